@@ -1,0 +1,1 @@
+"""What operators mean: formats, contracts, arithmetic, and one file per operator in `ops`."""

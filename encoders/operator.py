@@ -1,0 +1,226 @@
+"""What an operator is: one frozen record of all its meanings, filled in by one file each.
+
+The real meaning (`real`) and the run-time meaning (`runtime`) are separate functions written
+against different interfaces, so that one slip cannot hide in both. The three abstractions
+(`values`, `differences`, `rounding`) are what bounds are computed from.
+
+Conventions. Every array a meaning receives has a leading sample axis (constants: length 1), and
+every coefficient array a leading axis of functionals. With x the real and x̂ the run-time value of
+a tensor, d = x̂ − x. A node computes d_out = f(x̂_in) − f(x_in) + η with |η| ≤ its rounding error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from encoders.arithmetic import Arithmetic
+from encoders.contract import RuntimeContract
+from encoders.enclosure import Interval
+from encoders.formats import FloatFormat
+from onnx_import.errors import UnsupportedModel
+from onnx_import.graph import Array, DType, Graph, Node, TensorType
+
+FloatArray = npt.NDArray[np.float64]
+ObjectArray = npt.NDArray[np.object_]
+
+
+class Field(Protocol):
+    """Exact numbers in numpy object arrays: rationals, balls, or Z3 real terms.
+
+    The numbers themselves support + − × ÷ with each other; what else a real meaning needs is here.
+    """
+
+    def constant(self, values: Array) -> ObjectArray:
+        """The exact values of stored numbers, with a sample axis of length 1 put in front."""
+
+    def number(self, value: Fraction) -> Any: ...
+    def maximum(self, a: ObjectArray, b: ObjectArray) -> ObjectArray: ...
+    def sqrt(self, a: ObjectArray) -> ObjectArray: ...
+
+    def matmul(self, a: ObjectArray, b: ObjectArray) -> ObjectArray:
+        """Matrix product over the last two axes, broadcasting the others."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """An operator where it stands in a graph: the node, its tensor types, its constant inputs.
+
+    `inputs` and `constants` follow the node's input positions; an omitted input is None in both.
+    """
+
+    node: Node
+    inputs: tuple[TensorType | None, ...]
+    outputs: tuple[TensorType, ...]
+    constants: tuple[Array | None, ...]
+
+    @property
+    def variable(self) -> tuple[int, ...]:
+        """Positions of the inputs that depend on the network's input."""
+        return tuple(
+            i
+            for i, (t, c) in enumerate(zip(self.inputs, self.constants, strict=True))
+            if t is not None and c is None
+        )
+
+    def type_of(self, position: int) -> TensorType:
+        tensor = self.inputs[position] if position < len(self.inputs) else None
+        if tensor is None:
+            raise self.unsupported(f"input {position} is missing")
+        return tensor
+
+    def constant(self, position: int) -> Array | None:
+        return self.constants[position] if position < len(self.constants) else None
+
+    def integer(self, name: str, default: int) -> int:
+        value = self.node.attributes.get(name, default)
+        if not isinstance(value, int):
+            raise self.unsupported(f"attribute '{name}' is not an integer")
+        return value
+
+    def integers(self, name: str, default: Sequence[int] | None = None) -> tuple[int, ...] | None:
+        value = self.node.attributes.get(name)
+        if value is None:
+            return None if default is None else tuple(default)
+        if not isinstance(value, tuple) or not all(isinstance(v, int) for v in value):
+            raise self.unsupported(f"attribute '{name}' is not a list of integers")
+        return tuple(int(v) for v in value)
+
+    def real(self, name: str, default: float) -> float:
+        """A float attribute; ONNX stores these as float32, so the value is exact as given."""
+        value = self.node.attributes.get(name, default)
+        if not isinstance(value, int | float):
+            raise self.unsupported(f"attribute '{name}' is not a number")
+        return float(np.float32(value))
+
+    def unsupported(self, why: str) -> UnsupportedModel:
+        return UnsupportedModel(f"{self.node.describe()}: {why}")
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What a linear functional of a node's output becomes on the node's inputs.
+
+    For k functionals c: sup c·out ≤ Σ_i coefficients[i]·in_i + constant, where `coefficients` has
+    one entry per variable input, of shape (k, *input shape) or None for zero, and `constant` (k,)
+    is rounded up. For differences, `on_values` may add functionals of the real values themselves.
+    """
+
+    coefficients: tuple[FloatArray | None, ...]
+    constant: FloatArray
+    on_values: tuple[FloatArray | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class ValueMap:
+    """Real values through a node: interval image, and functionals pulled back.
+
+    `backward(c)` takes (k, *output shape) and bounds c·f(x) from above over the input ranges.
+    """
+
+    image: Interval
+    backward: Callable[[FloatArray], Contribution]
+
+
+@dataclass(frozen=True)
+class DifferenceMap:
+    """Differences through a node, its own rounding error left out.
+
+    `radius` bounds |f(x̂) − f(x)| element by element; `backward(c)` bounds c·(f(x̂) − f(x)) from
+    above (and, by symmetry, its negative from below: contributions must be odd in d).
+    """
+
+    radius: FloatArray
+    backward: Callable[[FloatArray], Contribution]
+
+
+@dataclass(frozen=True)
+class Precondition:
+    """A condition under which the node's rounding bound holds, already decided.
+
+    `statement` is for people; `holds` is the outcome of an outward-rounded comparison.
+    """
+
+    name: str
+    statement: str
+    holds: bool
+
+
+@dataclass(frozen=True)
+class RoundingBound:
+    """A node's own rounding error |η| per output element, with what it rests on.
+
+    `lemmas` names the schema lemmas used. Where a precondition fails `radius` is infinite.
+    `row(i)` gives the data of flat output element i as exact numbers for a cross-check by Z3, or
+    None if the operator offers none.
+    """
+
+    radius: FloatArray
+    preconditions: tuple[Precondition, ...] = ()
+    lemmas: tuple[str, ...] = ()
+    row: Callable[[int], RowFacts] | None = None
+
+
+@dataclass(frozen=True)
+class RowFacts:
+    """One output element as a sum of products, for an independent check of its rounding bound.
+
+    `weights[k]·x_k` with |x_k| ≤ `magnitudes[k]`, plus `bias`; `partial_bound` claims
+    |any partial sum| ≤ it, and `error_bound` is the claimed bound on |η|; `additions` counts the
+    roundings of sums, `absolute` the absolute error of one rounding caused by underflow.
+    """
+
+    weights: tuple[Fraction, ...]
+    lows: tuple[Fraction, ...]
+    highs: tuple[Fraction, ...]
+    bias: Fraction
+    partial_bound: Fraction
+    error_bound: Fraction
+    additions: int
+    format: FloatFormat
+    absolute: Fraction
+
+
+@dataclass(frozen=True)
+class Operator:
+    """All meanings of one ONNX operator (or of one name in a family that shares a file).
+
+    `check` raises UnsupportedModel, naming node and attribute, for a use without a meaning.
+    `real` and `runtime` map arrays for every input position (None where omitted) to outputs.
+    `values(site, ranges)` abstracts real values; `differences(site, ranges, errors)` abstracts
+    differences given real ranges and |d| of the variable inputs; `rounding(site, ranges, result,
+    contract)` bounds the node's own rounding error, given the run-time ranges of the variable
+    inputs and an enclosure of f(x̂) before rounding. `movement` marks operators that only move
+    data: bit-exact, no rounding, foldable on constants.
+    """
+
+    name: str
+    since: int
+    check: Callable[[Site], None]
+    real: Callable[[Site, Sequence[ObjectArray | None], Field], tuple[ObjectArray, ...]]
+    runtime: Callable[
+        [Site, Sequence[Any], Arithmetic[Any], RuntimeContract], tuple[Any, ...]
+    ]
+    values: Callable[[Site, Sequence[Interval]], ValueMap]
+    differences: Callable[[Site, Sequence[Interval], Sequence[FloatArray]], DifferenceMap]
+    rounding: Callable[[Site, Sequence[Interval], Interval, RuntimeContract], RoundingBound]
+    movement: bool = False
+    piecewise_linear: bool = False
+    dtypes: tuple[DType, ...] = field(
+        default=(DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.FLOAT64)
+    )
+
+
+def site_of(graph: Graph, node: Node) -> Site:
+    """The node's surroundings in its graph."""
+    return Site(
+        node,
+        tuple(graph.types[t] if t else None for t in node.inputs),
+        tuple(graph.types[t] for t in node.outputs if t),
+        tuple(graph.constants.get(t) if t else None for t in node.inputs),
+    )

@@ -1,0 +1,1 @@
+"""One file per operator; `encoders.registry` lists this folder."""

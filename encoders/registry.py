@@ -1,0 +1,39 @@
+"""Finds every operator by listing the folder `encoders/ops`: each module there names its own."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+
+from encoders import ops
+from encoders.operator import Operator
+from onnx_import.errors import UnsupportedModel
+from onnx_import.graph import Node
+
+
+@cache
+def operators() -> Mapping[str, Operator]:
+    """Every operator by its ONNX name. Raises RuntimeError if two files claim one name."""
+    found: dict[str, Operator] = {}
+    for module in pkgutil.iter_modules(ops.__path__):
+        if module.name.startswith("_"):
+            continue
+        for operator in importlib.import_module(f"{ops.__name__}.{module.name}").OPERATORS:
+            if operator.name in found:
+                raise RuntimeError(f"two files define the operator {operator.name}")
+            found[operator.name] = operator
+    return found
+
+
+def lookup(node: Node) -> Operator:
+    """The operator of a node. Raises UnsupportedModel, naming the node, if there is none."""
+    operator = operators().get(node.op) if node.domain in ("", "ai.onnx") else None
+    if operator is None:
+        full = f"{node.domain}.{node.op}" if node.domain else node.op
+        raise UnsupportedModel(
+            f"node '{node.name}': operator {full} (opset {node.opset}) is not supported; "
+            "'refine ops' lists the ones that are"
+        )
+    return operator

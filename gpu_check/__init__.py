@@ -1,0 +1,1 @@
+"""What a runtime does: emulation, onnxruntime, replay of counterexamples."""

@@ -1,0 +1,154 @@
+"""The graph that every other package works on: typed, shaped tensors joined by operator nodes.
+
+Data only. A `Graph` is a networkx DAG of `Node`s plus the types of all tensors and the values of
+the constant ones; it holds no meaning of any operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TypeAlias
+
+import ml_dtypes
+import networkx as nx
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[np.generic]
+AttributeValue: TypeAlias = int | float | str | bytes | tuple[int, ...] | tuple[float, ...] | Array
+
+
+class DType(Enum):
+    """Element type of a tensor, named as in ONNX."""
+
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+    INT8 = "int8"
+    UINT8 = "uint8"
+    INT32 = "int32"
+    INT64 = "int64"
+    BOOL = "bool"
+
+    @property
+    def numpy(self) -> np.dtype[np.generic]:
+        """The numpy element type that holds these values exactly."""
+        if self is DType.BFLOAT16:
+            return np.dtype(ml_dtypes.bfloat16)
+        return np.dtype(self.value)
+
+    @property
+    def is_float(self) -> bool:
+        return self in (DType.FLOAT16, DType.BFLOAT16, DType.FLOAT32, DType.FLOAT64)
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """Element type and fully known shape of one tensor."""
+
+    dtype: DType
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator application.
+
+    `inputs` keeps ONNX's positions: an omitted optional input is the empty string. `opset` is the
+    version of the operator set of `domain` that the model imports, so that an operator can tell
+    which of its own versions is meant.
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, AttributeValue]
+    opset: int
+    domain: str = ""
+
+    def describe(self) -> str:
+        """`node 'conv1' (Conv)`, the way every message names a node."""
+        return f"node '{self.name}' ({self.op})"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A network: operator nodes in a DAG, tensor types, constants, inputs and outputs.
+
+    `dag` has one vertex per operator, keyed by `Node.name` with the `Node` under the attribute
+    `node`; an edge (a, b, tensor) says that `b` reads a tensor that `a` writes. Graph inputs and
+    constants are tensors without a producing vertex. `notes` says in words what the reader
+    decided for the user (a symbolic batch dimension read as 1, say).
+    """
+
+    dag: nx.MultiDiGraph[str]
+    types: Mapping[str, TensorType]
+    constants: Mapping[str, Array]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    source: Path | None = None
+    sha256: str = ""
+    notes: tuple[str, ...] = ()
+    order: tuple[Node, ...] = field(default=())
+
+    def is_constant(self, tensor: str) -> bool:
+        return tensor in self.constants
+
+    @property
+    def parameters(self) -> int:
+        """Number of stored floating-point values."""
+        floats = (t for t in self.constants if self.types[t].dtype.is_float)
+        return sum(self.types[t].size for t in floats)
+
+
+def build_graph(
+    nodes: tuple[Node, ...],
+    types: Mapping[str, TensorType],
+    constants: Mapping[str, Array],
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    source: Path | None = None,
+    sha256: str = "",
+    notes: tuple[str, ...] = (),
+) -> Graph:
+    """Join nodes into a DAG by the tensors they share, and order them topologically.
+
+    Raises ValueError if two nodes share a name, a tensor has two producers, a tensor that is read
+    is neither produced, constant nor an input, or the nodes form a cycle.
+    """
+    dag: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    producer: dict[str, str] = {}
+    for node in nodes:
+        if node.name in dag:
+            raise ValueError(f"two nodes are named '{node.name}'")
+        dag.add_node(node.name, node=node)
+        for tensor in node.outputs:
+            if not tensor:
+                continue
+            if tensor in producer or tensor in constants or tensor in inputs:
+                raise ValueError(f"tensor '{tensor}' is written twice")
+            producer[tensor] = node.name
+    for node in nodes:
+        for tensor in node.inputs:
+            if tensor in producer:
+                dag.add_edge(producer[tensor], node.name, tensor=tensor)
+            elif tensor and tensor not in constants and tensor not in inputs:
+                raise ValueError(f"{node.describe()} reads '{tensor}', which nothing writes")
+    try:
+        position = {node.name: i for i, node in enumerate(nodes)}
+        order = tuple(
+            dag.nodes[name]["node"]
+            for name in nx.lexicographical_topological_sort(dag, key=position.__getitem__)
+        )
+    except nx.NetworkXUnfeasible as error:
+        raise ValueError("the nodes form a cycle") from error
+    return Graph(dag, types, constants, inputs, outputs, source, sha256, notes, order)

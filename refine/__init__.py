@@ -1,0 +1,1 @@
+"""The claim and its proof: bounds, lemmas, composition, search, verdicts, reports."""

@@ -1,0 +1,58 @@
+"""Obligations: what has to be true, who showed it, and how. Data only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Kind(Enum):
+    """The four kinds of obligation, and the joints between them."""
+
+    FORMAT = "format"
+    SCHEMA = "schema"
+    INSTANCE = "instance"
+    FLOATING_POINT = "floating-point"
+    COMPOSITION = "composition"
+
+
+class Discharger(Enum):
+    """Who decided an obligation."""
+
+    Z3 = "z3"
+    CACHE = "z3 (cached)"
+    ENCLOSURE = "outward-rounded evaluation"
+    NONE = "nobody"
+
+
+class Outcome(Enum):
+    """What came of it. Only DISCHARGED supports a `verified`."""
+
+    DISCHARGED = "discharged"
+    REFUTED = "refuted"
+    VACUOUS = "vacuous"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True)
+class Obligation:
+    """One thing that has to hold, after somebody tried to show it.
+
+    `node` is the node it belongs to, empty for lemmas. `hypotheses` and `goal` are text for
+    people; `smt2` is the query put to Z3 (expecting unsat), empty where Z3 was not asked.
+    """
+
+    name: str
+    kind: Kind
+    goal: str
+    outcome: Outcome
+    discharger: Discharger
+    seconds: float
+    node: str = ""
+    hypotheses: tuple[str, ...] = ()
+    detail: str = ""
+    smt2: str = ""
+
+    @property
+    def discharged(self) -> bool:
+        return self.outcome is Outcome.DISCHARGED
