@@ -10,8 +10,10 @@ Every array has a leading sample axis; constants have length 1 there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar, cast
+
+import numpy as np
 
 from encoders.contract import (
     AnyOrder,
@@ -127,3 +129,53 @@ def _halves(arithmetic: Arithmetic[T], pairs: Sequence[tuple[T, T]]) -> T:
     if len(pairs) - middle == 1:
         return arithmetic.multiply_add(*pairs[middle], left)
     return arithmetic.add(left, _halves(arithmetic, pairs[middle:]))
+
+
+def moved(a: T, f: Callable[[Any], Any]) -> T:
+    """Apply a pure data movement (reshape, transpose, slice, gather) to whatever `a` carries."""
+    if isinstance(a, np.ndarray):
+        return cast(T, f(a))
+    return cast(T, cast(Any, a).moved(f))
+
+
+def zero_padded(
+    arithmetic: Arithmetic[T], a: T, before: Sequence[int], after: Sequence[int]
+) -> T:
+    """Zeros around the trailing axes of `a`, `before` and `after` counting one number per axis."""
+    if not any(before) and not any(after):
+        return a
+    zero = arithmetic.constant(np.zeros((), np.float32))
+    if isinstance(a, np.ndarray) and isinstance(zero, np.ndarray):
+        return cast(T, _pad(a, before, after, zero.reshape(())[()]))
+    return moved(a, lambda v: _pad(v, before, after, 0.0))
+
+
+def _pad(a: Any, before: Sequence[int], after: Sequence[int], value: Any) -> Any:
+    widths = [(0, 0)] * (a.ndim - len(before)) + list(zip(before, after, strict=True))
+    if a.dtype != object:
+        return np.pad(a, widths, constant_values=value)
+    out = np.empty([n + b + c for n, (b, c) in zip(a.shape, widths, strict=True)], dtype=object)
+    out[...] = value
+    out[tuple(slice(b, b + n) for n, (b, _) in zip(a.shape, widths, strict=True))] = a
+    return out
+
+
+def joined(arrays: Sequence[T], axis: int) -> T:
+    """Concatenate along an axis, constants being repeated to the sample count of the others."""
+    if all(isinstance(a, np.ndarray) for a in arrays):
+        plain = cast(Sequence[Any], arrays)
+        samples = max(a.shape[0] for a in plain)
+        full = [np.broadcast_to(a, (samples, *a.shape[1:])) for a in plain]
+        return cast(T, np.concatenate(full, axis=axis))
+    first = cast(Any, arrays[0])
+    return cast(T, first.joined(arrays[1:], axis))
+
+
+def aligned(arrays: Sequence[Any]) -> list[Any]:
+    """Bring arrays to one rank: broadcast axes go behind the sample axis, not before it."""
+    rank = max(len(a.shape) for a in arrays)
+
+    def raise_rank(v: Any) -> Any:
+        return v.reshape(v.shape[0], *(1,) * (rank - v.ndim), *v.shape[1:])
+
+    return [moved(a, raise_rank) if len(a.shape) < rank else a for a in arrays]

@@ -196,7 +196,8 @@ class Operator:
     differences given real ranges and |d| of the variable inputs; `rounding(site, ranges, result,
     contract)` bounds the node's own rounding error, given the run-time ranges of the variable
     inputs and an enclosure of f(x̂) before rounding. `movement` marks operators that only move
-    data: bit-exact, no rounding, foldable on constants.
+    data: bit-exact, no rounding, foldable on constants; `affine` operators lose nothing when
+    functionals are pulled back through them.
     """
 
     name: str
@@ -210,7 +211,7 @@ class Operator:
     differences: Callable[[Site, Sequence[Interval], Sequence[FloatArray]], DifferenceMap]
     rounding: Callable[[Site, Sequence[Interval], Interval, RuntimeContract], RoundingBound]
     movement: bool = False
-    piecewise_linear: bool = False
+    affine: bool = False
     dtypes: tuple[DType, ...] = field(
         default=(DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.FLOAT64)
     )

@@ -1,0 +1,87 @@
+"""Nonlinear functions of one variable applied element by element.
+
+An operator gives two lines that enclose f over its range, and a secant with a remainder for its
+differences; these helpers turn them into the maps that bounds are built on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from encoders.enclosure import UNIT, FloatArray, Interval, add_up, dot_up, inner_up, multiply_up
+from encoders.operator import Contribution, DifferenceMap, ValueMap
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Elementwise `low_slope`·x + `low` ≤ f(x) ≤ `high_slope`·x + `high` over a range.
+
+    The inequalities hold for these float64 numbers read as exact reals.
+    """
+
+    low_slope: FloatArray
+    low: FloatArray
+    high_slope: FloatArray
+    high: FloatArray
+
+
+@dataclass(frozen=True)
+class Secant:
+    """f(x̂) − f(x) = `slope`·(x̂ − x) + r with |r| ≤ `remainder`, element by element."""
+
+    slope: FloatArray
+    remainder: FloatArray
+
+
+def secant_of_slopes(low: FloatArray, high: FloatArray, error: FloatArray) -> Secant:
+    """The mean-value step: f(x̂) − f(x) = s·d with s in [low, high] and |d| ≤ `error`."""
+    middle = 0.5 * low + 0.5 * high
+    spread = np.maximum(add_up(high, -middle), add_up(middle, -low))
+    return Secant(middle, multiply_up(spread, error))
+
+
+def elementwise_values(image: Interval, lines: Lines, x: Interval) -> ValueMap:
+    """Pull functionals of f(x) back through its enclosing lines.
+
+    A product c·slope carries a relative error of at most U and the sum of the two of another U
+    (one of the two summands is zero), charged at the largest |x|.
+    """
+    slope = np.maximum(np.abs(lines.low_slope), np.abs(lines.high_slope))
+    charge = multiply_up(multiply_up(slope, _finite(x.magnitude)), 4 * UNIT)
+
+    def backward(c: FloatArray) -> Contribution:
+        positive, negative = np.maximum(c, 0.0), np.minimum(c, 0.0)
+        coefficients = positive * lines.high_slope + negative * lines.low_slope
+        constant = add_up(inner_up(positive, lines.high), inner_up(negative, lines.low))
+        return Contribution((coefficients,), add_up(constant, dot_up(c, charge)))
+
+    return ValueMap(image, backward)
+
+
+def elementwise_differences(
+    secant: Secant, radius: FloatArray, error: FloatArray
+) -> DifferenceMap:
+    """Differences through f: `radius` bounds |f(x̂) − f(x)|, `error` bounds |d|.
+
+    c·(f(x̂) − f(x)) ≤ (c·m)·d + |c|·(remainder + θ·|m|·error), θ the rounding error of c·m.
+    """
+    middle = secant.slope
+    product_error = multiply_up(multiply_up(np.abs(middle), _product_error(middle)), error)
+    charge = add_up(secant.remainder, product_error)
+
+    def backward(c: FloatArray) -> Contribution:
+        return Contribution((c * middle,), dot_up(c, charge))
+
+    return DifferenceMap(radius, backward)
+
+
+def _product_error(middle: FloatArray) -> FloatArray:
+    """Relative error of c·middle in float64: none for 0, ½ and 1."""
+    exact = (middle == 0.0) | (middle == 0.5) | (np.abs(middle) == 1.0)
+    return np.where(exact, 0.0, 2 * UNIT)
+
+
+def _finite(x: FloatArray) -> FloatArray:
+    return np.where(np.isfinite(x), x, np.finfo(np.float64).max)

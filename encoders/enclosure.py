@@ -1,0 +1,178 @@
+"""Outward-rounded float64 arithmetic: every number the analyser reports is an upper bound.
+
+Error analysis, used throughout. Let U = 2^-53. A float64 sum or dot product of n terms in any
+order, with or without FMA, has absolute error at most γ(n)·Σ|a_i b_i| with γ(n) = nU/(1 − nU)
+(Higham 2002, §3.1; Jeannerod & Rump 2013), plus at most n·2^-1074 from underflowing products.
+Matrix products through BLAS are such sums: conventional, not Strassen's. Where all terms are
+non-negative, exact ≤ fl/(1 − γ(n)), so multiplying by 1 + γ(2n + 4) rounds up; products cannot
+underflow once every non-zero operand is raised to at least 2^-500 (`raised`), which only
+increases a non-negative sum. Single additions are rounded up exactly by their TwoSum error
+(Knuth), so that exact zeros stay zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+UNIT = 2.0**-53
+SMALLEST = 2.0**-1074
+_FLOOR = 2.0**-500
+_LARGEST = float(np.finfo(np.float64).max)
+
+
+def gamma(terms: int) -> float:
+    """An upper bound on γ(n) = nU/(1 − nU). Raises ValueError beyond 2^40 terms."""
+    if terms > 2**40:
+        raise ValueError(f"a sum of {terms} terms is too long for the float64 error analysis")
+    return terms * UNIT * (1.0 + 2.0**-12)
+
+
+def add_up(a: FloatArray, b: FloatArray | float) -> FloatArray:
+    """a + b rounded towards +∞, exactly; shapes broadcast."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        s = np.asarray(a + b, dtype=np.float64)
+        bb = s - a
+        error = (a - (s - bb)) + (b - bb)
+        up = np.where(error > 0, np.nextafter(s, np.inf), s)
+        overflowed = np.isneginf(s) & np.isfinite(a) & np.isfinite(b)
+    return np.where(overflowed, -_LARGEST, up)
+
+
+def add_down(a: FloatArray, b: FloatArray | float) -> FloatArray:
+    """a + b rounded towards −∞, exactly; shapes broadcast."""
+    return -add_up(-np.asarray(a), -np.asarray(b, dtype=np.float64))
+
+
+def multiply_up(a: FloatArray, b: FloatArray | float) -> FloatArray:
+    """An upper bound on a·b; exact zeros stay zero, and 0·∞ counts as 0."""
+    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+        p = np.nextafter(np.asarray(a * b, dtype=np.float64), np.inf)
+    return np.where((np.asarray(a) == 0) | (np.asarray(b) == 0), 0.0, p)
+
+
+def raised(a: FloatArray) -> FloatArray:
+    """Non-negative numbers with every non-zero one raised to at least 2^-500."""
+    return np.where((a > 0) & (a < _FLOOR), _FLOOR, a)
+
+
+def sum_up(a: FloatArray, axis: int | tuple[int, ...] | None = None) -> FloatArray:
+    """An upper bound on the sum of non-negative numbers along `axis`."""
+    total = np.sum(a, axis=axis)
+    terms = int(a.size // max(np.size(total), 1))
+    return np.asarray(total * (1.0 + gamma(2 * terms + 4)))
+
+
+def dot_up(weights: FloatArray, values: FloatArray) -> FloatArray:
+    """Upper bounds on |c|·v for functionals c of shape (k, *shape) and v ≥ 0 of that shape."""
+    rows = raised(np.abs(weights.reshape(weights.shape[0], -1)))
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = rows @ raised(values.reshape(-1))
+    # 0·∞: an unbounded element with weight zero must not poison the row.
+    if not np.all(np.isfinite(values)):
+        unbounded = ~np.isfinite(values.reshape(-1))
+        finite = rows @ raised(np.where(unbounded, 0.0, values.reshape(-1)))
+        total = np.where((rows[:, unbounded] > 0).any(axis=1), np.inf, finite)
+    return np.asarray(total * (1.0 + gamma(2 * rows.shape[1] + 4)))
+
+
+def inner_up(weights: FloatArray, values: FloatArray) -> FloatArray:
+    """Upper bounds on c·v for functionals c of shape (k, *shape) and finite signed v."""
+    rows = weights.reshape(weights.shape[0], -1)
+    flat = values.reshape(-1)
+    slack = dot_up(rows, np.abs(flat)) * gamma(rows.shape[1] + 1)
+    tiny = rows.shape[1] * SMALLEST if np.any(rows) and np.any(flat) else 0.0
+    return add_up(add_up(rows @ flat, slack), tiny)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Elementwise enclosures lo ≤ x ≤ hi, arrays of one shape; infinite ends mean unbounded."""
+
+    lo: FloatArray
+    hi: FloatArray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.lo.shape
+
+    @property
+    def magnitude(self) -> FloatArray:
+        """max |x| per element."""
+        return np.maximum(np.abs(self.lo), np.abs(self.hi))
+
+    def inflate(self, radius: FloatArray) -> Interval:
+        """All points within `radius` of the interval."""
+        return Interval(add_down(self.lo, -radius), add_up(self.hi, radius))
+
+    def intersect(self, other: Interval) -> Interval:
+        """Common points. Both must enclose the same quantity, so the result is not empty."""
+        return Interval(np.maximum(self.lo, other.lo), np.minimum(self.hi, other.hi))
+
+    def move(self, f: Callable[[FloatArray], FloatArray]) -> Interval:
+        """The interval after moving its elements about (reshape, transpose, slice…)."""
+        return Interval(f(self.lo), f(self.hi))
+
+
+def point(values: FloatArray) -> Interval:
+    """Exactly known values."""
+    return Interval(values, values)
+
+
+def midpoint_radius(x: Interval) -> tuple[FloatArray, FloatArray]:
+    """A float64 point m and r ≥ 0 with [lo, hi] ⊆ [m − r, m + r]; r = 0 for points."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mid = np.where(x.lo == x.hi, x.lo, 0.5 * x.lo + 0.5 * x.hi)
+    return mid, np.maximum(add_up(x.hi, -mid), add_up(mid, -x.lo))
+
+
+@dataclass(frozen=True)
+class LinearPart:
+    """The linear action M of one variable input on a node's output, in float64.
+
+    `apply` (k, *in) → (k, *out) computes M·x; `apply_abs` computes |M|·v for v ≥ 0 with non-zero
+    coefficients of |M| raised to 2^-500; `adjoint` (k, *out) → (k, *in) computes Mᵀc. `terms` and
+    `adjoint_terms` bound the number of products in one element of `apply` and `adjoint`; 0 says
+    that the result is exact (data movement). The true coefficients are M·(1 + θ), |θ| ≤ `relative`.
+    """
+
+    apply: Callable[[FloatArray], FloatArray]
+    apply_abs: Callable[[FloatArray], FloatArray]
+    adjoint: Callable[[FloatArray], FloatArray]
+    terms: int
+    adjoint_terms: int
+    relative: float = 0.0
+
+    def magnitude_up(self, values: FloatArray) -> FloatArray:
+        """An upper bound on |M_true|·v for one v ≥ 0 of the input's shape."""
+        if not np.any(values):
+            return np.zeros_like(self.apply_abs(values[None])[0])
+        if not np.all(np.isfinite(values)):
+            # 0·∞ inside a matrix product is NaN: find which outputs an unbounded input reaches.
+            unbounded = ~np.isfinite(values)
+            reached = self.apply_abs(unbounded.astype(np.float64)[None])[0] > 0
+            rest = self.magnitude_up(np.where(unbounded, 0.0, values))
+            return np.where(reached, np.inf, rest)
+        total = self.apply_abs(raised(values)[None])[0]
+        if self.terms == 0:
+            return total
+        return np.asarray(total * ((1.0 + gamma(2 * self.terms + 8)) * (1.0 + 2 * self.relative)))
+
+    def adjoint_error(self, magnitudes: FloatArray) -> FloatArray:
+        """ρ with |c·M_true x − fl(Mᵀc)·x| ≤ |c|·ρ for every |x| ≤ magnitudes, underflow apart."""
+        if self.adjoint_terms == 0 and self.relative == 0.0:
+            return np.zeros_like(self.apply_abs(magnitudes[None])[0])
+        factor = gamma(self.adjoint_terms) + self.relative
+        return multiply_up(self.magnitude_up(magnitudes), factor * (1.0 + 2.0**-40))
+
+    def adjoint_underflow(self, magnitudes: FloatArray) -> float:
+        """What underflowing products in fl(Mᵀc) can add to |fl(Mᵀc)·x|."""
+        if self.adjoint_terms == 0 or magnitudes.size == 0:
+            return 0.0
+        largest = float(np.max(magnitudes))
+        return largest * SMALLEST * (2.0 * self.adjoint_terms * magnitudes.size)

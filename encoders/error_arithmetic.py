@@ -1,0 +1,274 @@
+"""Running error analysis: the run-time meaning of an operator, executed on ranges and errors.
+
+`ErrorArithmetic` is the third arithmetic an operator's `runtime` is read in. It follows the same
+schedule as the emulator, step by step, and keeps for every intermediate value a range of what it
+would be without rounding and a bound on how far rounding has moved it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from encoders.contract import Contraction, RuntimeContract
+from encoders.enclosure import FloatArray, Interval, add_down, add_up, multiply_up
+from encoders.operator import RoundingBound, Site
+from encoders.rounding_bounds import Rounder, finish, rounder, stored_loss
+from onnx_import.graph import Array
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """A value before rounding, in `ideal`, and |computed − ideal| ≤ `error`; arrays of one shape
+    with a leading sample axis. `largest` is the largest magnitude met on the way, for overflow."""
+
+    ideal: Interval
+    error: FloatArray
+    largest: float
+
+    def moved(self, f: Callable[[FloatArray], FloatArray]) -> Tracked:
+        return Tracked(self.ideal.move(f), f(self.error), self.largest)
+
+    def joined(self, others: Sequence[Tracked], axis: int) -> Tracked:
+        every = (self, *others)
+
+        def join(arrays: list[FloatArray]) -> FloatArray:
+            return np.concatenate(arrays, axis=axis)
+
+        return Tracked(
+            Interval(join([t.ideal.lo for t in every]), join([t.ideal.hi for t in every])),
+            join([t.error for t in every]),
+            max(t.largest for t in every),
+        )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.ideal.shape
+
+    @property
+    def computed(self) -> Interval:
+        """What the runtime may hold."""
+        return self.ideal.inflate(self.error)
+
+
+@dataclass(frozen=True)
+class ErrorArithmetic:
+    """Arithmetic on `Tracked` values under one format and contract; order comes from the caller.
+
+    Each operation: |computed result − ideal result| ≤ propagated error of the operands + rounding
+    error at the largest exact result on computed operands. `divide` and `sqrt` give an infinite
+    error where the divisor may be zero or the radicand negative.
+    """
+
+    rounder: Rounder
+    contract: RuntimeContract
+
+    def constant(self, values: Array) -> Tracked:
+        """The exact stored numbers; rounding them to the compute format is their error."""
+        exact = np.asarray(values, dtype=np.float64)[None]
+        lost = stored_loss(self.rounder, exact)
+        return Tracked(Interval(exact, exact), lost, _largest(add_up(np.abs(exact), lost)))
+
+    def add(self, a: Tracked, b: Tracked) -> Tracked:
+        ideal = Interval(add_down(a.ideal.lo, b.ideal.lo), add_up(a.ideal.hi, b.ideal.hi))
+        return self._sum(ideal, a, b)
+
+    def subtract(self, a: Tracked, b: Tracked) -> Tracked:
+        ideal = Interval(add_down(a.ideal.lo, -b.ideal.hi), add_up(a.ideal.hi, -b.ideal.lo))
+        return self._sum(ideal, a, b)
+
+    def _sum(self, ideal: Interval, a: Tracked, b: Tracked) -> Tracked:
+        moved = add_up(add_up(a.error, b.error), self._lost(a))
+        moved = add_up(moved, self._lost(b))
+        magnitude = add_up(ideal.magnitude, moved)
+        fresh = self.rounder.of_sum(magnitude)
+        fresh = np.where(_is_zero(a) | _is_zero(b), self.rounder.of_copy(magnitude), fresh)
+        return self._result(ideal, moved, fresh, magnitude, a, b)
+
+    def multiply(self, a: Tracked, b: Tracked) -> Tracked:
+        ideal, moved = self._product(a, b)
+        magnitude = add_up(ideal.magnitude, moved)
+        fresh = np.where(
+            _is_power_of_two(a) | _is_power_of_two(b),
+            self.rounder.of_scaling(magnitude),
+            self.rounder.of_product(magnitude),
+        )
+        fresh = np.where(_is_one(a) | _is_one(b), self.rounder.of_copy(magnitude), fresh)
+        return self._result(ideal, moved, fresh, magnitude, a, b)
+
+    def multiply_add(self, a: Tracked, b: Tracked, c: Tracked) -> Tracked:
+        if self.contract.contraction is Contraction.NEVER:
+            return self.add(self.multiply(a, b), c)
+        fused = self._fused(a, b, c)
+        if self.contract.contraction is Contraction.ALWAYS:
+            return fused
+        separate = self.add(self.multiply(a, b), c)
+        return Tracked(
+            fused.ideal,
+            np.maximum(fused.error, separate.error),
+            max(fused.largest, separate.largest),
+        )
+
+    def _fused(self, a: Tracked, b: Tracked, c: Tracked) -> Tracked:
+        product, moved = self._product(a, b)
+        moved = add_up(add_up(moved, c.error), self._lost(c))
+        ideal = Interval(add_down(product.lo, c.ideal.lo), add_up(product.hi, c.ideal.hi))
+        magnitude = add_up(ideal.magnitude, moved)
+        fresh = np.maximum(self.rounder.of_sum(magnitude), self.rounder.of_product(magnitude))
+        copied = _is_zero_product(a, b)
+        fresh = np.where(copied, self.rounder.of_copy(magnitude), fresh)
+        return self._result(ideal, moved, fresh, magnitude, a, b, c)
+
+    def divide(self, a: Tracked, b: Tracked) -> Tracked:
+        divisor = b.computed
+        away = np.where(divisor.lo > 0, divisor.lo, np.where(divisor.hi < 0, -divisor.hi, 0.0))
+        away = np.maximum(away - self._lost(b), 0.0)
+        ideal = _quotient(a.ideal, b.ideal)
+        # x̂/ŷ − x/y = (dx − (x/y)·dy)/ŷ  (lemma `quotient-difference`)
+        da, db = add_up(a.error, self._lost(a)), add_up(b.error, self._lost(b))
+        numerator = add_up(da, multiply_up(ideal.magnitude, db))
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            moved = np.nextafter(np.nextafter(numerator / away, np.inf), np.inf)
+        moved = np.where(away > 0, np.where(numerator == 0, 0.0, moved), np.inf)
+        magnitude = add_up(ideal.magnitude, moved)
+        fresh = np.where(
+            _is_power_of_two(b),
+            self.rounder.of_scaling(magnitude),
+            self.rounder.of_product(magnitude),
+        )
+        fresh = np.where(_is_one(b), self.rounder.of_copy(magnitude), fresh)
+        return self._result(ideal, moved, fresh, magnitude, a, b)
+
+    def sqrt(self, a: Tracked) -> Tracked:
+        low = a.computed.lo
+        with np.errstate(invalid="ignore"):
+            ideal = Interval(
+                np.maximum(np.nextafter(np.sqrt(np.maximum(a.ideal.lo, 0.0)), -np.inf), 0.0),
+                np.nextafter(np.sqrt(np.maximum(a.ideal.hi, 0.0)), np.inf),
+            )
+            change = add_up(a.error, self._lost(a))
+            # |√x̂ − √x| = |x̂ − x|/(√x̂ + √x) ≤ e/√x_lo
+            moved = np.where(
+                change == 0, 0.0, np.nextafter(np.nextafter(change / ideal.lo, np.inf), np.inf)
+            )
+        moved = np.where((low > 0) | ((low == 0) & (change == 0)), moved, np.inf)
+        magnitude = add_up(ideal.magnitude, moved)
+        return self._result(ideal, moved, self.rounder.of_product(magnitude), magnitude, a)
+
+    def maximum(self, a: Tracked, b: Tracked) -> Tracked:
+        ideal = Interval(
+            np.maximum(a.ideal.lo, b.ideal.lo), np.maximum(a.ideal.hi, b.ideal.hi)
+        )
+        moved = np.maximum(add_up(a.error, self._lost(a)), add_up(b.error, self._lost(b)))
+        magnitude = add_up(ideal.magnitude, moved)
+        return self._result(ideal, moved, self.rounder.of_copy(magnitude), magnitude, a, b)
+
+    def _product(self, a: Tracked, b: Tracked) -> tuple[Interval, FloatArray]:
+        da, db = add_up(a.error, self._lost(a)), add_up(b.error, self._lost(b))
+        moved = add_up(
+            add_up(multiply_up(a.ideal.magnitude, db), multiply_up(b.ideal.magnitude, da)),
+            multiply_up(da, db),
+        )
+        return _interval_product(a.ideal, b.ideal), moved
+
+    def _lost(self, a: Tracked) -> FloatArray:
+        return self.rounder.operand_loss(a.computed)
+
+    def _result(
+        self,
+        ideal: Interval,
+        moved: FloatArray,
+        fresh: FloatArray,
+        magnitude: FloatArray,
+        *operands: Tracked,
+    ) -> Tracked:
+        largest = max(_largest(magnitude), *(o.largest for o in operands))
+        return Tracked(ideal, add_up(moved, fresh), largest)
+
+
+def _largest(magnitude: FloatArray) -> float:
+    largest = float(np.max(magnitude, initial=0.0))
+    return float("inf") if np.isnan(largest) else largest
+
+
+def _is_zero(a: Tracked) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    return (a.ideal.lo == 0) & (a.ideal.hi == 0) & (a.error == 0)
+
+
+def _is_zero_product(a: Tracked, b: Tracked) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    return _is_zero(a) | _is_zero(b)
+
+
+def _is_one(a: Tracked) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    point = (a.ideal.lo == a.ideal.hi) & (a.error == 0)
+    return np.asarray(point & (np.abs(a.ideal.lo) == 1.0))
+
+
+def _is_power_of_two(a: Tracked) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    point = (a.ideal.lo == a.ideal.hi) & (a.error == 0) & np.isfinite(a.ideal.lo)
+    mantissa, _ = np.frexp(np.where(point, a.ideal.lo, 1.0))
+    return np.asarray(point & ((np.abs(mantissa) == 0.5) | (a.ideal.lo == 0)))
+
+
+def _interval_product(a: Interval, b: Interval) -> Interval:
+    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+        corners = [np.asarray(x * y) for x in (a.lo, a.hi) for y in (b.lo, b.hi)]
+    corners = [np.where(np.isnan(c), 0.0, c) for c in corners]  # 0·∞ at a corner is 0
+    lo = np.minimum(np.minimum(corners[0], corners[1]), np.minimum(corners[2], corners[3]))
+    hi = np.maximum(np.maximum(corners[0], corners[1]), np.maximum(corners[2], corners[3]))
+    zero = ((a.lo == 0) & (a.hi == 0)) | ((b.lo == 0) & (b.hi == 0))
+    return Interval(
+        np.where(zero, 0.0, np.nextafter(lo, -np.inf)),
+        np.where(zero, 0.0, np.nextafter(hi, np.inf)),
+    )
+
+
+def _quotient(a: Interval, b: Interval) -> Interval:
+    away = (b.lo > 0) | (b.hi < 0)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
+        corners = [np.asarray(x / y) for x in (a.lo, a.hi) for y in (b.lo, b.hi)]
+    lo = np.minimum(np.minimum(corners[0], corners[1]), np.minimum(corners[2], corners[3]))
+    hi = np.maximum(np.maximum(corners[0], corners[1]), np.maximum(corners[2], corners[3]))
+    return Interval(
+        np.where(away, np.nextafter(lo, -np.inf), -np.inf),
+        np.where(away, np.nextafter(hi, np.inf), np.inf),
+    )
+
+
+def tracked(ideal: Interval, error: FloatArray) -> Tracked:
+    """A tensor's values (no sample axis yet) with what rounding has done to them so far."""
+    magnitude = add_up(ideal.magnitude, error)
+    return Tracked(ideal.move(lambda v: v[None]), error[None], _largest(magnitude))
+
+
+def traced(
+    runtime: Callable[..., tuple[Any, ...]],
+    site: Site,
+    inputs: Sequence[Interval],
+    contract: RuntimeContract,
+    lemmas: tuple[str, ...],
+) -> RoundingBound:
+    """Bound a node's rounding error by following its run-time meaning step by step.
+
+    `inputs` are the run-time ranges of the variable inputs, taken as exact. Sound wherever the
+    run-time meaning without rounding equals the real meaning, which a test checks per operator.
+    """
+    r = rounder(site, contract)
+    arithmetic = ErrorArithmetic(r, contract)
+    ranges = iter(inputs)
+    operands: list[Tracked | None] = []
+    for kind, constant in zip(site.inputs, site.constants, strict=True):
+        if kind is None:
+            operands.append(None)
+        elif constant is not None:
+            operands.append(arithmetic.constant(constant))
+        else:
+            x = next(ranges)
+            operands.append(tracked(x, np.zeros_like(x.lo)))
+    (out,) = runtime(site, operands, arithmetic, contract)
+    shape = site.outputs[0].shape
+    error = np.broadcast_to(out.error[0], shape)
+    return finish(r, error, np.asarray(out.largest), lemmas)

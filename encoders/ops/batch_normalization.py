@@ -1,0 +1,143 @@
+"""BatchNormalization in inference: (x − mean)/√(var + epsilon)·gamma + beta, per channel.
+
+The contract says which formula a runtime computes: folded into one scale and shift, or direct.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from encoders.affine import AffineMap, affine_differences, affine_values, scaled_part
+from encoders.arithmetic import Arithmetic, moved
+from encoders.contract import Normalization, RuntimeContract
+from encoders.enclosure import FloatArray, Interval, add_up, multiply_up
+from encoders.error_arithmetic import traced
+from encoders.operator import (
+    DifferenceMap,
+    Field,
+    ObjectArray,
+    Operator,
+    RoundingBound,
+    Site,
+    ValueMap,
+)
+from encoders.signed_sum import check_float
+
+_LEMMAS = ("rounding-model", "batch-norm-fold", "quotient-difference")
+
+
+def check(site: Site) -> None:
+    check_float(site)
+    if site.variable != (0,):
+        raise site.unsupported("scale, bias, mean and variance must be constants")
+    if site.integer("training_mode", 0) or (site.node.opset < 7 and not site.integer("is_test", 0)):
+        raise site.unsupported("training_mode=1 (batch statistics) is not supported")
+    if len([t for t in site.node.outputs if t]) != 1 or len(site.outputs) != 1:
+        raise site.unsupported("only the first output has a meaning in inference")
+    if site.integer("spatial", 1) != 1:
+        raise site.unsupported("attribute 'spatial' must be 1")
+    if np.any(_variance(site) <= 0) or np.any(np.asarray(site.constants[4], np.float64) < 0):
+        raise site.unsupported("a variance is negative, or variance + epsilon is not positive")
+
+
+def _variance(site: Site) -> FloatArray:
+    """var + epsilon in float64; positive exactly when the exact sum is."""
+    return np.asarray(site.constants[4], np.float64) + site.real("epsilon", 1e-5)
+
+
+def _channels(site: Site, rank: int, v: Any) -> Any:
+    """Per-channel parameters (k, C) against (k, N, C, …)."""
+    return v.reshape(v.shape[0], 1, -1, *(1,) * (rank - 2))
+
+
+def real(
+    site: Site, inputs: Sequence[ObjectArray | None], field: Field
+) -> tuple[ObjectArray, ...]:
+    x, *parameters = inputs
+    assert x is not None
+    rank = len(site.type_of(0).shape)
+    gamma, beta, mean, var = (_channels(site, rank, p) for p in parameters)
+    epsilon = field.number(Fraction(site.real("epsilon", 1e-5)))
+    return ((x - mean) / field.sqrt(var + epsilon) * gamma + beta,)
+
+
+def runtime(
+    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+) -> tuple[Any, ...]:
+    x = inputs[0]
+    rank = len(site.type_of(0).shape)
+    gamma, beta, mean, var = (moved(p, lambda v: _channels(site, rank, v)) for p in inputs[1:])
+    shape = (1,) * rank
+    epsilon = arithmetic.constant(np.full(shape, site.real("epsilon", 1e-5), np.float32))
+    deviation = arithmetic.sqrt(arithmetic.add(var, epsilon))
+    if contract.normalization is Normalization.DIRECT:
+        centred = arithmetic.divide(arithmetic.subtract(x, mean), deviation)
+        return (arithmetic.multiply_add(centred, gamma, beta),)
+    if contract.normalization is Normalization.FOLDED:
+        scale = arithmetic.divide(gamma, deviation)
+        shift = arithmetic.subtract(beta, arithmetic.multiply(mean, scale))
+        return (arithmetic.multiply_add(x, scale, shift),)
+    raise ValueError("this contract does not pin the normalisation formula")
+
+
+def _affine(site: Site) -> AffineMap:
+    """y = s·x + t; float64 gives s within 4 roundings and t within 4 more, relative."""
+    shape = site.outputs[0].shape
+    rank = len(shape)
+    gamma, beta, mean = (np.asarray(c, np.float64) for c in site.constants[1:4])
+    scale = gamma / np.sqrt(_variance(site))
+    product = mean * scale
+    bias = beta - product
+    radius = add_up(
+        multiply_up(np.abs(product), 8 * 2.0**-53), multiply_up(np.abs(bias), 2.0**-52)
+    )
+    per_channel = (-1, *(1,) * (rank - 2))
+    part = scaled_part(scale.reshape(per_channel), shape, shape, relative=5 * 2.0**-53)
+    return AffineMap(
+        (part,),
+        np.broadcast_to(bias.reshape(per_channel), shape),
+        np.broadcast_to(radius.reshape(per_channel), shape),
+    )
+
+
+def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+    return affine_values(_affine(site), ranges)
+
+
+def differences(
+    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+) -> DifferenceMap:
+    return affine_differences(_affine(site), errors)
+
+
+def rounding(
+    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+) -> RoundingBound:
+    if contract.normalization is not Normalization.EITHER:
+        return traced(runtime, site, inputs, contract, _LEMMAS)
+    each = [
+        traced(runtime, site, inputs, replace(contract, normalization=n), _LEMMAS)
+        for n in (Normalization.FOLDED, Normalization.DIRECT)
+    ]
+    radius = np.maximum(each[0].radius, each[1].radius)
+    return RoundingBound(radius, each[0].preconditions + each[1].preconditions, _LEMMAS)
+
+
+OPERATORS = (
+    Operator(
+        "BatchNormalization",
+        since=7,
+        check=check,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=rounding,
+        affine=True,
+    ),
+)

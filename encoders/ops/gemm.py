@@ -1,0 +1,224 @@
+"""Gemm: alpha·A'·B' + beta·C, A' and B' optionally transposed, one of A and B a constant.
+
+Where alpha is not 1, the finished sum is multiplied by it and beta·C is added last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from encoders.affine import (
+    AffineMap,
+    affine_differences,
+    affine_map,
+    affine_values,
+    scaled_part,
+)
+from encoders.arithmetic import Arithmetic, moved, sum_of_products
+from encoders.contract import AnyOrder, RuntimeContract
+from encoders.enclosure import FloatArray, Interval, multiply_up, point
+from encoders.error_arithmetic import ErrorArithmetic, traced, tracked
+from encoders.matrix import left_action, product_pairs, right_action
+from encoders.operator import (
+    DifferenceMap,
+    Field,
+    ObjectArray,
+    Operator,
+    RoundingBound,
+    Site,
+    ValueMap,
+)
+from encoders.products import (
+    KNOWN_ORDER,
+    Action,
+    Map,
+    ProductSum,
+    any_order_rounding,
+    linear_part,
+    product_rounding,
+)
+from encoders.rounding_bounds import finish, rounder
+from encoders.signed_sum import check_float
+from onnx_import.graph import DType
+
+
+def check(site: Site) -> None:
+    check_float(site)
+    if sum(position in site.variable for position in (0, 1)) != 1:
+        raise site.unsupported("one of A and B must be a constant, and not both")
+
+
+def _transposed(site: Site, position: int) -> bool:
+    return site.integer(("transA", "transB")[position], 0) != 0
+
+
+def _factors(site: Site, inputs: Sequence[Any]) -> tuple[Any, Any]:
+    def factor(position: int) -> Any:
+        if not _transposed(site, position):
+            return inputs[position]
+        return moved(inputs[position], lambda v: np.swapaxes(v, -1, -2))
+
+    return factor(0), factor(1)
+
+
+def _has_bias(site: Site) -> bool:
+    return len(site.inputs) > 2 and site.inputs[2] is not None and site.real("beta", 1.0) != 0.0
+
+
+def real(
+    site: Site, inputs: Sequence[ObjectArray | None], field: Field
+) -> tuple[ObjectArray, ...]:
+    a, b = (
+        np.swapaxes(v, -1, -2) if site.integer(flag, 0) else v
+        for v, flag in zip(inputs[:2], ("transA", "transB"), strict=True)
+        if v is not None
+    )
+    total = field.matmul(a, b) * field.number(Fraction(site.real("alpha", 1.0)))
+    if len(inputs) > 2 and inputs[2] is not None:
+        c = inputs[2]
+        c = c.reshape(c.shape[0], *(1,) * (3 - c.ndim), *c.shape[1:])
+        total = total + c * field.number(Fraction(site.real("beta", 1.0)))
+    return (total,)
+
+
+def runtime(
+    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+) -> tuple[Any, ...]:
+    pairs = product_pairs(*_factors(site, inputs))
+    alpha = site.real("alpha", 1.0)
+    bias = _runtime_bias(site, inputs, arithmetic)
+    if alpha == 1.0:
+        return (sum_of_products(arithmetic, contract, pairs, bias),)
+    return (_scaled(site, sum_of_products(arithmetic, contract, pairs), bias, arithmetic),)
+
+
+def _scaled(site: Site, total: Any, bias: Any, arithmetic: Arithmetic[Any]) -> Any:
+    alpha = site.real("alpha", 1.0)
+    factor = arithmetic.constant(np.full((1, 1), alpha, np.float32))
+    if bias is None:
+        return arithmetic.multiply(factor, total)
+    return arithmetic.multiply_add(factor, total, bias)
+
+
+def _runtime_bias(site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any]) -> Any:
+    if not _has_bias(site):
+        return None
+    c = moved(inputs[2], lambda v: v.reshape(v.shape[0], *(1,) * (3 - v.ndim), *v.shape[1:]))
+    beta = site.real("beta", 1.0)
+    if beta == 1.0:
+        return c
+    return arithmetic.multiply(arithmetic.constant(np.full((1, 1), beta, np.float32)), c)
+
+
+def _action(site: Site) -> tuple[Action, FloatArray]:
+    """How the constant factor acts, transposed as the node says, alpha left out."""
+    position = 0 if 0 in site.variable else 1
+    weights = np.asarray(site.constants[1 - position], np.float64)
+    if _transposed(site, 1 - position):
+        weights = weights.T
+    shape = site.type_of(position).shape
+    if not _transposed(site, position):
+        make = right_action if position == 0 else left_action
+        return make(weights.shape, shape, site.outputs[0].shape), weights
+    make = right_action if position == 0 else left_action
+    plain = make(weights.shape, shape[::-1], site.outputs[0].shape)
+
+    def apply(w: FloatArray) -> Map:
+        inner = plain.apply(w)
+        return lambda x: inner(np.swapaxes(x, -1, -2))
+
+    def adjoint(w: FloatArray) -> Map:
+        inner = plain.adjoint(w)
+        return lambda c: np.swapaxes(inner(c), -1, -2)
+
+    return Action(apply, adjoint, plain.terms, plain.adjoint_terms), weights
+
+
+def _affine(site: Site) -> AffineMap:
+    """Products of float32 factors are exact in float64; float64 models pay a relative 2^-52."""
+    action, weights = _action(site)
+    alpha, beta = site.real("alpha", 1.0), site.real("beta", 1.0)
+    shape = site.outputs[0].shape
+    wide = site.outputs[0].dtype is DType.FLOAT64
+    relative = 2.0**-52 if wide and alpha != 1.0 else 0.0
+    parts = [linear_part(action, weights * alpha, relative)]
+    bias, radius = np.zeros(shape), np.zeros(shape)
+    if 2 in site.variable:
+        loss = 2.0**-52 if wide and beta != 1.0 else 0.0
+        parts.append(scaled_part(np.asarray(beta), site.type_of(2).shape, shape, loss))
+    elif _has_bias(site):
+        bias = np.broadcast_to(np.asarray(site.constants[2], np.float64) * beta, shape)
+        if wide and beta != 1.0:
+            radius = multiply_up(np.abs(bias), 2.0**-52)
+    return AffineMap(tuple(parts), bias, radius)
+
+
+def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+    return affine_values(_affine(site), ranges)
+
+
+def differences(
+    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+) -> DifferenceMap:
+    return affine_differences(_affine(site), errors)
+
+
+def rounding(
+    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+) -> RoundingBound:
+    action, weights = _action(site)
+    bias = None
+    if _has_bias(site):
+        c = site.constants[2]
+        bias = inputs[1] if c is None else point(np.asarray(c, np.float64))
+    if site.real("alpha", 1.0) == 1.0 and (bias is None or site.real("beta", 1.0) == 1.0):
+        s = ProductSum(action, weights, bias)
+        return product_rounding(site, s, inputs, contract, runtime)
+    if not isinstance(contract.order, AnyOrder):
+        return traced(runtime, site, inputs, contract, KNOWN_ORDER)
+    return _scaled_rounding(site, ProductSum(action, weights, None), bias, inputs, contract)
+
+
+def _scaled_rounding(
+    site: Site,
+    s: ProductSum,
+    bias: Interval | None,
+    inputs: Sequence[Interval],
+    contract: RuntimeContract,
+) -> RoundingBound:
+    """Any-order sum first, then the scaling and the bias step by step."""
+    r = rounder(site, contract)
+    plain = any_order_rounding(r, s, inputs[0])
+    image = affine_values(
+        affine_map((linear_part(s.action, s.weights),), site.outputs[0].shape), inputs[:1]
+    ).image
+    total = tracked(image, plain.radius)
+    arithmetic = ErrorArithmetic(r, contract)
+    c = None if bias is None else tracked(bias, np.zeros_like(bias.lo))
+    runtime_bias = _runtime_bias(site, (None, None, c), arithmetic)
+    out = _scaled(site, total, runtime_bias, arithmetic)
+    shape = site.outputs[0].shape
+    conditions = (*plain.preconditions,)
+    done = finish(
+        r, np.broadcast_to(out.error[0], shape), np.asarray(out.largest), plain.lemmas
+    )
+    return RoundingBound(done.radius, (*conditions, *done.preconditions), done.lemmas)
+
+
+OPERATORS = (
+    Operator(
+        "Gemm",
+        since=7,
+        check=check,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=rounding,
+        affine=True,
+    ),
+)

@@ -1,0 +1,140 @@
+"""Sums of products with stored coefficients: what Gemm, MatMul and Conv have in common.
+
+An operator says once how a coefficient array acts (`Action`); from that come its float64 linear
+part, the counts and magnitudes its rounding bound needs, and the bound itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from encoders.contract import AnyOrder, BiasPlacement, RuntimeContract
+from encoders.enclosure import FloatArray, Interval, LinearPart, add_up, gamma, multiply_up
+from encoders.error_arithmetic import traced
+from encoders.operator import RoundingBound, Site
+from encoders.rounding_bounds import Rounder, any_order_sum, finish, rounder, stored_loss
+
+KNOWN_ORDER = ("rounding-model", "sequential-step")
+
+Map = Callable[[FloatArray], FloatArray]
+
+
+@dataclass(frozen=True)
+class Action:
+    """How coefficients W act: `apply(W)` maps (k, *in) → (k, *out), `adjoint(W)` maps back.
+
+    Linear in W, entry by entry: no two coefficients are combined.
+    """
+
+    apply: Callable[[FloatArray], Map]
+    adjoint: Callable[[FloatArray], Map]
+    terms: int
+    adjoint_terms: int
+
+
+def linear_part(action: Action, weights: FloatArray, relative: float = 0.0) -> LinearPart:
+    """The float64 linear part of exactly stored weights (relative error of W apart)."""
+    absolute = np.where(weights != 0, np.maximum(np.abs(weights), 2.0**-500), 0.0)
+    return LinearPart(
+        action.apply(weights),
+        action.apply(absolute),
+        action.adjoint(weights),
+        action.terms,
+        action.adjoint_terms,
+        relative,
+    )
+
+
+@dataclass(frozen=True)
+class ProductSum:
+    """Σ_k w_k·x_k + bias for every output element; the range `bias` broadcasts to the output."""
+
+    action: Action
+    weights: FloatArray
+    bias: Interval | None
+
+
+def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
+    """|computed − Σ w·x̂ − b| for run-time inputs in `x`, any order, with or without FMA.
+
+    Partial sums lie in [−N, P] with P and N the sums of positive and negative parts, so each is
+    at most max(P, N) = (|W|·(x⁺ + x⁻) + |W·(x⁺ − x⁻)|)/2, where x⁺ = max(hi, 0) and
+    x⁻ = max(−lo, 0) (the bias joins in the same way). A product whose coefficient is a power of
+    two rounds only by underflow; zero coefficients and inputs that are always zero cost nothing.
+    """
+    up, down = np.maximum(x.hi, 0.0), np.maximum(-x.lo, 0.0)
+    part = linear_part(s.action, s.weights)
+    partial = _largest_partial(part, up, down, s.bias)
+    alive = (x.magnitude > 0).astype(np.float64)
+    terms = s.action.apply((s.weights != 0).astype(np.float64))(alive[None])[0]
+    mantissa, _ = np.frexp(s.weights)
+    inexact = np.where(np.abs(mantissa) == 0.5, 0.0, s.weights)
+    magnitude = x.magnitude
+    products = multiply_up(linear_part(s.action, inexact).magnitude_up(magnitude), r.relative)
+    products = add_up(products, multiply_up(terms, 0.0 if r.exact else r.underflow))
+    if r.exact:
+        products = np.zeros_like(partial)
+    products = add_up(products, _coefficient_loss(r, s, x, partial.shape))
+    additions = np.maximum(terms - 1.0, 0.0)
+    if s.bias is not None:
+        some = np.broadcast_to(s.bias.magnitude > 0, partial.shape)
+        additions = np.where(some & (terms > 0), additions + 1.0, additions)
+        if np.all(s.bias.lo == s.bias.hi):
+            products = add_up(products, stored_loss(r, s.bias.lo))
+    radius = any_order_sum(r, partial, additions, products)
+    reached = add_up(partial, np.where(np.isfinite(radius), radius, 0.0))
+    return finish(r, radius, reached, ("rounding-model", "dot-product", "sum-any-order"))
+
+
+def _largest_partial(
+    part: LinearPart, up: FloatArray, down: FloatArray, bias: Interval | None
+) -> FloatArray:
+    both = add_up(up, down)
+    total = part.magnitude_up(both)
+    with np.errstate(invalid="ignore"):
+        difference = up - down
+    finite = np.where(np.isfinite(difference), difference, 0.0)
+    signed = part.apply(finite[None])[0]
+    slack = multiply_up(total, gamma(part.terms + 4))
+    if bias is not None:
+        plus, minus = np.maximum(bias.hi, 0.0), np.maximum(-bias.lo, 0.0)
+        total = add_up(total, add_up(plus, minus))
+        signed = signed + (plus - minus)
+        slack = multiply_up(total, gamma(part.terms + 6))
+    balance = np.minimum(add_up(np.abs(signed), slack), total)
+    return np.where(np.isfinite(total), 0.5 * add_up(total, balance), np.inf)
+
+
+def product_rounding(
+    site: Site,
+    s: ProductSum,
+    inputs: Sequence[Interval],
+    contract: RuntimeContract,
+    runtime: Callable[..., tuple[Any, ...]],
+) -> RoundingBound:
+    """The rounding bound of a sum of products: closed form for free orders, step by step else."""
+    free_bias = s.bias is not None and contract.bias is BiasPlacement.ANY
+    if isinstance(contract.order, AnyOrder) or free_bias:
+        return any_order_rounding(rounder(site, contract), s, inputs[0])
+    return traced(runtime, site, inputs, contract, KNOWN_ORDER)
+
+
+def _coefficient_loss(
+    r: Rounder, s: ProductSum, x: Interval, shape: tuple[int, ...]
+) -> FloatArray:
+    """Stored weights rounded to the compute format, and subnormal operands read as zero."""
+    loss = stored_loss(r, s.weights)
+    lost_x = r.operand_loss(x)
+    lost_w = r.operand_loss(Interval(s.weights, s.weights))
+    total = np.zeros(shape)
+    if np.any(loss) or np.any(lost_w):
+        changed = linear_part(s.action, add_up(loss, lost_w))
+        total = add_up(total, changed.magnitude_up(x.magnitude))
+    if np.any(lost_x):
+        heavier = linear_part(s.action, add_up(np.abs(s.weights), loss))
+        total = add_up(total, heavier.magnitude_up(lost_x))
+    return total

@@ -1,0 +1,65 @@
+"""Add and Sub: one file holds each operator's signs, this one the algebra they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from encoders.affine import AffineMap, affine_differences, affine_values, scaled_part
+from encoders.contract import RuntimeContract
+from encoders.enclosure import FloatArray, Interval, add_up, multiply_up
+from encoders.operator import DifferenceMap, RoundingBound, Site, ValueMap
+from encoders.rounding_bounds import finish, rounder, stored_loss
+
+Signs = tuple[float, float]
+
+
+def check_float(site: Site) -> None:
+    """Raises UnsupportedModel unless the node computes in a floating-point type."""
+    if not site.outputs[0].dtype.is_float:
+        raise site.unsupported(f"{site.outputs[0].dtype.value} arithmetic is not supported")
+
+
+def _affine(site: Site, signs: Signs) -> AffineMap:
+    shape = site.outputs[0].shape
+    parts = tuple(
+        scaled_part(np.asarray(signs[i]), site.type_of(i).shape, shape) for i in site.variable
+    )
+    bias, radius = np.zeros(shape), np.zeros(shape)
+    for sign, constant in zip(signs, site.constants, strict=True):
+        if constant is not None:
+            total = bias + sign * np.asarray(constant, np.float64)
+            if np.any(bias):
+                radius = add_up(radius, multiply_up(np.abs(total), 2.0**-52))
+            bias = np.broadcast_to(total, shape)
+    return AffineMap(parts, bias, radius)
+
+
+def sum_values(site: Site, ranges: Sequence[Interval], signs: Signs) -> ValueMap:
+    return affine_values(_affine(site, signs), ranges)
+
+
+def sum_differences(site: Site, errors: Sequence[FloatArray], signs: Signs) -> DifferenceMap:
+    return affine_differences(_affine(site, signs), errors)
+
+
+def sum_rounding(
+    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+) -> RoundingBound:
+    """One rounded addition; adding a stored zero is exact."""
+    r = rounder(site, contract)
+    shape = site.outputs[0].shape
+    lost, zero = np.zeros(shape), np.zeros(shape, dtype=bool)
+    for x in inputs:
+        lost = add_up(lost, r.operand_loss(x))
+        zero = zero | (x.magnitude == 0)
+    for constant in site.constants:
+        if constant is not None:
+            stored = np.asarray(constant, np.float64)
+            lost = add_up(lost, stored_loss(r, stored))
+            lost = add_up(lost, r.operand_loss(Interval(stored, stored)))
+            zero = zero | (stored == 0)
+    magnitude = add_up(result.magnitude, lost)
+    fresh = np.where(zero, r.of_copy(magnitude), r.of_sum(magnitude))
+    return finish(r, add_up(lost, fresh), magnitude, ("rounding-model",))

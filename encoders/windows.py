@@ -1,0 +1,102 @@
+"""Sliding windows over spatial axes, as Conv and pooling use them: pads, strides, dilations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from encoders.operator import Site
+
+
+@dataclass(frozen=True)
+class Window:
+    """Kernel shape, strides, dilations, zero padding before and after, and output extents, one
+    number per spatial axis."""
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    output: tuple[int, ...]
+
+    def positions(self) -> list[tuple[slice, ...]]:
+        """For each kernel element in row-major order, where it reads in the padded input."""
+        return [
+            tuple(
+                slice(o * d, o * d + (n - 1) * s + 1, s)
+                for o, d, s, n in zip(
+                    offset, self.dilations, self.strides, self.output, strict=True
+                )
+            )
+            for offset in product(*(range(k) for k in self.kernel))
+        ]
+
+
+def window_of(site: Site, kernel: tuple[int, ...]) -> Window:
+    """Read a window from a node's attributes. Raises UnsupportedModel for what it cannot mean."""
+    spatial = site.type_of(0).shape[2:]
+    rank = len(spatial)
+    ones = (1,) * rank
+    strides = site.integers("strides", ones) or ones
+    dilations = site.integers("dilations", ones) or ones
+    given = site.integers("kernel_shape", kernel)
+    if given != kernel or len(kernel) != rank:
+        raise site.unsupported(f"kernel_shape {given} does not match the weights' {kernel}")
+    if len(strides) != rank or len(dilations) != rank:
+        raise site.unsupported("strides and dilations need one number per spatial axis")
+    before, after = _pads(site, spatial, kernel, strides, dilations)
+    output = tuple(
+        (n + b + a - (d * (k - 1) + 1)) // s + 1
+        for n, b, a, d, k, s in zip(
+            spatial, before, after, dilations, kernel, strides, strict=True
+        )
+    )
+    return Window(kernel, strides, dilations, before, after, output)
+
+
+def _pads(
+    site: Site,
+    spatial: tuple[int, ...],
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    dilations: tuple[int, ...],
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    rank = len(spatial)
+    mode = site.node.attributes.get("auto_pad", "NOTSET")
+    mode = mode.decode() if isinstance(mode, bytes) else str(mode)
+    if mode in ("NOTSET", ""):
+        pads = site.integers("pads", (0,) * (2 * rank)) or (0,) * (2 * rank)
+        if len(pads) != 2 * rank or min(pads) < 0:
+            raise site.unsupported(f"attribute 'pads' {pads} needs {2 * rank} numbers ≥ 0")
+        return pads[:rank], pads[rank:]
+    if mode == "VALID":
+        return (0,) * rank, (0,) * rank
+    if mode not in ("SAME_UPPER", "SAME_LOWER"):
+        raise site.unsupported(f"auto_pad '{mode}' is not known")
+    total = [
+        max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
+        for n, s, d, k in zip(spatial, strides, dilations, kernel, strict=True)
+    ]
+    less = tuple(t // 2 for t in total)
+    more = tuple(t - t // 2 for t in total)
+    return (less, more) if mode == "SAME_UPPER" else (more, less)
+
+
+def patches(padded: Any, window: Window) -> Any:
+    """(k, C, *padded) → (k, C, kernel elements, *output): every value each window reads."""
+    reads = [padded[(slice(None), slice(None), *where)] for where in window.positions()]
+    return np.stack(reads, axis=2)
+
+
+def scattered(parts: Any, window: Window, spatial: tuple[int, ...]) -> Any:
+    """The transpose of padding and `patches`: (k, C, kernel elements, *output) → (k, C, *in)."""
+    full = tuple(n + b + a for n, b, a in zip(spatial, window.before, window.after, strict=True))
+    out = np.zeros((*parts.shape[:2], *full), dtype=parts.dtype)
+    for position, where in enumerate(window.positions()):
+        out[(slice(None), slice(None), *where)] += parts[:, :, position]
+    inner = tuple(slice(b, b + n) for b, n in zip(window.before, spatial, strict=True))
+    return out[(slice(None), slice(None), *inner)]

@@ -1,0 +1,193 @@
+"""Real ranges and error budgets of every tensor: forward intervals, then backward substitution.
+
+For each tensor t: x_t ∈ `values[t]` over the reals, and |x̂_t − x_t| ≤ `errors[t]` for every
+execution the contract allows. Tensors are treated in topological order, so whatever a step rests
+on has been proved before. Forward composition alone is hopeless with depth; tensors that feed a
+nonlinear operator, and the outputs, are therefore bounded again by pulling unit functionals back
+to the input, in both meanings, and the better bound is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from encoders.contract import RuntimeContract
+from encoders.enclosure import FloatArray, Interval, add_up
+from encoders.operator import RoundingBound, Site, site_of
+from encoders.registry import lookup
+from onnx_import.graph import Graph, Node
+from refine.pullback import Maps, Pulled, pull_back, unit_functionals, variable_inputs
+
+_CHUNK_BYTES = 192 * 2**20
+
+
+@dataclass(frozen=True)
+class NodeBounds:
+    """What was shown of one node: real range, error after it, and its own rounding error."""
+
+    node: Node
+    values: Interval
+    errors: FloatArray
+    rounding: RoundingBound
+
+
+@dataclass(frozen=True)
+class NetworkBounds:
+    """Bounds of a whole network on one box.
+
+    `errors` maps each graph output to |x̂ − x| per element; `costs` says, for the output element
+    with the largest bound, how much of it each node's rounding and relaxation is responsible for.
+    """
+
+    maps: Maps
+    nodes: tuple[NodeBounds, ...]
+    errors: Mapping[str, FloatArray]
+    costs: Mapping[str, float]
+
+    @property
+    def largest(self) -> float:
+        return max((float(np.max(e, initial=0.0)) for e in self.errors.values()), default=0.0)
+
+
+@dataclass(frozen=True)
+class InputBox:
+    """Per graph input: its real range, and how far the runtime's copy may be from it."""
+
+    values: Mapping[str, Interval]
+    errors: Mapping[str, FloatArray]
+
+
+def network_bounds(
+    graph: Graph,
+    box: InputBox,
+    contract: RuntimeContract,
+    backward: bool = True,
+    tick: Callable[[], None] = lambda: None,
+) -> NetworkBounds:
+    """Bound every tensor of a network over one box.
+
+    `backward` False composes forward only: quick, and far too pessimistic for deep networks.
+    `tick` is called often and may raise to stop. Raises UnsupportedModel, naming the node, for
+    what has no meaning.
+    """
+    maps = Maps(graph, dict(box.values), dict(box.errors))
+    nodes: list[NodeBounds] = []
+    pulled: dict[str, Pulled] = {}
+    sites = {node.name: site_of(graph, node) for node in graph.order}
+    for node in graph.order:
+        lookup(node).check(sites[node.name])
+    for node in graph.order:
+        tick()
+        site, output = sites[node.name], node.outputs[0]
+        final = output in graph.outputs
+        refine = backward and (final or _feeds_nonlinear(graph, output))
+        _bound_values(maps, node, site, refine, tick)
+        rounding = _bound_errors(maps, node, site, contract)
+        if refine:
+            rows = np.arange(site.outputs[0].size) if final else _alive(maps, output)
+            pulled[output] = _refine_errors(maps, output, rows, tick)
+        nodes.append(NodeBounds(node, maps.values[output], maps.errors[output], rounding))
+    errors = {
+        t: maps.errors[t] if t in maps.errors else np.zeros(graph.types[t].shape)
+        for t in graph.outputs
+    }
+    return NetworkBounds(maps, tuple(nodes), errors, _costs_of_worst(errors, pulled))
+
+
+def _bound_values(
+    maps: Maps, node: Node, site: Site, refine: bool, tick: Callable[[], None]
+) -> None:
+    ranges = [maps.values[t] for t in variable_inputs(maps.graph, node)]
+    mapped = lookup(node).values(site, ranges)
+    output = node.outputs[0]
+    maps.value_maps[node.name] = mapped
+    maps.values[output] = _sound(mapped.image)
+    if not refine:
+        return
+    image = maps.values[output]
+    rows = np.arange(image.lo.size)
+    lo, hi = image.lo.reshape(-1).copy(), image.hi.reshape(-1).copy()
+    for chunk in _chunks(maps.graph, rows, copies=2):
+        c = unit_functionals(image.shape, chunk)
+        upper = pull_back(maps, {output: np.concatenate([c, -c])}, {}, tick).upper
+        hi[chunk] = np.minimum(hi[chunk], upper[: len(chunk)])
+        lo[chunk] = np.maximum(lo[chunk], -upper[len(chunk) :])
+    maps.values[output] = Interval(lo.reshape(image.shape), hi.reshape(image.shape))
+
+
+def _bound_errors(
+    maps: Maps, node: Node, site: Site, contract: RuntimeContract
+) -> RoundingBound:
+    operator, output = lookup(node), node.outputs[0]
+    inputs = variable_inputs(maps.graph, node)
+    ranges, errors = [maps.values[t] for t in inputs], [maps.errors[t] for t in inputs]
+    mapped = operator.differences(site, ranges, errors)
+    result = maps.values[output].inflate(mapped.radius)
+    held = [x.inflate(e) for x, e in zip(ranges, errors, strict=True)]
+    rounding = operator.rounding(site, held, result, contract)
+    local = np.where(np.isnan(rounding.radius), np.inf, rounding.radius)
+    maps.difference_maps[node.name] = mapped
+    maps.local[node.name] = local
+    total = add_up(mapped.radius, local)
+    maps.errors[output] = np.where(np.isnan(total), np.inf, total)
+    return rounding
+
+
+def _refine_errors(
+    maps: Maps, output: str, rows: FloatArray, tick: Callable[[], None]
+) -> Pulled:
+    errors = maps.errors[output].reshape(-1).copy()
+    shape = maps.errors[output].shape
+    upper = np.zeros(len(rows))
+    costs: dict[str, FloatArray] = {}
+    done = 0
+    for chunk in _chunks(maps.graph, rows, copies=1):
+        c = unit_functionals(shape, chunk)
+        pulled = pull_back(maps, {}, {output: c}, tick)
+        errors[chunk] = np.minimum(errors[chunk], pulled.upper)
+        for name, cost in pulled.costs.items():
+            costs.setdefault(name, np.zeros(len(rows)))[done : done + len(chunk)] = cost
+        upper[done : done + len(chunk)] = pulled.upper
+        done += len(chunk)
+    maps.errors[output] = errors.reshape(shape)
+    return Pulled(upper, costs)
+
+
+def _alive(maps: Maps, output: str) -> FloatArray:
+    """Elements that may be positive at run time: the error of the others reaches no Relu."""
+    return np.flatnonzero(np.isfinite(maps.errors[output].reshape(-1)))
+
+
+def _feeds_nonlinear(graph: Graph, tensor: str) -> bool:
+    return any(
+        tensor in node.inputs and not lookup(node).affine for node in graph.order
+    )
+
+
+def _chunks(graph: Graph, rows: FloatArray, copies: int) -> list[FloatArray]:
+    """Rows in pieces whose coefficients on the widest tensor fit in memory."""
+    widest = max(t.size for t in graph.types.values())
+    size = max(int(_CHUNK_BYTES // (8 * widest * copies)), 1)
+    return [rows[i : i + size] for i in range(0, len(rows), size)]
+
+
+def _sound(image: Interval) -> Interval:
+    """NaN, from ∞ − ∞, means that nothing is known."""
+    return Interval(
+        np.where(np.isnan(image.lo), -np.inf, image.lo),
+        np.where(np.isnan(image.hi), np.inf, image.hi),
+    )
+
+
+def _costs_of_worst(
+    errors: Mapping[str, FloatArray], pulled: Mapping[str, Pulled]
+) -> Mapping[str, float]:
+    candidates = [t for t in errors if t in pulled and len(pulled[t].upper)]
+    if not candidates:
+        return {}
+    worst = max(candidates, key=lambda t: float(np.max(errors[t])))
+    row = int(np.argmax(errors[worst]))
+    return {name: float(cost[row]) for name, cost in pulled[worst].costs.items()}
