@@ -70,15 +70,18 @@ def sum_up(a: FloatArray, axis: int | tuple[int, ...] | None = None) -> FloatArr
 
 def dot_up(weights: FloatArray, values: FloatArray) -> FloatArray:
     """Upper bounds on |c|·v for functionals c of shape (k, *shape) and v ≥ 0 of that shape."""
-    rows = raised(np.abs(weights.reshape(weights.shape[0], -1)))
+    rows, flat = np.abs(weights.reshape(weights.shape[0], -1)), values.reshape(-1)
+    if not np.any(flat):
+        return np.zeros(rows.shape[0])
+    unbounded = ~np.isfinite(flat)
+    reached = np.zeros(rows.shape[0], dtype=bool)
+    if np.any(unbounded):
+        # 0·∞: an unbounded element with weight zero must not poison the row.
+        reached = (rows[:, unbounded] > 0).any(axis=1)
+        flat = np.where(unbounded, 0.0, flat)
     with np.errstate(invalid="ignore", over="ignore"):
-        total = rows @ raised(values.reshape(-1))
-    # 0·∞: an unbounded element with weight zero must not poison the row.
-    if not np.all(np.isfinite(values)):
-        unbounded = ~np.isfinite(values.reshape(-1))
-        finite = rows @ raised(np.where(unbounded, 0.0, values.reshape(-1)))
-        total = np.where((rows[:, unbounded] > 0).any(axis=1), np.inf, finite)
-    return np.asarray(total * (1.0 + gamma(2 * rows.shape[1] + 4)))
+        total = rows @ flat * (1.0 + gamma(2 * rows.shape[1] + 4))
+    return np.where(reached, np.inf, add_up(total, 2.0 * rows.shape[1] * SMALLEST))
 
 
 def inner_up(weights: FloatArray, values: FloatArray) -> FloatArray:

@@ -197,7 +197,7 @@ class Operator:
     contract)` bounds the node's own rounding error, given the run-time ranges of the variable
     inputs and an enclosure of f(x̂) before rounding. `movement` marks operators that only move
     data: bit-exact, no rounding, foldable on constants; `affine` operators lose nothing when
-    functionals are pulled back through them.
+    functionals are pulled back through them. `work` estimates multiply-adds per execution.
     """
 
     name: str
@@ -212,6 +212,7 @@ class Operator:
     rounding: Callable[[Site, Sequence[Interval], Interval, RuntimeContract], RoundingBound]
     movement: bool = False
     affine: bool = False
+    work: Callable[[Site], int] = field(default=lambda site: site.outputs[0].size)
     dtypes: tuple[DType, ...] = field(
         default=(DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.FLOAT64)
     )

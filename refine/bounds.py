@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.contract import RuntimeContract
 from encoders.enclosure import FloatArray, Interval, add_up
@@ -21,7 +22,10 @@ from encoders.registry import lookup
 from onnx_import.graph import Graph, Node
 from refine.pullback import Maps, Pulled, pull_back, unit_functionals, variable_inputs
 
-_CHUNK_BYTES = 192 * 2**20
+Rows = npt.NDArray[np.intp]
+
+_CHUNK_BYTES = 32 * 2**20  # coefficients of one pull-back: small enough to stay in cache
+_AFFORDABLE = 4 * 10**9  # multiply-adds of one tensor's pull-backs before only open signs get one
 
 
 @dataclass(frozen=True)
@@ -79,15 +83,21 @@ def network_bounds(
     sites = {node.name: site_of(graph, node) for node in graph.order}
     for node in graph.order:
         lookup(node).check(sites[node.name])
+    work = 0
     for node in graph.order:
         tick()
+        work += lookup(node).work(sites[node.name])
         site, output = sites[node.name], node.outputs[0]
         final = output in graph.outputs
         refine = backward and (final or _feeds_nonlinear(graph, output))
-        _bound_values(maps, node, site, refine, tick)
+        _bound_values(maps, node, site, tick)
+        if refine:
+            rows = _worth_refining(maps.values[output], final, 2 * work)
+            _refine_values(maps, output, rows, tick)
         rounding = _bound_errors(maps, node, site, contract)
         if refine:
-            rows = np.arange(site.outputs[0].size) if final else _alive(maps, output)
+            held = maps.values[output].inflate(maps.errors[output])
+            rows = _worth_refining(held, final, work)
             pulled[output] = _refine_errors(maps, output, rows, tick)
         nodes.append(NodeBounds(node, maps.values[output], maps.errors[output], rounding))
     errors = {
@@ -97,18 +107,15 @@ def network_bounds(
     return NetworkBounds(maps, tuple(nodes), errors, _costs_of_worst(errors, pulled))
 
 
-def _bound_values(
-    maps: Maps, node: Node, site: Site, refine: bool, tick: Callable[[], None]
-) -> None:
+def _bound_values(maps: Maps, node: Node, site: Site, tick: Callable[[], None]) -> None:
     ranges = [maps.values[t] for t in variable_inputs(maps.graph, node)]
     mapped = lookup(node).values(site, ranges)
-    output = node.outputs[0]
     maps.value_maps[node.name] = mapped
-    maps.values[output] = _sound(mapped.image)
-    if not refine:
-        return
+    maps.values[node.outputs[0]] = _sound(mapped.image)
+
+
+def _refine_values(maps: Maps, output: str, rows: Rows, tick: Callable[[], None]) -> None:
     image = maps.values[output]
-    rows = np.arange(image.lo.size)
     lo, hi = image.lo.reshape(-1).copy(), image.hi.reshape(-1).copy()
     for chunk in _chunks(maps.graph, rows, copies=2):
         c = unit_functionals(image.shape, chunk)
@@ -137,7 +144,7 @@ def _bound_errors(
 
 
 def _refine_errors(
-    maps: Maps, output: str, rows: FloatArray, tick: Callable[[], None]
+    maps: Maps, output: str, rows: Rows, tick: Callable[[], None]
 ) -> Pulled:
     errors = maps.errors[output].reshape(-1).copy()
     shape = maps.errors[output].shape
@@ -156,9 +163,18 @@ def _refine_errors(
     return Pulled(upper, costs)
 
 
-def _alive(maps: Maps, output: str) -> FloatArray:
-    """Elements that may be positive at run time: the error of the others reaches no Relu."""
-    return np.flatnonzero(np.isfinite(maps.errors[output].reshape(-1)))
+def _worth_refining(x: Interval, final: bool, work: int) -> Rows:
+    """Flat positions that get a pull-back costing `work` multiply-adds each.
+
+    Outputs all do; before a nonlinear operator, those that may be positive where that is
+    affordable, else those whose sign is open.
+    """
+    if final:
+        return np.arange(x.lo.size)
+    alive = np.flatnonzero(x.hi > 0)
+    if len(alive) * work <= _AFFORDABLE:
+        return alive
+    return np.flatnonzero((x.lo < 0) & (x.hi > 0))
 
 
 def _feeds_nonlinear(graph: Graph, tensor: str) -> bool:
@@ -167,7 +183,7 @@ def _feeds_nonlinear(graph: Graph, tensor: str) -> bool:
     )
 
 
-def _chunks(graph: Graph, rows: FloatArray, copies: int) -> list[FloatArray]:
+def _chunks(graph: Graph, rows: Rows, copies: int) -> list[Rows]:
     """Rows in pieces whose coefficients on the widest tensor fit in memory."""
     widest = max(t.size for t in graph.types.values())
     size = max(int(_CHUNK_BYTES // (8 * widest * copies)), 1)

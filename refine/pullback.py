@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.enclosure import UNIT, FloatArray, Interval, add_up, dot_up, inner_up, midpoint_radius
 from encoders.operator import DifferenceMap, ValueMap
@@ -114,7 +115,7 @@ def variable_inputs(graph: Graph, node: Node) -> list[str]:
     return [t for t in node.inputs if t and not graph.is_constant(t)]
 
 
-def unit_functionals(shape: tuple[int, ...], rows: FloatArray) -> FloatArray:
+def unit_functionals(shape: tuple[int, ...], rows: npt.NDArray[np.intp]) -> FloatArray:
     """(k, *shape) coefficients that pick the flat elements `rows`."""
     size = int(np.prod(shape, dtype=np.int64))
     c = np.zeros((len(rows), size))

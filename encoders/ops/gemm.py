@@ -220,5 +220,6 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         affine=True,
+        work=lambda site: site.outputs[0].size * _action(site)[0].terms,
     ),
 )
