@@ -7,6 +7,7 @@ and tested against each other.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -79,3 +80,115 @@ FORMAT_OF_DTYPE = {
     DType.FLOAT32: BINARY32,
     DType.FLOAT64: BINARY64,
 }
+
+
+def round_fraction(value: Fraction, fmt: FloatFormat) -> Fraction | float:
+    """The number of `fmt` nearest to an exact rational, ties to even; exact.
+
+    Returns `inf` or `-inf` (a float) at and beyond the overflow threshold. A zero result carries
+    no sign: rationals have none.
+    """
+    if abs(value) >= fmt.overflow_threshold:
+        return math.inf if value > 0 else -math.inf
+    grid = _spacing(value, fmt)
+    return round(value / grid) * grid
+
+
+def round_down(value: Fraction, fmt: FloatFormat) -> float:
+    """The largest number of `fmt`, `-inf` included, that is ≤ an exact rational.
+
+    Raises ValueError for a format that is not contained in binary64.
+    """
+    _require_within_binary64(fmt)
+    if value > fmt.largest_finite:
+        return float(fmt.largest_finite)
+    if value < -fmt.largest_finite:
+        return -math.inf
+    grid = _spacing(value, fmt)
+    return float(math.floor(value / grid) * grid)
+
+
+def round_up(value: Fraction, fmt: FloatFormat) -> float:
+    """The smallest number of `fmt`, `inf` included, that is ≥ an exact rational."""
+    return 0.0 - round_down(-value, fmt)
+
+
+def next_up(value: float, fmt: FloatFormat) -> float:
+    """The smallest number of `fmt` that is > `value`; `inf` and NaN stay themselves.
+
+    `value` need not be representable in `fmt`.
+    """
+    if math.isnan(value) or value == math.inf:
+        return value
+    if value == -math.inf:
+        return -float(fmt.largest_finite)
+    exact = Fraction(value)
+    above = round_up(exact, fmt)
+    return above if above > value else round_up(exact + fmt.smallest_subnormal / 2, fmt)
+
+
+def next_down(value: float, fmt: FloatFormat) -> float:
+    """The largest number of `fmt` that is < `value`; `-inf` and NaN stay themselves."""
+    return -next_up(-value, fmt)
+
+
+def is_representable(value: float | Fraction, fmt: FloatFormat) -> bool:
+    """Is this a finite number of `fmt`?"""
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    exact = Fraction(value)
+    return abs(exact) <= fmt.largest_finite and (exact / _spacing(exact, fmt)).denominator == 1
+
+
+def round_array(values: npt.ArrayLike, fmt: FloatFormat) -> FloatArray:
+    """The numbers of `fmt` nearest to float64 values, ties to even, in a new float64 array.
+
+    Overflow gives an infinity, the sign of a zero result is that of its argument, NaN stays NaN.
+    Raises ValueError unless `fmt` is binary64 or at most half as precise and well inside its range.
+
+    With M = 1.5·2^52 grid steps, x + M lies where binary64 has exactly the grid of `fmt` at x, so
+    the addition rounds x to that grid, ties to even (M is an even multiple), and subtracting M is
+    exact. The grid is that of the binade of x, or of the smallest normal number below it; beyond
+    2^(emax+1) it may stop growing, since all that is infinite anyway.
+    """
+    exact = np.array(values, dtype=np.float64, ndmin=1)
+    if fmt == BINARY64:
+        return exact.reshape(np.shape(values))
+    if not fits_twice_in_binary64(fmt):
+        raise ValueError(f"arrays cannot be rounded to {fmt.name}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        shift = (exact.view(np.int64) & _EXPONENT_BITS).view(np.float64)
+        np.clip(shift, 2.0**fmt.emin, 2.0 ** (fmt.emax + 1), out=shift)
+        shift *= 1.5 * 2.0 ** (53 - fmt.precision)
+        rounded: FloatArray = exact + shift
+        rounded -= shift
+        rounded[np.abs(rounded) > float(fmt.largest_finite)] = np.inf
+    return np.copysign(rounded, exact, out=rounded).reshape(np.shape(values))
+
+
+def fits_twice_in_binary64(fmt: FloatFormat) -> bool:
+    """Are products of two numbers of `fmt` exact in binary64, with room for double rounding?
+
+    True for every format with precision ≤ 24 and an exponent range up to that of binary32.
+    """
+    return fmt.precision <= 24 and fmt.emin >= -126 and fmt.emax <= 127
+
+
+_EXPONENT_BITS = np.int64(0x7FF0_0000_0000_0000)
+
+
+def _spacing(value: Fraction, fmt: FloatFormat) -> Fraction:
+    """The distance between neighbouring numbers of `fmt` in the binade of a finite value."""
+    magnitude = abs(value)
+    exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
+    if magnitude < power_of_two(exponent):
+        exponent -= 1
+    if not magnitude:
+        exponent = fmt.emin
+    return power_of_two(max(exponent, fmt.emin) - fmt.precision + 1)
+
+
+def _require_within_binary64(fmt: FloatFormat) -> None:
+    fits = fmt.precision <= 53 and fmt.emax <= 1023
+    if not fits or fmt.emin - fmt.precision < BINARY64.emin - BINARY64.precision:
+        raise ValueError(f"numbers of {fmt.name} are not all float64 numbers")

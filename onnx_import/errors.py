@@ -13,3 +13,13 @@ class ModelError(Exception):
 
 class UnsupportedModel(ModelError):
     """A well-formed model that uses something `refine` has no meaning for."""
+
+
+def shorten(error: BaseException | str, limit: int = 160) -> str:
+    """The first line of another library's message, without its tag, cut at `limit` characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    first = lines[0] if lines else type(error).__name__
+    if first.startswith("[") and "] " in first:
+        first = first.split("] ", 1)[1]
+    first = " ".join(first.split()).rstrip(".:;,")
+    return first if len(first) <= limit else first[: limit - 1].rstrip() + "…"

@@ -18,7 +18,16 @@ import numpy as np
 import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[np.generic]
-AttributeValue: TypeAlias = int | float | str | bytes | tuple[int, ...] | tuple[float, ...] | Array
+AttributeValue: TypeAlias = (
+    int
+    | float
+    | str
+    | bytes
+    | tuple[int, ...]
+    | tuple[float, ...]
+    | tuple[str | bytes, ...]
+    | Array
+)
 
 
 class DType(Enum):
@@ -37,9 +46,10 @@ class DType(Enum):
     @property
     def numpy(self) -> np.dtype[np.generic]:
         """The numpy element type that holds these values exactly."""
-        if self is DType.BFLOAT16:
-            return np.dtype(ml_dtypes.bfloat16)
-        return np.dtype(self.value)
+        dtype: np.dtype[np.generic] = np.dtype(
+            ml_dtypes.bfloat16 if self is DType.BFLOAT16 else self.value
+        )
+        return dtype
 
     @property
     def is_float(self) -> bool:

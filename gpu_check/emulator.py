@@ -1,0 +1,103 @@
+"""Runs a graph under a pinned contract, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+
+import numpy as np
+
+from encoders.contract import RuntimeContract
+from encoders.formats import FloatFormat
+from encoders.numpy_arithmetic import Carrier, NumpyArithmetic
+from encoders.operator import site_of
+from encoders.registry import lookup
+from onnx_import.graph import DType, Graph, Node
+
+
+def emulate(
+    graph: Graph,
+    inputs: Mapping[str, Carrier],
+    contract: RuntimeContract,
+    every_tensor: bool = False,
+) -> Mapping[str, Carrier]:
+    """What a runtime that obeys `contract` computes, for many samples at once.
+
+    `inputs` has an array of shape (samples, *tensor shape) for every graph input. The result has
+    such an array for every graph output, or for every tensor that is not constant; with
+    `compute_format` unset it is of the tensor's own dtype, else of the format's carrier.
+
+    Raises ValueError for a contract that is not pinned, for a missing or misshapen input and for
+    an input that is not representable in the format in which the contract stores it;
+    UnsupportedModel for an operator without a meaning.
+    """
+    if not contract.pinned:
+        raise ValueError(f"contract '{contract.name}' allows more than one execution")
+
+    @cache
+    def arithmetic_in(fmt: FloatFormat) -> NumpyArithmetic:
+        return NumpyArithmetic(fmt, contract)
+
+    def arithmetic_of(dtype: DType) -> NumpyArithmetic:
+        return arithmetic_in(contract.format_of(dtype))
+
+    def stored(tensor: str) -> Carrier:
+        dtype, values = graph.types[tensor].dtype, graph.constants[tensor]
+        return arithmetic_of(dtype).constant(values) if dtype.is_float else values[np.newaxis]
+
+    values: dict[str, Carrier] = {}
+    for name in graph.inputs:
+        values[name] = _checked(graph, name, inputs, arithmetic_of)
+    for node in graph.order:
+        arguments = [
+            None if not t else stored(t) if graph.is_constant(t) else values[t] for t in node.inputs
+        ]
+        arithmetic = arithmetic_of(_dtype_of(graph, node))
+        results = lookup(node).runtime(site_of(graph, node), arguments, arithmetic, contract)
+        written = [t for t in node.outputs if t]
+        values.update(zip(written, results, strict=True))
+    samples = max((v.shape[0] for v in values.values()), default=1)
+    wanted = values if every_tensor else graph.outputs
+    return {
+        t: _returned(graph, t, values[t] if t in values else stored(t), samples, contract)
+        for t in wanted
+    }
+
+
+def _checked(
+    graph: Graph,
+    name: str,
+    inputs: Mapping[str, Carrier],
+    arithmetic_of: Callable[[DType], NumpyArithmetic],
+) -> Carrier:
+    expected = graph.types[name]
+    if name not in inputs:
+        raise ValueError(f"no values for the input '{name}'")
+    given = inputs[name]
+    if given.shape[1:] != expected.shape:
+        raise ValueError(
+            f"input '{name}' has shape {given.shape}, not (samples, *{expected.shape})"
+        )
+    if not expected.dtype.is_float:
+        return given.astype(expected.dtype.numpy)
+    rounded = arithmetic_of(expected.dtype).rounded(given)
+    if not np.array_equal(rounded, given, equal_nan=True):
+        raise ValueError(f"input '{name}' has values that its format cannot represent")
+    return rounded
+
+
+def _dtype_of(graph: Graph, node: Node) -> DType:
+    """The floating-point type that a node computes in: its first output's, else an input's."""
+    tensors = [graph.types[t].dtype for t in (*node.outputs, *node.inputs) if t]
+    return next((d for d in tensors if d.is_float), DType.FLOAT32)
+
+
+def _returned(
+    graph: Graph, tensor: str, values: Carrier, samples: int, contract: RuntimeContract
+) -> Carrier:
+    every = np.broadcast_to(values, (samples, *values.shape[1:]))
+    dtype = graph.types[tensor].dtype
+    if contract.compute_format is not None and dtype.is_float:
+        return every
+    typed: Carrier = every.astype(dtype.numpy)
+    return typed

@@ -1,0 +1,126 @@
+"""Types and shapes: of the graph's inputs, and of a node's outputs by ONNX's own inference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import onnx
+from onnx import numpy_helper, shape_inference
+from onnx.checker import ValidationError
+from onnx.defs import SchemaError
+from onnx.shape_inference import InferenceError
+
+from onnx_import.errors import ModelError, UnsupportedModel, shorten
+from onnx_import.graph import Array, TensorType
+from onnx_import.tensors import dtype_of
+
+
+def input_type(value: onnx.ValueInfoProto) -> tuple[TensorType, str | None]:
+    """The type of a graph input, with a note if its batch dimension was unknown and read as 1.
+
+    Raises UnsupportedModel, naming the input, if it is no tensor, its rank or a dimension other
+    than the first is unknown, or a dimension is 0.
+    """
+    place = f"input '{value.name}'"
+    if not value.type.HasField("tensor_type"):
+        raise UnsupportedModel(f"{place} is not a tensor; export the model with tensor inputs")
+    tensor = value.type.tensor_type
+    if not tensor.HasField("shape"):
+        raise UnsupportedModel(f"{place} has no shape; export the model with fixed input shapes")
+    shape: list[int] = []
+    note = None
+    for position, dim in enumerate(tensor.shape.dim):
+        size = known_size(dim)
+        if size is None and position == 0:
+            symbol = f" '{dim.dim_param}'" if dim.dim_param else ""
+            note = f"the first dimension{symbol} of {place} is not fixed and was read as 1"
+            size = 1
+        if size is None:
+            symbol = f" ('{dim.dim_param}')" if dim.dim_param else ""
+            raise UnsupportedModel(
+                f"dimension {position}{symbol} of {place} is unknown, and only the first may be; "
+                "export the model with fixed input shapes"
+            )
+        if size == 0:
+            raise UnsupportedModel(
+                f"dimension {position} of {place} is 0, so it holds no numbers; "
+                "export the model with fixed input shapes"
+            )
+        shape.append(size)
+    return TensorType(dtype_of(tensor.elem_type, place), tuple(shape)), note
+
+
+def known_size(dim: onnx.TensorShapeProto.Dimension) -> int | None:
+    """A dimension's size; None if symbolic, unset or negative (some exporters write −1)."""
+    return dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None
+
+
+def infer(
+    proto: onnx.NodeProto,
+    place: str,
+    types: Mapping[str, TensorType],
+    constants: Mapping[str, Array],
+    opset: int,
+) -> Mapping[str, onnx.TypeProto]:
+    """ONNX's strict type and shape inference for one node whose input types are known.
+
+    Constants short enough to be a shape or a list of axes are shown to it; its result may still
+    leave shapes unknown. Raises ModelError, naming the node, if the input types do not fit.
+    """
+    present = {t for t in proto.input if t}
+    try:
+        return shape_inference.infer_node_outputs(
+            onnx.defs.get_schema(proto.op_type, opset, ""),
+            proto,
+            {t: type_proto(types[t]) for t in present},
+            {
+                t: numpy_helper.from_array(constants[t], t)
+                for t in present
+                if t in constants and constants[t].size <= 1024
+            },
+            opset_imports=[onnx.helper.make_opsetid("", opset)],
+        )
+    except (
+        ValidationError,
+        InferenceError,
+        SchemaError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        LookupError,
+    ) as error:
+        raise ModelError(
+            f"{place} does not fit its inputs {describe(proto.input, types)} "
+            f"({shorten(error)}); export the model again"
+        ) from error
+
+
+def describe(names: Sequence[str], types: Mapping[str, TensorType]) -> str:
+    """`float32[1, 5], float32[5, 50]`, in the order of the names."""
+    return ", ".join(f"{types[t].dtype.value}{list(types[t].shape)}" for t in names if t)
+
+
+def type_proto(tensor: TensorType) -> onnx.TypeProto:
+    code = onnx.helper.np_dtype_to_tensor_dtype(tensor.dtype.numpy)
+    return onnx.helper.make_tensor_type_proto(code, tensor.shape)
+
+
+def output_type(inferred: onnx.TypeProto | None, tensor: str, place: str) -> TensorType:
+    """A node output's type from what was inferred.
+
+    Raises UnsupportedModel, naming the node, if the shape is not fully known or it is no tensor.
+    """
+    if inferred is not None and inferred.WhichOneof("value") not in (None, "tensor_type"):
+        raise UnsupportedModel(
+            f"{place}: its output '{tensor}' is not a tensor; export the model with tensors only"
+        )
+    sizes = None
+    if inferred is not None and inferred.tensor_type.HasField("shape"):
+        sizes = [known_size(dim) for dim in inferred.tensor_type.shape.dim]
+    if inferred is None or sizes is None or None in sizes:
+        raise UnsupportedModel(
+            f"{place}: the shape of its output '{tensor}' is not known before the network runs; "
+            "export the model with fixed shapes"
+        )
+    dtype = dtype_of(inferred.tensor_type.elem_type, f"output '{tensor}' of {place}")
+    return TensorType(dtype, tuple(s for s in sizes if s is not None))

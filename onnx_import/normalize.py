@@ -1,0 +1,110 @@
+"""Rewriting that changes no bit at run time: unique names, liveness, dropout at inference."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from heapq import heappop, heappush
+
+import onnx
+
+from onnx_import.errors import UnsupportedModel
+from onnx_import.graph import Array, Node
+
+
+def unique_names(nodes: Sequence[onnx.NodeProto]) -> tuple[str, ...]:
+    """A unique, non-empty name for each node: its own where that is the first of its kind."""
+    given = {node.name for node in nodes}
+    names: dict[str, None] = {}
+    for position, node in enumerate(nodes):
+        name = node.name
+        if not name or name in names:
+            name = f"{node.name or node.op_type}_{position}"
+            while name in given or name in names:
+                name += "_"
+        names[name] = None
+    return tuple(names)
+
+
+def sort_nodes(graph: onnx.GraphProto) -> bool:
+    """Put a graph's nodes in topological order; True if they were in order already.
+
+    Stable: a node stays where it is unless it reads what a later one writes. Nodes on a cycle are
+    left at the end, for the checker to reject.
+    """
+    writer = {t: i for i, node in enumerate(graph.node) for t in node.output if t}
+    waiting = [{writer[t] for t in node.input if t in writer} for node in graph.node]
+    readers: dict[int, list[int]] = {}
+    for position, sources in enumerate(waiting):
+        for source in sources:
+            readers.setdefault(source, []).append(position)
+    ready = [position for position, sources in enumerate(waiting) if not sources]
+    order: list[int] = []
+    while ready:
+        position = heappop(ready)
+        order.append(position)
+        for reader in readers.get(position, ()):
+            waiting[reader].discard(position)
+            if not waiting[reader]:
+                heappush(ready, reader)
+    if order == list(range(len(graph.node))):
+        return True
+    rest = sorted(set(range(len(graph.node))) - set(order))
+    nodes = [graph.node[position] for position in (*order, *rest)]
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)
+    return False
+
+
+def live(
+    ports: Sequence[tuple[Collection[str], Collection[str]]], outputs: Collection[str]
+) -> tuple[bool, ...]:
+    """Which nodes, given as (inputs, outputs) in topological order, reach one of the outputs."""
+    needed = set(outputs)
+    reached: list[bool] = []
+    for reads, writes in reversed(ports):
+        reached.append(not needed.isdisjoint(w for w in writes if w))
+        if reached[-1]:
+            needed.update(r for r in reads if r)
+    return tuple(reversed(reached))
+
+
+def without_dropout(node: Node, constants: Mapping[str, Array], read: Collection[str]) -> Node:
+    """A Dropout at inference as an Identity; any other node unchanged.
+
+    `read` holds every tensor that something reads. Raises UnsupportedModel if the mask is read, or
+    training mode is on or not constant.
+    """
+    if node.op != "Dropout":
+        return node
+    if len(node.outputs) > 1 and node.outputs[1] in read:
+        raise UnsupportedModel(
+            f"{node.describe()}: its mask '{node.outputs[1]}' is used, which has no meaning at "
+            "inference; export the model for inference"
+        )
+    training = node.inputs[2] if len(node.inputs) > 2 else ""
+    if training and (training not in constants or constants[training].any()):
+        how = "on" if training in constants else "not constant"
+        raise UnsupportedModel(
+            f"{node.describe()}: its training mode is {how}, and its output would be random; "
+            "export the model for inference"
+        )
+    return replace(
+        node, op="Identity", inputs=node.inputs[:1], outputs=node.outputs[:1], attributes={}
+    )
+
+
+def require_agreed(node: Node, constants: Mapping[str, Array]) -> None:
+    """Raises UnsupportedModel for a Squeeze with an empty list of axes.
+
+    ONNX's shape inference takes it to drop no dimension, onnxruntime to drop all of size 1.
+    """
+    if node.op != "Squeeze":
+        return
+    given = constants.get(node.inputs[1]) if len(node.inputs) > 1 else None
+    if node.attributes.get("axes") == () or (given is not None and given.size == 0):
+        raise UnsupportedModel(
+            f"{node.describe()}: its list of axes is empty, which runtimes read differently; "
+            "leave the axes out or name them"
+        )

@@ -1,0 +1,207 @@
+"""The ONNX reader: a file in, a graph out, of which every tensor has a known type and shape."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from onnx_import.errors import ModelError, UnsupportedModel, shorten
+from onnx_import.fold import fold
+from onnx_import.graph import Array, Graph, Node, TensorType, build_graph
+from onnx_import.infer import infer, input_type, output_type
+from onnx_import.normalize import live, require_agreed, unique_names, without_dropout
+from onnx_import.proto import opset_of, read_proto
+from onnx_import.tensors import array_of, attribute_of, type_of
+
+
+def load(path: str | Path) -> Graph:
+    """Read an ONNX file into a graph in which every tensor has a known type and shape.
+
+    Initializers and Constant nodes become constants, and data movement on constants is folded; a
+    first dimension of an input that is not fixed becomes 1; the notes say what was decided.
+    Raises ModelError for a file that cannot be read or is not a valid model, UnsupportedModel for
+    a valid one that uses something without a meaning here. Nothing else escapes.
+    """
+    source = Path(path)
+    model, sha256, file_notes = read_proto(source)
+    opset = opset_of(model, source)
+    outputs = tuple(value.name for value in model.graph.output)
+    inputs, input_notes = runtime_inputs(model.graph)
+    protos, node_notes = live_nodes(model)
+    read = {t for proto in protos.values() for t in proto.input if t} | set(outputs)
+    stored = stored_constants(model.graph, source.parent, read)
+    nodes, types, constants = walk(protos, inputs, stored, read, opset, source.parent)
+    for tensor in outputs:
+        if tensor not in types:
+            raise ModelError(
+                f"the model's output '{tensor}' is written by no node; export the model again"
+            )
+    # Folding Shape can cut the last use of the nodes that computed its argument.
+    kept = live([(node.inputs, node.outputs) for node in nodes], outputs)
+    nodes = tuple(node for node, keep in zip(nodes, kept, strict=True) if keep)
+    used = {t for node in nodes for t in (*node.inputs, *node.outputs)} | {*inputs, *outputs}
+    try:
+        return build_graph(
+            nodes,
+            {tensor: kind for tensor, kind in types.items() if tensor in used},
+            {tensor: value for tensor, value in constants.items() if tensor in used},
+            tuple(inputs),
+            outputs,
+            source,
+            sha256,
+            (*file_notes, *input_notes, *node_notes),
+        )
+    except ValueError as error:
+        raise ModelError(f"'{source}' is not a valid ONNX model: {error}") from error
+
+
+def runtime_inputs(
+    graph: onnx.GraphProto,
+) -> tuple[Mapping[str, TensorType], tuple[str, ...]]:
+    """Types of the inputs that are given at run time, in order, and notes on them.
+
+    Files of IR version 3 list initializers among the inputs: those are constants. From version 4
+    on that makes them defaults that a caller may replace; here they are still constants, and a
+    note says so. Raises UnsupportedModel, naming the input, if its shape is not known.
+    """
+    stored = {tensor.name for tensor in graph.initializer}
+    stored |= {tensor.values.name for tensor in graph.sparse_initializer}
+    types: dict[str, TensorType] = {}
+    notes: list[str] = []
+    for value in graph.input:
+        if value.name not in stored:
+            types[value.name], note = input_type(value)
+            notes += [note] if note else []
+    defaults = len(graph.input) - len(types)
+    if defaults:
+        notes.append(f"{defaults} initializer(s) also listed as inputs are read as constants")
+    return types, tuple(notes)
+
+
+def live_nodes(
+    model: onnx.ModelProto,
+) -> tuple[Mapping[str, onnx.NodeProto], tuple[str, ...]]:
+    """The nodes that reach an output by their unique names, in order, and notes on the others.
+
+    Raises UnsupportedModel if one of them is not a standard ONNX operator.
+    """
+    graph = model.graph
+    kept = live([(n.input, n.output) for n in graph.node], [v.name for v in graph.output])
+    named = zip(unique_names(graph.node), graph.node, kept, strict=True)
+    protos = {name: proto for name, proto, keep in named if keep}
+    functions = {(function.domain, function.name) for function in model.functions}
+    for name, proto in protos.items():
+        require_standard(name, proto, functions)
+    notes: list[str] = []
+    if len(protos) < len(graph.node):
+        count = len(graph.node) - len(protos)
+        notes.append(f"{count} node(s) that reach no output are left out")
+    dropouts = sum(proto.op_type == "Dropout" for proto in protos.values())
+    if dropouts:
+        notes.append(f"{dropouts} Dropout node(s) are read as Identity, as at inference")
+    return protos, tuple(notes)
+
+
+def require_standard(
+    name: str, proto: onnx.NodeProto, functions: Collection[tuple[str, str]]
+) -> None:
+    """Raises UnsupportedModel for a model-local function or an operator of another domain."""
+    if (proto.domain, proto.op_type) in functions:
+        raise UnsupportedModel(
+            f"node '{name}' ({proto.op_type}) calls a function defined in the model, which is not "
+            "supported; inline it with onnx.inliner.inline_local_functions"
+        )
+    if proto.domain not in ("", "ai.onnx"):
+        raise UnsupportedModel(
+            f"node '{name}' is {proto.domain}.{proto.op_type}, an operator outside the standard "
+            "ONNX set, which is not supported; export the model with standard operators"
+        )
+
+
+def stored_constants(
+    graph: onnx.GraphProto, folder: Path, read: Collection[str]
+) -> Mapping[str, Array]:
+    """The initializers that something reads. Raises ModelError or UnsupportedModel by name."""
+    for sparse in graph.sparse_initializer:
+        if sparse.values.name in read:
+            raise UnsupportedModel(
+                f"initializer '{sparse.values.name}' is sparse, which is not supported; "
+                "export the model with dense weights"
+            )
+    return {
+        tensor.name: array_of(tensor, folder, f"initializer '{tensor.name}'")
+        for tensor in graph.initializer
+        if tensor.name in read
+    }
+
+
+def walk(
+    protos: Mapping[str, onnx.NodeProto],
+    inputs: Mapping[str, TensorType],
+    stored: Mapping[str, Array],
+    read: Collection[str],
+    opset: int,
+    folder: Path,
+) -> tuple[tuple[Node, ...], Mapping[str, TensorType], Mapping[str, Array]]:
+    """The nodes left after folding, the types of all tensors, and all constants.
+
+    Inference and folding alternate node by node, because each feeds the other: a Shape is constant
+    once its argument's type is known, and a Reshape's type is known once its shape is constant.
+    Raises ModelError or UnsupportedModel, naming the node.
+    """
+    constants = dict(stored)
+    types = {**inputs, **{tensor: type_of(value) for tensor, value in stored.items()}}
+    nodes: list[Node] = []
+    for name, proto in protos.items():
+        node = read_node(name, proto, opset, folder)
+        inferred = infer(proto, node.describe(), types, constants, opset)
+        require_agreed(node, constants)
+        node = without_dropout(node, constants, read)
+        value = constant_value(node) if node.op == "Constant" else folded(node, types, constants)
+        if value is not None:
+            constants[node.outputs[0]] = value
+            types[node.outputs[0]] = type_of(value)
+            continue
+        for tensor in node.outputs:
+            if tensor:
+                types[tensor] = output_type(inferred.get(tensor), tensor, node.describe())
+        nodes.append(node)
+    return tuple(nodes), types, constants
+
+
+def read_node(name: str, proto: onnx.NodeProto, opset: int, folder: Path) -> Node:
+    """The node as it is in the file. Raises ModelError or UnsupportedModel for its attributes."""
+    place = f"node '{name}' ({proto.op_type})"
+    attributes = {a.name: attribute_of(a, folder, place) for a in proto.attribute}
+    inputs, outputs = tuple(proto.input), tuple(proto.output)
+    return Node(name, proto.op_type, inputs, outputs, attributes, opset, proto.domain)
+
+
+def constant_value(node: Node) -> Array:
+    """What a Constant node holds. Raises UnsupportedModel for strings."""
+    for name, value in node.attributes.items():
+        if name == "value" and isinstance(value, np.ndarray):
+            return value
+        if name in ("value_float", "value_floats"):
+            return np.array(value, np.float32)
+        if name in ("value_int", "value_ints"):
+            return np.array(value, np.int64)
+    raise UnsupportedModel(f"{node.describe()} holds text, which is not supported; remove it")
+
+
+def folded(
+    node: Node, types: Mapping[str, TensorType], constants: Mapping[str, Array]
+) -> Array | None:
+    """The value of a node's output where it can be folded. Raises ModelError if it cannot be."""
+    kinds: Sequence[TensorType | None] = [types[t] if t else None for t in node.inputs]
+    values = [constants.get(t) if t else None for t in node.inputs]
+    try:
+        return fold(node, kinds, values)
+    except (ValueError, IndexError, OverflowError) as error:
+        raise ModelError(
+            f"{node.describe()} does not fit its constant inputs ({shorten(error)}); "
+            "export the model again"
+        ) from error

@@ -1,0 +1,132 @@
+"""ONNX's stored tensors, element types and attributes as plain Python and numpy values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from onnx.checker import ValidationError
+
+from onnx_import.errors import ModelError, UnsupportedModel, shorten
+from onnx_import.graph import Array, AttributeValue, DType, TensorType
+
+
+def dtype_of(code: int, place: str) -> DType:
+    """The element type of an ONNX type code.
+
+    Raises UnsupportedModel, naming the place, for a type that the graph cannot hold.
+    """
+    try:
+        return DType(onnx.helper.tensor_dtype_to_np_dtype(code).name)
+    except (KeyError, ValueError) as error:
+        known = onnx.TensorProto.DataType.values()
+        name = onnx.TensorProto.DataType.Name(code).lower() if code in known else f"number {code}"
+        raise UnsupportedModel(
+            f"{place} has the element type {name}, which is not supported; "
+            f"use one of {', '.join(d.value for d in DType)}"
+        ) from error
+
+
+def type_of(value: Array) -> TensorType:
+    """Element type and shape of an array whose element type the graph can hold."""
+    return TensorType(DType(value.dtype.name), value.shape)
+
+
+def external_file(tensor: onnx.TensorProto) -> str | None:
+    """Where a tensor's bytes are, relative to the model's folder; None if inside the model."""
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        return None
+    return next((e.value for e in tensor.external_data if e.key == "location"), "")
+
+
+def stored_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Initializers and tensor attributes of the nodes of the main graph."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                yield attribute.t
+
+
+def array_of(tensor: onnx.TensorProto, folder: Path, place: str) -> Array:
+    """A stored tensor as a read-only array, without a copy where its bytes allow.
+
+    Raises UnsupportedModel for an unknown element type and ModelError, naming the place, for data
+    that do not fill the shape or hold NaN or an infinity.
+    """
+    dtype = dtype_of(tensor.data_type, place)
+    try:
+        value: Array = numpy_helper.to_array(tensor, str(folder))
+    except (ValidationError, ValueError, TypeError, OverflowError, OSError) as error:
+        raise ModelError(
+            f"{place} cannot be read ({shorten(error)}); export the model again"
+        ) from error
+    if dtype.is_float:
+        require_finite(value, place)
+    value.setflags(write=False)
+    return value
+
+
+def require_finite(value: Array, place: str) -> None:
+    """Raises ModelError if any element is NaN or infinite."""
+    bad = np.flatnonzero(~np.isfinite(value))
+    if bad.size:
+        what = "NaN" if np.isnan(value.reshape(-1)[bad[0]]) else "an infinite value"
+        raise ModelError(
+            f"{place} holds {what} at flat index {bad[0]} ({bad.size} of {value.size} elements are "
+            "not finite), which has no real meaning; repair the weights"
+        )
+
+
+def attribute_of(attribute: onnx.AttributeProto, folder: Path, place: str) -> AttributeValue:
+    """An attribute as a plain value; tensors become arrays, strings that are not UTF-8 bytes.
+
+    Raises UnsupportedModel for subgraphs, sparse tensors, types and references, ModelError for a
+    number that is not finite.
+    """
+    named = f"{place}: attribute '{attribute.name}'"
+    kinds = onnx.AttributeProto
+    match attribute.type:
+        case kinds.INT:
+            return attribute.i
+        case kinds.INTS:
+            return tuple(attribute.ints)
+        case kinds.FLOAT:
+            return finite(attribute.f, named)
+        case kinds.FLOATS:
+            return tuple(finite(f, named) for f in attribute.floats)
+        case kinds.STRING:
+            return text_of(attribute.s)
+        case kinds.STRINGS:
+            return tuple(text_of(s) for s in attribute.strings)
+        case kinds.TENSOR:
+            return array_of(attribute.t, folder, named)
+        case kinds.GRAPH | kinds.GRAPHS:
+            raise UnsupportedModel(
+                f"{place} contains a subgraph, and control flow is not supported; "
+                "export the model without it"
+            )
+        case _:
+            kind = kinds.AttributeType.Name(attribute.type).lower().replace("_", " ")
+            raise UnsupportedModel(
+                f"{named} is of the kind '{kind}', which is not supported; "
+                "export the model with dense tensors and plain attributes"
+            )
+
+
+def finite(value: float, place: str) -> float:
+    """The value itself. Raises ModelError if it is NaN or infinite."""
+    if not math.isfinite(value):
+        raise ModelError(f"{place} is {value}, which has no real meaning; use a finite number")
+    return value
+
+
+def text_of(raw: bytes) -> str | bytes:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw
