@@ -1,0 +1,162 @@
+"""The house rules: packages import only downwards, and each privilege has one owner."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "onnx_import": set(),
+    "encoders": {"onnx_import"},
+    "gpu_check": {"onnx_import", "encoders"},
+    "refine": {"onnx_import", "encoders", "gpu_check"},
+}
+ASKS_Z3 = "refine/solve.py"
+SPEAKS_FP = "encoders/fp_theory.py"
+PRINTS = {"refine/report.py", "refine/cli.py"}
+
+
+def files() -> list[str]:
+    found = (p for package in MAY_IMPORT for p in (ROOT / package).rglob("*.py"))
+    return sorted(path.relative_to(ROOT).as_posix() for path in found)
+
+
+def tree_of(file: str) -> ast.Module:
+    return ast.parse((ROOT / file).read_text(), filename=file)
+
+
+def imported_modules(tree: ast.Module, file: str) -> Iterator[str]:
+    """Full names of what a file imports, relative imports resolved."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            folder = Path(file).parent.parts
+            base = folder[: len(folder) - node.level + 1] if node.level else ()
+            yield ".".join((*base, *((node.module,) if node.module else ())))
+
+
+def attributes_of(tree: ast.Module, module: str) -> Iterator[str]:
+    """Names used of a module: `module.name`, and `from module import name`."""
+    names = {module}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {a.asname for a in node.names if a.name == module and a.asname}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == module:
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) in names:
+            yield node.attr
+
+
+@pytest.mark.parametrize("file", files())
+def test_imports_go_downwards(file: str) -> None:
+    package = file.split("/")[0]
+    allowed = MAY_IMPORT[package] | {package}
+    used = {name.split(".")[0] for name in imported_modules(tree_of(file), file)}
+    upward = (used & set(MAY_IMPORT)) - allowed
+    assert not upward, f"{file} imports {', '.join(sorted(upward))}"
+
+
+@pytest.mark.parametrize("file", files())
+def test_no_star_imports(file: str) -> None:
+    for node in ast.walk(tree_of(file)):
+        if isinstance(node, ast.ImportFrom):
+            assert all(alias.name != "*" for alias in node.names), f"{file}:{node.lineno}"
+
+
+@pytest.mark.parametrize("file", [f for f in files() if f != ASKS_Z3])
+def test_only_solve_asks_z3(file: str) -> None:
+    """No deciding part of z3 elsewhere, and no `.check(` of a solver handed over.
+
+    Operators have a `check` of their own, so only an owner called a solver counts.
+    """
+    tree = tree_of(file)
+    deciding = {
+        "Solver",
+        "SimpleSolver",
+        "SolverFor",
+        "Optimize",
+        "Tactic",
+        "Then",
+        "prove",
+        "solve",
+    }
+    used = deciding & set(attributes_of(tree, "z3"))
+    assert not used, f"{file} lets Z3 decide with {', '.join(sorted(used))}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            owner = ast.unparse(node.func.value).lower()
+            assert not (node.func.attr == "check" and "solver" in owner), f"{file}:{node.lineno}"
+
+
+@pytest.mark.parametrize("file", [f for f in files() if f != SPEAKS_FP])
+def test_only_fp_theory_speaks_floating_point(file: str) -> None:
+    names = {name for name in attributes_of(tree_of(file), "z3") if name[:2].lower() == "fp"}
+    assert not names, f"{file} uses z3's {', '.join(sorted(names))}"
+
+
+@pytest.mark.parametrize("file", files())
+def test_no_conversion_from_floating_point_to_reals(file: str) -> None:
+    """Z3 does not come back from queries with fp.to_real."""
+    assert "fpToReal" not in set(attributes_of(tree_of(file), "z3")), file
+
+
+@pytest.mark.parametrize("file", [f for f in files() if f not in PRINTS])
+def test_only_the_report_prints(file: str) -> None:
+    for node in ast.walk(tree_of(file)):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            writes = called in ("print", "click.echo", "click.secho", "sys.stdout.write")
+            assert not writes, f"{file}:{node.lineno} calls {called}"
+
+
+@pytest.mark.parametrize("file", files())
+def test_no_module_level_state(file: str) -> None:
+    """A list, dict or set at module level is a constant table, named like one, or is not there.
+
+    Nothing may write to such a table from inside a function, nor rebind a global.
+    """
+    tree = tree_of(file)
+    tables = set()
+    for statement in tree.body:
+        targets = (
+            statement.targets
+            if isinstance(statement, ast.Assign)
+            else [statement.target]
+            if isinstance(statement, ast.AnnAssign)
+            else []
+        )
+        for target in targets:
+            assert isinstance(statement, ast.Assign | ast.AnnAssign)
+            if isinstance(target, ast.Name) and is_mutable(statement.value):
+                constant = target.id.isupper() or target.id == "__all__"
+                assert constant, f"{file}:{statement.lineno} binds mutable '{target.id}'"
+                tables.add(target.id)
+    for node in ast.walk(tree):
+        assert not isinstance(node, ast.Global), f"{file}:{node.lineno} rebinds a global"
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
+            assert ast.unparse(node.value) not in tables, f"{file}:{node.lineno}"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            writes = node.func.attr in ("append", "extend", "add", "update", "setdefault", "pop")
+            assert not (writes and ast.unparse(node.func.value) in tables), f"{file}:{node.lineno}"
+
+
+def is_mutable(value: ast.expr | None) -> bool:
+    literals = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
+    if isinstance(value, ast.Call):
+        return ast.unparse(value.func) in ("list", "dict", "set", "defaultdict", "deque")
+    return isinstance(value, literals)
+
+
+def test_the_rules_see_what_they_forbid() -> None:
+    tree = ast.parse("from . import ops\nimport z3 as z\nfrom z3 import fpAdd\nz.fpToReal(1)")
+    assert list(imported_modules(tree, "encoders/x.py")) == ["encoders", "z3", "z3"]
+    assert set(attributes_of(tree, "z3")) == {"fpAdd", "fpToReal"}
+    assert is_mutable(ast.parse("{1: 2}", mode="eval").body)
+    assert not is_mutable(ast.parse("(1, 2)", mode="eval").body)
