@@ -127,7 +127,7 @@ class ErrorArithmetic:
         away = np.where(divisor.lo > 0, divisor.lo, np.where(divisor.hi < 0, -divisor.hi, 0.0))
         away = np.maximum(away - self._lost(b), 0.0)
         ideal = _quotient(a.ideal, b.ideal)
-        # x̂/ŷ − x/y = (dx − (x/y)·dy)/ŷ  (lemma `quotient-difference`)
+        # x̂/ŷ − x/y = (dx − (x/y)·dy)/ŷ  (lemma `quotient-error`)
         da, db = add_up(a.error, self._lost(a)), add_up(b.error, self._lost(b))
         numerator = add_up(da, multiply_up(ideal.magnitude, db))
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):

@@ -127,7 +127,7 @@ def exact_value(numeral: Term) -> Fraction | float:
     fraction = term.significand_as_long()
     if field:
         fraction += 2 ** (sort.sbits() - 1)
-    return sign * fraction * power_of_two(max(field, 1) - 1 - scale)
+    return power_of_two(max(field, 1) - 1 - scale) * int(sign * fraction)
 
 
 def float_value(numeral: Term) -> float:
@@ -136,6 +136,13 @@ def float_value(numeral: Term) -> float:
     if isinstance(value, Fraction) and value == 0:
         return -0.0 if z3.simplify(numeral).isNegative() else 0.0
     return float(value)
+
+
+def model_value(numeral: Term) -> Fraction | float:
+    """A float, zeros signed, if float64 holds the numeral's format; else its exact value."""
+    sort = numeral.sort()
+    within_float64 = sort.ebits() <= BINARY64.exponent_bits and sort.sbits() <= BINARY64.precision
+    return float_value(numeral) if within_float64 else exact_value(numeral)
 
 
 def evaluate(model: Any, term: Term) -> Term:
@@ -216,7 +223,7 @@ def can_narrow(fmt: FloatFormat) -> bool:
 def _narrows_rightly(exponent_bits: int, precision: int) -> bool:
     # z3 5.4: the solver (not the simplifier) lets the exponent of a normalised subnormal wrap in
     # exponent_bits + 1 bits: from (_ FloatingPoint 5 22), 2^-30 becomes 0.5 in a 5-bit format.
-    return precision <= 2 ** (exponent_bits - 1)
+    return precision - 1 < 1 << (exponent_bits - 1)
 
 
 def maximum(a: Term, b: Term) -> Term:

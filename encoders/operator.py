@@ -170,20 +170,24 @@ class RoundingBound:
 class RowFacts:
     """One output element as a sum of products, for an independent check of its rounding bound.
 
-    `weights[k]·x_k` with |x_k| ≤ `magnitudes[k]`, plus `bias`; `partial_bound` claims
-    |any partial sum| ≤ it, and `error_bound` is the claimed bound on |η|; `additions` counts the
-    roundings of sums, `absolute` the absolute error of one rounding caused by underflow.
+    The terms are `weights`[k]·x_k with x_k in [`lows`[k], `highs`[k]] and a bias in its range.
+    Claimed: every partial sum is within `partial_bound`, and E = `error_bound` satisfies
+    E ≥ `products` + `additions`·(r(partial_bound + E) + `lost_operands`), r the rounding error of
+    `format` with at least `underflow` where results may be flushed.
     """
 
     weights: tuple[Fraction, ...]
     lows: tuple[Fraction, ...]
     highs: tuple[Fraction, ...]
-    bias: Fraction
+    bias_low: Fraction
+    bias_high: Fraction
     partial_bound: Fraction
     error_bound: Fraction
+    products: Fraction
     additions: int
     format: FloatFormat
-    absolute: Fraction
+    underflow: Fraction
+    lost_operands: Fraction
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ part, the counts and magnitudes its rounding bound needs, and the bound itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,19 @@ import numpy as np
 from encoders.contract import AnyOrder, BiasPlacement, RuntimeContract
 from encoders.enclosure import FloatArray, Interval, LinearPart, add_up, gamma, multiply_up
 from encoders.error_arithmetic import traced
-from encoders.operator import RoundingBound, Site
+from encoders.operator import RoundingBound, RowFacts, Site
 from encoders.rounding_bounds import Rounder, any_order_sum, finish, rounder, stored_loss
 
-KNOWN_ORDER = ("rounding-model", "sequential-step")
+ANY_ORDER = (
+    "sum-any-order",
+    "fma-node",
+    "dot-product",
+    "dot-product-total",
+    "underflow-term",
+    "flush-operand-product",
+    "flush-operand-sum",
+)
+KNOWN_ORDER = ("sequential-step", "underflow-term", "flush-operand-product", "flush-operand-sum")
 
 Map = Callable[[FloatArray], FloatArray]
 
@@ -87,7 +97,52 @@ def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
             products = add_up(products, stored_loss(r, s.bias.lo))
     radius = any_order_sum(r, partial, additions, products)
     reached = add_up(partial, np.where(np.isfinite(radius), radius, 0.0))
-    return finish(r, radius, reached, ("rounding-model", "dot-product", "sum-any-order"))
+    done = finish(r, radius, reached, ANY_ORDER)
+    if r.exact or not np.all(np.isfinite(done.radius)):
+        return done
+    return replace(done, row=_rows(r, s, x, partial, radius, products, additions))
+
+
+def _rows(
+    r: Rounder,
+    s: ProductSum,
+    x: Interval,
+    partial: FloatArray,
+    radius: FloatArray,
+    products: FloatArray,
+    additions: FloatArray,
+) -> Callable[[int], RowFacts]:
+    """The facts of one output element, its weights read off by a unit functional."""
+
+    def row(index: int) -> RowFacts:
+        unit = np.zeros((1, *partial.shape))
+        unit.reshape(-1)[index] = 1.0
+        weights = s.action.adjoint(s.weights)(unit)[0].reshape(-1)
+        used = np.flatnonzero(weights)
+        bias = (0.0, 0.0)
+        if s.bias is not None:
+            low = np.broadcast_to(s.bias.lo, partial.shape).reshape(-1)[index]
+            bias = (float(low), float(np.broadcast_to(s.bias.hi, partial.shape).reshape(-1)[index]))
+        return RowFacts(
+            _fractions(weights[used]),
+            _fractions(x.lo.reshape(-1)[used]),
+            _fractions(x.hi.reshape(-1)[used]),
+            Fraction(bias[0]),
+            Fraction(bias[1]),
+            Fraction(float(partial.reshape(-1)[index])),
+            Fraction(float(radius.reshape(-1)[index])),
+            Fraction(float(products.reshape(-1)[index])),
+            int(additions.reshape(-1)[index]),
+            r.format,
+            Fraction(r.smallest_normal if r.flush_results else 0.0),
+            Fraction(r.lost_operands),
+        )
+
+    return row
+
+
+def _fractions(values: FloatArray) -> tuple[Fraction, ...]:
+    return tuple(Fraction(float(v)) for v in values)
 
 
 def _largest_partial(

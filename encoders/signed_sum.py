@@ -62,4 +62,4 @@ def sum_rounding(
             zero = zero | (stored == 0)
     magnitude = add_up(result.magnitude, lost)
     fresh = np.where(zero, r.of_copy(magnitude), r.of_sum(magnitude))
-    return finish(r, add_up(lost, fresh), magnitude, ("rounding-model",))
+    return finish(r, add_up(lost, fresh), magnitude, ("underflow-term", "flush-operand-sum"))

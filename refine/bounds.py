@@ -30,12 +30,16 @@ _AFFORDABLE = 4 * 10**9  # multiply-adds of one tensor's pull-backs before only 
 
 @dataclass(frozen=True)
 class NodeBounds:
-    """What was shown of one node: real range, error after it, and its own rounding error."""
+    """What was shown of one node: real range, error after it, and its own rounding error.
+
+    `assumed` are the run-time ranges of its inputs that the rounding bound rests on.
+    """
 
     node: Node
     values: Interval
     errors: FloatArray
     rounding: RoundingBound
+    assumed: Mapping[str, Interval]
 
 
 @dataclass(frozen=True)
@@ -94,12 +98,14 @@ def network_bounds(
         if refine:
             rows = _worth_refining(maps.values[output], final, 2 * work)
             _refine_values(maps, output, rows, tick)
-        rounding = _bound_errors(maps, node, site, contract)
+        rounding, assumed = _bound_errors(maps, node, site, contract)
         if refine:
             held = maps.values[output].inflate(maps.errors[output])
             rows = _worth_refining(held, final, work)
             pulled[output] = _refine_errors(maps, output, rows, tick)
-        nodes.append(NodeBounds(node, maps.values[output], maps.errors[output], rounding))
+        nodes.append(
+            NodeBounds(node, maps.values[output], maps.errors[output], rounding, assumed)
+        )
     errors = {
         t: maps.errors[t] if t in maps.errors else np.zeros(graph.types[t].shape)
         for t in graph.outputs
@@ -127,7 +133,7 @@ def _refine_values(maps: Maps, output: str, rows: Rows, tick: Callable[[], None]
 
 def _bound_errors(
     maps: Maps, node: Node, site: Site, contract: RuntimeContract
-) -> RoundingBound:
+) -> tuple[RoundingBound, Mapping[str, Interval]]:
     operator, output = lookup(node), node.outputs[0]
     inputs = variable_inputs(maps.graph, node)
     ranges, errors = [maps.values[t] for t in inputs], [maps.errors[t] for t in inputs]
@@ -140,7 +146,7 @@ def _bound_errors(
     maps.local[node.name] = local
     total = add_up(mapped.radius, local)
     maps.errors[output] = np.where(np.isnan(total), np.inf, total)
-    return rounding
+    return rounding, dict(zip(inputs, held, strict=True))
 
 
 def _refine_errors(

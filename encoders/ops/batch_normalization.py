@@ -28,7 +28,12 @@ from encoders.operator import (
 )
 from encoders.signed_sum import check_float
 
-_LEMMAS = ("rounding-model", "batch-norm-fold", "quotient-difference")
+_LEMMAS = (
+    "batch-norm-fold",
+    "underflow-term",
+    "product-error",
+    "quotient-error",
+)
 
 
 def check(site: Site) -> None:

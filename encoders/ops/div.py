@@ -68,7 +68,7 @@ def differences(
 def rounding(
     site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
 ) -> RoundingBound:
-    return traced(runtime, site, inputs, contract, ("rounding-model", "quotient-difference"))
+    return traced(runtime, site, inputs, contract, ("underflow-term", "quotient-error"))
 
 
 OPERATORS = (

@@ -63,7 +63,7 @@ def differences(
 def rounding(
     site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
 ) -> RoundingBound:
-    return traced(runtime, site, inputs, contract, ("rounding-model",))
+    return traced(runtime, site, inputs, contract, ("underflow-term", "product-error"))
 
 
 OPERATORS = (

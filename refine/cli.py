@@ -1,0 +1,323 @@
+"""The command line: options in, one exit code out, and never a traceback for bad input."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import click
+
+from encoders.contract import PRESETS, RuntimeContract, Subnormals
+from encoders.formats import BFLOAT16, BINARY16, BINARY32, BINARY64, FloatFormat, small_format
+from encoders.registry import operators
+from onnx_import import load
+from onnx_import.errors import ModelError
+from refine.check import Options, check
+from refine.document import json_text
+from refine.domain import DomainOptions, read_domain
+from refine.instances import EVERYTHING, SAMPLE
+from refine.lemmas.cache import default_directory
+from refine.lemmas.library import dump_smt2, library, prove_library
+from refine.obligation import Kind
+from refine.replay import run_again
+from refine.report import Reporter
+from refine.verdict import ExitCode, Result, Tolerance
+from refine.witness_file import load_witness, save_witness
+from refine.writing import write_whole
+
+_FORMATS = {f.name: f for f in (BINARY16, BFLOAT16, BINARY32, BINARY64)}
+_DEFAULT_SHARE = 1.5
+
+
+def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What `check` and `bound` share."""
+    decorators = (
+        click.argument("model", type=click.Path(path_type=Path)),
+        click.option("--vnnlib", metavar="FILE", help="The input constraint of a VNN-LIB file."),
+        click.option(
+            "--input",
+            "inputs",
+            metavar="[NAME=]LO..HI",
+            multiple=True,
+            help="All elements of an input between two decimals; repeat for other inputs.",
+        ),
+        click.option("--center", metavar="FILE.npy|NUMBER", help="Centre of an L∞ ball."),
+        click.option("--radius", metavar="R", help="Radius of the ball around --center."),
+        click.option("--clip", metavar="LO..HI", help="Intersect the ball with this range."),
+        click.option("--box", metavar="FILE.npz", help="Arrays lo and hi, or NAME_lo and NAME_hi."),
+        click.option(
+            "--round-inputs",
+            is_flag=True,
+            help="The domain is all reals of the box; the runtime receives them rounded.",
+        ),
+        click.option(
+            "--contract",
+            type=click.Choice(list(PRESETS)),
+            default="ieee-any",
+            show_default=True,
+            help="Which executions are allowed.",
+        ),
+        click.option(
+            "--format",
+            "fmt",
+            metavar="NAME",
+            help="Compute in float16, bfloat16, float32, float64 or a small format eEpP "
+            "(E exponent bits, precision P); default: each tensor's own type.",
+        ),
+        click.option(
+            "--subnormals",
+            type=click.Choice([s.value for s in Subnormals]),
+            help="Treatment of subnormal results and operands; default: the contract's.",
+        ),
+        click.option(
+            "--z3",
+            "cross_check",
+            type=click.Choice(["none", "sample", "all"]),
+            default="sample",
+            show_default=True,
+            help="Which rows of each layer Z3 checks again, beside the lemmas.",
+        ),
+        click.option("--timeout", type=float, metavar="SECONDS", help="Limit for everything."),
+        click.option("--seed", type=int, default=0, show_default=True),
+        click.option("--no-search", is_flag=True, help="Do not look for a counterexample."),
+        click.option("--no-cache", is_flag=True, help="Prove every lemma anew."),
+        click.option("--json", "json_path", metavar="FILE", help="Write the result; - for stdout."),
+        click.option(
+            "--counterexample",
+            type=click.Path(path_type=Path),
+            metavar="FILE.json",
+            help="Where to save a counterexample; default: MODEL-counterexample.json here.",
+        ),
+        click.option("--dump-smt2", type=click.Path(path_type=Path), metavar="DIR"),
+        click.option("--quiet", "-q", is_flag=True, help="Only the verdict."),
+    )
+    for decorate in reversed(decorators):
+        command = decorate(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="refine")
+def cli() -> None:
+    """How far can the network that runs be from the network that was proved?
+
+    Exit codes: 0 verified, 1 violated, 2 bad input, 3 unknown, 4 time-out, 130 interrupted.
+    """
+
+
+@cli.command("check")
+@_model_options
+@click.option(
+    "--eps",
+    "eps",
+    multiple=True,
+    required=True,
+    metavar="[OUTPUT=]E",
+    help="Largest error allowed, for all outputs or for one; repeat for more.",
+)
+def check_command(model: Path, eps: tuple[str, ...], **given: Any) -> ExitCode:
+    """Is |f_rt(x) − f_R(x)| ≤ E for every x of the domain and every allowed execution?"""
+    return _run(model, eps, given)
+
+
+@cli.command("bound")
+@_model_options
+def bound_command(model: Path, **given: Any) -> ExitCode:
+    """The best bound on |f_rt(x) − f_R(x)| that can be proved."""
+    return _run(model, (), given)
+
+
+@cli.command("lemmas")
+@click.option("--dump-smt2", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--no-cache", is_flag=True, help="Prove every lemma anew.")
+@click.option("--timeout", type=float, default=60.0, show_default=True, metavar="SECONDS",
+              help="For each question to Z3.")
+@click.option("--kind", type=click.Choice(["schema", "format", "all"]), default="all",
+              show_default=True)
+def lemmas_command(dump_smt2: Path | None, no_cache: bool, timeout: float, kind: str) -> ExitCode:
+    """Prove the lemma library and print it."""
+    return _lemmas(dump_smt2, no_cache, timeout, kind)
+
+
+@cli.command("replay")
+@click.argument("file", type=click.Path(path_type=Path))
+def replay_command(file: Path) -> ExitCode:
+    """Run a saved counterexample again, on the emulator and on real runtimes.
+
+    Exit code 1 if the violation is confirmed, 3 if it is not.
+    """
+    graph, candidate, epsilon = load_witness(file, load)
+    witness = run_again(graph, candidate)
+    Reporter().replay(witness, epsilon)
+    limit = epsilon if epsilon is not None else Fraction(0)
+    violated = not witness.error.finite or witness.error.lo > limit
+    return ExitCode.VIOLATED if violated else ExitCode.UNKNOWN
+
+
+@cli.command("ops")
+def ops_command() -> ExitCode:
+    """List the operators that have a meaning here."""
+    Reporter().operators(operators().values())
+    return ExitCode.VERIFIED
+
+
+def _run(model: Path, eps: tuple[str, ...], given: dict[str, Any]) -> ExitCode:
+    json_path: str | None = given["json_path"]
+    reporter = Reporter(given["quiet"], silent=json_path == "-")
+    timeout = given["timeout"]
+    if timeout is not None and not timeout > 0:
+        raise click.UsageError("--timeout needs a positive number of seconds")
+    contract = contract_of(given["contract"], given["fmt"], given["subnormals"])
+    written = DomainOptions(
+        given["vnnlib"],
+        given["inputs"],
+        given["center"],
+        given["radius"],
+        given["clip"],
+        given["box"],
+        given["round_inputs"],
+    )
+    every = given["cross_check"] == "all"
+    options = Options(
+        None if given["cross_check"] == "none" else EVERYTHING if every else SAMPLE,
+        float("inf") if every else _DEFAULT_SHARE,
+        None if given["no_cache"] else default_directory(),
+        given["seed"],
+        timeout,
+        not given["no_search"],
+    )
+    with reporter.progress("reading the model") as progress:
+        graph = load(model)
+        domain = read_domain(graph, written, contract.format_of)
+        tolerance = tolerance_of(eps, graph.outputs)
+        result = check(graph, domain, contract, tolerance, options, progress.tell)
+    if result.witness is not None:
+        result = _saved(result, given["counterexample"])
+    if given["dump_smt2"] is not None:
+        every_obligation = (*result.obligations, *(o for n in result.nodes for o in n.obligations))
+        dump_smt2(every_obligation, given["dump_smt2"])
+    if json_path == "-":
+        reporter.text(json_text(result))
+    elif json_path is not None:
+        text = json_text(result)
+        write_whole(Path(json_path), lambda file: file.write(text.encode()))
+    reporter.result(result)
+    return result.exit_code
+
+
+def _saved(result: Result, chosen: Path | None) -> Result:
+    source = result.graph.source
+    stem = "model" if source is None else source.stem
+    path = chosen or Path(f"{stem}-counterexample.json")
+    if path.suffix != ".json":
+        path = path.with_name(path.name + ".json")
+    save_witness(result, path)
+    return replace(result, witness_file=path)
+
+
+def contract_of(name: str, fmt: str | None, subnormals: str | None) -> RuntimeContract:
+    """A preset with the user's changes. Raises ModelError for an unknown format."""
+    contract = PRESETS[name]
+    if fmt is not None:
+        contract = replace(contract, compute_format=format_of(fmt))
+    if subnormals is not None:
+        choice = Subnormals(subnormals)
+        contract = replace(contract, results=choice, operands=choice)
+    return contract
+
+
+def format_of(text: str) -> FloatFormat:
+    """A format by name, or a small one as eEpP. Raises ModelError for anything else."""
+    if text in _FORMATS:
+        return _FORMATS[text]
+    match = re.fullmatch(r"e([0-9]{1,2})p([0-9]{1,2})", text)
+    if match and 2 <= int(match[1]) <= 11 and 2 <= int(match[2]) <= 53:
+        return small_format(int(match[1]), int(match[2]))
+    raise ModelError(
+        f"--format '{text}' is not known: use {', '.join(_FORMATS)} or eEpP with 2 to 11 exponent "
+        "bits and a precision of 2 to 53"
+    )
+
+
+def tolerance_of(texts: tuple[str, ...], outputs: tuple[str, ...]) -> Tolerance:
+    """ε as exact numbers. Raises ModelError for what is not a positive decimal, or an unknown
+    output name."""
+    common: Fraction | None = None
+    named: dict[str, Fraction] = {}
+    for text in texts:
+        name, equals, number = text.rpartition("=")
+        if not equals:
+            if common is not None:
+                raise ModelError("--eps is given twice for all outputs")
+            common = _positive(number)
+        elif name not in outputs:
+            raise ModelError(
+                f"--eps names the output '{name}', but the outputs are {', '.join(outputs)}"
+            )
+        else:
+            named[name] = _positive(number)
+    missing = [t for t in outputs if texts and common is None and t not in named]
+    if missing:
+        raise ModelError(f"--eps gives no tolerance for the output {missing[0]}")
+    return Tolerance(common, named)
+
+
+def _positive(text: str) -> Fraction:
+    try:
+        value = Fraction(text.strip())
+    except (ValueError, ZeroDivisionError):
+        raise ModelError(f"--eps '{text}' is not a finite number") from None
+    if value <= 0:
+        raise ModelError(f"--eps must be positive, not {text}")
+    return value
+
+
+def _lemmas(directory: Path | None, no_cache: bool, timeout: float, kind: str) -> ExitCode:
+    kinds = {"schema": (Kind.SCHEMA,), "format": (Kind.FORMAT,)}.get(
+        kind, (Kind.SCHEMA, Kind.FORMAT)
+    )
+    reporter = Reporter()
+    with reporter.progress("proving the lemma library"):
+        cache = None if no_cache else default_directory()
+        obligations = prove_library(kinds, timeout, cache, processes=2)
+    reporter.lemmas(obligations, (m.statement for m in library(kinds)))
+    if directory is not None:
+        dump_smt2(obligations, directory)
+    proved = all(o.discharged for o in obligations)
+    return ExitCode.VERIFIED if proved else ExitCode.UNKNOWN
+
+
+def main() -> None:
+    """Run a command and leave with its exit code."""
+    sys.exit(run(sys.argv[1:]).value)
+
+
+def run(arguments: list[str]) -> ExitCode:
+    """One command line to one exit code; every expected failure becomes one sentence."""
+    try:
+        code = cli.main(args=arguments, standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return ExitCode.VERIFIED if stop.exit_code == 0 else ExitCode.INPUT_ERROR
+    except (KeyboardInterrupt, click.Abort):
+        Reporter().error("interrupted")
+        return ExitCode.INTERRUPTED
+    except click.ClickException as error:
+        Reporter().error(error.format_message())
+        return ExitCode.INPUT_ERROR
+    except ModelError as error:
+        Reporter().error(str(error))
+        return ExitCode.INPUT_ERROR
+    except OSError as error:
+        Reporter().error(f"{error.filename or 'a file'}: {error.strerror or error}")
+        return ExitCode.INPUT_ERROR
+    except MemoryError:
+        Reporter().error("the model needs more memory than this machine gives")
+        return ExitCode.UNKNOWN
+    return code if isinstance(code, ExitCode) else ExitCode.VERIFIED
+
+

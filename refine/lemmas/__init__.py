@@ -1,0 +1,1 @@
+"""What every bound rests on, as statements that Z3 proves."""

@@ -1,0 +1,109 @@
+"""Schema lemmas on activations: one secant with a remainder for differences."""
+
+from __future__ import annotations
+
+import z3
+
+from refine.lemmas.lemma import Argument, Lemma, larger, magnitude, nonnegative, reals, within
+from refine.obligation import Kind
+from refine.solve import Fact, Term
+
+OWN = "elementary; the three cases are those of encoders/ops/relu.py"
+
+
+def _relu(x: Term) -> Term:
+    return larger(x, z3.RealVal(0))
+
+
+def _hull_facts(x: Term, d: Term, lo: Term, hi: Term, e: Term) -> tuple[Fact, ...]:
+    return (
+        Fact(
+            "lo ≤ x ≤ hi, lo ≤ x + d ≤ hi",
+            z3.And(lo <= x, x <= hi, lo <= x + d, x + d <= hi),
+        ),
+        Fact("|d| ≤ e", within(d, e)),
+    )
+
+
+def relu_secant_one() -> Argument:
+    x, d, lo, hi, e, R = reals("x d lo hi e R")
+    below = larger(-lo, z3.RealVal(0))
+    return Argument(
+        (
+            *_hull_facts(x, d, lo, hi, e),
+            Fact("R ≥ min(e, max(0, −lo))", z3.Or(R >= e, R >= below)),
+        ),
+        Fact("|relu(x + d) − relu(x) − d| ≤ R", within(_relu(x + d) - _relu(x) - d, R)),
+    )
+
+
+def relu_secant_zero() -> Argument:
+    x, d, lo, hi, e, R = reals("x d lo hi e R")
+    above = larger(hi, z3.RealVal(0))
+    return Argument(
+        (
+            *_hull_facts(x, d, lo, hi, e),
+            Fact("R ≥ min(e, max(0, hi))", z3.Or(R >= e, R >= above)),
+        ),
+        Fact("|relu(x + d) − relu(x)| ≤ R", within(_relu(x + d) - _relu(x), R)),
+    )
+
+
+def relu_secant_half() -> Argument:
+    x, d, e, R = reals("x d e R")
+    return Argument(
+        (Fact("|d| ≤ e, R ≥ e/2", z3.And(within(d, e), 2 * R >= e)),),
+        Fact("|relu(x + d) − relu(x) − d/2| ≤ R", within(_relu(x + d) - _relu(x) - d / 2, R)),
+    )
+
+
+def secant_step() -> Argument:
+    c, d, d_out, m, k, R, e, t = reals("c d d_out m k R e t")
+    return Argument(
+        (
+            nonnegative("R, e, t ≥ 0", R, e, t),
+            Fact("|d_out − m·d| ≤ R, |d| ≤ e", z3.And(within(d_out - m * d, R), within(d, e))),
+            Fact("k = c·m + θ, |θ| ≤ |c|·t", within(k - c * m, magnitude(c) * t)),
+        ),
+        Fact(
+            "c·d_out ≤ k·d + |c|·(R + t·e)",
+            c * d_out <= k * d + magnitude(c) * (R + t * e),
+        ),
+    )
+
+
+LEMMAS: tuple[Lemma, ...] = (
+    Lemma(
+        "relu-secant-one",
+        Kind.SCHEMA,
+        "With x and x + d in [lo, hi] and |d| ≤ e, relu moves by d up to min(e, max(0, −lo)).",
+        OWN,
+        relu_secant_one,
+        "QF_LRA",
+    ),
+    Lemma(
+        "relu-secant-zero",
+        Kind.SCHEMA,
+        "With x and x + d in [lo, hi] and |d| ≤ e, relu moves by at most min(e, max(0, hi)).",
+        OWN,
+        relu_secant_zero,
+        "QF_LRA",
+    ),
+    Lemma(
+        "relu-secant-half",
+        Kind.SCHEMA,
+        "With |d| ≤ e, relu moves by d/2 up to e/2.",
+        OWN,
+        relu_secant_half,
+        "QF_LRA",
+    ),
+    Lemma(
+        "secant-step",
+        Kind.SCHEMA,
+        "If d_out = m·d up to R and |d| ≤ e, and k is c·m up to |c|·t, then "
+        "c·d_out ≤ k·d + |c|·(R + t·e).",
+        OWN,
+        secant_step,
+        "QF_NRA",
+    ),
+)

@@ -1,0 +1,83 @@
+"""Remembering on disk which queries Z3 has proved.
+
+A file says one thing: Z3, in this version, discharged exactly this text. It holds the text, and
+is believed for no other. Everything that can go wrong with a file means that Z3 is asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import platformdirs
+
+from refine.obligation import Discharger, Obligation, Outcome
+from refine.solve import SOLVER_VERSION, Query, discharge, smt2_text
+
+MEANING = "goal follows, hypotheses can hold"
+"""What `discharged` meant when the file was written."""
+
+
+def default_directory() -> Path:
+    return Path(platformdirs.user_cache_dir("refine")) / "lemmas"
+
+
+def discharge_cached(query: Query, directory: Path | None) -> Obligation:
+    """`discharge`, unless this directory knows the query as proved; None asks Z3 always."""
+    if directory is None:
+        return discharge(query)
+    start = time.perf_counter()
+    text = smt2_text(query)
+    if is_known(directory, text):
+        return Obligation(
+            query.name,
+            query.kind,
+            query.goal.text,
+            Outcome.DISCHARGED,
+            Discharger.CACHE,
+            time.perf_counter() - start,
+            query.node,
+            tuple(h.text for h in query.hypotheses),
+            smt2=text,
+        )
+    obligation = discharge(query)
+    if obligation.discharged:
+        remember(directory, obligation.smt2)
+    return obligation
+
+
+def path_of(directory: Path, text: str) -> Path:
+    key = hashlib.sha256(f"{SOLVER_VERSION}\n{MEANING}\n{text}".encode()).hexdigest()
+    return directory / f"{key}.json"
+
+
+def is_known(directory: Path, text: str) -> bool:
+    """Does the directory say that this very text was discharged by this very solver?"""
+    try:
+        record = json.loads(path_of(directory, text).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return bool(record == _record(text))
+
+
+def remember(directory: Path, text: str) -> None:
+    """Note a discharged text; does nothing where the directory cannot be written."""
+    target = path_of(directory, text)
+    with suppress(OSError):
+        directory.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=directory, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(_record(text), file)
+            os.replace(temporary, target)
+        except OSError:
+            os.unlink(temporary)
+
+
+def _record(text: str) -> dict[str, str]:
+    return {"solver": SOLVER_VERSION, "discharged": MEANING, "smt2": text}

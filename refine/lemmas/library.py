@@ -1,0 +1,65 @@
+"""The lemma library: listing it, proving it, writing it out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from refine.lemmas import format_lemmas, schema
+from refine.lemmas.cache import discharge_cached
+from refine.lemmas.lemma import Lemma
+from refine.obligation import Kind, Obligation
+
+
+def library(kinds: Collection[Kind] = (Kind.SCHEMA, Kind.FORMAT)) -> tuple[Lemma, ...]:
+    """All lemmas of these kinds, in the order in which they are stated."""
+    return tuple(m for m in schema.LEMMAS + format_lemmas.LEMMAS if m.kind in kinds)
+
+
+def prove_library(
+    kinds: Collection[Kind] = (Kind.SCHEMA,),
+    timeout: float = 30.0,
+    cache: Path | None = None,
+    processes: int = 1,
+) -> tuple[Obligation, ...]:
+    """Put every lemma of these kinds to Z3, `timeout` seconds for each question.
+
+    `cache` is a directory of earlier proofs (`cache.default_directory()`); without one Z3 proves
+    everything anew. Results come in the library's order, whatever the number of processes.
+    """
+    names = [lemma.name for lemma in library(kinds)]
+    prove = partial(_prove, timeout=timeout, cache=cache)
+    if processes <= 1:
+        return tuple(map(prove, names))
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        return tuple(pool.map(prove, names))
+
+
+def dump_smt2(obligations: Iterable[Obligation], directory: Path) -> tuple[Path, ...]:
+    """Write each query that was put to Z3 to its own file; a solver must answer unsat to each."""
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number, obligation in enumerate(o for o in obligations if o.smt2):
+        title = "-".join(filter(None, (obligation.kind.value, obligation.node, obligation.name)))
+        safe = re.sub(r"[^A-Za-z0-9.-]+", "_", title)[:100]
+        path = directory / f"{number:04d}-{safe}.smt2"
+        path.write_text(obligation.smt2, encoding="utf-8")
+        paths.append(path)
+    return tuple(paths)
+
+
+def _prove(name: str, timeout: float, cache: Path | None) -> Obligation:
+    (lemma,) = (m for m in library() if m.name == name)
+    return discharge_cached(lemma.query(timeout), cache)
+
+
+def prove_lemmas(
+    names: Iterable[str], cache: Path | None, timeout: float = 30.0
+) -> tuple[Obligation, ...]:
+    """Prove the named schema lemmas. Raises KeyError for a name the library does not have."""
+    known = {lemma.name: lemma for lemma in library((Kind.SCHEMA,))}
+    return tuple(discharge_cached(known[name].query(timeout), cache) for name in names)

@@ -1,0 +1,170 @@
+"""The answer and everything that goes with it, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from encoders.contract import RuntimeContract
+from encoders.enclosure import FloatArray
+from onnx_import.graph import Array, Graph
+from refine.domain import Domain
+from refine.obligation import Obligation
+
+
+class Verdict(Enum):
+    """The three answers. Only `VERIFIED` and `VIOLATED` are claims."""
+
+    VERIFIED = "verified"
+    VIOLATED = "violated"
+    UNKNOWN = "unknown"
+
+
+class ExitCode(Enum):
+    """What the process returns."""
+
+    VERIFIED = 0
+    VIOLATED = 1
+    INPUT_ERROR = 2
+    UNKNOWN = 3
+    TIME_OUT = 4
+    INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """Something the result rests on and does not prove."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class ErrorEnclosure:
+    """Exact bounds lo ≤ |f_rt(x) − f_R(x)| ≤ hi at one output element; `finite` False says that
+    the runtime's own value is an infinity or NaN, and lo and hi are then meaningless."""
+
+    lo: Fraction
+    hi: Fraction
+    finite: bool = True
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What one runtime gave on the witness at the witnessed output element."""
+
+    runtime: str
+    value: float
+    error: ErrorEnclosure
+
+    def confirms(self, epsilon: Fraction) -> bool:
+        """This runtime's own error is above ε too, or its value is not finite."""
+        return not self.error.finite or self.error.lo > epsilon
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A runtime that could not be asked, and why."""
+
+    runtime: str
+    why: str
+
+    def confirms(self, epsilon: Fraction) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class Witness:
+    """An input in the domain, an execution the contract allows, and the exact error it makes.
+
+    `inputs` are arrays of the model's shapes and dtypes; the real network receives `real_inputs`
+    (float64, the same numbers unless inputs are rounded). `execution` is a pinned contract; under
+    it the output element `output`[`index`] is `value`, while the real one lies in [real_lo,
+    real_hi].
+    """
+
+    inputs: Mapping[str, Array]
+    real_inputs: Mapping[str, Array]
+    execution: RuntimeContract
+    output: str
+    index: tuple[int, ...]
+    value: float
+    real_lo: Fraction
+    real_hi: Fraction
+    error: ErrorEnclosure
+    replays: tuple[Execution | Refusal, ...] = ()
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """One line of the per-layer account.
+
+    `low` and `high` enclose all its real output values, `error` bounds |d| after it, `local` its
+    own rounding error (both: largest element); `share` is its part, between 0 and 1, of the bound
+    of the worst output element.
+    """
+
+    name: str
+    op: str
+    low: float
+    high: float
+    error: float
+    local: float
+    share: float
+    obligations: tuple[Obligation, ...]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """ε for every output, or one per output name; exact. None where only a bound is asked."""
+
+    common: Fraction | None = None
+    by_output: Mapping[str, Fraction] = field(default_factory=dict)
+
+    @property
+    def given(self) -> bool:
+        return self.common is not None or bool(self.by_output)
+
+    def of(self, output: str) -> Fraction | None:
+        return self.by_output.get(output, self.common)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A verdict with its reason, its bounds, what was assumed and how each part was shown."""
+
+    verdict: Verdict
+    reason: str
+    tolerance: Tolerance
+    bounds: Mapping[str, FloatArray]
+    worst_found: float | None
+    domain: Domain
+    contract: RuntimeContract
+    assumptions: tuple[Assumption, ...]
+    nodes: tuple[NodeReport, ...]
+    obligations: tuple[Obligation, ...]
+    graph: Graph
+    seed: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+    witness: Witness | None = None
+    witness_file: Path | None = None
+    timed_out: bool = False
+
+    @property
+    def bound(self) -> float:
+        """The largest bound over all output elements."""
+        return max((float(np.max(b, initial=0.0)) for b in self.bounds.values()), default=0.0)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        if self.verdict is Verdict.VERIFIED:
+            return ExitCode.VERIFIED
+        if self.verdict is Verdict.VIOLATED:
+            return ExitCode.VIOLATED
+        return ExitCode.TIME_OUT if self.timed_out else ExitCode.UNKNOWN

@@ -1,0 +1,84 @@
+"""Candidates turned into witnesses: the error evaluated exactly, nothing left to doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+
+import numpy as np
+
+from encoders.contract import RuntimeContract
+from encoders.exact_fields import Balls, enclosure
+from gpu_check.emulator import emulate
+from gpu_check.exact import evaluate_exact
+from onnx_import.graph import Array, Graph
+from refine.search import Candidate
+from refine.verdict import ErrorEnclosure, Tolerance, Witness
+
+_BITS = (400, 4000)
+
+
+def typed_inputs(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Inputs in the model's own dtypes (exact: they are representable there)."""
+    return {name: np.asarray(v).astype(graph.types[name].dtype.numpy) for name, v in inputs.items()}
+
+
+def confirm(graph: Graph, candidate: Candidate) -> Witness:
+    """Evaluate a candidate exactly: emulated bits against a ball around the real value."""
+    batch = {
+        name: _carried(graph, name, v, candidate.execution)[None]
+        for name, v in candidate.inputs.items()
+    }
+    with np.errstate(all="ignore"):
+        computed = emulate(graph, batch, candidate.execution)
+    value = float(np.asarray(computed[candidate.output][0])[candidate.index])
+    lo, hi = real_value(graph, candidate.real_inputs, candidate.output, candidate.index)
+    return Witness(
+        typed_inputs(graph, candidate.inputs),
+        candidate.real_inputs,
+        candidate.execution,
+        candidate.output,
+        candidate.index,
+        value,
+        lo,
+        hi,
+        error_between(value, lo, hi),
+    )
+
+
+def _carried(graph: Graph, name: str, v: Array, execution: RuntimeContract) -> Array:
+    wide = np.asarray(v, np.float64)
+    return wide if execution.compute_format else wide.astype(graph.types[name].dtype.numpy)
+
+
+def real_value(
+    graph: Graph, inputs: Mapping[str, Array], output: str, index: tuple[int, ...]
+) -> tuple[Fraction, Fraction]:
+    """An enclosure of one output element of the real network."""
+    wide = {name: np.asarray(v, np.float64) for name, v in inputs.items()}
+    for bits in _BITS:
+        exact = evaluate_exact(graph, wide, Balls(bits))
+        lo, hi = enclosure(exact[output][index])
+        if hi - lo <= Fraction(1, 2**100) * max(abs(lo), Fraction(1, 2**200)):
+            break
+    return lo, hi
+
+
+def error_between(value: float, lo: Fraction, hi: Fraction) -> ErrorEnclosure:
+    """|value − r| for every r in [lo, hi]."""
+    if not np.isfinite(value):
+        return ErrorEnclosure(Fraction(0), Fraction(0), finite=False)
+    v = Fraction(value)
+    far = max(abs(v - lo), abs(v - hi))
+    near = max(lo - v, v - hi, Fraction(0))
+    return ErrorEnclosure(near, far)
+
+
+def violates(error: ErrorEnclosure, epsilon: Fraction | None) -> bool:
+    """Lemma `violation`: the whole enclosure lies above ε, or the runtime's value is not finite."""
+    return not error.finite or (epsilon is not None and error.lo > epsilon)
+
+
+def is_violation(witness: Witness, tolerance: Tolerance) -> bool:
+    return violates(witness.error, tolerance.of(witness.output))
+
