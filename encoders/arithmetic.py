@@ -138,9 +138,7 @@ def moved(a: T, f: Callable[[Any], Any]) -> T:
     return cast(T, cast(Any, a).moved(f))
 
 
-def zero_padded(
-    arithmetic: Arithmetic[T], a: T, before: Sequence[int], after: Sequence[int]
-) -> T:
+def zero_padded(arithmetic: Arithmetic[T], a: T, before: Sequence[int], after: Sequence[int]) -> T:
     """Zeros around the trailing axes of `a`, `before` and `after` counting one number per axis."""
     if not any(before) and not any(after):
         return a

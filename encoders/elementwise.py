@@ -60,9 +60,7 @@ def elementwise_values(image: Interval, lines: Lines, x: Interval) -> ValueMap:
     return ValueMap(image, backward)
 
 
-def elementwise_differences(
-    secant: Secant, radius: FloatArray, error: FloatArray
-) -> DifferenceMap:
+def elementwise_differences(secant: Secant, radius: FloatArray, error: FloatArray) -> DifferenceMap:
     """Differences through f: `radius` bounds |f(x̂) − f(x)|, `error` bounds |d|.
 
     c·(f(x̂) − f(x)) ≤ (c·m)·d + |c|·(remainder + θ·|m|·error), θ the rounding error of c·m.

@@ -74,10 +74,10 @@ def dot_up(weights: FloatArray, values: FloatArray) -> FloatArray:
     if not np.any(flat):
         return np.zeros(rows.shape[0])
     unbounded = ~np.isfinite(flat)
-    reached = np.zeros(rows.shape[0], dtype=bool)
+    reached = np.zeros(rows.shape[0], dtype=np.bool_)
     if np.any(unbounded):
         # 0·∞: an unbounded element with weight zero must not poison the row.
-        reached = (rows[:, unbounded] > 0).any(axis=1)
+        reached = np.any(rows[:, unbounded] > 0, axis=1)
         flat = np.where(unbounded, 0.0, flat)
     with np.errstate(invalid="ignore", over="ignore"):
         total = rows @ flat * (1.0 + gamma(2 * rows.shape[1] + 4))
@@ -163,7 +163,7 @@ class LinearPart:
             return np.where(reached, np.inf, rest)
         total = self.apply_abs(raised(values)[None])[0]
         if self.terms == 0:
-            return total
+            return np.asarray(total)
         return np.asarray(total * ((1.0 + gamma(2 * self.terms + 8)) * (1.0 + 2 * self.relative)))
 
     def adjoint_error(self, magnitudes: FloatArray) -> FloatArray:

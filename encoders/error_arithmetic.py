@@ -159,9 +159,7 @@ class ErrorArithmetic:
         return self._result(ideal, moved, self.rounder.of_product(magnitude), magnitude, a)
 
     def maximum(self, a: Tracked, b: Tracked) -> Tracked:
-        ideal = Interval(
-            np.maximum(a.ideal.lo, b.ideal.lo), np.maximum(a.ideal.hi, b.ideal.hi)
-        )
+        ideal = Interval(np.maximum(a.ideal.lo, b.ideal.lo), np.maximum(a.ideal.hi, b.ideal.hi))
         moved = np.maximum(add_up(a.error, self._lost(a)), add_up(b.error, self._lost(b)))
         magnitude = add_up(ideal.magnitude, moved)
         return self._result(ideal, moved, self.rounder.of_copy(magnitude), magnitude, a, b)
@@ -195,11 +193,11 @@ def _largest(magnitude: FloatArray) -> float:
 
 
 def _is_zero(a: Tracked) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    return (a.ideal.lo == 0) & (a.ideal.hi == 0) & (a.error == 0)
+    return np.asarray((a.ideal.lo == 0) & (a.ideal.hi == 0) & (a.error == 0))
 
 
 def _is_zero_product(a: Tracked, b: Tracked) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    return _is_zero(a) | _is_zero(b)
+    return np.asarray(_is_zero(a) | _is_zero(b))
 
 
 def _is_one(a: Tracked) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:

@@ -49,9 +49,7 @@ def product_pairs(a: Any, b: Any) -> list[tuple[Any, Any]]:
     return [term(k) for k in range(a.shape[-1])]
 
 
-def right_action(
-    weights: tuple[int, ...], shape: tuple[int, ...], out: tuple[int, ...]
-) -> Action:
+def right_action(weights: tuple[int, ...], shape: tuple[int, ...], out: tuple[int, ...]) -> Action:
     """x·W for x of `shape` and W of shape `weights` (vectors as in numpy.matmul)."""
     full_in = shape if len(shape) > 1 else (1, *shape)
     full_w = weights if len(weights) > 1 else (*weights, 1)
@@ -73,9 +71,7 @@ def right_action(
     return Action(apply, adjoint, full_in[-1], full_out[-1] * _spread(full_out, full_in))
 
 
-def left_action(
-    weights: tuple[int, ...], shape: tuple[int, ...], out: tuple[int, ...]
-) -> Action:
+def left_action(weights: tuple[int, ...], shape: tuple[int, ...], out: tuple[int, ...]) -> Action:
     """W·x for x of `shape` and W of shape `weights` (vectors as in numpy.matmul)."""
     full_in = shape if len(shape) > 1 else (*shape, 1)
     full_w = weights if len(weights) > 1 else (1, *weights)
@@ -83,9 +79,7 @@ def left_action(
 
     def apply(w: FloatArray) -> Map:
         matrix = w.reshape(full_w)
-        return lambda x: (matrix @ x.reshape(-1, *_pad(full_in, full_w))).reshape(
-            x.shape[0], *out
-        )
+        return lambda x: (matrix @ x.reshape(-1, *_pad(full_in, full_w))).reshape(x.shape[0], *out)
 
     def adjoint(w: FloatArray) -> Map:
         transposed = np.swapaxes(w.reshape(full_w), -1, -2)

@@ -202,20 +202,21 @@ class Operator:
     inputs and an enclosure of f(x̂) before rounding. `movement` marks operators that only move
     data: bit-exact, no rounding, foldable on constants; `affine` operators lose nothing when
     functionals are pulled back through them. `work` estimates multiply-adds per execution.
+    `element` cuts out one output element (`encoders.elements`) where the operator is a scalar
+    formula per element.
     """
 
     name: str
     since: int
     check: Callable[[Site], None]
     real: Callable[[Site, Sequence[ObjectArray | None], Field], tuple[ObjectArray, ...]]
-    runtime: Callable[
-        [Site, Sequence[Any], Arithmetic[Any], RuntimeContract], tuple[Any, ...]
-    ]
+    runtime: Callable[[Site, Sequence[Any], Arithmetic[Any], RuntimeContract], tuple[Any, ...]]
     values: Callable[[Site, Sequence[Interval]], ValueMap]
     differences: Callable[[Site, Sequence[Interval], Sequence[FloatArray]], DifferenceMap]
     rounding: Callable[[Site, Sequence[Interval], Interval, RuntimeContract], RoundingBound]
     movement: bool = False
     affine: bool = False
+    element: Callable[[Site, int], Any] | None = None
     work: Callable[[Site], int] = field(default=lambda site: site.outputs[0].size)
     dtypes: tuple[DType, ...] = field(
         default=(DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.FLOAT64)

@@ -61,11 +61,16 @@ def linear_part(action: Action, weights: FloatArray, relative: float = 0.0) -> L
 
 @dataclass(frozen=True)
 class ProductSum:
-    """Σ_k w_k·x_k + bias for every output element; the range `bias` broadcasts to the output."""
+    """Σ_k w_k·x_k + bias for every output element; the range `bias` broadcasts to the output.
+
+    `bias_error` bounds how far the bias that is added may be from the exact one; None means as far
+    as storing a constant takes it.
+    """
 
     action: Action
     weights: FloatArray
     bias: Interval | None
+    bias_error: FloatArray | None = None
 
 
 def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
@@ -74,7 +79,9 @@ def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
     Partial sums lie in [−N, P] with P and N the sums of positive and negative parts, so each is
     at most max(P, N) = (|W|·(x⁺ + x⁻) + |W·(x⁺ − x⁻)|)/2, where x⁺ = max(hi, 0) and
     x⁻ = max(−lo, 0) (the bias joins in the same way). A product whose coefficient is a power of
-    two rounds only by underflow; zero coefficients and inputs that are always zero cost nothing.
+    two rounds only by underflow; zero coefficients and inputs that are always zero cost nothing,
+    but that a finished sum may be flushed when one of their products is added to it. Operands must
+    be finite all the same: 0·∞ is NaN.
     """
     up, down = np.maximum(x.hi, 0.0), np.maximum(-x.lo, 0.0)
     part = linear_part(s.action, s.weights)
@@ -82,7 +89,8 @@ def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
     alive = (x.magnitude > 0).astype(np.float64)
     terms = s.action.apply((s.weights != 0).astype(np.float64))(alive[None])[0]
     mantissa, _ = np.frexp(s.weights)
-    inexact = np.where(np.abs(mantissa) == 0.5, 0.0, s.weights)
+    stored = add_up(np.abs(s.weights), stored_loss(r, s.weights))  # the runtime multiplies by ŵ
+    inexact = np.where((np.abs(mantissa) == 0.5) & (stored == np.abs(s.weights)), 0.0, stored)
     magnitude = x.magnitude
     products = multiply_up(linear_part(s.action, inexact).magnitude_up(magnitude), r.relative)
     products = add_up(products, multiply_up(terms, 0.0 if r.exact else r.underflow))
@@ -93,8 +101,11 @@ def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
     if s.bias is not None:
         some = np.broadcast_to(s.bias.magnitude > 0, partial.shape)
         additions = np.where(some & (terms > 0), additions + 1.0, additions)
-        if np.all(s.bias.lo == s.bias.hi):
+        if s.bias_error is not None:
+            products = add_up(products, s.bias_error)
+        elif np.all(s.bias.lo == s.bias.hi):
             products = add_up(products, stored_loss(r, s.bias.lo))
+    products = add_up(products, np.where(partial > 0, r.flushed, 0.0))
     radius = any_order_sum(r, partial, additions, products)
     reached = add_up(partial, np.where(np.isfinite(radius), radius, 0.0))
     done = finish(r, radius, reached, ANY_ORDER)
@@ -178,9 +189,7 @@ def product_rounding(
     return traced(runtime, site, inputs, contract, KNOWN_ORDER)
 
 
-def _coefficient_loss(
-    r: Rounder, s: ProductSum, x: Interval, shape: tuple[int, ...]
-) -> FloatArray:
+def _coefficient_loss(r: Rounder, s: ProductSum, x: Interval, shape: tuple[int, ...]) -> FloatArray:
     """Stored weights rounded to the compute format, and subnormal operands read as zero."""
     loss = stored_loss(r, s.weights)
     lost_x = r.operand_loss(x)

@@ -104,6 +104,12 @@ class Rounder:
         return np.minimum(np.maximum(bound, self.smallest_normal), magnitude)
 
     @property
+    def flushed(self) -> float:
+        """What one subnormal number loses by being flushed, as a result or as an operand."""
+        flushes = self.flush_results or self.flush_operands
+        return self.smallest_normal if flushes and not self.exact else 0.0
+
+    @property
     def lost_operands(self) -> float:
         """What two operands of an addition can lose by being read as zero."""
         return 0.0 if self.exact or not self.flush_operands else 2.0 * self.smallest_normal
@@ -148,15 +154,11 @@ def any_order_sum(
     """
     error = products
     for _ in range(_ITERATIONS):
-        error = add_up(
-            products, multiply_up(additions, _of_node(r, add_up(partial, error)))
-        )
+        error = add_up(products, multiply_up(additions, _of_node(r, add_up(partial, error))))
     best = np.full(np.broadcast_shapes(error.shape, partial.shape), np.inf)
     for factor in (1.0, 1.0 + 2.0**-8, 2.0):
         candidate = multiply_up(error, factor) if factor > 1.0 else error
-        needed = add_up(
-            products, multiply_up(additions, _of_node(r, add_up(partial, candidate)))
-        )
+        needed = add_up(products, multiply_up(additions, _of_node(r, add_up(partial, candidate))))
         best = np.where((needed <= candidate) & np.isinf(best), candidate, best)
     return best
 
@@ -195,9 +197,7 @@ def no_rounding(site: Site) -> RoundingBound:
     return RoundingBound(np.zeros(site.outputs[0].shape))
 
 
-def exact_unless_flushed(
-    site: Site, result: Interval, contract: RuntimeContract
-) -> RoundingBound:
+def exact_unless_flushed(site: Site, result: Interval, contract: RuntimeContract) -> RoundingBound:
     """For max, min, abs, negation: exact, except that a flushing runtime may lose a subnormal."""
     r = rounder(site, contract)
     lost = r.operand_loss(result)

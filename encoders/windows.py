@@ -51,9 +51,7 @@ def window_of(site: Site, kernel: tuple[int, ...]) -> Window:
     before, after = _pads(site, spatial, kernel, strides, dilations)
     output = tuple(
         (n + b + a - (d * (k - 1) + 1)) // s + 1
-        for n, b, a, d, k, s in zip(
-            spatial, before, after, dilations, kernel, strides, strict=True
-        )
+        for n, b, a, d, k, s in zip(spatial, before, after, dilations, kernel, strides, strict=True)
     )
     return Window(kernel, strides, dilations, before, after, output)
 

@@ -64,6 +64,4 @@ def evaluate_real(
             results = lookup(node).real(site_of(graph, node), arguments, field)
             values.update(zip((t for t in node.outputs if t), results, strict=True))
         wanted = values if every_tensor else graph.outputs
-        return {
-            t: values[t] if t in values else field.constant(graph.constants[t]) for t in wanted
-        }
+        return {t: values[t] if t in values else field.constant(graph.constants[t]) for t in wanted}

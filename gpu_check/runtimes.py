@@ -20,7 +20,7 @@ OPTIMIZATION_LEVELS = {
 }
 
 
-class RuntimeUnavailable(RuntimeError):  # noqa: N818 (the name says what the matter is)
+class RuntimeUnavailable(RuntimeError):
     """A runtime that cannot run this model here; the message says which and why."""
 
 

@@ -8,7 +8,7 @@ for a counterexample and its replay. Whatever time runs out, what was shown so f
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -22,22 +22,23 @@ from encoders.operator import site_of
 from encoders.registry import lookup
 from onnx_import.graph import Graph
 from refine.assumptions import assumptions_of
-from refine.bounds import InputBox, NetworkBounds, network_bounds
+from refine.bounds import InputBox, NetworkBounds, NodeBounds, network_bounds
 from refine.box import Box
 from refine.compose import first_failure, lemmas_used, merged, node_obligations
 from refine.domain import Domain
+from refine.fp_obligations import finiteness_queries
 from refine.instances import Effort, node_queries
 from refine.lemmas.library import prove_lemmas
 from refine.obligation import Obligation, Outcome
 from refine.replay import replays
 from refine.rounding import float_down
 from refine.search import Candidate, Hunt, search
-from refine.solve import discharge
+from refine.solve import Query, discharge
 from refine.verdict import NodeReport, Result, Tolerance, Verdict, Witness
 from refine.witness import confirm, is_violation
 
 
-class OutOfTime(Exception):  # noqa: N818 (control flow, not an error)
+class OutOfTime(Exception):
     """The time limit was reached."""
 
 
@@ -66,8 +67,12 @@ class _Clock:
 
     def tick(self) -> None:
         """Raises OutOfTime once the limit is reached."""
-        if self.timeout is not None and time.monotonic() - self.start > self.timeout:
+        if self.late:
             raise OutOfTime
+
+    @property
+    def late(self) -> bool:
+        return self.timeout is not None and self.seconds > self.timeout
 
     @property
     def seconds(self) -> float:
@@ -93,7 +98,7 @@ def check(
     boxes = [_input_box(box, domain, contract) for box in domain.boxes]
     bounds, timed_out = _all_bounds(graph, boxes, contract, options, clock)
     largest = _largest_bounds(graph, bounds)
-    obligations, lemmas, late = _obligations(bounds, options, clock)
+    obligations, lemmas, late = _obligations(bounds, contract, options, clock)
     timed_out = timed_out or late
     unproved = first_failure((*lemmas, *(o for group in obligations.values() for o in group)))
     proved = unproved is None and all(np.all(np.isfinite(b)) for b in largest.values())
@@ -171,39 +176,51 @@ def _largest_bounds(graph: Graph, bounds: Sequence[NetworkBounds]) -> dict[str, 
 
 
 def _obligations(
-    bounds: Sequence[NetworkBounds], options: Options, clock: _Clock
+    bounds: Sequence[NetworkBounds],
+    contract: RuntimeContract,
+    options: Options,
+    clock: _Clock,
 ) -> tuple[Mapping[str, tuple[Obligation, ...]], tuple[Obligation, ...], bool]:
     clock.tell("proving lemmas")
     lemmas = prove_lemmas(lemmas_used(bounds), options.cache)
     groups = merged([node_obligations(b) for b in bounds])
-    try:
-        crossed = _cross_checks(bounds, options, clock)
-    except OutOfTime:
-        return groups, lemmas, True
+    crossed, late = _cross_checks(bounds, contract, options, clock)
     for name, more in crossed.items():
         groups[name] = (*groups[name], *more)
-    return groups, lemmas, False
+    return groups, lemmas, late
 
 
 def _cross_checks(
-    bounds: Sequence[NetworkBounds], options: Options, clock: _Clock
-) -> dict[str, list[Obligation]]:
+    bounds: Sequence[NetworkBounds],
+    contract: RuntimeContract,
+    options: Options,
+    clock: _Clock,
+) -> tuple[dict[str, list[Obligation]], bool]:
     """Z3 on some rows of the first box: what it refutes stops a proof; what it leaves undecided
-    was shown by enclosure anyway and is not listed."""
+    was shown by enclosure anyway and is not listed. Also: did the time limit cut it short?"""
     answered: dict[str, list[Obligation]] = {}
     if options.cross_check is None or not bounds:
-        return answered
+        return answered, False
     clock.tell("cross-checking with Z3")
     start = time.monotonic()
     for node in bounds[0].nodes:
-        for query in node_queries(bounds[0], node, options.cross_check):
-            clock.tick()
+        for query in _queries(bounds[0], node, contract, options.cross_check):
+            if clock.late:
+                return answered, True
             if time.monotonic() - start > options.share:
-                return answered
+                return answered, False
             obligation = discharge(query)
             if obligation.outcome is not Outcome.UNDECIDED:
                 answered.setdefault(node.node.name, []).append(obligation)
-    return answered
+    return answered, False
+
+
+def _queries(
+    bounds: NetworkBounds, node: NodeBounds, contract: RuntimeContract, effort: Effort
+) -> Iterator[Query]:
+    yield from node_queries(bounds, node, effort)
+    for row in range(min(effort.rows, node.errors.size)):
+        yield from finiteness_queries(bounds, node, contract, row, effort.timeout)
 
 
 def _within(bounds: Mapping[str, FloatArray], tolerance: Tolerance) -> bool:
@@ -253,9 +270,7 @@ def _found(witness: Witness) -> float:
 def _replayed_excess(witness: Witness, tolerance: Tolerance) -> tuple[int, float]:
     """Prefer witnesses that real runtimes confirm, then the larger error."""
     epsilon = tolerance.of(witness.output)
-    confirmed = sum(
-        1 for r in witness.replays if epsilon is not None and r.confirms(epsilon)
-    )
+    confirmed = sum(1 for r in witness.replays if epsilon is not None and r.confirms(epsilon))
     return confirmed, _found(witness)
 
 

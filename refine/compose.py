@@ -126,4 +126,3 @@ def merged(
 def _weaker(a: Obligation, b: Obligation) -> Obligation:
     failed = b if a.discharged and not b.discharged else a
     return replace(failed, seconds=a.seconds + b.seconds)
-

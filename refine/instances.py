@@ -36,7 +36,7 @@ class Effort:
 
 
 SAMPLE = Effort(rows=1, largest=3000, timeout=2.0)
-EVERYTHING = Effort(rows=10**9, largest=10**9, timeout=60.0)
+EVERYTHING = Effort(rows=10**9, largest=10**9, timeout=10.0)
 
 
 def node_queries(bounds: NetworkBounds, node: NodeBounds, effort: Effort) -> Iterator[Query]:
@@ -81,8 +81,10 @@ def _map_queries(
             f"relaxation-{word}/{name}",
             Kind.INSTANCE,
             (Fact("the real inputs lie in their ranges", z3.And(*ranges)),),
-            Fact(f"f(x)[{row}] is bounded from {word} by the pulled-back functional",
-                 _signed(f_x, sign) <= _linear(pulled, x)),
+            Fact(
+                f"f(x)[{row}] is bounded from {word} by the pulled-back functional",
+                _signed(f_x, sign) <= _linear(pulled, x),
+            ),
             node.node.name,
             effort.timeout,
         )
@@ -94,8 +96,10 @@ def _map_queries(
             Fact("the real inputs lie in their ranges", z3.And(*ranges)),
             Fact("the input differences lie in their budgets", z3.And(*errors)),
         ),
-        Fact(f"(f(x + d) − f(x))[{row}] ≤ pulled-back functional of d, plus its charge",
-             f_xd - f_x <= _linear(pulled, d)),
+        Fact(
+            f"(f(x + d) − f(x))[{row}] ≤ pulled-back functional of d, plus its charge",
+            f_xd - f_x <= _linear(pulled, d),
+        ),
         node.node.name,
         effort.timeout,
     )
@@ -171,8 +175,9 @@ def _sum_query(node: NodeBounds, row: int, facts: RowFacts, effort: Effort) -> Q
         (Fact("each term of a partial sum is absent or one product in range", z3.And(*inside)),),
         Fact(
             "every partial sum is within its bound T, and products + m·r(T + E) ≤ E",
-            z3.And(total <= limit, -limit <= total,
-                   _rational(needed) <= _rational(facts.error_bound)),
+            z3.And(
+                total <= limit, -limit <= total, _rational(needed) <= _rational(facts.error_bound)
+            ),
         ),
         node.node.name,
         effort.timeout,

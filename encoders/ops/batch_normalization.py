@@ -15,6 +15,7 @@ import numpy as np
 from encoders.affine import AffineMap, affine_differences, affine_values, scaled_part
 from encoders.arithmetic import Arithmetic, moved
 from encoders.contract import Normalization, RuntimeContract
+from encoders.elements import Element
 from encoders.enclosure import FloatArray, Interval, add_up, multiply_up
 from encoders.error_arithmetic import traced
 from encoders.operator import (
@@ -27,6 +28,7 @@ from encoders.operator import (
     ValueMap,
 )
 from encoders.signed_sum import check_float
+from onnx_import.graph import TensorType
 
 _LEMMAS = (
     "batch-norm-fold",
@@ -60,9 +62,7 @@ def _channels(site: Site, rank: int, v: Any) -> Any:
     return v.reshape(v.shape[0], 1, -1, *(1,) * (rank - 2))
 
 
-def real(
-    site: Site, inputs: Sequence[ObjectArray | None], field: Field
-) -> tuple[ObjectArray, ...]:
+def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
     x, *parameters = inputs
     assert x is not None
     rank = len(site.type_of(0).shape)
@@ -98,9 +98,7 @@ def _affine(site: Site) -> AffineMap:
     scale = gamma / np.sqrt(_variance(site))
     product = mean * scale
     bias = beta - product
-    radius = add_up(
-        multiply_up(np.abs(product), 8 * 2.0**-53), multiply_up(np.abs(bias), 2.0**-52)
-    )
+    radius = add_up(multiply_up(np.abs(product), 8 * 2.0**-53), multiply_up(np.abs(bias), 2.0**-52))
     per_channel = (-1, *(1,) * (rank - 2))
     part = scaled_part(scale.reshape(per_channel), shape, shape, relative=5 * 2.0**-53)
     return AffineMap(
@@ -133,6 +131,17 @@ def rounding(
     return RoundingBound(radius, each[0].preconditions + each[1].preconditions, _LEMMAS)
 
 
+def element(site: Site, row: int) -> Element:
+    """One element of one channel, with that channel's parameters."""
+    place = np.unravel_index(row, site.outputs[0].shape)
+    one = TensorType(site.outputs[0].dtype, (1,) * len(place))
+    parameter = TensorType(site.outputs[0].dtype, (1,))
+    channel = slice(int(place[1]), int(place[1]) + 1)
+    constants = tuple(None if c is None else np.asarray(c)[channel] for c in site.constants)
+    small = replace(site, inputs=(one, *(parameter,) * 4), outputs=(one,), constants=constants)
+    return Element(small, (row,))
+
+
 OPERATORS = (
     Operator(
         "BatchNormalization",
@@ -144,5 +153,6 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         affine=True,
+        element=element,
     ),
 )

@@ -36,9 +36,7 @@ def check(site: Site) -> None:
     _axis(site)
 
 
-def real(
-    site: Site, inputs: Sequence[ObjectArray | None], field: Field
-) -> tuple[ObjectArray, ...]:
+def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
     return (np.concatenate([x for x in inputs if x is not None], axis=_axis(site)),)
 
 

@@ -58,11 +58,10 @@ def _bias(site: Site) -> FloatArray | None:
     return np.asarray(bias, np.float64).reshape(-1, *(1,) * len(_window(site).kernel))
 
 
-def real(
-    site: Site, inputs: Sequence[ObjectArray | None], field: Field
-) -> tuple[ObjectArray, ...]:
+def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
     x, w = inputs[0], inputs[1]
-    assert x is not None and w is not None
+    assert x is not None
+    assert w is not None
     window, groups = _window(site), site.integer("group", 1)
     widths = [(0, 0), (0, 0), *zip(window.before, window.after, strict=True)]
     folded = x.reshape(-1, *x.shape[2:])
@@ -97,14 +96,11 @@ def runtime(
     if len(inputs) > 2 and inputs[2] is not None:
         bias = moved(inputs[2], lambda v: v.reshape(1, groups, -1, 1))
     terms = w.shape[3]
-    pairs = [
-        (
-            moved(x, lambda v, k=k: v[:, :, :, k]),
-            moved(w, lambda v, k=k: v[:, :, :, k]),
-        )
-        for k in range(terms)
-    ]
-    total = sum_of_products(arithmetic, contract, pairs, bias)
+
+    def term(k: int) -> tuple[Any, Any]:
+        return moved(x, lambda v: v[:, :, :, k]), moved(w, lambda v: v[:, :, :, k])
+
+    total = sum_of_products(arithmetic, contract, [term(k) for k in range(terms)], bias)
     return (moved(total, lambda v: v.reshape(samples, *output)),)
 
 
@@ -122,7 +118,7 @@ def _action(site: Site) -> tuple[Action, FloatArray]:
         def forward(x: FloatArray) -> FloatArray:
             folded = np.pad(x.reshape(-1, *shape[1:]), widths)
             columns = patches(folded, window).reshape(folded.shape[0], groups, -1, positions)
-            return (rows @ columns).reshape(x.shape[0], *output)
+            return np.asarray((rows @ columns).reshape(x.shape[0], *output))
 
         return forward
 
@@ -134,7 +130,7 @@ def _action(site: Site) -> tuple[Action, FloatArray]:
             grouped = c.reshape(c.shape[0] * shape[0], groups, -1, positions)
             parts = columns @ grouped
             parts = parts.reshape(-1, channels, kernel, *window.output)
-            return scattered(parts, window, spatial).reshape(c.shape[0], *shape)
+            return np.asarray(scattered(parts, window, spatial).reshape(c.shape[0], *shape))
 
         return back
 

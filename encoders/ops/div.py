@@ -10,6 +10,7 @@ import numpy as np
 from encoders.affine import AffineMap, affine_differences, affine_map, affine_values, scaled_part
 from encoders.arithmetic import Arithmetic, aligned
 from encoders.contract import RuntimeContract
+from encoders.elements import broadcast_element
 from encoders.enclosure import FloatArray, Interval
 from encoders.error_arithmetic import traced
 from encoders.operator import (
@@ -42,9 +43,7 @@ def _affine(site: Site) -> AffineMap:
     return affine_map((part,), shape)
 
 
-def real(
-    site: Site, inputs: Sequence[ObjectArray | None], field: Field
-) -> tuple[ObjectArray, ...]:
+def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
     a, b = aligned(inputs)
     return (a / b,)
 
@@ -82,5 +81,6 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         affine=True,
+        element=broadcast_element,
     ),
 )

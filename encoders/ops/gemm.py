@@ -19,7 +19,7 @@ from encoders.affine import (
     scaled_part,
 )
 from encoders.arithmetic import Arithmetic, moved, sum_of_products
-from encoders.contract import AnyOrder, RuntimeContract
+from encoders.contract import AnyOrder, BiasPlacement, RuntimeContract
 from encoders.enclosure import FloatArray, Interval, multiply_up, point
 from encoders.error_arithmetic import ErrorArithmetic, traced, tracked
 from encoders.matrix import left_action, product_pairs, right_action
@@ -69,9 +69,7 @@ def _has_bias(site: Site) -> bool:
     return len(site.inputs) > 2 and site.inputs[2] is not None and site.real("beta", 1.0) != 0.0
 
 
-def real(
-    site: Site, inputs: Sequence[ObjectArray | None], field: Field
-) -> tuple[ObjectArray, ...]:
+def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
     a, b = (
         np.swapaxes(v, -1, -2) if site.integer(flag, 0) else v
         for v, flag in zip(inputs[:2], ("transA", "transB"), strict=True)
@@ -178,17 +176,39 @@ def rounding(
     if site.real("alpha", 1.0) == 1.0 and (bias is None or site.real("beta", 1.0) == 1.0):
         s = ProductSum(action, weights, bias)
         return product_rounding(site, s, inputs, contract, runtime)
-    if not isinstance(contract.order, AnyOrder):
+    free = isinstance(contract.order, AnyOrder)
+    if site.real("alpha", 1.0) == 1.0 and (free or contract.bias is BiasPlacement.ANY):
+        return _free_rounding(site, ProductSum(action, weights, None), inputs, contract)
+    if not free:
         return traced(runtime, site, inputs, contract, KNOWN_ORDER)
-    return _scaled_rounding(site, ProductSum(action, weights, None), bias, inputs, contract)
+    return _scaled_rounding(site, ProductSum(action, weights, None), inputs, contract)
+
+
+def _tracked_bias(site: Site, inputs: Sequence[Interval], arithmetic: ErrorArithmetic) -> Any:
+    """beta·C as the runtime computes it, None if there is none."""
+    if not _has_bias(site):
+        return None
+    constant = site.constants[2]
+    c = (
+        tracked(inputs[1], np.zeros_like(inputs[1].lo))
+        if constant is None
+        else arithmetic.constant(constant)
+    )
+    return _runtime_bias(site, (None, None, c), arithmetic)
+
+
+def _free_rounding(
+    site: Site, s: ProductSum, inputs: Sequence[Interval], contract: RuntimeContract
+) -> RoundingBound:
+    """beta·C is computed first, and may then enter the sum anywhere."""
+    r = rounder(site, contract)
+    scaled = _tracked_bias(site, inputs, ErrorArithmetic(r, contract))
+    bias = Interval(scaled.ideal.lo[0], scaled.ideal.hi[0])
+    return any_order_rounding(r, ProductSum(s.action, s.weights, bias, scaled.error[0]), inputs[0])
 
 
 def _scaled_rounding(
-    site: Site,
-    s: ProductSum,
-    bias: Interval | None,
-    inputs: Sequence[Interval],
-    contract: RuntimeContract,
+    site: Site, s: ProductSum, inputs: Sequence[Interval], contract: RuntimeContract
 ) -> RoundingBound:
     """Any-order sum first, then the scaling and the bias step by step."""
     r = rounder(site, contract)
@@ -198,14 +218,10 @@ def _scaled_rounding(
     ).image
     total = tracked(image, plain.radius)
     arithmetic = ErrorArithmetic(r, contract)
-    c = None if bias is None else tracked(bias, np.zeros_like(bias.lo))
-    runtime_bias = _runtime_bias(site, (None, None, c), arithmetic)
-    out = _scaled(site, total, runtime_bias, arithmetic)
+    out = _scaled(site, total, _tracked_bias(site, inputs, arithmetic), arithmetic)
     shape = site.outputs[0].shape
     conditions = (*plain.preconditions,)
-    done = finish(
-        r, np.broadcast_to(out.error[0], shape), np.asarray(out.largest), plain.lemmas
-    )
+    done = finish(r, np.broadcast_to(out.error[0], shape), np.asarray(out.largest), plain.lemmas)
     return RoundingBound(done.radius, (*conditions, *done.preconditions), done.lemmas)
 
 

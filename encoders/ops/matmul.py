@@ -45,9 +45,7 @@ def _action(site: Site) -> tuple[Action, FloatArray]:
     return make(weights.shape, shape, out), weights
 
 
-def real(
-    site: Site, inputs: Sequence[ObjectArray | None], field: Field
-) -> tuple[ObjectArray, ...]:
+def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
     a, b = as_matrices(inputs)
     return (as_output(field.matmul(a, b), site),)
 

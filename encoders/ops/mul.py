@@ -10,6 +10,7 @@ import numpy as np
 from encoders.affine import AffineMap, affine_differences, affine_map, affine_values, scaled_part
 from encoders.arithmetic import Arithmetic, aligned
 from encoders.contract import RuntimeContract
+from encoders.elements import broadcast_element
 from encoders.enclosure import FloatArray, Interval
 from encoders.error_arithmetic import traced
 from encoders.operator import (
@@ -37,9 +38,7 @@ def _affine(site: Site) -> AffineMap:
     return affine_map((scaled_part(scale, site.type_of(position).shape, shape),), shape)
 
 
-def real(
-    site: Site, inputs: Sequence[ObjectArray | None], field: Field
-) -> tuple[ObjectArray, ...]:
+def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
     a, b = aligned(inputs)
     return (a * b,)
 
@@ -77,5 +76,6 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         affine=True,
+        element=broadcast_element,
     ),
 )

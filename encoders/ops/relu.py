@@ -9,6 +9,7 @@ import numpy as np
 
 from encoders.arithmetic import Arithmetic
 from encoders.contract import RuntimeContract
+from encoders.elements import broadcast_element
 from encoders.elementwise import Lines, Secant, elementwise_differences, elementwise_values
 from encoders.enclosure import FloatArray, Interval, add_up, multiply_up
 from encoders.operator import (
@@ -28,9 +29,7 @@ def check(site: Site) -> None:
         raise site.unsupported(f"Relu of {site.type_of(0).dtype.value} is not supported")
 
 
-def real(
-    site: Site, inputs: Sequence[ObjectArray | None], field: Field
-) -> tuple[ObjectArray, ...]:
+def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
     (x,) = inputs
     assert x is not None
     return (field.maximum(x, field.constant(np.zeros(()))),)
@@ -100,5 +99,6 @@ OPERATORS = (
         values=values,
         differences=differences,
         rounding=rounding,
+        element=broadcast_element,
     ),
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 from encoders.arithmetic import Arithmetic, aligned
 from encoders.contract import RuntimeContract
+from encoders.elements import broadcast_element
 from encoders.enclosure import FloatArray, Interval
 from encoders.operator import DifferenceMap, Field, ObjectArray, Operator, Site, ValueMap
 from encoders.signed_sum import check_float, sum_differences, sum_rounding, sum_values
@@ -14,9 +15,7 @@ from encoders.signed_sum import check_float, sum_differences, sum_rounding, sum_
 SIGNS = (1.0, -1.0)
 
 
-def real(
-    site: Site, inputs: Sequence[ObjectArray | None], field: Field
-) -> tuple[ObjectArray, ...]:
+def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
     a, b = aligned(inputs)
     return (a - b,)
 
@@ -48,5 +47,6 @@ OPERATORS = (
         differences=differences,
         rounding=sum_rounding,
         affine=True,
+        element=broadcast_element,
     ),
 )

@@ -31,7 +31,7 @@ def relu_secant_one() -> Argument:
     return Argument(
         (
             *_hull_facts(x, d, lo, hi, e),
-            Fact("R ≥ min(e, max(0, −lo))", z3.Or(R >= e, R >= below)),
+            Fact("R ≥ min(e, max(0, −lo))", z3.Or(e <= R, below <= R)),
         ),
         Fact("|relu(x + d) − relu(x) − d| ≤ R", within(_relu(x + d) - _relu(x) - d, R)),
     )
@@ -43,7 +43,7 @@ def relu_secant_zero() -> Argument:
     return Argument(
         (
             *_hull_facts(x, d, lo, hi, e),
-            Fact("R ≥ min(e, max(0, hi))", z3.Or(R >= e, R >= above)),
+            Fact("R ≥ min(e, max(0, hi))", z3.Or(e <= R, above <= R)),
         ),
         Fact("|relu(x + d) − relu(x)| ≤ R", within(_relu(x + d) - _relu(x), R)),
     )
@@ -52,7 +52,7 @@ def relu_secant_zero() -> Argument:
 def relu_secant_half() -> Argument:
     x, d, e, R = reals("x d e R")
     return Argument(
-        (Fact("|d| ≤ e, R ≥ e/2", z3.And(within(d, e), 2 * R >= e)),),
+        (Fact("|d| ≤ e, R ≥ e/2", z3.And(within(d, e), e <= 2 * R)),),
         Fact("|relu(x + d) − relu(x) − d/2| ≤ R", within(_relu(x + d) - _relu(x) - d / 2, R)),
     )
 

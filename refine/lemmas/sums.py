@@ -224,7 +224,8 @@ def jeannerod_rump_step() -> Argument:
     D = fl - (a_hat + b_hat)
     return Argument(
         (
-            *_jeannerod_rump_node(a, a_hat, b, b_hat, S, R, m, n, u),
+            Fact("|â − a| ≤ m·u·S", within(a_hat - a, m * u * S)),
+            Fact("|b̂ − b| ≤ n·u·R", within(b_hat - b, n * u * R)),
             Fact(
                 "|D| ≤ u·(S + R) + m·u·R + n·u·S, D = fl − (â + b̂)",
                 within(D, u * (S + R) + m * u * R + n * u * S),

@@ -1,0 +1,145 @@
+"""FloatingPoint obligations put to Z3: one element's run-time formula, bit for bit.
+
+Asked for operators that are scalar formulas per element. The inputs are floats in the run-time
+range that was proved of them; the goal is that every execution the contract allows is finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from enum import Enum
+from fractions import Fraction
+from itertools import product
+from typing import Any, TypeVar
+
+import numpy as np
+import z3
+
+from encoders import fp_theory
+from encoders.contract import (
+    BiasPlacement,
+    Contraction,
+    Normalization,
+    RuntimeContract,
+    Sequential,
+    Subnormals,
+)
+from encoders.elements import Element
+from encoders.exact_fields import object_array
+from encoders.formats import FloatFormat, round_down, round_up
+from encoders.operator import site_of
+from encoders.registry import lookup
+from refine.bounds import NetworkBounds, NodeBounds
+from refine.obligation import Kind
+from refine.solve import Fact, Query
+
+E = TypeVar("E", bound=Enum)
+
+
+def finiteness_queries(
+    bounds: NetworkBounds,
+    node: NodeBounds,
+    contract: RuntimeContract,
+    row: int,
+    timeout: float,
+) -> Iterator[Query]:
+    """Is flat output element `row` finite whenever its inputs are floats in the proved ranges?
+
+    One query per execution that differs. None for operators that are not scalar formulas, for
+    formats that Z3's theory does not have, without rounding, and for unbounded ranges.
+    """
+    operator = lookup(node.node)
+    site = site_of(bounds.maps.graph, node.node)
+    fmt = contract.format_of(site.outputs[0].dtype)
+    if operator.element is None or contract.exact or fmt.emin != 1 - fmt.emax:
+        return
+    element: Element = operator.element(site, row)
+    tensors = [t for t in node.node.inputs if t in node.assumed]
+    ranges = []
+    for i, (tensor, position) in enumerate(zip(tensors, element.positions, strict=True)):
+        held = node.assumed[tensor]
+        lo, hi = (float(v.reshape(-1)[position]) for v in (held.lo, held.hi))
+        if not (np.isfinite(lo) and np.isfinite(hi)):
+            return
+        ranges.append((f"x{i}", lo, hi))
+    if not ranges:
+        return
+    hypotheses = [_in_range(name, lo, hi, fmt) for name, lo, hi in ranges]
+    names = [name for name, _, _ in ranges]
+    seen: set[str] = set()
+    for execution in _executions(contract):
+        term = _output(element, names, fmt, execution)
+        text = term.sexpr()
+        if text not in seen:
+            seen.add(text)
+            yield Query(
+                f"finite/{node.node.name}[{row}]/{len(seen)}",
+                Kind.FLOATING_POINT,
+                tuple(hypotheses),
+                Fact(
+                    "the computed element is finite, with FMA "
+                    f"{execution.contraction.value}, normalisation "
+                    f"{execution.normalization.value}, subnormal results "
+                    f"{execution.results.value} and operands {execution.operands.value}",
+                    fp_theory.is_finite(term),
+                ),
+                node.node.name,
+                timeout,
+                logic="QF_FP",
+            )
+
+
+def _in_range(name: str, lo: float, hi: float, fmt: FloatFormat) -> Fact:
+    x = fp_theory.variable(name, fmt)
+    largest = fmt.largest_finite
+    low = max(round_down(Fraction(lo), fmt), -float(largest))
+    high = min(round_up(Fraction(hi), fmt), float(largest))
+    return Fact(
+        f"{name} is a {fmt.name} number in [{low!r}, {high!r}]",
+        z3.And(
+            fp_theory.less_equal(fp_theory.constant(low, fmt), x),
+            fp_theory.less_equal(x, fp_theory.constant(high, fmt)),
+        ),
+    )
+
+
+def _output(
+    element: Element, names: list[str], fmt: FloatFormat, execution: RuntimeContract
+) -> fp_theory.Term:
+    arithmetic = fp_theory.FpTermArithmetic(fmt, execution)
+    remaining = iter(names)
+    arguments: list[Any] = []
+    for kind, constant in zip(element.site.inputs, element.site.constants, strict=True):
+        if kind is None:
+            arguments.append(None)
+        elif constant is not None:
+            arguments.append(arithmetic.constant(constant))
+        else:
+            variable = fp_theory.variable(next(remaining), fmt)
+            arguments.append(object_array([variable], (1, *kind.shape)))
+    operator = lookup(element.site.node)
+    (out,) = operator.runtime(element.site, arguments, arithmetic, execution)
+    return np.asarray(out).reshape(-1)[0]
+
+
+def _executions(contract: RuntimeContract) -> Iterator[RuntimeContract]:
+    """Every pinned choice that matters to a scalar formula."""
+    fused = _choices(contract.contraction, Contraction.EITHER)
+    formulas = _choices(contract.normalization, Normalization.EITHER)
+    results = _choices(contract.results, Subnormals.EITHER)
+    operands = _choices(contract.operands, Subnormals.EITHER)
+    for c, n, r, o in product(fused, formulas, results, operands):
+        yield replace(
+            contract,
+            order=Sequential(),
+            bias=BiasPlacement.LAST,
+            contraction=c,
+            normalization=n,
+            results=r,
+            operands=o,
+        )
+
+
+def _choices(chosen: E, either: E) -> list[E]:
+    return [e for e in type(either) if e is not either] if chosen is either else [chosen]
