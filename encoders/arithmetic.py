@@ -11,7 +11,7 @@ Every array has a leading sample axis; constants have length 1 there.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 
@@ -45,6 +45,15 @@ class Arithmetic(Protocol[T]):
 
     def multiply_add(self, a: T, b: T, c: T) -> T:
         """a*b + c, fused or not as the contract's contraction says."""
+
+
+@runtime_checkable
+class ChainArithmetic(Protocol):
+    """An arithmetic that can do a whole sequential chain of multiply-adds at once."""
+
+    def chain(self, pairs: Sequence[tuple[Any, Any]], start: Any | None) -> Any | None:
+        """start + Σ a_k·b_k from first to last (start None: from the first product), exactly as
+        `multiply` and `multiply_add` in turn would; None where it has no shortcut."""
 
 
 def sum_of_products(
@@ -113,6 +122,10 @@ def _blocks(
 
 
 def _chain(arithmetic: Arithmetic[T], pairs: Sequence[tuple[T, T]], start: T | None) -> T:
+    if isinstance(arithmetic, ChainArithmetic):
+        whole = arithmetic.chain(pairs, start)
+        if whole is not None:
+            return cast(T, whole)
     rest = pairs
     if start is None:
         start, rest = arithmetic.multiply(*pairs[0]), pairs[1:]

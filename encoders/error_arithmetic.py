@@ -17,41 +17,17 @@ from encoders.contract import Contraction, RuntimeContract
 from encoders.enclosure import FloatArray, Interval, add_down, add_up, multiply_up
 from encoders.operator import RoundingBound, Site
 from encoders.rounding_bounds import Rounder, finish, rounder, stored_loss
+from encoders.sequential_chain import chained
+from encoders.tracked import (
+    Tracked,
+    is_one,
+    is_power_of_two,
+    is_zero,
+    is_zero_product,
+    largest_of,
+    tracked,
+)
 from onnx_import.graph import Array
-
-
-@dataclass(frozen=True)
-class Tracked:
-    """A value before rounding, in `ideal`, and |computed − ideal| ≤ `error`; arrays of one shape
-    with a leading sample axis. `largest` is the largest magnitude met on the way, for overflow."""
-
-    ideal: Interval
-    error: FloatArray
-    largest: float
-
-    def moved(self, f: Callable[[FloatArray], FloatArray]) -> Tracked:
-        return Tracked(self.ideal.move(f), f(self.error), self.largest)
-
-    def joined(self, others: Sequence[Tracked], axis: int) -> Tracked:
-        every = (self, *others)
-
-        def join(arrays: list[FloatArray]) -> FloatArray:
-            return np.concatenate(arrays, axis=axis)
-
-        return Tracked(
-            Interval(join([t.ideal.lo for t in every]), join([t.ideal.hi for t in every])),
-            join([t.error for t in every]),
-            max(t.largest for t in every),
-        )
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.ideal.shape
-
-    @property
-    def computed(self) -> Interval:
-        """What the runtime may hold."""
-        return self.ideal.inflate(self.error)
 
 
 @dataclass(frozen=True)
@@ -70,7 +46,7 @@ class ErrorArithmetic:
         """The exact stored numbers; rounding them to the compute format is their error."""
         exact = np.asarray(values, dtype=np.float64)[None]
         lost = stored_loss(self.rounder, exact)
-        return Tracked(Interval(exact, exact), lost, _largest(add_up(np.abs(exact), lost)))
+        return Tracked(Interval(exact, exact), lost, largest_of(add_up(np.abs(exact), lost)))
 
     def add(self, a: Tracked, b: Tracked) -> Tracked:
         ideal = Interval(add_down(a.ideal.lo, b.ideal.lo), add_up(a.ideal.hi, b.ideal.hi))
@@ -85,18 +61,18 @@ class ErrorArithmetic:
         moved = add_up(moved, self._lost(b))
         magnitude = add_up(ideal.magnitude, moved)
         fresh = self.rounder.of_sum(magnitude)
-        fresh = np.where(_is_zero(a) | _is_zero(b), self.rounder.of_copy(magnitude), fresh)
+        fresh = np.where(is_zero(a) | is_zero(b), self.rounder.of_copy(magnitude), fresh)
         return self._result(ideal, moved, fresh, magnitude, a, b)
 
     def multiply(self, a: Tracked, b: Tracked) -> Tracked:
         ideal, moved = self._product(a, b)
         magnitude = add_up(ideal.magnitude, moved)
         fresh = np.where(
-            _is_power_of_two(a) | _is_power_of_two(b),
+            is_power_of_two(a) | is_power_of_two(b),
             self.rounder.of_scaling(magnitude),
             self.rounder.of_product(magnitude),
         )
-        fresh = np.where(_is_one(a) | _is_one(b), self.rounder.of_copy(magnitude), fresh)
+        fresh = np.where(is_one(a) | is_one(b), self.rounder.of_copy(magnitude), fresh)
         return self._result(ideal, moved, fresh, magnitude, a, b)
 
     def multiply_add(self, a: Tracked, b: Tracked, c: Tracked) -> Tracked:
@@ -118,9 +94,14 @@ class ErrorArithmetic:
         ideal = Interval(add_down(product.lo, c.ideal.lo), add_up(product.hi, c.ideal.hi))
         magnitude = add_up(ideal.magnitude, moved)
         fresh = np.maximum(self.rounder.of_sum(magnitude), self.rounder.of_product(magnitude))
-        copied = _is_zero_product(a, b)
+        copied = is_zero_product(a, b)
         fresh = np.where(copied, self.rounder.of_copy(magnitude), fresh)
         return self._result(ideal, moved, fresh, magnitude, a, b, c)
+
+    def chain(
+        self, pairs: Sequence[tuple[Tracked, Tracked]], start: Tracked | None
+    ) -> Tracked | None:
+        return chained(self.rounder, self.contract, pairs, start)
 
     def divide(self, a: Tracked, b: Tracked) -> Tracked:
         divisor = b.computed
@@ -135,11 +116,11 @@ class ErrorArithmetic:
         moved = np.where(away > 0, np.where(numerator == 0, 0.0, moved), np.inf)
         magnitude = add_up(ideal.magnitude, moved)
         fresh = np.where(
-            _is_power_of_two(b),
+            is_power_of_two(b),
             self.rounder.of_scaling(magnitude),
             self.rounder.of_product(magnitude),
         )
-        fresh = np.where(_is_one(b), self.rounder.of_copy(magnitude), fresh)
+        fresh = np.where(is_one(b), self.rounder.of_copy(magnitude), fresh)
         return self._result(ideal, moved, fresh, magnitude, a, b)
 
     def sqrt(self, a: Tracked) -> Tracked:
@@ -183,32 +164,8 @@ class ErrorArithmetic:
         magnitude: FloatArray,
         *operands: Tracked,
     ) -> Tracked:
-        largest = max(_largest(magnitude), *(o.largest for o in operands))
+        largest = max(largest_of(magnitude), *(o.largest for o in operands))
         return Tracked(ideal, add_up(moved, fresh), largest)
-
-
-def _largest(magnitude: FloatArray) -> float:
-    largest = float(np.max(magnitude, initial=0.0))
-    return float("inf") if np.isnan(largest) else largest
-
-
-def _is_zero(a: Tracked) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    return np.asarray((a.ideal.lo == 0) & (a.ideal.hi == 0) & (a.error == 0))
-
-
-def _is_zero_product(a: Tracked, b: Tracked) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    return np.asarray(_is_zero(a) | _is_zero(b))
-
-
-def _is_one(a: Tracked) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    point = (a.ideal.lo == a.ideal.hi) & (a.error == 0)
-    return np.asarray(point & (np.abs(a.ideal.lo) == 1.0))
-
-
-def _is_power_of_two(a: Tracked) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    point = (a.ideal.lo == a.ideal.hi) & (a.error == 0) & np.isfinite(a.ideal.lo)
-    mantissa, _ = np.frexp(np.where(point, a.ideal.lo, 1.0))
-    return np.asarray(point & ((np.abs(mantissa) == 0.5) | (a.ideal.lo == 0)))
 
 
 def _interval_product(a: Interval, b: Interval) -> Interval:
@@ -234,12 +191,6 @@ def _quotient(a: Interval, b: Interval) -> Interval:
         np.where(away, np.nextafter(lo, -np.inf), -np.inf),
         np.where(away, np.nextafter(hi, np.inf), np.inf),
     )
-
-
-def tracked(ideal: Interval, error: FloatArray) -> Tracked:
-    """A tensor's values (no sample axis yet) with what rounding has done to them so far."""
-    magnitude = add_up(ideal.magnitude, error)
-    return Tracked(ideal.move(lambda v: v[None]), error[None], _largest(magnitude))
 
 
 def traced(

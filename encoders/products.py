@@ -108,6 +108,8 @@ def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
     products = add_up(products, np.where(partial > 0, r.flushed, 0.0))
     radius = any_order_sum(r, partial, additions, products)
     reached = add_up(partial, np.where(np.isfinite(radius), radius, 0.0))
+    for operands in (magnitude, stored):
+        reached = np.maximum(reached, np.max(operands, initial=0.0))
     done = finish(r, radius, reached, ANY_ORDER)
     if r.exact or not np.all(np.isfinite(done.radius)):
         return done

@@ -21,7 +21,7 @@ from encoders.affine import (
 from encoders.arithmetic import Arithmetic, moved, sum_of_products
 from encoders.contract import AnyOrder, BiasPlacement, RuntimeContract
 from encoders.enclosure import FloatArray, Interval, multiply_up, point
-from encoders.error_arithmetic import ErrorArithmetic, traced, tracked
+from encoders.error_arithmetic import ErrorArithmetic, traced
 from encoders.matrix import left_action, product_pairs, right_action
 from encoders.operator import (
     DifferenceMap,
@@ -43,6 +43,7 @@ from encoders.products import (
 )
 from encoders.rounding_bounds import finish, rounder
 from encoders.signed_sum import check_float
+from encoders.tracked import tracked
 from onnx_import.graph import DType
 
 

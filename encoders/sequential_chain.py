@@ -1,0 +1,156 @@
+"""A sequential chain of multiply-adds under running error analysis, all steps at once.
+
+With s_k the partial sums before rounding, every step rounds a number of magnitude at most
+M_k = |s_k| + E, where E bounds the accumulated error of the whole chain. So
+E ≥ Σ_k (rounding error at M_k) closes the induction (lemma `sequential-step`). The s_k are
+enclosed by running sums of midpoints and of radii.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from encoders.contract import Contraction, RuntimeContract
+from encoders.enclosure import (
+    FloatArray,
+    Interval,
+    add_down,
+    add_up,
+    gamma,
+    midpoint_radius,
+    multiply_up,
+    sum_up,
+)
+from encoders.rounding_bounds import Rounder
+from encoders.tracked import Tracked, is_power_of_two, largest_of
+
+_LARGEST_STACK = 2**23
+
+
+def chained(
+    r: Rounder,
+    contract: RuntimeContract,
+    pairs: Sequence[tuple[Tracked, Tracked]],
+    start: Tracked | None,
+) -> Tracked | None:
+    """start + Σ a_k·b_k from first to last; None where stepping through is the better way:
+    short or very large chains, operands that carry errors, unbounded ranges."""
+    shape = np.broadcast_shapes(
+        pairs[0][0].shape, pairs[0][1].shape, *(() if start is None else (start.shape,))
+    )
+    size = int(np.prod(shape, dtype=np.int64)) * len(pairs)
+    if len(pairs) < 4 or size > _LARGEST_STACK or r.exact:
+        return None
+    if any(np.any(t.error) for pair in pairs for t in pair):
+        return None
+    a, b = (_stacked([pair[i] for pair in pairs]) for i in (0, 1))
+    if not all(np.all(np.isfinite(t.ideal.magnitude)) for t in (a, b)):
+        return None
+    return _Chain(r, contract, a, b, start).result(shape)
+
+
+def _stacked(terms: Sequence[Tracked]) -> Tracked:
+    lo = np.stack([t.ideal.lo for t in terms], axis=-1)
+    hi = np.stack([t.ideal.hi for t in terms], axis=-1)
+    return Tracked(Interval(lo, hi), np.zeros_like(lo), max(t.largest for t in terms))
+
+
+class _Chain:
+    """The quantities of one chain; arrays have the terms along the last axis."""
+
+    def __init__(
+        self,
+        r: Rounder,
+        contract: RuntimeContract,
+        a: Tracked,
+        b: Tracked,
+        start: Tracked | None,
+    ) -> None:
+        self.r, self.contract, self.start = r, contract, start
+        middle_a, radius_a = midpoint_radius(a.ideal)
+        middle_b, radius_b = midpoint_radius(b.ideal)
+        middle = middle_a * middle_b
+        radius = add_up(
+            multiply_up(np.abs(middle_a), radius_b),
+            multiply_up(radius_a, add_up(np.abs(middle_b), radius_b)),
+        )
+        self.products = multiply_up(a.ideal.magnitude, b.ideal.magnitude)
+        self.zero = self.products == 0
+        self.exact_scaling = is_power_of_two(a) | is_power_of_two(b)
+        self.lost = add_up(
+            multiply_up(r.operand_loss(a.ideal), b.ideal.magnitude),
+            multiply_up(r.operand_loss(b.ideal), a.ideal.magnitude),
+        )
+        if start is not None:
+            start_middle, start_radius = midpoint_radius(start.ideal)
+            shape = np.broadcast_shapes(middle.shape[:-1], start_middle.shape)
+            middle = np.broadcast_to(middle, (*shape, middle.shape[-1])).copy()
+            radius = np.broadcast_to(radius, middle.shape).copy()
+            middle[..., 0] += start_middle
+            radius[..., 0] = add_up(radius[..., 0], start_radius)
+            absolute = np.abs(middle)
+            absolute[..., 0] += 2 * np.abs(start_middle)
+        else:
+            absolute = np.abs(middle)
+        terms = middle.shape[-1]
+        total = np.cumsum(add_up(absolute, radius), axis=-1)
+        slack = multiply_up(total, gamma(3 * terms + 16))
+        self.middle = np.cumsum(middle, axis=-1)
+        self.radius = add_up(np.cumsum(radius, axis=-1), slack)
+        self.partial = add_up(np.abs(self.middle), self.radius)
+
+    def result(self, shape: tuple[int, ...]) -> Tracked | None:
+        error = self._closed()
+        if not np.all(np.isfinite(error)):
+            return None
+        last = Interval(
+            add_down(self.middle[..., -1], -self.radius[..., -1]),
+            add_up(self.middle[..., -1], self.radius[..., -1]),
+        )
+        largest = max(
+            largest_of(add_up(self.partial, error[..., None])),
+            largest_of(add_up(self.products, self.lost)),
+            0.0 if self.start is None else self.start.largest,
+        )
+        whole = Interval(np.broadcast_to(last.lo, shape), np.broadcast_to(last.hi, shape))
+        return Tracked(whole, np.broadcast_to(error, shape), largest)
+
+    def _closed(self) -> FloatArray:
+        """E with E ≥ error of the start + each step at |s_k| + E; infinite if not found."""
+        error = np.zeros(self.partial.shape[:-1])
+        for _ in range(3):
+            error = self._needed(error)
+        for factor in (1.0, 1.0 + 2.0**-8):
+            candidate = multiply_up(error, factor) if factor > 1.0 else error
+            if np.all(self._needed(candidate) <= candidate):
+                return candidate
+        return np.full_like(error, np.inf)
+
+    def _needed(self, error: FloatArray) -> FloatArray:
+        before = np.zeros_like(error) if self.start is None else self.start.error
+        steps = self._steps(add_up(self.partial, error[..., None]))
+        return add_up(add_up(before, sum_up(steps, axis=-1)), 0.0)
+
+    def _steps(self, magnitude: FloatArray) -> FloatArray:
+        """Rounding error of each step, operands read as zero included."""
+        r = self.r
+        held = add_up(self.products, self.lost)
+        product = np.where(self.exact_scaling, r.of_scaling(held), r.of_product(held))
+        product = np.broadcast_to(product, magnitude.shape)
+        fused = np.maximum(r.of_sum(magnitude), r.of_product(magnitude))
+        separate = add_up(product, r.of_sum(magnitude))
+        choice = self.contract.contraction
+        if choice is Contraction.NEVER:
+            step = separate
+        elif choice is Contraction.ALWAYS:
+            step = fused
+        else:
+            step = np.maximum(fused, separate)
+        step = np.where(self.zero, r.of_copy(magnitude), step)
+        if self.start is None:
+            step[..., 0] = np.where(
+                np.broadcast_to(self.zero, step.shape)[..., 0], 0.0, product[..., 0]
+            )
+        return add_up(add_up(step, self.lost), r.lost_operands)
