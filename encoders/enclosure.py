@@ -6,8 +6,8 @@ order, with or without FMA, has absolute error at most γ(n)·Σ|a_i b_i| with �
 Matrix products through BLAS are such sums: conventional, not Strassen's. Where all terms are
 non-negative, exact ≤ fl/(1 − γ(n)), so multiplying by 1 + γ(2n + 4) rounds up; products cannot
 underflow once every non-zero operand is raised to at least 2^-500 (`raised`), which only
-increases a non-negative sum. Single additions are rounded up exactly by their TwoSum error
-(Knuth), so that exact zeros stay zero.
+increases a non-negative sum. Single operations are widened by a few U relative to their result,
+so that exact zeros stay zero.
 """
 
 from __future__ import annotations
@@ -33,19 +33,20 @@ def gamma(terms: int) -> float:
     return terms * UNIT * (1.0 + 2.0**-12)
 
 
-def add_up(a: FloatArray, b: FloatArray | float) -> FloatArray:
-    """a + b rounded towards +∞, exactly; shapes broadcast."""
+def add_up(a: FloatArray | float, b: FloatArray | float) -> FloatArray:
+    """An upper bound on a + b, within five roundings of it; exact zeros stay zero.
+
+    With s = fl(a + b), a + b ≤ s + U|s|, and fl(s + fl(4U|s|)) is at least that (a subnormal s is
+    exact). A sum below the range of float64 is bounded by its end.
+    """
     with np.errstate(invalid="ignore", over="ignore"):
         s = np.asarray(a + b, dtype=np.float64)
-        bb = s - a
-        error = (a - (s - bb)) + (b - bb)
-        up = np.where(error > 0, np.nextafter(s, np.inf), s)
-        overflowed = np.isneginf(s) & np.isfinite(a) & np.isfinite(b)
-    return np.where(overflowed, -_LARGEST, up)
+        s = s + np.abs(s) * (4.0 * UNIT)
+    return np.maximum(s, -_LARGEST)
 
 
 def add_down(a: FloatArray, b: FloatArray | float) -> FloatArray:
-    """a + b rounded towards −∞, exactly; shapes broadcast."""
+    """A lower bound on a + b, within five roundings of it; exact zeros stay zero."""
     return -add_up(-np.asarray(a), -np.asarray(b, dtype=np.float64))
 
 

@@ -25,6 +25,7 @@ from refine.pullback import Maps, Pulled, pull_back, unit_functionals, variable_
 Rows = npt.NDArray[np.intp]
 
 _CHUNK_BYTES = 32 * 2**20  # coefficients of one pull-back: small enough to stay in cache
+_MOST_SPLIT_INPUTS = 256  # beyond that, splitting inputs is hopeless and not prepared for
 _AFFORDABLE = 4 * 10**9  # multiply-adds of one tensor's pull-backs before only open signs get one
 
 
@@ -48,12 +49,15 @@ class NetworkBounds:
 
     `errors` maps each graph output to |x̂ − x| per element; `costs` says, for the output element
     with the largest bound, how much of it each node's rounding and relaxation is responsible for.
+    `influence` says, per graph input element, how much of that is tied to its width: a guide for
+    splitting the box, no more.
     """
 
     maps: Maps
     nodes: tuple[NodeBounds, ...]
     errors: Mapping[str, FloatArray]
     costs: Mapping[str, float]
+    influence: Mapping[str, FloatArray]
 
     @property
     def largest(self) -> float:
@@ -68,22 +72,33 @@ class InputBox:
     errors: Mapping[str, FloatArray]
 
 
+@dataclass(frozen=True)
+class Known:
+    """Bounds of every tensor, proved over a larger box."""
+
+    values: Mapping[str, Interval]
+    errors: Mapping[str, FloatArray]
+
+
 def network_bounds(
     graph: Graph,
     box: InputBox,
     contract: RuntimeContract,
     backward: bool = True,
     tick: Callable[[], None] = lambda: None,
+    known: Known | None = None,
 ) -> NetworkBounds:
     """Bound every tensor of a network over one box.
 
     `backward` False composes forward only: quick, and far too pessimistic for deep networks.
+    `known` are bounds proved over a box that contains this one; they are never worsened.
     `tick` is called often and may raise to stop. Raises UnsupportedModel, naming the node, for
     what has no meaning.
     """
     maps = Maps(graph, dict(box.values), dict(box.errors))
     nodes: list[NodeBounds] = []
     pulled: dict[str, Pulled] = {}
+    pushes: dict[str, Mapping[str, FloatArray]] = {}
     sites = {node.name: site_of(graph, node) for node in graph.order}
     for node in graph.order:
         lookup(node).check(sites[node.name])
@@ -95,22 +110,25 @@ def network_bounds(
         final = output in graph.outputs
         refine = backward and (final or _feeds_nonlinear(graph, output))
         _bound_values(maps, node, site, tick)
+        if known is not None:
+            maps.values[output] = maps.values[output].intersect(known.values[output])
         if refine:
             rows = _worth_refining(maps.values[output], final, 2 * work)
-            _refine_values(maps, output, rows, tick)
+            pushes[output] = _refine_values(maps, output, rows, tick)
         rounding, assumed = _bound_errors(maps, node, site, contract)
+        if known is not None:
+            maps.errors[output] = np.minimum(maps.errors[output], known.errors[output])
         if refine:
             held = maps.values[output].inflate(maps.errors[output])
             rows = _worth_refining(held, final, work)
             pulled[output] = _refine_errors(maps, output, rows, tick)
-        nodes.append(
-            NodeBounds(node, maps.values[output], maps.errors[output], rounding, assumed)
-        )
+        nodes.append(NodeBounds(node, maps.values[output], maps.errors[output], rounding, assumed))
     errors = {
         t: maps.errors[t] if t in maps.errors else np.zeros(graph.types[t].shape)
         for t in graph.outputs
     }
-    return NetworkBounds(maps, tuple(nodes), errors, _costs_of_worst(errors, pulled))
+    costs = _costs_of_worst(errors, pulled)
+    return NetworkBounds(maps, tuple(nodes), errors, costs, _influence(maps, costs, pushes))
 
 
 def _bound_values(maps: Maps, node: Node, site: Site, tick: Callable[[], None]) -> None:
@@ -120,15 +138,60 @@ def _bound_values(maps: Maps, node: Node, site: Site, tick: Callable[[], None]) 
     maps.values[node.outputs[0]] = _sound(mapped.image)
 
 
-def _refine_values(maps: Maps, output: str, rows: Rows, tick: Callable[[], None]) -> None:
+def _refine_values(
+    maps: Maps, output: str, rows: Rows, tick: Callable[[], None]
+) -> Mapping[str, FloatArray]:
+    """Better ranges of these elements; returns how their widths hang on the input's elements."""
+    pushes: dict[str, FloatArray] = {}
     image = maps.values[output]
     lo, hi = image.lo.reshape(-1).copy(), image.hi.reshape(-1).copy()
     for chunk in _chunks(maps.graph, rows, copies=2):
         c = unit_functionals(image.shape, chunk)
-        upper = pull_back(maps, {output: np.concatenate([c, -c])}, {}, tick).upper
+        pulled = pull_back(maps, {output: np.concatenate([c, -c])}, {}, tick)
+        upper = pulled.upper
         hi[chunk] = np.minimum(hi[chunk], upper[: len(chunk)])
         lo[chunk] = np.maximum(lo[chunk], -upper[len(chunk) :])
+        _add_pushes(maps, pushes, pulled, lo[chunk], hi[chunk])
     maps.values[output] = Interval(lo.reshape(image.shape), hi.reshape(image.shape))
+    return pushes
+
+
+def _add_pushes(
+    maps: Maps,
+    pushes: dict[str, FloatArray],
+    pulled: Pulled,
+    lo: FloatArray,
+    hi: FloatArray,
+) -> None:
+    """Σ over elements of open sign of |coefficient|·(input width)/(element width)."""
+    for name, c in pulled.on_inputs.items():
+        if c[0].size > _MOST_SPLIT_INPUTS:
+            continue
+        open_sign = np.tile((lo < 0) & (hi > 0) & np.isfinite(hi - lo), 2)
+        width = np.tile(np.maximum(hi - lo, 2.0**-1000), 2)
+        weights = np.where(open_sign, 0.5 / width, 0.0)
+        box = maps.values[name]
+        push = np.tensordot(weights, np.abs(c), axes=1) * (box.hi - box.lo)
+        pushes[name] = pushes.get(name, np.zeros_like(push)) + push
+
+
+def _influence(
+    maps: Maps, costs: Mapping[str, float], pushes: Mapping[str, Mapping[str, FloatArray]]
+) -> Mapping[str, FloatArray]:
+    """Per graph input element, the part of the bound that its width is to blame for (a guess)."""
+    total = {
+        name: np.zeros(maps.values[name].shape)
+        for name in maps.graph.inputs
+        if maps.graph.types[name].size <= _MOST_SPLIT_INPUTS
+    }
+    for node in maps.graph.order:
+        cost = costs.get(node.name, 0.0)
+        for tensor in node.inputs:
+            for name, push in pushes.get(tensor, {}).items():
+                sum_of = float(np.sum(push))
+                if not lookup(node).affine and sum_of > 0 and np.isfinite(cost):
+                    total[name] = total[name] + push * (cost / sum_of)
+    return total
 
 
 def _bound_errors(
@@ -149,9 +212,7 @@ def _bound_errors(
     return rounding, dict(zip(inputs, held, strict=True))
 
 
-def _refine_errors(
-    maps: Maps, output: str, rows: Rows, tick: Callable[[], None]
-) -> Pulled:
+def _refine_errors(maps: Maps, output: str, rows: Rows, tick: Callable[[], None]) -> Pulled:
     errors = maps.errors[output].reshape(-1).copy()
     shape = maps.errors[output].shape
     upper = np.zeros(len(rows))
@@ -184,9 +245,7 @@ def _worth_refining(x: Interval, final: bool, work: int) -> Rows:
 
 
 def _feeds_nonlinear(graph: Graph, tensor: str) -> bool:
-    return any(
-        tensor in node.inputs and not lookup(node).affine for node in graph.order
-    )
+    return any(tensor in node.inputs and not lookup(node).affine for node in graph.order)
 
 
 def _chunks(graph: Graph, rows: Rows, copies: int) -> list[Rows]:

@@ -37,10 +37,14 @@ class Maps:
 
 @dataclass(frozen=True)
 class Pulled:
-    """Upper bounds (k,) of k functionals, and what each node's differences cost in them."""
+    """Upper bounds (k,) of k functionals, and what each node's differences cost in them.
+
+    `on_inputs` holds the coefficients (k, *shape) that reached the network's inputs.
+    """
 
     upper: FloatArray
     costs: Mapping[str, FloatArray]
+    on_inputs: Mapping[str, FloatArray] = field(default_factory=dict)
 
 
 @dataclass
@@ -107,7 +111,7 @@ def pull_back(
         cost = dot_up(d, maps.errors[tensor])
         costs[tensor] = cost
         total = add_up(total, cost)
-    return Pulled(np.where(np.isnan(total), np.inf, total), costs)
+    return Pulled(np.where(np.isnan(total), np.inf, total), costs, dict(values.coefficients))
 
 
 def variable_inputs(graph: Graph, node: Node) -> list[str]:

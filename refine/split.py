@@ -1,0 +1,197 @@
+"""Branching on the input box: the bound of the union of parts is the largest of theirs.
+
+Anytime and best first: the part with the largest bound is halved along the input whose width is
+most to blame, and its halves are bounded anew, starting from what was proved of the whole. The
+bound never gets worse. Parts are independent, so worker processes share them.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import count
+from multiprocessing import get_context
+
+import numpy as np
+
+from encoders.contract import RuntimeContract
+from encoders.enclosure import FloatArray, Interval
+from onnx_import.graph import Graph
+from refine.bounds import InputBox, Known, NetworkBounds, network_bounds
+from refine.compose import first_failure, node_obligations
+from refine.obligation import Obligation
+
+_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One box with what was proved over it. `failure` is an obligation that does not hold."""
+
+    box: InputBox
+    errors: Mapping[str, FloatArray]
+    influence: Mapping[str, FloatArray]
+    known: Known
+    failure: Obligation | None
+
+    @property
+    def splittable(self) -> bool:
+        return _place_to_split(self) is not None
+
+
+@dataclass(frozen=True)
+class Split:
+    """The parts that cover the box, and how many were bounded on the way."""
+
+    parts: tuple[Part, ...]
+    bounded: int
+
+
+def part_of(box: InputBox, bounds: NetworkBounds) -> Part:
+    """What is kept of a box's bounds."""
+    every = (o for group in node_obligations(bounds).values() for o in group)
+    known = Known(dict(bounds.maps.values), dict(bounds.maps.errors))
+    return Part(box, bounds.errors, bounds.influence, known, first_failure(every))
+
+
+def split_box(
+    graph: Graph,
+    contract: RuntimeContract,
+    whole: Part,
+    excess: Callable[[Mapping[str, FloatArray]], float],
+    enough: float,
+    deadline: float,
+    workers: int,
+    tick: Callable[[], None] = lambda: None,
+) -> Split:
+    """Halve until every part's `excess` (a measure of its errors, such as bound/ε) is at most
+    `enough`, nothing can be halved, or `deadline` (on the monotonic clock) has passed."""
+    order = count()
+    heap = [(-excess(whole.errors), next(order), whole)]
+    finished: list[Part] = []
+    bounded = 0
+    with _pool(graph, contract, workers) as submit:
+        running: dict[Future[Part], tuple[Part, list[Part]]] = {}
+        while True:
+            while heap and len(running) < 4 * workers and time.monotonic() < deadline:
+                if -heap[0][0] <= enough:
+                    break
+                part = heapq.heappop(heap)[2]
+                halves = halved(part)
+                if halves is None:
+                    finished.append(part)
+                    continue
+                done: list[Part] = []
+                for half in halves:
+                    running[submit(half, part.known)] = (part, done)
+            if not running or time.monotonic() >= deadline:
+                break
+            tick()
+            timeout = max(deadline - time.monotonic(), 0.0)
+            ready, _ = wait(running, timeout=min(timeout, 0.2), return_when=FIRST_COMPLETED)
+            for future in ready:
+                part, done = running.pop(future)
+                bounded += 1
+                done.append(future.result())
+                if len(done) == 2:
+                    for child in done:
+                        heapq.heappush(heap, (-excess(child.errors), next(order), child))
+        abandoned = {id(part): part for part, _ in running.values()}
+        for future in running:
+            future.cancel()
+    parts = (*finished, *(part for _, _, part in heap), *abandoned.values())
+    return Split(parts, bounded)
+
+
+def halved(part: Part) -> tuple[InputBox, InputBox] | None:
+    """Two boxes that cover the part's box, or None if there is nothing to gain or to halve."""
+    place = _place_to_split(part)
+    if place is None:
+        return None
+    name, index = place
+    x = part.box.values[name]
+    middle = 0.5 * x.lo[index] + 0.5 * x.hi[index]
+    below, above = x.hi.copy(), x.lo.copy()
+    below[index], above[index] = middle, middle
+    return (
+        InputBox({**part.box.values, name: Interval(x.lo, below)}, part.box.errors),
+        InputBox({**part.box.values, name: Interval(above, x.hi)}, part.box.errors),
+    )
+
+
+def _place_to_split(part: Part) -> tuple[str, tuple[int, ...]] | None:
+    """The input element most to blame whose range still has a number strictly inside."""
+    best: tuple[float, str, tuple[int, ...]] | None = None
+    for name, influence in part.influence.items():
+        x = part.box.values[name]
+        middle = 0.5 * x.lo + 0.5 * x.hi
+        score = np.where((x.lo < middle) & (middle < x.hi), influence, 0.0)
+        flat = int(np.argmax(score))
+        index = tuple(int(i) for i in np.unravel_index(flat, score.shape))
+        if score[index] > 0 and (best is None or score[index] > best[0]):
+            best = (float(score[index]), name, index)
+    return None if best is None else best[1:]
+
+
+def covers(whole: InputBox, parts: tuple[Part, ...]) -> bool:
+    """Do the parts cover the box? They lie in it, and their exact volumes add up to its own."""
+    axes = [
+        (name, index)
+        for name, x in whole.values.items()
+        for index in np.ndindex(x.shape)
+        if x.lo[index] < x.hi[index]
+    ]
+    for part in parts:
+        for name, x in part.box.values.items():
+            if np.any(x.lo < whole.values[name].lo) or np.any(x.hi > whole.values[name].hi):
+                return False
+    return sum(_volume(p.box, axes) for p in parts) == _volume(whole, axes)
+
+
+def _volume(box: InputBox, axes: list[tuple[str, tuple[int, ...]]]) -> Fraction:
+    volume = Fraction(1)
+    for name, index in axes:
+        x = box.values[name]
+        volume *= Fraction(float(x.hi[index])) - Fraction(float(x.lo[index]))
+    return volume
+
+
+def bound_part(graph: Graph, contract: RuntimeContract, box: InputBox, known: Known) -> Part:
+    """Bound one box, starting from what is known over a larger one."""
+    return part_of(box, network_bounds(graph, box, contract, known=known))
+
+
+@contextmanager
+def _pool(
+    graph: Graph, contract: RuntimeContract, workers: int
+) -> Iterator[Callable[[InputBox, Known], Future[Part]]]:
+    """Submits boxes to worker processes, or, for one worker, bounds them at once."""
+    if workers <= 1:
+
+        def at_once(box: InputBox, known: Known) -> Future[Part]:
+            future: Future[Part] = Future()
+            future.set_result(bound_part(graph, contract, box, known))
+            return future
+
+        yield at_once
+        return
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))  # read by the workers as they start
+    try:
+        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+        try:
+            yield lambda box, known: pool.submit(bound_part, graph, contract, box, known)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
