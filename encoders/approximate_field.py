@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
+from encoders.arithmetic import Relation
+from encoders.functions import Function, Transcendental
 from onnx_import.graph import Array
 
 
@@ -32,5 +35,53 @@ class ApproximateReals:
     def sqrt(self, a: Any) -> Any:
         return np.sqrt(a)
 
+    def pi(self) -> float:
+        return math.pi
+
+    def function(self, f: Function, a: Any) -> Any:
+        return approximate_function(f, a)
+
+    def floor(self, a: Any) -> Any:
+        return np.floor(a)
+
+    def nearest(self, a: Any) -> Any:
+        return np.rint(a)
+
+    def compare(self, relation: Relation, a: Any, b: Any) -> Any:
+        tests = {Relation.LESS: np.less, Relation.AT_MOST: np.less_equal, Relation.EQUAL: np.equal}
+        return tests[relation](a, b).astype(np.float64)
+
+    def select(self, condition: Any, a: Any, b: Any) -> Any:
+        return np.where(np.asarray(condition) != 0, a, b)
+
     def matmul(self, a: Any, b: Any) -> Any:
         return np.matmul(a, b)
+
+
+def approximate_function(f: Function, a: Any) -> Any:
+    """f in float64, right to a few ulps; infinities and NaN as IEEE 754 recommends."""
+    if f not in APPROXIMATIONS:
+        raise Transcendental(f"{f.value} takes more than one argument")
+    with np.errstate(all="ignore"):
+        return APPROXIMATIONS[f](np.asarray(a, np.float64))
+
+
+def _sigmoid(x: Any) -> Any:
+    power = np.exp(-np.abs(x))
+    return np.where(x < 0, power, 1.0) / (1.0 + power)
+
+
+def _softplus(x: Any) -> Any:
+    return np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x)))
+
+
+APPROXIMATIONS: Mapping[Function, Callable[[Any], Any]] = {
+    Function.EXP: np.exp,
+    Function.LOG: np.log,
+    Function.TANH: np.tanh,
+    Function.SIGMOID: _sigmoid,
+    Function.ERF: np.vectorize(math.erf, otypes=[np.float64]),
+    Function.SIN: np.sin,
+    Function.COS: np.cos,
+    Function.SOFTPLUS: _softplus,
+}

@@ -11,6 +11,8 @@ Every array has a leading sample axis; constants have length 1 there.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from enum import Enum
+from functools import reduce
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
@@ -24,9 +26,18 @@ from encoders.contract import (
     RuntimeContract,
     Sequential,
 )
+from encoders.functions import Function
 from onnx_import.graph import Array
 
 T = TypeVar("T")
+
+
+class Relation(Enum):
+    """How two numbers may compare."""
+
+    LESS = "<"
+    AT_MOST = "≤"
+    EQUAL = "="
 
 
 class Arithmetic(Protocol[T]):
@@ -42,6 +53,27 @@ class Arithmetic(Protocol[T]):
     def divide(self, a: T, b: T) -> T: ...
     def sqrt(self, a: T) -> T: ...
     def maximum(self, a: T, b: T) -> T: ...
+    def minimum(self, a: T, b: T) -> T: ...
+    def negate(self, a: T) -> T: ...
+    def absolute(self, a: T) -> T: ...
+
+    def floor(self, a: T) -> T:
+        """The largest whole number that is not above a."""
+
+    def nearest(self, a: T) -> T:
+        """The nearest whole number, ties to even."""
+
+    def compare(self, relation: Relation, a: T, b: T) -> T:
+        """1 where a stands in this relation to b, else 0 (also where either is NaN)."""
+
+    def select(self, condition: T, a: T, b: T) -> T:
+        """a where the condition is not 0, else b."""
+
+    def function(self, f: Function, a: T) -> T:
+        """An elementary function as accurate as the contract says.
+
+        Raises `Transcendental` where this arithmetic has no such function.
+        """
 
     def multiply_add(self, a: T, b: T, c: T) -> T:
         """a*b + c, fused or not as the contract's contraction says."""
@@ -142,6 +174,34 @@ def _halves(arithmetic: Arithmetic[T], pairs: Sequence[tuple[T, T]]) -> T:
     if len(pairs) - middle == 1:
         return arithmetic.multiply_add(*pairs[middle], left)
     return arithmetic.add(left, _halves(arithmetic, pairs[middle:]))
+
+
+def sum_of_terms(arithmetic: Arithmetic[T], contract: RuntimeContract, terms: Sequence[T]) -> T:
+    """Σ terms by the contract's schedule, without products.
+
+    Raises ValueError for an order that is not pinned and for no terms at all.
+    """
+    if not terms:
+        raise ValueError("a sum of no terms")
+    match contract.order:
+        case Sequential():
+            return reduce(arithmetic.add, terms)
+        case Blocked(size):
+            blocks = [terms[i : i + size] for i in range(0, len(terms), size)]
+            return reduce(arithmetic.add, [reduce(arithmetic.add, b) for b in blocks])
+        case Pairwise():
+            return _term_halves(arithmetic, terms)
+        case AnyOrder():
+            raise ValueError("this contract does not pin the order of a sum")
+
+
+def _term_halves(arithmetic: Arithmetic[T], terms: Sequence[T]) -> T:
+    if len(terms) == 1:
+        return terms[0]
+    middle = (len(terms) + 1) // 2
+    return arithmetic.add(
+        _term_halves(arithmetic, terms[:middle]), _term_halves(arithmetic, terms[middle:])
+    )
 
 
 def moved(a: T, f: Callable[[Any], Any]) -> T:

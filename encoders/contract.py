@@ -11,6 +11,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from encoders.formats import FORMAT_OF_DTYPE, FloatFormat
+from encoders.functions import CONSERVATIVE, CORRECTLY_ROUNDED, ORT_FUNCTIONS, Functions
 from onnx_import.graph import DType
 
 
@@ -84,7 +85,8 @@ class RuntimeContract:
     `compute_format` None means that each tensor is computed in the format of its own dtype;
     otherwise every floating-point tensor, stored weights included, is first rounded to that
     format. `exact` is the degenerate contract whose unit roundoff is 0: no operation rounds.
-    Overflow gives an infinity; rounding is to nearest, ties to even.
+    Overflow gives an infinity; rounding is to nearest, ties to even. `functions` says how accurate
+    elementary functions are; an execution that is emulated rounds them correctly.
     """
 
     name: str
@@ -96,6 +98,7 @@ class RuntimeContract:
     normalization: Normalization = Normalization.FOLDED
     compute_format: FloatFormat | None = None
     exact: bool = False
+    functions: Functions = CONSERVATIVE
 
     def format_of(self, dtype: DType) -> FloatFormat:
         """The format in which tensors of this dtype are stored and computed.
@@ -106,7 +109,7 @@ class RuntimeContract:
 
     @property
     def pinned(self) -> bool:
-        """True if the contract allows exactly one execution per input."""
+        """True if the contract allows exactly one execution per input, functions apart."""
         choices = (self.contraction, self.results, self.operands, self.bias, self.normalization)
         return not isinstance(self.order, AnyOrder) and all(
             c.value not in ("either", "any") for c in choices
@@ -127,7 +130,7 @@ class RuntimeContract:
             f"{self.name}: format {fmt}; round to nearest even; sums in {order}; "
             f"FMA {self.contraction.value}; bias {self.bias.value}; "
             f"subnormal results {self.results.value}; subnormal operands {self.operands.value}; "
-            f"normalisation {self.normalization.value}"
+            f"normalisation {self.normalization.value}; functions {self.functions.name}"
         )
 
 
@@ -140,9 +143,13 @@ IEEE_ANY = RuntimeContract(
     Subnormals.EITHER,
     Normalization.EITHER,
 )
-SEQUENTIAL = RuntimeContract("sequential", Sequential(), Contraction.NEVER)
-SEQUENTIAL_FMA = RuntimeContract("sequential-fma", Sequential(), Contraction.ALWAYS)
-PAIRWISE = RuntimeContract("pairwise", Pairwise(), Contraction.NEVER)
+SEQUENTIAL = RuntimeContract(
+    "sequential", Sequential(), Contraction.NEVER, functions=CORRECTLY_ROUNDED
+)
+SEQUENTIAL_FMA = RuntimeContract(
+    "sequential-fma", Sequential(), Contraction.ALWAYS, functions=CORRECTLY_ROUNDED
+)
+PAIRWISE = RuntimeContract("pairwise", Pairwise(), Contraction.NEVER, functions=CORRECTLY_ROUNDED)
 EXACT = RuntimeContract("exact", Sequential(), Contraction.NEVER, exact=True)
 
 # onnxruntime 1.31 on an x86-64 CPU with FMA, graph optimisations off, one thread, float32.
@@ -152,7 +159,11 @@ EXACT = RuntimeContract("exact", Sequential(), Contraction.NEVER, exact=True)
 # factor that is not constant and other convolutions (block sizes that depend on the shape, lanes
 # without FMA), BatchNormalization (no FMA), transcendental functions, optimised graphs.
 ORT_CPU = RuntimeContract(
-    "ort-cpu", Blocked(256), Contraction.ALWAYS, BiasPlacement.AFTER_FIRST_BLOCK
+    "ort-cpu",
+    Blocked(256),
+    Contraction.ALWAYS,
+    BiasPlacement.AFTER_FIRST_BLOCK,
+    functions=ORT_FUNCTIONS,
 )
 
 PRESETS = {c.name: c for c in (IEEE_ANY, SEQUENTIAL, SEQUENTIAL_FMA, PAIRWISE, ORT_CPU, EXACT)}

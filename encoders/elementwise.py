@@ -9,9 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.enclosure import UNIT, FloatArray, Interval, add_up, dot_up, inner_up, multiply_up
-from encoders.operator import Contribution, DifferenceMap, ValueMap
+from encoders.operator import Contribution, DifferenceMap, FreeSlopes, ValueMap
+
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,28 @@ def elementwise_values(image: Interval, lines: Lines, x: Interval) -> ValueMap:
     return ValueMap(image, backward)
 
 
-def elementwise_differences(secant: Secant, radius: FloatArray, error: FloatArray) -> DifferenceMap:
+def free_slopes(lines: Lines, free: BoolArray, x: Interval) -> FreeSlopes:
+    """The freedom of a relaxation through the origin below: lower line t·x for any t in [0, 1]."""
+    slope = np.maximum(np.abs(lines.high_slope), 1.0)
+    charge = multiply_up(multiply_up(slope, _finite(x.magnitude)), 4 * UNIT)
+
+    def backward(c: FloatArray, low_slope: FloatArray) -> Contribution:
+        positive, negative = np.maximum(c, 0.0), np.minimum(c, 0.0)
+        slopes = np.where(free, np.clip(low_slope, 0.0, 1.0), lines.low_slope)
+        coefficients = positive * lines.high_slope + negative * slopes
+        constant = add_up(inner_up(positive, lines.high), dot_up(c, charge))
+        return Contribution((coefficients,), constant)
+
+    return FreeSlopes(free, lines.low_slope, lines.high_slope, lines.high, backward)
+
+
+def elementwise_differences(
+    secant: Secant, radius: FloatArray, error: FloatArray, undecided: BoolArray | None = None
+) -> DifferenceMap:
     """Differences through f: `radius` bounds |f(x̂) − f(x)|, `error` bounds |d|.
 
     c·(f(x̂) − f(x)) ≤ (c·m)·d + |c|·(remainder + θ·|m|·error), θ the rounding error of c·m.
+    `undecided` says where f(x̂) − f(x) = s·d with s anywhere in [0, 1].
     """
     middle = secant.slope
     product_error = multiply_up(multiply_up(np.abs(middle), _product_error(middle)), error)
@@ -72,7 +93,13 @@ def elementwise_differences(secant: Secant, radius: FloatArray, error: FloatArra
     def backward(c: FloatArray) -> Contribution:
         return Contribution((c * middle,), dot_up(c, charge))
 
-    return DifferenceMap(radius, backward)
+    def fixed(c: FloatArray, slope: FloatArray, at: BoolArray) -> Contribution:
+        cost = np.where(at, 0.0, charge)
+        return Contribution((c * np.where(at, slope, middle),), dot_up(c, cost))
+
+    if undecided is None:
+        return DifferenceMap(radius, backward)
+    return DifferenceMap(radius, backward, undecided, fixed)
 
 
 def _product_error(middle: FloatArray) -> FloatArray:

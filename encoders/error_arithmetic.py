@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from encoders.arithmetic import Relation
 from encoders.contract import Contraction, RuntimeContract
 from encoders.enclosure import FloatArray, Interval, add_down, add_up, multiply_up
+from encoders.functions import Function
 from encoders.operator import RoundingBound, Site
 from encoders.rounding_bounds import Rounder, finish, rounder, stored_loss
 from encoders.sequential_chain import chained
@@ -27,6 +29,8 @@ from encoders.tracked import (
     largest_of,
     tracked,
 )
+from encoders.tracked_choices import absolute, compared, negated, selected, stepped
+from encoders.tracked_functions import applied
 from onnx_import.graph import Array
 
 
@@ -107,7 +111,7 @@ class ErrorArithmetic:
         divisor = b.computed
         away = np.where(divisor.lo > 0, divisor.lo, np.where(divisor.hi < 0, -divisor.hi, 0.0))
         away = np.maximum(away - self._lost(b), 0.0)
-        ideal = _quotient(a.ideal, b.ideal)
+        ideal = interval_quotient(a.ideal, b.ideal)
         # x̂/ŷ − x/y = (dx − (x/y)·dy)/ŷ  (lemma `quotient-error`)
         da, db = add_up(a.error, self._lost(a)), add_up(b.error, self._lost(b))
         numerator = add_up(da, multiply_up(ideal.magnitude, db))
@@ -145,13 +149,40 @@ class ErrorArithmetic:
         magnitude = add_up(ideal.magnitude, moved)
         return self._result(ideal, moved, self.rounder.of_copy(magnitude), magnitude, a, b)
 
+    def function(self, f: Function, a: Tracked) -> Tracked:
+        return applied(f, a, self._moved(a), self.rounder, self.contract.functions.accuracy(f))
+
+    def minimum(self, a: Tracked, b: Tracked) -> Tracked:
+        return self.negate(self.maximum(self.negate(a), self.negate(b)))
+
+    def negate(self, a: Tracked) -> Tracked:
+        return negated(a)
+
+    def absolute(self, a: Tracked) -> Tracked:
+        return absolute(a)
+
+    def floor(self, a: Tracked) -> Tracked:
+        return stepped(a, self._moved(a), np.floor)
+
+    def nearest(self, a: Tracked) -> Tracked:
+        return stepped(a, self._moved(a), np.rint)
+
+    def compare(self, relation: Relation, a: Tracked, b: Tracked) -> Tracked:
+        return compared(relation, a, b, (self._moved(a), self._moved(b)))
+
+    def select(self, condition: Tracked, a: Tracked, b: Tracked) -> Tracked:
+        return selected(condition, a, b)
+
+    def _moved(self, a: Tracked) -> FloatArray:
+        return add_up(a.error, self._lost(a))
+
     def _product(self, a: Tracked, b: Tracked) -> tuple[Interval, FloatArray]:
         da, db = add_up(a.error, self._lost(a)), add_up(b.error, self._lost(b))
         moved = add_up(
             add_up(multiply_up(a.ideal.magnitude, db), multiply_up(b.ideal.magnitude, da)),
             multiply_up(da, db),
         )
-        return _interval_product(a.ideal, b.ideal), moved
+        return interval_product(a.ideal, b.ideal), moved
 
     def _lost(self, a: Tracked) -> FloatArray:
         return self.rounder.operand_loss(a.computed)
@@ -168,7 +199,7 @@ class ErrorArithmetic:
         return Tracked(ideal, add_up(moved, fresh), largest)
 
 
-def _interval_product(a: Interval, b: Interval) -> Interval:
+def interval_product(a: Interval, b: Interval) -> Interval:
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):
         corners = [np.asarray(x * y) for x in (a.lo, a.hi) for y in (b.lo, b.hi)]
     corners = [np.where(np.isnan(c), 0.0, c) for c in corners]  # 0·∞ at a corner is 0
@@ -181,7 +212,7 @@ def _interval_product(a: Interval, b: Interval) -> Interval:
     )
 
 
-def _quotient(a: Interval, b: Interval) -> Interval:
+def interval_quotient(a: Interval, b: Interval) -> Interval:
     away = (b.lo > 0) | (b.hi < 0)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
         corners = [np.asarray(x / y) for x in (a.lo, a.hi) for y in (b.lo, b.hi)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
@@ -11,7 +12,9 @@ import flint
 import numpy as np
 import numpy.typing as npt
 
+from encoders.arithmetic import Relation
 from encoders.formats import power_of_two
+from encoders.functions import Function, Transcendental
 from onnx_import.graph import Array
 
 ObjectArray = npt.NDArray[np.object_]
@@ -41,6 +44,25 @@ class Rationals:
     def sqrt(self, a: ObjectArray) -> ObjectArray:
         """Square roots of perfect squares; ValueError for any other number."""
         return object_array((_rational_root(v) for v in a.ravel().tolist()), a.shape)
+
+    def pi(self) -> flint.fmpq:
+        raise Transcendental("π is not rational")
+
+    def function(self, f: Function, a: ObjectArray) -> ObjectArray:
+        raise Transcendental(f"{f.value} of a rational is not rational")
+
+    def floor(self, a: ObjectArray) -> ObjectArray:
+        return object_array((_floor(v) for v in a.ravel().tolist()), a.shape)
+
+    def nearest(self, a: ObjectArray) -> ObjectArray:
+        return object_array((flint.fmpq(round(fraction(v))) for v in a.ravel().tolist()), a.shape)
+
+    def compare(self, relation: Relation, a: ObjectArray, b: ObjectArray) -> ObjectArray:
+        with np.errstate(all="ignore"):
+            return np.asarray(_RATIONAL_TESTS[relation](a, b), dtype=object)
+
+    def select(self, condition: ObjectArray, a: ObjectArray, b: ObjectArray) -> ObjectArray:
+        return np.asarray(_rational_choice(condition, a, b), dtype=object)
 
     def matmul(self, a: ObjectArray, b: ObjectArray) -> ObjectArray:
         return _matmul(a, b, flint.fmpq_mat)
@@ -83,6 +105,36 @@ class Balls:
         with self.working():
             return object_array((v.sqrt() for v in a.ravel().tolist()), a.shape)
 
+    def pi(self) -> flint.arb:
+        with self.working():
+            return flint.arb.pi()
+
+    def function(self, f: Function, a: ObjectArray) -> ObjectArray:
+        """Outside the domain (log of a ball with numbers ≤ 0) the ball is NaN, as in arb."""
+        if f not in BALL_FUNCTIONS:
+            raise Transcendental(f"{f.value} takes more than one argument")
+        with self.working():
+            return object_array(map(BALL_FUNCTIONS[f], a.ravel().tolist()), a.shape)
+
+    def floor(self, a: ObjectArray) -> ObjectArray:
+        with self.working():
+            return object_array((v.floor() for v in a.ravel().tolist()), a.shape)
+
+    def nearest(self, a: ObjectArray) -> ObjectArray:
+        """The nearest whole numbers, ties to even; a ball around both for an open choice."""
+        with self.working():
+            return object_array((_ball_nearest(v) for v in a.ravel().tolist()), a.shape)
+
+    def compare(self, relation: Relation, a: ObjectArray, b: ObjectArray) -> ObjectArray:
+        """1, 0, or a ball around both where the balls leave it open."""
+        with self.working():
+            return np.asarray(_BALL_TESTS[relation](a, b), dtype=object)
+
+    def select(self, condition: ObjectArray, a: ObjectArray, b: ObjectArray) -> ObjectArray:
+        """a or b, or a ball around both where the condition is not decided."""
+        with self.working():
+            return np.asarray(_ball_choice(condition, a, b), dtype=object)
+
     def matmul(self, a: ObjectArray, b: ObjectArray) -> ObjectArray:
         with self.working():
             return _matmul(a, b, flint.arb_mat)
@@ -119,6 +171,30 @@ class RationalArithmetic:
     def maximum(self, a: ObjectArray, b: ObjectArray) -> ObjectArray:
         return self._field.maximum(a, b)
 
+    def function(self, f: Function, a: ObjectArray) -> ObjectArray:
+        return self._field.function(f, a)
+
+    def minimum(self, a: ObjectArray, b: ObjectArray) -> ObjectArray:
+        return np.asarray(-self._field.maximum(-a, -b), dtype=object)
+
+    def negate(self, a: ObjectArray) -> ObjectArray:
+        return np.asarray(-a, dtype=object)
+
+    def absolute(self, a: ObjectArray) -> ObjectArray:
+        return self._field.maximum(a, np.asarray(-a, dtype=object))
+
+    def floor(self, a: ObjectArray) -> ObjectArray:
+        return self._field.floor(a)
+
+    def nearest(self, a: ObjectArray) -> ObjectArray:
+        return self._field.nearest(a)
+
+    def compare(self, relation: Relation, a: ObjectArray, b: ObjectArray) -> ObjectArray:
+        return self._field.compare(relation, a, b)
+
+    def select(self, condition: ObjectArray, a: ObjectArray, b: ObjectArray) -> ObjectArray:
+        return self._field.select(condition, a, b)
+
     def multiply_add(self, a: ObjectArray, b: ObjectArray, c: ObjectArray) -> ObjectArray:
         return np.asarray(a * b + c, dtype=object)
 
@@ -148,7 +224,72 @@ def object_array(items: Iterable[Any], shape: tuple[int, ...]) -> ObjectArray:
     return array
 
 
+def _ball_sigmoid(x: flint.arb) -> flint.arb:
+    if x.mid() < 0:
+        power = x.exp()
+        return power / (1 + power)
+    return 1 / (1 + (-x).exp())
+
+
+def _ball_softplus(x: flint.arb) -> flint.arb:
+    return x.exp().log1p() if x.mid() < 0 else x + (-x).exp().log1p()
+
+
+BALL_FUNCTIONS: Mapping[Function, Callable[[flint.arb], flint.arb]] = {
+    Function.EXP: flint.arb.exp,
+    Function.LOG: flint.arb.log,
+    Function.TANH: flint.arb.tanh,
+    Function.SIGMOID: _ball_sigmoid,
+    Function.ERF: flint.arb.erf,
+    Function.SIN: flint.arb.sin,
+    Function.COS: flint.arb.cos,
+    Function.SOFTPLUS: _ball_softplus,
+}
+
 _ball_maximum = np.frompyfunc(flint.arb.max, 2, 1)
+
+
+def _floor(value: flint.fmpq) -> flint.fmpq:
+    return flint.fmpq(int(value.p) // int(value.q))
+
+
+def _test(holds: Callable[[Any, Any], bool]) -> Any:
+    return np.frompyfunc(lambda a, b: flint.fmpq(int(holds(a, b))), 2, 1)
+
+
+def _ball_test(holds: Callable[[Any, Any], bool], fails: Callable[[Any, Any], bool]) -> Any:
+    def decide(a: flint.arb, b: flint.arb) -> flint.arb:
+        if holds(a, b):
+            return flint.arb(1)
+        return flint.arb(0) if fails(a, b) else flint.arb(0).union(flint.arb(1))
+
+    return np.frompyfunc(decide, 2, 1)
+
+
+def _ball_nearest(value: flint.arb) -> flint.arb:
+    low, high = (round(end) for end in enclosure(value))
+    return flint.arb(low).union(flint.arb(high))
+
+
+def _ball_select(condition: flint.arb, a: flint.arb, b: flint.arb) -> flint.arb:
+    if condition == 0:
+        return b
+    return a if condition != 0 else a.union(b)
+
+
+_RATIONAL_TESTS = {
+    Relation.LESS: _test(operator.lt),
+    Relation.AT_MOST: _test(operator.le),
+    Relation.EQUAL: _test(operator.eq),
+}
+# comparisons of balls hold only if they hold for all their points
+_BALL_TESTS = {
+    Relation.LESS: _ball_test(operator.lt, operator.ge),
+    Relation.AT_MOST: _ball_test(operator.le, operator.gt),
+    Relation.EQUAL: _ball_test(operator.eq, operator.ne),
+}
+_rational_choice = np.frompyfunc(lambda c, a, b: a if c != 0 else b, 3, 1)
+_ball_choice = np.frompyfunc(_ball_select, 3, 1)
 
 
 def _dyadic(exact: flint.arb) -> Fraction:

@@ -22,8 +22,10 @@ import numpy as np
 import numpy.typing as npt
 import z3
 
+from encoders.arithmetic import Relation
 from encoders.contract import Contraction, RuntimeContract, Subnormals
 from encoders.formats import BINARY64, FloatFormat, power_of_two
+from encoders.functions import Function, Transcendental
 from onnx_import.graph import Array
 
 Term: TypeAlias = Any
@@ -232,6 +234,20 @@ def maximum(a: Term, b: Term) -> Term:
     return z3.If(z3.fpIsNaN(a), a, z3.If(z3.fpIsNaN(b), b, larger))
 
 
+def minimum(a: Term, b: Term) -> Term:
+    """The smaller; NaN if either is NaN; `a` where they compare equal."""
+    smaller = z3.If(z3.fpLEQ(a, b), a, b)
+    return z3.If(z3.fpIsNaN(a), a, z3.If(z3.fpIsNaN(b), b, smaller))
+
+
+def floor(a: Term) -> Term:
+    return z3.fpRoundToIntegral(z3.RTN(), a)
+
+
+def nearest(a: Term) -> Term:
+    return z3.fpRoundToIntegral(z3.RNE(), a)
+
+
 def flush(a: Term) -> Term:
     """Subnormal numbers become the zero of their sign."""
     sort = a.sort()
@@ -319,6 +335,40 @@ class FpTermArithmetic:
 
     def maximum(self, a: TermArray, b: TermArray) -> TermArray:
         return _elementwise(lambda x, y: maximum(self._operand(x), self._operand(y)), 2)(a, b)
+
+    def function(self, f: Function, a: TermArray) -> TermArray:
+        raise Transcendental(f"IEEE 754 does not fix the bits of {f.value}")
+
+    def minimum(self, a: TermArray, b: TermArray) -> TermArray:
+        return _elementwise(lambda x, y: minimum(self._operand(x), self._operand(y)), 2)(a, b)
+
+    def negate(self, a: TermArray) -> TermArray:
+        return _elementwise(negate, 1)(a)
+
+    def absolute(self, a: TermArray) -> TermArray:
+        return _elementwise(absolute, 1)(a)
+
+    def floor(self, a: TermArray) -> TermArray:
+        return _elementwise(lambda x: floor(self._operand(x)), 1)(a)
+
+    def nearest(self, a: TermArray) -> TermArray:
+        return _elementwise(lambda x: nearest(self._operand(x)), 1)(a)
+
+    def compare(self, relation: Relation, a: TermArray, b: TermArray) -> TermArray:
+        holds = {
+            Relation.LESS: less,
+            Relation.AT_MOST: less_equal,
+            Relation.EQUAL: ieee_equal,
+        }[relation]
+        one, zero = constant(1.0, self.format), constant(0.0, self.format)
+
+        def test(x: Term, y: Term) -> Term:
+            return z3.If(holds(self._operand(x), self._operand(y)), one, zero)
+
+        return _elementwise(test, 2)(a, b)
+
+    def select(self, condition: TermArray, a: TermArray, b: TermArray) -> TermArray:
+        return _elementwise(lambda c, x, y: z3.If(is_zero(c), y, x), 3)(condition, a, b)
 
     def multiply_add(self, a: TermArray, b: TermArray, c: TermArray) -> TermArray:
         if self.contract.contraction is Contraction.ALWAYS:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from encoders.arithmetic import Relation
 from encoders.contract import Contraction, RuntimeContract, Subnormals
 from encoders.formats import (
     BINARY32,
@@ -30,6 +31,8 @@ from encoders.formats import (
     round_array,
     round_fraction,
 )
+from encoders.functions import Function
+from encoders.rounded_functions import rounded_function
 from onnx_import.graph import Array
 
 Carrier = npt.NDArray[Any]
@@ -111,6 +114,11 @@ class NumpyArithmetic:
         with np.errstate(all="ignore"):
             return self._result(np.sqrt(a))
 
+    def function(self, f: Function, a: Carrier) -> Carrier:
+        """f rounded correctly, which every accuracy allows; flushed as the contract says."""
+        (a,) = self._operands(a)
+        return self._result(rounded_function(f, a, self.format))
+
     def maximum(self, a: Carrier, b: Carrier) -> Carrier:
         """The larger number; `a` where they compare equal (as −0 and +0 do); NaN if either is.
 
@@ -119,6 +127,41 @@ class NumpyArithmetic:
         a, b = self._operands(a, b)
         with np.errstate(invalid="ignore"):
             return np.where((a < b) | np.isnan(b), b, a)
+
+    def minimum(self, a: Carrier, b: Carrier) -> Carrier:
+        """The smaller number; `a` where they compare equal; NaN if either is."""
+        a, b = self._operands(a, b)
+        with np.errstate(invalid="ignore"):
+            return np.where((b < a) | np.isnan(b), b, a)
+
+    def negate(self, a: Carrier) -> Carrier:
+        return -a
+
+    def absolute(self, a: Carrier) -> Carrier:
+        return np.abs(a)
+
+    def floor(self, a: Carrier) -> Carrier:
+        (a,) = self._operands(a)
+        return np.asarray(np.floor(a))
+
+    def nearest(self, a: Carrier) -> Carrier:
+        (a,) = self._operands(a)
+        return np.asarray(np.rint(a))
+
+    def compare(self, relation: Relation, a: Carrier, b: Carrier) -> Carrier:
+        a, b = self._operands(a, b)
+        with np.errstate(invalid="ignore"):
+            match relation:
+                case Relation.LESS:
+                    holds = a < b
+                case Relation.AT_MOST:
+                    holds = a <= b
+                case Relation.EQUAL:
+                    holds = a == b
+        return holds.astype(self.carrier)
+
+    def select(self, condition: Carrier, a: Carrier, b: Carrier) -> Carrier:
+        return np.where(condition != 0, a, b)
 
     def multiply_add(self, a: Carrier, b: Carrier, c: Carrier) -> Carrier:
         """a·b + c with one rounding or two, as the contract says."""

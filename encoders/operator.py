@@ -19,10 +19,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from encoders.arithmetic import Arithmetic
+from encoders.arithmetic import Arithmetic, Relation
 from encoders.contract import RuntimeContract
 from encoders.enclosure import Interval
 from encoders.formats import FloatFormat
+from encoders.functions import Function
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, DType, Graph, Node, TensorType
 
@@ -42,6 +43,26 @@ class Field(Protocol):
     def number(self, value: Fraction) -> Any: ...
     def maximum(self, a: ObjectArray, b: ObjectArray) -> ObjectArray: ...
     def sqrt(self, a: ObjectArray) -> ObjectArray: ...
+
+    def floor(self, a: ObjectArray) -> ObjectArray: ...
+
+    def nearest(self, a: ObjectArray) -> ObjectArray:
+        """The nearest whole numbers, ties to even."""
+
+    def compare(self, relation: Relation, a: ObjectArray, b: ObjectArray) -> ObjectArray:
+        """1 where a stands in this relation to b, else 0."""
+
+    def select(self, condition: ObjectArray, a: ObjectArray, b: ObjectArray) -> ObjectArray:
+        """a where the condition is not 0, else b."""
+
+    def pi(self) -> Any:
+        """π. Raises `Transcendental` where these numbers do not have it."""
+
+    def function(self, f: Function, a: ObjectArray) -> ObjectArray:
+        """An elementary function of one variable, element by element.
+
+        Raises `Transcendental` where these numbers have no such function.
+        """
 
     def matmul(self, a: ObjectArray, b: ObjectArray) -> ObjectArray:
         """Matrix product over the last two axes, broadcasting the others."""
@@ -117,14 +138,31 @@ class Contribution:
 
 
 @dataclass(frozen=True)
+class FreeSlopes:
+    """An elementwise relaxation whose lower slope may be any number in [0, 1] where `free`.
+
+    `start` is the slope that `ValueMap.backward` uses; `high_slope`, `high` are the upper line.
+    `backward(c, low_slope)` takes slopes of shape (k, *shape), one set per functional.
+    """
+
+    free: npt.NDArray[np.bool_]
+    start: FloatArray
+    high_slope: FloatArray
+    high: FloatArray
+    backward: Callable[[FloatArray, FloatArray], Contribution]
+
+
+@dataclass(frozen=True)
 class ValueMap:
     """Real values through a node: interval image, and functionals pulled back.
 
     `backward(c)` takes (k, *output shape) and bounds c·f(x) from above over the input ranges.
+    `choice` is filled where the relaxation leaves slopes to choose.
     """
 
     image: Interval
     backward: Callable[[FloatArray], Contribution]
+    choice: FreeSlopes | None = None
 
 
 @dataclass(frozen=True)
@@ -133,10 +171,16 @@ class DifferenceMap:
 
     `radius` bounds |f(x̂) − f(x)| element by element; `backward(c)` bounds c·(f(x̂) − f(x)) from
     above (and, by symmetry, its negative from below: contributions must be odd in d).
+
+    Where f(x̂) − f(x) = s·d for some s in [0, 1] and nothing more is known (`open`), the bound of a
+    functional that is affine in s is the larger of those for s = 0 and s = 1:
+    `fixed(c, slope, at)` is `backward` with the secant slope `slope` taken as exact where `at`.
     """
 
     radius: FloatArray
     backward: Callable[[FloatArray], Contribution]
+    open: npt.NDArray[np.bool_] | None = None
+    fixed: Callable[[FloatArray, FloatArray, npt.NDArray[np.bool_]], Contribution] | None = None
 
 
 @dataclass(frozen=True)
@@ -203,7 +247,7 @@ class Operator:
     data: bit-exact, no rounding, foldable on constants; `affine` operators lose nothing when
     functionals are pulled back through them. `work` estimates multiply-adds per execution.
     `element` cuts out one output element (`encoders.elements`) where the operator is a scalar
-    formula per element.
+    formula per element. `functions` are the elementary functions whose accuracy it rests on.
     """
 
     name: str
@@ -218,6 +262,7 @@ class Operator:
     affine: bool = False
     element: Callable[[Site, int], Any] | None = None
     work: Callable[[Site], int] = field(default=lambda site: site.outputs[0].size)
+    functions: tuple[Function, ...] = ()
     dtypes: tuple[DType, ...] = field(
         default=(DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.FLOAT64)
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import z3
 
+from encoders.arithmetic import Relation
 from encoders.exact_fields import object_array
+from encoders.functions import Function, Transcendental
 from encoders.operator import ObjectArray
 from onnx_import.graph import Array
 
@@ -32,8 +35,45 @@ class RealTerms:
     def sqrt(self, a: ObjectArray) -> ObjectArray:
         return object_array((z3.Sqrt(v) for v in a.ravel().tolist()), a.shape)
 
+    def pi(self) -> Any:
+        raise Transcendental("Z3 has no term for π")
+
+    def function(self, f: Function, a: ObjectArray) -> ObjectArray:
+        raise Transcendental(f"Z3 has no term for {f.value}")
+
+    def floor(self, a: ObjectArray) -> ObjectArray:
+        return np.asarray(_floor(a), dtype=object)
+
+    def nearest(self, a: ObjectArray) -> ObjectArray:
+        return np.asarray(_nearest(a), dtype=object)
+
+    def compare(self, relation: Relation, a: ObjectArray, b: ObjectArray) -> ObjectArray:
+        one, zero = z3.RealVal(1), z3.RealVal(0)
+        tests = {Relation.LESS: operator.lt, Relation.AT_MOST: operator.le}
+        holds = tests.get(relation, operator.eq)
+        test = np.frompyfunc(lambda x, y: z3.If(holds(x, y), one, zero), 2, 1)
+        return np.asarray(test(a, b), dtype=object)
+
+    def select(self, condition: ObjectArray, a: ObjectArray, b: ObjectArray) -> ObjectArray:
+        return np.asarray(_chosen(condition, a, b), dtype=object)
+
     def matmul(self, a: ObjectArray, b: ObjectArray) -> ObjectArray:
         return np.asarray(np.matmul(a, b), dtype=object)
 
 
+def _whole(x: Any) -> Any:
+    """The floor of a term, or of a plain number that multiplying by 0 or 1 left as it was."""
+    return z3.ToReal(z3.ToInt(x))
+
+
+def _nearest_whole(x: Any) -> Any:
+    low = _whole(x)
+    fraction, half = x - low, z3.RealVal("1/2")
+    even = 2 * _whole(low / 2) == low
+    return z3.If(z3.Or(fraction < half, z3.And(fraction == half, even)), low, low + 1)
+
+
+_floor = np.frompyfunc(_whole, 1, 1)
+_nearest = np.frompyfunc(_nearest_whole, 1, 1)
+_chosen = np.frompyfunc(lambda c, a, b: z3.If(c != 0, a, b), 3, 1)
 _larger = np.frompyfunc(lambda a, b: z3.If(a >= b, a, b), 2, 1)

@@ -17,6 +17,7 @@ from encoders.contract import RuntimeContract, Subnormals
 from encoders.enclosure import FloatArray, Interval, add_up, multiply_up
 from encoders.formats import FloatFormat, round_array
 from encoders.operator import Precondition, RoundingBound, Site
+from onnx_import.graph import DType
 
 _ITERATIONS = 4
 
@@ -63,7 +64,7 @@ class Rounder:
         """Error of rounding z = x ± y for floats x, y and |z| ≤ magnitude."""
         if self.exact:
             return np.zeros_like(magnitude)
-        bound = np.minimum(self._half_ulp(magnitude), multiply_up(magnitude, self.relative))
+        bound = np.minimum(self.half_ulp(magnitude), multiply_up(magnitude, self.relative))
         bound = np.where(magnitude < self.smallest_normal, 0.0, bound)
         return self._flushed(bound, magnitude)
 
@@ -73,7 +74,7 @@ class Rounder:
             return np.zeros_like(magnitude)
         underflow = max(float(self.format.smallest_subnormal / 2), 2.0**-1074)
         relative = add_up(multiply_up(magnitude, self.relative), underflow)
-        bound = np.minimum(self._half_ulp(magnitude), relative)
+        bound = np.minimum(self.half_ulp(magnitude), relative)
         return self._flushed(np.minimum(bound, magnitude), magnitude)
 
     def of_scaling(self, magnitude: FloatArray) -> FloatArray:
@@ -88,7 +89,7 @@ class Rounder:
             return np.zeros_like(magnitude)
         return np.minimum(magnitude, self.smallest_normal)
 
-    def _half_ulp(self, magnitude: FloatArray) -> FloatArray:
+    def half_ulp(self, magnitude: FloatArray) -> FloatArray:
         """u·2^max(⌊log2 M⌋, emin): half the spacing at the largest value."""
         _, exponent = np.frexp(np.where(np.isfinite(magnitude), magnitude, 1.0))
         exponent = np.maximum(exponent - 1, self.format.emin)
@@ -125,8 +126,13 @@ class Rounder:
 
 def rounder(site: Site, contract: RuntimeContract) -> Rounder:
     """The rounding of the node's output under a contract."""
+    return rounder_of(site.outputs[0].dtype, contract)
+
+
+def rounder_of(dtype: DType, contract: RuntimeContract) -> Rounder:
+    """The rounding of tensors of a floating-point type under a contract."""
     return Rounder(
-        contract.format_of(site.outputs[0].dtype),
+        contract.format_of(dtype),
         contract.exact,
         contract.results is not Subnormals.KEEP,
         contract.operands is not Subnormals.KEEP,

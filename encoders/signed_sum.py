@@ -21,6 +21,14 @@ def check_float(site: Site) -> None:
         raise site.unsupported(f"{site.outputs[0].dtype.value} arithmetic is not supported")
 
 
+def require_normal(site: Site, product: FloatArray, *factors: FloatArray) -> None:
+    """Raises UnsupportedModel where a float64 product or quotient of coefficients may underflow,
+    so that it is no longer known to within a relative error (float64 models only)."""
+    whole = np.all([f != 0 for f in np.broadcast_arrays(*factors)], axis=0)
+    if np.any(whole & (np.abs(product) < 2.0**-1000)):
+        raise site.unsupported("its constants multiply to less than 2^-1000")
+
+
 def _affine(site: Site, signs: Signs) -> AffineMap:
     shape = site.outputs[0].shape
     parts = tuple(

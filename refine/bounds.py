@@ -19,8 +19,10 @@ from encoders.contract import RuntimeContract
 from encoders.enclosure import FloatArray, Interval, add_up
 from encoders.operator import RoundingBound, Site, site_of
 from encoders.registry import lookup
+from encoders.rounding_bounds import rounder_of, stored_loss
 from onnx_import.graph import Graph, Node
 from refine.pullback import Maps, Pulled, pull_back, unit_functionals, variable_inputs
+from refine.slopes import optimised_upper
 
 Rows = npt.NDArray[np.intp]
 
@@ -87,14 +89,29 @@ def network_bounds(
     backward: bool = True,
     tick: Callable[[], None] = lambda: None,
     known: Known | None = None,
+    steps: int = 0,
 ) -> NetworkBounds:
     """Bound every tensor of a network over one box.
 
     `backward` False composes forward only: quick, and far too pessimistic for deep networks.
     `known` are bounds proved over a box that contains this one; they are never worsened.
+    `steps` of descent look for better slopes of the relaxations of elements of open sign.
     `tick` is called often and may raise to stop. Raises UnsupportedModel, naming the node, for
     what has no meaning.
     """
+    with np.errstate(all="ignore"):  # infinities and NaN mean that nothing is known
+        return _network_bounds(graph, box, contract, backward, tick, known, steps)
+
+
+def _network_bounds(
+    graph: Graph,
+    box: InputBox,
+    contract: RuntimeContract,
+    backward: bool,
+    tick: Callable[[], None],
+    known: Known | None,
+    steps: int,
+) -> NetworkBounds:
     maps = Maps(graph, dict(box.values), dict(box.errors))
     nodes: list[NodeBounds] = []
     pulled: dict[str, Pulled] = {}
@@ -115,6 +132,8 @@ def network_bounds(
         if refine:
             rows = _worth_refining(maps.values[output], final, 2 * work)
             pushes[output] = _refine_values(maps, output, rows, tick)
+            if steps and not final:
+                _optimise_values(maps, output, steps, tick)
         rounding, assumed = _bound_errors(maps, node, site, contract)
         if known is not None:
             maps.errors[output] = np.minimum(maps.errors[output], known.errors[output])
@@ -124,11 +143,19 @@ def network_bounds(
             pulled[output] = _refine_errors(maps, output, rows, tick)
         nodes.append(NodeBounds(node, maps.values[output], maps.errors[output], rounding, assumed))
     errors = {
-        t: maps.errors[t] if t in maps.errors else np.zeros(graph.types[t].shape)
+        t: maps.errors[t] if t in maps.errors else _stored_errors(graph, t, contract)
         for t in graph.outputs
     }
     costs = _costs_of_worst(errors, pulled)
     return NetworkBounds(maps, tuple(nodes), errors, costs, _influence(maps, costs, pushes))
+
+
+def _stored_errors(graph: Graph, tensor: str, contract: RuntimeContract) -> FloatArray:
+    """A constant output: what storing it in the compute format changes."""
+    if not graph.types[tensor].dtype.is_float:
+        return np.zeros(graph.types[tensor].shape)
+    r = rounder_of(graph.types[tensor].dtype, contract)
+    return stored_loss(r, np.asarray(graph.constants[tensor], np.float64))
 
 
 def _bound_values(maps: Maps, node: Node, site: Site, tick: Callable[[], None]) -> None:
@@ -154,6 +181,19 @@ def _refine_values(
         _add_pushes(maps, pushes, pulled, lo[chunk], hi[chunk])
     maps.values[output] = Interval(lo.reshape(image.shape), hi.reshape(image.shape))
     return pushes
+
+
+def _optimise_values(maps: Maps, output: str, steps: int, tick: Callable[[], None]) -> None:
+    """Better ranges, by chosen slopes, of the elements whose sign is still open."""
+    x = maps.values[output]
+    rows = np.flatnonzero((x.lo < 0) & (x.hi > 0))
+    lo, hi = x.lo.reshape(-1).copy(), x.hi.reshape(-1).copy()
+    for chunk in _chunks(maps.graph, rows, copies=4):
+        c = unit_functionals(x.shape, chunk)
+        upper = optimised_upper(maps, output, np.concatenate([c, -c]), steps, tick).upper
+        hi[chunk] = np.minimum(hi[chunk], upper[: len(chunk)])
+        lo[chunk] = np.maximum(lo[chunk], -upper[len(chunk) :])
+    maps.values[output] = Interval(lo.reshape(x.shape), hi.reshape(x.shape))
 
 
 def _add_pushes(

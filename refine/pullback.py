@@ -71,10 +71,14 @@ def pull_back(
     on_values: Mapping[str, FloatArray],
     on_differences: Mapping[str, FloatArray],
     tick: Callable[[], None] = lambda: None,
+    slopes: Mapping[str, FloatArray] | None = None,
+    seen: dict[str, FloatArray] | None = None,
 ) -> Pulled:
     """Upper bounds of functionals given by coefficients (k, *shape) on some tensors.
 
-    `tick` is called once per node and may raise to stop the work.
+    `tick` is called once per node and may raise to stop the work. `slopes` gives, per node whose
+    relaxation has a choice, lower slopes (k, *shape) of the functionals; `seen`, if given, is
+    filled with the coefficients on values that arrived at such nodes.
     """
     k = next(iter((*on_values.values(), *on_differences.values()))).shape[0]
     total = np.zeros(k)
@@ -100,7 +104,13 @@ def pull_back(
             costs[node.name] = cost
             total = add_up(total, cost)
         if c is not None:
-            pulled = maps.value_maps[node.name].backward(c)
+            mapped = maps.value_maps[node.name]
+            if seen is not None and mapped.choice is not None:
+                seen[node.name] = c
+            if slopes is not None and mapped.choice is not None and node.name in slopes:
+                pulled = mapped.choice.backward(c, slopes[node.name])
+            else:
+                pulled = mapped.backward(c)
             total = add_up(total, pulled.constant)
             for tensor, coefficients in zip(inputs, pulled.coefficients, strict=True):
                 total = add_up(total, values.put(tensor, coefficients))

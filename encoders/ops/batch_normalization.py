@@ -27,7 +27,7 @@ from encoders.operator import (
     Site,
     ValueMap,
 )
-from encoders.signed_sum import check_float
+from encoders.signed_sum import check_float, require_normal
 from onnx_import.graph import TensorType
 
 _LEMMAS = (
@@ -50,6 +50,10 @@ def check(site: Site) -> None:
         raise site.unsupported("attribute 'spatial' must be 1")
     if np.any(_variance(site) <= 0) or np.any(np.asarray(site.constants[4], np.float64) < 0):
         raise site.unsupported("a variance is negative, or variance + epsilon is not positive")
+    gamma, mean = (np.asarray(site.constants[i], np.float64) for i in (1, 3))
+    scale = gamma / np.sqrt(_variance(site))
+    require_normal(site, scale, gamma)
+    require_normal(site, mean * scale, mean, scale)
 
 
 def _variance(site: Site) -> FloatArray:

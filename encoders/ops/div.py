@@ -30,8 +30,11 @@ def check(site: Site) -> None:
     divisor = site.constant(1)
     if divisor is None or site.variable != (0,):
         raise site.unsupported("the divisor must be a constant")
-    if np.any(np.abs(np.asarray(divisor, np.float64)) < 2.0**-1000):
-        raise site.unsupported("the constant divisor contains a zero or a number below 2^-1000")
+    size = np.abs(np.asarray(divisor, np.float64))
+    if np.any((size < 2.0**-1000) | (size > 2.0**1000)):
+        raise site.unsupported(
+            "the constant divisor contains a zero, or a number below 2^-1000 or above 2^1000"
+        )
 
 
 def _affine(site: Site) -> AffineMap:

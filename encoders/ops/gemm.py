@@ -42,7 +42,7 @@ from encoders.products import (
     product_rounding,
 )
 from encoders.rounding_bounds import finish, rounder
-from encoders.signed_sum import check_float
+from encoders.signed_sum import check_float, require_normal
 from encoders.tracked import tracked
 from onnx_import.graph import DType
 
@@ -51,6 +51,11 @@ def check(site: Site) -> None:
     check_float(site)
     if sum(position in site.variable for position in (0, 1)) != 1:
         raise site.unsupported("one of A and B must be a constant, and not both")
+    for position, name in ((0, "alpha"), (1, "alpha"), (2, "beta")):
+        constant, factor = site.constant(position), site.real(name, 1.0)
+        if constant is not None and factor != 1.0:
+            wide = np.asarray(constant, np.float64)
+            require_normal(site, wide * factor, wide, np.asarray(factor))
 
 
 def _transposed(site: Site, position: int) -> bool:

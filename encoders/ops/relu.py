@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,13 @@ import numpy as np
 from encoders.arithmetic import Arithmetic
 from encoders.contract import RuntimeContract
 from encoders.elements import broadcast_element
-from encoders.elementwise import Lines, Secant, elementwise_differences, elementwise_values
+from encoders.elementwise import (
+    Lines,
+    Secant,
+    elementwise_differences,
+    elementwise_values,
+    free_slopes,
+)
 from encoders.enclosure import FloatArray, Interval, add_up, multiply_up
 from encoders.operator import (
     DifferenceMap,
@@ -60,7 +67,9 @@ def relaxation(x: Interval) -> Lines:
 def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     (x,) = ranges
     image = x.move(lambda v: np.maximum(v, 0.0))
-    return elementwise_values(image, relaxation(x), x)
+    lines = relaxation(x)
+    plain = elementwise_values(image, lines, x)
+    return replace(plain, choice=free_slopes(lines, (x.lo < 0) & (x.hi > 0), x))
 
 
 def differences(
@@ -80,7 +89,7 @@ def differences(
     slope = np.where(half, 0.5, np.where(open_one <= open_zero, 1.0, 0.0))
     remainder = np.where(half, 0.5 * error, best)
     radius = np.where(hull.hi <= 0, 0.0, error)
-    return elementwise_differences(Secant(slope, remainder), radius, error)
+    return elementwise_differences(Secant(slope, remainder), radius, error, remainder > 0)
 
 
 def rounding(

@@ -1,0 +1,145 @@
+"""Elu, Selu and Celu: x where positive, a scaled e^x − 1 elsewhere.
+
+A runtime is taken to compute the exponential and subtract 1, which errs at least as much as one
+that has expm1. Kinks at 0 are where two pieces meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic import Arithmetic
+from encoders.curves import Curve, Piece, Shape
+from encoders.enclosure import Interval
+from encoders.functions import Function
+from encoders.operator import Field, Operator, Site
+from encoders.signed_sum import check_float
+from encoders.smooth import smooth_operator, stored
+
+_INFINITY = float("inf")
+# the attributes' defaults, numbers of float32
+SELU_ALPHA = 1.67326319217681884765625
+SELU_GAMMA = 1.05070102214813232421875
+
+
+def _exponential_curve(scale: float, rate: float, gain: float) -> Curve:
+    """scale·(e^(x/rate) − 1) up to 0, gain·x from there; rate and gain positive.
+
+    Slopes lie between those at −∞, 0− and 0+; 1.01 pays for the float64 product and quotient.
+    """
+    s, r, g = Fraction(scale), Fraction(rate), Fraction(gain)
+
+    def left(field: Any, x: Any) -> Any:
+        return field.number(s) * (field.function(Function.EXP, x * field.number(1 / r)) - 1)
+
+    def left_slope(field: Any, x: Any) -> Any:
+        return field.number(s / r) * field.function(Function.EXP, x * field.number(1 / r))
+
+    def image(x: Interval) -> Interval:
+        low = np.minimum(min(-scale, 0.0), gain * np.minimum(x.lo, 0.0) * 0)
+        high = np.maximum(max(-scale, 0.0), gain * np.maximum(x.hi, 0.0) * 1.01)
+        return Interval(low, high)
+
+    return Curve(
+        (
+            Piece(-_INFINITY, 0.0, Shape.CONVEX if s >= 0 else Shape.CONCAVE, left, left_slope),
+            Piece(
+                0.0,
+                _INFINITY,
+                Shape.CONVEX,
+                lambda field, x: field.number(g) * x,
+                lambda field, x: field.number(g) + 0 * x,
+            ),
+        ),
+        image,
+        (min(0.0, 1.01 * scale / rate), 1.01 * max(gain, scale / rate)),
+    )
+
+
+def _elu_curve(site: Site) -> Curve:
+    return _exponential_curve(site.real("alpha", 1.0), 1.0, 1.0)
+
+
+def _elu_real(site: Site, x: Any, field: Field) -> Any:
+    zero = field.constant(np.zeros(()))
+    negative = -field.maximum(-x, zero)
+    alpha = field.number(Fraction(site.real("alpha", 1.0)))
+    return field.maximum(x, zero) + alpha * (field.function(Function.EXP, negative) - 1)
+
+
+def _elu_runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    zero, one = stored(arithmetic, 0.0), stored(arithmetic, 1.0)
+    power = arithmetic.function(Function.EXP, arithmetic.minimum(x, zero))
+    alpha = stored(arithmetic, site.real("alpha", 1.0))
+    low = arithmetic.multiply(alpha, arithmetic.subtract(power, one))
+    return arithmetic.add(arithmetic.maximum(x, zero), low)
+
+
+def _selu_curve(site: Site) -> Curve:
+    gamma, alpha = site.real("gamma", SELU_GAMMA), site.real("alpha", SELU_ALPHA)
+    return _exponential_curve(gamma * alpha, 1.0, gamma)  # a product of float32 is exact
+
+
+def _selu_real(site: Site, x: Any, field: Field) -> Any:
+    zero = field.constant(np.zeros(()))
+    gamma = field.number(Fraction(site.real("gamma", SELU_GAMMA)))
+    alpha = field.number(Fraction(site.real("alpha", SELU_ALPHA)))
+    power = field.function(Function.EXP, -field.maximum(-x, zero))
+    return gamma * (field.maximum(x, zero) + alpha * power - alpha)
+
+
+def _selu_runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    zero = stored(arithmetic, 0.0)
+    gamma = stored(arithmetic, site.real("gamma", SELU_GAMMA))
+    alpha = stored(arithmetic, site.real("alpha", SELU_ALPHA))
+    power = arithmetic.function(Function.EXP, arithmetic.minimum(x, zero))
+    low = arithmetic.subtract(arithmetic.multiply(alpha, power), alpha)
+    return arithmetic.multiply(gamma, arithmetic.add(arithmetic.maximum(x, zero), low))
+
+
+def _celu_curve(site: Site) -> Curve:
+    alpha = site.real("alpha", 1.0)
+    return _exponential_curve(alpha, alpha, 1.0)
+
+
+def _celu_real(site: Site, x: Any, field: Field) -> Any:
+    zero = field.constant(np.zeros(()))
+    alpha = field.number(Fraction(site.real("alpha", 1.0)))
+    power = field.function(Function.EXP, -field.maximum(-x, zero) / alpha)
+    return field.maximum(x, zero) + alpha * (power - 1)
+
+
+def _celu_runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    zero, one = stored(arithmetic, 0.0), stored(arithmetic, 1.0)
+    alpha = stored(arithmetic, site.real("alpha", 1.0))
+    power = arithmetic.function(
+        Function.EXP, arithmetic.divide(arithmetic.minimum(x, zero), alpha)
+    )
+    low = arithmetic.multiply(alpha, arithmetic.subtract(power, one))
+    return arithmetic.add(arithmetic.maximum(x, zero), low)
+
+
+def _positive(name: str, default: float) -> Callable[[Site], None]:
+    def check(site: Site) -> None:
+        check_float(site)
+        if not site.real(name, default) > 0:
+            raise site.unsupported(f"attribute '{name}' must be positive")
+
+    return check
+
+
+def _made(
+    name: str, since: int, curve: Any, real: Any, runtime: Any, check: Callable[[Site], None]
+) -> Operator:
+    return smooth_operator(name, since, curve, real, runtime, check, uses=(Function.EXP,))
+
+
+OPERATORS = (
+    _made("Elu", 6, _elu_curve, _elu_real, _elu_runtime, check_float),
+    _made("Selu", 6, _selu_curve, _selu_real, _selu_runtime, _positive("gamma", SELU_GAMMA)),
+    _made("Celu", 12, _celu_curve, _celu_real, _celu_runtime, _positive("alpha", 1.0)),
+)

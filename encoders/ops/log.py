@@ -1,0 +1,22 @@
+"""Log: the natural logarithm; its argument must be positive in every execution."""
+
+import numpy as np
+
+from encoders.enclosure import Interval
+from encoders.functions import Function
+from encoders.operator import Precondition, Site
+from encoders.smooth import function_operator
+
+
+def positive(site: Site, x: Interval) -> tuple[Precondition, ...]:
+    low = float(np.min(x.lo, initial=np.inf))
+    return (
+        Precondition(
+            "positive-argument",
+            f"the computed argument of the logarithm is at least {low:.6g}, more than 0",
+            low > 0,
+        ),
+    )
+
+
+OPERATORS = (function_operator("Log", 6, Function.LOG, positive),)

@@ -1,0 +1,51 @@
+"""Softsign: x/(1 + |x|)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from encoders.arithmetic import Arithmetic
+from encoders.curves import Curve, Piece, Shape
+from encoders.elements import broadcast_element
+from encoders.function_curves import within
+from encoders.operator import Field, Site
+from encoders.smooth import smooth_operator, stored
+
+_INFINITY = float("inf")
+
+# f' = 1/(1 + |x|)² rises up to 0 and falls from there
+CURVE = Curve(
+    (
+        Piece(
+            -_INFINITY,
+            0.0,
+            Shape.CONVEX,
+            lambda field, x: x / (1 - x),
+            lambda field, x: 1 / ((1 - x) * (1 - x)),
+        ),
+        Piece(
+            0.0,
+            _INFINITY,
+            Shape.CONCAVE,
+            lambda field, x: x / (1 + x),
+            lambda field, x: 1 / ((1 + x) * (1 + x)),
+        ),
+    ),
+    within(-1.0, 1.0),
+    (0.0, 1.0),
+)
+
+
+def real(site: Site, x: Any, field: Field) -> Any:
+    return x / (1 + field.maximum(x, -x))
+
+
+def runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    return arithmetic.divide(x, arithmetic.add(stored(arithmetic, 1.0), arithmetic.absolute(x)))
+
+
+OPERATORS = (
+    smooth_operator(
+        "Softsign", 1, lambda site: CURVE, real, runtime, element=broadcast_element
+    ),
+)

@@ -1,0 +1,76 @@
+"""Pooling windows and reduced axes as index arrays: which input elements each output reads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from encoders.gathering import Index
+from encoders.movement import indices
+from encoders.operator import Site
+from encoders.parameters import axes_of, integers_at
+from encoders.windows import Window, patches, window_of
+
+PADDING, OUTSIDE = -1, -2  # a position in the pads, and one beyond them that ceil_mode reaches
+
+
+def pool_window(site: Site) -> Window:
+    """The window of a pooling node with the inferred output. Raises UnsupportedModel."""
+    shape = site.type_of(0).shape
+    kernel = site.integers("kernel_shape")
+    if len(shape) < 3 or kernel is None or min(kernel) < 1:
+        raise site.unsupported("attribute 'kernel_shape' is missing, or there are no pixels")
+    window = window_of(site, kernel)
+    output = site.outputs[0].shape[2:]
+    ceiling = site.integer("ceil_mode", 0)
+    if output != window.output and not (
+        ceiling and all(o in (w, w + 1) for o, w in zip(output, window.output, strict=True))
+    ):
+        raise site.unsupported("the attributes do not give the inferred output shape")
+    return replace(window, output=output)
+
+
+def pool_terms(site: Site) -> Index:
+    """(kernel elements, *output): flat positions read, PADDING or OUTSIDE where there are none."""
+    window, shape = pool_window(site), site.type_of(0).shape
+    none = [(0, 0), (0, 0)]
+    inner = [*none, *zip(window.before, window.after, strict=True)]
+    padded = np.pad(indices(shape), inner, constant_values=PADDING)
+    beyond = [
+        max((o - 1) * s + d * (k - 1) + 1 - n, 0)
+        for o, s, d, k, n in zip(
+            window.output,
+            window.strides,
+            window.dilations,
+            window.kernel,
+            padded.shape[2:],
+            strict=True,
+        )
+    ]
+    padded = np.pad(padded, [*none, *((0, b) for b in beyond)], constant_values=OUTSIDE)
+    return np.moveaxis(patches(padded, window), 2, 0)
+
+
+def reduced_axes(site: Site) -> tuple[int, ...]:
+    """The axes a reduction runs over. Raises UnsupportedModel."""
+    rank = len(site.type_of(0).shape)
+    axes = integers_at(site, 1, "axes")
+    if not axes:
+        return () if site.integer("noop_with_empty_axes", 0) else tuple(range(rank))
+    return axes_of(site, axes, rank)
+
+
+def reduced_terms(site: Site) -> Index:
+    """(reduced elements in row-major order, *output): the positions each output reduces."""
+    shape, axes = site.type_of(0).shape, reduced_axes(site)
+    kept = [i for i in range(len(shape)) if i not in axes]
+    index = indices(shape).transpose(*axes, *kept)
+    return index.reshape(-1, *site.outputs[0].shape)
+
+
+def global_terms(site: Site) -> Index:
+    """(pixels, *output): the positions that global pooling reads."""
+    n, c = site.type_of(0).shape[:2]
+    index = indices(site.type_of(0).shape).reshape(n, c, -1)
+    return np.moveaxis(index, 2, 0).reshape(-1, *site.outputs[0].shape)

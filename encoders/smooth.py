@@ -1,0 +1,132 @@
+"""Operators that apply one curve to every element: everything but the two meanings follows from it.
+
+The curve, the real meaning and the run-time meaning of an operator are written separately; tests
+hold them against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic import Arithmetic
+from encoders.contract import RuntimeContract
+from encoders.curves import Curve, image_of, lines_of, moved_by, slopes_of
+from encoders.elementwise import elementwise_differences, elementwise_values, secant_of_slopes
+from encoders.enclosure import FloatArray, Interval
+from encoders.error_arithmetic import traced
+from encoders.function_curves import FUNCTION_CURVES
+from encoders.functions import Function
+from encoders.operator import (
+    DifferenceMap,
+    Field,
+    Operator,
+    Precondition,
+    RoundingBound,
+    Site,
+    ValueMap,
+)
+from encoders.signed_sum import check_float
+
+LEMMAS = ("convex-tangent", "function-error", "underflow-term", "product-error", "quotient-error")
+
+Real = Callable[[Site, Any, Field], Any]
+Runtime = Callable[[Site, Any, Arithmetic[Any]], Any]
+
+
+def smooth_operator(
+    name: str,
+    since: int,
+    curve: Callable[[Site], Curve],
+    real: Real,
+    runtime: Runtime,
+    check: Callable[[Site], None] = check_float,
+    uncharged: Callable[[Site, Interval], FloatArray] | None = None,
+    preconditions: Callable[[Site, Interval], tuple[Precondition, ...]] = lambda s, x: (),
+    uses: tuple[Function, ...] = (),
+    element: Callable[[Site, int], Any] | None = None,
+) -> Operator:
+    """An operator y = f(x), element by element.
+
+    `real(site, x, field)` and `runtime(site, x, arithmetic)` are its two meanings; what `runtime`
+    computes without rounding may differ from `real` by `uncharged(site, x)`. `uses` names the
+    elementary functions in it.
+    """
+
+    def whole_check(site: Site) -> None:
+        check(site)
+        if site.variable != (0,):
+            raise site.unsupported("its first input, and no other, must be computed")
+
+    def whole_real(site: Site, inputs: Sequence[Any], field: Field) -> tuple[Any, ...]:
+        return (real(site, inputs[0], field),)
+
+    def whole_runtime(
+        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+    ) -> tuple[Any, ...]:
+        return (runtime(site, inputs[0], arithmetic),)
+
+    def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+        (x,) = ranges
+        image = image_of(curve(site), x)
+        return elementwise_values(image, lines_of(curve(site), x, image), x)
+
+    def differences(
+        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+    ) -> DifferenceMap:
+        (x,), (error,) = ranges, errors
+        shape, hull = curve(site), x.inflate(error)
+        slopes = slopes_of(shape, hull)
+        secant = secant_of_slopes(*slopes, error)
+        return elementwise_differences(secant, moved_by(shape, hull, error, slopes), error)
+
+    def rounding(
+        site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+    ) -> RoundingBound:
+        bound = traced(whole_runtime, site, inputs, contract, LEMMAS)
+        conditions = (*bound.preconditions, *preconditions(site, inputs[0]))
+        radius = bound.radius
+        if uncharged is not None and not contract.exact:
+            radius = radius + uncharged(site, inputs[0]) * (1.0 + 2.0**-40)
+        if not all(c.holds for c in conditions):
+            radius = np.full_like(radius, np.inf)
+        return replace(bound, radius=radius, preconditions=conditions)
+
+    return Operator(
+        name,
+        since,
+        whole_check,
+        whole_real,
+        whole_runtime,
+        values,
+        differences,
+        rounding,
+        element=element,
+        functions=uses,
+    )
+
+
+def function_operator(
+    name: str,
+    since: int,
+    function: Function,
+    preconditions: Callable[[Site, Interval], tuple[Precondition, ...]] = lambda s, x: (),
+) -> Operator:
+    """An operator that is one elementary function, computed as one."""
+    return smooth_operator(
+        name,
+        since,
+        lambda site: FUNCTION_CURVES[function],
+        lambda site, x, field: field.function(function, x),
+        lambda site, x, arithmetic: arithmetic.function(function, x),
+        preconditions=preconditions,
+        uses=(function,),
+    )
+
+
+def stored(arithmetic: Arithmetic[Any], value: float) -> Any:
+    """A number the runtime holds, broadcasting to any tensor."""
+    return arithmetic.constant(np.asarray(value, np.float64))
