@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from encoders.contract import RuntimeContract
+from encoders.registry import lookup
 from onnx_import.graph import Graph
 from refine.domain import Domain
 from refine.verdict import Assumption
@@ -39,4 +40,22 @@ def assumptions_of(
         Assumption("solver", "Z3's answer unsat is right for the lemmas listed"),
     )
     read = tuple(Assumption("model", note) for note in graph.notes)
-    return fixed + read
+    return fixed + _functions(graph, contract) + read
+
+
+def _functions(graph: Graph, contract: RuntimeContract) -> tuple[Assumption, ...]:
+    """One sentence per elementary function the model uses; conditional where only measured."""
+    used = {f for node in graph.order for f in lookup(node).functions}
+    if contract.exact:
+        return ()
+    said = []
+    for function in sorted(used, key=lambda f: f.value):
+        accuracy = contract.functions.accuracy(function)
+        text = (
+            f"{function.value} is computed within {accuracy.describe()} of its real value "
+            f"(table {contract.functions.name}; {accuracy.evidence.value}: {accuracy.source})"
+        )
+        if accuracy.evidence.conditional:
+            text += "; the verdict is conditional on this"
+        said.append(Assumption("function", text))
+    return tuple(said)

@@ -22,7 +22,7 @@ from encoders.registry import lookup
 from encoders.rounding_bounds import rounder_of, stored_loss
 from onnx_import.graph import Graph, Node
 from refine.pullback import Maps, Pulled, pull_back, unit_functionals, variable_inputs
-from refine.slopes import optimised_upper
+from refine.slopes import Branching, optimised_upper
 
 Rows = npt.NDArray[np.intp]
 
@@ -89,18 +89,18 @@ def network_bounds(
     backward: bool = True,
     tick: Callable[[], None] = lambda: None,
     known: Known | None = None,
-    steps: int = 0,
+    branching: Branching | None = None,
 ) -> NetworkBounds:
     """Bound every tensor of a network over one box.
 
     `backward` False composes forward only: quick, and far too pessimistic for deep networks.
     `known` are bounds proved over a box that contains this one; they are never worsened.
-    `steps` of descent look for better slopes of the relaxations of elements of open sign.
+    `branching` says how hard to try to decide the signs of open elements.
     `tick` is called often and may raise to stop. Raises UnsupportedModel, naming the node, for
     what has no meaning.
     """
     with np.errstate(all="ignore"):  # infinities and NaN mean that nothing is known
-        return _network_bounds(graph, box, contract, backward, tick, known, steps)
+        return _network_bounds(graph, box, contract, backward, tick, known, branching)
 
 
 def _network_bounds(
@@ -110,7 +110,7 @@ def _network_bounds(
     backward: bool,
     tick: Callable[[], None],
     known: Known | None,
-    steps: int,
+    branching: Branching | None,
 ) -> NetworkBounds:
     maps = Maps(graph, dict(box.values), dict(box.errors))
     nodes: list[NodeBounds] = []
@@ -130,16 +130,16 @@ def _network_bounds(
         if known is not None:
             maps.values[output] = maps.values[output].intersect(known.values[output])
         if refine:
-            rows = _worth_refining(maps.values[output], final, 2 * work)
+            rows = _worth_refining(graph, output, maps.values[output], 2 * work)
             pushes[output] = _refine_values(maps, output, rows, tick)
-            if steps and not final:
-                _optimise_values(maps, output, steps, tick)
+            if branching is not None and not final:
+                _optimise_values(maps, output, branching, tick)
         rounding, assumed = _bound_errors(maps, node, site, contract)
         if known is not None:
             maps.errors[output] = np.minimum(maps.errors[output], known.errors[output])
         if refine:
             held = maps.values[output].inflate(maps.errors[output])
-            rows = _worth_refining(held, final, work)
+            rows = _worth_refining(graph, output, held, work)
             pulled[output] = _refine_errors(maps, output, rows, tick)
         nodes.append(NodeBounds(node, maps.values[output], maps.errors[output], rounding, assumed))
     errors = {
@@ -183,14 +183,17 @@ def _refine_values(
     return pushes
 
 
-def _optimise_values(maps: Maps, output: str, steps: int, tick: Callable[[], None]) -> None:
-    """Better ranges, by chosen slopes, of the elements whose sign is still open."""
+def _optimise_values(
+    maps: Maps, output: str, branching: Branching, tick: Callable[[], None]
+) -> None:
+    """Better ranges of the elements whose sign is still open: chosen slopes, split phases."""
     x = maps.values[output]
     rows = np.flatnonzero((x.lo < 0) & (x.hi > 0))
     lo, hi = x.lo.reshape(-1).copy(), x.hi.reshape(-1).copy()
     for chunk in _chunks(maps.graph, rows, copies=4):
         c = unit_functionals(x.shape, chunk)
-        upper = optimised_upper(maps, output, np.concatenate([c, -c]), steps, tick).upper
+        both = np.concatenate([c, -c])
+        upper = optimised_upper(maps, output, both, branching, 0.0, tick)
         hi[chunk] = np.minimum(hi[chunk], upper[: len(chunk)])
         lo[chunk] = np.maximum(lo[chunk], -upper[len(chunk) :])
     maps.values[output] = Interval(lo.reshape(x.shape), hi.reshape(x.shape))
@@ -270,18 +273,25 @@ def _refine_errors(maps: Maps, output: str, rows: Rows, tick: Callable[[], None]
     return Pulled(upper, costs)
 
 
-def _worth_refining(x: Interval, final: bool, work: int) -> Rows:
+def _worth_refining(graph: Graph, tensor: str, x: Interval, work: int) -> Rows:
     """Flat positions that get a pull-back costing `work` multiply-adds each.
 
-    Outputs all do; before a nonlinear operator, those that may be positive where that is
-    affordable, else those whose sign is open.
+    Outputs all do. Before operators that read only what is positive, those that may be positive do
+    where that is affordable, else those whose sign is open; before other nonlinear operators, as
+    many as are affordable, widest first.
     """
-    if final:
+    if tensor in graph.outputs:
         return np.arange(x.lo.size)
-    alive = np.flatnonzero(x.hi > 0)
-    if len(alive) * work <= _AFFORDABLE:
-        return alive
-    return np.flatnonzero((x.lo < 0) & (x.hi > 0))
+    readers = [lookup(node) for node in graph.order if tensor in node.inputs]
+    if all(o.affine or o.positive_part for o in readers):
+        alive = np.flatnonzero(x.hi > 0)
+        if len(alive) * work <= _AFFORDABLE:
+            return alive
+        return np.flatnonzero((x.lo < 0) & (x.hi > 0))
+    most = max(int(_AFFORDABLE // max(work, 1)), 1)
+    with np.errstate(invalid="ignore"):
+        widths = np.nan_to_num((x.hi - x.lo).reshape(-1), nan=np.inf)
+    return np.sort(np.argsort(-widths, kind="stable")[:most])
 
 
 def _feeds_nonlinear(graph: Graph, tensor: str) -> bool:

@@ -284,7 +284,8 @@ def _decide(
     if witness is not None:
         if not witness.error.finite:
             return Verdict.VIOLATED, (
-                f"an allowed execution gives {witness.value} at {witness.output}{witness.index}"
+                f"an allowed execution gives {witness.value} at {witness.output}"
+                f"{list(witness.index)}"
             )
         return Verdict.VIOLATED, "an input of the domain has an error above eps, evaluated exactly"
     if unproved is not None:
@@ -309,7 +310,7 @@ def _node_reports(
     bounds: Sequence[NetworkBounds], obligations: Mapping[str, tuple[Obligation, ...]]
 ) -> tuple[NodeReport, ...]:
     worst = max(bounds, key=lambda b: b.largest)
-    total = sum(c for c in worst.costs.values() if np.isfinite(c)) or 1.0
+    shares = _shares(worst.costs)
     return tuple(
         NodeReport(
             n.node.name,
@@ -318,8 +319,17 @@ def _node_reports(
             max(float(np.max(b.nodes[i].values.hi, initial=-np.inf)) for b in bounds),
             max(float(np.max(b.nodes[i].errors, initial=0.0)) for b in bounds),
             max(float(np.max(b.nodes[i].rounding.radius, initial=0.0)) for b in bounds),
-            worst.costs.get(n.node.name, 0.0) / total,
+            shares.get(n.node.name, 0.0),
             obligations.get(n.node.name, ()),
         )
         for i, n in enumerate(bounds[0].nodes)
     )
+
+
+def _shares(costs: Mapping[str, float]) -> Mapping[str, float]:
+    """Each node's part of the sum of all; infinite costs share it among themselves."""
+    infinite = {name for name, cost in costs.items() if not np.isfinite(cost)}
+    if infinite:
+        return {name: (name in infinite) / len(infinite) for name in costs}
+    total = sum(costs.values()) or 1.0
+    return {name: cost / total for name, cost in costs.items()}

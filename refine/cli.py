@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -12,26 +12,24 @@ from typing import Any
 
 import click
 
-from encoders.contract import PRESETS, RuntimeContract, Subnormals
-from encoders.formats import BFLOAT16, BINARY16, BINARY32, BINARY64, FloatFormat, small_format
+from encoders.contract import PRESETS, Subnormals
 from encoders.registry import operators
 from onnx_import import load
 from onnx_import.errors import ModelError
 from refine.check import Options, check
-from refine.document import json_text
+from refine.document import json_text, versions
 from refine.domain import DomainOptions, read_domain
 from refine.instances import EVERYTHING, SAMPLE
+from refine.interruption import Interruption
 from refine.lemmas.cache import default_directory
 from refine.lemmas.library import dump_smt2, library, prove_library
 from refine.obligation import Kind
+from refine.options import DEFAULT_SHARE, contract_of, tolerance_of
 from refine.replay import run_again
 from refine.report import Reporter
-from refine.verdict import ExitCode, Result, Tolerance
+from refine.verdict import ExitCode, Result
 from refine.witness_file import load_witness, save_witness
-from refine.writing import write_whole
-
-_FORMATS = {f.name: f for f in (BINARY16, BFLOAT16, BINARY32, BINARY64)}
-_DEFAULT_SHARE = 1.5
+from refine.writing import require_writable, write_whole
 
 
 def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -101,12 +99,19 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _show_version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    if asked:
+        Reporter().text(f"refine {versions()['refine']}\n")
+        context.exit()
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="refine")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version)
 def cli() -> None:
     """How far can the network that runs be from the network that was proved?
 
-    Exit codes: 0 verified, 1 violated, 2 bad input, 3 unknown, 4 time-out, 130 interrupted.
+    Exit codes: 0 verified, 1 violated, 2 bad input, 3 unknown, 4 time-out, 70 internal
+    error, 130 interrupted.
     """
 
 
@@ -135,10 +140,17 @@ def bound_command(model: Path, **given: Any) -> ExitCode:
 @cli.command("lemmas")
 @click.option("--dump-smt2", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--no-cache", is_flag=True, help="Prove every lemma anew.")
-@click.option("--timeout", type=float, default=60.0, show_default=True, metavar="SECONDS",
-              help="For each question to Z3.")
-@click.option("--kind", type=click.Choice(["schema", "format", "all"]), default="all",
-              show_default=True)
+@click.option(
+    "--timeout",
+    type=float,
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For each question to Z3.",
+)
+@click.option(
+    "--kind", type=click.Choice(["schema", "format", "all"]), default="all", show_default=True
+)
 def lemmas_command(dump_smt2: Path | None, no_cache: bool, timeout: float, kind: str) -> ExitCode:
     """Prove the lemma library and print it."""
     return _lemmas(dump_smt2, no_cache, timeout, kind)
@@ -172,6 +184,7 @@ def _run(model: Path, eps: tuple[str, ...], given: dict[str, Any]) -> ExitCode:
     timeout = given["timeout"]
     if timeout is not None and not timeout > 0:
         raise click.UsageError("--timeout needs a positive number of seconds")
+    _require_places(json_path, given["counterexample"], given["dump_smt2"])
     contract = contract_of(given["contract"], given["fmt"], given["subnormals"])
     written = DomainOptions(
         given["vnnlib"],
@@ -185,7 +198,7 @@ def _run(model: Path, eps: tuple[str, ...], given: dict[str, Any]) -> ExitCode:
     every = given["cross_check"] == "all"
     options = Options(
         None if given["cross_check"] == "none" else EVERYTHING if every else SAMPLE,
-        float("inf") if every else _DEFAULT_SHARE,
+        float("inf") if every else DEFAULT_SHARE,
         None if given["no_cache"] else default_directory(),
         given["seed"],
         timeout,
@@ -197,7 +210,7 @@ def _run(model: Path, eps: tuple[str, ...], given: dict[str, Any]) -> ExitCode:
         tolerance = tolerance_of(eps, graph.outputs)
         result = check(graph, domain, contract, tolerance, options, progress.tell)
     if result.witness is not None:
-        result = _saved(result, given["counterexample"])
+        result = _saved(result, given["counterexample"], reporter)
     if given["dump_smt2"] is not None:
         every_obligation = (*result.obligations, *(o for n in result.nodes for o in n.obligations))
         dump_smt2(every_obligation, given["dump_smt2"])
@@ -210,71 +223,30 @@ def _run(model: Path, eps: tuple[str, ...], given: dict[str, Any]) -> ExitCode:
     return result.exit_code
 
 
-def _saved(result: Result, chosen: Path | None) -> Result:
+def _require_places(json_path: str | None, counterexample: Path | None, smt2: Path | None) -> None:
+    """Raises OSError before any work is done if a result could not be written where asked."""
+    if json_path is not None and json_path != "-":
+        require_writable(Path(json_path))
+    if counterexample is not None:
+        require_writable(_as_json(counterexample))
+    if smt2 is not None and smt2.exists() and not smt2.is_dir():
+        raise ModelError(f"--dump-smt2 needs a folder, and {smt2} is a file")
+
+
+def _saved(result: Result, chosen: Path | None, reporter: Reporter) -> Result:
     source = result.graph.source
     stem = "model" if source is None else source.stem
-    path = chosen or Path(f"{stem}-counterexample.json")
-    if path.suffix != ".json":
-        path = path.with_name(path.name + ".json")
-    save_witness(result, path)
+    path = _as_json(chosen or Path(f"{stem}-counterexample.json"))
+    try:
+        save_witness(result, path)
+    except OSError as error:  # the verdict stands, with or without the file
+        reporter.error(f"the counterexample is not saved: {path}: {error.strerror or error}")
+        return result
     return replace(result, witness_file=path)
 
 
-def contract_of(name: str, fmt: str | None, subnormals: str | None) -> RuntimeContract:
-    """A preset with the user's changes. Raises ModelError for an unknown format."""
-    contract = PRESETS[name]
-    if fmt is not None:
-        contract = replace(contract, compute_format=format_of(fmt))
-    if subnormals is not None:
-        choice = Subnormals(subnormals)
-        contract = replace(contract, results=choice, operands=choice)
-    return contract
-
-
-def format_of(text: str) -> FloatFormat:
-    """A format by name, or a small one as eEpP. Raises ModelError for anything else."""
-    if text in _FORMATS:
-        return _FORMATS[text]
-    match = re.fullmatch(r"e([0-9]{1,2})p([0-9]{1,2})", text)
-    if match and 2 <= int(match[1]) <= 11 and 2 <= int(match[2]) <= 53:
-        return small_format(int(match[1]), int(match[2]))
-    raise ModelError(
-        f"--format '{text}' is not known: use {', '.join(_FORMATS)} or eEpP with 2 to 11 exponent "
-        "bits and a precision of 2 to 53"
-    )
-
-
-def tolerance_of(texts: tuple[str, ...], outputs: tuple[str, ...]) -> Tolerance:
-    """ε as exact numbers. Raises ModelError for what is not a positive decimal, or an unknown
-    output name."""
-    common: Fraction | None = None
-    named: dict[str, Fraction] = {}
-    for text in texts:
-        name, equals, number = text.rpartition("=")
-        if not equals:
-            if common is not None:
-                raise ModelError("--eps is given twice for all outputs")
-            common = _positive(number)
-        elif name not in outputs:
-            raise ModelError(
-                f"--eps names the output '{name}', but the outputs are {', '.join(outputs)}"
-            )
-        else:
-            named[name] = _positive(number)
-    missing = [t for t in outputs if texts and common is None and t not in named]
-    if missing:
-        raise ModelError(f"--eps gives no tolerance for the output {missing[0]}")
-    return Tolerance(common, named)
-
-
-def _positive(text: str) -> Fraction:
-    try:
-        value = Fraction(text.strip())
-    except (ValueError, ZeroDivisionError):
-        raise ModelError(f"--eps '{text}' is not a finite number") from None
-    if value <= 0:
-        raise ModelError(f"--eps must be positive, not {text}")
-    return value
+def _as_json(path: Path) -> Path:
+    return path if path.suffix == ".json" else path.with_name(path.name + ".json")
 
 
 def _lemmas(directory: Path | None, no_cache: bool, timeout: float, kind: str) -> ExitCode:
@@ -293,14 +265,28 @@ def _lemmas(directory: Path | None, no_cache: bool, timeout: float, kind: str) -
 
 
 def main() -> None:
-    """Run a command and leave with its exit code."""
-    sys.exit(run(sys.argv[1:]).value)
+    """Run a command and leave with its exit code. A bug never looks like a verdict."""
+    sys.exit(_guarded().value)
+
+
+def _guarded() -> ExitCode:
+    with Interruption() as interruption:
+        try:
+            return run(sys.argv[1:])
+        except (Exception, KeyboardInterrupt) as error:
+            if interruption.pressed:
+                Reporter().error("interrupted")
+                return ExitCode.INTERRUPTED
+            traceback.print_exc()
+            Reporter().error(f"internal error, please report it with the lines above: {error!r}")
+            return ExitCode.INTERNAL_ERROR
 
 
 def run(arguments: list[str]) -> ExitCode:
     """One command line to one exit code; every expected failure becomes one sentence."""
     try:
-        code = cli.main(args=arguments, standalone_mode=False)
+        with cli.make_context("refine", list(arguments)) as context:
+            code = cli.invoke(context)
     except click.exceptions.Exit as stop:
         return ExitCode.VERIFIED if stop.exit_code == 0 else ExitCode.INPUT_ERROR
     except (KeyboardInterrupt, click.Abort):
@@ -319,5 +305,3 @@ def run(arguments: list[str]) -> ExitCode:
         Reporter().error("the model needs more memory than this machine gives")
         return ExitCode.UNKNOWN
     return code if isinstance(code, ExitCode) else ExitCode.VERIFIED
-
-

@@ -23,6 +23,7 @@ ENGINE_LEMMAS = (
     "affine-difference",
     "stored-coefficients",
     "affine-rounding",
+    "phase-multiplier",
     "relu-relaxation",
     "relu-secant-half",
     "relu-secant-one",

@@ -87,16 +87,17 @@ def versions() -> dict[str, str]:
 
 
 def _tolerance(tolerance: Tolerance) -> dict[str, Any]:
+    """As the nearest float64, so that 0.001 reads as 0.001."""
     if not tolerance.given:
         return {"eps": None, "eps_hex": None}
     if not tolerance.by_output:
         assert tolerance.common is not None
-        return _number("eps", float_down(tolerance.common))
+        return _number("eps", float(tolerance.common))
     every = {"*": tolerance.common} if tolerance.common is not None else {}
     named: Mapping[str, Fraction] = every | dict(tolerance.by_output)
     return {
-        "eps": {name: float_down(e) for name, e in named.items()},
-        "eps_hex": {name: float_down(e).hex() for name, e in named.items()},
+        "eps": {name: float(e) for name, e in named.items()},
+        "eps_hex": {name: float(e).hex() for name, e in named.items()},
     }
 
 

@@ -17,6 +17,7 @@ import z3
 from encoders.enclosure import FloatArray, Interval
 from encoders.exact_fields import object_array
 from encoders.formats import FloatFormat, power_of_two
+from encoders.functions import Transcendental
 from encoders.operator import Contribution, RowFacts, Site, site_of
 from encoders.real_terms import RealTerms
 from encoders.registry import lookup
@@ -69,8 +70,11 @@ def _map_queries(
     inputs = variable_inputs(maps.graph, node.node)
     x = [_variables(f"x{i}", maps.values[t].shape) for i, t in enumerate(inputs)]
     d = [_variables(f"d{i}", maps.values[t].shape) for i, t in enumerate(inputs)]
-    f_x = _real_element(site, x, row)
-    f_xd = _real_element(site, [a + b for a, b in zip(x, d, strict=True)], row)
+    try:
+        f_x = _real_element(site, x, row)
+        f_xd = _real_element(site, [a + b for a, b in zip(x, d, strict=True)], row)
+    except Transcendental:  # not asked: Z3 has no such term
+        return
     c = unit_functionals(site.outputs[0].shape, np.asarray([row]))
     ranges = [_in_range(v, maps.values[t]) for v, t in zip(x, inputs, strict=True)]
     errors = [_in_radius(v, maps.errors[t]) for v, t in zip(d, inputs, strict=True)]

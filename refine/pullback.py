@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.enclosure import UNIT, FloatArray, Interval, add_up, dot_up, inner_up, midpoint_radius
-from encoders.operator import DifferenceMap, ValueMap
+from encoders.operator import DifferenceMap, SlopeChoice, ValueMap
 from onnx_import.graph import Graph, Node
 
 
@@ -71,13 +71,13 @@ def pull_back(
     on_values: Mapping[str, FloatArray],
     on_differences: Mapping[str, FloatArray],
     tick: Callable[[], None] = lambda: None,
-    slopes: Mapping[str, FloatArray] | None = None,
+    choices: Mapping[str, SlopeChoice] | None = None,
     seen: dict[str, FloatArray] | None = None,
 ) -> Pulled:
     """Upper bounds of functionals given by coefficients (k, *shape) on some tensors.
 
-    `tick` is called once per node and may raise to stop the work. `slopes` gives, per node whose
-    relaxation has a choice, lower slopes (k, *shape) of the functionals; `seen`, if given, is
+    `tick` is called once per node and may raise to stop the work. `choices` says, per node whose
+    relaxation leaves one, what to do there; `seen`, if given, is
     filled with the coefficients on values that arrived at such nodes.
     """
     k = next(iter((*on_values.values(), *on_differences.values()))).shape[0]
@@ -107,8 +107,8 @@ def pull_back(
             mapped = maps.value_maps[node.name]
             if seen is not None and mapped.choice is not None:
                 seen[node.name] = c
-            if slopes is not None and mapped.choice is not None and node.name in slopes:
-                pulled = mapped.choice.backward(c, slopes[node.name])
+            if choices is not None and mapped.choice is not None and node.name in choices:
+                pulled = mapped.choice.backward(c, choices[node.name])
             else:
                 pulled = mapped.backward(c)
             total = add_up(total, pulled.constant)

@@ -2,23 +2,51 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
+from textwrap import wrap
 
+import numpy as np
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from encoders.operator import Operator
-from refine.obligation import Obligation
-from refine.rounding import float_down, float_up
-from refine.verdict import ErrorEnclosure, Execution, Refusal, Result, Verdict, Witness
+from refine.numerals import down, plain, show_error, up
+from refine.obligation import Discharger, Obligation
+from refine.rounding import float_up
+from refine.verdict import (
+    Execution,
+    NodeReport,
+    Refusal,
+    Result,
+    Tolerance,
+    Verdict,
+    Witness,
+)
+from refine.witness import violates
 
 _COLOUR = {Verdict.VERIFIED: "green", Verdict.VIOLATED: "red", Verdict.UNKNOWN: "yellow"}
-_ELEMENTS_SHOWN = 12
+_ELEMENTS_SHOWN = 10
+_INPUTS_SHOWN = 8
+_LAYERS_SHOWN = 32
+_FAILURES_SHOWN = 8
+_LABEL = 10  # width of the column of labels
+_WIDTH = 120  # where the output is not a terminal
+_IN_HEADER = ("contract", "model")  # assumptions that the header has said already
+
+
+class _Out(Console):
+    """Standard output whose reader may leave early (`| head`) without changing the exit code."""
+
+    def on_broken_pipe(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Reporter:
@@ -27,8 +55,7 @@ class Reporter:
     def __init__(self, quiet: bool = False, silent: bool = False) -> None:
         self._quiet = quiet
         self._silent = silent
-        width = None if sys.stdout.isatty() else 120
-        self._out = Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=width)
+        self._out = _Out(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
         self._err = Console(stderr=True, highlight=False, soft_wrap=True)
 
     @contextmanager
@@ -41,134 +68,82 @@ class Reporter:
             yield Progress(status)
 
     def error(self, message: str) -> None:
-        self._err.print(f"refine: {escape(message)}")
+        """One line: messages come from everywhere, and some have line breaks."""
+        self._err.print(f"refine: {escape(' '.join(message.split()))}")
 
     def text(self, text: str) -> None:
         """Plain text on standard output, untouched."""
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            self._out.on_broken_pipe()
 
     def result(self, result: Result) -> None:
+        """The whole account, the answer last, where a terminal still shows it."""
         if self._silent:
             return
         if not self._quiet:
-            self._header(result)
-        self._verdict(result)
-        if self._quiet:
-            return
-        if result.witness is not None:
-            self._witness(result, result.witness)
-        self._bounds(result)
-        self._nodes(result)
-        self._footer(result)
-
-    def _header(self, result: Result) -> None:
-        graph, domain = result.graph, result.domain
-        operators = ", ".join(f"{n} {op}" for op, n in Counter(n.op for n in graph.order).items())
-        self._out.print(
-            f"[bold]model[/]     {escape(str(graph.source))}\n"
-            f"          {graph.parameters} parameters: {operators}"
-        )
-        boxes = "1 box" if len(domain.boxes) == 1 else f"union of {len(domain.boxes)} boxes"
-        sizes = ", ".join(f"{escape(n)} {list(graph.types[n].shape)}" for n in graph.inputs)
-        self._out.print(f"[bold]domain[/]    {escape(domain.source)}: {boxes}; {sizes}")
-        for note in result.notes:
-            self._out.print(f"          {escape(note)}")
-        self._out.print(f"[bold]contract[/]  {escape(result.contract.describe())}")
-
-    def _verdict(self, result: Result) -> None:
-        colour = _COLOUR[result.verdict]
-        answer = "time-out" if result.timed_out and result.verdict is Verdict.UNKNOWN else ""
-        word = result.verdict.value + (f" ({answer})" if answer else "")
-        parts = [f"bound {result.bound:.6g}"]
-        if result.tolerance.common is not None:
-            parts.append(f"eps {float_down(result.tolerance.common):.6g}")
-        if result.worst_found is not None:
-            parts.append(f"worst found {result.worst_found:.6g}")
-        self._out.print(
-            f"[bold {colour}]{word}[/]  {', '.join(parts)}  ({result.seconds:.1f} s)\n"
-            f"          {escape(result.reason)}"
-        )
-
-    def _witness(self, result: Result, witness: Witness) -> None:
-        element = f"{witness.output}{list(witness.index)}"
-        table = Table(title=f"counterexample at output element {escape(element)}")
-        for title in ("execution", "value", "exact error |f_rt − f_R|"):
-            table.add_column(title, overflow="fold")
-        table.add_row("real network", _show_real(witness), "0")
-        table.add_row(
-            f"emulated: {escape(witness.execution.name)}",
-            _show_float(witness.value),
-            _show_error(witness.error),
-        )
-        for replay in witness.replays:
-            table.add_row(escape(replay.runtime), *_show_replay(replay))
-        self._out.print(table)
-        if result.witness_file is not None:
-            self._out.print(
-                f"          saved as {escape(str(result.witness_file))}; run it again with "
-                f"'refine replay {escape(str(result.witness_file))}'"
-            )
+            self._lines(_header(result))
+            self._out.print(_layers(result.nodes))
+            self._lines(_legend(result.nodes))
+            self._lines(_proof(result))
+            if result.witness is not None:
+                self._witness(result.witness, result.tolerance.of(result.witness.output))
+        self._lines(_answer(result, self._quiet))
 
     def replay(self, witness: Witness, epsilon: Fraction | None) -> None:
-        """The table of a counterexample that was run again."""
-        result_table = Table(title=f"output element {witness.output}{list(witness.index)}")
-        for title in ("execution", "value", "exact error |f_rt − f_R|"):
-            result_table.add_column(title, overflow="fold")
-        result_table.add_row("real network", _show_real(witness), "0")
-        result_table.add_row(
-            f"emulated: {escape(witness.execution.name)}",
-            _show_float(witness.value),
-            _show_error(witness.error),
+        """A counterexample that was run again."""
+        self._witness(witness, epsilon)
+        limit = "a finite value" if epsilon is None else f"eps {plain(epsilon)}"
+        confirmed = violates(witness.error, epsilon)
+        self._lines(
+            [
+                ("[bold red]violated[/]", f"the error is above {limit}, evaluated exactly")
+                if confirmed
+                else ("[bold yellow]unknown[/]", f"this input does not violate {limit}")
+            ]
         )
-        for replay in witness.replays:
-            result_table.add_row(escape(replay.runtime), *_show_replay(replay))
-        self._out.print(result_table)
+
+    def _lines(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Labels, with markup, and plain texts in two columns; long words such as paths stay
+        whole."""
+        for label, text in pairs:
+            room = max(self._out.width - _LABEL, 30)
+            lines = wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
+            gap = " " * (_LABEL - len(Text.from_markup(label)))
+            self._out.print(f"{label}{gap}{escape(lines[0])}", soft_wrap=True)
+            for line in lines[1:]:
+                self._out.print(f"{'':{_LABEL}}{escape(line)}", soft_wrap=True)
+
+    def _witness(self, witness: Witness, epsilon: Fraction | None) -> None:
+        element = escape(f"{witness.output}{list(witness.index)}")
+        table = _table(f"counterexample at output element {element}")
+        for title in ("execution", "value", "exact error |f_rt − f_R|"):
+            table.add_column(title, overflow="fold")
         if epsilon is not None:
-            self._out.print(f"eps {float_down(epsilon):.6g}")
+            table.add_column("above eps")
 
-    def _bounds(self, result: Result) -> None:
-        for output, bound in result.bounds.items():
-            flat = bound.reshape(-1)
-            shown = ", ".join(f"{v:.4g}" for v in flat[:_ELEMENTS_SHOWN])
-            more = f", … ({flat.size} elements)" if flat.size > _ELEMENTS_SHOWN else ""
-            self._out.print(f"[bold]bounds[/]    {escape(output)}: {shown}{more}")
+        def row(name: str, value: str, error: str, above: bool | None) -> None:
+            verdict = "" if above is None else "yes" if above else "no"
+            cells = (escape(name), value, error, *(() if epsilon is None else (verdict,)))
+            table.add_row(*cells)
 
-    def _nodes(self, result: Result) -> None:
-        table = Table(title="per layer")
-        table.add_column("node", overflow="fold")
-        table.add_column("operator")
-        for title in ("real range", "error after it", "own rounding", "share", "obligations"):
-            table.add_column(title, justify="right")
-        for n in result.nodes:
-            table.add_row(
-                escape(n.name),
-                n.op,
-                f"{n.low:.4g} … {n.high:.4g}",
-                f"{n.error:.3g}",
-                f"{n.local:.3g}",
-                f"{100 * n.share:.1f} %",
-                _tally(n.obligations),
-            )
+        row("real network", _show_real(witness), "", None)
+        for name, value, error in (
+            (f"emulated: {witness.execution.name}", witness.value, witness.error),
+            *((r.runtime, r.value, r.error) for r in witness.replays if isinstance(r, Execution)),
+        ):
+            row(name, repr(value), show_error(error), violates(error, epsilon))
         self._out.print(table)
-
-    def _footer(self, result: Result) -> None:
-        every = [*result.obligations, *(o for n in result.nodes for o in n.obligations)]
-        by = Counter(o.discharger.value for o in every if o.discharged)
-        shown = ", ".join(f"{n} by {who}" for who, n in by.items())
-        self._out.print(f"[bold]proved[/]    {len(result.obligations)} lemmas; in all {shown}")
-        for o in every:
-            if not o.discharged:
-                self._out.print(f"          [red]{o.outcome.value}[/] {escape(o.name)}: "
-                                f"{escape(o.goal)} {escape(o.detail)}")
-        self._out.print("[bold]assumed[/]")
-        for a in result.assumptions:
-            self._out.print(f"          {escape(a.name)}: {escape(a.text)}")
-        self._out.print(f"[bold]seed[/]      {result.seed}")
+        self._lines(
+            [("", f"{r.runtime}: {r.why}") for r in witness.replays if isinstance(r, Refusal)]
+            + _show_inputs(witness)
+        )
 
     def lemmas(self, obligations: Sequence[Obligation], statements: Iterable[str]) -> None:
         """The lemma library as a table."""
-        table = Table(title="lemmas")
+        table = _table("lemmas")
         table.add_column("lemma", overflow="fold")
         table.add_column("kind")
         table.add_column("statement", overflow="fold")
@@ -189,7 +164,7 @@ class Reporter:
 
     def operators(self, operators: Iterable[Operator]) -> None:
         """Every operator with a meaning here."""
-        table = Table(title="operators")
+        table = _table("operators")
         for title in ("operator", "opset from", "types", "affine", "moves data only"):
             table.add_column(title)
         for o in operators:
@@ -213,27 +188,124 @@ def _tick(yes: bool) -> str:
     return "yes" if yes else ""
 
 
-def _tally(obligations: Sequence[Obligation]) -> str:
-    proved = sum(o.discharged for o in obligations)
-    return f"{proved}/{len(obligations)}"
+def _table(title: str) -> Table:
+    return Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
 
 
-def _show_float(value: float) -> str:
-    return f"{value!r} ({float(value).hex()})"
+def _header(result: Result) -> Iterator[tuple[str, str]]:
+    graph, domain = result.graph, result.domain
+    operators = ", ".join(f"{n} {op}" for op, n in Counter(n.op for n in graph.order).items())
+    yield "[bold]model[/]", str(graph.source)
+    yield "", f"{graph.parameters} parameters: {operators}"
+    for note in graph.notes:
+        yield "", note
+    boxes = "1 box" if len(domain.boxes) == 1 else f"union of {len(domain.boxes)} boxes"
+    sizes = ", ".join(f"{n} {list(graph.types[n].shape)}" for n in graph.inputs)
+    yield "[bold]domain[/]", f"{domain.source}: {boxes}; {sizes}"
+    for note in domain.notes:
+        yield "", note
+    yield "[bold]contract[/]", result.contract.describe()
+    label = "[bold]assumed[/]"
+    for a in result.assumptions:
+        if a.name not in _IN_HEADER:
+            yield label, f"{a.name}: {a.text}"
+            label = ""
+
+
+def _layers(nodes: Sequence[NodeReport]) -> Table:
+    """The layers in order; of very many, those that matter most to the bound."""
+    table = _table("per layer")
+    table.add_column("node", overflow="fold")
+    table.add_column("operator")
+    for title in ("real range", "error", "own rounding", "share"):
+        table.add_column(title, justify="right")
+    largest = sorted(range(len(nodes)), key=lambda i: -nodes[i].share)[:_LAYERS_SHOWN]
+    for n in (nodes[i] for i in sorted(largest)):
+        table.add_row(
+            escape(n.name),
+            n.op,
+            f"{down(n.low, 4)} … {up(n.high, 4)}",
+            up(n.error, 3),
+            up(n.local, 3),
+            f"{100 * n.share:.1f} %",
+        )
+    return table
+
+
+def _legend(nodes: Sequence[NodeReport]) -> Iterator[tuple[str, str]]:
+    if len(nodes) > _LAYERS_SHOWN:
+        yield "", f"{len(nodes) - _LAYERS_SHOWN} layers with smaller shares are in --json"
+    yield (
+        "",
+        "error: bound on |f_rt − f_R| after the layer; own rounding: what the layer's own "
+        "arithmetic adds; share: how much of the largest bound its rounding and relaxation cost",
+    )
+
+
+def _proof(result: Result) -> Iterator[tuple[str, str]]:
+    owed = [o for n in result.nodes for o in n.obligations]
+    yield (
+        "[bold]proved[/]",
+        f"{_by_whom(result.obligations, 'lemmas')}; {_by_whom(owed, 'obligations of the layers')}",
+    )
+    failed = [o for o in (*result.obligations, *owed) if not o.discharged]
+    for o in failed[:_FAILURES_SHOWN]:
+        detail = f" ({o.detail})" if o.detail else ""
+        yield f"[red]{o.outcome.value}[/]", f"{o.name}: {o.goal}{detail}"
+    if len(failed) > _FAILURES_SHOWN:
+        yield "", f"and {len(failed) - _FAILURES_SHOWN} more, in --json"
+
+
+def _by_whom(obligations: Sequence[Obligation], what: str) -> str:
+    """`19 of 19 lemmas (12 by z3, 7 by z3 (cached))`."""
+    by = Counter(o.discharger for o in obligations if o.discharged)
+    shown = ", ".join(f"{by[who]} by {who.value}" for who in Discharger if by[who])
+    return f"{sum(by.values())} of {len(obligations)} {what}" + (f" ({shown})" if shown else "")
+
+
+def _answer(result: Result, quiet: bool) -> Iterator[tuple[str, str]]:
+    if not quiet:
+        for output, bound in result.bounds.items():
+            flat = bound.reshape(-1)
+            if flat.size > 1 or len(result.bounds) > 1:
+                shown = ", ".join(up(float(v), 4) for v in flat[:_ELEMENTS_SHOWN])
+                more = f", … ({flat.size} elements)" if flat.size > _ELEMENTS_SHOWN else ""
+                yield "[bold]bounds[/]", f"{output}: {shown}{more}"
+    parts = [f"bound {up(result.bound, 6)}", *_eps(result.tolerance)]
+    if result.worst_found is not None:
+        parts.append(f"worst found {down(result.worst_found, 6)}")
+    late = ", out of time" if result.timed_out else ""
+    yield (
+        f"[bold {_COLOUR[result.verdict]}]{result.verdict.value}[/]",
+        f"{', '.join(parts)}  ({result.seconds:.1f} s, seed {result.seed}{late})",
+    )
+    yield "", result.reason
+    if result.witness_file is not None:
+        yield "", f"run the counterexample again: refine replay {result.witness_file}"
+
+
+def _eps(tolerance: Tolerance) -> Iterator[str]:
+    if tolerance.common is not None:
+        yield f"eps {plain(tolerance.common)}"
+    for output, epsilon in tolerance.by_output.items():
+        yield f"eps {output}={plain(epsilon)}"
 
 
 def _show_real(witness: Witness) -> str:
-    return f"{float(witness.real_lo):.17g} (enclosed to {float(witness.real_hi - witness.real_lo):.1g})"
+    """The nearest float64, and how well the real value is known if not plain."""
+    try:
+        value = repr(float(witness.real_lo))
+    except OverflowError:
+        return "beyond float64"
+    width = float_up(witness.real_hi - witness.real_lo)
+    return value if width == 0 else f"{value} (known to {width:.1g})"
 
 
-def _show_error(error: ErrorEnclosure) -> str:
-    if not error.finite:
-        return "not finite"
-    lo, hi = float_down(error.lo), float_up(error.hi)
-    return f"{lo:.9g}" if hi - lo <= 1e-9 * hi else f"{lo:.9g} … {hi:.9g}"
-
-
-def _show_replay(replay: Execution | Refusal) -> tuple[str, str]:
-    if isinstance(replay, Refusal):
-        return "–", escape(replay.why)
-    return _show_float(replay.value), _show_error(replay.error)
+def _show_inputs(witness: Witness) -> list[tuple[str, str]]:
+    """Small inputs in full, in the shortest decimals of their own type."""
+    lines = []
+    for name, array in witness.inputs.items():
+        if np.size(array) <= _INPUTS_SHOWN:
+            values = ", ".join(str(v) for v in np.asarray(array).reshape(-1))
+            lines.append(("[bold]input[/]", f"{name} = {values}"))
+    return lines

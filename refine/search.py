@@ -23,6 +23,7 @@ from gpu_check.emulator import emulate
 from gpu_check.exact import evaluate_real
 from onnx_import.graph import Array, Graph
 from refine.box import Box
+from refine.rounding import float_down
 from refine.verdict import Tolerance
 
 _WORK = 6 * 10**8  # multiply-adds spent on emulation
@@ -59,9 +60,7 @@ class Hunt:
     tolerance: Tolerance
 
 
-def search(
-    hunt: Hunt, seed: int, tick: Callable[[], None] = lambda: None
-) -> tuple[Candidate, ...]:
+def search(hunt: Hunt, seed: int, tick: Callable[[], None] = lambda: None) -> tuple[Candidate, ...]:
     """The best candidates found, best first. `tick` may raise to stop."""
     rng = np.random.default_rng(seed)
     executions = members(hunt.contract)
@@ -126,7 +125,7 @@ def _candidates(
 
 
 def _scale(epsilon: Fraction | None) -> float:
-    return 1.0 if epsilon is None else 1.0 / max(float(epsilon), 2.0**-1000)
+    return 1.0 if epsilon is None else 1.0 / max(float_down(epsilon), 2.0**-1000)
 
 
 def _keep_best(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -1,134 +1,301 @@
-"""Better real ranges: the free slopes of relaxations, optimised per functional.
+"""Better real ranges: relaxation slopes optimised per functional, and branching on phases.
 
-Any lower slope in [0, 1] of an unstable Relu gives a sound bound; which is best depends on the
-functional (α-CROWN, Xu et al. 2021). A few steps of projected gradient descent look for good
-ones: with c the coefficient that arrives at an element and v the value it takes at the corner of
-the input box where the relaxed bound is attained, ∂bound/∂slope = min(c, 0)·v. The descent is
-plain float64 and proves nothing; the slopes it ends with go through the rigorous pull-back.
-Deterministic: a fixed number of steps from a fixed start.
+Any lower slope in [0, 1] of an open Relu gives a sound bound; which is best depends on the
+functional (α-CROWN, Xu et al. 2021). Splitting a functional's inputs by the sign of a hidden
+element tightens it further; the split enters with a multiplier, any β ≥ 0 of which is sound
+(β-CROWN, Wang et al. 2021). Slopes and multipliers are looked for by a few steps of projected
+gradient descent: with c the coefficient that arrives at an element and v the value the element
+takes at the corner of the input box where the relaxed bound is attained, ∂bound/∂slope =
+min(c, 0)·v and ∂bound/∂β = ±v. The descent is plain float64 and proves nothing; the bound of
+every step is rigorous by itself, and the smallest is kept. Deterministic: fixed numbers of steps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.approximate_field import ApproximateReals
 from encoders.enclosure import FloatArray
-from encoders.operator import site_of
+from encoders.operator import FreeSlopes, SlopeChoice, site_of
 from encoders.registry import lookup
 from onnx_import.graph import Graph, Node
 from refine.pullback import Maps, Pulled, pull_back, variable_inputs
 
+IntArray = npt.NDArray[np.intp]
+
 _RATE, _DECAY = 0.25, 0.92
 _BETA1, _BETA2 = 0.9, 0.99
+_MULTIPLIER_RATE = 0.1  # relative to the functional's typical coefficient
+
+
+@dataclass(frozen=True)
+class Branching:
+    """How hard to try: steps of descent per round, rounds of splitting, parts per functional and
+    parts in all."""
+
+    steps: int
+    rounds: int = 0
+    parts: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Subproblems: which functional each belongs to, its choices, and its bound so far."""
+
+    owner: IntArray
+    choices: Mapping[str, SlopeChoice]
+    upper: FloatArray
+
+    def chosen(self, rows: Any) -> _Parts:
+        picked = {
+            name: SlopeChoice(c.low_slope[rows], c.phase[rows], c.multiplier[rows])
+            for name, c in self.choices.items()
+        }
+        return _Parts(self.owner[rows], picked, self.upper[rows])
 
 
 def optimised_upper(
     maps: Maps,
     target: str,
     functionals: FloatArray,
-    steps: int,
+    branching: Branching,
+    enough: float = -np.inf,
     tick: Callable[[], None] = lambda: None,
-) -> Pulled:
-    """Rigorous upper bounds of functionals (k, *shape) of a tensor's values, with slopes chosen
-    by `steps` rounds of descent."""
-    free = [
-        node
-        for node in _ancestors(maps, target)
-        if (choice := maps.value_maps[node.name].choice) is not None and np.any(choice.free)
-    ]
-    if not free or steps <= 0:
-        return pull_back(maps, {target: functionals}, {}, tick)
+) -> FloatArray:
+    """Rigorous upper bounds (k,) of functionals (k, *shape) of a tensor's values.
+
+    Branches on phases only where that may bring a functional down to `enough`.
+    """
     k = functionals.shape[0]
-    slopes = {n.name: _start(maps, n, k) for n in free}
-    best = {name: s.copy() for name, s in slopes.items()}
-    lowest = np.full(k, np.inf)
-    first = {name: np.zeros_like(s) for name, s in slopes.items()}
-    second = {name: np.zeros_like(s) for name, s in slopes.items()}
-    for step in range(1, steps + 1):
+    free = _free_nodes(maps, target)
+    if not free:
+        return pull_back(maps, {target: functionals}, {}, tick).upper
+    everything = np.arange(k)
+    start = {n.name: _start(_choice(maps, n), k) for n in free}
+    parts = _Parts(everything, start, np.full(k, np.inf))
+    parts, seen, attained = _descended(maps, target, functionals, parts, branching.steps, tick)
+    settled = np.full(k, -np.inf)  # the largest bound among parts that need no more work
+    for _ in range(branching.rounds):
+        hopeful = _hopeful(parts, attained, enough, branching, k)
+        np.maximum.at(settled, parts.owner[~hopeful], parts.upper[~hopeful])
+        if not np.any(hopeful):
+            parts = parts.chosen(hopeful)
+            break
+        rows = np.flatnonzero(hopeful)
+        parts = _split(maps, free, parts.chosen(rows), {n: c[rows] for n, c in seen.items()})
+        parts, seen, attained = _descended(maps, target, functionals, parts, branching.steps, tick)
+    np.maximum.at(settled, parts.owner, parts.upper)
+    return settled
+
+
+def _hopeful(
+    parts: _Parts, attained: FloatArray, enough: float, branching: Branching, k: int
+) -> npt.NDArray[np.bool_]:
+    """Parts still above `enough` whose functional no known input lifts above it, and whose
+    number of parts is within limits."""
+    open_ = parts.upper > enough
+    reached = np.full(k, -np.inf)
+    np.maximum.at(reached, parts.owner, attained)
+    count = np.bincount(parts.owner[open_], minlength=k)
+    allowed = (reached <= enough) & (count <= branching.parts)
+    hopeful = open_ & allowed[parts.owner]
+    if np.count_nonzero(hopeful) > branching.total // 2:
+        # The fewest open parts first: those functionals are nearest to being settled.
+        order = np.argsort(count, kind="stable")
+        affordable = np.cumsum(count[order]) <= branching.total // 2
+        keep = np.zeros(k, dtype=bool)
+        keep[order[affordable]] = True
+        hopeful &= keep[parts.owner]
+    return np.asarray(hopeful)
+
+
+def _split(maps: Maps, free: list[Node], parts: _Parts, seen: Mapping[str, FloatArray]) -> _Parts:
+    """Two parts for each: the open element whose upper line costs most gets a phase."""
+    n = len(parts.owner)
+    best = np.full(n, -np.inf)
+    where: list[tuple[str, int] | None] = [None] * n
+    for node in free:
+        choice, name = _choice(maps, node), node.name
+        if name not in seen:
+            continue
+        loss = np.maximum(seen[name], 0.0) * choice.high
+        slack = np.abs(np.minimum(seen[name], 0.0)) * choice.high
+        score = np.where(choice.free & (parts.choices[name].phase == 0), loss + 0.5 * slack, -1.0)
+        flat = score.reshape(n, -1)
+        top = np.argmax(flat, axis=1)
+        value = flat[np.arange(n), top]
+        for row in np.flatnonzero(value > best):
+            best[row], where[row] = value[row], (name, int(top[row]))
+    twice = parts.chosen(np.tile(np.arange(n), 2))
+    phases = {name: c.phase.copy() for name, c in twice.choices.items()}
+    for row, place in enumerate(where):
+        if place is not None:
+            name, element = place
+            phases[name].reshape(2 * n, -1)[row, element] = 1
+            phases[name].reshape(2 * n, -1)[n + row, element] = -1
+    choices = {
+        name: SlopeChoice(c.low_slope, phases[name], c.multiplier)
+        for name, c in twice.choices.items()
+    }
+    return _Parts(twice.owner, choices, twice.upper)
+
+
+def _descended(
+    maps: Maps,
+    target: str,
+    functionals: FloatArray,
+    parts: _Parts,
+    steps: int,
+    tick: Callable[[], None],
+) -> tuple[_Parts, dict[str, FloatArray], FloatArray]:
+    """The parts with the best bounds and choices of `steps` steps; the coefficients seen at the
+    last; and the true value of each functional at its last worst corner (approximate)."""
+    c = functionals[parts.owner]
+    choices = dict(parts.choices)
+    best = {name: (o.low_slope.copy(), o.multiplier.copy()) for name, o in choices.items()}
+    lowest = parts.upper.copy()
+    memory: dict[tuple[str, str], tuple[FloatArray, FloatArray]] = {}
+    seen: dict[str, FloatArray] = {}
+    for step in range(1, max(steps, 1) + 1):
         tick()
-        seen: dict[str, FloatArray] = {}
-        pulled = pull_back(maps, {target: functionals}, {}, tick, slopes, seen)
+        seen = {}
+        pulled = pull_back(maps, {target: c}, {}, tick, choices, seen)
         better = pulled.upper < lowest
         lowest = np.where(better, pulled.upper, lowest)
-        for name, s in slopes.items():
-            best[name][better] = s[better]
-        values = _values_at_corner(maps, target, pulled, seen, slopes)
-        rate = _RATE * _DECAY**step
-        for node in free:
-            gradient = _gradient(maps, node, seen, values)
-            first[node.name] = _BETA1 * first[node.name] + (1 - _BETA1) * gradient
-            second[node.name] = _BETA2 * second[node.name] + (1 - _BETA2) * gradient**2
-            direction = (first[node.name] / (1 - _BETA1**step)) / (
-                np.sqrt(second[node.name] / (1 - _BETA2**step)) + 1e-12
-            )
-            slopes[node.name] = np.clip(slopes[node.name] - rate * direction, 0.0, 1.0)
-    return pull_back(maps, {target: functionals}, {}, tick, best)
+        for name, o in choices.items():
+            best[name][0][better] = o.low_slope[better]
+            best[name][1][better] = o.multiplier[better]
+        values, true = _at_corner(maps, target, pulled, seen, choices)
+        if step < steps:
+            rate = _RATE * _DECAY**step
+            choices = {
+                name: _stepped(maps, name, o, seen, values, memory, step, rate)
+                for name, o in choices.items()
+            }
+    attained = np.sum((c * true).reshape(len(c), -1), axis=1)
+    kept = {
+        name: SlopeChoice(best[name][0], parts.choices[name].phase, best[name][1])
+        for name in choices
+    }
+    return _Parts(parts.owner, kept, lowest), seen, attained
 
 
-def _ancestors(maps: Maps, target: str) -> list[Node]:
-    """Nodes bounded before the target, in order."""
-    found = []
+def _stepped(
+    maps: Maps,
+    name: str,
+    choice: SlopeChoice,
+    seen: Mapping[str, FloatArray],
+    values: Mapping[str, Any],
+    memory: dict[tuple[str, str], tuple[FloatArray, FloatArray]],
+    step: int,
+    rate: float,
+) -> SlopeChoice:
+    if name not in seen:
+        return choice
+    arrived, v = seen[name], values[name]
+    known = maps.value_maps[name].choice
+    assert known is not None
+    downhill = np.where(known.free & (choice.phase == 0), np.minimum(arrived, 0.0) * v, 0.0)
+    slope = choice.low_slope - rate * _adam(memory, (name, "slope"), downhill, step)
+    multiplier = choice.multiplier
+    if np.any(choice.phase):
+        scale = np.mean(np.abs(arrived), axis=tuple(range(1, arrived.ndim)), keepdims=True)
+        push = np.where(choice.phase > 0, v, np.where(choice.phase < 0, -v, 0.0))
+        move = _MULTIPLIER_RATE * scale * _adam(memory, (name, "multiplier"), push, step)
+        multiplier = np.where(choice.phase != 0, np.maximum(multiplier - move, 0.0), 0.0)
+    return SlopeChoice(np.clip(slope, 0.0, 1.0), choice.phase, multiplier)
+
+
+def _adam(
+    memory: dict[tuple[str, str], tuple[FloatArray, FloatArray]],
+    key: tuple[str, str],
+    gradient: FloatArray,
+    step: int,
+) -> FloatArray:
+    """The direction of Adam (Kingma & Ba 2015)."""
+    first, second = memory.get(key, (np.zeros_like(gradient), np.zeros_like(gradient)))
+    first = _BETA1 * first + (1 - _BETA1) * gradient
+    second = _BETA2 * second + (1 - _BETA2) * gradient**2
+    memory[key] = (first, second)
+    spread = np.sqrt(second / (1 - _BETA2**step)) + 1e-12
+    return np.asarray(first / (1 - _BETA1**step) / spread)
+
+
+def _free_nodes(maps: Maps, target: str) -> list[Node]:
+    """Nodes before the target whose relaxation leaves a choice."""
+    found: list[Node] = []
     for node in maps.graph.order:
         if target in node.outputs:
             return found
-        found.append(node)
+        choice = maps.value_maps[node.name].choice
+        if choice is not None and np.any(choice.free):
+            found.append(node)
     return found
 
 
-def _start(maps: Maps, node: Node, k: int) -> FloatArray:
+def _choice(maps: Maps, node: Node) -> FreeSlopes:
     choice = maps.value_maps[node.name].choice
     assert choice is not None
-    return np.broadcast_to(choice.start, (k, *choice.start.shape)).copy()
+    return choice
 
 
-def _gradient(
-    maps: Maps, node: Node, seen: Mapping[str, FloatArray], values: Mapping[str, Any]
-) -> FloatArray:
-    choice = maps.value_maps[node.name].choice
-    assert choice is not None
-    (tensor,) = variable_inputs(maps.graph, node)
-    if node.name not in seen:
-        return np.zeros((1, *choice.start.shape))
-    return np.asarray(np.where(choice.free, np.minimum(seen[node.name], 0.0) * values[tensor], 0.0))
+def _start(choice: FreeSlopes, k: int) -> SlopeChoice:
+    shape = (k, *choice.start.shape)
+    return SlopeChoice(
+        np.broadcast_to(choice.start, shape).copy(),
+        np.zeros(shape, dtype=np.int8),
+        np.zeros(shape),
+    )
 
 
-def _values_at_corner(
+def _at_corner(
     maps: Maps,
     target: str,
     pulled: Pulled,
     seen: Mapping[str, FloatArray],
-    slopes: Mapping[str, FloatArray],
-) -> dict[str, Any]:
-    """Every tensor's value at each functional's worst corner, through the relaxed network."""
-    graph, field = maps.graph, ApproximateReals()
+    choices: Mapping[str, SlopeChoice],
+) -> tuple[dict[str, Any], Any]:
+    """At each functional's worst corner: what arrives at every choice node in the relaxed
+    network, and the target's value in the true one. Approximate."""
+    graph = maps.graph
     k = pulled.upper.shape[0]
-    values: dict[str, Any] = {}
+    relaxed: dict[str, Any] = {}
     for name in graph.inputs:
         box = maps.values[name]
         c = pulled.on_inputs.get(name)
-        middle = 0.5 * (box.lo + box.hi)
-        corner = middle if c is None else np.where(c > 0, box.hi, box.lo)
-        values[name] = np.broadcast_to(corner, (k, *box.lo.shape))
+        corner = 0.5 * (box.lo + box.hi) if c is None else np.where(c > 0, box.hi, box.lo)
+        relaxed[name] = np.broadcast_to(corner, (k, *box.lo.shape))
+    true = dict(relaxed)
+    arriving: dict[str, Any] = {}
     for node in graph.order:
-        if target in node.outputs:
+        output = node.outputs[0]
+        true[output] = _evaluated(graph, node, true)
+        if target == output:
             break
         choice = maps.value_maps[node.name].choice
-        if choice is not None and node.name in seen:
-            (tensor,) = variable_inputs(graph, node)
-            v = values[tensor]
-            low = np.where(choice.free, slopes.get(node.name, choice.start), choice.start)
-            upper = choice.high_slope * v + choice.high
-            values[node.outputs[0]] = np.where(seen[node.name] > 0, upper, low * v)
+        if choice is None or node.name not in seen:
+            relaxed[output] = _evaluated(graph, node, relaxed)
             continue
-        values[node.outputs[0]] = _evaluated(graph, node, values, field)
-    return values
+        (tensor,) = variable_inputs(graph, node)
+        v = arriving[node.name] = relaxed[tensor]
+        chosen = choices.get(node.name)
+        low = choice.start if chosen is None else chosen.low_slope
+        upper = choice.high_slope * v + choice.high
+        open_ = np.where(seen[node.name] > 0, upper, np.where(choice.free, low, choice.start) * v)
+        if chosen is not None:
+            open_ = np.where(chosen.phase > 0, v, np.where(chosen.phase < 0, 0.0, open_))
+        relaxed[output] = open_
+    return arriving, true[target]
 
 
-def _evaluated(graph: Graph, node: Node, values: Mapping[str, Any], field: ApproximateReals) -> Any:
+def _evaluated(graph: Graph, node: Node, values: Mapping[str, Any]) -> Any:
+    field = ApproximateReals()
     arguments = [
         None if not t else field.constant(graph.constants[t]) if graph.is_constant(t) else values[t]
         for t in node.inputs

@@ -150,7 +150,10 @@ def _check(script: str, query: Query) -> tuple[Any, str, Mapping[str, Value]]:
     except z3.Z3Exception as error:
         return z3.unknown, str(error), {}
     if verdict == z3.unknown:
-        return verdict, solver.reason_unknown(), {}
+        reason = solver.reason_unknown()
+        if "interrupted" in reason:  # Z3 takes Ctrl-C for itself
+            raise KeyboardInterrupt
+        return verdict, reason, {}
     if verdict == z3.unsat:
         return verdict, "", {}
     model = solver.model()

@@ -33,6 +33,7 @@ class ExitCode(Enum):
     INPUT_ERROR = 2
     UNKNOWN = 3
     TIME_OUT = 4
+    INTERNAL_ERROR = 70
     INTERRUPTED = 130
 
 

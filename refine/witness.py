@@ -81,4 +81,3 @@ def violates(error: ErrorEnclosure, epsilon: Fraction | None) -> bool:
 
 def is_violation(witness: Witness, tolerance: Tolerance) -> bool:
     return violates(witness.error, tolerance.of(witness.output))
-

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from fractions import Fraction
@@ -22,7 +26,8 @@ from encoders.contract import (
     Sequential,
     Subnormals,
 )
-from encoders.formats import FloatFormat
+from encoders.formats import FloatFormat, round_array
+from encoders.functions import CORRECTLY_ROUNDED, TABLES
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
 from refine.search import Candidate
@@ -40,7 +45,7 @@ def save_witness(result: Result, path: Path) -> None:
     write_whole(arrays, lambda file: np.savez(file, **_arrays(witness)))
     document = {
         "schema": SCHEMA,
-        "model": str(result.graph.source),
+        "model": _relative(result.graph.source, path),
         "sha256": result.graph.sha256,
         "inputs": arrays.name,
         "output": witness.output,
@@ -51,6 +56,16 @@ def save_witness(result: Result, path: Path) -> None:
     }
     text = json.dumps(document, indent=2) + "\n"
     write_whole(path, lambda file: file.write(text.encode()))
+
+
+def _relative(model: Path | None, path: Path) -> str | None:
+    """The model's path seen from the counterexample's folder."""
+    if model is None:
+        return None
+    try:
+        return os.path.relpath(model, path.parent)
+    except ValueError:  # another drive
+        return str(model)
 
 
 def _arrays(witness: Witness) -> dict[str, Any]:
@@ -71,23 +86,34 @@ def load_witness(path: Path, graph_of: Any) -> tuple[Graph, Candidate, Fraction 
         model, sha256 = Path(document["model"]), document["sha256"]
         execution = contract_of_document(document["execution"])
         output, index = str(document["output"]), tuple(int(i) for i in document["index"])
-        epsilon = None if document["eps"] is None else Fraction(document["eps"])
+        epsilon = _epsilon(document["eps"])
         archive = path.with_name(document["inputs"])
-    except (KeyError, TypeError, ValueError) as error:
+        found = _found(model, path)
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise ModelError(f"{path}: not a complete counterexample ({error!r})") from error
-    graph: Graph = graph_of(_found(model, path))
+    graph: Graph = graph_of(found)
     if graph.sha256 != sha256:
-        raise ModelError(f"{model} has changed since this counterexample was saved")
-    inputs, real = _read_arrays(archive, graph)
-    if output not in graph.outputs or len(index) != len(graph.types[output].shape):
-        raise ModelError(f"{path}: the model has no output element {output}{index}")
+        raise ModelError(f"{found} has changed since this counterexample was saved")
+    inputs, real = _read_arrays(archive, graph, execution)
+    shape = graph.types[output].shape if output in graph.outputs else ()
+    fits = len(index) == len(shape) and all(0 <= i < n for i, n in zip(index, shape, strict=True))
+    if output not in graph.outputs or not fits:
+        raise ModelError(f"{path}: the model has no output element {output}{list(index)}")
     return graph, Candidate(inputs, real, execution, output, index, 0.0), epsilon
 
 
 def _found(model: Path, path: Path) -> Path:
-    """The model where it was, or beside the counterexample."""
-    beside = path.with_name(model.name)
-    return beside if not model.exists() and beside.exists() else model
+    """The model as seen from the counterexample, or beside it."""
+    seen, beside = path.parent / model, path.with_name(model.name)
+    return seen if seen.exists() or not beside.exists() else beside
+
+
+def _epsilon(text: str | None) -> Fraction | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]+(/[0-9]+)?", text):
+        raise ValueError("eps is not a ratio of whole numbers")
+    return Fraction(text)
 
 
 def _document(path: Path) -> Mapping[str, Any]:
@@ -95,26 +121,43 @@ def _document(path: Path) -> Mapping[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: not a JSON file") from error
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise ModelError(f"{path}: not a counterexample that refine wrote (schema {SCHEMA})")
     return document
 
 
-def _read_arrays(archive: Path, graph: Graph) -> tuple[dict[str, Array], dict[str, Array]]:
+def _read_arrays(
+    archive: Path, graph: Graph, execution: RuntimeContract
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The runtime's inputs and the real network's, of which the former are the rounded latter."""
     try:
         with np.load(archive, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         inputs = {name: arrays[name] for name in graph.inputs}
         real = {name: arrays.get(f"real:{name}", arrays[name]) for name in graph.inputs}
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{archive}: cannot be read, or lacks an input ({error})") from error
-    for name, value in inputs.items():
-        if value.shape != graph.types[name].shape:
-            raise ModelError(
-                f"{archive}: '{name}' has shape {value.shape}, the model {graph.types[name].shape}"
-            )
+    except OSError as error:
+        raise ModelError(f"{archive}: cannot be read ({error.strerror or error})") from error
+    except KeyError as error:
+        raise ModelError(f"{archive}: lacks the model's input {error}") from error
+    except (ValueError, TypeError, AttributeError, EOFError, NotImplementedError) as error:
+        raise ModelError(f"{archive}: not an .npz file of arrays") from error
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise ModelError(f"{archive}: damaged ({error})") from error
+    for name in graph.inputs:
+        kind = graph.types[name]
+        fmt = execution.format_of(kind.dtype)
+        for value in (inputs[name], real[name]):
+            if value.dtype != np.float64 or not np.all(np.isfinite(value)):
+                raise ModelError(f"{archive}: '{name}' does not hold finite float64 numbers")
+            if value.shape != kind.shape:
+                raise ModelError(
+                    f"{archive}: '{name}' has shape {list(value.shape)}, "
+                    f"the model's input {list(kind.shape)}"
+                )
+        if not np.array_equal(round_array(real[name], fmt), inputs[name]):
+            raise ModelError(f"{archive}: '{name}' does not hold {fmt.name} numbers")
     return inputs, real
 
 
@@ -132,15 +175,20 @@ def contract_document(contract: RuntimeContract) -> dict[str, Any]:
         "normalization": contract.normalization.value,
         "format": None if contract.compute_format is None else asdict(contract.compute_format),
         "exact": contract.exact,
+        "functions": contract.functions.name,
     }
 
 
 def contract_of_document(document: Mapping[str, Any]) -> RuntimeContract:
-    """The pinned contract that `contract_document` described. Raises KeyError or ValueError."""
+    """The pinned contract that `contract_document` described.
+
+    Raises KeyError, TypeError or ValueError for anything else.
+    """
     orders: dict[str, Order] = {"sequential": Sequential(), "pairwise": Pairwise()}
     block = document["block"]
-    fmt = document["format"]
-    return RuntimeContract(
+    if block is not None and int(block) < 1:
+        raise ValueError("a block holds at least one term")
+    contract = RuntimeContract(
         str(document["name"]),
         Blocked(int(block)) if block is not None else orders[document["order"]],
         Contraction(document["fma"]),
@@ -148,6 +196,22 @@ def contract_of_document(document: Mapping[str, Any]) -> RuntimeContract:
         Subnormals(document["subnormal_results"]),
         Subnormals(document["subnormal_operands"]),
         Normalization(document["normalization"]),
-        None if fmt is None else FloatFormat(**fmt),
+        _format_of_document(document["format"]),
         bool(document["exact"]),
+        TABLES[document.get("functions", CORRECTLY_ROUNDED.name)],
     )
+    if not contract.pinned:
+        raise ValueError("the execution is not one execution")
+    return contract
+
+
+def _format_of_document(document: Mapping[str, Any] | None) -> FloatFormat | None:
+    if document is None:
+        return None
+    fmt = FloatFormat(**document)
+    numbers = (fmt.precision, fmt.emin, fmt.emax)
+    if not all(type(n) is int for n in numbers):
+        raise TypeError("a format is described by whole numbers")
+    if not (2 <= fmt.precision <= 53 and -1022 <= fmt.emin < fmt.emax <= 1023):
+        raise ValueError("the format is wider than float64")
+    return fmt

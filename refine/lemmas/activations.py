@@ -72,7 +72,30 @@ def secant_step() -> Argument:
     )
 
 
+def phase_multiplier() -> Argument:
+    c, x, beta = reals("c x beta")
+    return Argument(
+        (nonnegative("β ≥ 0", beta),),
+        Fact(
+            "x ≥ 0 ⇒ c·relu(x) ≤ (c + β)·x, and x ≤ 0 ⇒ c·relu(x) ≤ −β·x",
+            z3.And(
+                z3.Implies(x >= 0, c * _relu(x) <= (c + beta) * x),
+                z3.Implies(x <= 0, c * _relu(x) <= -beta * x),
+            ),
+        ),
+    )
+
+
 LEMMAS: tuple[Lemma, ...] = (
+    Lemma(
+        "phase-multiplier",
+        Kind.SCHEMA,
+        "Over inputs with x ≥ 0, c·relu(x) ≤ (c + β)·x; over those with x ≤ 0, c·relu(x) ≤ −β·x, "
+        "for any β ≥ 0.",
+        "Wang et al. 2021, β-CROWN, NeurIPS",
+        phase_multiplier,
+        "QF_NRA",
+    ),
     Lemma(
         "relu-secant-one",
         Kind.SCHEMA,

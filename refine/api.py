@@ -1,0 +1,52 @@
+"""The command line's main job as a function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+from encoders.contract import RuntimeContract
+from onnx_import import load
+from onnx_import.graph import Graph
+from refine.check import Options, check
+from refine.domain import Domain, DomainOptions, read_domain
+from refine.instances import SAMPLE
+from refine.lemmas.cache import default_directory
+from refine.options import DEFAULT_SHARE, contract_of, tolerance_of
+from refine.verdict import Result, Tolerance
+
+Epsilon: TypeAlias = str | float | Mapping[str, str | float] | Tolerance
+
+
+def check_model(
+    model: str | Path | Graph,
+    domain: str | DomainOptions | Domain,
+    eps: Epsilon | None = None,
+    contract: str | RuntimeContract = "ieee-any",
+    options: Options | None = None,
+) -> Result:
+    """Settle |f_rt − f_R| ≤ eps over a domain; without eps, prove the best bound.
+
+    `domain` is a range such as "-1..1" for the only input, the command line's options as
+    `DomainOptions`, or a `Domain`. `eps` is one number or one per output name, read as
+    the decimal it is written with (1e-3 means 1/1000). `contract` is a preset's name or a contract.
+    Raises ModelError, in one sentence, for whatever cannot be read or is not supported.
+    """
+    graph = model if isinstance(model, Graph) else load(model)
+    chosen = contract_of(contract) if isinstance(contract, str) else contract
+    if isinstance(domain, str):
+        domain = DomainOptions(inputs=(domain,))
+    if isinstance(domain, DomainOptions):
+        domain = read_domain(graph, domain, chosen.format_of)
+    effort = options or Options(SAMPLE, DEFAULT_SHARE, default_directory())
+    return check(graph, domain, chosen, _tolerance(eps, graph), effort)
+
+
+def _tolerance(eps: Epsilon | None, graph: Graph) -> Tolerance:
+    if isinstance(eps, Tolerance):
+        return eps
+    if eps is None:
+        return Tolerance()
+    texts = [f"{name}={e}" for name, e in eps.items()] if isinstance(eps, Mapping) else [str(eps)]
+    return tolerance_of(tuple(texts), graph.outputs)

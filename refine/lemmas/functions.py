@@ -1,0 +1,59 @@
+"""Schema lemmas on elementary functions: what convexity gives, and how their errors add up.
+
+That a function is convex on a piece is not for Z3 to prove: `encoders/curves.py` and the files
+that state curves argue it, and the tests certify the sign of f'' by ball arithmetic.
+"""
+
+from __future__ import annotations
+
+import z3
+
+from refine.lemmas.lemma import Argument, Lemma, reals, schema, within
+from refine.solve import Fact
+
+
+def convex_tangent() -> Argument:
+    x, t, a, b, g, g_t, s, low = reals("x t a b g g_t s L")
+    return Argument(
+        (
+            Fact("a ≤ x ≤ b", z3.And(a <= x, x <= b)),
+            Fact("g convex: g(x) ≥ g(t) + s·(x − t), s = g'(t)", g >= g_t + s * (x - t)),
+            Fact(
+                "L ≤ g(t) + s·(a − t) and L ≤ g(t) + s·(b − t)",
+                z3.And(low <= g_t + s * (a - t), low <= g_t + s * (b - t)),
+            ),
+        ),
+        Fact("L ≤ g(x)", low <= g),
+    )
+
+
+def function_error() -> Argument:
+    computed, at_computed, at_real, accuracy, slope, e, d = reals("y f_c f_r A S e d")
+    return Argument(
+        (
+            Fact("|ŷ − f(x̂)| ≤ A", within(computed - at_computed, accuracy)),
+            Fact(
+                "|f(x̂) − f(x)| ≤ S·d, S ≥ 0",
+                z3.And(within(at_computed - at_real, slope * d), slope >= 0),
+            ),
+            Fact("0 ≤ d ≤ e", z3.And(d >= 0, d <= e)),
+        ),
+        Fact("|ŷ − f(x)| ≤ A + S·e", within(computed - at_real, accuracy + slope * e)),
+    )
+
+
+LEMMAS: tuple[Lemma, ...] = (
+    schema(
+        "convex-tangent",
+        "A convex function on [a, b] is at least the smaller end of any of its tangents.",
+        "elementary; Boyd & Vandenberghe 2004, Convex Optimization, §3.1.3",
+        convex_tangent,
+    ),
+    schema(
+        "function-error",
+        "A function with slopes at most S, computed within A, at an argument off by at most e, is "
+        "off by at most A + S·e.",
+        "mean value theorem; Higham 2002, Accuracy and Stability, §1.6",
+        function_error,
+    ),
+)

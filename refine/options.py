@@ -1,0 +1,84 @@
+"""What a user writes about contract and tolerance, read into what the proof works with."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from fractions import Fraction
+
+from encoders.contract import PRESETS, RuntimeContract, Subnormals
+from encoders.formats import BFLOAT16, BINARY16, BINARY32, BINARY64, FloatFormat, small_format
+from onnx_import.errors import ModelError
+from refine.exact import decimal
+from refine.verdict import Tolerance
+
+DEFAULT_SHARE = 1.5
+"""Seconds for cross-checks by Z3."""
+
+_FORMATS = {f.name: f for f in (BINARY16, BFLOAT16, BINARY32, BINARY64)}
+_LONGEST_EPS = 1000  # characters
+
+
+def contract_of(
+    name: str, fmt: str | None = None, subnormals: str | None = None
+) -> RuntimeContract:
+    """A preset with the user's changes. Raises ModelError for an unknown preset or format."""
+    if name not in PRESETS:
+        raise ModelError(f"there is no contract '{name}'; the presets are {', '.join(PRESETS)}")
+    contract = PRESETS[name]
+    if fmt is not None:
+        contract = replace(contract, compute_format=format_of(fmt))
+    if subnormals is not None:
+        choice = Subnormals(subnormals)
+        contract = replace(contract, results=choice, operands=choice)
+    return contract
+
+
+def format_of(text: str) -> FloatFormat:
+    """A format by name, or a small one as eEpP. Raises ModelError for anything else."""
+    if text in _FORMATS:
+        return _FORMATS[text]
+    match = re.fullmatch(r"e([0-9]{1,2})p([0-9]{1,2})", text)
+    if match and 2 <= int(match[1]) <= 11 and 2 <= int(match[2]) <= 53:
+        return small_format(int(match[1]), int(match[2]))
+    raise ModelError(
+        f"--format '{text}' is not known: use {', '.join(_FORMATS)} or eEpP with 2 to 11 exponent "
+        "bits and a precision of 2 to 53"
+    )
+
+
+def tolerance_of(texts: tuple[str, ...], outputs: tuple[str, ...]) -> Tolerance:
+    """ε as exact numbers. Raises ModelError for what is not a positive decimal, or an unknown
+    output name."""
+    common: Fraction | None = None
+    named: dict[str, Fraction] = {}
+    for text in texts:
+        name, equals, number = text.rpartition("=")
+        if not equals:
+            if common is not None:
+                raise ModelError("--eps is given twice for all outputs")
+            common = _positive(number)
+        elif name not in outputs:
+            raise ModelError(
+                f"--eps names the output '{name}', but the outputs are {', '.join(outputs)}"
+            )
+        else:
+            if name in named:
+                raise ModelError(f"--eps is given twice for the output {name}")
+            named[name] = _positive(number)
+    missing = [t for t in outputs if texts and common is None and t not in named]
+    if missing:
+        raise ModelError(f"--eps gives no tolerance for the output {missing[0]}")
+    return Tolerance(common, named)
+
+
+def _positive(text: str) -> Fraction:
+    try:
+        value = decimal(text)
+    except ModelError as error:
+        raise ModelError(f"--eps: {error}") from None
+    if value <= 0:
+        raise ModelError(f"--eps must be positive, not {text.strip()}")
+    if len(text) > _LONGEST_EPS or not 2.0**-1000 <= value <= 2.0**1000:
+        raise ModelError("--eps lies outside the range of the numbers that could be told apart")
+    return value
