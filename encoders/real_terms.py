@@ -27,7 +27,7 @@ class RealTerms:
         return object_array((self.number(Fraction(v)) for v in flat), np.shape(values))[np.newaxis]
 
     def number(self, value: Fraction) -> Any:
-        return z3.RatVal(value.numerator, value.denominator)
+        return rational_term(value)
 
     def maximum(self, a: ObjectArray, b: ObjectArray) -> ObjectArray:
         return np.asarray(_larger(a, b), dtype=object)
@@ -77,3 +77,8 @@ _floor = np.frompyfunc(_whole, 1, 1)
 _nearest = np.frompyfunc(_nearest_whole, 1, 1)
 _chosen = np.frompyfunc(lambda c, a, b: z3.If(c != 0, a, b), 3, 1)
 _larger = np.frompyfunc(lambda a, b: z3.If(a >= b, a, b), 2, 1)
+
+
+def rational_term(value: Fraction) -> Any:
+    """A rational numeral; from text, which is several times faster than z3.RatVal."""
+    return z3.RealVal(f"{value.numerator}/{value.denominator}")

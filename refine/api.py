@@ -10,10 +10,10 @@ from encoders.contract import RuntimeContract
 from onnx_import import load
 from onnx_import.graph import Graph
 from refine.check import Options, check
+from refine.cross_check import SAMPLE
 from refine.domain import Domain, DomainOptions, read_domain
-from refine.instances import SAMPLE
 from refine.lemmas.cache import default_directory
-from refine.options import DEFAULT_SHARE, contract_of, tolerance_of
+from refine.options import contract_of, tolerance_of
 from refine.verdict import Result, Tolerance
 
 Epsilon: TypeAlias = str | float | Mapping[str, str | float] | Tolerance
@@ -39,7 +39,7 @@ def check_model(
         domain = DomainOptions(inputs=(domain,))
     if isinstance(domain, DomainOptions):
         domain = read_domain(graph, domain, chosen.format_of)
-    effort = options or Options(SAMPLE, DEFAULT_SHARE, default_directory())
+    effort = options or Options(SAMPLE, default_directory(), budget=10.0)
     return check(graph, domain, chosen, _tolerance(eps, graph), effort)
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from encoders.contract import RuntimeContract
 from encoders.enclosure import FloatArray, Interval, add_up
-from encoders.operator import RoundingBound, Site, site_of
+from encoders.operator import RoundingBound, Site, is_affine, site_of
 from encoders.registry import lookup
 from encoders.rounding_bounds import rounder_of, stored_loss
 from onnx_import.graph import Graph, Node
@@ -232,7 +232,7 @@ def _influence(
         for tensor in node.inputs:
             for name, push in pushes.get(tensor, {}).items():
                 sum_of = float(np.sum(push))
-                if not lookup(node).affine and sum_of > 0 and np.isfinite(cost):
+                if not _affine(maps.graph, node) and sum_of > 0 and np.isfinite(cost):
                     total[name] = total[name] + push * (cost / sum_of)
     return total
 
@@ -282,8 +282,8 @@ def _worth_refining(graph: Graph, tensor: str, x: Interval, work: int) -> Rows:
     """
     if tensor in graph.outputs:
         return np.arange(x.lo.size)
-    readers = [lookup(node) for node in graph.order if tensor in node.inputs]
-    if all(o.affine or o.positive_part for o in readers):
+    readers = [node for node in graph.order if tensor in node.inputs]
+    if all(_affine(graph, node) or lookup(node).positive_part for node in readers):
         alive = np.flatnonzero(x.hi > 0)
         if len(alive) * work <= _AFFORDABLE:
             return alive
@@ -295,7 +295,11 @@ def _worth_refining(graph: Graph, tensor: str, x: Interval, work: int) -> Rows:
 
 
 def _feeds_nonlinear(graph: Graph, tensor: str) -> bool:
-    return any(tensor in node.inputs and not lookup(node).affine for node in graph.order)
+    return any(tensor in node.inputs and not _affine(graph, node) for node in graph.order)
+
+
+def _affine(graph: Graph, node: Node) -> bool:
+    return is_affine(lookup(node), site_of(graph, node))
 
 
 def _chunks(graph: Graph, rows: Rows, copies: int) -> list[Rows]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -17,14 +18,14 @@ from encoders.registry import operators
 from onnx_import import load
 from onnx_import.errors import ModelError
 from refine.check import Options, check
+from refine.cross_check import EVERYTHING, SAMPLE
 from refine.document import json_text, versions
 from refine.domain import DomainOptions, read_domain
-from refine.instances import EVERYTHING, SAMPLE
 from refine.interruption import Interruption
 from refine.lemmas.cache import default_directory
 from refine.lemmas.library import dump_smt2, library, prove_library
 from refine.obligation import Kind
-from refine.options import DEFAULT_SHARE, contract_of, tolerance_of
+from refine.options import contract_of, tolerance_of
 from refine.replay import run_again
 from refine.report import Reporter
 from refine.verdict import ExitCode, Result
@@ -81,6 +82,24 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Which rows of each layer Z3 checks again, beside the lemmas.",
         ),
         click.option("--timeout", type=float, metavar="SECONDS", help="Limit for everything."),
+        click.option(
+            "--budget",
+            type=click.FloatRange(min=0),
+            default=10.0,
+            show_default=True,
+            envvar="REFINE_BUDGET",
+            metavar="SECONDS",
+            help="How long to improve a bound that does not settle the claim at once.",
+        ),
+        click.option(
+            "--workers",
+            type=click.IntRange(min=1),
+            default=min(os.cpu_count() or 1, 8),
+            show_default="processors",
+            envvar="REFINE_WORKERS",
+            metavar="N",
+            help="Processes that share the work on parts of the domain.",
+        ),
         click.option("--seed", type=int, default=0, show_default=True),
         click.option("--no-search", is_flag=True, help="Do not look for a counterexample."),
         click.option("--no-cache", is_flag=True, help="Prove every lemma anew."),
@@ -198,11 +217,12 @@ def _run(model: Path, eps: tuple[str, ...], given: dict[str, Any]) -> ExitCode:
     every = given["cross_check"] == "all"
     options = Options(
         None if given["cross_check"] == "none" else EVERYTHING if every else SAMPLE,
-        float("inf") if every else DEFAULT_SHARE,
         None if given["no_cache"] else default_directory(),
         given["seed"],
         timeout,
         not given["no_search"],
+        budget=given["budget"],
+        workers=given["workers"],
     )
     with reporter.progress("reading the model") as progress:
         graph = load(model)

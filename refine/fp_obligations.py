@@ -43,6 +43,7 @@ def finiteness_queries(
     contract: RuntimeContract,
     row: int,
     timeout: float,
+    rlimit: int,
 ) -> Iterator[Query]:
     """Is flat output element `row` finite whenever its inputs are floats in the proved ranges?
 
@@ -86,6 +87,7 @@ def finiteness_queries(
                 ),
                 node.node.name,
                 timeout,
+                rlimit,
                 logic="QF_FP",
             )
 

@@ -6,42 +6,51 @@ written real meaning, that what the code charged for one output element is enoug
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import z3
 
+from encoders.elements import Element
 from encoders.enclosure import FloatArray, Interval
 from encoders.exact_fields import object_array
 from encoders.formats import FloatFormat, power_of_two
 from encoders.functions import Transcendental
 from encoders.operator import Contribution, RowFacts, Site, site_of
-from encoders.real_terms import RealTerms
+from encoders.real_terms import RealTerms, rational_term
 from encoders.registry import lookup
 from refine.bounds import NetworkBounds, NodeBounds
 from refine.obligation import Kind
 from refine.pullback import unit_functionals, variable_inputs
 from refine.solve import Fact, Query
 
+IntArray = npt.NDArray[np.intp]
+
 
 @dataclass(frozen=True)
-class Effort:
-    """How much is put to Z3: output elements per node, and the largest node in multiply-adds."""
-
-    rows: int
-    largest: int
+class _Limits:
     timeout: float
+    rlimit: int
 
 
-SAMPLE = Effort(rows=1, largest=3000, timeout=2.0)
-EVERYTHING = Effort(rows=10**9, largest=10**9, timeout=10.0)
+Ask = Callable[[], Iterator[Query]]
+"""Builds queries when called: terms of large nodes are costly even before Z3 sees them."""
 
 
-def node_queries(bounds: NetworkBounds, node: NodeBounds, effort: Effort) -> Iterator[Query]:
-    """Queries about a few output elements of one node, spread evenly over them."""
+def node_queries(
+    bounds: NetworkBounds, node: NodeBounds, rows: int, largest: int, timeout: float, rlimit: int
+) -> list[Ask]:
+    """Queries about `rows` output elements of one node, spread evenly over them.
+
+    Nodes beyond `largest` multiply-adds, unless they are scalar formulas, and sums of more terms
+    are not asked about. `timeout` in seconds and `rlimit` (0 for none) go with each query.
+    """
+    limits = _Limits(timeout, rlimit)
     graph = bounds.maps.graph
     site = site_of(graph, node.node)
     operator = lookup(node.node)
@@ -52,60 +61,121 @@ def node_queries(bounds: NetworkBounds, node: NodeBounds, effort: Effort) -> Ite
         for t in inputs
     )
     if operator.movement or not inputs or not finite or not np.all(np.isfinite(node.errors)):
-        return
+        return []
     size = site.outputs[0].size
-    for row in np.unique(np.linspace(0, size - 1, min(effort.rows, size)).astype(int)):
-        if operator.work(site) <= effort.largest:
-            yield from _map_queries(bounds, node, site, int(row), effort)
-        if node.rounding.row is not None:
-            facts = node.rounding.row(int(row))
-            if len(facts.weights) <= effort.largest:
-                yield _sum_query(node, int(row), facts, effort)
+    asks: list[Ask] = []
+    for row in np.unique(np.linspace(0, size - 1, min(rows, size)).astype(int)):
+        if operator.element is not None or operator.work(site) <= largest:
+            view = partial(_view, bounds, node, site, int(row))
+            asks += [
+                partial(_relaxation, view, limits, 1.0),
+                partial(_relaxation, view, limits, -1.0),
+                partial(_difference, view, limits),
+            ]
+        facts = None if node.rounding.row is None else node.rounding.row(int(row))
+        if facts is not None and len(facts.weights) <= largest:
+            asks.append(partial(_sum_queries, node, int(row), facts, limits))
+    return asks
 
 
-def _map_queries(
-    bounds: NetworkBounds, node: NodeBounds, site: Site, row: int, effort: Effort
-) -> Iterator[Query]:
+@dataclass(frozen=True)
+class _View:
+    """One output element of a node: its real meaning on x and on x + d, what is known of the
+    variables, and the maps whose charges are to be checked."""
+
+    name: str
+    node: NodeBounds
+    bounds: NetworkBounds
+    row: int
+    site: Site
+    x: list[Any]
+    d: list[Any]
+    places: list[IntArray]
+    ranges: list[Any]
+    errors: list[Any]
+
+    def unit(self) -> FloatArray:
+        return unit_functionals(self.node.values.shape, np.asarray([self.row]))
+
+
+def _view(bounds: NetworkBounds, node: NodeBounds, site: Site, row: int) -> _View:
+    """The whole node, or, where it is a scalar formula, only the element itself."""
     maps = bounds.maps
     inputs = variable_inputs(maps.graph, node.node)
-    x = [_variables(f"x{i}", maps.values[t].shape) for i, t in enumerate(inputs)]
-    d = [_variables(f"d{i}", maps.values[t].shape) for i, t in enumerate(inputs)]
+    operator = lookup(node.node)
+    whole = [np.arange(maps.values[t].lo.size) for t in inputs]
+    small, places = site, whole
+    if operator.element is not None:
+        element: Element = operator.element(site, row)
+        small = element.site
+        places = [np.asarray([p]) for p in element.positions]
+    shapes = [
+        t.shape for t, c in zip(small.inputs, small.constants, strict=True) if t and c is None
+    ]
+    x = [_variables(f"x{i}", shape) for i, shape in enumerate(shapes)]
+    d = [_variables(f"d{i}", shape) for i, shape in enumerate(shapes)]
+    ranges = [
+        _in_range(v, Interval(maps.values[t].lo.ravel()[p], maps.values[t].hi.ravel()[p]))
+        for v, t, p in zip(x, inputs, places, strict=True)
+    ]
+    errors = [
+        _in_radius(v, maps.errors[t].ravel()[p]) for v, t, p in zip(d, inputs, places, strict=True)
+    ]
+    name = f"{node.node.name}[{row}]"
+    return _View(name, node, bounds, row, small, x, d, places, ranges, errors)
+
+
+def _element(view: _View, variables: list[Any]) -> Any:
+    whole = view.site.outputs[0].size == view.node.values.lo.size
+    return _real_element(view.site, variables, view.row if whole else 0)
+
+
+def _relaxation(make: Callable[[], _View], limits: _Limits, sign: float) -> Iterator[Query]:
+    view = make()
+    word = "above" if sign > 0 else "below"
     try:
-        f_x = _real_element(site, x, row)
-        f_xd = _real_element(site, [a + b for a, b in zip(x, d, strict=True)], row)
+        f_x = _element(view, view.x)
     except Transcendental:  # not asked: Z3 has no such term
         return
-    c = unit_functionals(site.outputs[0].shape, np.asarray([row]))
-    ranges = [_in_range(v, maps.values[t]) for v, t in zip(x, inputs, strict=True)]
-    errors = [_in_radius(v, maps.errors[t]) for v, t in zip(d, inputs, strict=True)]
-    name = f"{node.node.name}[{row}]"
-    for sign, word in ((1.0, "above"), (-1.0, "below")):
-        pulled = maps.value_maps[node.node.name].backward(sign * c)
-        yield Query(
-            f"relaxation-{word}/{name}",
-            Kind.INSTANCE,
-            (Fact("the real inputs lie in their ranges", z3.And(*ranges)),),
-            Fact(
-                f"f(x)[{row}] is bounded from {word} by the pulled-back functional",
-                _signed(f_x, sign) <= _linear(pulled, x),
-            ),
-            node.node.name,
-            effort.timeout,
-        )
-    pulled = maps.difference_maps[node.node.name].backward(c)
+    pulled = view.bounds.maps.value_maps[view.node.node.name].backward(sign * view.unit())
     yield Query(
-        f"difference/{name}",
+        f"relaxation-{word}/{view.name}",
+        Kind.INSTANCE,
+        (Fact("the real inputs lie in their ranges", z3.And(*view.ranges)),),
+        Fact(
+            f"f(x)[{view.row}] is bounded from {word} by the pulled-back functional",
+            _signed(f_x, sign) <= _linear(pulled, view.x, view.places),
+        ),
+        view.node.node.name,
+        limits.timeout,
+        limits.rlimit,
+    )
+
+
+def _difference(make: Callable[[], _View], limits: _Limits) -> Iterator[Query]:
+    view = make()
+    try:
+        f_x = _element(view, view.x)
+        f_xd = _element(view, [a + b for a, b in zip(view.x, view.d, strict=True)])
+    except Transcendental:
+        return
+    pulled = view.bounds.maps.difference_maps[view.node.node.name].backward(view.unit())
+    if any(c is not None for c in pulled.on_values):
+        return  # the functional of d alone is not the whole claim
+    yield Query(
+        f"difference/{view.name}",
         Kind.INSTANCE,
         (
-            Fact("the real inputs lie in their ranges", z3.And(*ranges)),
-            Fact("the input differences lie in their budgets", z3.And(*errors)),
+            Fact("the real inputs lie in their ranges", z3.And(*view.ranges)),
+            Fact("the input differences lie in their budgets", z3.And(*view.errors)),
         ),
         Fact(
-            f"(f(x + d) − f(x))[{row}] ≤ pulled-back functional of d, plus its charge",
-            f_xd - f_x <= _linear(pulled, d),
+            f"(f(x + d) − f(x))[{view.row}] ≤ pulled-back functional of d, plus its charge",
+            f_xd - f_x <= _linear(pulled, view.d, view.places),
         ),
-        node.node.name,
-        effort.timeout,
+        view.node.node.name,
+        limits.timeout,
+        limits.rlimit,
     )
 
 
@@ -141,21 +211,20 @@ def _in_radius(variables: Any, radius: FloatArray) -> Any:
     return _in_range(variables, Interval(-radius, radius))
 
 
-def _linear(pulled: Contribution, variables: list[Any]) -> Any:
+def _linear(pulled: Contribution, variables: list[Any], places: list[IntArray]) -> Any:
     terms = [_exact(float(pulled.constant[0]))]
-    for c, v in zip(pulled.coefficients, variables, strict=True):
+    for c, v, place in zip(pulled.coefficients, variables, places, strict=True):
         if c is not None:
-            pairs = zip(c[0].ravel(), v.ravel(), strict=True)
+            pairs = zip(c[0].ravel()[place], v.ravel(), strict=True)
             terms += [_exact(float(a)) * b for a, b in pairs if a != 0]
     return z3.Sum(terms)
 
 
 def _exact(value: float) -> Any:
-    q = Fraction(float(value))
-    return z3.RatVal(q.numerator, q.denominator)
+    return rational_term(Fraction(float(value)))
 
 
-def _sum_query(node: NodeBounds, row: int, facts: RowFacts, effort: Effort) -> Query:
+def _sum_queries(node: NodeBounds, row: int, facts: RowFacts, limits: _Limits) -> Iterator[Query]:
     """Partial sums stay within the claimed bound, and the claimed error closes the induction."""
     terms, inside = [], []
     ranges = [
@@ -173,7 +242,7 @@ def _sum_query(node: NodeBounds, row: int, facts: RowFacts, effort: Effort) -> Q
     reach = facts.partial_bound + facts.error_bound
     q = rounding_error(facts.format, reach, facts.underflow) + facts.lost_operands
     needed = facts.products + facts.additions * q
-    return Query(
+    yield Query(
         f"row-sum/{node.node.name}[{row}]",
         Kind.INSTANCE,
         (Fact("each term of a partial sum is absent or one product in range", z3.And(*inside)),),
@@ -184,12 +253,13 @@ def _sum_query(node: NodeBounds, row: int, facts: RowFacts, effort: Effort) -> Q
             ),
         ),
         node.node.name,
-        effort.timeout,
+        limits.timeout,
+        limits.rlimit,
     )
 
 
 def _rational(q: Fraction) -> Any:
-    return z3.RatVal(q.numerator, q.denominator)
+    return rational_term(q)
 
 
 def rounding_error(fmt: FloatFormat, magnitude: Fraction, underflow: Fraction) -> Fraction:

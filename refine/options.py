@@ -12,9 +12,6 @@ from onnx_import.errors import ModelError
 from refine.exact import decimal
 from refine.verdict import Tolerance
 
-DEFAULT_SHARE = 1.5
-"""Seconds for cross-checks by Z3."""
-
 _FORMATS = {f.name: f for f in (BINARY16, BFLOAT16, BINARY32, BINARY64)}
 _LONGEST_EPS = 1000  # characters
 

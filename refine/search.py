@@ -60,8 +60,10 @@ class Hunt:
     tolerance: Tolerance
 
 
-def search(hunt: Hunt, seed: int, tick: Callable[[], None] = lambda: None) -> tuple[Candidate, ...]:
-    """The best candidates found, best first. `tick` may raise to stop."""
+def search(
+    hunt: Hunt, seed: int, late: Callable[[], bool] = lambda: False
+) -> tuple[Candidate, ...]:
+    """The best candidates found, best first; fewer are tried once `late` says so."""
     rng = np.random.default_rng(seed)
     executions = members(hunt.contract)
     work = sum(lookup(n).work(site_of(hunt.graph, n)) for n in hunt.graph.order)
@@ -71,17 +73,15 @@ def search(hunt: Hunt, seed: int, tick: Callable[[], None] = lambda: None) -> tu
     quick = executions[-1] if len(executions) == 1 else executions[1]
     best: list[Candidate] = []
     spent = 0
-    while spent < evaluations:
-        tick()
+    while spent < evaluations and not (late() and best):
         random = spent < evaluations // 3 or not best
         n = min(batch, max(evaluations // 3, 16), max(evaluations - spent, 1))
         points = hunt.box.sample(rng, n) if random else _children(hunt, best, rng, n)
         best = _keep_best(best + _candidates(hunt, points, quick))
         spent += n
     for execution in executions:
-        if execution is quick or not best:
+        if execution is quick or not best or late():
             continue
-        tick()
         points = _stacked([c.inputs for c in best])
         best = _keep_best(best + _candidates(hunt, points, execution))
     return tuple(best)

@@ -134,11 +134,11 @@ def _split(maps: Maps, free: list[Node], parts: _Parts, seen: Mapping[str, Float
             best[row], where[row] = value[row], (name, int(top[row]))
     twice = parts.chosen(np.tile(np.arange(n), 2))
     phases = {name: c.phase.copy() for name, c in twice.choices.items()}
-    for row, place in enumerate(where):
+    for i, place in enumerate(where):
         if place is not None:
             name, element = place
-            phases[name].reshape(2 * n, -1)[row, element] = 1
-            phases[name].reshape(2 * n, -1)[n + row, element] = -1
+            phases[name].reshape(2 * n, -1)[i, element] = 1
+            phases[name].reshape(2 * n, -1)[n + i, element] = -1
     choices = {
         name: SlopeChoice(c.low_slope, phases[name], c.multiplier)
         for name, c in twice.choices.items()

@@ -101,7 +101,7 @@ def settled(
         domain_of(model, domain, contract, fmt),
         chosen,
         tolerance(eps),
-        Options(**{"cross_check": None, "share": 1.5, "cache": default_directory(), **options}),
+        Options(**{"cross_check": None, "cache": default_directory(), **options}),
     )
 
 

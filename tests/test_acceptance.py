@@ -22,7 +22,7 @@ from refine.verdict import ExitCode, Tolerance
 MODELS = Path(__file__).resolve().parents[2] / "shared" / "models"
 ACASXU = "acasxu/ACASXU_run2a_{}_batch_2000.onnx"
 pytestmark = pytest.mark.skipif(not MODELS.exists(), reason=f"needs the models of {MODELS.name}")
-BOUND_ONLY = Options(None, 0.0, default_directory(), search=False)
+BOUND_ONLY = Options(None, default_directory(), search=False)
 
 
 def acasxu(eps: str, folder: Path) -> tuple[ExitCode, Any]:

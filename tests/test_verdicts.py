@@ -17,9 +17,13 @@ from small_models import domain_of, settled
 
 from onnx_import import load
 from refine import check as check_module
+from refine import cross_check as cross_check_module
+from refine import proof as proof_module
+from refine import split as split_module
 from refine.check import Options
+from refine.clock import Clock
+from refine.cross_check import EVERYTHING
 from refine.domain import DomainOptions
-from refine.instances import EVERYTHING
 from refine.lemmas import cache
 from refine.lemmas.library import library
 from refine.obligation import Discharger, Kind, Obligation, Outcome
@@ -318,15 +322,15 @@ def refutation(query: Any) -> Obligation:
 def test_a_refuted_cross_check_prevents_verified(
     net: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(check_module, "discharge", refutation)
+    monkeypatch.setattr(cross_check_module, "discharge", refutation)
     for more in ({}, {"timeout": 1.0, "slow": True}):
         if more.pop("slow", False):
             # The time limit comes after the first refutation: that one still counts.
             def late(query: Any) -> Obligation:
-                monkeypatch.setattr(check_module._Clock, "late", property(lambda self: True))
+                monkeypatch.setattr(Clock, "late", property(lambda self: True))
                 return refutation(query)
 
-            monkeypatch.setattr(check_module, "discharge", late)
+            monkeypatch.setattr(cross_check_module, "discharge", late)
         result = settled(net, eps="1", search=False, cross_check=EVERYTHING, **more)
         assert result.verdict is Verdict.UNKNOWN
         assert result.reason.startswith("refuted obligation")
@@ -336,7 +340,7 @@ def test_a_refuted_cross_check_prevents_verified(
 def test_any_open_obligation_of_a_node_prevents_verified(
     net: Path, monkeypatch: pytest.MonkeyPatch, outcome: Outcome
 ) -> None:
-    owed = check_module.node_obligations
+    owed = proof_module.node_obligations
     names = [(n, o.name) for n, group in owed_of(net).items() for o in group]
     assert len(names) > 10
     for node, name in names[::4]:
@@ -350,7 +354,8 @@ def test_any_open_obligation_of_a_node_prevents_verified(
             return groups
 
         with monkeypatch.context() as patch:
-            patch.setattr(check_module, "node_obligations", spoilt)
+            patch.setattr(proof_module, "node_obligations", spoilt)
+            patch.setattr(split_module, "node_obligations", spoilt)
             result = settled(net, eps="1", search=False)
         assert result.verdict is Verdict.UNKNOWN
         assert name in result.reason
@@ -425,7 +430,7 @@ def test_replay_files_hold_everything(tmp_path: Path, net: Path) -> None:
 
 
 def test_options_have_the_defaults_that_are_documented() -> None:
-    options = Options(None, 1.0, None)
+    options = Options(None, None)
     assert options.search
     assert options.backward
     assert options.timeout is None

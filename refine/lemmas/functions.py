@@ -42,6 +42,19 @@ def function_error() -> Argument:
     )
 
 
+def relative_quotient() -> Argument:
+    e, s, alpha, sigma, a, b, y, y_hat = reals("e S alpha sigma A B y y_hat")
+    return Argument(
+        (
+            Fact("S > 0, e ≥ 0, y = e/S", z3.And(s > 0, e >= 0, y * s == e)),
+            Fact("ŷ = e(1 + α)/(S(1 + σ))", y_hat * (1 + sigma) == y * (1 + alpha)),
+            Fact("|α| ≤ A, |σ| ≤ B < 1", z3.And(within(alpha, a), within(sigma, b), b < 1)),
+            Fact("y ≥ 0", y >= 0),
+        ),
+        Fact("|ŷ − y|·(1 − B) ≤ y·(A + B)", within((y_hat - y) * (1 - b), y * (a + b))),
+    )
+
+
 LEMMAS: tuple[Lemma, ...] = (
     schema(
         "convex-tangent",
@@ -55,5 +68,12 @@ LEMMAS: tuple[Lemma, ...] = (
         "off by at most A + S·e.",
         "mean value theorem; Higham 2002, Accuracy and Stability, §1.6",
         function_error,
+    ),
+    schema(
+        "relative-quotient",
+        "A quotient of non-negative numbers off by relative A and B < 1 is off by at most "
+        "(A + B)/(1 − B), relatively.",
+        "Higham 2002, Accuracy and Stability, §3.1; Blanchard, Higham & Higham 2021",
+        relative_quotient,
     ),
 )

@@ -1,0 +1,47 @@
+"""Time: the user's limit, and who asks about it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+class OutOfTime(Exception):
+    """A time limit was reached."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Seconds since `start` (monotonic), the limit on them, and who hears what is being done."""
+
+    start: float
+    timeout: float | None
+    tell: Callable[[str], None]
+
+    def tick(self) -> None:
+        """Raises OutOfTime once the limit is reached."""
+        if self.late:
+            raise OutOfTime
+
+    @property
+    def late(self) -> bool:
+        return self.timeout is not None and self.seconds > self.timeout
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.start
+
+    def deadline(self, budget: float) -> float:
+        """When `budget` seconds from the start, or the limit, are over (monotonic clock)."""
+        limit = budget if self.timeout is None else min(budget, self.timeout)
+        return self.start + limit
+
+    def until(self, deadline: float) -> Callable[[], None]:
+        """A tick that raises OutOfTime at a deadline of its own."""
+
+        def tick() -> None:
+            if time.monotonic() > deadline:
+                raise OutOfTime
+
+        return tick

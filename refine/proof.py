@@ -1,0 +1,253 @@
+"""What is proved of a domain: bounds of every box, and how they are improved while time lasts.
+
+A first pass bounds each box whole. Where that does not settle the claim, three things tighten it,
+cheapest first: better slopes of relaxations, halving of input boxes, and branching on the phases
+of hidden elements. Every step keeps what was proved before; the bound never gets worse.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from encoders.contract import RuntimeContract
+from encoders.enclosure import FloatArray, Interval
+from encoders.formats import round_array
+from encoders.operator import is_affine, site_of
+from encoders.registry import lookup
+from onnx_import.graph import Graph
+from refine.bounds import InputBox, Known, NetworkBounds, network_bounds
+from refine.box import Box
+from refine.clock import Clock, OutOfTime
+from refine.compose import first_failure, node_obligations
+from refine.domain import Domain
+from refine.obligation import Obligation, Outcome
+from refine.slopes import Branching
+from refine.split import Part, covers, part_of, split_box
+from refine.verdict import Tolerance
+
+_SLOPES = Branching(steps=8)
+_LEVELS = (
+    Branching(steps=8, rounds=4, parts=16, total=512),
+    Branching(steps=8, rounds=6, parts=32, total=1024),
+    Branching(steps=8, rounds=8, parts=64, total=2048),
+)
+_POOL_SECONDS = 3.0  # starting worker processes pays only if there is more time than this
+
+
+@dataclass(frozen=True)
+class Covered:
+    """One box of the domain: the bounds of the whole, and of the parts that now cover it."""
+
+    box: InputBox
+    whole: NetworkBounds
+    parts: tuple[Part, ...]
+
+    @property
+    def errors(self) -> Mapping[str, FloatArray]:
+        """Lemma `domain-split`: over the parts, the largest bound of each element."""
+        names = self.parts[0].errors
+        return {t: np.maximum.reduce([p.errors[t] for p in self.parts]) for t in names}
+
+    @property
+    def failure(self) -> Obligation | None:
+        return next((p.failure for p in self.parts if p.failure is not None), None)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """All boxes of the domain; `late` says that the time limit cut the work short."""
+
+    boxes: tuple[Covered, ...]
+    late: bool
+
+    @property
+    def bounds(self) -> Mapping[str, FloatArray]:
+        every = [c.errors for c in self.boxes]
+        return {t: np.maximum.reduce([e[t] for e in every]) for t in every[0]}
+
+    @property
+    def wholes(self) -> list[NetworkBounds]:
+        return [c.whole for c in self.boxes]
+
+    @property
+    def parts(self) -> int:
+        return sum(len(c.parts) for c in self.boxes)
+
+    @property
+    def finite(self) -> bool:
+        return all(bool(np.all(np.isfinite(b))) for b in self.bounds.values())
+
+    def obligations(self) -> list[dict[str, tuple[Obligation, ...]]]:
+        """Per box, what each node owes; what only holds part by part says so."""
+        return [_settled(c) for c in self.boxes]
+
+
+def _settled(covered: Covered) -> dict[str, tuple[Obligation, ...]]:
+    groups = node_obligations(covered.whole)
+    if covered.failure is not None or len(covered.parts) == 1:
+        return groups
+    n = len(covered.parts)
+
+    def settle(o: Obligation) -> Obligation:
+        if o.discharged:
+            return o
+        return replace(
+            o,
+            outcome=Outcome.DISCHARGED,
+            goal=f"shown in each of {n} parts of the box: {o.name}",
+            detail="",
+        )
+
+    return {node: tuple(settle(o) for o in group) for node, group in groups.items()}
+
+
+def first_proof(
+    graph: Graph, domain: Domain, contract: RuntimeContract, backward: bool, clock: Clock
+) -> Proof:
+    """Bounds of every box; those that time does not allow stay with forward composition."""
+    clock.tell("composing forward")
+    boxes = [input_box(box, domain, contract) for box in domain.boxes]
+    bounds = [network_bounds(graph, box, contract, backward=False) for box in boxes]
+    late = False
+    try:
+        for i, box in enumerate(boxes if backward else ()):
+            clock.tell(f"backward substitution, box {i + 1} of {len(boxes)}")
+            bounds[i] = network_bounds(graph, box, contract, tick=clock.tick)
+    except OutOfTime:
+        late = True
+    covered = (Covered(box, b, (part_of(box, b),)) for box, b in zip(boxes, bounds, strict=True))
+    return Proof(tuple(covered), late)
+
+
+def improved(
+    proof: Proof,
+    graph: Graph,
+    contract: RuntimeContract,
+    tolerance: Tolerance,
+    deadline: float,
+    workers: int,
+    clock: Clock,
+) -> Proof:
+    """Tighter bounds, worst box first, until they are within ε, `deadline` (monotonic) has
+    passed, or nothing more can be done."""
+    excess = excess_over(tolerance)
+    boxes = list(proof.boxes)
+    branches = any(not is_affine(lookup(node), site_of(graph, node)) for node in graph.order)
+    for i in sorted(range(len(boxes)), key=lambda i: -excess(boxes[i].errors)):
+        rest = deadline - time.monotonic()
+        share = time.monotonic() + rest / (len(boxes) - i if len(boxes) > 1 else 1)
+        if rest <= 0 or excess(boxes[i].errors) <= _enough(tolerance) or not branches:
+            continue
+        boxes[i] = _improved_box(boxes[i], graph, contract, tolerance, share, workers, clock)
+    return replace(proof, boxes=tuple(boxes))
+
+
+def _improved_box(
+    covered: Covered,
+    graph: Graph,
+    contract: RuntimeContract,
+    tolerance: Tolerance,
+    deadline: float,
+    workers: int,
+    clock: Clock,
+) -> Covered:
+    excess, enough = excess_over(tolerance), _enough(tolerance)
+    clock.tell("optimising relaxations")
+    covered = _branched(covered, graph, contract, _SLOPES, deadline, clock)
+    if excess(covered.errors) <= enough:
+        return covered
+    if covered.parts[0].splittable:
+        clock.tell("splitting the domain")
+        rest = deadline - time.monotonic()
+        several = workers if rest > _POOL_SECONDS else 1
+        split = split_box(
+            graph, contract, covered.parts[0], excess, enough, deadline, several, clock.tick
+        )
+        if not covers(covered.box, split.parts):  # cannot happen; a proof must not rest on that
+            return covered
+        return replace(covered, parts=split.parts)
+    for level in _LEVELS:
+        clock.tell("branching on hidden phases")
+        covered = _branched(covered, graph, contract, level, deadline, clock)
+        if excess(covered.errors) <= enough or time.monotonic() > deadline:
+            break
+    return covered
+
+
+def _branched(
+    covered: Covered,
+    graph: Graph,
+    contract: RuntimeContract,
+    branching: Branching,
+    deadline: float,
+    clock: Clock,
+) -> Covered:
+    """The box bounded again with more effort; as it was if time does not allow."""
+    known = Known(covered.whole.maps.values, covered.whole.maps.errors)
+    try:
+        bounds = network_bounds(
+            graph, covered.box, contract, True, clock.until(deadline), known, branching
+        )
+    except OutOfTime:
+        return covered
+    return Covered(covered.box, bounds, (part_of(covered.box, bounds),))
+
+
+def excess_over(tolerance: Tolerance) -> Callable[[Mapping[str, FloatArray]], float]:
+    """How far errors are above ε: the largest of bound/ε, or of the bounds where there is no ε."""
+
+    def excess(errors: Mapping[str, FloatArray]) -> float:
+        worst = 0.0
+        for output, error in errors.items():
+            epsilon = tolerance.of(output)
+            scale = 1.0 if epsilon is None else max(float(min(epsilon, Fraction(10**300))), 1e-300)
+            worst = max(worst, float(np.max(error, initial=0.0)) / scale)
+        return worst
+
+    return excess
+
+
+def _enough(tolerance: Tolerance) -> float:
+    return 1.0 - 2.0**-40 if tolerance.given else 0.0
+
+
+def within(bounds: Mapping[str, FloatArray], tolerance: Tolerance) -> bool:
+    """Exactly: is every bound at most its ε?"""
+    for output, bound in bounds.items():
+        epsilon = tolerance.of(output)
+        if epsilon is None or not np.all(np.isfinite(bound)):
+            return False
+        if bound.size and Fraction(float(np.max(bound))) > epsilon:
+            return False
+    return True
+
+
+def input_box(box: Box, domain: Domain, contract: RuntimeContract) -> InputBox:
+    """The real inputs of a box, and how far what the runtime receives may be from them."""
+    values = {n: Interval(box.real_lo[n], box.real_hi[n]) for n in box.lo}
+    errors = {n: np.zeros(v.shape) for n, v in values.items()}
+    if domain.round_inputs and not contract.exact:
+        for name, x in values.items():
+            errors[name] = _input_rounding(box, name, x)
+    return InputBox(values, errors)
+
+
+def _input_rounding(box: Box, name: str, x: Interval) -> FloatArray:
+    """|rnd(x) − x|: half the spacing at the largest magnitude; nothing at a representable point."""
+    fmt = box.formats[name]
+    _, exponent = np.frexp(x.magnitude)
+    spacing = np.ldexp(float(fmt.unit_roundoff), np.maximum(exponent - 1, fmt.emin))
+    bound = np.where(x.magnitude == 0, 0.0, np.maximum(spacing, 2.0**-1074))
+    exact = (x.lo == x.hi) & (round_array(x.lo, fmt) == x.lo)
+    return np.where(exact, 0.0, bound)
+
+
+def failure_of(proof: Proof, others: Sequence[Obligation]) -> Obligation | None:
+    """What keeps the theorem from holding: a part, or one of the other obligations."""
+    part = next((c.failure for c in proof.boxes if c.failure is not None), None)
+    return part if part is not None else first_failure(others)

@@ -1,0 +1,143 @@
+"""Improving a bound: halving the domain, choosing slopes, branching on phases."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_models
+
+from encoders.contract import IEEE_ANY, SEQUENTIAL
+from encoders.enclosure import Interval
+from encoders.exact_fields import Rationals, enclosure
+from gpu_check.emulator import emulate
+from gpu_check.exact import evaluate_exact
+from onnx_import import load
+from onnx_import.graph import Graph
+from refine.bounds import InputBox, Known, network_bounds
+from refine.cli import run
+from refine.slopes import Branching
+from refine.split import Split, covers, halved, part_of, split_box
+from refine.verdict import ExitCode
+
+EFFORTS = (Branching(4), Branching(4, 3, 8, 256))
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> Graph:
+    return load(small_models.mlp(tmp_path / "deep.onnx", (3, 12, 12, 12, 2), scale=1.5))
+
+
+def box_of(graph: Graph, low: float = -1.0, high: float = 1.0) -> InputBox:
+    (name,) = graph.inputs
+    shape = graph.types[name].shape
+    return InputBox(
+        {name: Interval(np.full(shape, low), np.full(shape, high))}, {name: np.zeros(shape)}
+    )
+
+
+def largest(errors: dict[str, np.ndarray]) -> float:
+    return max(float(np.max(e)) for e in errors.values())
+
+
+def split(graph: Graph, seconds: float, workers: int = 1) -> Split:
+    box = box_of(graph)
+    whole = part_of(box, network_bounds(graph, box, SEQUENTIAL))
+    deadline = time.monotonic() + seconds
+    return split_box(graph, SEQUENTIAL, whole, largest, 0.0, deadline, workers)
+
+
+def test_parts_cover_the_box_and_only_improve(deep: Graph) -> None:
+    whole = network_bounds(deep, box_of(deep), SEQUENTIAL)
+    parts = split(deep, 3.0).parts
+    assert len(parts) > 4
+    assert covers(box_of(deep), parts)
+    assert not covers(box_of(deep), parts[1:])
+    assert max(largest(p.errors) for p in parts) < 0.7 * whole.largest
+    for part in parts:
+        for output, error in part.errors.items():
+            assert np.all(error <= whole.errors[output])
+
+
+def test_worker_processes_give_the_same_kind_of_answer(deep: Graph) -> None:
+    parts = split(deep, 6.0, workers=2).parts
+    assert covers(box_of(deep), parts)
+    assert len(parts) > 2
+
+
+def test_every_part_holds_against_exact_executions(deep: Graph) -> None:
+    rng = np.random.default_rng(1)
+    (name,), (output,) = deep.inputs, deep.outputs
+    for part in split(deep, 2.0).parts[:6]:
+        x = part.box.values[name]
+        points = (x.lo + (x.hi - x.lo) * rng.random((8, *x.lo.shape))).astype(np.float32)
+        points = np.clip(points, np.nextafter(x.lo.astype(np.float32), 9), x.hi)
+        computed = emulate(deep, {name: points.astype(np.float32)}, SEQUENTIAL)[output]
+        for point, got in zip(points, computed, strict=True):
+            exact = evaluate_exact(deep, {name: point.astype(np.float32)}, Rationals())[output]
+            for e, g, bound in zip(
+                exact.ravel(), got.ravel(), part.errors[output].ravel(), strict=True
+            ):
+                assert abs(enclosure(e)[0] - type(enclosure(e)[0])(float(g))) <= bound
+
+
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_chosen_slopes_and_phases_keep_every_real_value(deep: Graph, effort: Branching) -> None:
+    box = box_of(deep)
+    plain = network_bounds(deep, box, IEEE_ANY)
+    known = Known(plain.maps.values, plain.maps.errors)
+    better = network_bounds(deep, box, IEEE_ANY, known=known, branching=effort)
+    (name,) = deep.inputs
+    rng = np.random.default_rng(0)
+    shape = deep.types[name].shape
+    narrower = 0
+    for kind in range(40):
+        point = np.sign(rng.standard_normal(shape)) if kind % 2 else rng.uniform(-1, 1, shape)
+        values = evaluate_exact(deep, {name: point}, Rationals(), every_tensor=True)
+        for tensor, x in better.maps.values.items():
+            lo, hi = x.lo.ravel(), x.hi.ravel()
+            for i, v in enumerate(values[tensor].ravel()):
+                exact, _ = enclosure(v)
+                assert lo[i] <= exact <= hi[i], tensor
+    for tensor, x in better.maps.values.items():
+        wide = plain.maps.values[tensor]
+        assert np.all(wide.lo <= x.lo)
+        assert np.all(x.hi <= wide.hi)
+        narrower += int(np.any(x.hi < wide.hi))
+    assert narrower > 0
+    assert better.largest <= plain.largest
+
+
+def test_more_effort_decides_more_signs(deep: Graph) -> None:
+    def open_signs(effort: Branching | None) -> int:
+        bounds = network_bounds(deep, box_of(deep), IEEE_ANY, branching=effort)
+        tensors = [n.node.inputs[0] for n in bounds.nodes if n.node.op == "Relu"]
+        ranges = [bounds.maps.values[t] for t in tensors]
+        return sum(int(np.sum((x.lo < 0) & (x.hi > 0))) for x in ranges)
+
+    counts = [open_signs(None), *(open_signs(e) for e in EFFORTS)]
+    assert counts == sorted(counts, reverse=True)
+
+
+def test_halves_meet_and_a_point_cannot_be_halved(deep: Graph) -> None:
+    box = box_of(deep)
+    (name,) = deep.inputs
+    below, above = halved(part_of(box, network_bounds(deep, box, SEQUENTIAL))) or (box, box)
+    assert np.all(np.maximum(below.values[name].hi, above.values[name].hi) == 1.0)
+    assert np.sum(below.values[name].hi == above.values[name].lo) == 1
+    still = box_of(deep, 0.25, 0.25)
+    assert halved(part_of(still, network_bounds(deep, still, SEQUENTIAL))) is None
+
+
+def test_a_budget_verifies_what_one_pass_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small_models.mlp(tmp_path / "deep.onnx", (3, 12, 12, 12, 2), scale=1.5)
+    graph = load(tmp_path / "deep.onnx")
+    eps = 0.7 * network_bounds(graph, box_of(graph), IEEE_ANY).largest
+    command = ["check", "deep.onnx", "--input=-1..1", "--eps", repr(eps), "--no-search", "-q"]
+    assert run([*command, "--budget", "0"]) is ExitCode.UNKNOWN
+    assert run([*command, "--budget", "30"]) is ExitCode.VERIFIED
