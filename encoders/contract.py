@@ -170,7 +170,11 @@ PRESETS = {c.name: c for c in (IEEE_ANY, SEQUENTIAL, SEQUENTIAL_FMA, PAIRWISE, O
 
 
 def members(contract: RuntimeContract) -> tuple[RuntimeContract, ...]:
-    """Some pinned contracts that `contract` allows, for search: each is one concrete execution."""
+    """Some pinned contracts that `contract` allows, for search: each is one concrete execution.
+
+    They round elementary functions correctly, which is within every accuracy of half an ulp or
+    more.
+    """
     orders: tuple[Order, ...] = (
         (Sequential(), Pairwise(), Blocked(4))
         if isinstance(contract.order, AnyOrder)
@@ -189,6 +193,7 @@ def members(contract: RuntimeContract) -> tuple[RuntimeContract, ...]:
         normalization=Normalization.FOLDED
         if contract.normalization is Normalization.EITHER
         else contract.normalization,
+        functions=CORRECTLY_ROUNDED,
     )
     return tuple(
         replace(

@@ -30,7 +30,7 @@ Mask = npt.NDArray[np.bool_]
 _SAMPLES = 16
 _BISECTIONS = 30
 _CHUNK = 4096
-_BALLS = Balls(bits=96)
+BALLS = Balls(bits=96)
 _REALS = ApproximateReals()
 
 
@@ -109,17 +109,17 @@ def slopes_of(curve: Curve, x: Interval) -> tuple[FloatArray, FloatArray]:
     """
     low, high = np.full(x.shape, np.inf), np.full(x.shape, -np.inf)
     inside = _inside(curve, x)
-    with _BALLS.working():
+    with BALLS.working():
         for piece, part, at in _parts(curve, x, inside):
             ends = (
                 (_hull_balls(part),)
                 if piece.shape is Shape.UNKNOWN
-                else (_balls(part.lo), _balls(part.hi))
+                else (ball_array(part.lo), ball_array(part.hi))
             )
             for end in ends:
-                slope = piece.slope(_BALLS, end)
-                low[at] = np.minimum(low[at], _down(slope))
-                high[at] = np.maximum(high[at], _up(slope))
+                slope = piece.slope(BALLS, end)
+                low[at] = np.minimum(low[at], lower(slope))
+                high[at] = np.maximum(high[at], upper(slope))
     return (
         np.where(inside & (low <= high), low, curve.slopes[0]),
         np.where(inside & (low <= high), high, curve.slopes[1]),
@@ -173,7 +173,7 @@ def _extremes(
 ) -> tuple[FloatArray, FloatArray]:
     """Lower and upper bounds of f(x) − slope·x over each interval."""
     low, high = np.full(x.shape, np.inf), np.full(x.shape, -np.inf)
-    with _BALLS.working():
+    with BALLS.working():
         for piece, part, at in _parts(curve, x, inside):
             below, above = _piece_extremes(piece, part, slope[at])
             low[at], high[at] = np.minimum(low[at], below), np.maximum(high[at], above)
@@ -183,28 +183,28 @@ def _extremes(
 def _piece_extremes(
     piece: Piece, part: Interval, slope: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    m = _balls(slope)
+    m = ball_array(slope)
 
     def g(at: ObjectArray) -> ObjectArray:
-        return np.asarray(piece.value(_BALLS, at) - m * at, dtype=object)
+        return np.asarray(piece.value(BALLS, at) - m * at, dtype=object)
 
     if piece.shape is Shape.UNKNOWN:
         whole = g(_hull_balls(part))
-        return _down(whole), _up(whole)
-    a, b = _balls(part.lo), _balls(part.hi)
+        return lower(whole), upper(whole)
+    a, b = ball_array(part.lo), ball_array(part.hi)
     ends = g(a), g(b)
     convex = piece.shape is Shape.CONVEX
     touch = _tangency(piece, part, slope, ascending=convex)
-    t = _balls(touch)
-    at_touch, tilt = g(t), np.asarray(piece.slope(_BALLS, t) - m, dtype=object)
+    t = ball_array(touch)
+    at_touch, tilt = g(t), np.asarray(piece.slope(BALLS, t) - m, dtype=object)
     towards_a, towards_b = tilt * (a - t), tilt * (b - t)
     if convex:
         # g(x) ≥ g(t) + g'(t)·(x − t), and the largest value is at an end
-        less = np.maximum(0.0, np.maximum(_up(-towards_a), _up(-towards_b)))
-        below = add_down(_down(at_touch), -less)
-        return below, np.maximum(_up(ends[0]), _up(ends[1]))
-    more = np.maximum(0.0, np.maximum(_up(towards_a), _up(towards_b)))
-    return np.minimum(_down(ends[0]), _down(ends[1])), add_up(_up(at_touch), more)
+        less = np.maximum(0.0, np.maximum(upper(-towards_a), upper(-towards_b)))
+        below = add_down(lower(at_touch), -less)
+        return below, np.maximum(upper(ends[0]), upper(ends[1]))
+    more = np.maximum(0.0, np.maximum(upper(towards_a), upper(towards_b)))
+    return np.minimum(lower(ends[0]), lower(ends[1])), add_up(upper(at_touch), more)
 
 
 def _tangency(piece: Piece, part: Interval, slope: FloatArray, ascending: bool) -> FloatArray:
@@ -263,7 +263,7 @@ def _approximate(curve: Curve, at: FloatArray) -> FloatArray:
 _ball = np.frompyfunc(flint.arb, 1, 1)
 
 
-def _balls(x: FloatArray) -> ObjectArray:
+def ball_array(x: FloatArray) -> ObjectArray:
     return np.asarray(_ball(x.astype(object)), dtype=object)
 
 
@@ -287,10 +287,10 @@ def _down_number(v: flint.arb) -> float:
 _ups, _downs = np.frompyfunc(_up_number, 1, 1), np.frompyfunc(_down_number, 1, 1)
 
 
-def _up(balls: ObjectArray) -> FloatArray:
+def upper(balls: ObjectArray) -> FloatArray:
     """Float64 numbers at least as large as every point of the balls."""
     return np.asarray(_ups(balls), np.float64)
 
 
-def _down(balls: ObjectArray) -> FloatArray:
+def lower(balls: ObjectArray) -> FloatArray:
     return np.asarray(_downs(balls), np.float64)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.enclosure import UNIT, FloatArray, Interval, add_up, dot_up, inner_up, multiply_up
-from encoders.operator import Contribution, DifferenceMap, FreeSlopes, ValueMap
+from encoders.operator import Contribution, DifferenceMap, FreeSlopes, SlopeChoice, ValueMap
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -64,16 +64,25 @@ def elementwise_values(image: Interval, lines: Lines, x: Interval) -> ValueMap:
 
 
 def free_slopes(lines: Lines, free: BoolArray, x: Interval) -> FreeSlopes:
-    """The freedom of a relaxation through the origin below: lower line t·x for any t in [0, 1]."""
-    slope = np.maximum(np.abs(lines.high_slope), 1.0)
-    charge = multiply_up(multiply_up(slope, _finite(x.magnitude)), 4 * UNIT)
+    """The freedom of Relu's relaxation: lower line t·x for any t in [0, 1], and phases.
 
-    def backward(c: FloatArray, low_slope: FloatArray) -> Contribution:
+    Over inputs with x ≥ 0, c·relu(x) = c·x ≤ (c + β)·x, and over those with x ≤ 0,
+    c·relu(x) = 0 ≤ −β·x, for any β ≥ 0 (lemma `phase-multiplier`).
+    """
+    slope = np.maximum(np.abs(lines.high_slope), 1.0)
+    unit = multiply_up(_finite(x.magnitude), 4 * UNIT)
+    charge = multiply_up(slope, unit)
+
+    def backward(c: FloatArray, choice: SlopeChoice) -> Contribution:
         positive, negative = np.maximum(c, 0.0), np.minimum(c, 0.0)
-        slopes = np.where(free, np.clip(low_slope, 0.0, 1.0), lines.low_slope)
-        coefficients = positive * lines.high_slope + negative * slopes
-        constant = add_up(inner_up(positive, lines.high), dot_up(c, charge))
-        return Contribution((coefficients,), constant)
+        low = np.where(free, np.clip(choice.low_slope, 0.0, 1.0), lines.low_slope)
+        relaxed = positive * lines.high_slope + negative * low
+        beta = np.maximum(choice.multiplier, 0.0)
+        active, inactive = choice.phase > 0, choice.phase < 0
+        coefficients = np.where(active, c + beta, np.where(inactive, -beta, relaxed))
+        open_part = np.where(choice.phase == 0, positive, 0.0)
+        constant = add_up(inner_up(open_part, lines.high), dot_up(c, charge))
+        return Contribution((coefficients,), add_up(constant, dot_up(beta, unit)))
 
     return FreeSlopes(free, lines.low_slope, lines.high_slope, lines.high, backward)
 

@@ -71,7 +71,7 @@ class FunctionAccuracy:
     def describe(self) -> str:
         parts = [f"{self.ulps:g} ulp"] if self.ulps is not None else []
         parts += [f"{self.units:g} u absolute"] if self.units is not None else []
-        text = " and ".join(parts)
+        text = " or ".join(parts) + (", whichever is less," if len(parts) > 1 else "")
         return text + (", subnormal results may be flushed" if self.flushes else "")
 
 
@@ -132,3 +132,5 @@ ORT_FUNCTIONS = Functions(
         (Function.POW, FunctionAccuracy(0.6, None, Evidence.SAMPLED, _ORT)),
     ),
 )
+
+TABLES = {t.name: t for t in (CORRECTLY_ROUNDED, CONSERVATIVE, ORT_FUNCTIONS)}

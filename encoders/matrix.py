@@ -57,7 +57,7 @@ def right_action(weights: tuple[int, ...], shape: tuple[int, ...], out: tuple[in
 
     def apply(w: FloatArray) -> Map:
         matrix = w.reshape(full_w)
-        return lambda x: (x.reshape(-1, *full_in) @ matrix).reshape(x.shape[0], *out)
+        return lambda x: (x.reshape(-1, *_pad(full_in, full_w)) @ matrix).reshape(x.shape[0], *out)
 
     def adjoint(w: FloatArray) -> Map:
         transposed = np.swapaxes(w.reshape(full_w), -1, -2)

@@ -176,6 +176,12 @@ def extreme_values(
     at_high = add_up(np.maximum(high, rival), multiply_up(-slope, high))
     over = np.where(dominant, 0.0, np.maximum(at_low, at_high))
     over = np.where(np.isnan(over), np.inf, over)
+    # a stored leader has no coefficient to carry it: its value goes into the constant
+    stored = np.isin(
+        leader.place, [k for k, c in enumerate(candidates) if c.position not in site.variable]
+    )
+    over = np.where(stored, add_up(over, multiply_up(slope, high)), over)
+    under = np.where(stored, low, 0.0)
     largest = np.maximum(np.abs(low), np.abs(high))
     largest = np.where(np.isfinite(largest), largest, np.finfo(np.float64).max)
     charge = multiply_up(largest, (4.0 + 2.0 * len(candidates) * low.size) * UNIT)
@@ -184,7 +190,7 @@ def extreme_values(
         signed = sign * c
         up, down = np.maximum(signed, 0.0), np.minimum(signed, 0.0)
         coefficients = sign * (up * slope + down)
-        constant = add_up(inner_up(up, over), dot_up(c, charge))
+        constant = add_up(add_up(inner_up(up, over), inner_up(down, under)), dot_up(c, charge))
         return Contribution(_placed(site, candidates, leader.place, coefficients), constant)
 
     return ValueMap(image if sign > 0 else Interval(-image.hi, -image.lo), backward)
@@ -229,4 +235,5 @@ def extreme_rounding(site: Site, result: Interval, contract: RuntimeContract) ->
         if constant is not None and np.asarray(constant).dtype.kind not in "iub":
             stored = stored_loss(r, np.asarray(constant, np.float64))
             lost = max(lost, float(np.max(stored, initial=0.0)))
-    return RoundingBound(add_up(plain.radius, lost), plain.preconditions, plain.lemmas)
+    bound = RoundingBound(add_up(plain.radius, lost), plain.preconditions, plain.lemmas)
+    return bound.using("maximum-plane", "maximum-leader", "maximum-difference")

@@ -12,7 +12,7 @@ a tensor, d = x̂ − x. A node computes d_out = f(x̂_in) − f(x_in) + η with
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Protocol
 
@@ -138,18 +138,32 @@ class Contribution:
 
 
 @dataclass(frozen=True)
+class SlopeChoice:
+    """What a pull-back does at one node, per functional; arrays (k, *shape).
+
+    `low_slope` is the lower slope of open elements. `phase` restricts the claim to inputs where
+    the element is ≥ 0 (1), ≤ 0 (-1) or anything (0); `multiplier` ≥ 0 weighs that restriction
+    (β-CROWN, Wang et al. 2021): any value is sound.
+    """
+
+    low_slope: FloatArray
+    phase: npt.NDArray[np.int8]
+    multiplier: FloatArray
+
+
+@dataclass(frozen=True)
 class FreeSlopes:
     """An elementwise relaxation whose lower slope may be any number in [0, 1] where `free`.
 
     `start` is the slope that `ValueMap.backward` uses; `high_slope`, `high` are the upper line.
-    `backward(c, low_slope)` takes slopes of shape (k, *shape), one set per functional.
+    `backward(c, choice)` bounds functionals over the inputs that the choice's phases allow.
     """
 
     free: npt.NDArray[np.bool_]
     start: FloatArray
     high_slope: FloatArray
     high: FloatArray
-    backward: Callable[[FloatArray, FloatArray], Contribution]
+    backward: Callable[[FloatArray, SlopeChoice], Contribution]
 
 
 @dataclass(frozen=True)
@@ -209,6 +223,10 @@ class RoundingBound:
     lemmas: tuple[str, ...] = ()
     row: Callable[[int], RowFacts] | None = None
 
+    def using(self, *lemmas: str) -> RoundingBound:
+        """The same bound at a node whose values and differences rest on these lemmas."""
+        return replace(self, lemmas=tuple(dict.fromkeys((*self.lemmas, *lemmas))))
+
 
 @dataclass(frozen=True)
 class RowFacts:
@@ -248,6 +266,8 @@ class Operator:
     functionals are pulled back through them. `work` estimates multiply-adds per execution.
     `element` cuts out one output element (`encoders.elements`) where the operator is a scalar
     formula per element. `functions` are the elementary functions whose accuracy it rests on.
+    `positive_part` operators give zero, and no slope, below zero. `affine_where` says of an affine
+    operator where it is one: a product is, while only one factor varies.
     """
 
     name: str
@@ -263,9 +283,16 @@ class Operator:
     element: Callable[[Site, int], Any] | None = None
     work: Callable[[Site], int] = field(default=lambda site: site.outputs[0].size)
     functions: tuple[Function, ...] = ()
+    positive_part: bool = False
+    affine_where: Callable[[Site], bool] | None = None
     dtypes: tuple[DType, ...] = field(
         default=(DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.FLOAT64)
     )
+
+
+def is_affine(operator: Operator, site: Site) -> bool:
+    """Does nothing get lost when functionals are pulled back through the operator here?"""
+    return operator.affine and (operator.affine_where is None or operator.affine_where(site))
 
 
 def site_of(graph: Graph, node: Node) -> Site:

@@ -90,12 +90,18 @@ class Rounder:
         return np.minimum(magnitude, self.smallest_normal)
 
     def half_ulp(self, magnitude: FloatArray) -> FloatArray:
-        """u·2^max(⌊log2 M⌋, emin): half the spacing at the largest value."""
+        """u·2^k with k = max(⌊log2 M⌋, emin): half the spacing at the largest value.
+
+        Up to 2^k half the spacing is half of that; beyond, 2^k itself is a representable
+        neighbour, at most M − 2^k away (format lemmas `half-ulp`, `correctly-rounded`).
+        """
         _, exponent = np.frexp(np.where(np.isfinite(magnitude), magnitude, 1.0))
         exponent = np.maximum(exponent - 1, self.format.emin)
-        with np.errstate(over="ignore", under="ignore"):
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             spacing = np.ldexp(self.unit, exponent)
-        spacing = np.maximum(spacing, 2.0**-1074)
+            beyond = np.maximum(add_up(magnitude, -np.ldexp(1.0, exponent)), 0.5 * spacing)
+        tight = np.where(exponent > self.format.emin, np.minimum(spacing, beyond), spacing)
+        spacing = np.maximum(tight, 2.0**-1074)
         bound = np.where(magnitude == 0, 0.0, spacing)
         return np.where(np.isfinite(magnitude), bound, np.inf)
 

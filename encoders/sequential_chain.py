@@ -69,6 +69,7 @@ class _Chain:
         start: Tracked | None,
     ) -> None:
         self.r, self.contract, self.start = r, contract, start
+        self.operands = max(a.largest, b.largest)
         middle_a, radius_a = midpoint_radius(a.ideal)
         middle_b, radius_b = midpoint_radius(b.ideal)
         middle = middle_a * middle_b
@@ -112,6 +113,7 @@ class _Chain:
         largest = max(
             largest_of(add_up(self.partial, error[..., None])),
             largest_of(add_up(self.products, self.lost)),
+            self.operands,
             0.0 if self.start is None else self.start.largest,
         )
         whole = Interval(np.broadcast_to(last.lo, shape), np.broadcast_to(last.hi, shape))

@@ -26,7 +26,14 @@ def require_normal(site: Site, product: FloatArray, *factors: FloatArray) -> Non
     so that it is no longer known to within a relative error (float64 models only)."""
     whole = np.all([f != 0 for f in np.broadcast_arrays(*factors)], axis=0)
     if np.any(whole & (np.abs(product) < 2.0**-1000)):
-        raise site.unsupported("its constants multiply to less than 2^-1000")
+        raise site.unsupported("its coefficients are below 2^-1000")
+
+
+def check_one_variable(site: Site) -> None:
+    """Raises UnsupportedModel unless the first input varies, others do not, and it is a float."""
+    check_float(site)
+    if site.variable != (0,):
+        raise site.unsupported("only the first input may depend on the network's input")
 
 
 def _affine(site: Site, signs: Signs) -> AffineMap:

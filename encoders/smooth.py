@@ -16,7 +16,7 @@ from encoders.arithmetic import Arithmetic
 from encoders.contract import RuntimeContract
 from encoders.curves import Curve, image_of, lines_of, moved_by, slopes_of
 from encoders.elementwise import elementwise_differences, elementwise_values, secant_of_slopes
-from encoders.enclosure import FloatArray, Interval
+from encoders.enclosure import FloatArray, Interval, add_up, multiply_up
 from encoders.error_arithmetic import traced
 from encoders.function_curves import FUNCTION_CURVES
 from encoders.functions import Function
@@ -29,6 +29,7 @@ from encoders.operator import (
     Site,
     ValueMap,
 )
+from encoders.rounding_bounds import rounder
 from encoders.signed_sum import check_float
 
 LEMMAS = ("convex-tangent", "function-error", "underflow-term", "product-error", "quotient-error")
@@ -48,12 +49,14 @@ def smooth_operator(
     preconditions: Callable[[Site, Interval], tuple[Precondition, ...]] = lambda s, x: (),
     uses: tuple[Function, ...] = (),
     element: Callable[[Site, int], Any] | None = None,
+    branches: tuple[Runtime, Runtime] | None = None,
 ) -> Operator:
     """An operator y = f(x), element by element.
 
     `real(site, x, field)` and `runtime(site, x, arithmetic)` are its two meanings; what `runtime`
     computes without rounding may differ from `real` by `uncharged(site, x)`. `uses` names the
-    elementary functions in it.
+    elementary functions in it. Where `runtime` chooses between a formula for x < 0 and one for
+    x ≥ 0, `branches` are these two, and f is continuous at 0.
     """
 
     def whole_check(site: Site) -> None:
@@ -86,7 +89,10 @@ def smooth_operator(
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
     ) -> RoundingBound:
-        bound = traced(whole_runtime, site, inputs, contract, LEMMAS)
+        if branches is None:
+            bound = traced(whole_runtime, site, inputs, contract, LEMMAS)
+        else:
+            bound = _by_sign(branches, site, inputs[0], contract, slopes_of(curve(site), inputs[0]))
         conditions = (*bound.preconditions, *preconditions(site, inputs[0]))
         radius = bound.radius
         if uncharged is not None and not contract.exact:
@@ -107,6 +113,40 @@ def smooth_operator(
         element=element,
         functions=uses,
     )
+
+
+def _by_sign(
+    branches: tuple[Runtime, Runtime],
+    site: Site,
+    x: Interval,
+    contract: RuntimeContract,
+    slopes: tuple[FloatArray, FloatArray],
+) -> RoundingBound:
+    """The larger of both branches' errors, each on its half of the range.
+
+    A runtime that reads a negative subnormal number as zero takes the other branch; that moves the
+    argument by less than the smallest normal number.
+    """
+    r = rounder(site, contract)
+    radius = np.zeros(x.shape)
+    conditions: list[Precondition] = []
+    halves = (
+        (x.lo < 0, Interval(np.minimum(x.lo, 0.0), np.minimum(x.hi, 0.0))),
+        (x.hi >= 0, Interval(np.maximum(x.lo, 0.0), np.maximum(x.hi, 0.0))),
+    )
+    for branch, (met, half) in zip(branches, halves, strict=True):
+
+        def runtime(
+            site: Site, inputs: Sequence[Any], arithmetic: Any, c: Any, f: Runtime = branch
+        ) -> tuple[Any, ...]:
+            return (f(site, inputs[0], arithmetic),)
+
+        bound = traced(runtime, site, [half], contract, LEMMAS)
+        radius = np.where(met, np.maximum(radius, bound.radius), radius)
+        conditions += bound.preconditions
+    steepest = np.maximum(np.abs(slopes[0]), np.abs(slopes[1]))
+    lost = multiply_up(add_up(steepest, 1.0), 2.0 * r.flushed)
+    return RoundingBound(add_up(radius, np.where(x.lo < 0, lost, 0.0)), tuple(conditions), LEMMAS)
 
 
 def function_operator(

@@ -49,7 +49,7 @@ def compared(
     relation: Relation, a: Tracked, b: Tracked, moved: tuple[FloatArray, FloatArray]
 ) -> Tracked:
     holds, fails = decided(relation, a.ideal.inflate(moved[0]), b.ideal.inflate(moved[1]))
-    ideal = Interval(holds.astype(np.float64), 1.0 - fails)
+    ideal = Interval(holds.astype(np.float64), 1.0 - fails.astype(np.float64))
     same = (moved[0] == 0) & (moved[1] == 0)
     error = np.where(same | holds | fails, 0.0, 1.0)
     return Tracked(ideal, error, max(a.largest, b.largest))

@@ -63,6 +63,8 @@ def moved(node: Node, values: Sequence[Array | None], present: list[Array]) -> A
         case "Expand":
             target = np.broadcast_shapes(data.shape, tuple(int(n) for n in others[0]))
             return np.broadcast_to(data, target)
+        case "Tile":
+            return np.tile(data, tuple(int(n) for n in others[0]))
         case "ConstantOfShape":
             value = np.asarray(node.attributes.get("value", np.zeros(1, np.float32)))
             return np.broadcast_to(value.reshape(()), tuple(int(n) for n in data))

@@ -14,6 +14,8 @@ from onnx_import.errors import ModelError, UnsupportedModel, shorten
 from onnx_import.graph import Array, TensorType
 from onnx_import.tensors import dtype_of
 
+_LIKE_THEIR_INPUT = ("GroupNormalization",)  # ONNX infers nothing for these
+
 
 def input_type(value: onnx.ValueInfoProto) -> tuple[TensorType, str | None]:
     """The type of a graph input, with a note if its batch dimension was unknown and read as 1.
@@ -68,6 +70,8 @@ def infer(
     leave shapes unknown. Raises ModelError, naming the node, if the input types do not fit.
     """
     present = {t for t in proto.input if t}
+    if proto.op_type in _LIKE_THEIR_INPUT:
+        return {proto.output[0]: type_proto(types[proto.input[0]])}
     try:
         return shape_inference.infer_node_outputs(
             onnx.defs.get_schema(proto.op_type, opset, ""),

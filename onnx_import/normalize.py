@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 import onnx
 
 from onnx_import.errors import UnsupportedModel
-from onnx_import.graph import Array, Node
+from onnx_import.graph import Array, Node, TensorType
 
 
 def unique_names(nodes: Sequence[onnx.NodeProto]) -> tuple[str, ...]:
@@ -108,3 +108,36 @@ def require_agreed(node: Node, constants: Mapping[str, Array]) -> None:
             f"{node.describe()}: its list of axes is empty, which runtimes read differently; "
             "leave the axes out or name them"
         )
+
+
+def split_into_slices(
+    node: Node, types: Mapping[str, TensorType], taken: Collection[str]
+) -> tuple[Node, ...]:
+    """A Split as one Slice per output, bounds as attributes; any other node as it is.
+
+    The types of its outputs say where the cuts are. `taken` are the names of the model's nodes.
+    """
+    if node.op != "Split":
+        return (node,)
+    data = node.inputs[0]
+    axis = node.attributes.get("axis", 0)
+    assert isinstance(axis, int)
+    axis %= len(types[data].shape)
+    slices: list[Node] = []
+    start = 0
+    for position, output in enumerate(node.outputs):
+        if not output:
+            raise UnsupportedModel(f"{node.describe()} leaves out its output {position}")
+        end = start + types[output].shape[axis]
+        name = f"{node.name}.{position}"
+        while name in taken:
+            name += "_"
+        bounds = {"starts": (start,), "ends": (end,), "axes": (axis,)}
+        slices.append(Node(name, "Slice", (data,), (output,), bounds, min(node.opset, 9)))
+        start = end
+    if start != types[data].shape[axis]:
+        raise UnsupportedModel(
+            f"{node.describe()}: its parts add up to {start}, not to the "
+            f"{types[data].shape[axis]} elements of axis {axis}"
+        )
+    return tuple(slices)

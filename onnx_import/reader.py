@@ -12,7 +12,13 @@ from onnx_import.errors import ModelError, UnsupportedModel, shorten
 from onnx_import.fold import fold
 from onnx_import.graph import Array, Graph, Node, TensorType, build_graph
 from onnx_import.infer import infer, input_type, output_type
-from onnx_import.normalize import live, require_agreed, unique_names, without_dropout
+from onnx_import.normalize import (
+    live,
+    require_agreed,
+    split_into_slices,
+    unique_names,
+    without_dropout,
+)
 from onnx_import.proto import opset_of, read_proto
 from onnx_import.tensors import array_of, attribute_of, type_of
 
@@ -168,7 +174,12 @@ def walk(
         for tensor in node.outputs:
             if tensor:
                 types[tensor] = output_type(inferred.get(tensor), tensor, node.describe())
-        nodes.append(node)
+        for part in split_into_slices(node, types, protos):
+            value = folded(part, types, constants) if part is not node else None
+            if value is None:
+                nodes.append(part)
+            else:
+                constants[part.outputs[0]] = value
     return tuple(nodes), types, constants
 
 

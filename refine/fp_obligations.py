@@ -52,8 +52,10 @@ def finiteness_queries(
     """
     operator = lookup(node.node)
     site = site_of(bounds.maps.graph, node.node)
+    if operator.element is None or contract.exact or not site.outputs[0].dtype.is_float:
+        return
     fmt = contract.format_of(site.outputs[0].dtype)
-    if operator.element is None or contract.exact or fmt.emin != 1 - fmt.emax:
+    if fmt.emin != 1 - fmt.emax:
         return
     element: Element = operator.element(site, row)
     tensors = [t for t in node.node.inputs if t in node.assumed]

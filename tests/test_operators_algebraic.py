@@ -151,10 +151,18 @@ REDUCTIONS = (
     example(
         "ReduceMean", "x a", (2, 3), "opset 18", opset=18, constants={"a": ints(1)}, exact=False
     ),
+    example("ReduceL1", "x", (2, 3, 4), axes=[1], exact=False),
+    example("ReduceSumSquare", "x", (2, 3, 4), axes=[0, 2], exact=False),
+    example("ReduceSumSquare", "x", (2, 3), "positive", axes=[1], lo=1.0, exact=False),
     example("ReduceMax", "x", (2, 3, 4), axes=[1]),
     example("ReduceMin", "x", (2, 3, 4), axes=[0, 2], keepdims=0),
 )
 SEVERAL = (
+    Example(
+        "Cast down and up",
+        (("Cast", "x", "h", {"to": 10}), ("Cast", "h", "y", {"to": 1})),
+        {"x": (3, 4)},
+    ),
     Example(
         "Split 2",
         (("Split", "x", "a b y", {"axis": 1}),),
@@ -270,9 +278,63 @@ PRODUCTS = (
         rational=False,
     ),
 )
-EVERY = PRODUCTS + TRANSPOSED + SEVERAL + MOVEMENT + POOLING + ELEMENTWISE + REDUCTIONS
+CHOICES = (
+    example("Floor", "x", (3, 4)),
+    example("Ceil", "x", (3, 4), lo=-30.0, hi=30.0),
+    example("Round", "x", (3, 4)),
+    example("Sign", "x", (3, 4)),
+    Example(
+        "Where less",
+        (("Less", "x z", "c", {}), ("Where", "c x z", "y", {})),
+        {"x": (3, 4), "z": (4,)},
+    ),
+    Example(
+        "Where greater or equal",
+        (("GreaterOrEqual", "x k", "c", {}), ("Where", "c k x", "y", {})),
+        {"x": (3, 4)},
+        {"k": np.array(0.5)},
+    ),
+    Example(
+        "logic",
+        (
+            ("Less", "x z", "c", {}),
+            ("Greater", "x k", "d", {}),
+            ("And", "c d", "e", {}),
+            ("Not", "e", "f", {}),
+            ("Or", "f d", "g", {}),
+            ("Cast", "g", "h", {"to": 1}),
+            ("Mul", "h x", "y", {}),
+        ),
+        {"x": (3, 4), "z": (4,)},
+        {"k": np.array(0.5)},
+    ),
+    example(
+        "Where",
+        "c x z",
+        {"x": (3, 4), "z": (4,)},
+        "constant condition",
+        constants={"c": np.array([True, False, False, True])},
+    ),
+    example(
+        "Where",
+        "c x k",
+        (3, 4),
+        "constant choice",
+        constants={"c": np.array([True, False, False, True]), "k": np.array(0.3)},
+    ),
+    example("ArgMax", "x", (3, 4), axis=1),
+    example("ArgMin", "x", (3, 4), "last", axis=0, keepdims=0, select_last_index=1),
+    Example(
+        "Equal", (("Equal", "x z", "c", {}), ("Where", "c x z", "y", {})), {"x": (3, 4), "z": (4,)}
+    ),
+)
+EVERY = CHOICES + PRODUCTS + TRANSPOSED + SEVERAL + MOVEMENT + POOLING + ELEMENTWISE + REDUCTIONS
 
-UNLIKE = ("Pad constant", "ConvTranspose groups")  # what the reference cannot do
+UNLIKE = (
+    "Pad constant",
+    "ConvTranspose groups",
+    "Cast down and up",
+)  # what the reference cannot do
 
 every_example = pytest.mark.parametrize("case", EVERY, ids=lambda c: c.name)
 

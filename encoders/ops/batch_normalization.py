@@ -16,7 +16,7 @@ from encoders.affine import AffineMap, affine_differences, affine_values, scaled
 from encoders.arithmetic import Arithmetic, moved
 from encoders.contract import Normalization, RuntimeContract
 from encoders.elements import Element
-from encoders.enclosure import FloatArray, Interval, add_up, multiply_up
+from encoders.enclosure import SMALLEST, FloatArray, Interval, add_up, multiply_up
 from encoders.error_arithmetic import traced
 from encoders.operator import (
     DifferenceMap,
@@ -50,10 +50,8 @@ def check(site: Site) -> None:
         raise site.unsupported("attribute 'spatial' must be 1")
     if np.any(_variance(site) <= 0) or np.any(np.asarray(site.constants[4], np.float64) < 0):
         raise site.unsupported("a variance is negative, or variance + epsilon is not positive")
-    gamma, mean = (np.asarray(site.constants[i], np.float64) for i in (1, 3))
-    scale = gamma / np.sqrt(_variance(site))
-    require_normal(site, scale, gamma)
-    require_normal(site, mean * scale, mean, scale)
+    gamma = np.asarray(site.constants[1], np.float64)
+    require_normal(site, gamma / np.sqrt(_variance(site)), gamma)
 
 
 def _variance(site: Site) -> FloatArray:
@@ -103,6 +101,7 @@ def _affine(site: Site) -> AffineMap:
     product = mean * scale
     bias = beta - product
     radius = add_up(multiply_up(np.abs(product), 8 * 2.0**-53), multiply_up(np.abs(bias), 2.0**-52))
+    radius = add_up(radius, np.where((mean != 0) & (gamma != 0), SMALLEST, 0.0))
     per_channel = (-1, *(1,) * (rank - 2))
     part = scaled_part(scale.reshape(per_channel), shape, shape, relative=5 * 2.0**-53)
     return AffineMap(

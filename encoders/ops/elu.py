@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from encoders.arithmetic import Arithmetic
+from encoders.arithmetic import Arithmetic, Relation
 from encoders.curves import Curve, Piece, Shape
 from encoders.enclosure import Interval
 from encoders.functions import Function
 from encoders.operator import Field, Operator, Site
 from encoders.signed_sum import check_float
-from encoders.smooth import smooth_operator, stored
+from encoders.smooth import Real, Runtime, smooth_operator, stored
 
 _INFINITY = float("inf")
 # the attributes' defaults, numbers of float32
@@ -40,9 +40,8 @@ def _exponential_curve(scale: float, rate: float, gain: float) -> Curve:
         return field.number(s / r) * field.function(Function.EXP, x * field.number(1 / r))
 
     def image(x: Interval) -> Interval:
-        low = np.minimum(min(-scale, 0.0), gain * np.minimum(x.lo, 0.0) * 0)
-        high = np.maximum(max(-scale, 0.0), gain * np.maximum(x.hi, 0.0) * 1.01)
-        return Interval(low, high)
+        low = np.full(x.shape, min(-scale, 0.0))
+        return Interval(low, np.maximum(max(-scale, 0.0), gain * np.maximum(x.hi, 0.0) * 1.01))
 
     return Curve(
         (
@@ -71,12 +70,14 @@ def _elu_real(site: Site, x: Any, field: Field) -> Any:
     return field.maximum(x, zero) + alpha * (field.function(Function.EXP, negative) - 1)
 
 
-def _elu_runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
-    zero, one = stored(arithmetic, 0.0), stored(arithmetic, 1.0)
-    power = arithmetic.function(Function.EXP, arithmetic.minimum(x, zero))
+def _elu_below(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    power = arithmetic.function(Function.EXP, x)
     alpha = stored(arithmetic, site.real("alpha", 1.0))
-    low = arithmetic.multiply(alpha, arithmetic.subtract(power, one))
-    return arithmetic.add(arithmetic.maximum(x, zero), low)
+    return arithmetic.multiply(alpha, arithmetic.subtract(power, stored(arithmetic, 1.0)))
+
+
+def _unchanged(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    return x
 
 
 def _selu_curve(site: Site) -> Curve:
@@ -92,13 +93,15 @@ def _selu_real(site: Site, x: Any, field: Field) -> Any:
     return gamma * (field.maximum(x, zero) + alpha * power - alpha)
 
 
-def _selu_runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
-    zero = stored(arithmetic, 0.0)
+def _selu_below(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
     gamma = stored(arithmetic, site.real("gamma", SELU_GAMMA))
     alpha = stored(arithmetic, site.real("alpha", SELU_ALPHA))
-    power = arithmetic.function(Function.EXP, arithmetic.minimum(x, zero))
-    low = arithmetic.subtract(arithmetic.multiply(alpha, power), alpha)
-    return arithmetic.multiply(gamma, arithmetic.add(arithmetic.maximum(x, zero), low))
+    power = arithmetic.function(Function.EXP, x)
+    return arithmetic.multiply(gamma, arithmetic.subtract(arithmetic.multiply(alpha, power), alpha))
+
+
+def _selu_above(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    return arithmetic.multiply(stored(arithmetic, site.real("gamma", SELU_GAMMA)), x)
 
 
 def _celu_curve(site: Site) -> Curve:
@@ -113,14 +116,24 @@ def _celu_real(site: Site, x: Any, field: Field) -> Any:
     return field.maximum(x, zero) + alpha * (power - 1)
 
 
-def _celu_runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
-    zero, one = stored(arithmetic, 0.0), stored(arithmetic, 1.0)
+def _celu_below(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
     alpha = stored(arithmetic, site.real("alpha", 1.0))
-    power = arithmetic.function(
-        Function.EXP, arithmetic.divide(arithmetic.minimum(x, zero), alpha)
-    )
-    low = arithmetic.multiply(alpha, arithmetic.subtract(power, one))
-    return arithmetic.add(arithmetic.maximum(x, zero), low)
+    power = arithmetic.function(Function.EXP, arithmetic.divide(x, alpha))
+    return arithmetic.multiply(alpha, arithmetic.subtract(power, stored(arithmetic, 1.0)))
+
+
+def _either(below: Runtime, above: Runtime) -> Runtime:
+    """`below` where x < 0, `above` elsewhere; the branch not taken must not overflow."""
+
+    def runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+        zero = stored(arithmetic, 0.0)
+        return arithmetic.select(
+            arithmetic.compare(Relation.LESS, x, zero),
+            below(site, arithmetic.minimum(x, zero), arithmetic),
+            above(site, x, arithmetic),
+        )
+
+    return runtime
 
 
 def _positive(name: str, default: float) -> Callable[[Site], None]:
@@ -133,13 +146,36 @@ def _positive(name: str, default: float) -> Callable[[Site], None]:
 
 
 def _made(
-    name: str, since: int, curve: Any, real: Any, runtime: Any, check: Callable[[Site], None]
+    name: str,
+    since: int,
+    curve: Callable[[Site], Curve],
+    real: Real,
+    below: Runtime,
+    above: Runtime,
+    check: Callable[[Site], None],
 ) -> Operator:
-    return smooth_operator(name, since, curve, real, runtime, check, uses=(Function.EXP,))
+    return smooth_operator(
+        name,
+        since,
+        curve,
+        real,
+        _either(below, above),
+        check,
+        uses=(Function.EXP,),
+        branches=(below, above),
+    )
 
 
 OPERATORS = (
-    _made("Elu", 6, _elu_curve, _elu_real, _elu_runtime, check_float),
-    _made("Selu", 6, _selu_curve, _selu_real, _selu_runtime, _positive("gamma", SELU_GAMMA)),
-    _made("Celu", 12, _celu_curve, _celu_real, _celu_runtime, _positive("alpha", 1.0)),
+    _made("Elu", 6, _elu_curve, _elu_real, _elu_below, _unchanged, check_float),
+    _made(
+        "Selu",
+        6,
+        _selu_curve,
+        _selu_real,
+        _selu_below,
+        _selu_above,
+        _positive("gamma", SELU_GAMMA),
+    ),
+    _made("Celu", 12, _celu_curve, _celu_real, _celu_below, _unchanged, _positive("alpha", 1.0)),
 )

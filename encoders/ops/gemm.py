@@ -20,7 +20,7 @@ from encoders.affine import (
 )
 from encoders.arithmetic import Arithmetic, moved, sum_of_products
 from encoders.contract import AnyOrder, BiasPlacement, RuntimeContract
-from encoders.enclosure import FloatArray, Interval, multiply_up, point
+from encoders.enclosure import SMALLEST, FloatArray, Interval, multiply_up, point
 from encoders.error_arithmetic import ErrorArithmetic, traced
 from encoders.matrix import left_action, product_pairs, right_action
 from encoders.operator import (
@@ -51,11 +51,11 @@ def check(site: Site) -> None:
     check_float(site)
     if sum(position in site.variable for position in (0, 1)) != 1:
         raise site.unsupported("one of A and B must be a constant, and not both")
-    for position, name in ((0, "alpha"), (1, "alpha"), (2, "beta")):
-        constant, factor = site.constant(position), site.real(name, 1.0)
-        if constant is not None and factor != 1.0:
+    alpha = site.real("alpha", 1.0)
+    for constant in site.constants[:2]:
+        if constant is not None and alpha != 1.0:
             wide = np.asarray(constant, np.float64)
-            require_normal(site, wide * factor, wide, np.asarray(factor))
+            require_normal(site, wide * alpha, wide, np.asarray(alpha))
 
 
 def _transposed(site: Site, position: int) -> bool:
@@ -157,7 +157,7 @@ def _affine(site: Site) -> AffineMap:
     elif _has_bias(site):
         bias = np.broadcast_to(np.asarray(site.constants[2], np.float64) * beta, shape)
         if wide and beta != 1.0:
-            radius = multiply_up(np.abs(bias), 2.0**-52)
+            radius = np.maximum(multiply_up(np.abs(bias), 2.0**-52), SMALLEST)
     return AffineMap(tuple(parts), bias, radius)
 
 

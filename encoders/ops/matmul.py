@@ -1,4 +1,4 @@
-"""MatMul: matrix product over the last two axes, one side a constant."""
+"""MatMul: matrix product over the last two axes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from encoders.affine import affine_differences, affine_map, affine_values
+from encoders.affine import AffineMap, affine_differences, affine_map, affine_values
 from encoders.arithmetic import Arithmetic, moved, sum_of_products
-from encoders.contract import RuntimeContract
+from encoders.bilinear import LEMMAS, Bilinear, bilinear_differences, bilinear_values
+from encoders.contract import AnyOrder, RuntimeContract
 from encoders.enclosure import FloatArray, Interval
+from encoders.error_arithmetic import traced
 from encoders.matrix import (
     as_matrices,
     as_output,
@@ -27,22 +29,43 @@ from encoders.operator import (
     Site,
     ValueMap,
 )
-from encoders.products import Action, ProductSum, linear_part, product_rounding
+from encoders.product_rounding import varying_rounding
+from encoders.products import KNOWN_ORDER, Action, ProductSum, linear_part, product_rounding
+from encoders.rounding_bounds import rounder
 from encoders.signed_sum import check_float
 
 
 def check(site: Site) -> None:
     check_float(site)
-    if len(site.variable) != 1:
-        raise site.unsupported("a matrix product needs exactly one constant factor")
+    if not site.variable:
+        raise site.unsupported("a product of two constants is not supported")
 
 
-def _action(site: Site) -> tuple[Action, FloatArray]:
-    (position,) = site.variable
-    weights = np.asarray(site.constants[1 - position], np.float64)
-    shape, out = site.type_of(position).shape, site.outputs[0].shape
+def _action(site: Site, position: int) -> Action:
+    """How values of the other factor act on the one at `position`."""
+    other, shape = site.type_of(1 - position).shape, site.type_of(position).shape
     make = right_action if position == 0 else left_action
-    return make(weights.shape, shape, out), weights
+    return make(other, shape, site.outputs[0].shape)
+
+
+def _stored(site: Site) -> tuple[Action, FloatArray]:
+    (position,) = site.variable
+    return _action(site, position), np.asarray(site.constants[1 - position], np.float64)
+
+
+def _affine(site: Site) -> AffineMap:
+    return affine_map((linear_part(*_stored(site)),), site.outputs[0].shape)
+
+
+def _bilinear(site: Site) -> Bilinear:
+    shape = site.outputs[0].shape
+    return Bilinear(
+        lambda v: linear_part(_action(site, 0), v),
+        lambda v: linear_part(_action(site, 1), v),
+        lambda a, b: np.matmul(a, b).reshape(shape),
+        shape,
+        terms=site.type_of(0).shape[-1],
+    )
 
 
 def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
@@ -59,24 +82,29 @@ def runtime(
 
 
 def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
-    action, weights = _action(site)
-    part = linear_part(action, weights)
-    return affine_values(affine_map((part,), site.outputs[0].shape), ranges)
+    if len(site.variable) == 2:
+        return bilinear_values(_bilinear(site), ranges, None)
+    return affine_values(_affine(site), ranges)
 
 
 def differences(
     site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
 ) -> DifferenceMap:
-    action, weights = _action(site)
-    part = linear_part(action, weights)
-    return affine_differences(affine_map((part,), site.outputs[0].shape), errors)
+    if len(site.variable) == 2:
+        return bilinear_differences(_bilinear(site), ranges, errors)
+    return affine_differences(_affine(site), errors)
 
 
 def rounding(
     site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
 ) -> RoundingBound:
-    action, weights = _action(site)
-    return product_rounding(site, ProductSum(action, weights, None), inputs, contract, runtime)
+    if len(site.variable) == 1:
+        action, weights = _stored(site)
+        return product_rounding(site, ProductSum(action, weights, None), inputs, contract, runtime)
+    if not isinstance(contract.order, AnyOrder):
+        return traced(runtime, site, inputs, contract, KNOWN_ORDER).using(*LEMMAS)
+    bound = varying_rounding(rounder(site, contract), _bilinear(site), inputs[0], inputs[1])
+    return bound.using(*LEMMAS)
 
 
 OPERATORS = (
@@ -90,6 +118,7 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         affine=True,
-        work=lambda site: site.outputs[0].size * _action(site)[0].terms,
+        affine_where=lambda site: len(site.variable) < 2,
+        work=lambda site: site.outputs[0].size * site.type_of(0).shape[-1],
     ),
 )

@@ -109,5 +109,6 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         element=broadcast_element,
+        positive_part=True,
     ),
 )

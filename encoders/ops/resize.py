@@ -5,6 +5,8 @@ Which one is decided by float32 coordinates, as onnxruntime computes them.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -23,7 +25,7 @@ _COORDINATES = (
 )
 _ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 _SIMPLE = 10  # up to this opset coordinates are asymmetric, rounded down (up when shrinking)
-Float32s = npt.NDArray[np.float32]
+Float32s = npt.NDArray[Any]
 
 
 def _scales(site: Site) -> Float32s:
@@ -74,16 +76,16 @@ def _coordinates(site: Site, mode: str, scale: np.float32, n: int, out: int) -> 
 
 def _nearest(site: Site, x: Float32s, scale: np.float32) -> Float32s:
     if site.node.op == "Upsample" or site.node.opset <= _SIMPLE:
-        return np.ceil(x) if scale < 1 else np.floor(x)
+        return np.asarray(np.ceil(x) if scale < 1 else np.floor(x))
     match word(site, "nearest_mode", "round_prefer_floor", _ROUNDINGS):
         case "floor":
-            return np.floor(x)
+            return np.asarray(np.floor(x))
         case "ceil":
-            return np.ceil(x)
+            return np.asarray(np.ceil(x))
         case "round_prefer_ceil":
-            return np.floor(x + np.float32(0.5))
+            return np.asarray(np.floor(x + np.float32(0.5)))
         case _:
-            return np.ceil(x - np.float32(0.5))
+            return np.asarray(np.ceil(x - np.float32(0.5)))
 
 
 def index_of(site: Site) -> Index:

@@ -45,7 +45,5 @@ def runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
 
 
 OPERATORS = (
-    smooth_operator(
-        "Softsign", 1, lambda site: CURVE, real, runtime, element=broadcast_element
-    ),
+    smooth_operator("Softsign", 1, lambda site: CURVE, real, runtime, element=broadcast_element),
 )

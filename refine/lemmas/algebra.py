@@ -17,7 +17,6 @@ def maximum_plane() -> Argument:
     return Argument(
         (
             Fact("lo ≤ x ≤ hi, w ≤ u", z3.And(lo <= x, x <= hi, w <= u)),
-            Fact("0 ≤ s ≤ 1", z3.And(s >= 0, s <= 1)),
             Fact(
                 "b ≥ max(lo, u) − s·lo, b ≥ max(hi, u) − s·hi",
                 z3.And(b >= larger(lo, u) - s * lo, b >= larger(hi, u) - s * hi),
@@ -70,16 +69,10 @@ def oscillation_secant() -> Argument:
 
 
 def bilinear_value() -> Argument:
-    x, y, m_x, m_y, r_x, r_y = reals("x y m_x m_y r_x r_y")
-    plane = m_y * x + m_x * y - m_x * m_y
-    u, v = reals("u v")
+    u, v, r_x, r_y = reals("u v r_x r_y")
     return Argument(
-        (
-            Fact("u = x − m_x, v = y − m_y", z3.And(u == x - m_x, v == y - m_y)),
-            Fact("|u| ≤ r_x, |v| ≤ r_y", z3.And(within(u, r_x), within(v, r_y))),
-            Fact("x·y − plane = u·v", x * y - plane == u * v),
-        ),
-        Fact("|x·y − (m_y·x + m_x·y − m_x·m_y)| ≤ r_x·r_y", within(u * v, r_x * r_y)),
+        (Fact("|x − m_x| ≤ r_x, |y − m_y| ≤ r_y", z3.And(within(u, r_x), within(v, r_y))),),
+        Fact("|(x − m_x)·(y − m_y)| ≤ r_x·r_y", within(u * v, r_x * r_y)),
     )
 
 
@@ -130,6 +123,15 @@ def reciprocal_tangent() -> Argument:
     )
 
 
+def step_jump() -> Argument:
+    f, f_hat, A, B = reals("f f_hat A B")
+    both = z3.And(A <= f, f <= B, A <= f_hat, f_hat <= B)
+    return Argument(
+        (Fact("f(x) and f(x̂) lie in [A, B]", both),),
+        Fact("|f(x̂) − f(x)| ≤ B − A", within(f_hat - f, B - A)),
+    )
+
+
 OWN = "algebra"
 CROWN = "Singh, Gehr, Püschel & Vechev 2019, DeepPoly, POPL"
 MIDPOINT = "McCormick 1976, Math. Programming 10, taken at the middle of both ranges"
@@ -137,7 +139,7 @@ MIDPOINT = "McCormick 1976, Math. Programming 10, taken at the middle of both ra
 _STATED: tuple[tuple[str, str, str, Callable[[], Argument]], ...] = (
     (
         "maximum-plane",
-        "With x in [lo, hi] and w ≤ u, x ≤ max(x, w) ≤ s·x + b for s in [0, 1] and b large enough "
+        "With x in [lo, hi] and w ≤ u, x ≤ max(x, w) ≤ s·x + b for any s and b large enough "
         "at both ends.",
         CROWN,
         maximum_plane,
@@ -161,6 +163,7 @@ _STATED: tuple[tuple[str, str, str, Callable[[], Argument]], ...] = (
         OWN,
         oscillation_secant,
     ),
+    ("step-jump", "Two values of a function in [A, B] differ by at most B − A.", OWN, step_jump),
     ("bilinear-plane", "x·y − (m_y·x + m_x·y − m_x·m_y) = (x − m_x)·(y − m_y).", MIDPOINT,
      bilinear_plane),
     ("bilinear-value", "x·y is within r_x·r_y of its plane through the middles.", MIDPOINT,

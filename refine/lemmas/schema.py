@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from refine.lemmas import activations, functions, nodes, sums
+from refine.lemmas import activations, algebra, functions, nodes, sums
 from refine.lemmas.lemma import Lemma
 
-LEMMAS: tuple[Lemma, ...] = sums.LEMMAS + nodes.LEMMAS + activations.LEMMAS + functions.LEMMAS
+LEMMAS: tuple[Lemma, ...] = (
+    sums.LEMMAS + nodes.LEMMAS + activations.LEMMAS + functions.LEMMAS + algebra.LEMMAS
+)

@@ -1,0 +1,129 @@
+"""Bounds on real networks: bound, worst error found, their ratio, and what they cost.
+
+    python benchmarks/networks.py [--budget SECONDS] [--workers N] [--models DIR] [--save FILE]
+
+Prints one row per network, domain and contract. Seconds of one onnxruntime pass are measured
+beside each row. `--save` keeps the rows as JSON with the date and the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from encoders.contract import PRESETS
+from gpu_check.runtimes import OnnxRuntime
+from onnx_import import load
+from refine.check import Options, check
+from refine.domain import DomainOptions, read_domain
+from refine.lemmas.cache import default_directory
+from refine.verdict import Tolerance
+
+ROWS = (
+    ("acasxu/ACASXU_run2a_1_1_batch_2000", "acasxu/prop_3", "sequential-fma", "2e-4"),
+    ("acasxu/ACASXU_run2a_1_1_batch_2000", "acasxu/prop_3", "ieee-any", "1e-3"),
+    ("acasxu/ACASXU_run2a_3_3_batch_2000", "acasxu/prop_4", "sequential-fma", "1e-5"),
+    ("acasxu/ACASXU_run2a_1_1_batch_2000", "acasxu/prop_1", "sequential-fma", "1e-1"),
+    ("mnist_fc/mnist-net_256x2", "mnist_fc/prop_0_0.03", "sequential-fma", "1.3e-4"),
+    ("mnist_fc/mnist-net_256x4", "mnist_fc/prop_0_0.03", "sequential-fma", "4.5e-5"),
+    ("mnist_fc/mnist-net_256x4", "mnist_fc/prop_1_0.03", "sequential-fma", "1e-2"),
+    ("cifar10_resnet/resnet_2b", "cifar10_resnet/prop_0_eps_0.008", "ieee-any", "1e-1"),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--budget", type=float, default=60.0)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--models", type=Path, default=Path(__file__).parents[2] / "shared" / "models"
+    )
+    parser.add_argument("--save", type=Path)
+    given = parser.parse_args()
+    rows = []
+    table = Table(title=f"budget {given.budget:g} s, {given.workers} worker(s)")
+    for title in (
+        "network",
+        "domain",
+        "contract",
+        "at most",
+        "bound",
+        "found",
+        "ratio",
+        "s",
+        "ort s",
+    ):
+        table.add_column(title)
+    for model, domain, contract, most in ROWS:
+        row = measured(given.models, model, domain, contract, given.budget, given.workers)
+        rows.append(row | {"at_most": float(most)})
+        table.add_row(
+            Path(model).name,
+            Path(domain).name,
+            contract,
+            most,
+            f"{row['bound']:.3g}",
+            f"{row['worst_found']:.3g}",
+            f"{row['ratio']:.3g}",
+            f"{row['seconds']:.1f}",
+            f"{row['onnxruntime_seconds']:.2g}",
+        )
+    Console(width=140).print(table)
+    if given.save is not None:
+        document = {
+            "date": datetime.date.today().isoformat(),
+            "machine": f"{platform.machine()}, {os.cpu_count()} processors",
+            "budget": given.budget,
+            "workers": given.workers,
+            "rows": rows,
+        }
+        given.save.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def measured(
+    models: Path, model: str, domain: str, contract: str, budget: float, workers: int
+) -> dict[str, float | str]:
+    """One row: the bound within the budget, and one pass of onnxruntime beside it."""
+    path = models / f"{model}.onnx"
+    graph = load(path)
+    chosen = PRESETS[contract]
+    box = read_domain(
+        graph, DomainOptions(vnnlib=str(models / f"{domain}.vnnlib")), chosen.format_of
+    )
+    options = Options(None, default_directory(), budget=budget, workers=workers)
+    result = check(graph, box, chosen, Tolerance(), options)
+    found = result.worst_found or 0.0
+    return {
+        "network": model,
+        "domain": domain,
+        "contract": contract,
+        "bound": result.bound,
+        "worst_found": found,
+        "ratio": result.bound / found if found else float("inf"),
+        "seconds": result.seconds,
+        "onnxruntime_seconds": one_pass(path, graph.inputs[0], graph.types[graph.inputs[0]].shape),
+    }
+
+
+def one_pass(path: Path, name: str, shape: tuple[int, ...]) -> float:
+    """The median of 20 passes on a zero input, one thread, no graph optimisations."""
+    runtime = OnnxRuntime(path)
+    seconds = []
+    for _ in range(20):
+        start = time.perf_counter()
+        runtime.run({name: np.zeros(shape, np.float32)})
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Cast between floating-point types (one rounding) and of computed truth values to numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from encoders.affine import AffineMap, affine_differences, affine_values, moved_part
+from encoders.arithmetic import Arithmetic
+from encoders.contract import RuntimeContract
+from encoders.enclosure import FloatArray, Interval, add_up
+from encoders.formats import FloatFormat
+from encoders.operator import (
+    DifferenceMap,
+    Field,
+    ObjectArray,
+    Operator,
+    RoundingBound,
+    Site,
+    ValueMap,
+)
+from encoders.rounding_bounds import finish, rounder
+from onnx_import.graph import DType
+
+
+def check(site: Site) -> None:
+    source, target = site.type_of(0).dtype, site.outputs[0].dtype
+    if not target.is_float:
+        raise site.unsupported(f"a cast to {target.value} (attribute 'to') is not supported")
+    if site.variable and not (source.is_float or source is DType.BOOL):
+        raise site.unsupported(f"a cast of computed {source.value} is not supported")
+
+
+def _affine(site: Site) -> AffineMap:
+    shape = site.outputs[0].shape
+    if not site.variable:
+        stored = np.asarray(site.constants[0], np.float64)
+        return AffineMap((), stored, np.abs(stored) * 2.0**-52)
+    part = moved_part(lambda v: v, lambda v: v)
+    return AffineMap((part,), np.zeros(shape), np.zeros(shape))
+
+
+def _contained(inner: FloatFormat, outer: FloatFormat) -> bool:
+    """Is every number of one format a number of the other?"""
+    return (
+        inner.precision <= outer.precision
+        and inner.emax <= outer.emax
+        and inner.emin - inner.precision >= outer.emin - outer.precision
+    )
+
+
+def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+    (x,) = inputs
+    assert x is not None
+    return (x,)
+
+
+def runtime(
+    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+) -> tuple[Any, ...]:
+    """A product with 1 is the number itself, rounded to the format of the result."""
+    if not site.variable:
+        return (arithmetic.constant(np.asarray(site.constants[0])),)
+    one = arithmetic.constant(np.ones((1,) * len(site.outputs[0].shape)))
+    return (arithmetic.multiply(inputs[0], one),)
+
+
+def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+    return affine_values(_affine(site), ranges)
+
+
+def differences(
+    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+) -> DifferenceMap:
+    return affine_differences(_affine(site), errors)
+
+
+def rounding(
+    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+) -> RoundingBound:
+    """One rounding unless the format of the result holds all numbers of the source's."""
+    r, source = rounder(site, contract), site.type_of(0).dtype
+    if r.exact or source is DType.BOOL:
+        return RoundingBound(np.zeros(site.outputs[0].shape))
+    lost, exact = r.operand_loss(result), False
+    if source.is_float:
+        held = contract.format_of(source)
+        exact = _contained(held, r.format)
+        lost = np.maximum(lost, replace(r, format=held).operand_loss(result))
+    magnitude = add_up(result.magnitude, lost)
+    fresh = r.of_copy(magnitude) if exact else r.of_product(magnitude)
+    return finish(r, add_up(lost, fresh), magnitude, ("underflow-term",))
+
+
+OPERATORS = (
+    Operator(
+        "Cast",
+        since=6,
+        check=check,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=rounding,
+        affine=True,
+    ),
+)

@@ -1,0 +1,75 @@
+"""InstanceNormalization over the pixels of each channel; GroupNormalization over channel groups.
+
+A runtime may fold mean, deviation, scale and bias into one affine map per channel, or not, as the
+contract's normalisation says.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from encoders.normalizing import Layout, normalizing_operator
+from encoders.operator import Site
+from encoders.rows import Rows, rows_along
+
+
+def _instance_rows(site: Site) -> Rows:
+    shape = site.type_of(0).shape
+    return rows_along(shape, tuple(range(2, len(shape))))
+
+
+def _per_channel(site: Site, parameter: Any) -> Any:
+    rank = len(site.type_of(0).shape)
+    return parameter.reshape(parameter.shape[0], 1, -1, *(1,) * (rank - 2))
+
+
+def _groups(site: Site) -> int:
+    return site.integer("num_groups", 0)
+
+
+def _group_rows(site: Site) -> Rows:
+    shape = site.type_of(0).shape
+    n, c, *spatial = shape
+    view = (n, _groups(site), c // _groups(site), prod(spatial))
+    return Rows(shape, view, (2, 3))
+
+
+def _per_channel_or_group(site: Site, parameter: Any) -> Any:
+    """Up to opset 20 there is one scale per group, from then on one per channel."""
+    if site.node.opset < 21:
+        channels = site.type_of(0).shape[1] // _groups(site)
+        parameter = np.repeat(parameter, channels, axis=1)
+    return _per_channel(site, parameter)
+
+
+def check_instance(site: Site) -> None:
+    if len(site.type_of(0).shape) < 3:
+        raise site.unsupported("its input needs a batch, a channel and spatial axes")
+
+
+def check_group(site: Site) -> None:
+    check_instance(site)
+    channels, groups = site.type_of(0).shape[1], _groups(site)
+    if groups < 1 or channels % groups:
+        raise site.unsupported(f"attribute 'num_groups' is {groups}, for {channels} channels")
+
+
+OPERATORS = (
+    normalizing_operator(
+        "InstanceNormalization",
+        6,
+        Layout(_instance_rows, _per_channel, _per_channel, centred=True, foldable=True),
+        check_instance,
+    ),
+    normalizing_operator(
+        "GroupNormalization",
+        18,
+        Layout(
+            _group_rows, _per_channel_or_group, _per_channel_or_group, centred=True, foldable=True
+        ),
+        check_group,
+    ),
+)

@@ -1,0 +1,74 @@
+"""Neg: −x, exact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from encoders.affine import AffineMap, affine_differences, affine_map, affine_values, scaled_part
+from encoders.arithmetic import Arithmetic
+from encoders.contract import RuntimeContract
+from encoders.elements import broadcast_element
+from encoders.enclosure import FloatArray, Interval
+from encoders.operator import (
+    DifferenceMap,
+    Field,
+    ObjectArray,
+    Operator,
+    RoundingBound,
+    Site,
+    ValueMap,
+)
+from encoders.rounding_bounds import exact_unless_flushed
+from encoders.signed_sum import check_one_variable
+
+
+def _affine(site: Site) -> AffineMap:
+    shape = site.outputs[0].shape
+    return affine_map((scaled_part(np.asarray(-1.0), shape, shape),), shape)
+
+
+def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+    (x,) = inputs
+    assert x is not None
+    return (np.asarray(-x, dtype=x.dtype),)
+
+
+def runtime(
+    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+) -> tuple[Any, ...]:
+    return (arithmetic.negate(inputs[0]),)
+
+
+def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+    return affine_values(_affine(site), ranges)
+
+
+def differences(
+    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+) -> DifferenceMap:
+    return affine_differences(_affine(site), errors)
+
+
+def rounding(
+    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+) -> RoundingBound:
+    return exact_unless_flushed(site, result, contract)
+
+
+OPERATORS = (
+    Operator(
+        "Neg",
+        since=6,
+        check=check_one_variable,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=rounding,
+        affine=True,
+        element=broadcast_element,
+    ),
+)

@@ -1,0 +1,173 @@
+"""Softmax, its logarithm and log Σ eˣ over rows: ranges, Jacobians and rounding errors.
+
+A runtime is taken to subtract the largest element m of the row, exponentiate, add in some order,
+and divide, or multiply by the reciprocal (Blanchard, Higham & Higham 2021, IMA J. Numer. Anal. 41,
+analyse this algorithm). With t = x − m ≤ 0, S = Σ eᵗ ≥ 1:
+
+- an error a in t is a factor within e^a of 1 in eᵗ, the exponential's accuracy another factor and,
+  below the normal range, an absolute term;
+- all terms are positive, so the sum's relative error is the largest of its terms' plus that of
+  n − 1 additions, each of partial sums below the total (lemma `sum-any-order`);
+- the quotient's relative error follows (lemma `relative-quotient`).
+
+These are relative errors throughout, so small probabilities keep small errors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from encoders.curves import BALLS, ball_array, lower, upper
+from encoders.enclosure import FloatArray, Interval, add_up, multiply_up
+from encoders.functions import Function, FunctionAccuracy
+from encoders.rounding_bounds import Rounder
+from encoders.tracked_functions import function_error
+
+
+def _others(terms: Any) -> Any:
+    """Σ_{j≠i} of balls (rows, n), without subtracting."""
+    zero = np.zeros_like(terms[:, :1]) + 0 * terms[:, :1]
+    before = np.concatenate([zero, np.add.accumulate(terms, axis=1)[:, :-1]], axis=1)
+    back = np.add.accumulate(terms[:, ::-1], axis=1)[:, ::-1]
+    return before + np.concatenate([back[:, 1:], zero], axis=1)
+
+
+def _odds(x: Interval) -> tuple[Any, Any, FloatArray]:
+    """Balls around the least and the largest Σ_{j≠i} e^(x_j − x_i); and which rows are bounded."""
+    known = np.all(np.isfinite(x.lo) & np.isfinite(x.hi), axis=1, keepdims=True)
+    low = BALLS.function(Function.EXP, ball_array(np.where(known, x.lo, 0.0)))
+    high = BALLS.function(Function.EXP, ball_array(np.where(known, x.hi, 0.0)))
+    return _others(low) / high, _others(high) / low, np.broadcast_to(known, x.shape)
+
+
+def softmax_image(x: Interval) -> Interval:
+    """Range of each probability over rows (rows, n)."""
+    with BALLS.working():
+        least, most, known = _odds(x)
+        lo, hi = lower(1 / (1 + most)), upper(1 / (1 + least))
+    return Interval(
+        np.where(known, np.maximum(lo, 0.0), 0.0), np.where(known, np.minimum(hi, 1.0), 1.0)
+    )
+
+
+def log_softmax_image(x: Interval) -> Interval:
+    with BALLS.working():
+        least, most, known = _odds(x)
+        lo = lower(-BALLS.function(Function.LOG, 1 + most))
+        hi = upper(-BALLS.function(Function.LOG, 1 + least))
+    return Interval(np.where(known, lo, -np.inf), np.where(known, np.minimum(hi, 0.0), 0.0))
+
+
+def log_sum_exp_image(x: Interval) -> Interval:
+    """Range of log Σ eˣ, (rows, 1)."""
+    known = np.all(np.isfinite(x.lo) & np.isfinite(x.hi), axis=1, keepdims=True)
+
+    def total(v: FloatArray) -> Any:
+        powers = BALLS.function(Function.EXP, ball_array(np.where(known, v, 0.0)))
+        return BALLS.function(Function.LOG, np.add.reduce(powers, axis=1, keepdims=True))
+
+    with BALLS.working():
+        lo, hi = lower(total(x.lo)), upper(total(x.hi))
+    return Interval(np.where(known, lo, -np.inf), np.where(known, hi, np.inf))
+
+
+def softmax_jacobian(p: Interval) -> Interval:
+    """∂y_i/∂x_j = y_i(δ_ij − y_j), (rows, n, n), from ranges of the probabilities."""
+    a, b = p.lo[:, :, None], p.hi[:, :, None]
+    c, d = p.lo[:, None, :], p.hi[:, None, :]
+    low, high = -multiply_up(b, d), multiply_up(-a, c)
+    at = np.arange(p.shape[1])
+    ends = [
+        (multiply_up(v, add_up(1.0, -v)), -multiply_up(-v, -add_up(-1.0, v))) for v in (p.lo, p.hi)
+    ]
+    straddles = (p.lo <= 0.5) & (p.hi >= 0.5)
+    low[:, at, at] = np.minimum(ends[0][1], ends[1][1])
+    high[:, at, at] = np.where(straddles, 0.25, np.maximum(ends[0][0], ends[1][0]))
+    return Interval(low, high)
+
+
+def log_softmax_jacobian(p: Interval) -> Interval:
+    """δ_ij − y_j."""
+    n = p.shape[1]
+    identity = np.eye(n)[None]
+    return Interval(-add_up(p.hi[:, None, :], -identity), add_up(identity, -p.lo[:, None, :]))
+
+
+def growth(a: FloatArray) -> FloatArray:
+    """An upper bound on e^a − 1 for a ≥ 0: a + a² up to 1, nothing beyond."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        bound = add_up(a, multiply_up(a, a))
+    return np.where(a <= 1.0, bound, np.inf)
+
+
+@dataclass(frozen=True)
+class Exponentials:
+    """Errors of a row's shifted exponentials: t off by `shift`, eᵗ by the relative `power` and
+    `tiny`; their sum S by the relative `total`; `spread` bounds |t|."""
+
+    shift: FloatArray
+    power: FloatArray
+    tiny: float
+    total: FloatArray
+    spread: FloatArray
+
+
+def exponentials(r: Rounder, accuracy: FunctionAccuracy, x: Interval) -> Exponentials:
+    """For rows (rows, n) of run-time inputs."""
+    n = x.shape[1]
+    largest = np.max(x.hi, axis=1, keepdims=True)
+    spread = np.maximum(add_up(largest, -x.lo), 0.0)
+    if r.exact:
+        zero = np.zeros_like(spread)
+        return Exponentials(zero, zero, 0.0, zero[:, :1], spread)
+    lost = r.operand_loss(x)
+    read = add_up(lost, np.max(lost, axis=1, keepdims=True))
+    shift = add_up(add_up(read, r.of_sum(add_up(spread, read))), r.flushed)
+    relative = 0.0 if accuracy.ulps is None else 2.0 * r.unit * accuracy.ulps
+    tiny = 2.0 * r.flushed + (r.smallest_normal if accuracy.flushes else 0.0)
+    if accuracy.ulps is not None:
+        tiny += accuracy.ulps * float(r.format.smallest_subnormal)
+    else:
+        assert accuracy.units is not None
+        tiny += accuracy.units * r.unit
+    tiny = float(np.nextafter(tiny * (1.0 + 2.0**-50), np.inf))
+    moved = growth(shift)
+    power = add_up(moved, multiply_up(add_up(1.0, moved), relative))
+    worst = np.max(power, axis=1, keepdims=True)
+    steps = (n - 1) * r.unit
+    rounding = steps / (1.0 - steps) * (1.0 + 2.0**-40) if steps < 0.5 else np.inf
+    terms = add_up(worst, n * tiny * (1.0 + 2.0**-50))
+    flushed = (n - 1) * (r.flushed + r.lost_operands) * (1.0 + 2.0**-50)
+    total = add_up(add_up(terms, multiply_up(add_up(1.0, terms), rounding)), flushed)
+    return Exponentials(shift, power, tiny, np.where(total < 0.5, total, np.inf), spread)
+
+
+def _over_rest(a: FloatArray, b: FloatArray) -> FloatArray:
+    """a/(1 − b) rounded up, for 0 ≤ b ≤ 1/2; infinite where b is larger."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        bound = a / np.where(b <= 0.5, 1.0 - b, 1.0) * (1.0 + 2.0**-48)
+    return np.where((b <= 0.5) & np.isfinite(bound), bound, np.inf)
+
+
+def softmax_error(r: Rounder, e: Exponentials, y: Interval) -> FloatArray:
+    """|computed − y| for probabilities y at run-time inputs; divided or multiplied by 1/S."""
+    if r.exact:
+        return np.zeros_like(y.lo)
+    quotient = multiply_up(y.hi, _over_rest(add_up(e.power, e.total), e.total))
+    quotient = add_up(quotient, _over_rest(np.full_like(y.lo, e.tiny), e.total))
+    twice = 2.0 * r.unit + r.unit * r.unit
+    rounding = add_up(
+        multiply_up(add_up(y.hi, quotient), twice * (1.0 + 2.0**-50)), 4.0 * r.underflow
+    )
+    return add_up(quotient, add_up(rounding, r.flushed))
+
+
+def log_error(r: Rounder, accuracy: FunctionAccuracy, e: Exponentials, n: int) -> FloatArray:
+    """|computed log S − log S|, (rows, 1): |log Ŝ − log S| ≤ B/(1 − B) for a relative error B."""
+    moved = _over_rest(e.total, e.total)
+    top = np.log(n) * 1.01
+    reached = Interval(np.minimum(-2.0 * moved, 0.0), add_up(top, 2.0 * moved))
+    return add_up(moved, function_error(r, accuracy, reached))

@@ -1,0 +1,368 @@
+"""One operator at a time: its run-time meaning, real meaning and abstractions held together."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from encoders.contract import (
+    IEEE_ANY,
+    SEQUENTIAL,
+    SEQUENTIAL_FMA,
+    Contraction,
+    Pairwise,
+    RuntimeContract,
+    Subnormals,
+)
+from encoders.enclosure import Interval
+from encoders.exact_fields import Balls, Rationals, enclosure
+from encoders.operator import site_of
+from encoders.registry import lookup
+from gpu_check.emulator import emulate
+from gpu_check.exact import evaluate_exact
+from onnx_import import load
+from onnx_import.graph import Array, Graph
+from refine.bounds import InputBox, network_bounds
+
+FLUSHING = replace(SEQUENTIAL, name="flush", results=Subnormals.FLUSH, operands=Subnormals.FLUSH)
+PAIRS = replace(SEQUENTIAL, name="pairs", order=Pairwise(), contraction=Contraction.ALWAYS)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A network of one or a few nodes and the box its inputs come from.
+
+    `exact` says that onnxruntime must agree bit for bit with the sequential emulation; `rational`
+    that the real meaning can be evaluated in rationals.
+    """
+
+    name: str
+    nodes: Sequence[tuple[str, str, str, Mapping[str, Any]]]
+    inputs: Mapping[str, tuple[int, ...]]
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    lo: float = -2.0
+    hi: float = 3.0
+    opset: int = 13
+    exact: bool = True
+    rational: bool = True
+    outputs: Sequence[str] = ("y",)
+
+
+def example(
+    op: str,
+    inputs: str,
+    shape: Sequence[int] | Mapping[str, Sequence[int]],
+    name: str = "",
+    constants: Mapping[str, Any] | None = None,
+    lo: float = -2.0,
+    hi: float = 3.0,
+    opset: int = 13,
+    exact: bool = True,
+    rational: bool = True,
+    **attributes: Any,
+) -> Example:
+    """A network of one node with output y."""
+    shapes = shape if isinstance(shape, Mapping) else {"x": shape}
+    return Example(
+        f"{op} {name}".strip(),
+        ((op, inputs, "y", attributes),),
+        {k: tuple(v) for k, v in shapes.items()},
+        constants or {},
+        lo,
+        hi,
+        opset,
+        exact,
+        rational,
+    )
+
+
+def model_of(case: Example, dtype: Any = np.float32) -> onnx.ModelProto:
+    code = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    stored = {k: np.asarray(v) for k, v in case.constants.items()}
+    stored = {k: v.astype(dtype) if v.dtype == np.float64 else v for k, v in stored.items()}
+    graph = helper.make_graph(
+        [
+            helper.make_node(op, ["" if t == "-" else t for t in i.split()], o.split(), **a)
+            for op, i, o, a in case.nodes
+        ],
+        "example",
+        [helper.make_tensor_value_info(k, code, s) for k, s in case.inputs.items()],
+        [onnx.ValueInfoProto(name=t) for t in case.outputs],
+        [numpy_helper.from_array(v, k) for k, v in stored.items()],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", case.opset)])
+    made.ir_version = 8
+    return onnx.shape_inference.infer_shapes(made)
+
+
+def graph_of(case: Example, dtype: Any = np.float32) -> tuple[Graph, bytes]:
+    made = model_of(case, dtype)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(made, path)
+        return load(path), path.read_bytes()
+
+
+def points(case: Example, graph: Graph, count: int, seed: int = 0) -> dict[str, Array]:
+    """Inputs in the box, some on its corners, some near zero, zero and subnormal."""
+    rng = np.random.default_rng(seed)
+    found = {}
+    for t in graph.inputs:
+        shape, dtype = (count, *graph.types[t].shape), graph.types[t].dtype.numpy
+        v = rng.uniform(case.lo, case.hi, shape)
+        kind = rng.integers(0, 12, shape)
+        v = np.where(kind == 0, case.lo, np.where(kind == 1, case.hi, v))
+        for k, special in enumerate((0.0, 1e-40, -1e-40, 1.0, 0.5), start=2):
+            if case.lo <= special <= case.hi:
+                v = np.where(kind == k, special, v)
+        found[t] = v.astype(dtype)
+    return found
+
+
+def box_of(case: Example, graph: Graph) -> InputBox:
+    shapes = {t: graph.types[t].shape for t in graph.inputs}
+    return InputBox(
+        {t: Interval(np.full(s, case.lo), np.full(s, case.hi)) for t, s in shapes.items()},
+        {t: np.zeros(s) for t, s in shapes.items()},
+    )
+
+
+def exact_values(case: Example, graph: Graph, inputs: Mapping[str, Array]) -> list[dict[str, Any]]:
+    """Enclosures (lo, hi) of every tensor's real value, per sample."""
+    found = []
+    fields = Rationals() if case.rational else Balls()
+    for i in range(next(iter(inputs.values())).shape[0]):
+        one = {t: v[i] for t, v in inputs.items()}
+        values = evaluate_exact(graph, one, fields, every_tensor=True)
+        found.append(values)
+    return found
+
+
+def ends(values: Any) -> tuple[Any, Any]:
+    pairs = [enclosure(v) for v in np.asarray(values).ravel().tolist()]
+    shape = np.shape(values)
+    lo, hi = np.empty(shape, dtype=object), np.empty(shape, dtype=object)
+    lo.reshape(-1)[:] = [p[0] for p in pairs]
+    hi.reshape(-1)[:] = [p[1] for p in pairs]
+    return lo, hi
+
+
+CONTRACTS: tuple[tuple[RuntimeContract, tuple[RuntimeContract, ...]], ...] = (
+    (IEEE_ANY, (SEQUENTIAL, SEQUENTIAL_FMA, PAIRS, FLUSHING)),
+    (SEQUENTIAL, (SEQUENTIAL,)),
+    (FLUSHING, (FLUSHING,)),
+    (PAIRS, (PAIRS,)),
+)
+
+
+def check_bounds(case: Example, dtype: Any = np.float32, count: int = 12) -> float:
+    """Bounds of every tensor against sampled executions, exactly; the largest ratio found."""
+    from fractions import Fraction
+
+    graph, _ = graph_of(case, dtype)
+    inputs = points(case, graph, count)
+    exact = exact_values(case, graph, inputs)
+    real = [{t: ends(v) for t, v in e.items()} for e in exact]
+    worst = 0.0
+    for contract, members in CONTRACTS:
+        bounds = network_bounds(graph, box_of(case, graph), contract)
+        for t in graph.outputs:
+            assert np.all(np.isfinite(bounds.maps.errors[t])), (case.name, contract.name, t)
+        for i, tensors in enumerate(real):
+            for t, (low, high) in tensors.items():
+                held = bounds.maps.values[t]
+                assert np.all(held.lo <= low), (case.name, t, i)
+                assert np.all(high <= held.hi), (case.name, t, i)
+        for pinned in members:
+            with np.errstate(all="ignore"):
+                computed = emulate(graph, inputs, pinned, every_tensor=True)
+            for i, tensors in enumerate(real):
+                for t, (low, high) in tensors.items():
+                    value = np.asarray(computed[t][i]).astype(np.float64)
+                    limit = np.asarray(bounds.maps.errors[t])
+                    for at in np.ndindex(*value.shape):
+                        v = Fraction(float(value[at]))
+                        error = max(v - low[at], high[at] - v)
+                        slack = high[at] - low[at]
+                        assert error <= Fraction(float(limit[at])) + slack, (
+                            case.name,
+                            contract.name,
+                            pinned.name,
+                            t,
+                            at,
+                            float(error),
+                            float(limit[at]),
+                            {k: w[i] for k, w in inputs.items()},
+                        )
+                        if limit[at] > 0:
+                            worst = max(worst, float(error) / float(limit[at]))
+    return worst
+
+
+def check_maps(case: Example, seed: int = 0) -> None:
+    """Pull-backs of random functionals through every node, against float64 evaluation.
+
+    Real inputs come from the box, run-time inputs from a ball around them.
+    """
+    rng = np.random.default_rng(seed)
+    graph, _ = graph_of(case, np.float64)
+    for node in graph.order:
+        site, operator = site_of(graph, node), lookup(node)
+        shapes = [site.type_of(i).shape for i in site.variable]
+        for radius in (0.0, 1e-6, 1e-2, 0.3):
+            for _ in range(6):
+                _check_node(case, rng, site, operator, shapes, radius)
+
+
+def _check_node(
+    case: Example, rng: Any, site: Any, operator: Any, shapes: Any, radius: float
+) -> None:
+    from encoders.approximate_field import ApproximateReals
+
+    fields = ApproximateReals()
+    width = rng.choice([0.0, 0.01, 1.0])
+    names = [site.node.inputs[i] for i in site.variable]
+    lo = {n: rng.uniform(case.lo, case.hi, s) for n, s in zip(names, shapes, strict=True)}
+    hi = {
+        n: lo[n] + width * rng.uniform(0, 1, s) * (case.hi - lo[n])
+        for n, s in zip(names, shapes, strict=True)
+    }
+    error = {
+        n: np.full(s, radius) * rng.uniform(0, 1, s) for n, s in zip(names, shapes, strict=True)
+    }
+    ranges = [Interval(lo[n], hi[n]) for n in names]
+    errors = [error[n] for n in names]
+    values = operator.values(site, ranges)
+    differences = operator.differences(site, ranges, errors)
+
+    def run(given: Mapping[str, Any]) -> Any:
+        arguments = []
+        for i, t in enumerate(site.node.inputs):
+            constant = site.constants[i]
+            if site.inputs[i] is None:
+                arguments.append(None)
+            elif constant is not None:
+                arguments.append(fields.constant(constant))
+            else:
+                arguments.append(given[t][None])
+        with fields.working():
+            return np.asarray(operator.real(site, arguments, fields)[0][0], np.float64)
+
+    out = site.outputs[0].shape
+    c = rng.standard_normal((3, *out)) * (rng.random((3, *out)) < 0.7)
+    for _ in range(8):
+        pick = rng.choice([0.0, 1.0, 2.0])
+        t = {n: rng.uniform(0, 1, s) for n, s in zip(names, shapes, strict=True)}
+        if pick != 2.0:
+            t = {n: np.round(v) for n, v in t.items()}
+        x = {n: np.clip(lo[n] + t[n] * (hi[n] - lo[n]), lo[n], hi[n]) for n in names}
+        d = {
+            n: error[n] * rng.choice([-1.0, 1.0, rng.uniform(-1, 1)], error[n].shape) for n in names
+        }
+        moved = {n: x[n] + d[n] for n in names}
+        y, y_hat = run(x), run(moved)
+        if not (np.all(np.isfinite(y)) and np.all(np.isfinite(y_hat))):
+            continue  # outside the domain
+        tolerance = 1e-11 * (1 + np.max(np.abs(y), initial=0.0))
+        assert np.all(values.image.lo <= y + tolerance), case.name
+        assert np.all(y <= values.image.hi + tolerance), case.name
+        change = y_hat - y
+        assert np.all(np.abs(change) <= differences.radius + tolerance), (
+            case.name,
+            np.abs(change) - differences.radius,
+        )
+        for sign in (1.0, -1.0):
+            pulled = values.backward(sign * c)
+            _holds(
+                case,
+                "values",
+                sign * c,
+                y,
+                pulled.coefficients,
+                [x[n] for n in names],
+                pulled,
+                tolerance,
+            )
+            pulled = differences.backward(sign * c)
+            _holds(
+                case,
+                "differences",
+                sign * c,
+                change,
+                pulled.coefficients,
+                [d[n] for n in names],
+                pulled,
+                tolerance,
+                [x[n] for n in names],
+            )
+
+
+def _holds(
+    case: Example,
+    what: str,
+    c: Any,
+    out: Any,
+    coefficients: Any,
+    at: Any,
+    pulled: Any,
+    tolerance: float,
+    values: Any = (),
+) -> None:
+    left = np.sum((c * out).reshape(c.shape[0], -1), axis=1)
+    right = np.array(pulled.constant)
+    for part, x in zip(coefficients, at, strict=True):
+        if part is not None:
+            right = right + np.sum((part * x).reshape(c.shape[0], -1), axis=1)
+    for part, x in zip(pulled.on_values, values, strict=False):
+        if part is not None:
+            right = right + np.sum((part * x).reshape(c.shape[0], -1), axis=1)
+    slack = tolerance * (1 + np.sum(np.abs(c)))
+    assert np.all(left <= right + slack), (case.name, what, left - right)
+
+
+def check_runtime(case: Example, count: int = 12) -> None:
+    """The sequential emulation against onnxruntime: bit for bit, or to a few ulps of the sum."""
+    from gpu_check.runtimes import OnnxRuntime
+
+    graph, raw = graph_of(case)
+    runtime = OnnxRuntime(raw)
+    inputs = points(case, graph, count, seed=1)
+    emulated = emulate(graph, inputs, SEQUENTIAL)
+    for i in range(count):
+        actual = runtime.run({t: v[i] for t, v in inputs.items()})
+        for t in graph.outputs:
+            got, want = emulated[t][i], np.asarray(actual[t])
+            assert got.dtype == want.dtype, case.name
+            assert got.shape == want.shape, case.name
+            if case.exact:
+                np.testing.assert_array_equal(got, want, err_msg=case.name)
+            else:
+                np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5, err_msg=case.name)
+
+
+def check_against_reference(case: Example, count: int = 6) -> None:
+    """The real meaning against ONNX's reference implementation in float64."""
+    from onnx.reference import ReferenceEvaluator
+
+    graph, _ = graph_of(case, np.float64)
+    evaluator = ReferenceEvaluator(model_of(case, np.float64))
+    inputs = points(case, graph, count, seed=2)
+    exact = exact_values(case, graph, inputs)
+    for i in range(count):
+        expected = evaluator.run(None, {t: v[i] for t, v in inputs.items()})
+        for t, want in zip(graph.outputs, expected, strict=True):
+            low, _ = ends(exact[i][t])
+            np.testing.assert_allclose(
+                low.astype(np.float64),
+                np.asarray(want, np.float64),
+                rtol=1e-9,
+                atol=1e-12,
+                err_msg=case.name,
+            )

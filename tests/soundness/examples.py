@@ -1,0 +1,125 @@
+"""Example nodes of every operator: what the registry-driven tests run on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from networks import NodeText, Shape, loaded, model, node, numbers
+
+from onnx_import.graph import Graph
+
+
+@dataclass(frozen=True)
+class Example:
+    """One node on inputs of these shapes, with constants."""
+
+    node: NodeText
+    inputs: dict[str, Shape]
+    constants: dict[str, Any]
+    dtype: Any = np.float32
+
+    def model(self, dtype: Any = None) -> onnx.ModelProto:
+        return model((self.node,), self.inputs, self.constants, dtype=dtype or self.dtype)
+
+    def graph(self) -> Graph:
+        return loaded(self.model())
+
+
+def example(text: NodeText, dtype: Any = np.float32, **tensors: Any) -> Example:
+    """Tuples are shapes of inputs, everything else is a constant."""
+    inputs = {t: v for t, v in tensors.items() if isinstance(v, tuple)}
+    constants = {
+        t: v if isinstance(v, np.ndarray) else numbers(v)
+        for t, v in tensors.items()
+        if not isinstance(v, tuple)
+    }
+    return Example(text, inputs, constants, dtype)
+
+
+def axes(*values: int) -> Any:
+    return np.array(values, np.int64)
+
+
+_rng = np.random.default_rng(7)
+_wide = _rng.standard_normal((7, 3)) * np.array([1e-3, 1.0, 1e3])
+_kernel = _rng.standard_normal((4, 2, 2, 3))
+_norm: dict[str, Any] = {
+    "x": (2, 3, 2), "g": [0.7, -1.25, 3.0], "b": [0.3, 0.5, -100.0], "m": [0.4, -0.75, 7.0],
+    "v": [3.75, 0.75, 2.0],
+}  # fmt: skip
+
+EXAMPLES: dict[str, tuple[Example, ...]] = {
+    "Add": (
+        example(node("Add", "x z", "y"), x=(2, 3), z=(3,)),
+        example(node("Add", "x x", "y"), x=(3,)),
+        example(node("Add", "x k", "y"), x=(1, 3), k=[[0.1, 0.0, -7.5], [1e-40, 3.0, 1e10]]),
+    ),
+    "Sub": (
+        example(node("Sub", "x z", "y"), x=(2, 1), z=(1, 3)),
+        example(node("Sub", "k x", "y"), x=(2, 3), k=[0.1, 0.0, -7.5]),
+    ),
+    "Mul": (
+        example(node("Mul", "x k", "y"), x=(2, 3), k=[0.1, -4.0, 1e-20]),
+        example(node("Mul", "k x", "y"), x=(3,), k=[[0.0, 1.0, 3.0], [-1.0, 7.0, 1e5]]),
+        example(node("Mul", "x k", "y"), np.float64, x=(3,), k=[0.1, -4.0, 1e-200]),
+    ),
+    "Div": (
+        example(node("Div", "x k", "y"), x=(2, 3), k=[3.0, -4.0, 1e-3]),
+        example(node("Div", "x k", "y"), np.float64, x=(3,), k=[3.0, 0.1, 1e200]),
+        example(node("Div", "x k", "y"), np.float64, x=(2,), k=[8.0, -0.5]),
+    ),
+    "Relu": (example(node("Relu", "x", "y"), x=(2, 8)),),
+    "MatMul": (
+        example(node("MatMul", "x W", "y"), x=(2, 7), W=_wide),
+        example(node("MatMul", "W x", "y"), x=(3, 2), W=_wide),
+        example(node("MatMul", "x W", "y"), x=(7,), W=_wide),
+        example(node("MatMul", "x W", "y"), x=(2, 1, 7), W=_wide),
+        example(node("MatMul", "x W", "y"), x=(1, 2), W=_rng.standard_normal((3, 2, 2))),
+        example(node("MatMul", "x W", "y"), np.float64, x=(1, 7), W=_wide),
+    ),
+    "Gemm": (
+        example(node("Gemm", "x W b", "y"), x=(2, 7), W=_wide, b=[0.1, -2.0, 1e4]),
+        example(node("Gemm", "x W", "y", alpha=0.3), x=(1, 7), W=_wide),
+        example(
+            node("Gemm", "x W b", "y", transA=1, transB=1, alpha=0.3, beta=1.7),
+            x=(7, 2), W=_wide.T.copy(), b=[[0.1], [3.0]],
+        ),
+        example(node("Gemm", "W x c", "y", beta=-0.6), x=(3, 2), W=_wide, c=(7, 1)),
+        example(node("Gemm", "W x c", "y", transB=1), x=(2, 3), W=_wide, c=[0.25, 0.3]),
+        example(
+            node("Gemm", "x W b", "y", alpha=0.1, beta=0.3), np.float64, x=(1, 7), W=_wide,
+            b=[0.1, -2.0, 1e4],
+        ),
+    ),
+    "Conv": (
+        example(
+            node("Conv", "x W b", "y", pads=[1, 0, 1, 2], strides=[2, 1]), x=(1, 2, 3, 4),
+            W=_kernel, b=[0.1, 0.0, -3.0, 50.0],
+        ),
+        example(node("Conv", "x W", "y", group=2, dilations=[1, 2]), x=(2, 4, 2, 5), W=_kernel),
+        example(
+            node("Conv", "x W b", "y", auto_pad="SAME_UPPER", strides=[2]), x=(1, 1, 5),
+            W=[[[0.5, -0.3, 0.7, 0.2]]], b=[-1.5],
+        ),
+    ),
+    "BatchNormalization": (
+        example(node("BatchNormalization", "x g b m v", "y", epsilon=0.25), **_norm),
+        example(node("BatchNormalization", "x g b m v", "y", epsilon=0.25), np.float64, **_norm),
+    ),
+    "Concat": (
+        example(node("Concat", "x k z", "y", axis=1), x=(2, 1), z=(2, 3), k=[[0.1], [7.0]]),
+        example(node("Concat", "x x", "y", axis=-2), x=(1, 2)),
+    ),
+    "Transpose": (
+        example(node("Transpose", "x", "y", perm=[1, 2, 0]), x=(2, 3, 4)),
+        example(node("Transpose", "x", "y"), x=(2, 3)),
+    ),
+    "Reshape": (example(node("Reshape", "x s", "y"), x=(2, 6), s=axes(3, -1)),),
+    "Flatten": (example(node("Flatten", "x", "y", axis=2), x=(2, 3, 2)),),
+    "Identity": (example(node("Identity", "x", "y"), x=(2, 3)),),
+    "Squeeze": (example(node("Squeeze", "x a", "y"), x=(2, 1, 3), a=axes(1)),),
+    "Unsqueeze": (example(node("Unsqueeze", "x a", "y"), x=(2, 3), a=axes(1)),),
+}  # fmt: skip

@@ -1,0 +1,296 @@
+"""An operator's meanings held against each other: each check gives sentences about failures.
+
+All comparisons but those with a runtime's floats are in exact rationals: float64 numbers that an
+abstraction returns are read as the rationals they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import flint
+import numpy as np
+import onnxruntime
+from onnx.reference import ReferenceEvaluator
+
+from encoders.contract import (
+    IEEE_ANY,
+    ORT_CPU,
+    PAIRWISE,
+    SEQUENTIAL,
+    SEQUENTIAL_FMA,
+    BiasPlacement,
+    Blocked,
+    Normalization,
+    RuntimeContract,
+    Subnormals,
+    members,
+)
+from encoders.enclosure import Interval
+from encoders.exact_fields import RationalArithmetic, Rationals, fraction, object_array
+from encoders.numpy_arithmetic import NumpyArithmetic
+from encoders.operator import Contribution, Operator, Site, site_of
+from examples import Example
+
+SAMPLES = 3
+SCHEDULES = (
+    SEQUENTIAL,
+    replace(PAIRWISE, bias=BiasPlacement.FIRST),
+    replace(ORT_CPU, order=Blocked(2), normalization=Normalization.DIRECT),
+)
+ROUNDINGS: tuple[tuple[RuntimeContract, tuple[RuntimeContract, ...]], ...] = (
+    *((c, (c,)) for c in (*SCHEDULES, SEQUENTIAL_FMA)),
+    (IEEE_ANY, (*SCHEDULES, *members(IEEE_ANY))),
+    *(
+        (c, (c,))
+        for c in (replace(SEQUENTIAL, results=Subnormals.FLUSH, operands=Subnormals.FLUSH),)
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Stand:
+    """An operator on an example: its site, ranges of its variable inputs, and a random stream."""
+
+    operator: Operator
+    site: Site
+    example: Example
+    seed: int = 0
+
+    @property
+    def rng(self) -> np.random.Generator:
+        return np.random.default_rng(self.seed)
+
+    @property
+    def dtype(self) -> Any:
+        return self.example.dtype
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        return [self.site.type_of(i).shape for i in self.site.variable]
+
+
+def stand(operator: Operator, example: Example) -> Stand:
+    graph = example.graph()
+    (only,) = graph.order
+    return Stand(operator, site_of(graph, only), example)
+
+
+def _arguments(s: Stand, variable: Sequence[Any], constant: Callable[[Any], Any]) -> list[Any]:
+    """Arguments for every input position, from those of the variable ones.
+
+    The same tensor read twice gets the same values.
+    """
+    values = iter(variable)
+    found: list[Any] = []
+    seen: dict[str, Any] = {}
+    for name, kind, stored in zip(s.site.node.inputs, s.site.inputs, s.site.constants, strict=True):
+        if kind is None:
+            found.append(None)
+        elif stored is None:
+            value = next(values)
+            found.append(seen.setdefault(name, value))
+        else:
+            found.append(constant(stored))
+    return found
+
+
+def _real(s: Stand, variable: Sequence[Any]) -> Any:
+    """f(x) as rationals, x given as arrays of floats or rationals with a sample axis."""
+    field = Rationals()
+    exact = [v if v.dtype == object else field.constant(v)[0] for v in variable]
+    return s.operator.real(s.site, _arguments(s, exact, field.constant), field)[0]
+
+
+def meanings_agree(s: Stand) -> Iterator[str]:
+    """Where nothing rounds, the run-time meaning is the real one, whatever the schedule."""
+    rng = s.rng
+    variable = [
+        object_array(
+            (flint.fmpq(int(p), int(q)) for p, q in zip(*_ratios(rng, shape), strict=True)),
+            (1, *shape),
+        )
+        for shape in s.shapes()
+    ]
+    expected = _real(s, variable)
+    arithmetic = RationalArithmetic()
+    for contract in SCHEDULES:
+        inputs = _arguments(s, variable, arithmetic.constant)
+        (got,) = s.operator.runtime(s.site, inputs, arithmetic, contract)
+        if got.shape != expected.shape or not np.all(got == expected):
+            yield f"runtime and real meaning differ under {contract.name}"
+
+
+def _ratios(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    size = int(np.prod(shape))
+    return rng.integers(-50, 50, size), rng.integers(1, 30, size)
+
+
+def runtimes_agree(s: Stand) -> Iterator[str]:
+    """onnx.reference in float64 agrees with the real meaning, onnxruntime with the run-time one."""
+    rng = s.rng
+    inputs = [rng.standard_normal((1, *shape)).astype(s.dtype) for shape in s.shapes()]
+    named = {t: v[0] for t, v in zip(s.example.inputs, inputs, strict=False)}
+    exact = np.array([float(fraction(v)) for v in _real(s, _once(s, inputs)).ravel()])
+    wide = {t: v.astype(np.float64) for t, v in named.items()}
+    (expected,) = ReferenceEvaluator(s.example.model(np.float64)).run(None, wide)
+    if not np.allclose(exact, expected.ravel(), rtol=1e-4, atol=1e-5):
+        yield "the real meaning is far from onnx.reference"
+    if s.dtype is np.float64 and not np.allclose(exact, expected.ravel(), rtol=1e-11, atol=1e-12):
+        yield "the real meaning is not what onnx.reference computes in float64"
+    session = onnxruntime.InferenceSession(s.example.model().SerializeToString())
+    (actual,) = session.run(None, named)
+    got = _emulated(s, _once(s, inputs), SEQUENTIAL)[0]
+    tolerance = 1e-4 if s.dtype is np.float32 else 1e-12
+    if got.shape != actual.shape or not np.allclose(got, actual, rtol=tolerance, atol=tolerance):
+        yield "the run-time meaning is far from onnxruntime"
+
+
+def _once(s: Stand, inputs: Sequence[Any]) -> list[Any]:
+    """One array per variable position from one per named input."""
+    named = dict(zip(s.example.inputs, inputs, strict=False))
+    return [named[s.site.node.inputs[i]] for i in s.site.variable]
+
+
+def _emulated(s: Stand, variable: Sequence[Any], contract: RuntimeContract) -> Any:
+    fmt = contract.format_of(s.site.outputs[0].dtype)
+    arithmetic = NumpyArithmetic(fmt, contract)
+    held = [arithmetic.rounded(v) for v in variable]
+    inputs = _arguments(s, held, arithmetic.constant)
+    return s.operator.runtime(s.site, inputs, arithmetic, contract)[0]
+
+
+def _ranges(s: Stand) -> Iterator[tuple[list[Interval], list[Any]]]:
+    """Ranges of the variable inputs with inputs in them: wide, narrow, point-like and tiny."""
+    rng = s.rng
+    for scale, width in ((1.0, 1.0), (1.0, 1e-5), (1e3, 0.0), (1e-38, 3.0), (1e-3, 1.0)):
+        ranges, points = {}, {}
+        for name, shape in zip(_names(s), s.shapes(), strict=True):
+            if name in ranges:
+                continue
+            centre = scale * rng.standard_normal(shape)
+            low, high = (
+                (centre + d * scale * width).astype(s.dtype).astype(np.float64) for d in (-1, 1)
+            )
+            share = rng.random((SAMPLES, *shape))
+            share = np.where(rng.random(share.shape) < 0.4, np.round(share), share)
+            inside = (low * (1 - share) + high * share).astype(s.dtype).astype(np.float64)
+            ranges[name], points[name] = Interval(low, high), np.clip(inside, low, high)
+        yield [ranges[n] for n in _names(s)], [points[n] for n in _names(s)]
+
+
+def _names(s: Stand) -> list[str]:
+    return [s.site.node.inputs[i] for i in s.site.variable]
+
+
+def values_enclose(s: Stand) -> Iterator[str]:
+    """`values`: the image holds f(x), and functionals pulled back are upper bounds of c·f(x)."""
+    for ranges, points in _ranges(s):
+        mapped = s.operator.values(s.site, ranges)
+        results = [_real(s, [p[i : i + 1] for p in points])[0] for i in range(SAMPLES)]
+        low, high = _exact(mapped.image.lo), _exact(mapped.image.hi)
+        for y in results:
+            if not np.all((low <= _plain(y)) & (_plain(y) <= high)):
+                yield "a real value is outside the image"
+        c = _functionals(s)
+        pulled = mapped.backward(c)
+        for i, y in enumerate(results):
+            inputs = [_exact(p[i]) for p in points]
+            yield from _broken(c, _plain(y), pulled, inputs, "c·f(x) is above its bound")
+
+
+def differences_enclose(s: Stand) -> Iterator[str]:
+    """`differences`: radius and pulled-back functionals bound f(x̂) − f(x)."""
+    rng = s.rng
+    for ranges, points in _ranges(s):
+        for size in (0.3, 1e-6):
+            scale = [size * (r.magnitude + 1e-30) for r in ranges]
+            scale = _same(s, [v * rng.random(v.shape) for v in scale])
+            shifts = _same(s, [v * rng.choice([-1.0, 1.0, 0.4], p.shape) for v, p in
+                               zip(scale, points, strict=True)])  # fmt: skip
+            mapped = s.operator.differences(s.site, ranges, scale)
+            radius, c = _exact(mapped.radius), _functionals(s)
+            pulled = mapped.backward(c)
+            for i in range(SAMPLES):
+                x = [_exact(p[i]) for p in points]
+                d = [_exact(v[i]) for v in shifts]
+                moved = [object_array(map(_rational, (a + b).ravel()), a.shape)[None]
+                         for a, b in zip(x, d, strict=True)]  # fmt: skip
+                start = [object_array(map(_rational, a.ravel()), a.shape)[None] for a in x]
+                change = _plain((_real(s, moved) - _real(s, start))[0])
+                if not np.all(abs(change) <= radius):
+                    yield "a difference is above the radius"
+                yield from _broken(c, change, pulled, d, "c·(f(x̂) − f(x)) is above its bound")
+                yield from _broken(
+                    c, -change, pulled, [-v for v in d], "a bound on differences is not odd"
+                )
+
+
+def _same(s: Stand, arrays: list[Any]) -> list[Any]:
+    """The same array for each reading of one tensor."""
+    first: dict[str, Any] = {}
+    return [first.setdefault(n, a) for n, a in zip(_names(s), arrays, strict=True)]
+
+
+def rounding_encloses(s: Stand) -> Iterator[str]:
+    """`rounding` bounds |emulated − exact f(x̂)|, for every contract and some of its members."""
+    for ranges, points in _ranges(s):
+        held = [p.astype(s.dtype) for p in points]
+        image = s.operator.values(s.site, ranges).image
+        exact = [_plain(_real(s, [p[i : i + 1] for p in points])[0]) for i in range(SAMPLES)]
+        for contract, executions in ROUNDINGS:
+            radius = _exact(s.operator.rounding(s.site, ranges, image, contract).radius)
+            for pinned in executions:
+                got = _emulated(s, held, pinned)
+                for i in range(SAMPLES):
+                    computed = _exact(np.broadcast_to(got, (SAMPLES, *got.shape[1:]))[i])
+                    if not np.all(abs(computed - exact[i]) <= radius):
+                        yield f"a rounding error of {pinned.name} is above {contract.name}'s bound"
+
+
+CHECKS: tuple[Callable[[Stand], Iterator[str]], ...] = (
+    meanings_agree,
+    runtimes_agree,
+    values_enclose,
+    differences_enclose,
+    rounding_encloses,
+)
+
+
+def _functionals(s: Stand) -> Any:
+    """Unit, negated and random functionals of the output."""
+    shape = s.site.outputs[0].shape
+    size = int(np.prod(shape))
+    rng = s.rng
+    random = rng.standard_normal((3, size)) * 10.0 ** rng.integers(-4, 4, (3, size))
+    units = np.eye(size)[[0, size - 1]]
+    return np.concatenate([units, -units, random]).reshape(-1, *shape)
+
+
+def _broken(
+    c: Any, result: Any, pulled: Contribution, inputs: Sequence[Any], what: str
+) -> Iterator[str]:
+    for k in range(len(c)):
+        total = Fraction(float(pulled.constant[k]))
+        for coefficients, x in zip(pulled.coefficients, inputs, strict=True):
+            if coefficients is not None:
+                total += np.sum(_exact(coefficients[k]) * x)
+        if np.sum(_exact(c[k]) * result) > total:
+            yield what
+
+
+def _exact(values: Any) -> Any:
+    flat = np.asarray(values, np.float64)
+    return object_array(
+        (Fraction(v) if np.isfinite(v) else v for v in flat.ravel().tolist()), flat.shape
+    )
+
+
+def _plain(values: Any) -> Any:
+    return object_array((fraction(v) for v in values.ravel()), values.shape)
+
+
+def _rational(value: Fraction) -> Any:
+    return flint.fmpq(value.numerator, value.denominator)

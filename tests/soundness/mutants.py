@@ -1,0 +1,250 @@
+"""Slips that a maintainer could make, each put into the code under test by a monkeypatch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from encoders import affine, elementwise, enclosure, products, rounding_bounds
+from encoders.error_arithmetic import ErrorArithmetic
+from encoders.operator import Contribution
+from encoders.ops import concat, gemm, relu
+from encoders.rounding_bounds import Rounder
+from refine import bounds, pullback
+
+Patch = pytest.MonkeyPatch
+Mutant = Callable[[Patch], None]
+MUTANTS: dict[str, Mutant] = {}
+
+
+def mutant(f: Mutant) -> Mutant:
+    MUTANTS[f.__name__] = f
+    return f
+
+
+def everywhere(patch: Patch, old: Any, new: Any) -> None:
+    """Replace a function in every module that has imported it."""
+    for name, module in list(sys.modules.items()):
+        if name.split(".")[0] in ("encoders", "refine"):
+            for attribute, value in list(vars(module).items()):
+                if value is old:
+                    patch.setattr(module, attribute, new)
+
+
+def scaled(f: Callable[..., Any], factor: float) -> Callable[..., Any]:
+    return lambda *a, **k: f(*a, **k) * factor
+
+
+@mutant
+def local_errors_left_out_of_pull_backs(patch: Patch) -> None:
+    old = bounds._bound_errors
+
+    def changed(maps: Any, node: Any, *rest: Any) -> Any:
+        result = old(maps, node, *rest)
+        maps.local[node.name] = np.zeros_like(maps.local[node.name])
+        return result
+
+    patch.setattr(bounds, "_bound_errors", changed)
+
+
+@mutant
+def later_coefficients_replace_earlier_ones(patch: Patch) -> None:
+    def put(self: Any, tensor: str, c: Any) -> float:
+        if c is not None:
+            self.coefficients[tensor] = c
+        return 0.0
+
+    patch.setattr(pullback._Pending, "put", put)
+
+
+@mutant
+def adjoint_of_scaling_has_the_wrong_sign(patch: Patch) -> None:
+    old = affine.scaled_part
+
+    def changed(*a: Any, **k: Any) -> Any:
+        part = old(*a, **k)
+        return replace(part, adjoint=lambda c: -part.adjoint(c))
+
+    everywhere(patch, old, changed)
+
+
+@mutant
+def adjoint_of_products_has_the_wrong_sign(patch: Patch) -> None:
+    old = products.linear_part
+
+    def changed(*a: Any, **k: Any) -> Any:
+        part = old(*a, **k)
+        return replace(part, adjoint=lambda c: -part.adjoint(c))
+
+    everywhere(patch, old, changed)
+
+
+@mutant
+def one_addition_is_not_counted(patch: Patch) -> None:
+    old = rounding_bounds.any_order_sum
+
+    def changed(r: Any, partial: Any, additions: Any, terms: Any) -> Any:
+        return old(r, partial, np.maximum(additions - 1.0, 0.0), terms)
+
+    everywhere(patch, old, changed)
+
+
+@mutant
+def unit_roundoff_is_halved(patch: Patch) -> None:
+    unit = Rounder.unit.fget
+    relative = Rounder.relative.fget
+    patch.setattr(Rounder, "unit", property(lambda self: 0.5 * unit(self)))
+    patch.setattr(Rounder, "relative", property(lambda self: 0.5 * relative(self)))
+
+
+@mutant
+def onlyhalf_ulps_are_halved(patch: Patch) -> None:
+    patch.setattr(Rounder, "half_ulp", scaled(Rounder.half_ulp, 0.5))
+
+
+@mutant
+def rounding_is_taken_to_be_below_the_binade(patch: Patch) -> None:
+    """Half an ulp of the number just below M instead of M."""
+    old = Rounder.half_ulp
+    patch.setattr(Rounder, "half_ulp", lambda self, m: old(self, np.nextafter(m / 2, 0.0)))
+
+
+@mutant
+def sums_round_inward(patch: Patch) -> None:
+    everywhere(patch, enclosure.add_up, lambda a, b: np.nextafter(np.asarray(a + b), -np.inf))
+
+
+@mutant
+def float64_sums_are_taken_to_be_exact(patch: Patch) -> None:
+    everywhere(patch, enclosure.gamma, lambda terms: 0.0)
+
+
+@mutant
+def midpoints_have_no_radius(patch: Patch) -> None:
+    old = enclosure.midpoint_radius
+
+    def changed(x: Any) -> Any:
+        mid, radius = old(x)
+        return mid, np.zeros_like(radius)
+
+    everywhere(patch, old, changed)
+
+
+@mutant
+def relu_remainder_dropped(patch: Patch) -> None:
+    def changed(secant: Any, *rest: Any) -> Any:
+        none = replace(secant, remainder=np.zeros_like(secant.remainder))
+        return elementwise.elementwise_differences(none, *rest)
+
+    patch.setattr(relu, "elementwise_differences", changed)
+
+
+@mutant
+def relu_line_is_too_low(patch: Patch) -> None:
+    old = relu.relaxation
+    patch.setattr(relu, "relaxation", lambda x: replace(old(x), high=0.75 * old(x).high))
+
+
+@mutant
+def relu_charges_nothing_on_values(patch: Patch) -> None:
+    old = relu.elementwise_values
+
+    def changed(image: Any, lines: Any, x: Any) -> Any:
+        mapped = old(image, lines, x)
+
+        def backward(c: Any) -> Contribution:
+            pulled = mapped.backward(c)
+            return replace(pulled, constant=np.zeros_like(pulled.constant))
+
+        return replace(mapped, backward=backward)
+
+    patch.setattr(relu, "elementwise_values", changed)
+
+
+@mutant
+def stored_bias_and_weights_are_taken_to_be_exact(patch: Patch) -> None:
+    patch.setattr(products, "stored_loss", lambda r, values: np.zeros_like(values))
+
+
+@mutant
+def rounded_weights_are_taken_to_be_exact(patch: Patch) -> None:
+    patch.setattr(products, "_coefficient_loss", lambda r, s, x, shape: np.zeros(shape))
+
+
+@mutant
+def joined_constants_are_taken_to_be_exact(patch: Patch) -> None:
+    patch.setattr(concat, "stored_loss", lambda r, values: np.zeros_like(values))
+
+
+@mutant
+def scaled_bias_is_always_last(patch: Patch) -> None:
+    patch.setattr(gemm, "_free_rounding", gemm._scaled_rounding)
+
+
+@mutant
+def partial_sums_are_halved(patch: Patch) -> None:
+    patch.setattr(products, "_largest_partial", scaled(products._largest_partial, 0.25))
+
+
+@mutant
+def flushing_is_ignored(patch: Patch) -> None:
+    old = rounding_bounds.rounder_of
+    everywhere(patch, old, lambda *a: replace(old(*a), flush_results=False, flush_operands=False))
+
+
+@mutant
+def flushed_operands_are_ignored(patch: Patch) -> None:
+    patch.setattr(Rounder, "lost_operands", property(lambda self: 0.0))
+    patch.setattr(Rounder, "operand_loss", lambda self, x: np.zeros_like(x.lo))
+
+
+@mutant
+def the_last_flush_is_ignored(patch: Patch) -> None:
+    patch.setattr(Rounder, "flushed", property(lambda self: 0.0))
+
+
+@mutant
+def underflow_is_ignored(patch: Patch) -> None:
+    patch.setattr(Rounder, "underflow", property(lambda self: 0.0))
+    relative = Rounder.relative.fget
+    patch.setattr(Rounder, "of_product", lambda self, m: m * relative(self))
+
+
+@mutant
+def errors_do_not_propagate_through_products(patch: Patch) -> None:
+    old = ErrorArithmetic._product
+
+    def changed(self: Any, a: Any, b: Any) -> Any:
+        ideal, moved = old(self, a, b)
+        return ideal, np.zeros_like(moved)
+
+    patch.setattr(ErrorArithmetic, "_product", changed)
+
+
+@mutant
+def errors_do_not_propagate_through_quotients(patch: Patch) -> None:
+    old = ErrorArithmetic.divide
+
+    def changed(self: Any, a: Any, b: Any) -> Any:
+        exact = [replace(t, error=np.zeros_like(t.error)) for t in (a, b)]
+        return old(self, *exact)
+
+    patch.setattr(ErrorArithmetic, "divide", changed)
+
+
+@mutant
+def overflow_is_not_looked_for(patch: Patch) -> None:
+    old = rounding_bounds.no_overflow
+    everywhere(patch, old, lambda r, m: replace(old(r, np.zeros(1)), holds=True))
+
+
+@mutant
+def steps_of_a_chain_are_halved(patch: Patch) -> None:
+    from encoders.sequential_chain import _Chain
+
+    patch.setattr(_Chain, "_steps", scaled(_Chain._steps, 0.5))

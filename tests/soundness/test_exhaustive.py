@@ -1,0 +1,116 @@
+"""Every execution of small networks in toy formats, against the bounds of every tensor."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from cases import CASES, Case
+from checking import (
+    Findings,
+    Point,
+    bounds_of,
+    check_emulated,
+    check_every_execution,
+    every_point,
+    exact_values,
+    input_box,
+)
+
+from encoders.contract import (
+    IEEE_ANY,
+    ORT_CPU,
+    PAIRWISE,
+    SEQUENTIAL,
+    SEQUENTIAL_FMA,
+    BiasPlacement,
+    Blocked,
+    Contraction,
+    Normalization,
+    RuntimeContract,
+    Subnormals,
+)
+from onnx_import.graph import Graph
+
+KEEP, FLUSH, EITHER = Subnormals.KEEP, Subnormals.FLUSH, Subnormals.EITHER
+ANY_ORDER = (
+    IEEE_ANY,
+    replace(IEEE_ANY, name="gradual", results=KEEP, operands=KEEP),
+    replace(IEEE_ANY, name="flush-results", results=FLUSH, operands=KEEP),
+    replace(IEEE_ANY, name="flush-operands", results=KEEP, operands=FLUSH),
+    replace(IEEE_ANY, name="no-fma", contraction=Contraction.NEVER, results=KEEP, operands=KEEP),
+)
+PINNED = (
+    SEQUENTIAL,
+    SEQUENTIAL_FMA,
+    PAIRWISE,
+    replace(ORT_CPU, order=Blocked(2)),
+    replace(SEQUENTIAL, name="bias-first", bias=BiasPlacement.FIRST),
+    replace(PAIRWISE, name="pairwise-flush", results=FLUSH, operands=FLUSH),
+    replace(SEQUENTIAL_FMA, name="fma-flush-operands", operands=FLUSH),
+    replace(SEQUENTIAL, name="direct", normalization=Normalization.DIRECT, results=FLUSH),
+)
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+_ratios: dict[str, float] = {}
+
+
+def in_toy_format(contract: RuntimeContract, case: Case) -> RuntimeContract:
+    return replace(contract, compute_format=case.format)
+
+
+@cache
+def prepared(case: Case) -> tuple[Graph, list[tuple[Point, Point]]]:
+    """The network with every input of its box and the exact values there."""
+    graph = case.build()
+    points = every_point(graph, input_box(graph, case.lo, case.hi), case.format)
+    return graph, [(point, exact_values(graph, point)) for point in points]
+
+
+def judged(case: Case, contract: RuntimeContract, sample: int = 1) -> Findings:
+    """Bounds of an any-order contract against all executions on every `sample`-th input."""
+    graph, points = prepared(case)
+    box = input_box(graph, case.lo, case.hi)
+    bounds = bounds_of(graph, box, contract)
+    label = f"{case.name} under {contract.name}"
+    return check_every_execution(graph, bounds, contract, points[::sample], label)
+
+
+@every_case
+@pytest.mark.parametrize("contract", ANY_ORDER, ids=lambda c: c.name)
+def test_every_schedule_on_every_input(case: Case, contract: RuntimeContract) -> None:
+    found = judged(case, in_toy_format(contract, case))
+    assert not found.failures, "\n".join(found.failures)
+    assert found.executions or found.overflows
+    assert bool(found.overflows) == case.overflows
+    if not case.overflows:
+        assert all(np.isfinite(r) for r in found.ratios.values())
+        _ratios.update({f"{case.name}/{contract.name}": r for r in found.ratios.values()})
+
+
+@every_case
+def test_pinned_contracts_and_the_free_one_that_contains_them(case: Case) -> None:
+    graph, points = prepared(case)
+    box = input_box(graph, case.lo, case.hi)
+    free = bounds_of(graph, box, in_toy_format(IEEE_ANY, case))
+    forward = bounds_of(graph, box, in_toy_format(IEEE_ANY, case), backward=False)
+    failures: list[str] = []
+    for contract in PINNED:
+        pinned = in_toy_format(contract, case)
+        own = bounds_of(graph, box, pinned)
+        for name, bounds in (("own", own), ("free", free), ("forward", forward)):
+            label = f"{case.name} under {contract.name}, {name} bounds"
+            found = check_emulated(graph, bounds, pinned, points, label)
+            failures += found.failures
+    assert not failures, "\n".join(failures)
+
+
+def test_bounds_are_not_vacuous() -> None:
+    """Most bounds are within a factor of 10 of the worst execution, and none is absurd."""
+    for case in CASES:
+        if not case.overflows and f"{case.name}/ieee-any" not in _ratios:
+            found = judged(case, in_toy_format(IEEE_ANY, case), sample=3)
+            _ratios.update({f"{case.name}/ieee-any": r for r in found.ratios.values()})
+    assert max(_ratios.values()) < 1e3
+    assert float(np.median(list(_ratios.values()))) < 10

@@ -1,0 +1,379 @@
+"""Elementary functions: shapes, ranges, lines, slopes, correct rounding and accuracy claims."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+import flint
+import numpy as np
+import onnxruntime as ort
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import helper
+from operator_checks import Example, exact_values, example, graph_of, points
+
+from encoders.approximate_field import approximate_function
+from encoders.contract import IEEE_ANY, ORT_CPU, PRESETS, members
+from encoders.curves import Curve, Piece, Shape, image_of, lines_of, slopes_of
+from encoders.enclosure import Interval
+from encoders.exact_fields import BALL_FUNCTIONS, Balls, Rationals, enclosure
+from encoders.formats import BFLOAT16, BINARY16, BINARY32, BINARY64, FloatFormat, round_fraction
+from encoders.function_curves import FUNCTION_CURVES
+from encoders.functions import (
+    CONSERVATIVE,
+    CORRECTLY_ROUNDED,
+    ORT_FUNCTIONS,
+    Evidence,
+    Function,
+    FunctionAccuracy,
+    Transcendental,
+)
+from encoders.gated_curves import GELU, GELU_TANH, MISH, swish_curve
+from encoders.ops.elu import SELU_ALPHA, SELU_GAMMA, _exponential_curve
+from encoders.ops.hard_sigmoid import HARD_SWISH, clipped_line
+from encoders.ops.softsign import CURVE as SOFTSIGN
+from encoders.rounded_functions import rounded_function
+from encoders.rounding_bounds import Rounder
+from encoders.tracked_functions import function_error
+from refine.assumptions import assumptions_of
+from refine.box import Box
+from refine.domain import DomainOptions, read_domain
+
+CURVES: dict[str, Curve] = {
+    **{f.value: c for f, c in FUNCTION_CURVES.items()},
+    "gelu": GELU,
+    "gelu-tanh": GELU_TANH,
+    "mish": MISH,
+    "swish": swish_curve(1.0),
+    "swish-1.7": swish_curve(1.7),
+    "softsign": SOFTSIGN,
+    "elu": _exponential_curve(0.7, 1.0, 1.0),
+    "elu-negative": _exponential_curve(-1.5, 1.0, 1.0),
+    "selu": _exponential_curve(SELU_GAMMA * SELU_ALPHA, 1.0, SELU_GAMMA),
+    "celu": _exponential_curve(0.3, 0.3, 1.0),
+    "hard-sigmoid": clipped_line(Fraction(np.float32(0.2).item()), Fraction(1, 2)),
+    "hard-swish": HARD_SWISH,
+}
+every_curve = pytest.mark.parametrize("name", CURVES)
+every_function = pytest.mark.parametrize("f", FUNCTION_CURVES, ids=lambda f: f.value)
+
+
+class Series:
+    """A field of power series around a ball: Taylor coefficients enclose derivatives on it."""
+
+    def number(self, value: Fraction) -> flint.arb:
+        return flint.arb(flint.fmpq(value.numerator, value.denominator))
+
+    def constant(self, values: Any) -> Any:
+        return np.array([flint.arb(float(values))], dtype=object)
+
+    def pi(self) -> flint.arb:
+        return flint.arb.pi()
+
+    def sqrt(self, a: Any) -> Any:
+        return np.array([v.sqrt() for v in np.ravel(a)], dtype=object)
+
+    def function(self, f: Function, x: flint.arb_series) -> flint.arb_series:
+        one = flint.arb_series([1], prec=4)
+        match f:
+            case Function.EXP | Function.LOG | Function.ERF | Function.SIN | Function.COS:
+                return getattr(x, f.value)()
+            case Function.TANH:
+                power = (-2 * x).exp()
+                return (one - power) / (one + power)
+            case Function.SIGMOID:
+                return one / (one + (-x).exp())
+            case Function.SOFTPLUS:
+                return (one + x.exp()).log()
+        raise Transcendental(f.value)
+
+
+def derivatives(piece: Piece, lo: float, hi: float) -> list[flint.arb]:
+    """Enclosures of f, f', f'' and f''' over [lo, hi]."""
+    at = flint.arb_series([flint.arb(lo).union(flint.arb(hi)), 1], prec=4)
+    value = piece.value(Series(), at)
+    if not isinstance(value, flint.arb_series):
+        value = flint.arb_series([value], prec=4)
+    return [value[k] * math.factorial(k) for k in range(4)]
+
+
+def curvature(piece: Piece, lo: float, hi: float) -> set[int]:
+    """Signs of f'' over [lo, hi] by bisection; 0 where the second derivative is exactly 0."""
+    if hi - lo <= 0.125:
+        second = derivatives(piece, lo, hi)[2]
+        if second.is_zero() or second > 0 or second < 0:
+            return {0 if second.is_zero() else 1 if second > 0 else -1}
+    assert hi - lo > 1e-12, f"the sign of f'' on [{lo}, {hi}] stays open"
+    middle = 0.5 * (lo + hi)
+    return curvature(piece, lo, middle) | curvature(piece, middle, hi)
+
+
+def past_bend(piece: Piece, end: float, inward: float) -> float:
+    """Where bisection may start: `inward`, once f'' is shown to leave 0 at `end` the right way."""
+    want = 1 if piece.shape is Shape.CONVEX else -1
+    second = derivatives(piece, end, end)[2]
+    third = derivatives(piece, min(end, inward), max(end, inward))[3]
+    if third.is_zero() or not flint.arb(0, 1e-9).overlaps(second):
+        return end
+    assert second.contains(0) or (second > 0) == (want > 0)
+    assert (third > 0) if (want > 0) == (inward > end) else (third < 0)
+    return inward
+
+
+@every_curve
+def test_pieces_have_the_shapes_they_state(name: str) -> None:
+    """Signs of f'' on [−30, 30], or where the curve is known."""
+    near = 2.0**-7
+    with flint.ctx.workprec(160):
+        for piece in CURVES[name].pieces:
+            if piece.shape is Shape.UNKNOWN:
+                assert piece.end - piece.start < 1e-12
+                continue
+            lo, hi = max(piece.start, -30.0), min(piece.end, 30.0)
+            lo = max(lo, 1e-3) if name == "log" else lo
+            if lo >= hi:
+                continue
+            want = 1 if piece.shape is Shape.CONVEX else -1
+            first = past_bend(piece, lo, lo + near) if lo == piece.start else lo
+            last = past_bend(piece, hi, hi - near) if hi == piece.end else hi
+            assert curvature(piece, first, last) <= {0, want}, (name, piece.start, piece.end)
+
+
+@every_curve
+def test_slopes_are_derivatives(name: str) -> None:
+    balls = Balls(160)
+    rng = np.random.default_rng(0)
+    with balls.working():
+        for piece in CURVES[name].pieces:
+            if piece.shape is Shape.UNKNOWN:
+                continue
+            lo, hi = max(piece.start, -70.0), min(piece.end, 70.0)
+            for x in rng.uniform(lo, hi, 8):
+                at = np.array([flint.arb(float(x))], dtype=object)
+                value = np.broadcast_to(piece.value(balls, at), (1,))[0]
+                slope = np.broadcast_to(piece.slope(balls, at), (1,))[0]
+                first = derivatives(piece, float(x), float(x))
+                assert flint.arb(value).overlaps(first[0]), (name, x)
+                assert flint.arb(slope).overlaps(first[1]), (name, x)
+
+
+def exactly(curve: Curve, x: float) -> tuple[Fraction, Fraction]:
+    """f(x) as an enclosure."""
+    balls = Balls(200)
+    (piece, *_) = (p for p in curve.pieces if p.start <= x <= p.end)
+    with balls.working():
+        at = np.array([flint.arb(x)], dtype=object)
+        value = np.broadcast_to(piece.value(balls, at), (1,))[0]
+        return enclosure(flint.arb(value))
+
+
+@every_curve
+@settings(max_examples=60, deadline=None)
+@given(
+    st.floats(-1.0, 1.0).map(lambda t: math.copysign(t * t * 60.0, t)),
+    st.sampled_from([0.0, 1e-9, 1e-3, 0.5, 4.0, 25.0]),
+    st.lists(st.floats(0.0, 1.0), min_size=4, max_size=4),
+)
+def test_enclosures_against_balls(name: str, lo: float, width: float, where: list[float]) -> None:
+    """Range, lines and difference quotients at points of a range, exactly."""
+    curve = CURVES[name]
+    lo = abs(lo) + 2.0**-40 if name == "log" else lo
+    lo = min(max(lo, curve.start), curve.end)
+    hi = min(lo + width, curve.end)
+    x = Interval(np.array([lo]), np.array([hi]))
+    image = image_of(curve, x)
+    lines, slopes = lines_of(curve, x, image), slopes_of(curve, x)
+    ends = [
+        Fraction(float(v[0])) for v in (lines.low_slope, lines.low, lines.high_slope, lines.high)
+    ]
+    places = sorted({lo, hi, *(min(max(lo + t * (hi - lo), lo), hi) for t in where)})
+    known = [(Fraction(p), *exactly(curve, p)) for p in places]
+    for p, below, above in known:
+        assert Fraction(float(image.lo[0])) <= above
+        assert below <= Fraction(float(image.hi[0]))
+        assert ends[0] * p + ends[1] <= above
+        assert below <= ends[2] * p + ends[3]
+    for (p, p_low, p_high), (q, q_low, q_high) in pairwise(known):
+        assert Fraction(float(slopes[0][0])) * (q - p) <= q_high - p_low
+        assert q_low - p_high <= Fraction(float(slopes[1][0])) * (q - p)
+
+
+@every_curve
+def test_unbounded_arguments_leave_what_is_known_of_the_whole_line(name: str) -> None:
+    curve = CURVES[name]
+    x = Interval(np.array([-np.inf, 1.0]), np.array([np.inf, np.inf]))
+    image = image_of(curve, x)
+    low, high = slopes_of(curve, x)
+    for p in (-25.0, -1.0, 0.5, 3.0, 25.0):
+        if curve.start <= p <= curve.end:
+            value = float(exactly(curve, p)[0])
+            assert image.lo[0] - 1e-9 <= value <= image.hi[0] + 1e-9
+    assert np.all(low <= high)
+    lines = lines_of(curve, x, image)
+    assert np.all(lines.low_slope == 0)
+    assert np.all(lines.high_slope == 0)
+
+
+@every_function
+@pytest.mark.parametrize("fmt", [BINARY16, BFLOAT16, BINARY32, BINARY64], ids=lambda f: f.name)
+def test_rounded_functions_are_rounded_correctly(f: Function, fmt: FloatFormat) -> None:
+    rng = np.random.default_rng(3)
+    x = np.concatenate([rng.normal(size=60) * 4, np.exp(rng.uniform(-40, 6, 60)), [1.0, 0.5, 2.0]])
+    x = np.array([float(round_fraction(Fraction(v), fmt)) for v in x.tolist()])
+    x = np.abs(x) + float(fmt.smallest_normal) if f is Function.LOG else x
+    x = np.array([float(round_fraction(Fraction(v), fmt)) for v in x.tolist()])
+    got = rounded_function(f, x, fmt)
+    for at, value in zip(x.tolist(), got.tolist(), strict=True):
+        if math.isinf(at):
+            continue
+        with flint.ctx.workprec(400):
+            ball = BALL_FUNCTIONS[f](flint.arb(at))
+            if ball.abs_upper() > flint.arb(2) ** 1100:
+                assert math.isinf(value)
+                continue
+            low, high = enclosure(ball)
+        assert float(round_fraction(low, fmt)) == value == float(round_fraction(high, fmt)), at
+
+
+@every_function
+def test_every_float16_is_rounded_correctly(f: Function) -> None:
+    """Against a float64 evaluation, which is far from every midpoint but where balls decide."""
+    x = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float64)
+    got = rounded_function(f, x, BINARY16)
+    with np.errstate(all="ignore"):
+        plain = approximate_function(f, x).astype(np.float16).astype(np.float64)
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(plain))
+    assert np.mean(got == plain) > 0.9 - np.mean(np.isnan(plain))
+    different = (got != plain) & ~np.isnan(got)
+    assert np.count_nonzero(different) <= 4
+
+
+def test_special_arguments() -> None:
+    special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan])
+    for fmt in (BINARY16, BINARY32, BINARY64):
+        tanh = rounded_function(Function.TANH, special, fmt)
+        np.testing.assert_array_equal(tanh, [0.0, -0.0, 1.0, -1.0, np.nan])
+        assert math.copysign(1.0, tanh[1]) == -1.0
+        np.testing.assert_array_equal(
+            rounded_function(Function.EXP, special, fmt), [1, 1, np.inf, 0, np.nan]
+        )
+        np.testing.assert_array_equal(
+            rounded_function(Function.SIGMOID, special, fmt), [0.5, 0.5, 1, 0, np.nan]
+        )
+        np.testing.assert_array_equal(
+            rounded_function(Function.LOG, special, fmt), [-np.inf, -np.inf, np.inf, np.nan, np.nan]
+        )
+        assert np.all(np.isnan(rounded_function(Function.SIN, special[2:], fmt)))
+
+
+OPERATOR_OF = {
+    Function.EXP: "Exp", Function.LOG: "Log", Function.TANH: "Tanh", Function.SIGMOID: "Sigmoid",
+    Function.ERF: "Erf", Function.SIN: "Sin", Function.COS: "Cos", Function.SOFTPLUS: "Softplus",
+}  # fmt: skip
+
+
+def on_onnxruntime(op: str, x: Any) -> Any:
+    code = helper.np_dtype_to_tensor_dtype(x.dtype)
+    graph = helper.make_graph(
+        [helper.make_node(op, ["x"], ["y"])],
+        "one",
+        [helper.make_tensor_value_info("x", code, [None])],
+        [helper.make_tensor_value_info("y", code, [None])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    session = ort.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, {"x": x})[0]
+
+
+def allowed(accuracy: FunctionAccuracy, y: Any, fmt: FloatFormat) -> Any:
+    r = Rounder(fmt, exact=False, flush_results=False, flush_operands=False)
+    return function_error(r, accuracy, Interval(y, y))
+
+
+@every_function
+def test_onnxruntime_keeps_the_accuracy_stated(f: Function) -> None:
+    rng = np.random.default_rng(5)
+    bits = rng.integers(0, 2**32, 200_000, dtype=np.uint32).view(np.float32)
+    x = np.concatenate([bits[np.isfinite(bits)], rng.normal(size=100_000).astype(np.float32) * 8])
+    x = np.abs(x) + np.float32(1e-44) if f is Function.LOG else x
+    got = on_onnxruntime(OPERATOR_OF[f], x).astype(np.float64)
+    with np.errstate(all="ignore"):
+        want = approximate_function(f, x.astype(np.float64))
+    finite = np.isfinite(got) & (np.abs(want) < float(BINARY32.largest_finite))
+    error = np.abs(got[finite] - want[finite])
+    for table in (ORT_FUNCTIONS, CONSERVATIVE):
+        limit = allowed(table.accuracy(f), want[finite], BINARY32)
+        assert np.all(error <= limit * (1 + 1e-6)), (table.name, np.max(error / limit))
+    excess = ORT_FUNCTIONS.accuracy(f).excess * 2.0**-24
+    if f in (Function.TANH, Function.SIGMOID, Function.ERF, Function.SIN, Function.COS):
+        assert np.all(np.abs(got[finite]) <= 1.0 + excess)
+
+
+@every_function
+def test_onnxruntime_on_every_float16(f: Function) -> None:
+    x = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    x = x[np.isfinite(x) & ((x > 0) | (f is not Function.LOG))]
+    try:
+        got = on_onnxruntime(OPERATOR_OF[f], x).astype(np.float64)
+    except ort.capi.onnxruntime_pybind11_state.NotImplemented:
+        pytest.skip("onnxruntime has no float16 kernel for it")
+    with np.errstate(all="ignore"):
+        want = approximate_function(f, x.astype(np.float64))
+    finite = np.isfinite(got) & (np.abs(want) <= float(BINARY16.largest_finite))
+    error = np.abs(got[finite] - want[finite])
+    for table in (ORT_FUNCTIONS, CONSERVATIVE):
+        limit = allowed(table.accuracy(f), want[finite], BINARY16)
+        assert np.all(error <= limit * (1 + 1e-9)), (table.name, np.max(error / limit))
+
+
+def test_correct_rounding_is_within_every_table() -> None:
+    y = np.concatenate([np.linspace(0.01, 1.0, 50), [1e-30, 1e-40]])
+    for f in FUNCTION_CURVES:
+        exact = allowed(CORRECTLY_ROUNDED.accuracy(f), y, BINARY32)
+        for table in (CONSERVATIVE, ORT_FUNCTIONS):
+            assert np.all(exact <= allowed(table.accuracy(f), y, BINARY32))
+
+
+def test_tables_and_contracts() -> None:
+    assert IEEE_ANY.functions is CONSERVATIVE
+    assert ORT_CPU.functions is ORT_FUNCTIONS
+    assert PRESETS["sequential"].functions is CORRECTLY_ROUNDED
+    assert "functions conservative" in IEEE_ANY.describe()
+    assert all(m.functions is CORRECTLY_ROUNDED for m in members(IEEE_ANY))
+    assert Evidence.VENDOR.conditional
+    assert not Evidence.EXHAUSTIVE.conditional
+    with pytest.raises(ValueError, match="needs a bound"):
+        FunctionAccuracy(None, None, Evidence.PROVED, "")
+    with pytest.raises(Transcendental):
+        Rationals().function(Function.EXP, Rationals().constant(np.ones(())))
+
+
+def test_used_functions_are_assumptions() -> None:
+    graph, _ = graph_of(example("Softmax", "x", (1, 3)))
+    domain = read_domain(graph, DomainOptions(inputs=("-1..1",)), IEEE_ANY.format_of)
+    assert isinstance(domain.boxes[0], Box)
+    said = [a.text for a in assumptions_of(graph, domain, IEEE_ANY) if a.name == "function"]
+    assert len(said) == 1
+    assert "exp" in said[0]
+    assert "conditional" in said[0]
+    pinned = assumptions_of(graph, domain, PRESETS["sequential"])
+    assert not any("conditional" in a.text for a in pinned)
+
+
+def test_points_of_examples_are_in_the_box() -> None:
+    case: Example = example("Log", "x", (3,), lo=0.5)
+    graph, _ = graph_of(case)
+    inputs = points(case, graph, 5)
+    assert np.all(inputs["x"] >= 0.5)
+    with pytest.raises(ValueError, match="not rational"):
+        exact_values(case, graph, inputs)
