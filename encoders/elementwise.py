@@ -103,8 +103,8 @@ def elementwise_differences(
         return Contribution((c * middle,), dot_up(c, charge))
 
     def fixed(c: FloatArray, slope: FloatArray, at: BoolArray) -> Contribution:
-        cost = np.where(at, 0.0, charge)
-        return Contribution((c * np.where(at, slope, middle),), dot_up(c, cost))
+        cost = dot_up(np.where(at, 0.0, c), charge)  # c·0 and c·1 are exact
+        return Contribution((c * np.where(at, slope, middle),), cost)
 
     if undecided is None:
         return DifferenceMap(radius, backward)

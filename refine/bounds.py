@@ -22,6 +22,7 @@ from encoders.registry import lookup
 from encoders.rounding_bounds import rounder_of, stored_loss
 from onnx_import.graph import Graph, Node
 from refine.pullback import Maps, Pulled, pull_back, unit_functionals, variable_inputs
+from refine.secants import branched_upper
 from refine.slopes import Branching, optimised_upper
 
 Rows = npt.NDArray[np.intp]
@@ -141,6 +142,8 @@ def _network_bounds(
             held = maps.values[output].inflate(maps.errors[output])
             rows = _worth_refining(graph, output, held, work)
             pulled[output] = _refine_errors(maps, output, rows, tick)
+            if branching is not None and branching.cases:
+                _branch_errors(maps, output, rows, final, branching, tick)
         nodes.append(NodeBounds(node, maps.values[output], maps.errors[output], rounding, assumed))
     errors = {
         t: maps.errors[t] if t in maps.errors else _stored_errors(graph, t, contract)
@@ -271,6 +274,28 @@ def _refine_errors(maps: Maps, output: str, rows: Rows, tick: Callable[[], None]
         done += len(chunk)
     maps.errors[output] = errors.reshape(shape)
     return Pulled(upper, costs)
+
+
+def _branch_errors(
+    maps: Maps,
+    output: str,
+    rows: Rows,
+    final: bool,
+    branching: Branching,
+    tick: Callable[[], None],
+) -> None:
+    """Better errors by branching on secant slopes: of outputs, and of elements of open sign."""
+    errors = maps.errors[output].reshape(-1).copy()
+    shape = maps.errors[output].shape
+    if not final:
+        x = maps.values[output]
+        rows = np.flatnonzero((x.lo < 0) & (x.hi > 0))
+    for chunk in _chunks(maps.graph, rows, copies=4):
+        c = unit_functionals(shape, chunk)
+        most = branching.cases * (1 if final else len(chunk) // 16 + 1)
+        upper = branched_upper(maps, output, c, most, tick)
+        errors[chunk] = np.minimum(errors[chunk], upper)
+    maps.errors[output] = errors.reshape(shape)
 
 
 def _worth_refining(graph: Graph, tensor: str, x: Interval, work: int) -> Rows:

@@ -29,6 +29,7 @@ ENGINE_LEMMAS = (
     "relu-secant-one",
     "relu-secant-zero",
     "secant-step",
+    "slope-vertex",
     "domain-split",
     "violation",
 )

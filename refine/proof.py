@@ -30,11 +30,11 @@ from refine.slopes import Branching
 from refine.split import Part, covers, part_of, split_box
 from refine.verdict import Tolerance
 
-_SLOPES = Branching(steps=8)
+_SLOPES = Branching(steps=8, cases=256)
 _LEVELS = (
-    Branching(steps=8, rounds=4, parts=16, total=512),
-    Branching(steps=8, rounds=6, parts=32, total=1024),
-    Branching(steps=8, rounds=8, parts=64, total=2048),
+    Branching(steps=8, rounds=4, parts=16, total=512, cases=512),
+    Branching(steps=8, rounds=6, parts=32, total=1024, cases=1024),
+    Branching(steps=8, rounds=8, parts=64, total=2048, cases=2048),
 )
 _POOL_SECONDS = 3.0  # starting worker processes pays only if there is more time than this
 

@@ -36,6 +36,14 @@ class Maps:
 
 
 @dataclass(frozen=True)
+class FixedSlopes:
+    """Secant slopes (0 or 1) of a node's differences, per functional, where `at`; (k, *shape)."""
+
+    slope: FloatArray
+    at: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class Pulled:
     """Upper bounds (k,) of k functionals, and what each node's differences cost in them.
 
@@ -73,12 +81,15 @@ def pull_back(
     tick: Callable[[], None] = lambda: None,
     choices: Mapping[str, SlopeChoice] | None = None,
     seen: dict[str, FloatArray] | None = None,
+    fixed: Mapping[str, FixedSlopes] | None = None,
 ) -> Pulled:
     """Upper bounds of functionals given by coefficients (k, *shape) on some tensors.
 
     `tick` is called once per node and may raise to stop the work. `choices` says, per node whose
     relaxation leaves one, what to do there; `seen`, if given, is
-    filled with the coefficients on values that arrived at such nodes.
+    filled with the coefficients on values that arrived at such nodes. `fixed` gives, per node,
+    secant slopes of differences to be taken as exact; with it, `seen` collects the coefficients on
+    differences at nodes where such slopes are open.
     """
     k = next(iter((*on_values.values(), *on_differences.values()))).shape[0]
     total = np.zeros(k)
@@ -95,7 +106,14 @@ def pull_back(
         inputs = variable_inputs(maps.graph, node)
         if d is not None:
             cost = dot_up(d, maps.local[node.name])
-            pulled = maps.difference_maps[node.name].backward(d)
+            between = maps.difference_maps[node.name]
+            if fixed is not None and between.fixed is not None:
+                if seen is not None:
+                    seen[node.name] = d
+                chosen = fixed[node.name]
+                pulled = between.fixed(d, chosen.slope, chosen.at)
+            else:
+                pulled = between.backward(d)
             cost = add_up(cost, pulled.constant)
             for tensor, coefficients in zip(inputs, pulled.coefficients, strict=True):
                 cost = add_up(cost, differences.put(tensor, coefficients))

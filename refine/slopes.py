@@ -36,12 +36,13 @@ _MULTIPLIER_RATE = 0.1  # relative to the functional's typical coefficient
 @dataclass(frozen=True)
 class Branching:
     """How hard to try: steps of descent per round, rounds of splitting, parts per functional and
-    parts in all."""
+    parts in all; and how many cases of secant slopes to bound per tensor."""
 
     steps: int
     rounds: int = 0
     parts: int = 0
     total: int = 0
+    cases: int = 0
 
 
 @dataclass(frozen=True)

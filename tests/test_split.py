@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +14,15 @@ import small_models
 from encoders.contract import IEEE_ANY, SEQUENTIAL
 from encoders.enclosure import Interval
 from encoders.exact_fields import Rationals, enclosure
+from encoders.formats import round_array, small_format
 from gpu_check.emulator import emulate
 from gpu_check.exact import evaluate_exact
 from onnx_import import load
 from onnx_import.graph import Graph
+from refine import secants
 from refine.bounds import InputBox, Known, network_bounds
 from refine.cli import run
+from refine.pullback import FixedSlopes
 from refine.slopes import Branching
 from refine.split import Split, covers, halved, part_of, split_box
 from refine.verdict import ExitCode
@@ -141,3 +146,46 @@ def test_a_budget_verifies_what_one_pass_cannot(
     command = ["check", "deep.onnx", "--input=-1..1", "--eps", repr(eps), "--no-search", "-q"]
     assert run([*command, "--budget", "0"]) is ExitCode.UNKNOWN
     assert run([*command, "--budget", "30"]) is ExitCode.VERIFIED
+
+
+def test_branching_on_slopes_holds_where_it_bites(tmp_path: Path) -> None:
+    """In a format of 5 bits of precision errors are as large as pre-activations, so that Relus
+    really differ in phase between runtime and reals."""
+    graph = load(small_models.mlp(tmp_path / "toy.onnx", (2, 6, 6, 6, 1), scale=1.0))
+    toy = replace(SEQUENTIAL, compute_format=small_format(6, 5))
+    box = box_of(graph, -0.5, 0.5)
+    plain = network_bounds(graph, box, toy)
+    known = Known(plain.maps.values, plain.maps.errors)
+    cases = Branching(4, cases=256)
+    better = network_bounds(graph, box, toy, known=known, branching=cases)
+    assert better.largest < 0.98 * plain.largest
+    axis = np.unique(round_array(np.linspace(-0.5, 0.5, 65), toy.compute_format))
+    (name,), (output,) = graph.inputs, graph.outputs
+    points = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, *graph.types[name].shape)
+    computed = emulate(graph, {name: points}, toy, every_tensor=True)
+    flips = 0
+    for i in range(0, len(points), 3):
+        exact = evaluate_exact(graph, {name: points[i]}, Rationals(), every_tensor=True)
+        for tensor, errors in better.maps.errors.items():
+            got = np.asarray(computed[tensor][i], np.float64).ravel() if tensor in computed else ()
+            for g, e, bound in zip(got, exact[tensor].ravel(), errors.ravel(), strict=False):
+                assert abs(enclosure(e)[0] - Fraction(float(g))) <= bound, tensor
+                flips += (enclosure(e)[0] > 0) != (g > 0)
+    assert output in computed
+    assert flips > 0
+
+
+def test_one_case_alone_is_not_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both slopes are needed: keeping only slope 0 must give a smaller, wrong, number."""
+    graph = load(small_models.mlp(tmp_path / "toy.onnx", (2, 6, 6, 6, 1), scale=1.0))
+    toy = replace(SEQUENTIAL, compute_format=small_format(6, 5))
+    box, cases = box_of(graph, -0.5, 0.5), Branching(4, cases=256)
+    right = network_bounds(graph, box, toy, branching=cases).largest
+    both = secants._both
+
+    def only_zero(nodes: object, parents: object) -> object:
+        fixed = both(nodes, parents)
+        return {n: FixedSlopes(np.zeros_like(f.slope), f.at) for n, f in fixed.items()}
+
+    monkeypatch.setattr(secants, "_both", only_zero)
+    assert network_bounds(graph, box, toy, branching=cases).largest < right

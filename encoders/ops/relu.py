@@ -89,7 +89,8 @@ def differences(
     slope = np.where(half, 0.5, np.where(open_one <= open_zero, 1.0, 0.0))
     remainder = np.where(half, 0.5 * error, best)
     radius = np.where(hull.hi <= 0, 0.0, error)
-    return elementwise_differences(Secant(slope, remainder), radius, error, remainder > 0)
+    undecided = half & (error > 0)
+    return elementwise_differences(Secant(slope, remainder), radius, error, undecided)
 
 
 def rounding(

@@ -86,7 +86,30 @@ def phase_multiplier() -> Argument:
     )
 
 
+def slope_vertex() -> Argument:
+    a, b, s, bound = reals("a b s B")
+    return Argument(
+        (
+            Fact("0 ≤ s ≤ 1", z3.And(s >= 0, s <= 1)),
+            Fact(
+                "B ≥ a, B ≥ a + b: the bound holds for s = 0 and for s = 1",
+                z3.And(bound >= a, bound >= a + b),
+            ),
+        ),
+        Fact("a + b·s ≤ B", a + b * s <= bound),
+    )
+
+
 LEMMAS: tuple[Lemma, ...] = (
+    Lemma(
+        "slope-vertex",
+        Kind.SCHEMA,
+        "A difference that is affine in a slope s in [0, 1] is at most the larger of its bounds "
+        "for s = 0 and s = 1.",
+        "an affine function attains its maximum at an end",
+        slope_vertex,
+        "QF_NRA",
+    ),
     Lemma(
         "phase-multiplier",
         Kind.SCHEMA,

@@ -125,7 +125,7 @@ def reciprocal_tangent() -> Argument:
 
 def step_jump() -> Argument:
     f, f_hat, A, B = reals("f f_hat A B")
-    both = z3.And(A <= f, f <= B, A <= f_hat, f_hat <= B)
+    both = z3.And(f >= A, f <= B, f_hat >= A, f_hat <= B)
     return Argument(
         (Fact("f(x) and f(x̂) lie in [A, B]", both),),
         Fact("|f(x̂) − f(x)| ≤ B − A", within(f_hat - f, B - A)),
