@@ -189,6 +189,7 @@ class DifferenceMap:
     Where f(x̂) − f(x) = s·d for some s in [0, 1] and nothing more is known (`open`), the bound of a
     functional that is affine in s is the larger of those for s = 0 and s = 1:
     `fixed(c, slope, at)` is `backward` with the secant slope `slope` taken as exact where `at`.
+    `radius` must then be |slope|·error + remainder (refine/secants.py says why).
     """
 
     radius: FloatArray
@@ -263,8 +264,9 @@ class Operator:
     contract)` bounds the node's own rounding error, given the run-time ranges of the variable
     inputs and an enclosure of f(x̂) before rounding. `movement` marks operators that only move
     data: bit-exact, no rounding, foldable on constants; `affine` operators lose nothing when
-    functionals are pulled back through them. `work` estimates multiply-adds per execution.
-    `element` cuts out one output element (`encoders.elements`) where the operator is a scalar
+    functionals are pulled back through them; `branches` says that `differences` fills
+    `DifferenceMap.fixed` and meets the condition on its radius. `work` estimates multiply-adds
+    per execution. `element` cuts out one output element (`encoders.elements`) where the operator is a scalar
     formula per element. `functions` are the elementary functions whose accuracy it rests on.
     `positive_part` operators give zero, and no slope, below zero. `affine_where` says of an affine
     operator where it is one: a product is, while only one factor varies.
@@ -280,6 +282,7 @@ class Operator:
     rounding: Callable[[Site, Sequence[Interval], Interval, RuntimeContract], RoundingBound]
     movement: bool = False
     affine: bool = False
+    branches: bool = False
     element: Callable[[Site, int], Any] | None = None
     work: Callable[[Site], int] = field(default=lambda site: site.outputs[0].size)
     functions: tuple[Function, ...] = ()

@@ -22,7 +22,7 @@ from encoders.registry import lookup
 from encoders.rounding_bounds import rounder_of, stored_loss
 from onnx_import.graph import Graph, Node
 from refine.pullback import Maps, Pulled, pull_back, unit_functionals, variable_inputs
-from refine.secants import branched_upper
+from refine.secants import branched_upper, can_branch
 from refine.slopes import Branching, optimised_upper
 
 Rows = npt.NDArray[np.intp]
@@ -114,6 +114,7 @@ def _network_bounds(
     branching: Branching | None,
 ) -> NetworkBounds:
     maps = Maps(graph, dict(box.values), dict(box.errors))
+    cases = branching is not None and branching.cases > 0 and can_branch(graph)
     nodes: list[NodeBounds] = []
     pulled: dict[str, Pulled] = {}
     pushes: dict[str, Mapping[str, FloatArray]] = {}
@@ -136,19 +137,23 @@ def _network_bounds(
             if branching is not None and not final:
                 _optimise_values(maps, output, branching, tick)
         rounding, assumed = _bound_errors(maps, node, site, contract)
-        if known is not None:
+        if known is not None and not cases:
             maps.errors[output] = np.minimum(maps.errors[output], known.errors[output])
         if refine:
             held = maps.values[output].inflate(maps.errors[output])
             rows = _worth_refining(graph, output, held, work)
             pulled[output] = _refine_errors(maps, output, rows, tick)
-            if branching is not None and branching.cases:
+            if branching is not None and cases:
                 _branch_errors(maps, output, rows, final, branching, tick)
         nodes.append(NodeBounds(node, maps.values[output], maps.errors[output], rounding, assumed))
     errors = {
         t: maps.errors[t] if t in maps.errors else _stored_errors(graph, t, contract)
         for t in graph.outputs
     }
+    if known is not None:
+        errors = {
+            t: np.minimum(e, known.errors[t]) if t in known.errors else e for t, e in errors.items()
+        }
     costs = _costs_of_worst(errors, pulled)
     return NetworkBounds(maps, tuple(nodes), errors, costs, _influence(maps, costs, pushes))
 

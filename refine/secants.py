@@ -1,11 +1,17 @@
 """Branching on secant slopes: better bounds of differences where few Relus are undecided.
 
-At an undecided Relu, d_out = s·d_in for some s in [0, 1]. Fix an input, an execution and every
-node's own rounding η; read the slopes s of all undecided Relus as free. The difference at the
-output is then affine in each s, so over s in [0, 1] it is largest at 0 or at 1 (lemma
-`slope-vertex`): a bound of both cases is a bound. Which inputs make which slope possible is not
-even asked. The Relu whose undecidedness costs most is branched on first; the others stay relaxed,
-with the budgets |d_in| ≤ e, which hold for all slopes in [0, 1] because they were derived so.
+At an undecided Relu, d_out = s·d_in for some s in [0, 1]; at any other, d_out = m·d_in + r with a
+known m and |r| ≤ R. Fix an input, an execution, and with them every node's own rounding η and the
+remainders r; read the slopes s of all undecided Relus as free. The difference at the output is
+then affine in each s, so over s in [0, 1] it is largest at 0 or at 1 (lemma `slope-vertex`): a
+bound of both cases is a bound. Which inputs make which slope possible is not even asked. The Relu
+whose undecidedness costs most is branched on first; the others stay relaxed as s = ½ ± ½.
+
+That takes bounds e on |d_in| that hold for *all* slopes, not only for those of an execution. The
+errors of one pass of `network_bounds` are such: every step of theirs relaxes undecided Relus over
+the whole of [0, 1] and pays R at the others, the forward radii included. Bounds known from an
+earlier pass, with other undecided Relus, are not, and are left out of a pass that branches; so
+are networks with other nonlinear operators (`can_branch`).
 """
 
 from __future__ import annotations
@@ -17,7 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.enclosure import FloatArray
-from onnx_import.graph import Node
+from encoders.operator import is_affine, site_of
+from encoders.registry import lookup
+from onnx_import.graph import Graph, Node
 from refine.pullback import FixedSlopes, Maps, pull_back, variable_inputs
 
 _BATCH = 128
@@ -35,6 +43,11 @@ class _Cases:
     def chosen(self, rows: npt.NDArray[np.intp]) -> _Cases:
         picked = {n: FixedSlopes(f.slope[rows], f.at[rows]) for n, f in self.fixed.items()}
         return _Cases(self.owner[rows], picked, self.upper[rows], self.place[rows])
+
+
+def can_branch(graph: Graph) -> bool:
+    """Is every operator affine, or one whose undecided slopes can be branched on?"""
+    return all(lookup(n).branches or is_affine(lookup(n), site_of(graph, n)) for n in graph.order)
 
 
 def branched_upper(

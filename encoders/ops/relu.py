@@ -88,7 +88,9 @@ def differences(
     half = best > 0.5 * error
     slope = np.where(half, 0.5, np.where(open_one <= open_zero, 1.0, 0.0))
     remainder = np.where(half, 0.5 * error, best)
-    radius = np.where(hull.hi <= 0, 0.0, error)
+    # |slope·d| + |r|: it also holds where d is what other slopes upstream would make it, which
+    # branching on secant slopes asks for (refine/secants.py).
+    radius = np.where(half, error, np.where(slope > 0, add_up(error, remainder), remainder))
     undecided = half & (error > 0)
     return elementwise_differences(Secant(slope, remainder), radius, error, undecided)
 
@@ -110,6 +112,7 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         element=broadcast_element,
+        branches=True,
         positive_part=True,
     ),
 )
