@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from encoders.affine import affine_differences, affine_map, affine_values, moved_part
+from encoders.affine import AffineMap, affine_differences, affine_map, affine_values, moved_part
 from encoders.arithmetic import Arithmetic, moved
 from encoders.contract import RuntimeContract
 from encoders.enclosure import FloatArray, Interval
@@ -20,7 +20,7 @@ from encoders.operator import (
     Site,
     ValueMap,
 )
-from encoders.rounding_bounds import no_rounding
+from encoders.rounding_bounds import no_rounding, rounder, stored_loss
 
 Move = Callable[[Any], Any]
 
@@ -47,20 +47,29 @@ def movement_operator(
     ) -> tuple[Any, ...]:
         return (moved(inputs[0], forward(site)),)
 
-    def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+    def affine(site: Site) -> AffineMap:
+        if not site.variable:
+            return affine_map((), site.outputs[0].shape, stored(site))
         part = moved_part(forward(site), backward(site))
-        return affine_values(affine_map((part,), site.outputs[0].shape), ranges)
+        return affine_map((part,), site.outputs[0].shape)
+
+    def stored(site: Site) -> FloatArray:
+        return np.asarray(forward(site)(np.asarray(site.constants[0], np.float64)[None])[0])
+
+    def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+        return affine_values(affine(site), ranges)
 
     def differences(
         site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
     ) -> DifferenceMap:
-        part = moved_part(forward(site), backward(site))
-        return affine_differences(affine_map((part,), site.outputs[0].shape), errors)
+        return affine_differences(affine(site), errors)
 
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
     ) -> RoundingBound:
-        return no_rounding(site)
+        if site.variable or not site.outputs[0].dtype.is_float:
+            return no_rounding(site)
+        return RoundingBound(stored_loss(rounder(site, contract), stored(site)))
 
     return Operator(
         name,

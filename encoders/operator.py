@@ -266,10 +266,10 @@ class Operator:
     data: bit-exact, no rounding, foldable on constants; `affine` operators lose nothing when
     functionals are pulled back through them; `branches` says that `differences` fills
     `DifferenceMap.fixed` and meets the condition on its radius. `work` estimates multiply-adds
-    per execution. `element` cuts out one output element (`encoders.elements`) where the operator is a scalar
-    formula per element. `functions` are the elementary functions whose accuracy it rests on.
-    `positive_part` operators give zero, and no slope, below zero. `affine_where` says of an affine
-    operator where it is one: a product is, while only one factor varies.
+    per execution. `element` cuts out one output element (`encoders.elements`) where the operator
+    is a scalar formula per element. `functions` are the elementary functions whose accuracy it
+    rests on. `positive_part` operators give zero, and no slope, below zero. `affine_where` says of
+    an affine operator where it is one: a product is, while only one factor varies.
     """
 
     name: str

@@ -189,7 +189,8 @@ def no_overflow(r: Rounder, magnitude: FloatArray) -> Precondition:
     limit = r.largest
     return Precondition(
         "no-overflow",
-        f"every intermediate magnitude ≤ {largest:.6g} ≤ largest finite {limit:.6g}",
+        f"intermediate magnitudes reach at most {largest:.6g}, which must not exceed the largest "
+        f"finite number {limit:.6g}",
         bool(r.exact or largest <= limit),
     )
 

@@ -15,7 +15,12 @@ import numpy as np
 from encoders.arithmetic import Arithmetic
 from encoders.contract import RuntimeContract
 from encoders.curves import Curve, image_of, lines_of, moved_by, slopes_of
-from encoders.elementwise import elementwise_differences, elementwise_values, secant_of_slopes
+from encoders.elementwise import (
+    Secant,
+    elementwise_differences,
+    elementwise_values,
+    secant_of_slopes,
+)
 from encoders.enclosure import FloatArray, Interval, add_up, multiply_up
 from encoders.error_arithmetic import traced
 from encoders.function_curves import FUNCTION_CURVES
@@ -50,13 +55,15 @@ def smooth_operator(
     uses: tuple[Function, ...] = (),
     element: Callable[[Site, int], Any] | None = None,
     branches: tuple[Runtime, Runtime] | None = None,
+    alternatives: tuple[Runtime | tuple[Runtime, Runtime], ...] = (),
 ) -> Operator:
     """An operator y = f(x), element by element.
 
     `real(site, x, field)` and `runtime(site, x, arithmetic)` are its two meanings; what `runtime`
     computes without rounding may differ from `real` by `uncharged(site, x)`. `uses` names the
     elementary functions in it. Where `runtime` chooses between a formula for x < 0 and one for
-    x ≥ 0, `branches` are these two, and f is continuous at 0.
+    x ≥ 0, `branches` are these two, and f is continuous at 0. `alternatives` are other formulas (or
+    pairs of branches) that runtimes use; the rounding bound covers them too.
     """
 
     def whole_check(site: Site) -> None:
@@ -83,16 +90,20 @@ def smooth_operator(
         (x,), (error,) = ranges, errors
         shape, hull = curve(site), x.inflate(error)
         slopes = slopes_of(shape, hull)
-        secant = secant_of_slopes(*slopes, error)
+        secant = _known(secant_of_slopes(*slopes, error), error)
         return elementwise_differences(secant, moved_by(shape, hull, error, slopes), error)
 
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
     ) -> RoundingBound:
-        if branches is None:
-            bound = traced(whole_runtime, site, inputs, contract, LEMMAS)
-        else:
-            bound = _by_sign(branches, site, inputs[0], contract, slopes_of(curve(site), inputs[0]))
+        forms = (runtime if branches is None else branches, *alternatives)
+        slopes = slopes_of(curve(site), inputs[0])
+        each = [_of_form(form, site, inputs[0], contract, slopes) for form in forms]
+        bound = replace(
+            each[0],
+            radius=np.maximum.reduce([b.radius for b in each]),
+            preconditions=tuple(c for b in each for c in b.preconditions),
+        )
         conditions = (*bound.preconditions, *preconditions(site, inputs[0]))
         radius = bound.radius
         if uncharged is not None and not contract.exact:
@@ -115,6 +126,34 @@ def smooth_operator(
     )
 
 
+def _known(secant: Secant, error: FloatArray) -> Secant:
+    """Slope 0 and an infinite remainder where a slope is unbounded."""
+    known = np.isfinite(secant.slope) & np.isfinite(secant.remainder)
+    rest = np.where(error == 0, 0.0, np.inf)
+    return Secant(np.where(known, secant.slope, 0.0), np.where(known, secant.remainder, rest))
+
+
+def _of_form(
+    form: Runtime | tuple[Runtime, Runtime],
+    site: Site,
+    x: Interval,
+    contract: RuntimeContract,
+    slopes: tuple[FloatArray, FloatArray],
+) -> RoundingBound:
+    if isinstance(form, tuple):
+        return _by_sign(form, site, x, contract, slopes)
+    return _traced(form, site, x, contract)
+
+
+def _traced(form: Runtime, site: Site, x: Interval, contract: RuntimeContract) -> RoundingBound:
+    def runtime(
+        site: Site, inputs: Sequence[Any], arithmetic: Any, contract: RuntimeContract
+    ) -> tuple[Any, ...]:
+        return (form(site, inputs[0], arithmetic),)
+
+    return traced(runtime, site, [x], contract, LEMMAS)
+
+
 def _by_sign(
     branches: tuple[Runtime, Runtime],
     site: Site,
@@ -135,13 +174,7 @@ def _by_sign(
         (x.hi >= 0, Interval(np.maximum(x.lo, 0.0), np.maximum(x.hi, 0.0))),
     )
     for branch, (met, half) in zip(branches, halves, strict=True):
-
-        def runtime(
-            site: Site, inputs: Sequence[Any], arithmetic: Any, c: Any, f: Runtime = branch
-        ) -> tuple[Any, ...]:
-            return (f(site, inputs[0], arithmetic),)
-
-        bound = traced(runtime, site, [half], contract, LEMMAS)
+        bound = _traced(branch, site, half, contract)
         radius = np.where(met, np.maximum(radius, bound.radius), radius)
         conditions += bound.preconditions
     steepest = np.maximum(np.abs(slopes[0]), np.abs(slopes[1]))

@@ -15,6 +15,8 @@ from onnx_import.graph import Array, TensorType
 from onnx_import.tensors import dtype_of
 
 _LIKE_THEIR_INPUT = ("GroupNormalization",)  # ONNX infers nothing for these
+# before opset 16 these are functions, and ONNX infers nothing for them either
+_INFERRED_AS = {"GreaterOrEqual": "Greater", "LessOrEqual": "Less"}
 
 
 def input_type(value: onnx.ValueInfoProto) -> tuple[TensorType, str | None]:
@@ -72,6 +74,9 @@ def infer(
     present = {t for t in proto.input if t}
     if proto.op_type in _LIKE_THEIR_INPUT:
         return {proto.output[0]: type_proto(types[proto.input[0]])}
+    if proto.op_type in _INFERRED_AS:
+        proto = onnx.NodeProto.FromString(proto.SerializeToString())
+        proto.op_type = _INFERRED_AS[proto.op_type]
     try:
         return shape_inference.infer_node_outputs(
             onnx.defs.get_schema(proto.op_type, opset, ""),

@@ -141,3 +141,22 @@ def split_into_slices(
             f"{types[data].shape[axis]} elements of axis {axis}"
         )
     return tuple(slices)
+
+
+def with_live_input(
+    node: Node, types: Mapping[str, TensorType], constants: Mapping[str, Array]
+) -> tuple[tuple[Node, ...], Node]:
+    """A node whose inputs are all constant reads the first number among them through an Identity.
+
+    Its arithmetic belongs to the run time, and this way it has an operand that is computed.
+    """
+    present = [t for t in node.inputs if t]
+    floats = [t for t in present if t in constants and types[t].dtype.is_float]
+    if not floats or len([t for t in present if t in constants]) < len(present):
+        return (), node
+    stored = floats[0]
+    live_name = f"{stored}@{node.name}"
+    feeder = Node(f"{node.name}@{stored}", "Identity", (stored,), (live_name,), {}, node.opset)
+    position = node.inputs.index(stored)
+    inputs = (*node.inputs[:position], live_name, *node.inputs[position + 1 :])
+    return (feeder,), replace(node, inputs=inputs)

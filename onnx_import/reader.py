@@ -17,6 +17,7 @@ from onnx_import.normalize import (
     require_agreed,
     split_into_slices,
     unique_names,
+    with_live_input,
     without_dropout,
 )
 from onnx_import.proto import opset_of, read_proto
@@ -177,7 +178,9 @@ def walk(
         for part in split_into_slices(node, types, protos):
             value = folded(part, types, constants) if part is not node else None
             if value is None:
-                nodes.append(part)
+                feeder, part = with_live_input(part, types, constants)
+                nodes += [*feeder, part]
+                types.update({n.outputs[0]: types[n.inputs[0]] for n in feeder})
             else:
                 constants[part.outputs[0]] = value
     return tuple(nodes), types, constants

@@ -41,7 +41,13 @@ def document_of(result: Result) -> dict[str, Any]:
         **_found(result.worst_found),
         "domain": {
             "source": result.domain.source,
-            "boxes": len(result.domain.boxes),
+            "boxes": [
+                {
+                    name: {"lo": _nested(box.lo[name]), "hi": _nested(box.hi[name])}
+                    for name in box.lo
+                }
+                for box in result.domain.boxes
+            ],
             "round_inputs": result.domain.round_inputs,
             "notes": list(result.domain.notes),
         },

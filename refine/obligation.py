@@ -39,7 +39,8 @@ class Obligation:
     """One thing that has to hold, after somebody tried to show it.
 
     `node` is the node it belongs to, empty for lemmas. `hypotheses` and `goal` are text for
-    people; `smt2` is the query put to Z3 (expecting unsat), empty where Z3 was not asked.
+    people; `smt2` is the query put to Z3 (expecting unsat), `smt2_hypotheses` the question whether
+    the hypotheses can hold at all (expecting sat); both empty where Z3 was not asked.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Obligation:
     hypotheses: tuple[str, ...] = ()
     detail: str = ""
     smt2: str = ""
+    smt2_hypotheses: str = ""
 
     @property
     def discharged(self) -> bool:

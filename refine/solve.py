@@ -100,8 +100,7 @@ def solve(query: Query) -> Answer:
         return answer(Outcome.UNDECIDED, f"Z3: {text}")
     if not query.hypotheses:
         return answer(Outcome.DISCHARGED)
-    alone = _script(query.logic, "sat", [h.formula for h in query.hypotheses])
-    verdict, text, _ = _check(alone, query)
+    verdict, text, _ = _check(hypotheses_text(query), query)
     if verdict == z3.sat:
         return answer(Outcome.DISCHARGED)
     if verdict == z3.unsat:
@@ -124,7 +123,15 @@ def discharge(query: Query) -> Obligation:
         tuple(h.text for h in query.hypotheses),
         answer.detail,
         answer.smt2,
+        hypotheses_text(query),
     )
+
+
+def hypotheses_text(query: Query) -> str:
+    """The question whether the hypotheses can hold, as a script; empty if there are none."""
+    if not query.hypotheses:
+        return ""
+    return _script(query.logic, "sat", [h.formula for h in query.hypotheses])
 
 
 def _script(logic: str, status: str, formulas: list[Formula]) -> str:

@@ -237,6 +237,11 @@ def _check_node(
     error = {
         n: np.full(s, radius) * rng.uniform(0, 1, s) for n, s in zip(names, shapes, strict=True)
     }
+    for i, n in zip(site.variable, names, strict=True):
+        if not site.type_of(i).dtype.is_float:  # truth values
+            lo[n] = rng.integers(0, 2, lo[n].shape).astype(float)
+            hi[n] = np.maximum(lo[n], rng.integers(0, 2, lo[n].shape))
+            error[n] = np.ceil(error[n]) * rng.integers(0, 2, lo[n].shape)
     ranges = [Interval(lo[n], hi[n]) for n in names]
     errors = [error[n] for n in names]
     values = operator.values(site, ranges)
@@ -266,6 +271,10 @@ def _check_node(
         d = {
             n: error[n] * rng.choice([-1.0, 1.0, rng.uniform(-1, 1)], error[n].shape) for n in names
         }
+        for i, n in zip(site.variable, names, strict=True):
+            if not site.type_of(i).dtype.is_float:
+                x[n] = np.round(x[n])
+                d[n] = np.where(error[n] > 0, rng.integers(0, 2) * (1 - 2 * x[n]), 0.0)
         moved = {n: x[n] + d[n] for n in names}
         y, y_hat = run(x), run(moved)
         if not (np.all(np.isfinite(y)) and np.all(np.isfinite(y_hat))):

@@ -79,16 +79,19 @@ class Series:
 
     def function(self, f: Function, x: flint.arb_series) -> flint.arb_series:
         one = flint.arb_series([1], prec=4)
+        down = -x if x[0].mid() > 0 else x  # −|x|, so that its powers stay small
         match f:
             case Function.EXP | Function.LOG | Function.ERF | Function.SIN | Function.COS:
                 return getattr(x, f.value)()
             case Function.TANH:
-                power = (-2 * x).exp()
-                return (one - power) / (one + power)
+                power = (2 * down).exp()
+                return (one - power) / (one + power) * (1 if x[0].mid() > 0 else -1)
             case Function.SIGMOID:
-                return one / (one + (-x).exp())
+                power = down.exp()
+                return (one if x[0].mid() > 0 else power) / (one + power)
             case Function.SOFTPLUS:
-                return (one + x.exp()).log()
+                rest = (one + down.exp()).log()
+                return x + rest if x[0].mid() > 0 else rest
         raise Transcendental(f.value)
 
 
@@ -107,7 +110,7 @@ def curvature(piece: Piece, lo: float, hi: float) -> set[int]:
         second = derivatives(piece, lo, hi)[2]
         if second.is_zero() or second > 0 or second < 0:
             return {0 if second.is_zero() else 1 if second > 0 else -1}
-    assert hi - lo > 1e-12, f"the sign of f'' on [{lo}, {hi}] stays open"
+    assert hi - lo > 1e-6, f"the sign of f'' on [{lo}, {hi}] stays open"
     middle = 0.5 * (lo + hi)
     return curvature(piece, lo, middle) | curvature(piece, middle, hi)
 

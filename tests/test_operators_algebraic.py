@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 from operator_checks import (
     Example,
+    box_of,
     check_against_reference,
     check_bounds,
     check_maps,
     check_runtime,
     example,
+    graph_of,
 )
+
+from encoders.contract import IEEE_ANY, SEQUENTIAL, RuntimeContract
+from onnx_import.errors import UnsupportedModel
+from refine.bounds import NetworkBounds, network_bounds
 
 
 def ints(*values: int) -> np.ndarray:
@@ -294,6 +300,7 @@ CHOICES = (
         {"x": (3, 4)},
         {"k": np.array(0.5)},
     ),
+    example("LessOrEqual", "x z", {"x": (3, 4), "z": (4,)}),
     Example(
         "logic",
         (
@@ -302,8 +309,7 @@ CHOICES = (
             ("And", "c d", "e", {}),
             ("Not", "e", "f", {}),
             ("Or", "f d", "g", {}),
-            ("Cast", "g", "h", {"to": 1}),
-            ("Mul", "h x", "y", {}),
+            ("Where", "g x k", "y", {}),
         ),
         {"x": (3, 4), "z": (4,)},
         {"k": np.array(0.5)},
@@ -359,3 +365,74 @@ def test_bounds_hold(case: Example) -> None:
 @every_example
 def test_maps_hold(case: Example) -> None:
     check_maps(case)
+
+
+def bounds_of(case: Example, contract: RuntimeContract = IEEE_ANY) -> NetworkBounds:
+    graph, _ = graph_of(case)
+    return network_bounds(graph, box_of(case, graph), contract)
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        (example("Div", "x z", {"x": (2,), "z": (2,)}), "no divisor"),
+        (example("Reciprocal", "x", (2,)), "no divisor"),
+        (example("Sqrt", "x", (2,)), "square root"),
+    ],
+    ids=lambda v: getattr(v, "name", ""),
+)
+def test_outside_the_domain_nothing_is_claimed(case: Example, words: str) -> None:
+    bounds = bounds_of(case)
+    assert np.all(np.isinf(bounds.errors["y"]))
+    failed = [c for n in bounds.nodes for c in n.rounding.preconditions if not c.holds]
+    assert any(words in c.statement and "node '" in c.statement for c in failed)
+
+
+def test_a_jump_is_charged_only_where_it_can_be_crossed() -> None:
+    def floor(lo: float, hi: float) -> float:
+        nodes = (("Mul", "x k", "z", {}), ("Floor", "z", "y", {}))
+        case = Example("floor", nodes, {"x": (1,)}, {"k": np.array(0.3)}, lo=lo, hi=hi)
+        return float(bounds_of(case).errors["y"][0])
+
+    assert floor(0.5, 3.0) == 0.0  # 0.15 … 0.9
+    assert floor(3.0, 4.0) == pytest.approx(1.0)  # 0.9 … 1.2
+
+
+def test_a_subnormal_read_as_zero_may_jump() -> None:
+    case = example("Floor", "x", (1,), lo=-0.25, hi=0.25)
+    assert bounds_of(case).errors["y"][0] == pytest.approx(1.0)
+    assert bounds_of(case, SEQUENTIAL).errors["y"][0] == 0.0
+
+
+def test_a_dominant_argument_keeps_its_difference() -> None:
+    """max(x + 10, 0.3·x) is x + 10, whose error is the only one that counts."""
+    nodes = (("Add", "x k", "a", {}), ("Mul", "x m", "b", {}), ("Max", "a b", "y", {}))
+    case = Example("max", nodes, {"x": (1,)}, {"k": np.array(10.0), "m": np.array(0.3)})
+    bounds = bounds_of(case, SEQUENTIAL)
+    assert bounds.errors["y"][0] == pytest.approx(bounds.maps.errors["a"][0], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        (example("Clip", "x z", {"x": (2,), "z": ()}), "'min' and 'max' must be constants"),
+        (example("Pow", "x c", (2,), constants={"c": np.array(1.5)}), "exponent"),
+        (
+            example(
+                "Resize",
+                "x - s",
+                (1, 1, 2, 2),
+                mode="linear",
+                constants={"s": np.array([1, 1, 2, 2], np.float32)},
+            ),
+            "attribute 'mode' is 'linear'",
+        ),
+        (example("Gather", "x i", (2,), constants={"i": ints(5)}), "out of range"),
+        (example("MaxPool", "x", SMALL, kernel_shape=[2, 2], storage_order=1), "storage_order"),
+    ],
+    ids=lambda v: getattr(v, "name", ""),
+)
+def test_what_has_no_meaning_is_refused_by_name(case: Example, words: str) -> None:
+    with pytest.raises(UnsupportedModel, match=words) as refusal:
+        bounds_of(case)
+    assert case.nodes[0][0] in str(refusal.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ def _operator(name: str, sign: float) -> Operator:
     def runtime(
         site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
     ) -> tuple[Any, ...]:
-        terms = [moved(inputs[0], lambda v, i=i: picked(v, i)) for i in _terms(site)]
+        terms = [moved(inputs[0], partial(picked, index=i)) for i in _terms(site)]
         ones = (1,) * len(site.outputs[0].shape)
         best, place = terms[0], arithmetic.constant(np.zeros(site.outputs[0].shape))
         for k, term in enumerate(terms[1:], start=1):

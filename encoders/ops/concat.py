@@ -37,7 +37,10 @@ def check(site: Site) -> None:
 
 
 def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
-    return (np.concatenate([x for x in inputs if x is not None], axis=_axis(site)),)
+    present = [x for x in inputs if x is not None]
+    samples = max(x.shape[0] for x in present)
+    full = [np.broadcast_to(x, (samples, *x.shape[1:])) for x in present]
+    return (np.concatenate(full, axis=_axis(site)),)
 
 
 def runtime(

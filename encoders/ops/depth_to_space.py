@@ -30,9 +30,9 @@ def depth_to_space(site: Site) -> Index:
 def space_to_depth(site: Site) -> Index:
     b, (n, c, h, w) = _block(site), site.type_of(0).shape
     blocks = indices((n, c, h, w)).reshape(n, c, h // b, b, w // b, b)
-    return np.ascontiguousarray(blocks.transpose(0, 3, 5, 1, 2, 4)).reshape(
-        n, c * b * b, h // b, w // b
-    )
+    deep = word(site, "mode", "DCR", ("DCR", "CRD")) == "DCR"
+    order = (0, 3, 5, 1, 2, 4) if deep else (0, 1, 3, 5, 2, 4)
+    return np.ascontiguousarray(blocks.transpose(order)).reshape(n, c * b * b, h // b, w // b)
 
 
 def _check_depth(site: Site) -> None:
@@ -45,6 +45,7 @@ def _check_space(site: Site) -> None:
     block = _block(site)
     if any(n % block for n in site.type_of(0).shape[2:]):
         raise site.unsupported("attribute 'blocksize' does not divide the image")
+    word(site, "mode", "DCR", ("DCR", "CRD"))
 
 
 OPERATORS = (

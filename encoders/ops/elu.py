@@ -70,10 +70,14 @@ def _elu_real(site: Site, x: Any, field: Field) -> Any:
     return field.maximum(x, zero) + alpha * (field.function(Function.EXP, negative) - 1)
 
 
-def _elu_below(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+def _elu_part(alpha: float, x: Any, arithmetic: Arithmetic[Any]) -> Any:
     power = arithmetic.function(Function.EXP, x)
-    alpha = stored(arithmetic, site.real("alpha", 1.0))
-    return arithmetic.multiply(alpha, arithmetic.subtract(power, stored(arithmetic, 1.0)))
+    less = arithmetic.subtract(power, stored(arithmetic, 1.0))
+    return arithmetic.multiply(stored(arithmetic, alpha), less)
+
+
+def _elu_below(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    return _elu_part(site.real("alpha", 1.0), x, arithmetic)
 
 
 def _unchanged(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
@@ -98,6 +102,11 @@ def _selu_below(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
     alpha = stored(arithmetic, site.real("alpha", SELU_ALPHA))
     power = arithmetic.function(Function.EXP, x)
     return arithmetic.multiply(gamma, arithmetic.subtract(arithmetic.multiply(alpha, power), alpha))
+
+
+def _selu_factored(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    gamma = stored(arithmetic, site.real("gamma", SELU_GAMMA))
+    return arithmetic.multiply(gamma, _elu_part(site.real("alpha", SELU_ALPHA), x, arithmetic))
 
 
 def _selu_above(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
@@ -153,6 +162,7 @@ def _made(
     below: Runtime,
     above: Runtime,
     check: Callable[[Site], None],
+    alternatives: tuple[tuple[Runtime, Runtime], ...] = (),
 ) -> Operator:
     return smooth_operator(
         name,
@@ -163,6 +173,7 @@ def _made(
         check,
         uses=(Function.EXP,),
         branches=(below, above),
+        alternatives=alternatives,
     )
 
 
@@ -176,6 +187,7 @@ OPERATORS = (
         _selu_below,
         _selu_above,
         _positive("gamma", SELU_GAMMA),
+        ((_selu_factored, _selu_above),),
     ),
     _made("Celu", 12, _celu_curve, _celu_real, _celu_below, _unchanged, _positive("alpha", 1.0)),
 )

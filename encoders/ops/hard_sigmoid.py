@@ -113,6 +113,13 @@ def swish_runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
     return arithmetic.multiply(x, arithmetic.maximum(zero, arithmetic.minimum(one, line)))
 
 
+def swish_divided(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    """x·min(max(x + 3, 0), 6)/6, as PyTorch has it."""
+    zero, three, six = (stored(arithmetic, v) for v in (0.0, 3.0, 6.0))
+    clipped = arithmetic.minimum(arithmetic.maximum(arithmetic.add(x, three), zero), six)
+    return arithmetic.divide(arithmetic.multiply(x, clipped), six)
+
+
 OPERATORS = (
     smooth_operator(
         "HardSigmoid",
@@ -130,5 +137,6 @@ OPERATORS = (
         swish_real,
         swish_runtime,
         element=broadcast_element,
+        alternatives=(swish_divided,),
     ),
 )

@@ -146,8 +146,7 @@ def _covering(by_steps: Operator) -> Operator:
         r, accuracy = rounder(site, contract), contract.functions.accuracy(Function.POW)
         (x,) = inputs
         lost: FloatArray = r.operand_loss(x)
-        held = Interval(x.lo - lost, x.hi + lost)
-        other = function_error(r, accuracy, image_of(_curve(site), held))
+        other = function_error(r, accuracy, image_of(_curve(site), x.inflate(lost)))
         return replace(bound, radius=np.maximum(bound.radius, other + bound.radius * np.any(lost)))
 
     return replace(by_steps, rounding=rounding)

@@ -44,6 +44,21 @@ def runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
     return arithmetic.divide(x, arithmetic.add(stored(arithmetic, 1.0), arithmetic.absolute(x)))
 
 
+def by_reciprocal(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    """onnxruntime's formula."""
+    one = stored(arithmetic, 1.0)
+    below = arithmetic.add(one, arithmetic.absolute(x))
+    return arithmetic.multiply(arithmetic.divide(one, below), x)
+
+
 OPERATORS = (
-    smooth_operator("Softsign", 1, lambda site: CURVE, real, runtime, element=broadcast_element),
+    smooth_operator(
+        "Softsign",
+        1,
+        lambda site: CURVE,
+        real,
+        runtime,
+        element=broadcast_element,
+        alternatives=(by_reciprocal,),
+    ),
 )

@@ -17,7 +17,7 @@ from pathlib import Path
 import platformdirs
 
 from refine.obligation import Discharger, Obligation, Outcome
-from refine.solve import SOLVER_VERSION, Query, discharge, smt2_text
+from refine.solve import SOLVER_VERSION, Query, discharge, hypotheses_text, smt2_text
 
 MEANING = "goal follows, hypotheses can hold"
 """What `discharged` meant when the file was written."""
@@ -44,6 +44,7 @@ def discharge_cached(query: Query, directory: Path | None) -> Obligation:
             query.node,
             tuple(h.text for h in query.hypotheses),
             smt2=text,
+            smt2_hypotheses=hypotheses_text(query),
         )
     obligation = discharge(query)
     if obligation.discharged:

@@ -43,11 +43,10 @@ def function_error() -> Argument:
 
 
 def relative_quotient() -> Argument:
-    e, s, alpha, sigma, a, b, y, y_hat = reals("e S alpha sigma A B y y_hat")
+    alpha, sigma, a, b, y, y_hat = reals("alpha sigma A B y y_hat")
     return Argument(
         (
-            Fact("S > 0, e ≥ 0, y = e/S", z3.And(s > 0, e >= 0, y * s == e)),
-            Fact("ŷ = e(1 + α)/(S(1 + σ))", y_hat * (1 + sigma) == y * (1 + alpha)),
+            Fact("ŷ = y·(1 + α)/(1 + σ)", y_hat * (1 + sigma) == y * (1 + alpha)),
             Fact("|α| ≤ A, |σ| ≤ B < 1", z3.And(within(alpha, a), within(sigma, b), b < 1)),
             Fact("y ≥ 0", y >= 0),
         ),

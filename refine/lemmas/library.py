@@ -40,7 +40,11 @@ def prove_library(
 
 
 def dump_smt2(obligations: Iterable[Obligation], directory: Path) -> tuple[Path, ...]:
-    """Write each query that was put to Z3 to its own file; a solver must answer unsat to each."""
+    """Write each query that was put to Z3 to its own file.
+
+    A solver must answer unsat to each, and sat to each `.hypotheses.smt2`, which asks whether the
+    hypotheses can hold. Either file says so in `(set-info :status …)`.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
     for number, obligation in enumerate(o for o in obligations if o.smt2):
@@ -49,6 +53,10 @@ def dump_smt2(obligations: Iterable[Obligation], directory: Path) -> tuple[Path,
         path = directory / f"{number:04d}-{safe}.smt2"
         path.write_text(obligation.smt2, encoding="utf-8")
         paths.append(path)
+        if obligation.smt2_hypotheses:
+            beside = path.with_suffix(".hypotheses.smt2")
+            beside.write_text(obligation.smt2_hypotheses, encoding="utf-8")
+            paths.append(beside)
     return tuple(paths)
 
 
