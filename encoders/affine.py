@@ -25,7 +25,7 @@ from encoders.enclosure import (
     midpoint_radius,
     multiply_up,
 )
-from encoders.operator import Contribution, DifferenceMap, ValueMap
+from encoders.operator import Contribution, DifferenceMap, Site, ValueMap
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,25 @@ def affine_differences(affine: AffineMap, errors: Sequence[FloatArray]) -> Diffe
         )
 
     return DifferenceMap(radius, backward)
+
+
+def affine_meanings(
+    affine_of: Callable[[Site], AffineMap],
+) -> tuple[
+    Callable[[Site, Sequence[Interval]], ValueMap],
+    Callable[[Site, Sequence[Interval], Sequence[FloatArray]], DifferenceMap],
+]:
+    """`Operator.values` and `Operator.differences` of an operator that is affine at every site."""
+
+    def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+        return affine_values(affine_of(site), ranges)
+
+    def differences(
+        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+    ) -> DifferenceMap:
+        return affine_differences(affine_of(site), errors)
+
+    return values, differences
 
 
 def moved_part(

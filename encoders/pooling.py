@@ -53,8 +53,10 @@ def pool_terms(site: Site) -> Index:
 
 
 def reduced_axes(site: Site) -> tuple[int, ...]:
-    """The axes a reduction runs over. Raises UnsupportedModel."""
+    """The axes a reduction runs over. Raises UnsupportedModel, also where there are no numbers."""
     rank = len(site.type_of(0).shape)
+    if not site.type_of(0).size:
+        raise site.unsupported("it reduces an empty tensor")
     axes = integers_at(site, 1, "axes")
     if not axes:
         return () if site.integer("noop_with_empty_axes", 0) else tuple(range(rank))

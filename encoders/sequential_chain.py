@@ -23,6 +23,7 @@ from encoders.enclosure import (
     multiply_up,
     sum_up,
 )
+from encoders.formats import round_array
 from encoders.rounding_bounds import Rounder
 from encoders.tracked import Tracked, is_power_of_two, largest_of
 
@@ -95,6 +96,7 @@ class _Chain:
             absolute[..., 0] += 2 * np.abs(start_middle)
         else:
             absolute = np.abs(middle)
+        self.reach = self._reach(middle, radius)
         terms = middle.shape[-1]
         total = np.cumsum(add_up(absolute, radius), axis=-1)
         slack = multiply_up(total, gamma(3 * terms + 16))
@@ -130,9 +132,37 @@ class _Chain:
                 return candidate
         return np.full_like(error, np.inf)
 
+    def _reach(self, middle: FloatArray, radius: FloatArray) -> FloatArray | None:
+        """Bounds on what each step rounds, from the runtime's own numbers; None where the contract
+        leaves more than one way to compute them.
+
+        Rounding to nearest is monotone (format lemma `monotone`), so the ends of a range of
+        computed sums become the ends of the next one by the very operation the runtime performs.
+        Unlike |s_k| + E this stays at a power of two that no sum exceeds.
+        """
+        r, fused = self.r, self.contract.contraction is Contraction.ALWAYS
+        if r.flush_results or r.flush_operands or self.contract.contraction is Contraction.EITHER:
+            return None
+        if self.start is not None:
+            return None  # its range is part of the first term here
+        low, high = add_down(middle, -radius), add_up(middle, radius)
+        if not fused:
+            low, high = round_array(low, r.format), round_array(high, r.format)
+        reach = np.empty_like(middle)
+        reach[..., 0] = np.maximum(np.abs(low[..., 0]), np.abs(high[..., 0]))
+        below, above = (round_array(end[..., 0], r.format) for end in (low, high))
+        for k in range(1, middle.shape[-1]):
+            bottom, top = add_down(below, low[..., k]), add_up(above, high[..., k])
+            reach[..., k] = np.maximum(np.abs(bottom), np.abs(top))
+            below, above = round_array(bottom, r.format), round_array(top, r.format)
+        return reach
+
     def _needed(self, error: FloatArray) -> FloatArray:
         before = np.zeros_like(error) if self.start is None else self.start.error
-        steps = self._steps(add_up(self.partial, error[..., None]))
+        magnitude = add_up(self.partial, error[..., None])
+        if self.reach is not None:
+            magnitude = np.minimum(magnitude, self.reach)
+        steps = self._steps(magnitude)
         return add_up(add_up(before, sum_up(steps, axis=-1)), 0.0)
 
     def _steps(self, magnitude: FloatArray) -> FloatArray:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from encoders.affine import AffineMap, affine_differences, affine_values, scaled_part
+from encoders.affine import AffineMap, scaled_part
 from encoders.contract import RuntimeContract
 from encoders.enclosure import FloatArray, Interval, add_up, multiply_up
-from encoders.operator import DifferenceMap, RoundingBound, Site, ValueMap
+from encoders.operator import RoundingBound, Site
 from encoders.rounding_bounds import finish, rounder, stored_loss
 
 Signs = tuple[float, float]
@@ -36,7 +36,8 @@ def check_one_variable(site: Site) -> None:
         raise site.unsupported("only the first input may depend on the network's input")
 
 
-def _affine(site: Site, signs: Signs) -> AffineMap:
+def signed_affine(site: Site, signs: Signs) -> AffineMap:
+    """Σ sign·input over the variable inputs, constants in the bias."""
     shape = site.outputs[0].shape
     parts = tuple(
         scaled_part(np.asarray(signs[i]), site.type_of(i).shape, shape) for i in site.variable
@@ -49,14 +50,6 @@ def _affine(site: Site, signs: Signs) -> AffineMap:
                 radius = add_up(radius, multiply_up(np.abs(total), 2.0**-52))
             bias = np.broadcast_to(total, shape)
     return AffineMap(parts, bias, radius)
-
-
-def sum_values(site: Site, ranges: Sequence[Interval], signs: Signs) -> ValueMap:
-    return affine_values(_affine(site, signs), ranges)
-
-
-def sum_differences(site: Site, errors: Sequence[FloatArray], signs: Signs) -> DifferenceMap:
-    return affine_differences(_affine(site, signs), errors)
 
 
 def sum_rounding(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnx_import.fold_values import whole
 from onnx_import.graph import Array, DType, Node, TensorType
 from onnx_import.tensors import dtype_of
 
@@ -25,6 +26,8 @@ def fold(
     """
     if node.op == "Shape" and types[0] is not None:
         return frozen(shape(node, types[0].shape))
+    if node.op == "Size" and types[0] is not None:
+        return frozen(np.array(types[0].size, dtype=np.int64))
     if any(t is not None and v is None for t, v in zip(types, values, strict=True)):
         return None
     present = [v for v in values if v is not None]
@@ -70,10 +73,8 @@ def moved(node: Node, values: Sequence[Array | None], present: list[Array]) -> A
             return np.broadcast_to(value.reshape(()), tuple(int(n) for n in data))
         case "Where":
             return np.asarray(np.where(data, *others))
-        case "Add" | "Sub" | "Mul" | "Equal" if data.dtype.kind in "iu":
-            return np.asarray(integer_operation(node.op, data, others[0]))
         case _:
-            return None
+            return whole(node, present)
 
 
 def frozen(value: Array) -> Array:
@@ -115,21 +116,6 @@ def sliced(node: Node, values: Sequence[Array | None]) -> Array:
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         cut[axis] = slice(start, end, step)
     return data[tuple(cut)]
-
-
-def integer_operation(op: str, a: Array, b: Array) -> Array:
-    """Element-wise arithmetic on integers of one type, wrapping as the run time's does."""
-    x, y = a.astype(a.dtype), b.astype(a.dtype)
-    with np.errstate(over="ignore"):
-        match op:
-            case "Add":
-                return np.add(x, y)
-            case "Sub":
-                return np.subtract(x, y)
-            case "Mul":
-                return np.multiply(x, y)
-            case _:
-                return np.equal(x, y)
 
 
 def cast_exactly(value: Array, dtype: DType) -> Array | None:

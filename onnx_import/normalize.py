@@ -1,4 +1,4 @@
-"""Rewriting that changes no bit at run time: unique names, liveness, dropout at inference."""
+"""Rewriting that changes no bit at run time: unique names, liveness, dropout, CastLike, Split."""
 
 from __future__ import annotations
 
@@ -7,9 +7,26 @@ from dataclasses import replace
 from heapq import heappop, heappush
 
 import onnx
+import onnx.inliner
 
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, Node, TensorType
+
+# Written out although a runtime may have a kernel of its own, which then rounds differently.
+_FUNCTIONS = frozenset(
+    (
+        "Attention",
+        "CausalConvWithState",
+        "CenterCropPad",
+        "MeanVarianceNormalization",
+        "NegativeLogLikelihoodLoss",
+        "ReduceLogSum",
+        "RotaryEmbedding",
+        "SoftmaxCrossEntropyLoss",
+        "SwiGLU",
+        "ThresholdedRelu",
+    )
+)
 
 
 def unique_names(nodes: Sequence[onnx.NodeProto]) -> tuple[str, ...]:
@@ -57,6 +74,58 @@ def sort_nodes(graph: onnx.GraphProto) -> bool:
     return False
 
 
+def without_functions(
+    model: onnx.ModelProto, opset: int
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The model with operators that have no meaning of their own here written out, and a note.
+
+    ONNX defines each of them as a function of other operators, among which there may be more of
+    them. Where it cannot say what function that is, the types of the node's inputs being unknown,
+    the model stays as it is.
+    """
+    written: list[str] = []
+    while found := sorted({n.op_type for n in model.graph.node if n.domain == ""} & _FUNCTIONS):
+        try:
+            prepared = typed(model)
+            spell_out_defaults(prepared, found, opset)
+            inlined = onnx.inliner.inline_selected_functions(
+                prepared, [("", op) for op in found], False, inline_schema_functions=True
+            )
+        except (RuntimeError, ValueError):
+            break
+        if len(inlined.graph.node) == len(model.graph.node):
+            break
+        model, written = inlined, written + found
+    names = ", ".join(dict.fromkeys(written))
+    return model, (f"{names}: written out as the functions that ONNX defines",) if names else ()
+
+
+def spell_out_defaults(model: onnx.ModelProto, ops: Collection[str], opset: int) -> None:
+    """Give nodes of these operators every attribute that has a default.
+
+    ONNX's inliner drops an attribute of a function body that refers to one the node leaves out.
+    """
+    for node in model.graph.node:
+        if node.op_type not in ops or node.domain:
+            continue
+        given = {attribute.name for attribute in node.attribute}
+        for name, attribute in onnx.defs.get_schema(node.op_type, opset, "").attributes.items():
+            if name not in given and attribute.default_value.name:
+                node.attribute.append(attribute.default_value)
+
+
+def typed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the types of its stored and, where ONNX can tell, its computed tensors."""
+    inferred = onnx.shape_inference.infer_shapes(model)
+    declared = {value.name for value in (*inferred.graph.input, *inferred.graph.value_info)}
+    for tensor in inferred.graph.initializer:
+        if tensor.name not in declared:
+            inferred.graph.value_info.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
+    return inferred
+
+
 def live(
     ports: Sequence[tuple[Collection[str], Collection[str]]], outputs: Collection[str]
 ) -> tuple[bool, ...]:
@@ -92,6 +161,16 @@ def without_dropout(node: Node, constants: Mapping[str, Array], read: Collection
         )
     return replace(
         node, op="Identity", inputs=node.inputs[:1], outputs=node.outputs[:1], attributes={}
+    )
+
+
+def without_like(node: Node, types: Mapping[str, TensorType]) -> Node:
+    """A CastLike as the Cast that it is once types are known; any other node unchanged."""
+    if node.op != "CastLike":
+        return node
+    code = onnx.helper.np_dtype_to_tensor_dtype(types[node.inputs[1]].dtype.numpy)
+    return replace(
+        node, op="Cast", inputs=node.inputs[:1], attributes={**node.attributes, "to": int(code)}
     )
 
 

@@ -19,9 +19,11 @@ from onnx_import.normalize import (
     unique_names,
     with_live_input,
     without_dropout,
+    without_functions,
+    without_like,
 )
 from onnx_import.proto import opset_of, read_proto
-from onnx_import.tensors import array_of, attribute_of, type_of
+from onnx_import.tensors import array_of, attribute_of, require_finite, type_of
 
 
 def load(path: str | Path) -> Graph:
@@ -35,6 +37,7 @@ def load(path: str | Path) -> Graph:
     source = Path(path)
     model, sha256, file_notes = read_proto(source)
     opset = opset_of(model, source)
+    model, function_notes = without_functions(model, opset)
     outputs = tuple(value.name for value in model.graph.output)
     inputs, input_notes = runtime_inputs(model.graph)
     protos, node_notes = live_nodes(model)
@@ -50,6 +53,7 @@ def load(path: str | Path) -> Graph:
     kept = live([(node.inputs, node.outputs) for node in nodes], outputs)
     nodes = tuple(node for node, keep in zip(nodes, kept, strict=True) if keep)
     used = {t for node in nodes for t in (*node.inputs, *node.outputs)} | {*inputs, *outputs}
+    require_finite_constants(constants, used, stored, protos)
     try:
         return build_graph(
             nodes,
@@ -59,7 +63,7 @@ def load(path: str | Path) -> Graph:
             outputs,
             source,
             sha256,
-            (*file_notes, *input_notes, *node_notes),
+            (*file_notes, *function_notes, *input_notes, *node_notes),
         )
     except ValueError as error:
         raise ModelError(f"'{source}' is not a valid ONNX model: {error}") from error
@@ -145,6 +149,34 @@ def stored_constants(
     }
 
 
+def require_finite_constants(
+    constants: Mapping[str, Array],
+    used: Collection[str],
+    stored: Collection[str],
+    protos: Mapping[str, onnx.NodeProto],
+) -> None:
+    """Raises ModelError for NaN or an infinity in a constant that a node left after folding reads.
+
+    An infinity that a comparison or a choice has already used up does no harm. The message names
+    where the number stands in the file, which may be before some folding.
+    """
+
+    def is_finite(tensor: str) -> bool:
+        value = constants[tensor]
+        return not type_of(value).dtype.is_float or bool(np.all(np.isfinite(value)))
+
+    places = {tensor: f"initializer '{tensor}'" for tensor in stored}
+    for name, proto in protos.items():
+        what = ": attribute 'value'" if proto.op_type == "Constant" else ""
+        for output in proto.output:
+            if output in constants:
+                origins = (places[t] for t in proto.input if t in places and not is_finite(t))
+                places[output] = next(origins, f"node '{name}' ({proto.op_type}){what}")
+    for tensor in constants:
+        if tensor in used and not is_finite(tensor):
+            require_finite(constants[tensor], places[tensor])
+
+
 def walk(
     protos: Mapping[str, onnx.NodeProto],
     inputs: Mapping[str, TensorType],
@@ -166,7 +198,7 @@ def walk(
         node = read_node(name, proto, opset, folder)
         inferred = infer(proto, node.describe(), types, constants, opset)
         require_agreed(node, constants)
-        node = without_dropout(node, constants, read)
+        node = without_like(without_dropout(node, constants, read), types)
         value = constant_value(node) if node.op == "Constant" else folded(node, types, constants)
         if value is not None:
             constants[node.outputs[0]] = value
@@ -189,7 +221,8 @@ def walk(
 def read_node(name: str, proto: onnx.NodeProto, opset: int, folder: Path) -> Node:
     """The node as it is in the file. Raises ModelError or UnsupportedModel for its attributes."""
     place = f"node '{name}' ({proto.op_type})"
-    attributes = {a.name: attribute_of(a, folder, place) for a in proto.attribute}
+    stored = proto.op_type == "Constant"
+    attributes = {a.name: attribute_of(a, folder, place, stored) for a in proto.attribute}
     inputs, outputs = tuple(proto.input), tuple(proto.output)
     return Node(name, proto.op_type, inputs, outputs, attributes, opset, proto.domain)
 

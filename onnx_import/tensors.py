@@ -56,17 +56,15 @@ def array_of(tensor: onnx.TensorProto, folder: Path, place: str) -> Array:
     """A stored tensor as a read-only array, without a copy where its bytes allow.
 
     Raises UnsupportedModel for an unknown element type and ModelError, naming the place, for data
-    that do not fill the shape or hold NaN or an infinity.
+    that do not fill the shape. Whether its numbers are finite is not looked at.
     """
-    dtype = dtype_of(tensor.data_type, place)
+    dtype_of(tensor.data_type, place)
     try:
         value: Array = numpy_helper.to_array(tensor, str(folder))
     except (ValidationError, ValueError, TypeError, OverflowError, OSError) as error:
         raise ModelError(
             f"{place} cannot be read ({shorten(error)}); export the model again"
         ) from error
-    if dtype.is_float:
-        require_finite(value, place)
     value.setflags(write=False)
     return value
 
@@ -82,8 +80,12 @@ def require_finite(value: Array, place: str) -> None:
         )
 
 
-def attribute_of(attribute: onnx.AttributeProto, folder: Path, place: str) -> AttributeValue:
+def attribute_of(
+    attribute: onnx.AttributeProto, folder: Path, place: str, stored: bool = False
+) -> AttributeValue:
     """An attribute as a plain value; tensors become arrays, strings that are not UTF-8 bytes.
+
+    A tensor that is only stored may hold infinities: whoever reads it decides.
 
     Raises UnsupportedModel for subgraphs, sparse tensors, types and references, ModelError for a
     number that is not finite.
@@ -104,7 +106,10 @@ def attribute_of(attribute: onnx.AttributeProto, folder: Path, place: str) -> At
         case kinds.STRINGS:
             return tuple(text_of(s) for s in attribute.strings)
         case kinds.TENSOR:
-            return array_of(attribute.t, folder, named)
+            value = array_of(attribute.t, folder, named)
+            if not stored and type_of(value).dtype.is_float:
+                require_finite(value, named)
+            return value
         case kinds.GRAPH | kinds.GRAPHS:
             raise UnsupportedModel(
                 f"{place} contains a subgraph, and control flow is not supported; "

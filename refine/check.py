@@ -31,7 +31,7 @@ from refine.obligation import Obligation
 from refine.proof import Proof, failure_of, first_proof, improved, within
 from refine.verdict import NodeReport, Result, Tolerance, Verdict
 
-_KEPT_FOR_THE_REST = 0.3  # of the budget: lemmas, cross-checks, reports
+_KEPT_FOR_THE_REST = 0.4  # of the budget: lemmas, cross-checks, reports
 
 
 @dataclass(frozen=True)

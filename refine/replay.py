@@ -9,6 +9,7 @@ import numpy as np
 from encoders.contract import RuntimeContract
 from gpu_check.replay import NotReplayed, replay_on_onnxruntime
 from onnx_import.graph import Graph
+from onnx_import.torchlean import is_json
 from refine.search import Candidate
 from refine.verdict import Execution, Refusal, Witness
 from refine.witness import confirm, error_between
@@ -20,6 +21,8 @@ def replays(
     """Run the witness on onnxruntime: the file as written, one thread."""
     if graph.source is None:
         return (Refusal("onnxruntime", "the graph was not read from a file"),)
+    if is_json(graph.source):
+        return (Refusal("onnxruntime", "it does not read TorchLean graphs"),)
     outcome = replay_on_onnxruntime(graph.source, witness.inputs)
     if isinstance(outcome, NotReplayed):
         return (Refusal(outcome.runtime, outcome.why),)

@@ -229,7 +229,7 @@ def test_data_that_do_not_fill_the_shape_are_refused(read: Any) -> None:
         read(bad)
 
 
-@pytest.mark.parametrize("dtype", [TensorProto.COMPLEX64, TensorProto.STRING, TensorProto.UINT16])
+@pytest.mark.parametrize("dtype", [TensorProto.COMPLEX64, TensorProto.STRING, TensorProto.UINT4])
 def test_an_element_type_without_meaning_is_refused(read: Any, dtype: int) -> None:
     bad = model([helper.make_node("Identity", ["x"], ["y"])], {"x": [1]}, ["y"])
     bad.graph.input[0].type.tensor_type.elem_type = dtype
@@ -239,7 +239,7 @@ def test_an_element_type_without_meaning_is_refused(read: Any, dtype: int) -> No
 
 
 def test_an_output_of_an_element_type_without_meaning_names_the_node(read: Any) -> None:
-    node = helper.make_node("Cast", ["x"], ["y"], name="c", to=TensorProto.UINT16)
+    node = helper.make_node("Cast", ["x"], ["y"], name="c", to=TensorProto.STRING)
     with pytest.raises(UnsupportedModel, match=r"output 'y' of node 'c' \(Cast\) has the element"):
         read(model([node], {"x": [1]}, ["y"]))
 
@@ -593,6 +593,30 @@ MOVEMENT: list[Case] = [
     ("Sub", [[1, 2], [3, 5]], {}, 17),
     ("Mul", [[[1], [2]], [3, -4]], {}, 17),
     ("Equal", [[1, 2], [1, 3]], {}, 17),
+    ("Equal", [DATA, DATA[:1]], {}, 17),
+    ("Less", [[1, 2], [1, 3]], {}, 17),
+    ("GreaterOrEqual", [[1, 2], [1, 3]], {}, 17),
+    ("Greater", [np.array([-np.inf, 2.0], np.float32), np.array([1.0], np.float32)], {}, 17),
+    ("And", [np.array([True, False]), np.array([True])], {}, 17),
+    ("Xor", [np.array([True, False]), np.array([True])], {}, 17),
+    ("Not", [np.array([True, False])], {}, 17),
+    ("Max", [[1, -2], [0, 0], [3, -9]], {}, 17),
+    ("Min", [[1, -2], [0, 0], [3, -9]], {}, 17),
+    ("Div", [[7, -7, 7, -7], [2, 2, -2, -2]], {}, 17),
+    ("Mod", [[7, -7, 7, -7], [3, 3, -3, -3]], {}, 17),
+    ("Mod", [[7, -7, 7, -7], [3, 3, -3, -3]], {"fmod": 1}, 17),
+    ("Neg", [[7, -7]], {}, 17),
+    ("Abs", [[7, -7]], {}, 17),
+    ("Sign", [[7, -7, 0]], {}, 17),
+    ("Size", [DATA], {}, 17),
+    ("Range", [np.array(10), np.array(3), np.array(-3)], {}, 17),
+    ("Range", [np.array(3), np.array(3), np.array(1)], {}, 17),
+    ("ReduceProd", [[[1, 2], [3, 4]]], {"axes": [1]}, 17),
+    ("ReduceProd", [[[1, 2], [3, 4]]], {"keepdims": 0}, 17),
+    ("ReduceSum", [[[1, 2], [3, 4]], [-2]], {"keepdims": 0}, 17),
+    ("ReduceSum", [[[1, 2], [3, 4]]], {"noop_with_empty_axes": 1}, 17),
+    ("ReduceMax", [np.array([[1, 2], [3, -np.inf]], np.float32)], {"axes": [1]}, 17),
+    ("ReduceMin", [[[1, 2], [3, 4]]], {}, 17),
     ("Cast", [[1, -2, 2**24]], {"to": FLOAT}, 17),
     ("Cast", [DATA], {"to": TensorProto.DOUBLE}, 17),
     ("Cast", [np.array([0.5, -2.0])], {"to": TensorProto.FLOAT16}, 17),
@@ -631,6 +655,11 @@ def test_data_movement_on_constants_is_folded_to_what_onnxruntime_gives(
         ("Mul", [DATA, DATA], {}),
         ("Sub", [DATA, DATA], {}),
         ("Relu", [DATA], {}),
+        ("Max", [np.array([0.0], np.float32), np.array([-0.0], np.float32)], {}),
+        ("Equal", [np.array([0.0], np.float32), np.array([1e-40], np.float32)], {}),
+        ("Div", [[1], [0]], {}),
+        ("Div", [[-(2**63)], [-1]], {}),
+        ("Mod", [[1], [0]], {}),
         ("Cast", [np.array([0.1])], {"to": FLOAT}),
         ("Cast", [[2**24 + 1]], {"to": FLOAT}),
         ("Cast", [DATA], {"to": TensorProto.INT64}),
@@ -657,6 +686,45 @@ def test_a_cast_is_exact_only_inside_the_range_of_the_target() -> None:
     whole = cast_exactly(np.array([-(2.0**63)]), DType.INT64)
     assert whole is not None
     assert whole.tolist() == [-(2**63)]
+
+
+def test_cast_like_is_a_cast_to_the_type_of_its_second_input(read: Any) -> None:
+    node = helper.make_node("CastLike", ["x", "like"], ["y"])
+    graph = read(model([node], {"x": [1]}, ["y"], {"like": np.zeros(2, np.float16)}))
+    assert [(n.op, n.inputs) for n in graph.order] == [("Cast", ("x",))]
+    assert graph.types["y"] == TensorType(DType.FLOAT16, (1,))
+    assert graph.order[0].attributes["to"] == TensorProto.FLOAT16
+
+
+def test_an_infinity_that_a_choice_has_used_up_does_no_harm(read: Any) -> None:
+    nodes = [
+        helper.make_node("Less", ["mask", "limit"], ["is_low"]),
+        helper.make_node("Where", ["is_low", "zero", "x"], ["y"]),
+    ]
+    weights = {
+        "mask": np.array([-np.inf, 0], np.float32),
+        "limit": np.array([-1e30], np.float32),
+        "zero": np.zeros(1, np.float32),
+    }
+    graph = read(model(nodes, {"x": [2]}, ["y"], weights))
+    assert graph.constants["is_low"].tolist() == [True, False]
+    stored = [
+        helper.make_node("Identity", ["mask"], ["m"]),
+        helper.make_node("Add", ["x", "m"], "y"),
+    ]
+    with pytest.raises(ModelError, match="initializer 'mask' holds an infinite value"):
+        read(model(stored, {"x": [2]}, ["y"], weights))
+
+
+def test_an_operator_that_is_a_function_is_written_out_with_its_default_attributes(
+    read: Any,
+) -> None:
+    node = helper.make_node("MeanVarianceNormalization", ["x"], ["y"])
+    graph = read(model([node], {"x": [2, 3, 4, 5]}, ["y"]))
+    means = [n for n in graph.order if n.op == "ReduceMean"]
+    assert [graph.types[n.outputs[0]].shape for n in means] == [(1, 3, 1, 1)] * len(means)
+    assert means
+    assert any("MeanVarianceNormalization" in note for note in graph.notes)
 
 
 def test_identity_on_a_variable_stays_a_node(read: Any) -> None:

@@ -12,20 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from encoders.affine import AffineMap, affine_differences, affine_values, scaled_part
+from encoders.affine import AffineMap, affine_meanings, scaled_part
 from encoders.arithmetic import Arithmetic, moved
 from encoders.contract import Normalization, RuntimeContract
 from encoders.elements import Element
 from encoders.enclosure import SMALLEST, FloatArray, Interval, add_up, multiply_up
 from encoders.error_arithmetic import traced
 from encoders.operator import (
-    DifferenceMap,
     Field,
     ObjectArray,
     Operator,
     RoundingBound,
     Site,
-    ValueMap,
 )
 from encoders.signed_sum import check_float, require_normal
 from onnx_import.graph import TensorType
@@ -111,14 +109,7 @@ def _affine(site: Site) -> AffineMap:
     )
 
 
-def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
-    return affine_values(_affine(site), ranges)
-
-
-def differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
-) -> DifferenceMap:
-    return affine_differences(_affine(site), errors)
+values, differences = affine_meanings(_affine)
 
 
 def rounding(

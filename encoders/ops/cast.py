@@ -8,19 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from encoders.affine import AffineMap, affine_differences, affine_values, moved_part
+from encoders.affine import AffineMap, affine_meanings, moved_part
 from encoders.arithmetic import Arithmetic
 from encoders.contract import RuntimeContract
-from encoders.enclosure import FloatArray, Interval, add_up
+from encoders.enclosure import Interval, add_up
 from encoders.formats import FloatFormat
 from encoders.operator import (
-    DifferenceMap,
     Field,
     ObjectArray,
     Operator,
     RoundingBound,
     Site,
-    ValueMap,
 )
 from encoders.rounding_bounds import finish, rounder
 from onnx_import.graph import DType
@@ -68,14 +66,7 @@ def runtime(
     return (arithmetic.multiply(inputs[0], one),)
 
 
-def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
-    return affine_values(_affine(site), ranges)
-
-
-def differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
-) -> DifferenceMap:
-    return affine_differences(_affine(site), errors)
+values, differences = affine_meanings(_affine)
 
 
 def rounding(

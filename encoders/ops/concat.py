@@ -7,18 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from encoders.affine import AffineMap, affine_differences, affine_values, moved_part
+from encoders.affine import AffineMap, affine_meanings, moved_part
 from encoders.arithmetic import Arithmetic, joined
 from encoders.contract import RuntimeContract
 from encoders.enclosure import FloatArray, Interval, LinearPart
 from encoders.operator import (
-    DifferenceMap,
     Field,
     ObjectArray,
     Operator,
     RoundingBound,
     Site,
-    ValueMap,
 )
 from encoders.rounding_bounds import rounder, stored_loss
 
@@ -77,14 +75,7 @@ def _affine(site: Site) -> AffineMap:
     return AffineMap(tuple(_part(site, i) for i in site.variable), bias, np.zeros(shape))
 
 
-def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
-    return affine_values(_affine(site), ranges)
-
-
-def differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
-) -> DifferenceMap:
-    return affine_differences(_affine(site), errors)
+values, differences = affine_meanings(_affine)
 
 
 def rounding(

@@ -13,19 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from encoders.affine import AffineMap, affine_differences, affine_map, affine_values
+from encoders.affine import AffineMap, affine_map, affine_meanings
 from encoders.arithmetic import Arithmetic, joined, moved, sum_of_products
 from encoders.contract import RuntimeContract
 from encoders.enclosure import FloatArray, Interval, point
 from encoders.gathering import Index
 from encoders.operator import (
-    DifferenceMap,
     Field,
     ObjectArray,
     Operator,
     RoundingBound,
     Site,
-    ValueMap,
 )
 from encoders.parameters import word
 from encoders.products import Action, Map, ProductSum, linear_part, product_rounding
@@ -231,14 +229,7 @@ def _affine(site: Site) -> AffineMap:
     return affine_map((linear_part(action, weights),), site.outputs[0].shape, _bias(site))
 
 
-def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
-    return affine_values(_affine(site), ranges)
-
-
-def differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
-) -> DifferenceMap:
-    return affine_differences(_affine(site), errors)
+values, differences = affine_meanings(_affine)
 
 
 def rounding(

@@ -13,8 +13,8 @@ import numpy as np
 
 from encoders.affine import (
     AffineMap,
-    affine_differences,
     affine_map,
+    affine_meanings,
     affine_values,
     scaled_part,
 )
@@ -24,13 +24,11 @@ from encoders.enclosure import SMALLEST, FloatArray, Interval, multiply_up, poin
 from encoders.error_arithmetic import ErrorArithmetic, traced
 from encoders.matrix import left_action, product_pairs, right_action
 from encoders.operator import (
-    DifferenceMap,
     Field,
     ObjectArray,
     Operator,
     RoundingBound,
     Site,
-    ValueMap,
 )
 from encoders.products import (
     KNOWN_ORDER,
@@ -161,14 +159,7 @@ def _affine(site: Site) -> AffineMap:
     return AffineMap(tuple(parts), bias, radius)
 
 
-def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
-    return affine_values(_affine(site), ranges)
-
-
-def differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
-) -> DifferenceMap:
-    return affine_differences(_affine(site), errors)
+values, differences = affine_meanings(_affine)
 
 
 def rounding(

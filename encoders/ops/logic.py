@@ -8,18 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from encoders.affine import AffineMap, affine_differences, affine_values, scaled_part
+from encoders.affine import AffineMap, affine_meanings, scaled_part
 from encoders.arithmetic import Arithmetic
 from encoders.contract import RuntimeContract
-from encoders.enclosure import FloatArray, Interval
+from encoders.enclosure import Interval
 from encoders.operator import (
-    DifferenceMap,
     Field,
     ObjectArray,
     Operator,
     RoundingBound,
     Site,
-    ValueMap,
 )
 from encoders.ops.max import OPERATORS as EXTREMES
 from encoders.rounding_bounds import no_rounding
@@ -55,14 +53,7 @@ def runtime(
     return (arithmetic.subtract(one, x),)
 
 
-def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
-    return affine_values(_affine(site), ranges)
-
-
-def differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
-) -> DifferenceMap:
-    return affine_differences(_affine(site), errors)
+values, differences = affine_meanings(_affine)
 
 
 def rounding(

@@ -7,19 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from encoders.affine import AffineMap, affine_differences, affine_map, affine_values, scaled_part
+from encoders.affine import AffineMap, affine_map, affine_meanings, scaled_part
 from encoders.arithmetic import Arithmetic
 from encoders.contract import RuntimeContract
 from encoders.elements import broadcast_element
-from encoders.enclosure import FloatArray, Interval
+from encoders.enclosure import Interval
 from encoders.operator import (
-    DifferenceMap,
     Field,
     ObjectArray,
     Operator,
     RoundingBound,
     Site,
-    ValueMap,
 )
 from encoders.rounding_bounds import exact_unless_flushed
 from encoders.signed_sum import check_one_variable
@@ -42,14 +40,7 @@ def runtime(
     return (arithmetic.negate(inputs[0]),)
 
 
-def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
-    return affine_values(_affine(site), ranges)
-
-
-def differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
-) -> DifferenceMap:
-    return affine_differences(_affine(site), errors)
+values, differences = affine_meanings(_affine)
 
 
 def rounding(

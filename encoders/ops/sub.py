@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+from encoders.affine import affine_meanings
 from encoders.arithmetic import Arithmetic, aligned
 from encoders.contract import RuntimeContract
 from encoders.elements import broadcast_element
-from encoders.enclosure import FloatArray, Interval
-from encoders.operator import DifferenceMap, Field, ObjectArray, Operator, Site, ValueMap
-from encoders.signed_sum import check_float, sum_differences, sum_rounding, sum_values
+from encoders.operator import Field, ObjectArray, Operator, Site
+from encoders.signed_sum import check_float, signed_affine, sum_rounding
 
 SIGNS = (1.0, -1.0)
 
@@ -26,14 +27,7 @@ def runtime(
     return (arithmetic.subtract(*aligned(inputs)),)
 
 
-def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
-    return sum_values(site, ranges, SIGNS)
-
-
-def differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
-) -> DifferenceMap:
-    return sum_differences(site, errors, SIGNS)
+values, differences = affine_meanings(partial(signed_affine, signs=SIGNS))
 
 
 OPERATORS = (

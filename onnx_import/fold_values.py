@@ -1,0 +1,149 @@
+"""Arithmetic on constant integers and truth values, and comparisons of any constants.
+
+That is what shape and mask computations consist of, and every runtime gives the same bits here.
+What could differ (division by zero, an overflowing quotient, the order of −0 and 0, subnormals
+that may be flushed, an empty reduction) is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from onnx_import.graph import Array, Node
+
+
+def whole(node: Node, values: Sequence[Array]) -> Array | None:
+    """The output of a node whose inputs are all constant, or None if runtimes might differ.
+
+    Raises ValueError or IndexError if the constants do not fit the operator.
+    """
+    if any(v.dtype.kind not in "iub" for v in values) and (
+        node.op not in _ORDERED or not all(_plain(v) for v in values)
+    ):
+        return None
+    if node.op in _PAIRWISE and len(values) == 2:
+        with np.errstate(over="ignore"):
+            return np.asarray(_PAIRWISE[node.op](*values))
+    if node.op in _CHAINED:
+        return np.asarray(reduce(_CHAINED[node.op], values))
+    if node.op in _SINGLE and len(values) == 1:
+        return np.asarray(_SINGLE[node.op](values[0]))
+    match node.op:
+        case "Div":
+            return _quotient(*values)
+        case "Mod":
+            return _remainder(node, *values)
+        case "Range":
+            start, limit, delta = (int(v.reshape(())) for v in values)
+            return _range(start, limit, delta, values[0])
+        case "ReduceSum" | "ReduceProd" | "ReduceMax" | "ReduceMin":
+            return _reduced(node, values)
+        case _:
+            return None
+
+
+def _plain(values: Array) -> bool:
+    """Is the order of these numbers beyond doubt: no NaN, no −0, nothing that may be flushed?"""
+    if values.dtype.kind in "iub":
+        return True
+    wide = values.astype(np.float64)
+    size, smallest = np.abs(wide), _TINY[values.dtype.name]
+    doubtful = np.isnan(wide) | np.where(size == 0, np.signbit(wide), size < smallest)
+    return not bool(np.any(doubtful))
+
+
+def _range(start: int, limit: int, delta: int, like: Array) -> Array | None:
+    found = range(start, limit, delta) if delta else range(0)
+    return np.array(found, like.dtype) if delta and len(found) <= _LONGEST else None
+
+
+def _quotient(a: Array, b: Array) -> Array | None:
+    """Division towards zero, as in C."""
+    if not np.all(b) or a.dtype.kind == "b":
+        return None
+    x, y = np.asarray(a, dtype=object), np.asarray(b, dtype=object)
+    exact: Any = np.sign(x) * np.sign(y) * (abs(x) // abs(y))
+    return _fitting(exact, a)
+
+
+def _remainder(node: Node, a: Array, b: Array) -> Array | None:
+    """With the divisor's sign, or with `fmod` the dividend's."""
+    if not np.all(b) or a.dtype.kind == "b":
+        return None
+    operation = np.fmod if node.attributes.get("fmod", 0) else np.mod
+    return np.asarray(operation(a, b))
+
+
+def _fitting(exact: Any, like: Array) -> Array | None:
+    values = np.asarray(exact, dtype=object)
+    if like.dtype.kind not in "iu":
+        return values.astype(like.dtype)
+    limits = np.iinfo(like.dtype.name)
+    if values.size and not (limits.min <= values.min() and values.max() <= limits.max):
+        return None
+    return values.astype(like.dtype)
+
+
+def _reduced(node: Node, values: Sequence[Array]) -> Array | None:
+    data = values[0]
+    if data.dtype.kind == "b" or not data.size:
+        return None
+    given = node.attributes.get("axes")
+    axes = tuple(given) if isinstance(given, tuple) else ()
+    if len(values) > 1:
+        axes = tuple(values[1].reshape(-1).tolist())
+    if not axes and node.attributes.get("noop_with_empty_axes", 0):
+        return data
+    chosen: Any = axes or None
+    kept = bool(node.attributes.get("keepdims", 1))
+    exact: Any = _REDUCTIONS[node.op](np.asarray(data, dtype=object), axis=chosen, keepdims=kept)
+    return _fitting(exact, data)
+
+
+_TINY: Mapping[str, float] = {
+    "float16": 2.0**-14,
+    "bfloat16": 2.0**-126,
+    "float32": 2.0**-126,
+    "float64": 2.0**-1022,
+}
+_LONGEST = 1 << 24  # elements of a Range that are worth holding
+_PAIRWISE: Mapping[str, Callable[[Any, Any], Any]] = {
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Equal": np.equal,
+    "Less": np.less,
+    "LessOrEqual": np.less_equal,
+    "Greater": np.greater,
+    "GreaterOrEqual": np.greater_equal,
+    "And": np.logical_and,
+    "Or": np.logical_or,
+    "Xor": np.logical_xor,
+    "BitwiseAnd": np.bitwise_and,
+    "BitwiseOr": np.bitwise_or,
+    "BitwiseXor": np.bitwise_xor,
+}
+_ORDERED = frozenset(
+    (
+        *("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"),
+        *("Max", "Min", "ReduceMax", "ReduceMin"),
+    )
+)
+_CHAINED: Mapping[str, Callable[[Any, Any], Any]] = {"Min": np.minimum, "Max": np.maximum}
+_SINGLE: Mapping[str, Callable[[Any], Any]] = {
+    "Not": np.logical_not,
+    "BitwiseNot": np.bitwise_not,
+    "Neg": np.negative,
+    "Abs": np.abs,
+    "Sign": np.sign,
+}
+_REDUCTIONS: Mapping[str, Callable[..., Any]] = {
+    "ReduceSum": np.sum,
+    "ReduceProd": np.prod,
+    "ReduceMax": np.max,
+    "ReduceMin": np.min,
+}

@@ -1,0 +1,72 @@
+"""Known orders: sums followed step by step, in formats so small that roundings are coarse."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from math import ceil, log2
+
+import numpy as np
+import pytest
+
+from encoders.contract import PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA, Blocked, RuntimeContract
+from encoders.enclosure import Interval
+from encoders.formats import FloatFormat, round_array, small_format
+from encoders.numpy_arithmetic import NumpyArithmetic
+from encoders.operator import Site
+from encoders.ops import matmul
+from onnx_import.graph import DType, Node, TensorType
+
+BLOCKED = replace(SEQUENTIAL_FMA, name="blocked", order=Blocked(5))
+CONTRACTS = (SEQUENTIAL, SEQUENTIAL_FMA, BLOCKED, PAIRWISE)
+FORMATS = (small_format(4, 3), small_format(4, 5), small_format(5, 4))
+
+
+def product_site(weights: np.ndarray | None, terms: int, columns: int) -> Site:
+    node = Node("mm", "MatMul", ("x", "w"), ("y",), {}, 17)
+    x = TensorType(DType.FLOAT64, (1, terms))
+    w = TensorType(DType.FLOAT64, (terms, columns))
+    return Site(node, (x, w), (TensorType(DType.FLOAT64, (1, columns)),), (None, weights))
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda c: c.name)
+@pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
+def test_followed_sums_hold_on_every_sample(contract: RuntimeContract, fmt: FloatFormat) -> None:
+    pinned = replace(contract, compute_format=fmt)
+    rng = np.random.default_rng(7)
+    closest = 0.0
+    for _ in range(30):
+        terms = int(rng.integers(4, 13))
+        weights = round_array(rng.normal(0, 0.5, (terms, 3)), fmt)
+        low = round_array(rng.normal(0, 0.4, (1, terms)), fmt)
+        high = np.maximum(low, round_array(low + rng.exponential(0.3, low.shape), fmt))
+        site = product_site(weights, terms, 3)
+        x = Interval(low, high)
+        bound = matmul.rounding(site, [x], x, pinned).radius
+        assert np.all(np.isfinite(bound))
+        samples = round_array(low + (high - low) * rng.random((400, 1, terms)), fmt)
+        samples[:2] = low, high
+        arithmetic = NumpyArithmetic(fmt, pinned)
+        stored = arithmetic.constant(weights)
+        (computed,) = matmul.runtime(site, [samples, stored], arithmetic, pinned)
+        # Exact: the numbers have few bits, so that these float64 products and sums do not round.
+        error = np.abs(computed - samples @ weights).max(axis=0)
+        assert np.all(error <= bound)
+        closest = max(closest, float(np.max(error / np.maximum(bound, 2.0**-60))))
+    assert closest > 0.3
+
+
+@pytest.mark.parametrize("terms", [4, 16, 64, 256])
+def test_a_dot_product_is_bounded_as_tightly_as_by_gappa(terms: int) -> None:
+    """Left to right in float32, both vectors in [-1, 1]: Gappa 1.4.1 proves n·2⁻²⁵ +
+    Σ_{k=2..n} 2^(⌈log₂k⌉−25)."""
+    one = np.ones((1, terms))
+    x, y = Interval(-one, one), Interval(-one.T, one.T)
+    site = product_site(None, terms, 1)
+    contract = replace(SEQUENTIAL, compute_format=small_format(8, 24))
+    result = Interval(np.full((1, 1), -float(terms)), np.full((1, 1), float(terms)))
+    (bound,) = matmul.rounding(site, [x, y], result, contract).radius.ravel()
+    gappa = Fraction(terms, 2**25)
+    gappa += sum(Fraction(2 ** ceil(log2(k)), 2**25) for k in range(2, terms + 1))
+    assert Fraction(float(bound)) <= gappa * (1 + Fraction(1, 10**9))
+    assert Fraction(float(bound)) >= gappa * (1 - Fraction(1, 10**9))
