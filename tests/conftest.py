@@ -4,5 +4,18 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 os.environ.setdefault("REFINE_BUDGET", "0")
 os.environ.setdefault("REFINE_WORKERS", "1")
+
+CONFORMANCE = pytest.StashKey[str]()
+"""The table that tests/test_conformance.py makes, if it ran."""
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if CONFORMANCE in config.stash:
+        terminalreporter.section("ONNX conformance suite")
+        terminalreporter.write_line(config.stash[CONFORMANCE])

@@ -113,6 +113,10 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         example(node("Concat", "x k z", "y", axis=1), x=(2, 1), z=(2, 3), k=[[0.1], [7.0]]),
         example(node("Concat", "x x", "y", axis=-2), x=(1, 2)),
     ),
+    "Trilu": (
+        example(node("Trilu", "x", "y"), x=(2, 3, 4)),
+        example(node("Trilu", "x k", "y", upper=0), x=(3, 3), k=axes(-1)),
+    ),
     "Transpose": (
         example(node("Transpose", "x", "y", perm=[1, 2, 0]), x=(2, 3, 4)),
         example(node("Transpose", "x", "y"), x=(2, 3)),
