@@ -165,9 +165,7 @@ def _improved_box(
         clock.tell("splitting the domain")
         rest = deadline - time.monotonic()
         several = workers if rest > _POOL_SECONDS else 1
-        split = split_box(
-            graph, contract, covered.parts[0], excess, enough, deadline, several, clock.tick
-        )
+        split = split_box(graph, contract, covered.parts[0], excess, enough, deadline, several)
         if not covers(covered.box, split.parts):  # cannot happen; a proof must not rest on that
             return covered
         return replace(covered, parts=split.parts)

@@ -68,7 +68,6 @@ def split_box(
     enough: float,
     deadline: float,
     workers: int,
-    tick: Callable[[], None] = lambda: None,
 ) -> Split:
     """Halve until every part's `excess` (a measure of its errors, such as bound/ε) is at most
     `enough`, nothing can be halved, or `deadline` (on the monotonic clock) has passed."""
@@ -92,7 +91,6 @@ def split_box(
                     running[submit(half, part.known)] = (part, done)
             if not running or time.monotonic() >= deadline:
                 break
-            tick()
             timeout = max(deadline - time.monotonic(), 0.0)
             ready, _ = wait(running, timeout=min(timeout, 0.2), return_when=FIRST_COMPLETED)
             for future in ready:
