@@ -243,6 +243,10 @@ def _legend(nodes: Sequence[NodeReport]) -> Iterator[tuple[str, str]]:
 
 
 def _proof(result: Result) -> Iterator[tuple[str, str]]:
+    shown = {*result.graph.notes, *result.domain.notes}
+    for note in result.notes:
+        if note not in shown:
+            yield "", note
     owed = [o for n in result.nodes for o in n.obligations]
     yield (
         "[bold]proved[/]",
