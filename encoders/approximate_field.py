@@ -12,6 +12,7 @@ import numpy as np
 
 from encoders.arithmetic import Relation
 from encoders.functions import Function, Transcendental
+from encoders.sparse_product import sparse_product
 from onnx_import.graph import Array
 
 
@@ -55,7 +56,7 @@ class ApproximateReals:
         return np.where(np.asarray(condition) != 0, a, b)
 
     def matmul(self, a: Any, b: Any) -> Any:
-        return np.matmul(a, b)
+        return sparse_product(a, b)
 
 
 def approximate_function(f: Function, a: Any) -> Any:

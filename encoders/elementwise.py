@@ -66,8 +66,8 @@ def elementwise_values(image: Interval, lines: Lines, x: Interval) -> ValueMap:
 def free_slopes(lines: Lines, free: BoolArray, x: Interval) -> FreeSlopes:
     """The freedom of Relu's relaxation: lower line t·x for any t in [0, 1], and phases.
 
-    Over inputs with x ≥ 0, c·relu(x) = c·x ≤ (c + β)·x, and over those with x ≤ 0,
-    c·relu(x) = 0 ≤ −β·x, for any β ≥ 0 (lemma `phase-multiplier`).
+    Over inputs with x ≥ −e, c·relu(x) ≤ (c + β)·x + (max(c, 0) + β)·e, and over those with x ≤ e,
+    c·relu(x) ≤ −β·x + (max(c, 0) + β)·e, for any β ≥ 0 (lemma `phase-multiplier`).
     """
     slope = np.maximum(np.abs(lines.high_slope), 1.0)
     unit = multiply_up(_finite(x.magnitude), 4 * UNIT)
@@ -82,6 +82,9 @@ def free_slopes(lines: Lines, free: BoolArray, x: Interval) -> FreeSlopes:
         coefficients = np.where(active, c + beta, np.where(inactive, -beta, relaxed))
         open_part = np.where(choice.phase == 0, positive, 0.0)
         constant = add_up(inner_up(open_part, lines.high), dot_up(c, charge))
+        if np.any(choice.slack):
+            confined = np.where(choice.phase == 0, 0.0, add_up(positive, beta))
+            constant = add_up(constant, dot_up(confined, np.asarray(choice.slack)))
         return Contribution((coefficients,), add_up(constant, dot_up(beta, unit)))
 
     return FreeSlopes(free, lines.low_slope, lines.high_slope, lines.high, backward)

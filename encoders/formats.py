@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +45,7 @@ class FloatFormat:
     def smallest_subnormal(self) -> Fraction:
         return power_of_two(self.emin - self.precision + 1)
 
-    @property
+    @cached_property
     def largest_finite(self) -> Fraction:
         return (2 - power_of_two(1 - self.precision)) * power_of_two(self.emax)
 

@@ -12,6 +12,7 @@ from encoders.arithmetic import moved
 from encoders.enclosure import FloatArray
 from encoders.operator import Site
 from encoders.products import Action, Map
+from encoders.sparse_product import sparse_product
 
 
 def as_matrices(inputs: Sequence[Any]) -> tuple[Any, Any]:
@@ -63,7 +64,7 @@ def right_action(weights: tuple[int, ...], shape: tuple[int, ...], out: tuple[in
         transposed = np.swapaxes(w.reshape(full_w), -1, -2)
 
         def back(c: FloatArray) -> FloatArray:
-            pulled = c.reshape(c.shape[0], *full_out) @ transposed
+            pulled = sparse_product(c.reshape(c.shape[0], *full_out), transposed)
             return unbroadcast(pulled, full_in).reshape(c.shape[0], *shape)
 
         return back

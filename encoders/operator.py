@@ -142,13 +142,15 @@ class SlopeChoice:
     """What a pull-back does at one node, per functional; arrays (k, *shape).
 
     `low_slope` is the lower slope of open elements. `phase` restricts the claim to inputs where
-    the element is ≥ 0 (1), ≤ 0 (-1) or anything (0); `multiplier` ≥ 0 weighs that restriction
-    (β-CROWN, Wang et al. 2021): any value is sound.
+    the element is ≥ −slack (1), ≤ slack (-1) or anything (0); `multiplier` ≥ 0 weighs that
+    restriction (β-CROWN, Wang et al. 2021): any value is sound. `slack` ≥ 0 has the shape of the
+    tensor, or is zero.
     """
 
     low_slope: FloatArray
     phase: npt.NDArray[np.int8]
     multiplier: FloatArray
+    slack: FloatArray | float = 0.0
 
 
 @dataclass(frozen=True)

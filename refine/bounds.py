@@ -10,7 +10,7 @@ to the input, in both meanings, and the better bound is kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -134,7 +134,7 @@ def _network_bounds(
         if refine:
             rows = _worth_refining(graph, output, maps.values[output], 2 * work)
             pushes[output] = _refine_values(maps, output, rows, tick)
-            if branching is not None and not final:
+            if branching is not None and not final and not branching.late:
                 _optimise_values(maps, output, branching, tick)
         rounding, assumed = _bound_errors(maps, node, site, contract)
         if known is not None and not cases:
@@ -143,7 +143,7 @@ def _network_bounds(
             held = maps.values[output].inflate(maps.errors[output])
             rows = _worth_refining(graph, output, held, work)
             pulled[output] = _refine_errors(maps, output, rows, tick)
-            if branching is not None and cases:
+            if branching is not None and cases and not branching.late:
                 _branch_errors(maps, output, rows, final, branching, tick)
         nodes.append(NodeBounds(node, maps.values[output], maps.errors[output], rounding, assumed))
     errors = {
@@ -297,8 +297,8 @@ def _branch_errors(
         rows = np.flatnonzero((x.lo < 0) & (x.hi > 0))
     for chunk in _chunks(maps.graph, rows, copies=4):
         c = unit_functionals(shape, chunk)
-        most = branching.cases * (1 if final else len(chunk) // 16 + 1)
-        upper = branched_upper(maps, output, c, most, tick)
+        cases = branching.cases if final else 16 * branching.cases // (16 + len(chunk))
+        upper = branched_upper(maps, output, c, replace(branching, cases=cases), tick)
         errors[chunk] = np.minimum(errors[chunk], upper)
     maps.errors[output] = errors.reshape(shape)
 
@@ -334,7 +334,7 @@ def _affine(graph: Graph, node: Node) -> bool:
 
 def _chunks(graph: Graph, rows: Rows, copies: int) -> list[Rows]:
     """Rows in pieces whose coefficients on the widest tensor fit in memory."""
-    widest = max(t.size for t in graph.types.values())
+    widest = max(t.size for name, t in graph.types.items() if not graph.is_constant(name))
     size = max(int(_CHUNK_BYTES // (8 * widest * copies)), 1)
     return [rows[i : i + size] for i in range(0, len(rows), size)]
 

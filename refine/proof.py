@@ -30,12 +30,13 @@ from refine.slopes import Branching
 from refine.split import Part, covers, part_of, split_box
 from refine.verdict import Tolerance
 
-_SLOPES = Branching(steps=8, cases=256)
+_SLOPES = Branching(steps=8, cases=64)
 _LEVELS = (
-    Branching(steps=8, rounds=4, parts=16, total=512, cases=512),
-    Branching(steps=8, rounds=6, parts=32, total=1024, cases=1024),
-    Branching(steps=8, rounds=8, parts=64, total=2048, cases=2048),
+    Branching(steps=8, rounds=4, parts=16, total=4096, cases=256),
+    Branching(steps=8, rounds=6, parts=32, total=8192, cases=1024),
+    Branching(steps=12, rounds=8, parts=64, total=8192, cases=4096),
 )
+_EFFORT = 0.8  # the share of the time left for effort; the rest is for ending the pass
 _POOL_SECONDS = 3.0  # starting worker processes pays only if there is more time than this
 
 
@@ -187,9 +188,11 @@ def _branched(
 ) -> Covered:
     """The box bounded again with more effort; as it was if time does not allow."""
     known = Known(covered.whole.maps.values, covered.whole.maps.errors)
+    now = time.monotonic()
+    timed = replace(branching, until=now + _EFFORT * (deadline - now))
     try:
         bounds = network_bounds(
-            graph, covered.box, contract, True, clock.until(deadline), known, branching
+            graph, covered.box, contract, True, clock.until(deadline), known, timed
         )
     except OutOfTime:
         return covered

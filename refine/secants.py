@@ -4,20 +4,25 @@ At an undecided Relu, d_out = s·d_in for some s in [0, 1]; at any other, d_out 
 known m and |r| ≤ R. Fix an input, an execution, and with them every node's own rounding η and the
 remainders r; read the slopes s of all undecided Relus as free. The difference at the output is
 then affine in each s, so over s in [0, 1] it is largest at 0 or at 1 (lemma `slope-vertex`): a
-bound of both cases is a bound. Which inputs make which slope possible is not even asked. The Relu
-whose undecidedness costs most is branched on first; the others stay relaxed as s = ½ ± ½.
+bound of both cases is a bound. Only cases that this input allows are needed (its slopes lie between
+those), so that a case which no input of the box allows is void (refine/feasible.py); looked for
+where few Relus are undecided. The Relu whose undecidedness costs most is branched on first; the
+others stay relaxed as s = ½ ± ½.
 
-That takes bounds e on |d_in| that hold for *all* slopes, not only for those of an execution. The
-errors of one pass of `network_bounds` are such: every step of theirs relaxes undecided Relus over
-the whole of [0, 1] and pays R at the others, the forward radii included. Bounds known from an
+That takes bounds e on |d_in| that hold for *all* slopes the input allows, not only for those of an
+execution. The errors of one pass of `network_bounds` are such: every step of theirs relaxes
+undecided Relus over the whole of [0, 1], or over all cases but the void ones, and pays R at the
+others, the forward radii included. Bounds known from an
 earlier pass, with other undecided Relus, are not, and are left out of a pass that branches; so
 are networks with other nonlinear operators (`can_branch`).
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -26,23 +31,30 @@ from encoders.enclosure import FloatArray
 from encoders.operator import is_affine, site_of
 from encoders.registry import lookup
 from onnx_import.graph import Graph, Node
+from refine.feasible import impossible
 from refine.pullback import FixedSlopes, Maps, pull_back, variable_inputs
+from refine.slopes import Branching
 
 _BATCH = 128
+_FEW = 64  # with more elements to branch on, void cases are too rare to look for
+_FREE = -1  # the code of a slope that is not fixed; 0 and 1 stand for themselves
+
+Codes = npt.NDArray[np.int8]
 
 
 @dataclass(frozen=True)
-class _Cases:
-    """Cases (functional, slopes fixed so far), their bounds and the next element to branch on."""
+class _Open:
+    """Where slopes can be branched on: per node, the flat positions of undecided elements.
 
-    owner: npt.NDArray[np.intp]
-    fixed: dict[str, FixedSlopes]
-    upper: FloatArray
-    place: npt.NDArray[np.intp]
+    A case is a row of codes, one per such element, nodes in order.
+    """
 
-    def chosen(self, rows: npt.NDArray[np.intp]) -> _Cases:
-        picked = {n: FixedSlopes(f.slope[rows], f.at[rows]) for n, f in self.fixed.items()}
-        return _Cases(self.owner[rows], picked, self.upper[rows], self.place[rows])
+    nodes: tuple[Node, ...]
+    positions: tuple[npt.NDArray[np.intp], ...]
+
+    @property
+    def size(self) -> int:
+        return sum(len(p) for p in self.positions)
 
 
 def can_branch(graph: Graph) -> bool:
@@ -54,132 +66,119 @@ def branched_upper(
     maps: Maps,
     target: str,
     functionals: FloatArray,
-    most: int,
+    branching: Branching,
     tick: Callable[[], None] = lambda: None,
 ) -> FloatArray:
     """Upper bounds (k,) of functionals (k, *shape) of a tensor's differences, the largest first
-    branched on, until `most` cases were bounded or nothing is left to branch on."""
-    nodes = _undecided(maps, target)
+    branched on, until `branching.cases` cases per functional were bounded, its time is over, or
+    nothing is left to branch on."""
+    open_ = _undecided(maps, target)
     k = functionals.shape[0]
-    if not nodes:
+    if not open_.nodes:
         return pull_back(maps, {}, {target: functionals}, tick).upper
-    start = {
-        n.name: FixedSlopes(np.zeros((k, *_shape(maps, n))), np.zeros((k, *_shape(maps, n)), bool))
-        for n in nodes
-    }
-    cases = _bounded(maps, target, functionals, nodes, np.arange(k), start, tick)
-    count = k
-    while count < most:
-        top = np.full(k, -np.inf)
-        np.maximum.at(top, cases.owner, cases.upper)
-        # Only a functional's largest cases hold its bound up; one that cannot be branched on
-        # any more settles it.
-        stuck = np.zeros(k, dtype=bool)
-        ended = cases.place < 0
-        stuck[cases.owner[ended & (cases.upper >= top[cases.owner])]] = True
-        worth = (~ended) & ~stuck[cases.owner]
-        if not np.any(worth):
+    order = count()
+    codes = np.full((k, open_.size), _FREE, dtype=np.int8)
+    upper, place = _bounded(maps, target, functionals, open_, codes, tick)
+    # Per functional its cases, the largest first; that one is the functional's bound.
+    cases = [[(-float(upper[i]), next(order), codes[i], int(place[i]))] for i in range(k)]
+    bounded = k
+    while bounded < branching.cases * k and not branching.late:
+        owners, parents = _largest(cases)
+        if not parents:
             break
-        rows = np.flatnonzero(worth)
-        rows = rows[np.argsort(-cases.upper[rows], kind="stable")][: _BATCH // 2]
-        parents = cases.chosen(rows)
-        fixed = _both(nodes, parents)
-        owner = np.tile(parents.owner, 2)
-        halves = _bounded(maps, target, functionals, nodes, owner, fixed, tick)
-        # A case never gets worse than what was proved of its parent.
-        upper = np.minimum(halves.upper, np.tile(parents.upper, 2))
-        halves = _Cases(halves.owner, halves.fixed, upper, halves.place)
-        rest = np.setdiff1d(np.arange(len(cases.owner)), rows)
-        cases = _joined(cases.chosen(rest), halves)
-        count += len(owner)
-    best = np.full(k, -np.inf)
-    np.maximum.at(best, cases.owner, cases.upper)
-    return best
+        halves, n = _both(parents), len(parents)
+        owner = np.tile(owners, 2)
+        upper, place = _bounded(maps, target, functionals[owner], open_, halves, tick)
+        for i, row in enumerate(halves):
+            # A case never gets worse than what was proved of its parent.
+            least = max(-float(upper[i]), parents[i % n][0])
+            heapq.heappush(cases[owner[i]], (least, next(order), row, int(place[i])))
+        bounded += 2 * n
+    return np.array([max(-heap[0][0], 0.0) for heap in cases])
 
 
-def _both(nodes: list[Node], parents: _Cases) -> dict[str, FixedSlopes]:
+_Case = tuple[float, int, Codes, int]
+
+
+def _both(parents: list[_Case]) -> Codes:
     """Each parent twice: its place fixed to slope 0, then to slope 1."""
-    n = len(parents.owner)
-    fixed: dict[str, FixedSlopes] = {}
-    offset = 0
-    for node in nodes:
-        f = parents.fixed[node.name]
-        at, slope = np.concatenate([f.at, f.at]), np.concatenate([f.slope, f.slope])
-        size = f.at[0].size
-        local = parents.place - offset
-        mine = np.flatnonzero((local >= 0) & (local < size))
-        for half, value in ((0, 0.0), (n, 1.0)):
-            at.reshape(2 * n, -1)[half + mine, local[mine]] = True
-            slope.reshape(2 * n, -1)[half + mine, local[mine]] = value
-        fixed[node.name] = FixedSlopes(slope, at)
-        offset += size
-    return fixed
+    n = len(parents)
+    halves = np.concatenate([np.stack([codes for _, _, codes, _ in parents])] * 2)
+    for i, (_, _, _, place) in enumerate(parents):
+        halves[i, place], halves[n + i, place] = 0, 1
+    return halves
+
+
+def _largest(cases: list[list[_Case]]) -> tuple[npt.NDArray[np.intp], list[_Case]]:
+    """Takes out the largest cases of all, those left aside whose functional is settled by a
+    largest case that cannot be branched on."""
+    tops = [(heap[0][0], owner) for owner, heap in enumerate(cases) if heap[0][3] >= 0]
+    heapq.heapify(tops)
+    owners: list[int] = []
+    taken: list[_Case] = []
+    while tops and len(taken) < _BATCH // 2:
+        _, owner = heapq.heappop(tops)
+        owners.append(owner)
+        taken.append(heapq.heappop(cases[owner]))
+        if cases[owner] and cases[owner][0][3] >= 0:
+            heapq.heappush(tops, (cases[owner][0][0], owner))
+    return np.array(owners, dtype=np.intp), taken
 
 
 def _bounded(
     maps: Maps,
     target: str,
     functionals: FloatArray,
-    nodes: list[Node],
-    owner: npt.NDArray[np.intp],
-    fixed: dict[str, FixedSlopes],
+    open_: _Open,
+    codes: Codes,
     tick: Callable[[], None],
-) -> _Cases:
+) -> tuple[FloatArray, npt.NDArray[np.intp]]:
+    """Bounds of cases, and for each the free element that costs most; -1 where none is left."""
     seen: dict[str, FloatArray] = {}
-    everywhere = _padded(maps, fixed, len(owner))
-    pulled = pull_back(maps, {}, {target: functionals[owner]}, tick, None, seen, everywhere)
-    costs = []
-    for node in nodes:
+    fixed = _fixed(maps, open_, codes)
+    pulled = pull_back(maps, {}, {target: functionals}, tick, None, seen, fixed)
+    upper = pulled.upper
+    if open_.size <= _FEW:
+        upper = np.where(impossible(maps, fixed, tick), -np.inf, upper)
+    costs = np.zeros(codes.shape)
+    start = 0
+    for node, positions in zip(open_.nodes, open_.positions, strict=True):
         (tensor,) = variable_inputs(maps.graph, node)
-        open_ = maps.difference_maps[node.name].open
-        assert open_ is not None
-        arrived = seen.get(node.name, np.zeros_like(fixed[node.name].slope))
-        free = open_ & ~fixed[node.name].at
-        cost = np.where(free, np.abs(arrived) * maps.errors[tensor], 0.0)
-        costs.append(cost.reshape(len(owner), -1))
-    every = np.concatenate(costs, axis=1)
-    place = np.argmax(every, axis=1)
-    place = np.where(every[np.arange(len(owner)), place] > 0, place, -1)
-    return _Cases(owner, fixed, pulled.upper, place)
+        part = slice(start, start + len(positions))
+        if node.name in seen:
+            arrived = seen[node.name].reshape(len(codes), -1)[:, positions]
+            costs[:, part] = np.abs(arrived) * maps.errors[tensor].reshape(-1)[positions]
+        start += len(positions)
+    costs[codes != _FREE] = 0.0
+    place = np.argmax(costs, axis=1)
+    return upper, np.where(costs[np.arange(len(codes)), place] > 0, place, -1)
 
 
-def _padded(maps: Maps, fixed: dict[str, FixedSlopes], k: int) -> dict[str, FixedSlopes]:
-    """`fixed`, with nothing fixed at all other nodes that could be."""
-    every = dict(fixed)
+def _fixed(maps: Maps, open_: _Open, codes: Codes) -> dict[str, FixedSlopes]:
+    """What the cases fix, at every node where anything could be fixed."""
+    every: dict[str, FixedSlopes] = {}
     for name, between in maps.difference_maps.items():
-        if between.fixed is not None and name not in every:
-            shape = (k, *between.radius.shape)
+        if between.fixed is not None:
+            shape = (len(codes), *between.radius.shape)
             every[name] = FixedSlopes(np.zeros(shape), np.zeros(shape, dtype=bool))
+    start = 0
+    for node, positions in zip(open_.nodes, open_.positions, strict=True):
+        part = codes[:, start : start + len(positions)]
+        every[node.name].slope.reshape(len(codes), -1)[:, positions] = part == 1
+        every[node.name].at.reshape(len(codes), -1)[:, positions] = part != _FREE
+        start += len(positions)
     return every
 
 
-def _joined(a: _Cases, b: _Cases) -> _Cases:
-    fixed = {
-        n: FixedSlopes(
-            np.concatenate([a.fixed[n].slope, b.fixed[n].slope]),
-            np.concatenate([a.fixed[n].at, b.fixed[n].at]),
-        )
-        for n in a.fixed
-    }
-    return _Cases(
-        np.concatenate([a.owner, b.owner]),
-        fixed,
-        np.concatenate([a.upper, b.upper]),
-        np.concatenate([a.place, b.place]),
-    )
-
-
-def _undecided(maps: Maps, target: str) -> list[Node]:
-    """Nodes before the target with slopes to branch on."""
-    found: list[Node] = []
+def _undecided(maps: Maps, target: str) -> _Open:
+    """What can be branched on before the target."""
+    nodes: list[Node] = []
+    positions: list[npt.NDArray[np.intp]] = []
     for node in maps.graph.order:
         between = maps.difference_maps[node.name]
         if between.open is not None and np.any(between.open):
-            found.append(node)
+            nodes.append(node)
+            positions.append(np.flatnonzero(between.open))
         if target in node.outputs:
             break
-    return found
-
-
-def _shape(maps: Maps, node: Node) -> tuple[int, ...]:
-    return maps.difference_maps[node.name].radius.shape
+    return _Open(tuple(nodes), tuple(positions))

@@ -12,6 +12,8 @@ every step is rigorous by itself, and the smallest is kept. Deterministic: fixed
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,13 +38,19 @@ _MULTIPLIER_RATE = 0.1  # relative to the functional's typical coefficient
 @dataclass(frozen=True)
 class Branching:
     """How hard to try: steps of descent per round, rounds of splitting, parts per functional and
-    parts in all; and how many cases of secant slopes to bound per tensor."""
+    parts in all; and how many cases of secant slopes to bound per output. No effort begins after
+    `until`, on the monotonic clock."""
 
     steps: int
     rounds: int = 0
     parts: int = 0
     total: int = 0
     cases: int = 0
+    until: float = math.inf
+
+    @property
+    def late(self) -> bool:
+        return time.monotonic() > self.until
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ def optimised_upper(
     everything = np.arange(k)
     start = {n.name: _start(_choice(maps, n), k) for n in free}
     parts = _Parts(everything, start, np.full(k, np.inf))
-    parts, seen, attained = _descended(maps, target, functionals, parts, branching.steps, tick)
+    parts, seen, attained = _descended(maps, target, functionals, parts, branching, tick)
     settled = np.full(k, -np.inf)  # the largest bound among parts that need no more work
     for _ in range(branching.rounds):
         hopeful = _hopeful(parts, attained, enough, branching, k)
@@ -88,9 +96,11 @@ def optimised_upper(
         if not np.any(hopeful):
             parts = parts.chosen(hopeful)
             break
+        if branching.late:
+            break
         rows = np.flatnonzero(hopeful)
         parts = _split(maps, free, parts.chosen(rows), {n: c[rows] for n, c in seen.items()})
-        parts, seen, attained = _descended(maps, target, functionals, parts, branching.steps, tick)
+        parts, seen, attained = _descended(maps, target, functionals, parts, branching, tick)
     np.maximum.at(settled, parts.owner, parts.upper)
     return settled
 
@@ -152,7 +162,7 @@ def _descended(
     target: str,
     functionals: FloatArray,
     parts: _Parts,
-    steps: int,
+    branching: Branching,
     tick: Callable[[], None],
 ) -> tuple[_Parts, dict[str, FloatArray], FloatArray]:
     """The parts with the best bounds and choices of `steps` steps; the coefficients seen at the
@@ -163,7 +173,8 @@ def _descended(
     lowest = parts.upper.copy()
     memory: dict[tuple[str, str], tuple[FloatArray, FloatArray]] = {}
     seen: dict[str, FloatArray] = {}
-    for step in range(1, max(steps, 1) + 1):
+    steps = max(branching.steps, 1)
+    for step in range(1, steps + 1):
         tick()
         seen = {}
         pulled = pull_back(maps, {target: c}, {}, tick, choices, seen)
@@ -172,7 +183,7 @@ def _descended(
         for name, o in choices.items():
             best[name][0][better] = o.low_slope[better]
             best[name][1][better] = o.multiplier[better]
-        values, true = _at_corner(maps, target, pulled, seen, choices)
+        values, true = at_corner(maps, target, pulled, seen, choices)
         if step < steps:
             rate = _RATE * _DECAY**step
             choices = {
@@ -203,17 +214,17 @@ def _stepped(
     known = maps.value_maps[name].choice
     assert known is not None
     downhill = np.where(known.free & (choice.phase == 0), np.minimum(arrived, 0.0) * v, 0.0)
-    slope = choice.low_slope - rate * _adam(memory, (name, "slope"), downhill, step)
+    slope = choice.low_slope - rate * adam(memory, (name, "slope"), downhill, step)
     multiplier = choice.multiplier
     if np.any(choice.phase):
         scale = np.mean(np.abs(arrived), axis=tuple(range(1, arrived.ndim)), keepdims=True)
         push = np.where(choice.phase > 0, v, np.where(choice.phase < 0, -v, 0.0))
-        move = _MULTIPLIER_RATE * scale * _adam(memory, (name, "multiplier"), push, step)
+        move = _MULTIPLIER_RATE * scale * adam(memory, (name, "multiplier"), push, step)
         multiplier = np.where(choice.phase != 0, np.maximum(multiplier - move, 0.0), 0.0)
-    return SlopeChoice(np.clip(slope, 0.0, 1.0), choice.phase, multiplier)
+    return SlopeChoice(np.clip(slope, 0.0, 1.0), choice.phase, multiplier, choice.slack)
 
 
-def _adam(
+def adam(
     memory: dict[tuple[str, str], tuple[FloatArray, FloatArray]],
     key: tuple[str, str],
     gradient: FloatArray,
@@ -255,7 +266,7 @@ def _start(choice: FreeSlopes, k: int) -> SlopeChoice:
     )
 
 
-def _at_corner(
+def at_corner(
     maps: Maps,
     target: str,
     pulled: Pulled,
@@ -276,15 +287,18 @@ def _at_corner(
     arriving: dict[str, Any] = {}
     for node in graph.order:
         output = node.outputs[0]
+        same = all(true[t] is relaxed[t] for t in variable_inputs(graph, node))
         true[output] = _evaluated(graph, node, true)
-        if target == output:
-            break
         choice = maps.value_maps[node.name].choice
         if choice is None or node.name not in seen:
-            relaxed[output] = _evaluated(graph, node, relaxed)
+            if target == output:
+                break
+            relaxed[output] = true[output] if same else _evaluated(graph, node, relaxed)
             continue
         (tensor,) = variable_inputs(graph, node)
         v = arriving[node.name] = relaxed[tensor]
+        if target == output:
+            break
         chosen = choices.get(node.name)
         low = choice.start if chosen is None else chosen.low_slope
         upper = choice.high_slope * v + choice.high

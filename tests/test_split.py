@@ -14,7 +14,7 @@ import small_models
 from encoders.contract import IEEE_ANY, SEQUENTIAL
 from encoders.enclosure import Interval
 from encoders.exact_fields import Rationals, enclosure
-from encoders.formats import round_array, small_format
+from encoders.formats import BINARY32, round_array, small_format
 from gpu_check.emulator import emulate
 from gpu_check.exact import evaluate_exact
 from onnx_import import load
@@ -22,6 +22,7 @@ from onnx_import.graph import Graph
 from refine import secants
 from refine.bounds import InputBox, Known, network_bounds
 from refine.cli import run
+from refine.feasible import impossible
 from refine.pullback import FixedSlopes
 from refine.slopes import Branching
 from refine.split import Split, covers, halved, part_of, split_box
@@ -47,11 +48,12 @@ def largest(errors: dict[str, np.ndarray]) -> float:
     return max(float(np.max(e)) for e in errors.values())
 
 
-def split(graph: Graph, seconds: float, workers: int = 1) -> Split:
+def split(graph: Graph, seconds: float, workers: int = 1, gain: float = 0.0) -> Split:
+    """Split until the bound is `gain` times that of the whole, or time is over."""
     box = box_of(graph)
     whole = part_of(box, network_bounds(graph, box, SEQUENTIAL))
-    deadline = time.monotonic() + seconds
-    return split_box(graph, SEQUENTIAL, whole, largest, 0.0, deadline, workers)
+    deadline, enough = time.monotonic() + seconds, gain * largest(whole.errors)
+    return split_box(graph, SEQUENTIAL, whole, largest, enough, deadline, workers)
 
 
 def test_parts_cover_the_box_and_only_improve(deep: Graph) -> None:
@@ -67,7 +69,7 @@ def test_parts_cover_the_box_and_only_improve(deep: Graph) -> None:
 
 
 def test_worker_processes_give_the_same_kind_of_answer(deep: Graph) -> None:
-    parts = split(deep, 6.0, workers=2).parts
+    parts = split(deep, 120.0, workers=2, gain=0.6).parts
     assert covers(box_of(deep), parts)
     assert len(parts) > 2
 
@@ -183,9 +185,30 @@ def test_one_case_alone_is_not_a_bound(tmp_path: Path, monkeypatch: pytest.Monke
     right = network_bounds(graph, box, toy, branching=cases).largest
     both = secants._both
 
-    def only_zero(nodes: object, parents: object) -> object:
-        fixed = both(nodes, parents)
-        return {n: FixedSlopes(np.zeros_like(f.slope), f.at) for n, f in fixed.items()}
+    def only_zero(parents: object) -> object:
+        return np.minimum(both(parents), 0)
 
     monkeypatch.setattr(secants, "_both", only_zero)
     assert network_bounds(graph, box, toy, branching=cases).largest < right
+
+
+def test_only_slopes_that_no_input_allows_are_void(tmp_path: Path) -> None:
+    """Every sampled input's own phases must stay possible; most opposite patterns are not."""
+    graph = load(small_models.mlp(tmp_path / "toy.onnx", (2, 6, 6, 1), scale=1.0))
+    bounds = network_bounds(graph, box_of(graph), SEQUENTIAL)
+    relus = [n.node for n in bounds.nodes if n.node.op == "Relu"]
+    (name,) = graph.inputs
+    generator = np.random.default_rng(0)
+    points = generator.uniform(-1, 1, (200, *graph.types[name].shape))
+    fixed = {}
+    for node in relus:
+        exact = [
+            evaluate_exact(graph, {name: round_array(p, BINARY32)}, Rationals(), every_tensor=True)
+            for p in points
+        ]
+        phase = np.array([[float(v > 0) for v in e[node.inputs[0]].ravel()] for e in exact])
+        phase = phase.reshape(len(points), *bounds.maps.values[node.outputs[0]].shape)
+        fixed[node.name] = FixedSlopes(phase, np.ones(phase.shape, dtype=bool))
+    assert not np.any(impossible(bounds.maps, fixed))
+    flipped = {n: FixedSlopes(1.0 - f.slope, f.at) for n, f in fixed.items()}
+    assert np.mean(impossible(bounds.maps, flipped)) > 0.5

@@ -73,14 +73,15 @@ def secant_step() -> Argument:
 
 
 def phase_multiplier() -> Argument:
-    c, x, beta = reals("c x beta")
+    c, x, beta, e = reals("c x beta e")
+    paid = (_relu(c) + beta) * e
     return Argument(
-        (nonnegative("β ≥ 0", beta),),
+        (nonnegative("β, e ≥ 0", beta, e),),
         Fact(
-            "x ≥ 0 ⇒ c·relu(x) ≤ (c + β)·x, and x ≤ 0 ⇒ c·relu(x) ≤ −β·x",
+            "x ≥ −e ⇒ c·relu(x) ≤ (c + β)·x + (c⁺ + β)·e, and x ≤ e ⇒ c·relu(x) ≤ (c⁺ + β)·e − β·x",
             z3.And(
-                z3.Implies(x >= 0, c * _relu(x) <= (c + beta) * x),
-                z3.Implies(x <= 0, c * _relu(x) <= -beta * x),
+                z3.Implies(x >= -e, c * _relu(x) <= (c + beta) * x + paid),
+                z3.Implies(x <= e, c * _relu(x) <= paid - beta * x),
             ),
         ),
     )
@@ -113,8 +114,8 @@ LEMMAS: tuple[Lemma, ...] = (
     Lemma(
         "phase-multiplier",
         Kind.SCHEMA,
-        "Over inputs with x ≥ 0, c·relu(x) ≤ (c + β)·x; over those with x ≤ 0, c·relu(x) ≤ −β·x, "
-        "for any β ≥ 0.",
+        "Over inputs with x ≥ −e, c·relu(x) ≤ (c + β)·x + (c⁺ + β)·e; over those with x ≤ e, "
+        "c·relu(x) ≤ (c⁺ + β)·e − β·x, for any β, e ≥ 0.",
         "Wang et al. 2021, β-CROWN, NeurIPS",
         phase_multiplier,
         "QF_NRA",
