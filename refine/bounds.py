@@ -30,6 +30,7 @@ Rows = npt.NDArray[np.intp]
 _CHUNK_BYTES = 32 * 2**20  # coefficients of one pull-back: small enough to stay in cache
 _MOST_SPLIT_INPUTS = 256  # beyond that, splitting inputs is hopeless and not prepared for
 _AFFORDABLE = 4 * 10**9  # multiply-adds of one tensor's pull-backs before only open signs get one
+_MOST_WORK = 2 * 10**10  # multiply-adds beyond which the elements most in doubt get one
 
 
 @dataclass(frozen=True)
@@ -307,8 +308,8 @@ def _worth_refining(graph: Graph, tensor: str, x: Interval, work: int) -> Rows:
     """Flat positions that get a pull-back costing `work` multiply-adds each.
 
     Outputs all do. Before operators that read only what is positive, those that may be positive do
-    where that is affordable, else those whose sign is open; before other nonlinear operators, as
-    many as are affordable, widest first.
+    where that is affordable, else those whose sign is open, the most doubtful first; before other
+    nonlinear operators, as many as are affordable, widest first.
     """
     if tensor in graph.outputs:
         return np.arange(x.lo.size)
@@ -317,7 +318,9 @@ def _worth_refining(graph: Graph, tensor: str, x: Interval, work: int) -> Rows:
         alive = np.flatnonzero(x.hi > 0)
         if len(alive) * work <= _AFFORDABLE:
             return alive
-        return np.flatnonzero((x.lo < 0) & (x.hi > 0))
+        doubt = np.minimum(-x.lo, x.hi).reshape(-1)
+        order = np.argsort(-doubt, kind="stable")[: max(int(_MOST_WORK // work), 1)]
+        return np.sort(order[doubt[order] > 0])
     most = max(int(_AFFORDABLE // max(work, 1)), 1)
     with np.errstate(invalid="ignore"):
         widths = np.nan_to_num((x.hi - x.lo).reshape(-1), nan=np.inf)
