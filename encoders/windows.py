@@ -87,7 +87,9 @@ def _pads(
 def fitted(x: Any, window: Window) -> Any:
     """(k, C, *in) padded with zeros, or cut where padding is negative."""
     pads = list(zip(window.before, window.after, strict=True))
-    cut = tuple(slice(max(-b, 0), n - max(-a, 0)) for (b, a), n in zip(pads, x.shape[2:], strict=True))
+    cut = tuple(
+        slice(max(-b, 0), n - max(-a, 0)) for (b, a), n in zip(pads, x.shape[2:], strict=True)
+    )
     grown = [(max(b, 0), max(a, 0)) for b, a in pads]
     return np.pad(x[(slice(None), slice(None), *cut)], [(0, 0), (0, 0), *grown])
 
