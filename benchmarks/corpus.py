@@ -76,9 +76,9 @@ def main() -> None:
             rows.append(row)
             table.add_row(*shown(row))
             print(*shown(row), sep="  ", flush=True)
+        if given.save is not None:
+            save(given.save, rows, budget=given.budget, points=given.points)
     Console(width=160).print(table)
-    if given.save is not None:
-        save(given.save, rows, budget=given.budget, points=given.points)
 
 
 def chosen(models: Path, patterns: list[str]) -> list[Path]:
