@@ -9,14 +9,10 @@ beside each row. `--save` keeps the rows as JSON with the date and the machine.
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import os
-import platform
-import time
 from pathlib import Path
 
-import numpy as np
+from measuring import MODELS, one_pass, save
 from rich.console import Console
 from rich.table import Table
 
@@ -44,9 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--budget", type=float, default=60.0)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument(
-        "--models", type=Path, default=Path(__file__).parents[2] / "shared" / "models"
-    )
+    parser.add_argument("--models", type=Path, default=MODELS)
     parser.add_argument("--save", type=Path)
     given = parser.parse_args()
     rows = []
@@ -79,14 +73,7 @@ def main() -> None:
         )
     Console(width=140).print(table)
     if given.save is not None:
-        document = {
-            "date": datetime.date.today().isoformat(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} processors",
-            "budget": given.budget,
-            "workers": given.workers,
-            "rows": rows,
-        }
-        given.save.write_text(json.dumps(document, indent=2) + "\n")
+        save(given.save, rows, budget=given.budget, workers=given.workers)
 
 
 def measured(
@@ -110,19 +97,8 @@ def measured(
         "worst_found": found,
         "ratio": result.bound / found if found else float("inf"),
         "seconds": result.seconds,
-        "onnxruntime_seconds": one_pass(path, graph.inputs[0], graph.types[graph.inputs[0]].shape),
+        "onnxruntime_seconds": one_pass(OnnxRuntime(path), graph),
     }
-
-
-def one_pass(path: Path, name: str, shape: tuple[int, ...]) -> float:
-    """The median of 20 passes on a zero input, one thread, no graph optimisations."""
-    runtime = OnnxRuntime(path)
-    seconds = []
-    for _ in range(20):
-        start = time.perf_counter()
-        runtime.run({name: np.zeros(shape, np.float32)})
-        seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds))
 
 
 if __name__ == "__main__":

@@ -63,40 +63,46 @@ def elementwise_values(image: Interval, lines: Lines, x: Interval) -> ValueMap:
     return ValueMap(image, backward)
 
 
-def free_slopes(lines: Lines, free: BoolArray, x: Interval) -> FreeSlopes:
-    """The freedom of Relu's relaxation: lower line t·x for any t in [0, 1], and phases.
+def free_slopes(lines: Lines, free: BoolArray, x: Interval, below: FloatArray) -> FreeSlopes:
+    """The freedom of a hinge's relaxation: lower line t·x for any t in [b, 1], and phases.
 
-    Over inputs with x ≥ −e, c·relu(x) ≤ (c + β)·x + (max(c, 0) + β)·e, and over those with x ≤ e,
-    c·relu(x) ≤ −β·x + (max(c, 0) + β)·e, for any β ≥ 0 (lemma `phase-multiplier`).
+    f is x for x ≥ 0 and b·x below, with b = `below` ≤ 1 and `lines.low` zero. Over inputs with
+    x ≥ −e, c·f(x) ≤ (c + β)·x + ((1 − b)·max(c, 0) + β)·e, and over those with x ≤ e,
+    c·f(x) ≤ (c·b − β)·x + ((1 − b)·max(c, 0) + β)·e, for any β ≥ 0 (lemma `phase-multiplier`).
     """
-    slope = np.maximum(np.abs(lines.high_slope), 1.0)
+    slope = np.maximum(np.maximum(np.abs(lines.high_slope), np.abs(below)), 1.0)
     unit = multiply_up(_finite(x.magnitude), 4 * UNIT)
     charge = multiply_up(slope, unit)
 
     def backward(c: FloatArray, choice: SlopeChoice) -> Contribution:
         positive, negative = np.maximum(c, 0.0), np.minimum(c, 0.0)
-        low = np.where(free, np.clip(choice.low_slope, 0.0, 1.0), lines.low_slope)
+        low = np.where(free, np.clip(choice.low_slope, below, 1.0), lines.low_slope)
         relaxed = positive * lines.high_slope + negative * low
         beta = np.maximum(choice.multiplier, 0.0)
         active, inactive = choice.phase > 0, choice.phase < 0
-        coefficients = np.where(active, c + beta, np.where(inactive, -beta, relaxed))
+        coefficients = np.where(active, c + beta, np.where(inactive, c * below - beta, relaxed))
         open_part = np.where(choice.phase == 0, positive, 0.0)
         constant = add_up(inner_up(open_part, lines.high), dot_up(c, charge))
         if np.any(choice.slack):
-            confined = np.where(choice.phase == 0, 0.0, add_up(positive, beta))
+            step = multiply_up(positive, add_up(1.0, -below))
+            confined = np.where(choice.phase == 0, 0.0, add_up(step, beta))
             constant = add_up(constant, dot_up(confined, np.asarray(choice.slack)))
         return Contribution((coefficients,), add_up(constant, dot_up(beta, unit)))
 
-    return FreeSlopes(free, lines.low_slope, lines.high_slope, lines.high, backward)
+    return FreeSlopes(free, lines.low_slope, lines.high_slope, lines.high, below, backward)
 
 
 def elementwise_differences(
-    secant: Secant, radius: FloatArray, error: FloatArray, undecided: BoolArray | None = None
+    secant: Secant,
+    radius: FloatArray,
+    error: FloatArray,
+    undecided: BoolArray | None = None,
+    below: FloatArray | float = 0.0,
 ) -> DifferenceMap:
     """Differences through f: `radius` bounds |f(x̂) − f(x)|, `error` bounds |d|.
 
     c·(f(x̂) − f(x)) ≤ (c·m)·d + |c|·(remainder + θ·|m|·error), θ the rounding error of c·m.
-    `undecided` says where f(x̂) − f(x) = s·d with s anywhere in [0, 1].
+    `undecided` says where f(x̂) − f(x) = s·d with s anywhere between `below` and 1.
     """
     middle = secant.slope
     product_error = multiply_up(multiply_up(np.abs(middle), _product_error(middle)), error)
@@ -105,8 +111,14 @@ def elementwise_differences(
     def backward(c: FloatArray) -> Contribution:
         return Contribution((c * middle,), dot_up(c, charge))
 
-    def fixed(c: FloatArray, slope: FloatArray, at: BoolArray) -> Contribution:
-        cost = dot_up(np.where(at, 0.0, c), charge)  # c·0 and c·1 are exact
+    steepest = np.maximum(1.0, np.abs(below))
+    inexact = np.where(np.asarray(below) == 0, 0.0, multiply_up(4 * UNIT * steepest, error))
+
+    def fixed(c: FloatArray, share: FloatArray, at: BoolArray) -> Contribution:
+        slope = share + (1.0 - share) * below
+        cost = dot_up(np.where(at, 0.0, c), charge)
+        if np.any(inexact):  # products of c with 0, ½ and 1 are exact
+            cost = add_up(cost, dot_up(np.where(at, c, 0.0), inexact))
         return Contribution((c * np.where(at, slope, middle),), cost)
 
     if undecided is None:

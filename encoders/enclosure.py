@@ -69,9 +69,10 @@ def sum_up(a: FloatArray, axis: int | tuple[int, ...] | None = None) -> FloatArr
 
 def dot_up(weights: FloatArray, values: FloatArray) -> FloatArray:
     """Upper bounds on |c|·v for functionals c of shape (k, *shape) and v ≥ 0 of that shape."""
-    rows, flat = np.abs(weights.reshape(weights.shape[0], -1)), values.reshape(-1)
+    flat = values.reshape(-1)
     if not np.any(flat):
-        return np.zeros(rows.shape[0])
+        return np.zeros(weights.shape[0])
+    rows = np.abs(weights.reshape(weights.shape[0], -1))
     unbounded = ~np.isfinite(flat)
     reached = np.zeros(rows.shape[0], dtype=np.bool_)
     if np.any(unbounded):

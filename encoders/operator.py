@@ -155,9 +155,10 @@ class SlopeChoice:
 
 @dataclass(frozen=True)
 class FreeSlopes:
-    """An elementwise relaxation whose lower slope may be any number in [0, 1] where `free`.
+    """An elementwise relaxation whose lower slope may be any number in [`below`, 1] where `free`.
 
-    `start` is the slope that `ValueMap.backward` uses; `high_slope`, `high` are the upper line.
+    `start` is the slope that `ValueMap.backward` uses; `high_slope`, `high` are the upper line;
+    `below` is the slope of the function where its argument is negative, 1 that elsewhere.
     `backward(c, choice)` bounds functionals over the inputs that the choice's phases allow.
     """
 
@@ -165,6 +166,7 @@ class FreeSlopes:
     start: FloatArray
     high_slope: FloatArray
     high: FloatArray
+    below: FloatArray
     backward: Callable[[FloatArray, SlopeChoice], Contribution]
 
 
@@ -188,9 +190,9 @@ class DifferenceMap:
     `radius` bounds |f(x̂) − f(x)| element by element; `backward(c)` bounds c·(f(x̂) − f(x)) from
     above (and, by symmetry, its negative from below: contributions must be odd in d).
 
-    Where f(x̂) − f(x) = s·d for some s in [0, 1] and nothing more is known (`open`), the bound of a
-    functional that is affine in s is the larger of those for s = 0 and s = 1:
-    `fixed(c, slope, at)` is `backward` with the secant slope `slope` taken as exact where `at`.
+    Where f(x̂) − f(x) = s·d for some s between b and 1 and nothing more is known (`open`), the bound
+    of a functional that is affine in s is the larger of those for s = b and s = 1:
+    `fixed(c, share, at)` is `backward` with the secant slope b + share·(1 − b) where `at`.
     `radius` must then be |slope|·error + remainder (refine/secants.py says why).
     """
 

@@ -84,6 +84,16 @@ def _pads(
     return (less, more) if mode == "SAME_UPPER" else (more, less)
 
 
+def fitted(x: Any, window: Window) -> Any:
+    """(k, C, *in) padded with zeros, or cut where padding is negative."""
+    pads = list(zip(window.before, window.after, strict=True))
+    cut = tuple(
+        slice(max(-b, 0), n - max(-a, 0)) for (b, a), n in zip(pads, x.shape[2:], strict=True)
+    )
+    grown = [(max(b, 0), max(a, 0)) for b, a in pads]
+    return np.pad(x[(slice(None), slice(None), *cut)], [(0, 0), (0, 0), *grown])
+
+
 def patches(padded: Any, window: Window) -> Any:
     """(k, C, *padded) → (k, C, kernel elements, *output): every value each window reads."""
     reads = [padded[(slice(None), slice(None), *where)] for where in window.positions()]

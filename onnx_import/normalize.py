@@ -140,10 +140,10 @@ def live(
 
 
 def without_dropout(node: Node, constants: Mapping[str, Array], read: Collection[str]) -> Node:
-    """A Dropout at inference as an Identity; any other node unchanged.
+    """A Dropout that drops nothing, as at inference, as an Identity; any other node unchanged.
 
     `read` holds every tensor that something reads. Raises UnsupportedModel if the mask is read, or
-    training mode is on or not constant.
+    training mode is on or not constant, unless the ratio dropped is a constant 0.
     """
     if node.op != "Dropout":
         return node
@@ -153,7 +153,9 @@ def without_dropout(node: Node, constants: Mapping[str, Array], read: Collection
             "inference; export the model for inference"
         )
     training = node.inputs[2] if len(node.inputs) > 2 else ""
-    if training and (training not in constants or constants[training].any()):
+    ratio = node.inputs[1] if len(node.inputs) > 1 else ""
+    none = ratio in constants and not constants[ratio].any()
+    if training and not none and (training not in constants or constants[training].any()):
         how = "on" if training in constants else "not constant"
         raise UnsupportedModel(
             f"{node.describe()}: its training mode is {how}, and its output would be random; "

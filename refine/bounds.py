@@ -9,7 +9,7 @@ to the input, in both meanings, and the better bound is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +30,7 @@ Rows = npt.NDArray[np.intp]
 _CHUNK_BYTES = 32 * 2**20  # coefficients of one pull-back: small enough to stay in cache
 _MOST_SPLIT_INPUTS = 256  # beyond that, splitting inputs is hopeless and not prepared for
 _AFFORDABLE = 4 * 10**9  # multiply-adds of one tensor's pull-backs before only open signs get one
+_MOST_WORK = 2 * 10**10  # multiply-adds beyond which the elements most in doubt get one
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,9 @@ def _network_bounds(
         site, output = sites[node.name], node.outputs[0]
         final = output in graph.outputs
         refine = backward and (final or _feeds_nonlinear(graph, output))
+        if refine and not final and not _gains(graph, node, pushes):
+            refine = False
+            pushes[output] = pushes.get(variable_inputs(graph, node)[0], {})
         _bound_values(maps, node, site, tick)
         if known is not None:
             maps.values[output] = maps.values[output].intersect(known.values[output])
@@ -307,8 +311,8 @@ def _worth_refining(graph: Graph, tensor: str, x: Interval, work: int) -> Rows:
     """Flat positions that get a pull-back costing `work` multiply-adds each.
 
     Outputs all do. Before operators that read only what is positive, those that may be positive do
-    where that is affordable, else those whose sign is open; before other nonlinear operators, as
-    many as are affordable, widest first.
+    where that is affordable, else those whose sign is open, the most doubtful first; before other
+    nonlinear operators, as many as are affordable, widest first.
     """
     if tensor in graph.outputs:
         return np.arange(x.lo.size)
@@ -317,11 +321,46 @@ def _worth_refining(graph: Graph, tensor: str, x: Interval, work: int) -> Rows:
         alive = np.flatnonzero(x.hi > 0)
         if len(alive) * work <= _AFFORDABLE:
             return alive
-        return np.flatnonzero((x.lo < 0) & (x.hi > 0))
+        doubt = np.minimum(-x.lo, x.hi).reshape(-1)
+        order = np.argsort(-doubt, kind="stable")[: max(int(_MOST_WORK // work), 1)]
+        return np.sort(order[doubt[order] > 0])
     most = max(int(_AFFORDABLE // max(work, 1)), 1)
     with np.errstate(invalid="ignore"):
         widths = np.nan_to_num((x.hi - x.lo).reshape(-1), nan=np.inf)
     return np.sort(np.argsort(-widths, kind="stable")[:most])
+
+
+def _gains(graph: Graph, node: Node, bounded: Container[str]) -> bool:
+    """Can pull-backs bound a node's output better than its own image does?
+
+    Not where it is a scalar formula of a tensor `bounded` as well as they can; nor where it is
+    affine in inputs that vary independently (and are too many to be split, which needs to know
+    their pull).
+    """
+    inputs = variable_inputs(graph, node)
+    if len(inputs) != 1:
+        return True
+    if _scalar(graph, node) and inputs[0] in bounded:
+        return False
+    few = any(graph.types[t].size <= _MOST_SPLIT_INPUTS for t in graph.inputs)
+    return few or not (_affine(graph, node) and _independent(graph, inputs[0]))
+
+
+def _independent(graph: Graph, tensor: str) -> bool:
+    """Is every element of its own range whatever the others are?"""
+    producer = next((node for node in graph.order if tensor in node.outputs), None)
+    if producer is None:
+        return True
+    inputs = variable_inputs(graph, producer)
+    kept = _scalar(graph, producer) or lookup(producer).movement
+    return kept and len(inputs) == 1 and _independent(graph, inputs[0])
+
+
+def _scalar(graph: Graph, node: Node) -> bool:
+    """Is every output element a formula of the input element in its place?"""
+    inputs = variable_inputs(graph, node)
+    same = len(inputs) == 1 and graph.types[inputs[0]].shape == graph.types[node.outputs[0]].shape
+    return same and lookup(node).element is not None
 
 
 def _feeds_nonlinear(graph: Graph, tensor: str) -> bool:

@@ -1,11 +1,11 @@
 """Which combinations of secant slopes some input makes possible.
 
-A Relu whose secant slope is not 0 has x̂ > 0 or x > 0, hence x ≥ −e with e its error budget; one
-whose slope is not 1 has x ≤ e. A case of slopes thus confines the real network. If the relaxed
-network, the confinement entering with multipliers β ≥ 0 (β-CROWN, Wang et al. 2021; lemma
-`phase-multiplier`), shows 0 ≤ B with a B < 0, no input of the box is left and the case is void.
-Multipliers and lower slopes are looked for by a few steps of descent, which prove nothing; B is
-rigorous for any of them.
+A Relu (or a hinge of slopes b and 1) whose secant slope is not b has x̂ > 0 or x > 0, hence x ≥ −e
+with e its error budget; one whose slope is not 1 has x ≤ e. A case of slopes thus confines the
+real network. If the relaxed network, the confinement entering with multipliers β ≥ 0 (β-CROWN,
+Wang et al. 2021; lemma `phase-multiplier`), shows 0 ≤ B with a B < 0, no input of the box is left
+and the case is void. Multipliers and lower slopes are looked for by a few steps of descent, which
+prove nothing; B is rigorous for any of them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Better real ranges: relaxation slopes optimised per functional, and branching on phases.
 
-Any lower slope in [0, 1] of an open Relu gives a sound bound; which is best depends on the
+Any lower slope in [0, 1] of an open Relu (from b for a hinge with slope b below zero) gives a
+sound bound; which is best depends on the
 functional (α-CROWN, Xu et al. 2021). Splitting a functional's inputs by the sign of a hidden
 element tightens it further; the split enters with a multiplier, any β ≥ 0 of which is sound
 (β-CROWN, Wang et al. 2021). Slopes and multipliers are looked for by a few steps of projected
@@ -221,7 +222,8 @@ def _stepped(
         push = np.where(choice.phase > 0, v, np.where(choice.phase < 0, -v, 0.0))
         move = _MULTIPLIER_RATE * scale * adam(memory, (name, "multiplier"), push, step)
         multiplier = np.where(choice.phase != 0, np.maximum(multiplier - move, 0.0), 0.0)
-    return SlopeChoice(np.clip(slope, 0.0, 1.0), choice.phase, multiplier, choice.slack)
+    low = np.clip(slope, known.below, 1.0)
+    return SlopeChoice(low, choice.phase, multiplier, choice.slack)
 
 
 def adam(
@@ -304,7 +306,9 @@ def at_corner(
         upper = choice.high_slope * v + choice.high
         open_ = np.where(seen[node.name] > 0, upper, np.where(choice.free, low, choice.start) * v)
         if chosen is not None:
-            open_ = np.where(chosen.phase > 0, v, np.where(chosen.phase < 0, 0.0, open_))
+            open_ = np.where(
+                chosen.phase > 0, v, np.where(chosen.phase < 0, choice.below * v, open_)
+            )
         relaxed[output] = open_
     return arriving, true[target]
 

@@ -41,8 +41,18 @@ def save(
     return path
 
 
-def mlp(path: Path, widths: Sequence[int] = (2, 8, 1), seed: int = 0, scale: float = 1.0) -> Path:
-    """Gemm and Relu layers with random weights; input `x`, output `y`."""
+def mlp(
+    path: Path,
+    widths: Sequence[int] = (2, 8, 1),
+    seed: int = 0,
+    scale: float = 1.0,
+    leak: float | None = None,
+) -> Path:
+    """Gemm and Relu layers with random weights; input `x`, output `y`.
+
+    With `leak`, LeakyRelu with this slope below zero instead of Relu.
+    """
+    bent: dict[str, float] = {} if leak is None else {"alpha": leak}
     rng = np.random.default_rng(seed)
     nodes, weights, tensor = [], {}, "x"
     for k, (n, m) in enumerate(itertools.pairwise(widths), start=1):
@@ -53,7 +63,8 @@ def mlp(path: Path, widths: Sequence[int] = (2, 8, 1), seed: int = 0, scale: flo
         nodes.append(helper.make_node("Gemm", [tensor, f"w{k}", f"b{k}"], [target], f"gemm{k}"))
         if not last:
             tensor = f"hidden{k}"
-            nodes.append(helper.make_node("Relu", [target], [tensor], f"relu{k}"))
+            name = "Relu" if leak is None else "LeakyRelu"
+            nodes.append(helper.make_node(name, [target], [tensor], f"relu{k}", **bent))
     return save(path, nodes, {"x": [1, widths[0]]}, {"y": [1, widths[-1]]}, weights)
 
 

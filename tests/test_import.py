@@ -513,9 +513,11 @@ def test_functions_of_the_model_are_refused(read: Any) -> None:
 # --- dropout ---------------------------------------------------------------------------------
 
 
-def dropout(outputs: list[str], training: bool | None, opset: int) -> onnx.ModelProto:
+def dropout(
+    outputs: list[str], training: bool | None, opset: int, ratio: float = 0.5
+) -> onnx.ModelProto:
     inputs = ["x"] if training is None else ["x", "ratio", "training"]
-    weights = {"ratio": np.float32(0.5), "training": np.array(bool(training))}
+    weights = {"ratio": np.float32(ratio), "training": np.array(bool(training))}
     extra: dict[str, Any] = {"ratio": 0.25} if opset < 12 else {}
     node = helper.make_node("Dropout", inputs, outputs, name="d", **extra)
     return model([node], {"x": [1, 2]}, [t for t in outputs if t != "unused"], weights, opset=opset)
@@ -532,6 +534,11 @@ def test_dropout_is_identity_at_inference(
     assert graph.constants == {}
     assert set(graph.types) == {"x", "y"}
     assert graph.notes == ("1 Dropout node(s) are read as Identity, as at inference",)
+
+
+def test_dropout_of_nothing_is_identity_in_training_too(read: Any) -> None:
+    (node,) = read(dropout(["y"], True, 13, ratio=0.0)).order
+    assert (node.op, node.inputs) == ("Identity", ("x",))
 
 
 def test_dropout_in_training_is_refused(read: Any) -> None:

@@ -31,9 +31,18 @@ from refine.verdict import ExitCode
 EFFORTS = (Branching(4), Branching(4, 3, 8, 256))
 
 
+LEAKS = (0.1, -0.3)
+
+
 @pytest.fixture
 def deep(tmp_path: Path) -> Graph:
     return load(small_models.mlp(tmp_path / "deep.onnx", (3, 12, 12, 12, 2), scale=1.5))
+
+
+@pytest.fixture(params=(None, *LEAKS))
+def bent(request: pytest.FixtureRequest, tmp_path: Path) -> Graph:
+    path = tmp_path / "bent.onnx"
+    return load(small_models.mlp(path, (3, 12, 12, 12, 2), scale=1.5, leak=request.param))
 
 
 def box_of(graph: Graph, low: float = -1.0, high: float = 1.0) -> InputBox:
@@ -91,18 +100,18 @@ def test_every_part_holds_against_exact_executions(deep: Graph) -> None:
 
 
 @pytest.mark.parametrize("effort", EFFORTS)
-def test_chosen_slopes_and_phases_keep_every_real_value(deep: Graph, effort: Branching) -> None:
-    box = box_of(deep)
-    plain = network_bounds(deep, box, IEEE_ANY)
+def test_chosen_slopes_and_phases_keep_every_real_value(bent: Graph, effort: Branching) -> None:
+    box = box_of(bent)
+    plain = network_bounds(bent, box, IEEE_ANY)
     known = Known(plain.maps.values, plain.maps.errors)
-    better = network_bounds(deep, box, IEEE_ANY, known=known, branching=effort)
-    (name,) = deep.inputs
+    better = network_bounds(bent, box, IEEE_ANY, known=known, branching=effort)
+    (name,) = bent.inputs
     rng = np.random.default_rng(0)
-    shape = deep.types[name].shape
+    shape = bent.types[name].shape
     narrower = 0
     for kind in range(40):
         point = np.sign(rng.standard_normal(shape)) if kind % 2 else rng.uniform(-1, 1, shape)
-        values = evaluate_exact(deep, {name: point}, Rationals(), every_tensor=True)
+        values = evaluate_exact(bent, {name: point}, Rationals(), every_tensor=True)
         for tensor, x in better.maps.values.items():
             lo, hi = x.lo.ravel(), x.hi.ravel()
             for i, v in enumerate(values[tensor].ravel()):
@@ -150,10 +159,11 @@ def test_a_budget_verifies_what_one_pass_cannot(
     assert run([*command, "--budget", "30"]) is ExitCode.VERIFIED
 
 
-def test_branching_on_slopes_holds_where_it_bites(tmp_path: Path) -> None:
+@pytest.mark.parametrize("leak", [None, *LEAKS, 1.75])
+def test_branching_on_slopes_holds_where_it_bites(tmp_path: Path, leak: float | None) -> None:
     """In a format of 5 bits of precision errors are as large as pre-activations, so that Relus
     really differ in phase between runtime and reals."""
-    graph = load(small_models.mlp(tmp_path / "toy.onnx", (2, 6, 6, 6, 1), scale=1.0))
+    graph = load(small_models.mlp(tmp_path / "toy.onnx", (2, 6, 6, 6, 1), scale=1.0, leak=leak))
     toy = replace(SEQUENTIAL, compute_format=small_format(6, 5))
     box = box_of(graph, -0.5, 0.5)
     plain = network_bounds(graph, box, toy)
@@ -166,7 +176,7 @@ def test_branching_on_slopes_holds_where_it_bites(tmp_path: Path) -> None:
     points = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, *graph.types[name].shape)
     computed = emulate(graph, {name: points}, toy, every_tensor=True)
     flips = 0
-    for i in range(0, len(points), 3):
+    for i in range(0, len(points), 3 if leak is None else 17):
         exact = evaluate_exact(graph, {name: points[i]}, Rationals(), every_tensor=True)
         for tensor, errors in better.maps.errors.items():
             got = np.asarray(computed[tensor][i], np.float64).ravel() if tensor in computed else ()

@@ -28,6 +28,7 @@ from encoders.operator import (
 from encoders.parameters import word
 from encoders.products import Action, Map, ProductSum, linear_part, product_rounding
 from encoders.signed_sum import check_float
+from encoders.windows import Window, fitted
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,23 @@ def _spread(site: Site) -> Spread:
         targets.append(target)
         sources.append(source)
     return Spread(kernel, output, np.stack(targets).astype(np.intp), np.stack(sources))
+
+
+def _window(site: Site) -> Window:
+    """The windows of the transposed action: one over the output for every input pixel."""
+    spatial, kernel = site.type_of(0).shape[2:], site.type_of(1).shape[2:]
+    output = site.outputs[0].shape[2:]
+    ones = (1,) * len(spatial)
+    strides = site.integers("strides", ones) or ones
+    dilations = site.integers("dilations", ones) or ones
+    before = _begins(site)
+    after = tuple(
+        (n - 1) * s + (k - 1) * d + 1 - b - o
+        for n, s, k, d, b, o in zip(
+            spatial, strides, kernel, dilations, before, output, strict=True
+        )
+    )
+    return Window(kernel, strides, dilations, before, after, spatial)
 
 
 def _grouped(site: Site, weights: Any) -> Any:
@@ -200,16 +218,21 @@ def _action(site: Site) -> tuple[Action, FloatArray]:
 
         return forward
 
+    window = _window(site)
+
     def adjoint(w: FloatArray) -> Map:
-        rows = np.swapaxes(flat(w), -1, -2)
+        columns = np.swapaxes(flat(w), -1, -2)
 
         def back(c: FloatArray) -> FloatArray:
-            grouped = c.reshape(c.shape[0] * shape[0], groups, per_group, results)
-            read = np.zeros((*grouped.shape[:3], len(reached), pixels))
-            for k, at in enumerate(reached):
-                read[..., k, at] = grouped[..., spread.target[k][at]]
-            columns = read.reshape(grouped.shape[0], groups, -1, pixels)
-            return np.asarray((rows @ columns).reshape(c.shape[0], *shape))
+            """One matrix product: each input pixel gathers what it was spread to."""
+            folded = fitted(c.reshape(-1, *output[1:]), window)
+            read = np.empty((output[1], len(reached), folded.shape[0], *shape[2:]))
+            for k, where in enumerate(window.positions()):
+                part = folded[(slice(None), slice(None), *where)]
+                read[:, k] = np.swapaxes(part, 0, 1)
+            pulled = columns @ read.reshape(groups, per_group * len(reached), -1)
+            moved_back = np.swapaxes(pulled.reshape(shape[1], folded.shape[0], *shape[2:]), 0, 1)
+            return np.ascontiguousarray(moved_back).reshape(c.shape[0], *shape)
 
         return back
 

@@ -11,6 +11,7 @@ from encoders.arithmetic import Arithmetic, Relation, aligned
 from encoders.contract import RuntimeContract
 from encoders.elements import broadcast_element
 from encoders.enclosure import FloatArray, Interval, add_up, multiply_up
+from encoders.hinges import hinge_differences, hinge_values
 from encoders.operator import (
     DifferenceMap,
     Field,
@@ -20,7 +21,7 @@ from encoders.operator import (
     Site,
     ValueMap,
 )
-from encoders.piecewise import LEMMAS, hinge, piecewise_differences, piecewise_values
+from encoders.piecewise import LEMMAS, hinge, piecewise_values
 from encoders.rounding_bounds import finish, rounder, stored_loss
 from encoders.signed_sum import check_float, check_one_variable
 from onnx_import.graph import Array
@@ -67,12 +68,15 @@ def _operator(
         return (arithmetic.select(below, arithmetic.multiply(slope, x), x),)
 
     def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
-        return piecewise_values(hinge(slopes(site), np.ones(())), ranges[0])
+        below = slopes(site)
+        if np.any(below > 1.0):
+            return piecewise_values(hinge(below, np.ones(())), ranges[0])
+        return hinge_values(below, ranges[0])
 
     def differences(
         site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
     ) -> DifferenceMap:
-        return piecewise_differences(hinge(slopes(site), np.ones(())), ranges[0], errors[0])
+        return hinge_differences(slopes(site), ranges[0], errors[0])
 
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
@@ -106,6 +110,7 @@ def _operator(
         differences,
         rounding,
         element=broadcast_element,
+        branches=True,
     )
 
 

@@ -73,15 +73,17 @@ def secant_step() -> Argument:
 
 
 def phase_multiplier() -> Argument:
-    c, x, beta, e = reals("c x beta e")
-    paid = (_relu(c) + beta) * e
+    c, x, b, beta, e = reals("c x b beta e")
+    hinge = z3.If(x >= 0, x, b * x)
+    paid = ((1 - b) * _relu(c) + beta) * e
     return Argument(
-        (nonnegative("β, e ≥ 0", beta, e),),
+        (nonnegative("β, e ≥ 0", beta, e), Fact("b ≤ 1", b <= 1)),
         Fact(
-            "x ≥ −e ⇒ c·relu(x) ≤ (c + β)·x + (c⁺ + β)·e, and x ≤ e ⇒ c·relu(x) ≤ (c⁺ + β)·e − β·x",
+            "with f = x for x ≥ 0 and b·x below, and p = ((1 − b)·c⁺ + β)·e: "
+            "x ≥ −e ⇒ c·f ≤ (c + β)·x + p, and x ≤ e ⇒ c·f ≤ (c·b − β)·x + p",
             z3.And(
-                z3.Implies(x >= -e, c * _relu(x) <= (c + beta) * x + paid),
-                z3.Implies(x <= e, c * _relu(x) <= paid - beta * x),
+                z3.Implies(x >= -e, c * hinge <= (c + beta) * x + paid),
+                z3.Implies(x <= e, c * hinge <= (c * b - beta) * x + paid),
             ),
         ),
     )
@@ -114,8 +116,8 @@ LEMMAS: tuple[Lemma, ...] = (
     Lemma(
         "phase-multiplier",
         Kind.SCHEMA,
-        "Over inputs with x ≥ −e, c·relu(x) ≤ (c + β)·x + (c⁺ + β)·e; over those with x ≤ e, "
-        "c·relu(x) ≤ (c⁺ + β)·e − β·x, for any β, e ≥ 0.",
+        "For a hinge f of slopes b ≤ 1 and 1 and any β, e ≥ 0, with p = ((1 − b)·c⁺ + β)·e: over "
+        "inputs with x ≥ −e, c·f ≤ (c + β)·x + p; over those with x ≤ e, c·f ≤ (c·b − β)·x + p.",
         "Wang et al. 2021, β-CROWN, NeurIPS",
         phase_multiplier,
         "QF_NRA",

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from encoders import affine, elementwise, enclosure, products, rounding_bounds
+from encoders import affine, elementwise, enclosure, hinges, products, rounding_bounds
 from encoders.error_arithmetic import ErrorArithmetic
 from encoders.operator import Contribution
-from encoders.ops import concat, gemm, relu
+from encoders.ops import concat, gemm
 from encoders.rounding_bounds import Rounder
 from refine import bounds, pullback
 
@@ -141,18 +141,22 @@ def relu_remainder_dropped(patch: Patch) -> None:
         none = replace(secant, remainder=np.zeros_like(secant.remainder))
         return elementwise.elementwise_differences(none, *rest)
 
-    patch.setattr(relu, "elementwise_differences", changed)
+    patch.setattr(hinges, "elementwise_differences", changed)
 
 
 @mutant
 def relu_line_is_too_low(patch: Patch) -> None:
-    old = relu.relaxation
-    patch.setattr(relu, "relaxation", lambda x: replace(old(x), high=0.75 * old(x).high))
+    old = hinges.hinge_relaxation
+
+    def changed(below: Any, x: Any) -> Any:
+        return replace(old(below, x), high=0.75 * old(below, x).high)
+
+    patch.setattr(hinges, "hinge_relaxation", changed)
 
 
 @mutant
 def relu_charges_nothing_on_values(patch: Patch) -> None:
-    old = relu.elementwise_values
+    old = hinges.elementwise_values
 
     def changed(image: Any, lines: Any, x: Any) -> Any:
         mapped = old(image, lines, x)
@@ -163,7 +167,7 @@ def relu_charges_nothing_on_values(patch: Patch) -> None:
 
         return replace(mapped, backward=backward)
 
-    patch.setattr(relu, "elementwise_values", changed)
+    patch.setattr(hinges, "elementwise_values", changed)
 
 
 @mutant

@@ -1,0 +1,42 @@
+"""What the benchmarks share: where the models are, one pass of onnxruntime, rows kept as data."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpu_check.runtimes import OnnxRuntime
+from onnx_import.graph import Graph
+
+MODELS = Path(__file__).parents[2] / "shared" / "models"
+
+
+def one_pass(runtime: OnnxRuntime, graph: Graph) -> float:
+    """The median of 20 passes on zero inputs, one thread, no graph optimisations; seconds."""
+    shapes = runtime.input_shapes()
+    zeros = {t: np.zeros(shapes[t], graph.types[t].dtype.numpy) for t in graph.inputs}
+    seconds = []
+    for _ in range(20):
+        start = time.perf_counter()
+        runtime.run(zeros)
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds))
+
+
+def save(path: Path, rows: Sequence[Mapping[str, Any]], **settings: float) -> None:
+    """Rows as JSON, with the date, the machine and how they were made."""
+    document = {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} processors",
+        **settings,
+        "rows": rows,
+    }
+    path.write_text(json.dumps(document, indent=2) + "\n")
