@@ -15,7 +15,9 @@ twice, first to 53 bits and then to the format. The second rounding hides the fi
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,7 @@ from encoders.formats import (
     round_fraction,
 )
 from encoders.functions import Function
+from encoders.native_chain import native_chain
 from encoders.rounded_functions import rounded_function
 from onnx_import.graph import Array
 
@@ -168,6 +171,16 @@ class NumpyArithmetic:
         a, b, c = self._operands(a, b, c)
         with np.errstate(all="ignore"):
             return self._result(self._fused_once(a, b, c))
+
+    def chain(
+        self, pairs: Sequence[tuple[Carrier, Carrier]], start: Carrier | None
+    ) -> Carrier | None:
+        """A whole chain of `multiply` and `multiply_add`, None where there is no shortcut."""
+        free = self._flush_operands or self._flush_results
+        if free or self.format != BINARY32 or self.contract.contraction is Contraction.EITHER:
+            return None
+        repaired = partial(_fused_in_float64, self.format)
+        return native_chain(pairs, start, self._fused, repaired)
 
     def _fused_once(self, a: Carrier, b: Carrier, c: Carrier) -> Carrier:
         """A new array that rounds to the format as a·b + c does, made in cache-sized pieces."""

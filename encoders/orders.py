@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TypeAlias
 
+from onnx_import.errors import ModelError
+
 Merges: TypeAlias = tuple[tuple[int, int], ...]
 
 
@@ -99,7 +101,10 @@ def block_lengths(order: Sequential | Blocked | Blocks, terms: int) -> tuple[int
 
 
 def merges_of(order: Order, terms: int) -> Merges:
-    """An order written as a tree. Raises ValueError where it is not pinned or does not fit."""
+    """An order written as a tree.
+
+    Raises ValueError for any order, ModelError for a tree of another number of terms.
+    """
     merges: list[tuple[int, int]] = []
 
     def merge(left: int, right: int) -> int:
@@ -122,7 +127,7 @@ def merges_of(order: Order, terms: int) -> Merges:
     match order:
         case Tree(given):
             if len(given) != terms - 1:
-                raise ValueError(f"{order.describe()} cannot add {terms} terms")
+                raise ModelError(f"the contract's order, {order.describe()}, cannot add {terms}")
             return given
         case Lanes(count):
             full = terms // count * count

@@ -56,10 +56,10 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--contract",
-            type=click.Choice(list(PRESETS)),
+            metavar="NAME|FILE.toml",
             default="ieee-any",
             show_default=True,
-            help="Which executions are allowed.",
+            help=f"Which executions are allowed: {', '.join(PRESETS)}, or a contract file.",
         ),
         click.option(
             "--format",
