@@ -31,8 +31,19 @@ def contract_of(
         contract = PRESETS[name]
     else:
         raise ModelError(
-            f"there is no contract '{name}'; give FILE.toml or a preset: {', '.join(PRESETS)}"
+            f"there is no contract '{name}'; give FILE.toml, probe:RUNTIME or a preset: "
+            f"{', '.join(PRESETS)}"
         )
+    return changed_contract(contract, fmt, subnormals)
+
+
+def changed_contract(
+    contract: RuntimeContract, fmt: str | None, subnormals: str | None
+) -> RuntimeContract:
+    """The contract with another format or treatment of subnormal numbers, where these are given.
+
+    Raises ModelError for an unknown format.
+    """
     if fmt is not None:
         contract = replace(contract, compute_format=format_of(fmt))
     if subnormals is not None:
