@@ -21,6 +21,7 @@ from encoders.functions import Function
 from encoders.orders import (
     Blocked,
     Blocks,
+    Lanes,
     Merges,
     Order,
     Sequential,
@@ -123,6 +124,8 @@ def _ordered(
     match order:
         case Sequential() | Blocked() | Blocks():
             return _blocks(arithmetic, pairs, block_lengths(order, len(pairs)), bias, bias_first)
+        case Lanes(count):
+            total = _lanes(arithmetic, pairs, count)
         case _:
             total = _merged(arithmetic, merges_of(order, len(pairs)), pairs)
     return total if bias is None else arithmetic.add(bias, total)
@@ -150,6 +153,18 @@ def _blocks(
             total = arithmetic.add(total, partial)
     assert total is not None
     return total
+
+
+def _lanes(arithmetic: Arithmetic[T], pairs: Sequence[tuple[T, T]], count: int) -> T:
+    """Every lane rounds its first product, so this is not quite the tree of its additions."""
+    full = len(pairs) // count * count
+    if not full:
+        return _chain(arithmetic, pairs, None)
+    lanes = [_chain(arithmetic, pairs[i:full:count], None) for i in range(count)]
+    while len(lanes) > 1:
+        half = len(lanes) // 2
+        lanes = [arithmetic.add(a, b) for a, b in zip(lanes[:half], lanes[half:], strict=True)]
+    return _chain(arithmetic, pairs[full:], lanes[0]) if full < len(pairs) else lanes[0]
 
 
 def _merged(arithmetic: Arithmetic[T], merges: Merges, pairs: Sequence[tuple[T, T]]) -> T:

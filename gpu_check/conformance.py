@@ -29,7 +29,6 @@ from encoders.formats import FORMAT_OF_DTYPE
 from encoders.functions import CORRECTLY_ROUNDED
 from encoders.numpy_arithmetic import Carrier
 from encoders.operator import site_of
-from encoders.orders import AnyOrder, merges_of, same_tree
 from encoders.registry import lookup
 from encoders.scheduling import contract_at, reduction_at
 from gpu_check.emulator import emulate_node
@@ -251,7 +250,7 @@ class _Judge:
             return functions or ("order", "fma"), "its error exceeds what the contract allows"
         finding = self._finding(node)
         if finding is not None and finding.pinned:
-            fields = _changed_fields(here, finding)
+            fields = self._blamed(node, here, finding, computed_at)
             if fields:
                 return fields, finding.schedule.describe()
         for field, changed in _repairs(here):
@@ -270,26 +269,34 @@ class _Judge:
         except RuntimeUnavailable:
             return None
 
+    def _blamed(
+        self, node: Node, here: RuntimeContract, finding: Finding, output: str
+    ) -> tuple[str, ...]:
+        """The fields of the schedule found without which it does not give these numbers."""
+        found = finding.schedule
+        changed = replace(here, order=found.order, contraction=found.contraction, bias=found.bias)
+        if not self._reproduces(node, changed, output):
+            return ()
+        fields = []
+        stated: tuple[tuple[str, dict[str, Any]], ...] = (
+            ("bias", {"bias": here.bias}),
+            ("order", {"order": here.order}),
+            ("fma", {"contraction": here.contraction}),
+        )
+        for field, kept in stated:
+            trial = replace(changed, **kept)
+            if self._reproduces(node, trial, output):
+                changed = trial
+            else:
+                fields.append(field)
+        return tuple(fields)
+
     def _reproduces(self, node: Node, contract: RuntimeContract, output: str) -> bool:
         try:
             computed = emulate_node(self.graph, node, self.values, contract)[output]
         except ValueError:
             return False
         return _first_difference(computed, self.values[output]) is None
-
-
-def _changed_fields(here: RuntimeContract, finding: Finding) -> tuple[str, ...]:
-    found, terms = finding.schedule, finding.place.terms
-    fields = []
-    if isinstance(here.order, AnyOrder) or terms is None:
-        pass
-    elif not same_tree(merges_of(here.order, terms), merges_of(found.order, terms)):
-        fields.append("order")
-    if here.contraction not in (Contraction.EITHER, found.contraction):
-        fields.append("fma")
-    if here.bias not in (BiasPlacement.ANY, found.bias):
-        fields.append("bias")
-    return tuple(fields)
 
 
 def _repairs(here: RuntimeContract) -> Iterator[tuple[str, RuntimeContract]]:

@@ -18,6 +18,7 @@ from encoders.contract import (
     IEEE_ANY,
     BiasPlacement,
     Contraction,
+    OpenSchedule,
     Order,
     Reduction,
     RuntimeContract,
@@ -78,7 +79,7 @@ def probe_sums(
             yield _Probe(graph, node, site, kernels, flushes, samples, seed).finding(
                 place, threaded
             )
-        except (NoTerms, NotATree, RuntimeUnavailable) as error:
+        except (NoTerms, NotATree, OpenSchedule, RuntimeUnavailable) as error:
             yield Finding(node, place, OPEN, 0, str(error))
 
 
