@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from encoders.contract import RuntimeContract
+from gpu_check.kernels import OnnxKernels
 from gpu_check.probed_contract import Probed, probe_contract
 from gpu_check.runtimes import RuntimeUnavailable
 from onnx_import import load
@@ -87,10 +88,10 @@ def probed(
     several = max(os.cpu_count() or 1, 2)
     try:
         with machine(choice, graph) as one:
-            other = replace(
-                one.kernels,
-                options=replace(choice.options, threads=choice.options.threads + several),
-            )
+            other = None
+            if isinstance(one.kernels, OnnxKernels):
+                more = replace(choice.options, threads=choice.options.threads + several)
+                other = replace(one.kernels, options=more)
             found = probe_contract(graph, one.kernels, other, exhaustive, samples, seed, tell)
     except RuntimeUnavailable as error:
         raise ModelError(str(error)) from error

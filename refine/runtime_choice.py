@@ -1,4 +1,4 @@
-"""What a user writes about a runtime: `onnxruntime`, `onnxruntime:threads=2,flush`."""
+"""What a user writes about a runtime: `numpy`, `onnxruntime`, `onnxruntime:threads=2,flush`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ from dataclasses import dataclass, replace
 import onnx
 
 from gpu_check.isolated import place_for
+from gpu_check.library_kernels import (
+    LibraryKernels,
+    LibraryMachine,
+    numpy_library,
+    torch_library,
+)
 from gpu_check.runtimes import OPTIMIZATION_LEVELS, OnnxRuntimeOptions
-from gpu_check.tensors import OnnxMachine
+from gpu_check.tensors import Machine, OnnxMachine
 from onnx_import.errors import ModelError, UnsupportedModel
 from onnx_import.graph import Graph
 from onnx_import.proto import read_proto
 from onnx_import.torchlean import is_json
 
-RUNTIMES = ("onnxruntime",)
+RUNTIMES = ("onnxruntime", "numpy", "torch")
 _MOST_THREADS = 256
 
 
@@ -34,6 +40,8 @@ def runtime_choice(text: str) -> RuntimeChoice:
     if name not in RUNTIMES:
         raise ModelError(f"there is no runtime '{name}' here; give {', '.join(RUNTIMES)}")
     options = OnnxRuntimeOptions()
+    if settings and name != "onnxruntime":
+        raise ModelError(f"the runtime {name} has no settings here")
     for setting in filter(None, settings.split(",")):
         options = _changed(options, setting)
     return RuntimeChoice(name, options)
@@ -54,8 +62,16 @@ def _changed(options: OnnxRuntimeOptions, setting: str) -> OnnxRuntimeOptions:
 
 
 @contextmanager
-def machine(choice: RuntimeChoice, graph: Graph) -> Iterator[OnnxMachine]:
-    """The runtime with this model. Raises UnsupportedModel where it cannot read the file."""
+def machine(choice: RuntimeChoice, graph: Graph) -> Iterator[Machine]:
+    """The runtime with this model.
+
+    Raises UnsupportedModel where it cannot read the file, RuntimeUnavailable where there is no
+    such runtime.
+    """
+    if choice.name != "onnxruntime":
+        library = numpy_library() if choice.name == "numpy" else torch_library()
+        yield LibraryMachine(graph, LibraryKernels(graph, library))
+        return
     if graph.source is None or is_json(graph.source):
         raise UnsupportedModel(f"{choice.name} runs ONNX files, and this model is none")
     model, _, _ = read_proto(graph.source)
