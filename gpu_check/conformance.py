@@ -187,7 +187,7 @@ class _Judge:
             return NodeCheck(node, How.UNSEEN, 0)
         try:
             computed = emulate_node(self.graph, node, self.values, self.contract)
-        except (OpenSchedule, ValueError):
+        except OpenSchedule:
             computed = None
         unpinned = lookup(node).functions and self.contract.functions != CORRECTLY_ROUNDED
         shown = [t for t in node.outputs if t and t in self.shown]

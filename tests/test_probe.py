@@ -292,6 +292,39 @@ def test_float32_functions_are_sampled(tmp_path: Path) -> None:
     assert 3.0 < tanh.units < 6.0
 
 
+# Other runtimes
+
+
+def test_numpy_is_a_runtime(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever this machine's numpy does: what is believed of it holds on other inputs."""
+    model = small_models.mlp(tmp_path / "net.onnx", (40, 9, 2))
+    path = tmp_path / "c.toml"
+    assert run(["probe", str(model), "--runtime", "numpy", "-o", str(path)]) is ExitCode.VERIFIED
+    assert "numpy" in read_contract(path).name
+    arguments = ["conform", str(model), "--runtime", "numpy", "--contract"]
+    assert run([*arguments, str(path), "--seed", "5"]) is ExitCode.VERIFIED
+    assert "relu1' (Relu): bit for bit" in capsys.readouterr().out
+
+
+def test_torch_is_a_runtime(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    model = small_models.mlp(tmp_path / "net.onnx", (40, 9, 2))
+    path = tmp_path / "c.toml"
+    assert run(["probe", str(model), "--runtime", "torch", "-o", str(path)]) is ExitCode.VERIFIED
+    arguments = ["conform", str(model), "--runtime", "torch", "--contract", str(path)]
+    assert run(arguments) is ExitCode.VERIFIED
+
+
+def test_an_operator_that_a_library_lacks_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = helper.make_node("Erf", ["x"], ["y"], "bend")
+    model = small_models.save(tmp_path / "e.onnx", [node], {"x": [1, 9]}, {"y": [1, 9]})
+    arguments = ["conform", str(model), "--runtime", "numpy", "--contract", "sequential"]
+    assert run(arguments) is ExitCode.INPUT_ERROR
+    assert "Erf" in capsys.readouterr().err
+
+
 # The command line
 
 
