@@ -12,21 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum
-from functools import reduce
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 
-from encoders.contract import (
-    AnyOrder,
-    BiasPlacement,
-    Blocked,
-    Order,
-    Pairwise,
-    RuntimeContract,
-    Sequential,
-)
+from encoders.contract import AnyOrder, BiasPlacement, OpenSchedule, RuntimeContract
 from encoders.functions import Function
+from encoders.orders import (
+    Blocked,
+    Blocks,
+    Lanes,
+    Merges,
+    Order,
+    Sequential,
+    block_lengths,
+    merges_of,
+)
 from onnx_import.graph import Array
 
 T = TypeVar("T")
@@ -96,14 +97,15 @@ def sum_of_products(
 ) -> T:
     """Σ a_k·b_k (+ bias) by the contract's schedule: the one place that says what each order is.
 
-    Raises ValueError for an order or bias placement that is not pinned, and for no terms at all.
+    Raises OpenSchedule for an order or bias placement that is not pinned, ValueError for no terms
+    at all.
     """
     if not pairs:
         raise ValueError("a sum of no products")
     if isinstance(contract.order, AnyOrder) or (
         bias is not None and contract.bias is BiasPlacement.ANY
     ):
-        raise ValueError("this contract does not pin the order of a sum")
+        raise OpenSchedule("this contract does not pin the order of a sum")
     if bias is not None and contract.bias is BiasPlacement.FIRST:
         return _ordered(arithmetic, contract.order, pairs, bias, bias_first=True)
     if bias is not None and contract.bias is BiasPlacement.AFTER_FIRST_BLOCK:
@@ -120,28 +122,28 @@ def _ordered(
     bias_first: bool,
 ) -> T:
     match order:
-        case Sequential():
-            return _blocks(arithmetic, pairs, len(pairs), bias, bias_first)
-        case Blocked(size):
-            return _blocks(arithmetic, pairs, size, bias, bias_first)
-        case Pairwise():
-            total = _halves(arithmetic, pairs)
-            return total if bias is None else arithmetic.add(bias, total)
-        case AnyOrder():
-            raise ValueError("this contract does not pin the order of a sum")
+        case Sequential() | Blocked() | Blocks():
+            return _blocks(arithmetic, pairs, block_lengths(order, len(pairs)), bias, bias_first)
+        case Lanes(count):
+            total = _lanes(arithmetic, pairs, count)
+        case _:
+            total = _merged(arithmetic, merges_of(order, len(pairs)), pairs)
+    return total if bias is None else arithmetic.add(bias, total)
 
 
 def _blocks(
     arithmetic: Arithmetic[T],
     pairs: Sequence[tuple[T, T]],
-    size: int,
+    lengths: Sequence[int],
     bias: T | None,
     bias_first: bool,
 ) -> T:
     total: T | None = None
-    for start in range(0, len(pairs), size):
-        block = pairs[start : start + size]
-        if start == 0 and bias is not None and bias_first:
+    start = 0
+    for length in lengths:
+        block = pairs[start : start + length]
+        start += length
+        if total is None and bias is not None and bias_first:
             total = _chain(arithmetic, block, bias)
             continue
         partial = _chain(arithmetic, block, None)
@@ -151,6 +153,40 @@ def _blocks(
             total = arithmetic.add(total, partial)
     assert total is not None
     return total
+
+
+def _lanes(arithmetic: Arithmetic[T], pairs: Sequence[tuple[T, T]], count: int) -> T:
+    """Every lane rounds its first product, so this is not quite the tree of its additions."""
+    full = len(pairs) // count * count
+    if not full:
+        return _chain(arithmetic, pairs, None)
+    lanes = [_chain(arithmetic, pairs[i:full:count], None) for i in range(count)]
+    while len(lanes) > 1:
+        half = len(lanes) // 2
+        lanes = [arithmetic.add(a, b) for a, b in zip(lanes[:half], lanes[half:], strict=True)]
+    return _chain(arithmetic, pairs[full:], lanes[0]) if full < len(pairs) else lanes[0]
+
+
+def _merged(arithmetic: Arithmetic[T], merges: Merges, pairs: Sequence[tuple[T, T]]) -> T:
+    """A tree of multiply-adds; terms that follow each other into one partial sum are a chain."""
+    terms, k = len(pairs), 0
+    sums: dict[int, T] = {}
+    while k < len(merges):
+        left, right = merges[k]
+        if left < terms <= right:
+            left, right = right, left
+        if right >= terms:
+            sums[terms + k] = arithmetic.add(sums.pop(left), sums.pop(right))
+        else:
+            block = [pairs[left], pairs[right]] if left < terms else [pairs[right]]
+            while (
+                k + 1 < len(merges) and merges[k + 1][0] == terms + k and merges[k + 1][1] < terms
+            ):
+                k += 1
+                block.append(pairs[merges[k][1]])
+            sums[terms + k] = _chain(arithmetic, block, sums.pop(left, None))
+        k += 1
+    return sums[terms + k - 1] if merges else arithmetic.multiply(*pairs[0])
 
 
 def _chain(arithmetic: Arithmetic[T], pairs: Sequence[tuple[T, T]], start: T | None) -> T:
@@ -166,42 +202,19 @@ def _chain(arithmetic: Arithmetic[T], pairs: Sequence[tuple[T, T]], start: T | N
     return start
 
 
-def _halves(arithmetic: Arithmetic[T], pairs: Sequence[tuple[T, T]]) -> T:
-    if len(pairs) == 1:
-        return arithmetic.multiply(*pairs[0])
-    middle = (len(pairs) + 1) // 2
-    left = _halves(arithmetic, pairs[:middle])
-    if len(pairs) - middle == 1:
-        return arithmetic.multiply_add(*pairs[middle], left)
-    return arithmetic.add(left, _halves(arithmetic, pairs[middle:]))
-
-
 def sum_of_terms(arithmetic: Arithmetic[T], contract: RuntimeContract, terms: Sequence[T]) -> T:
     """Σ terms by the contract's schedule, without products.
 
-    Raises ValueError for an order that is not pinned and for no terms at all.
+    Raises OpenSchedule for an order that is not pinned and ValueError for no terms at all.
     """
     if not terms:
         raise ValueError("a sum of no terms")
-    match contract.order:
-        case Sequential():
-            return reduce(arithmetic.add, terms)
-        case Blocked(size):
-            blocks = [terms[i : i + size] for i in range(0, len(terms), size)]
-            return reduce(arithmetic.add, [reduce(arithmetic.add, b) for b in blocks])
-        case Pairwise():
-            return _term_halves(arithmetic, terms)
-        case AnyOrder():
-            raise ValueError("this contract does not pin the order of a sum")
-
-
-def _term_halves(arithmetic: Arithmetic[T], terms: Sequence[T]) -> T:
-    if len(terms) == 1:
-        return terms[0]
-    middle = (len(terms) + 1) // 2
-    return arithmetic.add(
-        _term_halves(arithmetic, terms[:middle]), _term_halves(arithmetic, terms[middle:])
-    )
+    if isinstance(contract.order, AnyOrder):
+        raise OpenSchedule("this contract does not pin the order of a sum")
+    sums = list(terms)
+    for left, right in merges_of(contract.order, len(terms)):
+        sums.append(arithmetic.add(sums[left], sums[right]))
+    return sums[-1]
 
 
 def moved(a: T, f: Callable[[Any], Any]) -> T:

@@ -8,37 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TypeAlias
 
 from encoders.formats import FORMAT_OF_DTYPE, FloatFormat
-from encoders.functions import CONSERVATIVE, CORRECTLY_ROUNDED, ORT_FUNCTIONS, Functions
+from encoders.functions import (
+    CONSERVATIVE,
+    CORRECTLY_ROUNDED,
+    ORT_FUNCTIONS,
+    Evidence,
+    Functions,
+)
+from encoders.orders import AnyOrder as AnyOrder
+from encoders.orders import Blocked as Blocked
+from encoders.orders import Order as Order
+from encoders.orders import Pairwise as Pairwise
+from encoders.orders import Sequential as Sequential
 from onnx_import.graph import DType
-
-
-@dataclass(frozen=True)
-class AnyOrder:
-    """Additions associate in any order, chosen anew for every output element."""
-
-
-@dataclass(frozen=True)
-class Sequential:
-    """Terms are added from first to last into one accumulator."""
-
-
-@dataclass(frozen=True)
-class Pairwise:
-    """The terms are halved recursively (first half ceil(n/2)) and the two sums added."""
-
-
-@dataclass(frozen=True)
-class Blocked:
-    """Blocks of `size` consecutive terms, each summed sequentially from its first product; the
-    block sums are then added in order."""
-
-    size: int
-
-
-Order: TypeAlias = AnyOrder | Sequential | Pairwise | Blocked
 
 
 class Contraction(Enum):
@@ -78,9 +62,94 @@ class Normalization(Enum):
     EITHER = "either"
 
 
+_SHOWN = 6  # rules that a description spells out
+
+
+class OpenSchedule(ValueError):
+    """An execution was asked for where the contract leaves a choice."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How one sum (of products) is computed."""
+
+    order: Order
+    contraction: Contraction
+    bias: BiasPlacement = BiasPlacement.LAST
+
+    @property
+    def pinned(self) -> bool:
+        choices = (self.contraction.value, self.bias.value)
+        return not isinstance(self.order, AnyOrder) and not {"either", "any"} & set(choices)
+
+    def describe(self) -> str:
+        return (
+            f"sums in {self.order.describe()}; FMA {self.contraction.value}; bias {self.bias.value}"
+        )
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """Where a sum stands: its operator and node, the number of its terms, the rows and columns of
+    the result (of the matrix product behind a convolution; before and after the reduced axes of a
+    reduction), and whether its weights are constant; None where the operator has no such number.
+    """
+
+    operator: str
+    node: str
+    terms: int | None = None
+    rows: int | None = None
+    columns: int | None = None
+    constant: bool | None = None
+
+
+@dataclass(frozen=True)
+class ScheduleRule:
+    """The schedule of the sums that agree with every field that is not None."""
+
+    schedule: Schedule
+    operator: str | None = None
+    node: str | None = None
+    terms: int | None = None
+    rows: int | None = None
+    columns: int | None = None
+    constant: bool | None = None
+    evidence: Evidence = Evidence.DEFINITION
+    source: str = ""
+
+    def covers(self, place: Reduction) -> bool:
+        names = ("operator", "node", "terms", "rows", "columns", "constant")
+        asked = ((getattr(self, name), getattr(place, name)) for name in names)
+        return all(mine is None or mine == its for mine, its in asked)
+
+    def describe(self) -> str:
+        """Where the rule applies, in words."""
+        parts = [self.operator or "any operator"]
+        parts += [f"node '{self.node}'"] if self.node is not None else []
+        for name in ("terms", "rows", "columns"):
+            value = getattr(self, name)
+            parts += [f"{value} {name}"] if value is not None else []
+        if self.constant is not None:
+            parts.append("constant weights" if self.constant else "weights that vary")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class FieldEvidence:
+    """Why one field of a contract is believed; `field` is its name in a contract file."""
+
+    field: str
+    evidence: Evidence
+    source: str = ""
+
+
 @dataclass(frozen=True)
 class RuntimeContract:
     """Which executions are allowed.
+
+    `rules` say how particular sums are computed, the first that covers a sum counting; `order`,
+    `contraction` and `bias` hold for all others. `evidence` says why fields are believed (what it
+    leaves out is assumed), `provenance` under which circumstances they were found.
 
     `compute_format` None means that each tensor is computed in the format of its own dtype;
     otherwise every floating-point tensor, stored weights included, is first rounded to that
@@ -99,6 +168,29 @@ class RuntimeContract:
     compute_format: FloatFormat | None = None
     exact: bool = False
     functions: Functions = CONSERVATIVE
+    rules: tuple[ScheduleRule, ...] = ()
+    evidence: tuple[FieldEvidence, ...] = ()
+    provenance: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule of sums that no rule covers."""
+        return Schedule(self.order, self.contraction, self.bias)
+
+    def at(self, place: Reduction) -> RuntimeContract:
+        """The contract without rules that holds for one sum."""
+        if not self.rules:
+            return self
+        found = next((r.schedule for r in self.rules if r.covers(place)), self.schedule)
+        return replace(
+            self,
+            order=found.order,
+            contraction=found.contraction,
+            bias=found.bias,
+            rules=(),
+            evidence=(),
+            provenance=(),
+        )
 
     def format_of(self, dtype: DType) -> FloatFormat:
         """The format in which tensors of this dtype are stored and computed.
@@ -110,27 +202,23 @@ class RuntimeContract:
     @property
     def pinned(self) -> bool:
         """True if the contract allows exactly one execution per input, functions apart."""
-        choices = (self.contraction, self.results, self.operands, self.bias, self.normalization)
-        return not isinstance(self.order, AnyOrder) and all(
-            c.value not in ("either", "any") for c in choices
+        choices = (self.results, self.operands, self.normalization)
+        return all(s.pinned for s in (self.schedule, *(r.schedule for r in self.rules))) and all(
+            c.value != "either" for c in choices
         )
 
     def describe(self) -> str:
         """One line for reports: every field, by name."""
         if self.exact:
             return f"{self.name}: real arithmetic, nothing is rounded"
-        order = {
-            AnyOrder: "any order",
-            Sequential: "sequential",
-            Pairwise: "pairwise",
-            Blocked: f"blocks of {getattr(self.order, 'size', '')}",
-        }[type(self.order)]
         fmt = self.compute_format.name if self.compute_format else "each tensor's own dtype"
+        ruled = "".join(f"; {r.describe()}: {r.schedule.describe()}" for r in self.rules[:_SHOWN])
+        if len(self.rules) > _SHOWN:
+            ruled += f"; and {len(self.rules) - _SHOWN} rules more"
         return (
-            f"{self.name}: format {fmt}; round to nearest even; sums in {order}; "
-            f"FMA {self.contraction.value}; bias {self.bias.value}; "
+            f"{self.name}: format {fmt}; round to nearest even; {self.schedule.describe()}; "
             f"subnormal results {self.results.value}; subnormal operands {self.operands.value}; "
-            f"normalisation {self.normalization.value}; functions {self.functions.name}"
+            f"normalisation {self.normalization.value}; functions {self.functions.name}{ruled}"
         )
 
 
@@ -201,9 +289,21 @@ def members(contract: RuntimeContract) -> tuple[RuntimeContract, ...]:
             name=f"{contract.name}/{type(o).__name__.lower()}/fma-{c.value}",
             order=o,
             contraction=c,
+            rules=tuple(
+                replace(r, schedule=_settled(r.schedule, o, c, fixed.bias)) for r in contract.rules
+            ),
         )
         for o in orders
         for c in fused
+    )
+
+
+def _settled(s: Schedule, o: Order, c: Contraction, bias: BiasPlacement) -> Schedule:
+    """A rule's schedule, what it leaves open chosen as elsewhere."""
+    return Schedule(
+        o if isinstance(s.order, AnyOrder) else s.order,
+        c if s.contraction is Contraction.EITHER else s.contraction,
+        bias if s.bias is BiasPlacement.ANY else s.bias,
     )
 
 

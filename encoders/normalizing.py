@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from encoders.arithmetic import Arithmetic, moved, sum_of_products, sum_of_terms
-from encoders.contract import Normalization, RuntimeContract
+from encoders.contract import Normalization, OpenSchedule, RuntimeContract
 from encoders.enclosure import FloatArray, Interval, add_up, midpoint_radius, point
 from encoders.normalization import (
     folded_error,
@@ -117,6 +117,8 @@ def normalizing_operator(
     ) -> tuple[Any, ...]:
         rows = layout.rows(site)
         x = moved(inputs[0], rows.split)
+        if layout.foldable and contract.normalization is Normalization.EITHER:
+            raise OpenSchedule("this contract does not pin the normalisation formula")
         count = arithmetic.constant(np.full((1, 1), float(rows.length)))
         mean = None
         deviation = x

@@ -15,14 +15,16 @@ twice, first to 53 bits and then to the format. The second rounding hides the fi
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from encoders.arithmetic import Relation
-from encoders.contract import Contraction, RuntimeContract, Subnormals
+from encoders.contract import Contraction, OpenSchedule, RuntimeContract, Subnormals
 from encoders.formats import (
     BINARY32,
     BINARY64,
@@ -32,6 +34,7 @@ from encoders.formats import (
     round_fraction,
 )
 from encoders.functions import Function
+from encoders.native_chain import native_chain
 from encoders.rounded_functions import rounded_function
 from onnx_import.graph import Array
 
@@ -49,20 +52,16 @@ class NumpyArithmetic:
     broadcast. A result is flushed if, rounded, it is subnormal; zeros that replace subnormal
     numbers keep their sign. `maximum` rounds nothing and flushes only its operands.
 
-    Raises ValueError for a contract that leaves contraction or subnormal numbers open or rounds
-    nothing, and for a format other than binary64 that does not fit twice into it.
+    `multiply_add` raises OpenSchedule where the contract leaves contraction open. Raises ValueError
+    for a contract that leaves subnormal numbers open or rounds nothing, and for a format other than
+    binary64 that does not fit twice into it.
     """
 
     def __init__(self, fmt: FloatFormat, contract: RuntimeContract) -> None:
         if contract.exact:
             raise ValueError(f"contract '{contract.name}' rounds nothing; it has no bits")
-        if Contraction.EITHER is contract.contraction or Subnormals.EITHER in (
-            contract.results,
-            contract.operands,
-        ):
-            raise ValueError(
-                f"contract '{contract.name}' leaves contraction or subnormal numbers open"
-            )
+        if Subnormals.EITHER in (contract.results, contract.operands):
+            raise OpenSchedule(f"contract '{contract.name}' leaves subnormal numbers open")
         if fmt != BINARY64 and not fits_twice_in_binary64(fmt):
             raise ValueError(f"no carrier for the format {fmt.name}")
         self.format = fmt
@@ -165,11 +164,23 @@ class NumpyArithmetic:
 
     def multiply_add(self, a: Carrier, b: Carrier, c: Carrier) -> Carrier:
         """a·b + c with one rounding or two, as the contract says."""
+        if self.contract.contraction is Contraction.EITHER:
+            raise OpenSchedule(f"contract '{self.contract.name}' leaves contraction open")
         if not self._fused:
             return self.add(self.multiply(a, b), c)
         a, b, c = self._operands(a, b, c)
         with np.errstate(all="ignore"):
             return self._result(self._fused_once(a, b, c))
+
+    def chain(
+        self, pairs: Sequence[tuple[Carrier, Carrier]], start: Carrier | None
+    ) -> Carrier | None:
+        """A whole chain of `multiply` and `multiply_add`, None where there is no shortcut."""
+        free = self._flush_operands or self._flush_results
+        if free or self.format != BINARY32 or self.contract.contraction is Contraction.EITHER:
+            return None
+        repaired = partial(_fused_in_float64, self.format)
+        return native_chain(pairs, start, self._fused, repaired)
 
     def _fused_once(self, a: Carrier, b: Carrier, c: Carrier) -> Carrier:
         """A new array that rounds to the format as a·b + c does, made in cache-sized pieces."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Mapping
 
 import numpy as np
 
-from encoders.contract import RuntimeContract
-from encoders.formats import FloatFormat
+from encoders.contract import OpenSchedule, RuntimeContract
 from encoders.numpy_arithmetic import Carrier, NumpyArithmetic
 from encoders.operator import site_of
 from encoders.registry import lookup
+from encoders.scheduling import contract_at
 from onnx_import.graph import DType, Graph, Node
 
 
@@ -27,48 +26,60 @@ def emulate(
     such an array for every graph output, or for every tensor that is not constant; with
     `compute_format` unset it is of the tensor's own dtype, else of the format's carrier.
 
-    Raises ValueError for a contract that is not pinned, for a missing or misshapen input and for
-    an input that is not representable in the format in which the contract stores it;
-    UnsupportedModel for an operator without a meaning.
+    Raises ValueError for a contract that is not pinned where the graph needs it, for a missing or
+    misshapen input and for an input that is not representable in the format in which the contract
+    stores it; UnsupportedModel for an operator without a meaning.
     """
-    if not contract.pinned:
+    if not contract.pinned and not contract.rules:
         raise ValueError(f"contract '{contract.name}' allows more than one execution")
-
-    @cache
-    def arithmetic_in(fmt: FloatFormat) -> NumpyArithmetic:
-        return NumpyArithmetic(fmt, contract)
-
-    def arithmetic_of(dtype: DType) -> NumpyArithmetic:
-        return arithmetic_in(contract.format_of(dtype))
-
-    def stored(tensor: str) -> Carrier:
-        dtype, values = graph.types[tensor].dtype, graph.constants[tensor]
-        return arithmetic_of(dtype).constant(values) if dtype.is_float else values[np.newaxis]
-
     values: dict[str, Carrier] = {}
     for name in graph.inputs:
-        values[name] = _checked(graph, name, inputs, arithmetic_of)
+        values[name] = _checked(graph, name, inputs, contract)
     for node in graph.order:
-        arguments = [
-            None if not t else stored(t) if graph.is_constant(t) else values[t] for t in node.inputs
-        ]
-        arithmetic = arithmetic_of(_dtype_of(graph, node))
-        results = lookup(node).runtime(site_of(graph, node), arguments, arithmetic, contract)
-        written = [t for t in node.outputs if t]
-        values.update(zip(written, results, strict=True))
+        values.update(emulate_node(graph, node, values, contract))
     samples = max((v.shape[0] for v in values.values()), default=1)
     wanted = values if every_tensor else graph.outputs
     return {
-        t: _returned(graph, t, values[t] if t in values else stored(t), samples, contract)
+        t: _returned(
+            graph, t, values[t] if t in values else _stored(graph, t, contract), samples, contract
+        )
         for t in wanted
     }
+
+
+def emulate_node(
+    graph: Graph, node: Node, values: Mapping[str, Carrier], contract: RuntimeContract
+) -> Mapping[str, Carrier]:
+    """What one node writes, given what it reads: carriers of the formats the contract names.
+
+    Raises OpenSchedule, naming the node, where the contract leaves open how it is computed.
+    """
+    site = site_of(graph, node)
+    here = contract_at(site, contract)
+    arguments = [
+        None if not t else _stored(graph, t, here) if graph.is_constant(t) else values[t]
+        for t in node.inputs
+    ]
+    arithmetic = NumpyArithmetic(here.format_of(_dtype_of(graph, node)), here)
+    try:
+        results = lookup(node).runtime(site, arguments, arithmetic, here)
+    except OpenSchedule as error:
+        raise OpenSchedule(f"{node.describe()}: {error}") from error
+    return dict(zip((t for t in node.outputs if t), results, strict=True))
+
+
+def _stored(graph: Graph, tensor: str, contract: RuntimeContract) -> Carrier:
+    dtype, values = graph.types[tensor].dtype, graph.constants[tensor]
+    if not dtype.is_float:
+        return values[np.newaxis]
+    return NumpyArithmetic(contract.format_of(dtype), contract).constant(values)
 
 
 def _checked(
     graph: Graph,
     name: str,
     inputs: Mapping[str, Carrier],
-    arithmetic_of: Callable[[DType], NumpyArithmetic],
+    contract: RuntimeContract,
 ) -> Carrier:
     expected = graph.types[name]
     if name not in inputs:
@@ -80,7 +91,7 @@ def _checked(
         )
     if not expected.dtype.is_float:
         return given.astype(expected.dtype.numpy)
-    rounded = arithmetic_of(expected.dtype).rounded(given)
+    rounded = NumpyArithmetic(contract.format_of(expected.dtype), contract).rounded(given)
     if not np.array_equal(rounded, given, equal_nan=True):
         raise ValueError(f"input '{name}' has values that its format cannot represent")
     return rounded

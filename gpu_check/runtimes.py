@@ -26,10 +26,19 @@ class RuntimeUnavailable(RuntimeError):
 
 @dataclass(frozen=True)
 class OnnxRuntimeOptions:
-    """`optimization` is a key of OPTIMIZATION_LEVELS; `threads` counts intra-operator threads."""
+    """`optimization` is a key of OPTIMIZATION_LEVELS; `threads` counts intra-operator threads.
+
+    `flush_subnormals` asks onnxruntime to treat subnormal numbers as zero. On the first session of
+    a process that changes the whole process, numpy included (gpu_check/isolated.py helps).
+    """
 
     optimization: str = "none"
     threads: int = 1
+    flush_subnormals: bool = False
+
+    def describe(self) -> str:
+        flushing = ", subnormals flushed" if self.flush_subnormals else ""
+        return f"optimisation {self.optimization}, {self.threads} thread(s){flushing}"
 
 
 class OnnxRuntime:
@@ -48,6 +57,8 @@ class OnnxRuntime:
         settings.intra_op_num_threads = self.options.threads
         settings.inter_op_num_threads = 1
         settings.log_severity_level = 4
+        if self.options.flush_subnormals:
+            settings.add_session_config_entry("session.set_denormal_as_zero", "1")
         source = model if isinstance(model, bytes) else str(model)
         try:
             self._session = self._library.InferenceSession(
@@ -57,10 +68,7 @@ class OnnxRuntime:
             raise RuntimeUnavailable(f"onnxruntime refuses the model: {error}") from error
 
     def describe(self) -> str:
-        return (
-            f"onnxruntime {self._library.__version__} (CPU, optimisation "
-            f"{self.options.optimization}, {self.options.threads} thread(s))"
-        )
+        return f"onnxruntime {self._library.__version__} (CPU, {self.options.describe()})"
 
     def input_shapes(self) -> Mapping[str, tuple[int, ...]]:
         """The shape of every input, symbolic and unknown dimensions read as 1."""
@@ -82,6 +90,11 @@ class OnnxRuntime:
             return dict(zip(names, self._session.run(names, feeds, options), strict=True))
         except Exception as error:
             raise RuntimeUnavailable(f"onnxruntime fails on this input: {error}") from error
+
+
+def onnxruntime_version() -> str:
+    """Raises RuntimeUnavailable where there is no onnxruntime."""
+    return str(_onnxruntime().__version__)
 
 
 def _onnxruntime() -> Any:

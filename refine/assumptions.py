@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from encoders.contract import RuntimeContract
+from encoders.operator import site_of
 from encoders.registry import lookup
+from encoders.scheduling import reduction_at
 from onnx_import.graph import Graph
 from refine.domain import Domain
 from refine.verdict import Assumption
@@ -40,7 +42,24 @@ def assumptions_of(
         Assumption("solver", "Z3's answer unsat is right for the lemmas listed"),
     )
     read = tuple(Assumption("model", note) for note in graph.notes)
-    return fixed + _functions(graph, contract) + read
+    return fixed + _evidence(graph, contract) + _functions(graph, contract) + read
+
+
+def _evidence(graph: Graph, contract: RuntimeContract) -> tuple[Assumption, ...]:
+    """One sentence per field or rule of the contract that was only measured or stated."""
+    places = [reduction_at(site_of(graph, node)) for node in graph.order]
+    rules = [rule for rule in contract.rules if any(rule.covers(place) for place in places)]
+    believed = [(e.field, e.evidence, e.source) for e in contract.evidence]
+    believed += [(f"{r.describe()}: {r.schedule.describe()}", r.evidence, r.source) for r in rules]
+    return tuple(
+        Assumption(
+            "evidence",
+            f"{what} is {evidence.value}{f' ({source})' if source else ''}; the verdict is "
+            "conditional on this",
+        )
+        for what, evidence, source in believed
+        if evidence.conditional
+    )
 
 
 def _functions(graph: Graph, contract: RuntimeContract) -> tuple[Assumption, ...]:

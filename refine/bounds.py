@@ -20,6 +20,7 @@ from encoders.enclosure import FloatArray, Interval, add_up
 from encoders.operator import RoundingBound, Site, is_affine, site_of
 from encoders.registry import lookup
 from encoders.rounding_bounds import rounder_of, stored_loss
+from encoders.scheduling import contract_at
 from onnx_import.graph import Graph, Node
 from refine.pullback import Maps, Pulled, pull_back, unit_functionals, variable_inputs
 from refine.secants import branched_upper, can_branch
@@ -258,7 +259,7 @@ def _bound_errors(
     mapped = operator.differences(site, ranges, errors)
     result = maps.values[output].inflate(mapped.radius)
     held = [x.inflate(e) for x, e in zip(ranges, errors, strict=True)]
-    rounding = operator.rounding(site, held, result, contract)
+    rounding = operator.rounding(site, held, result, contract_at(site, contract))
     local = np.where(np.isnan(rounding.radius), np.inf, rounding.radius)
     maps.difference_maps[node.name] = mapped
     maps.local[node.name] = local

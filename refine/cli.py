@@ -18,6 +18,7 @@ from encoders.registry import operators
 from onnx_import import load
 from onnx_import.errors import ModelError
 from refine.check import Options, check
+from refine.conform_command import conform_command
 from refine.cross_check import EVERYTHING, SAMPLE
 from refine.document import json_text, versions
 from refine.domain import DomainOptions, read_domain
@@ -25,7 +26,8 @@ from refine.interruption import Interruption
 from refine.lemmas.cache import default_directory
 from refine.lemmas.library import dump_smt2, library, prove_library
 from refine.obligation import Kind
-from refine.options import contract_of, tolerance_of
+from refine.options import tolerance_of
+from refine.probe_command import contract_for, probe_command
 from refine.replay import run_again
 from refine.report import Reporter
 from refine.verdict import ExitCode, Result
@@ -56,10 +58,10 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--contract",
-            type=click.Choice(list(PRESETS)),
+            metavar="NAME|FILE.toml|probe:RUNTIME",
             default="ieee-any",
             show_default=True,
-            help="Which executions are allowed.",
+            help=f"Which executions are allowed: {', '.join(PRESETS)}, or a contract file.",
         ),
         click.option(
             "--format",
@@ -190,6 +192,10 @@ def replay_command(file: Path) -> ExitCode:
     return ExitCode.VIOLATED if violated else ExitCode.UNKNOWN
 
 
+cli.add_command(probe_command)
+cli.add_command(conform_command)
+
+
 @cli.command("ops")
 def ops_command() -> ExitCode:
     """List the operators that have a meaning here."""
@@ -204,7 +210,7 @@ def _run(model: Path, eps: tuple[str, ...], given: dict[str, Any]) -> ExitCode:
     if timeout is not None and not timeout > 0:
         raise click.UsageError("--timeout needs a positive number of seconds")
     _require_places(json_path, given["counterexample"], given["dump_smt2"])
-    contract = contract_of(given["contract"], given["fmt"], given["subnormals"])
+    contract = contract_for(given["contract"], given["fmt"], given["subnormals"], model)
     written = DomainOptions(
         given["vnnlib"],
         given["inputs"],

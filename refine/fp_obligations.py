@@ -30,6 +30,7 @@ from encoders.exact_fields import object_array
 from encoders.formats import FloatFormat, round_down, round_up
 from encoders.operator import site_of
 from encoders.registry import lookup
+from encoders.scheduling import contract_at
 from refine.bounds import NetworkBounds, NodeBounds
 from refine.obligation import Kind
 from refine.solve import Fact, Query
@@ -71,7 +72,7 @@ def finiteness_queries(
     hypotheses = [_in_range(name, lo, hi, fmt) for name, lo, hi in ranges]
     names = [name for name, _, _ in ranges]
     seen: set[str] = set()
-    for execution in _executions(contract):
+    for execution in _executions(contract_at(site, contract)):
         term = _output(element, names, fmt, execution)
         text = term.sexpr()
         if text not in seen:

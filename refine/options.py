@@ -5,24 +5,45 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 from encoders.contract import PRESETS, RuntimeContract, Subnormals
-from encoders.formats import BFLOAT16, BINARY16, BINARY32, BINARY64, FloatFormat, small_format
+from encoders.contract_table import FORMATS
+from encoders.formats import FloatFormat, small_format
 from onnx_import.errors import ModelError
+from refine.contract_file import read_contract
 from refine.exact import decimal
 from refine.verdict import Tolerance
 
-_FORMATS = {f.name: f for f in (BINARY16, BFLOAT16, BINARY32, BINARY64)}
 _LONGEST_EPS = 1000  # characters
 
 
 def contract_of(
     name: str, fmt: str | None = None, subnormals: str | None = None
 ) -> RuntimeContract:
-    """A preset with the user's changes. Raises ModelError for an unknown preset or format."""
-    if name not in PRESETS:
-        raise ModelError(f"there is no contract '{name}'; the presets are {', '.join(PRESETS)}")
-    contract = PRESETS[name]
+    """A preset, or the contract of a TOML file, with the user's changes.
+
+    Raises ModelError for an unknown preset or format and for a file that holds no contract.
+    """
+    if name.endswith(".toml"):
+        contract = read_contract(Path(name))
+    elif name in PRESETS:
+        contract = PRESETS[name]
+    else:
+        raise ModelError(
+            f"there is no contract '{name}'; give FILE.toml, probe:RUNTIME or a preset: "
+            f"{', '.join(PRESETS)}"
+        )
+    return changed_contract(contract, fmt, subnormals)
+
+
+def changed_contract(
+    contract: RuntimeContract, fmt: str | None, subnormals: str | None
+) -> RuntimeContract:
+    """The contract with another format or treatment of subnormal numbers, where these are given.
+
+    Raises ModelError for an unknown format.
+    """
     if fmt is not None:
         contract = replace(contract, compute_format=format_of(fmt))
     if subnormals is not None:
@@ -33,13 +54,13 @@ def contract_of(
 
 def format_of(text: str) -> FloatFormat:
     """A format by name, or a small one as eEpP. Raises ModelError for anything else."""
-    if text in _FORMATS:
-        return _FORMATS[text]
+    if text in FORMATS:
+        return FORMATS[text]
     match = re.fullmatch(r"e([0-9]{1,2})p([0-9]{1,2})", text)
     if match and 2 <= int(match[1]) <= 11 and 2 <= int(match[2]) <= 53:
         return small_format(int(match[1]), int(match[2]))
     raise ModelError(
-        f"--format '{text}' is not known: use {', '.join(_FORMATS)} or eEpP with 2 to 11 exponent "
+        f"--format '{text}' is not known: use {', '.join(FORMATS)} or eEpP with 2 to 11 exponent "
         "bits and a precision of 2 to 53"
     )
 

@@ -8,26 +8,15 @@ import re
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from encoders.contract import (
-    BiasPlacement,
-    Blocked,
-    Contraction,
-    Normalization,
-    Order,
-    Pairwise,
-    RuntimeContract,
-    Sequential,
-    Subnormals,
-)
-from encoders.formats import FloatFormat, round_array
-from encoders.functions import CORRECTLY_ROUNDED, TABLES
+from encoders.contract import RuntimeContract
+from encoders.contract_table import contract_of_table, contract_table
+from encoders.formats import round_array
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
 from refine.search import Candidate
@@ -162,21 +151,8 @@ def _read_arrays(
 
 
 def contract_document(contract: RuntimeContract) -> dict[str, Any]:
-    """A contract as plain JSON values."""
-    order = type(contract.order).__name__.lower()
-    return {
-        "name": contract.name,
-        "order": order,
-        "block": contract.order.size if isinstance(contract.order, Blocked) else None,
-        "fma": contract.contraction.value,
-        "bias": contract.bias.value,
-        "subnormal_results": contract.results.value,
-        "subnormal_operands": contract.operands.value,
-        "normalization": contract.normalization.value,
-        "format": None if contract.compute_format is None else asdict(contract.compute_format),
-        "exact": contract.exact,
-        "functions": contract.functions.name,
-    }
+    """A contract as plain JSON values: the keys of a contract file, null where it has none."""
+    return {"block": None, "format": None} | contract_table(contract)
 
 
 def contract_of_document(document: Mapping[str, Any]) -> RuntimeContract:
@@ -184,34 +160,7 @@ def contract_of_document(document: Mapping[str, Any]) -> RuntimeContract:
 
     Raises KeyError, TypeError or ValueError for anything else.
     """
-    orders: dict[str, Order] = {"sequential": Sequential(), "pairwise": Pairwise()}
-    block = document["block"]
-    if block is not None and int(block) < 1:
-        raise ValueError("a block holds at least one term")
-    contract = RuntimeContract(
-        str(document["name"]),
-        Blocked(int(block)) if block is not None else orders[document["order"]],
-        Contraction(document["fma"]),
-        BiasPlacement(document["bias"]),
-        Subnormals(document["subnormal_results"]),
-        Subnormals(document["subnormal_operands"]),
-        Normalization(document["normalization"]),
-        _format_of_document(document["format"]),
-        bool(document["exact"]),
-        TABLES[document.get("functions", CORRECTLY_ROUNDED.name)],
-    )
+    contract = contract_of_table({k: v for k, v in dict(document).items() if v is not None})
     if not contract.pinned:
         raise ValueError("the execution is not one execution")
     return contract
-
-
-def _format_of_document(document: Mapping[str, Any] | None) -> FloatFormat | None:
-    if document is None:
-        return None
-    fmt = FloatFormat(**document)
-    numbers = (fmt.precision, fmt.emin, fmt.emax)
-    if not all(type(n) is int for n in numbers):
-        raise TypeError("a format is described by whole numbers")
-    if not (2 <= fmt.precision <= 53 and -1022 <= fmt.emin < fmt.emax <= 1023):
-        raise ValueError("the format is wider than float64")
-    return fmt

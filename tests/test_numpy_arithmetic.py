@@ -381,7 +381,6 @@ def test_constants_are_rounded_once() -> None:
     "contract",
     [
         IEEE_ANY,
-        replace(SEQUENTIAL, contraction=Contraction.EITHER),
         replace(SEQUENTIAL, results=Subnormals.EITHER),
         replace(SEQUENTIAL, operands=Subnormals.EITHER),
         replace(SEQUENTIAL, exact=True),
@@ -390,6 +389,14 @@ def test_constants_are_rounded_once() -> None:
 def test_open_contracts_are_refused(contract: object) -> None:
     with pytest.raises(ValueError, match="contract"):
         NumpyArithmetic(BINARY32, contract)  # type: ignore[arg-type]
+
+
+def test_open_contraction_is_refused_where_it_matters() -> None:
+    arithmetic = NumpyArithmetic(BINARY32, replace(SEQUENTIAL, contraction=Contraction.EITHER))
+    one = arithmetic.constant(np.ones(1, np.float32))
+    assert arithmetic.add(one, one) == 2
+    with pytest.raises(ValueError, match="contraction"):
+        arithmetic.multiply_add(one, one, one)
 
 
 def test_formats_without_a_carrier_are_refused() -> None:

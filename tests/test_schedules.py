@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -28,9 +29,20 @@ from encoders.contract import (
 from encoders.exact_fields import RationalArithmetic
 from encoders.formats import BINARY16, BINARY32, FloatFormat, round_fraction, small_format
 from encoders.numpy_arithmetic import NumpyArithmetic
+from encoders.orders import Blocks, Lanes, Tree, checked_tree, merges_of, named_order, same_tree
+from onnx_import.errors import ModelError
 
 Terms = Sequence[tuple[Fraction, Fraction]]
-ORDERS = (Sequential(), Pairwise(), Blocked(1), Blocked(3), Blocked(4), Blocked(256))
+ORDERS = (
+    Sequential(),
+    Pairwise(),
+    Blocked(1),
+    Blocked(3),
+    Blocked(4),
+    Blocked(256),
+    Blocks((2, 3)),
+    Lanes(4),
+)
 FORMATS = (BINARY32, BINARY16, small_format(5, 4))
 
 every_schedule = pytest.mark.parametrize(
@@ -75,6 +87,14 @@ def expected_sum(
             return accumulate(halves(left), right)
         return rnd(halves(left) + halves(right))
 
+    def in_four_lanes() -> Fraction:
+        rest = len(terms) - len(terms) % 4
+        if not rest:
+            return accumulate(None, terms)
+        lane = [accumulate(None, [terms[k] for k in range(i, rest, 4)]) for i in range(4)]
+        total = rnd(rnd(lane[0] + lane[2]) + rnd(lane[1] + lane[3]))
+        return accumulate(total, terms[rest:])
+
     first, last, after = (
         bias if contract.bias is placement else None
         for placement in (
@@ -84,15 +104,18 @@ def expected_sum(
         )
     )
     order = contract.order
-    if isinstance(order, Pairwise):
-        total = halves(terms)
+    if isinstance(order, Pairwise | Lanes):
+        total = halves(terms) if isinstance(order, Pairwise) else in_four_lanes()
         return total if bias is None else rnd(total + bias)
-    size = order.size if isinstance(order, Blocked) else len(terms)
-    total = accumulate(first, terms[:size])
+    ends = list(range(0, len(terms), order.size if isinstance(order, Blocked) else len(terms)))
+    if isinstance(order, Blocks):
+        ends = [0, *(e for e in (2, 5) if e < len(terms))]
+    ends.append(len(terms))
+    total = accumulate(first, terms[: ends[1]])
     if after is not None:
         total = rnd(total + after)
-    for start in range(size, len(terms), size):
-        total = rnd(total + accumulate(None, terms[start : start + size]))
+    for start, end in pairwise(ends[1:]):
+        total = rnd(total + accumulate(None, terms[start:end]))
     return total if last is None else rnd(total + last)
 
 
@@ -139,6 +162,75 @@ def test_every_order_is_the_sum_when_nothing_rounds(
     (total,) = sum_of_products(arithmetic, contract, pairs, arithmetic.constant(c[0]))
     exact = sum((Fraction(x) * Fraction(y) for x, y in zip(a, b, strict=True)), Fraction(c[0]))
     assert Fraction(int(total.p), int(total.q)) == exact
+
+
+TREES = {
+    "right to left": ((3, 4), (5, 2), (6, 1), (7, 0)),
+    "two pairs and one": ((0, 1), (3, 2), (5, 6), (7, 4)),
+    "as in a vector loop": ((0, 2), (1, 3), (5, 6), (4, 7)),
+}
+
+
+@pytest.mark.parametrize("merges", TREES.values(), ids=TREES)
+@pytest.mark.parametrize("contraction", [Contraction.NEVER, Contraction.ALWAYS], ids=str)
+@given(data=st.data())
+@settings(max_examples=12, deadline=None)
+def test_trees(
+    merges: tuple[tuple[int, int], ...], contraction: Contraction, data: st.DataObject
+) -> None:
+    """A term that meets a partial sum joins it, by FMA if products are contracted."""
+    fmt = small_format(5, 4)
+    a, b = drawn(data, fmt, 5), drawn(data, fmt, 5)
+
+    def rnd(value: Fraction) -> Fraction:
+        result = round_fraction(value, fmt)
+        assert isinstance(result, Fraction)
+        return result
+
+    sums: dict[int, Fraction] = {}
+    for k, (left, right) in enumerate(merges):
+        terms = [i for i in (left, right) if i < 5]
+        joined = [sums[i] for i in (left, right) if i >= 5]
+        if len(terms) == 2:
+            joined = [rnd(a[terms[0]] * b[terms[0]])]
+        if terms:
+            product = a[terms[-1]] * b[terms[-1]]
+            exact = product if contraction is Contraction.ALWAYS else rnd(product)
+            joined.append(exact)
+        sums[5 + k] = rnd(joined[0] + joined[1])
+    contract = RuntimeContract("test", Tree(merges), contraction)
+    arithmetic = NumpyArithmetic(fmt, contract)
+    pairs = [
+        (np.array([float(x)], arithmetic.carrier), np.array([float(y)], arithmetic.carrier))
+        for x, y in zip(a, b, strict=True)
+    ]
+    assert Fraction(float(sum_of_products(arithmetic, contract, pairs)[0])) == sums[8]
+
+
+@pytest.mark.parametrize("order", [*ORDERS[:2], *ORDERS[3:], Lanes(8)], ids=str)
+@pytest.mark.parametrize("terms", [1, 2, 7, 16, 40])
+def test_an_order_is_recognised_by_its_tree(order: Order, terms: int) -> None:
+    merges = merges_of(order, terms)
+    named = named_order(merges)
+    assert not isinstance(named, Tree)
+    assert same_tree(merges_of(named, terms), merges)
+    swapped = tuple((b, a) for a, b in merges)
+    assert same_tree(swapped, merges)
+    if terms > 3:
+        assert not same_tree(merges_of(Tree(tuple(reversed_chain(terms))), terms), merges)
+
+
+def reversed_chain(terms: int) -> list[tuple[int, int]]:
+    """Terms added from last to first: the tree of no order above."""
+    return [(terms - 1, terms - 2), *((terms + k, terms - 3 - k) for k in range(terms - 2))]
+
+
+def test_only_trees_are_trees() -> None:
+    for merges in (((0, 0),), ((0, 1), (0, 2)), ((0, 4), (1, 2)), ((0, 1), (1, 2))):
+        with pytest.raises(ValueError, match="exactly once"):
+            checked_tree(merges)
+    with pytest.raises(ModelError, match="cannot add 3"):
+        merges_of(Tree(((0, 1),)), 3)
 
 
 def test_schedules_differ_where_they_should() -> None:

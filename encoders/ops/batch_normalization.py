@@ -14,7 +14,7 @@ import numpy as np
 
 from encoders.affine import AffineMap, affine_meanings, scaled_part
 from encoders.arithmetic import Arithmetic, moved
-from encoders.contract import Normalization, RuntimeContract
+from encoders.contract import Normalization, OpenSchedule, RuntimeContract
 from encoders.elements import Element
 from encoders.enclosure import SMALLEST, FloatArray, Interval, add_up, multiply_up
 from encoders.error_arithmetic import traced
@@ -87,7 +87,7 @@ def runtime(
         scale = arithmetic.divide(gamma, deviation)
         shift = arithmetic.subtract(beta, arithmetic.multiply(mean, scale))
         return (arithmetic.multiply_add(x, scale, shift),)
-    raise ValueError("this contract does not pin the normalisation formula")
+    raise OpenSchedule("this contract does not pin the normalisation formula")
 
 
 def _affine(site: Site) -> AffineMap:

@@ -30,8 +30,12 @@ from encoders.contract import (
     Contraction,
     Normalization,
     RuntimeContract,
+    Schedule,
+    ScheduleRule,
+    Sequential,
     Subnormals,
 )
+from encoders.orders import Blocks, Lanes, Tree
 from onnx_import.graph import Graph
 
 KEEP, FLUSH, EITHER = Subnormals.KEEP, Subnormals.FLUSH, Subnormals.EITHER
@@ -42,11 +46,18 @@ ANY_ORDER = (
     replace(IEEE_ANY, name="flush-operands", results=KEEP, operands=FLUSH),
     replace(IEEE_ANY, name="no-fma", contraction=Contraction.NEVER, results=KEEP, operands=KEEP),
 )
+TREE_OF_3 = ScheduleRule(
+    Schedule(Tree(((2, 1), (0, 3))), Contraction.ALWAYS, BiasPlacement.FIRST), terms=3
+)
+LANES_OF_MATMUL = ScheduleRule(Schedule(Lanes(2), Contraction.ALWAYS), operator="MatMul", rows=1)
 PINNED = (
     SEQUENTIAL,
     SEQUENTIAL_FMA,
     PAIRWISE,
     replace(ORT_CPU, order=Blocked(2)),
+    replace(ORT_CPU, name="two-lanes", order=Lanes(2)),
+    replace(SEQUENTIAL_FMA, name="blocks", order=Blocks((1, 2))),
+    RuntimeContract("trees", Sequential(), Contraction.NEVER, rules=(TREE_OF_3, LANES_OF_MATMUL)),
     replace(SEQUENTIAL, name="bias-first", bias=BiasPlacement.FIRST),
     replace(PAIRWISE, name="pairwise-flush", results=FLUSH, operands=FLUSH),
     replace(SEQUENTIAL_FMA, name="fma-flush-operands", operands=FLUSH),

@@ -1,0 +1,373 @@
+"""A runtime contract as a plain table, the form in which files hold it (TOML and JSON alike).
+
+README.md describes the keys. What a table leaves out is left open: the contract covers every choice
+(sums in any order, FMA or not, conservative functions), except the format, where leaving it out
+means each tensor's own type. A preset's name under `base` fills in what is left out instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from enum import Enum
+from typing import Any, TypeVar
+
+from encoders.contract import (
+    IEEE_ANY,
+    PRESETS,
+    BiasPlacement,
+    Contraction,
+    FieldEvidence,
+    Normalization,
+    RuntimeContract,
+    Schedule,
+    ScheduleRule,
+    Subnormals,
+)
+from encoders.formats import BFLOAT16, BINARY16, BINARY32, BINARY64, FloatFormat
+from encoders.functions import TABLES, Evidence, Function, FunctionAccuracy, Functions
+from encoders.orders import (
+    AnyOrder,
+    Blocked,
+    Blocks,
+    Lanes,
+    Order,
+    Pairwise,
+    Sequential,
+    Tree,
+    checked_tree,
+)
+
+SCHEMA = "refine-contract-1"
+FORMATS = {f.name: f for f in (BINARY16, BFLOAT16, BINARY32, BINARY64)}
+EVIDENCE_WORDS = {
+    "assumed": Evidence.DEFINITION,
+    "proved": Evidence.PROVED,
+    "exhaustive": Evidence.EXHAUSTIVE,
+    "sampled": Evidence.SAMPLED,
+    "vendor": Evidence.VENDOR,
+}
+
+_WORD_OF = {evidence: word for word, evidence in EVIDENCE_WORDS.items()}
+_CHOICES: Mapping[str, type[Enum]] = {
+    "fma": Contraction,
+    "bias": BiasPlacement,
+    "subnormal_results": Subnormals,
+    "subnormal_operands": Subnormals,
+    "normalization": Normalization,
+}
+_ORDER_KEYS = ("order", "block", "blocks", "lanes", "merges")
+_SCHEDULE_KEYS = (*_ORDER_KEYS, "fma", "bias")
+_PLACE_KEYS = {
+    "operator": str,
+    "node": str,
+    "terms": int,
+    "rows": int,
+    "columns": int,
+    "constant": bool,
+}
+_FIELDS = (*_SCHEDULE_KEYS, *_CHOICES, "format", "exact", "functions")
+_KEYS = frozenset(("schema", "name", "base", "rules", "evidence", "provenance", *_FIELDS))
+_RULE_KEYS = frozenset((*_PLACE_KEYS, *_SCHEDULE_KEYS, "evidence", "source"))
+_FUNCTION_KEYS = frozenset(("ulps", "units", "evidence", "source", "flushes", "excess"))
+
+E = TypeVar("E", bound=Enum)
+T = TypeVar("T")
+
+
+class ContractError(ValueError):
+    """A table that is not a contract; the message names the field."""
+
+
+def contract_table(contract: RuntimeContract) -> dict[str, Any]:
+    """The contract as strings, numbers, lists and tables; `contract_of_table` reads it back."""
+    table: dict[str, Any] = {"schema": SCHEMA, "name": contract.name}
+    table |= _schedule_table(contract.schedule)
+    table |= {
+        "subnormal_results": contract.results.value,
+        "subnormal_operands": contract.operands.value,
+        "normalization": contract.normalization.value,
+        "exact": contract.exact,
+        "functions": _functions_table(contract.functions),
+    }
+    if contract.compute_format is not None:
+        named = FORMATS.get(contract.compute_format.name) == contract.compute_format
+        fmt = contract.compute_format
+        table["format"] = fmt.name if named else asdict(fmt)
+    if contract.rules:
+        table["rules"] = [_rule_table(rule) for rule in contract.rules]
+    if contract.evidence:
+        table["evidence"] = {
+            e.field: {"kind": _WORD_OF[e.evidence], "source": e.source} for e in contract.evidence
+        }
+    if contract.provenance:
+        table["provenance"] = dict(contract.provenance)
+    return table
+
+
+def contract_of_table(table: Mapping[str, Any]) -> RuntimeContract:
+    """The contract that a table describes. Raises ContractError, naming the field."""
+    _known("the contract", table, _KEYS)
+    if table.get("schema", SCHEMA) != SCHEMA:
+        raise ContractError(f"schema: this program reads {SCHEMA}, not {table['schema']!r}")
+    base = IEEE_ANY
+    if "base" in table:
+        base = _among("base", table["base"], PRESETS)
+    schedule = _schedule("", table, base.schedule)
+    if isinstance(schedule.order, Tree):
+        raise ContractError("order: a tree holds for sums of one length, so it belongs in a rule")
+    return replace(
+        base,
+        name=_typed("name", _required("", table, "name"), str),
+        order=schedule.order,
+        contraction=schedule.contraction,
+        bias=schedule.bias,
+        results=_choice("", table, "subnormal_results", Subnormals, base.results),
+        operands=_choice("", table, "subnormal_operands", Subnormals, base.operands),
+        normalization=_choice("", table, "normalization", Normalization, base.normalization),
+        compute_format=_format(table["format"]) if "format" in table else base.compute_format,
+        exact=_typed("exact", table.get("exact", base.exact), bool),
+        functions=_functions(table["functions"]) if "functions" in table else base.functions,
+        rules=tuple(
+            _rule(f"rules[{i}]", _typed(f"rules[{i}]", rule, dict))
+            for i, rule in enumerate(_typed("rules", table.get("rules", []), list))
+        ),
+        evidence=_evidences(_typed("evidence", table.get("evidence", {}), dict)),
+        provenance=tuple(
+            (key, _typed(f"provenance.{key}", value, str))
+            for key, value in _typed("provenance", table.get("provenance", {}), dict).items()
+        ),
+    )
+
+
+# --- schedules
+
+
+def _schedule_table(schedule: Schedule) -> dict[str, Any]:
+    table: dict[str, Any]
+    match schedule.order:
+        case AnyOrder():
+            table = {"order": "any"}
+        case Blocked(size):
+            table = {"order": "blocked", "block": size}
+        case Blocks(lengths):
+            table = {"order": "blocks", "blocks": list(lengths)}
+        case Lanes(count):
+            table = {"order": "lanes", "lanes": count}
+        case Tree(merges):
+            table = {"order": "tree", "merges": [list(pair) for pair in merges]}
+        case order:
+            table = {"order": type(order).__name__.lower()}
+    return table | {"fma": schedule.contraction.value, "bias": schedule.bias.value}
+
+
+def _schedule(where: str, table: Mapping[str, Any], default: Schedule) -> Schedule:
+    return Schedule(
+        _order(where, table, default.order),
+        _choice(where, table, "fma", Contraction, default.contraction),
+        _choice(where, table, "bias", BiasPlacement, default.bias),
+    )
+
+
+def _order(where: str, table: Mapping[str, Any], default: Order) -> Order:
+    readers: dict[str, tuple[str | None, Callable[[str, Any], Order]]] = {
+        "any": (None, lambda path, value: AnyOrder()),
+        "sequential": (None, lambda path, value: Sequential()),
+        "pairwise": (None, lambda path, value: Pairwise()),
+        "blocked": ("block", lambda path, value: Blocked(_count(path, value))),
+        "blocks": ("blocks", lambda path, value: Blocks(_counts(path, value))),
+        "lanes": ("lanes", _lanes),
+        "tree": ("merges", _tree),
+    }
+    given = [key for key in _ORDER_KEYS[1:] if key in table]
+    if "order" not in table:
+        if given:
+            raise ContractError(f"{_path(where, given[0])}: it says nothing without 'order'")
+        return default
+    key, read = _among(_path(where, "order"), table["order"], readers)
+    for other in given:
+        if other != key:
+            raise ContractError(f"{_path(where, other)}: order '{table['order']}' has no such key")
+    return read("", None) if key is None else read(_path(where, key), _required(where, table, key))
+
+
+def _count(path: str, value: Any) -> int:
+    if _typed(path, value, int) < 1:
+        raise ContractError(f"{path}: {value} is not a positive whole number")
+    return int(value)
+
+
+def _counts(path: str, value: Any) -> tuple[int, ...]:
+    if not _typed(path, value, list):
+        raise ContractError(f"{path}: an empty list")
+    return tuple(_count(f"{path}[{i}]", v) for i, v in enumerate(value))
+
+
+def _lanes(path: str, value: Any) -> Lanes:
+    count = _count(path, value)
+    if count & (count - 1):
+        raise ContractError(f"{path}: {count} lanes cannot be folded by halves")
+    return Lanes(count)
+
+
+def _tree(path: str, value: Any) -> Tree:
+    pairs = _typed(path, value, list)
+    if not all(isinstance(p, list) and [type(v) for v in p] == [int, int] for p in pairs):
+        raise ContractError(f"{path}: a tree is a list of pairs of whole numbers")
+    try:
+        return checked_tree(tuple((int(a), int(b)) for a, b in pairs))
+    except ValueError as error:
+        raise ContractError(f"{path}: {error}") from error
+
+
+def _rule_table(rule: ScheduleRule) -> dict[str, Any]:
+    place = {key: getattr(rule, key) for key in _PLACE_KEYS}
+    table = {key: value for key, value in place.items() if value is not None}
+    table |= _schedule_table(rule.schedule) | {"evidence": _WORD_OF[rule.evidence]}
+    return table | ({"source": rule.source} if rule.source else {})
+
+
+def _rule(where: str, table: Mapping[str, Any]) -> ScheduleRule:
+    _known(where, table, _RULE_KEYS)
+    place: dict[str, Any] = {
+        key: _typed(_path(where, key), table[key], kind)
+        for key, kind in _PLACE_KEYS.items()
+        if key in table
+    }
+    schedule = _schedule(where, table, IEEE_ANY.schedule)
+    if isinstance(schedule.order, Tree) and place.get("terms") != len(schedule.order.merges) + 1:
+        raise ContractError(
+            f"{_path(where, 'terms')}: the tree adds {len(schedule.order.merges) + 1} terms"
+        )
+    return ScheduleRule(
+        schedule,
+        **place,
+        evidence=_evidence(_path(where, "evidence"), table.get("evidence", "assumed")),
+        source=_typed(_path(where, "source"), table.get("source", ""), str),
+    )
+
+
+# --- formats, functions, evidence
+
+
+def _format(value: Any) -> FloatFormat:
+    if isinstance(value, str):
+        return _among("format", value, FORMATS)
+    table = _typed("format", value, dict)
+    _known("format", table, frozenset(("name", "precision", "emin", "emax")))
+    numbers = [
+        _typed(f"format.{k}", _required("format", table, k), int)
+        for k in ("precision", "emin", "emax")
+    ]
+    fmt = FloatFormat(_typed("format.name", _required("format", table, "name"), str), *numbers)
+    if not (2 <= fmt.precision <= 53 and -1022 <= fmt.emin < fmt.emax <= 1023):
+        raise ContractError("format: it is wider than float64")
+    return fmt
+
+
+def _functions_table(functions: Functions) -> Any:
+    if TABLES.get(functions.name) == functions:
+        return functions.name
+    table: dict[str, Any] = {"name": functions.name}
+    for function, accuracy in functions.table:
+        given = {k: v for k, v in asdict(accuracy).items() if v is not None}
+        table[function.value] = given | {"evidence": _WORD_OF[accuracy.evidence]}
+    return table
+
+
+def _functions(value: Any) -> Functions:
+    """A table's name, or a table of accuracies; functions it leaves out are conservative."""
+    if isinstance(value, str):
+        return _among("functions", value, TABLES)
+    table = _typed("functions", value, dict)
+    _known("functions", table, frozenset(("name", *(f.value for f in Function))))
+    name = _typed("functions.name", _required("functions", table, "name"), str)
+    known = dict(IEEE_ANY.functions.table)
+    for function in Function:
+        if function.value in table:
+            known[function] = _accuracy(f"functions.{function.value}", table[function.value])
+    return Functions(name, tuple((f, known[f]) for f in Function))
+
+
+def _accuracy(path: str, value: Any) -> FunctionAccuracy:
+    table = _typed(path, value, dict)
+    _known(path, table, _FUNCTION_KEYS)
+    ulps, units = (
+        _bound(f"{path}.{key}", table[key]) if key in table else None for key in ("ulps", "units")
+    )
+    try:
+        return FunctionAccuracy(
+            ulps,
+            units,
+            _evidence(f"{path}.evidence", table.get("evidence", "assumed")),
+            _typed(f"{path}.source", table.get("source", ""), str),
+            _typed(f"{path}.flushes", table.get("flushes", False), bool),
+            _bound(f"{path}.excess", table.get("excess", 0.0)),
+        )
+    except ContractError:
+        raise
+    except ValueError as error:
+        raise ContractError(f"{path}: {error}") from error
+
+
+def _bound(path: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
+        raise ContractError(f"{path}: {value!r} is not a bound on an error")
+    return float(value)
+
+
+def _evidences(table: Mapping[str, Any]) -> tuple[FieldEvidence, ...]:
+    _known("evidence", table, frozenset(_FIELDS))
+    found = []
+    for field, value in table.items():
+        path = f"evidence.{field}"
+        entry = {"kind": value} if isinstance(value, str) else _typed(path, value, dict)
+        _known(path, entry, frozenset(("kind", "source")))
+        kind = _evidence(f"{path}.kind", _required(path, entry, "kind"))
+        source = _typed(f"{path}.source", entry.get("source", ""), str)
+        found.append(FieldEvidence(field, kind, source))
+    return tuple(found)
+
+
+def _evidence(path: str, value: Any) -> Evidence:
+    return _among(path, value, EVIDENCE_WORDS)
+
+
+# --- what every field needs
+
+
+def _path(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _known(where: str, table: Mapping[str, Any], keys: frozenset[str]) -> None:
+    for key in table:
+        if key not in keys:
+            raise ContractError(
+                f"{where} has no field '{key}'; the fields are {', '.join(sorted(keys))}"
+            )
+
+
+def _required(where: str, table: Mapping[str, Any], key: str) -> Any:
+    if key not in table:
+        raise ContractError(f"{_path(where, key)}: this field is missing")
+    return table[key]
+
+
+def _typed(path: str, value: Any, kind: type[T]) -> T:
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        words = {str: "text", int: "a whole number", bool: "true or false", list: "a list"}
+        raise ContractError(f"{path}: {value!r} is not {words.get(kind, 'a table')}")
+    return value
+
+
+def _among(path: str, value: Any, words: Mapping[str, T]) -> T:
+    if not isinstance(value, str) or value not in words:
+        raise ContractError(f"{path}: {value!r} is not one of {', '.join(words)}")
+    return words[value]
+
+
+def _choice(where: str, table: Mapping[str, Any], key: str, kind: type[E], default: E) -> E:
+    if key not in table:
+        return default
+    return _among(_path(where, key), table[key], {str(e.value): e for e in kind})

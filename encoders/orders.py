@@ -1,0 +1,201 @@
+"""In which order a runtime adds: named orders, and any explicit tree of additions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TypeAlias
+
+from onnx_import.errors import ModelError
+
+Merges: TypeAlias = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class AnyOrder:
+    """Additions associate in any order, chosen anew for every output element."""
+
+    def describe(self) -> str:
+        return "any order"
+
+
+@dataclass(frozen=True)
+class Sequential:
+    """Terms are added from first to last into one accumulator."""
+
+    def describe(self) -> str:
+        return "sequential"
+
+
+@dataclass(frozen=True)
+class Pairwise:
+    """The terms are halved recursively (first half ceil(n/2)) and the two sums added."""
+
+    def describe(self) -> str:
+        return "pairwise"
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """Blocks of `size` consecutive terms, each summed sequentially from its first product; the
+    block sums are then added in order."""
+
+    size: int
+
+    def describe(self) -> str:
+        return f"blocks of {self.size}"
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """As `Blocked`, with blocks of these lengths; what they leave over is one block more."""
+
+    lengths: tuple[int, ...]
+
+    def describe(self) -> str:
+        return f"blocks of {' + '.join(map(str, self.lengths))}"
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """Term k goes to lane k mod `count`, a power of two, and each lane is summed sequentially; then
+    lane i takes lane i + h for h = count/2, …, 2, 1. Terms that do not fill every lane are added to
+    that sum one by one."""
+
+    count: int
+
+    def describe(self) -> str:
+        return f"{self.count} lanes, folded by halves"
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Additions listed one by one, for one number n of terms: partial sum n + k adds two earlier
+    numbers, the terms being 0, …, n − 1.
+
+    A term that meets a partial sum is added to it (by FMA where products are contracted); of two
+    terms the second is added to the first.
+    """
+
+    merges: Merges
+
+    def describe(self) -> str:
+        return f"a tree of {len(self.merges) + 1} terms"
+
+
+Order: TypeAlias = AnyOrder | Sequential | Pairwise | Blocked | Blocks | Lanes | Tree
+
+
+def block_lengths(order: Sequential | Blocked | Blocks, terms: int) -> tuple[int, ...]:
+    """The lengths of the blocks into which an order cuts so many terms."""
+    match order:
+        case Sequential():
+            lengths: Sequence[int] = (terms,)
+        case Blocked(size):
+            lengths = (size,) * -(-terms // size)
+        case Blocks(given):
+            lengths = (*given, max(terms - sum(given), 0))
+    ends = [min(end, terms) for end in accumulate(lengths)]
+    return tuple(b - a for a, b in zip((0, *ends), ends, strict=False) if b > a)
+
+
+def merges_of(order: Order, terms: int) -> Merges:
+    """An order written as a tree.
+
+    Raises ValueError for any order, ModelError for a tree of another number of terms.
+    """
+    merges: list[tuple[int, int]] = []
+
+    def merge(left: int, right: int) -> int:
+        merges.append((left, right))
+        return terms + len(merges) - 1
+
+    def chain(items: Iterable[int]) -> int:
+        first, *rest = items
+        for item in rest:
+            first = merge(first, item)
+        return first
+
+    def halves(low: int, high: int) -> int:
+        if high - low == 1:
+            return low
+        middle = (low + high + 1) // 2
+        left = halves(low, middle)
+        return merge(left, halves(middle, high))
+
+    match order:
+        case Tree(given):
+            if len(given) != terms - 1:
+                raise ModelError(f"the contract's order, {order.describe()}, cannot add {terms}")
+            return given
+        case Lanes(count):
+            full = terms // count * count
+            lanes = [chain(range(i, full, count)) for i in range(min(count, full))]
+            while len(lanes) > 1:
+                half = len(lanes) // 2
+                lanes = [merge(a, b) for a, b in zip(lanes[:half], lanes[half:], strict=True)]
+            chain((*lanes, *range(full, terms)))
+        case Pairwise():
+            halves(0, terms)
+        case AnyOrder():
+            raise ValueError("this contract does not pin the order of a sum")
+        case _:
+            ends = list(accumulate(block_lengths(order, terms)))
+            chain(chain(range(a, b)) for a, b in zip((0, *ends), ends, strict=False))
+    return tuple(merges)
+
+
+def checked_tree(merges: Merges) -> Tree:
+    """A tree in which every term and partial sum is used once. Raises ValueError otherwise."""
+    terms = len(merges) + 1
+    used = [number for pair in merges for number in pair]
+    later = any(number >= terms + k for k, pair in enumerate(merges) for number in pair)
+    if later or sorted(used) != list(range(2 * terms - 2)):
+        raise ValueError("a tree uses every term and every partial sum but the last exactly once")
+    return Tree(merges)
+
+
+def named_order(merges: Merges) -> Order:
+    """The shortest name of a tree: sums of two numbers commute, so only its shape counts."""
+    terms = len(merges) + 1
+    first = next((k for k, (_, right) in enumerate(merges) if right != k + 1), terms - 1) + 1
+    candidates: list[Order] = [Sequential(), Pairwise(), *(Lanes(2**k) for k in range(1, 7))]
+    candidates[1:1] = [Blocked(first)] if first < terms else []
+    lengths = _leading_blocks(merges)
+    candidates += [Blocks(lengths)] if lengths else []
+    for candidate in candidates:
+        if same_tree(merges_of(candidate, terms), merges):
+            return candidate
+    return checked_tree(merges)
+
+
+def _leading_blocks(merges: Merges) -> tuple[int, ...]:
+    """The sizes of the subtrees that the root's chain adds up; empty for a single term."""
+    terms = len(merges) + 1
+    sizes = [1] * terms
+    for left, right in merges:
+        sizes.append(sizes[left] + sizes[right])
+    lengths, at = [], len(sizes) - 1
+    while at >= terms:
+        left, right = merges[at - terms]
+        if sizes[right] == 1:
+            lengths.append(sizes[at])
+            break
+        lengths.append(sizes[right])
+        at = left
+    return tuple(reversed(lengths))
+
+
+def same_tree(one: Merges, other: Merges) -> bool:
+    """Do two trees add the same pairs of partial sums, whichever is named first?"""
+    known: dict[frozenset[int], int] = {}
+
+    def root(merges: Merges) -> int:
+        ids = list(range(len(merges) + 1))
+        for left, right in merges:
+            key = frozenset((ids[left], ids[right]))
+            ids.append(known.setdefault(key, len(merges) + 1 + len(known)))
+        return ids[-1]
+
+    return len(one) == len(other) and root(one) == root(other)

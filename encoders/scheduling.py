@@ -1,0 +1,51 @@
+"""Which schedule a contract sets for the sum at one place in a graph."""
+
+from __future__ import annotations
+
+from math import prod
+
+from encoders.contract import Reduction, RuntimeContract
+from encoders.operator import Site
+from encoders.pooling import reduced_axes, reduced_terms
+
+REDUCED = ("ReduceSum", "ReduceMean", "ReduceL1", "ReduceSumSquare")
+
+
+def reduction_at(site: Site) -> Reduction:
+    """What a rule of a contract can ask of this place.
+
+    Rows and columns are those of one matrix product: M and N of Gemm, MatMul's last two axes,
+    the output channels of a group and the output pixels of a convolution.
+    """
+    node = site.node
+    match node.op:
+        case "Gemm" | "MatMul":
+            a, b = site.type_of(0).shape, site.type_of(1).shape
+            if node.op == "Gemm":
+                terms = a[0 if site.integer("transA", 0) else 1]
+                rows, columns = site.outputs[0].shape
+            else:
+                terms = a[-1]
+                rows = a[-2] if len(a) > 1 else 1
+                columns = b[-1] if len(b) > 1 else 1
+            fixed = site.constant(1) is not None
+            return Reduction(node.op, node.name, terms, rows, columns, fixed)
+        case "Conv":
+            w = site.type_of(1).shape
+            rows = w[0] // site.integer("group", 1)
+            pixels = prod(site.outputs[0].shape[2:])
+            fixed = site.constant(1) is not None
+            return Reduction(node.op, node.name, prod(w[1:]), rows, pixels, fixed)
+        case op if op in REDUCED:
+            shape, axes = site.type_of(0).shape, reduced_axes(site)
+            columns = prod(shape[max(axes, default=0) + 1 :])
+            terms = len(reduced_terms(site))
+            rows = site.outputs[0].size // max(columns, 1)
+            return Reduction(op, node.name, terms, rows, columns)
+        case op:
+            return Reduction(op, node.name)
+
+
+def contract_at(site: Site, contract: RuntimeContract) -> RuntimeContract:
+    """The contract, free of rules, under which this node is computed."""
+    return contract.at(reduction_at(site)) if contract.rules else contract

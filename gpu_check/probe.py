@@ -1,0 +1,237 @@
+"""What one runtime does with the nodes of one graph, found out by running them.
+
+For every sum: the tree is revealed at the node's own shape from chosen inputs, then the schedule is
+the first candidate whose emulation reproduces the runtime bit for bit on random inputs, with random
+weights and with the model's own. What no candidate reproduces stays open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+from encoders.contract import (
+    IEEE_ANY,
+    BiasPlacement,
+    Contraction,
+    OpenSchedule,
+    Order,
+    Reduction,
+    RuntimeContract,
+    Schedule,
+    Sequential,
+)
+from encoders.operator import Site, site_of
+from encoders.orders import named_order
+from encoders.scheduling import reduction_at
+from gpu_check.emulator import emulate_node
+from gpu_check.kernels import Kernels, Run
+from gpu_check.modes import Flushes
+from gpu_check.reveal import NotATree, revealed
+from gpu_check.runtimes import RuntimeUnavailable
+from gpu_check.terms import NoTerms, terms_of
+from onnx_import.graph import Array, DType, Graph, Node
+
+FloatArray = npt.NDArray[np.float64]
+
+OPEN = Schedule(IEEE_ANY.order, IEEE_ANY.contraction, IEEE_ANY.bias)
+_PINNED = RuntimeContract("probe", Sequential(), Contraction.NEVER)
+_LENGTHY = 2**22  # multiply-adds per input above which fewer inputs are replayed
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of one node's sums: a schedule, pinned where `matched` inputs of `replayed`
+    were reproduced bit for bit; `note` says why it is open."""
+
+    node: Node
+    place: Reduction
+    schedule: Schedule
+    replayed: int
+    note: str = ""
+    changed_by_threads: bool = False
+
+    @property
+    def pinned(self) -> bool:
+        return self.schedule.pinned
+
+
+def probe_sums(
+    graph: Graph,
+    kernels: Kernels,
+    flushes: Flushes,
+    samples: int = 32,
+    seed: int = 0,
+    nodes: Sequence[Node] | None = None,
+    threaded: Kernels | None = None,
+) -> Iterator[Finding]:
+    """One finding per node (of those given) that adds up products or numbers."""
+    for node in graph.order if nodes is None else nodes:
+        site = site_of(graph, node)
+        place = reduction_at(site)
+        if place.terms is None:
+            continue
+        try:
+            yield _Probe(graph, node, site, kernels, flushes, samples, seed).finding(
+                place, threaded
+            )
+        except (NoTerms, NotATree, OpenSchedule, RuntimeUnavailable) as error:
+            yield Finding(node, place, OPEN, 0, str(error))
+
+
+class _Probe:
+    """One node under examination."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        node: Node,
+        site: Site,
+        kernels: Kernels,
+        flushes: Flushes,
+        samples: int,
+        seed: int,
+    ) -> None:
+        self.graph, self.node, self.site, self.kernels = graph, node, site, kernels
+        self.contract = replace(_PINNED, results=flushes.results, operands=flushes.operands)
+        self.rng = np.random.default_rng(seed)
+        self.samples = max(4, min(samples, samples * _LENGTHY // max(self._work(), 1)))
+        if site.outputs[0].dtype is not DType.FLOAT32:
+            raise NoTerms(f"sums of {site.outputs[0].dtype.value} are not revealed")
+        self.terms = terms_of(site)
+
+    def _work(self) -> int:
+        return self.site.outputs[0].size * (reduction_at(self.site).terms or 1)
+
+    def finding(self, place: Reduction, threaded: Kernels | None) -> Finding:
+        order = self._order()
+        runs = [*self._runs(None), *self._runs(self.graph.constants)]
+        changed = threaded is not None and self._changes(runs, threaded)
+        found = self._reproduced(order, runs)
+        if found is not None:
+            return Finding(self.node, place, found, len(runs), changed_by_threads=changed)
+        note = f"its order ({order.describe()}) does not reproduce it on random inputs"
+        return Finding(self.node, place, OPEN, len(runs), note, changed)
+
+    def _changes(self, runs: Sequence[_Run], other: Kernels) -> bool:
+        """Does another setting of the runtime give other bits?"""
+        kernels: dict[int, Run] = {}
+        for run in runs:
+            own = {t: v for t, v in run.graph.constants.items() if t in self.node.inputs}
+            again = kernels.setdefault(id(run.graph), other.kernel(self.node, own))
+            if not same_bits(again(run.inputs), run.result):
+                return True
+        return False
+
+    def _order(self) -> Order:
+        """The tree of one output element, all of whose terms are there and are distinct."""
+        terms = self.terms
+        variable = next(k for k, p in enumerate(terms.factors) if p in self.site.variable)
+        reads = terms.reads[variable]
+        place = next((o for o in range(reads.shape[1]) if _distinct(reads[:, o])), None)
+        if place is None:
+            raise NoTerms("every sum includes padding or repeats a number")
+        ones = {t: np.ones(self._shape(t), np.float32) for t in self._inputs()}
+        if terms.bias is not None:
+            bias = self.node.inputs[terms.bias]
+            ones[bias] = np.zeros(self._shape(bias), np.float32)
+        name = self.node.inputs[terms.factors[variable]]
+        fixed = {t: v for t, v in ones.items() if self.graph.is_constant(t)}
+        run = self.kernels.kernel(self.node, {**self._parameters(), **fixed})
+        free = {t: v for t, v in ones.items() if t not in fixed}
+        scale = _mean_of(self.node, len(reads))
+
+        def total(mask: FloatArray) -> float:
+            values = np.zeros(self._shape(name), np.float32)
+            values.reshape(-1)[reads[:, place]] = mask
+            got = run({**free, name: values})
+            return round(float(got.reshape(-1)[place]) * scale)
+
+        return named_order(revealed(total, len(reads)))
+
+    def _runs(self, constants: Mapping[str, Array] | None) -> list[_Run]:
+        """Random inputs with what the runtime makes of them, with these weights or random ones."""
+        own = {t for t in self._inputs() if self.graph.is_constant(t)}
+        if constants is not None and not own:
+            return []
+        held = {t: self._random(t) if constants is None else np.asarray(constants[t]) for t in own}
+        run = self.kernels.kernel(self.node, {**self._parameters(), **held})
+        graph = replace(self.graph, constants={**self.graph.constants, **held})
+        found = []
+        for _ in range(self.samples):
+            inputs = {t: self._random(t) for t in self._inputs() if t not in own}
+            found.append(_Run(graph, inputs, run(inputs)))
+        return found
+
+    def _reproduced(self, order: Order, runs: Sequence[_Run]) -> Schedule | None:
+        placements = [BiasPlacement.LAST]
+        if self.terms.bias is not None:
+            placements += [BiasPlacement.AFTER_FIRST_BLOCK, BiasPlacement.FIRST]
+        products = len(self.terms.factors) == 2
+        fused = [Contraction.ALWAYS, Contraction.NEVER] if products else [Contraction.NEVER]
+        for contraction, bias in product(fused, placements):
+            contract = replace(self.contract, order=order, contraction=contraction, bias=bias)
+            if self._reproduces(contract, runs[:1]) and self._reproduces(contract, runs):
+                return contract.schedule
+        return None
+
+    def _reproduces(self, contract: RuntimeContract, runs: Sequence[_Run]) -> bool:
+        groups: dict[int, list[_Run]] = {}
+        for run in runs:
+            groups.setdefault(id(run.graph), []).append(run)
+        return all(same_bits(*_both(self.node, group, contract)) for group in groups.values())
+
+    def _inputs(self) -> list[str]:
+        """Floating-point inputs, without repetition."""
+        names = dict.fromkeys(t for t in self.node.inputs if t)
+        return [t for t in names if self.graph.types[t].dtype.is_float]
+
+    def _parameters(self) -> dict[str, Array]:
+        """Inputs that are not numbers to add up (axes and the like)."""
+        return {
+            t: self.graph.constants[t]
+            for t in self.node.inputs
+            if t and self.graph.is_constant(t) and not self.graph.types[t].dtype.is_float
+        }
+
+    def _shape(self, tensor: str) -> tuple[int, ...]:
+        return self.graph.types[tensor].shape
+
+    def _random(self, tensor: str) -> Array:
+        """Numbers of both signs and several binades, some of them zero."""
+        shape = self._shape(tensor)
+        values = self.rng.standard_normal(shape) * 2.0 ** self.rng.integers(-6, 3, shape)
+        zero = self.rng.random(shape) < self.rng.choice((0.0, 0.3))
+        return np.where(zero, 0.0, values).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Run:
+    graph: Graph
+    inputs: Mapping[str, Array]
+    result: Array
+
+
+def _both(node: Node, runs: Sequence[_Run], contract: RuntimeContract) -> tuple[Array, Array]:
+    """What a contract gives and what the runtime gave, stacked."""
+    stacked = {t: np.stack([r.inputs[t] for r in runs]) for t in runs[0].inputs}
+    computed = emulate_node(runs[0].graph, node, stacked, contract)[node.outputs[0]]
+    given = np.stack([r.result for r in runs])
+    return np.asarray(np.broadcast_to(computed, given.shape)), given
+
+
+def same_bits(a: Array, b: Array) -> bool:
+    """Equal numbers; zeros of either sign are one number, and so are NaNs."""
+    return bool(np.array_equal(a, b, equal_nan=True))
+
+
+def _distinct(reads: npt.NDArray[np.intp]) -> bool:
+    return bool(np.all(reads >= 0)) and len(np.unique(reads)) == len(reads)
+
+
+def _mean_of(node: Node, terms: int) -> float:
+    return float(terms) if node.op == "ReduceMean" else 1.0

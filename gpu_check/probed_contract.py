@@ -1,0 +1,175 @@
+"""From what was found of a runtime to a contract that says so, evidence included."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from encoders.contract import (
+    IEEE_ANY,
+    FieldEvidence,
+    Reduction,
+    RuntimeContract,
+    Schedule,
+    ScheduleRule,
+)
+from encoders.functions import CONSERVATIVE, Evidence, Function, Functions
+from encoders.registry import lookup
+from gpu_check.function_probe import OPERATOR_OF, Measured, measured
+from gpu_check.kernels import Kernels
+from gpu_check.modes import Flushes, probe_flushes, product_bits
+from gpu_check.probe import Finding, probe_sums
+from gpu_check.runtimes import RuntimeUnavailable
+from onnx_import.graph import DType, Graph
+
+FULL_BITS = 24
+
+
+class ReducedPrecision(RuntimeUnavailable):
+    """A runtime that rounds the factors of products first, which no contract says yet."""
+
+
+@dataclass(frozen=True)
+class Probed:
+    """A contract and what it was made of."""
+
+    contract: RuntimeContract
+    findings: tuple[Finding, ...]
+    flushes: Flushes
+    functions: tuple[tuple[Function, Measured], ...]
+
+
+def probe_contract(
+    graph: Graph,
+    kernels: Kernels,
+    threaded: Kernels | None = None,
+    exhaustive: bool = False,
+    samples: int = 32,
+    seed: int = 0,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Probed:
+    """Probe everything that this graph uses; what is not found stays open in the contract.
+
+    `threaded` is the runtime with more threads, to learn whether they change bits. Raises
+    ReducedPrecision, and RuntimeUnavailable where the runtime cannot even multiply.
+    """
+    tell("probing modes")
+    bits = product_bits(kernels)
+    if bits < FULL_BITS:
+        raise ReducedPrecision(
+            f"{kernels.describe()} keeps only {bits} of {FULL_BITS} bits of the factors of a "
+            "matrix product (TF32 keeps 11); switch that off to get a contract for float32"
+        )
+    flushes = probe_flushes(kernels)
+    findings: list[Finding] = []
+    for node in graph.order:
+        tell(f"probing {node.describe()}")
+        findings += probe_sums(graph, kernels, flushes, samples, seed, (node,), threaded)
+    functions = _functions(graph, kernels, exhaustive, seed, tell)
+    source = f"probed on {kernels.describe()}"
+    contract = replace(
+        IEEE_ANY,
+        name=f"probed-{kernels.describe().split()[0]}",
+        results=flushes.results,
+        operands=flushes.operands,
+        functions=_table(functions, source),
+        rules=tuple(rules_of(findings, kernels)),
+        evidence=tuple(
+            FieldEvidence(field, Evidence.SAMPLED, source)
+            for field in ("subnormal_results", "subnormal_operands")
+        ),
+        provenance=(
+            ("runtime", kernels.describe()),
+            ("machine", f"{platform.system()} {platform.machine()} {_processor()}".strip()),
+            ("threads_change_bits", _threads_text(findings, threaded)),
+        ),
+    )
+    return Probed(contract, tuple(findings), flushes, functions)
+
+
+def rules_of(findings: Sequence[Finding], kernels: Kernels) -> list[ScheduleRule]:
+    """One rule per shape; per node where one shape was found to be computed in several ways, or
+    where the runtime does not see as constant what the graph does."""
+    seen: dict[Reduction, set[Schedule]] = {}
+    for f in findings:
+        seen.setdefault(replace(f.place, node=""), set()).add(f.schedule)
+    rules: dict[tuple[str | None, Reduction], ScheduleRule] = {}
+    for f in findings:
+        several = len(seen[replace(f.place, node="")]) > 1
+        alone = several or bool(kernels.varying & set(f.node.inputs))
+        found = (
+            f"revealed, and reproduced bit for bit on {f.replayed} random inputs"
+            if f.pinned
+            else f"not pinned: {f.note}"
+        )
+        node = f.node.name if alone else None
+        rule = ScheduleRule(
+            f.schedule,
+            operator=f.place.operator,
+            node=node,
+            terms=f.place.terms,
+            rows=f.place.rows,
+            columns=f.place.columns,
+            constant=f.place.constant,
+            evidence=Evidence.SAMPLED if f.pinned else Evidence.DEFINITION,
+            source=found,
+        )
+        rules.setdefault((node, replace(f.place, node="")), rule)
+    return sorted(rules.values(), key=lambda rule: rule.node is None)
+
+
+def _functions(
+    graph: Graph,
+    kernels: Kernels,
+    exhaustive: bool,
+    seed: int,
+    tell: Callable[[str], None],
+) -> tuple[tuple[Function, Measured], ...]:
+    """Functions that the graph uses only as operators of their own: what other operators compute
+    inside is not seen from here."""
+    users: dict[Function, set[tuple[str, DType]]] = {}
+    for node in graph.order:
+        for function in lookup(node).functions:
+            dtype = graph.types[node.outputs[0]].dtype
+            users.setdefault(function, set()).add((node.op, dtype))
+    found = []
+    for function in sorted(users, key=lambda f: f.value):
+        operators = {op for op, _ in users[function]}
+        if operators != {OPERATOR_OF.get(function)} or len(users[function]) != 1:
+            continue
+        ((_, dtype),) = users[function]
+        tell(f"measuring {function.value} in {dtype.value}")
+        try:
+            found.append((function, measured(kernels, function, dtype, exhaustive, seed)))
+        except (RuntimeUnavailable, ValueError):
+            continue  # the conservative figure stays
+    return tuple(found)
+
+
+def _table(functions: Sequence[tuple[Function, Measured]], source: str) -> Functions:
+    table = dict(CONSERVATIVE.table)
+    for function, figures in functions:
+        accuracy = figures.accuracy(source)
+        if accuracy is not None:
+            table[function] = accuracy
+    if table == dict(CONSERVATIVE.table):
+        return CONSERVATIVE
+    return Functions("measured", tuple((f, table[f]) for f in Function))
+
+
+def _threads_text(findings: Sequence[Finding], threaded: Kernels | None) -> str:
+    if threaded is None:
+        return "not tried"
+    changed = [f.node.name for f in findings if f.changed_by_threads]
+    return f"at {', '.join(changed)}" if changed else "no"
+
+
+def _processor() -> str:
+    """The processor's name where the system tells it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            named = (line.split(":", 1)[1].strip() for line in lines if "model name" in line)
+            return next(named, "")
+    except OSError:
+        return platform.processor()

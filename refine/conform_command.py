@@ -1,0 +1,140 @@
+"""`refine conform`: does a runtime honour a contract on this model?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import numpy as np
+
+from encoders.contract import RuntimeContract
+from encoders.formats import FORMAT_OF_DTYPE
+from gpu_check.conformance import Conformance, How, WrongMode, conformance
+from gpu_check.runtimes import RuntimeUnavailable
+from onnx_import import load
+from onnx_import.errors import ModelError
+from onnx_import.graph import Array, Graph
+from refine.domain import DomainOptions, read_domain
+from refine.probe_command import contract_for
+from refine.report import Reporter
+from refine.runtime_choice import RuntimeChoice, machine, runtime_choice
+from refine.verdict import ExitCode
+
+
+@click.command("conform")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--contract",
+    metavar="NAME|FILE.toml|probe:RUNTIME",
+    required=True,
+    help="The contract that the runtime is held to.",
+)
+@click.option(
+    "--runtime",
+    metavar="NAME[:SETTINGS]",
+    default="onnxruntime",
+    show_default=True,
+    help="Which runtime; settings: threads=N,flush,optimization=LEVEL.",
+)
+@click.option(
+    "--input",
+    "inputs",
+    metavar="[NAME=]LO..HI",
+    multiple=True,
+    default=("-1..1",),
+    show_default=True,
+    help="Where random inputs are drawn from; repeat for other inputs.",
+)
+@click.option("--samples", type=click.IntRange(min=1), default=100, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+def conform_command(
+    model: Path, contract: str, runtime: str, inputs: tuple[str, ...], samples: int, seed: int
+) -> ExitCode:
+    """Run a runtime against a contract: bit for bit where that is pinned, else in bounds.
+
+    Exit code 0 if the runtime honours the contract on every input tried, 1 if it does not, 3 if
+    nothing could be compared.
+    """
+    reporter = Reporter()
+    with reporter.progress("reading the model") as progress:
+        graph = load(model)
+        chosen = contract_for(contract, None, None, model)
+        choice = runtime_choice(runtime)
+        batch = drawn(graph, inputs, samples, seed)
+        outcome = judged(graph, choice, chosen, batch, progress.tell)
+    reporter.text("".join(f"{line}\n" for line in account(outcome)))
+    if not outcome.conforms:
+        return ExitCode.VIOLATED
+    return ExitCode.VERIFIED if outcome.compared else ExitCode.UNKNOWN
+
+
+def judged(
+    graph: Graph,
+    choice: RuntimeChoice,
+    contract: RuntimeContract,
+    batch: list[Mapping[str, Array]],
+    tell: Callable[[str], None] = lambda text: None,
+) -> Conformance:
+    """The outcome; a number of threads that explains every difference is named as the cause.
+
+    Raises ModelError where the runtime cannot run the model.
+    """
+    try:
+        outcome = _run(graph, choice, contract, batch, tell)
+        threads = dict(contract.provenance).get("threads", "")
+        if not outcome.divergences or threads in ("", str(choice.options.threads)):
+            return outcome
+        stated = replace(choice, options=replace(choice.options, threads=int(threads)))
+        if _run(graph, stated, contract, batch, tell).divergences:
+            return outcome
+    except RuntimeUnavailable as error:
+        raise ModelError(str(error)) from error
+    cause = WrongMode("threads", threads, str(choice.options.threads))
+    return replace(outcome, modes=(*outcome.modes, cause))
+
+
+def _run(
+    graph: Graph,
+    choice: RuntimeChoice,
+    contract: RuntimeContract,
+    batch: list[Mapping[str, Array]],
+    tell: Callable[[str], None],
+) -> Conformance:
+    with machine(choice, graph) as one:
+        return conformance(graph, one, contract, batch, tell)
+
+
+def drawn(
+    graph: Graph, inputs: tuple[str, ...], samples: int, seed: int
+) -> list[Mapping[str, Array]]:
+    """Random inputs of a box, in the model's own types. Raises ModelError for a bad box."""
+    box = read_domain(graph, DomainOptions(inputs=inputs), FORMAT_OF_DTYPE.__getitem__).boxes[0]
+    points = box.sample(np.random.default_rng(seed), samples)
+    typed = {t: v.astype(graph.types[t].dtype.numpy) for t, v in points.items()}
+    return [{t: v[k] for t, v in typed.items()} for k in range(samples)]
+
+
+def account(outcome: Conformance) -> Iterator[str]:
+    """The outcome, line by line."""
+    yield f"{outcome.runtime} against {outcome.contract.name}, {outcome.samples} inputs"
+    for n in outcome.nodes:
+        d = n.divergence
+        if d is None:
+            counted = f", {n.numbers} numbers" if n.how is not How.UNSEEN else ""
+            yield f"  {n.node.describe()}: {n.how.value}{counted}"
+            continue
+        yield (
+            f"  {n.node.describe()}: NOT {n.how.value}: sample {d.sample}, element "
+            f"{list(d.index)} is {d.given!r} ({d.given.hex()}), the contract gives "
+            f"{d.expected!r} ({d.expected.hex()})"
+        )
+        if d.fields:
+            yield f"    wrong field: {', '.join(d.fields)}"
+        yield f"    found: {d.guess}"
+    for mode in outcome.modes:
+        yield f"  wrong field: {mode.field} is {mode.stated}, the runtime has {mode.found}"
+    if outcome.divergences:
+        yield f"first diverging node: {outcome.divergences[0].node.describe()}"
+    yield "the contract is honoured" if outcome.conforms else "the contract is broken"

@@ -1,0 +1,38 @@
+"""Contracts in TOML files."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import tomli_w
+
+from encoders.contract import RuntimeContract
+from encoders.contract_table import ContractError, contract_of_table, contract_table
+from onnx_import.errors import ModelError
+from refine.writing import write_whole
+
+
+def read_contract(path: Path) -> RuntimeContract:
+    """The contract in a file. Raises ModelError, naming file and field, if there is none."""
+    try:
+        return contract_of_table(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path}: not a text file") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ModelError(f"{path}: not TOML ({error})") from error
+    except ContractError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def contract_text(contract: RuntimeContract) -> str:
+    """The contract as TOML, which `read_contract` reads back."""
+    return tomli_w.dumps(contract_table(contract))
+
+
+def write_contract(contract: RuntimeContract, path: Path) -> None:
+    """Write the file whole or not at all. Raises OSError."""
+    text = contract_text(contract)
+    write_whole(path, lambda file: file.write(text.encode()))

@@ -1,0 +1,133 @@
+"""`refine probe`: a runtime's contract for one model, found out by running it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from encoders.contract import RuntimeContract
+from gpu_check.kernels import OnnxKernels
+from gpu_check.probed_contract import Probed, probe_contract
+from gpu_check.runtimes import RuntimeUnavailable
+from onnx_import import load
+from onnx_import.errors import ModelError, UnsupportedModel
+from onnx_import.graph import Graph
+from refine.contract_file import contract_text, write_contract
+from refine.options import changed_contract, contract_of
+from refine.report import Reporter
+from refine.runtime_choice import RuntimeChoice, machine, runtime_choice
+from refine.verdict import ExitCode
+from refine.writing import require_writable
+
+PROBE = "probe:"
+
+
+@click.command("probe")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--runtime",
+    metavar="NAME[:SETTINGS]",
+    default="onnxruntime",
+    show_default=True,
+    help="Which runtime; settings: threads=N,flush,optimization=LEVEL.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE.toml",
+    help="Where to write the contract; default: standard output.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="Random inputs on which each schedule is replayed, with each set of weights.",
+)
+@click.option(
+    "--exhaustive", is_flag=True, help="Measure float32 functions on all 2^32 inputs (minutes)."
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+def probe_command(
+    model: Path, runtime: str, output: Path | None, samples: int, exhaustive: bool, seed: int
+) -> ExitCode:
+    """Find out how a runtime computes this model, and write the contract it obeys."""
+    if output is not None:
+        require_writable(output)
+    reporter = Reporter(silent=output is None)
+    with reporter.progress("probing") as progress:
+        choice = runtime_choice(runtime)
+        found = probed(load(model), choice, samples, exhaustive, seed, progress.tell)
+    if output is None:
+        Reporter().text(contract_text(found.contract))
+    else:
+        write_contract(found.contract, output)
+        reporter.text("".join(f"{line}\n" for line in account(found)))
+    return ExitCode.VERIFIED
+
+
+def probed(
+    graph: Graph,
+    choice: RuntimeChoice,
+    samples: int = 32,
+    exhaustive: bool = False,
+    seed: int = 0,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Probed:
+    """Probe the runtime on every node. Raises ModelError where that cannot be done."""
+    if choice.options.optimization != "none":
+        raise UnsupportedModel(
+            "an optimising runtime rewrites the graph before it computes, so its nodes cannot be "
+            "probed one by one; use optimization=none, or probe the model that it saves"
+        )
+    several = max(os.cpu_count() or 1, 2)
+    try:
+        with machine(choice, graph) as one:
+            other = None
+            if isinstance(one.kernels, OnnxKernels):
+                more = replace(choice.options, threads=choice.options.threads + several)
+                other = replace(one.kernels, options=more)
+            found = probe_contract(graph, one.kernels, other, exhaustive, samples, seed, tell)
+    except RuntimeUnavailable as error:
+        raise ModelError(str(error)) from error
+    threads = ("threads", str(choice.options.threads))
+    provenance = (*found.contract.provenance, threads)
+    return replace(found, contract=replace(found.contract, provenance=provenance))
+
+
+def contract_for(
+    name: str, fmt: str | None, subnormals: str | None, model: Path
+) -> RuntimeContract:
+    """A preset, a contract file, or `probe:RUNTIME`, with the user's changes.
+
+    Raises ModelError for what is none of these.
+    """
+    if not name.startswith(PROBE):
+        return contract_of(name, fmt, subnormals)
+    choice = runtime_choice(name.removeprefix(PROBE))
+    return changed_contract(probed(load(model), choice).contract, fmt, subnormals)
+
+
+def account(found: Probed) -> Iterator[str]:
+    """What was found, line by line."""
+    for f in found.findings:
+        place = f"{f.node.describe()}, {f.place.terms} terms: "
+        threads = "; more threads change its bits" if f.changed_by_threads else ""
+        if f.pinned:
+            yield f"{place}{f.schedule.describe()}; {f.replayed} inputs bit for bit{threads}"
+        else:
+            yield f"{place}left open, {f.note}{threads}"
+    yield (
+        f"subnormal results {found.flushes.results.value}, operands {found.flushes.operands.value}"
+    )
+    for function, figures in found.functions:
+        kind = "all" if figures.exhaustive else "a sample of"
+        yield (
+            f"{function.value}: at most {figures.ulps:.4g} ulp and {figures.units:.4g} u on {kind} "
+            f"{figures.inputs} inputs, worst at {figures.worst!r}"
+        )

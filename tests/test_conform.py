@@ -1,0 +1,260 @@
+"""A runtime held to a contract: what honours it passes, each fault is caught and named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_models
+from onnx import helper
+from test_probe import EmulatedKernels
+
+from encoders.contract import (
+    ORT_CPU,
+    SEQUENTIAL,
+    SEQUENTIAL_FMA,
+    BiasPlacement,
+    Blocked,
+    Contraction,
+    Normalization,
+    RuntimeContract,
+    Subnormals,
+)
+from encoders.formats import BINARY16
+from encoders.functions import Evidence, Function, FunctionAccuracy, Functions
+from encoders.orders import Lanes
+from gpu_check.conformance import Conformance, How, conformance
+from gpu_check.emulator import emulate
+from onnx_import import load
+from onnx_import.graph import Array, Graph
+from refine.cli import run
+from refine.conform_command import drawn, judged
+from refine.contract_file import read_contract, write_contract
+from refine.runtime_choice import machine, runtime_choice
+from refine.verdict import ExitCode
+
+
+@dataclass(frozen=True)
+class EmulatedMachine:
+    """A runtime that obeys a contract by construction."""
+
+    graph: Graph
+    contract: RuntimeContract
+    bits: int = 24
+
+    @property
+    def kernels(self) -> EmulatedKernels:
+        return EmulatedKernels(self.graph, self.contract, self.bits)
+
+    def describe(self) -> str:
+        return self.kernels.describe()
+
+    def tensors(self, samples: Sequence[Mapping[str, Array]]) -> Mapping[str, Array]:
+        stacked = {t: np.stack([s[t] for s in samples]) for t in samples[0]}
+        return emulate(self.graph, stacked, self.contract, every_tensor=True)
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Graph:
+    """Gemm with bias, batch normalisation, a second Gemm."""
+    rng = np.random.default_rng(3)
+    weights = {
+        "w": rng.standard_normal((12, 6)),
+        "b": rng.standard_normal(6),
+        "g": rng.standard_normal(6),
+        "m": rng.standard_normal(6),
+        "v": rng.random(6) + 0.5,
+        "u": rng.standard_normal((6, 2)),
+    }
+    nodes = [
+        helper.make_node("Gemm", ["x", "w", "b"], ["z"], "first"),
+        helper.make_node("BatchNormalization", ["z", "g", "b", "m", "v"], ["n"], "norm"),
+        helper.make_node("Gemm", ["n", "u"], ["y"], "last"),
+    ]
+    single = {k: v.astype(np.float32) for k, v in weights.items()}
+    shapes = {"x": [1, 12]}, {"y": [1, 2]}
+    return load(small_models.save(tmp_path / "net.onnx", nodes, *shapes, single))
+
+
+BASE = replace(ORT_CPU, name="base", order=Blocked(4))
+WRONG: dict[str, Callable[[RuntimeContract], RuntimeContract]] = {
+    "order": lambda c: replace(c, order=Blocked(5)),
+    "fma": lambda c: replace(c, contraction=Contraction.NEVER),
+    "bias": lambda c: replace(c, bias=BiasPlacement.FIRST),
+    "normalization": lambda c: replace(c, normalization=Normalization.DIRECT),
+    "subnormal_results": lambda c: replace(c, results=Subnormals.FLUSH),
+    "subnormal_operands": lambda c: replace(c, operands=Subnormals.FLUSH),
+    "format": lambda c: replace(c, compute_format=BINARY16),
+    "exact": lambda c: replace(c, exact=True),
+}
+
+
+def outcome(graph: Graph, real: RuntimeContract, stated: RuntimeContract) -> Conformance:
+    batch = drawn(graph, ("-1..1",), 12, 0)
+    return conformance(graph, EmulatedMachine(graph, real), stated, batch)
+
+
+def named(found: Conformance) -> set[str]:
+    """The fields that the outcome blames."""
+    fields = {f for n in found.divergences if n.divergence for f in n.divergence.fields}
+    return fields | {m.field for m in found.modes}
+
+
+@pytest.mark.parametrize(
+    "contract",
+    [
+        BASE,
+        SEQUENTIAL_FMA,
+        replace(SEQUENTIAL, order=Lanes(4)),
+        replace(BASE, results=Subnormals.FLUSH, operands=Subnormals.FLUSH),
+    ],
+    ids=lambda c: c.describe()[:60],
+)
+def test_a_contract_is_honoured_by_itself(contract: RuntimeContract, network: Graph) -> None:
+    found = outcome(network, contract, contract)
+    assert found.conforms
+    assert [n.how for n in found.nodes] == [How.BITS] * 3
+
+
+@pytest.mark.parametrize("field", WRONG)
+def test_one_wrong_field_is_named(field: str, network: Graph) -> None:
+    found = outcome(network, BASE, WRONG[field](BASE))
+    assert not found.conforms
+    assert named(found) == {field}
+
+
+@pytest.mark.parametrize("field", ["order", "fma"])
+def test_the_first_diverging_node_is_told_with_both_values(field: str, network: Graph) -> None:
+    found = outcome(network, BASE, WRONG[field](BASE))
+    first = found.divergences[0]
+    assert first.node.name == "first"
+    assert first.divergence is not None
+    assert first.divergence.given != first.divergence.expected
+    assert abs(first.divergence.given - first.divergence.expected) < 1e-5
+    assert "blocks of 4" in first.divergence.guess
+
+
+def test_reduced_precision_is_named(tmp_path: Path) -> None:
+    graph = load(small_models.mlp(tmp_path / "net.onnx", (3, 2)))
+    one = EmulatedMachine(graph, SEQUENTIAL, bits=11)
+    found = conformance(graph, one, SEQUENTIAL, drawn(graph, ("-1..1",), 2, 0))
+    assert [m.field for m in found.modes] == ["precision of products"]
+    assert "11 bits" in found.modes[0].found
+
+
+def test_open_contracts_are_judged_by_their_bounds(network: Graph) -> None:
+    """Any schedule is within the free contract; a runtime with a coarser format is not."""
+    free = replace(
+        BASE,
+        order=small_models.PRESETS["ieee-any"].order,
+        contraction=Contraction.EITHER,
+        normalization=Normalization.EITHER,
+    )
+    found = outcome(network, BASE, free)
+    assert found.conforms
+    assert [n.how for n in found.nodes] == [How.ENCLOSURE] * 3
+    assert all(n.numbers for n in found.nodes)
+
+    class Coarse(EmulatedMachine):
+        def tensors(self, samples: Sequence[Mapping[str, Array]]) -> Mapping[str, Array]:
+            exact = super().tensors(samples)
+            return {t: v.astype(np.float16).astype(np.float32) for t, v in exact.items()}
+
+    machine = Coarse(network, BASE)
+    rough = conformance(network, machine, free, drawn(network, ("-1..1",), 4, 0))
+    assert [n.node.name for n in rough.divergences] == ["first", "norm", "last"]
+
+
+# onnxruntime
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return small_models.mlp(tmp_path / "net.onnx", (300, 9, 2))
+
+
+def test_onnxruntime_honours_what_was_probed_of_it(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contract = tmp_path / "c.toml"
+    assert run(["probe", str(model), "-o", str(contract), "--samples", "4"]) is ExitCode.VERIFIED
+    arguments = ["conform", str(model), "--contract", str(contract), "--samples", "30"]
+    assert run(arguments) is ExitCode.VERIFIED
+    assert "the contract is honoured" in capsys.readouterr().out
+    probed = read_contract(contract)
+    first, *rest = probed.rules
+    shorter = replace(first, schedule=replace(first.schedule, order=Blocked(128)))
+    write_contract(replace(probed, rules=(shorter, *rest)), contract)
+    assert run(arguments) is ExitCode.VIOLATED
+    printed = capsys.readouterr().out
+    assert "wrong field: order" in printed
+    assert "blocks of 256" in printed
+    assert "first diverging node: node 'gemm1'" in printed
+
+
+def test_a_session_that_flushes_is_caught_and_leaves_this_process_alone(model: Path) -> None:
+    graph = load(model)
+    batch = drawn(graph, ("-1..1",), 3, 0)
+    found = judged(graph, runtime_choice("onnxruntime:flush"), ORT_CPU, batch)
+    assert {"subnormal_results", "subnormal_operands"} <= named(found)
+    tiny = np.float32(2.0**-126) * np.array([0.5], np.float32)
+    assert tiny[0] != 0, "this process flushes too"
+    assert judged(graph, runtime_choice("onnxruntime"), ORT_CPU, batch).conforms
+
+
+def test_functions_are_held_to_their_accuracy(tmp_path: Path) -> None:
+    node = helper.make_node("Tanh", ["x"], ["y"], "bend")
+    graph = load(small_models.save(tmp_path / "t.onnx", [node], {"x": [1, 9]}, {"y": [1, 9]}))
+    batch = drawn(graph, ("-3..3",), 8, 0)
+    choice = runtime_choice("onnxruntime")
+    assert judged(graph, choice, ORT_CPU, batch).conforms
+    strict = FunctionAccuracy(0.51, None, Evidence.DEFINITION, "")
+    others = tuple((f, strict if f is Function.TANH else a) for f, a in ORT_CPU.functions.table)
+    found = judged(graph, choice, replace(ORT_CPU, functions=Functions("strict", others)), batch)
+    assert named(found) == {"functions.tanh"}
+
+
+def test_an_optimising_runtime_is_compared_at_its_outputs(model: Path) -> None:
+    graph = load(model)
+    choice = runtime_choice("onnxruntime:optimization=all")
+    found = judged(graph, choice, ORT_CPU, drawn(graph, ("-1..1",), 3, 0))
+    assert [n.how for n in found.nodes] == [How.UNSEEN, How.UNSEEN, How.BITS]
+    assert found.compared
+
+
+TERMS = 512
+
+
+def test_threads_that_change_bits_are_named(tmp_path: Path) -> None:
+    """runtime-facts: onnxruntime's product with weights that vary depends on the threads."""
+    nodes = [
+        helper.make_node("Transpose", ["v"], ["w"], "turn", perm=[1, 0]),
+        helper.make_node("MatMul", ["x", "w"], ["y"], "product"),
+    ]
+    weights = {"v": np.random.default_rng(0).standard_normal((64, TERMS)).astype(np.float32)}
+    shapes = {"x": [4, TERMS]}, {"y": [4, 64]}
+    graph = load(small_models.save(tmp_path / "t.onnx", nodes, *shapes, weights))
+    batch = drawn(graph, ("-1..1",), 2, 0)
+    with machine(runtime_choice("onnxruntime:threads=2"), graph) as two:
+        several = two.tensors(batch)["y"]
+    with machine(runtime_choice("onnxruntime"), graph) as one:
+        alone = one.tensors(batch)["y"]
+    if np.array_equal(several, alone):
+        pytest.skip("threads change no bits on this machine")
+    order = Blocked(256)  # of 64 columns
+    contract = replace(SEQUENTIAL_FMA, order=order, provenance=(("threads", "1"),))
+    if not judged(graph, runtime_choice("onnxruntime"), contract, batch).conforms:
+        pytest.skip("this machine's one-threaded order is another one")
+    found = judged(graph, runtime_choice("onnxruntime:threads=2"), contract, batch)
+    assert "threads" in named(found)
+
+
+def test_an_unknown_contract_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = small_models.mlp(tmp_path / "net.onnx", (2, 2))
+    assert run(["conform", str(model), "--contract", "nothing"]) is ExitCode.INPUT_ERROR
+    assert "nothing" in capsys.readouterr().err

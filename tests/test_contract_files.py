@@ -1,0 +1,266 @@
+"""Contracts in TOML files: what is written is what is read, and what is wrong is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_models
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from encoders.contract import (
+    IEEE_ANY,
+    ORT_CPU,
+    PRESETS,
+    BiasPlacement,
+    Contraction,
+    FieldEvidence,
+    Normalization,
+    Reduction,
+    RuntimeContract,
+    Schedule,
+    ScheduleRule,
+    Subnormals,
+)
+from encoders.contract_table import SCHEMA, contract_of_table, contract_table
+from encoders.formats import BINARY16, small_format
+from encoders.functions import CONSERVATIVE, Evidence, Function, FunctionAccuracy, Functions
+from encoders.orders import AnyOrder, Blocked, Blocks, Lanes, Pairwise, Sequential, Tree
+from onnx_import.errors import ModelError
+from refine.cli import run
+from refine.contract_file import read_contract, write_contract
+from refine.verdict import ExitCode
+
+KINDS = st.sampled_from(Evidence)
+ORDERS = st.one_of(
+    st.sampled_from([AnyOrder(), Sequential(), Pairwise(), Lanes(8)]),
+    st.integers(1, 9).map(Blocked),
+    st.lists(st.integers(1, 9), min_size=1).map(lambda n: Blocks(tuple(n))),
+)
+TEXT = st.text(max_size=20)
+PLACES = st.none() | st.integers(1, 4096)
+
+
+def schedules(orders: st.SearchStrategy[Any]) -> st.SearchStrategy[Schedule]:
+    return st.builds(Schedule, orders, st.sampled_from(Contraction), st.sampled_from(BiasPlacement))
+
+
+RULES = st.builds(
+    ScheduleRule,
+    schedules(ORDERS),
+    operator=st.none() | TEXT,
+    node=st.none() | TEXT,
+    terms=PLACES,
+    rows=PLACES,
+    columns=PLACES,
+    constant=st.none() | st.booleans(),
+    evidence=KINDS,
+    source=TEXT,
+) | st.builds(
+    ScheduleRule,
+    schedules(st.just(Tree(((2, 0), (1, 3))))),
+    terms=st.just(3),
+)
+BOUND = st.floats(0, 100)
+TABLE = st.builds(
+    Functions,
+    TEXT,
+    st.fixed_dictionaries(
+        {
+            f: st.builds(
+                FunctionAccuracy,
+                BOUND,
+                st.none() | BOUND,
+                KINDS,
+                TEXT,
+                flushes=st.booleans(),
+                excess=BOUND,
+            )
+            for f in Function
+        }
+    ).map(lambda d: tuple((f, d[f]) for f in Function)),
+)
+CONTRACTS = st.builds(
+    RuntimeContract,
+    TEXT,
+    ORDERS,
+    st.sampled_from(Contraction),
+    st.sampled_from(BiasPlacement),
+    st.sampled_from(Subnormals),
+    st.sampled_from(Subnormals),
+    st.sampled_from(Normalization),
+    st.sampled_from([None, BINARY16, small_format(4, 5)]),
+    st.booleans(),
+    st.just(CONSERVATIVE) | TABLE,
+    st.lists(RULES, max_size=3).map(tuple),
+    st.dictionaries(
+        st.sampled_from(("order", "fma", "bias", "functions", "format")),
+        st.tuples(KINDS, TEXT),
+    ).map(lambda d: tuple(FieldEvidence(k, *v) for k, v in d.items())),
+    st.dictionaries(TEXT, TEXT).map(lambda d: tuple(d.items())),
+)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("contracts") / "contract.toml"
+
+
+@given(contract=CONTRACTS)
+@settings(max_examples=25, deadline=None)
+def test_every_contract_comes_back(contract: RuntimeContract, written: Path) -> None:
+    write_contract(contract, written)
+    assert read_contract(written) == contract
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_come_back(name: str, written: Path) -> None:
+    write_contract(PRESETS[name], written)
+    assert read_contract(written) == PRESETS[name]
+
+
+def test_no_field_is_forgotten() -> None:
+    """A field added to the contract must be added to the file: the drawn contracts vary all."""
+    assert len(fields(RuntimeContract)) == 13
+
+
+def test_what_a_file_leaves_out_is_open(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text('name = "mine"\n')
+    assert read_contract(path) == replace(IEEE_ANY, name="mine")
+    path.write_text('name = "mine"\nbase = "ort-cpu"\nfma = "never"\n')
+    assert read_contract(path) == replace(ORT_CPU, name="mine", contraction=Contraction.NEVER)
+
+
+WRONG = {
+    "no field 'ordr'": 'ordr = "any"',
+    "name": "order = 'any'\nname = 3",
+    "order": 'order = "sorted"',
+    "block": 'order = "blocked"',
+    "blocks[1]": 'order = "blocks"\nblocks = [3, 0]',
+    "lanes": 'order = "lanes"\nlanes = 6',
+    "no such key": 'order = "any"\nblock = 3',
+    "without 'order'": "block = 3",
+    "a tree holds for": 'order = "tree"\nmerges = [[0, 1]]',
+    "fma": 'fma = "maybe"',
+    "bias": "bias = true",
+    "subnormal_results": 'subnormal_results = "lost"',
+    "format": 'format = "float33"',
+    "format.emax": 'format = {name = "f", precision = 4, emin = -3}',
+    "exact": 'exact = "no"',
+    "functions": 'functions = "libm"',
+    "functions.exp.ulps": 'functions = {name = "f", exp = {ulps = -1}}',
+    "functions.exp": 'functions = {name = "f", exp = {source = "x"}}',
+    "functions has no field 'exq'": 'functions = {name = "f", exq = {ulps = 1}}',
+    "schema": 'schema = "refine-contract-9"',
+    "base": 'base = "mine"',
+    "evidence has no field 'ordr'": 'evidence = {ordr = "sampled"}',
+    "evidence.order.kind": 'evidence = {order = "certain"}',
+    "provenance.cpu": "provenance = {cpu = 3}",
+    "rules[0] has no field 'opertor'": 'rules = [{opertor = "Gemm"}]',
+    "rules[0].terms": 'rules = [{terms = "3"}]',
+    "rules[1].order": 'rules = [{}, {order = "x"}]',
+    "rules[0].merges": 'rules = [{terms = 3, order = "tree", merges = [[0, 1], [0, 2]]}]',
+    "the tree adds 2": 'rules = [{terms = 3, order = "tree", merges = [[0, 1]]}]',
+    "not TOML": "order = = 3",
+}
+
+
+@pytest.mark.parametrize(("word", "text"), WRONG.items(), ids=list(WRONG))
+def test_what_is_wrong_is_named(word: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(text if "name =" in text.split("{")[0] else f'name = "c"\n{text}\n')
+    with pytest.raises(ModelError) as caught:
+        read_contract(path)
+    assert word in str(caught.value)
+    assert "wrong.toml" in str(caught.value)
+
+
+def test_json_and_toml_hold_the_same_table() -> None:
+    table = contract_table(ORT_CPU)
+    assert contract_of_table(json.loads(json.dumps(table))) == ORT_CPU
+    assert table["schema"] == SCHEMA
+
+
+def test_the_first_rule_that_covers_a_sum_counts() -> None:
+    narrow = ScheduleRule(Schedule(Lanes(8), Contraction.NEVER), operator="Gemm", terms=9)
+    wide = ScheduleRule(Schedule(Pairwise(), Contraction.ALWAYS), operator="Gemm")
+    contract = replace(IEEE_ANY, rules=(narrow, wide))
+    assert contract.at(Reduction("Gemm", "g", 9)).order == Lanes(8)
+    assert contract.at(Reduction("Gemm", "g", 8)).order == Pairwise()
+    assert contract.at(Reduction("Conv", "c", 9)).order == AnyOrder()
+    assert not contract.pinned
+    assert not contract.at(Reduction("Gemm", "g", 8)).rules
+
+
+# The command line
+
+
+@pytest.fixture
+def answer(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """`refine bound` on a small network: the JSON result."""
+    model = small_models.mlp(tmp_path / "net.onnx", (3, 9, 2))
+
+    def bound(contract: str) -> dict[str, Any]:
+        path = tmp_path / "result.json"
+        options = ("--json", str(path), "--quiet", "--z3", "none", "--no-search")
+        code = run(["bound", str(model), "--input", "-1..1", "--contract", contract, *options])
+        assert code is ExitCode.VERIFIED
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+
+    return bound
+
+
+def test_check_takes_a_file(answer: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    """A file with a preset's content gives the preset's bound, and rules narrow a free one."""
+    path = tmp_path / "c.toml"
+    write_contract(ORT_CPU, path)
+    assert answer(str(path))["bound"] == answer("ort-cpu")["bound"]
+    free = answer("ieee-any")
+    rule = ScheduleRule(Schedule(Sequential(), Contraction.ALWAYS), operator="Gemm")
+    kept = replace(IEEE_ANY, results=Subnormals.KEEP, operands=Subnormals.KEEP)
+    write_contract(replace(kept, name="ruled", rules=(rule,)), path)
+    ruled = answer(str(path))
+    assert ruled["bound"] < free["bound"]
+    assert ruled["contract"]["rules"][0]["operator"] == "Gemm"
+
+
+@pytest.mark.parametrize("kind", ["assumed", "proved", "exhaustive", "sampled", "vendor"])
+def test_weak_evidence_is_an_assumption(
+    kind: str, answer: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(
+        f'name = "c"\nevidence = {{fma = {{kind = "{kind}", source = "the-source"}}}}\n'
+        f'[[rules]]\nterms = 9\nevidence = "{kind}"\nsource = "nine"\n'
+        f'[[rules]]\nterms = 77\nevidence = "{kind}"\nsource = "seventy-seven"\n'
+    )
+    texts = [a["text"] for a in answer(str(path))["assumptions"] if a["name"] == "evidence"]
+    weak = kind in ("sampled", "vendor")
+    assert (
+        bool([t for t in texts if "fma" in t and "the-source" in t and "conditional" in t]) == weak
+    )
+    assert bool([t for t in texts if "9 terms" in t and "nine" in t]) == weak
+    assert not [t for t in texts if "seventy-seven" in t], "no sum of the model has 77 terms"
+
+
+def test_a_wrong_file_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = small_models.mlp(tmp_path / "net.onnx", (2, 2))
+    (tmp_path / "c.toml").write_text('name = "c"\nfma = "maybe"\n')
+    arguments = ["bound", str(model), "--input", "-1..1", "--contract"]
+    for contract, word in (
+        (tmp_path / "c.toml", "fma"),
+        (tmp_path / "no.toml", "no.toml"),
+        ("probe:abacus", "abacus"),
+        ("nothing", "preset"),
+    ):
+        assert run([*arguments, str(contract)]) is ExitCode.INPUT_ERROR
+        error = capsys.readouterr().err
+        assert word in error
+        assert error.count("\n") == 1
