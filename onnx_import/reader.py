@@ -13,6 +13,7 @@ from onnx_import.fold import fold
 from onnx_import.graph import Array, Graph, Node, TensorType, build_graph
 from onnx_import.infer import infer, input_type, output_type
 from onnx_import.normalize import (
+    FUNCTIONS,
     live,
     require_agreed,
     split_into_slices,
@@ -23,8 +24,10 @@ from onnx_import.normalize import (
     without_like,
 )
 from onnx_import.proto import opset_of, read_proto
-from onnx_import.rewrite import REWRITINGS, written_out
+from onnx_import.rewrite import ALWAYS, written_out
 from onnx_import.tensors import array_of, attribute_of, require_finite, type_of
+
+WRITTEN_OUT = ALWAYS | FUNCTIONS | {"CastLike", "Dropout", "Split"}  # what no graph holds
 
 
 def load(path: str | Path) -> Graph:
@@ -114,7 +117,7 @@ def live_nodes(
     dropouts = sum(proto.op_type == "Dropout" for proto in protos.values())
     if dropouts:
         notes.append(f"{dropouts} Dropout node(s) are read as Identity, as at inference")
-    written = sorted({proto.op_type for proto in protos.values()} & (set(REWRITINGS) - {"Gemm"}))
+    written = sorted({proto.op_type for proto in protos.values()} & ALWAYS)
     if written:
         notes.append(f"{', '.join(written)}: written out with other operators")
     return protos, tuple(notes)

@@ -328,3 +328,4 @@ REWRITINGS: Mapping[str, Callable[[Body], None]] = {
     "ScatterElements": _scatter_elements,
     "ScatterND": _scatter_nd,
 }
+ALWAYS = frozenset(REWRITINGS) - {"Gemm"}  # Gemm stays where one factor is stored

@@ -17,6 +17,7 @@ from encoders.contract import PRESETS, Subnormals
 from encoders.registry import operators
 from onnx_import import load
 from onnx_import.errors import ModelError
+from onnx_import.reader import WRITTEN_OUT
 from refine.check import Options, check
 from refine.cross_check import EVERYTHING, SAMPLE
 from refine.document import json_text, versions
@@ -193,7 +194,7 @@ def replay_command(file: Path) -> ExitCode:
 @cli.command("ops")
 def ops_command() -> ExitCode:
     """List the operators that have a meaning here."""
-    Reporter().operators(operators().values())
+    Reporter().operators(operators().values(), WRITTEN_OUT)
     return ExitCode.VERIFIED
 
 
