@@ -90,10 +90,13 @@ def written_out(
 
     Raises UnsupportedModel, naming the node, for a use that has no meaning here.
     """
-    rewriting = REWRITINGS.get(node.op)
-    if rewriting is None or node.domain:
+    if node.op not in REWRITINGS or node.domain:
         return None
+    rewriting, attributes = REWRITINGS[node.op]
     body = Body(node, types, constants, taken)
+    unknown = sorted(set(node.attributes) - attributes)
+    if unknown:
+        raise body.unsupported(f"attribute '{unknown[0]}' (opset {node.opset}) is not supported")
     rewriting(body)
     return body.finish() if body.protos else None
 
@@ -317,15 +320,18 @@ def _contracted(
     return body.reshape(product, *(sizes[c] for c in left)), "".join(left)
 
 
-REWRITINGS: Mapping[str, Callable[[Body], None]] = {
-    "Einsum": _einsum,
-    "Gemm": _gemm,
-    "GlobalLpPool": _global_lp_pool,
-    "LRN": _lrn,
-    "LpPool": _lp_pool,
-    "OneHot": _one_hot,
-    "Scatter": _scatter_elements,
-    "ScatterElements": _scatter_elements,
-    "ScatterND": _scatter_nd,
+REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
+    op: (rewriting, frozenset(attributes.split()))
+    for op, rewriting, attributes in (
+        ("Einsum", _einsum, "equation"),
+        ("Gemm", _gemm, "alpha beta transA transB"),
+        ("GlobalLpPool", _global_lp_pool, "p"),
+        ("LRN", _lrn, "alpha beta bias size"),
+        ("LpPool", _lp_pool, "auto_pad ceil_mode dilations kernel_shape p pads strides"),
+        ("OneHot", _one_hot, "axis"),
+        ("Scatter", _scatter_elements, "axis"),
+        ("ScatterElements", _scatter_elements, "axis reduction"),
+        ("ScatterND", _scatter_nd, "reduction"),
+    )
 }
 ALWAYS = frozenset(REWRITINGS) - {"Gemm"}  # Gemm stays where one factor is stored

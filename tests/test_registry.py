@@ -10,6 +10,7 @@ import pytest
 from encoders.registry import lookup, operators
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import AttributeValue, Node
+from onnx_import.rewrite import REWRITINGS, written_out
 
 
 def attribute_names() -> dict[str, set[str]]:
@@ -36,6 +37,13 @@ def test_attributes_with_a_meaning_are_attributes_of_onnx(name: str) -> None:
     operator = operators()[name]
     assert operator.attributes <= attribute_names()[name]
     assert lookup(applied(name, 99, **dict.fromkeys(operator.attributes, 0))) is operator
+
+
+@pytest.mark.parametrize("name", list(REWRITINGS))
+def test_what_is_written_out_refuses_an_attribute_without_a_meaning(name: str) -> None:
+    with pytest.raises(UnsupportedModel, match=rf"'here' \({name}\): attribute 'of_tomorrow'"):
+        written_out(applied(name, 99, of_tomorrow=1), {}, {}, ())
+    assert REWRITINGS[name][1] <= attribute_names()[name]
 
 
 def test_broadcasting_of_old_opsets_is_refused() -> None:
