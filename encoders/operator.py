@@ -273,7 +273,8 @@ class Operator:
     per execution. `element` cuts out one output element (`encoders.elements`) where the operator
     is a scalar formula per element. `functions` are the elementary functions whose accuracy it
     rests on. `positive_part` operators give zero, and no slope, below zero. `affine_where` says of
-    an affine operator where it is one: a product is, while only one factor varies.
+    an affine operator where it is one: a product is, while only one factor varies. `attributes`
+    names every attribute that the operator understands: a node with another one is refused.
     """
 
     name: str
@@ -295,6 +296,11 @@ class Operator:
     dtypes: tuple[DType, ...] = field(
         default=(DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.FLOAT64)
     )
+    attributes: frozenset[str] = frozenset()
+
+    def reading(self, *attributes: str) -> Operator:
+        """The same operator, which understands these attributes."""
+        return replace(self, attributes=self.attributes.union(attributes))
 
 
 def is_affine(operator: Operator, site: Site) -> bool:

@@ -28,12 +28,28 @@ def operators() -> Mapping[str, Operator]:
 
 
 def lookup(node: Node) -> Operator:
-    """The operator of a node. Raises UnsupportedModel, naming the node, if there is none."""
+    """The operator of a node.
+
+    Raises UnsupportedModel, naming the node, if there is none, the node's opset is older than it,
+    or it does not understand an attribute: one of a newer opset must not pass in silence.
+    """
     operator = operators().get(node.op) if node.domain in ("", "ai.onnx") else None
     if operator is None:
         full = f"{node.domain}.{node.op}" if node.domain else node.op
         raise UnsupportedModel(
             f"node '{node.name}': operator {full} (opset {node.opset}) is not supported; "
             "'refine ops' lists the ones that are"
+        )
+    if node.opset < operator.since:
+        raise UnsupportedModel(
+            f"{node.describe()}: opset {node.opset} is not supported, the first that is is "
+            f"{operator.since}; convert the model with onnx.version_converter"
+        )
+    unknown = sorted(set(node.attributes) - operator.attributes)
+    if unknown:
+        names = ", ".join(f"'{name}'" for name in unknown)
+        raise UnsupportedModel(
+            f"{node.describe()}: attribute {names} (opset {node.opset}) is not supported; "
+            "export the model without it or with another opset"
         )
     return operator

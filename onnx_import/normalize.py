@@ -13,7 +13,7 @@ from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, Node, TensorType
 
 # Written out although a runtime may have a kernel of its own, which then rounds differently.
-_FUNCTIONS = frozenset(
+FUNCTIONS = frozenset(
     (
         "Attention",
         "CausalConvWithState",
@@ -84,7 +84,7 @@ def without_functions(
     the model stays as it is.
     """
     written: list[str] = []
-    while found := sorted({n.op_type for n in model.graph.node if n.domain == ""} & _FUNCTIONS):
+    while found := sorted({n.op_type for n in model.graph.node if n.domain == ""} & FUNCTIONS):
         try:
             prepared = typed(model)
             spell_out_defaults(prepared, found, opset)

@@ -13,6 +13,7 @@ from onnx_import.fold import fold
 from onnx_import.graph import Array, Graph, Node, TensorType, build_graph
 from onnx_import.infer import infer, input_type, output_type
 from onnx_import.normalize import (
+    FUNCTIONS,
     live,
     require_agreed,
     split_into_slices,
@@ -23,7 +24,10 @@ from onnx_import.normalize import (
     without_like,
 )
 from onnx_import.proto import opset_of, read_proto
+from onnx_import.rewrite import ALWAYS, written_out
 from onnx_import.tensors import array_of, attribute_of, require_finite, type_of
+
+WRITTEN_OUT = ALWAYS | FUNCTIONS | {"CastLike", "Dropout", "Split"}  # what no graph holds
 
 
 def load(path: str | Path) -> Graph:
@@ -113,6 +117,9 @@ def live_nodes(
     dropouts = sum(proto.op_type == "Dropout" for proto in protos.values())
     if dropouts:
         notes.append(f"{dropouts} Dropout node(s) are read as Identity, as at inference")
+    written = sorted({proto.op_type for proto in protos.values()} & ALWAYS)
+    if written:
+        notes.append(f"{', '.join(written)}: written out with other operators")
     return protos, tuple(notes)
 
 
@@ -194,7 +201,9 @@ def walk(
     constants = dict(stored)
     types = {**inputs, **{tensor: type_of(value) for tensor, value in stored.items()}}
     nodes: list[Node] = []
-    for name, proto in protos.items():
+    waiting = list(protos.items())[::-1]
+    while waiting:
+        name, proto = waiting.pop()
         node = read_node(name, proto, opset, folder)
         inferred = infer(proto, node.describe(), types, constants, opset)
         require_agreed(node, constants)
@@ -207,6 +216,12 @@ def walk(
         for tensor in node.outputs:
             if tensor:
                 types[tensor] = output_type(inferred.get(tensor), tensor, node.describe())
+        body = written_out(node, types, constants, protos)
+        if body is not None:
+            constants.update(body.constants)
+            types.update({tensor: type_of(value) for tensor, value in body.constants.items()})
+            waiting += list(body.protos.items())[::-1]
+            continue
         for part in split_into_slices(node, types, protos):
             value = folded(part, types, constants) if part is not node else None
             if value is None:

@@ -17,6 +17,7 @@ from encoders.contract import PRESETS, Subnormals
 from encoders.registry import operators
 from onnx_import import load
 from onnx_import.errors import ModelError
+from onnx_import.reader import WRITTEN_OUT
 from refine.check import Options, check
 from refine.conform_command import conform_command
 from refine.cross_check import EVERYTHING, SAMPLE
@@ -199,7 +200,7 @@ cli.add_command(conform_command)
 @cli.command("ops")
 def ops_command() -> ExitCode:
     """List the operators that have a meaning here."""
-    Reporter().operators(operators().values())
+    Reporter().operators(operators().values(), WRITTEN_OUT)
     return ExitCode.VERIFIED
 
 

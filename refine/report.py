@@ -162,15 +162,25 @@ class Reporter:
         proved = sum(o.discharged for o in obligations)
         self._out.print(f"{proved} of {len(obligations)} discharged")
 
-    def operators(self, operators: Iterable[Operator]) -> None:
-        """Every operator with a meaning here."""
+    def operators(self, operators: Iterable[Operator], written_out: Iterable[str]) -> None:
+        """Every operator with a meaning here, and those that become others when a file is read.
+
+        Each in the first table has all of the meanings that its caption names.
+        """
         table = _table("operators")
-        for title in ("operator", "opset from", "types", "affine", "moves data only"):
+        for title in ("operator", "opset from", "types", "attributes", "further meanings"):
             table.add_column(title)
-        for o in operators:
+        for o in sorted(operators, key=lambda o: o.name):
             types = ", ".join(d.value for d in o.dtypes)
-            table.add_row(o.name, str(o.since), types, _tick(o.affine), _tick(o.movement))
+            attributes = ", ".join(sorted(o.attributes))
+            table.add_row(o.name, str(o.since), types, attributes, ", ".join(_further(o)))
+        table.caption = (
+            "every one: real, run time, emulation, range, difference, rounding error, "
+            "exact evaluation"
+        )
         self._out.print(table)
+        names = ", ".join(sorted(written_out))
+        self._out.print(f"written out with other operators when a file is read: {names}")
 
 
 class Progress:
@@ -184,8 +194,20 @@ class Progress:
             self._status.update(escape(stage))  # type: ignore[attr-defined]
 
 
-def _tick(yes: bool) -> str:
-    return "yes" if yes else ""
+def _further(operator: Operator) -> Iterator[str]:
+    """What an operator has beyond the meanings that all have."""
+    if operator.movement:
+        yield "moves data only"
+    elif operator.affine_where is not None:
+        yield "affine while one factor varies"
+    elif operator.affine:
+        yield "affine"
+    if operator.branches:
+        yield "branching"
+    if operator.element is not None:
+        yield "FP term per element"
+    if operator.functions:
+        yield "rests on " + " and ".join(f.value for f in operator.functions)
 
 
 def _table(title: str) -> Table:

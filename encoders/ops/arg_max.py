@@ -112,4 +112,7 @@ def _operator(name: str, sign: float) -> Operator:
     )
 
 
-OPERATORS = (_operator("ArgMax", 1.0), _operator("ArgMin", -1.0))
+OPERATORS = (
+    _operator("ArgMax", 1.0).reading("axis", "keepdims", "select_last_index"),
+    _operator("ArgMin", -1.0).reading("axis", "keepdims", "select_last_index"),
+)

@@ -35,6 +35,8 @@ def _pixels(site: Site) -> FloatArray:
 
 
 OPERATORS = (
-    sum_operator("AveragePool", 1, pool_terms, counts_of, check),
+    sum_operator("AveragePool", 1, pool_terms, counts_of, check).reading(
+        "auto_pad", "ceil_mode", "count_include_pad", "dilations", "kernel_shape", "pads", "strides"
+    ),
     sum_operator("GlobalAveragePool", 1, global_terms, _pixels, _check_global),
 )

@@ -148,5 +148,5 @@ OPERATORS = (
         rounding=rounding,
         affine=True,
         element=element,
-    ),
+    ).reading("epsilon", "is_test", "momentum", "spatial", "training_mode"),
 )

@@ -97,5 +97,5 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         affine=True,
-    ),
+    ).reading("round_mode", "saturate", "to"),
 )

@@ -123,5 +123,5 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         element=broadcast_element,
-    ),
+    ).reading("max", "min"),
 )

@@ -97,5 +97,5 @@ OPERATORS = (
         rounding=rounding,
         movement=True,
         affine=True,
-    ),
+    ).reading("axis"),
 )

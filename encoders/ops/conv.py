@@ -166,5 +166,5 @@ OPERATORS = (
         rounding=rounding,
         affine=True,
         work=lambda site: site.outputs[0].size * _action(site)[0].terms,
-    ),
+    ).reading("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"),
 )

@@ -281,5 +281,14 @@ OPERATORS = (
         rounding=rounding,
         affine=True,
         work=_work,
+    ).reading(
+        "auto_pad",
+        "dilations",
+        "group",
+        "kernel_shape",
+        "output_padding",
+        "output_shape",
+        "pads",
+        "strides",
     ),
 )

@@ -178,7 +178,7 @@ def _made(
 
 
 OPERATORS = (
-    _made("Elu", 6, _elu_curve, _elu_real, _elu_below, _unchanged, check_float),
+    _made("Elu", 6, _elu_curve, _elu_real, _elu_below, _unchanged, check_float).reading("alpha"),
     _made(
         "Selu",
         6,
@@ -188,6 +188,8 @@ OPERATORS = (
         _selu_above,
         _positive("gamma", SELU_GAMMA),
         ((_selu_factored, _selu_above),),
-    ),
-    _made("Celu", 12, _celu_curve, _celu_real, _celu_below, _unchanged, _positive("alpha", 1.0)),
+    ).reading("alpha", "gamma"),
+    _made(
+        "Celu", 12, _celu_curve, _celu_real, _celu_below, _unchanged, _positive("alpha", 1.0)
+    ).reading("alpha"),
 )

@@ -2,4 +2,4 @@
 
 from encoders.movement import reshaping_operator
 
-OPERATORS = (reshaping_operator("Flatten", since=1),)
+OPERATORS = (reshaping_operator("Flatten", since=1).reading("axis"),)

@@ -41,6 +41,6 @@ def check(site: Site) -> None:
 
 
 OPERATORS = (
-    gather_operator("Gather", 1, index_of, check),
-    gather_operator("GatherElements", 11, element_index_of, check),
+    gather_operator("Gather", 1, index_of, check).reading("axis"),
+    gather_operator("GatherElements", 11, element_index_of, check).reading("axis"),
 )

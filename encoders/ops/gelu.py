@@ -81,5 +81,5 @@ OPERATORS = (
         check,
         uncharged,
         uses=(Function.ERF, Function.TANH),
-    ),
+    ).reading("approximate"),
 )

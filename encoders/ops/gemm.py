@@ -234,5 +234,5 @@ OPERATORS = (
         rounding=rounding,
         affine=True,
         work=lambda site: site.outputs[0].size * _action(site)[0].terms,
-    ),
+    ).reading("alpha", "beta", "transA", "transB"),
 )

@@ -129,7 +129,7 @@ OPERATORS = (
         runtime,
         check,
         element=broadcast_element,
-    ),
+    ).reading("alpha", "beta"),
     smooth_operator(
         "HardSwish",
         14,

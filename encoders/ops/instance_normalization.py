@@ -63,7 +63,7 @@ OPERATORS = (
         6,
         Layout(_instance_rows, _per_channel, _per_channel, centred=True, foldable=True),
         check_instance,
-    ),
+    ).reading("epsilon"),
     normalizing_operator(
         "GroupNormalization",
         18,
@@ -71,5 +71,5 @@ OPERATORS = (
             _group_rows, _per_channel_or_group, _per_channel_or_group, centred=True, foldable=True
         ),
         check_group,
-    ),
+    ).reading("epsilon", "num_groups", "stash_type"),
 )

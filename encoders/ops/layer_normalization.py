@@ -35,6 +35,6 @@ OPERATORS = tuple(
         since,
         Layout(_rows, _aligned, _aligned, centred, foldable=False),
         check,
-    )
+    ).reading("axis", "epsilon", "stash_type")
     for name, since, centred in (("LayerNormalization", 17, True), ("RMSNormalization", 23, False))
 )

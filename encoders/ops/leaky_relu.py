@@ -115,6 +115,6 @@ def _operator(
 
 
 OPERATORS = (
-    _operator("LeakyRelu", 6, _leak, check_one_variable),
+    _operator("LeakyRelu", 6, _leak, check_one_variable).reading("alpha"),
     _operator("PRelu", 7, _stored_slope, _check_slope),
 )

@@ -103,8 +103,14 @@ def _check_reduction(site: Site) -> None:
 
 
 OPERATORS = (
-    window_extreme("MaxPool", 1, pool_terms, 1.0, _check_pool),
+    window_extreme("MaxPool", 1, pool_terms, 1.0, _check_pool).reading(
+        "auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "storage_order", "strides"
+    ),
     window_extreme("GlobalMaxPool", 1, global_terms, 1.0, _check_global),
-    window_extreme("ReduceMax", 1, reduced_terms, 1.0, _check_reduction),
-    window_extreme("ReduceMin", 1, reduced_terms, -1.0, _check_reduction),
+    window_extreme("ReduceMax", 1, reduced_terms, 1.0, _check_reduction).reading(
+        "axes", "keepdims", "noop_with_empty_axes"
+    ),
+    window_extreme("ReduceMin", 1, reduced_terms, -1.0, _check_reduction).reading(
+        "axes", "keepdims", "noop_with_empty_axes"
+    ),
 )

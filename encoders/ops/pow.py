@@ -1,7 +1,8 @@
-"""Sqrt, and Pow with a constant exponent: a whole number from 1 on, or ½.
+"""Sqrt, and Pow with a constant exponent: a whole number of quarters, positive or negative.
 
-A runtime may compute a whole power by repeated multiplication and a root by its square root, or
-either by a function pow of the accuracy that the contract states: the bound covers both.
+A runtime may compute a whole power by repeated multiplication and other powers by square roots and
+a reciprocal, or either by a function pow of the accuracy that the contract states: the bound covers
+both.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from encoders.functions import Function
 from encoders.operator import Field, Operator, Precondition, RoundingBound, Site
 from encoders.rounding_bounds import rounder
 from encoders.signed_sum import check_float
-from encoders.smooth import smooth_operator
+from encoders.smooth import smooth_operator, stored
 from encoders.tracked_functions import function_error
 
 _INFINITY = float("inf")
@@ -78,20 +79,57 @@ def _power_curve(n: int) -> Curve:
     return Curve(pieces, image, (-_INFINITY if n % 2 == 0 else 0.0, _INFINITY))
 
 
+def _quarters(x: Any, n: float, field: Any) -> Any:
+    """xⁿ for x > 0 and n a multiple of ¼."""
+    whole, part = divmod(round(4 * abs(n)), 4)
+    root = field.sqrt(x) if part else x
+    factors = [x] * whole + [root] * (part // 2)
+    factors += [field.sqrt(root)] if part % 2 else []
+    power = reduce(lambda total, factor: total * factor, factors)
+    return power if n > 0 else 1 / power
+
+
+def _quarters_curve(n: float) -> Curve:
+    """xⁿ for x > 0, n no whole number from 1 on: f'' has the sign of n·(n − 1)."""
+
+    def slope(field: Any, x: Any) -> Any:
+        return round(4 * n) * _quarters(x, n - 1, field) / 4
+
+    return Curve(
+        (
+            Piece(
+                0.0 if n > 0 else 2.0**-1074,
+                _INFINITY,
+                Shape.CONCAVE if 0 < n < 1 else Shape.CONVEX,
+                lambda field, x: _quarters(x, n, field),
+                slope,
+            ),
+        ),
+        lambda x: Interval(np.zeros(x.shape), np.full(x.shape, np.inf)),
+        (0.0, _INFINITY) if n > 0 else (-_INFINITY, 0.0),
+    )
+
+
 def _exponent(site: Site) -> float:
     """Raises UnsupportedModel unless it is constant, the same everywhere, and has a meaning."""
-    stored = site.constant(1)
-    if stored is None:
+    given = site.constant(1)
+    if given is None:
         raise site.unsupported("the exponent (input 1) must be a constant")
-    found = np.unique(np.asarray(stored, np.float64))
+    found = np.unique(np.asarray(given, np.float64))
     if len(found) != 1 or site.outputs[0].shape != site.type_of(0).shape:
         raise site.unsupported("the exponent (input 1) must be one number")
     n = float(found[0])
-    if n != 0.5 and not (n.is_integer() and 1 <= n <= _HIGHEST):
+    if n == 0 or not (4 * n).is_integer() or abs(n) > _HIGHEST:
         raise site.unsupported(
-            f"the exponent (input 1) is {n}; supported are 0.5 and whole numbers 1 to {_HIGHEST}"
+            f"the exponent (input 1) is {n}; supported are multiples of 0.25 that are not 0, from "
+            f"-{_HIGHEST} to {_HIGHEST}"
         )
     return n
+
+
+def _is_whole(n: float) -> bool:
+    """Is xⁿ a polynomial?"""
+    return n.is_integer() and n > 0
 
 
 def _check(site: Site) -> None:
@@ -103,19 +141,26 @@ def _check(site: Site) -> None:
 
 def _curve(site: Site) -> Curve:
     n = _exponent(site)
-    return ROOT if n == 0.5 else _power_curve(int(n))
+    if n == 0.5:
+        return ROOT
+    return _power_curve(int(n)) if _is_whole(n) else _quarters_curve(n)
 
 
 def _real(site: Site, x: Any, field: Field) -> Any:
     n = _exponent(site)
-    return field.sqrt(x) if n == 0.5 else _power(x, int(n))
+    return _power(x, int(n)) if _is_whole(n) else _quarters(x, n, field)
 
 
 def _runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
     n = _exponent(site)
-    if n == 0.5:
-        return arithmetic.sqrt(x)
-    return reduce(lambda total, _: arithmetic.multiply(total, x), range(int(n) - 1), x)
+    size = abs(n)
+    terms = [x] * int(size)
+    if size % 1:
+        root = arithmetic.sqrt(x)
+        terms += [root] if size % 1 >= 0.5 else []
+        terms += [arithmetic.sqrt(root)] if size % 0.5 else []
+    power = reduce(arithmetic.multiply, terms)
+    return power if n > 0 else arithmetic.divide(stored(arithmetic, 1.0), power)
 
 
 def _not_negative(site: Site, x: Interval) -> tuple[Precondition, ...]:
@@ -131,7 +176,20 @@ def _not_negative(site: Site, x: Interval) -> tuple[Precondition, ...]:
 
 
 def _power_preconditions(site: Site, x: Interval) -> tuple[Precondition, ...]:
-    return _not_negative(site, x) if _exponent(site) == 0.5 else ()
+    n = _exponent(site)
+    if _is_whole(n):
+        return ()
+    if n > 0:
+        return _not_negative(site, x)
+    low = float(np.min(x.lo, initial=np.inf))
+    return (
+        Precondition(
+            "argument-positive",
+            f"{site.node.describe()}: the computed base of the power {n:g}, at least {low:.6g}, is "
+            "positive",
+            low > 0,
+        ),
+    )
 
 
 def _covering(by_steps: Operator) -> Operator:

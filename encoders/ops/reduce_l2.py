@@ -134,5 +134,5 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         work=lambda site: site.type_of(0).size,
-    ),
+    ).reading("axes", "keepdims", "noop_with_empty_axes"),
 )

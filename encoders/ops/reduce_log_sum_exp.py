@@ -113,5 +113,5 @@ OPERATORS = (
         rounding=rounding,
         work=lambda site: site.type_of(0).size,
         functions=(Function.EXP, Function.LOG),
-    ),
+    ).reading("axes", "keepdims", "noop_with_empty_axes"),
 )

@@ -191,7 +191,7 @@ def _square_rounding(
 OPERATORS = (
     Operator(
         "ReduceL1", 1, _check, _l1_real, _l1_runtime, _l1_values, _l1_differences, _l1_rounding
-    ),
+    ).reading("axes", "keepdims", "noop_with_empty_axes"),
     Operator(
         "ReduceSumSquare",
         1,
@@ -201,5 +201,5 @@ OPERATORS = (
         _square_values,
         _square_differences,
         _square_rounding,
-    ),
+    ).reading("axes", "keepdims", "noop_with_empty_axes"),
 )

@@ -22,6 +22,10 @@ def _counts(site: Site) -> FloatArray:
 
 
 OPERATORS = (
-    sum_operator("ReduceSum", 1, reduced_terms, lambda site: None, check),
-    sum_operator("ReduceMean", 1, reduced_terms, _counts, check),
+    sum_operator("ReduceSum", 1, reduced_terms, lambda site: None, check).reading(
+        "axes", "keepdims", "noop_with_empty_axes"
+    ),
+    sum_operator("ReduceMean", 1, reduced_terms, _counts, check).reading(
+        "axes", "keepdims", "noop_with_empty_axes"
+    ),
 )

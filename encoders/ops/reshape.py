@@ -2,4 +2,4 @@
 
 from encoders.movement import reshaping_operator
 
-OPERATORS = (reshaping_operator("Reshape", since=5, parameters=(1,)),)
+OPERATORS = (reshaping_operator("Reshape", since=5, parameters=(1,)).reading("allowzero"),)

@@ -119,6 +119,16 @@ def check(site: Site) -> None:
 
 
 OPERATORS = (
-    gather_operator("Upsample", 7, index_of, check),
-    gather_operator("Resize", 10, index_of, check),
+    gather_operator("Upsample", 7, index_of, check).reading("mode", "scales"),
+    gather_operator("Resize", 10, index_of, check).reading(
+        "antialias",
+        "axes",
+        "coordinate_transformation_mode",
+        "cubic_coeff_a",
+        "exclude_outside",
+        "extrapolation_value",
+        "keep_aspect_ratio_policy",
+        "mode",
+        "nearest_mode",
+    ),
 )

@@ -35,4 +35,4 @@ def check(site: Site) -> None:
         raise site.unsupported("its bounds do not give the inferred output shape")
 
 
-OPERATORS = (gather_operator("Slice", 1, index_of, check),)
+OPERATORS = (gather_operator("Slice", 1, index_of, check).reading("axes", "ends", "starts"),)

@@ -217,7 +217,7 @@ OPERATORS = (
         rounding=rounding,
         work=lambda site: site.outputs[0].size * _rows(site).length,
         functions=(Function.EXP,),
-    ),
+    ).reading("axis"),
     Operator(
         "LogSoftmax",
         since=1,
@@ -229,5 +229,5 @@ OPERATORS = (
         rounding=log_rounding,
         work=lambda site: site.outputs[0].size * _rows(site).length,
         functions=(Function.EXP, Function.LOG),
-    ),
+    ).reading("axis"),
 )

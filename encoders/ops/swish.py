@@ -41,5 +41,5 @@ OPERATORS = (
         runtime,
         check,
         uses=(Function.SIGMOID,),
-    ),
+    ).reading("alpha"),
 )

@@ -30,4 +30,4 @@ def backward(site: Site) -> Move:
     return lambda v: np.transpose(v, axes)
 
 
-OPERATORS = (movement_operator("Transpose", 1, forward, backward, check),)
+OPERATORS = (movement_operator("Transpose", 1, forward, backward, check).reading("perm"),)

@@ -2,4 +2,4 @@
 
 from encoders.movement import reshaping_operator
 
-OPERATORS = (reshaping_operator("Unsqueeze", since=1, parameters=(1,)),)
+OPERATORS = (reshaping_operator("Unsqueeze", since=1, parameters=(1,)).reading("axes"),)

@@ -1,0 +1,337 @@
+"""Operators that are written out with others when a file is read, once its types are known.
+
+ScatterND, ScatterElements and OneHot become a Gather by a constant index, LpPool a Gather of its
+windows and a norm: only data are moved. Einsum becomes transpositions, matrix products and sums, as
+runtimes compute it, and Gemm with two computed factors a product with the bias as one more term.
+LRN becomes x·(bias + Σ alpha/size·x²)^−beta.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnx_import.errors import UnsupportedModel
+from onnx_import.graph import Array, Node, TensorType
+
+_AXES_AS_INPUT = {"ReduceSum": 13, "ReduceL1": 18, "ReduceL2": 18}
+
+
+@dataclass
+class Body:
+    """What a node is written out as: nodes in order, ending with its output, and constants."""
+
+    node: Node
+    types: Mapping[str, TensorType]
+    known: Mapping[str, Array]
+    taken: Collection[str]
+    protos: dict[str, onnx.NodeProto] = field(default_factory=dict)
+    constants: dict[str, Array] = field(default_factory=dict)
+
+    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
+        """One more node; its output's name."""
+        name = self._fresh(f"{self.node.name}.{len(self.protos)}")
+        made = onnx.helper.make_node(op, inputs, [f"{name}:{op}"], name=name, **attributes)
+        self.protos[name] = made
+        return str(made.output[0])
+
+    def store(self, value: Array) -> str:
+        name = self._fresh(f"{self.node.name}.constant.{len(self.constants)}")
+        self.constants[name] = value
+        return name
+
+    def reshape(self, tensor: str, *shape: int) -> str:
+        return self.add("Reshape", tensor, self.store(np.array(shape, np.int64)))
+
+    def over(self, op: str, tensor: str, axes: Sequence[int]) -> str:
+        """A reduction that drops its axes."""
+        if self.node.opset < _AXES_AS_INPUT[op]:
+            return self.add(op, tensor, axes=list(axes), keepdims=0)
+        return self.add(op, tensor, self.store(np.array(axes, np.int64)), keepdims=0)
+
+    def finish(self) -> Body:
+        """The last node writes what the whole node wrote."""
+        list(self.protos.values())[-1].output[0] = self.node.outputs[0]
+        return self
+
+    def shape(self, position: int) -> tuple[int, ...]:
+        return self.types[self.node.inputs[position]].shape
+
+    def number(self, name: str, default: Any) -> Any:
+        return self.node.attributes.get(name, default)
+
+    def constant(self, position: int, what: str) -> Array:
+        tensor = self.node.inputs[position]
+        if tensor not in self.known:
+            raise self.unsupported(f"{what} (input {position}) must be constant")
+        return self.known[tensor]
+
+    def unsupported(self, why: str) -> UnsupportedModel:
+        return UnsupportedModel(f"{self.node.describe()}: {why}")
+
+    def _fresh(self, name: str) -> str:
+        while name in self.taken or name in self.types:
+            name += "_"
+        return name
+
+
+def written_out(
+    node: Node,
+    types: Mapping[str, TensorType],
+    constants: Mapping[str, Array],
+    taken: Collection[str],
+) -> Body | None:
+    """The node with other operators, None where it stays. `taken` are the names of all nodes.
+
+    Raises UnsupportedModel, naming the node, for a use that has no meaning here.
+    """
+    if node.op not in REWRITINGS or node.domain:
+        return None
+    rewriting, attributes = REWRITINGS[node.op]
+    body = Body(node, types, constants, taken)
+    unknown = sorted(set(node.attributes) - attributes)
+    if unknown:
+        raise body.unsupported(f"attribute '{unknown[0]}' (opset {node.opset}) is not supported")
+    rewriting(body)
+    return body.finish() if body.protos else None
+
+
+def _scatter_nd(body: Body) -> None:
+    shape = body.shape(0)
+    index = body.constant(1, "the indices").astype(np.int64)
+    depth = index.shape[-1]
+    sizes = np.array(shape[:depth], np.int64)
+    if np.any((index < -sizes) | (index >= sizes)):
+        raise body.unsupported("an index (input 1) is out of range")
+    places = np.arange(math.prod(shape)).reshape(*shape[:depth], -1)
+    wrapped = np.where(index < 0, index + sizes, index)
+    _replace(body, places[tuple(np.moveaxis(wrapped, -1, 0))])
+
+
+def _scatter_elements(body: Body) -> None:
+    shape = body.shape(0)
+    axis = body.number("axis", 0) % len(shape)
+    index = body.constant(1, "the indices").astype(np.int64)
+    if np.any((index < -shape[axis]) | (index >= shape[axis])):
+        raise body.unsupported("an index (input 1) is out of range")
+    at = list(np.indices(index.shape))
+    at[axis] = index % shape[axis]
+    _replace(body, np.arange(math.prod(shape)).reshape(shape)[tuple(at)])
+
+
+def _replace(body: Body, places: Array) -> None:
+    """Put the updates (input 2) at flat places of the data (input 0)."""
+    if body.number("reduction", "none") != "none":
+        raise body.unsupported("only reduction='none' is supported")
+    flat = places.reshape(-1)
+    if len(np.unique(flat)) < len(flat):
+        raise body.unsupported("an index occurs twice, and which update wins is not defined")
+    shape = body.shape(0)
+    source = np.arange(math.prod(shape))
+    source[flat.astype(np.int64)] = len(source) + np.arange(len(flat))
+    parts = [body.reshape(body.node.inputs[i], -1) for i in (0, 2)]
+    both = body.add("Concat", *parts, axis=0)
+    body.add("Gather", both, body.store(source.reshape(shape)), axis=0)
+
+
+def _one_hot(body: Body) -> None:
+    index = np.trunc(body.constant(0, "the indices").astype(np.float64)).astype(np.int64)
+    depth = int(body.constant(1, "the depth").reshape(()))
+    axis = body.number("axis", -1)
+    rank = index.ndim + 1
+    if not -rank <= axis < rank:
+        raise body.unsupported(f"attribute 'axis' is {axis}, out of range for {rank} axes")
+    wrapped = np.where(index < 0, index + depth, index)
+    hot = np.moveaxis(wrapped[..., None] == np.arange(depth), -1, axis % rank)
+    body.add("Gather", body.node.inputs[2], body.store(hot.astype(np.int64)), axis=0)
+
+
+def _lp_pool(body: Body) -> None:
+    body.over(_norm(body), _windows(body), [0])
+
+
+def _global_lp_pool(body: Body) -> None:
+    shape = body.shape(0)
+    norm = body.over(_norm(body), body.node.inputs[0], range(2, len(shape)))
+    body.reshape(norm, *shape[:2], *(1,) * (len(shape) - 2))
+
+
+def _norm(body: Body) -> str:
+    p = body.number("p", 2)
+    if p not in (1, 2):
+        raise body.unsupported(f"attribute 'p' is {p}; supported are 1 and 2")
+    return f"ReduceL{p}"
+
+
+def _windows(body: Body) -> str:
+    """The elements of every window along a new first axis, pads being 0."""
+    shape, output = body.shape(0), body.types[body.node.outputs[0]].shape
+    kernel = body.number("kernel_shape", ())
+    if len(kernel) != len(shape) - 2:
+        raise body.unsupported("attribute 'kernel_shape' does not fit its input")
+    strides = body.number("strides", (1,) * len(kernel))
+    dilations = body.number("dilations", (1,) * len(kernel))
+    mode = body.number("auto_pad", "NOTSET")
+    pads = body.number("pads", (0,) * (2 * len(kernel)))
+    place = np.zeros((1, *(1,) * len(kernel)), np.int64)
+    inside = np.ones(place.shape, bool)
+    for axis, (n, k, s, d, out) in enumerate(
+        zip(shape[2:], kernel, strides, dilations, output[2:], strict=True)
+    ):
+        total = max((out - 1) * s + d * (k - 1) + 1 - n, 0)
+        before = {
+            "NOTSET": pads[axis], "VALID": 0, "SAME_UPPER": total // 2,
+            "SAME_LOWER": total - total // 2,
+        }[mode]  # fmt: skip
+        at = np.arange(k)[:, None] * d + np.arange(out) * s - before
+        tall = [-1 if i == axis else 1 for i in range(len(kernel))]
+        at = at.reshape(1, k, *(out if t < 0 else 1 for t in tall))
+        place = (place[:, None] * n + at).reshape(
+            -1, *np.broadcast_shapes(place.shape[1:], at.shape[2:])
+        )
+        here = inside[:, None] & (at >= 0) & (at < n)
+        inside = here.reshape(place.shape)
+    pixels = math.prod(shape[2:])
+    maps = np.arange(math.prod(shape[:2])).reshape(1, *shape[:2], *(1,) * len(kernel)) * pixels
+    index = maps + place[:, None, None]
+    inside = np.broadcast_to(inside[:, None, None], index.shape)
+    flat = body.reshape(body.node.inputs[0], -1)
+    zero = body.store(np.zeros(1, body.types[body.node.inputs[0]].dtype.numpy))
+    padded = body.add("Concat", flat, zero, axis=0)
+    return body.add("Gather", padded, body.store(np.where(inside, index, math.prod(shape))), axis=0)
+
+
+def _lrn(body: Body) -> None:
+    """The scale is one sum over all channels, those outside a window being added and subtracted:
+    in some order that is the running sum along the channels that runtimes compute."""
+    (x,), shape = body.node.inputs, body.shape(0)
+    if len(shape) < 3:
+        raise body.unsupported("there are no pixels")
+    kind = body.types[x].dtype.numpy
+    size, channels = int(body.number("size", 1)), shape[1]
+    alpha, beta, bias = (
+        np.float32(body.number(name, default))
+        for name, default in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0))
+    )
+    start = np.arange(channels)[:, None] - (size - 1) // 2
+    window = (np.arange(channels) >= start) & (np.arange(channels) < start + size)
+    weights = np.concatenate((np.ones(window.shape), ~window * -1.0), 1) * float(alpha)
+    stored = [
+        v.astype(kind) for v in (weights, np.full(channels, size * float(bias)), -np.array([beta]))
+    ]
+    if float(alpha) != stored[0].flat[0] or size * float(bias) != float(stored[1][0]):
+        raise body.unsupported(f"'alpha' or 'bias'·'size' is no {kind.name} number")
+    squares = body.add("Mul", x, x)
+    both = body.add("Concat", squares, squares, axis=1)
+    filters = stored[0].reshape(channels, -1, *(1,) * (len(shape) - 2))
+    total = body.add("Conv", both, body.store(filters), body.store(stored[1]))
+    scale = body.add("Div", total, body.store(np.array([size], kind)))
+    body.add("Mul", x, body.add("Pow", scale, body.store(stored[2])))
+
+
+def _gemm(body: Body) -> None:
+    """Both factors computed, the bias (if any) a row: [A 1]·[B; C]."""
+    inputs = [t for t in body.node.inputs if t]
+    if any(t in body.known for t in inputs[:2]):
+        return
+    kind, (rows, columns) = (
+        body.types[inputs[0]].dtype.numpy,
+        body.types[body.node.outputs[0]].shape,
+    )
+    if body.number("alpha", 1.0) != 1.0 or body.number("beta", 1.0) != 1.0:
+        raise body.unsupported("with two computed factors 'alpha' and 'beta' must be 1")
+    a, b = (
+        body.add("Transpose", t, perm=[1, 0]) if body.number(flag, 0) else t
+        for t, flag in zip(inputs, ("transA", "transB"), strict=False)
+    )
+    if len(inputs) > 2:
+        if body.shape(2) not in ((columns,), (1, columns)):
+            raise body.unsupported("with two computed factors C (input 2) must be one row")
+        a = body.add("Concat", a, body.store(np.ones((rows, 1), kind)), axis=1)
+        b = body.add("Concat", b, body.reshape(inputs[2], 1, columns), axis=0)
+    body.add("MatMul", a, b)
+
+
+def _einsum(body: Body) -> None:
+    equation = str(body.number("equation", "")).replace(" ", "")
+    left, arrow, right = equation.partition("->")
+    operands = left.split(",")
+    if "." in equation or len(operands) != len(body.node.inputs):
+        raise body.unsupported(f"equation '{equation}' has an ellipsis or does not fit its inputs")
+    if not arrow:
+        right = "".join(sorted(c for c in set(left) - {","} if left.count(c) == 1))
+    sizes: dict[str, int] = {}
+    for position, labels in enumerate(operands):
+        shape = body.shape(position)
+        if len(set(labels)) < len(labels) or len(shape) != len(labels):
+            raise body.unsupported(f"equation '{equation}' takes a diagonal or does not fit")
+        for label, n in zip(labels, shape, strict=True):
+            if sizes.setdefault(label, n) != n:
+                raise body.unsupported(f"equation '{equation}' broadcasts '{label}'")
+    if len(set(right)) < len(right) or not set(right) <= set(sizes):
+        raise body.unsupported(f"equation '{equation}' has an output that no input gives")
+    tensor, labels = body.node.inputs[0], operands[0]
+    for position, other in enumerate(operands[1:], 1):
+        later = set("".join(operands[position + 1 :]) + right)
+        tensor, labels = _summed(body, tensor, labels, later | set(other))
+        second, other = _summed(body, body.node.inputs[position], other, later | set(labels))
+        tensor, labels = _contracted(body, (tensor, second), (labels, other), later, sizes)
+    tensor, labels = _summed(body, tensor, labels, set(right))
+    if right:
+        body.add("Transpose", tensor, perm=[labels.index(c) for c in right])
+    else:
+        body.add("Identity", tensor)
+
+
+def _summed(body: Body, tensor: str, labels: str, kept: Collection[str]) -> tuple[str, str]:
+    """Without the labels that nothing else reads."""
+    axes = [i for i, c in enumerate(labels) if c not in kept]
+    if not axes:
+        return tensor, labels
+    return body.over("ReduceSum", tensor, axes), "".join(c for c in labels if c in kept)
+
+
+def _contracted(
+    body: Body,
+    tensors: tuple[str, str],
+    labels: tuple[str, str],
+    later: Collection[str],
+    sizes: Mapping[str, int],
+) -> tuple[str, str]:
+    """One matrix product per combination of the labels that both have and that stay."""
+    first, second = labels
+    batch = [c for c in first if c in second and c in later]
+    inner = [c for c in first if c in second and c not in later]
+    own = [[c for c in mine if c not in theirs] for mine, theirs in (labels, labels[::-1])]
+    orders = ([batch, own[0], inner], [batch, inner, own[1]])
+    factors = []
+    for tensor, given, order in zip(tensors, labels, orders, strict=True):
+        perm = [given.index(c) for group in order for c in group]
+        turned = body.add("Transpose", tensor, perm=perm) if perm else tensor
+        groups = [math.prod(sizes[c] for c in group) for group in order]
+        factors.append(body.reshape(turned, *groups))
+    left = [*batch, *own[0], *own[1]]
+    product = body.add("MatMul", *factors)
+    return body.reshape(product, *(sizes[c] for c in left)), "".join(left)
+
+
+REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
+    op: (rewriting, frozenset(attributes.split()))
+    for op, rewriting, attributes in (
+        ("Einsum", _einsum, "equation"),
+        ("Gemm", _gemm, "alpha beta transA transB"),
+        ("GlobalLpPool", _global_lp_pool, "p"),
+        ("LRN", _lrn, "alpha beta bias size"),
+        ("LpPool", _lp_pool, "auto_pad ceil_mode dilations kernel_shape p pads strides"),
+        ("OneHot", _one_hot, "axis"),
+        ("Scatter", _scatter_elements, "axis"),
+        ("ScatterElements", _scatter_elements, "axis reduction"),
+        ("ScatterND", _scatter_nd, "reduction"),
+    )
+}
+ALWAYS = frozenset(REWRITINGS) - {"Gemm"}  # Gemm stays where one factor is stored

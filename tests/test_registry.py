@@ -1,0 +1,51 @@
+"""The registry of operators: what it refuses, and what it says of each operator."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import onnx
+import pytest
+
+from encoders.registry import lookup, operators
+from onnx_import.errors import UnsupportedModel
+from onnx_import.graph import AttributeValue, Node
+from onnx_import.rewrite import REWRITINGS, written_out
+
+
+def attribute_names() -> dict[str, set[str]]:
+    """Every attribute that any opset gives an operator, as ONNX's own schemas say."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for schema in onnx.defs.get_all_schemas_with_history():
+        if not schema.domain:
+            found[schema.name] |= set(schema.attributes)
+    return found
+
+
+def applied(op: str, opset: int, **attributes: AttributeValue) -> Node:
+    return Node("here", op, ("x",), ("y",), attributes, opset)
+
+
+@pytest.mark.parametrize("name", list(operators()))
+def test_an_attribute_without_a_meaning_is_refused(name: str) -> None:
+    with pytest.raises(UnsupportedModel, match=rf"'here' \({name}\): attribute 'of_tomorrow'"):
+        lookup(applied(name, 99, of_tomorrow=1))
+
+
+@pytest.mark.parametrize("name", list(operators()))
+def test_attributes_with_a_meaning_are_attributes_of_onnx(name: str) -> None:
+    operator = operators()[name]
+    assert operator.attributes <= attribute_names()[name]
+    assert lookup(applied(name, 99, **dict.fromkeys(operator.attributes, 0))) is operator
+
+
+@pytest.mark.parametrize("name", list(REWRITINGS))
+def test_what_is_written_out_refuses_an_attribute_without_a_meaning(name: str) -> None:
+    with pytest.raises(UnsupportedModel, match=rf"'here' \({name}\): attribute 'of_tomorrow'"):
+        written_out(applied(name, 99, of_tomorrow=1), {}, {}, ())
+    assert REWRITINGS[name][1] <= attribute_names()[name]
+
+
+def test_broadcasting_of_old_opsets_is_refused() -> None:
+    with pytest.raises(UnsupportedModel, match=r"'here' \(Add\): opset 6"):
+        lookup(applied("Add", 6, broadcast=1, axis=1))

@@ -1,0 +1,153 @@
+"""Operators written out with others: against onnxruntime, the reference, and executions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from operator_checks import (
+    Example,
+    check_against_reference,
+    check_bounds,
+    check_runtime,
+    example,
+    graph_of,
+)
+
+from encoders.contract import SEQUENTIAL
+from gpu_check.emulator import emulate
+from onnx_import.errors import UnsupportedModel
+
+
+def einsum(equation: str, *shapes: tuple[int, ...]) -> Example:
+    names = "abc"[: len(shapes)]
+    return example(
+        "Einsum",
+        " ".join(names),
+        dict(zip(names, shapes, strict=True)),
+        equation,
+        equation=equation,
+        exact=False,
+    )
+
+
+CASES = (
+    einsum("ij->ji", (2, 3)),
+    einsum("ijk->j", (2, 3, 2)),
+    einsum("ij,jk", (2, 3), (3, 2)),
+    einsum("bhqd,bhkd->bhqk", (1, 2, 2, 3), (1, 2, 2, 3)),
+    einsum("i,i->", (3,), (3,)),
+    einsum("i,j->ji", (3,), (2,)),
+    einsum("bij,jk,bk->bi", (2, 2, 3), (3, 2), (2, 2)),
+    einsum("ija,kja->ik", (2, 3, 2), (2, 3, 2)),
+    example(
+        "ScatterND",
+        "x i u",
+        {"x": (3, 2, 2), "u": (2, 2)},
+        constants={"i": np.array([[2, 0], [0, -1]])},
+    ),
+    example(
+        "ScatterElements",
+        "x i u",
+        {"x": (3, 2), "u": (2, 2)},
+        constants={"i": np.array([[2, 0], [0, -2]])},
+        axis=0,
+    ),
+    example(
+        "OneHot",
+        "i d x",
+        {"x": (2,)},
+        constants={"i": np.array([[0, 5], [-1, 2]]), "d": np.array(3)},
+        axis=1,
+    ),
+    example(
+        "LpPool",
+        "x",
+        (1, 2, 3, 4),
+        "pads, strides",
+        kernel_shape=[2, 3],
+        pads=[1, 0, 0, 2],
+        strides=[2, 1],
+        exact=False,
+        rational=False,
+        lo=0.5,
+    ),
+    example(
+        "LpPool", "x", (1, 2, 5), "sums", kernel_shape=[2], auto_pad="SAME_LOWER", p=1, exact=False
+    ),
+    example("GlobalLpPool", "x", (1, 2, 3, 2), p=1, exact=False),
+    example("LRN", "x", (1, 5, 2, 2), size=3, alpha=0.25, bias=2.0, exact=False, rational=False),
+    example(
+        "Gemm", "a b c", {"a": (3, 2), "b": (2, 3), "c": (2,)}, transA=1, transB=1, exact=False
+    ),
+    example("Gemm", "a b", {"a": (2, 3), "b": (3, 2)}, "no bias", exact=False),
+)
+
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+
+
+@every_case
+def test_emulation_is_onnxruntime(case: Example) -> None:
+    check_runtime(case)
+
+
+@every_case
+def test_real_meaning_is_the_reference(case: Example) -> None:
+    if case.name in ("LRN", "GlobalLpPool"):
+        pytest.skip("the reference has none, or sums the squares of the first channels only")
+    check_against_reference(case)
+
+
+@pytest.mark.parametrize(("size", "beta"), [(1, 0.5), (2, 0.75), (3, 1.0), (9, 0.75)])
+def test_lrn_is_its_formula(size: int, beta: float) -> None:
+    """Σ over the channels from c − ⌊(size − 1)/2⌋ to c + ⌈(size − 1)/2⌉, as ONNX has it."""
+    case = example("LRN", "x", (2, 5, 3), size=size, alpha=0.5, beta=beta, bias=1.5)
+    graph, _ = graph_of(case, np.float64)
+    x = np.random.default_rng(3).standard_normal((1, 2, 5, 3))
+    (y,) = (np.asarray(v) for v in emulate(graph, {"x": x}, SEQUENTIAL).values())
+    for c in range(5):
+        window = x[:, :, max(0, c - (size - 1) // 2) : c + size // 2 + 1]
+        scale = 1.5 + 0.5 / size * np.sum(window**2, axis=2)
+        np.testing.assert_allclose(y[:, :, c], x[:, :, c] * scale**-beta, rtol=1e-12)
+
+
+@every_case
+def test_bounds_hold(case: Example) -> None:
+    check_bounds(case)
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        (einsum("ii->i", (2, 2)), "diagonal"),
+        (einsum("...i->...", (2, 2)), "ellipsis"),
+        (
+            example("Gemm", "a b", {"a": (2, 3), "b": (3, 2)}, alpha=0.5),
+            "'alpha' and 'beta' must be 1",
+        ),
+        (example("LpPool", "x", (1, 1, 4), kernel_shape=[2], p=3), "attribute 'p' is 3"),
+        (
+            example(
+                "ScatterND",
+                "x i u",
+                {"x": (3,), "u": (2,)},
+                constants={"i": np.array([[1], [-2]])},
+            ),
+            "occurs twice",
+        ),
+        (
+            example(
+                "ScatterND",
+                "x i u",
+                {"x": (3,), "u": (1,)},
+                constants={"i": np.array([[1]])},
+                opset=16,
+                reduction="add",
+            ),
+            "reduction",
+        ),
+    ],
+    ids=lambda v: getattr(v, "name", ""),
+)
+def test_what_cannot_be_written_out_is_refused(case: Example, words: str) -> None:
+    with pytest.raises(UnsupportedModel, match=rf"node '.*' \({case.nodes[0][0]}\): .*{words}"):
+        graph_of(case)
