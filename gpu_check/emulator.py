@@ -20,12 +20,14 @@ def emulate(
     inputs: Mapping[str, Carrier],
     contract: RuntimeContract,
     every_tensor: bool = False,
+    arithmetic: Callable[[FloatFormat, RuntimeContract], NumpyArithmetic] = NumpyArithmetic,
 ) -> Mapping[str, Carrier]:
     """What a runtime that obeys `contract` computes, for many samples at once.
 
     `inputs` has an array of shape (samples, *tensor shape) for every graph input. The result has
     such an array for every graph output, or for every tensor that is not constant; with
-    `compute_format` unset it is of the tensor's own dtype, else of the format's carrier.
+    `compute_format` unset it is of the tensor's own dtype, else of the format's carrier. Another
+    `arithmetic` than the bit-exact one is for trying things out (gpu_check/screening.py).
 
     Raises ValueError for a contract that is not pinned, for a missing or misshapen input and for
     an input that is not representable in the format in which the contract stores it;
@@ -36,7 +38,7 @@ def emulate(
 
     @cache
     def arithmetic_in(fmt: FloatFormat) -> NumpyArithmetic:
-        return NumpyArithmetic(fmt, contract)
+        return arithmetic(fmt, contract)
 
     def arithmetic_of(dtype: DType) -> NumpyArithmetic:
         return arithmetic_in(contract.format_of(dtype))
@@ -52,8 +54,8 @@ def emulate(
         arguments = [
             None if not t else stored(t) if graph.is_constant(t) else values[t] for t in node.inputs
         ]
-        arithmetic = arithmetic_of(_dtype_of(graph, node))
-        results = lookup(node).runtime(site_of(graph, node), arguments, arithmetic, contract)
+        numbers = arithmetic_of(_dtype_of(graph, node))
+        results = lookup(node).runtime(site_of(graph, node), arguments, numbers, contract)
         written = [t for t in node.outputs if t]
         values.update(zip(written, results, strict=True))
     samples = max((v.shape[0] for v in values.values()), default=1)

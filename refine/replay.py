@@ -10,7 +10,7 @@ from encoders.contract import RuntimeContract
 from gpu_check.replay import NotReplayed, replay_on_onnxruntime
 from onnx_import.graph import Graph
 from onnx_import.torchlean import is_json
-from refine.search import Candidate
+from refine.evaluation import Candidate
 from refine.verdict import Execution, Refusal, Witness
 from refine.witness import confirm, error_between
 

@@ -30,7 +30,7 @@ from encoders.formats import FloatFormat, round_array
 from encoders.functions import CORRECTLY_ROUNDED, TABLES
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
-from refine.search import Candidate
+from refine.evaluation import Candidate
 from refine.verdict import Result, Witness
 from refine.writing import write_whole
 
