@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from encoders.contract import OpenSchedule, RuntimeContract
+from encoders.formats import FloatFormat
 from encoders.numpy_arithmetic import Carrier, NumpyArithmetic
 from encoders.operator import site_of
 from encoders.registry import lookup
@@ -19,12 +20,14 @@ def emulate(
     inputs: Mapping[str, Carrier],
     contract: RuntimeContract,
     every_tensor: bool = False,
+    arithmetic: Callable[[FloatFormat, RuntimeContract], NumpyArithmetic] = NumpyArithmetic,
 ) -> Mapping[str, Carrier]:
     """What a runtime that obeys `contract` computes, for many samples at once.
 
     `inputs` has an array of shape (samples, *tensor shape) for every graph input. The result has
     such an array for every graph output, or for every tensor that is not constant; with
-    `compute_format` unset it is of the tensor's own dtype, else of the format's carrier.
+    `compute_format` unset it is of the tensor's own dtype, else of the format's carrier. Another
+    `arithmetic` than the bit-exact one is for trying things out (gpu_check/screening.py).
 
     Raises ValueError for a contract that is not pinned where the graph needs it, for a missing or
     misshapen input and for an input that is not representable in the format in which the contract
@@ -36,7 +39,7 @@ def emulate(
     for name in graph.inputs:
         values[name] = _checked(graph, name, inputs, contract)
     for node in graph.order:
-        values.update(emulate_node(graph, node, values, contract))
+        values.update(emulate_node(graph, node, values, contract, arithmetic))
     samples = max((v.shape[0] for v in values.values()), default=1)
     wanted = values if every_tensor else graph.outputs
     return {
@@ -48,7 +51,11 @@ def emulate(
 
 
 def emulate_node(
-    graph: Graph, node: Node, values: Mapping[str, Carrier], contract: RuntimeContract
+    graph: Graph,
+    node: Node,
+    values: Mapping[str, Carrier],
+    contract: RuntimeContract,
+    arithmetic: Callable[[FloatFormat, RuntimeContract], NumpyArithmetic] = NumpyArithmetic,
 ) -> Mapping[str, Carrier]:
     """What one node writes, given what it reads: carriers of the formats the contract names.
 
@@ -60,9 +67,9 @@ def emulate_node(
         None if not t else _stored(graph, t, here) if graph.is_constant(t) else values[t]
         for t in node.inputs
     ]
-    arithmetic = NumpyArithmetic(here.format_of(_dtype_of(graph, node)), here)
+    numbers = arithmetic(here.format_of(_dtype_of(graph, node)), here)
     try:
-        results = lookup(node).runtime(site, arguments, arithmetic, here)
+        results = lookup(node).runtime(site, arguments, numbers, here)
     except OpenSchedule as error:
         raise OpenSchedule(f"{node.describe()}: {error}") from error
     return dict(zip((t for t in node.outputs if t), results, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ class NotReplayed:
 
 
 def replay_on_onnxruntime(
-    model: Path, inputs: Mapping[str, Array], options: OnnxRuntimeOptions | None = None
+    model: Path | bytes, inputs: Mapping[str, Array], options: OnnxRuntimeOptions | None = None
 ) -> Replayed | NotReplayed:
     """Run the model file on onnxruntime: by default as written, on one thread."""
     try:
@@ -35,3 +36,9 @@ def replay_on_onnxruntime(
         return Replayed(runtime.describe(), runtime.run(inputs))
     except RuntimeUnavailable as error:
         return NotReplayed("onnxruntime", str(error))
+
+
+def onnxruntime_options() -> tuple[OnnxRuntimeOptions, ...]:
+    """As written and fully optimised, on one thread and on all processors."""
+    threads = sorted({1, os.cpu_count() or 1})
+    return tuple(OnnxRuntimeOptions(o, t) for o in ("none", "all") for t in threads)

@@ -97,6 +97,25 @@ def onnxruntime_version() -> str:
     return str(_onnxruntime().__version__)
 
 
+def save_optimised(model: Path, level: str, target: Path) -> None:
+    """Write the model that onnxruntime runs after its own optimisations, `level` of them.
+
+    Beyond "basic" the file fits this machine only. Raises RuntimeUnavailable if onnxruntime
+    refuses the model.
+    """
+    library = _onnxruntime()
+    settings = library.SessionOptions()
+    settings.graph_optimization_level = getattr(
+        library.GraphOptimizationLevel, OPTIMIZATION_LEVELS[level]
+    )
+    settings.optimized_model_filepath = str(target)
+    settings.log_severity_level = 4
+    try:
+        library.InferenceSession(str(model), settings, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own classes share no base but Exception
+        raise RuntimeUnavailable(f"onnxruntime refuses the model: {error}") from error
+
+
 def _onnxruntime() -> Any:
     """The library, imported when first needed: that takes a noticeable fraction of a second."""
     try:

@@ -18,6 +18,7 @@ from encoders.registry import operators
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.reader import WRITTEN_OUT
+from refine.bug_report import script_of
 from refine.check import Options, check
 from refine.conform_command import conform_command
 from refine.cross_check import EVERYTHING, SAMPLE
@@ -27,9 +28,10 @@ from refine.interruption import Interruption
 from refine.lemmas.cache import default_directory
 from refine.lemmas.library import dump_smt2, library, prove_library
 from refine.obligation import Kind
+from refine.optimised import as_optimised
 from refine.options import tolerance_of
 from refine.probe_command import contract_for, probe_command
-from refine.replay import run_again
+from refine.replay import divergence, run_again
 from refine.report import Reporter
 from refine.verdict import ExitCode, Result
 from refine.witness_file import load_witness, save_witness
@@ -83,6 +85,11 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default="sample",
             show_default=True,
             help="Which rows of each layer Z3 checks again, beside the lemmas.",
+        ),
+        click.option(
+            "--as-optimised",
+            type=click.Choice(["basic", "extended", "all"]),
+            help="Check what onnxruntime runs after optimising so far; kept beside the result.",
         ),
         click.option("--timeout", type=float, metavar="SECONDS", help="Limit for everything."),
         click.option(
@@ -180,14 +187,25 @@ def lemmas_command(dump_smt2: Path | None, no_cache: bool, timeout: float, kind:
 
 @cli.command("replay")
 @click.argument("file", type=click.Path(path_type=Path))
-def replay_command(file: Path) -> ExitCode:
+@click.option(
+    "--script",
+    type=click.Path(path_type=Path),
+    metavar="FILE.py",
+    help="Write a script that shows the violation with numpy and onnxruntime alone.",
+)
+def replay_command(file: Path, script: Path | None) -> ExitCode:
     """Run a saved counterexample again, on the emulator and on real runtimes.
 
     Exit code 1 if the violation is confirmed, 3 if it is not.
     """
     graph, candidate, epsilon = load_witness(file, load)
     witness = run_again(graph, candidate)
-    Reporter().replay(witness, epsilon)
+    if script is not None:
+        text = script_of(witness, graph, epsilon, script)
+        write_whole(script, lambda out: out.write(text.encode()))
+    reporter = Reporter()
+    reporter.divergence(divergence(witness, graph))
+    reporter.replay(witness, epsilon)
     limit = epsilon if epsilon is not None else Fraction(0)
     violated = not witness.error.finite or witness.error.lo > limit
     return ExitCode.VIOLATED if violated else ExitCode.UNKNOWN
@@ -232,7 +250,7 @@ def _run(model: Path, eps: tuple[str, ...], given: dict[str, Any]) -> ExitCode:
         workers=given["workers"],
     )
     with reporter.progress("reading the model") as progress:
-        graph = load(model)
+        graph = load(as_optimised(model, given["as_optimised"]))
         domain = read_domain(graph, written, contract.format_of)
         tolerance = tolerance_of(eps, graph.outputs)
         result = check(graph, domain, contract, tolerance, options, progress.tell)

@@ -8,9 +8,10 @@ from encoders.contract import RuntimeContract
 from onnx_import.graph import Graph
 from refine.clock import Clock
 from refine.domain import Domain
+from refine.evaluation import Candidate, Hunt
 from refine.replay import replays
 from refine.rounding import float_down
-from refine.search import Candidate, Hunt, search
+from refine.search import search
 from refine.verdict import Tolerance, Witness
 from refine.witness import confirm, is_violation
 

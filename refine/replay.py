@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from encoders.contract import RuntimeContract
-from gpu_check.replay import NotReplayed, replay_on_onnxruntime
+from gpu_check.divergence import Divergence, first_divergence
+from gpu_check.replay import (
+    NotReplayed,
+    Replayed,
+    onnxruntime_options,
+    replay_on_onnxruntime,
+)
+from gpu_check.torch_replay import replay_on_torch
 from onnx_import.graph import Graph
 from onnx_import.torchlean import is_json
-from refine.search import Candidate
+from refine.evaluation import Candidate
 from refine.verdict import Execution, Refusal, Witness
 from refine.witness import confirm, error_between
 
@@ -18,25 +26,51 @@ from refine.witness import confirm, error_between
 def replays(
     witness: Witness, graph: Graph, contract: RuntimeContract
 ) -> tuple[Execution | Refusal, ...]:
-    """Run the witness on onnxruntime: the file as written, one thread."""
+    """Run the witness on onnxruntime, as written and optimised, and on torch."""
+    return tuple(_judged(o, witness, graph, contract) for o in _outcomes(witness, graph))
+
+
+def _outcomes(witness: Witness, graph: Graph) -> Iterator[Replayed | NotReplayed]:
     if graph.source is None:
-        return (Refusal("onnxruntime", "the graph was not read from a file"),)
-    if is_json(graph.source):
-        return (Refusal("onnxruntime", "it does not read TorchLean graphs"),)
-    outcome = replay_on_onnxruntime(graph.source, witness.inputs)
+        yield NotReplayed("onnxruntime", "the graph was not read from a file")
+    elif is_json(graph.source):
+        yield NotReplayed("onnxruntime", "it does not read TorchLean graphs")
+    else:
+        for options in onnxruntime_options():
+            outcome = replay_on_onnxruntime(graph.source, witness.inputs, options)
+            yield outcome
+            if isinstance(outcome, NotReplayed):
+                break  # it would say the same again
+    yield replay_on_torch(graph, witness.inputs)
+    yield replay_on_torch(graph, witness.inputs, "cuda")
+
+
+def _judged(
+    outcome: Replayed | NotReplayed, witness: Witness, graph: Graph, contract: RuntimeContract
+) -> Execution | Refusal:
     if isinstance(outcome, NotReplayed):
-        return (Refusal(outcome.runtime, outcome.why),)
+        return Refusal(outcome.runtime, outcome.why)
     if witness.output not in outcome.outputs:
-        return (Refusal(outcome.runtime, f"it returns no output '{witness.output}'"),)
+        return Refusal(outcome.runtime, f"it returns no output '{witness.output}'")
     given = np.asarray(outcome.outputs[witness.output]).astype(np.float64)
     value = float(given.reshape(graph.types[witness.output].shape)[witness.index])
     name = outcome.runtime
     if contract.compute_format is not None:
         name += f" (it computes in the model's own types, not in {contract.compute_format.name})"
-    return (Execution(name, value, error_between(value, witness.real_lo, witness.real_hi)),)
+    return Execution(name, value, error_between(value, witness.real_lo, witness.real_hi))
 
 
 def run_again(graph: Graph, candidate: Candidate) -> Witness:
     """A saved counterexample evaluated anew: exact value, emulation, real runtimes."""
     witness = confirm(graph, candidate)
     return replace(witness, replays=replays(witness, graph, candidate.execution))
+
+
+def divergence(witness: Witness, graph: Graph) -> Divergence | Refusal | None:
+    """The first node at which onnxruntime's bits differ from the emulated execution's."""
+    if graph.source is None or is_json(graph.source):
+        return Refusal("onnxruntime", "it has no file to run")
+    if witness.execution.compute_format is not None:
+        return Refusal("onnxruntime", "it computes in the model's own types")
+    found = first_divergence(graph, graph.source, witness.inputs, witness.execution)
+    return Refusal(found.runtime, found.why) if isinstance(found, NotReplayed) else found

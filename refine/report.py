@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from encoders.operator import Operator
+from gpu_check.divergence import Divergence
 from refine.numerals import down, plain, show_error, up
 from refine.obligation import Discharger, Obligation
 from refine.rounding import float_up
@@ -104,6 +105,21 @@ class Reporter:
                 else ("[bold yellow]unknown[/]", f"this input does not violate {limit}")
             ]
         )
+
+    def divergence(self, found: Divergence | Refusal | None) -> None:
+        """Where onnxruntime's bits first differ from the emulated execution's."""
+        match found:
+            case None:
+                text = "none: onnxruntime has the emulated bits at every node"
+            case Refusal():
+                text = f"not looked for: {found.why}"
+            case Divergence():
+                text = (
+                    f"node '{found.node}' ({found.op}), element {list(found.index)}: emulated "
+                    f"{found.emulated!r}, onnxruntime {found.given!r}; {found.differing} of "
+                    f"{found.elements} elements differ"
+                )
+        self._lines([("[bold]diverges[/]", text)])
 
     def _lines(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Labels, with markup, and plain texts in two columns; long words such as paths stay

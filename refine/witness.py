@@ -12,7 +12,7 @@ from encoders.exact_fields import Balls, enclosure
 from gpu_check.emulator import emulate
 from gpu_check.exact import evaluate_exact
 from onnx_import.graph import Array, Graph
-from refine.search import Candidate
+from refine.evaluation import Candidate
 from refine.verdict import ErrorEnclosure, Tolerance, Witness
 
 _BITS = (400, 4000)

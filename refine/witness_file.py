@@ -19,7 +19,7 @@ from encoders.contract_table import contract_of_table, contract_table
 from encoders.formats import round_array
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
-from refine.search import Candidate
+from refine.evaluation import Candidate
 from refine.verdict import Result, Witness
 from refine.writing import write_whole
 

@@ -1,0 +1,118 @@
+"""A counterexample as a script that anybody can run: numpy, onnxruntime and the model file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from gpu_check.replay import NotReplayed, onnxruntime_options, replay_on_onnxruntime
+from gpu_check.runtimes import OPTIMIZATION_LEVELS, OnnxRuntimeOptions
+from onnx_import.errors import ModelError
+from onnx_import.graph import Graph
+from refine.verdict import Witness
+from refine.witness import error_between, violates
+
+_TEMPLATE = '''"""onnxruntime on one input against the exact real value of the same network.
+
+    python {script} [MODEL.onnx]
+
+Written by refine. Exit code 1: the error is above EPS (or the output is no finite number).
+The real value lies between REAL_LO and REAL_HI, evaluated in exact and ball arithmetic from the
+weights in the file, each read as the number it is.
+"""
+
+import base64
+import hashlib
+import math
+import sys
+from fractions import Fraction
+
+import numpy as np
+import onnxruntime
+
+MODEL = {model!r}
+SHA256 = {sha256!r}
+OUTPUT, INDEX = {output!r}, {index!r}
+EPS = Fraction({eps!r})
+REAL_LO = Fraction({lo!r})
+REAL_HI = Fraction({hi!r})
+INPUTS = {{
+{inputs}
+}}
+
+path = sys.argv[1] if len(sys.argv) > 1 else MODEL
+with open(path, "rb") as file:
+    if hashlib.sha256(file.read()).hexdigest() != SHA256:
+        sys.exit("this is not the model that the script was written for")
+options = onnxruntime.SessionOptions()
+options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.{level}
+options.intra_op_num_threads = {threads}
+options.inter_op_num_threads = 1
+session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+feeds = {{
+    name: np.frombuffer(base64.b64decode(data), dtype).reshape(shape)
+    for name, (dtype, shape, data) in INPUTS.items()
+}}
+value = float(np.asarray(session.run([OUTPUT], feeds)[0])[INDEX])
+print("onnxruntime", onnxruntime.__version__, "gives", repr(value), value.hex())
+print("the real value is", float(REAL_LO), "give or take", float(REAL_HI - REAL_LO))
+if not math.isfinite(value):
+    print("violated: the output is no finite number")
+    sys.exit(1)
+error = max(REAL_LO - Fraction(value), Fraction(value) - REAL_HI, Fraction(0))
+print("the error is at least", float(error), "and eps is", float(EPS))
+print("violated" if error > EPS else "not violated here")
+sys.exit(1 if error > EPS else 0)
+'''
+
+
+def script_of(witness: Witness, graph: Graph, epsilon: Fraction | None, script: Path) -> str:
+    """The text of a script that shows the violation on onnxruntime.
+
+    Raises ModelError where there is nothing to show: no ONNX file, a narrow format, or no way of
+    running it in which onnxruntime violates ε (with no ε: in which it errs at all).
+    """
+    if graph.source is None or witness.execution.compute_format is not None:
+        raise ModelError("--script needs a counterexample in the model's own types, with its file")
+    limit = Fraction(0) if epsilon is None else epsilon
+    options = _violating(witness, graph.source, limit)
+    if options is None:
+        raise ModelError(
+            "--script: onnxruntime does not violate eps on this input, with optimisations or "
+            "without; only the emulated execution does"
+        )
+    return _TEMPLATE.format(
+        script=script.name,
+        model=str(graph.source),
+        sha256=hashlib.sha256(graph.source.read_bytes()).hexdigest(),
+        output=witness.output,
+        index=witness.index,
+        eps=str(limit),
+        lo=str(witness.real_lo),
+        hi=str(witness.real_hi),
+        inputs="\n".join(
+            f"    {name!r}: ({v.dtype.name!r}, {v.shape!r}, {_encoded(v)!r}),"
+            for name, v in witness.inputs.items()
+        ),
+        level=OPTIMIZATION_LEVELS[options.optimization],
+        threads=options.threads,
+    )
+
+
+def _violating(witness: Witness, model: Path, limit: Fraction) -> OnnxRuntimeOptions | None:
+    for options in onnxruntime_options():
+        outcome = replay_on_onnxruntime(model, witness.inputs, options)
+        if isinstance(outcome, NotReplayed) or witness.output not in outcome.outputs:
+            continue
+        value = float(np.asarray(outcome.outputs[witness.output])[witness.index])
+        if violates(error_between(value, witness.real_lo, witness.real_hi), limit):
+            return options
+    return None
+
+
+def _encoded(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> str:
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode("ascii")
