@@ -28,7 +28,7 @@ from encoders.orders import (
     block_lengths,
     merges_of,
 )
-from onnx_import.graph import Array
+from onnx_import.graph import Array, DType
 
 T = TypeVar("T")
 
@@ -87,6 +87,14 @@ class ChainArithmetic(Protocol):
     def chain(self, pairs: Sequence[tuple[Any, Any]], start: Any | None) -> Any | None:
         """start + Σ a_k·b_k from first to last (start None: from the first product), exactly as
         `multiply` and `multiply_add` in turn would; None where it has no shortcut."""
+
+
+@runtime_checkable
+class MixedArithmetic(Protocol):
+    """An arithmetic that can say how the same runtime computes in another type."""
+
+    def of_type(self, dtype: DType) -> Arithmetic[Any]:
+        """Its numbers may be mixed with those of this one; each operation rounds to `dtype`."""
 
 
 def sum_of_products(

@@ -59,6 +59,14 @@ class FloatFormat:
         """Width of the IEEE exponent field (exact for formats with emin = 1 - emax)."""
         return (self.emax - self.emin + 3).bit_length() - 1
 
+    def holds(self, other: FloatFormat) -> bool:
+        """Is every number of the other format one of this?"""
+        return (
+            other.precision <= self.precision
+            and other.emax <= self.emax
+            and other.emin - other.precision >= self.emin - self.precision
+        )
+
 
 def power_of_two(exponent: int) -> Fraction:
     return Fraction(2**exponent) if exponent >= 0 else Fraction(1, 2**-exponent)

@@ -136,29 +136,37 @@ class NormalizationError:
 
 
 def normalization_error(
-    r: Rounder, contract: RuntimeContract, x: Interval, v: Normalized, epsilon: float, centred: bool
+    r: Rounder,
+    contract: RuntimeContract,
+    x: Interval,
+    v: Normalized,
+    epsilon: float,
+    centred: bool,
+    converted: FloatArray | float = 0.0,
 ) -> NormalizationError:
-    """For run-time inputs x, without flaws of their own."""
+    """For run-time inputs x, read with an error of at most `converted` and no other flaw."""
     n = x.shape[1]
     u = r.unit
     twice = (2 * u + u * u) * (1.0 + 2.0**-50)
     tiny, flushed = r.underflow, r.flushed
     c = v.deviation.magnitude
+    read = add_up(r.operand_loss(x), converted)
     if centred:
         up = sum_up(np.maximum(x.hi, 0.0), axis=1)[:, None]
         down = sum_up(np.maximum(-x.lo, 0.0), axis=1)[:, None]
         partial = np.maximum(up, down)
         steps = np.full_like(partial, n - 1.0)
-        total = any_order_sum(r, partial, steps, np.full_like(partial, n * flushed))
+        terms = add_up(sum_up(np.broadcast_to(converted, x.shape), axis=1)[:, None], n * flushed)
+        total = any_order_sum(r, partial, steps, terms)
         share = np.nextafter(total / n, np.inf)
         mean = add_up(multiply_up(share, 1.0 + twice), multiply_up(v.mean.magnitude, twice))
-        off = add_up(add_up(mean, 4.0 * tiny + flushed), r.operand_loss(x))
+        off = add_up(add_up(mean, 4.0 * tiny + flushed), read)
         error = add_up(off, r.of_sum(add_up(c, off)))
         reached = float(np.max(add_up(partial, total), initial=0.0))
         mean_error = add_up(mean, 4.0 * tiny + flushed)
     else:
         mean_error = np.zeros_like(v.variance.lo)
-        error = r.operand_loss(x)
+        error = read
         reached = 0.0
     error = add_up(error, flushed)
     computed = add_up(c, error)

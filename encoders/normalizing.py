@@ -9,9 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from encoders.arithmetic import Arithmetic, moved, sum_of_products, sum_of_terms
+from encoders.arithmetic import (
+    Arithmetic,
+    MixedArithmetic,
+    moved,
+    sum_of_products,
+    sum_of_terms,
+)
 from encoders.contract import Normalization, OpenSchedule, RuntimeContract
 from encoders.enclosure import FloatArray, Interval, add_up, midpoint_radius, point
+from encoders.formats import FloatFormat
 from encoders.normalization import (
     folded_error,
     jacobian,
@@ -29,10 +36,17 @@ from encoders.operator import (
     Site,
     ValueMap,
 )
-from encoders.rounding_bounds import finish, rounder
+from encoders.rounding_bounds import (
+    conversion_error,
+    finish,
+    no_overflow,
+    rounder,
+    rounder_of,
+)
 from encoders.row_maps import row_differences, row_values
 from encoders.rows import Rows, columns
 from encoders.signed_sum import check_float
+from onnx_import.graph import DType
 
 LEMMAS = (
     "sum-any-order",
@@ -49,13 +63,18 @@ LEMMAS = (
 class Layout:
     """How one operator reads a site: its rows, its stored scale and bias in the input's shape (or
     None), whether the mean is taken away, and whether a runtime may fold mean and scale into one
-    affine map per row."""
+    affine map per row.
+
+    `stash` is the type in which a site normalises, if that is not the type of its result: the
+    input is converted to it, and z back before it is scaled. Such an operator is not foldable.
+    """
 
     rows: Callable[[Site], Rows]
     scale: Callable[[Site, Any], Any]
     bias: Callable[[Site, Any], Any]
     centred: bool
     foldable: bool
+    stash: Callable[[Site], DType] = lambda site: site.outputs[0].dtype
 
 
 def normalizing_operator(
@@ -89,6 +108,13 @@ def normalizing_operator(
         ]
         return shaped[0], shaped[1]
 
+    def stash_format(site: Site, contract: RuntimeContract) -> FloatFormat:
+        return contract.format_of(layout.stash(site))
+
+    def converted(site: Site, v: Any, arithmetic: Arithmetic[Any]) -> Any:
+        one = arithmetic.constant(np.ones((1,) * len(site.outputs[0].shape)))
+        return arithmetic.multiply(v, one)
+
     def epsilon(site: Site) -> float:
         return site.real("epsilon", 1e-5)
 
@@ -115,8 +141,16 @@ def normalizing_operator(
     def runtime(
         site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
     ) -> tuple[Any, ...]:
-        rows = layout.rows(site)
-        x = moved(inputs[0], rows.split)
+        rows, target = layout.rows(site), arithmetic
+        mixed = not contract.exact and stash_format(site, contract) != contract.format_of(
+            site.outputs[0].dtype
+        )
+        given = inputs[0]
+        if mixed:
+            assert isinstance(target, MixedArithmetic)
+            arithmetic = target.of_type(layout.stash(site))
+            given = converted(site, given, arithmetic)
+        x = moved(given, rows.split)
         if layout.foldable and contract.normalization is Normalization.EITHER:
             raise OpenSchedule("this contract does not pin the normalisation formula")
         count = arithmetic.constant(np.full((1, 1), float(rows.length)))
@@ -139,6 +173,8 @@ def normalizing_operator(
             shift = arithmetic.subtract(bias, arithmetic.multiply(full[1], slope))
             return (arithmetic.multiply_add(inputs[0], slope, shift),)
         z = moved(arithmetic.divide(deviation, sigma), rows.merge)
+        if mixed:
+            z, arithmetic = converted(site, z, target), target
         if scale is not None and bias is not None:
             return (arithmetic.multiply_add(z, scale, bias),)
         return (z if scale is None else arithmetic.multiply(z, scale),)
@@ -170,16 +206,31 @@ def normalizing_operator(
             return RoundingBound(np.zeros(site.outputs[0].shape), (), LEMMAS)
         x = rows.of_interval(inputs[0])
         found = normalized(x, epsilon(site), layout.centred)
-        e = normalization_error(r, contract, x, found, epsilon(site), layout.centred)
+        inner = rounder_of(layout.stash(site), contract)
+        mixed = inner.format != r.format
+        read = conversion_error(inner, r.format, x) if mixed else 0.0
+        e = normalization_error(inner, contract, x, found, epsilon(site), layout.centred, read)
         scale, bias = parameters(site)
         z, z_error = (rows.merge(v[None])[0] for v in (found.z.magnitude, e.z))
-        error, magnitude = scaled_error(
-            r,
-            z,
-            z_error,
+        affine = (
             None if site.constant(1) is None else scale,
             None if site.constant(2) is None else bias,
         )
+        if mixed:
+            # scaled in the type of the result, as ONNX says, or before the only conversion back
+            late, large = scaled_error(inner, z, z_error, *affine)
+            wide = Interval(-large, large)
+            late = add_up(late, conversion_error(r, inner.format, wide))
+            z_wide = add_up(z, z_error)
+            back = conversion_error(r, inner.format, Interval(-z_wide, z_wide))
+            error, magnitude = scaled_error(r, z, add_up(z_error, back), *affine)
+            error, magnitude = np.maximum(error, late), np.maximum(magnitude, large)
+            on_the_way = np.asarray(max(e.reached, float(rows.length), float(np.max(x.magnitude))))
+            done = finish(r, error, magnitude, LEMMAS)
+            condition = no_overflow(inner, on_the_way)
+            radius = done.radius if condition.holds else np.full_like(done.radius, np.inf)
+            return RoundingBound(radius, (condition, *done.preconditions), LEMMAS)
+        error, magnitude = scaled_error(r, z, z_error, *affine)
         if layout.foldable and contract.normalization is not Normalization.DIRECT:
             row_scale, row_bias = (rows.split(v[None])[0] for v in (scale, bias))
             folded, reached = folded_error(r, x, found, e, row_scale, row_bias)

@@ -36,7 +36,7 @@ from encoders.formats import (
 from encoders.functions import Function
 from encoders.native_chain import native_chain
 from encoders.rounded_functions import rounded_function
-from onnx_import.graph import Array
+from onnx_import.graph import Array, DType
 
 Carrier = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float64]
@@ -72,6 +72,9 @@ class NumpyArithmetic:
         self._flush_operands = contract.operands is Subnormals.FLUSH
         self._flush_results = contract.results is Subnormals.FLUSH
         self._smallest_normal = self.carrier.type(2.0**fmt.emin)
+
+    def of_type(self, dtype: DType) -> NumpyArithmetic:
+        return NumpyArithmetic(self.contract.format_of(dtype), self.contract)
 
     def constant(self, values: Array) -> Carrier:
         """Stored values rounded to the format, with a sample axis of length 1 put in front."""

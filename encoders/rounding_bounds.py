@@ -9,7 +9,7 @@ most m·r(M), r(M) being the rounding error at M.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -143,6 +143,15 @@ def rounder_of(dtype: DType, contract: RuntimeContract) -> Rounder:
         contract.results is not Subnormals.KEEP,
         contract.operands is not Subnormals.KEEP,
     )
+
+
+def conversion_error(r: Rounder, source: FloatFormat, x: Interval) -> FloatArray:
+    """Of numbers of `source` in the ranges x, converted to the format of r: one rounding unless it
+    holds them all; either side may lose a subnormal number."""
+    lost = np.maximum(r.operand_loss(x), replace(r, format=source).operand_loss(x))
+    magnitude = add_up(x.magnitude, lost)
+    fresh = r.of_copy(magnitude) if r.format.holds(source) else r.of_product(magnitude)
+    return add_up(lost, fresh)
 
 
 def stored_loss(r: Rounder, values: FloatArray) -> FloatArray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from encoders.affine import AffineMap, affine_meanings, moved_part
 from encoders.arithmetic import Arithmetic
 from encoders.contract import RuntimeContract
 from encoders.enclosure import Interval, add_up
-from encoders.formats import FloatFormat
 from encoders.operator import (
     Field,
     ObjectArray,
@@ -20,7 +18,7 @@ from encoders.operator import (
     RoundingBound,
     Site,
 )
-from encoders.rounding_bounds import finish, rounder
+from encoders.rounding_bounds import conversion_error, finish, rounder
 from onnx_import.graph import DType
 
 
@@ -39,15 +37,6 @@ def _affine(site: Site) -> AffineMap:
         return AffineMap((), stored, np.abs(stored) * 2.0**-52)
     part = moved_part(lambda v: v, lambda v: v)
     return AffineMap((part,), np.zeros(shape), np.zeros(shape))
-
-
-def _contained(inner: FloatFormat, outer: FloatFormat) -> bool:
-    """Is every number of one format a number of the other?"""
-    return (
-        inner.precision <= outer.precision
-        and inner.emax <= outer.emax
-        and inner.emin - inner.precision >= outer.emin - outer.precision
-    )
 
 
 def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
@@ -74,16 +63,11 @@ def rounding(
 ) -> RoundingBound:
     """One rounding unless the format of the result holds all numbers of the source's."""
     r, source = rounder(site, contract), site.type_of(0).dtype
-    if r.exact or source is DType.BOOL:
+    if r.exact or not source.is_float:
         return RoundingBound(np.zeros(site.outputs[0].shape))
-    lost, exact = r.operand_loss(result), False
-    if source.is_float:
-        held = contract.format_of(source)
-        exact = _contained(held, r.format)
-        lost = np.maximum(lost, replace(r, format=held).operand_loss(result))
-    magnitude = add_up(result.magnitude, lost)
-    fresh = r.of_copy(magnitude) if exact else r.of_product(magnitude)
-    return finish(r, add_up(lost, fresh), magnitude, ("underflow-term",))
+    held = contract.format_of(source)
+    error = conversion_error(r, held, result)
+    return finish(r, error, add_up(result.magnitude, error), ("underflow-term",))
 
 
 OPERATORS = (
