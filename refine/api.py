@@ -11,6 +11,7 @@ from onnx_import import load
 from onnx_import.graph import Graph
 from refine.check import Options, check
 from refine.cross_check import SAMPLE
+from refine.diff import diff
 from refine.domain import Domain, DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
 from refine.options import contract_of, tolerance_of
@@ -33,14 +34,44 @@ def check_model(
     the decimal it is written with (1e-3 means 1/1000). `contract` is a preset's name or a contract.
     Raises ModelError, in one sentence, for whatever cannot be read or is not supported.
     """
-    graph = model if isinstance(model, Graph) else load(model)
+    graph = _graph(model)
     chosen = contract_of(contract) if isinstance(contract, str) else contract
+    effort = options or Options(SAMPLE, default_directory(), budget=10.0)
+    return check(graph, _domain(domain, graph, chosen), chosen, _tolerance(eps, graph), effort)
+
+
+def diff_models(
+    spec: str | Path | Graph,
+    impl: str | Path | Graph,
+    domain: str | DomainOptions | Domain,
+    eps: Epsilon | None = None,
+    contract: str | RuntimeContract = "ieee-any",
+    options: Options | None = None,
+) -> Result:
+    """Settle |impl_rt − spec_R| ≤ eps over a domain of the implementation's inputs.
+
+    The specification is read over the reals, and so is the implementation under the contract
+    `exact`. Otherwise as `check_model`.
+    """
+    graph = _graph(impl)
+    chosen = contract_of(contract) if isinstance(contract, str) else contract
+    effort = options or Options(SAMPLE, default_directory(), budget=10.0)
+    where = _domain(domain, graph, chosen)
+    return diff(_graph(spec), graph, where, chosen, _tolerance(eps, graph), effort)
+
+
+def _graph(model: str | Path | Graph) -> Graph:
+    return model if isinstance(model, Graph) else load(model)
+
+
+def _domain(
+    domain: str | DomainOptions | Domain, graph: Graph, contract: RuntimeContract
+) -> Domain:
     if isinstance(domain, str):
         domain = DomainOptions(inputs=(domain,))
     if isinstance(domain, DomainOptions):
-        domain = read_domain(graph, domain, chosen.format_of)
-    effort = options or Options(SAMPLE, default_directory(), budget=10.0)
-    return check(graph, domain, chosen, _tolerance(eps, graph), effort)
+        domain = read_domain(graph, domain, contract.format_of)
+    return domain
 
 
 def _tolerance(eps: Epsilon | None, graph: Graph) -> Tolerance:

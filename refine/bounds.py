@@ -9,8 +9,9 @@ to the input, in both meanings, and the better bound is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +86,18 @@ class Known:
     errors: Mapping[str, FloatArray]
 
 
+@dataclass(frozen=True)
+class Run:
+    """What executes in place of a node: its site, and a bound on |f_run(x̂) − f_node(x̂)|, per
+    output element, over the run-time ranges of its inputs."""
+
+    site: Site
+    change: FloatArray
+
+
+Runs: TypeAlias = Callable[[Node, Sequence[Interval]], Run]
+
+
 def network_bounds(
     graph: Graph,
     box: InputBox,
@@ -93,17 +106,20 @@ def network_bounds(
     tick: Callable[[], None] = lambda: None,
     known: Known | None = None,
     branching: Branching | None = None,
+    runs: Runs | None = None,
 ) -> NetworkBounds:
     """Bound every tensor of a network over one box.
 
     `backward` False composes forward only: quick, and far too pessimistic for deep networks.
     `known` are bounds proved over a box that contains this one; they are never worsened.
     `branching` says how hard to try to decide the signs of open elements.
+    `runs` says what executes in place of each node, where that is another operator or has other
+    weights; errors are then from this graph's real values to that execution.
     `tick` is called often and may raise to stop. Raises UnsupportedModel, naming the node, for
     what has no meaning.
     """
     with np.errstate(all="ignore"):  # infinities and NaN mean that nothing is known
-        return _network_bounds(graph, box, contract, backward, tick, known, branching)
+        return _network_bounds(graph, box, contract, backward, tick, known, branching, runs)
 
 
 def _network_bounds(
@@ -114,6 +130,7 @@ def _network_bounds(
     tick: Callable[[], None],
     known: Known | None,
     branching: Branching | None,
+    runs: Runs | None,
 ) -> NetworkBounds:
     maps = Maps(graph, dict(box.values), dict(box.errors))
     cases = branching is not None and branching.cases > 0 and can_branch(graph)
@@ -141,7 +158,7 @@ def _network_bounds(
             pushes[output] = _refine_values(maps, output, rows, tick)
             if branching is not None and not final and not branching.late:
                 _optimise_values(maps, output, branching, tick)
-        rounding, assumed = _bound_errors(maps, node, site, contract)
+        rounding, assumed = _bound_errors(maps, node, site, contract, runs)
         if known is not None and not cases:
             maps.errors[output] = np.minimum(maps.errors[output], known.errors[output])
         if refine:
@@ -251,16 +268,19 @@ def _influence(
 
 
 def _bound_errors(
-    maps: Maps, node: Node, site: Site, contract: RuntimeContract
+    maps: Maps, node: Node, site: Site, contract: RuntimeContract, runs: Runs | None
 ) -> tuple[RoundingBound, Mapping[str, Interval]]:
     operator, output = lookup(node), node.outputs[0]
     inputs = variable_inputs(maps.graph, node)
     ranges, errors = [maps.values[t] for t in inputs], [maps.errors[t] for t in inputs]
     mapped = operator.differences(site, ranges, errors)
-    result = maps.values[output].inflate(mapped.radius)
     held = [x.inflate(e) for x, e in zip(ranges, errors, strict=True)]
-    rounding = operator.rounding(site, held, result, contract_at(site, contract))
-    local = np.where(np.isnan(rounding.radius), np.inf, rounding.radius)
+    run = Run(site, np.zeros(mapped.radius.shape)) if runs is None else runs(node, held)
+    result = maps.values[output].inflate(add_up(mapped.radius, run.change))
+    here = contract_at(run.site, contract)
+    rounding = lookup(run.site.node).rounding(run.site, held, result, here)
+    local = add_up(rounding.radius, run.change)
+    local = np.where(np.isnan(local), np.inf, local)
     maps.difference_maps[node.name] = mapped
     maps.local[node.name] = local
     total = add_up(mapped.radius, local)

@@ -71,15 +71,15 @@ def check(
         lookup(node).check(site_of(graph, node))
     proof = first_proof(graph, domain, contract, options.backward, clock)
     catch = Catch(None, None, late=False)
-    if options.search and not contract.exact and not _settled(proof, tolerance):
+    if options.search and not contract.exact and not settled(proof, tolerance):
         catch = hunt(graph, domain, contract, tolerance, options.seed, clock)
-    if catch.violation is None and not _settled(proof, tolerance) and options.backward:
+    if catch.violation is None and not settled(proof, tolerance) and options.backward:
         deadline = clock.deadline(options.budget * (1 - _KEPT_FOR_THE_REST))
         proof = improved(proof, graph, contract, tolerance, deadline, options.workers, clock)
     groups, lemmas, late = _obligations(proof, contract, options, clock)
     every = (*lemmas, *(o for group in groups.values() for o in group))
     timed_out = proof.late or catch.late or late
-    verdict, reason = _decide(proof, tolerance, failure_of(proof, every), catch, timed_out)
+    verdict, reason = decide(proof, tolerance, failure_of(proof, every), catch, timed_out)
     return Result(
         verdict,
         reason,
@@ -89,7 +89,7 @@ def check(
         domain,
         contract,
         assumptions_of(graph, domain, contract),
-        _node_reports(proof.wholes, groups),
+        node_reports(proof.wholes, groups),
         lemmas,
         graph,
         options.seed,
@@ -100,7 +100,7 @@ def check(
     )
 
 
-def _settled(proof: Proof, tolerance: Tolerance) -> bool:
+def settled(proof: Proof, tolerance: Tolerance) -> bool:
     return failure_of(proof, ()) is None and within(proof.bounds, tolerance)
 
 
@@ -125,7 +125,7 @@ def _obligations(
     return groups, lemmas, late
 
 
-def _decide(
+def decide(
     proof: Proof,
     tolerance: Tolerance,
     unproved: Obligation | None,
@@ -169,7 +169,7 @@ def _contradicted(bounds: Mapping[str, FloatArray], catch: Catch) -> bool:
     return error_found(worst) > float(bounds[worst.output][worst.index])
 
 
-def _node_reports(
+def node_reports(
     bounds: Sequence[NetworkBounds], obligations: Mapping[str, tuple[Obligation, ...]]
 ) -> tuple[NodeReport, ...]:
     worst = max(bounds, key=lambda b: b.largest)

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from encoders.contract import PRESETS, Subnormals
+from encoders.contract import EXACT, PRESETS, Subnormals
 from encoders.registry import operators
 from onnx_import import load
 from onnx_import.errors import ModelError
@@ -22,6 +22,7 @@ from refine.bug_report import script_of
 from refine.check import Options, check
 from refine.conform_command import conform_command
 from refine.cross_check import EVERYTHING, SAMPLE
+from refine.diff import diff
 from refine.document import json_text, versions
 from refine.domain import DomainOptions, read_domain
 from refine.interruption import Interruption
@@ -166,6 +167,26 @@ def bound_command(model: Path, **given: Any) -> ExitCode:
     return _run(model, (), given)
 
 
+@cli.command("diff")
+@click.argument("spec", type=click.Path(path_type=Path))
+@_model_options
+@click.option("--eps", "eps", multiple=True, metavar="[OUTPUT=]E", help="Largest difference.")
+@click.option(
+    "--impl-as",
+    type=click.Choice(["real", "runtime"]),
+    default="runtime",
+    show_default=True,
+    help="How the implementation is read; the specification is read over the reals.",
+)
+def diff_command(
+    spec: Path, model: Path, eps: tuple[str, ...], impl_as: str, **given: Any
+) -> ExitCode:
+    """Is |MODEL(x) − SPEC(x)| ≤ E for every x of the domain? Without --eps, the best bound."""
+    if impl_as == "real":
+        given = {**given, "contract": EXACT.name}
+    return _run(model, eps, given, spec)
+
+
 @cli.command("lemmas")
 @click.option("--dump-smt2", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--no-cache", is_flag=True, help="Prove every lemma anew.")
@@ -222,7 +243,9 @@ def ops_command() -> ExitCode:
     return ExitCode.VERIFIED
 
 
-def _run(model: Path, eps: tuple[str, ...], given: dict[str, Any]) -> ExitCode:
+def _run(
+    model: Path, eps: tuple[str, ...], given: dict[str, Any], spec: Path | None = None
+) -> ExitCode:
     json_path: str | None = given["json_path"]
     reporter = Reporter(given["quiet"], silent=json_path == "-")
     timeout = given["timeout"]
@@ -253,8 +276,11 @@ def _run(model: Path, eps: tuple[str, ...], given: dict[str, Any]) -> ExitCode:
         graph = load(as_optimised(model, given["as_optimised"]))
         domain = read_domain(graph, written, contract.format_of)
         tolerance = tolerance_of(eps, graph.outputs)
-        result = check(graph, domain, contract, tolerance, options, progress.tell)
-    if result.witness is not None:
+        if spec is None:
+            result = check(graph, domain, contract, tolerance, options, progress.tell)
+        else:
+            result = diff(load(spec), graph, domain, contract, tolerance, options, progress.tell)
+    if result.witness is not None and spec is None:  # a saved one is replayed on one model
         result = _saved(result, given["counterexample"], reporter)
     if given["dump_smt2"] is not None:
         every_obligation = (*result.obligations, *(o for n in result.nodes for o in n.obligations))

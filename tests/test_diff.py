@@ -1,0 +1,137 @@
+"""`refine diff`: one graph against another, held against onnxruntime on sampled inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from gpu_check.runtimes import OnnxRuntime
+from onnx_import.errors import ModelError
+from refine.api import diff_models
+from refine.check import Options
+from refine.lemmas.cache import default_directory
+from refine.verdict import Result, Verdict
+from tests.small_models import mlp, save, two_inputs
+
+
+def diff(spec: Path, impl: Path, eps: str | None = None, contract: str = "ieee-any") -> Result:
+    options = Options(None, default_directory())
+    return diff_models(spec, impl, "-1..1", eps, contract, options)
+
+
+def edited(path: Path, source: Path, edit: Callable[[onnx.ModelProto], None]) -> Path:
+    model = onnx.load(source)
+    edit(model)
+    onnx.save(model, path)
+    return path
+
+
+def first_weight(change: Callable[[np.ndarray], None]) -> Callable[[onnx.ModelProto], None]:
+    def edit(model: onnx.ModelProto) -> None:
+        tensor = next(t for t in model.graph.initializer if len(t.dims) == 2)
+        weights = numpy_helper.to_array(tensor).copy()
+        change(weights)
+        tensor.CopyFrom(numpy_helper.from_array(weights, tensor.name))
+
+    return edit
+
+
+def negate(w: np.ndarray) -> None:
+    w[0, 0] = -w[0, 0]
+
+
+def one_ulp(w: np.ndarray) -> None:
+    w[0, 0] = np.nextafter(w[0, 0], np.float32(np.inf))
+
+
+def activation(model: onnx.ModelProto) -> None:
+    next(n for n in model.graph.node if n.op_type == "Relu").op_type = "Tanh"
+
+
+def sampled(spec: Path, impl: Path, samples: int = 300) -> float:
+    """Largest difference that onnxruntime shows."""
+    a, b = OnnxRuntime(spec), OnnxRuntime(impl)
+    ((name, shape),) = a.input_shapes().items()
+    rng = np.random.default_rng(1)
+    largest = 0.0
+    for _ in range(samples):
+        x = {name: rng.uniform(-1, 1, shape).astype(np.float32)}
+        for y, z in zip(a.run(x).values(), b.run(x).values(), strict=True):
+            largest = max(largest, float(np.max(np.abs(y.astype(float) - z.astype(float)))))
+    return largest
+
+
+def test_a_network_against_itself_is_equal_over_the_reals(tmp_path: Path) -> None:
+    model = mlp(tmp_path / "m.onnx")
+    result = diff(model, model, contract="exact")
+    assert result.verdict is Verdict.VERIFIED
+    assert result.bound == 0.0
+    assert any("equal over the reals" in note for note in result.notes)
+
+
+def test_a_weight_one_ulp_away(tmp_path: Path) -> None:
+    spec = mlp(tmp_path / "m.onnx")
+    impl = edited(tmp_path / "ulp.onnx", spec, first_weight(one_ulp))
+    result = diff(spec, impl, contract="exact")
+    assert 0.0 < result.bound < 1e-5
+    assert diff(spec, impl).bound >= sampled(spec, impl) / 2
+
+
+@pytest.mark.parametrize("edit", [first_weight(negate), activation])
+def test_an_edit_is_never_verified_below_what_sampling_finds(
+    tmp_path: Path, edit: Callable[[onnx.ModelProto], None]
+) -> None:
+    spec = mlp(tmp_path / "m.onnx")
+    impl = edited(tmp_path / "edited.onnx", spec, edit)
+    found = sampled(spec, impl)
+    assert found > 0
+    assert diff(spec, impl).bound >= found / 2
+    result = diff(spec, impl, str(found / 4))
+    assert result.verdict is Verdict.VIOLATED
+    assert result.witness is not None
+    assert result.witness.replays
+
+
+def test_graphs_of_different_structure_are_compared_as_one(tmp_path: Path) -> None:
+    w = np.float32([[1.0, -2.0], [0.5, 3.0]])
+    shapes = ({"x": (1, 2)}, {"y": (1, 2)})
+    spec = save(
+        tmp_path / "a.onnx",
+        [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Add", ["h", "h"], ["y"])],
+        *shapes,
+        {"w": w},
+    )
+    impl = save(
+        tmp_path / "b.onnx", [helper.make_node("MatMul", ["x", "w"], ["y"])], *shapes, {"w": 2 * w}
+    )
+    result = diff(spec, impl, contract="exact")
+    assert result.verdict is Verdict.VERIFIED
+    assert result.bound < 1e-12
+
+
+def test_a_pole_of_the_specification_is_not_hidden_by_a_clip(tmp_path: Path) -> None:
+    shapes = ({"x": (1, 2)}, {"y": (1, 2)})
+    bounds = {"lo": np.float32(0), "hi": np.float32(1)}
+    spec = save(
+        tmp_path / "a.onnx",
+        [
+            helper.make_node("Reciprocal", ["x"], ["h"]),
+            helper.make_node("Clip", ["h", "lo", "hi"], ["y"]),
+        ],
+        *shapes,
+        bounds,
+    )
+    impl = save(
+        tmp_path / "b.onnx", [helper.make_node("Clip", ["x", "lo", "hi"], ["y"])], *shapes, bounds
+    )
+    assert diff(spec, impl, "5", contract="exact").verdict is not Verdict.VERIFIED
+
+
+def test_inputs_that_do_not_match_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="input"):
+        diff(mlp(tmp_path / "a.onnx"), two_inputs(tmp_path / "b.onnx"))
