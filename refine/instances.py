@@ -156,7 +156,8 @@ def _difference(make: Callable[[], _View], limits: _Limits) -> Iterator[Query]:
     view = make()
     try:
         f_x = _element(view, view.x)
-        f_xd = _element(view, [a + b for a, b in zip(view.x, view.d, strict=True)])
+        moved = [np.asarray(a + b, object) for a, b in zip(view.x, view.d, strict=True)]
+        f_xd = _element(view, moved)
     except Transcendental:
         return
     pulled = view.bounds.maps.difference_maps[view.node.node.name].backward(view.unit())

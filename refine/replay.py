@@ -8,6 +8,7 @@ import numpy as np
 
 from encoders.contract import RuntimeContract
 from gpu_check.replay import NotReplayed, replay_on_onnxruntime
+from onnx_import.fpcore import is_fpcore
 from onnx_import.graph import Graph
 from onnx_import.torchlean import is_json
 from refine.search import Candidate
@@ -21,6 +22,8 @@ def replays(
     """Run the witness on onnxruntime: the file as written, one thread."""
     if graph.source is None:
         return (Refusal("onnxruntime", "the graph was not read from a file"),)
+    if is_fpcore(graph.source):
+        return (Refusal("onnxruntime", "it does not read FPCore; only the emulator ran it"),)
     if is_json(graph.source):
         return (Refusal("onnxruntime", "it does not read TorchLean graphs"),)
     outcome = replay_on_onnxruntime(graph.source, witness.inputs)
