@@ -58,9 +58,7 @@ class Form:
         if not np.any(by):
             return self
         wider = self.range.inflate(by)
-        return Form(
-            self.centre, self.slope, (self.radius + by) * _UP + _TINY, wider.lo, wider.hi
-        )
+        return Form(self.centre, self.slope, (self.radius + by) * _UP + _TINY, wider.lo, wider.hi)
 
     def scaled(self, factor: FloatArray, shift: FloatArray, slack: FloatArray) -> Form:
         """factor·self + shift, and anything within `slack` of it."""
@@ -156,9 +154,7 @@ class Form:
         below = np.minimum(left - rise * low, right - rise * high)
         below = below - (right + rise * high) * (8.0 * UNIT)
         found = self._on_line(rise, below, above, known)
-        image = Interval(
-            np.maximum(np.nextafter(left, -np.inf), 0.0), np.nextafter(right, np.inf)
-        )
+        image = Interval(np.maximum(np.nextafter(left, -np.inf), 0.0), np.nextafter(right, np.inf))
         return _within(found, _where(known, image))
 
     def apply(self, function: Function) -> Form:
@@ -178,9 +174,7 @@ class Form:
         )
         return _within(found, image)
 
-    def _on_line(
-        self, slope: FloatArray, one: FloatArray, other: FloatArray, known: Any
-    ) -> Form:
+    def _on_line(self, slope: FloatArray, one: FloatArray, other: FloatArray, known: Any) -> Form:
         """slope·self + [a number between `one` and `other`] where known, else nothing."""
         middle = 0.5 * one + 0.5 * other
         slack = np.abs(0.5 * other - 0.5 * one) + (np.abs(one) + np.abs(other)) * _PAD

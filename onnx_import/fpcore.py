@@ -171,7 +171,7 @@ class _Build:
             return scope[expression]
         if not expression or not isinstance(expression[0], str):
             raise self._refused(expression, "it starts with no operator")
-        operator, *operands = expression
+        operator, operands = expression[0], expression[1:]
         if operator in ("let", "let*"):
             return self._let(expression, scope, sequential=operator == "let*")
         if operator == "if" and len(operands) == 3:
@@ -214,7 +214,7 @@ class _Build:
 
     def _if(self, expression: Expression, scope: Mapping[str, str]) -> str:
         """Min, Max and Abs where that is what it says, for those have no jump; else Where."""
-        _, condition, *branches = expression
+        condition, branches = expression[1], expression[2:]
         if (
             not isinstance(condition, tuple)
             or len(condition) != 3
@@ -227,8 +227,9 @@ class _Build:
         less = condition[0] in ("<", "<=")
         if condition[0] != "==" and {yes, no} == {a, b} and a != b:
             return self._node("Min" if less == (yes == a) else "Max", a, b)
-        if condition[0] != "==" and self._is_zero(b):
-            if (no, yes) == ((a, self._node("Neg", a)) if less else (self._node("Neg", a), a)):
+        if condition[0] != "==" and self._is_zero(b) and a not in self.constants:
+            branches_of_abs = (self._node("Neg", a), a)
+            if (yes, no) == (branches_of_abs if less else branches_of_abs[::-1]):
                 return self._node("Abs", a)
         if a in self.constants and b in self.constants:
             a = self._computed(a)

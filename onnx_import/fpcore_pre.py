@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from itertools import pairwise
 
 from onnx_import.fpcore_text import Expression, number, written
 from onnx_import.graph import InputRange
@@ -46,7 +47,7 @@ def _narrow(sides: dict[str, InputRange], part: Expression) -> bool:
     elif relation not in _ASCENDING:
         return False
     strict = {**_ASCENDING, **_DESCENDING}[relation]
-    for low, high in zip(terms, terms[1:], strict=False):
+    for low, high in pairwise(terms):
         a, b = _constant(low), _constant(high)
         if a is not None and b is None and isinstance(high, str):
             sides[high] = sides.get(high, InputRange()).above(a, strict)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.contract import RuntimeContract
 from encoders.enclosure import FloatArray
@@ -39,8 +41,8 @@ class Largest:
         return Obligation(
             f"first-order/{node}",
             Kind.INSTANCE,
-            f"Σ|∂output/∂node|·|rounding of node| ≤ {self.bound:.6g} in each of {self.boxes} boxes, "
-            "the derivatives over all that lies between the real and the run-time values",
+            f"Σ|∂output/∂node|·|rounding of node| ≤ {self.bound:.6g} in each of {self.boxes} "
+            "boxes, the derivatives over all that lies between the real and the run-time values",
             Outcome.DISCHARGED,
             Discharger.ENCLOSURE,
             0.0,
@@ -57,8 +59,8 @@ class _Parts:
     hi: FloatArray
     upper: FloatArray
 
-    def at(self, rows: object) -> _Parts:
-        return _Parts(self.lo[:, rows], self.hi[:, rows], self.upper[rows])  # type: ignore[index]
+    def at(self, rows: npt.NDArray[Any]) -> _Parts:
+        return _Parts(self.lo[:, rows], self.hi[:, rows], self.upper[rows])
 
     def joined(self, other: _Parts) -> _Parts:
         return _Parts(
@@ -81,9 +83,8 @@ def largest_error(
 
     Raises Transcendental where an operator has no first-order form.
     """
-    sides = [np.array([[float(whole.values[n].lo)], [float(whole.values[n].hi)]]) for n in graph.inputs]
-    lo = np.stack([s[0] for s in sides])
-    hi = np.stack([s[1] for s in sides])
+    lo = np.stack([whole.values[name].lo.reshape(1) for name in graph.inputs])
+    hi = np.stack([whole.values[name].hi.reshape(1) for name in graph.inputs])
     task = scalars(graph, contract, whole)
     lemmas: set[str] = set()
     best = 0.0
@@ -151,6 +152,7 @@ def _halved(
     nothing = ~np.isfinite(score)
     score = np.where(nothing, np.finfo(np.float64).max * (1.0 - 0.5 * relative), score)
     best = np.argmin(np.where(wide, score, np.inf), axis=0)
-    columns = np.concatenate([(2 * best + half) * n + np.arange(n) for half in (0, 1)])
-    picked = tried.at(columns)
-    return _Parts(picked.lo, picked.hi, np.concatenate([upper[best, h, np.arange(n)] for h in (0, 1)]))
+    column = np.arange(n)
+    picked = tried.at(np.concatenate([(2 * best + half) * n + column for half in (0, 1)]))
+    bounds = np.concatenate([upper[best, half, column] for half in (0, 1)])
+    return _Parts(picked.lo, picked.hi, bounds)

@@ -101,9 +101,7 @@ def _decided(
     )
 
 
-def lemmas_used(
-    bounds: Sequence[NetworkBounds], others: Collection[str] = ()
-) -> tuple[str, ...]:
+def lemmas_used(bounds: Sequence[NetworkBounds], others: Collection[str] = ()) -> tuple[str, ...]:
     """Names of the schema lemmas that these bounds, and `others`, rest on."""
     used = {name for b in bounds for node in b.nodes for name in node.rounding.lemmas}
     return tuple(sorted(used | set(ENGINE_LEMMAS) | set(others)))

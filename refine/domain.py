@@ -164,7 +164,8 @@ def _from_ranges(graph: Graph, texts: Sequence[str]) -> _ExactBox:
 def _from_model(graph: Graph) -> _ExactBox:
     box: dict[str, Sequence[Bounds]] = {}
     for name, r in graph.ranges.items():
-        assert r.lo is not None and r.hi is not None
+        assert r.lo is not None
+        assert r.hi is not None
         box[name] = (Bounds(r.lo, r.hi, r.lo_open, r.hi_open),)
         if box[name][0].empty:
             raise DomainError(f"the range that the model states for input '{name}' is empty")

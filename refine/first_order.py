@@ -16,13 +16,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from encoders.affine_forms import Form, exactly, flat, variable
 from encoders.contract import RuntimeContract
 from encoders.enclosure import FloatArray, Interval, add_up, multiply_up
-from encoders.exact_fields import Balls, enclosure
+from encoders.exact_fields import Balls, ObjectArray, enclosure, object_array
 from encoders.form_fields import Dual, Duals, Forms, Slope, plus, times
 from encoders.formats import BINARY64, round_down, round_up
 from encoders.functions import CORRECTLY_ROUNDED
@@ -77,9 +78,7 @@ class Scalars:
 
 def scalars(graph: Graph, contract: RuntimeContract, whole: InputBox) -> Scalars:
     """What does not depend on the inputs is computed once, exactly and as the runtime does."""
-    still = {
-        node.outputs[0]: node for node in graph.order if node.name not in _reached(graph)
-    }
+    still = {node.outputs[0]: node for node in graph.order if node.name not in _reached(graph)}
     exact_functions = contract.functions == CORRECTLY_ROUNDED
     if not still or contract.exact or not (contract.pinned and exact_functions):
         return Scalars(graph, contract, whole, {})
@@ -196,18 +195,16 @@ class _Forward:
         self.lemmas |= lemmas
 
 
-def _real(operator: Operator, site: Site, field: Forms, arguments: Sequence[Form | Dual | None]):  # type: ignore[no-untyped-def]
+def _real(
+    operator: Operator, site: Site, field: Forms, arguments: Sequence[Form | Dual | None]
+) -> Any:
     """The operator's real meaning on scalars of a field."""
-    given = []
+    given: list[ObjectArray | None] = []
     for argument, constant, kind in zip(arguments, site.constants, site.inputs, strict=True):
-        if kind is None:
-            given.append(None)
-        elif constant is not None:
+        if constant is not None:
             given.append(field.constant(constant))
         else:
-            boxed = np.empty(1, dtype=object)
-            boxed[0] = argument
-            given.append(boxed)
+            given.append(None if kind is None else object_array([argument], (1,)))
     (result,) = operator.real(site, given, field)
     return result[0]
 

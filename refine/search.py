@@ -21,7 +21,7 @@ from encoders.operator import site_of
 from encoders.registry import lookup
 from gpu_check.emulator import emulate
 from gpu_check.exact import evaluate_real
-from onnx_import.graph import Array, Graph
+from onnx_import.graph import Array, DType, Graph
 from refine.box import Box
 from refine.rounding import float_down
 from refine.verdict import Tolerance
@@ -98,12 +98,14 @@ def _candidates(
     with np.errstate(all="ignore"):
         computed = emulate(graph, typed, execution)
     real = {n: np.clip(v, hunt.box.real_lo[n], hunt.box.real_hi[n]) for n, v in points.items()}
-    exact = evaluate_real(graph, real, ApproximateReals())
+    wide = any(kind.dtype is DType.FLOAT64 for kind in graph.types.values())
+    field = ApproximateReals(wide)
+    exact = evaluate_real(graph, {n: v.astype(field.dtype) for n, v in real.items()}, field)
     found: list[Candidate] = []
     for output in graph.outputs:
         shape = graph.types[output].shape
         value = np.asarray(computed[output], np.float64)
-        error = np.abs(value - np.asarray(exact[output], np.float64))
+        error = np.abs(value - np.asarray(exact[output])).astype(np.float64)
         error = np.where(np.isfinite(value), error, np.inf).reshape(value.shape[0], -1)
         if not error.shape[1]:
             continue
