@@ -77,9 +77,10 @@ def largest_error(
     enough: float,
     deadline: float,
     tick: Callable[[], None] = lambda: None,
+    rounds: int | None = None,
 ) -> Largest:
-    """Bound the error over `whole` until it is at most `enough`, cannot get much better, or
-    `deadline` (monotonic) has passed.
+    """Bound the error over `whole` until it is at most `enough`, cannot get much better,
+    `deadline` (monotonic) has passed or so many batches were halved. `tick` may raise to stop.
 
     Raises Transcendental where an operator has no first-order form.
     """
@@ -109,6 +110,8 @@ def largest_error(
         settled = max(settled, float(np.max(open_.upper[done], initial=0.0)))
         open_ = open_.at(~done)
         if not len(open_.upper) or time.monotonic() > deadline or len(open_.upper) > _MOST:
+            break
+        if rounds is not None and (rounds := rounds - 1) < 0:
             break
         order = np.argsort(-open_.upper, kind="stable")
         chosen, rest = open_.at(order[:at_once]), open_.at(order[at_once:])

@@ -7,10 +7,12 @@ of hidden elements. Every step keeps what was proved before; the bound never get
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
@@ -40,6 +42,7 @@ _LEVELS = (
     Branching(steps=8, rounds=6, parts=32, total=1024, cases=1024),
     Branching(steps=8, rounds=8, parts=64, total=2048, cases=2048),
 )
+_ROUNDS = 12  # batches of boxes that a first look at a network of scalars may halve
 _POOL_SECONDS = 3.0  # starting worker processes pays only if there is more time than this
 
 
@@ -145,7 +148,10 @@ def first_proof(
             bounds[i] = network_bounds(graph, box, contract, tick=clock.tick)
     except OutOfTime:
         late = True
-    covered = (Covered(box, b, (part_of(box, b),)) for box, b in zip(boxes, bounds, strict=True))
+    covered = [Covered(box, b, (part_of(box, b),)) for box, b in zip(boxes, bounds, strict=True)]
+    if backward and not contract.exact and applies(graph):
+        quick = partial(largest_error, deadline=math.inf, rounds=_ROUNDS, tick=clock.tick)
+        covered = [_to_first_order(c, graph, contract, Tolerance(), quick, clock) for c in covered]
     return Proof(tuple(covered), late)
 
 
@@ -183,7 +189,8 @@ def _improved_box(
 ) -> Covered:
     excess, enough = excess_over(tolerance), _enough(tolerance)
     if applies(graph):
-        covered = _to_first_order(covered, graph, contract, tolerance, deadline, clock)
+        longer = partial(largest_error, deadline=deadline, tick=clock.tick)
+        covered = _to_first_order(covered, graph, contract, tolerance, longer, clock)
         if covered.scalar is not None:
             return covered
     clock.tell("optimising relaxations")
@@ -211,19 +218,20 @@ def _to_first_order(
     graph: Graph,
     contract: RuntimeContract,
     tolerance: Tolerance,
-    deadline: float,
+    maximised: Callable[[Graph, RuntimeContract, InputBox, float], Largest],
     clock: Clock,
 ) -> Covered:
-    """The box with a first-order proof; as it was where there is none."""
+    """The box with a first-order proof, if that is better than what there is."""
     clock.tell("maximising the first-order error")
     (output,) = graph.outputs
     epsilon = tolerance.of(output)
     enough = 0.0 if epsilon is None else float_down(epsilon)
     try:
-        found = largest_error(graph, contract, covered.box, enough, deadline, clock.tick)
+        found = maximised(graph, contract, covered.box, enough)
     except (OutOfTime, Transcendental):
         return covered
-    return replace(covered, scalar=found) if np.isfinite(found.bound) else covered
+    known = np.inf if covered.scalar is None else covered.scalar.bound
+    return replace(covered, scalar=found) if found.bound < known else covered
 
 
 def _branched(

@@ -140,7 +140,9 @@ def test_what_has_no_meaning_is_refused_in_a_sentence(
 _QUICK = ["--contract", "sequential", "--z3", "none", "--budget", "4"]
 
 
-def test_a_claim_about_a_kernel_is_proved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_claim_about_a_kernel_is_proved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = kernel(tmp_path, "(/ x (+ x 1))", "(<= 0 x 999)", "x")
     assert run(["check", str(path), "--eps", "3e-16", *_QUICK, "--json", "-"]).value == 0
     document = json.loads(capsys.readouterr().out)
