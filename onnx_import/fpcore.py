@@ -250,7 +250,8 @@ class _Build:
     def _number(self, value: Fraction) -> str:
         """A stored constant where the format holds it, else a Rational."""
         try:
-            stored = self.dtype.numpy.type(float(value))
+            with np.errstate(over="ignore", under="ignore"):
+                stored = self.dtype.numpy.type(float(value))
             exact = bool(np.isfinite(stored)) and Fraction(float(stored)) == value
         except OverflowError:
             exact = False

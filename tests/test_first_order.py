@@ -21,7 +21,6 @@ from encoders.exact_fields import Balls, enclosure
 from encoders.form_fields import Forms, plus
 from encoders.formats import round_array, small_format
 from encoders.functions import Function
-from gpu_check.exact import evaluate_exact
 from onnx_import.graph import Graph
 from refine.boxes import largest_error
 from refine.domain import Domain
@@ -278,11 +277,3 @@ def test_forms_contain_exact_values(
     assert op == "max" or line - radius <= low
     assert forms.inputs == 2
     assert plus(0, form) is form
-
-
-def test_exact_evaluation_agrees_with_the_text_of_a_rational(tmp_path: Path) -> None:
-    """What the kernel writes as a decimal is that decimal over the reals, "Rational" its node."""
-    graph, _ = read(kernel(tmp_path, "(* x 0.1)", "(<= 1 x 2)", "x"))
-    exact = evaluate_exact(graph, {"x": np.asarray(3.0)}, Balls(200))[graph.outputs[0]].item()
-    lo, hi = enclosure(exact)
-    assert lo <= Fraction(3, 10) <= hi

@@ -162,6 +162,15 @@ def test_a_kernel_is_refuted_and_the_witness_runs_again(
     assert run(["replay", str(saved)]).value == 1
 
 
+def test_z3_agrees_about_a_square(capsys: pytest.CaptureFixture[str]) -> None:
+    """Both factors are one variable there; and the search sees the errors of float64."""
+    path = next(f for f in FILES if f.stem == "nonlin2")
+    arguments = ["--contract", "sequential", "--budget", "1", "--json", "-"]
+    assert run(["bound", str(path), *arguments]).value == 0
+    document = json.loads(capsys.readouterr().out)
+    assert 1e-15 < document["worst_found"] <= document["bound"]
+
+
 def test_a_jump_is_charged(tmp_path: Path) -> None:
     """A branch that rounding can flip: the bound is not below the height of the jump."""
     path = kernel(tmp_path, "(if (< (* x 0.1) 0.1) 0 x)", "(<= 0 x 2)", "x")
