@@ -1,4 +1,4 @@
-"""The real meaning evaluated in float64: fast, unproved, good enough to guide a search."""
+"""The real meaning in float64 or a little wider: fast, unproved, good enough to guide a search."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from onnx_import.graph import Array
 
 
 class ApproximateReals:
-    """`Field` of float64 numbers, whole batches at a time. Nothing it gives supports a verdict."""
+    """`Field` of float64 numbers, whole batches at a time. Nothing it gives supports a verdict.
+
+    `wide` takes numpy's longest float instead, where this machine has one longer than float64: the
+    errors of a float64 runtime cannot be seen in float64.
+    """
+
+    def __init__(self, wide: bool = False) -> None:
+        self.dtype: type[Any] = np.longdouble if wide else np.float64
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -25,10 +32,11 @@ class ApproximateReals:
             yield
 
     def constant(self, values: Array) -> Any:
-        return np.asarray(values, dtype=np.float64)[np.newaxis]
+        return np.asarray(values, dtype=self.dtype)[np.newaxis]
 
-    def number(self, value: Fraction) -> float:
-        return float(value)
+    def number(self, value: Fraction) -> Any:
+        near = float(value)
+        return self.dtype(near) + self.dtype(float(value - Fraction(near)))
 
     def maximum(self, a: Any, b: Any) -> Any:
         return np.maximum(a, b)
@@ -60,11 +68,11 @@ class ApproximateReals:
 
 
 def approximate_function(f: Function, a: Any) -> Any:
-    """f in float64, right to a few ulps; infinities and NaN as IEEE 754 recommends."""
+    """f right to a few ulps, in float64 or wider; infinities and NaN as IEEE 754 recommends."""
     if f not in APPROXIMATIONS:
         raise Transcendental(f"{f.value} takes more than one argument")
     with np.errstate(all="ignore"):
-        return APPROXIMATIONS[f](np.asarray(a, np.float64))
+        return APPROXIMATIONS[f](np.asarray(a, np.result_type(np.asarray(a), np.float64)))
 
 
 def _sigmoid(x: Any) -> Any:

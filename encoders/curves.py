@@ -142,6 +142,13 @@ def lines_of(curve: Curve, x: Interval, image: Interval) -> Lines:
     )
 
 
+def band_of(curve: Curve, x: Interval, slope: FloatArray) -> Interval:
+    """Bounds of f(x) − slope·x over each interval; infinite where f is not known."""
+    inside = _inside(curve, x)
+    low, high = _extremes(curve, x, slope, inside)
+    return Interval(np.where(inside, low, -np.inf), np.where(inside, high, np.inf))
+
+
 def moved_by(
     curve: Curve, hull: Interval, change: FloatArray, slopes: tuple[FloatArray, FloatArray]
 ) -> FloatArray:

@@ -271,7 +271,8 @@ class Operator:
     functionals are pulled back through them; `branches` says that `differences` fills
     `DifferenceMap.fixed` and meets the condition on its radius. `work` estimates multiply-adds
     per execution. `element` cuts out one output element (`encoders.elements`) where the operator
-    is a scalar formula per element. `functions` are the elementary functions whose accuracy it
+    is a scalar formula per element; `per_element` says no more than that it is one, so that boxes
+    can be stacked along a new axis. `functions` are the elementary functions whose accuracy it
     rests on. `positive_part` operators give zero, and no slope, below zero. `affine_where` says of
     an affine operator where it is one: a product is, while only one factor varies. `attributes`
     names every attribute that the operator understands: a node with another one is refused.
@@ -293,6 +294,7 @@ class Operator:
     functions: tuple[Function, ...] = ()
     positive_part: bool = False
     affine_where: Callable[[Site], bool] | None = None
+    per_element: bool = False
     dtypes: tuple[DType, ...] = field(
         default=(DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.FLOAT64)
     )

@@ -55,19 +55,28 @@ def signed_affine(site: Site, signs: Signs) -> AffineMap:
 def sum_rounding(
     site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
 ) -> RoundingBound:
-    """One rounded addition; adding a stored zero is exact."""
+    """One rounded addition; adding a stored zero is exact.
+
+    Without flushing, it errs by no more than its smaller operand (format lemma
+    `sum-error-below-operands`): the other one is a float too.
+    """
     r = rounder(site, contract)
     shape = site.outputs[0].shape
     lost, zero = np.zeros(shape), np.zeros(shape, dtype=bool)
+    least = np.full(shape, np.inf)
     for x in inputs:
         lost = add_up(lost, r.operand_loss(x))
         zero = zero | (x.magnitude == 0)
+        least = np.minimum(least, x.magnitude)
     for constant in site.constants:
         if constant is not None:
             stored = np.asarray(constant, np.float64)
             lost = add_up(lost, stored_loss(r, stored))
             lost = add_up(lost, r.operand_loss(Interval(stored, stored)))
             zero = zero | (stored == 0)
+            least = np.minimum(least, add_up(np.abs(stored), stored_loss(r, stored)))
     magnitude = add_up(result.magnitude, lost)
     fresh = np.where(zero, r.of_copy(magnitude), r.of_sum(magnitude))
+    if not (r.flush_results or r.flush_operands):
+        fresh = np.minimum(fresh, least)
     return finish(r, add_up(lost, fresh), magnitude, ("underflow-term", "flush-operand-sum"))

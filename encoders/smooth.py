@@ -123,6 +123,7 @@ def smooth_operator(
         rounding,
         element=element,
         functions=uses,
+        per_element=True,
     )
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from onnx_import import reader, torchlean
+from onnx_import import fpcore, reader, torchlean
 from onnx_import.graph import Graph
 
 
 def load(path: str | Path) -> Graph:
-    """Read a model file, ONNX or TorchLean JSON as its content says; raises ModelError only."""
+    """Read a model file: FPCore by its name, ONNX or TorchLean JSON as its content says.
+
+    Raises ModelError only.
+    """
     source = Path(path)
+    if fpcore.is_fpcore(source):
+        return fpcore.load(source)
     return torchlean.load(source) if torchlean.is_json(source) else reader.load(source)
 
 

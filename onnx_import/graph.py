@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from fractions import Fraction
 from pathlib import Path
 from typing import TypeAlias
 
@@ -96,13 +97,36 @@ class Node:
 
 
 @dataclass(frozen=True)
+class InputRange:
+    """What a file says of an input: exact bounds (None: none), the ends included or not."""
+
+    lo: Fraction | None = None
+    hi: Fraction | None = None
+    lo_open: bool = False
+    hi_open: bool = False
+
+    def above(self, lo: Fraction, strict: bool) -> InputRange:
+        """The part of it above a number, too."""
+        if self.lo is not None and (self.lo, self.lo_open) >= (lo, strict):
+            return self
+        return replace(self, lo=lo, lo_open=strict)
+
+    def below(self, hi: Fraction, strict: bool) -> InputRange:
+        """The part of it below a number, too."""
+        if self.hi is not None and (self.hi, not self.hi_open) <= (hi, not strict):
+            return self
+        return replace(self, hi=hi, hi_open=strict)
+
+
+@dataclass(frozen=True)
 class Graph:
     """A network: operator nodes in a DAG, tensor types, constants, inputs and outputs.
 
     `dag` has one vertex per operator, keyed by `Node.name` with the `Node` under the attribute
     `node`; an edge (a, b, tensor) says that `b` reads a tensor that `a` writes. Graph inputs and
     constants are tensors without a producing vertex. `notes` says in words what the reader
-    decided for the user (a symbolic batch dimension read as 1, say).
+    decided for the user (a symbolic batch dimension read as 1, say). `ranges` has the range of
+    every input where the file states them all, and is empty otherwise.
     """
 
     dag: nx.MultiDiGraph[str]
@@ -114,6 +138,7 @@ class Graph:
     sha256: str = ""
     notes: tuple[str, ...] = ()
     order: tuple[Node, ...] = field(default=())
+    ranges: Mapping[str, InputRange] = field(default_factory=dict)
 
     def is_constant(self, tensor: str) -> bool:
         return tensor in self.constants
@@ -134,6 +159,7 @@ def build_graph(
     source: Path | None = None,
     sha256: str = "",
     notes: tuple[str, ...] = (),
+    ranges: Mapping[str, InputRange] | None = None,
 ) -> Graph:
     """Join nodes into a DAG by the tensors they share, and order them topologically.
 
@@ -166,4 +192,4 @@ def build_graph(
         )
     except nx.NetworkXUnfeasible as error:
         raise ValueError("the nodes form a cycle") from error
-    return Graph(dag, types, constants, inputs, outputs, source, sha256, notes, order)
+    return Graph(dag, types, constants, inputs, outputs, source, sha256, notes, order, ranges or {})

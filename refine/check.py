@@ -114,7 +114,7 @@ def _obligations(
     proof: Proof, contract: RuntimeContract, options: Options, clock: Clock
 ) -> tuple[Mapping[str, tuple[Obligation, ...]], tuple[Obligation, ...], bool]:
     clock.tell("proving lemmas")
-    lemmas = prove_lemmas(lemmas_used(proof.wholes), options.cache)
+    lemmas = prove_lemmas(lemmas_used(proof.wholes, proof.lemmas), options.cache)
     groups = merged(proof.obligations())
     if options.cross_check is None:
         return groups, lemmas, False

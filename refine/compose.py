@@ -8,7 +8,7 @@ proved of them (composition). The theorem holds iff all are discharged and so ar
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -101,10 +101,10 @@ def _decided(
     )
 
 
-def lemmas_used(bounds: Sequence[NetworkBounds]) -> tuple[str, ...]:
-    """Names of the schema lemmas that these bounds rest on."""
+def lemmas_used(bounds: Sequence[NetworkBounds], others: Collection[str] = ()) -> tuple[str, ...]:
+    """Names of the schema lemmas that these bounds, and `others`, rest on."""
     used = {name for b in bounds for node in b.nodes for name in node.rounding.lemmas}
-    return tuple(sorted(used | set(ENGINE_LEMMAS)))
+    return tuple(sorted(used | set(ENGINE_LEMMAS) | set(others)))
 
 
 def first_failure(obligations: Iterable[Obligation]) -> Obligation | None:

@@ -38,7 +38,8 @@ class Domain:
 
 @dataclass(frozen=True)
 class DomainOptions:
-    """The domain as the user wrote it; exactly one of vnnlib, inputs, center and box is given.
+    """The domain as the user wrote it: one of vnnlib, inputs, center and box, or none of them
+    where the model states ranges itself.
 
     `inputs` holds `NAME=LO..HI` or `LO..HI`; `center` is a number or a .npy file.
     """
@@ -120,6 +121,8 @@ def _boxes_as_written(graph: Graph, options: DomainOptions) -> tuple[tuple[_Exac
         return (ball,), f"radius {options.radius} around {options.center}{clip}"
     if options.box is not None:
         return (_from_arrays(graph, Path(options.box)),), f"box file {options.box}"
+    if graph.ranges:
+        return (_from_model(graph),), "the ranges that the model states"
     raise DomainError(
         "no domain is given: use --input NAME=LO..HI, --vnnlib FILE, --center with --radius, "
         "or --box FILE.npz"
@@ -156,6 +159,17 @@ def _from_ranges(graph: Graph, texts: Sequence[str]) -> _ExactBox:
         if name not in found:
             raise DomainError(f"input '{name}' has no range; add --input {name}=LO..HI")
     return found
+
+
+def _from_model(graph: Graph) -> _ExactBox:
+    box: dict[str, Sequence[Bounds]] = {}
+    for name, r in graph.ranges.items():
+        assert r.lo is not None
+        assert r.hi is not None
+        box[name] = (Bounds(r.lo, r.hi, r.lo_open, r.hi_open),)
+        if box[name][0].empty:
+            raise DomainError(f"the range that the model states for input '{name}' is empty")
+    return box
 
 
 def _interval(text: str) -> Bounds:

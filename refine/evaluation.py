@@ -17,7 +17,7 @@ from encoders.contract import RuntimeContract
 from encoders.enclosure import FloatArray
 from gpu_check.emulator import emulate
 from gpu_check.exact import evaluate_real
-from onnx_import.graph import Array, Graph
+from onnx_import.graph import Array, DType, Graph
 from refine.box import Box
 from refine.rounding import float_down
 from refine.verdict import Tolerance
@@ -58,6 +58,11 @@ class Hunt:
         box = self.box
         return {n: np.clip(v, box.real_lo[n], box.real_hi[n]) for n, v in points.items()}
 
+    @property
+    def reals(self) -> ApproximateReals:
+        """Numbers with room for the errors of float64 networks."""
+        return ApproximateReals(any(t.dtype is DType.FLOAT64 for t in self.graph.types.values()))
+
     def real_values(self, points: Points) -> Mapping[str, FloatArray]:
         """Every tensor of the real network, (samples, *shape) each, in float64."""
         return evaluate_real(self.graph, self.real(points), ApproximateReals(), every_tensor=True)
@@ -81,7 +86,9 @@ def score(hunt: Hunt, points: Points, execution: RuntimeContract, run: Run = emu
     typed = received(hunt, points, execution)
     with np.errstate(all="ignore"):
         computed = run(graph, typed, execution)
-        exact = evaluate_real(graph, hunt.real(points), ApproximateReals())
+        field = hunt.reals
+        real = {n: v.astype(field.dtype) for n, v in hunt.real(points).items()}
+        exact = evaluate_real(graph, real, field)
         columns = [
             _excess(computed[t], exact[t], samples) * _scale(hunt.tolerance.of(t))
             for t in graph.outputs
@@ -105,7 +112,7 @@ def _excess(computed: Array, exact: FloatArray, samples: int) -> FloatArray:
     """|computed − exact|; infinite where the runtime's value is no number, 0 where only the real
     one is none: nothing can be shown there."""
     value = np.asarray(computed, np.float64).reshape(len(computed), -1)
-    error = np.abs(value - np.asarray(exact, np.float64).reshape(len(exact), -1))
+    error = np.abs(value - np.asarray(exact).reshape(len(exact), -1)).astype(np.float64)
     error = np.where(np.isfinite(value), np.where(np.isnan(error), 0.0, error), np.inf)
     return np.broadcast_to(error, (samples, error.shape[1]))
 

@@ -112,8 +112,9 @@ def _view(bounds: NetworkBounds, node: NodeBounds, site: Site, row: int) -> _Vie
     shapes = [
         t.shape for t, c in zip(small.inputs, small.constants, strict=True) if t and c is None
     ]
-    x = [_variables(f"x{i}", shape) for i, shape in enumerate(shapes)]
-    d = [_variables(f"d{i}", shape) for i, shape in enumerate(shapes)]
+    first = [inputs.index(t) for t in inputs]  # a tensor read twice is one variable
+    x = [_variables(f"x{i}", shape) for i, shape in zip(first, shapes, strict=True)]
+    d = [_variables(f"d{i}", shape) for i, shape in zip(first, shapes, strict=True)]
     ranges = [
         _in_range(v, Interval(maps.values[t].lo.ravel()[p], maps.values[t].hi.ravel()[p]))
         for v, t, p in zip(x, inputs, places, strict=True)
@@ -156,7 +157,8 @@ def _difference(make: Callable[[], _View], limits: _Limits) -> Iterator[Query]:
     view = make()
     try:
         f_x = _element(view, view.x)
-        f_xd = _element(view, [a + b for a, b in zip(view.x, view.d, strict=True)])
+        moved = [np.asarray(a + b, object) for a, b in zip(view.x, view.d, strict=True)]
+        f_xd = _element(view, moved)
     except Transcendental:
         return
     pulled = view.bounds.maps.difference_maps[view.node.node.name].backward(view.unit())

@@ -7,25 +7,31 @@ of hidden elements. Every step keeps what was proved before; the bound never get
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
 from encoders.contract import RuntimeContract
 from encoders.enclosure import FloatArray, Interval
 from encoders.formats import round_array
+from encoders.functions import Transcendental
 from encoders.operator import is_affine, site_of
 from encoders.registry import lookup
 from onnx_import.graph import Graph
 from refine.bounds import InputBox, Known, NetworkBounds, network_bounds
 from refine.box import Box
+from refine.boxes import Largest, largest_error
 from refine.clock import Clock, OutOfTime
 from refine.compose import first_failure, node_obligations
 from refine.domain import Domain
+from refine.first_order import applies
 from refine.obligation import Obligation, Outcome
+from refine.rounding import float_down
 from refine.slopes import Branching
 from refine.split import Part, covers, part_of, split_box
 from refine.verdict import Tolerance
@@ -37,25 +43,36 @@ _LEVELS = (
     Branching(steps=12, rounds=8, parts=64, total=8192, cases=4096),
 )
 _EFFORT = 0.8  # the share of the time left for effort; the rest is for ending the pass
+_ROUNDS = 12  # batches of boxes that a first look at a network of scalars may halve
 _POOL_SECONDS = 3.0  # starting worker processes pays only if there is more time than this
 
 
 @dataclass(frozen=True)
 class Covered:
-    """One box of the domain: the bounds of the whole, and of the parts that now cover it."""
+    """One box of the domain: the bounds of the whole, and of the parts that now cover it.
+
+    `scalar` is a second proof, by first order, of a network of few scalars.
+    """
 
     box: InputBox
     whole: NetworkBounds
     parts: tuple[Part, ...]
+    scalar: Largest | None = None
 
     @property
     def errors(self) -> Mapping[str, FloatArray]:
         """Lemma `domain-split`: over the parts, the largest bound of each element."""
         names = self.parts[0].errors
-        return {t: np.maximum.reduce([p.errors[t] for p in self.parts]) for t in names}
+        errors = {t: np.maximum.reduce([p.errors[t] for p in self.parts]) for t in names}
+        if self.scalar is None:
+            return errors
+        limit = self.scalar.bound
+        return {t: np.minimum(e, limit) for t, e in errors.items()}
 
     @property
     def failure(self) -> Obligation | None:
+        if self.scalar is not None:
+            return None
         return next((p.failure for p in self.parts if p.failure is not None), None)
 
 
@@ -77,7 +94,13 @@ class Proof:
 
     @property
     def parts(self) -> int:
-        return sum(len(c.parts) for c in self.boxes)
+        return sum(len(c.parts) if c.scalar is None else c.scalar.boxes for c in self.boxes)
+
+    @property
+    def lemmas(self) -> frozenset[str]:
+        """Those that the first-order proofs rest on."""
+        found = (c.scalar.lemmas for c in self.boxes if c.scalar is not None)
+        return frozenset[str]().union(*found)
 
     @property
     def finite(self) -> bool:
@@ -90,9 +113,10 @@ class Proof:
 
 def _settled(covered: Covered) -> dict[str, tuple[Obligation, ...]]:
     groups = node_obligations(covered.whole)
-    if covered.failure is not None or len(covered.parts) == 1:
+    scalar = covered.scalar
+    if covered.failure is not None or (len(covered.parts) == 1 and scalar is None):
         return groups
-    n = len(covered.parts)
+    n = len(covered.parts) if scalar is None else scalar.boxes
 
     def settle(o: Obligation) -> Obligation:
         if o.discharged:
@@ -104,7 +128,11 @@ def _settled(covered: Covered) -> dict[str, tuple[Obligation, ...]]:
             detail="",
         )
 
-    return {node: tuple(settle(o) for o in group) for node, group in groups.items()}
+    settled = {node: tuple(settle(o) for o in group) for node, group in groups.items()}
+    if scalar is not None:
+        last = covered.whole.nodes[-1].node.name
+        settled[last] = (*settled[last], scalar.obligation(last))
+    return settled
 
 
 def first_proof(
@@ -121,7 +149,10 @@ def first_proof(
             bounds[i] = network_bounds(graph, box, contract, tick=clock.tick)
     except OutOfTime:
         late = True
-    covered = (Covered(box, b, (part_of(box, b),)) for box, b in zip(boxes, bounds, strict=True))
+    covered = [Covered(box, b, (part_of(box, b),)) for box, b in zip(boxes, bounds, strict=True)]
+    if backward and not contract.exact and applies(graph):
+        quick = partial(largest_error, deadline=math.inf, rounds=_ROUNDS, tick=clock.tick)
+        covered = [_to_first_order(c, graph, contract, Tolerance(), quick, clock) for c in covered]
     return Proof(tuple(covered), late)
 
 
@@ -158,6 +189,11 @@ def _improved_box(
     clock: Clock,
 ) -> Covered:
     excess, enough = excess_over(tolerance), _enough(tolerance)
+    if applies(graph):
+        longer = partial(largest_error, deadline=deadline, tick=clock.tick)
+        covered = _to_first_order(covered, graph, contract, tolerance, longer, clock)
+        if covered.scalar is not None:
+            return covered
     clock.tell("optimising relaxations")
     covered = _branched(covered, graph, contract, _SLOPES, deadline, clock)
     if excess(covered.errors) <= enough:
@@ -176,6 +212,27 @@ def _improved_box(
         if excess(covered.errors) <= enough or time.monotonic() > deadline:
             break
     return covered
+
+
+def _to_first_order(
+    covered: Covered,
+    graph: Graph,
+    contract: RuntimeContract,
+    tolerance: Tolerance,
+    maximised: Callable[[Graph, RuntimeContract, InputBox, float], Largest],
+    clock: Clock,
+) -> Covered:
+    """The box with a first-order proof, if that is better than what there is."""
+    clock.tell("maximising the first-order error")
+    (output,) = graph.outputs
+    epsilon = tolerance.of(output)
+    enough = 0.0 if epsilon is None else float_down(epsilon)
+    try:
+        found = maximised(graph, contract, covered.box, enough)
+    except (OutOfTime, Transcendental):
+        return covered
+    known = np.inf if covered.scalar is None else covered.scalar.bound
+    return replace(covered, scalar=found) if found.bound < known else covered
 
 
 def _branched(

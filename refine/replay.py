@@ -16,6 +16,7 @@ from gpu_check.replay import (
     replay_on_onnxruntime,
 )
 from gpu_check.torch_replay import replay_on_torch
+from onnx_import.fpcore import is_fpcore
 from onnx_import.graph import Graph
 from onnx_import.torchlean import is_json
 from refine.evaluation import Candidate
@@ -33,6 +34,9 @@ def replays(
 def _outcomes(witness: Witness, graph: Graph) -> Iterator[Replayed | NotReplayed]:
     if graph.source is None:
         yield NotReplayed("onnxruntime", "the graph was not read from a file")
+    elif is_fpcore(graph.source):
+        yield NotReplayed("onnxruntime", "it does not read FPCore; only the emulator ran it")
+        return
     elif is_json(graph.source):
         yield NotReplayed("onnxruntime", "it does not read TorchLean graphs")
     else:

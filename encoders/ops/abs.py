@@ -66,5 +66,6 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         element=broadcast_element,
+        per_element=True,
     ),
 )

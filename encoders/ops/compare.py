@@ -94,7 +94,17 @@ def _operator(name: str, since: int, relation: Relation, swapped: bool) -> Opera
         whole = Site(site.node, site.inputs, site.outputs, (None, None))
         return RoundingBound(flips(whole, operands, moved)).using(*LEMMAS)
 
-    return Operator(name, since, _check, real, runtime, values, differences, rounding)
+    return Operator(
+        name,
+        since,
+        _check,
+        real,
+        runtime,
+        values,
+        differences,
+        rounding,
+        per_element=True,
+    )
 
 
 def _operand_rounder(site: Site, contract: RuntimeContract) -> Rounder:

@@ -189,6 +189,7 @@ OPERATORS = (
         affine=True,
         affine_where=_stored_divisor,
         element=broadcast_element,
+        per_element=True,
     ),
     Operator(
         "Reciprocal",
@@ -200,5 +201,6 @@ OPERATORS = (
         differences=_reciprocal_differences,
         rounding=_reciprocal_rounding,
         element=broadcast_element,
+        per_element=True,
     ),
 )

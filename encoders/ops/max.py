@@ -75,6 +75,7 @@ def _operator(name: str, sign: float) -> Operator:
         differences,
         rounding,
         element=broadcast_element,
+        per_element=True,
     )
 
 

@@ -110,5 +110,6 @@ OPERATORS = (
         affine=True,
         affine_where=lambda site: len(site.variable) < 2,
         element=broadcast_element,
+        per_element=True,
     ),
 )

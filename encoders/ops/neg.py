@@ -61,5 +61,6 @@ OPERATORS = (
         rounding=rounding,
         affine=True,
         element=broadcast_element,
+        per_element=True,
     ),
 )

@@ -42,5 +42,6 @@ OPERATORS = (
         rounding=sum_rounding,
         affine=True,
         element=broadcast_element,
+        per_element=True,
     ),
 )

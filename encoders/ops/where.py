@@ -153,5 +153,6 @@ OPERATORS = (
         rounding=rounding,
         affine=True,
         affine_where=lambda site: 0 not in site.variable,
+        per_element=True,
     ),
 )
