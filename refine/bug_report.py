@@ -13,7 +13,7 @@ from gpu_check.replay import NotReplayed, onnxruntime_options, replay_on_onnxrun
 from gpu_check.runtimes import OPTIMIZATION_LEVELS, OnnxRuntimeOptions
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
-from refine.verdict import Witness
+from refine.verdict import RealValue, Witness
 from refine.witness import error_between, violates
 
 _TEMPLATE = '''"""onnxruntime on one input against the exact real value of the same network.
@@ -78,6 +78,7 @@ def script_of(witness: Witness, graph: Graph, epsilon: Fraction | None, script: 
     """
     if graph.source is None or witness.execution.compute_format is not None:
         raise ModelError("--script needs a counterexample in the model's own types, with its file")
+    real = witness.real or RealValue(Fraction(0), Fraction(0))
     limit = Fraction(0) if epsilon is None else epsilon
     options = _violating(witness, graph.source, limit)
     if options is None:
@@ -92,8 +93,8 @@ def script_of(witness: Witness, graph: Graph, epsilon: Fraction | None, script: 
         output=witness.output,
         index=witness.index,
         eps=str(limit),
-        lo=str(witness.real_lo),
-        hi=str(witness.real_hi),
+        lo=str(real.lo),
+        hi=str(real.hi),
         inputs="\n".join(
             f"    {name!r}: ({v.dtype.name!r}, {v.shape!r}, {_encoded(v)!r}),"
             for name, v in witness.inputs.items()
@@ -109,7 +110,7 @@ def _violating(witness: Witness, model: Path, limit: Fraction) -> OnnxRuntimeOpt
         if isinstance(outcome, NotReplayed) or witness.output not in outcome.outputs:
             continue
         value = float(np.asarray(outcome.outputs[witness.output])[witness.index])
-        if violates(error_between(value, witness.real_lo, witness.real_hi), limit):
+        if violates(error_between(value, witness.real), limit):
             return options
     return None
 

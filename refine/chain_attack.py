@@ -27,7 +27,7 @@ from onnx_import.graph import Graph, Node
 from refine.adjoint import slopes_at, values_at
 from refine.evaluation import Hunt, Points
 
-_CHOICES = 192
+_CHOICES = 64
 _LARGEST = 2**24  # coefficients of the first layer
 
 

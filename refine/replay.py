@@ -61,7 +61,7 @@ def _judged(
     name = outcome.runtime
     if contract.compute_format is not None:
         name += f" (it computes in the model's own types, not in {contract.compute_format.name})"
-    return Execution(name, value, error_between(value, witness.real_lo, witness.real_hi))
+    return Execution(name, value, error_between(value, witness.real))
 
 
 def run_again(graph: Graph, candidate: Candidate) -> Witness:

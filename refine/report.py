@@ -335,11 +335,13 @@ def _eps(tolerance: Tolerance) -> Iterator[str]:
 
 def _show_real(witness: Witness) -> str:
     """The nearest float64, and how well the real value is known if not plain."""
+    if witness.real is None:
+        return "not defined, or beyond every format"
     try:
-        value = repr(float(witness.real_lo))
+        value = repr(float(witness.real.lo))
     except OverflowError:
         return "beyond float64"
-    width = float_up(witness.real_hi - witness.real_lo)
+    width = float_up(witness.real.hi - witness.real.lo)
     return value if width == 0 else f"{value} (known to {width:.1g})"
 
 

@@ -42,12 +42,14 @@ from refine.pullback import unit_functionals
 _WORK = 6 * 10**8  # multiply-adds spent on emulation, for an effort of 1
 _FEWEST, _MOST = 96, 6000  # evaluations, likewise
 _BATCH_BYTES = 64 * 2**20
-_STARTS = 24  # hill climbs at once
+_STARTS = 12  # hill climbs at once
 _CULL = 8  # generations, after which the worse half of them ends
 _FEWEST_STARTS = 2
-_LONGEST = 96  # generations, after which new climbs start
+_LONGEST = 64  # generations, after which new climbs start
+_RESTART = 12  # batches of random points to start them from
 _KEPT = 8
 _BLOCK = 256
+_SCREENED = 5  # how much more is tried where a screen makes it cheap
 _BRINKS = 12
 _BRINK_WORK = 10**8
 _ALIGNMENTS = 8  # alignments before climbing
@@ -95,6 +97,7 @@ def search(
     work = sum(lookup(n).work(site_of(hunt.graph, n)) for n in hunt.graph.order)
     quick, run = _quickest(hunt, executions, rng)
     usual = int(np.clip(_WORK // max(work, 1), _FEWEST, _MOST))
+    usual *= _SCREENED if run is screen else 1
     evaluations = int(effort * usual)
     widest = max(t.size for t in hunt.graph.types.values())
     batch = int(np.clip(_BATCH_BYTES // (8 * widest), 16, 512))
@@ -131,7 +134,7 @@ def search(
             starts = starts.best(max(len(starts) // 2, _FEWEST_STARTS))
         elif generation >= _LONGEST:
             ended, generation = ended.joined(starts).best(_KEPT), 0
-            starts = _diverse(scored(hunt.box.sample(rng, 3 * batch)))
+            starts = _diverse(scored(hunt.box.sample(rng, _RESTART * batch)))
     kept = starts.joined(ended).joined(climbs.best(_KEPT)).best(_KEPT)
     candidates: list[Candidate] = []
     for execution in executions:

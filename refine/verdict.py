@@ -46,6 +46,14 @@ class Assumption:
 
 
 @dataclass(frozen=True)
+class RealValue:
+    """Exact bounds lo ≤ f_R(x) ≤ hi at one output element."""
+
+    lo: Fraction
+    hi: Fraction
+
+
+@dataclass(frozen=True)
 class ErrorEnclosure:
     """Exact bounds lo ≤ |f_rt(x) − f_R(x)| ≤ hi at one output element; `finite` False says that
     the runtime's own value is an infinity or NaN, and lo and hi are then meaningless."""
@@ -85,8 +93,8 @@ class Witness:
 
     `inputs` are arrays of the model's shapes and dtypes; the real network receives `real_inputs`
     (float64, the same numbers unless inputs are rounded). `execution` is a pinned contract; under
-    it the output element `output`[`index`] is `value`, while the real one lies in [real_lo,
-    real_hi].
+    it the output element `output`[`index`] is `value`, while the real one lies in `real`;
+    None: the real network has no value there.
     """
 
     inputs: Mapping[str, Array]
@@ -95,8 +103,7 @@ class Witness:
     output: str
     index: tuple[int, ...]
     value: float
-    real_lo: Fraction
-    real_hi: Fraction
+    real: RealValue | None
     error: ErrorEnclosure
     replays: tuple[Execution | Refusal, ...] = ()
 

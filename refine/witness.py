@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 
+import flint
 import numpy as np
 
 from encoders.contract import RuntimeContract
@@ -13,9 +14,10 @@ from gpu_check.emulator import emulate
 from gpu_check.exact import evaluate_exact
 from onnx_import.graph import Array, Graph
 from refine.evaluation import Candidate
-from refine.verdict import ErrorEnclosure, Tolerance, Witness
+from refine.verdict import ErrorEnclosure, RealValue, Tolerance, Witness
 
 _BITS = (400, 4000)
+_BEYOND = flint.arb(2) ** 20000
 
 
 def typed_inputs(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -32,7 +34,7 @@ def confirm(graph: Graph, candidate: Candidate) -> Witness:
     with np.errstate(all="ignore"):
         computed = emulate(graph, batch, candidate.execution)
     value = float(np.asarray(computed[candidate.output][0])[candidate.index])
-    lo, hi = real_value(graph, candidate.real_inputs, candidate.output, candidate.index)
+    real = real_value(graph, candidate.real_inputs, candidate.output, candidate.index)
     return Witness(
         typed_inputs(graph, candidate.inputs),
         candidate.real_inputs,
@@ -40,9 +42,8 @@ def confirm(graph: Graph, candidate: Candidate) -> Witness:
         candidate.output,
         candidate.index,
         value,
-        lo,
-        hi,
-        error_between(value, lo, hi),
+        real,
+        error_between(value, real),
     )
 
 
@@ -53,24 +54,37 @@ def _carried(graph: Graph, name: str, v: Array, execution: RuntimeContract) -> A
 
 def real_value(
     graph: Graph, inputs: Mapping[str, Array], output: str, index: tuple[int, ...]
-) -> tuple[Fraction, Fraction]:
-    """An enclosure of one output element of the real network."""
+) -> RealValue | None:
+    """An enclosure of one output element of the real network; None where it has no value, or
+    none that can be written down (a logarithm of zero, the exponential of a huge number)."""
     wide = {name: np.asarray(v, np.float64) for name, v in inputs.items()}
+    found: RealValue | None = None
     for bits in _BITS:
         exact = evaluate_exact(graph, wide, Balls(bits))
-        lo, hi = enclosure(exact[output][index])
+        number = exact[output][index]
+        if isinstance(number, flint.arb) and number.is_finite() and not abs(number) < _BEYOND:
+            return None
+        try:
+            lo, hi = enclosure(number)
+        except ValueError:
+            found = None
+            continue
+        found = RealValue(lo, hi)
         if hi - lo <= Fraction(1, 2**100) * max(abs(lo), Fraction(1, 2**200)):
             break
-    return lo, hi
+    return found
 
 
-def error_between(value: float, lo: Fraction, hi: Fraction) -> ErrorEnclosure:
-    """|value − r| for every r in [lo, hi]."""
+def error_between(value: float, real: RealValue | None) -> ErrorEnclosure:
+    """|value − r| for every r in `real`; 0 at least where there is no real value to compare with:
+    only a value that is no number shows something there."""
     if not np.isfinite(value):
         return ErrorEnclosure(Fraction(0), Fraction(0), finite=False)
+    if real is None:
+        return ErrorEnclosure(Fraction(0), Fraction(0))
     v = Fraction(value)
-    far = max(abs(v - lo), abs(v - hi))
-    near = max(lo - v, v - hi, Fraction(0))
+    far = max(abs(v - real.lo), abs(v - real.hi))
+    near = max(real.lo - v, v - real.hi, Fraction(0))
     return ErrorEnclosure(near, far)
 
 

@@ -1,0 +1,98 @@
+"""What the search finds in 30 seconds, beside the best of 10⁵ random inputs.
+
+    python benchmarks/search.py [--seconds S] [--samples N] [--models DIR] [--save FILE]
+
+One row per network, domain and contract; both sides run the same execution of the contract. Run
+with OPENBLAS_NUM_THREADS=1 on a machine that is busy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from encoders.contract import PRESETS
+from onnx_import import load
+from refine.domain import DomainOptions, read_domain
+from refine.evaluation import Hunt, score
+from refine.hunting import error_found
+from refine.search import search
+from refine.verdict import Tolerance
+from refine.witness import confirm
+
+ROWS = (
+    ("acasxu/ACASXU_run2a_1_1_batch_2000", "acasxu/prop_3", "sequential-fma"),
+    ("mnist_fc/mnist-net_256x4", "mnist_fc/prop_0_0.03", "ort-cpu"),
+)
+BATCH = 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--samples", type=int, default=10**5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--models", type=Path, default=Path(__file__).parents[2] / "shared" / "models"
+    )
+    parser.add_argument("--save", type=Path)
+    given = parser.parse_args()
+    rows = [measured(given, *row) for row in ROWS]
+    table = Table(title=f"{given.samples} random inputs; {given.seconds:g} s of search")
+    for title in ("network", "domain", "contract", "random", "found", "ratio"):
+        table.add_column(title)
+    for r in rows:
+        names = (Path(str(r["network"])).name, Path(str(r["domain"])).name, str(r["contract"]))
+        table.add_row(*names, *(f"{r[k]:.3g}" for k in ("random", "found", "ratio")))
+    Console(width=120).print(table)
+    if given.save is not None:
+        document = {
+            "date": datetime.date.today().isoformat(),
+            "machine": f"{platform.machine()}, {os.cpu_count()} processors",
+            "load": os.getloadavg()[0],
+            "seconds": given.seconds,
+            "samples": given.samples,
+            "seed": given.seed,
+            "rows": rows,
+        }
+        given.save.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def measured(
+    given: argparse.Namespace, model: str, domain: str, contract: str
+) -> dict[str, float | str]:
+    """One row: errors found at random (float64) and by the search (exactly confirmed)."""
+    graph = load(given.models / f"{model}.onnx")
+    chosen = PRESETS[contract]
+    written = DomainOptions(vnnlib=str(given.models / f"{domain}.vnnlib"))
+    (box,) = read_domain(graph, written, chosen.format_of).boxes
+    hunt = Hunt(graph, box, chosen, Tolerance())
+    deadline = time.monotonic() + given.seconds
+    found = search(hunt, given.seed, lambda: time.monotonic() > deadline, effort=1e6)
+    best = max(error_found(confirm(graph, c)) for c in found[:2])
+    rng = np.random.default_rng(given.seed + 1)
+    random = max(
+        float(score(hunt, box.sample(rng, BATCH), found[0].execution).excess.max())
+        for _ in range(max(given.samples // BATCH, 1))
+    )
+    return {
+        "network": model,
+        "domain": domain,
+        "contract": contract,
+        "random": random,
+        "found": best,
+        "ratio": best / random,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""CUDA kernels with explicit schedules, and their source compiled for a processor."""

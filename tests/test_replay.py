@@ -1,0 +1,121 @@
+"""Counterexamples on real runtimes: the table, the first diverging node, the script, optimised
+models."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import small_models
+from onnx import helper
+
+from encoders.contract import PRESETS
+from gpu_check.divergence import Divergence, first_divergence
+from gpu_check.replay import NotReplayed
+from gpu_check.runtimes import OnnxRuntime
+from gpu_check.torch_replay import replay_on_torch
+from onnx_import import load
+from refine.cli import run
+from refine.optimised import as_optimised
+from refine.verdict import ExitCode
+
+X = {"x": np.array([[0.3, -0.7]], np.float32)}
+
+
+@pytest.fixture
+def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return small_models.mlp(tmp_path / "net.onnx", (2, 8, 8, 1))
+
+
+def violated(model: str, *more: str) -> None:
+    arguments = ["check", model, "--input", "-1..1", "--eps", "1e-9", "-q", "--z3", "none", *more]
+    assert run(arguments) is ExitCode.VIOLATED
+
+
+def test_a_script_shows_the_violation_alone(net: Path, tmp_path: Path) -> None:
+    violated("net.onnx", "--contract", "sequential-fma")
+    assert run(["replay", "net-counterexample.json", "--script", "bug.py"]) is ExitCode.VIOLATED
+    alone = {"cwd": tmp_path, "capture_output": True, "text": True, "check": False}
+    text = (tmp_path / "bug.py").read_text()
+    assert "refine" not in "".join(x for x in text.splitlines() if x.startswith("import"))
+    shown = subprocess.run([sys.executable, "bug.py"], **alone)  # type: ignore[call-overload]
+    assert shown.returncode == 1, shown.stderr
+    assert "violated" in shown.stdout
+    kinder = text.replace("EPS = Fraction('1/1000000000')", "EPS = Fraction(1)")
+    assert kinder != text
+    (tmp_path / "kind.py").write_text(kinder)
+    shown = subprocess.run([sys.executable, "kind.py"], **alone)  # type: ignore[call-overload]
+    assert shown.returncode == 0, shown.stderr
+    small_models.mlp(net, (2, 8, 8, 1), seed=1)
+    shown = subprocess.run([sys.executable, "bug.py"], **alone)  # type: ignore[call-overload]
+    assert "not the model" in shown.stderr
+
+
+def test_replay_names_every_setting(net: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    violated("net.onnx")
+    capsys.readouterr()
+    run(["replay", "net-counterexample.json"])
+    shown = capsys.readouterr().out
+    for expected in ("optimisation none", "optimisation all", "torch (cuda)", "diverges"):
+        assert expected in shown
+
+
+def test_the_first_diverging_node_is_named(net: Path) -> None:
+    """gemm2's weights are changed in the graph, not in the file: gemm1 still agrees."""
+    whole = load(net)
+    changed = {**whole.constants, "w2": whole.constants["w2"] * np.float32(1.5)}
+    graph = dataclasses.replace(whole, constants=changed)
+    found = first_divergence(graph, net, X, PRESETS["ort-cpu"])
+    assert isinstance(found, Divergence)
+    assert (found.node, found.op) == ("gemm2", "Gemm")
+    assert found.emulated != found.given
+
+
+def test_no_divergence_where_the_contract_is_right(net: Path) -> None:
+    assert first_divergence(load(net), net, X, PRESETS["ort-cpu"]) is None
+
+
+def test_torch_runs_the_graph(net: Path) -> None:
+    pytest.importorskip("torch")
+    outcome = replay_on_torch(load(net), X)
+    assert not isinstance(outcome, NotReplayed)
+    np.testing.assert_allclose(outcome.outputs["y"], OnnxRuntime(net).run(X)["y"], rtol=1e-5)
+
+
+def test_the_optimised_model_computes_what_onnxruntime_does(net: Path) -> None:
+    """FusedGemm is read as Gemm and Relu; the file gives the optimised session's bits."""
+    from gpu_check.runtimes import OnnxRuntimeOptions
+
+    written = as_optimised(net, "all")
+    assert {n.domain for n in onnx.load(str(written)).graph.node} <= {"", "ai.onnx"}
+    optimised = OnnxRuntime(net, OnnxRuntimeOptions("all")).run(X)["y"]
+    np.testing.assert_array_equal(OnnxRuntime(written).run(X)["y"], optimised)
+    violated("net.onnx", "--as-optimised", "all")
+
+
+def test_an_operator_of_onnxruntimes_own_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The Erf pattern becomes Gelu of com.microsoft."""
+    monkeypatch.chdir(tmp_path)
+    scalars: dict[str, Any] = {
+        "root": np.float32(np.sqrt(2)), "one": np.float32(1), "half": np.float32(0.5),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Div", ["x", "root"], ["a"], "a"),
+        helper.make_node("Erf", ["a"], ["b"], "b"),
+        helper.make_node("Add", ["b", "one"], ["c"], "c"),
+        helper.make_node("Mul", ["x", "c"], ["d"], "d"),
+        helper.make_node("Mul", ["d", "half"], ["y"], "e"),
+    ]
+    small_models.save(tmp_path / "gelu.onnx", nodes, {"x": [1, 4]}, {"y": [1, 4]}, scalars)
+    given = ["bound", "gelu.onnx", "--input", "-1..1", "--as-optimised", "extended"]
+    assert run(given) is ExitCode.INPUT_ERROR
+    assert "com.microsoft.Gelu" in capsys.readouterr().err

@@ -1,0 +1,167 @@
+"""The search for counterexamples: narrow breakdowns, aligned roundings, determinism."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import small_models
+from onnx import helper
+from small_models import domain_of, mlp, settled
+
+from encoders.contract import PRESETS
+from gpu_check.emulator import emulate
+from gpu_check.screening import ScreeningArithmetic, agrees, screen
+from onnx_import import load
+from refine.evaluation import Hunt, score
+from refine.search import search
+from refine.verdict import Tolerance, Verdict
+
+WEIGHTS = np.array([[0.5], [-0.25], [1.0]], np.float32)
+CENTRE = np.array([0.3125], np.float32)
+WIDTH = np.array([1e-4], np.float32)
+HUGE = np.array([3e38], np.float32)
+
+
+def projected(*rest: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """t = x·WEIGHTS − CENTRE, then `rest`."""
+    first = [
+        helper.make_node("MatMul", ["x", "w"], ["s"], "project"),
+        helper.make_node("Sub", ["s", "centre"], ["t"], "shift"),
+    ]
+    return [*first, *rest]
+
+
+def bump(*rest: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """b = relu(WIDTH − |t|): active only where |t| < WIDTH, then `rest`."""
+    middle = [
+        helper.make_node("Abs", ["t"], ["a"], "size"),
+        helper.make_node("Sub", ["width", "a"], ["r"], "room"),
+        helper.make_node("Relu", ["r"], ["b"], "bump"),
+    ]
+    return projected(*middle, *rest)
+
+
+PLANTED: Mapping[str, Sequence[onnx.NodeProto]] = {
+    "division": projected(helper.make_node("Div", ["width", "t"], ["y"], "divide")),
+    "logarithm": bump(
+        helper.make_node("Sub", ["width", "b"], ["c"], "left"),
+        helper.make_node("Sub", ["c", "most"], ["d"], "less"),
+        helper.make_node("Log", ["d"], ["y"], "log"),
+    ),
+    "exponential": bump(
+        helper.make_node("Mul", ["b", "huge"], ["c"], "scale"),
+        helper.make_node("Exp", ["c"], ["y"], "exp"),
+    ),
+    "overflow": bump(
+        helper.make_node("Mul", ["b", "huge"], ["c"], "once"),
+        helper.make_node("Mul", ["c", "huge"], ["y"], "twice"),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_a_breakdown_behind_a_narrow_range_is_found(tmp_path: Path, kind: str) -> None:
+    """It needs |t| < 1e-4, or t = 0, while t ranges over an interval of length 3.5."""
+    constants = {
+        "w": WEIGHTS, "centre": CENTRE, "width": WIDTH, "huge": HUGE, "most": WIDTH / 2,
+    }  # fmt: skip
+    used = {name for node in PLANTED[kind] for name in node.input}
+    weights = {name: v for name, v in constants.items() if name in used}
+    model = small_models.save(
+        tmp_path / "m.onnx", PLANTED[kind], {"x": [1, 3]}, {"y": [1, 1]}, weights
+    )
+    graph = load(model)
+    box = domain_of(model, "-1..1").boxes[0]
+    points = box.sample(np.random.default_rng(9), 1500)
+    blind = score(
+        Hunt(graph, box, PRESETS["sequential"], Tolerance()), points, PRESETS["sequential"]
+    )
+    assert np.all(np.isfinite(blind.excess)), "random points find it: the test shows nothing"
+    result = settled(model, "-1..1", eps="1e-3", contract="sequential")
+    assert result.verdict is Verdict.VIOLATED
+    assert result.witness is not None
+    assert not result.witness.error.finite
+    given = {"x": np.asarray(result.witness.inputs["x"])[None]}
+    with np.errstate(all="ignore"):
+        assert not np.isfinite(emulate(graph, given, PRESETS["sequential"])["y"]).any()
+
+
+def found(graph: Any, box: Any, contract: str, seed: int) -> Any:
+    return search(Hunt(graph, box, PRESETS[contract], Tolerance()), seed)
+
+
+@pytest.mark.parametrize("contract", ["sequential", "sequential-fma", "ort-cpu"])
+def test_aligned_roundings_beat_random_inputs(tmp_path: Path, contract: str) -> None:
+    """Long first sums: the search is well above the best of ten times as many random inputs."""
+    model = mlp(tmp_path / "wide.onnx", (300, 8, 2), seed=3)
+    graph = load(model)
+    box = domain_of(model, "0..1").boxes[0]
+    hunt = Hunt(graph, box, PRESETS[contract], Tolerance())
+    rng = np.random.default_rng(5)
+    best = max(score(hunt, box.sample(rng, 1000), PRESETS[contract]).excess.max() for _ in range(6))
+    assert found(graph, box, contract, 0)[0].excess > 1.5 * best
+
+
+def test_the_search_is_deterministic(tmp_path: Path) -> None:
+    model = mlp(tmp_path / "m.onnx", (4, 8, 2))
+    graph, box = load(model), domain_of(model, "-1..1").boxes[0]
+    first, again = (found(graph, box, "ieee-any", 7) for _ in range(2))
+    assert [c.excess for c in first] == [c.excess for c in again]
+    assert all(
+        np.array_equal(a.inputs["x"], b.inputs["x"]) for a, b in zip(first, again, strict=True)
+    )
+
+
+def test_candidates_lie_in_the_box_and_err_as_they_say(tmp_path: Path) -> None:
+    model = mlp(tmp_path / "m.onnx", (4, 8, 2))
+    graph, box = load(model), domain_of(model, "-1..1").boxes[0]
+    for c in found(graph, box, "ieee-any", 1):
+        assert box.contains({"x": c.inputs["x"].astype(np.float32)})
+        given = {"x": np.asarray(c.inputs["x"], np.float32)[None]}
+        value = emulate(graph, given, c.execution)[c.output][0][c.index]
+        x = [Fraction(float(v)) for v in given["x"].reshape(-1)]
+        real = exact_mlp(graph, x)[c.index[1]]
+        assert abs(float(abs(Fraction(float(value)) - real)) - c.excess) < 1e-12
+
+
+def exact_mlp(graph: Any, x: list[Fraction]) -> list[Fraction]:
+    for k in (1, 2):
+        w, b = (graph.constants[f"{n}{k}"].astype(float) for n in "wb")
+        x = [
+            sum((v * Fraction(w[i, j]) for i, v in enumerate(x)), Fraction(b[j]))
+            for j in range(w.shape[1])
+        ]
+        x = [max(v, Fraction(0)) for v in x] if k == 1 else x
+    return x
+
+
+def test_a_screen_that_agrees_gives_the_emulators_bits(tmp_path: Path) -> None:
+    """Whether this machine's matrix product adds in order is for `agrees` to find out."""
+    graph = load(mlp(tmp_path / "m.onnx", (40, 70, 3)))
+    contract = PRESETS["ort-cpu"]
+    rng = np.random.default_rng(0)
+    draw = {"x": rng.uniform(-1, 1, (64, 1, 40)).astype(np.float32)}
+    quick, slow = screen(graph, draw, contract)["y"], emulate(graph, draw, contract)["y"]
+    assert np.allclose(quick, slow, rtol=1e-4, atol=1e-5)
+    if agrees(graph, draw, contract):
+        assert np.mean(quick == slow) > 0.9
+
+
+def test_a_screen_that_disagrees_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = load(mlp(tmp_path / "m.onnx", (40, 70, 3)))
+    draw = {"x": np.random.default_rng(0).uniform(-1, 1, (64, 1, 40)).astype(np.float32)}
+
+    def careless(self: Any, pairs: Any, start: Any) -> Any:
+        total = sum(a.astype(np.float64) * b for a, b in pairs[::-1])
+        return np.asarray(total if start is None else total + start).astype(np.float32)
+
+    monkeypatch.setattr(ScreeningArithmetic, "chain", careless)
+    assert not agrees(graph, draw, PRESETS["sequential-fma"])
