@@ -224,7 +224,7 @@ def _same_shape(impl: Graph, mine: Node, spec: Graph, other: Node) -> bool:
 
 def _same_meaning(impl: Graph, mine: Node, spec: Graph, other: Node) -> bool:
     nothing = dict.fromkeys((*mine.inputs, *other.inputs), "")
-    return _key(impl, mine, nothing) == _key(spec, other, nothing)
+    return bool(_key(impl, mine, nothing) == _key(spec, other, nothing))
 
 
 def _key(graph: Graph, node: Node, names: Mapping[str, str]) -> Any:

@@ -98,7 +98,7 @@ def test_an_edit_is_never_verified_below_what_sampling_finds(
 
 
 def test_graphs_of_different_structure_are_compared_as_one(tmp_path: Path) -> None:
-    w = np.float32([[1.0, -2.0], [0.5, 3.0]])
+    w = np.array([[1.0, -2.0], [0.5, 3.0]], np.float32)
     shapes = ({"x": (1, 2)}, {"y": (1, 2)})
     spec = save(
         tmp_path / "a.onnx",
