@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from encoders.approximate_field import ApproximateReals
-from encoders.contract import EXACT, RuntimeContract, members
+from encoders.contract import EXACT, IEEE_ANY, RuntimeContract, members
 from encoders.enclosure import FloatArray, add_up
+from encoders.formats import BINARY64
 from gpu_check.emulator import emulate
 from gpu_check.exact import evaluate_real
 from onnx_import.errors import ModelError
@@ -38,6 +40,7 @@ from refine.verdict import Result, Tolerance, Witness
 from refine.witness import error_between, is_violation, real_value, typed_inputs
 
 _SAMPLES = 96
+_WIDE = replace(IEEE_ANY, compute_format=BINARY64)
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def diff(
         impl,
         options.seed,
         clock.seconds,
-        (*impl.notes, *domain.notes, note),
+        (*impl.notes, *domain.notes, f"the specification is {spec.source}", note),
         catch.violation,
         timed_out=timed_out,
     )
@@ -135,7 +138,7 @@ def _bounds(
     if pair.aligned is not None:
         runs = pair.aligned.run
         whole = network_bounds(pair.aligned.spec, box, contract, backward, tick, runs=runs)
-        return whole if _defined(whole) else _unbounded(whole)
+        return whole if _defined(pair.aligned.spec, box) else _unbounded(whole)
     own = network_bounds(pair.impl, box, contract, backward, tick)
     both, gaps = product(pair.spec, pair.impl, pair.inputs, pair.outputs)
     joint = network_bounds(both, box, EXACT, backward, tick)
@@ -145,13 +148,23 @@ def _bounds(
         total = add_up(own.errors[output], real)
         errors[output] = np.where(np.isnan(total), np.inf, total)
     whole = replace(own, errors=errors)
-    return whole if _defined(own) and _defined(joint) else _unbounded(whole)
+    return whole if _defined(both, box) else _unbounded(whole)
 
 
-def _defined(bounds: NetworkBounds) -> bool:
-    """Every real value lies in a finite range, so that no pole hides behind a later Clip."""
-    return all(
+def _defined(graph: Graph, box: InputBox) -> bool:
+    """No pole and no root or logarithm of a negative number hides behind a later Clip: every
+    real range is finite, and in float64 every operator meets its preconditions."""
+    return any(_meets_preconditions(network_bounds(graph, box, _WIDE, b)) for b in (False, True))
+
+
+def _meets_preconditions(bounds: NetworkBounds) -> bool:
+    finite = all(
         bool(np.all(np.isfinite(x.lo) & np.isfinite(x.hi))) for x in bounds.maps.values.values()
+    )
+    return finite and all(
+        bool(np.all(np.isfinite(n.rounding.radius)))
+        and all(c.holds for c in n.rounding.preconditions)
+        for n in bounds.nodes
     )
 
 
@@ -216,9 +229,10 @@ def _witnesses(
                 place = np.unravel_index(int(np.argmax(error)), error.shape)
                 sample, index = int(place[0]), tuple(int(i) for i in place[1:])
                 inputs = {n: v[sample] for n, v in points.items()}
-                found.append(
-                    _confirmed(pair, inputs, execution, output, index, float(value[place]))
-                )
+                with suppress(ValueError):  # the specification is undefined there
+                    found.append(
+                        _confirmed(pair, inputs, execution, output, index, float(value[place]))
+                    )
     return found
 
 

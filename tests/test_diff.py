@@ -98,7 +98,7 @@ def test_an_edit_is_never_verified_below_what_sampling_finds(
 
 
 def test_graphs_of_different_structure_are_compared_as_one(tmp_path: Path) -> None:
-    w = np.float32([[1.0, -2.0], [0.5, 3.0]])
+    w = np.array([[1.0, -2.0], [0.5, 3.0]], np.float32)
     shapes = ({"x": (1, 2)}, {"y": (1, 2)})
     spec = save(
         tmp_path / "a.onnx",
@@ -114,13 +114,16 @@ def test_graphs_of_different_structure_are_compared_as_one(tmp_path: Path) -> No
     assert result.bound < 1e-12
 
 
-def test_a_pole_of_the_specification_is_not_hidden_by_a_clip(tmp_path: Path) -> None:
+@pytest.mark.parametrize("operator", ["Reciprocal", "Sqrt", "Log"])
+def test_where_the_specification_is_undefined_nothing_is_verified(
+    tmp_path: Path, operator: str
+) -> None:
     shapes = ({"x": (1, 2)}, {"y": (1, 2)})
     bounds = {"lo": np.float32(0), "hi": np.float32(1)}
     spec = save(
         tmp_path / "a.onnx",
         [
-            helper.make_node("Reciprocal", ["x"], ["h"]),
+            helper.make_node(operator, ["x"], ["h"]),
             helper.make_node("Clip", ["h", "lo", "hi"], ["y"]),
         ],
         *shapes,
