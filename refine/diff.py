@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -229,10 +228,9 @@ def _witnesses(
                 place = np.unravel_index(int(np.argmax(error)), error.shape)
                 sample, index = int(place[0]), tuple(int(i) for i in place[1:])
                 inputs = {n: v[sample] for n, v in points.items()}
-                with suppress(ValueError):  # the specification is undefined there
-                    found.append(
-                        _confirmed(pair, inputs, execution, output, index, float(value[place]))
-                    )
+                shown = _confirmed(pair, inputs, execution, output, index, float(value[place]))
+                if shown.real is not None:  # else the specification is undefined there
+                    found.append(shown)
     return found
 
 
@@ -245,7 +243,7 @@ def _confirmed(
     value: float,
 ) -> Witness:
     theirs = {pair.inputs[n]: v for n, v in inputs.items()}
-    lo, hi = real_value(pair.spec, theirs, pair.outputs[output], index)
-    error = error_between(value, lo, hi)
+    real = real_value(pair.spec, theirs, pair.outputs[output], index)
+    error = error_between(value, real)
     typed = typed_inputs(pair.impl, inputs)
-    return Witness(typed, inputs, execution, output, index, value, lo, hi, error)
+    return Witness(typed, inputs, execution, output, index, value, real, error)
