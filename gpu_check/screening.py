@@ -28,20 +28,20 @@ class ScreeningArithmetic(NumpyArithmetic):
     """`NumpyArithmetic` whose fused float32 chains are matrix products."""
 
     def chain(self, pairs: Sequence[tuple[Any, Any]], start: Any | None) -> Any | None:
-        """Σ a_k·b_k (+ start) of row by column slices; None for any other shape."""
+        """Σ a_k·b_k (+ start) of row by column slices; any other shape as ever."""
         fused = self.contract.contraction is Contraction.ALWAYS
         if not fused or self.format != BINARY32 or not 2 <= len(pairs) <= _LONGEST_BLOCK:
-            return None
+            return super().chain(pairs, start)
         left, right = pairs[0]
         if left.shape[-1] != 1 or right.shape[-2:-1] != (1,) or right.shape[0] != 1:
-            return None
+            return super().chain(pairs, start)
         if left.shape[1:-1].count(1) != left.ndim - 2 or right.ndim != left.ndim:
-            return None
+            return super().chain(pairs, start)
         a = np.concatenate([p[0] for p in pairs], axis=-1)
         b = np.concatenate([p[1] for p in pairs], axis=-2)
         if start is not None:
             if start.shape[0] != 1 or start.shape[-1] != b.shape[-1]:
-                return None
+                return super().chain(pairs, start)
             a = np.concatenate([np.ones_like(a[..., :1]), a], axis=-1)
             b = np.concatenate([start.reshape(*b.shape[:-2], 1, -1), b], axis=-2)
         columns = b.shape[-1]

@@ -31,6 +31,8 @@ from refine.obligation import Obligation
 from refine.proof import Proof, failure_of, first_proof, improved, within
 from refine.verdict import NodeReport, Result, Tolerance, Verdict
 
+_SEARCHING = 0.25  # of the budget is what a search may take
+_SHORTEST_SEARCH = 3.0  # seconds, whatever the budget
 _KEPT_FOR_THE_REST = 0.4  # of the budget: lemmas, cross-checks, reports
 
 
@@ -72,7 +74,9 @@ def check(
     proof = first_proof(graph, domain, contract, options.backward, clock)
     catch = Catch(None, None, late=False)
     if options.search and not contract.exact and not settled(proof, tolerance):
-        catch = hunt(graph, domain, contract, tolerance, options.seed, clock)
+        share = max(_SEARCHING * options.budget, _SHORTEST_SEARCH)
+        until = time.monotonic() + share
+        catch = hunt(graph, domain, contract, tolerance, options.seed, clock, until)
     if catch.violation is None and not settled(proof, tolerance) and options.backward:
         deadline = clock.deadline(options.budget * (1 - _KEPT_FOR_THE_REST))
         proof = improved(proof, graph, contract, tolerance, deadline, options.workers, clock)

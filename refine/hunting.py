@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 
 from encoders.contract import RuntimeContract
@@ -39,12 +40,18 @@ def hunt(
     tolerance: Tolerance,
     seed: int,
     clock: Clock,
+    deadline: float,
 ) -> Catch:
-    """Search every box of the domain; evaluate the best inputs exactly; replay violations."""
+    """Search every box of the domain until `deadline` (on the monotonic clock); evaluate the best
+    inputs exactly; replay violations."""
     clock.tell("searching for a counterexample")
     candidates: list[Candidate] = []
+
+    def enough() -> bool:
+        return clock.late or time.monotonic() > deadline
+
     for i, box in enumerate(domain.boxes):
-        candidates += search(Hunt(graph, box, contract, tolerance), seed + i, lambda: clock.late)
+        candidates += search(Hunt(graph, box, contract, tolerance), seed + i, enough)
     if not candidates:
         return Catch(None, None, clock.late)
     candidates.sort(key=lambda c: -c.excess)

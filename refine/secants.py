@@ -37,6 +37,7 @@ from refine.slopes import Branching
 
 _BATCH = 128
 _FEW = 64  # with more elements to branch on, void cases are too rare to look for
+_VOIDING = 16  # what a case costs, in cases, where void ones are looked for
 _FREE = -1  # the code of a slope that is not fixed; 0 and 1 stand for themselves
 
 Codes = npt.NDArray[np.int8]
@@ -71,7 +72,7 @@ def branched_upper(
 ) -> FloatArray:
     """Upper bounds (k,) of functionals (k, *shape) of a tensor's differences, the largest first
     branched on, until `branching.cases` cases per functional were bounded, its time is over, or
-    nothing is left to branch on."""
+    nothing is left to branch on. Looking for void cases counts as bounding more of them."""
     open_ = _undecided(maps, target)
     k = functionals.shape[0]
     if not open_.nodes:
@@ -81,7 +82,8 @@ def branched_upper(
     upper, place = _bounded(maps, target, functionals, open_, codes, tick)
     # Per functional its cases, the largest first; that one is the functional's bound.
     cases = [[(-float(upper[i]), next(order), codes[i], int(place[i]))] for i in range(k)]
-    bounded = k
+    cost = _VOIDING if open_.size <= _FEW else 1
+    bounded = k * cost
     while bounded < branching.cases * k and not branching.late:
         owners, parents = _largest(cases)
         if not parents:
@@ -93,7 +95,7 @@ def branched_upper(
             # A case never gets worse than what was proved of its parent.
             least = max(-float(upper[i]), parents[i % n][0])
             heapq.heappush(cases[owner[i]], (least, next(order), row, int(place[i])))
-        bounded += 2 * n
+        bounded += 2 * n * cost
     return np.array([max(-heap[0][0], 0.0) for heap in cases])
 
 
