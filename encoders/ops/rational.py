@@ -90,5 +90,5 @@ OPERATORS = (
         rounding=rounding,
         affine=True,
         per_element=True,
-    ),
+    ).reading("value"),
 )
