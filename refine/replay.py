@@ -72,7 +72,7 @@ def run_again(graph: Graph, candidate: Candidate) -> Witness:
 
 def divergence(witness: Witness, graph: Graph) -> Divergence | Refusal | None:
     """The first node at which onnxruntime's bits differ from the emulated execution's."""
-    if graph.source is None or is_json(graph.source):
+    if graph.source is None or is_json(graph.source) or is_fpcore(graph.source):
         return Refusal("onnxruntime", "it has no file to run")
     if witness.execution.compute_format is not None:
         return Refusal("onnxruntime", "it computes in the model's own types")
