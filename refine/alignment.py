@@ -242,7 +242,9 @@ def _key(graph: Graph, node: Node, names: Mapping[str, str]) -> Any:
         for k, v in sorted(node.attributes.items())
         if not (node.op == "Cast" and k == "to")
     )
-    return node.op, node.domain, node.opset, attributes, arguments
+    dtype = graph.types[node.outputs[0]].dtype
+    kind = "float" if dtype.is_float else dtype.value  # floats of all widths are reals
+    return node.op, node.domain, node.opset, kind, attributes, arguments
 
 
 def _content(values: Any) -> tuple[tuple[int, ...], str, bytes]:

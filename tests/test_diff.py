@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
+from small_models import mlp, save, two_inputs
 
 from gpu_check.runtimes import OnnxRuntime
 from onnx_import.errors import ModelError
@@ -16,7 +17,6 @@ from refine.api import diff_models
 from refine.check import Options
 from refine.lemmas.cache import default_directory
 from refine.verdict import Result, Verdict
-from tests.small_models import mlp, save, two_inputs
 
 
 def diff(spec: Path, impl: Path, eps: str | None = None, contract: str = "ieee-any") -> Result:
