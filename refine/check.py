@@ -34,6 +34,7 @@ from refine.verdict import NodeReport, Result, Tolerance, Verdict
 _SEARCHING = 0.25  # of the budget is what a search may take
 _SHORTEST_SEARCH = 3.0  # seconds, whatever the budget
 _KEPT_FOR_THE_REST = 0.4  # of the budget: lemmas, cross-checks, reports
+_LONGEST_REST = 8.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ def check(
         until = time.monotonic() + share
         catch = hunt(graph, domain, contract, tolerance, options.seed, clock, until)
     if catch.violation is None and not settled(proof, tolerance) and options.backward:
-        deadline = clock.deadline(options.budget * (1 - _KEPT_FOR_THE_REST))
+        kept = min(_KEPT_FOR_THE_REST * options.budget, _LONGEST_REST)
+        deadline = clock.deadline(options.budget - kept)
         proof = improved(proof, graph, contract, tolerance, deadline, options.workers, clock)
     groups, lemmas, late = _obligations(proof, contract, options, clock)
     every = (*lemmas, *(o for group in groups.values() for o in group))
