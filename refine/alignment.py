@@ -14,15 +14,17 @@ import onnx
 
 from encoders.contract import EXACT, RuntimeContract
 from encoders.enclosure import FloatArray, Interval
+from encoders.numpy_arithmetic import two_sum_error
 from encoders.operator import site_of
 from encoders.registry import lookup
 from onnx_import.errors import ModelError
-from onnx_import.graph import Graph, Node, TensorType, build_graph
+from onnx_import.graph import DType, Graph, Node, TensorType, build_graph
 from refine.bounds import InputBox, Run, network_bounds
 from refine.pullback import variable_inputs
 
 SPEC, GAP, COPY = "spec//", "difference//", "spec-run//"
 _PAIR = "pair//"
+_LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Mul")
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,16 @@ def subtraction(name: str, a: str, b: str) -> Node:
 def _change(
     spec: Graph, node: Node, impl: Graph, other: Node, held: Sequence[Interval]
 ) -> FloatArray:
-    """|f_other − f_node| over the ranges of their shared inputs: one subtraction, pulled back."""
+    """|f_other − f_node| over the ranges of their shared inputs: one subtraction, pulled back, or
+    the node itself with the difference of the constants where it is linear in them."""
     ranges = dict(zip(variable_inputs(spec, node), held, strict=True))
+    apart = _constants_apart(spec, node, impl, other)
+    if apart is not None:
+        wide = replace(spec.types[node.outputs[0]], dtype=DType.FLOAT64)
+        types = {t: replace(spec.types[t], dtype=DType.FLOAT64) for t in (*ranges, *apart)}
+        types[node.outputs[0]] = wide
+        small = build_graph((node,), types, apart, tuple(ranges), node.outputs)
+        return _real_range(small, ranges).magnitude
     types = {t: spec.types[t] for t in ranges}
     constants = {t: spec.constants[t] for t in node.inputs if spec.is_constant(t)}
     types |= {t: spec.types[t] for t in constants}
@@ -126,8 +136,36 @@ def _change(
         subtraction(_PAIR + "difference", _PAIR + "a", _PAIR + "b"),
     )
     small = build_graph(pair, types, constants, tuple(ranges), (_PAIR + "difference",))
+    return _real_range(small, ranges).magnitude
+
+
+def _real_range(graph: Graph, ranges: Mapping[str, Interval]) -> Interval:
     box = InputBox(ranges, {t: np.zeros(x.shape) for t, x in ranges.items()})
-    return network_bounds(small, box, EXACT).maps.values[_PAIR + "difference"].magnitude
+    return network_bounds(graph, box, EXACT).maps.values[graph.outputs[0]]
+
+
+def _constants_apart(
+    spec: Graph, node: Node, impl: Graph, other: Node
+) -> dict[str, FloatArray] | None:
+    """Per constant of the specification's node, the implementation's less its own, exactly; None
+    where the node is not linear in all of them together or float64 does not hold them."""
+    places = [i for i, t in enumerate(node.inputs) if t and not spec.is_constant(t)]
+    one_factor = len(places) == 1 and places[0] < 2
+    if not one_factor or node.op not in _LINEAR or node.op != other.op:
+        return None
+    if _attributes(node, False) != _attributes(other, False):
+        return None
+    apart: dict[str, FloatArray] = {}
+    for s, t in zip(other.inputs, node.inputs, strict=True):
+        if not t or not spec.is_constant(t):
+            continue
+        a, b = np.asarray(impl.constants[s], np.float64), np.asarray(spec.constants[t], np.float64)
+        if a.shape != b.shape:
+            return None
+        apart[t] = a - b
+        if np.any(two_sum_error(a, -b, apart[t])):
+            return None
+    return apart
 
 
 def _behind_casts(graph: Graph, makers: Mapping[str, Node], tensor: str) -> str:
@@ -176,14 +214,18 @@ def key_of(graph: Graph, node: Node, names: Mapping[str, str], bits: bool = Fals
         else (names.get(t, t), graph.types[t].shape, bits and graph.types[t].dtype)
         for t in node.inputs
     )
-    attributes = tuple(
+    attributes = _attributes(node, bits)
+    dtype = graph.types[node.outputs[0]].dtype
+    kind = "float" if dtype.is_float and not bits else dtype.value  # all widths are reals
+    return node.op, node.domain, _version(node), kind, attributes, arguments
+
+
+def _attributes(node: Node, bits: bool) -> tuple[Any, ...]:
+    return tuple(
         (k, _content(v, bits) if isinstance(v, np.ndarray) else repr(v))
         for k, v in sorted(node.attributes.items())
         if bits or not (node.op == "Cast" and k == "to")
     )
-    dtype = graph.types[node.outputs[0]].dtype
-    kind = "float" if dtype.is_float and not bits else dtype.value  # all widths are reals
-    return node.op, node.domain, _version(node), kind, attributes, arguments
 
 
 def _version(node: Node) -> int:
