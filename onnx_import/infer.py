@@ -19,8 +19,11 @@ _LIKE_THEIR_INPUT = ("GroupNormalization",)  # ONNX infers nothing for these
 _INFERRED_AS = {"GreaterOrEqual": "Greater", "LessOrEqual": "Less"}
 
 
-def input_type(value: onnx.ValueInfoProto) -> tuple[TensorType, str | None]:
-    """The type of a graph input, with a note if its batch dimension was unknown and read as 1.
+def input_type(
+    value: onnx.ValueInfoProto, batch: int | None = None
+) -> tuple[TensorType, str | None]:
+    """The type of a graph input, with a note if its batch dimension was unknown and read as 1, or
+    as `batch`, which also takes the place of a 1.
 
     Raises UnsupportedModel, naming the input, if it is no tensor, its rank or a dimension other
     than the first is unknown, or a dimension is 0.
@@ -37,14 +40,18 @@ def input_type(value: onnx.ValueInfoProto) -> tuple[TensorType, str | None]:
         size = known_size(dim)
         if size is None and position == 0:
             symbol = f" '{dim.dim_param}'" if dim.dim_param else ""
-            note = f"the first dimension{symbol} of {place} is not fixed and was read as 1"
-            size = 1
+            size = 1 if batch is None else batch
+            note = f"the first dimension{symbol} of {place} is not fixed and was read as {size}"
         if size is None:
             symbol = f" ('{dim.dim_param}')" if dim.dim_param else ""
             raise UnsupportedModel(
                 f"dimension {position}{symbol} of {place} is unknown, and only the first may be; "
                 "export the model with fixed input shapes"
             )
+        if batch is not None and position == 0:
+            if size not in (1, batch):
+                raise UnsupportedModel(f"{place} has a first dimension of {size}, not {batch}")
+            size = batch
         if size == 0:
             raise UnsupportedModel(
                 f"dimension {position} of {place} is 0, so it holds no numbers; "

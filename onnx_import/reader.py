@@ -30,11 +30,12 @@ from onnx_import.tensors import array_of, attribute_of, require_finite, type_of
 WRITTEN_OUT = ALWAYS | FUNCTIONS | {"CastLike", "Dropout", "Split"}  # what no graph holds
 
 
-def load(path: str | Path) -> Graph:
+def load(path: str | Path, batch: int | None = None) -> Graph:
     """Read an ONNX file into a graph in which every tensor has a known type and shape.
 
     Initializers and Constant nodes become constants, and data movement on constants is folded; a
-    first dimension of an input that is not fixed becomes 1; the notes say what was decided.
+    first dimension of an input that is not fixed becomes 1; the notes say what was decided. With
+    `batch`, the first dimension of every input becomes that, where it is not fixed or is 1.
     Raises ModelError for a file that cannot be read or is not a valid model, UnsupportedModel for
     a valid one that uses something without a meaning here. Nothing else escapes.
     """
@@ -43,7 +44,7 @@ def load(path: str | Path) -> Graph:
     opset = opset_of(model, source)
     model, function_notes = without_functions(model, opset)
     outputs = tuple(value.name for value in model.graph.output)
-    inputs, input_notes = runtime_inputs(model.graph)
+    inputs, input_notes = runtime_inputs(model.graph, batch)
     protos, node_notes = live_nodes(model)
     read = {t for proto in protos.values() for t in proto.input if t} | set(outputs)
     stored = stored_constants(model.graph, source.parent, read)
@@ -74,7 +75,7 @@ def load(path: str | Path) -> Graph:
 
 
 def runtime_inputs(
-    graph: onnx.GraphProto,
+    graph: onnx.GraphProto, batch: int | None = None
 ) -> tuple[Mapping[str, TensorType], tuple[str, ...]]:
     """Types of the inputs that are given at run time, in order, and notes on them.
 
@@ -88,7 +89,7 @@ def runtime_inputs(
     notes: list[str] = []
     for value in graph.input:
         if value.name not in stored:
-            types[value.name], note = input_type(value)
+            types[value.name], note = input_type(value, batch)
             notes += [note] if note else []
     defaults = len(graph.input) - len(types)
     if defaults:
