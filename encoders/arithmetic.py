@@ -28,6 +28,7 @@ from encoders.orders import (
     block_lengths,
     merges_of,
 )
+from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, DType
 
 T = TypeVar("T")
@@ -95,6 +96,28 @@ class MixedArithmetic(Protocol):
 
     def of_type(self, dtype: DType) -> Arithmetic[Any]:
         """Its numbers may be mixed with those of this one; each operation rounds to `dtype`."""
+
+
+@runtime_checkable
+class IntegerArithmetic(Protocol):
+    """An arithmetic that knows how the same runtime computes with whole numbers."""
+
+    def integers(self) -> Arithmetic[Any]:
+        """Whole numbers, exactly. That they fit their type is somebody else's obligation."""
+
+    def converted(self, a: Any) -> Any:
+        """Whole numbers in this arithmetic's own format, with one rounding."""
+
+
+def integers_of(arithmetic: Arithmetic[Any]) -> IntegerArithmetic:
+    """The arithmetic as one that knows whole numbers.
+
+    Raises UnsupportedModel, naming it, for one that does not.
+    """
+    if not isinstance(arithmetic, IntegerArithmetic):
+        kind = type(arithmetic).__name__
+        raise UnsupportedModel(f"whole numbers have no meaning in {kind}")
+    return arithmetic
 
 
 def sum_of_products(

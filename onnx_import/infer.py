@@ -12,7 +12,7 @@ from onnx.shape_inference import InferenceError
 
 from onnx_import.errors import ModelError, UnsupportedModel, shorten
 from onnx_import.graph import Array, TensorType
-from onnx_import.tensors import dtype_of
+from onnx_import.tensors import dtype_of, type_of
 
 _LIKE_THEIR_INPUT = ("GroupNormalization",)  # ONNX infers nothing for these
 # before opset 16 these are functions, and ONNX infers nothing for them either
@@ -90,7 +90,7 @@ def infer(
             proto,
             {t: type_proto(types[t]) for t in present},
             {
-                t: numpy_helper.from_array(constants[t], t)
+                t: numpy_helper.from_array(constants[t].astype(types[t].dtype.numpy), t)
                 for t in present
                 if t in constants and constants[t].size <= 1024
             },
@@ -119,6 +119,14 @@ def describe(names: Sequence[str], types: Mapping[str, TensorType]) -> str:
 def type_proto(tensor: TensorType) -> onnx.TypeProto:
     code = onnx.helper.np_dtype_to_tensor_dtype(tensor.dtype.numpy)
     return onnx.helper.make_tensor_type_proto(code, tensor.shape)
+
+
+def constant_type(inferred: onnx.TypeProto | None, value: Array) -> TensorType:
+    """The type of a folded constant: its own shape, and the element type that was inferred, which
+    a constant may hold more exactly than a runtime does."""
+    if inferred is None or not inferred.tensor_type.elem_type:
+        return type_of(value)
+    return TensorType(dtype_of(inferred.tensor_type.elem_type, "a constant"), value.shape)
 
 
 def output_type(inferred: onnx.TypeProto | None, tensor: str, place: str) -> TensorType:

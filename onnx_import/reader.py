@@ -11,7 +11,7 @@ import onnx
 from onnx_import.errors import ModelError, UnsupportedModel, shorten
 from onnx_import.fold import fold
 from onnx_import.graph import Array, Graph, Node, TensorType, build_graph
-from onnx_import.infer import infer, input_type, output_type
+from onnx_import.infer import constant_type, infer, input_type, output_type
 from onnx_import.normalize import (
     FUNCTIONS,
     live,
@@ -212,7 +212,7 @@ def walk(
         value = constant_value(node) if node.op == "Constant" else folded(node, types, constants)
         if value is not None:
             constants[node.outputs[0]] = value
-            types[node.outputs[0]] = type_of(value)
+            types[node.outputs[0]] = constant_type(inferred.get(node.outputs[0]), value)
             continue
         for tensor in node.outputs:
             if tensor:

@@ -147,9 +147,9 @@ def imported(
 
 
 def ways(given: Mapping[str, Array]) -> Iterator[tuple[str, ...]]:
-    """The names of the inputs that stay inputs: all; the floats; the first float; none."""
+    """The names of the inputs that stay: all; the floats; the first float; the first; none."""
     floats = tuple(name for name, value in given.items() if value.dtype.kind in "fV")
-    yield from dict.fromkeys((tuple(given), floats, floats[:1], ()))
+    yield from dict.fromkeys((tuple(given), floats, floats[:1], tuple(given)[:1], ()))
 
 
 def stored(
