@@ -89,6 +89,8 @@ def moved(
             return quantised(node, values)
         case "DequantizeLinear":
             return dequantised(node, values)
+        case "Pad":
+            return padded(node, values)
         case _:
             return whole(node, present) if rounded else None
 
@@ -132,6 +134,22 @@ def sliced(node: Node, values: Sequence[Array | None]) -> Array:
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         cut[axis] = slice(start, end, step)
     return data[tuple(cut)]
+
+
+def padded(node: Node, values: Sequence[Array | None]) -> Array | None:
+    """Pad by constants outwards, its bounds being inputs; None for any other."""
+    data, pads, value, axes = (*values, None, None, None)[:4]
+    if data is None or pads is None or node.attributes.get("mode", "constant") != "constant":
+        return None
+    chosen = range(data.ndim) if axes is None else [int(a) % data.ndim for a in axes.reshape(-1)]
+    sizes = [int(n) for n in pads.reshape(-1)]
+    if min(sizes, default=0) < 0:
+        return None
+    widths = [(0, 0)] * data.ndim
+    for i, axis in enumerate(chosen):
+        widths[axis] = (sizes[i], sizes[i + len(sizes) // 2])
+    inside = 0 if value is None else value.reshape(())
+    return np.asarray(np.pad(data, widths, constant_values=inside))
 
 
 def cast_exactly(value: Array, dtype: DType) -> Array | None:

@@ -12,6 +12,7 @@ from onnx_import.errors import ModelError, UnsupportedModel, shorten
 from onnx_import.fold import fold
 from onnx_import.graph import Array, Graph, Node, TensorType, build_graph
 from onnx_import.infer import constant_type, infer, input_type, output_type
+from onnx_import.masks import without_infinities
 from onnx_import.normalize import (
     FUNCTIONS,
     live,
@@ -57,6 +58,7 @@ def load(path: str | Path, batch: int | None = None) -> Graph:
     # Folding Shape can cut the last use of the nodes that computed its argument.
     kept = live([(node.inputs, node.outputs) for node in nodes], outputs)
     nodes = tuple(node for node, keep in zip(nodes, kept, strict=True) if keep)
+    nodes, types, constants = without_infinities(nodes, types, constants, outputs)
     used = {t for node in nodes for t in (*node.inputs, *node.outputs)} | {*inputs, *outputs}
     require_finite_constants(constants, used, stored, protos)
     try:

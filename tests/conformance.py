@@ -39,7 +39,9 @@ _HALVES = (
 EXCLUDED: Mapping[str, str] = {
     f"test_{name}{expanded}": _HALVES
     for name in (
+        "attention_4d_causal_fp16",
         "attention_4d_fp16",
+        "attention_4d_gqa_causal_nonpad_decode_fp16",
         "attention_4d_gqa_with_past_and_present_fp16",
         "causal_conv_with_state_silu_fp16",
     )
