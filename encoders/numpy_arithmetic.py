@@ -76,6 +76,14 @@ class NumpyArithmetic:
     def of_type(self, dtype: DType) -> NumpyArithmetic:
         return NumpyArithmetic(self.contract.format_of(dtype), self.contract)
 
+    def in_format(self, fmt: FloatFormat) -> NumpyArithmetic:
+        return type(self)(fmt, self.contract)
+
+    def converted(self, a: Carrier) -> Carrier:
+        """Numbers of any format no wider than binary64, rounded once to this one."""
+        with np.errstate(all="ignore"):
+            return self._result(np.array(a))
+
     def constant(self, values: Array) -> Carrier:
         """Stored values rounded to the format, with a sample axis of length 1 put in front."""
         return self.rounded(values)[np.newaxis]
