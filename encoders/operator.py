@@ -276,6 +276,7 @@ class Operator:
     rests on. `positive_part` operators give zero, and no slope, below zero. `affine_where` says of
     an affine operator where it is one: a product is, while only one factor varies. `attributes`
     names every attribute that the operator understands: a node with another one is refused.
+    `converts` marks conversions between types, which a contract's accumulation format leaves alone.
     """
 
     name: str
@@ -295,6 +296,7 @@ class Operator:
     positive_part: bool = False
     affine_where: Callable[[Site], bool] | None = None
     per_element: bool = False
+    converts: bool = False
     dtypes: tuple[DType, ...] = field(
         default=(DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.FLOAT64)
     )

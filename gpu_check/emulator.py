@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from encoders.arithmetic import stored
 from encoders.contract import OpenSchedule, RuntimeContract
 from encoders.formats import FloatFormat
 from encoders.numpy_arithmetic import Carrier, NumpyArithmetic
@@ -79,7 +80,8 @@ def _stored(graph: Graph, tensor: str, contract: RuntimeContract) -> Carrier:
     dtype, values = graph.types[tensor].dtype, graph.constants[tensor]
     if not dtype.is_float:
         return values[np.newaxis]
-    return NumpyArithmetic(contract.format_of(dtype), contract).constant(values)
+    held: Carrier = stored(NumpyArithmetic(contract.format_of(dtype), contract), values, contract)
+    return held
 
 
 def _checked(

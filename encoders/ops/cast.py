@@ -93,5 +93,6 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         affine=True,
+        converts=True,
     ).reading("round_mode", "saturate", "to"),
 )
