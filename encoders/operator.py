@@ -277,6 +277,8 @@ class Operator:
     an affine operator where it is one: a product is, while only one factor varies. `attributes`
     names every attribute that the operator understands: a node with another one is refused.
     `converts` marks conversions between types, which a contract's accumulation format leaves alone.
+    `narrowed(site, read, written)` gives the constants of the node with only these columns of what
+    it reads and writes, None where it cannot be cut down (`encoders.narrowing`).
     """
 
     name: str
@@ -301,6 +303,12 @@ class Operator:
         default=(DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.FLOAT64)
     )
     attributes: frozenset[str] = frozenset()
+    narrowed: (
+        Callable[
+            [Site, npt.NDArray[np.intp], npt.NDArray[np.intp]], tuple[Array | None, ...] | None
+        ]
+        | None
+    ) = None
 
     def reading(self, *attributes: str) -> Operator:
         """The same operator, which understands these attributes."""
