@@ -37,6 +37,7 @@ from refine.report import Reporter
 from refine.verdict import ExitCode, Result
 from refine.witness_file import load_witness, save_witness
 from refine.writing import require_writable, write_whole
+from refine.zoo_command import zoo_command
 
 
 def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -234,6 +235,7 @@ def replay_command(file: Path, script: Path | None) -> ExitCode:
 
 cli.add_command(probe_command)
 cli.add_command(conform_command)
+cli.add_command(zoo_command)
 
 
 @cli.command("ops")
