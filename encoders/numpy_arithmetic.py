@@ -240,11 +240,11 @@ def _fused_in_float64(fmt: FloatFormat, a: Carrier, b: Carrier, c: Carrier) -> F
     if suspect.any():
         x, y, z = (np.broadcast_to(v, shape)[suspect].astype(np.float64) for v in (a, b, c))
         rounded = total[suspect]
-        total[suspect] = _made_odd(rounded, _two_sum_error(x * y, z, rounded))
+        total[suspect] = _made_odd(rounded, two_sum_error(x * y, z, rounded))
     return total
 
 
-def _two_sum_error(x: FloatArray, y: FloatArray, total: FloatArray) -> FloatArray:
+def two_sum_error(x: FloatArray, y: FloatArray, total: FloatArray) -> FloatArray:
     """x + y − total exactly, for total = fl(x + y) without overflow (Knuth's TwoSum)."""
     y_part = total - x
     x_part = total - y_part
@@ -292,11 +292,11 @@ def _boldo_melquiond(a: FloatArray, b: FloatArray, c: FloatArray) -> FloatArray:
     high = a * b
     low = _product_error(a, b, high)
     inner = c + low
-    inner_error = _two_sum_error(c, low, inner)
+    inner_error = two_sum_error(c, low, inner)
     outer = high + inner
-    outer_error = _two_sum_error(high, inner, outer)
+    outer_error = two_sum_error(high, inner, outer)
     rest = inner_error + outer_error
-    rest = _made_odd(rest, _two_sum_error(inner_error, outer_error, rest))
+    rest = _made_odd(rest, two_sum_error(inner_error, outer_error, rest))
     result: FloatArray = outer + rest
     return result
 

@@ -15,7 +15,7 @@ from refine.diff import diff
 from refine.domain import Domain, DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
 from refine.options import contract_of, tolerance_of
-from refine.verdict import Result, Tolerance
+from refine.verdict import Result, Side, Tolerance
 
 Epsilon: TypeAlias = str | float | Mapping[str, str | float] | Tolerance
 
@@ -35,7 +35,7 @@ def check_model(
     Raises ModelError, in one sentence, for whatever cannot be read or is not supported.
     """
     graph = _graph(model)
-    chosen = contract_of(contract) if isinstance(contract, str) else contract
+    chosen = _contract(contract)
     effort = options or Options(SAMPLE, default_directory(), budget=10.0)
     return check(graph, _domain(domain, graph, chosen), chosen, _tolerance(eps, graph), effort)
 
@@ -47,21 +47,27 @@ def diff_models(
     eps: Epsilon | None = None,
     contract: str | RuntimeContract = "ieee-any",
     options: Options | None = None,
+    spec_contract: str | RuntimeContract = "exact",
 ) -> Result:
-    """Settle |impl_rt − spec_R| ≤ eps over a domain of the implementation's inputs.
+    """Settle |impl − spec| ≤ eps over a domain of the implementation's inputs.
 
-    The specification is read over the reals, and so is the implementation under the contract
-    `exact`. Otherwise as `check_model`.
+    Each graph runs under its contract; under `exact` it is read over the reals, as the
+    specification is by default. Otherwise as `check_model`.
     """
     graph = _graph(impl)
-    chosen = contract_of(contract) if isinstance(contract, str) else contract
+    chosen, others = _contract(contract), _contract(spec_contract)
     effort = options or Options(SAMPLE, default_directory(), budget=10.0)
     where = _domain(domain, graph, chosen)
-    return diff(_graph(spec), graph, where, chosen, _tolerance(eps, graph), effort)
+    sides = Side(_graph(spec), others), Side(graph, chosen)
+    return diff(*sides, where, _tolerance(eps, graph, zero=True), effort)
 
 
 def _graph(model: str | Path | Graph) -> Graph:
     return model if isinstance(model, Graph) else load(model)
+
+
+def _contract(contract: str | RuntimeContract) -> RuntimeContract:
+    return contract_of(contract) if isinstance(contract, str) else contract
 
 
 def _domain(
@@ -74,10 +80,10 @@ def _domain(
     return domain
 
 
-def _tolerance(eps: Epsilon | None, graph: Graph) -> Tolerance:
+def _tolerance(eps: Epsilon | None, graph: Graph, zero: bool = False) -> Tolerance:
     if isinstance(eps, Tolerance):
         return eps
     if eps is None:
         return Tolerance()
     texts = [f"{name}={e}" for name, e in eps.items()] if isinstance(eps, Mapping) else [str(eps)]
-    return tolerance_of(tuple(texts), graph.outputs)
+    return tolerance_of(tuple(texts), graph.outputs, zero)

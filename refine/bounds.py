@@ -88,11 +88,12 @@ class Known:
 
 @dataclass(frozen=True)
 class Run:
-    """What executes in place of a node: its site, and a bound on |f_run(x̂) − f_node(x̂)|, per
-    output element, over the run-time ranges of its inputs."""
+    """What executes in place of a node: its site, a bound on |f_run(x̂) − f_node(x̂)|, per output
+    element, over the run-time ranges of its inputs, and the contract it keeps to."""
 
     site: Site
     change: FloatArray
+    contract: RuntimeContract
 
 
 Runs: TypeAlias = Callable[[Node, Sequence[Interval]], Run]
@@ -107,6 +108,7 @@ def network_bounds(
     known: Known | None = None,
     branching: Branching | None = None,
     runs: Runs | None = None,
+    spread: frozenset[str] = frozenset(),
 ) -> NetworkBounds:
     """Bound every tensor of a network over one box.
 
@@ -115,11 +117,12 @@ def network_bounds(
     `branching` says how hard to try to decide the signs of open elements.
     `runs` says what executes in place of each node, where that is another operator or has other
     weights; errors are then from this graph's real values to that execution.
+    `spread` names the outputs whose real ranges are wanted as tight as their errors.
     `tick` is called often and may raise to stop. Raises UnsupportedModel, naming the node, for
     what has no meaning.
     """
     with np.errstate(all="ignore"):  # infinities and NaN mean that nothing is known
-        return _network_bounds(graph, box, contract, backward, tick, known, branching, runs)
+        return _network_bounds(graph, box, contract, backward, tick, known, branching, runs, spread)
 
 
 def _network_bounds(
@@ -131,6 +134,7 @@ def _network_bounds(
     known: Known | None,
     branching: Branching | None,
     runs: Runs | None,
+    spread: frozenset[str],
 ) -> NetworkBounds:
     maps = Maps(graph, dict(box.values), dict(box.errors))
     cases = branching is not None and branching.cases > 0 and can_branch(graph)
@@ -156,8 +160,8 @@ def _network_bounds(
         if refine:
             rows = _worth_refining(graph, output, maps.values[output], 2 * work)
             pushes[output] = _refine_values(maps, output, rows, tick)
-            if branching is not None and not final and not branching.late:
-                _optimise_values(maps, output, branching, tick)
+            if branching is not None and not branching.late and (not final or output in spread):
+                _optimise_values(maps, output, final, branching, tick)
         rounding, assumed = _bound_errors(maps, node, site, contract, runs)
         if known is not None and not cases:
             maps.errors[output] = np.minimum(maps.errors[output], known.errors[output])
@@ -177,7 +181,8 @@ def _network_bounds(
             t: np.minimum(e, known.errors[t]) if t in known.errors else e for t, e in errors.items()
         }
     costs = _costs_of_worst(errors, pulled)
-    return NetworkBounds(maps, tuple(nodes), errors, costs, _influence(maps, costs, pushes))
+    influence = _influence(maps, costs, pushes, spread)
+    return NetworkBounds(maps, tuple(nodes), errors, costs, influence)
 
 
 def _stored_errors(graph: Graph, tensor: str, contract: RuntimeContract) -> FloatArray:
@@ -214,16 +219,18 @@ def _refine_values(
 
 
 def _optimise_values(
-    maps: Maps, output: str, branching: Branching, tick: Callable[[], None]
+    maps: Maps, output: str, final: bool, branching: Branching, tick: Callable[[], None]
 ) -> None:
-    """Better ranges of the elements whose sign is still open: chosen slopes, split phases."""
+    """Better ranges by chosen slopes and split phases: of the elements whose sign is still open,
+    or of all elements of an output."""
     x = maps.values[output]
-    rows = np.flatnonzero((x.lo < 0) & (x.hi > 0))
+    rows = np.flatnonzero((x.lo < 0) & (x.hi > 0) | (final & (x.lo < x.hi)))
     lo, hi = x.lo.reshape(-1).copy(), x.hi.reshape(-1).copy()
+    enough = -np.inf if final else 0.0
     for chunk in _chunks(maps.graph, rows, copies=4):
         c = unit_functionals(x.shape, chunk)
         both = np.concatenate([c, -c])
-        upper = optimised_upper(maps, output, both, branching, 0.0, tick)
+        upper = optimised_upper(maps, output, both, branching, enough, tick)
         hi[chunk] = np.minimum(hi[chunk], upper[: len(chunk)])
         lo[chunk] = np.maximum(lo[chunk], -upper[len(chunk) :])
     maps.values[output] = Interval(lo.reshape(x.shape), hi.reshape(x.shape))
@@ -249,7 +256,10 @@ def _add_pushes(
 
 
 def _influence(
-    maps: Maps, costs: Mapping[str, float], pushes: Mapping[str, Mapping[str, FloatArray]]
+    maps: Maps,
+    costs: Mapping[str, float],
+    pushes: Mapping[str, Mapping[str, FloatArray]],
+    spread: frozenset[str],
 ) -> Mapping[str, FloatArray]:
     """Per graph input element, the part of the bound that its width is to blame for (a guess)."""
     total = {
@@ -257,13 +267,18 @@ def _influence(
         for name in maps.graph.inputs
         if maps.graph.types[name].size <= _MOST_SPLIT_INPUTS
     }
-    for node in maps.graph.order:
-        cost = costs.get(node.name, 0.0)
-        for tensor in node.inputs:
-            for name, push in pushes.get(tensor, {}).items():
-                sum_of = float(np.sum(push))
-                if not _affine(maps.graph, node) and sum_of > 0 and np.isfinite(cost):
-                    total[name] = total[name] + push * (cost / sum_of)
+    blamed = [
+        (tensor, costs.get(node.name, 0.0))
+        for node in maps.graph.order
+        if not _affine(maps.graph, node)
+        for tensor in node.inputs
+    ]
+    blamed += [(t, float(np.max(maps.values[t].magnitude, initial=0.0))) for t in spread]
+    for tensor, cost in blamed:
+        for name, push in pushes.get(tensor, {}).items():
+            sum_of = float(np.sum(push))
+            if sum_of > 0 and np.isfinite(cost):
+                total[name] = total[name] + push * (cost / sum_of)
     return total
 
 
@@ -275,9 +290,9 @@ def _bound_errors(
     ranges, errors = [maps.values[t] for t in inputs], [maps.errors[t] for t in inputs]
     mapped = operator.differences(site, ranges, errors)
     held = [x.inflate(e) for x, e in zip(ranges, errors, strict=True)]
-    run = Run(site, np.zeros(mapped.radius.shape)) if runs is None else runs(node, held)
+    run = Run(site, np.zeros(mapped.radius.shape), contract) if runs is None else runs(node, held)
     result = maps.values[output].inflate(add_up(mapped.radius, run.change))
-    here = contract_at(run.site, contract)
+    here = contract_at(run.site, run.contract)
     rounding = lookup(run.site.node).rounding(run.site, held, result, here)
     local = add_up(rounding.radius, run.change)
     local = np.where(np.isnan(local), np.inf, local)

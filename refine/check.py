@@ -28,6 +28,7 @@ from refine.domain import Domain
 from refine.hunting import Catch, error_found, hunt
 from refine.lemmas.library import prove_lemmas
 from refine.obligation import Obligation
+from refine.problem import Network
 from refine.proof import Proof, failure_of, first_proof, improved, within
 from refine.verdict import NodeReport, Result, Tolerance, Verdict
 
@@ -72,16 +73,15 @@ def check(
     clock = Clock(time.monotonic(), options.timeout, tell)
     for node in graph.order:
         lookup(node).check(site_of(graph, node))
-    proof = first_proof(graph, domain, contract, options.backward, clock)
+    problem = Network(graph, contract)
+    proof = first_proof(problem, domain, options.backward, clock)
     catch = Catch(None, None, late=False)
     if options.search and not contract.exact and not settled(proof, tolerance):
-        share = max(_SEARCHING * options.budget, _SHORTEST_SEARCH)
-        until = time.monotonic() + share
+        until = hunting_until(options)
         catch = hunt(graph, domain, contract, tolerance, options.seed, clock, until)
     if catch.violation is None and not settled(proof, tolerance) and options.backward:
-        kept = min(_KEPT_FOR_THE_REST * options.budget, _LONGEST_REST)
-        deadline = clock.deadline(options.budget - kept)
-        proof = improved(proof, graph, contract, tolerance, deadline, options.workers, clock)
+        deadline = improving_until(options, clock)
+        proof = improved(proof, problem, tolerance, deadline, options.workers, clock)
     groups, lemmas, late = _obligations(proof, contract, options, clock)
     every = (*lemmas, *(o for group in groups.values() for o in group))
     timed_out = proof.late or catch.late or late
@@ -104,6 +104,17 @@ def check(
         catch.violation,
         timed_out=timed_out,
     )
+
+
+def hunting_until(options: Options) -> float:
+    """When a search that begins now ends, on the monotonic clock."""
+    return time.monotonic() + max(_SEARCHING * options.budget, _SHORTEST_SEARCH)
+
+
+def improving_until(options: Options, clock: Clock) -> float:
+    """When bounds are no more improved, on the monotonic clock."""
+    kept = min(_KEPT_FOR_THE_REST * options.budget, _LONGEST_REST)
+    return clock.deadline(options.budget - kept)
 
 
 def settled(proof: Proof, tolerance: Tolerance) -> bool:

@@ -31,10 +31,11 @@ from refine.lemmas.library import dump_smt2, library, prove_library
 from refine.obligation import Kind
 from refine.optimised import as_optimised
 from refine.options import tolerance_of
+from refine.pair_hunting import run_pair_again
 from refine.probe_command import contract_for, probe_command
 from refine.replay import divergence, run_again
 from refine.report import Reporter
-from refine.verdict import ExitCode, Result
+from refine.verdict import ExitCode, Result, Side
 from refine.witness_file import load_witness, save_witness
 from refine.writing import require_writable, write_whole
 from refine.zoo_command import zoo_command
@@ -177,15 +178,38 @@ def bound_command(model: Path, **given: Any) -> ExitCode:
     type=click.Choice(["real", "runtime"]),
     default="runtime",
     show_default=True,
-    help="How the implementation is read; the specification is read over the reals.",
+    help="How the implementation is read.",
+)
+@click.option(
+    "--spec-as",
+    type=click.Choice(["real", "runtime"]),
+    default="real",
+    show_default=True,
+    help="How the specification is read.",
+)
+@click.option(
+    "--spec-contract",
+    metavar="NAME|FILE.toml|probe:RUNTIME",
+    help="Which executions of the specification are allowed, if it runs; default: --contract.",
 )
 def diff_command(
-    spec: Path, model: Path, eps: tuple[str, ...], impl_as: str, **given: Any
+    spec: Path,
+    model: Path,
+    eps: tuple[str, ...],
+    impl_as: str,
+    spec_as: str,
+    spec_contract: str | None,
+    **given: Any,
 ) -> ExitCode:
     """Is |MODEL(x) − SPEC(x)| ≤ E for every x of the domain? Without --eps, the best bound."""
+    theirs = spec_contract or given["contract"]
+    if spec_as == "real":
+        if spec_contract is not None:
+            raise click.UsageError("--spec-contract needs --spec-as runtime")
+        theirs = EXACT.name
     if impl_as == "real":
         given = {**given, "contract": EXACT.name}
-    return _run(model, eps, given, spec)
+    return _run(model, eps, given, (spec, theirs))
 
 
 @cli.command("lemmas")
@@ -220,13 +244,18 @@ def replay_command(file: Path, script: Path | None) -> ExitCode:
 
     Exit code 1 if the violation is confirmed, 3 if it is not.
     """
-    graph, candidate, epsilon = load_witness(file, load)
-    witness = run_again(graph, candidate)
+    saved = load_witness(file, load)
+    graph, epsilon = saved.graph, saved.epsilon
+    if saved.spec is not None and script is not None:
+        raise click.UsageError("--script writes scripts for one model; this file compares two")
+    alone = saved.spec is None
+    witness = run_again(graph, saved.candidate) if alone else run_pair_again(saved)
     if script is not None:
         text = script_of(witness, graph, epsilon, script)
         write_whole(script, lambda out: out.write(text.encode()))
     reporter = Reporter()
-    reporter.divergence(divergence(witness, graph))
+    if alone:
+        reporter.divergence(divergence(witness, graph))
     reporter.replay(witness, epsilon)
     limit = epsilon if epsilon is not None else Fraction(0)
     violated = not witness.error.finite or witness.error.lo > limit
@@ -246,8 +275,12 @@ def ops_command() -> ExitCode:
 
 
 def _run(
-    model: Path, eps: tuple[str, ...], given: dict[str, Any], spec: Path | None = None
+    model: Path,
+    eps: tuple[str, ...],
+    given: dict[str, Any],
+    spec: tuple[Path, str] | None = None,
 ) -> ExitCode:
+    """`spec` is another model to compare with, and the name of its contract."""
     json_path: str | None = given["json_path"]
     reporter = Reporter(given["quiet"], silent=json_path == "-")
     timeout = given["timeout"]
@@ -277,12 +310,16 @@ def _run(
     with reporter.progress("reading the model") as progress:
         graph = load(as_optimised(model, given["as_optimised"]))
         domain = read_domain(graph, written, contract.format_of)
-        tolerance = tolerance_of(eps, graph.outputs)
+        tolerance = tolerance_of(eps, graph.outputs, zero=spec is not None)
         if spec is None:
             result = check(graph, domain, contract, tolerance, options, progress.tell)
         else:
-            result = diff(load(spec), graph, domain, contract, tolerance, options, progress.tell)
-    if result.witness is not None and spec is None:  # a saved one is replayed on one model
+            path, name = spec
+            exact = name == EXACT.name
+            theirs = EXACT if exact else contract_for(name, given["fmt"], given["subnormals"], path)
+            sides = Side(load(path), theirs), Side(graph, contract)
+            result = diff(*sides, domain, tolerance, options, progress.tell)
+    if result.witness is not None:
         result = _saved(result, given["counterexample"], reporter)
     if given["dump_smt2"] is not None:
         every_obligation = (*result.obligations, *(o for n in result.nodes for o in n.obligations))

@@ -69,6 +69,9 @@ def document_of(result: Result) -> dict[str, Any]:
         ],
         "counterexample": None if result.witness is None else _witness(result, result.witness),
         "model": _model(result.graph),
+        "specification": None
+        if result.spec is None
+        else _model(result.spec.graph) | {"contract": contract_document(result.spec.contract)},
         "notes": list(result.notes),
         "seed": result.seed,
         "versions": versions(),

@@ -24,6 +24,7 @@ from refine.verdict import Tolerance
 
 Points = Mapping[str, FloatArray]
 Run = Callable[[Graph, Mapping[str, Array], RuntimeContract], Mapping[str, Array]]
+Meaning = Callable[["Hunt", Points], Mapping[str, FloatArray]]
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Hunt:
-    """What is searched: the network, one box of its domain, the allowed executions, and ε."""
+    """What is searched: the network, one box of its domain, the allowed executions, and ε.
+
+    `meant` gives what the outputs are compared with, by default their real values.
+    """
 
     graph: Graph
     box: Box
     contract: RuntimeContract
     tolerance: Tolerance
+    meant: Meaning | None = None
 
     def real(self, points: Points) -> dict[str, FloatArray]:
         """The inputs of the real network that the runtime receives as `points`."""
@@ -62,6 +67,10 @@ class Hunt:
     def reals(self) -> ApproximateReals:
         """Numbers with room for the errors of float64 networks."""
         return ApproximateReals(any(t.dtype is DType.FLOAT64 for t in self.graph.types.values()))
+
+    def real_outputs(self, points: Points) -> Mapping[str, FloatArray]:
+        """The outputs of the real network, (samples, *shape) each, as precise as is needed."""
+        return real_outputs(self.graph, self.real(points), self.reals)
 
     def real_values(self, points: Points) -> Mapping[str, FloatArray]:
         """Every tensor of the real network, (samples, *shape) each, in float64."""
@@ -83,12 +92,13 @@ def score(hunt: Hunt, points: Points, execution: RuntimeContract, run: Run = emu
     """Run points of the box, of shape (samples, *shape) per input, and compare the outputs."""
     graph = hunt.graph
     samples = len(next(iter(points.values())))
-    typed = received(hunt, points, execution)
     with np.errstate(all="ignore"):
-        computed = run(graph, typed, execution)
-        field = hunt.reals
-        real = {n: v.astype(field.dtype) for n, v in hunt.real(points).items()}
-        exact = evaluate_real(graph, real, field)
+        computed = (
+            hunt.real_outputs(points)
+            if execution.exact
+            else run(graph, received(hunt, points, execution), execution)
+        )
+        exact = hunt.real_outputs(points) if hunt.meant is None else hunt.meant(hunt, points)
         columns = [
             _excess(computed[t], exact[t], samples) * _scale(hunt.tolerance.of(t))
             for t in graph.outputs
@@ -98,6 +108,12 @@ def score(hunt: Hunt, points: Points, execution: RuntimeContract, run: Run = emu
         return Scores(np.zeros(samples), np.zeros(samples, np.intp))
     place = np.argmax(excess, axis=1)
     return Scores(excess[np.arange(samples), place], place)
+
+
+def real_outputs(graph: Graph, points: Points, field: ApproximateReals) -> Mapping[str, FloatArray]:
+    """The outputs of a real network at points of shape (samples, *shape)."""
+    found = evaluate_real(graph, {n: v.astype(field.dtype) for n, v in points.items()}, field)
+    return {t: np.asarray(v, field.dtype) for t, v in found.items()}
 
 
 def received(hunt: Hunt, points: Points, execution: RuntimeContract) -> dict[str, Array]:
@@ -111,7 +127,8 @@ def received(hunt: Hunt, points: Points, execution: RuntimeContract) -> dict[str
 def _excess(computed: Array, exact: FloatArray, samples: int) -> FloatArray:
     """|computed − exact|; infinite where the runtime's value is no number, 0 where only the real
     one is none: nothing can be shown there."""
-    value = np.asarray(computed, np.float64).reshape(len(computed), -1)
+    value: FloatArray = np.asarray(computed, np.promote_types(computed.dtype, np.float64))
+    value = value.reshape(len(computed), -1)
     error = np.abs(value - np.asarray(exact).reshape(len(exact), -1)).astype(np.float64)
     error = np.where(np.isfinite(value), np.where(np.isnan(error), 0.0, error), np.inf)
     return np.broadcast_to(error, (samples, error.shape[1]))

@@ -65,9 +65,9 @@ def format_of(text: str) -> FloatFormat:
     )
 
 
-def tolerance_of(texts: tuple[str, ...], outputs: tuple[str, ...]) -> Tolerance:
-    """ε as exact numbers. Raises ModelError for what is not a positive decimal, or an unknown
-    output name."""
+def tolerance_of(texts: tuple[str, ...], outputs: tuple[str, ...], zero: bool = False) -> Tolerance:
+    """ε as exact numbers, positive ones, or with `zero` also 0. Raises ModelError for what is no
+    such decimal, or an unknown output name."""
     common: Fraction | None = None
     named: dict[str, Fraction] = {}
     for text in texts:
@@ -75,7 +75,7 @@ def tolerance_of(texts: tuple[str, ...], outputs: tuple[str, ...]) -> Tolerance:
         if not equals:
             if common is not None:
                 raise ModelError("--eps is given twice for all outputs")
-            common = _positive(number)
+            common = _epsilon(number, zero)
         elif name not in outputs:
             raise ModelError(
                 f"--eps names the output '{name}', but the outputs are {', '.join(outputs)}"
@@ -83,18 +83,20 @@ def tolerance_of(texts: tuple[str, ...], outputs: tuple[str, ...]) -> Tolerance:
         else:
             if name in named:
                 raise ModelError(f"--eps is given twice for the output {name}")
-            named[name] = _positive(number)
+            named[name] = _epsilon(number, zero)
     missing = [t for t in outputs if texts and common is None and t not in named]
     if missing:
         raise ModelError(f"--eps gives no tolerance for the output {missing[0]}")
     return Tolerance(common, named)
 
 
-def _positive(text: str) -> Fraction:
+def _epsilon(text: str, zero: bool) -> Fraction:
     try:
         value = decimal(text)
     except ModelError as error:
         raise ModelError(f"--eps: {error}") from None
+    if zero and value == 0:
+        return value
     if value <= 0:
         raise ModelError(f"--eps must be positive, not {text.strip()}")
     if len(text) > _LONGEST_EPS or not 2.0**-1000 <= value <= 2.0**1000:

@@ -23,7 +23,7 @@ from encoders.functions import Transcendental
 from encoders.operator import is_affine, site_of
 from encoders.registry import lookup
 from onnx_import.graph import Graph
-from refine.bounds import InputBox, Known, NetworkBounds, network_bounds
+from refine.bounds import InputBox, Known, NetworkBounds
 from refine.box import Box
 from refine.boxes import Largest, largest_error
 from refine.clock import Clock, OutOfTime
@@ -31,6 +31,7 @@ from refine.compose import first_failure, node_obligations
 from refine.domain import Domain
 from refine.first_order import applies
 from refine.obligation import Obligation, Outcome
+from refine.problem import Problem
 from refine.rounding import float_down
 from refine.slopes import Branching
 from refine.split import Part, covers, part_of, split_box
@@ -135,31 +136,28 @@ def _settled(covered: Covered) -> dict[str, tuple[Obligation, ...]]:
     return settled
 
 
-def first_proof(
-    graph: Graph, domain: Domain, contract: RuntimeContract, backward: bool, clock: Clock
-) -> Proof:
+def first_proof(problem: Problem, domain: Domain, backward: bool, clock: Clock) -> Proof:
     """Bounds of every box; those that time does not allow stay with forward composition."""
     clock.tell("composing forward")
-    boxes = [input_box(box, domain, contract) for box in domain.boxes]
-    bounds = [network_bounds(graph, box, contract, backward=False) for box in boxes]
+    boxes = [input_box(box, domain, problem.contract) for box in domain.boxes]
+    bounds = [problem.bounds(box, backward=False) for box in boxes]
     late = False
     try:
         for i, box in enumerate(boxes if backward else ()):
             clock.tell(f"backward substitution, box {i + 1} of {len(boxes)}")
-            bounds[i] = network_bounds(graph, box, contract, tick=clock.tick)
+            bounds[i] = problem.bounds(box, tick=clock.tick)
     except OutOfTime:
         late = True
     covered = [Covered(box, b, (part_of(box, b),)) for box, b in zip(boxes, bounds, strict=True)]
-    if backward and not contract.exact and applies(graph):
+    if backward and not problem.contract.exact and _of_scalars(problem):
         quick = partial(largest_error, deadline=math.inf, rounds=_ROUNDS, tick=clock.tick)
-        covered = [_to_first_order(c, graph, contract, Tolerance(), quick, clock) for c in covered]
+        covered = [_to_first_order(c, problem, Tolerance(), quick, clock) for c in covered]
     return Proof(tuple(covered), late)
 
 
 def improved(
     proof: Proof,
-    graph: Graph,
-    contract: RuntimeContract,
+    problem: Problem,
     tolerance: Tolerance,
     deadline: float,
     workers: int,
@@ -169,46 +167,46 @@ def improved(
     passed, or nothing more can be done."""
     excess = excess_over(tolerance)
     boxes = list(proof.boxes)
+    graph = problem.graph
     branches = any(not is_affine(lookup(node), site_of(graph, node)) for node in graph.order)
     for i in sorted(range(len(boxes)), key=lambda i: -excess(boxes[i].errors)):
         rest = deadline - time.monotonic()
         share = time.monotonic() + rest / (len(boxes) - i if len(boxes) > 1 else 1)
         if rest <= 0 or excess(boxes[i].errors) <= _enough(tolerance) or not branches:
             continue
-        boxes[i] = _improved_box(boxes[i], graph, contract, tolerance, share, workers, clock)
+        boxes[i] = _improved_box(boxes[i], problem, tolerance, share, workers, clock)
     return replace(proof, boxes=tuple(boxes))
 
 
 def _improved_box(
     covered: Covered,
-    graph: Graph,
-    contract: RuntimeContract,
+    problem: Problem,
     tolerance: Tolerance,
     deadline: float,
     workers: int,
     clock: Clock,
 ) -> Covered:
     excess, enough = excess_over(tolerance), _enough(tolerance)
-    if applies(graph):
+    if _of_scalars(problem):
         longer = partial(largest_error, deadline=deadline, tick=clock.tick)
-        covered = _to_first_order(covered, graph, contract, tolerance, longer, clock)
+        covered = _to_first_order(covered, problem, tolerance, longer, clock)
         if covered.scalar is not None:
             return covered
     clock.tell("optimising relaxations")
-    covered = _branched(covered, graph, contract, _SLOPES, deadline, clock)
+    covered = _branched(covered, problem, _SLOPES, deadline, clock)
     if excess(covered.errors) <= enough:
         return covered
     if covered.parts[0].splittable:
         clock.tell("splitting the domain")
         rest = deadline - time.monotonic()
         several = workers if rest > _POOL_SECONDS else 1
-        split = split_box(graph, contract, covered.parts[0], excess, enough, deadline, several)
+        split = split_box(problem, covered.parts[0], excess, enough, deadline, several)
         if not covers(covered.box, split.parts):  # cannot happen; a proof must not rest on that
             return covered
         return replace(covered, parts=split.parts)
     for level in _LEVELS:
         clock.tell("branching on hidden phases")
-        covered = _branched(covered, graph, contract, level, deadline, clock)
+        covered = _branched(covered, problem, level, deadline, clock)
         if excess(covered.errors) <= enough or time.monotonic() > deadline:
             break
     return covered
@@ -216,19 +214,18 @@ def _improved_box(
 
 def _to_first_order(
     covered: Covered,
-    graph: Graph,
-    contract: RuntimeContract,
+    problem: Problem,
     tolerance: Tolerance,
     maximised: Callable[[Graph, RuntimeContract, InputBox, float], Largest],
     clock: Clock,
 ) -> Covered:
     """The box with a first-order proof, if that is better than what there is."""
     clock.tell("maximising the first-order error")
-    (output,) = graph.outputs
+    (output,) = problem.graph.outputs
     epsilon = tolerance.of(output)
     enough = 0.0 if epsilon is None else float_down(epsilon)
     try:
-        found = maximised(graph, contract, covered.box, enough)
+        found = maximised(problem.graph, problem.contract, covered.box, enough)
     except (OutOfTime, Transcendental):
         return covered
     known = np.inf if covered.scalar is None else covered.scalar.bound
@@ -237,8 +234,7 @@ def _to_first_order(
 
 def _branched(
     covered: Covered,
-    graph: Graph,
-    contract: RuntimeContract,
+    problem: Problem,
     branching: Branching,
     deadline: float,
     clock: Clock,
@@ -248,12 +244,14 @@ def _branched(
     now = time.monotonic()
     timed = replace(branching, until=now + _EFFORT * (deadline - now))
     try:
-        bounds = network_bounds(
-            graph, covered.box, contract, True, clock.until(deadline), known, timed
-        )
+        bounds = problem.bounds(covered.box, True, clock.until(deadline), known, timed)
     except OutOfTime:
         return covered
     return Covered(covered.box, bounds, (part_of(covered.box, bounds),))
+
+
+def _of_scalars(problem: Problem) -> bool:
+    return problem.single and applies(problem.graph)
 
 
 def excess_over(tolerance: Tolerance) -> Callable[[Mapping[str, FloatArray]], float]:

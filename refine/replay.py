@@ -20,8 +20,9 @@ from onnx_import.fpcore import is_fpcore
 from onnx_import.graph import Graph
 from onnx_import.torchlean import is_json
 from refine.evaluation import Candidate
+from refine.pair import Pair
 from refine.verdict import Execution, Refusal, Witness
-from refine.witness import confirm, error_between
+from refine.witness import confirm, error_between, typed_inputs
 
 
 def replays(
@@ -62,6 +63,18 @@ def _judged(
     if contract.compute_format is not None:
         name += f" (it computes in the model's own types, not in {contract.compute_format.name})"
     return Execution(name, value, error_between(value, witness.real))
+
+
+def specified(witness: Witness, pair: Pair) -> tuple[Execution | Refusal, ...]:
+    """Run the specification's own file on the witness: what it gives where it runs."""
+    graph = pair.spec.graph
+    inputs = typed_inputs(graph, {pair.inputs[n]: v for n, v in witness.inputs.items()})
+    there = replace(witness, inputs=inputs, output=pair.outputs[witness.output])
+    outcome = next(_outcomes(there, graph), None)
+    if outcome is None:
+        return ()
+    shown = _judged(outcome, there, graph, pair.spec.contract)
+    return (replace(shown, runtime=f"specification on {shown.runtime}"),)
 
 
 def run_again(graph: Graph, candidate: Candidate) -> Witness:

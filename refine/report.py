@@ -135,7 +135,8 @@ class Reporter:
     def _witness(self, witness: Witness, epsilon: Fraction | None) -> None:
         element = escape(f"{witness.output}{list(witness.index)}")
         table = _table(f"counterexample at output element {element}")
-        for title in ("execution", "value", "exact error |f_rt − f_R|"):
+        between = "|f_rt − f_R|" if witness.spec_execution is None else "|impl − spec|"
+        for title in ("execution", "value", f"exact error {between}"):
             table.add_column(title, overflow="fold")
         if epsilon is not None:
             table.add_column("above eps")
@@ -145,9 +146,10 @@ class Reporter:
             cells = (escape(name), value, error, *(() if epsilon is None else (verdict,)))
             table.add_row(*cells)
 
-        row("real network", _show_real(witness), "", None)
+        meant, done = _executed(witness)
+        row(meant, _show_real(witness), "", None)
         for name, value, error in (
-            (f"emulated: {witness.execution.name}", witness.value, witness.error),
+            (done, witness.value, witness.error),
             *((r.runtime, r.value, r.error) for r in witness.replays if isinstance(r, Execution)),
         ):
             row(name, repr(value), show_error(error), violates(error, epsilon))
@@ -247,6 +249,10 @@ def _table(title: str) -> Table:
 def _header(result: Result) -> Iterator[tuple[str, str]]:
     graph, domain = result.graph, result.domain
     operators = ", ".join(f"{n} {op}" for op, n in Counter(n.op for n in graph.order).items())
+    if result.spec is not None:
+        yield "[bold]spec[/]", str(result.spec.graph.source)
+        how = result.spec.contract
+        yield "", "read over the reals" if how.exact else f"runs under {how.describe()}"
     yield "[bold]model[/]", str(graph.source)
     yield "", f"{graph.parameters} parameters: {operators}"
     for note in graph.notes:
@@ -345,6 +351,16 @@ def _eps(tolerance: Tolerance) -> Iterator[str]:
         yield f"eps {plain(tolerance.common)}"
     for output, epsilon in tolerance.by_output.items():
         yield f"eps {output}={plain(epsilon)}"
+
+
+def _executed(witness: Witness) -> tuple[str, str]:
+    """What is meant, and what is compared with it."""
+    spec, own = witness.spec_execution, witness.execution
+    if spec is None:
+        return "real network", f"emulated: {own.name}"
+    theirs = "real" if spec.exact else f"emulated: {spec.name}"
+    ours = "real" if own.exact else f"emulated: {own.name}"
+    return f"specification, {theirs}", f"implementation, {ours}"
 
 
 def _show_real(witness: Witness) -> str:

@@ -20,12 +20,11 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from encoders.contract import RuntimeContract
 from encoders.enclosure import FloatArray, Interval
-from onnx_import.graph import Graph
-from refine.bounds import InputBox, Known, NetworkBounds, network_bounds
+from refine.bounds import InputBox, Known, NetworkBounds
 from refine.compose import first_failure, node_obligations
 from refine.obligation import Obligation
+from refine.problem import Problem
 
 _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -61,8 +60,7 @@ def part_of(box: InputBox, bounds: NetworkBounds) -> Part:
 
 
 def split_box(
-    graph: Graph,
-    contract: RuntimeContract,
+    problem: Problem,
     whole: Part,
     excess: Callable[[Mapping[str, FloatArray]], float],
     enough: float,
@@ -75,7 +73,7 @@ def split_box(
     heap = [(-excess(whole.errors), next(order), whole)]
     finished: list[Part] = []
     bounded = 0
-    with _pool(graph, contract, workers) as submit:
+    with _pool(problem, workers) as submit:
         running: dict[Future[Part], tuple[Part, list[Part]]] = {}
         while True:
             while heap and len(running) < 4 * workers and time.monotonic() < deadline:
@@ -160,21 +158,19 @@ def _volume(box: InputBox, axes: list[tuple[str, tuple[int, ...]]]) -> Fraction:
     return volume
 
 
-def bound_part(graph: Graph, contract: RuntimeContract, box: InputBox, known: Known) -> Part:
+def bound_part(problem: Problem, box: InputBox, known: Known) -> Part:
     """Bound one box, starting from what is known over a larger one."""
-    return part_of(box, network_bounds(graph, box, contract, known=known))
+    return part_of(box, problem.bounds(box, known=known))
 
 
 @contextmanager
-def _pool(
-    graph: Graph, contract: RuntimeContract, workers: int
-) -> Iterator[Callable[[InputBox, Known], Future[Part]]]:
+def _pool(problem: Problem, workers: int) -> Iterator[Callable[[InputBox, Known], Future[Part]]]:
     """Submits boxes to worker processes, or, for one worker, bounds them at once."""
     if workers <= 1:
 
         def at_once(box: InputBox, known: Known) -> Future[Part]:
             future: Future[Part] = Future()
-            future.set_result(bound_part(graph, contract, box, known))
+            future.set_result(bound_part(problem, box, known))
             return future
 
         yield at_once
@@ -184,7 +180,7 @@ def _pool(
     try:
         pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
         try:
-            yield lambda box, known: pool.submit(bound_part, graph, contract, box, known)
+            yield lambda box, known: pool.submit(bound_part, problem, box, known)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
     finally:

@@ -46,6 +46,14 @@ class Assumption:
 
 
 @dataclass(frozen=True)
+class Side:
+    """A graph, and the contract under which it runs; the contract `exact` reads it as real."""
+
+    graph: Graph
+    contract: RuntimeContract
+
+
+@dataclass(frozen=True)
 class RealValue:
     """Exact bounds lo ≤ f_R(x) ≤ hi at one output element."""
 
@@ -95,6 +103,9 @@ class Witness:
     (float64, the same numbers unless inputs are rounded). `execution` is a pinned contract; under
     it the output element `output`[`index`] is `value`, while the real one lies in `real`;
     None: the real network has no value there.
+
+    In a comparison of two graphs, `real` is what the specification gives; `spec_execution` is
+    the pinned contract under which it ran, `exact` where it is read over the reals.
     """
 
     inputs: Mapping[str, Array]
@@ -106,6 +117,7 @@ class Witness:
     real: RealValue | None
     error: ErrorEnclosure
     replays: tuple[Execution | Refusal, ...] = ()
+    spec_execution: RuntimeContract | None = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +175,7 @@ class Result:
     witness: Witness | None = None
     witness_file: Path | None = None
     timed_out: bool = False
+    spec: Side | None = None
 
     @property
     def bound(self) -> float:

@@ -27,13 +27,8 @@ def typed_inputs(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
 
 def confirm(graph: Graph, candidate: Candidate) -> Witness:
     """Evaluate a candidate exactly: emulated bits against a ball around the real value."""
-    batch = {
-        name: _carried(graph, name, v, candidate.execution)[None]
-        for name, v in candidate.inputs.items()
-    }
-    with np.errstate(all="ignore"):
-        computed = emulate(graph, batch, candidate.execution)
-    value = float(np.asarray(computed[candidate.output][0])[candidate.index])
+    output, index = candidate.output, candidate.index
+    value = computed_value(graph, candidate.inputs, candidate.execution, output, index)
     real = real_value(graph, candidate.real_inputs, candidate.output, candidate.index)
     return Witness(
         typed_inputs(graph, candidate.inputs),
@@ -45,6 +40,20 @@ def confirm(graph: Graph, candidate: Candidate) -> Witness:
         real,
         error_between(value, real),
     )
+
+
+def computed_value(
+    graph: Graph,
+    inputs: Mapping[str, Array],
+    execution: RuntimeContract,
+    output: str,
+    index: tuple[int, ...],
+) -> float:
+    """One output element as an execution computes it."""
+    batch = {name: _carried(graph, name, v, execution)[None] for name, v in inputs.items()}
+    with np.errstate(all="ignore"):
+        computed = emulate(graph, batch, execution)
+    return float(np.asarray(computed[output][0])[index])
 
 
 def _carried(graph: Graph, name: str, v: Array, execution: RuntimeContract) -> Array:
@@ -80,11 +89,15 @@ def error_between(value: float, real: RealValue | None) -> ErrorEnclosure:
     only a value that is no number shows something there."""
     if not np.isfinite(value):
         return ErrorEnclosure(Fraction(0), Fraction(0), finite=False)
-    if real is None:
+    return distance(RealValue(Fraction(value), Fraction(value)), real)
+
+
+def distance(a: RealValue | None, b: RealValue | None) -> ErrorEnclosure:
+    """|x − y| for every x in `a` and y in `b`; 0 at least where one of them has no value."""
+    if a is None or b is None:
         return ErrorEnclosure(Fraction(0), Fraction(0))
-    v = Fraction(value)
-    far = max(abs(v - real.lo), abs(v - real.hi))
-    near = max(real.lo - v, v - real.hi, Fraction(0))
+    far = max(a.hi - b.lo, b.hi - a.lo)
+    near = max(a.lo - b.hi, b.lo - a.hi, Fraction(0))
     return ErrorEnclosure(near, far)
 
 

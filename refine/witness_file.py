@@ -7,20 +7,21 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from encoders.contract import RuntimeContract
+from encoders.contract import EXACT, RuntimeContract
 from encoders.contract_table import contract_of_table, contract_table
 from encoders.formats import round_array
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
 from refine.evaluation import Candidate
-from refine.verdict import Result, Witness
+from refine.verdict import Result, Side, Witness
 from refine.writing import write_whole
 
 SCHEMA = "refine-counterexample-1"
@@ -39,12 +40,25 @@ def save_witness(result: Result, path: Path) -> None:
         "inputs": arrays.name,
         "output": witness.output,
         "index": list(witness.index),
-        "execution": contract_document(witness.execution),
+        "execution": None if witness.execution.exact else contract_document(witness.execution),
         "contract": result.contract.name,
         "eps": None if (e := result.tolerance.of(witness.output)) is None else str(e),
+        "specification": None if result.spec is None else _specification(result, path),
     }
     text = json.dumps(document, indent=2) + "\n"
     write_whole(path, lambda file: file.write(text.encode()))
+
+
+def _specification(result: Result, path: Path) -> dict[str, Any]:
+    """The other model, and the execution of it; null where it is read over the reals."""
+    assert result.spec is not None
+    assert result.witness is not None
+    execution = result.witness.spec_execution
+    return {
+        "model": _relative(result.spec.graph.source, path),
+        "sha256": result.spec.graph.sha256,
+        "execution": contract_document(execution) if execution and not execution.exact else None,
+    }
 
 
 def _relative(model: Path | None, path: Path) -> str | None:
@@ -64,8 +78,19 @@ def _arrays(witness: Witness) -> dict[str, Any]:
     return given | real
 
 
-def load_witness(path: Path, graph_of: Any) -> tuple[Graph, Candidate, Fraction | None]:
-    """The model, the counterexample and ε of a saved file; `graph_of` loads a model from a path.
+@dataclass(frozen=True)
+class Saved:
+    """A counterexample read from its file; `spec` is the other graph of a comparison and the
+    execution of it."""
+
+    graph: Graph
+    candidate: Candidate
+    epsilon: Fraction | None
+    spec: Side | None
+
+
+def load_witness(path: Path, graph_of: Callable[[Path], Graph]) -> Saved:
+    """The saved counterexample; `graph_of` loads a model from a path.
 
     Raises ModelError, in one sentence, for a file that is not a counterexample, a model that has
     changed since or is missing, and arrays that do not fit it.
@@ -73,22 +98,37 @@ def load_witness(path: Path, graph_of: Any) -> tuple[Graph, Candidate, Fraction 
     document = _document(path)
     try:
         model, sha256 = Path(document["model"]), document["sha256"]
-        execution = contract_of_document(document["execution"])
+        other = document.get("specification")
+        theirs = None if other is None else _execution(other["execution"])
+        execution = document["execution"]
+        execution = _execution(execution) if other else contract_of_document(execution)
         output, index = str(document["output"]), tuple(int(i) for i in document["index"])
         epsilon = _epsilon(document["eps"])
         archive = path.with_name(document["inputs"])
-        found = _found(model, path)
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise ModelError(f"{path}: not a complete counterexample ({error!r})") from error
-    graph: Graph = graph_of(found)
-    if graph.sha256 != sha256:
-        raise ModelError(f"{found} has changed since this counterexample was saved")
+    graph = _unchanged(_found(model, path), sha256, graph_of)
+    spec = None
+    if other is not None and theirs is not None:
+        found = _found(Path(other["model"]), path)
+        spec = Side(_unchanged(found, other["sha256"], graph_of), theirs)
     inputs, real = _read_arrays(archive, graph, execution)
     shape = graph.types[output].shape if output in graph.outputs else ()
     fits = len(index) == len(shape) and all(0 <= i < n for i, n in zip(index, shape, strict=True))
     if output not in graph.outputs or not fits:
         raise ModelError(f"{path}: the model has no output element {output}{list(index)}")
-    return graph, Candidate(inputs, real, execution, output, index, 0.0), epsilon
+    return Saved(graph, Candidate(inputs, real, execution, output, index, 0.0), epsilon, spec)
+
+
+def _unchanged(model: Path, sha256: str, graph_of: Callable[[Path], Graph]) -> Graph:
+    graph = graph_of(model)
+    if graph.sha256 != sha256:
+        raise ModelError(f"{model} has changed since this counterexample was saved")
+    return graph
+
+
+def _execution(document: Mapping[str, Any] | None) -> RuntimeContract:
+    return EXACT if document is None else contract_of_document(document)
 
 
 def _found(model: Path, path: Path) -> Path:

@@ -15,8 +15,9 @@ from gpu_check.runtimes import OnnxRuntime
 from onnx_import.errors import ModelError
 from refine.api import diff_models
 from refine.check import Options
+from refine.cli import run
 from refine.lemmas.cache import default_directory
-from refine.verdict import Result, Verdict
+from refine.verdict import ExitCode, Result, Verdict
 
 
 def diff(spec: Path, impl: Path, eps: str | None = None, contract: str = "ieee-any") -> Result:
@@ -138,3 +139,49 @@ def test_where_the_specification_is_undefined_nothing_is_verified(
 def test_inputs_that_do_not_match_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="input"):
         diff(mlp(tmp_path / "a.onnx"), two_inputs(tmp_path / "b.onnx"))
+
+
+def test_equal_bits_in_give_equal_bits_out(tmp_path: Path) -> None:
+    model = mlp(tmp_path / "m.onnx")
+    options = Options(None, default_directory())
+    result = diff_models(model, model, "-1..1", 0, "sequential", options, "sequential")
+    assert result.verdict is Verdict.VERIFIED
+    assert result.bound == 0.0
+
+
+def test_two_schedules_differ_by_bits(tmp_path: Path) -> None:
+    model = mlp(tmp_path / "m.onnx")
+    options = Options(None, default_directory())
+    result = diff_models(model, model, "-1..1", 0, "sequential", options, "sequential-fma")
+    assert result.verdict is Verdict.VIOLATED
+    assert result.witness is not None
+    assert 0 < result.worst_found <= result.bound  # type: ignore[operator]
+
+
+def test_two_executions_of_any_order_are_not_called_equal(tmp_path: Path) -> None:
+    model = mlp(tmp_path / "m.onnx")
+    options = Options(None, default_directory())
+    result = diff_models(model, model, "-1..1", 0, "ieee-any", options, "ieee-any")
+    assert result.verdict is not Verdict.VERIFIED
+
+
+def test_a_real_difference_has_a_witness(tmp_path: Path) -> None:
+    spec = mlp(tmp_path / "m.onnx")
+    impl = edited(tmp_path / "act.onnx", spec, activation)
+    result = diff(spec, impl, "0.01", contract="exact")
+    assert result.verdict is Verdict.VIOLATED
+    assert result.witness is not None
+    assert result.witness.error.lo >= sampled(spec, impl) / 2
+
+
+def test_a_saved_difference_runs_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = mlp(tmp_path / "m.onnx")
+    edited(tmp_path / "edited.onnx", spec, first_weight(negate))
+    arguments = ["diff", "m.onnx", "edited.onnx", "--input=-1..1", "--eps", "1e-3"]
+    assert run(arguments) is ExitCode.VIOLATED
+    assert "1 of 16 elements of w1 differ" in " ".join(capsys.readouterr().out.split())
+    assert run(["replay", "edited-counterexample.json"]) is ExitCode.VIOLATED
+    assert "specification on onnxruntime" in " ".join(capsys.readouterr().out.split())

@@ -23,6 +23,7 @@ from refine import secants
 from refine.bounds import InputBox, Known, network_bounds
 from refine.cli import run
 from refine.feasible import impossible
+from refine.problem import Network
 from refine.pullback import FixedSlopes
 from refine.slopes import Branching
 from refine.split import Split, covers, halved, part_of, split_box
@@ -62,7 +63,7 @@ def split(graph: Graph, seconds: float, workers: int = 1, gain: float = 0.0) -> 
     box = box_of(graph)
     whole = part_of(box, network_bounds(graph, box, SEQUENTIAL))
     deadline, enough = time.monotonic() + seconds, gain * largest(whole.errors)
-    return split_box(graph, SEQUENTIAL, whole, largest, enough, deadline, workers)
+    return split_box(Network(graph, SEQUENTIAL), whole, largest, enough, deadline, workers)
 
 
 def test_parts_cover_the_box_and_only_improve(deep: Graph) -> None:

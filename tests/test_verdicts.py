@@ -419,7 +419,8 @@ def test_replay_files_hold_everything(tmp_path: Path, net: Path) -> None:
     result = settled(net, eps="1e-9")
     save_witness(result, tmp_path / "c.json")
     assert json.loads((tmp_path / "c.json").read_text())["model"] == "net.onnx"
-    graph, candidate, epsilon = load_witness(tmp_path / "c.json", load)
+    saved = load_witness(tmp_path / "c.json", load)
+    graph, candidate, epsilon = saved.graph, saved.candidate, saved.epsilon
     witness = run_again(graph, candidate)
     assert epsilon == Fraction("1e-9")
     assert result.witness is not None

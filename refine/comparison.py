@@ -1,0 +1,146 @@
+"""How far apart two graphs can be, as a problem whose bounds can be improved like any other.
+
+Each graph is read over the reals or as its runtime computes it. Where they correspond node by
+node, one backward substitution bounds the difference: a weight or an operator that differs is one
+more local error, |f_impl − f_spec| over the run-time range of the node's inputs. Elsewhere it is
+the errors of those that run plus the real range of impl − spec in a graph that holds both. Two
+runtimes that must compute the same bits from the same bits differ only from where the graphs do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from encoders.contract import EXACT, RuntimeContract
+from encoders.enclosure import FloatArray, Interval, add_up
+from encoders.functions import CORRECTLY_ROUNDED
+from encoders.operator import site_of
+from encoders.registry import lookup
+from onnx_import.graph import Graph, Node
+from refine.alignment import Aligned, align
+from refine.bounds import InputBox, Known, NetworkBounds, Run, network_bounds
+from refine.pair import Pair
+from refine.product import product, with_copy
+from refine.slopes import Branching
+
+
+@dataclass(frozen=True)
+class Total:
+    """What one output's difference is at most the sum of: errors of tensors, and real magnitudes
+    of others."""
+
+    errors: tuple[str, ...] = ()
+    magnitudes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A `Problem`: both graphs in one; `placed` says which nodes keep to another contract."""
+
+    graph: Graph
+    contract: RuntimeContract
+    placed: Mapping[str, RuntimeContract]
+    totals: Mapping[str, Total]
+    aligned: Aligned | None
+    single: bool = False
+
+    @property
+    def identical(self) -> bool:
+        """Nothing at all differs, not even a bit."""
+        return not any(t.errors or t.magnitudes for t in self.totals.values())
+
+    def bounds(
+        self,
+        box: InputBox,
+        backward: bool = True,
+        tick: Callable[[], None] = lambda: None,
+        known: Known | None = None,
+        branching: Branching | None = None,
+    ) -> NetworkBounds:
+        spread = frozenset(t for total in self.totals.values() for t in total.magnitudes)
+        bounds = network_bounds(
+            self.graph,
+            box,
+            self.contract,
+            backward,
+            tick,
+            known,
+            branching,
+            self._run,
+            spread,
+        )
+        return replace(bounds, errors={t: self._sum(bounds, t) for t in self.totals})
+
+    def _run(self, node: Node, held: Sequence[Interval]) -> Run:
+        contract = self.placed.get(node.name, self.contract)
+        if self.aligned is not None and node.name in self.aligned.spec.dag:
+            return self.aligned.run(node, held, contract)
+        shape = self.graph.types[node.outputs[0]].shape
+        return Run(site_of(self.graph, node), np.zeros(shape), contract)
+
+    def _sum(self, bounds: NetworkBounds, output: str) -> FloatArray:
+        total = np.zeros(self.graph.types[output].shape)
+        for tensor in self.totals[output].errors:
+            total = add_up(total, bounds.errors[tensor])
+        for tensor in self.totals[output].magnitudes:
+            total = add_up(total, bounds.maps.values[tensor].magnitude)
+        return np.where(np.isnan(total), np.inf, total)
+
+
+def comparison(pair: Pair) -> Comparison:
+    """The problem of bounding |impl − spec|, each read as the pair says."""
+    spec, impl = pair.spec.graph, pair.impl.graph
+    same = _same_bits(pair)
+    if same and product(spec, impl, pair.inputs, pair.outputs, bits=True).identical:
+        return _joined(pair, bits=True)
+    aligned = align(spec, impl, pair.inputs, pair.outputs)
+    if aligned is not None and not pair.equal.issuperset(impl.outputs):
+        totals = {t: Total((t,)) for t in impl.outputs}
+        return _with_run(pair, aligned.spec, {}, totals, aligned)
+    return _joined(pair, bits=same)
+
+
+def _joined(pair: Pair, bits: bool) -> Comparison:
+    spec, impl, contract = pair.spec.graph, pair.impl.graph, pair.impl.contract
+    both = product(spec, impl, pair.inputs, pair.outputs, pair.equal, bits)
+    gaps = {t: (g,) if g is not None else () for t, g in both.gaps.items()}
+    if bits:
+        placed = {n: EXACT for n in both.only_spec if n in both.gaps.values()}
+        totals = {t: Total(g, g) for t, g in gaps.items()}
+        return Comparison(both.graph, contract, placed, totals, None)
+    placed = dict.fromkeys(both.only_spec, EXACT)
+    totals = {t: Total((t,), g) for t, g in gaps.items()}
+    return _with_run(pair, both.graph, placed, totals, None)
+
+
+def _with_run(
+    pair: Pair,
+    graph: Graph,
+    placed: Mapping[str, RuntimeContract],
+    totals: Mapping[str, Total],
+    aligned: Aligned | None,
+) -> Comparison:
+    """Where the specification runs too, a copy of it that does, and its errors in the totals."""
+    if pair.spec.contract.exact:
+        return Comparison(graph, pair.impl.contract, placed, totals, aligned)
+    whole, ends = with_copy(graph, pair.spec.graph, pair.inputs, pair.outputs)
+    copies = {n.name for n in whole.order} - {n.name for n in graph.order}
+    return Comparison(
+        whole,
+        pair.impl.contract,
+        {**placed, **dict.fromkeys(copies, pair.spec.contract)},
+        {t: replace(total, errors=(*total.errors, ends[t])) for t, total in totals.items()},
+        aligned,
+    )
+
+
+def _same_bits(pair: Pair) -> bool:
+    """Does every execution compute the same bits from the same bits, in both graphs?"""
+    contract = pair.impl.contract
+    if contract.exact or contract != pair.spec.contract or not contract.pinned:
+        return False
+    nodes = (*pair.spec.graph.order, *pair.impl.graph.order)
+    return contract.functions == CORRECTLY_ROUNDED or not any(lookup(n).functions for n in nodes)
