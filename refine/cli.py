@@ -39,6 +39,7 @@ from refine.report import Reporter
 from refine.verdict import ExitCode, Result, Side
 from refine.witness_file import load_witness, save_witness
 from refine.writing import require_writable, write_whole
+from refine.zoo_command import zoo_command
 
 
 def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -281,6 +282,7 @@ def replay_command(file: Path, script: Path | None) -> ExitCode:
 
 cli.add_command(probe_command)
 cli.add_command(conform_command)
+cli.add_command(zoo_command)
 
 
 @cli.command("ops")

@@ -180,6 +180,20 @@ class Reporter:
         proved = sum(o.discharged for o in obligations)
         self._out.print(f"{proved} of {len(obligations)} discharged")
 
+    def table(
+        self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], answer: str
+    ) -> None:
+        """Plain cells under plain titles, the answer last."""
+        if self._silent:
+            return
+        table = _table(title)
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for cells in rows:
+            table.add_row(*map(escape, cells))
+        self._out.print(table)
+        self._out.print(escape(answer))
+
     def operators(self, operators: Iterable[Operator], written_out: Iterable[str]) -> None:
         """Every operator with a meaning here, and those that become others when a file is read.
 

@@ -1,0 +1,214 @@
+"""The zoo: bugs that people shipped, each a right and a wrong graph with the answer expected.
+
+An entry is a folder with `right.onnx`, `wrong.onnx` and `entry.toml`. The wrong graph is compared
+with the right one, or, where the bug is one of arithmetic, held against its own real meaning; the
+right graph is asked the same about itself, and must be `verified`.
+"""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from encoders.contract import EXACT
+from onnx_import.errors import ModelError
+from refine.api import check_model, diff_models
+from refine.check import Options
+from refine.document import document_of
+from refine.domain import DomainOptions
+from refine.lemmas.cache import default_directory
+from refine.verdict import Execution, Result, Verdict, Witness
+
+HEADER = "entry.toml"
+RIGHT, WRONG = "right.onnx", "wrong.onnx"
+_BUDGET = 10.0  # seconds
+_INPUTS_SHOWN = 8
+
+
+class Command(Enum):
+    """What is asked: does the wrong graph differ from the right one, or from its own meaning?"""
+
+    DIFF = "diff"
+    CHECK = "check"
+
+
+class Reading(Enum):
+    """How a side of `diff` is read."""
+
+    REAL = "real"
+    RUNTIME = "runtime"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The header of one entry. `eps`, `contract` and `input` are as the command line takes them.
+
+    `impl_as` says how the second graph of `diff` is read; the first is read over the reals.
+    """
+
+    title: str
+    story: str
+    expected: Verdict
+    command: Command
+    eps: str
+    input: tuple[str, ...]
+    contract: str = "ieee-any"
+    impl_as: Reading = Reading.RUNTIME
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an entry gave. `wrong` and `right` are the results about these graphs; `failure` says
+    why there are none."""
+
+    name: str
+    seconds: float
+    expected: Verdict | None = None
+    wrong: Result | None = None
+    right: Result | None = None
+    failure: str = ""
+
+    @property
+    def as_expected(self) -> bool:
+        if self.wrong is None or self.right is None:
+            return False
+        return self.wrong.verdict is self.expected and self.right.verdict is Verdict.VERIFIED
+
+
+def folders(zoo: Path, only: str | None = None) -> tuple[Path, ...]:
+    """The entries of a zoo, by name. Raises ModelError if there is none, or none of that name."""
+    found = tuple(sorted(header.parent for header in zoo.glob(f"*/{HEADER}")))
+    if not found:
+        raise ModelError(f"{zoo} is no zoo: none of its folders holds {HEADER}")
+    chosen = tuple(f for f in found if only in (None, f.name))
+    if not chosen:
+        raise ModelError(f"{zoo} has no entry '{only}'; it has {', '.join(f.name for f in found)}")
+    return chosen
+
+
+def read_entry(folder: Path) -> Entry:
+    """The header of an entry. Raises ModelError, naming the file and the key."""
+    path = folder / HEADER
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ModelError(f"{path}: not TOML ({error})") from error
+    try:
+        return _entry(table)
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"{path}: {error.args[0]}") from error
+
+
+def _entry(table: Mapping[str, Any]) -> Entry:
+    """Raises ValueError for a key that is unknown or missing, or a value that has no meaning."""
+    given = {key.replace("-", "_"): value for key, value in table.items()}
+    known = {field.name for field in fields(Entry)}
+    required = {"title", "story", "expected", "command", "eps", "input"}
+    for key in sorted(given.keys() - known):
+        raise ValueError(f"there is no key '{key}'")
+    for key in sorted(required - given.keys()):
+        raise ValueError(f"the key '{key}' is missing")
+    inputs = given.pop("input")
+    if not isinstance(inputs, list) or not all(
+        isinstance(s, str) for s in (*inputs, *given.values())
+    ):
+        raise ValueError("values are strings, and 'input' is a list of them")
+    given["expected"] = Verdict(given["expected"])
+    given["command"] = Command(given["command"])
+    given["impl_as"] = Reading(given.get("impl_as", Reading.RUNTIME.value))
+    return Entry(input=tuple(inputs), **given)
+
+
+def run_entry(folder: Path, seed: int = 0) -> Outcome:
+    """Ask about the wrong graph and the right one. What cannot be read is a failed outcome."""
+    started = time.monotonic()
+    expected: Verdict | None = None
+    try:
+        entry = read_entry(folder)
+        expected = entry.expected
+        wrong = _asked(entry, folder / RIGHT, folder / WRONG, seed)
+        right = _asked(entry, folder / RIGHT, folder / RIGHT, seed)
+    except ModelError as error:
+        return Outcome(folder.name, time.monotonic() - started, expected, failure=str(error))
+    return Outcome(folder.name, time.monotonic() - started, expected, wrong, right)
+
+
+def _asked(entry: Entry, spec: Path, impl: Path, seed: int) -> Result:
+    options = Options(None, default_directory(), seed, budget=_BUDGET)
+    domain = DomainOptions(inputs=entry.input)
+    if entry.command is Command.CHECK:
+        return check_model(impl, domain, entry.eps, entry.contract, options)
+    contract = EXACT if entry.impl_as is Reading.REAL else entry.contract
+    return diff_models(spec, impl, domain, entry.eps, contract, options)
+
+
+def document(outcomes: tuple[Outcome, ...]) -> dict[str, Any]:
+    """What `--json` writes. Numbers as in the result of `refine check`."""
+    return {"entries": [_account(o) for o in outcomes]}
+
+
+def _account(outcome: Outcome) -> dict[str, Any]:
+    account: dict[str, Any] = {
+        "name": outcome.name,
+        "expected": None if outcome.expected is None else outcome.expected.value,
+        "verdict": None if outcome.wrong is None else outcome.wrong.verdict.value,
+        "right": None if outcome.right is None else outcome.right.verdict.value,
+        "as_expected": outcome.as_expected,
+        "seconds": outcome.seconds,
+    }
+    if outcome.wrong is None:
+        return account | {"failure": outcome.failure}
+    whole = document_of(outcome.wrong)
+    witness = whole["counterexample"] or {}
+    return account | {
+        "eps": whole["eps"],
+        "bound": whole["bound"],
+        "worst_found": whole["worst_found"],
+        "reason": whole["reason"],
+        "witness": {k: v for k, v in witness.items() if k != "replays"} or None,
+        "replays": witness.get("replays", []),
+    }
+
+
+def row(outcome: Outcome) -> tuple[str, ...]:
+    """Name, expected, verdict of the wrong and of the right graph, seconds, witness."""
+    verdicts = (
+        outcome.expected,
+        None if outcome.wrong is None else outcome.wrong.verdict,
+        None if outcome.right is None else outcome.right.verdict,
+    )
+    shown = ("" if v is None else v.value for v in verdicts)
+    return (outcome.name, *shown, f"{outcome.seconds:.1f}", _remark(outcome))
+
+
+def _remark(outcome: Outcome) -> str:
+    """The witness in one line; else why there is none."""
+    if outcome.wrong is None or outcome.right is None:
+        return outcome.failure
+    if outcome.right.verdict is not Verdict.VERIFIED:
+        return f"the right graph: {outcome.right.reason}"
+    if outcome.wrong.witness is not None:
+        return show_witness(outcome.wrong.witness)
+    return "" if outcome.as_expected else outcome.wrong.reason
+
+
+def show_witness(witness: Witness) -> str:
+    """`x=[0, 1] → 3.5, not 1.25; onnxruntime: 3.5`: what is run, what is meant, what confirms."""
+    inputs = ", ".join(f"{name}={_short(v)}" for name, v in witness.inputs.items())
+    real = "undefined" if witness.real is None else f"{float(witness.real.lo):.6g}"
+    ran = [r for r in witness.replays if isinstance(r, Execution)]
+    told = f"; {ran[0].runtime.split(' ')[0]}: {ran[0].value:.6g}" if ran else ""
+    return f"{inputs} → {witness.value:.6g}, not {real}{told}"
+
+
+def _short(values: Any) -> str:
+    flat = [f"{float(v):.4g}" for v in values.reshape(-1)]
+    shown = ", ".join(flat[:_INPUTS_SHOWN]) + (", …" if len(flat) > _INPUTS_SHOWN else "")
+    return f"[{shown}]" if len(flat) != 1 else shown
