@@ -92,8 +92,9 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--as-optimised",
-            type=click.Choice(["basic", "extended", "all"]),
-            help="Check what onnxruntime runs after optimising so far; kept beside the result.",
+            type=click.Choice(["none", "basic", "extended", "all"]),
+            help="Check what onnxruntime runs after optimising so far (none: with the casts that "
+            "it needs, no more); kept beside the result.",
         ),
         click.option("--timeout", type=float, metavar="SECONDS", help="Limit for everything."),
         click.option(
