@@ -38,9 +38,9 @@ from refine.verdict import Tolerance
 
 _SLOPES = Branching(steps=8, cases=256)
 _LEVELS = (
-    Branching(steps=8, rounds=4, parts=16, total=4096, cases=1024),
-    Branching(steps=8, rounds=6, parts=32, total=8192, cases=4096),
-    Branching(steps=12, rounds=8, parts=64, total=8192, cases=16384),
+    Branching(steps=8, parts=128, total=2048, cases=1024),
+    Branching(steps=8, parts=512, total=8192, cases=4096),
+    Branching(steps=8, parts=4096, total=32768, cases=16384),
 )
 _EFFORT = 0.8  # the share of the time left for effort; the rest is for ending the pass
 _ROUNDS = 12  # batches of boxes that a first look at a network of scalars may halve

@@ -28,7 +28,7 @@ from refine.slopes import Branching
 from refine.split import Split, covers, halved, part_of, split_box
 from refine.verdict import ExitCode
 
-EFFORTS = (Branching(4), Branching(4, 3, 8, 256))
+EFFORTS = (Branching(4), Branching(4, 64, 1024))
 
 
 LEAKS = (0.1, -0.3)
