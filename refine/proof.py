@@ -42,7 +42,8 @@ _LEVELS = (
     Branching(steps=8, parts=512, total=8192, cases=4096),
     Branching(steps=8, parts=4096, total=32768, cases=16384),
 )
-_EFFORT = 0.8  # the share of the time left for effort; the rest is for ending the pass
+_EFFORT = 0.8  # the share of the time left for effort; the rest is for the end of the pass
+_PASSES = 2.0  # that end may take as long as so many plain passes
 _ROUNDS = 12  # batches of boxes that a first look at a network of scalars may halve
 _POOL_SECONDS = 3.0  # starting worker processes pays only if there is more time than this
 
@@ -51,13 +52,15 @@ _POOL_SECONDS = 3.0  # starting worker processes pays only if there is more time
 class Covered:
     """One box of the domain: the bounds of the whole, and of the parts that now cover it.
 
-    `scalar` is a second proof, by first order, of a network of few scalars.
+    `scalar` is a second proof, by first order, of a network of few scalars. `seconds` is what a
+    plain pass over the whole took.
     """
 
     box: InputBox
     whole: NetworkBounds
     parts: tuple[Part, ...]
     scalar: Largest | None = None
+    seconds: float = 0.0
 
     @property
     def errors(self) -> Mapping[str, FloatArray]:
@@ -142,14 +145,20 @@ def first_proof(
     clock.tell("composing forward")
     boxes = [input_box(box, domain, contract) for box in domain.boxes]
     bounds = [network_bounds(graph, box, contract, backward=False) for box in boxes]
+    seconds = [0.0 for _ in boxes]
     late = False
     try:
         for i, box in enumerate(boxes if backward else ()):
             clock.tell(f"backward substitution, box {i + 1} of {len(boxes)}")
+            start = time.monotonic()
             bounds[i] = network_bounds(graph, box, contract, tick=clock.tick)
+            seconds[i] = time.monotonic() - start
     except OutOfTime:
         late = True
-    covered = [Covered(box, b, (part_of(box, b),)) for box, b in zip(boxes, bounds, strict=True)]
+    covered = [
+        Covered(box, b, (part_of(box, b),), seconds=s)
+        for box, b, s in zip(boxes, bounds, seconds, strict=True)
+    ]
     if backward and not contract.exact and applies(graph):
         quick = partial(largest_error, deadline=math.inf, rounds=_ROUNDS, tick=clock.tick)
         covered = [_to_first_order(c, graph, contract, Tolerance(), quick, clock) for c in covered]
@@ -244,16 +253,20 @@ def _branched(
     clock: Clock,
 ) -> Covered:
     """The box bounded again with more effort; as it was if time does not allow."""
-    known = Known(covered.whole.maps.values, covered.whole.maps.errors)
+    whole = covered.whole
+    known = Known(whole.maps.values, {**whole.maps.errors, **whole.errors})
     now = time.monotonic()
-    timed = replace(branching, until=now + _EFFORT * (deadline - now))
+    ending = max((1.0 - _EFFORT) * (deadline - now), _PASSES * covered.seconds)
+    if now + ending > deadline:
+        return covered
+    timed = replace(branching, until=deadline - ending)
     try:
         bounds = network_bounds(
             graph, covered.box, contract, True, clock.until(deadline), known, timed
         )
     except OutOfTime:
         return covered
-    return Covered(covered.box, bounds, (part_of(covered.box, bounds),))
+    return replace(covered, whole=bounds, parts=(part_of(covered.box, bounds),))
 
 
 def excess_over(tolerance: Tolerance) -> Callable[[Mapping[str, FloatArray]], float]:
