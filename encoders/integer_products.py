@@ -239,6 +239,16 @@ def integer_operator(name: str, since: int, p: IntegerProduct) -> Operator:
         return p.core.work(centred_site(p, site))
 
     operator = Operator(
-        name, since, check, real, runtime, values, differences, rounding, affine=True, work=work
+        name,
+        since,
+        check,
+        real,
+        runtime,
+        values,
+        differences,
+        rounding,
+        affine=True,
+        work=work,
+        dtypes=BYTES,
     )
     return operator.reading(*p.core.attributes)
