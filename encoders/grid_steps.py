@@ -27,7 +27,7 @@ from encoders.rounding_bounds import Rounder
 from encoders.tracked import Tracked
 from onnx_import.graph import DType
 
-LEMMAS = ("step-jump", "secant-step", *PIECES)
+LEMMAS = ("grid-step", "step-jump", "secant-step", *PIECES)
 
 
 @dataclass(frozen=True)
