@@ -145,11 +145,12 @@ def test_a_pass_cut_short_keeps_the_bound(deep: Graph) -> None:
     """Each pass is given the bounds of the one before; one without time for effort adds none."""
     domain = read_domain(deep, DomainOptions(inputs=("-1..1",)), IEEE_ANY.format_of)
     clock = Clock(time.monotonic(), None, lambda stage: None)
-    covered = proof.first_proof(deep, domain, IEEE_ANY, True, clock).boxes[0]
+    problem = Network(deep, IEEE_ANY)
+    covered = proof.first_proof(problem, domain, True, clock).boxes[0]
     efforts = (Branching(4, cases=256), *(Branching(4, cases=64, until=0.0) for _ in range(2)))
     bounds = [covered.whole.largest]
     for effort in efforts:
-        covered = proof._branched(covered, deep, IEEE_ANY, effort, math.inf, clock)
+        covered = proof._branched(covered, problem, effort, math.inf, clock)
         bounds.append(covered.whole.largest)
     assert bounds[1] < bounds[0]
     assert bounds[1:] == [bounds[1]] * 3
