@@ -16,6 +16,7 @@ from onnx_import.infer import constant_type, infer, input_type, output_type
 from onnx_import.masks import without_infinities
 from onnx_import.normalize import (
     FUNCTIONS,
+    interpolating,
     live,
     require_agreed,
     split_into_slices,
@@ -213,7 +214,7 @@ def walk(
         node = read_node(name, proto, opset, folder)
         inferred = infer(proto, node.describe(), types, constants, opset)
         require_agreed(node, constants)
-        node = without_like(without_dropout(node, constants, read), types)
+        node = interpolating(without_like(without_dropout(node, constants, read), types))
         value = constant_value(node) if node.op == "Constant" else folded(node, types, constants)
         if value is not None:
             constants[node.outputs[0]] = value
