@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 import numpy as np
 
 from encoders.contract import AnyOrder, BiasPlacement, OpenSchedule, RuntimeContract
+from encoders.formats import FloatFormat
 from encoders.functions import Function
 from encoders.orders import (
     Blocked,
@@ -28,6 +29,7 @@ from encoders.orders import (
     block_lengths,
     merges_of,
 )
+from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, DType
 
 T = TypeVar("T")
@@ -91,10 +93,46 @@ class ChainArithmetic(Protocol):
 
 @runtime_checkable
 class MixedArithmetic(Protocol):
-    """An arithmetic that can say how the same runtime computes in another type."""
+    """An arithmetic that can say how the same runtime computes in another type or format."""
 
     def of_type(self, dtype: DType) -> Arithmetic[Any]:
         """Its numbers may be mixed with those of this one; each operation rounds to `dtype`."""
+
+    def in_format(self, fmt: FloatFormat) -> MixedArithmetic:
+        """The same runtime's operations that round to this format."""
+
+    def converted(self, a: Any) -> Any:
+        """Numbers of another format of the runtime, rounded once to this one."""
+
+
+def stored(arithmetic: Any, values: Array, contract: RuntimeContract) -> Any:
+    """Stored numbers as the runtime holds them: rounded to the format of weights first, if the
+    contract names one."""
+    if contract.stored_format is None:
+        return arithmetic.constant(values)
+    return arithmetic.converted(arithmetic.in_format(contract.stored_format).constant(values))
+
+
+@runtime_checkable
+class IntegerArithmetic(Protocol):
+    """An arithmetic that knows how the same runtime computes with whole numbers."""
+
+    def integers(self) -> Arithmetic[Any]:
+        """Whole numbers, exactly. That they fit their type is somebody else's obligation."""
+
+    def converted(self, a: Any) -> Any:
+        """Whole numbers in this arithmetic's own format, with one rounding."""
+
+
+def integers_of(arithmetic: Arithmetic[Any]) -> IntegerArithmetic:
+    """The arithmetic as one that knows whole numbers.
+
+    Raises UnsupportedModel, naming it, for one that does not.
+    """
+    if not isinstance(arithmetic, IntegerArithmetic):
+        kind = type(arithmetic).__name__
+        raise UnsupportedModel(f"whole numbers have no meaning in {kind}")
+    return arithmetic
 
 
 def sum_of_products(

@@ -1,10 +1,10 @@
-"""Abstractions of f∘g from those of g and f: one operator that is two steps."""
+"""Abstractions of f∘g and of f + g from those of f and g: one operator that is several steps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from encoders.enclosure import FloatArray, Interval, add_up
+from encoders.enclosure import FloatArray, Interval, add_down, add_up
 from encoders.operator import Contribution, DifferenceMap, ValueMap
 
 
@@ -36,3 +36,20 @@ def composed_differences(
         return Contribution(first.coefficients, add_up(first.constant, pulled.constant))
 
     return DifferenceMap(last.radius, backward)
+
+
+def added_values(f: ValueMap, g: ValueMap) -> ValueMap:
+    """f + g of different inputs, those of f first; both have the output's shape."""
+    low, high = add_down(f.image.lo, g.image.lo), add_up(f.image.hi, g.image.hi)
+    return ValueMap(Interval(low, high), lambda c: _joined(f.backward(c), g.backward(c)))
+
+
+def added_differences(f: DifferenceMap, g: DifferenceMap) -> DifferenceMap:
+    """Differences of f + g, which have different inputs, those of f first."""
+    radius = add_up(f.radius, g.radius)
+    return DifferenceMap(radius, lambda c: _joined(f.backward(c), g.backward(c)))
+
+
+def _joined(first: Contribution, second: Contribution) -> Contribution:
+    constant = add_up(first.constant, second.constant)
+    return Contribution((*first.coefficients, *second.coefficients), constant)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from encoders.formats import FORMAT_OF_DTYPE, FloatFormat
+from encoders.formats import BINARY32, FORMAT_OF_DTYPE, FloatFormat
 from encoders.functions import (
     CONSERVATIVE,
     CORRECTLY_ROUNDED,
@@ -151,6 +151,10 @@ class RuntimeContract:
     `contraction` and `bias` hold for all others. `evidence` says why fields are believed (what it
     leaves out is assumed), `provenance` under which circumstances they were found.
 
+    `accumulation` is the format in which a node computes inside where it is wider than that of its
+    tensors: operands are read into it, and only the result is rounded to the tensor's own format
+    (encoders/accumulation.py). `stored_format` is what weights are rounded to first, if anything.
+
     `compute_format` None means that each tensor is computed in the format of its own dtype;
     otherwise every floating-point tensor, stored weights included, is first rounded to that
     format. `exact` is the degenerate contract whose unit roundoff is 0: no operation rounds.
@@ -166,6 +170,8 @@ class RuntimeContract:
     operands: Subnormals = Subnormals.KEEP
     normalization: Normalization = Normalization.FOLDED
     compute_format: FloatFormat | None = None
+    accumulation: FloatFormat | None = None
+    stored_format: FloatFormat | None = None
     exact: bool = False
     functions: Functions = CONSERVATIVE
     rules: tuple[ScheduleRule, ...] = ()
@@ -199,6 +205,16 @@ class RuntimeContract:
         """
         return self.compute_format or FORMAT_OF_DTYPE[dtype]
 
+    def wider_than(self, dtype: DType) -> FloatFormat | None:
+        """The accumulation format, where it is wider than the format of this dtype."""
+        wide, own = self.accumulation, self.format_of(dtype)
+        return None if self.exact or wide is None or wide == own or not wide.holds(own) else wide
+
+    def within(self, wide: FloatFormat) -> RuntimeContract:
+        """What holds inside a node that accumulates in this format."""
+        stored = self.stored_format or self.compute_format
+        return replace(self, compute_format=wide, accumulation=None, stored_format=stored)
+
     @property
     def pinned(self) -> bool:
         """True if the contract allows exactly one execution per input, functions apart."""
@@ -212,11 +228,13 @@ class RuntimeContract:
         if self.exact:
             return f"{self.name}: real arithmetic, nothing is rounded"
         fmt = self.compute_format.name if self.compute_format else "each tensor's own dtype"
+        wide = f", accumulated in {self.accumulation.name}" if self.accumulation else ""
+        wide += f", weights rounded to {self.stored_format.name}" if self.stored_format else ""
         ruled = "".join(f"; {r.describe()}: {r.schedule.describe()}" for r in self.rules[:_SHOWN])
         if len(self.rules) > _SHOWN:
             ruled += f"; and {len(self.rules) - _SHOWN} rules more"
         return (
-            f"{self.name}: format {fmt}; round to nearest even; {self.schedule.describe()}; "
+            f"{self.name}: format {fmt}{wide}; round to nearest even; {self.schedule.describe()}; "
             f"subnormal results {self.results.value}; subnormal operands {self.operands.value}; "
             f"normalisation {self.normalization.value}; functions {self.functions.name}{ruled}"
         )
@@ -254,7 +272,21 @@ ORT_CPU = RuntimeContract(
     functions=ORT_FUNCTIONS,
 )
 
-PRESETS = {c.name: c for c in (IEEE_ANY, SEQUENTIAL, SEQUENTIAL_FMA, PAIRWISE, ORT_CPU, EXACT)}
+# Tensors of 16 bits, nodes that compute in binary32 in whatever order, as libraries for half
+# precision do (cuBLAS, cuDNN, PyTorch on CPU and CUDA). Subnormal numbers of binary16 are kept by
+# all of them; those of bfloat16 are not (PyTorch's CPU products flush them).
+FP16 = replace(
+    IEEE_ANY,
+    name="fp16",
+    results=Subnormals.KEEP,
+    operands=Subnormals.KEEP,
+    accumulation=BINARY32,
+)
+BF16 = replace(IEEE_ANY, name="bf16", accumulation=BINARY32)
+
+PRESETS = {
+    c.name: c for c in (IEEE_ANY, SEQUENTIAL, SEQUENTIAL_FMA, PAIRWISE, ORT_CPU, FP16, BF16, EXACT)
+}
 
 
 def members(contract: RuntimeContract) -> tuple[RuntimeContract, ...]:

@@ -66,7 +66,12 @@ _PLACE_KEYS = {
     "columns": int,
     "constant": bool,
 }
-_FIELDS = (*_SCHEDULE_KEYS, *_CHOICES, "format", "exact", "functions")
+_FORMAT_KEYS = {
+    "format": "compute_format",
+    "accumulation": "accumulation",
+    "weights": "stored_format",
+}
+_FIELDS = (*_SCHEDULE_KEYS, *_CHOICES, *_FORMAT_KEYS, "exact", "functions")
 _KEYS = frozenset(("schema", "name", "base", "rules", "evidence", "provenance", *_FIELDS))
 _RULE_KEYS = frozenset((*_PLACE_KEYS, *_SCHEDULE_KEYS, "evidence", "source"))
 _FUNCTION_KEYS = frozenset(("ulps", "units", "evidence", "source", "flushes", "excess"))
@@ -90,10 +95,10 @@ def contract_table(contract: RuntimeContract) -> dict[str, Any]:
         "exact": contract.exact,
         "functions": _functions_table(contract.functions),
     }
-    if contract.compute_format is not None:
-        named = FORMATS.get(contract.compute_format.name) == contract.compute_format
-        fmt = contract.compute_format
-        table["format"] = fmt.name if named else asdict(fmt)
+    for key, field in _FORMAT_KEYS.items():
+        fmt: FloatFormat | None = getattr(contract, field)
+        if fmt is not None:
+            table[key] = fmt.name if FORMATS.get(fmt.name) == fmt else asdict(fmt)
     if contract.rules:
         table["rules"] = [_rule_table(rule) for rule in contract.rules]
     if contract.evidence:
@@ -125,7 +130,9 @@ def contract_of_table(table: Mapping[str, Any]) -> RuntimeContract:
         results=_choice("", table, "subnormal_results", Subnormals, base.results),
         operands=_choice("", table, "subnormal_operands", Subnormals, base.operands),
         normalization=_choice("", table, "normalization", Normalization, base.normalization),
-        compute_format=_format(table["format"]) if "format" in table else base.compute_format,
+        compute_format=_format("format", table, base.compute_format),
+        accumulation=_format("accumulation", table, base.accumulation),
+        stored_format=_format("weights", table, base.stored_format),
         exact=_typed("exact", table.get("exact", base.exact), bool),
         functions=_functions(table["functions"]) if "functions" in table else base.functions,
         rules=tuple(
@@ -250,18 +257,19 @@ def _rule(where: str, table: Mapping[str, Any]) -> ScheduleRule:
 # --- formats, functions, evidence
 
 
-def _format(value: Any) -> FloatFormat:
-    if isinstance(value, str):
-        return _among("format", value, FORMATS)
-    table = _typed("format", value, dict)
-    _known("format", table, frozenset(("name", "precision", "emin", "emax")))
+def _format(key: str, table: Mapping[str, Any], default: FloatFormat | None) -> FloatFormat | None:
+    if key not in table:
+        return default
+    if isinstance(table[key], str):
+        return _among(key, table[key], FORMATS)
+    given = _typed(key, table[key], dict)
+    _known(key, given, frozenset(("name", "precision", "emin", "emax")))
     numbers = [
-        _typed(f"format.{k}", _required("format", table, k), int)
-        for k in ("precision", "emin", "emax")
+        _typed(f"{key}.{k}", _required(key, given, k), int) for k in ("precision", "emin", "emax")
     ]
-    fmt = FloatFormat(_typed("format.name", _required("format", table, "name"), str), *numbers)
+    fmt = FloatFormat(_typed(f"{key}.name", _required(key, given, "name"), str), *numbers)
     if not (2 <= fmt.precision <= 53 and -1022 <= fmt.emin < fmt.emax <= 1023):
-        raise ContractError("format: it is wider than float64")
+        raise ContractError(f"{key}: it is wider than float64")
     return fmt
 
 

@@ -8,7 +8,7 @@ would be without rounding and a bound on how far rounding has moved it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,16 @@ class ErrorArithmetic:
         exact = np.asarray(values, dtype=np.float64)[None]
         lost = stored_loss(self.rounder, exact)
         return Tracked(Interval(exact, exact), lost, largest_of(add_up(np.abs(exact), lost)))
+
+    def integers(self) -> ErrorArithmetic:
+        return ErrorArithmetic(replace(self.rounder, exact=True), self.contract)
+
+    def converted(self, a: Tracked) -> Tracked:
+        """Whole numbers up to 2^p in magnitude are in the format already."""
+        magnitude = add_up(a.ideal.magnitude, a.error)
+        held = magnitude * self.rounder.unit <= 1.0
+        fresh = np.where(held, 0.0, self.rounder.of_product(magnitude))
+        return self._result(a.ideal, a.error, fresh, magnitude, a)
 
     def add(self, a: Tracked, b: Tracked) -> Tracked:
         ideal = Interval(add_down(a.ideal.lo, b.ideal.lo), add_up(a.ideal.hi, b.ideal.hi))

@@ -153,6 +153,12 @@ class RationalArithmetic:
     def constant(self, values: Array) -> ObjectArray:
         return self._field.constant(values)
 
+    def integers(self) -> RationalArithmetic:
+        return self
+
+    def converted(self, a: ObjectArray) -> ObjectArray:
+        return a
+
     def add(self, a: ObjectArray, b: ObjectArray) -> ObjectArray:
         return np.asarray(a + b, dtype=object)
 

@@ -26,7 +26,7 @@ from encoders.arithmetic import Relation
 from encoders.contract import Contraction, RuntimeContract, Subnormals
 from encoders.formats import BINARY64, FloatFormat, power_of_two
 from encoders.functions import Function, Transcendental
-from onnx_import.graph import Array
+from onnx_import.graph import Array, DType
 
 Term: TypeAlias = Any
 """An FP term (z3.FPRef); Any because Z3's own operators carry no types."""
@@ -313,6 +313,16 @@ class FpTermArithmetic:
         if not self.contract.pinned:
             raise ValueError(f"contract '{self.contract.name}' allows more than one execution")
         sort_of(self.format)
+
+    def of_type(self, dtype: DType) -> FpTermArithmetic:
+        return self.in_format(self.contract.format_of(dtype))
+
+    def in_format(self, fmt: FloatFormat) -> FpTermArithmetic:
+        return FpTermArithmetic(fmt, self.contract)
+
+    def converted(self, a: TermArray) -> TermArray:
+        """Raises ValueError where Z3 is known to narrow such terms wrongly."""
+        return _elementwise(lambda x: self._result(convert(x, self.format)), 1)(a)
 
     def constant(self, values: Array) -> TermArray:
         numbers = np.asarray(values, dtype=np.float64)[np.newaxis]

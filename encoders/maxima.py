@@ -69,10 +69,10 @@ def real_extreme(
 ) -> ObjectArray:
     def one(c: Candidate) -> ObjectArray:
         values = picked(inputs[c.position], c.index)
-        return values if sign > 0 else np.asarray(-values, dtype=object)
+        return values if sign > 0 else np.asarray(-values)
 
     best = reduce(field.maximum, map(one, _filled(candidates)))
-    return best if sign > 0 else np.asarray(-best, dtype=object)
+    return best if sign > 0 else np.asarray(-best)
 
 
 def runtime_extreme(

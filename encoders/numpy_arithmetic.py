@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -75,6 +76,19 @@ class NumpyArithmetic:
 
     def of_type(self, dtype: DType) -> NumpyArithmetic:
         return NumpyArithmetic(self.contract.format_of(dtype), self.contract)
+
+    def in_format(self, fmt: FloatFormat) -> NumpyArithmetic:
+        return type(self)(fmt, self.contract)
+
+    def integers(self) -> NumpyArithmetic:
+        """Whole numbers up to 2^53 in float64."""
+        keep = replace(self.contract, results=Subnormals.KEEP, operands=Subnormals.KEEP)
+        return NumpyArithmetic(BINARY64, keep)
+
+    def converted(self, a: Carrier) -> Carrier:
+        """Numbers of any format no wider than binary64, rounded once to this one."""
+        with np.errstate(all="ignore"):
+            return self._result(self.rounded(np.asarray(a)))
 
     def constant(self, values: Array) -> Carrier:
         """Stored values rounded to the format, with a sample axis of length 1 put in front."""

@@ -276,6 +276,9 @@ class Operator:
     rests on. `positive_part` operators give zero, and no slope, below zero. `affine_where` says of
     an affine operator where it is one: a product is, while only one factor varies. `attributes`
     names every attribute that the operator understands: a node with another one is refused.
+    `converts` marks conversions between types, which a contract's accumulation format leaves alone.
+    `narrowed(site, read, written)` gives the constants of the node with only these columns of what
+    it reads and writes, None where it cannot be cut down (`encoders.narrowing`).
     """
 
     name: str
@@ -295,10 +298,17 @@ class Operator:
     positive_part: bool = False
     affine_where: Callable[[Site], bool] | None = None
     per_element: bool = False
+    converts: bool = False
     dtypes: tuple[DType, ...] = field(
         default=(DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.FLOAT64)
     )
     attributes: frozenset[str] = frozenset()
+    narrowed: (
+        Callable[
+            [Site, npt.NDArray[np.intp], npt.NDArray[np.intp]], tuple[Array | None, ...] | None
+        ]
+        | None
+    ) = None
 
     def reading(self, *attributes: str) -> Operator:
         """The same operator, which understands these attributes."""

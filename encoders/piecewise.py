@@ -77,8 +77,9 @@ def _active(f: PiecewiseLinear, x: Interval) -> tuple[FloatArray, FloatArray]:
     return low, high
 
 
-def piecewise_values(f: PiecewiseLinear, x: Interval) -> ValueMap:
-    """The best of the slopes on the range and the chords, by the value at its middle."""
+def piecewise_lines(f: PiecewiseLinear, x: Interval) -> tuple[Interval, Lines]:
+    """The image, and the best of the slopes on the range and the chords by the value at its
+    middle."""
     lowest, highest = _offsets(f, np.zeros(x.shape), x)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         middle = 0.5 * x.lo + 0.5 * x.hi
@@ -98,12 +99,19 @@ def piecewise_values(f: PiecewiseLinear, x: Interval) -> ValueMap:
             above = usable & (s * middle + most < best_high * middle + high)
             best_low, low = np.where(below, s, best_low), np.where(below, least, low)
             best_high, high = np.where(above, s, best_high), np.where(above, most, high)
-    lines = Lines(best_low, low, best_high, high)
-    return elementwise_values(Interval(lowest, highest), lines, x)
+    return Interval(lowest, highest), Lines(best_low, low, best_high, high)
 
 
-def piecewise_differences(f: PiecewiseLinear, x: Interval, error: FloatArray) -> DifferenceMap:
-    """The best secant over the hull: a slope met there, or the middle of the extreme ones.
+def piecewise_values(f: PiecewiseLinear, x: Interval) -> ValueMap:
+    """Values through f, by its best lines."""
+    return elementwise_values(*piecewise_lines(f, x), x)
+
+
+def piecewise_secant(
+    f: PiecewiseLinear, x: Interval, error: FloatArray
+) -> tuple[Secant, FloatArray]:
+    """The best secant over the hull: a slope met there, or the middle of the extreme ones; and a
+    bound on |f(x̂) − f(x)|.
 
     With slopes in [s−, s+] on the hull, f(x̂) − f(x) = s·d up to max(s+ − s, s − s−)·|d|, and also
     up to the oscillation of f − s·x over the hull.
@@ -123,5 +131,10 @@ def piecewise_differences(f: PiecewiseLinear, x: Interval, error: FloatArray) ->
     lowest, highest = _offsets(f, np.zeros(x.shape), hull)
     steepest = np.maximum(np.abs(least), np.abs(most))
     radius = np.minimum(multiply_up(steepest, error), add_up(highest, -lowest))
-    radius = np.where(np.isnan(radius), np.inf, radius)
-    return elementwise_differences(Secant(slope, remainder), radius, error)
+    return Secant(slope, remainder), np.where(np.isnan(radius), np.inf, radius)
+
+
+def piecewise_differences(f: PiecewiseLinear, x: Interval, error: FloatArray) -> DifferenceMap:
+    """Differences through f, by its best secants."""
+    secant, radius = piecewise_secant(f, x, error)
+    return elementwise_differences(secant, radius, error)

@@ -26,6 +26,7 @@ _ITERATIONS = 4
 class Rounder:
     """Rounding in one format under one contract, in float64 numbers rounded up.
 
+    `stored` is the format that stored numbers are rounded to first, if it is another one.
     Raises OverflowError for a format whose range float64 cannot hold.
     """
 
@@ -33,6 +34,7 @@ class Rounder:
     exact: bool
     flush_results: bool
     flush_operands: bool
+    stored: FloatFormat | None = None
 
     @property
     def unit(self) -> float:
@@ -142,6 +144,7 @@ def rounder_of(dtype: DType, contract: RuntimeContract) -> Rounder:
         contract.exact,
         contract.results is not Subnormals.KEEP,
         contract.operands is not Subnormals.KEEP,
+        contract.stored_format,
     )
 
 
@@ -158,7 +161,8 @@ def stored_loss(r: Rounder, values: FloatArray) -> FloatArray:
     """|ŵ − w| for stored numbers w that the runtime holds rounded to the compute format."""
     if r.exact:
         return np.zeros_like(values)
-    stored = round_array(values, r.format)
+    first = values if r.stored is None else round_array(values, r.stored)
+    stored = round_array(first, r.format)
     loss = np.abs(stored - values)
     return np.where(stored == values, 0.0, np.nextafter(loss, np.inf))
 

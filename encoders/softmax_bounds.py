@@ -19,12 +19,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.curves import BALLS, ball_array, lower, upper
 from encoders.enclosure import FloatArray, Interval, add_up, multiply_up
 from encoders.functions import Function, FunctionAccuracy
 from encoders.rounding_bounds import Rounder
 from encoders.tracked_functions import function_error
+
+Mask = npt.NDArray[np.bool_]
 
 
 def _others(terms: Any) -> Any:
@@ -35,30 +38,35 @@ def _others(terms: Any) -> Any:
     return before + np.concatenate([back[:, 1:], zero], axis=1)
 
 
-def _odds(x: Interval) -> tuple[Any, Any, FloatArray]:
-    """Balls around the least and the largest Σ_{j≠i} e^(x_j − x_i); and which rows are bounded."""
+def _odds(x: Interval, kept: Mask | None) -> tuple[Any, Any, FloatArray]:
+    """Balls around the least and the largest Σ_{j≠i} e^(x_j − x_i) over the j that are `kept`; and
+    which rows are bounded."""
     known = np.all(np.isfinite(x.lo) & np.isfinite(x.hi), axis=1, keepdims=True)
     low = BALLS.function(Function.EXP, ball_array(np.where(known, x.lo, 0.0)))
     high = BALLS.function(Function.EXP, ball_array(np.where(known, x.hi, 0.0)))
-    return _others(low) / high, _others(high) / low, np.broadcast_to(known, x.shape)
+    count = 1 if kept is None else kept.astype(object)
+    return _others(low * count) / high, _others(high * count) / low, np.broadcast_to(known, x.shape)
 
 
-def softmax_image(x: Interval) -> Interval:
-    """Range of each probability over rows (rows, n)."""
+def softmax_image(x: Interval, kept: Mask | None = None) -> Interval:
+    """Range of each probability over rows (rows, n), 0 for the scores that are not `kept`."""
     with BALLS.working():
-        least, most, known = _odds(x)
+        least, most, known = _odds(x, kept)
         lo, hi = lower(1 / (1 + most)), upper(1 / (1 + least))
-    return Interval(
+    image = Interval(
         np.where(known, np.maximum(lo, 0.0), 0.0), np.where(known, np.minimum(hi, 1.0), 1.0)
     )
+    return image if kept is None else Interval(kept * image.lo, kept * image.hi)
 
 
-def log_softmax_image(x: Interval) -> Interval:
+def log_softmax_image(x: Interval, kept: Mask | None = None) -> Interval:
+    """Range of each probability's logarithm, 0 for the scores that are not `kept`."""
     with BALLS.working():
-        least, most, known = _odds(x)
+        least, most, known = _odds(x, kept)
         lo = lower(-BALLS.function(Function.LOG, 1 + most))
         hi = upper(-BALLS.function(Function.LOG, 1 + least))
-    return Interval(np.where(known, lo, -np.inf), np.where(known, np.minimum(hi, 0.0), 0.0))
+    image = Interval(np.where(known, lo, -np.inf), np.where(known, np.minimum(hi, 0.0), 0.0))
+    return image if kept is None else Interval(np.where(kept, image.lo, 0.0), kept * image.hi)
 
 
 def log_sum_exp_image(x: Interval) -> Interval:
@@ -89,11 +97,14 @@ def softmax_jacobian(p: Interval) -> Interval:
     return Interval(low, high)
 
 
-def log_softmax_jacobian(p: Interval) -> Interval:
-    """δ_ij − y_j."""
+def log_softmax_jacobian(p: Interval, kept: Mask | None = None) -> Interval:
+    """δ_ij − y_j, 0 for i that are not `kept`."""
     n = p.shape[1]
     identity = np.eye(n)[None]
-    return Interval(-add_up(p.hi[:, None, :], -identity), add_up(identity, -p.lo[:, None, :]))
+    low, high = -add_up(p.hi[:, None, :], -identity), add_up(identity, -p.lo[:, None, :])
+    if kept is not None:
+        low, high = np.where(kept[:, :, None], low, 0.0), np.where(kept[:, :, None], high, 0.0)
+    return Interval(low, high)
 
 
 def growth(a: FloatArray) -> FloatArray:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import numpy as np
 
+from encoders.arithmetic import stored
 from encoders.contract import OpenSchedule, RuntimeContract
 from encoders.formats import FloatFormat
 from encoders.numpy_arithmetic import Carrier, NumpyArithmetic
 from encoders.operator import site_of
 from encoders.registry import lookup
 from encoders.scheduling import contract_at
+from gpu_check.compiled import quickest_arithmetic
 from onnx_import.graph import DType, Graph, Node
+
+Numbers: TypeAlias = Callable[[FloatFormat, RuntimeContract], NumpyArithmetic]
 
 
 def emulate(
@@ -20,14 +25,14 @@ def emulate(
     inputs: Mapping[str, Carrier],
     contract: RuntimeContract,
     every_tensor: bool = False,
-    arithmetic: Callable[[FloatFormat, RuntimeContract], NumpyArithmetic] = NumpyArithmetic,
+    arithmetic: Numbers | None = None,
 ) -> Mapping[str, Carrier]:
     """What a runtime that obeys `contract` computes, for many samples at once.
 
     `inputs` has an array of shape (samples, *tensor shape) for every graph input. The result has
     such an array for every graph output, or for every tensor that is not constant; with
     `compute_format` unset it is of the tensor's own dtype, else of the format's carrier. Another
-    `arithmetic` than the bit-exact one is for trying things out (gpu_check/screening.py).
+    `arithmetic` than the quickest bit-exact one is for trying things out (gpu_check/screening.py).
 
     Raises ValueError for a contract that is not pinned where the graph needs it, for a missing or
     misshapen input and for an input that is not representable in the format in which the contract
@@ -55,7 +60,7 @@ def emulate_node(
     node: Node,
     values: Mapping[str, Carrier],
     contract: RuntimeContract,
-    arithmetic: Callable[[FloatFormat, RuntimeContract], NumpyArithmetic] = NumpyArithmetic,
+    arithmetic: Numbers | None = None,
 ) -> Mapping[str, Carrier]:
     """What one node writes, given what it reads: carriers of the formats the contract names.
 
@@ -67,7 +72,8 @@ def emulate_node(
         None if not t else _stored(graph, t, here) if graph.is_constant(t) else values[t]
         for t in node.inputs
     ]
-    numbers = arithmetic(here.format_of(_dtype_of(graph, node)), here)
+    make = quickest_arithmetic() if arithmetic is None else arithmetic
+    numbers = make(here.format_of(_dtype_of(graph, node)), here)
     try:
         results = lookup(node).runtime(site, arguments, numbers, here)
     except OpenSchedule as error:
@@ -79,7 +85,8 @@ def _stored(graph: Graph, tensor: str, contract: RuntimeContract) -> Carrier:
     dtype, values = graph.types[tensor].dtype, graph.constants[tensor]
     if not dtype.is_float:
         return values[np.newaxis]
-    return NumpyArithmetic(contract.format_of(dtype), contract).constant(values)
+    held: Carrier = stored(NumpyArithmetic(contract.format_of(dtype), contract), values, contract)
+    return held
 
 
 def _checked(

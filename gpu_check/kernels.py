@@ -70,7 +70,10 @@ def one_node_model(graph: Graph, node: Node, constants: Mapping[str, Array]) -> 
         "one-node",
         [_value_info(t, graph.types[t]) for t in inputs],
         [_value_info(t, graph.types[t]) for t in node.outputs if t],
-        [numpy_helper.from_array(v, t) for t, v in constants.items()],
+        [
+            numpy_helper.from_array(v.astype(graph.types[t].dtype.numpy, copy=False), t)
+            for t, v in constants.items()
+        ],
     )
     opset = helper.make_opsetid(node.domain, node.opset)
     return helper.make_model(body, opset_imports=[opset], ir_version=8)

@@ -37,7 +37,8 @@ def replay_on_torch(
     )
     runtime = f"torch {torch.__version__} ({device}, {card})"
     values: dict[str, Any] = {}
-    for name, array in {**graph.constants, **inputs}.items():
+    stored = {name: graph.held(name) for name in graph.constants}
+    for name, array in {**stored, **inputs}.items():
         if np.asarray(array).dtype.kind in "fiub":
             values[name] = torch.from_numpy(np.array(array)).to(device)
     try:

@@ -5,18 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from onnx_import import fpcore, reader, torchlean
+from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 
 
-def load(path: str | Path) -> Graph:
+def load(path: str | Path, batch: int | None = None) -> Graph:
     """Read a model file: FPCore by its name, ONNX or TorchLean JSON as its content says.
 
-    Raises ModelError only.
+    `batch`, for ONNX only, is the size of every input's first dimension where the file leaves it
+    open or has 1. Raises ModelError only.
     """
     source = Path(path)
+    if batch is not None and (fpcore.is_fpcore(source) or torchlean.is_json(source)):
+        raise ModelError(f"{source}: only ONNX files can be read with a batch of {batch}")
     if fpcore.is_fpcore(source):
         return fpcore.load(source)
-    return torchlean.load(source) if torchlean.is_json(source) else reader.load(source)
+    return torchlean.load(source) if torchlean.is_json(source) else reader.load(source, batch)
 
 
 __all__ = ["load"]

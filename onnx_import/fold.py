@@ -1,6 +1,8 @@
 """Folding on constants of what a runtime computes bit-exactly: data movement and integers.
 
-Floating-point arithmetic is never folded: its rounding belongs to the run time.
+Floating-point arithmetic is never folded: its rounding belongs to the run time. A stored tensor
+that is dequantised becomes the exact product, which is more than its type holds; the runtime rounds
+it like any weight. Until then it can only be moved about.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnx_import.fold_quantised import dequantised, quantised
 from onnx_import.fold_values import whole
 from onnx_import.graph import Array, DType, Node, TensorType
 from onnx_import.tensors import dtype_of
@@ -31,17 +34,26 @@ def fold(
     if any(t is not None and v is None for t, v in zip(types, values, strict=True)):
         return None
     present = [v for v in values if v is not None]
-    result = moved(node, values, present) if present else None
+    rounded = all(
+        t is None or v is None or not t.dtype.is_float or v.dtype == t.dtype.numpy
+        for t, v in zip(types, values, strict=True)
+    )
+    result = moved(node, values, present, rounded) if present else None
     return None if result is None else frozen(result)
 
 
-def moved(node: Node, values: Sequence[Array | None], present: list[Array]) -> Array | None:
-    """The output for constant inputs, or None; `present` leaves out omitted optional inputs."""
+def moved(
+    node: Node, values: Sequence[Array | None], present: list[Array], rounded: bool
+) -> Array | None:
+    """The output for constant inputs, or None; `present` leaves out omitted optional inputs.
+
+    Unless all of them are `rounded` to their types, they can only be moved about.
+    """
     data, *others = present
     match node.op:
         case "Identity":
             return data
-        case "Cast":
+        case "Cast" if rounded:
             code = node.attributes["to"]
             assert isinstance(code, int)
             return cast_exactly(data, dtype_of(code, node.describe()))
@@ -73,8 +85,14 @@ def moved(node: Node, values: Sequence[Array | None], present: list[Array]) -> A
             return np.broadcast_to(value.reshape(()), tuple(int(n) for n in data))
         case "Where":
             return np.asarray(np.where(data, *others))
+        case "QuantizeLinear" if rounded:
+            return quantised(node, values)
+        case "DequantizeLinear":
+            return dequantised(node, values)
+        case "Pad":
+            return padded(node, values)
         case _:
-            return whole(node, present)
+            return whole(node, present) if rounded else None
 
 
 def frozen(value: Array) -> Array:
@@ -116,6 +134,22 @@ def sliced(node: Node, values: Sequence[Array | None]) -> Array:
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         cut[axis] = slice(start, end, step)
     return data[tuple(cut)]
+
+
+def padded(node: Node, values: Sequence[Array | None]) -> Array | None:
+    """Pad by constants outwards, its bounds being inputs; None for any other."""
+    data, pads, value, axes = (*values, None, None, None)[:4]
+    if data is None or pads is None or node.attributes.get("mode", "constant") != "constant":
+        return None
+    chosen = range(data.ndim) if axes is None else [int(a) % data.ndim for a in axes.reshape(-1)]
+    sizes = [int(n) for n in pads.reshape(-1)]
+    if min(sizes, default=0) < 0:
+        return None
+    widths = [(0, 0)] * data.ndim
+    for i, axis in enumerate(chosen):
+        widths[axis] = (sizes[i], sizes[i + len(sizes) // 2])
+    inside = 0 if value is None else value.reshape(())
+    return np.asarray(np.pad(data, widths, constant_values=inside))
 
 
 def cast_exactly(value: Array, dtype: DType) -> Array | None:

@@ -1,4 +1,4 @@
-"""Arithmetic on constant integers and truth values, and comparisons of any constants.
+"""Arithmetic on constant integers and truth values, comparisons of any constants, masks of −∞.
 
 That is what shape and mask computations consist of, and every runtime gives the same bits here.
 What could differ (division by zero, an overflowing quotient, the order of −0 and 0, subnormals
@@ -21,10 +21,10 @@ def whole(node: Node, values: Sequence[Array]) -> Array | None:
 
     Raises ValueError or IndexError if the constants do not fit the operator.
     """
-    if any(v.dtype.kind not in "iub" for v in values) and (
-        node.op not in _ORDERED or not all(_plain(v) for v in values)
-    ):
-        return None
+    if any(v.dtype.kind not in "iub" for v in values):
+        exact = node.op in _ORDERED or (node.op == "Add" and any(_is_mask(v) for v in values))
+        if not exact or not all(_plain(v) for v in values):
+            return None
     if node.op in _PAIRWISE and len(values) == 2:
         with np.errstate(over="ignore"):
             return np.asarray(_PAIRWISE[node.op](*values))
@@ -54,6 +54,11 @@ def _plain(values: Array) -> bool:
     size, smallest = np.abs(wide), _TINY[values.dtype.name]
     doubtful = np.isnan(wide) | np.where(size == 0, np.signbit(wide), size < smallest)
     return not bool(np.any(doubtful))
+
+
+def _is_mask(values: Array) -> bool:
+    """Nothing but 0 and −∞, one of which added to another number gives that number or −∞?"""
+    return bool(np.all((values == 0) | (values == -np.inf)))
 
 
 def _range(start: int, limit: int, delta: int, like: Array) -> Array | None:

@@ -124,7 +124,8 @@ class Graph:
 
     `dag` has one vertex per operator, keyed by `Node.name` with the `Node` under the attribute
     `node`; an edge (a, b, tensor) says that `b` reads a tensor that `a` writes. Graph inputs and
-    constants are tensors without a producing vertex. `notes` says in words what the reader
+    constants are tensors without a producing vertex; a constant that the file does not store as it
+    is, but dequantises, is an array wider than its type. `notes` says in words what the reader
     decided for the user (a symbolic batch dimension read as 1, say). `ranges` has the range of
     every input where the file states them all, and is empty otherwise.
     """
@@ -142,6 +143,10 @@ class Graph:
 
     def is_constant(self, tensor: str) -> bool:
         return tensor in self.constants
+
+    def held(self, tensor: str) -> Array:
+        """A constant as a runtime holds it: in its own type. `constants` may be more exact."""
+        return self.constants[tensor].astype(self.types[tensor].dtype.numpy, copy=False)
 
     @property
     def parameters(self) -> int:

@@ -12,15 +12,18 @@ from onnx.shape_inference import InferenceError
 
 from onnx_import.errors import ModelError, UnsupportedModel, shorten
 from onnx_import.graph import Array, TensorType
-from onnx_import.tensors import dtype_of
+from onnx_import.tensors import dtype_of, type_of
 
 _LIKE_THEIR_INPUT = ("GroupNormalization",)  # ONNX infers nothing for these
 # before opset 16 these are functions, and ONNX infers nothing for them either
 _INFERRED_AS = {"GreaterOrEqual": "Greater", "LessOrEqual": "Less"}
 
 
-def input_type(value: onnx.ValueInfoProto) -> tuple[TensorType, str | None]:
-    """The type of a graph input, with a note if its batch dimension was unknown and read as 1.
+def input_type(
+    value: onnx.ValueInfoProto, batch: int | None = None
+) -> tuple[TensorType, str | None]:
+    """The type of a graph input, with a note if its batch dimension was unknown and read as 1, or
+    as `batch`, which also takes the place of a 1.
 
     Raises UnsupportedModel, naming the input, if it is no tensor, its rank or a dimension other
     than the first is unknown, or a dimension is 0.
@@ -37,14 +40,18 @@ def input_type(value: onnx.ValueInfoProto) -> tuple[TensorType, str | None]:
         size = known_size(dim)
         if size is None and position == 0:
             symbol = f" '{dim.dim_param}'" if dim.dim_param else ""
-            note = f"the first dimension{symbol} of {place} is not fixed and was read as 1"
-            size = 1
+            size = 1 if batch is None else batch
+            note = f"the first dimension{symbol} of {place} is not fixed and was read as {size}"
         if size is None:
             symbol = f" ('{dim.dim_param}')" if dim.dim_param else ""
             raise UnsupportedModel(
                 f"dimension {position}{symbol} of {place} is unknown, and only the first may be; "
                 "export the model with fixed input shapes"
             )
+        if batch is not None and position == 0:
+            if size not in (1, batch):
+                raise UnsupportedModel(f"{place} has a first dimension of {size}, not {batch}")
+            size = batch
         if size == 0:
             raise UnsupportedModel(
                 f"dimension {position} of {place} is 0, so it holds no numbers; "
@@ -83,7 +90,7 @@ def infer(
             proto,
             {t: type_proto(types[t]) for t in present},
             {
-                t: numpy_helper.from_array(constants[t], t)
+                t: numpy_helper.from_array(constants[t].astype(types[t].dtype.numpy), t)
                 for t in present
                 if t in constants and constants[t].size <= 1024
             },
@@ -112,6 +119,14 @@ def describe(names: Sequence[str], types: Mapping[str, TensorType]) -> str:
 def type_proto(tensor: TensorType) -> onnx.TypeProto:
     code = onnx.helper.np_dtype_to_tensor_dtype(tensor.dtype.numpy)
     return onnx.helper.make_tensor_type_proto(code, tensor.shape)
+
+
+def constant_type(inferred: onnx.TypeProto | None, value: Array) -> TensorType:
+    """The type of a folded constant: its own shape, and the element type that was inferred, which
+    a constant may hold more exactly than a runtime does."""
+    if inferred is None or not inferred.tensor_type.elem_type:
+        return type_of(value)
+    return TensorType(dtype_of(inferred.tensor_type.elem_type, "a constant"), value.shape)
 
 
 def output_type(inferred: onnx.TypeProto | None, tensor: str, place: str) -> TensorType:

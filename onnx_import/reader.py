@@ -11,7 +11,8 @@ import onnx
 from onnx_import.errors import ModelError, UnsupportedModel, shorten
 from onnx_import.fold import fold
 from onnx_import.graph import Array, Graph, Node, TensorType, build_graph
-from onnx_import.infer import infer, input_type, output_type
+from onnx_import.infer import constant_type, infer, input_type, output_type
+from onnx_import.masks import without_infinities
 from onnx_import.normalize import (
     FUNCTIONS,
     live,
@@ -30,11 +31,12 @@ from onnx_import.tensors import array_of, attribute_of, require_finite, type_of
 WRITTEN_OUT = ALWAYS | FUNCTIONS | {"CastLike", "Dropout", "Split"}  # what no graph holds
 
 
-def load(path: str | Path) -> Graph:
+def load(path: str | Path, batch: int | None = None) -> Graph:
     """Read an ONNX file into a graph in which every tensor has a known type and shape.
 
     Initializers and Constant nodes become constants, and data movement on constants is folded; a
-    first dimension of an input that is not fixed becomes 1; the notes say what was decided.
+    first dimension of an input that is not fixed becomes 1; the notes say what was decided. With
+    `batch`, the first dimension of every input becomes that, where it is not fixed or is 1.
     Raises ModelError for a file that cannot be read or is not a valid model, UnsupportedModel for
     a valid one that uses something without a meaning here. Nothing else escapes.
     """
@@ -43,7 +45,7 @@ def load(path: str | Path) -> Graph:
     opset = opset_of(model, source)
     model, function_notes = without_functions(model, opset)
     outputs = tuple(value.name for value in model.graph.output)
-    inputs, input_notes = runtime_inputs(model.graph)
+    inputs, input_notes = runtime_inputs(model.graph, batch)
     protos, node_notes = live_nodes(model)
     read = {t for proto in protos.values() for t in proto.input if t} | set(outputs)
     stored = stored_constants(model.graph, source.parent, read)
@@ -56,6 +58,7 @@ def load(path: str | Path) -> Graph:
     # Folding Shape can cut the last use of the nodes that computed its argument.
     kept = live([(node.inputs, node.outputs) for node in nodes], outputs)
     nodes = tuple(node for node, keep in zip(nodes, kept, strict=True) if keep)
+    nodes, types, constants = without_infinities(nodes, types, constants, outputs)
     used = {t for node in nodes for t in (*node.inputs, *node.outputs)} | {*inputs, *outputs}
     require_finite_constants(constants, used, stored, protos)
     try:
@@ -74,7 +77,7 @@ def load(path: str | Path) -> Graph:
 
 
 def runtime_inputs(
-    graph: onnx.GraphProto,
+    graph: onnx.GraphProto, batch: int | None = None
 ) -> tuple[Mapping[str, TensorType], tuple[str, ...]]:
     """Types of the inputs that are given at run time, in order, and notes on them.
 
@@ -88,7 +91,7 @@ def runtime_inputs(
     notes: list[str] = []
     for value in graph.input:
         if value.name not in stored:
-            types[value.name], note = input_type(value)
+            types[value.name], note = input_type(value, batch)
             notes += [note] if note else []
     defaults = len(graph.input) - len(types)
     if defaults:
@@ -211,7 +214,7 @@ def walk(
         value = constant_value(node) if node.op == "Constant" else folded(node, types, constants)
         if value is not None:
             constants[node.outputs[0]] = value
-            types[node.outputs[0]] = type_of(value)
+            types[node.outputs[0]] = constant_type(inferred.get(node.outputs[0]), value)
             continue
         for tensor in node.outputs:
             if tensor:

@@ -3,7 +3,8 @@
 ScatterND, ScatterElements and OneHot become a Gather by a constant index, LpPool a Gather of its
 windows and a norm: only data are moved. Einsum becomes transpositions, matrix products and sums, as
 runtimes compute it, and Gemm with two computed factors a product with the bias as one more term.
-LRN becomes x·(bias + Σ alpha/size·x²)^−beta.
+LRN becomes x·(bias + Σ alpha/size·x²)^−beta. DynamicQuantizeLinear becomes the computation of
+scale and zero point, as runtimes do it, and a QuantizeLinear by these.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ class Body:
     protos: dict[str, onnx.NodeProto] = field(default_factory=dict)
     constants: dict[str, Array] = field(default_factory=dict)
 
-    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
-        """One more node; its output's name."""
+    def add(self, op: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        """One more node; its output's name, chosen here unless it is given."""
         name = self._fresh(f"{self.node.name}.{len(self.protos)}")
-        made = onnx.helper.make_node(op, inputs, [f"{name}:{op}"], name=name, **attributes)
+        written = [output or f"{name}:{op}"]
+        made = onnx.helper.make_node(op, inputs, written, name=name, **attributes)
         self.protos[name] = made
         return str(made.output[0])
 
@@ -257,6 +259,17 @@ def _gemm(body: Body) -> None:
     body.add("MatMul", a, b)
 
 
+def _dynamic_quantize_linear(body: Body) -> None:
+    (x,), (_, scale_name, zero_name) = body.node.inputs, body.node.outputs
+    nothing, most = (body.store(np.array(v, np.float32)) for v in (0.0, 255.0))
+    high = body.add("Max", body.add("ReduceMax", x, keepdims=0), nothing)
+    low = body.add("Min", body.add("ReduceMin", x, keepdims=0), nothing)
+    scale = body.add("Div", body.add("Sub", high, low), most, output=scale_name)
+    none = body.store(np.array(0, np.uint8))
+    zero = body.add("QuantizeLinear", body.add("Neg", low), scale, none, output=zero_name)
+    body.add("QuantizeLinear", x, scale, zero)
+
+
 def _einsum(body: Body) -> None:
     equation = str(body.number("equation", "")).replace(" ", "")
     left, arrow, right = equation.partition("->")
@@ -323,6 +336,7 @@ def _contracted(
 REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
     op: (rewriting, frozenset(attributes.split()))
     for op, rewriting, attributes in (
+        ("DynamicQuantizeLinear", _dynamic_quantize_linear, ""),
         ("Einsum", _einsum, "equation"),
         ("Gemm", _gemm, "alpha beta transA transB"),
         ("GlobalLpPool", _global_lp_pool, "p"),

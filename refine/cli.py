@@ -18,6 +18,7 @@ from encoders.registry import operators
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.reader import WRITTEN_OUT
+from refine.batch import batch_invariance
 from refine.bug_report import script_of
 from refine.check import Options, check
 from refine.conform_command import conform_command
@@ -157,9 +158,26 @@ def cli() -> None:
     metavar="[OUTPUT=]E",
     help="Largest error allowed, for all outputs or for one; repeat for more.",
 )
-def check_command(model: Path, eps: tuple[str, ...], **given: Any) -> ExitCode:
+@click.option(
+    "--claim",
+    type=click.Choice(["accuracy", "batch-invariant"]),
+    default="accuracy",
+    show_default=True,
+    help="batch-invariant: a row of a batch gives what it gives alone, within E (0: every bit).",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(min=2),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="Rows of the batch that --claim batch-invariant speaks of.",
+)
+def check_command(
+    model: Path, eps: tuple[str, ...], claim: str, batch: int, **given: Any
+) -> ExitCode:
     """Is |f_rt(x) − f_R(x)| ≤ E for every x of the domain and every allowed execution?"""
-    return _run(model, eps, given)
+    return _run(model, eps, given, batch=batch if claim == "batch-invariant" else None)
 
 
 @cli.command("bound")
@@ -279,8 +297,10 @@ def _run(
     eps: tuple[str, ...],
     given: dict[str, Any],
     spec: tuple[Path, str] | None = None,
+    batch: int | None = None,
 ) -> ExitCode:
-    """`spec` is another model to compare with, and the name of its contract."""
+    """`spec` is another model to compare with, and the name of its contract; `batch` rows are
+    those of a claim of batch invariance."""
     json_path: str | None = given["json_path"]
     reporter = Reporter(given["quiet"], silent=json_path == "-")
     timeout = given["timeout"]
@@ -310,8 +330,12 @@ def _run(
     with reporter.progress("reading the model") as progress:
         graph = load(as_optimised(model, given["as_optimised"]))
         domain = read_domain(graph, written, contract.format_of)
-        tolerance = tolerance_of(eps, graph.outputs, zero=spec is not None)
-        if spec is None:
+        tolerance = tolerance_of(eps, graph.outputs, zero=spec is not None or batch is not None)
+        if batch is not None:
+            result = batch_invariance(
+                graph, batch, domain, contract, tolerance, options, progress.tell
+            )
+        elif spec is None:
             result = check(graph, domain, contract, tolerance, options, progress.tell)
         else:
             path, name = spec

@@ -4,13 +4,14 @@ Each graph is read over the reals or as its runtime computes it. Where they corr
 node, one backward substitution bounds the difference: a weight or an operator that differs is one
 more local error, |f_impl − f_spec| over the run-time range of the node's inputs. Elsewhere it is
 the errors of those that run plus the real range of impl − spec in a graph that holds both. Two
-runtimes that must compute the same bits from the same bits differ only from where the graphs do.
+runtimes that must compute the same bits all the way do not differ at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -25,6 +26,8 @@ from refine.bounds import InputBox, Known, NetworkBounds, Run, network_bounds
 from refine.pair import Pair
 from refine.product import product, with_copy
 from refine.slopes import Branching
+
+_Contracts: TypeAlias = tuple[RuntimeContract, RuntimeContract]
 
 
 @dataclass(frozen=True)
@@ -93,26 +96,22 @@ class Comparison:
 def comparison(pair: Pair) -> Comparison:
     """The problem of bounding |impl − spec|, each read as the pair says."""
     spec, impl = pair.spec.graph, pair.impl.graph
-    same = _same_bits(pair)
-    if same and product(spec, impl, pair.inputs, pair.outputs, bits=True).identical:
-        return _joined(pair, bits=True)
+    pinned = _pinned(pair)
+    if pinned and product(spec, impl, pair.inputs, pair.outputs, pinned=pinned).identical:
+        nothing = {t: Total() for t in impl.outputs}
+        return Comparison(impl, pair.impl.contract, {}, nothing, None)
     aligned = align(spec, impl, pair.inputs, pair.outputs)
     if aligned is not None and not pair.equal.issuperset(impl.outputs):
         totals = {t: Total((t,)) for t in impl.outputs}
         return _with_run(pair, aligned.spec, {}, totals, aligned)
-    return _joined(pair, bits=same)
+    return _joined(pair)
 
 
-def _joined(pair: Pair, bits: bool) -> Comparison:
-    spec, impl, contract = pair.spec.graph, pair.impl.graph, pair.impl.contract
-    both = product(spec, impl, pair.inputs, pair.outputs, pair.equal, bits)
-    gaps = {t: (g,) if g is not None else () for t, g in both.gaps.items()}
-    if bits:
-        placed = {n: EXACT for n in both.only_spec if n in both.gaps.values()}
-        totals = {t: Total(g, g) for t, g in gaps.items()}
-        return Comparison(both.graph, contract, placed, totals, None)
+def _joined(pair: Pair) -> Comparison:
+    spec, impl = pair.spec.graph, pair.impl.graph
+    both = product(spec, impl, pair.inputs, pair.outputs, pair.equal)
     placed = dict.fromkeys(both.only_spec, EXACT)
-    totals = {t: Total((t,), g) for t, g in gaps.items()}
+    totals = {t: Total((t,), () if g is None else (g,)) for t, g in both.gaps.items()}
     return _with_run(pair, both.graph, placed, totals, None)
 
 
@@ -137,10 +136,13 @@ def _with_run(
     )
 
 
-def _same_bits(pair: Pair) -> bool:
-    """Does every execution compute the same bits from the same bits, in both graphs?"""
-    contract = pair.impl.contract
-    if contract.exact or contract != pair.spec.contract or not contract.pinned:
-        return False
-    nodes = (*pair.spec.graph.order, *pair.impl.graph.order)
-    return contract.functions == CORRECTLY_ROUNDED or not any(lookup(n).functions for n in nodes)
+def _pinned(pair: Pair) -> _Contracts | None:
+    """The contracts of both sides, if under each the bits of a node follow from those it reads."""
+    for side in (pair.spec, pair.impl):
+        contract = side.contract
+        if contract.exact or not contract.pinned:
+            return None
+        exact_functions = contract.functions == CORRECTLY_ROUNDED
+        if not exact_functions and any(lookup(n).functions for n in side.graph.order):
+            return None
+    return pair.spec.contract, pair.impl.contract

@@ -17,6 +17,7 @@ import numpy as np
 import z3
 
 from encoders import fp_theory
+from encoders.arithmetic import stored
 from encoders.contract import (
     BiasPlacement,
     Contraction,
@@ -56,7 +57,11 @@ def finiteness_queries(
     if operator.element is None or contract.exact or not site.outputs[0].dtype.is_float:
         return
     fmt = contract.format_of(site.outputs[0].dtype)
+    wide = contract.wider_than(site.outputs[0].dtype)
     if fmt.emin != 1 - fmt.emax:
+        return
+    others = [f for f in (wide, contract.stored_format) if f is not None]
+    if any(f.emin != 1 - f.emax or not fp_theory.can_narrow(f) for f in others):
         return
     element: Element = operator.element(site, row)
     tensors = [t for t in node.node.inputs if t in node.assumed]
@@ -119,7 +124,7 @@ def _output(
         if kind is None:
             arguments.append(None)
         elif constant is not None:
-            arguments.append(arithmetic.constant(constant))
+            arguments.append(stored(arithmetic, constant, execution))
         else:
             variable = fp_theory.variable(next(remaining), fmt)
             arguments.append(object_array([variable], (1, *kind.shape)))

@@ -7,6 +7,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from encoders.contract import RuntimeContract
+from encoders.operator import site_of
+from encoders.scheduling import contract_at
 from onnx_import.graph import Graph, Node, TensorType, build_graph
 from refine.alignment import COPY, GAP, SPEC, is_cast, key_of, subtraction
 
@@ -34,10 +37,12 @@ def product(
     inputs: Mapping[str, str],
     outputs: Mapping[str, str],
     equal: Collection[str] = (),
-    bits: bool = False,
+    pinned: tuple[RuntimeContract, RuntimeContract] | None = None,
 ) -> Product:
-    """Both graphs on shared inputs, merged wherever they agree over the reals (`bits`: in every
-    bit that is computed). `equal` names outputs that are known to agree."""
+    """Both graphs on shared inputs, merged wherever they agree over the reals. `equal` names
+    outputs that are known to agree. With `pinned`, the contracts under which the specification
+    and the implementation run, they are merged where they compute the same bits."""
+    bits = pinned is not None
     nodes = list(impl.order)
     types, constants = dict(impl.types), dict(impl.constants)
     seen: dict[Any, str] = {}
@@ -47,7 +52,8 @@ def product(
         if is_cast(impl, node) and not bits:
             same[out] = same.get(node.inputs[0], node.inputs[0])
         else:
-            same[out] = seen.setdefault(key_of(impl, node, same, bits), out)
+            key = key_of(impl, node, same, bits), pinned and _computed(impl, node, pinned[1])
+            same[out] = seen.setdefault(key, out)
     _with_constants(spec, constants, types)
     theirs = {b: a for a, b in inputs.items()}
     fresh: list[Node] = []
@@ -56,7 +62,7 @@ def product(
         if is_cast(spec, node) and not bits:
             theirs[out] = theirs[node.inputs[0]]
             continue
-        key = key_of(spec, node, theirs, bits)
+        key = key_of(spec, node, theirs, bits), pinned and _computed(spec, node, pinned[0])
         if key in seen:
             theirs[out] = seen[key]
             continue
@@ -96,6 +102,12 @@ def with_copy(
     wanted = tuple(dict.fromkeys((*graph.outputs, *ends.values())))
     whole = build_graph((*graph.order, *copies), types, constants, graph.inputs, wanted)
     return whole, ends
+
+
+def _computed(graph: Graph, node: Node, contract: RuntimeContract) -> RuntimeContract:
+    """The contract as far as it decides the node's bits."""
+    here = contract_at(site_of(graph, node), contract)
+    return replace(here, name="", evidence=(), provenance=())
 
 
 def _needed(nodes: tuple[Node, ...], outputs: Collection[str]) -> tuple[Node, ...]:

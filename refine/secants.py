@@ -31,6 +31,7 @@ from encoders.enclosure import FloatArray
 from encoders.operator import is_affine, site_of
 from encoders.registry import lookup
 from onnx_import.graph import Graph, Node
+from refine.compact import compacted
 from refine.feasible import impossible
 from refine.pullback import FixedSlopes, Maps, pull_back, variable_inputs
 from refine.slopes import Branching
@@ -73,6 +74,7 @@ def branched_upper(
     """Upper bounds (k,) of functionals (k, *shape) of a tensor's differences, the largest first
     branched on, until `branching.cases` cases per functional were bounded, its time is over, or
     nothing is left to branch on. Looking for void cases counts as bounding more of them."""
+    maps = compacted(maps, target)
     open_ = _undecided(maps, target)
     k = functionals.shape[0]
     if not open_.nodes:

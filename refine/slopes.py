@@ -27,6 +27,7 @@ from encoders.enclosure import FloatArray
 from encoders.operator import FreeSlopes, SlopeChoice, site_of
 from encoders.registry import lookup
 from onnx_import.graph import Graph, Node
+from refine.compact import compacted
 from refine.pullback import Maps, Pulled, pull_back, variable_inputs
 
 IntArray = npt.NDArray[np.intp]
@@ -83,6 +84,7 @@ def optimised_upper(
     Branches on phases only where that may bring a functional down to `enough`.
     """
     k = functionals.shape[0]
+    maps = compacted(maps, target)
     free = _free_nodes(maps, target)
     if not free:
         return pull_back(maps, {target: functionals}, {}, tick).upper

@@ -28,7 +28,7 @@ from encoders.contract import (
     Subnormals,
 )
 from encoders.contract_table import SCHEMA, contract_of_table, contract_table
-from encoders.formats import BINARY16, small_format
+from encoders.formats import BINARY16, BINARY32, small_format
 from encoders.functions import CONSERVATIVE, Evidence, Function, FunctionAccuracy, Functions
 from encoders.orders import AnyOrder, Blocked, Blocks, Lanes, Pairwise, Sequential, Tree
 from onnx_import.errors import ModelError
@@ -95,6 +95,8 @@ CONTRACTS = st.builds(
     st.sampled_from(Subnormals),
     st.sampled_from(Normalization),
     st.sampled_from([None, BINARY16, small_format(4, 5)]),
+    st.sampled_from([None, BINARY32, small_format(5, 9)]),
+    st.sampled_from([None, BINARY16]),
     st.booleans(),
     st.just(CONSERVATIVE) | TABLE,
     st.lists(RULES, max_size=3).map(tuple),
@@ -126,7 +128,7 @@ def test_presets_come_back(name: str, written: Path) -> None:
 
 def test_no_field_is_forgotten() -> None:
     """A field added to the contract must be added to the file: the drawn contracts vary all."""
-    assert len(fields(RuntimeContract)) == 13
+    assert len(fields(RuntimeContract)) == 15
 
 
 def test_what_a_file_leaves_out_is_open(tmp_path: Path) -> None:

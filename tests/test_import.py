@@ -717,7 +717,7 @@ def test_an_infinity_that_a_choice_has_used_up_does_no_harm(read: Any) -> None:
     assert graph.constants["is_low"].tolist() == [True, False]
     stored = [
         helper.make_node("Identity", ["mask"], ["m"]),
-        helper.make_node("Add", ["x", "m"], "y"),
+        helper.make_node("Mul", ["x", "m"], "y"),
     ]
     with pytest.raises(ModelError, match="initializer 'mask' holds an infinite value"):
         read(model(stored, {"x": [2]}, ["y"], weights))

@@ -10,6 +10,7 @@ from encoders.affine import affine_meanings
 from encoders.arithmetic import Arithmetic, aligned
 from encoders.contract import RuntimeContract
 from encoders.elements import broadcast_element
+from encoders.narrowing import element_constants
 from encoders.operator import Field, ObjectArray, Operator, Site
 from encoders.signed_sum import check_float, signed_affine, sum_rounding
 
@@ -43,5 +44,6 @@ OPERATORS = (
         affine=True,
         element=broadcast_element,
         per_element=True,
+        narrowed=element_constants,
     ),
 )

@@ -1,4 +1,5 @@
-"""Cast between floating-point types (one rounding) and of computed truth values to numbers."""
+"""Cast between floating-point types (one rounding), and to them of computed truth values and whole
+numbers."""
 
 from __future__ import annotations
 
@@ -8,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from encoders.affine import AffineMap, affine_meanings, moved_part
-from encoders.arithmetic import Arithmetic
+from encoders.arithmetic import Arithmetic, integers_of
 from encoders.contract import RuntimeContract
 from encoders.enclosure import Interval, add_up
+from encoders.error_arithmetic import ErrorArithmetic
+from encoders.integer_products import as_whole
 from encoders.operator import (
     Field,
     ObjectArray,
@@ -19,14 +22,17 @@ from encoders.operator import (
     Site,
 )
 from encoders.rounding_bounds import conversion_error, finish, rounder
+from encoders.tracked import tracked
 from onnx_import.graph import DType
+
+_WHOLE = tuple(DType(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32))
 
 
 def check(site: Site) -> None:
     source, target = site.type_of(0).dtype, site.outputs[0].dtype
     if not target.is_float:
         raise site.unsupported(f"a cast to {target.value} (attribute 'to') is not supported")
-    if site.variable and not (source.is_float or source is DType.BOOL):
+    if site.variable and not (source.is_float or source is DType.BOOL or source in _WHOLE):
         raise site.unsupported(f"a cast of computed {source.value} is not supported")
 
 
@@ -51,6 +57,8 @@ def runtime(
     """A product with 1 is the number itself, rounded to the format of the result."""
     if not site.variable:
         return (arithmetic.constant(np.asarray(site.constants[0])),)
+    if site.type_of(0).dtype in _WHOLE:
+        return (integers_of(arithmetic).converted(as_whole(inputs[0])),)
     one = arithmetic.constant(np.ones((1,) * len(site.outputs[0].shape)))
     return (arithmetic.multiply(inputs[0], one),)
 
@@ -63,6 +71,10 @@ def rounding(
 ) -> RoundingBound:
     """One rounding unless the format of the result holds all numbers of the source's."""
     r, source = rounder(site, contract), site.type_of(0).dtype
+    if source in _WHOLE and site.variable:
+        arithmetic = ErrorArithmetic(r, contract)
+        y = arithmetic.converted(tracked(inputs[0], np.zeros(inputs[0].shape)))
+        return finish(r, y.error[0], np.asarray(y.largest), ("underflow-term",))
     if r.exact or not source.is_float:
         return RoundingBound(np.zeros(site.outputs[0].shape))
     held = contract.format_of(source)
@@ -81,5 +93,6 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         affine=True,
+        converts=True,
     ).reading("round_mode", "saturate", "to"),
 )

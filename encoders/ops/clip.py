@@ -67,9 +67,9 @@ def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tupl
     assert x is not None
     low, high = _bounds(site)
     if math.isfinite(low):
-        x = field.maximum(x, np.asarray(field.number(Fraction(low)), dtype=object))
+        x = field.maximum(x, np.asarray(field.number(Fraction(low))))
     if math.isfinite(high):
-        x = -field.maximum(-x, np.asarray(field.number(Fraction(-high)), dtype=object))
+        x = -field.maximum(-x, np.asarray(field.number(Fraction(-high))))
     return (x,)
 
 

@@ -23,6 +23,7 @@ from encoders.contract import AnyOrder, BiasPlacement, RuntimeContract
 from encoders.enclosure import SMALLEST, FloatArray, Interval, multiply_up, point
 from encoders.error_arithmetic import ErrorArithmetic, traced
 from encoders.matrix import left_action, product_pairs, right_action
+from encoders.narrowing import product_constants
 from encoders.operator import (
     Field,
     ObjectArray,
@@ -233,6 +234,7 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         affine=True,
+        narrowed=product_constants,
         work=lambda site: site.outputs[0].size * _action(site)[0].terms,
     ).reading("alpha", "beta", "transA", "transB"),
 )

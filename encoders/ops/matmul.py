@@ -20,6 +20,7 @@ from encoders.matrix import (
     product_pairs,
     right_action,
 )
+from encoders.narrowing import product_constants
 from encoders.operator import (
     DifferenceMap,
     Field,
@@ -118,6 +119,7 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         affine=True,
+        narrowed=product_constants,
         affine_where=lambda site: len(site.variable) < 2,
         work=lambda site: site.outputs[0].size * site.type_of(0).shape[-1],
     ),

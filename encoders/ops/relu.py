@@ -12,6 +12,7 @@ from encoders.contract import RuntimeContract
 from encoders.elements import broadcast_element
 from encoders.enclosure import FloatArray, Interval
 from encoders.hinges import hinge_differences, hinge_values
+from encoders.narrowing import element_constants
 from encoders.operator import (
     DifferenceMap,
     Field,
@@ -70,5 +71,6 @@ OPERATORS = (
         element=broadcast_element,
         branches=True,
         positive_part=True,
+        narrowed=element_constants,
     ),
 )

@@ -2,11 +2,18 @@
 
 The contract means the shifted algorithm: e = exp(x − max x), then e/Σe, respectively
 (x − max x) − log Σe.
+
+MaskedSoftmax and MaskedLogSoftmax are no ONNX operators: the reader makes them where a stored −∞ is
+added to scores. Their second input says which scores are kept. For the others the algorithm has
+exp(−∞) = 0, which changes neither the maximum nor the sum: their probability is 0. The logarithm
+of that, −∞ at run time, is left at 0 here, and the reader sees to it that nothing reads it. A row
+that keeps no score is 0/0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
@@ -16,6 +23,7 @@ from encoders.arithmetic import Arithmetic, moved, sum_of_terms
 from encoders.contract import RuntimeContract
 from encoders.enclosure import FloatArray, Interval, add_up, multiply_up, point
 from encoders.functions import Function
+from encoders.kept import Kept, kept_scores
 from encoders.operator import (
     DifferenceMap,
     Field,
@@ -62,11 +70,29 @@ def check(site: Site) -> None:
         raise site.unsupported("it sums over an axis of length 0")
 
 
+def _check_masked(site: Site) -> None:
+    check(site)
+    stored = site.constant(1)
+    if stored is None or stored.shape != site.type_of(0).shape:
+        raise site.unsupported("input 1 must say of every score whether it is kept")
+
+
+def _kept(site: Site) -> Kept:
+    return kept_scores(site, _rows(site))
+
+
 def _shifted(site: Site, x: Any, field: Field) -> tuple[Any, Any]:
-    rows = _rows(site).split(x)
-    top = reduce(field.maximum, columns(rows))
-    shifted = rows - top
-    return shifted, field.function(Function.EXP, shifted)
+    kept = _kept(site)
+    rows = kept.fill(_rows(site).split(x))
+    shifted = rows - reduce(field.maximum, columns(rows))
+    powers = field.function(Function.EXP, shifted)
+    return shifted, _zero_elsewhere(kept, powers, field)
+
+
+def _zero_elsewhere(kept: Kept, rows: Any, field: Field) -> Any:
+    if kept.everything:
+        return rows
+    return field.select(field.constant(kept.mask.astype(np.float64)), rows, 0 * rows)
 
 
 def _total(powers: Any) -> Any:
@@ -80,15 +106,20 @@ def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tupl
 
 def log_real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[Any, ...]:
     shifted, powers = _shifted(site, inputs[0], field)
-    return (_rows(site).merge(shifted - field.function(Function.LOG, _total(powers))),)
+    result = shifted - field.function(Function.LOG, _total(powers))
+    return (_rows(site).merge(_zero_elsewhere(_kept(site), result, field)),)
 
 
 def _computed(
     site: Site, x: Any, arithmetic: Arithmetic[Any], contract: RuntimeContract
 ) -> tuple[Any, Any, Any]:
-    rows = moved(x, _rows(site).split)
+    kept = _kept(site)
+    rows = moved(moved(x, _rows(site).split), kept.fill)
     shifted = arithmetic.subtract(rows, reduce(arithmetic.maximum, columns(rows)))
     powers = arithmetic.function(Function.EXP, shifted)
+    if not kept.everything:
+        mask, zero = arithmetic.constant(kept.mask), arithmetic.constant(np.zeros((1, 1)))
+        powers = arithmetic.select(mask, powers, zero)
     return shifted, powers, sum_of_terms(arithmetic, contract, columns(powers))
 
 
@@ -103,24 +134,32 @@ def log_runtime(
     site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
 ) -> tuple[Any, ...]:
     shifted, _, total = _computed(site, inputs[0], arithmetic, contract)
+    kept = _kept(site)
+    if np.any(kept.dead):  # −∞ − −∞, not 0 − log 0
+        total = arithmetic.divide(total, arithmetic.constant(1.0 - kept.dead))
     result = arithmetic.subtract(shifted, arithmetic.function(Function.LOG, total))
+    if not kept.everything:
+        read = arithmetic.constant(kept.mask | kept.dead)
+        result = arithmetic.select(read, result, arithmetic.constant(np.zeros((1, 1))))
     return (moved(result, _rows(site).merge),)
 
 
 def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     rows = _rows(site)
-    x = rows.of_interval(ranges[0])
-    image = softmax_image(x)
-    centre = point(_middle(x))
-    return row_values(rows, rows, x, image, softmax_image(centre), softmax_jacobian(image))
+    x, kept = rows.of_interval(ranges[0]), _kept(site)
+    read = kept.fill_interval(x)
+    image = softmax_image(read, kept.mask)
+    at_centre = softmax_image(point(_middle(read)), kept.mask)
+    return row_values(rows, rows, x, image, at_centre, softmax_jacobian(image))
 
 
 def log_values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     rows = _rows(site)
-    x = rows.of_interval(ranges[0])
-    at_centre = log_softmax_image(point(_middle(x)))
-    jacobian = log_softmax_jacobian(softmax_image(x))
-    return row_values(rows, rows, x, log_softmax_image(x), at_centre, jacobian)
+    x, kept = rows.of_interval(ranges[0]), _kept(site)
+    read = kept.fill_interval(x)
+    at_centre = log_softmax_image(point(_middle(read)), kept.mask)
+    jacobian = log_softmax_jacobian(softmax_image(read, kept.mask), kept.mask)
+    return row_values(rows, rows, x, log_softmax_image(read, kept.mask), at_centre, jacobian)
 
 
 def _middle(x: Interval) -> FloatArray:
@@ -134,25 +173,28 @@ def differences(
 ) -> DifferenceMap:
     """ŷ_i/y_i = 1/Σ y_j e^(d_j − d_i) lies within a factor e^(osc d) of 1 (lemma-free: Σ y_j = 1);
     against that, the mean value theorem."""
-    rows = _rows(site)
-    x, error = rows.of_interval(ranges[0]), rows.split(errors[0][None])[0]
-    hull = softmax_image(x.inflate(error))
-    real_image = softmax_image(x)
-    apart = add_up(error, np.max(error, axis=1, keepdims=True))
+    rows, kept = _rows(site), _kept(site)
+    x, error = kept.fill_interval(rows.of_interval(ranges[0])), rows.split(errors[0][None])
+    read = kept.fill(error)[0]
+    hull = softmax_image(x.inflate(read), kept.mask)
+    real_image = softmax_image(x, kept.mask)
+    apart = add_up(read, np.max(read, axis=1, keepdims=True))
     limit = multiply_up(real_image.hi, growth(apart))
     width = np.maximum(add_up(hull.hi, -hull.lo), 0.0)
     limit = np.where(np.isnan(limit), width, np.minimum(limit, width))
-    return row_differences(rows, rows, softmax_jacobian(hull), error, limit)
+    return row_differences(rows, rows, softmax_jacobian(hull), error[0], limit)
 
 
 def log_differences(
     site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
 ) -> DifferenceMap:
-    rows = _rows(site)
-    x, error = rows.of_interval(ranges[0]), rows.split(errors[0][None])[0]
-    jacobian = log_softmax_jacobian(softmax_image(x.inflate(error)))
-    limit = add_up(error, np.max(error, axis=1, keepdims=True))
-    return row_differences(rows, rows, jacobian, error, limit)
+    rows, kept = _rows(site), _kept(site)
+    x, error = kept.fill_interval(rows.of_interval(ranges[0])), rows.split(errors[0][None])
+    read = kept.fill(error)[0]
+    hull = softmax_image(x.inflate(read), kept.mask)
+    limit = kept.mask * add_up(read, np.max(read, axis=1, keepdims=True))
+    jacobian = log_softmax_jacobian(hull, kept.mask)
+    return row_differences(rows, rows, jacobian, error[0], limit)
 
 
 def _finite_rows(x: Interval) -> Precondition:
@@ -168,66 +210,72 @@ def _finite_rows(x: Interval) -> Precondition:
 def rounding(
     site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
 ) -> RoundingBound:
-    r, rows = rounder(site, contract), _rows(site)
-    x = rows.of_interval(inputs[0])
+    r, kept = rounder(site, contract), _kept(site)
+    x = kept.fill_interval(kept.rows.of_interval(inputs[0]))
     e = exponentials(r, contract.functions.accuracy(Function.EXP), x)
-    error = softmax_error(r, e, softmax_image(x))
-    return _finished(site, rows, x, error, e.spread, contract)
+    error = softmax_error(r, e, softmax_image(x, kept.mask))
+    return _finished(site, kept, x, error, e.spread, contract)
 
 
 def log_rounding(
     site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
 ) -> RoundingBound:
-    r, rows = rounder(site, contract), _rows(site)
-    x = rows.of_interval(inputs[0])
+    r, kept = rounder(site, contract), _kept(site)
+    x = kept.fill_interval(kept.rows.of_interval(inputs[0]))
     e = exponentials(r, contract.functions.accuracy(Function.EXP), x)
-    log = log_error(r, contract.functions.accuracy(Function.LOG), e, rows.length)
+    log = log_error(r, contract.functions.accuracy(Function.LOG), e, kept.rows.length)
     error = add_up(add_up(e.shift, log), 2.0 * r.flushed)
-    magnitude = add_up(log_softmax_image(x).magnitude, error)
-    return _finished(site, rows, x, add_up(error, r.of_sum(magnitude)), magnitude, contract)
+    magnitude = add_up(log_softmax_image(x, kept.mask).magnitude, error)
+    error = kept.mask * add_up(error, r.of_sum(magnitude))
+    return _finished(site, kept, x, error, magnitude, contract)
 
 
 def _finished(
     site: Site,
-    rows: Rows,
+    kept: Kept,
     x: Interval,
     error: FloatArray,
     reached: FloatArray,
     contract: RuntimeContract,
 ) -> RoundingBound:
-    r = rounder(site, contract)
+    r, rows = rounder(site, contract), kept.rows
     radius = np.zeros_like(error) if r.exact else error
     magnitude = np.maximum(np.max(reached, initial=float(rows.length) * 2.0), x.magnitude)
-    condition = _finite_rows(x)
-    if not condition.holds:
-        radius = np.full_like(radius, np.inf)
+    finite = _finite_rows(x)
+    conditions = (finite,) if kept.everything else (finite, kept.some_in_each_row(site))
+    radius = np.where(kept.dead | (not finite.holds), np.inf, radius)
     bound = finish(r, np.asarray(rows.merge(radius[None])[0]), magnitude, LEMMAS)
-    return RoundingBound(bound.radius, (condition, *bound.preconditions), LEMMAS)
+    return RoundingBound(bound.radius, (*conditions, *bound.preconditions), LEMMAS)
 
+
+_PLAIN = Operator(
+    "Softmax",
+    since=1,
+    check=check,
+    real=real,
+    runtime=runtime,
+    values=values,
+    differences=differences,
+    rounding=rounding,
+    work=lambda site: site.outputs[0].size * _rows(site).length,
+    functions=(Function.EXP,),
+).reading("axis")
+_LOG = Operator(
+    "LogSoftmax",
+    since=1,
+    check=check,
+    real=log_real,
+    runtime=log_runtime,
+    values=log_values,
+    differences=log_differences,
+    rounding=log_rounding,
+    work=lambda site: site.outputs[0].size * _rows(site).length,
+    functions=(Function.EXP, Function.LOG),
+).reading("axis")
 
 OPERATORS = (
-    Operator(
-        "Softmax",
-        since=1,
-        check=check,
-        real=real,
-        runtime=runtime,
-        values=values,
-        differences=differences,
-        rounding=rounding,
-        work=lambda site: site.outputs[0].size * _rows(site).length,
-        functions=(Function.EXP,),
-    ).reading("axis"),
-    Operator(
-        "LogSoftmax",
-        since=1,
-        check=check,
-        real=log_real,
-        runtime=log_runtime,
-        values=log_values,
-        differences=log_differences,
-        rounding=log_rounding,
-        work=lambda site: site.outputs[0].size * _rows(site).length,
-        functions=(Function.EXP, Function.LOG),
-    ).reading("axis"),
+    _PLAIN,
+    _LOG,
+    replace(_PLAIN, name="MaskedSoftmax", check=_check_masked),
+    replace(_LOG, name="MaskedLogSoftmax", check=_check_masked),
 )

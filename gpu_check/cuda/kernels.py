@@ -8,8 +8,6 @@ card; a card is not needed for that.
 from __future__ import annotations
 
 import ctypes
-import shutil
-import subprocess
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
@@ -18,10 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gpu_check.compiling import CXX, NoCompiler, compile_library, load_library
+
 FloatArray = npt.NDArray[np.float32]
 
 _FOLDER = Path(__file__).parent
-_FLAGS = ("-O2", "-std=c++17", "-ffp-contract=off", "-shared", "-fPIC")
+_FLAGS = ("-O2", "-std=c++17", "-ffp-contract=off")
 
 
 class CudaUnavailable(RuntimeError):
@@ -45,15 +45,12 @@ class HostKernels:
     """
 
     def __init__(self, folder: Path) -> None:
-        compiler = shutil.which("g++") or shutil.which("clang++")
-        if compiler is None:
-            raise CudaUnavailable("there is no C++ compiler (g++ or clang++)")
         library = folder / "schedules.so"
-        command = [compiler, *_FLAGS, str(_FOLDER / "host.cpp"), "-o", str(library)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise CudaUnavailable(f"the kernels do not compile: {done.stderr.strip()[:500]}")
-        self._library = ctypes.CDLL(str(library))
+        try:
+            compile_library(_FOLDER / "host.cpp", CXX, _FLAGS, library)
+            self._library = load_library(library)
+        except NoCompiler as missing:
+            raise CudaUnavailable(str(missing)) from missing
 
     def dot(self, schedule: Schedule, a: FloatArray, b: FloatArray, block: int = 256) -> FloatArray:
         """a (rows, terms) times b (terms, columns); `block` is the length of split-K's blocks."""

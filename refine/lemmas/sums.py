@@ -274,6 +274,21 @@ def underflow_term() -> Argument:
     )
 
 
+def accumulated_rounding() -> Argument:
+    s, s_hat, fl, M, E, r = reals("s s_hat fl M E r")
+    return Argument(
+        (
+            Fact("|s| ≤ M", within(s, M)),
+            Fact("|ŝ − s| ≤ E for what was computed in the wide format", within(s_hat - s, E)),
+            Fact(
+                "if |ŝ| ≤ M + E then |fl − ŝ| ≤ r for the one rounding to the narrow format",
+                z3.Implies(within(s_hat, M + E), within(fl - s_hat, r)),
+            ),
+        ),
+        Fact("|fl − s| ≤ E + r", within(fl - s, E + r)),
+    )
+
+
 def flush() -> Argument:
     z, rounded, fl, r, tiny = reals("z rounded fl r lambda")
     return Argument(
@@ -451,6 +466,14 @@ LEMMAS: tuple[Lemma, ...] = (
         "fl = z·(1+δ) + η with |δ| ≤ v, |η| ≤ h gives |fl − z| ≤ v·|z| + h.",
         HIGHAM + "section 2.1; format lemma rounding-product",
         underflow_term,
+    ),
+    schema(
+        "accumulated-rounding",
+        "A result computed in a wide format within E of s, |s| ≤ M, and then rounded once to a "
+        "narrow format that rounds anything up to M + E with error at most r, is within E + r.",
+        HIGHAM + "section 4.2; mixed precision as in Blanchard, Higham, Lopez, Mary & Pranesh "
+        "2020, SIAM J. Sci. Comput. 42(3)",
+        accumulated_rounding,
     ),
     schema(
         "flush",

@@ -21,7 +21,7 @@ import numpy as np
 from rows import Row, rows_of
 
 from encoders.contract import Contraction, Normalization, RuntimeContract, Subnormals
-from encoders.formats import round_fraction
+from encoders.formats import FloatFormat, round_fraction
 from onnx_import.graph import Graph, Node
 
 Number = Any
@@ -36,6 +36,9 @@ class Exact:
     """Rationals: every operation has one outcome, and nothing is rounded."""
 
     normalizations = (Normalization.DIRECT,)
+
+    def results_of(self, found: Any) -> Any:
+        return found
 
     def stored(self, value: float) -> Fraction:
         return Fraction(float(value))
@@ -66,14 +69,18 @@ class Exact:
 
 
 class Machine:
-    """The outcomes in `contract.compute_format` under a contract whose sums go in any order."""
+    """The outcomes in `contract.compute_format` under a contract whose sums go in any order.
+
+    With an accumulation format nodes compute in that, and their results are then rounded.
+    """
 
     def __init__(self, contract: RuntimeContract) -> None:
-        fmt = contract.compute_format
-        assert fmt is not None
+        narrow = contract.compute_format
+        assert narrow is not None
+        fmt = contract.accumulation or narrow
         # products and sums of toy numbers are exact in binary64
         assert 2 * (fmt.emax + 1) + 4 - 2 * (fmt.emin - fmt.precision + 1) <= 53
-        self.format = fmt
+        self.format, self.narrow = fmt, narrow
         self.tiny = float(fmt.smallest_normal)
         self.results, self.operands = contract.results, contract.operands
         self.fused = contract.contraction is not Contraction.NEVER
@@ -87,14 +94,27 @@ class Machine:
         self._sums = lru_cache(maxsize=None)(self._all_sums)
 
     def _stored(self, value: float) -> float:
-        return _finite(round_fraction(Fraction(float(value)), self.format))
+        return _finite(round_fraction(Fraction(float(value)), self.narrow))
 
     def _outcomes(self, exact: float | Fraction) -> Outcomes:
         """What an operation with this exact result may return."""
-        rounded = _finite(round_fraction(Fraction(exact), self.format))
+        return self._rounded(exact, self.format)
+
+    def results_of(self, found: Any) -> Any:
+        """What a node's results, tuples of outcomes, may be as numbers of their own format."""
+        if self.narrow == self.format:
+            return found
+        kept = [
+            _distinct(r for o in outcomes for r in self._rounded(o, self.narrow))
+            for outcomes in found.ravel()
+        ]
+        return _tuples(kept, found.shape)
+
+    def _rounded(self, exact: float | Fraction, fmt: FloatFormat) -> Outcomes:
+        rounded, tiny = _finite(round_fraction(Fraction(exact), fmt)), float(fmt.smallest_normal)
         if self.results is Subnormals.FLUSH:
-            return (0.0,) if abs(rounded) < self.tiny else (rounded,)
-        if self.results is Subnormals.EITHER and 0 < abs(exact) < self.tiny:
+            return (0.0,) if abs(rounded) < tiny else (rounded,)
+        if self.results is Subnormals.EITHER and 0 < abs(exact) < tiny:
             return (rounded, 0.0)  # tininess may be detected before rounding or after
         return (rounded,)
 
@@ -205,26 +225,30 @@ def outcomes(algebra: Any, graph: Graph, node: Node, tensors: dict[str, Any]) ->
     ]
     shape = graph.types[node.outputs[0]].shape
     match node.op:
+        case "Concat":
+            return _moved(np.concatenate(arguments, axis=int(node.attributes["axis"])))  # type: ignore
+        case "Transpose":
+            return _moved(np.transpose(arguments[0], node.attributes.get("perm")))  # type: ignore
+        case "Reshape" | "Flatten" | "Identity" | "Squeeze" | "Unsqueeze":
+            return _moved(arguments[0].reshape(shape))
         case "Add" | "Sub" | "Mul" | "Div":
             pairs = np.broadcast(*arguments)
-            return _tuples((ELEMENTWISE[node.op](algebra, a, b) for a, b in pairs), shape)
+            found = _tuples((ELEMENTWISE[node.op](algebra, a, b) for a, b in pairs), shape)
         case "Relu":
             zero = algebra.stored(0.0)
-            return _tuples((algebra.maximum(v, zero) for v in arguments[0].ravel()), shape)
+            found = _tuples((algebra.maximum(v, zero) for v in arguments[0].ravel()), shape)
         case "MatMul" | "Gemm" | "Conv":
             rows = rows_of(graph, node)
-            return _tuples((_row(algebra, graph, node, row, tensors) for row in rows), shape)
+            found = _tuples((_row(algebra, graph, node, row, tensors) for row in rows), shape)
         case "BatchNormalization":
-            return _batch_normalization(algebra, node, arguments, shape)
-        case "Concat":
-            moved = np.concatenate(arguments, axis=int(node.attributes["axis"]))  # type: ignore
-        case "Transpose":
-            moved = np.transpose(arguments[0], node.attributes.get("perm"))  # type: ignore
-        case "Reshape" | "Flatten" | "Identity" | "Squeeze" | "Unsqueeze":
-            moved = arguments[0].reshape(shape)
+            found = _batch_normalization(algebra, node, arguments, shape)
         case _:
             raise NotImplementedError(node.op)
-    return _tuples(((v,) for v in moved.ravel()), shape)
+    return algebra.results_of(found)
+
+
+def _moved(values: Any) -> Any:
+    return _tuples(((v,) for v in values.ravel()), values.shape)
 
 
 def _row(algebra: Any, graph: Graph, node: Node, row: Row, tensors: dict[str, Any]) -> Outcomes:

@@ -17,6 +17,7 @@ import onnxruntime
 from onnx.reference import ReferenceEvaluator
 
 from encoders.contract import (
+    FP16,
     IEEE_ANY,
     ORT_CPU,
     PAIRWISE,
@@ -31,6 +32,7 @@ from encoders.contract import (
 )
 from encoders.enclosure import Interval
 from encoders.exact_fields import RationalArithmetic, Rationals, fraction, object_array
+from encoders.formats import BINARY64
 from encoders.numpy_arithmetic import NumpyArithmetic
 from encoders.operator import Contribution, Operator, Site, site_of
 from examples import Example
@@ -41,6 +43,7 @@ SCHEDULES = (
     replace(PAIRWISE, bias=BiasPlacement.FIRST),
     replace(ORT_CPU, order=Blocked(2), normalization=Normalization.DIRECT),
 )
+WIDE = replace(FP16, name="accumulated-in-binary64", accumulation=BINARY64)
 ROUNDINGS: tuple[tuple[RuntimeContract, tuple[RuntimeContract, ...]], ...] = (
     *((c, (c,)) for c in (*SCHEDULES, SEQUENTIAL_FMA)),
     (IEEE_ANY, (*SCHEDULES, *members(IEEE_ANY))),
@@ -48,6 +51,7 @@ ROUNDINGS: tuple[tuple[RuntimeContract, tuple[RuntimeContract, ...]], ...] = (
         (c, (c,))
         for c in (replace(SEQUENTIAL, results=Subnormals.FLUSH, operands=Subnormals.FLUSH),)
     ),
+    (WIDE, members(WIDE)),
 )
 
 

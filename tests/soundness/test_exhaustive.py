@@ -35,6 +35,7 @@ from encoders.contract import (
     Sequential,
     Subnormals,
 )
+from encoders.formats import small_format
 from encoders.orders import Blocks, Lanes, Tree
 from onnx_import.graph import Graph
 
@@ -114,6 +115,30 @@ def test_pinned_contracts_and_the_free_one_that_contains_them(case: Case) -> Non
             label = f"{case.name} under {contract.name}, {name} bounds"
             found = check_emulated(graph, bounds, pinned, points, label)
             failures += found.failures
+    assert not failures, "\n".join(failures)
+
+
+@every_case
+@pytest.mark.parametrize("contract", ANY_ORDER[:3], ids=lambda c: c.name)
+def test_sums_in_a_wider_format(case: Case, contract: RuntimeContract) -> None:
+    """Accumulated in 3 more digits, with one rounding at the end."""
+    wide = small_format(4, case.format.precision + 3)
+    found = judged(case, replace(in_toy_format(contract, case), accumulation=wide), sample=4)
+    assert not found.failures, "\n".join(found.failures)
+    assert found.executions or found.overflows
+
+
+@every_case
+def test_emulated_sums_in_a_wider_format(case: Case) -> None:
+    graph, points = prepared(case)
+    box = input_box(graph, case.lo, case.hi)
+    failures: list[str] = []
+    for contract in PINNED[:5]:
+        wide = small_format(4, case.format.precision + 2)
+        pinned = replace(in_toy_format(contract, case), accumulation=wide)
+        label = f"{case.name} under {contract.name} in {wide.name}"
+        bounds = bounds_of(graph, box, pinned)
+        failures += check_emulated(graph, bounds, pinned, points, label).failures
     assert not failures, "\n".join(failures)
 
 

@@ -1,0 +1,95 @@
+"""How many inputs a second the emulator runs, bit for bit, beside one onnxruntime pass.
+
+    python benchmarks/emulator.py [--models DIR] [--batch N] [--save FILE]
+
+Seconds are of processor time, all threads counted. `numpy` is the emulator where there is no C
+compiler; both give the same bits, which is checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from measuring import MODELS, one_pass, save
+from rich.console import Console
+from rich.table import Table
+
+from encoders.contract import PRESETS
+from encoders.numpy_arithmetic import NumpyArithmetic
+from gpu_check.compiled import compiled_chains
+from gpu_check.emulator import emulate
+from gpu_check.runtimes import OnnxRuntime
+from onnx_import import load
+from onnx_import.graph import Array
+
+ROWS = tuple(
+    (model, contract)
+    for model in (
+        "acasxu/ACASXU_run2a_1_1_batch_2000",
+        "mnist_fc/mnist-net_256x4",
+        "oval21/cifar_base_kw",
+    )
+    for contract in ("sequential", "sequential-fma", "ort-cpu", "pairwise")
+)
+_SLOW = 8  # times fewer inputs for the emulator without a compiler
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", type=Path, default=MODELS)
+    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--save", type=Path)
+    given = parser.parse_args()
+    rows = [measured(given.models, *row, given.batch) for row in ROWS]
+    table = Table(title=f"inputs per second of processor time, batches of {given.batch}")
+    for title in ("network", "contract", "inputs/s", "numpy", "onnxruntime, one at a time"):
+        table.add_column(title)
+    for row in rows:
+        speeds = (row["inputs_per_second"], row["numpy_inputs_per_second"])
+        ort = 1.0 / float(row["onnxruntime_seconds"])
+        name = Path(str(row["network"])).name
+        table.add_row(name, str(row["contract"]), *(f"{v:.0f}" for v in (*speeds, ort)))
+    Console(width=120).print(table)
+    if given.save is not None:
+        save(given.save, rows, batch=given.batch, compiled=float(compiled_chains() is not None))
+
+
+def measured(models: Path, model: str, contract: str, batch: int) -> dict[str, float | str]:
+    path = models / f"{model}.onnx"
+    graph = load(path)
+    rng = np.random.default_rng(0)
+    inputs = {
+        t: rng.random((batch, *graph.types[t].shape)).astype(graph.types[t].dtype.numpy)
+        for t in graph.inputs
+    }
+    few = {t: v[: max(batch // _SLOW, 1)] for t, v in inputs.items()}
+    chosen = PRESETS[contract]
+    quick, quick_seconds = timed(lambda: emulate(graph, inputs, chosen))
+    slow, slow_seconds = timed(lambda: emulate(graph, few, chosen, arithmetic=NumpyArithmetic))
+    for t in graph.outputs:
+        np.testing.assert_array_equal(quick[t][: len(slow[t])], slow[t])
+    return {
+        "network": model,
+        "contract": contract,
+        "inputs_per_second": batch / quick_seconds,
+        "numpy_inputs_per_second": max(batch // _SLOW, 1) / slow_seconds,
+        "onnxruntime_seconds": one_pass(OnnxRuntime(path), graph),
+    }
+
+
+def timed(run: Callable[[], dict[str, Array]]) -> tuple[dict[str, Array], float]:
+    """The result, and the least processor time of two runs."""
+    seconds = []
+    for _ in range(2):
+        start = time.process_time()
+        result = run()
+        seconds.append(time.process_time() - start)
+    return result, min(seconds)
+
+
+if __name__ == "__main__":
+    main()

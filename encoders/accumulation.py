@@ -1,0 +1,75 @@
+"""Nodes that compute in a wider format than their tensors have, and round once at the end.
+
+Where a contract names an accumulation format, an operator reads its operands into it (which is
+exact), does all that its run-time meaning says there, and rounds the result to the tensor's own
+format. What only moves data, or converts it, has nothing to accumulate. A single + − × ÷ or √ gives
+the bits of the narrow format: with 2p + 2 digits, which binary32 has for binary16 and bfloat16, and
+binary64 for binary32, rounding twice is innocuous (Figueroa 1995, see `NumpyArithmetic`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic import Arithmetic, MixedArithmetic
+from encoders.contract import RuntimeContract
+from encoders.enclosure import Interval, add_up
+from encoders.formats import FloatFormat
+from encoders.operator import Operator, RoundingBound, Site
+from encoders.rounding_bounds import conversion_error, no_overflow, rounder
+
+ACCUMULATED = "accumulated-rounding"
+
+
+def accumulating(operator: Operator) -> Operator:
+    """The operator as a contract with an accumulation format computes it; else as it is."""
+    if operator.movement or operator.converts:
+        return operator
+
+    def runtime(
+        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+    ) -> tuple[Any, ...]:
+        wide = _wide(site, contract)
+        if wide is None:
+            return operator.runtime(site, inputs, arithmetic, contract)
+        assert isinstance(arithmetic, MixedArithmetic)
+        within: Any = arithmetic.in_format(wide)
+        operands = [
+            v if v is None or kind is None or not kind.dtype.is_float else within.converted(v)
+            for v, kind in zip(inputs, site.inputs, strict=True)
+        ]
+        results = operator.runtime(site, operands, within, contract.within(wide))
+        return tuple(arithmetic.converted(v) for v in results)
+
+    def rounding(
+        site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+    ) -> RoundingBound:
+        wide = _wide(site, contract)
+        if wide is None:
+            return operator.rounding(site, inputs, result, contract)
+        inner = operator.rounding(site, inputs, result, contract.within(wide))
+        r, reached = rounder(site, contract), result.inflate(inner.radius)
+        back = conversion_error(r, wide, reached)
+        if np.any(inner.radius == 0):
+            # computed in the narrow format without an error, f(x̂) is a number of that format
+            narrow = operator.rounding(site, inputs, result, contract).radius
+            back = np.where((inner.radius == 0) & (narrow == 0), 0.0, back)
+        condition = no_overflow(r, add_up(reached.magnitude, back))
+        radius = add_up(inner.radius, back)
+        return replace(
+            inner,
+            radius=radius if condition.holds else np.full_like(radius, np.inf),
+            preconditions=(*inner.preconditions, condition),
+            lemmas=(*inner.lemmas, ACCUMULATED),
+        )
+
+    return replace(operator, runtime=runtime, rounding=rounding)
+
+
+def _wide(site: Site, contract: RuntimeContract) -> FloatFormat | None:
+    dtype = site.outputs[0].dtype
+    return contract.wider_than(dtype) if dtype.is_float else None

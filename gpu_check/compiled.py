@@ -1,0 +1,220 @@
+"""The emulator's chains of multiply-adds as compiled loops (chain.c), where there is a C compiler.
+
+The bits are those of `NumpyArithmetic`, tens of times sooner. That the compiler and the processor
+do what the source says is not assumed: a library is used only if it agrees with `NumpyArithmetic`
+on chains full of midpoints, subnormal numbers, infinities and NaN. Libraries are kept in the
+user's cache directory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import platformdirs
+
+from encoders.contract import SEQUENTIAL, SEQUENTIAL_FMA, Contraction, RuntimeContract, Subnormals
+from encoders.formats import BINARY32, FloatFormat
+from encoders.numpy_arithmetic import Carrier, NumpyArithmetic
+from gpu_check.compiling import C, NoCompiler, compile_library, load_library
+
+Offsets = npt.NDArray[np.int64]
+Pairs = Sequence[tuple[Carrier, Carrier]]
+
+SOURCE = Path(__file__).parent / "chain.c"
+_FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
+_SHORT = 4  # terms
+_THREADED = 2**22  # multiply-adds, from which on threads share the rows
+_MOST_THREADS = 4
+
+
+class CompiledChains:
+    """The functions of a compiled chain.c."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._run = {True: library.fused, False: library.separate}
+        whole, at = ctypes.c_int64, ctypes.c_void_p
+        for function in self._run.values():
+            function.argtypes = (whole, whole, whole, at, at, whole, at, at, whole, at)
+            function.restype = None
+
+    def chain(self, pairs: Pairs, start: Carrier | None, fused: bool) -> Carrier | None:
+        """start + Σ a_k·b_k as `ChainArithmetic.chain`; None for operands that are not evenly
+        laid out."""
+        left, right = ([pair[i] for pair in pairs] for i in (0, 1))
+        if not (_alike(left) and _alike(right)):
+            return None
+        shapes = [left[0].shape, right[0].shape, *(() if start is None else (start.shape,))]
+        shape = np.broadcast_shapes(*shapes)
+        if not shape or 0 in shape:
+            return None
+        result = np.empty(shape, np.float32)
+        if start is None:
+            with np.errstate(all="ignore"):
+                np.multiply(left[0], right[0], out=result)
+            left, right = left[1:], right[1:]
+        else:
+            result[...] = start
+        if right[0].shape[-1] != shape[-1]:  # chain.c is quickest along the columns of b
+            left, right = right, left
+        a, b = _addresses(left), _addresses(right)
+        if right[0].strides[-1] != right[0].itemsize:
+            packed = np.stack(right)
+            right = [packed[0]]
+            b = packed.ctypes.data + np.arange(len(packed)) * packed.strides[0]
+        a_rows, a_column = _layout(left[0], shape)
+        b_rows, b_column = _layout(right[0], shape)
+        rows, columns = len(a_rows), shape[-1]
+        run, y = self._run[fused], result.reshape(rows, columns)
+
+        def part(low: int, high: int) -> None:
+            from_a, from_b, into = (v[low:high].ctypes.data for v in (a_rows, b_rows, y))
+            of_a, of_b = (a.ctypes.data, from_a, a_column), (b.ctypes.data, from_b, b_column)
+            run(high - low, columns, len(left), *of_a, *of_b, into)
+
+        busy = rows * columns * len(left) >= _THREADED
+        workers = min(os.cpu_count() or 1, _MOST_THREADS, rows) if busy else 1
+        if workers == 1:
+            part(0, rows)
+        else:
+            cuts = [rows * i // workers for i in range(workers + 1)]
+            with ThreadPoolExecutor(workers) as pool:
+                list(pool.map(part, cuts[:-1], cuts[1:]))
+        return result
+
+
+def _alike(arrays: Sequence[Carrier]) -> bool:
+    """Are these binary32 numbers of one shape and layout, whole elements apart?"""
+    first = arrays[0]
+    if first.dtype != np.float32 or any(s % first.itemsize for s in first.strides):
+        return False
+    shape, strides, dtype = first.shape, first.strides, first.dtype
+    return all(v.strides == strides and v.shape == shape and v.dtype == dtype for v in arrays)
+
+
+def _addresses(arrays: Sequence[Carrier]) -> Offsets:
+    return np.array([v.__array_interface__["data"][0] for v in arrays], np.int64)
+
+
+def _layout(array: Carrier, shape: tuple[int, ...]) -> tuple[Offsets, int]:
+    """Where each row of the broadcast array begins, and how far apart its columns are."""
+    strides = np.broadcast_to(array, shape).strides
+    rows = np.zeros((1,) * (len(shape) - 1), np.int64)
+    for axis, (length, stride) in enumerate(zip(shape[:-1], strides[:-1], strict=True)):
+        along = np.arange(length, dtype=np.int64) * (stride // array.itemsize)
+        rows = rows + along.reshape(-1, *(1,) * (len(shape) - 2 - axis))
+    return np.ascontiguousarray(rows.reshape(-1)), strides[-1] // array.itemsize
+
+
+class CompiledArithmetic(NumpyArithmetic):
+    """`NumpyArithmetic` whose chains in binary32 are compiled."""
+
+    def __init__(
+        self, fmt: FloatFormat, contract: RuntimeContract, compiled: CompiledChains
+    ) -> None:
+        super().__init__(fmt, contract)
+        self._compiled = compiled
+
+    def chain(self, pairs: Pairs, start: Carrier | None) -> Carrier | None:
+        gradual = Subnormals.KEEP is self.contract.operands is self.contract.results
+        settled = self.contract.contraction is not Contraction.EITHER
+        if gradual and settled and self.format == BINARY32 and len(pairs) >= _SHORT:
+            fused = self.contract.contraction is Contraction.ALWAYS
+            whole = self._compiled.chain(pairs, start, fused)
+            if whole is not None:
+                return whole
+        return super().chain(pairs, start)
+
+
+def quickest_arithmetic() -> Callable[[FloatFormat, RuntimeContract], NumpyArithmetic]:
+    """Bit-exact arithmetic: compiled where that works on this machine, else numpy's."""
+    compiled = compiled_chains()
+    if compiled is None:
+        return NumpyArithmetic
+    return lambda fmt, contract: CompiledArithmetic(fmt, contract, compiled)
+
+
+@cache
+def compiled_chains() -> CompiledChains | None:
+    """chain.c for this machine; None where it cannot be compiled or has other bits."""
+    with suppress(OSError, NoCompiler):
+        chains = CompiledChains(_library())
+        return chains if agrees(chains) else None
+    return None
+
+
+def _library() -> ctypes.CDLL:
+    """From the cache, else compiled into it, or for this process alone. Raises NoCompiler."""
+    about = f"{_FLAGS} {platform.machine()} {platform.system()}\n"
+    key = hashlib.sha256(about.encode() + SOURCE.read_bytes()).hexdigest()
+    kept = Path(platformdirs.user_cache_dir("refine")) / "kernels" / f"{key}.so"
+    if kept.is_file():
+        with suppress(NoCompiler):
+            return load_library(kept)
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "chain.so"
+        compile_library(SOURCE, C, _FLAGS, made)
+        library = load_library(made)
+        with suppress(OSError):
+            _keep(made, kept)
+        return library
+
+
+def _keep(made: Path, kept: Path) -> None:
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=kept.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(made.read_bytes())
+        os.replace(temporary, kept)
+    except OSError:
+        os.unlink(temporary)
+
+
+def agrees(chains: CompiledChains) -> bool:
+    """Does it have the bits of `NumpyArithmetic` where they are hard to get?"""
+    rng = np.random.default_rng(0)
+    for fused, contract in ((True, SEQUENTIAL_FMA), (False, SEQUENTIAL)):
+        stepwise = NumpyArithmetic(BINARY32, contract)
+        for a, b in (_midpoints(rng), _extremes(rng)):
+            pairs = [(a[:, k : k + 1], b[k : k + 1]) for k in range(len(b))]
+            total = stepwise.multiply(*pairs[0])
+            for pair in pairs[1:]:
+                total = stepwise.multiply_add(*pair, total)
+            quick = chains.chain(pairs, None, fused)
+            if quick is None or not np.array_equal(quick, total, equal_nan=True):
+                return False
+            numbers = ~np.isnan(total)
+            if not np.array_equal(np.signbit(quick)[numbers], np.signbit(total)[numbers]):
+                return False
+    return True
+
+
+def _midpoints(rng: np.random.Generator) -> tuple[Carrier, Carrier]:
+    """Sums that in binary64 lie on midpoints of binary32, a little beside them in truth."""
+    shape = (8, 40)
+    a = 1.0 + rng.integers(0, 2**12, shape) * 2.0**-12
+    b = np.exp2(rng.integers(-60, 4, (40, 83))) * rng.choice([-1.0, 1.0], (40, 83))
+    b[1::2] = b[0::2] * 2.0 ** -rng.integers(22, 27, b[0::2].shape)
+    return a.astype(np.float32), b.astype(np.float32)
+
+
+def _extremes(rng: np.random.Generator) -> tuple[Carrier, Carrier]:
+    """Magnitudes of the whole format, with overflow, underflow, infinities and NaN."""
+    a, b = (
+        rng.standard_normal(shape) * np.exp2(rng.integers(-80, 66, shape))
+        for shape in ((40, 12), (12, 83))
+    )
+    b[:, 70:] *= 2.0**-60
+    a[0, 5], a[1, 5], b[3, 2] = np.inf, np.nan, -np.inf
+    return a.astype(np.float32), b.astype(np.float32)

@@ -1,0 +1,111 @@
+"""Quantised constants: what QuantizeLinear and DequantizeLinear make of stored tensors.
+
+Quantising is folded where the runtime's rounded quotient gives the same whole numbers as the exact
+one. Dequantising gives the exact products (x − zero point)·scale in float64: the runtime computes
+them with one rounding, the one that every stored number undergoes when its type does not hold it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_import.graph import Array, Node
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A type of scales: its precision, smallest normal and largest finite number."""
+
+    precision: int
+    smallest: float
+    largest: float
+
+
+_KINDS: Mapping[str, _Kind] = {
+    "float32": _Kind(24, 2.0**-126, (2.0 - 2.0**-23) * 2.0**127),
+    "float16": _Kind(11, 2.0**-14, 65504.0),
+    "bfloat16": _Kind(8, 2.0**-126, (2.0 - 2.0**-7) * 2.0**127),
+}
+
+
+@dataclass(frozen=True)
+class _Operands:
+    """Scale and zero point as exact numbers that broadcast to x."""
+
+    x: Array
+    scale: FloatArray
+    zero: FloatArray
+    kind: _Kind
+
+
+def dequantised(node: Node, values: Sequence[Array | None]) -> Array | None:
+    """The exact numbers in float64; None where a runtime may round more than once or flush."""
+    found = _operands(node, values)
+    if found is None or found.x.dtype.kind not in "iu" or found.x.dtype.itemsize > 4:
+        return None
+    kind = found.kind
+    steps = found.x.astype(np.float64) - found.zero
+    exact: FloatArray = steps * found.scale
+    size = np.abs(exact)
+    once = np.all(np.abs(steps) <= 2.0**kind.precision)
+    plain = np.all((steps == 0) | ((size >= kind.smallest) & (size <= kind.largest)))
+    return exact if once and plain else None
+
+
+def quantised(node: Node, values: Sequence[Array | None]) -> Array | None:
+    """The whole numbers; None where a runtime may find others, or could flush an operand."""
+    found = _operands(node, values)
+    stored = values[2] if len(values) > 2 else None
+    wanted = np.dtype(np.uint8) if stored is None else stored.dtype
+    if found is None or wanted not in (np.dtype(np.int8), np.dtype(np.uint8)):
+        return None
+    x, scale, kind = found.x.astype(np.float64), found.scale, found.kind
+    if found.x.dtype.name != "float32" or kind.precision != 24 or np.any(scale < kind.smallest):
+        return None
+    quotient = x / scale
+    if not np.all(np.abs(quotient) <= kind.largest):
+        return None
+    steps = np.rint(quotient.astype(np.float32).astype(np.float64))
+    every = np.broadcast_to(scale, x.shape)
+    for at in map(tuple, np.argwhere(np.abs(quotient - steps) > 0.5 - 2.0**-12)):
+        if steps[at] != round(Fraction(float(x[at])) / Fraction(float(every[at]))):
+            return None
+    limits = np.iinfo(wanted.name)
+    return np.clip(steps + found.zero, limits.min, limits.max).astype(wanted)
+
+
+def _operands(node: Node, values: Sequence[Array | None]) -> _Operands | None:
+    """None for a variant that is not folded: blocks, another type of result, other scales."""
+    x, scale, *rest = values
+    zero = rest[0] if rest else None
+    if x is None or scale is None or scale.dtype.name not in _KINDS:
+        return None
+    wide = scale.astype(np.float64)
+    if any(node.attributes.get(name, 0) for name in ("block_size", "output_dtype", "precision")):
+        return None
+    if not np.all((wide > 0) & np.isfinite(wide)):
+        return None
+    axis = node.attributes.get("axis", 1)
+    assert isinstance(axis, int)
+    taken_off = np.zeros(()) if zero is None else zero.astype(np.float64)
+    along = [_along(v, axis, x.ndim) for v in (wide, taken_off)]
+    return _Operands(x, along[0], along[1], _KINDS[scale.dtype.name])
+
+
+def _along(values: FloatArray, axis: int, rank: int) -> FloatArray:
+    """One number for all, or one per element of an axis of a tensor of this rank.
+
+    Raises IndexError for an axis that the tensor has not.
+    """
+    if values.size == 1:
+        return values.reshape(())
+    if not -rank <= axis < rank:
+        raise IndexError(f"axis {axis} of a tensor with {rank} axes")
+    return values.reshape(-1, *(1,) * (rank - 1 - axis % rank))

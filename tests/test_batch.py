@@ -1,0 +1,112 @@
+"""Batch invariance: bit for bit where the contract pins the schedule for any number of rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import NodeProto, helper
+from small_models import mlp, save
+
+from encoders.contract import (
+    PRESETS,
+    SEQUENTIAL_FMA,
+    BiasPlacement,
+    Blocked,
+    Contraction,
+    RuntimeContract,
+    Schedule,
+    ScheduleRule,
+)
+from gpu_check.emulator import emulate
+from onnx_import import load
+from onnx_import.errors import ModelError
+from refine.batch import batch_invariance
+from refine.check import Options
+from refine.domain import DomainOptions, read_domain
+from refine.lemmas.cache import default_directory
+from refine.options import tolerance_of
+from refine.verdict import Result, Verdict
+
+IN_BLOCKS = Schedule(Blocked(4), Contraction.ALWAYS, BiasPlacement.LAST)
+BY_ROWS = replace(SEQUENTIAL_FMA, rules=(ScheduleRule(IN_BLOCKS, operator="Gemm", rows=4),))
+
+
+def open_batch(path: Path) -> Path:
+    model = onnx.load(path)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "N"
+    onnx.save(model, path)
+    return path
+
+
+def claim(model: Path, contract: RuntimeContract, eps: str = "0", batch: int = 4) -> Result:
+    graph = load(model)
+    domain = read_domain(graph, DomainOptions(inputs=("-1..1",)), contract.format_of)
+    tolerance = tolerance_of((eps,), graph.outputs, zero=True)
+    options = Options(None, default_directory())
+    return batch_invariance(graph, batch, domain, contract, tolerance, options)
+
+
+@pytest.mark.parametrize("contract", ["sequential", "sequential-fma", "pairwise", "ort-cpu"])
+def test_a_pinned_schedule_is_the_same_for_any_number_of_rows(
+    tmp_path: Path, contract: str
+) -> None:
+    result = claim(open_batch(mlp(tmp_path / "m.onnx")), PRESETS[contract])
+    assert result.verdict is Verdict.VERIFIED
+    assert result.bound == 0.0
+
+
+def test_any_order_is_not_invariant_but_within_a_bound(tmp_path: Path) -> None:
+    model = open_batch(mlp(tmp_path / "m.onnx"))
+    exactly = claim(model, PRESETS["ieee-any"])
+    assert exactly.verdict is Verdict.VIOLATED
+    assert exactly.witness is not None
+    assert exactly.witness.replays
+    assert claim(model, PRESETS["ieee-any"], "1e-4").verdict is Verdict.VERIFIED
+
+
+def test_a_schedule_that_depends_on_the_rows_is_caught(tmp_path: Path) -> None:
+    model = open_batch(mlp(tmp_path / "m.onnx"))
+    result = claim(model, BY_ROWS)
+    assert result.verdict is Verdict.VIOLATED
+    witness = result.witness
+    assert witness is not None
+    rows = np.repeat(witness.inputs["x"], 4, axis=0)[np.newaxis]
+    together = emulate(load(model, 4), {"x": rows}, BY_ROWS)["y"]
+    alone = emulate(load(model), {"x": witness.inputs["x"][np.newaxis]}, BY_ROWS)["y"]
+    assert abs(float(together[0, 0, 0]) - float(alone[0, 0, 0])) == float(witness.error.lo) > 0
+    assert claim(model, BY_ROWS, batch=5).verdict is Verdict.VERIFIED
+    assert claim(model, BY_ROWS, "1e-4").verdict is Verdict.VERIFIED
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [
+            helper.make_node("ReduceMean", ["x"], ["m"], axes=[0]),
+            helper.make_node("Sub", ["x", "m"], ["y"]),
+        ],
+        [helper.make_node("Softmax", ["x"], ["y"], axis=0)],
+        [
+            helper.make_node("ReduceMax", ["x"], ["m"], axes=[0]),
+            helper.make_node("Less", ["x", "m"], ["c"]),
+            helper.make_node("Where", ["c", "x", "zero"], ["y"]),
+        ],
+    ],
+)
+def test_rows_that_depend_on_each_other_are_refused(tmp_path: Path, nodes: list[NodeProto]) -> None:
+    held = {"zero": np.float32(0)} if any("zero" in n.input for n in nodes) else {}
+    model = save(tmp_path / "m.onnx", nodes, {"x": (1, 3)}, {"y": (1, 3)}, held)
+    with pytest.raises(ModelError, match="depends on the others"):
+        claim(open_batch(model), PRESETS["sequential"])
+
+
+def test_a_fixed_batch_is_refused(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["y"])]
+    model = save(tmp_path / "m.onnx", nodes, {"x": (2, 3)}, {"y": (2, 3)}, {})
+    with pytest.raises(ModelError, match="first dimension"):
+        claim(model, PRESETS["sequential"])

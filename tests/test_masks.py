@@ -1,0 +1,174 @@
+"""Stored −∞ in attention masks: what it means, and what becomes of a row masked throughout."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from operator_checks import (
+    Example,
+    check_against_reference,
+    check_bounds,
+    check_maps,
+    check_runtime,
+    graph_of,
+    model_of,
+)
+from small_models import settled
+
+from encoders.contract import SEQUENTIAL
+from gpu_check.emulator import emulate
+from onnx_import.errors import ModelError
+from refine.verdict import Verdict
+
+INF = np.inf
+CAUSAL = np.array([[0, -INF, -INF], [0.5, 0, -INF], [0, 0.25, -1]])
+FULL = np.array([[0, -INF, 0.5], [-INF, -INF, -INF], [-INF, 0, 1]])
+CHOICE = np.array([[True, False, True], [False, True, False], [True, True, True]])
+MASKED = ("Add", "x m", "t", {})
+SOFTMAX = ("Softmax", "t", "y", {})
+
+
+def network(
+    name: str, *nodes: Any, opset: int = 13, shape: tuple[int, ...] = (2, 3, 3), **constants: Any
+) -> Example:
+    return Example(name, nodes, {"x": shape}, constants, opset=opset, exact=False, rational=False)
+
+
+CASES = (
+    network("added", MASKED, SOFTMAX, m=CAUSAL),
+    network("added along another axis", MASKED, ("Softmax", "t", "y", {"axis": 1}), m=CAUSAL),
+    network("coerced", MASKED, ("Softmax", "t", "y", {"axis": 1}), opset=11, m=CAUSAL),
+    network("chosen", ("Where", "c x n", "t", {}), SOFTMAX, c=CHOICE, n=np.array(-INF)),
+    network(
+        "chosen, added, moved",
+        ("Where", "c z n", "w", {}),
+        ("Unsqueeze", "w a", "m", {}),
+        ("Transpose", "x", "u", {"perm": [0, 2, 1]}),
+        ("Add", "m u", "s", {}),
+        ("Sub", "s z", "t", {}),
+        SOFTMAX,
+        c=CHOICE,
+        z=np.array(0.0),
+        n=np.array(-INF),
+        a=np.array([0]),
+    ),
+    network("two masks", ("Add", "x k", "s", {}), ("Add", "s m", "t", {}), SOFTMAX, m=CAUSAL,
+            k=np.array([0.0, -INF, 0.0])),
+    network(
+        "logarithms",
+        MASKED,
+        ("LogSoftmax", "t", "l", {}),
+        ("Add", "l x", "s", {}),
+        ("Exp", "s", "y", {}),
+        m=CAUSAL,
+    ),
+    network(
+        "a masked row that nobody reads",
+        MASKED,
+        ("Softmax", "t", "s", {}),
+        ("Identity", "s", "c", {}),
+        ("Where", "dead z c", "y", {}),
+        m=FULL,
+        dead=np.array([[False], [True], [False]]),
+        z=np.array(0.0),
+    ),
+)  # fmt: skip
+
+NO_REFERENCE = ("coerced", "a masked row that nobody reads")  # of opset 11; 0/0 thrown away
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_a_mask_of_infinities(case: Example) -> None:
+    graph, _ = graph_of(case)
+    assert all(np.all(np.isfinite(v)) for v in graph.constants.values())
+    assert 0 < check_bounds(case) <= 1
+    assert check_bounds(case, np.float16) <= 1
+    check_maps(case)
+    check_runtime(case)
+    if case.name not in NO_REFERENCE:
+        check_against_reference(case)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Any:
+    def save(case: Example) -> Path:
+        onnx.save(model_of(case), tmp_path / "model.onnx")
+        return tmp_path / "model.onnx"
+
+    return save
+
+
+def test_a_row_masked_throughout_is_not_a_number(saved: Any) -> None:
+    model = saved(network("full", MASKED, SOFTMAX, m=FULL))
+    result = settled(model, eps="1e-5")
+    assert result.verdict is Verdict.VIOLATED
+    witness = result.witness
+    assert witness is not None
+    assert np.isnan(witness.value)
+    assert witness.index[1] == 1
+    assert witness.real is None
+    (seen,) = onnxruntime.InferenceSession(model).run(None, dict(witness.inputs))
+    assert np.isnan(seen[witness.index])
+    unsearched = settled(model, eps="1e-5", search=False)
+    assert unsearched.verdict is Verdict.UNKNOWN
+    assert "Softmax" in unsearched.reason
+    assert "row [0, 1] is entirely masked, and its softmax is 0/0: NaN" in unsearched.reason
+
+
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
+def test_the_emulation_of_a_masked_row_is_onnxruntimes(op: str) -> None:
+    """NaN in the same places, −∞ in the same places."""
+    case = network("full", MASKED, (op, "t", "y", {}), m=FULL)
+    graph, raw = graph_of(case)
+    x = np.random.default_rng(3).uniform(-2, 2, (2, 3, 3)).astype(np.float32)
+    (want,) = onnxruntime.InferenceSession(raw).run(None, {"x": x})
+    with np.errstate(all="ignore"):
+        got = emulate(graph, {"x": x[None]}, SEQUENTIAL)["y"][0]
+    assert np.isnan(want).sum() == 6
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def test_a_logarithm_of_a_masked_probability_is_no_number(saved: Any) -> None:
+    model = saved(network("logarithms", MASKED, ("LogSoftmax", "t", "y", {}), m=CAUSAL))
+    result = settled(model, eps="1e-5")
+    assert result.verdict is Verdict.VIOLATED
+    assert result.witness is not None
+    assert result.witness.value == -INF
+    assert settled(model, eps="1e-5", search=False).verdict is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("case", "why"),
+    [
+        (network("used", MASKED, ("Tanh", "t", "y", {}), m=FULL), "(Tanh) reads -inf from 't'"),
+        (
+            network("product", ("Mul", "x m", "t", {}), SOFTMAX, m=FULL),
+            "initializer 'm' holds an infinite value",
+        ),
+        (
+            network("taken away", ("Sub", "x m", "t", {}), SOFTMAX, m=FULL),
+            "initializer 'm' holds an infinite value",
+        ),
+        (
+            network("plus", MASKED, SOFTMAX, m=-FULL),
+            "initializer 'm' holds an infinite value",
+        ),
+        (
+            network(
+                "computed", ("Greater", "x z", "c", {}), ("Where", "c x m", "t", {}), SOFTMAX,
+                m=FULL, z=np.array(0.0),
+            ),
+            "initializer 'm' holds an infinite value",
+        ),
+    ],
+    ids=lambda v: getattr(v, "name", ""),
+)  # fmt: skip
+def test_elsewhere_an_infinity_is_refused(case: Example, why: str) -> None:
+    with pytest.raises(ModelError, match=re.escape(why)):
+        graph_of(case)
