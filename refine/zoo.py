@@ -26,6 +26,7 @@ from refine.verdict import Execution, Result, Verdict, Witness
 
 HEADER = "entry.toml"
 RIGHT, WRONG = "right.onnx", "wrong.onnx"
+_LISTS = ("input", "sources")
 _BUDGET = 10.0  # seconds
 _INPUTS_SHOWN = 8
 
@@ -42,7 +43,8 @@ class Entry:
     """The header of one entry. `eps`, `contract` and `input` are as the command line takes them.
 
     `contract` is that of the graph in question; `spec_contract` is that of the right graph it is
-    compared with. Under `exact` a graph is read over the reals.
+    compared with. Under `exact` a graph is read over the reals. `sources` say where the bug of the
+    `story` is reported.
     """
 
     title: str
@@ -53,6 +55,7 @@ class Entry:
     input: tuple[str, ...]
     contract: str = "ieee-any"
     spec_contract: str = EXACT.name
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,8 @@ def read_entry(folder: Path) -> Entry:
         raise ModelError(f"{path}: not TOML ({error})") from error
     try:
         return _entry(table)
-    except (KeyError, ValueError) as error:
-        raise ModelError(f"{path}: {error.args[0]}") from error
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}") from error
 
 
 def _entry(table: Mapping[str, Any]) -> Entry:
@@ -109,14 +112,15 @@ def _entry(table: Mapping[str, Any]) -> Entry:
         raise ValueError(f"there is no key '{key}'")
     for key in sorted(required - given.keys()):
         raise ValueError(f"the key '{key}' is missing")
-    inputs = given.pop("input")
-    if not isinstance(inputs, list) or not all(
-        isinstance(s, str) for s in (*inputs, *given.values())
-    ):
-        raise ValueError("values are strings, and 'input' is a list of them")
-    given["expected"] = Verdict(given["expected"])
-    given["command"] = Command(given["command"])
-    return Entry(input=tuple(inputs), **given)
+    for key, value in given.items():
+        listed = key in _LISTS
+        kind = list if listed else str
+        if not isinstance(value, kind) or not all(isinstance(v, str) for v in value):
+            raise ValueError(f"'{key}' is not a {'list of strings' if listed else 'string'}")
+        given[key] = tuple(value) if listed else value
+    return Entry(
+        **given | {"expected": Verdict(given["expected"]), "command": Command(given["command"])}
+    )
 
 
 def run_entry(folder: Path, seed: int = 0) -> Outcome:

@@ -127,6 +127,24 @@ def test_an_entry_that_cannot_be_read_is_a_failed_row(
     assert sentence in entry["failure"]
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        ('eps = "1e-3"', "eps = 1", "'eps' is not a string"),
+        ('input = ["x=-1..1"]', 'input = "x=-1..1"', "'input' is not a list of strings"),
+        ('"violated"', '"refuted"', "'refuted' is not a valid Verdict"),
+        ('input = ["x=-1..1"]', 'input = ["x=1..0"]', "the range 1..0 is empty"),
+        ("command", "domain = 1\ncommand", "there is no key 'domain'"),
+    ],
+)
+def test_a_bad_header_is_a_failed_outcome(
+    tmp_path: Path, before: str, after: str, sentence: str
+) -> None:
+    outcome = run_entry(copied(QUICK, tmp_path, before, after) / QUICK)
+    assert sentence in outcome.failure
+    assert not outcome.as_expected
+
+
 def test_one_entry_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["zoo", "--only", QUICK]) is ExitCode.VERIFIED
     assert "1 of 1" in capsys.readouterr().out
