@@ -75,7 +75,7 @@ class NumpyArithmetic:
         self._smallest_normal = self.carrier.type(2.0**fmt.emin)
 
     def of_type(self, dtype: DType) -> NumpyArithmetic:
-        return NumpyArithmetic(self.contract.format_of(dtype), self.contract)
+        return self.in_format(self.contract.format_of(dtype))
 
     def in_format(self, fmt: FloatFormat) -> NumpyArithmetic:
         return type(self)(fmt, self.contract)

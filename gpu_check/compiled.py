@@ -125,6 +125,9 @@ class CompiledArithmetic(NumpyArithmetic):
         super().__init__(fmt, contract)
         self._compiled = compiled
 
+    def in_format(self, fmt: FloatFormat) -> CompiledArithmetic:
+        return CompiledArithmetic(fmt, self.contract, self._compiled)
+
     def chain(self, pairs: Pairs, start: Carrier | None) -> Carrier | None:
         gradual = Subnormals.KEEP is self.contract.operands is self.contract.results
         settled = self.contract.contraction is not Contraction.EITHER

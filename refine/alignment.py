@@ -209,7 +209,7 @@ def key_of(graph: Graph, node: Node, names: Mapping[str, str], bits: bool = Fals
     arguments = tuple(
         ""
         if not t
-        else _content(graph.constants[t], bits)
+        else content_of(graph.constants[t], bits)
         if graph.is_constant(t)
         else (names.get(t, t), graph.types[t].shape, bits and graph.types[t].dtype)
         for t in node.inputs
@@ -221,22 +221,41 @@ def key_of(graph: Graph, node: Node, names: Mapping[str, str], bits: bool = Fals
 
 
 def _attributes(node: Node, bits: bool) -> tuple[Any, ...]:
+    """Those that say something: not what would be so without them."""
+    schema = _schema(node)
     return tuple(
-        (k, _content(v, bits) if isinstance(v, np.ndarray) else repr(v))
+        (k, content_of(v, bits) if isinstance(v, np.ndarray) else repr(v))
         for k, v in sorted(node.attributes.items())
-        if bits or not (node.op == "Cast" and k == "to")
+        if not _says_nothing(node, k, v, schema) and (bits or not (node.op == "Cast" and k == "to"))
     )
+
+
+def _says_nothing(node: Node, name: str, value: Any, schema: onnx.defs.OpSchema | None) -> bool:
+    """Is this what ONNX assumes where the attribute is left out?"""
+    if schema is not None and name in schema.attributes:
+        default = schema.attributes[name].default_value
+        if default.name and onnx.helper.get_attribute_value(default) == value:
+            return True
+    plain = {"dilations": 1, "strides": 1, "pads": 0, "output_padding": 0}
+    if name in plain:
+        return all(v == plain[name] for v in value)
+    return name == "kernel_shape" and node.op in ("Conv", "ConvTranspose")  # the weights' own
 
 
 def _version(node: Node) -> int:
     """The opset since which the operator is what it is in the node's."""
+    schema = _schema(node)
+    return node.opset if schema is None else schema.since_version
+
+
+def _schema(node: Node) -> onnx.defs.OpSchema | None:
     try:
-        return onnx.defs.get_schema(node.op, node.opset, node.domain).since_version
+        return onnx.defs.get_schema(node.op, node.opset, node.domain)
     except onnx.defs.SchemaError:
-        return node.opset
+        return None
 
 
-def _content(values: Any, bits: bool) -> tuple[tuple[int, ...], str, bytes]:
+def content_of(values: Any, bits: bool = False) -> tuple[tuple[int, ...], str, bytes]:
     """Shape and values: exact, whatever the type they are stored in, or bit for bit."""
     array = np.asarray(values)
     if not bits:

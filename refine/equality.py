@@ -5,16 +5,20 @@ Algebra holds wherever both graphs have real values at all; that they have is sh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from encoders.algebraic_field import AlgebraicField, TooLarge
 from encoders.functions import Transcendental
 from encoders.operator import site_of
 from encoders.registry import lookup
 from gpu_check.exact import evaluate_real
-from onnx_import.graph import Graph
+from onnx_import.graph import Graph, Node
+from refine.alignment import content_of, is_cast, key_of
 from refine.pair import Pair
-from refine.product import product
 
-_ELEMENTS = 4000  # of all tensors, beyond which no formulas are written
+_SHAPING = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")
+_ELEMENTS = 4000  # of all tensors not constant, beyond which no formulas are written
 _WORK = 100_000  # multiply-adds, likewise
 
 
@@ -23,15 +27,86 @@ def equal_outputs(pair: Pair) -> frozenset[str]:
 
     An output that is not named may be equal all the same.
     """
-    both = product(pair.spec.graph, pair.impl.graph, pair.inputs, pair.outputs)
-    merged = frozenset(t for t, gap in both.gaps.items() if gap is None)
-    if both.identical or not (_small(pair.spec.graph) and _small(pair.impl.graph)):
-        return merged
-    return merged | _by_algebra(pair)
+    equal = _by_structure(pair)
+    if len(equal) == len(pair.outputs):
+        return equal
+    if not (_small(pair.spec.graph) and _small(pair.impl.graph)):
+        return equal
+    return equal | _by_algebra(pair)
+
+
+def _by_structure(pair: Pair) -> frozenset[str]:
+    numbers: dict[Any, int] = {}
+    inputs = {a: numbers.setdefault(("input", a), len(numbers)) for a in pair.inputs}
+    mine = _classes(pair.impl.graph, inputs, numbers)
+    theirs = _classes(pair.spec.graph, {b: inputs[a] for a, b in pair.inputs.items()}, numbers)
+    return frozenset(t for t, other in pair.outputs.items() if mine[t] == theirs[other])
+
+
+def _classes(graph: Graph, inputs: Mapping[str, int], numbers: dict[Any, int]) -> Mapping[str, int]:
+    """A number per tensor: tensors with the same number are the same real function.
+
+    Gemm is read as a product and a sum, whose operands have no order; moves that only change
+    shapes are joined into one.
+    """
+    classes = dict(inputs)
+    unshaped: dict[int, int] = {}  # what a class is but for its shape
+
+    def numbered(key: Any) -> int:
+        return numbers.setdefault(key, len(numbers))
+
+    def of(tensor: str) -> int:
+        if tensor not in classes:
+            content = content_of(graph.constants[tensor])
+            shape = content[0]
+            while shape[:1] == (1,):  # broadcasting adds such axes by itself
+                shape = shape[1:]
+            classes[tensor] = numbered(("constant", shape, *content[1:]))
+        return classes[tensor]
+
+    for tensor in graph.outputs:
+        if graph.is_constant(tensor):
+            of(tensor)
+    for node in graph.order:
+        out, shape = node.outputs[0], graph.types[node.outputs[0]].shape
+        if is_cast(graph, node) or node.op == "Identity":
+            classes[out] = of(node.inputs[0])
+        elif node.op in _SHAPING and not graph.is_constant(node.inputs[0]):
+            source = of(node.inputs[0])
+            base = unshaped.get(source, source)
+            same = shape == graph.types[node.inputs[0]].shape
+            classes[out] = source if same else numbered(("shaped", base, shape))
+            unshaped[classes[out]] = base
+        elif _is_plain_gemm(graph, node):
+            a, b, *c = node.inputs
+            weights = (
+                graph.constants[b].T if node.attributes.get("transB", 0) else graph.constants[b]
+            )
+            total = numbered(("MatMul", of(a), content_of(weights)))
+            if c and c[0]:
+                total = numbered(("Add", frozenset((total, of(c[0]))), shape))
+            classes[out] = total
+        elif node.op == "MatMul" and graph.is_constant(node.inputs[1]):
+            weights = graph.constants[node.inputs[1]]
+            classes[out] = numbered(("MatMul", of(node.inputs[0]), content_of(weights)))
+        elif node.op in ("Add", "Mul"):
+            operands = [of(t) for t in node.inputs]
+            classes[out] = numbered((node.op, frozenset(operands), shape))
+        else:
+            names = {t: str(of(t)) for t in node.inputs if t and not graph.is_constant(t)}
+            classes[out] = numbered(key_of(graph, node, names))
+    return classes
+
+
+def _is_plain_gemm(graph: Graph, node: Node) -> bool:
+    """x·B + C with constant B, nothing scaled."""
+    plain = all(node.attributes.get(k, 1.0) == 1.0 for k in ("alpha", "beta"))
+    constant = node.op == "Gemm" and graph.is_constant(node.inputs[1])
+    return constant and plain and not node.attributes.get("transA", 0)
 
 
 def _small(graph: Graph) -> bool:
-    elements = sum(t.size for t in graph.types.values())
+    elements = sum(t.size for name, t in graph.types.items() if not graph.is_constant(name))
     work = sum(lookup(node).work(site_of(graph, node)) for node in graph.order)
     return elements <= _ELEMENTS and work <= _WORK
 

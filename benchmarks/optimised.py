@@ -1,0 +1,110 @@
+"""Every model beside what onnxruntime makes of it: how far can its optimisations move a result?
+
+    python benchmarks/optimised.py [PATTERN ...] [--contract NAME] [--budget SECONDS] [--save FILE]
+
+The optimised file is the implementation, at the highest level that leaves standard operators; the
+original is the specification. Both read over the reals, and the implementation as it runs; the
+domains are those of benchmarks/corpus.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from corpus import chosen, domain_of, float_or_text
+from measuring import MODELS, save
+from rich.console import Console
+from rich.table import Table
+
+from encoders.contract import EXACT, PRESETS
+from onnx_import import load
+from onnx_import.errors import ModelError
+from refine.check import Options
+from refine.diff import diff
+from refine.lemmas.cache import default_directory
+from refine.optimised import as_optimised
+from refine.verdict import Side, Tolerance
+
+LEVELS = ("all", "extended", "basic")
+COLUMNS = (
+    "network",
+    "level",
+    "nodes",
+    "read as",
+    "bound",
+    "found",
+    "verdict",
+    "s",
+    "how they part",
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("patterns", nargs="*", default=["*"], help="of files, such as 'acasxu/*'")
+    parser.add_argument("--contract", default="ort-cpu", choices=sorted(PRESETS))
+    parser.add_argument("--budget", type=float, default=0.0)
+    parser.add_argument("--timeout", type=float, default=120.0)
+    parser.add_argument("--models", type=Path, default=MODELS)
+    parser.add_argument("--save", type=Path)
+    given = parser.parse_args()
+    options = Options(None, default_directory(), timeout=given.timeout, budget=given.budget)
+    table = Table(title=f"optimised by onnxruntime, {given.contract}, budget {given.budget:g} s")
+    for title in COLUMNS:
+        table.add_column(title)
+    rows = []
+    target = given.save and given.save.resolve()
+    with tempfile.TemporaryDirectory() as folder:
+        models = given.models.resolve()
+        os.chdir(folder)  # where optimised files are written
+        for path in chosen(models, given.patterns):
+            for row in measured(models, path, given.contract, options):
+                rows.append(row)
+                table.add_row(*(str(v) for v in row.values()))
+                print(*row.values(), sep="  ", flush=True)
+            if target is not None:
+                save(target, rows, budget=given.budget)
+    Console(width=200).print(table)
+
+
+def measured(models: Path, path: Path, contract: str, options: Options) -> list[dict[str, object]]:
+    """A row for each way of reading the optimised file; one that says why, if it is refused."""
+    name = str(path.relative_to(models).with_suffix(""))
+    refused = ""
+    for level in LEVELS:
+        try:
+            optimised = load(as_optimised(path, level))
+            original = load(path)
+        except ModelError as error:
+            refused = str(error)
+            continue
+        return [
+            compared(name, level, Side(original, EXACT), Side(optimised, how), options)
+            for how in (EXACT, PRESETS[contract])
+        ]
+    return [{"network": name, "refused": refused}]
+
+
+def compared(name: str, level: str, spec: Side, impl: Side, options: Options) -> dict[str, object]:
+    assert spec.graph.source is not None
+    domain = domain_of(spec.graph.source, impl.graph, impl.contract)
+    result = diff(spec, impl, domain, Tolerance(), options)
+    return {
+        "network": name,
+        "level": level,
+        "nodes": f"{len(spec.graph.order)} to {len(impl.graph.order)}",
+        "read as": "real" if impl.contract.exact else impl.contract.name,
+        "bound": float_or_text(result.bound),
+        "worst_found": np.float64(result.worst_found or 0.0).item(),
+        "verdict": result.verdict.value,
+        "seconds": result.seconds,
+        "note": result.notes[-1],
+    }
+
+
+if __name__ == "__main__":
+    main()
