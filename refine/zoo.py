@@ -22,6 +22,7 @@ from refine.check import Options
 from refine.document import document_of
 from refine.domain import DomainOptions
 from refine.lemmas.cache import default_directory
+from refine.options import contract_of
 from refine.verdict import Execution, Result, Verdict, Witness
 
 HEADER = "entry.toml"
@@ -40,7 +41,8 @@ class Command(Enum):
 
 @dataclass(frozen=True)
 class Entry:
-    """The header of one entry. `eps`, `contract` and `input` are as the command line takes them.
+    """The header of one entry. `eps`, `contract` and `input` are as the command line takes them,
+    but that a contract file lies in the folder of the entry.
 
     `contract` is that of the graph in question; `spec_contract` is that of the right graph it is
     compared with. Under `exact` a graph is read over the reals. `sources` say where the bug of the
@@ -130,20 +132,24 @@ def run_entry(folder: Path, seed: int = 0) -> Outcome:
     try:
         entry = read_entry(folder)
         expected = entry.expected
-        wrong = _asked(entry, folder / RIGHT, folder / WRONG, seed)
-        right = _asked(entry, folder / RIGHT, folder / RIGHT, seed)
+        wrong = _asked(entry, folder, WRONG, seed)
+        right = _asked(entry, folder, RIGHT, seed)
     except ModelError as error:
         return Outcome(folder.name, time.monotonic() - started, expected, failure=str(error))
     return Outcome(folder.name, time.monotonic() - started, expected, wrong, right)
 
 
-def _asked(entry: Entry, spec: Path, impl: Path, seed: int) -> Result:
+def _asked(entry: Entry, folder: Path, graph: str, seed: int) -> Result:
     options = Options(None, default_directory(), seed, budget=_BUDGET)
     domain = DomainOptions(inputs=entry.input)
+    contract, spec_contract = (
+        contract_of(str(folder / name) if name.endswith(".toml") else name)
+        for name in (entry.contract, entry.spec_contract)
+    )
     if entry.command is Command.CHECK:
-        return check_model(impl, domain, entry.eps, entry.contract, options)
-    contracts = entry.contract, entry.spec_contract
-    return diff_models(spec, impl, domain, entry.eps, contracts[0], options, contracts[1])
+        return check_model(folder / graph, domain, entry.eps, contract, options)
+    sides = folder / RIGHT, folder / graph
+    return diff_models(*sides, domain, entry.eps, contract, options, spec_contract)
 
 
 def document(outcomes: tuple[Outcome, ...]) -> dict[str, Any]:
