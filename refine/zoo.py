@@ -19,9 +19,11 @@ from encoders.contract import EXACT
 from onnx_import.errors import ModelError
 from refine.api import check_model, diff_models
 from refine.check import Options
+from refine.cross_check import SAMPLE
 from refine.document import document_of
 from refine.domain import DomainOptions
 from refine.lemmas.cache import default_directory
+from refine.obligation import Kind, Obligation, Outcome
 from refine.options import contract_of
 from refine.verdict import Execution, Result, Verdict, Witness
 
@@ -37,6 +39,13 @@ class Command(Enum):
 
     DIFF = "diff"
     CHECK = "check"
+
+
+class CrossCheck(Enum):
+    """Is Z3 asked about single elements of the nodes, bit for bit?"""
+
+    NONE = "none"
+    SAMPLE = "sample"
 
 
 @dataclass(frozen=True)
@@ -57,11 +66,12 @@ class Entry:
     input: tuple[str, ...]
     contract: str = "ieee-any"
     spec_contract: str = EXACT.name
+    z3: CrossCheck = CrossCheck.NONE
     sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Outcome:
+class EntryResult:
     """What an entry gave. `wrong` and `right` are the results about these graphs; `failure` says
     why there are none."""
 
@@ -120,12 +130,11 @@ def _entry(table: Mapping[str, Any]) -> Entry:
         if not isinstance(value, kind) or not all(isinstance(v, str) for v in value):
             raise ValueError(f"'{key}' is not a {'list of strings' if listed else 'string'}")
         given[key] = tuple(value) if listed else value
-    return Entry(
-        **given | {"expected": Verdict(given["expected"]), "command": Command(given["command"])}
-    )
+    kinds = {"expected": Verdict, "command": Command, "z3": CrossCheck}
+    return Entry(**given | {key: kinds[key](given[key]) for key in kinds.keys() & given.keys()})
 
 
-def run_entry(folder: Path, seed: int = 0) -> Outcome:
+def run_entry(folder: Path, seed: int = 0) -> EntryResult:
     """Ask about the wrong graph and the right one. What cannot be read is a failed outcome."""
     started = time.monotonic()
     expected: Verdict | None = None
@@ -135,12 +144,13 @@ def run_entry(folder: Path, seed: int = 0) -> Outcome:
         wrong = _asked(entry, folder, WRONG, seed)
         right = _asked(entry, folder, RIGHT, seed)
     except ModelError as error:
-        return Outcome(folder.name, time.monotonic() - started, expected, failure=str(error))
-    return Outcome(folder.name, time.monotonic() - started, expected, wrong, right)
+        return EntryResult(folder.name, time.monotonic() - started, expected, failure=str(error))
+    return EntryResult(folder.name, time.monotonic() - started, expected, wrong, right)
 
 
 def _asked(entry: Entry, folder: Path, graph: str, seed: int) -> Result:
-    options = Options(None, default_directory(), seed, budget=_BUDGET)
+    effort = SAMPLE if entry.z3 is CrossCheck.SAMPLE else None
+    options = Options(effort, default_directory(), seed, budget=_BUDGET)
     domain = DomainOptions(inputs=entry.input)
     contract, spec_contract = (
         contract_of(str(folder / name) if name.endswith(".toml") else name)
@@ -152,12 +162,12 @@ def _asked(entry: Entry, folder: Path, graph: str, seed: int) -> Result:
     return diff_models(*sides, domain, entry.eps, contract, options, spec_contract)
 
 
-def document(outcomes: tuple[Outcome, ...]) -> dict[str, Any]:
+def document(outcomes: tuple[EntryResult, ...]) -> dict[str, Any]:
     """What `--json` writes. Numbers as in the result of `refine check`."""
     return {"entries": [_account(o) for o in outcomes]}
 
 
-def _account(outcome: Outcome) -> dict[str, Any]:
+def _account(outcome: EntryResult) -> dict[str, Any]:
     account: dict[str, Any] = {
         "name": outcome.name,
         "expected": None if outcome.expected is None else outcome.expected.value,
@@ -175,12 +185,22 @@ def _account(outcome: Outcome) -> dict[str, Any]:
         "bound": whole["bound"],
         "worst_found": whole["worst_found"],
         "reason": whole["reason"],
+        "refuted": [
+            {"node": o.node, "name": o.name, "goal": o.goal, "at": o.detail}
+            for o in _refuted(outcome.wrong)
+        ],
         "witness": {k: v for k, v in witness.items() if k != "replays"} or None,
         "replays": witness.get("replays", []),
     }
 
 
-def row(outcome: Outcome) -> tuple[str, ...]:
+def _refuted(result: Result) -> tuple[Obligation, ...]:
+    """What Z3 refutes in floating point, bit for bit."""
+    every = (o for node in result.nodes for o in node.obligations)
+    return tuple(o for o in every if o.kind is Kind.FLOATING_POINT and o.outcome is Outcome.REFUTED)
+
+
+def row(outcome: EntryResult) -> tuple[str, ...]:
     """Name, expected, verdict of the wrong and of the right graph, seconds, witness."""
     verdicts = (
         outcome.expected,
@@ -191,14 +211,16 @@ def row(outcome: Outcome) -> tuple[str, ...]:
     return (outcome.name, *shown, f"{outcome.seconds:.1f}", _remark(outcome))
 
 
-def _remark(outcome: Outcome) -> str:
+def _remark(outcome: EntryResult) -> str:
     """The witness in one line; else why there is none."""
     if outcome.wrong is None or outcome.right is None:
         return outcome.failure
     if outcome.right.verdict is not Verdict.VERIFIED:
         return f"the right graph: {outcome.right.reason}"
     if outcome.wrong.witness is not None:
-        return show_witness(outcome.wrong.witness)
+        shown = show_witness(outcome.wrong.witness)
+        refuted = _refuted(outcome.wrong)
+        return f"{shown}; Z3: {refuted[0].node} fails at {refuted[0].detail}" if refuted else shown
     return "" if outcome.as_expected else outcome.wrong.reason
 
 
