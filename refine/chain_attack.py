@@ -53,6 +53,8 @@ def first_sums(hunt: Hunt, execution: RuntimeContract, inside: Points) -> FirstS
     for node in graph.order:
         if tensor not in node.inputs:
             continue
+        if sum(not graph.is_constant(t) for t in node.inputs if t) != 1:
+            return None
         operator, site = lookup(node), site_of(graph, node)
         size = graph.types[node.outputs[0]].size
         if not is_affine(operator, site) or size * len(through) > _LARGEST:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
 
 from encoders.contract import RuntimeContract
 from onnx_import.graph import Graph
@@ -13,10 +17,12 @@ from refine.evaluation import Candidate, Hunt
 from refine.replay import replays
 from refine.rounding import float_down
 from refine.search import search
+from refine.shrinking import Points, shrunk
 from refine.verdict import Tolerance, Witness
 from refine.witness import confirm, is_violation
 
 _EVALUATED = 4
+_SHRINKING = 1.0  # second
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,53 @@ def hunt(
     violations = [w for w in witnesses if is_violation(w, tolerance)]
     shown = [replace(w, replays=replays(w, graph, contract)) for w in violations]
     best = max(shown, key=lambda w: _replayed_excess(w, tolerance), default=None)
+    if best is not None and not late:
+        clock.tell("simplifying the counterexample")
+
+        def decided(found: Candidate) -> Witness:
+            return confirm(graph, found)
+
+        def run(witness: Witness) -> Witness:
+            return replace(witness, replays=replays(witness, graph, contract))
+
+        best = simplest(best, domain, tolerance, decided, run, clock)
     return Catch(best, max(witnesses, key=error_found), late)
+
+
+def simplest(
+    witness: Witness,
+    domain: Domain,
+    tolerance: Tolerance,
+    decide: Callable[[Candidate], Witness],
+    replayed: Callable[[Witness], Witness],
+    clock: Clock,
+) -> Witness:
+    """The violation on simpler numbers: at least half as large, not finite if it was not, and
+    confirmed by as many runtimes.
+
+    `decide` evaluates a candidate exactly, and `replayed` runs it as `witness` was run.
+    """
+    box = next((b for b in domain.boxes if b.contains(witness.inputs)), None)
+    if box is None:
+        return witness
+    epsilon, until = tolerance.of(witness.output), time.monotonic() + _SHRINKING
+    confirmed = _confirmations(witness, epsilon)
+
+    def kept(point: Points) -> Witness | None:
+        real = {n: np.clip(v, box.real_lo[n], box.real_hi[n]) for n, v in point.items()}
+        found = decide(
+            Candidate(point, real, witness.execution, witness.output, witness.index, 0.0)
+        )
+        if not is_violation(found, tolerance) or 2 * error_found(found) < error_found(witness):
+            return None
+        found = replayed(found)
+        return found if _confirmations(found, epsilon) >= confirmed else None
+
+    def enough() -> bool:
+        return clock.late or time.monotonic() > until
+
+    point = {n: np.asarray(v, np.float64) for n, v in witness.inputs.items()}
+    return shrunk(point, box, kept, enough) or witness
 
 
 def error_found(witness: Witness) -> float:
@@ -70,6 +122,8 @@ def error_found(witness: Witness) -> float:
 
 def _replayed_excess(witness: Witness, tolerance: Tolerance) -> tuple[int, float]:
     """Prefer witnesses that real runtimes confirm, then the larger error."""
-    epsilon = tolerance.of(witness.output)
-    confirmed = sum(1 for r in witness.replays if epsilon is not None and r.confirms(epsilon))
-    return confirmed, error_found(witness)
+    return _confirmations(witness, tolerance.of(witness.output)), error_found(witness)
+
+
+def _confirmations(witness: Witness, epsilon: Fraction | None) -> int:
+    return sum(1 for r in witness.replays if epsilon is not None and r.confirms(epsilon))

@@ -19,13 +19,17 @@ from encoders.contract import EXACT
 from onnx_import.errors import ModelError
 from refine.api import check_model, diff_models
 from refine.check import Options
+from refine.cross_check import SAMPLE
 from refine.document import document_of
 from refine.domain import DomainOptions
 from refine.lemmas.cache import default_directory
+from refine.obligation import Kind, Obligation, Outcome
+from refine.options import contract_of
 from refine.verdict import Execution, Result, Verdict, Witness
 
 HEADER = "entry.toml"
 RIGHT, WRONG = "right.onnx", "wrong.onnx"
+_LISTS = ("input", "sources")
 _BUDGET = 10.0  # seconds
 _INPUTS_SHOWN = 8
 
@@ -37,18 +41,21 @@ class Command(Enum):
     CHECK = "check"
 
 
-class Reading(Enum):
-    """How a side of `diff` is read."""
+class CrossCheck(Enum):
+    """Is Z3 asked about single elements of the nodes, bit for bit?"""
 
-    REAL = "real"
-    RUNTIME = "runtime"
+    NONE = "none"
+    SAMPLE = "sample"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """The header of one entry. `eps`, `contract` and `input` are as the command line takes them.
+    """The header of one entry. `eps`, `contract` and `input` are as the command line takes them,
+    but that a contract file lies in the folder of the entry.
 
-    `impl_as` says how the second graph of `diff` is read; the first is read over the reals.
+    `contract` is that of the graph in question; `spec_contract` is that of the right graph it is
+    compared with. Under `exact` a graph is read over the reals. `sources` say where the bug of the
+    `story` is reported.
     """
 
     title: str
@@ -58,11 +65,13 @@ class Entry:
     eps: str
     input: tuple[str, ...]
     contract: str = "ieee-any"
-    impl_as: Reading = Reading.RUNTIME
+    spec_contract: str = EXACT.name
+    z3: CrossCheck = CrossCheck.NONE
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Outcome:
+class EntryResult:
     """What an entry gave. `wrong` and `right` are the results about these graphs; `failure` says
     why there are none."""
 
@@ -102,8 +111,8 @@ def read_entry(folder: Path) -> Entry:
         raise ModelError(f"{path}: not TOML ({error})") from error
     try:
         return _entry(table)
-    except (KeyError, ValueError) as error:
-        raise ModelError(f"{path}: {error.args[0]}") from error
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}") from error
 
 
 def _entry(table: Mapping[str, Any]) -> Entry:
@@ -115,46 +124,50 @@ def _entry(table: Mapping[str, Any]) -> Entry:
         raise ValueError(f"there is no key '{key}'")
     for key in sorted(required - given.keys()):
         raise ValueError(f"the key '{key}' is missing")
-    inputs = given.pop("input")
-    if not isinstance(inputs, list) or not all(
-        isinstance(s, str) for s in (*inputs, *given.values())
-    ):
-        raise ValueError("values are strings, and 'input' is a list of them")
-    given["expected"] = Verdict(given["expected"])
-    given["command"] = Command(given["command"])
-    given["impl_as"] = Reading(given.get("impl_as", Reading.RUNTIME.value))
-    return Entry(input=tuple(inputs), **given)
+    for key, value in given.items():
+        listed = key in _LISTS
+        kind = list if listed else str
+        if not isinstance(value, kind) or not all(isinstance(v, str) for v in value):
+            raise ValueError(f"'{key}' is not a {'list of strings' if listed else 'string'}")
+        given[key] = tuple(value) if listed else value
+    kinds = {"expected": Verdict, "command": Command, "z3": CrossCheck}
+    return Entry(**given | {key: kinds[key](given[key]) for key in kinds.keys() & given.keys()})
 
 
-def run_entry(folder: Path, seed: int = 0) -> Outcome:
+def run_entry(folder: Path, seed: int = 0) -> EntryResult:
     """Ask about the wrong graph and the right one. What cannot be read is a failed outcome."""
     started = time.monotonic()
     expected: Verdict | None = None
     try:
         entry = read_entry(folder)
         expected = entry.expected
-        wrong = _asked(entry, folder / RIGHT, folder / WRONG, seed)
-        right = _asked(entry, folder / RIGHT, folder / RIGHT, seed)
+        wrong = _asked(entry, folder, WRONG, seed)
+        right = _asked(entry, folder, RIGHT, seed)
     except ModelError as error:
-        return Outcome(folder.name, time.monotonic() - started, expected, failure=str(error))
-    return Outcome(folder.name, time.monotonic() - started, expected, wrong, right)
+        return EntryResult(folder.name, time.monotonic() - started, expected, failure=str(error))
+    return EntryResult(folder.name, time.monotonic() - started, expected, wrong, right)
 
 
-def _asked(entry: Entry, spec: Path, impl: Path, seed: int) -> Result:
-    options = Options(None, default_directory(), seed, budget=_BUDGET)
+def _asked(entry: Entry, folder: Path, graph: str, seed: int) -> Result:
+    effort = SAMPLE if entry.z3 is CrossCheck.SAMPLE else None
+    options = Options(effort, default_directory(), seed, budget=_BUDGET)
     domain = DomainOptions(inputs=entry.input)
+    contract, spec_contract = (
+        contract_of(str(folder / name) if name.endswith(".toml") else name)
+        for name in (entry.contract, entry.spec_contract)
+    )
     if entry.command is Command.CHECK:
-        return check_model(impl, domain, entry.eps, entry.contract, options)
-    contract = EXACT if entry.impl_as is Reading.REAL else entry.contract
-    return diff_models(spec, impl, domain, entry.eps, contract, options)
+        return check_model(folder / graph, domain, entry.eps, contract, options)
+    sides = folder / RIGHT, folder / graph
+    return diff_models(*sides, domain, entry.eps, contract, options, spec_contract)
 
 
-def document(outcomes: tuple[Outcome, ...]) -> dict[str, Any]:
+def document(outcomes: tuple[EntryResult, ...]) -> dict[str, Any]:
     """What `--json` writes. Numbers as in the result of `refine check`."""
     return {"entries": [_account(o) for o in outcomes]}
 
 
-def _account(outcome: Outcome) -> dict[str, Any]:
+def _account(outcome: EntryResult) -> dict[str, Any]:
     account: dict[str, Any] = {
         "name": outcome.name,
         "expected": None if outcome.expected is None else outcome.expected.value,
@@ -172,12 +185,22 @@ def _account(outcome: Outcome) -> dict[str, Any]:
         "bound": whole["bound"],
         "worst_found": whole["worst_found"],
         "reason": whole["reason"],
+        "refuted": [
+            {"node": o.node, "name": o.name, "goal": o.goal, "at": o.detail}
+            for o in _refuted(outcome.wrong)
+        ],
         "witness": {k: v for k, v in witness.items() if k != "replays"} or None,
         "replays": witness.get("replays", []),
     }
 
 
-def row(outcome: Outcome) -> tuple[str, ...]:
+def _refuted(result: Result) -> tuple[Obligation, ...]:
+    """What Z3 refutes in floating point, bit for bit."""
+    every = (o for node in result.nodes for o in node.obligations)
+    return tuple(o for o in every if o.kind is Kind.FLOATING_POINT and o.outcome is Outcome.REFUTED)
+
+
+def row(outcome: EntryResult) -> tuple[str, ...]:
     """Name, expected, verdict of the wrong and of the right graph, seconds, witness."""
     verdicts = (
         outcome.expected,
@@ -188,24 +211,32 @@ def row(outcome: Outcome) -> tuple[str, ...]:
     return (outcome.name, *shown, f"{outcome.seconds:.1f}", _remark(outcome))
 
 
-def _remark(outcome: Outcome) -> str:
+def _remark(outcome: EntryResult) -> str:
     """The witness in one line; else why there is none."""
     if outcome.wrong is None or outcome.right is None:
         return outcome.failure
     if outcome.right.verdict is not Verdict.VERIFIED:
         return f"the right graph: {outcome.right.reason}"
     if outcome.wrong.witness is not None:
-        return show_witness(outcome.wrong.witness)
+        shown = show_witness(outcome.wrong.witness)
+        refuted = _refuted(outcome.wrong)
+        return f"{shown}; Z3: {refuted[0].node} fails at {refuted[0].detail}" if refuted else shown
     return "" if outcome.as_expected else outcome.wrong.reason
 
 
 def show_witness(witness: Witness) -> str:
     """`x=[0, 1] → 3.5, not 1.25; onnxruntime: 3.5`: what is run, what is meant, what confirms."""
     inputs = ", ".join(f"{name}={_short(v)}" for name, v in witness.inputs.items())
-    real = "undefined" if witness.real is None else f"{float(witness.real.lo):.6g}"
-    ran = [r for r in witness.replays if isinstance(r, Execution)]
-    told = f"; {ran[0].runtime.split(' ')[0]}: {ran[0].value:.6g}" if ran else ""
-    return f"{inputs} → {witness.value:.6g}, not {real}{told}"
+    meant = None if witness.real is None else float(witness.real.lo)
+    ran = next((r for r in witness.replays if isinstance(r, Execution)), None)
+    digits = next(d for d in range(6, 18) if _apart(witness.value, meant, d))
+    real = "undefined" if meant is None else f"{meant:.{digits}g}"
+    told = "" if ran is None else f"; {ran.runtime.split(' ')[0]}: {ran.value:.{digits}g}"
+    return f"{inputs} → {witness.value:.{digits}g}, not {real}{told}"
+
+
+def _apart(value: float, meant: float | None, digits: int) -> bool:
+    return meant is None or digits == 17 or f"{value:.{digits}g}" != f"{meant:.{digits}g}"
 
 
 def _short(values: Any) -> str:

@@ -44,12 +44,16 @@ def _stored(values: npt.ArrayLike) -> npt.NDArray[Any]:
     return array.astype(np.float32) if plain else array
 
 
-def built(name: str) -> dict[str, onnx.ModelProto]:
-    """Both graphs of an entry, by side, as its script builds them."""
+def script(name: str) -> dict[str, Any]:
+    """What the script of an entry binds."""
     if str(ZOO) not in sys.path:
         sys.path.insert(0, str(ZOO))
-    script = runpy.run_path(str(ZOO / name / "build.py"))
-    return {side: script[side.upper()] for side in SIDES}
+    return runpy.run_path(str(ZOO / name / "build.py"))
+
+
+def built(name: str) -> dict[str, onnx.ModelProto]:
+    """Both graphs of an entry, by side, as its script builds them."""
+    return {side: script(name)[side.upper()] for side in SIDES}
 
 
 def main(names: list[str]) -> None:
