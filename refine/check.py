@@ -7,6 +7,7 @@ Whenever time runs out, what was shown so far is reported.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +44,8 @@ class Options:
 
     `cross_check` is what Z3 is asked beside the lemmas; `cache` is the directory of proved
     lemmas, None to prove them anew. `budget` in seconds, counted from the start, is how long
-    bounds are improved; `workers` processes share that work.
+    bounds are improved; `workers` processes share that work. `search_seconds` is how long errors
+    are searched for, all of it; None: as much as the model's size suggests, in little time.
     """
 
     cross_check: Effort | None
@@ -54,6 +56,7 @@ class Options:
     backward: bool = True
     budget: float = 0.0
     workers: int = 1
+    search_seconds: float | None = None
 
 
 def check(
@@ -75,12 +78,13 @@ def check(
     proof = first_proof(graph, domain, contract, options.backward, clock)
     catch = Catch(None, None, late=False)
     if options.search and not contract.exact and not settled(proof, tolerance):
-        share = max(_SEARCHING * options.budget, _SHORTEST_SEARCH)
-        until = time.monotonic() + share
-        catch = hunt(graph, domain, contract, tolerance, options.seed, clock, until)
+        share, effort = max(_SEARCHING * options.budget, _SHORTEST_SEARCH), 1.0
+        if options.search_seconds is not None:
+            share, effort = options.search_seconds, math.inf
+        catch = hunt(graph, domain, contract, tolerance, options.seed, clock, share, effort)
     if catch.violation is None and not settled(proof, tolerance) and options.backward:
         kept = min(_KEPT_FOR_THE_REST * options.budget, _LONGEST_REST)
-        deadline = clock.deadline(options.budget - kept)
+        deadline = clock.deadline(options.budget + (options.search_seconds or 0.0) - kept)
         proof = improved(proof, graph, contract, tolerance, deadline, options.workers, clock)
     groups, lemmas, late = _obligations(proof, contract, options, clock)
     every = (*lemmas, *(o for group in groups.values() for o in group))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 from encoders.contract import RuntimeContract
 from onnx_import.graph import Graph
@@ -40,18 +42,18 @@ def hunt(
     tolerance: Tolerance,
     seed: int,
     clock: Clock,
-    deadline: float,
+    seconds: float,
+    effort: float = 1.0,
 ) -> Catch:
-    """Search every box of the domain until `deadline` (on the monotonic clock); evaluate the best
-    inputs exactly; replay violations."""
+    """Search the boxes of the domain in turn, for so many seconds in all; evaluate the best inputs
+    exactly; replay violations. An infinite effort uses all of that time."""
     clock.tell("searching for a counterexample")
     candidates: list[Candidate] = []
-
-    def enough() -> bool:
-        return clock.late or time.monotonic() > deadline
-
+    start, boxes = time.monotonic(), len(domain.boxes)
     for i, box in enumerate(domain.boxes):
-        candidates += search(Hunt(graph, box, contract, tolerance), seed + i, enough)
+        until = start + (seconds if math.isfinite(effort) else seconds * (i + 1) / boxes)
+        one = Hunt(graph, box, contract, tolerance)
+        candidates += search(one, seed + i, partial(_over, clock, until), effort)
     if not candidates:
         return Catch(None, None, clock.late)
     candidates.sort(key=lambda c: -c.excess)
@@ -62,6 +64,10 @@ def hunt(
     shown = [replace(w, replays=replays(w, graph, contract)) for w in violations]
     best = max(shown, key=lambda w: _replayed_excess(w, tolerance), default=None)
     return Catch(best, max(witnesses, key=error_found), late)
+
+
+def _over(clock: Clock, until: float) -> bool:
+    return clock.late or time.monotonic() > until
 
 
 def error_found(witness: Witness) -> float:
