@@ -775,4 +775,4 @@ def test_a_search_has_a_time_of_its_own(folder: Path) -> None:
     ],
 )
 def test_a_search_that_cannot_be_is_refused(refused: Any, command: list[str]) -> None:
-    assert "--search" in refused(command)
+    assert "--search" in refused(*command)
