@@ -233,6 +233,7 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         affine=True,
+        factors=(0, 1),
         work=lambda site: site.outputs[0].size * _action(site)[0].terms,
     ).reading("alpha", "beta", "transA", "transB"),
 )

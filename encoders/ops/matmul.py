@@ -118,6 +118,7 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         affine=True,
+        factors=(0, 1),
         affine_where=lambda site: len(site.variable) < 2,
         work=lambda site: site.outputs[0].size * site.type_of(0).shape[-1],
     ),
