@@ -26,12 +26,13 @@ from encoders.contract import (
     Steps,
     members,
 )
-from encoders.formats import TENSOR_FLOAT_32, FloatFormat, round_fraction
+from encoders.enclosure import Interval
+from encoders.formats import BINARY16, TENSOR_FLOAT_32, FloatFormat, round_fraction
 from gpu_check.conformance import conformance
 from gpu_check.emulator import emulate, emulate_node
 from onnx_import import load
 from onnx_import.graph import Graph
-from refine.bounds import network_bounds
+from refine.bounds import InputBox, network_bounds
 from refine.conform_command import drawn
 
 V100, A100, H100 = Steps(4, 23), Steps(8, 24), Steps(16, 25)
@@ -151,6 +152,59 @@ def test_executions_stay_within_the_bounds(contract: RuntimeContract, dtype: Any
     assert 1e-3 < worst(contract, dtype, runs) <= 1
     for pinned in runs[:1]:
         assert 1e-3 < worst(pinned, dtype, [pinned]) <= 1
+
+
+PINNED = members(CUDA_TF32)[0]
+ALMOST = 2.0 - 2.0**-23  # truncating it to TF32 loses nearly a whole ulp, 2^-10
+HALF_WAY = 1.0 + 2.0**-11  # and rounding this to nearest half of one
+SMALL, LARGE = 2.0**-24, 2.0**15  # as a factor in float16 the small one counts as 2^-14
+WHOLE = members(CUDA_FP32)[0]
+HALF_FACTORS = replace(WHOLE, factor_format=BINARY16)
+SHARP: dict[str, tuple[RuntimeContract, list[float], list[float], float]] = {
+    "a truncated weight": (PINNED, [1.0], [ALMOST], 2.0**-10),
+    "a truncated input": (PINNED, [ALMOST], [1.0], 2.0**-10),
+    "a weight to nearest": (
+        replace(PINNED, factor_rounding=FactorRounding.NEAREST), [1.0], [HALF_WAY], 2.0**-11
+    ),
+    "an input to nearest": (
+        replace(PINNED, factor_rounding=FactorRounding.NEAREST), [HALF_WAY], [1.0], 2.0**-11
+    ),
+    "a truncated result": (
+        replace(WHOLE, order=Steps(3, 40)), [1.0, 2.0**-24, 1.0], [1.0, 1.0, 2.0**-24 - 2.0**-34],
+        2.0**-23,
+    ),
+    "truncated products": (
+        replace(WHOLE, order=Steps(3, 12)), [1.0, 1.0, 1.0],
+        [1.0, 2.0**-12 - 2.0**-20, 2.0**-12 - 2.0**-20], 2.0**-11,
+    ),
+    "a truncated sum": (
+        replace(WHOLE, order=Steps(1, 12)), [1.0, 1.0], [2.0**-12 - 2.0**-20, 1.0], 2.0**-12
+    ),
+    "subnormal factors": (
+        replace(HALF_FACTORS, order=Steps(2, 23)), [SMALL, 1.0], [LARGE, 2.0**-22 - 2.0**-30],
+        2.0**-22,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHARP)
+@pytest.mark.parametrize("free", [False, True])
+def test_what_is_lost_is_charged(name: str, free: bool) -> None:
+    """Sums of a few terms, chosen so that one loss is nearly all there is."""
+    contract, x, w, lost = SHARP[name]
+    case = Example("s", (("MatMul", "x W", "y", {}),), {"x": (1, len(x))}, {"W": np.c_[w]})
+    graph, _ = graph_of(case)
+    given = np.asarray([x])
+    computed = emulate(graph, {"x": given[None].astype(np.float32)}, contract)["y"][0, 0, 0]
+    exact = sum(Fraction(a) * Fraction(b) for a, b in zip(x, w, strict=True))
+    error = abs(Fraction(float(computed)) - exact)
+    order = contract.order
+    assert isinstance(order, Steps)
+    stated = replace(contract, order=AnyOrder(order.alignment)) if free else contract
+    box = InputBox({"x": Interval(given, given)}, {"x": np.zeros_like(given)})
+    limit = network_bounds(graph, box, stated).errors["y"][0, 0]
+    assert 0.9 * lost < error <= Fraction(float(limit))
+    assert limit < 12 * lost
 
 
 @pytest.mark.parametrize("rounding", [FactorRounding.NEAREST, FactorRounding.TRUNCATE])
