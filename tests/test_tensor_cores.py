@@ -159,7 +159,7 @@ ALMOST = 2.0 - 2.0**-23  # truncating it to TF32 loses nearly a whole ulp, 2^-10
 HALF_WAY = 1.0 + 2.0**-11  # and rounding this to nearest half of one
 SMALL, LARGE = 2.0**-24, 2.0**15  # as a factor in float16 the small one counts as 2^-14
 WHOLE = members(CUDA_FP32)[0]
-HALF_FACTORS = replace(WHOLE, factor_format=BINARY16)
+HALF_FACTORS = replace(WHOLE, factor_format=BINARY16, factor_rounding=FactorRounding.NEAREST)
 SHARP: dict[str, tuple[RuntimeContract, list[float], list[float], float]] = {
     "a truncated weight": (PINNED, [1.0], [ALMOST], 2.0**-10),
     "a truncated input": (PINNED, [ALMOST], [1.0], 2.0**-10),
