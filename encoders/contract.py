@@ -66,11 +66,12 @@ class Normalization(Enum):
 
 
 class FactorRounding(Enum):
-    """How the factors of a matrix product are shortened, if they are: all of a node's alike."""
+    """How the factors of a matrix product are shortened: all of a node's alike. ANY leaves it to
+    the runtime, which may also leave them whole (as libraries do with some shapes)."""
 
     NEAREST = "nearest"
     TRUNCATE = "toward-zero"
-    EITHER = "either"
+    ANY = "any"
 
 
 _SHOWN = 6  # rules that a description spells out
@@ -188,7 +189,7 @@ class RuntimeContract:
     accumulation: FloatFormat | None = None
     stored_format: FloatFormat | None = None
     factor_format: FloatFormat | None = None
-    factor_rounding: FactorRounding = FactorRounding.EITHER
+    factor_rounding: FactorRounding = FactorRounding.ANY
     exact: bool = False
     functions: Functions = CONSERVATIVE
     rules: tuple[ScheduleRule, ...] = ()
@@ -264,7 +265,7 @@ class RuntimeContract:
         if self.factor_format is not None:
             choices = (*choices, self.factor_rounding)
         return all(s.pinned for s in (self.schedule, *(r.schedule for r in self.rules))) and all(
-            c.value != "either" for c in choices
+            c.value not in ("either", "any") for c in choices
         )
 
     def describe(self) -> str:
@@ -388,7 +389,7 @@ def members(contract: RuntimeContract) -> tuple[RuntimeContract, ...]:
         functions=CORRECTLY_ROUNDED,
     )
     roundings: tuple[FactorRounding, ...] = (contract.factor_rounding,)
-    if contract.factor_format is not None and contract.factor_rounding is FactorRounding.EITHER:
+    if contract.factor_format is not None and contract.factor_rounding is FactorRounding.ANY:
         roundings = (FactorRounding.TRUNCATE, FactorRounding.NEAREST)
     return tuple(
         replace(

@@ -39,7 +39,7 @@ def shortening(operator: Operator) -> Operator:
         short = _short(site, contract)
         if short is None:
             return operator.runtime(site, inputs, arithmetic, contract)
-        if contract.factor_rounding is FactorRounding.EITHER:
+        if contract.factor_rounding is FactorRounding.ANY:
             raise OpenSchedule(f"contract '{contract.name}' leaves the factors' rounding open")
         assert isinstance(arithmetic, ShortArithmetic)
         operands = list(inputs)
@@ -65,6 +65,8 @@ def shortening(operator: Operator) -> Operator:
             )
             if way is not other
         ]
+        if way is FactorRounding.ANY:
+            bounds.append(operator.rounding(site, inputs, result, contract))
         worst = bounds[0]
         for bound in bounds[1:]:
             worst = replace(

@@ -18,6 +18,7 @@ import numpy as np
 from encoders.contract import (
     BiasPlacement,
     Contraction,
+    FactorRounding,
     Normalization,
     OpenSchedule,
     RuntimeContract,
@@ -155,7 +156,8 @@ def _wrong_modes(
     bits = product_bits(machine.kernels)
     short = contract.shorter_than(DType.FLOAT32)
     expected = FULL_BITS if short is None else short.precision
-    if bits != expected:
+    whole = bits == FULL_BITS and contract.factor_rounding is FactorRounding.ANY
+    if bits != expected and not whole:
         yield WrongMode("factors", _kept(expected), _kept(bits))
 
 

@@ -252,3 +252,7 @@ def test_tf32_is_caught_and_named(rounding: FactorRounding, tmp_path: Any) -> No
     ]
     assert conformance(graph, machine, replace(real, name="same"), batch).conforms
     assert conformance(graph, machine, CUDA_TF32, batch).conforms
+    whole = EmulatedMachine(graph, SEQUENTIAL)
+    assert conformance(graph, whole, CUDA_TF32, batch).conforms
+    stated = conformance(graph, whole, real, batch)
+    assert [m.field for m in stated.modes] == ["factors"]

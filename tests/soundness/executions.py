@@ -101,9 +101,10 @@ class Machine:
         self.least = narrow.emin if held is None else held.emin
         self.shorter = [lambda v: v]
         if held is not None:
-            either = contract.factor_rounding is FactorRounding.EITHER
+            either = contract.factor_rounding is FactorRounding.ANY
             ways = tuple(FactorRounding)[:2] if either else (contract.factor_rounding,)
-            self.shorter = [partial(_short, fmt=held, way=way) for way in ways]
+            shorter = [partial(_short, fmt=held, way=way) for way in ways]
+            self.shorter = [*shorter, *self.shorter] if either else shorter
         self.outcomes = lru_cache(maxsize=None)(self._outcomes)
         self.stored = lru_cache(maxsize=None)(self._stored)
         self._sums = lru_cache(maxsize=None)(self._all_sums)
