@@ -42,7 +42,7 @@ def accumulating(operator: Operator) -> Operator:
             v if v is None or kind is None or not kind.dtype.is_float else within.converted(v)
             for v, kind in zip(inputs, site.inputs, strict=True)
         ]
-        results = operator.runtime(site, operands, within, contract.within(wide))
+        results = operator.runtime(site, operands, within, _within(site, contract, wide))
         return tuple(arithmetic.converted(v) for v in results)
 
     def rounding(
@@ -51,7 +51,7 @@ def accumulating(operator: Operator) -> Operator:
         wide = _wide(site, contract)
         if wide is None:
             return operator.rounding(site, inputs, result, contract)
-        inner = operator.rounding(site, inputs, result, contract.within(wide))
+        inner = operator.rounding(site, inputs, result, _within(site, contract, wide))
         r, reached = rounder(site, contract), result.inflate(inner.radius)
         back = conversion_error(r, wide, reached)
         if np.any(inner.radius == 0):
@@ -73,3 +73,7 @@ def accumulating(operator: Operator) -> Operator:
 def _wide(site: Site, contract: RuntimeContract) -> FloatFormat | None:
     dtype = site.outputs[0].dtype
     return contract.wider_than(dtype) if dtype.is_float else None
+
+
+def _within(site: Site, contract: RuntimeContract, wide: FloatFormat) -> RuntimeContract:
+    return contract.within(wide, contract.format_of(site.outputs[0].dtype))

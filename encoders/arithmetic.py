@@ -16,7 +16,13 @@ from typing import Any, Protocol, TypeVar, cast, overload, runtime_checkable
 
 import numpy as np
 
-from encoders.contract import AnyOrder, BiasPlacement, OpenSchedule, RuntimeContract
+from encoders.contract import (
+    AnyOrder,
+    BiasPlacement,
+    FactorRounding,
+    OpenSchedule,
+    RuntimeContract,
+)
 from encoders.formats import FloatFormat
 from encoders.functions import Function
 from encoders.orders import (
@@ -24,8 +30,8 @@ from encoders.orders import (
     Blocks,
     Lanes,
     Merges,
-    Order,
     Sequential,
+    Steps,
     block_lengths,
     merges_of,
 )
@@ -92,6 +98,29 @@ class ChainArithmetic(Protocol):
 
 
 @runtime_checkable
+class StepArithmetic(Protocol):
+    """An arithmetic that knows the steps of tensor cores."""
+
+    def step(
+        self,
+        pairs: Sequence[tuple[Any, Any]],
+        total: Any | None,
+        alignment: int,
+        least: int | None,
+    ) -> Any:
+        """Products and a running sum (None: there is none yet) added as `orders.Steps` says;
+        `least` is the exponent of the smallest normal factor, None for this arithmetic's own."""
+
+
+@runtime_checkable
+class ShortArithmetic(Protocol):
+    """An arithmetic that knows runtimes which shorten the factors of products."""
+
+    def shortened(self, a: Any, fmt: FloatFormat, rounding: FactorRounding) -> Any:
+        """The numbers as factors of a shorter format."""
+
+
+@runtime_checkable
 class MixedArithmetic(Protocol):
     """An arithmetic that can say how the same runtime computes in another type or format."""
 
@@ -153,23 +182,28 @@ def sum_of_products(
     ):
         raise OpenSchedule("this contract does not pin the order of a sum")
     if bias is not None and contract.bias is BiasPlacement.FIRST:
-        return _ordered(arithmetic, contract.order, pairs, bias, bias_first=True)
+        return _ordered(arithmetic, contract, pairs, bias, bias_first=True)
     if bias is not None and contract.bias is BiasPlacement.AFTER_FIRST_BLOCK:
-        return _ordered(arithmetic, contract.order, pairs, bias, bias_first=False)
-    total = _ordered(arithmetic, contract.order, pairs, None, bias_first=False)
+        return _ordered(arithmetic, contract, pairs, bias, bias_first=False)
+    total = _ordered(arithmetic, contract, pairs, None, bias_first=False)
     return total if bias is None else arithmetic.add(total, bias)
 
 
 def _ordered(
     arithmetic: Arithmetic[T],
-    order: Order,
+    contract: RuntimeContract,
     pairs: Sequence[tuple[T, T]],
     bias: T | None,
     bias_first: bool,
 ) -> T:
+    order, least = contract.order, contract.least_factor
     match order:
         case Sequential() | Blocked() | Blocks():
             return _blocks(arithmetic, pairs, block_lengths(order, len(pairs)), bias, bias_first)
+        case Steps() if bias_first:
+            return _stepped(arithmetic, pairs, bias, order, least)
+        case Steps():
+            total = _stepped(arithmetic, pairs, None, order, least)
         case Lanes(count):
             total = _lanes(arithmetic, pairs, count)
         case _:
@@ -199,6 +233,21 @@ def _blocks(
             total = arithmetic.add(total, partial)
     assert total is not None
     return total
+
+
+def _stepped(
+    arithmetic: Arithmetic[T],
+    pairs: Sequence[tuple[T, T]],
+    total: T | None,
+    order: Steps,
+    least: int | None,
+) -> T:
+    if not isinstance(arithmetic, StepArithmetic):
+        raise OpenSchedule("aligned steps have no meaning in this arithmetic")
+    for start in range(0, len(pairs), order.terms):
+        block = pairs[start : start + order.terms]
+        total = arithmetic.step(block, total, order.alignment, least)
+    return cast(T, total)
 
 
 def _lanes(arithmetic: Arithmetic[T], pairs: Sequence[tuple[T, T]], count: int) -> T:

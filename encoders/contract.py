@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from encoders.formats import BINARY32, FORMAT_OF_DTYPE, FloatFormat
+from encoders.formats import BINARY32, FORMAT_OF_DTYPE, TENSOR_FLOAT_32, FloatFormat
 from encoders.functions import (
     CONSERVATIVE,
     CORRECTLY_ROUNDED,
+    CUDA_FUNCTIONS,
     ORT_FUNCTIONS,
     Evidence,
     Functions,
@@ -22,6 +23,8 @@ from encoders.orders import Blocked as Blocked
 from encoders.orders import Order as Order
 from encoders.orders import Pairwise as Pairwise
 from encoders.orders import Sequential as Sequential
+from encoders.orders import Steps as Steps
+from encoders.orders import without_steps
 from onnx_import.graph import DType
 
 
@@ -60,6 +63,15 @@ class Normalization(Enum):
     FOLDED = "folded"
     DIRECT = "direct"
     EITHER = "either"
+
+
+class FactorRounding(Enum):
+    """How the factors of a matrix product are shortened: all of a node's alike. ANY leaves it to
+    the runtime, which may also leave them whole (as libraries do with some shapes)."""
+
+    NEAREST = "nearest"
+    TRUNCATE = "toward-zero"
+    ANY = "any"
 
 
 _SHOWN = 6  # rules that a description spells out
@@ -155,6 +167,10 @@ class RuntimeContract:
     tensors: operands are read into it, and only the result is rounded to the tensor's own format
     (encoders/accumulation.py). `stored_format` is what weights are rounded to first, if anything.
 
+    `factor_format` is what the factors of matrix products (MatMul, Gemm, Conv, ConvTranspose) are
+    rounded to, as `factor_rounding` says, where it has the range of their own format and fewer
+    digits; TF32 is such a format for binary32.
+
     `compute_format` None means that each tensor is computed in the format of its own dtype;
     otherwise every floating-point tensor, stored weights included, is first rounded to that
     format. `exact` is the degenerate contract whose unit roundoff is 0: no operation rounds.
@@ -172,6 +188,8 @@ class RuntimeContract:
     compute_format: FloatFormat | None = None
     accumulation: FloatFormat | None = None
     stored_format: FloatFormat | None = None
+    factor_format: FloatFormat | None = None
+    factor_rounding: FactorRounding = FactorRounding.ANY
     exact: bool = False
     functions: Functions = CONSERVATIVE
     rules: tuple[ScheduleRule, ...] = ()
@@ -210,17 +228,44 @@ class RuntimeContract:
         wide, own = self.accumulation, self.format_of(dtype)
         return None if self.exact or wide is None or wide == own or not wide.holds(own) else wide
 
-    def within(self, wide: FloatFormat) -> RuntimeContract:
-        """What holds inside a node that accumulates in this format."""
+    def shorter_than(self, dtype: DType) -> FloatFormat | None:
+        """The format of factors, where it is the format of this dtype with fewer digits."""
+        short, own = self.factor_format, self.format_of(dtype)
+        if self.exact or short is None or short.precision >= own.precision:
+            return None
+        return short if (short.emin, short.emax) == (own.emin, own.emax) else None
+
+    def for_sums(self) -> RuntimeContract:
+        """What holds for sums that are no matrix products: no steps, and no short factors."""
+        order = without_steps(self.order)
+        return self if order == self.order else replace(self, order=order)
+
+    def within(self, wide: FloatFormat, own: FloatFormat) -> RuntimeContract:
+        """What holds inside a node that accumulates in `wide` what tensors of `own` format hold."""
         stored = self.stored_format or self.compute_format
-        return replace(self, compute_format=wide, accumulation=None, stored_format=stored)
+        return replace(
+            self,
+            compute_format=wide,
+            accumulation=None,
+            stored_format=stored,
+            factor_format=own,
+        )
+
+    @property
+    def least_factor(self) -> int | None:
+        """The exponent of the smallest normal factor of products, None for the computing format's
+        own."""
+        held = self.factor_format or self.compute_format
+        return None if held is None else held.emin
 
     @property
     def pinned(self) -> bool:
         """True if the contract allows exactly one execution per input, functions apart."""
-        choices = (self.results, self.operands, self.normalization)
+        choices: tuple[Enum, ...] = (self.results, self.operands, self.normalization)
+        if self.factor_format is not None:
+            choices = (*choices, self.factor_rounding)
         return all(s.pinned for s in (self.schedule, *(r.schedule for r in self.rules))) and all(
-            c.value != "either" for c in choices
+            c.value not in ("either", "any") for c in choices
         )
 
     def describe(self) -> str:
@@ -233,6 +278,9 @@ class RuntimeContract:
         ruled = "".join(f"; {r.describe()}: {r.schedule.describe()}" for r in self.rules[:_SHOWN])
         if len(self.rules) > _SHOWN:
             ruled += f"; and {len(self.rules) - _SHOWN} rules more"
+        if self.factor_format is not None:
+            short, rounding = self.factor_format.name, self.factor_rounding.value
+            wide += f", factors of matrix products rounded to {short} ({rounding})"
         return (
             f"{self.name}: format {fmt}{wide}; round to nearest even; {self.schedule.describe()}; "
             f"subnormal results {self.results.value}; subnormal operands {self.operands.value}; "
@@ -284,8 +332,33 @@ FP16 = replace(
 )
 BF16 = replace(IEEE_ANY, name="bf16", accumulation=BINARY32)
 
+# CUDA with cuBLAS, cuDNN or kernels of its own, default compilation (no -use_fast_math), no
+# Winograd and no Fourier transforms. Tensor cores of V100 to B200 align to 23 bits or more.
+CUDA_FP32 = replace(
+    IEEE_ANY,
+    name="cuda-fp32",
+    results=Subnormals.KEEP,
+    operands=Subnormals.KEEP,
+    functions=CUDA_FUNCTIONS,
+)
+CUDA_TF32 = replace(CUDA_FP32, name="cuda-tf32", order=AnyOrder(23), factor_format=TENSOR_FLOAT_32)
+CUDA_FP16 = replace(CUDA_FP32, name="cuda-fp16", order=AnyOrder(23), accumulation=BINARY32)
+
 PRESETS = {
-    c.name: c for c in (IEEE_ANY, SEQUENTIAL, SEQUENTIAL_FMA, PAIRWISE, ORT_CPU, FP16, BF16, EXACT)
+    c.name: c
+    for c in (
+        IEEE_ANY,
+        SEQUENTIAL,
+        SEQUENTIAL_FMA,
+        PAIRWISE,
+        ORT_CPU,
+        FP16,
+        BF16,
+        CUDA_FP32,
+        CUDA_TF32,
+        CUDA_FP16,
+        EXACT,
+    )
 }
 
 
@@ -295,11 +368,11 @@ def members(contract: RuntimeContract) -> tuple[RuntimeContract, ...]:
     They round elementary functions correctly, which is within every accuracy of half an ulp or
     more.
     """
-    orders: tuple[Order, ...] = (
-        (Sequential(), Pairwise(), Blocked(4))
-        if isinstance(contract.order, AnyOrder)
-        else (contract.order,)
-    )
+    orders: tuple[Order, ...] = (contract.order,)
+    if isinstance(contract.order, AnyOrder):
+        orders = (Sequential(), Pairwise(), Blocked(4))
+        if contract.order.alignment is not None:
+            orders = (Steps(16, contract.order.alignment), *orders)
     fused = (
         (Contraction.ALWAYS, Contraction.NEVER)
         if contract.contraction is Contraction.EITHER
@@ -315,18 +388,24 @@ def members(contract: RuntimeContract) -> tuple[RuntimeContract, ...]:
         else contract.normalization,
         functions=CORRECTLY_ROUNDED,
     )
+    roundings: tuple[FactorRounding, ...] = (contract.factor_rounding,)
+    if contract.factor_format is not None and contract.factor_rounding is FactorRounding.ANY:
+        roundings = (FactorRounding.TRUNCATE, FactorRounding.NEAREST)
     return tuple(
         replace(
             fixed,
-            name=f"{contract.name}/{type(o).__name__.lower()}/fma-{c.value}",
+            name=f"{contract.name}/{type(o).__name__.lower()}/fma-{c.value}"
+            + (f"/factors-{f.value}" if len(roundings) > 1 else ""),
             order=o,
             contraction=c,
+            factor_rounding=f,
             rules=tuple(
                 replace(r, schedule=_settled(r.schedule, o, c, fixed.bias)) for r in contract.rules
             ),
         )
         for o in orders
         for c in fused
+        for f in roundings
     )
 
 

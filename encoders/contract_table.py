@@ -17,6 +17,7 @@ from encoders.contract import (
     PRESETS,
     BiasPlacement,
     Contraction,
+    FactorRounding,
     FieldEvidence,
     Normalization,
     RuntimeContract,
@@ -24,7 +25,14 @@ from encoders.contract import (
     ScheduleRule,
     Subnormals,
 )
-from encoders.formats import BFLOAT16, BINARY16, BINARY32, BINARY64, FloatFormat
+from encoders.formats import (
+    BFLOAT16,
+    BINARY16,
+    BINARY32,
+    BINARY64,
+    TENSOR_FLOAT_32,
+    FloatFormat,
+)
 from encoders.functions import TABLES, Evidence, Function, FunctionAccuracy, Functions
 from encoders.orders import (
     AnyOrder,
@@ -34,12 +42,13 @@ from encoders.orders import (
     Order,
     Pairwise,
     Sequential,
+    Steps,
     Tree,
     checked_tree,
 )
 
 SCHEMA = "refine-contract-1"
-FORMATS = {f.name: f for f in (BINARY16, BFLOAT16, BINARY32, BINARY64)}
+FORMATS = {f.name: f for f in (BINARY16, BFLOAT16, TENSOR_FLOAT_32, BINARY32, BINARY64)}
 EVIDENCE_WORDS = {
     "assumed": Evidence.DEFINITION,
     "proved": Evidence.PROVED,
@@ -55,8 +64,9 @@ _CHOICES: Mapping[str, type[Enum]] = {
     "subnormal_results": Subnormals,
     "subnormal_operands": Subnormals,
     "normalization": Normalization,
+    "factor_rounding": FactorRounding,
 }
-_ORDER_KEYS = ("order", "block", "blocks", "lanes", "merges")
+_ORDER_KEYS = ("order", "block", "blocks", "lanes", "merges", "step", "alignment")
 _SCHEDULE_KEYS = (*_ORDER_KEYS, "fma", "bias")
 _PLACE_KEYS = {
     "operator": str,
@@ -70,11 +80,14 @@ _FORMAT_KEYS = {
     "format": "compute_format",
     "accumulation": "accumulation",
     "weights": "stored_format",
+    "factors": "factor_format",
 }
 _FIELDS = (*_SCHEDULE_KEYS, *_CHOICES, *_FORMAT_KEYS, "exact", "functions")
 _KEYS = frozenset(("schema", "name", "base", "rules", "evidence", "provenance", *_FIELDS))
 _RULE_KEYS = frozenset((*_PLACE_KEYS, *_SCHEDULE_KEYS, "evidence", "source"))
 _FUNCTION_KEYS = frozenset(("ulps", "units", "evidence", "source", "flushes", "excess"))
+
+_MOST_BITS = 40  # of alignment; tensor cores have 13 to 25
 
 E = TypeVar("E", bound=Enum)
 T = TypeVar("T")
@@ -92,6 +105,7 @@ def contract_table(contract: RuntimeContract) -> dict[str, Any]:
         "subnormal_results": contract.results.value,
         "subnormal_operands": contract.operands.value,
         "normalization": contract.normalization.value,
+        "factor_rounding": contract.factor_rounding.value,
         "exact": contract.exact,
         "functions": _functions_table(contract.functions),
     }
@@ -133,6 +147,8 @@ def contract_of_table(table: Mapping[str, Any]) -> RuntimeContract:
         compute_format=_format("format", table, base.compute_format),
         accumulation=_format("accumulation", table, base.accumulation),
         stored_format=_format("weights", table, base.stored_format),
+        factor_format=_format("factors", table, base.factor_format),
+        factor_rounding=_choice("", table, "factor_rounding", FactorRounding, base.factor_rounding),
         exact=_typed("exact", table.get("exact", base.exact), bool),
         functions=_functions(table["functions"]) if "functions" in table else base.functions,
         rules=tuple(
@@ -153,8 +169,12 @@ def contract_of_table(table: Mapping[str, Any]) -> RuntimeContract:
 def _schedule_table(schedule: Schedule) -> dict[str, Any]:
     table: dict[str, Any]
     match schedule.order:
-        case AnyOrder():
+        case AnyOrder(None):
             table = {"order": "any"}
+        case AnyOrder(alignment):
+            table = {"order": "any", "alignment": alignment}
+        case Steps(terms, alignment):
+            table = {"order": "steps", "step": terms, "alignment": alignment}
         case Blocked(size):
             table = {"order": "blocked", "block": size}
         case Blocks(lengths):
@@ -179,6 +199,7 @@ def _schedule(where: str, table: Mapping[str, Any], default: Schedule) -> Schedu
 def _order(where: str, table: Mapping[str, Any], default: Order) -> Order:
     readers: dict[str, tuple[str | None, Callable[[str, Any], Order]]] = {
         "any": (None, lambda path, value: AnyOrder()),
+        "steps": ("step", lambda path, value: Steps(1, 1)),
         "sequential": (None, lambda path, value: Sequential()),
         "pairwise": (None, lambda path, value: Pairwise()),
         "blocked": ("block", lambda path, value: Blocked(_count(path, value))),
@@ -191,11 +212,30 @@ def _order(where: str, table: Mapping[str, Any], default: Order) -> Order:
         if given:
             raise ContractError(f"{_path(where, given[0])}: it says nothing without 'order'")
         return default
+    if table["order"] in ("any", "steps") and set(given) <= {"step", "alignment"}:
+        return _steps(where, table)
     key, read = _among(_path(where, "order"), table["order"], readers)
     for other in given:
         if other != key:
             raise ContractError(f"{_path(where, other)}: order '{table['order']}' has no such key")
     return read("", None) if key is None else read(_path(where, key), _required(where, table, key))
+
+
+def _steps(where: str, table: Mapping[str, Any]) -> Order:
+    """Any order, perhaps with aligned steps, or such steps alone."""
+    if table["order"] == "any":
+        if "step" in table:
+            raise ContractError(f"{_path(where, 'step')}: order 'any' has no such key")
+        return AnyOrder(_alignment(where, table) if "alignment" in table else None)
+    step = _count(_path(where, "step"), _required(where, table, "step"))
+    return Steps(step, _alignment(where, table))
+
+
+def _alignment(where: str, table: Mapping[str, Any]) -> int:
+    bits = _count(_path(where, "alignment"), _required(where, table, "alignment"))
+    if bits > _MOST_BITS:
+        raise ContractError(f"{_path(where, 'alignment')}: at most {_MOST_BITS} bits, not {bits}")
+    return bits
 
 
 def _count(path: str, value: Any) -> int:

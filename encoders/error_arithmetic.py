@@ -117,6 +117,37 @@ class ErrorArithmetic:
     ) -> Tracked | None:
         return chained(self.rounder, self.contract, pairs, start)
 
+    def step(
+        self,
+        pairs: Sequence[tuple[Tracked, Tracked]],
+        total: Tracked | None,
+        alignment: int,
+        least: int | None,
+    ) -> Tracked:
+        r = replace(self.rounder, alignment=alignment, least_factor=least)
+        ideal, moved = self._product(*pairs[0])
+        magnitude = add_up(ideal.magnitude, moved)
+        biggest = magnitude
+        for a, b in pairs[1:]:
+            product, error = self._product(a, b)
+            biggest = np.maximum(biggest, add_up(product.magnitude, error))
+            ideal = Interval(add_down(ideal.lo, product.lo), add_up(ideal.hi, product.hi))
+            moved = add_up(moved, error)
+        operands = [v for pair in pairs for v in pair]
+        if total is not None:
+            ideal = Interval(add_down(ideal.lo, total.ideal.lo), add_up(ideal.hi, total.ideal.hi))
+            held = add_up(total.error, self._lost(total))
+            biggest = np.maximum(biggest, add_up(total.ideal.magnitude, held))
+            moved = add_up(moved, held)
+            operands.append(total)
+        clamped = r.clamped(
+            max(largest_of(a.computed.magnitude) for a, _ in pairs),
+            max(largest_of(b.computed.magnitude) for _, b in pairs),
+        )
+        magnitude = np.maximum(np.maximum(biggest, add_up(ideal.magnitude, moved)), clamped)
+        fresh = r.of_step(float(len(pairs)), magnitude)
+        return self._result(ideal, moved, fresh, magnitude, *operands)
+
     def divide(self, a: Tracked, b: Tracked) -> Tracked:
         divisor = b.computed
         away = np.where(divisor.lo > 0, divisor.lo, np.where(divisor.hi < 0, -divisor.hi, 0.0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
@@ -203,6 +203,16 @@ class RationalArithmetic:
 
     def multiply_add(self, a: ObjectArray, b: ObjectArray, c: ObjectArray) -> ObjectArray:
         return np.asarray(a * b + c, dtype=object)
+
+    def step(
+        self,
+        pairs: Sequence[tuple[ObjectArray, ObjectArray]],
+        total: ObjectArray | None,
+        alignment: int,
+        least: int | None,
+    ) -> ObjectArray:
+        products = sum(a * b for a, b in pairs)
+        return np.asarray(products if total is None else total + products, dtype=object)
 
 
 _LONGEST = 20000  # binary places

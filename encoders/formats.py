@@ -80,6 +80,7 @@ def small_format(exponent_bits: int, precision: int) -> FloatFormat:
 
 BINARY16 = FloatFormat("float16", 11, -14, 15)
 BFLOAT16 = FloatFormat("bfloat16", 8, -126, 127)
+TENSOR_FLOAT_32 = FloatFormat("tf32", 11, -126, 127)
 BINARY32 = FloatFormat("float32", 24, -126, 127)
 BINARY64 = FloatFormat("float64", 53, -1022, 1023)
 
@@ -173,6 +174,26 @@ def round_array(values: npt.ArrayLike, fmt: FloatFormat) -> FloatArray:
         rounded -= shift
         rounded[np.abs(rounded) > float(fmt.largest_finite)] = np.inf
     return np.copysign(rounded, exact, out=rounded).reshape(np.shape(values))
+
+
+def truncate_array(values: npt.ArrayLike, fmt: FloatFormat) -> FloatArray:
+    """The numbers of `fmt` next to float64 values toward zero, in a new float64 array.
+
+    Beyond the largest finite number that is an infinity; NaN stays NaN.
+    """
+    exact = np.asarray(values, dtype=np.float64)
+    _, exponent = np.frexp(np.where(np.isfinite(exact), exact, 0.0))
+    grid = np.maximum(exponent - 1, fmt.emin) - fmt.precision + 1
+    with np.errstate(invalid="ignore", over="ignore"):
+        whole = np.ldexp(np.trunc(np.ldexp(exact, -grid)), grid)
+        beyond = np.abs(exact) >= np.ldexp(1.0, fmt.emax + 1)
+    whole = np.where(np.isfinite(exact), whole, exact)
+    return np.where(beyond, np.copysign(np.inf, exact), whole)
+
+
+def shortened(values: npt.ArrayLike, fmt: FloatFormat, truncated: bool) -> FloatArray:
+    """Float64 values in a shorter format, toward zero or to nearest."""
+    return truncate_array(values, fmt) if truncated else round_array(values, fmt)
 
 
 def fits_twice_in_binary64(fmt: FloatFormat) -> bool:

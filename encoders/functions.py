@@ -133,4 +133,23 @@ ORT_FUNCTIONS = Functions(
     ),
 )
 
-TABLES = {t.name: t for t in (CORRECTLY_ROUNDED, CONSERVATIVE, ORT_FUNCTIONS)}
+_CUDA = "CUDA C++ Programming Guide, float32 without fast math, plus half an ulp"
+_CUDA_ULPS = {
+    Function.EXP: 2.5,
+    Function.LOG: 1.5,
+    Function.TANH: 2.5,
+    Function.ERF: 2.5,
+    Function.POW: 4.5,
+}
+
+CUDA_FUNCTIONS = Functions(
+    "cuda",
+    tuple(
+        (f, FunctionAccuracy(_CUDA_ULPS[f], None, Evidence.VENDOR, _CUDA, excess=a.excess))
+        if f in _CUDA_ULPS
+        else (f, a)
+        for f, a in CONSERVATIVE.table
+    ),
+)
+
+TABLES = {t.name: t for t in (CORRECTLY_ROUNDED, CONSERVATIVE, ORT_FUNCTIONS, CUDA_FUNCTIONS)}

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.arithmetic import Relation
-from encoders.contract import Contraction, OpenSchedule, RuntimeContract, Subnormals
+from encoders.contract import Contraction, FactorRounding, OpenSchedule, RuntimeContract, Subnormals
 from encoders.formats import (
     BINARY32,
     BINARY64,
@@ -33,6 +33,8 @@ from encoders.formats import (
     fits_twice_in_binary64,
     round_array,
     round_fraction,
+    shortened,
+    truncate_array,
 )
 from encoders.functions import Function
 from encoders.native_chain import native_chain
@@ -42,7 +44,11 @@ from onnx_import.graph import Array, DType
 Carrier = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float64]
 
+IntArray = npt.NDArray[np.int32]
+
 _PIECE = 2**16
+_WIDEST_ALIGNMENT = 40
+_NO_EXPONENT = np.int32(-900)  # below that of any product of two numbers that fit
 _TOP_BIT = np.int64(-(2**63))
 
 
@@ -189,6 +195,46 @@ class NumpyArithmetic:
         with np.errstate(all="ignore"):
             return self._result(self._fused_once(a, b, c))
 
+    def shortened(self, a: Carrier, fmt: FloatFormat, rounding: FactorRounding) -> Carrier:
+        (a,) = self._operands(a)
+        with np.errstate(all="ignore"):
+            truncated = rounding is FactorRounding.TRUNCATE
+            return shortened(a, fmt, truncated).astype(self.carrier)
+
+    def step(
+        self,
+        pairs: Sequence[tuple[Carrier, Carrier]],
+        total: Carrier | None,
+        alignment: int,
+        least: int | None,
+    ) -> Carrier:
+        """Exact in float64 throughout: a step adds some tens of integers of a few bits more than
+        the alignment. Raises OpenSchedule for formats that do not fit twice into float64."""
+        if self.format == BINARY64 or alignment > _WIDEST_ALIGNMENT:
+            raise OpenSchedule("aligned steps are emulated for formats of at most 24 digits")
+        lowest = self.format.emin if least is None else least
+        with np.errstate(all="ignore"):
+            exact = [self._product(a, b, lowest) for a, b in pairs]
+            if total is not None:
+                (held,) = self._operands(total)
+                exact.append((held.astype(np.float64), _exponents(held, self.format.emin)))
+            largest = exact[0][1]
+            for _, exponents in exact[1:]:
+                largest = np.maximum(largest, exponents)
+            grid = largest - alignment
+            whole = sum(np.trunc(np.ldexp(value, -grid)) for value, _ in exact)
+            plain = sum(value for value, _ in exact)
+            summed = np.where(np.isfinite(plain), np.ldexp(whole, grid), plain)
+            result = truncate_array(summed, self.format).astype(self.carrier)
+        return self._flushed(result) if self._flush_results else result
+
+    def _product(self, a: Carrier, b: Carrier, least: int) -> tuple[FloatArray, IntArray]:
+        """The exact product and its exponent."""
+        a, b = self._operands(a, b)
+        value = a.astype(np.float64) * b.astype(np.float64)
+        exponent = _exponents(a, least) + _exponents(b, least)
+        return value, np.where(value == 0, _NO_EXPONENT, exponent)
+
     def chain(
         self, pairs: Sequence[tuple[Carrier, Carrier]], start: Carrier | None
     ) -> Carrier | None:
@@ -232,6 +278,12 @@ class NumpyArithmetic:
         fresh = np.asarray(fresh)
         np.multiply(fresh, 0, out=fresh, where=np.abs(fresh) < self._smallest_normal)
         return fresh
+
+
+def _exponents(a: Carrier, least: int) -> IntArray:
+    """⌊log2|a|⌋, at least `least`; that of a zero is nobody's largest."""
+    _, exponent = np.frexp(np.where(np.isfinite(a), a, 0.0))
+    return np.where(a == 0, _NO_EXPONENT, np.maximum(exponent - 1, least)).astype(np.int32)
 
 
 def _fused_in_float64(fmt: FloatFormat, a: Carrier, b: Carrier, c: Carrier) -> FloatArray:

@@ -276,6 +276,7 @@ class Operator:
     rests on. `positive_part` operators give zero, and no slope, below zero. `affine_where` says of
     an affine operator where it is one: a product is, while only one factor varies. `attributes`
     names every attribute that the operator understands: a node with another one is refused.
+    `factors` are the positions of the two factors of a matrix product, linear in each.
     `converts` marks conversions between types, which a contract's accumulation format leaves alone.
     `narrowed(site, read, written)` gives the constants of the node with only these columns of what
     it reads and writes, None where it cannot be cut down (`encoders.narrowing`).
@@ -299,6 +300,7 @@ class Operator:
     affine_where: Callable[[Site], bool] | None = None
     per_element: bool = False
     converts: bool = False
+    factors: tuple[int, ...] = ()
     dtypes: tuple[DType, ...] = field(
         default=(DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.FLOAT64)
     )

@@ -14,10 +14,17 @@ Merges: TypeAlias = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class AnyOrder:
-    """Additions associate in any order, chosen anew for every output element."""
+    """Additions associate in any order, chosen anew for every output element.
+
+    With `alignment`, products may also be added in steps, as `Steps` does it with that many bits:
+    any number of products and any partial sum in one step.
+    """
+
+    alignment: int | None = None
 
     def describe(self) -> str:
-        return "any order"
+        steps = f" or in steps aligned to {self.alignment} bits" if self.alignment else ""
+        return f"any order{steps}"
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,26 @@ class Tree:
         return f"a tree of {len(self.merges) + 1} terms"
 
 
-Order: TypeAlias = AnyOrder | Sequential | Pairwise | Blocked | Blocks | Lanes | Tree
+@dataclass(frozen=True)
+class Steps:
+    """The steps of a tensor core: `terms` consecutive products at a time join the running sum.
+
+    Within a step the exact products and the running sum are truncated, toward zero, to multiples of
+    2^(e − alignment), e being the largest exponent among them, added exactly, and the result is
+    truncated to the accumulator's format. The exponent of a product is the sum of its factors', a
+    subnormal factor counting as the smallest normal number; products of zero do not count.
+    Sums other than of matrix products are sequential. Source of the model: Xie et al. 2025, arXiv
+    2511.10909; Fasi, Higham, Mikaitis & Pranesh 2021, PeerJ Computer Science 7:e330.
+    """
+
+    terms: int
+    alignment: int
+
+    def describe(self) -> str:
+        return f"steps of {self.terms} products aligned to {self.alignment} bits"
+
+
+Order: TypeAlias = AnyOrder | Sequential | Pairwise | Blocked | Blocks | Lanes | Tree | Steps
 
 
 def block_lengths(order: Sequential | Blocked | Blocks, terms: int) -> tuple[int, ...]:
@@ -103,7 +129,8 @@ def block_lengths(order: Sequential | Blocked | Blocks, terms: int) -> tuple[int
 def merges_of(order: Order, terms: int) -> Merges:
     """An order written as a tree.
 
-    Raises ValueError for any order, ModelError for a tree of another number of terms.
+    Raises ValueError for any order and for aligned steps, ModelError for a tree of another number
+    of terms.
     """
     merges: list[tuple[int, int]] = []
 
@@ -140,10 +167,28 @@ def merges_of(order: Order, terms: int) -> Merges:
             halves(0, terms)
         case AnyOrder():
             raise ValueError("this contract does not pin the order of a sum")
+        case Steps():
+            raise ValueError("aligned steps are no tree of additions")
         case _:
             ends = list(accumulate(block_lengths(order, terms)))
             chain(chain(range(a, b)) for a, b in zip((0, *ends), ends, strict=False))
     return tuple(merges)
+
+
+def without_steps(order: Order) -> Order:
+    """How the same runtime adds up what are no products of matrices."""
+    match order:
+        case AnyOrder():
+            return AnyOrder()
+        case Steps():
+            return Sequential()
+        case _:
+            return order
+
+
+def alignment_of(order: Order) -> int | None:
+    """To how many bits the terms of a step may be aligned; None if there are no such steps."""
+    return order.alignment if isinstance(order, AnyOrder | Steps) else None
 
 
 def checked_tree(merges: Merges) -> Tree:

@@ -106,7 +106,8 @@ def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
         elif np.all(s.bias.lo == s.bias.hi):
             products = add_up(products, stored_loss(r, s.bias.lo))
     products = add_up(products, np.where(partial > 0, r.flushed, 0.0))
-    radius = any_order_sum(r, partial, additions, products)
+    clamped = r.clamped(magnitude, stored)
+    radius = any_order_sum(r, partial, additions, products, float(s.action.terms), clamped)
     reached = add_up(partial, np.where(np.isfinite(radius), radius, 0.0))
     for operands in (magnitude, stored):
         reached = np.maximum(reached, np.max(operands, initial=0.0))

@@ -9,6 +9,7 @@ from functools import cache
 
 from encoders import ops
 from encoders.accumulation import accumulating
+from encoders.factors import shortening
 from encoders.operator import Operator
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Node
@@ -24,7 +25,7 @@ def operators() -> Mapping[str, Operator]:
         for operator in importlib.import_module(f"{ops.__name__}.{module.name}").OPERATORS:
             if operator.name in found:
                 raise RuntimeError(f"two files define the operator {operator.name}")
-            found[operator.name] = accumulating(operator)
+            found[operator.name] = shortening(accumulating(operator))
     return found
 
 

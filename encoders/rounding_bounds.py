@@ -19,6 +19,7 @@ from encoders.contract import RuntimeContract, Subnormals
 from encoders.enclosure import FloatArray, Interval, add_up, multiply_up
 from encoders.formats import FloatFormat, round_array
 from encoders.operator import Precondition, RoundingBound, Site
+from encoders.orders import alignment_of
 from onnx_import.graph import DType
 
 _ITERATIONS = 4
@@ -28,7 +29,8 @@ _ITERATIONS = 4
 class Rounder:
     """Rounding in one format under one contract, in float64 numbers rounded up.
 
-    `stored` is the format that stored numbers are rounded to first, if it is another one.
+    `stored` is the format that stored numbers are rounded to first, if it is another one;
+    `alignment` and `least_factor` are those of the steps that matrix products may take.
     Raises OverflowError for a format whose range float64 cannot hold.
     """
 
@@ -37,6 +39,8 @@ class Rounder:
     flush_results: bool
     flush_operands: bool
     stored: FloatFormat | None = None
+    alignment: int | None = None
+    least_factor: int | None = None
 
     @property
     def unit(self) -> float:
@@ -88,6 +92,28 @@ class Rounder:
         if self.exact or not self.flush_results:
             return np.zeros_like(magnitude)
         return np.minimum(magnitude, self.smallest_normal)
+
+    def of_step(self, products: float, magnitude: FloatArray) -> FloatArray:
+        """Error of an aligned step (encoders/orders.py) of so many products; the largest number in
+        it, its result and `clamped` of its factors are at most `magnitude`.
+
+        Every product and the running sum lose less than one unit, 2^-alignment of the largest; the
+        truncated result loses less than an ulp (lemma `aligned-step`).
+        """
+        if self.exact or self.alignment is None:
+            return np.zeros_like(magnitude)
+        lost = (products + 1.0) * 2.0**-self.alignment
+        after = add_up(magnitude, multiply_up(magnitude, lost))
+        relative = add_up(multiply_up(magnitude, lost), multiply_up(after, 2.0 * self.unit))
+        bound = add_up(relative, max(float(self.format.smallest_subnormal), 2.0**-1074))
+        return self._flushed(bound, np.full_like(magnitude, np.inf))
+
+    def clamped(self, x: FloatArray | float, y: FloatArray | float) -> float:
+        """A bound on what factors below the normal range count for in an aligned step, where
+        |x|·|y| is accounted for."""
+        least = self.format.emin if self.least_factor is None else self.least_factor
+        tiny = 2.0**least
+        return tiny * max(float(np.max(x, initial=tiny)), float(np.max(y, initial=tiny)))
 
     def half_ulp(self, magnitude: FloatArray) -> FloatArray:
         """u·2^k with k = max(⌊log2 M⌋, emin): half the spacing at the largest value.
@@ -143,6 +169,8 @@ def rounder_of(dtype: DType, contract: RuntimeContract) -> Rounder:
         contract.results is not Subnormals.KEEP,
         contract.operands is not Subnormals.KEEP,
         contract.stored_format,
+        alignment_of(contract.order),
+        contract.least_factor,
     )
 
 
@@ -166,23 +194,36 @@ def stored_loss(r: Rounder, values: FloatArray) -> FloatArray:
 
 
 def any_order_sum(
-    r: Rounder, partial: FloatArray, additions: FloatArray, products: FloatArray
+    r: Rounder,
+    partial: FloatArray,
+    additions: FloatArray,
+    products: FloatArray,
+    steps: float = 0.0,
+    clamped: float = 0.0,
 ) -> FloatArray:
     """|ŝ − s| for a sum in any order, with or without FMA: lemma `sum-any-order`.
 
     `partial` bounds every partial sum of the exact terms, `additions` counts the roundings of
     sums, `products` bounds the total error of the rounded terms. The result E satisfies
     E ≥ products + additions·r(partial + E), which makes the induction close; infinite where no
-    such E was found.
+    such E was found. Where aligned steps may be taken, there are at most `steps` of them, of one
+    product each or of fewer and longer ones, and `clamped` is what factors count for at least.
     """
+
+    def needed(error: FloatArray) -> FloatArray:
+        reached = add_up(partial, error)
+        total = add_up(products, multiply_up(additions, _of_node(r, reached)))
+        if r.alignment is None or not steps:
+            return total
+        return add_up(total, multiply_up(r.of_step(1.0, np.maximum(reached, clamped)), steps))
+
     error = products
     for _ in range(_ITERATIONS):
-        error = add_up(products, multiply_up(additions, _of_node(r, add_up(partial, error))))
+        error = needed(error)
     best = np.full(np.broadcast_shapes(error.shape, partial.shape), np.inf)
     for factor in (1.0, 1.0 + 2.0**-8, 2.0):
         candidate = multiply_up(error, factor) if factor > 1.0 else error
-        needed = add_up(products, multiply_up(additions, _of_node(r, add_up(partial, candidate))))
-        best = np.where((needed <= candidate) & np.isinf(best), candidate, best)
+        best = np.where((needed(candidate) <= candidate) & np.isinf(best), candidate, best)
     return best
 
 

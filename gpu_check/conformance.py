@@ -18,6 +18,7 @@ import numpy as np
 from encoders.contract import (
     BiasPlacement,
     Contraction,
+    FactorRounding,
     Normalization,
     OpenSchedule,
     RuntimeContract,
@@ -25,7 +26,7 @@ from encoders.contract import (
 )
 from encoders.enclosure import FloatArray, point
 from encoders.exact_fields import Balls, enclosure
-from encoders.formats import FORMAT_OF_DTYPE
+from encoders.formats import BFLOAT16, FORMAT_OF_DTYPE, TENSOR_FLOAT_32
 from encoders.functions import CORRECTLY_ROUNDED
 from encoders.numpy_arithmetic import Carrier
 from encoders.operator import site_of
@@ -37,7 +38,7 @@ from gpu_check.probe import Finding, probe_sums
 from gpu_check.probed_contract import FULL_BITS
 from gpu_check.runtimes import RuntimeUnavailable
 from gpu_check.tensors import Machine
-from onnx_import.graph import Array, Graph, Node
+from onnx_import.graph import Array, DType, Graph, Node
 
 _ENCLOSED = 4  # samples whose exact values are computed
 _LARGEST_EXACT = 2**18  # multiply-adds of a node that is evaluated exactly
@@ -153,12 +154,17 @@ def _wrong_modes(
         if stated not in (Subnormals.EITHER, found):
             yield WrongMode(field, stated.value, found.value)
     bits = product_bits(machine.kernels)
-    if bits < FULL_BITS:
-        yield WrongMode(
-            "precision of products",
-            f"{FULL_BITS} bits of each factor",
-            f"{bits} bits, as in TF32 or another reduced precision",
-        )
+    short = contract.shorter_than(DType.FLOAT32)
+    expected = FULL_BITS if short is None else short.precision
+    whole = bits == FULL_BITS and contract.factor_rounding is FactorRounding.ANY
+    if bits != expected and not whole:
+        yield WrongMode("factors", _kept(expected), _kept(bits))
+
+
+def _kept(bits: int) -> str:
+    """How many bits the factors of matrix products keep, with the format that has so many."""
+    names = {f.precision: f.name for f in (BFLOAT16, TENSOR_FLOAT_32)}
+    return f"{bits} bits of each factor" + (f", as in {names[bits]}" if bits in names else "")
 
 
 class _Judge:

@@ -141,7 +141,7 @@ def test_reduced_precision_is_named(tmp_path: Path) -> None:
     graph = load(small_models.mlp(tmp_path / "net.onnx", (3, 2)))
     one = EmulatedMachine(graph, SEQUENTIAL, bits=11)
     found = conformance(graph, one, SEQUENTIAL, drawn(graph, ("-1..1",), 2, 0))
-    assert [m.field for m in found.modes] == ["precision of products"]
+    assert [m.field for m in found.modes] == ["factors"]
     assert "11 bits" in found.modes[0].found
 
 

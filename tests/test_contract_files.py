@@ -19,6 +19,7 @@ from encoders.contract import (
     PRESETS,
     BiasPlacement,
     Contraction,
+    FactorRounding,
     FieldEvidence,
     Normalization,
     Reduction,
@@ -28,9 +29,9 @@ from encoders.contract import (
     Subnormals,
 )
 from encoders.contract_table import SCHEMA, contract_of_table, contract_table
-from encoders.formats import BINARY16, BINARY32, small_format
+from encoders.formats import BINARY16, BINARY32, TENSOR_FLOAT_32, small_format
 from encoders.functions import CONSERVATIVE, Evidence, Function, FunctionAccuracy, Functions
-from encoders.orders import AnyOrder, Blocked, Blocks, Lanes, Pairwise, Sequential, Tree
+from encoders.orders import AnyOrder, Blocked, Blocks, Lanes, Pairwise, Sequential, Steps, Tree
 from onnx_import.errors import ModelError
 from refine.cli import run
 from refine.contract_file import read_contract, write_contract
@@ -38,7 +39,7 @@ from refine.verdict import ExitCode
 
 KINDS = st.sampled_from(Evidence)
 ORDERS = st.one_of(
-    st.sampled_from([AnyOrder(), Sequential(), Pairwise(), Lanes(8)]),
+    st.sampled_from([AnyOrder(), AnyOrder(23), Sequential(), Pairwise(), Lanes(8), Steps(16, 25)]),
     st.integers(1, 9).map(Blocked),
     st.lists(st.integers(1, 9), min_size=1).map(lambda n: Blocks(tuple(n))),
 )
@@ -97,6 +98,8 @@ CONTRACTS = st.builds(
     st.sampled_from([None, BINARY16, small_format(4, 5)]),
     st.sampled_from([None, BINARY32, small_format(5, 9)]),
     st.sampled_from([None, BINARY16]),
+    st.sampled_from([None, TENSOR_FLOAT_32]),
+    st.sampled_from(FactorRounding),
     st.booleans(),
     st.just(CONSERVATIVE) | TABLE,
     st.lists(RULES, max_size=3).map(tuple),
@@ -128,7 +131,7 @@ def test_presets_come_back(name: str, written: Path) -> None:
 
 def test_no_field_is_forgotten() -> None:
     """A field added to the contract must be added to the file: the drawn contracts vary all."""
-    assert len(fields(RuntimeContract)) == 15
+    assert len(fields(RuntimeContract)) == 17
 
 
 def test_what_a_file_leaves_out_is_open(tmp_path: Path) -> None:

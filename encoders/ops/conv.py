@@ -160,6 +160,7 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         affine=True,
+        factors=(0, 1),
         work=lambda site: site.outputs[0].size * _action(site)[0].terms,
     ).reading("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"),
 )

@@ -280,6 +280,7 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         affine=True,
+        factors=(0, 1),
         work=_work,
     ).reading(
         "auto_pad",

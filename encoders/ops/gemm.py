@@ -235,6 +235,7 @@ OPERATORS = (
         rounding=rounding,
         affine=True,
         narrowed=product_constants,
+        factors=(0, 1),
         work=lambda site: site.outputs[0].size * _action(site)[0].terms,
     ).reading("alpha", "beta", "transA", "transB"),
 )

@@ -120,6 +120,7 @@ OPERATORS = (
         rounding=rounding,
         affine=True,
         narrowed=product_constants,
+        factors=(0, 1),
         affine_where=lambda site: len(site.variable) < 2,
         work=lambda site: site.outputs[0].size * site.type_of(0).shape[-1],
     ),

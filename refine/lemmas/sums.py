@@ -289,6 +289,26 @@ def accumulated_rounding() -> Argument:
     )
 
 
+def aligned_step() -> Argument:
+    s, s_hat, whole, fl, M, e, unit, k, v, tiny = reals("s s_hat whole fl M e unit k v tiny")
+    return Argument(
+        (
+            nonnegative("k, unit, v, τ ≥ 0", k, unit, v, tiny),
+            Fact("|ŝ − s| ≤ e for products and sum as computed", within(s_hat - s, e)),
+            Fact("|ŝ| ≤ M", within(s_hat, M)),
+            Fact(
+                "|w − ŝ| ≤ (k + 1)·unit: each of k products and the sum loses at most a unit",
+                within(whole - s_hat, (k + 1) * unit),
+            ),
+            Fact("|fl − w| ≤ v·|w| + τ", within(fl - whole, v * magnitude(whole) + tiny)),
+        ),
+        Fact(
+            "|fl − s| ≤ e + (k + 1)·unit + v·(M + (k + 1)·unit) + τ",
+            within(fl - s, e + (k + 1) * unit + v * (M + (k + 1) * unit) + tiny),
+        ),
+    )
+
+
 def flush() -> Argument:
     z, rounded, fl, r, tiny = reals("z rounded fl r lambda")
     return Argument(
@@ -474,6 +494,16 @@ LEMMAS: tuple[Lemma, ...] = (
         HIGHAM + "section 4.2; mixed precision as in Blanchard, Higham, Lopez, Mary & Pranesh "
         "2020, SIAM J. Sci. Comput. 42(3)",
         accumulated_rounding,
+    ),
+    schema(
+        "aligned-step",
+        "An aligned step of k products, unit = 2^(e − alignment) the largest that truncating a "
+        "term can lose, v = 2u and τ the smallest subnormal number for truncating the result, errs "
+        "by at most e + (k + 1)·unit + v·(M + (k + 1)·unit) + τ. A step of k products is charged "
+        "less than k steps of one product each.",
+        "Xie et al. 2025, arXiv 2511.10909; Fasi, Higham, Mikaitis & Pranesh 2021, PeerJ Computer "
+        "Science 7:e330",
+        aligned_step,
     ),
     schema(
         "flush",

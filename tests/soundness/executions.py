@@ -13,15 +13,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
 from typing import Any
 
 import numpy as np
 from rows import Row, rows_of
 
-from encoders.contract import Contraction, Normalization, RuntimeContract, Subnormals
+from encoders.contract import (
+    Contraction,
+    FactorRounding,
+    Normalization,
+    RuntimeContract,
+    Subnormals,
+)
 from encoders.formats import FloatFormat, round_fraction
+from encoders.orders import alignment_of
 from onnx_import.graph import Graph, Node
 
 Number = Any
@@ -89,6 +96,15 @@ class Machine:
         self.normalizations = (
             (Normalization.FOLDED, Normalization.DIRECT) if both else (contract.normalization,)
         )
+        self.alignment = alignment_of(contract.order)
+        held = contract.factor_format
+        self.least = narrow.emin if held is None else held.emin
+        self.shorter = [lambda v: v]
+        if held is not None:
+            either = contract.factor_rounding is FactorRounding.ANY
+            ways = tuple(FactorRounding)[:2] if either else (contract.factor_rounding,)
+            shorter = [partial(_short, fmt=held, way=way) for way in ways]
+            self.shorter = [*shorter, *self.shorter] if either else shorter
         self.outcomes = lru_cache(maxsize=None)(self._outcomes)
         self.stored = lru_cache(maxsize=None)(self._stored)
         self._sums = lru_cache(maxsize=None)(self._all_sums)
@@ -157,7 +173,9 @@ class Machine:
         return self._each(max, a, b)
 
     def sums(self, terms: Sequence[tuple[float, float]], bias: float | None) -> Outcomes:
-        return self._sums(tuple(terms), bias)
+        return _distinct(
+            o for f in self.shorter for o in self._sums(tuple((f(a), f(b)) for a, b in terms), bias)
+        )
 
     def _all_sums(self, terms: tuple[tuple[float, float], ...], bias: float | None) -> Outcomes:
         """All values of all binary trees over the products and the bias, a product joining either
@@ -176,6 +194,8 @@ class Machine:
         for leaf_set in range(1, 1 << leaves):
             if leaf_set not in found:
                 found[leaf_set] = set(self._joins(leaf_set, found, raw))
+            if self.alignment is not None:
+                found[leaf_set] |= set(self._steps(leaf_set, found, terms))
         return _distinct(found[(1 << leaves) - 1])
 
     def _joins(
@@ -192,6 +212,52 @@ class Machine:
                     for seen in self.read(c):
                         yield from self.outcomes(z + seen)
             part = (part - 1) & whole
+
+    def _steps(
+        self, whole: int, found: dict[int, set[float]], terms: tuple[tuple[float, float], ...]
+    ) -> Iterator[float]:
+        """Some products, and what is found for all other leaves if any, in one aligned step."""
+        part = whole
+        while part:
+            if part < 1 << len(terms):
+                factors = [terms[i] for i in range(len(terms)) if part >> i & 1]
+                pairs = [list(product(self.read(a), self.read(b))) for a, b in factors]
+                rest = whole ^ part
+                sums = {s for c in found[rest] for s in self.read(c)} if rest else {0.0}
+                for chosen, total in product(product(*pairs), sums):
+                    yield from self._step(chosen, total)
+            part = (part - 1) & whole
+
+    def _step(self, pairs: Sequence[tuple[float, float]], total: float) -> Outcomes:
+        exponents = [_exponent(a, self.least) + _exponent(b, self.least) for a, b in pairs if a * b]
+        exponents += [_exponent(total, self.format.emin)] if total else []
+        if not exponents:
+            return (0.0,)
+        assert self.alignment is not None
+        unit = 2.0 ** (max(exponents) - self.alignment)
+        whole = sum(_towards_zero(v, unit) for v in (*(a * b for a, b in pairs), total))
+        spacing = 2.0 ** (_exponent(whole, self.format.emin) - self.format.precision + 1)
+        kept = _towards_zero(whole, spacing)
+        if abs(kept) > self.format.largest_finite:
+            raise Overflow
+        if 0 < abs(whole) < self.tiny and self.results is not Subnormals.KEEP:
+            return (0.0,) if self.results is Subnormals.FLUSH else (kept, 0.0)
+        return (kept,)
+
+
+def _exponent(value: float, least: int) -> int:
+    return max(math.frexp(value)[1] - 1, least)
+
+
+def _towards_zero(value: float, unit: float) -> float:
+    return math.trunc(value / unit) * unit
+
+
+def _short(value: float, fmt: FloatFormat, way: FactorRounding) -> float:
+    """A factor in a shorter format."""
+    if way is FactorRounding.NEAREST:
+        return _finite(round_fraction(Fraction(value), fmt))
+    return _towards_zero(value, 2.0 ** (_exponent(value, fmt.emin) - fmt.precision + 1))
 
 
 def _finite(value: Fraction | float) -> float:

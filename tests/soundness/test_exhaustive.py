@@ -25,17 +25,20 @@ from encoders.contract import (
     PAIRWISE,
     SEQUENTIAL,
     SEQUENTIAL_FMA,
+    AnyOrder,
     BiasPlacement,
     Blocked,
     Contraction,
+    FactorRounding,
     Normalization,
     RuntimeContract,
     Schedule,
     ScheduleRule,
     Sequential,
+    Steps,
     Subnormals,
 )
-from encoders.formats import small_format
+from encoders.formats import FloatFormat, small_format
 from encoders.orders import Blocks, Lanes, Tree
 from onnx_import.graph import Graph
 
@@ -126,6 +129,57 @@ def test_sums_in_a_wider_format(case: Case, contract: RuntimeContract) -> None:
     found = judged(case, replace(in_toy_format(contract, case), accumulation=wide), sample=4)
     assert not found.failures, "\n".join(found.failures)
     assert found.executions or found.overflows
+
+
+def tensor_core(contract: RuntimeContract, case: Case) -> RuntimeContract:
+    """Factors with a digit less, sums in any order and in steps that align to few bits."""
+    toy, fmt = in_toy_format(contract, case), case.format
+    short = FloatFormat("short", fmt.precision - 1, fmt.emin, fmt.emax)
+    return replace(toy, order=AnyOrder(fmt.precision), factor_format=short)
+
+
+@every_case
+@pytest.mark.parametrize("contract", ANY_ORDER[:2], ids=lambda c: c.name)
+@pytest.mark.parametrize("way", FactorRounding)
+def test_aligned_steps_and_short_factors(
+    case: Case, contract: RuntimeContract, way: FactorRounding
+) -> None:
+    found = judged(case, replace(tensor_core(contract, case), factor_rounding=way), sample=7)
+    assert not found.failures, "\n".join(found.failures)
+    assert found.executions or found.overflows
+
+
+@every_case
+def test_steps_in_a_wider_format(case: Case) -> None:
+    wide = small_format(4, case.format.precision + 2)
+    contract = replace(in_toy_format(ANY_ORDER[1], case), accumulation=wide)
+    contract = replace(contract, order=AnyOrder(wide.precision))
+    found = judged(case, contract, sample=7)
+    assert not found.failures, "\n".join(found.failures)
+
+
+@every_case
+def test_emulated_steps_and_short_factors(case: Case) -> None:
+    graph, points = prepared(case)
+    box = input_box(graph, case.lo, case.hi)
+    free = tensor_core(ANY_ORDER[0], case)
+    loose = bounds_of(graph, box, free)
+    failures: list[str] = []
+    for count, way in ((1, FactorRounding.NEAREST), (2, FactorRounding.TRUNCATE), (3, None)):
+        order = Steps(count, case.format.precision)
+        pinned = replace(free, order=order, contraction=Contraction.NEVER, results=KEEP)
+        pinned = replace(pinned, operands=KEEP, bias=BiasPlacement.LAST)
+        pinned = replace(pinned, normalization=Normalization.FOLDED)
+        if way is None:
+            wide = small_format(4, case.format.precision + 2)
+            pinned = replace(pinned, factor_format=None, accumulation=wide)
+        else:
+            pinned = replace(pinned, factor_rounding=way)
+        own = bounds_of(graph, box, pinned)
+        for bounds in (own, loose) if way is not None else (own,):
+            label = f"{case.name} in {order.describe()}"
+            failures += check_emulated(graph, bounds, pinned, points, label).failures
+    assert not failures, "\n".join(failures)
 
 
 @every_case
