@@ -31,6 +31,14 @@ def one_pass(runtime: OnnxRuntime, graph: Graph) -> float:
     return float(np.median(seconds))
 
 
+def earlier(path: Path, *keys: str) -> dict[tuple[Any, ...], Mapping[str, Any]]:
+    """The rows that a file keeps, by the values of these keys; none where there is no file."""
+    if not path.exists():
+        return {}
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    return {tuple(row[k] for k in keys): row for row in rows}
+
+
 def save(path: Path, rows: Sequence[Mapping[str, Any]], **settings: float) -> None:
     """Rows as JSON, with the date, the machine and how they were made."""
     document = {

@@ -4,7 +4,8 @@ IEEE 754 fixes nothing here, so a contract has to say it. Measurements: onnxrunt
 2.13, numpy 2.4.6 and glibc 2.36 on x86-64, float32 (all inputs, or all of the interesting binades
 and a sample of the rest); CUDA: the vendor's table plus half an ulp, since that table counts from
 the correctly rounded result. For other formats the same numbers, in ulps of that format, are taken
-on trust: such evidence is never better than "sampled".
+on trust: such evidence is never better than "sampled". In float16 they hold of all inputs on
+onnxruntime, torch and numpy (benchmarks/results/functions.json, which a test holds against them).
 """
 
 from __future__ import annotations
@@ -105,7 +106,10 @@ CONSERVATIVE = Functions(
             Function.SIGMOID,
             FunctionAccuracy(None, 4.0, Evidence.SAMPLED, _MIXED, flushes=True, excess=2.0),
         ),
-        (Function.ERF, FunctionAccuracy(3.0, None, Evidence.VENDOR, _MIXED, excess=2.0)),
+        (
+            Function.ERF,  # torch's in float16, where results are subnormal: 4.93 ulp, or zero
+            FunctionAccuracy(5.0, None, Evidence.VENDOR, _MIXED, flushes=True, excess=2.0),
+        ),
         (Function.SIN, FunctionAccuracy(None, 4.0, Evidence.VENDOR, _MIXED, excess=2.0)),
         (Function.COS, FunctionAccuracy(None, 4.0, Evidence.VENDOR, _MIXED, excess=2.0)),
         (

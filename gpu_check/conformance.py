@@ -40,8 +40,19 @@ from gpu_check.runtimes import RuntimeUnavailable
 from gpu_check.tensors import Machine
 from onnx_import.graph import Array, DType, Graph, Node
 
-_ENCLOSED = 4  # samples whose exact values are computed
-_LARGEST_EXACT = 2**18  # multiply-adds of a node that is evaluated exactly
+
+@dataclass(frozen=True)
+class Depth:
+    """How much is done: on how many samples nodes are evaluated exactly, the multiply-adds of a
+    node that still is, and whether the schedule of a node that diverges is guessed."""
+
+    enclosed: int
+    largest: int
+    guessing: bool
+
+
+THOROUGH = Depth(4, 2**18, True)
+BRIEF = Depth(1, 2**13, False)
 
 
 class How(Enum):
@@ -115,6 +126,7 @@ def conformance(
     contract: RuntimeContract,
     samples: Sequence[Mapping[str, Array]],
     tell: Callable[[str], None] = lambda text: None,
+    depth: Depth = THOROUGH,
 ) -> Conformance:
     """Run the samples (arrays of the inputs' shapes and types) and judge every node on them.
 
@@ -128,7 +140,7 @@ def conformance(
         tell("running the samples")
         shown = machine.tensors(samples)
         given = {name: np.stack([s[name] for s in samples]) for name in graph.inputs}
-        judge = _Judge(graph, machine, contract, flushes, {**given, **shown})
+        judge = _Judge(graph, machine, contract, flushes, {**given, **shown}, depth)
         nodes = tuple(judge.checks(tell))
     return Conformance(machine.describe(), contract, len(samples), nodes, tuple(modes))
 
@@ -177,9 +189,10 @@ class _Judge:
         contract: RuntimeContract,
         flushes: Flushes,
         values: Mapping[str, Carrier],
+        depth: Depth,
     ) -> None:
         self.graph, self.machine, self.contract = graph, machine, contract
-        self.flushes = flushes
+        self.flushes, self.depth = flushes, depth
         self.shown = frozenset(values)
         self.values = dict(values)
 
@@ -221,11 +234,11 @@ class _Judge:
     def _enclosed(self, node: Node, output: str) -> NodeCheck:
         """|given − exact| ≤ the node's rounding error, for a few samples."""
         operator, site = lookup(node), site_of(self.graph, node)
-        if operator.work(site) > _LARGEST_EXACT or not self.graph.types[output].dtype.is_float:
+        if operator.work(site) > self.depth.largest or not self.graph.types[output].dtype.is_float:
             return NodeCheck(node, How.UNSEEN, 0)
         here, field = contract_at(site, self.contract), Balls()
         reads = self._read(node)
-        count = min(_ENCLOSED, len(self.values[output]))
+        count = min(self.depth.enclosed, len(self.values[output]))
         for k in range(count):
             held = {t: np.asarray(self.values[t][k], np.float64) for t in reads}
             ranges = [point(held[node.inputs[i]]) for i in site.variable]
@@ -250,6 +263,8 @@ class _Judge:
 
     def _guess(self, node: Node, computed_at: str | None) -> tuple[tuple[str, ...], str]:
         """Which fields would have to change, and how the node seems to be computed."""
+        if not self.depth.guessing:
+            return (), "not looked for"
         here = contract_at(site_of(self.graph, node), self.contract)
         if computed_at is None:
             functions = tuple(f"functions.{f.value}" for f in lookup(node).functions)

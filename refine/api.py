@@ -36,7 +36,7 @@ def check_model(
     """
     graph = _graph(model)
     chosen = _contract(contract)
-    effort = options or Options(SAMPLE, default_directory(), budget=10.0)
+    effort = options or Options(SAMPLE, default_directory(), budget=10.0, conform=True)
     return check(graph, _domain(domain, graph, chosen), chosen, _tolerance(eps, graph), effort)
 
 

@@ -24,6 +24,7 @@ from refine.assumptions import assumptions_of
 from refine.bounds import NetworkBounds
 from refine.clock import Clock
 from refine.compose import lemmas_used, merged
+from refine.conduct import conduct_of
 from refine.cross_check import Effort, cross_checks
 from refine.domain import Domain
 from refine.hunting import Catch, error_found, hunt
@@ -47,6 +48,7 @@ class Options:
     lemmas, None to prove them anew. `budget` in seconds, counted from the start, is how long
     bounds are improved; `workers` processes share that work. `search_seconds` is how long errors
     are searched for, all of it; None: as much as the model's size suggests, in little time.
+    `conform` has a runtime of this machine compared with the contract, briefly.
     """
 
     cross_check: Effort | None
@@ -58,6 +60,7 @@ class Options:
     budget: float = 0.0
     workers: int = 1
     search_seconds: float | None = None
+    conform: bool = False
 
 
 def check(
@@ -88,6 +91,10 @@ def check(
     groups, lemmas, late = _obligations(proof, contract, options, clock)
     every = (*lemmas, *(o for group in groups.values() for o in group))
     timed_out = proof.late or catch.late or late
+    conduct = None
+    if options.conform and not clock.late:
+        clock.tell("running the model")
+        conduct = conduct_of(graph, domain, contract, options.seed)
     verdict, reason = decide(proof, tolerance, failure_of(proof, every), catch, timed_out)
     return Result(
         verdict,
@@ -106,6 +113,7 @@ def check(
         (*graph.notes, *domain.notes, *_split_notes(proof)),
         catch.violation,
         timed_out=timed_out,
+        conduct=conduct,
     )
 
 

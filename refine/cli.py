@@ -124,6 +124,12 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="How long to look for a counterexample, beside the budget; default: briefly.",
         ),
         click.option("--no-search", is_flag=True, help="Do not look for a counterexample."),
+        click.option(
+            "--conform/--no-conform",
+            default=True,
+            envvar="REFINE_CONFORM",
+            help="Whether to look if the runtime here honours the contract, on a few inputs.",
+        ),
         click.option("--no-cache", is_flag=True, help="Prove every lemma anew."),
         click.option("--json", "json_path", metavar="FILE", help="Write the result; - for stdout."),
         click.option(
@@ -337,6 +343,7 @@ def _run(
         budget=given["budget"],
         workers=given["workers"],
         search_seconds=given["search_seconds"],
+        conform=given["conform"],
     )
     with reporter.progress("reading the model") as progress:
         graph = load(as_optimised(model, given["as_optimised"]))

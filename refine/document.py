@@ -8,6 +8,7 @@ import math
 import platform
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from fractions import Fraction
 from typing import Any
 
@@ -68,6 +69,7 @@ def document_of(result: Result) -> dict[str, Any]:
             for n in result.nodes
         ],
         "counterexample": None if result.witness is None else _witness(result, result.witness),
+        "runtime": None if result.conduct is None else asdict(result.conduct),
         "model": _model(result.graph),
         "specification": None
         if result.spec is None

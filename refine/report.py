@@ -89,6 +89,7 @@ class Reporter:
             self._out.print(_layers(result.nodes))
             self._lines(_legend(result.nodes))
             self._lines(_proof(result))
+            self._lines(_conduct(result))
             if result.witness is not None:
                 self._witness(result.witness, result.tolerance.of(result.witness.output))
         self._lines(_answer(result, self._quiet))
@@ -316,6 +317,28 @@ def _proof(result: Result) -> Iterator[tuple[str, str]]:
         yield f"[red]{o.outcome.value}[/]", f"{o.name}: {o.goal}{detail}"
     if len(failed) > _FAILURES_SHOWN:
         yield "", f"and {len(failed) - _FAILURES_SHOWN} more, in --json"
+
+
+def _conduct(result: Result) -> Iterator[tuple[str, str]]:
+    """What the runtime here did: one line, and what it means where the contract was left."""
+    conduct, name = result.conduct, result.contract.name
+    if conduct is None:
+        return
+    if conduct.honours is None:
+        yield (
+            "[bold]runtime[/]",
+            f"not compared with the contract: {conduct.runtime}: {conduct.text}",
+        )
+        return
+    what = f"{conduct.runtime}, {conduct.inputs} inputs"
+    if conduct.honours:
+        yield "[bold]runtime[/]", f"{what}: within contract {name}; {conduct.text}"
+        return
+    yield (
+        "[bold yellow]runtime[/]",
+        f"{what}: does NOT honour contract {name} on this model: {conduct.text}",
+    )
+    yield "", "what is proved holds for runtimes that do; refine conform says more about this one"
 
 
 def _by_whom(obligations: Sequence[Obligation], what: str) -> str:

@@ -155,6 +155,20 @@ class Tolerance:
 
 
 @dataclass(frozen=True)
+class Conduct:
+    """What a runtime of this machine did on a few inputs of the domain, beside the contract.
+
+    `honours` False: it left the contract, on this model; True: it did not where that was compared;
+    None: nobody looked. `text` says where, or how much was compared, or why nobody looked.
+    """
+
+    runtime: str
+    inputs: int
+    honours: bool | None
+    text: str
+
+
+@dataclass(frozen=True)
 class Result:
     """A verdict with its reason, its bounds, what was assumed and how each part was shown."""
 
@@ -176,6 +190,7 @@ class Result:
     witness_file: Path | None = None
     timed_out: bool = False
     spec: Side | None = None
+    conduct: Conduct | None = None
 
     @property
     def bound(self) -> float:

@@ -1,4 +1,5 @@
-"""Tests bound quickly unless they say otherwise: improving bounds takes the whole budget."""
+"""Tests bound quickly unless they say otherwise: improving bounds takes the whole budget, and the
+runtime is run only where that is what is tested."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import pytest
 
 os.environ.setdefault("REFINE_BUDGET", "0")
 os.environ.setdefault("REFINE_WORKERS", "1")
+os.environ.setdefault("REFINE_CONFORM", "0")
 
 CONFORMANCE = pytest.StashKey[str]()
 """The table that tests/test_conformance.py makes, if it ran."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import flint
@@ -380,3 +382,20 @@ def test_points_of_examples_are_in_the_box() -> None:
     assert np.all(inputs["x"] >= 0.5)
     with pytest.raises(ValueError, match="not rational"):
         exact_values(case, graph, inputs)
+
+
+MEASURED = Path(__file__).parents[1] / "benchmarks" / "results" / "functions.json"
+
+
+def test_what_was_measured_is_within_the_tables() -> None:
+    """Every runtime measured is covered by the conservative table, onnxruntime by its own."""
+    rows = json.loads(MEASURED.read_text(encoding="utf-8"))["rows"]
+    assert {row["runtime"].split()[0] for row in rows} == {"onnxruntime", "torch", "numpy"}
+    for row in rows:
+        own = row["runtime"].startswith("onnxruntime")
+        for table in (CONSERVATIVE, ORT_FUNCTIONS) if own else (CONSERVATIVE,):
+            claim = table.accuracy(Function(row["function"]))
+            near = claim.ulps is not None and row["ulps"] <= claim.ulps
+            assert near or (claim.units is not None and row["units"] <= claim.units), row
+            assert claim.flushes or claim.units is not None or not row["flushes"], row
+            assert row["beyond"] <= max(claim.excess, 0.0), row

@@ -1,0 +1,86 @@
+"""Does the runtime of this machine honour the contract that a verdict rests on? A quick look.
+
+What was proved holds for runtimes that honour the contract, and is not changed by what is seen
+here. `refine conform` looks longer, and says which field of the contract is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from encoders.contract import RuntimeContract
+from encoders.operator import site_of
+from encoders.registry import lookup
+from gpu_check.conformance import BRIEF, Conformance, How, conformance
+from gpu_check.runtimes import RuntimeUnavailable
+from onnx_import.errors import ModelError
+from onnx_import.fpcore import is_fpcore
+from onnx_import.graph import Array, Graph
+from onnx_import.torchlean import is_json
+from refine.domain import Domain
+from refine.runtime_choice import RUNTIMES, RuntimeChoice, machine, runtime_choice
+from refine.verdict import Conduct
+
+_INPUTS = 16
+_WORK = 2**26  # multiply-adds
+_LARGEST = 2**28  # of one input, beyond which nobody looks
+
+
+def conduct_of(
+    graph: Graph, domain: Domain, contract: RuntimeContract, seed: int
+) -> Conduct | None:
+    """The runtime on which the contract was probed, else onnxruntime on one thread, on a few random
+    inputs of the domain; None for a contract without rounding and for what is no ONNX file."""
+    if contract.exact or graph.source is None:
+        return None
+    if is_json(graph.source) or is_fpcore(graph.source):
+        return None
+    work = sum(lookup(n).work(site_of(graph, n)) for n in graph.order)
+    choice = _choice(contract)
+    if work > _LARGEST:
+        return Conduct(choice.name, 0, None, "the model is large; refine conform looks")
+    samples = int(np.clip(_WORK // max(work, 1), 1, _INPUTS))
+    points = domain.boxes[0].sample(np.random.default_rng(seed), samples)
+    typed = {t: v.astype(graph.types[t].dtype.numpy) for t, v in points.items()}
+    batch: list[Mapping[str, Array]] = [{t: v[k] for t, v in typed.items()} for k in range(samples)]
+    try:
+        with machine(choice, graph) as one, np.errstate(all="ignore"):
+            return _conduct(conformance(graph, one, contract, batch, depth=BRIEF))
+    except (ModelError, RuntimeUnavailable) as error:
+        return Conduct(choice.name, 0, None, " ".join(str(error).split()))
+
+
+def _choice(contract: RuntimeContract) -> RuntimeChoice:
+    provenance = dict(contract.provenance)
+    name = provenance.get("runtime", "").partition(" ")[0]
+    threads = provenance.get("threads", "")
+    if name not in RUNTIMES:
+        return runtime_choice("onnxruntime")
+    if name == "onnxruntime" and threads.isdecimal():
+        return runtime_choice(f"onnxruntime:threads={threads}")
+    return runtime_choice(name)
+
+
+def _conduct(outcome: Conformance) -> Conduct:
+    broken = [f"its {m.field} is {m.found}, not {m.stated}" for m in outcome.modes]
+    for first in outcome.divergences[:1]:
+        d = first.divergence
+        assert d is not None
+        broken.append(
+            f"first at {first.node.describe()}, element {list(d.index)}: it gives {d.given!r}, the "
+            f"contract {d.expected!r}"
+        )
+    if broken:
+        return Conduct(outcome.runtime, outcome.samples, False, "; ".join(broken))
+    counted = {how: sum(n.how is how for n in outcome.nodes) for how in How}
+    if counted[How.UNSEEN] == len(outcome.nodes):
+        return Conduct(outcome.runtime, outcome.samples, None, "no layer could be compared")
+    parts = (
+        (counted[How.BITS], "bit for bit"),
+        (counted[How.ENCLOSURE], f"within their rounding error on {BRIEF.enclosed} of the inputs"),
+        (counted[How.UNSEEN], "too large for a quick look"),
+    )
+    text = ", ".join(f"{n} {what}" for n, what in parts if n)
+    return Conduct(outcome.runtime, outcome.samples, True, f"layers: {text}")
