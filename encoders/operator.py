@@ -27,6 +27,7 @@ from encoders.functions import Function
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, DType, Graph, Node, TensorType
 
+FLOATS = (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.FLOAT64)
 FloatArray = npt.NDArray[np.float64]
 ObjectArray = npt.NDArray[np.object_]
 
@@ -276,6 +277,7 @@ class Operator:
     rests on. `positive_part` operators give zero, and no slope, below zero. `affine_where` says of
     an affine operator where it is one: a product is, while only one factor varies. `attributes`
     names every attribute that the operator understands: a node with another one is refused.
+    `dtypes` are the types of its numbers (of a condition's, those that are compared or chosen).
     """
 
     name: str
@@ -295,9 +297,7 @@ class Operator:
     positive_part: bool = False
     affine_where: Callable[[Site], bool] | None = None
     per_element: bool = False
-    dtypes: tuple[DType, ...] = field(
-        default=(DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.FLOAT64)
-    )
+    dtypes: tuple[DType, ...] = FLOATS
     attributes: frozenset[str] = frozenset()
 
     def reading(self, *attributes: str) -> Operator:

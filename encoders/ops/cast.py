@@ -12,6 +12,7 @@ from encoders.arithmetic import Arithmetic
 from encoders.contract import RuntimeContract
 from encoders.enclosure import Interval, add_up
 from encoders.operator import (
+    FLOATS,
     Field,
     ObjectArray,
     Operator,
@@ -81,5 +82,6 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         affine=True,
+        dtypes=(*FLOATS, DType.BOOL),
     ).reading("round_mode", "saturate", "to"),
 )
