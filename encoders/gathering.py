@@ -26,7 +26,7 @@ from encoders.operator import (
     ValueMap,
 )
 from encoders.rounding_bounds import no_rounding, rounder, stored_loss
-from onnx_import.graph import Array
+from onnx_import.graph import Array, DType
 
 Index = npt.NDArray[np.intp]
 
@@ -158,4 +158,5 @@ def gather_operator(
         rounding,
         movement=True,
         affine=True,
+        dtypes=tuple(DType),
     )

@@ -21,6 +21,7 @@ from encoders.operator import (
     ValueMap,
 )
 from encoders.rounding_bounds import no_rounding, rounder, stored_loss
+from onnx_import.graph import DType
 
 Move = Callable[[Any], Any]
 
@@ -82,6 +83,7 @@ def movement_operator(
         rounding,
         movement=True,
         affine=True,
+        dtypes=tuple(DType),
     )
 
 

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+import onnx
 
 from encoders.arithmetic import (
     Arithmetic,
@@ -47,6 +48,7 @@ from encoders.row_maps import row_differences, row_values
 from encoders.rows import Rows, columns
 from encoders.signed_sum import check_float
 from onnx_import.graph import DType
+from onnx_import.tensors import dtype_of
 
 LEMMAS = (
     "sum-any-order",
@@ -66,7 +68,7 @@ class Layout:
     affine map per row.
 
     `stash` is the type in which a site normalises, if that is not the type of its result: the
-    input is converted to it, and z back before it is scaled. Such an operator is not foldable.
+    input is converted to it, and z back before it is scaled. Such a site is not foldable.
     """
 
     rows: Callable[[Site], Rows]
@@ -75,6 +77,12 @@ class Layout:
     centred: bool
     foldable: bool
     stash: Callable[[Site], DType] = lambda site: site.outputs[0].dtype
+
+
+def stash_type(site: Site) -> DType:
+    """The type that the attribute names, float32 if it is left out."""
+    code = site.integer("stash_type", onnx.TensorProto.FLOAT)
+    return dtype_of(code, f"{site.node.describe()}: attribute 'stash_type'")
 
 
 def normalizing_operator(
@@ -91,6 +99,8 @@ def normalizing_operator(
             raise site.unsupported("only the first output is supported")
         if not site.real("epsilon", 1e-5) >= 0:
             raise site.unsupported("attribute 'epsilon' must not be negative")
+        if not layout.stash(site).is_float:
+            raise site.unsupported("attribute 'stash_type' is not a floating-point type")
         check(site)
         if not layout.rows(site).length:
             raise site.unsupported("it normalises over no elements")
@@ -151,7 +161,8 @@ def normalizing_operator(
             arithmetic = target.of_type(layout.stash(site))
             given = converted(site, given, arithmetic)
         x = moved(given, rows.split)
-        if layout.foldable and contract.normalization is Normalization.EITHER:
+        foldable = layout.foldable and not mixed
+        if foldable and contract.normalization is Normalization.EITHER:
             raise OpenSchedule("this contract does not pin the normalisation formula")
         count = arithmetic.constant(np.full((1, 1), float(rows.length)))
         mean = None
@@ -164,7 +175,7 @@ def normalizing_operator(
         small = arithmetic.constant(np.full((1, 1), epsilon(site)))
         sigma = arithmetic.sqrt(arithmetic.add(variance, small))
         scale, bias = arguments(site, inputs)
-        if layout.foldable and contract.normalization is Normalization.FOLDED and mean is not None:
+        if foldable and contract.normalization is Normalization.FOLDED and mean is not None:
             one = arithmetic.constant(np.ones((1, 1)))
             full = [
                 moved(_spread(v, rows), rows.merge) for v in (arithmetic.divide(one, sigma), mean)

@@ -27,6 +27,7 @@ from encoders.functions import Function
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, DType, Graph, Node, TensorType
 
+FLOATS = (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.FLOAT64)
 FloatArray = npt.NDArray[np.float64]
 ObjectArray = npt.NDArray[np.object_]
 
@@ -280,6 +281,7 @@ class Operator:
     `converts` marks conversions between types, which a contract's accumulation format leaves alone.
     `narrowed(site, read, written)` gives the constants of the node with only these columns of what
     it reads and writes, None where it cannot be cut down (`encoders.narrowing`).
+    `dtypes` are the types of its numbers (of a condition's, those that are compared or chosen).
     """
 
     name: str
@@ -301,9 +303,7 @@ class Operator:
     per_element: bool = False
     converts: bool = False
     factors: tuple[int, ...] = ()
-    dtypes: tuple[DType, ...] = field(
-        default=(DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.FLOAT64)
-    )
+    dtypes: tuple[DType, ...] = FLOATS
     attributes: frozenset[str] = frozenset()
     narrowed: (
         Callable[

@@ -115,9 +115,15 @@ def spell_out_defaults(model: onnx.ModelProto, ops: Collection[str], opset: int)
 
 
 def typed(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with the types of its stored and, where ONNX can tell, its computed tensors."""
+    """The model with the types of its stored and, where ONNX can tell, its computed tensors.
+
+    ONNX's inliner asks for the type of an input that is left out, too, and does not look at it.
+    """
     inferred = onnx.shape_inference.infer_shapes(model)
     declared = {value.name for value in (*inferred.graph.input, *inferred.graph.value_info)}
+    inferred.graph.value_info.append(
+        onnx.helper.make_tensor_value_info("", onnx.TensorProto.FLOAT, None)
+    )
     for tensor in inferred.graph.initializer:
         if tensor.name not in declared:
             inferred.graph.value_info.append(

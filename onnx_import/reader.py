@@ -31,6 +31,14 @@ from onnx_import.rewrite import ALWAYS, written_out
 from onnx_import.tensors import array_of, attribute_of, require_finite, type_of
 
 WRITTEN_OUT = ALWAYS | FUNCTIONS | {"CastLike", "Dropout", "Split"}  # what no graph holds
+MADE: Mapping[str, str] = {
+    "DynamicQuantizeConv": "DynamicQuantizeLinear before ConvInteger",
+    "DynamicQuantizeMatMul": "DynamicQuantizeLinear before MatMulInteger",
+    "Interpolate": "Resize and Upsample",
+    "MaskedLogSoftmax": "LogSoftmax behind a mask of -inf",
+    "MaskedSoftmax": "Softmax behind a mask of -inf",
+    "Rational": "numbers of FPCore files",
+}
 
 
 def load(path: str | Path, batch: int | None = None) -> Graph:

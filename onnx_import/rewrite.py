@@ -3,8 +3,9 @@
 ScatterND, ScatterElements and OneHot become a Gather by a constant index, LpPool a Gather of its
 windows and a norm: only data are moved. Einsum becomes transpositions, matrix products and sums, as
 runtimes compute it, and Gemm with two computed factors a product with the bias as one more term.
-LRN becomes x·(bias + Σ alpha/size·x²)^−beta. DynamicQuantizeLinear becomes the computation of
-scale and zero point, as runtimes do it, and a QuantizeLinear by these.
+LRN becomes x·(bias + Σ alpha/size·x²)^−beta. Pow with several stored exponents is done for each of
+them. DynamicQuantizeLinear becomes the computation of scale and zero point, as runtimes do it, and
+a QuantizeLinear by these.
 """
 
 from __future__ import annotations
@@ -270,6 +271,26 @@ def _dynamic_quantize_linear(body: Body) -> None:
     body.add("QuantizeLinear", x, scale, zero)
 
 
+def _pow(body: Body) -> None:
+    """Elements are sorted by their exponent, and every exponent has a Pow of its own."""
+    base, exponent = body.node.inputs
+    known = body.known.get(exponent)
+    if known is None or base in body.known or known.size < 2:
+        return
+    shape = body.types[body.node.outputs[0]].shape
+    values, which = np.unique(np.broadcast_to(known, shape), return_inverse=True)
+    sizes = body.store(np.array(shape, np.int64))
+    flat = body.reshape(body.add("Expand", base, sizes), -1)
+    places = [np.flatnonzero(which.reshape(-1) == k) for k in range(len(values))]
+    powers = [
+        body.add("Pow", body.add("Gather", flat, body.store(at), axis=0), body.store(value))
+        for at, value in zip(places, values, strict=True)
+    ]
+    joined = body.add("Concat", *powers, axis=0)
+    order = np.argsort(np.concatenate(places)).astype(np.int64)
+    body.add("Gather", joined, body.store(order.reshape(shape)), axis=0)
+
+
 def _einsum(body: Body) -> None:
     equation = str(body.number("equation", "")).replace(" ", "")
     left, arrow, right = equation.partition("->")
@@ -343,9 +364,10 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         ("LRN", _lrn, "alpha beta bias size"),
         ("LpPool", _lp_pool, "auto_pad ceil_mode dilations kernel_shape p pads strides"),
         ("OneHot", _one_hot, "axis"),
+        ("Pow", _pow, ""),
         ("Scatter", _scatter_elements, "axis"),
         ("ScatterElements", _scatter_elements, "axis reduction"),
         ("ScatterND", _scatter_nd, "reduction"),
     )
 }
-ALWAYS = frozenset(REWRITINGS) - {"Gemm"}  # Gemm stays where one factor is stored
+ALWAYS = frozenset(REWRITINGS) - {"Gemm", "Pow"}  # these stay where one number is stored

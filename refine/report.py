@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from textwrap import wrap
@@ -19,6 +19,7 @@ from rich.text import Text
 
 from encoders.operator import Operator
 from gpu_check.divergence import Divergence
+from onnx_import.graph import DType
 from refine.numerals import down, plain, show_error, up
 from refine.obligation import Discharger, Obligation
 from refine.rounding import float_up
@@ -195,16 +196,20 @@ class Reporter:
         self._out.print(table)
         self._out.print(escape(answer))
 
-    def operators(self, operators: Iterable[Operator], written_out: Iterable[str]) -> None:
+    def operators(
+        self, operators: Iterable[Operator], written_out: Iterable[str], made: Mapping[str, str]
+    ) -> None:
         """Every operator with a meaning here, and those that become others when a file is read.
 
-        Each in the first table has all of the meanings that its caption names.
+        `made` says what those that ONNX has not are made of. Each in the first table has all of
+        the meanings that its caption names.
         """
         table = _table("operators")
         for title in ("operator", "opset from", "types", "attributes", "further meanings"):
             table.add_column(title)
         for o in sorted(operators, key=lambda o: o.name):
-            types = ", ".join(d.value for d in o.dtypes)
+            every = set(o.dtypes) == set(DType)
+            types = "all" if every else ", ".join(d.value for d in o.dtypes)
             attributes = ", ".join(sorted(o.attributes))
             table.add_row(o.name, str(o.since), types, attributes, ", ".join(_further(o)))
         table.caption = (
@@ -214,6 +219,8 @@ class Reporter:
         self._out.print(table)
         names = ", ".join(sorted(written_out))
         self._out.print(f"written out with other operators when a file is read: {names}")
+        origins = ", ".join(f"{name} (of {origin})" for name, origin in made.items())
+        self._out.print(f"no ONNX operators, but made when a file is read: {origins}")
 
 
 class Progress:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 from operator_checks import (
     Example,
     box_of,
@@ -18,12 +21,15 @@ from operator_checks import (
     points,
 )
 
-from encoders.contract import IEEE_ANY
+from encoders.contract import IEEE_ANY, SEQUENTIAL
+from encoders.enclosure import Interval
 from encoders.operator import site_of
 from encoders.registry import lookup
+from gpu_check.emulator import emulate
 from gpu_check.runtimes import OnnxRuntime, RuntimeUnavailable
+from onnx_import import load
 from onnx_import.errors import ModelError
-from refine.bounds import network_bounds
+from refine.bounds import InputBox, network_bounds
 
 TYPES = (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)
 FLOAT16, FLOAT64, INT64 = 10, 11, 7
@@ -125,3 +131,45 @@ def test_normalising_in_integers_is_refused() -> None:
     (node,) = graph.order
     with pytest.raises(ModelError, match="stash_type"):
         lookup(node).check(site_of(graph, node))
+
+
+def groups(folder: Path, stash: int) -> Path:
+    """GroupNormalization of float16; ONNX does not infer its type."""
+    inputs, outputs = ([helper.make_tensor_value_info(t, FLOAT16, (1, 4, 2))] for t in ("x", "y"))
+    node = helper.make_node(
+        "GroupNormalization", ["x", "s", "b"], ["y"], num_groups=2, stash_type=stash, epsilon=1e6
+    )
+    stored = [numpy_helper.from_array(np.array(v, np.float16), t) for t, v in SCALES.items()]
+    made = helper.make_model(
+        helper.make_graph([node], "groups", inputs, outputs, stored),
+        opset_imports=[helper.make_opsetid("", 21)],
+        ir_version=10,
+    )
+    onnx.save(made, folder / "groups.onnx")
+    return folder / "groups.onnx"
+
+
+@pytest.mark.parametrize(("stash", "finite"), [(1, True), (FLOAT16, False)])
+def test_groups_are_normalised_in_another_type(tmp_path: Path, stash: int, finite: bool) -> None:
+    """Four numbers of 30000 add up to more than float16 holds; float32 holds their sum."""
+    model = groups(tmp_path, stash)
+    graph = load(model)
+    x = np.random.default_rng(1).uniform(30000, 32000, (6, 1, 4, 2)).astype(np.float16)
+    box = InputBox(
+        {"x": Interval(np.full((1, 4, 2), 30000.0), np.full((1, 4, 2), 32000.0))},
+        {"x": np.zeros((1, 4, 2))},
+    )
+    limit = network_bounds(graph, box, IEEE_ANY).errors["y"]
+    with np.errstate(all="ignore"):
+        emulated = emulate(graph, {"x": x}, SEQUENTIAL)["y"]
+    assert bool(np.all(np.isfinite(limit))) is finite
+    assert bool(np.all(np.isfinite(emulated))) is finite
+    if finite:
+        runtime = OnnxRuntime(model)
+        wide = x.astype(np.float64).reshape(6, 1, 2, 4)
+        deviation = wide - wide.mean(-1, keepdims=True)
+        exact = deviation / np.sqrt((deviation**2).mean(-1, keepdims=True) + 1e6)
+        scale, bias = (np.array(v, np.float16).astype(float)[:, None] for v in SCALES.values())
+        want = exact.reshape(x.shape) * scale + bias
+        for got in (emulated, [runtime.run({"x": v})["y"] for v in x]):
+            assert np.all(np.abs(np.asarray(got, np.float64) - want) <= limit + 1e-9)

@@ -60,6 +60,16 @@ CASES = (
         axis=1,
     ),
     example(
+        "Pow",
+        "x e",
+        (2, 1),
+        "several exponents",
+        constants={"e": np.array([[2.0, 0.5, 1.0], [3.0, 2.0, -1.0]])},
+        lo=0.5,
+        exact=False,
+        rational=False,
+    ),
+    example(
         "LpPool",
         "x",
         (1, 2, 3, 4),

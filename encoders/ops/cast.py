@@ -15,6 +15,7 @@ from encoders.enclosure import Interval, add_up
 from encoders.error_arithmetic import ErrorArithmetic
 from encoders.integer_products import as_whole
 from encoders.operator import (
+    FLOATS,
     Field,
     ObjectArray,
     Operator,
@@ -94,5 +95,6 @@ OPERATORS = (
         rounding=rounding,
         affine=True,
         converts=True,
+        dtypes=(*FLOATS, DType.BOOL),
     ).reading("round_mode", "saturate", "to"),
 )

@@ -18,7 +18,8 @@ from encoders.operator import (
     RoundingBound,
     Site,
 )
-from encoders.rounding_bounds import rounder, stored_loss
+from encoders.rounding_bounds import no_rounding, rounder, stored_loss
+from onnx_import.graph import DType
 
 
 def _axis(site: Site) -> int:
@@ -82,6 +83,8 @@ def rounding(
     site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
 ) -> RoundingBound:
     """Exact, but for constants that the compute format cannot hold."""
+    if not site.outputs[0].dtype.is_float:
+        return no_rounding(site)
     return RoundingBound(stored_loss(rounder(site, contract), _affine(site).bias))
 
 
@@ -97,5 +100,6 @@ OPERATORS = (
         rounding=rounding,
         movement=True,
         affine=True,
+        dtypes=tuple(DType),
     ).reading("axis"),
 )

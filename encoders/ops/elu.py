@@ -7,6 +7,7 @@ that has expm1. Kinks at 0 are where two pieces meet.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -19,6 +20,7 @@ from encoders.functions import Function
 from encoders.operator import Field, Operator, Site
 from encoders.signed_sum import check_float
 from encoders.smooth import Real, Runtime, smooth_operator, stored
+from onnx_import.graph import DType
 
 _INFINITY = float("inf")
 # the attributes' defaults, numbers of float32
@@ -189,7 +191,10 @@ OPERATORS = (
         _positive("gamma", SELU_GAMMA),
         ((_selu_factored, _selu_above),),
     ).reading("alpha", "gamma"),
-    _made(
-        "Celu", 12, _celu_curve, _celu_real, _celu_below, _unchanged, _positive("alpha", 1.0)
-    ).reading("alpha"),
+    replace(
+        _made(
+            "Celu", 12, _celu_curve, _celu_real, _celu_below, _unchanged, _positive("alpha", 1.0)
+        ).reading("alpha"),
+        dtypes=(DType.FLOAT32,),
+    ),
 )

@@ -1,7 +1,8 @@
 """InstanceNormalization over the pixels of each channel; GroupNormalization over channel groups.
 
 A runtime may fold mean, deviation, scale and bias into one affine map per channel, or not, as the
-contract's normalisation says.
+contract's normalisation says. From opset 21 on groups are normalised in the type `stash_type`
+(float32 unless the file says otherwise), and the result is scaled in the input's type.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from encoders.normalizing import Layout, normalizing_operator
+from encoders.normalizing import Layout, normalizing_operator, stash_type
 from encoders.operator import Site
 from encoders.rows import Rows, rows_along
+from onnx_import.graph import DType
 
 
 def _instance_rows(site: Site) -> Rows:
@@ -45,6 +47,10 @@ def _per_channel_or_group(site: Site, parameter: Any) -> Any:
     return _per_channel(site, parameter)
 
 
+def _stash(site: Site) -> DType:
+    return stash_type(site) if site.node.opset >= 21 else site.outputs[0].dtype
+
+
 def check_instance(site: Site) -> None:
     if len(site.type_of(0).shape) < 3:
         raise site.unsupported("its input needs a batch, a channel and spatial axes")
@@ -68,7 +74,12 @@ OPERATORS = (
         "GroupNormalization",
         18,
         Layout(
-            _group_rows, _per_channel_or_group, _per_channel_or_group, centred=True, foldable=True
+            _group_rows,
+            _per_channel_or_group,
+            _per_channel_or_group,
+            centred=True,
+            foldable=True,
+            stash=_stash,
         ),
         check_group,
     ).reading("epsilon", "num_groups", "stash_type"),

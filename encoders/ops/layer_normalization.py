@@ -9,14 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import onnx
-
-from encoders.normalizing import Layout, normalizing_operator
+from encoders.normalizing import Layout, normalizing_operator, stash_type
 from encoders.operator import Site
 from encoders.parameters import axis_of
 from encoders.rows import Rows, rows_along
-from onnx_import.graph import DType
-from onnx_import.tensors import dtype_of
 
 
 def _rows(site: Site) -> Rows:
@@ -31,22 +27,15 @@ def _aligned(site: Site, parameter: Any) -> Any:
     return parameter.reshape(parameter.shape[0], *(1,) * missing, *parameter.shape[1:])
 
 
-def _stash(site: Site) -> DType:
-    code = site.integer("stash_type", onnx.TensorProto.FLOAT)
-    return dtype_of(code, f"{site.node.describe()}: attribute 'stash_type'")
-
-
 def check(site: Site) -> None:
     _rows(site)
-    if not _stash(site).is_float:
-        raise site.unsupported("attribute 'stash_type' is not a floating-point type")
 
 
 OPERATORS = tuple(
     normalizing_operator(
         name,
         since,
-        Layout(_rows, _aligned, _aligned, centred, foldable=False, stash=_stash),
+        Layout(_rows, _aligned, _aligned, centred, foldable=False, stash=stash_type),
         check,
     ).reading("axis", "epsilon", "stash_type")
     for name, since, centred in (("LayerNormalization", 17, True), ("RMSNormalization", 23, False))

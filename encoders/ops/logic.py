@@ -63,7 +63,18 @@ def rounding(
 
 
 OPERATORS = (
-    replace(_MINIMUM, name="And", since=7, check=_check, element=None),
-    replace(_MAXIMUM, name="Or", since=7, check=_check, element=None),
-    Operator("Not", 1, _check, real, runtime, values, differences, rounding, affine=True),
+    replace(_MINIMUM, name="And", since=7, check=_check, element=None, dtypes=(DType.BOOL,)),
+    replace(_MAXIMUM, name="Or", since=7, check=_check, element=None, dtypes=(DType.BOOL,)),
+    Operator(
+        "Not",
+        1,
+        _check,
+        real,
+        runtime,
+        values,
+        differences,
+        rounding,
+        affine=True,
+        dtypes=(DType.BOOL,),
+    ),
 )

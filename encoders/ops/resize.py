@@ -6,6 +6,8 @@ the reader makes an Interpolate of them (encoders/ops/interpolate.py).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from encoders.gathering import Index, gather_operator
@@ -21,6 +23,7 @@ from encoders.resizing import (
     scales_of,
     simple,
 )
+from onnx_import.graph import DType
 
 _ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 
@@ -60,6 +63,9 @@ def check(site: Site) -> None:
 
 
 OPERATORS = (
-    gather_operator("Upsample", 7, index_of, check).reading("mode", "scales"),
+    replace(
+        gather_operator("Upsample", 7, index_of, check).reading("mode", "scales"),
+        dtypes=tuple(d for d in DType if d is not DType.BFLOAT16),
+    ),
     gather_operator("Resize", 10, index_of, check).reading(*ATTRIBUTES),
 )

@@ -1,0 +1,144 @@
+"""The element types that `refine ops` claims: every one is imported, emulated and compared."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import test_masks
+import test_operators_algebraic
+import test_operators_elementary
+import test_operators_interpolation
+from operator_checks import Example, example, model_of
+
+from encoders.contract import SEQUENTIAL
+from encoders.operator import site_of
+from encoders.registry import lookup, operators
+from examples import EXAMPLES
+from gpu_check.emulator import emulate
+from gpu_check.runtimes import OnnxRuntime, RuntimeUnavailable
+from onnx_import import load
+from onnx_import.errors import ModelError
+from onnx_import.graph import DType, Graph
+
+PAIR = {"a": (2, 3), "b": (3,)}
+MORE = (
+    *(example(op, "a b", PAIR) for op in ("And", "Or", "Xor")),
+    example("Not", "a", {"a": (2, 3)}),
+    example(
+        "GroupNormalization", "x s b", (2, 4, 3), opset=21, num_groups=2,
+        constants={"s": np.array([0.7, -1.25, 3.0, 0.1]), "b": np.zeros(4)},
+    ),
+)  # fmt: skip
+SAMPLES = (
+    *MORE,
+    *test_operators_algebraic.EVERY,
+    *test_operators_elementary.EVERY,
+    *test_operators_interpolation.CASES,
+    *test_masks.CASES,
+)
+NEWER = (0, 16, 22, 24)  # opsets in which ONNX allows more types
+WITHOUT_FILES = {"Rational"}  # ONNX has no such operator, and no other is read as one
+NORMALIZING = ("GroupNormalization", "LayerNormalization", "RMSNormalization")  # in float32
+SLACK = {DType.FLOAT16: 2e-2, DType.BFLOAT16: 0.1, DType.FLOAT32: 1e-4, DType.FLOAT64: 1e-12}
+
+
+@cache
+def samples() -> dict[str, list[Example]]:
+    """Networks with each operator, those of it alone first."""
+    found: dict[str, list[Example]] = defaultdict(list)
+    for name, (first, *_) in EXAMPLES.items():
+        op, inputs, output, attributes = first.node
+        node = (op, " ".join(inputs), output, attributes)
+        found[name].append(Example(name, (node,), first.inputs, first.constants, opset=15))
+    for case in sorted(SAMPLES, key=lambda c: len(c.nodes)):
+        for op, *_ in case.nodes:
+            found[op].append(case)
+    for name, op in (("Interpolate", "Resize"), ("Slice", "Split")):
+        found[name] += [c for c in found[op] if name == "Slice" or "mode" in c.nodes[0][3]]
+    for op in ("Softmax", "LogSoftmax"):
+        found[f"Masked{op}"] += [c for c in test_masks.CASES if c.nodes[1][0] == op]
+    return found
+
+
+def typed_model(case: Example, dtype: DType) -> onnx.ModelProto:
+    with np.errstate(all="ignore"):  # constants that the type does not hold
+        made = model_of(case, dtype.numpy)
+    (output,) = made.graph.output
+    if not output.type.HasField("tensor_type"):  # ONNX infers no type for GroupNormalization
+        output.CopyFrom(made.graph.input[0])
+        output.name = "y"
+    return made
+
+
+def graphs(name: str, dtype: DType, folder: Path) -> Iterator[tuple[Graph, bytes, Example]]:
+    """Networks with this operator on inputs of this type that are accepted."""
+    path = folder / "model.onnx"
+    for case in samples()[name]:
+        for opset in NEWER:
+            try:
+                made = typed_model(replace(case, opset=max(case.opset, opset)), dtype)
+                path.write_bytes(made.SerializeToString())
+                graph = load(path)
+                for node in graph.order:
+                    lookup(node).check(site_of(graph, node))
+            except (ModelError, onnx.shape_inference.InferenceError):
+                continue
+            used = [n for n in graph.order if n.op == name]
+            if any(graph.types[t].dtype is dtype for n in used for t in n.inputs if t):
+                yield graph, path.read_bytes(), case
+
+
+def drawn(graph: Graph, case: Example) -> dict[str, Any]:
+    rng, found = np.random.default_rng(0), {}
+    for name in graph.inputs:
+        kind, shape = graph.types[name].dtype, (3, *graph.types[name].shape)
+        values = rng.uniform(case.lo, case.hi, shape)
+        if not kind.is_float:
+            values = rng.integers(0, 2, shape)
+        found[name] = values.astype(kind.numpy)
+    return found
+
+
+CLAIMS = [(o.name, d) for o in operators().values() for d in o.dtypes]
+
+
+@pytest.mark.parametrize(("name", "dtype"), CLAIMS, ids=lambda v: getattr(v, "value", v))
+def test_a_claimed_type_is_emulated_as_onnxruntime_computes_it(
+    name: str, dtype: DType, tmp_path: Path
+) -> None:
+    if name in WITHOUT_FILES:
+        pytest.skip("no ONNX file has it")
+    found = next(graphs(name, dtype, tmp_path), None)
+    assert found is not None, "no network of this type is accepted"
+    graph, raw, case = found
+    inputs = drawn(graph, case)
+    with np.errstate(all="ignore"):
+        emulated = emulate(graph, inputs, SEQUENTIAL)
+    for t in graph.outputs:
+        assert emulated[t].dtype == graph.types[t].dtype.numpy
+    try:
+        runtime = OnnxRuntime(raw)
+        runs = [runtime.run({t: v[i] for t, v in inputs.items()}) for i in range(3)]
+    except RuntimeUnavailable:
+        return  # onnxruntime has no kernel for it, or numpy cannot hand over its numbers
+    for i, run in enumerate(runs):
+        for t in graph.outputs:
+            got, want = (np.asarray(v, np.float64) for v in (emulated[t][i], run[t]))
+            wide = name in NORMALIZING and dtype is DType.FLOAT64
+            slack = SLACK.get(DType.FLOAT32 if wide else dtype, 0.0)
+            np.testing.assert_allclose(got, want, rtol=slack, atol=slack)
+
+
+@pytest.mark.parametrize("name", sorted(set(operators()) - WITHOUT_FILES))
+def test_a_type_that_is_not_claimed_is_refused(name: str, tmp_path: Path) -> None:
+    for dtype in set(DType) - set(operators()[name].dtypes):
+        found = next(graphs(name, dtype, tmp_path), None)
+        assert found is None, f"{dtype.value} is accepted by {found and found[2].name}"
