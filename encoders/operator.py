@@ -276,6 +276,7 @@ class Operator:
     rests on. `positive_part` operators give zero, and no slope, below zero. `affine_where` says of
     an affine operator where it is one: a product is, while only one factor varies. `attributes`
     names every attribute that the operator understands: a node with another one is refused.
+    `whole_sums` says that it takes sums of products of whole numbers to be exact.
     """
 
     name: str
@@ -299,6 +300,7 @@ class Operator:
         default=(DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.FLOAT64)
     )
     attributes: frozenset[str] = frozenset()
+    whole_sums: bool = False
 
     def reading(self, *attributes: str) -> Operator:
         """The same operator, which understands these attributes."""

@@ -207,5 +207,6 @@ def requantising_operator(name: str, q: Requantised) -> Operator:
         rounding,
         work=work,
         dtypes=BYTES,
+        whole_sums=True,
     )
     return operator.reading(*q.product.core.attributes)

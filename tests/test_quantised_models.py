@@ -22,11 +22,14 @@ from onnxruntime.quantization import (
 
 from encoders.approximate_field import ApproximateReals
 from encoders.contract import IEEE_ANY, ORT_CPU
+from gpu_check.conformance import How, conformance
 from gpu_check.emulator import emulate
 from gpu_check.exact import evaluate_real
 from gpu_check.runtimes import OnnxRuntime
+from gpu_check.tensors import OnnxMachine
 from onnx_import import load
 from onnx_import.graph import Array, Graph
+from refine.assumptions import assumptions_of
 from refine.bounds import network_bounds
 from refine.domain import Domain, DomainOptions, read_domain
 from refine.proof import input_box
@@ -76,10 +79,13 @@ class Way:
 QDQ = Way("QDQ", QuantFormat.QDQ)
 SIGNED = Way("QDQ, int8", QuantFormat.QDQ, {"activation_type": QuantType.QInt8})
 CHANNELS = Way("QDQ, by channels", QuantFormat.QDQ, {"per_channel": True})
-MATRICES = Way("QOperator, MatMul", QuantFormat.QOperator, {"op_types_to_quantize": ["MatMul"]})
+# processors without VNNI saturate sums of products by int8 weights of more than 7 bits
+NARROW: Mapping[str, Any] = {"reduce_range": True}
+MATRICES = Way("QOperator, MatMul", QuantFormat.QOperator,
+               {"op_types_to_quantize": ["MatMul"], **NARROW})  # fmt: skip
 FILTERS = Way("QOperator, Conv", QuantFormat.QOperator,
-              {"op_types_to_quantize": ["Conv"], "per_channel": True})  # fmt: skip
-DYNAMIC = Way("dynamic", None)
+              {"op_types_to_quantize": ["Conv"], "per_channel": True, **NARROW})  # fmt: skip
+DYNAMIC = Way("dynamic", None, NARROW)
 
 
 def saved(path: Path, nodes: Any, shape: tuple[int, ...], out: tuple[int, ...],
@@ -158,6 +164,30 @@ def test_a_dense_network(way: Way, tmp_path: Path) -> None:
 def test_a_convolutional_network(way: Way, tmp_path: Path) -> None:
     options = DomainOptions(inputs=("-1..1",))
     assert 0 < judged(convolutional(tmp_path / "plain.onnx"), way, options, tmp_path) < 10.0
+
+
+@pytest.mark.parametrize(("way", "said"), [(QDQ, 0), (MATRICES, 1), (DYNAMIC, 1)],
+                         ids=lambda v: getattr(v, "name", ""))  # fmt: skip
+def test_exact_integer_sums_are_an_assumption(way: Way, said: int, tmp_path: Path) -> None:
+    source = dense(tmp_path / "plain.onnx")
+    plain = load(source)
+    domain = read_domain(plain, DomainOptions(inputs=("0..1",)), IEEE_ANY.format_of)
+    graph = load(way.apply(source, tmp_path / "quantised.onnx", Samples(plain, domain)))
+    assumed = assumptions_of(graph, domain, IEEE_ANY)
+    assert sum(a.name == "integers" for a in assumed) == said
+
+
+def test_conformance_compares_every_quantised_tensor(tmp_path: Path) -> None:
+    source = dense(tmp_path / "plain.onnx")
+    plain = load(source)
+    domain = read_domain(plain, DomainOptions(inputs=("0..1",)), IEEE_ANY.format_of)
+    path = QDQ.apply(source, tmp_path / "quantised.onnx", Samples(plain, domain))
+    graph = load(path)
+    machine = OnnxMachine(graph, onnx.load(path))
+    found = conformance(graph, machine, ORT_CPU, samples(graph, domain, 8, seed=5))
+    quantised = [n for n in found.nodes if n.node.op in ("QuantizeLinear", "DequantizeLinear")]
+    assert len(quantised) == 8
+    assert all(n.how is How.BITS and n.divergence is None for n in quantised)
 
 
 @pytest.mark.skipif(not MNIST.is_dir(), reason="needs ../shared/models/mnist_fc")
