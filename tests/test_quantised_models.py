@@ -83,9 +83,14 @@ CHANNELS = Way("QDQ, by channels", QuantFormat.QDQ, {"per_channel": True})
 NARROW: Mapping[str, Any] = {"reduce_range": True}
 MATRICES = Way("QOperator, MatMul", QuantFormat.QOperator,
                {"op_types_to_quantize": ["MatMul"], **NARROW})  # fmt: skip
+GEMMS = Way("QOperator, Gemm", QuantFormat.QOperator, NARROW)
+COLUMNS = Way("QOperator, Gemm by columns", QuantFormat.QOperator, {"per_channel": True, **NARROW})
 FILTERS = Way("QOperator, Conv", QuantFormat.QOperator,
               {"op_types_to_quantize": ["Conv"], "per_channel": True, **NARROW})  # fmt: skip
 DYNAMIC = Way("dynamic", None, NARROW)
+
+
+LIMITS = [(QDQ, 1.1), (CHANNELS, 1.1), (GEMMS, 1.1), (DYNAMIC, 6e3)]
 
 
 def saved(path: Path, nodes: Any, shape: tuple[int, ...], out: tuple[int, ...],
@@ -114,6 +119,23 @@ def dense(path: Path) -> Path:
         "W": rng.standard_normal((6, 9)),
         "b": rng.standard_normal(9),
         "V": rng.standard_normal((9, 3)),
+    }
+    return saved(path, nodes, (1, 6), (1, 3), weights)
+
+
+def fused(path: Path) -> Path:
+    """Gemm, once with B transposed."""
+    rng = np.random.default_rng(9)
+    nodes = [
+        helper.make_node("Gemm", ["x", "W", "b"], ["a"], name="first", transB=1),
+        helper.make_node("Relu", ["a"], ["c"], name="relu"),
+        helper.make_node("Gemm", ["c", "V", "d"], ["y"], name="second"),
+    ]
+    weights = {
+        "W": rng.standard_normal((9, 6)),
+        "b": rng.standard_normal(9),
+        "V": rng.standard_normal((9, 3)),
+        "d": rng.standard_normal(3),
     }
     return saved(path, nodes, (1, 6), (1, 3), weights)
 
@@ -160,6 +182,12 @@ def test_a_dense_network(way: Way, tmp_path: Path) -> None:
     assert 0 < judged(dense(tmp_path / "plain.onnx"), way, options, tmp_path) < 10.0
 
 
+@pytest.mark.parametrize("way", [QDQ, GEMMS, COLUMNS], ids=lambda w: w.name)
+def test_a_network_of_gemms(way: Way, tmp_path: Path) -> None:
+    options = DomainOptions(inputs=("-1..1",))
+    assert 0 < judged(fused(tmp_path / "plain.onnx"), way, options, tmp_path) < 10.0
+
+
 @pytest.mark.parametrize("way", [QDQ, SIGNED, CHANNELS, FILTERS], ids=lambda w: w.name)
 def test_a_convolutional_network(way: Way, tmp_path: Path) -> None:
     options = DomainOptions(inputs=("-1..1",))
@@ -191,8 +219,7 @@ def test_conformance_compares_every_quantised_tensor(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not MNIST.is_dir(), reason="needs ../shared/models/mnist_fc")
-@pytest.mark.parametrize(("way", "limit"), [(QDQ, 1.1), (CHANNELS, 1.1), (DYNAMIC, 6e3)],
-                         ids=lambda v: getattr(v, "name", ""))  # fmt: skip
+@pytest.mark.parametrize(("way", "limit"), LIMITS, ids=lambda v: getattr(v, "name", ""))
 def test_mnist_on_its_property(way: Way, limit: float, tmp_path: Path) -> None:
     """A stored type caps what jumps can add up to; scales that depend on the input do not."""
     model = version_converter.convert_version(onnx.load(MNIST / "mnist-net_256x4.onnx"), 13)
