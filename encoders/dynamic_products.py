@@ -269,6 +269,7 @@ def dynamic_operator(name: str, p: DynamicProduct) -> Operator:
         rounding,
         work=lambda site: p.product.core.work(p.scaled(site)),
         dtypes=(DType.FLOAT32,),
+        whole_sums=True,
     )
     return operator.reading(*p.product.core.attributes)
 

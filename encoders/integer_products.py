@@ -254,5 +254,6 @@ def integer_operator(name: str, since: int, p: IntegerProduct) -> Operator:
         affine=True,
         work=work,
         dtypes=BYTES,
+        whole_sums=True,
     )
     return operator.reading(*p.core.attributes)

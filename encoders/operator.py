@@ -282,6 +282,7 @@ class Operator:
     `narrowed(site, read, written)` gives the constants of the node with only these columns of what
     it reads and writes, None where it cannot be cut down (`encoders.narrowing`).
     `dtypes` are the types of its numbers (of a condition's, those that are compared or chosen).
+    `whole_sums` says that it takes sums of products of whole numbers to be exact.
     """
 
     name: str
@@ -311,6 +312,7 @@ class Operator:
         ]
         | None
     ) = None
+    whole_sums: bool = False
 
     def reading(self, *attributes: str) -> Operator:
         """The same operator, which understands these attributes."""

@@ -12,6 +12,7 @@ from encoders.accumulation import accumulating
 from encoders.factors import shortening
 from encoders.operator import Operator
 from onnx_import.errors import UnsupportedModel
+from onnx_import.foreign import is_known
 from onnx_import.graph import Node
 
 
@@ -35,7 +36,7 @@ def lookup(node: Node) -> Operator:
     Raises UnsupportedModel, naming the node, if there is none, the node's opset is older than it,
     or it does not understand an attribute: one of a newer opset must not pass in silence.
     """
-    operator = operators().get(node.op) if node.domain in ("", "ai.onnx") else None
+    operator = operators().get(node.op) if is_known(node.domain, node.op) else None
     if operator is None:
         full = f"{node.domain}.{node.op}" if node.domain else node.op
         raise UnsupportedModel(

@@ -1,4 +1,4 @@
-"""Integer products scaled back to 8 bits: QLinearMatMul and QLinearConv.
+"""Integer products scaled back to 8 bits: QLinearMatMul, QLinearConv and onnxruntime's QGemm.
 
 Over the reals q = clamp(⌊(Σ (a − a₀)·(b − b₀) + bias)·s_a·s_b/s_y⌉ + y₀). A runtime adds in int32,
 converts the sum to float32 and multiplies it by (s_a·s_b)/s_y, which it has computed in float32
@@ -57,16 +57,19 @@ from encoders.tracked import tracked
 from onnx_import.graph import DType
 
 _SCALES = (1, 4)
-_Y_SCALE, _Y_ZERO, _BIAS = 6, 7, 8
 
 
 @dataclass(frozen=True)
 class Requantised:
     """A product with scales; those of the second factor, and the bias, run along the axis of the
-    output that `trailing(site)` axes follow."""
+    output that `trailing(site)` axes follow. Scale and zero point of the output, and the bias, are
+    at these inputs."""
 
     product: IntegerProduct
     trailing: Callable[[Site], int]
+    y_scale: int = 6
+    y_zero: int = 7
+    bias: int = 8
 
     def columns(self, site: Site, values: Any) -> Any:
         """(k, *stored) → (k, *such that it broadcasts to the output)."""
@@ -86,15 +89,15 @@ def _check(q: Requantised, site: Site) -> None:
     if len(site.variable) != 1:
         raise site.unsupported("scales, zero points, bias and one factor must be constants")
     check_product(q.product, site)
-    for position in (*_SCALES, _Y_SCALE):
+    for position in (*_SCALES, q.y_scale):
         check_scale(site, position)
         if site.type_of(position).dtype is not DType.FLOAT32:
             kind = site.type_of(position).dtype.value
             raise site.unsupported(f"its scale (input {position}) is {kind}, not float32")
-    for position in (1, _Y_SCALE, _Y_ZERO):
+    for position in (1, q.y_scale, q.y_zero):
         if site.type_of(position).size != 1:
             raise site.unsupported(f"input {position} must be a single number")
-    for position in (4, _BIAS):
+    for position in (4, q.bias):
         if not broadcasts(q.stored(site, position).shape, site.outputs[0].shape):
             raise site.unsupported(f"input {position} does not fit the output")
     if site.outputs[0].dtype not in BYTES:
@@ -107,10 +110,10 @@ def _scaling(q: Requantised, site: Site) -> AffineMap:
     A product of two float32 numbers is exact in float64, so only the quotient is rounded.
     """
     shape = site.outputs[0].shape
-    a, b, y = (q.stored(site, i) for i in (*_SCALES, _Y_SCALE))
+    a, b, y = (q.stored(site, i) for i in (*_SCALES, q.y_scale))
     factor = a * b / y
-    bias = np.broadcast_to(q.stored(site, _BIAS) * factor, shape)
-    whole = bias + q.stored(site, _Y_ZERO)
+    bias = np.broadcast_to(q.stored(site, q.bias) * factor, shape)
+    whole = bias + q.stored(site, q.y_zero)
     radius = multiply_up(np.abs(bias) + np.abs(whole), 2.0**-50)
     return AffineMap((scaled_part(factor, shape, shape, 2.0**-52),), whole, radius)
 
@@ -119,7 +122,7 @@ def _taken(
     q: Requantised, site: Site, total: Any, inputs: Sequence[Any], arithmetic: Arithmetic[Any]
 ) -> Any:
     """The number of steps as a runtime computes it from the sum."""
-    a, b, y = (moved(inputs[i], partial(q.columns, site)) for i in (*_SCALES, _Y_SCALE))
+    a, b, y = (moved(inputs[i], partial(q.columns, site)) for i in (*_SCALES, q.y_scale))
     factor = arithmetic.divide(arithmetic.multiply(*aligned((a, b))), y)
     total = integers_of(arithmetic).converted(total)
     return arithmetic.multiply(*aligned((total, factor)))
@@ -139,25 +142,25 @@ def requantising_operator(name: str, q: Requantised) -> Operator:
         site: Site, inputs: Sequence[ObjectArray | None], field: Field
     ) -> tuple[ObjectArray, ...]:
         total = product_real(q.product, site, inputs, field)
-        bias = _optional(inputs, _BIAS)
+        bias = _optional(inputs, q.bias)
         if bias is not None:
             total = np.add(*aligned((total, q.columns(site, bias))))
-        a, b, y = (q.columns(site, inputs[i]) for i in (*_SCALES, _Y_SCALE))
+        a, b, y = (q.columns(site, inputs[i]) for i in (*_SCALES, q.y_scale))
         a, b = aligned((a, b))
         total, factor = aligned((total, a * b / y))
-        zero = np.asarray(inputs[_Y_ZERO]).reshape((1,) * total.ndim)
+        zero = np.asarray(inputs[q.y_zero]).reshape((1,) * total.ndim)
         return (steps(site).real(total * factor, zero, field),)
 
     def runtime(
         site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
     ) -> tuple[Any, ...]:
         total = product_runtime(q.product, site, inputs, arithmetic)
-        bias = _optional(inputs, _BIAS)
+        bias = _optional(inputs, q.bias)
         if bias is not None:
             placed = moved(as_whole(bias), partial(q.columns, site))
             total = integers_of(arithmetic).integers().add(*aligned((total, placed)))
         t = _taken(q, site, total, inputs, arithmetic)
-        zero = moved(as_whole(inputs[_Y_ZERO]), lambda v: v.reshape((1,) * len(t.shape)))
+        zero = moved(as_whole(inputs[q.y_zero]), lambda v: v.reshape((1,) * len(t.shape)))
         return (steps(site).runtime(t, zero, arithmetic),)
 
     def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
@@ -179,7 +182,7 @@ def requantising_operator(name: str, q: Requantised) -> Operator:
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
     ) -> RoundingBound:
-        bias = q.stored(site, _BIAS)
+        bias = q.stored(site, q.bias)
         fits = no_wrapping(q.product, site, inputs, float(np.max(np.abs(bias))))
         r = rounder_of(DType.FLOAT32, contract)
         arithmetic = ErrorArithmetic(r, contract)
@@ -188,7 +191,7 @@ def requantising_operator(name: str, q: Requantised) -> Operator:
         total = Interval(add_down(total.lo, exact), add_up(total.hi, exact))
         stored = [None if c is None else arithmetic.constant(c) for c in site.constants]
         t = _taken(q, site, tracked(total, np.zeros(total.shape)), stored, arithmetic)
-        zero = point(q.stored(site, _Y_ZERO))
+        zero = point(q.stored(site, q.y_zero))
         radius = step_rounding(steps(site), t, zero, r, result.shape)
         radius = radius if fits.holds else np.full(result.shape, np.inf)
         return RoundingBound(radius, (fits,), LEMMAS)
@@ -207,5 +210,6 @@ def requantising_operator(name: str, q: Requantised) -> Operator:
         rounding,
         work=work,
         dtypes=BYTES,
+        whole_sums=True,
     )
     return operator.reading(*q.product.core.attributes)

@@ -37,7 +37,7 @@ from gpu_check.modes import Flushes, probe_flushes, product_bits
 from gpu_check.probe import Finding, probe_sums
 from gpu_check.probed_contract import FULL_BITS
 from gpu_check.runtimes import RuntimeUnavailable
-from gpu_check.tensors import Machine
+from gpu_check.tensors import Machine, comparable
 from onnx_import.graph import Array, DType, Graph, Node
 
 
@@ -234,7 +234,8 @@ class _Judge:
     def _enclosed(self, node: Node, output: str) -> NodeCheck:
         """|given − exact| ≤ the node's rounding error, for a few samples."""
         operator, site = lookup(node), site_of(self.graph, node)
-        if operator.work(site) > self.depth.largest or not self.graph.types[output].dtype.is_float:
+        comparable_type = comparable(self.graph.types[output].dtype)
+        if operator.work(site) > self.depth.largest or not comparable_type:
             return NodeCheck(node, How.UNSEEN, 0)
         here, field = contract_at(site, self.contract), Balls()
         reads = self._read(node)

@@ -109,7 +109,7 @@ class _Probe:
 
     def finding(self, place: Reduction, threaded: Kernels | None) -> Finding:
         order = self._order()
-        runs = [*self._runs(None), *self._runs(self.graph.constants)]
+        runs = [*self._runs(random=True), *self._runs(random=False)]
         changed = threaded is not None and self._changes(runs, threaded)
         found = self._reproduced(order, runs)
         if found is not None:
@@ -153,12 +153,12 @@ class _Probe:
 
         return named_order(revealed(total, len(reads)))
 
-    def _runs(self, constants: Mapping[str, Array] | None) -> list[_Run]:
-        """Random inputs with what the runtime makes of them, with these weights or random ones."""
+    def _runs(self, random: bool) -> list[_Run]:
+        """Random inputs with what the runtime makes of them, with random weights or its own."""
         own = {t for t in self._inputs() if self.graph.is_constant(t)}
-        if constants is not None and not own:
+        if not random and not own:
             return []
-        held = {t: self._random(t) if constants is None else np.asarray(constants[t]) for t in own}
+        held = {t: self._random(t) if random else self.graph.held(t) for t in own}
         run = self.kernels.kernel(self.node, {**self._parameters(), **held})
         graph = replace(self.graph, constants={**self.graph.constants, **held})
         found = []

@@ -14,7 +14,7 @@ from onnx import helper
 from gpu_check.isolated import opened
 from gpu_check.kernels import Kernels, OnnxKernels, varying_constants
 from gpu_check.runtimes import OnnxRuntimeOptions
-from onnx_import.graph import Array, Graph
+from onnx_import.graph import Array, DType, Graph
 
 
 class Machine(Protocol):
@@ -30,6 +30,11 @@ class Machine(Protocol):
 
         Raises RuntimeUnavailable if it refuses the model or fails on a sample.
         """
+
+
+def comparable(dtype: DType) -> bool:
+    """Floating-point and quantised numbers are shown and compared, indices and truth values not."""
+    return dtype.is_float or dtype in (DType.INT8, DType.UINT8, DType.INT32)
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class OnnxMachine:
             shown = {o.name for o in model.graph.output}
             for tensor in written:
                 kind = self.graph.types.get(tensor)
-                if tensor not in shown and kind is not None and kind.dtype.is_float:
+                if tensor not in shown and kind is not None and comparable(kind.dtype):
                     element = helper.np_dtype_to_tensor_dtype(kind.dtype.numpy)
                     info = helper.make_tensor_value_info(tensor, element, None)
                     model.graph.output.append(info)

@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterator, Mapping
 
 import onnx
 
-PLAIN: Mapping[str, str] = {"DynamicQuantizeMatMul": "MatMul", "DynamicQuantizeConv": "Conv"}
 _TOGETHER: Mapping[str, str] = {
     "MatMulInteger": "DynamicQuantizeMatMul",
     "ConvInteger": "DynamicQuantizeConv",

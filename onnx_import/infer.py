@@ -11,8 +11,8 @@ from onnx.checker import ValidationError
 from onnx.defs import SchemaError
 from onnx.shape_inference import InferenceError
 
-from onnx_import.dynamic import PLAIN
 from onnx_import.errors import ModelError, UnsupportedModel, shorten
+from onnx_import.foreign import FOREIGN, Typed
 from onnx_import.graph import Array, DType, TensorType
 from onnx_import.tensors import dtype_of, type_of
 
@@ -80,11 +80,9 @@ def infer(
     Constants short enough to be a shape or a list of axes are shown to it; its result may still
     leave shapes unknown. Raises ModelError, naming the node, if the input types do not fit.
     """
-    if proto.op_type in PLAIN:  # no operator of ONNX: typed like the product of real numbers
-        plain = onnx.helper.make_node(PLAIN[proto.op_type], proto.input[:2], proto.output)
-        plain.attribute.extend(proto.attribute)
-        wide = {t: replace(types[t], dtype=DType.FLOAT32) for t in plain.input}
-        return infer(plain, place, wide, {}, opset)
+    foreign = FOREIGN.get((proto.domain, proto.op_type))
+    if foreign is not None:
+        return _infer_foreign(foreign, proto, place, types, opset)
     present = {t for t in proto.input if t}
     if proto.op_type in _LIKE_THEIR_INPUT:
         return {proto.output[0]: type_proto(types[proto.input[0]])}
@@ -116,6 +114,29 @@ def infer(
             f"{place} does not fit its inputs {describe(proto.input, types)} "
             f"({shorten(error)}); export the model again"
         ) from error
+
+
+def _infer_foreign(
+    foreign: Typed,
+    proto: onnx.NodeProto,
+    place: str,
+    types: Mapping[str, TensorType],
+    opset: int,
+) -> Mapping[str, onnx.TypeProto]:
+    if len(proto.input) <= max(*foreign.inputs, foreign.result or 0):
+        raise UnsupportedModel(f"{place} has only {len(proto.input)} inputs, which has no meaning")
+    plain = onnx.helper.make_node(
+        foreign.like, [proto.input[i] for i in foreign.inputs], proto.output
+    )
+    plain.attribute.extend(proto.attribute)
+    wide = {t: replace(types[t], dtype=DType.FLOAT32) for t in plain.input}
+    found = infer(plain, place, wide, {}, opset)
+    if foreign.result is not None:
+        for kind in found.values():
+            kind.tensor_type.elem_type = type_proto(
+                types[proto.input[foreign.result]]
+            ).tensor_type.elem_type
+    return found
 
 
 def describe(names: Sequence[str], types: Mapping[str, TensorType]) -> str:

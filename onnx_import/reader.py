@@ -11,6 +11,7 @@ import onnx
 from onnx_import.dynamic import with_dynamic_products
 from onnx_import.errors import ModelError, UnsupportedModel, shorten
 from onnx_import.fold import fold
+from onnx_import.foreign import is_known
 from onnx_import.graph import Array, Graph, Node, TensorType, build_graph
 from onnx_import.infer import constant_type, infer, input_type, output_type
 from onnx_import.masks import without_infinities
@@ -147,7 +148,7 @@ def require_standard(
             f"node '{name}' ({proto.op_type}) calls a function defined in the model, which is not "
             "supported; inline it with onnx.inliner.inline_local_functions"
         )
-    if proto.domain not in ("", "ai.onnx"):
+    if not is_known(proto.domain, proto.op_type):
         raise UnsupportedModel(
             f"node '{name}' is {proto.domain}.{proto.op_type}, an operator outside the standard "
             "ONNX set, which is not supported; export the model with standard operators"

@@ -42,7 +42,23 @@ def assumptions_of(
         Assumption("solver", "Z3's answer unsat is right for the lemmas listed"),
     )
     read = tuple(Assumption("model", note) for note in graph.notes)
-    return fixed + _evidence(graph, contract) + _functions(graph, contract) + read
+    return (
+        fixed + _integers(graph) + _evidence(graph, contract) + _functions(graph, contract) + read
+    )
+
+
+def _integers(graph: Graph) -> tuple[Assumption, ...]:
+    """What is believed of sums of whole numbers, where the model has any."""
+    if not any(lookup(node).whole_sums for node in graph.order):
+        return ()
+    return (
+        Assumption(
+            "integers",
+            "products of 8-bit numbers are added exactly, in int32; onnxruntime on x86 processors "
+            "without VNNI may saturate sums of two products of uint8 by int8 at 16 bits instead "
+            "(its pull request 12088; weights in [-64, 63], reduce_range, avoid it)",
+        ),
+    )
 
 
 def _evidence(graph: Graph, contract: RuntimeContract) -> tuple[Assumption, ...]:

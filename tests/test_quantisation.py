@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from operator_checks import Example, graph_of
 
+from encoders.contract import EXACT, IEEE_ANY, SEQUENTIAL, RuntimeContract, Subnormals
 from encoders.enclosure import Interval, point
+from encoders.operator import site_of
 from encoders.quantisation import Grid, quantisation_error
+from encoders.quantised_pairs import are_inverse, grid_of, pair_error
+from gpu_check.emulator import emulate
+
+FLUSH = Subnormals.FLUSH
 
 INT8 = Grid(np.asarray(0.1), np.asarray(3.0), -128.0, 127.0)
 SCALES = st.floats(2.0**-149, 2.0**20, width=32)
@@ -72,3 +80,59 @@ def test_the_bound_of_a_point_is_its_own_distance() -> None:
     for x in rng.uniform(-15.0, 15.0, 200).tolist():
         bound = float(quantisation_error(point(np.asarray(x)), INT8))
         assert 0 <= Fraction(bound) - distance(x, INT8) < Fraction(1, 10**12)
+
+
+COLUMNS = {"axis": 1}
+PAIR = Example(
+    "pair",
+    (("QuantizeLinear", "x s z", "q", COLUMNS), ("DequantizeLinear", "q s z", "y", COLUMNS)),
+    {"x": (2, 3)},
+    {"s": [0.02, 0.5, 0.0125], "z": np.array([-3, 0, 7], np.int8)},
+)
+
+
+@pytest.mark.parametrize("contract", [SEQUENTIAL, IEEE_ANY], ids=lambda c: c.name)
+def test_a_pair_moves_run_time_numbers_by_no_more_than_bounded(contract: RuntimeContract) -> None:
+    graph, _ = graph_of(PAIR)
+    first, second = (site_of(graph, node) for node in graph.order)
+    assert are_inverse(first, second)
+    rng = np.random.default_rng(4)
+    for width in (0.0, 1e-3, 1.0):
+        low = rng.uniform(-3.0, 3.0, (2, 3)).astype(np.float32).astype(np.float64)
+        high = (low + width).astype(np.float32).astype(np.float64)
+        bound = pair_error(first, second, Interval(low, high), contract)
+        share = rng.random((50, 2, 3))
+        x = (low + share * (high - low)).astype(np.float32)
+        x = np.clip(np.concatenate([x, low[None], high[None]]), low, high).astype(np.float32)
+        for pinned in (SEQUENTIAL, replace(SEQUENTIAL, results=FLUSH, operands=FLUSH)):
+            if contract is SEQUENTIAL and pinned is not SEQUENTIAL:
+                continue
+            y = emulate(graph, {"x": x}, pinned)["y"]
+            apart = np.abs(y.astype(np.float64) - x.astype(np.float64))
+            assert np.all(apart <= bound)
+            assert np.all(bound <= np.maximum(0.26, np.max(apart, axis=0) + 0.26))
+
+
+def test_without_rounding_a_pair_is_as_far_from_the_identity_as_over_the_reals() -> None:
+    graph, _ = graph_of(PAIR)
+    first, second = (site_of(graph, node) for node in graph.order)
+    x = Interval(np.full((2, 3), -1.0), np.full((2, 3), 1.0))
+    grid = grid_of(first)
+    assert grid is not None
+    exact = pair_error(first, second, x, EXACT)
+    np.testing.assert_allclose(exact, quantisation_error(x, grid), rtol=1e-14)
+    np.testing.assert_allclose(exact[0], [0.01, 0.25, 0.00625], rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("scales", "zeros"),
+    [([0.02, 0.5, 0.013], [-3, 0, 7]), ([0.02, 0.5, 0.0125], [-3, 0, 8])],
+)
+def test_other_parameters_make_no_pair(scales: list[float], zeros: list[int]) -> None:
+    mixed = replace(
+        PAIR,
+        nodes=(PAIR.nodes[0], ("DequantizeLinear", "q t w", "y", COLUMNS)),
+        constants={**PAIR.constants, "t": scales, "w": np.array(zeros, np.int8)},
+    )
+    graph, _ = graph_of(mixed)
+    assert not are_inverse(*(site_of(graph, node) for node in graph.order))

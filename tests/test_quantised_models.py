@@ -22,11 +22,14 @@ from onnxruntime.quantization import (
 
 from encoders.approximate_field import ApproximateReals
 from encoders.contract import IEEE_ANY, ORT_CPU
+from gpu_check.conformance import How, conformance
 from gpu_check.emulator import emulate
 from gpu_check.exact import evaluate_real
 from gpu_check.runtimes import OnnxRuntime
+from gpu_check.tensors import OnnxMachine
 from onnx_import import load
 from onnx_import.graph import Array, Graph
+from refine.assumptions import assumptions_of
 from refine.bounds import network_bounds
 from refine.domain import Domain, DomainOptions, read_domain
 from refine.proof import input_box
@@ -76,10 +79,18 @@ class Way:
 QDQ = Way("QDQ", QuantFormat.QDQ)
 SIGNED = Way("QDQ, int8", QuantFormat.QDQ, {"activation_type": QuantType.QInt8})
 CHANNELS = Way("QDQ, by channels", QuantFormat.QDQ, {"per_channel": True})
-MATRICES = Way("QOperator, MatMul", QuantFormat.QOperator, {"op_types_to_quantize": ["MatMul"]})
+# processors without VNNI saturate sums of products by int8 weights of more than 7 bits
+NARROW: Mapping[str, Any] = {"reduce_range": True}
+MATRICES = Way("QOperator, MatMul", QuantFormat.QOperator,
+               {"op_types_to_quantize": ["MatMul"], **NARROW})  # fmt: skip
+GEMMS = Way("QOperator, Gemm", QuantFormat.QOperator, NARROW)
+COLUMNS = Way("QOperator, Gemm by columns", QuantFormat.QOperator, {"per_channel": True, **NARROW})
 FILTERS = Way("QOperator, Conv", QuantFormat.QOperator,
-              {"op_types_to_quantize": ["Conv"], "per_channel": True})  # fmt: skip
-DYNAMIC = Way("dynamic", None)
+              {"op_types_to_quantize": ["Conv"], "per_channel": True, **NARROW})  # fmt: skip
+DYNAMIC = Way("dynamic", None, NARROW)
+
+
+LIMITS = [(QDQ, 1.1), (CHANNELS, 1.1), (GEMMS, 1.1), (DYNAMIC, 6e3)]
 
 
 def saved(path: Path, nodes: Any, shape: tuple[int, ...], out: tuple[int, ...],
@@ -108,6 +119,23 @@ def dense(path: Path) -> Path:
         "W": rng.standard_normal((6, 9)),
         "b": rng.standard_normal(9),
         "V": rng.standard_normal((9, 3)),
+    }
+    return saved(path, nodes, (1, 6), (1, 3), weights)
+
+
+def fused(path: Path) -> Path:
+    """Gemm, once with B transposed."""
+    rng = np.random.default_rng(9)
+    nodes = [
+        helper.make_node("Gemm", ["x", "W", "b"], ["a"], name="first", transB=1),
+        helper.make_node("Relu", ["a"], ["c"], name="relu"),
+        helper.make_node("Gemm", ["c", "V", "d"], ["y"], name="second"),
+    ]
+    weights = {
+        "W": rng.standard_normal((9, 6)),
+        "b": rng.standard_normal(9),
+        "V": rng.standard_normal((9, 3)),
+        "d": rng.standard_normal(3),
     }
     return saved(path, nodes, (1, 6), (1, 3), weights)
 
@@ -154,15 +182,44 @@ def test_a_dense_network(way: Way, tmp_path: Path) -> None:
     assert 0 < judged(dense(tmp_path / "plain.onnx"), way, options, tmp_path) < 10.0
 
 
+@pytest.mark.parametrize("way", [QDQ, GEMMS, COLUMNS], ids=lambda w: w.name)
+def test_a_network_of_gemms(way: Way, tmp_path: Path) -> None:
+    options = DomainOptions(inputs=("-1..1",))
+    assert 0 < judged(fused(tmp_path / "plain.onnx"), way, options, tmp_path) < 10.0
+
+
 @pytest.mark.parametrize("way", [QDQ, SIGNED, CHANNELS, FILTERS], ids=lambda w: w.name)
 def test_a_convolutional_network(way: Way, tmp_path: Path) -> None:
     options = DomainOptions(inputs=("-1..1",))
     assert 0 < judged(convolutional(tmp_path / "plain.onnx"), way, options, tmp_path) < 10.0
 
 
-@pytest.mark.skipif(not MNIST.is_dir(), reason="needs ../shared/models/mnist_fc")
-@pytest.mark.parametrize(("way", "limit"), [(QDQ, 1.1), (CHANNELS, 1.1), (DYNAMIC, 6e3)],
+@pytest.mark.parametrize(("way", "said"), [(QDQ, 0), (MATRICES, 1), (DYNAMIC, 1)],
                          ids=lambda v: getattr(v, "name", ""))  # fmt: skip
+def test_exact_integer_sums_are_an_assumption(way: Way, said: int, tmp_path: Path) -> None:
+    source = dense(tmp_path / "plain.onnx")
+    plain = load(source)
+    domain = read_domain(plain, DomainOptions(inputs=("0..1",)), IEEE_ANY.format_of)
+    graph = load(way.apply(source, tmp_path / "quantised.onnx", Samples(plain, domain)))
+    assumed = assumptions_of(graph, domain, IEEE_ANY)
+    assert sum(a.name == "integers" for a in assumed) == said
+
+
+def test_conformance_compares_every_quantised_tensor(tmp_path: Path) -> None:
+    source = dense(tmp_path / "plain.onnx")
+    plain = load(source)
+    domain = read_domain(plain, DomainOptions(inputs=("0..1",)), IEEE_ANY.format_of)
+    path = QDQ.apply(source, tmp_path / "quantised.onnx", Samples(plain, domain))
+    graph = load(path)
+    machine = OnnxMachine(graph, onnx.load(path))
+    found = conformance(graph, machine, ORT_CPU, samples(graph, domain, 8, seed=5))
+    quantised = [n for n in found.nodes if n.node.op in ("QuantizeLinear", "DequantizeLinear")]
+    assert len(quantised) == 8
+    assert all(n.how is How.BITS and n.divergence is None for n in quantised)
+
+
+@pytest.mark.skipif(not MNIST.is_dir(), reason="needs ../shared/models/mnist_fc")
+@pytest.mark.parametrize(("way", "limit"), LIMITS, ids=lambda v: getattr(v, "name", ""))
 def test_mnist_on_its_property(way: Way, limit: float, tmp_path: Path) -> None:
     """A stored type caps what jumps can add up to; scales that depend on the input do not."""
     model = version_converter.convert_version(onnx.load(MNIST / "mnist-net_256x4.onnx"), 13)

@@ -95,6 +95,6 @@ OPERATORS = (
         rounding=rounding,
         affine=True,
         converts=True,
-        dtypes=(*FLOATS, DType.BOOL),
+        dtypes=(*FLOATS, DType.BOOL, *_WHOLE),
     ).reading("round_mode", "saturate", "to"),
 )
