@@ -25,6 +25,7 @@ UNIT = 2.0**-53
 SMALLEST = 2.0**-1074
 _FLOOR = 2.0**-500
 _LARGEST = float(np.finfo(np.float64).max)
+_BLOCK = 2**14
 
 
 def gamma(terms: int) -> float:
@@ -34,13 +35,33 @@ def gamma(terms: int) -> float:
     return terms * UNIT * (1.0 + 2.0**-12)
 
 
+def in_blocks(f: Callable[..., FloatArray], *arguments: FloatArray | float) -> FloatArray:
+    """f of arrays that broadcast, f working element by element; large ones in pieces, so that what
+    f needs on the way stays in the processor's cache."""
+    arrays = [np.asarray(a, dtype=np.float64) for a in arguments]
+    if max(a.size for a in arrays) <= _BLOCK:
+        return f(*arrays)
+    shape = np.broadcast_shapes(*(a.shape for a in arrays))
+    flat = [a if a.size == 1 else np.broadcast_to(a, shape).reshape(-1) for a in arrays]
+    out = np.empty(shape)
+    row = out.reshape(-1)
+    for start in range(0, row.size, _BLOCK):
+        piece = slice(start, start + _BLOCK)
+        row[piece] = f(*(a.reshape(-1) if a.size == 1 else a[piece] for a in flat))
+    return out
+
+
 def add_up(a: FloatArray | float, b: FloatArray | float) -> FloatArray:
     """An upper bound on a + b, within five roundings of it; exact zeros stay zero.
 
     With s = fl(a + b), a + b ≤ s + U|s|, and fl(s + fl(4U|s|)) is at least that (a subnormal s is
     exact). A sum below the range of float64 is bounded by its end.
     """
-    s = np.asarray(a + b, dtype=np.float64)
+    return in_blocks(_add_up, a, b)
+
+
+def _add_up(a: FloatArray, b: FloatArray) -> FloatArray:
+    s = np.asarray(a + b)
     return np.maximum(s + np.abs(s) * (4.0 * UNIT), -_LARGEST)
 
 
@@ -51,8 +72,12 @@ def add_down(a: FloatArray, b: FloatArray | float) -> FloatArray:
 
 def multiply_up(a: FloatArray, b: FloatArray | float) -> FloatArray:
     """An upper bound on a·b; exact zeros stay zero, and 0·∞ counts as 0."""
-    p = np.nextafter(np.asarray(a * b, dtype=np.float64), np.inf)
-    return np.where((np.asarray(a) == 0) | (np.asarray(b) == 0), 0.0, p)
+    return in_blocks(_multiply_up, a, b)
+
+
+def _multiply_up(a: FloatArray, b: FloatArray) -> FloatArray:
+    p = np.nextafter(a * b, np.inf)
+    return np.where((a == 0) | (b == 0), 0.0, p)
 
 
 def raised(a: FloatArray) -> FloatArray:

@@ -16,13 +16,14 @@ from fractions import Fraction
 import numpy as np
 
 from encoders.contract import RuntimeContract, Subnormals
-from encoders.enclosure import FloatArray, Interval, add_up, multiply_up
+from encoders.enclosure import FloatArray, Interval, add_up, in_blocks, multiply_up
 from encoders.formats import FloatFormat, round_array
 from encoders.operator import Precondition, RoundingBound, Site
 from encoders.orders import alignment_of
 from onnx_import.graph import DType
 
 _ITERATIONS = 4
+_EXPONENT = np.int64(0x7FF0_0000_0000_0000)  # the bits of 2^⌊log2 M⌋ in a normal float64 M
 
 
 @dataclass(frozen=True)
@@ -121,14 +122,16 @@ class Rounder:
         Up to 2^k half the spacing is half of that; beyond, 2^k itself is a representable
         neighbour, at most M − 2^k away (format lemmas `half-ulp`, `correctly-rounded`).
         """
-        _, exponent = np.frexp(np.where(np.isfinite(magnitude), magnitude, 1.0))
-        exponent = np.maximum(exponent - 1, self.format.emin)
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            spacing = np.ldexp(self.unit, exponent)
-            beyond = np.maximum(add_up(magnitude, -np.ldexp(1.0, exponent)), 0.5 * spacing)
-        tight = np.where(exponent > self.format.emin, np.minimum(spacing, beyond), spacing)
-        spacing = np.maximum(tight, 2.0**-1074)
-        bound = np.where(magnitude == 0, 0.0, spacing)
+        return in_blocks(self._half_ulp, magnitude)
+
+    def _half_ulp(self, magnitude: FloatArray) -> FloatArray:
+        least = float(np.ldexp(1.0, self.format.emin))
+        power = np.maximum((magnitude.view(np.int64) & _EXPONENT).view(np.float64), least)
+        with np.errstate(invalid="ignore", under="ignore"):
+            spacing = self.unit * power
+            beyond = np.maximum(add_up(magnitude, -power), 0.5 * spacing)
+        tight = np.where(power > least, np.minimum(spacing, beyond), spacing)
+        bound = np.where(magnitude == 0, 0.0, np.maximum(tight, 2.0**-1074))
         return np.where(np.isfinite(magnitude), bound, np.inf)
 
     def _flushed(self, bound: FloatArray, magnitude: FloatArray) -> FloatArray:
@@ -209,7 +212,22 @@ def any_order_sum(
     such E was found. Where aligned steps may be taken, there are at most `steps` of them, of one
     product each or of fewer and longer ones, and `clamped` is what factors count for at least.
     """
+    return in_blocks(
+        lambda *blocks: _any_order_sum(r, *blocks, steps=steps, clamped=clamped),
+        partial,
+        additions,
+        products,
+    )
 
+
+def _any_order_sum(
+    r: Rounder,
+    partial: FloatArray,
+    additions: FloatArray,
+    products: FloatArray,
+    steps: float,
+    clamped: float,
+) -> FloatArray:
     def needed(error: FloatArray) -> FloatArray:
         reached = add_up(partial, error)
         total = add_up(products, multiply_up(additions, _of_node(r, reached)))
@@ -217,10 +235,12 @@ def any_order_sum(
             return total
         return add_up(total, multiply_up(r.of_step(1.0, np.maximum(reached, clamped)), steps))
 
-    error = products
+    error = np.broadcast_to(products, np.broadcast_shapes(partial.shape, products.shape))
     for _ in range(_ITERATIONS):
-        error = needed(error)
-    best = np.full(np.broadcast_shapes(error.shape, partial.shape), np.inf)
+        error, before = needed(error), error
+        if np.all(error <= before):
+            return before
+    best = np.full(error.shape, np.inf)
     for factor in (1.0, 1.0 + 2.0**-8, 2.0):
         candidate = multiply_up(error, factor) if factor > 1.0 else error
         best = np.where((needed(candidate) <= candidate) & np.isinf(best), candidate, best)
@@ -228,11 +248,12 @@ def any_order_sum(
 
 
 def _of_node(r: Rounder, magnitude: FloatArray) -> FloatArray:
-    """A node of the tree is an addition or, contracted, an FMA; the latter may underflow.
+    """A node of the tree is an addition or, contracted, an FMA; the latter may underflow, and
+    errs by no less than an addition may.
 
     Where subnormal operands may be read as zero, both partial sums may lose one.
     """
-    return add_up(np.maximum(r.of_sum(magnitude), r.of_product(magnitude)), r.lost_operands)
+    return add_up(r.of_product(magnitude), r.lost_operands)
 
 
 def no_overflow(r: Rounder, magnitude: FloatArray) -> Precondition:

@@ -1,0 +1,129 @@
+"""ResNet-50 from the onnx package at a point: what bounds of all its tensors cost.
+
+    python benchmarks/light_model.py [--model resnet50] [--contract ieee-any] [--save FILE]
+
+The model's own weights are all alike; it gets seeded ones, filters and matrices scaled by their
+fan-in (He et al. 2015), normalisations that leave the scale as it is. Prints processor seconds of
+the bounds and of one onnxruntime pass (one thread, no graph optimisations), their ratio, the peak
+memory, and the bound; where there is no finite one, the first node at which it is lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from measuring import save
+from onnx import numpy_helper
+from rich.console import Console
+from rich.table import Table
+
+from encoders.contract import PRESETS
+from encoders.enclosure import point
+from onnx_import import load
+from refine.bounds import InputBox, NetworkBounds, network_bounds
+
+LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+SEED = 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="resnet50")
+    parser.add_argument("--contract", default="ieee-any", choices=sorted(PRESETS))
+    parser.add_argument("--save", type=Path)
+    given = parser.parse_args()
+    row = measured(given.model, given.contract)
+    table = Table(title=f"light_{given.model} at a point, {given.contract}: processor seconds")
+    for title in row:
+        table.add_column(title.replace("_", " "), justify="right")
+    table.add_row(*(f"{v:.3g}" if isinstance(v, float) else v for v in row.values()))
+    Console(width=140).print(table)
+    if given.save is not None:
+        save(given.save, [row])
+
+
+def measured(model: str, contract: str) -> dict[str, float | str]:
+    """Bounds by forward composition, and one pass of onnxruntime."""
+    proto = onnx.load(LIGHT / f"light_{model}.onnx")
+    with_sensible_weights(proto, np.random.default_rng(SEED))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(proto, path)
+        graph = load(path)
+        one = _one_pass(path)
+    (tensor,) = graph.inputs
+    shape = graph.types[tensor].shape
+    x = np.random.default_rng(SEED).standard_normal(shape).astype(np.float32)
+    box = InputBox({tensor: point(x.astype(np.float64))}, {tensor: np.zeros(shape)})
+    start = time.process_time()
+    bounds = network_bounds(graph, box, PRESETS[contract], backward=False)
+    seconds = time.process_time() - start
+    return {
+        "bounds": seconds,
+        "onnxruntime": one,
+        "ratio": seconds / one,
+        "peak_GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "bound": bounds.largest,
+        "infinite_from": _first_infinite(bounds),
+    }
+
+
+def with_sensible_weights(model: onnx.ModelProto, rng: np.random.Generator) -> None:
+    """A seeded initializer for every ConstantOfShape: He's filters, and normalisations that keep
+    the scale; the last of each residual branch is scaled down to a quarter."""
+    shapes = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    last = {t for n in model.graph.node if n.op_type == "Sum" for t in n.input}
+    role = {
+        name: (kind, bool(last.intersection(n.output)))
+        for n in model.graph.node
+        if n.op_type == "BatchNormalization"
+        for name, kind in zip(n.input[1:], ("scale", "shift", "shift", "scale"), strict=True)
+    }
+    for node in [n for n in model.graph.node if n.op_type == "ConstantOfShape"]:
+        shape = tuple(int(n) for n in shapes[node.input[0]])
+        kind, ends = role.get(node.output[0], ("shift", False))
+        weights = np.full(shape, 1.0 if kind == "scale" else 0.0)
+        if len(shape) > 1:
+            weights = rng.standard_normal(shape) * np.sqrt(2.0 / np.prod(shape[1:]))
+        elif ends and node.output[0].endswith("_s_0"):
+            weights = weights / 4.0
+        model.graph.initializer.append(
+            numpy_helper.from_array(weights.astype(np.float32), node.output[0])
+        )
+        model.graph.node.remove(node)
+    model.ir_version = max(model.ir_version, 4)
+
+
+def _one_pass(path: Path) -> float:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options)
+    (read,) = session.get_inputs()[:1]
+    x = np.zeros(read.shape, np.float32)
+    seconds = []
+    for _ in range(5):
+        start = time.process_time()
+        session.run(None, {read.name: x})
+        seconds.append(time.process_time() - start)
+    return float(np.median(seconds))
+
+
+def _first_infinite(bounds: NetworkBounds) -> str:
+    for node in bounds.nodes:
+        if not np.all(np.isfinite(node.errors)):
+            failed = [p.statement for p in node.rounding.preconditions if not p.holds]
+            return f"{node.node.describe()}: {'; '.join(failed)}"
+    return "-"
+
+
+if __name__ == "__main__":
+    main()
