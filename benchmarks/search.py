@@ -1,22 +1,23 @@
 """What the search finds in 30 seconds, beside the best of 10⁵ random inputs.
 
-    python benchmarks/search.py [--seconds S] [--samples N] [--models DIR] [--save FILE]
+    python benchmarks/search.py [--seconds S] [--samples N] [--seeds N] [--rows PATTERN]
+                                [--models DIR] [--save FILE]
 
-One row per network, domain and contract; both sides run the same execution of the contract. Run
-with OPENBLAS_NUM_THREADS=1 on a machine that is busy.
+One row per network, domain, contract and seed; both sides run the same execution of the contract.
+Run with OPENBLAS_NUM_THREADS=1 on a machine that is busy.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
+import fnmatch
+import math
 import os
-import platform
 import time
 from pathlib import Path
 
 import numpy as np
+from measuring import MODELS, save
 from rich.console import Console
 from rich.table import Table
 
@@ -41,34 +42,29 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--samples", type=int, default=10**5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--models", type=Path, default=Path(__file__).parents[2] / "shared" / "models"
-    )
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--models", type=Path, default=MODELS)
     parser.add_argument("--save", type=Path)
+    parser.add_argument("--rows", default="*", help="networks to search, as in 'acasxu/*'")
     given = parser.parse_args()
-    rows = [measured(given, *row) for row in ROWS]
+    chosen = [row for row in ROWS if fnmatch.fnmatch(row[0], given.rows)]
+    seeds = range(given.seed, given.seed + given.seeds)
+    rows = [measured(given, *row, seed) for row in chosen for seed in seeds]
     table = Table(title=f"{given.samples} random inputs; {given.seconds:g} s of search")
-    for title in ("network", "domain", "contract", "random", "found", "ratio"):
+    for title in ("network", "domain", "contract", "seed", "random", "found", "ratio"):
         table.add_column(title)
     for r in rows:
         names = (Path(str(r["network"])).name, Path(str(r["domain"])).name, str(r["contract"]))
-        table.add_row(*names, *(f"{r[k]:.3g}" for k in ("random", "found", "ratio")))
+        numbers = (f"{r[k]:.3g}" for k in ("random", "found", "ratio"))
+        table.add_row(*names, str(r["seed"]), *numbers)
     Console(width=120).print(table)
     if given.save is not None:
-        document = {
-            "date": datetime.date.today().isoformat(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} processors",
-            "load": os.getloadavg()[0],
-            "seconds": given.seconds,
-            "samples": given.samples,
-            "seed": given.seed,
-            "rows": rows,
-        }
-        given.save.write_text(json.dumps(document, indent=2) + "\n")
+        settings = {"seconds": given.seconds, "samples": given.samples}
+        save(given.save, rows, **settings, load=os.getloadavg()[0])
 
 
 def measured(
-    given: argparse.Namespace, model: str, domain: str, contract: str
+    given: argparse.Namespace, model: str, domain: str, contract: str, seed: int
 ) -> dict[str, float | str]:
     """One row: errors found at random (float64) and by the search (exactly confirmed)."""
     graph = load(given.models / f"{model}.onnx")
@@ -77,9 +73,9 @@ def measured(
     (box,) = read_domain(graph, written, chosen.format_of).boxes
     hunt = Hunt(graph, box, chosen, Tolerance())
     deadline = time.monotonic() + given.seconds
-    found = search(hunt, given.seed, lambda: time.monotonic() > deadline, effort=1e6)
+    found = search(hunt, seed, lambda: time.monotonic() > deadline, effort=math.inf)
     best = max(error_found(confirm(graph, c)) for c in found[:2])
-    rng = np.random.default_rng(given.seed + 1)
+    rng = np.random.default_rng(seed + 1000)
     random = max(
         float(score(hunt, box.sample(rng, BATCH), found[0].execution).excess.max())
         for _ in range(max(given.samples // BATCH, 1))
@@ -88,6 +84,7 @@ def measured(
         "network": model,
         "domain": domain,
         "contract": contract,
+        "seed": seed,
         "random": random,
         "found": best,
         "ratio": best / random,

@@ -65,7 +65,8 @@ def affine_values(affine: AffineMap, ranges: Sequence[Interval]) -> ValueMap:
 
 
 def _image(affine: AffineMap, ranges: Sequence[Interval]) -> Interval:
-    if len(affine.parts) == 1 and affine.parts[0].terms == 0 and not np.any(affine.bias):
+    shifted = np.any(affine.bias) or np.any(affine.bias_radius)
+    if len(affine.parts) == 1 and affine.parts[0].terms == 0 and not shifted:
         move = affine.parts[0].apply
         a, b = move(ranges[0].lo[None])[0], move(ranges[0].hi[None])[0]
         return Interval(np.minimum(a, b), np.maximum(a, b))  # a coefficient may be -1

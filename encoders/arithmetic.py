@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, overload, runtime_checkable
 
 import numpy as np
 
@@ -261,6 +261,48 @@ def sum_of_terms(arithmetic: Arithmetic[T], contract: RuntimeContract, terms: Se
     for left, right in merges_of(contract.order, len(terms)):
         sums.append(arithmetic.add(sums[left], sums[right]))
     return sums[-1]
+
+
+class Slices(Sequence[tuple[Any, Any]]):
+    """The factors of each term of a sum of products: slices of two numpy arrays, of length 1 along
+    their axes `left_axis` and `right_axis`, on which the terms `which` lie."""
+
+    def __init__(
+        self, left: Any, left_axis: int, right: Any, right_axis: int, which: range
+    ) -> None:
+        self.left, self.left_axis = left, left_axis % left.ndim
+        self.right, self.right_axis = right, right_axis % right.ndim
+        self.which = which
+
+    def __len__(self) -> int:
+        return len(self.which)
+
+    @overload
+    def __getitem__(self, k: int) -> tuple[Any, Any]: ...
+
+    @overload
+    def __getitem__(self, k: slice) -> Slices: ...
+
+    def __getitem__(self, k: int | slice) -> tuple[Any, Any] | Slices:
+        if isinstance(k, slice):
+            return Slices(self.left, self.left_axis, self.right, self.right_axis, self.which[k])
+        at = self.which[k]
+        return _slice(self.left, self.left_axis, at), _slice(self.right, self.right_axis, at)
+
+
+def _slice(array: Any, axis: int, k: int) -> Any:
+    return array[(*(slice(None),) * (axis % array.ndim), slice(k, k + 1))]
+
+
+def factors(a: T, a_axis: int, b: T, b_axis: int, terms: int) -> Sequence[tuple[T, T]]:
+    """The factors of each of so many terms, which lie along an axis of `a` and one of `b`."""
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return Slices(a, a_axis, b, b_axis, range(terms))
+
+    def term(k: int) -> tuple[T, T]:
+        return moved(a, lambda v: _slice(v, a_axis, k)), moved(b, lambda v: _slice(v, b_axis, k))
+
+    return [term(k) for k in range(terms)]
 
 
 def moved(a: T, f: Callable[[Any], Any]) -> T:

@@ -205,9 +205,13 @@ class RationalArithmetic:
         return np.asarray(a * b + c, dtype=object)
 
 
-def enclosure(number: flint.arb | flint.fmpq) -> tuple[Fraction, Fraction]:
-    """Exact rational [lo, hi] around a number of either field; lo = hi for a rational.
+_LONGEST = 20000  # binary places
 
+
+def enclosure(number: flint.arb | flint.fmpq) -> tuple[Fraction, Fraction]:
+    """Rational [lo, hi] around a number of either field; lo = hi for a rational.
+
+    The ends of a ball are exact, unless it is so near 0 that they would be too long to write down.
     Raises ValueError for a ball that is not finite.
     """
     if isinstance(number, flint.fmpq):
@@ -215,6 +219,8 @@ def enclosure(number: flint.arb | flint.fmpq) -> tuple[Fraction, Fraction]:
         return exact, exact
     if not number.is_finite():
         raise ValueError("a ball that is not finite encloses no real number")
+    if number != 0 and abs(number) < flint.arb(2) ** -_LONGEST:
+        return power_of_two(-_LONGEST) * (-1 if not number > 0 else 0), power_of_two(-_LONGEST)
     middle, radius = _dyadic(number.mid()), _dyadic(number.rad())
     return middle - radius, middle + radius
 

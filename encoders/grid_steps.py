@@ -4,6 +4,9 @@ Like every step function it has no slope (encoders/steps.py): where real and run
 lie on different sides of a boundary the jump is charged. It never leaves clamp(t + z) by more than
 half a step, so with u = t + z the abstractions are those of the clamp, half a step or a whole one
 wider; as q is whole, so is a difference of two of them.
+
+Whatever happens at run time, overflow and 0/0 included, q is a number of its type: two of them are
+never further apart than its ends. So nothing is owed here but that the real t exists.
 """
 
 from __future__ import annotations
@@ -14,17 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from encoders.arithmetic import Arithmetic, integers_of
+from encoders.arithmetic import Arithmetic, Relation, integers_of
 from encoders.elementwise import Lines, Secant, elementwise_differences, elementwise_values
 from encoders.enclosure import FloatArray, Interval, add_down, add_up
-from encoders.operator import DifferenceMap, Field, RoundingBound, ValueMap
+from encoders.operator import DifferenceMap, Field, ValueMap
 from encoders.piecewise import LEMMAS as PIECES
 from encoders.piecewise import clamp, piecewise_lines, piecewise_secant
-from encoders.rounding_bounds import Rounder, finish
+from encoders.rounding_bounds import Rounder
 from encoders.tracked import Tracked
 from onnx_import.graph import DType
 
-LEMMAS = ("step-jump", "secant-step", *PIECES)
+LEMMAS = ("grid-step", "step-jump", "secant-step", *PIECES)
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,12 @@ class Steps:
         return -field.maximum(-field.maximum(q, low), high)
 
     def runtime(self, t: Any, zero: Any, arithmetic: Arithmetic[Any]) -> Any:
-        """Exact but for what happened to t: a quotient beyond all whole numbers is clamped."""
+        """Exact but for what happened to t; NaN becomes the least number, as in onnxruntime."""
         whole = integers_of(arithmetic).integers()
         q = whole.add(arithmetic.nearest(t), zero)
         ones = (1,) * (len(q.shape) - 1)
         low, high = (whole.constant(np.full(ones, v)) for v in (self.lowest, self.highest))
+        q = whole.select(whole.compare(Relation.EQUAL, q, q), q, low)
         return whole.minimum(whole.maximum(q, low), high)
 
 
@@ -66,7 +70,7 @@ def step_values(steps: Steps, u: Interval) -> ValueMap:
     zero = np.zeros(u.shape)
     lines = Lines(
         np.where(flat, zero, near.low_slope),
-        np.where(flat, image.lo, add_down(near.low, 0.5)),
+        np.where(flat, image.lo, add_down(near.low, -0.5)),
         np.where(flat, zero, near.high_slope),
         np.where(flat, image.hi, add_up(near.high, 0.5)),
     )
@@ -74,32 +78,34 @@ def step_values(steps: Steps, u: Interval) -> ValueMap:
 
 
 def step_differences(steps: Steps, u: Interval, error: FloatArray) -> DifferenceMap:
-    """Differences of q for real u and |û − u| ≤ `error`."""
-    known = np.isfinite(error)
-    jump = _width(steps.image(u.inflate(error)))
-    jump = np.where(known, np.where(error == 0, 0.0, jump), np.inf)
+    """Differences of q for real u and |û − u| ≤ `error`, infinite where û may be no number."""
+    error = np.where(np.isnan(error), np.inf, error)
+    real = np.isfinite(u.lo) & np.isfinite(u.hi)
+    jump = np.where(error == 0, 0.0, _width(steps.image(u.inflate(error))))
     near, distance = piecewise_secant(clamp(steps.lowest, steps.highest), u, error)
-    follows = jump > 1.0
+    follows = real & (jump > 1.0) & (distance < jump)
     secant = Secant(
         np.where(follows, near.slope, 0.0),
-        np.where(follows, add_up(near.remainder, 1.0), jump),
+        np.where(follows, add_up(near.remainder, 1.0), np.where(real, jump, np.inf)),
     )
     radius = np.minimum(jump, np.floor(add_up(distance, 1.0)))
-    return elementwise_differences(secant, np.where(known, radius, np.inf), error)
+    bounded = np.where(follows, error, 0.0)
+    return elementwise_differences(secant, np.where(real, radius, np.inf), bounded)
 
 
 def step_rounding(
     steps: Steps, t: Tracked, zero: Interval, r: Rounder, shape: tuple[int, ...]
-) -> RoundingBound:
+) -> FloatArray:
     """How far rounding before the step moves q, t having been followed under a contract."""
     error = np.broadcast_to(t.error[0], shape)
     ideal = t.ideal.move(lambda v: np.broadcast_to(v[0], shape))
     reach = ideal.inflate(error)
     u = Interval(add_down(reach.lo, zero.lo), add_up(reach.hi, zero.hi))
     jump = np.minimum(_width(steps.image(u)), np.floor(add_up(error, 1.0)))
-    jump = np.where(error == 0, 0.0, np.where(np.isfinite(error), jump, np.inf))
-    return finish(r, jump, np.asarray(t.largest), LEMMAS)
+    known = np.isfinite(error) & (r.exact | (t.largest <= float(r.format.largest_finite)))
+    return np.where(error == 0, 0.0, np.where(known, jump, steps.highest - steps.lowest))
 
 
 def _width(image: Interval) -> FloatArray:
-    return np.asarray(image.hi - image.lo)
+    """NaN ends mean that nothing is known."""
+    return np.asarray(np.where(np.isnan(image.hi - image.lo), np.inf, image.hi - image.lo))

@@ -157,15 +157,19 @@ def no_wrapping(
     weights: Array = np.abs(stored) + np.abs(_stored_zero(p, site, 1 - computed))
     constants = (None, weights) if computed == 0 else (weights, None)
     here = replace(centred_site(p, site), constants=constants)
-    zero = np.zeros(site.type_of(p.factors[computed]).shape)
-    most = p.core.values(here, [Interval(zero, np.full(zero.shape, size))]).image.hi
-    largest = float(np.max(most, initial=0.0)) + bias
+    every = np.full(site.type_of(p.factors[computed]).shape, size)
+    largest = float(np.max(product_size(p, here, every), initial=0.0)) + bias
     return Precondition(
         "no-int32-overflow",
         f"{site.node.describe()}: partial sums reach at most {largest:.6g}, which must not exceed "
         f"{_LARGEST:.0f}",
         largest <= _LARGEST,
     )
+
+
+def product_size(p: IntegerProduct, site: Site, x: FloatArray) -> FloatArray:
+    """Σ w·x of stored weights and x ≥ 0, both not negative, rounded up."""
+    return p.core.values(site, [Interval(np.zeros(x.shape), x)]).image.hi
 
 
 def broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
@@ -239,6 +243,16 @@ def integer_operator(name: str, since: int, p: IntegerProduct) -> Operator:
         return p.core.work(centred_site(p, site))
 
     operator = Operator(
-        name, since, check, real, runtime, values, differences, rounding, affine=True, work=work
+        name,
+        since,
+        check,
+        real,
+        runtime,
+        values,
+        differences,
+        rounding,
+        affine=True,
+        work=work,
+        dtypes=BYTES,
     )
     return operator.reading(*p.core.attributes)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from encoders.affine import unbroadcast
-from encoders.arithmetic import moved
+from encoders.arithmetic import factors, moved
 from encoders.enclosure import FloatArray
 from encoders.operator import Site
 from encoders.products import Action, Map
@@ -38,16 +38,9 @@ def as_output(product: Any, site: Site) -> Any:
     return product.reshape(product.shape[0], *site.outputs[0].shape)
 
 
-def product_pairs(a: Any, b: Any) -> list[tuple[Any, Any]]:
+def product_pairs(a: Any, b: Any) -> Sequence[tuple[Any, Any]]:
     """The factors of each term k of Σ_k a[…, i, k]·b[…, k, j], broadcasting to the product."""
-
-    def term(k: int) -> tuple[Any, Any]:
-        return (
-            moved(a, lambda v: v[..., :, k : k + 1]),
-            moved(b, lambda v: v[..., k : k + 1, :]),
-        )
-
-    return [term(k) for k in range(a.shape[-1])]
+    return factors(a, -1, b, -2, a.shape[-1])
 
 
 def right_action(weights: tuple[int, ...], shape: tuple[int, ...], out: tuple[int, ...]) -> Action:

@@ -27,6 +27,8 @@ _PIECE = 2**14  # elements; a float64 buffer of them fits in a second-level cach
 _SHORT = 4  # terms
 _KEPT_BITS = np.int64(35)  # of a binary64 number, those that binary32 keeps
 _TOP_BIT = np.int64(-(2**63))
+_HALF = BINARY32.precision // 2
+_LOW_HALF = np.int32(2**_HALF - 1)
 _MOST_THREADS = 4
 
 
@@ -43,6 +45,7 @@ def native_chain(
     """
     if len(pairs) < _SHORT or (fused and not _on_grid(pairs)):
         return None
+    fused = fused and not _products_fit(pairs)
     every = [v for pair in pairs for v in pair] + ([] if start is None else [start])
     shape = np.broadcast_shapes(*(v.shape for v in every))
     result = np.empty(shape, np.float32)
@@ -116,6 +119,18 @@ def _on_grid(pairs: Sequence[tuple[Carrier, Carrier]]) -> bool:
     smallest = [_least([pair[i] for pair in pairs]) for i in (0, 1)]
     spacing = sum(math.frexp(s)[1] - BINARY32.precision for s in smallest)
     return spacing >= BINARY32.emin - BINARY32.precision + 1
+
+
+def _products_fit(pairs: Sequence[tuple[Carrier, Carrier]]) -> bool:
+    """Is every product a number of binary32, so that fusing it changes nothing? As it is where
+    factors came from 16-bit formats."""
+    if not all(np.all((v.view(np.int32) & _LOW_HALF) == 0) for pair in pairs for v in pair):
+        return False
+    sides = [[pair[i] for pair in pairs] for i in (0, 1)]
+    spacing = sum(math.frexp(_least(side))[1] - _HALF for side in sides)
+    reach = [max(float(np.max(np.abs(v), initial=0.0)) for v in side) for side in sides]
+    fits = reach[0] * reach[1] < 2.0**BINARY32.emax
+    return fits and spacing >= BINARY32.emin - BINARY32.precision + 1
 
 
 def _least(arrays: Sequence[Carrier]) -> float:

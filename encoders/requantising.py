@@ -8,7 +8,7 @@ too: that is what onnxruntime does, bit for bit (tests/test_quantised_models.py)
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from math import prod
 from typing import Any
@@ -22,6 +22,7 @@ from encoders.contract import RuntimeContract
 from encoders.enclosure import FloatArray, Interval, add_down, add_up, multiply_up, point
 from encoders.error_arithmetic import ErrorArithmetic
 from encoders.grid_steps import (
+    LEMMAS,
     Steps,
     step_differences,
     step_rounding,
@@ -187,9 +188,10 @@ def requantising_operator(name: str, q: Requantised) -> Operator:
         total = Interval(add_down(total.lo, exact), add_up(total.hi, exact))
         stored = [None if c is None else arithmetic.constant(c) for c in site.constants]
         t = _taken(q, site, tracked(total, np.zeros(total.shape)), stored, arithmetic)
-        bound = step_rounding(steps(site), t, point(q.stored(site, _Y_ZERO)), r, result.shape)
-        radius = bound.radius if fits.holds else np.full(result.shape, np.inf)
-        return replace(bound, radius=radius, preconditions=(fits, *bound.preconditions))
+        zero = point(q.stored(site, _Y_ZERO))
+        radius = step_rounding(steps(site), t, zero, r, result.shape)
+        radius = radius if fits.holds else np.full(result.shape, np.inf)
+        return RoundingBound(radius, (fits,), LEMMAS)
 
     def work(site: Site) -> int:
         return q.product.core.work(centred_site(q.product, site))
@@ -204,5 +206,6 @@ def requantising_operator(name: str, q: Requantised) -> Operator:
         differences,
         rounding,
         work=work,
+        dtypes=BYTES,
     )
     return operator.reading(*q.product.core.attributes)

@@ -9,7 +9,9 @@ most m·r(M), r(M) being the rounding error at M.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 
@@ -57,10 +59,6 @@ class Rounder:
         if self.flush_results:
             return self.smallest_normal
         return max(float(self.format.smallest_subnormal / 2), 2.0**-1074)
-
-    @property
-    def largest(self) -> float:
-        return float(self.format.largest_finite)
 
     def of_sum(self, magnitude: FloatArray) -> FloatArray:
         """Error of rounding z = x ± y for floats x, y and |z| ≤ magnitude."""
@@ -197,15 +195,24 @@ def _of_node(r: Rounder, magnitude: FloatArray) -> FloatArray:
 
 
 def no_overflow(r: Rounder, magnitude: FloatArray) -> Precondition:
-    """Every intermediate result is at most `magnitude`, so none rounds to infinity."""
+    """Every intermediate result is at most `magnitude`, so none rounds to infinity.
+
+    Rounding is monotone and takes the threshold beyond every number below it, so it makes no
+    difference whether the results are meant before they are rounded or after.
+    """
     largest = float(np.max(magnitude, initial=0.0))
-    limit = r.largest
+    limit = r.format.overflow_threshold
     return Precondition(
         "no-overflow",
-        f"intermediate magnitudes reach at most {largest:.6g}, which must not exceed the largest "
-        f"finite number {limit:.6g}",
-        bool(r.exact or largest <= limit),
+        f"intermediate magnitudes reach at most {largest:.6g}, which must stay below "
+        f"{_shown(limit)}, from where numbers round to infinity",
+        r.exact or (np.isfinite(largest) and Fraction(largest) < limit),
     )
+
+
+def _shown(limit: Fraction) -> str:
+    """To six digits; the threshold of float64 is no float64."""
+    return f"{float(min(limit, Fraction(sys.float_info.max))):.6g}"
 
 
 def finish(

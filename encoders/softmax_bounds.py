@@ -10,7 +10,9 @@ analyse this algorithm). With t = x − m ≤ 0, S = Σ eᵗ ≥ 1:
   n − 1 additions, each of partial sums below the total (lemma `sum-any-order`);
 - the quotient's relative error follows (lemma `relative-quotient`).
 
-These are relative errors throughout, so small probabilities keep small errors.
+These are relative errors, so small probabilities keep small errors. Where t is far below 0, as it
+is behind a mask of −10⁹, an error in t may exceed 1; but eᵗ and what is computed for it are then
+both at most e^(t + a), and against S ≥ 1 that is an absolute error.
 """
 
 from __future__ import annotations
@@ -22,12 +24,14 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.curves import BALLS, ball_array, lower, upper
-from encoders.enclosure import FloatArray, Interval, add_up, multiply_up
+from encoders.enclosure import FloatArray, Interval, add_up, multiply_up, sum_up
 from encoders.functions import Function, FunctionAccuracy
 from encoders.rounding_bounds import Rounder
 from encoders.tracked_functions import function_error
 
 Mask = npt.NDArray[np.bool_]
+
+_FAR, _BEYOND = -16.0, -2000.0
 
 
 def _others(terms: Any) -> Any:
@@ -116,14 +120,14 @@ def growth(a: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class Exponentials:
-    """Errors of a row's shifted exponentials: t off by `shift`, eᵗ by the relative `power` and
-    `tiny`; their sum S by the relative `total`; `spread` bounds |t|."""
+    """Errors of a row's shifted exponentials: t off by `shift`, eᵗ by the relative `power` or the
+    absolute `gone`, and by `tiny`; their sum S by the relative `total`."""
 
     shift: FloatArray
     power: FloatArray
+    gone: FloatArray
     tiny: float
     total: FloatArray
-    spread: FloatArray
 
 
 def exponentials(r: Rounder, accuracy: FunctionAccuracy, x: Interval) -> Exponentials:
@@ -133,7 +137,7 @@ def exponentials(r: Rounder, accuracy: FunctionAccuracy, x: Interval) -> Exponen
     spread = np.maximum(add_up(largest, -x.lo), 0.0)
     if r.exact:
         zero = np.zeros_like(spread)
-        return Exponentials(zero, zero, 0.0, zero[:, :1], spread)
+        return Exponentials(zero, zero, zero, 0.0, zero[:, :1])
     lost = r.operand_loss(x)
     read = add_up(lost, np.max(lost, axis=1, keepdims=True))
     shift = add_up(add_up(read, r.of_sum(add_up(spread, read))), r.flushed)
@@ -147,13 +151,28 @@ def exponentials(r: Rounder, accuracy: FunctionAccuracy, x: Interval) -> Exponen
     tiny = float(np.nextafter(tiny * (1.0 + 2.0**-50), np.inf))
     moved = growth(shift)
     power = add_up(moved, multiply_up(add_up(1.0, moved), relative))
-    worst = np.max(power, axis=1, keepdims=True)
+    behind = np.minimum(add_up(x.hi, -np.max(x.lo, axis=1, keepdims=True)), 0.0)
+    gone = multiply_up(_far_below(add_up(behind, shift)), 1.0 + relative)
+    vanishing = gone < r.unit
+    worst = np.max(np.where(vanishing, 0.0, power), axis=1, keepdims=True)
+    worst = add_up(worst, sum_up(np.where(vanishing, gone, 0.0), axis=1)[:, None])
     steps = (n - 1) * r.unit
     rounding = steps / (1.0 - steps) * (1.0 + 2.0**-40) if steps < 0.5 else np.inf
     terms = add_up(worst, n * tiny * (1.0 + 2.0**-50))
     flushed = (n - 1) * (r.flushed + r.lost_operands) * (1.0 + 2.0**-50)
     total = add_up(add_up(terms, multiply_up(add_up(1.0, terms), rounding)), flushed)
-    return Exponentials(shift, power, tiny, np.where(total < 0.5, total, np.inf), spread)
+    return Exponentials(shift, power, gone, tiny, np.where(total < 0.5, total, np.inf))
+
+
+def _far_below(t: FloatArray) -> FloatArray:
+    """Upper bounds on eᵗ where t is far below 0, infinity elsewhere."""
+    far = t < _FAR
+    bound = np.full_like(t, np.inf)
+    if np.any(far):
+        with BALLS.working():
+            nearest = np.maximum(t[far], _BEYOND)
+            bound[far] = upper(BALLS.function(Function.EXP, ball_array(nearest)))
+    return bound
 
 
 def _over_rest(a: FloatArray, b: FloatArray) -> FloatArray:
@@ -168,6 +187,8 @@ def softmax_error(r: Rounder, e: Exponentials, y: Interval) -> FloatArray:
     if r.exact:
         return np.zeros_like(y.lo)
     quotient = multiply_up(y.hi, _over_rest(add_up(e.power, e.total), e.total))
+    absolute = _over_rest(add_up(e.gone, multiply_up(y.hi, e.total)), e.total)
+    quotient = np.fmin(quotient, absolute)
     quotient = add_up(quotient, _over_rest(np.full_like(y.lo, e.tiny), e.total))
     twice = 2.0 * r.unit + r.unit * r.unit
     rounding = add_up(

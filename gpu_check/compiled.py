@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import platformdirs
 
+from encoders.arithmetic import Slices
 from encoders.contract import SEQUENTIAL, SEQUENTIAL_FMA, Contraction, RuntimeContract, Subnormals
 from encoders.formats import BINARY32, FloatFormat
 from encoders.numpy_arithmetic import Carrier, NumpyArithmetic
@@ -51,38 +53,37 @@ class CompiledChains:
     def chain(self, pairs: Pairs, start: Carrier | None, fused: bool) -> Carrier | None:
         """start + Σ a_k·b_k as `ChainArithmetic.chain`; None for operands that are not evenly
         laid out."""
-        left, right = ([pair[i] for pair in pairs] for i in (0, 1))
-        if not (_alike(left) and _alike(right)):
+        every = _operands(pairs)
+        if every is None:
             return None
-        shapes = [left[0].shape, right[0].shape, *(() if start is None else (start.shape,))]
+        a, b = every
+        shapes = [a.first.shape, b.first.shape, *(() if start is None else (start.shape,))]
         shape = np.broadcast_shapes(*shapes)
         if not shape or 0 in shape:
             return None
         result = np.empty(shape, np.float32)
         if start is None:
             with np.errstate(all="ignore"):
-                np.multiply(left[0], right[0], out=result)
-            left, right = left[1:], right[1:]
+                np.multiply(a.first, b.first, out=result)
+            a, b = a.rest(), b.rest()
         else:
             result[...] = start
-        if right[0].shape[-1] != shape[-1]:  # chain.c is quickest along the columns of b
-            left, right = right, left
-        a, b = _addresses(left), _addresses(right)
-        if right[0].strides[-1] != right[0].itemsize:
-            packed = np.stack(right)
-            right = [packed[0]]
-            b = packed.ctypes.data + np.arange(len(packed)) * packed.strides[0]
-        a_rows, a_column = _layout(left[0], shape)
-        b_rows, b_column = _layout(right[0], shape)
-        rows, columns = len(a_rows), shape[-1]
+        if b.first.shape[-1] != shape[-1]:  # chain.c is quickest along the columns of b
+            a, b = b, a
+        if b.first.strides[-1] != b.first.itemsize:
+            b = b.packed()
+        a_rows, a_column = _layout(a.first, shape)
+        b_rows, b_column = _layout(b.first, shape)
+        rows, columns, terms = len(a_rows), shape[-1], len(a.addresses)
         run, y = self._run[fused], result.reshape(rows, columns)
 
         def part(low: int, high: int) -> None:
             from_a, from_b, into = (v[low:high].ctypes.data for v in (a_rows, b_rows, y))
-            of_a, of_b = (a.ctypes.data, from_a, a_column), (b.ctypes.data, from_b, b_column)
-            run(high - low, columns, len(left), *of_a, *of_b, into)
+            of_a = (a.addresses.ctypes.data, from_a, a_column)
+            of_b = (b.addresses.ctypes.data, from_b, b_column)
+            run(high - low, columns, terms, *of_a, *of_b, into)
 
-        busy = rows * columns * len(left) >= _THREADED
+        busy = rows * columns * terms >= _THREADED
         workers = min(os.cpu_count() or 1, _MOST_THREADS, rows) if busy else 1
         if workers == 1:
             part(0, rows)
@@ -93,17 +94,57 @@ class CompiledChains:
         return result
 
 
+@dataclass(frozen=True)
+class _Operand:
+    """One factor of every term: arrays of one layout at these addresses. `kept` is the memory,
+    the terms along its first axis, or the arrays themselves."""
+
+    kept: Carrier | Sequence[Carrier]
+    addresses: Offsets
+
+    @property
+    def first(self) -> Carrier:
+        return self.kept[0]
+
+    def rest(self) -> _Operand:
+        return _Operand(self.kept[1:], self.addresses[1:])
+
+    def packed(self) -> _Operand:
+        """A copy whose columns follow each other."""
+        return _along(np.ascontiguousarray(self.kept))
+
+
+def _along(array: Carrier) -> _Operand:
+    """The terms along the first axis."""
+    steps = np.arange(len(array), dtype=np.int64) * array.strides[0]
+    return _Operand(array, array.ctypes.data + steps)
+
+
+def _operands(pairs: Pairs) -> tuple[_Operand, _Operand] | None:
+    """None unless both are binary32 numbers of one layout each, whole elements apart."""
+    if isinstance(pairs, Slices):
+        which = pairs.which
+        stop = which.stop if which.stop >= 0 else None  # backwards to the first term
+        steps = slice(which.start, stop, which.step)
+        a, b = (
+            _along(np.expand_dims(np.moveaxis(v, axis, 0)[steps], axis + 1))
+            for v, axis in ((pairs.left, pairs.left_axis), (pairs.right, pairs.right_axis))
+        )
+    else:
+        left, right = ([pair[i] for pair in pairs] for i in (0, 1))
+        if not (_alike(left) and _alike(right)):
+            return None
+        a, b = (
+            _Operand(v, np.array([one.__array_interface__["data"][0] for one in v], np.int64))
+            for v in (left, right)
+        )
+    even = all(not any(s % 4 for s in v.first.strides) for v in (a, b))
+    return (a, b) if even and a.first.dtype == b.first.dtype == np.float32 else None
+
+
 def _alike(arrays: Sequence[Carrier]) -> bool:
-    """Are these binary32 numbers of one shape and layout, whole elements apart?"""
-    first = arrays[0]
-    if first.dtype != np.float32 or any(s % first.itemsize for s in first.strides):
-        return False
-    shape, strides, dtype = first.shape, first.strides, first.dtype
+    shape, strides, dtype = arrays[0].shape, arrays[0].strides, arrays[0].dtype
     return all(v.strides == strides and v.shape == shape and v.dtype == dtype for v in arrays)
-
-
-def _addresses(arrays: Sequence[Carrier]) -> Offsets:
-    return np.array([v.__array_interface__["data"][0] for v in arrays], np.int64)
 
 
 def _layout(array: Carrier, shape: tuple[int, ...]) -> tuple[Offsets, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import onnx
 from onnx import numpy_helper, shape_inference
@@ -10,8 +11,9 @@ from onnx.checker import ValidationError
 from onnx.defs import SchemaError
 from onnx.shape_inference import InferenceError
 
+from onnx_import.dynamic import PLAIN
 from onnx_import.errors import ModelError, UnsupportedModel, shorten
-from onnx_import.graph import Array, TensorType
+from onnx_import.graph import Array, DType, TensorType
 from onnx_import.tensors import dtype_of, type_of
 
 _LIKE_THEIR_INPUT = ("GroupNormalization",)  # ONNX infers nothing for these
@@ -78,6 +80,11 @@ def infer(
     Constants short enough to be a shape or a list of axes are shown to it; its result may still
     leave shapes unknown. Raises ModelError, naming the node, if the input types do not fit.
     """
+    if proto.op_type in PLAIN:  # no operator of ONNX: typed like the product of real numbers
+        plain = onnx.helper.make_node(PLAIN[proto.op_type], proto.input[:2], proto.output)
+        plain.attribute.extend(proto.attribute)
+        wide = {t: replace(types[t], dtype=DType.FLOAT32) for t in plain.input}
+        return infer(plain, place, wide, {}, opset)
     present = {t for t in proto.input if t}
     if proto.op_type in _LIKE_THEIR_INPUT:
         return {proto.output[0]: type_proto(types[proto.input[0]])}

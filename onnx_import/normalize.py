@@ -166,6 +166,13 @@ def without_dropout(node: Node, constants: Mapping[str, Array], read: Collection
     )
 
 
+def interpolating(node: Node) -> Node:
+    """A Resize or Upsample that interpolates as an Interpolate: it computes where others move."""
+    if node.op not in ("Resize", "Upsample") or node.attributes.get("mode") != "linear":
+        return node
+    return replace(node, op="Interpolate")
+
+
 def without_like(node: Node, types: Mapping[str, TensorType]) -> Node:
     """A CastLike as the Cast that it is once types are known; any other node unchanged."""
     if node.op != "CastLike":

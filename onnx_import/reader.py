@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from onnx_import.dynamic import with_dynamic_products
 from onnx_import.errors import ModelError, UnsupportedModel, shorten
 from onnx_import.fold import fold
 from onnx_import.graph import Array, Graph, Node, TensorType, build_graph
@@ -15,6 +16,7 @@ from onnx_import.infer import constant_type, infer, input_type, output_type
 from onnx_import.masks import without_infinities
 from onnx_import.normalize import (
     FUNCTIONS,
+    interpolating,
     live,
     require_agreed,
     split_into_slices,
@@ -47,6 +49,8 @@ def load(path: str | Path, batch: int | None = None) -> Graph:
     outputs = tuple(value.name for value in model.graph.output)
     inputs, input_notes = runtime_inputs(model.graph, batch)
     protos, node_notes = live_nodes(model)
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    protos, product_notes = with_dynamic_products(protos, initializers)
     read = {t for proto in protos.values() for t in proto.input if t} | set(outputs)
     stored = stored_constants(model.graph, source.parent, read)
     nodes, types, constants = walk(protos, inputs, stored, read, opset, source.parent)
@@ -70,7 +74,7 @@ def load(path: str | Path, batch: int | None = None) -> Graph:
             outputs,
             source,
             sha256,
-            (*file_notes, *function_notes, *input_notes, *node_notes),
+            (*file_notes, *function_notes, *input_notes, *node_notes, *product_notes),
         )
     except ValueError as error:
         raise ModelError(f"'{source}' is not a valid ONNX model: {error}") from error
@@ -210,7 +214,7 @@ def walk(
         node = read_node(name, proto, opset, folder)
         inferred = infer(proto, node.describe(), types, constants, opset)
         require_agreed(node, constants)
-        node = without_like(without_dropout(node, constants, read), types)
+        node = interpolating(without_like(without_dropout(node, constants, read), types))
         value = constant_value(node) if node.op == "Constant" else folded(node, types, constants)
         if value is not None:
             constants[node.outputs[0]] = value

@@ -23,9 +23,10 @@ from encoders.registry import lookup
 from encoders.rounding_bounds import rounder_of, stored_loss
 from encoders.scheduling import contract_at
 from onnx_import.graph import Graph, Node
+from refine.phases import optimised_upper
 from refine.pullback import Maps, Pulled, pull_back, unit_functionals, variable_inputs
 from refine.secants import branched_upper, can_branch
-from refine.slopes import Branching, optimised_upper
+from refine.slopes import Branching
 
 Rows = npt.NDArray[np.intp]
 
@@ -222,15 +223,23 @@ def _optimise_values(
     maps: Maps, output: str, final: bool, branching: Branching, tick: Callable[[], None]
 ) -> None:
     """Better ranges by chosen slopes and split phases: of the elements whose sign is still open,
-    or of all elements of an output."""
+    or of all elements of an output.
+
+    A bound is worth what lowering it takes off the height −lo·hi/(hi − lo) of the triangle that
+    relaxes a Relu; those of outputs are all worth the same.
+    """
     x = maps.values[output]
     rows = np.flatnonzero((x.lo < 0) & (x.hi > 0) | (final & (x.lo < x.hi)))
     lo, hi = x.lo.reshape(-1).copy(), x.hi.reshape(-1).copy()
-    enough = -np.inf if final else 0.0
     for chunk in _chunks(maps.graph, rows, copies=4):
         c = unit_functionals(x.shape, chunk)
         both = np.concatenate([c, -c])
-        upper = optimised_upper(maps, output, both, branching, enough, tick)
+        share = -lo[chunk] / (hi[chunk] - lo[chunk])
+        worth = np.nan_to_num(np.concatenate([share**2, (1.0 - share) ** 2]))
+        if final:
+            worth = np.ones(2 * len(chunk))
+        parts = replace(branching, total=branching.total * len(chunk) // len(rows))
+        upper = optimised_upper(maps, output, both, parts, worth, tick)
         hi[chunk] = np.minimum(hi[chunk], upper[: len(chunk)])
         lo[chunk] = np.maximum(lo[chunk], -upper[len(chunk) :])
     maps.values[output] = Interval(lo.reshape(x.shape), hi.reshape(x.shape))

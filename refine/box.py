@@ -44,6 +44,10 @@ class Box:
                 return False
         return True
 
+    def nearest(self, name: str, x: FloatArray) -> FloatArray:
+        """Numbers rounded to what the runtime can receive of one input; x broadcasts to it."""
+        return np.clip(round_array(x, self.formats[name]), self.lo[name], self.hi[name])
+
     def sample(self, rng: np.random.Generator, n: int) -> dict[str, FloatArray]:
         """n points the runtime can receive, per input of shape (n, *shape).
 

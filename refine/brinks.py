@@ -16,7 +16,6 @@ from itertools import chain, zip_longest
 import numpy as np
 
 from encoders.enclosure import FloatArray
-from encoders.formats import round_array
 from onnx_import.graph import Graph
 from refine.adjoint import adjoint, values_at
 from refine.evaluation import Hunt, Points
@@ -126,7 +125,7 @@ def _towards(hunt: Hunt, at: Points, corner: Points) -> dict[str, FloatArray]:
     tried = {}
     for name, x in at.items():
         part = _TRIED.reshape(-1, *(1,) * (x.ndim - 1))
-        tried[name] = _inside(hunt, name, x + part * (corner[name] - x))
+        tried[name] = hunt.box.nearest(name, x + part * (corner[name] - x))
     return tried
 
 
@@ -134,7 +133,7 @@ def _crossing(hunt: Hunt, brink: Brink, below: Points, above: Points) -> list[Po
     """The ends of a short stretch between two points on which the height changes its sign."""
     low, high = dict(below), dict(above)
     for _ in range(_HALVINGS):
-        middle = {n: _inside(hunt, n, 0.5 * low[n] + 0.5 * high[n]) for n in low}
+        middle = {n: hunt.box.nearest(n, 0.5 * low[n] + 0.5 * high[n]) for n in low}
         ends = (low, high)
         if any(all(np.array_equal(middle[n], end[n]) for n in low) for end in ends):
             break
@@ -143,11 +142,6 @@ def _crossing(hunt: Hunt, brink: Brink, below: Points, above: Points) -> list[Po
         else:
             low = middle
     return [low, high]
-
-
-def _inside(hunt: Hunt, name: str, x: FloatArray) -> FloatArray:
-    box = hunt.box
-    return np.clip(round_array(x, box.formats[name]), box.lo[name], box.hi[name])
 
 
 def _joined(points: Sequence[Points]) -> dict[str, FloatArray]:

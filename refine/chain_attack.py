@@ -27,7 +27,7 @@ from onnx_import.graph import Graph, Node
 from refine.adjoint import slopes_at, values_at
 from refine.evaluation import Hunt, Points
 
-_CHOICES = 64
+_CHOICES = (64, 4096)  # for each input, at least and at most
 _LARGEST = 2**24  # coefficients of the first layer
 
 
@@ -78,10 +78,14 @@ def aligned_inputs(
     near: FloatArray,
     derivative: FloatArray,
     rng: np.random.Generator,
+    work: int,
 ) -> dict[str, FloatArray]:
     """A point near `near` (of the input's shape) whose first sums err along `derivative`, which
-    has an entry per sum."""
+    has an entry per sum; `work` multiply-adds say how many values are tried."""
     name = sums.input
+    live = np.flatnonzero(derivative)
+    weights, derivative = sums.weights[live], derivative[live]
+    choices = int(np.clip(work // max(weights.size, 1), *_CHOICES))
     fmt = hunt.box.formats[name]
     lo, hi = hunt.box.lo[name].reshape(-1), hunt.box.hi[name].reshape(-1)
     start = near.reshape(-1)
@@ -90,16 +94,16 @@ def aligned_inputs(
     fused = execution.contraction is Contraction.ALWAYS
     format_used = execution.format_of(hunt.graph.types[sums.node.outputs[0]].dtype)
     chosen = start.copy()
-    total = np.zeros(len(sums.weights))
+    total = np.zeros(len(live))
     for k, at in enumerate(sums.elements):
         if k % block == 0:
-            total = np.zeros(len(sums.weights))
-        choices = round_array(start[at] + reach[at] * rng.uniform(-1.0, 1.0, _CHOICES), fmt)
-        choices[0] = start[at]
-        choices = np.clip(choices, lo[at], hi[at])
-        rounded, error = _step(total, np.outer(choices, sums.weights[:, k]), fused, format_used)
+            total = np.zeros(len(live))
+        tried = round_array(start[at] + reach[at] * rng.uniform(-1.0, 1.0, choices), fmt)
+        tried[0] = start[at]
+        tried = np.clip(tried, lo[at], hi[at])
+        rounded, error = _step(total, np.outer(tried, weights[:, k]), fused, format_used)
         best = int(np.argmax(error @ derivative))
-        chosen[at], total = choices[best], rounded[best]
+        chosen[at], total = tried[best], rounded[best]
     return {name: chosen.reshape(1, *near.shape)}
 
 

@@ -7,6 +7,7 @@ Whenever time runs out, what was shown so far is reported.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,7 +45,8 @@ class Options:
 
     `cross_check` is what Z3 is asked beside the lemmas; `cache` is the directory of proved
     lemmas, None to prove them anew. `budget` in seconds, counted from the start, is how long
-    bounds are improved; `workers` processes share that work.
+    bounds are improved; `workers` processes share that work. `search_seconds` is how long errors
+    are searched for, all of it; None: as much as the model's size suggests, in little time.
     """
 
     cross_check: Effort | None
@@ -55,6 +57,7 @@ class Options:
     backward: bool = True
     budget: float = 0.0
     workers: int = 1
+    search_seconds: float | None = None
 
 
 def check(
@@ -77,8 +80,8 @@ def check(
     proof = first_proof(problem, domain, options.backward, clock)
     catch = Catch(None, None, late=False)
     if options.search and not contract.exact and not settled(proof, tolerance):
-        until = hunting_until(options)
-        catch = hunt(graph, domain, contract, tolerance, options.seed, clock, until)
+        share, effort = searching(options)
+        catch = hunt(graph, domain, contract, tolerance, options.seed, clock, share, effort)
     if catch.violation is None and not settled(proof, tolerance) and options.backward:
         deadline = improving_until(options, clock)
         proof = improved(proof, problem, tolerance, deadline, options.workers, clock)
@@ -106,15 +109,17 @@ def check(
     )
 
 
-def hunting_until(options: Options) -> float:
-    """When a search that begins now ends, on the monotonic clock."""
-    return time.monotonic() + max(_SEARCHING * options.budget, _SHORTEST_SEARCH)
+def searching(options: Options) -> tuple[float, float]:
+    """How long a search may take, in seconds, and its effort (1: what is usual)."""
+    if options.search_seconds is not None:
+        return options.search_seconds, math.inf
+    return max(_SEARCHING * options.budget, _SHORTEST_SEARCH), 1.0
 
 
 def improving_until(options: Options, clock: Clock) -> float:
     """When bounds are no more improved, on the monotonic clock."""
     kept = min(_KEPT_FOR_THE_REST * options.budget, _LONGEST_REST)
-    return clock.deadline(options.budget - kept)
+    return clock.deadline(options.budget + (options.search_seconds or 0.0) - kept)
 
 
 def settled(proof: Proof, tolerance: Tolerance) -> bool:

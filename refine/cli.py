@@ -92,8 +92,9 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--as-optimised",
-            type=click.Choice(["basic", "extended", "all"]),
-            help="Check what onnxruntime runs after optimising so far; kept beside the result.",
+            type=click.Choice(["none", "basic", "extended", "all"]),
+            help="Check what onnxruntime runs after optimising so far (none: with the casts that "
+            "it needs, no more); kept beside the result.",
         ),
         click.option("--timeout", type=float, metavar="SECONDS", help="Limit for everything."),
         click.option(
@@ -115,6 +116,13 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Processes that share the work on parts of the domain.",
         ),
         click.option("--seed", type=int, default=0, show_default=True),
+        click.option(
+            "--search",
+            "search_seconds",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="SECONDS",
+            help="How long to look for a counterexample, beside the budget; default: briefly.",
+        ),
         click.option("--no-search", is_flag=True, help="Do not look for a counterexample."),
         click.option("--no-cache", is_flag=True, help="Prove every lemma anew."),
         click.option("--json", "json_path", metavar="FILE", help="Write the result; - for stdout."),
@@ -306,6 +314,8 @@ def _run(
     timeout = given["timeout"]
     if timeout is not None and not timeout > 0:
         raise click.UsageError("--timeout needs a positive number of seconds")
+    if given["search_seconds"] is not None and given["no_search"]:
+        raise click.UsageError("--search does not go with --no-search")
     _require_places(json_path, given["counterexample"], given["dump_smt2"])
     contract = contract_for(given["contract"], given["fmt"], given["subnormals"], model)
     written = DomainOptions(
@@ -326,6 +336,7 @@ def _run(
         not given["no_search"],
         budget=given["budget"],
         workers=given["workers"],
+        search_seconds=given["search_seconds"],
     )
     with reporter.progress("reading the model") as progress:
         graph = load(as_optimised(model, given["as_optimised"]))

@@ -20,7 +20,7 @@ from onnx_import.graph import Graph
 from refine.alignment import first_difference
 from refine.assumptions import assumptions_of
 from refine.bounds import InputBox, NetworkBounds, network_bounds
-from refine.check import Options, decide, hunting_until, improving_until, node_reports, settled
+from refine.check import Options, decide, improving_until, node_reports, searching, settled
 from refine.clock import Clock
 from refine.comparison import Comparison, comparison
 from refine.compose import lemmas_used, merged
@@ -61,8 +61,8 @@ def diff(
     undefined = _undefined(problem, pair, proof)
     catch = Catch(None, None, late=False)
     if options.search and not settled(proof, tolerance):
-        until = hunting_until(options)
-        catch = hunt_pair(pair, domain, tolerance, options.seed, clock, until)
+        share, effort = searching(options)
+        catch = hunt_pair(pair, domain, tolerance, options.seed, clock, share, effort)
     if catch.violation is None and not settled(proof, tolerance) and options.backward:
         deadline = improving_until(options, clock)
         proof = improved(proof, problem, tolerance, deadline, options.workers, clock)

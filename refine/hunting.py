@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
@@ -46,18 +48,18 @@ def hunt(
     tolerance: Tolerance,
     seed: int,
     clock: Clock,
-    deadline: float,
+    seconds: float,
+    effort: float = 1.0,
 ) -> Catch:
-    """Search every box of the domain until `deadline` (on the monotonic clock); evaluate the best
-    inputs exactly; replay violations."""
+    """Search the boxes of the domain in turn, for so many seconds in all; evaluate the best inputs
+    exactly; replay violations. An infinite effort uses all of that time."""
     clock.tell("searching for a counterexample")
     candidates: list[Candidate] = []
-
-    def enough() -> bool:
-        return clock.late or time.monotonic() > deadline
-
+    start, boxes = time.monotonic(), len(domain.boxes)
     for i, box in enumerate(domain.boxes):
-        candidates += search(Hunt(graph, box, contract, tolerance), seed + i, enough)
+        until = start + (seconds if math.isfinite(effort) else seconds * (i + 1) / boxes)
+        one = Hunt(graph, box, contract, tolerance)
+        candidates += search(one, seed + i, partial(over, clock, until), effort)
     if not candidates:
         return Catch(None, None, clock.late)
     candidates.sort(key=lambda c: -c.excess)
@@ -109,11 +111,13 @@ def simplest(
         found = replayed(found)
         return found if _confirmations(found, epsilon) >= confirmed else None
 
-    def enough() -> bool:
-        return clock.late or time.monotonic() > until
-
     point = {n: np.asarray(v, np.float64) for n, v in witness.inputs.items()}
-    return shrunk(point, box, kept, enough) or witness
+    return shrunk(point, box, kept, partial(over, clock, until)) or witness
+
+
+def over(clock: Clock, until: float) -> bool:
+    """Is it too late, for everything or for a search that ends at `until` (monotonic)?"""
+    return clock.late or time.monotonic() > until
 
 
 def error_found(witness: Witness) -> float:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from refine.box import Box
 from refine.clock import Clock
 from refine.domain import Domain
 from refine.evaluation import Candidate, Hunt, Points, candidate, real_outputs, score
-from refine.hunting import Catch, error_found
+from refine.hunting import Catch, error_found, over, simplest
 from refine.pair import Pair, pair_of
 from refine.product import product
 from refine.pullback import unit_functionals
@@ -61,30 +62,35 @@ def hunt_pair(
     tolerance: Tolerance,
     seed: int,
     clock: Clock,
-    deadline: float,
+    seconds: float,
+    effort: float = 1.0,
 ) -> Catch:
-    """Search every box until `deadline` (on the monotonic clock), against each execution of the
-    specification that is tried; decide the best inputs exactly; replay violations."""
+    """Search every box, against each execution of the specification that is tried, for so many
+    seconds in all; decide the best inputs exactly; replay violations. An infinite effort uses all
+    of that time."""
     clock.tell("searching for a counterexample")
     witnesses: list[Witness] = []
     executions = _some(pair.spec.contract)
     begin = time.monotonic()
     turns = [(box, e) for box in domain.boxes for e in executions]
     for i, (box, execution) in enumerate(turns):
-        share = begin + (deadline - begin) * (i + 1) / len(turns)
-
-        def enough(share: float = share) -> bool:
-            return clock.late or time.monotonic() > share
-
+        enough = partial(over, clock, begin + seconds * (i + 1) / len(turns))
         meant = _Specified(pair, execution)
         hunt = Hunt(pair.impl.graph, box, pair.impl.contract, tolerance, meant)
-        found = (*_driven_apart(pair, hunt, seed + i, enough), *search(hunt, seed + i, enough))
-        found = tuple(sorted(found, key=lambda c: -c.excess)[:_EVALUATED])
+        found = [
+            *_driven_apart(pair, hunt, seed + i, enough),
+            *search(hunt, seed + i, enough, effort),
+        ]
+        found = sorted(found, key=lambda c: -c.excess)[:_EVALUATED]
         witnesses += [confirmed(pair, c, execution) for c in found]
     violations = [w for w in witnesses if is_violation(w, tolerance)]
     best = max(violations, key=error_found, default=None)
     if best is not None:
         best = _replayed(best, pair)
+        if not clock.late:
+            clock.tell("simplifying the counterexample")
+            decide = partial(confirmed, pair, spec_execution=best.spec_execution or EXACT)
+            best = simplest(best, domain, tolerance, decide, partial(_replayed, pair=pair), clock)
     return Catch(best, max(witnesses, key=error_found, default=None), clock.late)
 
 

@@ -39,11 +39,12 @@ from refine.verdict import Tolerance
 
 _SLOPES = Branching(steps=8, cases=256)
 _LEVELS = (
-    Branching(steps=8, rounds=4, parts=16, total=4096, cases=1024),
-    Branching(steps=8, rounds=6, parts=32, total=8192, cases=4096),
-    Branching(steps=12, rounds=8, parts=64, total=8192, cases=16384),
+    Branching(steps=8, parts=128, total=2048, cases=1024),
+    Branching(steps=8, parts=512, total=8192, cases=4096),
+    Branching(steps=8, parts=4096, total=32768, cases=16384),
 )
-_EFFORT = 0.8  # the share of the time left for effort; the rest is for ending the pass
+_EFFORT = 0.8  # the share of the time left for effort; the rest is for the end of the pass
+_PASSES = 2.0  # that end may take as long as so many plain passes
 _ROUNDS = 12  # batches of boxes that a first look at a network of scalars may halve
 _POOL_SECONDS = 3.0  # starting worker processes pays only if there is more time than this
 
@@ -52,13 +53,15 @@ _POOL_SECONDS = 3.0  # starting worker processes pays only if there is more time
 class Covered:
     """One box of the domain: the bounds of the whole, and of the parts that now cover it.
 
-    `scalar` is a second proof, by first order, of a network of few scalars.
+    `scalar` is a second proof, by first order, of a network of few scalars. `seconds` is what a
+    plain pass over the whole took.
     """
 
     box: InputBox
     whole: NetworkBounds
     parts: tuple[Part, ...]
     scalar: Largest | None = None
+    seconds: float = 0.0
 
     @property
     def errors(self) -> Mapping[str, FloatArray]:
@@ -141,14 +144,20 @@ def first_proof(problem: Problem, domain: Domain, backward: bool, clock: Clock) 
     clock.tell("composing forward")
     boxes = [input_box(box, domain, problem.contract) for box in domain.boxes]
     bounds = [problem.bounds(box, backward=False) for box in boxes]
+    seconds = [0.0 for _ in boxes]
     late = False
     try:
         for i, box in enumerate(boxes if backward else ()):
             clock.tell(f"backward substitution, box {i + 1} of {len(boxes)}")
+            start = time.monotonic()
             bounds[i] = problem.bounds(box, tick=clock.tick)
+            seconds[i] = time.monotonic() - start
     except OutOfTime:
         late = True
-    covered = [Covered(box, b, (part_of(box, b),)) for box, b in zip(boxes, bounds, strict=True)]
+    covered = [
+        Covered(box, b, (part_of(box, b),), seconds=s)
+        for box, b, s in zip(boxes, bounds, seconds, strict=True)
+    ]
     if backward and not problem.contract.exact and _of_scalars(problem):
         quick = partial(largest_error, deadline=math.inf, rounds=_ROUNDS, tick=clock.tick)
         covered = [_to_first_order(c, problem, Tolerance(), quick, clock) for c in covered]
@@ -240,14 +249,19 @@ def _branched(
     clock: Clock,
 ) -> Covered:
     """The box bounded again with more effort; as it was if time does not allow."""
-    known = Known(covered.whole.maps.values, covered.whole.maps.errors)
+    whole = covered.whole
+    own = whole.errors if problem.single else {}  # else they are not errors of the tensors
+    known = Known(whole.maps.values, {**whole.maps.errors, **own})
     now = time.monotonic()
-    timed = replace(branching, until=now + _EFFORT * (deadline - now))
+    ending = max((1.0 - _EFFORT) * (deadline - now), _PASSES * covered.seconds)
+    if now + ending > deadline:
+        return covered
+    timed = replace(branching, until=deadline - ending)
     try:
         bounds = problem.bounds(covered.box, True, clock.until(deadline), known, timed)
     except OutOfTime:
         return covered
-    return Covered(covered.box, bounds, (part_of(covered.box, bounds),))
+    return replace(covered, whole=bounds, parts=(part_of(covered.box, bounds),))
 
 
 def _of_scalars(problem: Problem) -> bool:

@@ -1,42 +1,51 @@
 """Looking for an input on which the runtime is far from the real network.
 
 Over the floats of the domain, guided by float64 (`refine.evaluation`): random points; the edges of
-what may break down (`refine.brinks`); inputs that make the roundings of the first sums agree
-(`refine.chain_attack`); and hill-climbing in steps of all sizes, down to single ulps, from several
-starts at once. What it returns are candidates; `refine.witness` decides exactly. Deterministic:
-how much is tried follows from the model's size and the effort asked for, not from the clock,
-which can only cut it short.
+what may break down (`refine.brinks`); places where rounding acts most (`refine.loudness`); inputs
+that make the roundings of the first sums agree (`refine.chain_attack`); and hill-climbing in steps
+of all sizes, down to single ulps, from several starts at once. What it returns are candidates;
+`refine.witness` decides exactly. Deterministic: how much is tried follows from the model's size and
+the effort asked for, not from the clock, which can only cut it short.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
-from encoders.contract import AnyOrder, Blocked, Contraction, RuntimeContract, members
+from encoders.contract import (
+    AnyOrder,
+    Blocked,
+    Contraction,
+    RuntimeContract,
+    Sequential,
+    members,
+)
 from encoders.enclosure import FloatArray
 from encoders.formats import round_array
 from encoders.operator import site_of
+from encoders.orders import Blocks
 from encoders.registry import lookup
+from gpu_check.compiled import compiled_chains
 from gpu_check.emulator import emulate
 from gpu_check.screening import agrees, screen
 from refine.adjoint import adjoint, values_at
 from refine.brinks import approach, brinks
 from refine.chain_attack import FirstSums, aligned_inputs, first_sums, potential
+from refine.climbs import Climbs
 from refine.evaluation import (
     Candidate,
     Hunt,
     Points,
     Run,
-    Scores,
     candidate,
     element_at,
     received,
     score,
 )
+from refine.loudness import NEIGHBOURS, loudest
 from refine.pullback import unit_functionals
 
 _WORK = 6 * 10**8  # multiply-adds spent on emulation, for an effort of 1
@@ -47,64 +56,45 @@ _CULL = 8  # generations, after which the worse half of them ends
 _FEWEST_STARTS = 2
 _LONGEST = 64  # generations, after which new climbs start
 _RESTART = 12  # batches of random points to start them from
+_RETURNING = 3  # one restart in so many goes on from the best points
 _KEPT = 8
 _BLOCK = 256
-_SCREENED = 5  # how much more is tried where a screen makes it cheap
+_SCREENED = 5  # how much more is tried where emulation is cheap
+_SAMPLED = 64  # points on which executions are compared
 _BRINKS = 12
 _BRINK_WORK = 10**8
-_ALIGNMENTS = 8  # alignments before climbing
+_ALIGNMENTS = 3  # alignments before climbing
 _ALIGNED_STARTS = 4
 _ALIGNMENT_WORK = 64  # evaluations that an alignment counts as
+_ALIGNING = 2**22  # multiply-adds of an alignment, for an effort of 1
+_MORE_ALIGNING = 8.0  # times as many at most
+_FEWEST_PLACES = 8  # for a look at where rounding acts most
+_LATE = 0.75  # of all moves are of the last terms of the first sums
+_LAST = 1 / 8  # of them
+_FEW = 32  # terms
+_COARSE = 8.0  # such moves are 2^-8 of the box, or more
 _TARGETS = 64  # output elements considered as targets
-
-
-@dataclass(frozen=True)
-class _Climbs:
-    """Points being improved, each on its own, and their scores."""
-
-    points: Points
-    scores: Scores
-
-    def __len__(self) -> int:
-        return len(self.scores.excess)
-
-    def best(self, n: int) -> _Climbs:
-        return self.at(np.argsort(-self.scores.excess, kind="stable")[:n])
-
-    def at(self, rows: npt.ArrayLike) -> _Climbs:
-        rows = np.atleast_1d(rows)
-        scores = Scores(self.scores.excess[rows], self.scores.place[rows])
-        return _Climbs({name: v[rows] for name, v in self.points.items()}, scores)
-
-    def joined(self, other: _Climbs) -> _Climbs:
-        points = {n: np.concatenate([v, other.points[n]]) for n, v in self.points.items()}
-        excess = np.concatenate([self.scores.excess, other.scores.excess])
-        place = np.concatenate([self.scores.place, other.scores.place])
-        return _Climbs(points, Scores(excess, place))
-
-    @property
-    def broken(self) -> bool:
-        """Is there a value that is no number? There is nothing worse to find."""
-        return bool(np.any(np.isinf(self.scores.excess)))
 
 
 def search(
     hunt: Hunt, seed: int, late: Callable[[], bool] = lambda: False, effort: float = 1.0
 ) -> tuple[Candidate, ...]:
-    """The best candidates found, best first; fewer are tried once `late` says so."""
+    """The best candidates found, best first; fewer are tried once `late` says so, which must happen
+    if the effort is infinite."""
     rng = np.random.default_rng(seed)
     executions = _executions(hunt.contract)
     work = sum(lookup(n).work(site_of(hunt.graph, n)) for n in hunt.graph.order)
-    quick, run = _quickest(hunt, executions, rng)
+    quick, run, cheap = _quickest(hunt, executions, rng)
     usual = int(np.clip(_WORK // max(work, 1), _FEWEST, _MOST))
-    usual *= _SCREENED if run is screen else 1
-    evaluations = int(effort * usual)
-    widest = max(t.size for t in hunt.graph.types.values())
+    usual *= _SCREENED if cheap else 1
+    evaluations = effort * usual
+    graph = hunt.graph
+    widest = max(graph.types[t].size for t in graph.types if not graph.is_constant(t))
     batch = int(np.clip(_BATCH_BYTES // (8 * widest), 16, 512))
     batch = min(batch, max(usual // 6, 16))
 
-    def scored(points: Points) -> _Climbs:
-        return _Climbs(points, score(hunt, points, quick, run))
+    def scored(points: Points) -> Climbs:
+        return Climbs(points, score(hunt, points, quick, run))
 
     climbs, spent = scored(hunt.box.sample(rng, batch)), batch
     starts = _diverse(climbs)
@@ -116,30 +106,41 @@ def search(
         climbs = climbs.joined(scored(hunt.box.sample(rng, batch))).best(batch)
         spent += batch
     starts = starts.joined(climbs.best(_KEPT))
+    aligning = int(_ALIGNING * np.clip(effort, 1.0, _MORE_ALIGNING))
     sums = None if late() or starts.broken else first_sums(hunt, quick, starts.best(1).points)
-    ended = starts
-    generation = 0
+    order = {} if sums is None else _places(sums, hunt)
+    ended, generation, restarts = starts, 0, 0
     while spent < evaluations and not starts.broken and not late():
-        if sums is not None and generation == 0:
-            for turn in range(_ALIGNMENTS):
-                start = starts.at(turn % _FEWEST_STARTS)
-                found = scored(_aligned(hunt, sums, quick, start, rng))
-                starts = starts.joined(found).best(_STARTS)
-                spent += _ALIGNMENT_WORK
-            starts = starts.best(_ALIGNED_STARTS)
-        starts = _improved(starts, scored(_children(hunt, starts, rng, batch)))
+        if generation == 0:
+            asked = int(min((evaluations - spent) / 4, usual))
+            places = min(2 * batch, asked) // NEIGHBOURS
+            if places >= _FEWEST_PLACES:
+                rounds = asked // (places * NEIGHBOURS)
+                loud = loudest(hunt, scored, starts.best(_KEPT), rng, places, rounds, late)
+                starts, spent = loud.joined(starts).at(np.arange(_STARTS)), spent + asked
+            if sums is not None:
+                for turn in range(_ALIGNMENTS):
+                    start = starts.at(turn % _FEWEST_STARTS)
+                    found = scored(_aligned(hunt, sums, quick, start, rng, aligning))
+                    found = found.joined(scored(_children(hunt, found, order, rng, batch)))
+                    starts = starts.joined(found.best(1)).best(_STARTS)
+                    spent += _ALIGNMENT_WORK + batch
+                starts = starts.best(_ALIGNED_STARTS)
+        starts = _improved(starts, scored(_children(hunt, starts, order, rng, batch)))
         spent += batch
         generation += 1
         if generation % _CULL == 0 and len(starts) > _FEWEST_STARTS:
             starts = starts.best(max(len(starts) // 2, _FEWEST_STARTS))
         elif generation >= _LONGEST:
-            ended, generation = ended.joined(starts).best(_KEPT), 0
-            starts = _diverse(scored(hunt.box.sample(rng, _RESTART * batch)))
+            ended, generation, restarts = ended.joined(starts).best(_KEPT), 0, restarts + 1
+            returning = restarts % _RETURNING == 0
+            fresh = hunt.box.sample(rng, _RESTART * batch)
+            starts = ended if returning else _diverse(scored(fresh))
     kept = starts.joined(ended).joined(climbs.best(_KEPT)).best(_KEPT)
     candidates: list[Candidate] = []
     for execution in executions:
         if execution is quick or not late():
-            again = _Climbs(kept.points, score(hunt, kept.points, execution))
+            again = Climbs(kept.points, score(hunt, kept.points, execution))
             candidates += _candidates(hunt, again, execution)
     return tuple(sorted(candidates, key=lambda c: -c.excess)[:_KEPT])
 
@@ -155,18 +156,27 @@ def _executions(contract: RuntimeContract) -> tuple[RuntimeContract, ...]:
 
 def _quickest(
     hunt: Hunt, executions: tuple[RuntimeContract, ...], rng: np.random.Generator
-) -> tuple[RuntimeContract, Run]:
-    """An execution, and the quickest way to run it that seems to give its bits."""
+) -> tuple[RuntimeContract, Run, bool]:
+    """An execution, and the quickest way to run it that seems to give its bits; is it a quick one?
+
+    Compiled, all chains are quick: the execution that rounds most is taken then.
+    """
+    if compiled_chains() is not None:
+        sample = hunt.box.sample(rng, _SAMPLED)
+        chained = [e for e in executions if isinstance(e.order, Sequential | Blocked | Blocks)]
+        errors = [float(score(hunt, sample, e).excess.mean()) for e in chained]
+        if chained:
+            return chained[int(np.argmax(errors))], emulate, True
     sample = hunt.box.sample(rng, 64)
     with np.errstate(all="ignore"):
         for execution in reversed(executions):
             fused = execution.contraction is Contraction.ALWAYS
             if fused and agrees(hunt.graph, received(hunt, sample, execution), execution):
-                return execution, screen
-    return executions[-1] if len(executions) == 1 else executions[1], emulate
+                return execution, screen, True
+    return executions[-1] if len(executions) == 1 else executions[1], emulate, False
 
 
-def _diverse(sample: _Climbs) -> _Climbs:
+def _diverse(sample: Climbs) -> Climbs:
     """The best of each of the three kinds of points that a box samples in turn.
 
     Small inputs matter: steps of their ulps are fine enough to change few roundings at a time.
@@ -176,7 +186,7 @@ def _diverse(sample: _Climbs) -> _Climbs:
     return first.joined(second).joined(third)
 
 
-def _candidates(hunt: Hunt, climbs: _Climbs, execution: RuntimeContract) -> list[Candidate]:
+def _candidates(hunt: Hunt, climbs: Climbs, execution: RuntimeContract) -> list[Candidate]:
     rows = range(len(climbs))
     return [candidate(hunt, climbs.points, i, climbs.scores, execution) for i in rows]
 
@@ -195,8 +205,9 @@ def _aligned(
     hunt: Hunt,
     sums: FirstSums,
     execution: RuntimeContract,
-    start: _Climbs,
+    start: Climbs,
     rng: np.random.Generator,
+    work: int,
 ) -> dict[str, FloatArray]:
     """An input near the start, for an output element on which much rounding acts."""
     graph = hunt.graph
@@ -212,10 +223,10 @@ def _aligned(
     likeliest = np.argsort(-potential(graph, values, derivative), kind="stable")
     chosen = likeliest[min(int(rng.geometric(0.5)) - 1, len(likeliest) - 1)]
     along = reached[chosen].reshape(-1) * rng.choice([-1.0, 1.0])
-    return aligned_inputs(sums, hunt, execution, start.points[sums.input][0], along, rng)
+    return aligned_inputs(sums, hunt, execution, start.points[sums.input][0], along, rng, work)
 
 
-def _improved(starts: _Climbs, children: _Climbs) -> _Climbs:
+def _improved(starts: Climbs, children: Climbs) -> Climbs:
     """Each start, or the best of its children if that is better; child i is of start i mod n."""
     n = len(starts)
     rows = np.arange(n)
@@ -225,10 +236,28 @@ def _improved(starts: _Climbs, children: _Climbs) -> _Climbs:
     return starts.joined(children).at(np.where(better, n + best * n + rows, rows))
 
 
+def _places(sums: FirstSums, hunt: Hunt) -> dict[str, FloatArray]:
+    """By element of the input: how many of the first sums' terms come after it. Nothing where they
+    are few."""
+    if len(sums.elements) < _FEW:
+        return {}
+    after = np.zeros(hunt.graph.types[sums.input].size)
+    after[sums.elements] = np.arange(len(sums.elements), 0.0, -1.0) - 1.0
+    return {sums.input: after.reshape(hunt.graph.types[sums.input].shape)}
+
+
 def _children(
-    hunt: Hunt, starts: _Climbs, rng: np.random.Generator, n: int
+    hunt: Hunt,
+    starts: Climbs,
+    order: Mapping[str, FloatArray],
+    rng: np.random.Generator,
+    n: int,
 ) -> dict[str, FloatArray]:
-    """Neighbours of the starts, in turn: some coordinates moved, far, a little, or by few ulps."""
+    """Neighbours of the starts, in turn: some coordinates moved, far, a little, or by few ulps.
+
+    Most of them, where an order of the elements is known, keep all but the last few: what the
+    first sums had rounded by then stays as it is, and all that comes later is drawn anew.
+    """
     parents = np.arange(n) % len(starts)
     children: dict[str, FloatArray] = {}
     for name, lo in hunt.box.lo.items():
@@ -237,11 +266,20 @@ def _children(
         column = (n, *(1,) * lo.ndim)
         rate = np.exp(rng.uniform(np.log(1.0 / max(lo.size, 1)), 0.0, column))
         moved = rng.random(x.shape) < rate
-        finest = 1.5 * fmt.precision
+        finest = np.full(column, 1.5 * fmt.precision)
         coarsest = np.where(rng.random(column) < 0.2, 1.0, 0.5 * fmt.precision)
+        if name in order:
+            most = np.log(_LAST * lo.size)
+            last = order[name] < np.exp(rng.uniform(0.0, most, column))
+            late = rng.random(column) < _LATE
+            moved = np.where(late, last, moved)
+            coarsest, finest = np.where(late, 1.0, coarsest), np.where(late, _COARSE, finest)
         size = np.exp2(-rng.uniform(coarsest, finest, column))
-        step = (hi - lo) * size * rng.standard_normal(x.shape)
-        ulps = np.abs(x) * float(fmt.unit_roundoff) * rng.integers(-8, 9, x.shape)
-        new = x + np.where(rng.random(column) < 0.8, step, ulps)
-        children[name] = np.clip(round_array(np.where(moved, new, x), fmt), lo, hi)
+        by_ulps = np.broadcast_to(rng.random(column) < 0.2, x.shape)[moved]
+        width = np.broadcast_to((hi - lo) * size, x.shape)[moved]
+        steps = rng.integers(-8, 9, by_ulps.shape) * float(fmt.unit_roundoff)
+        far = width * rng.standard_normal(by_ulps.shape)
+        new = round_array(x[moved] + np.where(by_ulps, np.abs(x[moved]) * steps, far), fmt)
+        x[moved] = np.clip(new, *(np.broadcast_to(end, x.shape)[moved] for end in (lo, hi)))
+        children[name] = x
     return children

@@ -1,14 +1,14 @@
-"""Better real ranges: relaxation slopes optimised per functional, and branching on phases.
+"""Better real ranges: relaxation slopes optimised per functional.
 
 Any lower slope in [0, 1] of an open Relu (from b for a hinge with slope b below zero) gives a
-sound bound; which is best depends on the
-functional (α-CROWN, Xu et al. 2021). Splitting a functional's inputs by the sign of a hidden
-element tightens it further; the split enters with a multiplier, any β ≥ 0 of which is sound
-(β-CROWN, Wang et al. 2021). Slopes and multipliers are looked for by a few steps of projected
-gradient descent: with c the coefficient that arrives at an element and v the value the element
-takes at the corner of the input box where the relaxed bound is attained, ∂bound/∂slope =
-min(c, 0)·v and ∂bound/∂β = ±v. The descent is plain float64 and proves nothing; the bound of
-every step is rigorous by itself, and the smallest is kept. Deterministic: fixed numbers of steps.
+sound bound; which is best depends on the functional (α-CROWN, Xu et al. 2021). Splitting a
+functional's inputs by the sign of a hidden element tightens it further (refine/phases.py); the
+split enters with a multiplier, any β ≥ 0 of which is sound (β-CROWN, Wang et al. 2021). Slopes and
+multipliers are looked for by a few steps of projected gradient descent: with c the coefficient
+that arrives at an element and v the value the element takes at the corner of the input box where
+the relaxed bound is attained, ∂bound/∂slope = min(c, 0)·v and ∂bound/∂β = ±v. The descent is plain
+float64 and proves nothing; the bound of every step is rigorous by itself, and the smallest is
+kept. Deterministic: fixed numbers of steps.
 """
 
 from __future__ import annotations
@@ -20,31 +20,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from encoders.approximate_field import ApproximateReals
 from encoders.enclosure import FloatArray
 from encoders.operator import FreeSlopes, SlopeChoice, site_of
 from encoders.registry import lookup
 from onnx_import.graph import Graph, Node
-from refine.compact import compacted
 from refine.pullback import Maps, Pulled, pull_back, variable_inputs
-
-IntArray = npt.NDArray[np.intp]
 
 _RATE, _DECAY = 0.25, 0.92
 _BETA1, _BETA2 = 0.9, 0.99
-_MULTIPLIER_RATE = 0.1  # relative to the functional's typical coefficient
+_MULTIPLIER_RATE = 0.3  # relative to the functional's typical coefficient
 
 
 @dataclass(frozen=True)
 class Branching:
-    """How hard to try: steps of descent per round, rounds of splitting, parts per functional and
-    parts in all; and how many cases of secant slopes to bound per output. No effort begins after
-    `until`, on the monotonic clock."""
+    """How hard to try: steps of descent per functional, parts that one functional and that all
+    functionals of a tensor may be split into; and how many cases of secant slopes to bound per
+    output. No effort begins after `until`, on the monotonic clock."""
 
     steps: int
-    rounds: int = 0
     parts: int = 0
     total: int = 0
     cases: int = 0
@@ -56,130 +51,34 @@ class Branching:
 
 
 @dataclass(frozen=True)
-class _Parts:
-    """Subproblems: which functional each belongs to, its choices, and its bound so far."""
+class Descended:
+    """What a few steps of descent found of k functionals: rigorous bounds (k,), the choices that
+    gave them, the coefficients seen at the last step, and the true value of each functional at its
+    last worst corner (approximate)."""
 
-    owner: IntArray
-    choices: Mapping[str, SlopeChoice]
     upper: FloatArray
-
-    def chosen(self, rows: Any) -> _Parts:
-        picked = {
-            name: SlopeChoice(c.low_slope[rows], c.phase[rows], c.multiplier[rows])
-            for name, c in self.choices.items()
-        }
-        return _Parts(self.owner[rows], picked, self.upper[rows])
+    choices: Mapping[str, SlopeChoice]
+    seen: Mapping[str, FloatArray]
+    attained: FloatArray
 
 
-def optimised_upper(
+def descended(
     maps: Maps,
     target: str,
-    functionals: FloatArray,
-    branching: Branching,
-    enough: float = -np.inf,
+    c: FloatArray,
+    start: Mapping[str, SlopeChoice],
+    steps: int,
     tick: Callable[[], None] = lambda: None,
-) -> FloatArray:
-    """Rigorous upper bounds (k,) of functionals (k, *shape) of a tensor's values.
-
-    Branches on phases only where that may bring a functional down to `enough`.
-    """
-    k = functionals.shape[0]
-    maps = compacted(maps, target)
-    free = _free_nodes(maps, target)
-    if not free:
-        return pull_back(maps, {target: functionals}, {}, tick).upper
-    everything = np.arange(k)
-    start = {n.name: _start(_choice(maps, n), k) for n in free}
-    parts = _Parts(everything, start, np.full(k, np.inf))
-    parts, seen, attained = _descended(maps, target, functionals, parts, branching, tick)
-    settled = np.full(k, -np.inf)  # the largest bound among parts that need no more work
-    for _ in range(branching.rounds):
-        hopeful = _hopeful(parts, attained, enough, branching, k)
-        np.maximum.at(settled, parts.owner[~hopeful], parts.upper[~hopeful])
-        if not np.any(hopeful):
-            parts = parts.chosen(hopeful)
-            break
-        if branching.late:
-            break
-        rows = np.flatnonzero(hopeful)
-        parts = _split(maps, free, parts.chosen(rows), {n: c[rows] for n, c in seen.items()})
-        parts, seen, attained = _descended(maps, target, functionals, parts, branching, tick)
-    np.maximum.at(settled, parts.owner, parts.upper)
-    return settled
-
-
-def _hopeful(
-    parts: _Parts, attained: FloatArray, enough: float, branching: Branching, k: int
-) -> npt.NDArray[np.bool_]:
-    """Parts still above `enough` whose functional no known input lifts above it, and whose
-    number of parts is within limits."""
-    open_ = parts.upper > enough
-    reached = np.full(k, -np.inf)
-    np.maximum.at(reached, parts.owner, attained)
-    count = np.bincount(parts.owner[open_], minlength=k)
-    allowed = (reached <= enough) & (count <= branching.parts)
-    hopeful = open_ & allowed[parts.owner]
-    if np.count_nonzero(hopeful) > branching.total // 2:
-        # The fewest open parts first: those functionals are nearest to being settled.
-        order = np.argsort(count, kind="stable")
-        affordable = np.cumsum(count[order]) <= branching.total // 2
-        keep = np.zeros(k, dtype=bool)
-        keep[order[affordable]] = True
-        hopeful &= keep[parts.owner]
-    return np.asarray(hopeful)
-
-
-def _split(maps: Maps, free: list[Node], parts: _Parts, seen: Mapping[str, FloatArray]) -> _Parts:
-    """Two parts for each: the open element whose upper line costs most gets a phase."""
-    n = len(parts.owner)
-    best = np.full(n, -np.inf)
-    where: list[tuple[str, int] | None] = [None] * n
-    for node in free:
-        choice, name = _choice(maps, node), node.name
-        if name not in seen:
-            continue
-        loss = np.maximum(seen[name], 0.0) * choice.high
-        slack = np.abs(np.minimum(seen[name], 0.0)) * choice.high
-        score = np.where(choice.free & (parts.choices[name].phase == 0), loss + 0.5 * slack, -1.0)
-        flat = score.reshape(n, -1)
-        top = np.argmax(flat, axis=1)
-        value = flat[np.arange(n), top]
-        for row in np.flatnonzero(value > best):
-            best[row], where[row] = value[row], (name, int(top[row]))
-    twice = parts.chosen(np.tile(np.arange(n), 2))
-    phases = {name: c.phase.copy() for name, c in twice.choices.items()}
-    for i, place in enumerate(where):
-        if place is not None:
-            name, element = place
-            phases[name].reshape(2 * n, -1)[i, element] = 1
-            phases[name].reshape(2 * n, -1)[n + i, element] = -1
-    choices = {
-        name: SlopeChoice(c.low_slope, phases[name], c.multiplier)
-        for name, c in twice.choices.items()
-    }
-    return _Parts(twice.owner, choices, twice.upper)
-
-
-def _descended(
-    maps: Maps,
-    target: str,
-    functionals: FloatArray,
-    parts: _Parts,
-    branching: Branching,
-    tick: Callable[[], None],
-) -> tuple[_Parts, dict[str, FloatArray], FloatArray]:
-    """The parts with the best bounds and choices of `steps` steps; the coefficients seen at the
-    last; and the true value of each functional at its last worst corner (approximate)."""
-    c = functionals[parts.owner]
-    choices = dict(parts.choices)
+) -> Descended:
+    """Bound functionals c (k, *shape) of a tensor's values, starting from these choices."""
+    choices = dict(start)
     best = {name: (o.low_slope.copy(), o.multiplier.copy()) for name, o in choices.items()}
-    lowest = parts.upper.copy()
+    lowest = np.full(len(c), np.inf)
     memory: dict[tuple[str, str], tuple[FloatArray, FloatArray]] = {}
-    seen: dict[str, FloatArray] = {}
-    steps = max(branching.steps, 1)
+    steps = max(steps, 1)
     for step in range(1, steps + 1):
         tick()
-        seen = {}
+        seen: dict[str, FloatArray] = {}
         pulled = pull_back(maps, {target: c}, {}, tick, choices, seen)
         better = pulled.upper < lowest
         lowest = np.where(better, pulled.upper, lowest)
@@ -194,11 +93,8 @@ def _descended(
                 for name, o in choices.items()
             }
     attained = np.sum((c * true).reshape(len(c), -1), axis=1)
-    kept = {
-        name: SlopeChoice(best[name][0], parts.choices[name].phase, best[name][1])
-        for name in choices
-    }
-    return _Parts(parts.owner, kept, lowest), seen, attained
+    kept = {n: SlopeChoice(best[n][0], o.phase, best[n][1]) for n, o in start.items()}
+    return Descended(lowest, kept, seen, attained)
 
 
 def _stepped(
@@ -243,7 +139,7 @@ def adam(
     return np.asarray(first / (1 - _BETA1**step) / spread)
 
 
-def _free_nodes(maps: Maps, target: str) -> list[Node]:
+def free_nodes(maps: Maps, target: str) -> list[Node]:
     """Nodes before the target whose relaxation leaves a choice."""
     found: list[Node] = []
     for node in maps.graph.order:
@@ -255,13 +151,13 @@ def _free_nodes(maps: Maps, target: str) -> list[Node]:
     return found
 
 
-def _choice(maps: Maps, node: Node) -> FreeSlopes:
+def choice_of(maps: Maps, node: Node) -> FreeSlopes:
     choice = maps.value_maps[node.name].choice
     assert choice is not None
     return choice
 
 
-def _start(choice: FreeSlopes, k: int) -> SlopeChoice:
+def start_of(choice: FreeSlopes, k: int) -> SlopeChoice:
     shape = (k, *choice.start.shape)
     return SlopeChoice(
         np.broadcast_to(choice.start, shape).copy(),

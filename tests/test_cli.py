@@ -749,3 +749,30 @@ def test_progress_on_a_terminal(folder: Path) -> None:
     assert running.wait() == 1
     os.close(leader)
     assert "proving lemmas" in seen.decode()
+
+
+# Options for the search
+
+
+def test_a_search_has_a_time_of_its_own(folder: Path) -> None:
+    """It uses that time, finds no more than was proved, and changes nothing that was."""
+    found = {}
+    for seconds in ("0.05", "1"):
+        command = ["bound", "net.onnx", *QUICK, "--input", "-1..1", "--json", "r.json", "-q"]
+        assert run([*command, "--search", seconds]) is ExitCode.VERIFIED
+        document = json.loads((folder / "r.json").read_text())
+        assert 0 < document["worst_found"] <= document["bound"]
+        found[seconds] = document["bound"]
+    assert len(set(found.values())) == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["bound", "net.onnx", "--input", "-1..1", "--search", "1", "--no-search"],
+        ["bound", "net.onnx", "--input", "-1..1", "--search", "0"],
+        ["diff", "net.onnx", "net.onnx", "--input", "-1..1", "--search", "1"],
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(refused: Any, command: list[str]) -> None:
+    assert "--search" in refused(*command)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from test_emulator import samples, shared
 
+from encoders.arithmetic import factors
 from encoders.contract import ORT_CPU, SEQUENTIAL, SEQUENTIAL_FMA, RuntimeContract, Subnormals
 from encoders.formats import BINARY32
 from encoders.numpy_arithmetic import NumpyArithmetic
@@ -83,6 +84,23 @@ def test_chains_of_every_layout(
             given = quick.chain(pairs, start)
             assert given is not None
             np.testing.assert_array_equal(bits(given), bits(np.broadcast_to(total, given.shape)))
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda c: c.name)
+def test_slices_are_what_they_stand_for(chains: CompiledChains, contract: RuntimeContract) -> None:
+    rng = np.random.default_rng(4)
+    quick = CompiledArithmetic(BINARY32, contract, chains)
+    a, b, w = numbers(rng, 3, 9, 30), numbers(rng, 1, 21, 30), numbers(rng, 3, 30, 1, 21)
+    for pairs in (
+        factors(a, -1, np.swapaxes(b, 1, 2), -2, 30),
+        factors(w, 1, w[:, :, :, ::-1], 1, 30),
+        factors(a[:, :, ::2], -1, np.swapaxes(b, 1, 2)[:, 1::2], -2, 15),
+    ):
+        for part in (pairs, pairs[3::3], pairs[::-1]):
+            given, one_by_one = quick.chain(part, None), quick.chain(list(part), None)
+            assert given is not None
+            assert one_by_one is not None
+            np.testing.assert_array_equal(bits(given), bits(one_by_one))
 
 
 @pytest.mark.parametrize("contract", [ORT_CPU, SEQUENTIAL], ids=lambda c: c.name)

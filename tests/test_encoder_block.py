@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encoders.contract import IEEE_ANY, SEQUENTIAL
+from encoders.approximate_field import ApproximateReals
+from encoders.contract import FP16, IEEE_ANY, SEQUENTIAL, members
 from gpu_check.emulator import emulate
+from gpu_check.exact import evaluate_real
 from gpu_check.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.graph import Array, Graph
@@ -53,6 +55,25 @@ def test_the_bound_of_the_block_in_float32() -> None:
     gap = apart(path, graph, 100)
     assert 0 < gap < 2 * bound
     assert bound < 2e-4
+
+
+def test_the_bound_of_the_block_in_float16() -> None:
+    """Accumulated in float32, as half-precision libraries do: the worst of its executions found
+    lies below a finite bound."""
+    _, graph = block("dynamo-float16")
+    domain = read_domain(graph, DomainOptions(center=str(SAMPLE), radius=RADIUS), FP16.format_of)
+    (box,) = domain.boxes
+    bound = network_bounds(graph, input_box(box, domain, FP16), FP16).largest
+    points = box.sample(np.random.default_rng(3), 2)
+    real = evaluate_real(graph, points, ApproximateReals())
+    typed = {t: v.astype(graph.types[t].dtype.numpy) for t, v in points.items()}
+    found = 0.0
+    for execution in members(FP16)[1:2]:
+        computed = emulate(graph, typed, execution)
+        for t in graph.outputs:
+            gap = computed[t].astype(np.float64) - np.asarray(real[t], np.float64)
+            found = max(found, float(np.max(np.abs(gap))))
+    assert 1e-3 < found < bound < 0.02
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from refine.verdict import Verdict
 INF = np.inf
 CAUSAL = np.array([[0, -INF, -INF], [0.5, 0, -INF], [0, 0.25, -1]])
 FULL = np.array([[0, -INF, 0.5], [-INF, -INF, -INF], [-INF, 0, 1]])
+ONE = np.array([[0, 0.5, -INF], [1, -INF, 0], [-INF, 0, 0.25]])
 CHOICE = np.array([[True, False, True], [False, True, False], [True, True, True]])
 MASKED = ("Add", "x m", "t", {})
 SOFTMAX = ("Softmax", "t", "y", {})
@@ -119,6 +120,30 @@ def test_a_row_masked_throughout_is_not_a_number(saved: Any) -> None:
     assert unsearched.verdict is Verdict.UNKNOWN
     assert "Softmax" in unsearched.reason
     assert "row [0, 1] is entirely masked, and its softmax is 0/0: NaN" in unsearched.reason
+
+
+@pytest.mark.parametrize("sentinel", [-1e4, -1e9, float(np.finfo(np.float32).min)])
+def test_a_finite_sentinel_masks_as_well(saved: Any, sentinel: float) -> None:
+    """Its large rounding error is behind an exponential that vanishes."""
+    case = network("sentinel", MASKED, SOFTMAX, m=np.maximum(ONE, sentinel))
+    assert check_bounds(case) <= 1
+    check_runtime(case)
+    result = settled(saved(case), eps="2e-6")
+    assert result.verdict is Verdict.VERIFIED
+    assert result.bounds["y"][0, 0, 2] < 1e-30
+
+
+def test_a_row_of_sentinels_forgets_its_scores(saved: Any) -> None:
+    """-1e9 + s is the same float for all scores s: uniform weights where the reals have others."""
+    model = saved(network("full", MASKED, SOFTMAX, m=np.maximum(FULL, -1e9)))
+    result = settled(model, eps="1e-5")
+    assert result.verdict is Verdict.VIOLATED
+    witness = result.witness
+    assert witness is not None
+    assert witness.value == np.float32(1 / 3)
+    assert witness.real is not None
+    (seen,) = onnxruntime.InferenceSession(model).run(None, dict(witness.inputs))
+    assert seen[witness.index] == witness.value
 
 
 @pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])

@@ -35,8 +35,16 @@ def test_an_attribute_without_a_meaning_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", list(operators()))
 def test_attributes_with_a_meaning_are_attributes_of_onnx(name: str) -> None:
     operator, known = operators()[name], attribute_names()
-    # FPCore kernels hold a constant that ONNX has no operator for, and masks of -inf are read so.
-    ours = {"Rational": {"value"}, "MaskedSoftmax": {"axis"}, "MaskedLogSoftmax": {"axis"}}
+    # Fractions, masks of -inf, interpolation and dynamically quantised products are read as
+    # operators that ONNX has not.
+    ours = {
+        "Rational": {"value"},
+        "MaskedSoftmax": {"axis"},
+        "MaskedLogSoftmax": {"axis"},
+        "Interpolate": known["Resize"] | known["Upsample"],
+        "DynamicQuantizeMatMul": operator.attributes,
+        "DynamicQuantizeConv": known["Conv"] | operator.attributes,
+    }
     assert operator.attributes <= (known[name] if name in known else ours[name])
     assert lookup(applied(name, 99, **dict.fromkeys(operator.attributes, 0))) is operator
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 from fractions import Fraction
@@ -19,9 +20,11 @@ from gpu_check.emulator import emulate
 from gpu_check.exact import evaluate_exact
 from onnx_import import load
 from onnx_import.graph import Graph
-from refine import secants
+from refine import proof, secants
 from refine.bounds import InputBox, Known, network_bounds
 from refine.cli import run
+from refine.clock import Clock
+from refine.domain import DomainOptions, read_domain
 from refine.feasible import impossible
 from refine.problem import Network
 from refine.pullback import FixedSlopes
@@ -29,7 +32,7 @@ from refine.slopes import Branching
 from refine.split import Split, covers, halved, part_of, split_box
 from refine.verdict import ExitCode
 
-EFFORTS = (Branching(4), Branching(4, 3, 8, 256))
+EFFORTS = (Branching(4), Branching(4, 64, 1024))
 
 
 LEAKS = (0.1, -0.3)
@@ -136,6 +139,21 @@ def test_more_effort_decides_more_signs(deep: Graph) -> None:
 
     counts = [open_signs(None), *(open_signs(e) for e in EFFORTS)]
     assert counts == sorted(counts, reverse=True)
+
+
+def test_a_pass_cut_short_keeps_the_bound(deep: Graph) -> None:
+    """Each pass is given the bounds of the one before; one without time for effort adds none."""
+    domain = read_domain(deep, DomainOptions(inputs=("-1..1",)), IEEE_ANY.format_of)
+    clock = Clock(time.monotonic(), None, lambda stage: None)
+    problem = Network(deep, IEEE_ANY)
+    covered = proof.first_proof(problem, domain, True, clock).boxes[0]
+    efforts = (Branching(4, cases=256), *(Branching(4, cases=64, until=0.0) for _ in range(2)))
+    bounds = [covered.whole.largest]
+    for effort in efforts:
+        covered = proof._branched(covered, problem, effort, math.inf, clock)
+        bounds.append(covered.whole.largest)
+    assert bounds[1] < bounds[0]
+    assert bounds[1:] == [bounds[1]] * 3
 
 
 def test_halves_meet_and_a_point_cannot_be_halved(deep: Graph) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from encoders.affine import AffineMap, affine_map, affine_meanings
-from encoders.arithmetic import Arithmetic, moved, sum_of_products, zero_padded
+from encoders.arithmetic import Arithmetic, factors, moved, sum_of_products, zero_padded
 from encoders.contract import RuntimeContract
 from encoders.enclosure import FloatArray, Interval, point
 from encoders.operator import (
@@ -92,13 +92,8 @@ def runtime(
     w = moved(inputs[1], lambda v: _grouped(site, v[0])[None, ..., None])
     bias = None
     if len(inputs) > 2 and inputs[2] is not None:
-        bias = moved(inputs[2], lambda v: v.reshape(1, groups, -1, 1))
-    terms = w.shape[3]
-
-    def term(k: int) -> tuple[Any, Any]:
-        return moved(x, lambda v: v[:, :, :, k]), moved(w, lambda v: v[:, :, :, k])
-
-    total = sum_of_products(arithmetic, contract, [term(k) for k in range(terms)], bias)
+        bias = moved(inputs[2], lambda v: v.reshape(1, groups, -1, 1, 1))
+    total = sum_of_products(arithmetic, contract, factors(x, 3, w, 3, w.shape[3]), bias)
     return (moved(total, lambda v: v.reshape(samples, *output)),)
 
 

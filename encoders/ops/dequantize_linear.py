@@ -94,5 +94,6 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         affine=True,
+        dtypes=_WHOLE,
     ).reading("axis", "block_size", "output_dtype"),
 )

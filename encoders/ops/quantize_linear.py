@@ -24,6 +24,7 @@ from encoders.contract import RuntimeContract
 from encoders.enclosure import FloatArray, Interval, point
 from encoders.error_arithmetic import ErrorArithmetic
 from encoders.grid_steps import (
+    LEMMAS,
     Steps,
     step_differences,
     step_rounding,
@@ -44,7 +45,7 @@ from encoders.ops.div import OPERATORS as QUOTIENTS
 from encoders.quantisation import along_axis, check_plain, check_scale
 from encoders.rounding_bounds import rounder_of
 from encoders.tracked import Tracked, tracked
-from onnx_import.graph import TensorType
+from onnx_import.graph import DType, TensorType
 
 _DIV = QUOTIENTS[0]
 
@@ -152,8 +153,8 @@ def rounding(
     divisor = given[1] if scale is None else arithmetic.constant(scale)
     t = _taken(site, given[0], divisor, arithmetic)
     zero = inputs[-1] if 2 in site.variable else point(_stored_zero(site))
-    bound = step_rounding(_steps(site), t, zero, r, result.shape)
-    return bound.using("underflow-term", "quotient-error", *bound.lemmas)
+    radius = step_rounding(_steps(site), t, zero, r, result.shape)
+    return RoundingBound(radius, (), ("underflow-term", "quotient-error", *LEMMAS))
 
 
 OPERATORS = (
@@ -166,5 +167,6 @@ OPERATORS = (
         values=values,
         differences=differences,
         rounding=rounding,
+        dtypes=(DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16),
     ).reading("axis", "block_size", "output_dtype", "precision", "saturate"),
 )

@@ -96,7 +96,7 @@ def rounding(
     error = add_up(add_up(error, lost), 2.0 * r.flushed)
     magnitude = add_up(log_sum_exp_image(x).magnitude, error)
     error = add_up(error, r.of_sum(magnitude))
-    reached = max(float(np.max(e.spread, initial=0.0)), 2.0 * inside.length)
+    reached = 2.0 * inside.length
     merged = outside.merge(error[None])[0]
     return finish(r, merged, np.maximum(outside.merge(magnitude[None])[0], reached), LEMMAS)
 

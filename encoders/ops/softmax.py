@@ -214,7 +214,7 @@ def rounding(
     x = kept.fill_interval(kept.rows.of_interval(inputs[0]))
     e = exponentials(r, contract.functions.accuracy(Function.EXP), x)
     error = softmax_error(r, e, softmax_image(x, kept.mask))
-    return _finished(site, kept, x, error, e.spread, contract)
+    return _finished(site, kept, x, error, np.zeros_like(error), contract)
 
 
 def log_rounding(
@@ -238,9 +238,10 @@ def _finished(
     reached: FloatArray,
     contract: RuntimeContract,
 ) -> RoundingBound:
+    """`reached` bounds results after the subtraction: that may give −∞, whose exponential is 0."""
     r, rows = rounder(site, contract), kept.rows
     radius = np.zeros_like(error) if r.exact else error
-    magnitude = np.maximum(np.max(reached, initial=float(rows.length) * 2.0), x.magnitude)
+    magnitude = np.maximum(reached, float(rows.length) * 2.0)
     finite = _finite_rows(x)
     conditions = (finite,) if kept.everything else (finite, kept.some_in_each_row(site))
     radius = np.where(kept.dead | (not finite.holds), np.inf, radius)

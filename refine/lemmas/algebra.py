@@ -132,6 +132,19 @@ def step_jump() -> Argument:
     )
 
 
+def grid_step() -> Argument:
+    q, q_hat, u, u_hat, change, D = reals("q q_hat u u_hat change D")
+    half = z3.RealVal("1/2")
+    near = z3.And(within(q - u, half), within(q_hat - u_hat, half))
+    return Argument(
+        (
+            Fact("|q − u| ≤ ½ and |q̂ − û| ≤ ½", near),
+            Fact("û − u is within D of change", within(u_hat - u - change, D)),
+        ),
+        Fact("q̂ − q is within D + 1 of change", within(q_hat - q - change, D + 1)),
+    )
+
+
 OWN = "algebra"
 CROWN = "Singh, Gehr, Püschel & Vechev 2019, DeepPoly, POPL"
 MIDPOINT = "McCormick 1976, Math. Programming 10, taken at the middle of both ranges"
@@ -164,6 +177,13 @@ _STATED: tuple[tuple[str, str, str, Callable[[], Argument]], ...] = (
         oscillation_secant,
     ),
     ("step-jump", "Two values of a function in [A, B] differ by at most B − A.", OWN, step_jump),
+    (
+        "grid-step",
+        "Two numbers of a grid, each within half a step of its argument, are as far apart as the "
+        "arguments, up to one step.",
+        OWN,
+        grid_step,
+    ),
     ("bilinear-plane", "x·y − (m_y·x + m_x·y − m_x·m_y) = (x − m_x)·(y − m_y).", MIDPOINT,
      bilinear_plane),
     ("bilinear-value", "x·y is within r_x·r_y of its plane through the middles.", MIDPOINT,

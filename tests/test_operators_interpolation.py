@@ -1,0 +1,139 @@
+"""Resize and Upsample by linear interpolation: "Interpolate" in a graph that was read."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from operator_checks import (
+    Example,
+    box_of,
+    check_against_reference,
+    check_bounds,
+    check_maps,
+    check_runtime,
+    example,
+    graph_of,
+)
+
+from encoders.contract import EXACT, IEEE_ANY, SEQUENTIAL
+from encoders.exact_fields import Rationals, fraction
+from encoders.operator import site_of
+from encoders.registry import lookup
+from gpu_check.exact import evaluate_exact
+from onnx_import.errors import UnsupportedModel
+from refine.bounds import network_bounds
+
+
+def resized(
+    name: str, shape: tuple[int, ...], scales: Any = None, sizes: Any = None, **more: Any
+) -> Example:
+    inputs = "x - s" if sizes is None else "x - - s"
+    given = np.array(scales, np.float32) if sizes is None else np.array(sizes)
+    made = {"opset": 19, "mode": "linear", **more}
+    return example("Resize", inputs, shape, name, {"s": given}, **made)
+
+
+def mode(name: str) -> dict[str, str]:
+    return {"coordinate_transformation_mode": name}
+
+
+CASES = (
+    resized("up", (1, 2, 2, 3), (1, 1, 2, 3)),
+    resized("up by no whole number", (1, 1, 3, 4), (1, 1, 1.3, 2.6)),
+    resized("down", (1, 1, 5, 7), (1, 1, 0.6, 0.4)),
+    resized("sizes", (1, 1, 3, 4), sizes=(1, 1, 7, 3)),
+    resized("corners", (1, 1, 3, 4), sizes=(1, 1, 7, 6), **mode("align_corners")),
+    resized("corners of one", (1, 1, 3, 4), sizes=(1, 1, 1, 6), **mode("align_corners")),
+    resized("asymmetric", (1, 1, 3, 4), (1, 1, 2.5, 1.7), **mode("asymmetric")),
+    resized("pytorch", (1, 1, 5, 4), sizes=(1, 1, 1, 7), **mode("pytorch_half_pixel")),
+    resized("symmetric", (1, 1, 5, 4), (1, 1, 0.7, 1.9), **mode("half_pixel_symmetric")),
+    resized("width alone", (1, 1, 3, 4), (1, 1, 1, 1.7)),
+    resized("channels last", (1, 3, 4, 2), (1, 1.7, 2, 1), exact=False),
+    resized("two axes", (3, 4), (1.7, 2.3)),
+    resized("three axes", (2, 3, 3), (1.5, 1.7, 2.3)),
+    resized("five axes", (1, 1, 2, 3, 2), (1, 1, 1.5, 1.7, 2.3)),
+    resized("chosen axes", (1, 1, 3, 4), (2.6, 1.3), axes=[3, 2]),
+    example(
+        "Upsample", "x s", (1, 1, 2, 3), opset=9, mode="linear",
+        constants={"s": np.array([1, 1, 2, 2.5], np.float32)},
+    ),
+    example(
+        "Resize", "x s", (1, 1, 2, 3), "opset 10", opset=10, mode="linear",
+        constants={"s": np.array([1, 1, 1.7, 2.5], np.float32)},
+    ),
+)  # fmt: skip
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+
+
+@every_case
+def test_emulation_is_onnxruntime(case: Example) -> None:
+    check_runtime(case)
+
+
+@every_case
+def test_bounds_hold(case: Example) -> None:
+    assert 0 < check_bounds(case, count=6) <= 1
+
+
+@every_case
+def test_maps_hold(case: Example) -> None:
+    check_maps(case)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.opset > 10], ids=lambda c: c.name)
+def test_real_meaning_is_the_reference(case: Example) -> None:
+    check_against_reference(case)
+
+
+def test_a_weight_is_the_rational_that_the_sizes_say() -> None:
+    """2 to 4 with corners aligned: the inner elements stand a third and two thirds of the way."""
+    case = resized("thirds", (1, 1, 1, 2), sizes=(1, 1, 1, 4), **mode("align_corners"))
+    graph, _ = graph_of(case)
+    exact = evaluate_exact(graph, {"x": np.array([[[[0.0, 1.0]]]], np.float32)}, Rationals())
+    found = [fraction(v) for v in exact["y"].ravel()]
+    assert found == [Fraction(0), Fraction(1, 3), Fraction(2, 3), Fraction(1)]
+    bounds = network_bounds(graph, box_of(case, graph), SEQUENTIAL)
+    assert np.all(bounds.errors["y"].ravel()[1:3] > abs(float(np.float32(1 / 3)) - 1 / 3))
+    assert not np.any(network_bounds(graph, box_of(case, graph), EXACT).errors["y"])
+
+
+def test_without_a_schedule_weights_may_be_computed_otherwise() -> None:
+    """0.5·x at the middle of two: exact with onnxruntime's weights, not with others."""
+    case = resized("halves", (1, 1, 1, 2), (1, 1, 1, 2), lo=0.0, hi=1.0)
+    graph, _ = graph_of(case)
+    pinned, free = (
+        network_bounds(graph, box_of(case, graph), c).errors["y"].max()
+        for c in (SEQUENTIAL, IEEE_ANY)
+    )
+    assert 0 < pinned < free < 2e-5
+
+
+@pytest.mark.parametrize(
+    ("case", "why"),
+    [
+        (resized("filter", (1, 1, 4, 4), (1, 1, 0.5, 0.5), antialias=1), "'antialias' is 1"),
+        (
+            resized("fraction", (1, 1, 1, 4), (1, 1, 1, 0.6), **mode("align_corners")),
+            "runtimes read differently",
+        ),
+        (
+            resized("crop", (1, 1, 4, 4), (1, 1, 2, 2), **mode("tf_crop_and_resize")),
+            "'coordinate_transformation_mode' is 'tf_crop_and_resize'",
+        ),
+        (
+            resized(
+                "aspect", (1, 1, 4, 4), sizes=(1, 1, 8, 7), keep_aspect_ratio_policy="not_larger"
+            ),
+            "'keep_aspect_ratio_policy' is 'not_larger'",
+        ),
+    ],
+    ids=lambda v: getattr(v, "name", ""),
+)
+def test_other_uses_are_refused(case: Example, why: str) -> None:
+    graph, _ = graph_of(case)
+    (node,) = graph.order
+    with pytest.raises(UnsupportedModel, match=why):
+        lookup(node).check(site_of(graph, node))
