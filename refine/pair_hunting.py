@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from encoders.approximate_field import ApproximateReals
-from encoders.contract import RuntimeContract, members
+from encoders.contract import EXACT, RuntimeContract, members
 from encoders.enclosure import FloatArray
 from gpu_check.emulator import emulate
 from gpu_check.exact import evaluate_real
