@@ -254,6 +254,6 @@ def _apart(value: float, meant: float | None, digits: int) -> bool:
 
 
 def _short(values: Any) -> str:
-    flat = [f"{float(v):.4g}" for v in values.reshape(-1)]
+    flat = [str(v).removesuffix(".0") for v in values.reshape(-1)]
     shown = ", ".join(flat[:_INPUTS_SHOWN]) + (", …" if len(flat) > _INPUTS_SHOWN else "")
     return f"[{shown}]" if len(flat) != 1 else shown
