@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -135,14 +136,41 @@ def hypotheses_text(query: Query) -> str:
 
 
 def _script(logic: str, status: str, formulas: list[Formula]) -> str:
+    return _in_fresh_context(_Stated(_written(logic, status, formulas), logic, status, formulas))
+
+
+@dataclass(frozen=True)
+class _Stated:
+    """Formulas, and a script of them in their own context: equal scripts mean equal formulas."""
+
+    script: str
+    logic: str = field(compare=False)
+    status: str = field(compare=False)
+    formulas: list[Formula] = field(compare=False)
+
+
+@lru_cache(maxsize=1024)
+def _in_fresh_context(stated: _Stated) -> str:
     # Z3 names shared subterms by their age in the context; a fresh one gives the same text always.
     context = z3.Context()
-    terms = [formula.translate(context) for formula in formulas]
+    terms = [formula.translate(context) for formula in stated.formulas]
+    text = _written(stated.logic, stated.status, terms)
+    return "\n".join(line for line in text.splitlines() if not line.startswith(";")) + "\n"
+
+
+def _written(logic: str, status: str, terms: list[Formula]) -> str:
     assumptions = (z3.Ast * (len(terms) - 1))(*(t.as_ast() for t in terms[:-1]))
     text: str = z3.Z3_benchmark_to_smtlib_string(
-        context.ref(), "", logic, status, "", len(assumptions), assumptions, terms[-1].as_ast()
+        terms[-1].ctx.ref(),
+        "",
+        logic,
+        status,
+        "",
+        len(assumptions),
+        assumptions,
+        terms[-1].as_ast(),
     )
-    return "\n".join(line for line in text.splitlines() if not line.startswith(";")) + "\n"
+    return text
 
 
 def _check(script: str, query: Query) -> tuple[Any, str, Mapping[str, Value]]:

@@ -1,8 +1,8 @@
 """The zoo: bugs that people shipped, each a right and a wrong graph with the answer expected.
 
 An entry is a folder with `right.onnx`, `wrong.onnx` and `entry.toml`. The wrong graph is compared
-with the right one, or, where the bug is one of arithmetic, held against its own real meaning; the
-right graph is asked the same about itself, and must be `verified`.
+with the right one, or, where the bug is one of arithmetic, held against its own real meaning or
+against itself in a batch; the right graph is asked the same about itself, and must be `verified`.
 """
 
 from __future__ import annotations
@@ -12,33 +12,39 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from encoders.contract import EXACT
+from onnx_import import load
 from onnx_import.errors import ModelError
 from refine.api import check_model, diff_models
+from refine.batch import batch_invariance
 from refine.check import Options
 from refine.cross_check import SAMPLE
 from refine.document import document_of
-from refine.domain import DomainOptions
+from refine.domain import DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
 from refine.obligation import Kind, Obligation, Outcome
-from refine.options import contract_of
+from refine.options import contract_of, tolerance_of
 from refine.verdict import Execution, Result, Verdict, Witness
 
 HEADER = "entry.toml"
 RIGHT, WRONG = "right.onnx", "wrong.onnx"
+BATCH = 8  # rows
 _LISTS = ("input", "sources")
 _BUDGET = 10.0  # seconds
 _INPUTS_SHOWN = 8
 
 
 class Command(Enum):
-    """What is asked: does the wrong graph differ from the right one, or from its own meaning?"""
+    """What is asked: does the wrong graph differ from the right one, from its own meaning, or from
+    itself in a batch?"""
 
     DIFF = "diff"
     CHECK = "check"
+    BATCH_INVARIANT = "batch-invariant"
 
 
 class CrossCheck(Enum):
@@ -158,6 +164,11 @@ def _asked(entry: Entry, folder: Path, graph: str, seed: int) -> Result:
     )
     if entry.command is Command.CHECK:
         return check_model(folder / graph, domain, entry.eps, contract, options)
+    if entry.command is Command.BATCH_INVARIANT:
+        alone = load(folder / graph)
+        rows = read_domain(alone, domain, contract.format_of)
+        tolerance = tolerance_of((entry.eps,), alone.outputs, zero=True)
+        return batch_invariance(alone, BATCH, rows, contract, tolerance, options)
     sides = folder / RIGHT, folder / graph
     return diff_models(*sides, domain, entry.eps, contract, options, spec_contract)
 
@@ -218,17 +229,20 @@ def _remark(outcome: EntryResult) -> str:
     if outcome.right.verdict is not Verdict.VERIFIED:
         return f"the right graph: {outcome.right.reason}"
     if outcome.wrong.witness is not None:
-        shown = show_witness(outcome.wrong.witness)
+        witness = outcome.wrong.witness
+        shown = show_witness(witness, outcome.wrong.tolerance.of(witness.output))
         refuted = _refuted(outcome.wrong)
         return f"{shown}; Z3: {refuted[0].node} fails at {refuted[0].detail}" if refuted else shown
     return "" if outcome.as_expected else outcome.wrong.reason
 
 
-def show_witness(witness: Witness) -> str:
+def show_witness(witness: Witness, epsilon: Fraction | None) -> str:
     """`x=[0, 1] → 3.5, not 1.25; onnxruntime: 3.5`: what is run, what is meant, what confirms."""
+    limit = epsilon or Fraction(0)
     inputs = ", ".join(f"{name}={_short(v)}" for name, v in witness.inputs.items())
     meant = None if witness.real is None else float(witness.real.lo)
-    ran = next((r for r in witness.replays if isinstance(r, Execution)), None)
+    every = (r for r in witness.replays if isinstance(r, Execution))
+    ran = next((r for r in every if r.confirms(limit)), None)
     digits = next(d for d in range(6, 18) if _apart(witness.value, meant, d))
     real = "undefined" if meant is None else f"{meant:.{digits}g}"
     told = "" if ran is None else f"; {ran.runtime.split(' ')[0]}: {ran.value:.{digits}g}"
@@ -240,6 +254,6 @@ def _apart(value: float, meant: float | None, digits: int) -> bool:
 
 
 def _short(values: Any) -> str:
-    flat = [f"{float(v):.4g}" for v in values.reshape(-1)]
+    flat = [str(v).removesuffix(".0") for v in values.reshape(-1)]
     shown = ", ".join(flat[:_INPUTS_SHOWN]) + (", …" if len(flat) > _INPUTS_SHOWN else "")
     return f"[{shown}]" if len(flat) != 1 else shown

@@ -87,12 +87,20 @@ def _operator(name: str, since: int, relation: Relation, swapped: bool) -> Opera
         """Operands read as zero, and stored ones that the compute format cannot hold."""
         r = _operand_rounder(site, contract)
         operands = _operands(site, inputs, False)
-        moved = []
-        for x, constant in zip(operands, site.constants, strict=True):
-            loss = r.operand_loss(x)
-            moved.append(loss if constant is None else loss + stored_loss(r, x.lo))
+        lost = [r.operand_loss(x) for x in operands]
+        stored = [
+            np.zeros_like(x.lo) if constant is None else stored_loss(r, x.lo)
+            for x, constant in zip(operands, site.constants, strict=True)
+        ]
+        moved = [a + b for a, b in zip(lost, stored, strict=True)]
         whole = Site(site.node, site.inputs, site.outputs, (None, None))
-        return RoundingBound(flips(whole, operands, moved)).using(*LEMMAS)
+        bound = np.zeros(site.outputs[0].shape)
+        for i in range(2):
+            tiny = [_near_zero(x, r) if k == i else x for k, x in enumerate(operands)]
+            for changed, held in ((lost[i], tiny), (stored[i], operands)):
+                flipped = flips(whole, held, moved)
+                bound = np.maximum(bound, np.where(changed > 0, flipped, 0.0))
+        return RoundingBound(bound).using(*LEMMAS)
 
     return Operator(
         name,
@@ -105,6 +113,12 @@ def _operator(name: str, since: int, relation: Relation, swapped: bool) -> Opera
         rounding,
         per_element=True,
     )
+
+
+def _near_zero(x: Interval, r: Rounder) -> Interval:
+    """The part of x that may be read as zero, where there is one."""
+    edge = r.smallest_normal
+    return Interval(np.clip(x.lo, -edge, edge), np.clip(x.hi, -edge, edge))
 
 
 def _operand_rounder(site: Site, contract: RuntimeContract) -> Rounder:

@@ -1,11 +1,23 @@
-"""The first row of a batch multiplied alone against the same row of the batch's product."""
+"""x·W by products and sums, each row on its own, against MatMul; W is no stored tensor.
+
+onnxruntime packs stored weights, and then all rows run one kernel.
+"""
 
 from building import network
 
-SIGNATURE = "(float[2,2] x, float[2,2] weight) => (float[1,2] y)"
-ROW = {"first": [0], "second": [1]}
+SIGNATURE = "(float[N,2] x) => (float[N,2] y)"
+MINUS = [[0.3, -0.7], [-0.9, 0.1]]
 
-RIGHT = network(SIGNATURE, "row = Slice(x, first, second, first) y = MatMul(row, weight)", **ROW)
-WRONG = network(
-    SIGNATURE, "product = MatMul(x, weight) y = Slice(product, first, second, first)", **ROW
+RIGHT = network(
+    SIGNATURE,
+    """
+    weight = Neg(minus)
+    wide = Unsqueeze(x, axis)
+    products = Mul(wide, weight)
+    y = ReduceSum <keepdims = 0> (products, last)
+    """,
+    minus=list(zip(*MINUS, strict=True)),
+    axis=[1],
+    last=[2],
 )
+WRONG = network(SIGNATURE, "weight = Neg(minus) y = MatMul(x, weight)", minus=MINUS)

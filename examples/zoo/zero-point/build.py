@@ -1,20 +1,17 @@
-"""x·(scale·(q − zero point)) with a zero point of 3 against 4."""
+"""x·W with int8 weights around a zero point of 3 against 4."""
 
+import numpy as np
 from building import network
 
 
-def dequantised(zero: float):
+def dequantised(zero: int):
     return network(
         "(float[1,2] x) => (float[1,2] y)",
-        """
-        shifted = Sub(q, zero)
-        weight = Mul(shifted, scale)
-        y = MatMul(x, weight)
-        """,
-        q=[[-128.0, 127.0], [3.0, 40.0]],
-        zero=zero,
+        "weight = DequantizeLinear(q, scale, zero) y = MatMul(x, weight)",
+        q=np.array([[-128, 127], [3, 40]], np.int8),
         scale=0.0078125,
+        zero=np.int8(zero),
     )
 
 
-RIGHT, WRONG = dequantised(3.0), dequantised(4.0)
+RIGHT, WRONG = dequantised(3), dequantised(4)
