@@ -213,20 +213,17 @@ def any_order_sum(
     product each or of fewer and longer ones, and `clamped` is what factors count for at least.
     """
     return in_blocks(
-        lambda *blocks: _any_order_sum(r, *blocks, steps=steps, clamped=clamped),
-        partial,
-        additions,
-        products,
+        lambda *blocks: _any_order_sum(r, steps, clamped, *blocks), partial, additions, products
     )
 
 
 def _any_order_sum(
     r: Rounder,
+    steps: float,
+    clamped: float,
     partial: FloatArray,
     additions: FloatArray,
     products: FloatArray,
-    steps: float,
-    clamped: float,
 ) -> FloatArray:
     def needed(error: FloatArray) -> FloatArray:
         reached = add_up(partial, error)

@@ -771,7 +771,7 @@ def test_a_search_has_a_time_of_its_own(folder: Path) -> None:
     [
         ["bound", "net.onnx", "--input", "-1..1", "--search", "1", "--no-search"],
         ["bound", "net.onnx", "--input", "-1..1", "--search", "0"],
-        ["diff", "net.onnx", "net.onnx", "--input", "-1..1", "--search", "1"],
+        ["diff", "net.onnx", "net.onnx", "--input", "-1..1", "--search", "1", "--no-search"],
     ],
 )
 def test_a_search_that_cannot_be_is_refused(refused: Any, command: list[str]) -> None:
