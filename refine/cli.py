@@ -278,12 +278,10 @@ def replay_command(file: Path, script: Path | None) -> ExitCode:
     """
     saved = load_witness(file, load)
     graph, epsilon = saved.graph, saved.epsilon
-    if saved.spec is not None and script is not None:
-        raise click.UsageError("--script writes scripts for one model; this file compares two")
     alone = saved.spec is None
     witness = run_again(graph, saved.candidate) if alone else run_pair_again(saved)
     if script is not None:
-        text = script_of(witness, graph, epsilon, script)
+        text = script_of(witness, graph, epsilon, script, saved.spec)
         write_whole(script, lambda out: out.write(text.encode()))
     reporter = Reporter()
     if alone:
