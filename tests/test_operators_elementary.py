@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import z3
 from onnx import helper, numpy_helper
 from operator_checks import (
     Example,
@@ -26,8 +27,10 @@ from operator_checks import (
 
 from encoders.contract import IEEE_ANY, SEQUENTIAL, Normalization
 from encoders.enclosure import Interval
-from encoders.functions import ORT_FUNCTIONS
+from encoders.exact_fields import fraction
+from encoders.functions import ORT_FUNCTIONS, Transcendental
 from encoders.operator import site_of
+from encoders.real_terms import RealTerms
 from encoders.registry import lookup
 from gpu_check.emulator import emulate
 from onnx_import import load
@@ -98,6 +101,27 @@ def test_bounds_hold(case: Example) -> None:
     if case.name.startswith(NORMALIZING):
         case = replace(case, lo=0.75, hi=0.78125)
     check_bounds(case, count=6)
+
+
+@every_example
+def test_real_meaning_has_z3_terms_or_says_that_it_has_none(case: Example) -> None:
+    """Whatever the operator does with stored numbers: Z3's do not mix with arrays by themselves."""
+    graph, _ = graph_of(case)
+    point = points(case, graph, 1)
+    (expected,) = exact_values(case, graph, point)
+    (node,), terms = graph.order, RealTerms()
+    arguments = [
+        terms.constant(graph.constants[t] if graph.is_constant(t) else point[t][0])
+        for t in node.inputs
+    ]
+    try:
+        (y,) = lookup(node).real(site_of(graph, node), arguments, terms)
+    except Transcendental:
+        assert not case.rational
+        return
+    if case.rational:
+        found = [z3.simplify(term).as_fraction() for term in y.ravel()]
+        assert found == [fraction(v) for v in expected["y"].ravel()]
 
 
 @every_example
