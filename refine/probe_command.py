@@ -117,11 +117,16 @@ def account(found: Probed) -> Iterator[str]:
     """What was found, line by line."""
     for f in found.findings:
         place = f"{f.node.describe()}, {f.place.terms} terms: "
-        threads = "; more threads change its bits" if f.changed_by_threads else ""
+        changes = (
+            ("more threads change its bits", f.changed_by_threads),
+            ("its bits change in a batch", f.changed_by_batch),
+            ("with the place in a batch", f.changed_by_position),
+        )
+        more = "".join(f"; {text}" for text, seen in changes if seen)
         if f.pinned:
-            yield f"{place}{f.schedule.describe()}; {f.replayed} inputs bit for bit{threads}"
+            yield f"{place}{f.schedule.describe()}; {f.replayed} inputs bit for bit{more}"
         else:
-            yield f"{place}left open, {f.note}{threads}"
+            yield f"{place}left open, {f.note}{more}"
     yield (
         f"subnormal results {found.flushes.results.value}, operands {found.flushes.operands.value}"
     )

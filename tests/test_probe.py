@@ -177,6 +177,44 @@ def test_flushing_is_seen(results: Subnormals, operands: Subnormals, tmp_path: P
     assert (found.results, found.operands) == (results, operands)
 
 
+@dataclass(frozen=True)
+class MoodyKernels(EmulatedKernels):
+    """Another order for batches, or for the last row of one."""
+
+    last: bool = False
+
+    def kernel(self, node: Node, constants: Mapping[str, Array]) -> Run:
+        usual = super().kernel(node, constants)
+        other = replace(self, contract=replace(SEQUENTIAL, order=Lanes(4)))
+        unusual = EmulatedKernels.kernel(other, node, constants)
+
+        def run(inputs: Mapping[str, Array]) -> Array:
+            y = usual(inputs)
+            if len(y) == 1:
+                return y
+            late = unusual(inputs)
+            return np.concatenate([y[:-1], late[-1:]]) if self.last else late
+
+        return run
+
+
+@pytest.mark.parametrize("op", ["Gemm", "MatMul"])
+def test_batches_that_change_bits_are_seen(op: str, tmp_path: Path) -> None:
+    graph = gemm(tmp_path, 24, op=op)
+
+    def seen(kernels: EmulatedKernels) -> tuple[bool | None, bool | None]:
+        (finding,) = probe_sums(graph, kernels, KEPT, samples=4)
+        assert finding.pinned
+        return finding.changed_by_batch, finding.changed_by_position
+
+    assert seen(EmulatedKernels(graph, SEQUENTIAL)) == (False, False)
+    assert seen(MoodyKernels(graph, SEQUENTIAL)) == (True, False)
+    assert seen(MoodyKernels(graph, SEQUENTIAL, last=True)) == (True, True)
+    provenance = dict(probe_contract(graph, MoodyKernels(graph, SEQUENTIAL)).contract.provenance)
+    assert provenance["batch_changes_bits"] == "at the_sum"
+    assert provenance["position_changes_bits"] == "no"
+
+
 # onnxruntime
 
 
@@ -341,6 +379,7 @@ def test_probe_writes_a_contract_that_check_takes(
     assert contract_at(first, contract).schedule == Schedule(Sequential(), Contraction.ALWAYS)
     assert dict(contract.provenance)["threads"] == "1"
     assert contract.results is Subnormals.KEEP
+    assert {e.field for e in contract.evidence} >= {"order", "fma", "bias", "factors"}
     bound: Callable[[str], ExitCode] = lambda c: run(  # noqa: E731
         ["check", str(model), "--input", "-1..1", "--eps", "1e-5", "--contract", c, "-q"]
     )
