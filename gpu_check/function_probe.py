@@ -148,8 +148,8 @@ def _sampled(seed: int) -> Iterator[Array]:
 
 def _worse(found: Measured, function: Function, dtype: DType, x: Array, y: Array) -> Measured:
     fmt = FORMAT_OF_DTYPE[dtype]
-    given, got = x.astype(np.float64), y.astype(np.float64)
     with np.errstate(all="ignore"):
+        given, got = x.astype(np.float64), y.astype(np.float64)
         real = np.asarray(approximate_function(function, given), np.float64)
         inside = np.isfinite(given) & np.isfinite(real)
         inside &= np.abs(real) <= float(fmt.largest_finite)
