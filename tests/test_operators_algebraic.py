@@ -11,6 +11,7 @@ from operator_checks import (
     check_bounds,
     check_maps,
     check_runtime,
+    check_terms,
     example,
     graph_of,
 )
@@ -389,6 +390,7 @@ def test_bounds_hold(case: Example) -> None:
 @every_example
 def test_maps_hold(case: Example) -> None:
     check_maps(case)
+    check_terms(case)
 
 
 def bounds_of(case: Example, contract: RuntimeContract = IEEE_ANY) -> NetworkBounds:
