@@ -3,6 +3,7 @@
 ScatterND, ScatterElements and OneHot become a Gather by a constant index, LpPool a Gather of its
 windows and a norm: only data are moved. Einsum becomes transpositions, matrix products and sums, as
 runtimes compute it, and Gemm with two computed factors a product with the bias as one more term.
+Cast to truth values becomes |x| > 0.
 LRN becomes x·(bias + Σ alpha/size·x²)^−beta. Pow with several stored exponents is done for each of
 them. DynamicQuantizeLinear becomes the computation of scale and zero point, as runtimes do it, and
 a QuantizeLinear by these.
@@ -19,7 +20,7 @@ import numpy as np
 import onnx
 
 from onnx_import.errors import UnsupportedModel
-from onnx_import.graph import Array, Node, TensorType
+from onnx_import.graph import Array, DType, Node, TensorType
 
 _AXES_AS_INPUT = {"ReduceSum": 13, "ReduceL1": 18, "ReduceL2": 18}
 
@@ -271,6 +272,15 @@ def _dynamic_quantize_linear(body: Body) -> None:
     body.add("QuantizeLinear", x, scale, zero)
 
 
+def _cast(body: Body) -> None:
+    """To truth values: |x| > 0."""
+    (x,) = body.node.inputs
+    kinds = [body.types[t].dtype for t in (x, body.node.outputs[0])]
+    if kinds[1] is DType.BOOL and kinds[0].is_float:
+        size = body.add("Abs", x)
+        body.add("Greater", size, body.store(np.zeros((), kinds[0].numpy)))
+
+
 def _pow(body: Body) -> None:
     """Elements are sorted by their exponent, and every exponent has a Pow of its own."""
     base, exponent = body.node.inputs
@@ -357,6 +367,7 @@ def _contracted(
 REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
     op: (rewriting, frozenset(attributes.split()))
     for op, rewriting, attributes in (
+        ("Cast", _cast, "round_mode saturate to"),
         ("DynamicQuantizeLinear", _dynamic_quantize_linear, ""),
         ("Einsum", _einsum, "equation"),
         ("Gemm", _gemm, "alpha beta transA transB"),
@@ -370,4 +381,4 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         ("ScatterND", _scatter_nd, "reduction"),
     )
 }
-ALWAYS = frozenset(REWRITINGS) - {"Gemm", "Pow"}  # these stay where one number is stored
+ALWAYS = frozenset(REWRITINGS) - {"Cast", "Gemm", "Pow"}  # these stay for the most part

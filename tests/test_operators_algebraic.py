@@ -304,6 +304,29 @@ CHOICES = (
     example("Ceil", "x", (3, 4), lo=-30.0, hi=30.0),
     example("Round", "x", (3, 4)),
     example("Sign", "x", (3, 4)),
+    example("Cast", "x", (3, 4), "to int8", lo=-30.0, hi=30.0, to=3),
+    Example(
+        "Cast to whole numbers and back",
+        (
+            ("Mul", "x k", "z", {}),
+            ("Cast", "z", "i", {"to": 6}),
+            ("Cast", "i", "j", {"to": 7}),
+            ("Cast", "j", "y", {"to": 1}),
+        ),
+        {"x": (3, 4)},
+        {"k": np.array(-3.7)},
+    ),
+    Example(
+        "Cast to truth values",
+        (("Relu", "x", "r", {}), ("Cast", "r", "c", {"to": 9}), ("Where", "c k x", "y", {})),
+        {"x": (3, 4)},
+        {"k": np.array(0.5)},
+    ),
+    Example(
+        "a position as a number",
+        (("ArgMax", "x", "i", {"axis": 1}), ("Cast", "i", "y", {"to": 1})),
+        {"x": (3, 4)},
+    ),
     Example(
         "Where less",
         (("Less", "x z", "c", {}), ("Where", "c x z", "y", {})),
