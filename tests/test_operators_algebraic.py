@@ -16,7 +16,11 @@ from operator_checks import (
     graph_of,
 )
 
+from encoders.approximate_field import ApproximateReals
 from encoders.contract import IEEE_ANY, SEQUENTIAL, RuntimeContract
+from encoders.enclosure import Interval
+from encoders.operator import site_of
+from encoders.registry import lookup
 from onnx_import.errors import UnsupportedModel
 from refine.bounds import NetworkBounds, network_bounds
 
@@ -445,6 +449,30 @@ def test_a_jump_is_charged_only_where_it_can_be_crossed() -> None:
 
     assert floor(0.5, 3.0) == 0.0  # 0.15 … 0.9
     assert floor(3.0, 4.0) == pytest.approx(1.0)  # 0.9 … 1.2
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in CHOICES if len(c.nodes) == 1][:5], ids=lambda c: c.name
+)
+def test_steps_follow_differences_of_several_steps(case: Example) -> None:
+    graph, _ = graph_of(case)
+    (node,) = graph.order
+    site, operator = site_of(graph, node), lookup(node)
+    x = Interval(np.full((3, 4), -2.5), np.full((3, 4), 2.25))
+    for error in (0.25, 1.5, 3.0):
+        mapped = operator.differences(site, [x], [np.full((3, 4), error)])
+        first = np.eye(12)[0].reshape(3, 4)
+        pulled = mapped.backward(np.stack([first, -first]))
+        (c,) = pulled.coefficients
+        for _ in range(200):
+            start = rng.uniform(-2.5, 2.25, (1, 3, 4))
+            d = rng.uniform(-error, error, start.shape)
+            old, new = (operator.real(site, [v], ApproximateReals())[0] for v in (start, start + d))
+            moved = (new - old)[0]
+            assert np.all(np.abs(moved) <= mapped.radius)
+            for k, sign in enumerate((1.0, -1.0)):
+                slope = 0.0 if c is None else float(np.sum(c[k] * d[0]))
+                assert sign * moved[0, 0] <= pulled.constant[k] + slope + 1e-9
 
 
 def test_a_subnormal_read_as_zero_may_jump() -> None:

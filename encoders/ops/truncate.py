@@ -13,6 +13,7 @@ import numpy as np
 
 from encoders.arithmetic import Arithmetic
 from encoders.contract import RuntimeContract
+from encoders.elementwise import Lines, Secant, elementwise_differences, elementwise_values
 from encoders.enclosure import FloatArray, Interval
 from encoders.operator import (
     FLOATS,
@@ -29,7 +30,6 @@ from encoders.rounding_bounds import rounder
 from encoders.steps import LEMMAS, read_jump, step_differences, step_values
 from onnx_import.graph import DType
 
-_FOLLOWS = (-1.0, 1.0)
 _WHOLE = tuple(DType(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64))
 _EXACT = 2**53  # whole numbers up to here are float64 numbers
 
@@ -42,6 +42,8 @@ def check(site: Site) -> None:
 def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
     x = inputs[0]
     assert x is not None
+    if not site.type_of(0).dtype.is_float:
+        return (x,)
     zero = field.constant(np.zeros((1,) * (x.ndim - 1)))
     return (field.floor(field.maximum(x, zero)) - field.floor(field.maximum(-x, zero)),)
 
@@ -59,13 +61,20 @@ def runtime(
 
 
 def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
-    return step_values(np.trunc, ranges[0], _FOLLOWS)
+    (x,) = ranges
+    if site.type_of(0).dtype.is_float:
+        return step_values(np.trunc, x, (-1.0, 1.0))
+    one, zero = np.ones(x.shape), np.zeros(x.shape)
+    return elementwise_values(x, Lines(one, zero, one, zero), x)
 
 
 def differences(
     site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
 ) -> DifferenceMap:
-    return step_differences(np.trunc, ranges[0], errors[0], True)
+    (x,), (error,) = ranges, errors
+    if site.type_of(0).dtype.is_float:
+        return step_differences(np.trunc, x, error, 2.0)
+    return elementwise_differences(Secant(np.ones(x.shape), np.zeros(x.shape)), error, error)
 
 
 def rounding(
