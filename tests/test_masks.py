@@ -105,6 +105,14 @@ def saved(tmp_path: Path) -> Any:
     return save
 
 
+@pytest.mark.parametrize("case", CASES[:4], ids=lambda c: c.name)
+def test_onnxruntime_conforms_beside_a_mask(case: Example, saved: Any) -> None:
+    """Its own tensors hold −∞ where the graph here has finite numbers."""
+    result = settled(saved(case), contract="ort-cpu", conform=True, search=False)
+    assert result.conduct is not None
+    assert result.conduct.honours is True
+
+
 def test_a_row_masked_throughout_is_not_a_number(saved: Any) -> None:
     model = saved(network("full", MASKED, SOFTMAX, m=FULL))
     result = settled(model, eps="1e-5")
