@@ -34,7 +34,7 @@ from refine.optimised import as_optimised
 from refine.options import tolerance_of
 from refine.pair_hunting import run_pair_again
 from refine.probe_command import contract_for, probe_command
-from refine.replay import divergence, run_again
+from refine.replay import divergence, every_output, run_again
 from refine.report import Reporter
 from refine.verdict import ExitCode, Result, Side
 from refine.witness_file import load_witness, save_witness
@@ -302,6 +302,8 @@ def replay_command(file: Path, script: Path | None) -> ExitCode:
     reporter = Reporter()
     if alone:
         reporter.divergence(divergence(witness, graph))
+        if len(graph.outputs) > 1 or graph.types[witness.output].size > 1:
+            reporter.every_output(every_output(witness, graph), graph)
     reporter.replay(witness, epsilon)
     limit = epsilon if epsilon is not None else Fraction(0)
     violated = not witness.error.finite or witness.error.lo > limit
