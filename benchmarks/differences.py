@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from encoders.contract import EXACT, PRESETS, RuntimeContract
+from gpu_check.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.graph import Array, Graph
 from refine.bounds import InputBox, network_bounds
@@ -93,22 +95,32 @@ def opened(models: Path, model: str, prop: str) -> Original:
 def copies(original: Original) -> Iterator[tuple[str, Callable[[Path], Path], RuntimeContract]]:
     """Name, writer and contract of each copy."""
     for seed in range(ULPS):
-        yield f"one ulp, {seed}", lambda to, seed=seed: one_ulp(original.path, to, seed), EXACT
+        yield f"one ulp, {seed}", lambda to, seed=seed: one_ulp(original, to, seed), EXACT
     yield "float16", lambda to: in_float16(original.path, to), PRESETS["fp16"]
     yield "int8", lambda to: in_int8(original, to), PRESETS["ort-cpu"]
 
 
-def one_ulp(source: Path, target: Path, seed: int) -> Path:
-    """One weight that is not 0, of some matrix, moved to the next number upwards."""
-    rng, model = np.random.default_rng(seed), onnx.load(source)
+def one_ulp(original: Original, target: Path, seed: int) -> Path:
+    """One random weight that has an effect at the middle of the domain moved by an ulp."""
+    (box,), rng = original.domain.boxes, np.random.default_rng(seed)
+    middle = {n: ((box.lo[n] + box.hi[n]) / 2).astype(np.float32) for n in box.lo}
+    model = onnx.load(original.path)
     matrices = [t for t in model.graph.initializer if len(t.dims) > 1]
-    tensor = matrices[rng.integers(len(matrices))]
-    values = numpy_helper.to_array(tensor).copy()
-    at = rng.choice(np.flatnonzero(values))
-    values.flat[at] = np.nextafter(values.flat[at], np.float32(np.inf))
-    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    onnx.save(model, target)
-    return target
+    before = OnnxRuntime(original.path).run(middle)
+    while True:
+        tensor = matrices[rng.integers(len(matrices))]
+        values, at = numpy_helper.to_array(tensor), rng.integers(math.prod(tensor.dims))
+        for factor in (2.0, 1.0 + 2.0**-23):
+            moved = values.copy()
+            moved.flat[at] *= np.float32(factor)
+            tensor.CopyFrom(numpy_helper.from_array(moved, tensor.name))
+            onnx.save(model, target)
+            after = OnnxRuntime(target).run(middle)
+            if factor == 2.0 and all(np.array_equal(before[t], after[t]) for t in before):
+                tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+                break
+        else:
+            return target
 
 
 def in_float16(source: Path, target: Path) -> Path:
