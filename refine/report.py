@@ -90,7 +90,7 @@ class Reporter:
         if not self._quiet:
             self._lines(_header(result))
             self._out.print(_layers(result.nodes))
-            self._lines(_legend(result.nodes))
+            self._lines(_legend(result))
             self._lines(_proof(result))
             self._lines(_conduct(result))
             if result.witness is not None:
@@ -326,12 +326,14 @@ def _layers(nodes: Sequence[NodeReport]) -> Table:
     return table
 
 
-def _legend(nodes: Sequence[NodeReport]) -> Iterator[tuple[str, str]]:
+def _legend(result: Result) -> Iterator[tuple[str, str]]:
+    nodes = result.nodes
+    apart = "|f_rt − f_R|" if result.spec is None else "|impl − spec|"
     if len(nodes) > _LAYERS_SHOWN:
         yield "", f"{len(nodes) - _LAYERS_SHOWN} layers with smaller shares are in --json"
     yield (
         "",
-        "error: bound on |f_rt − f_R| after the layer; own rounding: what the layer's own "
+        f"error: bound on {apart} after the layer; own rounding: what the layer's own "
         "arithmetic adds; share: how much of the largest bound its rounding and relaxation cost",
     )
 
