@@ -1,11 +1,17 @@
-"""ResNet-50 from the onnx package at a point: what bounds of all its tensors cost.
+"""The light models of the onnx package at a point: emulated, or what bounds of all tensors cost.
 
+    python benchmarks/light_model.py --run [MODEL ...] [--save FILE]
     python benchmarks/light_model.py [--model resnet50] [--contract ieee-any] [--save FILE]
 
-The model's own weights are all alike; it gets seeded ones, filters and matrices scaled by their
-fan-in (He et al. 2015), normalisations that leave the scale as it is. Prints processor seconds of
-the bounds and of one onnxruntime pass (one thread, no graph optimisations), their ratio, the peak
-memory, and the bound; where there is no finite one, the first node at which it is lost.
+The models' own weights are all alike; they get seeded ones, filters and matrices scaled by their
+fan-in (He et al. 2015), normalisations that leave the scale as it is.
+
+The first imports each model and sets its emulation under `ort-cpu` beside onnxruntime (one thread,
+no graph optimisations): output elements with the same bits, the largest difference and the largest
+output, seconds, and the peak memory so far. All of them are run if none is named; a run goes on
+from what FILE holds. The second prints processor seconds of the bounds and of one onnxruntime pass,
+their ratio, the peak memory, and the bound; where there is no finite one, the first node at which
+it is lost.
 """
 
 from __future__ import annotations
@@ -14,31 +20,42 @@ import argparse
 import resource
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
-from measuring import save
+from measuring import earlier, save
 from onnx import numpy_helper
 from rich.console import Console
 from rich.table import Table
 
-from encoders.contract import PRESETS
+from encoders.contract import ORT_CPU, PRESETS
 from encoders.enclosure import point
+from gpu_check.emulator import emulate
+from gpu_check.runtimes import OnnxRuntime
 from onnx_import import load
 from refine.bounds import InputBox, NetworkBounds, network_bounds
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 SEED = 5
+MODELS = (
+    *("squeezenet", "shufflenet", "inception_v1", "inception_v2", "densenet121", "resnet50"),
+    *("bvlc_alexnet", "zfnet512", "vgg19"),
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="resnet50")
     parser.add_argument("--contract", default="ieee-any", choices=sorted(PRESETS))
+    parser.add_argument("--run", nargs="*", choices=MODELS, metavar="MODEL")
     parser.add_argument("--save", type=Path)
     given = parser.parse_args()
+    if given.run is not None:
+        run_each(given.run or MODELS, given.save)
+        return
     row = measured(given.model, given.contract)
     table = Table(title=f"light_{given.model} at a point, {given.contract}: processor seconds")
     for title in row:
@@ -47,6 +64,51 @@ def main() -> None:
     Console(width=140).print(table)
     if given.save is not None:
         save(given.save, [row])
+
+
+def run_each(models: Sequence[str], kept: Path | None) -> None:
+    rows = {} if kept is None else dict(earlier(kept, "model"))
+    for model in models:
+        if (model,) not in rows:
+            rows[model,] = ran(model)
+            print(rows[model,], flush=True)
+            if kept is not None:
+                save(kept, list(rows.values()))
+    table = Table(title="emulated beside onnxruntime at a point")
+    for title in next(iter(rows.values())):
+        table.add_column(title.replace("_", " "), justify="right")
+    for row in rows.values():
+        table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
+    Console(width=140).print(table)
+
+
+def ran(model: str) -> dict[str, float | int | str]:
+    """One pass of the emulator, one of onnxruntime."""
+    proto = onnx.load(LIGHT / f"light_{model}.onnx")
+    with_sensible_weights(proto, np.random.default_rng(SEED))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(proto, path)
+        start = time.perf_counter()
+        graph = load(path)
+        loaded = time.perf_counter()
+        (tensor,), (output,) = graph.inputs, graph.outputs
+        shape = graph.types[tensor].shape
+        x = np.random.default_rng(SEED).standard_normal((1, *shape)).astype(np.float32)
+        ours = emulate(graph, {tensor: x}, ORT_CPU)[output][0]
+        emulated = time.perf_counter()
+        given = np.asarray(OnnxRuntime(path).run({tensor: x[0]})[output])
+    return {
+        "model": model,
+        "parameters": graph.parameters,
+        "import_seconds": loaded - start,
+        "emulation_seconds": emulated - loaded,
+        "elements": given.size,
+        "equal": int(np.count_nonzero(given == ours)),
+        "largest_difference": float(np.max(np.abs(given.astype(np.float64) - ours))),
+        "largest_output": float(np.max(np.abs(given))),
+        "peak_GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
 
 
 def measured(model: str, contract: str) -> dict[str, float | str]:

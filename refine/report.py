@@ -225,12 +225,17 @@ class Reporter:
         self._out.print(escape(answer))
 
     def operators(
-        self, operators: Iterable[Operator], written_out: Iterable[str], made: Mapping[str, str]
+        self,
+        operators: Iterable[Operator],
+        written_out: Iterable[str],
+        made: Mapping[str, str],
+        alone: Iterable[str],
     ) -> None:
         """Every operator with a meaning here, and those that become others when a file is read.
 
-        `made` says what those that ONNX has not are made of. Each in the first table has all of
-        the meanings that its caption names.
+        `made` says what those that ONNX has not are made of, and `alone` names those that have a
+        meaning on constants only. Each in the first table has all of the meanings that its caption
+        names.
         """
         table = _table("operators")
         for title in ("operator", "opset from", "types", "attributes", "further meanings"):
@@ -247,6 +252,7 @@ class Reporter:
         self._out.print(table)
         names = ", ".join(sorted(written_out))
         self._out.print(f"written out with other operators when a file is read: {names}")
+        self._out.print(f"computed when a file is read, of constants: {', '.join(sorted(alone))}")
         origins = ", ".join(f"{name} (of {origin})" for name, origin in made.items())
         self._out.print(f"no ONNX operators, but made when a file is read: {origins}")
 
