@@ -26,7 +26,14 @@ from encoders.contract import (
 )
 from encoders.enclosure import FloatArray, point
 from encoders.exact_fields import Balls, enclosure
-from encoders.formats import BFLOAT16, FORMAT_OF_DTYPE, TENSOR_FLOAT_32
+from encoders.formats import (
+    BFLOAT16,
+    BINARY16,
+    BINARY32,
+    BINARY64,
+    FORMAT_OF_DTYPE,
+    TENSOR_FLOAT_32,
+)
 from encoders.functions import CORRECTLY_ROUNDED
 from encoders.numpy_arithmetic import Carrier
 from encoders.operator import site_of
@@ -332,6 +339,13 @@ def _repairs(here: RuntimeContract) -> Iterator[tuple[str, RuntimeContract]]:
     for choice in (Subnormals.KEEP, Subnormals.FLUSH):
         yield "subnormal_results", replace(here, results=choice)
         yield "subnormal_operands", replace(here, operands=choice)
+    if here.factor_format is not None:
+        for rounding in (FactorRounding.NEAREST, FactorRounding.TRUNCATE):
+            yield "factor_rounding", replace(here, factor_rounding=rounding)
+    for wide in (None, BINARY32, BINARY64):
+        yield "accumulation", replace(here, accumulation=wide)
+    for short in (None, BINARY16, BFLOAT16):
+        yield "weights", replace(here, stored_format=short)
 
 
 def _first_difference(

@@ -24,6 +24,9 @@ from gpu_check.runtimes import RuntimeUnavailable
 from onnx_import.graph import DType, Graph
 
 FULL_BITS = 24
+_TRIED = ("subnormal_results", "subnormal_operands")
+_LEFT_OPEN = ("order", "fma", "bias", "normalization")
+_OPEN = "left open where no rule says more: every choice is covered"
 
 
 class ReducedPrecision(RuntimeUnavailable):
@@ -75,14 +78,17 @@ def probe_contract(
         operands=flushes.operands,
         functions=_table(functions, source),
         rules=tuple(rules_of(findings, kernels)),
-        evidence=tuple(
-            FieldEvidence(field, Evidence.SAMPLED, source)
-            for field in ("subnormal_results", "subnormal_operands")
+        evidence=(
+            *(FieldEvidence(field, Evidence.PROVED, _OPEN) for field in _LEFT_OPEN),
+            *(FieldEvidence(field, Evidence.SAMPLED, source) for field in _TRIED),
+            FieldEvidence("factors", Evidence.SAMPLED, f"all {bits} bits of them count, {source}"),
         ),
         provenance=(
             ("runtime", kernels.describe()),
             ("machine", f"{platform.system()} {platform.machine()} {_processor()}".strip()),
             ("threads_change_bits", _threads_text(findings, threaded)),
+            ("batch_changes_bits", _said([(f, f.changed_by_batch) for f in findings])),
+            ("position_changes_bits", _said([(f, f.changed_by_position) for f in findings])),
         ),
     )
     return Probed(contract, tuple(findings), flushes, functions)
@@ -159,10 +165,15 @@ def _table(functions: Sequence[tuple[Function, Measured]], source: str) -> Funct
 
 
 def _threads_text(findings: Sequence[Finding], threaded: Kernels | None) -> str:
-    if threaded is None:
-        return "not tried"
-    changed = [f.node.name for f in findings if f.changed_by_threads]
-    return f"at {', '.join(changed)}" if changed else "no"
+    return _said([(f, f.changed_by_threads if threaded else None) for f in findings])
+
+
+def _said(answers: Sequence[tuple[Finding, bool | None]]) -> str:
+    """Where something was seen; "no" where it was tried in vain."""
+    changed = [f.node.name for f, seen in answers if seen]
+    if changed:
+        return f"at {', '.join(changed)}"
+    return "no" if any(seen is False for _, seen in answers) else "not tried"
 
 
 def _processor() -> str:

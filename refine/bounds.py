@@ -90,11 +90,13 @@ class Known:
 @dataclass(frozen=True)
 class Run:
     """What executes in place of a node: its site, a bound on |f_run(x̂) − f_node(x̂)|, per output
-    element, over the run-time ranges of its inputs, and the contract it keeps to."""
+    element, over the run-time ranges of its inputs, and the contract it keeps to. `held` are the
+    ranges of what it reads, where that is not what the node reads."""
 
     site: Site
     change: FloatArray
     contract: RuntimeContract
+    held: tuple[Interval, ...] | None = None
 
 
 Runs: TypeAlias = Callable[[Node, Sequence[Interval]], Run]
@@ -304,7 +306,8 @@ def _bound_errors(
     moved = add_up(mapped.radius, run.change) if changed else mapped.radius
     result = maps.values[output].inflate(moved)
     here = contract_at(run.site, run.contract)
-    rounding = lookup(run.site.node).rounding(run.site, held, result, here)
+    reads = held if run.held is None else run.held
+    rounding = lookup(run.site.node).rounding(run.site, reads, result, here)
     local = add_up(rounding.radius, run.change) if changed else rounding.radius
     maps.difference_maps[node.name] = mapped
     maps.local[node.name] = local = _known(local)

@@ -6,14 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
 import small_models
 from onnx import helper
+from operator_checks import Example, graph_of
 
 from encoders.arithmetic import sum_of_terms
 from encoders.contract import (
+    BF16,
+    FP16,
     SEQUENTIAL,
     BiasPlacement,
     Contraction,
@@ -50,7 +54,9 @@ from gpu_check.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.graph import Array, DType, Graph, Node
 from refine.cli import run
+from refine.conform_command import drawn, judged
 from refine.contract_file import read_contract
+from refine.runtime_choice import machine, runtime_choice
 from refine.verdict import ExitCode
 
 KEPT = Flushes(Subnormals.KEEP, Subnormals.KEEP)
@@ -175,6 +181,44 @@ def test_flushing_is_seen(results: Subnormals, operands: Subnormals, tmp_path: P
     contract = replace(SEQUENTIAL, results=results, operands=operands)
     found = probe_contract(graph, EmulatedKernels(graph, contract)).contract
     assert (found.results, found.operands) == (results, operands)
+
+
+@dataclass(frozen=True)
+class MoodyKernels(EmulatedKernels):
+    """Another order for batches, or for the last row of one."""
+
+    last: bool = False
+
+    def kernel(self, node: Node, constants: Mapping[str, Array]) -> Run:
+        usual = super().kernel(node, constants)
+        other = replace(self, contract=replace(SEQUENTIAL, order=Lanes(4)))
+        unusual = EmulatedKernels.kernel(other, node, constants)
+
+        def run(inputs: Mapping[str, Array]) -> Array:
+            y = usual(inputs)
+            if len(y) == 1:
+                return y
+            late = unusual(inputs)
+            return np.concatenate([y[:-1], late[-1:]]) if self.last else late
+
+        return run
+
+
+@pytest.mark.parametrize("op", ["Gemm", "MatMul"])
+def test_batches_that_change_bits_are_seen(op: str, tmp_path: Path) -> None:
+    graph = gemm(tmp_path, 24, op=op)
+
+    def seen(kernels: EmulatedKernels) -> tuple[bool | None, bool | None]:
+        (finding,) = probe_sums(graph, kernels, KEPT, samples=4)
+        assert finding.pinned
+        return finding.changed_by_batch, finding.changed_by_position
+
+    assert seen(EmulatedKernels(graph, SEQUENTIAL)) == (False, False)
+    assert seen(MoodyKernels(graph, SEQUENTIAL)) == (True, False)
+    assert seen(MoodyKernels(graph, SEQUENTIAL, last=True)) == (True, True)
+    provenance = dict(probe_contract(graph, MoodyKernels(graph, SEQUENTIAL)).contract.provenance)
+    assert provenance["batch_changes_bits"] == "at the_sum"
+    assert provenance["position_changes_bits"] == "no"
 
 
 # onnxruntime
@@ -306,6 +350,55 @@ def test_numpy_is_a_runtime(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "relu1' (Relu): bit for bit" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["numpy", "onnxruntime:threads=3,flush", "torch", "torch:threads=2,precision=high"],
+)
+def test_a_choice_is_written_as_it_is_read(text: str) -> None:
+    assert runtime_choice(text).written() == text
+
+
+@pytest.mark.parametrize("setting", ["", ":threads=2", ":precision=medium"])
+def test_torch_settings_hold_at_every_call(setting: str, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    graph = load(small_models.mlp(tmp_path / "net.onnx", (40, 9, 2)))
+    sample = [{"x": np.ones(graph.types["x"].shape, np.float32)}]
+    with machine(runtime_choice(f"torch{setting}"), graph) as one:
+        torch.set_num_threads(1)
+        torch.set_float32_matmul_precision("highest")
+        one.tensors(sample)
+        assert torch.get_num_threads() == (2 if "threads" in setting else 1)
+        wanted = "medium" if "precision" in setting else "highest"
+        assert torch.get_float32_matmul_precision() == wanted
+    torch.set_num_threads(1)
+    torch.set_float32_matmul_precision("highest")
+
+
+def test_torch_in_sixteen_bits() -> None:
+    """float16 and bfloat16 products stay within their contract's bounds."""
+    pytest.importorskip("torch")
+    for dtype in (np.float16, ml_dtypes.bfloat16):
+        weights = {"W": np.random.default_rng(4).standard_normal((30, 5))}
+        case = Example("half", (("MatMul", "x W", "y", {}),), {"x": (4, 30)}, weights)
+        graph, _ = graph_of(case, dtype)
+        batch = drawn(graph, ("-1..1",), 8, 0)
+        contract = FP16 if dtype is np.float16 else BF16
+        found = judged(graph, runtime_choice("torch"), contract, batch)
+        assert found.conforms
+        assert found.compared
+
+
+def test_a_device_that_is_not_here_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a card")
+    model = small_models.mlp(tmp_path / "net.onnx", (2, 2))
+    assert run(["probe", str(model), "--runtime", "torch:device=cuda"]) is ExitCode.INPUT_ERROR
+    assert "sees no CUDA device" in capsys.readouterr().err
+
+
 def test_torch_is_a_runtime(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     model = small_models.mlp(tmp_path / "net.onnx", (40, 9, 2))
@@ -341,6 +434,7 @@ def test_probe_writes_a_contract_that_check_takes(
     assert contract_at(first, contract).schedule == Schedule(Sequential(), Contraction.ALWAYS)
     assert dict(contract.provenance)["threads"] == "1"
     assert contract.results is Subnormals.KEEP
+    assert {e.field for e in contract.evidence} >= {"order", "fma", "bias", "factors"}
     bound: Callable[[str], ExitCode] = lambda c: run(  # noqa: E731
         ["check", str(model), "--input", "-1..1", "--eps", "1e-5", "--contract", c, "-q"]
     )
@@ -352,7 +446,16 @@ def test_probe_writes_a_contract_that_check_takes(
 
 @pytest.mark.parametrize(
     "runtime",
-    ["abacus", "onnxruntime:speed=9", "onnxruntime:threads=0", "onnxruntime:optimization=all"],
+    [
+        "abacus",
+        "onnxruntime:speed=9",
+        "onnxruntime:threads=0",
+        "onnxruntime:optimization=all",
+        "numpy:threads=2",
+        "torch:flush",
+        "torch:device=tpu",
+        "onnxruntime:device=cuda",
+    ],
 )
 def test_a_runtime_that_cannot_be_probed(
     runtime: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -92,6 +92,21 @@ def test_a_breakdown_behind_a_narrow_range_is_found(tmp_path: Path, kind: str) -
         assert not np.isfinite(emulate(graph, given, PRESETS["sequential"])["y"]).any()
 
 
+def test_zero_over_zero_is_found(tmp_path: Path) -> None:
+    """x/max(|x|, 0): NaN at one number of the box only, and no end of it."""
+    nodes = [
+        helper.make_node("Abs", ["x"], ["a"], "size"),
+        helper.make_node("Max", ["a", "zero"], ["m"], "safe"),
+        helper.make_node("Div", ["x", "m"], ["y"], "divide"),
+    ]
+    zero = {"zero": np.zeros(1, np.float32)}
+    model = small_models.save(tmp_path / "z.onnx", nodes, {"x": [1, 2]}, {"y": [1, 2]}, zero)
+    result = settled(model, "-1..1", eps="1e-3", contract="sequential")
+    assert result.verdict is Verdict.VIOLATED
+    assert result.witness is not None
+    assert result.witness.inputs["x"].reshape(-1)[result.witness.index[-1]] == 0.0
+
+
 def found(graph: Any, box: Any, contract: str, seed: int) -> Any:
     return search(Hunt(graph, box, PRESETS[contract], Tolerance()), seed)
 
@@ -128,6 +143,21 @@ def test_candidates_lie_in_the_box_and_err_as_they_say(tmp_path: Path) -> None:
         x = [Fraction(float(v)) for v in given["x"].reshape(-1)]
         real = exact_mlp(graph, x)[c.index[1]]
         assert abs(float(abs(Fraction(float(value)) - real)) - c.excess) < 1e-12
+
+
+def test_an_output_that_no_input_reaches_is_searched_too(tmp_path: Path) -> None:
+    """Models may have a constant output alone, or beside others."""
+    nodes = [
+        helper.make_node("Constant", [], ["y"], "constant", value_floats=[0.1, 0.2]),
+        helper.make_node("Mul", ["x", "y"], ["z"], "scale"),
+    ]
+    for outputs in ({"y": [2]}, {"y": [2], "z": [1, 2]}):
+        model = small_models.save(
+            tmp_path / "m.onnx", nodes[: len(outputs)], {"x": [1, 2]}, outputs
+        )
+        result = settled(model, "-1..1")
+        assert result.verdict is Verdict.VERIFIED
+        assert (result.bound > 0) == ("z" in outputs)
 
 
 def exact_mlp(graph: Any, x: list[Fraction]) -> list[Fraction]:
