@@ -70,8 +70,8 @@ sys.exit(1 if error > EPS else 0)
 '''
 
 
-_REAL_VALUE = '''\
-print("the real value is", float(REAL_LO), "give or take", float(REAL_HI - REAL_LO))'''
+_REAL_VALUE = """\
+print("the real value is", float(REAL_LO), "give or take", float(REAL_HI - REAL_LO))"""
 _NO_VALUE = 'print("the real network has no value here")'
 
 
