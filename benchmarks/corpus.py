@@ -4,7 +4,9 @@
 
 Each file is bounded on the first VNN-LIB box that is its own (its folder's, if none bears its
 name; a ball of radius 0.01 around ½ where there is none), taking real inputs, rounded, where a
-decimal fixes an input that is no float32. Under `ort-cpu` it is emulated at random points of the
+decimal fixes an input that is no float32; where no finite bound is found there, also on the middle
+of the box, a 64th as wide (or 64 times less). Small files come first, each is saved when it is
+done, and a run goes on from what FILE holds. Under `ort-cpu` it is emulated at random points of the
 domain beside onnxruntime (no graph optimisations, one thread): how many outputs agree in every
 bit, the largest difference between the two, and the largest error of onnxruntime, which the bound
 must exceed.
@@ -15,11 +17,11 @@ from __future__ import annotations
 import argparse
 import fnmatch
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from measuring import MODELS, one_pass, save
+from measuring import MODELS, earlier, one_pass, save
 from rich.console import Console
 from rich.table import Table
 
@@ -31,12 +33,14 @@ from gpu_check.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
+from refine.box import Box
 from refine.check import Options, check
 from refine.domain import Domain, DomainError, DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
 from refine.verdict import Tolerance
 
 CONTRACTS = ("ieee-any", "ort-cpu")
+WIDTHS = (1.0, 2.0**-6, 2.0**-12)
 COLUMNS = ("network", "domain", "contract", "bound", "found", "ratio", "s", "ort s", "same bits")
 
 
@@ -59,7 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("patterns", nargs="*", default=["*"], help="of files, such as 'acasxu/*'")
     parser.add_argument("--budget", type=float, default=0.0)
-    parser.add_argument("--timeout", type=float, default=300.0)
+    parser.add_argument("--timeout", type=float, default=1200.0)
     parser.add_argument("--points", type=int, default=100)
     parser.add_argument("--models", type=Path, default=MODELS)
     parser.add_argument("--save", type=Path)
@@ -70,19 +74,28 @@ def main() -> None:
     table = Table(title=f"every model, budget {given.budget:g} s, {given.points} points")
     for title in COLUMNS:
         table.add_column(title)
-    rows = []
+    kept = (
+        [] if given.save is None else earlier(given.save, "network", "domain", "contract").values()
+    )
+    rows = list(kept)
+    done = {row["network"] for row in rows}
     for path in chosen(given.models, given.patterns):
+        if name_of(given.models, path) in done:
+            continue
         for row in measured(given.models, path, options, given.points):
             rows.append(row)
-            table.add_row(*shown(row))
             print(*shown(row), sep="  ", flush=True)
         if given.save is not None:
+            rows.sort(key=lambda row: str(row["network"]))
             save(given.save, rows, budget=given.budget, points=given.points)
+    for row in rows:
+        table.add_row(*shown(row))
     Console(width=160).print(table)
 
 
 def chosen(models: Path, patterns: list[str]) -> list[Path]:
-    every = sorted(models.rglob("*.onnx"))
+    """The files that fit a pattern, small ones first."""
+    every = sorted(models.rglob("*.onnx"), key=lambda path: (path.stat().st_size, path))
     return [
         path
         for path in every
@@ -90,36 +103,62 @@ def chosen(models: Path, patterns: list[str]) -> list[Path]:
     ]
 
 
+def name_of(models: Path, path: Path) -> str:
+    return str(path.relative_to(models).with_suffix(""))
+
+
 def measured(
     models: Path, path: Path, options: Options, points: int
 ) -> Iterator[dict[str, object]]:
-    """One row per contract; a file that is refused gets one that says why."""
-    name = str(path.relative_to(models).with_suffix(""))
+    """One row per contract and domain; a file that is refused gets one that says why."""
+    name = name_of(models, path)
     try:
         graph = load(path)
     except ModelError as error:
-        yield {"network": name, "refused": str(error)}
+        yield {"network": name, "domain": "", "contract": "", "refused": str(error)}
         return
-    runtime = OnnxRuntime(path)
-    domain = domain_of(path, graph)
-    agreement = agreement_of(graph, runtime, domain, points)
-    for contract in CONTRACTS:
-        result = check(graph, domain, PRESETS[contract], Tolerance(), options)
-        found = result.worst_found or 0.0
-        within = max(agreement.difference, agreement.error) <= result.bound
-        yield {
-            "network": name,
-            "domain": domain.source.replace(f"{models}/", ""),
-            "round_inputs": domain.round_inputs,
-            "contract": contract,
-            "bound": float_or_text(result.bound),
-            "worst_found": found,
-            "ratio": float_or_text(result.bound / found if found else np.inf),
-            "seconds": result.seconds,
-            "onnxruntime_seconds": one_pass(runtime, graph),
-            "onnxruntime_within_bound": within,
-            **asdict(agreement),
-        }
+    runtime, domain = OnnxRuntime(path), domain_of(path, graph)
+    pass_seconds = one_pass(runtime, graph)
+    for width in WIDTHS:
+        here = middle(domain, width)
+        agreement = agreement_of(graph, runtime, here, points)
+        results = {c: check(graph, here, PRESETS[c], Tolerance(), options) for c in CONTRACTS}
+        for contract, result in results.items():
+            found = result.worst_found or 0.0
+            yield {
+                "network": name,
+                "domain": here.source.replace(f"{models}/", ""),
+                "round_inputs": here.round_inputs,
+                "contract": contract,
+                "bound": float_or_text(result.bound),
+                "worst_found": found,
+                "ratio": float_or_text(result.bound / found if found else np.inf),
+                "seconds": result.seconds,
+                "onnxruntime_seconds": pass_seconds,
+                "onnxruntime_within_bound": max(agreement.difference, agreement.error)
+                <= result.bound,
+                **asdict(agreement),
+            }
+        if all(np.isfinite(result.bound) for result in results.values()):
+            return
+
+
+def middle(domain: Domain, width: float) -> Domain:
+    """The middles of its boxes, of this width against the whole."""
+    if width == 1.0:
+        return domain
+    boxes = tuple(_shrunk(box, width) for box in domain.boxes)
+    source = f"the middle {width:g} of {domain.source}"
+    return Domain(boxes, source)
+
+
+def _shrunk(box: Box, width: float) -> Box:
+    lo, hi = {}, {}
+    for name, low in box.lo.items():
+        centre, radius = 0.5 * low + 0.5 * box.hi[name], 0.5 * width * (box.hi[name] - low)
+        lo[name] = box.nearest(name, centre - radius)
+        hi[name] = box.nearest(name, centre + radius)
+    return replace(box, lo=lo, hi=hi, real_lo=lo, real_hi=hi)
 
 
 def domain_of(path: Path, graph: Graph, contract: RuntimeContract = ORT_CPU) -> Domain:
@@ -170,6 +209,11 @@ def float_or_text(value: float) -> float | str:
     return float(value) if np.isfinite(value) else str(value)
 
 
+def short(domain: str) -> str:
+    part, of, source = domain.rpartition(" of ")
+    return part + of + Path(source.split(" around")[0]).name
+
+
 def shown(row: Mapping[str, object]) -> tuple[str, ...]:
     if "refused" in row:
         return (str(row["network"]), f"refused: {row['refused']}")
@@ -178,7 +222,7 @@ def shown(row: Mapping[str, object]) -> tuple[str, ...]:
     numbers = (row[k] for k in ("bound", "worst_found", "ratio", "seconds", "onnxruntime_seconds"))
     return (
         str(row["network"]),
-        Path(str(row["domain"]).split(" around")[0]).name + rounded,
+        short(str(row["domain"])) + rounded,
         str(row["contract"]),
         *(f"{float(str(v)):.3g}" for v in numbers),
         f"{row['equal']}/{row['elements']}{beyond}",

@@ -176,11 +176,11 @@ class ErrorArithmetic:
                 np.nextafter(np.sqrt(np.maximum(a.ideal.hi, 0.0)), np.inf),
             )
             change = add_up(a.error, self._lost(a))
-            # |√x̂ − √x| = |x̂ − x|/(√x̂ + √x) ≤ e/√x_lo
-            moved = np.where(
-                change == 0, 0.0, np.nextafter(np.nextafter(change / ideal.lo, np.inf), np.inf)
-            )
-        moved = np.where((low > 0) | ((low == 0) & (change == 0)), moved, np.inf)
+            # |√x̂ − √x| = |x̂ − x|/(√x̂ + √x) ≤ e/√x_lo, and ≤ √e
+            far = np.nextafter(np.nextafter(change / ideal.lo, np.inf), np.inf)
+            near = np.nextafter(np.sqrt(change), np.inf)
+            moved = np.where(change == 0, 0.0, np.fmin(far, near))
+        moved = np.where(low >= 0, moved, np.inf)
         magnitude = add_up(ideal.magnitude, moved)
         return self._result(ideal, moved, self.rounder.of_product(magnitude), magnitude, a)
 

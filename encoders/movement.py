@@ -95,6 +95,12 @@ def reshaping_operator(name: str, since: int, parameters: Sequence[int] = ()) ->
 
     def check(site: Site) -> None:
         require_constants(site, parameters)
+        given, made = site.type_of(0), site.outputs[0]
+        if given.size != made.size:
+            raise site.unsupported(
+                f"its input of shape {list(given.shape)} has no {made.size} elements, which the "
+                f"shape {list(made.shape)} takes"
+            )
 
     def forward(site: Site) -> Move:
         shape = site.outputs[0].shape

@@ -24,10 +24,13 @@ class RealTerms:
 
     def constant(self, values: Array) -> ObjectArray:
         flat = np.asarray(values, np.float64).ravel().tolist()
-        return object_array((self.number(Fraction(v)) for v in flat), np.shape(values))[np.newaxis]
+        return object_array((rational_term(Fraction(v)) for v in flat), np.shape(values))[
+            np.newaxis
+        ]
 
-    def number(self, value: Fraction) -> Any:
-        return rational_term(value)
+    def number(self, value: Fraction) -> ObjectArray:
+        """With an axis of length 1: a term alone would take an array for a number of its own."""
+        return object_array((rational_term(value),), (1,))
 
     def maximum(self, a: ObjectArray, b: ObjectArray) -> ObjectArray:
         return np.asarray(_larger(a, b), dtype=object)

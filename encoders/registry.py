@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 
 from encoders import ops
 from encoders.accumulation import accumulating
 from encoders.factors import shortening
-from encoders.operator import Operator
+from encoders.operator import Operator, Site
 from onnx_import.errors import UnsupportedModel
 from onnx_import.foreign import is_known
 from onnx_import.graph import Node
@@ -26,8 +27,22 @@ def operators() -> Mapping[str, Operator]:
         for operator in importlib.import_module(f"{ops.__name__}.{module.name}").OPERATORS:
             if operator.name in found:
                 raise RuntimeError(f"two files define the operator {operator.name}")
-            found[operator.name] = shortening(accumulating(operator))
+            found[operator.name] = _of_numbers(shortening(accumulating(operator)))
     return found
+
+
+def _of_numbers(operator: Operator) -> Operator:
+    """The operator, which refuses to compute with tensors that have no elements."""
+    if operator.movement:
+        return operator
+
+    def check(site: Site) -> None:
+        operator.check(site)
+        for position in site.variable:
+            if not site.type_of(position).size:
+                raise site.unsupported(f"it computes with an empty tensor (input {position})")
+
+    return replace(operator, check=check)
 
 
 def lookup(node: Node) -> Operator:

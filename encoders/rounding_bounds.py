@@ -22,6 +22,8 @@ from encoders.operator import Precondition, RoundingBound, Site
 from encoders.orders import alignment_of
 from onnx_import.graph import DType
 
+OVERFLOW = "no-overflow"  # the name of that precondition
+
 _ITERATIONS = 4
 _EXPONENT = np.int64(0x7FF0_0000_0000_0000)  # the bits of 2^⌊log2 M⌋ in a normal float64 M
 
@@ -262,7 +264,7 @@ def no_overflow(r: Rounder, magnitude: FloatArray) -> Precondition:
     largest = float(np.max(magnitude, initial=0.0))
     limit = r.format.overflow_threshold
     return Precondition(
-        "no-overflow",
+        OVERFLOW,
         f"intermediate magnitudes reach at most {largest:.6g}, which must stay below "
         f"{_shown(limit)}, from where numbers round to infinity",
         r.exact or (np.isfinite(largest) and Fraction(largest) < limit),

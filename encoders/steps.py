@@ -37,18 +37,17 @@ def step_values(step: Step, x: Interval, follows: tuple[float, float] | None) ->
     return elementwise_values(image, lines, x)
 
 
-def step_differences(step: Step, x: Interval, error: FloatArray, follows: bool) -> DifferenceMap:
-    """Jumps over the hull, or, where `follows`, the difference itself up to 1."""
+def step_differences(step: Step, x: Interval, error: FloatArray, apart: float) -> DifferenceMap:
+    """Jumps over the hull, or the difference itself up to `apart`, where that is finite: no two
+    values of step(x) − x are farther from each other."""
     hull = x.inflate(error)
     with np.errstate(invalid="ignore"):
         jump = step(hull.hi) - step(hull.lo)
     jump = np.where(np.isnan(jump), np.inf, jump)
     jump = np.where(error == 0, 0.0, jump)
-    if not follows:
-        return elementwise_differences(Secant(np.zeros(x.shape), jump), jump, error)
-    one = (jump > 1.0).astype(np.float64)
-    radius = np.minimum(jump, add_up(error, 1.0))
-    return elementwise_differences(Secant(one, np.minimum(jump, 1.0)), radius, error)
+    one = (jump > apart).astype(np.float64)
+    radius = np.minimum(jump, add_up(error, apart))
+    return elementwise_differences(Secant(one, np.minimum(jump, apart)), radius, error)
 
 
 def read_jump(step: Step, r: Rounder, x: Interval) -> FloatArray:

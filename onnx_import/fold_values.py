@@ -1,12 +1,14 @@
 """Arithmetic on constant integers and truth values, comparisons of any constants, masks of −∞.
 
 That is what shape and mask computations consist of, and every runtime gives the same bits here.
-What could differ (division by zero, an overflowing quotient, the order of −0 and 0, subnormals
-that may be flushed, an empty reduction) is left alone.
+What could differ (division by zero, the order of −0 and 0, subnormals that may be flushed, an empty
+reduction) is left alone. Integers are computed exactly: one that leaves its type is refused, for
+there the runtime wraps around and the network over the reals does not.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
@@ -19,15 +21,17 @@ from onnx_import.graph import Array, Node
 def whole(node: Node, values: Sequence[Array]) -> Array | None:
     """The output of a node whose inputs are all constant, or None if runtimes might differ.
 
-    Raises ValueError or IndexError if the constants do not fit the operator.
+    Raises ValueError or IndexError if the constants do not fit the operator, OverflowError for a
+    result beyond its integer type.
     """
     if any(v.dtype.kind not in "iub" for v in values):
         exact = node.op in _ORDERED or (node.op == "Add" and any(_is_mask(v) for v in values))
         if not exact or not all(_plain(v) for v in values):
             return None
+    if node.op in _EXACT:
+        return _exactly(_EXACT[node.op], values)
     if node.op in _PAIRWISE and len(values) == 2:
-        with np.errstate(over="ignore"):
-            return np.asarray(_PAIRWISE[node.op](*values))
+        return np.asarray(_PAIRWISE[node.op](*values))
     if node.op in _CHAINED:
         return np.asarray(reduce(_CHAINED[node.op], values))
     if node.op in _SINGLE and len(values) == 1:
@@ -44,6 +48,16 @@ def whole(node: Node, values: Sequence[Array]) -> Array | None:
             return _reduced(node, values)
         case _:
             return None
+
+
+def _exactly(operation: Callable[..., Any], values: Sequence[Array]) -> Array:
+    """A sum, difference, product or absolute value. Raises OverflowError beyond the type."""
+    if values[0].dtype.kind == "i" and all(v.size for v in values):
+        farthest = [max(-int(v.min()), int(v.max())) for v in values]
+        if math.prod(m + 1 for m in farthest) <= np.iinfo(values[0].dtype.name).max:
+            return np.asarray(operation(*values))
+    exact: Any = operation(*(np.asarray(v, dtype=object) for v in values))
+    return _fitting(exact, values[0])
 
 
 def _plain(values: Array) -> bool:
@@ -83,13 +97,14 @@ def _remainder(node: Node, a: Array, b: Array) -> Array | None:
     return np.asarray(operation(a, b))
 
 
-def _fitting(exact: Any, like: Array) -> Array | None:
+def _fitting(exact: Any, like: Array) -> Array:
+    """Exact numbers in the type that a result has. Raises OverflowError where one is beyond it."""
     values = np.asarray(exact, dtype=object)
-    if like.dtype.kind not in "iu":
-        return values.astype(like.dtype)
-    limits = np.iinfo(like.dtype.name)
-    if values.size and not (limits.min <= values.min() and values.max() <= limits.max):
-        return None
+    if like.dtype.kind in "iu" and values.size:
+        limits = np.iinfo(like.dtype.name)
+        for extreme in (values.min(), values.max()):
+            if not limits.min <= extreme <= limits.max:
+                raise OverflowError(f"integer overflow: {extreme} is no {like.dtype.name}")
     return values.astype(like.dtype)
 
 
@@ -116,10 +131,14 @@ _TINY: Mapping[str, float] = {
     "float64": 2.0**-1022,
 }
 _LONGEST = 1 << 24  # elements of a Range that are worth holding
-_PAIRWISE: Mapping[str, Callable[[Any, Any], Any]] = {
+_EXACT: Mapping[str, Callable[..., Any]] = {
     "Add": np.add,
     "Sub": np.subtract,
     "Mul": np.multiply,
+    "Neg": np.negative,
+    "Abs": np.abs,
+}
+_PAIRWISE: Mapping[str, Callable[[Any, Any], Any]] = {
     "Equal": np.equal,
     "Less": np.less,
     "LessOrEqual": np.less_equal,
@@ -142,8 +161,6 @@ _CHAINED: Mapping[str, Callable[[Any, Any], Any]] = {"Min": np.minimum, "Max": n
 _SINGLE: Mapping[str, Callable[[Any], Any]] = {
     "Not": np.logical_not,
     "BitwiseNot": np.bitwise_not,
-    "Neg": np.negative,
-    "Abs": np.abs,
     "Sign": np.sign,
 }
 _REDUCTIONS: Mapping[str, Callable[..., Any]] = {

@@ -1,11 +1,11 @@
 """Masks of stored −∞: scores to which one is added lose their weight in a softmax.
 
 Neither meaning needs the −∞ itself. Which elements of a tensor are −∞ for every input follows from
-the constants; there a finite number takes its place, and a Softmax or LogSoftmax over such a tensor
-becomes a MaskedSoftmax or MaskedLogSoftmax with a second input that says which scores are kept. Of
-scores that are finite this changes no bit at run time: s + (−∞) = −∞ and exp(−∞) = 0, which adds
-nothing to a sum and is nowhere the maximum. Elements that stay −∞ up to an output are put back by
-the logarithm of 0 that they are.
+the constants; there a finite number takes its place, in a tensor of another name, and a Softmax or
+LogSoftmax over such a tensor becomes a MaskedSoftmax or MaskedLogSoftmax with a second input that
+says which scores are kept. Of scores that are finite this changes no bit at run time: s + (−∞) = −∞
+and exp(−∞) = 0, which adds nothing to a sum and is nowhere the maximum. Elements that stay −∞ up to
+an output are put back by the logarithm of 0 that they are.
 """
 
 from __future__ import annotations
@@ -153,11 +153,12 @@ class _Work:
         output = node.outputs[0]
         if not np.any(mask):
             return [node]
-        self.masks[output] = mask
-        if output not in self.outputs:
-            return [node]
         kind = self.types[output]
+        self.masks[output] = mask
         self.finite[output] = finite = self._fresh(output, kind)
+        written = replace(node, outputs=(finite,))
+        if output not in self.outputs:
+            return [written]
         scalar = TensorType(kind.dtype, ())
         names = [self._fresh(f"{output}@{what}", scalar) for what in ("zero", "log")]
         zero = self._store(node, "zero", np.zeros((), kind.dtype.numpy))
@@ -168,7 +169,7 @@ class _Work:
             ("Where", last, [output]),
         )
         return [
-            replace(node, outputs=(finite,)),
+            written,
             *(
                 Node(f"{node.name}@{op}", op, inputs, tuple(writes), {}, node.opset)
                 for op, inputs, writes in parts

@@ -10,7 +10,7 @@ import onnx
 import onnx.inliner
 
 from onnx_import.errors import UnsupportedModel
-from onnx_import.graph import Array, Node, TensorType
+from onnx_import.graph import Array, DType, Node, TensorType
 
 # Written out although a runtime may have a kernel of its own, which then rounds differently.
 FUNCTIONS = frozenset(
@@ -177,6 +177,14 @@ def interpolating(node: Node) -> Node:
     if node.op not in ("Resize", "Upsample") or node.attributes.get("mode") != "linear":
         return node
     return replace(node, op="Interpolate")
+
+
+def truncating(node: Node, types: Mapping[str, TensorType]) -> Node:
+    """A Cast to whole numbers as a Truncate: it cuts off what a Cast between floats rounds."""
+    dtype = types[node.outputs[0]].dtype
+    if node.op != "Cast" or dtype.is_float or dtype is DType.BOOL:
+        return node
+    return replace(node, op="Truncate")
 
 
 def without_like(node: Node, types: Mapping[str, TensorType]) -> Node:

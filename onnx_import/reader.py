@@ -21,6 +21,7 @@ from onnx_import.normalize import (
     live,
     require_agreed,
     split_into_slices,
+    truncating,
     unique_names,
     with_live_input,
     without_dropout,
@@ -39,6 +40,7 @@ MADE: Mapping[str, str] = {
     "MaskedLogSoftmax": "LogSoftmax behind a mask of -inf",
     "MaskedSoftmax": "Softmax behind a mask of -inf",
     "Rational": "numbers of FPCore files",
+    "Truncate": "Cast to whole numbers",
 }
 
 
@@ -232,6 +234,7 @@ def walk(
         for tensor in node.outputs:
             if tensor:
                 types[tensor] = output_type(inferred.get(tensor), tensor, node.describe())
+        node = truncating(node, types)
         body = written_out(node, types, constants, protos)
         if body is not None:
             constants.update(body.constants)

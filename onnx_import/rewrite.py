@@ -3,6 +3,7 @@
 ScatterND, ScatterElements and OneHot become a Gather by a constant index, LpPool a Gather of its
 windows and a norm: only data are moved. Einsum becomes transpositions, matrix products and sums, as
 runtimes compute it, and Gemm with two computed factors a product with the bias as one more term.
+Cast to truth values becomes |x| > 0.
 LRN becomes x·(bias + Σ alpha/size·x²)^−beta. Pow with several stored exponents is done for each of
 them. DynamicQuantizeLinear becomes the computation of scale and zero point, as runtimes do it, and
 a QuantizeLinear by these.
@@ -11,76 +12,14 @@ a QuantizeLinear by these.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 import onnx
 
-from onnx_import.errors import UnsupportedModel
-from onnx_import.graph import Array, Node, TensorType
-
-_AXES_AS_INPUT = {"ReduceSum": 13, "ReduceL1": 18, "ReduceL2": 18}
-
-
-@dataclass
-class Body:
-    """What a node is written out as: nodes in order, ending with its output, and constants."""
-
-    node: Node
-    types: Mapping[str, TensorType]
-    known: Mapping[str, Array]
-    taken: Collection[str]
-    protos: dict[str, onnx.NodeProto] = field(default_factory=dict)
-    constants: dict[str, Array] = field(default_factory=dict)
-
-    def add(self, op: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        """One more node; its output's name, chosen here unless it is given."""
-        name = self._fresh(f"{self.node.name}.{len(self.protos)}")
-        written = [output or f"{name}:{op}"]
-        made = onnx.helper.make_node(op, inputs, written, name=name, **attributes)
-        self.protos[name] = made
-        return str(made.output[0])
-
-    def store(self, value: Array) -> str:
-        name = self._fresh(f"{self.node.name}.constant.{len(self.constants)}")
-        self.constants[name] = value
-        return name
-
-    def reshape(self, tensor: str, *shape: int) -> str:
-        return self.add("Reshape", tensor, self.store(np.array(shape, np.int64)))
-
-    def over(self, op: str, tensor: str, axes: Sequence[int]) -> str:
-        """A reduction that drops its axes."""
-        if self.node.opset < _AXES_AS_INPUT[op]:
-            return self.add(op, tensor, axes=list(axes), keepdims=0)
-        return self.add(op, tensor, self.store(np.array(axes, np.int64)), keepdims=0)
-
-    def finish(self) -> Body:
-        """The last node writes what the whole node wrote."""
-        list(self.protos.values())[-1].output[0] = self.node.outputs[0]
-        return self
-
-    def shape(self, position: int) -> tuple[int, ...]:
-        return self.types[self.node.inputs[position]].shape
-
-    def number(self, name: str, default: Any) -> Any:
-        return self.node.attributes.get(name, default)
-
-    def constant(self, position: int, what: str) -> Array:
-        tensor = self.node.inputs[position]
-        if tensor not in self.known:
-            raise self.unsupported(f"{what} (input {position}) must be constant")
-        return self.known[tensor]
-
-    def unsupported(self, why: str) -> UnsupportedModel:
-        return UnsupportedModel(f"{self.node.describe()}: {why}")
-
-    def _fresh(self, name: str) -> str:
-        while name in self.taken or name in self.types:
-            name += "_"
-        return name
+from onnx_import.body import Body
+from onnx_import.einsum import einsum
+from onnx_import.graph import Array, DType, Node, TensorType
 
 
 def written_out(
@@ -128,21 +67,55 @@ def _scatter_elements(body: Body) -> None:
 
 
 def _replace(body: Body, places: Array) -> None:
-    """Put the updates (input 2) at flat places of the data (input 0)."""
-    if body.number("reduction", "none") != "none":
-        raise body.unsupported("only reduction='none' is supported")
+    """Put the updates (input 2) at flat places of the data (input 0), or what the attribute
+    `reduction` makes of them and the data there."""
+    reduction = body.number("reduction", "none")
+    if reduction not in _REDUCTIONS:
+        raise body.unsupported(f"attribute 'reduction' is '{reduction}', which has no meaning here")
     flat = places.reshape(-1)
     if len(np.unique(flat)) < len(flat):
         raise body.unsupported("an index occurs twice, and which update wins is not defined")
     shape = body.shape(0)
     source = np.arange(math.prod(shape))
     source[flat.astype(np.int64)] = len(source) + np.arange(len(flat))
-    parts = [body.reshape(body.node.inputs[i], -1) for i in (0, 2)]
-    both = body.add("Concat", *parts, axis=0)
+    data, updates = (body.reshape(body.node.inputs[i], -1) for i in (0, 2))
+    if reduction != "none":
+        old = body.add("Gather", data, body.store(flat.astype(np.int64)), axis=0)
+        updates = body.add(_REDUCTIONS[reduction], old, updates)
+    both = body.add("Concat", data, updates, axis=0)
     body.add("Gather", both, body.store(source.reshape(shape)), axis=0)
 
 
+def _gather_nd(body: Body) -> None:
+    """Indices along the axes behind the first `batch_dims`, which both tensors have."""
+    shape, batch = body.shape(0), body.number("batch_dims", 0)
+    index = body.constant(1, "the indices").astype(np.int64)
+    depth = index.shape[-1]
+    sizes = np.array(shape[batch : batch + depth], np.int64)
+    if np.any((index < -sizes) | (index >= sizes)):
+        raise body.unsupported("an index (input 1) is out of range")
+    wrapped = np.where(index < 0, index + sizes, index).reshape(-1, *index.shape[batch:])
+    places = np.arange(math.prod(shape)).reshape(-1, *shape[batch:])
+    parts = [
+        p[tuple(np.moveaxis(i, -1, 0))]
+        for p, i in zip(
+            places, np.broadcast_to(wrapped, (len(places), *wrapped.shape[1:])), strict=True
+        )
+    ]
+    chosen = np.stack(parts).reshape(*shape[:batch], *parts[0].shape)
+    flat = body.reshape(body.node.inputs[0], -1)
+    body.add("Gather", flat, body.store(chosen.astype(np.int64)), axis=0)
+
+
+def _xor(body: Body) -> None:
+    one, both = (body.add(op, *body.node.inputs) for op in ("Or", "And"))
+    body.add("And", one, body.add("Not", both))
+
+
 def _one_hot(body: Body) -> None:
+    if body.node.inputs[0] not in body.known:
+        _computed_one_hot(body)
+        return
     index = np.trunc(body.constant(0, "the indices").astype(np.float64)).astype(np.int64)
     depth = int(body.constant(1, "the depth").reshape(()))
     axis = body.number("axis", -1)
@@ -152,6 +125,22 @@ def _one_hot(body: Body) -> None:
     wrapped = np.where(index < 0, index + depth, index)
     hot = np.moveaxis(wrapped[..., None] == np.arange(depth), -1, axis % rank)
     body.add("Gather", body.node.inputs[2], body.store(hot.astype(np.int64)), axis=0)
+
+
+def _computed_one_hot(body: Body) -> None:
+    """A comparison with every place, counted from either end."""
+    if body.node.opset < 11:
+        raise body.unsupported("the indices (input 0) must be constant before opset 11")
+    depth = int(body.constant(1, "the depth").reshape(()))
+    off, on = (body.store(v) for v in body.constant(2, "the values"))
+    shape, output = body.shape(0), body.types[body.node.outputs[0]].shape
+    axis = body.number("axis", -1) % len(output)
+    whole = body.add("Cast", body.node.inputs[0], to=onnx.TensorProto.INT64)
+    exact = body.add("Cast", whole, to=onnx.TensorProto.DOUBLE)
+    tall = body.reshape(exact, *shape[:axis], 1, *shape[axis:])
+    places = np.arange(depth, dtype=np.float64).reshape(-1, *(1,) * (len(shape) - axis))
+    here = [body.add("Equal", tall, body.store(p)) for p in (places, places - depth)]
+    body.add("Where", body.add("Or", *here), on, off)
 
 
 def _lp_pool(body: Body) -> None:
@@ -271,6 +260,15 @@ def _dynamic_quantize_linear(body: Body) -> None:
     body.add("QuantizeLinear", x, scale, zero)
 
 
+def _cast(body: Body) -> None:
+    """To truth values: |x| > 0."""
+    (x,) = body.node.inputs
+    kinds = [body.types[t].dtype for t in (x, body.node.outputs[0])]
+    if kinds[1] is DType.BOOL and kinds[0].is_float:
+        size = body.add("Abs", x)
+        body.add("Greater", size, body.store(np.zeros((), kinds[0].numpy)))
+
+
 def _pow(body: Body) -> None:
     """Elements are sorted by their exponent, and every exponent has a Pow of its own."""
     base, exponent = body.node.inputs
@@ -291,75 +289,15 @@ def _pow(body: Body) -> None:
     body.add("Gather", joined, body.store(order.reshape(shape)), axis=0)
 
 
-def _einsum(body: Body) -> None:
-    equation = str(body.number("equation", "")).replace(" ", "")
-    left, arrow, right = equation.partition("->")
-    operands = left.split(",")
-    if "." in equation or len(operands) != len(body.node.inputs):
-        raise body.unsupported(f"equation '{equation}' has an ellipsis or does not fit its inputs")
-    if not arrow:
-        right = "".join(sorted(c for c in set(left) - {","} if left.count(c) == 1))
-    sizes: dict[str, int] = {}
-    for position, labels in enumerate(operands):
-        shape = body.shape(position)
-        if len(set(labels)) < len(labels) or len(shape) != len(labels):
-            raise body.unsupported(f"equation '{equation}' takes a diagonal or does not fit")
-        for label, n in zip(labels, shape, strict=True):
-            if sizes.setdefault(label, n) != n:
-                raise body.unsupported(f"equation '{equation}' broadcasts '{label}'")
-    if len(set(right)) < len(right) or not set(right) <= set(sizes):
-        raise body.unsupported(f"equation '{equation}' has an output that no input gives")
-    tensor, labels = body.node.inputs[0], operands[0]
-    for position, other in enumerate(operands[1:], 1):
-        later = set("".join(operands[position + 1 :]) + right)
-        tensor, labels = _summed(body, tensor, labels, later | set(other))
-        second, other = _summed(body, body.node.inputs[position], other, later | set(labels))
-        tensor, labels = _contracted(body, (tensor, second), (labels, other), later, sizes)
-    tensor, labels = _summed(body, tensor, labels, set(right))
-    if right:
-        body.add("Transpose", tensor, perm=[labels.index(c) for c in right])
-    else:
-        body.add("Identity", tensor)
-
-
-def _summed(body: Body, tensor: str, labels: str, kept: Collection[str]) -> tuple[str, str]:
-    """Without the labels that nothing else reads."""
-    axes = [i for i, c in enumerate(labels) if c not in kept]
-    if not axes:
-        return tensor, labels
-    return body.over("ReduceSum", tensor, axes), "".join(c for c in labels if c in kept)
-
-
-def _contracted(
-    body: Body,
-    tensors: tuple[str, str],
-    labels: tuple[str, str],
-    later: Collection[str],
-    sizes: Mapping[str, int],
-) -> tuple[str, str]:
-    """One matrix product per combination of the labels that both have and that stay."""
-    first, second = labels
-    batch = [c for c in first if c in second and c in later]
-    inner = [c for c in first if c in second and c not in later]
-    own = [[c for c in mine if c not in theirs] for mine, theirs in (labels, labels[::-1])]
-    orders = ([batch, own[0], inner], [batch, inner, own[1]])
-    factors = []
-    for tensor, given, order in zip(tensors, labels, orders, strict=True):
-        perm = [given.index(c) for group in order for c in group]
-        turned = body.add("Transpose", tensor, perm=perm) if perm else tensor
-        groups = [math.prod(sizes[c] for c in group) for group in order]
-        factors.append(body.reshape(turned, *groups))
-    left = [*batch, *own[0], *own[1]]
-    product = body.add("MatMul", *factors)
-    return body.reshape(product, *(sizes[c] for c in left)), "".join(left)
-
-
+_REDUCTIONS = {"none": "", "add": "Add", "mul": "Mul", "max": "Max", "min": "Min"}
 REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
     op: (rewriting, frozenset(attributes.split()))
     for op, rewriting, attributes in (
+        ("Cast", _cast, "round_mode saturate to"),
         ("DynamicQuantizeLinear", _dynamic_quantize_linear, ""),
-        ("Einsum", _einsum, "equation"),
+        ("Einsum", einsum, "equation"),
         ("Gemm", _gemm, "alpha beta transA transB"),
+        ("GatherND", _gather_nd, "batch_dims"),
         ("GlobalLpPool", _global_lp_pool, "p"),
         ("LRN", _lrn, "alpha beta bias size"),
         ("LpPool", _lp_pool, "auto_pad ceil_mode dilations kernel_shape p pads strides"),
@@ -368,6 +306,7 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         ("Scatter", _scatter_elements, "axis"),
         ("ScatterElements", _scatter_elements, "axis reduction"),
         ("ScatterND", _scatter_nd, "reduction"),
+        ("Xor", _xor, ""),
     )
 }
-ALWAYS = frozenset(REWRITINGS) - {"Gemm", "Pow"}  # these stay where one number is stored
+ALWAYS = frozenset(REWRITINGS) - {"Cast", "Gemm", "Pow"}  # these stay for the most part

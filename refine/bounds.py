@@ -90,11 +90,13 @@ class Known:
 @dataclass(frozen=True)
 class Run:
     """What executes in place of a node: its site, a bound on |f_run(x̂) − f_node(x̂)|, per output
-    element, over the run-time ranges of its inputs, and the contract it keeps to."""
+    element, over the run-time ranges of its inputs, and the contract it keeps to. `held` are the
+    ranges of what it reads, where that is not what the node reads."""
 
     site: Site
     change: FloatArray
     contract: RuntimeContract
+    held: tuple[Interval, ...] | None = None
 
 
 Runs: TypeAlias = Callable[[Node, Sequence[Interval]], Run]
@@ -302,7 +304,8 @@ def _bound_errors(
     run = Run(site, np.zeros(mapped.radius.shape), contract) if runs is None else runs(node, held)
     result = maps.values[output].inflate(add_up(mapped.radius, run.change))
     here = contract_at(run.site, run.contract)
-    rounding = lookup(run.site.node).rounding(run.site, held, result, here)
+    reads = held if run.held is None else run.held
+    rounding = lookup(run.site.node).rounding(run.site, reads, result, here)
     local = add_up(rounding.radius, run.change)
     local = np.where(np.isnan(local), np.inf, local)
     maps.difference_maps[node.name] = mapped

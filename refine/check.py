@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +132,9 @@ def improving_until(options: Options, clock: Clock) -> float:
 
 
 def settled(proof: Proof, tolerance: Tolerance) -> bool:
-    return failure_of(proof, ()) is None and within(proof.bounds, tolerance)
+    """Is nothing left to improve or to find?"""
+    reached = within(proof.bounds, tolerance) or within(proof.bounds, Tolerance(Fraction(0)))
+    return failure_of(proof, ()) is None and reached
 
 
 def _split_notes(proof: Proof) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -43,7 +43,7 @@ from refine.zoo_command import zoo_command
 
 
 def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What `check` and `bound` share."""
+    """What `check`, `bound` and `diff` share."""
     decorators = (
         click.argument("model", type=click.Path(path_type=Path)),
         click.option("--vnnlib", metavar="FILE", help="The input constraint of a VNN-LIB file."),
@@ -83,14 +83,6 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Treatment of subnormal results and operands; default: the contract's.",
         ),
         click.option(
-            "--z3",
-            "cross_check",
-            type=click.Choice(["none", "sample", "all"]),
-            default="sample",
-            show_default=True,
-            help="Which rows of each layer Z3 checks again, beside the lemmas.",
-        ),
-        click.option(
             "--as-optimised",
             type=click.Choice(["none", "basic", "extended", "all"]),
             help="Check what onnxruntime runs after optimising so far (none: with the casts that "
@@ -124,12 +116,6 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="How long to look for a counterexample, beside the budget; default: briefly.",
         ),
         click.option("--no-search", is_flag=True, help="Do not look for a counterexample."),
-        click.option(
-            "--conform/--no-conform",
-            default=True,
-            envvar="REFINE_CONFORM",
-            help="Whether to look if the runtime here honours the contract, on a few inputs.",
-        ),
         click.option("--no-cache", is_flag=True, help="Prove every lemma anew."),
         click.option("--json", "json_path", metavar="FILE", help="Write the result; - for stdout."),
         click.option(
@@ -141,6 +127,33 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--dump-smt2", type=click.Path(path_type=Path), metavar="DIR"),
         click.option("--quiet", "-q", is_flag=True, help="Only the verdict."),
     )
+    return _decorated(command, decorators)
+
+
+def _alone_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What `check` and `bound`, which speak of one network, share besides."""
+    decorators = (
+        click.option(
+            "--z3",
+            "cross_check",
+            type=click.Choice(["none", "sample", "all"]),
+            default="sample",
+            show_default=True,
+            help="Which rows of each layer Z3 checks again, beside the lemmas.",
+        ),
+        click.option(
+            "--conform/--no-conform",
+            default=True,
+            envvar="REFINE_CONFORM",
+            help="Whether to look if the runtime here honours the contract, on a few inputs.",
+        ),
+    )
+    return _decorated(command, decorators)
+
+
+def _decorated(
+    command: Callable[..., Any], decorators: Sequence[Callable[..., Any]]
+) -> Callable[..., Any]:
     for decorate in reversed(decorators):
         command = decorate(command)
     return command
@@ -164,6 +177,7 @@ def cli() -> None:
 
 @cli.command("check")
 @_model_options
+@_alone_options
 @click.option(
     "--eps",
     "eps",
@@ -196,6 +210,7 @@ def check_command(
 
 @cli.command("bound")
 @_model_options
+@_alone_options
 def bound_command(model: Path, **given: Any) -> ExitCode:
     """The best bound on |f_rt(x) − f_R(x)| that can be proved."""
     return _run(model, (), given)
@@ -241,6 +256,7 @@ def diff_command(
         theirs = EXACT.name
     if impl_as == "real":
         given = {**given, "contract": EXACT.name}
+    given |= {"cross_check": "none", "conform": False}
     return _run(model, eps, given, (spec, theirs))
 
 
@@ -278,12 +294,10 @@ def replay_command(file: Path, script: Path | None) -> ExitCode:
     """
     saved = load_witness(file, load)
     graph, epsilon = saved.graph, saved.epsilon
-    if saved.spec is not None and script is not None:
-        raise click.UsageError("--script writes scripts for one model; this file compares two")
     alone = saved.spec is None
     witness = run_again(graph, saved.candidate) if alone else run_pair_again(saved)
     if script is not None:
-        text = script_of(witness, graph, epsilon, script)
+        text = script_of(witness, graph, epsilon, script, saved.spec)
         write_whole(script, lambda out: out.write(text.encode()))
     reporter = Reporter()
     if alone:

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from encoders.enclosure import Interval
-from encoders.operator import Precondition
+from encoders.rounding_bounds import OVERFLOW
 from refine.bounds import NetworkBounds, NodeBounds
 from refine.obligation import Discharger, Kind, Obligation, Outcome
 
@@ -52,7 +52,7 @@ def _obligations_of(bounds: NetworkBounds, node: NodeBounds) -> Iterable[Obligat
         bool(np.isfinite(local)),
         time.perf_counter() - start,
         lemmas,
-        "" if np.isfinite(local) else _why(node.rounding.preconditions),
+        "" if np.isfinite(local) else _why(node),
     )
     for condition in node.rounding.preconditions:
         yield _decided(
@@ -76,9 +76,17 @@ def _obligations_of(bounds: NetworkBounds, node: NodeBounds) -> Iterable[Obligat
         )
 
 
-def _why(conditions: Sequence[Precondition]) -> str:
-    failed = [c.statement for c in conditions if not c.holds]
-    return "not shown: " + "; ".join(failed) if failed else "the rounding bound is infinite"
+def _why(node: NodeBounds) -> str:
+    """What failed, and on which numbers; an overflow only where there is no other reason."""
+    failed = [c for c in node.rounding.preconditions if not c.holds]
+    reasons = [c for c in failed if c.name != OVERFLOW] or failed
+    said = list(dict.fromkeys(c.statement for c in reasons)) or ["a finite rounding bound"]
+    read = [
+        f"'{tensor}' between {float(np.min(x.lo)) + 0.0:.6g} and {float(np.max(x.hi)):.6g}"
+        for tensor, x in node.assumed.items()
+        if x.lo.size
+    ]
+    return f"not shown: {'; '.join(said)} (it reads {', '.join(read) or 'stored numbers only'})"
 
 
 def _within(inner: Interval, outer: Interval) -> bool:

@@ -115,10 +115,11 @@ def _corners(hunt: Hunt, at: Points, place: int, rng: np.random.Generator) -> di
     shape, size = graph.types[output].shape, graph.types[output].size
     elements = np.unique([element, *rng.permutation(size)[: _TARGETS - 1]])
     derivative = adjoint(graph, values, {output: unit_functionals(shape, elements)})
+    moving = values.keys() - set(graph.inputs)  # an output may be constant
     uphill = adjoint(
         graph,
         values,
-        {t: np.abs(c) * np.sign(values[t]) for t, c in derivative.items() if t not in graph.inputs},
+        {t: np.abs(c) * np.sign(values[t]) for t, c in derivative.items() if t in moving},
     )
     corners = {}
     for name, x in at.items():

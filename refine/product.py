@@ -11,7 +11,9 @@ from encoders.contract import RuntimeContract
 from encoders.operator import site_of
 from encoders.scheduling import contract_at
 from onnx_import.graph import Graph, Node, TensorType, build_graph
-from refine.alignment import COPY, GAP, SPEC, is_cast, key_of, subtraction
+from refine.alignment import COPY, GAP, SPEC
+from refine.change import subtraction
+from refine.sameness import is_copy, key_of
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def product(
     same: dict[str, str] = {}
     for node in impl.order:
         out = node.outputs[0]
-        if is_cast(impl, node) and not bits:
+        if is_copy(impl, node) and not bits:
             same[out] = same.get(node.inputs[0], node.inputs[0])
         else:
             key = key_of(impl, node, same, bits), pinned and _computed(impl, node, pinned[1])
@@ -59,7 +61,7 @@ def product(
     fresh: list[Node] = []
     for node in spec.order:
         out = node.outputs[0]
-        if is_cast(spec, node) and not bits:
+        if is_copy(spec, node) and not bits:
             theirs[out] = theirs[node.inputs[0]]
             continue
         key = key_of(spec, node, theirs, bits), pinned and _computed(spec, node, pinned[0])

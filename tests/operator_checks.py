@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import z3
 from onnx import helper, numpy_helper
 
 from encoders.contract import (
@@ -22,8 +23,10 @@ from encoders.contract import (
     Subnormals,
 )
 from encoders.enclosure import Interval
-from encoders.exact_fields import Balls, Rationals, enclosure
+from encoders.exact_fields import Balls, Rationals, enclosure, fraction, object_array
+from encoders.functions import Transcendental
 from encoders.operator import site_of
+from encoders.real_terms import RealTerms, rational_term
 from encoders.registry import lookup
 from gpu_check.emulator import emulate
 from gpu_check.exact import evaluate_exact
@@ -204,6 +207,39 @@ def check_bounds(case: Example, dtype: Any = np.float32, count: int = 12) -> flo
                         if limit[at] > 0:
                             worst = max(worst, float(error) / float(limit[at]))
     return worst
+
+
+def check_terms(case: Example) -> None:
+    """The real meaning as Z3 terms gives the same rationals, or says that it has no such terms.
+
+    Z3's numbers do not mix with arrays by themselves, whatever an operator does with stored ones.
+    """
+    graph, _ = graph_of(case)
+    (exact,) = exact_values(case, graph, points(case, graph, 1))
+    field = RealTerms()
+    for node in graph.order:
+        shapes = [graph.types[t].shape if t else () for t in node.inputs]
+        arguments = [
+            None
+            if not t
+            else field.constant(graph.constants[t] if graph.is_constant(t) else np.ones(shape))
+            if graph.is_constant(t) or not case.rational
+            else object_array(map(_term, exact[t].ravel()), (1, *shape))
+            for t, shape in zip(node.inputs, shapes, strict=True)
+        ]
+        try:
+            results = lookup(node).real(site_of(graph, node), arguments, field)
+        except Transcendental:
+            assert not case.rational
+            continue
+        for tensor, y in zip(node.outputs, results, strict=True):
+            if case.rational:
+                found = [z3.simplify(term).as_fraction() for term in y.ravel()]
+                assert found == [fraction(v) for v in exact[tensor].ravel()], case.name
+
+
+def _term(value: Any) -> Any:
+    return rational_term(fraction(value))
 
 
 def check_maps(case: Example, seed: int = 0) -> None:

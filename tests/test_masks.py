@@ -105,6 +105,14 @@ def saved(tmp_path: Path) -> Any:
     return save
 
 
+@pytest.mark.parametrize("case", CASES[:4], ids=lambda c: c.name)
+def test_onnxruntime_conforms_beside_a_mask(case: Example, saved: Any) -> None:
+    """Its own tensors hold −∞ where the graph here has finite numbers."""
+    result = settled(saved(case), contract="ort-cpu", conform=True, search=False)
+    assert result.conduct is not None
+    assert result.conduct.honours is True
+
+
 def test_a_row_masked_throughout_is_not_a_number(saved: Any) -> None:
     model = saved(network("full", MASKED, SOFTMAX, m=FULL))
     result = settled(model, eps="1e-5")
@@ -151,6 +159,9 @@ def test_the_emulation_of_a_masked_row_is_onnxruntimes(op: str) -> None:
     """NaN in the same places, −∞ in the same places."""
     case = network("full", MASKED, (op, "t", "y", {}), m=FULL)
     graph, raw = graph_of(case)
+    assert {"Softmax": "MaskedSoftmax", "LogSoftmax": "MaskedLogSoftmax"}[op] in {
+        n.op for n in graph.order
+    }
     x = np.random.default_rng(3).uniform(-2, 2, (2, 3, 3)).astype(np.float32)
     (want,) = onnxruntime.InferenceSession(raw).run(None, {"x": x})
     with np.errstate(all="ignore"):

@@ -11,11 +11,16 @@ from operator_checks import (
     check_bounds,
     check_maps,
     check_runtime,
+    check_terms,
     example,
     graph_of,
 )
 
+from encoders.approximate_field import ApproximateReals
 from encoders.contract import IEEE_ANY, SEQUENTIAL, RuntimeContract
+from encoders.enclosure import Interval
+from encoders.operator import site_of
+from encoders.registry import lookup
 from onnx_import.errors import UnsupportedModel
 from refine.bounds import NetworkBounds, network_bounds
 
@@ -303,6 +308,29 @@ CHOICES = (
     example("Ceil", "x", (3, 4), lo=-30.0, hi=30.0),
     example("Round", "x", (3, 4)),
     example("Sign", "x", (3, 4)),
+    example("Cast", "x", (3, 4), "to int8", lo=-30.0, hi=30.0, to=3),
+    Example(
+        "Cast to whole numbers and back",
+        (
+            ("Mul", "x k", "z", {}),
+            ("Cast", "z", "i", {"to": 6}),
+            ("Cast", "i", "j", {"to": 7}),
+            ("Cast", "j", "y", {"to": 1}),
+        ),
+        {"x": (3, 4)},
+        {"k": np.array(-3.7)},
+    ),
+    Example(
+        "Cast to truth values",
+        (("Relu", "x", "r", {}), ("Cast", "r", "c", {"to": 9}), ("Where", "c k x", "y", {})),
+        {"x": (3, 4)},
+        {"k": np.array(0.5)},
+    ),
+    Example(
+        "a position as a number",
+        (("ArgMax", "x", "i", {"axis": 1}), ("Cast", "i", "y", {"to": 1})),
+        {"x": (3, 4)},
+    ),
     Example(
         "Where less",
         (("Less", "x z", "c", {}), ("Where", "c x z", "y", {})),
@@ -389,6 +417,7 @@ def test_bounds_hold(case: Example) -> None:
 @every_example
 def test_maps_hold(case: Example) -> None:
     check_maps(case)
+    check_terms(case)
 
 
 def bounds_of(case: Example, contract: RuntimeContract = IEEE_ANY) -> NetworkBounds:
@@ -420,6 +449,30 @@ def test_a_jump_is_charged_only_where_it_can_be_crossed() -> None:
 
     assert floor(0.5, 3.0) == 0.0  # 0.15 … 0.9
     assert floor(3.0, 4.0) == pytest.approx(1.0)  # 0.9 … 1.2
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in CHOICES if len(c.nodes) == 1][:5], ids=lambda c: c.name
+)
+def test_steps_follow_differences_of_several_steps(case: Example) -> None:
+    graph, _ = graph_of(case)
+    (node,) = graph.order
+    site, operator = site_of(graph, node), lookup(node)
+    x = Interval(np.full((3, 4), -2.5), np.full((3, 4), 2.25))
+    for error in (0.25, 1.5, 3.0):
+        mapped = operator.differences(site, [x], [np.full((3, 4), error)])
+        first = np.eye(12)[0].reshape(3, 4)
+        pulled = mapped.backward(np.stack([first, -first]))
+        (c,) = pulled.coefficients
+        for _ in range(200):
+            start = rng.uniform(-2.5, 2.25, (1, 3, 4))
+            d = rng.uniform(-error, error, start.shape)
+            old, new = (operator.real(site, [v], ApproximateReals())[0] for v in (start, start + d))
+            moved = (new - old)[0]
+            assert np.all(np.abs(moved) <= mapped.radius)
+            for k, sign in enumerate((1.0, -1.0)):
+                slope = 0.0 if c is None else float(np.sum(c[k] * d[0]))
+                assert sign * moved[0, 0] <= pulled.constant[k] + slope + 1e-9
 
 
 def test_a_subnormal_read_as_zero_may_jump() -> None:

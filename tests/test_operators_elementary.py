@@ -17,6 +17,7 @@ from operator_checks import (
     check_against_reference,
     check_bounds,
     check_maps,
+    check_terms,
     ends,
     exact_values,
     example,
@@ -98,6 +99,11 @@ def test_bounds_hold(case: Example) -> None:
     if case.name.startswith(NORMALIZING):
         case = replace(case, lo=0.75, hi=0.78125)
     check_bounds(case, count=6)
+
+
+@every_example
+def test_real_meaning_has_z3_terms_or_says_that_it_has_none(case: Example) -> None:
+    check_terms(case)
 
 
 @every_example

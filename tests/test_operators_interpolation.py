@@ -14,6 +14,7 @@ from operator_checks import (
     check_bounds,
     check_maps,
     check_runtime,
+    check_terms,
     example,
     graph_of,
 )
@@ -81,6 +82,7 @@ def test_bounds_hold(case: Example) -> None:
 @every_case
 def test_maps_hold(case: Example) -> None:
     check_maps(case)
+    check_terms(case)
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.opset > 10], ids=lambda c: c.name)

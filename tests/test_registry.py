@@ -41,6 +41,7 @@ def test_attributes_with_a_meaning_are_attributes_of_onnx(name: str) -> None:
         "MaskedSoftmax": {"axis"},
         "MaskedLogSoftmax": {"axis"},
         "Interpolate": known["Resize"] | known["Upsample"],
+        "Truncate": known["Cast"],
         "DynamicQuantizeMatMul": operator.attributes,
         "QGemm": operator.attributes,
         "DynamicQuantizeConv": known["Conv"] | operator.attributes,

@@ -39,11 +39,68 @@ CASES = (
     einsum("i,j->ji", (3,), (2,)),
     einsum("bij,jk,bk->bi", (2, 2, 3), (3, 2), (2, 2)),
     einsum("ija,kja->ik", (2, 3, 2), (2, 3, 2)),
+    einsum("...ij,...jk->...ik", (2, 2, 3), (2, 3, 2)),
+    einsum("i...,ij->...j", (2, 3, 2), (2, 2)),
+    einsum("...i,i", (2, 2, 3), (3,)),
+    einsum("ii->i", (3, 3)),
+    einsum("bii,bi->i", (2, 3, 3), (2, 3)),
     example(
         "ScatterND",
         "x i u",
         {"x": (3, 2, 2), "u": (2, 2)},
         constants={"i": np.array([[2, 0], [0, -1]])},
+    ),
+    *(
+        example(
+            "ScatterND",
+            "x i u",
+            {"x": (3, 2), "u": (2, 2)},
+            reduction,
+            constants={"i": np.array([[2], [0]])},
+            opset=18,
+            reduction=reduction,
+        )
+        for reduction in ("add", "mul", "max", "min")
+    ),
+    example("GatherND", "x i", (2, 3), constants={"i": np.array([[0, 2], [1, -1]])}),
+    example(
+        "GatherND",
+        "x i",
+        (2, 3, 2),
+        "batches",
+        constants={"i": np.array([[[0], [2]], [[-1], [1]]])},
+        batch_dims=1,
+    ),
+    Example(
+        "Xor",
+        (
+            ("Less", "x z", "c", {}),
+            ("Greater", "x k", "d", {}),
+            ("Xor", "c d", "e", {}),
+            ("Where", "e x z", "y", {}),
+        ),
+        {"x": (3, 4), "z": (4,)},
+        {"k": np.array(0.5)},
+    ),
+    *(
+        Example(
+            f"OneHot of a computed position, axis {axis}",
+            (
+                ("ArgMax", "x", "i", {"axis": 1, "keepdims": 0}),
+                ("OneHot", "i d v", "y", {"axis": axis}),
+            ),
+            {"x": (2, 3)},
+            {"d": np.array(4), "v": np.array([-1.0, 0.5])},
+        )
+        for axis in (-1, 0)
+    ),
+    Example(
+        "OneHot of computed whole numbers",
+        (("Cast", "x", "i", {"to": 7}), ("OneHot", "i d v", "y", {"axis": 1})),
+        {"x": (2, 3)},
+        {"d": np.array(3), "v": np.array([0.0, 1.0])},
+        lo=-4.0,
+        hi=4.0,
     ),
     example(
         "ScatterElements",
@@ -128,8 +185,7 @@ def test_bounds_hold(case: Example) -> None:
 @pytest.mark.parametrize(
     ("case", "words"),
     [
-        (einsum("ii->i", (2, 2)), "diagonal"),
-        (einsum("...i->...", (2, 2)), "ellipsis"),
+        (einsum("ij,jk->ik", (2, 1), (3, 2)), "broadcasts 'j'"),
         (
             example("Gemm", "a b", {"a": (2, 3), "b": (3, 2)}, alpha=0.5),
             "'alpha' and 'beta' must be 1",
@@ -151,7 +207,7 @@ def test_bounds_hold(case: Example) -> None:
                 {"x": (3,), "u": (1,)},
                 constants={"i": np.array([[1]])},
                 opset=16,
-                reduction="add",
+                reduction="mean",
             ),
             "reduction",
         ),

@@ -145,6 +145,21 @@ def test_candidates_lie_in_the_box_and_err_as_they_say(tmp_path: Path) -> None:
         assert abs(float(abs(Fraction(float(value)) - real)) - c.excess) < 1e-12
 
 
+def test_an_output_that_no_input_reaches_is_searched_too(tmp_path: Path) -> None:
+    """Models may have a constant output alone, or beside others."""
+    nodes = [
+        helper.make_node("Constant", [], ["y"], "constant", value_floats=[0.1, 0.2]),
+        helper.make_node("Mul", ["x", "y"], ["z"], "scale"),
+    ]
+    for outputs in ({"y": [2]}, {"y": [2], "z": [1, 2]}):
+        model = small_models.save(
+            tmp_path / "m.onnx", nodes[: len(outputs)], {"x": [1, 2]}, outputs
+        )
+        result = settled(model, "-1..1")
+        assert result.verdict is Verdict.VERIFIED
+        assert (result.bound > 0) == ("z" in outputs)
+
+
 def exact_mlp(graph: Any, x: list[Fraction]) -> list[Fraction]:
     for k in (1, 2):
         w, b = (graph.constants[f"{n}{k}"].astype(float) for n in "wb")

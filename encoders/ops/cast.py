@@ -26,7 +26,7 @@ from encoders.rounding_bounds import conversion_error, finish, rounder
 from encoders.tracked import tracked
 from onnx_import.graph import DType
 
-_WHOLE = tuple(DType(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32))
+_WHOLE = tuple(DType(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64))
 
 
 def check(site: Site) -> None:

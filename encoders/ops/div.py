@@ -125,7 +125,7 @@ def _guarded(bound: RoundingBound, site: Site, divisor: Interval) -> RoundingBou
         low, high = float(np.min(divisor.lo)), float(np.max(divisor.hi))
     condition = Precondition(
         "divisor-not-zero",
-        f"{site.node.describe()}: no divisor, between {low:.6g} and {high:.6g}, may be 0",
+        f"{site.node.describe()}: no divisor, between {low + 0.0:.6g} and {high:.6g}, may be 0",
         away,
     )
     radius = bound.radius if away else np.full_like(bound.radius, np.inf)

@@ -48,7 +48,7 @@ def _operator(
     def differences(
         site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
     ) -> DifferenceMap:
-        return step_differences(step, ranges[0], errors[0], follows is not None)
+        return step_differences(step, ranges[0], errors[0], np.inf if follows is None else 1.0)
 
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract

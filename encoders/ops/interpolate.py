@@ -41,7 +41,7 @@ def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tupl
     def number(values: Sequence[Fraction]) -> Any:
         made = field.constant(np.zeros(len(values)))
         for i, value in enumerate(values):
-            made[0, i] = field.number(value)
+            made[:, i] = field.number(value)
         return made
 
     return (interpolated(site, inputs[0], number),)

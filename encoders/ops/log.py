@@ -9,11 +9,12 @@ from encoders.smooth import function_operator
 
 
 def positive(site: Site, x: Interval) -> tuple[Precondition, ...]:
-    low = float(np.min(x.lo, initial=np.inf))
+    low = float(np.min(x.lo, initial=np.inf)) + 0.0
     return (
         Precondition(
             "positive-argument",
-            f"the computed argument of the logarithm is at least {low:.6g}, more than 0",
+            f"{site.node.describe()}: the computed argument of the logarithm, at least {low:.6g}, "
+            "is more than 0",
             low > 0,
         ),
     )

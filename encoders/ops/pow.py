@@ -164,7 +164,7 @@ def _runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
 
 
 def _not_negative(site: Site, x: Interval) -> tuple[Precondition, ...]:
-    low = float(np.min(x.lo, initial=np.inf))
+    low = float(np.min(x.lo, initial=np.inf)) + 0.0
     return (
         Precondition(
             "argument-not-negative",
@@ -181,7 +181,7 @@ def _power_preconditions(site: Site, x: Interval) -> tuple[Precondition, ...]:
         return ()
     if n > 0:
         return _not_negative(site, x)
-    low = float(np.min(x.lo, initial=np.inf))
+    low = float(np.min(x.lo, initial=np.inf)) + 0.0
     return (
         Precondition(
             "argument-positive",

@@ -14,6 +14,7 @@ from typing import Any
 import flint
 import numpy as np
 import onnxruntime
+import z3
 from onnx.reference import ReferenceEvaluator
 
 from encoders.contract import (
@@ -33,8 +34,10 @@ from encoders.contract import (
 from encoders.enclosure import Interval
 from encoders.exact_fields import RationalArithmetic, Rationals, fraction, object_array
 from encoders.formats import BINARY64
+from encoders.functions import Transcendental
 from encoders.numpy_arithmetic import NumpyArithmetic
 from encoders.operator import Contribution, Operator, Site, site_of
+from encoders.real_terms import RealTerms, rational_term
 from examples import Example
 
 SAMPLES = 3
@@ -125,6 +128,29 @@ def meanings_agree(s: Stand) -> Iterator[str]:
         (got,) = s.operator.runtime(s.site, inputs, arithmetic, contract)
         if got.shape != expected.shape or not np.all(got == expected):
             yield f"runtime and real meaning differ under {contract.name}"
+
+
+def terms_agree(s: Stand) -> Iterator[str]:
+    """As Z3 terms the real meaning gives the same rationals, where it has such terms."""
+    ratios = [(_ratios(s.rng, shape), shape) for shape in s.shapes()]
+    pairs = [[Fraction(int(p), int(q)) for p, q in zip(*r, strict=True)] for r, _ in ratios]
+    shapes = [(1, *shape) for _, shape in ratios]
+    terms = [
+        object_array(map(rational_term, numbers), shape)
+        for numbers, shape in zip(pairs, shapes, strict=True)
+    ]
+    field = RealTerms()
+    try:
+        (got,) = s.operator.real(s.site, _arguments(s, terms, field.constant), field)
+    except Transcendental:
+        return
+    exact = [
+        object_array(map(_rational, numbers), shape)
+        for numbers, shape in zip(pairs, shapes, strict=True)
+    ]
+    for term, value in zip(got.ravel(), _plain(_real(s, exact)).ravel(), strict=True):
+        if z3.simplify(term).as_fraction() != value:
+            yield f"as a Z3 term it is {z3.simplify(term)}, not {value}"
 
 
 def _ratios(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[Any, Any]:
@@ -256,6 +282,7 @@ def rounding_encloses(s: Stand) -> Iterator[str]:
 
 CHECKS: tuple[Callable[[Stand], Iterator[str]], ...] = (
     meanings_agree,
+    terms_agree,
     runtimes_agree,
     values_enclose,
     differences_enclose,

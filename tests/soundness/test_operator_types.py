@@ -75,6 +75,7 @@ def samples() -> dict[str, list[Example]]:
             found[op].append(case)
     for name, op in (("Interpolate", "Resize"), ("Slice", "Split")):
         found[name] += [c for c in found[op] if name == "Slice" or "mode" in c.nodes[0][3]]
+    found["Truncate"] += [c for c in found["Cast"] if "to" in c.nodes[0][3]]
     for op in ("Softmax", "LogSoftmax"):
         found[f"Masked{op}"] += [c for c in test_masks.CASES if c.nodes[1][0] == op]
     return found

@@ -1,0 +1,74 @@
+"""What a node is written out as: other nodes, in order, and the constants they read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnx_import.errors import UnsupportedModel
+from onnx_import.graph import Array, Node, TensorType
+
+_AXES_AS_INPUT = {"ReduceSum": 13, "ReduceL1": 18, "ReduceL2": 18}
+
+
+@dataclass
+class Body:
+    """What a node is written out as: nodes in order, ending with its output, and constants."""
+
+    node: Node
+    types: Mapping[str, TensorType]
+    known: Mapping[str, Array]
+    taken: Collection[str]
+    protos: dict[str, onnx.NodeProto] = field(default_factory=dict)
+    constants: dict[str, Array] = field(default_factory=dict)
+
+    def add(self, op: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        """One more node; its output's name, chosen here unless it is given."""
+        name = self._fresh(f"{self.node.name}.{len(self.protos)}")
+        written = [output or f"{name}:{op}"]
+        made = onnx.helper.make_node(op, inputs, written, name=name, **attributes)
+        self.protos[name] = made
+        return str(made.output[0])
+
+    def store(self, value: Array) -> str:
+        name = self._fresh(f"{self.node.name}.constant.{len(self.constants)}")
+        self.constants[name] = value
+        return name
+
+    def reshape(self, tensor: str, *shape: int) -> str:
+        return self.add("Reshape", tensor, self.store(np.array(shape, np.int64)))
+
+    def over(self, op: str, tensor: str, axes: Sequence[int]) -> str:
+        """A reduction that drops its axes."""
+        if self.node.opset < _AXES_AS_INPUT[op]:
+            return self.add(op, tensor, axes=list(axes), keepdims=0)
+        return self.add(op, tensor, self.store(np.array(axes, np.int64)), keepdims=0)
+
+    def finish(self) -> Body:
+        """The last node writes what the whole node wrote."""
+        list(self.protos.values())[-1].output[0] = self.node.outputs[0]
+        return self
+
+    def shape(self, position: int) -> tuple[int, ...]:
+        return self.types[self.node.inputs[position]].shape
+
+    def number(self, name: str, default: Any) -> Any:
+        return self.node.attributes.get(name, default)
+
+    def constant(self, position: int, what: str) -> Array:
+        tensor = self.node.inputs[position]
+        if tensor not in self.known:
+            raise self.unsupported(f"{what} (input {position}) must be constant")
+        return self.known[tensor]
+
+    def unsupported(self, why: str) -> UnsupportedModel:
+        return UnsupportedModel(f"{self.node.describe()}: {why}")
+
+    def _fresh(self, name: str) -> str:
+        while name in self.taken or name in self.types:
+            name += "_"
+        return name
