@@ -83,9 +83,8 @@ def enclosed(curve: Curve, x: npt.NDArray[np.float32]) -> tuple[FloatArray, Floa
 
     NaN where f is not defined, an infinity or zero where float32 holds nothing else.
     """
-    rows = x.reshape(-1, SEGMENT).astype(np.float64)
     with np.errstate(all="ignore"), _working():
-        found = [_segment(curve, row) for row in rows]
+        found = [_segment(curve, row) for row in x.reshape(-1, SEGMENT).astype(np.float64)]
     values, errors = (np.concatenate([pair[i] for pair in found]) for i in (0, 1))
     return values, errors
 
