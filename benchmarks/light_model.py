@@ -4,7 +4,7 @@
     python benchmarks/light_model.py [--model resnet50] [--contract ieee-any] [--save FILE]
 
 The models' own weights are all alike; they get seeded ones, filters and matrices scaled by their
-fan-in (He et al. 2015), normalisations that leave the scale as it is.
+fan-in (He et al. 2015), and for bounds normalisations that leave the scale as it is.
 
 The first imports each model and sets its emulation under `ort-cpu` beside onnxruntime (one thread,
 no graph optimisations): output elements with the same bits, the largest difference and the largest
@@ -36,6 +36,7 @@ from encoders.enclosure import point
 from gpu_check.emulator import emulate
 from gpu_check.runtimes import OnnxRuntime
 from onnx_import import load
+from onnx_import.graph import Array
 from refine.bounds import InputBox, NetworkBounds, network_bounds
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
@@ -85,7 +86,7 @@ def run_each(models: Sequence[str], kept: Path | None) -> None:
 def ran(model: str) -> dict[str, float | int | str]:
     """One pass of the emulator, one of onnxruntime."""
     proto = onnx.load(LIGHT / f"light_{model}.onnx")
-    with_sensible_weights(proto, np.random.default_rng(SEED))
+    with_random_weights(proto, np.random.default_rng(SEED))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(proto, path)
@@ -159,6 +160,21 @@ def with_sensible_weights(model: onnx.ModelProto, rng: np.random.Generator) -> N
         model.graph.initializer.append(
             numpy_helper.from_array(weights.astype(np.float32), node.output[0])
         )
+        model.graph.node.remove(node)
+    model.ir_version = max(model.ir_version, 4)
+
+
+def with_random_weights(model: onnx.ModelProto, rng: np.random.Generator) -> None:
+    """A random initializer for every ConstantOfShape: matrices and filters scaled by their fan-in,
+    vectors between ½ and 1, as variances and scales must be."""
+    shapes = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    for node in [n for n in model.graph.node if n.op_type == "ConstantOfShape"]:
+        shape = tuple(int(n) for n in shapes[node.input[0]])
+        weights: Array = rng.uniform(0.5, 1.0, shape)
+        if len(shape) > 1:
+            weights = rng.standard_normal(shape) * np.sqrt(2.0 / np.prod(shape[1:]))
+        value = numpy_helper.from_array(weights.astype(np.float32), node.output[0])
+        model.graph.initializer.append(value)
         model.graph.node.remove(node)
     model.ir_version = max(model.ir_version, 4)
 
