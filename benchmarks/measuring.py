@@ -31,15 +31,20 @@ def one_pass(runtime: OnnxRuntime, graph: Graph) -> float:
     return float(np.median(seconds))
 
 
-def earlier(path: Path, *keys: str) -> dict[tuple[Any, ...], Mapping[str, Any]]:
-    """The rows that a file keeps, by the values of these keys; none where there is no file."""
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The rows that a file keeps; none where there is no file."""
     if not path.exists():
-        return {}
-    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-    return {tuple(row[k] for k in keys): row for row in rows}
+        return []
+    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    return rows
 
 
-def save(path: Path, rows: Sequence[Mapping[str, Any]], **settings: float) -> None:
+def earlier(path: Path, *keys: str) -> dict[tuple[Any, ...], Mapping[str, Any]]:
+    """The same by the values of these keys."""
+    return {tuple(row[k] for k in keys): row for row in rows_of(path)}
+
+
+def save(path: Path, rows: Sequence[Mapping[str, Any]], **settings: float | str) -> None:
     """Rows as JSON, with the date, the machine and how they were made."""
     document = {
         "date": datetime.date.today().isoformat(),

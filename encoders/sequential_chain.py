@@ -85,6 +85,8 @@ class _Chain:
             multiply_up(r.operand_loss(a.ideal), b.ideal.magnitude),
             multiply_up(r.operand_loss(b.ideal), a.ideal.magnitude),
         )
+        held = add_up(self.products, self.lost)
+        self.rounded = np.where(self.exact_scaling, r.of_scaling(held), r.of_product(held))
         if start is not None:
             start_middle, start_radius = midpoint_radius(start.ideal)
             shape = np.broadcast_shapes(middle.shape[:-1], start_middle.shape)
@@ -125,7 +127,9 @@ class _Chain:
         """E with E ≥ error of the start + each step at |s_k| + E; infinite if not found."""
         error = np.zeros(self.partial.shape[:-1])
         for _ in range(3):
-            error = self._needed(error)
+            error, before = self._needed(error), error
+            if np.all(error <= before):
+                return before
         for factor in (1.0, 1.0 + 2.0**-8):
             candidate = multiply_up(error, factor) if factor > 1.0 else error
             if np.all(self._needed(candidate) <= candidate):
@@ -145,17 +149,18 @@ class _Chain:
             return None
         if self.start is not None:
             return None  # its range is part of the first term here
-        low, high = add_down(middle, -radius), add_up(middle, radius)
+        # Rounding is odd: both ends at once, the lower one negated, each a run of additions.
+        ends = np.stack([add_up(-middle, radius), add_up(middle, radius)])
         if not fused:
-            low, high = round_array(low, r.format), round_array(high, r.format)
-        reach = np.empty_like(middle)
-        reach[..., 0] = np.maximum(np.abs(low[..., 0]), np.abs(high[..., 0]))
-        below, above = (round_array(end[..., 0], r.format) for end in (low, high))
-        for k in range(1, middle.shape[-1]):
-            bottom, top = add_down(below, low[..., k]), add_up(above, high[..., k])
-            reach[..., k] = np.maximum(np.abs(bottom), np.abs(top))
-            below, above = round_array(bottom, r.format), round_array(top, r.format)
-        return reach
+            ends = round_array(ends, r.format)
+        terms = np.ascontiguousarray(np.moveaxis(ends, -1, 0))
+        reach = np.empty((len(terms), *middle.shape[:-1]))
+        sums = terms[0]
+        for k, term in enumerate(terms):
+            sums = add_up(sums, term) if k else sums
+            reach[k] = np.max(np.abs(sums), axis=0)
+            sums = round_array(sums, r.format)
+        return np.ascontiguousarray(np.moveaxis(reach, 0, -1))
 
     def _needed(self, error: FloatArray) -> FloatArray:
         before = np.zeros_like(error) if self.start is None else self.start.error
@@ -166,23 +171,17 @@ class _Chain:
         return add_up(add_up(before, sum_up(steps, axis=-1)), 0.0)
 
     def _steps(self, magnitude: FloatArray) -> FloatArray:
-        """Rounding error of each step, operands read as zero included."""
-        r = self.r
-        held = add_up(self.products, self.lost)
-        product = np.where(self.exact_scaling, r.of_scaling(held), r.of_product(held))
-        product = np.broadcast_to(product, magnitude.shape)
-        fused = np.maximum(r.of_sum(magnitude), r.of_product(magnitude))
-        separate = add_up(product, r.of_sum(magnitude))
-        choice = self.contract.contraction
-        if choice is Contraction.NEVER:
-            step = separate
-        elif choice is Contraction.ALWAYS:
-            step = fused
+        """Rounding error of each step, operands read as zero included. A fused step, which may
+        underflow, errs by no less than an addition may."""
+        r, choice = self.r, self.contract.contraction
+        if choice is Contraction.ALWAYS:
+            step = r.of_product(magnitude)
         else:
-            step = np.maximum(fused, separate)
+            step = add_up(self.rounded, r.of_sum(magnitude))
+            if choice is not Contraction.NEVER:
+                step = np.maximum(r.of_product(magnitude), step)
         step = np.where(self.zero, r.of_copy(magnitude), step)
         if self.start is None:
-            step[..., 0] = np.where(
-                np.broadcast_to(self.zero, step.shape)[..., 0], 0.0, product[..., 0]
-            )
+            first = np.where(self.zero[..., 0], 0.0, self.rounded[..., 0])
+            step[..., 0] = np.broadcast_to(first, step.shape[:-1])
         return add_up(add_up(step, self.lost), r.lost_operands)

@@ -1,14 +1,16 @@
 """How accurately a runtime computes elementary functions, measured against the real value.
 
-The reference is float64, trusted to 2^-44 relatively as in encoders/rounded_functions.py, and every
-figure is raised by that much; the inputs with the largest errors are evaluated again in balls.
+Over all float32 numbers the reference has a proved error (gpu_check/reference.py; of sin and cos it
+has none), else it is float64, trusted to 2^-44 relatively as in encoders/rounded_functions.py.
+Every figure is raised by that error; the inputs with the largest ones are evaluated again in balls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 
 import flint
 import numpy as np
@@ -16,9 +18,10 @@ import numpy.typing as npt
 
 from encoders.approximate_field import approximate_function
 from encoders.exact_fields import BALL_FUNCTIONS, enclosure
-from encoders.formats import FORMAT_OF_DTYPE, FloatFormat
+from encoders.formats import BINARY32, FORMAT_OF_DTYPE, FloatFormat
 from encoders.functions import Evidence, Function, FunctionAccuracy
 from gpu_check.kernels import Kernels
+from gpu_check.reference import CURVES, Curve, enclosed
 from onnx_import.graph import Array, DType, Node, TensorType, build_graph
 
 FloatArray = npt.NDArray[np.float64]
@@ -43,6 +46,7 @@ _LARGEST: Mapping[Function, float] = {
 _OPSET = 13
 _CHUNK = 2**18
 _TAIL = 19
+_PIECE = 2**15  # compared at a time, which a cache holds
 _TRUST = 2.0**-44
 _MARGIN = 2.0  # for what a sample may have missed
 _USELESS = 2.0**16  # ulps or units above which a bound says nothing
@@ -94,16 +98,62 @@ def measured(
     if function not in OPERATOR_OF or dtype not in (DType.FLOAT16, DType.FLOAT32):
         raise ValueError(f"{function.value} in {dtype.value} is not measured")
     every = exhaustive or dtype is DType.FLOAT16
-    chunks = _every_input(dtype) if every else _sampled(seed)
+    curve = CURVES.get(function) if exhaustive and dtype is DType.FLOAT32 else None
+    calls = tuple(_runner(kernels, function, dtype, length) for length in (_CHUNK, _TAIL))
+    return _largest_errors(
+        _every_input(dtype) if every else _sampled(seed),
+        lambda x: calls[len(x) <= _TAIL](x),
+        partial(_trusted, function) if curve is None else partial(enclosed, curve),
+        _Meaning(BALL_FUNCTIONS[function], FORMAT_OF_DTYPE[dtype], _LARGEST.get(function)),
+        every,
+        tick,
+    )
+
+
+def measured_call(
+    call: Callable[[Array], Array], curve: Curve, tick: Callable[[], None] = lambda: None
+) -> Measured:
+    """All float32 inputs of a call that takes any number of them."""
+    meaning = _Meaning(curve.ball, BINARY32, None)
+    chunks = _every_input(DType.FLOAT32)
+    return _largest_errors(chunks, call, partial(enclosed, curve), meaning, True, tick)
+
+
+@dataclass(frozen=True)
+class _Meaning:
+    """A function in balls, the format of its results, and the largest size that it has."""
+
+    ball: Callable[[flint.arb], flint.arb]
+    format: FloatFormat
+    largest: float | None
+
+
+def _largest_errors(
+    chunks: Iterable[Array],
+    call: Callable[[Array], Array],
+    reference: Callable[[Array], tuple[FloatArray, FloatArray]],
+    meaning: _Meaning,
+    every: bool,
+    tick: Callable[[], None],
+) -> Measured:
+    """`reference` gives the real values, and how far they may be off."""
     found = Measured(0.0, 0.0, 0.0, False, 0, 0.0, every)
-    run = _runner(kernels, function, dtype, _CHUNK)
-    tail = _runner(kernels, function, dtype, _TAIL)
     for x in chunks:
         tick()
-        found = _worse(found, function, dtype, x, run(x))
-        end = x[-_TAIL:]
-        found = _worse(found, function, dtype, end, tail(end))
+        real, slack = reference(x)
+        y = call(x)
+        for start in range(0, len(x), _PIECE):
+            part = slice(start, start + _PIECE)
+            found = _worse(found, meaning, x[part], y[part], real[part], slack[part])
+        end = slice(-_TAIL, None)
+        found = _worse(found, meaning, x[end], call(x[end]), real[end], slack[end])
     return found
+
+
+def _trusted(function: Function, x: Array) -> tuple[FloatArray, FloatArray]:
+    with np.errstate(all="ignore"):
+        real = np.asarray(approximate_function(function, x.astype(np.float64)), np.float64)
+    return real, np.abs(real) * _TRUST
 
 
 def _runner(
@@ -146,29 +196,33 @@ def _sampled(seed: int) -> Iterator[Array]:
             yield x[start : start + _CHUNK]
 
 
-def _worse(found: Measured, function: Function, dtype: DType, x: Array, y: Array) -> Measured:
-    fmt = FORMAT_OF_DTYPE[dtype]
-    given, got = x.astype(np.float64), y.astype(np.float64)
+def _worse(
+    found: Measured, meaning: _Meaning, x: Array, y: Array, real: FloatArray, slack: FloatArray
+) -> Measured:
+    fmt = meaning.format
     with np.errstate(all="ignore"):
-        real = np.asarray(approximate_function(function, given), np.float64)
-        inside = np.isfinite(given) & np.isfinite(real)
-        inside &= np.abs(real) <= float(fmt.largest_finite)
-        x64, real, got = given[inside], real[inside], got[inside]
-        tiny = (got == 0) & (np.abs(real) < float(fmt.smallest_normal)) & (real != 0)
-        lost = tiny & (np.abs(real) > float(fmt.smallest_subnormal))
-        distance = np.where(np.isfinite(got), np.abs(got - real), np.inf)
-        distance = distance + np.abs(real) * _TRUST
-        ulps = np.where(lost, 0.0, distance / _ulp(real, fmt))
-    if not len(x64):
+        got, size = y.astype(np.float64), np.abs(real)
+        inside = np.isfinite(x) & (size <= float(fmt.largest_finite))
+        lost = (got == 0) & (size < float(fmt.smallest_normal))
+        lost &= inside & (size > float(fmt.smallest_subnormal))
+        distance = np.abs(got - real) + slack
+        distance *= 1.0 + 2.0**-50  # for the rounding of these two operations
+        distance[np.isnan(distance)] = np.inf
+        distance[~inside] = 0.0
+        ulps = distance / _ulp(np.maximum(size - slack, 0.0), fmt)
+        ulps[lost] = 0.0
+        got[~inside] = 0.0
+    count = int(np.count_nonzero(inside))
+    if not count:
         return found
     worst = int(np.argmax(ulps))
-    largest, where = float(ulps[worst]), float(x64[worst])
+    largest, where = float(ulps[worst]), float(x[worst])
     if np.isfinite(largest):
-        largest = max(largest, _in_balls(function, where, float(got[worst]), fmt))
+        largest = max(largest, _in_balls(meaning, where, float(got[worst])))
     units = float(np.max(distance)) / float(fmt.unit_roundoff)
     excess = 0.0
-    if function in _LARGEST:
-        beyond = float(np.max(np.abs(got))) - _LARGEST[function]
+    if meaning.largest is not None:
+        beyond = float(np.max(np.abs(got))) - meaning.largest
         excess = max(beyond, 0.0) / float(fmt.unit_roundoff)
     return replace(
         found,
@@ -176,23 +230,24 @@ def _worse(found: Measured, function: Function, dtype: DType, x: Array, y: Array
         units=max(found.units, units),
         excess=max(found.excess, excess),
         flushes=found.flushes or bool(np.any(lost)),
-        inputs=found.inputs + len(x64),
+        inputs=found.inputs + count,
         worst=where if largest > found.ulps else found.worst,
     )
 
 
-def _ulp(real: FloatArray, fmt: FloatFormat) -> FloatArray:
-    _, exponent = np.frexp(real)
-    spacing: FloatArray = np.ldexp(1.0, np.maximum(exponent - 1, fmt.emin) - fmt.precision + 1)
+def _ulp(size: FloatArray, fmt: FloatFormat) -> FloatArray:
+    """The spacing of the format at magnitudes in float64, none of them subnormal there."""
+    exponent = np.maximum((size.view(np.int64) >> 52) - 1023, fmt.emin)
+    spacing: FloatArray = ((exponent - fmt.precision + 1 + 1023) << 52).view(np.float64)
     return spacing
 
 
-def _in_balls(function: Function, x: float, y: float, fmt: FloatFormat) -> float:
+def _in_balls(meaning: _Meaning, x: float, y: float) -> float:
     """An upper bound on the error in ulps at one input."""
     with flint.ctx.workprec(200):
-        lo, hi = enclosure(BALL_FUNCTIONS[function](flint.arb(x)))
+        lo, hi = enclosure(meaning.ball(flint.arb(x)))
     error = max(abs(Fraction(y) - lo), abs(Fraction(y) - hi))
-    spacing = float(_ulp(np.asarray([float(lo)]), fmt)[0])
+    spacing = float(_ulp(np.asarray([abs(float(lo))]), meaning.format)[0])
     return float(np.nextafter(float(error / Fraction(spacing)), np.inf))
 
 

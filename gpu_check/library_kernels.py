@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, TypeAlias
 
+import ml_dtypes
 import numpy as np
 
 from encoders.contract import SEQUENTIAL
@@ -16,20 +17,24 @@ from encoders.registry import lookup
 from encoders.windows import window_of
 from gpu_check.emulator import emulate_node
 from gpu_check.kernels import Run
-from gpu_check.runtimes import RuntimeUnavailable
+from gpu_check.runtimes import LibraryOptions, RuntimeUnavailable
 from onnx_import.graph import Array, Graph, Node
 
 Call: TypeAlias = Callable[[Site, Sequence[Any]], Any]
 
+_PLAIN = LibraryOptions()
+
 
 @dataclass(frozen=True)
 class Library:
-    """A library's name and version, how it takes and gives arrays, and its calls by operator."""
+    """A library's name and version, how it takes and gives arrays, its calls by operator, and what
+    sets it up before a call."""
 
     title: str
     takes: Callable[[Array], Any]
     gives: Callable[[Any], Array]
     calls: Mapping[str, Call]
+    prepare: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ class LibraryKernels:
         site = site_of(replace(self.graph, constants={**self.graph.constants, **constants}), node)
 
         def run(inputs: Mapping[str, Array]) -> Array:
+            self.library.prepare()
             given = {**constants, **inputs}
             arguments = [self.library.takes(given[t]) if t else None for t in node.inputs]
             return self.library.gives(call(site, arguments)).reshape(site.outputs[0].shape)
@@ -105,13 +111,17 @@ def numpy_library() -> Library:
     return Library(f"numpy {np.__version__}", np.asarray, np.asarray, _quiet(calls))
 
 
-def torch_library(threads: int = 1) -> Library:
-    """PyTorch on the CPU. Raises RuntimeUnavailable where it is not installed."""
+def torch_library(options: LibraryOptions = _PLAIN) -> Library:
+    """PyTorch on the CPU or on a card.
+
+    Raises RuntimeUnavailable where it is not installed, or has no such device.
+    """
     try:
         torch = import_module("torch")
     except ImportError as error:
         raise RuntimeUnavailable(f"torch cannot be imported: {error}") from error
-    torch.set_num_threads(threads)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeUnavailable(f"torch {torch.__version__} sees no CUDA device")
     calls: dict[str, Call] = {
         "MatMul": lambda site, a: torch.matmul(a[0], a[1]),
         "Gemm": _torch_gemm(torch),
@@ -132,12 +142,30 @@ def torch_library(threads: int = 1) -> Library:
         "Cos": lambda site, a: torch.cos(a[0]),
         "Softplus": lambda site, a: torch.nn.functional.softplus(a[0]),
     }
-    title = f"torch {torch.__version__} (CPU, {threads} thread(s))"
+    place = options.describe()
+    if options.device == "cuda":
+        place = place.replace("cuda", torch.cuda.get_device_name(), 1)
+
+    def prepare() -> None:
+        torch.set_num_threads(options.threads)
+        torch.set_float32_matmul_precision(options.precision)
+        whole = options.precision == "highest"
+        torch.backends.cudnn.allow_tf32 = not whole
+        products = torch.backends.cuda.matmul
+        products.allow_fp16_reduced_precision_reduction = not whole
+        products.allow_bf16_reduced_precision_reduction = not whole
 
     def takes(values: Array) -> Any:
-        return torch.from_numpy(np.array(values))
+        if values.dtype == ml_dtypes.bfloat16:
+            return takes(values.view(np.int16)).view(torch.bfloat16)
+        return torch.from_numpy(np.array(values)).to(options.device)
 
-    return Library(title, takes, lambda t: np.asarray(t.numpy()), calls)
+    def gives(tensor: Any) -> Array:
+        if tensor.dtype == torch.bfloat16:
+            return gives(tensor.view(torch.int16)).view(ml_dtypes.bfloat16)
+        return np.asarray(tensor.cpu().numpy())
+
+    return Library(f"torch {torch.__version__} ({place})", takes, gives, calls, prepare)
 
 
 def _quiet(calls: Mapping[str, Call]) -> dict[str, Call]:

@@ -16,8 +16,10 @@ import numpy.typing as npt
 
 from encoders.contract import (
     IEEE_ANY,
+    AnyOrder,
     BiasPlacement,
     Contraction,
+    FactorRounding,
     OpenSchedule,
     Order,
     Reduction,
@@ -25,6 +27,7 @@ from encoders.contract import (
     Schedule,
     Sequential,
 )
+from encoders.formats import FloatFormat
 from encoders.operator import Site, site_of
 from encoders.orders import named_order
 from encoders.scheduling import reduction_at
@@ -39,14 +42,37 @@ from onnx_import.graph import Array, DType, Graph, Node
 FloatArray = npt.NDArray[np.float64]
 
 OPEN = Schedule(IEEE_ANY.order, IEEE_ANY.contraction, IEEE_ANY.bias)
+_ALIGNMENT = 23  # bits, of every tensor core that is known
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What a runtime leaves of the factors of matrix products: the format, None for all."""
+
+    format: FloatFormat | None = None
+    rounding: FactorRounding = FactorRounding.ANY
+
+    @property
+    def open(self) -> Schedule:
+        """What is allowed where no schedule was found; short factors may meet tensor cores."""
+        return OPEN if self.format is None else replace(OPEN, order=AnyOrder(_ALIGNMENT))
+
+
+WHOLE = Factors()
 _PINNED = RuntimeContract("probe", Sequential(), Contraction.NEVER)
+_BATCHED = ("MatMul", "Gemm", "Conv")
+_COPIES = 7  # rows of a batch: no whole number of vectors
 _LENGTHY = 2**22  # multiply-adds per input above which fewer inputs are replayed
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one node's sums: a schedule, pinned where `matched` inputs of `replayed`
-    were reproduced bit for bit; `note` says why it is open."""
+    """What was found of one node's sums: a schedule, pinned where all of `replayed` inputs were
+    reproduced bit for bit; `note` says why it is open.
+
+    `changed_by_batch`: rows have other bits among copies of themselves than alone;
+    `changed_by_position`: and so have such copies among themselves. None: not tried.
+    """
 
     node: Node
     place: Reduction
@@ -54,6 +80,8 @@ class Finding:
     replayed: int
     note: str = ""
     changed_by_threads: bool = False
+    changed_by_batch: bool | None = None
+    changed_by_position: bool | None = None
 
     @property
     def pinned(self) -> bool:
@@ -68,6 +96,7 @@ def probe_sums(
     seed: int = 0,
     nodes: Sequence[Node] | None = None,
     threaded: Kernels | None = None,
+    factors: Factors = WHOLE,
 ) -> Iterator[Finding]:
     """One finding per node (of those given) that adds up products or numbers."""
     for node in graph.order if nodes is None else nodes:
@@ -76,11 +105,11 @@ def probe_sums(
         if place.terms is None:
             continue
         try:
-            yield _Probe(graph, node, site, kernels, flushes, samples, seed).finding(
+            yield _Probe(graph, node, site, kernels, flushes, samples, seed, factors).finding(
                 place, threaded
             )
         except (NoTerms, NotATree, OpenSchedule, RuntimeUnavailable) as error:
-            yield Finding(node, place, OPEN, 0, str(error))
+            yield Finding(node, place, factors.open, 0, str(error))
 
 
 class _Probe:
@@ -95,9 +124,17 @@ class _Probe:
         flushes: Flushes,
         samples: int,
         seed: int,
+        factors: Factors,
     ) -> None:
         self.graph, self.node, self.site, self.kernels = graph, node, site, kernels
-        self.contract = replace(_PINNED, results=flushes.results, operands=flushes.operands)
+        self.factors = factors
+        self.contract = replace(
+            _PINNED,
+            results=flushes.results,
+            operands=flushes.operands,
+            factor_format=factors.format,
+            factor_rounding=factors.rounding,
+        )
         self.rng = np.random.default_rng(seed)
         self.samples = max(4, min(samples, samples * _LENGTHY // max(self._work(), 1)))
         if site.outputs[0].dtype is not DType.FLOAT32:
@@ -111,11 +148,19 @@ class _Probe:
         order = self._order()
         runs = [*self._runs(random=True), *self._runs(random=False)]
         changed = threaded is not None and self._changes(runs, threaded)
+        batch, position = self._among_copies(runs)
         found = self._reproduced(order, runs)
-        if found is not None:
-            return Finding(self.node, place, found, len(runs), changed_by_threads=changed)
         note = f"its order ({order.describe()}) does not reproduce it on random inputs"
-        return Finding(self.node, place, OPEN, len(runs), note, changed)
+        return Finding(
+            self.node,
+            place,
+            self.factors.open if found is None else found,
+            len(runs),
+            note if found is None else "",
+            changed,
+            batch,
+            position,
+        )
 
     def _changes(self, runs: Sequence[_Run], other: Kernels) -> bool:
         """Does another setting of the runtime give other bits?"""
@@ -126,6 +171,36 @@ class _Probe:
             if not same_bits(again(run.inputs), run.result):
                 return True
         return False
+
+    def _among_copies(self, runs: Sequence[_Run]) -> tuple[bool | None, bool | None]:
+        """Has a batch of copies other bits than one alone, and have its rows among themselves?"""
+        node, types = self.node, self.graph.types
+        first, others = node.inputs[0], [t for t in node.inputs[1:] if t]
+        plain = node.op in _BATCHED and not node.attributes.get("transA", 0)
+        if not plain or self.graph.is_constant(first) or len(self._shape(first)) < 2:
+            return None, None
+        batched = node.op == "MatMul" and len(self._shape(others[0])) != 2
+        if batched or self.kernels.varying & set(others):
+            return None, None
+        ends = (first, node.outputs[0])
+        longer = {t: (_COPIES * types[t].shape[0], *types[t].shape[1:]) for t in ends}
+        wider = {t: replace(types[t], shape=shape) for t, shape in longer.items()}
+        graph = replace(self.graph, types={**types, **wider})
+        kernels: dict[int, Run] = {}
+        batch = position = False
+        for run in runs:
+            if id(run.graph) not in kernels:
+                own = {t: v for t, v in run.graph.constants.items() if t in node.inputs}
+                kernels[id(run.graph)] = self.kernels.on(graph).kernel(node, own)
+            copies = np.concatenate([run.inputs[first]] * _COPIES)
+            try:
+                result = kernels[id(run.graph)]({**run.inputs, first: copies})
+            except RuntimeUnavailable:
+                return None, None
+            rows = result.reshape(_COPIES, *run.result.shape)
+            batch |= not all(same_bits(row, run.result) for row in rows)
+            position |= not all(same_bits(row, rows[0]) for row in rows)
+        return batch, position
 
     def _order(self) -> Order:
         """The tree of one output element, all of whose terms are there and are distinct."""

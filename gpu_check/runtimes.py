@@ -41,6 +41,29 @@ class OnnxRuntimeOptions:
         return f"optimisation {self.optimization}, {self.threads} thread(s){flushing}"
 
 
+DEVICES = ("cpu", "cuda")
+PRECISIONS = ("highest", "high", "medium")
+
+
+@dataclass(frozen=True)
+class LibraryOptions:
+    """How a library of tensors runs; numpy has no choice.
+
+    `precision` is torch's for products in float32: with "high" and "medium" cards use TF32, and
+    processors may use bfloat16; only with "highest" are sums in 16 bits kept in float32 throughout.
+    """
+
+    threads: int = 1
+    device: str = "cpu"
+    precision: str = "highest"
+
+    def describe(self) -> str:
+        coarse = "" if self.precision == "highest" else f", precision {self.precision}"
+        if self.device == "cpu":
+            return f"CPU, {self.threads} thread(s){coarse}"
+        return f"{self.device}{coarse}"
+
+
 class OnnxRuntime:
     """onnxruntime on the CPU, on one model file exactly as given.
 

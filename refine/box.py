@@ -52,7 +52,8 @@ class Box:
         """n points the runtime can receive, per input of shape (n, *shape).
 
         A third each, in turn: uniform over the reals and rounded; uniform over the floats, so
-        that small magnitudes occur; corners of the box.
+        that small magnitudes occur; corners of the box. In half of the corners a part of the
+        elements, from none to all, is the number nearest to zero instead.
         """
         points: dict[str, FloatArray] = {}
         for name, lo in self.lo.items():
@@ -62,8 +63,11 @@ class Box:
             uniform = round_array(lo * (1 - share) + hi * share, fmt)
             first, last = _ordinal(lo, fmt), _ordinal(hi, fmt)
             floats = _of_ordinal(rng.integers(first, last, size, endpoint=True), fmt)
-            corners = np.where(rng.random(size) < 0.5, lo, hi)
-            kind = (np.arange(n) % 3).reshape(n, *(1 for _ in lo.shape))
+            row = (n, *(1 for _ in lo.shape))
+            smallest = rng.random(size) < rng.uniform(-1.0, 1.0, row)
+            ends = np.where(rng.random(size) < 0.5, lo, hi)
+            corners = np.where(smallest, 0.0, ends)
+            kind = (np.arange(n) % 3).reshape(row)
             chosen = np.where(kind == 0, uniform, np.where(kind == 1, floats, corners))
             points[name] = np.clip(chosen, lo, hi)
         return points

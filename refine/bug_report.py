@@ -13,16 +13,16 @@ from gpu_check.replay import NotReplayed, onnxruntime_options, replay_on_onnxrun
 from gpu_check.runtimes import OPTIMIZATION_LEVELS, OnnxRuntimeOptions
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
-from refine.verdict import RealValue, Witness
+from refine.verdict import RealValue, Side, Witness
 from refine.witness import error_between, violates
 
-_TEMPLATE = '''"""onnxruntime on one input against the exact real value of the same network.
+_TEMPLATE = '''"""onnxruntime on one input against {against}.
 
     python {script} [MODEL.onnx]
 
 Written by refine. Exit code 1: the error is above EPS (or the output is no finite number).
-The real value lies between REAL_LO and REAL_HI, evaluated in exact and ball arithmetic from the
-weights in the file, each read as the number it is.
+That value lies between LOW and HIGH, evaluated in exact and ball arithmetic from the weights in
+the file, each read as the number it is.
 """
 
 import base64
@@ -38,8 +38,8 @@ MODEL = {model!r}
 SHA256 = {sha256!r}
 OUTPUT, INDEX = {output!r}, {index!r}
 EPS = Fraction({eps!r})
-REAL_LO = Fraction({lo!r})
-REAL_HI = Fraction({hi!r})
+LOW = Fraction({lo!r})
+HIGH = Fraction({hi!r})
 INPUTS = {{
 {inputs}
 }}
@@ -59,19 +59,30 @@ feeds = {{
 }}
 value = float(np.asarray(session.run([OUTPUT], feeds)[0])[INDEX])
 print("onnxruntime", onnxruntime.__version__, "gives", repr(value), value.hex())
-print("the real value is", float(REAL_LO), "give or take", float(REAL_HI - REAL_LO))
+{meant}
 if not math.isfinite(value):
     print("violated: the output is no finite number")
     sys.exit(1)
-error = max(REAL_LO - Fraction(value), Fraction(value) - REAL_HI, Fraction(0))
+error = max(LOW - Fraction(value), Fraction(value) - HIGH, Fraction(0))
 print("the error is at least", float(error), "and eps is", float(EPS))
 print("violated" if error > EPS else "not violated here")
 sys.exit(1 if error > EPS else 0)
 '''
 
 
-def script_of(witness: Witness, graph: Graph, epsilon: Fraction | None, script: Path) -> str:
-    """The text of a script that shows the violation on onnxruntime.
+_REAL_VALUE = 'print("that should be", float(LOW), "give or take", float(HIGH - LOW))'
+_NO_VALUE = 'print("there is no such value here")'
+
+
+def script_of(
+    witness: Witness,
+    graph: Graph,
+    epsilon: Fraction | None,
+    script: Path,
+    spec: Side | None = None,
+) -> str:
+    """The text of a script that shows the violation on onnxruntime, of a network or, with `spec`,
+    of an implementation whose specification's value is in the script.
 
     Raises ModelError where there is nothing to show: no ONNX file, a narrow format, or no way of
     running it in which onnxruntime violates ε (with no ε: in which it errs at all).
@@ -88,6 +99,7 @@ def script_of(witness: Witness, graph: Graph, epsilon: Fraction | None, script: 
         )
     return _TEMPLATE.format(
         script=script.name,
+        against=_meaning(spec),
         model=str(graph.source),
         sha256=hashlib.sha256(graph.source.read_bytes()).hexdigest(),
         output=witness.output,
@@ -95,6 +107,7 @@ def script_of(witness: Witness, graph: Graph, epsilon: Fraction | None, script: 
         eps=str(limit),
         lo=str(real.lo),
         hi=str(real.hi),
+        meant=_NO_VALUE if witness.real is None else _REAL_VALUE,
         inputs="\n".join(
             f"    {name!r}: ({v.dtype.name!r}, {v.shape!r}, {_encoded(v)!r}),"
             for name, v in witness.inputs.items()
@@ -102,6 +115,14 @@ def script_of(witness: Witness, graph: Graph, epsilon: Fraction | None, script: 
         level=OPTIMIZATION_LEVELS[options.optimization],
         threads=options.threads,
     )
+
+
+def _meaning(spec: Side | None) -> str:
+    if spec is None:
+        return "the exact real value of the same network"
+    if spec.contract.exact:
+        return f"the exact real value of {spec.graph.source}"
+    return f"what {spec.graph.source} gives,\nemulated: {spec.contract.name}"
 
 
 def _violating(witness: Witness, model: Path, limit: Fraction) -> OnnxRuntimeOptions | None:

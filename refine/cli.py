@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -35,7 +35,7 @@ from refine.optimised import as_optimised
 from refine.options import tolerance_of
 from refine.pair_hunting import run_pair_again
 from refine.probe_command import contract_for, probe_command
-from refine.replay import divergence, run_again
+from refine.replay import divergence, every_output, run_again
 from refine.report import Reporter
 from refine.verdict import ExitCode, Result, Side
 from refine.witness_file import load_witness, save_witness
@@ -44,7 +44,7 @@ from refine.zoo_command import zoo_command
 
 
 def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What `check` and `bound` share."""
+    """What `check`, `bound` and `diff` share."""
     decorators = (
         click.argument("model", type=click.Path(path_type=Path)),
         click.option("--vnnlib", metavar="FILE", help="The input constraint of a VNN-LIB file."),
@@ -84,14 +84,6 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Treatment of subnormal results and operands; default: the contract's.",
         ),
         click.option(
-            "--z3",
-            "cross_check",
-            type=click.Choice(["none", "sample", "all"]),
-            default="sample",
-            show_default=True,
-            help="Which rows of each layer Z3 checks again, beside the lemmas.",
-        ),
-        click.option(
             "--as-optimised",
             type=click.Choice(["none", "basic", "extended", "all"]),
             help="Check what onnxruntime runs after optimising so far (none: with the casts that "
@@ -125,12 +117,6 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="How long to look for a counterexample, beside the budget; default: briefly.",
         ),
         click.option("--no-search", is_flag=True, help="Do not look for a counterexample."),
-        click.option(
-            "--conform/--no-conform",
-            default=True,
-            envvar="REFINE_CONFORM",
-            help="Whether to look if the runtime here honours the contract, on a few inputs.",
-        ),
         click.option("--no-cache", is_flag=True, help="Prove every lemma anew."),
         click.option("--json", "json_path", metavar="FILE", help="Write the result; - for stdout."),
         click.option(
@@ -142,6 +128,33 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--dump-smt2", type=click.Path(path_type=Path), metavar="DIR"),
         click.option("--quiet", "-q", is_flag=True, help="Only the verdict."),
     )
+    return _decorated(command, decorators)
+
+
+def _alone_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What `check` and `bound`, which speak of one network, share besides."""
+    decorators = (
+        click.option(
+            "--z3",
+            "cross_check",
+            type=click.Choice(["none", "sample", "all"]),
+            default="sample",
+            show_default=True,
+            help="Which rows of each layer Z3 checks again, beside the lemmas.",
+        ),
+        click.option(
+            "--conform/--no-conform",
+            default=True,
+            envvar="REFINE_CONFORM",
+            help="Whether to look if the runtime here honours the contract, on a few inputs.",
+        ),
+    )
+    return _decorated(command, decorators)
+
+
+def _decorated(
+    command: Callable[..., Any], decorators: Sequence[Callable[..., Any]]
+) -> Callable[..., Any]:
     for decorate in reversed(decorators):
         command = decorate(command)
     return command
@@ -165,6 +178,7 @@ def cli() -> None:
 
 @cli.command("check")
 @_model_options
+@_alone_options
 @click.option(
     "--eps",
     "eps",
@@ -197,6 +211,7 @@ def check_command(
 
 @cli.command("bound")
 @_model_options
+@_alone_options
 def bound_command(model: Path, **given: Any) -> ExitCode:
     """The best bound on |f_rt(x) − f_R(x)| that can be proved."""
     return _run(model, (), given)
@@ -242,6 +257,7 @@ def diff_command(
         theirs = EXACT.name
     if impl_as == "real":
         given = {**given, "contract": EXACT.name}
+    given |= {"cross_check": "none", "conform": False}
     return _run(model, eps, given, (spec, theirs))
 
 
@@ -279,16 +295,16 @@ def replay_command(file: Path, script: Path | None) -> ExitCode:
     """
     saved = load_witness(file, load)
     graph, epsilon = saved.graph, saved.epsilon
-    if saved.spec is not None and script is not None:
-        raise click.UsageError("--script writes scripts for one model; this file compares two")
     alone = saved.spec is None
     witness = run_again(graph, saved.candidate) if alone else run_pair_again(saved)
     if script is not None:
-        text = script_of(witness, graph, epsilon, script)
+        text = script_of(witness, graph, epsilon, script, saved.spec)
         write_whole(script, lambda out: out.write(text.encode()))
     reporter = Reporter()
     if alone:
         reporter.divergence(divergence(witness, graph))
+        if len(graph.outputs) > 1 or graph.types[witness.output].size > 1:
+            reporter.every_output(every_output(witness, graph), graph)
     reporter.replay(witness, epsilon)
     limit = epsilon if epsilon is not None else Fraction(0)
     violated = not witness.error.finite or witness.error.lo > limit

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -25,6 +26,7 @@ from refine.alignment import Aligned, align
 from refine.bounds import InputBox, Known, NetworkBounds, Run, network_bounds
 from refine.pair import Pair
 from refine.product import product, with_copy
+from refine.pullback import variable_inputs
 from refine.slopes import Branching
 
 _Contracts: TypeAlias = tuple[RuntimeContract, RuntimeContract]
@@ -72,15 +74,17 @@ class Comparison:
             tick,
             known,
             branching,
-            self._run,
+            partial(self._run, {}),
             spread,
         )
         return replace(bounds, errors={t: self._sum(bounds, t) for t in self.totals})
 
-    def _run(self, node: Node, held: Sequence[Interval]) -> Run:
+    def _run(self, read: dict[str, Interval], node: Node, held: Sequence[Interval]) -> Run:
+        """`read` is filled with the ranges of what has been read so far."""
         contract = self.placed.get(node.name, self.contract)
+        read |= dict(zip(variable_inputs(self.graph, node), held, strict=True))
         if self.aligned is not None and node.name in self.aligned.spec.dag:
-            return self.aligned.run(node, held, contract)
+            return self.aligned.run(node, held, contract, read)
         shape = self.graph.types[node.outputs[0]].shape
         return Run(site_of(self.graph, node), np.zeros(shape), contract)
 

@@ -20,7 +20,7 @@ from onnx_import.fpcore import is_fpcore
 from onnx_import.graph import Array, Graph
 from onnx_import.torchlean import is_json
 from refine.domain import Domain
-from refine.runtime_choice import RUNTIMES, RuntimeChoice, machine, runtime_choice
+from refine.runtime_choice import RuntimeChoice, machine, runtime_choice
 from refine.verdict import Conduct
 
 _INPUTS = 16
@@ -54,13 +54,11 @@ def conduct_of(
 
 def _choice(contract: RuntimeContract) -> RuntimeChoice:
     provenance = dict(contract.provenance)
-    name = provenance.get("runtime", "").partition(" ")[0]
-    threads = provenance.get("threads", "")
-    if name not in RUNTIMES:
+    written = provenance.get("run_as", provenance.get("runtime", "").partition(" ")[0])
+    try:
+        return runtime_choice(written)
+    except ModelError:
         return runtime_choice("onnxruntime")
-    if name == "onnxruntime" and threads.isdecimal():
-        return runtime_choice(f"onnxruntime:threads={threads}")
-    return runtime_choice(name)
 
 
 def _conduct(outcome: Conformance) -> Conduct:

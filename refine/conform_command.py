@@ -36,7 +36,8 @@ from refine.verdict import ExitCode
     metavar="NAME[:SETTINGS]",
     default="onnxruntime",
     show_default=True,
-    help="Which runtime; settings: threads=N,flush,optimization=LEVEL.",
+    help="Which runtime; settings: threads=N,flush,optimization=LEVEL; torch: device=cuda,"
+    "precision=high.",
 )
 @click.option(
     "--input",
@@ -86,8 +87,7 @@ def judged(
         threads = dict(contract.provenance).get("threads", "")
         if not outcome.divergences or threads in ("", str(choice.options.threads)):
             return outcome
-        stated = replace(choice, options=replace(choice.options, threads=int(threads)))
-        if _run(graph, stated, contract, batch, tell).divergences:
+        if _run(graph, choice.with_threads(int(threads)), contract, batch, tell).divergences:
             return outcome
     except RuntimeUnavailable as error:
         raise ModelError(str(error)) from error

@@ -14,8 +14,8 @@ from encoders.operator import site_of
 from encoders.registry import lookup
 from gpu_check.exact import evaluate_real
 from onnx_import.graph import Graph, Node
-from refine.alignment import content_of, is_cast, key_of
 from refine.pair import Pair
+from refine.sameness import content_of, is_copy, key_of
 
 _SHAPING = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")
 _ELEMENTS = 4000  # of all tensors not constant, beyond which no formulas are written
@@ -69,7 +69,7 @@ def _classes(graph: Graph, inputs: Mapping[str, int], numbers: dict[Any, int]) -
             of(tensor)
     for node in graph.order:
         out, shape = node.outputs[0], graph.types[node.outputs[0]].shape
-        if is_cast(graph, node) or node.op == "Identity":
+        if is_copy(graph, node) or node.op == "Identity":
             classes[out] = of(node.inputs[0])
         elif node.op in _SHAPING and not graph.is_constant(node.inputs[0]):
             source = of(node.inputs[0])

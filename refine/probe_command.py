@@ -10,9 +10,8 @@ from pathlib import Path
 import click
 
 from encoders.contract import RuntimeContract
-from gpu_check.kernels import OnnxKernels
 from gpu_check.probed_contract import Probed, probe_contract
-from gpu_check.runtimes import RuntimeUnavailable
+from gpu_check.runtimes import OnnxRuntimeOptions, RuntimeUnavailable
 from onnx_import import load
 from onnx_import.errors import ModelError, UnsupportedModel
 from onnx_import.graph import Graph
@@ -33,7 +32,8 @@ PROBE = "probe:"
     metavar="NAME[:SETTINGS]",
     default="onnxruntime",
     show_default=True,
-    help="Which runtime; settings: threads=N,flush,optimization=LEVEL.",
+    help="Which runtime; settings: threads=N,flush,optimization=LEVEL; torch: device=cuda,"
+    "precision=high.",
 )
 @click.option(
     "-o",
@@ -80,23 +80,21 @@ def probed(
     tell: Callable[[str], None] = lambda text: None,
 ) -> Probed:
     """Probe the runtime on every node. Raises ModelError where that cannot be done."""
-    if choice.options.optimization != "none":
+    options = choice.options
+    if isinstance(options, OnnxRuntimeOptions) and options.optimization != "none":
         raise UnsupportedModel(
             "an optimising runtime rewrites the graph before it computes, so its nodes cannot be "
             "probed one by one; use optimization=none, or probe the model that it saves"
         )
-    several = max(os.cpu_count() or 1, 2)
+    more = choice.with_threads(options.threads + max(os.cpu_count() or 1, 2))
     try:
-        with machine(choice, graph) as one:
-            other = None
-            if isinstance(one.kernels, OnnxKernels):
-                more = replace(choice.options, threads=choice.options.threads + several)
-                other = replace(one.kernels, options=more)
-            found = probe_contract(graph, one.kernels, other, exhaustive, samples, seed, tell)
+        with machine(choice, graph) as one, machine(more, graph) as two:
+            threaded = None if choice.name == "numpy" else two.kernels
+            found = probe_contract(graph, one.kernels, threaded, exhaustive, samples, seed, tell)
     except RuntimeUnavailable as error:
         raise ModelError(str(error)) from error
-    threads = ("threads", str(choice.options.threads))
-    provenance = (*found.contract.provenance, threads)
+    run_as = (("threads", str(options.threads)), ("run_as", choice.written()))
+    provenance = (*found.contract.provenance, *run_as)
     return replace(found, contract=replace(found.contract, provenance=provenance))
 
 
@@ -117,14 +115,22 @@ def account(found: Probed) -> Iterator[str]:
     """What was found, line by line."""
     for f in found.findings:
         place = f"{f.node.describe()}, {f.place.terms} terms: "
-        threads = "; more threads change its bits" if f.changed_by_threads else ""
+        changes = (
+            ("more threads change its bits", f.changed_by_threads),
+            ("its bits change in a batch", f.changed_by_batch),
+            ("with the place in a batch", f.changed_by_position),
+        )
+        more = "".join(f"; {text}" for text, seen in changes if seen)
         if f.pinned:
-            yield f"{place}{f.schedule.describe()}; {f.replayed} inputs bit for bit{threads}"
+            yield f"{place}{f.schedule.describe()}; {f.replayed} inputs bit for bit{more}"
         else:
-            yield f"{place}left open, {f.note}{threads}"
+            yield f"{place}left open, {f.note}{more}"
     yield (
         f"subnormal results {found.flushes.results.value}, operands {found.flushes.operands.value}"
     )
+    if found.contract.factor_format is not None:
+        rounding = found.contract.factor_rounding.value
+        yield f"factors of products rounded to {found.contract.factor_format.name} ({rounding})"
     for function, figures in found.functions:
         kind = "all" if figures.exhaustive else "a sample of"
         yield (

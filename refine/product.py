@@ -11,12 +11,15 @@ from encoders.contract import RuntimeContract
 from encoders.operator import site_of
 from encoders.scheduling import contract_at
 from onnx_import.graph import Graph, Node, TensorType, build_graph
-from refine.alignment import COPY, GAP, SPEC, is_cast, key_of, subtraction
+from refine.alignment import COPY, GAP, SPEC
+from refine.change import subtraction
+from refine.sameness import is_copy, key_of
 
 
 @dataclass(frozen=True)
 class Product:
-    """One graph that holds both; its outputs are the implementation's, then the gaps.
+    """One graph that holds both; its outputs are the implementation's, the specification's where
+    they differ, then the gaps.
 
     `gaps` has, per output of the implementation, the tensor impl − spec, or None where both are
     the same tensor. `only_spec` names the nodes that the implementation has not, gaps included.
@@ -49,7 +52,7 @@ def product(
     same: dict[str, str] = {}
     for node in impl.order:
         out = node.outputs[0]
-        if is_cast(impl, node) and not bits:
+        if is_copy(impl, node) and not bits:
             same[out] = same.get(node.inputs[0], node.inputs[0])
         else:
             key = key_of(impl, node, same, bits), pinned and _computed(impl, node, pinned[1])
@@ -59,7 +62,7 @@ def product(
     fresh: list[Node] = []
     for node in spec.order:
         out = node.outputs[0]
-        if is_cast(spec, node) and not bits:
+        if is_copy(spec, node) and not bits:
             theirs[out] = theirs[node.inputs[0]]
             continue
         key = key_of(spec, node, theirs, bits), pinned and _computed(spec, node, pinned[0])
@@ -77,7 +80,9 @@ def product(
         if not agree:
             fresh.append(subtraction(GAP + a, a, other))
             types[GAP + a] = spec.types[b]
-    wanted = (*impl.outputs, *(g for g in gaps.values() if g is not None))
+    apart = {a: g for a, g in gaps.items() if g is not None}
+    ends = (theirs.get(outputs[a], SPEC + outputs[a]) for a in apart)
+    wanted = tuple(dict.fromkeys((*impl.outputs, *ends, *apart.values())))
     needed = _needed((*nodes, *fresh), wanted)
     graph = build_graph(needed, types, constants, impl.inputs, wanted)
     return Product(graph, gaps, frozenset(n.name for n in fresh if n in needed))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,12 +17,18 @@ from gpu_check.replay import (
 )
 from gpu_check.torch_replay import replay_on_torch
 from onnx_import.fpcore import is_fpcore
-from onnx_import.graph import Graph
+from onnx_import.graph import Array, Graph
 from onnx_import.torchlean import is_json
 from refine.evaluation import Candidate
 from refine.pair import Pair
-from refine.verdict import Execution, Refusal, Witness
-from refine.witness import confirm, error_between, typed_inputs
+from refine.verdict import ErrorEnclosure, Execution, Refusal, Witness
+from refine.witness import (
+    computed_outputs,
+    confirm,
+    error_between,
+    real_outputs,
+    typed_inputs,
+)
 
 
 def replays(
@@ -81,6 +87,36 @@ def run_again(graph: Graph, candidate: Candidate) -> Witness:
     """A saved counterexample evaluated anew: exact value, emulation, real runtimes."""
     witness = confirm(graph, candidate)
     return replace(witness, replays=replays(witness, graph, candidate.execution))
+
+
+@dataclass(frozen=True)
+class OutputErrors:
+    """What a runtime errs by at every output: per output, flat, |f_rt − f_R| of each element."""
+
+    runtime: str
+    errors: Mapping[str, tuple[ErrorEnclosure, ...]]
+
+
+def every_output(witness: Witness, graph: Graph) -> tuple[OutputErrors, ...]:
+    """The witness at all outputs: the emulated execution, then every runtime that runs it."""
+    real = real_outputs(graph, witness.real_inputs)
+
+    def judged(runtime: str, outputs: Mapping[str, Array]) -> OutputErrors:
+        values = {t: outputs[t].astype(np.float64).reshape(-1) for t in real if t in outputs}
+        return OutputErrors(
+            runtime,
+            {
+                t: tuple(error_between(float(v), r) for v, r in zip(flat, real[t], strict=True))
+                for t, flat in values.items()
+            },
+        )
+
+    emulated = computed_outputs(graph, witness.inputs, witness.execution)
+    given = (o for o in _outcomes(witness, graph) if isinstance(o, Replayed))
+    return (
+        judged(f"emulated: {witness.execution.name}", emulated),
+        *(judged(o.runtime, {t: np.asarray(v) for t, v in o.outputs.items()}) for o in given),
+    )
 
 
 def divergence(witness: Witness, graph: Graph) -> Divergence | Refusal | None:

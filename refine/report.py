@@ -19,9 +19,10 @@ from rich.text import Text
 
 from encoders.operator import Operator
 from gpu_check.divergence import Divergence
-from onnx_import.graph import DType
+from onnx_import.graph import DType, Graph
 from refine.numerals import down, plain, show_error, up
 from refine.obligation import Discharger, Obligation
+from refine.replay import OutputErrors
 from refine.rounding import float_up
 from refine.verdict import (
     Execution,
@@ -36,6 +37,7 @@ from refine.witness import violates
 
 _COLOUR = {Verdict.VERIFIED: "green", Verdict.VIOLATED: "red", Verdict.UNKNOWN: "yellow"}
 _ELEMENTS_SHOWN = 10
+_COLUMNS_SHOWN = 5
 _INPUTS_SHOWN = 8
 _LAYERS_SHOWN = 32
 _FAILURES_SHOWN = 8
@@ -88,7 +90,7 @@ class Reporter:
         if not self._quiet:
             self._lines(_header(result))
             self._out.print(_layers(result.nodes))
-            self._lines(_legend(result.nodes))
+            self._lines(_legend(result))
             self._lines(_proof(result))
             self._lines(_conduct(result))
             if result.witness is not None:
@@ -107,6 +109,32 @@ class Reporter:
                 else ("[bold yellow]unknown[/]", f"this input does not violate {limit}")
             ]
         )
+
+    def every_output(self, rows: Sequence[OutputErrors], graph: Graph) -> None:
+        """The exact errors of runtimes at all outputs: of every element, or the largest of each
+        output where there are many."""
+        sizes = {t: graph.types[t].size for t in graph.outputs}
+        table = _table("exact errors |f_rt − f_R| at every output")
+        table.add_column("execution", overflow="fold")
+        few = sum(sizes.values()) <= _COLUMNS_SHOWN
+        for t, size in sizes.items():
+            name = t if len(sizes) > 1 else ""
+            places = np.ndindex(*graph.types[t].shape) if few else ()
+            titles = [f"{name}{list(p)}" for p in places] or [f"largest of {size} in {t}"]
+            for title in titles:
+                table.add_column(escape(title), overflow="fold")
+        for row in rows:
+            cells: list[str] = []
+            for t in sizes:
+                errors = row.errors.get(t, ())
+                if few:
+                    cells += map(show_error, errors)
+                else:
+                    at, worst = max(enumerate(errors), key=lambda e: (not e[1].finite, e[1].lo))
+                    place = [int(i) for i in np.unravel_index(at, graph.types[t].shape)]
+                    cells.append(f"{show_error(worst)} at {place}")
+            table.add_row(escape(row.runtime), *map(escape, cells))
+        self._out.print(table)
 
     def divergence(self, found: Divergence | Refusal | None) -> None:
         """Where onnxruntime's bits first differ from the emulated execution's."""
@@ -304,12 +332,14 @@ def _layers(nodes: Sequence[NodeReport]) -> Table:
     return table
 
 
-def _legend(nodes: Sequence[NodeReport]) -> Iterator[tuple[str, str]]:
+def _legend(result: Result) -> Iterator[tuple[str, str]]:
+    nodes = result.nodes
+    apart = "|f_rt − f_R|" if result.spec is None else "|impl − spec|"
     if len(nodes) > _LAYERS_SHOWN:
         yield "", f"{len(nodes) - _LAYERS_SHOWN} layers with smaller shares are in --json"
     yield (
         "",
-        "error: bound on |f_rt − f_R| after the layer; own rounding: what the layer's own "
+        f"error: bound on {apart} after the layer; own rounding: what the layer's own "
         "arithmetic adds; share: how much of the largest bound its rounding and relaxation cost",
     )
 

@@ -1,10 +1,10 @@
-"""What a user writes about a runtime: `numpy`, `onnxruntime`, `onnxruntime:threads=2,flush`."""
+"""What a user writes about a runtime: `numpy`, `onnxruntime:threads=2`, `torch:device=cuda`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import onnx
 
@@ -15,7 +15,13 @@ from gpu_check.library_kernels import (
     numpy_library,
     torch_library,
 )
-from gpu_check.runtimes import OPTIMIZATION_LEVELS, OnnxRuntimeOptions
+from gpu_check.runtimes import (
+    DEVICES,
+    OPTIMIZATION_LEVELS,
+    PRECISIONS,
+    LibraryOptions,
+    OnnxRuntimeOptions,
+)
 from gpu_check.tensors import Machine, OnnxMachine
 from onnx_import.errors import ModelError, UnsupportedModel
 from onnx_import.graph import Graph
@@ -24,6 +30,7 @@ from onnx_import.torchlean import is_json
 
 RUNTIMES = ("onnxruntime", "numpy", "torch")
 _MOST_THREADS = 256
+_KEYS = {"flush_subnormals": "flush"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,20 @@ class RuntimeChoice:
     """A runtime by name, with its settings."""
 
     name: str
-    options: OnnxRuntimeOptions
+    options: OnnxRuntimeOptions | LibraryOptions
+
+    def written(self) -> str:
+        """What `runtime_choice` reads as this choice."""
+        plain, settings = type(self.options)(), []
+        for field in fields(self.options):
+            value = getattr(self.options, field.name)
+            if value != getattr(plain, field.name):
+                key = _KEYS.get(field.name, field.name)
+                settings.append(key if value is True else f"{key}={value}")
+        return ":".join([self.name, *([",".join(settings)] if settings else [])])
+
+    def with_threads(self, threads: int) -> RuntimeChoice:
+        return replace(self, options=replace(self.options, threads=threads))
 
 
 def runtime_choice(text: str) -> RuntimeChoice:
@@ -39,26 +59,33 @@ def runtime_choice(text: str) -> RuntimeChoice:
     name, _, settings = text.partition(":")
     if name not in RUNTIMES:
         raise ModelError(f"there is no runtime '{name}' here; give {', '.join(RUNTIMES)}")
-    options = OnnxRuntimeOptions()
-    if settings and name != "onnxruntime":
+    if settings and name == "numpy":
         raise ModelError(f"the runtime {name} has no settings here")
+    options = OnnxRuntimeOptions() if name == "onnxruntime" else LibraryOptions()
+    choice = RuntimeChoice(name, options)
     for setting in filter(None, settings.split(",")):
-        options = _changed(options, setting)
-    return RuntimeChoice(name, options)
+        choice = _changed(choice, setting)
+    return choice
 
 
-def _changed(options: OnnxRuntimeOptions, setting: str) -> OnnxRuntimeOptions:
+def _changed(choice: RuntimeChoice, setting: str) -> RuntimeChoice:
     key, _, value = setting.partition("=")
-    if setting == "flush":
-        return replace(options, flush_subnormals=True)
     if key == "threads" and value.isdecimal() and 1 <= int(value) <= _MOST_THREADS:
-        return replace(options, threads=int(value))
-    if key == "optimization" and value in OPTIMIZATION_LEVELS:
-        return replace(options, optimization=value)
-    raise ModelError(
-        f"'{setting}' is no setting of onnxruntime here: use threads=N, flush or optimization="
-        f"{'|'.join(OPTIMIZATION_LEVELS)}"
-    )
+        return choice.with_threads(int(value))
+    match choice.options:
+        case OnnxRuntimeOptions() as options:
+            if setting == "flush":
+                return replace(choice, options=replace(options, flush_subnormals=True))
+            if key == "optimization" and value in OPTIMIZATION_LEVELS:
+                return replace(choice, options=replace(options, optimization=value))
+            known = f"threads=N, flush or optimization={'|'.join(OPTIMIZATION_LEVELS)}"
+        case LibraryOptions() as library:
+            if key == "device" and value in DEVICES:
+                return replace(choice, options=replace(library, device=value))
+            if key == "precision" and value in PRECISIONS:
+                return replace(choice, options=replace(library, precision=value))
+            known = f"threads=N, device={'|'.join(DEVICES)} or precision={'|'.join(PRECISIONS)}"
+    raise ModelError(f"'{setting}' is no setting of {choice.name} here: use {known}")
 
 
 @contextmanager
@@ -68,8 +95,9 @@ def machine(choice: RuntimeChoice, graph: Graph) -> Iterator[Machine]:
     Raises UnsupportedModel where it cannot read the file, RuntimeUnavailable where there is no
     such runtime.
     """
-    if choice.name != "onnxruntime":
-        library = numpy_library() if choice.name == "numpy" else torch_library()
+    options = choice.options
+    if isinstance(options, LibraryOptions):
+        library = numpy_library() if choice.name == "numpy" else torch_library(options)
         yield LibraryMachine(graph, LibraryKernels(graph, library))
         return
     if graph.source is None or is_json(graph.source):
@@ -79,5 +107,5 @@ def machine(choice: RuntimeChoice, graph: Graph) -> Iterator[Machine]:
         raise UnsupportedModel(
             f"'{graph.source}' keeps weights in other files; save it as one file to run its nodes"
         )
-    with place_for(choice.options) as place:
-        yield OnnxMachine(graph, model, choice.options, place)
+    with place_for(options) as place:
+        yield OnnxMachine(graph, model, options, place)

@@ -50,10 +50,16 @@ def computed_value(
     index: tuple[int, ...],
 ) -> float:
     """One output element as an execution computes it."""
+    return float(computed_outputs(graph, inputs, execution)[output][index])
+
+
+def computed_outputs(
+    graph: Graph, inputs: Mapping[str, Array], execution: RuntimeContract
+) -> Mapping[str, Array]:
+    """All outputs as an execution computes them."""
     batch = {name: _carried(graph, name, v, execution)[None] for name, v in inputs.items()}
     with np.errstate(all="ignore"):
-        computed = emulate(graph, batch, execution)
-    return float(np.asarray(computed[output][0])[index])
+        return {t: np.asarray(v[0]) for t, v in emulate(graph, batch, execution).items()}
 
 
 def _carried(graph: Graph, name: str, v: Array, execution: RuntimeContract) -> Array:
@@ -69,19 +75,34 @@ def real_value(
     wide = {name: np.asarray(v, np.float64) for name, v in inputs.items()}
     found: RealValue | None = None
     for bits in _BITS:
-        exact = evaluate_exact(graph, wide, Balls(bits))
-        number = exact[output][index]
+        number = evaluate_exact(graph, wide, Balls(bits))[output][index]
         if isinstance(number, flint.arb) and number.is_finite() and not abs(number) < _BEYOND:
             return None
-        try:
-            lo, hi = enclosure(number)
-        except ValueError:
-            found = None
+        found = _enclosed(number)
+        if found is None:
             continue
-        found = RealValue(lo, hi)
+        lo, hi = found.lo, found.hi
         if hi - lo <= Fraction(1, 2**100) * max(abs(lo), Fraction(1, 2**200)):
             break
     return found
+
+
+def real_outputs(
+    graph: Graph, inputs: Mapping[str, Array]
+) -> Mapping[str, tuple[RealValue | None, ...]]:
+    """Enclosures of all elements of all outputs, flat; None as in `real_value`."""
+    wide = {name: np.asarray(v, np.float64) for name, v in inputs.items()}
+    exact = evaluate_exact(graph, wide, Balls(_BITS[0]))
+    return {t: tuple(_enclosed(number) for number in v.reshape(-1)) for t, v in exact.items()}
+
+
+def _enclosed(number: flint.arb | flint.fmpq) -> RealValue | None:
+    if isinstance(number, flint.arb) and not abs(number) < _BEYOND:
+        return None
+    try:
+        return RealValue(*enclosure(number))
+    except ValueError:
+        return None
 
 
 def error_between(value: float, real: RealValue | None) -> ErrorEnclosure:

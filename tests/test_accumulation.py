@@ -17,6 +17,7 @@ from operator_checks import Example, box_of, ends, exact_values, graph_of, point
 from encoders.approximate_field import ApproximateReals
 from encoders.contract import (
     BF16,
+    EXACT,
     FP16,
     IEEE_ANY,
     SEQUENTIAL,
@@ -33,10 +34,12 @@ from gpu_check.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.graph import Graph
 from refine.bounds import network_bounds
-from refine.diff import pair_of
+from refine.comparison import comparison
 from refine.domain import DomainOptions, read_domain
+from refine.pair import pair_of
 from refine.proof import input_box
 from refine.slopes import Branching
+from refine.verdict import Side
 
 MNIST = Path(__file__).resolve().parents[2] / "shared" / "models" / "mnist_fc"
 NORM = Example(
@@ -191,11 +194,8 @@ def test_mnist_against_its_copy_in_float16(tmp_path: Path) -> None:
     options = DomainOptions(vnnlib=MNIST / "prop_0_0.03.vnnlib")
     domain = read_domain(impl, options, FP16.format_of)
     (box,) = domain.boxes
-    aligned = pair_of(spec, impl).aligned
-    assert aligned is not None
-    bound = network_bounds(
-        aligned.spec, input_box(box, domain, FP16), FP16, runs=aligned.run,
-        branching=Branching(steps=8, cases=64),
-    ).largest  # fmt: skip
+    problem = comparison(pair_of(Side(spec, EXACT), Side(impl, FP16)))
+    tried = Branching(steps=8, cases=64)
+    bound = problem.bounds(input_box(box, domain, FP16), branching=tried).largest
     found = largest_difference(spec, impl, dict(box.sample(np.random.default_rng(1), 200)))
     assert found < bound < 20 * found

@@ -110,7 +110,7 @@ def test_an_unsupported_attribute_is_named_with_its_node(refused: Any, folder: P
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_weight_that_is_no_number(refused: Any, folder: Path, value: float) -> None:
     weights = {"weight": np.array([1.0, value], np.float32)}
-    node = helper.make_node("Add", ["x", "weight"], ["y"], "sum")
+    node = helper.make_node("Mul", ["x", "weight"], ["y"], "scale")
     small_models.save(folder / "w.onnx", [node], {"x": [1, 2]}, {"y": [1, 2]}, weights)
     assert "weight" in refused(*check("w.onnx"))
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import small_models
 from onnx import helper
-from test_probe import EmulatedKernels
+from operator_checks import Example, graph_of
+from test_probe import EmulatedMachine
 
 from encoders.contract import (
     ORT_CPU,
@@ -19,15 +20,15 @@ from encoders.contract import (
     BiasPlacement,
     Blocked,
     Contraction,
+    FactorRounding,
     Normalization,
     RuntimeContract,
     Subnormals,
 )
-from encoders.formats import BINARY16
+from encoders.formats import BINARY16, BINARY32, TENSOR_FLOAT_32
 from encoders.functions import Evidence, Function, FunctionAccuracy, Functions
 from encoders.orders import Lanes
 from gpu_check.conformance import Conformance, How, conformance
-from gpu_check.emulator import emulate
 from onnx_import import load
 from onnx_import.graph import Array, Graph
 from refine.cli import run
@@ -35,26 +36,6 @@ from refine.conform_command import drawn, judged
 from refine.contract_file import read_contract, write_contract
 from refine.runtime_choice import machine, runtime_choice
 from refine.verdict import ExitCode
-
-
-@dataclass(frozen=True)
-class EmulatedMachine:
-    """A runtime that obeys a contract by construction."""
-
-    graph: Graph
-    contract: RuntimeContract
-    bits: int = 24
-
-    @property
-    def kernels(self) -> EmulatedKernels:
-        return EmulatedKernels(self.graph, self.contract, self.bits)
-
-    def describe(self) -> str:
-        return self.kernels.describe()
-
-    def tensors(self, samples: Sequence[Mapping[str, Array]]) -> Mapping[str, Array]:
-        stacked = {t: np.stack([s[t] for s in samples]) for t in samples[0]}
-        return emulate(self.graph, stacked, self.contract, every_tensor=True)
 
 
 @pytest.fixture
@@ -89,7 +70,10 @@ WRONG: dict[str, Callable[[RuntimeContract], RuntimeContract]] = {
     "subnormal_operands": lambda c: replace(c, operands=Subnormals.FLUSH),
     "format": lambda c: replace(c, compute_format=BINARY16),
     "exact": lambda c: replace(c, exact=True),
+    "weights": lambda c: replace(c, stored_format=BINARY16),
+    "factors": lambda c: replace(c, factor_format=TENSOR_FLOAT_32, factor_rounding=NEAREST),
 }
+NEAREST, TRUNCATED = FactorRounding.NEAREST, FactorRounding.TRUNCATE
 
 
 def outcome(graph: Graph, real: RuntimeContract, stated: RuntimeContract) -> Conformance:
@@ -124,6 +108,30 @@ def test_one_wrong_field_is_named(field: str, network: Graph) -> None:
     found = outcome(network, BASE, WRONG[field](BASE))
     assert not found.conforms
     assert named(found) == {field}
+
+
+def test_weights_that_the_runtime_shortens_are_named(network: Graph) -> None:
+    assert named(outcome(network, replace(BASE, stored_format=BINARY16), BASE)) == {"weights"}
+
+
+@pytest.mark.parametrize("real", [NEAREST, TRUNCATED])
+def test_the_wrong_rounding_of_factors_is_named(real: FactorRounding, network: Graph) -> None:
+    """Both keep 11 bits: only the numbers tell."""
+    short = replace(BASE, factor_format=TENSOR_FLOAT_32, factor_rounding=NEAREST)
+    other = replace(short, factor_rounding=TRUNCATED)
+    real_one, stated = (short, other) if real is NEAREST else (other, short)
+    assert named(outcome(network, real_one, stated)) == {"factor_rounding"}
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_the_wrong_accumulation_is_named(wide: bool) -> None:
+    weights = {"W": np.random.default_rng(4).standard_normal((30, 5))}
+    case = Example("half", (("MatMul", "x W", "y", {}),), {"x": (1, 30)}, weights)
+    graph, _ = graph_of(case, np.float16)
+    contracts = replace(SEQUENTIAL, accumulation=BINARY32), SEQUENTIAL
+    real, stated = contracts if wide else reversed(contracts)
+    assert outcome(graph, real, real).conforms
+    assert named(outcome(graph, real, stated)) == {"accumulation"}
 
 
 @pytest.mark.parametrize("field", ["order", "fma"])

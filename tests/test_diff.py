@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,3 +187,40 @@ def test_a_saved_difference_runs_again(
     assert "1 of 16 elements of w1 differ" in " ".join(capsys.readouterr().out.split())
     assert run(["replay", "edited-counterexample.json"]) is ExitCode.VIOLATED
     assert "specification on onnxruntime" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("way", [[], ["--spec-as", "runtime"]], ids=["real", "runs"])
+def test_a_script_shows_a_difference_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = mlp(tmp_path / "m.onnx")
+    edited(tmp_path / "edited.onnx", spec, first_weight(negate))
+    arguments = ["diff", "m.onnx", "edited.onnx", "--input=-1..1", "--eps", "1e-3", *way]
+    assert run(arguments) is ExitCode.VIOLATED
+    command = ["replay", "edited-counterexample.json", "--script", "bug.py"]
+    assert run(command) is ExitCode.VIOLATED
+    spec.unlink()  # the specification's value is in the script
+    shown = subprocess.run(
+        [sys.executable, "bug.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert shown.returncode == 1, shown.stderr
+    assert "violated" in shown.stdout
+
+
+def test_copies_are_looked_through(tmp_path: Path) -> None:
+    """Identity and a Pad by nothing; what is left of the difference is one weight."""
+    weights = {"w": np.eye(3, dtype=np.float32), "none": np.zeros(4, np.int64)}
+    product = helper.make_node("MatMul", ["p", "w"], ["y"], "product")
+    nodes = [
+        helper.make_node("Identity", ["x"], ["i"], "copy"),
+        helper.make_node("Pad", ["i", "none"], ["p"], "nothing"),
+        product,
+    ]
+    spec = save(tmp_path / "spec.onnx", nodes, {"x": (1, 3)}, {"y": (1, 3)}, weights)
+    product.input[0], moved = "x", weights["w"].copy()
+    moved[0, 0] = 1.5
+    impl = save(tmp_path / "impl.onnx", [product], {"x": (1, 3)}, {"y": (1, 3)}, {"w": moved})
+    result = diff(spec, impl, contract="exact")
+    assert 0.5 <= result.bound < 0.5 + 1e-12
+    assert "1 of 9 elements of w differ" in " ".join(result.notes)

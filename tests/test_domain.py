@@ -438,3 +438,14 @@ def test_samples_reach_small_magnitudes_and_corners() -> None:
     assert np.any(points == -1.0)
     assert np.any((points != 0) & (np.abs(points) < 1e-30))
     assert np.any(np.abs(points) > 0.4)
+
+
+def test_samples_reach_zero_or_what_is_nearest_to_it() -> None:
+    """All of an input's elements at once: where 0/0 and the like happen."""
+    graph = graph_with(x=(3,), y=(1,))
+    box = only_box(domain_of(graph, inputs=("x=-1..1", "y=0.5..2")))
+    points = box.sample(np.random.default_rng(0), 300)
+    assert np.any(np.all(points["x"] == 0.0, axis=1))
+    corners = points["x"][2::3]
+    assert np.any(np.all(np.abs(corners) == 1.0, axis=1))
+    assert {0.5, 2.0} == set(points["y"][2::3].ravel())

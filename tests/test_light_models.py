@@ -2,7 +2,7 @@
 
 Their own weights are all alike, and every class comes out the same. The larger ones run only where
 REFINE_ALL_LIGHT_MODELS is set; they take about two minutes of processor time together.
-`benchmarks/light_model.py --run` does the same for all.
+`benchmarks/light_models.py` does the same for all.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from light_model import LIGHT, with_random_weights
+from light_model import LIGHT
+from light_models import with_random_weights
 
 from encoders.contract import SEQUENTIAL
 from gpu_check.emulator import emulate

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,18 @@ import small_models
 from onnx import helper
 
 from encoders.contract import PRESETS
+from encoders.exact_fields import Rationals, fraction
 from gpu_check.divergence import Divergence, first_divergence
+from gpu_check.exact import evaluate_exact
 from gpu_check.replay import NotReplayed
 from gpu_check.runtimes import OnnxRuntime
 from gpu_check.torch_replay import replay_on_torch
 from onnx_import import load
 from refine.cli import run
 from refine.optimised import as_optimised
+from refine.replay import every_output, run_again
 from refine.verdict import ExitCode
+from refine.witness_file import load_witness
 
 X = {"x": np.array([[0.3, -0.7]], np.float32)}
 
@@ -65,6 +70,27 @@ def test_replay_names_every_setting(net: Path, capsys: pytest.CaptureFixture[str
     shown = capsys.readouterr().out
     for expected in ("optimisation none", "optimisation all", "torch (cuda)", "diverges"):
         assert expected in shown
+
+
+def test_every_output_is_compared_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = small_models.mlp(tmp_path / "net.onnx", (2, 8, 3))
+    violated("net.onnx", "--contract", "sequential-fma")
+    capsys.readouterr()
+    run(["replay", "net-counterexample.json"])
+    shown = capsys.readouterr().out
+    assert all(title in shown for title in ("at every output", "[0, 0]", "[0, 1]", "[0, 2]"))
+    saved = load_witness(Path("net-counterexample.json"), load)
+    witness = run_again(saved.graph, saved.candidate)
+    exact = evaluate_exact(saved.graph, witness.real_inputs, Rationals())["y"]
+    given = OnnxRuntime(model).run(witness.inputs)["y"]
+    rows = every_output(witness, saved.graph)
+    assert rows[0].errors["y"][witness.index[-1]] == witness.error
+    written = next(r for r in rows if "optimisation none, 1" in r.runtime)
+    for error, real, value in zip(written.errors["y"], exact[0], given[0], strict=True):
+        assert error.lo == error.hi == abs(Fraction(float(value)) - fraction(real))
 
 
 def test_the_first_diverging_node_is_named(net: Path) -> None:

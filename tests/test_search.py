@@ -92,6 +92,21 @@ def test_a_breakdown_behind_a_narrow_range_is_found(tmp_path: Path, kind: str) -
         assert not np.isfinite(emulate(graph, given, PRESETS["sequential"])["y"]).any()
 
 
+def test_zero_over_zero_is_found(tmp_path: Path) -> None:
+    """x/max(|x|, 0): NaN at one number of the box only, and no end of it."""
+    nodes = [
+        helper.make_node("Abs", ["x"], ["a"], "size"),
+        helper.make_node("Max", ["a", "zero"], ["m"], "safe"),
+        helper.make_node("Div", ["x", "m"], ["y"], "divide"),
+    ]
+    zero = {"zero": np.zeros(1, np.float32)}
+    model = small_models.save(tmp_path / "z.onnx", nodes, {"x": [1, 2]}, {"y": [1, 2]}, zero)
+    result = settled(model, "-1..1", eps="1e-3", contract="sequential")
+    assert result.verdict is Verdict.VIOLATED
+    assert result.witness is not None
+    assert result.witness.inputs["x"].reshape(-1)[result.witness.index[-1]] == 0.0
+
+
 def found(graph: Any, box: Any, contract: str, seed: int) -> Any:
     return search(Hunt(graph, box, PRESETS[contract], Tolerance()), seed)
 

@@ -6,7 +6,7 @@ The contract says which formula a runtime computes: folded into one scale and sh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -34,6 +34,7 @@ _LEMMAS = (
     "product-error",
     "quotient-error",
 )
+_MANY = 2**14  # elements beyond which those of a channel are bounded together
 
 
 def check(site: Site) -> None:
@@ -90,22 +91,35 @@ def runtime(
     raise OpenSchedule("this contract does not pin the normalisation formula")
 
 
-def _affine(site: Site) -> AffineMap:
-    """y = s·x + t; float64 gives s within 4 roundings and t within 4 more, relative."""
-    shape = site.outputs[0].shape
-    rank = len(shape)
+@dataclass(frozen=True)
+class Normalisation:
+    """y = s·x + t per channel, in float64: s within 5 roundings of `scale`, relative, and t within
+    `shift_error` of `shift`."""
+
+    scale: FloatArray
+    shift: FloatArray
+    shift_error: FloatArray
+
+
+def normalisation(site: Site) -> Normalisation:
+    """What the node does to each channel; `site` must have passed `check`."""
     gamma, beta, mean = (np.asarray(c, np.float64) for c in site.constants[1:4])
     scale = gamma / np.sqrt(_variance(site))
     product = mean * scale
-    bias = beta - product
-    radius = add_up(multiply_up(np.abs(product), 8 * 2.0**-53), multiply_up(np.abs(bias), 2.0**-52))
-    radius = add_up(radius, np.where((mean != 0) & (gamma != 0), SMALLEST, 0.0))
-    per_channel = (-1, *(1,) * (rank - 2))
-    part = scaled_part(scale.reshape(per_channel), shape, shape, relative=5 * 2.0**-53)
+    shift = beta - product
+    error = add_up(multiply_up(np.abs(product), 8 * 2.0**-53), multiply_up(np.abs(shift), 2.0**-52))
+    error = add_up(error, np.where((mean != 0) & (gamma != 0), SMALLEST, 0.0))
+    return Normalisation(scale, shift, error)
+
+
+def _affine(site: Site) -> AffineMap:
+    shape, n = site.outputs[0].shape, normalisation(site)
+    per_channel = (-1, *(1,) * (len(shape) - 2))
+    part = scaled_part(n.scale.reshape(per_channel), shape, shape, relative=5 * 2.0**-53)
     return AffineMap(
         (part,),
-        np.broadcast_to(bias.reshape(per_channel), shape),
-        np.broadcast_to(radius.reshape(per_channel), shape),
+        np.broadcast_to(n.shift.reshape(per_channel), shape),
+        np.broadcast_to(n.shift_error.reshape(per_channel), shape),
     )
 
 
@@ -115,6 +129,8 @@ values, differences = affine_meanings(_affine)
 def rounding(
     site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
 ) -> RoundingBound:
+    if site.outputs[0].size > _MANY:
+        inputs = [_by_channel(x) for x in inputs]
     if contract.normalization is not Normalization.EITHER:
         return traced(runtime, site, inputs, contract, _LEMMAS)
     each = [
@@ -123,6 +139,12 @@ def rounding(
     ]
     radius = np.maximum(each[0].radius, each[1].radius)
     return RoundingBound(radius, each[0].preconditions + each[1].preconditions, _LEMMAS)
+
+
+def _by_channel(x: Interval) -> Interval:
+    """What holds all elements of a channel, (1, C, 1, …)."""
+    others = (0, *range(2, x.lo.ndim))
+    return Interval(np.min(x.lo, others, keepdims=True), np.max(x.hi, others, keepdims=True))
 
 
 def element(site: Site, row: int) -> Element:

@@ -43,7 +43,7 @@ from encoders.operator import (
 )
 from encoders.ops.div import OPERATORS as QUOTIENTS
 from encoders.quantisation import along_axis, check_plain, check_scale
-from encoders.rounding_bounds import Rounder, no_overflow, rounder_of
+from encoders.rounding_bounds import rounder_of
 from encoders.tracked import Tracked, tracked
 from onnx_import.graph import DType, TensorType
 
@@ -143,30 +143,15 @@ def differences(
     return composed_differences(shifted, lambda e: step_differences(_steps(site), u, e))
 
 
-def _followed(
-    site: Site, inputs: Sequence[Interval], contract: RuntimeContract
-) -> tuple[Tracked, Rounder]:
-    """The quotient under a contract."""
+def rounding(
+    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+) -> RoundingBound:
     r = rounder_of(site.type_of(0).dtype, contract)
     arithmetic = ErrorArithmetic(r, contract)
     given: list[Tracked] = [tracked(x, np.zeros(x.shape)) for x in inputs]
     scale = site.constant(1)
     divisor = given[1] if scale is None else arithmetic.constant(scale)
-    return _taken(site, given[0], divisor, arithmetic), r
-
-
-def quotient_error(site: Site, x: Interval, contract: RuntimeContract) -> FloatArray:
-    """How far the quotient by a stored scale is from x/scale, in steps, for run-time x."""
-    t, r = _followed(site, [x], contract)
-    error = np.broadcast_to(t.error[0], x.shape)
-    finite = no_overflow(r, np.array(t.largest)).holds
-    return error if finite else np.full(x.shape, np.inf)
-
-
-def rounding(
-    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
-) -> RoundingBound:
-    t, r = _followed(site, inputs, contract)
+    t = _taken(site, given[0], divisor, arithmetic)
     zero = inputs[-1] if 2 in site.variable else point(_stored_zero(site))
     radius = step_rounding(_steps(site), t, zero, r, result.shape)
     return RoundingBound(radius, (), ("underflow-term", "quotient-error", *LEMMAS))

@@ -1,16 +1,16 @@
-// float32 functions of the card over a range of bit patterns: y[i] = f(float of bits first + i).
+// float32 functions as the card computes them: y[i] = f(x[i]).
 
-#define OVER_BITS(NAME, CALL)                                                                  \
-    extern "C" __global__ void NAME(float* y, unsigned first, unsigned count) {               \
-        const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;                             \
-        if (i >= count) return;                                                               \
-        const float x = __uint_as_float(first + i);                                           \
-        y[i] = CALL(x);                                                                       \
+#define APPLY(NAME, CALL)                                                          \
+    extern "C" __global__ void NAME(const float* x, float* y, int count) {        \
+        const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;     \
+        if (i < count) y[i] = CALL(x[i]);                                          \
     }
 
-OVER_BITS(over_exp, expf)
-OVER_BITS(over_tanh, tanhf)
-OVER_BITS(over_erf, erff)
-OVER_BITS(over_log, logf)
-OVER_BITS(over_rsqrt, rsqrtf)
-OVER_BITS(over_sqrt, sqrtf)
+APPLY(apply_exp, expf)
+APPLY(apply_log, logf)
+APPLY(apply_tanh, tanhf)
+APPLY(apply_erf, erff)
+APPLY(apply_sin, sinf)
+APPLY(apply_cos, cosf)
+APPLY(apply_sqrt, sqrtf)
+APPLY(apply_rsqrt, rsqrtf)

@@ -1,31 +1,39 @@
-"""The CUDA kernels: their source, compiled for a processor or, by NVRTC, for a card.
+"""The kernels of schedules.cu, and their source compiled for a processor.
 
 `HostKernels` runs the source that a card would run on the processor, one thread after another: it
-is how the kernels are tested against the emulator where there is no card. `ptx_of` compiles for a
-card; a card is not needed for that.
+is how the kernels are tested against the emulator where there is no card.
 """
 
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 from enum import Enum
-from importlib import import_module
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from encoders.contract import (
+    CUDA_FP32,
+    PAIRWISE,
+    SEQUENTIAL,
+    SEQUENTIAL_FMA,
+    Blocked,
+    Contraction,
+    RuntimeContract,
+)
+from encoders.orders import Tree
 from gpu_check.compiling import CXX, NoCompiler, compile_library, load_library
+from gpu_check.cuda.sources import FOLDER, CudaUnavailable
 
 FloatArray = npt.NDArray[np.float32]
 
-_FOLDER = Path(__file__).parent
+BLOCK = 256  # terms of a block of split-K, unless said otherwise
+_WARP = 32
 _FLAGS = ("-O2", "-std=c++17", "-ffp-contract=off")
-
-
-class CudaUnavailable(RuntimeError):
-    """What is needed here is missing: a compiler, NVRTC, or a card; the message says which."""
 
 
 class Schedule(Enum):
@@ -37,9 +45,54 @@ class Schedule(Enum):
     WARP_TREE = "warp_tree"
     SPLIT_K = "split_k"
 
+    def contract(self, terms: int, block: int = BLOCK) -> RuntimeContract:
+        """What the kernel does to sums of so many products: pinned, but for warp trees with lanes
+        of a single product, which no order of a contract is."""
+        match self:
+            case Schedule.SEQUENTIAL:
+                return SEQUENTIAL
+            case Schedule.SEQUENTIAL_FMA:
+                return SEQUENTIAL_FMA
+            case Schedule.PAIRWISE:
+                return PAIRWISE
+            case Schedule.SPLIT_K:
+                return replace(SEQUENTIAL_FMA, name="split-k", order=Blocked(block))
+        order = warp_tree(terms) if terms >= 2 * _WARP else CUDA_FP32.order
+        fused = Contraction.ALWAYS if terms >= 2 * _WARP else Contraction.EITHER
+        return replace(SEQUENTIAL_FMA, name="warp-tree", order=order, contraction=fused)
+
+
+class DotKernels(Protocol):
+    """Where the kernels run."""
+
+    def describe(self) -> str: ...
+
+    def dot(
+        self, schedule: Schedule, a: FloatArray, b: FloatArray, block: int = BLOCK
+    ) -> FloatArray:
+        """a (rows, terms) times b (terms, columns); `block` is the length of split-K's blocks."""
+
+    def apply(self, function: str, x: FloatArray) -> FloatArray:
+        """A kernel of elementary.cu, such as `exp`, on one axis of numbers."""
+
+
+def warp_tree(terms: int) -> Tree:
+    """The tree of the kernel of that name where every lane has two terms or more."""
+    merges: list[tuple[int, int]] = []
+
+    def merge(left: int, right: int) -> int:
+        merges.append((left, right))
+        return terms + len(merges) - 1
+
+    lanes = [reduce(merge, range(lane, terms, _WARP)) for lane in range(_WARP)]
+    while len(lanes) > 1:
+        half = len(lanes) // 2
+        lanes = [merge(lanes[i], lanes[i + half]) for i in range(half)]
+    return Tree(tuple(merges))
+
 
 class HostKernels:
-    """schedules.cu compiled for this processor into `folder`.
+    """schedules.cu and elementary.cu compiled for this processor into `folder`.
 
     Raises CudaUnavailable without a C++ compiler.
     """
@@ -47,13 +100,17 @@ class HostKernels:
     def __init__(self, folder: Path) -> None:
         library = folder / "schedules.so"
         try:
-            compile_library(_FOLDER / "host.cpp", CXX, _FLAGS, library)
+            compile_library(FOLDER / "host.cpp", CXX, _FLAGS, library)
             self._library = load_library(library)
         except NoCompiler as missing:
             raise CudaUnavailable(str(missing)) from missing
 
-    def dot(self, schedule: Schedule, a: FloatArray, b: FloatArray, block: int = 256) -> FloatArray:
-        """a (rows, terms) times b (terms, columns); `block` is the length of split-K's blocks."""
+    def describe(self) -> str:
+        return "the CUDA kernels on this processor"
+
+    def dot(
+        self, schedule: Schedule, a: FloatArray, b: FloatArray, block: int = BLOCK
+    ) -> FloatArray:
         a, b = np.ascontiguousarray(a, np.float32), np.ascontiguousarray(b, np.float32)
         (rows, terms), columns = a.shape, b.shape[1]
         y = np.empty((rows, columns), np.float32)
@@ -61,66 +118,12 @@ class HostKernels:
         run(_pointer(a), _pointer(b), _pointer(y), rows, terms, columns, block)
         return y
 
+    def apply(self, function: str, x: FloatArray) -> FloatArray:
+        x = np.ascontiguousarray(x, np.float32)
+        y = np.empty_like(x)
+        getattr(self._library, f"run_apply_{function}")(_pointer(x), _pointer(y), x.size)
+        return y
+
 
 def _pointer(array: FloatArray) -> Any:
     return array.ctypes.data_as(ctypes.c_void_p)
-
-
-def source(name: str) -> str:
-    """The text of `schedules` or `elementary`."""
-    return (_FOLDER / f"{name}.cu").read_text(encoding="utf-8")
-
-
-def ptx_of(name: str, architecture: str) -> str:
-    """`name`.cu compiled by NVRTC for an architecture such as `compute_90`.
-
-    Contraction and flushing are off and division and roots are rounded correctly, which matters to
-    nothing but the elementary functions. Raises CudaUnavailable without NVRTC, and with the
-    compiler's words where it refuses the source.
-    """
-    nvrtc = _nvrtc()
-    program = ctypes.c_void_p()
-    text = source(name).encode()
-    _require(nvrtc.nvrtcCreateProgram(ctypes.byref(program), text, b"k.cu", 0, None, None))
-    flags = [f"--gpu-architecture={architecture}", "--fmad=false", "--ftz=false"]
-    options = (ctypes.c_char_p * len(flags))(*(f.encode() for f in flags))
-    code = nvrtc.nvrtcCompileProgram(program, len(flags), options)
-    size = ctypes.c_size_t()
-    if code != 0:
-        nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
-        log = ctypes.create_string_buffer(size.value)
-        nvrtc.nvrtcGetProgramLog(program, log)
-        raise CudaUnavailable(f"NVRTC refuses {name}.cu: {log.value.decode()[:1000]}")
-    _require(nvrtc.nvrtcGetPTXSize(program, ctypes.byref(size)))
-    ptx = ctypes.create_string_buffer(size.value)
-    _require(nvrtc.nvrtcGetPTX(program, ptx))
-    nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
-    return ptx.value.decode()
-
-
-def nvrtc_version() -> str:
-    """Raises CudaUnavailable without NVRTC."""
-    major, minor = ctypes.c_int(), ctypes.c_int()
-    _require(_nvrtc().nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)))
-    return f"{major.value}.{minor.value}"
-
-
-def _require(code: int) -> None:
-    if code != 0:
-        raise CudaUnavailable(f"NVRTC fails with error {code}")
-
-
-def _nvrtc() -> Any:
-    """The library of the package nvidia-cuda-nvrtc, or the system's."""
-    found: list[str] = []
-    try:
-        folders = import_module("nvidia").__path__
-        found = [str(p) for f in folders for p in sorted(Path(f).glob("*/lib/libnvrtc.so.*"))]
-    except ImportError:
-        pass
-    for name in (*found, "libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12"):
-        try:
-            return ctypes.CDLL(name)
-        except OSError:
-            continue
-    raise CudaUnavailable("NVRTC is not installed: pip install 'refine[cuda]'")

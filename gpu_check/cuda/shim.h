@@ -12,3 +12,4 @@ static Index blockIdx, blockDim, threadIdx;
 static inline float __fmul_rn(float a, float b) { return a * b; }
 static inline float __fadd_rn(float a, float b) { return a + b; }
 static inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+static inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }

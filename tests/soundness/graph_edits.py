@@ -28,7 +28,7 @@ def convolutional(path: Path) -> Path:
         "mean": rng.normal(size=3),
         "variance": rng.uniform(0.01, 0.1, 3),
         "k2": rng.normal(size=(3, 3, 3, 3)) * 0.3,
-        "w": rng.normal(size=(3, 2)),
+        "w": rng.normal(size=(12, 2)),
         "b": rng.normal(size=2),
     }
     nodes = [
@@ -112,7 +112,7 @@ class Edit:
 def edited(path: Path, rng: np.random.Generator) -> Edit:
     """One random edit: a weight's sign or size, two weights or nodes swapped, an attribute or an
     activation changed. Draws again where an edit is not possible."""
-    while True:
+    for _ in range(1000):
         model = onnx.load(path)
         kind = _KINDS[int(rng.integers(len(_KINDS)))]
         text = kind(model, rng)
@@ -123,6 +123,7 @@ def edited(path: Path, rng: np.random.Generator) -> Edit:
             except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError):
                 continue
             return Edit(text, model)
+    raise AssertionError(f"no edit of {path} is a valid model")
 
 
 def _tensors(model: onnx.ModelProto) -> list[onnx.TensorProto]:

@@ -88,8 +88,8 @@ def adjoint_of_products_has_the_wrong_sign(patch: Patch) -> None:
 def one_addition_is_not_counted(patch: Patch) -> None:
     old = rounding_bounds.any_order_sum
 
-    def changed(r: Any, partial: Any, additions: Any, terms: Any) -> Any:
-        return old(r, partial, np.maximum(additions - 1.0, 0.0), terms)
+    def changed(r: Any, partial: Any, additions: Any, *more: Any) -> Any:
+        return old(r, partial, np.maximum(additions - 1.0, 0.0), *more)
 
     everywhere(patch, old, changed)
 

@@ -1,0 +1,131 @@
+"""Layers with a normalisation in their weights, against the layer and the normalisation apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import helper
+from small_models import save
+
+from encoders.exact_fields import Balls
+from gpu_check.exact import evaluate_exact
+from gpu_check.runtimes import OnnxRuntime
+from onnx_import import load
+from onnx_import.graph import Array
+from refine.api import diff_models
+from refine.check import Options
+from refine.lemmas.cache import default_directory
+from refine.optimised import as_optimised
+from refine.verdict import Result
+
+INPUTS = {"Conv": (1, 4, 5, 5), "ConvTranspose": (1, 4, 3, 3), "Gemm": (2, 4)}
+LAYERS: tuple[tuple[str, tuple[int, ...], dict[str, Any]], ...] = (
+    ("Conv", (6, 4, 3, 3), {"pads": [1, 1, 1, 1]}),
+    ("Conv", (6, 2, 3, 3), {"group": 2}),
+    ("ConvTranspose", (4, 3, 2, 2), {"strides": [2, 2]}),
+    ("ConvTranspose", (4, 3, 2, 2), {"group": 2}),
+    ("Gemm", (4, 3), {}),
+    ("Gemm", (3, 4), {"transB": 1}),
+)
+
+
+def channels(op: str, shape: tuple[int, ...], attributes: dict[str, Any]) -> int:
+    if op == "Conv" or attributes.get("transB"):
+        return shape[0]
+    return shape[1] * int(attributes.get("group", 1))
+
+
+def spec_of(path: Path, op: str, shape: tuple[int, ...], attributes: dict[str, Any]) -> Path:
+    """The layer, BatchNormalization, Relu."""
+    rng = np.random.default_rng(len(shape) + shape[0])
+    n = channels(op, shape, attributes)
+    weights = {
+        "w": rng.normal(size=shape),
+        "b": rng.normal(size=n),
+        "gamma": rng.normal(size=n),
+        "beta": rng.normal(size=n),
+        "mean": rng.normal(size=n),
+        "variance": rng.uniform(0.1, 2, n),
+    }
+    nodes = [
+        helper.make_node(op, ["x", "w", "b"], ["h"], "layer", **attributes),
+        helper.make_node(
+            "BatchNormalization", ["h", "gamma", "beta", "mean", "variance"], ["n"], "norm"
+        ),
+        helper.make_node("Relu", ["n"], ["y"], "act"),
+    ]
+    held = {k: v.astype(np.float32) for k, v in weights.items()}
+    return save(path, nodes, {"x": INPUTS[op]}, {"y": None}, held)
+
+
+def folded(path: Path, spec: Path, by: float) -> Path:
+    """With the normalisation in the weights, one of which is then moved."""
+    graph = load(spec)
+    layer, norm, _ = graph.order
+    c = {t: np.asarray(graph.constants[t], np.float64) for n in (layer, norm) for t in n.inputs[1:]}
+    epsilon = 1e-5
+    scale = c["gamma"] / np.sqrt(c["variance"] + epsilon)
+    w = c["w"]
+    if layer.op == "Conv" or layer.attributes.get("transB"):
+        w = w * scale.reshape(-1, *(1,) * (w.ndim - 1))
+    elif layer.op == "Gemm":
+        w = w * scale
+    else:
+        groups = int(layer.attributes.get("group", 1))  # type: ignore[call-overload]
+        parts = np.split(w, groups), np.split(scale, groups)
+        w = np.concatenate([a * s.reshape(1, -1, 1, 1) for a, s in zip(*parts, strict=True)])
+    w.flat[1] += by
+    weights = {"w": w, "b": (c["b"] - c["mean"]) * scale + c["beta"]}
+    nodes = [
+        helper.make_node(layer.op, ["x", "w", "b"], ["n"], "layer", **layer.attributes),
+        helper.make_node("Relu", ["n"], ["y"], "act"),
+    ]
+    held = {k: v.astype(np.float32) for k, v in weights.items()}
+    return save(path, nodes, {"x": graph.types["x"].shape}, {"y": None}, held)
+
+
+def differing(spec: Path, impl: Path, contract: str = "exact") -> Result:
+    options = Options(None, default_directory(), search=False)
+    return diff_models(spec, impl, "-1..1", None, contract, options)
+
+
+def exact(path: Path, x: Array) -> Array:
+    return np.asarray(evaluate_exact(load(path), {"x": x.astype(np.float64)}, Balls(200))["y"])
+
+
+@pytest.mark.parametrize(("op", "shape", "attributes"), LAYERS, ids=lambda v: str(v))
+@pytest.mark.parametrize("by", [0.0, 0.25])
+def test_a_folded_normalisation_differs_by_no_more_than_bounded(
+    op: str, shape: tuple[int, ...], attributes: dict[str, Any], by: float, tmp_path: Path
+) -> None:
+    spec = spec_of(tmp_path / "spec.onnx", op, shape, attributes)
+    impl = folded(tmp_path / "impl.onnx", spec, by)
+    result = differing(spec, impl)
+    assert ", then n = BatchNormalization" in " ".join(result.notes)
+    rng = np.random.default_rng(0)
+    found = 0.0
+    for _ in range(10):
+        x = np.sign(rng.uniform(-1, 1, INPUTS[op])).astype(np.float32)
+        gap = abs(exact(impl, x) - exact(spec, x))
+        found = max(found, *(float(v.upper()) for v in gap.reshape(-1)))
+    assert found <= result.bound
+    assert result.bound <= (1e-5 if by == 0.0 else 10 * found)
+
+
+def test_onnxruntimes_own_folding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it saves corresponds to the original, and its results are as near as proved."""
+    monkeypatch.chdir(tmp_path)
+    spec = spec_of(tmp_path / "spec.onnx", *LAYERS[0])
+    impl = as_optimised(spec, "extended")
+    result = differing(spec, impl, "ort-cpu")
+    assert "correspond node by node" in " ".join(result.notes)
+    run = OnnxRuntime(impl)
+    rng = np.random.default_rng(1)
+    for _ in range(10):
+        x = rng.uniform(-1, 1, INPUTS["Conv"]).astype(np.float32)
+        gap = abs(np.vectorize(float)(exact(spec, x)) - run.run({"x": x})["y"].astype(np.float64))
+        assert np.all(gap <= result.bound)
+    assert result.bound < 1e-4
