@@ -9,7 +9,8 @@ of the box, a 64th as wide (or 64 times less). Small files come first, each is s
 done, and a run goes on from what FILE holds. Under `ort-cpu` it is emulated at random points of the
 domain beside onnxruntime (no graph optimisations, one thread): how many outputs agree in every
 bit, the largest difference between the two, and the largest error of onnxruntime, which the bound
-must exceed.
+must exceed. Where not all agree, the contract is probed on the model, and the emulation repeated
+under that, if it pins every schedule.
 """
 
 from __future__ import annotations
@@ -37,11 +38,24 @@ from refine.box import Box
 from refine.check import Options, check
 from refine.domain import Domain, DomainError, DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
+from refine.probe_command import probed
+from refine.runtime_choice import runtime_choice
 from refine.verdict import Tolerance
 
 CONTRACTS = ("ieee-any", "ort-cpu")
 WIDTHS = (1.0, 2.0**-6, 2.0**-12)
-COLUMNS = ("network", "domain", "contract", "bound", "found", "ratio", "s", "ort s", "same bits")
+COLUMNS = (
+    "network",
+    "domain",
+    "contract",
+    "bound",
+    "found",
+    "ratio",
+    "s",
+    "ort s",
+    "same bits",
+    "probed",
+)
 
 
 @dataclass(frozen=True)
@@ -122,6 +136,7 @@ def measured(
     for width in WIDTHS:
         here = middle(domain, width)
         agreement = agreement_of(graph, runtime, here, points)
+        again = equal_when_probed(graph, runtime, here, agreement)
         results = {c: check(graph, here, PRESETS[c], Tolerance(), options) for c in CONTRACTS}
         for contract, result in results.items():
             found = result.worst_found or 0.0
@@ -138,6 +153,7 @@ def measured(
                 "onnxruntime_within_bound": max(agreement.difference, agreement.error)
                 <= result.bound,
                 **asdict(agreement),
+                "equal_probed": again,
             }
         if all(np.isfinite(result.bound) for result in results.values()):
             return
@@ -175,11 +191,31 @@ def domain_of(path: Path, graph: Graph, contract: RuntimeContract = ORT_CPU) -> 
         return read_domain(graph, whole, contract.format_of)
 
 
-def agreement_of(graph: Graph, runtime: OnnxRuntime, domain: Domain, points: int) -> Agreement:
+def equal_when_probed(
+    graph: Graph, runtime: OnnxRuntime, domain: Domain, agreement: Agreement
+) -> int | str:
+    """Output elements with the same bits under the contract probed on the model, or why none is
+    computed; as they are where all agree already."""
+    if agreement.equal == agreement.elements:
+        return agreement.equal
+    contract = probed(graph, runtime_choice("onnxruntime")).contract
+    try:
+        return agreement_of(graph, runtime, domain, agreement.points, contract).equal
+    except ValueError as error:  # an OpenSchedule too
+        return str(error)
+
+
+def agreement_of(
+    graph: Graph,
+    runtime: OnnxRuntime,
+    domain: Domain,
+    points: int,
+    contract: RuntimeContract = ORT_CPU,
+) -> Agreement:
     """onnxruntime beside its emulation and beside the real network, at points it can receive."""
     drawn = domain.boxes[0].sample(np.random.default_rng(0), points)
     inputs = {t: x.astype(graph.types[t].dtype.numpy) for t, x in drawn.items()}
-    emulated = emulate(graph, inputs, ORT_CPU)
+    emulated = emulate(graph, inputs, contract)
     real = evaluate_real(graph, drawn, ApproximateReals())
     shapes = runtime.input_shapes()
     elements = equal = 0
@@ -226,6 +262,7 @@ def shown(row: Mapping[str, object]) -> tuple[str, ...]:
         str(row["contract"]),
         *(f"{float(str(v)):.3g}" for v in numbers),
         f"{row['equal']}/{row['elements']}{beyond}",
+        str(row["equal_probed"]),
     )
 
 

@@ -309,15 +309,21 @@ EXACT = RuntimeContract("exact", Sequential(), Contraction.NEVER, exact=True)
 # onnxruntime 1.31 on an x86-64 CPU with FMA, graph optimisations off, one thread, float32.
 # Measured, not promised: bit for bit on MatMul and Gemm whose right factor is constant (any number
 # of rows and columns; alpha other than 1 only up to 256 terms), on convolutions of at most 128
-# terms with several output channels and pixels, and on + − × ÷ and Relu. Not covered: a right
-# factor that is not constant and other convolutions (block sizes that depend on the shape, lanes
-# without FMA), BatchNormalization (no FMA), transcendental functions, optimised graphs.
+# terms with several output channels and pixels, and on + − × ÷, Relu and BatchNormalization (no
+# FMA). Not covered: a right factor that is not constant and other convolutions (block sizes that
+# depend on the shape, lanes without FMA), transcendental functions, optimised graphs.
 ORT_CPU = RuntimeContract(
     "ort-cpu",
     Blocked(256),
     Contraction.ALWAYS,
     BiasPlacement.AFTER_FIRST_BLOCK,
     functions=ORT_FUNCTIONS,
+    rules=(
+        ScheduleRule(
+            Schedule(Blocked(256), Contraction.NEVER, BiasPlacement.AFTER_FIRST_BLOCK),
+            operator="BatchNormalization",
+        ),
+    ),
 )
 
 # Tensors of 16 bits, nodes that compute in binary32 in whatever order, as libraries for half

@@ -151,10 +151,7 @@ def contract_of_table(table: Mapping[str, Any]) -> RuntimeContract:
         factor_rounding=_choice("", table, "factor_rounding", FactorRounding, base.factor_rounding),
         exact=_typed("exact", table.get("exact", base.exact), bool),
         functions=_functions(table["functions"]) if "functions" in table else base.functions,
-        rules=tuple(
-            _rule(f"rules[{i}]", _typed(f"rules[{i}]", rule, dict))
-            for i, rule in enumerate(_typed("rules", table.get("rules", []), list))
-        ),
+        rules=_rules(table) if "rules" in table else base.rules,
         evidence=_evidences(_typed("evidence", table.get("evidence", {}), dict)),
         provenance=tuple(
             (key, _typed(f"provenance.{key}", value, str))
@@ -272,6 +269,13 @@ def _rule_table(rule: ScheduleRule) -> dict[str, Any]:
     table = {key: value for key, value in place.items() if value is not None}
     table |= _schedule_table(rule.schedule) | {"evidence": _WORD_OF[rule.evidence]}
     return table | ({"source": rule.source} if rule.source else {})
+
+
+def _rules(table: Mapping[str, Any]) -> tuple[ScheduleRule, ...]:
+    return tuple(
+        _rule(f"rules[{i}]", _typed(f"rules[{i}]", rule, dict))
+        for i, rule in enumerate(_typed("rules", table["rules"], list))
+    )
 
 
 def _rule(where: str, table: Mapping[str, Any]) -> ScheduleRule:

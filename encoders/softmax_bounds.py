@@ -197,6 +197,22 @@ def softmax_error(r: Rounder, e: Exponentials, y: Interval) -> FloatArray:
     return add_up(quotient, add_up(rounding, r.flushed))
 
 
+def whatever_the_scores(r: Rounder, accuracy: FunctionAccuracy, n: int) -> float:
+    """|computed − y| of n finite scores that are off, or apart, by any amount.
+
+    Of the computed exponentials the largest is near 1, and none is below −s, s being what the
+    function may be off by at 0. Rounding is monotone, so neither it nor any larger one is reduced
+    by adding others while n·s is far less than half an ulp of it: no quotient is above 1 by more
+    than its roundings. Infinite where that cannot be said.
+    """
+    if accuracy.ulps is None:
+        return np.inf
+    below = n * accuracy.ulps * float(r.format.smallest_subnormal)
+    if 2.0 * r.unit * accuracy.ulps > 0.25 or below > r.unit / 8.0:
+        return np.inf
+    return 1.0 + 2.0**-8 + 16.0 * r.unit
+
+
 def log_error(r: Rounder, accuracy: FunctionAccuracy, e: Exponentials, n: int) -> FloatArray:
     """|computed log S − log S|, (rows, 1): |log Ŝ − log S| ≤ B/(1 − B) for a relative error B."""
     moved = _over_rest(e.total, e.total)

@@ -25,12 +25,14 @@ from operator_checks import (
     points,
 )
 
+from encoders.approximate_field import ApproximateReals
 from encoders.contract import IEEE_ANY, SEQUENTIAL, Normalization
 from encoders.enclosure import Interval
 from encoders.functions import ORT_FUNCTIONS
 from encoders.operator import site_of
 from encoders.registry import lookup
 from gpu_check.emulator import emulate
+from gpu_check.exact import evaluate_real
 from onnx_import import load
 from onnx_import.errors import UnsupportedModel
 from refine.bounds import InputBox, network_bounds
@@ -170,6 +172,22 @@ def test_a_softmax_of_unbounded_scores_is_refused() -> None:
     assert np.all(np.isinf(rounding.radius))
     image = lookup(node).values(site, [x]).image
     assert np.all((image.lo == 0) & (image.hi == 1))
+
+
+@pytest.mark.parametrize("factor", [1e5, 1e9, 1e30])
+def test_a_softmax_of_scores_far_apart_is_a_probability_all_the_same(factor: float) -> None:
+    """Rounding alone moves such scores by more than 1, and the largest may become another."""
+    nodes = (("Mul", "x k", "s", {}), ("Softmax", "s", "y", {}))
+    case = Example(
+        "far", nodes, {"x": (1, 5)}, {"k": np.array(factor)}, exact=False, rational=False
+    )
+    graph, _ = graph_of(case)
+    inputs = points(case, graph, 200)
+    limit = network_bounds(graph, box_of(case, graph), IEEE_ANY).errors["y"]
+    computed = emulate(graph, inputs, SEQUENTIAL)["y"].astype(np.float64)
+    real = evaluate_real(graph, inputs, ApproximateReals(wide=True))["y"]
+    assert np.all(np.abs(computed - np.asarray(real, np.float64)) <= limit)
+    assert np.all(limit < 2.01)
 
 
 def test_softmax_keeps_small_probabilities_accurate() -> None:

@@ -240,7 +240,10 @@ def _covering(by_steps: Operator) -> Operator:
         r, accuracy = rounder(site, contract), contract.functions.accuracy(Function.POW)
         (x,) = inputs
         lost: FloatArray = r.operand_loss(x)
-        other = function_error(r, accuracy, image_of(_curve(site), x.inflate(lost)))
+        # what is read as zero moves towards zero: a range from 0 on stays one
+        wide = x.inflate(lost)
+        read = Interval(np.maximum(wide.lo, np.minimum(x.lo, 0.0)), wide.hi)
+        other = function_error(r, accuracy, image_of(_curve(site), read))
         return replace(bound, radius=np.maximum(bound.radius, other + bound.radius * np.any(lost)))
 
     return replace(by_steps, rounding=rounding)

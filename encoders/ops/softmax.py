@@ -48,6 +48,7 @@ from encoders.softmax_bounds import (
     softmax_error,
     softmax_image,
     softmax_jacobian,
+    whatever_the_scores,
 )
 
 LEMMAS = ("relative-quotient", "function-error", "sum-any-order", "underflow-term")
@@ -212,8 +213,10 @@ def rounding(
 ) -> RoundingBound:
     r, kept = rounder(site, contract), _kept(site)
     x = kept.fill_interval(kept.rows.of_interval(inputs[0]))
-    e = exponentials(r, contract.functions.accuracy(Function.EXP), x)
+    accuracy = contract.functions.accuracy(Function.EXP)
+    e = exponentials(r, accuracy, x)
     error = softmax_error(r, e, softmax_image(x, kept.mask))
+    error = np.minimum(error, whatever_the_scores(r, accuracy, x.shape[1]))
     return _finished(site, kept, x, error, np.zeros_like(error), contract)
 
 

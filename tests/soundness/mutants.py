@@ -177,7 +177,7 @@ def stored_bias_and_weights_are_taken_to_be_exact(patch: Patch) -> None:
 
 @mutant
 def rounded_weights_are_taken_to_be_exact(patch: Patch) -> None:
-    patch.setattr(products, "_coefficient_loss", lambda r, s, x, shape: np.zeros(shape))
+    patch.setattr(products, "stored_loss", lambda r, values: np.zeros_like(values))
 
 
 @mutant
