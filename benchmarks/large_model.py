@@ -2,8 +2,8 @@
 
     python benchmarks/large_model.py [NAME …] [--contract ieee-any] [--save FILE]
 
-A convolutional network that ends in wide dense layers (103 million parameters), a dense one of six
-layers of 4096 neurons (102 million), and VGG-19 as the onnx package has it (144 million, all
+A convolutional network that ends in wide dense layers (102 million parameters), a dense one of
+seven layers of 4096 neurons (105 million), and VGG-19 as the onnx package has it (144 million, all
 alike). Inputs lie in a ball of radius 0.001. Each is written to a file and bounded by a process of
 its own, whose peak memory is what is reported; 24 GiB are what it may take.
 """
@@ -88,7 +88,7 @@ def measured(
 
 
 def dense() -> onnx.ModelProto:
-    """1024 inputs, six hidden layers of 4096 neurons, 10 outputs."""
+    """1024 inputs, seven hidden layers of 4096 neurons, 10 outputs."""
     return _model((1, 1024), [], [1024, 4096, 4096, 4096, 4096, 4096, 4096, 4096, 10])
 
 

@@ -41,7 +41,6 @@ ANY_ORDER = (
 KNOWN_ORDER = ("sequential-step", "underflow-term", "flush-operand-product", "flush-operand-sum")
 
 _FRACTION = np.int64(0x000F_FFFF_FFFF_FFFF)  # its bits are 0 in a power of two
-
 _MANY = 2**14  # elements beyond which a bound is worth less than a matrix product
 
 Map = Callable[[FloatArray], FloatArray]
