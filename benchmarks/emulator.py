@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,30 @@ from measuring import MODELS, one_pass, save
 from rich.console import Console
 from rich.table import Table
 
-from encoders.contract import PRESETS
+from encoders.contract import (
+    CUDA_TF32,
+    ORT_CPU,
+    PRESETS,
+    SEQUENTIAL_FMA,
+    RuntimeContract,
+    Subnormals,
+    members,
+)
 from encoders.numpy_arithmetic import NumpyArithmetic
+from encoders.orders import Lanes
 from gpu_check.compiled import compiled_chains
 from gpu_check.emulator import emulate
 from gpu_check.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.graph import Array
 
+FLUSH = Subnormals.FLUSH
+CONTRACTS: Mapping[str, RuntimeContract] = {
+    **{name: PRESETS[name] for name in ("sequential", "sequential-fma", "ort-cpu", "pairwise")},
+    "lanes of 8, FMA": replace(SEQUENTIAL_FMA, order=Lanes(8)),
+    "ort-cpu, flushing": replace(ORT_CPU, results=FLUSH, operands=FLUSH),
+    "tf32, steps of 16": members(CUDA_TF32)[0],
+}
 ROWS = tuple(
     (model, contract)
     for model in (
@@ -33,7 +50,7 @@ ROWS = tuple(
         "mnist_fc/mnist-net_256x4",
         "oval21/cifar_base_kw",
     )
-    for contract in ("sequential", "sequential-fma", "ort-cpu", "pairwise")
+    for contract in CONTRACTS
 )
 _SLOW = 8  # times fewer inputs for the emulator without a compiler
 
@@ -67,7 +84,7 @@ def measured(models: Path, model: str, contract: str, batch: int) -> dict[str, f
         for t in graph.inputs
     }
     few = {t: v[: max(batch // _SLOW, 1)] for t, v in inputs.items()}
-    chosen = PRESETS[contract]
+    chosen = CONTRACTS[contract]
     quick, quick_seconds = timed(lambda: emulate(graph, inputs, chosen))
     slow, slow_seconds = timed(lambda: emulate(graph, few, chosen, arithmetic=NumpyArithmetic))
     for t in graph.outputs:

@@ -47,7 +47,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int32]
 
 _PIECE = 2**16
-_WIDEST_ALIGNMENT = 40
+WIDEST_ALIGNMENT = 40
 _NO_EXPONENT = np.int32(-900)  # below that of any product of two numbers that fit
 _TOP_BIT = np.int64(-(2**63))
 
@@ -210,7 +210,7 @@ class NumpyArithmetic:
     ) -> Carrier:
         """Exact in float64 throughout: a step adds some tens of integers of a few bits more than
         the alignment. Raises OpenSchedule for formats that do not fit twice into float64."""
-        if self.format == BINARY64 or alignment > _WIDEST_ALIGNMENT:
+        if self.format == BINARY64 or alignment > WIDEST_ALIGNMENT:
             raise OpenSchedule("aligned steps are emulated for formats of at most 24 digits")
         lowest = self.format.emin if least is None else least
         with np.errstate(all="ignore"):

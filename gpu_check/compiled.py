@@ -1,9 +1,10 @@
-"""The emulator's chains of multiply-adds as compiled loops (chain.c), where there is a C compiler.
+"""The emulator's chains of multiply-adds and steps of tensor cores as compiled loops (chain.c),
+where there is a C compiler.
 
 The bits are those of `NumpyArithmetic`, tens of times sooner. That the compiler and the processor
 do what the source says is not assumed: a library is used only if it agrees with `NumpyArithmetic`
-on chains full of midpoints, subnormal numbers, infinities and NaN. Libraries are kept in the
-user's cache directory.
+on sums full of midpoints, subnormal numbers, infinities and NaN. Libraries are kept in the user's
+cache directory.
 """
 
 from __future__ import annotations
@@ -13,21 +14,22 @@ import hashlib
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import platformdirs
 
 from encoders.arithmetic import Slices
-from encoders.contract import SEQUENTIAL, SEQUENTIAL_FMA, Contraction, RuntimeContract, Subnormals
+from encoders.contract import SEQUENTIAL, Contraction, RuntimeContract, Subnormals
 from encoders.formats import BINARY32, FloatFormat
-from encoders.numpy_arithmetic import Carrier, NumpyArithmetic
+from encoders.numpy_arithmetic import WIDEST_ALIGNMENT, Carrier, NumpyArithmetic
 from gpu_check.compiling import C, NoCompiler, compile_library, load_library
 
 Offsets = npt.NDArray[np.int64]
@@ -41,57 +43,84 @@ _MOST_THREADS = 4
 
 
 class CompiledChains:
-    """The functions of a compiled chain.c."""
+    """The chains of a chain.c that was compiled for what `contract` flushes."""
 
-    def __init__(self, library: ctypes.CDLL) -> None:
-        self._run = {True: library.fused, False: library.separate}
-        whole, at = ctypes.c_int64, ctypes.c_void_p
-        for function in self._run.values():
-            function.argtypes = (whole, whole, whole, at, at, whole, at, at, whole, at)
-            function.restype = None
+    def __init__(self, library: ctypes.CDLL, contract: RuntimeContract = SEQUENTIAL) -> None:
+        self._run = {
+            Contraction.ALWAYS: _typed(library.fused),
+            Contraction.NEVER: _typed(library.separate),
+        }
+        self.contract = contract
 
-    def chain(self, pairs: Pairs, start: Carrier | None, fused: bool) -> Carrier | None:
+    def chain(self, pairs: Pairs, start: Carrier | None, how: Contraction) -> Carrier | None:
         """start + Σ a_k·b_k as `ChainArithmetic.chain`; None for operands that are not evenly
         laid out."""
         every = _operands(pairs)
+        if every is None or (start is None and len(pairs) < 2):
+            return None
+        if start is not None:
+            return _summed(self._run[how], every, start)
+        first = NumpyArithmetic(BINARY32, self.contract).multiply(*pairs[0])
+        return _summed(self._run[how], tuple(v.rest() for v in every), first)
+
+
+class CompiledSteps:
+    """The steps of a chain.c that was compiled for them, and for what a contract flushes."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._run = _typed(library.steps, ctypes.c_int32, ctypes.c_int32)
+
+    def step(
+        self, pairs: Pairs, total: Carrier | None, alignment: int, least: int
+    ) -> Carrier | None:
+        """As `StepArithmetic.step`; None for operands that are not evenly laid out."""
+        every = _operands(pairs)
         if every is None:
             return None
-        a, b = every
-        shapes = [a.first.shape, b.first.shape, *(() if start is None else (start.shape,))]
-        shape = np.broadcast_shapes(*shapes)
-        if not shape or 0 in shape:
-            return None
-        result = np.empty(shape, np.float32)
-        if start is None:
-            with np.errstate(all="ignore"):
-                np.multiply(a.first, b.first, out=result)
-            a, b = a.rest(), b.rest()
-        else:
-            result[...] = start
-        if b.first.shape[-1] != shape[-1]:  # chain.c is quickest along the columns of b
-            a, b = b, a
-        if b.first.strides[-1] != b.first.itemsize:
-            b = b.packed()
-        a_rows, a_column = _layout(a.first, shape)
-        b_rows, b_column = _layout(b.first, shape)
-        rows, columns, terms = len(a_rows), shape[-1], len(a.addresses)
-        run, y = self._run[fused], result.reshape(rows, columns)
+        start = np.zeros(1, np.float32) if total is None else total
+        return _summed(self._run, every, start, alignment, least)
 
-        def part(low: int, high: int) -> None:
-            from_a, from_b, into = (v[low:high].ctypes.data for v in (a_rows, b_rows, y))
-            of_a = (a.addresses.ctypes.data, from_a, a_column)
-            of_b = (b.addresses.ctypes.data, from_b, b_column)
-            run(high - low, columns, terms, *of_a, *of_b, into)
 
-        busy = rows * columns * terms >= _THREADED
-        workers = min(os.cpu_count() or 1, _MOST_THREADS, rows) if busy else 1
-        if workers == 1:
-            part(0, rows)
-        else:
-            cuts = [rows * i // workers for i in range(workers + 1)]
-            with ThreadPoolExecutor(workers) as pool:
-                list(pool.map(part, cuts[:-1], cuts[1:]))
-        return result
+def _typed(function: Any, *more: Any) -> Any:
+    """A function of chain.c with the types of its arguments."""
+    whole, at = ctypes.c_int64, ctypes.c_void_p
+    function.argtypes = (whole, whole, whole, at, at, whole, at, at, whole, *more, at)
+    function.restype = None
+    return function
+
+
+def _summed(run: Any, factors: tuple[_Operand, ...], start: Carrier, *more: int) -> Carrier | None:
+    """The start and all products, added up by a function of chain.c."""
+    a, b = factors
+    shape = np.broadcast_shapes(a.first.shape, b.first.shape, start.shape)
+    if not shape or 0 in shape:
+        return None
+    result = np.empty(shape, np.float32)
+    result[...] = start
+    if b.first.shape[-1] != shape[-1]:  # chain.c is quickest along the columns of b
+        a, b = b, a
+    if b.first.strides[-1] != b.first.itemsize:
+        b = b.packed()
+    a_rows, a_column = _layout(a.first, shape)
+    b_rows, b_column = _layout(b.first, shape)
+    rows, columns, terms = len(a_rows), shape[-1], len(a.addresses)
+    y = result.reshape(rows, columns)
+
+    def part(low: int, high: int) -> None:
+        from_a, from_b, into = (v[low:high].ctypes.data for v in (a_rows, b_rows, y))
+        of_a = (a.addresses.ctypes.data, from_a, a_column)
+        of_b = (b.addresses.ctypes.data, from_b, b_column)
+        run(high - low, columns, terms, *of_a, *of_b, *more, into)
+
+    busy = rows * columns * terms >= _THREADED
+    workers = min(os.cpu_count() or 1, _MOST_THREADS, rows) if busy else 1
+    if workers == 1:
+        part(0, rows)
+    else:
+        cuts = [rows * i // workers for i in range(workers + 1)]
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(part, cuts[:-1], cuts[1:]))
+    return result
 
 
 @dataclass(frozen=True)
@@ -158,48 +187,68 @@ def _layout(array: Carrier, shape: tuple[int, ...]) -> tuple[Offsets, int]:
 
 
 class CompiledArithmetic(NumpyArithmetic):
-    """`NumpyArithmetic` whose chains in binary32 are compiled."""
-
-    def __init__(
-        self, fmt: FloatFormat, contract: RuntimeContract, compiled: CompiledChains
-    ) -> None:
-        super().__init__(fmt, contract)
-        self._compiled = compiled
-
-    def in_format(self, fmt: FloatFormat) -> CompiledArithmetic:
-        return CompiledArithmetic(fmt, self.contract, self._compiled)
+    """`NumpyArithmetic` whose chains and steps in binary32 are compiled."""
 
     def chain(self, pairs: Pairs, start: Carrier | None) -> Carrier | None:
-        gradual = Subnormals.KEEP is self.contract.operands is self.contract.results
-        settled = self.contract.contraction is not Contraction.EITHER
-        if gradual and settled and self.format == BINARY32 and len(pairs) >= _SHORT:
-            fused = self.contract.contraction is Contraction.ALWAYS
-            whole = self._compiled.chain(pairs, start, fused)
+        how = self.contract.contraction
+        settled = how is not Contraction.EITHER
+        if settled and self.format == BINARY32 and len(pairs) >= _SHORT:
+            compiled = compiled_chains(self.contract.results, self.contract.operands)
+            whole = None if compiled is None else compiled.chain(pairs, start, how)
             if whole is not None:
                 return whole
         return super().chain(pairs, start)
 
+    def step(
+        self, pairs: Pairs, total: Carrier | None, alignment: int, least: int | None
+    ) -> Carrier:
+        lowest = BINARY32.emin if least is None else least
+        if self.format == BINARY32 and alignment <= WIDEST_ALIGNMENT and lowest >= BINARY32.emin:
+            compiled = compiled_steps(self.contract.results, self.contract.operands)
+            if compiled is not None:
+                whole = compiled.step(pairs, total, alignment, lowest)
+                if whole is not None:
+                    return whole
+        return super().step(pairs, total, alignment, least)
+
 
 def quickest_arithmetic() -> Callable[[FloatFormat, RuntimeContract], NumpyArithmetic]:
     """Bit-exact arithmetic: compiled where that works on this machine, else numpy's."""
-    compiled = compiled_chains()
-    if compiled is None:
-        return NumpyArithmetic
-    return lambda fmt, contract: CompiledArithmetic(fmt, contract, compiled)
+    return NumpyArithmetic if compiled_chains() is None else CompiledArithmetic
 
 
 @cache
-def compiled_chains() -> CompiledChains | None:
+def compiled_chains(
+    results: Subnormals = Subnormals.KEEP, operands: Subnormals = Subnormals.KEEP
+) -> CompiledChains | None:
     """chain.c for this machine; None where it cannot be compiled or has other bits."""
+    contract = replace(SEQUENTIAL, results=results, operands=operands)
     with suppress(OSError, NoCompiler):
-        chains = CompiledChains(_library())
+        chains = CompiledChains(_library(_meanings(contract)), contract)
         return chains if agrees(chains) else None
     return None
 
 
-def _library() -> ctypes.CDLL:
+@cache
+def compiled_steps(results: Subnormals, operands: Subnormals) -> CompiledSteps | None:
+    """The same for its steps."""
+    contract = replace(SEQUENTIAL, results=results, operands=operands)
+    with suppress(OSError, NoCompiler):
+        steps = CompiledSteps(_library((*_meanings(contract), "-DSTEPS")))
+        return steps if steps_agree(steps, contract) else None
+    return None
+
+
+def _meanings(contract: RuntimeContract) -> tuple[str, ...]:
+    """What becomes of subnormal numbers, for the compiler."""
+    words = {Subnormals.KEEP: "kept", Subnormals.FLUSH: "flushed"}
+    return f"-DRESULT={words[contract.results]}", f"-DOPERAND={words[contract.operands]}"
+
+
+def _library(meanings: Sequence[str]) -> ctypes.CDLL:
     """From the cache, else compiled into it, or for this process alone. Raises NoCompiler."""
-    about = f"{_FLAGS} {platform.machine()} {platform.system()}\n"
+    flags = (*_FLAGS, *meanings)
+    about = f"{flags} {platform.machine()} {platform.system()}\n"
     key = hashlib.sha256(about.encode() + SOURCE.read_bytes()).hexdigest()
     kept = Path(platformdirs.user_cache_dir("refine")) / "kernels" / f"{key}.so"
     if kept.is_file():
@@ -207,7 +256,7 @@ def _library() -> ctypes.CDLL:
             return load_library(kept)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "chain.so"
-        compile_library(SOURCE, C, _FLAGS, made)
+        compile_library(SOURCE, C, flags, made)
         library = load_library(made)
         with suppress(OSError):
             _keep(made, kept)
@@ -226,22 +275,45 @@ def _keep(made: Path, kept: Path) -> None:
 
 
 def agrees(chains: CompiledChains) -> bool:
-    """Does it have the bits of `NumpyArithmetic` where they are hard to get?"""
-    rng = np.random.default_rng(0)
-    for fused, contract in ((True, SEQUENTIAL_FMA), (False, SEQUENTIAL)):
-        stepwise = NumpyArithmetic(BINARY32, contract)
-        for a, b in (_midpoints(rng), _extremes(rng)):
-            pairs = [(a[:, k : k + 1], b[k : k + 1]) for k in range(len(b))]
+    """Has it the bits of `NumpyArithmetic` where they are hard to get?"""
+    for how in (Contraction.ALWAYS, Contraction.NEVER):
+        stepwise = NumpyArithmetic(BINARY32, replace(chains.contract, contraction=how))
+        for pairs in _trials():
             total = stepwise.multiply(*pairs[0])
             for pair in pairs[1:]:
                 total = stepwise.multiply_add(*pair, total)
-            quick = chains.chain(pairs, None, fused)
-            if quick is None or not np.array_equal(quick, total, equal_nan=True):
-                return False
-            numbers = ~np.isnan(total)
-            if not np.array_equal(np.signbit(quick)[numbers], np.signbit(total)[numbers]):
+            if not _same(chains.chain(pairs, None, how), total):
                 return False
     return True
+
+
+def steps_agree(steps: CompiledSteps, contract: RuntimeContract) -> bool:
+    """The same for steps, under what a contract flushes."""
+    stepwise = NumpyArithmetic(BINARY32, contract)
+    for pairs in _trials():
+        total = stepwise.multiply(*pairs[0])
+        for alignment, least in ((23, -126), (25, -14)):
+            total = stepwise.step(pairs[::-1], total, alignment, least)
+            for some in (pairs[:4], pairs[4:20]):
+                given = steps.step(some, total, alignment, least)
+                if not _same(given, stepwise.step(some, total, alignment, least)):
+                    return False
+    return True
+
+
+def _trials() -> Iterator[Pairs]:
+    """Sums of products that are hard to get right."""
+    rng = np.random.default_rng(0)
+    for a, b in (_midpoints(rng), _extremes(rng)):
+        yield [(a[:, k : k + 1], b[k : k + 1]) for k in range(len(b))]
+
+
+def _same(quick: Carrier | None, slow: Carrier) -> bool:
+    """The same numbers, zeros with the same signs."""
+    if quick is None or not np.array_equal(quick, slow, equal_nan=True):
+        return False
+    numbers = ~np.isnan(slow)
+    return np.array_equal(np.signbit(quick)[numbers], np.signbit(slow)[numbers])
 
 
 def _midpoints(rng: np.random.Generator) -> tuple[Carrier, Carrier]:

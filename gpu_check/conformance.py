@@ -32,7 +32,6 @@ from encoders.formats import (
     BINARY32,
     BINARY64,
     FORMAT_OF_DTYPE,
-    TENSOR_FLOAT_32,
 )
 from encoders.functions import CORRECTLY_ROUNDED
 from encoders.numpy_arithmetic import Carrier
@@ -42,7 +41,7 @@ from encoders.scheduling import contract_at, reduction_at
 from gpu_check.emulator import emulate_node
 from gpu_check.modes import Flushes, probe_flushes, product_bits
 from gpu_check.probe import Finding, probe_sums
-from gpu_check.probed_contract import FULL_BITS
+from gpu_check.probed_contract import FULL_BITS, SHORT_FACTORS, probe_factors
 from gpu_check.runtimes import RuntimeUnavailable
 from gpu_check.tensors import Machine, comparable
 from onnx_import.graph import Array, DType, Graph, Node
@@ -182,8 +181,8 @@ def _wrong_modes(
 
 def _kept(bits: int) -> str:
     """How many bits the factors of matrix products keep, with the format that has so many."""
-    names = {f.precision: f.name for f in (BFLOAT16, TENSOR_FLOAT_32)}
-    return f"{bits} bits of each factor" + (f", as in {names[bits]}" if bits in names else "")
+    known = f", as in {SHORT_FACTORS[bits].name}" if bits in SHORT_FACTORS else ""
+    return f"{bits} bits of each factor{known}"
 
 
 class _Judge:
@@ -293,7 +292,10 @@ class _Judge:
         if reduction_at(site_of(self.graph, node)).terms is None:
             return None
         try:
-            found = probe_sums(self.graph, self.machine.kernels, self.flushes, nodes=(node,))
+            kernels = self.machine.kernels
+            found = probe_sums(
+                self.graph, kernels, self.flushes, nodes=(node,), factors=probe_factors(kernels)
+            )
             return next(iter(found), None)
         except RuntimeUnavailable:
             return None

@@ -46,6 +46,7 @@ _LARGEST: Mapping[Function, float] = {
 _OPSET = 13
 _CHUNK = 2**18
 _TAIL = 19
+_PIECE = 2**15  # compared at a time, which a cache holds
 _TRUST = 2.0**-44
 _MARGIN = 2.0  # for what a sample may have missed
 _USELESS = 2.0**16  # ulps or units above which a bound says nothing
@@ -140,8 +141,12 @@ def _largest_errors(
     for x in chunks:
         tick()
         real, slack = reference(x)
-        for part in (slice(None), slice(-_TAIL, None)):
-            found = _worse(found, meaning, x[part], call(x[part]), real[part], slack[part])
+        y = call(x)
+        for start in range(0, len(x), _PIECE):
+            part = slice(start, start + _PIECE)
+            found = _worse(found, meaning, x[part], y[part], real[part], slack[part])
+        end = slice(-_TAIL, None)
+        found = _worse(found, meaning, x[end], call(x[end]), real[end], slack[end])
     return found
 
 
@@ -196,19 +201,22 @@ def _worse(
 ) -> Measured:
     fmt = meaning.format
     with np.errstate(all="ignore"):
-        given, got = x.astype(np.float64), y.astype(np.float64)
-        inside = np.isfinite(given) & np.isfinite(real)
-        inside &= np.abs(real) <= float(fmt.largest_finite)
-        x64, real, got, slack = given[inside], real[inside], got[inside], slack[inside]
-        tiny = (got == 0) & (np.abs(real) < float(fmt.smallest_normal)) & (real != 0)
-        lost = tiny & (np.abs(real) > float(fmt.smallest_subnormal))
-        distance = np.where(np.isfinite(got), np.abs(got - real), np.inf) + slack
+        got, size = y.astype(np.float64), np.abs(real)
+        inside = np.isfinite(x) & (size <= float(fmt.largest_finite))
+        lost = (got == 0) & (size < float(fmt.smallest_normal))
+        lost &= inside & (size > float(fmt.smallest_subnormal))
+        distance = np.abs(got - real) + slack
         distance *= 1.0 + 2.0**-50  # for the rounding of these two operations
-        ulps = np.where(lost, 0.0, distance / _ulp(np.abs(real) - slack, fmt))
-    if not len(x64):
+        distance[np.isnan(distance)] = np.inf
+        distance[~inside] = 0.0
+        ulps = distance / _ulp(np.maximum(size - slack, 0.0), fmt)
+        ulps[lost] = 0.0
+        got[~inside] = 0.0
+    count = int(np.count_nonzero(inside))
+    if not count:
         return found
     worst = int(np.argmax(ulps))
-    largest, where = float(ulps[worst]), float(x64[worst])
+    largest, where = float(ulps[worst]), float(x[worst])
     if np.isfinite(largest):
         largest = max(largest, _in_balls(meaning, where, float(got[worst])))
     units = float(np.max(distance)) / float(fmt.unit_roundoff)
@@ -222,14 +230,15 @@ def _worse(
         units=max(found.units, units),
         excess=max(found.excess, excess),
         flushes=found.flushes or bool(np.any(lost)),
-        inputs=found.inputs + len(x64),
+        inputs=found.inputs + count,
         worst=where if largest > found.ulps else found.worst,
     )
 
 
-def _ulp(real: FloatArray, fmt: FloatFormat) -> FloatArray:
-    _, exponent = np.frexp(real)
-    spacing: FloatArray = np.ldexp(1.0, np.maximum(exponent - 1, fmt.emin) - fmt.precision + 1)
+def _ulp(size: FloatArray, fmt: FloatFormat) -> FloatArray:
+    """The spacing of the format at magnitudes in float64, none of them subnormal there."""
+    exponent = np.maximum((size.view(np.int64) >> 52) - 1023, fmt.emin)
+    spacing: FloatArray = ((exponent - fmt.precision + 1 + 1023) << 52).view(np.float64)
     return spacing
 
 
@@ -238,7 +247,7 @@ def _in_balls(meaning: _Meaning, x: float, y: float) -> float:
     with flint.ctx.workprec(200):
         lo, hi = enclosure(meaning.ball(flint.arb(x)))
     error = max(abs(Fraction(y) - lo), abs(Fraction(y) - hi))
-    spacing = float(_ulp(np.asarray([float(lo)]), meaning.format)[0])
+    spacing = float(_ulp(np.asarray([abs(float(lo))]), meaning.format)[0])
     return float(np.nextafter(float(error / Fraction(spacing)), np.inf))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from encoders.contract import Subnormals
+from encoders.contract import FactorRounding, Subnormals
 from gpu_check.kernels import Kernels
 from onnx_import.graph import Array, DType, Graph, Node, TensorType, build_graph
 
@@ -51,6 +51,21 @@ def product_bits(kernels: Kernels) -> int:
         if all(_outcomes(kernels, "MatMul", x, 1.0, x)):
             return bits
     return 1
+
+
+def factor_rounding(kernels: Kernels, bits: int) -> FactorRounding:
+    """How factors are shortened that keep so many bits; ANY where that differs from case to case,
+    or is neither to nearest, ties to even, nor toward zero."""
+    ulp = 2.0 ** (1 - bits)
+    above, tie, odd_tie = 1.0 + 0.75 * ulp, 1.0 + 0.5 * ulp, 1.0 + 1.5 * ulp
+    for rounding, results in (
+        (FactorRounding.NEAREST, (1.0 + ulp, 1.0, 1.0 + 2.0 * ulp)),
+        (FactorRounding.TRUNCATE, (1.0, 1.0, 1.0 + ulp)),
+    ):
+        tried = zip((above, tie, odd_tie), results, strict=True)
+        if all(all(_outcomes(kernels, "MatMul", x, 1.0, y)) for x, y in tried):
+            return rounding
+    return FactorRounding.ANY
 
 
 def _outcomes(

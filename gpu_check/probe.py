@@ -16,8 +16,10 @@ import numpy.typing as npt
 
 from encoders.contract import (
     IEEE_ANY,
+    AnyOrder,
     BiasPlacement,
     Contraction,
+    FactorRounding,
     OpenSchedule,
     Order,
     Reduction,
@@ -25,6 +27,7 @@ from encoders.contract import (
     Schedule,
     Sequential,
 )
+from encoders.formats import FloatFormat
 from encoders.operator import Site, site_of
 from encoders.orders import named_order
 from encoders.scheduling import reduction_at
@@ -39,6 +42,23 @@ from onnx_import.graph import Array, DType, Graph, Node
 FloatArray = npt.NDArray[np.float64]
 
 OPEN = Schedule(IEEE_ANY.order, IEEE_ANY.contraction, IEEE_ANY.bias)
+_ALIGNMENT = 23  # bits, of every tensor core that is known
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What a runtime leaves of the factors of matrix products: the format, None for all."""
+
+    format: FloatFormat | None = None
+    rounding: FactorRounding = FactorRounding.ANY
+
+    @property
+    def open(self) -> Schedule:
+        """What is allowed where no schedule was found; short factors may meet tensor cores."""
+        return OPEN if self.format is None else replace(OPEN, order=AnyOrder(_ALIGNMENT))
+
+
+WHOLE = Factors()
 _PINNED = RuntimeContract("probe", Sequential(), Contraction.NEVER)
 _BATCHED = ("MatMul", "Gemm", "Conv")
 _COPIES = 7  # rows of a batch: no whole number of vectors
@@ -76,6 +96,7 @@ def probe_sums(
     seed: int = 0,
     nodes: Sequence[Node] | None = None,
     threaded: Kernels | None = None,
+    factors: Factors = WHOLE,
 ) -> Iterator[Finding]:
     """One finding per node (of those given) that adds up products or numbers."""
     for node in graph.order if nodes is None else nodes:
@@ -84,11 +105,11 @@ def probe_sums(
         if place.terms is None:
             continue
         try:
-            yield _Probe(graph, node, site, kernels, flushes, samples, seed).finding(
+            yield _Probe(graph, node, site, kernels, flushes, samples, seed, factors).finding(
                 place, threaded
             )
         except (NoTerms, NotATree, OpenSchedule, RuntimeUnavailable) as error:
-            yield Finding(node, place, OPEN, 0, str(error))
+            yield Finding(node, place, factors.open, 0, str(error))
 
 
 class _Probe:
@@ -103,9 +124,17 @@ class _Probe:
         flushes: Flushes,
         samples: int,
         seed: int,
+        factors: Factors,
     ) -> None:
         self.graph, self.node, self.site, self.kernels = graph, node, site, kernels
-        self.contract = replace(_PINNED, results=flushes.results, operands=flushes.operands)
+        self.factors = factors
+        self.contract = replace(
+            _PINNED,
+            results=flushes.results,
+            operands=flushes.operands,
+            factor_format=factors.format,
+            factor_rounding=factors.rounding,
+        )
         self.rng = np.random.default_rng(seed)
         self.samples = max(4, min(samples, samples * _LENGTHY // max(self._work(), 1)))
         if site.outputs[0].dtype is not DType.FLOAT32:
@@ -125,7 +154,7 @@ class _Probe:
         return Finding(
             self.node,
             place,
-            OPEN if found is None else found,
+            self.factors.open if found is None else found,
             len(runs),
             note if found is None else "",
             changed,

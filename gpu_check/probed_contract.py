@@ -14,23 +14,25 @@ from encoders.contract import (
     Schedule,
     ScheduleRule,
 )
+from encoders.formats import BFLOAT16, TENSOR_FLOAT_32
 from encoders.functions import CONSERVATIVE, Evidence, Function, Functions
 from encoders.registry import lookup
 from gpu_check.function_probe import OPERATOR_OF, Measured, measured
 from gpu_check.kernels import Kernels
-from gpu_check.modes import Flushes, probe_flushes, product_bits
-from gpu_check.probe import Finding, probe_sums
+from gpu_check.modes import Flushes, factor_rounding, probe_flushes, product_bits
+from gpu_check.probe import WHOLE, Factors, Finding, probe_sums
 from gpu_check.runtimes import RuntimeUnavailable
 from onnx_import.graph import DType, Graph
 
 FULL_BITS = 24
-_TRIED = ("subnormal_results", "subnormal_operands")
+SHORT_FACTORS = {f.precision: f for f in (BFLOAT16, TENSOR_FLOAT_32)}
+_TRIED = ("subnormal_results", "subnormal_operands", "factors", "factor_rounding")
 _LEFT_OPEN = ("order", "fma", "bias", "normalization")
 _OPEN = "left open where no rule says more: every choice is covered"
 
 
 class ReducedPrecision(RuntimeUnavailable):
-    """A runtime that rounds the factors of products first, which no contract says yet."""
+    """A runtime that rounds the factors of products to a format that no contract names."""
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,12 @@ def probe_contract(
     ReducedPrecision, and RuntimeUnavailable where the runtime cannot even multiply.
     """
     tell("probing modes")
-    bits = product_bits(kernels)
-    if bits < FULL_BITS:
-        raise ReducedPrecision(
-            f"{kernels.describe()} keeps only {bits} of {FULL_BITS} bits of the factors of a "
-            "matrix product (TF32 keeps 11); switch that off to get a contract for float32"
-        )
+    factors = probe_factors(kernels)
     flushes = probe_flushes(kernels)
     findings: list[Finding] = []
     for node in graph.order:
         tell(f"probing {node.describe()}")
-        findings += probe_sums(graph, kernels, flushes, samples, seed, (node,), threaded)
+        findings += probe_sums(graph, kernels, flushes, samples, seed, (node,), threaded, factors)
     functions = _functions(graph, kernels, exhaustive, seed, tell)
     source = f"probed on {kernels.describe()}"
     contract = replace(
@@ -76,12 +73,14 @@ def probe_contract(
         name=f"probed-{kernels.describe().split()[0]}",
         results=flushes.results,
         operands=flushes.operands,
+        order=factors.open.order,
+        factor_format=factors.format,
+        factor_rounding=factors.rounding,
         functions=_table(functions, source),
         rules=tuple(rules_of(findings, kernels)),
         evidence=(
             *(FieldEvidence(field, Evidence.PROVED, _OPEN) for field in _LEFT_OPEN),
             *(FieldEvidence(field, Evidence.SAMPLED, source) for field in _TRIED),
-            FieldEvidence("factors", Evidence.SAMPLED, f"all {bits} bits of them count, {source}"),
         ),
         provenance=(
             ("runtime", kernels.describe()),
@@ -92,6 +91,22 @@ def probe_contract(
         ),
     )
     return Probed(contract, tuple(findings), flushes, functions)
+
+
+def probe_factors(kernels: Kernels) -> Factors:
+    """What this runtime leaves of the factors of matrix products.
+
+    Raises ReducedPrecision, and RuntimeUnavailable where it cannot even multiply.
+    """
+    bits = product_bits(kernels)
+    if bits == FULL_BITS:
+        return WHOLE
+    if bits not in SHORT_FACTORS:
+        raise ReducedPrecision(
+            f"{kernels.describe()} keeps only {bits} of {FULL_BITS} bits of the factors of a "
+            "matrix product, which is no format known here (TF32 keeps 11, bfloat16 8)"
+        )
+    return Factors(SHORT_FACTORS[bits], factor_rounding(kernels, bits))
 
 
 def rules_of(findings: Sequence[Finding], kernels: Kernels) -> list[ScheduleRule]:

@@ -34,7 +34,7 @@ _UP = 1.0 + 2.0**-40  # for bounds that are themselves computed in float64
 
 @dataclass(frozen=True)
 class Curve:
-    """A function on balls, and on power series over them."""
+    """A function that is monotone where it is defined, on balls and on power series over them."""
 
     ball: Callable[[flint.arb], flint.arb]
     series: Callable[[Series], Series]
@@ -83,9 +83,8 @@ def enclosed(curve: Curve, x: npt.NDArray[np.float32]) -> tuple[FloatArray, Floa
 
     NaN where f is not defined, an infinity or zero where float32 holds nothing else.
     """
-    rows = x.reshape(-1, SEGMENT).astype(np.float64)
     with np.errstate(all="ignore"), _working():
-        found = [_segment(curve, row) for row in rows]
+        found = [_segment(curve, row) for row in x.reshape(-1, SEGMENT).astype(np.float64)]
     values, errors = (np.concatenate([pair[i] for pair in found]) for i in (0, 1))
     return values, errors
 
@@ -108,14 +107,15 @@ def _segment(curve: Curve, x: FloatArray) -> tuple[FloatArray, FloatArray]:
     radius = float(np.max(np.abs(t)))
     if not np.isfinite(radius) or not curve.ball(flint.arb(centre)).is_finite():
         return np.full_like(x, np.nan), np.zeros_like(x)
-    there = curve.ball(flint.arb(centre, radius))
-    if there.is_finite() and abs(there) < _SMALL:
-        return np.zeros_like(x), np.full_like(x, float(_SMALL))
-    if there.is_finite() and abs(there) > _LARGE:
-        return np.full_like(x, np.inf), np.zeros_like(x)
-    if there.is_finite() and abs(there.rad()) < abs(there.mid()) * _NEGLIGIBLE:
-        same, width = float(there.mid()), float(there.rad())
-        return np.full_like(x, same), np.full_like(x, (width + abs(same) * _U) * _UP)
+    first, last = (curve.ball(flint.arb(float(x[i]))) for i in (0, -1))
+    if first.is_finite() and last.is_finite():
+        if all(abs(end) < _SMALL for end in (first, last)):
+            return np.zeros_like(x), np.full_like(x, float(_SMALL))
+        if first > _LARGE and last > _LARGE:
+            return np.full_like(x, np.inf), np.zeros_like(x)
+        if abs(last - first) < abs(first) * _NEGLIGIBLE:
+            same, width = float(first.mid()), float((abs(last - first) + first.rad()).upper())
+            return np.full_like(x, same), np.full_like(x, (width + abs(same) * _U) * _UP)
     found = _polynomial(curve, centre, radius)
     if found is None:
         return _one_by_one(curve, x)

@@ -1,7 +1,8 @@
 """The main job: a model, a domain, a contract and an ε become a verdict.
 
 Order of work: first bounds of every box; a search where they do not settle the claim; better
-bounds while the budget lasts; the lemmas and obligations the bounds rest on; cross-checks by Z3.
+bounds while the budget lasts; another search in the parts where they are still too large; the
+lemmas and obligations the bounds rest on; cross-checks by Z3.
 Whenever time runs out, what was shown so far is reported.
 """
 
@@ -33,10 +34,13 @@ from refine.lemmas.library import prove_lemmas
 from refine.obligation import Obligation
 from refine.problem import Network
 from refine.proof import Proof, failure_of, first_proof, improved, within
+from refine.remains import remains
 from refine.verdict import NodeReport, Result, Tolerance, Verdict
 
 _SEARCHING = 0.25  # of the budget is what a search may take
 _SHORTEST_SEARCH = 3.0  # seconds, whatever the budget
+_SEARCHING_AGAIN = 0.1  # of the budget, in what the proof leaves
+_LONGEST_AGAIN = 4.0  # seconds
 _KEPT_FOR_THE_REST = 0.4  # of the budget: lemmas, cross-checks, reports
 _LONGEST_REST = 8.0  # seconds
 
@@ -89,6 +93,11 @@ def check(
     if catch.violation is None and not settled(proof, tolerance) and options.backward:
         deadline = improving_until(options, clock)
         proof = improved(proof, problem, tolerance, deadline, options.workers, clock)
+        left = remains(proof, domain, tolerance)
+        if options.search and left is not None and not settled(proof, tolerance):
+            seconds = min(_SEARCHING_AGAIN * options.budget, _LONGEST_AGAIN)
+            again = hunt(graph, left, contract, tolerance, options.seed + 1, clock, seconds)
+            catch = catch.joined(again)
     groups, lemmas, late = _obligations(proof, contract, options, clock)
     every = (*lemmas, *(o for group in groups.values() for o in group))
     timed_out = proof.late or catch.late or late

@@ -40,6 +40,12 @@ class Catch:
         """The largest error found, rounded down; infinite for a value that is not finite."""
         return None if self.worst is None else error_found(self.worst)
 
+    def joined(self, other: Catch) -> Catch:
+        """What this search and another one found."""
+        found = [w for w in (self.worst, other.worst) if w is not None]
+        worst = max(found, key=error_found, default=None)
+        return Catch(self.violation or other.violation, worst, self.late or other.late)
+
 
 def hunt(
     graph: Graph,

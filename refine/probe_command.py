@@ -128,6 +128,9 @@ def account(found: Probed) -> Iterator[str]:
     yield (
         f"subnormal results {found.flushes.results.value}, operands {found.flushes.operands.value}"
     )
+    if found.contract.factor_format is not None:
+        rounding = found.contract.factor_rounding.value
+        yield f"factors of products rounded to {found.contract.factor_format.name} ({rounding})"
     for function, figures in found.functions:
         kind = "all" if figures.exhaustive else "a sample of"
         yield (

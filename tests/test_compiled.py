@@ -12,16 +12,38 @@ import pytest
 from test_emulator import samples, shared
 
 from encoders.arithmetic import factors
-from encoders.contract import ORT_CPU, SEQUENTIAL, SEQUENTIAL_FMA, RuntimeContract, Subnormals
+from encoders.contract import (
+    CUDA_TF32,
+    ORT_CPU,
+    SEQUENTIAL,
+    SEQUENTIAL_FMA,
+    RuntimeContract,
+    Subnormals,
+    members,
+)
 from encoders.formats import BINARY32
 from encoders.numpy_arithmetic import NumpyArithmetic
 from gpu_check import compiled
-from gpu_check.compiled import CompiledArithmetic, CompiledChains, agrees, compiled_chains
+from gpu_check.compiled import (
+    CompiledArithmetic,
+    CompiledChains,
+    CompiledSteps,
+    agrees,
+    compiled_chains,
+    compiled_steps,
+    steps_agree,
+)
 from gpu_check.compiling import NoCompiler, compile_library, load_library
 from gpu_check.emulator import emulate
 from onnx_import import load
 
-CONTRACTS = (SEQUENTIAL, SEQUENTIAL_FMA)
+KEEP, FLUSH = Subnormals.KEEP, Subnormals.FLUSH
+CONTRACTS = [
+    replace(base, name=f"{base.name}-{r.value}-{o.value}", results=r, operands=o)
+    for base in (SEQUENTIAL, SEQUENTIAL_FMA)
+    for r in (KEEP, FLUSH)
+    for o in (KEEP, FLUSH)
+]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +93,7 @@ def test_chains_of_every_layout(
     right: tuple[int, ...],
 ) -> None:
     rng = np.random.default_rng(len(left) * 100 + right[-1])
-    quick = CompiledArithmetic(BINARY32, contract, chains)
+    quick = CompiledArithmetic(BINARY32, contract)
     stepwise = NumpyArithmetic(BINARY32, contract)
     for turned in (False, True):
         pairs = [(numbers(rng, *left), numbers(rng, *right)) for _ in range(12)]
@@ -89,7 +111,7 @@ def test_chains_of_every_layout(
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda c: c.name)
 def test_slices_are_what_they_stand_for(chains: CompiledChains, contract: RuntimeContract) -> None:
     rng = np.random.default_rng(4)
-    quick = CompiledArithmetic(BINARY32, contract, chains)
+    quick = CompiledArithmetic(BINARY32, contract)
     a, b, w = numbers(rng, 3, 9, 30), numbers(rng, 1, 21, 30), numbers(rng, 3, 30, 1, 21)
     for pairs in (
         factors(a, -1, np.swapaxes(b, 1, 2), -2, 30),
@@ -119,30 +141,74 @@ def test_networks_have_the_same_bits(
         np.testing.assert_array_equal(bits(quick[t]), bits(slow[t]))
 
 
-def test_flushing_contracts_are_not_compiled(chains: CompiledChains) -> None:
-    flushing = replace(SEQUENTIAL, results=Subnormals.FLUSH)
-    tiny = np.full((1, 1), 2.0**-100, np.float32)
-    pairs = [(tiny, tiny * np.float32(2.0**70))] * 5
-    sums = [
-        CompiledArithmetic(BINARY32, c, chains).chain(pairs, None) for c in (flushing, SEQUENTIAL)
-    ]
-    assert sums[0] is None  # stepped through, flushing
-    assert sums[1] is not None
+@pytest.mark.parametrize("contract", CONTRACTS[:4], ids=lambda c: c.name)
+@pytest.mark.parametrize(("alignment", "least"), [(23, -126), (25, -14), (24, None), (40, -126)])
+def test_steps(
+    chains: CompiledChains, contract: RuntimeContract, alignment: int, least: int | None
+) -> None:
+    rng = np.random.default_rng(alignment)
+    quick = CompiledArithmetic(BINARY32, contract)
+    stepwise = NumpyArithmetic(BINARY32, contract)
+    for left, right in (((9, 1), (1, 37)), ((6, 16), (6, 16)), ((2, 3, 1, 40), (1, 3, 11, 1))):
+        pairs = [(numbers(rng, *left), numbers(rng, *right)) for _ in range(7)]
+        pairs[2] = (pairs[2][0] * 0, pairs[2][1])
+        for total in (None, numbers(rng, right[-1])):
+            given = quick.step(pairs, total, alignment, least)
+            slow = stepwise.step(pairs, total, alignment, least)
+            np.testing.assert_array_equal(bits(given), bits(np.broadcast_to(slow, given.shape)))
+            steps = compiled_steps(contract.results, contract.operands)
+            assert steps is not None
+            assert steps.step(pairs, total, alignment, -126) is not None
 
 
-def test_wrong_bits_are_not_used(tmp_path: Path) -> None:
-    """A compiler that contracts, or one that does not fuse, is found out."""
+@pytest.mark.parametrize(
+    "contract",
+    [members(CUDA_TF32)[0], replace(ORT_CPU, results=FLUSH, operands=FLUSH)],
+    ids=lambda c: c.name,
+)
+def test_networks_in_steps_or_flushed_have_the_same_bits(
+    chains: CompiledChains, contract: RuntimeContract
+) -> None:
+    graph = load(shared("layer_zoo/conv.onnx"))
+    inputs = samples(graph, 2)
+    quick = emulate(graph, inputs, contract)
+    slow = emulate(graph, inputs, contract, arithmetic=NumpyArithmetic)
+    for t in graph.outputs:
+        np.testing.assert_array_equal(bits(quick[t]), bits(slow[t]))
+
+
+FLUSHING = replace(SEQUENTIAL, results=FLUSH, operands=FLUSH)
+TWICE = "#define TWICE(u, v, w) RESULT(OPERAND(RESULT(OPERAND(u) * OPERAND(v))) + OPERAND(w))"
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "contract", "stepped"),
+    [
+        ("fmaf(OPERAND(u), OPERAND(v), OPERAND(w))", "(u * v + w)", SEQUENTIAL, False),
+        (TWICE, "#define TWICE ONCE", SEQUENTIAL, False),
+        ("v * 0.0f", "v", FLUSHING, False),
+        ("trunc(product[j] * unit[j])", "rint(product[j] * unit[j])", SEQUENTIAL, True),
+        ("0.0 + trunc(", "0.0 - trunc(", SEQUENTIAL, True),
+        ("v * 0.0f", "v", FLUSHING, True),
+    ],
+)
+def test_wrong_bits_are_not_used(
+    right: str, wrong: str, contract: RuntimeContract, stepped: bool, tmp_path: Path
+) -> None:
+    """A compiler that does not fuse, or that flushes or truncates otherwise, is found out."""
     text = compiled.SOURCE.read_text()
-    for right, wrong in (("fmaf(u, v, w)", "u * v + w"), ("((u) * (v) + (w))", "fmaf(u, v, w)")):
-        changed = tmp_path / "wrong.c"
-        changed.write_text(text.replace(right, wrong))
-        assert changed.read_text() != text
-        library = tmp_path / f"{len(wrong)}.so"
-        try:
-            compile_library(changed, ("cc", "gcc", "clang"), compiled._FLAGS, library)
-        except NoCompiler as missing:
-            pytest.skip(str(missing))
-        assert not agrees(CompiledChains(load_library(library)))
+    assert right in text
+    (tmp_path / "wrong.c").write_text(text.replace(right, wrong))
+    flags = (*compiled._FLAGS, *compiled._meanings(contract), *["-DSTEPS"][:stepped])
+    try:
+        compile_library(tmp_path / "wrong.c", ("cc", "gcc", "clang"), flags, tmp_path / "w.so")
+    except NoCompiler as missing:
+        pytest.skip(str(missing))
+    library = load_library(tmp_path / "w.so")
+    if stepped:
+        assert not steps_agree(CompiledSteps(library), contract)
+    else:
+        assert not agrees(CompiledChains(library, contract))
 
 
 def test_without_a_compiler_numpy_emulates(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 import small_models
 from onnx import helper
 from operator_checks import Example, graph_of
-from test_probe import EmulatedKernels
+from test_probe import EmulatedMachine
 
 from encoders.contract import (
     ORT_CPU,
@@ -29,7 +29,6 @@ from encoders.formats import BINARY16, BINARY32, TENSOR_FLOAT_32
 from encoders.functions import Evidence, Function, FunctionAccuracy, Functions
 from encoders.orders import Lanes
 from gpu_check.conformance import Conformance, How, conformance
-from gpu_check.emulator import emulate
 from onnx_import import load
 from onnx_import.graph import Array, Graph
 from refine.cli import run
@@ -37,26 +36,6 @@ from refine.conform_command import drawn, judged
 from refine.contract_file import read_contract, write_contract
 from refine.runtime_choice import machine, runtime_choice
 from refine.verdict import ExitCode
-
-
-@dataclass(frozen=True)
-class EmulatedMachine:
-    """A runtime that obeys a contract by construction."""
-
-    graph: Graph
-    contract: RuntimeContract
-    bits: int = 24
-
-    @property
-    def kernels(self) -> EmulatedKernels:
-        return EmulatedKernels(self.graph, self.contract, self.bits)
-
-    def describe(self) -> str:
-        return self.kernels.describe()
-
-    def tensors(self, samples: Sequence[Mapping[str, Array]]) -> Mapping[str, Array]:
-        stacked = {t: np.stack([s[t] for s in samples]) for t in samples[0]}
-        return emulate(self.graph, stacked, self.contract, every_tensor=True)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,14 +19,16 @@ from encoders.contract import (
     BF16,
     FP16,
     SEQUENTIAL,
+    SEQUENTIAL_FMA,
     BiasPlacement,
     Contraction,
+    FactorRounding,
     Order,
     RuntimeContract,
     Schedule,
     Subnormals,
 )
-from encoders.formats import BINARY32
+from encoders.formats import BFLOAT16, BINARY32, TENSOR_FLOAT_32, FloatFormat
 from encoders.functions import Evidence, Function
 from encoders.numpy_arithmetic import NumpyArithmetic
 from encoders.operator import site_of
@@ -37,12 +39,14 @@ from encoders.orders import (
     Lanes,
     Pairwise,
     Sequential,
+    Steps,
     Tree,
     merges_of,
     named_order,
     same_tree,
 )
 from encoders.scheduling import contract_at
+from gpu_check.conformance import conformance
 from gpu_check.emulator import emulate, emulate_node
 from gpu_check.function_probe import measured
 from gpu_check.kernels import OnnxKernels, Run, varying_constants
@@ -164,7 +168,7 @@ def test_what_does_not_replay_stays_open(tmp_path: Path) -> None:
     assert "does not reproduce" in finding.note
 
 
-@pytest.mark.parametrize("bits", [8, 11, 23, 24])
+@pytest.mark.parametrize("bits", [7, 23, 24])
 def test_reduced_precision_is_seen(bits: int, tmp_path: Path) -> None:
     graph = gemm(tmp_path, 4)
     kernels = EmulatedKernels(graph, SEQUENTIAL, bits=bits)
@@ -172,6 +176,70 @@ def test_reduced_precision_is_seen(bits: int, tmp_path: Path) -> None:
     if bits < 24:
         with pytest.raises(ReducedPrecision, match=f"{bits} of 24"):
             probe_contract(graph, kernels)
+
+
+@pytest.mark.parametrize("fmt", [TENSOR_FLOAT_32, BFLOAT16], ids=lambda f: f.name)
+@pytest.mark.parametrize("rounding", [FactorRounding.NEAREST, FactorRounding.TRUNCATE], ids=str)
+def test_short_factors_are_put_into_the_contract(
+    fmt: FloatFormat, rounding: FactorRounding, tmp_path: Path
+) -> None:
+    graph = gemm(tmp_path, 40)
+    real = replace(SEQUENTIAL_FMA, factor_format=fmt, factor_rounding=rounding)
+    kernels = EmulatedKernels(graph, real)
+    found = probe_contract(graph, kernels).contract
+    assert (found.factor_format, found.factor_rounding) == (fmt, rounding)
+    assert [r.schedule for r in found.rules] == [real.schedule]
+    assert conformance(graph, EmulatedMachine(graph, real), found, inputs_of(graph)).conforms
+    other = replace(SEQUENTIAL_FMA, order=Steps(4, 25))
+    stepped = replace(other, factor_format=fmt, factor_rounding=rounding)
+    found = probe_contract(graph, EmulatedKernels(graph, stepped)).contract
+    assert [r.schedule.order for r in found.rules] == [AnyOrder(23)], "no tree adds in steps"
+    assert conformance(graph, EmulatedMachine(graph, stepped), found, inputs_of(graph)).conforms
+
+
+class UnevenKernels(EmulatedKernels):
+    """Short factors in some products only, as libraries decide by shape."""
+
+    def kernel(self, node: Node, constants: Mapping[str, Array]) -> Run:
+        small = len(self.graph.types[node.outputs[0]].shape) == 2
+        small = small and self.graph.types[node.outputs[0]].shape[0] < 64
+        plain = EmulatedKernels(self.graph, SEQUENTIAL)
+        return plain.kernel(node, constants) if small else super().kernel(node, constants)
+
+
+def test_factors_that_are_short_in_some_products_stay_open(tmp_path: Path) -> None:
+    graph = gemm(tmp_path, 40)
+    real = replace(
+        SEQUENTIAL, factor_format=TENSOR_FLOAT_32, factor_rounding=FactorRounding.NEAREST
+    )
+    found = probe_contract(graph, UnevenKernels(graph, real)).contract
+    assert found.factor_format == TENSOR_FLOAT_32
+    assert found.factor_rounding is FactorRounding.ANY
+    assert not any(r.schedule.pinned for r in found.rules)
+
+
+def inputs_of(graph: Graph) -> list[Mapping[str, Array]]:
+    return drawn(graph, ("-1..1",), 8, 0)
+
+
+@dataclass(frozen=True)
+class EmulatedMachine:
+    """The same for whole graphs."""
+
+    graph: Graph
+    contract: RuntimeContract
+    bits: int = 24
+
+    @property
+    def kernels(self) -> EmulatedKernels:
+        return EmulatedKernels(self.graph, self.contract, self.bits)
+
+    def describe(self) -> str:
+        return self.kernels.describe()
+
+    def tensors(self, samples: Sequence[Mapping[str, Array]]) -> Mapping[str, Array]:
+        stacked = {t: np.stack([s[t] for s in samples]) for t in samples[0]}
+        return emulate(self.graph, stacked, self.contract, every_tensor=True)
 
 
 @pytest.mark.parametrize("results", [Subnormals.KEEP, Subnormals.FLUSH])

@@ -28,9 +28,10 @@ from refine.domain import DomainOptions, read_domain
 from refine.feasible import impossible
 from refine.problem import Network
 from refine.pullback import FixedSlopes
+from refine.remains import remains
 from refine.slopes import Branching
-from refine.split import Split, covers, halved, part_of, split_box
-from refine.verdict import ExitCode
+from refine.split import Part, Split, covers, halved, part_of, split_box
+from refine.verdict import ExitCode, Tolerance
 
 EFFORTS = (Branching(4), Branching(4, 64, 1024))
 
@@ -67,6 +68,39 @@ def split(graph: Graph, seconds: float, workers: int = 1, gain: float = 0.0) -> 
     whole = part_of(box, network_bounds(graph, box, SEQUENTIAL))
     deadline, enough = time.monotonic() + seconds, gain * largest(whole.errors)
     return split_box(Network(graph, SEQUENTIAL), whole, largest, enough, deadline, workers)
+
+
+def test_the_search_gets_the_parts_that_are_left(deep: Graph) -> None:
+    """Those with the largest bounds above ε, inside the domain, with ends that can be received."""
+    domain = read_domain(deep, DomainOptions(inputs=("-1..0.7",)), SEQUENTIAL.format_of)
+    clock = Clock(time.monotonic(), None, lambda stage: None)
+    whole = proof.first_proof(Network(deep, SEQUENTIAL), domain, True, clock)
+    (covered,) = whole.boxes
+    parts = [covered.parts[0].box]
+    for _ in range(3):
+        parts = [h for box in parts for h in halved(covered_by(deep, box)) or ()]
+    split_up = replace(covered, parts=tuple(covered_by(deep, box) for box in parts))
+    errors = sorted((largest(p.errors) for p in split_up.parts), reverse=True)
+    proved = replace(whole, boxes=(split_up,))
+    assert remains(whole, domain, Tolerance()) is None, "nothing was split"
+    left = remains(proved, domain, Tolerance())
+    assert left is not None
+    assert len(left.boxes) == 4
+    for box, error in zip(left.boxes, errors, strict=False):
+        assert domain.boxes[0].contains(box.lo)
+        assert domain.boxes[0].contains(box.hi)
+        x = {n: Interval(box.lo[n], box.hi[n]) for n in box.lo}
+        again = covered_by(deep, InputBox(x, {n: np.zeros(v.shape) for n, v in x.items()}))
+        assert largest(again.errors) == pytest.approx(error, rel=1e-3)
+    between = Tolerance(Fraction(0.5 * (errors[1] + errors[2])))
+    few = remains(proved, domain, between)
+    assert few is not None
+    assert len(few.boxes) == 2
+    assert remains(proved, domain, Tolerance(Fraction(2 * errors[0]))) is None
+
+
+def covered_by(graph: Graph, box: InputBox) -> Part:
+    return part_of(box, network_bounds(graph, box, SEQUENTIAL))
 
 
 def test_parts_cover_the_box_and_only_improve(deep: Graph) -> None:

@@ -97,7 +97,7 @@ def _operator(name: str, mean: bool) -> Operator:
         total = Tracked(total.ideal, add_up(total.error, lost), total.largest)
         return total_rounding(r, contract, total, reach, counts_of(site))
 
-    return Operator(name, 8, check_float, real, runtime, values, differences, rounding, affine=True)
+    return Operator(name, 6, check_float, real, runtime, values, differences, rounding, affine=True)
 
 
 OPERATORS = (_operator("Sum", False), _operator("Mean", True))
