@@ -41,6 +41,7 @@ ANY_ORDER = (
 KNOWN_ORDER = ("sequential-step", "underflow-term", "flush-operand-product", "flush-operand-sum")
 
 _FRACTION = np.int64(0x000F_FFFF_FFFF_FFFF)  # its bits are 0 in a power of two
+_MANY = 2**14  # elements beyond which a bound is worth less than a matrix product
 
 Map = Callable[[FloatArray], FloatArray]
 
@@ -96,13 +97,15 @@ def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
     """
     up, down = np.maximum(x.hi, 0.0), np.maximum(-x.lo, 0.0)
     part = linear_part(s.action, s.weights)
-    partial = _largest_partial(part, up, down, s.bias)
-    alive = (x.magnitude > 0).astype(np.float64)
-    terms = s.action.apply((s.weights != 0).astype(np.float64))(alive[None])[0]
+    total = part.magnitude_up(add_up(up, down))
+    partial = _largest_partial(part, total, up, down, s.bias)
     magnitude, stored, loss = x.magnitude, np.abs(s.weights), stored_loss(r, s.weights)
+    exact: type[Any] = np.float32 if s.action.terms < 2**24 else np.float64  # counts are
+    alive = (magnitude > 0).astype(exact)
+    terms = s.action.apply((s.weights != 0).astype(exact))(alive[None])[0].astype(np.float64)
     if np.any(loss):  # the runtime multiplies by ŵ
         stored = add_up(stored, loss)
-    products = _product_errors(r, s, x, stored, loss)
+    products = _product_errors(r, s, x, stored, loss, total, terms)
     products = add_up(products, multiply_up(terms, 0.0 if r.exact else r.underflow))
     additions = np.maximum(terms - 1.0, 0.0)
     if s.bias is not None:
@@ -166,12 +169,15 @@ def _fractions(values: FloatArray) -> tuple[Fraction, ...]:
 
 
 def _largest_partial(
-    part: LinearPart, up: FloatArray, down: FloatArray, bias: Interval | None
+    part: LinearPart,
+    total: FloatArray,
+    up: FloatArray,
+    down: FloatArray,
+    bias: Interval | None,
 ) -> FloatArray:
     with np.errstate(invalid="ignore"):
         difference = up - down
     finite = np.where(np.isfinite(difference), difference, 0.0)
-    total = part.magnitude_up(add_up(up, down))
     signed = part.apply(finite[None])[0]
     if bias is None:
         return in_blocks(partial(_largest_of, gamma(part.terms + 4)), total, signed)
@@ -215,22 +221,30 @@ def _product_errors(
     x: Interval,
     stored: FloatArray,
     loss: FloatArray,
+    total: FloatArray,
+    terms: FloatArray,
 ) -> FloatArray:
     """What products lose to rounding, underflow apart, to coefficients rounded to the compute
     format, and to subnormal operands read as zero.
 
-    The runtime multiplies by ŵ: |ŵ − w| ≤ `loss` and |ŵ| ≤ `stored`.
+    The runtime multiplies by ŵ: |ŵ − w| ≤ `loss` and |ŵ| ≤ `stored`. For large outputs the `total`
+    of all magnitudes and the number of `terms` stand for matrix products of their own.
     """
     magnitude, lost_x = x.magnitude, r.operand_loss(x)
     relative = 0.0 if r.exact else r.relative
-    rounded = multiply_up(magnitude, relative)
-    exact = ((stored.view(np.int64) & _FRACTION) == 0) & (stored > 0) & (loss == 0)
-    if np.any(exact):
-        charges = [(np.where(exact, 0.0, stored), rounded), (stored, lost_x)]
-    else:
-        charges = [(stored, add_up(rounded, lost_x))]
     lost_w = r.operand_loss(Interval(s.weights, s.weights))
-    if np.any(loss) or np.any(lost_w):
+    changed = bool(np.any(loss) or np.any(lost_w))
+    powers = ((stored.view(np.int64) & _FRACTION) == 0) & (stored > 0) & (loss == 0)
+    exact = bool(np.any(powers))
+    if total.size > _MANY and not changed and not exact:
+        most = np.asarray(np.max(stored, initial=0.0))
+        lost = multiply_up(multiply_up(terms, float(np.max(lost_x, initial=0.0))), most)
+        return add_up(multiply_up(total, relative), lost)
+    rounded = multiply_up(magnitude, relative)
+    charges = [(stored, add_up(rounded, lost_x))]
+    if exact:
+        charges = [(np.where(powers, 0.0, stored), rounded), (stored, lost_x)]
+    if changed:
         charges.append((add_up(loss, lost_w), magnitude))
     parts = [linear_part(s.action, w).magnitude_up(v) for w, v in charges if np.any(v)]
     return reduce(add_up, parts, np.zeros(()))

@@ -12,7 +12,8 @@ analyse this algorithm). With t = x − m ≤ 0, S = Σ eᵗ ≥ 1:
 
 These are relative errors, so small probabilities keep small errors. Where t is far below 0, as it
 is behind a mask of −10⁹, an error in t may exceed 1; but eᵗ and what is computed for it are then
-both at most e^(t + a), and against S ≥ 1 that is an absolute error.
+both at most e^(t + a), and against S ≥ 1 that is an absolute error. So is, whatever is known of t,
+|e^(t(1 + δ)) − eᵗ| ≤ e^(t(1 − u))·|t|·u ≤ u/(e·(1 − u)) for |δ| ≤ u.
 """
 
 from __future__ import annotations
@@ -153,15 +154,25 @@ def exponentials(r: Rounder, accuracy: FunctionAccuracy, x: Interval) -> Exponen
     power = add_up(moved, multiply_up(add_up(1.0, moved), relative))
     behind = np.minimum(add_up(x.hi, -np.max(x.lo, axis=1, keepdims=True)), 0.0)
     gone = multiply_up(_far_below(add_up(behind, shift)), 1.0 + relative)
+    gone = np.minimum(gone, _steady(r, relative, add_up(read, r.flushed)))
     vanishing = gone < r.unit
     worst = np.max(np.where(vanishing, 0.0, power), axis=1, keepdims=True)
     worst = add_up(worst, sum_up(np.where(vanishing, gone, 0.0), axis=1)[:, None])
+    worst = np.minimum(worst, sum_up(gone, axis=1)[:, None])
     steps = (n - 1) * r.unit
     rounding = steps / (1.0 - steps) * (1.0 + 2.0**-40) if steps < 0.5 else np.inf
     terms = add_up(worst, n * tiny * (1.0 + 2.0**-50))
     flushed = (n - 1) * (r.flushed + r.lost_operands) * (1.0 + 2.0**-50)
     total = add_up(add_up(terms, multiply_up(add_up(1.0, terms), rounding)), flushed)
     return Exponentials(shift, power, gone, tiny, np.where(total < 0.5, total, np.inf))
+
+
+def _steady(r: Rounder, relative: float, off: FloatArray) -> FloatArray:
+    """How far the computed power may be from eᵗ, t ≤ 0 being off by `off` and by one rounding; the
+    sums of `off` at most ⅛, e^off is below 1.2."""
+    rounded = 0.36788 * r.unit / (1.0 - r.unit) + 1.2 * relative
+    bound = add_up(multiply_up(off, 1.5), rounded * (1.0 + 2.0**-50))
+    return np.where(off <= 0.125, bound, np.inf)
 
 
 def _far_below(t: FloatArray) -> FloatArray:

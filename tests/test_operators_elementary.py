@@ -67,6 +67,7 @@ EVERY = (
     one("Swish", opset=24),
     one("Swish", name="alpha", opset=24, alpha=1.7),
     one("Softmax"),
+    one("Softmax", name="wide", lo=-25.0, hi=25.0),
     one("Softmax", (2, 3, 2), "coerced", opset=11, axis=1),
     one("Softmax", (2, 3, 2), "middle axis", axis=1),
     one("LogSoftmax"),
@@ -197,6 +198,15 @@ def test_softmax_keeps_small_probabilities_accurate() -> None:
     box = InputBox({"x": Interval(x, x)}, {"x": np.zeros((1, 2))})
     errors = network_bounds(graph, box, IEEE_ANY).errors["y"]
     assert errors[0, 1] < 1e-17
+
+
+def test_softmax_of_scores_of_any_size_errs_by_a_few_roundings_of_one() -> None:
+    """What rounding a large difference moves is behind an exponential that is small."""
+    graph, _ = graph_of(one("Softmax", (1, 4)))
+    (node,) = graph.order
+    x = Interval(np.full((1, 4), -1e30), np.full((1, 4), 1e30))
+    rounding = lookup(node).rounding(site_of(graph, node), [x], x, IEEE_ANY)
+    assert np.max(rounding.radius) < 64 * 2.0**-24
 
 
 @pytest.mark.parametrize(

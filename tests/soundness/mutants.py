@@ -177,7 +177,12 @@ def stored_bias_and_weights_are_taken_to_be_exact(patch: Patch) -> None:
 
 @mutant
 def rounded_weights_are_taken_to_be_exact(patch: Patch) -> None:
-    patch.setattr(products, "stored_loss", lambda r, values: np.zeros_like(values))
+    old = products._product_errors
+
+    def changed(r: Any, s: Any, x: Any, stored: Any, loss: Any, *rest: Any) -> Any:
+        return old(r, s, x, np.abs(s.weights), np.zeros_like(loss), *rest)
+
+    patch.setattr(products, "_product_errors", changed)
 
 
 @mutant

@@ -19,6 +19,7 @@ from checking import (
     input_box,
 )
 
+from encoders import enclosure, products
 from encoders.contract import (
     IEEE_ANY,
     ORT_CPU,
@@ -39,6 +40,7 @@ from encoders.contract import (
     Subnormals,
 )
 from encoders.formats import FloatFormat, small_format
+from encoders.ops import batch_normalization
 from encoders.orders import Blocks, Lanes, Tree
 from onnx_import.graph import Graph
 
@@ -204,3 +206,21 @@ def test_bounds_are_not_vacuous() -> None:
             _ratios.update({f"{case.name}/ieee-any": r for r in found.ratios.values()})
     assert max(_ratios.values()) < 1e3
     assert float(np.median(list(_ratios.values()))) < 10
+
+
+@every_case
+@pytest.mark.parametrize("contract", ANY_ORDER[:2], ids=lambda c: c.name)
+def test_what_is_done_for_large_tensors(
+    case: Case, contract: RuntimeContract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the tensors of these networks were large, pieces two elements."""
+    for module, name, small in (
+        (enclosure, "_BLOCK", 2),
+        (enclosure, "_MANY", 0),
+        (products, "_MANY", 0),
+        (batch_normalization, "_MANY", 0),
+    ):
+        monkeypatch.setattr(module, name, small)
+    found = judged(case, in_toy_format(contract, case), sample=3)
+    assert not found.failures, "\n".join(found.failures)
+    assert bool(found.overflows) <= case.overflows
