@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 
 import numpy as np
 
@@ -19,8 +20,10 @@ from encoders.enclosure import (
     LinearPart,
     add_down,
     add_up,
+    all_in_blocks,
     dot_up,
     gamma,
+    in_blocks,
     inner_up,
     midpoint_radius,
     multiply_up,
@@ -41,27 +44,37 @@ def affine_map(
     parts: Sequence[LinearPart], shape: tuple[int, ...], bias: FloatArray | None = None
 ) -> AffineMap:
     """An affine map with an exactly known bias (zero if None), broadcast to the output shape."""
-    full = np.zeros(shape) if bias is None else np.broadcast_to(bias, shape).astype(np.float64)
-    return AffineMap(tuple(parts), full, np.zeros(shape))
+    full = np.asarray(0.0 if bias is None else bias, np.float64)
+    return AffineMap(tuple(parts), np.broadcast_to(full, shape), np.broadcast_to(0.0, shape))
 
 
 def affine_values(affine: AffineMap, ranges: Sequence[Interval]) -> ValueMap:
     """Interval image and pull-back of real values through an affine map."""
-    magnitudes = [r.magnitude for r in ranges]
-    rho = affine.bias_radius
-    underflow = 0.0
-    for part, magnitude in zip(affine.parts, magnitudes, strict=True):
-        rho = add_up(rho, part.adjoint_error(magnitude))
-        underflow += part.adjoint_underflow(magnitude)
+
+    @cache  # not before a functional is pulled back
+    def errors() -> tuple[FloatArray, float]:
+        return _adjoint_errors(affine, [r.magnitude for r in ranges], affine.bias_radius)
 
     def backward(c: FloatArray) -> Contribution:
+        rho, underflow = errors()
         constant = add_up(inner_up(c, affine.bias), dot_up(c, rho))
         return Contribution(
-            tuple(part.adjoint(c) for part in affine.parts),
-            add_up(constant, 2.0 * underflow),
+            tuple(part.adjoint(c) for part in affine.parts), add_up(constant, underflow)
         )
 
     return ValueMap(_image(affine, ranges), backward)
+
+
+def _adjoint_errors(
+    affine: AffineMap, magnitudes: Sequence[FloatArray], start: FloatArray
+) -> tuple[FloatArray, float]:
+    """What float64 may cost a functional c pulled back, |x| ≤ `magnitudes`: |c|·ρ, ρ ≥ `start`,
+    and, where products underflow, a constant."""
+    rho, underflow = start, 0.0
+    for part, magnitude in zip(affine.parts, magnitudes, strict=True):
+        rho = add_up(rho, part.adjoint_error(magnitude))
+        underflow += part.adjoint_underflow(magnitude)
+    return rho, 2.0 * underflow
 
 
 def _image(affine: AffineMap, ranges: Sequence[Interval]) -> Interval:
@@ -70,40 +83,58 @@ def _image(affine: AffineMap, ranges: Sequence[Interval]) -> Interval:
         move = affine.parts[0].apply
         a, b = move(ranges[0].lo[None])[0], move(ranges[0].hi[None])[0]
         return Interval(np.minimum(a, b), np.maximum(a, b))  # a coefficient may be -1
-    centre = np.zeros_like(affine.bias)
-    absolute = np.abs(affine.bias)
-    radius = affine.bias_radius
+    terms = len(affine.parts)
+    slack = gamma(2 * terms + 2) if terms > 1 or np.any(affine.bias) else 0.0
+    images: list[FloatArray] = []
     for part, x in zip(affine.parts, ranges, strict=True):
         mid, rad = midpoint_radius(x)
         unbounded = ~np.isfinite(rad) | ~np.isfinite(mid)
-        mid = np.where(unbounded, 0.0, mid)
-        rad = np.where(unbounded, np.inf, rad)
-        image = part.apply(mid[None])[0]
-        slack = (gamma(part.terms) + part.relative) * (1.0 + 2.0**-40)
-        radius = add_up(radius, part.magnitude_up(add_up(rad, multiply_up(np.abs(mid), slack))))
-        radius = add_up(radius, 2.0 * part.terms * SMALLEST if np.any(mid) else 0.0)
-        centre = centre + image
-        absolute = absolute + np.abs(image)
-    centre = centre + affine.bias
-    if len(affine.parts) > 1 or np.any(affine.bias):
-        radius = add_up(radius, multiply_up(absolute, gamma(2 * len(affine.parts) + 2)))
-    return Interval(add_down(centre, -radius), add_up(centre, radius))
+        if np.any(unbounded):
+            mid = np.where(unbounded, 0.0, mid)
+            rad = np.where(unbounded, np.inf, rad)
+        own = (gamma(part.terms) + part.relative) * (1.0 + 2.0**-40)
+        if own:
+            rad = in_blocks(partial(_widened, own), mid, rad)
+        tiny = 2.0 * part.terms * SMALLEST if np.any(mid) else 0.0
+        images += (part.apply(mid[None])[0], add_up(part.magnitude_up(rad), tiny))
+    lo, hi = all_in_blocks(partial(_ends, slack), affine.bias, affine.bias_radius, *images)
+    return Interval(lo, hi)
+
+
+def _widened(relative: float, mid: FloatArray, radius: FloatArray) -> FloatArray:
+    return add_up(radius, multiply_up(np.abs(mid), relative))
+
+
+def _ends(
+    slack: float, bias: FloatArray, bias_radius: FloatArray, *images: FloatArray
+) -> tuple[FloatArray, ...]:
+    """bias + Σ centres, with what their float64 sum errs by, plus and minus the radii; `images`
+    holds centres and radii in turn."""
+    centre, absolute, radius = np.zeros_like(bias), np.abs(bias), bias_radius
+    for middle, around in zip(images[::2], images[1::2], strict=True):
+        centre = centre + middle
+        absolute = absolute + np.abs(middle)
+        radius = add_up(radius, around)
+    centre = centre + bias
+    if slack:
+        radius = add_up(radius, multiply_up(absolute, slack))
+    return add_down(centre, -radius), add_up(centre, radius)
 
 
 def affine_differences(affine: AffineMap, errors: Sequence[FloatArray]) -> DifferenceMap:
     """Differences through an affine map, given |d| ≤ errors of the variable inputs."""
     radius = np.zeros_like(affine.bias)
-    rho = np.zeros_like(affine.bias)
-    underflow = 0.0
     for part, error in zip(affine.parts, errors, strict=True):
         radius = add_up(radius, part.magnitude_up(error))
-        rho = add_up(rho, part.adjoint_error(error))
-        underflow += part.adjoint_underflow(error)
+
+    @cache
+    def charges() -> tuple[FloatArray, float]:
+        return _adjoint_errors(affine, errors, np.zeros_like(radius))
 
     def backward(c: FloatArray) -> Contribution:
+        rho, underflow = charges()
         return Contribution(
-            tuple(part.adjoint(c) for part in affine.parts),
-            add_up(dot_up(c, rho), 2.0 * underflow),
+            tuple(part.adjoint(c) for part in affine.parts), add_up(dot_up(c, rho), underflow)
         )
 
     return DifferenceMap(radius, backward)

@@ -7,6 +7,7 @@ differences; these helpers turn them into the maps that bounds are built on.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -51,14 +52,17 @@ def elementwise_values(image: Interval, lines: Lines, x: Interval) -> ValueMap:
     A product c·slope carries a relative error of at most U and the sum of the two of another U
     (one of the two summands is zero), charged at the largest |x|.
     """
-    slope = np.maximum(np.abs(lines.low_slope), np.abs(lines.high_slope))
-    charge = multiply_up(multiply_up(slope, _finite(x.magnitude)), 4 * UNIT)
+
+    @cache
+    def charge() -> FloatArray:
+        slope = np.maximum(np.abs(lines.low_slope), np.abs(lines.high_slope))
+        return multiply_up(multiply_up(slope, _finite(x.magnitude)), 4 * UNIT)
 
     def backward(c: FloatArray) -> Contribution:
         positive, negative = np.maximum(c, 0.0), np.minimum(c, 0.0)
         coefficients = positive * lines.high_slope + negative * lines.low_slope
         constant = add_up(inner_up(positive, lines.high), inner_up(negative, lines.low))
-        return Contribution((coefficients,), add_up(constant, dot_up(c, charge)))
+        return Contribution((coefficients,), add_up(constant, dot_up(c, charge())))
 
     return ValueMap(image, backward)
 
@@ -70,11 +74,15 @@ def free_slopes(lines: Lines, free: BoolArray, x: Interval, below: FloatArray) -
     x ≥ −e, c·f(x) ≤ (c + β)·x + ((1 − b)·max(c, 0) + β)·e, and over those with x ≤ e,
     c·f(x) ≤ (c·b − β)·x + ((1 − b)·max(c, 0) + β)·e, for any β ≥ 0 (lemma `phase-multiplier`).
     """
-    slope = np.maximum(np.maximum(np.abs(lines.high_slope), np.abs(below)), 1.0)
-    unit = multiply_up(_finite(x.magnitude), 4 * UNIT)
-    charge = multiply_up(slope, unit)
+
+    @cache
+    def charges() -> tuple[FloatArray, FloatArray]:
+        slope = np.maximum(np.maximum(np.abs(lines.high_slope), np.abs(below)), 1.0)
+        unit = multiply_up(_finite(x.magnitude), 4 * UNIT)
+        return unit, multiply_up(slope, unit)
 
     def backward(c: FloatArray, choice: SlopeChoice) -> Contribution:
+        unit, charge = charges()
         positive, negative = np.maximum(c, 0.0), np.minimum(c, 0.0)
         low = np.where(free, np.clip(choice.low_slope, below, 1.0), lines.low_slope)
         relaxed = positive * lines.high_slope + negative * low
@@ -105,20 +113,25 @@ def elementwise_differences(
     `undecided` says where f(x̂) − f(x) = s·d with s anywhere between `below` and 1.
     """
     middle = secant.slope
-    product_error = multiply_up(multiply_up(np.abs(middle), _product_error(middle)), error)
-    charge = add_up(secant.remainder, product_error)
+
+    @cache
+    def charge() -> FloatArray:
+        product_error = multiply_up(multiply_up(np.abs(middle), _product_error(middle)), error)
+        return add_up(secant.remainder, product_error)
+
+    @cache
+    def inexact() -> FloatArray:
+        steepest = np.maximum(1.0, np.abs(below))
+        return np.where(np.asarray(below) == 0, 0.0, multiply_up(4 * UNIT * steepest, error))
 
     def backward(c: FloatArray) -> Contribution:
-        return Contribution((c * middle,), dot_up(c, charge))
-
-    steepest = np.maximum(1.0, np.abs(below))
-    inexact = np.where(np.asarray(below) == 0, 0.0, multiply_up(4 * UNIT * steepest, error))
+        return Contribution((c * middle,), dot_up(c, charge()))
 
     def fixed(c: FloatArray, share: FloatArray, at: BoolArray) -> Contribution:
         slope = share + (1.0 - share) * below
-        cost = dot_up(np.where(at, 0.0, c), charge)
-        if np.any(inexact):  # products of c with 0, ½ and 1 are exact
-            cost = add_up(cost, dot_up(np.where(at, c, 0.0), inexact))
+        cost = dot_up(np.where(at, 0.0, c), charge())
+        if np.any(inexact()):  # products of c with 0, ½ and 1 are exact
+            cost = add_up(cost, dot_up(np.where(at, c, 0.0), inexact()))
         return Contribution((c * np.where(at, slope, middle),), cost)
 
     if undecided is None:

@@ -24,8 +24,8 @@ FloatArray = npt.NDArray[np.float64]
 UNIT = 2.0**-53
 SMALLEST = 2.0**-1074
 _FLOOR = 2.0**-500
-_LARGEST = float(np.finfo(np.float64).max)
 _BLOCK = 2**14
+_MANY = 2**10
 
 
 def gamma(terms: int) -> float:
@@ -38,51 +38,91 @@ def gamma(terms: int) -> float:
 def in_blocks(f: Callable[..., FloatArray], *arguments: FloatArray | float) -> FloatArray:
     """f of arrays that broadcast, f working element by element; large ones in pieces, so that what
     f needs on the way stays in the processor's cache."""
+    return all_in_blocks(lambda *blocks: (f(*blocks),), *arguments)[0]
+
+
+def all_in_blocks(
+    f: Callable[..., tuple[FloatArray, ...]], *arguments: FloatArray | float
+) -> tuple[FloatArray, ...]:
+    """The same for an f that gives several arrays."""
     arrays = [np.asarray(a, dtype=np.float64) for a in arguments]
     if max(a.size for a in arrays) <= _BLOCK:
         return f(*arrays)
     shape = np.broadcast_shapes(*(a.shape for a in arrays))
-    flat = [a if a.size == 1 else np.broadcast_to(a, shape).reshape(-1) for a in arrays]
-    out = np.empty(shape)
-    row = out.reshape(-1)
-    for start in range(0, row.size, _BLOCK):
+    flat = [_flat(a, shape) for a in arrays]
+    size = int(np.prod(shape, dtype=np.int64))
+    rows: list[FloatArray] = []
+    for start in range(0, size, _BLOCK):
         piece = slice(start, start + _BLOCK)
-        row[piece] = f(*(a.reshape(-1) if a.size == 1 else a[piece] for a in flat))
-    return out
+        found = f(*(a if a.size == 1 else a[piece] for a in flat))
+        if not rows:
+            rows = [np.empty(size) for _ in found]
+        for row, part in zip(rows, found, strict=True):
+            row[piece] = part
+    return tuple(row.reshape(shape) for row in rows)
+
+
+def _flat(a: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """In one dimension; one number that stands for all is left alone."""
+    if a.size == 1 or not any(a.strides):
+        return a[tuple(slice(1) for _ in a.shape)].reshape(1)
+    return np.broadcast_to(a, shape).reshape(-1)
 
 
 def add_up(a: FloatArray | float, b: FloatArray | float) -> FloatArray:
     """An upper bound on a + b, within five roundings of it; exact zeros stay zero.
 
     With s = fl(a + b), a + b ≤ s + U|s|, and fl(s + fl(4U|s|)) is at least that (a subnormal s is
-    exact). A sum below the range of float64 is bounded by its end.
+    exact). A sum below the range of float64 gives NaN.
     """
     return in_blocks(_add_up, a, b)
 
 
 def _add_up(a: FloatArray, b: FloatArray) -> FloatArray:
     s = np.asarray(a + b)
-    return np.maximum(s + np.abs(s) * (4.0 * UNIT), -_LARGEST)
+    up = np.abs(s)
+    up *= 4.0 * UNIT
+    up += s
+    return np.asarray(up)
 
 
 def add_down(a: FloatArray, b: FloatArray | float) -> FloatArray:
     """A lower bound on a + b, within five roundings of it; exact zeros stay zero."""
-    return -add_up(-np.asarray(a), -np.asarray(b, dtype=np.float64))
+    return in_blocks(_add_down, a, b)
+
+
+def _add_down(a: FloatArray, b: FloatArray) -> FloatArray:
+    s = np.asarray(a + b)
+    down = np.abs(s)
+    down *= -4.0 * UNIT
+    down += s
+    return np.asarray(down)
 
 
 def multiply_up(a: FloatArray, b: FloatArray | float) -> FloatArray:
-    """An upper bound on a·b; exact zeros stay zero, and 0·∞ counts as 0."""
+    """An upper bound on a·b, within three roundings of it; exact zeros stay zero, and 0·∞ counts
+    as 0."""
     return in_blocks(_multiply_up, a, b)
 
 
 def _multiply_up(a: FloatArray, b: FloatArray) -> FloatArray:
-    p = np.nextafter(a * b, np.inf)
-    return np.where((a == 0) | (b == 0), 0.0, p)
+    p = np.asarray(a * b)
+    zero = (a == 0) | (b == 0)
+    up = np.abs(p)
+    if p.size < _MANY or not np.max(up) < np.inf:
+        return np.where(zero, 0.0, np.nextafter(p, np.inf))
+    # Quicker where there are many: the next number is at most 2U|p| or, if p is subnormal, 2^-1074
+    # away.
+    up *= 2.0 * UNIT
+    up += (~zero).astype(np.int64).view(np.float64)  # the bits of 0 and of 2^-1074
+    up += p
+    return np.asarray(up)
 
 
 def raised(a: FloatArray) -> FloatArray:
     """Non-negative numbers with every non-zero one raised to at least 2^-500."""
-    return np.where((a > 0) & (a < _FLOOR), _FLOOR, a)
+    low = (a > 0) & (a < _FLOOR)
+    return np.where(low, _FLOOR, a) if np.any(low) else a
 
 
 def sum_up(a: FloatArray, axis: int | tuple[int, ...] | None = None) -> FloatArray:
@@ -97,15 +137,18 @@ def dot_up(weights: FloatArray, values: FloatArray) -> FloatArray:
     flat = values.reshape(-1)
     if not np.any(flat):
         return np.zeros(weights.shape[0])
-    rows = np.abs(weights.reshape(weights.shape[0], -1))
+    rows = weights.reshape(weights.shape[0], -1)
     unbounded = ~np.isfinite(flat)
     reached = np.zeros(rows.shape[0], dtype=np.bool_)
     if np.any(unbounded):
         # 0·∞: an unbounded element with weight zero must not poison the row.
-        reached = np.any(rows[:, unbounded] > 0, axis=1)
+        reached = np.any(rows[:, unbounded] != 0, axis=1)
         flat = np.where(unbounded, 0.0, flat)
+    step = max(_BLOCK // max(rows.shape[0], 1), 2**10)  # columns, few enough to stay in the cache
+    pieces = [slice(start, start + step) for start in range(0, rows.shape[1], step)]
     with np.errstate(invalid="ignore", over="ignore"):
-        total = rows @ flat * (1.0 + gamma(2 * rows.shape[1] + 4))
+        total = sum((np.abs(rows[:, p]) @ flat[p] for p in pieces), np.zeros(rows.shape[0]))
+        total *= 1.0 + gamma(2 * rows.shape[1] + 4)
     return np.where(reached, np.inf, add_up(total, 2.0 * rows.shape[1] * SMALLEST))
 
 
@@ -132,11 +175,11 @@ class Interval:
     @property
     def magnitude(self) -> FloatArray:
         """max |x| per element."""
-        return np.maximum(np.abs(self.lo), np.abs(self.hi))
+        return in_blocks(lambda lo, hi: np.maximum(np.abs(lo), np.abs(hi)), self.lo, self.hi)
 
     def inflate(self, radius: FloatArray) -> Interval:
         """All points within `radius` of the interval."""
-        return Interval(add_down(self.lo, -radius), add_up(self.hi, radius))
+        return Interval(*all_in_blocks(_inflated, self.lo, self.hi, radius))
 
     def intersect(self, other: Interval) -> Interval:
         """Common points. Both must enclose the same quantity, so the result is not empty."""
@@ -147,6 +190,10 @@ class Interval:
         return Interval(f(self.lo), f(self.hi))
 
 
+def _inflated(lo: FloatArray, hi: FloatArray, radius: FloatArray) -> tuple[FloatArray, ...]:
+    return _add_down(lo, -radius), _add_up(hi, radius)
+
+
 def point(values: FloatArray) -> Interval:
     """Exactly known values."""
     return Interval(values, values)
@@ -155,8 +202,13 @@ def point(values: FloatArray) -> Interval:
 def midpoint_radius(x: Interval) -> tuple[FloatArray, FloatArray]:
     """A float64 point m and r ≥ 0 with [lo, hi] ⊆ [m − r, m + r]; r = 0 for points."""
     with np.errstate(over="ignore", invalid="ignore"):
-        mid = np.where(x.lo == x.hi, x.lo, 0.5 * x.lo + 0.5 * x.hi)
-    return mid, np.maximum(add_up(x.hi, -mid), add_up(mid, -x.lo))
+        mid, radius = all_in_blocks(_midpoint_radius, x.lo, x.hi)
+    return mid, radius
+
+
+def _midpoint_radius(lo: FloatArray, hi: FloatArray) -> tuple[FloatArray, ...]:
+    mid = np.where(lo == hi, lo, 0.5 * lo + 0.5 * hi)
+    return mid, np.maximum(_add_up(hi, -mid), _add_up(mid, -lo))
 
 
 @dataclass(frozen=True)

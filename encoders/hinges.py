@@ -19,7 +19,7 @@ from encoders.elementwise import (
     elementwise_values,
     free_slopes,
 )
-from encoders.enclosure import FloatArray, Interval, add_up, multiply_up
+from encoders.enclosure import FloatArray, Interval, add_up, all_in_blocks, multiply_up
 from encoders.operator import DifferenceMap, ValueMap
 
 
@@ -28,6 +28,9 @@ def hinge_relaxation(below: FloatArray, x: Interval) -> Lines:
     less (CROWN)."""
     lo, hi = x.lo, x.hi
     unstable = (lo < 0) & (hi > 0)
+    if not np.any(unstable):
+        zero, slope = np.broadcast_to(0.0, lo.shape), np.where(lo >= 0, 1.0, below)
+        return Lines(slope, zero, slope, zero)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         share = np.where(unstable, hi / (hi - lo), 0.0)
     share = np.clip(np.where(np.isfinite(share), share, 1.0), 0.0, 1.0)
@@ -45,10 +48,13 @@ def hinge_relaxation(below: FloatArray, x: Interval) -> Lines:
 def hinge_values(below: FloatArray, x: Interval) -> ValueMap:
     """Real values through a hinge with b ≤ 1 everywhere; the lower slope is free in [b, 1]."""
     kink = (x.lo < 0) & (x.hi > 0)
-    up = [np.where(v < 0, multiply_up(below, v), v) for v in (x.lo, x.hi)]
-    down = [np.where(v < 0, -multiply_up(-below, v), v) for v in (x.lo, x.hi)]
-    least = np.minimum(*down)
-    image = Interval(np.where(kink, np.minimum(least, 0.0), least) + 0.0, np.maximum(*up))
+    if np.any(below):
+        up = [np.where(v < 0, multiply_up(below, v), v) for v in (x.lo, x.hi)]
+        down = [np.where(v < 0, -multiply_up(-below, v), v) for v in (x.lo, x.hi)]
+        least = np.minimum(*down)
+        image = Interval(np.where(kink, np.minimum(least, 0.0), least) + 0.0, np.maximum(*up))
+    else:
+        image = x.move(lambda v: np.maximum(v, 0.0) + 0.0)
     lines = hinge_relaxation(below, x)
     plain = elementwise_values(image, lines, x)
     return replace(plain, choice=free_slopes(lines, kink, x, below))
@@ -61,7 +67,16 @@ def hinge_differences(below: FloatArray, x: Interval, error: FloatArray) -> Diff
     with slope b it is |1 − b| times relu(x̂) − relu(x), at most min(e, max(0, h)); with slope
     (1 + b)/2 it is |1 − b|·(|x̂| − |x|)/2, at most |1 − b|·e/2.
     """
-    hull = x.inflate(error)
+    slope, rest, radius, half = all_in_blocks(_hinge_secants, below, x.lo, x.hi, error)
+    undecided = (half > 0) & (error > 0)
+    return elementwise_differences(Secant(slope, rest), radius, error, undecided, below)
+
+
+def _hinge_secants(
+    below: FloatArray, lo: FloatArray, hi: FloatArray, error: FloatArray
+) -> tuple[FloatArray, ...]:
+    """Slopes, remainders, |f(x̂) − f(x)|, and 1 where the slope is the middle one."""
+    hull = Interval(lo, hi).inflate(error)
     bend = np.where(below == 0, 1.0, np.maximum(add_up(1.0, -below), add_up(below, -1.0)))
     open_one = np.minimum(error, np.maximum(-hull.lo, 0.0))
     open_below = np.minimum(error, np.maximum(hull.hi, 0.0))
@@ -75,4 +90,4 @@ def hinge_differences(below: FloatArray, x: Interval, error: FloatArray) -> Diff
     # |slope·d| + |r|: it also holds where d is what other slopes upstream would make it, which
     # branching on secant slopes asks for (refine/secants.py).
     radius = add_up(multiply_up(np.abs(slope), error), rest)
-    return elementwise_differences(Secant(slope, rest), radius, error, half & (error > 0), below)
+    return slope, rest, radius, half.astype(np.float64)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -81,6 +82,10 @@ class Site:
     outputs: tuple[TensorType, ...]
     constants: tuple[Array | None, ...]
 
+    @cached_property
+    def _coefficients(self) -> dict[int, FloatArray]:
+        return {}
+
     @property
     def variable(self) -> tuple[int, ...]:
         """Positions of the inputs that depend on the network's input."""
@@ -98,6 +103,12 @@ class Site:
 
     def constant(self, position: int) -> Array | None:
         return self.constants[position] if position < len(self.constants) else None
+
+    def coefficients(self, position: int) -> FloatArray:
+        """A constant input of a floating-point type in float64, one copy for all who ask."""
+        if position not in self._coefficients:
+            self._coefficients[position] = np.asarray(self.constants[position], np.float64)
+        return self._coefficients[position]
 
     def integer(self, name: str, default: int) -> int:
         value = self.node.attributes.get(name, default)

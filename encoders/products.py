@@ -9,12 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
 
 from encoders.contract import AnyOrder, BiasPlacement, RuntimeContract
-from encoders.enclosure import FloatArray, Interval, LinearPart, add_up, gamma, multiply_up
+from encoders.enclosure import (
+    FloatArray,
+    Interval,
+    LinearPart,
+    add_up,
+    gamma,
+    in_blocks,
+    multiply_up,
+    raised,
+)
 from encoders.error_arithmetic import traced
 from encoders.operator import RoundingBound, RowFacts, Site
 from encoders.rounding_bounds import Rounder, any_order_sum, finish, rounder, stored_loss
@@ -29,6 +39,8 @@ ANY_ORDER = (
     "flush-operand-sum",
 )
 KNOWN_ORDER = ("sequential-step", "underflow-term", "flush-operand-product", "flush-operand-sum")
+
+_FRACTION = np.int64(0x000F_FFFF_FFFF_FFFF)  # its bits are 0 in a power of two
 
 Map = Callable[[FloatArray], FloatArray]
 
@@ -48,10 +60,9 @@ class Action:
 
 def linear_part(action: Action, weights: FloatArray, relative: float = 0.0) -> LinearPart:
     """The float64 linear part of exactly stored weights (relative error of W apart)."""
-    absolute = np.where(weights != 0, np.maximum(np.abs(weights), 2.0**-500), 0.0)
     return LinearPart(
         action.apply(weights),
-        action.apply(absolute),
+        lambda x: action.apply(raised(np.abs(weights)))(x),
         action.adjoint(weights),
         action.terms,
         action.adjoint_terms,
@@ -88,15 +99,11 @@ def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
     partial = _largest_partial(part, up, down, s.bias)
     alive = (x.magnitude > 0).astype(np.float64)
     terms = s.action.apply((s.weights != 0).astype(np.float64))(alive[None])[0]
-    mantissa, _ = np.frexp(s.weights)
-    stored = add_up(np.abs(s.weights), stored_loss(r, s.weights))  # the runtime multiplies by ŵ
-    inexact = np.where((np.abs(mantissa) == 0.5) & (stored == np.abs(s.weights)), 0.0, stored)
-    magnitude = x.magnitude
-    products = multiply_up(linear_part(s.action, inexact).magnitude_up(magnitude), r.relative)
+    magnitude, stored, loss = x.magnitude, np.abs(s.weights), stored_loss(r, s.weights)
+    if np.any(loss):  # the runtime multiplies by ŵ
+        stored = add_up(stored, loss)
+    products = _product_errors(r, s, x, stored, loss)
     products = add_up(products, multiply_up(terms, 0.0 if r.exact else r.underflow))
-    if r.exact:
-        products = np.zeros_like(partial)
-    products = add_up(products, _coefficient_loss(r, s, x, partial.shape))
     additions = np.maximum(terms - 1.0, 0.0)
     if s.bias is not None:
         some = np.broadcast_to(s.bias.magnitude > 0, partial.shape)
@@ -108,10 +115,9 @@ def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
     products = add_up(products, np.where(partial > 0, r.flushed, 0.0))
     clamped = r.clamped(magnitude, stored)
     radius = any_order_sum(r, partial, additions, products, float(s.action.terms), clamped)
-    reached = add_up(partial, np.where(np.isfinite(radius), radius, 0.0))
-    for operands in (magnitude, stored):
-        reached = np.maximum(reached, np.max(operands, initial=0.0))
-    done = finish(r, radius, reached, ANY_ORDER)
+    sums = add_up(partial, np.where(np.isfinite(radius), radius, 0.0))
+    largest = max(float(np.max(reached, initial=0.0)) for reached in (sums, magnitude, stored))
+    done = finish(r, radius, np.asarray(largest), ANY_ORDER)
     if r.exact or not np.all(np.isfinite(done.radius)):
         return done
     return replace(done, row=_rows(r, s, x, partial, radius, products, additions))
@@ -162,19 +168,30 @@ def _fractions(values: FloatArray) -> tuple[Fraction, ...]:
 def _largest_partial(
     part: LinearPart, up: FloatArray, down: FloatArray, bias: Interval | None
 ) -> FloatArray:
-    both = add_up(up, down)
-    total = part.magnitude_up(both)
     with np.errstate(invalid="ignore"):
         difference = up - down
     finite = np.where(np.isfinite(difference), difference, 0.0)
+    total = part.magnitude_up(add_up(up, down))
     signed = part.apply(finite[None])[0]
-    slack = multiply_up(total, gamma(part.terms + 4))
-    if bias is not None:
-        plus, minus = np.maximum(bias.hi, 0.0), np.maximum(-bias.lo, 0.0)
-        total = add_up(total, add_up(plus, minus))
-        signed = signed + (plus - minus)
-        slack = multiply_up(total, gamma(part.terms + 6))
-    balance = np.minimum(add_up(np.abs(signed), slack), total)
+    if bias is None:
+        return in_blocks(partial(_largest_of, gamma(part.terms + 4)), total, signed)
+    plus, minus = np.maximum(bias.hi, 0.0), np.maximum(-bias.lo, 0.0)
+    largest = partial(_largest_of, gamma(part.terms + 6))
+    return in_blocks(largest, total, signed, plus, minus)
+
+
+def _largest_of(
+    relative: float,
+    total: FloatArray,
+    signed: FloatArray,
+    plus: FloatArray | float = 0.0,
+    minus: FloatArray | float = 0.0,
+) -> FloatArray:
+    """(total + |signed|)/2 with a bias added to both; `relative` is how far the float64 number
+    `signed` may be off, in totals."""
+    total = add_up(total, add_up(plus, minus))
+    slack = multiply_up(total, relative)
+    balance = np.minimum(add_up(np.abs(signed + (plus - minus)), slack), total)
     return np.where(np.isfinite(total), 0.5 * add_up(total, balance), np.inf)
 
 
@@ -192,16 +209,28 @@ def product_rounding(
     return traced(runtime, site, inputs, contract, KNOWN_ORDER)
 
 
-def _coefficient_loss(r: Rounder, s: ProductSum, x: Interval, shape: tuple[int, ...]) -> FloatArray:
-    """Stored weights rounded to the compute format, and subnormal operands read as zero."""
-    loss = stored_loss(r, s.weights)
-    lost_x = r.operand_loss(x)
+def _product_errors(
+    r: Rounder,
+    s: ProductSum,
+    x: Interval,
+    stored: FloatArray,
+    loss: FloatArray,
+) -> FloatArray:
+    """What products lose to rounding, underflow apart, to coefficients rounded to the compute
+    format, and to subnormal operands read as zero.
+
+    The runtime multiplies by ŵ: |ŵ − w| ≤ `loss` and |ŵ| ≤ `stored`.
+    """
+    magnitude, lost_x = x.magnitude, r.operand_loss(x)
+    relative = 0.0 if r.exact else r.relative
+    rounded = multiply_up(magnitude, relative)
+    exact = ((stored.view(np.int64) & _FRACTION) == 0) & (stored > 0) & (loss == 0)
+    if np.any(exact):
+        charges = [(np.where(exact, 0.0, stored), rounded), (stored, lost_x)]
+    else:
+        charges = [(stored, add_up(rounded, lost_x))]
     lost_w = r.operand_loss(Interval(s.weights, s.weights))
-    total = np.zeros(shape)
     if np.any(loss) or np.any(lost_w):
-        changed = linear_part(s.action, add_up(loss, lost_w))
-        total = add_up(total, changed.magnitude_up(x.magnitude))
-    if np.any(lost_x):
-        heavier = linear_part(s.action, add_up(np.abs(s.weights), loss))
-        total = add_up(total, heavier.magnitude_up(lost_x))
-    return total
+        charges.append((add_up(loss, lost_w), magnitude))
+    parts = [linear_part(s.action, w).magnitude_up(v) for w, v in charges if np.any(v)]
+    return reduce(add_up, parts, np.zeros(()))

@@ -13,6 +13,7 @@ from encoders.accumulation import accumulating
 from encoders.factors import shortening
 from encoders.operator import Operator, Site
 from onnx_import.errors import UnsupportedModel
+from onnx_import.fold import ALONE
 from onnx_import.foreign import is_known
 from onnx_import.graph import Node
 
@@ -52,6 +53,11 @@ def lookup(node: Node) -> Operator:
     or it does not understand an attribute: one of a newer opset must not pass in silence.
     """
     operator = operators().get(node.op) if is_known(node.domain, node.op) else None
+    if operator is None and not node.domain and node.op in ALONE:
+        raise UnsupportedModel(
+            f"{node.describe()} is computed when a file is read, which takes constant inputs and "
+            "an exact result; export the model with fixed shapes"
+        )
     if operator is None:
         full = f"{node.domain}.{node.op}" if node.domain else node.op
         raise UnsupportedModel(

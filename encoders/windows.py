@@ -97,12 +97,16 @@ def fitted(x: Any, window: Window) -> Any:
 def patches(padded: Any, window: Window) -> Any:
     """(k, C, *padded) → (k, C, kernel elements, *output): every value each window reads."""
     reads = [padded[(slice(None), slice(None), *where)] for where in window.positions()]
+    if len(reads) == 1:
+        return reads[0][:, :, np.newaxis]
     return np.stack(reads, axis=2)
 
 
 def scattered(parts: Any, window: Window, spatial: tuple[int, ...]) -> Any:
     """The transpose of padding and `patches`: (k, C, kernel elements, *output) → (k, C, *in)."""
     full = tuple(n + b + a for n, b, a in zip(spatial, window.before, window.after, strict=True))
+    if full == window.output and parts.shape[2] == 1:
+        return parts[:, :, 0]
     out = np.zeros((*parts.shape[:2], *full), dtype=parts.dtype)
     for position, where in enumerate(window.positions()):
         out[(slice(None), slice(None), *where)] += parts[:, :, position]

@@ -17,6 +17,14 @@ from onnx_import.fold_values import whole
 from onnx_import.graph import Array, DType, Node, TensorType
 from onnx_import.tensors import dtype_of
 
+ALONE = frozenset(
+    (
+        *("BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Constant", "ConstantOfShape"),
+        *("Mod", "Range", "ReduceProd", "Shape", "Size"),
+    )
+)
+"""Operators that have a meaning on constants (or on a shape that is known) and nowhere else."""
+
 
 def fold(
     node: Node, types: Sequence[TensorType | None], values: Sequence[Array | None]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from functools import reduce
 from typing import Any
 
@@ -26,6 +27,8 @@ def whole(node: Node, values: Sequence[Array]) -> Array | None:
     """
     if any(v.dtype.kind not in "iub" for v in values):
         exact = node.op in _ORDERED or (node.op == "Add" and any(_is_mask(v) for v in values))
+        if node.op == "Range":
+            return _float_range(*values)
         if not exact or not all(_plain(v) for v in values):
             return None
     if node.op in _EXACT:
@@ -78,6 +81,22 @@ def _is_mask(values: Array) -> bool:
 def _range(start: int, limit: int, delta: int, like: Array) -> Array | None:
     found = range(start, limit, delta) if delta else range(0)
     return np.array(found, like.dtype) if delta and len(found) <= _LONGEST else None
+
+
+def _float_range(start: Array, limit: Array, delta: Array) -> Array | None:
+    """Numbers that no runtime rounds, whether it adds the steps up or multiplies; else None."""
+    if not all(np.all(np.isfinite(v)) for v in (start, limit, delta)) or not np.any(delta):
+        return None
+    first, last, step = (Fraction(float(v.reshape(()))) for v in (start, limit, delta))
+    count = max(math.ceil((last - first) / step), 0)
+    if count > _LONGEST:
+        return None
+    steps = [i * step for i in range(count)]
+    wanted = [*steps, *(first + s for s in steps)]
+    held = np.array([float(v) for v in wanted], start.dtype)
+    if any(Fraction(float(v)) != w for v, w in zip(held, wanted, strict=True)):
+        return None
+    return held[count:]
 
 
 def _quotient(a: Array, b: Array) -> Array | None:

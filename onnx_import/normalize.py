@@ -181,10 +181,10 @@ def interpolating(node: Node) -> Node:
 
 def truncating(node: Node, types: Mapping[str, TensorType]) -> Node:
     """A Cast to whole numbers as a Truncate: it cuts off what a Cast between floats rounds."""
-    dtype = types[node.outputs[0]].dtype
-    if node.op != "Cast" or dtype.is_float or dtype is DType.BOOL:
+    if node.op != "Cast":
         return node
-    return replace(node, op="Truncate")
+    dtype = types[node.outputs[0]].dtype
+    return node if dtype.is_float or dtype is DType.BOOL else replace(node, op="Truncate")
 
 
 def without_like(node: Node, types: Mapping[str, TensorType]) -> Node:

@@ -20,7 +20,7 @@ from onnx_import.graph import Graph, Node, TensorType, build_graph
 from refine.bounds import Run
 from refine.change import PAIR, change_between
 from refine.folding import folded_change, is_folded
-from refine.sameness import is_copy, key_of, shown
+from refine.sameness import is_copy, key_of
 
 SPEC, GAP, COPY, FOLDED = "spec//", "difference//", "spec-run//", "folded//"
 
@@ -169,54 +169,6 @@ def _same_shape(impl: Graph, mine: Node, spec: Graph, other: Node) -> bool:
 def _same_meaning(impl: Graph, mine: Node, spec: Graph, other: Node) -> bool:
     nothing = dict.fromkeys((*mine.inputs, *other.inputs), "")
     return bool(key_of(impl, mine, nothing) == key_of(spec, other, nothing))
-
-
-def first_difference(spec: Graph, impl: Graph, aligned: Aligned | None) -> str:
-    """In words: where the graphs first part."""
-    if aligned is not None:
-        if not aligned.changed:
-            return "the graphs correspond node by node and agree over the reals"
-        name = aligned.changed[0]
-        mine: Node = impl.dag.nodes[name]["node"]
-        other: Node = aligned.spec.dag.nodes[name]["node"]
-        more = f"; and {len(aligned.changed) - 1} nodes more" if len(aligned.changed) > 1 else ""
-        own, meant = formula(impl, mine), formula(aligned.spec, other)
-        if name in aligned.folded:
-            meant = f"{formula(aligned.spec, aligned.folded[name])}, then {meant}"
-        what = _weights(aligned.spec, other, impl, mine) if own == meant else f"not {meant}"
-        return (
-            f"the graphs correspond node by node; they first differ at '{name}', {own}: "
-            f"{what}{more}"
-        )
-    return "the graphs differ in structure: own error of impl plus real range of impl − spec"
-
-
-def _weights(spec: Graph, other: Node, impl: Graph, mine: Node) -> str:
-    """Which constants of two nodes of one formula differ, and by how much."""
-    said: list[str] = []
-    for s, t in zip(mine.inputs, other.inputs, strict=True):
-        if not t or not spec.is_constant(t):
-            continue
-        a, b = np.asarray(impl.constants[s], np.float64), np.asarray(spec.constants[t], np.float64)
-        if a.shape == b.shape and not np.array_equal(a, b):
-            gap = np.abs(a - b)
-            place = np.unravel_index(int(np.argmax(gap)), gap.shape)
-            said.append(
-                f"{np.count_nonzero(a != b)} of {a.size} elements of {s} differ, most at "
-                f"{[int(i) for i in place]}: {a[place]:.9g}, specified {b[place]:.9g}"
-            )
-    return ", ".join(said) or "its constants differ"
-
-
-def formula(graph: Graph, node: Node) -> str:
-    """`y = Gemm(x, w[3×4]; transB=1)`: a node as one reads it."""
-    inputs = (
-        "-" if not t else f"{t}{list(graph.constants[t].shape)}" if graph.is_constant(t) else t
-        for t in node.inputs
-    )
-    attributes = (f"{k}={shown(v)}" for k, v in sorted(node.attributes.items()))
-    inside = "; ".join(p for p in (", ".join(inputs), ", ".join(attributes)) if p)
-    return f"{node.outputs[0]} = {node.op}({inside})".replace(SPEC, "").replace(FOLDED, "")
 
 
 def checked(graph: Graph) -> None:

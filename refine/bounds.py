@@ -301,17 +301,17 @@ def _bound_errors(
     ranges, errors = [maps.values[t] for t in inputs], [maps.errors[t] for t in inputs]
     mapped = operator.differences(site, ranges, errors)
     held = [x.inflate(e) for x, e in zip(ranges, errors, strict=True)]
-    run = Run(site, np.zeros(mapped.radius.shape), contract) if runs is None else runs(node, held)
-    result = maps.values[output].inflate(add_up(mapped.radius, run.change))
+    run = Run(site, np.zeros(()), contract) if runs is None else runs(node, held)
+    changed = bool(np.any(run.change))
+    moved = add_up(mapped.radius, run.change) if changed else mapped.radius
+    result = maps.values[output].inflate(moved)
     here = contract_at(run.site, run.contract)
     reads = held if run.held is None else run.held
     rounding = lookup(run.site.node).rounding(run.site, reads, result, here)
-    local = add_up(rounding.radius, run.change)
-    local = np.where(np.isnan(local), np.inf, local)
+    local = add_up(rounding.radius, run.change) if changed else rounding.radius
     maps.difference_maps[node.name] = mapped
-    maps.local[node.name] = local
-    total = add_up(mapped.radius, local)
-    maps.errors[output] = np.where(np.isnan(total), np.inf, total)
+    maps.local[node.name] = local = _known(local)
+    maps.errors[output] = _known(add_up(mapped.radius, local))
     return rounding, dict(zip(inputs, held, strict=True))
 
 
@@ -428,10 +428,15 @@ def _chunks(graph: Graph, rows: Rows, copies: int) -> list[Rows]:
 
 def _sound(image: Interval) -> Interval:
     """NaN, from ∞ − ∞, means that nothing is known."""
-    return Interval(
-        np.where(np.isnan(image.lo), -np.inf, image.lo),
-        np.where(np.isnan(image.hi), np.inf, image.hi),
-    )
+    unknown = np.isnan(image.lo)
+    lo = np.where(unknown, -np.inf, image.lo) if np.any(unknown) else image.lo
+    return Interval(lo, _known(image.hi))
+
+
+def _known(bound: FloatArray) -> FloatArray:
+    """An upper bound, infinite where it is NaN."""
+    unknown = np.isnan(bound)
+    return np.where(unknown, np.inf, bound) if np.any(unknown) else bound
 
 
 def _costs_of_worst(

@@ -17,6 +17,7 @@ from encoders.contract import EXACT, PRESETS, Subnormals
 from encoders.registry import operators
 from onnx_import import load
 from onnx_import.errors import ModelError
+from onnx_import.fold import ALONE
 from onnx_import.reader import MADE, WRITTEN_OUT
 from refine.batch import batch_invariance
 from refine.bug_report import script_of
@@ -318,7 +319,7 @@ cli.add_command(zoo_command)
 @cli.command("ops")
 def ops_command() -> ExitCode:
     """List the operators that have a meaning here."""
-    Reporter().operators(operators().values(), WRITTEN_OUT, MADE)
+    Reporter().operators(operators().values(), WRITTEN_OUT, MADE, ALONE)
     return ExitCode.VERIFIED
 
 

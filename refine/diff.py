@@ -17,7 +17,6 @@ from encoders.contract import IEEE_ANY
 from encoders.formats import BINARY64
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
-from refine.alignment import first_difference
 from refine.assumptions import assumptions_of
 from refine.bounds import InputBox, NetworkBounds, network_bounds
 from refine.check import Options, decide, improving_until, node_reports, searching, settled
@@ -31,6 +30,7 @@ from refine.lemmas.library import prove_lemmas
 from refine.obligation import Discharger, Kind, Obligation, Outcome
 from refine.pair import Pair, pair_of
 from refine.pair_hunting import hunt_pair
+from refine.parting import parting
 from refine.proof import Proof, failure_of, first_proof, improved
 from refine.verdict import Assumption, Result, Side, Tolerance
 
@@ -86,7 +86,7 @@ def diff(
         impl.graph,
         options.seed,
         clock.seconds,
-        (*impl.graph.notes, *domain.notes, *_notes(pair, problem)),
+        (*impl.graph.notes, *domain.notes, parting(pair, problem, proof.wholes[0])),
         catch.violation,
         timed_out=timed_out,
         spec=spec,
@@ -158,12 +158,3 @@ def _first_failing(bounds: NetworkBounds) -> str | None:
         if not all(c.holds for c in n.rounding.preconditions):
             return n.node.name
     return None
-
-
-def _notes(pair: Pair, problem: Comparison) -> tuple[str, ...]:
-    """How the graphs relate, and where they first part."""
-    if problem.identical:
-        return ("the graphs are the same: equal bits in, equal bits out",)
-    if pair.equal.issuperset(pair.outputs):
-        return ("the graphs are equal over the reals",)
-    return (first_difference(pair.spec.graph, pair.impl.graph, problem.aligned),)

@@ -18,7 +18,8 @@ from refine.sameness import is_copy, key_of
 
 @dataclass(frozen=True)
 class Product:
-    """One graph that holds both; its outputs are the implementation's, then the gaps.
+    """One graph that holds both; its outputs are the implementation's, the specification's where
+    they differ, then the gaps.
 
     `gaps` has, per output of the implementation, the tensor impl − spec, or None where both are
     the same tensor. `only_spec` names the nodes that the implementation has not, gaps included.
@@ -79,7 +80,9 @@ def product(
         if not agree:
             fresh.append(subtraction(GAP + a, a, other))
             types[GAP + a] = spec.types[b]
-    wanted = (*impl.outputs, *(g for g in gaps.values() if g is not None))
+    apart = {a: g for a, g in gaps.items() if g is not None}
+    ends = (theirs.get(outputs[a], SPEC + outputs[a]) for a in apart)
+    wanted = tuple(dict.fromkeys((*impl.outputs, *ends, *apart.values())))
     needed = _needed((*nodes, *fresh), wanted)
     graph = build_graph(needed, types, constants, impl.inputs, wanted)
     return Product(graph, gaps, frozenset(n.name for n in fresh if n in needed))

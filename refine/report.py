@@ -90,7 +90,7 @@ class Reporter:
         if not self._quiet:
             self._lines(_header(result))
             self._out.print(_layers(result.nodes))
-            self._lines(_legend(result.nodes))
+            self._lines(_legend(result))
             self._lines(_proof(result))
             self._lines(_conduct(result))
             if result.witness is not None:
@@ -225,12 +225,17 @@ class Reporter:
         self._out.print(escape(answer))
 
     def operators(
-        self, operators: Iterable[Operator], written_out: Iterable[str], made: Mapping[str, str]
+        self,
+        operators: Iterable[Operator],
+        written_out: Iterable[str],
+        made: Mapping[str, str],
+        alone: Iterable[str],
     ) -> None:
         """Every operator with a meaning here, and those that become others when a file is read.
 
-        `made` says what those that ONNX has not are made of. Each in the first table has all of
-        the meanings that its caption names.
+        `made` says what those that ONNX has not are made of, and `alone` names those that have a
+        meaning on constants only. Each in the first table has all of the meanings that its caption
+        names.
         """
         table = _table("operators")
         for title in ("operator", "opset from", "types", "attributes", "further meanings"):
@@ -247,6 +252,7 @@ class Reporter:
         self._out.print(table)
         names = ", ".join(sorted(written_out))
         self._out.print(f"written out with other operators when a file is read: {names}")
+        self._out.print(f"computed when a file is read, of constants: {', '.join(sorted(alone))}")
         origins = ", ".join(f"{name} (of {origin})" for name, origin in made.items())
         self._out.print(f"no ONNX operators, but made when a file is read: {origins}")
 
@@ -326,12 +332,14 @@ def _layers(nodes: Sequence[NodeReport]) -> Table:
     return table
 
 
-def _legend(nodes: Sequence[NodeReport]) -> Iterator[tuple[str, str]]:
+def _legend(result: Result) -> Iterator[tuple[str, str]]:
+    nodes = result.nodes
+    apart = "|f_rt − f_R|" if result.spec is None else "|impl − spec|"
     if len(nodes) > _LAYERS_SHOWN:
         yield "", f"{len(nodes) - _LAYERS_SHOWN} layers with smaller shares are in --json"
     yield (
         "",
-        "error: bound on |f_rt − f_R| after the layer; own rounding: what the layer's own "
+        f"error: bound on {apart} after the layer; own rounding: what the layer's own "
         "arithmetic adds; share: how much of the largest bound its rounding and relaxation cost",
     )
 

@@ -12,12 +12,21 @@ from onnx_import.graph import Graph, Node
 
 
 def is_copy(graph: Graph, node: Node) -> bool:
-    """The identity over the reals, of a computed float: an Identity or a cast to a float."""
-    if node.op not in ("Cast", "Identity") or graph.is_constant(node.inputs[0]):
+    """The identity over the reals, of a computed float: an Identity, a Pad by nothing or a cast to
+    a float."""
+    source, target = (graph.types[t] for t in (node.inputs[0], node.outputs[0]))
+    if node.op not in ("Cast", "Identity", "Pad") or graph.is_constant(node.inputs[0]):
         return False
-    return (
-        graph.types[node.inputs[0]].dtype.is_float and graph.types[node.outputs[0]].dtype.is_float
-    )
+    if node.op == "Pad" and (source.shape != target.shape or not _adds_nothing(graph, node)):
+        return False
+    return source.dtype.is_float and target.dtype.is_float
+
+
+def _adds_nothing(graph: Graph, node: Node) -> bool:
+    pads = node.attributes.get("pads")
+    if pads is None and len(node.inputs) > 1:
+        pads = graph.constants.get(node.inputs[1])
+    return pads is not None and not np.any(np.asarray(pads))
 
 
 def key_of(graph: Graph, node: Node, names: Mapping[str, str], bits: bool = False) -> Any:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from encoders.registry import operators
+from onnx_import.fold import ALONE
 from onnx_import.reader import WRITTEN_OUT
 from refine import solve
 from refine.cli import run
@@ -604,7 +605,7 @@ def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 def test_ops(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["ops"]) is ExitCode.VERIFIED
     words = set(capsys.readouterr().out.replace(",", " ").split())
-    assert {*operators(), *WRITTEN_OUT} <= words
+    assert {*operators(), *WRITTEN_OUT, *ALONE} <= words
 
 
 # Files

@@ -206,3 +206,21 @@ def test_a_script_shows_a_difference_alone(
     )
     assert shown.returncode == 1, shown.stderr
     assert "violated" in shown.stdout
+
+
+def test_copies_are_looked_through(tmp_path: Path) -> None:
+    """Identity and a Pad by nothing; what is left of the difference is one weight."""
+    weights = {"w": np.eye(3, dtype=np.float32), "none": np.zeros(4, np.int64)}
+    product = helper.make_node("MatMul", ["p", "w"], ["y"], "product")
+    nodes = [
+        helper.make_node("Identity", ["x"], ["i"], "copy"),
+        helper.make_node("Pad", ["i", "none"], ["p"], "nothing"),
+        product,
+    ]
+    spec = save(tmp_path / "spec.onnx", nodes, {"x": (1, 3)}, {"y": (1, 3)}, weights)
+    product.input[0], moved = "x", weights["w"].copy()
+    moved[0, 0] = 1.5
+    impl = save(tmp_path / "impl.onnx", [product], {"x": (1, 3)}, {"y": (1, 3)}, {"w": moved})
+    result = diff(spec, impl, contract="exact")
+    assert 0.5 <= result.bound < 0.5 + 1e-12
+    assert "1 of 9 elements of w differ" in " ".join(result.notes)

@@ -34,6 +34,7 @@ _LEMMAS = (
     "product-error",
     "quotient-error",
 )
+_MANY = 2**14  # elements beyond which those of a channel are bounded together
 
 
 def check(site: Site) -> None:
@@ -128,6 +129,8 @@ values, differences = affine_meanings(_affine)
 def rounding(
     site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
 ) -> RoundingBound:
+    if site.outputs[0].size > _MANY:
+        inputs = [_by_channel(x) for x in inputs]
     if contract.normalization is not Normalization.EITHER:
         return traced(runtime, site, inputs, contract, _LEMMAS)
     each = [
@@ -136,6 +139,12 @@ def rounding(
     ]
     radius = np.maximum(each[0].radius, each[1].radius)
     return RoundingBound(radius, each[0].preconditions + each[1].preconditions, _LEMMAS)
+
+
+def _by_channel(x: Interval) -> Interval:
+    """What holds all elements of a channel, (1, C, 1, …)."""
+    others = (0, *range(2, x.lo.ndim))
+    return Interval(np.min(x.lo, others, keepdims=True), np.max(x.hi, others, keepdims=True))
 
 
 def element(site: Site, row: int) -> Element:

@@ -99,7 +99,7 @@ def runtime(
 
 def _action(site: Site) -> tuple[Action, FloatArray]:
     window, groups = _window(site), site.integer("group", 1)
-    weights = np.asarray(site.constants[1], np.float64)
+    weights = site.coefficients(1)
     shape, output = site.type_of(0).shape, site.outputs[0].shape
     spatial, channels = shape[2:], shape[1]
     widths = [(0, 0), (0, 0), *zip(window.before, window.after, strict=True)]

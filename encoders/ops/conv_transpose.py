@@ -194,7 +194,7 @@ def runtime(
 
 def _action(site: Site) -> tuple[Action, FloatArray]:
     spread, groups = _spread(site), site.integer("group", 1)
-    weights = np.asarray(site.constants[1], np.float64)
+    weights = site.coefficients(1)
     shape, output = site.type_of(0).shape, site.outputs[0].shape
     pixels, results = int(np.prod(shape[2:])), int(np.prod(output[2:]))
     per_group = weights.shape[1]

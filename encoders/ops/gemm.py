@@ -120,7 +120,7 @@ def _runtime_bias(site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any]
 def _action(site: Site) -> tuple[Action, FloatArray]:
     """How the constant factor acts, transposed as the node says, alpha left out."""
     position = 0 if 0 in site.variable else 1
-    weights = np.asarray(site.constants[1 - position], np.float64)
+    weights = site.coefficients(1 - position)
     if _transposed(site, 1 - position):
         weights = weights.T
     shape = site.type_of(position).shape

@@ -51,7 +51,7 @@ def _action(site: Site, position: int) -> Action:
 
 def _stored(site: Site) -> tuple[Action, FloatArray]:
     (position,) = site.variable
-    return _action(site, position), np.asarray(site.constants[1 - position], np.float64)
+    return _action(site, position), site.coefficients(1 - position)
 
 
 def _affine(site: Site) -> AffineMap:

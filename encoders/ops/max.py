@@ -67,7 +67,7 @@ def _operator(name: str, sign: float) -> Operator:
 
     return Operator(
         name,
-        8,
+        6,
         check_float,
         real,
         runtime,

@@ -1,14 +1,15 @@
-"""Sqrt, and Pow with a constant exponent: a whole number of quarters, positive or negative.
+"""Sqrt, and Pow with a constant exponent.
 
-A runtime may compute a whole power by repeated multiplication and other powers by square roots and
-a reciprocal, or either by a function pow of the accuracy that the contract states: the bound covers
-both.
+A runtime may compute a whole power by repeated multiplication, one of quarters by square roots and
+a reciprocal, any other as exp(n·log x), or each of them by a function pow of the accuracy that the
+contract states: the bound covers both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from functools import reduce
 from typing import Any
 
@@ -110,6 +111,28 @@ def _quarters_curve(n: float) -> Curve:
     )
 
 
+def _general(x: Any, n: float, field: Any) -> Any:
+    """xⁿ for x > 0."""
+    return field.function(Function.EXP, field.number(Fraction(n)) * field.function(Function.LOG, x))
+
+
+def _general_curve(n: float) -> Curve:
+    """xⁿ for x > 0: f'' has the sign of n·(n − 1)."""
+    return Curve(
+        (
+            Piece(
+                2.0**-1074,
+                _INFINITY,
+                Shape.CONCAVE if 0 < n < 1 else Shape.CONVEX,
+                lambda field, x: _general(x, n, field),
+                lambda field, x: field.number(Fraction(n)) * _general(x, n, field) / x,
+            ),
+        ),
+        lambda x: Interval(np.zeros(x.shape), np.full(x.shape, np.inf)),
+        (0.0, _INFINITY) if n > 0 else (-_INFINITY, 0.0),
+    )
+
+
 def _exponent(site: Site) -> float:
     """Raises UnsupportedModel unless it is constant, the same everywhere, and has a meaning."""
     given = site.constant(1)
@@ -119,10 +142,10 @@ def _exponent(site: Site) -> float:
     if len(found) != 1 or site.outputs[0].shape != site.type_of(0).shape:
         raise site.unsupported("the exponent (input 1) must be one number")
     n = float(found[0])
-    if n == 0 or not (4 * n).is_integer() or abs(n) > _HIGHEST:
+    if n == 0 or abs(n) > _HIGHEST:
         raise site.unsupported(
-            f"the exponent (input 1) is {n}; supported are multiples of 0.25 that are not 0, from "
-            f"-{_HIGHEST} to {_HIGHEST}"
+            f"the exponent (input 1) is {n}; supported are numbers from -{_HIGHEST} to {_HIGHEST} "
+            "other than 0"
         )
     return n
 
@@ -130,6 +153,11 @@ def _exponent(site: Site) -> float:
 def _is_whole(n: float) -> bool:
     """Is xⁿ a polynomial?"""
     return n.is_integer() and n > 0
+
+
+def _has_roots(n: float) -> bool:
+    """Is xⁿ a matter of products, square roots and a reciprocal?"""
+    return (4 * n).is_integer()
 
 
 def _check(site: Site) -> None:
@@ -143,16 +171,24 @@ def _curve(site: Site) -> Curve:
     n = _exponent(site)
     if n == 0.5:
         return ROOT
-    return _power_curve(int(n)) if _is_whole(n) else _quarters_curve(n)
+    if _is_whole(n):
+        return _power_curve(int(n))
+    return _quarters_curve(n) if _has_roots(n) else _general_curve(n)
 
 
 def _real(site: Site, x: Any, field: Field) -> Any:
     n = _exponent(site)
-    return _power(x, int(n)) if _is_whole(n) else _quarters(x, n, field)
+    if _is_whole(n):
+        return _power(x, int(n))
+    return _quarters(x, n, field) if _has_roots(n) else _general(x, n, field)
 
 
 def _runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
     n = _exponent(site)
+    if not _has_roots(n):
+        logarithm = arithmetic.function(Function.LOG, x)
+        scaled = arithmetic.multiply(stored(arithmetic, n), logarithm)
+        return arithmetic.function(Function.EXP, scaled)
     size = abs(n)
     terms = [x] * int(size)
     if size % 1:
@@ -179,7 +215,7 @@ def _power_preconditions(site: Site, x: Interval) -> tuple[Precondition, ...]:
     n = _exponent(site)
     if _is_whole(n):
         return ()
-    if n > 0:
+    if n > 0 and _has_roots(n):
         return _not_negative(site, x)
     low = float(np.min(x.lo, initial=np.inf)) + 0.0
     return (
@@ -229,7 +265,7 @@ OPERATORS = (
             _runtime,
             _check,
             preconditions=_power_preconditions,
-            uses=(Function.POW,),
+            uses=(Function.POW, Function.EXP, Function.LOG),
             element=broadcast_element,
         )
     ),

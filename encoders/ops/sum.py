@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from encoders.affine import AffineMap, affine_differences, affine_values
+from encoders.affine import AffineMap, affine_differences, affine_values, scaled_part
 from encoders.arithmetic import Arithmetic, aligned, sum_of_terms
 from encoders.contract import AnyOrder, RuntimeContract
 from encoders.enclosure import FloatArray, Interval, LinearPart, add_up, point
 from encoders.error_arithmetic import traced
-from encoders.gathering import gathered_part
-from encoders.movement import indices
 from encoders.operator import (
     DifferenceMap,
     Field,
@@ -24,7 +22,7 @@ from encoders.operator import (
     ValueMap,
 )
 from encoders.rounding_bounds import rounder, stored_loss
-from encoders.signed_sum import check_float
+from encoders.signed_sum import check_float, sum_rounding
 from encoders.sums import (
     MEAN_LEMMAS,
     SUM_LEMMAS,
@@ -37,9 +35,7 @@ from encoders.tracked import Tracked
 
 
 def _part(site: Site, position: int) -> LinearPart:
-    shape = site.type_of(position).shape
-    index = np.broadcast_to(indices(shape), site.outputs[0].shape)
-    return gathered_part(index[None], shape)
+    return scaled_part(np.ones(()), site.type_of(position).shape, site.outputs[0].shape)
 
 
 def _operator(name: str, mean: bool) -> Operator:
@@ -83,6 +79,8 @@ def _operator(name: str, mean: bool) -> Operator:
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
     ) -> RoundingBound:
+        if len(site.inputs) == 2 and not mean:
+            return sum_rounding(site, inputs, result, contract)
         if not isinstance(contract.order, AnyOrder):
             return traced(runtime, site, inputs, contract, MEAN_LEMMAS if mean else SUM_LEMMAS)
         r = rounder(site, contract)
@@ -99,7 +97,7 @@ def _operator(name: str, mean: bool) -> Operator:
         total = Tracked(total.ideal, add_up(total.error, lost), total.largest)
         return total_rounding(r, contract, total, reach, counts_of(site))
 
-    return Operator(name, 8, check_float, real, runtime, values, differences, rounding, affine=True)
+    return Operator(name, 6, check_float, real, runtime, values, differences, rounding, affine=True)
 
 
 OPERATORS = (_operator("Sum", False), _operator("Mean", True))

@@ -1,0 +1,99 @@
+"""In words: where two graphs part."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnx_import.graph import Graph, Node
+from refine.alignment import FOLDED, SPEC, Aligned
+from refine.bounds import NetworkBounds
+from refine.comparison import Comparison
+from refine.pair import Pair
+from refine.product import product
+from refine.sameness import shown
+
+
+def parting(pair: Pair, problem: Comparison, bounds: NetworkBounds) -> str:
+    """How the graphs relate, and the first tensors that differ, with the ranges in `bounds`."""
+    if problem.identical:
+        return "the graphs are the same: equal bits in, equal bits out"
+    if pair.equal.issuperset(pair.outputs):
+        return "the graphs are equal over the reals"
+    if problem.aligned is not None:
+        return _first_difference(problem.aligned, bounds)
+    return _first_apart(pair)
+
+
+def _first_difference(aligned: Aligned, bounds: NetworkBounds) -> str:
+    if not aligned.changed:
+        return "the graphs correspond node by node and agree over the reals"
+    name = aligned.changed[0]
+    mine: Node = aligned.impl.dag.nodes[name]["node"]
+    other: Node = aligned.spec.dag.nodes[name]["node"]
+    more = f"; and {len(aligned.changed) - 1} nodes more" if len(aligned.changed) > 1 else ""
+    own, meant = formula(aligned.impl, mine), formula(aligned.spec, other)
+    if name in aligned.folded:
+        meant = f"{formula(aligned.spec, aligned.folded[name])}, then {meant}"
+    what = _weights(aligned.spec, other, aligned.impl, mine) if own == meant else f"not {meant}"
+    return (
+        f"the graphs correspond node by node; they first differ at '{name}', {own}: {what}"
+        f"{_range(bounds, mine.outputs[0])}{more}"
+    )
+
+
+def _range(bounds: NetworkBounds, tensor: str) -> str:
+    """Of the specification's tensor, and how far the implementation's is from it."""
+    values, errors = bounds.maps.values.get(tensor), bounds.maps.errors.get(tensor)
+    if values is None or errors is None or not errors.size:
+        return ""
+    return (
+        f"; specified {np.min(values.lo):.4g} … {np.max(values.hi):.4g}, and at most "
+        f"{np.max(errors):.3g} from that"
+    )
+
+
+def _first_apart(pair: Pair) -> str:
+    """The first node of each graph that the other has not."""
+    spec, impl = pair.spec.graph, pair.impl.graph
+    back = {b: a for a, b in pair.inputs.items()}, {b: a for a, b in pair.outputs.items()}
+    mine = _first_of(impl, product(impl, spec, *back).only_spec)
+    theirs = _first_of(spec, product(spec, impl, pair.inputs, pair.outputs).only_spec)
+    said = [f"{side} has {what}" for side, what in (("spec", theirs), ("impl", mine)) if what]
+    first = f", first where {' and '.join(said)}" if said else ""
+    return (
+        f"the graphs differ in structure{first}; bounded by the own error of impl plus the real "
+        "range of impl − spec"
+    )
+
+
+def _first_of(graph: Graph, names: frozenset[str]) -> str:
+    alone = (n for n in graph.order if SPEC + n.name in names)
+    return next((formula(graph, n) for n in alone), "")
+
+
+def _weights(spec: Graph, other: Node, impl: Graph, mine: Node) -> str:
+    """Which constants of two nodes of one formula differ, and by how much."""
+    said: list[str] = []
+    for s, t in zip(mine.inputs, other.inputs, strict=True):
+        if not t or not spec.is_constant(t):
+            continue
+        a, b = np.asarray(impl.constants[s], np.float64), np.asarray(spec.constants[t], np.float64)
+        if a.shape == b.shape and not np.array_equal(a, b):
+            gap = np.abs(a - b)
+            place = np.unravel_index(int(np.argmax(gap)), gap.shape)
+            said.append(
+                f"{np.count_nonzero(a != b)} of {a.size} elements of {s} differ, most at "
+                f"{[int(i) for i in place]}: {a[place]:.9g}, specified {b[place]:.9g}"
+            )
+    return ", ".join(said) or "its constants differ"
+
+
+def formula(graph: Graph, node: Node) -> str:
+    """`y = Gemm(x, w[3×4]; transB=1)`: a node as one reads it."""
+    inputs = (
+        "-" if not t else f"{t}{list(graph.constants[t].shape)}" if graph.is_constant(t) else t
+        for t in node.inputs
+    )
+    attributes = (f"{k}={shown(v)}" for k, v in sorted(node.attributes.items()))
+    inside = "; ".join(p for p in (", ".join(inputs), ", ".join(attributes)) if p)
+    return f"{node.outputs[0]} = {node.op}({inside})".replace(SPEC, "").replace(FOLDED, "")
