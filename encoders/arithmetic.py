@@ -98,6 +98,15 @@ class ChainArithmetic(Protocol):
 
 
 @runtime_checkable
+class TreeArithmetic(Protocol):
+    """An arithmetic that can do a whole tree of multiply-adds at once."""
+
+    def tree(self, pairs: Sequence[tuple[Any, Any]], merges: Merges) -> Any | None:
+        """Σ a_k·b_k by `orders.Tree`, exactly as its additions one by one would; None where it has
+        no shortcut."""
+
+
+@runtime_checkable
 class StepArithmetic(Protocol):
     """An arithmetic that knows the steps of tensor cores."""
 
@@ -264,6 +273,10 @@ def _lanes(arithmetic: Arithmetic[T], pairs: Sequence[tuple[T, T]], count: int) 
 
 def _merged(arithmetic: Arithmetic[T], merges: Merges, pairs: Sequence[tuple[T, T]]) -> T:
     """A tree of multiply-adds; terms that follow each other into one partial sum are a chain."""
+    if isinstance(arithmetic, TreeArithmetic):
+        whole = arithmetic.tree(pairs, merges)
+        if whole is not None:
+            return cast(T, whole)
     terms, k = len(pairs), 0
     sums: dict[int, T] = {}
     while k < len(merges):

@@ -127,7 +127,7 @@ ORT_FUNCTIONS = Functions(
     (
         (Function.EXP, FunctionAccuracy(0.87, None, Evidence.EXHAUSTIVE, _ORT)),
         (Function.LOG, FunctionAccuracy(3.5, None, Evidence.SAMPLED, _ORT)),
-        (Function.TANH, FunctionAccuracy(128.0, 5.6, Evidence.SAMPLED, _ORT, excess=4.0)),
+        (Function.TANH, FunctionAccuracy(104.1, 5.46, Evidence.EXHAUSTIVE, _ORT, excess=4.0)),
         (Function.SIGMOID, FunctionAccuracy(None, 3.0, Evidence.SAMPLED, _ORT, excess=2.0)),
         (Function.ERF, FunctionAccuracy(1.01, None, Evidence.SAMPLED, _ORT)),
         (Function.SIN, FunctionAccuracy(None, 4.0, Evidence.SAMPLED, _ORT, excess=2.0)),

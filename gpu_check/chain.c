@@ -1,4 +1,4 @@
-/* Chains of multiply-adds in binary32 from first to last, or (with STEPS defined) the steps of
+/* Chains and trees of multiply-adds in binary32, or (with STEPS defined) the steps of
    tensor cores: what encoders/numpy_arithmetic.py does, as loops that a compiler turns into vector
    instructions. fmaf rounds once; the separate form rounds twice, for which contraction must be off
    (-ffp-contract=off).
@@ -86,6 +86,59 @@ typedef float Lanes __attribute__((vector_size(4 * LANES)));
 
 CHAINS(fused, ONCE)
 CHAINS(separate, TWICE)
+
+#define BLOCK 64 /* columns at a time, to be told fewer times what comes next */
+
+/* A tree of additions: partial sum k adds numbers first[k] and second[k], of which 0 ... terms - 1
+   are terms, and terms + i is what lies at place i of `sums`; it goes to place places[k]. The
+   second is a term unless both are sums. y is not read. */
+#define TREES(NAME, STEP)                                                                        \
+    static inline __attribute__((always_inline)) void NAME##_lanes(                              \
+        int width, int64_t terms, const float *const *a, int64_t a_at, int64_t a_column,         \
+        const float *const *b, int64_t b_at, int64_t b_column,                                   \
+        const int64_t *first, const int64_t *second, const int64_t *places, float *sums, float *y)\
+    {                                                                                            \
+        float *into = sums;                                                                      \
+        for (int64_t k = 0; k < terms - 1; ++k) {                                                \
+            const int64_t p = first[k], q = second[k];                                           \
+            into = sums + places[k] * BLOCK;                                                     \
+            const float *w = p < terms ? into : sums + (p - terms) * BLOCK;                      \
+            if (p < terms)                                                                       \
+                for (int j = 0; j < width; ++j)                                                  \
+                    into[j] = RESULT(OPERAND(a[p][a_at + j * a_column])                          \
+                                     * OPERAND(b[p][b_at + j * b_column]));                      \
+            if (q >= terms) {                                                                    \
+                const float *v = sums + (q - terms) * BLOCK;                                     \
+                for (int j = 0; j < width; ++j) into[j] = RESULT(OPERAND(w[j]) + OPERAND(v[j])); \
+            } else                                                                               \
+                for (int j = 0; j < width; ++j)                                                  \
+                    into[j] = STEP(a[q][a_at + j * a_column], b[q][b_at + j * b_column], w[j]);  \
+        }                                                                                        \
+        memcpy(y, into, width * sizeof *y);                                                      \
+    }                                                                                            \
+    FOR_EVERY_PROCESSOR                                                                          \
+    void NAME(int64_t rows, int64_t columns, int64_t terms,                                      \
+              const float *const *a, const int64_t *a_rows, int64_t a_column,                    \
+              const float *const *b, const int64_t *b_rows, int64_t b_column,                    \
+              const int64_t *first, const int64_t *second, const int64_t *places, float *sums,   \
+              float *y)                                                                          \
+    {                                                                                            \
+        for (int64_t r = 0; r < rows; ++r)                                                       \
+            for (int64_t c = 0; c < columns; c += BLOCK) {                                       \
+                const int width = columns - c < BLOCK ? (int)(columns - c) : BLOCK;              \
+                const int64_t a_at = a_rows[r] + c * a_column, b_at = b_rows[r] + c * b_column;  \
+                float *into = y + r * columns + c;                                               \
+                if (width == BLOCK && a_column == 0 && b_column == 1)                            \
+                    NAME##_lanes(BLOCK, terms, a, a_at, 0, b, b_at, 1, first, second, places,    \
+                                 sums, into);                                                    \
+                else                                                                             \
+                    NAME##_lanes(width, terms, a, a_at, a_column, b, b_at, b_column, first, second,\
+                                 places, sums, into);                                            \
+            }                                                                                    \
+    }
+
+TREES(fused_tree, ONCE)
+TREES(separate_tree, TWICE)
 
 #else
 

@@ -1,4 +1,4 @@
-"""The emulator's chains of multiply-adds and steps of tensor cores as compiled loops (chain.c),
+"""The emulator's chains and trees of multiply-adds, and steps of tensor cores, compiled (chain.c),
 where there is a C compiler.
 
 The bits are those of `NumpyArithmetic`, tens of times sooner. That the compiler and the processor
@@ -26,10 +26,11 @@ import numpy as np
 import numpy.typing as npt
 import platformdirs
 
-from encoders.arithmetic import Slices
+from encoders.arithmetic import Slices, sum_of_products
 from encoders.contract import SEQUENTIAL, Contraction, RuntimeContract, Subnormals
 from encoders.formats import BINARY32, FloatFormat
 from encoders.numpy_arithmetic import WIDEST_ALIGNMENT, Carrier, NumpyArithmetic
+from encoders.orders import Merges, Pairwise, merges_of
 from gpu_check.compiling import C, NoCompiler, compile_library, load_library
 
 Offsets = npt.NDArray[np.int64]
@@ -38,6 +39,7 @@ Pairs = Sequence[tuple[Carrier, Carrier]]
 SOURCE = Path(__file__).parent / "chain.c"
 _FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
 _SHORT = 4  # terms
+_BLOCK = 64  # as in chain.c
 _THREADED = 2**22  # multiply-adds, from which on threads share the rows
 _MOST_THREADS = 4
 
@@ -49,6 +51,11 @@ class CompiledChains:
         self._run = {
             Contraction.ALWAYS: _typed(library.fused),
             Contraction.NEVER: _typed(library.separate),
+        }
+        at = ctypes.c_void_p
+        self._tree = {
+            Contraction.ALWAYS: _typed(library.fused_tree, at, at, at, at),
+            Contraction.NEVER: _typed(library.separate_tree, at, at, at, at),
         }
         self.contract = contract
 
@@ -62,6 +69,20 @@ class CompiledChains:
             return _summed(self._run[how], every, start)
         first = NumpyArithmetic(BINARY32, self.contract).multiply(*pairs[0])
         return _summed(self._run[how], tuple(v.rest() for v in every), first)
+
+    def tree(self, pairs: Pairs, merges: Merges, how: Contraction) -> Carrier | None:
+        """Σ a_k·b_k as `TreeArithmetic.tree`; None as above."""
+        every = _operands(pairs)
+        if every is None or not merges:
+            return None
+        program, room = _program(merges)
+
+        def run(*given: Any) -> None:
+            sums = np.empty((room, _BLOCK), np.float32)
+            own = [v.ctypes.data for v in program]
+            self._tree[how](*given[:-1], *own, sums.ctypes.data, given[-1])
+
+        return _summed(run, every, np.zeros(1, np.float32))
 
 
 class CompiledSteps:
@@ -79,6 +100,26 @@ class CompiledSteps:
             return None
         start = np.zeros(1, np.float32) if total is None else total
         return _summed(self._run, every, start, alignment, least)
+
+
+def _program(merges: Merges) -> tuple[tuple[Offsets, ...], int]:
+    """A tree for chain.c: the two numbers that each addition adds, where it puts the sum, and how
+    many places that takes. A partial sum is used once, and its place is then another's."""
+    terms = len(merges) + 1
+    place: dict[int, int] = {}
+    free: list[int] = []
+    rows = []
+    for k, (left, right) in enumerate(merges):
+        if left < terms <= right:
+            left, right = right, left
+        read = [place.pop(end) for end in (left, right) if end >= terms]
+        where = read[0] if read else free.pop() if free else len(place)
+        free += read[1:]
+        ends = iter(read)
+        rows.append([terms + next(ends) if e >= terms else e for e in (left, right)] + [where])
+        place[terms + k] = where
+    columns = tuple(np.array(rows, np.int64).T.copy())
+    return columns, int(columns[2].max()) + 1
 
 
 def _typed(function: Any, *more: Any) -> Any:
@@ -187,7 +228,7 @@ def _layout(array: Carrier, shape: tuple[int, ...]) -> tuple[Offsets, int]:
 
 
 class CompiledArithmetic(NumpyArithmetic):
-    """`NumpyArithmetic` whose chains and steps in binary32 are compiled."""
+    """`NumpyArithmetic` whose chains, trees and steps in binary32 are compiled."""
 
     def chain(self, pairs: Pairs, start: Carrier | None) -> Carrier | None:
         how = self.contract.contraction
@@ -198,6 +239,13 @@ class CompiledArithmetic(NumpyArithmetic):
             if whole is not None:
                 return whole
         return super().chain(pairs, start)
+
+    def tree(self, pairs: Pairs, merges: Merges) -> Carrier | None:
+        how = self.contract.contraction
+        if how is Contraction.EITHER or self.format != BINARY32:
+            return None
+        compiled = compiled_chains(self.contract.results, self.contract.operands)
+        return None if compiled is None else compiled.tree(pairs, merges, how)
 
     def step(
         self, pairs: Pairs, total: Carrier | None, alignment: int, least: int | None
@@ -283,6 +331,11 @@ def agrees(chains: CompiledChains) -> bool:
             for pair in pairs[1:]:
                 total = stepwise.multiply_add(*pair, total)
             if not _same(chains.chain(pairs, None, how), total):
+                return False
+            contract = replace(stepwise.contract, order=Pairwise())
+            halved = sum_of_products(stepwise, contract, pairs)
+            merges = merges_of(Pairwise(), len(pairs))
+            if not _same(chains.tree(pairs, merges, how), halved):
                 return False
     return True
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from test_emulator import samples, shared
 
-from encoders.arithmetic import factors
+from encoders.arithmetic import factors, sum_of_products
 from encoders.contract import (
     CUDA_TF32,
     ORT_CPU,
+    PAIRWISE,
     SEQUENTIAL,
     SEQUENTIAL_FMA,
     RuntimeContract,
@@ -23,6 +24,7 @@ from encoders.contract import (
 )
 from encoders.formats import BINARY32
 from encoders.numpy_arithmetic import NumpyArithmetic
+from encoders.orders import Lanes, Pairwise, Tree, merges_of
 from gpu_check import compiled
 from gpu_check.compiled import (
     CompiledArithmetic,
@@ -125,7 +127,7 @@ def test_slices_are_what_they_stand_for(chains: CompiledChains, contract: Runtim
             np.testing.assert_array_equal(bits(given), bits(one_by_one))
 
 
-@pytest.mark.parametrize("contract", [ORT_CPU, SEQUENTIAL], ids=lambda c: c.name)
+@pytest.mark.parametrize("contract", [ORT_CPU, SEQUENTIAL, PAIRWISE], ids=lambda c: c.name)
 @pytest.mark.parametrize(
     "model",
     ["mnist_fc/mnist-net_256x2.onnx", "layer_zoo/conv.onnx", "oval21/cifar_base_kw.onnx"],
@@ -139,6 +141,32 @@ def test_networks_have_the_same_bits(
     slow = emulate(graph, inputs, contract, arithmetic=NumpyArithmetic)
     for t in graph.outputs:
         np.testing.assert_array_equal(bits(quick[t]), bits(slow[t]))
+
+
+def random_tree(rng: np.random.Generator, terms: int) -> Tree:
+    alive, merges = list(range(terms)), []
+    for k in range(terms - 1):
+        pair = tuple(alive.pop(int(rng.integers(len(alive)))) for _ in range(2))
+        merges.append(pair)
+        alive.append(terms + k)
+    return Tree(tuple(merges))
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda c: c.name)
+def test_trees(chains: CompiledChains, contract: RuntimeContract) -> None:
+    rng = np.random.default_rng(8)
+    for left, right in (((9, 1), (1, 150)), ((70, 3), (70, 3)), ((2, 3, 1, 70), (1, 3, 11, 1))):
+        for order in (Pairwise(), Lanes(4), random_tree(rng, 13), random_tree(rng, 2)):
+            terms = 2 if isinstance(order, Tree) and len(order.merges) == 1 else 13
+            pairs = [(numbers(rng, *left), numbers(rng, *right)) for _ in range(terms)]
+            ordered = replace(contract, order=order)
+            given, slow = (
+                sum_of_products(arithmetic(BINARY32, ordered), ordered, pairs)
+                for arithmetic in (CompiledArithmetic, NumpyArithmetic)
+            )
+            np.testing.assert_array_equal(bits(given), bits(np.broadcast_to(slow, given.shape)))
+            merges = merges_of(order, terms)
+            assert chains.tree(pairs, merges, contract.contraction) is not None
 
 
 @pytest.mark.parametrize("contract", CONTRACTS[:4], ids=lambda c: c.name)
@@ -186,6 +214,7 @@ TWICE = "#define TWICE(u, v, w) RESULT(OPERAND(RESULT(OPERAND(u) * OPERAND(v))) 
     [
         ("fmaf(OPERAND(u), OPERAND(v), OPERAND(w))", "(u * v + w)", SEQUENTIAL, False),
         (TWICE, "#define TWICE ONCE", SEQUENTIAL, False),
+        ("RESULT(OPERAND(w[j]) + OPERAND(v[j]))", "w[j]", SEQUENTIAL, False),
         ("v * 0.0f", "v", FLUSHING, False),
         ("trunc(product[j] * unit[j])", "rint(product[j] * unit[j])", SEQUENTIAL, True),
         ("0.0 + trunc(", "0.0 - trunc(", SEQUENTIAL, True),
