@@ -475,6 +475,17 @@ def test_steps_follow_differences_of_several_steps(case: Example) -> None:
                 assert sign * moved[0, 0] <= pulled.constant[k] + slope + 1e-9
 
 
+@pytest.mark.parametrize(("hi", "fits"), [(127.75, True), (128.0, False)])
+def test_a_number_that_is_cast_must_fit_its_type(hi: float, fits: bool) -> None:
+    bounds = bounds_of(example("Cast", "x", (2,), lo=-128.0, hi=hi, to=3))
+    (node,) = bounds.nodes
+    assert node.node.op == "Truncate"
+    assert [c.name for c in node.rounding.preconditions if not c.holds] == (
+        [] if fits else ["whole-number-fits"]
+    )
+    assert np.all(bounds.errors["y"] == (0.0 if fits else np.inf))
+
+
 def test_a_subnormal_read_as_zero_may_jump() -> None:
     case = example("Floor", "x", (1,), lo=-0.25, hi=0.25)
     assert bounds_of(case).errors["y"][0] == pytest.approx(1.0)
