@@ -10,12 +10,15 @@ import numpy as np
 def sparse_product(rows: Any, matrix: Any) -> Any:
     """rows @ matrix for rows (k, …, n) and a matrix (…, n, m).
 
-    Columns of `rows` that are zero throughout are left out where that saves at least half of the
-    work; they contribute nothing, whatever the matrix holds there.
+    One matrix takes all rows at once, which numpy would multiply by one at a time. Columns of
+    `rows` that are zero throughout are left out where that saves at least half of the work; they
+    contribute nothing, whatever the matrix holds there.
     """
-    if rows.ndim < 2 or matrix.size != matrix.shape[-1] * matrix.shape[-2]:
+    inner, outer = matrix.shape[-2:]
+    if rows.ndim < max(matrix.ndim, 2) or matrix.size != inner * outer:
         return rows @ matrix
-    used = np.flatnonzero(np.any(rows, axis=tuple(range(rows.ndim - 1))))
-    if 2 * len(used) > rows.shape[-1]:
-        return rows @ matrix
-    return rows[..., used] @ matrix[..., used, :]
+    flat, plain = rows.reshape(-1, inner), matrix.reshape(inner, outer)
+    used = np.flatnonzero(np.any(flat, axis=0))
+    if 2 * len(used) <= inner:
+        flat, plain = flat[:, used], plain[used]
+    return (flat @ plain).reshape(*rows.shape[:-1], outer)
