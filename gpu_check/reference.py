@@ -28,6 +28,7 @@ _TERMS = 26
 _BITS = 300  # of balls: tanh of subnormal numbers cancels 126
 _SMALL, _LARGE = flint.arb(2) ** -200, flint.arb(2) ** 200  # beyond every result in float32
 _NEGLIGIBLE = 2.0**-60
+_SURE = 2.0**10
 _U = 2.0**-53
 _UP = 1.0 + 2.0**-40  # for bounds that are themselves computed in float64
 
@@ -124,7 +125,10 @@ def _segment(curve: Curve, x: FloatArray) -> tuple[FloatArray, FloatArray]:
     for a in coefficients[-2::-1]:
         value *= t
         value += a
-    return value, np.full_like(x, error)
+    errors = np.full_like(x, error)
+    near = np.abs(value) < _SURE * error  # a zero of the function, as that of the logarithm at 1
+    value[near], errors[near] = _one_by_one(curve, x[near])
+    return value, errors
 
 
 def _polynomial(curve: Curve, centre: float, radius: float) -> tuple[list[float], float] | None:

@@ -55,6 +55,12 @@ def test_a_segment_with_a_pole_is_done_one_by_one() -> None:
     np.testing.assert_allclose(values[1:], x[1:].astype(np.float64) ** -0.5, rtol=1e-13)
 
 
+def test_a_zero_is_exact() -> None:
+    values, errors = enclosed(CURVES[Function.LOG], segment(0x3F80))
+    assert values[0] == errors[0] == 0.0
+    assert np.all(errors[1:] < 0.003 * np.spacing(values[1:].astype(np.float32)))
+
+
 def test_a_call_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four segments stand for all numbers: correct rounding is half an ulp, truncation a whole."""
     chunk = np.concatenate([segment(k) for k in (0x3F80, 0x3F81, 0x4000, 0x40FF)])
