@@ -29,7 +29,7 @@ from refine.compose import lemmas_used, merged
 from refine.conduct import conduct_of
 from refine.cross_check import Effort, cross_checks
 from refine.domain import Domain
-from refine.hunting import Catch, error_found, hunt
+from refine.hunting import Catch, error_found, hunt, hunt_at
 from refine.lemmas.library import prove_lemmas
 from refine.obligation import Obligation
 from refine.problem import Network
@@ -100,6 +100,9 @@ def check(
             catch = catch.joined(again)
     groups, lemmas, late = _obligations(proof, contract, options, clock)
     every = (*lemmas, *(o for group in groups.values() for o in group))
+    given = [o.point for o in every if o.point and all(t in graph.inputs for t, _ in o.point)]
+    if options.search and catch.violation is None and given and not late:
+        catch = catch.joined(hunt_at(given, graph, domain, contract, tolerance, clock))
     timed_out = proof.late or catch.late or late
     conduct = None
     if options.conform and not clock.late:

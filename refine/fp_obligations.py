@@ -66,13 +66,14 @@ def finiteness_queries(
         return
     element: Element = operator.element(site, row)
     tensors = [t for t in node.node.inputs if t in node.assumed]
-    ranges = []
+    ranges, places = [], {}
     for i, (tensor, position) in enumerate(zip(tensors, element.positions, strict=True)):
         held = node.assumed[tensor]
         lo, hi = (float(v.reshape(-1)[position]) for v in (held.lo, held.hi))
         if not (np.isfinite(lo) and np.isfinite(hi)):
             return
         ranges.append((f"x{i}", lo, hi))
+        places[f"x{i}"] = (tensor, int(position))
     if not ranges:
         return
     hypotheses = [_in_range(name, lo, hi, fmt) for name, lo, hi in ranges]
@@ -101,6 +102,7 @@ def finiteness_queries(
                 timeout,
                 rlimit,
                 logic="QF_FP",
+                places=places,
             )
 
 

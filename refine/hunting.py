@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -18,7 +18,7 @@ from refine.domain import Domain
 from refine.evaluation import Candidate, Hunt
 from refine.replay import replays
 from refine.rounding import float_down
-from refine.search import search
+from refine.search import search, tried
 from refine.shrinking import Points, shrunk
 from refine.verdict import Tolerance, Witness
 from refine.witness import confirm, is_violation
@@ -66,6 +66,43 @@ def hunt(
         until = start + (seconds if math.isfinite(effort) else seconds * (i + 1) / boxes)
         one = Hunt(graph, box, contract, tolerance)
         candidates += search(one, seed + i, partial(over, clock, until), effort)
+    return _judged(candidates, graph, domain, contract, tolerance, clock)
+
+
+def hunt_at(
+    elements: Sequence[Mapping[tuple[str, int], float]],
+    graph: Graph,
+    domain: Domain,
+    contract: RuntimeContract,
+    tolerance: Tolerance,
+    clock: Clock,
+) -> Catch:
+    """Inputs of which some elements are given, as by a solver, and the others are in the middle of
+    a box that contains these."""
+    candidates: list[Candidate] = []
+    for box in domain.boxes:
+        points: list[Points] = []
+        for given in elements:
+            point = {n: box.nearest(n, 0.5 * lo + 0.5 * box.hi[n]) for n, lo in box.lo.items()}
+            for (name, position), value in given.items():
+                point[name].reshape(-1)[position] = value
+            if box.contains(point):
+                points.append(point)
+        if points:
+            stacked = {n: np.stack([p[n] for p in points]) for n in box.lo}
+            candidates += tried(Hunt(graph, box, contract, tolerance), stacked)
+    return _judged(candidates, graph, domain, contract, tolerance, clock)
+
+
+def _judged(
+    candidates: list[Candidate],
+    graph: Graph,
+    domain: Domain,
+    contract: RuntimeContract,
+    tolerance: Tolerance,
+    clock: Clock,
+) -> Catch:
+    """The best of the candidates evaluated exactly, violations replayed and made simpler."""
     if not candidates:
         return Catch(None, None, clock.late)
     candidates.sort(key=lambda c: -c.excess)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 
@@ -40,7 +41,8 @@ class Obligation:
 
     `node` is the node it belongs to, empty for lemmas. `hypotheses` and `goal` are text for
     people; `smt2` is the query put to Z3 (expecting unsat), `smt2_hypotheses` the question whether
-    the hypotheses can hold at all (expecting sat); both empty where Z3 was not asked.
+    the hypotheses can hold at all (expecting sat); both empty where Z3 was not asked. `point` has
+    what Z3's counterexample says of tensor elements, by tensor and flat position.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Obligation:
     detail: str = ""
     smt2: str = ""
     smt2_hypotheses: str = ""
+    point: Mapping[tuple[str, int], float] = field(default_factory=dict)
 
     @property
     def discharged(self) -> bool:

@@ -145,6 +145,14 @@ def search(
     return tuple(sorted(candidates, key=lambda c: -c.excess)[:_KEPT])
 
 
+def tried(hunt: Hunt, points: Points) -> tuple[Candidate, ...]:
+    """These points of the box under every execution, best first."""
+    candidates: list[Candidate] = []
+    for execution in _executions(hunt.contract):
+        candidates += _candidates(hunt, Climbs(points, score(hunt, points, execution)), execution)
+    return tuple(sorted(candidates, key=lambda c: -c.excess))
+
+
 def _executions(contract: RuntimeContract) -> tuple[RuntimeContract, ...]:
     """What is tried; where any order is allowed, also the usual one of matrix libraries."""
     some = members(contract)

@@ -45,7 +45,8 @@ class Query:
     """Do the hypotheses imply the goal? `timeout` is in seconds, for each question to Z3.
 
     `rlimit` bounds Z3's own count of steps instead of, or along with, the clock: the same answer
-    on every machine. 0 means no such limit.
+    on every machine. 0 means no such limit. `places` says which variables stand for elements of
+    tensors, by tensor and flat position.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Query:
     timeout: float = 10.0
     rlimit: int = 0
     logic: str = "ALL"
+    places: Mapping[str, tuple[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ def solve(query: Query) -> Answer:
 def discharge(query: Query) -> Obligation:
     """Put the query to Z3 and record what came of it."""
     answer = solve(query)
+    known = {n: v for n, v in answer.model.items() if n in query.places}
     return Obligation(
         query.name,
         query.kind,
@@ -125,6 +128,7 @@ def discharge(query: Query) -> Obligation:
         answer.detail,
         answer.smt2,
         hypotheses_text(query),
+        {query.places[n]: v for n, v in known.items() if isinstance(v, float)},
     )
 
 

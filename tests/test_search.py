@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +19,11 @@ from encoders.contract import PRESETS
 from gpu_check.emulator import emulate
 from gpu_check.screening import ScreeningArithmetic, agrees, screen
 from onnx_import import load
+from refine.clock import Clock
+from refine.cross_check import EVERYTHING
+from refine.domain import DomainOptions
 from refine.evaluation import Hunt, score
+from refine.hunting import hunt_at
 from refine.search import search
 from refine.verdict import Tolerance, Verdict
 
@@ -195,3 +200,24 @@ def test_a_screen_that_disagrees_is_noticed(
 
     monkeypatch.setattr(ScreeningArithmetic, "chain", careless)
     assert not agrees(graph, draw, PRESETS["sequential-fma"])
+
+
+def test_the_solvers_counterexample_is_an_input(tmp_path: Path) -> None:
+    """Where Z3 refutes that a node of the inputs is finite, the numbers that it names are tried."""
+    nodes = [helper.make_node("Div", ["a", "b"], ["y"], "divide")]
+    shapes = {"a": [1, 2], "b": [1, 2]}
+    model = small_models.save(tmp_path / "d.onnx", nodes, shapes, {"y": [1, 2]})
+    box = DomainOptions(inputs=("a=-1..1", "b=-1..1"))
+    result = settled(model, box, "1e-3", "sequential", search=False, cross_check=EVERYTHING)
+    every = [o for n in result.nodes for o in n.obligations]
+    points = [o.point for o in every if o.point]
+    assert result.verdict is Verdict.UNKNOWN
+    assert points
+    assert all({name for name, _ in p} <= {"a", "b"} for p in points)
+    clock = Clock(time.monotonic(), None, lambda stage: None)
+    domain, contract = domain_of(model, box), PRESETS["sequential"]
+    catch = hunt_at(points, load(model), domain, contract, Tolerance(), clock)
+    assert catch.violation is not None
+    assert not catch.violation.error.finite
+    outside = [{("a", 0): 2.0, ("b", 0): 0.0}]
+    assert hunt_at(outside, load(model), domain, contract, Tolerance(), clock).worst is None
