@@ -29,7 +29,7 @@ from refine.compose import lemmas_used, merged
 from refine.conduct import conduct_of
 from refine.cross_check import Effort, cross_checks
 from refine.domain import Domain
-from refine.hunting import Catch, error_found, hunt, hunt_at
+from refine.hunting import Catch, error_found, evaluations, hunt, hunt_at
 from refine.lemmas.library import prove_lemmas
 from refine.obligation import Obligation
 from refine.problem import Network
@@ -123,7 +123,7 @@ def check(
         graph,
         options.seed,
         clock.seconds,
-        (*graph.notes, *domain.notes, *_split_notes(proof)),
+        (*graph.notes, *domain.notes, *_split_notes(proof), *unsearched(graph, options)),
         catch.violation,
         timed_out=timed_out,
         conduct=conduct,
@@ -147,6 +147,13 @@ def settled(proof: Proof, tolerance: Tolerance) -> bool:
     """Is nothing left to improve or to find?"""
     reached = within(proof.bounds, tolerance) or within(proof.bounds, Tolerance(Fraction(0)))
     return failure_of(proof, ()) is None and reached
+
+
+def unsearched(graph: Graph, options: Options) -> tuple[str, ...]:
+    """Said where errors should have been searched for and were not."""
+    if not options.search or evaluations(graph):
+        return ()
+    return ("no errors were searched for: evaluating a network of this size exactly takes minutes",)
 
 
 def _split_notes(proof: Proof) -> tuple[str, ...]:

@@ -19,7 +19,15 @@ from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 from refine.assumptions import assumptions_of
 from refine.bounds import InputBox, NetworkBounds, network_bounds
-from refine.check import Options, decide, improving_until, node_reports, searching, settled
+from refine.check import (
+    Options,
+    decide,
+    improving_until,
+    node_reports,
+    searching,
+    settled,
+    unsearched,
+)
 from refine.clock import Clock
 from refine.comparison import Comparison, comparison
 from refine.compose import lemmas_used, merged
@@ -86,7 +94,12 @@ def diff(
         impl.graph,
         options.seed,
         clock.seconds,
-        (*impl.graph.notes, *domain.notes, parting(pair, problem, proof.wholes[0])),
+        (
+            *impl.graph.notes,
+            *domain.notes,
+            *unsearched(impl.graph, options),
+            parting(pair, problem, proof.wholes[0]),
+        ),
         catch.violation,
         timed_out=timed_out,
         spec=spec,

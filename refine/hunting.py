@@ -12,6 +12,8 @@ from functools import partial
 import numpy as np
 
 from encoders.contract import RuntimeContract
+from encoders.operator import site_of
+from encoders.registry import lookup
 from onnx_import.graph import Graph
 from refine.clock import Clock
 from refine.domain import Domain
@@ -24,6 +26,7 @@ from refine.verdict import Tolerance, Witness
 from refine.witness import confirm, is_violation
 
 _EVALUATED = 4
+_MUCH, _TOO_MUCH = 5_000_000, 50_000_000  # multiply-adds, each in balls
 _SHRINKING = 1.0  # second
 
 
@@ -47,6 +50,13 @@ class Catch:
         return Catch(self.violation or other.violation, worst, self.late or other.late)
 
 
+def evaluations(graph: Graph) -> int:
+    """How many inputs are worth evaluating exactly: one of a large network; none, and so no search,
+    of a network that would take minutes for each."""
+    work = sum(lookup(n).work(site_of(graph, n)) for n in graph.order)
+    return 0 if work > _TOO_MUCH else 1 if work > _MUCH else _EVALUATED
+
+
 def hunt(
     graph: Graph,
     domain: Domain,
@@ -59,6 +69,8 @@ def hunt(
 ) -> Catch:
     """Search the boxes of the domain in turn, for so many seconds in all; evaluate the best inputs
     exactly; replay violations. An infinite effort uses all of that time."""
+    if not evaluations(graph):
+        return Catch(None, None, clock.late)
     clock.tell("searching for a counterexample")
     candidates: list[Candidate] = []
     start, boxes = time.monotonic(), len(domain.boxes)
@@ -108,7 +120,8 @@ def _judged(
     candidates.sort(key=lambda c: -c.excess)
     clock.tell("evaluating the worst inputs exactly")
     late = clock.late
-    witnesses = [confirm(graph, c) for c in candidates[: 1 if late else _EVALUATED]]
+    most = min(evaluations(graph), 1 if late else _EVALUATED)
+    witnesses = [confirm(graph, c) for c in candidates[:most]]
     violations = [w for w in witnesses if is_violation(w, tolerance)]
     shown = [replace(w, replays=replays(w, graph, contract)) for w in violations]
     best = max(shown, key=lambda w: _replayed_excess(w, tolerance), default=None)

@@ -21,7 +21,7 @@ from refine.box import Box
 from refine.clock import Clock
 from refine.domain import Domain
 from refine.evaluation import Candidate, Hunt, Points, candidate, real_outputs, score
-from refine.hunting import Catch, error_found, over, simplest
+from refine.hunting import Catch, error_found, evaluations, over, simplest
 from refine.pair import Pair, pair_of
 from refine.product import product
 from refine.pullback import unit_functionals
@@ -31,7 +31,6 @@ from refine.verdict import ErrorEnclosure, RealValue, Side, Tolerance, Witness
 from refine.witness import computed_value, distance, is_violation, real_value, typed_inputs
 from refine.witness_file import Saved
 
-_EVALUATED = 4
 _STARTS, _STEPS = 8, 4
 
 
@@ -68,6 +67,9 @@ def hunt_pair(
     """Search every box, against each execution of the specification that is tried, for so many
     seconds in all; decide the best inputs exactly; replay violations. An infinite effort uses all
     of that time."""
+    most = min(evaluations(pair.spec.graph), evaluations(pair.impl.graph))
+    if not most:
+        return Catch(None, None, clock.late)
     clock.tell("searching for a counterexample")
     witnesses: list[Witness] = []
     executions = _some(pair.spec.contract)
@@ -81,7 +83,7 @@ def hunt_pair(
             *_driven_apart(pair, hunt, seed + i, enough),
             *search(hunt, seed + i, enough, effort),
         ]
-        found = sorted(found, key=lambda c: -c.excess)[:_EVALUATED]
+        found = sorted(found, key=lambda c: -c.excess)[:most]
         witnesses += [confirmed(pair, c, execution) for c in found]
     violations = [w for w in witnesses if is_violation(w, tolerance)]
     best = max(violations, key=error_found, default=None)

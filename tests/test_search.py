@@ -19,6 +19,7 @@ from encoders.contract import PRESETS
 from gpu_check.emulator import emulate
 from gpu_check.screening import ScreeningArithmetic, agrees, screen
 from onnx_import import load
+from refine import hunting
 from refine.clock import Clock
 from refine.cross_check import EVERYTHING
 from refine.domain import DomainOptions
@@ -221,3 +222,15 @@ def test_the_solvers_counterexample_is_an_input(tmp_path: Path) -> None:
     assert not catch.violation.error.finite
     outside = [{("a", 0): 2.0, ("b", 0): 0.0}]
     assert hunt_at(outside, load(model), domain, contract, Tolerance(), clock).worst is None
+
+
+def test_a_network_too_large_to_evaluate_is_not_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bound is proved all the same, and the report says that nobody searched."""
+    model = mlp(tmp_path / "m.onnx", (2, 8, 1))
+    monkeypatch.setattr(hunting, "_TOO_MUCH", 10)
+    result = settled(model, "-1..1")
+    assert result.verdict is Verdict.VERIFIED
+    assert result.worst_found is None
+    assert any("no errors were searched for" in note for note in result.notes)
