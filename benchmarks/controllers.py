@@ -14,12 +14,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from measuring import MODELS, one_pass, save
+from measuring import MODELS, figures, save
 from rich.console import Console
 from rich.table import Table
 
 from encoders.contract import SEQUENTIAL
-from gpu_check.runtimes import OnnxRuntime
 from onnx_import import load
 from refine.check import Options, check
 from refine.domain import DomainOptions, read_domain
@@ -88,20 +87,15 @@ def measured(models: Path, name: str, budget: float, workers: int) -> dict[str, 
     )
     options = Options(None, default_directory(), budget=budget, workers=workers)
     result = check(graph, domain, SEQUENTIAL, Tolerance(), options)
-    found = result.worst_found or 0.0
     daisy, per_layer, seen = RIVALS[name]
     return {
         "controller": name,
         "budget": budget,
-        "bound": result.bound,
         "daisy": daisy,
         "per_layer": per_layer,
         "share": result.bound / min(per_layer, daisy or per_layer),
         "seen_by_sampling": seen,
-        "worst_found": found,
-        "ratio": result.bound / found if found else float("inf"),
-        "seconds": result.seconds,
-        "onnxruntime_seconds": one_pass(OnnxRuntime(path), graph),
+        **figures(result, path, graph),
     }
 
 

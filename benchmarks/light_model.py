@@ -17,6 +17,7 @@ import argparse
 import resource
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from rich.table import Table
 from encoders.contract import PRESETS
 from encoders.enclosure import point
 from onnx_import import load
+from onnx_import.graph import Array
 from refine.bounds import InputBox, NetworkBounds, network_bounds
 from refine.pullback import pull_back, unit_functionals
 
@@ -96,9 +98,8 @@ def measured(model: str, contract: str, seeded: bool) -> dict[str, float | str]:
 
 
 def with_sensible_weights(model: onnx.ModelProto, rng: np.random.Generator) -> None:
-    """A seeded initializer for every ConstantOfShape: He's filters, and normalisations that keep
-    the scale; the last of each residual branch is scaled down to a quarter."""
-    shapes = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    """Seeded initializers: He's filters, and normalisations that keep the scale; the last of each
+    residual branch is scaled down to a quarter."""
     last = {t for n in model.graph.node if n.op_type == "Sum" for t in n.input}
     role = {
         name: (kind, bool(last.intersection(n.output)))
@@ -106,17 +107,31 @@ def with_sensible_weights(model: onnx.ModelProto, rng: np.random.Generator) -> N
         if n.op_type == "BatchNormalization"
         for name, kind in zip(n.input[1:], ("scale", "shift", "shift", "scale"), strict=True)
     }
+
+    def vector(name: str, shape: tuple[int, ...]) -> Array:
+        kind, ends = role.get(name, ("shift", False))
+        if kind == "shift":
+            return np.zeros(shape)
+        return np.full(shape, 0.25 if ends and name.endswith("_s_0") else 1.0)
+
+    with_weights(model, rng, vector)
+
+
+def with_weights(
+    model: onnx.ModelProto,
+    rng: np.random.Generator,
+    vector: Callable[[str, tuple[int, ...]], Array],
+) -> None:
+    """An initializer for every ConstantOfShape: matrices and filters scaled by their fan-in (He et
+    al. 2015), vectors as `vector` makes them of name and shape."""
+    shapes = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     for node in [n for n in model.graph.node if n.op_type == "ConstantOfShape"]:
         shape = tuple(int(n) for n in shapes[node.input[0]])
-        kind, ends = role.get(node.output[0], ("shift", False))
-        weights = np.full(shape, 1.0 if kind == "scale" else 0.0)
+        weights = vector(node.output[0], shape)
         if len(shape) > 1:
             weights = rng.standard_normal(shape) * np.sqrt(2.0 / np.prod(shape[1:]))
-        elif ends and node.output[0].endswith("_s_0"):
-            weights = weights / 4.0
-        model.graph.initializer.append(
-            numpy_helper.from_array(weights.astype(np.float32), node.output[0])
-        )
+        value = numpy_helper.from_array(weights.astype(np.float32), node.output[0])
+        model.graph.initializer.append(value)
         model.graph.node.remove(node)
     model.ir_version = max(model.ir_version, 4)
 

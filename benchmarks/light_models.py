@@ -18,9 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from light_model import LIGHT, SEED
+from light_model import LIGHT, SEED, with_weights
 from measuring import earlier, save
-from onnx import numpy_helper
 from rich.console import Console
 from rich.table import Table
 
@@ -28,7 +27,6 @@ from encoders.contract import ORT_CPU
 from gpu_check.emulator import emulate
 from gpu_check.runtimes import OnnxRuntime
 from onnx_import import load
-from onnx_import.graph import Array
 
 MODELS = (
     *("squeezenet", "shufflenet", "inception_v1", "inception_v2", "densenet121", "resnet50"),
@@ -85,18 +83,8 @@ def ran(model: str) -> dict[str, float | int | str]:
 
 
 def with_random_weights(model: onnx.ModelProto, rng: np.random.Generator) -> None:
-    """A random initializer for every ConstantOfShape: matrices and filters scaled by their fan-in,
-    vectors between ½ and 1, as variances and scales must be."""
-    shapes = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    for node in [n for n in model.graph.node if n.op_type == "ConstantOfShape"]:
-        shape = tuple(int(n) for n in shapes[node.input[0]])
-        weights: Array = rng.uniform(0.5, 1.0, shape)
-        if len(shape) > 1:
-            weights = rng.standard_normal(shape) * np.sqrt(2.0 / np.prod(shape[1:]))
-        value = numpy_helper.from_array(weights.astype(np.float32), node.output[0])
-        model.graph.initializer.append(value)
-        model.graph.node.remove(node)
-    model.ir_version = max(model.ir_version, 4)
+    """Vectors between ½ and 1, as variances and scales must be."""
+    with_weights(model, rng, lambda name, shape: rng.uniform(0.5, 1.0, shape))
 
 
 if __name__ == "__main__":

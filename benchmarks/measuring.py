@@ -15,6 +15,7 @@ import numpy as np
 
 from gpu_check.runtimes import OnnxRuntime
 from onnx_import.graph import Graph
+from refine.verdict import Result
 
 MODELS = Path(__file__).parents[2] / "shared" / "models"
 
@@ -29,6 +30,18 @@ def one_pass(runtime: OnnxRuntime, graph: Graph) -> float:
         runtime.run(zeros)
         seconds.append(time.perf_counter() - start)
     return float(np.median(seconds))
+
+
+def figures(result: Result, path: Path, graph: Graph) -> dict[str, float]:
+    """What every table says of a result, and the seconds of one onnxruntime pass beside it."""
+    found = result.worst_found or 0.0
+    return {
+        "bound": result.bound,
+        "worst_found": found,
+        "ratio": result.bound / found if found else float("inf"),
+        "seconds": result.seconds,
+        "onnxruntime_seconds": one_pass(OnnxRuntime(path), graph),
+    }
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:

@@ -13,12 +13,11 @@ import argparse
 import os
 from pathlib import Path
 
-from measuring import MODELS, one_pass, save
+from measuring import MODELS, figures, save
 from rich.console import Console
 from rich.table import Table
 
 from encoders.contract import PRESETS
-from gpu_check.runtimes import OnnxRuntime
 from onnx_import import load
 from refine.check import Options, check
 from refine.domain import DomainOptions, read_domain
@@ -92,18 +91,8 @@ def measured(
     )
     options = Options(None, default_directory(), budget=budget, workers=workers)
     result = check(graph, box, chosen, Tolerance(), options)
-    found = result.worst_found or 0.0
-    return {
-        "network": model,
-        "domain": domain,
-        "contract": contract,
-        "budget": budget,
-        "bound": result.bound,
-        "worst_found": found,
-        "ratio": result.bound / found if found else float("inf"),
-        "seconds": result.seconds,
-        "onnxruntime_seconds": one_pass(OnnxRuntime(path), graph),
-    }
+    row = {"network": model, "domain": domain, "contract": contract, "budget": budget}
+    return row | figures(result, path, graph)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ from functools import cache
 from encoders import ops
 from encoders.accumulation import accumulating
 from encoders.factors import shortening
-from encoders.operator import Operator, Site
+from encoders.operator import Operator, Site, site_of
 from onnx_import.errors import UnsupportedModel
 from onnx_import.fold import ALONE
 from onnx_import.foreign import is_known
-from onnx_import.graph import Node
+from onnx_import.graph import Graph, Node
 
 
 @cache
@@ -44,6 +44,11 @@ def _of_numbers(operator: Operator) -> Operator:
                 raise site.unsupported(f"it computes with an empty tensor (input {position})")
 
     return replace(operator, check=check)
+
+
+def work_of(graph: Graph) -> int:
+    """Multiply-adds of all nodes together."""
+    return sum(lookup(node).work(site_of(graph, node)) for node in graph.order)
 
 
 def lookup(node: Node) -> Operator:

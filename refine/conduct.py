@@ -11,8 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from encoders.contract import RuntimeContract
-from encoders.operator import site_of
-from encoders.registry import lookup
+from encoders.registry import work_of
 from gpu_check.conformance import BRIEF, Conformance, How, conformance
 from gpu_check.runtimes import RuntimeUnavailable
 from onnx_import.errors import ModelError
@@ -37,7 +36,7 @@ def conduct_of(
         return None
     if is_json(graph.source) or is_fpcore(graph.source):
         return None
-    work = sum(lookup(n).work(site_of(graph, n)) for n in graph.order)
+    work = work_of(graph)
     choice = _choice(contract)
     if work > _LARGEST:
         return Conduct(choice.name, 0, None, "the model is large; refine conform looks")

@@ -10,8 +10,7 @@ from typing import Any
 
 from encoders.algebraic_field import AlgebraicField, TooLarge
 from encoders.functions import Transcendental
-from encoders.operator import site_of
-from encoders.registry import lookup
+from encoders.registry import work_of
 from gpu_check.exact import evaluate_real
 from onnx_import.graph import Graph, Node
 from refine.pair import Pair
@@ -107,8 +106,7 @@ def _is_plain_gemm(graph: Graph, node: Node) -> bool:
 
 def _small(graph: Graph) -> bool:
     elements = sum(t.size for name, t in graph.types.items() if not graph.is_constant(name))
-    work = sum(lookup(node).work(site_of(graph, node)) for node in graph.order)
-    return elements <= _ELEMENTS and work <= _WORK
+    return elements <= _ELEMENTS and work_of(graph) <= _WORK
 
 
 def _by_algebra(pair: Pair) -> frozenset[str]:

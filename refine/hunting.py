@@ -12,8 +12,7 @@ from functools import partial
 import numpy as np
 
 from encoders.contract import RuntimeContract
-from encoders.operator import site_of
-from encoders.registry import lookup
+from encoders.registry import work_of
 from onnx_import.graph import Graph
 from refine.clock import Clock
 from refine.domain import Domain
@@ -53,7 +52,7 @@ class Catch:
 def evaluations(graph: Graph) -> int:
     """How many inputs are worth evaluating exactly: one of a large network; none, and so no search,
     of a network that would take minutes for each."""
-    work = sum(lookup(n).work(site_of(graph, n)) for n in graph.order)
+    work = work_of(graph)
     return 0 if work > _TOO_MUCH else 1 if work > _MUCH else _EVALUATED
 
 

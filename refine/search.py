@@ -25,9 +25,8 @@ from encoders.contract import (
 )
 from encoders.enclosure import FloatArray
 from encoders.formats import round_array
-from encoders.operator import site_of
 from encoders.orders import Blocks
-from encoders.registry import lookup
+from encoders.registry import work_of
 from gpu_check.compiled import compiled_chains
 from gpu_check.emulator import emulate
 from gpu_check.screening import agrees, screen
@@ -83,7 +82,7 @@ def search(
     if the effort is infinite."""
     rng = np.random.default_rng(seed)
     executions = _executions(hunt.contract)
-    work = sum(lookup(n).work(site_of(hunt.graph, n)) for n in hunt.graph.order)
+    work = work_of(hunt.graph)
     quick, run, cheap = _quickest(hunt, executions, rng)
     usual = int(np.clip(_WORK // max(work, 1), _FEWEST, _MOST))
     usual *= _SCREENED if cheap else 1
