@@ -25,7 +25,7 @@ from onnx_import.graph import Graph, Node
 from refine.alignment import Aligned, align
 from refine.bounds import InputBox, Known, NetworkBounds, Run, network_bounds
 from refine.pair import Pair
-from refine.product import product, with_copy
+from refine.product import Product, product, with_copy
 from refine.pullback import variable_inputs
 from refine.slopes import Branching
 
@@ -43,13 +43,15 @@ class Total:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A `Problem`: both graphs in one; `placed` says which nodes keep to another contract."""
+    """A `Problem`: both graphs in one, `aligned` or `joint`; `placed` says which nodes keep to
+    another contract."""
 
     graph: Graph
     contract: RuntimeContract
     placed: Mapping[str, RuntimeContract]
     totals: Mapping[str, Total]
     aligned: Aligned | None
+    joint: Product | None = None
     single: bool = False
 
     @property
@@ -107,36 +109,28 @@ def comparison(pair: Pair) -> Comparison:
     aligned = align(spec, impl, pair.inputs, pair.outputs)
     if aligned is not None and not pair.equal.issuperset(impl.outputs):
         totals = {t: Total((t,)) for t in impl.outputs}
-        return _with_run(pair, aligned.spec, {}, totals, aligned)
-    return _joined(pair)
+        return _with_run(pair, Comparison(aligned.spec, pair.impl.contract, {}, totals, aligned))
+    return _with_run(pair, _joint(pair))
 
 
-def _joined(pair: Pair) -> Comparison:
-    spec, impl = pair.spec.graph, pair.impl.graph
-    both = product(spec, impl, pair.inputs, pair.outputs, pair.equal)
+def _joint(pair: Pair) -> Comparison:
+    both = product(pair.spec.graph, pair.impl.graph, pair.inputs, pair.outputs, pair.equal)
     placed = dict.fromkeys(both.only_spec, EXACT)
     totals = {t: Total((t,), () if g is None else (g,)) for t, g in both.gaps.items()}
-    return _with_run(pair, both.graph, placed, totals, None)
+    return Comparison(both.graph, pair.impl.contract, placed, totals, None, both)
 
 
-def _with_run(
-    pair: Pair,
-    graph: Graph,
-    placed: Mapping[str, RuntimeContract],
-    totals: Mapping[str, Total],
-    aligned: Aligned | None,
-) -> Comparison:
+def _with_run(pair: Pair, alone: Comparison) -> Comparison:
     """Where the specification runs too, a copy of it that does, and its errors in the totals."""
     if pair.spec.contract.exact:
-        return Comparison(graph, pair.impl.contract, placed, totals, aligned)
-    whole, ends = with_copy(graph, pair.spec.graph, pair.inputs, pair.outputs)
-    copies = {n.name for n in whole.order} - {n.name for n in graph.order}
-    return Comparison(
-        whole,
-        pair.impl.contract,
-        {**placed, **dict.fromkeys(copies, pair.spec.contract)},
-        {t: replace(total, errors=(*total.errors, ends[t])) for t, total in totals.items()},
-        aligned,
+        return alone
+    whole, ends = with_copy(alone.graph, pair.spec.graph, pair.inputs, pair.outputs)
+    copies = {n.name for n in whole.order} - {n.name for n in alone.graph.order}
+    return replace(
+        alone,
+        graph=whole,
+        placed={**alone.placed, **dict.fromkeys(copies, pair.spec.contract)},
+        totals={t: replace(x, errors=(*x.errors, ends[t])) for t, x in alone.totals.items()},
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 
 from onnx_import.graph import Graph, Node
@@ -9,7 +11,7 @@ from refine.alignment import FOLDED, SPEC, Aligned
 from refine.bounds import NetworkBounds
 from refine.comparison import Comparison
 from refine.pair import Pair
-from refine.product import product
+from refine.product import Product
 from refine.sameness import shown
 
 
@@ -21,7 +23,7 @@ def parting(pair: Pair, problem: Comparison, bounds: NetworkBounds) -> str:
         return "the graphs are equal over the reals"
     if problem.aligned is not None:
         return _first_difference(problem.aligned, bounds)
-    return _first_apart(pair)
+    return _first_apart(pair, problem.joint)
 
 
 def _first_difference(aligned: Aligned, bounds: NetworkBounds) -> str:
@@ -52,23 +54,19 @@ def _range(bounds: NetworkBounds, tensor: str) -> str:
     )
 
 
-def _first_apart(pair: Pair) -> str:
+def _first_apart(pair: Pair, joint: Product | None) -> str:
     """The first node of each graph that the other has not."""
-    spec, impl = pair.spec.graph, pair.impl.graph
-    back = {b: a for a, b in pair.inputs.items()}, {b: a for a, b in pair.outputs.items()}
-    mine = _first_of(impl, product(impl, spec, *back).only_spec)
-    theirs = _first_of(spec, product(spec, impl, pair.inputs, pair.outputs).only_spec)
-    said = [f"{side} has {what}" for side, what in (("spec", theirs), ("impl", mine)) if what]
+    said: list[str] = []
+    if joint is not None:
+        theirs = (n for n in pair.spec.graph.order if SPEC + n.name in joint.only_spec)
+        mine = (n for n in pair.impl.graph.order if n.name in joint.only_impl)
+        said += [f"spec has {formula(pair.spec.graph, n)}" for n in islice(theirs, 1)]
+        said += [f"impl has {formula(pair.impl.graph, n)}" for n in islice(mine, 1)]
     first = f", first where {' and '.join(said)}" if said else ""
     return (
         f"the graphs differ in structure{first}; bounded by the own error of impl plus the real "
         "range of impl − spec"
     )
-
-
-def _first_of(graph: Graph, names: frozenset[str]) -> str:
-    alone = (n for n in graph.order if SPEC + n.name in names)
-    return next((formula(graph, n) for n in alone), "")
 
 
 def _weights(spec: Graph, other: Node, impl: Graph, mine: Node) -> str:

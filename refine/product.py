@@ -22,12 +22,14 @@ class Product:
     they differ, then the gaps.
 
     `gaps` has, per output of the implementation, the tensor impl − spec, or None where both are
-    the same tensor. `only_spec` names the nodes that the implementation has not, gaps included.
+    the same tensor. `only_spec` names the nodes that the implementation has not, gaps included, and
+    `only_impl` those that the specification has not.
     """
 
     graph: Graph
     gaps: Mapping[str, str | None]
     only_spec: frozenset[str]
+    only_impl: frozenset[str]
 
     @property
     def identical(self) -> bool:
@@ -60,6 +62,7 @@ def product(
     _with_constants(spec, constants, types)
     theirs = {b: a for a, b in inputs.items()}
     fresh: list[Node] = []
+    shared: set[str] = set()
     for node in spec.order:
         out = node.outputs[0]
         if is_copy(spec, node) and not bits:
@@ -68,6 +71,7 @@ def product(
         key = key_of(spec, node, theirs, bits), pinned and _computed(spec, node, pinned[0])
         if key in seen:
             theirs[out] = seen[key]
+            shared.add(seen[key])
             continue
         seen[key] = theirs[out] = SPEC + out
         types[SPEC + out] = spec.types[out]
@@ -85,7 +89,13 @@ def product(
     wanted = tuple(dict.fromkeys((*impl.outputs, *ends, *apart.values())))
     needed = _needed((*nodes, *fresh), wanted)
     graph = build_graph(needed, types, constants, impl.inputs, wanted)
-    return Product(graph, gaps, frozenset(n.name for n in fresh if n in needed))
+    alone = (n for n in impl.order if same[n.outputs[0]] == n.outputs[0])
+    return Product(
+        graph,
+        gaps,
+        frozenset(n.name for n in fresh if n in needed),
+        frozenset(n.name for n in alone if n.outputs[0] not in shared),
+    )
 
 
 def with_copy(
