@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, partial, reduce
 
 import numpy as np
 
@@ -23,10 +23,10 @@ from encoders.enclosure import (
     all_in_blocks,
     dot_up,
     gamma,
-    in_blocks,
     inner_up,
     midpoint_radius,
     multiply_up,
+    some,
 )
 from encoders.operator import Contribution, DifferenceMap, Site, ValueMap
 
@@ -48,8 +48,10 @@ def affine_map(
     return AffineMap(tuple(parts), np.broadcast_to(full, shape), np.broadcast_to(0.0, shape))
 
 
-def affine_values(affine: AffineMap, ranges: Sequence[Interval]) -> ValueMap:
-    """Interval image and pull-back of real values through an affine map."""
+def affine_values(
+    affine: AffineMap, ranges: Sequence[Interval], image: Interval | None = None
+) -> ValueMap:
+    """Interval image and pull-back of real values through an affine map; `image` if known."""
 
     @cache  # not before a functional is pulled back
     def errors() -> tuple[FloatArray, float]:
@@ -62,7 +64,7 @@ def affine_values(affine: AffineMap, ranges: Sequence[Interval]) -> ValueMap:
             tuple(part.adjoint(c) for part in affine.parts), add_up(constant, underflow)
         )
 
-    return ValueMap(_image(affine, ranges), backward)
+    return ValueMap(_image(affine, ranges) if image is None else image, backward)
 
 
 def _adjoint_errors(
@@ -78,31 +80,46 @@ def _adjoint_errors(
 
 
 def _image(affine: AffineMap, ranges: Sequence[Interval]) -> Interval:
-    shifted = np.any(affine.bias) or np.any(affine.bias_radius)
-    if len(affine.parts) == 1 and affine.parts[0].terms == 0 and not shifted:
-        move = affine.parts[0].apply
-        a, b = move(ranges[0].lo[None])[0], move(ranges[0].hi[None])[0]
-        return Interval(np.minimum(a, b), np.maximum(a, b))  # a coefficient may be -1
+    if all(part.terms == 0 for part in affine.parts):
+        return _moved_image(affine, ranges)
     terms = len(affine.parts)
     slack = gamma(2 * terms + 2) if terms > 1 or np.any(affine.bias) else 0.0
     images: list[FloatArray] = []
     for part, x in zip(affine.parts, ranges, strict=True):
-        mid, rad = midpoint_radius(x)
-        unbounded = ~np.isfinite(rad) | ~np.isfinite(mid)
-        if np.any(unbounded):
-            mid = np.where(unbounded, 0.0, mid)
-            rad = np.where(unbounded, np.inf, rad)
         own = (gamma(part.terms) + part.relative) * (1.0 + 2.0**-40)
-        if own:
-            rad = in_blocks(partial(_widened, own), mid, rad)
-        tiny = 2.0 * part.terms * SMALLEST if np.any(mid) else 0.0
+        with np.errstate(over="ignore", invalid="ignore"):
+            mid, rad = all_in_blocks(partial(_centred, own), x.lo, x.hi)
+        tiny = 2.0 * part.terms * SMALLEST if some(mid) else 0.0
         images += (part.apply(mid[None])[0], add_up(part.magnitude_up(rad), tiny))
     lo, hi = all_in_blocks(partial(_ends, slack), affine.bias, affine.bias_radius, *images)
     return Interval(lo, hi)
 
 
-def _widened(relative: float, mid: FloatArray, radius: FloatArray) -> FloatArray:
-    return add_up(radius, multiply_up(np.abs(mid), relative))
+def _moved_image(affine: AffineMap, ranges: Sequence[Interval]) -> Interval:
+    """Sums of the ends of what is moved, where every coefficient is -1, 0 or 1."""
+    image = Interval(affine.bias, affine.bias)
+    if np.any(affine.bias_radius):
+        image = image.inflate(affine.bias_radius)
+    shifted = bool(np.any(image.lo) or np.any(image.hi))
+    for part, x in zip(affine.parts, ranges, strict=True):
+        a, b = part.apply(x.lo[None])[0], part.apply(x.hi[None])[0]
+        moved = Interval(np.minimum(a, b), np.maximum(a, b))  # a coefficient may be -1
+        if shifted:
+            image = Interval(add_down(image.lo, moved.lo), add_up(image.hi, moved.hi))
+        else:
+            image, shifted = moved, True
+    return image
+
+
+def _centred(relative: float, lo: FloatArray, hi: FloatArray) -> tuple[FloatArray, ...]:
+    """A midpoint and radius, widened by what coefficients off by `relative` do to the midpoint."""
+    mid, radius = midpoint_radius(Interval(lo, hi))
+    bounded = np.isfinite(radius) & np.isfinite(mid)
+    if not np.all(bounded):
+        mid, radius = np.where(bounded, mid, 0.0), np.where(bounded, radius, np.inf)
+    if relative:
+        radius = add_up(radius, multiply_up(np.abs(mid), relative))
+    return mid, radius
 
 
 def _ends(
@@ -123,9 +140,8 @@ def _ends(
 
 def affine_differences(affine: AffineMap, errors: Sequence[FloatArray]) -> DifferenceMap:
     """Differences through an affine map, given |d| ≤ errors of the variable inputs."""
-    radius = np.zeros_like(affine.bias)
-    for part, error in zip(affine.parts, errors, strict=True):
-        radius = add_up(radius, part.magnitude_up(error))
+    moved = [part.magnitude_up(e) for part, e in zip(affine.parts, errors, strict=True)]
+    radius = reduce(add_up, moved) if moved else np.zeros_like(affine.bias)
 
     @cache
     def charges() -> tuple[FloatArray, float]:

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.approximate_field import ApproximateReals
-from encoders.elementwise import Lines
 from encoders.enclosure import FloatArray, Interval, add_down, add_up, multiply_up
 from encoders.exact_fields import Balls, ObjectArray, object_array
+from encoders.operator import Lines
 
 Formula = Callable[[Any, Any], Any]  # (field, x) -> f(x)
 Mask = npt.NDArray[np.bool_]

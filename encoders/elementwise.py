@@ -6,6 +6,7 @@ differences; these helpers turn them into the maps that bounds are built on.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -13,22 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.enclosure import UNIT, FloatArray, Interval, add_up, dot_up, inner_up, multiply_up
-from encoders.operator import Contribution, DifferenceMap, FreeSlopes, SlopeChoice, ValueMap
+from encoders.operator import (
+    Contribution,
+    DifferenceMap,
+    FreeSlopes,
+    Lines,
+    SlopeChoice,
+    ValueMap,
+)
 
 BoolArray = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Lines:
-    """Elementwise `low_slope`·x + `low` ≤ f(x) ≤ `high_slope`·x + `high` over a range.
-
-    The inequalities hold for these float64 numbers read as exact reals.
-    """
-
-    low_slope: FloatArray
-    low: FloatArray
-    high_slope: FloatArray
-    high: FloatArray
 
 
 @dataclass(frozen=True)
@@ -47,6 +42,13 @@ def secant_of_slopes(low: FloatArray, high: FloatArray, error: FloatArray) -> Se
 
 
 def elementwise_values(image: Interval, lines: Lines, x: Interval) -> ValueMap:
+    """Real values through enclosing lines."""
+    return ValueMap(image, through_lines(lambda: lines, x))
+
+
+def through_lines(
+    lines_of: Callable[[], Lines], x: Interval
+) -> Callable[[FloatArray], Contribution]:
     """Pull functionals of f(x) back through its enclosing lines.
 
     A product c·slope carries a relative error of at most U and the sum of the two of another U
@@ -55,34 +57,39 @@ def elementwise_values(image: Interval, lines: Lines, x: Interval) -> ValueMap:
 
     @cache
     def charge() -> FloatArray:
+        lines = lines_of()
         slope = np.maximum(np.abs(lines.low_slope), np.abs(lines.high_slope))
         return multiply_up(multiply_up(slope, _finite(x.magnitude)), 4 * UNIT)
 
     def backward(c: FloatArray) -> Contribution:
+        lines = lines_of()
         positive, negative = np.maximum(c, 0.0), np.minimum(c, 0.0)
         coefficients = positive * lines.high_slope + negative * lines.low_slope
         constant = add_up(inner_up(positive, lines.high), inner_up(negative, lines.low))
         return Contribution((coefficients,), add_up(constant, dot_up(c, charge())))
 
-    return ValueMap(image, backward)
+    return backward
 
 
-def free_slopes(lines: Lines, free: BoolArray, x: Interval, below: FloatArray) -> FreeSlopes:
+def free_slopes(
+    lines_of: Callable[[], Lines], free: BoolArray, x: Interval, below: FloatArray
+) -> FreeSlopes:
     """The freedom of a hinge's relaxation: lower line t·x for any t in [b, 1], and phases.
 
-    f is x for x ≥ 0 and b·x below, with b = `below` ≤ 1 and `lines.low` zero. Over inputs with
-    x ≥ −e, c·f(x) ≤ (c + β)·x + ((1 − b)·max(c, 0) + β)·e, and over those with x ≤ e,
+    f is x for x ≥ 0 and b·x below, with b = `below` ≤ 1 and `low` of the lines zero. Over inputs
+    with x ≥ −e, c·f(x) ≤ (c + β)·x + ((1 − b)·max(c, 0) + β)·e, and over those with x ≤ e,
     c·f(x) ≤ (c·b − β)·x + ((1 − b)·max(c, 0) + β)·e, for any β ≥ 0 (lemma `phase-multiplier`).
     """
 
     @cache
     def charges() -> tuple[FloatArray, FloatArray]:
+        lines = lines_of()
         slope = np.maximum(np.maximum(np.abs(lines.high_slope), np.abs(below)), 1.0)
         unit = multiply_up(_finite(x.magnitude), 4 * UNIT)
         return unit, multiply_up(slope, unit)
 
     def backward(c: FloatArray, choice: SlopeChoice) -> Contribution:
-        unit, charge = charges()
+        lines, (unit, charge) = lines_of(), charges()
         positive, negative = np.maximum(c, 0.0), np.minimum(c, 0.0)
         low = np.where(free, np.clip(choice.low_slope, below, 1.0), lines.low_slope)
         relaxed = positive * lines.high_slope + negative * low
@@ -97,7 +104,7 @@ def free_slopes(lines: Lines, free: BoolArray, x: Interval, below: FloatArray) -
             constant = add_up(constant, dot_up(confined, np.asarray(choice.slack)))
         return Contribution((coefficients,), add_up(constant, dot_up(beta, unit)))
 
-    return FreeSlopes(free, lines.low_slope, lines.high_slope, lines.high, below, backward)
+    return FreeSlopes(free, lines_of, below, backward)
 
 
 def elementwise_differences(

@@ -20,10 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 
 UNIT = 2.0**-53
 SMALLEST = 2.0**-1074
 _FLOOR = 2.0**-500
+_NORMAL = 2.0**-1000
+_ABOVE = 1.0 + 4.0 * UNIT  # times s ≥ 0, rounded, it is at least (1 + 2U)·s, unless s is subnormal
 _BLOCK = 2**14
 _MANY = 2**10
 
@@ -62,6 +65,12 @@ def all_in_blocks(
     return tuple(row.reshape(shape) for row in rows)
 
 
+def any_in_blocks(f: Callable[[FloatArray], BoolArray], a: FloatArray) -> bool:
+    """Whether f, working element by element, holds of any; looked at in pieces."""
+    flat = a.reshape(-1)
+    return any(bool(np.any(f(flat[i : i + _BLOCK]))) for i in range(0, flat.size, _BLOCK))
+
+
 def _flat(a: FloatArray, shape: tuple[int, ...]) -> FloatArray:
     """In one dimension; one number that stands for all is left alone."""
     if a.size == 1 or not any(a.strides):
@@ -69,17 +78,30 @@ def _flat(a: FloatArray, shape: tuple[int, ...]) -> FloatArray:
     return np.broadcast_to(a, shape).reshape(-1)
 
 
+def nothing(shape: tuple[int, ...]) -> FloatArray:
+    """Zeros, read only, that take no memory."""
+    return np.broadcast_to(0.0, shape)
+
+
+def some(a: FloatArray) -> bool:
+    """Whether a number is not 0; one that stands for all is read once."""
+    return bool(np.any(a if any(a.strides) else a[(slice(1),) * a.ndim]))
+
+
 def add_up(a: FloatArray | float, b: FloatArray | float) -> FloatArray:
     """An upper bound on a + b, within five roundings of it; exact zeros stay zero.
 
-    With s = fl(a + b), a + b ≤ s + U|s|, and fl(s + fl(4U|s|)) is at least that (a subnormal s is
-    exact). A sum below the range of float64 gives NaN.
+    With s = fl(a + b), a + b ≤ s + U|s|, and fl(s + fl(4U|s|)) is at least that, as is
+    fl((1 + 4U)·s) where s ≥ 0 (a subnormal s is exact). A sum below the range of float64 gives NaN.
     """
     return in_blocks(_add_up, a, b)
 
 
 def _add_up(a: FloatArray, b: FloatArray) -> FloatArray:
     s = np.asarray(a + b)
+    if s.size > _MANY and np.min(s) >= 0.0:
+        s *= _ABOVE
+        return s
     up = np.abs(s)
     up *= 4.0 * UNIT
     up += s
@@ -107,9 +129,13 @@ def multiply_up(a: FloatArray, b: FloatArray | float) -> FloatArray:
 
 def _multiply_up(a: FloatArray, b: FloatArray) -> FloatArray:
     p = np.asarray(a * b)
+    many = p.size > _MANY and bool(np.max(p) < np.inf)
+    if many and not np.any((a != 0) & (p < _NORMAL)):  # neither negative nor near underflow
+        p *= _ABOVE
+        return p
     zero = (a == 0) | (b == 0)
     up = np.abs(p)
-    if p.size < _MANY or not np.max(up) < np.inf:
+    if not many or not np.max(up) < np.inf:
         return np.where(zero, 0.0, np.nextafter(p, np.inf))
     # Quicker where there are many: the next number is at most 2U|p| or, if p is subnormal, 2^-1074
     # away.
@@ -121,8 +147,11 @@ def _multiply_up(a: FloatArray, b: FloatArray) -> FloatArray:
 
 def raised(a: FloatArray) -> FloatArray:
     """Non-negative numbers with every non-zero one raised to at least 2^-500."""
-    low = (a > 0) & (a < _FLOOR)
-    return np.where(low, _FLOOR, a) if np.any(low) else a
+    return np.where(_tiny(a), _FLOOR, a) if any_in_blocks(_tiny, a) else a
+
+
+def _tiny(a: FloatArray) -> BoolArray:
+    return (a > 0) & (a < _FLOOR)
 
 
 def sum_up(a: FloatArray, axis: int | tuple[int, ...] | None = None) -> FloatArray:
@@ -230,9 +259,10 @@ class LinearPart:
 
     def magnitude_up(self, values: FloatArray) -> FloatArray:
         """An upper bound on |M_true|·v for one v ≥ 0 of the input's shape."""
-        if not np.any(values):
+        largest = float(np.max(values, initial=0.0))
+        if largest == 0.0:
             return np.zeros_like(self.apply_abs(values[None])[0])
-        if not np.all(np.isfinite(values)):
+        if not largest < np.inf:
             # 0·∞ inside a matrix product is NaN: find which outputs an unbounded input reaches.
             unbounded = ~np.isfinite(values)
             reached = self.apply_abs(unbounded.astype(np.float64)[None])[0] > 0

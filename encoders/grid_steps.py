@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from encoders.arithmetic import Arithmetic, Relation, integers_of
-from encoders.elementwise import Lines, Secant, elementwise_differences, elementwise_values
+from encoders.elementwise import Secant, elementwise_differences, elementwise_values
 from encoders.enclosure import FloatArray, Interval, add_down, add_up
-from encoders.operator import DifferenceMap, Field, ValueMap
+from encoders.operator import DifferenceMap, Field, Lines, ValueMap
 from encoders.piecewise import LEMMAS as PIECES
 from encoders.piecewise import clamp, piecewise_lines, piecewise_secant
 from encoders.rounding_bounds import Rounder

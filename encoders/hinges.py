@@ -8,19 +8,18 @@ and broadcasts to the tensor's shape.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
 from encoders.elementwise import (
-    Lines,
     Secant,
     elementwise_differences,
-    elementwise_values,
     free_slopes,
+    through_lines,
 )
 from encoders.enclosure import FloatArray, Interval, add_up, all_in_blocks, multiply_up
-from encoders.operator import DifferenceMap, ValueMap
+from encoders.operator import DifferenceMap, Lines, ValueMap
 
 
 def hinge_relaxation(below: FloatArray, x: Interval) -> Lines:
@@ -55,9 +54,12 @@ def hinge_values(below: FloatArray, x: Interval) -> ValueMap:
         image = Interval(np.where(kink, np.minimum(least, 0.0), least) + 0.0, np.maximum(*up))
     else:
         image = x.move(lambda v: np.maximum(v, 0.0) + 0.0)
-    lines = hinge_relaxation(below, x)
-    plain = elementwise_values(image, lines, x)
-    return replace(plain, choice=free_slopes(lines, kink, x, below))
+
+    @cache  # not before a functional is pulled back
+    def lines() -> Lines:
+        return hinge_relaxation(below, x)
+
+    return ValueMap(image, through_lines(lines, x), free_slopes(lines, kink, x, below))
 
 
 def hinge_differences(below: FloatArray, x: Interval, error: FloatArray) -> DifferenceMap:

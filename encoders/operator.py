@@ -166,18 +166,29 @@ class SlopeChoice:
 
 
 @dataclass(frozen=True)
+class Lines:
+    """Elementwise `low_slope`·x + `low` ≤ f(x) ≤ `high_slope`·x + `high` over a range.
+
+    The inequalities hold for these float64 numbers read as exact reals.
+    """
+
+    low_slope: FloatArray
+    low: FloatArray
+    high_slope: FloatArray
+    high: FloatArray
+
+
+@dataclass(frozen=True)
 class FreeSlopes:
     """An elementwise relaxation whose lower slope may be any number in [`below`, 1] where `free`.
 
-    `start` is the slope that `ValueMap.backward` uses; `high_slope`, `high` are the upper line;
-    `below` is the slope of the function where its argument is negative, 1 that elsewhere.
+    `lines()` are what `ValueMap.backward` uses; `below` is the slope of the function where its
+    argument is negative, 1 that elsewhere.
     `backward(c, choice)` bounds functionals over the inputs that the choice's phases allow.
     """
 
     free: npt.NDArray[np.bool_]
-    start: FloatArray
-    high_slope: FloatArray
-    high: FloatArray
+    lines: Callable[[], Lines]
     below: FloatArray
     backward: Callable[[FloatArray, SlopeChoice], Contribution]
 

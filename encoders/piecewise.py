@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from encoders.elementwise import Lines, Secant, elementwise_differences, elementwise_values
+from encoders.elementwise import Secant, elementwise_differences, elementwise_values
 from encoders.enclosure import FloatArray, Interval, add_up, multiply_up
-from encoders.operator import DifferenceMap, ValueMap
+from encoders.operator import DifferenceMap, Lines, ValueMap
 
 LEMMAS = ("piecewise-line", "oscillation-secant", "mean-value-step")
 

@@ -16,14 +16,18 @@ import numpy as np
 
 from encoders.contract import AnyOrder, BiasPlacement, RuntimeContract
 from encoders.enclosure import (
+    BoolArray,
     FloatArray,
     Interval,
     LinearPart,
     add_up,
+    all_in_blocks,
+    any_in_blocks,
     gamma,
     in_blocks,
     multiply_up,
     raised,
+    some,
 )
 from encoders.error_arithmetic import traced
 from encoders.operator import RoundingBound, RowFacts, Site
@@ -95,42 +99,65 @@ def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
     but that a finished sum may be flushed when one of their products is added to it. Operands must
     be finite all the same: 0·∞ is NaN.
     """
-    up, down = np.maximum(x.hi, 0.0), np.maximum(-x.lo, 0.0)
+    up, down, magnitude = all_in_blocks(_sides, x.lo, x.hi)
     part = linear_part(s.action, s.weights)
     total = part.magnitude_up(add_up(up, down))
-    partial = _largest_partial(part, total, up, down, s.bias)
-    magnitude, stored, loss = x.magnitude, np.abs(s.weights), stored_loss(r, s.weights)
+    largest = _largest_partial(part, total, up, down, s.bias)
+    stored, loss = np.abs(s.weights), stored_loss(r, s.weights)
     exact: type[Any] = np.float32 if s.action.terms < 2**24 else np.float64  # counts are
     alive = (magnitude > 0).astype(exact)
     terms = s.action.apply((s.weights != 0).astype(exact))(alive[None])[0].astype(np.float64)
-    if np.any(loss):  # the runtime multiplies by ŵ
+    if some(loss):  # the runtime multiplies by ŵ
         stored = add_up(stored, loss)
-    products = _product_errors(r, s, x, stored, loss, total, terms)
-    products = add_up(products, multiply_up(terms, 0.0 if r.exact else r.underflow))
-    additions = np.maximum(terms - 1.0, 0.0)
-    if s.bias is not None:
-        some = np.broadcast_to(s.bias.magnitude > 0, partial.shape)
-        additions = np.where(some & (terms > 0), additions + 1.0, additions)
-        if s.bias_error is not None:
-            products = add_up(products, s.bias_error)
-        elif np.all(s.bias.lo == s.bias.hi):
-            products = add_up(products, stored_loss(r, s.bias.lo))
-    products = add_up(products, np.where(partial > 0, r.flushed, 0.0))
+    of_products = _product_errors(r, s, x, stored, loss, total)
+    bias = np.zeros(()) if s.bias is None else s.bias.magnitude
+    closed = partial(_closed, of_products.share, of_products.each, r.flushed)
+    products, additions = all_in_blocks(closed, of_products.of, terms, largest, bias)
+    if s.bias is not None and s.bias_error is not None:
+        products = add_up(products, s.bias_error)
+    elif s.bias is not None and np.all(s.bias.lo == s.bias.hi):
+        products = add_up(products, stored_loss(r, s.bias.lo))
     clamped = r.clamped(magnitude, stored)
-    radius = any_order_sum(r, partial, additions, products, float(s.action.terms), clamped)
-    sums = add_up(partial, np.where(np.isfinite(radius), radius, 0.0))
-    largest = max(float(np.max(reached, initial=0.0)) for reached in (sums, magnitude, stored))
-    done = finish(r, radius, np.asarray(largest), ANY_ORDER)
+    radius = any_order_sum(r, largest, additions, products, float(s.action.terms), clamped)
+    sums = in_blocks(_reached, largest, radius)
+    reach = max(float(np.max(reached, initial=0.0)) for reached in (sums, magnitude, stored))
+    done = finish(r, radius, np.asarray(reach), ANY_ORDER)
     if r.exact or not np.all(np.isfinite(done.radius)):
         return done
-    return replace(done, row=_rows(r, s, x, partial, radius, products, additions))
+    return replace(done, row=_rows(r, s, x, largest, radius, products, additions))
+
+
+def _sides(lo: FloatArray, hi: FloatArray) -> tuple[FloatArray, ...]:
+    """The largest x and -x above 0, and the largest |x|."""
+    up, down = np.maximum(hi, 0.0), np.maximum(-lo, 0.0)
+    return up, down, np.maximum(up, down)
+
+
+def _closed(
+    share: float,
+    each: float,
+    flushed: float,
+    of: FloatArray,
+    terms: FloatArray,
+    largest: FloatArray,
+    bias: FloatArray,
+) -> tuple[FloatArray, ...]:
+    """The errors of products with what underflows and is flushed, and the number of additions."""
+    products = add_up(multiply_up(of, share), multiply_up(terms, each))
+    products = add_up(products, np.where(largest > 0, flushed, 0.0))
+    additions = np.maximum(terms - 1.0, 0.0)
+    return products, np.where((bias > 0) & (terms > 0), additions + 1.0, additions)
+
+
+def _reached(largest: FloatArray, radius: FloatArray) -> FloatArray:
+    return add_up(largest, np.where(np.isfinite(radius), radius, 0.0))
 
 
 def _rows(
     r: Rounder,
     s: ProductSum,
     x: Interval,
-    partial: FloatArray,
+    largest: FloatArray,
     radius: FloatArray,
     products: FloatArray,
     additions: FloatArray,
@@ -138,21 +165,21 @@ def _rows(
     """The facts of one output element, its weights read off by a unit functional."""
 
     def row(index: int) -> RowFacts:
-        unit = np.zeros((1, *partial.shape))
+        unit = np.zeros((1, *largest.shape))
         unit.reshape(-1)[index] = 1.0
         weights = s.action.adjoint(s.weights)(unit)[0].reshape(-1)
         used = np.flatnonzero(weights)
         bias = (0.0, 0.0)
         if s.bias is not None:
-            low = np.broadcast_to(s.bias.lo, partial.shape).reshape(-1)[index]
-            bias = (float(low), float(np.broadcast_to(s.bias.hi, partial.shape).reshape(-1)[index]))
+            low = np.broadcast_to(s.bias.lo, largest.shape).reshape(-1)[index]
+            bias = (float(low), float(np.broadcast_to(s.bias.hi, largest.shape).reshape(-1)[index]))
         return RowFacts(
             _fractions(weights[used]),
             _fractions(x.lo.reshape(-1)[used]),
             _fractions(x.hi.reshape(-1)[used]),
             Fraction(bias[0]),
             Fraction(bias[1]),
-            Fraction(float(partial.reshape(-1)[index])),
+            Fraction(float(largest.reshape(-1)[index])),
             Fraction(float(radius.reshape(-1)[index])),
             Fraction(float(products.reshape(-1)[index])),
             int(additions.reshape(-1)[index]),
@@ -215,6 +242,15 @@ def product_rounding(
     return traced(runtime, site, inputs, contract, KNOWN_ORDER)
 
 
+@dataclass(frozen=True)
+class _ProductErrors:
+    """`share`·`of` for all products of an output element, and `each` for every one of them."""
+
+    of: FloatArray
+    share: float
+    each: float
+
+
 def _product_errors(
     r: Rounder,
     s: ProductSum,
@@ -222,29 +258,33 @@ def _product_errors(
     stored: FloatArray,
     loss: FloatArray,
     total: FloatArray,
-    terms: FloatArray,
-) -> FloatArray:
-    """What products lose to rounding, underflow apart, to coefficients rounded to the compute
-    format, and to subnormal operands read as zero.
+) -> _ProductErrors:
+    """What products lose to rounding, to coefficients rounded to the compute format, and to
+    subnormal operands read as zero.
 
     The runtime multiplies by ŵ: |ŵ − w| ≤ `loss` and |ŵ| ≤ `stored`. For large outputs the `total`
     of all magnitudes and the number of `terms` stand for matrix products of their own.
     """
     magnitude, lost_x = x.magnitude, r.operand_loss(x)
-    relative = 0.0 if r.exact else r.relative
+    relative, underflow = (0.0, 0.0) if r.exact else (r.relative, r.underflow)
     lost_w = r.operand_loss(Interval(s.weights, s.weights))
-    changed = bool(np.any(loss) or np.any(lost_w))
-    powers = ((stored.view(np.int64) & _FRACTION) == 0) & (stored > 0) & (loss == 0)
-    exact = bool(np.any(powers))
+    changed = some(loss) or some(lost_w)
+    exact = any_in_blocks(_powers_of_two, stored)
     if total.size > _MANY and not changed and not exact:
-        most = np.asarray(np.max(stored, initial=0.0))
-        lost = multiply_up(multiply_up(terms, float(np.max(lost_x, initial=0.0))), most)
-        return add_up(multiply_up(total, relative), lost)
+        largest = np.asarray(np.max(stored, initial=0.0))
+        lost = multiply_up(largest, float(np.max(lost_x, initial=0.0)))
+        return _ProductErrors(total, relative, float(add_up(lost, underflow)))
     rounded = multiply_up(magnitude, relative)
     charges = [(stored, add_up(rounded, lost_x))]
     if exact:
+        powers = _powers_of_two(stored) & (loss == 0)
         charges = [(np.where(powers, 0.0, stored), rounded), (stored, lost_x)]
     if changed:
         charges.append((add_up(loss, lost_w), magnitude))
     parts = [linear_part(s.action, w).magnitude_up(v) for w, v in charges if np.any(v)]
-    return reduce(add_up, parts, np.zeros(()))
+    return _ProductErrors(reduce(add_up, parts, np.zeros(())), 1.0, underflow)
+
+
+def _powers_of_two(stored: FloatArray) -> BoolArray:
+    whole: BoolArray = (stored.view(np.int64) & _FRACTION) == 0
+    return whole & (stored > 0)

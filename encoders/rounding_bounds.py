@@ -16,7 +16,15 @@ from fractions import Fraction
 import numpy as np
 
 from encoders.contract import RuntimeContract, Subnormals
-from encoders.enclosure import FloatArray, Interval, add_up, in_blocks, multiply_up
+from encoders.enclosure import (
+    FloatArray,
+    Interval,
+    add_up,
+    in_blocks,
+    multiply_up,
+    nothing,
+    some,
+)
 from encoders.formats import BINARY32, FloatFormat, round_array
 from encoders.operator import Precondition, RoundingBound, Site
 from encoders.orders import alignment_of
@@ -132,6 +140,8 @@ class Rounder:
         with np.errstate(invalid="ignore", under="ignore"):
             spacing = self.unit * power
             beyond = np.maximum(add_up(magnitude, -power), 0.5 * spacing)
+        if magnitude.size and np.min(power) > least and np.max(power) < np.inf:
+            return np.minimum(spacing, beyond)
         tight = np.where(power > least, np.minimum(spacing, beyond), spacing)
         bound = np.where(magnitude == 0, 0.0, np.maximum(tight, 2.0**-1074))
         return np.where(np.isfinite(magnitude), bound, np.inf)
@@ -155,12 +165,15 @@ class Rounder:
     def operand_loss(self, x: Interval) -> FloatArray:
         """How much a runtime that reads subnormal operands as zero changes x."""
         if self.exact or not self.flush_operands:
-            return np.zeros_like(x.lo)
+            return nothing(x.shape)
+        return in_blocks(self._operand_loss, x.lo, x.hi)
+
+    def _operand_loss(self, lo: FloatArray, hi: FloatArray) -> FloatArray:
         tiny = self.smallest_normal
-        touches = (x.lo < tiny) & (x.hi > -tiny)
+        touches = (lo < tiny) & (hi > -tiny)
         if not np.any(touches):
-            return np.zeros_like(x.lo)
-        return np.where(touches, np.minimum(x.magnitude, tiny), 0.0)
+            return nothing(touches.shape)
+        return np.where(touches, np.minimum(Interval(lo, hi).magnitude, tiny), 0.0)
 
 
 def rounder(site: Site, contract: RuntimeContract) -> Rounder:
@@ -192,8 +205,8 @@ def conversion_error(r: Rounder, source: FloatFormat, x: Interval) -> FloatArray
 
 def stored_loss(r: Rounder, values: FloatArray) -> FloatArray:
     """|ŵ − w| for stored numbers w that the runtime holds rounded to the compute format."""
-    if r.exact or (r.stored is None and _in_float32(values) and r.format.holds(BINARY32)):
-        return np.zeros_like(values)
+    if r.exact or (r.stored is None and r.format.holds(BINARY32) and _in_float32(values)):
+        return nothing(values.shape)
     first = values if r.stored is None else round_array(values, r.stored)
     stored = round_array(first, r.format)
     loss = np.abs(stored - values)
@@ -311,7 +324,5 @@ def exact_unless_flushed(site: Site, result: Interval, contract: RuntimeContract
     r = rounder(site, contract)
     lost = r.operand_loss(result)
     if not r.exact and r.flush_results:
-        tiny = r.smallest_normal
-        touches = (result.lo < tiny) & (result.hi > -tiny)
-        lost = np.maximum(lost, np.where(touches, np.minimum(result.magnitude, tiny), 0.0))
-    return RoundingBound(lost, (), ("flush",) if np.any(lost) else ())
+        lost = np.maximum(lost, replace(r, flush_operands=True).operand_loss(result))
+    return RoundingBound(lost, (), ("flush",) if some(lost) else ())

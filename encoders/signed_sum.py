@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial, reduce
 
 import numpy as np
 
 from encoders.affine import AffineMap, scaled_part
 from encoders.contract import RuntimeContract
-from encoders.enclosure import FloatArray, Interval, add_up, multiply_up
+from encoders.enclosure import FloatArray, Interval, add_up, all_in_blocks, multiply_up
 from encoders.operator import RoundingBound, Site
-from encoders.rounding_bounds import finish, rounder, stored_loss
+from encoders.rounding_bounds import Rounder, finish, rounder, stored_loss
 
 Signs = tuple[float, float]
 
@@ -61,22 +62,28 @@ def sum_rounding(
     `sum-error-below-operands`): the other one is a float too.
     """
     r = rounder(site, contract)
-    shape = site.outputs[0].shape
-    lost, zero = np.zeros(shape), np.zeros(shape, dtype=bool)
-    least = np.full(shape, np.inf)
-    for x in inputs:
-        lost = add_up(lost, r.operand_loss(x))
-        zero = zero | (x.magnitude == 0)
-        least = np.minimum(least, x.magnitude)
+    operands = [(x.magnitude, r.operand_loss(x)) for x in inputs]
     for constant in site.constants:
         if constant is not None:
             stored = np.asarray(constant, np.float64)
-            lost = add_up(lost, stored_loss(r, stored))
-            lost = add_up(lost, r.operand_loss(Interval(stored, stored)))
-            zero = zero | (stored == 0)
-            least = np.minimum(least, add_up(np.abs(stored), stored_loss(r, stored)))
-    magnitude = add_up(result.magnitude, lost)
+            loss = stored_loss(r, stored)
+            read = add_up(loss, r.operand_loss(Interval(stored, stored)))
+            operands.append((add_up(np.abs(stored), loss), read))
+    largest = result.magnitude
+    rounded = partial(_rounded_sum, r, not (r.flush_results or r.flush_operands))
+    given = [v for operand in operands for v in operand]
+    radius, magnitude = all_in_blocks(rounded, largest, *given)
+    return finish(r, radius, magnitude, ("underflow-term", "flush-operand-sum"))
+
+
+def _rounded_sum(
+    r: Rounder, gradual: bool, largest: FloatArray, *operands: FloatArray
+) -> tuple[FloatArray, ...]:
+    """What the sum errs by and reaches; `operands` holds magnitudes and losses in turn."""
+    lost = reduce(add_up, operands[1::2])
+    zero = reduce(np.logical_or, [v == 0 for v in operands[::2]])
+    magnitude = add_up(largest, lost)
     fresh = np.where(zero, r.of_copy(magnitude), r.of_sum(magnitude))
-    if not (r.flush_results or r.flush_operands):
-        fresh = np.minimum(fresh, least)
-    return finish(r, add_up(lost, fresh), magnitude, ("underflow-term", "flush-operand-sum"))
+    if gradual:
+        fresh = reduce(np.minimum, operands[::2], fresh)
+    return add_up(lost, fresh), magnitude

@@ -13,9 +13,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from encoders.elementwise import Lines, Secant, elementwise_differences, elementwise_values
+from encoders.elementwise import Secant, elementwise_differences, elementwise_values
 from encoders.enclosure import FloatArray, Interval, add_up, dot_up
-from encoders.operator import Contribution, DifferenceMap, ValueMap
+from encoders.operator import Contribution, DifferenceMap, Lines, ValueMap
 from encoders.rounding_bounds import Rounder
 
 LEMMAS = ("step-jump", "secant-step")

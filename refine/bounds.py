@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.contract import RuntimeContract
-from encoders.enclosure import FloatArray, Interval, add_up
+from encoders.enclosure import FloatArray, Interval, add_up, any_in_blocks
 from encoders.operator import RoundingBound, Site, is_affine, site_of
 from encoders.registry import lookup
 from encoders.rounding_bounds import rounder_of, stored_loss
@@ -428,15 +428,14 @@ def _chunks(graph: Graph, rows: Rows, copies: int) -> list[Rows]:
 
 def _sound(image: Interval) -> Interval:
     """NaN, from ∞ − ∞, means that nothing is known."""
-    unknown = np.isnan(image.lo)
-    lo = np.where(unknown, -np.inf, image.lo) if np.any(unknown) else image.lo
+    unknown = any_in_blocks(np.isnan, image.lo)
+    lo = np.where(np.isnan(image.lo), -np.inf, image.lo) if unknown else image.lo
     return Interval(lo, _known(image.hi))
 
 
 def _known(bound: FloatArray) -> FloatArray:
     """An upper bound, infinite where it is NaN."""
-    unknown = np.isnan(bound)
-    return np.where(unknown, np.inf, bound) if np.any(unknown) else bound
+    return np.where(np.isnan(bound), np.inf, bound) if any_in_blocks(np.isnan, bound) else bound
 
 
 def _costs_of_worst(

@@ -68,7 +68,7 @@ def _start(maps: Maps, node: Node, fixed: FixedSlopes) -> SlopeChoice:
     assert choice is not None
     (tensor,) = variable_inputs(maps.graph, node)
     phase = np.where(fixed.at, np.where(fixed.slope > 0, 1, -1), 0).astype(np.int8)
-    slope = np.broadcast_to(choice.start, phase.shape).copy()
+    slope = np.broadcast_to(choice.lines().low_slope, phase.shape).copy()
     multiplier = np.where(phase != 0, _unit(maps, node), 0.0)
     return SlopeChoice(slope, phase, multiplier, maps.errors[tensor])
 

@@ -183,7 +183,7 @@ def _parts(
     unseen = {name: np.zeros(c.phase.shape) for name, c in found.choices.items()}
     arrived = at_open({**unseen, **found.seen})
     ceilings = [
-        choice_of(maps, node).high.reshape(-1)[at]
+        choice_of(maps, node).lines().high.reshape(-1)[at]
         for node, at in zip(open_.nodes, open_.positions, strict=True)
     ]
     high = np.concatenate(ceilings)

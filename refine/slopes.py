@@ -158,9 +158,10 @@ def choice_of(maps: Maps, node: Node) -> FreeSlopes:
 
 
 def start_of(choice: FreeSlopes, k: int) -> SlopeChoice:
-    shape = (k, *choice.start.shape)
+    start = choice.lines().low_slope
+    shape = (k, *start.shape)
     return SlopeChoice(
-        np.broadcast_to(choice.start, shape).copy(),
+        np.broadcast_to(start, shape).copy(),
         np.zeros(shape, dtype=np.int8),
         np.zeros(shape),
     )
@@ -200,9 +201,11 @@ def at_corner(
         if target == output:
             break
         chosen = choices.get(node.name)
-        low = choice.start if chosen is None else chosen.low_slope
-        upper = choice.high_slope * v + choice.high
-        open_ = np.where(seen[node.name] > 0, upper, np.where(choice.free, low, choice.start) * v)
+        lines = choice.lines()
+        low = lines.low_slope if chosen is None else chosen.low_slope
+        upper = lines.high_slope * v + lines.high
+        lower = np.where(choice.free, low, lines.low_slope) * v
+        open_ = np.where(seen[node.name] > 0, upper, lower)
         if chosen is not None:
             open_ = np.where(
                 chosen.phase > 0, v, np.where(chosen.phase < 0, choice.below * v, open_)

@@ -12,11 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from encoders.affine import AffineMap, affine_meanings, scaled_part
+from encoders.affine import AffineMap, affine_meanings, affine_values, scaled_part
 from encoders.arithmetic import Arithmetic, moved
 from encoders.contract import Normalization, OpenSchedule, RuntimeContract
 from encoders.elements import Element
-from encoders.enclosure import SMALLEST, FloatArray, Interval, add_up, multiply_up
+from encoders.enclosure import (
+    SMALLEST,
+    FloatArray,
+    Interval,
+    add_down,
+    add_up,
+    all_in_blocks,
+    multiply_up,
+)
 from encoders.error_arithmetic import traced
 from encoders.operator import (
     Field,
@@ -24,6 +32,7 @@ from encoders.operator import (
     Operator,
     RoundingBound,
     Site,
+    ValueMap,
 )
 from encoders.signed_sum import check_float, require_normal
 from onnx_import.graph import TensorType
@@ -123,7 +132,31 @@ def _affine(site: Site) -> AffineMap:
     )
 
 
-values, differences = affine_meanings(_affine)
+_, differences = affine_meanings(_affine)
+
+
+def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+    n, (x,) = normalisation(site), ranges
+    of_channel = (-1, *(1,) * (x.lo.ndim - 2))
+    channels = [v.reshape(of_channel) for v in (n.scale, n.shift, n.shift_error)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        lo, hi = all_in_blocks(_ends, *channels, x.lo, x.hi)
+    return affine_values(_affine(site), ranges, Interval(lo, hi))
+
+
+def _ends(
+    scale: FloatArray, shift: FloatArray, error: FloatArray, lo: FloatArray, hi: FloatArray
+) -> tuple[FloatArray, ...]:
+    """scale·x + shift: the true scale is 5 roundings away, its product one more."""
+    a, b = np.where(scale == 0, 0.0, scale * lo), np.where(scale == 0, 0.0, scale * hi)
+    slack = multiply_up(np.maximum(np.abs(a), np.abs(b)), 8 * 2.0**-53)
+    slack = add_up(slack, np.where(scale == 0, 0.0, 4 * SMALLEST))
+    reach = add_up(slack, error)
+    least, most = np.minimum(a, b), np.maximum(a, b)
+    return (
+        add_down(add_down(least, shift), -reach),
+        add_up(add_up(most, shift), reach),
+    )
 
 
 def rounding(

@@ -13,12 +13,13 @@ import numpy as np
 
 from encoders.arithmetic import Arithmetic
 from encoders.contract import RuntimeContract
-from encoders.elementwise import Lines, Secant, elementwise_differences, elementwise_values
+from encoders.elementwise import Secant, elementwise_differences, elementwise_values
 from encoders.enclosure import FloatArray, Interval
 from encoders.operator import (
     FLOATS,
     DifferenceMap,
     Field,
+    Lines,
     ObjectArray,
     Operator,
     Precondition,

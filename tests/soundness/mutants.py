@@ -156,18 +156,18 @@ def relu_line_is_too_low(patch: Patch) -> None:
 
 @mutant
 def relu_charges_nothing_on_values(patch: Patch) -> None:
-    old = hinges.elementwise_values
+    old = hinges.through_lines
 
-    def changed(image: Any, lines: Any, x: Any) -> Any:
-        mapped = old(image, lines, x)
+    def changed(lines: Any, x: Any) -> Any:
+        mapped = old(lines, x)
 
         def backward(c: Any) -> Contribution:
-            pulled = mapped.backward(c)
+            pulled = mapped(c)
             return replace(pulled, constant=np.zeros_like(pulled.constant))
 
-        return replace(mapped, backward=backward)
+        return backward
 
-    patch.setattr(hinges, "elementwise_values", changed)
+    patch.setattr(hinges, "through_lines", changed)
 
 
 @mutant
