@@ -22,7 +22,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 from measuring import MODELS, earlier, one_pass, save
+from onnx import TensorProto, helper
 from rich.console import Console
 from rich.table import Table
 
@@ -127,11 +129,11 @@ def measured(
     """One row per contract and domain; a file that is refused gets one that says why."""
     name = name_of(models, path)
     try:
-        graph = load(path)
+        graph = load(path, random=True)
     except ModelError as error:
         yield {"network": name, "domain": "", "contract": "", "refused": str(error)}
         return
-    runtime, domain = OnnxRuntime(path), domain_of(path, graph)
+    runtime, domain = runtime_of(path, graph), domain_of(path, graph)
     pass_seconds = one_pass(runtime, graph)
     for width in WIDTHS:
         here = middle(domain, width)
@@ -157,6 +159,18 @@ def measured(
             }
         if all(np.isfinite(result.bound) for result in results.values()):
             return
+
+
+def runtime_of(path: Path, graph: Graph) -> OnnxRuntime:
+    """onnxruntime on the file; where it draws masks, they are outputs too."""
+    if not graph.drawn:
+        return OnnxRuntime(path)
+    proto = onnx.load(path)
+    dropouts = [node for node in proto.graph.node if node.op_type == "Dropout"]
+    for node, mask in zip(dropouts, graph.drawn, strict=True):
+        node.output[1:] = [mask]
+        proto.graph.output.append(helper.make_tensor_value_info(mask, TensorProto.BOOL, None))
+    return OnnxRuntime(proto.SerializeToString())
 
 
 def middle(domain: Domain, width: float) -> Domain:
@@ -215,14 +229,20 @@ def agreement_of(
     """onnxruntime beside its emulation and beside the real network, at points it can receive."""
     drawn = domain.boxes[0].sample(np.random.default_rng(0), points)
     inputs = {t: x.astype(graph.types[t].dtype.numpy) for t, x in drawn.items()}
+    shapes = runtime.input_shapes()
+    runs = [
+        runtime.run({t: inputs[t][i].reshape(shape) for t, shape in shapes.items()})
+        for i in range(points)
+    ]
+    for mask in graph.drawn:
+        masks = np.stack([np.asarray(run[mask]) for run in runs])
+        inputs[mask] = masks.astype(graph.types[mask].dtype.numpy)
+        drawn[mask] = masks.astype(np.float64)
     emulated = emulate(graph, inputs, contract)
     real = evaluate_real(graph, drawn, ApproximateReals())
-    shapes = runtime.input_shapes()
     elements = equal = 0
     difference = error = 0.0
-    for i in range(points):
-        given = {t: v[i].reshape(shapes[t]) for t, v in inputs.items()}
-        actual = runtime.run(given)
+    for i, actual in enumerate(runs):
         for tensor in graph.outputs:
             ran = np.asarray(actual[tensor]).reshape(graph.types[tensor].shape)
             ours = emulated[tensor][i]

@@ -9,18 +9,21 @@ from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 
 
-def load(path: str | Path, batch: int | None = None) -> Graph:
+def load(path: str | Path, batch: int | None = None, random: bool = False) -> Graph:
     """Read a model file: FPCore by its name, ONNX or TorchLean JSON as its content says.
 
     `batch`, for ONNX only, is the size of every input's first dimension where the file leaves it
-    open or has 1. Raises ModelError only.
+    open or has 1. Only where `random` is true may the network draw numbers, its masks then being
+    inputs (`Graph.drawn`). Raises ModelError only.
     """
     source = Path(path)
     if batch is not None and (fpcore.is_fpcore(source) or torchlean.is_json(source)):
         raise ModelError(f"{source}: only ONNX files can be read with a batch of {batch}")
     if fpcore.is_fpcore(source):
         return fpcore.load(source)
-    return torchlean.load(source) if torchlean.is_json(source) else reader.load(source, batch)
+    if torchlean.is_json(source):
+        return torchlean.load(source)
+    return reader.load(source, batch, random)
 
 
 __all__ = ["load"]

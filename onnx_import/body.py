@@ -1,4 +1,4 @@
-"""What a node is written out as: other nodes, in order, and the constants they read."""
+"""What a node is written out as: other nodes, in order, the constants they read, and masks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _AXES_AS_INPUT = {"ReduceSum": 13, "ReduceL1": 18, "ReduceL2": 18}
 
 @dataclass
 class Body:
-    """What a node is written out as: nodes in order, ending with its output, and constants."""
+    """What a node is written out as: nodes in order, ending with its output, constants, and the
+    random masks that it draws."""
 
     node: Node
     types: Mapping[str, TensorType]
@@ -25,6 +26,7 @@ class Body:
     taken: Collection[str]
     protos: dict[str, onnx.NodeProto] = field(default_factory=dict)
     constants: dict[str, Array] = field(default_factory=dict)
+    drawn: dict[str, TensorType] = field(default_factory=dict)
 
     def add(self, op: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         """One more node; its output's name, chosen here unless it is given."""
@@ -37,6 +39,12 @@ class Body:
     def store(self, value: Array) -> str:
         name = self._fresh(f"{self.node.name}.constant.{len(self.constants)}")
         self.constants[name] = value
+        return name
+
+    def mask(self) -> str:
+        """As many random numbers, 0 or 1, as the first input has."""
+        name = self._fresh(f"{self.node.name}.mask")
+        self.drawn[name] = self.types[self.node.inputs[0]]
         return name
 
     def reshape(self, tensor: str, *shape: int) -> str:

@@ -125,9 +125,10 @@ class Graph:
     `dag` has one vertex per operator, keyed by `Node.name` with the `Node` under the attribute
     `node`; an edge (a, b, tensor) says that `b` reads a tensor that `a` writes. Graph inputs and
     constants are tensors without a producing vertex; a constant that the file does not store as it
-    is, but dequantises, is an array wider than its type. `notes` says in words what the reader
-    decided for the user (a symbolic batch dimension read as 1, say). `ranges` has the range of
-    every input where the file states them all, and is empty otherwise.
+    is, but dequantises, is an array wider than its type. `drawn` names the inputs that nobody
+    gives: masks that the runtime draws, of numbers from 0 to 1. `notes` says in words what the
+    reader decided for the user (a symbolic batch dimension read as 1, say). `ranges` has the range
+    of every input where the file states them all, and is empty otherwise.
     """
 
     dag: nx.MultiDiGraph[str]
@@ -140,6 +141,7 @@ class Graph:
     notes: tuple[str, ...] = ()
     order: tuple[Node, ...] = field(default=())
     ranges: Mapping[str, InputRange] = field(default_factory=dict)
+    drawn: tuple[str, ...] = ()
 
     def is_constant(self, tensor: str) -> bool:
         return tensor in self.constants
@@ -165,6 +167,7 @@ def build_graph(
     sha256: str = "",
     notes: tuple[str, ...] = (),
     ranges: Mapping[str, InputRange] | None = None,
+    drawn: tuple[str, ...] = (),
 ) -> Graph:
     """Join nodes into a DAG by the tensors they share, and order them topologically.
 
@@ -197,4 +200,5 @@ def build_graph(
         )
     except nx.NetworkXUnfeasible as error:
         raise ValueError("the nodes form a cycle") from error
-    return Graph(dag, types, constants, inputs, outputs, source, sha256, notes, order, ranges or {})
+    known = ranges or {}
+    return Graph(dag, types, constants, inputs, outputs, source, sha256, notes, order, known, drawn)

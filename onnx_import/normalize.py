@@ -145,11 +145,13 @@ def live(
     return tuple(reversed(reached))
 
 
-def without_dropout(node: Node, constants: Mapping[str, Array], read: Collection[str]) -> Node:
+def without_dropout(
+    node: Node, constants: Mapping[str, Array], read: Collection[str], random: bool
+) -> Node:
     """A Dropout that drops nothing, as at inference, as an Identity; any other node unchanged.
 
-    `read` holds every tensor that something reads. Raises UnsupportedModel if the mask is read, or
-    training mode is on or not constant, unless the ratio dropped is a constant 0.
+    `read` holds every tensor that something reads. Raises UnsupportedModel if the mask is read, if
+    training mode is not constant, or on and `random` false, unless the ratio is a constant 0.
     """
     if node.op != "Dropout":
         return node
@@ -162,10 +164,13 @@ def without_dropout(node: Node, constants: Mapping[str, Array], read: Collection
     ratio = node.inputs[1] if len(node.inputs) > 1 else ""
     none = ratio in constants and not constants[ratio].any()
     if training and not none and (training not in constants or constants[training].any()):
-        how = "on" if training in constants else "not constant"
+        if random and training in constants:
+            return node
+        known = training in constants
         raise UnsupportedModel(
-            f"{node.describe()}: its training mode is {how}, and its output would be random; "
-            "export the model for inference"
+            f"{node.describe()}: its training mode is {'on' if known else 'not constant'}, and its "
+            "output would be random; export the model for inference"
+            + (" (refine check and refine bound say what holds for every mask)" if known else "")
         )
     return replace(
         node, op="Identity", inputs=node.inputs[:1], outputs=node.outputs[:1], attributes={}

@@ -44,12 +44,13 @@ MADE: Mapping[str, str] = {
 }
 
 
-def load(path: str | Path, batch: int | None = None) -> Graph:
+def load(path: str | Path, batch: int | None = None, random: bool = False) -> Graph:
     """Read an ONNX file into a graph in which every tensor has a known type and shape.
 
     Initializers and Constant nodes become constants, and data movement on constants is folded; a
     first dimension of an input that is not fixed becomes 1; the notes say what was decided. With
-    `batch`, the first dimension of every input becomes that, where it is not fixed or is 1.
+    `batch`, the first dimension of every input becomes that, where it is not fixed or is 1. With
+    `random`, the masks of Dropouts in training mode become inputs, `Graph.drawn`.
     Raises ModelError for a file that cannot be read or is not a valid model, UnsupportedModel for
     a valid one that uses something without a meaning here. Nothing else escapes.
     """
@@ -64,7 +65,8 @@ def load(path: str | Path, batch: int | None = None) -> Graph:
     protos, product_notes = with_dynamic_products(protos, initializers)
     read = {t for proto in protos.values() for t in proto.input if t} | set(outputs)
     stored = stored_constants(model.graph, source.parent, read)
-    nodes, types, constants = walk(protos, inputs, stored, read, opset, source.parent)
+    walked = walk(protos, inputs, stored, read, opset, source.parent, random)
+    nodes, types, constants, drawn = walked
     for tensor in outputs:
         if tensor not in types:
             raise ModelError(
@@ -74,18 +76,27 @@ def load(path: str | Path, batch: int | None = None) -> Graph:
     kept = live([(node.inputs, node.outputs) for node in nodes], outputs)
     nodes = tuple(node for node, keep in zip(nodes, kept, strict=True) if keep)
     nodes, types, constants = without_infinities(nodes, types, constants, outputs)
-    used = {t for node in nodes for t in (*node.inputs, *node.outputs)} | {*inputs, *outputs}
+    given = (*inputs, *drawn)
+    used = {t for node in nodes for t in (*node.inputs, *node.outputs)} | {*given, *outputs}
     require_finite_constants(constants, used, stored, protos)
     try:
         return build_graph(
             nodes,
             {tensor: kind for tensor, kind in types.items() if tensor in used},
             {tensor: value for tensor, value in constants.items() if tensor in used},
-            tuple(inputs),
+            given,
             outputs,
             source,
             sha256,
-            (*file_notes, *function_notes, *input_notes, *node_notes, *product_notes),
+            (
+                *file_notes,
+                *function_notes,
+                *input_notes,
+                *node_notes,
+                *product_notes,
+                *dropout_notes(protos, drawn),
+            ),
+            drawn=drawn,
         )
     except ValueError as error:
         raise ModelError(f"'{source}' is not a valid ONNX model: {error}") from error
@@ -132,13 +143,25 @@ def live_nodes(
     if len(protos) < len(graph.node):
         count = len(graph.node) - len(protos)
         notes.append(f"{count} node(s) that reach no output are left out")
-    dropouts = sum(proto.op_type == "Dropout" for proto in protos.values())
-    if dropouts:
-        notes.append(f"{dropouts} Dropout node(s) are read as Identity, as at inference")
     written = sorted({proto.op_type for proto in protos.values()} & ALWAYS)
     if written:
         notes.append(f"{', '.join(written)}: written out with other operators")
     return protos, tuple(notes)
+
+
+def dropout_notes(protos: Mapping[str, onnx.NodeProto], drawn: Collection[str]) -> tuple[str, ...]:
+    """What became of the model's Dropouts, of which some draw masks."""
+    notes: list[str] = []
+    still = sum(proto.op_type == "Dropout" for proto in protos.values()) - len(drawn)
+    if still:
+        notes.append(f"{still} Dropout node(s) are read as Identity, as at inference")
+    if drawn:
+        notes.append(
+            f"{len(drawn)} Dropout node(s) are in training mode: what is proved holds for every "
+            f"mask of zeros and ones that may be drawn ({', '.join(drawn)}), the same on both "
+            "sides; the runtime computes x·mask/(1 − ratio), as onnxruntime does"
+        )
+    return tuple(notes)
 
 
 def require_standard(
@@ -209,8 +232,9 @@ def walk(
     read: Collection[str],
     opset: int,
     folder: Path,
-) -> tuple[tuple[Node, ...], Mapping[str, TensorType], Mapping[str, Array]]:
-    """The nodes left after folding, the types of all tensors, and all constants.
+    random: bool = False,
+) -> tuple[tuple[Node, ...], Mapping[str, TensorType], Mapping[str, Array], tuple[str, ...]]:
+    """The nodes left after folding, the types of all tensors, all constants, and random masks.
 
     Inference and folding alternate node by node, because each feeds the other: a Shape is constant
     once its argument's type is known, and a Reshape's type is known once its shape is constant.
@@ -219,13 +243,14 @@ def walk(
     constants = dict(stored)
     types = {**inputs, **{tensor: type_of(value) for tensor, value in stored.items()}}
     nodes: list[Node] = []
+    drawn: list[str] = []
     waiting = list(protos.items())[::-1]
     while waiting:
         name, proto = waiting.pop()
         node = read_node(name, proto, opset, folder)
         inferred = infer(proto, node.describe(), types, constants, opset)
         require_agreed(node, constants)
-        node = interpolating(without_like(without_dropout(node, constants, read), types))
+        node = interpolating(without_like(without_dropout(node, constants, read, random), types))
         value = constant_value(node) if node.op == "Constant" else folded(node, types, constants)
         if value is not None:
             constants[node.outputs[0]] = value
@@ -238,6 +263,8 @@ def walk(
         body = written_out(node, types, constants, protos)
         if body is not None:
             constants.update(body.constants)
+            drawn += body.drawn
+            types.update(body.drawn)
             types.update({tensor: type_of(value) for tensor, value in body.constants.items()})
             waiting += list(body.protos.items())[::-1]
             continue
@@ -249,7 +276,7 @@ def walk(
                 types.update({n.outputs[0]: types[n.inputs[0]] for n in feeder})
             else:
                 constants[part.outputs[0]] = value
-    return tuple(nodes), types, constants
+    return tuple(nodes), types, constants, tuple(drawn)
 
 
 def read_node(name: str, proto: onnx.NodeProto, opset: int, folder: Path) -> Node:

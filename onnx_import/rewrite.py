@@ -3,7 +3,7 @@
 ScatterND, ScatterElements and OneHot become a Gather by a constant index, LpPool a Gather of its
 windows and a norm: only data are moved. Einsum becomes transpositions, matrix products and sums, as
 runtimes compute it, and Gemm with two computed factors a product with the bias as one more term.
-Cast to truth values becomes |x| > 0.
+Cast to truth values becomes |x| > 0. Dropout in training becomes a product with a random mask.
 LRN becomes x·(bias + Σ alpha/size·x²)^−beta. Pow with several stored exponents is done for each of
 them. DynamicQuantizeLinear becomes the computation of scale and zero point, as runtimes do it, and
 a QuantizeLinear by these.
@@ -41,6 +41,21 @@ def written_out(
         raise body.unsupported(f"attribute '{unknown[0]}' (opset {node.opset}) is not supported")
     rewriting(body)
     return body.finish() if body.protos else None
+
+
+def _dropout(body: Body) -> None:
+    """x·mask/(1 − ratio), as onnxruntime computes it; the mask is drawn at run time."""
+    x, *rest = body.node.inputs
+    given = bool(rest and rest[0])
+    ratio = body.constant(1, "the ratio") if given else np.float32(0.5)
+    kind = body.types[x].dtype.numpy
+    if ratio.dtype != kind or not 0 <= float(ratio) < 1:
+        raise body.unsupported(
+            f"its ratio {float(ratio):g} must be a number of its input's type below 1"
+        )
+    one, dropped = body.store(np.ones((), kind)), body.store(np.asarray(ratio).reshape(()))
+    masked = body.add("Mul", x, body.mask())
+    body.add("Div", masked, body.add("Sub", one, dropped))
 
 
 def _scatter_nd(body: Body) -> None:
@@ -294,6 +309,7 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
     op: (rewriting, frozenset(attributes.split()))
     for op, rewriting, attributes in (
         ("Cast", _cast, "round_mode saturate to"),
+        ("Dropout", _dropout, "seed"),
         ("DynamicQuantizeLinear", _dynamic_quantize_linear, ""),
         ("Einsum", einsum, "equation"),
         ("Gemm", _gemm, "alpha beta transA transB"),
@@ -309,4 +325,4 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         ("Xor", _xor, ""),
     )
 }
-ALWAYS = frozenset(REWRITINGS) - {"Cast", "Gemm", "Pow"}  # these stay for the most part
+ALWAYS = frozenset(REWRITINGS) - {"Cast", "Dropout", "Gemm", "Pow"}  # these stay for the most part

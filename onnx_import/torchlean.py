@@ -333,9 +333,8 @@ def lower(
         value = output
     known = {t: types[t] for t in parents if t not in constants}
     before = {t: constants[t] for t in parents if t in constants}
-    nodes, found, values = walk(
-        protos, known, {**before, **own}, {entry.name}, OPSET, source.parent
-    )
+    stored = {**before, **own}
+    nodes, found, values, _ = walk(protos, known, stored, {entry.name}, OPSET, source.parent)
     for node in nodes:  # inference takes a Reshape's target as it is
         if node.op == "Reshape" and found[node.inputs[0]].size != found[node.outputs[0]].size:
             raise ModelError(

@@ -34,7 +34,7 @@ def check_model(
     the decimal it is written with (1e-3 means 1/1000). `contract` is a preset's name or a contract.
     Raises ModelError, in one sentence, for whatever cannot be read or is not supported.
     """
-    graph = _graph(model)
+    graph = _graph(model, random=True)
     chosen = _contract(contract)
     effort = options or Options(SAMPLE, default_directory(), budget=10.0, conform=True)
     return check(graph, _domain(domain, graph, chosen), chosen, _tolerance(eps, graph), effort)
@@ -62,8 +62,8 @@ def diff_models(
     return diff(*sides, where, _tolerance(eps, graph, zero=True), effort)
 
 
-def _graph(model: str | Path | Graph) -> Graph:
-    return model if isinstance(model, Graph) else load(model)
+def _graph(model: str | Path | Graph, random: bool = False) -> Graph:
+    return model if isinstance(model, Graph) else load(model, random=random)
 
 
 def _contract(contract: str | RuntimeContract) -> RuntimeContract:

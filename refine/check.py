@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -82,6 +82,8 @@ def check(
     meaning.
     """
     clock = Clock(time.monotonic(), options.timeout, tell)
+    if graph.drawn:  # no runtime can be told which masks to draw
+        options = replace(options, search=False, conform=False)
     for node in graph.order:
         lookup(node).check(site_of(graph, node))
     problem = Network(graph, contract)
@@ -151,6 +153,8 @@ def settled(proof: Proof, tolerance: Tolerance) -> bool:
 
 def unsearched(graph: Graph, options: Options) -> tuple[str, ...]:
     """Said where errors should have been searched for and were not."""
+    if graph.drawn:
+        return ("no errors were searched for: the runtime draws its masks itself",)
     if not options.search or evaluations(graph):
         return ()
     return ("no errors were searched for: evaluating a network of this size exactly takes minutes",)

@@ -363,7 +363,8 @@ def _run(
         conform=given["conform"],
     )
     with reporter.progress("reading the model") as progress:
-        graph = load(as_optimised(model, given["as_optimised"]))
+        alone = spec is None and batch is None
+        graph = load(as_optimised(model, given["as_optimised"]), random=alone)
         domain = read_domain(graph, written, contract.format_of)
         tolerance = tolerance_of(eps, graph.outputs, zero=spec is not None or batch is not None)
         if batch is not None:

@@ -10,7 +10,7 @@ import math
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TypeAlias
@@ -55,6 +55,7 @@ class DomainOptions:
 
 # By graph input: one Bounds per element in row-major order, or a single one for all elements.
 _ExactBox: TypeAlias = Mapping[str, Sequence[Bounds]]
+_MASK = (Bounds(Fraction(0), Fraction(1)),)  # of all elements of a mask that is drawn
 
 
 class _EmptyError(DomainError):
@@ -70,7 +71,10 @@ def read_domain(
     that cannot be read, for bounds that do not fit the graph's inputs, and for an empty domain.
     """
     formats = _formats(graph, fmt_of)
-    written, source = _boxes_as_written(graph, options)
+    given = replace(graph, inputs=tuple(n for n in graph.inputs if n not in graph.drawn))
+    written, source = _boxes_as_written(given, options)
+    masks = dict.fromkeys(graph.drawn, _MASK)
+    written = tuple({**exact, **masks} for exact in written)
     kept: list[tuple[_ExactBox, Box]] = []
     empty: list[_EmptyError] = []
     for exact in written:
