@@ -49,6 +49,11 @@ class FloatFormat:
     def largest_finite(self) -> Fraction:
         return (2 - power_of_two(1 - self.precision)) * power_of_two(self.emax)
 
+    @cached_property
+    def largest_number(self) -> float:
+        """`largest_finite` as a float64; of no wider format."""
+        return float(self.largest_finite)
+
     @property
     def overflow_threshold(self) -> Fraction:
         """Least magnitude that rounds to infinity: largest_finite plus half an ulp."""
@@ -164,16 +169,26 @@ def round_array(values: npt.ArrayLike, fmt: FloatFormat) -> FloatArray:
     exact = np.array(values, dtype=np.float64, ndmin=1)
     if fmt == BINARY64:
         return exact.reshape(np.shape(values))
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounded = exact.copy()
+        round_to_grid(rounded, np.empty_like(rounded), fmt)
+        beyond = np.abs(rounded) > fmt.largest_number
+        if beyond.any():
+            rounded[beyond] = np.inf
+    return np.copysign(rounded, exact, out=rounded).reshape(np.shape(values))
+
+
+def round_to_grid(values: FloatArray, shift: FloatArray, fmt: FloatFormat) -> None:
+    """The same in place, but for results that are infinite and for the signs of zeros; `shift` is
+    scratch. Raises ValueError for binary64, too, whose numbers are on its grid already."""
     if not fits_twice_in_binary64(fmt):
         raise ValueError(f"arrays cannot be rounded to {fmt.name}")
-    with np.errstate(over="ignore", invalid="ignore"):
-        shift = (exact.view(np.int64) & _EXPONENT_BITS).view(np.float64)
-        np.clip(shift, 2.0**fmt.emin, 2.0 ** (fmt.emax + 1), out=shift)
-        shift *= 1.5 * 2.0 ** (53 - fmt.precision)
-        rounded: FloatArray = exact + shift
-        rounded -= shift
-        rounded[np.abs(rounded) > float(fmt.largest_finite)] = np.inf
-    return np.copysign(rounded, exact, out=rounded).reshape(np.shape(values))
+    np.bitwise_and(values.view(np.int64), _EXPONENT_BITS, out=shift.view(np.int64))
+    np.maximum(shift, 2.0**fmt.emin, out=shift)
+    np.minimum(shift, 2.0 ** (fmt.emax + 1), out=shift)
+    shift *= 1.5 * 2.0 ** (53 - fmt.precision)
+    values += shift
+    values -= shift
 
 
 def truncate_array(values: npt.ArrayLike, fmt: FloatFormat) -> FloatArray:

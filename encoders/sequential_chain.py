@@ -14,6 +14,7 @@ import numpy as np
 
 from encoders.contract import Contraction, RuntimeContract
 from encoders.enclosure import (
+    UNIT,
     FloatArray,
     Interval,
     add_down,
@@ -23,7 +24,7 @@ from encoders.enclosure import (
     multiply_up,
     sum_up,
 )
-from encoders.formats import round_array
+from encoders.formats import BINARY64, FloatFormat, round_array, round_to_grid
 from encoders.rounding_bounds import Rounder
 from encoders.tracked import Tracked, is_power_of_two, largest_of
 
@@ -153,13 +154,9 @@ class _Chain:
         ends = np.stack([add_up(-middle, radius), add_up(middle, radius)])
         if not fused:
             ends = round_array(ends, r.format)
-        terms = np.ascontiguousarray(np.moveaxis(ends, -1, 0))
-        reach = np.empty((len(terms), *middle.shape[:-1]))
-        sums = terms[0]
-        for k, term in enumerate(terms):
-            sums = add_up(sums, term) if k else sums
-            reach[k] = np.max(np.abs(sums), axis=0)
-            sums = round_array(sums, r.format)
+        reach = _run(np.ascontiguousarray(np.moveaxis(ends, -1, 0)), r.format)
+        if not np.max(reach, initial=0.0) <= r.format.largest_number:
+            return None
         return np.ascontiguousarray(np.moveaxis(reach, 0, -1))
 
     def _needed(self, error: FloatArray) -> FloatArray:
@@ -185,3 +182,25 @@ class _Chain:
             first = np.where(self.zero[..., 0], 0.0, self.rounded[..., 0])
             step[..., 0] = np.broadcast_to(first, step.shape[:-1])
         return add_up(add_up(step, self.lost), r.lost_operands)
+
+
+def _run(terms: FloatArray, fmt: FloatFormat) -> FloatArray:
+    """The larger magnitude of two running sums of `terms` (terms, 2, *shape), rounded to the format
+    at every step: before that is done, and rounded up. Unless it is beyond the format's numbers.
+
+    One pass for each term, so all is done in place: fl(s + 4U·|s|) is what `add_up` gives.
+    """
+    reach = np.empty((len(terms), *terms.shape[2:]))
+    sums, size = terms[0].copy(), np.empty_like(terms[0])
+    np.abs(sums, out=size)
+    np.maximum(size[0], size[1], out=reach[0])
+    for k in range(1, len(terms)):
+        if fmt != BINARY64:
+            round_to_grid(sums, size, fmt)
+        sums += terms[k]
+        np.abs(sums, out=size)
+        size *= 4.0 * UNIT
+        sums += size
+        np.abs(sums, out=size)
+        np.maximum(size[0], size[1], out=reach[k])
+    return reach
