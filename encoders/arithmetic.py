@@ -326,14 +326,14 @@ def sum_of_terms(arithmetic: Arithmetic[T], contract: RuntimeContract, terms: Se
 
 
 class Slices(Sequence[tuple[Any, Any]]):
-    """The factors of each term of a sum of products: slices of two numpy arrays, of length 1 along
-    their axes `left_axis` and `right_axis`, on which the terms `which` lie."""
+    """The factors of each term of a sum of products: slices of two values, of length 1 along their
+    axes `left_axis` and `right_axis`, on which the terms `which` lie."""
 
     def __init__(
         self, left: Any, left_axis: int, right: Any, right_axis: int, which: range
     ) -> None:
-        self.left, self.left_axis = left, left_axis % left.ndim
-        self.right, self.right_axis = right, right_axis % right.ndim
+        self.left, self.left_axis = left, left_axis % len(left.shape)
+        self.right, self.right_axis = right, right_axis % len(right.shape)
         self.which = which
 
     def __len__(self) -> int:
@@ -351,20 +351,35 @@ class Slices(Sequence[tuple[Any, Any]]):
         at = self.which[k]
         return _slice(self.left, self.left_axis, at), _slice(self.right, self.right_axis, at)
 
+    def stacked(self) -> tuple[Any, Any]:
+        """All factors of either side, with the terms along a new last axis."""
+        return _stacked(self.left, self.left_axis, self.which), _stacked(
+            self.right, self.right_axis, self.which
+        )
 
-def _slice(array: Any, axis: int, k: int) -> Any:
-    return array[(*(slice(None),) * (axis % array.ndim), slice(k, k + 1))]
+
+def steps_of(which: range) -> slice:
+    """The same numbers as indices; a range that counts down may stop before the first."""
+    return slice(which.start, which.stop if which.stop >= 0 else None, which.step)
+
+
+def _slice(value: Any, axis: int, k: int) -> Any:
+    at = (*(slice(None),) * axis, slice(k, k + 1))
+    return moved(value, lambda array: array[at])
+
+
+def _stacked(value: Any, axis: int, which: range) -> Any:
+    at = (*(slice(None),) * axis, steps_of(which))
+
+    def stack(array: Any) -> Any:
+        return np.expand_dims(np.ascontiguousarray(np.moveaxis(array[at], axis, -1)), axis)
+
+    return moved(value, stack)
 
 
 def factors(a: T, a_axis: int, b: T, b_axis: int, terms: int) -> Sequence[tuple[T, T]]:
     """The factors of each of so many terms, which lie along an axis of `a` and one of `b`."""
-    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
-        return Slices(a, a_axis, b, b_axis, range(terms))
-
-    def term(k: int) -> tuple[T, T]:
-        return moved(a, lambda v: _slice(v, a_axis, k)), moved(b, lambda v: _slice(v, b_axis, k))
-
-    return [term(k) for k in range(terms)]
+    return Slices(a, a_axis, b, b_axis, range(terms))
 
 
 def moved(a: T, f: Callable[[Any], Any]) -> T:

@@ -322,7 +322,5 @@ def no_rounding(site: Site) -> RoundingBound:
 def exact_unless_flushed(site: Site, result: Interval, contract: RuntimeContract) -> RoundingBound:
     """For max, min, abs, negation: exact, except that a flushing runtime may lose a subnormal."""
     r = rounder(site, contract)
-    lost = r.operand_loss(result)
-    if not r.exact and r.flush_results:
-        lost = np.maximum(lost, replace(r, flush_operands=True).operand_loss(result))
+    lost = replace(r, flush_operands=r.flush_operands or r.flush_results).operand_loss(result)
     return RoundingBound(lost, (), ("flush",) if some(lost) else ())

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from encoders.arithmetic import Slices
 from encoders.contract import Contraction, RuntimeContract
 from encoders.enclosure import (
     UNIT,
@@ -22,6 +23,8 @@ from encoders.enclosure import (
     gamma,
     midpoint_radius,
     multiply_up,
+    nothing,
+    some,
     sum_up,
 )
 from encoders.formats import BINARY64, FloatFormat, round_array, round_to_grid
@@ -45,10 +48,11 @@ def chained(
     size = int(np.prod(shape, dtype=np.int64)) * len(pairs)
     if len(pairs) < 4 or size > _LARGEST_STACK or r.exact:
         return None
-    if any(np.any(t.error) for pair in pairs for t in pair):
-        return None
-    a, b = (_stacked([pair[i] for pair in pairs]) for i in (0, 1))
-    if not all(np.all(np.isfinite(t.ideal.magnitude)) for t in (a, b)):
+    if isinstance(pairs, Slices):
+        a, b = pairs.stacked()
+    else:
+        a, b = (_stacked([pair[i] for pair in pairs]) for i in (0, 1))
+    if any(np.any(t.error) or not np.all(np.isfinite(t.ideal.magnitude)) for t in (a, b)):
         return None
     return _Chain(r, contract, a, b, start).result(shape)
 
@@ -56,7 +60,8 @@ def chained(
 def _stacked(terms: Sequence[Tracked]) -> Tracked:
     lo = np.stack([t.ideal.lo for t in terms], axis=-1)
     hi = np.stack([t.ideal.hi for t in terms], axis=-1)
-    return Tracked(Interval(lo, hi), np.zeros_like(lo), max(t.largest for t in terms))
+    error = np.stack([t.error for t in terms], axis=-1)
+    return Tracked(Interval(lo, hi), error, max(t.largest for t in terms))
 
 
 class _Chain:
@@ -81,13 +86,17 @@ class _Chain:
         )
         self.products = multiply_up(a.ideal.magnitude, b.ideal.magnitude)
         self.zero = self.products == 0
-        self.exact_scaling = is_power_of_two(a) | is_power_of_two(b)
-        self.lost = add_up(
-            multiply_up(r.operand_loss(a.ideal), b.ideal.magnitude),
-            multiply_up(r.operand_loss(b.ideal), a.ideal.magnitude),
-        )
-        held = add_up(self.products, self.lost)
-        self.rounded = np.where(self.exact_scaling, r.of_scaling(held), r.of_product(held))
+        exact_scaling = is_power_of_two(a) | is_power_of_two(b)
+        lost_a, lost_b = r.operand_loss(a.ideal), r.operand_loss(b.ideal)
+        self.lost, held = nothing(self.products.shape), self.products
+        if some(lost_a) or some(lost_b):
+            self.lost = add_up(
+                multiply_up(lost_a, b.ideal.magnitude), multiply_up(lost_b, a.ideal.magnitude)
+            )
+            held = add_up(self.products, self.lost)
+        if contract.contraction is Contraction.ALWAYS:  # only the first product is rounded itself
+            held, exact_scaling = held[..., :1], exact_scaling[..., :1]
+        self.rounded = np.where(exact_scaling, r.of_scaling(held), r.of_product(held))
         if start is not None:
             start_middle, start_radius = midpoint_radius(start.ideal)
             shape = np.broadcast_shapes(middle.shape[:-1], start_middle.shape)
@@ -181,7 +190,7 @@ class _Chain:
         if self.start is None:
             first = np.where(self.zero[..., 0], 0.0, self.rounded[..., 0])
             step[..., 0] = np.broadcast_to(first, step.shape[:-1])
-        return add_up(add_up(step, self.lost), r.lost_operands)
+        return add_up(step, add_up(self.lost, r.lost_operands)) if r.flush_operands else step
 
 
 def _run(terms: FloatArray, fmt: FloatFormat) -> FloatArray:

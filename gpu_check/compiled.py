@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import platformdirs
 
-from encoders.arithmetic import Slices, sum_of_products
+from encoders.arithmetic import Slices, steps_of, sum_of_products
 from encoders.contract import SEQUENTIAL, Contraction, RuntimeContract, Subnormals
 from encoders.formats import BINARY32, FloatFormat
 from encoders.numpy_arithmetic import WIDEST_ALIGNMENT, Carrier, NumpyArithmetic
@@ -192,10 +192,8 @@ def _along(array: Carrier) -> _Operand:
 
 def _operands(pairs: Pairs) -> tuple[_Operand, _Operand] | None:
     """None unless both are binary32 numbers of one layout each, whole elements apart."""
-    if isinstance(pairs, Slices):
-        which = pairs.which
-        stop = which.stop if which.stop >= 0 else None  # backwards to the first term
-        steps = slice(which.start, stop, which.step)
+    if isinstance(pairs, Slices) and isinstance(pairs.left, np.ndarray):
+        steps = steps_of(pairs.which)
         a, b = (
             _along(np.expand_dims(np.moveaxis(v, axis, 0)[steps], axis + 1))
             for v, axis in ((pairs.left, pairs.left_axis), (pairs.right, pairs.right_axis))
