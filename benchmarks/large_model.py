@@ -1,6 +1,6 @@
 """Networks of 100 million parameters and more: memory and seconds of `refine bound`.
 
-    python benchmarks/large_model.py [NAME …] [--contract ieee-any] [--save FILE]
+    python benchmarks/large_model.py [NAME …] [--contract NAME] [--timeout SECONDS] [--save FILE]
 
 A convolutional network that ends in wide dense layers (102 million parameters), a dense one of
 seven layers of 4096 neurons (105 million), and VGG-19 as the onnx package has it (144 million, all
@@ -39,10 +39,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(MODELS))
     parser.add_argument("--contract", default="ieee-any")
+    parser.add_argument("--timeout", type=float, default=300.0)
     parser.add_argument("--save", type=Path)
     given = parser.parse_args()
     names = given.names or list(MODELS)
-    rows = [measured(name, MODELS[name], given.contract) for name in names]
+    rows = [measured(name, MODELS[name], given.contract, given.timeout) for name in names]
     table = Table(title=f"refine bound, {given.contract}")
     for title in COLUMNS:
         table.add_column(title, justify="left" if title == "model" else "right")
@@ -58,11 +59,11 @@ def main() -> None:
         )
     Console(width=110).print(table)
     if given.save is not None:
-        save(given.save, rows, at_most_gib=MOST_GIB)
+        save(given.save, rows, at_most_gib=MOST_GIB, timeout=given.timeout)
 
 
 def measured(
-    name: str, make: Callable[[], onnx.ModelProto], contract: str
+    name: str, make: Callable[[], onnx.ModelProto], contract: str, timeout: float
 ) -> dict[str, float | str | int]:
     """One row: the command line in a process of its own, and what that process needed."""
     with tempfile.TemporaryDirectory() as folder:
@@ -70,6 +71,7 @@ def measured(
         onnx.save(make(), path)
         command = [sys.executable, "-m", "refine", "bound", str(path), "--contract", contract]
         command += ["--center", "0.5", "--radius", RADIUS, "--json", str(answer)]
+        command += ["--timeout", str(timeout)]
         start = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         _, _, usage = os.wait4(process.pid, 0)
