@@ -97,7 +97,7 @@ def diff(
         (
             *impl.graph.notes,
             *domain.notes,
-            *unsearched(impl.graph, options),
+            *(unsearched(impl.graph, options) or unsearched(spec.graph, options)),
             parting(pair, problem, proof.wholes[0]),
         ),
         catch.violation,
