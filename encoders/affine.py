@@ -26,6 +26,7 @@ from encoders.enclosure import (
     inner_up,
     midpoint_radius,
     multiply_up,
+    nothing,
     some,
 )
 from encoders.operator import Contribution, DifferenceMap, Site, ValueMap
@@ -45,7 +46,7 @@ def affine_map(
 ) -> AffineMap:
     """An affine map with an exactly known bias (zero if None), broadcast to the output shape."""
     full = np.asarray(0.0 if bias is None else bias, np.float64)
-    return AffineMap(tuple(parts), np.broadcast_to(full, shape), np.broadcast_to(0.0, shape))
+    return AffineMap(tuple(parts), np.broadcast_to(full, shape), nothing(shape))
 
 
 def affine_values(

@@ -11,9 +11,17 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 
-from encoders.enclosure import UNIT, FloatArray, Interval, add_up, dot_up, inner_up, multiply_up
+from encoders.enclosure import (
+    UNIT,
+    BoolArray,
+    FloatArray,
+    Interval,
+    add_up,
+    dot_up,
+    inner_up,
+    multiply_up,
+)
 from encoders.operator import (
     Contribution,
     DifferenceMap,
@@ -22,8 +30,6 @@ from encoders.operator import (
     SlopeChoice,
     ValueMap,
 )
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,14 @@ from encoders.elementwise import (
     free_slopes,
     through_lines,
 )
-from encoders.enclosure import FloatArray, Interval, add_up, all_in_blocks, multiply_up
+from encoders.enclosure import (
+    FloatArray,
+    Interval,
+    add_up,
+    all_in_blocks,
+    multiply_up,
+    nothing,
+)
 from encoders.operator import DifferenceMap, Lines, ValueMap
 
 
@@ -28,7 +35,7 @@ def hinge_relaxation(below: FloatArray, x: Interval) -> Lines:
     lo, hi = x.lo, x.hi
     unstable = (lo < 0) & (hi > 0)
     if not np.any(unstable):
-        zero, slope = np.broadcast_to(0.0, lo.shape), np.where(lo >= 0, 1.0, below)
+        zero, slope = nothing(lo.shape), np.where(lo >= 0, 1.0, below)
         return Lines(slope, zero, slope, zero)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         share = np.where(unstable, hi / (hi - lo), 0.0)

@@ -6,11 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from encoders.enclosure import FloatArray, Interval, add_up
-
-BoolArray = npt.NDArray[np.bool_]
+from encoders.enclosure import BoolArray, FloatArray, Interval, add_up
 
 
 @dataclass(frozen=True)

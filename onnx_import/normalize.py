@@ -164,9 +164,9 @@ def without_dropout(
     ratio = node.inputs[1] if len(node.inputs) > 1 else ""
     none = ratio in constants and not constants[ratio].any()
     if training and not none and (training not in constants or constants[training].any()):
-        if random and training in constants:
-            return node
         known = training in constants
+        if random and known:
+            return node
         raise UnsupportedModel(
             f"{node.describe()}: its training mode is {'on' if known else 'not constant'}, and its "
             "output would be random; export the model for inference"

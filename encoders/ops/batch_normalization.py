@@ -121,26 +121,28 @@ def normalisation(site: Site) -> Normalisation:
     return Normalisation(scale, shift, error)
 
 
-def _affine(site: Site) -> AffineMap:
-    shape, n = site.outputs[0].shape, normalisation(site)
-    per_channel = (-1, *(1,) * (len(shape) - 2))
-    part = scaled_part(n.scale.reshape(per_channel), shape, shape, relative=5 * 2.0**-53)
-    return AffineMap(
-        (part,),
-        np.broadcast_to(n.shift.reshape(per_channel), shape),
-        np.broadcast_to(n.shift_error.reshape(per_channel), shape),
+def _of_channels(site: Site) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Scale, shift and its error, (1, C, …) against (N, C, …)."""
+    n, rank = normalisation(site), len(site.outputs[0].shape)
+    scale, shift, error = (
+        _channels(site, rank, v[None]) for v in (n.scale, n.shift, n.shift_error)
     )
+    return scale[0], shift[0], error[0]
+
+
+def _affine(site: Site) -> AffineMap:
+    shape, (scale, shift, error) = site.outputs[0].shape, _of_channels(site)
+    part = scaled_part(scale, shape, shape, relative=5 * 2.0**-53)
+    return AffineMap((part,), np.broadcast_to(shift, shape), np.broadcast_to(error, shape))
 
 
 _, differences = affine_meanings(_affine)
 
 
 def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
-    n, (x,) = normalisation(site), ranges
-    of_channel = (-1, *(1,) * (x.lo.ndim - 2))
-    channels = [v.reshape(of_channel) for v in (n.scale, n.shift, n.shift_error)]
+    (x,) = ranges
     with np.errstate(over="ignore", invalid="ignore"):
-        lo, hi = all_in_blocks(_ends, *channels, x.lo, x.hi)
+        lo, hi = all_in_blocks(_ends, *_of_channels(site), x.lo, x.hi)
     return affine_values(_affine(site), ranges, Interval(lo, hi))
 
 
