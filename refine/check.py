@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 
 from encoders.contract import RuntimeContract
-from encoders.enclosure import FloatArray
 from encoders.operator import site_of
 from encoders.registry import lookup
 from onnx_import.graph import Graph
@@ -27,15 +26,16 @@ from refine.bounds import NetworkBounds
 from refine.clock import Clock
 from refine.compose import lemmas_used, merged
 from refine.conduct import conduct_of
+from refine.contradiction import contradiction, opposition
 from refine.cross_check import Effort, cross_checks
 from refine.domain import Domain
-from refine.hunting import Catch, error_found, evaluations, hunt, hunt_at
+from refine.hunting import Catch, evaluations, hunt, hunt_at
 from refine.lemmas.library import prove_lemmas
 from refine.obligation import Obligation
 from refine.problem import Network
 from refine.proof import Proof, failure_of, first_proof, improved, within
 from refine.remains import remains
-from refine.verdict import NodeReport, Result, Tolerance, Verdict
+from refine.verdict import NodeReport, Result, Tolerance, Verdict, Witness
 
 _SEARCHING = 0.25  # of the budget is what a search may take
 _SHORTEST_SEARCH = 3.0  # seconds, whatever the budget
@@ -88,7 +88,7 @@ def check(
         lookup(node).check(site_of(graph, node))
     problem = Network(graph, contract)
     proof = first_proof(problem, domain, options.backward, clock)
-    catch = Catch(None, None, late=False)
+    catch = Catch(None, (), late=False)
     if options.search and not contract.exact and not settled(proof, tolerance):
         share, effort = searching(options)
         catch = hunt(graph, domain, contract, tolerance, options.seed, clock, share, effort)
@@ -110,10 +110,10 @@ def check(
     if options.conform and not clock.late:
         clock.tell("running the model")
         conduct = conduct_of(graph, domain, contract, options.seed)
-    verdict, reason = decide(proof, tolerance, failure_of(proof, every), catch, timed_out)
+    answer = decide(proof, tolerance, failure_of(proof, every), catch, timed_out)
     return Result(
-        verdict,
-        reason,
+        answer.verdict,
+        answer.reason,
         tolerance,
         proof.bounds,
         catch.largest,
@@ -126,7 +126,7 @@ def check(
         options.seed,
         clock.seconds,
         (*graph.notes, *domain.notes, *_split_notes(proof), *unsearched(graph, options)),
-        catch.violation,
+        answer.witness,
         timed_out=timed_out,
         conduct=conduct,
     )
@@ -181,30 +181,50 @@ def _obligations(
     return groups, lemmas, late
 
 
+@dataclass(frozen=True)
+class Decision:
+    """The verdict, why, and the input that shows it, where one does."""
+
+    verdict: Verdict
+    reason: str
+    witness: Witness | None = None
+
+
 def decide(
     proof: Proof,
     tolerance: Tolerance,
     unproved: Obligation | None,
     catch: Catch,
     timed_out: bool,
-) -> tuple[Verdict, str]:
+) -> Decision:
+    """What the proof and the search show together; first of all, whether they can both be right.
+
+    `unproved` is an obligation of the proof that is open: its bounds are then proved of nothing.
+    """
+    examined = (*catch.witnesses, *((catch.violation,) if catch.violation else ()))
+    opposing = None if unproved is not None else contradiction(proof.bounds, examined)
+    if opposing is not None:
+        return Decision(Verdict.CONTRADICTION, opposition(proof.bounds, opposing), opposing)
     witness = catch.violation
     if witness is not None:
-        if not witness.error.finite:
-            return Verdict.VIOLATED, (
-                f"an allowed execution gives {witness.value} at {witness.output}"
-                f"{list(witness.index)}"
-            )
-        return Verdict.VIOLATED, "an input of the domain has an error above eps, evaluated exactly"
+        return Decision(Verdict.VIOLATED, _violation(witness), witness)
+    return Decision(*_without_witness(proof, tolerance, unproved, timed_out))
+
+
+def _violation(witness: Witness) -> str:
+    if witness.error.finite:
+        return "an input of the domain has an error above eps, evaluated exactly"
+    return f"an allowed execution gives {witness.value} at {witness.output}{list(witness.index)}"
+
+
+def _without_witness(
+    proof: Proof, tolerance: Tolerance, unproved: Obligation | None, timed_out: bool
+) -> tuple[Verdict, str]:
     if unproved is not None:
         where = f" at node '{unproved.node}'" if unproved.node else ""
         why = f": {unproved.detail}" if unproved.detail else ""
         return Verdict.UNKNOWN, (
             f"{unproved.outcome.value} obligation {unproved.name}{where}: {unproved.goal}{why}"
-        )
-    if _contradicted(proof.bounds, catch):
-        return Verdict.UNKNOWN, (
-            "internal contradiction: an error found exceeds the bound proved; please report this"
         )
     if tolerance.given and within(proof.bounds, tolerance):
         return Verdict.VERIFIED, "every obligation is discharged and the bound is at most eps"
@@ -215,14 +235,6 @@ def decide(
     if not proof.finite:
         return Verdict.UNKNOWN, "no finite bound was found"
     return Verdict.UNKNOWN, "the proved bound is above eps, and no error found is"
-
-
-def _contradicted(bounds: Mapping[str, FloatArray], catch: Catch) -> bool:
-    """An exactly evaluated error above its proved bound: one of the two is wrong."""
-    worst = catch.worst
-    if worst is None:
-        return False
-    return error_found(worst) > float(bounds[worst.output][worst.index])
 
 
 def node_reports(

@@ -25,7 +25,7 @@ from refine.check import Options, check
 from refine.conform_command import conform_command
 from refine.cross_check import EVERYTHING, SAMPLE
 from refine.diff import diff
-from refine.document import json_text, versions
+from refine.document import contradiction_text, json_text, versions
 from refine.domain import DomainOptions, read_domain
 from refine.interruption import Interruption
 from refine.lemmas.cache import default_directory
@@ -37,7 +37,7 @@ from refine.pair_hunting import run_pair_again
 from refine.probe_command import contract_for, probe_command
 from refine.replay import divergence, every_output, run_again
 from refine.report import Reporter
-from refine.verdict import ExitCode, Result, Side
+from refine.verdict import ExitCode, Result, Side, Verdict
 from refine.witness_file import load_witness, save_witness
 from refine.writing import require_writable, write_whole
 from refine.zoo_command import zoo_command
@@ -172,7 +172,7 @@ def cli() -> None:
     """How far can the network that runs be from the network that was proved?
 
     Exit codes: 0 verified, 1 violated, 2 bad input, 3 unknown, 4 time-out, 70 internal
-    error, 130 interrupted.
+    error or contradiction, 130 interrupted.
     """
 
 
@@ -381,6 +381,8 @@ def _run(
             result = diff(*sides, domain, tolerance, options, progress.tell)
     if result.witness is not None:
         result = _saved(result, given["counterexample"], reporter)
+    if result.verdict is Verdict.CONTRADICTION:
+        _tell_contradiction(result, reporter)
     if given["dump_smt2"] is not None:
         every_obligation = (*result.obligations, *(o for n in result.nodes for o in n.obligations))
         dump_smt2(every_obligation, given["dump_smt2"])
@@ -413,6 +415,21 @@ def _saved(result: Result, chosen: Path | None, reporter: Reporter) -> Result:
         reporter.error(f"the counterexample is not saved: {path}: {error.strerror or error}")
         return result
     return replace(result, witness_file=path)
+
+
+def _tell_contradiction(result: Result, reporter: Reporter) -> None:
+    """Say it on standard error, whatever else is printed, and keep what a report of it needs."""
+    source = result.graph.source
+    path = Path(f"{'model' if source is None else source.stem}-contradiction.json")
+    text = contradiction_text(result, sys.argv)
+    kept = f"and {path}, which holds the domain, the contract, every bound and the versions"
+    try:
+        write_whole(path, lambda file: file.write(text.encode()))
+    except OSError as error:
+        kept = f"and what --json writes ({path}: {error.strerror or error})"
+    reporter.error(
+        f"{result.reason}; please report it, with the model, {source or 'unnamed'}, {kept}"
+    )
 
 
 def _as_json(path: Path) -> Path:

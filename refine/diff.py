@@ -67,7 +67,7 @@ def diff(
     problem = comparison(pair)
     proof = first_proof(problem, domain, options.backward, clock)
     undefined = _undefined(problem, pair, proof)
-    catch = Catch(None, None, late=False)
+    catch = Catch(None, (), late=False)
     if options.search and not settled(proof, tolerance):
         share, effort = searching(options)
         catch = hunt_pair(pair, domain, tolerance, options.seed, clock, share, effort)
@@ -79,10 +79,10 @@ def diff(
     groups = merged(proof.obligations())
     every = (*undefined, *lemmas, *(o for group in groups.values() for o in group))
     timed_out = proof.late or catch.late
-    verdict, reason = decide(proof, tolerance, failure_of(proof, every), catch, timed_out)
+    answer = decide(proof, tolerance, failure_of(proof, every), catch, timed_out)
     return Result(
-        verdict,
-        reason,
+        answer.verdict,
+        answer.reason,
         tolerance,
         proof.bounds,
         catch.largest,
@@ -100,7 +100,7 @@ def diff(
             *(unsearched(impl.graph, options) or unsearched(spec.graph, options)),
             parting(pair, problem, proof.wholes[0]),
         ),
-        catch.violation,
+        answer.witness,
         timed_out=timed_out,
         spec=spec,
     )

@@ -7,7 +7,7 @@ import json
 import math
 import platform
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from fractions import Fraction
 from typing import Any
@@ -84,6 +84,13 @@ def document_of(result: Result) -> dict[str, Any]:
 def json_text(result: Result) -> str:
     """The document as strict JSON, one trailing newline."""
     return json.dumps(document_of(result), indent=2, allow_nan=False) + "\n"
+
+
+def contradiction_text(result: Result, arguments: Sequence[str]) -> str:
+    """What a report of an internal contradiction needs beside the model: the document of the
+    result, and the command line that gave it."""
+    whole = {"command": list(arguments), **document_of(result)}
+    return json.dumps(whole, indent=2, allow_nan=False) + "\n"
 
 
 def versions() -> dict[str, str]:

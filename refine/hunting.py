@@ -31,11 +31,16 @@ _SHRINKING = 1.0  # second
 
 @dataclass(frozen=True)
 class Catch:
-    """The violation found, if any; the witness with the largest error; was time too short?"""
+    """The violation found, if any; every input evaluated exactly; was time too short?"""
 
     violation: Witness | None
-    worst: Witness | None
+    witnesses: tuple[Witness, ...]
     late: bool
+
+    @property
+    def worst(self) -> Witness | None:
+        """The witness with the largest error."""
+        return max(self.witnesses, key=error_found, default=None)
 
     @property
     def largest(self) -> float | None:
@@ -44,9 +49,8 @@ class Catch:
 
     def joined(self, other: Catch) -> Catch:
         """What this search and another one found."""
-        found = [w for w in (self.worst, other.worst) if w is not None]
-        worst = max(found, key=error_found, default=None)
-        return Catch(self.violation or other.violation, worst, self.late or other.late)
+        every = (*self.witnesses, *other.witnesses)
+        return Catch(self.violation or other.violation, every, self.late or other.late)
 
 
 def evaluations(graph: Graph) -> int:
@@ -69,7 +73,7 @@ def hunt(
     """Search the boxes of the domain in turn, for so many seconds in all; evaluate the best inputs
     exactly; replay violations. An infinite effort uses all of that time."""
     if not evaluations(graph):
-        return Catch(None, None, clock.late)
+        return Catch(None, (), clock.late)
     clock.tell("searching for a counterexample")
     candidates: list[Candidate] = []
     start, boxes = time.monotonic(), len(domain.boxes)
@@ -115,7 +119,7 @@ def _judged(
 ) -> Catch:
     """The best of the candidates evaluated exactly, violations replayed and made simpler."""
     if not candidates:
-        return Catch(None, None, clock.late)
+        return Catch(None, (), clock.late)
     candidates.sort(key=lambda c: -c.excess)
     clock.tell("evaluating the worst inputs exactly")
     late = clock.late
@@ -134,7 +138,7 @@ def _judged(
             return replace(witness, replays=replays(witness, graph, contract))
 
         best = simplest(best, domain, tolerance, decided, run, clock)
-    return Catch(best, max(witnesses, key=error_found), late)
+    return Catch(best, tuple(witnesses), late)
 
 
 def simplest(

@@ -69,7 +69,7 @@ def hunt_pair(
     of that time."""
     most = min(evaluations(pair.spec.graph), evaluations(pair.impl.graph))
     if not most:
-        return Catch(None, None, clock.late)
+        return Catch(None, (), clock.late)
     clock.tell("searching for a counterexample")
     witnesses: list[Witness] = []
     executions = _some(pair.spec.contract)
@@ -93,7 +93,7 @@ def hunt_pair(
             clock.tell("simplifying the counterexample")
             decide = partial(confirmed, pair, spec_execution=best.spec_execution or EXACT)
             best = simplest(best, domain, tolerance, decide, partial(_replayed, pair=pair), clock)
-    return Catch(best, max(witnesses, key=error_found, default=None), clock.late)
+    return Catch(best, tuple(witnesses), clock.late)
 
 
 def run_pair_again(saved: Saved) -> Witness:

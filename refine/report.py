@@ -35,7 +35,12 @@ from refine.verdict import (
 )
 from refine.witness import violates
 
-_COLOUR = {Verdict.VERIFIED: "green", Verdict.VIOLATED: "red", Verdict.UNKNOWN: "yellow"}
+_COLOUR = {
+    Verdict.VERIFIED: "green",
+    Verdict.VIOLATED: "red",
+    Verdict.UNKNOWN: "yellow",
+    Verdict.CONTRADICTION: "white on red",
+}
 _ELEMENTS_SHOWN = 10
 _COLUMNS_SHOWN = 5
 _INPUTS_SHOWN = 8
@@ -157,7 +162,7 @@ class Reporter:
         for label, text in pairs:
             room = max(self._out.width - _LABEL, 30)
             lines = wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
-            gap = " " * (_LABEL - len(Text.from_markup(label)))
+            gap = " " * max(_LABEL - len(Text.from_markup(label)), 2)
             self._out.print(f"{label}{gap}{escape(lines[0])}", soft_wrap=True)
             for line in lines[1:]:
                 self._out.print(f"{'':{_LABEL}}{escape(line)}", soft_wrap=True)

@@ -18,11 +18,13 @@ from refine.obligation import Obligation
 
 
 class Verdict(Enum):
-    """The three answers. Only `VERIFIED` and `VIOLATED` are claims."""
+    """The answers. Only `VERIFIED` and `VIOLATED` are claims; `CONTRADICTION` says that the search
+    found an error above the bound proved, so that nothing here can be trusted."""
 
     VERIFIED = "verified"
     VIOLATED = "violated"
     UNKNOWN = "unknown"
+    CONTRADICTION = "contradiction"
 
 
 class ExitCode(Enum):
@@ -203,4 +205,6 @@ class Result:
             return ExitCode.VERIFIED
         if self.verdict is Verdict.VIOLATED:
             return ExitCode.VIOLATED
+        if self.verdict is Verdict.CONTRADICTION:
+            return ExitCode.INTERNAL_ERROR
         return ExitCode.TIME_OUT if self.timed_out else ExitCode.UNKNOWN
