@@ -9,12 +9,18 @@ from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 
 
-def load(path: str | Path, batch: int | None = None, random: bool = False) -> Graph:
+def load(
+    path: str | Path,
+    batch: int | None = None,
+    random: bool = False,
+    allowed: tuple[Path, ...] = (),
+) -> Graph:
     """Read a model file: FPCore by its name, ONNX or TorchLean JSON as its content says.
 
     `batch`, for ONNX only, is the size of every input's first dimension where the file leaves it
     open or has 1. Only where `random` is true may the network draw numbers, its masks then being
-    inputs (`Graph.drawn`). Raises ModelError only.
+    inputs (`Graph.drawn`). `allowed` are places outside the model's folder where files
+    that it names may lie. Raises ModelError only.
     """
     source = Path(path)
     if batch is not None and (fpcore.is_fpcore(source) or torchlean.is_json(source)):
@@ -23,7 +29,7 @@ def load(path: str | Path, batch: int | None = None, random: bool = False) -> Gr
         return fpcore.load(source)
     if torchlean.is_json(source):
         return torchlean.load(source)
-    return reader.load(source, batch, random)
+    return reader.load(source, batch, random, allowed)
 
 
 __all__ = ["load"]

@@ -128,7 +128,8 @@ class Graph:
     is, but dequantises, is an array wider than its type. `drawn` names the inputs that nobody
     gives: masks that the runtime draws, of numbers from 0 to 1. `notes` says in words what the
     reader decided for the user (a symbolic batch dimension read as 1, say). `ranges` has the range
-    of every input where the file states them all, and is empty otherwise.
+    of every input where the file states them all, and is empty otherwise. `allowed` are places
+    outside the folder of `source` where files that it names may lie.
     """
 
     dag: nx.MultiDiGraph[str]
@@ -142,6 +143,7 @@ class Graph:
     order: tuple[Node, ...] = field(default=())
     ranges: Mapping[str, InputRange] = field(default_factory=dict)
     drawn: tuple[str, ...] = ()
+    allowed: tuple[Path, ...] = ()
 
     def is_constant(self, tensor: str) -> bool:
         return tensor in self.constants

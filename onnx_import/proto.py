@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import onnx
@@ -10,12 +11,17 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx.checker import ValidationError
 
 from onnx_import.errors import ModelError, UnsupportedModel, shorten
+from onnx_import.files import open_plain, read_plain, within
 from onnx_import.normalize import sort_nodes
-from onnx_import.tensors import external_file, stored_tensors
+from onnx_import.tensors import every_tensor, external_file
 
 
-def read_proto(source: Path) -> tuple[onnx.ModelProto, str, tuple[str, ...]]:
+def read_proto(
+    source: Path, allowed: tuple[Path, ...] = ()
+) -> tuple[onnx.ModelProto, str, tuple[str, ...]]:
     """The model in a file, the SHA-256 of the file in hex, and notes on external data.
+
+    External data lie in the model's folder or below `allowed`; nothing else is opened.
 
     The nodes are put in topological order if they were not: runtimes accept any, ONNX's checker
     does not. Raises ModelError if there is no such file, it is not ONNX, the ONNX checker rejects
@@ -24,7 +30,7 @@ def read_proto(source: Path) -> tuple[onnx.ModelProto, str, tuple[str, ...]]:
     data = read_bytes(source)
     model = parse(data, source)
     opset_of(model, source)
-    external = external_files(model, source)
+    external = external_files(model, source, allowed)
     in_order = sort_nodes(model.graph)
     plain = in_order and not external and not unshaped(model.graph)
     check(data if plain else checkable(model), source)
@@ -37,7 +43,7 @@ def read_proto(source: Path) -> tuple[onnx.ModelProto, str, tuple[str, ...]]:
 def read_bytes(source: Path) -> bytes:
     """The file's bytes. Raises ModelError if there are none."""
     try:
-        data = source.read_bytes()
+        data = read_plain(source)
     except FileNotFoundError as error:
         raise ModelError(f"'{source}' does not exist; give the path of an .onnx file") from error
     except IsADirectoryError as error:
@@ -91,18 +97,31 @@ def opset_of(model: onnx.ModelProto, source: Path) -> int:
     return version
 
 
-def external_files(model: onnx.ModelProto, source: Path) -> tuple[Path, ...]:
-    """The files that hold weights outside the model. Raises ModelError if one is missing."""
+def external_files(
+    model: onnx.ModelProto, source: Path, allowed: tuple[Path, ...] = ()
+) -> tuple[Path, ...]:
+    """The files that hold weights outside the model, read or not: a runtime may read any.
+
+    Raises ModelError if one is missing, no plain file, or lies outside the model's folder and what
+    is allowed.
+    """
     files: dict[str, Path] = {}
-    for tensor in stored_tensors(model.graph):
+    for tensor in every_tensor(model):
         name = external_file(tensor)
         if name is None or name in files:
             continue
-        files[name] = source.parent / name
+        where = f"the external data file of '{tensor.name}',"
+        files[name] = within(name, source.parent, allowed, where)
         if not files[name].is_file():
+            missing = not files[name].exists()
             raise ModelError(
-                f"the external data file '{name}' of initializer '{tensor.name}' is missing; "
-                f"put it at '{files[name]}'"
+                f"the external data file '{name}' of initializer '{tensor.name}' is "
+                f"{'missing' if missing else 'no plain file'}; put it at '{files[name]}'"
+            )
+        if os.stat(files[name]).st_nlink > 1 and not allowed:
+            raise ModelError(
+                f"the external data file '{name}' has further names (hard links), so that it may "
+                f"belong elsewhere; copy it, or give --allow {source.parent} if you trust it"
             )
     return tuple(files.values())
 
@@ -115,7 +134,7 @@ def checkable(model: onnx.ModelProto) -> bytes:
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    for tensor in stored_tensors(copy.graph):
+    for tensor in every_tensor(copy):
         if external_file(tensor) is not None:
             tensor.dims[:] = [0]
             tensor.ClearField("external_data")
@@ -145,5 +164,5 @@ def check(model: bytes, source: Path) -> None:
 
 
 def sha256_of(file: Path) -> str:
-    with file.open("rb") as stream:
+    with open_plain(file) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,18 +45,24 @@ MADE: Mapping[str, str] = {
 }
 
 
-def load(path: str | Path, batch: int | None = None, random: bool = False) -> Graph:
+def load(
+    path: str | Path,
+    batch: int | None = None,
+    random: bool = False,
+    allowed: tuple[Path, ...] = (),
+) -> Graph:
     """Read an ONNX file into a graph in which every tensor has a known type and shape.
 
     Initializers and Constant nodes become constants, and data movement on constants is folded; a
     first dimension of an input that is not fixed becomes 1; the notes say what was decided. With
     `batch`, the first dimension of every input becomes that, where it is not fixed or is 1. With
-    `random`, the masks of Dropouts in training mode become inputs, `Graph.drawn`.
+    `random`, the masks of Dropouts in training mode become inputs, `Graph.drawn`. `allowed` are
+    places outside the model's folder where its external data may lie.
     Raises ModelError for a file that cannot be read or is not a valid model, UnsupportedModel for
     a valid one that uses something without a meaning here. Nothing else escapes.
     """
     source = Path(path)
-    model, sha256, file_notes = read_proto(source)
+    model, sha256, file_notes = read_proto(source, allowed)
     opset = opset_of(model, source)
     model, function_notes = without_functions(model, opset)
     outputs = tuple(value.name for value in model.graph.output)
@@ -80,7 +87,7 @@ def load(path: str | Path, batch: int | None = None, random: bool = False) -> Gr
     used = {t for node in nodes for t in (*node.inputs, *node.outputs)} | {*given, *outputs}
     require_finite_constants(constants, used, stored, protos)
     try:
-        return build_graph(
+        graph = build_graph(
             nodes,
             {tensor: kind for tensor, kind in types.items() if tensor in used},
             {tensor: value for tensor, value in constants.items() if tensor in used},
@@ -100,6 +107,7 @@ def load(path: str | Path, batch: int | None = None, random: bool = False) -> Gr
         )
     except ValueError as error:
         raise ModelError(f"'{source}' is not a valid ONNX model: {error}") from error
+    return replace(graph, allowed=allowed)
 
 
 def runtime_inputs(

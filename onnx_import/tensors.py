@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from onnx import numpy_helper
 from onnx.checker import ValidationError
 
 from onnx_import.errors import ModelError, UnsupportedModel, shorten
+from onnx_import.files import open_plain
 from onnx_import.graph import Array, AttributeValue, DType, TensorType
 
 
@@ -43,13 +45,35 @@ def external_file(tensor: onnx.TensorProto) -> str | None:
     return next((e.value for e in tensor.external_data if e.key == "location"), "")
 
 
-def stored_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Initializers and tensor attributes of the nodes of the main graph."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.TENSOR:
+def every_tensor(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor stored anywhere in a model: in its graph, subgraphs, functions and attributes of
+    whatever type they say they are, used or not."""
+    graphs = [
+        model.graph,
+        *(g for t in model.training_info for g in (t.initialization, t.algorithm)),
+    ]
+    nodes = [node for function in model.functions for node in function.node]
+    attributes = [a for function in model.functions for a in function.attribute_proto]
+    while graphs or nodes or attributes:
+        if graphs:
+            graph = graphs.pop()
+            nodes.extend(graph.node)
+            yield from graph.initializer
+            for sparse in graph.sparse_initializer:
+                yield from (sparse.values, sparse.indices)
+        elif nodes:
+            attributes.extend(nodes.pop().attribute)
+        else:
+            attribute = attributes.pop()
+            graphs.extend(attribute.graphs)
+            yield from attribute.tensors
+            if attribute.HasField("g"):
+                graphs.append(attribute.g)
+            if attribute.HasField("t"):
                 yield attribute.t
+            several = (*attribute.sparse_tensors, attribute.sparse_tensor)
+            for sparse in several if attribute.HasField("sparse_tensor") else several[:-1]:
+                yield from (sparse.values, sparse.indices)
 
 
 def array_of(tensor: onnx.TensorProto, folder: Path, place: str) -> Array:
@@ -60,13 +84,34 @@ def array_of(tensor: onnx.TensorProto, folder: Path, place: str) -> Array:
     """
     dtype_of(tensor.data_type, place)
     try:
-        value: Array = numpy_helper.to_array(tensor, str(folder))
+        value: Array = numpy_helper.to_array(_with_bytes(tensor, folder))
     except (ValidationError, ValueError, TypeError, OverflowError, OSError) as error:
         raise ModelError(
             f"{place} cannot be read ({shorten(error)}); export the model again"
         ) from error
     value.setflags(write=False)
     return value
+
+
+def _with_bytes(tensor: onnx.TensorProto, folder: Path) -> onnx.TensorProto:
+    """The tensor with its bytes, which `proto.external_files` let it have, read from their file.
+
+    Raises OSError, and ValueError for a place that the file does not have.
+    """
+    name = external_file(tensor)
+    if name is None:
+        return tensor
+    given = {entry.key: entry.value for entry in tensor.external_data}
+    copy = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    with open_plain(folder / name) as file:
+        size = os.fstat(file.fileno()).st_size
+        offset = int(given.get("offset", 0))
+        length = int(given.get("length", size - offset))
+        if not (offset >= 0 and length >= 0 and offset + length <= size):
+            raise ValueError(f"'{name}' has {size} bytes, not {length} from {offset} on")
+        file.seek(offset)
+        copy.raw_data = file.read(length)
+    return copy
 
 
 def require_finite(value: Array, place: str) -> None:

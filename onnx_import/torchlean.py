@@ -13,6 +13,7 @@ import onnx
 from onnx import helper
 
 from onnx_import.errors import ModelError, UnsupportedModel
+from onnx_import.files import open_plain
 from onnx_import.graph import Array, DType, Graph, Node, TensorType, build_graph
 from onnx_import.normalize import live
 from onnx_import.proto import read_bytes
@@ -62,7 +63,7 @@ class Lowered:
 def is_json(source: Path) -> bool:
     """Whether a file starts as a JSON document does, which no ONNX file can."""
     try:
-        with source.open("rb") as stream:
+        with open_plain(source) as stream:
             start = stream.read(1024)
     except (OSError, ValueError):
         return False

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from onnx_import.errors import ModelError, UnsupportedModel
+from onnx_import.files import within
 from onnx_import.proto import read_bytes
 from onnx_import.torchlean_json import Reals, Shape, read_object, reals, shape_of
 
@@ -57,7 +58,7 @@ def weights_beside(source: Path, graph: Mapping[str, Any]) -> Weights:
     for suffix in _SUFFIXES:
         file = source.with_suffix(suffix)
         if file != source and file.is_file():
-            data = read_bytes(file)
+            data = read_bytes(within(file.name, file.parent, (), "the weights file"))
             found = weights_of(read_object(data, file), file)
             digest = hashlib.sha256(data).hexdigest()
             note = f"weights are also read from '{file.name}' (sha256 {digest})"

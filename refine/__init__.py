@@ -1,11 +1,21 @@
-"""The claim and its proof: bounds, lemmas, composition, search, verdicts, reports."""
+"""The claim and its proof: bounds, lemmas, composition, search, verdicts, reports.
 
-from onnx_import.errors import ModelError
-from refine.api import check_model
-from refine.check import Options
-from refine.document import document_of
-from refine.domain import DomainOptions
-from refine.verdict import Result, Verdict
+Names are imported when they are first used: the command line must listen to Ctrl-C before numpy,
+onnx and Z3 are there.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onnx_import.errors import ModelError
+    from refine.api import check_model
+    from refine.check import Options
+    from refine.document import document_of
+    from refine.domain import DomainOptions
+    from refine.verdict import Result, Verdict
 
 __all__ = [
     "DomainOptions",
@@ -16,3 +26,18 @@ __all__ = [
     "check_model",
     "document_of",
 ]
+_HOMES = {
+    "DomainOptions": "refine.domain",
+    "ModelError": "onnx_import.errors",
+    "Options": "refine.check",
+    "Result": "refine.verdict",
+    "Verdict": "refine.verdict",
+    "check_model": "refine.api",
+    "document_of": "refine.document",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'refine' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)

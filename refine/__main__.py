@@ -1,6 +1,6 @@
 """`python -m refine`."""
 
-from refine.cli import main
+from refine.entry import main
 
 if __name__ == "__main__":
     main()

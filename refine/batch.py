@@ -47,7 +47,7 @@ def batch_invariance(
     or where a row depends on another: the claim has no meaning there.
     """
     assert alone.source is not None
-    many = load(alone.source, batch)
+    many = load(alone.source, batch, allowed=alone.allowed)
     _require_rows(alone, many, batch)
     together = replace(contract, rules=tuple(_rules(many, contract)))
     sides = Side(alone, contract), Side(alone, together)

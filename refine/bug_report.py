@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import hashlib
 from fractions import Fraction
@@ -12,13 +13,14 @@ import numpy as np
 from gpu_check.replay import NotReplayed, onnxruntime_options, replay_on_onnxruntime
 from gpu_check.runtimes import OPTIMIZATION_LEVELS, OnnxRuntimeOptions
 from onnx_import.errors import ModelError
+from onnx_import.files import read_plain
 from onnx_import.graph import Graph
 from refine.verdict import RealValue, Side, Witness
 from refine.witness import error_between, violates
 
-_TEMPLATE = '''"""onnxruntime on one input against {against}.
+_TEMPLATE = '''"""onnxruntime on one input against what is MEANT.
 
-    python {script} [MODEL.onnx]
+    python SCRIPT [MODEL.onnx]
 
 Written by refine. Exit code 1: the error is above EPS (or the output is no finite number).
 That value lies between LOW and HIGH, evaluated in exact and ball arithmetic from the weights in
@@ -34,12 +36,13 @@ from fractions import Fraction
 import numpy as np
 import onnxruntime
 
-MODEL = {model!r}
-SHA256 = {sha256!r}
-OUTPUT, INDEX = {output!r}, {index!r}
-EPS = Fraction({eps!r})
-LOW = Fraction({lo!r})
-HIGH = Fraction({hi!r})
+MEANT = {meant}
+MODEL = {model}
+SHA256 = {sha256}
+OUTPUT, INDEX = {output}, {index}
+EPS = Fraction({eps})
+LOW = Fraction({lo})
+HIGH = Fraction({hi})
 INPUTS = {{
 {inputs}
 }}
@@ -58,8 +61,9 @@ feeds = {{
     for name, (dtype, shape, data) in INPUTS.items()
 }}
 value = float(np.asarray(session.run([OUTPUT], feeds)[0])[INDEX])
+print("held against", ascii(MEANT))
 print("onnxruntime", onnxruntime.__version__, "gives", repr(value), value.hex())
-{meant}
+{told}
 if not math.isfinite(value):
     print("violated: the output is no finite number")
     sys.exit(1)
@@ -78,7 +82,6 @@ def script_of(
     witness: Witness,
     graph: Graph,
     epsilon: Fraction | None,
-    script: Path,
     spec: Side | None = None,
 ) -> str:
     """The text of a script that shows the violation on onnxruntime, of a network or, with `spec`,
@@ -98,18 +101,17 @@ def script_of(
             "without; only the emulated execution does"
         )
     return _TEMPLATE.format(
-        script=script.name,
-        against=_meaning(spec),
-        model=str(graph.source),
-        sha256=hashlib.sha256(graph.source.read_bytes()).hexdigest(),
-        output=witness.output,
-        index=witness.index,
-        eps=str(limit),
-        lo=str(real.lo),
-        hi=str(real.hi),
-        meant=_NO_VALUE if witness.real is None else _REAL_VALUE,
+        meant=_literal(_meaning(spec)),
+        model=_literal(str(graph.source)),
+        sha256=_literal(hashlib.sha256(read_plain(graph.source)).hexdigest()),
+        output=_literal(witness.output),
+        index=_literal(tuple(int(i) for i in witness.index)),
+        eps=_literal(str(limit)),
+        lo=_literal(str(real.lo)),
+        hi=_literal(str(real.hi)),
+        told=_NO_VALUE if witness.real is None else _REAL_VALUE,
         inputs="\n".join(
-            f"    {name!r}: ({v.dtype.name!r}, {v.shape!r}, {_encoded(v)!r}),"
+            f"    {_literal(name)}: {_literal((v.dtype.name, v.shape, _encoded(v)))},"
             for name, v in witness.inputs.items()
         ),
         level=OPTIMIZATION_LEVELS[options.optimization],
@@ -122,7 +124,16 @@ def _meaning(spec: Side | None) -> str:
         return "the exact real value of the same network"
     if spec.contract.exact:
         return f"the exact real value of {spec.graph.source}"
-    return f"what {spec.graph.source} gives,\nemulated: {spec.contract.name}"
+    return f"what {spec.graph.source} gives, emulated: {spec.contract.name}"
+
+
+def _literal(value: object) -> str:
+    """Python's own literal, in ASCII, of what may come from a stranger's file: never code, since
+    it reads back as the very same value."""
+    text = ascii(value)
+    if ast.literal_eval(text) != value:
+        raise ModelError("--script: what was found cannot be written down")
+    return text
 
 
 def _violating(witness: Witness, model: Path, limit: Fraction) -> OnnxRuntimeOptions | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +19,7 @@ from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.fold import ALONE
 from onnx_import.reader import MADE, WRITTEN_OUT
+from refine import entry
 from refine.batch import batch_invariance
 from refine.bug_report import script_of
 from refine.check import Options, check
@@ -32,14 +33,14 @@ from refine.lemmas.cache import default_directory
 from refine.lemmas.library import dump_smt2, library, prove_library
 from refine.obligation import Kind
 from refine.optimised import as_optimised
-from refine.options import tolerance_of
+from refine.options import allowing, tolerance_of
 from refine.pair_hunting import run_pair_again
 from refine.probe_command import contract_for, probe_command
 from refine.replay import divergence, every_output, run_again
 from refine.report import Reporter
 from refine.verdict import ExitCode, Result, Side, Verdict
-from refine.witness_file import load_witness, save_witness
-from refine.writing import require_writable, write_whole
+from refine.witness_file import Trusted, load_witness, save_witness
+from refine.writing import NoPlainFile, require_writable, write_whole
 from refine.zoo_command import zoo_command
 
 
@@ -125,6 +126,7 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="FILE.json",
             help="Where to save a counterexample; default: MODEL-counterexample.json here.",
         ),
+        allowing,
         click.option("--dump-smt2", type=click.Path(path_type=Path), metavar="DIR"),
         click.option("--quiet", "-q", is_flag=True, help="Only the verdict."),
     )
@@ -288,17 +290,34 @@ def lemmas_command(dump_smt2: Path | None, no_cache: bool, timeout: float, kind:
     metavar="FILE.py",
     help="Write a script that shows the violation with numpy and onnxruntime alone.",
 )
-def replay_command(file: Path, script: Path | None) -> ExitCode:
+@click.option(
+    "--model", type=click.Path(path_type=Path), metavar="FILE", help="The model that it is of."
+)
+@click.option(
+    "--spec", type=click.Path(path_type=Path), metavar="FILE", help="The specification, of a diff."
+)
+@allowing
+def replay_command(
+    file: Path,
+    script: Path | None,
+    model: Path | None,
+    spec: Path | None,
+    allowed: tuple[Path, ...],
+) -> ExitCode:
     """Run a saved counterexample again, on the emulator and on real runtimes.
+
+    A model outside the counterexample's folder is opened only if --model, --spec or --allow says
+    so.
 
     Exit code 1 if the violation is confirmed, 3 if it is not.
     """
-    saved = load_witness(file, load)
+    trusted = Trusted(model, spec, allowed)
+    saved = load_witness(file, lambda path: load(path, allowed=allowed), trusted)
     graph, epsilon = saved.graph, saved.epsilon
     alone = saved.spec is None
     witness = run_again(graph, saved.candidate) if alone else run_pair_again(saved)
     if script is not None:
-        text = script_of(witness, graph, epsilon, script, saved.spec)
+        text = script_of(witness, graph, epsilon, saved.spec)
         write_whole(script, lambda out: out.write(text.encode()))
     reporter = Reporter()
     if alone:
@@ -340,7 +359,9 @@ def _run(
     if given["search_seconds"] is not None and given["no_search"]:
         raise click.UsageError("--search does not go with --no-search")
     _require_places(json_path, given["counterexample"], given["dump_smt2"])
-    contract = contract_for(given["contract"], given["fmt"], given["subnormals"], model)
+    allowed: tuple[Path, ...] = given["allowed"]
+    changes = given["fmt"], given["subnormals"]
+    contract = contract_for(given["contract"], *changes, model, allowed)
     written = DomainOptions(
         given["vnnlib"],
         given["inputs"],
@@ -364,7 +385,8 @@ def _run(
     )
     with reporter.progress("reading the model") as progress:
         alone = spec is None and batch is None
-        graph = load(as_optimised(model, given["as_optimised"]), random=alone)
+        read = as_optimised(model, given["as_optimised"], allowed)
+        graph = load(read, random=alone, allowed=allowed)
         domain = read_domain(graph, written, contract.format_of)
         tolerance = tolerance_of(eps, graph.outputs, zero=spec is not None or batch is not None)
         if batch is not None:
@@ -376,8 +398,8 @@ def _run(
         else:
             path, name = spec
             exact = name == EXACT.name
-            theirs = EXACT if exact else contract_for(name, given["fmt"], given["subnormals"], path)
-            sides = Side(load(path), theirs), Side(graph, contract)
+            theirs = EXACT if exact else contract_for(name, *changes, path, allowed)
+            sides = Side(load(path, allowed=allowed), theirs), Side(graph, contract)
             result = diff(*sides, domain, tolerance, options, progress.tell)
     if result.witness is not None:
         result = _saved(result, given["counterexample"], reporter)
@@ -386,21 +408,32 @@ def _run(
     if given["dump_smt2"] is not None:
         every_obligation = (*result.obligations, *(o for n in result.nodes for o in n.obligations))
         dump_smt2(every_obligation, given["dump_smt2"])
-    if json_path == "-":
-        reporter.text(json_text(result))
-    elif json_path is not None:
-        text = json_text(result)
-        write_whole(Path(json_path), lambda file: file.write(text.encode()))
-    reporter.result(result)
+    document = None if json_path is None else json_text(result)
+    if document is not None and json_path not in (None, "-"):
+        _written(Path(json_path), document, reporter)
+    reporter.result(result, document if json_path == "-" else None)
     return result.exit_code
 
 
+def _written(path: Path, document: str, reporter: Reporter) -> None:
+    """Write a finished result, which stands with or without the file."""
+    try:
+        write_whole(path, lambda file: file.write(document.encode()))
+    except OSError as error:
+        reporter.error(f"--json is not written: {path}: {error.strerror or error}")
+
+
 def _require_places(json_path: str | None, counterexample: Path | None, smt2: Path | None) -> None:
-    """Raises OSError before any work is done if a result could not be written where asked."""
-    if json_path is not None and json_path != "-":
-        require_writable(Path(json_path))
-    if counterexample is not None:
-        require_writable(_as_json(counterexample))
+    """Raises OSError before any work is done if a result could not be written where asked.
+
+    A link or a device there is said only beside the answer, which comes out all the same.
+    """
+    with suppress(NoPlainFile):
+        if json_path is not None and json_path != "-":
+            require_writable(Path(json_path))
+    with suppress(NoPlainFile):
+        if counterexample is not None:
+            require_writable(_as_json(counterexample))
     if smt2 is not None and smt2.exists() and not smt2.is_dir():
         raise ModelError(f"--dump-smt2 needs a folder, and {smt2} is a file")
 
@@ -452,11 +485,12 @@ def _lemmas(directory: Path | None, no_cache: bool, timeout: float, kind: str) -
 
 
 def main() -> None:
-    """Run a command and leave with its exit code. A bug never looks like a verdict."""
-    sys.exit(_guarded().value)
+    """What installations made before `refine.entry` call."""
+    entry.main()
 
 
-def _guarded() -> ExitCode:
+def guarded() -> ExitCode:
+    """The command line of this process. A bug is reported, and never looks like a verdict."""
     with Interruption() as interruption:
         try:
             return run(sys.argv[1:])
@@ -464,8 +498,7 @@ def _guarded() -> ExitCode:
             if interruption.pressed:
                 Reporter().error("interrupted")
                 return ExitCode.INTERRUPTED
-            traceback.print_exc()
-            Reporter().error(f"internal error, please report it with the lines above: {error!r}")
+            Reporter().bug(error)
             return ExitCode.INTERNAL_ERROR
 
 

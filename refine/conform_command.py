@@ -17,6 +17,7 @@ from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
 from refine.domain import DomainOptions, read_domain
+from refine.options import allowing
 from refine.probe_command import contract_for
 from refine.report import Reporter
 from refine.runtime_choice import RuntimeChoice, machine, runtime_choice
@@ -50,8 +51,15 @@ from refine.verdict import ExitCode
 )
 @click.option("--samples", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
+@allowing
 def conform_command(
-    model: Path, contract: str, runtime: str, inputs: tuple[str, ...], samples: int, seed: int
+    model: Path,
+    contract: str,
+    runtime: str,
+    inputs: tuple[str, ...],
+    samples: int,
+    seed: int,
+    allowed: tuple[Path, ...],
 ) -> ExitCode:
     """Run a runtime against a contract: bit for bit where that is pinned, else in bounds.
 
@@ -60,12 +68,12 @@ def conform_command(
     """
     reporter = Reporter()
     with reporter.progress("reading the model") as progress:
-        graph = load(model)
-        chosen = contract_for(contract, None, None, model)
+        graph = load(model, allowed=allowed)
+        chosen = contract_for(contract, None, None, model, allowed)
         choice = runtime_choice(runtime)
         batch = drawn(graph, inputs, samples, seed)
         outcome = judged(graph, choice, chosen, batch, progress.tell)
-    reporter.text("".join(f"{line}\n" for line in account(outcome)))
+    reporter.lines(account(outcome))
     if not outcome.conforms:
         return ExitCode.VIOLATED
     return ExitCode.VERIFIED if outcome.compared else ExitCode.UNKNOWN

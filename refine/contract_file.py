@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 import tomli_w
@@ -10,19 +9,14 @@ import tomli_w
 from encoders.contract import RuntimeContract
 from encoders.contract_table import ContractError, contract_of_table, contract_table
 from onnx_import.errors import ModelError
+from refine.toml_file import read_toml
 from refine.writing import write_whole
 
 
 def read_contract(path: Path) -> RuntimeContract:
     """The contract in a file. Raises ModelError, naming file and field, if there is none."""
     try:
-        return contract_of_table(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ModelError(f"{path}: not a text file") from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ModelError(f"{path}: not TOML ({error})") from error
+        return contract_of_table(read_toml(path))
     except ContractError as error:
         raise ModelError(f"{path}: {error}") from error
 

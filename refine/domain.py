@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -18,7 +17,9 @@ from typing import TypeAlias
 import numpy as np
 
 from encoders.formats import BINARY64, FloatFormat, round_down, round_fraction, round_up
-from onnx_import.graph import Array, DType, Graph
+from onnx_import.errors import ModelError
+from onnx_import.graph import DType, Graph
+from refine.arrays import Stored, stored_arrays
 from refine.box import Box, FloatArray
 from refine.exact import DECIMAL, Bounds, DomainError, decimal, inward, shorten, show
 from refine.vnnlib import read_vnnlib
@@ -213,7 +214,7 @@ def _from_ball(graph: Graph, center: str, radius: str, clip: str | None) -> _Exa
 
 def _from_arrays(graph: Graph, path: Path) -> _ExactBox:
     arrays = _load(path)
-    if not isinstance(arrays, dict):
+    if isinstance(arrays, Stored):
         raise DomainError(f"{path} is one array; a box is an .npz file with two arrays per input")
     pairs = {name: (f"{name}_lo", f"{name}_hi") for name in graph.inputs}
     if len(graph.inputs) == 1 and {"lo", "hi"} & set(arrays):
@@ -238,37 +239,30 @@ def _from_arrays(graph: Graph, path: Path) -> _ExactBox:
     return box
 
 
-def _load(path: Path) -> Array | dict[str, Array]:
+def _load(path: Path) -> Stored | Mapping[str, Stored]:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            return {key: loaded[key] for key in loaded.files}
-    except OSError as error:
-        raise DomainError(f"{path} cannot be read ({error.strerror or error})") from error
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise DomainError(
-            f"{path} is not a .npy or .npz file of numbers (object arrays are refused)"
-        ) from error
+        return stored_arrays(path)
+    except ModelError as error:
+        raise DomainError(str(error)) from error
 
 
 def _rationals(
-    values: Array | dict[str, Array], graph: Graph, name: str, where: str
+    stored: Stored | Mapping[str, Stored], graph: Graph, name: str, where: str
 ) -> list[Fraction]:
     """Numbers of a file as exact rationals, one per element of input `name`, row-major.
 
     Leading axes of length 1 need not agree. Raises DomainError.
     """
-    if isinstance(values, dict):
+    if not isinstance(stored, Stored):
         raise DomainError(f"{where} holds several arrays; expected one .npy array")
-    if values.dtype.kind not in "fiu" or values.dtype.itemsize > 8:
-        raise DomainError(f"{where} has type {values.dtype}; expected float16, float32 or float64")
+    if stored.dtype.kind not in "fiu" or stored.dtype.itemsize > 8:
+        raise DomainError(f"{where} has type {stored.dtype}; expected float16, float32 or float64")
     shape = graph.types[name].shape
-    if _unbatched(values.shape) != _unbatched(shape):
+    if _unbatched(stored.shape) != _unbatched(shape):
         raise DomainError(
-            f"{where} has shape {list(values.shape)}, but input '{name}' has shape {list(shape)}"
+            f"{where} has shape {list(stored.shape)}, but input '{name}' has shape {list(shape)}"
         )
+    values = stored.values()
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         at = _element(graph, name, int(bad[0]))

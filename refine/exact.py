@@ -15,7 +15,7 @@ from encoders.formats import FloatFormat, next_down, next_up, round_down, round_
 from onnx_import.errors import ModelError
 
 DECIMAL = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
-_LONGEST_DECIMAL = 5000
+_LONGEST_DECIMAL = 4000
 
 
 class DomainError(ModelError):
@@ -44,9 +44,10 @@ def decimal(text: str) -> Fraction:
     text = text.strip()
     if not re.fullmatch(DECIMAL, text):
         raise DomainError(f"'{shorten(text)}' is not a finite decimal number such as 0.1 or 2.5e-3")
-    exponent = re.split("[eE]", text)[1:] or ["0"]
+    exponent = (re.split("[eE]", text)[1:] or ["0"])[0].lstrip("+-").lstrip("0") or "0"
     # Longer than any format can tell apart, and a short text can ask for gigabytes of digits.
-    if len(text) > _LONGEST_DECIMAL or abs(int(exponent[0])) > _LONGEST_DECIMAL:
+    long = len(text) > _LONGEST_DECIMAL or len(exponent) > len(str(_LONGEST_DECIMAL))
+    if long or int(exponent) > _LONGEST_DECIMAL:
         raise DomainError(
             f"the number '{shorten(text)}' has more than {_LONGEST_DECIMAL} decimal places"
         )

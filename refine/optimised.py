@@ -7,18 +7,21 @@ nothing, so nothing is lost. Other operators of onnxruntime's own are refused.
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnx
 
 from gpu_check.runtimes import RuntimeUnavailable, save_optimised
 from onnx_import.errors import ModelError
+from onnx_import.proto import read_proto
 from onnx_import.torchlean import is_json
+from refine.writing import write_whole
 
 _STANDARD = ("", "ai.onnx")
 _FUSED = ("FusedGemm", "FusedConv")
 
 
-def as_optimised(model: Path, level: str | None) -> Path:
+def as_optimised(model: Path, level: str | None, allowed: tuple[Path, ...] = ()) -> Path:
     """`model` itself without a level, else the optimised file, written to the current folder.
 
     Raises ModelError where onnxruntime refuses the model, or makes operators of its own from it
@@ -31,13 +34,16 @@ def as_optimised(model: Path, level: str | None) -> Path:
     target = Path(f"{model.stem}.{level}.onnx")
     if target.exists() and target.resolve() == model.resolve():
         raise ModelError(f"{model}: this file is what --as-optimised {level} would write")
-    try:
-        save_optimised(model, level, target)
-    except RuntimeUnavailable as error:
-        raise ModelError(str(error)) from error
-    proto = onnx.load(str(target))
+    read_proto(model, allowed)  # onnxruntime would open whatever it names
+    with TemporaryDirectory() as folder:
+        made = Path(folder) / "optimised.onnx"
+        try:
+            save_optimised(model, level, made)
+        except RuntimeUnavailable as error:
+            raise ModelError(str(error)) from error
+        proto = onnx.load(str(made))
     _undo_simple_fusions(proto)
-    onnx.save(proto, str(target))
+    write_whole(target, lambda file: file.write(proto.SerializeToString()))
     own = [n for n in proto.graph.node if n.domain not in _STANDARD]
     if own:
         node = own[0]

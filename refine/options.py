@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
+
+import click
 
 from encoders.contract import PRESETS, RuntimeContract, Subnormals
 from encoders.contract_table import FORMATS
@@ -16,6 +20,18 @@ from refine.exact import decimal
 from refine.verdict import Tolerance
 
 _LONGEST_EPS = 1000  # characters
+
+
+def allowing(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The option `--allow`, of every command that reads models."""
+    return click.option(
+        "--allow",
+        "allowed",
+        type=click.Path(path_type=Path),
+        multiple=True,
+        metavar="PATH",
+        help="A place outside a model's folder where files that it names may be read; repeat.",
+    )(command)
 
 
 def contract_of(

@@ -16,7 +16,7 @@ from onnx_import import load
 from onnx_import.errors import ModelError, UnsupportedModel
 from onnx_import.graph import Graph
 from refine.contract_file import contract_text, write_contract
-from refine.options import changed_contract, contract_of
+from refine.options import allowing, changed_contract, contract_of
 from refine.report import Reporter
 from refine.runtime_choice import RuntimeChoice, machine, runtime_choice
 from refine.verdict import ExitCode
@@ -53,8 +53,15 @@ PROBE = "probe:"
     "--exhaustive", is_flag=True, help="Measure float32 functions on all 2^32 inputs (minutes)."
 )
 @click.option("--seed", type=int, default=0, show_default=True)
+@allowing
 def probe_command(
-    model: Path, runtime: str, output: Path | None, samples: int, exhaustive: bool, seed: int
+    model: Path,
+    runtime: str,
+    output: Path | None,
+    samples: int,
+    exhaustive: bool,
+    seed: int,
+    allowed: tuple[Path, ...],
 ) -> ExitCode:
     """Find out how a runtime computes this model, and write the contract it obeys."""
     if output is not None:
@@ -62,12 +69,13 @@ def probe_command(
     reporter = Reporter(silent=output is None)
     with reporter.progress("probing") as progress:
         choice = runtime_choice(runtime)
-        found = probed(load(model), choice, samples, exhaustive, seed, progress.tell)
+        graph = load(model, allowed=allowed)
+        found = probed(graph, choice, samples, exhaustive, seed, progress.tell)
     if output is None:
         Reporter().text(contract_text(found.contract))
     else:
         write_contract(found.contract, output)
-        reporter.text("".join(f"{line}\n" for line in account(found)))
+        reporter.lines(account(found))
     return ExitCode.VERIFIED
 
 
@@ -99,7 +107,11 @@ def probed(
 
 
 def contract_for(
-    name: str, fmt: str | None, subnormals: str | None, model: Path
+    name: str,
+    fmt: str | None,
+    subnormals: str | None,
+    model: Path,
+    allowed: tuple[Path, ...] = (),
 ) -> RuntimeContract:
     """A preset, a contract file, or `probe:RUNTIME`, with the user's changes.
 
@@ -108,7 +120,8 @@ def contract_for(
     if not name.startswith(PROBE):
         return contract_of(name, fmt, subnormals)
     choice = runtime_choice(name.removeprefix(PROBE))
-    return changed_contract(probed(load(model), choice).contract, fmt, subnormals)
+    graph = load(model, allowed=allowed)
+    return changed_contract(probed(graph, choice).contract, fmt, subnormals)
 
 
 def account(found: Probed) -> Iterator[str]:

@@ -6,14 +6,16 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
+from io import StringIO
 from textwrap import wrap
+from traceback import format_exception
 
 import numpy as np
 from rich import box
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as _escape
 from rich.table import Table
 from rich.text import Text
 
@@ -33,7 +35,9 @@ from refine.verdict import (
     Verdict,
     Witness,
 )
+from refine.visible import visible
 from refine.witness import violates
+from refine.witness_file import replaying
 
 _COLOUR = {
     Verdict.VERIFIED: "green",
@@ -51,11 +55,30 @@ _WIDTH = 120  # where the output is not a terminal
 _IN_HEADER = ("contract", "model")  # assumptions that the header has said already
 
 
-class _Out(Console):
-    """Standard output whose reader may leave early (`| head`) without changing the exit code."""
+class _Console(Console):
+    """A console whose reader may leave early (`| head`) without an exit code of the console's."""
 
     def on_broken_pipe(self) -> None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        self.quiet = True
+
+
+class _Page(StringIO):
+    """What is about to be written to standard output, at once; it says how that encodes."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return sys.stdout.encoding or "utf-8"
+
+    def taken(self) -> str:
+        text = self.getvalue()
+        self.seek(0)
+        self.truncate()
+        return text
+
+
+def escape(text: str) -> str:
+    """Text that may come from a file, for a console that reads markup: shown, never obeyed."""
+    return _escape(visible(text))
 
 
 class Reporter:
@@ -64,8 +87,16 @@ class Reporter:
     def __init__(self, quiet: bool = False, silent: bool = False) -> None:
         self._quiet = quiet
         self._silent = silent
-        self._out = _Out(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
-        self._err = Console(stderr=True, highlight=False, soft_wrap=True)
+        terminal = sys.stdout.isatty()
+        self._written = _Page()
+        self._out = _Console(
+            file=self._written,
+            force_terminal=terminal or None,
+            highlight=False,
+            emoji=False,
+            width=None if terminal else _WIDTH,
+        )
+        self._err = _Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Progress]:
@@ -78,19 +109,43 @@ class Reporter:
 
     def error(self, message: str) -> None:
         """One line: messages come from everywhere, and some have line breaks."""
-        self._err.print(f"refine: {escape(' '.join(message.split()))}")
+        with suppress(OSError, ValueError):
+            sys.stderr.write(f"refine: {visible(message.strip())}\n")
+            sys.stderr.flush()
+
+    def bug(self, error: BaseException) -> None:
+        """An error of ours: where it happened, and one sentence."""
+        with suppress(OSError, ValueError):
+            for line in "".join(format_exception(error)).splitlines():
+                sys.stderr.write(f"{visible(line)}\n")
+        self.error(f"internal error, please report it with the lines above: {error!r}")
 
     def text(self, text: str) -> None:
-        """Plain text on standard output, untouched."""
+        """Plain text on standard output, untouched. Raises OSError where it cannot be written; a
+        reader who left early (`| head`) has read enough."""
         try:
             sys.stdout.write(text)
             sys.stdout.flush()
         except BrokenPipeError:
-            self._out.on_broken_pipe()
+            _abandon_output()
+        except OSError:
+            _abandon_output()
+            raise
 
-    def result(self, result: Result) -> None:
-        """The whole account, the answer last, where a terminal still shows it."""
-        if self._silent:
+    @contextmanager
+    def _page(self) -> Iterator[None]:
+        """What is printed within, written at once. Raises OSError as `text` does."""
+        yield
+        self.text(self._written.taken())
+
+    def lines(self, lines: Iterable[str]) -> None:
+        """Lines of plain text that may name what a file holds."""
+        self.text("".join(f"{visible(line)}\n" for line in lines))
+
+    def result(self, result: Result, document: str | None = None) -> None:
+        """The whole account, the answer last, where a terminal still shows it; or `document`
+        instead. An answer that standard output does not take goes to standard error."""
+        if self._silent and document is None:
             return
         if not self._quiet:
             self._lines(_header(result))
@@ -101,19 +156,26 @@ class Reporter:
             if result.witness is not None:
                 self._witness(result.witness, result.tolerance.of(result.witness.output))
         self._lines(_answer(result, self._quiet))
+        report = self._written.taken()
+        try:
+            self.text(report if document is None else document)
+        except OSError as error:
+            self.error(f"standard output cannot be written ({error.strerror}); the answer is:")
+            for label, text in _answer(result, quiet=True):
+                self.error(f"{Text.from_markup(label)} {text}".strip())
 
     def replay(self, witness: Witness, epsilon: Fraction | None) -> None:
-        """A counterexample that was run again."""
-        self._witness(witness, epsilon)
         limit = "a finite value" if epsilon is None else f"eps {plain(epsilon)}"
         confirmed = violates(witness.error, epsilon)
-        self._lines(
-            [
-                ("[bold red]violated[/]", f"the error is above {limit}, evaluated exactly")
-                if confirmed
-                else ("[bold yellow]unknown[/]", f"this input does not violate {limit}")
-            ]
-        )
+        with self._page():
+            self._witness(witness, epsilon)
+            self._lines(
+                [
+                    ("[bold red]violated[/]", f"the error is above {limit}, evaluated exactly")
+                    if confirmed
+                    else ("[bold yellow]unknown[/]", f"this input does not violate {limit}")
+                ]
+            )
 
     def every_output(self, rows: Sequence[OutputErrors], graph: Graph) -> None:
         """The exact errors of runtimes at all outputs: of every element, or the largest of each
@@ -139,7 +201,8 @@ class Reporter:
                     place = [int(i) for i in np.unravel_index(at, graph.types[t].shape)]
                     cells.append(f"{show_error(worst)} at {place}")
             table.add_row(escape(row.runtime), *map(escape, cells))
-        self._out.print(table)
+        with self._page():
+            self._out.print(table)
 
     def divergence(self, found: Divergence | Refusal | None) -> None:
         """Where onnxruntime's bits first differ from the emulated execution's."""
@@ -154,18 +217,20 @@ class Reporter:
                     f"{found.emulated!r}, onnxruntime {found.given!r}; {found.differing} of "
                     f"{found.elements} elements differ"
                 )
-        self._lines([("[bold]diverges[/]", text)])
+        with self._page():
+            self._lines([("[bold]diverges[/]", text)])
 
     def _lines(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Labels, with markup, and plain texts in two columns; long words such as paths stay
         whole."""
         for label, text in pairs:
             room = max(self._out.width - _LABEL, 30)
-            lines = wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
+            shown = visible(text)
+            lines = wrap(shown, room, break_long_words=False, break_on_hyphens=False) or [""]
             gap = " " * max(_LABEL - len(Text.from_markup(label)), 2)
-            self._out.print(f"{label}{gap}{escape(lines[0])}", soft_wrap=True)
+            self._out.print(f"{label}{gap}{_escape(lines[0])}", soft_wrap=True)
             for line in lines[1:]:
-                self._out.print(f"{'':{_LABEL}}{escape(line)}", soft_wrap=True)
+                self._out.print(f"{'':{_LABEL}}{_escape(line)}", soft_wrap=True)
 
     def _witness(self, witness: Witness, epsilon: Fraction | None) -> None:
         element = escape(f"{witness.output}{list(witness.index)}")
@@ -211,9 +276,10 @@ class Reporter:
                 o.outcome.value,
                 f"{o.seconds:.3f}",
             )
-        self._out.print(table)
         proved = sum(o.discharged for o in obligations)
-        self._out.print(f"{proved} of {len(obligations)} discharged")
+        with self._page():
+            self._out.print(table)
+            self._out.print(f"{proved} of {len(obligations)} discharged")
 
     def table(
         self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], answer: str
@@ -226,8 +292,9 @@ class Reporter:
             table.add_column(column, overflow="fold")
         for cells in rows:
             table.add_row(*map(escape, cells))
-        self._out.print(table)
-        self._out.print(escape(answer))
+        with self._page():
+            self._out.print(table)
+            self._out.print(escape(answer))
 
     def operators(
         self,
@@ -254,12 +321,14 @@ class Reporter:
             "every one: real, run time, emulation, range, difference, rounding error, "
             "exact evaluation"
         )
-        self._out.print(table)
         names = ", ".join(sorted(written_out))
-        self._out.print(f"written out with other operators when a file is read: {names}")
-        self._out.print(f"computed when a file is read, of constants: {', '.join(sorted(alone))}")
+        constants = ", ".join(sorted(alone))
         origins = ", ".join(f"{name} (of {origin})" for name, origin in made.items())
-        self._out.print(f"no ONNX operators, but made when a file is read: {origins}")
+        with self._page():
+            self._out.print(table)
+            self._out.print(f"written out with other operators when a file is read: {names}")
+            self._out.print(f"computed when a file is read, of constants: {constants}")
+            self._out.print(f"no ONNX operators, but made when a file is read: {origins}")
 
 
 class Progress:
@@ -291,6 +360,12 @@ def _further(operator: Operator) -> Iterator[str]:
 
 def _table(title: str) -> Table:
     return Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+
+
+def _abandon_output() -> None:
+    """What is still buffered goes nowhere, so that leaving does not fail."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _header(result: Result) -> Iterator[tuple[str, str]]:
@@ -327,8 +402,8 @@ def _layers(nodes: Sequence[NodeReport]) -> Table:
     largest = sorted(range(len(nodes)), key=lambda i: -nodes[i].share)[:_LAYERS_SHOWN]
     for n in (nodes[i] for i in sorted(largest)):
         table.add_row(
-            escape(n.name),
-            n.op,
+            escape(n.name.replace("  ", " \\x20")),  # no answer of its own on a folded line
+            escape(n.op),
             f"{down(n.low, 4)} … {up(n.high, 4)}",
             up(n.error, 3),
             up(n.local, 3),
@@ -414,7 +489,7 @@ def _answer(result: Result, quiet: bool) -> Iterator[tuple[str, str]]:
     )
     yield "", result.reason
     if result.witness_file is not None:
-        yield "", f"run the counterexample again: refine replay {result.witness_file}"
+        yield "", f"run the counterexample again: refine replay {replaying(result)}"
 
 
 def _eps(tolerance: Tolerance) -> Iterator[str]:

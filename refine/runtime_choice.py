@@ -102,7 +102,7 @@ def machine(choice: RuntimeChoice, graph: Graph) -> Iterator[Machine]:
         return
     if graph.source is None or is_json(graph.source):
         raise UnsupportedModel(f"{choice.name} runs ONNX files, and this model is none")
-    model, _, _ = read_proto(graph.source)
+    model, _, _ = read_proto(graph.source, graph.allowed)
     if any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer):
         raise UnsupportedModel(
             f"'{graph.source}' keeps weights in other files; save it as one file to run its nodes"

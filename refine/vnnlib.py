@@ -10,6 +10,7 @@ VNN-LIB files use, and walking its terms takes 2 s for 3072 inputs against 0.4 s
 from __future__ import annotations
 
 import gzip
+import io
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,9 +19,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TypeAlias
 
+from onnx_import.files import MOST_TEXT, read_plain
 from refine.exact import Bounds, DomainError, decimal, shorten
 
 MOST_BOXES = 1024
+_MOST_WORK = 3 * 2**19  # sides of boxes looked at while unions are intersected
+_MOST_PLACES = 2**21  # decimal places that the exponents of all numbers ask for
+_MOST_BITS = 2**15  # of a rational between the terms of a formula
 DEEPEST_NESTING = 100
 
 _LEXEME = re.compile(r""";[^\n]*|[()]|\|[^|]*\||"(?:[^"]|"")*"|[^\s()|";]+|[|"]""")
@@ -33,6 +38,7 @@ _MIRRORED = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "=": "=", "distinct": "
 
 _Expression: TypeAlias = "str | list[_Expression]"
 _Linear: TypeAlias = tuple[dict[str, Fraction], Fraction]
+_EXPONENT = re.compile(r"[0-9.][eE][+-]?0*([0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -58,13 +64,16 @@ def read_vnnlib(path: Path, size: int) -> tuple[tuple[Bounds, ...], ...]:
     """
     try:
         return boxes_of_text(_read(path), size)
+    except RecursionError as error:
+        raise DomainError(f"{path}: its formulas are nested too deeply") from error
     except DomainError as error:
         raise DomainError(f"{path}: {error}") from error
 
 
 def boxes_of_text(text: str, size: int) -> tuple[tuple[Bounds, ...], ...]:
     """`read_vnnlib` on the text of a file."""
-    declared: set[str] = set()
+    _require_short(text)
+    declared = _Known(set())
     assertions: list[tuple[_PartialBox, ...]] = []
     for position, command in _expressions(text):
         try:
@@ -81,12 +90,12 @@ def boxes_of_text(text: str, size: int) -> tuple[tuple[Bounds, ...], ...]:
                     raise DomainError(f"'{_text(command)}' is not a VNN-LIB 1 command")
         except DomainError as error:
             raise DomainError(f"line {_line(text, position)}: {error}") from error
-    inputs = sum(name.startswith("X") for name in declared)
+    inputs = sum(name.startswith("X") for name in declared.names)
     if inputs != size:
         raise DomainError(
             f"the file declares {inputs} inputs X_i, but the model has {size} input elements"
         )
-    partial = _conjunction(assertions)
+    partial = _conjunction(assertions, declared)
     if not partial:
         raise DomainError("the domain is empty: the conditions on X contradict each other")
     return tuple(tuple(_complete(box, i) for i in range(size)) for box in partial)
@@ -94,8 +103,13 @@ def boxes_of_text(text: str, size: int) -> tuple[tuple[Bounds, ...], ...]:
 
 def _read(path: Path) -> str:
     try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+        data = read_plain(path, MOST_TEXT)
+        if path.suffix == ".gz":
+            with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+                data = file.read(MOST_TEXT + 1)
+            if len(data) > MOST_TEXT:
+                raise DomainError(f"unpacks to more than {MOST_TEXT // 2**20} MiB")
+        return data.decode("utf-8")
     except (OSError, EOFError, zlib.error) as error:
         why = (isinstance(error, OSError) and error.strerror) or error
         raise DomainError(f"cannot be read ({why})") from error
@@ -131,17 +145,41 @@ def _expressions(text: str) -> Iterator[tuple[int, _Expression]]:
         raise DomainError(f"line {_line(text, start)}: '(' is never closed")
 
 
-def _declare(name: str, sort: _Expression, declared: set[str]) -> None:
+def _require_short(text: str) -> None:
+    """Raises DomainError where a short text asks for numbers of millions of digits."""
+    places = sum(int(found[1][:6]) for found in _EXPONENT.finditer(text))
+    if places > _MOST_PLACES:
+        raise DomainError(f"its numbers have more than {_MOST_PLACES} decimal places together")
+
+
+@dataclass
+class _Known:
+    """The names declared so far, and how much work intersecting unions has been."""
+
+    names: set[str]
+    work: int = 0
+
+    def charge(self, work: int) -> None:
+        """Raises DomainError once a file asks for more than reading it should cost."""
+        self.work += work
+        if self.work > _MOST_WORK:
+            raise DomainError(
+                "its conditions are unions of so many boxes that intersecting them takes minutes; "
+                "write the input set as one union"
+            )
+
+
+def _declare(name: str, sort: _Expression, declared: _Known) -> None:
     if not _VARIABLE.fullmatch(name):
         raise DomainError(f"'{shorten(name)}' is neither an input X_i nor an output Y_i")
     if sort != "Real":
         raise DomainError(f"{name} is declared {_text(sort)}; only Real is read")
-    if name in declared:
+    if name in declared.names:
         raise DomainError(f"{name} is declared twice")
-    declared.add(name)
+    declared.names.add(name)
 
 
-def _union(formula: _Expression, positive: bool, declared: set[str]) -> tuple[_PartialBox, ...]:
+def _union(formula: _Expression, positive: bool, declared: _Known) -> tuple[_PartialBox, ...]:
     """The X-part of a formula (of its negation, if not positive) as a union of boxes."""
     match formula:
         case ["not", part]:
@@ -150,7 +188,11 @@ def _union(formula: _Expression, positive: bool, declared: set[str]) -> tuple[_P
             return _union(["or", ["not", premise], conclusion], positive, declared)
         case ["and" | "or" as connective, *parts]:
             unions = [_union(part, positive, declared) for part in parts]
-            return _conjunction(unions) if (connective == "and") == positive else _either(unions)
+            return (
+                _conjunction(unions, declared)
+                if (connective == "and") == positive
+                else _either(unions)
+            )
         case "true" | "false":
             return _ANYWHERE if (formula == "true") == positive else ()
         case [str(relation), left, right] if relation in _NEGATED:
@@ -212,10 +254,10 @@ def _compare(difference: Fraction, relation: str) -> bool:
             return difference != 0
 
 
-def _linear(term: _Expression, declared: set[str]) -> _Linear | None:
+def _linear(term: _Expression, declared: _Known) -> _Linear | None:
     """A term as factors of its variables and a constant; None if it is not linear."""
     if isinstance(term, str):
-        if term in declared:
+        if term in declared.names:
             return {term: Fraction(1)}, Fraction(0)
         if term[:1].isalpha():
             raise DomainError(f"'{shorten(term)}' is not declared")
@@ -253,7 +295,14 @@ def _sum(parts: list[_Linear | None], sign: int) -> _Linear | None:
         total += factor_of_part * part[1]
         for name, factor in part[0].items():
             terms[name] = terms.get(name, Fraction(0)) + factor_of_part * factor
+    _require_bits(total, *terms.values())
     return terms, total
+
+
+def _require_bits(*values: Fraction) -> None:
+    for value in values:
+        if max(value.numerator.bit_length(), value.denominator.bit_length()) > _MOST_BITS:
+            raise DomainError(f"a term has a value of more than {_MOST_BITS} bits")
 
 
 def _product(parts: list[_Linear | None]) -> _Linear | None:
@@ -263,10 +312,13 @@ def _product(parts: list[_Linear | None]) -> _Linear | None:
             return None
         (terms, constant), scale = (part, result[1]) if part[0] else (result, part[1])
         result = {name: factor * scale for name, factor in terms.items()}, constant * scale
+        _require_bits(result[1], *result[0].values())
     return result
 
 
-def _conjunction(parts: Iterable[tuple[_PartialBox, ...]]) -> tuple[_PartialBox, ...]:
+def _conjunction(
+    parts: Iterable[tuple[_PartialBox, ...]], known: _Known
+) -> tuple[_PartialBox, ...]:
     """Intersection of unions; what is empty in the reals or occurs twice is dropped."""
     shared: dict[int, _Half] = {}
     choices: list[tuple[_PartialBox, ...]] = []
@@ -278,6 +330,8 @@ def _conjunction(parts: Iterable[tuple[_PartialBox, ...]]) -> tuple[_PartialBox,
             choices.append(part)
     boxes: tuple[_PartialBox, ...] = () if any(map(_is_empty, shared.values())) else (shared,)
     for union in choices:
+        copied = len(union) * sum(map(len, boxes)) // 16  # sides that are not looked at
+        known.charge(len(boxes) * (sum(map(len, union)) + len(union)) + copied)
         boxes = _distinct(
             met for box in boxes for other in union if (met := _intersect(box, other)) is not None
         )

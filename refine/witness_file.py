@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,8 +16,10 @@ import numpy as np
 from encoders.contract import EXACT, RuntimeContract
 from encoders.contract_table import contract_of_table, contract_table
 from encoders.formats import round_array
-from onnx_import.errors import ModelError
-from onnx_import.graph import Array, Graph
+from onnx_import.errors import ModelError, shorten
+from onnx_import.files import read_text, within
+from onnx_import.graph import Array, Graph, TensorType
+from refine.arrays import Stored, stored_arrays
 from refine.evaluation import Candidate
 from refine.verdict import Result, Side, Witness
 from refine.writing import write_whole
@@ -71,6 +71,20 @@ def _relative(model: Path | None, path: Path) -> str | None:
         return str(model)
 
 
+def replaying(result: Result) -> str:
+    """What `refine replay` is given: the file, and the models that lie outside its folder."""
+    assert result.witness_file is not None
+    parts = [str(result.witness_file)]
+    sides = (("--model", result.graph), ("--spec", result.spec.graph if result.spec else None))
+    for flag, graph in sides:
+        if graph is not None and graph.source is not None:
+            try:
+                within(str(graph.source.absolute()), result.witness_file.parent, (), "")
+            except ModelError:
+                parts.append(f"{flag} {graph.source}")
+    return " ".join(parts)
+
+
 def _arrays(witness: Witness) -> dict[str, Any]:
     """Inputs as float64 (exact for every narrower float), real ones under `real:NAME`."""
     given = {name: np.asarray(v, np.float64) for name, v in witness.inputs.items()}
@@ -89,35 +103,65 @@ class Saved:
     spec: Side | None
 
 
-def load_witness(path: Path, graph_of: Callable[[Path], Graph]) -> Saved:
+@dataclass(frozen=True)
+class Trusted:
+    """What the user says of a counterexample's files: the model and the specification themselves,
+    or places outside its folder where they may lie."""
+
+    model: Path | None = None
+    spec: Path | None = None
+    allowed: tuple[Path, ...] = ()
+
+
+def load_witness(
+    path: Path, graph_of: Callable[[Path], Graph], trusted: Trusted | None = None
+) -> Saved:
     """The saved counterexample; `graph_of` loads a model from a path.
 
-    Raises ModelError, in one sentence, for a file that is not a counterexample, a model that has
-    changed since or is missing, and arrays that do not fit it.
+    Nothing that it names is opened outside its folder, unless the user says so. Raises ModelError,
+    in one sentence, for a file that is not a counterexample, a model that has changed since or is
+    missing, and arrays that do not fit it.
     """
+    trusted = trusted or Trusted()
     document = _document(path)
     try:
-        model, sha256 = Path(document["model"]), document["sha256"]
+        model, sha256 = _text(document["model"]), _text(document["sha256"])
         other = document.get("specification")
         theirs = None if other is None else _execution(other["execution"])
         execution = document["execution"]
         execution = _execution(execution) if other else contract_of_document(execution)
-        output, index = str(document["output"]), tuple(int(i) for i in document["index"])
+        output, index = _text(document["output"]), tuple(map(_natural, document["index"]))
         epsilon = _epsilon(document["eps"])
-        archive = path.with_name(document["inputs"])
-    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-        raise ModelError(f"{path}: not a complete counterexample ({error!r})") from error
-    graph = _unchanged(_found(model, path), sha256, graph_of)
+        archive = within(_text(document["inputs"]), path.parent, trusted.allowed, "the array file")
+        spec_model = None if other is None else _text(other["model"])
+        spec_sha256 = None if other is None else _text(other["sha256"])
+    except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
+        why = shorten(f"{type(error).__name__}: {error}")
+        raise ModelError(f"{path}: not a complete counterexample ({why})") from error
+    found = _found(model, trusted.model, path, trusted.allowed, "--model")
+    graph = _unchanged(found, sha256, graph_of)
     spec = None
-    if other is not None and theirs is not None:
-        found = _found(Path(other["model"]), path)
-        spec = Side(_unchanged(found, other["sha256"], graph_of), theirs)
+    if spec_model is not None and spec_sha256 is not None and theirs is not None:
+        found = _found(spec_model, trusted.spec, path, trusted.allowed, "--spec")
+        spec = Side(_unchanged(found, spec_sha256, graph_of), theirs)
     inputs, real = _read_arrays(archive, graph, execution)
     shape = graph.types[output].shape if output in graph.outputs else ()
     fits = len(index) == len(shape) and all(0 <= i < n for i, n in zip(index, shape, strict=True))
     if output not in graph.outputs or not fits:
         raise ModelError(f"{path}: the model has no output element {output}{list(index)}")
     return Saved(graph, Candidate(inputs, real, execution, output, index, 0.0), epsilon, spec)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text is missing")
+    return value
+
+
+def _natural(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
+        raise ValueError("index holds something other than natural numbers")
+    return value
 
 
 def _unchanged(model: Path, sha256: str, graph_of: Callable[[Path], Graph]) -> Graph:
@@ -131,10 +175,22 @@ def _execution(document: Mapping[str, Any] | None) -> RuntimeContract:
     return EXACT if document is None else contract_of_document(document)
 
 
-def _found(model: Path, path: Path) -> Path:
-    """The model as seen from the counterexample, or beside it."""
-    seen, beside = path.parent / model, path.with_name(model.name)
-    return seen if seen.exists() or not beside.exists() else beside
+def _found(name: str, given: Path | None, path: Path, allowed: tuple[Path, ...], flag: str) -> Path:
+    """The model as the user gives it, else as seen from the counterexample, or beside it.
+
+    Raises ModelError for one that lies outside its folder and was not given.
+    """
+    if given is not None:
+        return given
+    beside = path.with_name(Path(name).name) if Path(name).name else path
+    try:
+        seen = within(name, path.parent, allowed, "the model")
+        if seen.exists() or not beside.exists():
+            return seen
+    except ModelError as error:
+        if not beside.exists():
+            raise ModelError(f"{error}, or say which model it is with {flag} FILE") from error
+    return within(beside.name, path.parent, allowed, "the model")
 
 
 def _epsilon(text: str | None) -> Fraction | None:
@@ -147,9 +203,7 @@ def _epsilon(text: str | None) -> Fraction | None:
 
 def _document(path: Path) -> Mapping[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+        document = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: not a JSON file") from error
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
@@ -161,33 +215,34 @@ def _read_arrays(
     archive: Path, graph: Graph, execution: RuntimeContract
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """The runtime's inputs and the real network's, of which the former are the rounded latter."""
-    try:
-        with np.load(archive, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        inputs = {name: arrays[name] for name in graph.inputs}
-        real = {name: arrays.get(f"real:{name}", arrays[name]) for name in graph.inputs}
-    except OSError as error:
-        raise ModelError(f"{archive}: cannot be read ({error.strerror or error})") from error
-    except KeyError as error:
-        raise ModelError(f"{archive}: lacks the model's input {error}") from error
-    except (ValueError, TypeError, AttributeError, EOFError, NotImplementedError) as error:
-        raise ModelError(f"{archive}: not an .npz file of arrays") from error
-    except (zipfile.BadZipFile, zlib.error) as error:
-        raise ModelError(f"{archive}: damaged ({error})") from error
+    stored = stored_arrays(archive)
+    if isinstance(stored, Stored):
+        raise ModelError(f"{archive}: not an .npz file of arrays")
+    inputs: dict[str, Array] = {}
+    real: dict[str, Array] = {}
     for name in graph.inputs:
         kind = graph.types[name]
         fmt = execution.format_of(kind.dtype)
-        for value in (inputs[name], real[name]):
-            if value.dtype != np.float64 or not np.all(np.isfinite(value)):
-                raise ModelError(f"{archive}: '{name}' does not hold finite float64 numbers")
-            if value.shape != kind.shape:
-                raise ModelError(
-                    f"{archive}: '{name}' has shape {list(value.shape)}, "
-                    f"the model's input {list(kind.shape)}"
-                )
+        if name not in stored:
+            raise ModelError(f"{archive}: lacks the model's input '{name}'")
+        inputs[name] = _numbers(stored[name], archive, name, kind)
+        meant = stored.get(f"real:{name}", stored[name])
+        real[name] = _numbers(meant, archive, name, kind)
         if not np.array_equal(round_array(real[name], fmt), inputs[name]):
             raise ModelError(f"{archive}: '{name}' does not hold {fmt.name} numbers")
     return inputs, real
+
+
+def _numbers(stored: Stored, archive: Path, name: str, kind: TensorType) -> Array:
+    if stored.shape != kind.shape:
+        raise ModelError(
+            f"{archive}: '{name}' has shape {list(stored.shape)}, "
+            f"the model's input {list(kind.shape)}"
+        )
+    values = stored.values() if stored.dtype == np.float64 else None
+    if values is None or not np.all(np.isfinite(values)):
+        raise ModelError(f"{archive}: '{name}' does not hold finite float64 numbers")
+    return values
 
 
 def contract_document(contract: RuntimeContract) -> dict[str, Any]:

@@ -8,7 +8,6 @@ against itself in a batch; the right graph is asked the same about itself, and m
 from __future__ import annotations
 
 import time
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -28,6 +27,7 @@ from refine.domain import DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
 from refine.obligation import Kind, Obligation, Outcome
 from refine.options import contract_of, tolerance_of
+from refine.toml_file import read_toml
 from refine.verdict import Execution, Result, Verdict, Witness
 
 HEADER = "entry.toml"
@@ -109,12 +109,7 @@ def folders(zoo: Path, only: str | None = None) -> tuple[Path, ...]:
 def read_entry(folder: Path) -> Entry:
     """The header of an entry. Raises ModelError, naming the file and the key."""
     path = folder / HEADER
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ModelError(f"{path}: not TOML ({error})") from error
+    table = read_toml(path)
     try:
         return _entry(table)
     except ValueError as error:

@@ -28,7 +28,7 @@ from onnx_import.reader import WRITTEN_OUT
 from refine import solve
 from refine.cli import run
 from refine.verdict import ExitCode
-from refine.writing import write_whole
+from refine.writing import NoPlainFile, write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ["--z3", "none", "--quiet"]
@@ -611,14 +611,21 @@ def test_ops(capsys: pytest.CaptureFixture[str]) -> None:
 # Files
 
 
-def test_devices_are_written_to_and_links_followed(folder: Path) -> None:
-    link = folder / "link"
-    link.symlink_to(folder / "target")
-    write_whole(link, lambda file: file.write(b"x"))
-    assert link.is_symlink()
-    assert (folder / "target").read_bytes() == b"x"
-    write_whole(Path(os.devnull), lambda file: file.write(b"x"))
-    assert Path(os.devnull).is_char_device()
+@pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "device"])
+def test_only_plain_files_are_written(folder: Path, kind: str) -> None:
+    (folder / "victim").write_bytes(b"theirs")
+    place = folder / "place"
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "device":
+        place = Path(os.devnull)
+    else:
+        place.symlink_to(folder / ("victim" if kind == "link" else "nowhere"))
+    with pytest.raises(NoPlainFile):
+        write_whole(place, lambda file: file.write(b"x"))
+    assert (folder / "victim").read_bytes() == b"theirs"
+    assert not (folder / "nowhere").exists()
+    assert sorted(p.name for p in folder.iterdir() if p != place) == ["net.onnx", "victim"]
 
 
 def test_a_failed_write_leaves_the_old_file(folder: Path) -> None:

@@ -299,7 +299,7 @@ def test_external_data_outside_the_folder_are_refused(tmp_path: Path) -> None:
     entry = next(e for e in proto.graph.initializer[0].external_data if e.key == "location")
     entry.value = "../w.bin"
     path.write_bytes(proto.SerializeToString())
-    with pytest.raises(ModelError, match="initializer 'w' cannot be read"):
+    with pytest.raises(ModelError, match="lies outside"):
         load(path)
 
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
 
+from onnx_import.files import read_plain
 from refine.obligation import Discharger, Obligation, Outcome
 from refine.solve import SOLVER_VERSION, Query, discharge, hypotheses_text, smt2_text
+from refine.writing import write_whole
 
 MEANING = "goal follows, hypotheses can hold"
 """What `discharged` meant when the file was written."""
@@ -60,7 +60,7 @@ def path_of(directory: Path, text: str) -> Path:
 def is_known(directory: Path, text: str) -> bool:
     """Does the directory say that this very text was discharged by this very solver?"""
     try:
-        record = json.loads(path_of(directory, text).read_text(encoding="utf-8"))
+        record = json.loads(read_plain(path_of(directory, text)))
     except (OSError, ValueError, RecursionError):
         return False
     return bool(record == _record(text))
@@ -71,13 +71,8 @@ def remember(directory: Path, text: str) -> None:
     target = path_of(directory, text)
     with suppress(OSError):
         directory.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=directory, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(_record(text), file)
-            os.replace(temporary, target)
-        except OSError:
-            os.unlink(temporary)
+        text_of_file = json.dumps(_record(text)).encode()
+        write_whole(target, lambda file: file.write(text_of_file))
 
 
 def _record(text: str) -> dict[str, str]:

@@ -8,11 +8,13 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import IO
 
 from refine.lemmas import format_lemmas, schema
 from refine.lemmas.cache import discharge_cached
 from refine.lemmas.lemma import Lemma
 from refine.obligation import Kind, Obligation
+from refine.writing import write_whole
 
 
 def library(kinds: Collection[Kind] = (Kind.SCHEMA, Kind.FORMAT)) -> tuple[Lemma, ...]:
@@ -51,13 +53,17 @@ def dump_smt2(obligations: Iterable[Obligation], directory: Path) -> tuple[Path,
         title = "-".join(filter(None, (obligation.kind.value, obligation.node, obligation.name)))
         safe = re.sub(r"[^A-Za-z0-9.-]+", "_", title)[:100]
         path = directory / f"{number:04d}-{safe}.smt2"
-        path.write_text(obligation.smt2, encoding="utf-8")
+        write_whole(path, partial(_put, obligation.smt2))
         paths.append(path)
         if obligation.smt2_hypotheses:
             beside = path.with_suffix(".hypotheses.smt2")
-            beside.write_text(obligation.smt2_hypotheses, encoding="utf-8")
+            write_whole(beside, partial(_put, obligation.smt2_hypotheses))
             paths.append(beside)
     return tuple(paths)
+
+
+def _put(text: str, file: IO[bytes]) -> None:
+    file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def _prove(name: str, timeout: float, cache: Path | None) -> Obligation:
