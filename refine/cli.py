@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from onnx_import.errors import ModelError
 from onnx_import.fold import ALONE
 from onnx_import.reader import MADE, WRITTEN_OUT
 from refine import entry
-from refine.batch import batch_invariance
+from refine.batch import batch_invariance, run_batch_again
 from refine.bug_report import script_of
 from refine.check import Options, check
 from refine.conform_command import conform_command
@@ -312,10 +313,13 @@ def replay_command(
     Exit code 1 if the violation is confirmed, 3 if it is not.
     """
     trusted = Trusted(model, spec, allowed)
-    saved = load_witness(file, lambda path: load(path, allowed=allowed), trusted)
+    saved = load_witness(file, partial(load, allowed=allowed), trusted)
     graph, epsilon = saved.graph, saved.epsilon
     alone = saved.spec is None
-    witness = run_again(graph, saved.candidate) if alone else run_pair_again(saved)
+    if saved.batch is not None:
+        witness = run_batch_again(saved)
+    else:
+        witness = run_again(graph, saved.candidate) if alone else run_pair_again(saved)
     if script is not None:
         text = script_of(witness, graph, epsilon, saved.spec)
         write_whole(script, lambda out: out.write(text.encode()))

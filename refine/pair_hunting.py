@@ -163,8 +163,10 @@ def _uphill(
 def confirmed(pair: Pair, found: Candidate, spec_execution: RuntimeContract) -> Witness:
     """Decide a candidate exactly: what each side gives, as bits or as a ball around a real."""
     index, output = found.index, found.output
-    mine = _given(pair.impl.graph, found.inputs, found.real_inputs, found.execution, output, index)
-    theirs = _given(
+    mine = given_by(
+        pair.impl.graph, found.inputs, found.real_inputs, found.execution, output, index
+    )
+    theirs = given_by(
         pair.spec.graph,
         {pair.inputs[n]: v for n, v in found.inputs.items()},
         {pair.inputs[n]: v for n, v in found.real_inputs.items()},
@@ -188,7 +190,7 @@ def confirmed(pair: Pair, found: Candidate, spec_execution: RuntimeContract) -> 
 
 
 @dataclass(frozen=True)
-class _Given:
+class Given:
     """What one side gives at one output element: `value` None is no finite number; only a
     runtime's that is none is a violation (`finite` False)."""
 
@@ -197,21 +199,21 @@ class _Given:
     finite: bool = True
 
 
-def _given(
+def given_by(
     graph: Graph,
     inputs: Mapping[str, Array],
     real_inputs: Mapping[str, Array],
     execution: RuntimeContract,
     output: str,
     index: tuple[int, ...],
-) -> _Given:
+) -> Given:
     if execution.exact:
         real = real_value(graph, real_inputs, output, index)
-        return _Given(real, float("nan") if real is None else _nearest(real.lo))
+        return Given(real, float("nan") if real is None else _nearest(real.lo))
     value = computed_value(graph, inputs, execution, output, index)
     if not np.isfinite(value):
-        return _Given(None, value, finite=False)
-    return _Given(RealValue(Fraction(value), Fraction(value)), value)
+        return Given(None, value, finite=False)
+    return Given(RealValue(Fraction(value), Fraction(value)), value)
 
 
 def _nearest(value: Fraction) -> float:

@@ -172,7 +172,10 @@ class Conduct:
 
 @dataclass(frozen=True)
 class Result:
-    """A verdict with its reason, its bounds, what was assumed and how each part was shown."""
+    """A verdict with its reason, its bounds, what was assumed and how each part was shown.
+
+    `batch` is how many rows `graph` was read with, where the witness holds so many.
+    """
 
     verdict: Verdict
     reason: str
@@ -193,6 +196,7 @@ class Result:
     timed_out: bool = False
     spec: Side | None = None
     conduct: Conduct | None = None
+    batch: int | None = None
 
     @property
     def bound(self) -> float:

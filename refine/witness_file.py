@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def save_witness(result: Result, path: Path) -> None:
         "contract": result.contract.name,
         "eps": None if (e := result.tolerance.of(witness.output)) is None else str(e),
         "specification": None if result.spec is None else _specification(result, path),
+        "batch": result.batch,
     }
     text = json.dumps(document, indent=2) + "\n"
     write_whole(path, lambda file: file.write(text.encode()))
@@ -95,12 +97,13 @@ def _arrays(witness: Witness) -> dict[str, Any]:
 @dataclass(frozen=True)
 class Saved:
     """A counterexample read from its file; `spec` is the other graph of a comparison and the
-    execution of it."""
+    execution of it. `batch` is how many rows `graph` was read with, if the file left that open."""
 
     graph: Graph
     candidate: Candidate
     epsilon: Fraction | None
     spec: Side | None
+    batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -114,9 +117,9 @@ class Trusted:
 
 
 def load_witness(
-    path: Path, graph_of: Callable[[Path], Graph], trusted: Trusted | None = None
+    path: Path, graph_of: Callable[..., Graph], trusted: Trusted | None = None
 ) -> Saved:
-    """The saved counterexample; `graph_of` loads a model from a path.
+    """The saved counterexample; `graph_of` loads a model from a path, and with `batch` rows.
 
     Nothing that it names is opened outside its folder, unless the user says so. Raises ModelError,
     in one sentence, for a file that is not a counterexample, a model that has changed since or is
@@ -131,7 +134,7 @@ def load_witness(
         execution = document["execution"]
         execution = _execution(execution) if other else contract_of_document(execution)
         output, index = _text(document["output"]), tuple(map(_natural, document["index"]))
-        epsilon = _epsilon(document["eps"])
+        epsilon, batch = _epsilon(document["eps"]), _rows(document.get("batch"))
         archive = within(_text(document["inputs"]), path.parent, trusted.allowed, "the array file")
         spec_model = None if other is None else _text(other["model"])
         spec_sha256 = None if other is None else _text(other["sha256"])
@@ -139,7 +142,8 @@ def load_witness(
         why = shorten(f"{type(error).__name__}: {error}")
         raise ModelError(f"{path}: not a complete counterexample ({why})") from error
     found = _found(model, trusted.model, path, trusted.allowed, "--model")
-    graph = _unchanged(found, sha256, graph_of)
+    reader = graph_of if batch is None else partial(graph_of, batch=batch)
+    graph = _unchanged(found, sha256, reader)
     spec = None
     if spec_model is not None and spec_sha256 is not None and theirs is not None:
         found = _found(spec_model, trusted.spec, path, trusted.allowed, "--spec")
@@ -149,7 +153,9 @@ def load_witness(
     fits = len(index) == len(shape) and all(0 <= i < n for i, n in zip(index, shape, strict=True))
     if output not in graph.outputs or not fits:
         raise ModelError(f"{path}: the model has no output element {output}{list(index)}")
-    return Saved(graph, Candidate(inputs, real, execution, output, index, 0.0), epsilon, spec)
+    return Saved(
+        graph, Candidate(inputs, real, execution, output, index, 0.0), epsilon, spec, batch
+    )
 
 
 def _text(value: Any) -> str:
@@ -199,6 +205,12 @@ def _epsilon(text: str | None) -> Fraction | None:
     if not re.fullmatch(r"[0-9]+(/[0-9]+)?", text):
         raise ValueError("eps is not a ratio of whole numbers")
     return Fraction(text)
+
+
+def _rows(value: Any) -> int | None:
+    if value is None or (type(value) is int and 2 <= value < 2**31):
+        return value
+    raise ValueError("batch is no number of rows")
 
 
 def _document(path: Path) -> Mapping[str, Any]:
