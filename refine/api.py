@@ -48,18 +48,20 @@ def diff_models(
     contract: str | RuntimeContract = "ieee-any",
     options: Options | None = None,
     spec_contract: str | RuntimeContract = "exact",
+    match: Mapping[str, str] | None = None,
 ) -> Result:
     """Settle |impl − spec| ≤ eps over a domain of the implementation's inputs.
 
     Each graph runs under its contract; under `exact` it is read over the reals, as the
-    specification is by default. Otherwise as `check_model`.
+    specification is by default. `match` says which of the specification's tensors an input or an
+    output of the implementation is. Otherwise as `check_model`.
     """
     graph = _graph(impl)
     chosen, others = _contract(contract), _contract(spec_contract)
     effort = options or Options(SAMPLE, default_directory(), budget=10.0)
     where = _domain(domain, graph, chosen)
     sides = Side(_graph(spec), others), Side(graph, chosen)
-    return diff(*sides, where, _tolerance(eps, graph, zero=True), effort)
+    return diff(*sides, where, _tolerance(eps, graph, zero=True), effort, match=match)
 
 
 def _graph(model: str | Path | Graph, random: bool = False) -> Graph:

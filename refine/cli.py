@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -34,7 +34,7 @@ from refine.lemmas.cache import default_directory
 from refine.lemmas.library import dump_smt2, library, prove_library
 from refine.obligation import Kind
 from refine.optimised import as_optimised
-from refine.options import allowing, tolerance_of
+from refine.options import allowing, match_of, tolerance_of
 from refine.pair_hunting import run_pair_again
 from refine.probe_command import contract_for, probe_command
 from refine.replay import divergence, every_output, run_again
@@ -243,6 +243,14 @@ def bound_command(model: Path, **given: Any) -> ExitCode:
     metavar="NAME|FILE.toml|probe:RUNTIME",
     help="Which executions of the specification are allowed, if it runs; default: --contract.",
 )
+@click.option(
+    "--match",
+    "matches",
+    multiple=True,
+    metavar="NAME=NAME",
+    help="This input or output of MODEL is that one of SPEC; default: by name if all names agree, "
+    "by order if none does.",
+)
 def diff_command(
     spec: Path,
     model: Path,
@@ -250,6 +258,7 @@ def diff_command(
     impl_as: str,
     spec_as: str,
     spec_contract: str | None,
+    matches: tuple[str, ...],
     **given: Any,
 ) -> ExitCode:
     """Is |MODEL(x) − SPEC(x)| ≤ E for every x of the domain? Without --eps, the best bound."""
@@ -261,7 +270,7 @@ def diff_command(
     if impl_as == "real":
         given = {**given, "contract": EXACT.name}
     given |= {"cross_check": "none", "conform": False}
-    return _run(model, eps, given, (spec, theirs))
+    return _run(model, eps, given, (spec, theirs), match=match_of(matches))
 
 
 @cli.command("lemmas")
@@ -352,6 +361,7 @@ def _run(
     given: dict[str, Any],
     spec: tuple[Path, str] | None = None,
     batch: int | None = None,
+    match: Mapping[str, str] | None = None,
 ) -> ExitCode:
     """`spec` is another model to compare with, and the name of its contract; `batch` rows are
     those of a claim of batch invariance."""
@@ -404,7 +414,7 @@ def _run(
             exact = name == EXACT.name
             theirs = EXACT if exact else contract_for(name, *changes, path, allowed)
             sides = Side(load(path, allowed=allowed), theirs), Side(graph, contract)
-            result = diff(*sides, domain, tolerance, options, progress.tell)
+            result = diff(*sides, domain, tolerance, options, progress.tell, match)
     if result.witness is not None:
         result = _saved(result, given["counterexample"], reporter)
     if result.verdict is Verdict.CONTRADICTION:

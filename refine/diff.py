@@ -8,7 +8,7 @@ real and the implementation runs. Bounds come from one problem that holds both g
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -40,7 +40,7 @@ from refine.pair import Pair, pair_of
 from refine.pair_hunting import hunt_pair
 from refine.parting import parting
 from refine.proof import Proof, failure_of, first_proof, improved
-from refine.verdict import Assumption, Result, Side, Tolerance
+from refine.verdict import Assumption, Pairing, Result, Side, Tolerance
 
 _WIDE = replace(IEEE_ANY, compute_format=BINARY64)
 
@@ -52,16 +52,18 @@ def diff(
     tolerance: Tolerance,
     options: Options,
     tell: Callable[[str], None] = lambda stage: None,
+    match: Mapping[str, str] | None = None,
 ) -> Result:
     """Settle |impl − spec| ≤ ε, each side read under its contract (`exact`: over the reals).
 
-    `domain` and `tolerance` speak of the implementation's inputs and outputs. Raises ModelError
+    `domain` and `tolerance` speak of the implementation's inputs and outputs; `match` says which of
+    the specification's these are, where names do not. Raises ModelError
     for graphs that cannot be compared, naming the node for what has no meaning.
     """
     if domain.round_inputs and impl.contract.exact and not spec.contract.exact:
         raise ModelError("--round-inputs needs an implementation that runs")
     clock = Clock(time.monotonic(), options.timeout, tell)
-    pair = pair_of(spec, impl)
+    pair = pair_of(spec, impl, match)
     tell("comparing the graphs")
     pair = replace(pair, equal=equal_outputs(pair))
     problem = comparison(pair)
@@ -103,6 +105,7 @@ def diff(
         answer.witness,
         timed_out=timed_out,
         spec=spec,
+        pairing=Pairing(pair.inputs, pair.outputs),
     )
 
 

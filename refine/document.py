@@ -74,6 +74,9 @@ def document_of(result: Result) -> dict[str, Any]:
         "specification": None
         if result.spec is None
         else _model(result.spec.graph) | {"contract": contract_document(result.spec.contract)},
+        "pairing": None
+        if result.pairing is None
+        else {"inputs": dict(result.pairing.inputs), "outputs": dict(result.pairing.outputs)},
         "notes": list(result.notes),
         "seed": result.seed,
         "versions": versions(),

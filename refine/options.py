@@ -106,6 +106,19 @@ def tolerance_of(texts: tuple[str, ...], outputs: tuple[str, ...], zero: bool = 
     return Tolerance(common, named)
 
 
+def match_of(texts: tuple[str, ...]) -> dict[str, str]:
+    """Pairs of names as `NAME=NAME`. Raises ModelError for anything else, and for a name twice."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, other = text.partition("=")
+        if not equals or not name or not other:
+            raise ModelError(f"--match '{text}' is not NAME=NAME: a tensor of MODEL, one of SPEC")
+        if name in pairs:
+            raise ModelError(f"--match gives '{name}' twice")
+        pairs[name] = other
+    return pairs
+
+
 def _epsilon(text: str, zero: bool) -> Fraction:
     try:
         value = decimal(text)

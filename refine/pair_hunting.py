@@ -100,7 +100,7 @@ def run_pair_again(saved: Saved) -> Witness:
     """A saved counterexample of a comparison evaluated anew. Raises ModelError if the graphs
     cannot be compared."""
     assert saved.spec is not None
-    pair = pair_of(saved.spec, Side(saved.graph, saved.candidate.execution))
+    pair = pair_of(saved.spec, Side(saved.graph, saved.candidate.execution), saved.match)
     return _replayed(confirmed(pair, saved.candidate, saved.spec.contract), pair)
 
 

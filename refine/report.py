@@ -24,6 +24,7 @@ from gpu_check.divergence import Divergence
 from onnx_import.graph import DType, Graph
 from refine.numerals import down, plain, show_error, up
 from refine.obligation import Discharger, Obligation
+from refine.pair import shown_pairs
 from refine.replay import OutputErrors
 from refine.rounding import float_up
 from refine.verdict import (
@@ -375,6 +376,9 @@ def _header(result: Result) -> Iterator[tuple[str, str]]:
         yield "[bold]spec[/]", str(result.spec.graph.source)
         how = result.spec.contract
         yield "", "read over the reals" if how.exact else f"runs under {how.describe()}"
+    if result.pairing is not None:
+        inputs, outputs = shown_pairs(result.pairing.inputs), shown_pairs(result.pairing.outputs)
+        yield "[bold]pairs[/]", f"inputs {inputs}; outputs {outputs} (model = spec)"
     yield "[bold]model[/]", str(graph.source)
     yield "", f"{graph.parameters} parameters: {operators}"
     for note in graph.notes:

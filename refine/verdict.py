@@ -56,6 +56,14 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Pairing:
+    """The specification's tensor of each input and output of the implementation."""
+
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class RealValue:
     """Exact bounds lo ≤ f_R(x) ≤ hi at one output element."""
 
@@ -197,6 +205,7 @@ class Result:
     spec: Side | None = None
     conduct: Conduct | None = None
     batch: int | None = None
+    pairing: Pairing | None = None
 
     @property
     def bound(self) -> float:

@@ -60,6 +60,9 @@ def _specification(result: Result, path: Path) -> dict[str, Any]:
         "model": _relative(result.spec.graph.source, path),
         "sha256": result.spec.graph.sha256,
         "execution": contract_document(execution) if execution and not execution.exact else None,
+        "match": None
+        if result.pairing is None
+        else {**result.pairing.inputs, **result.pairing.outputs},
     }
 
 
@@ -97,13 +100,15 @@ def _arrays(witness: Witness) -> dict[str, Any]:
 @dataclass(frozen=True)
 class Saved:
     """A counterexample read from its file; `spec` is the other graph of a comparison and the
-    execution of it. `batch` is how many rows `graph` was read with, if the file left that open."""
+    execution of it, and `match` says which of its tensors are the graph's. `batch` is how many rows
+    `graph` was read with, if the file left that open."""
 
     graph: Graph
     candidate: Candidate
     epsilon: Fraction | None
     spec: Side | None
     batch: int | None = None
+    match: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +140,7 @@ def load_witness(
         execution = _execution(execution) if other else contract_of_document(execution)
         output, index = _text(document["output"]), tuple(map(_natural, document["index"]))
         epsilon, batch = _epsilon(document["eps"]), _rows(document.get("batch"))
+        match = None if other is None else _match(other.get("match"))
         archive = within(_text(document["inputs"]), path.parent, trusted.allowed, "the array file")
         spec_model = None if other is None else _text(other["model"])
         spec_sha256 = None if other is None else _text(other["sha256"])
@@ -154,7 +160,7 @@ def load_witness(
     if output not in graph.outputs or not fits:
         raise ModelError(f"{path}: the model has no output element {output}{list(index)}")
     return Saved(
-        graph, Candidate(inputs, real, execution, output, index, 0.0), epsilon, spec, batch
+        graph, Candidate(inputs, real, execution, output, index, 0.0), epsilon, spec, batch, match
     )
 
 
@@ -205,6 +211,12 @@ def _epsilon(text: str | None) -> Fraction | None:
     if not re.fullmatch(r"[0-9]+(/[0-9]+)?", text):
         raise ValueError("eps is not a ratio of whole numbers")
     return Fraction(text)
+
+
+def _match(value: Any) -> Mapping[str, str] | None:
+    if value is None:
+        return None
+    return {_text(a): _text(b) for a, b in dict(value).items()}
 
 
 def _rows(value: Any) -> int | None:
