@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
+from gpu_check.children import start_worker
 from gpu_check.runtimes import OnnxRuntime, OnnxRuntimeOptions, RuntimeUnavailable
 from onnx_import.graph import Array
 
@@ -27,7 +29,7 @@ def place_for(options: OnnxRuntimeOptions) -> Iterator[Executor | None]:
         yield None
         return
     fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=fresh) as pool:
+    with ProcessPoolExecutor(1, fresh, start_worker, (os.getpid(),)) as pool:
         yield pool
 
 

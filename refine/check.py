@@ -53,7 +53,8 @@ class Options:
     lemmas, None to prove them anew. `budget` in seconds, counted from the start, is how long
     bounds are improved; `workers` processes share that work. `search_seconds` is how long errors
     are searched for, all of it; None: as much as the model's size suggests, in little time.
-    `conform` has a runtime of this machine compared with the contract, briefly.
+    `conform` has a runtime of this machine compared with the contract, briefly. `so_far` hears of
+    results on the way: bounds of which no obligation has been looked at, and errors found.
     """
 
     cross_check: Effort | None
@@ -66,6 +67,7 @@ class Options:
     workers: int = 1
     search_seconds: float | None = None
     conform: bool = False
+    so_far: Callable[[Result], None] | None = None
 
 
 def check(
@@ -89,9 +91,11 @@ def check(
     problem = Network(graph, contract)
     proof = first_proof(problem, domain, options.backward, clock)
     catch = Catch(None, (), late=False)
+    tell_so_far(proof, catch, tolerance, graph, domain, contract, options, clock)
     if options.search and not contract.exact and not settled(proof, tolerance):
         share, effort = searching(options)
         catch = hunt(graph, domain, contract, tolerance, options.seed, clock, share, effort)
+        tell_so_far(proof, catch, tolerance, graph, domain, contract, options, clock)
     if catch.violation is None and not settled(proof, tolerance) and options.backward:
         deadline = improving_until(options, clock)
         proof = improved(proof, problem, tolerance, deadline, options.workers, clock)
@@ -100,6 +104,7 @@ def check(
             seconds = min(_SEARCHING_AGAIN * options.budget, _LONGEST_AGAIN)
             again = hunt(graph, left, contract, tolerance, options.seed + 1, clock, seconds)
             catch = catch.joined(again)
+    tell_so_far(proof, catch, tolerance, graph, domain, contract, options, clock)
     groups, lemmas, late = _obligations(proof, contract, options, clock)
     every = (*lemmas, *(o for group in groups.values() for o in group))
     given = [o.point for o in every if o.point and all(t in graph.inputs for t, _ in o.point)]
@@ -129,6 +134,45 @@ def check(
         answer.witness,
         timed_out=timed_out,
         conduct=conduct,
+    )
+
+
+def tell_so_far(
+    proof: Proof,
+    catch: Catch,
+    tolerance: Tolerance,
+    graph: Graph,
+    domain: Domain,
+    contract: RuntimeContract,
+    options: Options,
+    clock: Clock,
+) -> None:
+    """What would be answered if time were up now: nothing is verified yet, for no obligation has
+    been looked at."""
+    if options.so_far is None:
+        return
+    answer = decide(proof, tolerance, None, catch, timed_out=True)
+    if answer.verdict is not Verdict.VIOLATED:
+        answer = replace(answer, verdict=Verdict.UNKNOWN, reason="the time limit was reached")
+    options.so_far(
+        Result(
+            answer.verdict,
+            answer.reason,
+            tolerance,
+            proof.bounds,
+            catch.largest,
+            domain,
+            contract,
+            assumptions_of(graph, domain, contract),
+            (),
+            (),
+            graph,
+            options.seed,
+            clock.seconds,
+            (*graph.notes, *domain.notes),
+            answer.witness,
+            timed_out=True,
+        )
     )
 
 

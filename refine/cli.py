@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -21,6 +22,7 @@ from onnx_import.errors import ModelError
 from onnx_import.fold import ALONE
 from onnx_import.reader import MADE, WRITTEN_OUT
 from refine import entry
+from refine.answering import Telling
 from refine.batch import batch_invariance, run_batch_again
 from refine.bug_report import script_of
 from refine.check import Options, check
@@ -39,10 +41,13 @@ from refine.pair_hunting import run_pair_again
 from refine.probe_command import contract_for, probe_command
 from refine.replay import divergence, every_output, run_again
 from refine.report import Reporter
+from refine.supervision import Watcher
 from refine.verdict import ExitCode, Result, Side, Verdict
 from refine.witness_file import Trusted, load_witness, save_witness
 from refine.writing import NoPlainFile, require_writable, write_whole
 from refine.zoo_command import zoo_command
+
+_SHORTEST = 1e-3  # seconds, where the limit has passed before the work began
 
 
 def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -397,12 +402,17 @@ def _run(
         search_seconds=given["search_seconds"],
         conform=given["conform"],
     )
+    watcher = click.get_current_context().obj
+    telling = Telling(watcher, given["quiet"], json_path is not None)
     with reporter.progress("reading the model") as progress:
         alone = spec is None and batch is None
         read = as_optimised(model, given["as_optimised"], allowed)
         graph = load(read, random=alone, allowed=allowed)
         domain = read_domain(graph, written, contract.format_of)
         tolerance = tolerance_of(eps, graph.outputs, zero=spec is not None or batch is not None)
+        if watcher is not None and watcher.limit is not None:
+            left = max(watcher.limit - time.monotonic(), _SHORTEST)
+            options = replace(options, timeout=left, so_far=telling.so_far)
         if batch is not None:
             result = batch_invariance(
                 graph, batch, domain, contract, tolerance, options, progress.tell
@@ -415,14 +425,19 @@ def _run(
             theirs = EXACT if exact else contract_for(name, *changes, path, allowed)
             sides = Side(load(path, allowed=allowed), theirs), Side(graph, contract)
             result = diff(*sides, domain, tolerance, options, progress.tell, match)
-    if result.witness is not None:
-        result = _saved(result, given["counterexample"], reporter)
+    telling.so_far(result)
+    place = _witness_place(result, given["counterexample"])
+    result = replace(result, witness_file=place)
+    document = None if json_path is None else json_text(result)
+    telling.finish()
+    if place is not None and not _saved(result, place, reporter):
+        result = replace(result, witness_file=None)
+        document = None if json_path is None else json_text(result)
     if result.verdict is Verdict.CONTRADICTION:
         _tell_contradiction(result, reporter)
     if given["dump_smt2"] is not None:
         every_obligation = (*result.obligations, *(o for n in result.nodes for o in n.obligations))
         dump_smt2(every_obligation, given["dump_smt2"])
-    document = None if json_path is None else json_text(result)
     if document is not None and json_path not in (None, "-"):
         _written(Path(json_path), document, reporter)
     reporter.result(result, document if json_path == "-" else None)
@@ -452,16 +467,23 @@ def _require_places(json_path: str | None, counterexample: Path | None, smt2: Pa
         raise ModelError(f"--dump-smt2 needs a folder, and {smt2} is a file")
 
 
-def _saved(result: Result, chosen: Path | None, reporter: Reporter) -> Result:
+def _witness_place(result: Result, chosen: Path | None) -> Path | None:
+    """Where a counterexample will be saved; None where there is none."""
+    if result.witness is None:
+        return None
     source = result.graph.source
     stem = "model" if source is None else source.stem
-    path = _as_json(chosen or Path(f"{stem}-counterexample.json"))
+    return _as_json(chosen or Path(f"{stem}-counterexample.json"))
+
+
+def _saved(result: Result, path: Path, reporter: Reporter) -> bool:
+    """Save the counterexample; the verdict stands, with or without the file."""
     try:
         save_witness(result, path)
-    except OSError as error:  # the verdict stands, with or without the file
+    except OSError as error:
         reporter.error(f"the counterexample is not saved: {path}: {error.strerror or error}")
-        return result
-    return replace(result, witness_file=path)
+        return False
+    return True
 
 
 def _tell_contradiction(result: Result, reporter: Reporter) -> None:
@@ -503,11 +525,11 @@ def main() -> None:
     entry.main()
 
 
-def guarded() -> ExitCode:
+def guarded(watcher: Watcher | None) -> ExitCode:
     """The command line of this process. A bug is reported, and never looks like a verdict."""
     with Interruption() as interruption:
         try:
-            return run(sys.argv[1:])
+            return run(sys.argv[1:], watcher)
         except (Exception, KeyboardInterrupt) as error:
             if interruption.pressed:
                 Reporter().error("interrupted")
@@ -516,10 +538,10 @@ def guarded() -> ExitCode:
             return ExitCode.INTERNAL_ERROR
 
 
-def run(arguments: list[str]) -> ExitCode:
+def run(arguments: list[str], watcher: Watcher | None = None) -> ExitCode:
     """One command line to one exit code; every expected failure becomes one sentence."""
     try:
-        with cli.make_context("refine", list(arguments)) as context:
+        with cli.make_context("refine", list(arguments), obj=watcher) as context:
             code = cli.invoke(context)
     except click.exceptions.Exit as stop:
         return ExitCode.VERIFIED if stop.exit_code == 0 else ExitCode.INPUT_ERROR

@@ -26,6 +26,7 @@ from refine.check import (
     node_reports,
     searching,
     settled,
+    tell_so_far,
     unsearched,
 )
 from refine.clock import Clock
@@ -70,12 +71,15 @@ def diff(
     proof = first_proof(problem, domain, options.backward, clock)
     undefined = _undefined(problem, pair, proof)
     catch = Catch(None, (), late=False)
+    told = (tolerance, impl.graph, domain, impl.contract, options, clock)
+    tell_so_far(proof, catch, *told)
     if options.search and not settled(proof, tolerance):
         share, effort = searching(options)
         catch = hunt_pair(pair, domain, tolerance, options.seed, clock, share, effort)
     if catch.violation is None and not settled(proof, tolerance) and options.backward:
         deadline = improving_until(options, clock)
         proof = improved(proof, problem, tolerance, deadline, options.workers, clock)
+    tell_so_far(proof, catch, *told)
     tell("proving lemmas")
     lemmas = prove_lemmas(lemmas_used(proof.wholes, proof.lemmas), options.cache)
     groups = merged(proof.obligations())

@@ -13,6 +13,8 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
+from refine.supervision import Watcher, places, process_start, supervised
+
 _INTERNAL_ERROR = 70
 _INTERRUPTED = 130
 _NO_MEMORY = b"refine: internal error: out of memory\n"
@@ -24,9 +26,10 @@ def main() -> NoReturn:
     """Run a command and leave with its exit code. A bug never looks like a verdict."""
     code = _INTERNAL_ERROR
     try:
+        start = process_start()
         _listen()
         _open_streams()
-        code = _run()
+        code = supervised(_run, places(sys.argv[1:], start))
     except MemoryError:
         _say(_NO_MEMORY)
     except KeyboardInterrupt:
@@ -39,10 +42,10 @@ def main() -> NoReturn:
         os._exit(code)
 
 
-def _run() -> int:
+def _run(watcher: Watcher | None) -> int:
     from refine.cli import guarded
 
-    return guarded().value
+    return guarded(watcher).value
 
 
 def _listen() -> None:

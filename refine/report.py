@@ -148,6 +148,16 @@ class Reporter:
         instead. An answer that standard output does not take goes to standard error."""
         if self._silent and document is None:
             return
+        report = self.report_of(result)
+        try:
+            self.text(report if document is None else document)
+        except OSError as error:
+            self.error(f"standard output cannot be written ({error.strerror}); the answer is:")
+            for label, text in _answer(result, quiet=True):
+                self.error(f"{Text.from_markup(label)} {text}".strip())
+
+    def report_of(self, result: Result) -> str:
+        """The account as text, for this console."""
         if not self._quiet:
             self._lines(_header(result))
             self._out.print(_layers(result.nodes))
@@ -157,13 +167,7 @@ class Reporter:
             if result.witness is not None:
                 self._witness(result.witness, result.tolerance.of(result.witness.output))
         self._lines(_answer(result, self._quiet))
-        report = self._written.taken()
-        try:
-            self.text(report if document is None else document)
-        except OSError as error:
-            self.error(f"standard output cannot be written ({error.strerror}); the answer is:")
-            for label, text in _answer(result, quiet=True):
-                self.error(f"{Text.from_markup(label)} {text}".strip())
+        return self._written.taken()
 
     def replay(self, witness: Witness, epsilon: Fraction | None) -> None:
         limit = "a finite value" if epsilon is None else f"eps {plain(epsilon)}"

@@ -21,6 +21,7 @@ from multiprocessing import get_context
 import numpy as np
 
 from encoders.enclosure import FloatArray, Interval
+from gpu_check.children import start_worker
 from refine.bounds import InputBox, Known, NetworkBounds
 from refine.compose import first_failure, node_obligations
 from refine.obligation import Obligation
@@ -178,7 +179,9 @@ def _pool(problem: Problem, workers: int) -> Iterator[Callable[[InputBox, Known]
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))  # read by the workers as they start
     try:
-        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+        pool = ProcessPoolExecutor(
+            workers, get_context("spawn"), initializer=start_worker, initargs=(os.getpid(),)
+        )
         try:
             yield lambda box, known: pool.submit(bound_part, problem, box, known)
         finally:

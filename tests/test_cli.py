@@ -702,10 +702,11 @@ def listen() -> None:
 
 def wait_until_imported(running: subprocess.Popen[str]) -> None:
     """Until Z3 is loaded and a moment more; only the moment where the system does not say."""
-    maps = Path(f"/proc/{running.pid}/maps")
+    children = Path(f"/proc/{running.pid}/task/{running.pid}/children")
     deadline = time.monotonic() + 30
-    while running.poll() is None and time.monotonic() < deadline and maps.exists():
-        if "libz3" in maps.read_text():
+    while running.poll() is None and time.monotonic() < deadline and children.exists():
+        processes = [running.pid, *map(int, children.read_text().split())]
+        if any("libz3" in Path(f"/proc/{p}/maps").read_text() for p in processes):
             break
         time.sleep(0.05)
     time.sleep(1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -10,6 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import IO
 
+from gpu_check.children import start_worker
 from refine.lemmas import format_lemmas, schema
 from refine.lemmas.cache import discharge_cached
 from refine.lemmas.lemma import Lemma
@@ -37,7 +39,7 @@ def prove_library(
     prove = partial(_prove, timeout=timeout, cache=cache)
     if processes <= 1:
         return tuple(map(prove, names))
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), start_worker, (os.getpid(),)) as pool:
         return tuple(pool.map(prove, names))
 
 

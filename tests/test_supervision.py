@@ -1,0 +1,157 @@
+"""The time limit, Ctrl-C and signals, whatever the worker is doing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_models
+
+from refine.supervision import Places, places
+
+ROOT = Path(__file__).resolve().parents[1]
+STUCK = """
+import refine.cli, sys
+from refine import entry, supervision
+def stuck(*a, **k):
+    {what}
+refine.cli.{where} = stuck
+entry.main()
+"""
+HOLDS_THE_INTERPRETER = "10 ** (10 ** 9)"  # one operation, minutes, no bytecode in between
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    small_models.mlp(tmp_path / "net.onnx")
+    return tmp_path
+
+
+def listen() -> None:
+    """A test run in the background ignores Ctrl-C, and so would what it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def started(folder: Path, where: str, what: str, *more: str) -> subprocess.Popen[str]:
+    script = STUCK.format(where=where, what=what)
+    command = [sys.executable, "-c", script, "check", "net.onnx", "--input", "-1..1", "--eps",
+               "1e-3", "--z3", "none", "--no-conform", *more]  # fmt: skip
+    return subprocess.Popen(
+        command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, preexec_fn=listen,
+    )  # fmt: skip
+
+
+def workers_of(process: int) -> list[int]:
+    text = Path(f"/proc/{process}/task/{process}/children").read_text()
+    return [int(p) for p in text.split()]
+
+
+def alive(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.parametrize("where", ["load", "read_domain", "check", "json_text"])
+@pytest.mark.parametrize("what", [HOLDS_THE_INTERPRETER, "import time; time.sleep(600)"])
+def test_the_limit_holds_whatever_is_done(folder: Path, where: str, what: str) -> None:
+    running = started(folder, where, what, "--timeout", "1.5", "--json", "r.json", "-q")
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == (4 if where != "json_text" else 0), err
+    assert "unknown" in out or where == "json_text"
+    document = json.loads((folder / "r.json").read_text())
+    assert document["timed_out"] is (where != "json_text")
+    assert document["verdict"] == ("unknown" if where != "json_text" else "verified")
+
+
+def test_what_was_proved_is_said_at_the_limit(folder: Path) -> None:
+    running = started(folder, "Telling.finish", HOLDS_THE_INTERPRETER, "--timeout", "3", "-q")
+    out, err = running.communicate(timeout=60)
+    assert (running.returncode, err) == (0, "")
+    assert out.startswith("verified")
+
+
+def test_ctrl_c_where_nothing_listens(folder: Path) -> None:
+    running = started(folder, "check", f"print('now', flush=True); {HOLDS_THE_INTERPRETER}")
+    assert running.stdout is not None
+    assert running.stdout.readline() == "now\n"
+    (worker,) = workers_of(running.pid)
+    running.send_signal(signal.SIGINT)
+    assert running.wait(timeout=30) == 130
+    assert not alive(worker)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_nobody_survives_the_watcher(folder: Path, number: signal.Signals) -> None:
+    running = started(folder, "check", f"print('now', flush=True); {HOLDS_THE_INTERPRETER}")
+    assert running.stdout is not None
+    assert running.stdout.readline() == "now\n"
+    (worker,) = workers_of(running.pid)
+    running.send_signal(number)
+    assert running.wait(timeout=30) == -number
+    for _ in range(100):
+        if not alive(worker):
+            return
+        time.sleep(0.05)
+    pytest.fail("the worker lives on")
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
+def test_a_crash_is_no_verdict(folder: Path, number: signal.Signals) -> None:
+    what = f"import os; os.kill(os.getpid(), {int(number)})"
+    running = started(folder, "check", what)
+    out, err = running.communicate(timeout=30)
+    assert (running.returncode, out) == (70, "")
+    assert err.count("\n") == 1
+    assert number.name in err
+
+
+def test_where_the_limit_stands(tmp_path: Path) -> None:
+    cases: list[tuple[list[str], Places]] = [
+        (["check", "m", "--timeout", "5"], Places(15.0, None, False)),
+        (["bound", "--timeout=2.5", "--json=-", "-q"], Places(12.5, "-", True)),
+        (["diff", "--json", "r.json", "--timeout", "1e0", "--quiet"], Places(11.0, "r.json", True)),
+        (["lemmas", "--timeout", "5"], Places()),
+        (["check", "--timeout", "soon"], Places()),
+        (["check", "--timeout", "-1"], Places(None, None, False)),
+        (["check", "--timeout"], Places()),
+        ([], Places()),
+    ]
+    for arguments, expected in cases:
+        assert places(arguments, 10.0) == expected
+
+
+def interrupted_at(folder: Path, seconds: float, number: signal.Signals) -> Any:
+    command = [sys.executable, "-m", "refine", "check", "net.onnx", "--input", "-1..1", "--eps",
+               "1e-12", "--json", "r.json", "--no-cache"]  # fmt: skip
+    running = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True, preexec_fn=listen,
+    )  # fmt: skip
+    time.sleep(seconds)
+    running.send_signal(number)
+    out, err = running.communicate(timeout=30)
+    return running.returncode, out, err
+
+
+@pytest.mark.parametrize("seconds", [0.15, 0.4, 0.8, 1.6])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_half_written(folder: Path, seconds: float, number: signal.Signals) -> None:
+    code, _, err = interrupted_at(folder, seconds, number)
+    if number is signal.SIGINT:
+        assert (code, err) in ((130, "refine: interrupted\n"), (1, "")), (code, err)
+    left = {p.name for p in folder.iterdir()} - {"net.onnx"}
+    assert left <= {"r.json", "net-counterexample.json", "net-counterexample.npz"}
+    for name in left:
+        if name.endswith(".json"):
+            json.loads((folder / name).read_text())
