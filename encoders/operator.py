@@ -305,6 +305,7 @@ class Operator:
     it reads and writes, None where it cannot be cut down (`encoders.narrowing`).
     `dtypes` are the types of its numbers (of a condition's, those that are compared or chosen).
     `whole_sums` says that it takes sums of products of whole numbers to be exact.
+    `notes(site)` says where runtimes are known to part from the specification here.
     """
 
     name: str
@@ -335,6 +336,7 @@ class Operator:
         | None
     ) = None
     whole_sums: bool = False
+    notes: Callable[[Site], tuple[str, ...]] = field(default=lambda site: ())
 
     def reading(self, *attributes: str) -> Operator:
         """The same operator, which understands these attributes."""

@@ -51,6 +51,11 @@ def work_of(graph: Graph) -> int:
     return sum(lookup(node).work(site_of(graph, node)) for node in graph.order)
 
 
+def operator_notes(graph: Graph) -> tuple[str, ...]:
+    """Where runtimes are known to part from the specification in this graph."""
+    return tuple(n for node in graph.order for n in lookup(node).notes(site_of(graph, node)))
+
+
 def lookup(node: Node) -> Operator:
     """The operator of a node.
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from encoders.contract import RuntimeContract
 from encoders.operator import site_of
-from encoders.registry import lookup
+from encoders.registry import lookup, operator_notes
 from onnx_import.graph import Graph
 from refine.assumptions import assumptions_of
 from refine.bounds import NetworkBounds
@@ -130,7 +130,13 @@ def check(
         graph,
         options.seed,
         clock.seconds,
-        (*graph.notes, *domain.notes, *_split_notes(proof), *unsearched(graph, options)),
+        (
+            *graph.notes,
+            *domain.notes,
+            *operator_notes(graph),
+            *_split_notes(proof),
+            *unsearched(graph, options),
+        ),
         answer.witness,
         timed_out=timed_out,
         conduct=conduct,

@@ -15,6 +15,7 @@ import numpy as np
 
 from encoders.contract import IEEE_ANY
 from encoders.formats import BINARY64
+from encoders.registry import operator_notes
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 from refine.assumptions import assumptions_of
@@ -103,6 +104,7 @@ def diff(
         (
             *impl.graph.notes,
             *domain.notes,
+            *dict.fromkeys((*operator_notes(spec.graph), *operator_notes(impl.graph))),
             *(unsearched(impl.graph, options) or unsearched(spec.graph, options)),
             parting(pair, problem, proof.wholes[0]),
         ),
