@@ -157,7 +157,8 @@ def normalization_error(
         partial = np.maximum(up, down)
         steps = np.full_like(partial, n - 1.0)
         terms = add_up(sum_up(np.broadcast_to(converted, x.shape), axis=1)[:, None], n * flushed)
-        total = any_order_sum(r, partial, steps, terms)
+        every = sum_up(x.magnitude, axis=1)[:, None]
+        total = any_order_sum(r, partial, steps, terms, total=every)
         share = np.nextafter(total / n, np.inf)
         mean = add_up(multiply_up(share, 1.0 + twice), multiply_up(v.mean.magnitude, twice))
         off = add_up(add_up(mean, 4.0 * tiny + flushed), read)
@@ -175,7 +176,7 @@ def normalization_error(
     exact = multiply_up(v.variance.hi, float(n) * (1.0 + 2.0**-50))
     partial = add_up(exact, sum_up(squares, axis=1)[:, None])
     wrong = add_up(sum_up(products, axis=1)[:, None], n * flushed)
-    total = any_order_sum(r, partial, np.full_like(partial, float(n)), wrong)
+    total = any_order_sum(r, partial, np.full_like(partial, float(n)), wrong, total=partial)
     reached = max(reached, float(np.max(add_up(partial, total), initial=0.0)))
     share = np.nextafter(total / n, np.inf)
     variance = add_up(multiply_up(share, 1.0 + twice), multiply_up(v.variance.hi, twice))

@@ -38,6 +38,7 @@ from encoders.operator import (
     ValueMap,
 )
 from encoders.rounding_bounds import (
+    LONG_SUM,
     conversion_error,
     finish,
     no_overflow,
@@ -52,6 +53,7 @@ from onnx_import.tensors import dtype_of
 
 LEMMAS = (
     "sum-any-order",
+    *LONG_SUM,
     "product-error",
     "quotient-error",
     "relative-quotient",

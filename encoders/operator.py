@@ -261,9 +261,10 @@ class RowFacts:
     """One output element as a sum of products, for an independent check of its rounding bound.
 
     The terms are `weights`[k]·x_k with x_k in [`lows`[k], `highs`[k]] and a bias in its range.
-    Claimed: every partial sum is within `partial_bound`, and E = `error_bound` satisfies
-    E ≥ `products` + `additions`·(r(partial_bound + E) + `lost_operands`), r the rounding error of
-    `format` with at least `underflow` where results may be flushed.
+    Claimed: every partial sum is within `partial_bound` and Σ|term| within `total_bound`, and
+    E = `error_bound` satisfies E ≥ `products` + `additions`·(r(partial_bound + E) +
+    `lost_operands`), r the rounding error of `format` with at least `underflow` where results may
+    be flushed, or what lemma `any-order-linear` asks of it.
     """
 
     weights: tuple[Fraction, ...]
@@ -278,6 +279,7 @@ class RowFacts:
     format: FloatFormat
     underflow: Fraction
     lost_operands: Fraction
+    total_bound: Fraction
 
 
 @dataclass(frozen=True)

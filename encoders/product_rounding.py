@@ -33,12 +33,13 @@ def varying_rounding(
         return b.on_x(of_y).magnitude_up(of_x)
 
     up, down = add_up(total(xp, yp), total(xn, yn)), add_up(total(xp, yn), total(xn, yp))
-    size = total(x.magnitude, y.magnitude)
+    size = every = total(x.magnitude, y.magnitude)
     additions = float(b.terms - 1)
     if bias is not None:
         up = add_up(up, np.maximum(bias.hi, 0.0))
         down = add_up(down, np.maximum(-bias.lo, 0.0))
         additions += 1.0
+        every = add_up(every, bias.magnitude)
     partial = np.maximum(up, down)
     products = np.zeros(b.shape)
     if not r.exact:
@@ -50,7 +51,7 @@ def varying_rounding(
         products = add_up(products, np.where(partial > 0, r.flushed, 0.0))
     products = add_up(products, bias_error)
     counts, clamped = np.full(b.shape, additions), r.clamped(x.magnitude, y.magnitude)
-    radius = any_order_sum(r, partial, counts, products, float(b.terms), clamped)
+    radius = any_order_sum(r, partial, counts, products, float(b.terms), clamped, every)
     reached = add_up(partial, np.where(np.isfinite(radius), radius, 0.0))
     reached = np.maximum(reached, max(np.max(x.magnitude), np.max(y.magnitude)))
     return finish(r, radius, reached, ANY_ORDER)

@@ -31,10 +31,18 @@ from encoders.enclosure import (
 )
 from encoders.error_arithmetic import traced
 from encoders.operator import RoundingBound, RowFacts, Site
-from encoders.rounding_bounds import Rounder, any_order_sum, finish, rounder, stored_loss
+from encoders.rounding_bounds import (
+    LONG_SUM,
+    Rounder,
+    any_order_sum,
+    finish,
+    rounder,
+    stored_loss,
+)
 
 ANY_ORDER = (
     "sum-any-order",
+    *LONG_SUM,
     "fma-node",
     "dot-product",
     "dot-product-total",
@@ -45,6 +53,7 @@ ANY_ORDER = (
 KNOWN_ORDER = ("sequential-step", "underflow-term", "flush-operand-product", "flush-operand-sum")
 
 _FRACTION = np.int64(0x000F_FFFF_FFFF_FFFF)  # its bits are 0 in a power of two
+_LONG = 0.125  # relative error of all additions from where Σ|w·x| gets a matrix product of its own
 _MANY = 2**14  # elements beyond which a bound is worth less than a matrix product
 
 Map = Callable[[FloatArray], FloatArray]
@@ -118,13 +127,17 @@ def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
     elif s.bias is not None and np.all(s.bias.lo == s.bias.hi):
         products = add_up(products, stored_loss(r, s.bias.lo))
     clamped = r.clamped(magnitude, stored)
-    radius = any_order_sum(r, largest, additions, products, float(s.action.terms), clamped)
+    many = not r.exact and float(np.max(additions, initial=0.0)) * r.relative > _LONG
+    every = add_up(part.magnitude_up(magnitude) if many else total, bias)
+    steps = float(s.action.terms)
+    radius = any_order_sum(r, largest, additions, products, steps, clamped, every)
     sums = in_blocks(_reached, largest, radius)
     reach = max(float(np.max(reached, initial=0.0)) for reached in (sums, magnitude, stored))
     done = finish(r, radius, np.asarray(reach), ANY_ORDER)
     if r.exact or not np.all(np.isfinite(done.radius)):
         return done
-    return replace(done, row=_rows(r, s, x, largest, radius, products, additions))
+    claimed = (largest, radius, products, additions, every)
+    return replace(done, row=_rows(r, s, x, *claimed))
 
 
 def _sides(lo: FloatArray, hi: FloatArray) -> tuple[FloatArray, ...]:
@@ -161,6 +174,7 @@ def _rows(
     radius: FloatArray,
     products: FloatArray,
     additions: FloatArray,
+    every: FloatArray,
 ) -> Callable[[int], RowFacts]:
     """The facts of one output element, its weights read off by a unit functional."""
 
@@ -186,6 +200,7 @@ def _rows(
             r.format,
             Fraction(r.smallest_normal if r.flush_results else 0.0),
             Fraction(r.lost_operands),
+            Fraction(float(np.broadcast_to(every, largest.shape).reshape(-1)[index])),
         )
 
     return row

@@ -4,7 +4,8 @@ All bounds are on |computed − exact| for exact results of magnitude at most M,
 bound. Sources: half an ulp of the largest value (IEEE 754); |fl(z) − z| ≤ u/(1+u)·|z| (Knuth;
 Jeannerod & Rump 2018); additions are exact in the subnormal range (Hauser 1996). The any-order sum
 is lemma `sum-any-order` of the library: m additions, each with partial sums at most M, err by at
-most m·r(M), r(M) being the rounding error at M.
+most m·r(M), r(M) being the rounding error at M. Where m·u is near 1 or above, no M is known for
+that lemma; `any-order-linear` holds for any m.
 """
 
 from __future__ import annotations
@@ -31,6 +32,16 @@ from encoders.orders import alignment_of
 from onnx_import.graph import DType
 
 OVERFLOW = "no-overflow"  # the name of that precondition
+
+LONG_SUM = (
+    "jeannerod-rump-rounding",
+    "jeannerod-rump-bound",
+    "any-order-linear-node",
+    "any-order-linear-fused",
+    "any-order-linear",
+    "any-order-power",
+    "any-order-power-growth",
+)  # what a sum of any number of terms rests on where `sum-any-order` gives nothing
 
 _ITERATIONS = 4
 _EXPONENT = np.int64(0x7FF0_0000_0000_0000)  # the bits of 2^⌊log2 M⌋ in a normal float64 M
@@ -225,17 +236,24 @@ def any_order_sum(
     products: FloatArray,
     steps: float = 0.0,
     clamped: float = 0.0,
+    total: FloatArray | None = None,
 ) -> FloatArray:
-    """|ŝ − s| for a sum in any order, with or without FMA: lemma `sum-any-order`.
+    """|ŝ − s| for a sum in any order, with or without FMA: lemmas `sum-any-order` and, where that
+    knows of no bound because there are too many additions, `any-order-linear` or `-power`.
 
     `partial` bounds every partial sum of the exact terms, `additions` counts the roundings of
-    sums, `products` bounds the total error of the rounded terms. The result E satisfies
-    E ≥ products + additions·r(partial + E), which makes the induction close; infinite where no
-    such E was found. Where aligned steps may be taken, there are at most `steps` of them, of one
-    product each or of fewer and longer ones, and `clamped` is what factors count for at least.
+    sums, `products` bounds the total error of the rounded terms, `total` Σ|term| (None: both signs
+    may reach `partial`). Where aligned steps may be taken, there are at most `steps` of them, of
+    one product each or of fewer and longer ones, and `clamped` is what factors count for at least.
+    Infinite where a hypothesis of all three lemmas fails of these numbers.
     """
+    every = multiply_up(partial, 2.0) if total is None else total
     return in_blocks(
-        lambda *blocks: _any_order_sum(r, steps, clamped, *blocks), partial, additions, products
+        lambda *blocks: _any_order_sum(r, steps, clamped, *blocks),
+        partial,
+        additions,
+        products,
+        every,
     )
 
 
@@ -246,32 +264,94 @@ def _any_order_sum(
     partial: FloatArray,
     additions: FloatArray,
     products: FloatArray,
+    total: FloatArray,
 ) -> FloatArray:
+    aligned = r.alignment is not None and steps > 0.0
+
     def needed(error: FloatArray) -> FloatArray:
         reached = add_up(partial, error)
         total = add_up(products, multiply_up(additions, _of_node(r, reached)))
-        if r.alignment is None or not steps:
+        if not aligned:
             return total
         return add_up(total, multiply_up(r.of_step(1.0, np.maximum(reached, clamped)), steps))
 
     # Where it closes with the relative error of a rounding in place of half an ulp, as it does
     # unless sums are very long, what half an ulp then asks for is a bound too.
     least = 2.0 * r.underflow + r.lost_operands
-    linear = products + additions * (r.relative * partial + least)
-    guess = linear / (1.0 - r.relative * additions) * (1.0 + 2.0**-20)
-    error = needed(guess)
-    if np.all(error <= guess):
-        return error
-    error = np.broadcast_to(products, np.broadcast_shapes(partial.shape, products.shape))
-    for _ in range(_ITERATIONS):
-        error, before = needed(error), error
-        if np.all(error <= before):
-            return before
-    best = np.full(error.shape, np.inf)
-    for factor in (1.0, 1.0 + 2.0**-8, 2.0):
-        candidate = multiply_up(error, factor) if factor > 1.0 else error
-        best = np.where((needed(candidate) <= candidate) & np.isinf(best), candidate, best)
-    return best
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        linear = products + additions * (r.relative * partial + least)
+        guess = linear / (1.0 - r.relative * additions) * (1.0 + 2.0**-20)
+        error = needed(guess)
+        closes = (guess >= 0.0) & (error <= guess)
+        if np.all(closes):
+            return error
+        best = np.where(closes, error, np.inf)
+        error = np.broadcast_to(products, best.shape)
+        for _ in range(_ITERATIONS):
+            error = needed(error)
+        for factor in (1.0, 1.0 + 2.0**-8, 2.0):
+            candidate = multiply_up(error, factor)
+            closes = (candidate >= 0.0) & (needed(candidate) <= candidate)
+            best = np.where(closes, np.fmin(best, candidate), best)
+        any_number = _powers if aligned else _linear
+        best = np.fmin(best, any_number(r, steps, clamped, total, additions, products))
+    known = (partial >= 0.0) & (additions >= 0.0) & (products >= 0.0) & (total >= 0.0)
+    return np.where(known & (best >= 0.0), best, np.inf)
+
+
+def _of_any_node(r: Rounder) -> float:
+    """λ: what a node of the tree may lose beyond the relative error of its rounding and what its
+    operands bound: by underflow of a fused one, by flushing, and by operands read as zero."""
+    if r.exact:
+        return 0.0
+    return float(add_up(r.underflow, r.lost_operands * (1.0 + 4.0 * r.relative)))
+
+
+def _linear(
+    r: Rounder,
+    steps: float,
+    clamped: float,
+    total: FloatArray,
+    additions: FloatArray,
+    products: FloatArray,
+) -> FloatArray:
+    """Lemma `any-order-linear`: Π + m·v·(S + Π) with Π = products + m·λ, for any m."""
+    v = 0.0 if r.exact else r.relative
+    lost = add_up(products, multiply_up(additions, _of_any_node(r)))
+    return add_up(lost, multiply_up(multiply_up(additions, v), add_up(total, lost)))
+
+
+def _powers(
+    r: Rounder,
+    steps: float,
+    clamped: float,
+    total: FloatArray,
+    additions: FloatArray,
+    products: FloatArray,
+) -> FloatArray:
+    """Lemma `any-order-power`: Q·(S + Π) − S, Q the product of 1 + (relative error) over all nodes,
+    aligned steps among them, and Π = products + Σλ."""
+    assert r.alignment is not None
+    if r.exact:
+        return products
+    share = 2.0 * 2.0**-r.alignment
+    of_step = share + 2.0 * r.unit * (1.0 + share)
+    of_step *= 1.0 + 2.0**-50
+    least = max(float(r.format.smallest_subnormal), 2.0**-1074)
+    least = max(least, r.smallest_normal if r.flush_results else 0.0)
+    tiny = add_up(least, of_step * clamped)
+    lost = add_up(products, multiply_up(additions, _of_any_node(r)))
+    lost = add_up(lost, multiply_up(add_up(tiny, r.lost_operands), steps * (1.0 + of_step)))
+    exponent = add_up(multiply_up(additions, r.relative), np.nextafter(steps * of_step, np.inf))
+    # 1 + x ≤ e^x ≤ (1 − x/k)^−k, k = 2^20
+    small = multiply_up(exponent, 2.0**-20)
+    power = np.where(
+        small <= 0.25, 1.0 / (1.0 - np.minimum(small, 0.25)) * (1.0 + 2.0**-50), np.inf
+    )
+    for _ in range(20):
+        power = multiply_up(power, power)
+    grown = add_up(power, -1.0)
+    return add_up(multiply_up(power, lost), multiply_up(grown, total))
 
 
 def _of_node(r: Rounder, magnitude: FloatArray) -> FloatArray:

@@ -33,10 +33,10 @@ from encoders.operator import (
     Site,
     ValueMap,
 )
-from encoders.rounding_bounds import Rounder, any_order_sum, finish, rounder
+from encoders.rounding_bounds import LONG_SUM, Rounder, any_order_sum, finish, rounder
 from encoders.tracked import Tracked, tracked
 
-SUM_LEMMAS = ("sum-any-order", "flush-operand-sum", "sequential-step")
+SUM_LEMMAS = ("sum-any-order", *LONG_SUM, "flush-operand-sum", "sequential-step")
 MEAN_LEMMAS = (*SUM_LEMMAS, "underflow-term", "quotient-error", "product-error")
 
 
@@ -77,13 +77,15 @@ def any_order_total(
     several inputs hold is added up; each element may be flushed where it is read.
     """
     shape = terms.shape
-    up, down = np.zeros(shape), np.zeros(shape)
+    up, down, every = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     for part, x in zip(parts, ranges, strict=True):
         up = add_up(up, part.magnitude_up(np.maximum(x.hi, 0.0)))
         down = add_up(down, part.magnitude_up(np.maximum(-x.lo, 0.0)))
+        every = add_up(every, part.magnitude_up(x.magnitude))
     largest = np.maximum(up, down)
     flushed = np.where(largest > 0, r.flushed, 0.0)
-    radius = any_order_sum(r, largest, np.maximum(terms - 1.0, 0.0), flushed)
+    additions = np.maximum(terms - 1.0, 0.0)
+    radius = any_order_sum(r, largest, additions, flushed, total=every)
     image = affine_values(affine_map(parts, shape), ranges).image
     reach = add_up(largest, np.where(np.isfinite(radius), radius, 0.0))
     return tracked(image, radius), reach

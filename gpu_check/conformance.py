@@ -258,7 +258,7 @@ class _Judge:
                     else field.constant(self.graph.constants[t] if t not in held else held[t])
                     for t in node.inputs
                 ]
-                exact = operator.real(site, arguments, field)[0][0]
+                exact = operator.real(site, arguments, field)[0]
                 given = np.asarray(self.values[output][k], np.float64)
                 found = _first_outside(given, exact, radius)
             if found is not None:
@@ -366,13 +366,13 @@ def _first_difference(
 def _first_outside(
     given: FloatArray, exact: Any, radius: FloatArray
 ) -> tuple[tuple[int, ...], float, float] | None:
-    """The first number that is certainly further than `radius` from the exact one."""
+    """The first number that is certainly further than `radius` from the exact one of the sample."""
     for place in np.ndindex(given.shape):
         allowed = float(radius[place])
         if not np.isfinite(allowed):
             continue
         value = float(given[place])
-        lo, hi = enclosure(exact[place])
+        lo, hi = enclosure(exact[(0, *place)])
         low, high = lo - Fraction(allowed), hi + Fraction(allowed)
         if not np.isfinite(value):
             return place, float(lo), value

@@ -240,24 +240,38 @@ def _sum_queries(node: NodeBounds, row: int, facts: RowFacts, limits: _Limits) -
         terms.append(t)
         inside.append(z3.And(_rational(low) <= t, t <= _rational(high)))
     total = z3.Sum(terms)
+    sizes = sum((max(-low, high) for low, high in ranges), Fraction(0))
     limit = _rational(facts.partial_bound)
     reach = facts.partial_bound + facts.error_bound
     q = rounding_error(facts.format, reach, facts.underflow) + facts.lost_operands
-    needed = facts.products + facts.additions * q
+    needed = min(facts.products + facts.additions * q, _linear_bound(facts))
     yield Query(
         f"row-sum/{node.node.name}[{row}]",
         Kind.INSTANCE,
         (Fact("each term of a partial sum is absent or one product in range", z3.And(*inside)),),
         Fact(
-            "every partial sum is within its bound T, and products + m·r(T + E) ≤ E",
+            "every partial sum is within its bound T, Σ|term| within its own, and products + "
+            "m·r(T + E) ≤ E or E is at least the bound of any-order-linear",
             z3.And(
-                total <= limit, -limit <= total, _rational(needed) <= _rational(facts.error_bound)
+                total <= limit,
+                -limit <= total,
+                _rational(sizes) <= _rational(facts.total_bound),
+                _rational(needed) <= _rational(facts.error_bound),
             ),
         ),
         node.node.name,
         limits.timeout,
         limits.rlimit,
     )
+
+
+def _linear_bound(facts: RowFacts) -> Fraction:
+    """Π′ + m·v·(S + Π′), Π′ = Π + m·λ, in exact rationals."""
+    u = facts.format.unit_roundoff
+    v = u / (1 + u)
+    underflow = max(facts.underflow, power_of_two(facts.format.emin - facts.format.precision))
+    lost = facts.products + facts.additions * (underflow + facts.lost_operands * (1 + v))
+    return lost + facts.additions * v * (facts.total_bound + lost)
 
 
 def _rational(q: Fraction) -> Any:

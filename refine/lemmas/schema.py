@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from refine.lemmas import activations, algebra, functions, nodes, sums
+from refine.lemmas import activations, algebra, any_order, functions, nodes, sums
 from refine.lemmas.lemma import Lemma
 
 LEMMAS: tuple[Lemma, ...] = (
-    sums.LEMMAS + nodes.LEMMAS + activations.LEMMAS + functions.LEMMAS + algebra.LEMMAS
+    sums.LEMMAS
+    + any_order.LEMMAS
+    + nodes.LEMMAS
+    + activations.LEMMAS
+    + functions.LEMMAS
+    + algebra.LEMMAS
 )

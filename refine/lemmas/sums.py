@@ -470,7 +470,7 @@ LEMMAS: tuple[Lemma, ...] = (
         "jeannerod-rump-step",
         "Subtrees within m·u·S and n·u·R, m and n their additions, give a node within "
         "(m+n+1)·u·(S + R): a sum of n terms in any order errs by at most (n−1)·u·Σ|x|, for any "
-        "n. Not for fused nodes.",
+        "n. Fused nodes: any-order-linear-fused.",
         JEANNEROD_RUMP,
         jeannerod_rump_step,
     ),

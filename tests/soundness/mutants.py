@@ -88,8 +88,8 @@ def adjoint_of_products_has_the_wrong_sign(patch: Patch) -> None:
 def one_addition_is_not_counted(patch: Patch) -> None:
     old = rounding_bounds.any_order_sum
 
-    def changed(r: Any, partial: Any, additions: Any, *more: Any) -> Any:
-        return old(r, partial, np.maximum(additions - 1.0, 0.0), *more)
+    def changed(r: Any, partial: Any, additions: Any, *more: Any, **named: Any) -> Any:
+        return old(r, partial, np.maximum(additions - 1.0, 0.0), *more, **named)
 
     everywhere(patch, old, changed)
 
