@@ -12,6 +12,8 @@ from encoders.operator import Site
 from encoders.parameters import axes_of, integers_at
 from encoders.windows import Window, patches, window_of
 
+_SAME = ("SAME_UPPER", "SAME_LOWER", b"SAME_UPPER", b"SAME_LOWER")
+_VALID = ("VALID", b"VALID")
 PADDING, OUTSIDE = -1, -2  # a position in the pads, and one beyond them that ceil_mode reaches
 
 
@@ -22,13 +24,64 @@ def pool_window(site: Site) -> Window:
     if len(shape) < 3 or kernel is None or min(kernel) < 1:
         raise site.unsupported("attribute 'kernel_shape' is missing, or there are no pixels")
     window = window_of(site, kernel)
+    require_agreed_pads(site, window)
+    if min(window.output) < 1:
+        raise site.unsupported("its window is longer than the padded input")
     output = site.outputs[0].shape[2:]
     ceiling = site.integer("ceil_mode", 0)
     if output != window.output and not (
         ceiling and all(o in (w, w + 1) for o, w in zip(output, window.output, strict=True))
     ):
         raise site.unsupported("the attributes do not give the inferred output shape")
+    if output != window.output and site.node.attributes.get("auto_pad", "") in _VALID:
+        raise site.unsupported(
+            "its last windows are cut off by 'auto_pad' VALID and kept by 'ceil_mode', as ONNX's "
+            "text and onnxruntime have it; state the pads"
+        )
     return replace(window, output=output)
+
+
+def is_same(site: Site) -> bool:
+    """Does attribute 'auto_pad' keep the extents?"""
+    return site.node.attributes.get("auto_pad", "") in _SAME
+
+
+def require_agreed_pads(site: Site, window: Window) -> None:
+    """Raises UnsupportedModel where ONNX's text, its reference and onnxruntime pad differently."""
+    if not is_same(site):
+        return
+    sizes = zip(
+        site.type_of(0).shape[2:],
+        window.kernel,
+        window.strides,
+        window.dilations,
+        strict=True,
+    )
+    for n, k, s, d in sizes:
+        if (-(-n // s) - 1) * s + d * (k - 1) + 1 < n:
+            raise site.unsupported(
+                "its strides skip elements, and what attribute 'auto_pad' then means differs "
+                "between runtimes; state the pads"
+            )
+        lower = site.node.attributes["auto_pad"] in ("SAME_LOWER", b"SAME_LOWER")
+        if d > 1 and k > 1 and (lower or site.node.op != "MaxPool"):
+            raise site.unsupported(
+                "attribute 'auto_pad' with dilations is read differently by ONNX's reference and "
+                "by onnxruntime; state the pads"
+            )
+
+
+def pad_notes(site: Site) -> tuple[str, ...]:
+    """onnxruntime forgets dilations where it pads by itself."""
+    window = pool_window(site)
+    if not is_same(site) or not any(
+        d > 1 and k > 1 for k, d in zip(window.kernel, window.dilations, strict=True)
+    ):
+        return ()
+    return (
+        f"{site.node.describe()}: onnxruntime leaves dilations out of the pads of 'auto_pad' and "
+        "parts from the specification, which is what is read here",
+    )
 
 
 def pool_terms(site: Site) -> Index:

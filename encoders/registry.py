@@ -33,15 +33,17 @@ def operators() -> Mapping[str, Operator]:
 
 
 def _of_numbers(operator: Operator) -> Operator:
-    """The operator, which refuses to compute with tensors that have no elements."""
+    """The operator, which refuses to compute with or make tensors that have no elements."""
     if operator.movement:
         return operator
 
     def check(site: Site) -> None:
-        operator.check(site)
         for position in site.variable:
             if not site.type_of(position).size:
                 raise site.unsupported(f"it computes with an empty tensor (input {position})")
+        if not all(kind.size for kind in site.outputs):
+            raise site.unsupported("it computes an empty tensor; leave the node out")
+        operator.check(site)
 
     return replace(operator, check=check)
 

@@ -105,7 +105,7 @@ def patches(padded: Any, window: Window) -> Any:
 def scattered(parts: Any, window: Window, spatial: tuple[int, ...]) -> Any:
     """The transpose of padding and `patches`: (k, C, kernel elements, *output) → (k, C, *in)."""
     full = tuple(n + b + a for n, b, a in zip(spatial, window.before, window.after, strict=True))
-    if full == window.output and parts.shape[2] == 1:
+    if full == window.output == spatial and parts.shape[2] == 1:
         return parts[:, :, 0]
     out = np.zeros((*parts.shape[:2], *full), dtype=parts.dtype)
     for position, where in enumerate(window.positions()):

@@ -15,6 +15,7 @@ from onnx_import.errors import ModelError, UnsupportedModel, shorten
 from onnx_import.foreign import FOREIGN, Typed
 from onnx_import.graph import Array, DType, TensorType
 from onnx_import.tensors import dtype_of, type_of
+from onnx_import.transposed import transposed_shape
 
 _LIKE_THEIR_INPUT = ("GroupNormalization",)  # ONNX infers nothing for these
 # before opset 16 these are functions, and ONNX infers nothing for them either
@@ -89,6 +90,10 @@ def infer(
     if proto.op_type in _INFERRED_AS:
         proto = onnx.NodeProto.FromString(proto.SerializeToString())
         proto.op_type = _INFERRED_AS[proto.op_type]
+    if proto.op_type == "ConvTranspose":
+        shape = transposed_shape(proto, place, types)
+        if shape is not None:
+            return {proto.output[0]: type_proto(replace(types[proto.input[0]], shape=shape))}
     try:
         return shape_inference.infer_node_outputs(
             onnx.defs.get_schema(proto.op_type, opset, ""),

@@ -179,6 +179,8 @@ def _windows(body: Body) -> str:
     """The elements of every window along a new first axis, pads being 0."""
     shape, output = body.shape(0), body.types[body.node.outputs[0]].shape
     kernel = body.number("kernel_shape", ())
+    if min(output) < 1:
+        raise body.unsupported("it computes an empty tensor; leave the node out")
     if len(kernel) != len(shape) - 2:
         raise body.unsupported("attribute 'kernel_shape' does not fit its input")
     strides = body.number("strides", (1,) * len(kernel))
@@ -190,7 +192,15 @@ def _windows(body: Body) -> str:
     for axis, (n, k, s, d, out) in enumerate(
         zip(shape[2:], kernel, strides, dilations, output[2:], strict=True)
     ):
-        total = max((out - 1) * s + d * (k - 1) + 1 - n, 0)
+        total = (out - 1) * s + d * (k - 1) + 1 - n
+        if mode in ("SAME_UPPER", "SAME_LOWER") and (total < 0 or (d > 1 and k > 1)):
+            raise body.unsupported("what its 'auto_pad' means differs between runtimes; use 'pads'")
+        if mode == "VALID" and (out - 1) * s + d * (k - 1) + 1 > n:
+            raise body.unsupported("'auto_pad' VALID cuts off what 'ceil_mode' keeps; use 'pads'")
+        given = pads[axis] + pads[axis + len(kernel)] if mode == "NOTSET" else 0
+        if mode in ("NOTSET", "VALID") and d * (k - 1) + 1 > n + given:
+            raise body.unsupported("its window is longer than the padded input")
+        total = max(total, 0)
         before = {
             "NOTSET": pads[axis], "VALID": 0, "SAME_UPPER": total // 2,
             "SAME_LOWER": total - total // 2,

@@ -88,6 +88,17 @@ def _begins(site: Site) -> tuple[int, ...]:
     return tuple(t - t // 2 for t in total)
 
 
+def notes(site: Site) -> tuple[str, ...]:
+    """Where ONNX's reference has other pads than its text and onnxruntime."""
+    mode = word(site, "auto_pad", "NOTSET", ("NOTSET", "", "VALID", "SAME_UPPER", "SAME_LOWER"))
+    if site.integers("output_shape") is None or mode in ("SAME_UPPER", "SAME_LOWER"):
+        return ()
+    return (
+        f"{site.node.describe()}: pads follow from 'output_shape', as ONNX's text and onnxruntime "
+        "have it; its reference evaluator takes those of the attribute 'pads'",
+    )
+
+
 def _spread(site: Site) -> Spread:
     spatial, kernel = site.type_of(0).shape[2:], site.type_of(1).shape[2:]
     output = site.outputs[0].shape[2:]
@@ -282,6 +293,7 @@ OPERATORS = (
         affine=True,
         factors=(0, 1),
         work=_work,
+        notes=notes,
     ).reading(
         "auto_pad",
         "dilations",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from encoders.operator import (
     Site,
     ValueMap,
 )
-from encoders.pooling import global_terms, pool_terms, reduced_terms
+from encoders.pooling import global_terms, pad_notes, pool_terms, reduced_terms
 from encoders.signed_sum import check_one_variable
 
 
@@ -103,8 +104,12 @@ def _check_reduction(site: Site) -> None:
 
 
 OPERATORS = (
-    window_extreme("MaxPool", 1, pool_terms, 1.0, _check_pool).reading(
-        "auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "storage_order", "strides"
+    replace(
+        window_extreme("MaxPool", 1, pool_terms, 1.0, _check_pool).reading(
+            *("auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads"),
+            *("storage_order", "strides"),
+        ),
+        notes=pad_notes,
     ),
     window_extreme("GlobalMaxPool", 1, global_terms, 1.0, _check_global),
     window_extreme("ReduceMax", 1, reduced_terms, 1.0, _check_reduction).reading(
