@@ -48,6 +48,8 @@ def transposed_shape(
     ]
     wanted = numbers("output_shape", [])[-rank:]
     mode = given.get("auto_pad", b"NOTSET")
+    # one element missing from a stated shape is put at the end by all
+    beyond = 1 if wanted and mode != b"SAME_UPPER" else 0
     if not wanted and mode in _SAME:
         wanted = [n * s for n, s in zip(data[2:], strides, strict=True)]
     if wanted and len(wanted) != rank:
@@ -57,7 +59,6 @@ def transposed_shape(
     made = wanted or [f - a - b for f, a, b in zip(full, pads[:rank], pads[rank:], strict=True)]
     if min(made) < 1:
         raise UnsupportedModel(f"{place}: its pads leave nothing of its output ({made})")
-    beyond = 0 if mode == b"SAME_UPPER" else 1  # one missing element is put at the end by all
     if wanted and any(f + beyond < w for f, w in zip(full, wanted, strict=True)):
         raise UnsupportedModel(
             f"{place}: its output of {wanted} is longer than the {full} that its kernel reaches, "
