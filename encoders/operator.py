@@ -25,6 +25,7 @@ from encoders.contract import RuntimeContract
 from encoders.enclosure import Interval
 from encoders.formats import FloatFormat
 from encoders.functions import Function
+from encoders.radius import is_negative, is_radius, radius_of
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, DType, Graph, Node, TensorType
 
@@ -216,13 +217,20 @@ class DifferenceMap:
     Where f(x̂) − f(x) = s·d for some s between b and 1 and nothing more is known (`open`), the bound
     of a functional that is affine in s is the larger of those for s = b and s = 1:
     `fixed(c, share, at)` is `backward` with the secant slope b + share·(1 − b) where `at`.
-    `radius` must then be |slope|·error + remainder (refine/secants.py says why).
+    `radius` must then be |slope|·error + remainder (refine/secants.py says why). `flawed` says that
+    a radius was negative before it passed the gate (`encoders.radius`): a bug of ours.
     """
 
     radius: FloatArray
     backward: Callable[[FloatArray], Contribution]
     open: npt.NDArray[np.bool_] | None = None
     fixed: Callable[[FloatArray, FloatArray, npt.NDArray[np.bool_]], Contribution] | None = None
+    flawed: bool = False
+
+    def __post_init__(self) -> None:
+        if not is_radius(self.radius):
+            object.__setattr__(self, "flawed", self.flawed or is_negative(self.radius))
+            object.__setattr__(self, "radius", radius_of(self.radius))
 
 
 @dataclass(frozen=True)
@@ -237,11 +245,19 @@ class Precondition:
     holds: bool
 
 
+NOT_NEGATIVE = Precondition(
+    "bound-not-negative",
+    "a bound computed here was negative or no number: an internal error, please report it",
+    False,
+)
+
+
 @dataclass(frozen=True)
 class RoundingBound:
     """A node's own rounding error |η| per output element, with what it rests on.
 
-    `lemmas` names the schema lemmas used. Where a precondition fails `radius` is infinite.
+    `lemmas` names the schema lemmas used. Where a precondition fails `radius` is infinite; a
+    negative one or NaN fails `NOT_NEGATIVE`.
     `row(i)` gives the data of flat output element i as exact numbers for a cross-check by Z3, or
     None if the operator offers none.
     """
@@ -250,6 +266,15 @@ class RoundingBound:
     preconditions: tuple[Precondition, ...] = ()
     lemmas: tuple[str, ...] = ()
     row: Callable[[int], RowFacts] | None = None
+
+    def __post_init__(self) -> None:
+        if not is_radius(self.radius):
+            object.__setattr__(self, "preconditions", (*self.preconditions, NOT_NEGATIVE))
+            object.__setattr__(self, "radius", radius_of(self.radius))
+
+    def flawed(self) -> RoundingBound:
+        """The same at a node of which another bound was negative."""
+        return replace(self, preconditions=(*self.preconditions, NOT_NEGATIVE))
 
     def using(self, *lemmas: str) -> RoundingBound:
         """The same bound at a node whose values and differences rest on these lemmas."""

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from encoders.contract import RuntimeContract
 from encoders.enclosure import FloatArray, Interval, add_up, any_in_blocks
 from encoders.operator import RoundingBound, Site, is_affine, site_of
+from encoders.radius import is_negative, is_radius, largest_radius, radius_of
 from encoders.registry import lookup
 from encoders.rounding_bounds import rounder_of, stored_loss
 from encoders.scheduling import contract_at
@@ -57,7 +58,8 @@ class NetworkBounds:
     `errors` maps each graph output to |x̂ − x| per element; `costs` says, for the output element
     with the largest bound, how much of it each node's rounding and relaxation is responsible for.
     `influence` says, per graph input element, how much of that is tied to its width: a guide for
-    splitting the box, no more.
+    splitting the box, no more. `flawed` names outputs whose bound was negative or NaN before it
+    passed the gate: a bug of ours.
     """
 
     maps: Maps
@@ -65,10 +67,18 @@ class NetworkBounds:
     errors: Mapping[str, FloatArray]
     costs: Mapping[str, float]
     influence: Mapping[str, FloatArray]
+    flawed: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        bad = {t for t, e in self.errors.items() if not is_radius(e)}
+        if bad:
+            errors = {t: radius_of(e) for t, e in self.errors.items()}
+            object.__setattr__(self, "errors", errors)
+            object.__setattr__(self, "flawed", self.flawed | bad)
 
     @property
     def largest(self) -> float:
-        return max((float(np.max(e, initial=0.0)) for e in self.errors.values()), default=0.0)
+        return max((largest_radius(e) for e in self.errors.values()), default=0.0)
 
 
 @dataclass(frozen=True)
@@ -174,6 +184,8 @@ def _network_bounds(
             pulled[output] = _refine_errors(maps, output, rows, tick)
             if branching is not None and cases and not branching.late:
                 _branch_errors(maps, output, rows, final, branching, tick)
+        if node.name in maps.flaws:
+            rounding = rounding.flawed()
         nodes.append(NodeBounds(node, maps.values[output], maps.errors[output], rounding, assumed))
     errors = {
         t: maps.errors[t] if t in maps.errors else _stored_errors(graph, t, contract)
@@ -310,8 +322,10 @@ def _bound_errors(
     rounding = lookup(run.site.node).rounding(run.site, reads, result, here)
     local = add_up(rounding.radius, run.change) if changed else rounding.radius
     maps.difference_maps[node.name] = mapped
-    maps.local[node.name] = local = _known(local)
-    maps.errors[output] = _known(add_up(mapped.radius, local))
+    maps.local[node.name] = local = _radius(maps, node, local)
+    maps.errors[output] = _radius(maps, node, add_up(mapped.radius, local))
+    if mapped.flawed:
+        maps.flaws.add(node.name)
     return rounding, dict(zip(inputs, held, strict=True))
 
 
@@ -320,14 +334,15 @@ def _refine_errors(maps: Maps, output: str, rows: Rows, tick: Callable[[], None]
     shape = maps.errors[output].shape
     upper = np.zeros(len(rows))
     costs: dict[str, FloatArray] = {}
-    done = 0
+    done, producer = 0, _producer(maps.graph, output)
     for chunk in _chunks(maps.graph, rows, copies=1):
         c = unit_functionals(shape, chunk)
         pulled = pull_back(maps, {}, {output: c}, tick)
-        errors[chunk] = np.minimum(errors[chunk], pulled.upper)
+        limit = _radius(maps, producer, pulled.upper)
+        errors[chunk] = np.minimum(errors[chunk], limit)
         for name, cost in pulled.costs.items():
             costs.setdefault(name, np.zeros(len(rows)))[done : done + len(chunk)] = cost
-        upper[done : done + len(chunk)] = pulled.upper
+        upper[done : done + len(chunk)] = limit
         done += len(chunk)
     maps.errors[output] = errors.reshape(shape)
     return Pulled(upper, costs)
@@ -351,8 +366,22 @@ def _branch_errors(
         c = unit_functionals(shape, chunk)
         cases = branching.cases if final else 16 * branching.cases // (16 + len(chunk))
         upper = branched_upper(maps, output, c, replace(branching, cases=cases), tick)
-        errors[chunk] = np.minimum(errors[chunk], upper)
+        limit = _radius(maps, _producer(maps.graph, output), upper)
+        errors[chunk] = np.minimum(errors[chunk], limit)
     maps.errors[output] = errors.reshape(shape)
+
+
+def _producer(graph: Graph, tensor: str) -> Node:
+    return next(node for node in graph.order if tensor in node.outputs)
+
+
+def _radius(maps: Maps, node: Node, bound: FloatArray) -> FloatArray:
+    """Bounds on errors after the gate; NaN, from ∞ − ∞, says that nothing is known."""
+    if is_radius(bound):
+        return bound
+    if is_negative(bound):
+        maps.flaws.add(node.name)
+    return radius_of(bound)
 
 
 def _worth_refining(graph: Graph, tensor: str, x: Interval, work: int) -> Rows:

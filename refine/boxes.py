@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from encoders.contract import RuntimeContract
 from encoders.enclosure import FloatArray
+from encoders.radius import radius_of
 from onnx_import.graph import Graph
 from refine.bounds import InputBox
 from refine.first_order import analyse, scalars
@@ -94,12 +95,13 @@ def largest_error(
         nonlocal best
         tick()
         found = analyse(task, low, high)
+        upper = radius_of(found.upper)
         lemmas.update(found.lemmas)
-        rows = np.argsort(-found.upper)[:64]
+        rows = np.argsort(-upper)[:64]
         corner = _promising(found.total.slope, low, high)[:, rows]
         there = analyse(task, corner, corner).upper
         best = max(best, float(np.max(there, where=np.isfinite(there), initial=0.0)))
-        return _Parts(low, high, found.upper)
+        return _Parts(low, high, upper)
 
     open_ = bounded(lo, hi)
     settled, count = 0.0, 1

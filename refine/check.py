@@ -19,6 +19,7 @@ import numpy as np
 
 from encoders.contract import RuntimeContract
 from encoders.operator import site_of
+from encoders.radius import largest_radius
 from encoders.registry import lookup, operator_notes
 from onnx_import.graph import Graph
 from refine.assumptions import assumptions_of
@@ -298,8 +299,8 @@ def node_reports(
             n.node.op,
             min(float(np.min(b.nodes[i].values.lo, initial=np.inf)) for b in bounds),
             max(float(np.max(b.nodes[i].values.hi, initial=-np.inf)) for b in bounds),
-            max(float(np.max(b.nodes[i].errors, initial=0.0)) for b in bounds),
-            max(float(np.max(b.nodes[i].rounding.radius, initial=0.0)) for b in bounds),
+            max(largest_radius(b.nodes[i].errors) for b in bounds),
+            max(largest_radius(b.nodes[i].rounding.radius) for b in bounds),
             shares.get(n.node.name, 0.0),
             obligations.get(n.node.name, ()),
         )

@@ -14,6 +14,8 @@ from dataclasses import replace
 import numpy as np
 
 from encoders.enclosure import Interval
+from encoders.operator import NOT_NEGATIVE
+from encoders.radius import largest_radius
 from encoders.rounding_bounds import OVERFLOW
 from refine.bounds import NetworkBounds, NodeBounds
 from refine.obligation import Discharger, Kind, Obligation, Outcome
@@ -37,12 +39,22 @@ ENGINE_LEMMAS = (
 
 def node_obligations(bounds: NetworkBounds) -> dict[str, tuple[Obligation, ...]]:
     """What each node owes, decided by the outward-rounded evaluation that made the bounds."""
-    return {b.node.name: tuple(_obligations_of(bounds, b)) for b in bounds.nodes}
+    groups = {b.node.name: tuple(_obligations_of(bounds, b)) for b in bounds.nodes}
+    if bounds.flawed and bounds.nodes:
+        last = bounds.nodes[-1].node.name
+        groups[last] = (*groups[last], *(_flaw(t, last) for t in sorted(bounds.flawed)))
+    return groups
+
+
+def _flaw(tensor: str, node: str) -> Obligation:
+    """What a bound owes that was negative or no number."""
+    goal = f"the bound of '{tensor}' is a number ≥ 0: it was not, an internal error to be reported"
+    return _decided(f"{NOT_NEGATIVE.name}/{tensor}", Kind.COMPOSITION, node, goal, False, 0.0)
 
 
 def _obligations_of(bounds: NetworkBounds, node: NodeBounds) -> Iterable[Obligation]:
     start = time.perf_counter()
-    local = float(np.max(node.rounding.radius, initial=0.0))
+    local = largest_radius(node.rounding.radius)
     lemmas = tuple(f"lemma {name}" for name in node.rounding.lemmas)
     yield _decided(
         f"rounding/{node.node.name}",

@@ -240,7 +240,7 @@ def _rounding(
         if len(rows) > 1 and np.all(np.isinf(bound.radius)):
             pending += [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
             continue
-        radius[rows] = np.where(np.isnan(bound.radius), np.inf, bound.radius)
+        radius[rows] = bound.radius
         lemmas |= frozenset(bound.lemmas)
     return radius, lemmas
 

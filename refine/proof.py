@@ -21,6 +21,7 @@ from encoders.enclosure import FloatArray, Interval
 from encoders.formats import round_array
 from encoders.functions import Transcendental
 from encoders.operator import is_affine, site_of
+from encoders.radius import is_radius, largest_radius, radius_of
 from encoders.registry import lookup
 from onnx_import.graph import Graph
 from refine.bounds import InputBox, Known, NetworkBounds
@@ -70,7 +71,7 @@ class Covered:
         errors = {t: np.maximum.reduce([p.errors[t] for p in self.parts]) for t in names}
         if self.scalar is None:
             return errors
-        limit = self.scalar.bound
+        limit = radius_of(np.asarray(self.scalar.bound))
         return {t: np.minimum(e, limit) for t, e in errors.items()}
 
     @property
@@ -276,7 +277,7 @@ def excess_over(tolerance: Tolerance) -> Callable[[Mapping[str, FloatArray]], fl
         for output, error in errors.items():
             epsilon = tolerance.of(output)
             scale = 1.0 if epsilon is None else max(float(min(epsilon, Fraction(10**300))), 1e-300)
-            worst = max(worst, float(np.max(error, initial=0.0)) / scale)
+            worst = max(worst, largest_radius(error) / scale)
         return worst
 
     return excess
@@ -290,7 +291,7 @@ def within(bounds: Mapping[str, FloatArray], tolerance: Tolerance) -> bool:
     """Exactly: is every bound at most its ε?"""
     for output, bound in bounds.items():
         epsilon = tolerance.of(output)
-        if epsilon is None or not np.all(np.isfinite(bound)):
+        if epsilon is None or not is_radius(bound) or not np.all(np.isfinite(bound)):
             return False
         if bound.size and Fraction(float(np.max(bound))) > epsilon:
             return False

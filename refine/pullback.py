@@ -25,7 +25,10 @@ from onnx_import.graph import Graph, Node
 
 @dataclass(frozen=True)
 class Maps:
-    """What is known of every tensor and node so far: the facts a pull-back rests on."""
+    """What is known of every tensor and node so far: the facts a pull-back rests on.
+
+    `flaws` names the nodes of which a bound was negative before it passed the gate.
+    """
 
     graph: Graph
     values: dict[str, Interval] = field(default_factory=dict)
@@ -33,6 +36,7 @@ class Maps:
     value_maps: dict[str, ValueMap] = field(default_factory=dict)
     difference_maps: dict[str, DifferenceMap] = field(default_factory=dict)
     local: dict[str, FloatArray] = field(default_factory=dict)
+    flaws: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,10 @@ from __future__ import annotations
 import heapq
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import count
 from multiprocessing import get_context
 
@@ -136,27 +135,75 @@ def _place_to_split(part: Part) -> tuple[str, tuple[int, ...]] | None:
     return None if best is None else best[1:]
 
 
-def covers(whole: InputBox, parts: tuple[Part, ...]) -> bool:
-    """Do the parts cover the box? They lie in it, and their exact volumes add up to its own."""
-    axes = [
-        (name, index)
-        for name, x in whole.values.items()
-        for index in np.ndindex(x.shape)
-        if x.lo[index] < x.hi[index]
-    ]
-    for part in parts:
-        for name, x in part.box.values.items():
-            if np.any(x.lo < whole.values[name].lo) or np.any(x.hi > whole.values[name].hi):
-                return False
-    return sum(_volume(p.box, axes) for p in parts) == _volume(whole, axes)
+def covers(whole: InputBox, parts: Sequence[Part]) -> bool:
+    """Do closed boxes cover the whole one? Exactly, on the ends as they are, and whatever else the
+    parts overlap or reach beyond.
+
+    What the runtime receives may be as far from its input in a part as in the whole. The box is cut
+    in two along an end of a part that lies strictly inside it, and each half asked about the parts
+    that have inner points in common with it, until one part holds all of a piece or none meets it.
+    Sides of no width are compared as they are; a part with a NaN is left out.
+    """
+    names = tuple(whole.values)
+    if any(set(p.box.values) != set(names) for p in parts):
+        return False
+    if any(np.any(~(p.box.errors[n] >= whole.errors[n])) for p in parts for n in names):
+        return False
+    lo, hi = _ends(whole, names)
+    if np.any(np.isnan(lo)) or np.any(np.isnan(hi)) or np.any(lo > hi):
+        return False
+    every = [_ends(p.box, names) for p in parts]
+    every = [(a, b) for a, b in every if not (np.any(np.isnan(a)) or np.any(np.isnan(b)))]
+    if not every:
+        return False
+    lows, highs = (np.stack([e[i] for e in every]) for i in (0, 1))
+    flat = lo == hi
+    kept = np.all((lows[:, flat] <= lo[flat]) & (hi[flat] <= highs[:, flat]), axis=1)
+    varied = ~flat & (np.any(lows > lo, axis=0) | np.any(highs < hi, axis=0))
+    return _covered(lo[varied], hi[varied], lows[kept][:, varied], highs[kept][:, varied])
 
 
-def _volume(box: InputBox, axes: list[tuple[str, tuple[int, ...]]]) -> Fraction:
-    volume = Fraction(1)
-    for name, index in axes:
-        x = box.values[name]
-        volume *= Fraction(float(x.hi[index])) - Fraction(float(x.lo[index]))
-    return volume
+def _covered(lo: FloatArray, hi: FloatArray, lows: FloatArray, highs: FloatArray) -> bool:
+    """Boxes (n, axes) against one with inner points, its sides all of positive width."""
+    pending = [(lo, hi, np.arange(len(lows)))]
+    while pending:
+        low, high, rows = pending.pop()
+        rows = rows[np.all((lows[rows] < high) & (highs[rows] > low), axis=1)]
+        if not len(rows):
+            return False
+        if np.any(np.all((lows[rows] <= low) & (highs[rows] >= high), axis=1)):
+            continue
+        axis, at = _cut(low, high, lows[rows], highs[rows])
+        below, above = high.copy(), low.copy()
+        below[axis] = above[axis] = at
+        pending += [(low, below, rows), (above, high, rows)]
+    return True
+
+
+def _cut(
+    low: FloatArray, high: FloatArray, lows: FloatArray, highs: FloatArray
+) -> tuple[int, float]:
+    """An end of a part strictly inside the box, with as few parts on both sides of it as can be."""
+    best: tuple[int, int, int, float] | None = None
+    for axis in np.flatnonzero(np.any((lows > low) | (highs < high), axis=0)):
+        first, last = np.sort(lows[:, axis]), np.sort(highs[:, axis])
+        ends = np.unique(np.concatenate([first, last]))
+        ends = ends[(low[axis] < ends) & (ends < high[axis])]
+        below = np.searchsorted(first, ends, side="left")
+        above = len(last) - np.searchsorted(last, ends, side="right")
+        both, larger = below + above - len(lows), np.maximum(below, above)
+        k = int(np.lexsort((larger, both))[0])
+        found = (int(both[k]), int(larger[k]), int(axis), float(ends[k]))
+        best = found if best is None else min(best, found)
+    assert best is not None
+    return best[2], best[3]
+
+
+def _ends(box: InputBox, names: Sequence[str]) -> tuple[FloatArray, FloatArray]:
+    """Both ends of all elements in one dimension."""
+    lo = [box.values[n].lo.reshape(-1) for n in names]
+    hi = [box.values[n].hi.reshape(-1) for n in names]
+    return np.concatenate([*lo, np.zeros(0)]), np.concatenate([*hi, np.zeros(0)])
 
 
 def bound_part(problem: Problem, box: InputBox, known: Known) -> Part:

@@ -8,10 +8,9 @@ from enum import Enum
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
-
 from encoders.contract import RuntimeContract
 from encoders.enclosure import FloatArray
+from encoders.radius import is_radius, largest_radius, radius_of
 from onnx_import.graph import Array, Graph
 from refine.domain import Domain
 from refine.obligation import Obligation
@@ -182,7 +181,8 @@ class Conduct:
 class Result:
     """A verdict with its reason, its bounds, what was assumed and how each part was shown.
 
-    `batch` is how many rows `graph` was read with, where the witness holds so many.
+    `batch` is how many rows `graph` was read with, where the witness holds so many. Bounds pass the
+    gate (`encoders.radius`): nothing is verified by one that was negative or NaN.
     """
 
     verdict: Verdict
@@ -207,10 +207,20 @@ class Result:
     batch: int | None = None
     pairing: Pairing | None = None
 
+    def __post_init__(self) -> None:
+        if all(is_radius(b) for b in self.bounds.values()):
+            return
+        object.__setattr__(self, "bounds", {t: radius_of(b) for t, b in self.bounds.items()})
+        said = "a bound was negative or no number, an internal error: please report it"
+        object.__setattr__(self, "notes", (*self.notes, said))
+        if self.verdict is Verdict.VERIFIED:
+            object.__setattr__(self, "verdict", Verdict.UNKNOWN)
+            object.__setattr__(self, "reason", said)
+
     @property
     def bound(self) -> float:
         """The largest bound over all output elements."""
-        return max((float(np.max(b, initial=0.0)) for b in self.bounds.values()), default=0.0)
+        return max((largest_radius(b) for b in self.bounds.values()), default=0.0)
 
     @property
     def exit_code(self) -> ExitCode:

@@ -115,6 +115,81 @@ def test_parts_cover_the_box_and_only_improve(deep: Graph) -> None:
             assert np.all(error <= whole.errors[output])
 
 
+def plain_part(box: InputBox) -> Part:
+    return Part(box, {}, {}, Known({}, {}), None)
+
+
+def plain_box(*sides: tuple[float, float], error: float = 0.0) -> InputBox:
+    lo, hi = (np.array([s[i] for s in sides]) for i in (0, 1))
+    return InputBox({"x": Interval(lo, hi)}, {"x": np.full(lo.shape, error)})
+
+
+@pytest.mark.parametrize(
+    ("parts", "holds"),
+    [
+        ([[(0, 1)], [(0, 1)]], False),
+        ([[(0, 1)], [(1, 2)]], True),
+        ([[(0, 1.5)], [(0.5, 2)]], True),
+        ([[(-1, 3)]], True),
+        ([[(0, 1)], [(1 + 2.0**-52, 2)]], False),
+        ([[(0, 2)], [(5, 6)]], True),
+        ([[(math.nan, math.nan)]], False),
+        ([[(0, math.nan)], [(0, 2)]], True),
+        ([], False),
+    ],
+)
+def test_a_cover_is_one_point_by_point(parts: list[list[tuple[float, float]]], holds: bool) -> None:
+    """Not by volumes, of which [0, 1] and [0, 1] have as much as [0, 2]."""
+    found = covers(plain_box((0, 2)), [plain_part(plain_box(*sides)) for sides in parts])
+    assert found is holds
+
+
+def test_parts_cover_sides_of_no_width_and_differences_of_inputs() -> None:
+    whole = plain_box((0, 2), (1, 1), error=0.5)
+    halves = [plain_box((0, 1), (1, 1), error=0.5), plain_box((1, 2), (1, 1), error=0.5)]
+    elsewhere = plain_box((1, 2), (2, 2), error=0.5)
+    exact = plain_box((1, 2), (1, 1))
+    assert covers(whole, [plain_part(b) for b in halves])
+    assert not covers(whole, [plain_part(halves[0]), plain_part(elsewhere)])
+    assert not covers(whole, [plain_part(halves[0]), plain_part(exact)])
+    assert covers(plain_box((1, 1)), [plain_part(plain_box((0, 3)))])
+    assert not covers(plain_box((1, 1)), [plain_part(plain_box((2, 3)))])
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_covers_agrees_with_looking_at_every_cell(axes: int) -> None:
+    """Boxes with small integer ends: every cell of the grid is in one, or is not."""
+    rng = np.random.default_rng(axes)
+    size, outcomes = 3, set()
+    for _ in range(250):
+        n = int(rng.integers(1, 4 * axes + 2))
+        ends = np.sort(rng.integers(-1, size + 2, (n, axes, 2)), axis=2)
+        if rng.random() < 0.5:  # an exact subdivision, one part sometimes replaced
+            ends = _subdivided(rng, axes, size, n)
+            if rng.random() < 0.5:
+                ends[rng.integers(len(ends))] = ends[rng.integers(len(ends))]
+        cells = np.zeros((size,) * axes, dtype=bool)
+        for sides in ends:
+            cells[tuple(slice(max(a, 0), max(b, 0)) for a, b in sides)] = True
+        parts = [plain_part(plain_box(*(tuple(side) for side in sides))) for sides in ends]
+        assert covers(plain_box(*((0, size),) * axes), parts) == bool(cells.all()), ends
+        outcomes.add(bool(cells.all()))
+    assert outcomes == {True, False}
+
+
+def _subdivided(rng: np.random.Generator, axes: int, size: int, cuts: int) -> np.ndarray:
+    """A box of integer sides, cut again and again."""
+    boxes = [np.array([[0, size]] * axes)]
+    for _ in range(cuts):
+        k, axis = int(rng.integers(len(boxes))), int(rng.integers(axes))
+        low, high = boxes[k][axis]
+        if high - low > 1:
+            one, other = boxes[k].copy(), boxes[k].copy()
+            one[axis, 1] = other[axis, 0] = rng.integers(low + 1, high)
+            boxes[k : k + 1] = [one, other]
+    return np.stack(boxes)
+
+
 def test_worker_processes_give_the_same_kind_of_answer(deep: Graph) -> None:
     parts = split(deep, 120.0, workers=2, gain=0.6).parts
     assert covers(box_of(deep), parts)
