@@ -121,7 +121,8 @@ def _recipe(*names: str) -> Callable[[Callable[[Builder, str], Any]], Any]:
 
 
 SINCE = {
-    "Celu": 12, "Gelu": 20, "Mish": 18, "Swish": 24, "HardSwish": 14, "LayerNormalization": 17,
+    "Celu": 12, "Gelu": 20, "Mish": 18, "Swish": 24, "HardSwish": 14, "ReduceLogSum": 18,
+    "LayerNormalization": 17,
     "RMSNormalization": 23, "Attention": 23, "RotaryEmbedding": 23, "GroupNormalization": 21,
     "CenterCropPad": 18, "Trilu": 14, "BitShift": 11,
 }  # fmt: skip
@@ -416,7 +417,9 @@ def _movement(b: Builder, op: str) -> None:
     elif op == "Expand":
         b.add(op, [x, b.ints(2, *s)], (2, *s))
     elif op == "Tile":
-        b.add(op, [x, b.ints(*changed(2))], tuple(v * r for v, r in zip(s, changed(2))))
+        b.add(
+            op, [x, b.ints(*changed(2))], tuple(v * r for v, r in zip(s, changed(2), strict=True))
+        )
     elif op == "Trilu":
         b.add(op, [x, b.keep(np.int64(b.n(-1, 1)))], s, upper=b.n(0, 1))
     elif op == "Split":
@@ -441,7 +444,7 @@ def _image(b: Builder, op: str) -> None:
     elif op == "SpaceToDepth":
         b.add(op, [x], (1, 16, 1, 1), blocksize=2)
     else:
-        mode = "nearest" if op == "Resize" else b.pick("linear", "cubic")
+        mode = "nearest" if op == "Resize" else "linear"
         where = b.pick("half_pixel", "asymmetric", "align_corners")
         size = b.keep(np.array([1.0, 1.0, *b.pick((2.0, 2.0), (1.5, 2.0))]), np.float32)
         b.add("Resize", [x, "", size], (1, 4, 4, 4), mode=mode, held=False,
@@ -529,17 +532,24 @@ FORMATS = (BINARY16, BFLOAT16, BINARY32, BINARY64, small_format(3, 8), small_for
            small_format(5, 3), small_format(8, 9), small_format(4, 8))  # fmt: skip
 
 
+DTYPES = (*("float32",) * 6, *("float16",) * 3, "float64", "bfloat16")
+LENGTHS = (*(3,) * 6, *(8,) * 6, *(16,) * 4, *(40,) * 3, 200, 600)
+FLOAT32_ONLY = ("Q", "Dyn", "Deq", "Conv", "MatMulI", "Celu", "MeanV", "Thre")
+
+
 def random_graph(rng: np.random.Generator, first: str | None = None) -> onnx.ModelProto:
     """1 to 8 recipes; the first one is `first`, if given."""
     names = [str(n) for n in rng.choice(sorted(RECIPES), int(rng.integers(1, 6)))]
     names = [first, *names[1:]] if first is not None else names
     opset = int(rng.choice([13, 17, 18, 21, 23, 24]))
     opset = max([opset, *(SINCE.get(n, 13) for n in names)])
-    dtype = str(rng.choice(["float32", "float32", "float32", "float16", "bfloat16", "float64"]))
+    dtype = str(rng.choice(DTYPES))
     if {"Upsample"} & set(names):
         names, dtype = [n for n in names if n == "Upsample"][:1], "float32"
-    b = Builder(rng, opset, dtype, int(rng.choice([3, 8, 16, 40, 200, 600], p=[.3, .3, .2, .14, .04, .02])), 1.0)  # fmt: skip  # noqa: E501
-    if any(n.startswith(("Q", "Dyn", "Deq", "Conv", "MatMulI", "Celu")) for n in names):
+    b = Builder(rng, opset, dtype, int(rng.choice(LENGTHS)), 1.0)
+    if any(
+        n.startswith(("Q", "Dyn", "Deq", "Conv", "MatMulI", "Celu", "MeanV", "Thre")) for n in names
+    ):
         b.dtype = "float32"
     for name in names:
         RECIPES[name](b)
@@ -579,8 +589,16 @@ def random_contract(rng: np.random.Generator) -> RuntimeContract:
         return replace(contract, compute_format=pick(*FORMATS) if rng.random() < 0.4 else None)
 
     def schedule() -> Schedule:
-        order = pick(AnyOrder(), AnyOrder(23), Sequential(), Pairwise(), Blocked(pick(2, 3, 8)),
-                     Blocks((2, 3)), Lanes(pick(2, 4)), Steps(pick(2, 4), pick(12, 23)))  # fmt: skip
+        order = pick(
+            AnyOrder(),
+            AnyOrder(23),
+            Sequential(),
+            Pairwise(),
+            Blocked(pick(2, 3, 8)),
+            Blocks((2, 3)),
+            Lanes(pick(2, 4)),
+            Steps(pick(2, 4), pick(12, 23)),
+        )
         return Schedule(order, pick(*Contraction), pick(*BiasPlacement))
 
     s = schedule()

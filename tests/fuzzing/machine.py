@@ -8,7 +8,7 @@ classes are read from the project.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -62,7 +62,11 @@ def _ulp(x: Array, fmt: FloatFormat) -> Array:
 def _toward_zero(x: Array, fmt: FloatFormat) -> Array:
     unit = _ulp(x, fmt)
     kept = np.trunc(x / unit) * unit
-    kept = np.where(np.abs(kept) >= 2.0 ** (fmt.emax + 1), np.copysign(np.inf, kept), kept)
+    kept = np.where(
+        np.abs(kept) > (2.0 - 2.0 ** (1 - fmt.precision)) * 2.0**fmt.emax,
+        np.copysign(np.inf, kept),
+        kept,
+    )
     return np.where(np.isfinite(x), kept, x)
 
 
@@ -482,10 +486,10 @@ def _reference(name: str) -> Callable[[Array], Array]:
             return _LIMITS[name](x)
         if name == "log" and x <= 0:
             return -np.inf if x == 0 else np.nan
-        if name in ("exp", "softplus") and abs(x) > 2000:
-            return np.inf if x > 0 else 0.0
         if name == "softplus" and x > 2000:
             return x
+        if name in ("exp", "softplus") and abs(x) > 2000:
+            return np.inf if x > 0 else 0.0
         if name == "sigmoid" and abs(x) > 2000:
             return 1.0 if x > 0 else 0.0
         saved, flint.ctx.prec = flint.ctx.prec, 160
@@ -538,7 +542,3 @@ def habits(rng: np.random.Generator) -> dict[str, Any]:
                    for i in rng.permutation(5)[: int(rng.integers(1, 4))]],
         "normalization": bool(rng.random() < 0.5),
     }  # fmt: skip
-
-
-def executing(contract: RuntimeContract, habit: dict[str, Any]) -> RuntimeContract:
-    return replace(contract, name=contract.name)

@@ -112,10 +112,10 @@ def _data_of(r: Reading) -> Sequence[int]:
 
 
 MOVING = (
-    "Concat Transpose Reshape Flatten Identity Squeeze Unsqueeze Slice Gather GatherElements "
-    "GatherND Pad Expand Tile Trilu DepthToSpace SpaceToDepth Split ScatterND ScatterElements "
-    "CenterCropPad Dropout"
-).split()
+    "Concat", "Transpose", "Reshape", "Flatten", "Identity", "Squeeze", "Unsqueeze", "Slice",
+    "Gather", "GatherElements", "GatherND", "Pad", "Expand", "Tile", "Trilu", "DepthToSpace",
+    "SpaceToDepth", "Split", "ScatterND", "ScatterElements", "CenterCropPad", "Dropout",
+)  # fmt: skip
 
 
 def _unary(name: str) -> Meaning:
@@ -597,6 +597,7 @@ def interpret(model: onnx.ModelProto, feeds: dict[str, Array], algebra: Any) -> 
 
     Raises Unread for an operator that is not read here.
     """
+    model = _spelled_out(model)
     opset = next(o.version for o in model.opset_import if not o.domain)
     stored = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     tensors = dict(feeds)
@@ -623,6 +624,16 @@ def interpret(model: onnx.ModelProto, feeds: dict[str, Array], algebra: Any) -> 
                        else found]  # fmt: skip
         tensors.update(zip((t for t in node.output if t), results, strict=False))
     return tensors
+
+
+_SPELLED = ("Attention", "RotaryEmbedding", "MeanVarianceNormalization")
+
+
+def _spelled_out(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with these operators as the functions that ONNX defines."""
+    if not {n.op_type for n in model.graph.node} & set(_SPELLED):
+        return model
+    raise Unread("a function")
 
 
 def _accumulated(machine: Machine) -> Machine | None:

@@ -21,7 +21,8 @@ class Open(Exception):
 
 
 def _lifted(f: Callable[..., Any], count: int) -> Callable[..., Array]:
-    return np.frompyfunc(f, count, 1)
+    lifted = np.frompyfunc(f, count, 1)
+    return lambda *arrays: np.asarray(lifted(*arrays), dtype=object)
 
 
 def _ball(value: float) -> Any:
@@ -158,6 +159,7 @@ class Reals:
 
     def integers(self, a: Array) -> Array:
         """Balls of integers as Python integers."""
+
         def one(v: Any) -> int:
             exact = v.unique_fmpz()
             if exact is None:

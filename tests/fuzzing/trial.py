@@ -122,7 +122,7 @@ def bounded(trial: Trial) -> Result:
     formats = {n: trial.contract.format_of(graph.types[n].dtype) for n in graph.inputs}
     lo, hi = ({n: v[n] for n in graph.inputs} for v in (trial.lo, trial.hi))
     box = Box(lo, hi, lo, hi, formats)
-    domain = Domain((box,), "random", False, ())
+    domain = Domain((box,), "random")
     options = Options(None, default_directory(), search=False)
     return check(graph, domain, trial.contract, Tolerance(), options)
 
