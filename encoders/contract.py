@@ -6,8 +6,10 @@ proof covers every choice. `EITHER` and `AnyOrder` mean "each time anew, as the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import TypeVar
 
 from encoders.formats import BINARY32, FORMAT_OF_DTYPE, TENSOR_FLOAT_32, FloatFormat
 from encoders.functions import (
@@ -75,6 +77,7 @@ class FactorRounding(Enum):
 
 
 _SHOWN = 6  # rules that a description spells out
+_BLOCK = 256  # terms that libraries of matrix products add before they start anew
 
 
 class OpenSchedule(ValueError):
@@ -371,58 +374,117 @@ PRESETS = {
 def members(contract: RuntimeContract) -> tuple[RuntimeContract, ...]:
     """Some pinned contracts that `contract` allows, for search: each is one concrete execution.
 
+    Every value that a field leaves open is that of some member. First come all combinations of
+    orders, contractions and short factors; then members in which one thing else differs, or all of
+    it at once; last, where they may be in any order, sums as libraries of matrix products add them.
     They round elementary functions correctly, which is within every accuracy of half an ulp or
     more.
     """
-    orders: tuple[Order, ...] = (contract.order,)
-    if isinstance(contract.order, AnyOrder):
-        orders = (Sequential(), Pairwise(), Blocked(4))
-        if contract.order.alignment is not None:
-            orders = (Steps(16, contract.order.alignment), *orders)
-    fused = (
-        (Contraction.ALWAYS, Contraction.NEVER)
-        if contract.contraction is Contraction.EITHER
-        else (contract.contraction,)
-    )
-    fixed = replace(
-        contract,
-        bias=BiasPlacement.LAST if contract.bias is BiasPlacement.ANY else contract.bias,
-        results=_keep(contract.results),
-        operands=_keep(contract.operands),
-        normalization=Normalization.FOLDED
-        if contract.normalization is Normalization.EITHER
-        else contract.normalization,
-        functions=CORRECTLY_ROUNDED,
-    )
+    schedules = (contract.schedule, *(r.schedule for r in contract.rules))
+    orders = _orders(schedules)
+    fused = tuple(dict.fromkeys(c for s in schedules for c in _contractions(s)))
     roundings: tuple[FactorRounding, ...] = (contract.factor_rounding,)
     if contract.factor_format is not None and contract.factor_rounding is FactorRounding.ANY:
         roundings = (FactorRounding.TRUNCATE, FactorRounding.NEAREST)
-    return tuple(
-        replace(
-            fixed,
-            name=f"{contract.name}/{type(o).__name__.lower()}/fma-{c.value}"
-            + (f"/factors-{f.value}" if len(roundings) > 1 else ""),
-            order=o,
-            contraction=c,
-            factor_rounding=f,
-            rules=tuple(
-                replace(r, schedule=_settled(r.schedule, o, c, fixed.bias)) for r in contract.rules
-            ),
-        )
+    plain = _Choice(orders[0], fused[0], roundings[0], short=len(roundings) > 1)
+    every = [
+        replace(plain, order=o, contraction=c, factors=f)
         for o in orders
         for c in fused
         for f in roundings
-    )
+    ]
+    simple = orders[1] if isinstance(orders[0], Steps) and len(orders) > 1 else orders[0]
+    first, last = (replace(plain, order=simple, contraction=c) for c in (fused[0], fused[-1]))
+    flush, keep = Subnormals.FLUSH, Subnormals.KEEP
+    every += [
+        replace(last, results=flush, operands=flush),
+        replace(last, results=flush, operands=keep),
+        replace(last, results=keep, operands=flush),
+        replace(last, bias=BiasPlacement.FIRST),
+        replace(last, normalization=Normalization.DIRECT),
+        replace(
+            first,
+            bias=BiasPlacement.FIRST,
+            results=flush,
+            operands=flush,
+            normalization=Normalization.DIRECT,
+        ),
+        replace(first, order=Blocked(_BLOCK), bias=BiasPlacement.AFTER_FIRST_BLOCK),
+    ]
+    found: dict[RuntimeContract, RuntimeContract] = {}
+    for choice in every:
+        member = choice.of(contract)
+        found.setdefault(replace(member, name=""), member)
+    return tuple(found.values())
 
 
-def _settled(s: Schedule, o: Order, c: Contraction, bias: BiasPlacement) -> Schedule:
-    """A rule's schedule, what it leaves open chosen as elsewhere."""
-    return Schedule(
-        o if isinstance(s.order, AnyOrder) else s.order,
-        c if s.contraction is Contraction.EITHER else s.contraction,
-        bias if s.bias is BiasPlacement.ANY else s.bias,
-    )
+@dataclass(frozen=True)
+class _Choice:
+    """One value for each thing that a contract may leave open."""
+
+    order: Order
+    contraction: Contraction
+    factors: FactorRounding
+    short: bool
+    bias: BiasPlacement = BiasPlacement.LAST
+    results: Subnormals = Subnormals.KEEP
+    operands: Subnormals = Subnormals.KEEP
+    normalization: Normalization = Normalization.FOLDED
+
+    def of(self, contract: RuntimeContract) -> RuntimeContract:
+        """The contract with what it leaves open chosen so, named after what was chosen."""
+        settled = self.settled(contract.schedule)
+        pinned = replace(
+            contract,
+            order=settled.order,
+            contraction=settled.contraction,
+            bias=settled.bias,
+            results=_chosen(contract.results, Subnormals.EITHER, self.results),
+            operands=_chosen(contract.operands, Subnormals.EITHER, self.operands),
+            normalization=_chosen(contract.normalization, Normalization.EITHER, self.normalization),
+            factor_rounding=self.factors,
+            functions=CORRECTLY_ROUNDED,
+            rules=tuple(replace(r, schedule=self.settled(r.schedule)) for r in contract.rules),
+        )
+        name = f"{contract.name}/{type(settled.order).__name__.lower()}"
+        name += f"/fma-{settled.contraction.value}"
+        name += f"/factors-{self.factors.value}" if self.short else ""
+        if contract.bias is BiasPlacement.ANY and self.bias is not BiasPlacement.LAST:
+            name += f"/bias-{self.bias.value}"
+        if contract.results is not pinned.results and self.results is Subnormals.FLUSH:
+            name += "/results-flushed"
+        if contract.operands is not pinned.operands and self.operands is Subnormals.FLUSH:
+            name += "/operands-flushed"
+        if contract.normalization is not pinned.normalization:
+            folded = self.normalization is Normalization.FOLDED
+            name += "" if folded else "/normalisation-direct"
+        return replace(pinned, name=name)
+
+    def settled(self, s: Schedule) -> Schedule:
+        return Schedule(
+            self.order if isinstance(s.order, AnyOrder) else s.order,
+            _chosen(s.contraction, Contraction.EITHER, self.contraction),
+            _chosen(s.bias, BiasPlacement.ANY, self.bias),
+        )
 
 
-def _keep(choice: Subnormals) -> Subnormals:
-    return Subnormals.KEEP if choice is Subnormals.EITHER else choice
+_Option = TypeVar("_Option", bound=Enum)
+
+
+def _chosen(stated: _Option, open_: _Option, choice: _Option) -> _Option:
+    return choice if stated is open_ else stated
+
+
+def _orders(schedules: Sequence[Schedule]) -> tuple[Order, ...]:
+    """Orders to try where one is open; the contract's own where none is."""
+    open_ = [s.order for s in schedules if isinstance(s.order, AnyOrder)]
+    if not open_:
+        return (schedules[0].order,)
+    aligned = dict.fromkeys(o.alignment for o in open_ if o.alignment is not None)
+    return (*(Steps(16, a) for a in aligned), Sequential(), Pairwise(), Blocked(4))
+
+
+def _contractions(s: Schedule) -> tuple[Contraction, ...]:
+    if s.contraction is Contraction.EITHER:
+        return (Contraction.ALWAYS, Contraction.NEVER)
+    return (s.contraction,)
