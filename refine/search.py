@@ -11,16 +11,15 @@ the effort asked for, not from the clock, which can only cut it short.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 
 import numpy as np
 
 from encoders.contract import (
-    AnyOrder,
     Blocked,
     Contraction,
     RuntimeContract,
     Sequential,
+    Subnormals,
     members,
 )
 from encoders.enclosure import FloatArray
@@ -44,6 +43,7 @@ from refine.evaluation import (
     received,
     score,
 )
+from refine.flips import AROUND, HALVINGS, around, beyond, stepping, steps
 from refine.loudness import NEIGHBOURS, loudest
 from refine.pullback import unit_functionals
 
@@ -57,10 +57,12 @@ _LONGEST = 64  # generations, after which new climbs start
 _RESTART = 12  # batches of random points to start them from
 _RETURNING = 3  # one restart in so many goes on from the best points
 _KEPT = 8
-_BLOCK = 256
 _SCREENED = 5  # how much more is tried where emulation is cheap
 _SAMPLED = 64  # points on which executions are compared
 _BRINKS = 12
+_STEPS = 32  # looked at, each on one line
+_STEP_SHARE = 4  # a quarter of the evaluations
+_PER_EXECUTION = 400  # evaluations for which one more execution is tried there
 _BRINK_WORK = 10**8
 _ALIGNMENTS = 3  # alignments before climbing
 _ALIGNED_STARTS = 4
@@ -81,7 +83,7 @@ def search(
     """The best candidates found, best first; fewer are tried once `late` says so, which must happen
     if the effort is infinite."""
     rng = np.random.default_rng(seed)
-    executions = _executions(hunt.contract)
+    executions = members(hunt.contract)
     work = work_of(hunt.graph)
     quick, run, cheap = _quickest(hunt, executions, rng)
     usual = int(np.clip(_WORK // max(work, 1), _FEWEST, _MOST))
@@ -101,6 +103,12 @@ def search(
         most = int(np.clip(_BRINK_WORK // (200 * max(work, 1)), 2, _BRINKS))
         for points in _edges(hunt, climbs.points, most, late):
             climbs = climbs.joined(scored(points)).best(batch)
+    candidates = _everywhere(hunt, executions, _first(climbs.points, _SAMPLED, usual), late)
+    if not climbs.broken and not late():
+        looked = _parting(executions, quick, candidates)[: max(usual // _PER_EXECUTION, 1)]
+        for part in _parted(_flipping(hunt, climbs.points, rng, usual), batch):
+            climbs = climbs.joined(scored(part)).best(batch)
+            candidates += _everywhere(hunt, looked, part, late)
     while spent < min(evaluations, usual) // 4 and not late():
         climbs = climbs.joined(scored(hunt.box.sample(rng, batch))).best(batch)
         spent += batch
@@ -136,7 +144,6 @@ def search(
             fresh = hunt.box.sample(rng, _RESTART * batch)
             starts = ended if returning else _diverse(scored(fresh))
     kept = starts.joined(ended).joined(climbs.best(_KEPT)).best(_KEPT)
-    candidates: list[Candidate] = []
     for execution in executions:
         if execution is quick or not late():
             again = Climbs(kept.points, score(hunt, kept.points, execution))
@@ -147,18 +154,9 @@ def search(
 def tried(hunt: Hunt, points: Points) -> tuple[Candidate, ...]:
     """These points of the box under every execution, best first."""
     candidates: list[Candidate] = []
-    for execution in _executions(hunt.contract):
+    for execution in members(hunt.contract):
         candidates += _candidates(hunt, Climbs(points, score(hunt, points, execution)), execution)
     return tuple(sorted(candidates, key=lambda c: -c.excess))
-
-
-def _executions(contract: RuntimeContract) -> tuple[RuntimeContract, ...]:
-    """What is tried; where any order is allowed, also the usual one of matrix libraries."""
-    some = members(contract)
-    if not isinstance(contract.order, AnyOrder) or contract.contraction is Contraction.NEVER:
-        return some
-    blocks = Blocked(_BLOCK)
-    return (*some, replace(some[0], name=f"{contract.name}/blocks/fma-always", order=blocks))
 
 
 def _quickest(
@@ -171,6 +169,7 @@ def _quickest(
     if compiled_chains() is not None:
         sample = hunt.box.sample(rng, _SAMPLED)
         chained = [e for e in executions if isinstance(e.order, Sequential | Blocked | Blocks)]
+        chained = [e for e in chained if _keeps(e)] or chained
         errors = [float(score(hunt, sample, e).excess.mean()) for e in chained]
         if chained:
             return chained[int(np.argmax(errors))], emulate, True
@@ -181,6 +180,11 @@ def _quickest(
             if fused and agrees(hunt.graph, received(hunt, sample, execution), execution):
                 return execution, screen, True
     return executions[-1] if len(executions) == 1 else executions[1], emulate, False
+
+
+def _keeps(execution: RuntimeContract) -> bool:
+    """Are subnormal numbers kept? Where they are not, little else differs."""
+    return Subnormals.FLUSH not in (execution.results, execution.operands)
 
 
 def _diverse(sample: Climbs) -> Climbs:
@@ -196,6 +200,63 @@ def _diverse(sample: Climbs) -> Climbs:
 def _candidates(hunt: Hunt, climbs: Climbs, execution: RuntimeContract) -> list[Candidate]:
     rows = range(len(climbs))
     return [candidate(hunt, climbs.points, i, climbs.scores, execution) for i in rows]
+
+
+def _first(points: Points, most: int, usual: int) -> dict[str, FloatArray]:
+    """Some of the points: fewer where evaluation is dear."""
+    few = int(np.clip(usual // most, 8, most))
+    return {name: v[:few] for name, v in points.items()}
+
+
+def _everywhere(
+    hunt: Hunt,
+    executions: tuple[RuntimeContract, ...],
+    points: Points,
+    late: Callable[[], bool],
+) -> list[Candidate]:
+    """The best of the points under each execution."""
+    found: list[Candidate] = []
+    for execution in executions:
+        if late():
+            break
+        climbs = Climbs(points, score(hunt, points, execution))
+        found += _candidates(hunt, climbs.best(_KEPT), execution)
+    return found
+
+
+def _parting(
+    executions: tuple[RuntimeContract, ...], quick: RuntimeContract, seen: list[Candidate]
+) -> tuple[RuntimeContract, ...]:
+    """Executions that err otherwise than `quick` and those before on what was seen, the ones that
+    err most first."""
+    errors: dict[RuntimeContract, tuple[float, ...]] = {}
+    for c in seen:
+        errors[c.execution] = (*errors.get(c.execution, ()), c.excess)
+    kept: list[RuntimeContract] = []
+    for execution in sorted(errors, key=lambda e: -max(errors[e], default=0.0)):
+        known = [errors[quick]] if quick in errors else []
+        if errors[execution] not in (*known, *(errors[k] for k in kept)):
+            kept.append(execution)
+    return tuple(kept)
+
+
+def _flipping(
+    hunt: Hunt, sample: Points, rng: np.random.Generator, usual: int
+) -> dict[str, FloatArray]:
+    """Inputs around steps of the network, none if it has none that the box crosses."""
+    none = {name: v[:0] for name, v in sample.items()}
+    if not stepping(hunt.graph):
+        return none
+    most = int(np.clip(usual // (_STEP_SHARE * (HALVINGS + AROUND)), 2, _STEPS))
+    driven = beyond(hunt, sample, most)
+    pool = {name: np.concatenate([v, driven[name]]) for name, v in sample.items()}
+    found = steps(hunt, pool, rng, most)
+    return around(hunt, found, pool, rng) if found else none
+
+
+def _parted(points: Points, size: int) -> Iterator[dict[str, FloatArray]]:
+    for start in range(0, len(next(iter(points.values()))), size):
+        yield {name: v[start : start + size] for name, v in points.items()}
 
 
 def _edges(
