@@ -246,7 +246,11 @@ class _Judge:
         here, field = contract_at(site, self.contract), Balls()
         reads = self._read(node)
         count = min(self.depth.enclosed, len(self.values[output]))
+        numbers = 0
         for k in range(count):
+            if not all(np.all(np.isfinite(_wide(self.values[t][k]))) for t in reads):
+                continue  # an overflow before this node: its own bound speaks of finite inputs
+            numbers += self.values[output][k].size
             held = {t: np.asarray(self.values[t][k], np.float64) for t in reads}
             ranges = [point(held[node.inputs[i]]) for i in site.variable]
             result = operator.values(site, ranges).image
@@ -265,8 +269,8 @@ class _Judge:
                 place, expected, value = found
                 fields, guess = self._guess(node, None)
                 divergence = Divergence(k, place, value, expected, fields, guess)
-                return NodeCheck(node, How.ENCLOSURE, given.size * count, divergence)
-        return NodeCheck(node, How.ENCLOSURE, self.values[output][:count].size)
+                return NodeCheck(node, How.ENCLOSURE, numbers, divergence)
+        return NodeCheck(node, How.ENCLOSURE if numbers else How.UNSEEN, numbers)
 
     def _guess(self, node: Node, computed_at: str | None) -> tuple[tuple[str, ...], str]:
         """Which fields would have to change, and how the node seems to be computed."""
@@ -348,6 +352,10 @@ def _repairs(here: RuntimeContract) -> Iterator[tuple[str, RuntimeContract]]:
         yield "accumulation", replace(here, accumulation=wide)
     for short in (None, BINARY16, BFLOAT16):
         yield "weights", replace(here, stored_format=short)
+
+
+def _wide(values: Carrier) -> Carrier:
+    return np.asarray(values, np.float64)
 
 
 def _first_difference(

@@ -116,7 +116,7 @@ def _in_the_shape_of(
         if out not in matched:
             if not is_copy(impl, node):
                 return None
-            nodes.append(node)
+            nodes.append(plain_copy(node))
             types[out] = impl.types[out]
             continue
         other = makers[matched[out]]
@@ -138,6 +138,13 @@ def _in_the_shape_of(
             changed.append(node.name)
     whole = build_graph(tuple(nodes), types, constants, impl.inputs, impl.outputs)
     return Aligned(whole, impl, tuple(changed), layers)
+
+
+def plain_copy(node: Node) -> Node:
+    """A Pad by nothing as an Identity, whose pads would be constants of the other graph."""
+    if node.op != "Pad":
+        return node
+    return replace(node, op="Identity", inputs=node.inputs[:1], attributes={})
 
 
 def _renamed(spec: Graph, node: Node, computed: Sequence[str]) -> tuple[str, ...]:
