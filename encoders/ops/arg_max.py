@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from encoders.arithmetic import Arithmetic, Relation, moved
+from encoders.arithmetic import Arithmetic, IntegerArithmetic, Relation, moved
 from encoders.contract import RuntimeContract
 from encoders.enclosure import FloatArray, Interval
 from encoders.gathering import Index, picked
@@ -72,11 +72,14 @@ def _operator(name: str, sign: float) -> Operator:
     ) -> tuple[Any, ...]:
         terms = [moved(inputs[0], partial(picked, index=i)) for i in _terms(site)]
         ones = (1,) * len(site.outputs[0].shape)
-        best, place = terms[0], arithmetic.constant(np.zeros(site.outputs[0].shape))
+        whole: Arithmetic[Any] = arithmetic  # a place need not be a number of the format
+        if isinstance(arithmetic, IntegerArithmetic):
+            whole = arithmetic.integers()
+        best, place = terms[0], whole.constant(np.zeros(site.outputs[0].shape))
         for k, term in enumerate(terms[1:], start=1):
             pair = (best, term) if sign > 0 else (term, best)
             better = arithmetic.compare(relation(site), *pair)
-            place = arithmetic.select(better, arithmetic.constant(np.full(ones, float(k))), place)
+            place = whole.select(better, whole.constant(np.full(ones, float(k))), place)
             best = arithmetic.select(better, term, best)
         return (place,)
 

@@ -22,7 +22,7 @@ from encoders.operator import (
     RoundingBound,
     Site,
 )
-from encoders.rounding_bounds import conversion_error, finish, rounder
+from encoders.rounding_bounds import conversion_error, finish, rounder, stored_loss
 from encoders.tracked import tracked
 from onnx_import.graph import DType
 
@@ -76,6 +76,9 @@ def rounding(
         arithmetic = ErrorArithmetic(r, contract)
         y = arithmetic.converted(tracked(inputs[0], np.zeros(inputs[0].shape)))
         return finish(r, y.error[0], np.asarray(y.largest), ("underflow-term",))
+    if not site.variable and not r.exact:
+        stored = np.asarray(site.constants[0], np.float64)
+        return finish(r, stored_loss(r, stored), np.abs(stored), ())
     if r.exact or not source.is_float:
         return RoundingBound(np.zeros(site.outputs[0].shape))
     held = contract.format_of(source)

@@ -1,4 +1,7 @@
-"""Sign, Floor, Ceil and Round (ties to even): exact where no jump is crossed."""
+"""Sign, Floor, Ceil and Round (ties to even): exact where no jump is crossed.
+
+A whole number next to the largest number of a format may be beyond it: then it is an infinity.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from encoders.arithmetic import Arithmetic, Relation
+from encoders.arithmetic import Arithmetic, IntegerArithmetic, MixedArithmetic, Relation
 from encoders.contract import RuntimeContract
 from encoders.enclosure import FloatArray, Interval
+from encoders.formats import round_array
 from encoders.operator import (
     DifferenceMap,
     Field,
@@ -19,7 +23,7 @@ from encoders.operator import (
     Site,
     ValueMap,
 )
-from encoders.rounding_bounds import rounder
+from encoders.rounding_bounds import finish, rounder
 from encoders.signed_sum import check_one_variable
 from encoders.steps import LEMMAS, Step, read_jump, step_differences, step_values
 
@@ -40,7 +44,10 @@ def _operator(
     def runtime(
         site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
     ) -> tuple[Any, ...]:
-        return (computed(inputs[0], arithmetic),)
+        whole = computed(inputs[0], arithmetic)
+        if isinstance(arithmetic, IntegerArithmetic | MixedArithmetic):
+            whole = arithmetic.converted(whole)
+        return (whole,)
 
     def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
         return step_values(step, ranges[0], follows)
@@ -53,7 +60,12 @@ def _operator(
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
     ) -> RoundingBound:
-        return RoundingBound(read_jump(step, rounder(site, contract), inputs[0])).using(*LEMMAS)
+        r = rounder(site, contract)
+        x = inputs[0]
+        if not r.exact:  # the run-time numbers of a range lie between its rounded ends
+            x = x.move(lambda ends: round_array(ends, r.format))
+        reached = x.move(step).magnitude
+        return finish(r, read_jump(step, r, inputs[0]), reached, LEMMAS)
 
     return Operator(name, since, check_one_variable, real, runtime, values, differences, rounding)
 

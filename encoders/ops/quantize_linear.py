@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from encoders.affine import AffineMap, affine_differences, affine_values, scaled_part
-from encoders.arithmetic import Arithmetic, aligned, moved
+from encoders.arithmetic import Arithmetic, aligned, integers_of, moved
 from encoders.composed import (
     added_differences,
     added_values,
@@ -122,7 +122,8 @@ def runtime(
     site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
 ) -> tuple[Any, ...]:
     t = _taken(site, inputs[0], inputs[1], arithmetic)
-    zero = inputs[2] if 2 in site.variable else arithmetic.constant(_stored_zero(site))
+    whole = integers_of(arithmetic).integers()  # a zero point need not be a number of the format
+    zero = inputs[2] if 2 in site.variable else whole.constant(_stored_zero(site))
     _, zero = aligned((t, as_whole(zero)))
     return (_steps(site).runtime(t, zero, arithmetic),)
 
