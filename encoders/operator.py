@@ -126,11 +126,14 @@ class Site:
         return tuple(int(v) for v in value)
 
     def real(self, name: str, default: float) -> float:
-        """A float attribute; ONNX stores these as float32, so the value is exact as given."""
-        value = self.node.attributes.get(name, default)
+        """A float attribute, exactly. ONNX stores these as float32, and means that of its
+        defaults; other files may hold float64 numbers."""
+        if name not in self.node.attributes:
+            return float(np.float32(default))
+        value = self.node.attributes[name]
         if not isinstance(value, int | float):
             raise self.unsupported(f"attribute '{name}' is not a number")
-        return float(np.float32(value))
+        return float(value)
 
     def unsupported(self, why: str) -> UnsupportedModel:
         return UnsupportedModel(f"{self.node.describe()}: {why}")

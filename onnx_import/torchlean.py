@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,19 @@ from onnx_import.normalize import live
 from onnx_import.proto import read_bytes
 from onnx_import.reader import walk
 from onnx_import.tensors import require_finite, type_of
-from onnx_import.torchlean_json import Entry, is_integer, naturals, read_object, reals, shape_of
+from onnx_import.torchlean_assign import Reader, assign
+from onnx_import.torchlean_json import (
+    Entry,
+    Reals,
+    is_integer,
+    naturals,
+    read_object,
+    reals,
+    shape_of,
+)
 from onnx_import.torchlean_kinds import KINDS, Dialect
 from onnx_import.torchlean_place import Kind, Place, Step
-from onnx_import.torchlean_weights import NONE, Weights, assign, weights_beside
+from onnx_import.torchlean_weights import NONE, Weights, weights_beside
 
 FORMAT = "torchlean.ir.v1"
 OPSET = 17
@@ -60,6 +69,18 @@ class Lowered:
     rounded: int
 
 
+@dataclass(frozen=True)
+class Whole:
+    """All nodes in ONNX operators, all types and constants, how many weights were rounded, and
+    what was decided about whose they are."""
+
+    nodes: list[Node]
+    types: Mapping[str, TensorType]
+    constants: Mapping[str, Array]
+    rounded: int
+    notes: tuple[str, ...]
+
+
 def is_json(source: Path) -> bool:
     """Whether a file starts as a JSON document does, which no ONNX file can."""
     try:
@@ -90,24 +111,24 @@ def load(path: str | Path) -> Graph:
     outside = any(_weights_wanted(e, kinds) for e in entries)
     weights = weights_beside(source, fields) if outside else NONE
     dtype = DType.FLOAT64 if weights.needs_float64 else DType.FLOAT32
-    nodes, types, constants, rounded = lower_all(document, entries, kinds, weights, dtype, source)
+    whole = lower_all(document, entries, kinds, weights, dtype, source)
     names = {e.id: e.name for e in document.entries}
     outputs = tuple(dict.fromkeys(names[i] for i in document.output_ids))
-    kept = live([(node.inputs, node.outputs) for node in nodes], outputs)
-    nodes = [node for node, keep in zip(nodes, kept, strict=True) if keep]
+    kept = live([(node.inputs, node.outputs) for node in whole.nodes], outputs)
+    nodes = [node for node, keep in zip(whole.nodes, kept, strict=True) if keep]
     read = {t for node in nodes for t in (*node.inputs, *node.outputs)} | set(outputs)
     inputs = (names[document.input_id],)
     dropped = len(document.entries) - len(entries)
     try:
         return build_graph(
             tuple(nodes),
-            {t: kind for t, kind in types.items() if t in read or t in inputs},
-            {t: value for t, value in constants.items() if t in read},
+            {t: kind for t, kind in whole.types.items() if t in read or t in inputs},
+            {t: value for t, value in whole.constants.items() if t in read},
             inputs,
             outputs,
             source,
             hashlib.sha256(data).hexdigest(),
-            (*notes_on(document, dtype, rounded, dropped), *weights.notes),
+            (*notes_on(document, dtype, whole.rounded, dropped), *weights.notes, *whole.notes),
         )
     except ValueError as error:
         raise ModelError(f"'{source}' is not a valid TorchLean graph: {error}") from error
@@ -241,12 +262,12 @@ def lower_all(
     weights: Weights,
     dtype: DType,
     source: Path,
-) -> tuple[list[Node], Mapping[str, TensorType], Mapping[str, Array], int]:
-    """All nodes in ONNX operators, all types and constants, and how many weights were rounded."""
-    wanted = {e.id: _weights_wanted(e, kinds) for e in entries}
-    readers = [e for e in entries if wanted[e.id]]
-    assigned = assign(weights, [(str(e.fields.get("debug_target")), wanted[e.id]) for e in readers])
-    stored = {e.id: found for e, found in zip(readers, assigned, strict=True)}
+) -> Whole:
+    """Every node in ONNX operators, with the weights beside the graph that are its own."""
+    without = [e for e in entries if _weights_wanted(e, kinds)]
+    readers = [_reader(document, e, kinds, weights, dtype) for e in without]
+    assigned, notes = assign(weights, readers)
+    stored = {e.id: found for e, found in zip(without, assigned, strict=True)}
     origin = document.entries[document.input_id]
     assert origin.shape is not None
     types = {origin.name: TensorType(dtype, origin.shape)}
@@ -275,7 +296,29 @@ def lower_all(
         types.update(part.types)
         constants.update(part.constants)
         rounded += part.rounded
-    return nodes, types, constants, rounded
+    return Whole(nodes, types, constants, rounded, notes)
+
+
+def _reader(
+    document: Document,
+    entry: Entry,
+    kinds: Mapping[int, Kind],
+    weights: Weights,
+    dtype: DType,
+) -> Reader:
+    """The node as one that asks for weights."""
+    parents = tuple(document.entries[p].shape or () for p in entry.parents)
+
+    def require(tensors: Mapping[str, Reals]) -> None:
+        place = Place(entry, parents, tensors, weights.flat)
+        if entry.kind == "const":
+            lower_constant(place, dtype)
+        else:
+            kinds[entry.id].lower(place)
+
+    module = entry.fields.get("debug_target")
+    named = module if isinstance(module, str) else None
+    return Reader(entry.describe(), named, _weights_wanted(entry, kinds), require)
 
 
 def _weights_wanted(entry: Entry, kinds: Mapping[int, Kind]) -> tuple[str, ...]:
@@ -336,6 +379,7 @@ def lower(
     before = {t: constants[t] for t in parents if t in constants}
     stored = {**before, **own}
     nodes, found, values, _ = walk(protos, known, stored, {entry.name}, OPSET, source.parent)
+    nodes = tuple(_with_all_bits(node, protos, steps) for node in nodes)
     for node in nodes:  # inference takes a Reshape's target as it is
         if node.op == "Reshape" and found[node.inputs[0]].size != found[node.outputs[0]].size:
             raise ModelError(
@@ -343,6 +387,14 @@ def lower(
                 "export the graph again"
             )
     return Lowered(nodes, found, values, rounded)
+
+
+def _with_all_bits(node: Node, protos: Mapping[str, Any], steps: Sequence[Step]) -> Node:
+    """The node with the float64 numbers that the file has, which ONNX holds as float32 ones."""
+    given = dict(zip(protos, steps, strict=True)).get(node.name)
+    attributes = {} if given is None else given.attributes or {}
+    floats = {k: v for k, v in attributes.items() if isinstance(v, float)}
+    return replace(node, attributes={**node.attributes, **floats}) if floats else node
 
 
 def stored_as(dtype: DType, value: Array, place: str) -> tuple[Array, int]:

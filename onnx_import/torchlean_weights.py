@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,32 +140,3 @@ def shaped(values: Reals, shape: Shape, place: str) -> Reals:
             "export the weights again"
         )
     return values.reshape(shape)
-
-
-def assign(
-    weights: Weights, wanted: Sequence[tuple[str, Sequence[str]]]
-) -> list[Mapping[str, Reals]]:
-    """For each reader, given as (module name, parameter names), its tensors by parameter name.
-
-    By module name, `layers.0` + `.weight`, where the file has names and every reader says its
-    module; else in the order of the file, which must then hold exactly what is wanted. Raises
-    ModelError.
-    """
-    targets = [module for module, _ in wanted]
-    modules = {name.rpartition(".")[0] for name in weights.tensors}
-    if weights.named and any(module in modules for module in targets):
-        return [
-            {p: weights.tensors[f"{m}.{p}"] for p in names if f"{m}.{p}" in weights.tensors}
-            for m, names in wanted
-        ]
-    kept = [n for n in weights.tensors if n.rpartition(".")[2] != "num_batches_tracked"]
-    count = sum(len(names) for _, names in wanted)
-    if not kept:
-        return [{} for _ in wanted]
-    if len(kept) != count:
-        raise ModelError(
-            f"the weights hold {len(kept)} tensors and the graph needs {count}, so they cannot be "
-            "assigned in order; name each node's module in its 'debug_target'"
-        )
-    order = iter(kept)
-    return [{p: weights.tensors[next(order)] for p in names} for _, names in wanted]

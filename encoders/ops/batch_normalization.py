@@ -88,7 +88,7 @@ def runtime(
     rank = len(site.type_of(0).shape)
     gamma, beta, mean, var = (moved(p, lambda v: _channels(site, rank, v)) for p in inputs[1:])
     shape = (1,) * rank
-    epsilon = arithmetic.constant(np.full(shape, site.real("epsilon", 1e-5), np.float32))
+    epsilon = arithmetic.constant(np.full(shape, site.real("epsilon", 1e-5)))
     deviation = arithmetic.sqrt(arithmetic.add(var, epsilon))
     if contract.normalization is Normalization.DIRECT:
         centred = arithmetic.divide(arithmetic.subtract(x, mean), deviation)
