@@ -4,7 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint install
+.PHONY: demo test lint fuzz install
+
+SECONDS := 60
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
@@ -16,6 +18,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+fuzz: $(INSTALLED)
+	$(BIN)/python tests/fuzzing $(SECONDS) fuzz-findings
+	test ! -f tests/fuzzing/files.py || $(BIN)/python tests/fuzzing/files.py $(SECONDS)
 
 install: $(INSTALLED)
 

@@ -157,6 +157,15 @@ class Rounder:
         bound = np.where(magnitude == 0, 0.0, np.maximum(tight, 2.0**-1074))
         return np.where(np.isfinite(magnitude), bound, np.inf)
 
+    def spacing(self, magnitude: FloatArray) -> FloatArray:
+        """The distance between neighbouring numbers at the largest value: one ulp.
+
+        Not twice `half_ulp`, which knows that rounding to nearest never passes a power of two.
+        """
+        _, exponent = np.frexp(magnitude)
+        last = np.maximum(exponent - 1, self.format.emin) - self.format.precision + 1
+        return np.where(np.isfinite(magnitude), np.ldexp(1.0, last), np.inf)
+
     def _flushed(self, bound: FloatArray, magnitude: FloatArray) -> FloatArray:
         if not self.flush_results:
             return bound

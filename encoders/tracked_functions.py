@@ -43,8 +43,7 @@ def function_error(r: Rounder, accuracy: FunctionAccuracy, y: Interval) -> Float
         return np.zeros_like(magnitude)
     bound = np.full_like(magnitude, np.inf)
     if accuracy.ulps is not None:
-        spacing = np.maximum(2.0 * r.half_ulp(magnitude), float(r.format.smallest_subnormal))
-        bound = multiply_up(spacing, accuracy.ulps)
+        bound = multiply_up(r.spacing(magnitude), accuracy.ulps)
         if accuracy.evidence is Evidence.DEFINITION and accuracy.ulps == 0.5:
             bound = np.minimum(bound, r.of_product(magnitude))
     if accuracy.units is not None:

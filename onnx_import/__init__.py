@@ -8,6 +8,8 @@ from onnx_import import fpcore, reader, torchlean
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 
+MOST_ELEMENTS = 2**36  # of one tensor
+
 
 def load(
     path: str | Path,
@@ -28,8 +30,19 @@ def load(
     if fpcore.is_fpcore(source):
         return fpcore.load(source)
     if torchlean.is_json(source):
-        return torchlean.load(source)
-    return reader.load(source, batch, random, allowed)
+        return _holdable(torchlean.load(source))
+    return _holdable(reader.load(source, batch, random, allowed))
+
+
+def _holdable(graph: Graph) -> Graph:
+    """Raises ModelError for a graph with a tensor that no machine holds."""
+    for tensor, kind in graph.types.items():
+        if kind.size > MOST_ELEMENTS:
+            raise ModelError(
+                f"'{graph.source}': tensor '{tensor}' of shape {list(kind.shape)} has more than "
+                f"2^{MOST_ELEMENTS.bit_length() - 1} elements; correct the shapes"
+            )
+    return graph
 
 
 __all__ = ["load"]

@@ -13,7 +13,7 @@ Expression: TypeAlias = "str | tuple[Expression, ...]"
 
 _TOKEN = re.compile(r'\s+|;[^\n]*|("(?:[^"\\]|\\.)*"|[\[\]()]|[^\s()\[\]";]+)')
 _CLOSES = {"(": ")", "[": "]"}
-_DEEPEST = 400
+_DEEPEST = 200
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+/[0-9]+|(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)")
 _HEX = re.compile(r"([+-]?)0[xX]([0-9a-fA-F]*)(?:\.([0-9a-fA-F]*))?(?:[pP]([+-]?[0-9]+))?")
 _LONGEST = 2000  # digits and decimal exponent of a number

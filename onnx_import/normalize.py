@@ -8,6 +8,7 @@ from heapq import heappop, heappush
 
 import onnx
 import onnx.inliner
+from onnx.checker import ValidationError
 
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, DType, Node, TensorType
@@ -91,7 +92,7 @@ def without_functions(
             inlined = onnx.inliner.inline_selected_functions(
                 prepared, [("", op) for op in found], False, inline_schema_functions=True
             )
-        except (RuntimeError, ValueError):
+        except (RuntimeError, ValueError, TypeError, ValidationError):
             break
         if len(inlined.graph.node) == len(model.graph.node):
             break

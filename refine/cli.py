@@ -410,6 +410,8 @@ def _run(
         graph = load(read, random=alone, allowed=allowed)
         domain = read_domain(graph, written, contract.format_of)
         tolerance = tolerance_of(eps, graph.outputs, zero=spec is not None or batch is not None)
+        if watcher is not None:
+            watcher.read()
         if watcher is not None and watcher.limit is not None:
             left = max(watcher.limit - time.monotonic(), _SHORTEST)
             options = replace(options, timeout=left, so_far=telling.so_far)

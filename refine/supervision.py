@@ -23,9 +23,10 @@ from gpu_check.children import die_with_parent
 GRACE = 1.0  # seconds after the limit in which work ends by itself
 _AFTER_CTRL_C = 2.0  # seconds in which it does
 _TIMED = ("check", "bound", "diff")
-_TIME_OUT, _INTERNAL_ERROR, _INTERRUPTED = 4, 70, 130
+_INPUT_ERROR, _INTERNAL_ERROR, _INTERRUPTED = 2, 70, 130
 _FRAME = struct.Struct(">cBII")
-_TOLD, _DONE, _GRANTED = b"s", b"d", b"g"
+_TOLD, _READ, _DONE, _GRANTED = b"s", b"r", b"d", b"g"
+_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 _POLL = 0.05  # seconds between looks whether the worker has ended
 
 
@@ -54,6 +55,11 @@ class Watcher:
         head = _FRAME.pack(_TOLD, answer.code, len(report), len(document))
         _write(self.telling, head + report + document)
 
+    def read(self) -> None:
+        """The files have been read: a crash from here on is a bug, not a file that a library
+        stumbles over."""
+        _write(self.telling, _FRAME.pack(_READ, 0, 0, 0))
+
     def finish(self) -> None:
         """Wait for leave to answer: after the limit there is none, and this process is ended."""
         _write(self.telling, _FRAME.pack(_DONE, 0, 0, 0))
@@ -68,6 +74,7 @@ class Places:
     limit: float | None = None
     json: str | None = None
     quiet: bool = False
+    reads: bool = False
 
 
 def places(arguments: list[str], start: float) -> Places:
@@ -85,9 +92,10 @@ def places(arguments: list[str], start: float) -> Places:
     try:
         seconds = float(found["--timeout"])
     except (KeyError, ValueError):
-        return Places()
+        return Places(reads=True)
     limit = start + seconds if 0 < seconds < 1e9 else None
-    return Places(limit, found.get("--json"), bool({"-q", "--quiet"} & set(arguments)))
+    quiet = bool({"-q", "--quiet"} & set(arguments))
+    return Places(limit, found.get("--json"), quiet, reads=True)
 
 
 def process_start() -> float:
@@ -140,6 +148,7 @@ class _Watching:
     buffer: bytearray = field(default_factory=bytearray)
     told: Answer | None = None
     granted: bool = False
+    read: bool = False
     interrupted: float | None = None
     open: bool = True
 
@@ -202,6 +211,8 @@ class _Watching:
             if kind == _TOLD:
                 texts = body[:report].decode(), body[report:].decode()
                 self.told = Answer(code, *texts)
+            elif kind == _READ:
+                self.read = True
             elif time.monotonic() < self._deadline():
                 self.granted = True
                 _write(self.granting, _GRANTED)
@@ -239,6 +250,12 @@ class _Watching:
             _say(b"refine: interrupted\n")
             return _INTERRUPTED
         number = os.WTERMSIG(status)
+        if self.wanted.reads and not self.read and number in _CRASHES:
+            _say(
+                b"refine: a library that reads models crashes on these files (%s); "
+                b"export them again\n" % _name(number)
+            )
+            return _INPUT_ERROR
         _say(
             b"refine: internal error, please report it: the process that did the work was ended by "
             b"signal %d (%s)\n" % (number, _name(number))

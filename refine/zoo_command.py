@@ -24,7 +24,7 @@ def zoo_command(folder: Path, only: str | None, json_path: str | None) -> ExitCo
     """Run the bugs of a zoo, each a wrong graph beside the right one.
 
     Exit code 0 if every wrong graph gets the verdict that its header expects and every right one
-    is verified, else 1.
+    is verified, 2 if an entry cannot be read, else 1.
     """
     reporter = Reporter(silent=json_path == "-")
     if json_path not in (None, "-"):
@@ -43,5 +43,10 @@ def zoo_command(folder: Path, only: str | None, json_path: str | None) -> ExitCo
             write_whole(Path(json_path), lambda file: file.write(text.encode()))
     expected = sum(o.as_expected for o in outcomes)
     answer = f"{expected} of {len(outcomes)} entries are as expected"
+    unread = [o.failure for o in outcomes if o.wrong is None or o.right is None]
+    for failure in unread:
+        reporter.error(failure)
     reporter.table("zoo", _COLUMNS, [row(o) for o in outcomes], answer)
+    if unread:
+        return ExitCode.INPUT_ERROR
     return ExitCode.VERIFIED if expected == len(outcomes) else ExitCode.VIOLATED

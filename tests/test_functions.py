@@ -32,6 +32,7 @@ from encoders.functions import (
     Evidence,
     Function,
     FunctionAccuracy,
+    Functions,
     Transcendental,
 )
 from encoders.gated_curves import GELU, GELU_TANH, MISH, swish_curve
@@ -399,3 +400,20 @@ def test_what_was_measured_is_within_the_tables() -> None:
             assert near or (claim.units is not None and row["units"] <= claim.units), row
             assert claim.flushes or claim.units is not None or not row["flushes"], row
             assert row["beyond"] <= max(claim.excess, 0.0), row
+
+
+@pytest.mark.parametrize("fmt", [BINARY16, BINARY32, BFLOAT16])
+@pytest.mark.parametrize("table", [CONSERVATIVE, ORT_FUNCTIONS])
+def test_the_error_of_a_function_just_beyond_a_power_of_two_counts_whole_ulps(
+    fmt: FloatFormat, table: Functions
+) -> None:
+    accuracy = table.accuracy(Function.EXP)
+    rounder = Rounder(fmt, exact=False, flush_results=False, flush_operands=False)
+    assert accuracy.ulps is not None
+    for k in (-3, 0, 5):
+        start = 2.0**k
+        for beyond in (0.0, start * 2.0**-40, start * 2.0**-9):
+            ulp = Fraction(2) ** (k - fmt.precision + 1)
+            high = np.array([start + beyond])
+            error = function_error(rounder, accuracy, Interval(0.9 * high, high))
+            assert Fraction(float(error[0])) >= Fraction(accuracy.ulps) * ulp

@@ -116,15 +116,25 @@ def test_a_crash_is_no_verdict(folder: Path, number: signal.Signals) -> None:
     assert number.name in err
 
 
+def test_a_library_that_crashes_on_a_file(folder: Path) -> None:
+    running = started(folder, "load", "import os; os.abort()")
+    out, err = running.communicate(timeout=30)
+    assert (running.returncode, out) == (2, "")
+    assert "crashes on these files (SIGABRT)" in err
+
+
 def test_where_the_limit_stands(tmp_path: Path) -> None:
     cases: list[tuple[list[str], Places]] = [
-        (["check", "m", "--timeout", "5"], Places(15.0, None, False)),
-        (["bound", "--timeout=2.5", "--json=-", "-q"], Places(12.5, "-", True)),
-        (["diff", "--json", "r.json", "--timeout", "1e0", "--quiet"], Places(11.0, "r.json", True)),
+        (["check", "m", "--timeout", "5"], Places(15.0, None, False, True)),
+        (["bound", "--timeout=2.5", "--json=-", "-q"], Places(12.5, "-", True, True)),
+        (
+            ["diff", "--json", "r.json", "--timeout", "1e0", "--quiet"],
+            Places(11.0, "r.json", True, True),
+        ),
         (["lemmas", "--timeout", "5"], Places()),
-        (["check", "--timeout", "soon"], Places()),
-        (["check", "--timeout", "-1"], Places(None, None, False)),
-        (["check", "--timeout"], Places()),
+        (["check", "--timeout", "soon"], Places(reads=True)),
+        (["check", "--timeout", "-1"], Places(None, None, False, True)),
+        (["check", "--timeout"], Places(reads=True)),
         ([], Places()),
     ]
     for arguments, expected in cases:

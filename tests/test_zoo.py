@@ -144,7 +144,7 @@ def test_an_entry_that_cannot_be_read_is_a_failed_row(
     zoo = copied(QUICK, tmp_path)
     path = zoo / QUICK / spoilt
     path.unlink() if content is None else path.write_bytes(content)
-    assert run(["zoo", str(zoo), "--json", "-"]) is ExitCode.VIOLATED
+    assert run(["zoo", str(zoo), "--json", "-"]) is ExitCode.INPUT_ERROR
     (entry,) = json.loads(capsys.readouterr().out)["entries"]
     assert not entry["as_expected"]
     assert entry["verdict"] is None

@@ -1,0 +1,544 @@
+"""Executions that a contract allows, with random choices wherever it leaves one.
+
+A second reading of the contract: rounding, sums, fused products and elementary functions are
+written here anew, on float64 arrays with a sample axis in front. Only the contract's own data
+classes are read from the project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import flint
+import numpy as np
+from reals import FUNCTIONS, Open
+
+from encoders.contract import (
+    BiasPlacement,
+    Contraction,
+    FactorRounding,
+    RuntimeContract,
+    Schedule,
+    Subnormals,
+)
+from encoders.formats import FloatFormat
+from encoders.orders import (
+    AnyOrder,
+    Blocked,
+    Blocks,
+    Lanes,
+    Order,
+    Pairwise,
+    Sequential,
+    Steps,
+    Tree,
+)
+
+Array = Any
+_CLOSE = 1.0 - 2.0**-30  # of an accuracy's bound: the reference is rounded to float64 itself
+
+
+def nearest(x: Array, fmt: FloatFormat) -> Array:
+    """Float64 numbers rounded to a format, ties to even, an infinity beyond its range."""
+    x = np.asarray(x, np.float64)
+    if fmt.precision >= 53:
+        return x.copy()
+    unit = _ulp(x, fmt)
+    rounded = np.rint(x / unit) * unit
+    largest = (2.0 - 2.0 ** (1 - fmt.precision)) * 2.0**fmt.emax
+    rounded = np.where(np.abs(rounded) > largest, np.copysign(np.inf, x), rounded)
+    return np.where(np.isfinite(x), rounded, x)
+
+
+def _ulp(x: Array, fmt: FloatFormat) -> Array:
+    _, exponent = np.frexp(np.where(np.isfinite(x), x, 1.0))
+    return np.ldexp(1.0, np.maximum(np.where(x == 0, fmt.emin, exponent - 1), fmt.emin)
+                    - fmt.precision + 1)  # fmt: skip
+
+
+def _toward_zero(x: Array, fmt: FloatFormat) -> Array:
+    unit = _ulp(x, fmt)
+    kept = np.trunc(x / unit) * unit
+    kept = np.where(
+        np.abs(kept) > (2.0 - 2.0 ** (1 - fmt.precision)) * 2.0**fmt.emax,
+        np.copysign(np.inf, kept),
+        kept,
+    )
+    return np.where(np.isfinite(x), kept, x)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a sum stands, for the rules of a contract."""
+
+    operator: str
+    node: str
+    constant: bool | None = None
+    rows: int | None = None
+    columns: int | None = None
+    terms: int | None = None
+
+
+class Machine:
+    """One runtime: a format, a contract, a random stream and habits for what is left open.
+
+    `habits`: how often it fuses, flushes results and flushes operands where it may choose.
+    """
+
+    exact = False
+
+    def __init__(
+        self,
+        fmt: FloatFormat,
+        contract: RuntimeContract,
+        rng: np.random.Generator,
+        habits: dict[str, Any],
+    ) -> None:
+        self.format, self.contract, self.rng, self.habits = fmt, contract, rng, habits
+        self.tiny = 2.0**fmt.emin
+
+    def within(self, fmt: FloatFormat) -> Machine:
+        return Machine(fmt, self.contract, self.rng, self.habits)
+
+    # --- numbers
+
+    def stored(self, values: Array) -> Array:
+        """Weights of a file: rounded to the format of weights first, if there is one."""
+        values = np.asarray(values, np.float64)
+        if self.contract.stored_format is not None:
+            values = nearest(values, self.contract.stored_format)
+        return nearest(values, self.format)[None]
+
+    def constant(self, values: Array) -> Array:
+        return nearest(np.asarray(values, np.float64), self.format)[None]
+
+    def rational(self, numerators: Array, denominator: int) -> Array:
+        exact = [float(Fraction(int(n), denominator)) for n in np.ravel(numerators)]
+        return self.constant(np.array(exact).reshape(np.shape(numerators)))
+
+    def _chosen(self, choice: Subnormals, habit: str, shape: tuple[int, ...]) -> Any:
+        if choice is Subnormals.EITHER:
+            return self.rng.random(shape) < self.habits[habit]
+        return choice is Subnormals.FLUSH
+
+    def read(self, a: Array) -> Array:
+        lost = self._chosen(self.contract.operands, "flush_operands", np.shape(a))
+        return np.where((np.abs(a) < self.tiny) & lost, a * 0.0, a)
+
+    def result(self, exact: Array, always: bool = False) -> Array:
+        rounded = nearest(exact, self.format)
+        lost = self._chosen(self.contract.results, "flush_results", np.shape(rounded))
+        if always and self.habits["flush_functions"]:
+            lost = True
+        return np.where((np.abs(rounded) < self.tiny) & lost, rounded * 0.0, rounded)
+
+    def converted(self, a: Array) -> Array:
+        return self.result(np.asarray(a, np.float64))
+
+    # --- single operations
+
+    def add(self, a: Array, b: Array) -> Array:
+        return self.result(self.read(a) + self.read(b))
+
+    def subtract(self, a: Array, b: Array) -> Array:
+        return self.result(self.read(a) - self.read(b))
+
+    def multiply(self, a: Array, b: Array) -> Array:
+        return self.result(self.read(a) * self.read(b))
+
+    def divide(self, a: Array, b: Array) -> Array:
+        return self.result(self.read(a) / self.read(b))
+
+    def sqrt(self, a: Array) -> Array:
+        return self.result(np.sqrt(self.read(a)))
+
+    def negate(self, a: Array) -> Array:
+        return -a
+
+    def absolute(self, a: Array) -> Array:
+        return np.abs(a)
+
+    def maximum(self, a: Array, b: Array) -> Array:
+        return np.maximum(self.read(a), self.read(b))
+
+    def minimum(self, a: Array, b: Array) -> Array:
+        return np.minimum(self.read(a), self.read(b))
+
+    def floor(self, a: Array) -> Array:
+        return self.result(np.floor(self.read(a)))
+
+    def nearest(self, a: Array) -> Array:
+        return self.result(np.rint(self.read(a)))
+
+    def less(self, a: Array, b: Array) -> Array:
+        return self.read(a) < self.read(b)
+
+    def multiply_add(self, a: Array, b: Array, c: Array) -> Array:
+        return self._multiply_add(a, b, c, self.contract.contraction)
+
+    def _multiply_add(self, a: Array, b: Array, c: Array, way: Contraction) -> Array:
+        if way is Contraction.NEVER:
+            return self.add(self.multiply(a, b), c)
+        if way is Contraction.ALWAYS:
+            return self._fused(a, b, c)
+        share = self.habits["fuse"]
+        if share in (0.0, 1.0):
+            return self._multiply_add(a, b, c, Contraction.ALWAYS if share else Contraction.NEVER)
+        fused, split = self._fused(a, b, c), self.add(self.multiply(a, b), c)
+        return np.where(self.rng.random(np.shape(split)) < share, fused, split)
+
+    def _fused(self, a: Array, b: Array, c: Array) -> Array:
+        a, b, c = np.broadcast_arrays(self.read(a), self.read(b), self.read(c))
+        if self.format.precision >= 53:
+            return self.result(_exact_fma(a, b, c))
+        product = a * b
+        total = product + c
+        part = total - product
+        rest = (product - (total - part)) + (c - part)
+        # where float64 rounded onto a midpoint of the format, the lost rest decides
+        unit = _ulp(total, self.format) / 2
+        middle = np.isfinite(total) & (np.mod(total / unit, 2) == 1)
+        tiny = np.abs(total) < 2.0 ** (self.format.emin + 1)
+        nudged = np.nextafter(total, np.copysign(np.inf, rest))
+        return self.result(np.where((middle | tiny) & (rest != 0), nudged, total))
+
+    def function(self, name: str, a: Array) -> Array:
+        """As accurate as the contract says: some number within the bound on its error."""
+        from encoders.functions import Function
+
+        accuracy = self.contract.functions.accuracy(Function(name))
+        a = self.read(a)
+        exact = _REFERENCE[name](a).astype(np.float64)
+        fmt = self.format
+        bound = np.full(np.shape(exact), np.inf)
+        if accuracy.ulps is not None:
+            bound = np.minimum(bound, accuracy.ulps * _ulp(exact, fmt))
+        if accuracy.units is not None:
+            bound = np.minimum(bound, accuracy.units * 2.0**-fmt.precision)
+        plain = nearest(exact, fmt)
+        habit = self.habits["functions"]
+        if habit and fmt.precision < 53:
+            share = self.rng.choice([-1.0, 1.0, 0.0, self.rng.uniform(-1, 1)], np.shape(exact))
+            if habit in (-1, 1):
+                share = np.full(np.shape(exact), float(habit))
+            with np.errstate(all="ignore"):
+                tried = nearest(exact + share * bound, fmt)
+                low, high = _RANGES.get(name, (-np.inf, np.inf))
+                over = accuracy.excess * 2.0**-fmt.precision
+                allowed = (np.abs(tried - exact) <= bound * _CLOSE) & (tried <= high + over)
+                allowed &= tried >= (low if low == 0 else low - over)
+            plain = np.where(allowed & np.isfinite(plain) & np.isfinite(tried), tried, plain)
+        return self.result(plain, always=accuracy.flushes)
+
+    # --- sums
+
+    def schedule(self, place: Place) -> Schedule:
+        for rule in self.contract.rules:
+            names = ("operator", "node", "terms", "rows", "columns", "constant")
+            wanted = {n: getattr(rule, n) for n in names}
+            if all(v is None or v == getattr(place, n) for n, v in wanted.items()):
+                return rule.schedule
+        c = self.contract
+        return Schedule(c.order, c.contraction, c.bias)
+
+    def products(
+        self, a: Array, b: Array, bias: Array | None, place: Place, factors: bool
+    ) -> Array:
+        """Σ a·b over the last axis, and a bias; `factors`: of a matrix product, which a runtime
+        may shorten and add up in aligned steps."""
+        a, b = np.broadcast_arrays(a, b)
+        if factors:
+            a, b = self._short(a), self._short(b)
+        s = self.schedule(place)
+        order: Order = s.order
+        if not factors and isinstance(order, AnyOrder):
+            order = AnyOrder()
+        if not factors and isinstance(order, Steps):
+            order = Sequential()
+        where = s.bias
+        if where is BiasPlacement.ANY:
+            where = self.habits["bias"]
+        n = a.shape[-1]
+
+        def term(k: int, start: Array | None) -> Array:
+            if start is None:
+                return self.multiply(a[..., k], b[..., k])
+            return self._multiply_add(a[..., k], b[..., k], start, s.contraction)
+
+        if isinstance(order, AnyOrder):
+            free = self._any_order(order, n)
+            if free is None:
+                a, b = self._shuffled(a, b)
+                order = self.habits["orders"][self.rng.integers(len(self.habits["orders"]))]
+            else:
+                order = free
+            if isinstance(order, tuple):
+                return self._steps(a, b, bias, order, where is BiasPlacement.FIRST)
+        if isinstance(order, Steps):
+            cuts = [min(order.terms, n - k) for k in range(0, n, order.terms)]
+            step = (tuple(cuts), order.alignment)
+            return self._steps(a, b, bias, step, where is BiasPlacement.FIRST)
+        return self._ordered(term, order, n, bias, where)
+
+    def _any_order(self, order: AnyOrder, n: int) -> tuple[tuple[int, ...], int] | None:
+        if order.alignment is None or self.rng.random() < 0.5 or self.format.precision >= 53:
+            return None
+        cuts, left = [], n
+        while left:
+            cut = int(min(left, self.rng.integers(1, 20)))
+            cuts.append(cut)
+            left -= cut
+        return tuple(cuts), order.alignment
+
+    def _shuffled(self, a: Array, b: Array) -> tuple[Array, Array]:
+        if self.habits["shuffle"] == "none":
+            return a, b
+        if self.habits["shuffle"] == "sign":  # all that is of one sign first
+            key = np.where(a * b > 0, 0.0, 1.0) + self.rng.random(a.shape) * 0.5
+        elif self.habits["shuffle"] == "size":
+            key = -np.abs(a * b)
+        else:
+            key = self.rng.random(a.shape)
+        at = np.argsort(key, axis=-1, kind="stable")
+        return np.take_along_axis(a, at, -1), np.take_along_axis(b, at, -1)
+
+    def _ordered(
+        self,
+        term: Callable[[int, Array | None], Array],
+        order: Order,
+        n: int,
+        bias: Array | None,
+        where: BiasPlacement,
+    ) -> Array:
+        def chain(which: Sequence[int], start: Array | None) -> Array:
+            for k in which:
+                start = term(k, start)
+            return start
+
+        def halves(low: int, high: int) -> Array | tuple[int]:
+            if high - low == 1:
+                return (low,)
+            middle = low + -(-(high - low) // 2)
+            return self._merge(term, halves(low, middle), halves(middle, high))
+
+        lengths: Sequence[int] | None = None
+        match order:
+            case Sequential():
+                lengths = [n]
+            case Blocked(size):
+                lengths = [min(size, n - k) for k in range(0, n, size)]
+            case Blocks(given):
+                lengths, left = [], n
+                for g in given:
+                    if left > 0:
+                        lengths.append(min(g, left))
+                        left -= min(g, left)
+                if left > 0:
+                    lengths.append(left)
+        if lengths is not None:
+            total: Array | None = None
+            at = 0
+            for i, length in enumerate(lengths):
+                which = range(at, at + length)
+                at += length
+                if i == 0:
+                    first = bias is not None and where is BiasPlacement.FIRST
+                    total = chain(which, bias if first else None)
+                    if bias is not None and where is BiasPlacement.AFTER_FIRST_BLOCK:
+                        total = self.add(total, bias)
+                else:
+                    total = self.add(total, chain(which, None))
+            if bias is not None and where is BiasPlacement.LAST:
+                total = self.add(total, bias)
+            return total
+        match order:
+            case Pairwise():
+                found = halves(0, n)
+                total = term(found[0], None) if isinstance(found, tuple) else found
+            case Lanes(count):
+                full = n // count * count
+                if full:
+                    lanes = [chain(range(i, full, count), None) for i in range(count)]
+                    while len(lanes) > 1:
+                        h = len(lanes) // 2
+                        lanes = [self.add(x, y) for x, y in zip(lanes[:h], lanes[h:], strict=True)]
+                    total = chain(range(full, n), lanes[0])
+                else:
+                    total = chain(range(n), None)
+            case Tree(merges):
+                items: list[Any] = [(k,) for k in range(n)]
+                for left, right in merges:
+                    items.append(self._merge(term, items[left], items[right]))
+                total = term(0, None) if n == 1 else items[-1]
+            case _:
+                raise AssertionError(order)
+        return total if bias is None else self.add(total, bias)
+
+    def _merge(self, term: Any, left: Any, right: Any) -> Array:
+        """Two terms: the second is added to the first; a term is added to a partial sum."""
+        if isinstance(left, tuple) and not isinstance(right, tuple):
+            left, right = right, left
+        if isinstance(left, tuple):
+            left = term(left[0], None)
+        return term(right[0], left) if isinstance(right, tuple) else self.add(left, right)
+
+    def total(self, terms: Array, place: Place) -> Array:
+        """Σ over the last axis."""
+        s = self.schedule(place)
+        order: Order = s.order
+        if isinstance(order, Steps):
+            order = Sequential()
+        if isinstance(order, AnyOrder):
+            terms, _ = self._shuffled(terms, np.ones_like(terms))
+            order = self.habits["orders"][self.rng.integers(len(self.habits["orders"]))]
+
+        def term(k: int, start: Array | None) -> Array:
+            return terms[..., k] if start is None else self.add(start, terms[..., k])
+
+        return self._ordered(term, order, terms.shape[-1], None, BiasPlacement.LAST)
+
+    def extreme(self, terms: Array, sign: int) -> Array:
+        best = terms[..., 0]
+        for k in range(1, terms.shape[-1]):
+            best = (self.maximum if sign > 0 else self.minimum)(best, terms[..., k])
+        return best
+
+    # --- tensor cores
+
+    def _short(self, a: Array) -> Array:
+        short = self.contract.factor_format
+        if short is None or short.precision >= self.format.precision:
+            return a
+        if (short.emin, short.emax) != (self.format.emin, self.format.emax):
+            return a
+        way = self.contract.factor_rounding
+        if way is FactorRounding.ANY:
+            way = self.habits["factors"]
+        if way is None:
+            return a
+        a = self.read(a)
+        return nearest(a, short) if way is FactorRounding.NEAREST else _toward_zero(a, short)
+
+    def _steps(
+        self,
+        a: Array,
+        b: Array,
+        bias: Array | None,
+        step: tuple[tuple[int, ...], int],
+        first: bool,
+    ) -> Array:
+        cuts, alignment = step
+        held = self.contract.factor_format or self.contract.compute_format
+        least = self.format.emin if held is None else held.emin
+        total = bias if first else None
+        at = 0
+        for cut in cuts:
+            x, y = self.read(a[..., at : at + cut]), self.read(b[..., at : at + cut])
+            at += cut
+            values = x * y
+            sizes = _exponent(x, least) + _exponent(y, least)
+            sizes = np.where(values == 0, -(10**6), sizes)
+            if total is not None:
+                t = np.broadcast_to(self.read(total), values.shape[:-1])[..., None]
+                values = np.concatenate([values, t], axis=-1)
+                own = np.where(t == 0, -(10**6), _exponent(t, self.format.emin))
+                sizes = np.concatenate([sizes, own], axis=-1)
+            largest = np.max(sizes, axis=-1, keepdims=True)
+            unit = np.ldexp(1.0, np.where(largest > -(10**5), largest - alignment, 0))
+            whole = np.sum(np.trunc(values / unit), axis=-1) * unit[..., 0]
+            plain = np.sum(values, axis=-1)
+            whole = np.where(np.isfinite(plain), whole, plain)
+            kept = _toward_zero(whole, self.format)
+            lost = self._chosen(self.contract.results, "flush_results", np.shape(kept))
+            total = np.where((np.abs(kept) < self.tiny) & lost, kept * 0.0, kept)
+        if bias is not None and not first:
+            total = self.add(total, bias)
+        return total
+
+
+def _exponent(x: Array, least: int) -> Array:
+    _, e = np.frexp(np.where(np.isfinite(x), x, 1.0))
+    return np.maximum(e - 1, least)
+
+
+def _exact_fma(a: Array, b: Array, c: Array) -> Array:
+    def one(x: float, y: float, z: float) -> float:
+        plain = x * y + z
+        if not (np.isfinite(x) and np.isfinite(y) and np.isfinite(z)):
+            return float(plain)
+        exact = Fraction(x) * Fraction(y) + Fraction(z)
+        try:
+            return float(exact) if exact else float(plain)  # true division rounds correctly
+        except OverflowError:
+            return float(np.copysign(np.inf, 1.0 if exact > 0 else -1.0))
+
+    return np.frompyfunc(one, 3, 1)(a, b, c).astype(np.float64)
+
+
+def _reference(name: str) -> Callable[[Array], Array]:
+    def one(x: float) -> float:
+        if np.isnan(x):
+            return x
+        if np.isinf(x):
+            return _LIMITS[name](x)
+        if name == "log" and x <= 0:
+            return -np.inf if x == 0 else np.nan
+        if name == "softplus" and x > 2000:
+            return x
+        if name in ("exp", "softplus") and abs(x) > 2000:
+            return np.inf if x > 0 else 0.0
+        if name == "sigmoid" and abs(x) > 2000:
+            return 1.0 if x > 0 else 0.0
+        saved, flint.ctx.prec = flint.ctx.prec, 160
+        try:
+            return float(FUNCTIONS[name](flint.arb(float(x))).mid())
+        except Open:
+            return np.nan
+        finally:
+            flint.ctx.prec = saved
+
+    return np.frompyfunc(one, 1, 1)
+
+
+_LIMITS: dict[str, Callable[[float], float]] = {
+    "exp": lambda x: np.inf if x > 0 else 0.0,
+    "log": lambda x: np.inf if x > 0 else np.nan,
+    "tanh": lambda x: np.sign(x),
+    "erf": lambda x: np.sign(x),
+    "sigmoid": lambda x: 1.0 if x > 0 else 0.0,
+    "sin": lambda x: np.nan,
+    "cos": lambda x: np.nan,
+    "softplus": lambda x: np.inf if x > 0 else 0.0,
+}
+_RANGES = {
+    "exp": (0.0, np.inf), "tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0), "erf": (-1.0, 1.0),
+    "sin": (-1.0, 1.0), "cos": (-1.0, 1.0), "softplus": (0.0, np.inf),
+}  # fmt: skip
+_REFERENCE = {name: _reference(name) for name in FUNCTIONS}
+
+
+def habits(rng: np.random.Generator) -> dict[str, Any]:
+    """What a runtime does where it may choose: sometimes always the same, sometimes at random."""
+
+    def share() -> float:
+        return float(rng.choice([0.0, 1.0, 0.5, 0.1]))
+
+    size = int(rng.integers(2, 9))
+    return {
+        "fuse": share(),
+        "flush_results": share(),
+        "flush_operands": share(),
+        "flush_functions": bool(rng.random() < 0.3),
+        "functions": rng.choice([0, 1, -1, 2]),
+        "bias": rng.choice(
+            [BiasPlacement.FIRST, BiasPlacement.LAST, BiasPlacement.AFTER_FIRST_BLOCK]
+        ),
+        "factors": rng.choice([FactorRounding.NEAREST, FactorRounding.TRUNCATE, None]),
+        "shuffle": str(rng.choice(["none", "sign", "size", "random"])),
+        "orders": [(Sequential(), Sequential(), Pairwise(), Blocked(size), Lanes(4))[i]
+                   for i in rng.permutation(5)[: int(rng.integers(1, 4))]],
+        "normalization": bool(rng.random() < 0.5),
+    }  # fmt: skip

@@ -1,0 +1,208 @@
+"""One random graph under one random contract, judged against executions found independently."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flint
+import numpy as np
+import onnx
+from graphs import random_contract, random_graph
+from machine import Machine, habits, nearest
+from meanings import Unread, interpret
+from reals import BITS, Open, Reals
+
+from encoders.contract import RuntimeContract
+from encoders.formats import FloatFormat
+from onnx_import import load
+from onnx_import.errors import ModelError
+from refine.box import Box
+from refine.check import Options, check
+from refine.domain import Domain
+from refine.lemmas.cache import default_directory
+from refine.verdict import Result, Tolerance
+
+Array = Any
+SAMPLES = 4
+EXECUTIONS = 3
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A model, a contract and a box of inputs, all that a finding needs to be found again."""
+
+    model: onnx.ModelProto
+    contract: RuntimeContract
+    lo: Mapping[str, Array]
+    hi: Mapping[str, Array]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Finding:
+    kind: str
+    text: str
+
+
+def trial_of(seed: int, first: str | None = None) -> Trial:
+    rng = np.random.default_rng(seed)
+    model = random_graph(rng, first)
+    contract = random_contract(rng)
+    lo, hi = {}, {}
+    for value in model.graph.input:
+        shape = tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
+        fmt = format_of(contract, value)
+        lo[value.name], hi[value.name] = _range(rng, shape, fmt)
+    return Trial(model, contract, lo, hi, seed)
+
+
+def format_of(contract: RuntimeContract, value: onnx.ValueInfoProto) -> FloatFormat:
+    from encoders.formats import BFLOAT16, BINARY16, BINARY32, BINARY64
+
+    own = {1: BINARY32, 10: BINARY16, 11: BINARY64, 16: BFLOAT16}
+    return contract.compute_format or own[value.type.tensor_type.elem_type]
+
+
+def _range(rng: np.random.Generator, shape: Any, fmt: FloatFormat) -> tuple[Array, Array]:
+    """Usual, point-like, tiny, subnormal and large ranges, of numbers of the format."""
+    kind = int(rng.integers(12))
+    centre, width = rng.standard_normal(shape), rng.random()
+    if kind < 5:
+        lo, hi = centre - width, centre + width
+    elif kind == 5:
+        lo, hi = np.zeros(shape), np.ones(shape)
+    elif kind == 6:
+        lo, hi = np.ones(shape), np.ones(shape)
+    elif kind == 7:
+        lo, hi = centre, centre
+    elif kind == 8:
+        tiny = 2.0 ** (fmt.emin + int(rng.integers(-2, 3)))
+        lo, hi = np.full(shape, -tiny), np.full(shape, tiny)
+    elif kind == 9:
+        size = 2.0 ** min(fmt.emax - int(rng.integers(1, 4)), 20)
+        lo, hi = -size * np.abs(centre), size * np.abs(centre)
+    elif kind == 10:
+        lo, hi = np.zeros(shape), np.abs(centre)
+    else:
+        lo = np.abs(centre) + 0.1
+        hi = lo * (1 + 2.0 ** -int(rng.integers(2, 9)))
+    largest = (2.0 - 2.0 ** (1 - fmt.precision)) * 2.0**fmt.emax
+    lo, hi = (np.clip(nearest(v, fmt), -largest, largest) for v in (lo, hi))
+    return np.minimum(lo, hi), np.maximum(lo, hi)
+
+
+def judge(trial: Trial) -> tuple[str, list[Finding]]:
+    """What became of it, in a word, and everything that is wrong."""
+    try:
+        result = bounded(trial)
+    except ModelError as error:
+        return ("refused: " + str(error))[:200], []
+    except Exception as error:  # whatever escapes is a finding
+        return "crashed", [Finding("crash", f"{type(error).__name__}: {error}")]
+    findings = list(_odd(result))
+    try:
+        findings += _compared(trial, result)
+    except Unread as error:
+        return f"unread: {error}", findings
+    except Open:
+        return "open", findings
+    return result.verdict.value, findings
+
+
+def bounded(trial: Trial) -> Result:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(trial.model, path)
+        graph = load(path)
+    formats = {n: trial.contract.format_of(graph.types[n].dtype) for n in graph.inputs}
+    lo, hi = ({n: v[n] for n in graph.inputs} for v in (trial.lo, trial.hi))
+    box = Box(lo, hi, lo, hi, formats)
+    domain = Domain((box,), "random")
+    options = Options(None, default_directory(), search=False)
+    return check(graph, domain, trial.contract, Tolerance(), options)
+
+
+def _odd(result: Result) -> list[Finding]:
+    found = []
+    for name, bound in result.bounds.items():
+        if np.any(np.isnan(bound)) or np.any(np.asarray(bound) < 0):
+            found.append(Finding("no bound", f"{name}: {np.ravel(bound)[:4]}"))
+    for node in result.nodes:
+        if math.isnan(node.low) or math.isnan(node.high):
+            found.append(Finding("no range", node.name))
+    return found
+
+
+def _points(trial: Trial) -> dict[str, Array]:
+    rng = np.random.default_rng(trial.seed + 1)
+    points = {}
+    for value in trial.model.graph.input:
+        n = value.name
+        lo, hi = trial.lo[n], trial.hi[n]
+        fmt = format_of(trial.contract, value)
+        inside = lo + rng.random((SAMPLES - 2, *lo.shape)) * (hi - lo)
+        corner = np.where(rng.random(lo.shape) < 0.5, lo, hi)[None]
+        points[n] = np.concatenate([np.clip(nearest(inside, fmt), lo, hi), corner, hi[None]])
+    return points
+
+
+def _compared(trial: Trial, result: Result) -> list[Finding]:
+    saved, flint.ctx.prec = flint.ctx.prec, BITS
+    try:
+        with np.errstate(all="ignore"):
+            return _exceeded(trial, result)
+    finally:
+        flint.ctx.prec = saved
+
+
+def _exceeded(trial: Trial, result: Result) -> list[Finding]:
+    points = _points(trial)
+    rng = np.random.default_rng(trial.seed + 2)
+    kinds = {v.type.tensor_type.elem_type for v in trial.model.graph.input}
+    if len(kinds) != 1:
+        raise Unread("inputs of several types")
+    fmt = format_of(trial.contract, trial.model.graph.input[0])
+    if fmt.precision > 24 and fmt.precision < 53:
+        raise Unread("format")
+    reals = Reals()
+    exact = interpret(trial.model, {n: reals.ball(v) for n, v in points.items()}, reals)
+    found = []
+    for _ in range(EXECUTIONS):
+        habit = habits(rng)
+        ran = interpret(trial.model, points, Machine(fmt, trial.contract, rng, habit))
+        for name, bound in result.bounds.items():
+            if exact[name].dtype == bool or name not in ran:
+                raise Unread("truth values as outputs")
+            finding = _above(name, exact[name], ran[name], np.asarray(bound))
+            if finding is not None:
+                found.append(Finding(finding.kind, f"{finding.text}; {habit}"))
+                return found
+    return found
+
+
+def _above(name: str, exact: Array, value: Array, bound: Array) -> Finding | None:
+    limit = np.broadcast_to(bound, exact.shape[1:])
+    exact = np.broadcast_to(exact, (value.shape[0], *exact.shape[1:]))
+    for at in np.ndindex(*value.shape):
+        e = float(limit[at[1:]])
+        if math.isinf(e):
+            continue
+        v = float(value[at])
+        if not math.isfinite(v):
+            return Finding("not finite", f"{name}{at}: {v}, bound {e}")
+        error = abs(flint.arb(v) - exact[at])
+        if error.lower() > flint.arb(e):
+            return Finding(
+                "exceeded", f"{name}{at}: {v} for {float(exact[at].mid())}, error "
+                f"{float(error.mid())}, bound {e}, {result_ratio(error, e)}"
+            )  # fmt: skip
+    return None
+
+
+def result_ratio(error: Any, bound: float) -> str:
+    return "of 0" if bound == 0 else f"ratio {float((error / flint.arb(bound)).mid()):.4g}"
