@@ -32,6 +32,7 @@ from encoders.formats import BINARY32, FloatFormat
 from encoders.numpy_arithmetic import WIDEST_ALIGNMENT, Carrier, NumpyArithmetic
 from encoders.orders import Merges, Pairwise, merges_of
 from gpu_check.compiling import C, NoCompiler, compile_library, load_library
+from gpu_check.writing import write_whole
 
 Offsets = npt.NDArray[np.int64]
 Pairs = Sequence[tuple[Carrier, Carrier]]
@@ -311,13 +312,7 @@ def _library(meanings: Sequence[str]) -> ctypes.CDLL:
 
 def _keep(made: Path, kept: Path) -> None:
     kept.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=kept.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(made.read_bytes())
-        os.replace(temporary, kept)
-    except OSError:
-        os.unlink(temporary)
+    write_whole(kept, lambda file: file.write(made.read_bytes()))
 
 
 def agrees(chains: CompiledChains) -> bool:

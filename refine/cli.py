@@ -17,6 +17,7 @@ import click
 
 from encoders.contract import EXACT, PRESETS, Subnormals
 from encoders.registry import operators
+from gpu_check.writing import NoPlainFile, require_writable, write_whole
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.fold import ALONE
@@ -44,7 +45,6 @@ from refine.report import Reporter
 from refine.supervision import Watcher
 from refine.verdict import ExitCode, Result, Side, Verdict
 from refine.witness_file import Trusted, load_witness, save_witness
-from refine.writing import NoPlainFile, require_writable, write_whole
 from refine.zoo_command import zoo_command
 
 _SHORTEST = 1e-3  # seconds, where the limit has passed before the work began

@@ -8,9 +8,9 @@ import tomli_w
 
 from encoders.contract import RuntimeContract
 from encoders.contract_table import ContractError, contract_of_table, contract_table
+from gpu_check.writing import write_whole
 from onnx_import.errors import ModelError
 from refine.toml_file import read_toml
-from refine.writing import write_whole
 
 
 def read_contract(path: Path) -> RuntimeContract:

@@ -6,8 +6,8 @@ import json
 import sys
 from pathlib import Path
 
+from gpu_check.writing import write_whole
 from refine.supervision import Answer
-from refine.writing import write_whole
 
 TIME_OUT = 4
 REASON = "the time limit was reached"

@@ -12,10 +12,10 @@ from tempfile import TemporaryDirectory
 import onnx
 
 from gpu_check.runtimes import RuntimeUnavailable, save_optimised
+from gpu_check.writing import write_whole
 from onnx_import.errors import ModelError
 from onnx_import.proto import read_proto
 from onnx_import.torchlean import is_json
-from refine.writing import write_whole
 
 _STANDARD = ("", "ai.onnx")
 _FUSED = ("FusedGemm", "FusedConv")

@@ -12,6 +12,7 @@ import click
 from encoders.contract import RuntimeContract
 from gpu_check.probed_contract import Probed, probe_contract
 from gpu_check.runtimes import OnnxRuntimeOptions, RuntimeUnavailable
+from gpu_check.writing import require_writable
 from onnx_import import load
 from onnx_import.errors import ModelError, UnsupportedModel
 from onnx_import.graph import Graph
@@ -20,7 +21,6 @@ from refine.options import allowing, changed_contract, contract_of
 from refine.report import Reporter
 from refine.runtime_choice import RuntimeChoice, machine, runtime_choice
 from refine.verdict import ExitCode
-from refine.writing import require_writable
 
 PROBE = "probe:"
 

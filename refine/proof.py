@@ -7,7 +7,6 @@ of hidden elements. Every step keeps what was proved before; the bound never get
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,6 +46,7 @@ _LEVELS = (
 _EFFORT = 0.8  # the share of the time left for effort; the rest is for the end of the pass
 _PASSES = 2.0  # that end may take as long as so many plain passes
 _ROUNDS = 12  # batches of boxes that a first look at a network of scalars may halve
+_FIRST_LOOK = 10.0  # seconds that this takes at most
 _POOL_SECONDS = 3.0  # starting worker processes pays only if there is more time than this
 
 
@@ -160,7 +160,8 @@ def first_proof(problem: Problem, domain: Domain, backward: bool, clock: Clock) 
         for box, b, s in zip(boxes, bounds, seconds, strict=True)
     ]
     if backward and not problem.contract.exact and _of_scalars(problem):
-        quick = partial(largest_error, deadline=math.inf, rounds=_ROUNDS, tick=clock.tick)
+        until = time.monotonic() + _FIRST_LOOK
+        quick = partial(largest_error, deadline=until, rounds=_ROUNDS, tick=clock.tick)
         covered = [_to_first_order(c, problem, Tolerance(), quick, clock) for c in covered]
     return Proof(tuple(covered), late)
 

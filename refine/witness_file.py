@@ -17,13 +17,13 @@ import numpy as np
 from encoders.contract import EXACT, RuntimeContract
 from encoders.contract_table import contract_of_table, contract_table
 from encoders.formats import round_array
+from gpu_check.writing import write_whole
 from onnx_import.errors import ModelError, shorten
 from onnx_import.files import read_text, within
 from onnx_import.graph import Array, Graph, TensorType
 from refine.arrays import Stored, stored_arrays
 from refine.evaluation import Candidate
 from refine.verdict import Result, Side, Witness
-from refine.writing import write_whole
 
 SCHEMA = "refine-counterexample-1"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
+from gpu_check.writing import require_writable, write_whole
 from refine.report import Reporter
 from refine.verdict import ExitCode
-from refine.writing import require_writable, write_whole
 from refine.zoo import document, folders, row, run_entry
 
 _ZOO = Path(__file__).resolve().parents[1] / "examples" / "zoo"

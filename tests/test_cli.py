@@ -23,12 +23,12 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from encoders.registry import operators
+from gpu_check.writing import NoPlainFile, write_whole
 from onnx_import.fold import ALONE
 from onnx_import.reader import WRITTEN_OUT
 from refine import solve
 from refine.cli import run
 from refine.verdict import ExitCode
-from refine.writing import NoPlainFile, write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ["--z3", "none", "--quiet"]

@@ -50,11 +50,22 @@ def check(site: Site) -> None:
     check_float(site)
     if sum(position in site.variable for position in (0, 1)) != 1:
         raise site.unsupported("one of A and B must be a constant, and not both")
+    bias = site.inputs[2] if len(site.inputs) > 2 else None
+    if bias is not None and not _reaches(bias.shape, site.outputs[0].shape):
+        raise site.unsupported(f"C of shape {list(bias.shape)} does not broadcast to the output")
     alpha = site.real("alpha", 1.0)
     for constant in site.constants[:2]:
         if constant is not None and alpha != 1.0:
             wide = np.asarray(constant, np.float64)
             require_normal(site, wide * alpha, wide, np.asarray(alpha))
+
+
+def _reaches(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Does a shape broadcast to another one, without making it larger?"""
+    trailing = target[len(target) - len(shape) :]
+    return len(shape) <= len(target) and all(
+        a in (1, b) for a, b in zip(shape, trailing, strict=True)
+    )
 
 
 def _transposed(site: Site, position: int) -> bool:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import IO
 
 from gpu_check.children import start_worker
+from gpu_check.writing import write_whole
 from refine.lemmas import format_lemmas, schema
 from refine.lemmas.cache import discharge_cached
 from refine.lemmas.lemma import Lemma
 from refine.obligation import Kind, Obligation
-from refine.writing import write_whole
 
 
 def library(kinds: Collection[Kind] = (Kind.SCHEMA, Kind.FORMAT)) -> tuple[Lemma, ...]:

@@ -452,6 +452,8 @@ def fault_of(case: Case, folder: Path, watch: Watch) -> str | None:
         last = [line for line in said.splitlines() if line.strip()]
         places = [line.strip() for line in last if line.lstrip().startswith("File ")]
         return f"exit {code}: {last[-1] if last else ''} at {places[-1] if places else ''}"[:600]
+    if code == 130:  # the alarm, heard by who listens to Ctrl-C
+        return f"no end within {LONGEST} s"
     if code not in CODES:
         return f"exit code {code}: {said[:200]}"
     if code == 2 and (said.count("\n") != 1 or not said.startswith("refine: ")):

@@ -1,0 +1,11 @@
+"""A few moments at which a run is stopped; `interrupts.py` tries as many as one likes."""
+
+from __future__ import annotations
+
+import pytest
+from fuzzing import interrupts
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_stopped_runs_leave_nothing(seed: int) -> None:
+    assert interrupts.faults(3, seed, longest=4.0) == []
