@@ -146,9 +146,13 @@ class MixedArithmetic(Protocol):
 def stored(arithmetic: Any, values: Array, contract: RuntimeContract) -> Any:
     """Stored numbers as the runtime holds them: rounded to the format of weights first, if the
     contract names one."""
-    if contract.stored_format is None:
+    formats = contract.stored_formats
+    if not formats:
         return arithmetic.constant(values)
-    return arithmetic.converted(arithmetic.in_format(contract.stored_format).constant(values))
+    held = arithmetic.in_format(formats[0]).constant(values)
+    for fmt in formats[1:]:
+        held = arithmetic.in_format(fmt).converted(held)
+    return arithmetic.converted(held)
 
 
 @runtime_checkable

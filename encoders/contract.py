@@ -168,7 +168,8 @@ class RuntimeContract:
 
     `accumulation` is the format in which a node computes inside where it is wider than that of its
     tensors: operands are read into it, and only the result is rounded to the tensor's own format
-    (encoders/accumulation.py). `stored_format` is what weights are rounded to first, if anything.
+    (encoders/accumulation.py). `stored_format` is what weights are rounded to first, if anything;
+    `held_format`, which no file names, is what tensors hold inside a node that accumulates.
 
     `factor_format` is what the factors of matrix products (MatMul, Gemm, Conv, ConvTranspose) are
     rounded to, as `factor_rounding` says, where it has the range of their own format and fewer
@@ -191,6 +192,7 @@ class RuntimeContract:
     compute_format: FloatFormat | None = None
     accumulation: FloatFormat | None = None
     stored_format: FloatFormat | None = None
+    held_format: FloatFormat | None = None
     factor_format: FloatFormat | None = None
     factor_rounding: FactorRounding = FactorRounding.ANY
     exact: bool = False
@@ -245,14 +247,18 @@ class RuntimeContract:
 
     def within(self, wide: FloatFormat, own: FloatFormat) -> RuntimeContract:
         """What holds inside a node that accumulates in `wide` what tensors of `own` format hold."""
-        stored = self.stored_format or self.compute_format
         return replace(
             self,
             compute_format=wide,
             accumulation=None,
-            stored_format=stored,
+            held_format=own if self.stored_format else self.compute_format,
             factor_format=own,
         )
+
+    @property
+    def stored_formats(self) -> tuple[FloatFormat, ...]:
+        """What stored numbers are rounded to, one after the other, before the computing format."""
+        return tuple(f for f in (self.stored_format, self.held_format) if f is not None)
 
     @property
     def least_factor(self) -> int | None:

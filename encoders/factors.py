@@ -16,10 +16,10 @@ import numpy as np
 from encoders.arithmetic import Arithmetic, ShortArithmetic
 from encoders.contract import FactorRounding, OpenSchedule, RuntimeContract
 from encoders.enclosure import FloatArray, Interval, add_up
-from encoders.formats import FloatFormat, round_array, shortened
+from encoders.formats import FloatFormat, shortened
 from encoders.operator import Operator, RoundingBound, Site
 from encoders.orders import alignment_of
-from encoders.rounding_bounds import Rounder, no_overflow, rounder
+from encoders.rounding_bounds import Rounder, held, lost_when_held, no_overflow, rounder
 from onnx_import.graph import Array
 
 LEMMAS = ("dot-product", "dot-product-total")
@@ -96,12 +96,14 @@ def _shortened(
     """The bound for one way of shortening."""
     r = rounder(site, contract)
     constants, changes = list(site.constants), list(site.constants)
+    flushed = False
     for i in operator.factors:
         weights = site.constants[i]
         if weights is not None:
             wide = np.asarray(weights, np.float64)
-            short_weights = shortened(_held(r, wide), short, truncated)
+            short_weights = shortened(held(r, wide), short, truncated)
             constants[i], changes[i] = short_weights, short_weights - wide
+            flushed = flushed or bool(np.any(lost_when_held(r, held(r, wide))))
     there = replace(site, constants=tuple(constants))
     moved, errors, reached = [], [], []
     for position, x in zip(site.variable, inputs, strict=True):
@@ -117,7 +119,7 @@ def _shortened(
         change = add_up(change, _weights(operator, site, changes, inputs))
     inner = operator.rounding(there, moved, result.inflate(change), contract)
     condition = no_overflow(replace(r, format=short), np.asarray(reached))
-    radius = add_up(inner.radius, change)
+    radius = add_up(inner.radius, np.full_like(change, np.inf) if flushed else change)
     return replace(
         inner,
         radius=np.where(condition.holds & ~np.isnan(radius), radius, np.inf),
@@ -125,12 +127,6 @@ def _shortened(
         lemmas=tuple(dict.fromkeys((*inner.lemmas, *LEMMAS))),
         row=None,
     )
-
-
-def _held(r: Rounder, weights: FloatArray) -> FloatArray:
-    """Weights as the runtime holds them before it shortens them."""
-    first = weights if r.stored is None else round_array(weights, r.stored)
-    return round_array(first, r.format)
 
 
 def _loss(r: Rounder, x: Interval, truncated: bool) -> FloatArray:

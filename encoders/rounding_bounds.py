@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.contract import RuntimeContract, Subnormals
 from encoders.enclosure import (
@@ -51,7 +52,7 @@ _EXPONENT = np.int64(0x7FF0_0000_0000_0000)  # the bits of 2^⌊log2 M⌋ in a n
 class Rounder:
     """Rounding in one format under one contract, in float64 numbers rounded up.
 
-    `stored` is the format that stored numbers are rounded to first, if it is another one;
+    `stored` are the formats that stored numbers are rounded to first, one after the other;
     `alignment` and `least_factor` are those of the steps that matrix products may take.
     Raises OverflowError for a format whose range float64 cannot hold.
     """
@@ -60,7 +61,7 @@ class Rounder:
     exact: bool
     flush_results: bool
     flush_operands: bool
-    stored: FloatFormat | None = None
+    stored: tuple[FloatFormat, ...] = ()
     alignment: int | None = None
     least_factor: int | None = None
 
@@ -208,7 +209,7 @@ def rounder_of(dtype: DType, contract: RuntimeContract) -> Rounder:
         contract.exact,
         contract.results is not Subnormals.KEEP,
         contract.operands is not Subnormals.KEEP,
-        contract.stored_format,
+        contract.stored_formats,
         alignment_of(contract.order),
         contract.least_factor,
     )
@@ -224,13 +225,32 @@ def conversion_error(r: Rounder, source: FloatFormat, x: Interval) -> FloatArray
 
 
 def stored_loss(r: Rounder, values: FloatArray) -> FloatArray:
-    """|ŵ − w| for stored numbers w that the runtime holds rounded to the compute format."""
-    if r.exact or (r.stored is None and r.format.holds(BINARY32) and _in_float32(values)):
+    """|ŵ − w| for stored numbers w that the runtime holds rounded to the compute format.
+
+    A number converted from another format is a result, and flushed as results are.
+    """
+    if r.exact or (not r.stored and r.format.holds(BINARY32) and _in_float32(values)):
         return nothing(values.shape)
-    first = values if r.stored is None else round_array(values, r.stored)
-    stored = round_array(first, r.format)
+    stored = held(r, values)
     loss = np.abs(stored - values)
-    return np.where(stored == values, 0.0, np.nextafter(loss, np.inf))
+    bound = np.where(stored == values, 0.0, np.nextafter(loss, np.inf))
+    return np.where(lost_when_held(r, stored), np.maximum(bound, np.abs(values)), bound)
+
+
+def lost_when_held(r: Rounder, stored: FloatArray) -> npt.NDArray[np.bool_]:
+    """Which stored numbers may be flushed on the way to the compute format."""
+    if not (r.stored and r.flush_results):
+        return np.zeros(stored.shape, bool)
+    tiny = max(2.0**f.emin for f in (*r.stored[1:], r.format))
+    lost: npt.NDArray[np.bool_] = (stored != 0) & (np.abs(stored) < tiny)
+    return lost
+
+
+def held(r: Rounder, values: FloatArray) -> FloatArray:
+    """Stored numbers as the runtime holds them, none of them flushed."""
+    for fmt in r.stored:
+        values = round_array(values, fmt)
+    return round_array(values, r.format)
 
 
 def _in_float32(values: FloatArray) -> bool:

@@ -61,7 +61,7 @@ def finiteness_queries(
     wide = contract.wider_than(site.outputs[0].dtype)
     if fmt.emin != 1 - fmt.emax:
         return
-    others = [f for f in (wide, contract.stored_format) if f is not None]
+    others = [f for f in (wide, *contract.stored_formats) if f is not None]
     if any(f.emin != 1 - f.emax or not fp_theory.can_narrow(f) for f in others):
         return
     element: Element = operator.element(site, row)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
 from graphs import RECIPES
+from onnx import TensorProto, helper, numpy_helper
 from saving import minimised
-from trial import Finding, Trial, judge, trial_of
+from trial import Finding, Trial, bounded, judge, trial_of
 
+from encoders.contract import SEQUENTIAL, Subnormals
+from encoders.formats import BFLOAT16, BINARY16, BINARY32, FloatFormat
 from encoders.registry import operators
+from gpu_check.emulator import emulate
 
 MADE_OF_OTHER_FILES = {"Rational"}  # FPCore's numbers
 PLAIN = 150
@@ -61,3 +67,40 @@ def test_what_escapes_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     trial = Trial(onnx.ModelProto(), trial_of(0).contract, {}, {}, 0)
     assert judge(trial)[1] == [Finding("crash", "ZeroDivisionError: here")]
     assert np.all(trial_of(7).lo[next(iter(trial_of(7).lo))] <= np.inf)
+
+
+@pytest.mark.parametrize("accumulation", [None, BINARY32])
+@pytest.mark.parametrize("weights", [None, BFLOAT16, BINARY16])
+@pytest.mark.parametrize("fmt", [None, BINARY16])
+@pytest.mark.parametrize("results", [Subnormals.KEEP, Subnormals.FLUSH])
+def test_stored_numbers_are_rounded_in_every_combination_of_fields(
+    accumulation: FloatFormat | None,
+    weights: FloatFormat | None,
+    fmt: FloatFormat | None,
+    results: Subnormals,
+) -> None:
+    """Products with weights that float16 and bfloat16 hold as different numbers, or flush."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")]
+    stored = np.array([[3e-5, 1.2345678, 3.14159]], np.float32)
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])],
+        [numpy_helper.from_array(stored, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    contract = replace(
+        SEQUENTIAL,
+        accumulation=accumulation,
+        stored_format=weights,
+        compute_format=fmt,
+        results=results,
+    )
+    point = {"x": np.array([[1000.0]])}
+    trial = Trial(model, contract, point, point, 3)
+    assert judge(trial) == ("verified", [])
+    computed = emulate(bounded(trial).graph, {"x": np.array([[[1000.0]]])}, contract)["y"]
+    bound = bounded(trial).bounds["y"]
+    error = np.abs(np.asarray(computed[0], np.float64) - 1000.0 * stored.astype(np.float64))
+    assert np.all(error <= bound)
