@@ -192,7 +192,6 @@ class RuntimeContract:
     compute_format: FloatFormat | None = None
     accumulation: FloatFormat | None = None
     stored_format: FloatFormat | None = None
-    held_format: FloatFormat | None = None
     factor_format: FloatFormat | None = None
     factor_rounding: FactorRounding = FactorRounding.ANY
     exact: bool = False
@@ -200,6 +199,7 @@ class RuntimeContract:
     rules: tuple[ScheduleRule, ...] = ()
     evidence: tuple[FieldEvidence, ...] = ()
     provenance: tuple[tuple[str, str], ...] = ()
+    held_format: FloatFormat | None = None
 
     @property
     def schedule(self) -> Schedule:
