@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -167,8 +168,6 @@ CONTRACTS: tuple[tuple[RuntimeContract, tuple[RuntimeContract, ...]], ...] = (
 
 def check_bounds(case: Example, dtype: Any = np.float32, count: int = 12) -> float:
     """Bounds of every tensor against sampled executions, exactly; the largest ratio found."""
-    from fractions import Fraction
-
     graph, _ = graph_of(case, dtype)
     inputs = points(case, graph, count)
     exact = exact_values(case, graph, inputs)
@@ -242,23 +241,53 @@ def _term(value: Any) -> Any:
     return rational_term(fraction(value))
 
 
-def check_maps(case: Example, seed: int = 0) -> None:
+def check_points(case: Example, count: int = 4) -> None:
+    """Every point a box of its own, one execution: the bound there is little more than what
+    rounding does, so that a meaning that is off by a few roundings shows."""
+    graph, _ = graph_of(case)
+    inputs = points(case, graph, count, seed=3)
+    exact = exact_values(case, graph, inputs)
+    with np.errstate(all="ignore"):
+        computed = emulate(graph, inputs, SEQUENTIAL, every_tensor=True)
+    for i, tensors in enumerate(exact):
+        at = {t: Interval(*2 * (v[i].astype(np.float64),)) for t, v in inputs.items()}
+        box = InputBox(at, {t: np.zeros(x.shape) for t, x in at.items()})
+        bounds = network_bounds(graph, box, SEQUENTIAL)
+        for t in (t for t in tensors if t in bounds.maps.errors and t not in inputs):
+            low, high = ends(tensors[t])
+            held, limit = bounds.maps.values[t], bounds.maps.errors[t]
+            assert np.all((held.lo <= low) & (high <= held.hi)), (case.name, t, i)
+            value = np.asarray(computed[t][i]).astype(np.float64)
+            for place in np.ndindex(*value.shape):
+                if np.isfinite(limit[place]):
+                    error = max(fraction_of(value[place]) - low[place],
+                                high[place] - fraction_of(value[place]))  # fmt: skip
+                    slack = fraction_of(limit[place]) + (high[place] - low[place])
+                    assert error <= slack, (case.name, t, place, float(error), limit[place])
+
+
+def fraction_of(value: Any) -> Fraction:
+    return Fraction(float(value))
+
+
+def check_maps(case: Example, seed: int = 0, dtype: Any = np.float64, grid: float = 0.0) -> None:
     """Pull-backs of random functionals through every node, against float64 evaluation.
 
-    Real inputs come from the box, run-time inputs from a ball around them.
+    Real inputs come from the box, run-time inputs from a ball around them. `dtype` is that of the
+    graph, whose stored numbers it rounds; with `grid`, ranges and inputs are its multiples.
     """
     rng = np.random.default_rng(seed)
-    graph, _ = graph_of(case, np.float64)
+    graph, _ = graph_of(case, dtype)
     for node in graph.order:
         site, operator = site_of(graph, node), lookup(node)
         shapes = [site.type_of(i).shape for i in site.variable]
         for radius in (0.0, 1e-6, 1e-2, 0.3):
             for _ in range(6):
-                _check_node(case, rng, site, operator, shapes, radius)
+                _check_node(case, rng, site, operator, shapes, radius, grid)
 
 
 def _check_node(
-    case: Example, rng: Any, site: Any, operator: Any, shapes: Any, radius: float
+    case: Example, rng: Any, site: Any, operator: Any, shapes: Any, radius: float, grid: float
 ) -> None:
     from encoders.approximate_field import ApproximateReals
 
@@ -273,6 +302,9 @@ def _check_node(
     error = {
         n: np.full(s, radius) * rng.uniform(0, 1, s) for n, s in zip(names, shapes, strict=True)
     }
+    if grid:
+        lo, hi = ({n: grid * np.round(v[n] / grid) for n in names} for v in (lo, hi))
+        error = {n: grid * np.round(v / grid) for n, v in error.items()}
     for i, n in zip(site.variable, names, strict=True):
         if not site.type_of(i).dtype.is_float:  # truth values
             lo[n] = rng.integers(0, 2, lo[n].shape).astype(float)
@@ -304,6 +336,8 @@ def _check_node(
         if pick != 2.0:
             t = {n: np.round(v) for n, v in t.items()}
         x = {n: np.clip(lo[n] + t[n] * (hi[n] - lo[n]), lo[n], hi[n]) for n in names}
+        if grid:
+            x = {n: np.clip(grid * np.round(v / grid), lo[n], hi[n]) for n, v in x.items()}
         d = {
             n: error[n] * rng.choice([-1.0, 1.0, rng.uniform(-1, 1)], error[n].shape) for n in names
         }

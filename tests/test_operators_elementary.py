@@ -17,6 +17,7 @@ from operator_checks import (
     check_against_reference,
     check_bounds,
     check_maps,
+    check_points,
     check_terms,
     ends,
     exact_values,
@@ -84,16 +85,19 @@ EVERY = (
 )  # fmt: skip
 NORMALIZING = ("LayerNorm", "RMSNorm", "InstanceNorm")
 NO_REFERENCE = ("Swish", "RMSNorm", "Mish", "Erf", "HardSwish", "Celu", "Gelu", "Softmax coerced")
-ONLY_FLOAT32 = ("Celu",)
+ONLY_FLOAT32 = ("Celu",)  # onnx has no other form
 
 every_example = pytest.mark.parametrize("case", EVERY, ids=lambda c: c.name)
 
 
 @every_example
 def test_maps_hold(case: Example) -> None:
-    if case.name.startswith(ONLY_FLOAT32):
-        pytest.skip("it has no float64 form")
-    check_maps(case)
+    check_maps(case, dtype=np.float32 if case.name.startswith(ONLY_FLOAT32) else np.float64)
+
+
+@every_example
+def test_bounds_hold_at_points(case: Example) -> None:
+    check_points(case)
 
 
 @every_example
