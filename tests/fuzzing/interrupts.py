@@ -111,7 +111,7 @@ def fault_of(folder: Path, seconds: float, number: signal.Signals, eps: str) -> 
             json.loads(path.read_text())
         except ValueError:
             return f"half-written: {path}"
-    for path in folder.glob("cache/**/*"):
+    for path in folder.glob("cache/refine/**/*"):
         if path.is_file() and path.suffix not in (".json", ".so"):
             return f"unfinished: {path.name}"
     if "net-counterexample.json" in files:

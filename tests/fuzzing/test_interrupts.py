@@ -8,4 +8,4 @@ from fuzzing import interrupts
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_stopped_runs_leave_nothing(seed: int) -> None:
-    assert interrupts.faults(3, seed, longest=4.0) == []
+    assert interrupts.faults(3, seed, longest=1.5) == []
