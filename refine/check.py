@@ -36,6 +36,7 @@ from refine.obligation import Obligation
 from refine.problem import Network
 from refine.proof import Proof, failure_of, first_proof, improved, within
 from refine.remains import remains
+from refine.shown import shown
 from refine.verdict import NodeReport, Result, Tolerance, Verdict, Witness
 
 _SEARCHING = 0.25  # of the budget is what a search may take
@@ -116,6 +117,9 @@ def check(
     if options.conform and not clock.late:
         clock.tell("running the model")
         conduct = conduct_of(graph, domain, contract, options.seed)
+    by_runtime = None
+    if options.conform and catch.worst is not None and not clock.late:
+        by_runtime = shown(graph, domain, catch.worst, options.seed)
     answer = decide(proof, tolerance, failure_of(proof, every), catch, timed_out)
     return Result(
         answer.verdict,
@@ -141,6 +145,7 @@ def check(
         answer.witness,
         timed_out=timed_out,
         conduct=conduct,
+        shown=by_runtime,
     )
 
 

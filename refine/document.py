@@ -39,7 +39,8 @@ def document_of(result: Result) -> dict[str, Any]:
         **_number("bound", result.bound),
         "bounds": {t: _nested(b) for t, b in result.bounds.items()},
         "bounds_hex": {t: _nested_hex(b) for t, b in result.bounds.items()},
-        **_found(result.worst_found),
+        **_found(result.largest_found),
+        "worst_found_by": result.found_by,
         "domain": {
             "source": result.domain.source,
             "boxes": [

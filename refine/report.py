@@ -488,8 +488,10 @@ def _answer(result: Result, quiet: bool) -> Iterator[tuple[str, str]]:
                 more = f", … ({flat.size} elements)" if flat.size > _ELEMENTS_SHOWN else ""
                 yield "[bold]bounds[/]", f"{output}: {shown}{more}"
     parts = [f"bound {up(result.bound, 6)}", *_eps(result.tolerance)]
-    if result.worst_found is not None:
-        parts.append(f"worst found {down(result.worst_found, 6)}")
+    if result.largest_found is not None:
+        whose = result.shown is not None and result.found_by == result.shown.runtime
+        by = f" by {result.found_by}" if whose else ""
+        parts.append(f"worst found {down(result.largest_found, 6)}{by}")
     late = ", out of time" if result.timed_out else ""
     yield (
         f"[bold {_COLOUR[result.verdict]}]{result.verdict.value}[/]",

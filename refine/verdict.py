@@ -178,6 +178,15 @@ class Conduct:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """The largest error of a runtime on inputs that it was shown, rounded down; infinite for a
+    value that is not finite."""
+
+    runtime: str
+    error: float
+
+
+@dataclass(frozen=True)
 class Result:
     """A verdict with its reason, its bounds, what was assumed and how each part was shown.
 
@@ -206,6 +215,22 @@ class Result:
     conduct: Conduct | None = None
     batch: int | None = None
     pairing: Pairing | None = None
+    shown: Shown | None = None
+
+    @property
+    def largest_found(self) -> float | None:
+        """The largest error found: by the search, or of a runtime on what it was shown."""
+        if self.shown is None or self.worst_found is None:
+            return self.worst_found
+        return max(self.worst_found, self.shown.error)
+
+    @property
+    def found_by(self) -> str | None:
+        """Whose error that is."""
+        if self.worst_found is None:
+            return None
+        theirs = self.shown is not None and self.shown.error > self.worst_found
+        return self.shown.runtime if self.shown is not None and theirs else "emulated execution"
 
     def __post_init__(self) -> None:
         if all(is_radius(b) for b in self.bounds.values()):

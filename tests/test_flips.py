@@ -167,3 +167,18 @@ def test_what_a_member_shows_the_open_contract_shows(
 ) -> None:
     model = decided(tmp_path / "m.onnx", place, "greater")
     assert error(settled(model, eps="0.5", contract=member)) <= error(settled(model, eps="0.5"))
+
+
+def test_a_runtimes_own_error_counts_as_found(tmp_path: Path) -> None:
+    """300 is no int8: what a runtime makes of it is its own affair, and is said with its name."""
+    pytest.importorskip("onnxruntime")
+    nodes = [
+        helper.make_node("Cast", ["x"], ["i"], "narrow", to=onnx.TensorProto.INT8),
+        helper.make_node("Cast", ["i"], ["y"], "wide", to=onnx.TensorProto.FLOAT),
+    ]
+    model = small_models.save(tmp_path / "m.onnx", nodes, {"x": [1]}, {"y": [1]})
+    result = settled(model, "-300..300", eps="1", conform=True)
+    assert result.verdict is Verdict.UNKNOWN
+    assert result.largest_found is not None
+    assert result.largest_found > 100
+    assert str(result.found_by).startswith("onnxruntime")

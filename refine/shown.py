@@ -1,0 +1,68 @@
+"""Errors of a real runtime on inputs that it is shown: the worst that a search found, and a few.
+
+They count as found, whatever the contract says of that runtime. They decide no verdict: that an
+execution is allowed is shown by emulating it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from encoders.registry import work_of
+from gpu_check.replay import NotReplayed, replay_on_onnxruntime
+from onnx_import.fpcore import is_fpcore
+from onnx_import.graph import Array, Graph
+from onnx_import.torchlean import is_json
+from refine.domain import Domain
+from refine.rounding import float_down
+from refine.verdict import Shown, Witness
+from refine.witness import error_between, real_outputs, typed_inputs
+
+_SMALL, _TOO_MUCH = 50_000, 5_000_000  # multiply-adds, each in balls
+_SAMPLED = 6
+
+
+def shown(graph: Graph, domain: Domain, worst: Witness, seed: int) -> Shown | None:
+    """onnxruntime's errors, the file run as it is written; None where it does not run there."""
+    work, source = work_of(graph), graph.source
+    if source is None or is_json(source) or is_fpcore(source) or work > _TOO_MUCH:
+        return None
+    found: Shown | None = None
+    for inputs, real in _inputs(domain, worst, seed, work <= _SMALL):
+        outcome = replay_on_onnxruntime(source, typed_inputs(graph, inputs))
+        if isinstance(outcome, NotReplayed):
+            return found
+        error = _error(graph, outcome.outputs, real)
+        if found is None or error > found.error:
+            found = Shown(outcome.runtime, error)
+    return found
+
+
+def _inputs(
+    domain: Domain, worst: Witness, seed: int, more: bool
+) -> Sequence[tuple[Mapping[str, Array], Mapping[str, Array]]]:
+    """What the runtime and what the real network receives."""
+    some: list[tuple[Mapping[str, Array], Mapping[str, Array]]] = [
+        (worst.inputs, worst.real_inputs)
+    ]
+    box = domain.boxes[0]
+    points = box.sample(np.random.default_rng(seed), _SAMPLED if more else 0)
+    for k in range(_SAMPLED if more else 0):
+        point = {name: v[k] for name, v in points.items()}
+        real = {n: np.clip(v, box.real_lo[n], box.real_hi[n]) for n, v in point.items()}
+        some.append((point, real))
+    return some
+
+
+def _error(graph: Graph, given: Mapping[str, Array], real: Mapping[str, Array]) -> float:
+    largest = 0.0
+    for tensor, values in real_outputs(graph, real).items():
+        if tensor not in given:
+            continue
+        flat = np.asarray(given[tensor]).astype(np.float64).reshape(-1)
+        for value, exact in zip(flat, values, strict=True):
+            error = error_between(float(value), exact)
+            largest = max(largest, float_down(error.lo) if error.finite else np.inf)
+    return largest
