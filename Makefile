@@ -21,7 +21,7 @@ lint: $(INSTALLED)
 
 fuzz: $(INSTALLED)
 	$(BIN)/python tests/fuzzing $(SECONDS) fuzz-findings
-	test ! -f tests/fuzzing/files.py || $(BIN)/python tests/fuzzing/files.py $(SECONDS)
+	$(BIN)/python tests/fuzzing/files.py --seconds $(SECONDS) --keep fuzz-findings/files
 
 install: $(INSTALLED)
 
