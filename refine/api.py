@@ -58,7 +58,7 @@ def diff_models(
     """
     graph = _graph(impl)
     chosen, others = _contract(contract), _contract(spec_contract)
-    effort = options or Options(SAMPLE, default_directory(), budget=10.0)
+    effort = options or Options(SAMPLE, default_directory(), budget=10.0, conform=True)
     where = _domain(domain, graph, chosen)
     sides = Side(_graph(spec), others), Side(graph, chosen)
     return diff(*sides, where, _tolerance(eps, graph, zero=True), effort, match=match)

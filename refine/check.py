@@ -37,7 +37,7 @@ from refine.problem import Network
 from refine.proof import Proof, failure_of, first_proof, improved, within
 from refine.remains import remains
 from refine.shown import shown
-from refine.verdict import NodeReport, Result, Tolerance, Verdict, Witness
+from refine.verdict import Conduct, NodeReport, Result, Side, Tolerance, Verdict, Witness
 
 _SEARCHING = 0.25  # of the budget is what a search may take
 _SHORTEST_SEARCH = 3.0  # seconds, whatever the budget
@@ -87,7 +87,7 @@ def check(
     """
     clock = Clock(time.monotonic(), options.timeout, tell)
     if graph.drawn:  # no runtime can be told which masks to draw
-        options = replace(options, search=False, conform=False)
+        options = replace(options, search=False)
     for node in graph.order:
         lookup(node).check(site_of(graph, node))
     problem = Network(graph, contract)
@@ -113,10 +113,7 @@ def check(
     if options.search and catch.violation is None and given and not late:
         catch = catch.joined(hunt_at(given, graph, domain, contract, tolerance, clock))
     timed_out = proof.late or catch.late or late
-    conduct = None
-    if options.conform and not clock.late:
-        clock.tell("running the model")
-        conduct = conduct_of(graph, domain, contract, options.seed)
+    conduct = seen(Side(graph, contract), domain, options, clock)
     by_runtime = None
     if options.conform and catch.worst is not None and not clock.late:
         by_runtime = shown(graph, domain, catch.worst, options.seed)
@@ -186,6 +183,23 @@ def tell_so_far(
             timed_out=True,
         )
     )
+
+
+def seen(
+    side: Side,
+    domain: Domain,
+    options: Options,
+    clock: Clock,
+    names: Mapping[str, str] | None = None,
+) -> Conduct | None:
+    """What a runtime of this machine does, beside the contract; None where nobody is to look.
+
+    `names` gives the graph's own name of each input of the domain, where they differ.
+    """
+    if not options.conform or side.graph.drawn or clock.late:
+        return None
+    clock.tell("running the model")
+    return conduct_of(side.graph, domain, side.contract, options.seed, names)
 
 
 def searching(options: Options) -> tuple[float, float]:

@@ -125,6 +125,12 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--no-search", is_flag=True, help="Do not look for a counterexample."),
         click.option("--no-cache", is_flag=True, help="Prove every lemma anew."),
+        click.option(
+            "--conform/--no-conform",
+            default=True,
+            envvar="REFINE_CONFORM",
+            help="Whether to look if the runtime here honours the contract, on a few inputs.",
+        ),
         click.option("--json", "json_path", metavar="FILE", help="Write the result; - for stdout."),
         click.option(
             "--counterexample",
@@ -150,12 +156,6 @@ def _alone_options(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="Which rows of each layer Z3 checks again, beside the lemmas.",
         ),
-        click.option(
-            "--conform/--no-conform",
-            default=True,
-            envvar="REFINE_CONFORM",
-            help="Whether to look if the runtime here honours the contract, on a few inputs.",
-        ),
     )
     return _decorated(command, decorators)
 
@@ -179,8 +179,8 @@ def _show_version(context: click.Context, parameter: click.Parameter, asked: boo
 def cli() -> None:
     """How far can the network that runs be from the network that was proved?
 
-    Exit codes: 0 verified, 1 violated, 2 bad input, 3 unknown, 4 time-out, 70 internal
-    error or contradiction, 130 interrupted.
+    Exit codes: 0 verified, 1 violated, 2 bad input, 3 unknown, 4 time-out, 5 the runtime here
+    was seen to leave the contract, 70 internal error or contradiction, 130 interrupted.
     """
 
 
@@ -274,7 +274,7 @@ def diff_command(
         theirs = EXACT.name
     if impl_as == "real":
         given = {**given, "contract": EXACT.name}
-    given |= {"cross_check": "none", "conform": False}
+    given |= {"cross_check": "none"}
     return _run(model, eps, given, (spec, theirs), match=match_of(matches))
 
 

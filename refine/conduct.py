@@ -28,10 +28,18 @@ _LARGEST = 2**28  # of one input, beyond which nobody looks
 
 
 def conduct_of(
-    graph: Graph, domain: Domain, contract: RuntimeContract, seed: int
+    graph: Graph,
+    domain: Domain,
+    contract: RuntimeContract,
+    seed: int,
+    names: Mapping[str, str] | None = None,
 ) -> Conduct | None:
     """The runtime on which the contract was probed, else onnxruntime on one thread, on a few random
-    inputs of the domain; None for a contract without rounding and for what is no ONNX file."""
+    inputs of the domain; None for a contract without rounding and for what is no ONNX file.
+
+    `names` gives the graph's own name of each input of the domain, where they differ. Whatever
+    happens while a runtime is looked at is said in the answer, and raises nothing.
+    """
     if contract.exact or graph.source is None:
         return None
     if is_json(graph.source) or is_fpcore(graph.source):
@@ -41,7 +49,8 @@ def conduct_of(
     if work > _LARGEST:
         return Conduct(choice.name, 0, None, "the model is large; refine conform looks")
     samples = int(np.clip(_WORK // max(work, 1), 1, _INPUTS))
-    points = domain.boxes[0].sample(np.random.default_rng(seed), samples)
+    drawn = domain.boxes[0].sample(np.random.default_rng(seed), samples)
+    points = {t if names is None else names[t]: v for t, v in drawn.items()}
     typed = {t: v.astype(graph.types[t].dtype.numpy) for t, v in points.items()}
     batch: list[Mapping[str, Array]] = [{t: v[k] for t, v in typed.items()} for k in range(samples)]
     try:
@@ -49,6 +58,10 @@ def conduct_of(
             return _conduct(conformance(graph, one, contract, batch, depth=BRIEF))
     except (ModelError, RuntimeUnavailable) as error:
         return Conduct(choice.name, 0, None, " ".join(str(error).split()))
+    except MemoryError:
+        return Conduct(choice.name, 0, None, "running it needs more memory than there is")
+    except Exception as error:  # the proof is finished, and its answer comes out
+        return Conduct(choice.name, 0, None, f"looking at it failed, a bug of ours: {error!r}")
 
 
 def _choice(contract: RuntimeContract) -> RuntimeChoice:

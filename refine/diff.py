@@ -26,6 +26,7 @@ from refine.check import (
     improving_until,
     node_reports,
     searching,
+    seen,
     settled,
     tell_so_far,
     unsearched,
@@ -87,6 +88,8 @@ def diff(
     every = (*undefined, *lemmas, *(o for group in groups.values() for o in group))
     timed_out = proof.late or catch.late
     answer = decide(proof, tolerance, failure_of(proof, every), catch, timed_out)
+    conduct = seen(impl, domain, options, clock)
+    spec_conduct = seen(spec, domain, options, clock, pair.inputs)
     return Result(
         answer.verdict,
         answer.reason,
@@ -112,6 +115,8 @@ def diff(
         timed_out=timed_out,
         spec=spec,
         pairing=Pairing(pair.inputs, pair.outputs),
+        conduct=conduct,
+        spec_conduct=spec_conduct,
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from onnx_import.graph import Graph
 from refine.obligation import Obligation
 from refine.rounding import float_down, float_up
-from refine.verdict import ErrorEnclosure, Execution, Result, Tolerance, Witness
+from refine.verdict import Conduct, ErrorEnclosure, Execution, Result, Tolerance, Witness
 from refine.witness_file import contract_document
 
 SCHEMA = "refine-result-1"
@@ -70,7 +70,9 @@ def document_of(result: Result) -> dict[str, Any]:
             for n in result.nodes
         ],
         "counterexample": None if result.witness is None else _witness(result, result.witness),
-        "runtime": None if result.conduct is None else asdict(result.conduct),
+        "contract_broken": bool(result.broken),
+        "runtime": _conduct(result.conduct),
+        "specification_runtime": _conduct(result.spec_conduct),
         "model": _model(result.graph),
         "specification": None
         if result.spec is None
@@ -200,6 +202,10 @@ def _error(error: ErrorEnclosure) -> dict[str, Any]:
         **_number("low", float_down(error.lo)),
         **_number("high", float_up(error.hi)),
     }
+
+
+def _conduct(conduct: Conduct | None) -> dict[str, Any] | None:
+    return None if conduct is None else asdict(conduct)
 
 
 def _model(graph: Graph) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from refine.pair import shown_pairs
 from refine.replay import OutputErrors
 from refine.rounding import float_up
 from refine.verdict import (
+    Conduct,
     Execution,
     NodeReport,
     Refusal,
@@ -145,7 +146,8 @@ class Reporter:
 
     def result(self, result: Result, document: str | None = None) -> None:
         """The whole account, the answer last, where a terminal still shows it; or `document`
-        instead. An answer that standard output does not take goes to standard error."""
+        instead. A runtime that was seen to leave the contract comes before everything. An answer
+        that standard output does not take goes to standard error."""
         if self._silent and document is None:
             return
         report = self.report_of(result)
@@ -153,17 +155,19 @@ class Reporter:
             self.text(report if document is None else document)
         except OSError as error:
             self.error(f"standard output cannot be written ({error.strerror}); the answer is:")
-            for label, text in _answer(result, quiet=True):
+            for label, text in (*_broken(result), *_answer(result, quiet=True)):
                 self.error(f"{Text.from_markup(label)} {text}".strip())
 
     def report_of(self, result: Result) -> str:
         """The account as text, for this console."""
+        self._lines(_broken(result))
         if not self._quiet:
             self._lines(_header(result))
             self._out.print(_layers(result.nodes))
             self._lines(_legend(result))
             self._lines(_proof(result))
-            self._lines(_conduct(result))
+            for conduct in (result.conduct, result.spec_conduct):
+                self._lines(_conduct(conduct, result))
             if result.witness is not None:
                 self._witness(result.witness, result.tolerance.of(result.witness.output))
         self._lines(_answer(result, self._quiet))
@@ -450,24 +454,42 @@ def _proof(result: Result) -> Iterator[tuple[str, str]]:
         yield "", f"and {len(failed) - _FAILURES_SHOWN} more, in --json"
 
 
-def _conduct(result: Result) -> Iterator[tuple[str, str]]:
-    """What the runtime here did: one line, and what it means where the contract was left."""
-    conduct, name = result.conduct, result.contract.name
+def _broken(result: Result) -> Iterator[tuple[str, str]]:
+    """The first lines where a runtime of this machine was seen to leave the contract."""
+    for conduct in result.broken:
+        contract, which = _held_to(conduct, result)
+        yield (
+            "[bold red]broken[/]",
+            f"{conduct.runtime} does NOT honour contract {contract} on {which}, so that what is "
+            f"said below does not hold for it: {conduct.text}",
+        )
+
+
+def _held_to(conduct: Conduct, result: Result) -> tuple[str, str]:
+    """The name of the contract that a runtime was held to, and which model it ran."""
+    if conduct is result.spec_conduct and result.spec is not None:
+        return result.spec.contract.name, "the specification"
+    return result.contract.name, "this model" if result.spec is None else "the implementation"
+
+
+def _conduct(conduct: Conduct | None, result: Result) -> Iterator[tuple[str, str]]:
+    """What a runtime here did: one line, and what it means where the contract was left."""
     if conduct is None:
         return
+    name, which = _held_to(conduct, result)
     if conduct.honours is None:
         yield (
             "[bold]runtime[/]",
-            f"not compared with the contract: {conduct.runtime}: {conduct.text}",
+            f"not compared with the contract on {which}: {conduct.runtime}: {conduct.text}",
         )
         return
     what = f"{conduct.runtime}, {conduct.inputs} inputs"
     if conduct.honours:
-        yield "[bold]runtime[/]", f"{what}: within contract {name}; {conduct.text}"
+        yield "[bold]runtime[/]", f"{what}: within contract {name} on {which}; {conduct.text}"
         return
     yield (
         "[bold yellow]runtime[/]",
-        f"{what}: does NOT honour contract {name} on this model: {conduct.text}",
+        f"{what}: does NOT honour contract {name} on {which}: {conduct.text}",
     )
     yield "", "what is proved holds for runtimes that do; refine conform says more about this one"
 

@@ -34,6 +34,7 @@ class ExitCode(Enum):
     INPUT_ERROR = 2
     UNKNOWN = 3
     TIME_OUT = 4
+    CONTRACT_BROKEN = 5
     INTERNAL_ERROR = 70
     INTERRUPTED = 130
 
@@ -213,6 +214,7 @@ class Result:
     timed_out: bool = False
     spec: Side | None = None
     conduct: Conduct | None = None
+    spec_conduct: Conduct | None = None
     batch: int | None = None
     pairing: Pairing | None = None
     shown: Shown | None = None
@@ -248,11 +250,22 @@ class Result:
         return max((largest_radius(b) for b in self.bounds.values()), default=0.0)
 
     @property
+    def broken(self) -> tuple[Conduct, ...]:
+        """What runtimes of this machine did that were seen to leave the contract on the model, the
+        implementation's before the specification's."""
+        looked = (self.conduct, self.spec_conduct)
+        return tuple(c for c in looked if c is not None and c.honours is False)
+
+    @property
     def exit_code(self) -> ExitCode:
-        if self.verdict is Verdict.VERIFIED:
-            return ExitCode.VERIFIED
+        """A violation stands whatever else was seen. Any other answer speaks of runtimes that
+        honour the contract, and is no plain one where the runtime here was seen not to."""
         if self.verdict is Verdict.VIOLATED:
             return ExitCode.VIOLATED
         if self.verdict is Verdict.CONTRADICTION:
             return ExitCode.INTERNAL_ERROR
+        if self.broken:
+            return ExitCode.CONTRACT_BROKEN
+        if self.verdict is Verdict.VERIFIED:
+            return ExitCode.VERIFIED
         return ExitCode.TIME_OUT if self.timed_out else ExitCode.UNKNOWN

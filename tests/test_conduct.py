@@ -19,7 +19,7 @@ from refine.conduct import conduct_of
 from refine.contract_file import read_contract
 from refine.domain import DomainOptions, read_domain
 from refine.options import contract_of
-from refine.verdict import Conduct
+from refine.verdict import Conduct, ExitCode
 
 BOUND = ["bound", "net.onnx", "--input", "-1..1", "--z3", "none", "--no-search"]
 
@@ -54,19 +54,86 @@ def test_a_contract_that_is_honoured(folder: Path, contract: str) -> None:
     assert ("3 bit for bit" in found["text"]) == (contract == "ort-cpu")
 
 
-def test_a_contract_that_is_broken_is_named_and_changes_no_proof(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_contract_that_is_broken_is_named_and_changes_no_proof(folder: Path) -> None:
     looked = document("--contract", "sequential")
     left = document("--contract", "sequential", "--no-conform")
     assert left["runtime"] is None
     assert looked["runtime"]["honours"] is False
     assert "gemm1" in looked["runtime"]["text"]
     assert (looked["verdict"], looked["bounds_hex"]) == (left["verdict"], left["bounds_hex"])
+    assert (looked["contract_broken"], left["contract_broken"]) == (True, False)
+
+
+BROKEN = {
+    "bound": ["bound", "net.onnx"],
+    "verified": ["check", "net.onnx", "--eps", "1"],
+    "unknown": ["check", "net.onnx", "--eps", "1e-30", "--budget", "0"],
+    "diff": ["diff", "net.onnx", "net.onnx"],
+    "batch": ["check", "net.onnx", "--eps", "1", "--claim", "batch-invariant"],
+}
+ASKED = ["--input", "-1..1", "--no-search", "--contract", "sequential"]
+
+
+@pytest.mark.parametrize("quiet", [[], ["-q"]])
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_contract_is_the_first_line_and_the_exit_code(
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str, quiet: list[str]
+) -> None:
+    code = run([*BROKEN[name], *ASKED, *quiet, "--conform"])
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert code is ExitCode.CONTRACT_BROKEN
+    assert first.startswith("broken")
+    assert "does NOT honour contract sequential" in first
+    assert any(line.startswith(("verified", "unknown")) for line in rest)
+    unseen = run([*BROKEN[name], *ASKED, *quiet, "--no-conform"])
+    assert unseen in (ExitCode.VERIFIED, ExitCode.UNKNOWN)
+    assert "honour" not in capsys.readouterr().out
+
+
+def test_a_violation_keeps_its_exit_code_below_the_broken_contract(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["check", "net.onnx", "--input", "-1..1", "--contract", "sequential", "-q"]
+    code = run([*asked, "--eps", "1e-12", "--conform", "--budget", "1"])
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert code is ExitCode.VIOLATED
+    assert first.startswith("broken")
+    assert any(line.startswith("violated") for line in rest)
+
+
+def test_both_files_of_a_difference_are_looked_at(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The specification where it runs, under its own contract and with its own names."""
+    node = helper.make_node("Tanh", ["u"], ["v"], "curve")
+    small_models.save(folder / "spec.onnx", [node], {"u": [1, 4000]}, {"v": [1, 4000]})
+    node = helper.make_node("Tanh", ["x"], ["y"], "curve")
+    small_models.save(folder / "impl.onnx", [node], {"x": [1, 4000]}, {"y": [1, 4000]})
+    asked = ["diff", "spec.onnx", "impl.onnx", "--input", "-1..1", "--no-search", "--conform"]
+    asked += ["--budget", "0"]
+    assert run(asked) is ExitCode.VERIFIED
+    spec = ["--spec-as", "runtime", "--spec-contract", "sequential", "--json", "r.json"]
     capsys.readouterr()
-    run([*BOUND, "--contract", "sequential", "--conform"])
-    text = " ".join(capsys.readouterr().out.split())
-    assert "does NOT honour contract sequential on this model: first at node 'gemm1'" in text
+    assert run([*asked, *spec]) is ExitCode.CONTRACT_BROKEN
+    first = " ".join(capsys.readouterr().out.split())
+    assert first.startswith("broken")
+    assert "does NOT honour contract sequential on the specification" in first
+    found = json.loads(Path("r.json").read_text())
+    assert found["runtime"]["honours"] is True
+    assert found["specification_runtime"]["honours"] is False
+
+
+def test_an_answer_comes_out_whatever_happens_to_the_runtime(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*given: object, **more: object) -> None:
+        raise IndexError("beyond the end")
+
+    monkeypatch.setattr("refine.conduct.conformance", failing)
+    found = document("--contract", "ort-cpu")
+    assert found["verdict"] == "verified"
+    assert found["runtime"]["honours"] is None
+    assert "beyond the end" in found["runtime"]["text"]
 
 
 @pytest.mark.parametrize(
