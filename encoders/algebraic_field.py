@@ -27,6 +27,7 @@ ObjectArray = npt.NDArray[np.object_]
 Monomial = tuple[tuple[int, Fraction], ...]  # unknowns in ascending order, exponents not 0
 Polynomial = dict[Monomial, Fraction]  # coefficients not 0
 
+_WORK = 2_000_000  # products of terms in one computation
 _ONE: Polynomial = {(): Fraction(1)}
 
 
@@ -43,10 +44,19 @@ class _Unknowns:
     """
 
     most: int
+    tick: Callable[[], None]
+    left: int = _WORK
     count: int = 0
     squares: dict[int, Formula] = field(default_factory=dict)
     exponents: dict[int, Formula] = field(default_factory=dict)
     table: dict[Any, list[tuple[tuple[Formula, ...], int]]] = field(default_factory=dict)
+
+    def spend(self, terms: int) -> None:
+        """Raises TooLarge once so many products of terms have been formed."""
+        self.left -= terms
+        if self.left < 0:
+            raise TooLarge
+        self.tick()
 
     def fresh(self) -> int:
         self.count += 1
@@ -56,6 +66,7 @@ class _Unknowns:
         """The unknown kind(arguments): the same one for equal arguments."""
         entries = self.table.setdefault(kind, [])
         for known, unknown in entries:
+            self.spend(1)
             if all(a.same(b) for a, b in zip(known, arguments, strict=True)):
                 return unknown
         entries.append((arguments, self.fresh()))
@@ -86,6 +97,7 @@ class Formula:
     def _times(self, a: Polynomial, b: Polynomial) -> Polynomial:
         if len(a) * len(b) > 16 * self.unknowns.most:
             raise TooLarge
+        self.unknowns.spend(len(a) * len(b))
         product: Polynomial = {}
         for m, c in a.items():
             for n, d in b.items():
@@ -174,8 +186,9 @@ def number(unknowns: _Unknowns, value: Fraction) -> Formula:
 class AlgebraicField:
     """`Field` of formulas of at most `most` terms; beyond that, operations raise TooLarge."""
 
-    def __init__(self, most: int = 400) -> None:
-        self._unknowns = _Unknowns(most)
+    def __init__(self, most: int = 400, tick: Callable[[], None] = lambda: None) -> None:
+        """`tick` is called often and may raise to stop."""
+        self._unknowns = _Unknowns(most, tick)
 
     @contextmanager
     def working(self) -> Iterator[None]:

@@ -74,6 +74,8 @@ def _needed(maps: Maps, nodes: tuple[Node, ...], target: str) -> dict[str, Colum
     for node in reversed(nodes):
         output = node.outputs[0]
         every = readers.get(output, [])
+        if not graph.types[output].shape:
+            continue
         if output == target or not every or not all(_narrows(graph, n) for n in every):
             continue
         alive = np.zeros(graph.types[output].shape[-1], dtype=np.bool_)

@@ -68,7 +68,7 @@ def diff(
     clock = Clock(time.monotonic(), options.timeout, tell)
     pair = pair_of(spec, impl, match)
     tell("comparing the graphs")
-    pair = replace(pair, equal=equal_outputs(pair))
+    pair = replace(pair, equal=equal_outputs(pair, clock.tick))
     problem = comparison(pair)
     proof = first_proof(problem, domain, options.backward, clock)
     undefined = _undefined(problem, pair, proof)

@@ -5,7 +5,7 @@ Algebra holds wherever both graphs have real values at all; that they have is sh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from encoders.algebraic_field import AlgebraicField, TooLarge
@@ -13,6 +13,7 @@ from encoders.functions import Transcendental
 from encoders.registry import work_of
 from gpu_check.exact import evaluate_real
 from onnx_import.graph import Graph, Node
+from refine.clock import OutOfTime
 from refine.pair import Pair
 from refine.sameness import content_of, is_copy, key_of
 
@@ -21,17 +22,18 @@ _ELEMENTS = 4000  # of all tensors not constant, beyond which no formulas are wr
 _WORK = 100_000  # multiply-adds, likewise
 
 
-def equal_outputs(pair: Pair) -> frozenset[str]:
+def equal_outputs(pair: Pair, tick: Callable[[], None] = lambda: None) -> frozenset[str]:
     """Outputs of the implementation at which both graphs agree over the reals for every input.
 
-    An output that is not named may be equal all the same.
+    An output that is not named may be equal all the same. `tick` is called often; where it raises
+    OutOfTime, what was shown until then is all.
     """
     equal = _by_structure(pair)
     if len(equal) == len(pair.outputs):
         return equal
     if not (_small(pair.spec.graph) and _small(pair.impl.graph)):
         return equal
-    return equal | _by_algebra(pair)
+    return equal | _by_algebra(pair, tick)
 
 
 def _by_structure(pair: Pair) -> frozenset[str]:
@@ -109,8 +111,8 @@ def _small(graph: Graph) -> bool:
     return elements <= _ELEMENTS and work_of(graph) <= _WORK
 
 
-def _by_algebra(pair: Pair) -> frozenset[str]:
-    field = AlgebraicField()
+def _by_algebra(pair: Pair, tick: Callable[[], None]) -> frozenset[str]:
+    field = AlgebraicField(tick=tick)
     impl, spec = pair.impl.graph, pair.spec.graph
     inputs = {n: field.variables(impl.types[n].shape) for n in impl.inputs}
     try:
@@ -121,5 +123,5 @@ def _by_algebra(pair: Pair) -> frozenset[str]:
             for t, other in pair.outputs.items()
             if all(a.same(b) for a, b in zip(mine[t].flat, theirs[other].flat, strict=True))
         )
-    except (TooLarge, Transcendental, ArithmeticError, TypeError, ValueError):
+    except (TooLarge, OutOfTime, Transcendental, ArithmeticError, TypeError, ValueError):
         return frozenset()  # some operator asks more of numbers than formulas can give

@@ -139,6 +139,8 @@ def _relaxation(make: Callable[[], _View], limits: _Limits, sign: float) -> Iter
     except Transcendental:  # not asked: Z3 has no such term
         return
     pulled = view.bounds.maps.value_maps[view.node.node.name].backward(sign * view.unit())
+    if not _finite(pulled):  # it bounds nothing: there is no number to put to Z3
+        return
     yield Query(
         f"relaxation-{word}/{view.name}",
         Kind.INSTANCE,
@@ -164,6 +166,8 @@ def _difference(make: Callable[[], _View], limits: _Limits) -> Iterator[Query]:
     pulled = view.bounds.maps.difference_maps[view.node.node.name].backward(view.unit())
     if any(c is not None for c in pulled.on_values):
         return  # the functional of d alone is not the whole claim
+    if not _finite(pulled):
+        return
     yield Query(
         f"difference/{view.name}",
         Kind.INSTANCE,
@@ -220,6 +224,14 @@ def _linear(pulled: Contribution, variables: list[Any], places: list[IntArray]) 
             pairs = zip(c[0].ravel()[place], v.ravel(), strict=True)
             terms += [_exact(float(a)) * b for a, b in pairs if a != 0]
     return z3.Sum(terms)
+
+
+def _finite(pulled: Contribution) -> bool:
+    """Is every number of a functional one, at a pole or an end of the domain too?"""
+    coefficients = (c for c in pulled.coefficients if c is not None)
+    return bool(
+        np.all(np.isfinite(pulled.constant)) and all(np.all(np.isfinite(c)) for c in coefficients)
+    )
 
 
 def _exact(value: float) -> Any:
