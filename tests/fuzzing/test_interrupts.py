@@ -6,6 +6,6 @@ import pytest
 from fuzzing import interrupts
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_stopped_runs_leave_nothing(seed: int) -> None:
     assert interrupts.faults(3, seed, longest=1.5) == []
