@@ -231,8 +231,17 @@ def enclosure(number: flint.arb | flint.fmpq) -> tuple[Fraction, Fraction]:
         raise ValueError("a ball that is not finite encloses no real number")
     if number != 0 and abs(number) < flint.arb(2) ** -_LONGEST:
         return power_of_two(-_LONGEST) * (-1 if not number > 0 else 0), power_of_two(-_LONGEST)
-    middle, radius = _dyadic(number.mid()), _dyadic(number.rad())
-    return middle - radius, middle + radius
+    middle, radius = (_writable(part) for part in (number.mid(), number.rad()))
+    width = radius[1] + (middle[1] - middle[0])
+    return middle[0] - width, middle[0] + width
+
+
+def _writable(exact: flint.arb) -> tuple[Fraction, Fraction]:
+    """A dyadic number twice, or 0 and 2^-_LONGEST around the size of one too long to write down."""
+    if exact != 0 and abs(exact) < flint.arb(2) ** -_LONGEST:
+        return Fraction(0), power_of_two(-_LONGEST)
+    found = _dyadic(exact)
+    return found, found
 
 
 def fraction(number: flint.fmpq) -> Fraction:

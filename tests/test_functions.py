@@ -417,3 +417,15 @@ def test_the_error_of_a_function_just_beyond_a_power_of_two_counts_whole_ulps(
             high = np.array([start + beyond])
             error = function_error(rounder, accuracy, Interval(0.9 * high, high))
             assert Fraction(float(error[0])) >= Fraction(accuracy.ulps) * ulp
+
+
+def test_a_ball_with_a_part_too_small_to_write_down_is_enclosed_quickly() -> None:
+    """erf(1e38) is 1 within 2^-(1e76): that radius has no fraction that memory could hold."""
+    import flint
+
+    from encoders.exact_fields import enclosure
+
+    ball = flint.arb(1, 0) + flint.arb(0, 1) * flint.arb(2) ** -(10**12)
+    low, high = enclosure(ball)
+    assert low <= 1 <= high
+    assert high - low < 2.0**-1000
