@@ -1,10 +1,12 @@
 """Nodes that compute in a wider format than their tensors have, and round once at the end.
 
 Where a contract names an accumulation format, an operator reads its operands into it (which is
-exact), does all that its run-time meaning says there, and rounds the result to the tensor's own
-format. What only moves data, or converts it, has nothing to accumulate. A single + − × ÷ or √ gives
-the bits of the narrow format: with 2p + 2 digits, which binary32 has for binary16 and bfloat16, and
-binary64 for binary32, rounding twice is innocuous (Figueroa 1995, see `NumpyArithmetic`).
+exact, but that a runtime which flushes operands takes a subnormal number of the tensor's format for
+zero, as it does when a Cast converts one), does all that its run-time meaning says there, and
+rounds the result to the tensor's own format. What only moves data, or converts it, has nothing to
+accumulate. A single + − × ÷ or √ gives the bits of the narrow format: with 2p + 2 digits, which
+binary32 has for binary16 and bfloat16, and binary64 for binary32, rounding twice is innocuous
+(Figueroa 1995, see `NumpyArithmetic`).
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from encoders.arithmetic import Arithmetic, MixedArithmetic
-from encoders.contract import RuntimeContract
-from encoders.enclosure import Interval, add_up
+from encoders.contract import RuntimeContract, Subnormals
+from encoders.enclosure import FloatArray, Interval, add_up, with_zero
 from encoders.formats import FloatFormat
 from encoders.operator import Operator, RoundingBound, Site
-from encoders.rounding_bounds import conversion_error, no_overflow, rounder
+from encoders.rounding_bounds import conversion_error, no_overflow, rounder, rounder_of
+from onnx_import.graph import TensorType
 
 ACCUMULATED = "accumulated-rounding"
 
@@ -38,10 +41,14 @@ def accumulating(operator: Operator) -> Operator:
             return operator.runtime(site, inputs, arithmetic, contract)
         assert isinstance(arithmetic, MixedArithmetic)
         within: Any = arithmetic.in_format(wide)
-        operands = [
-            v if v is None or kind is None or not kind.dtype.is_float else within.converted(v)
-            for v, kind in zip(inputs, site.inputs, strict=True)
-        ]
+
+        def read(v: Any, kind: TensorType | None) -> Any:
+            if v is None or kind is None or not kind.dtype.is_float:
+                return v
+            held = arithmetic.in_format(contract.format_of(kind.dtype))
+            return within.converted(held.read(v))
+
+        operands = [read(v, kind) for v, kind in zip(inputs, site.inputs, strict=True)]
         results = operator.runtime(site, operands, within, _within(site, contract, wide))
         return tuple(arithmetic.converted(v) for v in results)
 
@@ -51,7 +58,10 @@ def accumulating(operator: Operator) -> Operator:
         wide = _wide(site, contract)
         if wide is None:
             return operator.rounding(site, inputs, result, contract)
+        inputs, change = _read(operator, site, inputs, contract, wide)
+        result = result.inflate(change)
         inner = operator.rounding(site, inputs, result, _within(site, contract, wide))
+        inner = replace(inner, radius=add_up(inner.radius, change))
         r, reached = rounder(site, contract), result.inflate(inner.radius)
         back = conversion_error(r, wide, reached)
         if np.any(inner.radius == 0):
@@ -68,6 +78,33 @@ def accumulating(operator: Operator) -> Operator:
         )
 
     return replace(operator, runtime=runtime, rounding=rounding)
+
+
+def _read(
+    operator: Operator,
+    site: Site,
+    inputs: Sequence[Interval],
+    contract: RuntimeContract,
+    wide: FloatFormat,
+) -> tuple[Sequence[Interval], FloatArray]:
+    """The inputs as they may be read into the wide format, and how far that moves f of them.
+
+    Numbers that are subnormal in the wide format, too, are flushed there, operation by operation;
+    stored ones are accounted for where they are held (`stored_loss`).
+    """
+    unmoved = np.zeros(site.outputs[0].shape)
+    if contract.operands is Subnormals.KEEP:
+        return inputs, unmoved
+    lost = []
+    for position, x in zip(site.variable, inputs, strict=True):
+        dtype = site.type_of(position).dtype
+        held = contract.format_of(dtype) if dtype.is_float else wide
+        flushes = held.emin > wide.emin
+        lost.append(rounder_of(dtype, contract).operand_loss(x) if flushes else np.zeros_like(x.lo))
+    if not any(np.any(loss) for loss in lost):
+        return inputs, unmoved
+    moved = [with_zero(x, loss > 0) for x, loss in zip(inputs, lost, strict=True)]
+    return moved, operator.differences(site, inputs, lost).radius
 
 
 def _wide(site: Site, contract: RuntimeContract) -> FloatFormat | None:

@@ -142,6 +142,9 @@ class MixedArithmetic(Protocol):
     def converted(self, a: Any) -> Any:
         """Numbers of another format of the runtime, rounded once to this one."""
 
+    def read(self, a: Any) -> Any:
+        """Operands of this format: a subnormal one is zero if the contract flushes operands."""
+
 
 def stored(arithmetic: Any, values: Array, contract: RuntimeContract) -> Any:
     """Stored numbers as the runtime holds them: rounded to the format of weights first, if the

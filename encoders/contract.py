@@ -169,7 +169,8 @@ class RuntimeContract:
     `accumulation` is the format in which a node computes inside where it is wider than that of its
     tensors: operands are read into it, and only the result is rounded to the tensor's own format
     (encoders/accumulation.py). `stored_format` is what weights are rounded to first, if anything;
-    `held_format`, which no file names, is what tensors hold inside a node that accumulates.
+    `held_format`, which no file names, is what tensors hold inside a node that accumulates, and
+    `read_format` the format that it reads its operands from.
 
     `factor_format` is what the factors of matrix products (MatMul, Gemm, Conv, ConvTranspose) are
     rounded to, as `factor_rounding` says, where it has the range of their own format and fewer
@@ -200,6 +201,7 @@ class RuntimeContract:
     evidence: tuple[FieldEvidence, ...] = ()
     provenance: tuple[tuple[str, str], ...] = ()
     held_format: FloatFormat | None = None
+    read_format: FloatFormat | None = None
 
     @property
     def schedule(self) -> Schedule:
@@ -253,6 +255,7 @@ class RuntimeContract:
             accumulation=None,
             held_format=own if self.stored_format else self.compute_format,
             factor_format=own,
+            read_format=own,
         )
 
     @property

@@ -228,6 +228,12 @@ def point(values: FloatArray) -> Interval:
     return Interval(values, values)
 
 
+def with_zero(x: Interval, where: BoolArray) -> Interval:
+    """The ranges, widened to hold zero at these places."""
+    low, high = np.minimum(x.lo, 0.0), np.maximum(x.hi, 0.0)
+    return Interval(np.where(where, low, x.lo), np.where(where, high, x.hi))
+
+
 def midpoint_radius(x: Interval) -> tuple[FloatArray, FloatArray]:
     """A float64 point m and r ≥ 0 with [lo, hi] ⊆ [m − r, m + r]; r = 0 for points."""
     with np.errstate(over="ignore", invalid="ignore"):

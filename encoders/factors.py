@@ -15,7 +15,7 @@ import numpy as np
 
 from encoders.arithmetic import Arithmetic, ShortArithmetic
 from encoders.contract import FactorRounding, OpenSchedule, RuntimeContract
-from encoders.enclosure import FloatArray, Interval, add_up
+from encoders.enclosure import FloatArray, Interval, add_up, point, with_zero
 from encoders.formats import FloatFormat, shortened
 from encoders.operator import Operator, RoundingBound, Site
 from encoders.orders import alignment_of
@@ -104,12 +104,15 @@ def _shortened(
             short_weights = shortened(held(r, wide), short, truncated)
             constants[i], changes[i] = short_weights, short_weights - wide
             flushed = flushed or bool(np.any(lost_when_held(r, held(r, wide))))
+            below = r.operand_loss(point(held(r, wide))) > 0
+            flushed = flushed or bool(np.any(below & (short_weights != held(r, wide))))
     there = replace(site, constants=tuple(constants))
     moved, errors, reached = [], [], []
     for position, x in zip(site.variable, inputs, strict=True):
         if position in operator.factors:
-            moved.append(x.move(lambda v: shortened(v, short, truncated)))
-            errors.append(_loss(replace(r, format=short), x, truncated))
+            lost = r.operand_loss(x)
+            moved.append(with_zero(x.move(lambda v: shortened(v, short, truncated)), lost > 0))
+            errors.append(add_up(_loss(replace(r, format=short), x, truncated), lost))
         else:
             moved.append(x)
             errors.append(np.zeros_like(x.lo))

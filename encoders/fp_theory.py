@@ -324,6 +324,9 @@ class FpTermArithmetic:
         """Raises ValueError where Z3 is known to narrow such terms wrongly."""
         return _elementwise(lambda x: self._result(convert(x, self.format)), 1)(a)
 
+    def read(self, a: TermArray) -> TermArray:
+        return _elementwise(self._operand, 1)(a)
+
     def constant(self, values: Array) -> TermArray:
         numbers = np.asarray(values, dtype=np.float64)[np.newaxis]
         return _elementwise(lambda v: rounded_constant(float(v), self.format), 1)(numbers)

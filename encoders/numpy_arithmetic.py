@@ -96,6 +96,10 @@ class NumpyArithmetic:
         with np.errstate(all="ignore"):
             return self._result(self.rounded(np.asarray(a)))
 
+    def read(self, a: Carrier) -> Carrier:
+        (read,) = self._operands(a)
+        return read
+
     def constant(self, values: Array) -> Carrier:
         """Stored values rounded to the format, with a sample axis of length 1 put in front."""
         return self.rounded(values)[np.newaxis]

@@ -53,6 +53,7 @@ class Rounder:
     """Rounding in one format under one contract, in float64 numbers rounded up.
 
     `stored` are the formats that stored numbers are rounded to first, one after the other;
+    `read` is the format of tensors that a node in a wider one reads its operands from;
     `alignment` and `least_factor` are those of the steps that matrix products may take.
     Raises OverflowError for a format whose range float64 cannot hold.
     """
@@ -64,6 +65,7 @@ class Rounder:
     stored: tuple[FloatFormat, ...] = ()
     alignment: int | None = None
     least_factor: int | None = None
+    read: FloatFormat | None = None
 
     @property
     def unit(self) -> float:
@@ -179,6 +181,13 @@ class Rounder:
         return self.smallest_normal if flushes and not self.exact else 0.0
 
     @property
+    def tiny_when_read(self) -> float:
+        """Below it stored numbers may be read as zero from a format of fewer exponents."""
+        if self.exact or not self.flush_operands or self.read is None:
+            return 0.0
+        return 2.0**self.read.emin if self.read.emin > self.format.emin else 0.0
+
+    @property
     def lost_operands(self) -> float:
         """What two operands of an addition can lose by being read as zero."""
         return 0.0 if self.exact or not self.flush_operands else 2.0 * self.smallest_normal
@@ -212,6 +221,7 @@ def rounder_of(dtype: DType, contract: RuntimeContract) -> Rounder:
         contract.stored_formats,
         alignment_of(contract.order),
         contract.least_factor,
+        contract.read_format,
     )
 
 
@@ -229,7 +239,8 @@ def stored_loss(r: Rounder, values: FloatArray) -> FloatArray:
 
     A number converted from another format is a result, and flushed as results are.
     """
-    if r.exact or (not r.stored and r.format.holds(BINARY32) and _in_float32(values)):
+    plain = not r.stored and r.tiny_when_read == 0.0
+    if r.exact or (plain and r.format.holds(BINARY32) and _in_float32(values)):
         return nothing(values.shape)
     stored = held(r, values)
     loss = np.abs(stored - values)
@@ -239,9 +250,9 @@ def stored_loss(r: Rounder, values: FloatArray) -> FloatArray:
 
 def lost_when_held(r: Rounder, stored: FloatArray) -> npt.NDArray[np.bool_]:
     """Which stored numbers may be flushed on the way to the compute format."""
-    if not (r.stored and r.flush_results):
-        return np.zeros(stored.shape, bool)
-    tiny = max(2.0**f.emin for f in (*r.stored[1:], r.format))
+    tiny = r.tiny_when_read
+    if r.stored and r.flush_results:
+        tiny = max(tiny, *(2.0**f.emin for f in (*r.stored[1:], r.format)))
     lost: npt.NDArray[np.bool_] = (stored != 0) & (np.abs(stored) < tiny)
     return lost
 

@@ -67,6 +67,7 @@ def diff(
         raise ModelError("--round-inputs needs an implementation that runs")
     clock = Clock(time.monotonic(), options.timeout, tell)
     pair = pair_of(spec, impl, match)
+    _require_held(pair)
     tell("comparing the graphs")
     pair = replace(pair, equal=equal_outputs(pair, clock.tick))
     problem = comparison(pair)
@@ -118,6 +119,25 @@ def diff(
         conduct=conduct,
         spec_conduct=spec_conduct,
     )
+
+
+def _require_held(pair: Pair) -> None:
+    """The domain consists of numbers of the implementation's inputs; a specification that runs
+    must be able to read them all. Raises ModelError, naming an input that it cannot hold."""
+    if pair.spec.contract.exact:
+        return
+    for mine, theirs in pair.inputs.items():
+        given, taken = pair.impl.graph.types[mine].dtype, pair.spec.graph.types[theirs].dtype
+        if not (given.is_float and taken.is_float):
+            continue
+        source = pair.impl.contract.format_of(given)
+        target = pair.spec.contract.format_of(taken)
+        if not target.holds(source):
+            raise ModelError(
+                f"input '{mine}' takes {source.name} numbers, not all of which the specification's "
+                f"'{theirs}' holds in {target.name} (contract '{pair.spec.contract.name}'); run "
+                "both in one format, or read the specification over the reals"
+            )
 
 
 def _of_spec(spec: Side, domain: Domain) -> tuple[Assumption, ...]:

@@ -21,6 +21,7 @@ from encoders.arithmetic import stored
 from encoders.contract import (
     BiasPlacement,
     Contraction,
+    FactorRounding,
     Normalization,
     RuntimeContract,
     Sequential,
@@ -140,7 +141,7 @@ def _output(
 
 
 def _executions(contract: RuntimeContract) -> Iterator[RuntimeContract]:
-    """Every pinned choice that matters to a scalar formula."""
+    """Every pinned choice that matters to a scalar formula; it has no factors to shorten."""
     fused = _choices(contract.contraction, Contraction.EITHER)
     formulas = _choices(contract.normalization, Normalization.EITHER)
     results = _choices(contract.results, Subnormals.EITHER)
@@ -154,6 +155,7 @@ def _executions(contract: RuntimeContract) -> Iterator[RuntimeContract]:
             normalization=n,
             results=r,
             operands=o,
+            factor_rounding=FactorRounding.NEAREST,
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from encoders.affine import AffineMap, affine_meanings, moved_part
-from encoders.arithmetic import Arithmetic, integers_of
+from encoders.arithmetic import Arithmetic, MixedArithmetic, integers_of
 from encoders.contract import RuntimeContract
 from encoders.enclosure import Interval, add_up
 from encoders.error_arithmetic import ErrorArithmetic
@@ -55,11 +55,15 @@ def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tupl
 def runtime(
     site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
 ) -> tuple[Any, ...]:
-    """A product with 1 is the number itself, rounded to the format of the result."""
+    """A float is read as an operand of its own format and rounded to that of the result; a truth
+    value times 1 is the number itself."""
     if not site.variable:
         return (arithmetic.constant(np.asarray(site.constants[0])),)
     if site.type_of(0).dtype in _WHOLE:
         return (integers_of(arithmetic).converted(as_whole(inputs[0])),)
+    if site.type_of(0).dtype.is_float and isinstance(arithmetic, MixedArithmetic):
+        source = arithmetic.in_format(contract.format_of(site.type_of(0).dtype))
+        return (arithmetic.converted(source.read(inputs[0])),)
     one = arithmetic.constant(np.ones((1,) * len(site.outputs[0].shape)))
     return (arithmetic.multiply(inputs[0], one),)
 

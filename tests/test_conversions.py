@@ -1,0 +1,112 @@
+"""Subnormal numbers on the way into a wider format, and inputs that two formats must hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from small_models import save
+
+from encoders.contract import CUDA_TF32, FP16, SEQUENTIAL, RuntimeContract, Subnormals
+from encoders.formats import BINARY16, BINARY32, small_format
+from onnx_import.errors import ModelError
+from refine.api import check_model, diff_models
+from refine.check import Options
+from refine.cross_check import EVERYTHING, SAMPLE, Effort
+from refine.lemmas.cache import default_directory
+from refine.verdict import Verdict
+
+TINY = 2.0**-15  # subnormal in float16
+FLUSHED = replace(FP16, name="flushed", results=Subnormals.FLUSH, operands=Subnormals.FLUSH)
+
+
+def product(path: Path, stored: bool, cast: bool) -> Path:
+    """1000·2⁻¹⁵: the small factor stored in float16, or read; perhaps through a Cast."""
+    half, single = TensorProto.FLOAT16, TensorProto.FLOAT
+    kind = single if cast else half
+    weight = np.array([[TINY if stored else 1000.0]], np.float32 if cast else np.float16)
+    nodes = [helper.make_node("Cast", ["x"], ["c"], to=single)] if cast else []
+    nodes.append(helper.make_node("MatMul", ["c" if cast else "x", "w"], ["y"]))
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", half, [1, 1])],
+        [helper.make_tensor_value_info("y", kind, [1, 1])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    return path
+
+
+def flushed_product(x: float, stored: bool) -> float:
+    """How far the product is from the exact one if the subnormal factor is read as zero."""
+    return 1000.0 * TINY if stored else 1000.0 * x
+
+
+@pytest.mark.parametrize(("stored", "cast"), [(True, False), (False, False), (False, True)])
+def test_a_subnormal_number_is_lost_however_it_is_read_into_a_wider_format(
+    tmp_path: Path, stored: bool, cast: bool
+) -> None:
+    path = product(tmp_path / "m.onnx", stored, cast)
+    domain = "1000..1000" if stored else f"{TINY}..{TINY}"
+    result = check_model(path, domain, "1e-3", FLUSHED, Options(None, default_directory()))
+    lost = flushed_product(TINY, stored)
+    assert result.verdict is Verdict.VIOLATED
+    assert result.worst_found is not None
+    assert result.worst_found >= 0.99 * lost
+    assert float(result.bounds["y"].max()) >= lost
+
+
+def test_kept_subnormals_cost_nothing_when_read(tmp_path: Path) -> None:
+    path = product(tmp_path / "m.onnx", True, False)
+    result = check_model(path, "1000..1000", "1e-3", "fp16", Options(None, default_directory()))
+    assert result.verdict is Verdict.VERIFIED
+
+
+def test_factors_just_below_the_normal_range_may_be_lost_though_they_round_to_it(
+    tmp_path: Path,
+) -> None:
+    """(1 − 2⁻¹⁰)·2⁻¹⁴ is subnormal in float16 and 2⁻¹⁴ in a shorter format of its range."""
+    below = Decimal((1 - 2.0**-10) * 2.0**-14)
+    weights = {"w": np.array([[1.0]], np.float32)}
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    path = save(tmp_path / "m.onnx", nodes, {"x": [1, 1]}, {"y": [1, 1]}, weights)
+    contract: RuntimeContract = replace(
+        SEQUENTIAL,
+        name="short",
+        operands=Subnormals.FLUSH,
+        compute_format=BINARY16,
+        factor_format=small_format(5, 6),
+    )
+    result = check_model(
+        path, f"{below}..{below}", "1e-5", contract, Options(None, default_directory())
+    )
+    assert float(result.bounds["y"].max()) >= float(below)
+    assert result.verdict is not Verdict.VERIFIED
+
+
+@pytest.mark.parametrize("cross", [SAMPLE, EVERYTHING])
+def test_open_rounding_of_factors_is_no_obstacle_to_z3(tmp_path: Path, cross: Effort) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["y"])]
+    path = save(tmp_path / "m.onnx", nodes, {"x": [1, 2]}, {"y": [1, 2]})
+    options = Options(cross, default_directory())
+    assert check_model(path, "-1..1", "1", CUDA_TF32, options).verdict is Verdict.VERIFIED
+
+
+def test_a_specification_that_cannot_hold_the_inputs_is_refused(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["y"])]
+    path = save(tmp_path / "m.onnx", nodes, {"x": [1, 2]}, {"y": [1, 2]})
+    half = replace(SEQUENTIAL, name="half", compute_format=BINARY16)
+    single = replace(SEQUENTIAL, name="single", compute_format=BINARY32)
+    options = Options(None, default_directory())
+    for impl in (single, SEQUENTIAL):
+        with pytest.raises(ModelError, match=r"input 'x' takes float32 numbers.*float16"):
+            diff_models(path, path, "0.3..0.3001", "1e-9", impl, options, half)
+    same = diff_models(path, path, "0.25..0.5", "1e-9", half, options, single)
+    assert same.verdict is Verdict.VERIFIED
