@@ -65,9 +65,11 @@ def accumulating(operator: Operator) -> Operator:
         r, reached = rounder(site, contract), result.inflate(inner.radius)
         back = conversion_error(r, wide, reached)
         if np.any(inner.radius == 0):
-            # computed in the narrow format without an error, f(x̂) is a number of that format
+            # computed in the narrow format without an error, f(x̂) is a number of that format,
+            # which may still be flushed when it is converted
             narrow = operator.rounding(site, inputs, result, contract).radius
-            back = np.where((inner.radius == 0) & (narrow == 0), 0.0, back)
+            copied = conversion_error(r, r.format, reached)
+            back = np.where((inner.radius == 0) & (narrow == 0), np.minimum(copied, back), back)
         condition = no_overflow(r, add_up(reached.magnitude, back))
         radius = add_up(inner.radius, back)
         return replace(

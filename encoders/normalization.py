@@ -233,14 +233,19 @@ def folded_error(
     magnitude = add_up(add_up(multiply_up(spread, steep), np.abs(bias)), error)
     rounding = multiply_up(np.maximum(r.of_sum(magnitude), r.of_product(magnitude)), 3.0)
     error = add_up(error, rounding)
-    return np.where(np.isnan(error), np.inf, error), add_up(magnitude, rounding)
+    # a scale of 0 hides an infinity in these bounds, but not in a runtime: 0·∞ is NaN
+    known = np.isfinite(relative) & np.isfinite(error)
+    return np.where(known, error, np.inf), add_up(magnitude, rounding)
 
 
 def scaled_error(
     r: Rounder, z: FloatArray, error: FloatArray, scale: FloatArray | None, bias: FloatArray | None
 ) -> tuple[FloatArray, FloatArray]:
-    """Error after z·scale + bias with stored scale and bias, fused or not; and the magnitudes."""
-    magnitude = add_up(z, error)
+    """Error after z·scale + bias with stored scale and bias, fused or not; and the magnitudes.
+
+    Infinite where that of z is, of which a scale of 0 makes NaN.
+    """
+    known, magnitude = np.isfinite(error), add_up(z, error)
     if scale is not None:
         size = np.abs(scale)
         lost = add_up(stored_loss(r, scale), r.operand_loss(Interval(scale, scale)))
@@ -255,7 +260,7 @@ def scaled_error(
         error = add_up(add_up(error, r.flushed), lost)
         magnitude = add_up(add_up(magnitude, np.abs(bias)), lost)
         error = add_up(error, np.maximum(r.of_sum(magnitude), r.of_product(magnitude)))
-    return error, magnitude
+    return np.where(known, error, np.inf), magnitude
 
 
 def scaled_values(inner: ValueMap, scale: FloatArray, bias: FloatArray) -> ValueMap:

@@ -12,7 +12,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from small_models import save
 
-from encoders.contract import CUDA_TF32, FP16, SEQUENTIAL, RuntimeContract, Subnormals
+from encoders.contract import (
+    CUDA_TF32,
+    FP16,
+    SEQUENTIAL,
+    Normalization,
+    RuntimeContract,
+    Subnormals,
+)
 from encoders.formats import BINARY16, BINARY32, small_format
 from onnx_import.errors import ModelError
 from refine.api import check_model, diff_models
@@ -110,3 +117,40 @@ def test_a_specification_that_cannot_hold_the_inputs_is_refused(tmp_path: Path) 
             diff_models(path, path, "0.3..0.3001", "1e-9", impl, options, half)
     same = diff_models(path, path, "0.25..0.5", "1e-9", half, options, single)
     assert same.verdict is Verdict.VERIFIED
+
+
+@pytest.mark.parametrize("op", ["Relu", "Celu"])
+def test_a_copy_is_flushed_on_the_way_back_from_accumulation(tmp_path: Path, op: str) -> None:
+    """2⁻¹⁵ is a normal float32 number, copied without an error, and subnormal in float16."""
+    path = save(tmp_path / "m.onnx", [helper.make_node(op, ["x"], ["y"])], {"x": [1]}, {"y": [1]})
+    contract = replace(
+        SEQUENTIAL,
+        name="back",
+        results=Subnormals.FLUSH,
+        compute_format=BINARY16,
+        accumulation=BINARY32,
+    )
+    options = Options(None, default_directory())
+    result = check_model(path, f"{TINY}..{TINY}", "1e-9", contract, options)
+    assert result.verdict is Verdict.VIOLATED
+    assert float(result.bounds["y"].max()) >= TINY
+
+
+@pytest.mark.parametrize("normalization", [Normalization.DIRECT, Normalization.FOLDED])
+def test_a_scale_of_zero_hides_no_division_by_zero(
+    tmp_path: Path, normalization: Normalization
+) -> None:
+    """The variance underflows, ε is subnormal in float16 and flushed: 0/0, times 0."""
+    nodes = [helper.make_node("InstanceNormalization", ["x", "s", "b"], ["y"], epsilon=1e-5)]
+    weights = {"s": np.zeros(1, np.float32), "b": np.ones(1, np.float32)}
+    path = save(tmp_path / "m.onnx", nodes, {"x": [1, 1, 4]}, {"y": [1, 1, 4]}, weights)
+    contract = replace(
+        SEQUENTIAL,
+        name="half",
+        results=Subnormals.FLUSH,
+        compute_format=BINARY16,
+        normalization=normalization,
+    )
+    options = Options(None, default_directory())
+    result = check_model(path, "-1e-6..1e-6", "0.5", contract, options)
+    assert result.verdict is not Verdict.VERIFIED

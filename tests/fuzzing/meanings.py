@@ -613,6 +613,11 @@ def interpret(model: onnx.ModelProto, feeds: dict[str, Array], algebra: Any) -> 
             wide = _accumulated(algebra)
             a = algebra if wide is None else wide
         arguments = [tensors.get(t) if t else None for t in node.input]
+        if wide is not None:  # subnormal numbers of the tensors' format may be read as zero
+            arguments = [
+                algebra.read(v) if isinstance(v, np.ndarray) and v.dtype.kind == "f" else v
+                for v in arguments
+            ]
         r = Reading(a, node, arguments, [stored.get(t) for t in node.input], opset)
         if node.domain or node.op_type not in (*MEANINGS, *MOVING):
             raise Unread(node.op_type)
