@@ -254,7 +254,7 @@ class RuntimeContract:
             compute_format=wide,
             accumulation=None,
             held_format=own if self.stored_format else self.compute_format,
-            factor_format=own,
+            factor_format=self.factor_format or own,
             read_format=own,
         )
 

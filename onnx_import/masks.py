@@ -98,7 +98,7 @@ class _Work:
         shape = self.types[node.outputs[0]].shape
         if node.op in _MOVING:
             return self._moved(node)
-        given = [self._mask(t) for t in node.inputs]
+        given = [self._mask(t) for t in node.inputs if t]
         match node.op:
             case "Cast":
                 found = given[0] if self.types[node.outputs[0]].dtype.is_float else None

@@ -18,9 +18,10 @@ from encoders.contract import (
     SEQUENTIAL,
     Normalization,
     RuntimeContract,
+    Steps,
     Subnormals,
 )
-from encoders.formats import BINARY16, BINARY32, small_format
+from encoders.formats import BINARY16, BINARY32, BINARY64, small_format
 from onnx_import.errors import ModelError
 from refine.api import check_model, diff_models
 from refine.check import Options
@@ -154,3 +155,26 @@ def test_a_scale_of_zero_hides_no_division_by_zero(
     options = Options(None, default_directory())
     result = check_model(path, "-1e-6..1e-6", "0.5", contract, options)
     assert result.verdict is not Verdict.VERIFIED
+
+
+def test_a_node_that_accumulates_keeps_the_format_of_factors() -> None:
+    """What aligned steps take for the smallest factor is the same inside such a node."""
+    contract = replace(SEQUENTIAL, order=Steps(2, 23), factor_format=BINARY16)
+    assert contract.within(BINARY64, BINARY32).least_factor == contract.least_factor
+    assert SEQUENTIAL.within(BINARY32, BINARY16).least_factor == BINARY16.emin
+
+
+def test_an_omitted_input_beside_a_stored_infinity(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Where", ["c", "x", "n"], ["t"]),
+        helper.make_node("Softmax", ["t"], ["s"]),
+        helper.make_node("Clip", ["s", "low", ""], ["y"]),
+    ]
+    weights = {
+        "c": np.array([True, False]),
+        "n": np.array(-np.inf, np.float32),
+        "low": np.array(0.0, np.float32),
+    }
+    path = save(tmp_path / "m.onnx", nodes, {"x": [2]}, {"y": [2]}, weights)
+    result = check_model(path, "-1..1", "1e-3", "sequential", Options(None, default_directory()))
+    assert result.verdict is Verdict.VERIFIED
