@@ -13,8 +13,8 @@ import flint
 import numpy as np
 import onnx
 from graphs import random_contract, random_graph
+from interpreter import Unread, interpret
 from machine import Machine, habits, nearest
-from meanings import Unread, interpret
 from reals import BITS, Open, Reals
 
 from encoders.contract import RuntimeContract
