@@ -467,29 +467,6 @@ def fault_of(case: Case, folder: Path, watch: Watch) -> str | None:
     return None
 
 
-def smaller(case: Case, folder: Path, watch: Watch, seconds: float = 30.0) -> Case:
-    """The case with its largest file cut down, piece by piece, while the same goes wrong."""
-    whole = fault_of(case, folder, watch)
-    until = time.monotonic() + seconds
-    name = max(
-        case.files, key=lambda n: (n != "m.onnx" or len(case.files) == 1, len(case.files[n]))
-    )
-    piece = max(len(case.files[name]) // 2, 1)
-    while piece and time.monotonic() < until:
-        at = 0
-        while at < len(case.files[name]) and time.monotonic() < until:
-            data = case.files[name]
-            cut = Case(
-                case.kind, case.arguments, {**case.files, name: data[:at] + data[at + piece :]}
-            )
-            if fault_of(cut, folder, watch) == whole:
-                case = cut
-            else:
-                at += piece
-        piece //= 2
-    return case
-
-
 def faults(seed: int, seconds: float, most: int, kinds: Counter[str]) -> Iterator[Fault]:
     """Random cases for so long, or so many; those that go wrong.
 
