@@ -1,7 +1,6 @@
 """What ONNX's operators compute, written once against an algebra: `Reals` or a `Machine`.
 
-Data movement is taken from onnx's reference implementation, run on the places of elements. An
-operator that is not read here raises `Unread`: such a graph is only tried for crashes.
+An operator that is not read here raises `Unread`: such a graph is only tried for crashes.
 """
 
 from __future__ import annotations
@@ -13,135 +12,27 @@ from typing import Any
 import numpy as np
 import onnx
 from machine import Machine, Place
-from onnx import helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
+from onnx import TensorProto, numpy_helper
+from quantised import FLOATS, QUANTISED
+from reading import MOVING, Array, Meaning, Reading, Unread, aligned, chosen, moved
+from windowed import WINDOWED
 
 from encoders.contract import Normalization
-
-Array = Any
-Meaning = Callable[["Reading"], Array]
-
-
-class Unread(Exception):
-    """An operator without a meaning here."""
-
-
-class Reading:
-    """One node with its arguments: arrays with a sample axis, or plain stored values."""
-
-    def __init__(self, algebra: Any, node: onnx.NodeProto, arguments: list[Any], stored: list[Any],
-                 opset: int) -> None:  # fmt: skip
-        self.a, self.node, self.x, self.stored, self.opset = (
-            algebra, node, arguments, stored, opset)  # fmt: skip
-        self.attributes = {t.name: helper.get_attribute_value(t) for t in node.attribute}
-
-    def get(self, name: str, default: Any = None) -> Any:
-        value = self.attributes.get(name, default)
-        return value.decode() if isinstance(value, bytes) else value
-
-    def real(self, name: str, default: float) -> Array:
-        """A float attribute as the runtime holds it, broadcasting to everything."""
-        return self.a.constant(np.float32(self.get(name, default)))
-
-    def number(self, value: float) -> Array:
-        return self.a.constant(np.float64(value))
-
-    def ints(self, position: int, name: str) -> list[int] | None:
-        if name in self.attributes:
-            return [int(v) for v in self.attributes[name]]
-        if position < len(self.stored) and self.stored[position] is not None:
-            return [int(v) for v in np.ravel(self.stored[position])]
-        return None
-
-    def place(self, **sizes: Any) -> Place:
-        return Place(self.node.op_type, self.node.name, **sizes)
-
-    @property
-    def rank(self) -> int:
-        return self.x[0].ndim - 1
-
-
-def moved(r: Reading) -> list[Array]:
-    """Movement, by onnx's reference on the places of elements; −1 is a padded place."""
-    floats = [k for k, v in enumerate(r.x) if v is not None and k in _data_of(r)]
-    feeds, names, start, flat = {}, [], 1, []
-    samples = max(r.x[k].shape[0] for k in floats)
-    for k, name in enumerate(r.node.input):
-        if not name:
-            names.append("")
-            continue
-        names.append(f"i{k}")
-        if k in floats:
-            v = np.broadcast_to(r.x[k], (samples, *r.x[k].shape[1:]))
-            size = prod(v.shape[1:])
-            feeds[f"i{k}"] = np.arange(start, start + size, dtype=np.int64).reshape(v.shape[1:])
-            flat.append(v.reshape(samples, size))
-            start += size
-        else:
-            feeds[f"i{k}"] = np.asarray(r.stored[k])
-    node = onnx.NodeProto()
-    node.CopyFrom(r.node)
-    del node.input[:]
-    node.input.extend(names)
-    if node.op_type in ("Resize", "Upsample"):
-        feeds["i0"] = feeds["i0"].astype(np.float64)
-    inputs = [
-        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
-        for n, v in feeds.items()
-    ]
-    outputs = [onnx.ValueInfoProto(name=t) for t in node.output]
-    graph = helper.make_graph([node], "moving", inputs, outputs)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", r.opset)])
-    found = ReferenceEvaluator(model).run(None, feeds)
-    zero = r.a.constant(np.zeros(1)).reshape(1, 1).repeat(samples, 0)
-    if r.node.op_type == "Pad" and len(r.x) > 2 and r.x[2] is not None:
-        zero = np.broadcast_to(r.x[2].reshape(-1, 1), (samples, 1))
-    every = np.concatenate([zero, *flat], axis=1)
-    return [every[:, np.asarray(f).astype(np.int64).ravel()].reshape(samples, *np.shape(f))
-            for f in found]  # fmt: skip
-
-
-def _data_of(r: Reading) -> Sequence[int]:
-    match r.node.op_type:
-        case "Concat":
-            return range(len(r.x))
-        case "ScatterND" | "ScatterElements":
-            return (0, 2)
-        case _:
-            return (0,)
-
-
-MOVING = (
-    "Concat", "Transpose", "Reshape", "Flatten", "Identity", "Squeeze", "Unsqueeze", "Slice",
-    "Gather", "GatherElements", "GatherND", "Pad", "Expand", "Tile", "Trilu", "DepthToSpace",
-    "SpaceToDepth", "Split", "ScatterND", "ScatterElements", "CenterCropPad", "Dropout",
-)  # fmt: skip
 
 
 def _unary(name: str) -> Meaning:
     return lambda r: r.a.function(name, r.x[0])
 
 
-def _aligned(r: Reading) -> list[Array]:
-    """Arguments broadcast from the right, samples apart."""
-    rank = max(v.ndim for v in r.x)
-    return [v.reshape(v.shape[0], *(1,) * (rank - v.ndim), *v.shape[1:]) for v in r.x]
-
-
 def _relation(f: Callable[[Any, Array, Array], Array]) -> Meaning:
-    return lambda r: f(r.a, *_aligned(r))
-
-
-def _where(condition: Array, a: Array, b: Array) -> Array:
-    condition, a, b = np.broadcast_arrays(condition, a, b)
-    return np.where(condition.astype(bool), a, b)
+    return lambda r: f(r.a, *aligned(r))
 
 
 def _below(part: Callable[[Reading, Array], Array], other: Any = None) -> Meaning:
     def meaning(r: Reading) -> Array:
         x, zero = r.x[0], r.number(0.0)
         under = part(r, r.a.minimum(x, zero))
-        return _where(r.a.less(x, zero), under, x if other is None else other(r, x))
+        return chosen(r.a.less(x, zero), under, x if other is None else other(r, x))
 
     return meaning
 
@@ -228,7 +119,7 @@ def _clip(r: Reading) -> Array:
 def _sign(r: Reading) -> Array:
     zero, one = r.number(0.0), r.number(1.0)
     up, down = r.a.less(zero, r.x[0]), r.a.less(r.x[0], zero)
-    return _where(up, one, _where(down, -one, zero))
+    return chosen(up, one, chosen(down, -one, zero))
 
 
 def _ceil(r: Reading) -> Array:
@@ -247,7 +138,7 @@ def _pow(r: Reading) -> Array:
 
 def _fold(f: str) -> Meaning:
     def meaning(r: Reading) -> Array:
-        found, *rest = _aligned(r)
+        found, *rest = aligned(r)
         for other in rest:
             found = getattr(r.a, f)(found, other)
         return found
@@ -257,14 +148,14 @@ def _fold(f: str) -> Meaning:
 
 def _sum(mean: bool) -> Meaning:
     def meaning(r: Reading) -> Array:
-        terms = np.stack(np.broadcast_arrays(*_aligned(r)), axis=-1)
+        terms = np.stack(np.broadcast_arrays(*aligned(r)), axis=-1)
         total = r.a.total(terms, r.place())
         return r.a.divide(total, r.number(float(len(r.x)))) if mean else total
 
     return meaning
 
 
-def _matmul(r: Reading) -> Array:
+def matmul(r: Reading) -> Array:
     x, y = r.x
     one, two = x.ndim == 2, y.ndim == 2
     x = x[:, None, :] if one else x
@@ -279,7 +170,7 @@ def _matmul(r: Reading) -> Array:
     return found[..., 0] if two else found
 
 
-def _gemm(r: Reading) -> Array:
+def gemm(r: Reading) -> Array:
     x, y = r.x[:2]
     x = np.swapaxes(x, 1, 2) if r.get("transA", 0) else x
     y = y if r.get("transB", 0) else np.swapaxes(y, 1, 2)
@@ -298,92 +189,6 @@ def _gemm(r: Reading) -> Array:
     if bias is None:
         return r.a.multiply(r.real("alpha", 1.0), total)
     return r.a.multiply_add(r.real("alpha", 1.0), total, bias)
-
-
-def _windows(r: Reading, kernel: Sequence[int]) -> tuple[Array, tuple[int, ...]]:
-    """Places in the flat spatial input for (output, kernel), −1 where padded; explicit pads."""
-    spatial = r.x[0].shape[3:]
-    n = len(spatial)
-    strides, dilations = r.get("strides") or [1] * n, r.get("dilations") or [1] * n
-    pads = r.get("pads") or [0] * (2 * n)
-    if r.get("auto_pad", "NOTSET") != "NOTSET" or r.get("ceil_mode", 0):
-        raise Unread("auto_pad")
-    grids, out = [], []
-    for k in range(n):
-        span = dilations[k] * (kernel[k] - 1) + 1
-        size = (spatial[k] + pads[k] + pads[n + k] - span) // strides[k] + 1
-        at = (np.arange(size)[:, None] * strides[k] - pads[k]
-              + np.arange(kernel[k])[None] * dilations[k])  # fmt: skip
-        grids.append(np.where((at >= 0) & (at < spatial[k]), at, -1))
-        out.append(size)
-    place = np.zeros((*out, *kernel), np.int64)
-    bad = np.zeros(place.shape, bool)
-    for k, grid in enumerate(grids):
-        shape = [1] * (2 * n)
-        shape[k], shape[n + k] = grid.shape
-        g = grid.reshape(shape)
-        place = place * spatial[k] + np.maximum(g, 0)
-        bad |= g < 0
-    return np.where(bad, -1, place).reshape(prod(out), prod(kernel)), tuple(out)
-
-
-def _taken(r: Reading, places: Array, missing: Array) -> Array:
-    """(samples, batch, channels, outputs, kernel)."""
-    flat = r.x[0].reshape(*r.x[0].shape[:3], -1)
-    found = flat[..., np.maximum(places, 0)]
-    return np.where(places >= 0, found, np.broadcast_to(missing.reshape(-1)[0], found.shape))
-
-
-def _conv(r: Reading) -> Array:
-    w = r.x[1]
-    groups, kernel = r.get("group", 1), w.shape[3:]
-    places, out = _windows(r, kernel)
-    x = _taken(r, places, r.number(0.0))
-    s, batch, channels, outputs, size = x.shape
-    x = x.reshape(s, batch, groups, channels // groups, outputs, size)
-    x = np.moveaxis(x, 3, 4).reshape(s, batch, groups, 1, outputs, -1)
-    m = w.shape[1]
-    w = w.reshape(w.shape[0], 1, groups, m // groups, 1, -1)
-    bias = None
-    if len(r.x) > 2 and r.x[2] is not None:
-        bias = r.x[2].reshape(-1, 1, groups, m // groups, 1)
-    place = r.place(terms=w.shape[-1], rows=m // groups, columns=outputs,
-                    constant=r.stored[1] is not None)  # fmt: skip
-    total = r.a.products(x, w, bias, place, True)
-    return total.reshape(total.shape[0], batch, m, *out)
-
-
-def _pool(r: Reading) -> Array:
-    kernel = r.get("kernel_shape")
-    places, out = _windows(r, kernel)
-    if r.node.op_type == "MaxPool":
-        if np.any(places < 0):
-            x = _taken(r, places, r.number(0.0))
-            parts = [r.a.extreme(x[..., k, :][..., np.flatnonzero(p >= 0)], 1)
-                     for k, p in enumerate(places)]  # fmt: skip
-            found = np.stack(parts, axis=-1)
-        else:
-            found = r.a.extreme(_taken(r, places, r.number(0.0)), 1)
-    else:
-        every = r.get("count_include_pad", 0)
-        parts = []
-        x = _taken(r, places, r.number(0.0))
-        for k, p in enumerate(places):
-            kept = np.flatnonzero(p >= 0)
-            total = r.a.total(x[..., k, :][..., kept], r.place())
-            count = places.shape[1] if every else len(kept)
-            parts.append(r.a.divide(total, r.number(float(count))))
-        found = np.stack(parts, axis=-1)
-    return found.reshape(*found.shape[:3], *out)
-
-
-def _global_pool(r: Reading) -> Array:
-    x = r.x[0].reshape(*r.x[0].shape[:3], -1)
-    ones = (1,) * (r.rank - 2)
-    if r.node.op_type == "GlobalMaxPool":
-        return r.a.extreme(x, 1).reshape(*x.shape[:3], *ones)
-    total = r.a.total(x, r.place())
-    return r.a.divide(total, r.number(float(x.shape[-1]))).reshape(*x.shape[:3], *ones)
 
 
 def _rows(r: Reading, axes: Sequence[int]) -> tuple[Array, list[int]]:
@@ -474,10 +279,20 @@ def _scaled(r: Reading, z: Array, scale: Array | None, bias: Array | None) -> Ar
     return z if scale is None else r.a.multiply(z, scale)
 
 
+def _stashed(r: Reading, x: Array, centred: bool) -> tuple[Array, bool]:
+    """As above, in the type `stash_type`; and whether that is another one."""
+    inner = r.of(r.get("stash_type", TensorProto.FLOAT))
+    if r.a.exact or inner.format == r.a.format:
+        return _normalized(r, x, centred), False
+    there = r.within(inner, [inner.converted(r.a.read(r.x[0])), *r.x[1:]])
+    z = _normalized(there, there.x[0].reshape(x.shape), centred)
+    return r.a.converted(inner.read(z)), True
+
+
 def _layer_normalization(r: Reading) -> Array:
     axis = r.get("axis", -1) % r.rank
     x = r.x[0].reshape(*r.x[0].shape[: 1 + axis], -1)
-    z = _normalized(r, x, r.node.op_type == "LayerNormalization").reshape(r.x[0].shape)
+    z = _stashed(r, x, r.node.op_type == "LayerNormalization")[0].reshape(r.x[0].shape)
     more = [*r.x[1:], None][:2]
     scale, bias = (
         None if v is None else v.reshape(v.shape[0], *(1,) * (r.rank - v.ndim + 1), *v.shape[1:])
@@ -487,12 +302,38 @@ def _layer_normalization(r: Reading) -> Array:
 
 
 def _instance_normalization(r: Reading) -> Array:
-    if not r.a.exact and r.a.contract.normalization is Normalization.FOLDED:
-        raise Unread("folded instances")
-    x = r.x[0].reshape(*r.x[0].shape[:3], -1)
-    z = _normalized(r, x, True)
-    scale, bias = (v[:, None, :, None] for v in r.x[1:3])
-    return _scaled(r, z, scale, bias).reshape(z.shape[0], *r.x[0].shape[1:])
+    """Of every channel, or of groups of them."""
+    s, n, c, *spatial = r.x[0].shape
+    groups = r.get("num_groups", c)
+    x = r.x[0].reshape(s, n, groups, -1)
+    scale, bias = (v.reshape(v.shape[0], 1, -1, *(1,) * len(spatial)) for v in r.x[1:3])
+    if r.node.op_type == "GroupNormalization" and r.opset < 21:
+        scale, bias = (np.repeat(v, c // groups, axis=2) for v in (scale, bias))
+    mixed, z = False, None
+    if r.node.op_type == "GroupNormalization" and r.opset >= 21:
+        z, mixed = _stashed(r, x, True)
+    folded = not r.a.exact and r.a.contract.normalization is Normalization.FOLDED
+    if not r.a.exact and r.a.contract.normalization is Normalization.EITHER:
+        folded = not r.a.habits["normalization"]
+    if folded and not mixed:
+        return _folded(r, x, scale, bias)
+    z = _normalized(r, x, True) if z is None else z
+    return _scaled(r, z.reshape(z.shape[0], *r.x[0].shape[1:]), scale, bias)
+
+
+def _folded(r: Reading, x: Array, scale: Array, bias: Array) -> Array:
+    """One multiple and one shift for a channel."""
+    a, n = r.a, r.number(float(x.shape[-1]))
+    mean = a.divide(a.total(x, r.place()), n)[..., None]
+    rest = a.subtract(x, mean)
+    variance = a.divide(a.products(rest, rest, None, r.place(), False), n)[..., None]
+    sigma = a.sqrt(a.add(variance, r.real("epsilon", 1e-5)))
+    whole = (mean.shape[0], *r.x[0].shape[1:])
+    inverse, mean = (
+        np.broadcast_to(v, x.shape).reshape(whole) for v in (a.divide(r.number(1.0), sigma), mean)
+    )
+    slope = a.multiply(scale, inverse)
+    return a.multiply_add(r.x[0], slope, a.subtract(bias, a.multiply(mean, slope)))
 
 
 def _arg(sign: int) -> Meaning:
@@ -507,21 +348,21 @@ def _arg(sign: int) -> Meaning:
                 better = ~r.a.less(*reversed(pair))
             at = np.where(better, k, at)
             best = np.where(better, x[k], best)
-        at = r.a.constant(at)[0]
+        at = r.a.integers(at)[0]
         return np.expand_dims(at, axis + 1) if r.get("keepdims", 1) else at
 
     return meaning
 
 
 def _prelu(r: Reading) -> Array:
-    x, slope = _aligned(r)
-    return _where(r.a.less(x, r.number(0.0)), r.a.multiply(slope, x), x)
+    x, slope = aligned(r)
+    return chosen(r.a.less(x, r.number(0.0)), r.a.multiply(slope, x), x)
 
 
 def _leaky(r: Reading) -> Array:
     x = r.x[0]
     under = r.a.multiply(r.real("alpha", 0.01), x)
-    return _where(r.a.less(x, r.number(0.0)), under, x)
+    return chosen(r.a.less(x, r.number(0.0)), under, x)
 
 
 def _einsum(r: Reading) -> Array:
@@ -549,7 +390,7 @@ def _einsum(r: Reading) -> Array:
 
 
 def _bool(f: Callable[[Array, Array], Array]) -> Meaning:
-    return lambda r: f(*(v.astype(bool) for v in _aligned(r)))
+    return lambda r: f(*(v.astype(bool) for v in aligned(r)))
 
 
 _ELEMENTS: dict[str, Meaning] = {
@@ -565,7 +406,7 @@ _ELEMENTS: dict[str, Meaning] = {
     "Selu": _below(_selu, lambda r, x: r.a.multiply(_gamma(r), x)), "Celu": _below(_celu),
     "Gelu": _gelu, "HardSigmoid": _hard_sigmoid, "HardSwish": _hard_swish, "Swish": _swish,
     "Mish": _mish, "Softsign": _softsign,
-    "ThresholdedRelu": lambda r: _where(
+    "ThresholdedRelu": lambda r: chosen(
         r.a.less(r.real("alpha", 1.0), r.x[0]), r.x[0], r.number(0.0)),
     "Less": _relation(lambda a, x, y: a.less(x, y)),
     "Greater": _relation(lambda a, x, y: a.less(y, x)),
@@ -573,23 +414,22 @@ _ELEMENTS: dict[str, Meaning] = {
     "GreaterOrEqual": _relation(lambda a, x, y: ~a.less(x, y)),
     "Equal": _relation(lambda a, x, y: ~a.less(x, y) & ~a.less(y, x)),
     "And": _bool(np.logical_and), "Or": _bool(np.logical_or), "Xor": _bool(np.logical_xor),
-    "Not": lambda r: ~r.x[0].astype(bool), "Where": lambda r: _where(*_aligned(r)),
+    "Not": lambda r: ~r.x[0].astype(bool), "Where": lambda r: chosen(*aligned(r)),
 }  # fmt: skip
 
 MEANINGS: dict[str, Meaning] = {
-    **_ELEMENTS,
+    **_ELEMENTS, **WINDOWED, **QUANTISED,
     **{n: _unary(n.lower())
        for n in ("Exp", "Log", "Tanh", "Sigmoid", "Erf", "Sin", "Cos", "Softplus")},
-    "MatMul": _matmul, "Gemm": _gemm, "Conv": _conv, "MaxPool": _pool, "AveragePool": _pool,
-    "GlobalAveragePool": _global_pool, "GlobalMaxPool": _global_pool,
+    "MatMul": matmul, "Gemm": gemm,
     **{f"Reduce{n}": _reduced for n in (
         "Sum", "Mean", "Max", "Min", "L1", "L2", "SumSquare", "LogSumExp", "LogSum")},
     "Softmax": _softmax, "LogSoftmax": _softmax, "BatchNormalization": _batch_normalization,
     "LayerNormalization": _layer_normalization, "RMSNormalization": _layer_normalization,
-    "InstanceNormalization": _instance_normalization, "ArgMax": _arg(1), "ArgMin": _arg(-1),
+    "InstanceNormalization": _instance_normalization,
+    "GroupNormalization": _instance_normalization, "ArgMax": _arg(1), "ArgMin": _arg(-1),
     "Einsum": _einsum,
 }  # fmt: skip
-_WHOLE = ("Relu", "Max", "Min", "Clip", "Neg", "Abs", "Where", "Less", "Greater", "ArgMax")
 
 
 def interpret(model: onnx.ModelProto, feeds: dict[str, Array], algebra: Any) -> dict[str, Array]:
@@ -600,35 +440,62 @@ def interpret(model: onnx.ModelProto, feeds: dict[str, Array], algebra: Any) -> 
     model = _spelled_out(model)
     opset = next(o.version for o in model.opset_import if not o.domain)
     stored = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    kinds = _kinds(model)
     tensors = dict(feeds)
     for name, value in stored.items():
-        if value.dtype.kind == "b":
-            tensors[name] = value[None]
-        elif value.dtype.kind == "f" or value.dtype.name == "bfloat16":
-            keep = algebra.constant if algebra.exact else algebra.stored
-            tensors[name] = keep(value.astype(np.float64))
+        if kinds[name] in FLOATS:
+            wide = value.astype(np.float64)
+            tensors[name] = algebra.of(kinds[name]).stored(wide)
+        else:
+            tensors[name] = value[None] if value.dtype.kind == "b" else algebra.integers(value)
     for node in model.graph.node:
-        a, wide = algebra, None
-        if isinstance(algebra, Machine) and node.op_type not in MOVING:
-            wide = _accumulated(algebra)
-            a = algebra if wide is None else wide
+        if node.op_type not in (*MEANINGS, *MOVING):
+            raise Unread(node.op_type)
+        reads, makes = ([kinds.get(t, 0) for t in names] for names in (node.input, node.output))
+        if not all(makes):
+            raise Unread("unknown types")
+        own = algebra.of(next((k for k in (*makes, *reads) if k in FLOATS), TensorProto.FLOAT))
         arguments = [tensors.get(t) if t else None for t in node.input]
+        kept = [stored.get(t) for t in node.input]
+        wide = None
+        if isinstance(own, Machine) and makes[0] in FLOATS:
+            wide = None if node.op_type in (*MOVING, "Cast") else _accumulated(own)
         if wide is not None:  # subnormal numbers of the tensors' format may be read as zero
             arguments = [
-                algebra.read(v) if isinstance(v, np.ndarray) and v.dtype.kind == "f" else v
-                for v in arguments
+                algebra.of(k).read(v) if k in FLOATS and v is not None else v
+                for v, k in zip(arguments, reads, strict=True)
             ]
-        r = Reading(a, node, arguments, [stored.get(t) for t in node.input], opset)
-        if node.domain or node.op_type not in (*MEANINGS, *MOVING):
-            raise Unread(node.op_type)
+        of = algebra.of if wide is None else _always(wide)
+        r = Reading(own if wide is None else wide, node, arguments, kept, opset, of, reads, makes)
         if node.op_type in MOVING:
             results = moved(r)
         else:
             found = MEANINGS[node.op_type](r)
-            results = [algebra.converted(found) if wide is not None and found.dtype.kind == "f"
-                       else found]  # fmt: skip
+            results = found if isinstance(found, list) else [found]
+            if wide is not None:
+                results = [own.converted(v) if k in FLOATS else v
+                           for v, k in zip(results, makes, strict=False)]  # fmt: skip
         tensors.update(zip((t for t in node.output if t), results, strict=False))
     return tensors
+
+
+def _always(machine: Machine) -> Callable[[int], Machine]:
+    return lambda kind: machine
+
+
+def _kinds(model: onnx.ModelProto) -> dict[str, int]:
+    """The element type of every tensor that is known."""
+    graph = model.graph
+    values = (*graph.input, *graph.value_info, *graph.output)
+    kinds = {v.name: v.type.tensor_type.elem_type for v in values}
+    kinds |= {t.name: t.data_type for t in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "QGemm":
+            kinds[node.output[0]] = kinds[node.input[8]]
+        if not all(kinds.get(t) for t in node.output if t):
+            given = next((kinds.get(t, 0) for t in node.input if t), 0)
+            kinds |= {t: given for t in node.output if not kinds.get(t)}
+    return kinds
 
 
 _SPELLED = ("Attention", "RotaryEmbedding", "MeanVarianceNormalization")

@@ -24,7 +24,7 @@ from encoders.contract import (
     Schedule,
     Subnormals,
 )
-from encoders.formats import FloatFormat
+from encoders.formats import BFLOAT16, BINARY16, BINARY32, BINARY64, FloatFormat
 from encoders.orders import (
     AnyOrder,
     Blocked,
@@ -38,6 +38,7 @@ from encoders.orders import (
 )
 
 Array = Any
+_FORMATS = {1: BINARY32, 10: BINARY16, 11: BINARY64, 16: BFLOAT16}
 _CLOSE = 1.0 - 2.0**-30  # of an accuracy's bound: the reference is rounded to float64 itself
 
 
@@ -103,6 +104,10 @@ class Machine:
     def within(self, fmt: FloatFormat) -> Machine:
         return Machine(fmt, self.contract, self.rng, self.habits)
 
+    def of(self, kind: int) -> Machine:
+        """What computes with tensors of an element type."""
+        return self.within(self.contract.compute_format or _FORMATS[kind])
+
     # --- numbers
 
     def stored(self, values: Array) -> Array:
@@ -114,6 +119,12 @@ class Machine:
 
     def constant(self, values: Array) -> Array:
         return nearest(np.asarray(values, np.float64), self.format)[None]
+
+    def integers(self, values: Array) -> Array:
+        return np.asarray(values).astype(np.float64)[None]
+
+    def truth(self, values: Array) -> Array:
+        return values.astype(np.float64)
 
     def rational(self, numerators: Array, denominator: int) -> Array:
         exact = [float(Fraction(int(n), denominator)) for n in np.ravel(numerators)]
@@ -172,6 +183,13 @@ class Machine:
 
     def nearest(self, a: Array) -> Array:
         return self.result(np.rint(self.read(a)))
+
+    def steps(self, a: Array) -> Array:
+        """The nearest integers, which no format rounds."""
+        return np.rint(self.read(a))
+
+    def truncate(self, a: Array) -> Array:
+        return np.trunc(self.read(a))
 
     def less(self, a: Array, b: Array) -> Array:
         return self.read(a) < self.read(b)

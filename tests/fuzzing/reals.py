@@ -116,6 +116,31 @@ class Reals:
     floor = staticmethod(_lifted(_floor, 1))
     nearest = staticmethod(_lifted(_nearest, 1))
 
+    def of(self, kind: int) -> Reals:
+        return self
+
+    def stored(self, values: Array) -> Array:
+        return self.constant(values)
+
+    def integers(self, values: Array) -> Array:
+        return self.constant(values)
+
+    def truth(self, values: Array) -> Array:
+        return self.constant(values)[0]
+
+    def read(self, a: Array) -> Array:
+        return a
+
+    def converted(self, a: Array) -> Array:
+        return a
+
+    def steps(self, a: Array) -> Array:
+        return self.nearest(a)
+
+    def truncate(self, a: Array) -> Array:
+        zero = self.constant(np.zeros(()))
+        return self.floor(self.maximum(a, zero)) - self.floor(self.maximum(-a, zero))
+
     def constant(self, values: Array) -> Array:
         values = np.asarray(values)
         if values.dtype.kind in "iub":
@@ -156,17 +181,3 @@ class Reals:
 
     def pi(self) -> Any:
         return flint.arb.pi()
-
-    def integers(self, a: Array) -> Array:
-        """Balls of integers as Python integers."""
-
-        def one(v: Any) -> int:
-            exact = v.unique_fmpz()
-            if exact is None:
-                raise Open("an integer is not known")
-            return int(exact)
-
-        return _lifted(one, 1)(a)
-
-    def node(self, contract_place: Any) -> Reals:
-        return self

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from trial import Finding, Trial, judge
+from machine import nearest
+from onnx import numpy_helper
+from trial import Finding, Trial, bounded, format_of, judge
 
 from encoders.contract import IEEE_ANY, RuntimeContract
 from encoders.contract_table import contract_table
 
 
 def minimised(trial: Trial, kind: str) -> Trial:
-    """A smaller trial with a finding of the same kind: fewer nodes, fewer fields of the contract,
-    boxes that are points."""
+    """A smaller trial with a finding of the same kind: fewer nodes, shorter tensors, fewer fields
+    of the contract, boxes that are points."""
     changed = True
     while changed:
         changed = False
@@ -30,9 +32,15 @@ def minimised(trial: Trial, kind: str) -> Trial:
 
 def _smaller(trial: Trial) -> Iterator[Trial]:
     graph = trial.model.graph
-    for kept in range(1, len(graph.node)):
-        for name in graph.node[kept - 1].output[:1]:
+    several = len(graph.output) > 1
+    for node in graph.node if several else list(graph.node)[:-1]:
+        for name in node.output[:1]:
             yield _cut(trial, name)
+    for node in list(graph.node)[:-1]:
+        yield from _from(trial, node.output[0])
+    for n in sorted({d for v in trial.lo.values() for d in v.shape if d > 1}, reverse=True):
+        for shorter in dict.fromkeys((1, n // 2, n - 1)):
+            yield _shorter(trial, n, shorter)
     for field in RuntimeContract.__dataclass_fields__:
         plain = getattr(IEEE_ANY, field)
         if field != "name" and getattr(trial.contract, field) != plain:
@@ -40,6 +48,70 @@ def _smaller(trial: Trial) -> Iterator[Trial]:
     for name in trial.lo:
         if np.any(trial.lo[name] != trial.hi[name]):
             yield replace(trial, lo={**trial.lo, name: trial.hi[name]})
+            yield replace(trial, hi={**trial.hi, name: trial.lo[name]})
+
+
+def _from(trial: Trial, tensor: str) -> Iterator[Trial]:
+    """With a computed tensor as an input, between the numbers that bounds give for it."""
+    found = [v for v in trial.model.graph.value_info if v.name == tensor]
+    if not found or found[0].type.tensor_type.elem_type not in (1, 10, 11, 16):
+        return
+    try:
+        reports = bounded(trial).nodes
+    except Exception:  # what cannot be bounded is not made smaller so
+        return
+    writer = next(n for n in trial.model.graph.node if tensor in n.output)
+    ends = [(r.low, r.high) for r in reports if r.name == writer.name]
+    if not ends or not np.all(np.isfinite(ends[0])):
+        return
+    model = onnx.ModelProto()
+    model.CopyFrom(trial.model)
+    kept = [n for n in model.graph.node if tensor not in n.output]
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    model.graph.input.append(found[0])
+    shape = tuple(d.dim_value for d in found[0].type.tensor_type.shape.dim)
+    fmt = format_of(trial.contract, found[0])
+    low, high = (np.full(shape, nearest(np.float64(e), fmt)) for e in ends[0])
+    inside = replace(
+        trial, model=model, lo={**trial.lo, tensor: low}, hi={**trial.hi, tensor: high}
+    )
+    written = {t for n in kept for t in n.output}
+    for output in model.graph.output:
+        if output.name in written:
+            yield _cut(inside, output.name)
+
+
+def _shorter(trial: Trial, n: int, shorter: int) -> Trial:
+    """With every axis of that length cut; where the graph then fits together no more, it is
+    refused, and nothing is found."""
+
+    def cut(values: np.ndarray) -> np.ndarray:
+        return values[tuple(slice(shorter if d == n else None) for d in values.shape)]
+
+    model = onnx.ModelProto()
+    model.CopyFrom(trial.model)
+    for tensor in model.graph.initializer:
+        if n in tensor.dims:
+            tensor.CopyFrom(
+                numpy_helper.from_array(cut(numpy_helper.to_array(tensor)), tensor.name)
+            )
+    for value in model.graph.input:
+        for d in value.type.tensor_type.shape.dim:
+            d.dim_value = shorter if d.dim_value == n else d.dim_value
+    names = [v.name for v in model.graph.output]
+    del model.graph.value_info[:], model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=t) for t in names)
+    lo, hi = ({t: cut(v) for t, v in ends.items()} for ends in (trial.lo, trial.hi))
+    return replace(trial, model=_inferred(model), lo=lo, hi=hi)
+
+
+def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model itself where nothing can be inferred; it is then refused when it is read."""
+    try:
+        return onnx.shape_inference.infer_shapes(model)
+    except onnx.shape_inference.InferenceError:
+        return model
 
 
 def _cut(trial: Trial, output: str) -> Trial:
@@ -62,7 +134,7 @@ def _cut(trial: Trial, output: str) -> Trial:
     del graph.value_info[:]
     return replace(
         trial,
-        model=onnx.shape_inference.infer_shapes(model),
+        model=_inferred(model),
         lo={n: v for n, v in trial.lo.items() if n in names},
         hi={n: v for n, v in trial.hi.items() if n in names},
     )

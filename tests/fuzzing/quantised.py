@@ -1,0 +1,150 @@
+"""Quantised operators and Casts, read from ONNX's text: integers are exact, floats round."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto
+from reading import Array, Meaning, Reading, Unread
+from windowed import conv
+
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
+_LIMITS = {
+    TensorProto.UINT8: (0.0, 255.0), TensorProto.INT8: (-128.0, 127.0),
+    TensorProto.UINT16: (0.0, 65535.0), TensorProto.INT16: (-32768.0, 32767.0),
+}  # fmt: skip
+
+
+class Integers:
+    """Exact sums of products of integers in float64, for what a machine does not round."""
+
+    exact = True
+
+    def products(self, a: Array, b: Array, bias: Any, place: Any, wide: bool) -> Array:
+        return np.add.reduce(a * b, axis=-1)
+
+    def constant(self, values: Array) -> Array:
+        return np.asarray(values, np.float64)[None]
+
+
+def _spread(r: Reading, values: Any, axis: int) -> Array:
+    """Numbers along one axis of the first argument, or a single one for all."""
+    if np.prod(values.shape[1:]) == 1:
+        return values.reshape(values.shape[0], *(1,) * r.rank)
+    shape = [1] * r.rank
+    shape[axis] = -1
+    return values.reshape(values.shape[0], *shape)
+
+
+def _stepped(r: Reading, t: Array, zero: Array, kind: int) -> Array:
+    """The nearest integer, the zero point added, kept within the type."""
+    if kind not in _LIMITS:
+        raise Unread("a wide type")
+    low, high = _LIMITS[kind]
+    q = r.a.steps(t) + zero
+    if r.a.exact:
+        return r.a.maximum(r.a.minimum(q, r.number(high)), r.number(low))
+    return np.clip(np.where(np.isnan(q), low, q), low, high)
+
+
+def _zero(r: Reading, position: int) -> Array:
+    given = r.optional(position)
+    return r.number(0.0) if given is None else given
+
+
+def _quantise(r: Reading) -> Array:
+    axis = r.get("axis", 1) % r.rank if r.rank else 0
+    scale, zero = _spread(r, r.x[1], axis), _spread(r, _zero(r, 2), axis)
+    if r.get("block_size", 0):
+        raise Unread("blocks")
+    return _stepped(r, r.a.divide(r.x[0], scale), zero, r.made[0])
+
+
+def _dequantise(r: Reading) -> Array:
+    axis = r.get("axis", 1) % r.rank if r.rank else 0
+    scale, zero = _spread(r, r.x[1], axis), _spread(r, _zero(r, 2), axis)
+    return r.a.multiply(r.a.converted(r.x[0] - zero), scale)
+
+
+def _dynamic(r: Reading) -> list[Array]:
+    a, x = r.a, r.x[0].reshape(r.x[0].shape[0], -1)
+    nothing = r.number(0.0)
+    high = a.maximum(a.extreme(x, 1), nothing)
+    low = a.minimum(a.extreme(x, -1), nothing)
+    scale = a.divide(a.subtract(high, low), r.number(255.0))
+    zero = _stepped(r, a.divide(a.negate(low), scale), r.number(0.0), TensorProto.UINT8)
+    wide = (-1, *(1,) * r.rank)
+    q = a.divide(r.x[0], scale.reshape(wide))
+    return [_stepped(r, q, zero.reshape(wide), TensorProto.UINT8), scale, zero]
+
+
+def _exactly(r: Reading) -> Any:
+    return r.a if r.a.exact else Integers()
+
+
+def _centred(r: Reading, at: int, zero: int, factor: int, channels: bool) -> Array:
+    x, z = r.x[at], r.optional(zero)
+    if z is None:
+        return x
+    if np.prod(z.shape[1:]) == 1:
+        z = z.reshape(z.shape[0], *(1,) * (x.ndim - 1))
+    elif channels:
+        z = z.reshape(z.shape[0], -1, *(1,) * (x.ndim - 2))
+    else:
+        z = z[..., None] if factor == 0 else z
+        z = z.reshape(z.shape[0], *(1,) * (x.ndim - z.ndim), *z.shape[1:])
+    return x - z
+
+
+def _product(r: Reading, factors: tuple[int, int], zeros: tuple[int, int]) -> Array:
+    from interpreter import gemm, matmul
+
+    op = r.node.op_type
+    windowed = "Conv" in op
+    pair = [_centred(r, factors[i], zeros[i], i, windowed and i == 1) for i in (0, 1)]
+    inner = r.within(_exactly(r), pair)
+    return (conv if windowed else gemm if op == "QGemm" else matmul)(inner)
+
+
+def _integer_product(r: Reading) -> Array:
+    return _product(r, (0, 1), (2, 3))
+
+
+def _requantised(r: Reading, y: int, bias: int) -> Array:
+    total = _product(r, (0, 3), (2, 5))
+    after = r.rank - 2 if "Conv" in r.node.op_type else 0
+
+    def column(v: Array) -> Array:
+        v = v.reshape(v.shape[0], *((-1,) if np.prod(v.shape[1:]) > 1 else ()), *(1,) * after)
+        return v.reshape(v.shape[0], *(1,) * (total.ndim - v.ndim), *v.shape[1:])
+
+    if r.optional(bias) is not None:
+        total = total + column(r.x[bias])
+    a, b, s = (column(r.x[i]) for i in (1, 4, y))
+    m = r.of(TensorProto.FLOAT)
+    factor = m.divide(m.multiply(a, b), s)
+    return _stepped(r, m.multiply(m.converted(total), factor), column(_zero(r, y + 1)), r.made[0])
+
+
+def _cast(r: Reading) -> Array:
+    x, source, target = r.x[0], r.kinds[0], r.made[0]
+    if source == TensorProto.BOOL:
+        x = r.a.truth(x.astype(bool))
+    if source in FLOATS:
+        x = r.of(source).read(x)
+    if target == TensorProto.BOOL:
+        zero = r.number(0.0)
+        return r.a.less(zero, r.a.absolute(x))
+    if target in FLOATS:
+        return r.of(target).converted(x)
+    return r.a.truncate(x) if source in FLOATS else x
+
+
+QUANTISED: dict[str, Meaning] = {
+    "QuantizeLinear": _quantise, "DequantizeLinear": _dequantise,
+    "DynamicQuantizeLinear": _dynamic, "MatMulInteger": _integer_product,
+    "ConvInteger": _integer_product, "Cast": _cast,
+    "QLinearMatMul": lambda r: _requantised(r, 6, 8),
+    "QLinearConv": lambda r: _requantised(r, 6, 8), "QGemm": lambda r: _requantised(r, 7, 6),
+}  # fmt: skip
