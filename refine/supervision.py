@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FrameType
 
-from gpu_check.children import die_with_parent
+from gpu_check.children import Scratch, Sweeper, die_with_parent
 
 GRACE = 1.0  # seconds after the limit in which work ends by itself
 _AFTER_CTRL_C = 2.0  # seconds in which it does
@@ -120,6 +120,8 @@ def supervised(work: Callable[[Watcher | None], int], wanted: Places) -> int:
     handled = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP}
     signal.pthread_sigmask(signal.SIG_BLOCK, handled)
     watcher_id = os.getpid()
+    scratch = Scratch.named()
+    sweeper = Sweeper.started(scratch)
     worker = os.fork()
     if worker == 0:
         os.setpgid(0, 0)
@@ -127,14 +129,20 @@ def supervised(work: Callable[[Watcher | None], int], wanted: Places) -> int:
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         os.close(heard)
         os.close(granting)
+        os.close(sweeper.telling)
+        scratch.use()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
         return work(Watcher(wanted.limit, telling, hearing))
     os.close(telling)
     os.close(hearing)
     watching = _Watching(worker, wanted, heard, granting)
     watching.listen()
+    sweeper.watch(worker)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
-    return watching.until_the_end()
+    code = watching.until_the_end()
+    scratch.remove()
+    sweeper.dismiss()
+    return code
 
 
 @dataclass

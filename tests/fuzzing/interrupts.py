@@ -84,7 +84,8 @@ def fault_of(folder: Path, seconds: float, number: signal.Signals, eps: str) -> 
     (folder / "net.onnx").write_bytes(model())
     mark = f"REFINE_MARK={os.getpid()}-{seconds}-{number}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(folder / "cache")}
-    environment |= dict([mark.split("=")])
+    environment |= dict([mark.split("=")]) | {"TMPDIR": str(folder / "scratch")}
+    (folder / "scratch").mkdir()
     for name in ("REFINE_BUDGET", "REFINE_WORKERS", "REFINE_CONFORM"):
         environment.pop(name, None)
     running = subprocess.Popen(command(eps), cwd=folder, env=environment, text=True,
@@ -103,7 +104,11 @@ def fault_of(folder: Path, seconds: float, number: signal.Signals, eps: str) -> 
         return f"exit code {code}: {err[-300:]}"
     if number is signal.SIGINT and code == 1 and "violated" not in out:
         return f"exit code 1 without a verdict: {err[-300:]}"
-    files = {p.name for p in folder.iterdir()} - {"net.onnx", "cache"}
+    while (scratch := list((folder / "scratch").iterdir())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if scratch:
+        return f"temporary files left: {scratch}"
+    files = {p.name for p in folder.iterdir()} - {"net.onnx", "cache", "scratch"}
     if not files <= WRITTEN:
         return f"left behind: {files - WRITTEN}"
     for path in [*folder.glob("*.json"), *folder.glob("cache/**/*.json")]:
