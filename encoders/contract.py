@@ -108,6 +108,9 @@ class Reduction:
     """Where a sum stands: its operator and node, the number of its terms, the rows and columns of
     the result (of the matrix product behind a convolution; before and after the reduced axes of a
     reduction), and whether its weights are constant; None where the operator has no such number.
+
+    `form` is all that is known of the node without its name: the shapes of its inputs, which of
+    them are constant, and its attributes.
     """
 
     operator: str
@@ -116,6 +119,7 @@ class Reduction:
     rows: int | None = None
     columns: int | None = None
     constant: bool | None = None
+    form: str | None = None
 
 
 @dataclass(frozen=True)
@@ -131,9 +135,10 @@ class ScheduleRule:
     constant: bool | None = None
     evidence: Evidence = Evidence.DEFINITION
     source: str = ""
+    form: str | None = None
 
     def covers(self, place: Reduction) -> bool:
-        names = ("operator", "node", "terms", "rows", "columns", "constant")
+        names = ("operator", "node", "terms", "rows", "columns", "constant", "form")
         asked = ((getattr(self, name), getattr(place, name)) for name in names)
         return all(mine is None or mine == its for mine, its in asked)
 
@@ -146,6 +151,8 @@ class ScheduleRule:
             parts += [f"{value} {name}"] if value is not None else []
         if self.constant is not None:
             parts.append("constant weights" if self.constant else "weights that vary")
+        if self.form is not None:
+            parts.append(f"of the form '{self.form}'")
         return ", ".join(parts)
 
 

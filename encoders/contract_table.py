@@ -75,6 +75,7 @@ _PLACE_KEYS = {
     "rows": int,
     "columns": int,
     "constant": bool,
+    "form": str,
 }
 _FORMAT_KEYS = {
     "format": "compute_format",

@@ -17,7 +17,7 @@ def reduction_at(site: Site) -> Reduction:
     Rows and columns are those of one matrix product: M and N of Gemm, MatMul's last two axes,
     the output channels of a group and the output pixels of a convolution.
     """
-    node = site.node
+    node, form = site.node, form_of(site)
     match node.op:
         case "Gemm" | "MatMul":
             a, b = site.type_of(0).shape, site.type_of(1).shape
@@ -29,21 +29,37 @@ def reduction_at(site: Site) -> Reduction:
                 rows = a[-2] if len(a) > 1 else 1
                 columns = b[-1] if len(b) > 1 else 1
             fixed = site.constant(1) is not None
-            return Reduction(node.op, node.name, terms, rows, columns, fixed)
+            return Reduction(node.op, node.name, terms, rows, columns, fixed, form)
         case "Conv":
             w = site.type_of(1).shape
             rows = w[0] // site.integer("group", 1)
             pixels = prod(site.outputs[0].shape[2:])
             fixed = site.constant(1) is not None
-            return Reduction(node.op, node.name, prod(w[1:]), rows, pixels, fixed)
+            return Reduction(node.op, node.name, prod(w[1:]), rows, pixels, fixed, form)
         case op if op in REDUCED:
             shape, axes = site.type_of(0).shape, reduced_axes(site)
             columns = prod(shape[max(axes, default=0) + 1 :])
             terms = len(reduced_terms(site))
             rows = site.outputs[0].size // max(columns, 1)
-            return Reduction(op, node.name, terms, rows, columns)
+            return Reduction(op, node.name, terms, rows, columns, form=form)
         case op:
             return Reduction(op, node.name)
+
+
+def form_of(site: Site) -> str:
+    """All that is known of a node but its name and what its weights are, in a line: inputs in
+    order (type, shape, "=" after what is constant, integers as they are), and attributes."""
+    inputs = [
+        "none"
+        if kind is None
+        else f"{kind.dtype.value}[{','.join(map(str, kind.shape))}]" + ("" if held is None else "=")
+        if held is None or kind.dtype.is_float
+        else str(held.tolist())
+        for kind, held in zip(site.inputs, site.constants, strict=True)
+    ]
+    attributes = site.node.attributes.items()
+    given = [f"{k}={v!r}" for k, v in sorted(attributes, key=lambda pair: pair[0])]
+    return " ".join([*inputs, *given])
 
 
 def contract_at(site: Site, contract: RuntimeContract) -> RuntimeContract:

@@ -25,10 +25,15 @@ class Kernels(Protocol):
         """Constants of the graph that the runtime computes or receives as inputs, so that its
         kernels do not see them as constant."""
 
+    @property
+    def absent(self) -> frozenset[str]:
+        """Nodes of the graph, by name, that the runtime does not run as such: what is run alone in
+        their place says nothing of what it computes there."""
+
     def describe(self) -> str: ...
 
     def on(self, graph: Graph) -> Kernels:
-        """The same runtime on another graph, all of whose constants it sees."""
+        """The same runtime on another graph, all of whose constants it sees and nodes it runs."""
 
     def kernel(self, node: Node, constants: Mapping[str, Array]) -> Run:
         """The node's first output from the inputs that `constants` does not name.
@@ -43,6 +48,7 @@ class OnnxKernels:
 
     graph: Graph
     varying: frozenset[str] = frozenset()
+    absent: frozenset[str] = frozenset()
     options: OnnxRuntimeOptions = field(default_factory=OnnxRuntimeOptions)
     place: Executor | None = None
 
@@ -50,7 +56,7 @@ class OnnxKernels:
         return f"onnxruntime {onnxruntime_version()} (CPU, {self.options.describe()})"
 
     def on(self, graph: Graph) -> OnnxKernels:
-        return replace(self, graph=graph, varying=frozenset())
+        return replace(self, graph=graph, varying=frozenset(), absent=frozenset())
 
     def kernel(self, node: Node, constants: Mapping[str, Array]) -> Run:
         held = {t: v for t, v in constants.items() if t not in self.varying}
@@ -92,3 +98,18 @@ def varying_constants(model: onnx.ModelProto, graph: Graph) -> frozenset[str]:
         written -= {i.name for i in model.graph.input}
     written |= {t for n in model.graph.node if n.op_type == "Constant" for t in n.output}
     return frozenset(graph.constants) - written
+
+
+def absent_nodes(model: onnx.ModelProto, graph: Graph) -> frozenset[str]:
+    """Nodes of the graph, by name, that are not in the file: what its operators are written out
+    into, and what stands for a node that is read as another one."""
+    written = {
+        (_plain(n.domain), n.op_type, tuple(n.input), tuple(n.output)) for n in model.graph.node
+    }
+    return frozenset(
+        n.name for n in graph.order if (_plain(n.domain), n.op, n.inputs, n.outputs) not in written
+    )
+
+
+def _plain(domain: str) -> str:
+    return "" if domain == "ai.onnx" else domain

@@ -44,6 +44,7 @@ class LibraryKernels:
     graph: Graph
     library: Library
     varying: frozenset[str] = frozenset()
+    absent: frozenset[str] = frozenset()
 
     def describe(self) -> str:
         return self.library.title
@@ -158,7 +159,8 @@ def torch_library(options: LibraryOptions = _PLAIN) -> Library:
     def takes(values: Array) -> Any:
         if values.dtype == ml_dtypes.bfloat16:
             return takes(values.view(np.int16)).view(torch.bfloat16)
-        return torch.from_numpy(np.array(values)).to(options.device)
+        own = values if values.flags.writeable else np.array(values)
+        return torch.from_numpy(own).to(options.device)
 
     def gives(tensor: Any) -> Array:
         if tensor.dtype == torch.bfloat16:

@@ -30,6 +30,7 @@ from encoders.contract import (
 from encoders.formats import FloatFormat
 from encoders.operator import Site, site_of
 from encoders.orders import named_order
+from encoders.registry import lookup
 from encoders.scheduling import reduction_at
 from gpu_check.emulator import emulate_node
 from gpu_check.kernels import Kernels, Run
@@ -59,8 +60,11 @@ class Factors:
 
 
 WHOLE = Factors()
+ABSENT = "it is not in the file, so the runtime computes something else in its place"
 _PINNED = RuntimeContract("probe", Sequential(), Contraction.NEVER)
 _BATCHED = ("MatMul", "Gemm", "Conv")
+_OFFSETS = (0, 1, 3, 4, 8)  # floats past a boundary of 64 bytes, where an input may begin
+_MOVED = 16  # runs that are repeated with inputs elsewhere in memory
 _COPIES = 7  # rows of a batch: no whole number of vectors
 _LENGTHY = 2**22  # multiply-adds per input above which fewer inputs are replayed
 
@@ -104,12 +108,48 @@ def probe_sums(
         place = reduction_at(site)
         if place.terms is None:
             continue
+        if node.name in kernels.absent:
+            yield Finding(node, place, factors.open, 0, ABSENT)
+            continue
         try:
             yield _Probe(graph, node, site, kernels, flushes, samples, seed, factors).finding(
                 place, threaded
             )
         except (NoTerms, NotATree, OpenSchedule, RuntimeUnavailable) as error:
             yield Finding(node, place, factors.open, 0, str(error))
+
+
+def held_in_file(
+    graph: Graph, finding: Finding, whole: Mapping[str, Array], flushes: Flushes, factors: Factors
+) -> Finding:
+    """The finding, open if the node gives other bits where it stands than it gave alone.
+
+    `whole` has arrays (samples, *shape) of the tensors that the runtime showed, running the file.
+    """
+    node = finding.node
+    read = [t for t in node.inputs if t and not graph.is_constant(t)]
+    if not finding.pinned or not all(t in whole for t in (*read, node.outputs[0])):
+        return finding
+    s = finding.schedule
+    contract = _pinned(flushes, factors)
+    contract = replace(contract, order=s.order, contraction=s.contraction, bias=s.bias)
+    with np.errstate(all="ignore"):
+        computed = emulate_node(graph, node, whole, contract)[node.outputs[0]]
+    given = whole[node.outputs[0]]
+    if same_bits(np.asarray(np.broadcast_to(computed, given.shape)), given):
+        return finding
+    note = "it is computed otherwise in its file than alone"
+    return replace(finding, schedule=factors.open, replayed=0, note=note)
+
+
+def _pinned(flushes: Flushes, factors: Factors) -> RuntimeContract:
+    return replace(
+        _PINNED,
+        results=flushes.results,
+        operands=flushes.operands,
+        factor_format=factors.format,
+        factor_rounding=factors.rounding,
+    )
 
 
 class _Probe:
@@ -128,13 +168,7 @@ class _Probe:
     ) -> None:
         self.graph, self.node, self.site, self.kernels = graph, node, site, kernels
         self.factors = factors
-        self.contract = replace(
-            _PINNED,
-            results=flushes.results,
-            operands=flushes.operands,
-            factor_format=factors.format,
-            factor_rounding=factors.rounding,
-        )
+        self.contract = _pinned(flushes, factors)
         self.rng = np.random.default_rng(seed)
         self.samples = max(4, min(samples, samples * _LENGTHY // max(self._work(), 1)))
         if site.outputs[0].dtype is not DType.FLOAT32:
@@ -151,6 +185,8 @@ class _Probe:
         batch, position = self._among_copies(runs)
         found = self._reproduced(order, runs)
         note = f"its order ({order.describe()}) does not reproduce it on random inputs"
+        if found is not None and self._moves(runs[:_MOVED]):
+            found, note = None, "its bits change with where its input lies in memory"
         return Finding(
             self.node,
             place,
@@ -162,13 +198,30 @@ class _Probe:
             position,
         )
 
+    def _moves(self, runs: Sequence[_Run]) -> bool:
+        """Are other bits given where the numbers of the user lie elsewhere in memory?"""
+        theirs = {t for t in self._inputs() if _is_given(self.graph, t)}
+        kernels: dict[int, Run] = {}
+        for run in runs:
+            if id(run.graph) not in kernels:
+                kernels[id(run.graph)] = self._again(run)
+            for offset in _OFFSETS if theirs & run.inputs.keys() else ():
+                moved = {t: placed(v, offset) for t, v in run.inputs.items() if t in theirs}
+                if not same_bits(kernels[id(run.graph)]({**run.inputs, **moved}), run.result):
+                    return True
+        return False
+
+    def _again(self, run: _Run, kernels: Kernels | None = None) -> Run:
+        own = {t: v for t, v in run.graph.constants.items() if t in self.node.inputs}
+        return (kernels or self.kernels).kernel(self.node, own)
+
     def _changes(self, runs: Sequence[_Run], other: Kernels) -> bool:
         """Does another setting of the runtime give other bits?"""
         kernels: dict[int, Run] = {}
         for run in runs:
-            own = {t: v for t, v in run.graph.constants.items() if t in self.node.inputs}
-            again = kernels.setdefault(id(run.graph), other.kernel(self.node, own))
-            if not same_bits(again(run.inputs), run.result):
+            if id(run.graph) not in kernels:
+                kernels[id(run.graph)] = self._again(run, other)
+            if not same_bits(kernels[id(run.graph)](run.inputs), run.result):
                 return True
         return False
 
@@ -190,8 +243,7 @@ class _Probe:
         batch = position = False
         for run in runs:
             if id(run.graph) not in kernels:
-                own = {t: v for t, v in run.graph.constants.items() if t in node.inputs}
-                kernels[id(run.graph)] = self.kernels.on(graph).kernel(node, own)
+                kernels[id(run.graph)] = self._again(run, self.kernels.on(graph))
             copies = np.concatenate([run.inputs[first]] * _COPIES)
             try:
                 result = kernels[id(run.graph)]({**run.inputs, first: copies})
@@ -302,6 +354,30 @@ def _both(node: Node, runs: Sequence[_Run], contract: RuntimeContract) -> tuple[
 def same_bits(a: Array, b: Array) -> bool:
     """Equal numbers; zeros of either sign are one number, and so are NaNs."""
     return bool(np.array_equal(a, b, equal_nan=True))
+
+
+def placed(values: Array, offset: int) -> Array:
+    """The same numbers, so many of them past a boundary of 64 bytes in memory."""
+    size = values.itemsize
+    room = np.zeros(values.nbytes + 64 + offset * size, np.uint8)
+    start = -room.ctypes.data % 64 + offset * size
+    held = room[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
+    held[...] = values
+    return held
+
+
+def _is_given(graph: Graph, tensor: str) -> bool:
+    """Is this tensor the user's, or may it lie where one of the user's does: is it one of these
+    with another shape?"""
+    writers = {t: node for node in graph.order for t in node.outputs}
+    reached = [tensor]
+    while reached:
+        name = reached.pop()
+        if name in graph.inputs:
+            return True
+        if name in writers and lookup(writers[name]).movement:
+            reached += [t for t in writers[name].inputs if t and not graph.is_constant(t)]
+    return False
 
 
 def _distinct(reads: npt.NDArray[np.intp]) -> bool:

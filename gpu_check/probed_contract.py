@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from encoders.contract import (
@@ -20,9 +20,9 @@ from encoders.registry import lookup
 from gpu_check.function_probe import OPERATOR_OF, Measured, measured
 from gpu_check.kernels import Kernels
 from gpu_check.modes import Flushes, factor_rounding, probe_flushes, product_bits
-from gpu_check.probe import WHOLE, Factors, Finding, probe_sums
+from gpu_check.probe import WHOLE, Factors, Finding, held_in_file, probe_sums
 from gpu_check.runtimes import RuntimeUnavailable
-from onnx_import.graph import DType, Graph
+from onnx_import.graph import Array, DType, Graph
 
 FULL_BITS = 24
 SHORT_FACTORS = {f.precision: f for f in (BFLOAT16, TENSOR_FLOAT_32)}
@@ -53,10 +53,12 @@ def probe_contract(
     samples: int = 32,
     seed: int = 0,
     tell: Callable[[str], None] = lambda text: None,
+    whole: Mapping[str, Array] | None = None,
 ) -> Probed:
     """Probe everything that this graph uses; what is not found stays open in the contract.
 
-    `threaded` is the runtime with more threads, to learn whether they change bits. Raises
+    `threaded` is the runtime with more threads, to learn whether they change bits. `whole` has
+    arrays (samples, *shape) of the tensors that the runtime showed when it ran the file. Raises
     ReducedPrecision, and RuntimeUnavailable where the runtime cannot even multiply.
     """
     tell("probing modes")
@@ -65,7 +67,8 @@ def probe_contract(
     findings: list[Finding] = []
     for node in graph.order:
         tell(f"probing {node.describe()}")
-        findings += probe_sums(graph, kernels, flushes, samples, seed, (node,), threaded, factors)
+        alone = probe_sums(graph, kernels, flushes, samples, seed, (node,), threaded, factors)
+        findings += [held_in_file(graph, f, whole or {}, flushes, factors) for f in alone]
     functions = _functions(graph, kernels, exhaustive, seed, tell)
     source = f"probed on {kernels.describe()}"
     contract = replace(
@@ -133,6 +136,7 @@ def rules_of(findings: Sequence[Finding], kernels: Kernels) -> list[ScheduleRule
             rows=f.place.rows,
             columns=f.place.columns,
             constant=f.place.constant,
+            form=f.place.form,
             evidence=Evidence.SAMPLED if f.pinned else Evidence.DEFINITION,
             source=found,
         )
@@ -147,13 +151,14 @@ def _functions(
     seed: int,
     tell: Callable[[str], None],
 ) -> tuple[tuple[Function, Measured], ...]:
-    """Functions that the graph uses only as operators of their own: what other operators compute
-    inside is not seen from here."""
+    """Functions that the graph uses only as operators of their own, which are in the file: what
+    other operators compute inside is not seen from here."""
     users: dict[Function, set[tuple[str, DType]]] = {}
     for node in graph.order:
         for function in lookup(node).functions:
             dtype = graph.types[node.outputs[0]].dtype
-            users.setdefault(function, set()).add((node.op, dtype))
+            user = "" if node.name in kernels.absent else node.op
+            users.setdefault(function, set()).add((user, dtype))
     found = []
     for function in sorted(users, key=lambda f: f.value):
         operators = {op for op, _ in users[function]}

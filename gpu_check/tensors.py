@@ -12,7 +12,7 @@ import onnx
 from onnx import helper
 
 from gpu_check.isolated import opened
-from gpu_check.kernels import Kernels, OnnxKernels, varying_constants
+from gpu_check.kernels import Kernels, OnnxKernels, absent_nodes, varying_constants
 from gpu_check.runtimes import OnnxRuntimeOptions
 from onnx_import.graph import Array, DType, Graph
 
@@ -53,7 +53,8 @@ class OnnxMachine:
     @property
     def kernels(self) -> OnnxKernels:
         varying = varying_constants(self.model, self.graph)
-        return OnnxKernels(self.graph, varying, self.options, self.place)
+        absent = absent_nodes(self.model, self.graph)
+        return OnnxKernels(self.graph, varying, absent, self.options, self.place)
 
     def describe(self) -> str:
         return self.kernels.describe()

@@ -7,18 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-import numpy as np
 
 from encoders.contract import RuntimeContract
-from encoders.formats import FORMAT_OF_DTYPE
 from gpu_check.conformance import Conformance, How, WrongMode, conformance
 from gpu_check.runtimes import RuntimeUnavailable
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
-from refine.domain import DomainOptions, read_domain
 from refine.options import allowing
 from refine.probe_command import contract_for
+from refine.random_inputs import drawn
 from refine.report import Reporter
 from refine.runtime_choice import RuntimeChoice, machine, runtime_choice
 from refine.verdict import ExitCode
@@ -112,16 +110,6 @@ def _run(
 ) -> Conformance:
     with machine(choice, graph) as one:
         return conformance(graph, one, contract, batch, tell)
-
-
-def drawn(
-    graph: Graph, inputs: tuple[str, ...], samples: int, seed: int
-) -> list[Mapping[str, Array]]:
-    """Random inputs of a box, in the model's own types. Raises ModelError for a bad box."""
-    box = read_domain(graph, DomainOptions(inputs=inputs), FORMAT_OF_DTYPE.__getitem__).boxes[0]
-    points = box.sample(np.random.default_rng(seed), samples)
-    typed = {t: v.astype(graph.types[t].dtype.numpy) for t, v in points.items()}
-    return [{t: v[k] for t, v in typed.items()} for k in range(samples)]
 
 
 def account(outcome: Conformance) -> Iterator[str]:

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import click
+import numpy as np
 
 from encoders.contract import RuntimeContract
 from gpu_check.probed_contract import Probed, probe_contract
 from gpu_check.runtimes import OnnxRuntimeOptions, RuntimeUnavailable
+from gpu_check.tensors import Machine
 from gpu_check.writing import require_writable
 from onnx_import import load
 from onnx_import.errors import ModelError, UnsupportedModel
-from onnx_import.graph import Graph
+from onnx_import.graph import Array, Graph
 from refine.contract_file import contract_text, write_contract
 from refine.options import allowing, changed_contract, contract_of
+from refine.random_inputs import drawn
 from refine.report import Reporter
 from refine.runtime_choice import RuntimeChoice, machine, runtime_choice
 from refine.verdict import ExitCode
 
 PROBE = "probe:"
+_IN_FILE = "-1..1"
+_SAMPLES_IN_FILE = 4
 
 
 @click.command("probe")
@@ -98,12 +103,26 @@ def probed(
     try:
         with machine(choice, graph) as one, machine(more, graph) as two:
             threaded = None if choice.name == "numpy" else two.kernels
-            found = probe_contract(graph, one.kernels, threaded, exhaustive, samples, seed, tell)
+            whole = _whole(graph, one, seed)
+            found = probe_contract(
+                graph, one.kernels, threaded, exhaustive, samples, seed, tell, whole
+            )
     except RuntimeUnavailable as error:
         raise ModelError(str(error)) from error
     run_as = (("threads", str(options.threads)), ("run_as", choice.written()))
     provenance = (*found.contract.provenance, *run_as)
     return replace(found, contract=replace(found.contract, provenance=provenance))
+
+
+def _whole(graph: Graph, one: Machine, seed: int) -> Mapping[str, Array]:
+    """Every tensor that the runtime shows when it runs the file on a few random inputs; nothing,
+    where it does not run them."""
+    try:
+        batch = drawn(graph, (_IN_FILE,), _SAMPLES_IN_FILE, seed)
+        shown = one.tensors(batch)
+    except (ModelError, RuntimeUnavailable):
+        return {}
+    return {**{t: np.stack([s[t] for s in batch]) for t in graph.inputs}, **shown}
 
 
 def contract_for(

@@ -32,8 +32,9 @@ from gpu_check.conformance import Conformance, How, conformance
 from onnx_import import load
 from onnx_import.graph import Array, Graph
 from refine.cli import run
-from refine.conform_command import drawn, judged
+from refine.conform_command import judged
 from refine.contract_file import read_contract, write_contract
+from refine.random_inputs import drawn
 from refine.runtime_choice import machine, runtime_choice
 from refine.verdict import ExitCode
 

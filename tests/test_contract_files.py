@@ -60,6 +60,7 @@ RULES = st.builds(
     rows=PLACES,
     columns=PLACES,
     constant=st.none() | st.booleans(),
+    form=st.none() | TEXT,
     evidence=KINDS,
     source=TEXT,
 ) | st.builds(

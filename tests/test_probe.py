@@ -51,15 +51,16 @@ from gpu_check.emulator import emulate, emulate_node
 from gpu_check.function_probe import measured
 from gpu_check.kernels import OnnxKernels, Run, varying_constants
 from gpu_check.modes import Flushes, product_bits
-from gpu_check.probe import Finding, probe_sums
+from gpu_check.probe import Finding, placed, probe_sums
 from gpu_check.probed_contract import ReducedPrecision, probe_contract
 from gpu_check.reveal import NotATree, revealed
 from gpu_check.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.graph import Array, DType, Graph, Node
 from refine.cli import run
-from refine.conform_command import drawn, judged
+from refine.conform_command import judged
 from refine.contract_file import read_contract
+from refine.random_inputs import drawn
 from refine.runtime_choice import machine, runtime_choice
 from refine.verdict import ExitCode
 
@@ -74,6 +75,7 @@ class EmulatedKernels:
     contract: RuntimeContract
     bits: int = 24
     varying: frozenset[str] = frozenset()
+    absent: frozenset[str] = frozenset()
 
     def describe(self) -> str:
         return "emulated 1"
@@ -357,13 +359,39 @@ def test_convolution_on_onnxruntime(tmp_path: Path) -> None:
     agreed(graph, findings)
 
 
-@pytest.mark.parametrize(("axis", "order"), [(0, Sequential()), (1, Lanes(8))])
-def test_sums_on_onnxruntime(axis: int, order: Order, tmp_path: Path) -> None:
-    """runtime-facts: 8 lanes folded by halves along the last axis, sequential along the first."""
-    node = helper.make_node("ReduceSum", ["x", "axes"], ["y"], "the_sum", keepdims=0)
+def sum_along(axis: int, behind: str, folder: Path) -> Graph:
+    """A sum over one axis of 64 × 64 numbers, behind another node or of the user's."""
+    source = "z" if behind else "x"
+    nodes = [helper.make_node(behind, ["x"], ["z"])] if behind else []
+    nodes.append(helper.make_node("ReduceSum", [source, "axes"], ["y"], "the_sum", keepdims=0))
     weights = {"axes": np.array([axis], np.int64)}
-    shapes = {"x": [64, 64]}, {"y": [64]}
-    graph = load(small_models.save(tmp_path / "s.onnx", [node], *shapes, weights))
+    return load(small_models.save(folder / "s.onnx", nodes, {"x": [64, 64]}, {"y": [64]}, weights))
+
+
+@pytest.mark.parametrize(
+    ("axis", "behind", "order"),
+    [
+        (0, "", Sequential()),
+        (1, "Relu", Lanes(8)),
+        (1, "", AnyOrder()),
+        (1, "Identity", AnyOrder()),
+    ],
+    ids=str,
+)
+def test_sums_on_onnxruntime(axis: int, behind: str, order: Order, tmp_path: Path) -> None:
+    """runtime-facts: 8 lanes folded by halves along the last axis, sequential along the first. The
+    lanes of numbers that the user gives begin where the array lies in memory."""
+    graph = sum_along(axis, behind, tmp_path)
+    if isinstance(order, AnyOrder):
+        assert graph.source is not None
+        runtime = OnnxRuntime(graph.source)
+        x = np.random.default_rng(3).standard_normal((64, 64)).astype(np.float32)
+        results = [runtime.run({"x": placed(x, offset)})["y"] for offset in (0, 1)]
+        assert not np.array_equal(*results), "the runtime's own bits do not depend on the place"
+        (finding,) = onnx_findings(graph)
+        assert "where its input lies" in finding.note
+        assert finding.schedule.order == order
+        return
     (finding,) = findings = onnx_findings(graph)
     assert finding.schedule.order == order
     agreed(graph, findings)

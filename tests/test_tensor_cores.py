@@ -33,7 +33,7 @@ from gpu_check.emulator import emulate, emulate_node
 from onnx_import import load
 from onnx_import.graph import Graph
 from refine.bounds import InputBox, network_bounds
-from refine.conform_command import drawn
+from refine.random_inputs import drawn
 
 V100, A100, H100 = Steps(4, 23), Steps(8, 24), Steps(16, 25)
 FORMATS = {np.float16: (11, -14), ml_dtypes.bfloat16: (8, -126), np.float32: (11, -126)}
