@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from fractions import Fraction
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,7 +29,7 @@ def evaluate_exact(
     """The real values of the graph's outputs (or of every tensor not constant) on one input.
 
     `inputs` has an array of the tensor's shape for every graph input; its numbers are taken as
-    they are. The results have the tensors' shapes (no sample axis) and hold `field`'s numbers.
+    they are, rationals in an array of objects too. The results have the tensors' shapes (no sample axis) and hold `field`'s numbers.
 
     Raises ValueError for a missing or misshapen input and for numbers that are not finite,
     UnsupportedModel for an operator without a meaning.
@@ -41,9 +42,18 @@ def evaluate_exact(
                 f"input '{name}' has shape {inputs[name].shape}, not {graph.types[name].shape}"
             )
     with field.working():
-        samples = {name: field.constant(inputs[name]) for name in graph.inputs}
+        samples = {name: _numbers(inputs[name], field) for name in graph.inputs}
         values = evaluate_real(graph, samples, field, every_tensor)
     return {t: np.asarray(v[0]) for t, v in values.items()}
+
+
+def _numbers(values: Array, field: ExactField) -> ObjectArray:
+    if values.dtype.kind != "O":
+        return field.constant(values)
+    made = np.empty((1, *values.shape), dtype=object)
+    for place in np.ndindex(*values.shape):
+        made[(0, *place)] = field.number(Fraction(values[place]))
+    return made
 
 
 def evaluate_real(

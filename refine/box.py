@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,8 @@ class Box:
     The runtime receives the numbers of `formats[name]` from `lo` to `hi`, both of them such
     numbers. The real network receives the same inputs, and `real_lo`, `real_hi` equal `lo`, `hi`;
     with `--round-inputs` it receives all reals from `real_lo` to `real_hi`, which enclose the
-    bounds that the user gave, and the runtime receives each rounded to nearest.
+    bounds that the user gave, and the runtime receives each rounded to nearest. `stated` then has
+    these bounds themselves, as rationals in two arrays, where float64 does not hold them all.
     """
 
     lo: Mapping[str, FloatArray]
@@ -30,6 +32,7 @@ class Box:
     real_lo: Mapping[str, FloatArray]
     real_hi: Mapping[str, FloatArray]
     formats: Mapping[str, FloatFormat]
+    stated: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = field(default_factory=dict)
 
     def contains(self, point: Mapping[str, npt.ArrayLike]) -> bool:
         """Can the runtime receive this point: right names and shapes, inside, representable?"""
@@ -43,6 +46,22 @@ class Box:
             if not np.all(inside & (round_array(x, self.formats[name]) == x)):
                 return False
         return True
+
+    def real_point(self, point: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[Any]]:
+        """Real inputs that the runtime receives as this point, the nearest to it: float64 numbers,
+        or rationals (an array of objects) where the domain has no float64 number that would do."""
+        return {name: self._real(name, np.asarray(v, np.float64)) for name, v in point.items()}
+
+    def _real(self, name: str, x: FloatArray) -> npt.NDArray[Any]:
+        near = np.clip(x, self.real_lo[name], self.real_hi[name])
+        if name not in self.stated or np.array_equal(near, x):
+            return np.asarray(near)
+        found = near.astype(object)
+        lo, hi = self.stated[name]
+        for place in np.argwhere(near != x):
+            at = tuple(place)
+            found[at] = min(max(Fraction(float(x[at])), lo[at]), hi[at])
+        return found
 
     def nearest(self, name: str, x: FloatArray) -> FloatArray:
         """Numbers rounded to what the runtime can receive of one input; x broadcasts to it."""

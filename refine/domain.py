@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -280,6 +280,7 @@ def _rounded(
 ) -> Box:
     """The box of run-time inputs. Raises _EmptyError if some element has none."""
     sides: tuple[dict[str, FloatArray], ...] = ({}, {}, {}, {})
+    stated: dict[str, tuple[Any, Any]] = {}
     for name in graph.inputs:
         rows: list[tuple[float, ...]] = []
         for k, bounds in enumerate(exact[name]):
@@ -300,8 +301,22 @@ def _rounded(
         ):
             side[name] = np.full(shape, column[0]) if len(column) == 1 else column.reshape(shape)
             side[name].setflags(write=False)
+        if round_inputs and any(_is_no_float(end) for b in exact[name] for end in (b.lo, b.hi)):
+            stated[name] = tuple(_spread([getattr(b, end) for b in exact[name]], shape)
+                                 for end in ("lo", "hi"))  # fmt: skip
     lo, hi, real_lo, real_hi = sides
-    return Box(lo, hi, real_lo, real_hi, formats)
+    return Box(lo, hi, real_lo, real_hi, formats, stated)
+
+
+def _is_no_float(end: Fraction) -> bool:
+    return round_down(end, BINARY64) != round_up(end, BINARY64)
+
+
+def _spread(ends: Sequence[Fraction], shape: tuple[int, ...]) -> Any:
+    """Rationals as an array of objects; a single one for all elements."""
+    made = np.empty(len(ends), dtype=object)
+    made[:] = ends
+    return np.broadcast_to(made, shape) if len(ends) == 1 else made.reshape(shape)
 
 
 def _members(bounds: Bounds, fmt: FloatFormat) -> tuple[float, ...] | None:
@@ -315,7 +330,7 @@ def _image(bounds: Bounds, fmt: FloatFormat) -> tuple[float, ...] | None:
     reals = round_down(bounds.lo, BINARY64), round_up(bounds.hi, BINARY64)
     if not all(map(math.isfinite, reals)):
         return None
-    ends = tuple(float(round_fraction(Fraction(end), fmt)) for end in reals)
+    ends = tuple(float(round_fraction(end, fmt)) for end in (bounds.lo, bounds.hi))
     return (*ends, *reals) if all(map(math.isfinite, ends)) else None
 
 

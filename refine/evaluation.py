@@ -32,7 +32,8 @@ class Candidate:
     """An input (arrays of the tensors' shapes), an execution, and about how large its error is.
 
     The runtime receives `inputs`, the real network `real_inputs` (the same, unless the domain is
-    one of real numbers that the runtime receives rounded).
+    one of real numbers that the runtime receives rounded: then float64 numbers, or rationals in an
+    array of objects).
     `excess` is the error divided by ε where there is one, else the error itself; an infinite or
     NaN output counts as infinite.
     """
@@ -59,7 +60,7 @@ class Hunt:
     meant: Meaning | None = None
 
     def real(self, points: Points) -> dict[str, FloatArray]:
-        """The inputs of the real network that the runtime receives as `points`."""
+        """The inputs of the real network that the runtime receives as `points`, to float64."""
         box = self.box
         return {n: np.clip(v, box.real_lo[n], box.real_hi[n]) for n, v in points.items()}
 
@@ -140,9 +141,10 @@ def candidate(
     """One scored sample as a candidate."""
     output, flat = element_at(hunt.graph, int(scores.place[sample]))
     shape = hunt.graph.types[output].shape
+    point = {name: v[sample] for name, v in points.items()}
     return Candidate(
-        {name: v[sample] for name, v in points.items()},
-        {name: v[sample] for name, v in hunt.real(points).items()},
+        point,
+        hunt.box.real_point(point),
         execution,
         output,
         tuple(int(i) for i in np.unravel_index(flat, shape)),

@@ -161,9 +161,10 @@ def simplest(
     confirmed = _confirmations(witness, epsilon)
 
     def kept(point: Points) -> Witness | None:
-        real = {n: np.clip(v, box.real_lo[n], box.real_hi[n]) for n, v in point.items()}
         found = decide(
-            Candidate(point, real, witness.execution, witness.output, witness.index, 0.0)
+            Candidate(
+                point, box.real_point(point), witness.execution, witness.output, witness.index, 0.0
+            )
         )
         if not is_violation(found, tolerance) or 2 * error_found(found) < error_found(witness):
             return None

@@ -51,8 +51,7 @@ def _inputs(
     points = box.sample(np.random.default_rng(seed), _SAMPLED if more else 0)
     for k in range(_SAMPLED if more else 0):
         point = {name: v[k] for name, v in points.items()}
-        real = {n: np.clip(v, box.real_lo[n], box.real_hi[n]) for n, v in point.items()}
-        some.append((point, real))
+        some.append((point, box.real_point(point)))
     return some
 
 

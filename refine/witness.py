@@ -67,12 +67,18 @@ def _carried(graph: Graph, name: str, v: Array, execution: RuntimeContract) -> A
     return wide if execution.compute_format else wide.astype(graph.types[name].dtype.numpy)
 
 
+def _exactly(inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Real inputs as they are evaluated: float64 numbers, and rationals that are none."""
+    arrays = {name: np.asarray(v) for name, v in inputs.items()}
+    return {n: v if v.dtype.kind == "O" else v.astype(np.float64) for n, v in arrays.items()}
+
+
 def real_value(
     graph: Graph, inputs: Mapping[str, Array], output: str, index: tuple[int, ...]
 ) -> RealValue | None:
     """An enclosure of one output element of the real network; None where it has no value, or
     none that can be written down (a logarithm of zero, the exponential of a huge number)."""
-    wide = {name: np.asarray(v, np.float64) for name, v in inputs.items()}
+    wide = _exactly(inputs)
     found: RealValue | None = None
     for bits in _BITS:
         number = evaluate_exact(graph, wide, Balls(bits))[output][index]
@@ -91,7 +97,7 @@ def real_outputs(
     graph: Graph, inputs: Mapping[str, Array]
 ) -> Mapping[str, tuple[RealValue | None, ...]]:
     """Enclosures of all elements of all outputs, flat; None as in `real_value`."""
-    wide = {name: np.asarray(v, np.float64) for name, v in inputs.items()}
+    wide = _exactly(inputs)
     exact = evaluate_exact(graph, wide, Balls(_BITS[0]))
     return {t: tuple(_enclosed(number) for number in v.reshape(-1)) for t, v in exact.items()}
 

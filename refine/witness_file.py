@@ -16,7 +16,7 @@ import numpy as np
 
 from encoders.contract import EXACT, RuntimeContract
 from encoders.contract_table import contract_of_table, contract_table
-from encoders.formats import round_array
+from encoders.formats import round_array, round_fraction
 from gpu_check.writing import write_whole
 from onnx_import.errors import ModelError, shorten
 from onnx_import.files import read_text, within
@@ -46,6 +46,7 @@ def save_witness(result: Result, path: Path) -> None:
         "eps": None if (e := result.tolerance.of(witness.output)) is None else str(e),
         "specification": None if result.spec is None else _specification(result, path),
         "batch": result.batch,
+        "real_inputs": _rationals(witness),
     }
     text = json.dumps(document, indent=2) + "\n"
     write_whole(path, lambda file: file.write(text.encode()))
@@ -97,6 +98,13 @@ def _arrays(witness: Witness) -> dict[str, Any]:
     return given | real
 
 
+def _rationals(witness: Witness) -> dict[str, list[str]] | None:
+    """Real inputs that float64 does not hold, element by element as ratios; null if there are
+    none."""
+    exact = {n: v for n, v in witness.real_inputs.items() if v.dtype.kind == "O"}
+    return {n: [str(Fraction(e)) for e in v.flat] for n, v in exact.items()} or None
+
+
 @dataclass(frozen=True)
 class Saved:
     """A counterexample read from its file; `spec` is the other graph of a comparison and the
@@ -140,6 +148,8 @@ def load_witness(
         execution = _execution(execution) if other else contract_of_document(execution)
         output, index = _text(document["output"]), tuple(map(_natural, document["index"]))
         epsilon, batch = _epsilon(document["eps"]), _rows(document.get("batch"))
+        given = document.get("real_inputs") or {}
+        exact = {_text(n): tuple(map(_ratio, v)) for n, v in dict(given).items()}
         match = None if other is None else _match(other.get("match"))
         archive = within(_text(document["inputs"]), path.parent, trusted.allowed, "the array file")
         spec_model = None if other is None else _text(other["model"])
@@ -154,7 +164,7 @@ def load_witness(
     if spec_model is not None and spec_sha256 is not None and theirs is not None:
         found = _found(spec_model, trusted.spec, path, trusted.allowed, "--spec")
         spec = Side(_unchanged(found, spec_sha256, graph_of), theirs)
-    inputs, real = _read_arrays(archive, graph, execution)
+    inputs, real = _read_arrays(archive, graph, execution, exact)
     shape = graph.types[output].shape if output in graph.outputs else ()
     fits = len(index) == len(shape) and all(0 <= i < n for i, n in zip(index, shape, strict=True))
     if output not in graph.outputs or not fits:
@@ -213,6 +223,12 @@ def _epsilon(text: str | None) -> Fraction | None:
     return Fraction(text)
 
 
+def _ratio(text: str) -> Fraction:
+    if not re.fullmatch(r"-?[0-9]+(/[0-9]+)?", text):
+        raise ValueError("a real input is not a ratio of whole numbers")
+    return Fraction(text)
+
+
 def _match(value: Any) -> Mapping[str, str] | None:
     if value is None:
         return None
@@ -236,7 +252,10 @@ def _document(path: Path) -> Mapping[str, Any]:
 
 
 def _read_arrays(
-    archive: Path, graph: Graph, execution: RuntimeContract
+    archive: Path,
+    graph: Graph,
+    execution: RuntimeContract,
+    exact: Mapping[str, tuple[Fraction, ...]],
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """The runtime's inputs and the real network's, of which the former are the rounded latter."""
     stored = stored_arrays(archive)
@@ -252,7 +271,13 @@ def _read_arrays(
         inputs[name] = _numbers(stored[name], archive, name, kind)
         meant = stored.get(f"real:{name}", stored[name])
         real[name] = _numbers(meant, archive, name, kind)
-        if not np.array_equal(round_array(real[name], fmt), inputs[name]):
+        rounded = round_array(real[name], fmt)
+        if name in exact:
+            if len(exact[name]) != kind.size:
+                raise ModelError(f"{archive}: '{name}' has another number of real inputs")
+            real[name] = np.array(exact[name], dtype=object).reshape(kind.shape)
+            rounded = np.array([float(round_fraction(v, fmt)) for v in exact[name]])
+        if not np.array_equal(rounded.reshape(kind.shape), inputs[name]):
             raise ModelError(f"{archive}: '{name}' does not hold {fmt.name} numbers")
     return inputs, real
 

@@ -459,7 +459,7 @@ def interpret(model: onnx.ModelProto, feeds: dict[str, Array], algebra: Any) -> 
         kept = [stored.get(t) for t in node.input]
         wide = None
         if isinstance(own, Machine) and makes[0] in FLOATS:
-            wide = None if node.op_type in (*MOVING, "Cast") else _accumulated(own)
+            wide = None if _moves(node) or node.op_type == "Cast" else _accumulated(own)
         if wide is not None:  # subnormal numbers of the tensors' format may be read as zero
             arguments = [
                 algebra.of(k).read(v) if k in FLOATS and v is not None else v
@@ -477,6 +477,14 @@ def interpret(model: onnx.ModelProto, feeds: dict[str, Array], algebra: Any) -> 
                            for v, k in zip(results, makes, strict=False)]  # fmt: skip
         tensors.update(zip((t for t in node.output if t), results, strict=False))
     return tensors
+
+
+def _moves(node: onnx.NodeProto) -> bool:
+    """Does a node copy numbers, without reading or making any?"""
+    if node.op_type not in ("Resize", "Upsample"):
+        return node.op_type in MOVING
+    modes = [a.s for a in node.attribute if a.name == "mode"]
+    return modes in ([], [b"nearest"])
 
 
 def _always(machine: Machine) -> Callable[[int], Machine]:
@@ -512,4 +520,8 @@ def _accumulated(machine: Machine) -> Machine | None:
     wide, own = machine.contract.accumulation, machine.format
     if wide is None or wide == own or wide.precision < own.precision or wide.emax < own.emax:
         return None
-    return machine.within(wide) if wide.emin - wide.precision <= own.emin - own.precision else None
+    return (
+        machine.accumulating(wide)
+        if wide.emin - wide.precision <= own.emin - own.precision
+        else None
+    )

@@ -100,9 +100,16 @@ class Machine:
     ) -> None:
         self.format, self.contract, self.rng, self.habits = fmt, contract, rng, habits
         self.tiny = 2.0**fmt.emin
+        self.held = fmt  # what tensors are in, where a node computes in a wider format
 
     def within(self, fmt: FloatFormat) -> Machine:
         return Machine(fmt, self.contract, self.rng, self.habits)
+
+    def accumulating(self, wide: FloatFormat) -> Machine:
+        """The machine inside a node that computes in a wider format than its tensors have."""
+        inner = self.within(wide)
+        inner.held = self.format
+        return inner
 
     def of(self, kind: int) -> Machine:
         """What computes with tensors of an element type."""
@@ -428,9 +435,10 @@ class Machine:
 
     def _short(self, a: Array) -> Array:
         short = self.contract.factor_format
-        if short is None or short.precision >= self.format.precision:
+        own = self.held
+        if short is None or short.precision >= own.precision:
             return a
-        if (short.emin, short.emax) != (self.format.emin, self.format.emax):
+        if (short.emin, short.emax) != (own.emin, own.emax):
             return a
         way = self.contract.factor_rounding
         if way is FactorRounding.ANY:
@@ -449,7 +457,8 @@ class Machine:
         first: bool,
     ) -> Array:
         cuts, alignment = step
-        held = self.contract.factor_format or self.contract.compute_format
+        own = self.held if self.held != self.format else self.contract.compute_format
+        held = self.contract.factor_format or own
         least = self.format.emin if held is None else held.emin
         total = bias if first else None
         at = 0
