@@ -29,7 +29,8 @@ def evaluate_exact(
     """The real values of the graph's outputs (or of every tensor not constant) on one input.
 
     `inputs` has an array of the tensor's shape for every graph input; its numbers are taken as
-    they are, rationals in an array of objects too. The results have the tensors' shapes (no sample axis) and hold `field`'s numbers.
+    they are, rationals in an array of objects too. The results have the tensors' shapes (no sample
+    axis) and hold `field`'s numbers.
 
     Raises ValueError for a missing or misshapen input and for numbers that are not finite,
     UnsupportedModel for an operator without a meaning.

@@ -110,9 +110,9 @@ class Witness:
     """An input in the domain, an execution the contract allows, and the exact error it makes.
 
     `inputs` are arrays of the model's shapes and dtypes; the real network receives `real_inputs`
-    (float64, the same numbers unless inputs are rounded; then also rationals, as objects). `execution` is a pinned contract; under
-    it the output element `output`[`index`] is `value`, while the real one lies in `real`;
-    None: the real network has no value there.
+    (float64, the same numbers unless inputs are rounded; then also rationals, as objects).
+    `execution` is a pinned contract; under it the output element `output`[`index`] is `value`,
+    while the real one lies in `real`; None: the real network has no value there.
 
     In a comparison of two graphs, `real` is what the specification gives; `spec_execution` is
     the pinned contract under which it ran, `exact` where it is read over the reals.
