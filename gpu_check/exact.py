@@ -51,10 +51,9 @@ def evaluate_exact(
 def _numbers(values: Array, field: ExactField) -> ObjectArray:
     if values.dtype.kind != "O":
         return field.constant(values)
-    made = np.empty((1, *values.shape), dtype=object)
-    for place in np.ndindex(*values.shape):
-        made[(0, *place)] = field.number(Fraction(values[place]))
-    return made
+    made = np.empty(values.size, dtype=object)
+    made[:] = [field.number(Fraction(v)) for v in values.ravel().tolist()]
+    return made.reshape(1, *values.shape)
 
 
 def evaluate_real(

@@ -102,7 +102,7 @@ def _rationals(witness: Witness) -> dict[str, list[str]] | None:
     """Real inputs that float64 does not hold, element by element as ratios; null if there are
     none."""
     exact = {n: v for n, v in witness.real_inputs.items() if v.dtype.kind == "O"}
-    return {n: [str(Fraction(e)) for e in v.flat] for n, v in exact.items()} or None
+    return {n: [str(Fraction(e)) for e in v.ravel().tolist()] for n, v in exact.items()} or None
 
 
 @dataclass(frozen=True)
