@@ -21,8 +21,9 @@ from encoders.arithmetic import Arithmetic, MixedArithmetic
 from encoders.contract import RuntimeContract, Subnormals
 from encoders.enclosure import FloatArray, Interval, add_up, with_zero
 from encoders.formats import FloatFormat
+from encoders.number_path import back, carried, flushed_below, into
 from encoders.operator import Operator, RoundingBound, Site
-from encoders.rounding_bounds import conversion_error, no_overflow, rounder, rounder_of
+from encoders.rounding_bounds import below, conversion_error, no_overflow, rounder
 from onnx_import.graph import TensorType
 
 ACCUMULATED = "accumulated-rounding"
@@ -45,12 +46,12 @@ def accumulating(operator: Operator) -> Operator:
         def read(v: Any, kind: TensorType | None) -> Any:
             if v is None or kind is None or not kind.dtype.is_float:
                 return v
-            held = arithmetic.in_format(contract.format_of(kind.dtype))
-            return within.converted(held.read(v))
+            return carried(within, v, (into(wide, contract.format_of(kind.dtype)),))
 
         operands = [read(v, kind) for v, kind in zip(inputs, site.inputs, strict=True)]
         results = operator.runtime(site, operands, within, _within(site, contract, wide))
-        return tuple(arithmetic.converted(v) for v in results)
+        way = (back(contract.format_of(site.outputs[0].dtype)),)
+        return tuple(carried(arithmetic, v, way) for v in results)
 
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
@@ -91,18 +92,22 @@ def _read(
 ) -> tuple[Sequence[Interval], FloatArray]:
     """The inputs as they may be read into the wide format, and how far that moves f of them.
 
-    Numbers that are subnormal in the wide format, too, are flushed there, operation by operation;
-    stored ones are accounted for where they are held (`stored_loss`).
+    Where operands are flushed, numbers that are subnormal in the wide format, too, are so operation
+    by operation; stored ones are accounted for on their own path (`stored_loss`).
     """
     unmoved = np.zeros(site.outputs[0].shape)
-    if contract.operands is Subnormals.KEEP:
+    operands, results = (s is not Subnormals.KEEP for s in (contract.operands, contract.results))
+    if not operands and not results:
         return inputs, unmoved
     lost = []
     for position, x in zip(site.variable, inputs, strict=True):
         dtype = site.type_of(position).dtype
-        held = contract.format_of(dtype) if dtype.is_float else wide
-        flushes = held.emin > wide.emin
-        lost.append(rounder_of(dtype, contract).operand_loss(x) if flushes else np.zeros_like(x.lo))
+        loss = np.zeros_like(x.lo)
+        if dtype.is_float:
+            tiny = flushed_below(into(wide, contract.format_of(dtype)), operands, results)
+            if not operands or tiny > 2.0**wide.emin:
+                loss = below(x, tiny)
+        lost.append(loss)
     if not any(np.any(loss) for loss in lost):
         return inputs, unmoved
     moved = [with_zero(x, loss > 0) for x, loss in zip(inputs, lost, strict=True)]

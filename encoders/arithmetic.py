@@ -53,8 +53,9 @@ class Arithmetic(Protocol[T]):
     """Elementwise, broadcasting operations of one runtime, in one format."""
 
     def constant(self, values: Array) -> T:
-        """Stored values as the runtime holds them (rounded to the compute format), with a
-        sample axis of length 1 put in front."""
+        """Numbers of a formula or an attribute as the runtime computes with them, rounded to the
+        format, with a sample axis of length 1 put in front. Stored numbers have a longer way
+        (`encoders.number_path`) and are given to an operator as its inputs."""
 
     def add(self, a: T, b: T) -> T: ...
     def subtract(self, a: T, b: T) -> T: ...
@@ -144,18 +145,6 @@ class MixedArithmetic(Protocol):
 
     def read(self, a: Any) -> Any:
         """Operands of this format: a subnormal one is zero if the contract flushes operands."""
-
-
-def stored(arithmetic: Any, values: Array, contract: RuntimeContract) -> Any:
-    """Stored numbers as the runtime holds them: rounded to the format of weights first, if the
-    contract names one."""
-    formats = contract.stored_formats
-    if not formats:
-        return arithmetic.constant(values)
-    held = arithmetic.in_format(formats[0]).constant(values)
-    for fmt in formats[1:]:
-        held = arithmetic.in_format(fmt).converted(held)
-    return arithmetic.converted(held)
 
 
 @runtime_checkable

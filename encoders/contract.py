@@ -176,8 +176,8 @@ class RuntimeContract:
     `accumulation` is the format in which a node computes inside where it is wider than that of its
     tensors: operands are read into it, and only the result is rounded to the tensor's own format
     (encoders/accumulation.py). `stored_format` is what weights are rounded to first, if anything;
-    `held_format`, which no file names, is what tensors hold inside a node that accumulates, and
-    `read_format` the format that it reads its operands from.
+    `narrow`, which no file names, is the format of its tensors inside a node that accumulates.
+    `encoders.number_path` says which conversions follow from these, in order.
 
     `factor_format` is what the factors of matrix products (MatMul, Gemm, Conv, ConvTranspose) are
     rounded to, as `factor_rounding` says, where it has the range of their own format and fewer
@@ -207,8 +207,7 @@ class RuntimeContract:
     rules: tuple[ScheduleRule, ...] = ()
     evidence: tuple[FieldEvidence, ...] = ()
     provenance: tuple[tuple[str, str], ...] = ()
-    held_format: FloatFormat | None = None
-    read_format: FloatFormat | None = None
+    narrow: FloatFormat | None = None
 
     @property
     def schedule(self) -> Schedule:
@@ -256,25 +255,13 @@ class RuntimeContract:
 
     def within(self, wide: FloatFormat, own: FloatFormat) -> RuntimeContract:
         """What holds inside a node that accumulates in `wide` what tensors of `own` format hold."""
-        return replace(
-            self,
-            compute_format=wide,
-            accumulation=None,
-            held_format=own if self.stored_format else self.compute_format,
-            factor_format=self.factor_format or own,
-            read_format=own,
-        )
-
-    @property
-    def stored_formats(self) -> tuple[FloatFormat, ...]:
-        """What stored numbers are rounded to, one after the other, before the computing format."""
-        return tuple(f for f in (self.stored_format, self.held_format) if f is not None)
+        return replace(self, compute_format=wide, accumulation=None, narrow=own)
 
     @property
     def least_factor(self) -> int | None:
         """The exponent of the smallest normal factor of products, None for the computing format's
         own."""
-        held = self.factor_format or self.compute_format
+        held = self.factor_format or self.narrow or self.compute_format
         return None if held is None else held.emin
 
     @property

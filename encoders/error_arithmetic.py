@@ -18,7 +18,7 @@ from encoders.contract import Contraction, RuntimeContract
 from encoders.enclosure import FloatArray, Interval, add_down, add_up, multiply_up
 from encoders.functions import Function
 from encoders.operator import RoundingBound, Site
-from encoders.rounding_bounds import Rounder, finish, rounder, stored_loss
+from encoders.rounding_bounds import Rounder, finish, formula_loss, rounder, stored_loss
 from encoders.sequential_chain import chained
 from encoders.tracked import (
     Tracked,
@@ -47,9 +47,16 @@ class ErrorArithmetic:
     contract: RuntimeContract
 
     def constant(self, values: Array) -> Tracked:
-        """The exact stored numbers; rounding them to the compute format is their error."""
+        """The exact numbers of a formula; rounding them to the compute format is their error."""
+        return self._known(values, formula_loss)
+
+    def stored(self, values: Array) -> Tracked:
+        """The exact stored numbers; their way to the compute format is their error."""
+        return self._known(values, stored_loss)
+
+    def _known(self, values: Array, loss: Callable[[Rounder, FloatArray], FloatArray]) -> Tracked:
         exact = np.asarray(values, dtype=np.float64)[None]
-        lost = stored_loss(self.rounder, exact)
+        lost = loss(self.rounder, exact)
         return Tracked(Interval(exact, exact), lost, largest_of(add_up(np.abs(exact), lost)))
 
     def integers(self) -> ErrorArithmetic:
@@ -285,7 +292,7 @@ def traced(
         if kind is None:
             operands.append(None)
         elif constant is not None:
-            operands.append(arithmetic.constant(constant))
+            operands.append(arithmetic.stored(constant))
         else:
             x = next(ranges)
             operands.append(tracked(x, np.zeros_like(x.lo)))

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from encoders.arithmetic import Arithmetic, ShortArithmetic
+from encoders.arithmetic import Arithmetic
 from encoders.contract import FactorRounding, OpenSchedule, RuntimeContract
-from encoders.enclosure import FloatArray, Interval, add_up, point, with_zero
+from encoders.enclosure import FloatArray, Interval, add_up, with_zero
 from encoders.formats import FloatFormat, shortened
+from encoders.number_path import carried, factor
 from encoders.operator import Operator, RoundingBound, Site
 from encoders.orders import alignment_of
-from encoders.rounding_bounds import Rounder, held, lost_when_held, no_overflow, rounder
+from encoders.rounding_bounds import Rounder, held, no_overflow, rounder
 from onnx_import.graph import Array
 
 LEMMAS = ("dot-product", "dot-product-total")
@@ -41,10 +42,11 @@ def shortening(operator: Operator) -> Operator:
             return operator.runtime(site, inputs, arithmetic, contract)
         if contract.factor_rounding is FactorRounding.ANY:
             raise OpenSchedule(f"contract '{contract.name}' leaves the factors' rounding open")
-        assert isinstance(arithmetic, ShortArithmetic)
         operands = list(inputs)
+        own = contract.format_of(site.outputs[0].dtype)
+        way = (factor(own, short, contract.factor_rounding),)
         for i in operator.factors:
-            operands[i] = arithmetic.shortened(inputs[i], short, contract.factor_rounding)
+            operands[i] = carried(arithmetic, inputs[i], way)
         return operator.runtime(site, operands, arithmetic, contract)
 
     def rounding(
@@ -95,17 +97,19 @@ def _shortened(
 ) -> RoundingBound:
     """The bound for one way of shortening."""
     r = rounder(site, contract)
+    way = FactorRounding.TRUNCATE if truncated else FactorRounding.NEAREST
+    shorter = replace(r, path=(*r.path, factor(r.format, short, way)))
     constants, changes = list(site.constants), list(site.constants)
     flushed = False
     for i in operator.factors:
         weights = site.constants[i]
         if weights is not None:
-            wide = np.asarray(weights, np.float64)
-            short_weights = shortened(held(r, wide), short, truncated)
-            constants[i], changes[i] = short_weights, short_weights - wide
-            flushed = flushed or bool(np.any(lost_when_held(r, held(r, wide))))
-            below = r.operand_loss(point(held(r, wide))) > 0
-            flushed = flushed or bool(np.any(below & (short_weights != held(r, wide))))
+            exact = np.asarray(weights, np.float64)
+            end, before = held(shorter, exact), held(r, exact)
+            constants[i], changes[i] = end.values, end.values - exact
+            # what is flushed here though nothing shortens it, the product itself is charged with
+            late = ~before.flushed & (end.values == before.values)
+            flushed = flushed or bool(np.any(end.flushed & ~late & (exact != 0)))
     there = replace(site, constants=tuple(constants))
     moved, errors, reached = [], [], []
     for position, x in zip(site.variable, inputs, strict=True):

@@ -47,18 +47,16 @@ def sort_of(fmt: FloatFormat) -> Any:
 
     Raises ValueError for a format that no such sort describes.
     """
-    bits = fmt.exponent_bits
-    if (
-        bits < 2
-        or fmt.precision < 3
-        or (fmt.emin, fmt.emax)
-        != (
-            2 - 2 ** (bits - 1),
-            2 ** (bits - 1) - 1,
-        )
-    ):
+    if not has_sort(fmt):
         raise ValueError(f"{fmt.name} is not an IEEE 754 interchange-like format")
-    return z3.FPSort(bits, fmt.precision)
+    return z3.FPSort(fmt.exponent_bits, fmt.precision)
+
+
+def has_sort(fmt: FloatFormat) -> bool:
+    """Does a sort of the theory describe the format?"""
+    bits = fmt.exponent_bits
+    ends = (2 - 2 ** (bits - 1), 2 ** (bits - 1) - 1)
+    return bits >= 2 and fmt.precision >= 3 and (fmt.emin, fmt.emax) == ends
 
 
 def variable(name: str, fmt: FloatFormat) -> Term:

@@ -99,8 +99,10 @@ def gather_operator(
     index_of: Callable[[Site], Index],
     check: Callable[[Site], None],
     fill_of: Callable[[Site], Array] = lambda site: np.zeros((), np.float32),
+    filled_by: int | None = None,
 ) -> Operator:
-    """An operator that places elements of its first input; −1 places `fill_of(site)`, a number."""
+    """An operator that places elements of its first input; −1 places `fill_of(site)`, a number,
+    which is the input `filled_by` where there is one."""
 
     def moving(values: Any, site: Site, fill: Any) -> Any:
         index = index_of(site)
@@ -119,7 +121,11 @@ def gather_operator(
     def runtime(
         site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
     ) -> tuple[Any, ...]:
-        return (moving(inputs[0], site, arithmetic.constant(np.asarray(fill_of(site)))),)
+        if filled_by is not None and site.constant(filled_by) is not None:
+            fill = inputs[filled_by]
+        else:
+            fill = arithmetic.constant(np.asarray(fill_of(site)))
+        return (moving(inputs[0], site, fill),)
 
     def affine(site: Site) -> AffineMap:
         index = index_of(site)

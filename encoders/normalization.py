@@ -30,7 +30,7 @@ from encoders.enclosure import (
 )
 from encoders.error_arithmetic import interval_product, interval_quotient
 from encoders.operator import Contribution, DifferenceMap, ValueMap
-from encoders.rounding_bounds import Rounder, any_order_sum, stored_loss
+from encoders.rounding_bounds import Rounder, any_order_sum, formula_loss, stored_loss
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def normalization_error(
     share = np.nextafter(total / n, np.inf)
     variance = add_up(multiply_up(share, 1.0 + twice), multiply_up(v.variance.hi, twice))
     variance = add_up(variance, 4.0 * tiny + 2.0 * flushed)
-    variance = add_up(variance, stored_loss(r, np.asarray(epsilon)))
+    variance = add_up(variance, formula_loss(r, np.asarray(epsilon)))
     squared_low = add_down(v.variance.lo, epsilon)
     variance = add_up(variance, r.of_sum(add_up(add_up(v.variance.hi, epsilon), variance)))
     room = add_down(squared_low, -variance)

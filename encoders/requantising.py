@@ -189,7 +189,7 @@ def requantising_operator(name: str, q: Requantised) -> Operator:
         total = product_values(q.product, site, inputs).image
         exact = np.broadcast_to(bias, total.shape)
         total = Interval(add_down(total.lo, exact), add_up(total.hi, exact))
-        stored = [None if c is None else arithmetic.constant(c) for c in site.constants]
+        stored = [None if c is None else arithmetic.stored(c) for c in site.constants]
         t = _taken(q, site, tracked(total, np.zeros(total.shape)), stored, arithmetic)
         zero = point(q.stored(site, q.y_zero))
         radius = step_rounding(steps(site), t, zero, r, result.shape)

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
-import numpy.typing as npt
 
 from encoders.contract import RuntimeContract, Subnormals
 from encoders.enclosure import (
@@ -27,7 +26,8 @@ from encoders.enclosure import (
     nothing,
     some,
 )
-from encoders.formats import BINARY32, FloatFormat, round_array
+from encoders.formats import BINARY32, FloatFormat
+from encoders.number_path import Arrived, Hop, Path, arrived, stored_path
 from encoders.operator import Precondition, RoundingBound, Site
 from encoders.orders import alignment_of
 from onnx_import.graph import DType
@@ -52,9 +52,8 @@ _EXPONENT = np.int64(0x7FF0_0000_0000_0000)  # the bits of 2^⌊log2 M⌋ in a n
 class Rounder:
     """Rounding in one format under one contract, in float64 numbers rounded up.
 
-    `stored` are the formats that stored numbers are rounded to first, one after the other;
-    `read` is the format of tensors that a node in a wider one reads its operands from;
-    `alignment` and `least_factor` are those of the steps that matrix products may take.
+    `path` is that of stored numbers; `alignment` and `least_factor` are those of the steps that
+    matrix products may take.
     Raises OverflowError for a format whose range float64 cannot hold.
     """
 
@@ -62,10 +61,9 @@ class Rounder:
     exact: bool
     flush_results: bool
     flush_operands: bool
-    stored: tuple[FloatFormat, ...] = ()
+    path: Path = ()
     alignment: int | None = None
     least_factor: int | None = None
-    read: FloatFormat | None = None
 
     @property
     def unit(self) -> float:
@@ -181,13 +179,6 @@ class Rounder:
         return self.smallest_normal if flushes and not self.exact else 0.0
 
     @property
-    def tiny_when_read(self) -> float:
-        """Below it stored numbers may be read as zero from a format of fewer exponents."""
-        if self.exact or not self.flush_operands or self.read is None:
-            return 0.0
-        return 2.0**self.read.emin if self.read.emin > self.format.emin else 0.0
-
-    @property
     def lost_operands(self) -> float:
         """What two operands of an addition can lose by being read as zero."""
         return 0.0 if self.exact or not self.flush_operands else 2.0 * self.smallest_normal
@@ -199,11 +190,15 @@ class Rounder:
         return in_blocks(self._operand_loss, x.lo, x.hi)
 
     def _operand_loss(self, lo: FloatArray, hi: FloatArray) -> FloatArray:
-        tiny = self.smallest_normal
-        touches = (lo < tiny) & (hi > -tiny)
-        if not np.any(touches):
-            return nothing(touches.shape)
-        return np.where(touches, np.minimum(Interval(lo, hi).magnitude, tiny), 0.0)
+        return below(Interval(lo, hi), self.smallest_normal)
+
+
+def below(x: Interval, tiny: float) -> FloatArray:
+    """How far numbers in a range move if those smaller than `tiny` may become zero."""
+    touches = (x.lo < tiny) & (x.hi > -tiny)
+    if not np.any(touches):
+        return nothing(touches.shape)
+    return np.where(touches, np.minimum(x.magnitude, tiny), 0.0)
 
 
 def rounder(site: Site, contract: RuntimeContract) -> Rounder:
@@ -218,10 +213,9 @@ def rounder_of(dtype: DType, contract: RuntimeContract) -> Rounder:
         contract.exact,
         contract.results is not Subnormals.KEEP,
         contract.operands is not Subnormals.KEEP,
-        contract.stored_formats,
+        stored_path(contract, dtype),
         alignment_of(contract.order),
         contract.least_factor,
-        contract.read_format,
     )
 
 
@@ -235,33 +229,28 @@ def conversion_error(r: Rounder, source: FloatFormat, x: Interval) -> FloatArray
 
 
 def stored_loss(r: Rounder, values: FloatArray) -> FloatArray:
-    """|ŵ − w| for stored numbers w that the runtime holds rounded to the compute format.
-
-    A number converted from another format is a result, and flushed as results are.
-    """
-    plain = not r.stored and r.tiny_when_read == 0.0
-    if r.exact or (plain and r.format.holds(BINARY32) and _in_float32(values)):
+    """|ŵ − w| for stored numbers w, which reach the operation that uses them along `r.path`."""
+    if r.exact or (len(r.path) == 1 and r.format.holds(BINARY32) and _in_float32(values)):
         return nothing(values.shape)
-    stored = held(r, values)
-    loss = np.abs(stored - values)
-    bound = np.where(stored == values, 0.0, np.nextafter(loss, np.inf))
-    return np.where(lost_when_held(r, stored), np.maximum(bound, np.abs(values)), bound)
+    return _loss_of(values, held(r, values))
 
 
-def lost_when_held(r: Rounder, stored: FloatArray) -> npt.NDArray[np.bool_]:
-    """Which stored numbers may be flushed on the way to the compute format."""
-    tiny = r.tiny_when_read
-    if r.stored and r.flush_results:
-        tiny = max(tiny, *(2.0**f.emin for f in (*r.stored[1:], r.format)))
-    lost: npt.NDArray[np.bool_] = (stored != 0) & (np.abs(stored) < tiny)
-    return lost
+def held(r: Rounder, values: FloatArray) -> Arrived:
+    """Stored numbers as the runtime holds them, if none of them is flushed."""
+    return arrived(r.path, values, r.flush_operands, r.flush_results)
 
 
-def held(r: Rounder, values: FloatArray) -> FloatArray:
-    """Stored numbers as the runtime holds them, none of them flushed."""
-    for fmt in r.stored:
-        values = round_array(values, fmt)
-    return round_array(values, r.format)
+def formula_loss(r: Rounder, values: FloatArray) -> FloatArray:
+    """|ĉ − c| for numbers c of a formula or an attribute, rounded once."""
+    if r.exact or (r.format.holds(BINARY32) and _in_float32(values)):
+        return nothing(values.shape)
+    return _loss_of(values, arrived((Hop(r.format),), values, False, False))
+
+
+def _loss_of(values: FloatArray, there: Arrived) -> FloatArray:
+    loss = np.abs(there.values - values)
+    bound = np.where(there.values == values, 0.0, np.nextafter(loss, np.inf))
+    return np.where(there.flushed, np.maximum(bound, np.abs(values)), bound)
 
 
 def _in_float32(values: FloatArray) -> bool:

@@ -7,9 +7,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from encoders.arithmetic import stored
 from encoders.contract import OpenSchedule, RuntimeContract
 from encoders.formats import FloatFormat
+from encoders.number_path import stored
 from encoders.numpy_arithmetic import Carrier, NumpyArithmetic
 from encoders.operator import site_of
 from encoders.registry import lookup
@@ -85,7 +85,8 @@ def _stored(graph: Graph, tensor: str, contract: RuntimeContract) -> Carrier:
     dtype, values = graph.types[tensor].dtype, graph.constants[tensor]
     if not dtype.is_float:
         return values[np.newaxis]
-    held: Carrier = stored(NumpyArithmetic(contract.format_of(dtype), contract), values, contract)
+    arithmetic = NumpyArithmetic(contract.format_of(dtype), contract)
+    held: Carrier = stored(arithmetic, values, contract, dtype)
     return held
 
 

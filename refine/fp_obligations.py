@@ -17,7 +17,6 @@ import numpy as np
 import z3
 
 from encoders import fp_theory
-from encoders.arithmetic import stored
 from encoders.contract import (
     BiasPlacement,
     Contraction,
@@ -31,6 +30,7 @@ from encoders.elements import Element
 from encoders.exact_fields import object_array
 from encoders.formats import FloatFormat, round_down, round_up
 from encoders.functions import Transcendental
+from encoders.number_path import stored, stored_path
 from encoders.operator import site_of
 from encoders.registry import lookup
 from encoders.scheduling import contract_at
@@ -60,10 +60,14 @@ def finiteness_queries(
         return
     fmt = contract.format_of(site.outputs[0].dtype)
     wide = contract.wider_than(site.outputs[0].dtype)
-    if fmt.emin != 1 - fmt.emax:
+    kinds = [
+        k.dtype for k, c in zip(site.inputs, site.constants, strict=True) if k and c is not None
+    ]
+    ways = [stored_path(contract, dtype) for dtype in kinds if dtype.is_float]
+    others = {hop.target for way in ways for hop in way} | ({wide} if wide else set())
+    if not all(fp_theory.has_sort(f) for f in (fmt, *others)):
         return
-    others = [f for f in (wide, *contract.stored_formats) if f is not None]
-    if any(f.emin != 1 - f.emax or not fp_theory.can_narrow(f) for f in others):
+    if not all(fp_theory.can_narrow(f) for f in others - {fmt}):
         return
     element: Element = operator.element(site, row)
     tensors = [t for t in node.node.inputs if t in node.assumed]
@@ -131,7 +135,7 @@ def _output(
         if kind is None:
             arguments.append(None)
         elif constant is not None:
-            arguments.append(stored(arithmetic, constant, execution))
+            arguments.append(stored(arithmetic, constant, execution, kind.dtype))
         else:
             variable = fp_theory.variable(next(remaining), fmt)
             arguments.append(object_array([variable], (1, *kind.shape)))

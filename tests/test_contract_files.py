@@ -133,8 +133,8 @@ def test_presets_come_back(name: str, written: Path) -> None:
 def test_no_field_is_forgotten() -> None:
     """A field added to the contract must be added to the file: the drawn contracts vary all.
 
-    `held_format` and `read_format` are of a node's inside, and in no file."""
-    assert len({f.name for f in fields(RuntimeContract)} - {"held_format", "read_format"}) == 17
+    `narrow` is of a node's inside, and in no file."""
+    assert len({f.name for f in fields(RuntimeContract)} - {"narrow"}) == 17
 
 
 def test_what_a_file_leaves_out_is_open(tmp_path: Path) -> None:

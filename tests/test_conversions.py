@@ -21,7 +21,7 @@ from encoders.contract import (
     Steps,
     Subnormals,
 )
-from encoders.formats import BINARY16, BINARY32, BINARY64, small_format
+from encoders.formats import BFLOAT16, BINARY16, BINARY32, BINARY64, round_array, small_format
 from onnx_import.errors import ModelError
 from refine.api import check_model, diff_models
 from refine.check import Options
@@ -178,3 +178,81 @@ def test_an_omitted_input_beside_a_stored_infinity(tmp_path: Path) -> None:
     path = save(tmp_path / "m.onnx", nodes, {"x": [2]}, {"y": [2]}, weights)
     result = check_model(path, "-1..1", "1e-3", "sequential", Options(None, default_directory()))
     assert result.verdict is Verdict.VERIFIED
+
+
+@pytest.mark.parametrize("op", ["MatMul", "Mul", "Neg"])
+def test_an_operand_is_flushed_on_the_way_into_accumulation(tmp_path: Path, op: str) -> None:
+    """Converted, a subnormal bfloat16 number is a subnormal result in float32."""
+    tiny, factor = 2.0**-130, 1.0 if op == "Neg" else 2.0**100
+    weights = {} if op == "Neg" else {"w": np.array([[factor]], np.float32)}
+    nodes = [helper.make_node(op, ["x", *weights], ["y"])]
+    path = save(tmp_path / "m.onnx", nodes, {"x": [1, 1]}, {"y": [1, 1]}, weights)
+    contract = replace(
+        SEQUENTIAL,
+        name="in",
+        results=Subnormals.FLUSH,
+        compute_format=BFLOAT16,
+        accumulation=BINARY32,
+    )
+    options = Options(None, default_directory())
+    result = check_model(path, f"{Decimal(tiny)}..{Decimal(tiny)}", "1e-280", contract, options)
+    assert result.verdict is Verdict.VIOLATED
+    assert float(result.bounds["y"].max()) >= tiny * factor
+
+
+STORED = 1.2345678  # which bfloat16 does not hold
+READ_BY = {
+    "Clip": ("0.5", ["x", "w"]),
+    "PRelu": ("-1", ["x", "w"]),
+    "Pad": ("0", ["x", "pads", "w"]),
+}
+
+
+@pytest.mark.parametrize("op", READ_BY)
+def test_stored_parameters_are_weights(tmp_path: Path, op: str) -> None:
+    """Bounds, slopes and fillings that are stored tensors are rounded as all of them are."""
+    at, inputs = READ_BY[op]
+    shape = [2] if op == "Pad" else [1]
+    stored = np.array(STORED, np.float32)
+    weights = {"w": stored.reshape(1) if op == "PRelu" else stored}
+    if op == "Pad":
+        weights["pads"] = np.array([0, 1])
+    nodes = [helper.make_node(op, inputs, ["y"])]
+    path = save(tmp_path / "m.onnx", nodes, {"x": [1]}, {"y": shape}, weights)
+    contract = replace(SEQUENTIAL, name="stored", stored_format=BFLOAT16)
+    result = check_model(path, f"{at}..{at}", "1e-4", contract, Options(None, default_directory()))
+    lost = abs(float(round_array(stored, BFLOAT16)) - float(stored))
+    assert result.verdict is Verdict.VIOLATED
+    assert result.worst_found == pytest.approx(lost, rel=1e-6)
+    assert float(result.bounds["y"].max()) >= lost
+
+
+def test_a_dequantised_weight_is_rounded_to_its_own_type_before_it_is_read_wider(
+    tmp_path: Path,
+) -> None:
+    """3·scale is no float16 number, and would be one of float32."""
+    half = TensorProto.FLOAT16
+    scale = np.array(0.1, np.float16)
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "s"], ["w"]),
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", half, [1, 1])],
+        [helper.make_tensor_value_info("y", half, [1, 1])],
+        [
+            numpy_helper.from_array(np.array([[3]], np.int8), "q"),
+            numpy_helper.from_array(scale, "s"),
+        ],
+    )
+    path = tmp_path / "m.onnx"
+    opset = [helper.make_opsetid("", 19)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    exact = 3.0 * float(scale)
+    lost = abs(float(round_array(exact, BINARY16)) - exact)
+    assert lost > 0
+    result = check_model(path, "1..1", "1e-9", FP16, Options(None, default_directory()))
+    assert float(result.bounds["y"].max()) >= lost
+    assert result.verdict is Verdict.VIOLATED

@@ -4,6 +4,7 @@ numbers."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from encoders.contract import RuntimeContract
 from encoders.enclosure import Interval, add_up
 from encoders.error_arithmetic import ErrorArithmetic
 from encoders.integer_products import as_whole
+from encoders.number_path import Hop, stored_path
 from encoders.operator import (
     FLOATS,
     Field,
@@ -22,7 +24,13 @@ from encoders.operator import (
     RoundingBound,
     Site,
 )
-from encoders.rounding_bounds import conversion_error, finish, rounder, stored_loss
+from encoders.rounding_bounds import (
+    conversion_error,
+    finish,
+    formula_loss,
+    rounder,
+    stored_loss,
+)
 from encoders.tracked import tracked
 from onnx_import.graph import DType
 
@@ -57,7 +65,7 @@ def runtime(
 ) -> tuple[Any, ...]:
     """A float is read as an operand of its own format and rounded to that of the result; a truth
     value times 1 is the number itself."""
-    if not site.variable:
+    if not site.variable and not site.type_of(0).dtype.is_float:
         return (arithmetic.constant(np.asarray(site.constants[0])),)
     if site.type_of(0).dtype in _WHOLE:
         return (integers_of(arithmetic).converted(as_whole(inputs[0])),)
@@ -82,7 +90,11 @@ def rounding(
         return finish(r, y.error[0], np.asarray(y.largest), ("underflow-term",))
     if not site.variable and not r.exact:
         stored = np.asarray(site.constants[0], np.float64)
-        return finish(r, stored_loss(r, stored), np.abs(stored), ())
+        if not source.is_float:
+            return finish(r, formula_loss(r, stored), np.abs(stored), ())
+        cast = Hop(r.format, source=contract.format_of(source), result=True)
+        whole = replace(r, path=(*stored_path(contract, source), cast))
+        return finish(r, stored_loss(whole, stored), np.abs(stored), ())
     if r.exact or not source.is_float:
         return RoundingBound(np.zeros(site.outputs[0].shape))
     held = contract.format_of(source)

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from encoders.arithmetic import Arithmetic
+from encoders.arithmetic import Arithmetic, moved
 from encoders.contract import RuntimeContract
 from encoders.elements import broadcast_element
 from encoders.enclosure import FloatArray, Interval, add_up
-from encoders.formats import round_array
 from encoders.operator import (
     DifferenceMap,
     Field,
@@ -30,7 +29,7 @@ from encoders.piecewise import (
     piecewise_differences,
     piecewise_values,
 )
-from encoders.rounding_bounds import exact_unless_flushed, rounder, stored_loss
+from encoders.rounding_bounds import exact_unless_flushed, formula_loss, rounder, stored_loss
 from encoders.signed_sum import check_one_variable
 
 
@@ -47,6 +46,11 @@ def _bounds(site: Site) -> tuple[float, float]:
         else:
             found.append(default)
     return found[0], found[1]
+
+
+def _is_stored(site: Site, position: int) -> bool:
+    """Is this bound a stored tensor, and no attribute?"""
+    return site.constant(position) is not None
 
 
 def check(site: Site) -> None:
@@ -78,10 +82,17 @@ def runtime(
 ) -> tuple[Any, ...]:
     x = inputs[0]
     low, high = _bounds(site)
+
+    def bound(position: int, value: float) -> Any:
+        ones = (1,) * (len(x.shape) - 1)
+        if not _is_stored(site, position):
+            return arithmetic.constant(np.full(ones, value))
+        return moved(inputs[position], lambda v: v.reshape(v.shape[0], *ones))
+
     if math.isfinite(low):
-        x = arithmetic.maximum(x, arithmetic.constant(np.full((1,) * (len(x.shape) - 1), low)))
+        x = arithmetic.maximum(x, bound(1, low))
     if math.isfinite(high):
-        x = arithmetic.minimum(x, arithmetic.constant(np.full((1,) * (len(x.shape) - 1), high)))
+        x = arithmetic.minimum(x, bound(2, high))
     return (x,)
 
 
@@ -103,11 +114,12 @@ def rounding(
     r, (x,) = rounder(site, contract), inputs
     lost = np.zeros(x.shape)
     low, high = _bounds(site)
-    for bound, beyond in ((-low, -x.lo), (high, x.hi)):
+    for position, bound, beyond in ((1, -low, -x.lo), (2, high, x.hi)):
         if math.isfinite(bound) and not r.exact:
-            stored = float(round_array(bound, r.format))
-            loss = stored_loss(r, np.asarray(bound))
-            lost = np.where(beyond > min(bound, stored), np.maximum(lost, loss), lost)
+            loss_of = stored_loss if _is_stored(site, position) else formula_loss
+            loss = loss_of(r, np.asarray(bound))
+            least = np.asarray(bound) - np.nextafter(loss, np.inf)
+            lost = np.where(beyond > least, np.maximum(lost, loss), lost)
     held = RoundingBound(add_up(plain.radius, lost), plain.preconditions, plain.lemmas)
     return held.using(*LEMMAS)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from encoders.affine import AffineMap, affine_meanings, scaled_part
-from encoders.arithmetic import Arithmetic, aligned, integers_of
+from encoders.arithmetic import Arithmetic, aligned, integers_of, moved
 from encoders.contract import RuntimeContract
 from encoders.enclosure import FloatArray, Interval, multiply_up
 from encoders.error_arithmetic import ErrorArithmetic
@@ -67,7 +67,8 @@ def runtime(
 ) -> tuple[Any, ...]:
     numbers = integers_of(arithmetic)
     steps = numbers.converted(_centred(site, inputs, numbers.integers()))
-    return (arithmetic.multiply(*aligned((steps, arithmetic.constant(_stored(site, 1))))),)
+    scale = moved(inputs[1], lambda v: along_axis(site, v))
+    return (arithmetic.multiply(*aligned((steps, scale))),)
 
 
 values, differences = affine_meanings(_affine)
@@ -78,7 +79,9 @@ def rounding(
 ) -> RoundingBound:
     r = rounder(site, contract)
     x = tracked(inputs[0], np.zeros(inputs[0].shape))
-    (y,) = runtime(site, [x, None, site.constant(2)], ErrorArithmetic(r, contract), contract)
+    arithmetic = ErrorArithmetic(r, contract)
+    scale = arithmetic.stored(np.asarray(site.constants[1]))
+    (y,) = runtime(site, [x, scale, site.constant(2)], arithmetic, contract)
     error = np.broadcast_to(y.error[0], result.shape)
     return finish(r, error, np.asarray(y.largest), ("underflow-term",))
 

@@ -201,7 +201,7 @@ def _tracked_bias(site: Site, inputs: Sequence[Interval], arithmetic: ErrorArith
     c = (
         tracked(inputs[1], np.zeros_like(inputs[1].lo))
         if constant is None
-        else arithmetic.constant(constant)
+        else arithmetic.stored(constant)
     )
     return _runtime_bias(site, (None, None, c), arithmetic)
 

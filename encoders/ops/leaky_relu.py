@@ -22,7 +22,7 @@ from encoders.operator import (
     ValueMap,
 )
 from encoders.piecewise import LEMMAS, hinge, piecewise_values
-from encoders.rounding_bounds import finish, rounder, stored_loss
+from encoders.rounding_bounds import finish, formula_loss, rounder, stored_loss
 from encoders.signed_sum import check_float, check_one_variable
 from onnx_import.graph import Array
 
@@ -47,8 +47,14 @@ def _check_slope(site: Site) -> None:
 
 
 def _operator(
-    name: str, since: int, slope_of: Callable[[Site], Array], check: Callable[[Site], None]
+    name: str,
+    since: int,
+    slope_of: Callable[[Site], Array],
+    check: Callable[[Site], None],
+    stored: bool,
 ) -> Operator:
+    """`stored` says that the slope is a stored tensor, input 1, and no attribute."""
+
     def slopes(site: Site) -> FloatArray:
         return np.asarray(slope_of(site), np.float64)
 
@@ -62,7 +68,8 @@ def _operator(
     def runtime(
         site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
     ) -> tuple[Any, ...]:
-        x, slope = aligned((inputs[0], arithmetic.constant(slope_of(site))))
+        given = inputs[1] if stored else arithmetic.constant(slope_of(site))
+        x, slope = aligned((inputs[0], given))
         zero = arithmetic.constant(np.zeros((1,) * (len(x.shape) - 1), np.float32))
         below = arithmetic.compare(Relation.LESS, x, zero)
         return (arithmetic.select(below, arithmetic.multiply(slope, x), x),)
@@ -84,7 +91,7 @@ def _operator(
         """A copy above zero, a product below; either branch for a number read as zero."""
         r, (x,) = rounder(site, contract), inputs
         slope = slopes(site)
-        loss = stored_loss(r, slope)
+        loss = stored_loss(r, slope) if stored else formula_loss(r, slope)
         held = add_up(np.abs(slope), loss)
         lost = add_up(r.operand_loss(x), r.operand_loss(Interval(slope, slope)) * x.magnitude)
         lost = multiply_up(add_up(held, 1.0), lost)
@@ -115,6 +122,6 @@ def _operator(
 
 
 OPERATORS = (
-    _operator("LeakyRelu", 6, _leak, check_one_variable).reading("alpha"),
-    _operator("PRelu", 7, _stored_slope, _check_slope),
+    _operator("LeakyRelu", 6, _leak, check_one_variable, stored=False).reading("alpha"),
+    _operator("PRelu", 7, _stored_slope, _check_slope, stored=True),
 )

@@ -63,4 +63,8 @@ def check(site: Site) -> None:
             raise site.unsupported(f"'pads' {widths} cuts more than an axis of length {n} has")
 
 
-OPERATORS = (gather_operator("Pad", 2, index_of, check, fill_of).reading("mode", "pads", "value"),)
+OPERATORS = (
+    gather_operator("Pad", 2, index_of, check, fill_of, filled_by=2).reading(
+        "mode", "pads", "value"
+    ),
+)

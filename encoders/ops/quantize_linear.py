@@ -151,7 +151,7 @@ def rounding(
     arithmetic = ErrorArithmetic(r, contract)
     given: list[Tracked] = [tracked(x, np.zeros(x.shape)) for x in inputs]
     scale = site.constant(1)
-    divisor = given[1] if scale is None else arithmetic.constant(scale)
+    divisor = given[1] if scale is None else arithmetic.stored(scale)
     t = _taken(site, given[0], divisor, arithmetic)
     zero = inputs[-1] if 2 in site.variable else point(_stored_zero(site))
     radius = step_rounding(_steps(site), t, zero, r, result.shape)

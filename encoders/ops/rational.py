@@ -18,7 +18,7 @@ from encoders.contract import RuntimeContract
 from encoders.enclosure import Interval, add_up
 from encoders.formats import FORMAT_OF_DTYPE, round_fraction
 from encoders.operator import Field, ObjectArray, Operator, RoundingBound, Site
-from encoders.rounding_bounds import finish, rounder, stored_loss
+from encoders.rounding_bounds import finish, formula_loss, rounder
 
 
 def number(site: Site) -> Fraction:
@@ -75,7 +75,7 @@ def rounding(
     stored = np.broadcast_to(_stored(site), site.outputs[0].shape)
     if r.exact:
         return RoundingBound(np.zeros(stored.shape))
-    return finish(r, add_up(stored_loss(r, stored), _rest(site)), np.abs(stored), ())
+    return finish(r, add_up(formula_loss(r, stored), _rest(site)), np.abs(stored), ())
 
 
 OPERATORS = (

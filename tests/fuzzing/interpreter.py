@@ -6,6 +6,7 @@ An operator that is not read here raises `Unread`: such a graph is only tried fo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -199,6 +200,9 @@ def _rows(r: Reading, axes: Sequence[int]) -> tuple[Array, list[int]]:
     return x.reshape(*x.shape[: 1 + len(kept)], -1), kept
 
 
+_SIZED = ("ReduceSum", "ReduceMean", "ReduceL1", "ReduceSumSquare")
+
+
 def _reduced(r: Reading) -> Array:
     axes = r.ints(1, "axes")
     if not axes:
@@ -207,20 +211,25 @@ def _reduced(r: Reading) -> Array:
         axes = list(range(r.rank))
     x, kept = _rows(r, axes)
     a, n, op = r.a, x.shape[-1], r.node.op_type
+    behind = prod(r.x[0].shape[2 + max(a % r.rank for a in axes) :])
+    sizes = {"terms": n, "rows": prod(x.shape[1:-1]) // behind, "columns": behind}
+    place = r.place(**sizes) if op in _SIZED else r.place()
     if op in ("ReduceSum", "ReduceMean"):
-        found = a.total(x, r.place(terms=n))
+        found = a.total(x, place)
         found = a.divide(found, r.number(float(n))) if op == "ReduceMean" else found
     elif op == "ReduceL1":
-        found = a.total(a.absolute(x), r.place(terms=n))
+        found = a.total(a.absolute(x), place)
     elif op in ("ReduceSumSquare", "ReduceL2"):
-        found = a.products(x, x, None, r.place(terms=n), False)
+        found = a.products(x, x, None, place, False)
         found = a.sqrt(found) if op == "ReduceL2" else found
     elif op == "ReduceLogSumExp":
         top = a.extreme(x, 1)
         powers = a.function("exp", a.subtract(x, top[..., None]))
         found = a.add(top, a.function("log", a.total(powers, r.place())))
     elif op == "ReduceLogSum":
-        found = a.function("log", a.total(x, Place("ReduceSum", "")))
+        found = a.function(
+            "log", a.total(x, replace(r.place(**sizes), operator="ReduceSum", node=""))
+        )
     else:
         found = a.extreme(x, 1 if op == "ReduceMax" else -1)
     if r.get("keepdims", 1):
@@ -455,14 +464,16 @@ def interpret(model: onnx.ModelProto, feeds: dict[str, Array], algebra: Any) -> 
         if not all(makes):
             raise Unread("unknown types")
         own = algebra.of(next((k for k in (*makes, *reads) if k in FLOATS), TensorProto.FLOAT))
+        if isinstance(own, Machine):
+            own = own.at(_place(node, tensors, stored))
         arguments = [tensors.get(t) if t else None for t in node.input]
         kept = [stored.get(t) for t in node.input]
         wide = None
         if isinstance(own, Machine) and makes[0] in FLOATS:
             wide = None if _moves(node) or node.op_type == "Cast" else _accumulated(own)
-        if wide is not None:  # subnormal numbers of the tensors' format may be read as zero
+        if wide is not None:  # a subnormal number may be read as zero, and become zero
             arguments = [
-                algebra.of(k).read(v) if k in FLOATS and v is not None else v
+                wide.converted(algebra.of(k).read(v)) if k in FLOATS and v is not None else v
                 for v, k in zip(arguments, reads, strict=True)
             ]
         of = algebra.of if wide is None else _always(wide)
@@ -504,6 +515,17 @@ def _kinds(model: onnx.ModelProto) -> dict[str, int]:
             given = next((kinds.get(t, 0) for t in node.input if t), 0)
             kinds |= {t: given for t in node.output if not kinds.get(t)}
     return kinds
+
+
+def _place(node: onnx.NodeProto, tensors: dict[str, Array], stored: dict[str, Array]) -> Place:
+    """Where a node stands, for what it does beside its sums: of Gemm alone the sizes count."""
+    if node.op_type != "Gemm":
+        return Place(node.op_type, node.name)
+    flags = {t.name: t.i for t in node.attribute}
+    a, b = (tensors[t].shape[1:] for t in node.input[:2])
+    a = a[::-1] if flags.get("transA", 0) else a
+    b = b[::-1] if flags.get("transB", 0) else b
+    return Place("Gemm", node.name, node.input[1] in stored, a[0], b[1], a[1])
 
 
 _SPELLED = ("Attention", "RotaryEmbedding", "MeanVarianceNormalization")

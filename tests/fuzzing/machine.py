@@ -8,7 +8,7 @@ classes are read from the project.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -114,6 +114,11 @@ class Machine:
     def of(self, kind: int) -> Machine:
         """What computes with tensors of an element type."""
         return self.within(self.contract.compute_format or _FORMATS[kind])
+
+    def at(self, place: Place) -> Machine:
+        """The same runtime with the contraction that the contract states for one place."""
+        fused = replace(self.contract, contraction=self.schedule(place).contraction)
+        return Machine(self.format, fused, self.rng, self.habits)
 
     # --- numbers
 

@@ -57,7 +57,7 @@ def trial_of(seed: int, first: str | None = None) -> Trial:
     for value in model.graph.input:
         shape = tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
         fmt = format_of(contract, value)
-        lo[value.name], hi[value.name] = _range(rng, shape, fmt)
+        lo[value.name], hi[value.name] = range_of(rng, shape, fmt)
     return Trial(model, contract, lo, hi, seed)
 
 
@@ -68,7 +68,7 @@ def format_of(contract: RuntimeContract, value: onnx.ValueInfoProto) -> FloatFor
     return contract.compute_format or own[value.type.tensor_type.elem_type]
 
 
-def _range(rng: np.random.Generator, shape: Any, fmt: FloatFormat) -> tuple[Array, Array]:
+def range_of(rng: np.random.Generator, shape: Any, fmt: FloatFormat) -> tuple[Array, Array]:
     """Usual, point-like, tiny, subnormal and large ranges, of numbers of the format."""
     kind = int(rng.integers(12))
     centre, width = rng.standard_normal(shape), rng.random()
@@ -104,9 +104,9 @@ def judge(trial: Trial) -> tuple[str, list[Finding]]:
         return ("refused: " + str(error))[:200], []
     except Exception as error:  # whatever escapes is a finding
         return "crashed", [Finding("crash", f"{type(error).__name__}: {error}")]
-    findings = list(_odd(result))
+    findings = list(odd(result))
     try:
-        findings += _compared(trial, result)
+        findings += compared(trial, result)
     except Unread as error:
         return f"unread: {error}", findings
     except Open:
@@ -127,7 +127,7 @@ def bounded(trial: Trial) -> Result:
     return check(graph, domain, trial.contract, Tolerance(), options)
 
 
-def _odd(result: Result) -> list[Finding]:
+def odd(result: Result) -> list[Finding]:
     found = []
     for name, bound in result.bounds.items():
         if np.any(np.isnan(bound)) or np.any(np.asarray(bound) < 0):
@@ -138,7 +138,7 @@ def _odd(result: Result) -> list[Finding]:
     return found
 
 
-def _points(trial: Trial) -> dict[str, Array]:
+def points_of(trial: Trial) -> dict[str, Array]:
     rng = np.random.default_rng(trial.seed + 1)
     points = {}
     for value in trial.model.graph.input:
@@ -151,7 +151,7 @@ def _points(trial: Trial) -> dict[str, Array]:
     return points
 
 
-def _compared(trial: Trial, result: Result) -> list[Finding]:
+def compared(trial: Trial, result: Result) -> list[Finding]:
     saved, flint.ctx.prec = flint.ctx.prec, BITS
     try:
         with np.errstate(all="ignore"):
@@ -161,7 +161,7 @@ def _compared(trial: Trial, result: Result) -> list[Finding]:
 
 
 def _exceeded(trial: Trial, result: Result) -> list[Finding]:
-    points = _points(trial)
+    points = points_of(trial)
     rng = np.random.default_rng(trial.seed + 2)
     fmt = format_of(trial.contract, trial.model.graph.input[0])
     reals = Reals()
@@ -171,18 +171,18 @@ def _exceeded(trial: Trial, result: Result) -> list[Finding]:
         habit = habits(rng)
         ran = interpret(trial.model, points, Machine(fmt, trial.contract, rng, habit))
         for name, bound in result.bounds.items():
-            finding = _above(name, _balls(exact[name]), ran[name], np.asarray(bound))
+            finding = above(name, balls_of(exact[name]), ran[name], np.asarray(bound))
             if finding is not None:
                 found.append(Finding(finding.kind, f"{finding.text}; {habit}"))
                 return found
     return found
 
 
-def _balls(values: Array) -> Array:
+def balls_of(values: Array) -> Array:
     return Reals().truth(values) if values.dtype == bool else values
 
 
-def _above(name: str, exact: Array, value: Array, bound: Array) -> Finding | None:
+def above(name: str, exact: Array, value: Array, bound: Array) -> Finding | None:
     limit = np.broadcast_to(bound, exact.shape[1:])
     exact = np.broadcast_to(exact, (value.shape[0], *exact.shape[1:]))
     for at in np.ndindex(*value.shape):
