@@ -134,7 +134,8 @@ def gather_operator(
         parts = (gathered_part(index[None], site.type_of(0).shape),) if site.variable else ()
         if not site.variable:
             values = np.asarray(site.constants[0], np.float64).reshape(-1)
-            bias = np.where(index < 0, fill, values[np.maximum(index, 0)])
+            held = np.append(values, 0.0)  # something to read where nothing is
+            bias = np.where(index < 0, fill, held[np.maximum(index, 0)])
         return AffineMap(parts, bias, np.zeros(index.shape))
 
     def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
@@ -153,10 +154,18 @@ def gather_operator(
             return no_rounding(site)
         return RoundingBound(stored_loss(rounder(site, contract), affine(site).bias))
 
+    def whole_check(site: Site) -> None:
+        check(site)
+        found, made = index_of(site).shape, site.outputs[0].shape
+        if found != made:
+            raise site.unsupported(
+                f"its inputs give the shape {list(found)}, and ONNX infers {list(made)}"
+            )
+
     return Operator(
         name,
         since,
-        check,
+        whole_check,
         real,
         runtime,
         values,

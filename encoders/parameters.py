@@ -44,3 +44,28 @@ def word(site: Site, name: str, default: str, known: Sequence[str]) -> str:
     if text not in known:
         raise site.unsupported(f"attribute '{name}' is '{text}'; known: {', '.join(known)}")
     return text
+
+
+def require_shape(site: Site, position: int, shape: tuple[int, ...]) -> None:
+    """Raises UnsupportedModel for an input, unless it is left out, of another shape: runtimes do
+    not broadcast it."""
+    given = site.inputs[position] if position < len(site.inputs) else None
+    if given is not None and given.shape != shape:
+        raise site.unsupported(
+            f"input {position} must have the shape {list(shape)}, not {list(given.shape)}"
+        )
+
+
+def require_broadcast(site: Site, position: int, shape: tuple[int, ...]) -> None:
+    """Raises UnsupportedModel for an input, unless it is left out, that does not broadcast to this
+    shape."""
+    given = site.inputs[position] if position < len(site.inputs) else None
+    if given is None:
+        return
+    fits = len(given.shape) <= len(shape) and all(
+        n in (1, m) for n, m in zip(given.shape[::-1], shape[::-1], strict=False)
+    )
+    if not fits:
+        raise site.unsupported(
+            f"input {position} of shape {list(given.shape)} does not broadcast to {list(shape)}"
+        )

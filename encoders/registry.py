@@ -12,7 +12,7 @@ from encoders import ops
 from encoders.accumulation import accumulating
 from encoders.factors import shortening
 from encoders.operator import Operator, Site, site_of
-from onnx_import.errors import UnsupportedModel
+from onnx_import.errors import UnsupportedModel, shorten
 from onnx_import.fold import ALONE
 from onnx_import.foreign import is_known
 from onnx_import.graph import Graph, Node
@@ -33,17 +33,21 @@ def operators() -> Mapping[str, Operator]:
 
 
 def _of_numbers(operator: Operator) -> Operator:
-    """The operator, which refuses to compute with or make tensors that have no elements."""
-    if operator.movement:
-        return operator
+    """The operator, which refuses what does not fit together, and to compute with or make tensors
+    that have no elements."""
 
     def check(site: Site) -> None:
-        for position in site.variable:
+        for position in () if operator.movement else site.variable:
             if not site.type_of(position).size:
                 raise site.unsupported(f"it computes with an empty tensor (input {position})")
-        if not all(kind.size for kind in site.outputs):
+        if not operator.movement and not all(kind.size for kind in site.outputs):
             raise site.unsupported("it computes an empty tensor; leave the node out")
-        operator.check(site)
+        try:
+            operator.check(site)
+        except (ValueError, IndexError, OverflowError, TypeError) as error:
+            raise site.unsupported(
+                f"its inputs do not fit each other ({shorten(error)}); export the model again"
+            ) from error
 
     return replace(operator, check=check)
 

@@ -22,6 +22,18 @@ def check_float(site: Site) -> None:
         raise site.unsupported(f"{site.outputs[0].dtype.value} arithmetic is not supported")
 
 
+def check_equal_shapes(site: Site) -> None:
+    """Raises UnsupportedModel unless it computes in a floating-point type, and before opset 8, in
+    which operators of any number of tensors began to broadcast, unless all have one shape."""
+    check_float(site)
+    shapes = {t.shape for t in site.inputs if t is not None}
+    if site.node.opset < 8 and len(shapes) > 1:
+        raise site.unsupported(
+            f"opset {site.node.opset} does not broadcast shapes "
+            f"{', '.join(str(list(s)) for s in sorted(shapes))}; convert the model to opset 13"
+        )
+
+
 def require_normal(site: Site, product: FloatArray, *factors: FloatArray) -> None:
     """Raises UnsupportedModel where a float64 product or quotient of coefficients may underflow,
     so that it is no longer known to within a relative error (float64 models only)."""

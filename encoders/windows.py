@@ -56,6 +56,18 @@ def window_of(site: Site, kernel: tuple[int, ...]) -> Window:
     return Window(kernel, strides, dilations, before, after, output)
 
 
+def require_one_padding(site: Site) -> None:
+    """Raises UnsupportedModel for pads beside an 'auto_pad' that gives others."""
+    mode = site.node.attributes.get("auto_pad", "NOTSET")
+    mode = mode.decode() if isinstance(mode, bytes) else str(mode)
+    given = site.integers("pads")
+    if given is not None and mode not in ("NOTSET", "") and (any(given) or mode != "VALID"):
+        raise site.unsupported(
+            f"attributes 'auto_pad' {mode} and 'pads' exclude each other, and runtimes read both "
+            "differently; leave one out"
+        )
+
+
 def _pads(
     site: Site,
     spatial: tuple[int, ...],
@@ -71,6 +83,7 @@ def _pads(
         if len(pads) != 2 * rank or min(pads) < 0:
             raise site.unsupported(f"attribute 'pads' {pads} needs {2 * rank} numbers ≥ 0")
         return pads[:rank], pads[rank:]
+    require_one_padding(site)
     if mode == "VALID":
         return (0,) * rank, (0,) * rank
     if mode not in ("SAME_UPPER", "SAME_LOWER"):

@@ -211,6 +211,12 @@ def _stored_errors(graph: Graph, tensor: str, contract: RuntimeContract) -> Floa
 def _bound_values(maps: Maps, node: Node, site: Site, tick: Callable[[], None]) -> None:
     ranges = [maps.values[t] for t in variable_inputs(maps.graph, node)]
     mapped = lookup(node).values(site, ranges)
+    found, made = mapped.image.lo.shape, site.outputs[0].shape
+    if found != made:
+        raise site.unsupported(
+            f"its values have the shape {list(found)}, and ONNX infers {list(made)}; "
+            "please report it"
+        )
     maps.value_maps[node.name] = mapped
     maps.values[node.outputs[0]] = _sound(mapped.image)
 
@@ -451,7 +457,7 @@ def _affine(graph: Graph, node: Node) -> bool:
 def _chunks(graph: Graph, rows: Rows, copies: int) -> list[Rows]:
     """Rows in pieces whose coefficients on the widest tensor fit in memory."""
     widest = max(t.size for name, t in graph.types.items() if not graph.is_constant(name))
-    size = max(int(_CHUNK_BYTES // (8 * widest * copies)), 1)
+    size = max(int(_CHUNK_BYTES // (8 * max(widest, 1) * copies)), 1)
     return [rows[i : i + size] for i in range(0, len(rows), size)]
 
 

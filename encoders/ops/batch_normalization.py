@@ -34,6 +34,7 @@ from encoders.operator import (
     Site,
     ValueMap,
 )
+from encoders.parameters import require_shape
 from encoders.signed_sum import check_float, require_normal
 from onnx_import.graph import TensorType
 
@@ -56,6 +57,11 @@ def check(site: Site) -> None:
         raise site.unsupported("only the first output has a meaning in inference")
     if site.integer("spatial", 1) != 1:
         raise site.unsupported("attribute 'spatial' must be 1")
+    shape = site.type_of(0).shape
+    if len(shape) < 2:
+        raise site.unsupported("its input has no axis of channels")
+    for position in range(1, 5):
+        require_shape(site, position, (shape[1],))
     if np.any(_variance(site) <= 0) or np.any(np.asarray(site.constants[4], np.float64) < 0):
         raise site.unsupported("a variance is negative, or variance + epsilon is not positive")
     gamma = np.asarray(site.constants[1], np.float64)

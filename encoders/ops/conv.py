@@ -23,6 +23,7 @@ from encoders.operator import (
     RoundingBound,
     Site,
 )
+from encoders.parameters import require_shape
 from encoders.products import Action, Map, ProductSum, linear_part, product_rounding
 from encoders.signed_sum import check_float
 from encoders.windows import Window, patches, scattered, window_of
@@ -35,6 +36,7 @@ def check(site: Site) -> None:
     groups, x, w = site.integer("group", 1), site.type_of(0).shape, site.type_of(1).shape
     if x[1] != w[1] * groups or w[0] % groups:
         raise site.unsupported(f"{groups} groups do not fit input {x} and weights {w}")
+    require_shape(site, 2, w[:1])
     if (w[0], *_window(site).output) != site.outputs[0].shape[1:]:
         raise site.unsupported("the attributes do not give the inferred output shape")
 

@@ -25,10 +25,10 @@ from encoders.operator import (
     RoundingBound,
     Site,
 )
-from encoders.parameters import word
+from encoders.parameters import require_shape, word
 from encoders.products import Action, Map, ProductSum, linear_part, product_rounding
 from encoders.signed_sum import check_float
-from encoders.windows import Window, fitted
+from encoders.windows import Window, fitted, require_one_padding
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ def check(site: Site) -> None:
         raise site.unsupported(f"{groups} groups do not fit input {x} and weights {w}")
     if site.outputs[0].shape[1] != w[1] * groups:
         raise site.unsupported("the weights do not give the inferred output channels")
+    require_shape(site, 2, (w[1] * groups,))
     _begins(site)
 
 
@@ -71,6 +72,7 @@ def _begins(site: Site) -> tuple[int, ...]:
     wanted = site.integers("output_shape")
     mode = word(site, "auto_pad", "NOTSET", ("NOTSET", "", "VALID", "SAME_UPPER", "SAME_LOWER"))
     output = site.outputs[0].shape[2:]
+    require_one_padding(site)
     full = [
         s * (n - 1) + e + d * (k - 1) + 1
         for n, s, e, d, k in zip(spatial, strides, extra, dilations, kernel, strict=True)

@@ -40,7 +40,19 @@ def check(site: Site) -> None:
     _choice(site)
 
 
+def check_elements(site: Site) -> None:
+    chosen, axis = _choice(site)
+    shape = site.type_of(0).shape
+    if len(chosen.shape) != len(shape) or any(
+        i != axis and n > m for i, (n, m) in enumerate(zip(chosen.shape, shape, strict=False))
+    ):
+        raise site.unsupported(
+            f"indices (input 1) of shape {list(chosen.shape)} do not fit data of shape "
+            f"{list(shape)}"
+        )
+
+
 OPERATORS = (
     gather_operator("Gather", 1, index_of, check).reading("axis"),
-    gather_operator("GatherElements", 11, element_index_of, check).reading("axis"),
+    gather_operator("GatherElements", 11, element_index_of, check_elements).reading("axis"),
 )

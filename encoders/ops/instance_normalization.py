@@ -14,6 +14,7 @@ import numpy as np
 
 from encoders.normalizing import Layout, normalizing_operator, stash_type
 from encoders.operator import Site
+from encoders.parameters import require_shape
 from encoders.rows import Rows, rows_along
 from onnx_import.graph import DType
 
@@ -54,13 +55,18 @@ def _stash(site: Site) -> DType:
 def check_instance(site: Site) -> None:
     if len(site.type_of(0).shape) < 3:
         raise site.unsupported("its input needs a batch, a channel and spatial axes")
+    for position in (1, 2):
+        require_shape(site, position, (site.type_of(0).shape[1],))
 
 
 def check_group(site: Site) -> None:
-    check_instance(site)
+    if len(site.type_of(0).shape) < 3:
+        raise site.unsupported("its input needs a batch, a channel and spatial axes")
     channels, groups = site.type_of(0).shape[1], _groups(site)
     if groups < 1 or channels % groups:
         raise site.unsupported(f"attribute 'num_groups' is {groups}, for {channels} channels")
+    for position in (1, 2):
+        require_shape(site, position, (groups if site.node.opset < 21 else channels,))
 
 
 OPERATORS = (

@@ -11,7 +11,7 @@ from typing import Any
 
 from encoders.normalizing import Layout, normalizing_operator, stash_type
 from encoders.operator import Site
-from encoders.parameters import axis_of
+from encoders.parameters import axis_of, require_broadcast
 from encoders.rows import Rows, rows_along
 
 
@@ -29,6 +29,8 @@ def _aligned(site: Site, parameter: Any) -> Any:
 
 def check(site: Site) -> None:
     _rows(site)
+    for position in (1, 2):
+        require_broadcast(site, position, site.type_of(0).shape)
 
 
 OPERATORS = tuple(

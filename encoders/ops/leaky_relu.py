@@ -21,6 +21,7 @@ from encoders.operator import (
     Site,
     ValueMap,
 )
+from encoders.parameters import require_broadcast
 from encoders.piecewise import LEMMAS, hinge, piecewise_values
 from encoders.rounding_bounds import finish, formula_loss, rounder, stored_loss
 from encoders.signed_sum import check_float, check_one_variable
@@ -42,8 +43,7 @@ def _check_slope(site: Site) -> None:
     check_float(site)
     if site.variable != (0,):
         raise site.unsupported("the slope (input 1) must be a constant")
-    if site.outputs[0].shape != site.type_of(0).shape:
-        raise site.unsupported("the slope (input 1) must broadcast to the input's shape")
+    require_broadcast(site, 1, site.type_of(0).shape)
 
 
 def _operator(

@@ -29,7 +29,7 @@ from encoders.operator import (
     Site,
     ValueMap,
 )
-from encoders.signed_sum import check_float
+from encoders.signed_sum import check_equal_shapes
 
 
 def candidates(site: Site) -> list[Candidate]:
@@ -68,7 +68,7 @@ def _operator(name: str, sign: float) -> Operator:
     return Operator(
         name,
         6,
-        check_float,
+        check_equal_shapes,
         real,
         runtime,
         values,

@@ -34,6 +34,8 @@ def index_of(site: Site) -> Index:
     mode = word(site, "mode", "constant", _MODES)
     index = indices(site.type_of(0).shape)
     widths = _widths(site)
+    if not widths:
+        return index
     kept = tuple(
         slice(max(-before, 0), n - max(-after, 0))
         for n, (before, after) in zip(index.shape, widths, strict=True)
@@ -59,6 +61,8 @@ def check(site: Site) -> None:
     for n, widths in zip(site.type_of(0).shape, _widths(site), strict=True):
         if mode == "reflect" and max(widths) > n - 1:
             raise site.unsupported(f"'pads' {widths} reflects more than an axis of length {n} has")
+        if mode != "constant" and n + min(widths[0], 0) + min(widths[1], 0) < 1 and max(widths) > 0:
+            raise site.unsupported(f"'pads' {widths} repeats an axis that has no elements left")
         if -min(widths[0], 0) - min(widths[1], 0) > n:
             raise site.unsupported(f"'pads' {widths} cuts more than an axis of length {n} has")
 

@@ -22,7 +22,7 @@ from encoders.operator import (
     ValueMap,
 )
 from encoders.rounding_bounds import rounder, stored_loss
-from encoders.signed_sum import check_float, sum_rounding
+from encoders.signed_sum import check_equal_shapes, sum_rounding
 from encoders.sums import (
     MEAN_LEMMAS,
     SUM_LEMMAS,
@@ -97,7 +97,9 @@ def _operator(name: str, mean: bool) -> Operator:
         total = Tracked(total.ideal, add_up(total.error, lost), total.largest)
         return total_rounding(r, contract, total, reach, counts_of(site))
 
-    return Operator(name, 6, check_float, real, runtime, values, differences, rounding, affine=True)
+    return Operator(
+        name, 6, check_equal_shapes, real, runtime, values, differences, rounding, affine=True
+    )
 
 
 OPERATORS = (_operator("Sum", False), _operator("Mean", True))
