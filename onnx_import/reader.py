@@ -15,6 +15,7 @@ from onnx_import.fold import fold
 from onnx_import.foreign import is_known
 from onnx_import.graph import Array, Graph, Node, TensorType, build_graph
 from onnx_import.infer import constant_type, infer, input_type, output_type
+from onnx_import.inferable import require_inferable
 from onnx_import.masks import without_infinities
 from onnx_import.normalize import (
     FUNCTIONS,
@@ -64,6 +65,7 @@ def load(
     source = Path(path)
     model, sha256, file_notes = read_proto(source, allowed)
     opset = opset_of(model, source)
+    require_inferable(model)
     model, function_notes = without_functions(model, opset)
     outputs = tuple(value.name for value in model.graph.output)
     inputs, input_notes = runtime_inputs(model.graph, batch)
@@ -316,7 +318,7 @@ def folded(
     values = [constants.get(t) if t else None for t in node.inputs]
     try:
         return fold(node, kinds, values)
-    except (ValueError, IndexError, OverflowError) as error:
+    except (ValueError, IndexError, OverflowError, TypeError) as error:
         raise ModelError(
             f"{node.describe()} does not fit its constant inputs ({shorten(error)}); "
             "export the model again"
