@@ -133,3 +133,14 @@ def check_sizes(site: Site) -> None:
             "with aligned corners its scales give lengths that are no whole numbers, which "
             "runtimes read differently; state the sizes"
         )
+
+
+def copy_notes(site: Site) -> tuple[str, ...]:
+    """onnxruntime copies where no length changes, whatever the scales are."""
+    kept = site.type_of(0).shape == site.outputs[0].shape
+    if not kept or all(scale == 1 for scale in exact_scales(site)):
+        return ()
+    return (
+        f"{site.node.describe()}: its scales change no length, and onnxruntime copies its input; "
+        "it parts from the specification, which is what is read here",
+    )

@@ -140,8 +140,22 @@ def sliced(node: Node, values: Sequence[Array | None]) -> Array:
     steps = bounds[3] if bounds[3] is not None else [1] * len(starts)
     cut = [slice(None)] * data.ndim
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-        cut[axis] = slice(start, end, step)
+        cut[axis] = clamped(start, end, step, data.shape[axis])
     return data[tuple(cut)]
+
+
+def clamped(start: int, end: int, step: int, n: int) -> slice:
+    """One axis of n elements cut as ONNX has it: going backwards from before the first element
+    starts with the first, where Python finds nothing. Raises ValueError for a step of 0."""
+    if not step:
+        raise ValueError("a step is 0")
+    if not n:
+        return slice(0, 0)
+    start, end = (v + n if v < 0 else v for v in (start, end))
+    if step > 0:
+        return slice(min(max(start, 0), n), min(max(end, 0), n), step)
+    end = min(max(end, -1), n - 1)
+    return slice(min(max(start, 0), n - 1), None if end < 0 else end, step)
 
 
 def padded(node: Node, values: Sequence[Array | None]) -> Array | None:
@@ -153,6 +167,8 @@ def padded(node: Node, values: Sequence[Array | None]) -> Array | None:
     sizes = [int(n) for n in pads.reshape(-1)]
     if min(sizes, default=0) < 0:
         return None
+    if not data.ndim and not sizes:
+        return data
     widths = [(0, 0)] * data.ndim
     for i, axis in enumerate(chosen):
         widths[axis] = (sizes[i], sizes[i + len(sizes) // 2])

@@ -6,11 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from heapq import heappop, heappush
 
+import numpy as np
 import onnx
 import onnx.inliner
 from onnx.checker import ValidationError
+from onnx.shape_inference import InferenceError
 
-from onnx_import.errors import UnsupportedModel
+from onnx_import.errors import UnsupportedModel, shorten
 from onnx_import.graph import Array, DType, Node, TensorType
 
 # Written out although a runtime may have a kernel of its own, which then rounds differently.
@@ -89,6 +91,7 @@ def without_functions(
         try:
             prepared = typed(model)
             spell_out_defaults(prepared, found, opset)
+            require_valid(prepared, found)
             inlined = onnx.inliner.inline_selected_functions(
                 prepared, [("", op) for op in found], False, inline_schema_functions=True
             )
@@ -99,6 +102,37 @@ def without_functions(
         model, written = inlined, written + found
     names = ", ".join(dict.fromkeys(written))
     return model, (f"{names}: written out as the functions that ONNX defines",) if names else ()
+
+
+def require_valid(model: onnx.ModelProto, ops: Collection[str]) -> None:
+    """Raises UnsupportedModel for a node of these operators that ONNX's inference rejects, or whose
+    stored targets are negative: the function would be written out, and mean something else."""
+    try:
+        onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    except InferenceError as error:
+        for op in ops:
+            _, mine, text = str(error).partition(f"(op_type:{op}")
+            if mine:
+                raise UnsupportedModel(
+                    f"a node ({op}) does not fit its inputs ({shorten(text.partition('] ')[2])}); "
+                    "export the model again"
+                ) from error
+    except (RuntimeError, ValueError, TypeError):
+        return
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type not in _LOSSES or node.input[1] not in stored:
+            continue
+        ignored = [a.i for a in node.attribute if a.name == "ignore_index"]
+        targets = onnx.numpy_helper.to_array(stored[node.input[1]])
+        if np.any((targets < 0) & ~np.isin(targets, ignored)):
+            raise UnsupportedModel(
+                f"node '{node.name}' ({node.op_type}): a target (input 1) is negative and is not "
+                "'ignore_index'; number the classes from 0"
+            )
+
+
+_LOSSES = ("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")
 
 
 def spell_out_defaults(model: onnx.ModelProto, ops: Collection[str], opset: int) -> None:
@@ -204,18 +238,49 @@ def without_like(node: Node, types: Mapping[str, TensorType]) -> Node:
 
 
 def require_agreed(node: Node, constants: Mapping[str, Array]) -> None:
-    """Raises UnsupportedModel for a Squeeze with an empty list of axes.
+    """Raises UnsupportedModel for a Squeeze with an empty list of axes, a Squeeze or Unsqueeze with
+    negative axes where there are none, and a Slice back to front that ends at the largest integer.
 
-    ONNX's shape inference takes it to drop no dimension, onnxruntime to drop all of size 1.
+    ONNX's shape inference takes the first to drop no dimension, onnxruntime to drop all of size 1;
+    it ignores the second, which runtimes count from the end; onnxruntime takes the third for a
+    Slice to the front, the text for an empty one.
     """
-    if node.op != "Squeeze":
-        return
-    given = constants.get(node.inputs[1]) if len(node.inputs) > 1 else None
-    if node.attributes.get("axes") == () or (given is not None and given.size == 0):
+    listed = {
+        name: _integers(node, position, name, constants)
+        for name, position in (("axes", 1), ("ends", 2), ("steps", 4))
+    }
+    if node.op == "Squeeze" and listed["axes"] == ():
         raise UnsupportedModel(
             f"{node.describe()}: its list of axes is empty, which runtimes read differently; "
             "leave the axes out or name them"
         )
+    if node.op in ("Squeeze", "Unsqueeze") and node.opset < 11 and min(listed["axes"] or (0,)) < 0:
+        raise UnsupportedModel(
+            f"{node.describe()}: its axes {list(listed['axes'] or ())} must not be negative before "
+            "opset 11; convert the model to opset 13"
+        )
+    backwards = zip(listed["ends"] or (), listed["steps"] or (), strict=False)
+    if node.op == "Slice" and any(step < 0 and end in _LARGEST for end, step in backwards):
+        raise UnsupportedModel(
+            f"{node.describe()}: it goes backwards and ends at the largest integer, which runtimes "
+            "read differently; end it at the smallest, or where it ends"
+        )
+
+
+_LARGEST = (2**31 - 1, 2**63 - 1)
+
+
+def _integers(
+    node: Node, position: int, name: str, constants: Mapping[str, Array]
+) -> tuple[int, ...] | None:
+    """A list of integers from the attribute or the constant input at this position."""
+    value = node.attributes.get(name)
+    if isinstance(value, tuple):
+        return tuple(int(v) for v in value)
+    stored = constants.get(node.inputs[position]) if len(node.inputs) > position else None
+    if stored is None or stored.dtype.kind not in "iu":
+        return None
+    return tuple(int(v) for v in stored.reshape(-1))
 
 
 def split_into_slices(

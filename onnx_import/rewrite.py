@@ -19,6 +19,7 @@ import onnx
 
 from onnx_import.body import Body
 from onnx_import.einsum import einsum
+from onnx_import.errors import shorten
 from onnx_import.graph import Array, DType, Node, TensorType
 
 
@@ -39,7 +40,12 @@ def written_out(
     unknown = sorted(set(node.attributes) - attributes)
     if unknown:
         raise body.unsupported(f"attribute '{unknown[0]}' (opset {node.opset}) is not supported")
-    rewriting(body)
+    try:
+        rewriting(body)
+    except (ValueError, IndexError, OverflowError, TypeError) as error:
+        raise body.unsupported(
+            f"its inputs do not fit each other ({shorten(error)}); export the model again"
+        ) from error
     return body.finish() if body.protos else None
 
 
@@ -65,6 +71,7 @@ def _scatter_nd(body: Body) -> None:
     sizes = np.array(shape[:depth], np.int64)
     if np.any((index < -sizes) | (index >= sizes)):
         raise body.unsupported("an index (input 1) is out of range")
+    _require_updates(body, (*index.shape[:-1], *shape[depth:]))
     places = np.arange(math.prod(shape)).reshape(*shape[:depth], -1)
     wrapped = np.where(index < 0, index + sizes, index)
     _replace(body, places[tuple(np.moveaxis(wrapped, -1, 0))])
@@ -76,9 +83,22 @@ def _scatter_elements(body: Body) -> None:
     index = body.constant(1, "the indices").astype(np.int64)
     if np.any((index < -shape[axis]) | (index >= shape[axis])):
         raise body.unsupported("an index (input 1) is out of range")
+    others = [i for i in range(len(shape)) if i != axis]
+    if index.ndim != len(shape) or any(index.shape[i] > shape[i] for i in others):
+        raise body.unsupported(
+            f"indices (input 1) of shape {list(index.shape)} do not fit data of shape {list(shape)}"
+        )
+    _require_updates(body, index.shape)
     at = list(np.indices(index.shape))
     at[axis] = index % shape[axis]
     _replace(body, np.arange(math.prod(shape)).reshape(shape)[tuple(at)])
+
+
+def _require_updates(body: Body, shape: tuple[int, ...]) -> None:
+    if body.shape(2) != shape:
+        raise body.unsupported(
+            f"updates (input 2) must have the shape {list(shape)}, not {list(body.shape(2))}"
+        )
 
 
 def _replace(body: Body, places: Array) -> None:
@@ -187,6 +207,8 @@ def _windows(body: Body) -> str:
     dilations = body.number("dilations", (1,) * len(kernel))
     mode = body.number("auto_pad", "NOTSET")
     pads = body.number("pads", (0,) * (2 * len(kernel)))
+    if mode != "NOTSET" and (any(pads) or ("pads" in body.node.attributes and mode != "VALID")):
+        raise body.unsupported("attributes 'auto_pad' and 'pads' exclude each other")
     place = np.zeros((1, *(1,) * len(kernel)), np.int64)
     inside = np.ones(place.shape, bool)
     for axis, (n, k, s, d, out) in enumerate(
@@ -205,6 +227,8 @@ def _windows(body: Body) -> str:
             "NOTSET": pads[axis], "VALID": 0, "SAME_UPPER": total // 2,
             "SAME_LOWER": total - total // 2,
         }[mode]  # fmt: skip
+        if (out - 1) * s >= n + before:
+            raise body.unsupported("its last windows start in the padding; pad less at the end")
         at = np.arange(k)[:, None] * d + np.arange(out) * s - before
         tall = [-1 if i == axis else 1 for i in range(len(kernel))]
         at = at.reshape(1, k, *(out if t < 0 else 1 for t in tall))

@@ -19,7 +19,7 @@ from encoders.interpolation import action_of, axes_of, interpolated, terms_of, w
 from encoders.operator import Field, ObjectArray, Operator, RoundingBound, Site
 from encoders.parameters import word
 from encoders.products import ProductSum, linear_part, product_rounding
-from encoders.resizing import ATTRIBUTES, check_sizes, mode_of, scales_of
+from encoders.resizing import ATTRIBUTES, check_sizes, copy_notes, mode_of, scales_of
 from encoders.rounding_bounds import rounder
 from encoders.signed_sum import check_one_variable
 
@@ -106,5 +106,6 @@ OPERATORS = (
         rounding=rounding,
         affine=True,
         work=lambda site: site.outputs[0].size * 2 ** len(axes_of(site)),
+        notes=copy_notes,
     ).reading(*ATTRIBUTES, "scales"),
 )

@@ -25,6 +25,7 @@ from encoders.resizing import (
     Float32s,
     check_sizes,
     coordinates,
+    copy_notes,
     exact_coordinates,
     exact_scales,
     mode_of,
@@ -100,6 +101,8 @@ def check(site: Site) -> None:
 def notes(site: Site) -> tuple[str, ...]:
     """Which elements onnxruntime reads in place of those of the specification."""
     shape, output = site.type_of(0).shape, site.outputs[0].shape
+    if copy_notes(site):
+        return copy_notes(site)
     mode, found = mode_of(site), []
     scales = zip(exact_scales(site), scales_of(site), shape, output, strict=True)
     for axis, (scale, rounded, n, out) in enumerate(scales):

@@ -6,6 +6,7 @@ from encoders.gathering import Index, gather_operator
 from encoders.movement import indices
 from encoders.operator import Site
 from encoders.parameters import axis_of, integers_at
+from onnx_import.fold import clamped
 
 
 def _cut(site: Site) -> tuple[slice, ...]:
@@ -22,7 +23,8 @@ def _cut(site: Site) -> tuple[slice, ...]:
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         if step == 0:
             raise site.unsupported("a step is 0")
-        cut[axis_of(site, axis, rank, "axes")] = slice(start, end, step)
+        where = axis_of(site, axis, rank, "axes")
+        cut[where] = clamped(start, end, step, site.type_of(0).shape[where])
     return tuple(cut)
 
 
