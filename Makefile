@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint fuzz install
+.PHONY: demo test lint fuzz grids install
 
 SECONDS := 60
 
@@ -22,6 +22,9 @@ lint: $(INSTALLED)
 fuzz: $(INSTALLED)
 	$(BIN)/python tests/fuzzing $(SECONDS) fuzz-findings
 	$(BIN)/python tests/fuzzing/files.py --seconds $(SECONDS) --keep fuzz-findings/files
+
+grids: $(INSTALLED)
+	$(BIN)/python tests/grids 500 0
 
 install: $(INSTALLED)
 

@@ -1,0 +1,118 @@
+"""Grids of Resize and Upsample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from grid_cases import Grid, kept, run
+from grid_shared import BRAIN, FLOATS
+
+PLACED = {
+    "mode": (None, "nearest", "linear", "linear", "cubic"),
+    "coordinate_transformation_mode": (
+        None,
+        "half_pixel",
+        "pytorch_half_pixel",
+        "align_corners",
+        "asymmetric",
+        "tf_half_pixel_for_nn",
+        "half_pixel_symmetric",
+    ),
+    "nearest_mode": (None, "round_prefer_floor", "round_prefer_ceil", "floor", "ceil"),
+}
+LATER = {
+    "exclude_outside": (None, 0, 1),
+    "cubic_coeff_a": (None, -0.5),
+    "extrapolation_value": (None, 1.5),
+    "antialias": (None, 0, 1),
+}
+FOUR = (run(1, 1, 3, 4),), (kept(1, 1, 3, 4),), (run(1, 2, 1, 2),)
+FACTORS = (
+    (1.0, 1.0, 2.0, 2.0),
+    (1.0, 1.0, 0.5, 0.75),
+    (1.0, 1.0, 1.7, 1.0),
+    (1.0, 1.0, 0.6, 1.3),
+    (2.0, 1.0, 1.0, 1.0),
+    (1.0, 1.0, 1.0, 1.0),
+)
+RESIZED = (
+    Grid(FOUR, {"mode": (None, "nearest", "linear"), "scales": FACTORS}, BRAIN),
+    Grid(FOUR, {**PLACED, "scales": FACTORS, "roi": (None, ())}, BRAIN),
+    Grid(
+        FOUR,
+        {
+            **PLACED,
+            "roi": (None, ()),
+            "sizes": (
+                (1, 1, 6, 8),
+                (1, 1, 2, 3),
+                (1, 1, 5, 4),
+                (2, 1, 3, 4),
+                (1, 1, 1, 1),
+                (1, 1, 0, 4),
+            ),
+        },
+        BRAIN,
+    ),
+    Grid(FOUR, {**PLACED, **LATER, "scales": FACTORS}, BRAIN),
+    Grid(
+        [(run(3, 4),), (kept(3, 4),)], {**PLACED, "sizes": ((6, 3), (2, 9), (3, 4)), **LATER}, BRAIN
+    ),
+    Grid([(run(4),)], {**PLACED, "sizes": ((7,), (2,), (1,))}, BRAIN),
+    Grid(
+        [(run(1, 1, 2, 2, 3),)],
+        {**PLACED, "scales": ((1.0, 1.0, 2.0, 1.5, 0.7), (1.0, 1.0, 1.0, 2.0, 1.0))},
+        BRAIN,
+    ),
+    Grid(
+        FOUR,
+        {
+            **PLACED,
+            "axes": ((2, 3), (3, 2), (-1, -2), (0, 3)),
+            "sizes": ((6, 3), (2, 9), (5, 4)),
+            "keep_aspect_ratio_policy": (None, "stretch", "not_larger", "not_smaller"),
+        },
+        BRAIN,
+    ),
+    Grid(
+        FOUR,
+        {**PLACED, "axes": ((2, 3), (3, 2), (-1, -2)), "scales": ((2.0, 0.5), (1.5, 1.7))},
+        BRAIN,
+    ),
+    Grid(FOUR, {**PLACED, "axes": ((2,), (-1,)), "scales": ((2.0,), (0.6,))}, BRAIN),
+    Grid(
+        FOUR,
+        {
+            "mode": ("linear", "nearest", "cubic"),
+            "scales": FACTORS,
+            "coordinate_transformation_mode": ("tf_crop_and_resize",),
+            "roi": ((0.0, 0.0, 0.25, 0.0, 1.0, 1.0, 0.75, 1.0),),
+            "extrapolation_value": (None, 1.5),
+        },
+        BRAIN,
+    ),
+)
+
+RESIZES: Mapping[str, Sequence[Grid]] = {
+    "Resize": RESIZED,
+    "Upsample": tuple(
+        Grid(
+            [(f(*s),) for s in shapes for f in (run, run, kept)],
+            {"mode": (None, "nearest", "linear"), "scales": scales},
+            FLOATS,
+        )
+        for shapes, scales in (
+            (
+                ((1, 1, 2, 3), (1, 2, 1, 2)),
+                (
+                    (1.0, 1.0, 2.0, 2.0),
+                    (1.0, 1.0, 1.5, 2.3),
+                    (1.0, 1.0, 1.0, 3.0),
+                    (1.0, 2.0, 1.0, 1.0),
+                ),
+            ),
+            (((2, 3),), ((2.0, 1.0), (1.5, 2.0))),
+            (((3,),), ((2.0,), (1.3,))),
+        )
+    ),
+}

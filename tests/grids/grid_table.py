@@ -1,0 +1,28 @@
+"""The grids of every operator that can be imported: its inputs and all attributes of ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from grid_cases import Grid
+from grid_constants import CONSTANTS
+from grid_elementwise import ELEMENTWISE
+from grid_functions import FUNCTIONS
+from grid_gathers import GATHERS
+from grid_movements import MOVEMENTS
+from grid_products import PRODUCTS
+from grid_quantised import QUANTISED
+from grid_resizes import RESIZES
+from grid_windows import WINDOWS
+
+GRIDS: Mapping[str, Sequence[Grid]] = {
+    **CONSTANTS,
+    **ELEMENTWISE,
+    **FUNCTIONS,
+    **GATHERS,
+    **MOVEMENTS,
+    **PRODUCTS,
+    **QUANTISED,
+    **RESIZES,
+    **WINDOWS,
+}
