@@ -335,6 +335,8 @@ class Operator:
     it reads and writes, None where it cannot be cut down (`encoders.narrowing`).
     `dtypes` are the types of its numbers (of a condition's, those that are compared or chosen).
     `whole_sums` says that it takes sums of products of whole numbers to be exact.
+    `formulas` counts the formulas by which runtimes compute it: the rounding bound covers all, and
+    `runtime` is one of them.
     `notes(site)` says where runtimes are known to part from the specification here.
     """
 
@@ -366,6 +368,7 @@ class Operator:
         | None
     ) = None
     whole_sums: bool = False
+    formulas: int = 1
     notes: Callable[[Site], tuple[str, ...]] = field(default=lambda site: ())
 
     def reading(self, *attributes: str) -> Operator:

@@ -124,6 +124,7 @@ def smooth_operator(
         element=element,
         functions=uses,
         per_element=True,
+        formulas=1 + len(alternatives),
     )
 
 

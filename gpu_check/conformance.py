@@ -2,7 +2,8 @@
 
 Every node is judged on the inputs that the runtime itself gave it, so one fault does not hide the
 next. Where the contract pins the bits the emulation must give the same ones; elsewhere the result
-must lie within the contract's rounding error of the exact value.
+must lie within the contract's rounding error of the exact value. So must what the runtime computes
+in one step where the file has one node and the graph several.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from fractions import Fraction
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -39,26 +41,31 @@ from encoders.operator import site_of
 from encoders.registry import lookup
 from encoders.scheduling import contract_at, reduction_at
 from gpu_check.emulator import emulate_node
+from gpu_check.exact import evaluate_exact
 from gpu_check.modes import Flushes, probe_flushes, product_bits
 from gpu_check.probe import Finding, probe_sums
 from gpu_check.probed_contract import FULL_BITS, SHORT_FACTORS, probe_factors
+from gpu_check.regions import Bound, Region, finite, region_behind
 from gpu_check.runtimes import RuntimeUnavailable
 from gpu_check.tensors import Machine, comparable
+from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, DType, Graph, Node
 
 
 @dataclass(frozen=True)
 class Depth:
     """How much is done: on how many samples nodes are evaluated exactly, the multiply-adds of a
-    node that still is, and whether the schedule of a node that diverges is guessed."""
+    node that still is, whether the schedule of a node that diverges is guessed, and what is said of
+    a node that is larger."""
 
     enclosed: int
     largest: int
     guessing: bool
+    limit: str
 
 
-THOROUGH = Depth(4, 2**18, True)
-BRIEF = Depth(1, 2**13, False)
+THOROUGH = Depth(4, 2**18, True, "it is too large to be evaluated exactly")
+BRIEF = Depth(1, 2**13, False, "too large for a quick look")
 
 
 class How(Enum):
@@ -66,6 +73,7 @@ class How(Enum):
 
     BITS = "bit for bit"
     ENCLOSURE = "within its rounding error"
+    THROUGH = "compared with what it leads to"
     UNSEEN = "not compared"
 
 
@@ -85,12 +93,14 @@ class Divergence:
 
 @dataclass(frozen=True)
 class NodeCheck:
-    """One node: how it was judged, on how many numbers, and its first divergence if any."""
+    """One node: how it was judged, on how many numbers, and its first divergence if any; `note`
+    says why it was not compared, or behind which node it was."""
 
     node: Node
     how: How
     numbers: int
     divergence: Divergence | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,8 +132,9 @@ class Conformance:
         return not self.divergences and not self.modes
 
     @property
-    def compared(self) -> bool:
-        return any(n.how is not How.UNSEEN for n in self.nodes)
+    def compared(self) -> tuple[NodeCheck, ...]:
+        """Nodes that were compared, alone or with what they lead to."""
+        return tuple(n for n in self.nodes if n.how is not How.UNSEEN)
 
 
 def conformance(
@@ -133,9 +144,11 @@ def conformance(
     samples: Sequence[Mapping[str, Array]],
     tell: Callable[[str], None] = lambda text: None,
     depth: Depth = THOROUGH,
+    bound: Bound | None = None,
 ) -> Conformance:
     """Run the samples (arrays of the inputs' shapes and types) and judge every node on them.
 
+    `bound` is needed where several nodes stand between tensors that the runtime shows.
     Raises RuntimeUnavailable if the runtime cannot run the model.
     """
     tell("probing modes")
@@ -146,7 +159,7 @@ def conformance(
         tell("running the samples")
         shown = machine.tensors(samples)
         given = {name: np.stack([s[name] for s in samples]) for name in graph.inputs}
-        judge = _Judge(graph, machine, contract, flushes, {**given, **shown}, depth)
+        judge = _Judge(graph, machine, contract, flushes, {**given, **shown}, depth, bound)
         nodes = tuple(judge.checks(tell))
     return Conformance(machine.describe(), contract, len(samples), nodes, tuple(modes))
 
@@ -196,37 +209,64 @@ class _Judge:
         flushes: Flushes,
         values: Mapping[str, Carrier],
         depth: Depth,
+        bound: Bound | None,
     ) -> None:
         self.graph, self.machine, self.contract = graph, machine, contract
-        self.flushes, self.depth = flushes, depth
+        self.flushes, self.depth, self.bound = flushes, depth, bound
+        self.absent = machine.kernels.absent
+        self.reached: dict[str, str] = {}
         self.shown = frozenset(values)
         self.values = dict(values)
 
     def checks(self, tell: Callable[[str], None]) -> Iterator[NodeCheck]:
+        found = []
         for node in self.graph.order:
             tell(f"comparing {node.describe()}")
-            yield self._check(node)
+            found.append(self._check(node))
+        for check in found:
+            name = check.node.name
+            if check.how is How.UNSEEN and name in self.reached:
+                yield replace(check, how=How.THROUGH, note=f"at {self.reached[name]}")
+            else:
+                yield check
 
     def _check(self, node: Node) -> NodeCheck:
-        if not all(t in self.values for t in self._read(node)):
-            return NodeCheck(node, How.UNSEEN, 0)
-        try:
-            computed = emulate_node(self.graph, node, self.values, self.contract)
-        except OpenSchedule:
-            computed = None
-        unpinned = lookup(node).functions and self.contract.functions != CORRECTLY_ROUNDED
-        shown = [t for t in node.outputs if t and t in self.shown]
+        known = all(t in self.values for t in self._read(node))
+        computed = self._computed(node) if known else None
         if computed is not None:
             for t in node.outputs:
                 if t:
                     self.values.setdefault(t, computed[t].astype(self.graph.types[t].dtype.numpy))
+        shown = [t for t in node.outputs if t and t in self.shown]
         if not shown:
-            return NodeCheck(node, How.UNSEEN, 0)
-        if computed is None or unpinned:
-            return self._enclosed(node, shown[0])
+            return NodeCheck(
+                node, How.UNSEEN, 0, note="nothing that the runtime shows depends on it"
+            )
+        return (
+            self._enclosed(node, shown) if computed is None else self._equal(node, shown, computed)
+        )
+
+    def _computed(self, node: Node) -> Mapping[str, Carrier] | None:
+        """What the contract gives, None where it allows more than one thing."""
+        if lookup(node).functions and self.contract.functions != CORRECTLY_ROUNDED:
+            return None
+        try:
+            return emulate_node(self.graph, node, self.values, self.contract)
+        except OpenSchedule:
+            return None
+
+    def _equal(
+        self, node: Node, shown: Sequence[str], computed: Mapping[str, Carrier]
+    ) -> NodeCheck:
         numbers = sum(self.values[t].size for t in shown)
+        if not numbers:
+            return NodeCheck(node, How.UNSEEN, 0, note="it gives no numbers")
+        region = region_behind(self.graph, node, shown[0], self.shown)
+        self._reach(node, region)
         for t in shown:
             found = _first_difference(computed[t], self.values[t])
+            if found is not None and self._otherwise(region):
+                return self._enclosed(node, shown)
             if found is not None:
                 place, expected, given = found
                 fields, guess = self._guess(node, computed_at=t)
@@ -234,43 +274,73 @@ class _Judge:
                 return NodeCheck(node, How.BITS, numbers, divergence)
         return NodeCheck(node, How.BITS, numbers)
 
+    def _otherwise(self, region: Region) -> bool:
+        """May it be computed by other formulas than the emulator's, one kernel for many nodes?"""
+        nodes = region.graph.order
+        absent = not self.absent.isdisjoint(n.name for n in nodes)
+        return absent or any(lookup(n).formulas > 1 for n in nodes)
+
     def _read(self, node: Node) -> list[str]:
         return [t for t in node.inputs if t and not self.graph.is_constant(t)]
 
-    def _enclosed(self, node: Node, output: str) -> NodeCheck:
-        """|given − exact| ≤ the node's rounding error, for a few samples."""
-        operator, site = lookup(node), site_of(self.graph, node)
-        comparable_type = comparable(self.graph.types[output].dtype)
-        if operator.work(site) > self.depth.largest or not comparable_type:
-            return NodeCheck(node, How.UNSEEN, 0)
-        here, field = contract_at(site, self.contract), Balls()
-        reads = self._read(node)
-        count = min(self.depth.enclosed, len(self.values[output]))
-        numbers = 0
-        for k in range(count):
-            if not all(np.all(np.isfinite(_wide(self.values[t][k]))) for t in reads):
+    def _reach(self, node: Node, region: Region) -> None:
+        """What stands before a node that is compared is compared with it."""
+        for name in region.inner:
+            self.reached.setdefault(name, node.describe())
+
+    def _enclosed(self, node: Node, shown: Sequence[str]) -> NodeCheck:
+        """|given − exact| ≤ what the contract allows, for a few samples; from the nearest tensors
+        before the node that the runtime shows."""
+        if not all(comparable(self.graph.types[t].dtype) for t in shown):
+            return NodeCheck(node, How.UNSEEN, 0, note="indices and truth values are not compared")
+        whole = [region_behind(self.graph, node, t, self.shown) for t in shown]
+        if sum(region.work for region in whole) > self.depth.largest:
+            return NodeCheck(node, How.UNSEEN, 0, note=self.depth.limit)
+        if not all(t in self.shown for region in whole for t in region.graph.inputs):
+            return NodeCheck(node, How.UNSEEN, 0, note="what it reads is not shown")
+        count = min(self.depth.enclosed, len(self.values[shown[0]]))
+        numbers, why = 0, "what it reads overflows"
+        for k, region in product(range(count), whole):
+            held = {t: np.asarray(self.values[t][k], np.float64) for t in region.graph.inputs}
+            if not finite(held):
                 continue  # an overflow before this node: its own bound speaks of finite inputs
-            numbers += self.values[output][k].size
-            held = {t: np.asarray(self.values[t][k], np.float64) for t in reads}
-            ranges = [point(held[node.inputs[i]]) for i in site.variable]
-            result = operator.values(site, ranges).image
-            radius = operator.rounding(site, ranges, result, here).radius
+            with np.errstate(all="ignore"):
+                radius = self._radius(node, region, held)
+            if radius is None or not np.any(np.isfinite(radius)):
+                why = "no bound is known of what it is computed with"
+                continue
+            numbers += int(np.sum(np.isfinite(radius)))
+            field = Balls()
+            exact = evaluate_exact(region.graph, held, field)[region.output]
+            given = np.asarray(self.values[region.output][k], np.float64)
             with field.working():
-                arguments = [
-                    None
-                    if not t
-                    else field.constant(self.graph.constants[t] if t not in held else held[t])
-                    for t in node.inputs
-                ]
-                exact = operator.real(site, arguments, field)[0]
-                given = np.asarray(self.values[output][k], np.float64)
                 found = _first_outside(given, exact, radius)
             if found is not None:
                 place, expected, value = found
                 fields, guess = self._guess(node, None)
                 divergence = Divergence(k, place, value, expected, fields, guess)
                 return NodeCheck(node, How.ENCLOSURE, numbers, divergence)
-        return NodeCheck(node, How.ENCLOSURE if numbers else How.UNSEEN, numbers)
+        if not numbers:
+            return NodeCheck(node, How.UNSEEN, 0, note=why)
+        for region in whole:
+            self._reach(node, region)
+        return NodeCheck(node, How.ENCLOSURE, numbers)
+
+    def _radius(
+        self, node: Node, region: Region, held: Mapping[str, FloatArray]
+    ) -> FloatArray | None:
+        """How far the contract lets the region's output be from its exact value."""
+        if region.inner:
+            if self.bound is None:
+                return None
+            try:
+                return self.bound(region.graph, held, self.contract)[region.output]
+            except UnsupportedModel:
+                return None
+        operator, site = lookup(node), site_of(self.graph, node)
+        ranges = [point(held[node.inputs[i]]) for i in site.variable]
+        result = operator.values(site, ranges).image
+        return operator.rounding(site, ranges, result, contract_at(site, self.contract)).radius
 
     def _guess(self, node: Node, computed_at: str | None) -> tuple[tuple[str, ...], str]:
         """Which fields would have to change, and how the node seems to be computed."""
@@ -354,10 +424,6 @@ def _repairs(here: RuntimeContract) -> Iterator[tuple[str, RuntimeContract]]:
         yield "weights", replace(here, stored_format=short)
 
 
-def _wide(values: Carrier) -> Carrier:
-    return np.asarray(values, np.float64)
-
-
 def _first_difference(
     computed: Carrier, given: Carrier
 ) -> tuple[tuple[int, ...], float, float] | None:
@@ -380,7 +446,10 @@ def _first_outside(
         if not np.isfinite(allowed):
             continue
         value = float(given[place])
-        lo, hi = enclosure(exact[(0, *place)])
+        try:
+            lo, hi = enclosure(exact[place])
+        except ValueError:  # there is no exact value here
+            continue
         low, high = lo - Fraction(allowed), hi + Fraction(allowed)
         if not np.isfinite(value):
             return place, float(lo), value

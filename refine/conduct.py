@@ -6,6 +6,7 @@ here. `refine conform` looks longer, and says which field of the contract is wro
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -19,6 +20,7 @@ from onnx_import.fpcore import is_fpcore
 from onnx_import.graph import Array, Graph
 from onnx_import.torchlean import is_json
 from refine.domain import Domain
+from refine.point_bounds import bound_at
 from refine.runtime_choice import RuntimeChoice, machine, runtime_choice
 from refine.verdict import Conduct
 
@@ -55,7 +57,7 @@ def conduct_of(
     batch: list[Mapping[str, Array]] = [{t: v[k] for t, v in typed.items()} for k in range(samples)]
     try:
         with machine(choice, graph) as one, np.errstate(all="ignore"):
-            return _conduct(conformance(graph, one, contract, batch, depth=BRIEF))
+            return _conduct(conformance(graph, one, contract, batch, depth=BRIEF, bound=bound_at))
     except (ModelError, RuntimeUnavailable) as error:
         return Conduct(choice.name, 0, None, " ".join(str(error).split()))
     except MemoryError:
@@ -85,12 +87,16 @@ def _conduct(outcome: Conformance) -> Conduct:
     if broken:
         return Conduct(outcome.runtime, outcome.samples, False, "; ".join(broken))
     counted = {how: sum(n.how is how for n in outcome.nodes) for how in How}
-    if counted[How.UNSEEN] == len(outcome.nodes):
-        return Conduct(outcome.runtime, outcome.samples, None, "no layer could be compared")
+    unseen = Counter(n.note for n in outcome.nodes if n.how is How.UNSEEN)
+    left = [(count, f"not compared ({why})") for why, count in unseen.most_common()]
     parts = (
         (counted[How.BITS], "bit for bit"),
         (counted[How.ENCLOSURE], f"within their rounding error on {BRIEF.enclosed} of the inputs"),
-        (counted[How.UNSEEN], "too large for a quick look"),
+        (counted[How.THROUGH], "with what they lead to"),
+        *left,
     )
     text = ", ".join(f"{n} {what}" for n, what in parts if n)
+    if not outcome.compared:
+        text = "no layer could be compared" + (f": {text}" if text else "")
+        return Conduct(outcome.runtime, outcome.samples, None, text)
     return Conduct(outcome.runtime, outcome.samples, True, f"layers: {text}")

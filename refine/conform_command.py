@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
 from refine.options import allowing
+from refine.point_bounds import bound_at
 from refine.probe_command import contract_for
 from refine.random_inputs import drawn
 from refine.report import Reporter
@@ -62,7 +64,7 @@ def conform_command(
     """Run a runtime against a contract: bit for bit where that is pinned, else in bounds.
 
     Exit code 0 if the runtime honours the contract on every input tried, 1 if it does not, 3 if
-    nothing could be compared.
+    nothing could be compared. The last line says how many nodes were.
     """
     reporter = Reporter()
     with reporter.progress("reading the model") as progress:
@@ -109,7 +111,7 @@ def _run(
     tell: Callable[[str], None],
 ) -> Conformance:
     with machine(choice, graph) as one:
-        return conformance(graph, one, contract, batch, tell)
+        return conformance(graph, one, contract, batch, tell, bound=bound_at)
 
 
 def account(outcome: Conformance) -> Iterator[str]:
@@ -118,8 +120,9 @@ def account(outcome: Conformance) -> Iterator[str]:
     for n in outcome.nodes:
         d = n.divergence
         if d is None:
-            counted = f", {n.numbers} numbers" if n.how is not How.UNSEEN else ""
-            yield f"  {n.node.describe()}: {n.how.value}{counted}"
+            counted = f", {n.numbers} numbers" if n.numbers else ""
+            why = f", {n.note}" if n.note else ""
+            yield f"  {n.node.describe()}: {n.how.value}{counted}{why}"
             continue
         yield (
             f"  {n.node.describe()}: NOT {n.how.value}: sample {d.sample}, element "
@@ -133,4 +136,24 @@ def account(outcome: Conformance) -> Iterator[str]:
         yield f"  wrong field: {mode.field} is {mode.stated}, the runtime has {mode.found}"
     if outcome.divergences:
         yield f"first diverging node: {outcome.divergences[0].node.describe()}"
-    yield "the contract is honoured" if outcome.conforms else "the contract is broken"
+    yield _conclusion(outcome)
+
+
+def _conclusion(outcome: Conformance) -> str:
+    """The answer, with how many nodes it speaks of and why it leaves out the others."""
+    every, compared = len(outcome.nodes), len(outcome.compared)
+    if not outcome.conforms:
+        return "the contract is broken"
+    if not compared:
+        return f"nothing was compared, so nothing is known: {_why_not(outcome) or 'no nodes'}"
+    if compared == every:
+        return f"the contract is honoured; nodes compared: all {every}"
+    return (
+        f"the contract is honoured where it was compared; nodes compared: {compared} of {every}; "
+        f"not compared: {_why_not(outcome)}"
+    )
+
+
+def _why_not(outcome: Conformance) -> str:
+    reasons = Counter(n.note for n in outcome.nodes if n.how is How.UNSEEN)
+    return "; ".join(f"{count} ({why})" for why, count in reasons.most_common())

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import small_models
-from onnx import helper
+from onnx import TensorProto, helper, numpy_helper
 from operator_checks import Example, graph_of
 from test_probe import EmulatedMachine
 
 from encoders.contract import (
+    IEEE_ANY,
     ORT_CPU,
     SEQUENTIAL,
     SEQUENTIAL_FMA,
@@ -29,11 +32,15 @@ from encoders.formats import BINARY16, BINARY32, TENSOR_FLOAT_32
 from encoders.functions import Evidence, Function, FunctionAccuracy, Functions
 from encoders.orders import Lanes
 from gpu_check.conformance import Conformance, How, conformance
+from gpu_check.kernels import Kernels
+from gpu_check.tensors import Machine
 from onnx_import import load
 from onnx_import.graph import Array, Graph
 from refine.cli import run
 from refine.conform_command import judged
 from refine.contract_file import read_contract, write_contract
+from refine.point_bounds import bound_at
+from refine.probe_command import contract_for
 from refine.random_inputs import drawn
 from refine.runtime_choice import machine, runtime_choice
 from refine.verdict import ExitCode
@@ -230,7 +237,7 @@ def test_an_optimising_runtime_is_compared_at_its_outputs(model: Path) -> None:
     graph = load(model)
     choice = runtime_choice("onnxruntime:optimization=all")
     found = judged(graph, choice, ORT_CPU, drawn(graph, ("-1..1",), 3, 0))
-    assert [n.how for n in found.nodes] == [How.UNSEEN, How.UNSEEN, How.BITS]
+    assert [n.how for n in found.nodes] == [How.THROUGH, How.THROUGH, How.BITS]
     assert found.compared
 
 
@@ -267,3 +274,118 @@ def test_an_unknown_contract_is_one_sentence(
     model = small_models.mlp(tmp_path / "net.onnx", (2, 2))
     assert run(["conform", str(model), "--contract", "nothing"]) is ExitCode.INPUT_ERROR
     assert "nothing" in capsys.readouterr().err
+
+
+def composite(op: str, inputs: Mapping[str, list[int]], opset: int = 23, **kw: object) -> Any:
+    """A file of one node, an operator that the import writes out."""
+    rng = np.random.default_rng(1)
+    stored = {t: rng.random(s).astype(np.float32) + 0.5 for t, s in inputs.items() if t in "cs"}
+    given = {t: s for t, s in inputs.items() if t not in stored}
+    body = helper.make_graph(
+        [helper.make_node(op, list(inputs), ["y"], "whole", **kw)],
+        "composite",
+        [helper.make_tensor_value_info(t, TensorProto.FLOAT, s) for t, s in given.items()],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(v, t) for t, v in stored.items()],
+    )
+    return helper.make_model(body, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+
+
+HEADS = {"q": [1, 2, 5, 8], "k": [1, 2, 5, 8], "v": [1, 2, 5, 8]}
+COMPOSITES = {
+    "Attention": composite("Attention", HEADS),
+    "RotaryEmbedding": composite(
+        "RotaryEmbedding", {"x": [1, 2, 4, 8], "c": [1, 4, 4], "s": [1, 4, 4]}
+    ),
+    "Einsum": composite("Einsum", {"x": [3, 20], "w": [3, 20]}, equation="ij,ij->i"),
+    "ReduceLogSum": composite("ReduceLogSum", {"x": [1, 40]}),
+    "MeanVarianceNormalization": composite("MeanVarianceNormalization", {"x": [1, 2, 4, 4]}),
+    "LRN": composite("LRN", {"x": [1, 4, 3, 3]}, size=3),
+    "GlobalLpPool": composite("GlobalLpPool", {"x": [1, 2, 5, 5]}, 18),
+}
+
+
+@pytest.mark.parametrize("contract", ["ieee-any", "sequential", "probe:onnxruntime"])
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_composite_operators_are_compared_at_their_outputs(
+    name: str, contract: str, tmp_path: Path
+) -> None:
+    """They round otherwise than what they are written out into, and within what is proved."""
+    onnx.save(COMPOSITES[name], tmp_path / "c.onnx")
+    graph = load(tmp_path / "c.onnx")
+    assert len(graph.order) > 1 or name == "Einsum"
+    batch = drawn(graph, ("0.5..1",), 3, 0)
+    chosen = contract_for(contract, None, None, tmp_path / "c.onnx")
+    if contract == "sequential":  # which says nothing of functions
+        chosen = replace(chosen, functions=IEEE_ANY.functions)
+    found = judged(graph, runtime_choice("onnxruntime"), chosen, batch)
+    assert found.conforms
+    assert len(found.compared) == len(graph.order)
+    assert {n.how for n in found.nodes} <= {How.BITS, How.ENCLOSURE, How.THROUGH}
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A runtime that shows outputs alone, and one number of them wrong."""
+
+    graph: Graph
+    true: Machine
+
+    @property
+    def kernels(self) -> Kernels:
+        return self.true.kernels
+
+    def describe(self) -> str:
+        return "wrong"
+
+    def tensors(self, samples: Sequence[Mapping[str, Array]]) -> Mapping[str, Array]:
+        y = self.true.tensors(samples)["y"].copy()
+        y.reshape(-1)[-1] *= np.float32(1.001)
+        return {"y": y}
+
+
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_a_composite_operator_that_is_computed_wrongly_is_seen(name: str, tmp_path: Path) -> None:
+    onnx.save(COMPOSITES[name], tmp_path / "c.onnx")
+    graph = load(tmp_path / "c.onnx")
+    with machine(runtime_choice("onnxruntime"), graph) as one:
+        batch = drawn(graph, ("0.5..1",), 1, 0)
+        found = conformance(graph, Wrong(graph, one), IEEE_ANY, batch, bound=bound_at)
+    (broken,) = found.divergences
+    assert "y" in broken.node.outputs
+
+
+def test_where_nothing_is_compared_nothing_is_said_to_be_honoured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logarithms of negative numbers have no value."""
+    monkeypatch.chdir(tmp_path)
+    node = helper.make_node("Log", ["x"], ["y"], "log")
+    small_models.save(tmp_path / "l.onnx", [node], {"x": [1, 4]}, {"y": [1, 4]})
+    asked = ["conform", "l.onnx", "--contract", "ieee-any", "--samples", "3", "--input"]
+    assert run([*asked, "-2..-1"]) is ExitCode.UNKNOWN
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last.startswith("nothing was compared")
+    assert run([*asked, "1..2"]) is ExitCode.VERIFIED
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last == "the contract is honoured; nodes compared: all 1"
+    nodes = [
+        helper.make_node("Relu", ["x"], ["z"], "relu"),
+        helper.make_node("Log", ["x"], ["y"], "log"),
+    ]
+    small_models.save(tmp_path / "l.onnx", nodes, {"x": [1, 4]}, {"y": [1, 4], "z": [1, 4]})
+    assert run([*asked, "-2..-1"]) is ExitCode.VERIFIED
+    out = " ".join(capsys.readouterr().out.split())
+    assert "honoured where it was compared; nodes compared: 1 of 2; not compared: 1 (" in out
+
+
+@pytest.mark.parametrize("op", ["Softsign", "HardSwish"])
+def test_another_formula_that_the_bound_covers_is_no_breach(op: str, tmp_path: Path) -> None:
+    node = helper.make_node(op, ["x"], ["y"], "bend")
+    path = small_models.save(tmp_path / "t.onnx", [node], {"x": [1, 99]}, {"y": [1, 99]})
+    graph = load(path)
+    contract = replace(SEQUENTIAL, functions=IEEE_ANY.functions)
+    batch = drawn(graph, ("-3..3",), 3, 0)
+    found = judged(graph, runtime_choice("onnxruntime"), contract, batch)
+    assert found.conforms
+    assert found.compared
