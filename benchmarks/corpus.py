@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from encoders.approximate_field import ApproximateReals
-from encoders.contract import ORT_CPU, PRESETS, RuntimeContract
+from encoders.contract import ORT_CPU, PRESETS, RuntimeContract, members
 from gpu_check.emulator import emulate
 from gpu_check.exact import evaluate_real
 from gpu_check.runtimes import OnnxRuntime
@@ -238,7 +238,7 @@ def agreement_of(
         masks = np.stack([np.asarray(run[mask]) for run in runs])
         inputs[mask] = masks.astype(graph.types[mask].dtype.numpy)
         drawn[mask] = masks.astype(np.float64)
-    emulated = emulate(graph, inputs, contract)
+    emulated = emulate(graph, inputs, members(contract)[0])
     real = evaluate_real(graph, drawn, ApproximateReals())
     elements = equal = 0
     difference = error = 0.0

@@ -23,7 +23,7 @@ from measuring import earlier, save
 from rich.console import Console
 from rich.table import Table
 
-from encoders.contract import ORT_CPU
+from encoders.contract import ORT_CPU, members
 from gpu_check.emulator import emulate
 from gpu_check.runtimes import OnnxRuntime
 from onnx_import import load
@@ -66,7 +66,7 @@ def ran(model: str) -> dict[str, float | int | str]:
         (tensor,), (output,) = graph.inputs, graph.outputs
         shape = graph.types[tensor].shape
         x = np.random.default_rng(SEED).standard_normal((1, *shape)).astype(np.float32)
-        ours = emulate(graph, {tensor: x}, ORT_CPU)[output][0]
+        ours = emulate(graph, {tensor: x}, members(ORT_CPU)[0])[output][0]
         emulated = time.perf_counter()
         given = np.asarray(OnnxRuntime(path).run({tensor: x[0]})[output])
     return {

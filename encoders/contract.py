@@ -6,8 +6,8 @@ proof covers every choice. `EITHER` and `AnyOrder` mean "each time anew, as the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import TypeVar
 
@@ -59,10 +59,12 @@ class Normalization(Enum):
     """Which formula BatchNormalization computes at run time.
 
     FOLDED: s = gamma/sqrt(var+eps), t = beta - mean*s, y = x*s + t.
+    RECIPROCAL: as FOLDED, with s = (1/sqrt(var+eps))*gamma.
     DIRECT: y = (x - mean)/sqrt(var+eps)*gamma + beta.
     """
 
     FOLDED = "folded"
+    RECIPROCAL = "reciprocal"
     DIRECT = "direct"
     EITHER = "either"
 
@@ -107,7 +109,9 @@ class Schedule:
 class Reduction:
     """Where a sum stands: its operator and node, the number of its terms, the rows and columns of
     the result (of the matrix product behind a convolution; before and after the reduced axes of a
-    reduction), and whether its weights are constant; None where the operator has no such number.
+    reduction), and whether the file stores its weights as constants; None where the operator has no
+    such number. `type` is the element type of the result. `written` says that the file has this
+    node, `plain` that it is one product of two matrices, unscaled: no vectors, no batch of weights.
 
     `form` is all that is known of the node without its name: the shapes of its inputs, which of
     them are constant, and its attributes.
@@ -119,7 +123,24 @@ class Reduction:
     rows: int | None = None
     columns: int | None = None
     constant: bool | None = None
+    type: DType | None = None
+    written: bool = False
+    plain: bool | None = None
     form: str | None = None
+
+
+@dataclass(frozen=True)
+class Span:
+    """Numbers from `least` on, up to and including `most` (None: without end)."""
+
+    least: int = 0
+    most: int | None = None
+
+    def holds(self, number: int) -> bool:
+        return self.least <= number and (self.most is None or number <= self.most)
+
+    def describe(self) -> str:
+        return f"{self.least} or more" if self.most is None else f"{self.least} to {self.most}"
 
 
 @dataclass(frozen=True)
@@ -129,18 +150,19 @@ class ScheduleRule:
     schedule: Schedule
     operator: str | None = None
     node: str | None = None
-    terms: int | None = None
-    rows: int | None = None
-    columns: int | None = None
+    terms: int | Span | None = None
+    rows: int | Span | None = None
+    columns: int | Span | None = None
     constant: bool | None = None
+    type: DType | None = None
+    written: bool | None = None
+    plain: bool | None = None
     evidence: Evidence = Evidence.DEFINITION
     source: str = ""
     form: str | None = None
 
     def covers(self, place: Reduction) -> bool:
-        names = ("operator", "node", "terms", "rows", "columns", "constant", "form")
-        asked = ((getattr(self, name), getattr(place, name)) for name in names)
-        return all(mine is None or mine == its for mine, its in asked)
+        return all(_agrees(getattr(self, f.name), getattr(place, f.name)) for f in fields(place))
 
     def describe(self) -> str:
         """Where the rule applies, in words."""
@@ -148,12 +170,25 @@ class ScheduleRule:
         parts += [f"node '{self.node}'"] if self.node is not None else []
         for name in ("terms", "rows", "columns"):
             value = getattr(self, name)
-            parts += [f"{value} {name}"] if value is not None else []
+            if value is not None:
+                parts.append(f"{value.describe() if isinstance(value, Span) else value} {name}")
         if self.constant is not None:
-            parts.append("constant weights" if self.constant else "weights that vary")
+            parts.append("stored weights" if self.constant else "weights that vary")
+        if self.type is not None:
+            parts.append(self.type.value)
+        if self.plain is not None:
+            parts.append("one product of matrices" if self.plain else "other products")
+        if self.written is not None:
+            parts.append("a node of the file" if self.written else "a node written out")
         if self.form is not None:
             parts.append(f"of the form '{self.form}'")
         return ", ".join(parts)
+
+
+def _agrees(asked: object, found: object) -> bool:
+    if isinstance(asked, Span):
+        return isinstance(found, int) and asked.holds(found)
+    return asked is None or asked == found
 
 
 @dataclass(frozen=True)
@@ -312,24 +347,48 @@ SEQUENTIAL_FMA = RuntimeContract(
 PAIRWISE = RuntimeContract("pairwise", Pairwise(), Contraction.NEVER, functions=CORRECTLY_ROUNDED)
 EXACT = RuntimeContract("exact", Sequential(), Contraction.NEVER, exact=True)
 
-# onnxruntime 1.31 on an x86-64 CPU with FMA, graph optimisations off, one thread, float32.
-# Measured, not promised: bit for bit on MatMul and Gemm whose right factor is constant (any number
-# of rows and columns; alpha other than 1 only up to 256 terms), on convolutions of at most 128
-# terms with several output channels and pixels, and on + − × ÷, Relu and BatchNormalization (no
-# FMA). Not covered: a right factor that is not constant and other convolutions (block sizes that
-# depend on the shape, lanes without FMA), transcendental functions, optimised graphs.
-ORT_CPU = RuntimeContract(
-    "ort-cpu",
-    Blocked(256),
-    Contraction.ALWAYS,
-    BiasPlacement.AFTER_FIRST_BLOCK,
+# onnxruntime 1.31 on an x86-64 CPU with FMA, graph optimisations off, one thread. Measured, not
+# promised, bit for bit in float32 (benchmarks/ort_cpu.py): products of a matrix with one that the
+# file stores (scaled ones only up to 256 terms); other products of several rows with several
+# columns, and convolutions with several output channels in a group and several pixels, in blocks
+# that grow as the columns become few; BatchNormalization. Open: every other sum, among them
+# reductions, pools, products with vectors, depthwise convolutions, nodes that no file has.
+_ORT_COLUMNS = ((Span(2, 16), 1024), (Span(17, 32), 512), (Span(33, 64), 256), (Span(65), 128))
+
+
+def _ort_product(
+    operator: str, block: int = _BLOCK, bias: BiasPlacement = BiasPlacement.AFTER_FIRST_BLOCK
+) -> ScheduleRule:
+    schedule = Schedule(Blocked(block), Contraction.ALWAYS, bias)
+    return ScheduleRule(schedule, operator=operator, type=DType.FLOAT32, written=True)
+
+
+def _ort_products() -> Iterator[ScheduleRule]:
+    for operator in ("MatMul", "Gemm"):
+        yield replace(_ort_product(operator), constant=True, plain=True)
+    yield replace(_ort_product("Gemm"), constant=True, terms=Span(0, _BLOCK))
+    yield replace(_ort_product("Gemm", 128), terms=Span(0, 128), rows=Span(2), columns=Span(2))
+    for columns, block in _ORT_COLUMNS:
+        yield replace(_ort_product("MatMul", block), rows=Span(2), columns=columns)
+        yield replace(
+            _ort_product("Conv", block, BiasPlacement.LAST), rows=Span(2), columns=columns
+        )
+    yield ScheduleRule(
+        Schedule(Sequential(), Contraction.NEVER),
+        operator="BatchNormalization",
+        type=DType.FLOAT32,
+        written=True,
+    )
+
+
+ORT_CPU = replace(
+    IEEE_ANY,
+    name="ort-cpu",
+    results=Subnormals.KEEP,
+    operands=Subnormals.KEEP,
+    normalization=Normalization.RECIPROCAL,
     functions=ORT_FUNCTIONS,
-    rules=(
-        ScheduleRule(
-            Schedule(Blocked(256), Contraction.NEVER, BiasPlacement.AFTER_FIRST_BLOCK),
-            operator="BatchNormalization",
-        ),
-    ),
+    rules=tuple(_ort_products()),
 )
 
 # Tensors of 16 bits, nodes that compute in binary32 in whatever order, as libraries for half
@@ -405,6 +464,7 @@ def members(contract: RuntimeContract) -> tuple[RuntimeContract, ...]:
         replace(last, results=keep, operands=flush),
         replace(last, bias=BiasPlacement.FIRST),
         replace(last, normalization=Normalization.DIRECT),
+        replace(last, normalization=Normalization.RECIPROCAL),
         replace(
             first,
             bias=BiasPlacement.FIRST,
@@ -460,7 +520,7 @@ class _Choice:
             name += "/operands-flushed"
         if contract.normalization is not pinned.normalization:
             folded = self.normalization is Normalization.FOLDED
-            name += "" if folded else "/normalisation-direct"
+            name += "" if folded else f"/normalisation-{self.normalization.value}"
         return replace(pinned, name=name)
 
     def settled(self, s: Schedule) -> Schedule:

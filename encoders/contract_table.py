@@ -23,6 +23,7 @@ from encoders.contract import (
     RuntimeContract,
     Schedule,
     ScheduleRule,
+    Span,
     Subnormals,
 )
 from encoders.formats import (
@@ -46,6 +47,7 @@ from encoders.orders import (
     Tree,
     checked_tree,
 )
+from onnx_import.graph import DType
 
 SCHEMA = "refine-contract-1"
 FORMATS = {f.name: f for f in (BINARY16, BFLOAT16, TENSOR_FLOAT_32, BINARY32, BINARY64)}
@@ -68,15 +70,9 @@ _CHOICES: Mapping[str, type[Enum]] = {
 }
 _ORDER_KEYS = ("order", "block", "blocks", "lanes", "merges", "step", "alignment")
 _SCHEDULE_KEYS = (*_ORDER_KEYS, "fma", "bias")
-_PLACE_KEYS = {
-    "operator": str,
-    "node": str,
-    "terms": int,
-    "rows": int,
-    "columns": int,
-    "constant": bool,
-    "form": str,
-}
+_NUMBERS = ("terms", "rows", "columns")
+_FLAGS = ("constant", "written", "plain")
+_PLACE_KEYS = ("operator", "node", *_NUMBERS, *_FLAGS, "type", "form")
 _FORMAT_KEYS = {
     "format": "compute_format",
     "accumulation": "accumulation",
@@ -152,7 +148,7 @@ def contract_of_table(table: Mapping[str, Any]) -> RuntimeContract:
         factor_rounding=_choice("", table, "factor_rounding", FactorRounding, base.factor_rounding),
         exact=_typed("exact", table.get("exact", base.exact), bool),
         functions=_functions(table["functions"]) if "functions" in table else base.functions,
-        rules=_rules(table) if "rules" in table else base.rules,
+        rules=_rules(table) if "rules" in table else _inherited(table, base),
         evidence=_evidences(_typed("evidence", table.get("evidence", {}), dict)),
         provenance=tuple(
             (key, _typed(f"provenance.{key}", value, str))
@@ -267,9 +263,36 @@ def _tree(path: str, value: Any) -> Tree:
 
 def _rule_table(rule: ScheduleRule) -> dict[str, Any]:
     place = {key: getattr(rule, key) for key in _PLACE_KEYS}
-    table = {key: value for key, value in place.items() if value is not None}
+    table = {key: _place(value) for key, value in place.items() if value is not None}
     table |= _schedule_table(rule.schedule) | {"evidence": _WORD_OF[rule.evidence]}
     return table | ({"source": rule.source} if rule.source else {})
+
+
+def _inherited(table: Mapping[str, Any], base: RuntimeContract) -> tuple[ScheduleRule, ...]:
+    """The rules of the base, in which what the table itself says of sums counts first."""
+    return tuple(replace(r, schedule=_schedule("", table, r.schedule)) for r in base.rules)
+
+
+def _place(value: Any) -> Any:
+    if isinstance(value, Span):
+        return {k: v for k, v in asdict(value).items() if v is not None}
+    return value.value if isinstance(value, DType) else value
+
+
+def _asked(path: str, key: str, value: Any) -> Any:
+    """What a rule asks of one property of a place; of a number also `{least, most}`."""
+    if key == "type":
+        return _among(path, value, {t.value: t for t in DType})
+    if key not in _NUMBERS:
+        return _typed(path, value, bool if key in _FLAGS else str)
+    if not isinstance(value, dict):
+        return _typed(path, value, int)
+    _known(path, value, frozenset(("least", "most")))
+    ends = {k: _typed(f"{path}.{k}", v, int) for k, v in value.items()}
+    span = Span(**ends)
+    if span.most is not None and span.most < span.least:
+        raise ContractError(f"{path}: no number is {span.describe()}")
+    return span
 
 
 def _rules(table: Mapping[str, Any]) -> tuple[ScheduleRule, ...]:
@@ -281,11 +304,8 @@ def _rules(table: Mapping[str, Any]) -> tuple[ScheduleRule, ...]:
 
 def _rule(where: str, table: Mapping[str, Any]) -> ScheduleRule:
     _known(where, table, _RULE_KEYS)
-    place: dict[str, Any] = {
-        key: _typed(_path(where, key), table[key], kind)
-        for key, kind in _PLACE_KEYS.items()
-        if key in table
-    }
+    given = [key for key in _PLACE_KEYS if key in table]
+    place = {key: _asked(_path(where, key), key, table[key]) for key in given}
     schedule = _schedule(where, table, IEEE_ANY.schedule)
     if isinstance(schedule.order, Tree) and place.get("terms") != len(schedule.order.merges) + 1:
         raise ContractError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import prod
 
 from encoders.contract import Reduction, RuntimeContract
@@ -17,7 +18,10 @@ def reduction_at(site: Site) -> Reduction:
     Rows and columns are those of one matrix product: M and N of Gemm, MatMul's last two axes,
     the output channels of a group and the output pixels of a convolution.
     """
-    node, form = site.node, form_of(site)
+    node = site.node
+    stored = 1 in node.stored
+    kind = partial(Reduction, type=site.outputs[0].dtype, written=node.written)
+    of_node = partial(kind, node.op, node.name, form=form_of(site))
     match node.op:
         case "Gemm" | "MatMul":
             a, b = site.type_of(0).shape, site.type_of(1).shape
@@ -28,22 +32,21 @@ def reduction_at(site: Site) -> Reduction:
                 terms = a[-1]
                 rows = a[-2] if len(a) > 1 else 1
                 columns = b[-1] if len(b) > 1 else 1
-            fixed = site.constant(1) is not None
-            return Reduction(node.op, node.name, terms, rows, columns, fixed, form)
+            plain = len(a) > 1 and len(b) == 2 and site.real("alpha", 1.0) == 1.0
+            return of_node(terms, rows, columns, stored, plain=plain)
         case "Conv":
             w = site.type_of(1).shape
             rows = w[0] // site.integer("group", 1)
             pixels = prod(site.outputs[0].shape[2:])
-            fixed = site.constant(1) is not None
-            return Reduction(node.op, node.name, prod(w[1:]), rows, pixels, fixed, form)
+            return of_node(prod(w[1:]), rows, pixels, stored)
         case op if op in REDUCED:
             shape, axes = site.type_of(0).shape, reduced_axes(site)
             columns = prod(shape[max(axes, default=0) + 1 :])
             terms = len(reduced_terms(site))
             rows = site.outputs[0].size // max(columns, 1)
-            return Reduction(op, node.name, terms, rows, columns, form=form)
-        case op:
-            return Reduction(op, node.name)
+            return of_node(terms, rows, columns)
+        case _:
+            return kind(node.op, node.name)
 
 
 def form_of(site: Site) -> str:

@@ -30,6 +30,7 @@ from onnx_import.normalize import (
     without_functions,
     without_like,
 )
+from onnx_import.origin import origin_of
 from onnx_import.proto import opset_of, read_proto
 from onnx_import.rewrite import ALWAYS, written_out
 from onnx_import.tensors import array_of, attribute_of, require_finite, type_of
@@ -66,6 +67,7 @@ def load(
     model, sha256, file_notes = read_proto(source, allowed)
     opset = opset_of(model, source)
     require_inferable(model)
+    origin = origin_of(model)
     model, function_notes = without_functions(model, opset)
     outputs = tuple(value.name for value in model.graph.output)
     inputs, input_notes = runtime_inputs(model.graph, batch)
@@ -85,6 +87,7 @@ def load(
     kept = live([(node.inputs, node.outputs) for node in nodes], outputs)
     nodes = tuple(node for node, keep in zip(nodes, kept, strict=True) if keep)
     nodes, types, constants = without_infinities(nodes, types, constants, outputs)
+    nodes = tuple(origin.marked(node) for node in nodes)
     given = (*inputs, *drawn)
     used = {t for node in nodes for t in (*node.inputs, *node.outputs)} | {*given, *outputs}
     require_finite_constants(constants, used, stored, protos)

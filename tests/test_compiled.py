@@ -14,7 +14,6 @@ from test_emulator import samples, shared
 from encoders.arithmetic import factors, sum_of_products
 from encoders.contract import (
     CUDA_TF32,
-    ORT_CPU,
     PAIRWISE,
     SEQUENTIAL,
     SEQUENTIAL_FMA,
@@ -38,6 +37,7 @@ from gpu_check.compiled import (
 from gpu_check.compiling import NoCompiler, compile_library, load_library
 from gpu_check.emulator import emulate
 from onnx_import import load
+from tests.ort_schedule import ORT_BLOCKS
 
 KEEP, FLUSH = Subnormals.KEEP, Subnormals.FLUSH
 CONTRACTS = [
@@ -127,7 +127,7 @@ def test_slices_are_what_they_stand_for(chains: CompiledChains, contract: Runtim
             np.testing.assert_array_equal(bits(given), bits(one_by_one))
 
 
-@pytest.mark.parametrize("contract", [ORT_CPU, SEQUENTIAL, PAIRWISE], ids=lambda c: c.name)
+@pytest.mark.parametrize("contract", [ORT_BLOCKS, SEQUENTIAL, PAIRWISE], ids=lambda c: c.name)
 @pytest.mark.parametrize(
     "model",
     ["mnist_fc/mnist-net_256x2.onnx", "layer_zoo/conv.onnx", "oval21/cifar_base_kw.onnx"],
@@ -191,7 +191,7 @@ def test_steps(
 
 @pytest.mark.parametrize(
     "contract",
-    [members(CUDA_TF32)[0], replace(ORT_CPU, results=FLUSH, operands=FLUSH)],
+    [members(CUDA_TF32)[0], replace(ORT_BLOCKS, results=FLUSH, operands=FLUSH)],
     ids=lambda c: c.name,
 )
 def test_networks_in_steps_or_flushed_have_the_same_bits(

@@ -44,6 +44,7 @@ from refine.probe_command import contract_for
 from refine.random_inputs import drawn
 from refine.runtime_choice import machine, runtime_choice
 from refine.verdict import ExitCode
+from tests.ort_schedule import ORT_PLAIN
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def network(tmp_path: Path) -> Graph:
     return load(small_models.save(tmp_path / "net.onnx", nodes, *shapes, single))
 
 
-BASE = replace(ORT_CPU, name="base", order=Blocked(4))
+BASE = replace(ORT_PLAIN, name="base", order=Blocked(4))
 WRONG: dict[str, Callable[[RuntimeContract], RuntimeContract]] = {
     "order": lambda c: replace(c, order=Blocked(5)),
     "fma": lambda c: replace(c, contraction=Contraction.NEVER),

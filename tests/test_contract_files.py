@@ -142,7 +142,15 @@ def test_what_a_file_leaves_out_is_open(tmp_path: Path) -> None:
     path.write_text('name = "mine"\n')
     assert read_contract(path) == replace(IEEE_ANY, name="mine")
     path.write_text('name = "mine"\nbase = "ort-cpu"\nfma = "never"\n')
-    assert read_contract(path) == replace(ORT_CPU, name="mine", contraction=Contraction.NEVER)
+    assert read_contract(path) == replace(
+        ORT_CPU,
+        name="mine",
+        contraction=Contraction.NEVER,
+        rules=tuple(
+            replace(r, schedule=replace(r.schedule, contraction=Contraction.NEVER))
+            for r in ORT_CPU.rules
+        ),
+    )
 
 
 WRONG = {

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from encoders.contract import EXACT, IEEE_ANY, ORT_CPU, SEQUENTIAL
+from encoders.contract import EXACT, IEEE_ANY, SEQUENTIAL
 from encoders.exact_fields import Balls, Rationals, enclosure
 from encoders.formats import BINARY16
 from gpu_check.emulator import emulate
@@ -19,6 +19,7 @@ from gpu_check.exact import evaluate_exact
 from gpu_check.runtimes import OnnxRuntime, RuntimeUnavailable
 from onnx_import import load
 from onnx_import.graph import Array, Graph
+from tests.ort_schedule import ORT_BLOCKS
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "models"
 DENSE = (
@@ -61,7 +62,7 @@ def samples(graph: Graph, count: int, seed: int = 0) -> dict[str, Array]:
 
 def assert_same_bits(graph: Graph, runtime: OnnxRuntime, inputs: dict[str, Array]) -> None:
     shapes = runtime.input_shapes()
-    emulated = emulate(graph, inputs, ORT_CPU)
+    emulated = emulate(graph, inputs, ORT_BLOCKS)
     for i in range(next(iter(inputs.values())).shape[0]):
         actual = runtime.run({t: v[i].reshape(shapes[t]) for t, v in inputs.items()})
         for tensor in graph.outputs:
@@ -134,7 +135,7 @@ def test_subnormal_numbers_and_special_values(tmp_path: Path) -> None:
     x[3] = 3e38
     x[4] = -1e-45
     runtime = OnnxRuntime(path)
-    emulated = emulate(graph, {"x": x}, ORT_CPU)["y"]
+    emulated = emulate(graph, {"x": x}, ORT_BLOCKS)["y"]
     for i in range(5):
         np.testing.assert_array_equal(emulated[i], runtime.run({"x": x[i]})["y"])
 

@@ -33,6 +33,7 @@ from refine.assumptions import assumptions_of
 from refine.bounds import network_bounds
 from refine.domain import Domain, DomainOptions, read_domain
 from refine.proof import input_box
+from tests.ort_schedule import ORT_BLOCKS
 
 MNIST = Path(__file__).resolve().parents[2] / "shared" / "models" / "mnist_fc"
 POINTS = 24
@@ -166,7 +167,7 @@ def judged(source: Path, way: Way, options: DomainOptions, folder: Path) -> floa
     batch = {name: np.stack([s[name] for s in given]) for name in graph.inputs}
     runtime = OnnxRuntime(quantised)
     actual = np.stack([np.asarray(runtime.run(s)[output]) for s in given])
-    np.testing.assert_array_equal(np.asarray(emulate(graph, batch, ORT_CPU)[output]), actual)
+    np.testing.assert_array_equal(np.asarray(emulate(graph, batch, ORT_BLOCKS)[output]), actual)
     (box,) = domain.boxes
     bound = network_bounds(graph, input_box(box, domain, IEEE_ANY), IEEE_ANY).errors[output]
     assert np.all(np.isfinite(bound))

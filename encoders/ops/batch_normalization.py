@@ -99,8 +99,12 @@ def runtime(
     if contract.normalization is Normalization.DIRECT:
         centred = arithmetic.divide(arithmetic.subtract(x, mean), deviation)
         return (arithmetic.multiply_add(centred, gamma, beta),)
-    if contract.normalization is Normalization.FOLDED:
-        scale = arithmetic.divide(gamma, deviation)
+    if contract.normalization is not Normalization.EITHER:
+        if contract.normalization is Normalization.FOLDED:
+            scale = arithmetic.divide(gamma, deviation)
+        else:
+            one = arithmetic.constant(np.ones(shape))
+            scale = arithmetic.multiply(arithmetic.divide(one, deviation), gamma)
         shift = arithmetic.subtract(beta, arithmetic.multiply(mean, scale))
         return (arithmetic.multiply_add(x, scale, shift),)
     raise OpenSchedule("this contract does not pin the normalisation formula")
@@ -176,10 +180,12 @@ def rounding(
         return traced(runtime, site, inputs, contract, _LEMMAS)
     each = [
         traced(runtime, site, inputs, replace(contract, normalization=n), _LEMMAS)
-        for n in (Normalization.FOLDED, Normalization.DIRECT)
+        for n in Normalization
+        if n is not Normalization.EITHER
     ]
-    radius = np.maximum(each[0].radius, each[1].radius)
-    return RoundingBound(radius, each[0].preconditions + each[1].preconditions, _LEMMAS)
+    radius = np.maximum.reduce([bound.radius for bound in each])
+    preconditions = tuple(p for bound in each for p in bound.preconditions)
+    return RoundingBound(radius, preconditions, _LEMMAS)
 
 
 def _by_channel(x: Interval) -> Interval:

@@ -20,7 +20,6 @@ from onnx.reference import ReferenceEvaluator
 from encoders.contract import (
     FP16,
     IEEE_ANY,
-    ORT_CPU,
     PAIRWISE,
     SEQUENTIAL,
     SEQUENTIAL_FMA,
@@ -39,12 +38,13 @@ from encoders.numpy_arithmetic import NumpyArithmetic
 from encoders.operator import Contribution, Operator, Site, site_of
 from encoders.real_terms import RealTerms, rational_term
 from examples import Example
+from tests.ort_schedule import ORT_PLAIN
 
 SAMPLES = 3
 SCHEDULES = (
     SEQUENTIAL,
     replace(PAIRWISE, bias=BiasPlacement.FIRST),
-    replace(ORT_CPU, order=Blocked(2), normalization=Normalization.DIRECT),
+    replace(ORT_PLAIN, order=Blocked(2), normalization=Normalization.DIRECT),
 )
 WIDE = replace(FP16, name="accumulated-in-binary64", accumulation=BINARY64)
 ROUNDINGS: tuple[tuple[RuntimeContract, tuple[RuntimeContract, ...]], ...] = (

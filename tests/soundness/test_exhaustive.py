@@ -22,7 +22,6 @@ from checking import (
 from encoders import enclosure, products
 from encoders.contract import (
     IEEE_ANY,
-    ORT_CPU,
     PAIRWISE,
     SEQUENTIAL,
     SEQUENTIAL_FMA,
@@ -43,6 +42,7 @@ from encoders.formats import FloatFormat, small_format
 from encoders.ops import batch_normalization
 from encoders.orders import Blocks, Lanes, Tree
 from onnx_import.graph import Graph
+from tests.ort_schedule import ORT_PLAIN
 
 KEEP, FLUSH, EITHER = Subnormals.KEEP, Subnormals.FLUSH, Subnormals.EITHER
 ANY_ORDER = (
@@ -60,8 +60,8 @@ PINNED = (
     SEQUENTIAL,
     SEQUENTIAL_FMA,
     PAIRWISE,
-    replace(ORT_CPU, order=Blocked(2)),
-    replace(ORT_CPU, name="two-lanes", order=Lanes(2)),
+    replace(ORT_PLAIN, order=Blocked(2)),
+    replace(ORT_PLAIN, name="two-lanes", order=Lanes(2)),
     replace(SEQUENTIAL_FMA, name="blocks", order=Blocks((1, 2))),
     RuntimeContract("trees", Sequential(), Contraction.NEVER, rules=(TREE_OF_3, LANES_OF_MATMUL)),
     replace(SEQUENTIAL, name="bias-first", bias=BiasPlacement.FIRST),

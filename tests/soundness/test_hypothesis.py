@@ -15,7 +15,6 @@ from networks import NodeText, network, node
 from encoders.contract import (
     EXACT,
     IEEE_ANY,
-    ORT_CPU,
     PAIRWISE,
     SEQUENTIAL,
     SEQUENTIAL_FMA,
@@ -34,6 +33,7 @@ from gpu_check.exact import evaluate_exact
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph
 from refine.bounds import InputBox
+from tests.ort_schedule import ORT_PLAIN
 
 FLUSH = Subnormals.FLUSH
 FREE = (
@@ -41,9 +41,9 @@ FREE = (
     replace(SEQUENTIAL_FMA, name="flush-all", results=FLUSH, operands=FLUSH),
     replace(SEQUENTIAL, name="flush-operands", operands=FLUSH, bias=BiasPlacement.FIRST),
     replace(PAIRWISE, name="flush-results", results=FLUSH, bias=BiasPlacement.FIRST),
-    replace(ORT_CPU, name="direct", normalization=Normalization.DIRECT),
+    replace(ORT_PLAIN, name="direct", normalization=Normalization.DIRECT),
 )
-PINNED = (SEQUENTIAL, SEQUENTIAL_FMA, PAIRWISE, ORT_CPU)
+PINNED = (SEQUENTIAL, SEQUENTIAL_FMA, PAIRWISE, ORT_PLAIN)
 deterministic = settings(
     derandomize=True,
     deadline=None,
