@@ -9,13 +9,14 @@ import numpy as np
 
 from encoders.contract import OpenSchedule, RuntimeContract
 from encoders.formats import FloatFormat
+from encoders.functions import CORRECTLY_ROUNDED
 from encoders.number_path import stored
 from encoders.numpy_arithmetic import Carrier, NumpyArithmetic
 from encoders.operator import site_of
 from encoders.registry import lookup
 from encoders.scheduling import contract_at
 from gpu_check.compiled import quickest_arithmetic
-from onnx_import.graph import DType, Graph, Node
+from onnx_import.graph import Array, DType, Graph, Node
 
 Numbers: TypeAlias = Callable[[FloatFormat, RuntimeContract], NumpyArithmetic]
 
@@ -79,6 +80,41 @@ def emulate_node(
     except OpenSchedule as error:
         raise OpenSchedule(f"{node.describe()}: {error}") from error
     return dict(zip((t for t in node.outputs if t), results, strict=True))
+
+
+def leaves_no_choice(graph: Graph, node: Node, contract: RuntimeContract) -> bool:
+    """True if the bits that the node writes follow, under the contract, from those that it reads.
+
+    Where the contract at this node is not pinned, the node is tried: what is open is refused by the
+    emulator as soon as the node's computation comes to it.
+    """
+    here = contract_at(site_of(graph, node), contract)
+    inexact = here.functions != CORRECTLY_ROUNDED
+    if here.exact or (inexact and lookup(node).functions):
+        return False
+    if here.pinned:
+        return True
+    if here.factor_format is not None:
+        return False
+    halves = {
+        t: np.full((1, *graph.types[t].shape), 0.5).astype(graph.types[t].dtype.numpy)
+        for t in node.inputs
+        if t and not graph.is_constant(t)
+    }
+    try:
+        values = {t: _held(graph, t, v, here) for t, v in halves.items()}
+        with np.errstate(all="ignore"):
+            emulate_node(graph, node, values, contract)
+    except (OpenSchedule, ValueError):
+        return False
+    return True
+
+
+def _held(graph: Graph, tensor: str, values: Array, contract: RuntimeContract) -> Carrier:
+    dtype = graph.types[tensor].dtype
+    if not dtype.is_float:
+        return values
+    return NumpyArithmetic(contract.format_of(dtype), contract).rounded(values)
 
 
 def _stored(graph: Graph, tensor: str, contract: RuntimeContract) -> Carrier:

@@ -10,6 +10,7 @@ from typing import Any
 from encoders.contract import RuntimeContract
 from encoders.operator import site_of
 from encoders.scheduling import contract_at
+from gpu_check.emulator import leaves_no_choice
 from onnx_import.graph import Graph, Node, TensorType, build_graph
 from refine.alignment import COPY, GAP, SPEC
 from refine.change import subtraction
@@ -46,7 +47,7 @@ def product(
 ) -> Product:
     """Both graphs on shared inputs, merged wherever they agree over the reals. `equal` names
     outputs that are known to agree. With `pinned`, the contracts under which the specification
-    and the implementation run, they are merged where they compute the same bits."""
+    and the implementation run, they are merged where both must compute the same bits."""
     bits = pinned is not None
     nodes = list(impl.order)
     types, constants = dict(impl.types), dict(impl.constants)
@@ -119,8 +120,10 @@ def with_copy(
     return whole, ends
 
 
-def _computed(graph: Graph, node: Node, contract: RuntimeContract) -> RuntimeContract:
-    """The contract as far as it decides the node's bits."""
+def _computed(graph: Graph, node: Node, contract: RuntimeContract) -> object:
+    """The contract as far as it decides the node's bits; equal to nothing where it does not."""
+    if not leaves_no_choice(graph, node, contract):
+        return object()
     here = contract_at(site_of(graph, node), contract)
     return replace(here, name="", evidence=(), provenance=())
 
