@@ -481,6 +481,27 @@ def members(contract: RuntimeContract) -> tuple[RuntimeContract, ...]:
     return tuple(found.values())
 
 
+def contrasting(contract: RuntimeContract, count: int = 3) -> tuple[RuntimeContract, ...]:
+    """At most so many of the members, the first and those least like the ones before; how sums are
+    added weighs most. An exact contract is its own only member."""
+    if contract.exact:
+        return (contract,)
+    rest = list(members(contract))
+    chosen = [rest.pop(0)]
+    while rest and len(chosen) < count:
+        farthest = max(rest, key=lambda m: min(_unlike(m, c) for c in chosen))
+        rest.remove(farthest)
+        chosen.append(farthest)
+    return tuple(chosen)
+
+
+def _unlike(a: RuntimeContract, b: RuntimeContract) -> int:
+    sums = ("order", "contraction", "rules")
+    others = ("bias", "results", "operands", "normalization", "factor_rounding")
+    weighed = [*((n, len(others)) for n in sums), *((n, 1) for n in others)]
+    return sum(weight for name, weight in weighed if getattr(a, name) != getattr(b, name))
+
+
 @dataclass(frozen=True)
 class _Choice:
     """One value for each thing that a contract may leave open."""

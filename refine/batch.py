@@ -27,14 +27,16 @@ from refine.assumptions import assumptions_of
 from refine.batch_rows import Reading, reading_of, row_graph
 from refine.batch_search import (
     BatchCandidate,
+    batches_of,
     confirmed_batch,
     in_batch,
     largest,
     replayed,
     search_batches,
 )
-from refine.check import Options
+from refine.check import Options, seen
 from refine.clock import Clock, OutOfTime
+from refine.conduct import conduct_on, inputs_of
 from refine.contradiction import contradiction, opposition
 from refine.diff import diff
 from refine.domain import Domain
@@ -102,7 +104,7 @@ def batch_invariance(
     for rows, one in groups:
         if clock.late:
             return _out_of_time(sides, domain, tolerance, options)
-        effort = _share(options, clock, len(groups))
+        effort = replace(_share(options, clock, len(groups)), conform=False)
         result = diff(sides[0], Side(one, together), domain, tolerance, effort, tell)
         compared.append(_Compared(rows, result))
         if result.verdict is Verdict.CONTRADICTION:
@@ -112,6 +114,7 @@ def batch_invariance(
     if witness is not None:
         row = next(c.rows[0] for c in compared if c.result.witness is witness)
         witness = confirmed_batch(reading, in_batch(reading, witness, row))
+    result = _seen(result, reading, sides, domain, options, clock)
     return _finished(_decided(result, found, worst, reading), witness or worst, reading)
 
 
@@ -237,6 +240,26 @@ def _unproved(
         0.0,
         spec=alone,
     )
+
+
+def _seen(
+    result: Result,
+    reading: Reading,
+    sides: tuple[Side, Side],
+    domain: Domain,
+    options: Options,
+    clock: Clock,
+) -> Result:
+    """With what a runtime here does, beside the contract, on batches and on rows alone."""
+    alone, _ = sides
+    by_rows = seen(alone, domain, options, clock)
+    if by_rows is None:
+        return result
+    batches = max(inputs_of(reading.many) // 2, 1)
+    rng = np.random.default_rng(options.seed)
+    rows = domain.boxes[0].sample(rng, batches * reading.batch)
+    together = conduct_on(reading.many, alone.contract, batches_of(reading, rows))
+    return replace(result, conduct=together, spec_conduct=by_rows)
 
 
 def _share(options: Options, clock: Clock, groups: int) -> Options:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from encoders.approximate_field import ApproximateReals
-from encoders.contract import RuntimeContract, members
+from encoders.contract import RuntimeContract, contrasting
 from encoders.enclosure import FloatArray
 from gpu_check.emulator import emulate
 from gpu_check.replay import NotReplayed, replay_on_onnxruntime
@@ -56,11 +56,10 @@ def search_batches(
     """
     found: list[BatchCandidate] = []
     rng = np.random.default_rng(seed)
-    pairs = _executions(alone.contract, together.contract)
+    theirs, ours = contrasting(alone.contract), contrasting(together.contract)
     for box in domain.boxes:
         rows = box.sample(rng, _BATCHES * reading.batch)
-        for one, several in pairs:
-            found += _compared(reading, _batches(reading, rows), one, several)
+        found += _compared(reading, batches_of(reading, rows), theirs, ours)
     found.sort(key=lambda c: -c.gap)
     chosen = [c for c in found if c.gap > 0][:_CONFIRMED]
     return [confirmed_batch(reading, c) for c in chosen]
@@ -134,18 +133,7 @@ def largest(witnesses: list[Witness], tolerance: Tolerance) -> Witness | None:
     return max(violations, key=lambda w: (not w.error.finite, w.error.lo), default=None)
 
 
-def _executions(
-    alone: RuntimeContract, together: RuntimeContract
-) -> list[tuple[RuntimeContract, RuntimeContract]]:
-    """Executions of both sides: the same one, and where there are several, the last of one with
-    the first of the other."""
-    ours = (together,) if together.exact else members(together)
-    theirs = (alone,) if alone.exact else members(alone)
-    pairs = [(theirs[0], ours[0])]
-    return pairs if len(ours) < 2 else [*pairs, (theirs[0], ours[-1])]
-
-
-def _batches(reading: Reading, rows: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+def batches_of(reading: Reading, rows: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     """Rows, (count, *shape of one), as batches: all different, then all equal."""
     mixed: dict[str, FloatArray] = {}
     for name, values in rows.items():
@@ -172,17 +160,29 @@ def _repeated(reading: Reading, name: str, row: FloatArray) -> FloatArray:
 def _compared(
     reading: Reading,
     batches: Mapping[str, FloatArray],
-    one: RuntimeContract,
-    several: RuntimeContract,
+    theirs: Sequence[RuntimeContract],
+    ours: Sequence[RuntimeContract],
 ) -> Iterator[BatchCandidate]:
-    """The element of each output at which each of the batches differs most from its rows."""
+    """The element of each output at which each of the batches differs most from its rows, under
+    each execution of the batch beside each of the rows."""
+    each = [_of_row(reading, batches, i) for i in range(reading.batch)]
     try:
-        together = _run(reading.many, batches, several)
-        alone = [
-            _run(reading.alone, _of_row(reading, batches, i), one) for i in range(reading.batch)
-        ]
+        batch = [_run(reading.many, batches, several) for several in ours]
+        rows = [[_run(reading.alone, row, one) for row in each] for one in theirs]
     except ValueError as error:
         raise ModelError(f"the rows cannot be run: {error}") from error
+    for several, together in zip(ours, batch, strict=True):
+        for one, alone in zip(theirs, rows, strict=True):
+            yield from _farthest(reading, batches, (one, alone), (several, together))
+
+
+def _farthest(
+    reading: Reading,
+    batches: Mapping[str, FloatArray],
+    rows: tuple[RuntimeContract, Sequence[Mapping[str, Array]]],
+    batch: tuple[RuntimeContract, Mapping[str, Array]],
+) -> Iterator[BatchCandidate]:
+    (one, alone), (several, together) = rows, batch
     for output, values in together.items():
         layout = reading.rows[output]
         assert layout is not None

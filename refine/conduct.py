@@ -42,19 +42,31 @@ def conduct_of(
     `names` gives the graph's own name of each input of the domain, where they differ. Whatever
     happens while a runtime is looked at is said in the answer, and raises nothing.
     """
-    if contract.exact or graph.source is None:
+    if not _can_run(graph, contract):
         return None
-    if is_json(graph.source) or is_fpcore(graph.source):
+    drawn = domain.boxes[0].sample(np.random.default_rng(seed), inputs_of(graph))
+    return conduct_on(
+        graph, contract, {t if names is None else names[t]: v for t, v in drawn.items()}
+    )
+
+
+def inputs_of(graph: Graph) -> int:
+    """How many inputs a quick look takes."""
+    return int(np.clip(_WORK // max(work_of(graph), 1), 1, _INPUTS))
+
+
+def conduct_on(
+    graph: Graph, contract: RuntimeContract, points: Mapping[str, Array]
+) -> Conduct | None:
+    """As `conduct_of`, on given inputs, (inputs, *tensor shape)."""
+    if not _can_run(graph, contract):
         return None
-    work = work_of(graph)
     choice = _choice(contract)
-    if work > _LARGEST:
+    if work_of(graph) > _LARGEST:
         return Conduct(choice.name, 0, None, "the model is large; refine conform looks")
-    samples = int(np.clip(_WORK // max(work, 1), 1, _INPUTS))
-    drawn = domain.boxes[0].sample(np.random.default_rng(seed), samples)
-    points = {t if names is None else names[t]: v for t, v in drawn.items()}
     typed = {t: v.astype(graph.types[t].dtype.numpy) for t, v in points.items()}
-    batch: list[Mapping[str, Array]] = [{t: v[k] for t, v in typed.items()} for k in range(samples)]
+    count = min((len(v) for v in typed.values()), default=1)
+    batch: list[Mapping[str, Array]] = [{t: v[k] for t, v in typed.items()} for k in range(count)]
     try:
         with machine(choice, graph) as one, np.errstate(all="ignore"):
             return _conduct(conformance(graph, one, contract, batch, depth=BRIEF, bound=bound_at))
@@ -64,6 +76,11 @@ def conduct_of(
         return Conduct(choice.name, 0, None, "running it needs more memory than there is")
     except Exception as error:  # the proof is finished, and its answer comes out
         return Conduct(choice.name, 0, None, f"looking at it failed, a bug of ours: {error!r}")
+
+
+def _can_run(graph: Graph, contract: RuntimeContract) -> bool:
+    source = graph.source
+    return not (contract.exact or source is None or is_json(source) or is_fpcore(source))
 
 
 def _choice(contract: RuntimeContract) -> RuntimeChoice:

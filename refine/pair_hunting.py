@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from encoders.approximate_field import ApproximateReals
-from encoders.contract import EXACT, RuntimeContract, members
+from encoders.contract import EXACT, RuntimeContract, contrasting, members
 from encoders.enclosure import FloatArray
 from gpu_check.emulator import emulate
 from gpu_check.exact import evaluate_real
@@ -72,7 +72,7 @@ def hunt_pair(
         return Catch(None, (), clock.late)
     clock.tell("searching for a counterexample")
     witnesses: list[Witness] = []
-    executions = _some(pair.spec.contract)
+    executions = contrasting(pair.spec.contract)
     begin = time.monotonic()
     turns = [(box, e) for box in domain.boxes for e in executions]
     for i, (box, execution) in enumerate(turns):
@@ -108,14 +108,6 @@ def _replayed(witness: Witness, pair: Pair) -> Witness:
     """With what both files give on real runtimes."""
     shown = replays(witness, pair.impl.graph, pair.impl.contract)
     return replace(witness, replays=(*shown, *specified(witness, pair)))
-
-
-def _some(contract: RuntimeContract) -> tuple[RuntimeContract, ...]:
-    """Executions of the specification: its first and its last, where it has several."""
-    if contract.exact:
-        return (contract,)
-    every = members(contract)
-    return every if len(every) <= 2 else (every[0], every[-1])
 
 
 def _driven_apart(
