@@ -545,8 +545,12 @@ class _Choice:
         return replace(pinned, name=name)
 
     def settled(self, s: Schedule) -> Schedule:
+        order = s.order
+        if isinstance(order, AnyOrder):
+            steps = isinstance(self.order, Steps) and self.order.alignment != order.alignment
+            order = Sequential() if steps else self.order  # the steps are another rule's
         return Schedule(
-            self.order if isinstance(s.order, AnyOrder) else s.order,
+            order,
             _chosen(s.contraction, Contraction.EITHER, self.contraction),
             _chosen(s.bias, BiasPlacement.ANY, self.bias),
         )

@@ -2,11 +2,10 @@
 
 ScatterND, ScatterElements and OneHot become a Gather by a constant index, LpPool a Gather of its
 windows and a norm: only data are moved. Einsum becomes transpositions, matrix products and sums, as
-runtimes compute it, and Gemm with two computed factors a product with the bias as one more term.
-Cast to truth values becomes |x| > 0. Dropout in training becomes a product with a random mask.
-LRN becomes x·(bias + Σ alpha/size·x²)^−beta. Pow with several stored exponents is done for each of
-them. DynamicQuantizeLinear becomes the computation of scale and zero point, as runtimes do it, and
-a QuantizeLinear by these.
+runtimes compute it. Cast to truth values becomes |x| > 0. Dropout in training becomes a product
+with a random mask. LRN becomes x·(bias + Σ alpha/size·x²)^−beta. Pow with several stored exponents
+is done for each of them. DynamicQuantizeLinear becomes the computation of scale and zero point, as
+runtimes do it, and a QuantizeLinear by these.
 """
 
 from __future__ import annotations
@@ -275,29 +274,6 @@ def _lrn(body: Body) -> None:
     body.add("Mul", x, body.add("Pow", scale, body.store(stored[2])))
 
 
-def _gemm(body: Body) -> None:
-    """Both factors computed, the bias (if any) a row: [A 1]·[B; C]."""
-    inputs = [t for t in body.node.inputs if t]
-    if any(t in body.known for t in inputs[:2]):
-        return
-    kind, (rows, columns) = (
-        body.types[inputs[0]].dtype.numpy,
-        body.types[body.node.outputs[0]].shape,
-    )
-    if body.number("alpha", 1.0) != 1.0 or body.number("beta", 1.0) != 1.0:
-        raise body.unsupported("with two computed factors 'alpha' and 'beta' must be 1")
-    a, b = (
-        body.add("Transpose", t, perm=[1, 0]) if body.number(flag, 0) else t
-        for t, flag in zip(inputs, ("transA", "transB"), strict=False)
-    )
-    if len(inputs) > 2:
-        if body.shape(2) not in ((columns,), (1, columns)):
-            raise body.unsupported("with two computed factors C (input 2) must be one row")
-        a = body.add("Concat", a, body.store(np.ones((rows, 1), kind)), axis=1)
-        b = body.add("Concat", b, body.reshape(inputs[2], 1, columns), axis=0)
-    body.add("MatMul", a, b)
-
-
 def _dynamic_quantize_linear(body: Body) -> None:
     (x,), (_, scale_name, zero_name) = body.node.inputs, body.node.outputs
     nothing, most = (body.store(np.array(v, np.float32)) for v in (0.0, 255.0))
@@ -346,7 +322,6 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         ("Dropout", _dropout, "seed"),
         ("DynamicQuantizeLinear", _dynamic_quantize_linear, ""),
         ("Einsum", einsum, "equation"),
-        ("Gemm", _gemm, "alpha beta transA transB"),
         ("GatherND", _gather_nd, "batch_dims"),
         ("GlobalLpPool", _global_lp_pool, "p"),
         ("LRN", _lrn, "alpha beta bias size"),
@@ -359,4 +334,4 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         ("Xor", _xor, ""),
     )
 }
-ALWAYS = frozenset(REWRITINGS) - {"Cast", "Dropout", "Gemm", "Pow"}  # these stay for the most part
+ALWAYS = frozenset(REWRITINGS) - {"Cast", "Dropout", "Pow"}  # these stay for the most part

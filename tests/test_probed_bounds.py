@@ -63,7 +63,6 @@ WRITTEN_OUT = {
     "Einsum ij,jk": case("Einsum", "x:3,64 w", {"w": weights(64, 5)}, equation="ij,jk->ik"),
     "Einsum of two": case("Einsum", "x:2,3,40 w:2,4,40", equation="bij,bkj->bik"),
     "Einsum ij": case("Einsum", "x:64,5", equation="ij->j"),
-    "Gemm of two": case("Gemm", "x:1,65 w:65,9 b", {"b": weights(9)}),
     "Attention": case("Attention", "q:1,2,5,16 k:1,2,5,16 v:1,2,5,16", opset=23),
     "RotaryEmbedding": case(
         "RotaryEmbedding", "x:1,2,4,8 c s", {"c": weights(1, 4, 4), "s": weights(1, 4, 4)}, 23
@@ -140,6 +139,7 @@ SUMS = {
     "MatMul": case("MatMul", "x:3,65 w", {"w": weights(65, 4)}),
     "MatMul from the left": case("MatMul", "w x:65,2", {"w": weights(4, 65)}),
     "Gemm": case("Gemm", "x:1,300 w b", {"w": weights(300, 2), "b": weights(2)}, alpha=0.5),
+    "Gemm of two": case("Gemm", "x:1,65 w:65,9 b", {"b": weights(9)}),
     "Conv": case("Conv", "x:1,3,6,6 w b", {"w": weights(4, 3, 3, 3), "b": weights(4)}),
     "Conv in groups": case("Conv", "x:1,4,6,6 w", {"w": weights(4, 1, 3, 3)}, group=4),
 }

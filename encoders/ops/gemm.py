@@ -1,4 +1,4 @@
-"""Gemm: alpha·A'·B' + beta·C, A' and B' optionally transposed, one of A and B a constant.
+"""Gemm: alpha·A'·B' + beta·C, A' and B' optionally transposed.
 
 Where alpha is not 1, the finished sum is multiplied by it and beta·C is added last.
 """
@@ -6,6 +6,7 @@ Where alpha is not 1, the finished sum is multiplied by it and beta·C is added 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -13,24 +14,30 @@ import numpy as np
 
 from encoders.affine import (
     AffineMap,
+    affine_differences,
     affine_map,
-    affine_meanings,
     affine_values,
     scaled_part,
 )
 from encoders.arithmetic import Arithmetic, moved, sum_of_products
+from encoders.bilinear import LEMMAS as BILINEAR
+from encoders.bilinear import bilinear_values
+from encoders.computed_gemm import bilinear_of, computed_differences, computed_values
 from encoders.contract import AnyOrder, BiasPlacement, RuntimeContract
-from encoders.enclosure import SMALLEST, FloatArray, Interval, multiply_up, point
+from encoders.enclosure import SMALLEST, FloatArray, Interval, LinearPart, multiply_up, point
 from encoders.error_arithmetic import ErrorArithmetic, traced
 from encoders.matrix import left_action, product_pairs, right_action
 from encoders.narrowing import product_constants
 from encoders.operator import (
+    DifferenceMap,
     Field,
     ObjectArray,
     Operator,
     RoundingBound,
     Site,
+    ValueMap,
 )
+from encoders.product_rounding import varying_rounding
 from encoders.products import (
     KNOWN_ORDER,
     Action,
@@ -40,7 +47,7 @@ from encoders.products import (
     linear_part,
     product_rounding,
 )
-from encoders.rounding_bounds import finish, rounder
+from encoders.rounding_bounds import Rounder, finish, rounder
 from encoders.signed_sum import check_float, require_normal
 from encoders.tracked import tracked
 from onnx_import.graph import DType
@@ -48,8 +55,8 @@ from onnx_import.graph import DType
 
 def check(site: Site) -> None:
     check_float(site)
-    if sum(position in site.variable for position in (0, 1)) != 1:
-        raise site.unsupported("one of A and B must be a constant, and not both")
+    if not {0, 1} & set(site.variable):
+        raise site.unsupported("A and B are both constants; leave the product out")
     bias = site.inputs[2] if len(site.inputs) > 2 else None
     if bias is not None and not _reaches(bias.shape, site.outputs[0].shape):
         raise site.unsupported(f"C of shape {list(bias.shape)} does not broadcast to the output")
@@ -152,14 +159,25 @@ def _action(site: Site) -> tuple[Action, FloatArray]:
     return Action(apply, adjoint, plain.terms, plain.adjoint_terms), weights
 
 
+def _is_computed(site: Site) -> bool:
+    """Do both factors depend on the network's input?"""
+    return {0, 1} <= set(site.variable)
+
+
 def _affine(site: Site) -> AffineMap:
     """Products of float32 factors are exact in float64; float64 models pay a relative 2^-52."""
     action, weights = _action(site)
-    alpha, beta = site.real("alpha", 1.0), site.real("beta", 1.0)
-    shape = site.outputs[0].shape
+    alpha, added = site.real("alpha", 1.0), _added(site)
     wide = site.outputs[0].dtype is DType.FLOAT64
     relative = 2.0**-52 if wide and alpha != 1.0 else 0.0
-    parts = [linear_part(action, weights * alpha, relative)]
+    return replace(added, parts=(linear_part(action, weights * alpha, relative), *added.parts))
+
+
+def _added(site: Site) -> AffineMap:
+    """beta·C alone."""
+    beta, shape = site.real("beta", 1.0), site.outputs[0].shape
+    wide = site.outputs[0].dtype is DType.FLOAT64
+    parts: list[LinearPart] = []
     bias, radius = np.zeros(shape), np.zeros(shape)
     if 2 in site.variable:
         loss = 2.0**-52 if wide and beta != 1.0 else 0.0
@@ -171,12 +189,25 @@ def _affine(site: Site) -> AffineMap:
     return AffineMap(tuple(parts), bias, radius)
 
 
-values, differences = affine_meanings(_affine)
+def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+    if _is_computed(site):
+        return computed_values(site, _added(site), ranges)
+    return affine_values(_affine(site), ranges)
+
+
+def differences(
+    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+) -> DifferenceMap:
+    if _is_computed(site):
+        return computed_differences(site, _added(site), ranges, errors)
+    return affine_differences(_affine(site), errors)
 
 
 def rounding(
     site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
 ) -> RoundingBound:
+    if _is_computed(site):
+        return _computed_rounding(site, inputs, contract)
     action, weights = _action(site)
     bias = None
     if _has_bias(site):
@@ -199,7 +230,7 @@ def _tracked_bias(site: Site, inputs: Sequence[Interval], arithmetic: ErrorArith
         return None
     constant = site.constants[2]
     c = (
-        tracked(inputs[1], np.zeros_like(inputs[1].lo))
+        tracked(inputs[-1], np.zeros_like(inputs[-1].lo))
         if constant is None
         else arithmetic.stored(constant)
     )
@@ -225,6 +256,18 @@ def _scaled_rounding(
     image = affine_values(
         affine_map((linear_part(s.action, s.weights),), site.outputs[0].shape), inputs[:1]
     ).image
+    return _rescaled(site, inputs, plain, image, r, contract)
+
+
+def _rescaled(
+    site: Site,
+    inputs: Sequence[Interval],
+    plain: RoundingBound,
+    image: Interval,
+    r: Rounder,
+    contract: RuntimeContract,
+) -> RoundingBound:
+    """A finished sum in a range, times alpha, and beta·C added."""
     total = tracked(image, plain.radius)
     arithmetic = ErrorArithmetic(r, contract)
     out = _scaled(site, total, _tracked_bias(site, inputs, arithmetic), arithmetic)
@@ -232,6 +275,32 @@ def _scaled_rounding(
     conditions = (*plain.preconditions,)
     done = finish(r, np.broadcast_to(out.error[0], shape), np.asarray(out.largest), plain.lemmas)
     return RoundingBound(done.radius, (*conditions, *done.preconditions), done.lemmas)
+
+
+def _computed_rounding(
+    site: Site, inputs: Sequence[Interval], contract: RuntimeContract
+) -> RoundingBound:
+    """Both factors vary: as with stored ones, but for what products lose."""
+    plain = site.real("alpha", 1.0) == 1.0
+    free_bias = plain and _has_bias(site) and contract.bias is BiasPlacement.ANY
+    if not isinstance(contract.order, AnyOrder) and not free_bias:
+        return traced(runtime, site, inputs, contract, KNOWN_ORDER).using(*BILINEAR)
+    r, product = rounder(site, contract), bilinear_of(site)
+    a, b = inputs[:2]
+    if not plain:
+        total = varying_rounding(r, product, a, b)
+        image = bilinear_values(product, inputs[:2], None).image
+        return _rescaled(site, inputs, total, image, r, contract).using(*BILINEAR)
+    added = _tracked_bias(site, inputs, ErrorArithmetic(r, contract))
+    if added is None:
+        return varying_rounding(r, product, a, b).using(*BILINEAR)
+    bias = Interval(added.ideal.lo[0], added.ideal.hi[0])
+    return varying_rounding(r, product, a, b, bias, added.error[0]).using(*BILINEAR)
+
+
+def _work(site: Site) -> int:
+    terms = site.type_of(0).shape[0 if _transposed(site, 0) else 1]
+    return site.outputs[0].size * terms
 
 
 OPERATORS = (
@@ -247,6 +316,7 @@ OPERATORS = (
         affine=True,
         narrowed=product_constants,
         factors=(0, 1),
-        work=lambda site: site.outputs[0].size * _action(site)[0].terms,
+        affine_where=lambda site: not _is_computed(site),
+        work=_work,
     ).reading("alpha", "beta", "transA", "transB"),
 )
