@@ -39,6 +39,10 @@ def replays(
 
 
 def _outcomes(witness: Witness, graph: Graph) -> Iterator[Replayed | NotReplayed]:
+    if any(v.dtype != graph.types[n].dtype.numpy for n, v in witness.inputs.items()):
+        why = "an input is no number of the model's own type, which is all that runtimes take"
+        yield NotReplayed("onnxruntime and torch", why)
+        return
     if graph.source is None:
         yield NotReplayed("onnxruntime", "the graph was not read from a file")
     elif is_fpcore(graph.source):

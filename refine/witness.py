@@ -21,8 +21,12 @@ _BEYOND = flint.arb(2) ** 20000
 
 
 def typed_inputs(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Inputs in the model's own dtypes (exact: they are representable there)."""
-    return {name: np.asarray(v).astype(graph.types[name].dtype.numpy) for name, v in inputs.items()}
+    """Inputs in the model's own dtypes; in float64 where these do not hold them, as they may not
+    where a contract computes in another format."""
+    given = {name: np.asarray(v) for name, v in inputs.items()}
+    with np.errstate(all="ignore"):
+        typed = {name: v.astype(graph.types[name].dtype.numpy) for name, v in given.items()}
+    return {n: t if np.array_equal(t, given[n]) else given[n] for n, t in typed.items()}
 
 
 def confirm(graph: Graph, candidate: Candidate) -> Witness:

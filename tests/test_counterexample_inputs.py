@@ -1,7 +1,11 @@
-"""With `--round-inputs` the real network receives what the user wrote, not a float64 beside it."""
+"""The inputs of a counterexample are those that were evaluated, and inputs of the domain.
+
+With `--round-inputs` the real network receives what the user wrote, not a float64 beside it.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,13 +15,13 @@ from onnx import helper
 from small_models import save
 
 from encoders.contract import SEQUENTIAL
-from encoders.formats import BINARY16
+from encoders.formats import BINARY16, BINARY64
 from onnx_import import load
 from onnx_import.graph import Graph
 from refine.check import Options, check
 from refine.domain import DomainOptions, read_domain
 from refine.replay import run_again
-from refine.verdict import Result, Tolerance, Verdict
+from refine.verdict import Execution, Result, Tolerance, Verdict
 from refine.witness_file import load_witness, save_witness
 
 
@@ -88,3 +92,22 @@ def test_what_the_runtime_receives_is_the_bound_itself_rounded(tmp_path: Path) -
     options = DomainOptions(inputs=(f"{text}..2",), round_inputs=True)
     box = read_domain(graph, options, lambda dtype: BINARY16).boxes[0]
     assert box.lo["x"].tolist() == [1 + 2.0**-10]
+
+
+def test_a_counterexample_in_a_wider_format_keeps_its_inputs(tmp_path: Path) -> None:
+    """No float32 number stands for them, and no runtime here can be given them."""
+    square = helper.make_node("Mul", ["x", "x"], ["y"])
+    graph = load(save(tmp_path / "m.onnx", [square], {"x": [1]}, {"y": [1]}))
+    contract = replace(SEQUENTIAL, compute_format=BINARY64)
+    domain = read_domain(graph, DomainOptions(inputs=("0.1..0.3",)), contract.format_of)
+    how = Options(None, None, search_seconds=0.2)
+    result = check(graph, domain, contract, Tolerance(Fraction(0)), how)
+    assert result.verdict is Verdict.VIOLATED
+    witness = result.witness
+    assert witness is not None
+    assert domain.boxes[0].contains(witness.inputs)
+    x = float(witness.inputs["x"][0])
+    assert x == witness.real_inputs["x"][0]
+    assert x != float(np.float32(x))
+    assert witness.value == x * x
+    assert not any(isinstance(r, Execution) for r in witness.replays)
