@@ -297,7 +297,12 @@ def _ball_test(holds: Callable[[Any, Any], bool], fails: Callable[[Any, Any], bo
     return np.frompyfunc(decide, 2, 1)
 
 
+_FAR = flint.arb(2) ** 20000
+
+
 def _ball_nearest(value: flint.arb) -> flint.arb:
+    if not abs(value) < _FAR:  # beyond that, or no number: the same within half a unit
+        return value + flint.arb(0, 0.5)
     low, high = (round(end) for end in enclosure(value))
     return flint.arb(low).union(flint.arb(high))
 

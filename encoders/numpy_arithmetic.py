@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -48,7 +48,7 @@ IntArray = npt.NDArray[np.int32]
 
 _PIECE = 2**16
 WIDEST_ALIGNMENT = 40
-_NO_EXPONENT = np.int32(-900)  # below that of any product of two numbers that fit
+_NO_EXPONENT = np.int32(-5000)  # below that of any product of two numbers that fit
 _TOP_BIT = np.int64(-(2**63))
 
 
@@ -213,31 +213,38 @@ class NumpyArithmetic:
         least: int | None,
     ) -> Carrier:
         """Exact in float64 throughout: a step adds some tens of integers of a few bits more than
-        the alignment. Raises OpenSchedule for formats that do not fit twice into float64."""
-        if self.format == BINARY64 or alignment > WIDEST_ALIGNMENT:
-            raise OpenSchedule("aligned steps are emulated for formats of at most 24 digits")
+        the alignment. Raises OpenSchedule for an alignment with which they might not fit."""
+        if alignment > WIDEST_ALIGNMENT:
+            raise OpenSchedule(f"steps are emulated with at most {WIDEST_ALIGNMENT} bits")
         lowest = self.format.emin if least is None else least
         with np.errstate(all="ignore"):
             exact = [self._product(a, b, lowest) for a, b in pairs]
             if total is not None:
                 (held,) = self._operands(total)
-                exact.append((held.astype(np.float64), _exponents(held, self.format.emin)))
-            largest = exact[0][1]
-            for _, exponents in exact[1:]:
-                largest = np.maximum(largest, exponents)
+                exponent = _exponents(held, self.format.emin)
+                exact.append(_Term(held.astype(np.float64), 0.0, np.int32(0), exponent))
+            largest = exact[0].exponent
+            for term in exact[1:]:
+                largest = np.maximum(largest, term.exponent)
             grid = largest - alignment
-            whole = sum(np.trunc(np.ldexp(value, -grid)) for value, _ in exact)
-            plain = sum(value for value, _ in exact)
-            summed = np.where(np.isfinite(plain), np.ldexp(whole, grid), plain)
+            whole = sum(term.in_units(grid) for term in exact)
+            plain = sum(term.high for term in exact)
+            summed = np.where(np.isfinite(plain), _scaled_down(whole, grid), plain)
             result = truncate_array(summed, self.format).astype(self.carrier)
         return self._flushed(result) if self._flush_results else result
 
-    def _product(self, a: Carrier, b: Carrier, least: int) -> tuple[FloatArray, IntArray]:
+    def _product(self, a: Carrier, b: Carrier, least: int) -> _Term:
         """The exact product and its exponent."""
         a, b = self._operands(a, b)
-        value = a.astype(np.float64) * b.astype(np.float64)
         exponent = _exponents(a, least) + _exponents(b, least)
-        return value, np.where(value == 0, _NO_EXPONENT, exponent)
+        x, y = a.astype(np.float64), b.astype(np.float64)
+        low: Any = 0.0
+        shift: Any = np.int32(0)
+        if self.format == BINARY64:  # of the significands: nothing overflows or underflows
+            (x, up), (y, down) = np.frexp(x), np.frexp(y)
+            shift, low = up + down, _product_error(x, y, x * y)
+        high = x * y
+        return _Term(high, low, shift, np.where(high == 0, _NO_EXPONENT, exponent))
 
     def chain(
         self, pairs: Sequence[tuple[Carrier, Carrier]], start: Carrier | None
@@ -282,6 +289,30 @@ class NumpyArithmetic:
         fresh = np.asarray(fresh)
         np.multiply(fresh, 0, out=fresh, where=np.abs(fresh) < self._smallest_normal)
         return fresh
+
+
+@dataclass(frozen=True)
+class _Term:
+    """(high + low)·2^shift, exactly, high being the sum rounded, and its exponent."""
+
+    high: FloatArray
+    low: Any
+    shift: Any
+    exponent: IntArray
+
+    def in_units(self, grid: Any) -> FloatArray:
+        """The integer next to it toward zero, in units of 2^grid."""
+        scaled = np.ldexp(self.high, self.shift - grid)
+        whole = np.trunc(scaled)
+        beyond = (scaled == whole) & (np.sign(self.low) == -np.sign(scaled))
+        return np.asarray(np.where(beyond, whole - np.sign(scaled), whole))
+
+
+def _scaled_down(whole: Any, grid: Any) -> FloatArray:
+    """whole·2^grid, toward zero where float64 does not hold it."""
+    least = np.int32(-1074)
+    kept = np.trunc(np.ldexp(whole, np.minimum(grid - least, 0)))
+    return np.asarray(np.ldexp(kept, np.maximum(grid, least)))
 
 
 def _exponents(a: Carrier, least: int) -> IntArray:

@@ -429,3 +429,15 @@ def test_a_ball_with_a_part_too_small_to_write_down_is_enclosed_quickly() -> Non
     low, high = enclosure(ball)
     assert low <= 1 <= high
     assert high - low < 2.0**-1000
+
+
+@pytest.mark.parametrize("size", ["nan", "inf", "huge"])
+def test_what_is_no_number_or_cannot_be_written_down_has_no_nearest_integer(size: str) -> None:
+    """It stays what it is, within half a unit, and is not turned into rationals for that."""
+    value = flint.arb(2) ** 10**8 if size == "huge" else flint.arb(size)
+    given = np.array([value], dtype=object)
+    (found,) = Balls().nearest(given)
+    if size == "huge":
+        assert found.contains(value)
+    else:
+        assert not found.is_finite()

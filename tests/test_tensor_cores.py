@@ -27,7 +27,8 @@ from encoders.contract import (
     members,
 )
 from encoders.enclosure import Interval
-from encoders.formats import BINARY16, TENSOR_FLOAT_32, FloatFormat, round_fraction
+from encoders.formats import BINARY16, BINARY64, TENSOR_FLOAT_32, FloatFormat, round_fraction
+from encoders.numpy_arithmetic import NumpyArithmetic
 from gpu_check.conformance import conformance
 from gpu_check.emulator import emulate, emulate_node
 from onnx_import import load
@@ -52,17 +53,23 @@ def towards_zero(value: Fraction, unit: Fraction) -> Fraction:
 
 
 def step(
-    pairs: Sequence[tuple[Fraction, Fraction]], total: Fraction, alignment: int, least: int
+    pairs: Sequence[tuple[Fraction, Fraction]],
+    total: Fraction,
+    alignment: int,
+    least: int,
+    digits: int = 24,
+    smallest: int = -126,
 ) -> Fraction:
-    """One step on rationals; `least` is the exponent of the smallest normal factor."""
+    """One step on rationals; `least` is the exponent of the smallest normal factor, `smallest` that
+    of the smallest normal sum, of so many digits."""
     terms = [(a * b, exponent(a, least) + exponent(b, least)) for a, b in pairs if a * b]
     if total:
-        terms.append((total, exponent(total, -126)))
+        terms.append((total, exponent(total, smallest)))
     if not terms:
         return Fraction(0)
     unit = Fraction(2) ** (max(e for _, e in terms) - alignment)
     summed = sum((towards_zero(value, unit) for value, _ in terms), Fraction(0))
-    return towards_zero(summed, Fraction(2) ** (exponent(summed, -126) - 23))
+    return towards_zero(summed, Fraction(2) ** (exponent(summed, smallest) - digits + 1))
 
 
 def short(value: Fraction, digits: int, least: int, truncated: bool) -> Fraction:
@@ -109,6 +116,32 @@ def test_steps_bit_for_bit(order: Steps, truncated: bool, dtype: Any) -> None:
                 total = step(pairs[start : start + order.terms], total, order.alignment, least)
             want = total if dtype is np.float32 else np.asarray(float(total)).astype(dtype)
             assert float(got[sample, 0, column]) == float(want)
+
+
+@pytest.mark.parametrize("alignment", [10, 25, 40])
+@pytest.mark.parametrize("size", [0, -530, 480])
+def test_steps_in_binary64_bit_for_bit(alignment: int, size: int) -> None:
+    """Products are not float64 numbers there: what is lost of them decides where the product is an
+    integer of the step's units but for that."""
+    rng = np.random.default_rng(5)
+    contract = replace(SEQUENTIAL, order=Steps(4, alignment))
+    near = 1 + rng.integers(-3, 4, (60, 4)) * 2.0**-52
+    usual = rng.standard_normal((60, 4)) * 2.0 ** rng.integers(-9, 9, (60, 4))
+    whole = rng.integers(-3, 4, (60, 4)) * (1 + 2.0**-52)
+    for a, b in ((near, whole), (usual, near), (usual, usual[::-1])):
+        a, b, c = np.ldexp(a, size), np.ldexp(b, size), np.ldexp(b[:, 0], 2 * size)
+        pairs = [(a[:, k], b[:, k]) for k in range(4)]
+        got = NumpyArithmetic(BINARY64, contract).step(pairs, c, alignment, None)
+        for i in range(len(a)):
+            exact = [(Fraction(x), Fraction(y)) for x, y in zip(a[i], b[i], strict=True)]
+            want = step(exact, Fraction(c[i]), alignment, -1022, 53, -1022)
+            assert Fraction(got[i]) == want
+
+
+def test_a_float64_product_is_searched_under_a_contract_of_tensor_cores() -> None:
+    graph, x, _ = product(np.float64, np.random.default_rng(3))
+    for member in members(CUDA_TF32):
+        assert np.all(np.isfinite(emulate(graph, {"x": x}, member)["y"]))
 
 
 def worst(contract: RuntimeContract, dtype: Any, runs: Sequence[RuntimeContract]) -> float:

@@ -47,21 +47,21 @@ def nearest(x: Array, fmt: FloatFormat) -> Array:
     x = np.asarray(x, np.float64)
     if fmt.precision >= 53:
         return x.copy()
-    unit = _ulp(x, fmt)
+    unit = ulp(x, fmt)
     rounded = np.rint(x / unit) * unit
     largest = (2.0 - 2.0 ** (1 - fmt.precision)) * 2.0**fmt.emax
     rounded = np.where(np.abs(rounded) > largest, np.copysign(np.inf, x), rounded)
     return np.where(np.isfinite(x), rounded, x)
 
 
-def _ulp(x: Array, fmt: FloatFormat) -> Array:
+def ulp(x: Array, fmt: FloatFormat) -> Array:
     _, exponent = np.frexp(np.where(np.isfinite(x), x, 1.0))
     return np.ldexp(1.0, np.maximum(np.where(x == 0, fmt.emin, exponent - 1), fmt.emin)
                     - fmt.precision + 1)  # fmt: skip
 
 
 def _toward_zero(x: Array, fmt: FloatFormat) -> Array:
-    unit = _ulp(x, fmt)
+    unit = ulp(x, fmt)
     kept = np.trunc(x / unit) * unit
     kept = np.where(
         np.abs(kept) > (2.0 - 2.0 ** (1 - fmt.precision)) * 2.0**fmt.emax,
@@ -229,7 +229,7 @@ class Machine:
         part = total - product
         rest = (product - (total - part)) + (c - part)
         # where float64 rounded onto a midpoint of the format, the lost rest decides
-        unit = _ulp(total, self.format) / 2
+        unit = ulp(total, self.format) / 2
         middle = np.isfinite(total) & (np.mod(total / unit, 2) == 1)
         tiny = np.abs(total) < 2.0 ** (self.format.emin + 1)
         nudged = np.nextafter(total, np.copysign(np.inf, rest))
@@ -245,7 +245,7 @@ class Machine:
         fmt = self.format
         bound = np.full(np.shape(exact), np.inf)
         if accuracy.ulps is not None:
-            bound = np.minimum(bound, accuracy.ulps * _ulp(exact, fmt))
+            bound = np.minimum(bound, accuracy.ulps * ulp(exact, fmt))
         if accuracy.units is not None:
             bound = np.minimum(bound, accuracy.units * 2.0**-fmt.precision)
         plain = nearest(exact, fmt)
@@ -481,8 +481,13 @@ class Machine:
             largest = np.max(sizes, axis=-1, keepdims=True)
             unit = np.ldexp(1.0, np.where(largest > -(10**5), largest - alignment, 0))
             whole = np.sum(np.trunc(values / unit), axis=-1) * unit[..., 0]
+            if self.format.precision >= 53:
+                added = None if total is None else t[..., 0]
+                whole = _exact_step(x, y, added, largest[..., 0] - alignment)
             plain = np.sum(values, axis=-1)
-            whole = np.where(np.isfinite(plain), whole, plain)
+            finite = np.all(np.isfinite(x) & np.isfinite(y), axis=-1)
+            finite &= True if total is None else np.isfinite(t[..., 0])
+            whole = np.where(finite, whole, plain)
             kept = _toward_zero(whole, self.format)
             lost = self._chosen(self.contract.results, "flush_results", np.shape(kept))
             total = np.where((np.abs(kept) < self.tiny) & lost, kept * 0.0, kept)
@@ -494,6 +499,27 @@ class Machine:
 def _exponent(x: Array, least: int) -> Array:
     _, e = np.frexp(np.where(np.isfinite(x), x, 1.0))
     return np.maximum(e - 1, least)
+
+
+def _exact_step(x: Array, y: Array, total: Array | None, grid: Array) -> Array:
+    """Σ x·y over the last axis and a total, each cut to a multiple of 2^grid, toward zero."""
+    shape = grid.shape
+    x, y = (np.broadcast_to(v, (*shape, v.shape[-1])) for v in np.broadcast_arrays(x, y))
+    found = np.zeros(shape)
+    for at in np.ndindex(*shape):
+        terms = [(float(a), float(b)) for a, b in zip(x[at], y[at], strict=True)]
+        terms += [] if total is None else [(float(total[at]), 1.0)]
+        if not np.all(np.isfinite(terms)) or grid[at] < -(10**5):
+            continue
+        unit = Fraction(2) ** int(grid[at])
+        whole = sum(int(Fraction(a) * Fraction(b) / unit) for a, b in terms) * unit
+        if abs(whole) >= Fraction(2) ** 1024:
+            found[at] = np.inf if whole > 0 else -np.inf
+            continue
+        near = float(whole)
+        past = abs(Fraction(near)) > abs(whole)
+        found[at] = np.nextafter(near, 0.0) if past else near
+    return found
 
 
 def _exact_fma(a: Array, b: Array, c: Array) -> Array:

@@ -13,14 +13,16 @@ import flint
 import numpy as np
 import onnx
 from graphs import random_contract, random_graph
-from interpreter import Unread, interpret
-from machine import Machine, habits, nearest
+from interpreter import interpret
+from machine import Machine, habits, nearest, ulp
+from reading import Unread
 from reals import BITS, Open, Reals
 
 from encoders.contract import RuntimeContract
 from encoders.formats import FloatFormat
 from onnx_import import load
 from onnx_import.errors import ModelError
+from onnx_import.graph import Graph
 from refine.box import Box
 from refine.check import Options, check
 from refine.domain import Domain
@@ -41,6 +43,15 @@ class Trial:
     lo: Mapping[str, Array]
     hi: Mapping[str, Array]
     seed: int
+    rounded: bool = False
+
+    def real_ends(self, name: str) -> tuple[Array, Array]:
+        """Real inputs that are rounded to the box: as far beyond it as a third of an ulp."""
+        lo, hi = self.lo[name], self.hi[name]
+        if not self.rounded:
+            return lo, hi
+        fmt = next(format_of(self.contract, v) for v in self.model.graph.input if v.name == name)
+        return (lo - ulp(lo, fmt) * 0.25 * (lo != hi), hi + ulp(hi, fmt) * 0.375)
 
 
 @dataclass(frozen=True)
@@ -114,15 +125,24 @@ def judge(trial: Trial) -> tuple[str, list[Finding]]:
     return result.verdict.value, findings
 
 
-def bounded(trial: Trial) -> Result:
+def graph_of(model: onnx.ModelProto) -> Graph:
+    """The model as the command line reads it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        onnx.save(trial.model, path)
-        graph = load(path)
+        onnx.save(model, path)
+        return load(path)
+
+
+def box_of(trial: Trial, graph: Graph) -> Box:
     formats = {n: trial.contract.format_of(graph.types[n].dtype) for n in graph.inputs}
     lo, hi = ({n: v[n] for n in graph.inputs} for v in (trial.lo, trial.hi))
-    box = Box(lo, hi, lo, hi, formats)
-    domain = Domain((box,), "random")
+    ends = {n: trial.real_ends(n) for n in graph.inputs}
+    return Box(lo, hi, *({n: e[i] for n, e in ends.items()} for i in (0, 1)), formats)
+
+
+def bounded(trial: Trial) -> Result:
+    graph = graph_of(trial.model)
+    domain = Domain((box_of(trial, graph),), "random", round_inputs=trial.rounded)
     options = Options(None, default_directory(), search=False)
     return check(graph, domain, trial.contract, Tolerance(), options)
 
@@ -138,9 +158,10 @@ def odd(result: Result) -> list[Finding]:
     return found
 
 
-def points_of(trial: Trial) -> dict[str, Array]:
+def points_of(trial: Trial) -> tuple[dict[str, Array], dict[str, Array]]:
+    """What the runtime and what the real network receives, with a sample axis."""
     rng = np.random.default_rng(trial.seed + 1)
-    points = {}
+    points, real = {}, {}
     for value in trial.model.graph.input:
         n = value.name
         lo, hi = trial.lo[n], trial.hi[n]
@@ -148,7 +169,12 @@ def points_of(trial: Trial) -> dict[str, Array]:
         inside = lo + rng.random((SAMPLES - 2, *lo.shape)) * (hi - lo)
         corner = np.where(rng.random(lo.shape) < 0.5, lo, hi)[None]
         points[n] = np.concatenate([np.clip(nearest(inside, fmt), lo, hi), corner, hi[None]])
-    return points
+        real[n] = points[n]
+        if trial.rounded:
+            high = trial.real_ends(n)[1]
+            real[n] = np.concatenate([np.clip(inside, lo, hi), points[n][-2:-1], high[None]])
+            points[n] = nearest(real[n], fmt)
+    return points, real
 
 
 def compared(trial: Trial, result: Result) -> list[Finding]:
@@ -161,11 +187,11 @@ def compared(trial: Trial, result: Result) -> list[Finding]:
 
 
 def _exceeded(trial: Trial, result: Result) -> list[Finding]:
-    points = points_of(trial)
+    points, real = points_of(trial)
     rng = np.random.default_rng(trial.seed + 2)
     fmt = format_of(trial.contract, trial.model.graph.input[0])
     reals = Reals()
-    exact = interpret(trial.model, {n: reals.ball(v) for n, v in points.items()}, reals)
+    exact = interpret(trial.model, {n: reals.ball(v) for n, v in real.items()}, reals)
     found = []
     for _ in range(EXECUTIONS):
         habit = habits(rng)
