@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import onnx
 from onnx import helper, numpy_helper
 
-from gpu_check.isolated import opened
-from gpu_check.runtimes import OnnxRuntimeOptions, onnxruntime_version
+from gpu_check.runtimes import OnnxRuntime, OnnxRuntimeOptions, onnxruntime_version
 from onnx_import.graph import Array, Graph, Node, TensorType
 
 Run = Callable[[Mapping[str, Array]], Array]
@@ -50,7 +48,6 @@ class OnnxKernels:
     varying: frozenset[str] = frozenset()
     absent: frozenset[str] = frozenset()
     options: OnnxRuntimeOptions = field(default_factory=OnnxRuntimeOptions)
-    place: Executor | None = None
 
     def describe(self) -> str:
         return f"onnxruntime {onnxruntime_version()} (CPU, {self.options.describe()})"
@@ -62,7 +59,7 @@ class OnnxKernels:
         held = {t: v for t, v in constants.items() if t not in self.varying}
         given = {t: v for t, v in constants.items() if t in self.varying}
         proto = one_node_model(self.graph, node, held)
-        runtime = opened(proto.SerializeToString(), self.options, self.place)
+        runtime = OnnxRuntime(proto.SerializeToString(), self.options)
         return lambda inputs: runtime.run({**inputs, **given})[node.outputs[0]]
 
 

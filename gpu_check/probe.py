@@ -35,6 +35,7 @@ from encoders.scheduling import reduction_at
 from gpu_check.emulator import emulate_node
 from gpu_check.kernels import Kernels, Run
 from gpu_check.modes import Flushes
+from gpu_check.ort_server import placed as at_boundary
 from gpu_check.reveal import NotATree, revealed
 from gpu_check.runtimes import RuntimeUnavailable
 from gpu_check.terms import NoTerms, terms_of
@@ -358,12 +359,7 @@ def same_bits(a: Array, b: Array) -> bool:
 
 def placed(values: Array, offset: int) -> Array:
     """The same numbers, so many of them past a boundary of 64 bytes in memory."""
-    size = values.itemsize
-    room = np.zeros(values.nbytes + 64 + offset * size, np.uint8)
-    start = -room.ctypes.data % 64 + offset * size
-    held = room[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
-    held[...] = values
-    return held
+    return at_boundary(values, offset * values.itemsize)
 
 
 def _is_given(graph: Graph, tensor: str) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from gpu_check.isolated import Forgotten, Lost, NotInstalled, Refused, all_held, server_for
 from onnx_import.graph import Array
 
 OPTIMIZATION_LEVELS = {
@@ -29,7 +28,7 @@ class OnnxRuntimeOptions:
     """`optimization` is a key of OPTIMIZATION_LEVELS; `threads` counts intra-operator threads.
 
     `flush_subnormals` asks onnxruntime to treat subnormal numbers as zero. On the first session of
-    a process that changes the whole process, numpy included (gpu_check/isolated.py helps).
+    a process that changes the whole process, so that such sessions share one with no others.
     """
 
     optimization: str = "none"
@@ -65,83 +64,84 @@ class LibraryOptions:
 
 
 class OnnxRuntime:
-    """onnxruntime on the CPU, on one model file exactly as given.
+    """onnxruntime on the CPU, on one model file exactly as given, in a process of its own.
 
-    Raises RuntimeUnavailable, with onnxruntime's own words, if it refuses the file.
+    Raises RuntimeUnavailable, with onnxruntime's own words, if it refuses the file or crashes.
     """
 
     def __init__(self, model: Path | bytes, options: OnnxRuntimeOptions | None = None) -> None:
         self.options = options or OnnxRuntimeOptions()
-        self._library = _onnxruntime()
-        settings = self._library.SessionOptions()
-        settings.graph_optimization_level = getattr(
-            self._library.GraphOptimizationLevel, OPTIMIZATION_LEVELS[self.options.optimization]
-        )
-        settings.intra_op_num_threads = self.options.threads
-        settings.inter_op_num_threads = 1
-        settings.log_severity_level = 4
-        if self.options.flush_subnormals:
-            settings.add_session_config_entry("session.set_denormal_as_zero", "1")
-        source = model if isinstance(model, bytes) else str(model)
-        try:
-            self._session = self._library.InferenceSession(
-                source, settings, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime's own classes share no base but Exception
-            raise RuntimeUnavailable(f"onnxruntime refuses the model: {error}") from error
+        self._server = server_for(self.options if self.options.flush_subnormals else None)
+        self._source = model if isinstance(model, bytes) else str(model.resolve())
+        self._key = next(self._server.keys)
+        weakref.finalize(self, self._server.leaving.append, self._key)
+        self._inputs = self._opened()
 
     def describe(self) -> str:
-        return f"onnxruntime {self._library.__version__} (CPU, {self.options.describe()})"
+        return f"onnxruntime {onnxruntime_version()} (CPU, {self.options.describe()})"
 
     def input_shapes(self) -> Mapping[str, tuple[int, ...]]:
         """The shape of every input, symbolic and unknown dimensions read as 1."""
         return {
-            i.name: tuple(d if isinstance(d, int) and d > 0 else 1 for d in i.shape)
-            for i in self._session.get_inputs()
+            name: tuple(d if isinstance(d, int) and d > 0 else 1 for d in shape)
+            for name, shape in self._inputs
         }
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         """All outputs on one input (arrays of the model's shapes and dtypes).
 
-        Raises RuntimeUnavailable if onnxruntime fails on it.
+        Raises RuntimeUnavailable if onnxruntime fails or crashes on it.
         """
-        names = [o.name for o in self._session.get_outputs()]
-        feeds = {name: np.ascontiguousarray(value) for name, value in inputs.items()}
-        options = self._library.RunOptions()
-        options.log_severity_level = 4
-        try:
-            return dict(zip(names, self._session.run(names, feeds, options), strict=True))
-        except Exception as error:
-            raise RuntimeUnavailable(f"onnxruntime fails on this input: {error}") from error
+        asked = (self._key, all_held(inputs))
+        with _telling("onnxruntime fails on this input: "):
+            try:
+                outputs: Mapping[str, Array] = self._server.ask("run", *asked)
+            except Forgotten:  # another model has ended the process since
+                self._inputs = self._opened()
+                outputs = self._server.ask("run", *asked)
+        return outputs
+
+    def _opened(self) -> Sequence[tuple[str, Sequence[object]]]:
+        level = OPTIMIZATION_LEVELS[self.options.optimization]
+        with _telling("onnxruntime refuses the model: "):
+            inputs: Sequence[tuple[str, Sequence[object]]] = self._server.ask(
+                "open",
+                self._key,
+                self._source,
+                level,
+                self.options.threads,
+                self.options.flush_subnormals,
+            )
+        return inputs
 
 
 def onnxruntime_version() -> str:
     """Raises RuntimeUnavailable where there is no onnxruntime."""
-    return str(_onnxruntime().__version__)
+    with _telling(""):
+        return str(server_for().ask("version"))
 
 
 def save_optimised(model: Path, level: str, target: Path) -> None:
     """Write the model that onnxruntime runs after its own optimisations, `level` of them.
 
     Beyond "basic" the file fits this machine only. Raises RuntimeUnavailable if onnxruntime
-    refuses the model.
+    refuses the model or crashes on it.
     """
-    library = _onnxruntime()
-    settings = library.SessionOptions()
-    settings.graph_optimization_level = getattr(
-        library.GraphOptimizationLevel, OPTIMIZATION_LEVELS[level]
-    )
-    settings.optimized_model_filepath = str(target)
-    settings.log_severity_level = 4
-    try:
-        library.InferenceSession(str(model), settings, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own classes share no base but Exception
-        raise RuntimeUnavailable(f"onnxruntime refuses the model: {error}") from error
+    files = str(model.resolve()), OPTIMIZATION_LEVELS[level], str(target.resolve())
+    with _telling("onnxruntime refuses the model: "):
+        server_for().ask("optimise", *files)
 
 
-def _onnxruntime() -> Any:
-    """The library, imported when first needed: that takes a noticeable fraction of a second."""
+@contextmanager
+def _telling(refused: str) -> Iterator[None]:
+    """Whatever becomes of a request is said in a sentence."""
     try:
-        return import_module("onnxruntime")
-    except ImportError as error:
+        yield
+    except Refused as error:
+        raise RuntimeUnavailable(f"{refused}{error}") from error
+    except NotInstalled as error:
         raise RuntimeUnavailable(f"onnxruntime cannot be imported: {error}") from error
+    except Lost as error:
+        raise RuntimeUnavailable(str(error)) from error
+    except MemoryError as error:
+        raise RuntimeUnavailable("onnxruntime needs more memory than there is") from error

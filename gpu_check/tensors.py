@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,9 +10,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from gpu_check.isolated import opened
 from gpu_check.kernels import Kernels, OnnxKernels, absent_nodes, varying_constants
-from gpu_check.runtimes import OnnxRuntimeOptions
+from gpu_check.runtimes import OnnxRuntime, OnnxRuntimeOptions
 from onnx_import.graph import Array, DType, Graph
 
 
@@ -48,13 +46,12 @@ class OnnxMachine:
     graph: Graph
     model: onnx.ModelProto
     options: OnnxRuntimeOptions = field(default_factory=OnnxRuntimeOptions)
-    place: Executor | None = None
 
     @property
     def kernels(self) -> OnnxKernels:
         varying = varying_constants(self.model, self.graph)
         absent = absent_nodes(self.model, self.graph)
-        return OnnxKernels(self.graph, varying, absent, self.options, self.place)
+        return OnnxKernels(self.graph, varying, absent, self.options)
 
     def describe(self) -> str:
         return self.kernels.describe()
@@ -71,7 +68,7 @@ class OnnxMachine:
                     element = helper.np_dtype_to_tensor_dtype(kind.dtype.numpy)
                     info = helper.make_tensor_value_info(tensor, element, None)
                     model.graph.output.append(info)
-        runtime = opened(model.SerializeToString(), self.options, self.place)
+        runtime = OnnxRuntime(model.SerializeToString(), self.options)
         runs = [runtime.run(sample) for sample in samples]
         return {
             t: np.stack([run[t].reshape(self.graph.types[t].shape) for run in runs])

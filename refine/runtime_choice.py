@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields, replace
 
 import onnx
 
-from gpu_check.isolated import place_for
 from gpu_check.library_kernels import (
     LibraryKernels,
     LibraryMachine,
@@ -107,5 +106,4 @@ def machine(choice: RuntimeChoice, graph: Graph) -> Iterator[Machine]:
         raise UnsupportedModel(
             f"'{graph.source}' keeps weights in other files; save it as one file to run its nodes"
         )
-    with place_for(options) as place:
-        yield OnnxMachine(graph, model, options, place)
+    yield OnnxMachine(graph, model, options)
