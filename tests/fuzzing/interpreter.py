@@ -165,7 +165,8 @@ def matmul(r: Reading) -> Array:
     x, y = (v.reshape(v.shape[0], *(1,) * (rank - v.ndim), *v.shape[1:]) for v in (x, y))
     rows, columns, terms = x.shape[-2], y.shape[-1], x.shape[-1]
     y = np.swapaxes(y, -1, -2)
-    place = r.place(terms=terms, rows=rows, columns=columns, constant=r.stored[1] is not None)
+    place = r.place(terms=terms, rows=rows, columns=columns, constant=r.stored[1] is not None,
+                    plain=not one and r.x[1].ndim == 3)  # fmt: skip
     found = r.a.products(x[..., :, None, :], y[..., None, :, :], None, place, True)
     found = found[..., 0, :] if one else found
     return found[..., 0] if two else found
@@ -182,7 +183,7 @@ def gemm(r: Reading) -> Array:
         bias = c.reshape(c.shape[0], *(1,) * (3 - c.ndim), *c.shape[1:])
         bias = bias if beta == 1 else r.a.multiply(r.real("beta", 1.0), bias)
     place = r.place(terms=x.shape[2], rows=x.shape[1], columns=y.shape[1],
-                    constant=r.stored[1] is not None)  # fmt: skip
+                    constant=r.stored[1] is not None, plain=alpha == 1)  # fmt: skip
     x, y = x[:, :, None, :], y[:, None, :, :]
     if alpha == 1:
         return r.a.products(x, y, bias, place, True)
@@ -228,7 +229,8 @@ def _reduced(r: Reading) -> Array:
         found = a.add(top, a.function("log", a.total(powers, r.place())))
     elif op == "ReduceLogSum":
         found = a.function(
-            "log", a.total(x, replace(r.place(**sizes), operator="ReduceSum", node=""))
+            "log",
+            a.total(x, replace(r.place(**sizes), operator="ReduceSum", node="", written=False)),
         )
     else:
         found = a.extreme(x, 1 if op == "ReduceMax" else -1)
@@ -261,13 +263,15 @@ def _batch_normalization(r: Reading) -> Array:
                               for v in r.x[1:5])  # fmt: skip
     deviation = a.sqrt(a.add(var, r.real("epsilon", 1e-5)))
     way = Normalization.DIRECT if a.exact else a.contract.normalization
-    direct = way is Normalization.DIRECT
     if way is Normalization.EITHER:
-        direct = a.habits["normalization"]
-    if direct:
+        way = a.habits["normalization"]
+    if way is Normalization.DIRECT:
         centred = a.divide(a.subtract(r.x[0], mean), deviation)
         return a.multiply_add(centred, gamma, beta)
-    scale = a.divide(gamma, deviation)
+    if way is Normalization.RECIPROCAL:
+        scale = a.multiply(a.divide(r.number(1.0), deviation), gamma)
+    else:
+        scale = a.divide(gamma, deviation)
     return a.multiply_add(r.x[0], scale, a.subtract(beta, a.multiply(mean, scale)))
 
 
@@ -323,7 +327,7 @@ def _instance_normalization(r: Reading) -> Array:
         z, mixed = _stashed(r, x, True)
     folded = not r.a.exact and r.a.contract.normalization is Normalization.FOLDED
     if not r.a.exact and r.a.contract.normalization is Normalization.EITHER:
-        folded = not r.a.habits["normalization"]
+        folded = r.a.habits["normalization"] is Normalization.FOLDED
     if folded and not mixed:
         return _folded(r, x, scale, bias)
     z = _normalized(r, x, True) if z is None else z
@@ -394,7 +398,7 @@ def _einsum(r: Reading) -> Array:
         outer = [sizes[c] if c in t else 1 for c in right]
         inner = [sizes[c] for c in summed]
         parts.append(v.reshape(v.shape[0], *outer, prod(inner)))
-    found = r.a.products(*parts, None, Place("MatMul", ""), True)
+    found = r.a.products(*parts, None, Place("MatMul", "", written=False), True)
     return found.reshape(found.shape[0], *(sizes[c] for c in right))
 
 
@@ -465,7 +469,7 @@ def interpret(model: onnx.ModelProto, feeds: dict[str, Array], algebra: Any) -> 
             raise Unread("unknown types")
         own = algebra.of(next((k for k in (*makes, *reads) if k in FLOATS), TensorProto.FLOAT))
         if isinstance(own, Machine):
-            own = own.at(_place(node, tensors, stored))
+            own = own.at(_place(node, tensors, stored, makes[0]))
         arguments = [tensors.get(t) if t else None for t in node.input]
         kept = [stored.get(t) for t in node.input]
         wide = None
@@ -517,15 +521,19 @@ def _kinds(model: onnx.ModelProto) -> dict[str, int]:
     return kinds
 
 
-def _place(node: onnx.NodeProto, tensors: dict[str, Array], stored: dict[str, Array]) -> Place:
+def _place(
+    node: onnx.NodeProto, tensors: dict[str, Array], stored: dict[str, Array], kind: int
+) -> Place:
     """Where a node stands, for what it does beside its sums: of Gemm alone the sizes count."""
     if node.op_type != "Gemm":
-        return Place(node.op_type, node.name)
+        return Place(node.op_type, node.name, kind=kind)
     flags = {t.name: t.i for t in node.attribute}
+    scaled = any(t.name == "alpha" and t.f != 1.0 for t in node.attribute)
     a, b = (tensors[t].shape[1:] for t in node.input[:2])
     a = a[::-1] if flags.get("transA", 0) else a
     b = b[::-1] if flags.get("transB", 0) else b
-    return Place("Gemm", node.name, node.input[1] in stored, a[0], b[1], a[1])
+    constant = node.input[1] in stored
+    return Place("Gemm", node.name, constant, a[0], b[1], a[1], kind, not scaled)
 
 
 _SPELLED = ("Attention", "RotaryEmbedding", "MeanVarianceNormalization")

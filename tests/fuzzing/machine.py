@@ -20,8 +20,11 @@ from encoders.contract import (
     BiasPlacement,
     Contraction,
     FactorRounding,
+    Normalization,
     RuntimeContract,
     Schedule,
+    ScheduleRule,
+    Span,
     Subnormals,
 )
 from encoders.formats import BFLOAT16, BINARY16, BINARY32, BINARY64, FloatFormat
@@ -71,6 +74,9 @@ def _toward_zero(x: Array, fmt: FloatFormat) -> Array:
     return np.where(np.isfinite(x), kept, x)
 
 
+_TYPES = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a sum stands, for the rules of a contract."""
@@ -81,6 +87,27 @@ class Place:
     rows: int | None = None
     columns: int | None = None
     terms: int | None = None
+    kind: int = 0
+    plain: bool | None = None
+    written: bool = True
+
+    def meant(self, rule: ScheduleRule) -> bool:
+        """Does a rule of the contract speak of this place?"""
+        if rule.form is not None:
+            raise ValueError("forms of nodes are not read here")
+        if rule.type is not None and rule.type.value != _TYPES.get(self.kind):
+            return False
+        for name in ("terms", "rows", "columns"):
+            asked, found = getattr(rule, name), getattr(self, name)
+            if isinstance(asked, Span):
+                if found is None or found < asked.least:
+                    return False
+                if asked.most is not None and found > asked.most:
+                    return False
+            elif asked is not None and asked != found:
+                return False
+        names = ("operator", "node", "constant", "plain", "written")
+        return all(getattr(rule, n) in (None, getattr(self, n)) for n in names)
 
 
 class Machine:
@@ -126,7 +153,7 @@ class Machine:
         """Weights of a file: rounded to the format of weights first, if there is one."""
         values = np.asarray(values, np.float64)
         if self.contract.stored_format is not None:
-            values = nearest(values, self.contract.stored_format)
+            return self.result(nearest(values, self.contract.stored_format))[None]
         return nearest(values, self.format)[None]
 
     def constant(self, values: Array) -> Array:
@@ -267,9 +294,7 @@ class Machine:
 
     def schedule(self, place: Place) -> Schedule:
         for rule in self.contract.rules:
-            names = ("operator", "node", "terms", "rows", "columns", "constant")
-            wanted = {n: getattr(rule, n) for n in names}
-            if all(v is None or v == getattr(place, n) for n, v in wanted.items()):
+            if place.meant(rule):
                 return rule.schedule
         c = self.contract
         return Schedule(c.order, c.contraction, c.bias)
@@ -598,5 +623,6 @@ def habits(rng: np.random.Generator) -> dict[str, Any]:
         "shuffle": str(rng.choice(["none", "sign", "size", "random"])),
         "orders": [(Sequential(), Sequential(), Pairwise(), Blocked(size), Lanes(4))[i]
                    for i in rng.permutation(5)[: int(rng.integers(1, 4))]],
-        "normalization": bool(rng.random() < 0.5),
+        "normalization": (Normalization.FOLDED, Normalization.DIRECT, Normalization.RECIPROCAL)[
+            int(rng.integers(3))],
     }  # fmt: skip

@@ -66,7 +66,7 @@ class Reading:
         return None
 
     def place(self, **sizes: Any) -> Place:
-        return Place(self.node.op_type, self.node.name, **sizes)
+        return Place(self.node.op_type, self.node.name, kind=self.made[0], **sizes)
 
     @property
     def rank(self) -> int:

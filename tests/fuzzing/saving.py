@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +17,16 @@ from encoders.contract import IEEE_ANY, RuntimeContract
 from encoders.contract_table import contract_table
 
 
-def minimised(trial: Trial, kind: str) -> Trial:
+def minimised(
+    trial: Trial, kind: str, judged: Callable[[Trial], tuple[str, list[Finding]]] = judge
+) -> Trial:
     """A smaller trial with a finding of the same kind: fewer nodes, shorter tensors, fewer fields
     of the contract, boxes that are points."""
     changed = True
     while changed:
         changed = False
         for smaller in _smaller(trial):
-            if any(f.kind == kind for f in judge(smaller)[1]):
+            if any(f.kind == kind for f in judged(smaller)[1]):
                 trial, changed = smaller, True
                 break
     return trial
