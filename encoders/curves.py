@@ -30,6 +30,7 @@ Mask = npt.NDArray[np.bool_]
 _SAMPLES = 16
 _BISECTIONS = 30
 _CHUNK = 4096
+_MANY = 256  # elements from which on equal ones are looked for
 BALLS = Balls(bits=96)
 _REALS = ApproximateReals()
 
@@ -107,6 +108,11 @@ def slopes_of(curve: Curve, x: Interval) -> tuple[FloatArray, FloatArray]:
     f' is monotone on a piece of known shape, so its ends enclose it; f is continuous, so the mean
     value theorem carries this across pieces.
     """
+    (lo, hi), back = _distinct(x.lo, x.hi)
+    return tuple(s[back].reshape(x.shape) for s in _slopes(curve, Interval(lo, hi)))  # type: ignore[return-value]
+
+
+def _slopes(curve: Curve, x: Interval) -> tuple[FloatArray, FloatArray]:
     low, high = np.full(x.shape, np.inf), np.full(x.shape, -np.inf)
     inside = _inside(curve, x)
     with BALLS.working():
@@ -179,6 +185,32 @@ def _extremes(
     curve: Curve, x: Interval, slope: FloatArray, inside: Mask
 ) -> tuple[FloatArray, FloatArray]:
     """Lower and upper bounds of f(x) − slope·x over each interval."""
+    (lo, hi, slopes), back = _distinct(x.lo, x.hi, slope)
+    within = np.zeros(lo.shape, dtype=np.bool_)
+    within[back] = inside.reshape(-1)
+    found = _each_extreme(curve, Interval(lo, hi), slopes, within)
+    return tuple(v[back].reshape(x.shape) for v in found)  # type: ignore[return-value]
+
+
+def _distinct(*arrays: FloatArray) -> tuple[list[FloatArray], npt.NDArray[np.intp]]:
+    """The distinct tuples of elements in the same places, flat, and where each place finds its own:
+    balls are slow, and large tensors often repeat themselves."""
+    flat = [np.ascontiguousarray(a, np.float64).reshape(-1) for a in arrays]
+    every = np.arange(flat[0].size)
+    if flat[0].size < _MANY:
+        return flat, every
+    bits = np.stack([f.view(np.uint64) for f in flat])
+    order = np.lexsort(bits)
+    ordered = bits[:, order]
+    new = np.concatenate([[True], np.any(ordered[:, 1:] != ordered[:, :-1], axis=0)])
+    back = np.empty_like(every)
+    back[order] = np.cumsum(new) - 1
+    return [f[order[new]] for f in flat], back
+
+
+def _each_extreme(
+    curve: Curve, x: Interval, slope: FloatArray, inside: Mask
+) -> tuple[FloatArray, FloatArray]:
     low, high = np.full(x.shape, np.inf), np.full(x.shape, -np.inf)
     with BALLS.working():
         for piece, part, at in _parts(curve, x, inside):

@@ -185,6 +185,8 @@ def inner_up(weights: FloatArray, values: FloatArray) -> FloatArray:
     """Upper bounds on c·v for functionals c of shape (k, *shape) and finite signed v."""
     rows = weights.reshape(weights.shape[0], -1)
     flat = values.reshape(-1)
+    if not np.any(flat):
+        return np.zeros(rows.shape[0])
     slack = dot_up(rows, np.abs(flat)) * gamma(rows.shape[1] + 1)
     tiny = rows.shape[1] * SMALLEST if np.any(rows) and np.any(flat) else 0.0
     return add_up(add_up(rows @ flat, slack), tiny)

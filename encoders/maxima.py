@@ -140,19 +140,27 @@ def _at(values: FloatArray, place: Index) -> FloatArray:
     return np.asarray(np.take_along_axis(values, place[None], axis=0)[0])
 
 
-def _placed(
-    site: Site, candidates: Sequence[Candidate], place: Index, c: FloatArray
-) -> tuple[FloatArray | None, ...]:
-    """Functionals of the chosen candidates as functionals of the variable inputs."""
-    parts: list[FloatArray | None] = []
-    for position in site.variable:
-        index = np.full(place.shape, -1, dtype=np.intp)
-        for k, candidate in enumerate(candidates):
-            if candidate.position == position:
-                index = np.where(place == k, candidate.index, index)
-        part = gathered_part(index[None], site.type_of(position).shape)
-        parts.append(part.adjoint(c))
-    return tuple(parts)
+@dataclass(frozen=True)
+class _Places:
+    """Where in the variable inputs the chosen candidates stand; −1 where not in this one."""
+
+    index: tuple[Index, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, site: Site, candidates: Sequence[Candidate], place: Index) -> _Places:
+        def index(position: int) -> Index:
+            nowhere = np.full(place.shape, -1, dtype=np.intp)
+            own = [c.index if c.position == position else nowhere for c in candidates]
+            return np.asarray(np.take_along_axis(np.stack(own), place[None], axis=0))
+
+        shapes = tuple(site.type_of(position).shape for position in site.variable)
+        return cls(tuple(map(index, site.variable)), shapes)
+
+    def carried(self, c: FloatArray) -> tuple[FloatArray | None, ...]:
+        """Functionals of the chosen candidates as functionals of the variable inputs."""
+        pairs = zip(self.index, self.shapes, strict=True)
+        return tuple(gathered_part(index, shape).adjoint(c) for index, shape in pairs)
 
 
 def extreme_values(
@@ -184,6 +192,7 @@ def extreme_values(
     under = np.where(stored, low, 0.0)
     largest = np.maximum(np.abs(low), np.abs(high))
     largest = np.where(np.isfinite(largest), largest, np.finfo(np.float64).max)
+    places = _Places.of(site, candidates, leader.place)
     charge = multiply_up(largest, (4.0 + 2.0 * len(candidates) * low.size) * UNIT)
 
     def backward(c: FloatArray) -> Contribution:
@@ -191,7 +200,7 @@ def extreme_values(
         up, down = np.maximum(signed, 0.0), np.minimum(signed, 0.0)
         coefficients = sign * (up * slope + down)
         constant = add_up(add_up(inner_up(up, over), inner_up(down, under)), dot_up(c, charge))
-        return Contribution(_placed(site, candidates, leader.place, coefficients), constant)
+        return Contribution(places.carried(coefficients), constant)
 
     return ValueMap(image if sign > 0 else Interval(-image.hi, -image.lo), backward)
 
@@ -216,10 +225,11 @@ def extreme_differences(
     own = _at(each, leader.place)
     rounding = multiply_up(own, 2.0 * len(candidates) * gap.size * UNIT)
     rest = np.where(follow, add_up(gap, rounding), radius)
+    places = _Places.of(site, candidates, leader.place)
 
     def backward(c: FloatArray) -> Contribution:
         kept = np.where(follow, c, 0.0)
-        return Contribution(_placed(site, candidates, leader.place, kept), dot_up(c, rest))
+        return Contribution(places.carried(kept), dot_up(c, rest))
 
     return DifferenceMap(radius, backward)
 

@@ -9,16 +9,15 @@ to the input, in both meanings, and the better bound is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from encoders.contract import RuntimeContract
 from encoders.enclosure import FloatArray, Interval, add_up, any_in_blocks
-from encoders.operator import RoundingBound, Site, is_affine, site_of
+from encoders.operator import RoundingBound, Site, site_of
 from encoders.radius import is_negative, is_radius, largest_radius, radius_of
 from encoders.registry import lookup
 from encoders.rounding_bounds import rounder_of, stored_loss
@@ -28,13 +27,18 @@ from refine.phases import optimised_upper
 from refine.pullback import Maps, Pulled, pull_back, unit_functionals, variable_inputs
 from refine.secants import branched_upper, can_branch
 from refine.slopes import Branching
-
-Rows = npt.NDArray[np.intp]
+from refine.worth import (
+    MOST_SPLIT_INPUTS,
+    Effort,
+    Rows,
+    affine_node,
+    feeds_nonlinear,
+    gains,
+    widths,
+    worth_refining,
+)
 
 _CHUNK_BYTES = 32 * 2**20  # coefficients of one pull-back: small enough to stay in cache
-_MOST_SPLIT_INPUTS = 256  # beyond that, splitting inputs is hopeless and not prepared for
-_AFFORDABLE = 4 * 10**9  # multiply-adds of one tensor's pull-backs before only open signs get one
-_MOST_WORK = 2 * 10**10  # multiply-adds beyond which the elements most in doubt get one
 
 
 @dataclass(frozen=True)
@@ -153,25 +157,27 @@ def _network_bounds(
     cases = branching is not None and branching.cases > 0 and can_branch(graph)
     nodes: list[NodeBounds] = []
     pulled: dict[str, Pulled] = {}
+    refined: dict[str, Rows] = {}
     pushes: dict[str, Mapping[str, FloatArray]] = {}
     sites = {node.name: site_of(graph, node) for node in graph.order}
     for node in graph.order:
         lookup(node).check(sites[node.name])
-    work = 0
+    effort = Effort()
     for node in graph.order:
         tick()
-        work += lookup(node).work(sites[node.name])
         site, output = sites[node.name], node.outputs[0]
+        effort = effort.after(lookup(node).work(site), graph.types[output].size)
         final = output in graph.outputs
-        refine = backward and (final or _feeds_nonlinear(graph, output))
-        if refine and not final and not _gains(graph, node, pushes):
+        refine = backward and (final or feeds_nonlinear(graph, output))
+        if refine and not final and not gains(graph, node, pushes):
             refine = False
             pushes[output] = pushes.get(variable_inputs(graph, node)[0], {})
         _bound_values(maps, node, site, tick)
         if known is not None:
             maps.values[output] = maps.values[output].intersect(known.values[output])
         if refine:
-            rows = _worth_refining(graph, output, maps.values[output], 2 * work)
+            values = maps.values[output]
+            rows = worth_refining(graph, output, values, widths(values), effort.times(2))
             pushes[output] = _refine_values(maps, output, rows, tick)
             if branching is not None and not branching.late and (not final or output in spread):
                 _optimise_values(maps, output, final, branching, tick)
@@ -180,8 +186,9 @@ def _network_bounds(
             maps.errors[output] = np.minimum(maps.errors[output], known.errors[output])
         if refine:
             held = maps.values[output].inflate(maps.errors[output])
-            rows = _worth_refining(graph, output, held, work)
+            rows = worth_refining(graph, output, held, maps.errors[output], effort)
             pulled[output] = _refine_errors(maps, output, rows, tick)
+            refined[output] = rows
             if branching is not None and cases and not branching.late:
                 _branch_errors(maps, output, rows, final, branching, tick)
         if node.name in maps.flaws:
@@ -195,7 +202,7 @@ def _network_bounds(
         errors = {
             t: np.minimum(e, known.errors[t]) if t in known.errors else e for t, e in errors.items()
         }
-    costs = _costs_of_worst(errors, pulled)
+    costs = _costs_of_worst(errors, pulled, refined)
     influence = _influence(maps, costs, pushes, spread)
     return NetworkBounds(maps, tuple(nodes), errors, costs, influence)
 
@@ -252,6 +259,8 @@ def _optimise_values(
     rows = np.flatnonzero((x.lo < 0) & (x.hi > 0) | (final & (x.lo < x.hi)))
     lo, hi = x.lo.reshape(-1).copy(), x.hi.reshape(-1).copy()
     for chunk in _chunks(maps.graph, rows, copies=4):
+        if branching.late:
+            break
         c = unit_functionals(x.shape, chunk)
         both = np.concatenate([c, -c])
         share = -lo[chunk] / (hi[chunk] - lo[chunk])
@@ -274,7 +283,7 @@ def _add_pushes(
 ) -> None:
     """Σ over elements of open sign of |coefficient|·(input width)/(element width)."""
     for name, c in pulled.on_inputs.items():
-        if c[0].size > _MOST_SPLIT_INPUTS:
+        if c[0].size > MOST_SPLIT_INPUTS:
             continue
         open_sign = np.tile((lo < 0) & (hi > 0) & np.isfinite(hi - lo), 2)
         width = np.tile(np.maximum(hi - lo, 2.0**-1000), 2)
@@ -294,12 +303,12 @@ def _influence(
     total = {
         name: np.zeros(maps.values[name].shape)
         for name in maps.graph.inputs
-        if maps.graph.types[name].size <= _MOST_SPLIT_INPUTS
+        if maps.graph.types[name].size <= MOST_SPLIT_INPUTS
     }
     blamed = [
         (tensor, costs.get(node.name, 0.0))
         for node in maps.graph.order
-        if not _affine(maps.graph, node)
+        if not affine_node(maps.graph, node)
         for tensor in node.inputs
     ]
     blamed += [(t, float(np.max(maps.values[t].magnitude, initial=0.0))) for t in spread]
@@ -369,6 +378,8 @@ def _branch_errors(
         x = maps.values[output]
         rows = np.flatnonzero((x.lo < 0) & (x.hi > 0))
     for chunk in _chunks(maps.graph, rows, copies=4):
+        if branching.late:
+            break
         c = unit_functionals(shape, chunk)
         cases = branching.cases if final else 16 * branching.cases // (16 + len(chunk))
         upper = branched_upper(maps, output, c, replace(branching, cases=cases), tick)
@@ -388,70 +399,6 @@ def _radius(maps: Maps, node: Node, bound: FloatArray) -> FloatArray:
     if is_negative(bound):
         maps.flaws.add(node.name)
     return radius_of(bound)
-
-
-def _worth_refining(graph: Graph, tensor: str, x: Interval, work: int) -> Rows:
-    """Flat positions that get a pull-back costing `work` multiply-adds each.
-
-    Outputs all do. Before operators that read only what is positive, those that may be positive do
-    where that is affordable, else those whose sign is open, the most doubtful first; before other
-    nonlinear operators, as many as are affordable, widest first.
-    """
-    if tensor in graph.outputs:
-        return np.arange(x.lo.size)
-    readers = [node for node in graph.order if tensor in node.inputs]
-    if all(_affine(graph, node) or lookup(node).positive_part for node in readers):
-        alive = np.flatnonzero(x.hi > 0)
-        if len(alive) * work <= _AFFORDABLE:
-            return alive
-        doubt = np.minimum(-x.lo, x.hi).reshape(-1)
-        order = np.argsort(-doubt, kind="stable")[: max(int(_MOST_WORK // work), 1)]
-        return np.sort(order[doubt[order] > 0])
-    most = max(int(_AFFORDABLE // max(work, 1)), 1)
-    with np.errstate(invalid="ignore"):
-        widths = np.nan_to_num((x.hi - x.lo).reshape(-1), nan=np.inf)
-    return np.sort(np.argsort(-widths, kind="stable")[:most])
-
-
-def _gains(graph: Graph, node: Node, bounded: Container[str]) -> bool:
-    """Can pull-backs bound a node's output better than its own image does?
-
-    Not where it is a scalar formula of a tensor `bounded` as well as they can; nor where it is
-    affine in inputs that vary independently (and are too many to be split, which needs to know
-    their pull).
-    """
-    inputs = variable_inputs(graph, node)
-    if len(inputs) != 1:
-        return True
-    if _scalar(graph, node) and inputs[0] in bounded:
-        return False
-    few = any(graph.types[t].size <= _MOST_SPLIT_INPUTS for t in graph.inputs)
-    return few or not (_affine(graph, node) and _independent(graph, inputs[0]))
-
-
-def _independent(graph: Graph, tensor: str) -> bool:
-    """Is every element of its own range whatever the others are?"""
-    producer = next((node for node in graph.order if tensor in node.outputs), None)
-    if producer is None:
-        return True
-    inputs = variable_inputs(graph, producer)
-    kept = _scalar(graph, producer) or lookup(producer).movement
-    return kept and len(inputs) == 1 and _independent(graph, inputs[0])
-
-
-def _scalar(graph: Graph, node: Node) -> bool:
-    """Is every output element a formula of the input element in its place?"""
-    inputs = variable_inputs(graph, node)
-    same = len(inputs) == 1 and graph.types[inputs[0]].shape == graph.types[node.outputs[0]].shape
-    return same and lookup(node).element is not None
-
-
-def _feeds_nonlinear(graph: Graph, tensor: str) -> bool:
-    return any(tensor in node.inputs and not _affine(graph, node) for node in graph.order)
-
-
-def _affine(graph: Graph, node: Node) -> bool:
-    return is_affine(lookup(node), site_of(graph, node))
 
 
 def _chunks(graph: Graph, rows: Rows, copies: int) -> list[Rows]:
@@ -474,11 +421,12 @@ def _known(bound: FloatArray) -> FloatArray:
 
 
 def _costs_of_worst(
-    errors: Mapping[str, FloatArray], pulled: Mapping[str, Pulled]
+    errors: Mapping[str, FloatArray], pulled: Mapping[str, Pulled], refined: Mapping[str, Rows]
 ) -> Mapping[str, float]:
+    """What each node's differences cost in the largest error that was pulled back."""
     candidates = [t for t in errors if t in pulled and len(pulled[t].upper)]
     if not candidates:
         return {}
     worst = max(candidates, key=lambda t: float(np.max(errors[t])))
-    row = int(np.argmax(errors[worst]))
+    row = int(np.argmax(errors[worst].reshape(-1)[refined[worst]]))
     return {name: float(cost[row]) for name, cost in pulled[worst].costs.items()}

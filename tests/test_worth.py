@@ -1,0 +1,95 @@
+"""Large tensors: the effort of pulling back their elements stays within limits, and what comes out
+is as true as before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper, save
+
+from encoders import curves
+from encoders.contract import IEEE_ANY
+from encoders.enclosure import Interval
+from encoders.function_curves import FUNCTION_CURVES
+from encoders.functions import Function
+from onnx_import import load
+from onnx_import.graph import Graph
+from refine import worth
+from refine.bounds import InputBox, NetworkBounds, network_bounds
+from refine.worth import Effort, worth_refining
+
+
+def padded(path: Path, pad: int) -> Graph:
+    """tanh(x·w), then many zeros on either side."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"], "first"),
+        helper.make_node("Tanh", ["h"], ["k"], "bend"),
+        helper.make_node("Pad", ["k", "pads"], ["y"], "wide"),
+    ]
+    stored = {
+        "w": np.array([[0.5, -1], [2, 0.25], [1, 1]], np.float32),
+        "pads": np.array([0, pad, 0, pad], np.int64),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(v, n) for n, v in stored.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    save(model, path)
+    return load(path)
+
+
+def bounds_of(graph: Graph) -> NetworkBounds:
+    box = Interval(np.full((1, 3), -1.0), np.full((1, 3), 1.0))
+    return network_bounds(graph, InputBox({"x": box}, {"x": np.zeros((1, 3))}), IEEE_ANY)
+
+
+def test_of_a_huge_output_the_worst_elements_are_refined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = padded(tmp_path / "m.onnx", 200)
+    whole = bounds_of(graph)
+    monkeypatch.setattr(worth, "_MOST_COEFFICIENTS", 1000)
+    monkeypatch.setattr(worth, "_WORST", 2 * 402)
+    measure = np.zeros((1, 402))
+    measure[0, [200, 201]] = 1.0
+    effort = Effort().after(6, 402)
+    rows = worth_refining(graph, "y", Interval(-measure, measure), measure, effort)
+    assert rows.tolist() == [200, 201]
+    part = bounds_of(graph)
+    assert np.array_equal(part.errors["y"], whole.errors["y"])
+    assert part.costs.keys() == whole.costs.keys()
+    assert part.costs == whole.costs
+
+
+def test_effort_counts_what_is_carried_past_nodes_that_multiply_nothing() -> None:
+    effort = Effort().after(0, 10**6).after(5, 10**6)
+    assert effort.whole == 8 * 2 * 10**6
+    assert effort.times(2).whole == 2 * effort.whole
+    assert Effort().after(10**9, 3).whole == 10**9
+
+
+@pytest.mark.parametrize("function", [Function.EXP, Function.TANH, Function.SIN, Function.LOG])
+def test_equal_ranges_are_enclosed_once_and_put_back(
+    function: Function, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curve = FUNCTION_CURVES[function]
+    rng = np.random.default_rng(0)
+    ends = np.array([-30.0, -3.0, -0.0, 0.0, 0.5, 2.0, np.inf, -np.inf])
+    lo = rng.choice(ends, (20, 30))
+    x = Interval(lo, lo + rng.choice([0.0, 0.1, 1.0], (20, 30)))
+    found = []
+    for many in (1, 10**9):
+        monkeypatch.setattr(curves, "_MANY", many)
+        image = curves.image_of(curve, x)
+        lines = curves.lines_of(curve, x, image)
+        slopes = curves.slopes_of(curve, x)
+        found.append((image.lo, image.hi, *slopes, lines.low, lines.high))
+    for once, each in zip(*found, strict=True):
+        assert once.shape == (20, 30)
+        assert np.array_equal(once, each, equal_nan=True)
