@@ -270,11 +270,14 @@ def fraction_of(value: Any) -> Fraction:
     return Fraction(float(value))
 
 
-def check_maps(case: Example, seed: int = 0, dtype: Any = np.float64, grid: float = 0.0) -> None:
+def check_maps(
+    case: Example, seed: int = 0, dtype: Any = np.float64, grid: float = 0.0, boxes: int = 6
+) -> None:
     """Pull-backs of random functionals through every node, against float64 evaluation.
 
-    Real inputs come from the box, run-time inputs from a ball around them. `dtype` is that of the
-    graph, whose stored numbers it rounds; with `grid`, ranges and inputs are its multiples.
+    Real inputs come from `boxes` random boxes, run-time inputs from balls of four sizes around
+    them. `dtype` is that of the graph, whose stored numbers it rounds; with `grid`, ranges and
+    inputs are its multiples.
     """
     rng = np.random.default_rng(seed)
     graph, _ = graph_of(case, dtype)
@@ -282,7 +285,7 @@ def check_maps(case: Example, seed: int = 0, dtype: Any = np.float64, grid: floa
         site, operator = site_of(graph, node), lookup(node)
         shapes = [site.type_of(i).shape for i in site.variable]
         for radius in (0.0, 1e-6, 1e-2, 0.3):
-            for _ in range(6):
+            for _ in range(boxes):
                 _check_node(case, rng, site, operator, shapes, radius, grid)
 
 
