@@ -20,7 +20,7 @@ from encoders.registry import lookup
 from gpu_check.function_probe import OPERATOR_OF, Measured, measured
 from gpu_check.kernels import Kernels
 from gpu_check.modes import Flushes, factor_rounding, probe_flushes, product_bits
-from gpu_check.probe import WHOLE, Factors, Finding, held_in_file, probe_sums
+from gpu_check.probe import OPEN, WHOLE, Factors, Finding, held_in_file, probe_sums
 from gpu_check.runtimes import RuntimeUnavailable
 from onnx_import.graph import Array, DType, Graph
 
@@ -28,6 +28,7 @@ FULL_BITS = 24
 SHORT_FACTORS = {f.precision: f for f in (BFLOAT16, TENSOR_FLOAT_32)}
 _TRIED = ("subnormal_results", "subnormal_operands", "factors", "factor_rounding")
 _LEFT_OPEN = ("order", "fma", "bias", "normalization")
+_CHANGING = "not pinned: it is computed in one way here and in another way there"
 _OPEN = "left open where no rule says more: every choice is covered"
 
 
@@ -142,6 +143,28 @@ def rules_of(findings: Sequence[Finding], kernels: Kernels) -> list[ScheduleRule
         )
         rules.setdefault((node, replace(f.place, node="")), rule)
     return sorted(rules.values(), key=lambda rule: rule.node is None)
+
+
+def agreed_rules(
+    one: Sequence[ScheduleRule], other: Sequence[ScheduleRule]
+) -> tuple[ScheduleRule, ...]:
+    """The rules of two probes; open where they say different things of one place."""
+
+    def against(rule: ScheduleRule, others: Sequence[ScheduleRule]) -> ScheduleRule:
+        opposed = [r for r in others if _overlap(rule, r) and r.schedule != rule.schedule]
+        if not opposed:
+            return rule
+        open_ = next((r.schedule for r in (rule, *opposed) if not r.schedule.pinned), OPEN)
+        return replace(rule, schedule=open_, evidence=Evidence.DEFINITION, source=_CHANGING)
+
+    both = [*(against(r, other) for r in one), *(against(r, one) for r in other)]
+    return tuple(sorted(dict.fromkeys(both), key=lambda rule: rule.node is None))
+
+
+def _overlap(a: ScheduleRule, b: ScheduleRule) -> bool:
+    names = ("operator", "node", "terms", "rows", "columns", "constant", "form")
+    pairs = ((getattr(a, name), getattr(b, name)) for name in names)
+    return all(x is None or y is None or x == y for x, y in pairs)
 
 
 def _functions(

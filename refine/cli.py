@@ -380,7 +380,7 @@ def _run(
     _require_places(json_path, given["counterexample"], given["dump_smt2"])
     allowed: tuple[Path, ...] = given["allowed"]
     changes = given["fmt"], given["subnormals"]
-    contract = contract_for(given["contract"], *changes, model, allowed)
+    contract = contract_for(given["contract"], *changes, model, allowed, batch)
     written = DomainOptions(
         given["vnnlib"],
         given["inputs"],

@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from encoders.contract import RuntimeContract
-from gpu_check.probed_contract import Probed, probe_contract
+from gpu_check.probed_contract import Probed, agreed_rules, probe_contract
 from gpu_check.runtimes import OnnxRuntimeOptions, RuntimeUnavailable
 from gpu_check.tensors import Machine
 from gpu_check.writing import require_writable
@@ -131,16 +131,22 @@ def contract_for(
     subnormals: str | None,
     model: Path,
     allowed: tuple[Path, ...] = (),
+    batch: int | None = None,
 ) -> RuntimeContract:
     """A preset, a contract file, or `probe:RUNTIME`, with the user's changes.
 
-    Raises ModelError for what is none of these.
+    With `batch` the model is probed with so many rows, too: libraries decide by the shape. Raises
+    ModelError for what is none of these.
     """
     if not name.startswith(PROBE):
         return contract_of(name, fmt, subnormals)
     choice = runtime_choice(name.removeprefix(PROBE))
     graph = load(model, allowed=allowed)
-    return changed_contract(probed(graph, choice).contract, fmt, subnormals)
+    found = probed(graph, choice).contract
+    if batch is not None:
+        many = probed(load(model, batch, allowed=allowed), choice).contract
+        found = replace(found, rules=agreed_rules(found.rules, many.rules))
+    return changed_contract(found, fmt, subnormals)
 
 
 def account(found: Probed) -> Iterator[str]:

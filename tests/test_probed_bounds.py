@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,28 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from encoders.contract import RuntimeContract
+from encoders.contract import (
+    IEEE_ANY,
+    PAIRWISE,
+    SEQUENTIAL,
+    Reduction,
+    RuntimeContract,
+    ScheduleRule,
+)
 from encoders.enclosure import Interval
 from encoders.functions import CONSERVATIVE, Function
 from encoders.operator import site_of
 from encoders.scheduling import contract_at
 from gpu_check.probe import placed
+from gpu_check.probed_contract import agreed_rules
 from gpu_check.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.graph import Graph
 from refine.bounds import InputBox, network_bounds
-from refine.probe_command import probed
+from refine.cli import run
+from refine.probe_command import contract_for, probed
 from refine.runtime_choice import runtime_choice
+from refine.verdict import ExitCode
 from refine.witness import error_between, real_outputs
 
 FLAT = np.random.default_rng(0).standard_normal
@@ -177,3 +187,33 @@ def test_what_was_run_alone_says_nothing_of_a_batch(tmp_path: Path) -> None:
     many = load(tmp_path / "many.onnx")
     (node,) = many.order
     assert not contract_at(site_of(many, node), contract).schedule.pinned
+    path = tmp_path / "case.onnx"
+    both = contract_for("probe:onnxruntime", None, None, path, batch=8)
+    for read in (graph, load(path, 8)):
+        (node,) = read.order
+        assert contract_at(site_of(read, node), both).schedule.pinned
+
+
+@pytest.mark.parametrize("place", [{}, {"node": "n"}, {"form": "f"}, {"form": "f", "node": "n"}])
+def test_what_two_probes_find_differently_is_open(place: Mapping[str, str]) -> None:
+    """A rule for one node beside one for all of its form, either way round."""
+    one = ScheduleRule(SEQUENTIAL.schedule, operator="MatMul", terms=8, form="f")
+    other = ScheduleRule(PAIRWISE.schedule, **{"operator": "MatMul", "terms": 8, **place})
+    far = ScheduleRule(PAIRWISE.schedule, operator="MatMul", terms=9, form="g")
+    for rules in (([one, far], [other]), ([other, far], [one])):
+        found = replace(IEEE_ANY, rules=agreed_rules(*rules))
+        for node in ("n", "m"):
+            here = found.at(Reduction("MatMul", node, 8, form="f"))
+            assert not here.schedule.pinned or (node == "m" and "node" in place)
+        assert found.at(Reduction("MatMul", "n", 9, form="g")).schedule == PAIRWISE.schedule
+    assert agreed_rules([one], [one, far]) == (one, far)
+
+
+def test_a_product_of_three_axes_is_proved_to_give_equal_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved(BATCHED, tmp_path)
+    asked = ["check", "case.onnx", "--claim", "batch-invariant", "--batch", "4", "--eps", "0"]
+    asked += ["--input", "-1..1", "--contract", "probe:onnxruntime", "-q", "--no-conform"]
+    assert run(asked) is ExitCode.VERIFIED
