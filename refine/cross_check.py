@@ -1,7 +1,7 @@
 """Z3 on a sample of what the outward-rounded evaluation decided: a second opinion.
 
 What Z3 refutes stops a proof. What it leaves undecided was shown by enclosure anyway and is not
-listed. Which queries are asked depends on the network alone, not on the clock.
+listed; after a few such, no more are asked.
 """
 
 from __future__ import annotations
@@ -22,17 +22,19 @@ from refine.solve import Query, discharge
 @dataclass(frozen=True)
 class Effort:
     """How much is put to Z3: output elements per node, the largest node in multiply-adds, the
-    number of queries in all, and limits on each (seconds; Z3's own count of steps, 0 for none)."""
+    number of queries in all and of those left undecided, after which no more are asked, and limits
+    on each (seconds; Z3's own count of steps, 0 for none)."""
 
     rows: int
     largest: int
     queries: int
+    undecided: int
     timeout: float
     rlimit: int
 
 
-SAMPLE = Effort(rows=1, largest=400, queries=24, timeout=10.0, rlimit=4_000_000)
-EVERYTHING = Effort(rows=10**9, largest=10**9, queries=10**9, timeout=10.0, rlimit=0)
+SAMPLE = Effort(rows=1, largest=400, queries=24, undecided=2, timeout=2.0, rlimit=4_000_000)
+EVERYTHING = Effort(10**9, 10**9, 10**9, 10**9, timeout=10.0, rlimit=0)
 
 
 def cross_checks(
@@ -40,13 +42,16 @@ def cross_checks(
 ) -> tuple[dict[str, list[Obligation]], bool]:
     """Answers by node, and whether the time limit cut the asking short."""
     answered: dict[str, list[Obligation]] = {}
+    undecided = 0
     for asked, query in enumerate(_chosen(bounds, contract, effort)):
-        if asked >= effort.queries:
+        if asked >= effort.queries or undecided >= effort.undecided:
             break
         if clock.late:
             return answered, True
         obligation = discharge(query)
-        if obligation.outcome is not Outcome.UNDECIDED:
+        if obligation.outcome is Outcome.UNDECIDED:
+            undecided += 1
+        else:
             answered.setdefault(obligation.node, []).append(obligation)
     return answered, False
 

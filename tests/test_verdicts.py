@@ -22,7 +22,7 @@ from refine import proof as proof_module
 from refine import split as split_module
 from refine.check import Options
 from refine.clock import Clock
-from refine.cross_check import EVERYTHING
+from refine.cross_check import EVERYTHING, SAMPLE
 from refine.domain import DomainOptions
 from refine.lemmas import cache
 from refine.lemmas.library import library
@@ -334,6 +334,22 @@ def test_a_refuted_cross_check_prevents_verified(
         result = settled(net, eps="1", search=False, cross_check=EVERYTHING, **more)
         assert result.verdict is Verdict.UNKNOWN
         assert result.reason.startswith("refuted obligation")
+
+
+def test_a_sample_ends_with_the_questions_that_z3_cannot_decide(
+    net: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def open_question(query: Any) -> Obligation:
+        asked.append(query.name)
+        return dataclasses.replace(refutation(query), outcome=Outcome.UNDECIDED)
+
+    monkeypatch.setattr(cross_check_module, "discharge", open_question)
+    for effort in (SAMPLE, EVERYTHING):
+        asked.clear()
+        assert settled(net, eps="1", search=False, cross_check=effort).verdict is Verdict.VERIFIED
+        assert len(asked) == SAMPLE.undecided if effort is SAMPLE else len(asked) > SAMPLE.undecided
 
 
 @pytest.mark.parametrize("outcome", [Outcome.UNDECIDED, Outcome.REFUTED])
