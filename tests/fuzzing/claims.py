@@ -55,7 +55,7 @@ Array = Any
 PLAIN = {
     "fuse": 0.0, "flush_results": 0.0, "flush_operands": 0.0, "flush_functions": False,
     "functions": 0, "bias": BiasPlacement.LAST, "factors": None, "shuffle": "none",
-    "orders": [], "normalization": False,
+    "orders": [], "normalization": Normalization.DIRECT,
 }  # fmt: skip
 EXECUTIONS = 2
 
@@ -71,7 +71,7 @@ class Beside:
 def judged(trial: Trial, beside: Beside | None = None) -> tuple[str, list[Finding]]:
     """What became of the claim in a word, and everything that is wrong."""
     try:
-        result = _claimed(trial, beside)
+        result = claimed(trial, beside)
     except ModelError as error:
         return ("refused: " + str(error))[:200], []
     except Exception as error:  # whatever escapes is a finding
@@ -88,6 +88,16 @@ def judged(trial: Trial, beside: Beside | None = None) -> tuple[str, list[Findin
     finally:
         flint.ctx.prec = saved
     return result.verdict.value, findings
+
+
+def judged_claim(trial: Trial) -> tuple[str, list[Finding]]:
+    """Within ε: every fifth with real inputs that the runtime receives rounded."""
+    return judged(replace(trial, rounded=trial.seed % 5 == 0))
+
+
+def judged_difference(trial: Trial) -> tuple[str, list[Finding]]:
+    """Beside another reading of the model, which follows from the trial."""
+    return judged(replace(trial, rounded=trial.seed % 5 == 0), beside_of(trial))
 
 
 def beside_of(trial: Trial) -> Beside:
@@ -109,7 +119,7 @@ def beside_of(trial: Trial) -> Beside:
     return Beside(model, contract)
 
 
-def _claimed(trial: Trial, beside: Beside | None) -> Result:
+def claimed(trial: Trial, beside: Beside | None) -> Result:
     rng = np.random.default_rng(trial.seed + 3)
     graph = graph_of(trial.model)
     domain = Domain((box_of(trial, graph),), "random", round_inputs=trial.rounded)

@@ -72,7 +72,8 @@ def _dynamic(r: Reading) -> list[Array]:
     nothing = r.number(0.0)
     high = a.maximum(a.extreme(x, 1), nothing)
     low = a.minimum(a.extreme(x, -1), nothing)
-    scale = a.divide(a.subtract(high, low), r.number(255.0))
+    most = a.stored(np.array(255.0))  # a constant of ONNX's definition, rounded as weights are
+    scale = a.divide(a.subtract(high, low), most)
     zero = _stepped(r, a.divide(a.negate(low), scale), r.number(0.0), TensorProto.UINT8)
     wide = (-1, *(1,) * r.rank)
     q = a.divide(r.x[0], scale.reshape(wide))

@@ -16,6 +16,7 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 Array = Any
+WRITTEN_OUT = "written out"  # the doc string of a node that is not in the file
 Meaning = Callable[["Reading"], Any]
 
 
@@ -66,7 +67,8 @@ class Reading:
         return None
 
     def place(self, **sizes: Any) -> Place:
-        return Place(self.node.op_type, self.node.name, kind=self.made[0], **sizes)
+        written = self.node.doc_string != WRITTEN_OUT
+        return Place(self.node.op_type, self.node.name, kind=self.made[0], written=written, **sizes)
 
     @property
     def rank(self) -> int:

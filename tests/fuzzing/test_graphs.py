@@ -23,7 +23,7 @@ PLAIN = 150
 
 @pytest.mark.parametrize("op", sorted(RECIPES))
 def test_nothing_is_wrong_with_an_operator(op: str) -> None:
-    for seed in range(3):
+    for seed in range(2):
         trial = trial_of(1000 * sorted(RECIPES).index(op) + seed, op)
         assert not judge(trial)[1], f"seed {trial.seed}, operator {op}"
 

@@ -63,7 +63,13 @@ class Finding:
 def trial_of(seed: int, first: str | None = None) -> Trial:
     rng = np.random.default_rng(seed)
     model = random_graph(rng, first)
-    contract = random_contract(rng)
+    return drawn(model, random_contract(rng), rng, seed)
+
+
+def drawn(
+    model: onnx.ModelProto, contract: RuntimeContract, rng: np.random.Generator, seed: int
+) -> Trial:
+    """With ranges of numbers that the contract's inputs can be."""
     lo, hi = {}, {}
     for value in model.graph.input:
         shape = tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
