@@ -164,6 +164,11 @@ class ScheduleRule:
     def covers(self, place: Reduction) -> bool:
         return all(_agrees(getattr(self, f.name), getattr(place, f.name)) for f in fields(place))
 
+    def hides(self, other: ScheduleRule) -> bool:
+        """Does this rule cover every sum that the other does?"""
+        names = [f.name for f in fields(Reduction)]
+        return all(_includes(getattr(self, name), getattr(other, name)) for name in names)
+
     def describe(self) -> str:
         """Where the rule applies, in words."""
         parts = [self.operator or "any operator"]
@@ -189,6 +194,17 @@ def _agrees(asked: object, found: object) -> bool:
     if isinstance(asked, Span):
         return isinstance(found, int) and asked.holds(found)
     return asked is None or asked == found
+
+
+def _includes(asked: object, other: object) -> bool:
+    """Is whatever agrees with the other among what agrees with the first?"""
+    if not isinstance(asked, Span):
+        return asked is None or asked == other
+    if isinstance(other, Span):
+        ends = asked.most, other.most
+        below = ends[0] is None or (ends[1] is not None and ends[1] <= ends[0])
+        return asked.least <= other.least and below
+    return isinstance(other, int) and asked.holds(other)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from encoders.formats import (
     BINARY64,
     TENSOR_FLOAT_32,
     FloatFormat,
+    is_computable,
 )
 from encoders.functions import TABLES, Evidence, Function, FunctionAccuracy, Functions
 from encoders.orders import (
@@ -296,10 +297,19 @@ def _asked(path: str, key: str, value: Any) -> Any:
 
 
 def _rules(table: Mapping[str, Any]) -> tuple[ScheduleRule, ...]:
-    return tuple(
+    """Raises ContractError for a rule that says otherwise than one before it of the same sums."""
+    rules = tuple(
         _rule(f"rules[{i}]", _typed(f"rules[{i}]", rule, dict))
         for i, rule in enumerate(_typed("rules", table["rules"], list))
     )
+    for i, rule in enumerate(rules):
+        for k, earlier in enumerate(rules[:i]):
+            if earlier.schedule != rule.schedule and earlier.hides(rule):
+                raise ContractError(
+                    f"rules[{i}]: rules[{k}] speaks of all its sums and comes first, so it never "
+                    "holds; put it before that one"
+                )
+    return rules
 
 
 def _rule(where: str, table: Mapping[str, Any]) -> ScheduleRule:
@@ -333,9 +343,12 @@ def _format(key: str, table: Mapping[str, Any], default: FloatFormat | None) -> 
         _typed(f"{key}.{k}", _required(key, given, k), int) for k in ("precision", "emin", "emax")
     ]
     fmt = FloatFormat(_typed(f"{key}.name", _required(key, given, "name"), str), *numbers)
-    if not (2 <= fmt.precision <= 53 and -1022 <= fmt.emin < fmt.emax <= 1023):
-        raise ContractError(f"{key}: it is wider than float64")
-    return fmt
+    if not is_computable(fmt) or fmt.emin == fmt.emax:
+        raise ContractError(
+            f"{key}: a format has a precision of 2 to 24, -126 ≤ emin ≤ 0 and emin < emax ≤ 127, "
+            "or is float64"
+        )
+    return BINARY64 if fmt.precision == BINARY64.precision else fmt
 
 
 def _functions_table(functions: Functions) -> Any:

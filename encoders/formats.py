@@ -219,6 +219,12 @@ def fits_twice_in_binary64(fmt: FloatFormat) -> bool:
     return fmt.precision <= 24 and fmt.emin >= -126 and fmt.emax <= 127
 
 
+def is_computable(fmt: FloatFormat) -> bool:
+    """Are there bits of its operations here: is it float64, or does it fit twice into that?"""
+    same = (fmt.precision, fmt.emin, fmt.emax) == (53, -1022, 1023)
+    return same or (2 <= fmt.precision <= 24 and -126 <= fmt.emin <= 0 <= fmt.emax <= 127)
+
+
 _EXPONENT_BITS = np.int64(0x7FF0_0000_0000_0000)
 
 

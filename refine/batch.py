@@ -23,6 +23,7 @@ from encoders.scheduling import contract_at
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
+from refine.applicable import require_applicable
 from refine.assumptions import assumptions_of
 from refine.batch_rows import Reading, reading_of, row_graph
 from refine.batch_search import (
@@ -74,6 +75,7 @@ def batch_invariance(
     for graph in (alone, many):
         for node in graph.order:
             lookup(node).check(site_of(graph, node))
+        require_applicable(contract, graph)
     clock = Clock(time.monotonic(), options.timeout, tell)
     clock.tell("looking for the rows")
     together = replace(contract, rules=tuple(_rules(many, contract)))

@@ -22,6 +22,7 @@ from encoders.operator import site_of
 from encoders.radius import largest_radius
 from encoders.registry import lookup, operator_notes
 from onnx_import.graph import Graph
+from refine.applicable import require_applicable
 from refine.assumptions import assumptions_of
 from refine.bounds import NetworkBounds
 from refine.clock import Clock
@@ -90,6 +91,7 @@ def check(
         options = replace(options, search=False)
     for node in graph.order:
         lookup(node).check(site_of(graph, node))
+    require_applicable(contract, graph)
     problem = Network(graph, contract)
     proof = first_proof(problem, domain, options.backward, clock)
     catch = Catch(None, (), late=False)

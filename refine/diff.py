@@ -18,6 +18,7 @@ from encoders.formats import BINARY64
 from encoders.registry import operator_notes
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
+from refine.applicable import require_applicable
 from refine.assumptions import assumptions_of
 from refine.bounds import InputBox, NetworkBounds, network_bounds
 from refine.check import (
@@ -68,6 +69,8 @@ def diff(
     clock = Clock(time.monotonic(), options.timeout, tell)
     pair = pair_of(spec, impl, match)
     _require_held(pair)
+    for side in (spec, impl):
+        require_applicable(side.contract, side.graph)
     tell("comparing the graphs")
     pair = replace(pair, equal=equal_outputs(pair, clock.tick))
     problem = comparison(pair)

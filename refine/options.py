@@ -73,11 +73,11 @@ def format_of(text: str) -> FloatFormat:
     if text in FORMATS:
         return FORMATS[text]
     match = re.fullmatch(r"e([0-9]{1,2})p([0-9]{1,2})", text)
-    if match and 2 <= int(match[1]) <= 11 and 2 <= int(match[2]) <= 53:
+    if match and 2 <= int(match[1]) <= 8 and 2 <= int(match[2]) <= 24:
         return small_format(int(match[1]), int(match[2]))
     raise ModelError(
-        f"--format '{text}' is not known: use {', '.join(FORMATS)} or eEpP with 2 to 11 exponent "
-        "bits and a precision of 2 to 53"
+        f"--format '{text}' is not known: use {', '.join(FORMATS)} or eEpP with 2 to 8 exponent "
+        "bits and a precision of 2 to 24"
     )
 
 

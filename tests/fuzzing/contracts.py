@@ -145,7 +145,7 @@ def judge_contract(trial: Trial) -> tuple[str, list[Finding]]:
 
 def emulated(trial: Trial, result: Result) -> list[Finding]:
     """The emulator's executions of members, against the bound and the interpreter."""
-    points, graph = points_of(trial), result.graph
+    (points, _), graph = points_of(trial), result.graph
     saved, flint.ctx.prec = flint.ctx.prec, BITS
     try:
         with np.errstate(all="ignore"):

@@ -1,0 +1,103 @@
+"""Contracts that say what has no meaning for a network are refused, by the key and the node."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import helper
+from small_models import save
+
+from encoders.contract import (
+    CUDA_TF32,
+    FP16,
+    IEEE_ANY,
+    AnyOrder,
+    Contraction,
+    Pairwise,
+    RuntimeContract,
+    Schedule,
+    ScheduleRule,
+    Sequential,
+)
+from encoders.formats import BFLOAT16, BINARY16, BINARY32, BINARY64
+from onnx_import.errors import ModelError
+from refine.api import check_model, diff_models
+from refine.check import Options
+from refine.lemmas.cache import default_directory
+from refine.options import format_of
+
+PLAIN = replace(IEEE_ANY, name="c")
+OTHER = Schedule(Pairwise(), Contraction.NEVER)
+
+
+def ruled(**place: str) -> RuntimeContract:
+    return replace(PLAIN, rules=(ScheduleRule(OTHER, **place),))  # type: ignore[arg-type]
+
+
+REFUSED = {
+    "narrower accumulation": (replace(PLAIN, accumulation=BINARY16), "'accumulation' float16.*'p'"),
+    "of another range": (
+        replace(PLAIN, compute_format=BFLOAT16, accumulation=BINARY16),
+        "'accumulation' float16.*bfloat16.*'p'",
+    ),
+    "factors of another range": (replace(PLAIN, factor_format=BINARY16), "'factors' float16.*'p'"),
+    "a preset in float64": (
+        replace(CUDA_TF32, compute_format=BINARY64),
+        "'cuda-tf32': 'factors' tf32 has another range than float64",
+    ),
+    "an unknown operator": (ruled(operator="Gem"), r"'rules\[0\].operator' is Gem"),
+    "a written-out operator": (ruled(operator="Einsum"), r"'rules\[0\].operator' is Einsum"),
+    "a node that is written out": (ruled(node="e"), r"'rules\[0\].node' is 'e'.*e\.\d"),
+}
+MEANT = {
+    "as wide": replace(PLAIN, accumulation=BINARY32),
+    "wider": replace(PLAIN, accumulation=BINARY64),
+    "shorter factors": CUDA_TF32,
+    "factors that hold everything": replace(PLAIN, factor_format=BINARY64),
+    "half precision": replace(FP16, compute_format=BINARY16),
+    "a rule of another network": ruled(node="elsewhere"),
+}
+
+
+def network(path: Path) -> Path:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"], "p"),
+        helper.make_node("Einsum", ["h", "w"], ["y"], "e", equation="ij,jk->ik"),
+    ]
+    return save(path, nodes, {"x": [1, 2]}, {"y": [1, 2]}, {"w": np.eye(2, dtype=np.float32)})
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_it_is_refused(case: str, tmp_path: Path) -> None:
+    contract, words = REFUSED[case]
+    path, options = network(tmp_path / "m.onnx"), Options(None, default_directory())
+    with pytest.raises(ModelError, match=words):
+        check_model(path, "-1..1", "1", contract, options)
+    with pytest.raises(ModelError, match=words):
+        diff_models(path, path, "-1..1", "1", contract, options)
+    plain = replace(PLAIN, compute_format=contract.compute_format)
+    with pytest.raises(ModelError, match=words):  # the specification's
+        diff_models(path, path, "-1..1", "1", plain, options, contract)
+
+
+@pytest.mark.parametrize("case", MEANT)
+def test_it_is_meant(case: str, tmp_path: Path) -> None:
+    path, options = network(tmp_path / "m.onnx"), Options(None, default_directory(), search=False)
+    assert check_model(path, "-1..1", "1", MEANT[case], options).bounds["y"].max() < 0.1
+
+
+@pytest.mark.parametrize("text", ["e8p25", "e9p24", "e11p10", "e11p53", "e1p3", "e3p1", "e3p100"])
+def test_formats_without_bits_are_refused(text: str) -> None:
+    with pytest.raises(ModelError, match=f"--format '{text}'.*2 to 8 exponent bits"):
+        format_of(text)
+
+
+def test_a_rule_hides_those_that_ask_for_more() -> None:
+    wide = ScheduleRule(Schedule(Sequential(), Contraction.NEVER), operator="Gemm")
+    narrow = replace(wide, terms=3, schedule=Schedule(AnyOrder(), Contraction.NEVER))
+    assert wide.hides(narrow)
+    assert not narrow.hides(wide)
+    assert not replace(wide, constant=True).hides(narrow)
