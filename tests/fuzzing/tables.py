@@ -50,10 +50,20 @@ class Tables:
         for key, share in (("format", 0.6), ("weights", 0.4), ("accumulation", 0.5),
                            ("factors", 0.4)):  # fmt: skip
             if self.chance(share):
-                table[key] = self.format()
+                table[key] = self.format() if self.chance(0.4) else self.usual(key)
         if self.chance(0.3):
             table["rules"] = [self.rule() for _ in range(int(self.rng.integers(1, 4)))]
         return table
+
+    def usual(self, key: str) -> Any:
+        """A format that has a meaning for most tensors."""
+        if key == "accumulation":
+            return self.pick("float32", "float32", "float64")
+        if key != "factors":
+            return self.pick("float16", "bfloat16", "float32")
+        emax = self.pick(127, 127, 15)
+        precision = int(self.rng.integers(2, 11))
+        return {"name": "short", "precision": precision, "emin": 1 - emax, "emax": emax}
 
     def format(self) -> Any:
         """A name, a small format, an uneven range, or a named one's range with other digits."""
