@@ -8,6 +8,7 @@ from math import prod
 from encoders.contract import Reduction, RuntimeContract
 from encoders.operator import Site
 from encoders.pooling import reduced_axes, reduced_terms
+from onnx_import.graph import Array, TensorType
 
 REDUCED = ("ReduceSum", "ReduceMean", "ReduceL1", "ReduceSumSquare")
 
@@ -50,19 +51,26 @@ def reduction_at(site: Site) -> Reduction:
 
 
 def form_of(site: Site) -> str:
-    """All that is known of a node but its name and what its weights are, in a line: inputs in
-    order (type, shape, "=" after what is constant, integers as they are), and attributes."""
-    inputs = [
-        "none"
-        if kind is None
-        else f"{kind.dtype.value}[{','.join(map(str, kind.shape))}]" + ("" if held is None else "=")
-        if held is None or kind.dtype.is_float
-        else str(held.tolist())
-        for kind, held in zip(site.inputs, site.constants, strict=True)
-    ]
+    """All that is known of a node but its name and what its weights are, in a line: "made" if it is
+    not in the file, inputs in order, and attributes.
+
+    Integers are given as they are, other inputs by type and shape, with "=" where the file stores
+    them and "~" where they are constant but computed.
+    """
+    kinds = enumerate(zip(site.inputs, site.constants, strict=True))
+    inputs = [_input(kind, held, i in site.node.stored) for i, (kind, held) in kinds]
     attributes = site.node.attributes.items()
     given = [f"{k}={v!r}" for k, v in sorted(attributes, key=lambda pair: pair[0])]
-    return " ".join([*inputs, *given])
+    return " ".join([*([] if site.node.written else ["made"]), *inputs, *given])
+
+
+def _input(kind: TensorType | None, held: Array | None, stored: bool) -> str:
+    if kind is None:
+        return "none"
+    if held is not None and not kind.dtype.is_float:
+        return str(held.tolist())
+    mark = "" if held is None else "=" if stored else "~"
+    return f"{kind.dtype.value}[{','.join(map(str, kind.shape))}]{mark}"
 
 
 def contract_at(site: Site, contract: RuntimeContract) -> RuntimeContract:

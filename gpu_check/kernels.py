@@ -31,7 +31,7 @@ class Kernels(Protocol):
     def describe(self) -> str: ...
 
     def on(self, graph: Graph) -> Kernels:
-        """The same runtime on another graph, all of whose constants it sees and nodes it runs."""
+        """The same runtime on another graph, all of whose constants it sees."""
 
     def kernel(self, node: Node, constants: Mapping[str, Array]) -> Run:
         """The node's first output from the inputs that `constants` does not name.
@@ -46,14 +46,17 @@ class OnnxKernels:
 
     graph: Graph
     varying: frozenset[str] = frozenset()
-    absent: frozenset[str] = frozenset()
     options: OnnxRuntimeOptions = field(default_factory=OnnxRuntimeOptions)
+
+    @property
+    def absent(self) -> frozenset[str]:
+        return frozenset(n.name for n in self.graph.order if not n.written)
 
     def describe(self) -> str:
         return f"onnxruntime {onnxruntime_version()} (CPU, {self.options.describe()})"
 
     def on(self, graph: Graph) -> OnnxKernels:
-        return replace(self, graph=graph, varying=frozenset(), absent=frozenset())
+        return replace(self, graph=graph, varying=frozenset())
 
     def kernel(self, node: Node, constants: Mapping[str, Array]) -> Run:
         held = {t: v for t, v in constants.items() if t not in self.varying}
@@ -87,26 +90,8 @@ def _value_info(tensor: str, kind: TensorType) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(tensor, dtype, kind.shape)
 
 
-def varying_constants(model: onnx.ModelProto, graph: Graph) -> frozenset[str]:
+def varying_constants(graph: Graph) -> frozenset[str]:
     """Constants of the graph that onnxruntime, running the file as written, does not see as such:
     those it computes, and initializers that are also inputs and so may be overridden."""
-    written = {i.name for i in model.graph.initializer}
-    if model.ir_version >= 4:
-        written -= {i.name for i in model.graph.input}
-    written |= {t for n in model.graph.node if n.op_type == "Constant" for t in n.output}
-    return frozenset(graph.constants) - written
-
-
-def absent_nodes(model: onnx.ModelProto, graph: Graph) -> frozenset[str]:
-    """Nodes of the graph, by name, that are not in the file: what its operators are written out
-    into, and what stands for a node that is read as another one."""
-    written = {
-        (_plain(n.domain), n.op_type, tuple(n.input), tuple(n.output)) for n in model.graph.node
-    }
-    return frozenset(
-        n.name for n in graph.order if (_plain(n.domain), n.op, n.inputs, n.outputs) not in written
-    )
-
-
-def _plain(domain: str) -> str:
-    return "" if domain == "ai.onnx" else domain
+    read = ((t, i in n.stored) for n in graph.order for i, t in enumerate(n.inputs))
+    return frozenset(t for t, stored in read if graph.is_constant(t) and not stored)

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from gpu_check.kernels import Kernels, OnnxKernels, absent_nodes, varying_constants
+from gpu_check.kernels import Kernels, OnnxKernels, varying_constants
 from gpu_check.runtimes import OnnxRuntime, OnnxRuntimeOptions
 from onnx_import.graph import Array, DType, Graph
 
@@ -49,9 +49,7 @@ class OnnxMachine:
 
     @property
     def kernels(self) -> OnnxKernels:
-        varying = varying_constants(self.model, self.graph)
-        absent = absent_nodes(self.model, self.graph)
-        return OnnxKernels(self.graph, varying, absent, self.options)
+        return OnnxKernels(self.graph, varying_constants(self.graph), self.options)
 
     def describe(self) -> str:
         return self.kernels.describe()

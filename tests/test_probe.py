@@ -8,7 +8,6 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
-import onnx
 import pytest
 import small_models
 from onnx import helper
@@ -296,7 +295,7 @@ def test_batches_that_change_bits_are_seen(op: str, tmp_path: Path) -> None:
 
 def onnx_findings(graph: Graph) -> list[Finding]:
     assert graph.source is not None
-    kernels = OnnxKernels(graph, varying_constants(onnx.load(graph.source), graph))
+    kernels = OnnxKernels(graph, varying_constants(graph))
     return list(probe_sums(graph, kernels, KEPT, samples=8))
 
 
@@ -304,7 +303,7 @@ def agreed(graph: Graph, findings: list[Finding], count: int = 20) -> None:
     """Emulation under the probed contract gives the runtime's bits on other inputs."""
     assert graph.source is not None
     assert all(f.pinned for f in findings), [f.note for f in findings]
-    kernels = OnnxKernels(graph, varying_constants(onnx.load(graph.source), graph))
+    kernels = OnnxKernels(graph, varying_constants(graph))
     contract = probe_contract(graph, kernels, samples=4).contract
     rng = np.random.default_rng(99)
     x = rng.standard_normal((count, *graph.types["x"].shape)).astype(np.float32)
@@ -340,7 +339,7 @@ def test_weights_that_onnxruntime_computes(tmp_path: Path) -> None:
     (finding,) = findings = onnx_findings(graph)
     assert finding.schedule == Schedule(Blocked(4), Contraction.NEVER)
     agreed(graph, findings)
-    kernels = OnnxKernels(graph, varying_constants(onnx.load(path), graph))
+    kernels = OnnxKernels(graph, varying_constants(graph))
     (rule,) = probe_contract(graph, kernels, samples=2).contract.rules
     assert rule.node == "the_sum", "the rule must not reach weights that are stored"
 

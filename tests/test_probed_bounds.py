@@ -31,6 +31,7 @@ from onnx_import import load
 from onnx_import.graph import Graph
 from refine.bounds import InputBox, network_bounds
 from refine.cli import run
+from refine.contract_file import read_contract, write_contract
 from refine.probe_command import contract_for, probed
 from refine.runtime_choice import runtime_choice
 from refine.verdict import ExitCode
@@ -172,6 +173,40 @@ def test_the_runtime_stays_within_what_is_proved(name: str, tmp_path: Path) -> N
         for _ in range(4)
     ]
     within(graph, contract, [*alike, *mixed])
+
+
+TAKEN_TO_ANOTHER_FILE = {
+    "a node written out": (
+        case("ReduceSum", "x:64,4 a", {"a": ints(0)}, keepdims=0),
+        case("ReduceLogSum", "x:64,4 a", {"a": ints(0)}, keepdims=0),
+    ),
+    "weights that are computed": (
+        case("MatMul", "x:1,22 w", {"w": weights(22, 6)}),
+        Case(
+            (("Transpose", "v", {"perm": [1, 0]}), ("MatMul", "x ~", {})),
+            {"x": (1, 22)},
+            {"v": weights(6, 22)},
+        ),
+    ),
+    "other attributes": (
+        case("Conv", "x:1,4,9,9 w", {"w": weights(6, 4, 3, 3)}, dilations=[2, 2]),
+        case("Conv", "x:1,4,7,7 w", {"w": weights(6, 4, 3, 3)}),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN_TO_ANOTHER_FILE)
+def test_a_contract_says_nothing_of_what_another_file_computes(name: str, tmp_path: Path) -> None:
+    """As many terms, rows and columns, and another kernel."""
+    first, second = TAKEN_TO_ANOTHER_FILE[name]
+    graph = saved(first, tmp_path)
+    write_contract(contract_of(graph), tmp_path / "c.toml")
+    contract = read_contract(tmp_path / "c.toml")
+    (node,) = graph.order
+    assert contract_at(site_of(graph, node), contract).schedule.pinned
+    other = saved(second, tmp_path)
+    for node in other.order:
+        assert not contract_at(site_of(other, node), contract).schedule.pinned
 
 
 def test_what_was_run_alone_says_nothing_of_a_batch(tmp_path: Path) -> None:
