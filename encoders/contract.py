@@ -6,7 +6,7 @@ proof covers every choice. `EITHER` and `AnyOrder` mean "each time anew, as the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import TypeVar
@@ -265,6 +265,12 @@ class RuntimeContract:
         """The schedule of sums that no rule covers."""
         return Schedule(self.order, self.contraction, self.bias)
 
+    def on(self, places: Iterable[Reduction]) -> RuntimeContract:
+        """The contract without the rules that count at none of these places."""
+        first = (next((r for r in self.rules if r.covers(p)), None) for p in places)
+        used = tuple(dict.fromkeys(r for r in first if r is not None))
+        return replace(self, rules=used)
+
     def at(self, place: Reduction) -> RuntimeContract:
         """The contract without rules that holds for one sum."""
         if not self.rules:
@@ -334,7 +340,7 @@ class RuntimeContract:
         wide += f", weights rounded to {self.stored_format.name}" if self.stored_format else ""
         ruled = "".join(f"; {r.describe()}: {r.schedule.describe()}" for r in self.rules[:_SHOWN])
         if len(self.rules) > _SHOWN:
-            ruled += f"; and {len(self.rules) - _SHOWN} rules more"
+            ruled = f"; and {len(self.rules)} rules for sums of certain operators, shapes or nodes"
         if self.factor_format is not None:
             short, rounding = self.factor_format.name, self.factor_rounding.value
             wide += f", factors of matrix products rounded to {short} ({rounding})"

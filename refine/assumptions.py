@@ -5,7 +5,7 @@ from __future__ import annotations
 from encoders.contract import RuntimeContract
 from encoders.operator import site_of
 from encoders.registry import lookup
-from encoders.scheduling import reduction_at
+from encoders.scheduling import contract_on, reduction_at
 from onnx_import.graph import Graph
 from refine.domain import Domain
 from refine.verdict import Assumption
@@ -22,7 +22,7 @@ def assumptions_of(
         "format represents"
     )
     fixed = (
-        Assumption("contract", contract.describe()),
+        Assumption("contract", contract_on(graph, contract).describe()),
         Assumption(
             "graph",
             "the runtime executes the graph as it is written in the file: no operator is fused, "

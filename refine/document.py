@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from encoders.scheduling import contract_on
 from onnx_import.graph import Graph
 from refine.obligation import Obligation
 from refine.rounding import float_down, float_up
@@ -54,7 +55,7 @@ def document_of(result: Result) -> dict[str, Any]:
             "notes": list(result.domain.notes),
         },
         "contract": contract_document(result.contract)
-        | {"description": result.contract.describe()},
+        | {"description": contract_on(result.graph, result.contract).describe()},
         "assumptions": [{"name": a.name, "text": a.text} for a in result.assumptions],
         "lemmas": [_obligation(o) for o in result.obligations],
         "nodes": [

@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from encoders.operator import Operator
+from encoders.scheduling import contract_on
 from gpu_check.divergence import Divergence
 from onnx_import.graph import DType, Graph
 from refine.numerals import down, plain, show_error, up
@@ -382,7 +383,7 @@ def _header(result: Result) -> Iterator[tuple[str, str]]:
     operators = ", ".join(f"{n} {op}" for op, n in Counter(n.op for n in graph.order).items())
     if result.spec is not None:
         yield "[bold]spec[/]", str(result.spec.graph.source)
-        how = result.spec.contract
+        how = contract_on(result.spec.graph, result.spec.contract)
         yield "", "read over the reals" if how.exact else f"runs under {how.describe()}"
     if result.pairing is not None:
         inputs, outputs = shown_pairs(result.pairing.inputs), shown_pairs(result.pairing.outputs)
@@ -396,7 +397,7 @@ def _header(result: Result) -> Iterator[tuple[str, str]]:
     yield "[bold]domain[/]", f"{domain.source}: {boxes}; {sizes}"
     for note in domain.notes:
         yield "", note
-    yield "[bold]contract[/]", result.contract.describe()
+    yield "[bold]contract[/]", contract_on(result.graph, result.contract).describe()
     label = "[bold]assumed[/]"
     for a in result.assumptions:
         if a.name not in _IN_HEADER:

@@ -33,6 +33,7 @@ from encoders.formats import BINARY16, BINARY32, TENSOR_FLOAT_32, small_format
 from encoders.functions import CONSERVATIVE, Evidence, Function, FunctionAccuracy, Functions
 from encoders.orders import AnyOrder, Blocked, Blocks, Lanes, Pairwise, Sequential, Steps, Tree
 from onnx_import.errors import ModelError
+from onnx_import.graph import DType
 from refine.cli import run
 from refine.contract_file import read_contract, write_contract
 from refine.verdict import ExitCode
@@ -297,3 +298,39 @@ def test_a_wrong_file_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixt
         error = capsys.readouterr().err
         assert word in error
         assert error.count("\n") == 1
+
+
+def test_a_rule_asks_for_spans_types_and_what_the_file_has(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(
+        'name = "mine"\n[[rules]]\noperator = "Conv"\ncolumns = {least = 2, most = 16}\n'
+        'type = "float32"\nwritten = true\norder = "sequential"\n'
+    )
+    contract = read_contract(path)
+    place = Reduction("Conv", "c", 9, 4, 16, type=DType.FLOAT32, written=True)
+    assert contract.at(place).order == Sequential()
+    for other in (
+        replace(place, columns=17),
+        replace(place, columns=1),
+        replace(place, type=DType.FLOAT64),
+        replace(place, written=False),
+    ):
+        assert contract.at(other).order == AnyOrder()
+    assert contract_of_table(contract_table(contract)) == contract
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("columns = {least = 3, most = 2}", "no number is 3 to 2"),
+        ("columns = {atleast = 3}", "no field 'atleast'"),
+        ("columns = true", "whole number"),
+        ('type = "float31"', "is not one of"),
+        ("plain = 1", "true or false"),
+    ],
+)
+def test_rules_that_ask_nonsense_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(f'name = "mine"\n[[rules]]\n{text}\norder = "sequential"\n')
+    with pytest.raises(ModelError, match=said):
+        read_contract(path)
