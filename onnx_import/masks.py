@@ -55,7 +55,8 @@ def without_infinities(
 
 
 def _infinite(value: Array) -> Mask:
-    return np.asarray(value.astype(np.float64) == -np.inf)
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        return np.asarray(value.astype(np.float64) == -np.inf)
 
 
 def _is_mask(value: Array) -> bool:

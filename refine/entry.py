@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from types import FrameType
 from typing import NoReturn
 
@@ -29,6 +30,7 @@ def main() -> NoReturn:
         start = process_start()
         _listen()
         _open_streams()
+        _silence_warnings()
         code = supervised(_run, places(sys.argv[1:], start))
     except MemoryError:
         _say(_NO_MEMORY)
@@ -74,6 +76,14 @@ def _open_streams() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
+
+
+def _silence_warnings() -> None:
+    """What libraries warn of is no part of an answer, here and in processes that are started,
+    unless someone asked for it."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+        os.environ["PYTHONWARNINGS"] = "ignore"
 
 
 def _report(error: BaseException) -> None:

@@ -396,3 +396,23 @@ def test_a_repeated_key_is_found_in_linear_time() -> None:
     keys = ",".join(f'"k{i}":0' for i in range(60000))
     with pytest.raises(ModelError, match="'k59999' occurs twice"):
         read_object(f'{{{keys},"k59999":1}}'.encode(), Path("g.json"))
+
+
+def test_a_library_that_warns_adds_nothing_to_an_answer(folder: Path) -> None:
+    script = (
+        "import sys, warnings, subprocess, refine.cli as c\n"
+        "from refine.verdict import ExitCode\n"
+        "def warns(*a):\n"
+        "    warnings.warn('odd', RuntimeWarning)\n"
+        "    subprocess.run([sys.executable, '-c', 'import warnings; warnings.warn(\"there\")'])\n"
+        "    return ExitCode.VERIFIED\n"
+        "c.run = warns\n"
+        "c.main()"
+    )
+    environment = {n: v for n, v in os.environ.items() if n != "PYTHONWARNINGS"}
+    for options, said in (((), False), (("-W", "default"), True)):
+        done = subprocess.run([sys.executable, *options, "-c", script], capture_output=True,
+                              text=True, check=False, cwd=ROOT, env=environment)  # fmt: skip
+        assert done.returncode == 0
+        assert ("odd" in done.stderr) is said
+        assert "there" not in done.stderr or said
