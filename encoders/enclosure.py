@@ -182,14 +182,17 @@ def dot_up(weights: FloatArray, values: FloatArray) -> FloatArray:
 
 
 def inner_up(weights: FloatArray, values: FloatArray) -> FloatArray:
-    """Upper bounds on c·v for functionals c of shape (k, *shape) and finite signed v."""
+    """Upper bounds on c·v for functionals c of shape (k, *shape) and signed v: infinite where an
+    element of v is, or where it is no number."""
     rows = weights.reshape(weights.shape[0], -1)
     flat = values.reshape(-1)
     if not np.any(flat):
         return np.zeros(rows.shape[0])
     slack = dot_up(rows, np.abs(flat)) * gamma(rows.shape[1] + 1)
     tiny = rows.shape[1] * SMALLEST if np.any(rows) and np.any(flat) else 0.0
-    return add_up(add_up(rows @ flat, slack), tiny)
+    with np.errstate(invalid="ignore"):
+        total = add_up(add_up(rows @ flat, slack), tiny)
+    return np.where(np.isnan(total), np.inf, total)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ With `--round-inputs` the real network receives what the user wrote, not a float
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +20,7 @@ from encoders.formats import BINARY16, BINARY64
 from onnx_import import load
 from onnx_import.graph import Graph
 from refine.check import Options, check
+from refine.cross_check import EVERYTHING
 from refine.domain import DomainOptions, read_domain
 from refine.replay import run_again
 from refine.verdict import Execution, Result, Tolerance, Verdict
@@ -111,3 +113,16 @@ def test_a_counterexample_in_a_wider_format_keeps_its_inputs(tmp_path: Path) -> 
     assert x != float(np.float32(x))
     assert witness.value == x * x
     assert not any(isinstance(r, Execution) for r in witness.replays)
+
+
+def test_a_root_at_zero_warns_of_nothing(tmp_path: Path) -> None:
+    """Its slope is infinite there; what is infinite times 0 is no number, and no bound."""
+    root = helper.make_node("Sqrt", ["x"], ["y"])
+    graph = load(save(tmp_path / "m.onnx", [root], {"x": [1]}, {"y": [1]}))
+    domain = read_domain(graph, DomainOptions(inputs=("0..0",)), SEQUENTIAL.format_of)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = check(
+            graph, domain, SEQUENTIAL, Tolerance(Fraction(1, 10**9)), Options(EVERYTHING, None)
+        )
+    assert found.verdict is Verdict.VERIFIED

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -537,19 +537,21 @@ LENGTHS = (*(3,) * 6, *(8,) * 6, *(16,) * 4, *(40,) * 3, 200, 600)
 FLOAT32_ONLY = ("Q", "Dyn", "Deq", "Conv", "MatMulI", "Celu", "MeanV", "Thre")
 
 
-def random_graph(rng: np.random.Generator, first: str | None = None) -> onnx.ModelProto:
-    """1 to 8 recipes; the first one is `first`, if given. In bfloat16, which ONNX does not have
-    for every operator, it is drawn again until it is one."""
+def random_graph(
+    rng: np.random.Generator, first: str | None = None, among: Sequence[str] = ()
+) -> onnx.ModelProto:
+    """1 to 5 recipes, of those `among`, if given; the first one is `first`, if given. In bfloat16,
+    which ONNX does not have for every operator, it is drawn again until it is one."""
     while True:
-        model = _drawn(rng, first)
+        model = _drawn(rng, first, among or sorted(RECIPES))
         if all(v.type.HasField("tensor_type") for v in model.graph.output):
             return model
         if any(n.domain for n in model.graph.node):
             return model
 
 
-def _drawn(rng: np.random.Generator, first: str | None) -> onnx.ModelProto:
-    names = [str(n) for n in rng.choice(sorted(RECIPES), int(rng.integers(1, 6)))]
+def _drawn(rng: np.random.Generator, first: str | None, among: Sequence[str]) -> onnx.ModelProto:
+    names = [str(n) for n in rng.choice(among, int(rng.integers(1, 6)))]
     names = [first, *names[1:]] if first is not None else names
     opset = int(rng.choice([13, 17, 18, 21, 23, 24]))
     opset = max([opset, *(SINCE.get(n, 13) for n in names)])

@@ -78,6 +78,44 @@ def drawn(
     return Trial(model, contract, lo, hi, seed)
 
 
+STEPPING = (
+    "Floor", "Ceil", "Round", "Sign", "ArgMax", "ArgMin", "Less", "GreaterOrEqual", "Equal", "Not",
+    "Where", "Cast", "Truncate", "QuantizeLinear", "ThresholdedRelu", "PRelu", "Div", "Mul", "Add",
+    "Sub", "Neg", "Abs", "Relu", "Max", "Min", "Reciprocal", "Clip", "Exp", "Sqrt", "MatMul",
+    "ReduceSum", "ReduceMax", "Identity", "DynamicQuantizeMatMul", "Resize", "MaxPool",
+)  # fmt: skip
+
+
+def stepping_trial(seed: int) -> Trial:
+    """Mostly step functions, on boxes of a few numbers around ties, zeros of both signs and the
+    smallest numbers."""
+    rng = np.random.default_rng(seed)
+    model = random_graph(rng, None, STEPPING)
+    contract = random_contract(rng)
+    plain = drawn(model, contract, rng, seed)
+    lo, hi = {}, {}
+    for value in model.graph.input:
+        fmt, shape = format_of(contract, value), plain.lo[value.name].shape
+        unit = float(rng.choice([0.5, 1.0, 0.1, 0.05, 0.25, 0.125, 1 / 3]))
+        x = nearest(np.rint(rng.standard_normal(shape) * 4) * unit, fmt)
+        match int(rng.integers(6)):
+            case 0:
+                x = np.where(rng.random(shape) < 0.5, -0.0, 0.0)
+            case 1:
+                x = x * 2.0 ** (fmt.emin - 1)
+            case 2:
+                x = np.full(shape, x.flat[0]) if x.size else x
+            case _:
+                pass
+        x = nearest(x, fmt)
+        steps = int(rng.integers(0, 3))
+        few = steps * ulp(x, fmt) * (rng.random(shape) < 0.7)
+        largest = (2.0 - 2.0 ** (1 - fmt.precision)) * 2.0**fmt.emax
+        lo[value.name] = np.clip(nearest(x - few, fmt), -largest, largest)
+        hi[value.name] = np.clip(nearest(x + few, fmt), -largest, largest)
+    return Trial(model, contract, lo, hi, seed)
+
+
 def format_of(contract: RuntimeContract, value: onnx.ValueInfoProto) -> FloatFormat:
     from encoders.formats import BFLOAT16, BINARY16, BINARY32, BINARY64
 
