@@ -568,6 +568,24 @@ def _drawn(rng: np.random.Generator, first: str | None, among: Sequence[str]) ->
     return model_of(b)
 
 
+def one_operator(rng: np.random.Generator, name: str) -> onnx.ModelProto:
+    """One recipe alone, in float32 and of the newest opset that has it."""
+    b = Builder(rng, 9 if name == "Upsample" else 23, "float32", 8, 1.0)
+    b.opset = max(b.opset, SINCE.get(name, 0))
+    RECIPES[name](b)
+    model = model_of(b)
+    outputs = list(model.graph.output)
+    del model.graph.output[:]
+    for value in outputs:  # some of them ONNX's shape inference does not know of
+        if value.type.HasField("tensor_type"):
+            model.graph.output.append(value)
+        elif value.name in b.pool:
+            model.graph.output.append(
+                helper.make_tensor_value_info(value.name, TensorProto.FLOAT, b.pool[value.name])
+            )
+    return model
+
+
 def model_of(b: Builder) -> onnx.ModelProto:
     read = {t for node in b.nodes for t in node.input}
     made = [node.output[0] for node in b.nodes]
