@@ -6,7 +6,7 @@ runs on points of each. `ratio` is its largest error over the bound, above 1 a w
 how many layers `refine conform` finds equal, inside their bounds where the contract leaves the sum
 open, and outside. Errors are those against the real network in extended precision.
 
-    python -m benchmarks.ort_cpu [WORDS ...]
+    python benchmarks/ort_cpu.py [WORDS ...]
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ort_schedule import ORT_BLOCKS
 from test_emulator import samples, shared
 
 from encoders.arithmetic import factors, sum_of_products
@@ -37,7 +38,6 @@ from gpu_check.compiled import (
 from gpu_check.compiling import NoCompiler, compile_library, load_library
 from gpu_check.emulator import emulate
 from onnx_import import load
-from tests.ort_schedule import ORT_BLOCKS
 
 KEEP, FLUSH = Subnormals.KEEP, Subnormals.FLUSH
 CONTRACTS = [

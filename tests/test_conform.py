@@ -13,6 +13,7 @@ import pytest
 import small_models
 from onnx import TensorProto, helper, numpy_helper
 from operator_checks import Example, graph_of
+from ort_schedule import ORT_PLAIN
 from test_probe import EmulatedMachine
 
 from encoders.contract import (
@@ -44,7 +45,6 @@ from refine.probe_command import contract_for
 from refine.random_inputs import drawn
 from refine.runtime_choice import machine, runtime_choice
 from refine.verdict import ExitCode
-from tests.ort_schedule import ORT_PLAIN
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from ort_schedule import ORT_BLOCKS
 
 from encoders.contract import EXACT, IEEE_ANY, SEQUENTIAL
 from encoders.exact_fields import Balls, Rationals, enclosure
@@ -19,7 +20,6 @@ from gpu_check.exact import evaluate_exact
 from gpu_check.runtimes import OnnxRuntime, RuntimeUnavailable
 from onnx_import import load
 from onnx_import.graph import Array, Graph
-from tests.ort_schedule import ORT_BLOCKS
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "models"
 DENSE = (

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ort_cpu import Case, cases, held
+from ort_schedule import ORT_PLAIN
 
-from benchmarks.ort_cpu import Case, cases, held
 from encoders.contract import RuntimeContract
-from tests.ort_schedule import ORT_PLAIN
 
 LARGEST, POINTS = 120, 6
 ONCE_WRONG = (

@@ -19,6 +19,7 @@ from onnxruntime.quantization import (
     quantize_dynamic,
     quantize_static,
 )
+from ort_schedule import ORT_BLOCKS
 
 from encoders.approximate_field import ApproximateReals
 from encoders.contract import IEEE_ANY, ORT_CPU
@@ -33,7 +34,6 @@ from refine.assumptions import assumptions_of
 from refine.bounds import network_bounds
 from refine.domain import Domain, DomainOptions, read_domain
 from refine.proof import input_box
-from tests.ort_schedule import ORT_BLOCKS
 
 MNIST = Path(__file__).resolve().parents[2] / "shared" / "models" / "mnist_fc"
 POINTS = 24

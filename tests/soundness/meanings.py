@@ -16,6 +16,7 @@ import numpy as np
 import onnxruntime
 import z3
 from onnx.reference import ReferenceEvaluator
+from ort_schedule import ORT_PLAIN
 
 from encoders.contract import (
     FP16,
@@ -38,7 +39,6 @@ from encoders.numpy_arithmetic import NumpyArithmetic
 from encoders.operator import Contribution, Operator, Site, site_of
 from encoders.real_terms import RealTerms, rational_term
 from examples import Example
-from tests.ort_schedule import ORT_PLAIN
 
 SAMPLES = 3
 SCHEDULES = (

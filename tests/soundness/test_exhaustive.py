@@ -18,6 +18,7 @@ from checking import (
     exact_values,
     input_box,
 )
+from ort_schedule import ORT_PLAIN
 
 from encoders import enclosure, products
 from encoders.contract import (
@@ -42,7 +43,6 @@ from encoders.formats import FloatFormat, small_format
 from encoders.ops import batch_normalization
 from encoders.orders import Blocks, Lanes, Tree
 from onnx_import.graph import Graph
-from tests.ort_schedule import ORT_PLAIN
 
 KEEP, FLUSH, EITHER = Subnormals.KEEP, Subnormals.FLUSH, Subnormals.EITHER
 ANY_ORDER = (

@@ -11,6 +11,7 @@ from checking import Judge, Point, bounds_of
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from networks import NodeText, network, node
+from ort_schedule import ORT_PLAIN
 
 from encoders.contract import (
     EXACT,
@@ -33,7 +34,6 @@ from gpu_check.exact import evaluate_exact
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph
 from refine.bounds import InputBox
-from tests.ort_schedule import ORT_PLAIN
 
 FLUSH = Subnormals.FLUSH
 FREE = (
