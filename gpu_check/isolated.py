@@ -79,6 +79,12 @@ class Server:
             raise NotInstalled(value)
         raise Refused(value)
 
+    def start(self) -> None:
+        """Have the process start while there is other work; a failure shows when it is needed."""
+        with self.lock, suppress(Lost):
+            if self.process is None:
+                self._start()
+
     def end(self) -> None:
         """End the process, if there is one."""
         process, self.process = self.process, None

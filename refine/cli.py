@@ -17,6 +17,7 @@ import click
 
 from encoders.contract import EXACT, PRESETS, Subnormals
 from encoders.registry import operators
+from gpu_check.isolated import server_for
 from gpu_check.writing import NoPlainFile, require_writable, write_whole
 from onnx_import import load
 from onnx_import.errors import ModelError
@@ -402,6 +403,8 @@ def _run(
         search_seconds=given["search_seconds"],
         conform=given["conform"],
     )
+    if options.conform:
+        server_for().start()
     watcher = click.get_current_context().obj
     telling = Telling(watcher, given["quiet"], json_path is not None)
     with reporter.progress("reading the model") as progress:
