@@ -66,6 +66,8 @@ FREE = (
     "MeanVarianceNormalization",
     "Attention",
     "RotaryEmbedding",
+    "Resize",
+    "Upsample",
 )
 
 
