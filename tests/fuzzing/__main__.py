@@ -9,21 +9,14 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
-from unittest.mock import patch
 
 import runtime
 from claims import judged_claim, judged_difference
+from proving import lemmas_once
 from saving import minimised, save
 from trial import Finding, Trial, judge, stepping_trial, trial_of
-
-import refine.check
-import refine.diff
-from refine.lemmas.cache import default_directory
-from refine.lemmas.library import prove_lemmas
-from refine.obligation import Obligation
 
 LONGEST = 20.0  # seconds
 Judge = Callable[[Trial], tuple[str, list[Finding]]]
@@ -44,23 +37,7 @@ def trial_and_judge(seed: int) -> tuple[str, Trial, Judge]:
 
 
 def main(seconds: float, folder: Path, seed: int) -> int:
-    """How many findings there were. Lemmas are proved once, not once for every graph."""
-
-    @cache
-    def proved(name: str) -> Obligation:
-        return prove_lemmas((name,), default_directory())[0]
-
-    def remembered(names: Iterable[str], directory: Path | None) -> tuple[Obligation, ...]:
-        return tuple(map(proved, names))
-
-    with (
-        patch.object(refine.check, "prove_lemmas", remembered),
-        patch.object(refine.diff, "prove_lemmas", remembered),
-    ):
-        return fuzzed(seconds, folder, seed)
-
-
-def fuzzed(seconds: float, folder: Path, seed: int) -> int:
+    """How many findings there were."""
     end, ends, wrong = time.monotonic() + seconds, Counter[str](), 0
     first = seed
     while time.monotonic() < end:
@@ -85,4 +62,6 @@ def fuzzed(seconds: float, folder: Path, seed: int) -> int:
 
 if __name__ == "__main__":
     options = [*sys.argv[1:], *["60", "fuzz-findings", "0"][len(sys.argv) - 1 :]]
-    sys.exit(1 if main(float(options[0]), Path(options[1]), int(options[2])) else 0)
+    with lemmas_once():
+        wrong = main(float(options[0]), Path(options[1]), int(options[2]))
+    sys.exit(1 if wrong else 0)

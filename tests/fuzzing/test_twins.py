@@ -1,0 +1,46 @@
+"""TorchLean graphs and FPCore kernels against their twins in ONNX, with fixed seeds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import twins
+from proving import lemmas_once
+
+from encoders.contract import SEQUENTIAL
+from encoders.formats import BINARY32
+
+
+def test_nothing_is_wrong_with_kernels_and_graphs() -> None:
+    ends = Counter[str]()
+    with lemmas_once():
+        for seed in range(30):
+            twin, contract = twins.twin_of(seed)
+            word, findings = twins.judged(twin, contract, seed)
+            assert not findings, f"seed {seed}"
+            ends[f"{twin.file} {word.split(':')[0]}"] += 1
+    assert ends["graph.json verified"] > 8
+    assert ends["kernel.fpcore verified"] > 6
+
+
+def test_another_meaning_of_the_file_is_noticed() -> None:
+    """A kernel with its sign changed."""
+    kinds = set[str]()
+    for seed in range(1, 12, 2):
+        twin, _ = twins.twin_of(seed)
+        head, digits = twin.text.split(":precision binary")
+        twin.text = f"{head}:precision binary{digits[:2]} (- {digits[3:]})"
+        kinds |= {f.kind for f in twins.judged(twin, SEQUENTIAL, seed)[1]}
+    assert "exceeded" in kinds
+
+
+@pytest.mark.parametrize("text", ["1/3", "0.1", "-7/10", "16777217/16777216", "1e-46"])
+def test_rationals_are_rounded_once(text: str) -> None:
+    q = Fraction(text)
+    found = np.float32(twins._nearest(q, BINARY32))
+    for side in (np.float32(-np.inf), np.float32(np.inf)):
+        other = Fraction(float(np.nextafter(found, side)))
+        assert abs(Fraction(float(found)) - q) <= abs(other - q)
