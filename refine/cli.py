@@ -381,7 +381,6 @@ def _run(
     _require_places(json_path, given["counterexample"], given["dump_smt2"])
     allowed: tuple[Path, ...] = given["allowed"]
     changes = given["fmt"], given["subnormals"]
-    contract = contract_for(given["contract"], *changes, model, allowed, batch)
     written = DomainOptions(
         given["vnnlib"],
         given["inputs"],
@@ -410,6 +409,7 @@ def _run(
     with reporter.progress("reading the model") as progress:
         alone = spec is None and batch is None
         read = as_optimised(model, given["as_optimised"], allowed)
+        contract = contract_for(given["contract"], *changes, read, allowed, batch)
         graph = load(read, random=alone, allowed=allowed)
         domain = read_domain(graph, written, contract.format_of)
         tolerance = tolerance_of(eps, graph.outputs, zero=spec is not None or batch is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -252,3 +253,20 @@ def test_a_product_of_three_axes_is_proved_to_give_equal_rows(
     asked = ["check", "case.onnx", "--claim", "batch-invariant", "--batch", "4", "--eps", "0"]
     asked += ["--input", "-1..1", "--contract", "probe:onnxruntime", "-q", "--no-conform"]
     assert run(asked) is ExitCode.VERIFIED
+
+
+def test_the_file_that_is_proved_is_the_file_that_is_probed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime's optimisations store weights that the model computes: another kernel."""
+    monkeypatch.chdir(tmp_path)
+    _, computed = TAKEN_TO_ANOTHER_FILE["weights that are computed"]
+    saved(computed, tmp_path)
+    asked = ["bound", "case.onnx", "--input", "-1..1", "--contract", "probe:onnxruntime", "-q"]
+    asked += ["--as-optimised", "basic", "--no-search", "--json", "r.json", "--budget", "0"]
+    assert run([*asked, "--conform"]) is ExitCode.VERIFIED
+    found = json.loads(Path("r.json").read_text())
+    (rule,) = found["contract"]["rules"]
+    assert rule["order"] != "any"
+    assert rule["constant"] is True
+    assert "bit for bit" in found["runtime"]["text"]
