@@ -316,7 +316,7 @@ def _spread(ends: Sequence[Fraction], shape: tuple[int, ...]) -> Any:
     """Rationals as an array of objects; a single one for all elements."""
     made = np.empty(len(ends), dtype=object)
     made[:] = ends
-    return np.broadcast_to(made, shape) if len(ends) == 1 else made.reshape(shape)
+    return made.reshape(shape) if made.size == math.prod(shape) else np.broadcast_to(made, shape)
 
 
 def _members(bounds: Bounds, fmt: FloatFormat) -> tuple[float, ...] | None:
