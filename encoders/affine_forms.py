@@ -71,6 +71,8 @@ class Form:
         return Form(-self.centre, -self.slope, self.radius, -self.hi, -self.lo)
 
     def __add__(self, other: Form | int) -> Form:
+        if isinstance(other, np.ndarray):
+            return NotImplemented
         if isinstance(other, int):
             return self + _number(other, self)
         centre, slope = self.centre + other.centre, self.slope + other.slope
@@ -83,12 +85,16 @@ class Form:
         return self + other
 
     def __sub__(self, other: Form | int) -> Form:
+        if isinstance(other, np.ndarray):
+            return NotImplemented
         return self + (-other)
 
     def __rsub__(self, other: int) -> Form:
         return -self + other
 
     def __mul__(self, other: Form | int) -> Form:
+        if isinstance(other, np.ndarray):
+            return NotImplemented
         if isinstance(other, int):
             return self if other == 1 else self * _number(other, self)
         if other is self:
@@ -120,6 +126,8 @@ class Form:
         return self * other
 
     def __truediv__(self, other: Form | int) -> Form:
+        if isinstance(other, np.ndarray):
+            return NotImplemented
         if isinstance(other, int):
             return self / _number(other, self)
         ratio = interval_quotient(self.range, other.range)

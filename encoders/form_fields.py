@@ -39,6 +39,8 @@ class Dual:
         return Dual(-self.value, tuple(-s for s in self.slopes))
 
     def __add__(self, other: Dual | int) -> Dual:
+        if isinstance(other, np.ndarray):
+            return NotImplemented
         if isinstance(other, int):
             return Dual(self.value + other, self.slopes)
         pairs = zip(self.slopes, other.slopes, strict=True)
@@ -48,12 +50,16 @@ class Dual:
         return self + other
 
     def __sub__(self, other: Dual | int) -> Dual:
+        if isinstance(other, np.ndarray):
+            return NotImplemented
         return self + (-other)
 
     def __rsub__(self, other: int) -> Dual:
         return -self + other
 
     def __mul__(self, other: Dual | int) -> Dual:
+        if isinstance(other, np.ndarray):
+            return NotImplemented
         if isinstance(other, int):
             return Dual(self.value * other, tuple(times(s, other) for s in self.slopes))
         a, b = self.value, other.value
@@ -64,6 +70,8 @@ class Dual:
         return self * other
 
     def __truediv__(self, other: Dual) -> Dual:
+        if isinstance(other, np.ndarray):
+            return NotImplemented
         quotient, inverse = self.value / other.value, other.value.reciprocal()
         pairs = zip(self.slopes, other.slopes, strict=True)
         return Dual(
@@ -118,7 +126,7 @@ class Forms:
         return flat(Interval(lo, hi), self.inputs)
 
     def pi(self) -> Form:
-        return self.number(Fraction(np.pi)).inflate(np.array([2.0**-51]))
+        return Forms.number(self, Fraction(np.pi)).inflate(np.array([2.0**-51]))
 
     def maximum(self, a: ObjectArray, b: ObjectArray) -> ObjectArray:
         return _each(_larger, a, b)

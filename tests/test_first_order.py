@@ -7,21 +7,29 @@ import tempfile
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernels import FILES, FOLDER, exact_error, kernel, read, toy
+from onnx import TensorProto, helper
 
 import refine.first_order as first_order
 from encoders.affine_forms import Form, variable
 from encoders.contract import EXACT, IEEE_ANY, SEQUENTIAL, RuntimeContract
+from encoders.enclosure import Interval
 from encoders.exact_fields import Balls, enclosure
 from encoders.form_fields import Forms, plus
 from encoders.formats import round_array, small_format
 from encoders.functions import Function
+from gpu_check.emulator import emulate
+from gpu_check.exact import evaluate_exact
+from onnx_import import load
 from onnx_import.graph import Graph
+from refine.bounds import InputBox
 from refine.boxes import largest_error
 from refine.domain import Domain
 from refine.first_order import analyse, applies, scalars
@@ -277,3 +285,44 @@ def test_forms_contain_exact_values(
     assert op == "max" or line - radius <= low
     assert forms.inputs == 2
     assert plus(0, form) is form
+
+
+SCALAR_OPERATORS = (
+    ("Gelu", {}),
+    ("Gelu", {"approximate": "tanh"}),
+    ("HardSigmoid", {"alpha": 0.5, "beta": 0.25}),
+    ("Swish", {"alpha": 0.5}),
+    ("Mish", {}),
+    ("Elu", {"alpha": 0.5}),
+    ("Softsign", {}),
+    ("HardSwish", {}),
+)
+
+
+@pytest.mark.parametrize(("op", "attributes"), SCALAR_OPERATORS)
+def test_operators_of_one_scalar_in_onnx_files(
+    op: str, attributes: dict[str, Any], tmp_path: Path
+) -> None:
+    """Their real meanings put numbers of a field before arrays; FPCore files have none of them."""
+    made = helper.make_model(
+        helper.make_graph(
+            [helper.make_node(op, ["x"], ["y"], **attributes)],
+            "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ())],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ())],
+        ),
+        opset_imports=[helper.make_opsetid("", 24)],
+        ir_version=10,
+    )
+    onnx.save(made, tmp_path / "model.onnx")
+    graph = load(tmp_path / "model.onnx")
+    assert applies(graph)
+    box = InputBox({"x": Interval(np.array(-2.0), np.array(3.0))}, {"x": np.zeros(())})
+    bound = largest_error(graph, SEQUENTIAL, box, 0.0, math.inf, rounds=2).bound
+    x = np.random.default_rng(0).uniform(-2.0, 3.0, 50).astype(np.float32)
+    computed = emulate(graph, {"x": x}, SEQUENTIAL)["y"]
+    for value, run in zip(x, computed, strict=True):
+        exact = evaluate_exact(graph, {"x": np.asarray(value)}, Balls())["y"].item()
+        lo, hi = enclosure(exact)
+        assert max(Fraction(float(run)) - hi, lo - Fraction(float(run))) <= Fraction(bound)
+    assert bound < 1e-5
