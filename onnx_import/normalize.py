@@ -6,13 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from heapq import heappop, heappush
 
-import numpy as np
 import onnx
 import onnx.inliner
 from onnx.checker import ValidationError
-from onnx.shape_inference import InferenceError
 
-from onnx_import.errors import UnsupportedModel, shorten
+from onnx_import.errors import UnsupportedModel
+from onnx_import.function_inputs import require_valid
 from onnx_import.graph import Array, DType, Node, TensorType
 
 # Written out although a runtime may have a kernel of its own, which then rounds differently.
@@ -112,37 +111,6 @@ def without_functions(
         return model, ()
     parting = tuple(PARTING[name] for name in names if name in PARTING)
     return model, (f"{', '.join(names)}: written out as the functions that ONNX defines", *parting)
-
-
-def require_valid(model: onnx.ModelProto, ops: Collection[str]) -> None:
-    """Raises UnsupportedModel for a node of these operators that ONNX's inference rejects, or whose
-    stored targets are negative: the function would be written out, and mean something else."""
-    try:
-        onnx.shape_inference.infer_shapes(model, strict_mode=True)
-    except InferenceError as error:
-        for op in ops:
-            _, mine, text = str(error).partition(f"(op_type:{op}")
-            if mine:
-                raise UnsupportedModel(
-                    f"a node ({op}) does not fit its inputs ({shorten(text.partition('] ')[2])}); "
-                    "export the model again"
-                ) from error
-    except (RuntimeError, ValueError, TypeError):
-        return
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type not in _LOSSES or node.input[1] not in stored:
-            continue
-        ignored = [a.i for a in node.attribute if a.name == "ignore_index"]
-        targets = onnx.numpy_helper.to_array(stored[node.input[1]])
-        if np.any((targets < 0) & ~np.isin(targets, ignored)):
-            raise UnsupportedModel(
-                f"node '{node.name}' ({node.op_type}): a target (input 1) is negative and is not "
-                "'ignore_index'; number the classes from 0"
-            )
-
-
-_LOSSES = ("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")
 
 
 def spell_out_defaults(model: onnx.ModelProto, ops: Collection[str], opset: int) -> None:

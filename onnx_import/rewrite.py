@@ -5,13 +5,15 @@ windows and a norm: only data are moved. Einsum becomes transpositions, matrix p
 runtimes compute it. Cast to truth values becomes |x| > 0. Dropout in training becomes a product
 with a random mask. LRN becomes x·(bias + Σ alpha/size·x²)^−beta. Pow with several stored exponents
 is done for each of them. DynamicQuantizeLinear becomes the computation of scale and zero point, as
-runtimes do it, and a QuantizeLinear by these.
+runtimes do it, and a QuantizeLinear by these. ReduceLogSum and ThresholdedRelu are written out at
+opsets that do not say how.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -274,6 +276,29 @@ def _lrn(body: Body) -> None:
     body.add("Mul", x, body.add("Pow", scale, body.store(stored[2])))
 
 
+def _reduce_log_sum(body: Body) -> None:
+    """Before opset 18, from which on ONNX itself defines it so."""
+    (x, *rest), opset = body.node.inputs, body.node.opset
+    given: dict[str, Any] = {k: v for k, v in body.node.attributes.items() if k != "axes"}
+    axes = body.number("axes", None)
+    if axes is not None and opset >= 13:
+        rest = [body.store(np.array(axes, np.int64))]
+    elif axes is not None:
+        given["axes"] = axes
+    body.add("Log", body.add("ReduceSum", x, *rest, **given))
+
+
+def _thresholded(body: Body) -> None:
+    """At opset 10, whose definition by ONNX needs a later one: x where x > alpha, else 0."""
+    (x,) = body.node.inputs
+    kind = body.types[x].dtype.numpy
+    alpha = np.float32(body.number("alpha", 1.0))
+    if float(alpha.astype(kind)) != float(alpha):
+        raise body.unsupported(f"attribute 'alpha' {float(alpha):g} is no {kind.name} number")
+    above = body.add("Greater", x, body.store(alpha.astype(kind).reshape(())))
+    body.add("Where", above, x, body.store(np.zeros((), kind)))
+
+
 def _dynamic_quantize_linear(body: Body) -> None:
     (x,), (_, scale_name, zero_name) = body.node.inputs, body.node.outputs
     nothing, most = (body.store(np.array(v, np.float32)) for v in (0.0, 255.0))
@@ -328,9 +353,11 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         ("LpPool", _lp_pool, "auto_pad ceil_mode dilations kernel_shape p pads strides"),
         ("OneHot", _one_hot, "axis"),
         ("Pow", _pow, ""),
+        ("ReduceLogSum", _reduce_log_sum, "axes keepdims noop_with_empty_axes"),
         ("Scatter", _scatter_elements, "axis"),
         ("ScatterElements", _scatter_elements, "axis reduction"),
         ("ScatterND", _scatter_nd, "reduction"),
+        ("ThresholdedRelu", _thresholded, "alpha"),
         ("Xor", _xor, ""),
     )
 }

@@ -259,7 +259,7 @@ def made_of(case: Case, seed: int = 0) -> Made:
         given[fed] = values[i]
         infos.append(helper.make_tensor_value_info(fed, code, whole))
     for i, value in extra.items():
-        array = np.asarray(value)
+        array = np.asarray(value) if np.size(value) else np.zeros(0, np.int64)
         if array.dtype.kind == "f":
             single = schema_of(case.op, case.opset).inputs[i].name in SINGLE
             array = array.astype(np.float32 if single else numpy_of(case.dtype))
@@ -291,7 +291,7 @@ def typed(model: Any, case: Case) -> Any:
         model = onnx.shape_inference.infer_shapes(model)
     for value in model.graph.output:
         if not value.type.WhichOneof("value"):
-            kind = numpy_of(case.dtype)
+            kind = numpy_of("uint8" if case.domain and len(case.inputs) > 7 else case.dtype)
             value.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(kind)
     return model
 

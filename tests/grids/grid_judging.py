@@ -16,7 +16,7 @@ from grid_known import known_parting
 from onnx.reference import ReferenceEvaluator
 
 from encoders.approximate_field import ApproximateReals
-from encoders.contract import SEQUENTIAL
+from encoders.contract import IEEE_ANY, SEQUENTIAL
 from encoders.enclosure import Interval
 from encoders.operator import site_of
 from encoders.registry import lookup, operator_notes
@@ -24,7 +24,12 @@ from gpu_check.emulator import emulate
 from gpu_check.exact import evaluate_real
 from onnx_import import load
 from onnx_import.errors import ModelError
+from onnx_import.graph import DType, Graph
 from refine.bounds import InputBox, network_bounds
+from refine.check import Options, check
+from refine.domain import DomainOptions, read_domain
+from refine.lemmas.cache import default_directory
+from refine.verdict import Tolerance
 
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
 
@@ -177,40 +182,56 @@ def judge(case: Case, folder: Path, runtime: Onnxruntime, seed: int = 0) -> Judg
     return Judged("both" if both else "reference" if not isinstance(text, str) else "onnxruntime")
 
 
-def _bounds(graph: Any, samples: Any, run: Sequence[Any], real: Sequence[Any]) -> str:
-    """What is wrong with the bounds at this very point, and around it."""
-    for width in (0.0, 0.25):
-        at = {t: np.asarray(v[0], np.float64) for t, v in samples.items()}
-        box = {}
-        for t, v in at.items():
-            kind = graph.types[t].dtype
-            if kind.value == "bool":
-                box[t] = Interval(v * (width == 0), np.maximum(v, 1.0 * (width > 0)))
-            elif kind.is_float:
-                box[t] = Interval(v - width, v + width)
-            else:
-                box[t] = Interval(v - 4 * width, v + 4 * width)
-        zeros = {t: np.zeros(v.shape) for t, v in at.items()}
+def checked(path: Path) -> Judged | None:
+    """What escapes from a check of the whole model, if anything does."""
+    try:
+        graph = load(path)
+        domain = read_domain(graph, DomainOptions(inputs=("0..1",)), IEEE_ANY.format_of)
+        check(graph, domain, IEEE_ANY, Tolerance(), Options(None, default_directory()))
+    except ModelError:
+        return None
+    except Exception as error:
+        return Judged("crashed", f"check: {type(error).__name__}: {error}")
+    return None
+
+
+def _bounds(graph: Graph, samples: Any, run: Sequence[Any], real: Sequence[Any]) -> str:
+    """What is wrong with the bounds at this very point, and around it in any order."""
+    for width, contract in ((0.0, SEQUENTIAL), (0.25, IEEE_ANY)):
+        box = {t: _around(graph.types[t].dtype, v[0], width) for t, v in samples.items()}
+        zeros = {t: np.zeros(v.lo.shape) for t, v in box.items()}
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                bounds = network_bounds(graph, InputBox(box, zeros), SEQUENTIAL)
+                maps = network_bounds(graph, InputBox(box, zeros), contract).maps
         except ModelError:
             return ""
         except Exception as error:
             return f"{type(error).__name__}: {error}"
         for t, a, r in zip(graph.outputs, run, real, strict=True):
-            if t not in bounds.maps.errors:
-                continue
-            held, limit = bounds.maps.values[t], bounds.maps.errors[t]
-            if not np.all(np.isfinite(r.astype(float))):
-                continue
-            if limit.shape != r.shape:
-                return f"bound of shape {limit.shape}, not {r.shape}"
-            slack = 1e-14 * (1 + np.max(np.abs(r), initial=0))
-            if not np.all((held.lo - slack <= r) & (r <= held.hi + slack)):
-                return f"values leave their enclosure (width {width})"
-            off = np.abs(a.astype(np.longdouble) - r)
-            if np.any(np.isfinite(off) & (off > limit + slack)):
-                return f"error {float(np.max(off)):.3g} above its bound (width {width})"
+            if t in maps.errors and np.all(np.isfinite(r.astype(float))):
+                why = _beyond(maps.values[t], maps.errors[t], a, r)
+                if why:
+                    return f"{why} ({contract.name}, width {width})"
+    return ""
+
+
+def _around(kind: DType, value: Any, width: float) -> Interval:
+    """Numbers around a value, integers a little farther; both truth values."""
+    v = np.asarray(value, np.float64)
+    if kind is DType.BOOL:
+        return Interval(v * (width == 0.0), np.maximum(v, float(width > 0.0)))
+    reach = width if kind.is_float else 4.0 * width
+    return Interval(v - reach, v + reach)
+
+
+def _beyond(held: Interval, limit: Any, run: Any, real: Any) -> str:
+    if limit.shape != real.shape:
+        return f"bound of shape {limit.shape}, not {real.shape}"
+    slack = 1e-14 * (1 + np.max(np.abs(real), initial=0))  # the real value is only approximate
+    if not np.all((held.lo - slack <= real) & (real <= held.hi + slack)):
+        return "values leave their enclosure"
+    off = np.abs(run.astype(np.longdouble) - real)
+    if np.any(np.isfinite(off) & (off > limit + slack)):
+        return f"error {float(np.max(off)):.3g} above its bound"
     return ""

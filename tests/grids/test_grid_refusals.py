@@ -120,6 +120,10 @@ REFUSED = (
     ),
     (Case("CenterCropPad", 18, (run(3, 4), whole([7])), {}, "float32"), "does not fit its inputs"),
     (
+        Case("RotaryEmbedding", 23, (run(1, 2, 3, 4), kept(1, 3, 1), kept(1, 3, 1)), {}, "float32"),
+        "half as many are needed",
+    ),
+    (
         Case("NegativeLogLikelihoodLoss", 13, (run(2, 3), whole(-1, 0)), {}, "float32"),
         "is negative",
     ),

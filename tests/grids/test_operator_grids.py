@@ -22,7 +22,6 @@ from onnx_import.reader import MADE, WRITTEN_OUT
 TRIED, WANTED = 60, 7  # cases of an operator, and how many of them must have been compared
 FEW = {  # operators of which fewer cases can be compared, or are not refused
     "Constant": 5,
-    "QGemm": 0,
     "BitwiseNot": 6,
 }
 NO_NUMBERS = {  # attributes that hold text or sparse tensors
