@@ -19,6 +19,7 @@ from onnx_import.inferable import require_inferable
 from onnx_import.masks import without_infinities
 from onnx_import.normalize import (
     FUNCTIONS,
+    PARTING,
     interpolating,
     live,
     require_agreed,
@@ -159,6 +160,7 @@ def live_nodes(
     written = sorted({proto.op_type for proto in protos.values()} & ALWAYS)
     if written:
         notes.append(f"{', '.join(written)}: written out with other operators")
+    notes += [PARTING[op] for op in written if op in PARTING]
     return protos, tuple(notes)
 
 

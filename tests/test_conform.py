@@ -405,3 +405,23 @@ def test_where_onnxruntime_normalises_otherwise_is_said_and_seen(tmp_path: Path)
     (broken,) = found.divergences
     assert broken.divergence is not None
     assert broken.divergence.expected < 0.9995
+
+
+def test_a_scale_of_nothing_but_zeros_is_onnxruntimes_own(tmp_path: Path) -> None:
+    body = helper.make_graph(
+        [helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "y", "z"], "whole")],
+        "quantised",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [])],
+    )
+    opset = helper.make_opsetid("", 13)
+    onnx.save(helper.make_model(body, opset_imports=[opset], ir_version=8), tmp_path / "q.onnx")
+    graph = load(tmp_path / "q.onnx")
+    assert any("onnxruntime gives a scale of 1" in note for note in graph.notes)
+    with machine(runtime_choice("onnxruntime"), graph) as one:
+        for value, scale in ((0.0, 1.0), (2.55, 0.01)):
+            x = {"x": np.full((1, 3), value, np.float32)}
+            assert one.tensors([x])["y"] == pytest.approx(scale)
+            found = conformance(graph, one, IEEE_ANY, [x], bound=bound_at)
+            assert found.compared
+            assert found.conforms is (value != 0.0)
