@@ -40,16 +40,15 @@ class Region:
 
 def region_behind(graph: Graph, node: Node, output: str, shown: Collection[str]) -> Region:
     """What computes one output of a node from what is shown."""
-    writers = {t: n for n in graph.order for t in n.outputs if t}
-    names: set[str] = set()
+    found: dict[str, Node] = {}
     waiting = [node]
     while waiting:
         one = waiting.pop()
-        if one.name in names:
-            continue
-        names.add(one.name)
-        waiting += [writers[t] for t in one.inputs if t in writers and t not in shown]
-    nodes = tuple(n for n in graph.order if n.name in names)
+        if one.name not in found:
+            found[one.name] = one
+            sources = graph.dag.in_edges(one.name, data="tensor")
+            waiting += [graph.dag.nodes[a]["node"] for a, _, t in sources if t not in shown]
+    nodes = tuple(found.values())
     touched = dict.fromkeys(t for n in nodes for t in (*n.inputs, *n.outputs) if t)
     made = {t for n in nodes for t in n.outputs}
     constants = {t: graph.constants[t] for t in touched if graph.is_constant(t)}

@@ -83,6 +83,9 @@ WRITTEN_OUT = {
     "LRN": case("LRN", "x:1,6,4,4", size=3),
     "LpPool": case("LpPool", "x:1,2,9,9", kernel_shape=[5, 5]),
     "GlobalLpPool": case("GlobalLpPool", "x:1,2,9,9"),
+    "NegativeLogLikelihoodLoss": case("NegativeLogLikelihoodLoss", "x:3,5 l", {"l": ints(1, 0, 4)}),
+    "SoftmaxCrossEntropyLoss": case("SoftmaxCrossEntropyLoss", "x:3,5 l", {"l": ints(1, 0, 4)}),
+    "ThresholdedRelu": case("ThresholdedRelu", "x:30", opset=22),
 }
 BATCHED = case("MatMul", "x:1,1,40 w", {"w": weights(40, 5)})
 
