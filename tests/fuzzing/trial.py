@@ -19,7 +19,9 @@ from reading import Unread
 from reals import BITS, Open, Reals
 
 from encoders.contract import RuntimeContract
+from encoders.exact_fields import Balls
 from encoders.formats import FloatFormat
+from gpu_check.exact import evaluate_real
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
@@ -236,6 +238,9 @@ def _exceeded(trial: Trial, result: Result) -> list[Finding]:
     fmt = format_of(trial.contract, trial.model.graph.input[0])
     reals = Reals()
     exact = interpret(trial.model, {n: reals.ball(v) for n, v in real.items()}, reals)
+    other = misread(result.graph, real, exact)
+    if other is not None:
+        return [Finding("misread", other)]
     found = []
     for _ in range(EXECUTIONS):
         habit = habits(rng)
@@ -246,6 +251,17 @@ def _exceeded(trial: Trial, result: Result) -> list[Finding]:
                 found.append(Finding(finding.kind, f"{finding.text}; {habit}"))
                 return found
     return found
+
+
+def misread(graph: Graph, points: Mapping[str, Array], exact: Mapping[str, Array]) -> str | None:
+    """The first output whose real values are not those of the graph that the product read."""
+    samples = {n: Reals.ball(points[n]) for n in graph.inputs}
+    for name, values in evaluate_real(graph, samples, Balls(BITS)).items():
+        for a, b in zip(*map(np.ravel, np.broadcast_arrays(values, balls_of(exact[name]))),
+                        strict=True):  # fmt: skip
+            if not flint.arb(a).overlaps(b):
+                return f"{name}: {flint.arb(a).str(10)} is read, {b.str(10)} meant"
+    return None
 
 
 def balls_of(values: Array) -> Array:

@@ -27,7 +27,7 @@ from onnx import helper, numpy_helper
 from proving import lemmas_once
 from reading import Unread
 from reals import BITS, Open, Reals
-from trial import Finding, above, balls_of, odd, range_of
+from trial import Finding, above, balls_of, misread, odd, range_of
 
 from encoders.contract import RuntimeContract
 from encoders.formats import FORMAT_OF_DTYPE, FloatFormat
@@ -296,6 +296,10 @@ def _exceeded(
     fmt = contract.compute_format or FORMAT_OF_DTYPE[result.graph.types[name].dtype]
     numbers = {n: _ball(q) for n, q in twin.numbers.items()}
     exact = interpret(model, {**{n: reals.ball(v) for n, v in points.items()}, **numbers}, reals)
+    inputs = result.graph.inputs
+    given = points if len(points) > 1 else dict(zip(inputs, points.values(), strict=True))
+    if misread(result.graph, given, {name: exact[output]}):
+        return [Finding("misread", twin.text[:2000])]
     held = {n: np.array([_held(q, contract, fmt)]) for n, q in twin.numbers.items()}
     for _ in range(EXECUTIONS):
         habit = habits(rng)
