@@ -131,6 +131,12 @@ def contract_of_table(table: Mapping[str, Any]) -> RuntimeContract:
     if "base" in table:
         base = _among("base", table["base"], PRESETS)
     schedule = _schedule("", table, base.schedule)
+    if table.get("exact", base.exact) is True:
+        for key in _FORMAT_KEYS:
+            if key in table and key != "format":  # which inputs still have
+                raise ContractError(
+                    f"{key}: nothing is rounded where 'exact' is true; leave it out"
+                )
     if isinstance(schedule.order, Tree):
         raise ContractError("order: a tree holds for sums of one length, so it belongs in a rule")
     return replace(
