@@ -239,9 +239,7 @@ class _Judge:
                     self.values.setdefault(t, computed[t].astype(self.graph.types[t].dtype.numpy))
         shown = [t for t in node.outputs if t and t in self.shown]
         if not shown:
-            return NodeCheck(
-                node, How.UNSEEN, 0, note="nothing that the runtime shows depends on it"
-            )
+            return NodeCheck(node, How.UNSEEN, 0, note="the runtime does not show it")
         return (
             self._enclosed(node, shown) if computed is None else self._equal(node, shown, computed)
         )
@@ -261,17 +259,18 @@ class _Judge:
         numbers = sum(self.values[t].size for t in shown)
         if not numbers:
             return NodeCheck(node, How.UNSEEN, 0, note="it gives no numbers")
-        region = region_behind(self.graph, node, shown[0], self.shown)
-        self._reach(node, region)
-        for t in shown:
+        regions = [region_behind(self.graph, node, t, self.shown) for t in shown]
+        for t, region in zip(shown, regions, strict=True):
             found = _first_difference(computed[t], self.values[t])
             if found is not None and self._otherwise(region):
                 return self._enclosed(node, shown)
             if found is not None:
                 place, expected, given = found
+                self._reach(node, regions)
                 fields, guess = self._guess(node, computed_at=t)
                 divergence = Divergence(place[0], place[1:], given, expected, fields, guess)
                 return NodeCheck(node, How.BITS, numbers, divergence)
+        self._reach(node, regions)
         return NodeCheck(node, How.BITS, numbers)
 
     def _otherwise(self, region: Region) -> bool:
@@ -283,9 +282,9 @@ class _Judge:
     def _read(self, node: Node) -> list[str]:
         return [t for t in node.inputs if t and not self.graph.is_constant(t)]
 
-    def _reach(self, node: Node, region: Region) -> None:
+    def _reach(self, node: Node, regions: Sequence[Region]) -> None:
         """What stands before a node that is compared is compared with it."""
-        for name in region.inner:
+        for name in frozenset().union(*(region.inner for region in regions)):
             self.reached.setdefault(name, node.describe())
 
     def _enclosed(self, node: Node, shown: Sequence[str]) -> NodeCheck:
@@ -317,13 +316,13 @@ class _Judge:
                 found = _first_outside(given, exact, radius)
             if found is not None:
                 place, expected, value = found
-                fields, guess = self._guess(node, None)
+                self._reach(node, whole)
+                fields, guess = self._exceeding(region)
                 divergence = Divergence(k, place, value, expected, fields, guess)
                 return NodeCheck(node, How.ENCLOSURE, numbers, divergence)
         if not numbers:
             return NodeCheck(node, How.UNSEEN, 0, note=why)
-        for region in whole:
-            self._reach(node, region)
+        self._reach(node, whole)
         return NodeCheck(node, How.ENCLOSURE, numbers)
 
     def _radius(
@@ -342,14 +341,21 @@ class _Judge:
         result = operator.values(site, ranges).image
         return operator.rounding(site, ranges, result, contract_at(site, self.contract)).radius
 
-    def _guess(self, node: Node, computed_at: str | None) -> tuple[tuple[str, ...], str]:
+    def _exceeding(self, region: Region) -> tuple[tuple[str, ...], str]:
+        """The same of a number that lies too far from the exact one."""
+        if not self.depth.guessing:
+            return (), "not looked for"
+        used = dict.fromkeys(f for n in region.graph.order for f in lookup(n).functions)
+        functions = tuple(f"functions.{f.value}" for f in used)
+        with_them = f", with those of {len(region.inner)} nodes before it," if region.inner else ""
+        guess = f"its error{with_them} exceeds what the contract allows"
+        return functions or ("order", "fma"), guess
+
+    def _guess(self, node: Node, computed_at: str) -> tuple[tuple[str, ...], str]:
         """Which fields would have to change, and how the node seems to be computed."""
         if not self.depth.guessing:
             return (), "not looked for"
         here = contract_at(site_of(self.graph, node), self.contract)
-        if computed_at is None:
-            functions = tuple(f"functions.{f.value}" for f in lookup(node).functions)
-            return functions or ("order", "fma"), "its error exceeds what the contract allows"
         finding = self._finding(node)
         if finding is not None and finding.pinned:
             fields = self._blamed(node, here, finding, computed_at)
