@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 
 import claims
 import pytest
 import runtime
 from claims import Beside, forbidden, judged, judged_claim, judged_difference
+from proving import lemmas_once
 from trial import Finding, Trial, trial_of
 
 from encoders.contract import (
@@ -21,6 +23,12 @@ from encoders.contract import (
     members,
 )
 from refine.verdict import Result
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _lemmas() -> Iterator[None]:
+    with lemmas_once():
+        yield
 
 
 def test_nothing_is_wrong_with_claims() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import onnx
 import pytest
 from graphs import RECIPES
 from onnx import TensorProto, helper, numpy_helper
+from proving import lemmas_once
 from saving import minimised
 from trial import Finding, Trial, bounded, judge, trial_of
 
@@ -18,7 +20,13 @@ from encoders.registry import operators
 from gpu_check.emulator import emulate
 
 MADE_OF_OTHER_FILES = {"Rational"}  # FPCore's numbers
-PLAIN = 150
+PLAIN = 100
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _lemmas() -> Iterator[None]:
+    with lemmas_once():
+        yield
 
 
 @pytest.mark.parametrize("op", sorted(RECIPES))
