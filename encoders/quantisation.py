@@ -11,10 +11,10 @@ import math
 from typing import Any
 
 import numpy as np
-from onnx.helper import tensor_dtype_to_np_dtype
 
 from encoders.operator import Site
 from encoders.parameters import axis_of
+from onnx_import.tensors import dtype_of
 
 
 def check_scale(site: Site, position: int) -> None:
@@ -32,7 +32,8 @@ def check_plain(site: Site) -> None:
     if site.integer("block_size", 0):
         raise site.unsupported("attribute 'block_size': quantisation by blocks is not supported")
     precision = site.integer("precision", 0)
-    if precision and tensor_dtype_to_np_dtype(precision) != site.type_of(1).dtype.numpy:
+    place = f"attribute 'precision' of {site.node.describe()}"
+    if precision and dtype_of(precision, place) is not site.type_of(1).dtype:
         raise site.unsupported("attribute 'precision' is not the type of the scale")
     shape = site.type_of(0).shape
     for position in (1, 2):

@@ -44,7 +44,7 @@ def _of_numbers(operator: Operator) -> Operator:
             raise site.unsupported("it computes an empty tensor; leave the node out")
         try:
             operator.check(site)
-        except (ValueError, IndexError, OverflowError, TypeError) as error:
+        except (ValueError, LookupError, ArithmeticError, TypeError) as error:
             raise site.unsupported(
                 f"its inputs do not fit each other ({shorten(error)}); export the model again"
             ) from error

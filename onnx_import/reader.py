@@ -237,7 +237,7 @@ def require_finite_constants(
                 places[output] = next(origins, f"node '{name}' ({proto.op_type}){what}")
     for tensor in constants:
         if tensor in used and not is_finite(tensor):
-            require_finite(constants[tensor], places[tensor])
+            require_finite(constants[tensor], places.get(tensor, f"constant '{tensor}'"))
 
 
 def walk(
@@ -323,7 +323,7 @@ def folded(
     values = [constants.get(t) if t else None for t in node.inputs]
     try:
         return fold(node, kinds, values)
-    except (ValueError, IndexError, OverflowError, TypeError) as error:
+    except (ValueError, LookupError, ArithmeticError, TypeError) as error:
         raise ModelError(
             f"{node.describe()} does not fit its constant inputs ({shorten(error)}); "
             "export the model again"

@@ -43,7 +43,7 @@ def written_out(
         raise body.unsupported(f"attribute '{unknown[0]}' (opset {node.opset}) is not supported")
     try:
         rewriting(body)
-    except (ValueError, IndexError, OverflowError, TypeError) as error:
+    except (ValueError, LookupError, ArithmeticError, TypeError) as error:
         raise body.unsupported(
             f"its inputs do not fit each other ({shorten(error)}); export the model again"
         ) from error
@@ -80,7 +80,10 @@ def _scatter_nd(body: Body) -> None:
 
 def _scatter_elements(body: Body) -> None:
     shape = body.shape(0)
-    axis = body.number("axis", 0) % len(shape)
+    axis = body.number("axis", 0)
+    if not -len(shape) <= axis < len(shape):
+        raise body.unsupported(f"attribute 'axis' is {axis}, out of range for {len(shape)} axes")
+    axis %= len(shape)
     index = body.constant(1, "the indices").astype(np.int64)
     if np.any((index < -shape[axis]) | (index >= shape[axis])):
         raise body.unsupported("an index (input 1) is out of range")
@@ -261,13 +264,16 @@ def _lrn(body: Body) -> None:
         for name, default in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0))
     )
     start = np.arange(channels)[:, None] - (size - 1) // 2
+    if size < 1:
+        raise body.unsupported(f"attribute 'size' is {size}, and must be positive")
     window = (np.arange(channels) >= start) & (np.arange(channels) < start + size)
     weights = np.concatenate((np.ones(window.shape), ~window * -1.0), 1) * float(alpha)
-    stored = [
-        v.astype(kind) for v in (weights, np.full(channels, size * float(bias)), -np.array([beta]))
-    ]
-    if float(alpha) != stored[0].flat[0] or size * float(bias) != float(stored[1][0]):
-        raise body.unsupported(f"'alpha' or 'bias'·'size' is no {kind.name} number")
+    exact = (weights, np.full(channels, size * float(bias)), -np.array([beta], np.float64))
+    with np.errstate(over="ignore"):
+        stored = [v.astype(kind) for v in exact]
+    held = all(np.array_equal(v, w) for v, w in zip(stored, exact, strict=True))
+    if not held or not all(np.all(np.isfinite(v)) for v in exact):
+        raise body.unsupported(f"'alpha', 'beta' or 'bias'·'size' is no {kind.name} number")
     squares = body.add("Mul", x, x)
     both = body.add("Concat", squares, squares, axis=1)
     filters = stored[0].reshape(channels, -1, *(1,) * (len(shape) - 2))

@@ -119,6 +119,16 @@ REFUSED = (
         "goes backwards",
     ),
     (Case("CenterCropPad", 18, (run(3, 4), whole([7])), {}, "float32"), "does not fit its inputs"),
+    (Case("ScatterElements", 13, (run(), whole(0), run()), {}, "float32"), "out of range"),
+    (Case("LRN", 13, (run(1, 2, 2),), {"size": 0}, "float32"), "must be positive"),
+    (Case("LRN", 13, (run(1, 2, 2),), {"size": 1, "alpha": 1e38}, "float16"), "no float16 number"),
+    (Case("LRN", 13, (run(1, 2, 2),), {"size": 1, "alpha": 0.5, "beta": 0.7}, "float16"), "'beta'"),
+    (
+        Case(
+            "QuantizeLinear", 23, (run(3), kept(1, kind="positive")), {"precision": -1}, "float32"
+        ),
+        "attribute 'precision'",
+    ),
     (
         Case("RotaryEmbedding", 23, (run(1, 2, 3, 4), kept(1, 3, 1), kept(1, 3, 1)), {}, "float32"),
         "half as many are needed",
