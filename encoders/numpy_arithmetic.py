@@ -275,7 +275,8 @@ class NumpyArithmetic:
     def _operands(self, *arrays: Carrier) -> tuple[Carrier, ...]:
         if not self._flush_operands:
             return arrays
-        return tuple(self._flushed(a.copy()) for a in arrays)
+        # truth values and integers have no subnormal numbers
+        return tuple(self._flushed(a.copy()) if a.dtype.kind == "f" else a for a in arrays)
 
     def _result(self, raw: Carrier) -> Carrier:
         """Round a carrier result (a fresh array) to the format, and flush it if so agreed."""

@@ -16,12 +16,15 @@ from encoders.contract import (
     CUDA_TF32,
     FP16,
     SEQUENTIAL,
+    BiasPlacement,
     Normalization,
     RuntimeContract,
     Steps,
     Subnormals,
 )
 from encoders.formats import BFLOAT16, BINARY16, BINARY32, BINARY64, round_array, small_format
+from gpu_check.emulator import leaves_no_choice
+from onnx_import import load
 from onnx_import.errors import ModelError
 from refine.api import check_model, diff_models
 from refine.check import Options
@@ -155,6 +158,20 @@ def test_a_scale_of_zero_hides_no_division_by_zero(
     options = Options(None, default_directory())
     result = check_model(path, "-1e-6..1e-6", "0.5", contract, options)
     assert result.verdict is not Verdict.VERIFIED
+
+
+def test_truth_values_are_not_flushed(tmp_path: Path) -> None:
+    """Or is a maximum of truth values; whether a node leaves a choice is tried on plain ones."""
+    nodes = [
+        helper.make_node("Less", ["x", "k"], ["a"]),
+        helper.make_node("LessOrEqual", ["x", "k"], ["b"]),
+        helper.make_node("Or", ["a", "b"], ["c"]),
+        helper.make_node("Where", ["c", "x", "k"], ["y"]),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, {"x": [2]}, {"y": [2]}, {"k": np.float32([0.5, 1.0])})
+    contract = replace(SEQUENTIAL, name="c", operands=Subnormals.FLUSH, bias=BiasPlacement.ANY)
+    graph = load(path)
+    assert all(leaves_no_choice(graph, node, contract) for node in graph.order)
 
 
 def test_a_node_that_accumulates_keeps_the_format_of_factors() -> None:
