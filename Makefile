@@ -22,6 +22,7 @@ lint: $(INSTALLED)
 fuzz: $(INSTALLED)
 	$(BIN)/python tests/fuzzing $(SECONDS) fuzz-findings
 	$(BIN)/python tests/fuzzing/twins.py $(SECONDS) fuzz-findings
+	$(BIN)/python tests/fuzzing/batches.py $(SECONDS) fuzz-findings
 	$(BIN)/python tests/fuzzing/contracts.py $(SECONDS) fuzz-findings
 	$(BIN)/python tests/fuzzing/pairs.py $(SECONDS)
 	$(BIN)/python tests/fuzzing/files.py --seconds $(SECONDS) --keep fuzz-findings/files
