@@ -26,10 +26,19 @@ def minimised(
     while changed:
         changed = False
         for smaller in _smaller(trial):
-            if any(f.kind == kind for f in judged(smaller)[1]):
+            if _shows(smaller, kind, judged):
                 trial, changed = smaller, True
                 break
     return trial
+
+
+def _shows(trial: Trial, kind: str, judged: Callable[[Trial], tuple[str, list[Finding]]]) -> bool:
+    """Is there such a finding? A trial that makes no sense any more, its box holding no numbers of
+    its format, shows nothing."""
+    try:
+        return any(f.kind == kind for f in judged(trial)[1])
+    except (ValueError, ArithmeticError):
+        return False
 
 
 def _smaller(trial: Trial) -> Iterator[Trial]:
