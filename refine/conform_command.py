@@ -15,6 +15,7 @@ from gpu_check.runtimes import RuntimeUnavailable
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
+from refine.applicable import require_applicable
 from refine.options import allowing
 from refine.point_bounds import bound_at
 from refine.probe_command import contract_for
@@ -70,6 +71,7 @@ def conform_command(
     with reporter.progress("reading the model") as progress:
         graph = load(model, allowed=allowed)
         chosen = contract_for(contract, None, None, model, allowed)
+        require_applicable(chosen, graph)
         choice = runtime_choice(runtime)
         batch = drawn(graph, inputs, samples, seed)
         outcome = judged(graph, choice, chosen, batch, progress.tell)

@@ -26,8 +26,10 @@ from encoders.formats import BFLOAT16, BINARY16, BINARY32, BINARY64
 from onnx_import.errors import ModelError
 from refine.api import check_model, diff_models
 from refine.check import Options
+from refine.cli import run
 from refine.lemmas.cache import default_directory
 from refine.options import format_of
+from refine.verdict import ExitCode
 
 PLAIN = replace(IEEE_ANY, name="c")
 OTHER = Schedule(Pairwise(), Contraction.NEVER)
@@ -81,6 +83,13 @@ def test_it_is_refused(case: str, tmp_path: Path) -> None:
     plain = replace(PLAIN, compute_format=contract.compute_format)
     with pytest.raises(ModelError, match=words):  # the specification's
         diff_models(path, path, "-1..1", "1", plain, options, contract)
+
+
+def test_a_runtime_is_not_held_to_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, file = network(tmp_path / "m.onnx"), tmp_path / "c.toml"
+    file.write_text('name = "c"\naccumulation = "float16"\n')
+    assert run(["conform", str(path), "--contract", str(file)]) is ExitCode.INPUT_ERROR
+    assert "'accumulation' float16" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("case", MEANT)
