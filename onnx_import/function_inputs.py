@@ -34,7 +34,7 @@ def require_valid(model: onnx.ModelProto, ops: Collection[str]) -> None:
     for node in model.graph.node:
         why = _why_not(model.graph, node)
         if why:
-            raise UnsupportedModel(f"node '{node.name}' ({node.op_type}): {why}")
+            raise UnsupportedModel(f"node '{node.name or node.op_type}' ({node.op_type}): {why}")
 
 
 def _why_not(graph: onnx.GraphProto, node: onnx.NodeProto) -> str:

@@ -21,8 +21,8 @@ def require_inferable(model: onnx.ModelProto) -> None:
         why = _why_not(node)
         if why:
             raise ModelError(
-                f"node '{node.name}' ({node.op_type}): {why}, which has no meaning; "
-                "export the model again"
+                f"node '{node.name or node.op_type}' ({node.op_type}): {why}, which has no "
+                "meaning; export the model again"
             )
 
 
