@@ -277,7 +277,10 @@ class _Probe:
             values = np.zeros(self._shape(name), np.float32)
             values.reshape(-1)[reads[:, place]] = mask
             got = run({**free, name: values})
-            return round(float(got.reshape(-1)[place]) * scale)
+            counted = float(got.reshape(-1)[place]) * scale
+            if not np.isfinite(counted):
+                raise NotATree("numbers large enough to find its order overflow there")
+            return round(counted)
 
         return named_order(revealed(total, len(reads)))
 

@@ -293,6 +293,15 @@ def test_batches_that_change_bits_are_seen(op: str, tmp_path: Path) -> None:
 # onnxruntime
 
 
+def test_a_sum_in_which_the_probe_overflows_stays_open(tmp_path: Path) -> None:
+    node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], "the_sum", alpha=2.0**30)
+    weights = {"w": np.ones((5, 3), np.float32), "b": np.ones(3, np.float32)}
+    path = small_models.save(tmp_path / "g.onnx", [node], {"x": [1, 5]}, {"y": [1, 3]}, weights)
+    (finding,) = onnx_findings(load(path))
+    assert finding.schedule.order == AnyOrder()
+    assert "overflow" in finding.note
+
+
 def onnx_findings(graph: Graph) -> list[Finding]:
     assert graph.source is not None
     kernels = OnnxKernels(graph, varying_constants(graph))
