@@ -48,6 +48,8 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     written.
     """
     _require_plain(path)
+    if path.is_dir():
+        raise _failure(errno.EISDIR, path)
     temporary = path.with_name(f".refine-{secrets.token_hex(8)}.tmp")
     try:
         if not _nameless(temporary, write):

@@ -7,8 +7,9 @@ from pathlib import Path
 from onnx_import import fpcore, reader, torchlean
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
+from onnx_import.infer import MOST_COMPUTED
 
-MOST_ELEMENTS = 2**36  # of one tensor
+MOST_ELEMENTS = 2**36  # of one stored tensor
 
 
 def load(
@@ -35,12 +36,13 @@ def load(
 
 
 def _holdable(graph: Graph) -> Graph:
-    """Raises ModelError for a graph with a tensor that no machine holds."""
+    """Raises ModelError for a graph with a tensor that no machine holds as often as it must."""
     for tensor, kind in graph.types.items():
-        if kind.size > MOST_ELEMENTS:
+        most = MOST_ELEMENTS if graph.is_constant(tensor) else MOST_COMPUTED
+        if kind.size > most:
             raise ModelError(
                 f"'{graph.source}': tensor '{tensor}' of shape {list(kind.shape)} has more than "
-                f"2^{MOST_ELEMENTS.bit_length() - 1} elements; correct the shapes"
+                f"2^{most.bit_length() - 1} elements; correct the shapes"
             )
     return graph
 

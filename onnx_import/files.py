@@ -19,12 +19,22 @@ def open_plain(path: Path) -> BufferedReader:
     flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
     handle = os.open(path, flags | getattr(os, "O_BINARY", 0))
     mode = os.fstat(handle).st_mode
-    if stat.S_ISREG(mode):
+    if stat.S_ISREG(mode) and not _pretends(handle):
         return os.fdopen(handle, "rb")
     os.close(handle)
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     raise OSError(errno.EINVAL, "it is no plain file", str(path))
+
+
+def _pretends(handle: int) -> bool:
+    """Does it call itself an empty file, and yet have something to say, like a kernel's log?"""
+    if os.fstat(handle).st_size:
+        return False
+    try:
+        return bool(os.read(handle, 1))
+    except OSError:
+        return True
 
 
 def read_plain(path: Path, most: int | None = None) -> bytes:

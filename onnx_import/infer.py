@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from onnx_import.graph import Array, DType, TensorType
 from onnx_import.tensors import dtype_of, type_of
 from onnx_import.transposed import transposed_shape
 
+MOST_COMPUTED = 2**26  # elements of one tensor: bounds keep a dozen float64 numbers of each
 _LIKE_THEIR_INPUT = ("GroupNormalization",)  # ONNX infers nothing for these
 # before opset 16 these are functions, and ONNX infers nothing for them either
 _INFERRED_AS = {"GreaterOrEqual": "Greater", "LessOrEqual": "Less"}
@@ -149,7 +151,28 @@ def describe(names: Sequence[str], types: Mapping[str, TensorType]) -> str:
     return ", ".join(f"{types[t].dtype.value}{list(types[t].shape)}" for t in names if t)
 
 
+def require_holdable(
+    proto: onnx.NodeProto,
+    place: str,
+    inferred: Mapping[str, onnx.TypeProto],
+    types: Mapping[str, TensorType],
+) -> None:
+    """Raises ModelError for a node that makes a tensor of more elements than can be worked with
+    out of smaller ones, before anybody computes them."""
+    given = sum(types[t].size for t in proto.input if t in types)
+    for tensor, kind in inferred.items():
+        sizes = [d.dim_value for d in kind.tensor_type.shape.dim if d.HasField("dim_value")]
+        if math.prod(sizes) > max(MOST_COMPUTED, given):
+            raise ModelError(
+                f"{place}: its output '{tensor}' of shape {sizes} has more than "
+                f"2^{MOST_COMPUTED.bit_length() - 1} elements; correct the shapes"
+            )
+
+
 def type_proto(tensor: TensorType) -> onnx.TypeProto:
+    """Raises ModelError for a size that a file cannot hold."""
+    if max(tensor.shape, default=0) >= 2**63:
+        raise ModelError(f"a tensor of shape {list(tensor.shape)} is too long; correct the shapes")
     code = onnx.helper.np_dtype_to_tensor_dtype(tensor.dtype.numpy)
     return onnx.helper.make_tensor_type_proto(code, tensor.shape)
 

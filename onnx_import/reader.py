@@ -14,7 +14,13 @@ from onnx_import.errors import ModelError, UnsupportedModel, shorten
 from onnx_import.fold import fold
 from onnx_import.foreign import is_known
 from onnx_import.graph import Array, Graph, Node, TensorType, build_graph
-from onnx_import.infer import constant_type, infer, input_type, output_type
+from onnx_import.infer import (
+    constant_type,
+    infer,
+    input_type,
+    output_type,
+    require_holdable,
+)
 from onnx_import.inferable import require_inferable
 from onnx_import.masks import without_infinities
 from onnx_import.normalize import (
@@ -264,6 +270,7 @@ def walk(
         name, proto = waiting.pop()
         node = read_node(name, proto, opset, folder)
         inferred = infer(proto, node.describe(), types, constants, opset)
+        require_holdable(proto, node.describe(), inferred, types)
         require_agreed(node, constants)
         node = interpolating(without_like(without_dropout(node, constants, read, random), types))
         value = constant_value(node) if node.op == "Constant" else folded(node, types, constants)

@@ -507,6 +507,8 @@ def _tell_contradiction(result: Result, reporter: Reporter) -> None:
 
 
 def _as_json(path: Path) -> Path:
+    if path.name in ("", ".."):
+        raise ModelError(f"--counterexample needs a file, and {path} is a folder")
     return path if path.suffix == ".json" else path.with_name(path.name + ".json")
 
 

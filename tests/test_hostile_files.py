@@ -262,6 +262,31 @@ def test_a_place_that_is_no_file_costs_no_answer(
     assert (folder.parent / "secret").read_bytes() == before
 
 
+@pytest.mark.parametrize("place", [".", "", "/", "..", "sub"])
+@pytest.mark.parametrize("option", ["--counterexample", "--json"])
+def test_a_folder_is_no_place_for_a_file(
+    folder: Path, option: str, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "sub.json").mkdir()
+    (folder / "sub").mkdir()
+    command = ["check", "net.onnx", "--input", "-1..1", "--eps", "1e-12", *QUICK, "-q"]
+    assert run([*command, option, place]) is ExitCode.INPUT_ERROR
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no such system")
+@pytest.mark.parametrize("place", ["/proc/kmsg", "/proc/self/stat"])
+@pytest.mark.parametrize("what", ["model", "--vnnlib", "--box", "--center"])
+def test_what_the_kernel_makes_up_is_no_file(
+    folder: Path, place: str, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = place if what == "model" else "net.onnx"
+    radius = ["--radius", "1"] if what == "--center" else []
+    given = ["--input", "0..1"] if what == "model" else [what, place, *radius]
+    assert run(["bound", model, *given, *QUICK]) is ExitCode.INPUT_ERROR
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_a_lack_of_memory_is_no_verdict(folder: Path) -> None:
     script = (
         "import refine.cli as c\n"
