@@ -6,10 +6,7 @@ is held against executions of both, the interpreter's and onnxruntime's.
 
 from __future__ import annotations
 
-import sys
 import tempfile
-import time
-from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -23,8 +20,8 @@ from graphs import random_contract
 from interpreter import interpret
 from machine import Machine, habits, nearest
 from onnx import TensorProto, helper, numpy_helper
-from proving import lemmas_once
 from reading import Unread
+from running import from_command_line, fuzzed
 from trial import Finding, range_of
 
 from encoders.contract import IEEE_ANY, ORT_CPU, RuntimeContract
@@ -229,24 +226,14 @@ def _parted(
 
 def main(seconds: float, folder: Path, seed: int) -> int:
     """How many findings there were."""
-    end, ends, wrong, first = time.monotonic() + seconds, Counter[str](), 0, seed
-    while time.monotonic() < end:
-        word, findings = judged(seed)
-        ends[word.split(":")[0]] += 1
-        for finding in findings:
-            wrong += 1
-            print(f"seed {seed}: {finding.kind}: {finding.text}", flush=True)
-            folder.mkdir(parents=True, exist_ok=True)
-            chain = chain_of(np.random.default_rng(seed))
-            onnx.save(chain.model(None), folder / f"batch-{seed}.onnx")
-        seed += 1
-    counted = ", ".join(f"{n} {word}" for word, n in ends.most_common())
-    print(f"{sum(ends.values())} batches, seeds {first} to {seed - 1}: {counted}; {wrong} wrong")
-    return wrong
+
+    def keep(seed: int, finding: Finding) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        chain = chain_of(np.random.default_rng(seed))
+        onnx.save(chain.model(None), folder / f"batch-{seed}.onnx")
+
+    return fuzzed(seconds, seed, judged, keep)
 
 
 if __name__ == "__main__":
-    options = [*sys.argv[1:], *["60", "fuzz-findings", "0"][len(sys.argv) - 1 :]]
-    with lemmas_once():
-        wrong = main(float(options[0]), Path(options[1]), int(options[2]))
-    sys.exit(1 if wrong else 0)
+    from_command_line(main)

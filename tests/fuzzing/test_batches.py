@@ -8,7 +8,7 @@ from dataclasses import replace
 import batches
 import numpy as np
 import pytest
-from proving import lemmas_once
+from running import lemmas_once
 
 from refine.verdict import Result, Verdict
 

@@ -10,7 +10,7 @@ import claims
 import pytest
 import runtime
 from claims import Beside, forbidden, judged, judged_claim, judged_difference
-from proving import lemmas_once
+from running import lemmas_once
 from trial import Finding, Trial, trial_of
 
 from encoders.contract import (

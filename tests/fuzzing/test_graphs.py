@@ -10,7 +10,7 @@ import onnx
 import pytest
 from graphs import RECIPES
 from onnx import TensorProto, helper, numpy_helper
-from proving import lemmas_once
+from running import lemmas_once
 from saving import minimised
 from trial import Finding, Trial, bounded, judge, trial_of
 

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import twins
-from proving import lemmas_once
+from running import lemmas_once
 
 from encoders.contract import SEQUENTIAL
 from encoders.formats import BINARY32

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import tempfile
-import time
-from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -24,9 +21,9 @@ from graphs import CODES, random_contract
 from interpreter import interpret
 from machine import Machine, habits, nearest
 from onnx import helper, numpy_helper
-from proving import lemmas_once
 from reading import Unread
 from reals import BITS, Open, Reals
+from running import from_command_line, fuzzed
 from trial import Finding, above, balls_of, misread, odd, range_of
 
 from encoders.contract import RuntimeContract
@@ -333,24 +330,19 @@ def _nearest(q: Fraction, fmt: FloatFormat) -> float:
 
 def main(seconds: float, folder: Path, seed: int) -> int:
     """How many findings there were."""
-    end, ends, wrong, first = time.monotonic() + seconds, Counter[str](), 0, seed
-    while time.monotonic() < end:
+
+    def tried(seed: int) -> tuple[str, list[Finding]]:
         twin, contract = twin_of(seed)
         word, findings = judged(twin, contract, seed)
-        ends[f"{twin.file} {word.split(':')[0]}"] += 1
-        for finding in findings:
-            wrong += 1
-            print(f"seed {seed}: {finding.kind}: {finding.text}", flush=True)
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{seed}-{twin.file}").write_text(twin.text)
-        seed += 1
-    counted = ", ".join(f"{n} {word}" for word, n in ends.most_common())
-    print(f"{sum(ends.values())} files, seeds {first} to {seed - 1}: {counted}; {wrong} wrong")
-    return wrong
+        return f"{twin.file} {word}", findings
+
+    def keep(seed: int, finding: Finding) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        twin, _ = twin_of(seed)
+        (folder / f"{seed}-{twin.file}").write_text(twin.text)
+
+    return fuzzed(seconds, seed, tried, keep)
 
 
 if __name__ == "__main__":
-    options = [*sys.argv[1:], *["60", "fuzz-findings", "0"][len(sys.argv) - 1 :]]
-    with lemmas_once():
-        wrong = main(float(options[0]), Path(options[1]), int(options[2]))
-    sys.exit(1 if wrong else 0)
+    from_command_line(main)
