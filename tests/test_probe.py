@@ -294,9 +294,10 @@ def test_batches_that_change_bits_are_seen(op: str, tmp_path: Path) -> None:
 
 
 def test_a_sum_in_which_the_probe_overflows_stays_open(tmp_path: Path) -> None:
-    node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], "the_sum", alpha=2.0**30)
-    weights = {"w": np.ones((5, 3), np.float32), "b": np.ones(3, np.float32)}
-    path = small_models.save(tmp_path / "g.onnx", [node], {"x": [1, 5]}, {"y": [1, 3]}, weights)
+    """A matrix by itself: the square of a large number."""
+    node = helper.make_node("Gemm", ["x", "x", "b"], ["y"], "the_sum", transB=1)
+    weights = {"b": np.ones(2, np.float32)}
+    path = small_models.save(tmp_path / "g.onnx", [node], {"x": [2, 2]}, {"y": [2, 2]}, weights)
     (finding,) = onnx_findings(load(path))
     assert finding.schedule.order == AnyOrder()
     assert "overflow" in finding.note
