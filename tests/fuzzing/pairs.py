@@ -30,7 +30,7 @@ from refine.check import Options
 from refine.diff import diff
 from refine.domain import Domain
 from refine.lemmas.cache import default_directory
-from refine.verdict import Result, Side, Tolerance
+from refine.verdict import Result, Side, Tolerance, Verdict
 
 Array = Any
 EXECUTIONS = 4
@@ -67,6 +67,8 @@ def judge_pair(trial: Trial, other: RuntimeContract) -> tuple[str, list[Finding]
         return ("refused: " + str(error))[:200], []
     except Exception as error:  # whatever escapes is a finding
         return "crashed", [Finding("crash", f"{type(error).__name__}: {error}")]
+    if result.verdict is not Verdict.VERIFIED:
+        return result.verdict.value, []
     points, _ = points_of(trial)
     rng = np.random.default_rng(trial.seed + 5)
     sides = (trial.contract, other)
