@@ -19,6 +19,7 @@ from onnx_import.tensors import dtype_of, type_of
 from onnx_import.transposed import transposed_shape
 
 MOST_COMPUTED = 2**26  # elements of one tensor: bounds keep a dozen float64 numbers of each
+MOST_MADE = 2**28  # elements that one node makes out of fewer, be they constant
 _LIKE_THEIR_INPUT = ("GroupNormalization",)  # ONNX infers nothing for these
 # before opset 16 these are functions, and ONNX infers nothing for them either
 _INFERRED_AS = {"GreaterOrEqual": "Greater", "LessOrEqual": "Less"}
@@ -162,10 +163,10 @@ def require_holdable(
     given = sum(types[t].size for t in proto.input if t in types)
     for tensor, kind in inferred.items():
         sizes = [d.dim_value for d in kind.tensor_type.shape.dim if d.HasField("dim_value")]
-        if math.prod(sizes) > max(MOST_COMPUTED, given):
+        if math.prod(sizes) > max(MOST_MADE, given):
             raise ModelError(
                 f"{place}: its output '{tensor}' of shape {sizes} has more than "
-                f"2^{MOST_COMPUTED.bit_length() - 1} elements; correct the shapes"
+                f"2^{MOST_MADE.bit_length() - 1} elements; correct the shapes"
             )
 
 
