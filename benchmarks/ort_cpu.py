@@ -303,6 +303,8 @@ def main(arguments: Sequence[str]) -> int:
             except ModelError as error:
                 print(case, error, flush=True)
                 continue
+            if case.row not in rows:
+                print(f"… {case.row}", file=sys.stderr, flush=True)
             rows.setdefault(case.row, []).append((case, found))
             if found.ratio > 1 or found.outside:
                 print(case, found, flush=True)
