@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from encoders.contract import RuntimeContract
+from encoders.enclosure import FloatArray
 from encoders.operator import site_of
 from encoders.radius import largest_radius
 from encoders.registry import lookup, operator_notes
@@ -119,12 +120,13 @@ def check(
     by_runtime = None
     if options.conform and catch.worst is not None and not clock.late:
         by_runtime = shown(graph, domain, catch.worst, options.seed)
-    answer = decide(proof, tolerance, failure_of(proof, every), catch, timed_out)
+    unproved = failure_of(proof, every)
+    answer = decide(proof, tolerance, unproved, catch, timed_out)
     return Result(
         answer.verdict,
         answer.reason,
         tolerance,
-        proof.bounds,
+        proved_bounds(proof, unproved),
         catch.largest,
         domain,
         contract,
@@ -139,12 +141,31 @@ def check(
             *domain.notes,
             *operator_notes(graph),
             *_split_notes(proof),
+            *conditional(proof, unproved),
             *unsearched(graph, options),
         ),
         answer.witness,
         timed_out=timed_out,
         conduct=conduct,
         shown=by_runtime,
+    )
+
+
+def proved_bounds(proof: Proof, unproved: Obligation | None) -> Mapping[str, FloatArray]:
+    """The bounds, which are proved of nothing while an obligation is open."""
+    if unproved is None:
+        return proof.bounds
+    return {t: np.full(b.shape, np.inf) for t, b in proof.bounds.items()}
+
+
+def conditional(proof: Proof, unproved: Obligation | None) -> tuple[str, ...]:
+    """What would hold if the open obligation did."""
+    largest = max((float(np.max(b, initial=0.0)) for b in proof.bounds.values()), default=math.inf)
+    if unproved is None or not math.isfinite(largest):
+        return ()
+    return (
+        f"no bound is proved: obligation {unproved.name} is open; the bound would be about "
+        f"{largest:.6g} if it held",
     )
 
 

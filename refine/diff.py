@@ -23,9 +23,11 @@ from refine.assumptions import assumptions_of
 from refine.bounds import InputBox, NetworkBounds, network_bounds
 from refine.check import (
     Options,
+    conditional,
     decide,
     improving_until,
     node_reports,
+    proved_bounds,
     searching,
     seen,
     settled,
@@ -91,14 +93,15 @@ def diff(
     groups = merged(proof.obligations())
     every = (*undefined, *lemmas, *(o for group in groups.values() for o in group))
     timed_out = proof.late or catch.late
-    answer = decide(proof, tolerance, failure_of(proof, every), catch, timed_out)
+    unproved = failure_of(proof, every)
+    answer = decide(proof, tolerance, unproved, catch, timed_out)
     conduct = seen(impl, domain, options, clock)
     spec_conduct = seen(spec, domain, options, clock, pair.inputs)
     return Result(
         answer.verdict,
         answer.reason,
         tolerance,
-        proof.bounds,
+        proved_bounds(proof, unproved),
         catch.largest,
         domain,
         impl.contract,
@@ -112,6 +115,7 @@ def diff(
             *impl.graph.notes,
             *domain.notes,
             *dict.fromkeys((*operator_notes(spec.graph), *operator_notes(impl.graph))),
+            *conditional(proof, unproved),
             *(unsearched(impl.graph, options) or unsearched(spec.graph, options)),
             parting(pair, problem, proof.wholes[0]),
         ),
