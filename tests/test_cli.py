@@ -757,7 +757,7 @@ def test_progress_on_a_terminal(folder: Path) -> None:
     assert "violated" in running.stdout.read()
     assert running.wait() == 1
     os.close(leader)
-    assert "proving lemmas" in seen.decode()
+    assert "searching for a counterexample" in seen.decode()
 
 
 # Options for the search

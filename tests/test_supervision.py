@@ -101,7 +101,7 @@ def test_ctrl_c_where_nothing_listens(folder: Path) -> None:
     assert running.stdout.readline() == "now\n"
     (worker,) = workers_of(running.pid)
     running.send_signal(signal.SIGINT)
-    assert running.wait(timeout=30) == 130
+    assert running.wait(timeout=120) == 130
     assert not alive(worker)
 
 
@@ -112,7 +112,7 @@ def test_nobody_survives_the_watcher(folder: Path, number: signal.Signals) -> No
     assert running.stdout.readline() == "now\n"
     (worker,) = workers_of(running.pid)
     running.send_signal(number)
-    assert running.wait(timeout=30) == -number
+    assert running.wait(timeout=120) == -number
     for _ in range(100):
         if not alive(worker):
             return
@@ -137,7 +137,7 @@ def test_children_of_children_and_their_files_go_too(folder: Path, number: signa
     assert len(group_of(worker)) >= 3  # the shell, what it starts, and who started it
     assert Path(scratch).name.startswith("refine-")
     running.send_signal(number)
-    assert running.wait(timeout=30) == (130 if number is signal.SIGINT else -number)
+    assert running.wait(timeout=120) == (130 if number is signal.SIGINT else -number)
     for _ in range(100):
         if not group_of(worker) and not Path(scratch).exists():
             return
@@ -149,7 +149,7 @@ def test_children_of_children_and_their_files_go_too(folder: Path, number: signa
 def test_a_crash_is_no_verdict(folder: Path, number: signal.Signals) -> None:
     what = f"import os; os.kill(os.getpid(), {int(number)})"
     running = started(folder, "check", what)
-    out, err = running.communicate(timeout=30)
+    out, err = running.communicate(timeout=120)
     assert (running.returncode, out) == (70, "")
     assert err.count("\n") == 1
     assert number.name in err
@@ -157,7 +157,7 @@ def test_a_crash_is_no_verdict(folder: Path, number: signal.Signals) -> None:
 
 def test_a_library_that_crashes_on_a_file(folder: Path) -> None:
     running = started(folder, "load", "import os; os.abort()")
-    out, err = running.communicate(timeout=30)
+    out, err = running.communicate(timeout=120)
     assert (running.returncode, out) == (2, "")
     assert "crashes on these files (SIGABRT)" in err
 
@@ -189,7 +189,7 @@ def interrupted_at(folder: Path, seconds: float, number: signal.Signals) -> Any:
     )  # fmt: skip
     time.sleep(seconds)
     running.send_signal(number)
-    out, err = running.communicate(timeout=30)
+    out, err = running.communicate(timeout=120)
     return running.returncode, out, err
 
 
