@@ -83,7 +83,9 @@ _FORMAT_KEYS = {
 _FIELDS = (*_SCHEDULE_KEYS, *_CHOICES, *_FORMAT_KEYS, "exact", "functions")
 _KEYS = frozenset(("schema", "name", "base", "rules", "evidence", "provenance", *_FIELDS))
 _RULE_KEYS = frozenset((*_PLACE_KEYS, *_SCHEDULE_KEYS, "evidence", "source"))
-_FUNCTION_KEYS = frozenset(("ulps", "units", "evidence", "source", "flushes", "excess"))
+_FUNCTION_KEYS = frozenset(
+    ("ulps", "units", "evidence", "source", "flushes", "excess", "digits", "alone")
+)
 
 _MOST_BITS = 40  # of alignment; tensor cores have 13 to 25
 
@@ -395,6 +397,8 @@ def _accuracy(path: str, value: Any) -> FunctionAccuracy:
             _typed(f"{path}.source", table.get("source", ""), str),
             _typed(f"{path}.flushes", table.get("flushes", False), bool),
             _bound(f"{path}.excess", table.get("excess", 0.0)),
+            _count(f"{path}.digits", table["digits"]) if "digits" in table else None,
+            _typed(f"{path}.alone", table.get("alone", False), bool),
         )
     except ContractError:
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from math import prod
 
@@ -81,5 +82,12 @@ def contract_on(graph: Graph, contract: RuntimeContract) -> RuntimeContract:
 
 
 def contract_at(site: Site, contract: RuntimeContract) -> RuntimeContract:
-    """The contract, free of rules, under which this node is computed."""
-    return contract.at(reduction_at(site)) if contract.rules else contract
+    """The contract, free of rules, under which this node is computed, with what it says of
+    elementary functions in this operator and in the format in which it is computed."""
+    here = contract.at(reduction_at(site)) if contract.rules else contract
+    dtype = site.outputs[0].dtype
+    if here.exact or not dtype.is_float:
+        return here
+    computed = here.wider_than(dtype) or here.format_of(dtype)
+    functions = here.functions.at(site.node.op, computed.precision)
+    return here if functions is here.functions else replace(here, functions=functions)

@@ -55,7 +55,8 @@ _USELESS = 2.0**16  # ulps or units above which a bound says nothing
 @dataclass(frozen=True)
 class Measured:
     """The largest errors over `inputs` inputs: in ulps of the real value, in units u = 2^-p, and
-    beyond the function's range in u. `worst` is the input with the largest error in ulps."""
+    beyond the function's range in u. `worst` is the input with the largest error in ulps, `digits`
+    those of the format."""
 
     ulps: float
     units: float
@@ -64,6 +65,7 @@ class Measured:
     inputs: int
     worst: float
     exhaustive: bool
+    digits: int = BINARY32.precision
 
     def accuracy(self, source: str) -> FunctionAccuracy | None:
         """What a contract may say, None if no bound was found; a sample's figures are doubled, and
@@ -79,6 +81,8 @@ class Measured:
             f"{source}, {self.inputs} inputs",
             self.flushes,
             self.excess if self.exhaustive else units or 0.0,
+            self.digits,
+            alone=True,
         )
 
 
@@ -100,7 +104,7 @@ def measured(
     every = exhaustive or dtype is DType.FLOAT16
     curve = CURVES.get(function) if exhaustive and dtype is DType.FLOAT32 else None
     calls = tuple(_runner(kernels, function, dtype, length) for length in (_CHUNK, _TAIL))
-    return _largest_errors(
+    found = _largest_errors(
         _every_input(dtype) if every else _sampled(seed),
         lambda x: calls[len(x) <= _TAIL](x),
         partial(_trusted, function) if curve is None else partial(enclosed, curve),
@@ -108,6 +112,7 @@ def measured(
         every,
         tick,
     )
+    return replace(found, digits=FORMAT_OF_DTYPE[dtype].precision)
 
 
 def measured_call(

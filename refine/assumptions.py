@@ -5,7 +5,7 @@ from __future__ import annotations
 from encoders.contract import RuntimeContract
 from encoders.operator import site_of
 from encoders.registry import lookup
-from encoders.scheduling import contract_on, reduction_at
+from encoders.scheduling import contract_at, contract_on, reduction_at
 from onnx_import.graph import Graph
 from refine.domain import Domain
 from refine.verdict import Assumption
@@ -80,12 +80,15 @@ def _evidence(graph: Graph, contract: RuntimeContract) -> tuple[Assumption, ...]
 
 def _functions(graph: Graph, contract: RuntimeContract) -> tuple[Assumption, ...]:
     """One sentence per elementary function the model uses; conditional where only measured."""
-    used = {f for node in graph.order for f in lookup(node).functions}
     if contract.exact:
         return ()
+    used = {
+        (f, contract_at(site_of(graph, node), contract).functions.accuracy(f))
+        for node in graph.order
+        for f in lookup(node).functions
+    }
     said = []
-    for function in sorted(used, key=lambda f: f.value):
-        accuracy = contract.functions.accuracy(function)
+    for function, accuracy in sorted(used, key=lambda pair: (pair[0].value, str(pair[1]))):
         text = (
             f"{function.value} is computed within {accuracy.describe()} of its real value "
             f"(table {contract.functions.name}; {accuracy.evidence.value}: {accuracy.source})"

@@ -97,9 +97,14 @@ def _conduct(outcome: Conformance) -> Conduct:
     for first in outcome.divergences[:1]:
         d = first.divergence
         assert d is not None
+        given, expected = (
+            (d.given.hex(), d.expected.hex())
+            if repr(d.given) == repr(d.expected)
+            else (repr(d.given), repr(d.expected))
+        )
         broken.append(
-            f"first at {first.node.describe()}, element {list(d.index)}: it gives {d.given!r}, the "
-            f"contract {d.expected!r}"
+            f"first at {first.node.describe()}, element {list(d.index)}: it gives {given}, the "
+            f"contract {expected}"
         )
     if broken:
         return Conduct(outcome.runtime, outcome.samples, False, "; ".join(broken))

@@ -1,0 +1,99 @@
+"""Figures of functions hold where they were measured: not in wider formats, not in other operators.
+
+onnxruntime's float64 functions are less accurate, in units of that format, than its float32 ones,
+and its Elu has another exponential than its Exp. Its values are held against extended precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, save
+
+from encoders.contract import IEEE_ANY, ORT_CPU, RuntimeContract
+from encoders.enclosure import Interval
+from encoders.functions import CONSERVATIVE, CORRECTLY_ROUNDED, TABLES, WIDE, Evidence, Function
+from gpu_check.runtimes import OnnxRuntime
+from onnx_import import load
+from refine.bounds import InputBox, network_bounds
+
+Wide = Callable[[Any], Any]
+COUNT = 4096
+
+
+def sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-x))
+
+
+def elu(x: Any) -> Any:
+    return np.where(x > 0, x, np.longdouble(np.float32(1.7)) * np.expm1(x))
+
+
+CASES: list[tuple[str, type, Wide, float, float, dict[str, float]]] = [
+    ("Exp", np.float64, np.exp, -1.0, 1.0, {}),
+    ("Exp", np.float64, np.exp, 2.4, 2.7, {}),
+    ("Log", np.float64, np.log, 0.5, 2.0, {}),
+    ("Tanh", np.float64, np.tanh, -20.0, -8.0, {}),
+    ("Tanh", np.float64, np.tanh, -1.0, 1.0, {}),
+    ("Sin", np.float64, np.sin, 14.9, 15.1, {}),
+    ("Cos", np.float64, np.cos, 13.8, 13.9, {}),
+    ("Sigmoid", np.float64, sigmoid, -1.0, 1.0, {}),
+    ("Elu", np.float32, elu, -0.00998, -0.00995, {"alpha": 1.7}),
+    ("Elu", np.float32, elu, -0.69, -0.1, {"alpha": 1.7}),
+    ("Tanh", np.float32, np.tanh, -9.0, -7.0, {}),
+]
+
+
+@pytest.mark.parametrize("contract", [IEEE_ANY, ORT_CPU], ids=lambda c: c.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c[0]} {c[1].__name__} {c[3]}")
+def test_onnxruntime_stays_within_the_figures(
+    case: tuple[str, type, Wide, float, float, dict[str, float]],
+    contract: RuntimeContract,
+    tmp_path: Path,
+) -> None:
+    op, kind, meant, lo, hi, attributes = case
+    code = TensorProto.DOUBLE if kind is np.float64 else TensorProto.FLOAT
+    made = helper.make_graph(
+        [helper.make_node(op, ["x"], ["y"], **attributes)],
+        "one",
+        [helper.make_tensor_value_info("x", code, [COUNT])],
+        [helper.make_tensor_value_info("y", code, [COUNT])],
+    )
+    path = tmp_path / "m.onnx"
+    save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    graph, runtime = load(path), OnnxRuntime(path)
+    box = Interval(np.full(COUNT, lo), np.full(COUNT, hi))
+    bound = network_bounds(graph, InputBox({"x": box}, {"x": np.zeros(COUNT)}), contract)
+    allowed = float(np.max(bound.errors["y"]))
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        x = rng.uniform(lo, hi, COUNT).astype(kind)
+        given = np.asarray(runtime.run({"x": x})["y"]).astype(np.longdouble)
+        assert float(np.max(np.abs(given - meant(x.astype(np.longdouble))))) <= allowed
+
+
+def test_a_figure_of_one_format_is_not_used_in_a_wider_one() -> None:
+    for table in TABLES.values():
+        at = table.at("Tanh", 53)
+        if table == CORRECTLY_ROUNDED:
+            assert at is table
+        else:
+            assert at.accuracy(Function.TANH) == WIDE.accuracy(Function.TANH)
+        assert table.at("Tanh", 24) is table
+        assert table.at("Tanh", 11) is table
+
+
+def test_what_was_measured_of_an_operator_is_said_of_it_alone() -> None:
+    exp = replace(
+        CONSERVATIVE.accuracy(Function.EXP), ulps=0.6, evidence=Evidence.SAMPLED, alone=True
+    )
+    rest = tuple((f, a) for f, a in CONSERVATIVE.table if f is not Function.EXP)
+    probed = replace(CONSERVATIVE, name="measured", table=((Function.EXP, exp), *rest))
+    assert probed.at("Exp", 24) is probed
+    assert probed.at("Elu", 24).accuracy(Function.EXP) == CONSERVATIVE.accuracy(Function.EXP)
+    assert probed.at("Exp", 53).accuracy(Function.EXP) == WIDE.accuracy(Function.EXP)
