@@ -106,7 +106,10 @@ def moved(r: Reading) -> list[Array]:
     outputs = [onnx.ValueInfoProto(name=t) for t in node.output]
     graph = helper.make_graph([node], "moving", inputs, outputs)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", r.opset)])
-    found = ReferenceEvaluator(model).run(None, feeds)
+    try:
+        found = ReferenceEvaluator(model).run(None, feeds)
+    except ValueError as error:  # its GatherElements chooses among at most 64 rows
+        raise Unread(f"{r.node.op_type}: {error}") from error
     zero = r.a.constant(np.zeros(1)).reshape(1, 1).repeat(samples, 0)
     if r.node.op_type == "Pad" and len(r.x) > 2 and r.x[2] is not None:
         zero = np.broadcast_to(r.x[2].reshape(-1, 1), (samples, 1))
