@@ -28,6 +28,7 @@ from refine.assumptions import assumptions_of
 from refine.batch_rows import Reading, reading_of, row_graph
 from refine.batch_search import (
     BatchCandidate,
+    apart_on_onnxruntime,
     batches_of,
     confirmed_batch,
     in_batch,
@@ -43,6 +44,7 @@ from refine.diff import diff
 from refine.domain import Domain
 from refine.hunting import error_found
 from refine.sameness import content_of
+from refine.shown import with_shown
 from refine.verdict import Result, Side, Tolerance, Verdict, Witness
 from refine.witness_file import Saved
 
@@ -257,11 +259,16 @@ def _seen(
     by_rows = seen(alone, domain, options, clock)
     if by_rows is None:
         return result
-    batches = max(inputs_of(reading.many) // 2, 1)
+    count = max(inputs_of(reading.many) // 2, 1)
     rng = np.random.default_rng(options.seed)
-    rows = domain.boxes[0].sample(rng, batches * reading.batch)
-    together = conduct_on(reading.many, alone.contract, batches_of(reading, rows))
-    return replace(result, conduct=together, spec_conduct=by_rows)
+    rows = domain.boxes[0].sample(rng, count * reading.batch)
+    batches = batches_of(reading, rows)
+    together = conduct_on(reading.many, alone.contract, batches)
+    result = replace(result, conduct=together, spec_conduct=by_rows)
+    if result.worst_found is None or clock.late or by_rows.honours is None:
+        return result
+    assert reading.alone.source is not None
+    return with_shown(result, apart_on_onnxruntime(reading, reading.alone.source, batches))
 
 
 def _share(options: Options, clock: Clock, groups: int) -> Options:

@@ -13,18 +13,20 @@ from encoders.approximate_field import ApproximateReals
 from encoders.contract import RuntimeContract, contrasting
 from encoders.enclosure import FloatArray
 from gpu_check.emulator import emulate
-from gpu_check.replay import NotReplayed, replay_on_onnxruntime
+from gpu_check.replay import NotReplayed, Replayed, replay_on_onnxruntime
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
 from refine.batch_rows import Reading
 from refine.domain import Domain
 from refine.evaluation import real_outputs
 from refine.pair_hunting import given_by
+from refine.rounding import float_down
 from refine.verdict import (
     ErrorEnclosure,
     Execution,
     RealValue,
     Refusal,
+    Shown,
     Side,
     Tolerance,
     Witness,
@@ -33,6 +35,7 @@ from refine.witness import distance, error_between, is_violation, typed_inputs
 
 _BATCHES = 12
 _CONFIRMED = 4
+_RUN, _ROWS_RUN = 3, 4  # batches, and rows of each, that a real runtime is shown
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,45 @@ def replayed(reading: Reading, model: Path, witness: Witness) -> Iterator[Execut
     yield Execution(f"{alone.runtime}: the row alone", one, error_between(one, exactly))
     named = f"{together.runtime}: row {row} of a batch of {reading.batch}"
     yield Execution(named, several, error_between(several, exactly))
+
+
+def apart_on_onnxruntime(
+    reading: Reading, model: Path, batches: Mapping[str, FloatArray]
+) -> Shown | None:
+    """The largest difference between some rows of a few batches and the same rows alone, the file
+    run as it is written; None where it does not run there with so many rows."""
+    found: Shown | None = None
+    for k in range(min(_RUN, min((len(v) for v in batches.values()), default=0))):
+        batch = typed_inputs(reading.many, {name: v[k] for name, v in batches.items()})
+        together = replay_on_onnxruntime(model, batch)
+        if isinstance(together, NotReplayed):
+            return None
+        for row in range(min(reading.batch, _ROWS_RUN)):
+            alone = replay_on_onnxruntime(model, reading.row_inputs(batch, row))
+            if isinstance(alone, NotReplayed):
+                return None
+            gap = max((_gap(reading, t, row, together, alone) for t in alone.outputs), default=0.0)
+            if found is None or gap > found.error:
+                found = Shown(f"{together.runtime}, which runs rows together and alone", gap)
+    return found
+
+
+def _gap(reading: Reading, output: str, row: int, together: Replayed, alone: Replayed) -> float:
+    layout = reading.rows[output]
+    assert layout is not None
+    ours = np.asarray(layout.of(np.asarray(together.outputs[output]), row), np.float64)
+    theirs = np.asarray(alone.outputs[output]).astype(np.float64)
+    with np.errstate(all="ignore"):
+        gaps = np.abs(ours.reshape(-1) - theirs.reshape(-1))
+    same = np.isnan(ours) & np.isnan(theirs) | (ours == theirs)
+    gaps = np.where(same.reshape(-1), 0.0, np.nan_to_num(gaps, nan=np.inf))
+    if not gaps.size or not np.max(gaps):
+        return 0.0
+    place = int(np.argmax(gaps))
+    if not np.isfinite(gaps[place]):
+        return float(np.inf)
+    a, b = (Fraction(float(v.reshape(-1)[place])) for v in (ours, theirs))
+    return float_down(abs(a - b))
 
 
 def largest(witnesses: list[Witness], tolerance: Tolerance) -> Witness | None:

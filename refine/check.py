@@ -38,7 +38,7 @@ from refine.obligation import Obligation
 from refine.problem import Network
 from refine.proof import Proof, failure_of, first_proof, improved, within
 from refine.remains import remains
-from refine.shown import shown
+from refine.shown import ABOVE, shown, with_shown
 from refine.verdict import Conduct, NodeReport, Result, Side, Tolerance, Verdict, Witness
 
 _SEARCHING = 0.25  # of the budget is what a search may take
@@ -122,7 +122,7 @@ def check(
         by_runtime = shown(graph, domain, catch.worst, options.seed)
     unproved = failure_of(proof, every)
     answer = decide(proof, tolerance, unproved, catch, timed_out)
-    return Result(
+    result = Result(
         answer.verdict,
         answer.reason,
         tolerance,
@@ -147,8 +147,8 @@ def check(
         answer.witness,
         timed_out=timed_out,
         conduct=conduct,
-        shown=by_runtime,
     )
+    return with_shown(result, by_runtime)
 
 
 def proved_bounds(proof: Proof, unproved: Obligation | None) -> Mapping[str, FloatArray]:
@@ -327,7 +327,7 @@ def _without_witness(
         return Verdict.UNKNOWN, "the time limit was reached"
     if not proof.finite:
         return Verdict.UNKNOWN, "no finite bound was found"
-    return Verdict.UNKNOWN, "the proved bound is above eps, and no error found is"
+    return Verdict.UNKNOWN, ABOVE
 
 
 def node_reports(

@@ -6,7 +6,10 @@ execution is allowed is shown by emulating it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 
@@ -17,11 +20,30 @@ from onnx_import.graph import Array, Graph
 from onnx_import.torchlean import is_json
 from refine.domain import Domain
 from refine.rounding import float_down
-from refine.verdict import Shown, Witness
+from refine.verdict import Result, Shown, Witness
 from refine.witness import error_between, real_outputs, typed_inputs
 
 _SMALL, _TOO_MUCH = 50_000, 5_000_000  # multiply-adds, each in balls
 _SAMPLED = 6
+
+
+ABOVE = "the proved bound is above eps, and no error found is"
+
+
+def with_shown(result: Result, by_runtime: Shown | None) -> Result:
+    """The result with what a runtime was seen to do; its reason says so where that is above ε."""
+    result = replace(result, shown=by_runtime)
+    wanted = [result.tolerance.common, *result.tolerance.by_output.values()]
+    epsilon = max((e for e in wanted if e is not None), default=None)
+    if by_runtime is None or epsilon is None or result.reason != ABOVE:
+        return result
+    if math.isfinite(by_runtime.error) and Fraction(by_runtime.error) <= epsilon:
+        return result
+    reason = (
+        f"the proved bound is above eps, and so is an error of {by_runtime.runtime}, though of no "
+        "execution that was emulated"
+    )
+    return replace(result, reason=reason)
 
 
 def shown(graph: Graph, domain: Domain, worst: Witness, seed: int) -> Shown | None:

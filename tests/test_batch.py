@@ -12,6 +12,7 @@ from onnx import NodeProto, helper
 from small_models import mlp, save
 
 from encoders.contract import (
+    ORT_CPU,
     PRESETS,
     SEQUENTIAL_FMA,
     BiasPlacement,
@@ -22,6 +23,7 @@ from encoders.contract import (
     ScheduleRule,
 )
 from gpu_check.emulator import emulate
+from gpu_check.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.errors import ModelError
 from refine.batch import batch_invariance
@@ -114,3 +116,29 @@ def test_a_fixed_batch_is_refused(tmp_path: Path) -> None:
     model = save(tmp_path / "m.onnx", nodes, {"x": (2, 3)}, {"y": (2, 3)}, {})
     with pytest.raises(ModelError, match="first dimension"):
         claim(model, PRESETS["sequential"])
+
+
+def test_what_onnxruntime_does_with_rows_together_and_alone_counts_as_found(
+    tmp_path: Path,
+) -> None:
+    """Its logarithm has other bits in the vectors of a batch than in the rest of a row."""
+    node = helper.make_node("Log", ["x"], ["y"], "log")
+    path = save(tmp_path / "log.onnx", [node], {"x": [1, 3]}, {"y": [1, 3]})
+    model = open_batch(path)
+    graph = load(model)
+    domain = read_domain(graph, DomainOptions(inputs=("0.5..2",)), ORT_CPU.format_of)
+    tolerance = tolerance_of(("0",), graph.outputs, zero=True)
+    options = Options(None, default_directory(), conform=True)
+    result = batch_invariance(graph, 8, domain, ORT_CPU, tolerance, options)
+    assert result.verdict is Verdict.UNKNOWN
+    runtime = OnnxRuntime(model)
+    x = np.random.default_rng(3).uniform(0.5, 2, (400, 8, 3)).astype(np.float32)
+    apart = max(
+        float(np.max(np.abs(runtime.run({"x": b})["y"][i] - runtime.run({"x": b[i : i + 1]})["y"])))
+        for b in x
+        for i in range(4)
+    )
+    assert result.shown is not None
+    assert 0 <= result.shown.error <= result.bound
+    assert result.largest_found == result.shown.error
+    assert (result.shown.error > 0) == (apart > 0)
