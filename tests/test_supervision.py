@@ -36,8 +36,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def listen() -> None:
-    """A test run in the background ignores Ctrl-C, and so would what it starts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """A test run in the background ignores Ctrl-C, and one behind nohup the end of its terminal,
+    and so would what it starts."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def started(folder: Path, where: str, what: str, *more: str) -> subprocess.Popen[str]:
