@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from encoders.functions import Function
-from gpu_check.function_probe import OPERATOR_OF, Measured, measured
+from gpu_check.function_probe import MEASURABLE, Measured, measured
 from gpu_check.kernels import Kernels, OnnxKernels
 from gpu_check.library_kernels import LibraryKernels, numpy_library, torch_library
 from gpu_check.runtimes import RuntimeUnavailable
@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runtime", nargs="+", choices=RUNTIMES, default=RUNTIMES)
     parser.add_argument("--type", nargs="+", choices=TYPES, default=TYPES, dest="types")
-    names = [f.value for f in OPERATOR_OF]
+    names = [f.value for f in Function if f in MEASURABLE]
     parser.add_argument("--function", nargs="+", choices=names, default=names)
     parser.add_argument("--exhaustive", action="store_true")
     parser.add_argument("--save", type=Path)

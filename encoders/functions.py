@@ -30,6 +30,11 @@ class Function(Enum):
     SOFTPLUS = "softplus"
     POW = "pow"
 
+    @property
+    def operator(self) -> str:
+        """ONNX's operator that computes it and nothing else."""
+        return self.value.capitalize()
+
 
 class Evidence(Enum):
     """Why an accuracy is believed, weakest last."""
@@ -106,7 +111,7 @@ class Functions:
 def _at(function: Function, a: FunctionAccuracy, operator: str, digits: int) -> FunctionAccuracy:
     if a.digits is not None and digits > a.digits:
         return dict(WIDE.table)[function]
-    if a.alone and operator != function.value.capitalize():
+    if a.alone and operator != function.operator:
         return dict((CONSERVATIVE if digits <= _SINGLE else WIDE).table)[function]
     return a
 

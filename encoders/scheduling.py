@@ -22,8 +22,9 @@ def reduction_at(site: Site) -> Reduction:
     """
     node = site.node
     stored = 1 in node.stored
-    kind = partial(Reduction, type=site.outputs[0].dtype, written=node.written)
-    of_node = partial(kind, node.op, node.name, form=form_of(site))
+    of_node = partial(
+        Reduction, node.op, node.name, type=site.outputs[0].dtype, written=node.written
+    )
     match node.op:
         case "Gemm" | "MatMul":
             a, b = site.type_of(0).shape, site.type_of(1).shape
@@ -35,20 +36,20 @@ def reduction_at(site: Site) -> Reduction:
                 rows = a[-2] if len(a) > 1 else 1
                 columns = b[-1] if len(b) > 1 else 1
             plain = len(a) > 1 and len(b) == 2 and site.real("alpha", 1.0) == 1.0
-            return of_node(terms, rows, columns, stored, plain=plain)
+            return of_node(terms, rows, columns, stored, plain=plain, form=form_of(site))
         case "Conv":
             w = site.type_of(1).shape
             rows = w[0] // site.integer("group", 1)
             pixels = prod(site.outputs[0].shape[2:])
-            return of_node(prod(w[1:]), rows, pixels, stored)
+            return of_node(prod(w[1:]), rows, pixels, stored, form=form_of(site))
         case op if op in REDUCED:
             shape, axes = site.type_of(0).shape, reduced_axes(site)
             columns = prod(shape[max(axes, default=0) + 1 :])
             terms = len(reduced_terms(site))
             rows = site.outputs[0].size // max(columns, 1)
-            return of_node(terms, rows, columns)
+            return of_node(terms, rows, columns, form=form_of(site))
         case _:
-            return kind(node.op, node.name)
+            return of_node()
 
 
 def form_of(site: Site) -> str:

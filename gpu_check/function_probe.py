@@ -26,16 +26,7 @@ from onnx_import.graph import Array, DType, Node, TensorType, build_graph
 
 FloatArray = npt.NDArray[np.float64]
 
-OPERATOR_OF: Mapping[Function, str] = {
-    Function.EXP: "Exp",
-    Function.LOG: "Log",
-    Function.TANH: "Tanh",
-    Function.SIGMOID: "Sigmoid",
-    Function.ERF: "Erf",
-    Function.SIN: "Sin",
-    Function.COS: "Cos",
-    Function.SOFTPLUS: "Softplus",
-}
+MEASURABLE = frozenset(Function) - {Function.POW}  # functions of one variable
 _LARGEST: Mapping[Function, float] = {
     Function.TANH: 1.0,
     Function.SIGMOID: 1.0,
@@ -99,7 +90,7 @@ def measured(
     Raises RuntimeUnavailable where the runtime has no such operator for this type, ValueError for
     a function or type that is not measured.
     """
-    if function not in OPERATOR_OF or dtype not in (DType.FLOAT16, DType.FLOAT32):
+    if function not in MEASURABLE or dtype not in (DType.FLOAT16, DType.FLOAT32):
         raise ValueError(f"{function.value} in {dtype.value} is not measured")
     every = exhaustive or dtype is DType.FLOAT16
     curve = CURVES.get(function) if exhaustive and dtype is DType.FLOAT32 else None
@@ -164,7 +155,7 @@ def _trusted(function: Function, x: Array) -> tuple[FloatArray, FloatArray]:
 def _runner(
     kernels: Kernels, function: Function, dtype: DType, length: int
 ) -> Callable[[Array], Array]:
-    op = OPERATOR_OF[function]
+    op = function.operator
     node = Node(op, op, ("x",), ("y",), {}, _OPSET)
     kind = TensorType(dtype, (length,))
     graph = build_graph((node,), {"x": kind, "y": kind}, {}, ("x",), ("y",))

@@ -17,7 +17,7 @@ from encoders.contract import (
 from encoders.formats import BFLOAT16, TENSOR_FLOAT_32
 from encoders.functions import CONSERVATIVE, Evidence, Function, Functions
 from encoders.registry import lookup
-from gpu_check.function_probe import OPERATOR_OF, Measured, measured
+from gpu_check.function_probe import MEASURABLE, Measured, measured
 from gpu_check.kernels import Kernels
 from gpu_check.modes import Flushes, factor_rounding, probe_flushes, product_bits
 from gpu_check.probe import OPEN, WHOLE, Factors, Finding, held_in_file, probe_sums
@@ -185,7 +185,11 @@ def _functions(
     found = []
     for function in sorted(users, key=lambda f: f.value):
         operators = {op for op, _ in users[function]}
-        if operators != {OPERATOR_OF.get(function)} or len(users[function]) != 1:
+        if (
+            operators != {function.operator}
+            or function not in MEASURABLE
+            or len(users[function]) != 1
+        ):
             continue
         ((_, dtype),) = users[function]
         tell(f"measuring {function.value} in {dtype.value}")

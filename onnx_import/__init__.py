@@ -26,13 +26,18 @@ def load(
     that it names may lie. Raises ModelError only.
     """
     source = Path(path)
-    if batch is not None and (fpcore.is_fpcore(source) or torchlean.is_json(source)):
+    if batch is not None and not is_onnx(source):
         raise ModelError(f"{source}: only ONNX files can be read with a batch of {batch}")
     if fpcore.is_fpcore(source):
         return fpcore.load(source)
     if torchlean.is_json(source):
         return _holdable(torchlean.load(source))
     return _holdable(reader.load(source, batch, random, allowed))
+
+
+def is_onnx(source: Path) -> bool:
+    """Is the file read as ONNX, so that a runtime can be given it as it is?"""
+    return not (fpcore.is_fpcore(source) or torchlean.is_json(source))
 
 
 def _holdable(graph: Graph) -> Graph:
@@ -47,4 +52,4 @@ def _holdable(graph: Graph) -> Graph:
     return graph
 
 
-__all__ = ["load"]
+__all__ = ["is_onnx", "load"]

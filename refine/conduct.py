@@ -15,10 +15,9 @@ from encoders.contract import RuntimeContract
 from encoders.registry import work_of
 from gpu_check.conformance import BRIEF, Conformance, How, conformance
 from gpu_check.runtimes import RuntimeUnavailable
+from onnx_import import is_onnx
 from onnx_import.errors import ModelError
-from onnx_import.fpcore import is_fpcore
 from onnx_import.graph import Array, Graph
-from onnx_import.torchlean import is_json
 from refine.domain import Domain
 from refine.point_bounds import bound_at
 from refine.runtime_choice import RuntimeChoice, machine, runtime_choice
@@ -42,8 +41,6 @@ def conduct_of(
     `names` gives the graph's own name of each input of the domain, where they differ. Whatever
     happens while a runtime is looked at is said in the answer, and raises nothing.
     """
-    if not _can_run(graph, contract):
-        return None
     drawn = domain.boxes[0].sample(np.random.default_rng(seed), inputs_of(graph))
     return conduct_on(
         graph, contract, {t if names is None else names[t]: v for t, v in drawn.items()}
@@ -59,7 +56,7 @@ def conduct_on(
     graph: Graph, contract: RuntimeContract, points: Mapping[str, Array]
 ) -> Conduct | None:
     """As `conduct_of`, on given inputs, (inputs, *tensor shape)."""
-    if not _can_run(graph, contract):
+    if contract.exact or graph.source is None or not is_onnx(graph.source):
         return None
     choice = _choice(contract)
     if work_of(graph) > _LARGEST:
@@ -76,11 +73,6 @@ def conduct_on(
         return Conduct(choice.name, 0, None, "running it needs more memory than there is")
     except Exception as error:  # the proof is finished, and its answer comes out
         return Conduct(choice.name, 0, None, f"looking at it failed, a bug of ours: {error!r}")
-
-
-def _can_run(graph: Graph, contract: RuntimeContract) -> bool:
-    source = graph.source
-    return not (contract.exact or source is None or is_json(source) or is_fpcore(source))
 
 
 def _choice(contract: RuntimeContract) -> RuntimeChoice:

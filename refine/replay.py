@@ -16,6 +16,7 @@ from gpu_check.replay import (
     replay_on_onnxruntime,
 )
 from gpu_check.torch_replay import replay_on_torch
+from onnx_import import is_onnx
 from onnx_import.fpcore import is_fpcore
 from onnx_import.graph import Array, Graph
 from onnx_import.torchlean import is_json
@@ -125,7 +126,7 @@ def every_output(witness: Witness, graph: Graph) -> tuple[OutputErrors, ...]:
 
 def divergence(witness: Witness, graph: Graph) -> Divergence | Refusal | None:
     """The first node at which onnxruntime's bits differ from the emulated execution's."""
-    if graph.source is None or is_json(graph.source) or is_fpcore(graph.source):
+    if graph.source is None or not is_onnx(graph.source):
         return Refusal("onnxruntime", "it has no file to run")
     if witness.execution.compute_format is not None:
         return Refusal("onnxruntime", "it computes in the model's own types")

@@ -15,9 +15,8 @@ import numpy as np
 
 from encoders.registry import work_of
 from gpu_check.replay import NotReplayed, replay_on_onnxruntime
-from onnx_import.fpcore import is_fpcore
+from onnx_import import is_onnx
 from onnx_import.graph import Array, Graph
-from onnx_import.torchlean import is_json
 from refine.domain import Domain
 from refine.rounding import float_down
 from refine.verdict import Result, Shown, Witness
@@ -49,7 +48,7 @@ def with_shown(result: Result, by_runtime: Shown | None) -> Result:
 def shown(graph: Graph, domain: Domain, worst: Witness, seed: int) -> Shown | None:
     """onnxruntime's errors, the file run as it is written; None where it does not run there."""
     work, source = work_of(graph), graph.source
-    if source is None or is_json(source) or is_fpcore(source) or work > _TOO_MUCH:
+    if source is None or not is_onnx(source) or work > _TOO_MUCH:
         return None
     found: Shown | None = None
     for inputs, real in _inputs(domain, worst, seed, work <= _SMALL):
