@@ -181,11 +181,16 @@ def wrong_pull_back_of_values(operator: Operator) -> Operator:
 
 def halved_differences(operator: Operator) -> Operator:
     """Radius and functionals."""
+    return _with_differences(operator, 0.5)
 
+
+def _with_differences(operator: Operator, factor: float) -> Operator:
     def differences(site: Any, ranges: Any, errors: Any) -> Any:
         mapped = operator.differences(site, ranges, errors)
         return replace(
-            mapped, radius=0.5 * mapped.radius, backward=lambda c: _scaled(mapped.backward(c), 0.5)
+            mapped,
+            radius=factor * mapped.radius,
+            backward=lambda c: _scaled(mapped.backward(c), factor),
         )
 
     return replace(operator, differences=differences)
@@ -200,13 +205,7 @@ def halved_radius(operator: Operator) -> Operator:
 
 
 def dropped_differences(operator: Operator) -> Operator:
-    def differences(site: Any, ranges: Any, errors: Any) -> Any:
-        mapped = operator.differences(site, ranges, errors)
-        return replace(
-            mapped, radius=0.0 * mapped.radius, backward=lambda c: _scaled(mapped.backward(c), 0.0)
-        )
-
-    return replace(operator, differences=differences)
+    return _with_differences(operator, 0.0)
 
 
 def no_rounding(operator: Operator) -> Operator:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 import runtime
+from building import Building
 from claims import PLAIN, forbidden
 from graphs import random_contract
 from interpreter import interpret
@@ -40,23 +41,13 @@ BATCHES = 3
 
 
 @dataclass
-class Chain:
+class Chain(Building):
     """Layers on x of shape [N, width]; `mixing` ones let rows see each other."""
 
     rng: np.random.Generator
     width: int
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     stored: dict[str, Array] = field(default_factory=dict)
-
-    def add(self, op: str, inputs: list[str], **attributes: Any) -> str:
-        name = f"t{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, inputs, [name], name=f"n_{name}", **attributes))
-        return name
-
-    def keep(self, values: Array) -> str:
-        name = f"k{len(self.stored)}"
-        self.stored[name] = values
-        return name
 
     def numbers(self, *shape: int) -> str:
         return self.keep(self.rng.standard_normal(shape).astype(np.float32))

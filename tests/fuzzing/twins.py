@@ -17,6 +17,7 @@ from typing import Any
 import flint
 import numpy as np
 import onnx
+from building import Building
 from graphs import CODES, random_contract
 from interpreter import interpret
 from machine import Machine, habits, nearest
@@ -42,7 +43,7 @@ EXECUTIONS = 3
 
 
 @dataclass
-class Twin:
+class Twin(Building):
     """A file's name and text, and the model that means the same. `inputs` are the shapes of those
     of both; `numbers` are inputs of the model alone that hold rationals."""
 
@@ -57,16 +58,6 @@ class Twin:
 
     def pick(self, *choices: Any) -> Any:
         return choices[int(self.rng.integers(len(choices)))]
-
-    def add(self, op: str, inputs: list[str], **attributes: Any) -> str:
-        name = f"t{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, inputs, [name], name=f"n_{name}", **attributes))
-        return name
-
-    def keep(self, values: Array) -> str:
-        name = f"k{len(self.stored)}"
-        self.stored[name] = values
-        return name
 
     def model(self) -> onnx.ModelProto:
         code = CODES[self.dtype]
