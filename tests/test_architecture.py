@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 ASKS_Z3 = "refine/solve.py"
 SPEAKS_FP = "encoders/fp_theory.py"
 PRINTS = {"refine/report.py", "refine/cli.py"}
+SCRIPTS = ("tests", "benchmarks", "examples")
 
 
 def files() -> list[str]:
@@ -52,6 +54,14 @@ def attributes_of(tree: ast.Module, module: str) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.Attribute) and ast.unparse(node.value) in names:
             yield node.attr
+
+
+def test_no_two_scripts_share_a_name() -> None:
+    """Tests, benchmarks and examples import each other by these names: one would hide the other."""
+    found = (p for folder in SCRIPTS for p in (ROOT / folder).rglob("*.py"))
+    entries = {"__main__", "__init__", "conftest", "build"}  # never imported by name
+    named = Counter(path.stem for path in found if path.stem not in entries)
+    assert [name for name, times in named.items() if times > 1] == []
 
 
 @pytest.mark.parametrize("file", files())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conformance import EXCLUDED, Finding, Outcome, run_case, run_suite, suite, table
+from conformance_suite import EXCLUDED, Finding, Outcome, run_case, run_suite, suite, table
 from conftest import CONFORMANCE
 
 FLOOR = 1255

@@ -14,7 +14,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernels import FILES, FOLDER, exact_error, kernel, read, toy
+from kernel_files import FILES, FOLDER, exact_error, kernel, read, toy
 from onnx import TensorProto, helper
 
 import refine.first_order as first_order

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernels import FILES, body_of, has_functions, interpreted, kernel, read
+from kernel_files import FILES, body_of, has_functions, interpreted, kernel, read
 
 from encoders.contract import SEQUENTIAL
 from encoders.exact_fields import Balls, enclosure

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernels import exact_error, kernel, read
+from kernel_files import exact_error, kernel, read
 
 from encoders.contract import IEEE_ANY, SEQUENTIAL, RuntimeContract
 from encoders.exact_fields import Rationals, fraction

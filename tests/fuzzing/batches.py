@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import onnx
 import runtime
-from building import Building
 from claims import PLAIN, forbidden
 from graphs import random_contract
 from interpreter import interpret
 from machine import Machine, habits, nearest
+from model_building import Building
 from onnx import TensorProto, helper, numpy_helper
 from reading import Unread
 from running import from_command_line, fuzzed

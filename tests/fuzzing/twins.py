@@ -17,10 +17,10 @@ from typing import Any
 import flint
 import numpy as np
 import onnx
-from building import Building
 from graphs import CODES, random_contract
 from interpreter import interpret
 from machine import Machine, habits, nearest
+from model_building import Building
 from onnx import helper, numpy_helper
 from reading import Unread
 from reals import BITS, Open, Reals

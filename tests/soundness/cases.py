@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from networks import NodeText, network, node, numbers
+from text_networks import NodeText, network, node, numbers
 
 from encoders.formats import FloatFormat, small_format
 from onnx_import.graph import Graph

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from networks import NodeText, Shape, loaded, model, node, numbers
+from text_networks import NodeText, Shape, loaded, model, node, numbers
 
 from onnx_import.graph import Graph
 

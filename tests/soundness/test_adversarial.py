@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from checking import bounds_of, input_box
-from networks import network, node, numbers
 from test_hypothesis import Sample, exact_runs, held_to
+from text_networks import network, node, numbers
 
 from encoders.contract import (
     IEEE_ANY,

@@ -10,8 +10,8 @@ import pytest
 from checking import Judge, Point, bounds_of
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from networks import NodeText, network, node
 from ort_schedule import ORT_PLAIN
+from text_networks import NodeText, network, node
 
 from encoders.contract import (
     EXACT,

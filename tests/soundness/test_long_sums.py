@@ -21,8 +21,8 @@ from checking import (
     exact_values,
     input_box,
 )
-from networks import node
 from operator_checks import Example, box_of, ends, example, graph_of
+from text_networks import node
 
 from encoders.contract import (
     IEEE_ANY,
