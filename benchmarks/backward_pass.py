@@ -17,12 +17,12 @@ from measuring import MODELS, save
 from rich.console import Console
 from rich.table import Table
 
-from encoders.contract import PRESETS
+from encoders.contract.contract import PRESETS
 from onnx_import import load
-from refine.bounds import network_bounds
-from refine.domain import DomainOptions, read_domain
-from refine.proof import input_box
-from refine.pullback import pull_back, unit_functionals
+from refine.bounds.backward import pull_back, unit_functionals
+from refine.bounds.network import network_bounds
+from refine.domain.domain import DomainOptions, read_domain
+from refine.proof.proof import input_box
 
 CONTRACTS = ("ieee-any", "sequential-fma")
 MOST = 0.18

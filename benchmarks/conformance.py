@@ -25,21 +25,21 @@ from measuring import MODELS, earlier, save
 from rich.console import Console
 from rich.table import Table
 
-from encoders.approximate_field import ApproximateReals
-from encoders.contract import IEEE_ANY, ORT_CPU, RuntimeContract
-from encoders.enclosure import FloatArray
-from gpu_check.conformance import Conformance, How
-from gpu_check.exact import evaluate_real
-from gpu_check.runtimes import OnnxRuntime
+from encoders.arithmetic.approximate_field import ApproximateReals
+from encoders.contract.contract import IEEE_ANY, ORT_CPU, RuntimeContract
+from encoders.numbers.enclosure import FloatArray
+from gpu_check.conformance.conformance import Conformance, How
+from gpu_check.emulator.exact import evaluate_real
+from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.graph import Array, Graph
-from refine.check import Options, check
-from refine.conform_command import judged
-from refine.domain import Domain, DomainOptions, read_domain
+from refine.claims.accuracy import Options, check
+from refine.cli.conform import judged
+from refine.cli.probe import probed
+from refine.domain.domain import Domain, DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
-from refine.probe_command import probed
-from refine.runtime_choice import runtime_choice
-from refine.verdict import Tolerance
+from refine.options.runtime_choice import runtime_choice
+from refine.results.verdict import Tolerance
 
 PATTERNS = ("acasxu/*", "mnist_fc/*", "oval21/*")
 COLUMNS = ("network", "domain", "same bits", "probed", "ieee-any", "gain", "largest", "above")

@@ -18,12 +18,12 @@ from measuring import MODELS, figures, save
 from rich.console import Console
 from rich.table import Table
 
-from encoders.contract import SEQUENTIAL
+from encoders.contract.contract import SEQUENTIAL
 from onnx_import import load
-from refine.check import Options, check
-from refine.domain import DomainOptions, read_domain
+from refine.claims.accuracy import Options, check
+from refine.domain.domain import DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
-from refine.verdict import Tolerance
+from refine.results.verdict import Tolerance
 
 RIVALS: dict[str, tuple[float | None, float, float]] = {
     "SinglePendulumNN": (5.7e-6, 2.4e-6, 2.1e-7),

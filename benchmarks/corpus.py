@@ -28,21 +28,21 @@ from onnx import TensorProto, helper
 from rich.console import Console
 from rich.table import Table
 
-from encoders.approximate_field import ApproximateReals
-from encoders.contract import ORT_CPU, PRESETS, RuntimeContract, members
-from gpu_check.emulator import emulate
-from gpu_check.exact import evaluate_real
-from gpu_check.runtimes import OnnxRuntime
+from encoders.arithmetic.approximate_field import ApproximateReals
+from encoders.contract.contract import ORT_CPU, PRESETS, RuntimeContract, members
+from gpu_check.emulator.emulator import emulate
+from gpu_check.emulator.exact import evaluate_real
+from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
-from refine.box import Box
-from refine.check import Options, check
-from refine.domain import Domain, DomainError, DomainOptions, read_domain
+from refine.claims.accuracy import Options, check
+from refine.cli.probe import probed
+from refine.domain.box import Box
+from refine.domain.domain import Domain, DomainError, DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
-from refine.probe_command import probed
-from refine.runtime_choice import runtime_choice
-from refine.verdict import Tolerance
+from refine.options.runtime_choice import runtime_choice
+from refine.results.verdict import Tolerance
 
 CONTRACTS = ("ieee-any", "ort-cpu")
 WIDTHS = (1.0, 2.0**-6, 2.0**-12)

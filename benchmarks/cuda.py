@@ -30,8 +30,8 @@ from measuring import MODELS, rows_of, save
 from rich.console import Console
 from rich.table import Table
 
-from encoders.contract import CUDA_FP16, CUDA_FP32, CUDA_TF32, RuntimeContract
-from encoders.formats import BINARY16, round_array
+from encoders.contract.contract import CUDA_FP16, CUDA_FP32, CUDA_TF32, RuntimeContract
+from encoders.numbers.formats import BINARY16, round_array
 from gpu_check.cuda.card import Card, Factors
 from gpu_check.cuda.kernels import DotKernels, HostKernels, Schedule
 from gpu_check.cuda.network import contract_of, run_graph
@@ -44,19 +44,19 @@ from gpu_check.cuda.sources import (
     cubin_of,
 )
 from gpu_check.cuda.tensor_core import probe_core, tiles_of
-from gpu_check.emulator import emulate
-from gpu_check.function_probe import measured_call
-from gpu_check.library_kernels import LibraryKernels, LibraryMachine, torch_library
-from gpu_check.reference import CURVES, RSQRT, SQRT, Curve
-from gpu_check.runtimes import LibraryOptions, RuntimeUnavailable
+from gpu_check.emulator.emulator import emulate
+from gpu_check.probe.function_probe import measured_call
+from gpu_check.probe.reference import CURVES, RSQRT, SQRT, Curve
+from gpu_check.runtimes.library_kernels import LibraryKernels, LibraryMachine, torch_library
+from gpu_check.runtimes.runtimes import LibraryOptions, RuntimeUnavailable
 from onnx_import import load
 from onnx_import.graph import Array, DType, Graph
-from refine.box import Box
-from refine.check import Options
-from refine.conform_command import judged
-from refine.domain import Domain
+from refine.claims.accuracy import Options
+from refine.cli.conform import judged
+from refine.domain.box import Box
+from refine.domain.domain import Domain
 from refine.lemmas.cache import default_directory
-from refine.runtime_choice import runtime_choice
+from refine.options.runtime_choice import runtime_choice
 
 NETWORKS = ("acasxu/*", "mnist_fc/*", "oval21/*base*")
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")

@@ -29,17 +29,17 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from rich.console import Console
 from rich.table import Table
 
-from encoders.contract import EXACT, PRESETS, RuntimeContract
-from gpu_check.runtimes import OnnxRuntime
+from encoders.contract.contract import EXACT, PRESETS, RuntimeContract
+from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.graph import Array, Graph
-from refine.bounds import InputBox, network_bounds
-from refine.check import Options, check
-from refine.diff import diff
-from refine.domain import Domain, DomainOptions, read_domain
+from refine.bounds.network import InputBox, network_bounds
+from refine.claims.accuracy import Options, check
+from refine.claims.difference import diff
+from refine.domain.domain import Domain, DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
-from refine.proof import input_box
-from refine.verdict import Side, Tolerance
+from refine.proof.proof import input_box
+from refine.results.verdict import Side, Tolerance
 
 NETWORKS = (
     ("mnist_fc/mnist-net_256x2", "mnist_fc/prop_0_0.03"),

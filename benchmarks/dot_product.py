@@ -26,10 +26,10 @@ from measuring import save
 from rich.console import Console
 from rich.table import Table
 
-from encoders.contract import SEQUENTIAL
-from encoders.enclosure import Interval
+from encoders.contract.contract import SEQUENTIAL
+from encoders.numbers.enclosure import Interval
 from onnx_import.graph import Array, DType, Graph, Node, TensorType, build_graph
-from refine.bounds import InputBox, network_bounds
+from refine.bounds.network import InputBox, network_bounds
 
 LENGTHS = (4, 16, 64, 256, 1024, 4096)
 LAYERS = (16, 64)

@@ -19,7 +19,8 @@ from measuring import MODELS, one_pass, save
 from rich.console import Console
 from rich.table import Table
 
-from encoders.contract import (
+from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
+from encoders.contract.contract import (
     CUDA_TF32,
     ORT_CPU,
     PRESETS,
@@ -28,11 +29,10 @@ from encoders.contract import (
     Subnormals,
     members,
 )
-from encoders.numpy_arithmetic import NumpyArithmetic
-from encoders.orders import Lanes
-from gpu_check.compiled import compiled_chains
-from gpu_check.emulator import emulate
-from gpu_check.runtimes import OnnxRuntime
+from encoders.contract.orders import Lanes
+from gpu_check.emulator.compiled import compiled_chains
+from gpu_check.emulator.emulator import emulate
+from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.graph import Array
 

@@ -23,11 +23,11 @@ from measuring import earlier, save
 from rich.console import Console
 from rich.table import Table
 
-from encoders.functions import Function
-from gpu_check.function_probe import MEASURABLE, Measured, measured
-from gpu_check.kernels import Kernels, OnnxKernels
-from gpu_check.library_kernels import LibraryKernels, numpy_library, torch_library
-from gpu_check.runtimes import RuntimeUnavailable
+from encoders.contract.functions import Function
+from gpu_check.probe.function_probe import MEASURABLE, Measured, measured
+from gpu_check.runtimes.kernels import Kernels, OnnxKernels
+from gpu_check.runtimes.library_kernels import LibraryKernels, numpy_library, torch_library
+from gpu_check.runtimes.runtimes import RuntimeUnavailable
 from onnx_import.graph import DType, build_graph
 
 RUNTIMES = ("onnxruntime", "torch", "numpy")

@@ -20,12 +20,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from encoders.contract import SEQUENTIAL
+from encoders.contract.contract import SEQUENTIAL
 from onnx_import import load
-from refine.check import Options, check
-from refine.domain import DomainOptions, read_domain
+from refine.claims.accuracy import Options, check
+from refine.domain.domain import DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
-from refine.verdict import Tolerance
+from refine.results.verdict import Tolerance
 
 FOLDER = Path(__file__).parent / "kernels"
 FPTAYLOR = {

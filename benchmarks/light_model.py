@@ -28,14 +28,14 @@ from onnx import numpy_helper
 from rich.console import Console
 from rich.table import Table
 
-from encoders.contract import PRESETS
-from encoders.enclosure import point
+from encoders.contract.contract import PRESETS
+from encoders.numbers.enclosure import point
 from encoders.operator import site_of
 from encoders.registry import lookup
 from onnx_import import load
 from onnx_import.graph import Array
-from refine.bounds import InputBox, NetworkBounds, network_bounds
-from refine.pullback import pull_back, unit_functionals
+from refine.bounds.backward import pull_back, unit_functionals
+from refine.bounds.network import InputBox, NetworkBounds, network_bounds
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 SEED = 5

@@ -23,9 +23,9 @@ from measuring import earlier, save
 from rich.console import Console
 from rich.table import Table
 
-from encoders.contract import ORT_CPU, members
-from gpu_check.emulator import emulate
-from gpu_check.runtimes import OnnxRuntime
+from encoders.contract.contract import ORT_CPU, members
+from gpu_check.emulator.emulator import emulate
+from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
 
 MODELS = (

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from gpu_check.runtimes import OnnxRuntime
+from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import.graph import Graph
-from refine.verdict import Result
+from refine.results.verdict import Result
 
 MODELS = Path(__file__).parents[2] / "shared" / "models"
 

@@ -17,12 +17,12 @@ from measuring import MODELS, figures, save
 from rich.console import Console
 from rich.table import Table
 
-from encoders.contract import PRESETS
+from encoders.contract.contract import PRESETS
 from onnx_import import load
-from refine.check import Options, check
-from refine.domain import DomainOptions, read_domain
+from refine.claims.accuracy import Options, check
+from refine.domain.domain import DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
-from refine.verdict import Tolerance
+from refine.results.verdict import Tolerance
 
 ROWS = (
     ("acasxu/ACASXU_run2a_1_1_batch_2000", "acasxu/prop_3", "sequential-fma", "2e-4", 60.0),

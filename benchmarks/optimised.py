@@ -20,14 +20,14 @@ from measuring import MODELS, save
 from rich.console import Console
 from rich.table import Table
 
-from encoders.contract import EXACT, PRESETS
+from encoders.contract.contract import EXACT, PRESETS
 from onnx_import import load
 from onnx_import.errors import ModelError
-from refine.check import Options
-from refine.diff import diff
+from refine.claims.accuracy import Options
+from refine.claims.difference import diff
 from refine.lemmas.cache import default_directory
-from refine.optimised import as_optimised
-from refine.verdict import Side, Tolerance
+from refine.options.optimised import as_optimised
+from refine.results.verdict import Side, Tolerance
 
 LEVELS = ("all", "extended", "basic")
 COLUMNS = (

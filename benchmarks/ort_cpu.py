@@ -25,17 +25,17 @@ from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 from rich.table import Table
 
-from encoders.approximate_field import ApproximateReals
-from encoders.contract import ORT_CPU, RuntimeContract
-from encoders.enclosure import FloatArray, Interval
-from gpu_check.conformance import BRIEF, How, conformance
-from gpu_check.exact import evaluate_real
-from gpu_check.runtimes import OnnxRuntime
+from encoders.arithmetic.approximate_field import ApproximateReals
+from encoders.contract.contract import ORT_CPU, RuntimeContract
+from encoders.numbers.enclosure import FloatArray, Interval
+from gpu_check.conformance.conformance import BRIEF, How, conformance
+from gpu_check.emulator.exact import evaluate_real
+from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
-from refine.bounds import InputBox, network_bounds
-from refine.runtime_choice import machine, runtime_choice
+from refine.bounds.network import InputBox, network_bounds
+from refine.options.runtime_choice import machine, runtime_choice
 
 LENGTHS = (2, 7, 8, 16, 17, 64, 128, 257, 1000, 4096)
 POINTS, BALLS, RADIUS = 24, 6, 1e-6

@@ -21,14 +21,14 @@ from measuring import MODELS, save
 from rich.console import Console
 from rich.table import Table
 
-from encoders.contract import PRESETS
+from encoders.contract.contract import PRESETS
 from onnx_import import load
-from refine.domain import DomainOptions, read_domain
-from refine.evaluation import Hunt, score
-from refine.hunting import error_found
-from refine.search import search
-from refine.verdict import Tolerance
-from refine.witness import confirm
+from refine.claims.hunting import error_found
+from refine.domain.domain import DomainOptions, read_domain
+from refine.results.verdict import Tolerance
+from refine.search.evaluation import Hunt, score
+from refine.search.search import search
+from refine.witness.witness import confirm
 
 ROWS = (
     ("acasxu/ACASXU_run2a_1_1_batch_2000", "acasxu/prop_3", "sequential-fma"),

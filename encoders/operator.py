@@ -20,18 +20,18 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from encoders.arithmetic import Arithmetic, Relation
-from encoders.contract import RuntimeContract
-from encoders.enclosure import Interval
-from encoders.formats import FloatFormat
-from encoders.functions import Function
-from encoders.radius import is_negative, is_radius, radius_of
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.runtime import Arithmetic, Relation
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.functions import Function
+from encoders.numbers.enclosure import Interval
+from encoders.numbers.formats import FloatFormat
+from encoders.numbers.radius import is_negative, is_radius, radius_of
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, DType, Graph, Node, TensorType
 
 FLOATS = (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.FLOAT64)
 FloatArray = npt.NDArray[np.float64]
-ObjectArray = npt.NDArray[np.object_]
 
 
 class Field(Protocol):
@@ -217,11 +217,11 @@ class DifferenceMap:
     `radius` bounds |f(x̂) − f(x)| element by element; `backward(c)` bounds c·(f(x̂) − f(x)) from
     above (and, by symmetry, its negative from below: contributions must be odd in d).
 
-    Where f(x̂) − f(x) = s·d for some s between b and 1 and nothing more is known (`open`), the bound
-    of a functional that is affine in s is the larger of those for s = b and s = 1:
-    `fixed(c, share, at)` is `backward` with the secant slope b + share·(1 − b) where `at`.
-    `radius` must then be |slope|·error + remainder (refine/secants.py says why). `flawed` says that
-    a radius was negative before it passed the gate (`encoders.radius`): a bug of ours.
+    Where f(x̂) − f(x) = s·d for some s between b and 1 and nothing more is known (`open`), the
+    bound of a functional that is affine in s is the larger of those for s = b and s = 1: `fixed(c,
+    share, at)` is `backward` with the secant slope b + share·(1 − b) where `at`. `radius` must then
+    be |slope|·error + remainder (refine/bounds/secant_branching.py says why). `flawed` says that a
+    radius was negative before it passed the gate (`encoders.numbers.radius`): a bug of ours.
     """
 
     radius: FloatArray
@@ -314,30 +314,29 @@ class RowFacts:
 class Operator:
     """All meanings of one ONNX operator (or of one name in a family that shares a file).
 
-    `check` raises UnsupportedModel, naming node and attribute, for a use without a meaning.
-    `real` and `runtime` map arrays for every input position (None where omitted) to outputs.
-    `values(site, ranges)` abstracts real values; `differences(site, ranges, errors)` abstracts
-    differences given real ranges and |d| of the variable inputs; `rounding(site, ranges, result,
-    contract)` bounds the node's own rounding error, given the run-time ranges of the variable
-    inputs and an enclosure of f(x̂) before rounding. `movement` marks operators that only move
-    data: bit-exact, no rounding, foldable on constants; `affine` operators lose nothing when
-    functionals are pulled back through them; `branches` says that `differences` fills
-    `DifferenceMap.fixed` and meets the condition on its radius. `work` estimates multiply-adds
-    per execution. `element` cuts out one output element (`encoders.elements`) where the operator
-    is a scalar formula per element; `per_element` says no more than that it is one, so that boxes
-    can be stacked along a new axis. `functions` are the elementary functions whose accuracy it
-    rests on. `positive_part` operators give zero, and no slope, below zero. `affine_where` says of
-    an affine operator where it is one: a product is, while only one factor varies. `attributes`
-    names every attribute that the operator understands: a node with another one is refused.
-    `factors` are the positions of the two factors of a matrix product, linear in each.
-    `converts` marks conversions between types, which a contract's accumulation format leaves alone.
-    `narrowed(site, read, written)` gives the constants of the node with only these columns of what
-    it reads and writes, None where it cannot be cut down (`encoders.narrowing`).
-    `dtypes` are the types of its numbers (of a condition's, those that are compared or chosen).
-    `whole_sums` says that it takes sums of products of whole numbers to be exact.
-    `formulas` counts the formulas by which runtimes compute it: the rounding bound covers all, and
-    `runtime` is one of them.
-    `notes(site)` says where runtimes are known to part from the specification here.
+    `check` raises UnsupportedModel, naming node and attribute, for a use without a meaning. `real`
+    and `runtime` map arrays for every input position (None where omitted) to outputs. `values(site,
+    ranges)` abstracts real values; `differences(site, ranges, errors)` abstracts differences given
+    real ranges and |d| of the variable inputs; `rounding(site, ranges, result, contract)` bounds
+    the node's own rounding error, given the run-time ranges of the variable inputs and an enclosure
+    of f(x̂) before rounding. `movement` marks operators that only move data: bit-exact, no
+    rounding, foldable on constants; `affine` operators lose nothing when functionals are pulled
+    back through them; `branches` says that `differences` fills `DifferenceMap.fixed` and meets the
+    condition on its radius. `work` estimates multiply-adds per execution. `element` cuts out one
+    output element (`encoders.relaxations.elements`) where the operator is a scalar formula per
+    element; `per_element` says no more than that it is one, so that boxes can be stacked along a
+    new axis. `functions` are the elementary functions whose accuracy it rests on. `positive_part`
+    operators give zero, and no slope, below zero. `affine_where` says of an affine operator where
+    it is one: a product is, while only one factor varies. `attributes` names every attribute that
+    the operator understands: a node with another one is refused. `factors` are the positions of the
+    two factors of a matrix product, linear in each. `converts` marks conversions between types,
+    which a contract's accumulation format leaves alone. `narrowed(site, read, written)` gives the
+    constants of the node with only these columns of what it reads and writes, None where it cannot
+    be cut down (`encoders.relaxations.narrowing`). `dtypes` are the types of its numbers (of a
+    condition's, those that are compared or chosen). `whole_sums` says that it takes sums of
+    products of whole numbers to be exact. `formulas` counts the formulas by which runtimes compute
+    it: the rounding bound covers all, and `runtime` is one of them. `notes(site)` says where
+    runtimes are known to part from the specification here.
     """
 
     name: str

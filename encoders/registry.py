@@ -1,4 +1,4 @@
-"""Finds every operator by listing the folder `encoders/ops`: each module there names its own."""
+"""Finds every operator by walking the folder `encoders/ops`: each module there names its own."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from dataclasses import replace
 from functools import cache
 
 from encoders import ops
-from encoders.accumulation import accumulating
-from encoders.factors import shortening
 from encoders.operator import Operator, Site, site_of
+from encoders.rounding.accumulation import accumulating
+from encoders.rounding.operand_truncation import shortening
 from onnx_import.errors import UnsupportedModel, shorten
-from onnx_import.fold import ALONE
-from onnx_import.foreign import is_known
 from onnx_import.graph import Graph, Node
+from onnx_import.onnx.foreign import is_known
+from onnx_import.passes.fold import ALONE
 
 
 @cache
 def operators() -> Mapping[str, Operator]:
     """Every operator by its ONNX name. Raises RuntimeError if two files claim one name."""
     found: dict[str, Operator] = {}
-    for module in pkgutil.iter_modules(ops.__path__):
-        if module.name.startswith("_"):
+    for module in pkgutil.walk_packages(ops.__path__, prefix=f"{ops.__name__}."):
+        if module.ispkg:
             continue
-        for operator in importlib.import_module(f"{ops.__name__}.{module.name}").OPERATORS:
+        for operator in importlib.import_module(module.name).OPERATORS:
             if operator.name in found:
                 raise RuntimeError(f"two files define the operator {operator.name}")
             found[operator.name] = _of_numbers(shortening(accumulating(operator)))

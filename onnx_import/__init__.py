@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from onnx_import import fpcore, reader, torchlean
 from onnx_import.errors import ModelError
+from onnx_import.fpcore import reader as fpcore
 from onnx_import.graph import Graph
-from onnx_import.infer import MOST_COMPUTED
+from onnx_import.onnx import reader
+from onnx_import.onnx.inference import MOST_COMPUTED
+from onnx_import.torchlean import reader as torchlean
 
 MOST_ELEMENTS = 2**36  # of one stored tensor
 

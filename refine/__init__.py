@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from onnx_import.errors import ModelError
     from refine.api import check_model
-    from refine.check import Options
-    from refine.document import document_of
-    from refine.domain import DomainOptions
-    from refine.verdict import Result, Verdict
+    from refine.claims.accuracy import Options
+    from refine.domain.domain import DomainOptions
+    from refine.report.document import document_of
+    from refine.results.verdict import Result, Verdict
 
 __all__ = [
     "DomainOptions",
@@ -27,13 +27,13 @@ __all__ = [
     "document_of",
 ]
 _HOMES = {
-    "DomainOptions": "refine.domain",
+    "DomainOptions": "refine.domain.domain",
     "ModelError": "onnx_import.errors",
-    "Options": "refine.check",
-    "Result": "refine.verdict",
-    "Verdict": "refine.verdict",
+    "Options": "refine.claims.accuracy",
+    "Result": "refine.results.verdict",
+    "Verdict": "refine.results.verdict",
     "check_model": "refine.api",
-    "document_of": "refine.document",
+    "document_of": "refine.report.document",
 }
 
 

@@ -1,6 +1,6 @@
 """`python -m refine`."""
 
-from refine.entry import main
+from refine.cli.entry import main
 
 if __name__ == "__main__":
     main()

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-from encoders.contract import RuntimeContract
+from encoders.contract.contract import RuntimeContract
 from onnx_import import load
 from onnx_import.graph import Graph
-from refine.check import Options, check
-from refine.cross_check import SAMPLE
-from refine.diff import diff
-from refine.domain import Domain, DomainOptions, read_domain
+from refine.claims.accuracy import Options, check
+from refine.claims.difference import diff
+from refine.domain.domain import Domain, DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
-from refine.options import contract_of, tolerance_of
-from refine.verdict import Result, Side, Tolerance
+from refine.options.options import contract_of, tolerance_of
+from refine.proof.cross_check import SAMPLE
+from refine.results.verdict import Result, Side, Tolerance
 
 Epsilon: TypeAlias = str | float | Mapping[str, str | float] | Tolerance
 

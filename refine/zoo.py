@@ -15,20 +15,20 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from encoders.contract import EXACT
+from encoders.contract.contract import EXACT
 from onnx_import import load
 from onnx_import.errors import ModelError
 from refine.api import check_model, diff_models
-from refine.batch import batch_invariance
-from refine.check import Options
-from refine.cross_check import SAMPLE
-from refine.document import document_of
-from refine.domain import DomainOptions, read_domain
+from refine.claims.accuracy import Options
+from refine.claims.batch_invariance import batch_invariance
+from refine.common.toml_file import read_toml
+from refine.domain.domain import DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
-from refine.obligation import Kind, Obligation, Outcome
-from refine.options import contract_of, tolerance_of
-from refine.toml_file import read_toml
-from refine.verdict import Execution, Result, Verdict, Witness
+from refine.options.options import contract_of, tolerance_of
+from refine.proof.cross_check import SAMPLE
+from refine.report.document import document_of
+from refine.results.obligation import Kind, Obligation, Outcome
+from refine.results.verdict import Execution, Result, Verdict, Witness
 
 HEADER = "entry.toml"
 RIGHT, WRONG = "right.onnx", "wrong.onnx"

@@ -19,12 +19,12 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from encoders.approximate_field import ApproximateReals
-from encoders.contract import SEQUENTIAL
+from encoders.arithmetic.approximate_field import ApproximateReals
+from encoders.contract.contract import SEQUENTIAL
 from encoders.operator import site_of
 from encoders.registry import lookup
-from gpu_check.emulator import emulate
-from gpu_check.exact import evaluate_real
+from gpu_check.emulator.emulator import emulate
+from gpu_check.emulator.exact import evaluate_real
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from encoders.contract import SEQUENTIAL, RuntimeContract
-from encoders.exact_fields import Balls, enclosure
-from encoders.formats import FloatFormat
-from gpu_check.emulator import emulate
-from gpu_check.exact import evaluate_exact
+from encoders.arithmetic.exact_fields import Balls, enclosure
+from encoders.contract.contract import SEQUENTIAL, RuntimeContract
+from encoders.numbers.formats import FloatFormat
+from gpu_check.emulator.emulator import emulate
+from gpu_check.emulator.exact import evaluate_exact
 from onnx_import import load
-from onnx_import.fpcore_text import Expression, expressions, number
+from onnx_import.fpcore.text import Expression, expressions, number
 from onnx_import.graph import Graph
-from refine.domain import Domain, DomainOptions, read_domain
+from refine.domain.domain import Domain, DomainOptions, read_domain
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks" / "kernels"
 FILES = sorted(FOLDER.glob("*.fpcore"))

@@ -14,7 +14,9 @@ import onnx
 import z3
 from onnx import helper, numpy_helper
 
-from encoders.contract import (
+from encoders.arithmetic.exact_fields import Balls, Rationals, enclosure, fraction, object_array
+from encoders.arithmetic.real_terms import RealTerms, rational_term
+from encoders.contract.contract import (
     IEEE_ANY,
     SEQUENTIAL,
     SEQUENTIAL_FMA,
@@ -23,17 +25,15 @@ from encoders.contract import (
     RuntimeContract,
     Subnormals,
 )
-from encoders.enclosure import Interval
-from encoders.exact_fields import Balls, Rationals, enclosure, fraction, object_array
-from encoders.functions import Transcendental
+from encoders.contract.functions import Transcendental
+from encoders.numbers.enclosure import Interval
 from encoders.operator import site_of
-from encoders.real_terms import RealTerms, rational_term
 from encoders.registry import lookup
-from gpu_check.emulator import emulate
-from gpu_check.exact import evaluate_exact
+from gpu_check.emulator.emulator import emulate
+from gpu_check.emulator.exact import evaluate_exact
 from onnx_import import load
 from onnx_import.graph import Array, Graph
-from refine.bounds import InputBox, network_bounds
+from refine.bounds.network import InputBox, network_bounds
 
 FLUSHING = replace(SEQUENTIAL, name="flush", results=Subnormals.FLUSH, operands=Subnormals.FLUSH)
 PAIRS = replace(SEQUENTIAL, name="pairs", order=Pairwise(), contraction=Contraction.ALWAYS)
@@ -292,7 +292,7 @@ def check_maps(
 def _check_node(
     case: Example, rng: Any, site: Any, operator: Any, shapes: Any, radius: float, grid: float
 ) -> None:
-    from encoders.approximate_field import ApproximateReals
+    from encoders.arithmetic.approximate_field import ApproximateReals
 
     fields = ApproximateReals()
     width = rng.choice([0.0, 0.01, 1.0])
@@ -411,7 +411,7 @@ def _holds(
 
 def check_runtime(case: Example, count: int = 12) -> None:
     """The sequential emulation against onnxruntime: bit for bit, or to a few ulps of the sum."""
-    from gpu_check.runtimes import OnnxRuntime
+    from gpu_check.runtimes.runtimes import OnnxRuntime
 
     graph, raw = graph_of(case)
     runtime = OnnxRuntime(raw)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from encoders.contract import ORT_CPU, BiasPlacement, Blocked, Contraction
+from encoders.contract.contract import ORT_CPU, BiasPlacement, Blocked, Contraction
 
 ORT_BLOCKS = replace(
     ORT_CPU,

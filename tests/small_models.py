@@ -12,13 +12,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from encoders.contract import PRESETS
+from encoders.contract.contract import PRESETS
 from onnx_import import load
-from refine.check import Options, check
-from refine.domain import Domain, DomainOptions, read_domain
+from refine.claims.accuracy import Options, check
+from refine.domain.domain import Domain, DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
-from refine.options import contract_of
-from refine.verdict import Result, Tolerance
+from refine.options.options import contract_of
+from refine.results.verdict import Result, Tolerance
 
 
 def save(
@@ -103,7 +103,7 @@ def settled(
     fmt: str | None = None,
     **options: Any,
 ) -> Result:
-    """`refine.check.check` with little written down; no cross-check by Z3 unless asked."""
+    """`check` with little written down; no cross-check by Z3 unless asked."""
     graph = load(model)
     chosen = contract_of(contract, fmt, None)
     assert contract in PRESETS

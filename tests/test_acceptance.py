@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from encoders.contract import IEEE_ANY
+from encoders.contract.contract import IEEE_ANY
 from onnx_import import load
-from refine.check import Options, check
-from refine.cli import run
-from refine.domain import DomainOptions, read_domain
+from refine.claims.accuracy import Options, check
+from refine.cli.main import run
+from refine.domain.domain import DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
-from refine.verdict import ExitCode, Tolerance
+from refine.results.verdict import ExitCode, Tolerance
 
 MODELS = Path(__file__).resolve().parents[2] / "shared" / "models"
 ACASXU = "acasxu/ACASXU_run2a_{}_batch_2000.onnx"

@@ -14,8 +14,9 @@ import pytest
 from half_copies import half_copy
 from operator_checks import Example, box_of, ends, exact_values, graph_of, points
 
-from encoders.approximate_field import ApproximateReals
-from encoders.contract import (
+from encoders.arithmetic.approximate_field import ApproximateReals
+from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
+from encoders.contract.contract import (
     BF16,
     EXACT,
     FP16,
@@ -26,20 +27,19 @@ from encoders.contract import (
     RuntimeContract,
     members,
 )
-from encoders.formats import BFLOAT16, BINARY16, BINARY32, FloatFormat, round_fraction
-from encoders.numpy_arithmetic import NumpyArithmetic
-from gpu_check.emulator import emulate
-from gpu_check.exact import evaluate_real
-from gpu_check.runtimes import OnnxRuntime
+from encoders.numbers.formats import BFLOAT16, BINARY16, BINARY32, FloatFormat, round_fraction
+from gpu_check.emulator.emulator import emulate
+from gpu_check.emulator.exact import evaluate_real
+from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.graph import Graph
-from refine.bounds import network_bounds
-from refine.comparison import comparison
-from refine.domain import DomainOptions, read_domain
-from refine.pair import pair_of
-from refine.proof import input_box
-from refine.slopes import Branching
-from refine.verdict import Side
+from refine.bounds.alpha import Branching
+from refine.bounds.network import network_bounds
+from refine.domain.domain import DomainOptions, read_domain
+from refine.pair.comparison import comparison
+from refine.pair.pair import pair_of
+from refine.proof.proof import input_box
+from refine.results.verdict import Side
 
 MNIST = Path(__file__).resolve().parents[2] / "shared" / "models" / "mnist_fc"
 NORM = Example(

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from onnx import NodeProto, helper
 from small_models import save
 
-from encoders.algebraic_field import AlgebraicField, TooLarge
-from encoders.contract import EXACT
-from encoders.exact_fields import Balls, object_array
-from encoders.functions import Function
-from gpu_check.exact import evaluate_exact
+from encoders.arithmetic.algebraic_field import AlgebraicField, TooLarge
+from encoders.arithmetic.exact_fields import Balls, object_array
+from encoders.contract.contract import EXACT
+from encoders.contract.functions import Function
+from gpu_check.emulator.exact import evaluate_exact
 from onnx_import import load
-from refine.equality import equal_outputs
-from refine.pair import pair_of
-from refine.verdict import Side
+from refine.pair.equality import equal_outputs
+from refine.pair.pair import pair_of
+from refine.results.verdict import Side
 
 node = helper.make_node
 CONSTANTS: Mapping[str, np.ndarray] = {

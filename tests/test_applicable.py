@@ -10,7 +10,7 @@ import pytest
 from onnx import helper
 from small_models import save
 
-from encoders.contract import (
+from encoders.contract.contract import (
     CUDA_TF32,
     FP16,
     IEEE_ANY,
@@ -22,14 +22,14 @@ from encoders.contract import (
     ScheduleRule,
     Sequential,
 )
-from encoders.formats import BFLOAT16, BINARY16, BINARY32, BINARY64
+from encoders.numbers.formats import BFLOAT16, BINARY16, BINARY32, BINARY64
 from onnx_import.errors import ModelError
 from refine.api import check_model, diff_models
-from refine.check import Options
-from refine.cli import run
+from refine.claims.accuracy import Options
+from refine.cli.main import run
 from refine.lemmas.cache import default_directory
-from refine.options import format_of
-from refine.verdict import ExitCode
+from refine.options.options import format_of
+from refine.results.verdict import ExitCode
 
 PLAIN = replace(IEEE_ANY, name="c")
 OTHER = Schedule(Pairwise(), Contraction.NEVER)

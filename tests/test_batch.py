@@ -11,7 +11,7 @@ import pytest
 from onnx import NodeProto, helper
 from small_models import mlp, save
 
-from encoders.contract import (
+from encoders.contract.contract import (
     ORT_CPU,
     PRESETS,
     SEQUENTIAL_FMA,
@@ -22,16 +22,16 @@ from encoders.contract import (
     Schedule,
     ScheduleRule,
 )
-from gpu_check.emulator import emulate
-from gpu_check.runtimes import OnnxRuntime
+from gpu_check.emulator.emulator import emulate
+from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.errors import ModelError
-from refine.batch import batch_invariance
-from refine.check import Options
-from refine.domain import DomainOptions, read_domain
+from refine.claims.accuracy import Options
+from refine.claims.batch_invariance import batch_invariance
+from refine.domain.domain import DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
-from refine.options import tolerance_of
-from refine.verdict import Result, Verdict
+from refine.options.options import tolerance_of
+from refine.results.verdict import Result, Verdict
 
 IN_BLOCKS = Schedule(Blocked(4), Contraction.ALWAYS, BiasPlacement.LAST)
 BY_ROWS = replace(SEQUENTIAL_FMA, rules=(ScheduleRule(IN_BLOCKS, operator="Gemm", rows=4),))

@@ -11,16 +11,16 @@ import onnxruntime
 import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from encoders.contract import EXACT, PRESETS, RuntimeContract
+from encoders.contract.contract import EXACT, PRESETS, RuntimeContract
 from onnx_import import load
 from onnx_import.errors import ModelError
-from refine.batch import batch_invariance
-from refine.check import Options
-from refine.cli import run
-from refine.domain import DomainOptions, read_domain
+from refine.claims.accuracy import Options
+from refine.claims.batch_invariance import batch_invariance
+from refine.cli.main import run
+from refine.domain.domain import DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
-from refine.options import tolerance_of
-from refine.verdict import ExitCode, Result, Verdict
+from refine.options.options import tolerance_of
+from refine.results.verdict import ExitCode, Result, Verdict
 
 WIDTH = 3
 BATCH = 4

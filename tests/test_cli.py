@@ -23,12 +23,12 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from encoders.registry import operators
-from gpu_check.writing import NoPlainFile, write_whole
-from onnx_import.fold import ALONE
-from onnx_import.reader import WRITTEN_OUT
-from refine import solve
-from refine.cli import run
-from refine.verdict import ExitCode
+from gpu_check.common.writing import NoPlainFile, write_whole
+from onnx_import.onnx.reader import WRITTEN_OUT
+from onnx_import.passes.fold import ALONE
+from refine.cli.main import run
+from refine.proof import z3_solver as solve
+from refine.results.verdict import ExitCode
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ["--z3", "none", "--quiet"]
@@ -715,7 +715,7 @@ def wait_until_imported(running: subprocess.Popen[str]) -> None:
 def test_an_interruption_that_z3_swallows_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     import z3
 
-    from refine.obligation import Kind
+    from refine.results.obligation import Kind
 
     class Interrupted(z3.Solver):
         def check(self, *assumptions: Any) -> Any:
@@ -731,7 +731,7 @@ def test_an_interruption_that_z3_swallows_is_passed_on(monkeypatch: pytest.Monke
 
 
 def test_a_bug_is_not_a_verdict(folder: Path) -> None:
-    script = "import refine.cli as c; c.run = lambda a: 1 / 0; c.main()"
+    script = "import refine.cli.main as c; c.run = lambda a: 1 / 0; c.main()"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True,
                           check=False, cwd=ROOT)  # fmt: skip
     assert done.returncode == ExitCode.INTERNAL_ERROR.value == 70

@@ -9,13 +9,13 @@ import pytest
 import small_models
 from onnx import helper
 
-from encoders.contract import SEQUENTIAL
-from encoders.enclosure import Interval
+from encoders.contract.contract import SEQUENTIAL
+from encoders.numbers.enclosure import Interval
 from onnx_import import load
 from onnx_import.graph import Graph
-from refine.bounds import InputBox, network_bounds
-from refine.compact import compacted
-from refine.pullback import pull_back, unit_functionals
+from refine.bounds.backward import pull_back, unit_functionals
+from refine.bounds.compact import compacted
+from refine.bounds.network import InputBox, network_bounds
 
 WIDTH = 24
 

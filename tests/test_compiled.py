@@ -12,8 +12,9 @@ import pytest
 from ort_schedule import ORT_BLOCKS
 from test_emulator import samples, shared
 
-from encoders.arithmetic import factors, sum_of_products
-from encoders.contract import (
+from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
+from encoders.arithmetic.runtime import factors, sum_of_products
+from encoders.contract.contract import (
     CUDA_TF32,
     PAIRWISE,
     SEQUENTIAL,
@@ -22,11 +23,11 @@ from encoders.contract import (
     Subnormals,
     members,
 )
-from encoders.formats import BINARY32
-from encoders.numpy_arithmetic import NumpyArithmetic
-from encoders.orders import Lanes, Pairwise, Tree, merges_of
-from gpu_check import compiled
-from gpu_check.compiled import (
+from encoders.contract.orders import Lanes, Pairwise, Tree, merges_of
+from encoders.numbers.formats import BINARY32
+from gpu_check.common.compiling import NoCompiler, compile_library, load_library
+from gpu_check.emulator import compiled
+from gpu_check.emulator.compiled import (
     CompiledArithmetic,
     CompiledChains,
     CompiledSteps,
@@ -35,8 +36,7 @@ from gpu_check.compiled import (
     compiled_steps,
     steps_agree,
 )
-from gpu_check.compiling import NoCompiler, compile_library, load_library
-from gpu_check.emulator import emulate
+from gpu_check.emulator.emulator import emulate
 from onnx_import import load
 
 KEEP, FLUSH = Subnormals.KEEP, Subnormals.FLUSH

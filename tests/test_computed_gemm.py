@@ -13,7 +13,7 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 from small_models import save
 
-from encoders.contract import (
+from encoders.contract.contract import (
     IEEE_ANY,
     SEQUENTIAL,
     AnyOrder,
@@ -25,13 +25,13 @@ from encoders.contract import (
     Steps,
     members,
 )
-from gpu_check.emulator import emulate
+from gpu_check.emulator.emulator import emulate
 from onnx_import import load
 from refine.api import check_model
-from refine.check import Options
-from refine.domain import DomainOptions
+from refine.claims.accuracy import Options
+from refine.domain.domain import DomainOptions
 from refine.lemmas.cache import default_directory
-from refine.verdict import Verdict
+from refine.results.verdict import Verdict
 
 C = [16777216.0]  # 2^24, beside which a float32 loses 1
 

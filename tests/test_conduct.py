@@ -14,12 +14,12 @@ from onnx import helper
 
 import refine
 from onnx_import import load
-from refine.cli import run
-from refine.conduct import conduct_of
-from refine.contract_file import read_contract
-from refine.domain import DomainOptions, read_domain
-from refine.options import contract_of
-from refine.verdict import Conduct, ExitCode
+from refine.claims.conduct import conduct_of
+from refine.cli.main import run
+from refine.domain.domain import DomainOptions, read_domain
+from refine.options.contract_file import read_contract
+from refine.options.options import contract_of
+from refine.results.verdict import Conduct, ExitCode
 
 BOUND = ["bound", "net.onnx", "--input", "-1..1", "--z3", "none", "--no-search"]
 
@@ -129,7 +129,7 @@ def test_an_answer_comes_out_whatever_happens_to_the_runtime(
     def failing(*given: object, **more: object) -> None:
         raise IndexError("beyond the end")
 
-    monkeypatch.setattr("refine.conduct.conformance", failing)
+    monkeypatch.setattr("refine.claims.conduct.conformance", failing)
     found = document("--contract", "ort-cpu")
     assert found["verdict"] == "verified"
     assert found["runtime"]["honours"] is None

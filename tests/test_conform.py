@@ -16,7 +16,7 @@ from operator_checks import Example, graph_of
 from ort_schedule import ORT_PLAIN
 from test_probe import EmulatedMachine
 
-from encoders.contract import (
+from encoders.contract.contract import (
     IEEE_ANY,
     ORT_CPU,
     SEQUENTIAL,
@@ -29,22 +29,22 @@ from encoders.contract import (
     RuntimeContract,
     Subnormals,
 )
-from encoders.formats import BINARY16, BINARY32, TENSOR_FLOAT_32
-from encoders.functions import Evidence, Function, FunctionAccuracy, Functions
-from encoders.orders import Lanes
-from gpu_check.conformance import Conformance, How, conformance
-from gpu_check.kernels import Kernels
-from gpu_check.tensors import Machine
+from encoders.contract.functions import Evidence, Function, FunctionAccuracy, Functions
+from encoders.contract.orders import Lanes
+from encoders.numbers.formats import BINARY16, BINARY32, TENSOR_FLOAT_32
+from gpu_check.conformance.conformance import Conformance, How, conformance
+from gpu_check.runtimes.kernels import Kernels
+from gpu_check.runtimes.tensors import Machine
 from onnx_import import load
 from onnx_import.graph import Array, Graph
-from refine.cli import run
-from refine.conform_command import judged
-from refine.contract_file import read_contract, write_contract
-from refine.point_bounds import bound_at
-from refine.probe_command import contract_for
-from refine.random_inputs import drawn
-from refine.runtime_choice import machine, runtime_choice
-from refine.verdict import ExitCode
+from refine.bounds.point_bounds import bound_at
+from refine.cli.conform import judged
+from refine.cli.main import run
+from refine.cli.probe import contract_for
+from refine.domain.random_inputs import drawn
+from refine.options.contract_file import read_contract, write_contract
+from refine.options.runtime_choice import machine, runtime_choice
+from refine.results.verdict import ExitCode
 
 
 @pytest.fixture

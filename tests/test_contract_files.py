@@ -13,7 +13,7 @@ import small_models
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from encoders.contract import (
+from encoders.contract.contract import (
     IEEE_ANY,
     ORT_CPU,
     PRESETS,
@@ -28,15 +28,30 @@ from encoders.contract import (
     ScheduleRule,
     Subnormals,
 )
-from encoders.contract_table import SCHEMA, contract_of_table, contract_table
-from encoders.formats import BINARY16, BINARY32, TENSOR_FLOAT_32, small_format
-from encoders.functions import CONSERVATIVE, Evidence, Function, FunctionAccuracy, Functions
-from encoders.orders import AnyOrder, Blocked, Blocks, Lanes, Pairwise, Sequential, Steps, Tree
+from encoders.contract.functions import (
+    CONSERVATIVE,
+    Evidence,
+    Function,
+    FunctionAccuracy,
+    Functions,
+)
+from encoders.contract.orders import (
+    AnyOrder,
+    Blocked,
+    Blocks,
+    Lanes,
+    Pairwise,
+    Sequential,
+    Steps,
+    Tree,
+)
+from encoders.contract.table import SCHEMA, contract_of_table, contract_table
+from encoders.numbers.formats import BINARY16, BINARY32, TENSOR_FLOAT_32, small_format
 from onnx_import.errors import ModelError
 from onnx_import.graph import DType
-from refine.cli import run
-from refine.contract_file import read_contract, write_contract
-from refine.verdict import ExitCode
+from refine.cli.main import run
+from refine.options.contract_file import read_contract, write_contract
+from refine.results.verdict import ExitCode
 
 KINDS = st.sampled_from(Evidence)
 ORDERS = st.one_of(

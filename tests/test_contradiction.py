@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import small_models
 
-from encoders.contract import EXACT
-from encoders.enclosure import FloatArray
-from refine.cli import run
-from refine.contradiction import contradiction
-from refine.proof import Proof
-from refine.verdict import ErrorEnclosure, ExitCode, Witness
+from encoders.contract.contract import EXACT
+from encoders.numbers.enclosure import FloatArray
+from refine.claims.contradiction import contradiction
+from refine.cli.main import run
+from refine.proof.proof import Proof
+from refine.results.verdict import ErrorEnclosure, ExitCode, Witness
 
 QUIET = ["--input", "-1..1", "--no-conform", "--z3", "none", "--budget", "1"]
 COMMANDS = {

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from small_models import save
 
-from encoders.contract import (
+from encoders.contract.contract import (
     CUDA_TF32,
     FP16,
     SEQUENTIAL,
@@ -22,15 +22,22 @@ from encoders.contract import (
     Steps,
     Subnormals,
 )
-from encoders.formats import BFLOAT16, BINARY16, BINARY32, BINARY64, round_array, small_format
-from gpu_check.emulator import leaves_no_choice
+from encoders.numbers.formats import (
+    BFLOAT16,
+    BINARY16,
+    BINARY32,
+    BINARY64,
+    round_array,
+    small_format,
+)
+from gpu_check.emulator.emulator import leaves_no_choice
 from onnx_import import load
 from onnx_import.errors import ModelError
 from refine.api import check_model, diff_models
-from refine.check import Options
-from refine.cross_check import EVERYTHING, SAMPLE, Effort
+from refine.claims.accuracy import Options
 from refine.lemmas.cache import default_directory
-from refine.verdict import Verdict
+from refine.proof.cross_check import EVERYTHING, SAMPLE, Effort
+from refine.results.verdict import Verdict
 
 TINY = 2.0**-15  # subnormal in float16
 FLUSHED = replace(FP16, name="flushed", results=Subnormals.FLUSH, operands=Subnormals.FLUSH)

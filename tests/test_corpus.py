@@ -13,12 +13,12 @@ from corpus import agreement_of, domain_of, runtime_of
 from measuring import MODELS
 from refused_models import REFUSED
 
-from encoders.contract import ORT_CPU
-from gpu_check.runtimes import OnnxRuntime
+from encoders.contract.contract import ORT_CPU
+from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.errors import ModelError
-from refine.bounds import network_bounds
-from refine.proof import input_box
+from refine.bounds.network import network_bounds
+from refine.proof.proof import input_box
 
 QUICK = (
     "acasxu/ACASXU_run2a_1_1*",

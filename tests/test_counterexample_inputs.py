@@ -15,16 +15,16 @@ import pytest
 from onnx import helper
 from small_models import save
 
-from encoders.contract import SEQUENTIAL
-from encoders.formats import BINARY16, BINARY64
+from encoders.contract.contract import SEQUENTIAL
+from encoders.numbers.formats import BINARY16, BINARY64
 from onnx_import import load
 from onnx_import.graph import Graph
-from refine.check import Options, check
-from refine.cross_check import EVERYTHING
-from refine.domain import DomainOptions, read_domain
-from refine.replay import run_again
-from refine.verdict import Execution, Result, Tolerance, Verdict
-from refine.witness_file import load_witness, save_witness
+from refine.claims.accuracy import Options, check
+from refine.domain.domain import DomainOptions, read_domain
+from refine.proof.cross_check import EVERYTHING
+from refine.results.verdict import Execution, Result, Tolerance, Verdict
+from refine.witness.file import load_witness, save_witness
+from refine.witness.replay import run_again
 
 
 def scaled(folder: Path, *then: str) -> Graph:

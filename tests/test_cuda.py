@@ -15,13 +15,13 @@ import pytest
 import small_models
 from onnx import helper
 
-from encoders.approximate_field import ApproximateReals
-from encoders.arithmetic import sum_of_products
-from encoders.contract import PRESETS, Steps
-from encoders.enclosure import Interval
-from encoders.formats import BINARY32
-from encoders.numpy_arithmetic import NumpyArithmetic
-from gpu_check.compiling import CXX, NoCompiler, compile_library
+from encoders.arithmetic.approximate_field import ApproximateReals
+from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
+from encoders.arithmetic.runtime import sum_of_products
+from encoders.contract.contract import PRESETS, Steps
+from encoders.numbers.enclosure import Interval
+from encoders.numbers.formats import BINARY32
+from gpu_check.common.compiling import CXX, NoCompiler, compile_library
 from gpu_check.cuda.card import Card, Factors
 from gpu_check.cuda.kernels import HostKernels, Schedule
 from gpu_check.cuda.network import contract_of, run_graph
@@ -35,11 +35,11 @@ from gpu_check.cuda.sources import (
     source,
 )
 from gpu_check.cuda.tensor_core import emulated, probe_core, tiles_of
-from gpu_check.emulator import emulate
-from gpu_check.exact import evaluate_real
+from gpu_check.emulator.emulator import emulate
+from gpu_check.emulator.exact import evaluate_real
 from onnx_import import load
 from onnx_import.graph import Graph
-from refine.bounds import InputBox, network_bounds
+from refine.bounds.network import InputBox, network_bounds
 
 BLOCK = 7
 PINNED = [s for s in Schedule if s is not Schedule.WARP_TREE]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from onnx_import import load
-from refine.cli import run
+from refine.cli.main import run
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 

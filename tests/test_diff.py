@@ -13,13 +13,13 @@ import pytest
 from onnx import helper, numpy_helper
 from small_models import mlp, save, two_inputs
 
-from gpu_check.runtimes import OnnxRuntime
+from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import.errors import ModelError
 from refine.api import diff_models
-from refine.check import Options
-from refine.cli import run
+from refine.claims.accuracy import Options
+from refine.cli.main import run
 from refine.lemmas.cache import default_directory
-from refine.verdict import ExitCode, Result, Verdict
+from refine.results.verdict import ExitCode, Result, Verdict
 
 
 def diff(spec: Path, impl: Path, eps: str | None = None, contract: str = "ieee-any") -> Result:

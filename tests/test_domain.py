@@ -13,12 +13,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from encoders.contract import IEEE_ANY
-from encoders.formats import BFLOAT16, BINARY16, BINARY32, BINARY64, FloatFormat, is_representable
+from encoders.contract.contract import IEEE_ANY
+from encoders.numbers.formats import (
+    BFLOAT16,
+    BINARY16,
+    BINARY32,
+    BINARY64,
+    FloatFormat,
+    is_representable,
+)
 from onnx_import.graph import DType, Graph, TensorType, build_graph
-from refine.domain import Box, Domain, DomainError, DomainOptions, read_domain
-from refine.exact import Bounds, decimal, inward
-from refine.vnnlib import MOST_BOXES, boxes_of_text, read_vnnlib
+from refine.common.exact import Bounds, decimal, inward
+from refine.domain.domain import Box, Domain, DomainError, DomainOptions, read_domain
+from refine.domain.vnnlib import MOST_BOXES, boxes_of_text, read_vnnlib
 
 MODELS = Path(__file__).resolve().parents[2] / "shared" / "models"
 needs_models = pytest.mark.skipif(not MODELS.is_dir(), reason="needs ../shared/models")

@@ -11,15 +11,15 @@ import pytest
 from corpus import agreement_of, runtime_of
 from onnx import TensorProto, helper, numpy_helper
 
-from encoders.contract import ORT_CPU, PRESETS
-from encoders.exact_fields import Rationals
-from gpu_check.exact import evaluate_exact
+from encoders.arithmetic.exact_fields import Rationals
+from encoders.contract.contract import ORT_CPU, PRESETS
+from gpu_check.emulator.exact import evaluate_exact
 from onnx_import import load
 from onnx_import.errors import UnsupportedModel
-from refine.check import Options, check
-from refine.cli import run
-from refine.domain import Domain, DomainOptions, read_domain
-from refine.verdict import ExitCode, Tolerance, Verdict
+from refine.claims.accuracy import Options, check
+from refine.cli.main import run
+from refine.domain.domain import Domain, DomainOptions, read_domain
+from refine.results.verdict import ExitCode, Tolerance, Verdict
 
 OPTIONS = Options(None, None, conform=True)
 

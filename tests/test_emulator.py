@@ -12,12 +12,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from ort_schedule import ORT_BLOCKS
 
-from encoders.contract import EXACT, IEEE_ANY, SEQUENTIAL
-from encoders.exact_fields import Balls, Rationals, enclosure
-from encoders.formats import BINARY16
-from gpu_check.emulator import emulate
-from gpu_check.exact import evaluate_exact
-from gpu_check.runtimes import OnnxRuntime, RuntimeUnavailable
+from encoders.arithmetic.exact_fields import Balls, Rationals, enclosure
+from encoders.contract.contract import EXACT, IEEE_ANY, SEQUENTIAL
+from encoders.numbers.formats import BINARY16
+from gpu_check.emulator.emulator import emulate
+from gpu_check.emulator.exact import evaluate_exact
+from gpu_check.runtimes.runtimes import OnnxRuntime, RuntimeUnavailable
 from onnx_import import load
 from onnx_import.graph import Array, Graph
 

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encoders.approximate_field import ApproximateReals
-from encoders.contract import FP16, IEEE_ANY, SEQUENTIAL, members
-from gpu_check.emulator import emulate
-from gpu_check.exact import evaluate_real
-from gpu_check.runtimes import OnnxRuntime
+from encoders.arithmetic.approximate_field import ApproximateReals
+from encoders.contract.contract import FP16, IEEE_ANY, SEQUENTIAL, members
+from gpu_check.emulator.emulator import emulate
+from gpu_check.emulator.exact import evaluate_real
+from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.graph import Array, Graph
-from refine.bounds import network_bounds
-from refine.domain import DomainOptions, read_domain
-from refine.proof import input_box
+from refine.bounds.network import network_bounds
+from refine.domain.domain import DomainOptions, read_domain
+from refine.proof.proof import input_box
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples" / "encoder"
 SAMPLE = FOLDER / "sample.npy"

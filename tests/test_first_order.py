@@ -17,23 +17,23 @@ from hypothesis import strategies as st
 from kernel_files import FILES, FOLDER, exact_error, kernel, read, toy
 from onnx import TensorProto, helper
 
-import refine.first_order as first_order
-from encoders.affine_forms import Form, variable
-from encoders.contract import EXACT, IEEE_ANY, SEQUENTIAL, RuntimeContract
-from encoders.enclosure import Interval
-from encoders.exact_fields import Balls, enclosure
-from encoders.form_fields import Forms, plus
-from encoders.formats import round_array, small_format
-from encoders.functions import Function
-from gpu_check.emulator import emulate
-from gpu_check.exact import evaluate_exact
+import refine.scalar.first_order as first_order
+from encoders.arithmetic.exact_fields import Balls, enclosure
+from encoders.contract.contract import EXACT, IEEE_ANY, SEQUENTIAL, RuntimeContract
+from encoders.contract.functions import Function
+from encoders.numbers.enclosure import Interval
+from encoders.numbers.formats import round_array, small_format
+from encoders.relaxations.affine_forms import Form, variable
+from encoders.relaxations.form_fields import Forms, plus
+from gpu_check.emulator.emulator import emulate
+from gpu_check.emulator.exact import evaluate_exact
 from onnx_import import load
 from onnx_import.graph import Graph
-from refine.bounds import InputBox
-from refine.boxes import largest_error
-from refine.domain import Domain
-from refine.first_order import analyse, applies, scalars
-from refine.proof import input_box
+from refine.bounds.network import InputBox
+from refine.domain.domain import Domain
+from refine.proof.proof import input_box
+from refine.scalar.branch_and_bound import largest_error
+from refine.scalar.first_order import analyse, applies, scalars
 
 TINY = small_format(5, 4)
 _POINTS = 9

@@ -15,8 +15,8 @@ import small_models
 from onnx import helper
 from small_models import settled
 
-from encoders.contract import PRESETS, RuntimeContract, members
-from refine.verdict import Result, Verdict
+from encoders.contract.contract import PRESETS, RuntimeContract, members
+from refine.results.verdict import Result, Verdict
 
 STEP = np.float32(0.61)
 ONE = np.ones((), np.float32)

@@ -10,16 +10,16 @@ import pytest
 from onnx import helper
 from small_models import save
 
-from encoders.exact_fields import Balls
-from gpu_check.exact import evaluate_exact
-from gpu_check.runtimes import OnnxRuntime
+from encoders.arithmetic.exact_fields import Balls
+from gpu_check.emulator.exact import evaluate_exact
+from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.graph import Array
 from refine.api import diff_models
-from refine.check import Options
+from refine.claims.accuracy import Options
 from refine.lemmas.cache import default_directory
-from refine.optimised import as_optimised
-from refine.verdict import Result
+from refine.options.optimised import as_optimised
+from refine.results.verdict import Result
 
 INPUTS = {"Conv": (1, 4, 5, 5), "ConvTranspose": (1, 4, 3, 3), "Gemm": (2, 4)}
 LAYERS: tuple[tuple[str, tuple[int, ...], dict[str, Any]], ...] = (

@@ -19,10 +19,17 @@ import numpy as np
 import pytest
 import z3
 
-from encoders import fp_theory as fp
-from encoders.contract import IEEE_ANY, PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA, Subnormals
-from encoders.formats import BFLOAT16, BINARY16, BINARY32, BINARY64, FloatFormat, small_format
-from encoders.fp_theory import FpTermArithmetic
+from encoders.arithmetic import fp_theory as fp
+from encoders.arithmetic.fp_theory import FpTermArithmetic
+from encoders.contract.contract import IEEE_ANY, PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA, Subnormals
+from encoders.numbers.formats import (
+    BFLOAT16,
+    BINARY16,
+    BINARY32,
+    BINARY64,
+    FloatFormat,
+    small_format,
+)
 
 E2P3, E3P3, E3P4, E4P4 = (small_format(*w) for w in ((2, 3), (3, 3), (3, 4), (4, 4)))
 FORMATS = (E2P3, E3P3, E3P4, E4P4, BFLOAT16, BINARY16, BINARY32)

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from kernel_files import FILES, body_of, has_functions, interpreted, kernel, read
 
-from encoders.contract import SEQUENTIAL
-from encoders.exact_fields import Balls, enclosure
-from encoders.formats import BINARY32, BINARY64, round_fraction
-from gpu_check.emulator import emulate
-from gpu_check.exact import evaluate_exact
+from encoders.arithmetic.exact_fields import Balls, enclosure
+from encoders.contract.contract import SEQUENTIAL
+from encoders.numbers.formats import BINARY32, BINARY64, round_fraction
+from gpu_check.emulator.emulator import emulate
+from gpu_check.emulator.exact import evaluate_exact
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import DType
-from refine.cli import run
-from refine.domain import DomainOptions, read_domain
+from refine.cli.main import run
+from refine.domain.domain import DomainOptions, read_domain
 
 
 @pytest.mark.parametrize("path", [f for f in FILES if not has_functions(f)], ids=lambda p: p.stem)

@@ -15,12 +15,19 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, save
 
-from encoders.contract import IEEE_ANY, ORT_CPU, RuntimeContract
-from encoders.enclosure import Interval
-from encoders.functions import CONSERVATIVE, CORRECTLY_ROUNDED, TABLES, WIDE, Evidence, Function
-from gpu_check.runtimes import OnnxRuntime
+from encoders.contract.contract import IEEE_ANY, ORT_CPU, RuntimeContract
+from encoders.contract.functions import (
+    CONSERVATIVE,
+    CORRECTLY_ROUNDED,
+    TABLES,
+    WIDE,
+    Evidence,
+    Function,
+)
+from encoders.numbers.enclosure import Interval
+from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
-from refine.bounds import InputBox, network_bounds
+from refine.bounds.network import InputBox, network_bounds
 
 Wide = Callable[[Any], Any]
 COUNT = 4096

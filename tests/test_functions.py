@@ -18,14 +18,11 @@ from hypothesis import strategies as st
 from onnx import helper
 from operator_checks import Example, exact_values, example, graph_of, points
 
-from encoders.approximate_field import approximate_function
-from encoders.contract import IEEE_ANY, ORT_CPU, PRESETS, members
-from encoders.curves import Curve, Piece, Shape, image_of, lines_of, slopes_of
-from encoders.enclosure import Interval
-from encoders.exact_fields import BALL_FUNCTIONS, Balls, Rationals, enclosure
-from encoders.formats import BFLOAT16, BINARY16, BINARY32, BINARY64, FloatFormat, round_fraction
-from encoders.function_curves import FUNCTION_CURVES
-from encoders.functions import (
+from encoders.arithmetic.approximate_field import approximate_function
+from encoders.arithmetic.exact_fields import BALL_FUNCTIONS, Balls, Rationals, enclosure
+from encoders.arithmetic.rounded_functions import rounded_function
+from encoders.contract.contract import IEEE_ANY, ORT_CPU, PRESETS, members
+from encoders.contract.functions import (
     CONSERVATIVE,
     CORRECTLY_ROUNDED,
     ORT_FUNCTIONS,
@@ -35,16 +32,26 @@ from encoders.functions import (
     Functions,
     Transcendental,
 )
-from encoders.gated_curves import GELU, GELU_TANH, MISH, swish_curve
-from encoders.ops.elu import SELU_ALPHA, SELU_GAMMA, _exponential_curve
-from encoders.ops.hard_sigmoid import HARD_SWISH, clipped_line
-from encoders.ops.softsign import CURVE as SOFTSIGN
-from encoders.rounded_functions import rounded_function
-from encoders.rounding_bounds import Rounder
-from encoders.tracked_functions import function_error
-from refine.assumptions import assumptions_of
-from refine.box import Box
-from refine.domain import DomainOptions, read_domain
+from encoders.curves.curves import Curve, Piece, Shape, image_of, lines_of, slopes_of
+from encoders.curves.function_curves import FUNCTION_CURVES
+from encoders.curves.gated_curves import GELU, GELU_TANH, MISH, swish_curve
+from encoders.numbers.enclosure import Interval
+from encoders.numbers.formats import (
+    BFLOAT16,
+    BINARY16,
+    BINARY32,
+    BINARY64,
+    FloatFormat,
+    round_fraction,
+)
+from encoders.ops.activations.elu import SELU_ALPHA, SELU_GAMMA, _exponential_curve
+from encoders.ops.activations.hard_sigmoid import HARD_SWISH, clipped_line
+from encoders.ops.activations.softsign import CURVE as SOFTSIGN
+from encoders.rounding.rounding_bounds import Rounder
+from encoders.rounding.tracked_functions import function_error
+from refine.claims.assumptions import assumptions_of
+from refine.domain.box import Box
+from refine.domain.domain import DomainOptions, read_domain
 
 CURVES: dict[str, Curve] = {
     **{f.value: c for f, c in FUNCTION_CURVES.items()},
@@ -423,7 +430,7 @@ def test_a_ball_with_a_part_too_small_to_write_down_is_enclosed_quickly() -> Non
     """erf(1e38) is 1 within 2^-(1e76): that radius has no fraction that memory could hold."""
     import flint
 
-    from encoders.exact_fields import enclosure
+    from encoders.arithmetic.exact_fields import enclosure
 
     ball = flint.arb(1, 0) + flint.arb(0, 1) * flint.arb(2) ** -(10**12)
     low, high = enclosure(ball)

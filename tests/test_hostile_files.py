@@ -23,15 +23,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnx_import import load
 from onnx_import.errors import ModelError
-from onnx_import.torchlean_json import read_object
-from refine.arrays import Stored, stored_arrays
-from refine.cli import run
-from refine.contract_file import read_contract
-from refine.exact import DomainError
-from refine.toml_file import read_toml
-from refine.verdict import ExitCode
-from refine.visible import visible
-from refine.vnnlib import boxes_of_text
+from onnx_import.torchlean.documents import read_object
+from refine.cli.main import run
+from refine.common.arrays import Stored, stored_arrays
+from refine.common.exact import DomainError
+from refine.common.toml_file import read_toml
+from refine.common.visible import visible
+from refine.domain.vnnlib import boxes_of_text
+from refine.options.contract_file import read_contract
+from refine.results.verdict import ExitCode
 from refine.zoo import read_entry
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -289,7 +289,7 @@ def test_what_the_kernel_makes_up_is_no_file(
 
 def test_a_lack_of_memory_is_no_verdict(folder: Path) -> None:
     script = (
-        "import refine.cli as c\n"
+        "import refine.cli.main as c\n"
         "def lack(*a): raise MemoryError\n"
         "c.run = lack\n"
         "c.Reporter.bug = lack\n"

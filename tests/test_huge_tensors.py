@@ -65,7 +65,7 @@ def test_a_tensor_that_is_too_large_is_refused_before_it_is_made(
 def test_what_is_stored_may_be_moved_about_whatever_its_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("onnx_import.infer.MOST_MADE", 10)
+    monkeypatch.setattr("onnx_import.onnx.inference.MOST_MADE", 10)
     weights = np.arange(30, dtype=np.float32).reshape(10, 3)
     nodes = [N("Transpose", ["w"], ["t"]), N("MatMul", ["x", "t"], ["y"])]
     graph = load(model(tmp_path / "m.onnx", nodes, {"w": weights}, FLAT))

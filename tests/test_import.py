@@ -18,8 +18,8 @@ from refused_models import REFUSED
 
 from onnx_import import load
 from onnx_import.errors import ModelError, UnsupportedModel, shorten
-from onnx_import.fold import cast_exactly
 from onnx_import.graph import Array, DType, Graph, TensorType
+from onnx_import.passes.fold import cast_exactly
 
 MODELS = Path(__file__).parents[2] / "shared" / "models"
 FILES = sorted(MODELS.rglob("*.onnx"))

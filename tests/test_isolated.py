@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 import small_models
 
-from gpu_check.isolated import Lost, Server, server_for
-from gpu_check.runtimes import (
+from gpu_check.runtimes.isolated import Lost, Server, server_for
+from gpu_check.runtimes.runtimes import (
     OnnxRuntime,
     OnnxRuntimeOptions,
     RuntimeUnavailable,
     onnxruntime_version,
 )
-from refine.cli import run
-from refine.verdict import ExitCode
+from refine.cli.main import run
+from refine.results.verdict import ExitCode
 
 ROOT = Path(__file__).resolve().parents[1]
 X = {"x": np.ones((1, 4), np.float32)}
@@ -112,7 +112,7 @@ def test_the_proof_comes_out_whatever_becomes_of_onnxruntime(
     """Looked at after the proof, on the worst input found, and by a counterexample's replays."""
     server_for().end()
     with monkeypatch.context() as patch:
-        patch.setattr("gpu_check.isolated.command", lambda *pipes: started)
+        patch.setattr("gpu_check.runtimes.isolated.command", lambda *pipes: started)
         patch.setattr(server_for(), "patience", 1.0)
         asked = ["check", "net.onnx", "--input", "-1..1", "--budget", "0", "--z3", "none", "-q"]
         asked += ["--conform", "--json", "r.json"]
@@ -137,7 +137,7 @@ def test_the_proof_comes_out_whatever_becomes_of_onnxruntime(
 
 PARENT = """
 import sys, time
-from gpu_check.isolated import server_for
+from gpu_check.runtimes.isolated import server_for
 server_for().ask("version")
 print(server_for().process.pid, flush=True)
 if sys.argv[1] == "wait":

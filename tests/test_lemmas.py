@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 import z3
 
-from encoders import fp_theory as fp
-from encoders.formats import small_format
+from encoders.arithmetic import fp_theory as fp
+from encoders.numbers.formats import small_format
 from refine.lemmas import cache, format_lemmas
 from refine.lemmas.format_lemmas import rounded_product, rounded_sum
 from refine.lemmas.lemma import magnitude, reals, within
 from refine.lemmas.library import dump_smt2, library, prove_library
-from refine.obligation import Discharger, Kind, Obligation, Outcome
-from refine.solve import Fact, Query, discharge, smt2_text, solve
+from refine.proof.z3_solver import Fact, Query, discharge, smt2_text, solve
+from refine.results.obligation import Discharger, Kind, Obligation, Outcome
 
 STEPS = 2_000_000  # ten times what the costliest schema lemma needs: a tenth of a second
 E3P3 = small_format(3, 3)

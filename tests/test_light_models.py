@@ -17,8 +17,8 @@ import pytest
 from light_model import LIGHT
 from light_models import with_random_weights
 
-from encoders.contract import SEQUENTIAL
-from gpu_check.emulator import emulate
+from encoders.contract.contract import SEQUENTIAL
+from gpu_check.emulator.emulator import emulate
 from onnx_import import load
 
 QUICK = ("shufflenet", "squeezenet", "bvlc_alexnet")

@@ -21,15 +21,15 @@ from operator_checks import (
     points,
 )
 
-from encoders.contract import IEEE_ANY, SEQUENTIAL
-from encoders.enclosure import Interval
+from encoders.contract.contract import IEEE_ANY, SEQUENTIAL
+from encoders.numbers.enclosure import Interval
 from encoders.operator import site_of
 from encoders.registry import lookup
-from gpu_check.emulator import emulate
-from gpu_check.runtimes import OnnxRuntime, RuntimeUnavailable
+from gpu_check.emulator.emulator import emulate
+from gpu_check.runtimes.runtimes import OnnxRuntime, RuntimeUnavailable
 from onnx_import import load
 from onnx_import.errors import ModelError
-from refine.bounds import InputBox, network_bounds
+from refine.bounds.network import InputBox, network_bounds
 
 TYPES = (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)
 FLOAT16, FLOAT64, INT64 = 10, 11, 7

@@ -21,10 +21,10 @@ from operator_checks import (
 )
 from small_models import settled
 
-from encoders.contract import SEQUENTIAL
-from gpu_check.emulator import emulate
+from encoders.contract.contract import SEQUENTIAL
+from gpu_check.emulator.emulator import emulate
 from onnx_import.errors import ModelError
-from refine.verdict import Verdict
+from refine.results.verdict import Verdict
 
 INF = np.inf
 CAUSAL = np.array([[0, -INF, -INF], [0.5, 0, -INF], [0, 0.25, -1]])

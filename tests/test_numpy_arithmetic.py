@@ -16,9 +16,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from encoders.contract import IEEE_ANY, SEQUENTIAL, SEQUENTIAL_FMA, Contraction, Subnormals
-from encoders.exact_fields import Balls, RationalArithmetic, Rationals, enclosure
-from encoders.formats import (
+from encoders.arithmetic.exact_fields import Balls, RationalArithmetic, Rationals, enclosure
+from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
+from encoders.contract.contract import IEEE_ANY, SEQUENTIAL, SEQUENTIAL_FMA, Contraction, Subnormals
+from encoders.numbers.formats import (
     BFLOAT16,
     BINARY16,
     BINARY32,
@@ -33,7 +34,6 @@ from encoders.formats import (
     round_up,
     small_format,
 )
-from encoders.numpy_arithmetic import NumpyArithmetic
 
 STANDARD = (BINARY16, BFLOAT16, BINARY32, BINARY64)
 SMALL = tuple(small_format(*widths) for widths in ((2, 2), (2, 3), (3, 3), (3, 4), (4, 4)))

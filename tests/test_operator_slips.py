@@ -29,7 +29,7 @@ from operator_checks import (
     graph_of,
 )
 
-from encoders.enclosure import Interval
+from encoders.numbers.enclosure import Interval
 from encoders.operator import Contribution, Operator, RoundingBound
 from encoders.registry import operators
 

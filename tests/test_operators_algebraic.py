@@ -16,13 +16,13 @@ from operator_checks import (
     graph_of,
 )
 
-from encoders.approximate_field import ApproximateReals
-from encoders.contract import IEEE_ANY, SEQUENTIAL, RuntimeContract
-from encoders.enclosure import Interval
+from encoders.arithmetic.approximate_field import ApproximateReals
+from encoders.contract.contract import IEEE_ANY, SEQUENTIAL, RuntimeContract
+from encoders.numbers.enclosure import Interval
 from encoders.operator import site_of
 from encoders.registry import lookup
 from onnx_import.errors import UnsupportedModel
-from refine.bounds import NetworkBounds, network_bounds
+from refine.bounds.network import NetworkBounds, network_bounds
 
 
 def ints(*values: int) -> np.ndarray:

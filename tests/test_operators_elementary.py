@@ -26,17 +26,17 @@ from operator_checks import (
     points,
 )
 
-from encoders.approximate_field import ApproximateReals
-from encoders.contract import IEEE_ANY, SEQUENTIAL, Normalization
-from encoders.enclosure import Interval
-from encoders.functions import ORT_FUNCTIONS
+from encoders.arithmetic.approximate_field import ApproximateReals
+from encoders.contract.contract import IEEE_ANY, SEQUENTIAL, Normalization
+from encoders.contract.functions import ORT_FUNCTIONS
+from encoders.numbers.enclosure import Interval
 from encoders.operator import site_of
 from encoders.registry import lookup
-from gpu_check.emulator import emulate
-from gpu_check.exact import evaluate_real
+from gpu_check.emulator.emulator import emulate
+from gpu_check.emulator.exact import evaluate_real
 from onnx_import import load
 from onnx_import.errors import UnsupportedModel
-from refine.bounds import InputBox, network_bounds
+from refine.bounds.network import InputBox, network_bounds
 
 rng = np.random.default_rng(11)
 
@@ -123,7 +123,7 @@ def test_real_meaning_is_the_reference(case: Example) -> None:
 @every_example
 def test_onnxruntime_is_within_the_bound(case: Example) -> None:
     """Each point its own box: ranges are points, so the bound is the rounding error there."""
-    from gpu_check.runtimes import OnnxRuntime, RuntimeUnavailable
+    from gpu_check.runtimes.runtimes import OnnxRuntime, RuntimeUnavailable
 
     graph, raw = graph_of(case)
     try:

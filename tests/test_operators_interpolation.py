@@ -19,13 +19,13 @@ from operator_checks import (
     graph_of,
 )
 
-from encoders.contract import EXACT, IEEE_ANY, SEQUENTIAL
-from encoders.exact_fields import Rationals, fraction
+from encoders.arithmetic.exact_fields import Rationals, fraction
+from encoders.contract.contract import EXACT, IEEE_ANY, SEQUENTIAL
 from encoders.operator import site_of
 from encoders.registry import lookup
-from gpu_check.exact import evaluate_exact
+from gpu_check.emulator.exact import evaluate_exact
 from onnx_import.errors import UnsupportedModel
-from refine.bounds import network_bounds
+from refine.bounds.network import network_bounds
 
 
 def resized(

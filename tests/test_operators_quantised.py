@@ -14,18 +14,18 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from operator_checks import Example, box_of, check_bounds, check_runtime, graph_of
 
-from encoders.contract import IEEE_ANY, SEQUENTIAL
-from encoders.enclosure import Interval
-from encoders.exact_fields import Rationals, fraction, object_array
+from encoders.arithmetic.exact_fields import Rationals, fraction, object_array
+from encoders.contract.contract import IEEE_ANY, SEQUENTIAL
+from encoders.numbers.enclosure import Interval
 from encoders.operator import Operator, Site, site_of
 from encoders.registry import lookup
-from gpu_check.emulator import emulate
-from gpu_check.exact import evaluate_exact
-from gpu_check.runtimes import OnnxRuntime
+from gpu_check.emulator.emulator import emulate
+from gpu_check.emulator.exact import evaluate_exact
+from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array
-from refine.bounds import network_bounds
+from refine.bounds.network import network_bounds
 
 FLOAT = TensorProto.FLOAT
 rng = np.random.default_rng(19)

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from kernel_files import exact_error, kernel, read
 
-from encoders.contract import IEEE_ANY, SEQUENTIAL, RuntimeContract
-from encoders.exact_fields import Rationals, fraction
-from encoders.formats import BINARY16, BINARY32, FloatFormat, round_fraction, small_format
+from encoders.arithmetic.exact_fields import Rationals, fraction
+from encoders.contract.contract import IEEE_ANY, SEQUENTIAL, RuntimeContract
+from encoders.numbers.formats import BINARY16, BINARY32, FloatFormat, round_fraction, small_format
 from encoders.operator import site_of
 from encoders.registry import lookup, operators
-from gpu_check.emulator import emulate
-from gpu_check.exact import evaluate_exact
+from gpu_check.emulator.emulator import emulate
+from gpu_check.emulator.exact import evaluate_exact
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph
-from refine.bounds import network_bounds
-from refine.proof import input_box
+from refine.bounds.network import network_bounds
+from refine.proof.proof import input_box
 
 
 def _scaled(folder: Path, number: str, precision: str = "binary64") -> Path:
@@ -84,7 +84,7 @@ def test_forgetting_what_storing_it_loses_is_caught(
     forgetful = replace(right, radius=np.zeros(()))
     wrong = replace(operators()["Rational"], rounding=lambda *_: forgetful)
     monkeypatch.setattr(
-        "refine.bounds.lookup", lambda n: wrong if n.op == "Rational" else lookup(n)
+        "refine.bounds.network.lookup", lambda n: wrong if n.op == "Rational" else lookup(n)
     )
     assert Fraction(network_bounds(graph, box, contract).largest) < error
 

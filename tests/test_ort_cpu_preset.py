@@ -12,7 +12,7 @@ import pytest
 from ort_cpu import Case, cases, held
 from ort_schedule import ORT_PLAIN
 
-from encoders.contract import RuntimeContract
+from encoders.contract.contract import RuntimeContract
 
 LARGEST, POINTS = 120, 6
 ONCE_WRONG = (

@@ -10,12 +10,12 @@ import pytest
 from onnx import helper
 from small_models import save
 
-from encoders.contract import EXACT
+from encoders.contract.contract import EXACT
 from onnx_import import load
 from onnx_import.errors import ModelError
-from refine.cli import run
-from refine.pair import pair_of
-from refine.verdict import ExitCode, Side
+from refine.cli.main import run
+from refine.pair.pair import pair_of
+from refine.results.verdict import ExitCode, Side
 
 
 def difference(path: Path, first: str, second: str, inputs: tuple[str, str], output: str) -> Path:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from refine.cli import run
-from refine.verdict import ExitCode
+from refine.cli.main import run
+from refine.results.verdict import ExitCode
 
 ANSWERS = (ExitCode.VERIFIED, ExitCode.VIOLATED, ExitCode.UNKNOWN)
 QUICK = ["--budget", "0.1", "-q", "--no-conform"]

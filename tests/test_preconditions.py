@@ -12,7 +12,7 @@ from onnx import helper
 from small_models import save, settled
 
 from onnx_import.errors import ModelError
-from refine.verdict import Verdict
+from refine.results.verdict import Verdict
 
 
 def model(

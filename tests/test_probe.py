@@ -13,8 +13,9 @@ import small_models
 from onnx import helper
 from operator_checks import Example, graph_of
 
-from encoders.arithmetic import sum_of_terms
-from encoders.contract import (
+from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
+from encoders.arithmetic.runtime import sum_of_terms
+from encoders.contract.contract import (
     BF16,
     FP16,
     SEQUENTIAL,
@@ -27,11 +28,8 @@ from encoders.contract import (
     Schedule,
     Subnormals,
 )
-from encoders.formats import BFLOAT16, BINARY32, TENSOR_FLOAT_32, FloatFormat
-from encoders.functions import Evidence, Function
-from encoders.numpy_arithmetic import NumpyArithmetic
-from encoders.operator import site_of
-from encoders.orders import (
+from encoders.contract.functions import Evidence, Function
+from encoders.contract.orders import (
     AnyOrder,
     Blocked,
     Blocks,
@@ -44,24 +42,26 @@ from encoders.orders import (
     named_order,
     same_tree,
 )
-from encoders.scheduling import contract_at
-from gpu_check.conformance import conformance
-from gpu_check.emulator import emulate, emulate_node
-from gpu_check.function_probe import measured
-from gpu_check.kernels import OnnxKernels, Run, varying_constants
-from gpu_check.modes import Flushes, product_bits
-from gpu_check.probe import Finding, placed, probe_sums
-from gpu_check.probed_contract import ReducedPrecision, probe_contract
-from gpu_check.reveal import NotATree, revealed
-from gpu_check.runtimes import OnnxRuntime
+from encoders.families.scheduling import contract_at
+from encoders.numbers.formats import BFLOAT16, BINARY32, TENSOR_FLOAT_32, FloatFormat
+from encoders.operator import site_of
+from gpu_check.conformance.conformance import conformance
+from gpu_check.emulator.emulator import emulate, emulate_node
+from gpu_check.probe.function_probe import measured
+from gpu_check.probe.modes import Flushes, product_bits
+from gpu_check.probe.probe import Finding, placed, probe_sums
+from gpu_check.probe.probed_contract import ReducedPrecision, probe_contract
+from gpu_check.probe.reveal import NotATree, revealed
+from gpu_check.runtimes.kernels import OnnxKernels, Run, varying_constants
+from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.graph import Array, DType, Graph, Node
-from refine.cli import run
-from refine.conform_command import judged
-from refine.contract_file import read_contract
-from refine.random_inputs import drawn
-from refine.runtime_choice import machine, runtime_choice
-from refine.verdict import ExitCode
+from refine.cli.conform import judged
+from refine.cli.main import run
+from refine.domain.random_inputs import drawn
+from refine.options.contract_file import read_contract
+from refine.options.runtime_choice import machine, runtime_choice
+from refine.results.verdict import ExitCode
 
 KEPT = Flushes(Subnormals.KEEP, Subnormals.KEEP)
 

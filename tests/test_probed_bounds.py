@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from encoders.contract import (
+from encoders.contract.contract import (
     IEEE_ANY,
     PAIRWISE,
     SEQUENTIAL,
@@ -21,22 +21,22 @@ from encoders.contract import (
     RuntimeContract,
     ScheduleRule,
 )
-from encoders.enclosure import Interval
-from encoders.functions import CONSERVATIVE, Function
+from encoders.contract.functions import CONSERVATIVE, Function
+from encoders.families.scheduling import contract_at
+from encoders.numbers.enclosure import Interval
 from encoders.operator import site_of
-from encoders.scheduling import contract_at
-from gpu_check.probe import placed
-from gpu_check.probed_contract import agreed_rules
-from gpu_check.runtimes import OnnxRuntime
+from gpu_check.probe.probe import placed
+from gpu_check.probe.probed_contract import agreed_rules
+from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.graph import Graph
-from refine.bounds import InputBox, network_bounds
-from refine.cli import run
-from refine.contract_file import read_contract, write_contract
-from refine.probe_command import contract_for, probed
-from refine.runtime_choice import runtime_choice
-from refine.verdict import ExitCode
-from refine.witness import error_between, real_outputs
+from refine.bounds.network import InputBox, network_bounds
+from refine.cli.main import run
+from refine.cli.probe import contract_for, probed
+from refine.options.contract_file import read_contract, write_contract
+from refine.options.runtime_choice import runtime_choice
+from refine.results.verdict import ExitCode
+from refine.witness.witness import error_between, real_outputs
 
 FLAT = np.random.default_rng(0).standard_normal
 Node = tuple[str, str, Mapping[str, Any]]

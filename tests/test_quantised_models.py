@@ -21,19 +21,19 @@ from onnxruntime.quantization import (
 )
 from ort_schedule import ORT_BLOCKS
 
-from encoders.approximate_field import ApproximateReals
-from encoders.contract import IEEE_ANY, ORT_CPU
-from gpu_check.conformance import How, conformance
-from gpu_check.emulator import emulate
-from gpu_check.exact import evaluate_real
-from gpu_check.runtimes import OnnxRuntime
-from gpu_check.tensors import OnnxMachine
+from encoders.arithmetic.approximate_field import ApproximateReals
+from encoders.contract.contract import IEEE_ANY, ORT_CPU
+from gpu_check.conformance.conformance import How, conformance
+from gpu_check.emulator.emulator import emulate
+from gpu_check.emulator.exact import evaluate_real
+from gpu_check.runtimes.runtimes import OnnxRuntime
+from gpu_check.runtimes.tensors import OnnxMachine
 from onnx_import import load
 from onnx_import.graph import Array, Graph
-from refine.assumptions import assumptions_of
-from refine.bounds import network_bounds
-from refine.domain import Domain, DomainOptions, read_domain
-from refine.proof import input_box
+from refine.bounds.network import network_bounds
+from refine.claims.assumptions import assumptions_of
+from refine.domain.domain import Domain, DomainOptions, read_domain
+from refine.proof.proof import input_box
 
 MNIST = Path(__file__).resolve().parents[2] / "shared" / "models" / "mnist_fc"
 POINTS = 24

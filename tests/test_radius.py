@@ -13,11 +13,12 @@ import pytest
 import small_models
 from small_models import settled
 
+from encoders.numbers.radius import is_negative, is_radius, largest_radius, radius_of
 from encoders.operator import NOT_NEGATIVE, Contribution, DifferenceMap, RoundingBound
-from encoders.radius import is_negative, is_radius, largest_radius, radius_of
-from refine import bounds as bounds_module
-from refine import boxes, first_order
-from refine.verdict import Result, Verdict
+from refine.bounds import network as bounds_module
+from refine.results.verdict import Result, Verdict
+from refine.scalar import branch_and_bound as boxes
+from refine.scalar import first_order
 
 NUMBERS = np.array([0.0, 1.0, -1e-300, np.nan, np.inf, -np.inf, -0.0])
 SOUND = np.array([0.0, 1.0, np.inf, np.inf, np.inf, np.inf, 0.0])

@@ -6,9 +6,9 @@ import flint
 import numpy as np
 import pytest
 
-from encoders.functions import Function
-from gpu_check.function_probe import measured_call
-from gpu_check.reference import CURVES, RSQRT, SEGMENT, SQRT, Curve, enclosed
+from encoders.contract.functions import Function
+from gpu_check.probe.function_probe import measured_call
+from gpu_check.probe.reference import CURVES, RSQRT, SEGMENT, SQRT, Curve, enclosed
 
 EVERY: dict[str, Curve] = {**{f.value: c for f, c in CURVES.items()}, "sqrt": SQRT, "rsqrt": RSQRT}
 # leading 16 bits: subnormal, tiny, around 1, large, at the edge of overflow and of underflow
@@ -64,7 +64,7 @@ def test_a_zero_is_exact() -> None:
 def test_a_call_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four segments stand for all numbers: correct rounding is half an ulp, truncation a whole."""
     chunk = np.concatenate([segment(k) for k in (0x3F80, 0x3F81, 0x4000, 0x40FF)])
-    monkeypatch.setattr("gpu_check.function_probe._every_input", lambda dtype: iter([chunk]))
+    monkeypatch.setattr("gpu_check.probe.function_probe._every_input", lambda dtype: iter([chunk]))
     assert measured_call(np.sqrt, SQRT).ulps == pytest.approx(0.5, abs=1e-6)
     down = measured_call(lambda x: np.nextafter(np.sqrt(x), np.float32(0)), SQRT)
     assert down.ulps == pytest.approx(1.5, abs=1e-6)

@@ -10,8 +10,8 @@ import pytest
 from encoders.registry import lookup, operators
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import AttributeValue, Node
-from onnx_import.reader import MADE
-from onnx_import.rewrite import REWRITINGS, written_out
+from onnx_import.onnx.reader import MADE
+from onnx_import.passes.decompose import REWRITINGS, written_out
 
 
 def attribute_names() -> dict[str, set[str]]:

@@ -16,19 +16,19 @@ import pytest
 import small_models
 from onnx import helper
 
-from encoders.contract import PRESETS
-from encoders.exact_fields import Rationals, fraction
-from gpu_check.divergence import Divergence, first_divergence
-from gpu_check.exact import evaluate_exact
-from gpu_check.replay import NotReplayed
-from gpu_check.runtimes import OnnxRuntime
-from gpu_check.torch_replay import replay_on_torch
+from encoders.arithmetic.exact_fields import Rationals, fraction
+from encoders.contract.contract import PRESETS
+from gpu_check.conformance.divergence import Divergence, first_divergence
+from gpu_check.emulator.exact import evaluate_exact
+from gpu_check.runtimes.replay import NotReplayed
+from gpu_check.runtimes.runtimes import OnnxRuntime
+from gpu_check.runtimes.torch_replay import replay_on_torch
 from onnx_import import load
-from refine.cli import run
-from refine.optimised import as_optimised
-from refine.replay import every_output, run_again
-from refine.verdict import ExitCode
-from refine.witness_file import load_witness
+from refine.cli.main import run
+from refine.options.optimised import as_optimised
+from refine.results.verdict import ExitCode
+from refine.witness.file import load_witness
+from refine.witness.replay import every_output, run_again
 
 X = {"x": np.array([[0.3, -0.7]], np.float32)}
 
@@ -117,7 +117,7 @@ def test_torch_runs_the_graph(net: Path) -> None:
 
 def test_the_optimised_model_computes_what_onnxruntime_does(net: Path) -> None:
     """FusedGemm is read as Gemm and Relu; the file gives the optimised session's bits."""
-    from gpu_check.runtimes import OnnxRuntimeOptions
+    from gpu_check.runtimes.runtimes import OnnxRuntimeOptions
 
     written = as_optimised(net, "all")
     assert {n.domain for n in onnx.load(str(written)).graph.node} <= {"", "ai.onnx"}

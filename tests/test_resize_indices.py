@@ -14,10 +14,10 @@ import pytest
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
+from encoders.families.resizing import COORDINATES, coordinates, exact_coordinates
 from encoders.operator import site_of
-from encoders.ops.resize import index_of, nearest, nearest_in_float32, notes
+from encoders.ops.movement.resize import index_of, nearest, nearest_in_float32, notes
 from encoders.registry import operator_notes
-from encoders.resizing import COORDINATES, coordinates, exact_coordinates
 from onnx_import import load
 
 ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")

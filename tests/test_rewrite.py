@@ -13,8 +13,8 @@ from operator_checks import (
     graph_of,
 )
 
-from encoders.contract import SEQUENTIAL
-from gpu_check.emulator import emulate
+from encoders.contract.contract import SEQUENTIAL
+from gpu_check.emulator.emulator import emulate
 from onnx_import.errors import UnsupportedModel
 
 

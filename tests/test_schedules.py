@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from encoders.arithmetic import sum_of_products
-from encoders.contract import (
+from encoders.arithmetic.exact_fields import RationalArithmetic
+from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
+from encoders.arithmetic.runtime import sum_of_products
+from encoders.contract.contract import (
     IEEE_ANY,
     PRESETS,
     SEQUENTIAL,
@@ -26,10 +28,16 @@ from encoders.contract import (
     RuntimeContract,
     Sequential,
 )
-from encoders.exact_fields import RationalArithmetic
-from encoders.formats import BINARY16, BINARY32, FloatFormat, round_fraction, small_format
-from encoders.numpy_arithmetic import NumpyArithmetic
-from encoders.orders import Blocks, Lanes, Tree, checked_tree, merges_of, named_order, same_tree
+from encoders.contract.orders import (
+    Blocks,
+    Lanes,
+    Tree,
+    checked_tree,
+    merges_of,
+    named_order,
+    same_tree,
+)
+from encoders.numbers.formats import BINARY16, BINARY32, FloatFormat, round_fraction, small_format
 from onnx_import.errors import ModelError
 
 Terms = Sequence[tuple[Fraction, Fraction]]

@@ -15,18 +15,18 @@ import small_models
 from onnx import helper
 from small_models import domain_of, mlp, settled
 
-from encoders.contract import PRESETS
-from gpu_check.emulator import emulate
-from gpu_check.screening import ScreeningArithmetic, agrees, screen
+from encoders.contract.contract import PRESETS
+from gpu_check.emulator.emulator import emulate
+from gpu_check.emulator.screening import ScreeningArithmetic, agrees, screen
 from onnx_import import load
-from refine import hunting
-from refine.clock import Clock
-from refine.cross_check import EVERYTHING
-from refine.domain import DomainOptions
-from refine.evaluation import Hunt, score
-from refine.hunting import hunt_at
-from refine.search import search
-from refine.verdict import Tolerance, Verdict
+from refine.claims import hunting
+from refine.claims.hunting import hunt_at
+from refine.common.clock import Clock
+from refine.domain.domain import DomainOptions
+from refine.proof.cross_check import EVERYTHING
+from refine.results.verdict import Tolerance, Verdict
+from refine.search.evaluation import Hunt, score
+from refine.search.search import search
 
 WEIGHTS = np.array([[0.5], [-0.25], [1.0]], np.float32)
 CENTRE = np.array([0.3125], np.float32)

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import overflowing, settled
 
-from encoders.formats import BINARY32
-from refine.box import Box
-from refine.shrinking import Points, shrunk
-from refine.verdict import Verdict
+from encoders.numbers.formats import BINARY32
+from refine.domain.box import Box
+from refine.results.verdict import Verdict
+from refine.search.shrinking import Points, shrunk
 
 
 def box_of(lo: list[float], hi: list[float]) -> Box:

@@ -12,26 +12,27 @@ import numpy as np
 import pytest
 import small_models
 
-from encoders.contract import IEEE_ANY, SEQUENTIAL
-from encoders.enclosure import Interval
-from encoders.exact_fields import Rationals, enclosure
-from encoders.formats import BINARY32, round_array, small_format
-from gpu_check.emulator import emulate
-from gpu_check.exact import evaluate_exact
+from encoders.arithmetic.exact_fields import Rationals, enclosure
+from encoders.contract.contract import IEEE_ANY, SEQUENTIAL
+from encoders.numbers.enclosure import Interval
+from encoders.numbers.formats import BINARY32, round_array, small_format
+from gpu_check.emulator.emulator import emulate
+from gpu_check.emulator.exact import evaluate_exact
 from onnx_import import load
 from onnx_import.graph import Graph
-from refine import proof, secants
-from refine.bounds import InputBox, Known, network_bounds
-from refine.cli import run
-from refine.clock import Clock
-from refine.domain import DomainOptions, read_domain
-from refine.feasible import impossible
-from refine.problem import Network
-from refine.pullback import FixedSlopes
-from refine.remains import remains
-from refine.slopes import Branching
-from refine.split import Part, Split, covers, halved, part_of, split_box
-from refine.verdict import ExitCode, Tolerance
+from refine.bounds import secant_branching as secants
+from refine.bounds.alpha import Branching
+from refine.bounds.backward import FixedSlopes
+from refine.bounds.feasible import impossible
+from refine.bounds.network import InputBox, Known, network_bounds
+from refine.bounds.problem import Network
+from refine.cli.main import run
+from refine.common.clock import Clock
+from refine.domain.domain import DomainOptions, read_domain
+from refine.proof import proof
+from refine.proof.input_splitting import Part, Split, covers, halved, part_of, split_box
+from refine.proof.unproved_boxes import remains
+from refine.results.verdict import ExitCode, Tolerance
 
 EFFORTS = (Branching(4), Branching(4, 64, 1024))
 

@@ -15,15 +15,16 @@ from typing import Any
 import pytest
 import small_models
 
-from refine.supervision import Places, places
+from refine.process.supervision import Places, places
 
 ROOT = Path(__file__).resolve().parents[1]
 STUCK = """
-import refine.cli, sys
-from refine import entry, supervision
+import refine.cli.main, sys
+from refine.cli import entry
+from refine.process import supervision
 def stuck(*a, **k):
     {what}
-refine.cli.{where} = stuck
+refine.cli.main.{where} = stuck
 entry.main()
 """
 HOLDS_THE_INTERPRETER = "10 ** (10 ** 9)"  # one operation, minutes, no bytecode in between

@@ -14,7 +14,8 @@ import small_models
 from operator_checks import Example, box_of, ends, exact_values, graph_of, points
 from test_conform import EmulatedMachine
 
-from encoders.contract import (
+from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
+from encoders.contract.contract import (
     CUDA_FP16,
     CUDA_FP32,
     CUDA_TF32,
@@ -26,15 +27,20 @@ from encoders.contract import (
     Steps,
     members,
 )
-from encoders.enclosure import Interval
-from encoders.formats import BINARY16, BINARY64, TENSOR_FLOAT_32, FloatFormat, round_fraction
-from encoders.numpy_arithmetic import NumpyArithmetic
-from gpu_check.conformance import conformance
-from gpu_check.emulator import emulate, emulate_node
+from encoders.numbers.enclosure import Interval
+from encoders.numbers.formats import (
+    BINARY16,
+    BINARY64,
+    TENSOR_FLOAT_32,
+    FloatFormat,
+    round_fraction,
+)
+from gpu_check.conformance.conformance import conformance
+from gpu_check.emulator.emulator import emulate, emulate_node
 from onnx_import import load
 from onnx_import.graph import Graph
-from refine.bounds import InputBox, network_bounds
-from refine.random_inputs import drawn
+from refine.bounds.network import InputBox, network_bounds
+from refine.domain.random_inputs import drawn
 
 V100, A100, H100 = Steps(4, 23), Steps(8, 24), Steps(16, 25)
 FORMATS = {np.float16: (11, -14), ml_dtypes.bfloat16: (8, -126), np.float32: (11, -126)}

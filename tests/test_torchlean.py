@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from encoders.approximate_field import ApproximateReals
-from gpu_check.exact import evaluate_real
+from encoders.arithmetic.approximate_field import ApproximateReals
+from gpu_check.emulator.exact import evaluate_real
 from onnx_import import load
 from onnx_import.errors import ModelError, UnsupportedModel
 from onnx_import.graph import DType, Graph
-from refine.cli import run
-from refine.verdict import ExitCode
+from refine.cli.main import run
+from refine.results.verdict import ExitCode
 
 RNG = np.random.default_rng(7)
 Item = dict[str, Any]

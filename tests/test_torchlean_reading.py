@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from encoders.exact_fields import Balls
-from gpu_check.exact import evaluate_exact
+from encoders.arithmetic.exact_fields import Balls
+from gpu_check.emulator.exact import evaluate_exact
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph

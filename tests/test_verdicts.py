@@ -16,19 +16,19 @@ from onnx import helper
 from small_models import domain_of, settled
 
 from onnx_import import load
-from refine import check as check_module
-from refine import cross_check as cross_check_module
-from refine import proof as proof_module
-from refine import split as split_module
-from refine.check import Options
-from refine.clock import Clock
-from refine.cross_check import EVERYTHING, SAMPLE
-from refine.domain import DomainOptions
+from refine.claims import accuracy as check_module
+from refine.claims.accuracy import Options
+from refine.common.clock import Clock
+from refine.domain.domain import DomainOptions
 from refine.lemmas import cache
 from refine.lemmas.library import library
-from refine.obligation import Discharger, Kind, Obligation, Outcome
-from refine.solve import Fact
-from refine.verdict import Execution, ExitCode, Result, Verdict
+from refine.proof import cross_check as cross_check_module
+from refine.proof import input_splitting as split_module
+from refine.proof import proof as proof_module
+from refine.proof.cross_check import EVERYTHING, SAMPLE
+from refine.proof.z3_solver import Fact
+from refine.results.obligation import Discharger, Kind, Obligation, Outcome
+from refine.results.verdict import Execution, ExitCode, Result, Verdict
 
 
 @pytest.fixture
@@ -402,7 +402,7 @@ def test_a_tampered_lemma_cache_is_not_believed(tmp_path: Path, net: Path) -> No
 def test_a_refuted_lemma_does_not_enter_the_cache(tmp_path: Path) -> None:
     import z3
 
-    from refine.solve import Query
+    from refine.proof.z3_solver import Query
 
     x = z3.Real("x")
     query = Query("false", Kind.SCHEMA, (), Fact("x > 0", x > 0))
@@ -429,8 +429,8 @@ def test_the_result_says_what_it_rests_on(net: Path) -> None:
 
 def test_replay_files_hold_everything(tmp_path: Path, net: Path) -> None:
     """The saved error is the exact one again, from the files alone."""
-    from refine.replay import run_again
-    from refine.witness_file import load_witness, save_witness
+    from refine.witness.file import load_witness, save_witness
+    from refine.witness.replay import run_again
 
     result = settled(net, eps="1e-9")
     save_witness(result, tmp_path / "c.json")

@@ -10,13 +10,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from encoders.contract import SEQUENTIAL
-from encoders.enclosure import Interval
-from encoders.formats import small_format
-from gpu_check.emulator import emulate
+from encoders.contract.contract import SEQUENTIAL
+from encoders.numbers.enclosure import Interval
+from encoders.numbers.formats import small_format
+from gpu_check.emulator.emulator import emulate
 from onnx_import import load
 from onnx_import.graph import Graph
-from refine.bounds import InputBox, network_bounds
+from refine.bounds.network import InputBox, network_bounds
 
 E3P8 = replace(SEQUENTIAL, name="e3p8", compute_format=small_format(3, 8))
 LARGEST = 15.9375

@@ -18,12 +18,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from encoders.approximate_field import ApproximateReals
-from encoders.contract import SEQUENTIAL
+from encoders.arithmetic.approximate_field import ApproximateReals
+from encoders.contract.contract import SEQUENTIAL
 from encoders.operator import site_of
 from encoders.registry import lookup, operator_notes
-from gpu_check.emulator import emulate
-from gpu_check.exact import evaluate_real
+from gpu_check.emulator.emulator import emulate
+from gpu_check.emulator.exact import evaluate_real
 from onnx_import import load
 from onnx_import.errors import ModelError
 

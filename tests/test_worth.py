@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
-from encoders import curves
-from encoders.contract import IEEE_ANY
-from encoders.enclosure import Interval
-from encoders.function_curves import FUNCTION_CURVES
-from encoders.functions import Function
+from encoders.contract.contract import IEEE_ANY
+from encoders.contract.functions import Function
+from encoders.curves import curves
+from encoders.curves.function_curves import FUNCTION_CURVES
+from encoders.numbers.enclosure import Interval
 from onnx_import import load
 from onnx_import.graph import Graph
-from refine import worth
-from refine.bounds import InputBox, NetworkBounds, network_bounds
-from refine.worth import Effort, worth_refining
+from refine.bounds import pruning as worth
+from refine.bounds.network import InputBox, NetworkBounds, network_bounds
+from refine.bounds.pruning import Effort, worth_refining
 
 
 def padded(path: Path, pad: int) -> Graph:

@@ -13,8 +13,8 @@ import onnx
 import onnxruntime
 import pytest
 
-from refine.cli import run
-from refine.verdict import ExitCode, Verdict
+from refine.cli.main import run
+from refine.results.verdict import ExitCode, Verdict
 from refine.zoo import BATCH, Command, CrossCheck, document, folders, read_entry, run_entry
 
 ZOO = Path(__file__).resolve().parents[1] / "examples" / "zoo"

@@ -1,1 +1,1 @@
-"""One file per operator; `encoders.registry` lists this folder."""
+"""One file per operator, in rooms by family; `encoders.registry` walks this folder."""

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from encoders.contract import (
+from encoders.contract.contract import (
     CUDA_FP32,
     PAIRWISE,
     SEQUENTIAL,
@@ -25,8 +25,8 @@ from encoders.contract import (
     Contraction,
     RuntimeContract,
 )
-from encoders.orders import Tree
-from gpu_check.compiling import CXX, NoCompiler, compile_library, load_library
+from encoders.contract.orders import Tree
+from gpu_check.common.compiling import CXX, NoCompiler, compile_library, load_library
 from gpu_check.cuda.sources import FOLDER, CudaUnavailable
 
 FloatArray = npt.NDArray[np.float32]

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from encoders.contract import SEQUENTIAL, RuntimeContract, ScheduleRule
+from encoders.contract.contract import SEQUENTIAL, RuntimeContract, ScheduleRule
+from encoders.families.scheduling import reduction_at
 from encoders.operator import Site, site_of
-from encoders.scheduling import reduction_at
 from gpu_check.cuda.kernels import DotKernels, FloatArray, Schedule
-from gpu_check.emulator import emulate_node
-from gpu_check.terms import terms_of
+from gpu_check.emulator.emulator import emulate_node
+from gpu_check.emulator.terms import terms_of
 from onnx_import.graph import Array, Graph, Node
 
 _PRODUCTS = ("MatMul", "Gemm", "Conv")

@@ -14,10 +14,17 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from encoders.contract import SEQUENTIAL
-from encoders.formats import BFLOAT16, BINARY16, BINARY32, TENSOR_FLOAT_32, FloatFormat, round_array
-from encoders.numpy_arithmetic import NumpyArithmetic
-from encoders.orders import Steps
+from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
+from encoders.contract.contract import SEQUENTIAL
+from encoders.contract.orders import Steps
+from encoders.numbers.formats import (
+    BFLOAT16,
+    BINARY16,
+    BINARY32,
+    TENSOR_FLOAT_32,
+    FloatFormat,
+    round_array,
+)
 from gpu_check.cuda.card import TILE, Card, Factors
 
 FloatArray = npt.NDArray[np.float64]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import z3
 
 from refine.lemmas.lemma import Argument, Lemma, larger, magnitude, nonnegative, reals, within
-from refine.obligation import Kind
-from refine.solve import Fact, Term
+from refine.proof.z3_solver import Fact, Term
+from refine.results.obligation import Kind
 
-OWN = "elementary; the three cases are those of encoders/ops/relu.py"
+OWN = "elementary; the three cases are those of encoders/ops/activations/relu.py"
 
 
 def _relu(x: Term) -> Term:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import z3
 
 from refine.lemmas.lemma import Argument, Lemma, larger, nonnegative, reals, within
-from refine.obligation import Kind
-from refine.solve import Fact
+from refine.proof.z3_solver import Fact
+from refine.results.obligation import Kind
 
 
 def maximum_plane() -> Argument:

@@ -11,7 +11,7 @@ import z3
 
 from refine.lemmas.lemma import Argument, Lemma, magnitude, nonnegative, reals, schema, within
 from refine.lemmas.sums import HIGHAM, JEANNEROD_RUMP
-from refine.solve import Fact
+from refine.proof.z3_solver import Fact
 
 
 def any_order_linear_node() -> Argument:

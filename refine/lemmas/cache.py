@@ -14,10 +14,10 @@ from pathlib import Path
 
 import platformdirs
 
-from gpu_check.writing import write_whole
+from gpu_check.common.writing import write_whole
 from onnx_import.files import read_plain
-from refine.obligation import Discharger, Obligation, Outcome
-from refine.solve import SOLVER_VERSION, Query, discharge, hypotheses_text, smt2_text
+from refine.proof.z3_solver import SOLVER_VERSION, Query, discharge, hypotheses_text, smt2_text
+from refine.results.obligation import Discharger, Obligation, Outcome
 
 MEANING = "goal follows, hypotheses can hold"
 """What `discharged` meant when the file was written."""

@@ -15,8 +15,8 @@ from functools import partial
 
 import z3
 
-from encoders import fp_theory as fp
-from encoders.formats import (
+from encoders.arithmetic import fp_theory as fp
+from encoders.numbers.formats import (
     BFLOAT16,
     BINARY16,
     BINARY32,
@@ -26,8 +26,8 @@ from encoders.formats import (
     small_format,
 )
 from refine.lemmas.lemma import Argument, Lemma
-from refine.obligation import Kind
-from refine.solve import Fact, Formula, Term
+from refine.proof.z3_solver import Fact, Formula, Term
+from refine.results.obligation import Kind
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Schema lemmas on elementary functions: what convexity gives, and how their errors add up.
 
-That a function is convex on a piece is not for Z3 to prove: `encoders/curves.py` and the files
-that state curves argue it, and the tests certify the sign of f'' by ball arithmetic.
+That a function is convex on a piece is not for Z3 to prove: `encoders/curves` and the files that
+state curves argue it, and the tests certify the sign of f'' by ball arithmetic.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import z3
 
 from refine.lemmas.lemma import Argument, Lemma, reals, schema, within
-from refine.solve import Fact
+from refine.proof.z3_solver import Fact
 
 
 def convex_tangent() -> Argument:

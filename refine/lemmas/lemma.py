@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import z3
 
-from refine.obligation import Kind
-from refine.solve import Fact, Formula, Query, Term
+from refine.proof.z3_solver import Fact, Formula, Query, Term
+from refine.results.obligation import Kind
 
 
 @dataclass(frozen=True)

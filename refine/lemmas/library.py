@@ -11,12 +11,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import IO
 
-from gpu_check.children import start_worker
-from gpu_check.writing import write_whole
+from gpu_check.common.children import start_worker
+from gpu_check.common.writing import write_whole
 from refine.lemmas import format_lemmas, schema
 from refine.lemmas.cache import discharge_cached
 from refine.lemmas.lemma import Lemma
-from refine.obligation import Kind, Obligation
+from refine.results.obligation import Kind, Obligation
 
 
 def library(kinds: Collection[Kind] = (Kind.SCHEMA, Kind.FORMAT)) -> tuple[Lemma, ...]:

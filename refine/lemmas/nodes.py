@@ -5,7 +5,7 @@ from __future__ import annotations
 import z3
 
 from refine.lemmas.lemma import Argument, Lemma, between, larger, magnitude, reals, schema, within
-from refine.solve import Fact, Term
+from refine.proof.z3_solver import Fact, Term
 
 
 def relu(x: Term) -> Term:

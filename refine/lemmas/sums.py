@@ -20,7 +20,7 @@ from refine.lemmas.lemma import (
     schema,
     within,
 )
-from refine.solve import Fact, Formula, Term
+from refine.proof.z3_solver import Fact, Formula, Term
 
 
 def rounding_model() -> Argument:

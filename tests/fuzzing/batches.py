@@ -25,16 +25,16 @@ from reading import Unread
 from running import from_command_line, fuzzed
 from trial import Finding, range_of
 
-from encoders.contract import IEEE_ANY, ORT_CPU, RuntimeContract
-from encoders.formats import BINARY32
+from encoders.contract.contract import IEEE_ANY, ORT_CPU, RuntimeContract
+from encoders.numbers.formats import BINARY32
 from onnx_import import load
 from onnx_import.errors import ModelError
-from refine.batch import batch_invariance
-from refine.box import Box
-from refine.check import Options
-from refine.domain import Domain
+from refine.claims.accuracy import Options
+from refine.claims.batch_invariance import batch_invariance
+from refine.domain.box import Box
+from refine.domain.domain import Domain
 from refine.lemmas.cache import default_directory
-from refine.verdict import Result, Tolerance, Verdict
+from refine.results.verdict import Result, Tolerance, Verdict
 
 Array = Any
 BATCHES = 3

@@ -33,7 +33,7 @@ from trial import (
     points_of,
 )
 
-from encoders.contract import (
+from encoders.contract.contract import (
     EXACT,
     BiasPlacement,
     Contraction,
@@ -43,15 +43,15 @@ from encoders.contract import (
     Schedule,
     Subnormals,
 )
-from encoders.orders import AnyOrder, Steps
+from encoders.contract.orders import AnyOrder, Steps
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
-from refine.check import Options, check
-from refine.diff import diff
-from refine.domain import Domain
+from refine.claims.accuracy import Options, check
+from refine.claims.difference import diff
+from refine.domain.domain import Domain
 from refine.lemmas.cache import default_directory
-from refine.obligation import Outcome
-from refine.verdict import Result, Side, Tolerance, Verdict, Witness
+from refine.results.obligation import Outcome
+from refine.results.verdict import Result, Side, Tolerance, Verdict, Witness
 
 Array = Any
 PLAIN = {

@@ -38,15 +38,15 @@ from trial import (
     range_of,
 )
 
-from encoders.contract import OpenSchedule, RuntimeContract, members
-from encoders.contract_table import ContractError, contract_of_table, contract_table
-from encoders.exact_fields import Balls, object_array
-from encoders.formats import FloatFormat
-from gpu_check.emulator import emulate
-from gpu_check.exact import evaluate_real
+from encoders.arithmetic.exact_fields import Balls, object_array
+from encoders.contract.contract import OpenSchedule, RuntimeContract, members
+from encoders.contract.table import ContractError, contract_of_table, contract_table
+from encoders.numbers.formats import FloatFormat
+from gpu_check.emulator.emulator import emulate
+from gpu_check.emulator.exact import evaluate_real
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
-from refine.verdict import Result, Verdict
+from refine.results.verdict import Result, Verdict
 
 Array = Any
 MEMBERS = 4

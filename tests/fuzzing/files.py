@@ -99,7 +99,7 @@ def write(case: Case, folder: Path) -> None:
 
 def fault_of(case: Case, folder: Path, watch: Watch) -> str | None:
     """Run one case in a folder of its own; what went wrong, if anything."""
-    from refine.cli import guarded
+    from refine.cli.main import guarded
 
     write(case, folder)
     os.chdir(folder)

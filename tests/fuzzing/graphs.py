@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from encoders.contract import (
+from encoders.contract.contract import (
     IEEE_ANY,
     PRESETS,
     BiasPlacement,
@@ -22,7 +22,9 @@ from encoders.contract import (
     ScheduleRule,
     Subnormals,
 )
-from encoders.formats import (
+from encoders.contract.functions import TABLES
+from encoders.contract.orders import AnyOrder, Blocked, Blocks, Lanes, Pairwise, Sequential, Steps
+from encoders.numbers.formats import (
     BFLOAT16,
     BINARY16,
     BINARY32,
@@ -30,8 +32,6 @@ from encoders.formats import (
     TENSOR_FLOAT_32,
     small_format,
 )
-from encoders.functions import TABLES
-from encoders.orders import AnyOrder, Blocked, Blocks, Lanes, Pairwise, Sequential, Steps
 
 Shape = tuple[int, ...]
 CODES = {

@@ -27,7 +27,7 @@ from reading import (
 )
 from windowed import WINDOWED
 
-from encoders.contract import Normalization
+from encoders.contract.contract import Normalization
 
 
 def _unary(name: str) -> Meaning:

@@ -16,7 +16,7 @@ import flint
 import numpy as np
 from reals import FUNCTIONS, Open
 
-from encoders.contract import (
+from encoders.contract.contract import (
     BiasPlacement,
     Contraction,
     FactorRounding,
@@ -27,8 +27,7 @@ from encoders.contract import (
     Span,
     Subnormals,
 )
-from encoders.formats import BFLOAT16, BINARY16, BINARY32, BINARY64, FloatFormat
-from encoders.orders import (
+from encoders.contract.orders import (
     AnyOrder,
     Blocked,
     Blocks,
@@ -39,6 +38,7 @@ from encoders.orders import (
     Steps,
     Tree,
 )
+from encoders.numbers.formats import BFLOAT16, BINARY16, BINARY32, BINARY64, FloatFormat
 
 Array = Any
 _FORMATS = {1: BINARY32, 10: BINARY16, 11: BINARY64, 16: BFLOAT16}
@@ -264,7 +264,7 @@ class Machine:
 
     def function(self, name: str, a: Array) -> Array:
         """As accurate as the contract says: some number within the bound on its error."""
-        from encoders.functions import Function
+        from encoders.contract.functions import Function
 
         accuracy = self.contract.functions.accuracy(Function(name))
         a = self.read(a)

@@ -21,16 +21,16 @@ from reals import BITS, Open, Reals
 from tables import Tables
 from trial import Finding, Trial, box_of, format_of, graph_of, points_of
 
-from encoders.contract import EXACT, OpenSchedule, RuntimeContract, members
-from encoders.contract_table import ContractError, contract_of_table
-from gpu_check.emulator import emulate
+from encoders.contract.contract import EXACT, OpenSchedule, RuntimeContract, members
+from encoders.contract.table import ContractError, contract_of_table
+from gpu_check.emulator.emulator import emulate
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
-from refine.check import Options
-from refine.diff import diff
-from refine.domain import Domain
+from refine.claims.accuracy import Options
+from refine.claims.difference import diff
+from refine.domain.domain import Domain
 from refine.lemmas.cache import default_directory
-from refine.verdict import Result, Side, Tolerance, Verdict
+from refine.results.verdict import Result, Side, Tolerance, Verdict
 
 Array = Any
 EXECUTIONS = 4

@@ -13,11 +13,11 @@ from unittest.mock import patch
 
 from trial import Finding
 
-import refine.check
-import refine.diff
+import refine.claims.accuracy
+import refine.claims.difference
 from refine.lemmas.cache import default_directory
 from refine.lemmas.library import prove_lemmas
-from refine.obligation import Obligation
+from refine.results.obligation import Obligation
 
 
 @contextmanager
@@ -30,8 +30,8 @@ def lemmas_once() -> Iterator[None]:
         return tuple(map(proved, names))
 
     with (
-        patch.object(refine.check, "prove_lemmas", remembered),
-        patch.object(refine.diff, "prove_lemmas", remembered),
+        patch.object(refine.claims.accuracy, "prove_lemmas", remembered),
+        patch.object(refine.claims.difference, "prove_lemmas", remembered),
     ):
         yield
 

@@ -13,8 +13,8 @@ from machine import nearest
 from onnx import numpy_helper
 from trial import Finding, Trial, bounded, format_of, judge
 
-from encoders.contract import IEEE_ANY, RuntimeContract
-from encoders.contract_table import contract_table
+from encoders.contract.contract import IEEE_ANY, RuntimeContract
+from encoders.contract.table import contract_table
 
 
 def minimised(

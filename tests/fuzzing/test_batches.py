@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from running import lemmas_once
 
-from refine.verdict import Result, Verdict
+from refine.results.verdict import Result, Verdict
 
 
 def test_nothing_is_wrong_with_rows_of_batches() -> None:

@@ -13,7 +13,7 @@ from claims import Beside, forbidden, judged, judged_claim, judged_difference
 from running import lemmas_once
 from trial import Finding, Trial, trial_of
 
-from encoders.contract import (
+from encoders.contract.contract import (
     CUDA_TF32,
     IEEE_ANY,
     SEQUENTIAL,
@@ -22,7 +22,7 @@ from encoders.contract import (
     RuntimeContract,
     members,
 )
-from refine.verdict import Result
+from refine.results.verdict import Result
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -16,10 +16,11 @@ from contracts import Refused, contract_trial, judge_contract, judged
 from graphs import RECIPES
 from trial import Trial
 
-from encoders import accumulation, number_path
-from encoders.contract import Subnormals
-from encoders.formats import BFLOAT16, BINARY32
-from encoders.number_path import Hop
+from encoders.arithmetic import number_path
+from encoders.arithmetic.number_path import Hop
+from encoders.contract.contract import Subnormals
+from encoders.numbers.formats import BFLOAT16, BINARY32
+from encoders.rounding import accumulation
 
 PLAIN = 100
 
@@ -66,7 +67,7 @@ def test_a_rounding_that_the_emulator_drops_is_found(monkeypatch: pytest.MonkeyP
 
 
 def test_a_rounding_that_the_bound_drops_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from encoders import rounding_bounds
+    from encoders.rounding import rounding_bounds
 
     whole = rounding_bounds.stored_path
     monkeypatch.setattr(rounding_bounds, "stored_path", lambda *place: whole(*place)[-1:])

@@ -14,10 +14,10 @@ from running import lemmas_once
 from saving import minimised
 from trial import Finding, Trial, bounded, judge, trial_of
 
-from encoders.contract import SEQUENTIAL, Subnormals
-from encoders.formats import BFLOAT16, BINARY16, BINARY32, FloatFormat
+from encoders.contract.contract import SEQUENTIAL, Subnormals
+from encoders.numbers.formats import BFLOAT16, BINARY16, BINARY32, FloatFormat
 from encoders.registry import operators
-from gpu_check.emulator import emulate
+from gpu_check.emulator.emulator import emulate
 
 MADE_OF_OTHER_FILES = {"Rational"}  # FPCore's numbers
 PLAIN = 100
@@ -53,7 +53,7 @@ def test_every_operator_has_a_recipe() -> None:
 def test_a_bound_that_is_too_small_is_found_and_made_smaller(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from encoders.rounding_bounds import Rounder
+    from encoders.rounding.rounding_bounds import Rounder
 
     monkeypatch.setattr(Rounder, "spacing", lambda self, m: 0.25 * self.half_ulp(m))
     found = []

@@ -11,8 +11,8 @@ import pytest
 from pairs import judged_pair
 from trial import Trial
 
-from encoders.contract import RuntimeContract
-from refine.verdict import Result
+from encoders.contract.contract import RuntimeContract
+from refine.results.verdict import Result
 
 PAIRS = 40
 

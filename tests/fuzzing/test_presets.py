@@ -11,15 +11,15 @@ import pytest
 from graphs import RECIPES, one_operator
 from trial import Trial, box_of, graph_of
 
-from encoders.contract import PRESETS
-from encoders.formats import BINARY16, small_format
+from encoders.contract.contract import PRESETS
+from encoders.numbers.formats import BINARY16, small_format
 from onnx_import.errors import ModelError
-from refine.check import Options, check
-from refine.cross_check import EVERYTHING, SAMPLE, Effort
-from refine.domain import Domain
+from refine.claims.accuracy import Options, check
+from refine.domain.domain import Domain
 from refine.lemmas.cache import default_directory
-from refine.obligation import Outcome
-from refine.verdict import Result, Tolerance, Verdict
+from refine.proof.cross_check import EVERYTHING, SAMPLE, Effort
+from refine.results.obligation import Outcome
+from refine.results.verdict import Result, Tolerance, Verdict
 
 NAMES, OPERATORS = list(PRESETS), sorted(RECIPES)
 FORMATS = (None, None, BINARY16, small_format(4, 4), small_format(2, 3), small_format(5, 2))
@@ -67,7 +67,7 @@ def test_nothing_escapes_and_nothing_is_opposed(op: str) -> None:
 
 
 def test_an_answer_that_opposes_itself_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from encoders.rounding_bounds import Rounder
+    from encoders.rounding.rounding_bounds import Rounder
 
     monkeypatch.setattr(Rounder, "of_product", lambda self, m: np.zeros_like(m))
     results = [tried("Mul", "sequential", seed, EFFORTS["sample"]) for seed in range(12)]

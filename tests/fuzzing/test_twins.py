@@ -11,8 +11,8 @@ import pytest
 import twins
 from running import lemmas_once
 
-from encoders.contract import SEQUENTIAL
-from encoders.formats import BINARY32
+from encoders.contract.contract import SEQUENTIAL
+from encoders.numbers.formats import BINARY32
 
 
 @pytest.fixture(autouse=True, scope="module")

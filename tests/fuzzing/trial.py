@@ -18,18 +18,18 @@ from machine import Machine, habits, nearest, ulp
 from reading import Unread
 from reals import BITS, Open, Reals
 
-from encoders.contract import RuntimeContract
-from encoders.exact_fields import Balls
-from encoders.formats import FloatFormat
-from gpu_check.exact import evaluate_real
+from encoders.arithmetic.exact_fields import Balls
+from encoders.contract.contract import RuntimeContract
+from encoders.numbers.formats import FloatFormat
+from gpu_check.emulator.exact import evaluate_real
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
-from refine.box import Box
-from refine.check import Options, check
-from refine.domain import Domain
+from refine.claims.accuracy import Options, check
+from refine.domain.box import Box
+from refine.domain.domain import Domain
 from refine.lemmas.cache import default_directory
-from refine.verdict import Result, Tolerance
+from refine.results.verdict import Result, Tolerance
 
 Array = Any
 SAMPLES = 4
@@ -119,7 +119,7 @@ def stepping_trial(seed: int) -> Trial:
 
 
 def format_of(contract: RuntimeContract, value: onnx.ValueInfoProto) -> FloatFormat:
-    from encoders.formats import BFLOAT16, BINARY16, BINARY32, BINARY64
+    from encoders.numbers.formats import BFLOAT16, BINARY16, BINARY32, BINARY64
 
     own = {1: BINARY32, 10: BINARY16, 11: BINARY64, 16: BFLOAT16}
     return contract.compute_format or own[value.type.tensor_type.elem_type]

@@ -27,15 +27,15 @@ from reals import BITS, Open, Reals
 from running import from_command_line, fuzzed
 from trial import Finding, above, balls_of, misread, odd, range_of
 
-from encoders.contract import RuntimeContract
-from encoders.formats import FORMAT_OF_DTYPE, FloatFormat
+from encoders.contract.contract import RuntimeContract
+from encoders.numbers.formats import FORMAT_OF_DTYPE, FloatFormat
 from onnx_import import load
 from onnx_import.errors import ModelError
-from refine.box import Box
-from refine.check import Options, check
-from refine.domain import Domain
+from refine.claims.accuracy import Options, check
+from refine.domain.box import Box
+from refine.domain.domain import Domain
 from refine.lemmas.cache import default_directory
-from refine.verdict import Result, Tolerance
+from refine.results.verdict import Result, Tolerance
 
 Array = Any
 SAMPLES = 4

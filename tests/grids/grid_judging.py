@@ -15,21 +15,21 @@ from grid_cases import Case, Made, made_of
 from grid_known import known_parting
 from onnx.reference import ReferenceEvaluator
 
-from encoders.approximate_field import ApproximateReals
-from encoders.contract import IEEE_ANY, SEQUENTIAL
-from encoders.enclosure import Interval
+from encoders.arithmetic.approximate_field import ApproximateReals
+from encoders.contract.contract import IEEE_ANY, SEQUENTIAL
+from encoders.numbers.enclosure import Interval
 from encoders.operator import site_of
 from encoders.registry import lookup, operator_notes
-from gpu_check.emulator import emulate
-from gpu_check.exact import evaluate_real
+from gpu_check.emulator.emulator import emulate
+from gpu_check.emulator.exact import evaluate_real
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import DType, Graph
-from refine.bounds import InputBox, network_bounds
-from refine.check import Options, check
-from refine.domain import DomainOptions, read_domain
+from refine.bounds.network import InputBox, network_bounds
+from refine.claims.accuracy import Options, check
+from refine.domain.domain import DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
-from refine.verdict import Tolerance
+from refine.results.verdict import Tolerance
 
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
 

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from encoders.operator import site_of
 from encoders.registry import lookup, operator_notes
-from gpu_check.emulator import emulate
+from gpu_check.emulator.emulator import emulate
 from onnx_import import load
 from onnx_import.errors import ModelError, UnsupportedModel
 from onnx_import.graph import Graph
@@ -199,6 +199,6 @@ def test_scales_that_change_no_length_are_said_to_be_read_differently(
 
 
 def _sequential() -> object:
-    from encoders.contract import SEQUENTIAL
+    from encoders.contract.contract import SEQUENTIAL
 
     return SEQUENTIAL

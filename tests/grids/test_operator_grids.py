@@ -16,8 +16,8 @@ from grid_judging import Onnxruntime, judge
 from grid_table import GRIDS
 
 from encoders.registry import operators
-from onnx_import.fold import ALONE
-from onnx_import.reader import MADE, WRITTEN_OUT
+from onnx_import.onnx.reader import MADE, WRITTEN_OUT
+from onnx_import.passes.fold import ALONE
 
 TRIED, WANTED = 60, 7  # cases of an operator, and how many of them must have been compared
 FEW = {  # operators of which fewer cases can be compared, or are not refused

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from text_networks import NodeText, network, node, numbers
 
-from encoders.formats import FloatFormat, small_format
+from encoders.numbers.formats import FloatFormat, small_format
 from onnx_import.graph import Graph
 
 E2P3, E3P3, E4P3, E3P4, E4P4, E3P5, E4P5 = (

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from executions import Exact, Machine, Overflow, outcomes
 
-from encoders.contract import RuntimeContract
-from encoders.enclosure import Interval
-from encoders.formats import FloatFormat, is_representable
-from gpu_check.emulator import emulate
+from encoders.contract.contract import RuntimeContract
+from encoders.numbers.enclosure import Interval
+from encoders.numbers.formats import FloatFormat, is_representable
+from gpu_check.emulator.emulator import emulate
 from onnx_import.graph import Graph, Node
-from refine.bounds import InputBox, NetworkBounds, network_bounds
+from refine.bounds.network import InputBox, NetworkBounds, network_bounds
 
 EXECUTIONS = 24  # kept per input and tensor; beyond that the extremes and an even choice
 Point = dict[str, Any]

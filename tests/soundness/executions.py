@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 from rows import Row, rows_of
 
-from encoders.contract import (
+from encoders.contract.contract import (
     Contraction,
     FactorRounding,
     Normalization,
     RuntimeContract,
     Subnormals,
 )
-from encoders.formats import FloatFormat, round_fraction
-from encoders.orders import alignment_of
+from encoders.contract.orders import alignment_of
+from encoders.numbers.formats import FloatFormat, round_fraction
 from onnx_import.graph import Graph, Node
 
 Number = Any

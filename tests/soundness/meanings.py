@@ -18,7 +18,10 @@ import z3
 from onnx.reference import ReferenceEvaluator
 from ort_schedule import ORT_PLAIN
 
-from encoders.contract import (
+from encoders.arithmetic.exact_fields import RationalArithmetic, Rationals, fraction, object_array
+from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
+from encoders.arithmetic.real_terms import RealTerms, rational_term
+from encoders.contract.contract import (
     FP16,
     IEEE_ANY,
     PAIRWISE,
@@ -31,13 +34,10 @@ from encoders.contract import (
     Subnormals,
     members,
 )
-from encoders.enclosure import Interval
-from encoders.exact_fields import RationalArithmetic, Rationals, fraction, object_array
-from encoders.formats import BINARY64
-from encoders.functions import Transcendental
-from encoders.numpy_arithmetic import NumpyArithmetic
+from encoders.contract.functions import Transcendental
+from encoders.numbers.enclosure import Interval
+from encoders.numbers.formats import BINARY64
 from encoders.operator import Contribution, Operator, Site, site_of
-from encoders.real_terms import RealTerms, rational_term
 from examples import Example
 
 SAMPLES = 3

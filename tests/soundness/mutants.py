@@ -10,12 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from encoders import affine, elementwise, enclosure, hinges, products, rounding_bounds
-from encoders.error_arithmetic import ErrorArithmetic
+from encoders.families import products
+from encoders.numbers import enclosure
 from encoders.operator import Contribution
-from encoders.ops import concat, gemm
-from encoders.rounding_bounds import Rounder
-from refine import bounds, pullback
+from encoders.ops.movement import concat
+from encoders.ops.products import gemm
+from encoders.relaxations import affine, elementwise, hinges
+from encoders.rounding import rounding_bounds
+from encoders.rounding.error_arithmetic import ErrorArithmetic
+from encoders.rounding.rounding_bounds import Rounder
+from refine.bounds import backward as pullback
+from refine.bounds import network as bounds
 
 Patch = pytest.MonkeyPatch
 Mutant = Callable[[Patch], None]
@@ -254,6 +259,6 @@ def overflow_is_not_looked_for(patch: Patch) -> None:
 
 @mutant
 def steps_of_a_chain_are_halved(patch: Patch) -> None:
-    from encoders.sequential_chain import _Chain
+    from encoders.rounding.sequential_chain import _Chain
 
     patch.setattr(_Chain, "_steps", scaled(_Chain._steps, 0.5))

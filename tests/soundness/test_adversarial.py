@@ -11,7 +11,7 @@ from checking import bounds_of, input_box
 from test_hypothesis import Sample, exact_runs, held_to
 from text_networks import network, node, numbers
 
-from encoders.contract import (
+from encoders.contract.contract import (
     IEEE_ANY,
     SEQUENTIAL,
     BiasPlacement,
@@ -19,8 +19,8 @@ from encoders.contract import (
     Subnormals,
     members,
 )
-from encoders.formats import BINARY16
-from gpu_check.emulator import emulate
+from encoders.numbers.formats import BINARY16
+from gpu_check.emulator.emulator import emulate
 from onnx_import.errors import UnsupportedModel
 
 FREE = (

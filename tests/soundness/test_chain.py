@@ -9,12 +9,18 @@ from math import ceil, log2
 import numpy as np
 import pytest
 
-from encoders.contract import PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA, Blocked, RuntimeContract
-from encoders.enclosure import Interval
-from encoders.formats import FloatFormat, round_array, small_format
-from encoders.numpy_arithmetic import NumpyArithmetic
+from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
+from encoders.contract.contract import (
+    PAIRWISE,
+    SEQUENTIAL,
+    SEQUENTIAL_FMA,
+    Blocked,
+    RuntimeContract,
+)
+from encoders.numbers.enclosure import Interval
+from encoders.numbers.formats import FloatFormat, round_array, small_format
 from encoders.operator import Site
-from encoders.ops import matmul
+from encoders.ops.products import matmul
 from onnx_import.graph import DType, Node, TensorType
 
 BLOCKED = replace(SEQUENTIAL_FMA, name="blocked", order=Blocked(5))

@@ -20,8 +20,7 @@ from checking import (
 )
 from ort_schedule import ORT_PLAIN
 
-from encoders import enclosure, products
-from encoders.contract import (
+from encoders.contract.contract import (
     IEEE_ANY,
     PAIRWISE,
     SEQUENTIAL,
@@ -39,9 +38,11 @@ from encoders.contract import (
     Steps,
     Subnormals,
 )
-from encoders.formats import FloatFormat, small_format
-from encoders.ops import batch_normalization
-from encoders.orders import Blocks, Lanes, Tree
+from encoders.contract.orders import Blocks, Lanes, Tree
+from encoders.families import products
+from encoders.numbers import enclosure
+from encoders.numbers.formats import FloatFormat, small_format
+from encoders.ops.normalization import batch_normalization
 from onnx_import.graph import Graph
 
 KEEP, FLUSH, EITHER = Subnormals.KEEP, Subnormals.FLUSH, Subnormals.EITHER

@@ -10,11 +10,11 @@ import onnx
 import pytest
 from graph_edits import NETWORKS, edited
 
-from gpu_check.runtimes import OnnxRuntime
+from gpu_check.runtimes.runtimes import OnnxRuntime
 from refine.api import diff_models
-from refine.check import Options
+from refine.claims.accuracy import Options
 from refine.lemmas.cache import default_directory
-from refine.verdict import Tolerance, Verdict
+from refine.results.verdict import Tolerance, Verdict
 
 EDITS = 17  # of each network
 SAMPLES = 200

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from ort_schedule import ORT_PLAIN
 from text_networks import NodeText, network, node
 
-from encoders.contract import (
+from encoders.arithmetic.exact_fields import Balls, Rationals, enclosure
+from encoders.contract.contract import (
     EXACT,
     IEEE_ANY,
     PAIRWISE,
@@ -25,15 +26,14 @@ from encoders.contract import (
     Subnormals,
     members,
 )
-from encoders.enclosure import Interval
-from encoders.exact_fields import Balls, Rationals, enclosure
+from encoders.numbers.enclosure import Interval
 from encoders.operator import site_of
 from encoders.registry import lookup
-from gpu_check.emulator import emulate
-from gpu_check.exact import evaluate_exact
+from gpu_check.emulator.emulator import emulate
+from gpu_check.emulator.exact import evaluate_exact
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph
-from refine.bounds import InputBox
+from refine.bounds.network import InputBox
 
 FLUSH = Subnormals.FLUSH
 FREE = (

@@ -24,7 +24,8 @@ from checking import (
 from operator_checks import Example, box_of, ends, example, graph_of
 from text_networks import node
 
-from encoders.contract import (
+from encoders.arithmetic.exact_fields import Balls
+from encoders.contract.contract import (
     IEEE_ANY,
     PAIRWISE,
     SEQUENTIAL,
@@ -34,11 +35,10 @@ from encoders.contract import (
     RuntimeContract,
     Subnormals,
 )
-from encoders.exact_fields import Balls
-from encoders.formats import round_array, small_format
-from encoders.rounding_bounds import Rounder, any_order_sum
-from gpu_check.emulator import emulate
-from gpu_check.exact import evaluate_exact
+from encoders.numbers.formats import round_array, small_format
+from encoders.rounding.rounding_bounds import Rounder, any_order_sum
+from gpu_check.emulator.emulator import emulate
+from gpu_check.emulator.exact import evaluate_exact
 
 KEEP = Subnormals.KEEP
 E4P2, E5P2, E4P3 = (small_format(e, p) for e, p in ((4, 2), (5, 2), (4, 3)))

@@ -14,7 +14,7 @@ from meanings import Stand, differences_enclose, stand, values_enclose
 from mutants import MUTANTS, Mutant
 from test_exhaustive import ANY_ORDER, in_toy_format, prepared
 
-from encoders.contract import SEQUENTIAL, SEQUENTIAL_FMA, RuntimeContract
+from encoders.contract.contract import SEQUENTIAL, SEQUENTIAL_FMA, RuntimeContract
 from encoders.registry import operators
 from examples import EXAMPLES
 

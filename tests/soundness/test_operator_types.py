@@ -18,12 +18,12 @@ import test_operators_elementary
 import test_operators_interpolation
 from operator_checks import Example, example, model_of
 
-from encoders.contract import SEQUENTIAL
+from encoders.contract.contract import SEQUENTIAL
 from encoders.operator import site_of
 from encoders.registry import lookup, operators
 from examples import EXAMPLES
-from gpu_check.emulator import emulate
-from gpu_check.runtimes import OnnxRuntime, RuntimeUnavailable
+from gpu_check.emulator.emulator import emulate
+from gpu_check.runtimes.runtimes import OnnxRuntime, RuntimeUnavailable
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import DType, Graph

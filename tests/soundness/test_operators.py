@@ -12,12 +12,12 @@ import onnxruntime
 import pytest
 from meanings import CHECKS, Stand, stand
 
-from encoders.contract import SEQUENTIAL
-from encoders.enclosure import Interval
+from encoders.contract.contract import SEQUENTIAL
+from encoders.numbers.enclosure import Interval
 from encoders.operator import Contribution, Operator, RoundingBound
 from encoders.registry import operators
 from examples import EXAMPLES, Example
-from gpu_check.emulator import emulate
+from gpu_check.emulator.emulator import emulate
 
 FOLDER = Path(__file__).resolve().parents[1]
 PAIRS = [(name, i) for name, examples in EXAMPLES.items() for i in range(len(examples))]

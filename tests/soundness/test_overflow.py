@@ -9,8 +9,8 @@ from test_operator_types import ELSEWHERE, graphs
 
 from encoders.registry import operators
 from onnx_import.graph import DType
-from refine.cli import run
-from refine.verdict import ExitCode
+from refine.cli.main import run
+from refine.results.verdict import ExitCode
 
 # the first type that an operator has
 DOMAINS = {DType.FLOAT32: "1e38..3e38", DType.FLOAT16: "6e4..6.5e4"}

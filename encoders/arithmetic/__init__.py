@@ -1,0 +1,1 @@
+"""The arithmetics in which meanings are executed: exact, enclosing, bit for bit, symbolic."""

@@ -1,0 +1,426 @@
+"""What a runtime computes with: the operations an operator's run-time meaning is written in.
+
+An operator's `runtime` function is written once against `Arithmetic` and then means whatever the
+arithmetic makes of it: bits (`NumpyArithmetic`), Z3 FloatingPoint terms (`FpTermArithmetic`), a
+range with a rounding error (`ErrorArithmetic`), or exact rationals (`RationalArithmetic`, the
+degenerate contract with u = 0).
+
+Every array has a leading sample axis; constants have length 1 there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any, Protocol, TypeVar, cast, overload, runtime_checkable
+
+import numpy as np
+
+from encoders.contract.contract import (
+    AnyOrder,
+    BiasPlacement,
+    FactorRounding,
+    OpenSchedule,
+    RuntimeContract,
+)
+from encoders.contract.functions import Function
+from encoders.contract.orders import (
+    Blocked,
+    Blocks,
+    Lanes,
+    Merges,
+    Sequential,
+    Steps,
+    block_lengths,
+    merges_of,
+)
+from encoders.numbers.formats import FloatFormat
+from onnx_import.errors import UnsupportedModel
+from onnx_import.graph import Array, DType
+
+T = TypeVar("T")
+
+
+class Relation(Enum):
+    """How two numbers may compare."""
+
+    LESS = "<"
+    AT_MOST = "≤"
+    EQUAL = "="
+
+
+class Arithmetic(Protocol[T]):
+    """Elementwise, broadcasting operations of one runtime, in one format."""
+
+    def constant(self, values: Array) -> T:
+        """Numbers of a formula or an attribute as the runtime computes with them, rounded to the
+        format, with a sample axis of length 1 put in front. Stored numbers have a longer way
+        (`encoders.arithmetic.number_path`) and are given to an operator as its inputs."""
+
+    def add(self, a: T, b: T) -> T: ...
+    def subtract(self, a: T, b: T) -> T: ...
+    def multiply(self, a: T, b: T) -> T: ...
+    def divide(self, a: T, b: T) -> T: ...
+    def sqrt(self, a: T) -> T: ...
+    def maximum(self, a: T, b: T) -> T: ...
+    def minimum(self, a: T, b: T) -> T: ...
+    def negate(self, a: T) -> T: ...
+    def absolute(self, a: T) -> T: ...
+
+    def floor(self, a: T) -> T:
+        """The largest whole number that is not above a."""
+
+    def nearest(self, a: T) -> T:
+        """The nearest whole number, ties to even."""
+
+    def compare(self, relation: Relation, a: T, b: T) -> T:
+        """1 where a stands in this relation to b, else 0 (also where either is NaN)."""
+
+    def select(self, condition: T, a: T, b: T) -> T:
+        """a where the condition is not 0, else b."""
+
+    def function(self, f: Function, a: T) -> T:
+        """An elementary function as accurate as the contract says.
+
+        Raises `Transcendental` where this arithmetic has no such function.
+        """
+
+    def multiply_add(self, a: T, b: T, c: T) -> T:
+        """a*b + c, fused or not as the contract's contraction says."""
+
+
+@runtime_checkable
+class ChainArithmetic(Protocol):
+    """An arithmetic that can do a whole sequential chain of multiply-adds at once."""
+
+    def chain(self, pairs: Sequence[tuple[Any, Any]], start: Any | None) -> Any | None:
+        """start + Σ a_k·b_k from first to last (start None: from the first product), exactly as
+        `multiply` and `multiply_add` in turn would; None where it has no shortcut."""
+
+
+@runtime_checkable
+class TreeArithmetic(Protocol):
+    """An arithmetic that can do a whole tree of multiply-adds at once."""
+
+    def tree(self, pairs: Sequence[tuple[Any, Any]], merges: Merges) -> Any | None:
+        """Σ a_k·b_k by `orders.Tree`, exactly as its additions one by one would; None where it has
+        no shortcut."""
+
+
+@runtime_checkable
+class StepArithmetic(Protocol):
+    """An arithmetic that knows the steps of tensor cores."""
+
+    def step(
+        self,
+        pairs: Sequence[tuple[Any, Any]],
+        total: Any | None,
+        alignment: int,
+        least: int | None,
+    ) -> Any:
+        """Products and a running sum (None: there is none yet) added as `orders.Steps` says;
+        `least` is the exponent of the smallest normal factor, None for this arithmetic's own."""
+
+
+@runtime_checkable
+class ShortArithmetic(Protocol):
+    """An arithmetic that knows runtimes which shorten the factors of products."""
+
+    def shortened(self, a: Any, fmt: FloatFormat, rounding: FactorRounding) -> Any:
+        """The numbers as factors of a shorter format."""
+
+
+@runtime_checkable
+class MixedArithmetic(Protocol):
+    """An arithmetic that can say how the same runtime computes in another type or format."""
+
+    def of_type(self, dtype: DType) -> Arithmetic[Any]:
+        """Its numbers may be mixed with those of this one; each operation rounds to `dtype`."""
+
+    def in_format(self, fmt: FloatFormat) -> MixedArithmetic:
+        """The same runtime's operations that round to this format."""
+
+    def converted(self, a: Any) -> Any:
+        """Numbers of another format of the runtime, rounded once to this one."""
+
+    def read(self, a: Any) -> Any:
+        """Operands of this format: a subnormal one is zero if the contract flushes operands."""
+
+
+@runtime_checkable
+class IntegerArithmetic(Protocol):
+    """An arithmetic that knows how the same runtime computes with whole numbers."""
+
+    def integers(self) -> Arithmetic[Any]:
+        """Whole numbers, exactly. That they fit their type is somebody else's obligation."""
+
+    def converted(self, a: Any) -> Any:
+        """Whole numbers in this arithmetic's own format, with one rounding."""
+
+
+def integers_of(arithmetic: Arithmetic[Any]) -> IntegerArithmetic:
+    """The arithmetic as one that knows whole numbers.
+
+    Raises UnsupportedModel, naming it, for one that does not.
+    """
+    if not isinstance(arithmetic, IntegerArithmetic):
+        kind = type(arithmetic).__name__
+        raise UnsupportedModel(f"whole numbers have no meaning in {kind}")
+    return arithmetic
+
+
+def sum_of_products(
+    arithmetic: Arithmetic[T],
+    contract: RuntimeContract,
+    pairs: Sequence[tuple[T, T]],
+    bias: T | None = None,
+) -> T:
+    """Σ a_k·b_k (+ bias) by the contract's schedule: the one place that says what each order is.
+
+    Raises OpenSchedule for an order or bias placement that is not pinned, ValueError for no terms
+    at all.
+    """
+    if not pairs:
+        raise ValueError("a sum of no products")
+    if isinstance(contract.order, AnyOrder) or (
+        bias is not None and contract.bias is BiasPlacement.ANY
+    ):
+        raise OpenSchedule("this contract does not pin the order of a sum")
+    if bias is not None and contract.bias is BiasPlacement.FIRST:
+        return _ordered(arithmetic, contract, pairs, bias, bias_first=True)
+    if bias is not None and contract.bias is BiasPlacement.AFTER_FIRST_BLOCK:
+        return _ordered(arithmetic, contract, pairs, bias, bias_first=False)
+    total = _ordered(arithmetic, contract, pairs, None, bias_first=False)
+    return total if bias is None else arithmetic.add(total, bias)
+
+
+def _ordered(
+    arithmetic: Arithmetic[T],
+    contract: RuntimeContract,
+    pairs: Sequence[tuple[T, T]],
+    bias: T | None,
+    bias_first: bool,
+) -> T:
+    order, least = contract.order, contract.least_factor
+    match order:
+        case Sequential() | Blocked() | Blocks():
+            return _blocks(arithmetic, pairs, block_lengths(order, len(pairs)), bias, bias_first)
+        case Steps() if bias_first:
+            return _stepped(arithmetic, pairs, bias, order, least)
+        case Steps():
+            total = _stepped(arithmetic, pairs, None, order, least)
+        case Lanes(count):
+            total = _lanes(arithmetic, pairs, count)
+        case _:
+            total = _merged(arithmetic, merges_of(order, len(pairs)), pairs)
+    return total if bias is None else arithmetic.add(bias, total)
+
+
+def _blocks(
+    arithmetic: Arithmetic[T],
+    pairs: Sequence[tuple[T, T]],
+    lengths: Sequence[int],
+    bias: T | None,
+    bias_first: bool,
+) -> T:
+    total: T | None = None
+    start = 0
+    for length in lengths:
+        block = pairs[start : start + length]
+        start += length
+        if total is None and bias is not None and bias_first:
+            total = _chain(arithmetic, block, bias)
+            continue
+        partial = _chain(arithmetic, block, None)
+        if total is None:
+            total = partial if bias is None else arithmetic.add(partial, bias)
+        else:
+            total = arithmetic.add(total, partial)
+    assert total is not None
+    return total
+
+
+def _stepped(
+    arithmetic: Arithmetic[T],
+    pairs: Sequence[tuple[T, T]],
+    total: T | None,
+    order: Steps,
+    least: int | None,
+) -> T:
+    if not isinstance(arithmetic, StepArithmetic):
+        raise OpenSchedule("aligned steps have no meaning in this arithmetic")
+    for start in range(0, len(pairs), order.terms):
+        block = pairs[start : start + order.terms]
+        total = arithmetic.step(block, total, order.alignment, least)
+    return cast(T, total)
+
+
+def _lanes(arithmetic: Arithmetic[T], pairs: Sequence[tuple[T, T]], count: int) -> T:
+    """Every lane rounds its first product, so this is not quite the tree of its additions."""
+    full = len(pairs) // count * count
+    if not full:
+        return _chain(arithmetic, pairs, None)
+    lanes = [_chain(arithmetic, pairs[i:full:count], None) for i in range(count)]
+    while len(lanes) > 1:
+        half = len(lanes) // 2
+        lanes = [arithmetic.add(a, b) for a, b in zip(lanes[:half], lanes[half:], strict=True)]
+    return _chain(arithmetic, pairs[full:], lanes[0]) if full < len(pairs) else lanes[0]
+
+
+def _merged(arithmetic: Arithmetic[T], merges: Merges, pairs: Sequence[tuple[T, T]]) -> T:
+    """A tree of multiply-adds; terms that follow each other into one partial sum are a chain."""
+    if isinstance(arithmetic, TreeArithmetic):
+        whole = arithmetic.tree(pairs, merges)
+        if whole is not None:
+            return cast(T, whole)
+    terms, k = len(pairs), 0
+    sums: dict[int, T] = {}
+    while k < len(merges):
+        left, right = merges[k]
+        if left < terms <= right:
+            left, right = right, left
+        if right >= terms:
+            sums[terms + k] = arithmetic.add(sums.pop(left), sums.pop(right))
+        else:
+            block = [pairs[left], pairs[right]] if left < terms else [pairs[right]]
+            while (
+                k + 1 < len(merges) and merges[k + 1][0] == terms + k and merges[k + 1][1] < terms
+            ):
+                k += 1
+                block.append(pairs[merges[k][1]])
+            sums[terms + k] = _chain(arithmetic, block, sums.pop(left, None))
+        k += 1
+    return sums[terms + k - 1] if merges else arithmetic.multiply(*pairs[0])
+
+
+def _chain(arithmetic: Arithmetic[T], pairs: Sequence[tuple[T, T]], start: T | None) -> T:
+    if isinstance(arithmetic, ChainArithmetic):
+        whole = arithmetic.chain(pairs, start)
+        if whole is not None:
+            return cast(T, whole)
+    rest = pairs
+    if start is None:
+        start, rest = arithmetic.multiply(*pairs[0]), pairs[1:]
+    for a, b in rest:
+        start = arithmetic.multiply_add(a, b, start)
+    return start
+
+
+def sum_of_terms(arithmetic: Arithmetic[T], contract: RuntimeContract, terms: Sequence[T]) -> T:
+    """Σ terms by the contract's schedule, without products.
+
+    Raises OpenSchedule for an order that is not pinned and ValueError for no terms at all.
+    """
+    if not terms:
+        raise ValueError("a sum of no terms")
+    if isinstance(contract.order, AnyOrder):
+        raise OpenSchedule("this contract does not pin the order of a sum")
+    sums = list(terms)
+    for left, right in merges_of(contract.order, len(terms)):
+        sums.append(arithmetic.add(sums[left], sums[right]))
+    return sums[-1]
+
+
+class Slices(Sequence[tuple[Any, Any]]):
+    """The factors of each term of a sum of products: slices of two values, of length 1 along their
+    axes `left_axis` and `right_axis`, on which the terms `which` lie."""
+
+    def __init__(
+        self, left: Any, left_axis: int, right: Any, right_axis: int, which: range
+    ) -> None:
+        self.left, self.left_axis = left, left_axis % len(left.shape)
+        self.right, self.right_axis = right, right_axis % len(right.shape)
+        self.which = which
+
+    def __len__(self) -> int:
+        return len(self.which)
+
+    @overload
+    def __getitem__(self, k: int) -> tuple[Any, Any]: ...
+
+    @overload
+    def __getitem__(self, k: slice) -> Slices: ...
+
+    def __getitem__(self, k: int | slice) -> tuple[Any, Any] | Slices:
+        if isinstance(k, slice):
+            return Slices(self.left, self.left_axis, self.right, self.right_axis, self.which[k])
+        at = self.which[k]
+        return _slice(self.left, self.left_axis, at), _slice(self.right, self.right_axis, at)
+
+    def stacked(self) -> tuple[Any, Any]:
+        """All factors of either side, with the terms along a new last axis."""
+        return _stacked(self.left, self.left_axis, self.which), _stacked(
+            self.right, self.right_axis, self.which
+        )
+
+
+def steps_of(which: range) -> slice:
+    """The same numbers as indices; a range that counts down may stop before the first."""
+    return slice(which.start, which.stop if which.stop >= 0 else None, which.step)
+
+
+def _slice(value: Any, axis: int, k: int) -> Any:
+    at = (*(slice(None),) * axis, slice(k, k + 1))
+    return moved(value, lambda array: array[at])
+
+
+def _stacked(value: Any, axis: int, which: range) -> Any:
+    at = (*(slice(None),) * axis, steps_of(which))
+
+    def stack(array: Any) -> Any:
+        return np.expand_dims(np.ascontiguousarray(np.moveaxis(array[at], axis, -1)), axis)
+
+    return moved(value, stack)
+
+
+def factors(a: T, a_axis: int, b: T, b_axis: int, terms: int) -> Sequence[tuple[T, T]]:
+    """The factors of each of so many terms, which lie along an axis of `a` and one of `b`."""
+    return Slices(a, a_axis, b, b_axis, range(terms))
+
+
+def moved(a: T, f: Callable[[Any], Any]) -> T:
+    """Apply a pure data movement (reshape, transpose, slice, gather) to whatever `a` carries."""
+    if isinstance(a, np.ndarray):
+        return cast(T, f(a))
+    return cast(T, cast(Any, a).moved(f))
+
+
+def zero_padded(arithmetic: Arithmetic[T], a: T, before: Sequence[int], after: Sequence[int]) -> T:
+    """Zeros around the trailing axes of `a`, `before` and `after` counting one number per axis."""
+    if not any(before) and not any(after):
+        return a
+    zero = arithmetic.constant(np.zeros((), np.float32))
+    if isinstance(a, np.ndarray) and isinstance(zero, np.ndarray):
+        return cast(T, _pad(a, before, after, zero.reshape(())[()]))
+    return moved(a, lambda v: _pad(v, before, after, 0.0))
+
+
+def _pad(a: Any, before: Sequence[int], after: Sequence[int], value: Any) -> Any:
+    widths = [(0, 0)] * (a.ndim - len(before)) + list(zip(before, after, strict=True))
+    if a.dtype != object:
+        return np.pad(a, widths, constant_values=value)
+    out = np.empty([n + b + c for n, (b, c) in zip(a.shape, widths, strict=True)], dtype=object)
+    out[...] = value
+    out[tuple(slice(b, b + n) for n, (b, _) in zip(a.shape, widths, strict=True))] = a
+    return out
+
+
+def joined(arrays: Sequence[T], axis: int) -> T:
+    """Concatenate along an axis, constants being repeated to the sample count of the others."""
+    if all(isinstance(a, np.ndarray) for a in arrays):
+        plain = cast(Sequence[Any], arrays)
+        samples = max(a.shape[0] for a in plain)
+        full = [np.broadcast_to(a, (samples, *a.shape[1:])) for a in plain]
+        return cast(T, np.concatenate(full, axis=axis))
+    first = cast(Any, arrays[0])
+    return cast(T, first.joined(arrays[1:], axis))
+
+
+def aligned(arrays: Sequence[Any]) -> list[Any]:
+    """Bring arrays to one rank: broadcast axes go behind the sample axis, not before it."""
+    rank = max(len(a.shape) for a in arrays)
+
+    def raise_rank(v: Any) -> Any:
+        return v.reshape(v.shape[0], *(1,) * (rank - v.ndim), *v.shape[1:])
+
+    return [moved(a, raise_rank) if len(a.shape) < rank else a for a in arrays]

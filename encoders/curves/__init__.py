@@ -1,0 +1,1 @@
+"""Functions of one real variable, piece by piece convex or concave."""

@@ -1,0 +1,107 @@
+"""Curves x·g(x) with a gate g rising from 0 to 1: Swish, Gelu and Mish.
+
+All are concave, then convex, then concave again. Swish: f'' has the sign of 2 − x·tanh(x/2), and
+x·tanh(x/2) rises with |x|, so it changes at ±2.399…; Gelu: f'' = φ(x)(2 − x²). For the tanh form
+of Gelu and for Mish the tests certify the sign of f'' on the stretch of the line used here.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from encoders.contract.functions import Function
+from encoders.curves.curves import Curve, Formula, Shape, bends
+from encoders.curves.function_curves import positive_part
+
+_SLOPES = (-0.2, 1.2)
+_GELU_CUBIC = Fraction(44715, 1000000)
+
+
+def _gated(value: Formula, slope: Formula, at: tuple[float, float], reach: float) -> Curve:
+    places = [(v - 2.0**-46, v + 2.0**-46) for v in at]
+    pieces = bends(value, slope, places, Shape.CONCAVE, -reach, reach)
+    return Curve(pieces, positive_part(-0.33, 0.0), _SLOPES)
+
+
+def swish_curve(alpha: float) -> Curve:
+    """x·sigmoid(αx) = s(αx)/α for α > 0: the bends of s moved to ±2.399…/α."""
+    rate = Fraction(alpha)
+
+    def value(field: Any, x: Any) -> Any:
+        return x * field.function(Function.SIGMOID, field.number(rate) * x)
+
+    def slope(field: Any, x: Any) -> Any:
+        inner = field.number(rate) * x
+        gate = field.function(Function.SIGMOID, inner)
+        return gate + inner * gate * field.function(Function.SIGMOID, -inner)
+
+    bend = 2.399357280515467668
+    if alpha == 1.0:
+        return _gated(value, slope, (-bend, bend), float("inf"))
+    low, high = bend / alpha * (1 - 2.0**-46), bend / alpha * (1 + 2.0**-46)
+    pieces = bends(value, slope, [(-high, -low), (low, high)], Shape.CONCAVE)
+    return Curve(pieces, positive_part(-0.33 / alpha, 0.0), _SLOPES)
+
+
+def _phi(field: Any, x: Any) -> Any:
+    """The normal distribution function; its density is `_density`."""
+    scaled = x * _root(field, Fraction(1, 2))
+    return field.number(Fraction(1, 2)) * (1 + field.function(Function.ERF, scaled))
+
+
+def _density(field: Any, x: Any) -> Any:
+    half = field.number(Fraction(1, 2))
+    return field.function(Function.EXP, -(x * x) * half) / (
+        _root(field, Fraction(2)) * _root_of(field, field.pi())
+    )
+
+
+def _root(field: Any, q: Fraction) -> Any:
+    return _root_of(field, field.number(q))
+
+
+def _root_of(field: Any, number: Any) -> Any:
+    return np.asarray(field.sqrt(np.asarray(number))).reshape(())[()]
+
+
+def _gelu(field: Any, x: Any) -> Any:
+    return x * _phi(field, x)
+
+
+def _gelu_slope(field: Any, x: Any) -> Any:
+    return _phi(field, x) + x * _density(field, x)
+
+
+def _gelu_tanh_gate(field: Any, x: Any) -> tuple[Any, Any]:
+    """2k(x + 0.044715x³) and its derivative, k = √(2/π)."""
+    twice = 2 * _root(field, Fraction(2)) / _root_of(field, field.pi())
+    a = field.number(_GELU_CUBIC)
+    return twice * (x + a * (x * x * x)), twice * (1 + 3 * a * (x * x))
+
+
+def _gelu_tanh(field: Any, x: Any) -> Any:
+    gate, _ = _gelu_tanh_gate(field, x)  # (1 + tanh(z))/2 = sigmoid(2z)
+    return x * field.function(Function.SIGMOID, gate)
+
+
+def _gelu_tanh_slope(field: Any, x: Any) -> Any:
+    gate, rate = _gelu_tanh_gate(field, x)
+    open_part = field.function(Function.SIGMOID, gate)
+    return open_part + x * rate * open_part * field.function(Function.SIGMOID, -gate)
+
+
+def _mish(field: Any, x: Any) -> Any:
+    return x * field.function(Function.TANH, field.function(Function.SOFTPLUS, x))
+
+
+def _mish_slope(field: Any, x: Any) -> Any:
+    gate = field.function(Function.TANH, field.function(Function.SOFTPLUS, x))
+    return gate + x * (1 - gate) * (1 + gate) * field.function(Function.SIGMOID, x)
+
+
+GELU = _gated(_gelu, _gelu_slope, (-(2.0**0.5), 2.0**0.5), float("inf"))
+GELU_TANH = _gated(_gelu_tanh, _gelu_tanh_slope, (-1.4185040087908284, 1.4185040087908284), 30.0)
+MISH = _gated(_mish, _mish_slope, (-2.2563763963607931, 1.4905711794854285), 30.0)

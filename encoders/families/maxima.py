@@ -1,0 +1,242 @@
+"""The largest or smallest of several numbers: Max, Min, pooling, reductions.
+
+Every output element chooses among candidates, each given by the position of an input and an index
+into it. Minima are maxima of negated numbers, which is all that `sign` says.
+
+With j the candidate whose lower end is highest and G how far any other may rise above it, the
+maximum is x_j up to G; in any case differences of maxima lie between the least and the largest
+difference of the candidates (lemmas `maximum-difference`, `maximum-dominant`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.runtime import Arithmetic, moved
+from encoders.contract.contract import RuntimeContract
+from encoders.families.gathering import Index, gathered_part, picked
+from encoders.numbers.enclosure import (
+    UNIT,
+    FloatArray,
+    Interval,
+    add_up,
+    dot_up,
+    inner_up,
+    multiply_up,
+)
+from encoders.operator import Contribution, DifferenceMap, Field, RoundingBound, Site, ValueMap
+from encoders.rounding.rounding_bounds import exact_unless_flushed, rounder, stored_loss
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One of the numbers to choose from, for every output element: an input and where in it.
+
+    −1 in the index says that this output element has no such candidate.
+    """
+
+    position: int
+    index: Index
+
+
+def _filled(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Absent candidates replaced by the first that is there, which changes no maximum."""
+    if all(np.all(c.index >= 0) for c in candidates):
+        return list(candidates)
+    stack = np.stack([c.index for c in candidates])
+    first = np.take_along_axis(stack, np.argmax(stack >= 0, axis=0)[None], axis=0)[0]
+    return [replace(c, index=np.where(c.index < 0, first, c.index)) for c in candidates]
+
+
+def real_extreme(
+    candidates: Sequence[Candidate],
+    inputs: Sequence[ObjectArray | None],
+    field: Field,
+    sign: float,
+) -> ObjectArray:
+    def one(c: Candidate) -> ObjectArray:
+        values = picked(inputs[c.position], c.index)
+        return values if sign > 0 else np.asarray(-values)
+
+    best = reduce(field.maximum, map(one, _filled(candidates)))
+    return best if sign > 0 else np.asarray(-best)
+
+
+def runtime_extreme(
+    candidates: Sequence[Candidate],
+    inputs: Sequence[Any],
+    arithmetic: Arithmetic[Any],
+    sign: float,
+) -> Any:
+    choose = arithmetic.maximum if sign > 0 else arithmetic.minimum
+
+    def one(c: Candidate) -> Any:
+        return moved(inputs[c.position], lambda v: picked(v, c.index))
+
+    return reduce(choose, map(one, _filled(candidates)))
+
+
+def _ranges(
+    site: Site, candidates: Sequence[Candidate], ranges: Sequence[Interval], sign: float
+) -> tuple[FloatArray, FloatArray]:
+    """Lower and upper ends of sign·candidate, of shape (candidates, *output)."""
+    known = dict(zip(site.variable, ranges, strict=True))
+    for position, constant in enumerate(site.constants):
+        if constant is not None:
+            exact = np.asarray(constant, np.float64)
+            known[position] = Interval(exact, exact)
+    lo = np.stack([known[c.position].lo.reshape(-1)[c.index] for c in candidates])
+    hi = np.stack([known[c.position].hi.reshape(-1)[c.index] for c in candidates])
+    lo, hi = (lo, hi) if sign > 0 else (-hi, -lo)
+    absent = np.stack([c.index < 0 for c in candidates])
+    return np.where(absent, -np.inf, lo), np.where(absent, -np.inf, hi)
+
+
+def _errors(
+    site: Site, candidates: Sequence[Candidate], errors: Sequence[FloatArray]
+) -> FloatArray:
+    known = dict(zip(site.variable, errors, strict=True))
+    zero = np.zeros(site.outputs[0].shape)
+
+    def one(c: Candidate) -> FloatArray:
+        if c.position not in known:
+            return zero
+        return np.where(c.index < 0, 0.0, known[c.position].reshape(-1)[c.index])
+
+    return np.stack([one(c) for c in candidates])
+
+
+@dataclass(frozen=True)
+class _Leader:
+    """The candidate with the highest lower end, and the highest upper end among the others."""
+
+    place: Index
+    lo: FloatArray
+    hi: FloatArray
+    rival: FloatArray
+
+
+def _leader(lo: FloatArray, hi: FloatArray) -> _Leader:
+    place = np.argmax(lo, axis=0)
+    chosen = np.arange(len(lo)).reshape(-1, *(1,) * place.ndim) == place
+    rival = np.max(np.where(chosen, -np.inf, hi), axis=0)
+    return _Leader(place, np.max(lo, axis=0), _at(hi, place), rival)
+
+
+def _at(values: FloatArray, place: Index) -> FloatArray:
+    return np.asarray(np.take_along_axis(values, place[None], axis=0)[0])
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where in the variable inputs the chosen candidates stand; −1 where not in this one."""
+
+    index: tuple[Index, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, site: Site, candidates: Sequence[Candidate], place: Index) -> _Places:
+        def index(position: int) -> Index:
+            nowhere = np.full(place.shape, -1, dtype=np.intp)
+            own = [c.index if c.position == position else nowhere for c in candidates]
+            return np.asarray(np.take_along_axis(np.stack(own), place[None], axis=0))
+
+        shapes = tuple(site.type_of(position).shape for position in site.variable)
+        return cls(tuple(map(index, site.variable)), shapes)
+
+    def carried(self, c: FloatArray) -> tuple[FloatArray | None, ...]:
+        """Functionals of the chosen candidates as functionals of the variable inputs."""
+        pairs = zip(self.index, self.shapes, strict=True)
+        return tuple(gathered_part(index, shape).adjoint(c) for index, shape in pairs)
+
+
+def extreme_values(
+    site: Site, candidates: Sequence[Candidate], ranges: Sequence[Interval], sign: float
+) -> ValueMap:
+    """Below: the leader itself. Above: the chord of max(leader, highest rival) over its range.
+
+    Adding up functionals that fall on one element errs by at most γ of their number; that and the
+    rounding of a product are charged at the leader's largest magnitude.
+    """
+    lo, hi = _ranges(site, candidates, ranges, sign)
+    leader = _leader(lo, hi)
+    low, high, rival = leader.lo, leader.hi, leader.rival
+    image = Interval(low, np.maximum(high, rival))
+    dominant = rival <= low
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        slope = (high - rival) / (high - low)
+    slope = np.where(np.isfinite(slope), np.clip(slope, 0.0, 1.0), 0.0)
+    slope = np.where(dominant, 1.0, np.where(high > rival, slope, 0.0))
+    at_low = add_up(np.maximum(low, rival), multiply_up(-slope, low))
+    at_high = add_up(np.maximum(high, rival), multiply_up(-slope, high))
+    over = np.where(dominant, 0.0, np.maximum(at_low, at_high))
+    over = np.where(np.isnan(over), np.inf, over)
+    # a stored leader has no coefficient to carry it: its value goes into the constant
+    stored = np.isin(
+        leader.place, [k for k, c in enumerate(candidates) if c.position not in site.variable]
+    )
+    over = np.where(stored, add_up(over, multiply_up(slope, high)), over)
+    under = np.where(stored, low, 0.0)
+    largest = np.maximum(np.abs(low), np.abs(high))
+    largest = np.where(np.isfinite(largest), largest, np.finfo(np.float64).max)
+    places = _Places.of(site, candidates, leader.place)
+    charge = multiply_up(largest, (4.0 + 2.0 * len(candidates) * low.size) * UNIT)
+
+    def backward(c: FloatArray) -> Contribution:
+        signed = sign * c
+        up, down = np.maximum(signed, 0.0), np.minimum(signed, 0.0)
+        coefficients = sign * (up * slope + down)
+        constant = add_up(add_up(inner_up(up, over), inner_up(down, under)), dot_up(c, charge))
+        return Contribution(places.carried(coefficients), constant)
+
+    return ValueMap(image if sign > 0 else Interval(-image.hi, -image.lo), backward)
+
+
+def extreme_differences(
+    site: Site,
+    candidates: Sequence[Candidate],
+    ranges: Sequence[Interval],
+    errors: Sequence[FloatArray],
+    sign: float,
+) -> DifferenceMap:
+    """Follows the leader where no rival can rise far above it, else forgets where d came from."""
+    each = _errors(site, candidates, errors)
+    lo, hi = _ranges(site, candidates, ranges, sign)
+    lo, hi = -add_up(-lo, each), add_up(hi, each)
+    leader = _leader(lo, hi)
+    possible = hi >= leader.lo
+    radius = np.max(np.where(possible, each, 0.0), axis=0)
+    gap = np.maximum(add_up(leader.rival, -leader.lo), 0.0)
+    gap = np.where(np.isnan(gap), np.inf, gap)
+    follow = (gap < radius) | (gap == 0)
+    own = _at(each, leader.place)
+    rounding = multiply_up(own, 2.0 * len(candidates) * gap.size * UNIT)
+    rest = np.where(follow, add_up(gap, rounding), radius)
+    places = _Places.of(site, candidates, leader.place)
+
+    def backward(c: FloatArray) -> Contribution:
+        kept = np.where(follow, c, 0.0)
+        return Contribution(places.carried(kept), dot_up(c, rest))
+
+    return DifferenceMap(radius, backward)
+
+
+def extreme_rounding(site: Site, result: Interval, contract: RuntimeContract) -> RoundingBound:
+    """Exact, but for stored candidates that are rounded and for flushed subnormals."""
+    if not site.outputs[0].dtype.is_float:
+        return RoundingBound(np.zeros(site.outputs[0].shape))
+    plain = exact_unless_flushed(site, result, contract)
+    r = rounder(site, contract)
+    lost = 0.0
+    for constant in site.constants:
+        if constant is not None and np.asarray(constant).dtype.kind not in "iub":
+            stored = stored_loss(r, np.asarray(constant, np.float64))
+            lost = max(lost, float(np.max(stored, initial=0.0)))
+    bound = RoundingBound(add_up(plain.radius, lost), plain.preconditions, plain.lemmas)
+    return bound.using("maximum-plane", "maximum-leader", "maximum-difference")

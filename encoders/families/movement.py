@@ -1,0 +1,124 @@
+"""Operators that only move data: exact in both meanings, 1-to-1 on differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.runtime import Arithmetic, moved
+from encoders.contract.contract import RuntimeContract
+from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
+from encoders.relaxations.affine import (
+    AffineMap,
+    affine_differences,
+    affine_map,
+    affine_values,
+    moved_part,
+)
+from encoders.rounding.rounding_bounds import no_rounding, rounder, stored_loss
+from onnx_import.graph import DType
+
+Move = Callable[[Any], Any]
+
+
+def movement_operator(
+    name: str,
+    since: int,
+    forward: Callable[[Site], Move],
+    backward: Callable[[Site], Move],
+    check: Callable[[Site], None],
+) -> Operator:
+    """An operator on its first input (others are constants that say how).
+
+    `forward(site)` maps (k, *in) → (k, *out), `backward(site)` is its transpose.
+    """
+
+    def real(
+        site: Site, inputs: Sequence[ObjectArray | None], field: Field
+    ) -> tuple[ObjectArray, ...]:
+        return (forward(site)(inputs[0]),)
+
+    def runtime(
+        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+    ) -> tuple[Any, ...]:
+        return (moved(inputs[0], forward(site)),)
+
+    def affine(site: Site) -> AffineMap:
+        if not site.variable:
+            return affine_map((), site.outputs[0].shape, stored(site))
+        part = moved_part(forward(site), backward(site))
+        return affine_map((part,), site.outputs[0].shape)
+
+    def stored(site: Site) -> FloatArray:
+        return np.asarray(forward(site)(np.asarray(site.constants[0], np.float64)[None])[0])
+
+    def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+        return affine_values(affine(site), ranges)
+
+    def differences(
+        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+    ) -> DifferenceMap:
+        return affine_differences(affine(site), errors)
+
+    def rounding(
+        site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+    ) -> RoundingBound:
+        if site.variable or not site.outputs[0].dtype.is_float:
+            return no_rounding(site)
+        return RoundingBound(stored_loss(rounder(site, contract), stored(site)))
+
+    return Operator(
+        name,
+        since,
+        check,
+        real,
+        runtime,
+        values,
+        differences,
+        rounding,
+        movement=True,
+        affine=True,
+        dtypes=tuple(DType),
+    )
+
+
+def reshaping_operator(name: str, since: int, parameters: Sequence[int] = ()) -> Operator:
+    """An operator whose output is its first input in row-major order under the inferred shape.
+
+    `parameters` are the positions of inputs that must be constants.
+    """
+
+    def check(site: Site) -> None:
+        require_constants(site, parameters)
+        given, made = site.type_of(0), site.outputs[0]
+        if given.size != made.size:
+            raise site.unsupported(
+                f"its input of shape {list(given.shape)} has no {made.size} elements, which the "
+                f"shape {list(made.shape)} takes"
+            )
+
+    def forward(site: Site) -> Move:
+        shape = site.outputs[0].shape
+        return lambda v: v.reshape(v.shape[0], *shape)
+
+    def backward(site: Site) -> Move:
+        shape = site.type_of(0).shape
+        return lambda v: v.reshape(v.shape[0], *shape)
+
+    return movement_operator(name, since, forward, backward, check)
+
+
+def require_constants(site: Site, positions: Sequence[int]) -> None:
+    """Raises UnsupportedModel if one of these inputs is computed from the network's input."""
+    for position in positions:
+        if position in site.variable:
+            raise site.unsupported(f"input {position} must be a constant")
+
+
+def indices(shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.intp]]:
+    """Flat row-major positions of a tensor's elements, in its own shape."""
+    return np.arange(int(np.prod(shape, dtype=np.int64)), dtype=np.intp).reshape(shape)

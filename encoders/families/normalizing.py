@@ -1,0 +1,274 @@
+"""Operators that normalise rows and then scale them: one description serves all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import onnx
+
+from encoders.arithmetic.runtime import (
+    Arithmetic,
+    MixedArithmetic,
+    moved,
+    sum_of_products,
+    sum_of_terms,
+)
+from encoders.contract.contract import Normalization, OpenSchedule, RuntimeContract
+from encoders.families.normalization import (
+    folded_error,
+    jacobian,
+    normalization_error,
+    normalized,
+    scaled_differences,
+    scaled_error,
+    scaled_values,
+)
+from encoders.families.signed_sum import check_float
+from encoders.numbers.enclosure import FloatArray, Interval, add_up, midpoint_radius, point
+from encoders.numbers.formats import FloatFormat
+from encoders.operator import (
+    DifferenceMap,
+    Field,
+    Operator,
+    RoundingBound,
+    Site,
+    ValueMap,
+)
+from encoders.relaxations.row_maps import row_differences, row_values
+from encoders.relaxations.rows import Rows, columns
+from encoders.rounding.rounding_bounds import (
+    LONG_SUM,
+    conversion_error,
+    finish,
+    no_overflow,
+    rounder,
+    rounder_of,
+)
+from onnx_import.graph import DType
+from onnx_import.tensors import dtype_of
+
+LEMMAS = (
+    "sum-any-order",
+    *LONG_SUM,
+    "product-error",
+    "quotient-error",
+    "relative-quotient",
+    "sqrt-difference",
+    "underflow-term",
+    "flush-operand-sum",
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one operator reads a site: its rows, its stored scale and bias in the input's shape (or
+    None), whether the mean is taken away, and whether a runtime may fold mean and scale into one
+    affine map per row.
+
+    `stash` is the type in which a site normalises, if that is not the type of its result: the
+    input is converted to it, and z back before it is scaled. Such a site is not foldable.
+    """
+
+    rows: Callable[[Site], Rows]
+    scale: Callable[[Site, Any], Any]
+    bias: Callable[[Site, Any], Any]
+    centred: bool
+    foldable: bool
+    stash: Callable[[Site], DType] = lambda site: site.outputs[0].dtype
+
+
+def stash_type(site: Site) -> DType:
+    """The type that the attribute names, float32 if it is left out."""
+    code = site.integer("stash_type", onnx.TensorProto.FLOAT)
+    return dtype_of(code, f"{site.node.describe()}: attribute 'stash_type'")
+
+
+def normalizing_operator(
+    name: str, since: int, layout: Layout, check: Callable[[Site], None]
+) -> Operator:
+    """`layout.scale(site, c)` shapes the stored scale c (with a sample axis) to broadcast to the
+    input; likewise the bias, input 2, which may be absent."""
+
+    def whole_check(site: Site) -> None:
+        check_float(site)
+        if site.variable != (0,):
+            raise site.unsupported("scale and bias must be constants, and its input computed")
+        if len([t for t in site.node.outputs if t]) != 1:
+            raise site.unsupported("only the first output is supported")
+        if not site.real("epsilon", 1e-5) >= 0:
+            raise site.unsupported("attribute 'epsilon' must not be negative")
+        if not layout.stash(site).is_float:
+            raise site.unsupported("attribute 'stash_type' is not a floating-point type")
+        check(site)
+        if not layout.rows(site).length:
+            raise site.unsupported("it normalises over no elements")
+
+    def parameters(site: Site) -> tuple[FloatArray, FloatArray]:
+        shape = site.type_of(0).shape
+        stored = [site.constant(1), site.constant(2)]
+        shaped = [
+            default
+            if c is None
+            else np.broadcast_to(shape_of(site, np.asarray(c, np.float64)[None])[0], shape)
+            for c, shape_of, default in zip(
+                stored, (layout.scale, layout.bias), (np.ones(shape), np.zeros(shape)), strict=True
+            )
+        ]
+        return shaped[0], shaped[1]
+
+    def stash_format(site: Site, contract: RuntimeContract) -> FloatFormat:
+        return contract.format_of(layout.stash(site))
+
+    def converted(site: Site, v: Any, arithmetic: Arithmetic[Any]) -> Any:
+        one = arithmetic.constant(np.ones((1,) * len(site.outputs[0].shape)))
+        return arithmetic.multiply(v, one)
+
+    def epsilon(site: Site) -> float:
+        return site.real("epsilon", 1e-5)
+
+    def arguments(site: Site, inputs: Sequence[Any]) -> tuple[Any, Any]:
+        scale = inputs[1] if len(inputs) > 1 else None
+        bias = inputs[2] if len(inputs) > 2 else None
+        return (
+            None if scale is None else moved(scale, lambda c: layout.scale(site, c)),
+            None if bias is None else moved(bias, lambda c: layout.bias(site, c)),
+        )
+
+    def real(site: Site, inputs: Sequence[Any], field: Field) -> tuple[Any, ...]:
+        rows = layout.rows(site)
+        x = rows.split(inputs[0])
+        count = field.number(Fraction(rows.length))
+        if layout.centred:
+            x = x - np.add.reduce(x, axis=2, keepdims=True) / count
+        square = np.add.reduce(x * x, axis=2, keepdims=True) / count
+        z = rows.merge(x / field.sqrt(square + field.number(Fraction(epsilon(site)))))
+        scale, bias = arguments(site, inputs)
+        scaled = z if scale is None else z * scale
+        return (scaled if bias is None else scaled + bias,)
+
+    def runtime(
+        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+    ) -> tuple[Any, ...]:
+        rows, target = layout.rows(site), arithmetic
+        mixed = not contract.exact and stash_format(site, contract) != contract.format_of(
+            site.outputs[0].dtype
+        )
+        given = inputs[0]
+        if mixed:
+            assert isinstance(target, MixedArithmetic)
+            arithmetic = target.of_type(layout.stash(site))
+            given = converted(site, given, arithmetic)
+        x = moved(given, rows.split)
+        foldable = layout.foldable and not mixed
+        if foldable and contract.normalization is Normalization.EITHER:
+            raise OpenSchedule("this contract does not pin the normalisation formula")
+        count = arithmetic.constant(np.full((1, 1), float(rows.length)))
+        mean = None
+        deviation = x
+        if layout.centred:
+            mean = arithmetic.divide(sum_of_terms(arithmetic, contract, columns(x)), count)
+            deviation = arithmetic.subtract(x, mean)
+        pairs = [(c, c) for c in columns(deviation)]
+        variance = arithmetic.divide(sum_of_products(arithmetic, contract, pairs), count)
+        small = arithmetic.constant(np.full((1, 1), epsilon(site)))
+        sigma = arithmetic.sqrt(arithmetic.add(variance, small))
+        scale, bias = arguments(site, inputs)
+        if foldable and contract.normalization is Normalization.FOLDED and mean is not None:
+            one = arithmetic.constant(np.ones((1, 1)))
+            full = [
+                moved(_spread(v, rows), rows.merge) for v in (arithmetic.divide(one, sigma), mean)
+            ]
+            slope = arithmetic.multiply(scale, full[0])
+            shift = arithmetic.subtract(bias, arithmetic.multiply(full[1], slope))
+            return (arithmetic.multiply_add(inputs[0], slope, shift),)
+        z = moved(arithmetic.divide(deviation, sigma), rows.merge)
+        if mixed:
+            z, arithmetic = converted(site, z, target), target
+        if scale is not None and bias is not None:
+            return (arithmetic.multiply_add(z, scale, bias),)
+        return (z if scale is None else arithmetic.multiply(z, scale),)
+
+    def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+        rows = layout.rows(site)
+        x = rows.of_interval(ranges[0])
+        found = normalized(x, epsilon(site), layout.centred)
+        middle, _ = midpoint_radius(x)
+        at_middle = normalized(point(middle), epsilon(site), layout.centred).z
+        inner = row_values(rows, rows, x, found.z, at_middle, jacobian(found, layout.centred))
+        return scaled_values(inner, *parameters(site))
+
+    def differences(
+        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+    ) -> DifferenceMap:
+        rows = layout.rows(site)
+        x, error = rows.of_interval(ranges[0]), rows.split(errors[0][None])[0]
+        found = normalized(x.inflate(error), epsilon(site), layout.centred)
+        limit = np.maximum(add_up(found.z.hi, -found.z.lo), 0.0)
+        inner = row_differences(rows, rows, jacobian(found, layout.centred), error, limit)
+        return scaled_differences(inner, parameters(site)[0])
+
+    def rounding(
+        site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+    ) -> RoundingBound:
+        r, rows = rounder(site, contract), layout.rows(site)
+        if r.exact:
+            return RoundingBound(np.zeros(site.outputs[0].shape), (), LEMMAS)
+        x = rows.of_interval(inputs[0])
+        found = normalized(x, epsilon(site), layout.centred)
+        inner = rounder_of(layout.stash(site), contract)
+        mixed = inner.format != r.format
+        read = conversion_error(inner, r.format, x) if mixed else 0.0
+        e = normalization_error(inner, contract, x, found, epsilon(site), layout.centred, read)
+        scale, bias = parameters(site)
+        z, z_error = (rows.merge(v[None])[0] for v in (found.z.magnitude, e.z))
+        affine = (
+            None if site.constant(1) is None else scale,
+            None if site.constant(2) is None else bias,
+        )
+        if mixed:
+            # scaled in the type of the result, as ONNX says, or before the only conversion back
+            late, large = scaled_error(inner, z, z_error, *affine)
+            wide = Interval(-large, large)
+            late = add_up(late, conversion_error(r, inner.format, wide))
+            z_wide = add_up(z, z_error)
+            back = conversion_error(r, inner.format, Interval(-z_wide, z_wide))
+            error, magnitude = scaled_error(r, z, add_up(z_error, back), *affine)
+            error, magnitude = np.maximum(error, late), np.maximum(magnitude, large)
+            on_the_way = np.asarray(max(e.reached, float(rows.length), float(np.max(x.magnitude))))
+            done = finish(r, error, magnitude, LEMMAS)
+            condition = no_overflow(inner, on_the_way)
+            radius = done.radius if condition.holds else np.full_like(done.radius, np.inf)
+            return RoundingBound(radius, (condition, *done.preconditions), LEMMAS)
+        error, magnitude = scaled_error(r, z, z_error, *affine)
+        if layout.foldable and contract.normalization is not Normalization.DIRECT:
+            row_scale, row_bias = (rows.split(v[None])[0] for v in (scale, bias))
+            folded, reached = folded_error(r, x, found, e, row_scale, row_bias)
+            error = np.maximum(error, rows.merge(folded[None])[0])
+            magnitude = np.maximum(magnitude, rows.merge(reached[None])[0])
+        magnitude = np.maximum(magnitude, max(e.reached, float(rows.length)))
+        return finish(r, error, magnitude, LEMMAS)
+
+    return Operator(
+        name,
+        since,
+        whole_check,
+        real,
+        runtime,
+        values,
+        differences,
+        rounding,
+        work=lambda site: site.outputs[0].size * layout.rows(site).length,
+    )
+
+
+def _spread(per_row: Any, rows: Rows) -> Any:
+    """(k, rows, 1) repeated along the row."""
+
+    def repeat(v: Any) -> Any:
+        return np.broadcast_to(v, (v.shape[0], rows.count, rows.length))
+
+    return moved(per_row, repeat)

@@ -1,0 +1,305 @@
+"""Sums of products with stored coefficients: what Gemm, MatMul and Conv have in common.
+
+An operator says once how a coefficient array acts (`Action`); from that come its float64 linear
+part, the counts and magnitudes its rounding bound needs, and the bound itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import partial, reduce
+from typing import Any
+
+import numpy as np
+
+from encoders.contract.contract import AnyOrder, BiasPlacement, RuntimeContract
+from encoders.numbers.enclosure import (
+    BoolArray,
+    FloatArray,
+    Interval,
+    LinearPart,
+    add_up,
+    all_in_blocks,
+    any_in_blocks,
+    gamma,
+    in_blocks,
+    multiply_up,
+    raised,
+    some,
+)
+from encoders.operator import RoundingBound, RowFacts, Site
+from encoders.rounding.error_arithmetic import traced
+from encoders.rounding.rounding_bounds import (
+    LONG_SUM,
+    Rounder,
+    any_order_sum,
+    finish,
+    rounder,
+    stored_loss,
+)
+
+ANY_ORDER = (
+    "sum-any-order",
+    *LONG_SUM,
+    "fma-node",
+    "dot-product",
+    "dot-product-total",
+    "underflow-term",
+    "flush-operand-product",
+    "flush-operand-sum",
+)
+KNOWN_ORDER = ("sequential-step", "underflow-term", "flush-operand-product", "flush-operand-sum")
+
+_FRACTION = np.int64(0x000F_FFFF_FFFF_FFFF)  # its bits are 0 in a power of two
+_LONG = 0.125  # relative error of all additions from where Σ|w·x| gets a matrix product of its own
+_MANY = 2**14  # elements beyond which a bound is worth less than a matrix product
+
+Map = Callable[[FloatArray], FloatArray]
+
+
+@dataclass(frozen=True)
+class Action:
+    """How coefficients W act: `apply(W)` maps (k, *in) → (k, *out), `adjoint(W)` maps back.
+
+    Linear in W, entry by entry: no two coefficients are combined.
+    """
+
+    apply: Callable[[FloatArray], Map]
+    adjoint: Callable[[FloatArray], Map]
+    terms: int
+    adjoint_terms: int
+
+
+def linear_part(action: Action, weights: FloatArray, relative: float = 0.0) -> LinearPart:
+    """The float64 linear part of exactly stored weights (relative error of W apart)."""
+    return LinearPart(
+        action.apply(weights),
+        lambda x: action.apply(raised(np.abs(weights)))(x),
+        action.adjoint(weights),
+        action.terms,
+        action.adjoint_terms,
+        relative,
+    )
+
+
+@dataclass(frozen=True)
+class ProductSum:
+    """Σ_k w_k·x_k + bias for every output element; the range `bias` broadcasts to the output.
+
+    `bias_error` bounds how far the bias that is added may be from the exact one; None means as far
+    as storing a constant takes it.
+    """
+
+    action: Action
+    weights: FloatArray
+    bias: Interval | None
+    bias_error: FloatArray | None = None
+
+
+def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
+    """|computed − Σ w·x̂ − b| for run-time inputs in `x`, any order, with or without FMA.
+
+    Partial sums lie in [−N, P] with P and N the sums of positive and negative parts, so each is
+    at most max(P, N) = (|W|·(x⁺ + x⁻) + |W·(x⁺ − x⁻)|)/2, where x⁺ = max(hi, 0) and
+    x⁻ = max(−lo, 0) (the bias joins in the same way). A product whose coefficient is a power of
+    two rounds only by underflow; zero coefficients and inputs that are always zero cost nothing,
+    but that a finished sum may be flushed when one of their products is added to it. Operands must
+    be finite all the same: 0·∞ is NaN.
+    """
+    up, down, magnitude = all_in_blocks(_sides, x.lo, x.hi)
+    part = linear_part(s.action, s.weights)
+    total = part.magnitude_up(add_up(up, down))
+    largest = _largest_partial(part, total, up, down, s.bias)
+    stored, loss = np.abs(s.weights), stored_loss(r, s.weights)
+    exact: type[Any] = np.float32 if s.action.terms < 2**24 else np.float64  # counts are
+    alive = (magnitude > 0).astype(exact)
+    terms = s.action.apply((s.weights != 0).astype(exact))(alive[None])[0].astype(np.float64)
+    if some(loss):  # the runtime multiplies by ŵ
+        stored = add_up(stored, loss)
+    of_products = _product_errors(r, s, x, stored, loss, total)
+    bias = np.zeros(()) if s.bias is None else s.bias.magnitude
+    closed = partial(_closed, of_products.share, of_products.each, r.flushed)
+    products, additions = all_in_blocks(closed, of_products.of, terms, largest, bias)
+    if s.bias is not None and s.bias_error is not None:
+        products = add_up(products, s.bias_error)
+    elif s.bias is not None and np.all(s.bias.lo == s.bias.hi):
+        products = add_up(products, stored_loss(r, s.bias.lo))
+    clamped = r.clamped(magnitude, stored)
+    many = not r.exact and float(np.max(additions, initial=0.0)) * r.relative > _LONG
+    every = add_up(part.magnitude_up(magnitude) if many else total, bias)
+    steps = float(s.action.terms)
+    radius = any_order_sum(r, largest, additions, products, steps, clamped, every)
+    sums = in_blocks(_reached, largest, radius)
+    reach = max(float(np.max(reached, initial=0.0)) for reached in (sums, magnitude, stored))
+    done = finish(r, radius, np.asarray(reach), ANY_ORDER)
+    if r.exact or not np.all(np.isfinite(done.radius)):
+        return done
+    claimed = (largest, radius, products, additions, every)
+    return replace(done, row=_rows(r, s, x, *claimed))
+
+
+def _sides(lo: FloatArray, hi: FloatArray) -> tuple[FloatArray, ...]:
+    """The largest x and -x above 0, and the largest |x|."""
+    up, down = np.maximum(hi, 0.0), np.maximum(-lo, 0.0)
+    return up, down, np.maximum(up, down)
+
+
+def _closed(
+    share: float,
+    each: float,
+    flushed: float,
+    of: FloatArray,
+    terms: FloatArray,
+    largest: FloatArray,
+    bias: FloatArray,
+) -> tuple[FloatArray, ...]:
+    """The errors of products with what underflows and is flushed, and the number of additions."""
+    products = add_up(multiply_up(of, share), multiply_up(terms, each))
+    products = add_up(products, np.where(largest > 0, flushed, 0.0))
+    additions = np.maximum(terms - 1.0, 0.0)
+    return products, np.where((bias > 0) & (terms > 0), additions + 1.0, additions)
+
+
+def _reached(largest: FloatArray, radius: FloatArray) -> FloatArray:
+    return add_up(largest, np.where(np.isfinite(radius), radius, 0.0))
+
+
+def _rows(
+    r: Rounder,
+    s: ProductSum,
+    x: Interval,
+    largest: FloatArray,
+    radius: FloatArray,
+    products: FloatArray,
+    additions: FloatArray,
+    every: FloatArray,
+) -> Callable[[int], RowFacts]:
+    """The facts of one output element, its weights read off by a unit functional."""
+
+    def row(index: int) -> RowFacts:
+        unit = np.zeros((1, *largest.shape))
+        unit.reshape(-1)[index] = 1.0
+        weights = s.action.adjoint(s.weights)(unit)[0].reshape(-1)
+        used = np.flatnonzero(weights)
+        bias = (0.0, 0.0)
+        if s.bias is not None:
+            low = np.broadcast_to(s.bias.lo, largest.shape).reshape(-1)[index]
+            bias = (float(low), float(np.broadcast_to(s.bias.hi, largest.shape).reshape(-1)[index]))
+        return RowFacts(
+            _fractions(weights[used]),
+            _fractions(x.lo.reshape(-1)[used]),
+            _fractions(x.hi.reshape(-1)[used]),
+            Fraction(bias[0]),
+            Fraction(bias[1]),
+            Fraction(float(largest.reshape(-1)[index])),
+            Fraction(float(radius.reshape(-1)[index])),
+            Fraction(float(products.reshape(-1)[index])),
+            int(additions.reshape(-1)[index]),
+            r.format,
+            Fraction(r.smallest_normal if r.flush_results else 0.0),
+            Fraction(r.lost_operands),
+            Fraction(float(np.broadcast_to(every, largest.shape).reshape(-1)[index])),
+        )
+
+    return row
+
+
+def _fractions(values: FloatArray) -> tuple[Fraction, ...]:
+    return tuple(Fraction(float(v)) for v in values)
+
+
+def _largest_partial(
+    part: LinearPart,
+    total: FloatArray,
+    up: FloatArray,
+    down: FloatArray,
+    bias: Interval | None,
+) -> FloatArray:
+    with np.errstate(invalid="ignore"):
+        difference = up - down
+    finite = np.where(np.isfinite(difference), difference, 0.0)
+    signed = part.apply(finite[None])[0]
+    if bias is None:
+        return in_blocks(partial(_largest_of, gamma(part.terms + 4)), total, signed)
+    plus, minus = np.maximum(bias.hi, 0.0), np.maximum(-bias.lo, 0.0)
+    largest = partial(_largest_of, gamma(part.terms + 6))
+    return in_blocks(largest, total, signed, plus, minus)
+
+
+def _largest_of(
+    relative: float,
+    total: FloatArray,
+    signed: FloatArray,
+    plus: FloatArray | float = 0.0,
+    minus: FloatArray | float = 0.0,
+) -> FloatArray:
+    """(total + |signed|)/2 with a bias added to both; `relative` is how far the float64 number
+    `signed` may be off, in totals."""
+    total = add_up(total, add_up(plus, minus))
+    slack = multiply_up(total, relative)
+    balance = np.minimum(add_up(np.abs(signed + (plus - minus)), slack), total)
+    return np.where(np.isfinite(total), 0.5 * add_up(total, balance), np.inf)
+
+
+def product_rounding(
+    site: Site,
+    s: ProductSum,
+    inputs: Sequence[Interval],
+    contract: RuntimeContract,
+    runtime: Callable[..., tuple[Any, ...]],
+) -> RoundingBound:
+    """The rounding bound of a sum of products: closed form for free orders, step by step else."""
+    free_bias = s.bias is not None and contract.bias is BiasPlacement.ANY
+    if isinstance(contract.order, AnyOrder) or free_bias:
+        return any_order_rounding(rounder(site, contract), s, inputs[0])
+    return traced(runtime, site, inputs, contract, KNOWN_ORDER)
+
+
+@dataclass(frozen=True)
+class _ProductErrors:
+    """`share`·`of` for all products of an output element, and `each` for every one of them."""
+
+    of: FloatArray
+    share: float
+    each: float
+
+
+def _product_errors(
+    r: Rounder,
+    s: ProductSum,
+    x: Interval,
+    stored: FloatArray,
+    loss: FloatArray,
+    total: FloatArray,
+) -> _ProductErrors:
+    """What products lose to rounding, to coefficients rounded to the compute format, and to
+    subnormal operands read as zero.
+
+    The runtime multiplies by ŵ: |ŵ − w| ≤ `loss` and |ŵ| ≤ `stored`. For large outputs the `total`
+    of all magnitudes and the number of `terms` stand for matrix products of their own.
+    """
+    magnitude, lost_x = x.magnitude, r.operand_loss(x)
+    relative, underflow = (0.0, 0.0) if r.exact else (r.relative, r.underflow)
+    lost_w = r.operand_loss(Interval(s.weights, s.weights))
+    changed = some(loss) or some(lost_w)
+    exact = any_in_blocks(_powers_of_two, stored)
+    if total.size > _MANY and not changed and not exact:
+        largest = np.asarray(np.max(stored, initial=0.0))
+        lost = multiply_up(largest, float(np.max(lost_x, initial=0.0)))
+        return _ProductErrors(total, relative, float(add_up(lost, underflow)))
+    rounded = multiply_up(magnitude, relative)
+    charges = [(stored, add_up(rounded, lost_x))]
+    if exact:
+        powers = _powers_of_two(stored) & (loss == 0)
+        charges = [(np.where(powers, 0.0, stored), rounded), (stored, lost_x)]
+    if changed:
+        charges.append((add_up(loss, lost_w), magnitude))
+    parts = [linear_part(s.action, w).magnitude_up(v) for w, v in charges if np.any(v)]
+    return _ProductErrors(reduce(add_up, parts, np.zeros(())), 1.0, underflow)
+
+
+def _powers_of_two(stored: FloatArray) -> BoolArray:
+    whole: BoolArray = (stored.view(np.int64) & _FRACTION) == 0
+    return whole & (stored > 0)

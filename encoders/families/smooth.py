@@ -1,0 +1,207 @@
+"""Operators that apply one curve to every element: everything but the two meanings follows from it.
+
+The curve, the real meaning and the run-time meaning of an operator are written separately; tests
+hold them against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.runtime import Arithmetic
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.functions import Function
+from encoders.curves.curves import Curve, image_of, lines_of, moved_by, slopes_of
+from encoders.curves.function_curves import FUNCTION_CURVES
+from encoders.families.signed_sum import check_float
+from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
+from encoders.operator import (
+    DifferenceMap,
+    Field,
+    Operator,
+    Precondition,
+    RoundingBound,
+    Site,
+    ValueMap,
+)
+from encoders.relaxations.elementwise import (
+    Secant,
+    elementwise_differences,
+    elementwise_values,
+    secant_of_slopes,
+)
+from encoders.rounding.error_arithmetic import traced
+from encoders.rounding.rounding_bounds import rounder
+
+LEMMAS = ("convex-tangent", "function-error", "underflow-term", "product-error", "quotient-error")
+
+Real = Callable[[Site, Any, Field], Any]
+Runtime = Callable[[Site, Any, Arithmetic[Any]], Any]
+
+
+def smooth_operator(
+    name: str,
+    since: int,
+    curve: Callable[[Site], Curve],
+    real: Real,
+    runtime: Runtime,
+    check: Callable[[Site], None] = check_float,
+    uncharged: Callable[[Site, Interval], FloatArray] | None = None,
+    preconditions: Callable[[Site, Interval], tuple[Precondition, ...]] = lambda s, x: (),
+    uses: tuple[Function, ...] = (),
+    element: Callable[[Site, int], Any] | None = None,
+    branches: tuple[Runtime, Runtime] | None = None,
+    alternatives: tuple[Runtime | tuple[Runtime, Runtime], ...] = (),
+) -> Operator:
+    """An operator y = f(x), element by element.
+
+    `real(site, x, field)` and `runtime(site, x, arithmetic)` are its two meanings; what `runtime`
+    computes without rounding may differ from `real` by `uncharged(site, x)`. `uses` names the
+    elementary functions in it. Where `runtime` chooses between a formula for x < 0 and one for
+    x ≥ 0, `branches` are these two, and f is continuous at 0. `alternatives` are other formulas (or
+    pairs of branches) that runtimes use; the rounding bound covers them too.
+    """
+
+    def whole_check(site: Site) -> None:
+        check(site)
+        if site.variable != (0,):
+            raise site.unsupported("its first input, and no other, must be computed")
+
+    def whole_real(site: Site, inputs: Sequence[Any], field: Field) -> tuple[Any, ...]:
+        return (real(site, inputs[0], field),)
+
+    def whole_runtime(
+        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+    ) -> tuple[Any, ...]:
+        return (runtime(site, inputs[0], arithmetic),)
+
+    def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+        (x,) = ranges
+        image = image_of(curve(site), x)
+        return elementwise_values(image, lines_of(curve(site), x, image), x)
+
+    def differences(
+        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+    ) -> DifferenceMap:
+        (x,), (error,) = ranges, errors
+        shape, hull = curve(site), x.inflate(error)
+        slopes = slopes_of(shape, hull)
+        secant = _known(secant_of_slopes(*slopes, error), error)
+        return elementwise_differences(secant, moved_by(shape, hull, error, slopes), error)
+
+    def rounding(
+        site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+    ) -> RoundingBound:
+        forms = (runtime if branches is None else branches, *alternatives)
+        slopes = slopes_of(curve(site), inputs[0])
+        each = [_of_form(form, site, inputs[0], contract, slopes) for form in forms]
+        bound = replace(
+            each[0],
+            radius=np.maximum.reduce([b.radius for b in each]),
+            preconditions=tuple(c for b in each for c in b.preconditions),
+        )
+        conditions = (*bound.preconditions, *preconditions(site, inputs[0]))
+        radius = bound.radius
+        if uncharged is not None and not contract.exact:
+            radius = radius + uncharged(site, inputs[0]) * (1.0 + 2.0**-40)
+        if not all(c.holds for c in conditions):
+            radius = np.full_like(radius, np.inf)
+        return replace(bound, radius=radius, preconditions=conditions)
+
+    return Operator(
+        name,
+        since,
+        whole_check,
+        whole_real,
+        whole_runtime,
+        values,
+        differences,
+        rounding,
+        element=element,
+        functions=uses,
+        per_element=True,
+        formulas=1 + len(alternatives),
+    )
+
+
+def _known(secant: Secant, error: FloatArray) -> Secant:
+    """Slope 0 and an infinite remainder where a slope is unbounded."""
+    known = np.isfinite(secant.slope) & np.isfinite(secant.remainder)
+    rest = np.where(error == 0, 0.0, np.inf)
+    return Secant(np.where(known, secant.slope, 0.0), np.where(known, secant.remainder, rest))
+
+
+def _of_form(
+    form: Runtime | tuple[Runtime, Runtime],
+    site: Site,
+    x: Interval,
+    contract: RuntimeContract,
+    slopes: tuple[FloatArray, FloatArray],
+) -> RoundingBound:
+    if isinstance(form, tuple):
+        return _by_sign(form, site, x, contract, slopes)
+    return _traced(form, site, x, contract)
+
+
+def _traced(form: Runtime, site: Site, x: Interval, contract: RuntimeContract) -> RoundingBound:
+    def runtime(
+        site: Site, inputs: Sequence[Any], arithmetic: Any, contract: RuntimeContract
+    ) -> tuple[Any, ...]:
+        return (form(site, inputs[0], arithmetic),)
+
+    return traced(runtime, site, [x], contract, LEMMAS)
+
+
+def _by_sign(
+    branches: tuple[Runtime, Runtime],
+    site: Site,
+    x: Interval,
+    contract: RuntimeContract,
+    slopes: tuple[FloatArray, FloatArray],
+) -> RoundingBound:
+    """The larger of both branches' errors, each on its half of the range.
+
+    A runtime that reads a negative subnormal number as zero takes the other branch; that moves the
+    argument by less than the smallest normal number.
+    """
+    r = rounder(site, contract)
+    radius = np.zeros(x.shape)
+    conditions: list[Precondition] = []
+    halves = (
+        (x.lo < 0, Interval(np.minimum(x.lo, 0.0), np.minimum(x.hi, 0.0))),
+        (x.hi >= 0, Interval(np.maximum(x.lo, 0.0), np.maximum(x.hi, 0.0))),
+    )
+    for branch, (met, half) in zip(branches, halves, strict=True):
+        bound = _traced(branch, site, half, contract)
+        radius = np.where(met, np.maximum(radius, bound.radius), radius)
+        conditions += bound.preconditions
+    steepest = np.maximum(np.abs(slopes[0]), np.abs(slopes[1]))
+    lost = multiply_up(add_up(steepest, 1.0), 2.0 * r.flushed)
+    return RoundingBound(add_up(radius, np.where(x.lo < 0, lost, 0.0)), tuple(conditions), LEMMAS)
+
+
+def function_operator(
+    name: str,
+    since: int,
+    function: Function,
+    preconditions: Callable[[Site, Interval], tuple[Precondition, ...]] = lambda s, x: (),
+) -> Operator:
+    """An operator that is one elementary function, computed as one."""
+    return smooth_operator(
+        name,
+        since,
+        lambda site: FUNCTION_CURVES[function],
+        lambda site, x, field: field.function(function, x),
+        lambda site, x, arithmetic: arithmetic.function(function, x),
+        preconditions=preconditions,
+        uses=(function,),
+    )
+
+
+def stored(arithmetic: Arithmetic[Any], value: float) -> Any:
+    """A number the runtime holds, broadcasting to any tensor."""
+    return arithmetic.constant(np.asarray(value, np.float64))

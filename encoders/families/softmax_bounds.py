@@ -1,0 +1,232 @@
+"""Softmax, its logarithm and log Σ eˣ over rows: ranges, Jacobians and rounding errors.
+
+A runtime is taken to subtract the largest element m of the row, exponentiate, add in some order,
+and divide, or multiply by the reciprocal (Blanchard, Higham & Higham 2021, IMA J. Numer. Anal. 41,
+analyse this algorithm). With t = x − m ≤ 0, S = Σ eᵗ ≥ 1:
+
+- an error a in t is a factor within e^a of 1 in eᵗ, the exponential's accuracy another factor and,
+  below the normal range, an absolute term;
+- all terms are positive, so the sum's relative error is the largest of its terms' plus that of
+  n − 1 additions, each of partial sums below the total (lemma `sum-any-order`);
+- the quotient's relative error follows (lemma `relative-quotient`).
+
+These are relative errors, so small probabilities keep small errors. Where t is far below 0, as it
+is behind a mask of −10⁹, an error in t may exceed 1; but eᵗ and what is computed for it are then
+both at most e^(t + a), and against S ≥ 1 that is an absolute error. So is, whatever is known of t,
+|e^(t(1 + δ)) − eᵗ| ≤ e^(t(1 − u))·|t|·u ≤ u/(e·(1 − u)) for |δ| ≤ u.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from encoders.contract.functions import Function, FunctionAccuracy
+from encoders.curves.curves import BALLS, ball_array, lower, upper
+from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up, sum_up
+from encoders.rounding.rounding_bounds import Rounder
+from encoders.rounding.tracked_functions import function_error
+
+Mask = npt.NDArray[np.bool_]
+
+_FAR, _BEYOND = -16.0, -2000.0
+
+
+def _others(terms: Any) -> Any:
+    """Σ_{j≠i} of balls (rows, n), without subtracting."""
+    zero = np.zeros_like(terms[:, :1]) + 0 * terms[:, :1]
+    before = np.concatenate([zero, np.add.accumulate(terms, axis=1)[:, :-1]], axis=1)
+    back = np.add.accumulate(terms[:, ::-1], axis=1)[:, ::-1]
+    return before + np.concatenate([back[:, 1:], zero], axis=1)
+
+
+def _odds(x: Interval, kept: Mask | None) -> tuple[Any, Any, FloatArray]:
+    """Balls around the least and the largest Σ_{j≠i} e^(x_j − x_i) over the j that are `kept`; and
+    which rows are bounded."""
+    known = np.all(np.isfinite(x.lo) & np.isfinite(x.hi), axis=1, keepdims=True)
+    low = BALLS.function(Function.EXP, ball_array(np.where(known, x.lo, 0.0)))
+    high = BALLS.function(Function.EXP, ball_array(np.where(known, x.hi, 0.0)))
+    count = 1 if kept is None else kept.astype(object)
+    return _others(low * count) / high, _others(high * count) / low, np.broadcast_to(known, x.shape)
+
+
+def softmax_image(x: Interval, kept: Mask | None = None) -> Interval:
+    """Range of each probability over rows (rows, n), 0 for the scores that are not `kept`."""
+    with BALLS.working():
+        least, most, known = _odds(x, kept)
+        lo, hi = lower(1 / (1 + most)), upper(1 / (1 + least))
+    image = Interval(
+        np.where(known, np.maximum(lo, 0.0), 0.0), np.where(known, np.minimum(hi, 1.0), 1.0)
+    )
+    return image if kept is None else Interval(kept * image.lo, kept * image.hi)
+
+
+def log_softmax_image(x: Interval, kept: Mask | None = None) -> Interval:
+    """Range of each probability's logarithm, 0 for the scores that are not `kept`."""
+    with BALLS.working():
+        least, most, known = _odds(x, kept)
+        lo = lower(-BALLS.function(Function.LOG, 1 + most))
+        hi = upper(-BALLS.function(Function.LOG, 1 + least))
+    image = Interval(np.where(known, lo, -np.inf), np.where(known, np.minimum(hi, 0.0), 0.0))
+    return image if kept is None else Interval(np.where(kept, image.lo, 0.0), kept * image.hi)
+
+
+def log_sum_exp_image(x: Interval) -> Interval:
+    """Range of log Σ eˣ, (rows, 1)."""
+    known = np.all(np.isfinite(x.lo) & np.isfinite(x.hi), axis=1, keepdims=True)
+
+    def total(v: FloatArray) -> Any:
+        powers = BALLS.function(Function.EXP, ball_array(np.where(known, v, 0.0)))
+        return BALLS.function(Function.LOG, np.add.reduce(powers, axis=1, keepdims=True))
+
+    with BALLS.working():
+        lo, hi = lower(total(x.lo)), upper(total(x.hi))
+    return Interval(np.where(known, lo, -np.inf), np.where(known, hi, np.inf))
+
+
+def softmax_jacobian(p: Interval) -> Interval:
+    """∂y_i/∂x_j = y_i(δ_ij − y_j), (rows, n, n), from ranges of the probabilities."""
+    a, b = p.lo[:, :, None], p.hi[:, :, None]
+    c, d = p.lo[:, None, :], p.hi[:, None, :]
+    low, high = -multiply_up(b, d), multiply_up(-a, c)
+    at = np.arange(p.shape[1])
+    ends = [
+        (multiply_up(v, add_up(1.0, -v)), -multiply_up(-v, -add_up(-1.0, v))) for v in (p.lo, p.hi)
+    ]
+    straddles = (p.lo <= 0.5) & (p.hi >= 0.5)
+    low[:, at, at] = np.minimum(ends[0][1], ends[1][1])
+    high[:, at, at] = np.where(straddles, 0.25, np.maximum(ends[0][0], ends[1][0]))
+    return Interval(low, high)
+
+
+def log_softmax_jacobian(p: Interval, kept: Mask | None = None) -> Interval:
+    """δ_ij − y_j, 0 for i that are not `kept`."""
+    n = p.shape[1]
+    identity = np.eye(n)[None]
+    low, high = -add_up(p.hi[:, None, :], -identity), add_up(identity, -p.lo[:, None, :])
+    if kept is not None:
+        low, high = np.where(kept[:, :, None], low, 0.0), np.where(kept[:, :, None], high, 0.0)
+    return Interval(low, high)
+
+
+def growth(a: FloatArray) -> FloatArray:
+    """An upper bound on e^a − 1 for a ≥ 0: a + a² up to 1, nothing beyond."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        bound = add_up(a, multiply_up(a, a))
+    return np.where(a <= 1.0, bound, np.inf)
+
+
+@dataclass(frozen=True)
+class Exponentials:
+    """Errors of a row's shifted exponentials: t off by `shift`, eᵗ by the relative `power` or the
+    absolute `gone`, and by `tiny`; their sum S by the relative `total`."""
+
+    shift: FloatArray
+    power: FloatArray
+    gone: FloatArray
+    tiny: float
+    total: FloatArray
+
+
+def exponentials(r: Rounder, accuracy: FunctionAccuracy, x: Interval) -> Exponentials:
+    """For rows (rows, n) of run-time inputs."""
+    n = x.shape[1]
+    largest = np.max(x.hi, axis=1, keepdims=True)
+    spread = np.maximum(add_up(largest, -x.lo), 0.0)
+    if r.exact:
+        zero = np.zeros_like(spread)
+        return Exponentials(zero, zero, zero, 0.0, zero[:, :1])
+    lost = r.operand_loss(x)
+    read = add_up(lost, np.max(lost, axis=1, keepdims=True))
+    shift = add_up(add_up(read, r.of_sum(add_up(spread, read))), r.flushed)
+    relative = 0.0 if accuracy.ulps is None else 2.0 * r.unit * accuracy.ulps
+    tiny = 2.0 * r.flushed + (r.smallest_normal if accuracy.flushes else 0.0)
+    if accuracy.ulps is not None:
+        tiny += accuracy.ulps * float(r.format.smallest_subnormal)
+    else:
+        assert accuracy.units is not None
+        tiny += accuracy.units * r.unit
+    tiny = float(np.nextafter(tiny * (1.0 + 2.0**-50), np.inf))
+    moved = growth(shift)
+    power = add_up(moved, multiply_up(add_up(1.0, moved), relative))
+    behind = np.minimum(add_up(x.hi, -np.max(x.lo, axis=1, keepdims=True)), 0.0)
+    gone = multiply_up(_far_below(add_up(behind, shift)), 1.0 + relative)
+    gone = np.minimum(gone, _steady(r, relative, add_up(read, r.flushed)))
+    vanishing = gone < r.unit
+    worst = np.max(np.where(vanishing, 0.0, power), axis=1, keepdims=True)
+    worst = add_up(worst, sum_up(np.where(vanishing, gone, 0.0), axis=1)[:, None])
+    worst = np.minimum(worst, sum_up(gone, axis=1)[:, None])
+    steps = (n - 1) * r.unit
+    rounding = steps / (1.0 - steps) * (1.0 + 2.0**-40) if steps < 0.5 else np.inf
+    terms = add_up(worst, n * tiny * (1.0 + 2.0**-50))
+    flushed = (n - 1) * (r.flushed + r.lost_operands) * (1.0 + 2.0**-50)
+    total = add_up(add_up(terms, multiply_up(add_up(1.0, terms), rounding)), flushed)
+    return Exponentials(shift, power, gone, tiny, np.where(total < 0.5, total, np.inf))
+
+
+def _steady(r: Rounder, relative: float, off: FloatArray) -> FloatArray:
+    """How far the computed power may be from eᵗ, t ≤ 0 being off by `off` and by one rounding; the
+    sums of `off` at most ⅛, e^off is below 1.2."""
+    rounded = 0.36788 * r.unit / (1.0 - r.unit) + 1.2 * relative
+    bound = add_up(multiply_up(off, 1.5), rounded * (1.0 + 2.0**-50))
+    return np.where(off <= 0.125, bound, np.inf)
+
+
+def _far_below(t: FloatArray) -> FloatArray:
+    """Upper bounds on eᵗ where t is far below 0, infinity elsewhere."""
+    far = t < _FAR
+    bound = np.full_like(t, np.inf)
+    if np.any(far):
+        with BALLS.working():
+            nearest = np.maximum(t[far], _BEYOND)
+            bound[far] = upper(BALLS.function(Function.EXP, ball_array(nearest)))
+    return bound
+
+
+def _over_rest(a: FloatArray, b: FloatArray) -> FloatArray:
+    """a/(1 − b) rounded up, for 0 ≤ b ≤ 1/2; infinite where b is larger."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        bound = a / np.where(b <= 0.5, 1.0 - b, 1.0) * (1.0 + 2.0**-48)
+    return np.where((b <= 0.5) & np.isfinite(bound), bound, np.inf)
+
+
+def softmax_error(r: Rounder, e: Exponentials, y: Interval) -> FloatArray:
+    """|computed − y| for probabilities y at run-time inputs; divided or multiplied by 1/S."""
+    if r.exact:
+        return np.zeros_like(y.lo)
+    quotient = multiply_up(y.hi, _over_rest(add_up(e.power, e.total), e.total))
+    absolute = _over_rest(add_up(e.gone, multiply_up(y.hi, e.total)), e.total)
+    quotient = np.fmin(quotient, absolute)
+    quotient = add_up(quotient, _over_rest(np.full_like(y.lo, e.tiny), e.total))
+    twice = 2.0 * r.unit + r.unit * r.unit
+    rounding = add_up(
+        multiply_up(add_up(y.hi, quotient), twice * (1.0 + 2.0**-50)), 4.0 * r.underflow
+    )
+    return add_up(quotient, add_up(rounding, r.flushed))
+
+
+def whatever_the_scores(r: Rounder, accuracy: FunctionAccuracy, n: int) -> float:
+    """|computed − y| of n finite scores that are off, or apart, by any amount.
+
+    Of the computed exponentials the largest is near 1, and none is below −s, s being what the
+    function may be off by at 0. Rounding is monotone, so neither it nor any larger one is reduced
+    by adding others while n·s is far less than half an ulp of it: no quotient is above 1 by more
+    than its roundings. Infinite where that cannot be said.
+    """
+    if accuracy.ulps is None:
+        return np.inf
+    below = n * accuracy.ulps * float(r.format.smallest_subnormal)
+    if 2.0 * r.unit * accuracy.ulps > 0.25 or below > r.unit / 8.0:
+        return np.inf
+    return 1.0 + 2.0**-8 + 16.0 * r.unit
+
+
+def log_error(r: Rounder, accuracy: FunctionAccuracy, e: Exponentials, n: int) -> FloatArray:
+    """|computed log S − log S|, (rows, 1): |log Ŝ − log S| ≤ B/(1 − B) for a relative error B."""
+    moved = _over_rest(e.total, e.total)
+    top = np.log(n) * 1.01
+    reached = Interval(np.minimum(-2.0 * moved, 0.0), add_up(top, 2.0 * moved))
+    return add_up(moved, function_error(r, accuracy, reached))

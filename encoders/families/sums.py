@@ -1,0 +1,184 @@
+"""Sums and means without weights: pooling, reductions, Sum, Mean.
+
+Every output element is Σ of some input elements, perhaps divided by their number. How a mean is
+divided is left open where sums go in any order: a division and a product with the rounded
+reciprocal are both covered. Pinned contracts divide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.runtime import Arithmetic, joined, moved, sum_of_terms
+from encoders.contract.contract import AnyOrder, RuntimeContract
+from encoders.families.gathering import Index, gathered_part
+from encoders.numbers.enclosure import FloatArray, Interval, LinearPart, add_up
+from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
+from encoders.relaxations.affine import (
+    AffineMap,
+    affine_differences,
+    affine_map,
+    affine_values,
+)
+from encoders.rounding.error_arithmetic import ErrorArithmetic, traced
+from encoders.rounding.rounding_bounds import LONG_SUM, Rounder, any_order_sum, finish, rounder
+from encoders.rounding.tracked import Tracked, tracked
+
+SUM_LEMMAS = ("sum-any-order", *LONG_SUM, "flush-operand-sum", "sequential-step")
+MEAN_LEMMAS = (*SUM_LEMMAS, "underflow-term", "quotient-error", "product-error")
+
+
+def divided(total: Any, counts: FloatArray, arithmetic: Arithmetic[Any]) -> Any:
+    """total/counts with one division."""
+    return arithmetic.divide(total, arithmetic.constant(counts))
+
+
+def times_reciprocal(total: Any, counts: FloatArray, arithmetic: Arithmetic[Any]) -> Any:
+    one = arithmetic.constant(np.ones_like(counts))
+    reciprocal = arithmetic.divide(one, arithmetic.constant(counts))
+    return arithmetic.multiply(total, reciprocal)
+
+
+def scaled_down(part: LinearPart, counts: FloatArray, shape: tuple[int, ...]) -> LinearPart:
+    """x ↦ part(x)/counts; the float64 reciprocal errs by at most U."""
+    scale = np.broadcast_to(1.0 / counts, shape)
+    if np.all(scale == 1.0):
+        return part
+    mantissa, _ = np.frexp(scale)
+    exact = bool(np.all(np.abs(mantissa) == 0.5))
+    return LinearPart(
+        lambda x: part.apply(x) * scale,
+        lambda x: part.apply_abs(x) * scale,
+        lambda c: part.adjoint(c * scale),
+        terms=part.terms + 2,
+        adjoint_terms=part.adjoint_terms + 2,
+        relative=part.relative if exact else part.relative + 2.0**-52,
+    )
+
+
+def any_order_total(
+    r: Rounder, parts: Sequence[LinearPart], ranges: Sequence[Interval], terms: FloatArray
+) -> tuple[Tracked, FloatArray]:
+    """Σ of elements in any order, `terms` of them per output; and a bound on every partial sum.
+
+    Partial sums lie between the sum of the negative and the sum of the positive elements. What
+    several inputs hold is added up; each element may be flushed where it is read.
+    """
+    shape = terms.shape
+    up, down, every = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    for part, x in zip(parts, ranges, strict=True):
+        up = add_up(up, part.magnitude_up(np.maximum(x.hi, 0.0)))
+        down = add_up(down, part.magnitude_up(np.maximum(-x.lo, 0.0)))
+        every = add_up(every, part.magnitude_up(x.magnitude))
+    largest = np.maximum(up, down)
+    flushed = np.where(largest > 0, r.flushed, 0.0)
+    additions = np.maximum(terms - 1.0, 0.0)
+    radius = any_order_sum(r, largest, additions, flushed, total=every)
+    image = affine_values(affine_map(parts, shape), ranges).image
+    reach = add_up(largest, np.where(np.isfinite(radius), radius, 0.0))
+    return tracked(image, radius), reach
+
+
+def total_rounding(
+    r: Rounder,
+    contract: RuntimeContract,
+    total: Tracked,
+    reach: FloatArray,
+    counts: FloatArray | None,
+) -> RoundingBound:
+    """The rounding bound of a sum, or of a mean by either way of dividing."""
+    if counts is None or np.all(counts == 1.0):
+        return finish(r, total.error[0], reach, SUM_LEMMAS)
+    arithmetic = ErrorArithmetic(r, contract)
+    means = [f(total, counts, arithmetic) for f in (divided, times_reciprocal)]
+    error = np.maximum(means[0].error[0], means[1].error[0])
+    largest = max(total.largest, *(m.largest for m in means))
+    return finish(r, error, np.maximum(reach, largest), MEAN_LEMMAS)
+
+
+def sum_operator(
+    name: str,
+    since: int,
+    terms_of: Callable[[Site], Index],
+    counts_of: Callable[[Site], FloatArray | None],
+    check: Callable[[Site], None],
+) -> Operator:
+    """Σ over index arrays into the one variable input, divided by counts unless they are None.
+
+    `terms_of` gives flat positions (terms, *output), negative where there is nothing to add.
+    """
+
+    def term_list(site: Site, values: Any, zero: Any) -> list[Any]:
+        terms = terms_of(site)
+        flat = moved(values, lambda v: v.reshape(v.shape[0], -1))
+        if np.any(terms < 0):
+            flat = joined((flat, moved(zero, lambda v: v.reshape(1, 1))), 1)
+        size = site.type_of(0).size
+        places = np.where(terms < 0, size, terms)
+        return [moved(flat, partial(_column, index=index)) for index in places]
+
+    def real(
+        site: Site, inputs: Sequence[ObjectArray | None], field: Field
+    ) -> tuple[ObjectArray, ...]:
+        terms = term_list(site, inputs[0], field.constant(np.zeros(())))
+        total = terms[0]
+        for term in terms[1:]:
+            total = total + term
+        counts = counts_of(site)
+        return (total if counts is None else total / field.constant(counts),)
+
+    def runtime(
+        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+    ) -> tuple[Any, ...]:
+        terms = term_list(site, inputs[0], arithmetic.constant(np.zeros((), np.float32)))
+        total = sum_of_terms(arithmetic, contract, terms)
+        counts = counts_of(site)
+        return (total if counts is None else divided(total, counts, arithmetic),)
+
+    def part_of(site: Site) -> LinearPart:
+        return gathered_part(terms_of(site), site.type_of(0).shape)
+
+    def affine(site: Site) -> AffineMap:
+        part, counts, shape = part_of(site), counts_of(site), site.outputs[0].shape
+        return affine_map((part if counts is None else scaled_down(part, counts, shape),), shape)
+
+    def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+        return affine_values(affine(site), ranges)
+
+    def differences(
+        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+    ) -> DifferenceMap:
+        return affine_differences(affine(site), errors)
+
+    def rounding(
+        site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+    ) -> RoundingBound:
+        if not isinstance(contract.order, AnyOrder):
+            lemmas = SUM_LEMMAS if counts_of(site) is None else MEAN_LEMMAS
+            return traced(runtime, site, inputs, contract, lemmas)
+        r = rounder(site, contract)
+        present = np.sum(terms_of(site) >= 0, axis=0).astype(np.float64)
+        total, reach = any_order_total(r, (part_of(site),), inputs, present)
+        return total_rounding(r, contract, total, reach, counts_of(site))
+
+    return Operator(
+        name,
+        since,
+        check,
+        real,
+        runtime,
+        values,
+        differences,
+        rounding,
+        affine=True,
+        work=lambda site: int(terms_of(site).size),
+    )
+
+
+def _column(values: Any, index: Index) -> Any:
+    return values[:, index]

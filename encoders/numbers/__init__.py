@@ -1,0 +1,1 @@
+"""Formats of numbers, and outward-rounded arithmetic on bounds."""

@@ -1,0 +1,200 @@
+"""Elu, Selu and Celu: x where positive, a scaled e^x − 1 elsewhere.
+
+A runtime is taken to compute the exponential and subtract 1, which errs at least as much as one
+that has expm1. Kinks at 0 are where two pieces meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.runtime import Arithmetic, Relation
+from encoders.contract.functions import Function
+from encoders.curves.curves import Curve, Piece, Shape
+from encoders.families.signed_sum import check_float
+from encoders.families.smooth import Real, Runtime, smooth_operator, stored
+from encoders.numbers.enclosure import Interval
+from encoders.operator import Field, Operator, Site
+from onnx_import.graph import DType
+
+_INFINITY = float("inf")
+# the attributes' defaults, numbers of float32
+SELU_ALPHA = 1.67326319217681884765625
+SELU_GAMMA = 1.05070102214813232421875
+
+
+def _exponential_curve(scale: float, rate: float, gain: float) -> Curve:
+    """scale·(e^(x/rate) − 1) up to 0, gain·x from there; rate and gain positive.
+
+    Slopes lie between those at −∞, 0− and 0+; 1.01 pays for the float64 product and quotient.
+    """
+    s, r, g = Fraction(scale), Fraction(rate), Fraction(gain)
+
+    def left(field: Any, x: Any) -> Any:
+        return field.number(s) * (field.function(Function.EXP, x * field.number(1 / r)) - 1)
+
+    def left_slope(field: Any, x: Any) -> Any:
+        return field.number(s / r) * field.function(Function.EXP, x * field.number(1 / r))
+
+    def image(x: Interval) -> Interval:
+        low = np.full(x.shape, min(-scale, 0.0))
+        return Interval(low, np.maximum(max(-scale, 0.0), gain * np.maximum(x.hi, 0.0) * 1.01))
+
+    return Curve(
+        (
+            Piece(-_INFINITY, 0.0, Shape.CONVEX if s >= 0 else Shape.CONCAVE, left, left_slope),
+            Piece(
+                0.0,
+                _INFINITY,
+                Shape.CONVEX,
+                lambda field, x: field.number(g) * x,
+                lambda field, x: field.number(g) + 0 * x,
+            ),
+        ),
+        image,
+        (min(0.0, 1.01 * scale / rate), 1.01 * max(gain, scale / rate)),
+    )
+
+
+def _elu_curve(site: Site) -> Curve:
+    return _exponential_curve(site.real("alpha", 1.0), 1.0, 1.0)
+
+
+def _elu_real(site: Site, x: Any, field: Field) -> Any:
+    zero = field.constant(np.zeros(()))
+    negative = -field.maximum(-x, zero)
+    alpha = field.number(Fraction(site.real("alpha", 1.0)))
+    return field.maximum(x, zero) + alpha * (field.function(Function.EXP, negative) - 1)
+
+
+def _elu_part(alpha: float, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    power = arithmetic.function(Function.EXP, x)
+    less = arithmetic.subtract(power, stored(arithmetic, 1.0))
+    return arithmetic.multiply(stored(arithmetic, alpha), less)
+
+
+def _elu_below(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    return _elu_part(site.real("alpha", 1.0), x, arithmetic)
+
+
+def _unchanged(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    return x
+
+
+def _selu_curve(site: Site) -> Curve:
+    gamma, alpha = site.real("gamma", SELU_GAMMA), site.real("alpha", SELU_ALPHA)
+    return _exponential_curve(gamma * alpha, 1.0, gamma)  # a product of float32 is exact
+
+
+def _selu_real(site: Site, x: Any, field: Field) -> Any:
+    zero = field.constant(np.zeros(()))
+    gamma = field.number(Fraction(site.real("gamma", SELU_GAMMA)))
+    alpha = field.number(Fraction(site.real("alpha", SELU_ALPHA)))
+    power = field.function(Function.EXP, -field.maximum(-x, zero))
+    return gamma * (field.maximum(x, zero) + alpha * power - alpha)
+
+
+def _selu_below(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    gamma = stored(arithmetic, site.real("gamma", SELU_GAMMA))
+    alpha = stored(arithmetic, site.real("alpha", SELU_ALPHA))
+    power = arithmetic.function(Function.EXP, x)
+    return arithmetic.multiply(gamma, arithmetic.subtract(arithmetic.multiply(alpha, power), alpha))
+
+
+def _selu_factored(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    gamma = stored(arithmetic, site.real("gamma", SELU_GAMMA))
+    return arithmetic.multiply(gamma, _elu_part(site.real("alpha", SELU_ALPHA), x, arithmetic))
+
+
+def _selu_above(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    return arithmetic.multiply(stored(arithmetic, site.real("gamma", SELU_GAMMA)), x)
+
+
+def _celu_curve(site: Site) -> Curve:
+    alpha = site.real("alpha", 1.0)
+    return _exponential_curve(alpha, alpha, 1.0)
+
+
+def _celu_real(site: Site, x: Any, field: Field) -> Any:
+    zero = field.constant(np.zeros(()))
+    alpha = field.number(Fraction(site.real("alpha", 1.0)))
+    power = field.function(Function.EXP, -field.maximum(-x, zero) / alpha)
+    return field.maximum(x, zero) + alpha * (power - 1)
+
+
+def _celu_below(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    alpha = stored(arithmetic, site.real("alpha", 1.0))
+    power = arithmetic.function(Function.EXP, arithmetic.divide(x, alpha))
+    return arithmetic.multiply(alpha, arithmetic.subtract(power, stored(arithmetic, 1.0)))
+
+
+def _either(below: Runtime, above: Runtime) -> Runtime:
+    """`below` where x < 0, `above` elsewhere; the branch not taken must not overflow."""
+
+    def runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+        zero = stored(arithmetic, 0.0)
+        return arithmetic.select(
+            arithmetic.compare(Relation.LESS, x, zero),
+            below(site, arithmetic.minimum(x, zero), arithmetic),
+            above(site, x, arithmetic),
+        )
+
+    return runtime
+
+
+def _positive(name: str, default: float) -> Callable[[Site], None]:
+    def check(site: Site) -> None:
+        check_float(site)
+        if not site.real(name, default) > 0:
+            raise site.unsupported(f"attribute '{name}' must be positive")
+
+    return check
+
+
+def _made(
+    name: str,
+    since: int,
+    curve: Callable[[Site], Curve],
+    real: Real,
+    below: Runtime,
+    above: Runtime,
+    check: Callable[[Site], None],
+    alternatives: tuple[tuple[Runtime, Runtime], ...] = (),
+) -> Operator:
+    return smooth_operator(
+        name,
+        since,
+        curve,
+        real,
+        _either(below, above),
+        check,
+        uses=(Function.EXP,),
+        branches=(below, above),
+        alternatives=alternatives,
+    )
+
+
+OPERATORS = (
+    _made("Elu", 6, _elu_curve, _elu_real, _elu_below, _unchanged, check_float).reading("alpha"),
+    _made(
+        "Selu",
+        6,
+        _selu_curve,
+        _selu_real,
+        _selu_below,
+        _selu_above,
+        _positive("gamma", SELU_GAMMA),
+        ((_selu_factored, _selu_above),),
+    ).reading("alpha", "gamma"),
+    replace(
+        _made(
+            "Celu", 12, _celu_curve, _celu_real, _celu_below, _unchanged, _positive("alpha", 1.0)
+        ).reading("alpha"),
+        dtypes=(DType.FLOAT32,),
+    ),
+)

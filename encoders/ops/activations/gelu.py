@@ -1,0 +1,85 @@
+"""Gelu: x·Φ(x) through erf, or its tanh form, as the attribute `approximate` says.
+
+The contract means 0.5·x·(1 + erf(x·√½)) and 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))), computed
+in this order.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.runtime import Arithmetic
+from encoders.contract.functions import Function
+from encoders.curves.curves import Curve
+from encoders.curves.gated_curves import GELU, GELU_TANH
+from encoders.families.parameters import word
+from encoders.families.signed_sum import check_float
+from encoders.families.smooth import smooth_operator, stored
+from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.operator import Field, Site
+
+_HALF = Fraction(1, 2)
+_CUBIC = Fraction(44715, 1000000)
+
+
+def _by_tanh(site: Site) -> bool:
+    return word(site, "approximate", "none", ("none", "tanh")) == "tanh"
+
+
+def check(site: Site) -> None:
+    check_float(site)
+    _by_tanh(site)
+
+
+def curve(site: Site) -> Curve:
+    return GELU_TANH if _by_tanh(site) else GELU
+
+
+def real(site: Site, x: Any, field: Field) -> Any:
+    half = field.number(_HALF)
+    if not _by_tanh(site):
+        scale = field.sqrt(field.constant(np.asarray(0.5)))
+        return half * x * (1 + field.function(Function.ERF, x * scale))
+    scale = field.sqrt(field.constant(np.asarray(2.0)) / field.pi())
+    inner = scale * (x + field.number(_CUBIC) * (x * x * x))
+    return half * x * (1 + field.function(Function.TANH, inner))
+
+
+def runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    half, one = stored(arithmetic, 0.5), stored(arithmetic, 1.0)
+    if _by_tanh(site):
+        cube = arithmetic.multiply(arithmetic.multiply(x, x), x)
+        inner = arithmetic.add(x, arithmetic.multiply(stored(arithmetic, float(_CUBIC)), cube))
+        scaled = arithmetic.multiply(stored(arithmetic, math.sqrt(2.0 / math.pi)), inner)
+        gate = arithmetic.function(Function.TANH, scaled)
+    else:
+        scale = arithmetic.sqrt(half)
+        gate = arithmetic.function(Function.ERF, arithmetic.multiply(x, scale))
+    return arithmetic.multiply(arithmetic.multiply(half, x), arithmetic.add(one, gate))
+
+
+def uncharged(site: Site, x: Interval) -> FloatArray:
+    """What the float64 constants √(2/π) and 0.044715 leave out.
+
+    They change the argument t of tanh by less than 2^-51·|t|, hence the result by less than
+    ½|x|·2^-51·max t·sech²(t), and t·sech²(t) < 0.45 (its largest value is where 2t·tanh(t) = 1).
+    """
+    return x.magnitude * 2.0**-52 if _by_tanh(site) else np.zeros_like(x.lo)
+
+
+OPERATORS = (
+    smooth_operator(
+        "Gelu",
+        20,
+        curve,
+        real,
+        runtime,
+        check,
+        uncharged,
+        uses=(Function.ERF, Function.TANH),
+    ).reading("approximate"),
+)

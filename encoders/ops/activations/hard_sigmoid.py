@@ -1,0 +1,142 @@
+"""HardSigmoid: max(0, min(1, αx + β)), alpha positive; HardSwish: x times that of x/6 + 1/2."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import flint
+import numpy as np
+
+from encoders.arithmetic.runtime import Arithmetic
+from encoders.curves.curves import Curve, Formula, Piece, Shape
+from encoders.curves.function_curves import positive_part, within
+from encoders.families.signed_sum import check_float
+from encoders.families.smooth import smooth_operator, stored
+from encoders.numbers.formats import BINARY64, round_down, round_up
+from encoders.operator import Field, Site
+from encoders.relaxations.elements import broadcast_element
+
+_INFINITY = float("inf")
+
+
+def constant(value: float) -> Formula:
+    return lambda field, x: value + 0 * x
+
+
+def _between(low: Fraction, high: Fraction) -> Formula:
+    """A slope anywhere between two numbers; only ever asked of balls."""
+    return lambda field, x: (
+        field.number(low) + field.number(high - low) * flint.arb(0.5, 0.5) + 0 * x
+    )
+
+
+def clipped_line(alpha: Fraction, beta: Fraction) -> Curve:
+    """max(0, min(1, αx + β)), α > 0. A kink that is not a float64 number lies in a tiny piece."""
+
+    def line(field: Any, x: Any) -> Any:
+        return field.number(alpha) * x + field.number(beta)
+
+    def whole(field: Any, x: Any) -> Any:
+        zero, one = field.constant(np.zeros(())), field.constant(np.ones(()))
+        return field.maximum(zero, -field.maximum(-line(field, x), -one))
+
+    def slope(field: Any, x: Any) -> Any:
+        return field.number(alpha) + 0 * x
+
+    kinks = (-beta / alpha, (1 - beta) / alpha)
+    (a, b), (c, d) = ((round_down(k, BINARY64), round_up(k, BINARY64)) for k in kinks)
+    pieces = [Piece(-_INFINITY, a, Shape.CONVEX, constant(0.0), constant(0.0))]
+    if a < b:
+        pieces.append(Piece(a, b, Shape.UNKNOWN, whole, _between(Fraction(0), alpha)))
+    pieces.append(Piece(b, c, Shape.CONVEX, line, slope))
+    if c < d:
+        pieces.append(Piece(c, d, Shape.UNKNOWN, whole, _between(Fraction(0), alpha)))
+    pieces.append(Piece(d, _INFINITY, Shape.CONVEX, constant(1.0), constant(0.0)))
+    return Curve(tuple(pieces), within(0.0, 1.0), (0.0, round_up(alpha, BINARY64)))
+
+
+def _line(site: Site) -> tuple[Fraction, Fraction]:
+    return Fraction(site.real("alpha", 0.2)), Fraction(site.real("beta", 0.5))
+
+
+def check(site: Site) -> None:
+    check_float(site)
+    alpha, beta = _line(site)
+    kinks_apart = 2.0**-30 <= alpha <= 2**30 and abs(beta) <= 2**10
+    if not kinks_apart:
+        raise site.unsupported("attributes need 2^-30 ≤ alpha ≤ 2^30 and |beta| ≤ 2^10")
+
+
+def real(site: Site, x: Any, field: Field) -> Any:
+    alpha, beta = (field.number(v) for v in _line(site))
+    zero, one = field.constant(np.zeros(())), field.constant(np.ones(()))
+    return field.maximum(zero, -field.maximum(-(alpha * x + beta), -one))
+
+
+def runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    alpha, beta = (stored(arithmetic, float(v)) for v in _line(site))
+    line = arithmetic.multiply_add(alpha, x, beta)
+    zero, one = stored(arithmetic, 0.0), stored(arithmetic, 1.0)
+    return arithmetic.maximum(zero, arithmetic.minimum(one, line))
+
+
+# x·(x/6 + 1/2) between −3 and 3: convex, from 0 to x
+HARD_SWISH = Curve(
+    (
+        Piece(-_INFINITY, -3.0, Shape.CONVEX, constant(0.0), constant(0.0)),
+        Piece(
+            -3.0,
+            3.0,
+            Shape.CONVEX,
+            lambda field, x: x * (x + 3) / 6,
+            lambda field, x: (2 * x + 3) / 6,
+        ),
+        Piece(3.0, _INFINITY, Shape.CONVEX, lambda field, x: 1 * x, constant(1.0)),
+    ),
+    positive_part(-0.76, 0.0),
+    (-0.51, 1.51),
+)
+
+
+def swish_real(site: Site, x: Any, field: Field) -> Any:
+    zero, one = field.constant(np.zeros(())), field.constant(np.ones(()))
+    line = x * field.number(Fraction(1, 6)) + field.number(Fraction(1, 2))
+    return x * field.maximum(zero, -field.maximum(-line, -one))
+
+
+def swish_runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    """1/6 is rounded to the format, as a runtime's constant is."""
+    zero, one = stored(arithmetic, 0.0), stored(arithmetic, 1.0)
+    sixth = arithmetic.divide(one, stored(arithmetic, 6.0))
+    line = arithmetic.multiply_add(sixth, x, stored(arithmetic, 0.5))
+    return arithmetic.multiply(x, arithmetic.maximum(zero, arithmetic.minimum(one, line)))
+
+
+def swish_divided(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    """x·min(max(x + 3, 0), 6)/6, as PyTorch has it."""
+    zero, three, six = (stored(arithmetic, v) for v in (0.0, 3.0, 6.0))
+    clipped = arithmetic.minimum(arithmetic.maximum(arithmetic.add(x, three), zero), six)
+    return arithmetic.divide(arithmetic.multiply(x, clipped), six)
+
+
+OPERATORS = (
+    smooth_operator(
+        "HardSigmoid",
+        6,
+        lambda site: clipped_line(*_line(site)),
+        real,
+        runtime,
+        check,
+        element=broadcast_element,
+    ).reading("alpha", "beta"),
+    smooth_operator(
+        "HardSwish",
+        14,
+        lambda site: HARD_SWISH,
+        swish_real,
+        swish_runtime,
+        element=broadcast_element,
+        alternatives=(swish_divided,),
+    ),
+)

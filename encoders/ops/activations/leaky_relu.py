@@ -1,0 +1,120 @@
+"""LeakyRelu and PRelu: x for x ≥ 0, slope·x below; one rounded product there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.runtime import Arithmetic, Relation, aligned
+from encoders.contract.contract import RuntimeContract
+from encoders.families.parameters import require_broadcast
+from encoders.families.signed_sum import check_float, check_one_variable
+from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
+from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
+from encoders.relaxations.elements import broadcast_element
+from encoders.relaxations.hinges import hinge_differences, hinge_values
+from encoders.relaxations.piecewise import LEMMAS, hinge, piecewise_values
+from encoders.rounding.rounding_bounds import finish, formula_loss, rounder, stored_loss
+from onnx_import.graph import Array
+
+
+def _leak(site: Site) -> Array:
+    """The slope below zero, as stored."""
+    return np.full((1,) * len(site.type_of(0).shape), site.real("alpha", 0.01), np.float32)
+
+
+def _stored_slope(site: Site) -> Array:
+    slope = site.constants[1]
+    assert slope is not None
+    return slope
+
+
+def _check_slope(site: Site) -> None:
+    check_float(site)
+    if site.variable != (0,):
+        raise site.unsupported("the slope (input 1) must be a constant")
+    require_broadcast(site, 1, site.type_of(0).shape)
+
+
+def _operator(
+    name: str,
+    since: int,
+    slope_of: Callable[[Site], Array],
+    check: Callable[[Site], None],
+    stored: bool,
+) -> Operator:
+    """`stored` says that the slope is a stored tensor, input 1, and no attribute."""
+
+    def slopes(site: Site) -> FloatArray:
+        return np.asarray(slope_of(site), np.float64)
+
+    def real(
+        site: Site, inputs: Sequence[ObjectArray | None], field: Field
+    ) -> tuple[ObjectArray, ...]:
+        x, slope = aligned((inputs[0], field.constant(slope_of(site))))
+        zero = field.constant(np.zeros((1,) * (x.ndim - 1)))
+        return (field.maximum(x, zero) - slope * field.maximum(-x, zero),)
+
+    def runtime(
+        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+    ) -> tuple[Any, ...]:
+        given = inputs[1] if stored else arithmetic.constant(slope_of(site))
+        x, slope = aligned((inputs[0], given))
+        zero = arithmetic.constant(np.zeros((1,) * (len(x.shape) - 1), np.float32))
+        below = arithmetic.compare(Relation.LESS, x, zero)
+        return (arithmetic.select(below, arithmetic.multiply(slope, x), x),)
+
+    def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+        below = slopes(site)
+        if np.any(below > 1.0):
+            return piecewise_values(hinge(below, np.ones(())), ranges[0])
+        return hinge_values(below, ranges[0])
+
+    def differences(
+        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+    ) -> DifferenceMap:
+        return hinge_differences(slopes(site), ranges[0], errors[0])
+
+    def rounding(
+        site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+    ) -> RoundingBound:
+        """A copy above zero, a product below; either branch for a number read as zero."""
+        r, (x,) = rounder(site, contract), inputs
+        slope = slopes(site)
+        loss = stored_loss(r, slope) if stored else formula_loss(r, slope)
+        held = add_up(np.abs(slope), loss)
+        lost = add_up(r.operand_loss(x), r.operand_loss(Interval(slope, slope)) * x.magnitude)
+        lost = multiply_up(add_up(held, 1.0), lost)
+        below = np.maximum(-x.lo, 0.0)
+        moved = add_up(multiply_up(loss, below), lost)
+        magnitude = add_up(multiply_up(held, below), lost)
+        mantissa, _ = np.frexp(slope)
+        simple = (loss == 0) & ((np.abs(mantissa) == 0.5) | (slope == 0))
+        fresh = np.where(simple, r.of_scaling(magnitude), r.of_product(magnitude))
+        negative = np.where(x.lo < 0, add_up(moved, fresh), 0.0)
+        positive = np.where(x.hi >= 0, add_up(lost, r.of_copy(np.maximum(x.hi, 0.0))), 0.0)
+        reach = np.maximum(x.magnitude, add_up(magnitude, negative))
+        lemmas = ("underflow-term", "product-error", *LEMMAS)
+        return finish(r, np.maximum(negative, positive), reach, lemmas)
+
+    return Operator(
+        name,
+        since,
+        check,
+        real,
+        runtime,
+        values,
+        differences,
+        rounding,
+        element=broadcast_element,
+        branches=True,
+    )
+
+
+OPERATORS = (
+    _operator("LeakyRelu", 6, _leak, check_one_variable, stored=False).reading("alpha"),
+    _operator("PRelu", 7, _stored_slope, _check_slope, stored=True),
+)

@@ -1,0 +1,6 @@
+"""Softplus: log(1 + e^x), as accurate as the contract says."""
+
+from encoders.contract.functions import Function
+from encoders.families.smooth import function_operator
+
+OPERATORS = (function_operator("Softplus", 1, Function.SOFTPLUS),)

@@ -1,0 +1,64 @@
+"""Softsign: x/(1 + |x|)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from encoders.arithmetic.runtime import Arithmetic
+from encoders.curves.curves import Curve, Piece, Shape
+from encoders.curves.function_curves import within
+from encoders.families.smooth import smooth_operator, stored
+from encoders.operator import Field, Site
+from encoders.relaxations.elements import broadcast_element
+
+_INFINITY = float("inf")
+
+# f' = 1/(1 + |x|)² rises up to 0 and falls from there
+CURVE = Curve(
+    (
+        Piece(
+            -_INFINITY,
+            0.0,
+            Shape.CONVEX,
+            lambda field, x: x / (1 - x),
+            lambda field, x: 1 / ((1 - x) * (1 - x)),
+        ),
+        Piece(
+            0.0,
+            _INFINITY,
+            Shape.CONCAVE,
+            lambda field, x: x / (1 + x),
+            lambda field, x: 1 / ((1 + x) * (1 + x)),
+        ),
+    ),
+    within(-1.0, 1.0),
+    (0.0, 1.0),
+)
+
+
+def real(site: Site, x: Any, field: Field) -> Any:
+    return x / (1 + field.maximum(x, -x))
+
+
+def runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    return arithmetic.divide(x, arithmetic.add(stored(arithmetic, 1.0), arithmetic.absolute(x)))
+
+
+def by_reciprocal(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    """onnxruntime's formula."""
+    one = stored(arithmetic, 1.0)
+    below = arithmetic.add(one, arithmetic.absolute(x))
+    return arithmetic.multiply(arithmetic.divide(one, below), x)
+
+
+OPERATORS = (
+    smooth_operator(
+        "Softsign",
+        1,
+        lambda site: CURVE,
+        real,
+        runtime,
+        element=broadcast_element,
+        alternatives=(by_reciprocal,),
+    ),
+)

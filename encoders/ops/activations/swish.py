@@ -1,0 +1,45 @@
+"""Swish (SiLU): x·sigmoid(αx), alpha positive, 1 by default."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from encoders.arithmetic.runtime import Arithmetic
+from encoders.contract.functions import Function
+from encoders.curves.gated_curves import swish_curve
+from encoders.families.signed_sum import check_float
+from encoders.families.smooth import smooth_operator, stored
+from encoders.operator import Field, Site
+
+
+def _alpha(site: Site) -> float:
+    return site.real("alpha", 1.0)
+
+
+def check(site: Site) -> None:
+    check_float(site)
+    if not 2.0**-60 <= _alpha(site) <= 2.0**60:
+        raise site.unsupported("attribute 'alpha' must be positive")
+
+
+def real(site: Site, x: Any, field: Field) -> Any:
+    return x * field.function(Function.SIGMOID, field.number(Fraction(_alpha(site))) * x)
+
+
+def runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    inner = x if _alpha(site) == 1.0 else arithmetic.multiply(stored(arithmetic, _alpha(site)), x)
+    return arithmetic.multiply(x, arithmetic.function(Function.SIGMOID, inner))
+
+
+OPERATORS = (
+    smooth_operator(
+        "Swish",
+        24,
+        lambda site: swish_curve(_alpha(site)),
+        real,
+        runtime,
+        check,
+        uses=(Function.SIGMOID,),
+    ).reading("alpha"),
+)

@@ -1,0 +1,114 @@
+"""Mul: a·b with broadcasting; one rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.runtime import Arithmetic, aligned
+from encoders.contract.contract import RuntimeContract
+from encoders.families.signed_sum import check_float
+from encoders.numbers.enclosure import FloatArray, Interval, LinearPart, multiply_up
+from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
+from encoders.relaxations.affine import (
+    AffineMap,
+    affine_differences,
+    affine_map,
+    affine_values,
+    scaled_part,
+)
+from encoders.relaxations.bilinear import LEMMAS, Bilinear, bilinear_differences, bilinear_values
+from encoders.relaxations.elements import broadcast_element
+from encoders.rounding.error_arithmetic import interval_product, traced
+
+
+def _affine(site: Site) -> AffineMap:
+    """The product with a stored factor, or of two stored factors."""
+    shape = site.outputs[0].shape
+    if not site.variable:
+        a, b = (np.asarray(c, np.float64) for c in site.constants)
+        product = np.broadcast_to(a * b, shape)
+        return AffineMap((), product, multiply_up(np.abs(product), 2.0**-52))
+    (position,) = site.variable
+    scale = np.asarray(site.constants[1 - position], np.float64)
+    return affine_map((scaled_part(scale, site.type_of(position).shape, shape),), shape)
+
+
+def _bilinear(site: Site) -> Bilinear:
+    shape = site.outputs[0].shape
+
+    def on(position: int, factor: FloatArray) -> LinearPart:
+        return scaled_part(factor, site.type_of(position).shape, shape)
+
+    return Bilinear(
+        lambda v: on(0, v),
+        lambda v: on(1, v),
+        lambda a, b: np.broadcast_to(a * b, shape),
+        shape,
+        terms=1,
+        square=site.node.inputs[0] == site.node.inputs[1],
+    )
+
+
+def _image(b: Bilinear, ranges: Sequence[Interval]) -> Interval:
+    if not b.square:
+        product = interval_product(*ranges)
+        return Interval(np.broadcast_to(product.lo, b.shape), np.broadcast_to(product.hi, b.shape))
+    x = ranges[0]
+    low = np.maximum(np.maximum(x.lo, -x.hi), 0.0)
+    low, high = -multiply_up(-low, low), multiply_up(x.magnitude, x.magnitude)
+    return Interval(np.maximum(low, 0.0), high)
+
+
+def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+    a, b = aligned(inputs)
+    return (a * b,)
+
+
+def runtime(
+    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+) -> tuple[Any, ...]:
+    return (arithmetic.multiply(*aligned(inputs)),)
+
+
+def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+    if len(site.variable) < 2:
+        return affine_values(_affine(site), ranges)
+    b = _bilinear(site)
+    return bilinear_values(b, ranges, _image(b, ranges))
+
+
+def differences(
+    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+) -> DifferenceMap:
+    if len(site.variable) < 2:
+        return affine_differences(_affine(site), errors)
+    return bilinear_differences(_bilinear(site), ranges, errors)
+
+
+def rounding(
+    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+) -> RoundingBound:
+    bound = traced(runtime, site, inputs, contract, ("underflow-term", "product-error"))
+    return bound if len(site.variable) < 2 else bound.using(*LEMMAS)
+
+
+OPERATORS = (
+    Operator(
+        "Mul",
+        since=7,
+        check=check_float,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=rounding,
+        affine=True,
+        affine_where=lambda site: len(site.variable) < 2,
+        element=broadcast_element,
+        per_element=True,
+    ),
+)

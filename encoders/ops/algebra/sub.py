@@ -1,0 +1,48 @@
+"""Sub: a - b with broadcasting, of computed tensors or constants; one rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.runtime import Arithmetic, aligned
+from encoders.contract.contract import RuntimeContract
+from encoders.families.signed_sum import check_float, signed_affine, sum_rounding
+from encoders.operator import Field, Operator, Site
+from encoders.relaxations.affine import affine_meanings
+from encoders.relaxations.elements import broadcast_element
+
+SIGNS = (1.0, -1.0)
+
+
+def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+    a, b = aligned(inputs)
+    return (a - b,)
+
+
+def runtime(
+    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+) -> tuple[Any, ...]:
+    return (arithmetic.subtract(*aligned(inputs)),)
+
+
+values, differences = affine_meanings(partial(signed_affine, signs=SIGNS))
+
+
+OPERATORS = (
+    Operator(
+        "Sub",
+        since=7,
+        check=check_float,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=sum_rounding,
+        affine=True,
+        element=broadcast_element,
+        per_element=True,
+    ),
+)

@@ -1,0 +1,98 @@
+"""Sum and Mean of any number of tensors, with broadcasting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.runtime import Arithmetic, aligned, sum_of_terms
+from encoders.contract.contract import AnyOrder, RuntimeContract
+from encoders.families.signed_sum import check_equal_shapes, sum_rounding
+from encoders.families.sums import (
+    MEAN_LEMMAS,
+    SUM_LEMMAS,
+    any_order_total,
+    divided,
+    scaled_down,
+    total_rounding,
+)
+from encoders.numbers.enclosure import FloatArray, Interval, LinearPart, add_up, point
+from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
+from encoders.relaxations.affine import AffineMap, affine_differences, affine_values, scaled_part
+from encoders.rounding.error_arithmetic import traced
+from encoders.rounding.rounding_bounds import rounder, stored_loss
+from encoders.rounding.tracked import Tracked
+
+
+def _part(site: Site, position: int) -> LinearPart:
+    return scaled_part(np.ones(()), site.type_of(position).shape, site.outputs[0].shape)
+
+
+def _operator(name: str, mean: bool) -> Operator:
+    def counts_of(site: Site) -> FloatArray:
+        number = float(len(site.inputs)) if mean else 1.0
+        return np.full((1,) * len(site.outputs[0].shape), number)
+
+    def real(
+        site: Site, inputs: Sequence[ObjectArray | None], field: Field
+    ) -> tuple[ObjectArray, ...]:
+        total, *rest = aligned([x for x in inputs if x is not None])
+        for x in rest:
+            total = total + x
+        return (total / field.constant(counts_of(site)),)
+
+    def runtime(
+        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+    ) -> tuple[Any, ...]:
+        total = sum_of_terms(arithmetic, contract, aligned(inputs))
+        return (divided(total, counts_of(site), arithmetic) if mean else total,)
+
+    def affine(site: Site) -> AffineMap:
+        shape, counts = site.outputs[0].shape, counts_of(site)
+        parts = tuple(scaled_down(_part(site, i), counts, shape) for i in site.variable)
+        bias, size = np.zeros(shape), np.zeros(shape)
+        for constant in site.constants:
+            if constant is not None:
+                exact = np.asarray(constant, np.float64)
+                bias, size = bias + exact, add_up(size, np.abs(exact))
+        radius = size * ((len(site.inputs) + 2) * 2.0**-52)
+        return AffineMap(parts, bias / counts, np.broadcast_to(radius, shape))
+
+    def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+        return affine_values(affine(site), ranges)
+
+    def differences(
+        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+    ) -> DifferenceMap:
+        return affine_differences(affine(site), errors)
+
+    def rounding(
+        site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+    ) -> RoundingBound:
+        if len(site.inputs) == 2 and not mean:
+            return sum_rounding(site, inputs, result, contract)
+        if not isinstance(contract.order, AnyOrder):
+            return traced(runtime, site, inputs, contract, MEAN_LEMMAS if mean else SUM_LEMMAS)
+        r = rounder(site, contract)
+        shape, remaining = site.outputs[0].shape, iter(inputs)
+        ranges, lost = [], np.zeros(shape)
+        for constant in site.constants:
+            exact = np.asarray(0.0 if constant is None else constant, np.float64)
+            loss = stored_loss(r, exact)
+            lost = add_up(lost, loss)
+            ranges.append(next(remaining) if constant is None else point(exact).inflate(loss))
+        parts = [_part(site, i) for i in range(len(site.inputs))]
+        terms = np.full(shape, float(len(parts)))
+        total, reach = any_order_total(r, parts, ranges, terms)
+        total = Tracked(total.ideal, add_up(total.error, lost), total.largest)
+        return total_rounding(r, contract, total, reach, counts_of(site))
+
+    return Operator(
+        name, 6, check_equal_shapes, real, runtime, values, differences, rounding, affine=True
+    )
+
+
+OPERATORS = (_operator("Sum", False), _operator("Mean", True))

@@ -1,0 +1,1 @@
+"""Comparisons, truth values, and choices made by them."""

@@ -1,0 +1,114 @@
+"""ArgMax and ArgMin: the position of the extreme element, charged in full where it may change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.runtime import Arithmetic, IntegerArithmetic, Relation, moved
+from encoders.contract.contract import RuntimeContract
+from encoders.families.gathering import Index, picked
+from encoders.families.movement import indices
+from encoders.families.parameters import axis_of
+from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
+from encoders.relaxations.steps import LEMMAS, jumping, without_slope
+from encoders.rounding.rounding_bounds import rounder
+
+
+def _terms(site: Site) -> Index:
+    """(elements, *output): the positions compared, in order."""
+    shape = site.type_of(0).shape
+    axis = axis_of(site, site.integer("axis", 0), len(shape))
+    return np.moveaxis(indices(shape), axis, 0).reshape(-1, *site.outputs[0].shape)
+
+
+def check(site: Site) -> None:
+    if not site.type_of(0).dtype.is_float or site.variable != (0,):
+        raise site.unsupported("its input must be computed floating-point numbers")
+    _terms(site)
+
+
+def _operator(name: str, sign: float) -> Operator:
+    def relation(site: Site) -> Relation:
+        return Relation.AT_MOST if site.integer("select_last_index", 0) else Relation.LESS
+
+    def places(site: Site, x: Interval) -> Interval:
+        """The first and the last position that may hold the extreme."""
+        terms = _terms(site)
+        lo, hi = x.lo.reshape(-1)[terms], x.hi.reshape(-1)[terms]
+        lo, hi = (lo, hi) if sign > 0 else (-hi, -lo)
+        possible = hi >= np.max(lo, axis=0)
+        last = len(terms) - 1 - np.argmax(possible[::-1], axis=0)
+        return Interval(np.argmax(possible, axis=0).astype(np.float64), last.astype(np.float64))
+
+    def real(
+        site: Site, inputs: Sequence[ObjectArray | None], field: Field
+    ) -> tuple[ObjectArray, ...]:
+        terms = [picked(inputs[0], i) for i in _terms(site)]
+        terms = terms if sign > 0 else [-t for t in terms]
+        best, place = terms[0], 0 * terms[0]
+        for k, term in enumerate(terms[1:], start=1):
+            better = field.compare(relation(site), best, term)
+            here = field.constant(np.full((1,) * (term.ndim - 1), float(k)))
+            place = field.select(better, here, place)
+            best = field.maximum(best, term)
+        return (place,)
+
+    def runtime(
+        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+    ) -> tuple[Any, ...]:
+        terms = [moved(inputs[0], partial(picked, index=i)) for i in _terms(site)]
+        ones = (1,) * len(site.outputs[0].shape)
+        whole: Arithmetic[Any] = arithmetic  # a place need not be a number of the format
+        if isinstance(arithmetic, IntegerArithmetic):
+            whole = arithmetic.integers()
+        best, place = terms[0], whole.constant(np.zeros(site.outputs[0].shape))
+        for k, term in enumerate(terms[1:], start=1):
+            pair = (best, term) if sign > 0 else (term, best)
+            better = arithmetic.compare(relation(site), *pair)
+            place = whole.select(better, whole.constant(np.full(ones, float(k))), place)
+            best = arithmetic.select(better, term, best)
+        return (place,)
+
+    def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+        return without_slope(places(site, ranges[0]), 1)
+
+    def flips(site: Site, x: Interval, moving: FloatArray) -> FloatArray:
+        held = places(site, x.inflate(moving))
+        some = np.any(moving.reshape(-1)[_terms(site)] > 0, axis=0)
+        return np.where(some, held.hi - held.lo, 0.0)
+
+    def differences(
+        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+    ) -> DifferenceMap:
+        return jumping(flips(site, ranges[0], errors[0]), 1)
+
+    def rounding(
+        site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+    ) -> RoundingBound:
+        r = rounder(replace(site, outputs=(site.type_of(0),)), contract)
+        return RoundingBound(flips(site, inputs[0], r.operand_loss(inputs[0]))).using(*LEMMAS)
+
+    return Operator(
+        name,
+        1,
+        check,
+        real,
+        runtime,
+        values,
+        differences,
+        rounding,
+        work=lambda site: site.type_of(0).size,
+    )
+
+
+OPERATORS = (
+    _operator("ArgMax", 1.0).reading("axis", "keepdims", "select_last_index"),
+    _operator("ArgMin", -1.0).reading("axis", "keepdims", "select_last_index"),
+)

@@ -1,0 +1,128 @@
+"""Equal, Less, Greater, LessOrEqual, GreaterOrEqual: truth values as the numbers 0 and 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.runtime import Arithmetic, Relation, aligned
+from encoders.contract.contract import RuntimeContract
+from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
+from encoders.relaxations.steps import LEMMAS, jumping, without_slope
+from encoders.rounding.rounding_bounds import Rounder, rounder, stored_loss
+from encoders.rounding.tracked_choices import decided
+
+
+def _check(site: Site) -> None:
+    for position in range(2):
+        dtype = site.type_of(position).dtype
+        if not dtype.is_float:
+            raise site.unsupported(f"a comparison of {dtype.value} numbers is not supported")
+
+
+def _operands(site: Site, ranges: Sequence[Interval], swapped: bool) -> tuple[Interval, Interval]:
+    given = iter(ranges)
+    found = []
+    for constant in site.constants:
+        exact = None if constant is None else np.asarray(constant, np.float64)
+        found.append(next(given) if exact is None else Interval(exact, exact))
+    return (found[1], found[0]) if swapped else (found[0], found[1])
+
+
+def _operator(name: str, since: int, relation: Relation, swapped: bool) -> Operator:
+    def ordered(inputs: Sequence[Any]) -> list[Any]:
+        both = aligned(inputs)
+        return both[::-1] if swapped else both
+
+    def real(
+        site: Site, inputs: Sequence[ObjectArray | None], field: Field
+    ) -> tuple[ObjectArray, ...]:
+        return (field.compare(relation, *ordered(inputs)),)
+
+    def runtime(
+        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+    ) -> tuple[Any, ...]:
+        return (arithmetic.compare(relation, *ordered(inputs)),)
+
+    def image(site: Site, ranges: Sequence[Interval]) -> Interval:
+        holds, fails = decided(relation, *_operands(site, ranges, swapped))
+        shape = site.outputs[0].shape
+        return Interval(
+            np.broadcast_to(holds, shape).astype(np.float64),
+            1.0 - np.broadcast_to(fails, shape).astype(np.float64),
+        )
+
+    def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+        return without_slope(image(site, ranges), len(site.variable))
+
+    def flips(site: Site, ranges: Sequence[Interval], moved: Sequence[FloatArray]) -> FloatArray:
+        """1 where operands that move by so much may change the answer."""
+        hulls = [x.inflate(m) for x, m in zip(ranges, moved, strict=True)]
+        held = image(site, hulls)
+        still = np.zeros((), dtype=bool)
+        for m in moved:
+            still = still | (m > 0)
+        return np.where(np.broadcast_to(still, held.shape), held.hi - held.lo, 0.0)
+
+    def differences(
+        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+    ) -> DifferenceMap:
+        return jumping(flips(site, ranges, errors), len(site.variable))
+
+    def rounding(
+        site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+    ) -> RoundingBound:
+        """Operands read as zero, and stored ones that the compute format cannot hold."""
+        r = _operand_rounder(site, contract)
+        operands = _operands(site, inputs, False)
+        lost = [r.operand_loss(x) for x in operands]
+        stored = [
+            np.zeros_like(x.lo) if constant is None else stored_loss(r, x.lo)
+            for x, constant in zip(operands, site.constants, strict=True)
+        ]
+        moved = [a + b for a, b in zip(lost, stored, strict=True)]
+        whole = Site(site.node, site.inputs, site.outputs, (None, None))
+        bound = np.zeros(site.outputs[0].shape)
+        for i in range(2):
+            tiny = [_near_zero(x, r) if k == i else x for k, x in enumerate(operands)]
+            for changed, held in ((lost[i], tiny), (stored[i], operands)):
+                flipped = flips(whole, held, moved)
+                bound = np.maximum(bound, np.where(changed > 0, flipped, 0.0))
+        return RoundingBound(bound).using(*LEMMAS)
+
+    return Operator(
+        name,
+        since,
+        _check,
+        real,
+        runtime,
+        values,
+        differences,
+        rounding,
+        per_element=True,
+    )
+
+
+def _near_zero(x: Interval, r: Rounder) -> Interval:
+    """The part of x that may be read as zero, where there is one."""
+    edge = r.smallest_normal
+    return Interval(np.clip(x.lo, -edge, edge), np.clip(x.hi, -edge, edge))
+
+
+def _operand_rounder(site: Site, contract: RuntimeContract) -> Rounder:
+    """Rounding in the format of what is compared; the result has none."""
+    return rounder(replace(site, outputs=(site.type_of(0),)), contract)
+
+
+OPERATORS = (
+    _operator("Equal", 7, Relation.EQUAL, False),
+    _operator("Less", 7, Relation.LESS, False),
+    _operator("Greater", 7, Relation.LESS, True),
+    _operator("LessOrEqual", 12, Relation.AT_MOST, False),
+    _operator("GreaterOrEqual", 12, Relation.AT_MOST, True),
+)

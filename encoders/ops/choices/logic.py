@@ -1,0 +1,75 @@
+"""And, Or and Not of truth values, which are the numbers 0 and 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.runtime import Arithmetic
+from encoders.contract.contract import RuntimeContract
+from encoders.numbers.enclosure import Interval
+from encoders.operator import Field, Operator, RoundingBound, Site
+from encoders.ops.algebra.max import OPERATORS as EXTREMES
+from encoders.relaxations.affine import AffineMap, affine_meanings, scaled_part
+from encoders.rounding.rounding_bounds import no_rounding
+from onnx_import.graph import DType
+
+_MAXIMUM, _MINIMUM = EXTREMES
+
+
+def _check(site: Site) -> None:
+    if any(t is not None and t.dtype is not DType.BOOL for t in site.inputs):
+        raise site.unsupported("its inputs must be truth values")
+
+
+def _affine(site: Site) -> AffineMap:
+    """1 − x."""
+    shape = site.outputs[0].shape
+    parts = tuple(scaled_part(np.asarray(-1.0), shape, shape) for _ in site.variable)
+    stored = 0.0 if site.variable else np.asarray(site.constants[0], np.float64)
+    return AffineMap(parts, np.ones(shape) - stored, np.zeros(shape))
+
+
+def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+    (x,) = inputs
+    assert x is not None
+    return (field.constant(np.ones((1,) * (x.ndim - 1))) - x,)
+
+
+def runtime(
+    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+) -> tuple[Any, ...]:
+    one = arithmetic.constant(np.ones((1,) * len(site.outputs[0].shape)))
+    x = inputs[0] if site.variable else arithmetic.constant(np.asarray(site.constants[0]))
+    return (arithmetic.subtract(one, x),)
+
+
+values, differences = affine_meanings(_affine)
+
+
+def rounding(
+    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+) -> RoundingBound:
+    return no_rounding(site)
+
+
+OPERATORS = (
+    replace(_MINIMUM, name="And", since=7, check=_check, element=None, dtypes=(DType.BOOL,)),
+    replace(_MAXIMUM, name="Or", since=7, check=_check, element=None, dtypes=(DType.BOOL,)),
+    Operator(
+        "Not",
+        1,
+        _check,
+        real,
+        runtime,
+        values,
+        differences,
+        rounding,
+        affine=True,
+        dtypes=(DType.BOOL,),
+    ),
+)

@@ -1,0 +1,158 @@
+"""Where: one of two numbers, as a condition says; exact where the condition cannot flip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.runtime import Arithmetic, aligned
+from encoders.contract.contract import RuntimeContract
+from encoders.families.signed_sum import check_float
+from encoders.numbers.enclosure import (
+    FloatArray,
+    Interval,
+    LinearPart,
+    add_down,
+    add_up,
+    dot_up,
+    inner_up,
+    midpoint_radius,
+)
+from encoders.operator import (
+    Contribution,
+    DifferenceMap,
+    Field,
+    Operator,
+    RoundingBound,
+    Site,
+    ValueMap,
+)
+from encoders.relaxations.affine import scaled_part
+from encoders.rounding.rounding_bounds import exact_unless_flushed, rounder, stored_loss
+
+
+def _known(site: Site, ranges: Sequence[Interval]) -> list[Interval]:
+    """Ranges of condition and both choices, broadcast to the output."""
+    shape, given = site.outputs[0].shape, iter(ranges)
+    found = []
+    for constant in site.constants:
+        exact = None if constant is None else np.asarray(constant, np.float64)
+        x = next(given) if exact is None else Interval(exact, exact)
+        found.append(x.move(lambda v: np.broadcast_to(v, shape)))
+    return found
+
+
+def _errors(site: Site, errors: Sequence[FloatArray]) -> list[FloatArray]:
+    shape, given = site.outputs[0].shape, iter(errors)
+    zero = np.zeros(shape)
+    return [zero if c is not None else np.broadcast_to(next(given), shape) for c in site.constants]
+
+
+def _parts(site: Site, yes: FloatArray, no: FloatArray) -> list[LinearPart | None]:
+    """How each variable input acts where it is surely the one chosen."""
+    shape = site.outputs[0].shape
+    return [
+        None if i == 0 else scaled_part(yes if i == 1 else no, site.type_of(i).shape, shape)
+        for i in site.variable
+    ]
+
+
+def _certain(condition: Interval) -> tuple[FloatArray, FloatArray]:
+    return (condition.lo > 0).astype(np.float64), (condition.hi <= 0).astype(np.float64)
+
+
+def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+    return (field.select(*aligned(inputs)),)
+
+
+def runtime(
+    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+) -> tuple[Any, ...]:
+    condition = site.constants[0]
+    first = inputs[0] if condition is None else arithmetic.constant(np.asarray(condition))
+    return (arithmetic.select(*aligned((first, *inputs[1:]))),)
+
+
+def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+    condition, a, b = _known(site, ranges)
+    yes, no = _certain(condition)
+    low = np.where(yes > 0, a.lo, np.where(no > 0, b.lo, np.minimum(a.lo, b.lo)))
+    high = np.where(yes > 0, a.hi, np.where(no > 0, b.hi, np.maximum(a.hi, b.hi)))
+    image = Interval(low, high)
+    parts = _parts(site, yes, no)
+    carried = (1 in site.variable) * yes + (2 in site.variable) * no
+    middle, radius = midpoint_radius(image)
+    unbounded = ~np.isfinite(radius)
+    rest = np.where(carried > 0, 0.0, np.where(unbounded, 0.0, middle))
+    loose = np.where(carried > 0, 0.0, np.where(unbounded, np.inf, radius))
+    # a product with 0 or 1 is exact; sums over broadcast axes err by γ of their length
+    magnitude = np.where(np.isfinite(image.magnitude), image.magnitude, np.finfo(np.float64).max)
+    loose = add_up(loose, carried * magnitude * ((low.size + 8) * 2.0**-52))
+
+    def backward(c: FloatArray) -> Contribution:
+        constant = add_up(inner_up(c, rest), dot_up(c, loose))
+        return Contribution(tuple(None if p is None else p.adjoint(c) for p in parts), constant)
+
+    return ValueMap(image, backward)
+
+
+def differences(
+    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+) -> DifferenceMap:
+    """The chosen difference; the larger one where the choice is open but the same on both sides;
+    the distance of the two choices where it may flip (lemma `step-jump`)."""
+    condition, a, b = _known(site, ranges)
+    flip, e_a, e_b = _errors(site, errors)
+    yes, no = _certain(condition)
+    a_hull, b_hull = a.inflate(e_a), b.inflate(e_b)
+    apart = add_up(
+        np.maximum(a_hull.hi, b_hull.hi), -add_down(np.minimum(a_hull.lo, b_hull.lo), 0.0)
+    )
+    apart = np.where(np.isnan(apart), np.inf, apart)
+    larger = np.maximum(e_a, e_b)
+    steady = flip == 0
+    known = steady & ((yes > 0) | (no > 0))
+    own = np.where(yes > 0, e_a, e_b)
+    radius = np.where(known, own, np.where(steady, larger, apart))
+    parts = _parts(site, yes * steady, no * steady)
+    finite = np.where(np.isfinite(own), own, np.finfo(np.float64).max)
+    rest = np.where(known, finite * ((own.size + 8) * 2.0**-52), radius)
+
+    def backward(c: FloatArray) -> Contribution:
+        coefficients = tuple(None if p is None else p.adjoint(c) for p in parts)
+        return Contribution(coefficients, dot_up(c, rest))
+
+    return DifferenceMap(radius, backward)
+
+
+def rounding(
+    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+) -> RoundingBound:
+    """A copy: exact, but for stored numbers that are rounded and for flushed subnormals."""
+    bound, r = exact_unless_flushed(site, result, contract), rounder(site, contract)
+    lost = np.zeros(result.shape)
+    for constant in site.constants[1:]:
+        if constant is not None:
+            lost = np.maximum(lost, stored_loss(r, np.asarray(constant, np.float64)))
+    total = add_up(bound.radius, lost)
+    return RoundingBound(total, bound.preconditions, bound.lemmas).using("step-jump")
+
+
+OPERATORS = (
+    Operator(
+        "Where",
+        since=9,
+        check=check_float,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=rounding,
+        affine=True,
+        affine_where=lambda site: 0 not in site.variable,
+        per_element=True,
+    ),
+)

@@ -1,6 +1,0 @@
-"""Cos: the cosine, as accurate as the contract says."""
-
-from encoders.functions import Function
-from encoders.smooth import function_operator
-
-OPERATORS = (function_operator("Cos", 7, Function.COS),)

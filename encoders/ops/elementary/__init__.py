@@ -1,0 +1,1 @@
+"""Elementary functions, roundings to integers and signs."""

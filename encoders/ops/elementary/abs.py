@@ -1,0 +1,69 @@
+"""Abs: |x|, exact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.runtime import Arithmetic
+from encoders.contract.contract import RuntimeContract
+from encoders.families.signed_sum import check_one_variable
+from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
+from encoders.relaxations.elements import broadcast_element
+from encoders.relaxations.piecewise import (
+    LEMMAS,
+    PiecewiseLinear,
+    piecewise_differences,
+    piecewise_values,
+)
+from encoders.rounding.rounding_bounds import exact_unless_flushed
+
+MAGNITUDE = PiecewiseLinear((np.zeros(()),), (np.asarray(-1.0), np.asarray(1.0)), np.abs, np.abs)
+
+
+def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+    (x,) = inputs
+    assert x is not None
+    return (field.maximum(x, -x),)
+
+
+def runtime(
+    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+) -> tuple[Any, ...]:
+    return (arithmetic.absolute(inputs[0]),)
+
+
+def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+    return piecewise_values(MAGNITUDE, ranges[0])
+
+
+def differences(
+    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+) -> DifferenceMap:
+    return piecewise_differences(MAGNITUDE, ranges[0], errors[0])
+
+
+def rounding(
+    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+) -> RoundingBound:
+    return exact_unless_flushed(site, result, contract).using(*LEMMAS)
+
+
+OPERATORS = (
+    Operator(
+        "Abs",
+        since=6,
+        check=check_one_variable,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=rounding,
+        element=broadcast_element,
+        per_element=True,
+    ),
+)

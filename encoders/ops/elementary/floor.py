@@ -1,0 +1,91 @@
+"""Sign, Floor, Ceil and Round (ties to even): exact where no jump is crossed.
+
+A whole number next to the largest number of a format may be beyond it: then it is an infinity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.runtime import Arithmetic, IntegerArithmetic, MixedArithmetic, Relation
+from encoders.contract.contract import RuntimeContract
+from encoders.families.signed_sum import check_one_variable
+from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.numbers.formats import round_array
+from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
+from encoders.relaxations.steps import LEMMAS, Step, read_jump, step_differences, step_values
+from encoders.rounding.rounding_bounds import finish, rounder
+
+
+def _operator(
+    name: str,
+    since: int,
+    step: Step,
+    follows: tuple[float, float] | None,
+    exact: Callable[[Any, Field], Any],
+    computed: Callable[[Any, Arithmetic[Any]], Any],
+) -> Operator:
+    def real(
+        site: Site, inputs: Sequence[ObjectArray | None], field: Field
+    ) -> tuple[ObjectArray, ...]:
+        return (exact(inputs[0], field),)
+
+    def runtime(
+        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+    ) -> tuple[Any, ...]:
+        whole = computed(inputs[0], arithmetic)
+        if isinstance(arithmetic, IntegerArithmetic | MixedArithmetic):
+            whole = arithmetic.converted(whole)
+        return (whole,)
+
+    def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+        return step_values(step, ranges[0], follows)
+
+    def differences(
+        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+    ) -> DifferenceMap:
+        return step_differences(step, ranges[0], errors[0], np.inf if follows is None else 1.0)
+
+    def rounding(
+        site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+    ) -> RoundingBound:
+        r = rounder(site, contract)
+        x = inputs[0]
+        if not r.exact:  # the run-time numbers of a range lie between its rounded ends
+            x = x.move(lambda ends: round_array(ends, r.format))
+        reached = x.move(step).magnitude
+        return finish(r, read_jump(step, r, inputs[0]), reached, LEMMAS)
+
+    return Operator(name, since, check_one_variable, real, runtime, values, differences, rounding)
+
+
+def _sign(x: Any, field: Field) -> Any:
+    zero = field.constant(np.zeros((1,) * (x.ndim - 1)))
+    return field.compare(Relation.LESS, zero, x) - field.compare(Relation.LESS, x, zero)
+
+
+def _computed_sign(x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    zero = arithmetic.constant(np.zeros((1,) * (len(x.shape) - 1)))
+    above = arithmetic.compare(Relation.LESS, zero, x)
+    return arithmetic.subtract(above, arithmetic.compare(Relation.LESS, x, zero))
+
+
+OPERATORS = (
+    _operator("Sign", 9, np.sign, None, _sign, _computed_sign),
+    _operator("Floor", 6, np.floor, (-1.0, 0.0), lambda x, f: f.floor(x), lambda x, a: a.floor(x)),
+    _operator(
+        "Ceil",
+        6,
+        np.ceil,
+        (0.0, 1.0),
+        lambda x, f: -f.floor(-x),
+        lambda x, a: a.negate(a.floor(a.negate(x))),
+    ),
+    _operator(
+        "Round", 11, np.rint, (-0.5, 0.5), lambda x, f: f.nearest(x), lambda x, a: a.nearest(x)
+    ),
+)

@@ -1,0 +1,61 @@
+"""Neg: −x, exact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.runtime import Arithmetic
+from encoders.contract.contract import RuntimeContract
+from encoders.families.signed_sum import check_one_variable
+from encoders.numbers.enclosure import Interval
+from encoders.operator import Field, Operator, RoundingBound, Site
+from encoders.relaxations.affine import AffineMap, affine_map, affine_meanings, scaled_part
+from encoders.relaxations.elements import broadcast_element
+from encoders.rounding.rounding_bounds import exact_unless_flushed
+
+
+def _affine(site: Site) -> AffineMap:
+    shape = site.outputs[0].shape
+    return affine_map((scaled_part(np.asarray(-1.0), shape, shape),), shape)
+
+
+def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+    (x,) = inputs
+    assert x is not None
+    return (np.asarray(-x, dtype=x.dtype),)
+
+
+def runtime(
+    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+) -> tuple[Any, ...]:
+    return (arithmetic.negate(inputs[0]),)
+
+
+values, differences = affine_meanings(_affine)
+
+
+def rounding(
+    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+) -> RoundingBound:
+    return exact_unless_flushed(site, result, contract)
+
+
+OPERATORS = (
+    Operator(
+        "Neg",
+        since=6,
+        check=check_one_variable,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=rounding,
+        affine=True,
+        element=broadcast_element,
+        per_element=True,
+    ),
+)

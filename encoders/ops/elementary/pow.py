@@ -1,0 +1,275 @@
+"""Sqrt, and Pow with a constant exponent.
+
+A runtime may compute a whole power by repeated multiplication, one of quarters by square roots and
+a reciprocal, any other as exp(n·log x), or each of them by a function pow of the accuracy that the
+contract states: the bound covers both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.runtime import Arithmetic
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.functions import Function
+from encoders.curves.curves import Curve, Piece, Shape, image_of
+from encoders.families.signed_sum import check_float
+from encoders.families.smooth import smooth_operator, stored
+from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.operator import Field, Operator, Precondition, RoundingBound, Site
+from encoders.relaxations.elements import broadcast_element
+from encoders.rounding.rounding_bounds import rounder
+from encoders.rounding.tracked_functions import function_error
+
+_INFINITY = float("inf")
+_HIGHEST = 16
+
+
+def _sqrt_image(x: Interval) -> Interval:
+    """For arguments on which the root is defined."""
+    with np.errstate(invalid="ignore"):
+        high = np.nextafter(np.sqrt(np.maximum(x.hi, 0.0)), np.inf)
+    return Interval(np.zeros(x.shape), high)
+
+
+ROOT = Curve(
+    (
+        Piece(
+            0.0,
+            _INFINITY,
+            Shape.CONCAVE,
+            lambda field, x: field.sqrt(x),
+            lambda field, x: 1 / (2 * field.sqrt(x)),
+        ),
+    ),
+    _sqrt_image,
+    (0.0, _INFINITY),
+)
+
+
+def _power(x: Any, n: int) -> Any:
+    return reduce(lambda total, _: total * x, range(n - 1), x)
+
+
+def _power_curve(n: int) -> Curve:
+    """xⁿ: convex for even n, concave and then convex for odd n."""
+
+    def value(field: Any, x: Any) -> Any:
+        return _power(x, n)
+
+    def slope(field: Any, x: Any) -> Any:
+        return 0 * x + 1 if n == 1 else n * _power(x, n - 1)
+
+    def image(x: Interval) -> Interval:
+        whole = np.full(x.shape, np.inf)
+        return Interval(np.zeros(x.shape) if n % 2 == 0 else -whole, whole)
+
+    if n % 2 == 0 or n == 1:
+        pieces: tuple[Piece, ...] = (Piece(-_INFINITY, _INFINITY, Shape.CONVEX, value, slope),)
+    else:
+        pieces = (
+            Piece(-_INFINITY, 0.0, Shape.CONCAVE, value, slope),
+            Piece(0.0, _INFINITY, Shape.CONVEX, value, slope),
+        )
+    return Curve(pieces, image, (-_INFINITY if n % 2 == 0 else 0.0, _INFINITY))
+
+
+def _quarters(x: Any, n: float, field: Any) -> Any:
+    """xⁿ for x > 0 and n a multiple of ¼."""
+    whole, part = divmod(round(4 * abs(n)), 4)
+    root = field.sqrt(x) if part else x
+    factors = [x] * whole + [root] * (part // 2)
+    factors += [field.sqrt(root)] if part % 2 else []
+    power = reduce(lambda total, factor: total * factor, factors)
+    return power if n > 0 else 1 / power
+
+
+def _quarters_curve(n: float) -> Curve:
+    """xⁿ for x > 0, n no whole number from 1 on: f'' has the sign of n·(n − 1)."""
+
+    def slope(field: Any, x: Any) -> Any:
+        return round(4 * n) * _quarters(x, n - 1, field) / 4
+
+    return Curve(
+        (
+            Piece(
+                0.0 if n > 0 else 2.0**-1074,
+                _INFINITY,
+                Shape.CONCAVE if 0 < n < 1 else Shape.CONVEX,
+                lambda field, x: _quarters(x, n, field),
+                slope,
+            ),
+        ),
+        lambda x: Interval(np.zeros(x.shape), np.full(x.shape, np.inf)),
+        (0.0, _INFINITY) if n > 0 else (-_INFINITY, 0.0),
+    )
+
+
+def _general(x: Any, n: float, field: Any) -> Any:
+    """xⁿ for x > 0."""
+    return field.function(Function.EXP, field.number(Fraction(n)) * field.function(Function.LOG, x))
+
+
+def _general_curve(n: float) -> Curve:
+    """xⁿ for x > 0: f'' has the sign of n·(n − 1)."""
+    return Curve(
+        (
+            Piece(
+                2.0**-1074,
+                _INFINITY,
+                Shape.CONCAVE if 0 < n < 1 else Shape.CONVEX,
+                lambda field, x: _general(x, n, field),
+                lambda field, x: field.number(Fraction(n)) * _general(x, n, field) / x,
+            ),
+        ),
+        lambda x: Interval(np.zeros(x.shape), np.full(x.shape, np.inf)),
+        (0.0, _INFINITY) if n > 0 else (-_INFINITY, 0.0),
+    )
+
+
+def _exponent(site: Site) -> float:
+    """Raises UnsupportedModel unless it is constant, the same everywhere, and has a meaning."""
+    given = site.constant(1)
+    if given is None:
+        raise site.unsupported("the exponent (input 1) must be a constant")
+    found = np.unique(np.asarray(given, np.float64))
+    if len(found) != 1 or site.outputs[0].shape != site.type_of(0).shape:
+        raise site.unsupported("the exponent (input 1) must be one number")
+    n = float(found[0])
+    if n == 0 or abs(n) > _HIGHEST:
+        raise site.unsupported(
+            f"the exponent (input 1) is {n}; supported are numbers from -{_HIGHEST} to {_HIGHEST} "
+            "other than 0"
+        )
+    return n
+
+
+def _is_whole(n: float) -> bool:
+    """Is xⁿ a polynomial?"""
+    return n.is_integer() and n > 0
+
+
+def _has_roots(n: float) -> bool:
+    """Is xⁿ a matter of products, square roots and a reciprocal?"""
+    return (4 * n).is_integer()
+
+
+def _check(site: Site) -> None:
+    check_float(site)
+    if 0 not in site.variable:
+        raise site.unsupported("the base (input 0) must depend on the network's input")
+    _exponent(site)
+
+
+def _curve(site: Site) -> Curve:
+    n = _exponent(site)
+    if n == 0.5:
+        return ROOT
+    if _is_whole(n):
+        return _power_curve(int(n))
+    return _quarters_curve(n) if _has_roots(n) else _general_curve(n)
+
+
+def _real(site: Site, x: Any, field: Field) -> Any:
+    n = _exponent(site)
+    if _is_whole(n):
+        return _power(x, int(n))
+    return _quarters(x, n, field) if _has_roots(n) else _general(x, n, field)
+
+
+def _runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    n = _exponent(site)
+    if not _has_roots(n):
+        logarithm = arithmetic.function(Function.LOG, x)
+        scaled = arithmetic.multiply(stored(arithmetic, n), logarithm)
+        return arithmetic.function(Function.EXP, scaled)
+    size = abs(n)
+    terms = [x] * int(size)
+    if size % 1:
+        root = arithmetic.sqrt(x)
+        terms += [root] if size % 1 >= 0.5 else []
+        terms += [arithmetic.sqrt(root)] if size % 0.5 else []
+    power = reduce(arithmetic.multiply, terms)
+    return power if n > 0 else arithmetic.divide(stored(arithmetic, 1.0), power)
+
+
+def _not_negative(site: Site, x: Interval) -> tuple[Precondition, ...]:
+    low = float(np.min(x.lo, initial=np.inf)) + 0.0
+    return (
+        Precondition(
+            "argument-not-negative",
+            f"{site.node.describe()}: the computed argument of the square root, at least "
+            f"{low:.6g}, is not negative",
+            low >= 0,
+        ),
+    )
+
+
+def _power_preconditions(site: Site, x: Interval) -> tuple[Precondition, ...]:
+    n = _exponent(site)
+    if _is_whole(n):
+        return ()
+    if n > 0 and _has_roots(n):
+        return _not_negative(site, x)
+    low = float(np.min(x.lo, initial=np.inf)) + 0.0
+    return (
+        Precondition(
+            "argument-positive",
+            f"{site.node.describe()}: the computed base of the power {n:g}, at least {low:.6g}, is "
+            "positive",
+            low > 0,
+        ),
+    )
+
+
+def _covering(by_steps: Operator) -> Operator:
+    """The bound also covers a pow of the contract's accuracy."""
+
+    def rounding(
+        site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+    ) -> RoundingBound:
+        bound = by_steps.rounding(site, inputs, result, contract)
+        if contract.exact or _exponent(site) == 1.0:
+            return bound
+        r, accuracy = rounder(site, contract), contract.functions.accuracy(Function.POW)
+        (x,) = inputs
+        lost: FloatArray = r.operand_loss(x)
+        # what is read as zero moves towards zero: a range from 0 on stays one
+        wide = x.inflate(lost)
+        read = Interval(np.maximum(wide.lo, np.minimum(x.lo, 0.0)), wide.hi)
+        other = function_error(r, accuracy, image_of(_curve(site), read))
+        return replace(bound, radius=np.maximum(bound.radius, other + bound.radius * np.any(lost)))
+
+    return replace(by_steps, rounding=rounding)
+
+
+OPERATORS = (
+    smooth_operator(
+        "Sqrt",
+        6,
+        lambda site: ROOT,
+        lambda site, x, field: field.sqrt(x),
+        lambda site, x, arithmetic: arithmetic.sqrt(x),
+        preconditions=_not_negative,
+        element=broadcast_element,
+    ),
+    _covering(
+        smooth_operator(
+            "Pow",
+            7,
+            _curve,
+            _real,
+            _runtime,
+            _check,
+            preconditions=_power_preconditions,
+            uses=(Function.POW, Function.EXP, Function.LOG),
+            element=broadcast_element,
+        )
+    ),
+)

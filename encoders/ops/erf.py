@@ -1,6 +1,0 @@
-"""Erf: the error function, as accurate as the contract says."""
-
-from encoders.functions import Function
-from encoders.smooth import function_operator
-
-OPERATORS = (function_operator("Erf", 9, Function.ERF),)

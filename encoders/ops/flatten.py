@@ -1,5 +1,0 @@
-"""Flatten: two dimensions, split at `axis`; row-major order is kept."""
-
-from encoders.movement import reshaping_operator
-
-OPERATORS = (reshaping_operator("Flatten", since=1).reading("axis"),)

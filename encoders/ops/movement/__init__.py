@@ -1,0 +1,1 @@
+"""Operators that move elements, and linear interpolation between them."""

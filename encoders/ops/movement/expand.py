@@ -1,0 +1,20 @@
+"""Expand: broadcasting to a given shape."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from encoders.families.gathering import Index, gather_operator
+from encoders.families.movement import indices, require_constants
+from encoders.operator import Site
+
+
+def index_of(site: Site) -> Index:
+    return np.broadcast_to(indices(site.type_of(0).shape), site.outputs[0].shape)
+
+
+def check(site: Site) -> None:
+    require_constants(site, (1,))
+
+
+OPERATORS = (gather_operator("Expand", 8, index_of, check),)

@@ -1,0 +1,112 @@
+"""Interpolate: a Resize or Upsample in mode linear, as the reader names it. No ONNX operator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_products
+from encoders.contract.contract import AnyOrder, RuntimeContract
+from encoders.families.gathering import picked
+from encoders.families.interpolation import action_of, axes_of, interpolated, terms_of, weight_error
+from encoders.families.parameters import word
+from encoders.families.products import ProductSum, linear_part, product_rounding
+from encoders.families.resizing import ATTRIBUTES, check_sizes, copy_notes, mode_of, scales_of
+from encoders.families.signed_sum import check_one_variable
+from encoders.numbers.enclosure import Interval, add_up
+from encoders.operator import Field, Operator, RoundingBound, Site
+from encoders.relaxations.affine import AffineMap, affine_map, affine_meanings
+from encoders.rounding.rounding_bounds import rounder
+
+
+def check(site: Site) -> None:
+    check_one_variable(site)
+    word(site, "mode", "linear", ("linear",))
+    check_sizes(site)
+    if site.integer("antialias", 0):
+        raise site.unsupported("attribute 'antialias' is 1; supported is 0")
+    mode_of(site)
+    shape, output = site.type_of(0).shape, site.outputs[0].shape
+    for n, o, scale in zip(shape, output, scales_of(site), strict=True):
+        if not n or not scale > 0 or (scale == 1 and o != n):
+            raise site.unsupported("its scales do not give the inferred output shape")
+
+
+def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+    def number(values: Sequence[Fraction]) -> Any:
+        made = field.constant(np.zeros(len(values)))
+        for i, value in enumerate(values):
+            made[:, i] = field.number(value)
+        return made
+
+    return (interpolated(site, inputs[0], number),)
+
+
+def runtime(
+    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+) -> tuple[Any, ...]:
+    index, weights = terms_of(site)
+    pairs = [
+        (arithmetic.constant(w), moved(inputs[0], partial(picked, index=i)))
+        for i, w in zip(index, weights, strict=True)
+    ]
+    return (sum_of_products(arithmetic, contract, pairs),)
+
+
+def _affine(site: Site) -> AffineMap:
+    """The exact map; float64 holds every weight and product to a unit or two."""
+    axes = axes_of(site)
+    exact = tuple(
+        replace(
+            axis,
+            index=np.array([[min(i + k, axis.length - 1) for i, _ in axis.exact] for k in (0, 1)]),
+            weights=np.array([[float(1 - r), float(r)] for _, r in axis.exact]).T,
+        )
+        for axis in axes
+    )
+    index, weights = terms_of(site, exact)
+    part = linear_part(action_of(site, index), weights, 2.0**-51 * len(axes))
+    return affine_map((part,), site.outputs[0].shape)
+
+
+values, differences = affine_meanings(_affine)
+
+
+def rounding(
+    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+) -> RoundingBound:
+    """Of the sum of products with the runtime's weights, and what these are off.
+
+    With any order goes any way of computing weights in float32.
+    """
+    if rounder(site, contract).exact:
+        return RoundingBound(np.zeros(site.outputs[0].shape))
+    index, weights = terms_of(site)
+    terms = ProductSum(action_of(site, index), weights.astype(np.float64), None)
+    bound = product_rounding(site, terms, inputs, contract, runtime)
+    free = isinstance(contract.order, AnyOrder)
+    off = weight_error(site, inputs[0].magnitude, free)
+    return replace(bound, radius=add_up(bound.radius, off))
+
+
+OPERATORS = (
+    Operator(
+        "Interpolate",
+        since=7,
+        check=check,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=rounding,
+        affine=True,
+        work=lambda site: site.outputs[0].size * 2 ** len(axes_of(site)),
+        notes=copy_notes,
+    ).reading(*ATTRIBUTES, "scales"),
+)

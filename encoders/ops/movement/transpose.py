@@ -1,0 +1,33 @@
+"""Transpose: permutes axes; without `perm`, reverses them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from encoders.families.movement import Move, movement_operator
+from encoders.operator import Site
+
+
+def _permutation(site: Site) -> tuple[int, ...]:
+    rank = len(site.type_of(0).shape)
+    perm = site.integers("perm", range(rank - 1, -1, -1))
+    assert perm is not None
+    return perm
+
+
+def check(site: Site) -> None:
+    if sorted(_permutation(site)) != list(range(len(site.type_of(0).shape))):
+        raise site.unsupported("attribute 'perm' is not a permutation of the axes")
+
+
+def forward(site: Site) -> Move:
+    axes = (0, *(p + 1 for p in _permutation(site)))
+    return lambda v: np.transpose(v, axes)
+
+
+def backward(site: Site) -> Move:
+    axes = (0, *(int(p) + 1 for p in np.argsort(_permutation(site))))
+    return lambda v: np.transpose(v, axes)
+
+
+OPERATORS = (movement_operator("Transpose", 1, forward, backward, check).reading("perm"),)

@@ -1,0 +1,92 @@
+"""InstanceNormalization over the pixels of each channel; GroupNormalization over channel groups.
+
+A runtime may fold mean, deviation, scale and bias into one affine map per channel, or not, as the
+contract's normalisation says. From opset 21 on groups are normalised in the type `stash_type`
+(float32 unless the file says otherwise), and the result is scaled in the input's type.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from encoders.families.normalizing import Layout, normalizing_operator, stash_type
+from encoders.families.parameters import require_shape
+from encoders.operator import Site
+from encoders.relaxations.rows import Rows, rows_along
+from onnx_import.graph import DType
+
+
+def _instance_rows(site: Site) -> Rows:
+    shape = site.type_of(0).shape
+    return rows_along(shape, tuple(range(2, len(shape))))
+
+
+def _per_channel(site: Site, parameter: Any) -> Any:
+    rank = len(site.type_of(0).shape)
+    return parameter.reshape(parameter.shape[0], 1, -1, *(1,) * (rank - 2))
+
+
+def _groups(site: Site) -> int:
+    return site.integer("num_groups", 0)
+
+
+def _group_rows(site: Site) -> Rows:
+    shape = site.type_of(0).shape
+    n, c, *spatial = shape
+    view = (n, _groups(site), c // _groups(site), prod(spatial))
+    return Rows(shape, view, (2, 3))
+
+
+def _per_channel_or_group(site: Site, parameter: Any) -> Any:
+    """Up to opset 20 there is one scale per group, from then on one per channel."""
+    if site.node.opset < 21:
+        channels = site.type_of(0).shape[1] // _groups(site)
+        parameter = np.repeat(parameter, channels, axis=1)
+    return _per_channel(site, parameter)
+
+
+def _stash(site: Site) -> DType:
+    return stash_type(site) if site.node.opset >= 21 else site.outputs[0].dtype
+
+
+def check_instance(site: Site) -> None:
+    if len(site.type_of(0).shape) < 3:
+        raise site.unsupported("its input needs a batch, a channel and spatial axes")
+    for position in (1, 2):
+        require_shape(site, position, (site.type_of(0).shape[1],))
+
+
+def check_group(site: Site) -> None:
+    if len(site.type_of(0).shape) < 3:
+        raise site.unsupported("its input needs a batch, a channel and spatial axes")
+    channels, groups = site.type_of(0).shape[1], _groups(site)
+    if groups < 1 or channels % groups:
+        raise site.unsupported(f"attribute 'num_groups' is {groups}, for {channels} channels")
+    for position in (1, 2):
+        require_shape(site, position, (groups if site.node.opset < 21 else channels,))
+
+
+OPERATORS = (
+    normalizing_operator(
+        "InstanceNormalization",
+        6,
+        Layout(_instance_rows, _per_channel, _per_channel, centred=True, foldable=True),
+        check_instance,
+    ).reading("epsilon"),
+    normalizing_operator(
+        "GroupNormalization",
+        18,
+        Layout(
+            _group_rows,
+            _per_channel_or_group,
+            _per_channel_or_group,
+            centred=True,
+            foldable=True,
+            stash=_stash,
+        ),
+        check_group,
+    ).reading("epsilon", "num_groups", "stash_type"),
+)

@@ -1,0 +1,44 @@
+"""LayerNormalization and RMSNormalization: over all axes from `axis` on, then scale and bias.
+
+Rows are normalised in the type `stash_type` (float32 unless the file says otherwise), and the
+result is scaled in the input's type. The rounding bound also covers a runtime that converts to a
+narrower input's type only once, at the end, as onnxruntime does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from encoders.families.normalizing import Layout, normalizing_operator, stash_type
+from encoders.families.parameters import axis_of, require_broadcast
+from encoders.operator import Site
+from encoders.relaxations.rows import Rows, rows_along
+
+
+def _rows(site: Site) -> Rows:
+    shape = site.type_of(0).shape
+    first = axis_of(site, site.integer("axis", -1), len(shape))
+    return rows_along(shape, tuple(range(first, len(shape))))
+
+
+def _aligned(site: Site, parameter: Any) -> Any:
+    """A parameter broadcasts from the right; the sample axis stays in front."""
+    missing = len(site.type_of(0).shape) - (parameter.ndim - 1)
+    return parameter.reshape(parameter.shape[0], *(1,) * missing, *parameter.shape[1:])
+
+
+def check(site: Site) -> None:
+    _rows(site)
+    for position in (1, 2):
+        require_broadcast(site, position, site.type_of(0).shape)
+
+
+OPERATORS = tuple(
+    normalizing_operator(
+        name,
+        since,
+        Layout(_rows, _aligned, _aligned, centred, foldable=False, stash=stash_type),
+        check,
+    ).reading("axis", "epsilon", "stash_type")
+    for name, since, centred in (("LayerNormalization", 17, True), ("RMSNormalization", 23, False))
+)

@@ -1,0 +1,163 @@
+"""Conv: cross-correlation with constant weights; groups, strides, dilations, pads, auto_pad.
+
+Terms are summed input channel by input channel, kernel positions in row-major order, where a
+contract pins the order; products with padding zeros are included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.runtime import Arithmetic, factors, moved, sum_of_products, zero_padded
+from encoders.contract.contract import RuntimeContract
+from encoders.families.parameters import require_shape
+from encoders.families.products import Action, Map, ProductSum, linear_part, product_rounding
+from encoders.families.signed_sum import check_float
+from encoders.families.windows import Window, patches, scattered, window_of
+from encoders.numbers.enclosure import FloatArray, Interval, point
+from encoders.operator import Field, Operator, RoundingBound, Site
+from encoders.relaxations.affine import AffineMap, affine_map, affine_meanings
+
+
+def check(site: Site) -> None:
+    check_float(site)
+    if site.variable != (0,):
+        raise site.unsupported("weights and bias must be constants")
+    groups, x, w = site.integer("group", 1), site.type_of(0).shape, site.type_of(1).shape
+    if x[1] != w[1] * groups or w[0] % groups:
+        raise site.unsupported(f"{groups} groups do not fit input {x} and weights {w}")
+    require_shape(site, 2, w[:1])
+    if (w[0], *_window(site).output) != site.outputs[0].shape[1:]:
+        raise site.unsupported("the attributes do not give the inferred output shape")
+
+
+def _window(site: Site) -> Window:
+    return window_of(site, site.type_of(1).shape[2:])
+
+
+def _grouped(site: Site, weights: Any) -> Any:
+    """Weights as (groups, outputs per group, terms)."""
+    groups = site.integer("group", 1)
+    return weights.reshape(groups, weights.shape[0] // groups, -1)
+
+
+def _bias(site: Site) -> FloatArray | None:
+    bias = site.constant(2)
+    if bias is None:
+        return None
+    return np.asarray(bias, np.float64).reshape(-1, *(1,) * len(_window(site).kernel))
+
+
+def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+    x, w = inputs[0], inputs[1]
+    assert x is not None
+    assert w is not None
+    window, groups = _window(site), site.integer("group", 1)
+    widths = [(0, 0), (0, 0), *zip(window.before, window.after, strict=True)]
+    folded = x.reshape(-1, *x.shape[2:])
+    padded = np.pad(folded, widths, constant_values=field.number(Fraction(0)))
+    columns = patches(padded, window)
+    columns = columns.reshape(folded.shape[0], groups, -1, _positions(window))
+    product = field.matmul(_grouped(site, w[0])[None], columns)
+    out = product.reshape(folded.shape[0], *site.outputs[0].shape[1:])
+    if len(inputs) > 2 and inputs[2] is not None:
+        out = out + inputs[2].reshape(1, -1, *(1,) * len(window.kernel))
+    return (out.reshape(x.shape[0], *site.outputs[0].shape),)
+
+
+def _positions(window: Window) -> int:
+    return int(np.prod(window.output, dtype=np.int64))
+
+
+def runtime(
+    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+) -> tuple[Any, ...]:
+    window, groups = _window(site), site.integer("group", 1)
+    samples, output = inputs[0].shape[0], site.outputs[0].shape
+    folded = moved(inputs[0], lambda v: v.reshape(-1, *v.shape[2:]))
+    padded = zero_padded(arithmetic, folded, window.before, window.after)
+
+    def columns(v: Any) -> Any:
+        return patches(v, window).reshape(v.shape[0], groups, 1, -1, _positions(window))
+
+    x = moved(padded, columns)
+    w = moved(inputs[1], lambda v: _grouped(site, v[0])[None, ..., None])
+    bias = None
+    if len(inputs) > 2 and inputs[2] is not None:
+        bias = moved(inputs[2], lambda v: v.reshape(1, groups, -1, 1, 1))
+    total = sum_of_products(arithmetic, contract, factors(x, 3, w, 3, w.shape[3]), bias)
+    return (moved(total, lambda v: v.reshape(samples, *output)),)
+
+
+def _action(site: Site) -> tuple[Action, FloatArray]:
+    window, groups = _window(site), site.integer("group", 1)
+    weights = site.coefficients(1)
+    shape, output = site.type_of(0).shape, site.outputs[0].shape
+    spatial, channels = shape[2:], shape[1]
+    widths = [(0, 0), (0, 0), *zip(window.before, window.after, strict=True)]
+    positions = _positions(window)
+
+    def apply(w: FloatArray) -> Map:
+        rows = _grouped(site, w)
+
+        def forward(x: FloatArray) -> FloatArray:
+            folded = np.pad(x.reshape(-1, *shape[1:]), widths)
+            columns = patches(folded, window).reshape(folded.shape[0], groups, -1, positions)
+            return np.asarray((rows @ columns).reshape(x.shape[0], *output))
+
+        return forward
+
+    def adjoint(w: FloatArray) -> Map:
+        columns = np.swapaxes(_grouped(site, w), -1, -2)
+        kernel = int(np.prod(window.kernel, dtype=np.int64))
+
+        def back(c: FloatArray) -> FloatArray:
+            grouped = c.reshape(c.shape[0] * shape[0], groups, -1, positions)
+            parts = columns @ grouped
+            parts = parts.reshape(-1, channels, kernel, *window.output)
+            return np.asarray(scattered(parts, window, spatial).reshape(c.shape[0], *shape))
+
+        return back
+
+    per_group = weights.shape[0] // groups
+    kernel = int(np.prod(window.kernel, dtype=np.int64))
+    return Action(apply, adjoint, kernel * weights.shape[1], kernel * per_group), weights
+
+
+def _affine(site: Site) -> AffineMap:
+    action, weights = _action(site)
+    return affine_map((linear_part(action, weights),), site.outputs[0].shape, _bias(site))
+
+
+values, differences = affine_meanings(_affine)
+
+
+def rounding(
+    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+) -> RoundingBound:
+    action, weights = _action(site)
+    bias = _bias(site)
+    s = ProductSum(action, weights, None if bias is None else point(bias))
+    return product_rounding(site, s, inputs, contract, runtime)
+
+
+OPERATORS = (
+    Operator(
+        "Conv",
+        since=1,
+        check=check,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=rounding,
+        affine=True,
+        factors=(0, 1),
+        work=lambda site: site.outputs[0].size * _action(site)[0].terms,
+    ).reading("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"),
+)

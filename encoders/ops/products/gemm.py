@@ -1,0 +1,322 @@
+"""Gemm: alpha·A'·B' + beta·C, A' and B' optionally transposed.
+
+Where alpha is not 1, the finished sum is multiplied by it and beta·C is added last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_products
+from encoders.contract.contract import AnyOrder, BiasPlacement, RuntimeContract
+from encoders.families.computed_gemm import bilinear_of, computed_differences, computed_values
+from encoders.families.matrix import left_action, product_pairs, right_action
+from encoders.families.product_rounding import varying_rounding
+from encoders.families.products import (
+    KNOWN_ORDER,
+    Action,
+    Map,
+    ProductSum,
+    any_order_rounding,
+    linear_part,
+    product_rounding,
+)
+from encoders.families.signed_sum import check_float, require_normal
+from encoders.numbers.enclosure import (
+    SMALLEST,
+    FloatArray,
+    Interval,
+    LinearPart,
+    multiply_up,
+    point,
+)
+from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
+from encoders.relaxations.affine import (
+    AffineMap,
+    affine_differences,
+    affine_map,
+    affine_values,
+    scaled_part,
+)
+from encoders.relaxations.bilinear import LEMMAS as BILINEAR
+from encoders.relaxations.bilinear import bilinear_values
+from encoders.relaxations.narrowing import product_constants
+from encoders.rounding.error_arithmetic import ErrorArithmetic, traced
+from encoders.rounding.rounding_bounds import Rounder, finish, rounder
+from encoders.rounding.tracked import tracked
+from onnx_import.graph import DType
+
+
+def check(site: Site) -> None:
+    check_float(site)
+    if not {0, 1} & set(site.variable):
+        raise site.unsupported("A and B are both constants; leave the product out")
+    bias = site.inputs[2] if len(site.inputs) > 2 else None
+    if bias is not None and not _reaches(bias.shape, site.outputs[0].shape):
+        raise site.unsupported(f"C of shape {list(bias.shape)} does not broadcast to the output")
+    alpha = site.real("alpha", 1.0)
+    for constant in site.constants[:2]:
+        if constant is not None and alpha != 1.0:
+            wide = np.asarray(constant, np.float64)
+            require_normal(site, wide * alpha, wide, np.asarray(alpha))
+
+
+def _reaches(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Does a shape broadcast to another one, without making it larger?"""
+    trailing = target[len(target) - len(shape) :]
+    return len(shape) <= len(target) and all(
+        a in (1, b) for a, b in zip(shape, trailing, strict=True)
+    )
+
+
+def _transposed(site: Site, position: int) -> bool:
+    return site.integer(("transA", "transB")[position], 0) != 0
+
+
+def _factors(site: Site, inputs: Sequence[Any]) -> tuple[Any, Any]:
+    def factor(position: int) -> Any:
+        if not _transposed(site, position):
+            return inputs[position]
+        return moved(inputs[position], lambda v: np.swapaxes(v, -1, -2))
+
+    return factor(0), factor(1)
+
+
+def _has_bias(site: Site) -> bool:
+    return len(site.inputs) > 2 and site.inputs[2] is not None and site.real("beta", 1.0) != 0.0
+
+
+def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+    a, b = (
+        np.swapaxes(v, -1, -2) if site.integer(flag, 0) else v
+        for v, flag in zip(inputs[:2], ("transA", "transB"), strict=True)
+        if v is not None
+    )
+    total = field.matmul(a, b) * field.number(Fraction(site.real("alpha", 1.0)))
+    if len(inputs) > 2 and inputs[2] is not None:
+        c = inputs[2]
+        c = c.reshape(c.shape[0], *(1,) * (3 - c.ndim), *c.shape[1:])
+        total = total + c * field.number(Fraction(site.real("beta", 1.0)))
+    return (total,)
+
+
+def runtime(
+    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+) -> tuple[Any, ...]:
+    pairs = product_pairs(*_factors(site, inputs))
+    alpha = site.real("alpha", 1.0)
+    bias = _runtime_bias(site, inputs, arithmetic)
+    if alpha == 1.0:
+        return (sum_of_products(arithmetic, contract, pairs, bias),)
+    return (_scaled(site, sum_of_products(arithmetic, contract, pairs), bias, arithmetic),)
+
+
+def _scaled(site: Site, total: Any, bias: Any, arithmetic: Arithmetic[Any]) -> Any:
+    alpha = site.real("alpha", 1.0)
+    factor = arithmetic.constant(np.full((1, 1), alpha, np.float32))
+    if bias is None:
+        return arithmetic.multiply(factor, total)
+    return arithmetic.multiply_add(factor, total, bias)
+
+
+def _runtime_bias(site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any]) -> Any:
+    if not _has_bias(site):
+        return None
+    c = moved(inputs[2], lambda v: v.reshape(v.shape[0], *(1,) * (3 - v.ndim), *v.shape[1:]))
+    beta = site.real("beta", 1.0)
+    if beta == 1.0:
+        return c
+    return arithmetic.multiply(arithmetic.constant(np.full((1, 1), beta, np.float32)), c)
+
+
+def _action(site: Site) -> tuple[Action, FloatArray]:
+    """How the constant factor acts, transposed as the node says, alpha left out."""
+    position = 0 if 0 in site.variable else 1
+    weights = site.coefficients(1 - position)
+    if _transposed(site, 1 - position):
+        weights = weights.T
+    shape = site.type_of(position).shape
+    if not _transposed(site, position):
+        make = right_action if position == 0 else left_action
+        return make(weights.shape, shape, site.outputs[0].shape), weights
+    make = right_action if position == 0 else left_action
+    plain = make(weights.shape, shape[::-1], site.outputs[0].shape)
+
+    def apply(w: FloatArray) -> Map:
+        inner = plain.apply(w)
+        return lambda x: inner(np.swapaxes(x, -1, -2))
+
+    def adjoint(w: FloatArray) -> Map:
+        inner = plain.adjoint(w)
+        return lambda c: np.swapaxes(inner(c), -1, -2)
+
+    return Action(apply, adjoint, plain.terms, plain.adjoint_terms), weights
+
+
+def _is_computed(site: Site) -> bool:
+    """Do both factors depend on the network's input?"""
+    return {0, 1} <= set(site.variable)
+
+
+def _affine(site: Site) -> AffineMap:
+    """Products of float32 factors are exact in float64; float64 models pay a relative 2^-52."""
+    action, weights = _action(site)
+    alpha, added = site.real("alpha", 1.0), _added(site)
+    wide = site.outputs[0].dtype is DType.FLOAT64
+    relative = 2.0**-52 if wide and alpha != 1.0 else 0.0
+    return replace(added, parts=(linear_part(action, weights * alpha, relative), *added.parts))
+
+
+def _added(site: Site) -> AffineMap:
+    """beta·C alone."""
+    beta, shape = site.real("beta", 1.0), site.outputs[0].shape
+    wide = site.outputs[0].dtype is DType.FLOAT64
+    parts: list[LinearPart] = []
+    bias, radius = np.zeros(shape), np.zeros(shape)
+    if 2 in site.variable:
+        loss = 2.0**-52 if wide and beta != 1.0 else 0.0
+        parts.append(scaled_part(np.asarray(beta), site.type_of(2).shape, shape, loss))
+    elif _has_bias(site):
+        bias = np.broadcast_to(np.asarray(site.constants[2], np.float64) * beta, shape)
+        if wide and beta != 1.0:
+            radius = np.maximum(multiply_up(np.abs(bias), 2.0**-52), SMALLEST)
+    return AffineMap(tuple(parts), bias, radius)
+
+
+def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+    if _is_computed(site):
+        return computed_values(site, _added(site), ranges)
+    return affine_values(_affine(site), ranges)
+
+
+def differences(
+    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+) -> DifferenceMap:
+    if _is_computed(site):
+        return computed_differences(site, _added(site), ranges, errors)
+    return affine_differences(_affine(site), errors)
+
+
+def rounding(
+    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+) -> RoundingBound:
+    if _is_computed(site):
+        return _computed_rounding(site, inputs, contract)
+    action, weights = _action(site)
+    bias = None
+    if _has_bias(site):
+        c = site.constants[2]
+        bias = inputs[1] if c is None else point(np.asarray(c, np.float64))
+    if site.real("alpha", 1.0) == 1.0 and (bias is None or site.real("beta", 1.0) == 1.0):
+        s = ProductSum(action, weights, bias)
+        return product_rounding(site, s, inputs, contract, runtime)
+    free = isinstance(contract.order, AnyOrder)
+    if site.real("alpha", 1.0) == 1.0 and (free or contract.bias is BiasPlacement.ANY):
+        return _free_rounding(site, ProductSum(action, weights, None), inputs, contract)
+    if not free:
+        return traced(runtime, site, inputs, contract, KNOWN_ORDER)
+    return _scaled_rounding(site, ProductSum(action, weights, None), inputs, contract)
+
+
+def _tracked_bias(site: Site, inputs: Sequence[Interval], arithmetic: ErrorArithmetic) -> Any:
+    """beta·C as the runtime computes it, None if there is none."""
+    if not _has_bias(site):
+        return None
+    constant = site.constants[2]
+    c = (
+        tracked(inputs[-1], np.zeros_like(inputs[-1].lo))
+        if constant is None
+        else arithmetic.stored(constant)
+    )
+    return _runtime_bias(site, (None, None, c), arithmetic)
+
+
+def _free_rounding(
+    site: Site, s: ProductSum, inputs: Sequence[Interval], contract: RuntimeContract
+) -> RoundingBound:
+    """beta·C is computed first, and may then enter the sum anywhere."""
+    r = rounder(site, contract)
+    scaled = _tracked_bias(site, inputs, ErrorArithmetic(r, contract))
+    bias = Interval(scaled.ideal.lo[0], scaled.ideal.hi[0])
+    return any_order_rounding(r, ProductSum(s.action, s.weights, bias, scaled.error[0]), inputs[0])
+
+
+def _scaled_rounding(
+    site: Site, s: ProductSum, inputs: Sequence[Interval], contract: RuntimeContract
+) -> RoundingBound:
+    """Any-order sum first, then the scaling and the bias step by step."""
+    r = rounder(site, contract)
+    plain = any_order_rounding(r, s, inputs[0])
+    image = affine_values(
+        affine_map((linear_part(s.action, s.weights),), site.outputs[0].shape), inputs[:1]
+    ).image
+    return _rescaled(site, inputs, plain, image, r, contract)
+
+
+def _rescaled(
+    site: Site,
+    inputs: Sequence[Interval],
+    plain: RoundingBound,
+    image: Interval,
+    r: Rounder,
+    contract: RuntimeContract,
+) -> RoundingBound:
+    """A finished sum in a range, times alpha, and beta·C added."""
+    total = tracked(image, plain.radius)
+    arithmetic = ErrorArithmetic(r, contract)
+    out = _scaled(site, total, _tracked_bias(site, inputs, arithmetic), arithmetic)
+    shape = site.outputs[0].shape
+    conditions = (*plain.preconditions,)
+    done = finish(r, np.broadcast_to(out.error[0], shape), np.asarray(out.largest), plain.lemmas)
+    return RoundingBound(done.radius, (*conditions, *done.preconditions), done.lemmas)
+
+
+def _computed_rounding(
+    site: Site, inputs: Sequence[Interval], contract: RuntimeContract
+) -> RoundingBound:
+    """Both factors vary: as with stored ones, but for what products lose."""
+    plain = site.real("alpha", 1.0) == 1.0
+    free_bias = plain and _has_bias(site) and contract.bias is BiasPlacement.ANY
+    if not isinstance(contract.order, AnyOrder) and not free_bias:
+        return traced(runtime, site, inputs, contract, KNOWN_ORDER).using(*BILINEAR)
+    r, product = rounder(site, contract), bilinear_of(site)
+    a, b = inputs[:2]
+    if not plain:
+        total = varying_rounding(r, product, a, b)
+        image = bilinear_values(product, inputs[:2], None).image
+        return _rescaled(site, inputs, total, image, r, contract).using(*BILINEAR)
+    added = _tracked_bias(site, inputs, ErrorArithmetic(r, contract))
+    if added is None:
+        return varying_rounding(r, product, a, b).using(*BILINEAR)
+    bias = Interval(added.ideal.lo[0], added.ideal.hi[0])
+    return varying_rounding(r, product, a, b, bias, added.error[0]).using(*BILINEAR)
+
+
+def _work(site: Site) -> int:
+    terms = site.type_of(0).shape[0 if _transposed(site, 0) else 1]
+    return site.outputs[0].size * terms
+
+
+OPERATORS = (
+    Operator(
+        "Gemm",
+        since=7,
+        check=check,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=rounding,
+        affine=True,
+        narrowed=product_constants,
+        factors=(0, 1),
+        affine_where=lambda site: not _is_computed(site),
+        work=_work,
+    ).reading("alpha", "beta", "transA", "transB"),
+)

@@ -1,0 +1,126 @@
+"""MatMul: matrix product over the last two axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_products
+from encoders.contract.contract import AnyOrder, RuntimeContract
+from encoders.families.matrix import (
+    as_matrices,
+    as_output,
+    left_action,
+    product_pairs,
+    right_action,
+)
+from encoders.families.product_rounding import varying_rounding
+from encoders.families.products import (
+    KNOWN_ORDER,
+    Action,
+    ProductSum,
+    linear_part,
+    product_rounding,
+)
+from encoders.families.signed_sum import check_float
+from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
+from encoders.relaxations.affine import AffineMap, affine_differences, affine_map, affine_values
+from encoders.relaxations.bilinear import LEMMAS, Bilinear, bilinear_differences, bilinear_values
+from encoders.relaxations.narrowing import product_constants
+from encoders.rounding.error_arithmetic import traced
+from encoders.rounding.rounding_bounds import rounder
+
+
+def check(site: Site) -> None:
+    check_float(site)
+    if not site.variable:
+        raise site.unsupported("a product of two constants is not supported")
+
+
+def _action(site: Site, position: int) -> Action:
+    """How values of the other factor act on the one at `position`."""
+    other, shape = site.type_of(1 - position).shape, site.type_of(position).shape
+    make = right_action if position == 0 else left_action
+    return make(other, shape, site.outputs[0].shape)
+
+
+def _stored(site: Site) -> tuple[Action, FloatArray]:
+    (position,) = site.variable
+    return _action(site, position), site.coefficients(1 - position)
+
+
+def _affine(site: Site) -> AffineMap:
+    return affine_map((linear_part(*_stored(site)),), site.outputs[0].shape)
+
+
+def _bilinear(site: Site) -> Bilinear:
+    shape = site.outputs[0].shape
+    return Bilinear(
+        lambda v: linear_part(_action(site, 0), v),
+        lambda v: linear_part(_action(site, 1), v),
+        lambda a, b: np.matmul(a, b).reshape(shape),
+        shape,
+        terms=site.type_of(0).shape[-1],
+    )
+
+
+def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+    a, b = as_matrices(inputs)
+    return (as_output(field.matmul(a, b), site),)
+
+
+def runtime(
+    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+) -> tuple[Any, ...]:
+    a, b = as_matrices(inputs)
+    total = sum_of_products(arithmetic, contract, product_pairs(a, b))
+    return (moved(total, lambda v: as_output(v, site)),)
+
+
+def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+    if len(site.variable) == 2:
+        return bilinear_values(_bilinear(site), ranges, None)
+    return affine_values(_affine(site), ranges)
+
+
+def differences(
+    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+) -> DifferenceMap:
+    if len(site.variable) == 2:
+        return bilinear_differences(_bilinear(site), ranges, errors)
+    return affine_differences(_affine(site), errors)
+
+
+def rounding(
+    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+) -> RoundingBound:
+    if len(site.variable) == 1:
+        action, weights = _stored(site)
+        return product_rounding(site, ProductSum(action, weights, None), inputs, contract, runtime)
+    if not isinstance(contract.order, AnyOrder):
+        return traced(runtime, site, inputs, contract, KNOWN_ORDER).using(*LEMMAS)
+    bound = varying_rounding(rounder(site, contract), _bilinear(site), inputs[0], inputs[1])
+    return bound.using(*LEMMAS)
+
+
+OPERATORS = (
+    Operator(
+        "MatMul",
+        since=1,
+        check=check,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=rounding,
+        affine=True,
+        narrowed=product_constants,
+        factors=(0, 1),
+        affine_where=lambda site: len(site.variable) < 2,
+        work=lambda site: site.outputs[0].size * site.type_of(0).shape[-1],
+    ),
+)

@@ -1,0 +1,113 @@
+"""Cast between floating-point types (one rounding), and to them of computed truth values and whole
+numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.number_path import Hop, stored_path
+from encoders.arithmetic.runtime import Arithmetic, MixedArithmetic, integers_of
+from encoders.contract.contract import RuntimeContract
+from encoders.numbers.enclosure import Interval, add_up
+from encoders.operator import FLOATS, Field, Operator, RoundingBound, Site
+from encoders.quantized.integer_products import as_whole
+from encoders.relaxations.affine import AffineMap, affine_meanings, moved_part
+from encoders.rounding.error_arithmetic import ErrorArithmetic
+from encoders.rounding.rounding_bounds import (
+    conversion_error,
+    finish,
+    formula_loss,
+    rounder,
+    stored_loss,
+)
+from encoders.rounding.tracked import tracked
+from onnx_import.graph import DType
+
+_WHOLE = tuple(DType(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64))
+
+
+def check(site: Site) -> None:
+    source, target = site.type_of(0).dtype, site.outputs[0].dtype
+    if not target.is_float:
+        raise site.unsupported(f"a cast to {target.value} (attribute 'to') is not supported")
+    if site.variable and not (source.is_float or source is DType.BOOL or source in _WHOLE):
+        raise site.unsupported(f"a cast of computed {source.value} is not supported")
+
+
+def _affine(site: Site) -> AffineMap:
+    shape = site.outputs[0].shape
+    if not site.variable:
+        stored = np.asarray(site.constants[0], np.float64)
+        return AffineMap((), stored, np.abs(stored) * 2.0**-52)
+    part = moved_part(lambda v: v, lambda v: v)
+    return AffineMap((part,), np.zeros(shape), np.zeros(shape))
+
+
+def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+    (x,) = inputs
+    assert x is not None
+    return (x,)
+
+
+def runtime(
+    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+) -> tuple[Any, ...]:
+    """A float is read as an operand of its own format and rounded to that of the result; a truth
+    value times 1 is the number itself."""
+    if not site.variable and not site.type_of(0).dtype.is_float:
+        return (arithmetic.constant(np.asarray(site.constants[0])),)
+    if site.type_of(0).dtype in _WHOLE:
+        return (integers_of(arithmetic).converted(as_whole(inputs[0])),)
+    if site.type_of(0).dtype.is_float and isinstance(arithmetic, MixedArithmetic):
+        source = arithmetic.in_format(contract.format_of(site.type_of(0).dtype))
+        return (arithmetic.converted(source.read(inputs[0])),)
+    one = arithmetic.constant(np.ones((1,) * len(site.outputs[0].shape)))
+    return (arithmetic.multiply(inputs[0], one),)
+
+
+values, differences = affine_meanings(_affine)
+
+
+def rounding(
+    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+) -> RoundingBound:
+    """One rounding unless the format of the result holds all numbers of the source's."""
+    r, source = rounder(site, contract), site.type_of(0).dtype
+    if source in _WHOLE and site.variable:
+        arithmetic = ErrorArithmetic(r, contract)
+        y = arithmetic.converted(tracked(inputs[0], np.zeros(inputs[0].shape)))
+        return finish(r, y.error[0], np.asarray(y.largest), ("underflow-term",))
+    if not site.variable and not r.exact:
+        stored = np.asarray(site.constants[0], np.float64)
+        if not source.is_float:
+            return finish(r, formula_loss(r, stored), np.abs(stored), ())
+        cast = Hop(r.format, source=contract.format_of(source), result=True)
+        whole = replace(r, path=(*stored_path(contract, source), cast))
+        return finish(r, stored_loss(whole, stored), np.abs(stored), ())
+    if r.exact or not source.is_float:
+        return RoundingBound(np.zeros(site.outputs[0].shape))
+    held = contract.format_of(source)
+    error = conversion_error(r, held, result)
+    return finish(r, error, add_up(result.magnitude, error), ("underflow-term",))
+
+
+OPERATORS = (
+    Operator(
+        "Cast",
+        since=6,
+        check=check,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=rounding,
+        affine=True,
+        converts=True,
+        dtypes=(*FLOATS, DType.BOOL, *_WHOLE),
+    ).reading("round_mode", "saturate", "to"),
+)

@@ -1,0 +1,114 @@
+"""MaxPool, GlobalMaxPool, ReduceMax, ReduceMin: the extreme element of each window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.runtime import Arithmetic
+from encoders.contract.contract import RuntimeContract
+from encoders.families.gathering import Index
+from encoders.families.maxima import (
+    Candidate,
+    extreme_differences,
+    extreme_rounding,
+    extreme_values,
+    real_extreme,
+    runtime_extreme,
+)
+from encoders.families.pooling import global_terms, pad_notes, pool_terms, reduced_terms
+from encoders.families.signed_sum import check_one_variable
+from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
+
+
+def window_extreme(
+    name: str,
+    since: int,
+    terms_of: Callable[[Site], Index],
+    sign: float,
+    check: Callable[[Site], None],
+) -> Operator:
+    """The largest (sign 1) or smallest (sign −1) of the elements that `terms_of` lists."""
+
+    def candidates(site: Site) -> list[Candidate]:
+        return [Candidate(0, np.maximum(index, -1)) for index in terms_of(site)]
+
+    def real(
+        site: Site, inputs: Sequence[ObjectArray | None], field: Field
+    ) -> tuple[ObjectArray, ...]:
+        return (real_extreme(candidates(site), inputs, field, sign),)
+
+    def runtime(
+        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+    ) -> tuple[Any, ...]:
+        return (runtime_extreme(candidates(site), inputs, arithmetic, sign),)
+
+    def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+        return extreme_values(site, candidates(site), ranges, sign)
+
+    def differences(
+        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+    ) -> DifferenceMap:
+        return extreme_differences(site, candidates(site), ranges, errors, sign)
+
+    def rounding(
+        site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+    ) -> RoundingBound:
+        return extreme_rounding(site, result, contract)
+
+    return Operator(
+        name,
+        since,
+        check,
+        real,
+        runtime,
+        values,
+        differences,
+        rounding,
+        work=lambda site: int(terms_of(site).size),
+    )
+
+
+def _check_pool(site: Site) -> None:
+    check_one_variable(site)
+    if len([t for t in site.node.outputs if t]) != 1:
+        raise site.unsupported("the output 'Indices' has no meaning here")
+    if site.integer("storage_order", 0):
+        raise site.unsupported("attribute 'storage_order' must be 0")
+    if np.any(np.all(pool_terms(site) < 0, axis=0)):
+        raise site.unsupported("a window lies wholly in the padding")
+
+
+def _check_global(site: Site) -> None:
+    check_one_variable(site)
+    if len(site.type_of(0).shape) < 3:
+        raise site.unsupported("there are no pixels to pool")
+
+
+def _check_reduction(site: Site) -> None:
+    check_one_variable(site)
+    if not len(reduced_terms(site)):
+        raise site.unsupported("it reduces an axis of length 0")
+
+
+OPERATORS = (
+    replace(
+        window_extreme("MaxPool", 1, pool_terms, 1.0, _check_pool).reading(
+            *("auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads"),
+            *("storage_order", "strides"),
+        ),
+        notes=pad_notes,
+    ),
+    window_extreme("GlobalMaxPool", 1, global_terms, 1.0, _check_global),
+    window_extreme("ReduceMax", 1, reduced_terms, 1.0, _check_reduction).reading(
+        "axes", "keepdims", "noop_with_empty_axes"
+    ),
+    window_extreme("ReduceMin", 1, reduced_terms, -1.0, _check_reduction).reading(
+        "axes", "keepdims", "noop_with_empty_axes"
+    ),
+)

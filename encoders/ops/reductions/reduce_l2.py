@@ -1,0 +1,138 @@
+"""ReduceL2: the Euclidean norm over some axes, √Σx²; products may be fused into the sum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_products
+from encoders.contract.contract import RuntimeContract
+from encoders.families.pooling import reduced_axes
+from encoders.families.signed_sum import check_float
+from encoders.numbers.enclosure import (
+    FloatArray,
+    Interval,
+    add_up,
+    gamma,
+    midpoint_radius,
+    multiply_up,
+    point,
+    sum_up,
+)
+from encoders.operator import (
+    DifferenceMap,
+    Field,
+    Operator,
+    RoundingBound,
+    Site,
+    ValueMap,
+)
+from encoders.relaxations.row_maps import row_differences, row_values
+from encoders.relaxations.rows import Rows, columns, reduced_rows
+from encoders.rounding.error_arithmetic import interval_quotient
+from encoders.rounding.rounding_bounds import finish, rounder
+
+LEMMAS = ("sum-any-order", "fma-node", "dot-product", "underflow-term", "sqrt-difference")
+
+
+def check(site: Site) -> None:
+    check_float(site)
+    if site.variable != (0,):
+        raise site.unsupported("its first input, and no other, must be computed")
+    if not reduced_axes(site):
+        raise site.unsupported("it reduces no axis")
+
+
+def _rows(site: Site) -> tuple[Rows, Rows]:
+    return reduced_rows(site.type_of(0).shape, reduced_axes(site), site.outputs[0].shape)
+
+
+def real(site: Site, inputs: Sequence[Any], field: Field) -> tuple[Any, ...]:
+    inside, outside = _rows(site)
+    x = inside.split(inputs[0])
+    return (outside.merge(field.sqrt(np.add.reduce(x * x, axis=2, keepdims=True))),)
+
+
+def runtime(
+    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+) -> tuple[Any, ...]:
+    inside, outside = _rows(site)
+    pairs = [(c, c) for c in columns(moved(inputs[0], inside.split))]
+    total = sum_of_products(arithmetic, contract, pairs)
+    return (moved(arithmetic.sqrt(total), outside.merge),)
+
+
+def _norm(v: FloatArray) -> FloatArray:
+    return np.asarray(np.sqrt(sum_up(multiply_up(v, v), axis=1))[:, None] * (1.0 + 2.0**-50))
+
+
+def _image(x: Interval) -> Interval:
+    least = np.maximum(np.maximum(x.lo, -x.hi), 0.0)
+    n = x.shape[1]
+    squares = np.sum(least * least, axis=1, keepdims=True) * (1.0 - gamma(2 * n + 8))
+    low = np.sqrt(np.maximum(squares - n * 2.0**-1000, 0.0)) * (1.0 - 2.0**-50)
+    return Interval(low, _norm(x.magnitude))
+
+
+def _jacobian(x: Interval, y: Interval) -> Interval:
+    """x_j/y, within [−1, 1]; where y may be 0 the norm is 1-Lipschitz all the same."""
+    full = Interval(*(np.broadcast_to(v, x.shape) for v in (y.lo, y.hi)))
+    slopes = interval_quotient(x, full)
+    return Interval(np.maximum(slopes.lo, -1.0)[:, None, :], np.minimum(slopes.hi, 1.0)[:, None, :])
+
+
+def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+    inside, outside = _rows(site)
+    x = inside.of_interval(ranges[0])
+    image = _image(x)
+    at_middle = _image(point(midpoint_radius(x)[0]))
+    return row_values(inside, outside, x, image, at_middle, _jacobian(x, image))
+
+
+def differences(
+    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+) -> DifferenceMap:
+    inside, outside = _rows(site)
+    x, error = inside.of_interval(ranges[0]), inside.split(errors[0][None])[0]
+    hull = x.inflate(error)
+    return row_differences(inside, outside, _jacobian(hull, _image(hull)), error, _norm(error))
+
+
+def rounding(
+    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+) -> RoundingBound:
+    """The sum is off by the relative B = nu/(1 − nu), which costs B/(2 − B) in its root, and by
+    underflows τ, which cost √τ; flushed operands move the norm by at most their own."""
+    r = rounder(site, contract)
+    if r.exact:
+        return RoundingBound(np.zeros(site.outputs[0].shape), (), LEMMAS)
+    inside, outside = _rows(site)
+    x = inside.of_interval(inputs[0])
+    n, y = inside.length, _image(x)
+    steps = n * r.unit
+    relative = steps / (1.0 - steps) * (1.0 + 2.0**-50) if steps < 0.5 else np.inf
+    tau = 2.0 * n * (r.underflow + r.flushed + r.lost_operands) * (1.0 + relative)
+    error = add_up(multiply_up(y.hi, relative / (2.0 - min(relative, 1.0)) * (1.0 + 2.0**-50)),
+                   np.sqrt(tau) * (1.0 + 2.0**-50))  # fmt: skip
+    error = add_up(error, _norm(r.operand_loss(x)))
+    reached = add_up(multiply_up(y.hi, y.hi), tau) * (1.0 + relative)
+    error = add_up(error, r.of_product(add_up(y.hi, error)))
+    merged = outside.merge(error[None])[0]
+    return finish(r, merged, np.asarray(np.max(reached, initial=0.0) * (1.0 + 2.0**-50)), LEMMAS)
+
+
+OPERATORS = (
+    Operator(
+        "ReduceL2",
+        since=1,
+        check=check,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=rounding,
+        work=lambda site: site.type_of(0).size,
+    ).reading("axes", "keepdims", "noop_with_empty_axes"),
+)

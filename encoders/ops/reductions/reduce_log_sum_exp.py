@@ -1,0 +1,122 @@
+"""ReduceLogSumExp: log Σ eˣ over some axes, computed as max x + log Σ e^(x − max x)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_terms
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.functions import Function
+from encoders.families.pooling import reduced_axes
+from encoders.families.signed_sum import check_float
+from encoders.families.softmax_bounds import (
+    exponentials,
+    log_error,
+    log_sum_exp_image,
+    softmax_image,
+)
+from encoders.numbers.enclosure import FloatArray, Interval, add_up, midpoint_radius, point
+from encoders.operator import (
+    DifferenceMap,
+    Field,
+    Operator,
+    RoundingBound,
+    Site,
+    ValueMap,
+)
+from encoders.relaxations.row_maps import row_differences, row_values
+from encoders.relaxations.rows import columns, reduced_rows
+from encoders.rounding.rounding_bounds import finish, rounder
+
+LEMMAS = ("relative-quotient", "function-error", "sum-any-order", "underflow-term")
+
+
+def check(site: Site) -> None:
+    check_float(site)
+    if site.variable != (0,):
+        raise site.unsupported("its first input, and no other, must be computed")
+    if not reduced_axes(site):
+        raise site.unsupported("it reduces no axis")
+
+
+def _rows(site: Site) -> Any:
+    return reduced_rows(site.type_of(0).shape, reduced_axes(site), site.outputs[0].shape)
+
+
+def real(site: Site, inputs: Sequence[Any], field: Field) -> tuple[Any, ...]:
+    inside, outside = _rows(site)
+    x = inside.split(inputs[0])
+    top = reduce(field.maximum, columns(x))
+    total = np.add.reduce(field.function(Function.EXP, x - top), axis=2, keepdims=True)
+    return (outside.merge(top + field.function(Function.LOG, total)),)
+
+
+def runtime(
+    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+) -> tuple[Any, ...]:
+    inside, outside = _rows(site)
+    x = moved(inputs[0], inside.split)
+    top = reduce(arithmetic.maximum, columns(x))
+    powers = arithmetic.function(Function.EXP, arithmetic.subtract(x, top))
+    total = sum_of_terms(arithmetic, contract, columns(powers))
+    result = arithmetic.add(top, arithmetic.function(Function.LOG, total))
+    return (moved(result, outside.merge),)
+
+
+def _jacobian(x: Interval) -> Interval:
+    return softmax_image(x).move(lambda p: p[:, None, :])
+
+
+def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+    inside, outside = _rows(site)
+    x = inside.of_interval(ranges[0])
+    at_middle = log_sum_exp_image(point(midpoint_radius(x)[0]))
+    return row_values(inside, outside, x, log_sum_exp_image(x), at_middle, _jacobian(x))
+
+
+def differences(
+    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+) -> DifferenceMap:
+    inside, outside = _rows(site)
+    x, error = inside.of_interval(ranges[0]), inside.split(errors[0][None])[0]
+    limit = np.max(error, axis=1, keepdims=True)
+    return row_differences(inside, outside, _jacobian(x.inflate(error)), error, limit)
+
+
+def rounding(
+    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+) -> RoundingBound:
+    r = rounder(site, contract)
+    if r.exact:
+        return RoundingBound(np.zeros(site.outputs[0].shape), (), LEMMAS)
+    inside, outside = _rows(site)
+    x = inside.of_interval(inputs[0])
+    e = exponentials(r, contract.functions.accuracy(Function.EXP), x)
+    error = log_error(r, contract.functions.accuracy(Function.LOG), e, inside.length)
+    lost = np.max(r.operand_loss(x), axis=1, keepdims=True)
+    error = add_up(add_up(error, lost), 2.0 * r.flushed)
+    magnitude = add_up(log_sum_exp_image(x).magnitude, error)
+    error = add_up(error, r.of_sum(magnitude))
+    reached = 2.0 * inside.length
+    merged = outside.merge(error[None])[0]
+    return finish(r, merged, np.maximum(outside.merge(magnitude[None])[0], reached), LEMMAS)
+
+
+OPERATORS = (
+    Operator(
+        "ReduceLogSumExp",
+        since=1,
+        check=check,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=rounding,
+        work=lambda site: site.type_of(0).size,
+        functions=(Function.EXP, Function.LOG),
+    ).reading("axes", "keepdims", "noop_with_empty_axes"),
+)

@@ -1,0 +1,198 @@
+"""ReduceL1 and ReduceSumSquare: sums of magnitudes, and of squares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_products, sum_of_terms
+from encoders.contract.contract import AnyOrder, RuntimeContract
+from encoders.families.gathering import gathered_part, picked
+from encoders.families.pooling import reduced_terms
+from encoders.families.product_rounding import varying_rounding
+from encoders.families.products import KNOWN_ORDER
+from encoders.families.signed_sum import check_one_variable
+from encoders.families.sums import SUM_LEMMAS, any_order_total, total_rounding
+from encoders.numbers.enclosure import FloatArray, Interval, LinearPart
+from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
+from encoders.ops.elementary.abs import MAGNITUDE
+from encoders.relaxations.affine import affine_differences, affine_map, affine_values, scaled_part
+from encoders.relaxations.bilinear import LEMMAS as PRODUCT_LEMMAS
+from encoders.relaxations.bilinear import Bilinear, bilinear_differences, bilinear_values
+from encoders.relaxations.composed import composed_differences, composed_values
+from encoders.relaxations.piecewise import LEMMAS as PIECE_LEMMAS
+from encoders.relaxations.piecewise import piecewise_differences, piecewise_values
+from encoders.rounding.error_arithmetic import traced
+from encoders.rounding.rounding_bounds import rounder
+
+
+def _check(site: Site) -> None:
+    check_one_variable(site)
+    if not len(reduced_terms(site)):
+        raise site.unsupported("it reduces an axis of length 0")
+
+
+def _part(site: Site) -> LinearPart:
+    return gathered_part(reduced_terms(site), site.type_of(0).shape)
+
+
+def _columns(site: Site, values: Any) -> list[Any]:
+    return [moved(values, partial(picked, index=i)) for i in reduced_terms(site)]
+
+
+def _summed(site: Site, x: Interval) -> ValueMap:
+    return affine_values(affine_map((_part(site),), site.outputs[0].shape), (x,))
+
+
+def _summed_differences(site: Site, error: FloatArray) -> DifferenceMap:
+    return affine_differences(affine_map((_part(site),), site.outputs[0].shape), (error,))
+
+
+# --- ReduceL1
+
+
+def _l1_real(
+    site: Site, inputs: Sequence[ObjectArray | None], field: Field
+) -> tuple[ObjectArray, ...]:
+    total, *rest = (field.maximum(t, -t) for t in _columns(site, inputs[0]))
+    for term in rest:
+        total = total + term
+    return (total,)
+
+
+def _l1_runtime(
+    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+) -> tuple[Any, ...]:
+    terms = [arithmetic.absolute(t) for t in _columns(site, inputs[0])]
+    return (sum_of_terms(arithmetic, contract, terms),)
+
+
+def _l1_values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+    return composed_values(piecewise_values(MAGNITUDE, ranges[0]), partial(_summed, site))
+
+
+def _l1_differences(
+    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+) -> DifferenceMap:
+    inner = piecewise_differences(MAGNITUDE, ranges[0], errors[0])
+    return composed_differences(inner, partial(_summed_differences, site))
+
+
+def _l1_rounding(
+    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+) -> RoundingBound:
+    if not isinstance(contract.order, AnyOrder):
+        return traced(_l1_runtime, site, inputs, contract, SUM_LEMMAS).using(*PIECE_LEMMAS)
+    r, (x,) = rounder(site, contract), inputs
+    low = np.maximum(np.maximum(x.lo, -x.hi), 0.0)
+    terms = np.full(site.outputs[0].shape, float(len(reduced_terms(site))))
+    total, reach = any_order_total(r, (_part(site),), (Interval(low, x.magnitude),), terms)
+    return total_rounding(r, contract, total, reach, None).using(*PIECE_LEMMAS)
+
+
+# --- ReduceSumSquare
+
+
+def _square(site: Site) -> Bilinear:
+    shape = site.type_of(0).shape
+
+    def on(factor: FloatArray) -> LinearPart:
+        return scaled_part(factor, shape, shape)
+
+    return Bilinear(on, on, np.multiply, shape, terms=1, square=True)
+
+
+def _both(pulled: ValueMap | DifferenceMap) -> Any:
+    """The two factors are one tensor: their functionals add up."""
+
+    def backward(c: FloatArray) -> Any:
+        found = pulled.backward(c)
+        first, second = found.coefficients
+        if first is None or second is None:
+            return type(found)((np.zeros_like(c),), found.constant)
+        return type(found)((first + second,), found.constant)
+
+    return backward
+
+
+def _square_real(
+    site: Site, inputs: Sequence[ObjectArray | None], field: Field
+) -> tuple[ObjectArray, ...]:
+    total, *rest = (t * t for t in _columns(site, inputs[0]))
+    for term in rest:
+        total = total + term
+    return (total,)
+
+
+def _square_runtime(
+    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+) -> tuple[Any, ...]:
+    terms = [(t, t) for t in _columns(site, inputs[0])]
+    return (sum_of_products(arithmetic, contract, terms),)
+
+
+def _square_values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+    (x,) = ranges
+    low = np.maximum(np.maximum(x.lo, -x.hi), 0.0)
+    with np.errstate(over="ignore", under="ignore"):
+        image = Interval(
+            np.maximum(np.nextafter(low * low, -np.inf), 0.0),
+            np.nextafter(x.magnitude * x.magnitude, np.inf),
+        )
+    # the two equal middles make the added coefficients exact: they are the same float64 number
+    inner = bilinear_values(_square(site), (x, x), image)
+    return composed_values(ValueMap(inner.image, _both(inner)), partial(_summed, site))
+
+
+def _square_differences(
+    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+) -> DifferenceMap:
+    (x,), (error,) = ranges, errors
+    inner = bilinear_differences(_square(site), (x, x), (error, error))
+    return composed_differences(
+        DifferenceMap(inner.radius, _both(inner)), partial(_summed_differences, site)
+    )
+
+
+def _square_rounding(
+    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+) -> RoundingBound:
+    if not isinstance(contract.order, AnyOrder):
+        return traced(_square_runtime, site, inputs, contract, KNOWN_ORDER).using(*PRODUCT_LEMMAS)
+    (x,), part = inputs, _part(site)
+
+    def on(factor: FloatArray) -> LinearPart:
+        """Only ever applied to non-negative numbers, as a bound."""
+        size = np.where(factor > 0, np.maximum(factor, 2.0**-500), 0.0)
+        return LinearPart(
+            lambda v: part.apply(v * size),
+            lambda v: part.apply(v * size),
+            lambda c: part.adjoint(c) * size,
+            part.terms + 1,
+            part.adjoint_terms + 1,
+        )
+
+    n = len(reduced_terms(site))
+    b = Bilinear(on, on, np.multiply, site.outputs[0].shape, terms=n, square=True)
+    return varying_rounding(rounder(site, contract), b, x, x).using(*PRODUCT_LEMMAS)
+
+
+OPERATORS = (
+    Operator(
+        "ReduceL1", 1, _check, _l1_real, _l1_runtime, _l1_values, _l1_differences, _l1_rounding
+    ).reading("axes", "keepdims", "noop_with_empty_axes"),
+    Operator(
+        "ReduceSumSquare",
+        1,
+        _check,
+        _square_real,
+        _square_runtime,
+        _square_values,
+        _square_differences,
+        _square_rounding,
+    ).reading("axes", "keepdims", "noop_with_empty_axes"),
+)

@@ -1,0 +1,31 @@
+"""ReduceSum and ReduceMean over some axes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from encoders.families.pooling import reduced_terms
+from encoders.families.signed_sum import check_one_variable
+from encoders.families.sums import sum_operator
+from encoders.numbers.enclosure import FloatArray
+from encoders.operator import Site
+
+
+def check(site: Site) -> None:
+    check_one_variable(site)
+    if not len(reduced_terms(site)):
+        raise site.unsupported("it reduces an axis of length 0")
+
+
+def _counts(site: Site) -> FloatArray:
+    return np.full((1,) * len(site.outputs[0].shape), float(len(reduced_terms(site))))
+
+
+OPERATORS = (
+    sum_operator("ReduceSum", 1, reduced_terms, lambda site: None, check).reading(
+        "axes", "keepdims", "noop_with_empty_axes"
+    ),
+    sum_operator("ReduceMean", 1, reduced_terms, _counts, check).reading(
+        "axes", "keepdims", "noop_with_empty_axes"
+    ),
+)

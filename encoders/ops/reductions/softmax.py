@@ -1,0 +1,285 @@
+"""Softmax and LogSoftmax along `axis`; up to opset 12 over all axes from `axis` on.
+
+The contract means the shifted algorithm: e = exp(x − max x), then e/Σe, respectively
+(x − max x) − log Σe.
+
+MaskedSoftmax and MaskedLogSoftmax are no ONNX operators: the reader makes them where a stored −∞ is
+added to scores. Their second input says which scores are kept. For the others the algorithm has
+exp(−∞) = 0, which changes neither the maximum nor the sum: their probability is 0. The logarithm
+of that, −∞ at run time, is left at 0 here, and the reader sees to it that nothing reads it. A row
+that keeps no score is 0/0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_terms
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.functions import Function
+from encoders.families.kept import Kept, kept_scores
+from encoders.families.parameters import axis_of
+from encoders.families.signed_sum import check_float
+from encoders.families.softmax_bounds import (
+    exponentials,
+    growth,
+    log_error,
+    log_softmax_image,
+    log_softmax_jacobian,
+    softmax_error,
+    softmax_image,
+    softmax_jacobian,
+    whatever_the_scores,
+)
+from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up, point
+from encoders.operator import (
+    DifferenceMap,
+    Field,
+    Operator,
+    Precondition,
+    RoundingBound,
+    Site,
+    ValueMap,
+)
+from encoders.relaxations.row_maps import row_differences, row_values
+from encoders.relaxations.rows import Rows, columns, rows_along
+from encoders.rounding.rounding_bounds import finish, rounder
+
+LEMMAS = ("relative-quotient", "function-error", "sum-any-order", "underflow-term")
+
+
+def _rows(site: Site) -> Rows:
+    shape = site.type_of(0).shape
+    rank = len(shape)
+    if site.node.opset < 13:
+        first = axis_of(site, site.integer("axis", 1), rank)
+        return rows_along(shape, tuple(range(first, rank)))
+    return rows_along(shape, (axis_of(site, site.integer("axis", -1), rank),))
+
+
+def check(site: Site) -> None:
+    check_float(site)
+    if site.variable != (0,):
+        raise site.unsupported("its input must be computed")
+    if not _rows(site).length:
+        raise site.unsupported("it sums over an axis of length 0")
+
+
+def _check_masked(site: Site) -> None:
+    check(site)
+    stored = site.constant(1)
+    if stored is None or stored.shape != site.type_of(0).shape:
+        raise site.unsupported("input 1 must say of every score whether it is kept")
+
+
+def _kept(site: Site) -> Kept:
+    return kept_scores(site, _rows(site))
+
+
+def _shifted(site: Site, x: Any, field: Field) -> tuple[Any, Any]:
+    kept = _kept(site)
+    rows = kept.fill(_rows(site).split(x))
+    shifted = rows - reduce(field.maximum, columns(rows))
+    powers = field.function(Function.EXP, shifted)
+    return shifted, _zero_elsewhere(kept, powers, field)
+
+
+def _zero_elsewhere(kept: Kept, rows: Any, field: Field) -> Any:
+    if kept.everything:
+        return rows
+    return field.select(field.constant(kept.mask.astype(np.float64)), rows, 0 * rows)
+
+
+def _total(powers: Any) -> Any:
+    return np.add.reduce(powers, axis=2, keepdims=True)
+
+
+def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[Any, ...]:
+    _, powers = _shifted(site, inputs[0], field)
+    return (_rows(site).merge(powers / _total(powers)),)
+
+
+def log_real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[Any, ...]:
+    shifted, powers = _shifted(site, inputs[0], field)
+    result = shifted - field.function(Function.LOG, _total(powers))
+    return (_rows(site).merge(_zero_elsewhere(_kept(site), result, field)),)
+
+
+def _computed(
+    site: Site, x: Any, arithmetic: Arithmetic[Any], contract: RuntimeContract
+) -> tuple[Any, Any, Any]:
+    kept = _kept(site)
+    rows = moved(moved(x, _rows(site).split), kept.fill)
+    shifted = arithmetic.subtract(rows, reduce(arithmetic.maximum, columns(rows)))
+    powers = arithmetic.function(Function.EXP, shifted)
+    if not kept.everything:
+        mask, zero = arithmetic.constant(kept.mask), arithmetic.constant(np.zeros((1, 1)))
+        powers = arithmetic.select(mask, powers, zero)
+    return shifted, powers, sum_of_terms(arithmetic, contract, columns(powers))
+
+
+def runtime(
+    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+) -> tuple[Any, ...]:
+    _, powers, total = _computed(site, inputs[0], arithmetic, contract)
+    return (moved(arithmetic.divide(powers, total), _rows(site).merge),)
+
+
+def log_runtime(
+    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+) -> tuple[Any, ...]:
+    shifted, _, total = _computed(site, inputs[0], arithmetic, contract)
+    kept = _kept(site)
+    if np.any(kept.dead):  # −∞ − −∞, not 0 − log 0
+        total = arithmetic.divide(total, arithmetic.constant(1.0 - kept.dead))
+    result = arithmetic.subtract(shifted, arithmetic.function(Function.LOG, total))
+    if not kept.everything:
+        read = arithmetic.constant(kept.mask | kept.dead)
+        result = arithmetic.select(read, result, arithmetic.constant(np.zeros((1, 1))))
+    return (moved(result, _rows(site).merge),)
+
+
+def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+    rows = _rows(site)
+    x, kept = rows.of_interval(ranges[0]), _kept(site)
+    read = kept.fill_interval(x)
+    image = softmax_image(read, kept.mask)
+    at_centre = softmax_image(point(_middle(read)), kept.mask)
+    return row_values(rows, rows, x, image, at_centre, softmax_jacobian(image))
+
+
+def log_values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+    rows = _rows(site)
+    x, kept = rows.of_interval(ranges[0]), _kept(site)
+    read = kept.fill_interval(x)
+    at_centre = log_softmax_image(point(_middle(read)), kept.mask)
+    jacobian = log_softmax_jacobian(softmax_image(read, kept.mask), kept.mask)
+    return row_values(rows, rows, x, log_softmax_image(read, kept.mask), at_centre, jacobian)
+
+
+def _middle(x: Interval) -> FloatArray:
+    """The float64 point that `midpoint_radius` chooses."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.where(x.lo == x.hi, x.lo, 0.5 * x.lo + 0.5 * x.hi)
+
+
+def differences(
+    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+) -> DifferenceMap:
+    """ŷ_i/y_i = 1/Σ y_j e^(d_j − d_i) lies within a factor e^(osc d) of 1 (lemma-free: Σ y_j = 1);
+    against that, the mean value theorem."""
+    rows, kept = _rows(site), _kept(site)
+    x, error = kept.fill_interval(rows.of_interval(ranges[0])), rows.split(errors[0][None])
+    read = kept.fill(error)[0]
+    hull = softmax_image(x.inflate(read), kept.mask)
+    real_image = softmax_image(x, kept.mask)
+    apart = add_up(read, np.max(read, axis=1, keepdims=True))
+    limit = multiply_up(real_image.hi, growth(apart))
+    width = np.maximum(add_up(hull.hi, -hull.lo), 0.0)
+    limit = np.where(np.isnan(limit), width, np.minimum(limit, width))
+    return row_differences(rows, rows, softmax_jacobian(hull), error[0], limit)
+
+
+def log_differences(
+    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+) -> DifferenceMap:
+    rows, kept = _rows(site), _kept(site)
+    x, error = kept.fill_interval(rows.of_interval(ranges[0])), rows.split(errors[0][None])
+    read = kept.fill(error)[0]
+    hull = softmax_image(x.inflate(read), kept.mask)
+    limit = kept.mask * add_up(read, np.max(read, axis=1, keepdims=True))
+    jacobian = log_softmax_jacobian(hull, kept.mask)
+    return row_differences(rows, rows, jacobian, error[0], limit)
+
+
+def _finite_rows(x: Interval) -> Precondition:
+    """A row that is −∞ throughout, or holds +∞, has no softmax."""
+    largest = float(np.max(x.magnitude, initial=0.0))
+    return Precondition(
+        "finite-scores",
+        f"no row holds an infinity or is -inf throughout: magnitudes at most {largest:.6g}",
+        bool(np.isfinite(largest)),
+    )
+
+
+def rounding(
+    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+) -> RoundingBound:
+    r, kept = rounder(site, contract), _kept(site)
+    x = kept.fill_interval(kept.rows.of_interval(inputs[0]))
+    accuracy = contract.functions.accuracy(Function.EXP)
+    e = exponentials(r, accuracy, x)
+    error = softmax_error(r, e, softmax_image(x, kept.mask))
+    error = np.minimum(error, whatever_the_scores(r, accuracy, x.shape[1]))
+    return _finished(site, kept, x, error, np.zeros_like(error), contract)
+
+
+def log_rounding(
+    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+) -> RoundingBound:
+    r, kept = rounder(site, contract), _kept(site)
+    x = kept.fill_interval(kept.rows.of_interval(inputs[0]))
+    e = exponentials(r, contract.functions.accuracy(Function.EXP), x)
+    log = log_error(r, contract.functions.accuracy(Function.LOG), e, kept.rows.length)
+    error = add_up(add_up(e.shift, log), 2.0 * r.flushed)
+    magnitude = add_up(log_softmax_image(x, kept.mask).magnitude, error)
+    error = kept.mask * add_up(error, r.of_sum(magnitude))
+    return _finished(site, kept, x, error, magnitude, contract)
+
+
+def _finished(
+    site: Site,
+    kept: Kept,
+    x: Interval,
+    error: FloatArray,
+    reached: FloatArray,
+    contract: RuntimeContract,
+) -> RoundingBound:
+    """`reached` bounds results after the subtraction: that may give −∞, whose exponential is 0."""
+    r, rows = rounder(site, contract), kept.rows
+    radius = np.zeros_like(error) if r.exact else error
+    magnitude = np.maximum(reached, float(rows.length) * 2.0)
+    finite = _finite_rows(x)
+    conditions = (finite,) if kept.everything else (finite, kept.some_in_each_row(site))
+    radius = np.where(kept.dead | (not finite.holds), np.inf, radius)
+    bound = finish(r, np.asarray(rows.merge(radius[None])[0]), magnitude, LEMMAS)
+    return RoundingBound(bound.radius, (*conditions, *bound.preconditions), LEMMAS)
+
+
+_PLAIN = Operator(
+    "Softmax",
+    since=1,
+    check=check,
+    real=real,
+    runtime=runtime,
+    values=values,
+    differences=differences,
+    rounding=rounding,
+    work=lambda site: site.outputs[0].size * _rows(site).length,
+    functions=(Function.EXP,),
+).reading("axis")
+_LOG = Operator(
+    "LogSoftmax",
+    since=1,
+    check=check,
+    real=log_real,
+    runtime=log_runtime,
+    values=log_values,
+    differences=log_differences,
+    rounding=log_rounding,
+    work=lambda site: site.outputs[0].size * _rows(site).length,
+    functions=(Function.EXP, Function.LOG),
+).reading("axis")
+
+OPERATORS = (
+    _PLAIN,
+    _LOG,
+    replace(_PLAIN, name="MaskedSoftmax", check=_check_masked),
+    replace(_LOG, name="MaskedLogSoftmax", check=_check_masked),
+)

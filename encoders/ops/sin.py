@@ -1,6 +1,0 @@
-"""Sin: the sine, as accurate as the contract says."""
-
-from encoders.functions import Function
-from encoders.smooth import function_operator
-
-OPERATORS = (function_operator("Sin", 7, Function.SIN),)

@@ -1,6 +1,0 @@
-"""Softplus: log(1 + e^x), as accurate as the contract says."""
-
-from encoders.functions import Function
-from encoders.smooth import function_operator
-
-OPERATORS = (function_operator("Softplus", 1, Function.SOFTPLUS),)

@@ -1,6 +1,0 @@
-"""Tanh: the hyperbolic tangent, as accurate as the contract says."""
-
-from encoders.functions import Function
-from encoders.smooth import function_operator
-
-OPERATORS = (function_operator("Tanh", 6, Function.TANH),)

@@ -1,0 +1,1 @@
+"""What quantized operators share: grids, integer products, scaling back."""

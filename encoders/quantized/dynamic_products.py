@@ -1,0 +1,279 @@
+"""Products of a tensor quantised by its own range with stored 8-bit numbers, as one operator.
+
+DynamicQuantizeLinear, MatMulInteger or ConvInteger, Cast, and Mul by both scales: what
+onnxruntime's tool for dynamic quantisation writes, and what its DynamicQuantizeMatMul does at once.
+Taken apart, scale and stored numbers would be bounded as if they had nothing to do with each other;
+together the input is moved by half a step at most, whatever the scale.
+
+With r = max(x, 0) − min(x, 0), s = r/255 (1 if r = 0), z = ⌊−min(x, 0)/s⌉ and
+q = clamp(⌊x/s⌉ + z), f = (q − z)·s is within s/2 of x, for x/s + z is within half a step of
+[0, 255] and clamping costs no more than rounding; and within |x|, for what is less than half a step
+becomes 0. The output is Σ f·w with w = (b − b₀)·s_b.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.runtime import Arithmetic, Relation, aligned, integers_of, moved
+from encoders.contract.contract import RuntimeContract
+from encoders.numbers.enclosure import FloatArray, Interval, add_up, dot_up, multiply_up
+from encoders.operator import (
+    Contribution,
+    DifferenceMap,
+    Field,
+    Operator,
+    Precondition,
+    RoundingBound,
+    Site,
+    ValueMap,
+)
+from encoders.quantized.grid_steps import steps_of
+from encoders.quantized.integer_products import (
+    IntegerProduct,
+    broadcasts,
+    centred_site,
+    check_product,
+    no_wrapping,
+    product_real,
+    product_runtime,
+    product_size,
+)
+from encoders.quantized.parameters import check_scale
+from encoders.relaxations.affine import AffineMap, affine_differences, affine_values, moved_part
+from encoders.relaxations.composed import composed_differences, composed_values
+from encoders.rounding.rounding_bounds import Rounder, finish, rounder
+from onnx_import.graph import DType, TensorType
+
+_STEPS = steps_of(DType.UINT8)
+_LEVELS = 255.0
+_SCALE, _ZERO = 2, 3
+_COARSEST = 2.0**-20  # the unit roundoff up to which the constants below hold
+
+
+@dataclass(frozen=True)
+class DynamicProduct:
+    """A product of whole numbers with factors at inputs 0 and 1 and zero points at 2 and 3; how
+    many axes of the output and of the stored factor follow the one along which scales run."""
+
+    product: IntegerProduct
+    after: Callable[[Site], tuple[int, int]]
+
+    def whole(self, site: Site) -> Site:
+        """The product of whole numbers: of a computed uint8 tensor and its zero point."""
+        zero = site.inputs[_ZERO] if len(site.inputs) > _ZERO else None
+        kinds = (TensorType(DType.UINT8, site.type_of(0).shape), site.type_of(1),
+                 TensorType(DType.UINT8, ()), zero)  # fmt: skip
+        constants = (None, site.constant(1), None, site.constant(_ZERO))
+        names = ("q", site.node.inputs[1], "z", *site.node.inputs[_ZERO:])
+        output = TensorType(DType.INT32, site.outputs[0].shape)
+        node = replace(site.node, inputs=names)
+        return Site(node, kinds[: len(names)], (output,), constants[: len(names)])
+
+    def scaled(self, site: Site) -> Site:
+        """The product of the real numbers f and w; w, of 9 times 24 bits, is exact."""
+        plain = centred_site(self.product, self.whole(site))
+        centred = np.asarray(plain.constants[1], np.float64)
+        scale = np.asarray(site.constants[_SCALE], np.float64)
+        return replace(plain, constants=(None, centred * _spread(self.after(site)[1], scale[None])))
+
+    def size(self, site: Site, x: FloatArray) -> FloatArray:
+        """Σ|w|·x for x ≥ 0, rounded up."""
+        scaled = self.scaled(site)
+        weights = np.abs(np.asarray(scaled.constants[1], np.float64))
+        return product_size(self.product, replace(scaled, constants=(None, weights)), x)
+
+
+def _spread(after: int, values: Any) -> Any:
+    """(k, *stored) → as many axes as broadcast along that of the scales."""
+    shape = () if prod(values.shape[1:]) == 1 else (*values.shape[1:], *(1,) * after)
+    return values.reshape(values.shape[0], *shape)
+
+
+def _check(p: DynamicProduct, site: Site) -> None:
+    if site.variable != (0,) or site.type_of(0).dtype is not DType.FLOAT32:
+        raise site.unsupported("its first input must be computed, in float32, and no other")
+    check_scale(site, _SCALE)
+    check_product(p.product, p.whole(site))
+    scale = np.asarray(site.constants[_SCALE])[None]
+    targets = (site.outputs[0].shape, site.type_of(1).shape)
+    for after, target in zip(p.after(site), targets, strict=True):
+        if not broadcasts(_spread(after, scale).shape[1:], target):
+            raise site.unsupported(f"its scales (input {_SCALE}) do not fit {list(target)}")
+
+
+def _extreme(larger: Callable[[Any, Any], Any], x: Any) -> Any:
+    """The largest element of every sample, of shape (k, 1)."""
+    while (n := x.shape[1]) > 1:
+        x = larger(*(moved(x, partial(_cut, s)) for s in (slice(0, -(-n // 2)), slice(n // 2, n))))
+    return x
+
+
+def _cut(part: slice, v: Any) -> Any:
+    return v[:, part]
+
+
+def _flat(v: Any) -> Any:
+    return v.reshape(v.shape[0], -1)
+
+
+def _step(x: Interval) -> float:
+    """The largest s for x in the ranges, rounded up."""
+    high = float(np.max(x.hi, initial=0.0))
+    low = float(np.min(x.lo, initial=0.0))
+    return float(multiply_up(add_up(high, -low), np.nextafter(1.0 / _LEVELS, 1.0)))
+
+
+def _distance(x: Interval) -> FloatArray:
+    """|f − x|, rounded up."""
+    return np.minimum(multiply_up(np.asarray(_step(x)), 0.5), x.magnitude)
+
+
+def _moved_by(x: Interval) -> AffineMap:
+    return AffineMap((moved_part(lambda v: v, lambda v: v),), np.zeros(x.shape), _distance(x))
+
+
+def _difference(x: Interval, error: FloatArray) -> DifferenceMap:
+    """f(x̂) − f(x) is d up to the distances of both from their x, and nothing where d is."""
+    zero = np.zeros(x.shape)
+    plain = affine_differences(AffineMap(_moved_by(x).parts, zero, zero), [error])
+    rest = add_up(_distance(x), _distance(x.inflate(error))) if np.any(error) else zero
+
+    def backward(c: FloatArray) -> Contribution:
+        pulled = plain.backward(c)
+        return Contribution(pulled.coefficients, add_up(pulled.constant, dot_up(c, rest)))
+
+    return DifferenceMap(add_up(plain.radius, rest), backward)
+
+
+def _precise(r: Rounder, site: Site) -> Precondition:
+    least = float(np.min(np.asarray(site.constants[_SCALE], np.float64)))
+    return Precondition(
+        "precise-enough",
+        f"{site.node.describe()}: the unit roundoff {r.unit:.3g} must not exceed {_COARSEST:.3g}, "
+        f"nor the smallest normal number {r.smallest_normal:.3g} the scale {least:.3g}",
+        r.exact or (r.unit <= _COARSEST and r.smallest_normal <= least),
+    )
+
+
+def _rounding(
+    p: DynamicProduct, site: Site, x: Interval, result: Interval, contract: RuntimeContract
+) -> RoundingBound:
+    """|ŷ − Σ f(x̂)·w| for run-time x̂.
+
+    ŝ has a relative error of at most 3u, each quotient by it one of u, so t̂ + ẑ and the exact
+    x̂/ŝ + z differ by less than 2^10·u steps, and leave [−½, 255½] by no more: the stored number is
+    within ½ + 2^11·u steps ŝ of x̂, or 0, and f(x̂) is within half a step s, or 0. Where ŝ is below
+    the normal range x̂ and all that is stored for it is below 2^10 times its end, read as zero or
+    not. The product of the exact sum with the scales has three relative errors of u, a scale one
+    more, and may lose numbers below the normal range times a sum below 2^31.
+    """
+    r = rounder(site, contract)
+    fits = no_wrapping(p.product, p.whole(site), [Interval(*(np.full(x.shape, v) for v in
+                       (0.0, _LEVELS))), Interval(np.zeros(()), np.full((), _LEVELS))])  # fmt: skip
+    precise = _precise(r, site)
+    if r.exact:
+        return RoundingBound(np.zeros(result.shape), (fits,))
+    apart = np.minimum(np.asarray(_step(x)), multiply_up(x.magnitude, 2.0))
+    step = add_up(multiply_up(apart, 1.0 + 2.0**13 * r.unit), _tiny(r, 12))
+    stored = p.size(site, step)
+    size = p.size(site, add_up(x.magnitude, step))
+    error = add_up(stored, add_up(multiply_up(size, 5.0 * r.unit), _tiny(r, 34)))
+    largest = np.maximum(add_up(size, error), 2.0 * float(np.max(x.magnitude, initial=0.0)))
+    bound = finish(r, error, np.maximum(largest, 2.0**32), ("grid-step", "underflow-term"))
+    radius = bound.radius if fits.holds and precise.holds else np.full(result.shape, np.inf)
+    return replace(bound, radius=radius, preconditions=(fits, precise, *bound.preconditions))
+
+
+def _tiny(r: Rounder, power: int) -> float:
+    return float(r.smallest_normal * 2.0**power)
+
+
+def dynamic_operator(name: str, p: DynamicProduct) -> Operator:
+    """The operator of this name: of x, stored whole numbers, their scales and zero points."""
+
+    def real(
+        site: Site, inputs: Sequence[ObjectArray | None], field: Field
+    ) -> tuple[ObjectArray, ...]:
+        x = np.asarray(inputs[0])
+        none = field.constant(np.zeros(1))
+        flat = _flat(x)
+        high = field.maximum(_extreme(field.maximum, flat), none)
+        low = -field.maximum(_extreme(field.maximum, -flat), none)
+        constant = field.compare(Relation.EQUAL, high, low)
+        levels, one = field.constant(np.full(1, _LEVELS)), field.constant(np.ones(1))
+        scale = field.select(constant, one, (high - low) / levels)
+        zero = _STEPS.real(-low / scale, none, field)
+        q = _STEPS.real(flat / scale, zero, field).reshape(x.shape)
+        total = product_real(p.product, p.whole(site), _around(q, zero[:, 0], inputs), field)
+        stored = inputs[_SCALE]
+        assert stored is not None
+        factor = np.multiply(*aligned((scale[:, 0], _spread(p.after(site)[0], stored))))
+        return (np.multiply(*aligned((total, factor))),)
+
+    def runtime(
+        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+    ) -> tuple[Any, ...]:
+        x, shape = inputs[0], site.type_of(0).shape
+        none = arithmetic.constant(np.zeros(1))
+        flat = moved(x, _flat)
+        high = arithmetic.maximum(_extreme(arithmetic.maximum, flat), none)
+        low = arithmetic.minimum(_extreme(arithmetic.minimum, flat), none)
+        levels, one = (arithmetic.constant(np.full(1, v)) for v in (_LEVELS, 1.0))
+        scale = arithmetic.divide(arithmetic.subtract(high, low), levels)
+        constant = arithmetic.compare(Relation.EQUAL, high, low)
+        scale = arithmetic.select(constant, one, scale)
+        zero = _STEPS.runtime(arithmetic.divide(arithmetic.negate(low), scale), none, arithmetic)
+        q = _STEPS.runtime(arithmetic.divide(flat, scale), zero, arithmetic)
+        q = moved(q, lambda v: v.reshape(v.shape[0], *shape))
+        zero, scale = (moved(v, lambda w: w[:, 0]) for v in (zero, scale))
+        total = product_runtime(p.product, p.whole(site), _around(q, zero, inputs), arithmetic)
+        stored = moved(inputs[_SCALE], partial(_spread, p.after(site)[0]))
+        factor = arithmetic.multiply(*aligned((scale, stored)))
+        converted = integers_of(arithmetic).converted(total)
+        return (arithmetic.multiply(*aligned((converted, factor))),)
+
+    def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+        inner = affine_values(_moved_by(ranges[0]), ranges)
+        return composed_values(inner, lambda f: p.product.core.values(p.scaled(site), [f]))
+
+    def differences(
+        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+    ) -> DifferenceMap:
+        f = affine_values(_moved_by(ranges[0]), ranges).image
+        return composed_differences(
+            _difference(ranges[0], errors[0]),
+            lambda e: p.product.core.differences(p.scaled(site), [f], [e]),
+        )
+
+    def rounding(
+        site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+    ) -> RoundingBound:
+        return _rounding(p, site, inputs[0], result, contract)
+
+    operator = Operator(
+        name,
+        11,
+        lambda site: _check(p, site),
+        real,
+        runtime,
+        values,
+        differences,
+        rounding,
+        work=lambda site: p.product.core.work(p.scaled(site)),
+        dtypes=(DType.FLOAT32,),
+        whole_sums=True,
+    )
+    return operator.reading(*p.product.core.attributes)
+
+
+def _around(q: Any, zero: Any, inputs: Sequence[Any]) -> list[Any]:
+    """The arguments of the product of whole numbers."""
+    return [q, inputs[1], zero, *inputs[_ZERO:]]

@@ -1,0 +1,111 @@
+"""Rounding to a grid of stored whole numbers: q = clamp(⌊t⌉ + z), ties to even, z whole.
+
+Like every step function it has no slope (encoders/relaxations/steps.py): where real and run-time
+arguments may lie on different sides of a boundary the jump is charged. It never leaves clamp(t + z)
+by more than half a step, so with u = t + z the abstractions are those of the clamp, half a step or
+a whole one wider; as q is whole, so is a difference of two of them.
+
+Whatever happens at run time, overflow and 0/0 included, q is a number of its type: two of them are
+never further apart than its ends. So nothing is owed here but that the real t exists.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.runtime import Arithmetic, Relation, integers_of
+from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up
+from encoders.operator import DifferenceMap, Field, Lines, ValueMap
+from encoders.relaxations.elementwise import Secant, elementwise_differences, elementwise_values
+from encoders.relaxations.piecewise import LEMMAS as PIECES
+from encoders.relaxations.piecewise import clamp, piecewise_lines, piecewise_secant
+from encoders.rounding.rounding_bounds import Rounder
+from encoders.rounding.tracked import Tracked
+from onnx_import.graph import DType
+
+LEMMAS = ("grid-step", "step-jump", "secant-step", *PIECES)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The least and the greatest whole number of the stored type."""
+
+    lowest: float
+    highest: float
+
+    def image(self, u: Interval) -> Interval:
+        """Stored numbers for t + z in these ranges, either way of breaking ties."""
+        least, greatest = np.ceil(u.lo - 0.5), np.floor(u.hi + 0.5)
+        return Interval(*(np.clip(v, self.lowest, self.highest) for v in (least, greatest)))
+
+    def real(self, t: Any, zero: Any, field: Field) -> Any:
+        q = field.nearest(t) + zero
+        low, high = (np.asarray(field.number(Fraction(v))) for v in (self.lowest, -self.highest))
+        return -field.maximum(-field.maximum(q, low), high)
+
+    def runtime(self, t: Any, zero: Any, arithmetic: Arithmetic[Any]) -> Any:
+        """Exact but for what happened to t; NaN becomes the least number, as in onnxruntime."""
+        whole = integers_of(arithmetic).integers()
+        q = whole.add(arithmetic.nearest(t), zero)
+        ones = (1,) * (len(q.shape) - 1)
+        low, high = (whole.constant(np.full(ones, v)) for v in (self.lowest, self.highest))
+        q = whole.select(whole.compare(Relation.EQUAL, q, q), q, low)
+        return whole.minimum(whole.maximum(q, low), high)
+
+
+def steps_of(dtype: DType) -> Steps:
+    limits = np.iinfo(dtype.value)
+    return Steps(float(limits.min), float(limits.max))
+
+
+def step_values(steps: Steps, u: Interval) -> ValueMap:
+    """Values of q over u = t + z."""
+    image = steps.image(u)
+    _, near = piecewise_lines(clamp(steps.lowest, steps.highest), u)
+    flat = image.hi - image.lo <= 1.0
+    zero = np.zeros(u.shape)
+    lines = Lines(
+        np.where(flat, zero, near.low_slope),
+        np.where(flat, image.lo, add_down(near.low, -0.5)),
+        np.where(flat, zero, near.high_slope),
+        np.where(flat, image.hi, add_up(near.high, 0.5)),
+    )
+    return elementwise_values(image, lines, u)
+
+
+def step_differences(steps: Steps, u: Interval, error: FloatArray) -> DifferenceMap:
+    """Differences of q for real u and |û − u| ≤ `error`, infinite where û may be no number."""
+    error = np.where(np.isnan(error), np.inf, error)
+    real = np.isfinite(u.lo) & np.isfinite(u.hi)
+    jump = np.where(error == 0, 0.0, _width(steps.image(u.inflate(error))))
+    near, distance = piecewise_secant(clamp(steps.lowest, steps.highest), u, error)
+    follows = real & (jump > 1.0) & (distance < jump)
+    secant = Secant(
+        np.where(follows, near.slope, 0.0),
+        np.where(follows, add_up(near.remainder, 1.0), np.where(real, jump, np.inf)),
+    )
+    radius = np.minimum(jump, np.floor(add_up(distance, 1.0)))
+    bounded = np.where(follows, error, 0.0)
+    return elementwise_differences(secant, np.where(real, radius, np.inf), bounded)
+
+
+def step_rounding(
+    steps: Steps, t: Tracked, zero: Interval, r: Rounder, shape: tuple[int, ...]
+) -> FloatArray:
+    """How far rounding before the step moves q, t having been followed under a contract."""
+    error = np.broadcast_to(t.error[0], shape)
+    ideal = t.ideal.move(lambda v: np.broadcast_to(v[0], shape))
+    reach = ideal.inflate(error)
+    u = Interval(add_down(reach.lo, zero.lo), add_up(reach.hi, zero.hi))
+    jump = np.minimum(_width(steps.image(u)), np.floor(add_up(error, 1.0)))
+    known = np.isfinite(error) & (r.exact | (t.largest <= float(r.format.largest_finite)))
+    return np.where(error == 0, 0.0, np.where(known, jump, steps.highest - steps.lowest))
+
+
+def _width(image: Interval) -> FloatArray:
+    """NaN ends mean that nothing is known."""
+    return np.asarray(np.where(np.isnan(image.hi - image.lo), np.inf, image.hi - image.lo))

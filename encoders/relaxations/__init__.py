@@ -1,0 +1,1 @@
+"""Linear relaxations: affine forms, hinges, steps, products of computed tensors."""

@@ -1,0 +1,226 @@
+"""Operators that are affine in their variable inputs: y = Σ_i M_i·x_i + b.
+
+One description (`AffineMap`) serves the interval image of real values, functionals pulled back
+through them, and differences, since d_out = Σ_i M_i·d_i exactly. The soundness of each float64
+step rests on the bounds stated in `encoders.numbers.enclosure`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, partial, reduce
+
+import numpy as np
+
+from encoders.numbers.enclosure import (
+    SMALLEST,
+    FloatArray,
+    Interval,
+    LinearPart,
+    add_down,
+    add_up,
+    all_in_blocks,
+    dot_up,
+    gamma,
+    inner_up,
+    midpoint_radius,
+    multiply_up,
+    nothing,
+    some,
+)
+from encoders.operator import Contribution, DifferenceMap, Site, ValueMap
+
+
+@dataclass(frozen=True)
+class AffineMap:
+    """y = Σ parts·x + b with |b − `bias`| ≤ `bias_radius`, both of the output's shape."""
+
+    parts: tuple[LinearPart, ...]
+    bias: FloatArray
+    bias_radius: FloatArray
+
+
+def affine_map(
+    parts: Sequence[LinearPart], shape: tuple[int, ...], bias: FloatArray | None = None
+) -> AffineMap:
+    """An affine map with an exactly known bias (zero if None), broadcast to the output shape."""
+    full = np.asarray(0.0 if bias is None else bias, np.float64)
+    return AffineMap(tuple(parts), np.broadcast_to(full, shape), nothing(shape))
+
+
+def affine_values(
+    affine: AffineMap, ranges: Sequence[Interval], image: Interval | None = None
+) -> ValueMap:
+    """Interval image and pull-back of real values through an affine map; `image` if known."""
+
+    @cache  # not before a functional is pulled back
+    def errors() -> tuple[FloatArray, float]:
+        return _adjoint_errors(affine, [r.magnitude for r in ranges], affine.bias_radius)
+
+    def backward(c: FloatArray) -> Contribution:
+        rho, underflow = errors()
+        constant = add_up(inner_up(c, affine.bias), dot_up(c, rho))
+        return Contribution(
+            tuple(part.adjoint(c) for part in affine.parts), add_up(constant, underflow)
+        )
+
+    return ValueMap(_image(affine, ranges) if image is None else image, backward)
+
+
+def _adjoint_errors(
+    affine: AffineMap, magnitudes: Sequence[FloatArray], start: FloatArray
+) -> tuple[FloatArray, float]:
+    """What float64 may cost a functional c pulled back, |x| ≤ `magnitudes`: |c|·ρ, ρ ≥ `start`,
+    and, where products underflow, a constant."""
+    rho, underflow = start, 0.0
+    for part, magnitude in zip(affine.parts, magnitudes, strict=True):
+        rho = add_up(rho, part.adjoint_error(magnitude))
+        underflow += part.adjoint_underflow(magnitude)
+    return rho, 2.0 * underflow
+
+
+def _image(affine: AffineMap, ranges: Sequence[Interval]) -> Interval:
+    if all(part.terms == 0 for part in affine.parts):
+        return _moved_image(affine, ranges)
+    terms = len(affine.parts)
+    slack = gamma(2 * terms + 2) if terms > 1 or np.any(affine.bias) else 0.0
+    images: list[FloatArray] = []
+    for part, x in zip(affine.parts, ranges, strict=True):
+        own = (gamma(part.terms) + part.relative) * (1.0 + 2.0**-40)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mid, rad = all_in_blocks(partial(_centred, own), x.lo, x.hi)
+        tiny = 2.0 * part.terms * SMALLEST if some(mid) else 0.0
+        images += (part.apply(mid[None])[0], add_up(part.magnitude_up(rad), tiny))
+    lo, hi = all_in_blocks(partial(_ends, slack), affine.bias, affine.bias_radius, *images)
+    return Interval(lo, hi)
+
+
+def _moved_image(affine: AffineMap, ranges: Sequence[Interval]) -> Interval:
+    """Sums of the ends of what is moved, where every coefficient is -1, 0 or 1."""
+    image = Interval(affine.bias, affine.bias)
+    if np.any(affine.bias_radius):
+        image = image.inflate(affine.bias_radius)
+    shifted = bool(np.any(image.lo) or np.any(image.hi))
+    for part, x in zip(affine.parts, ranges, strict=True):
+        a, b = part.apply(x.lo[None])[0], part.apply(x.hi[None])[0]
+        moved = Interval(np.minimum(a, b), np.maximum(a, b))  # a coefficient may be -1
+        if shifted:
+            image = Interval(add_down(image.lo, moved.lo), add_up(image.hi, moved.hi))
+        else:
+            image, shifted = moved, True
+    return image
+
+
+def _centred(relative: float, lo: FloatArray, hi: FloatArray) -> tuple[FloatArray, ...]:
+    """A midpoint and radius, widened by what coefficients off by `relative` do to the midpoint."""
+    mid, radius = midpoint_radius(Interval(lo, hi))
+    bounded = np.isfinite(radius) & np.isfinite(mid)
+    if not np.all(bounded):
+        mid, radius = np.where(bounded, mid, 0.0), np.where(bounded, radius, np.inf)
+    if relative:
+        radius = add_up(radius, multiply_up(np.abs(mid), relative))
+    return mid, radius
+
+
+def _ends(
+    slack: float, bias: FloatArray, bias_radius: FloatArray, *images: FloatArray
+) -> tuple[FloatArray, ...]:
+    """bias + Σ centres, with what their float64 sum errs by, plus and minus the radii; `images`
+    holds centres and radii in turn."""
+    centre, absolute, radius = np.zeros_like(bias), np.abs(bias), bias_radius
+    for middle, around in zip(images[::2], images[1::2], strict=True):
+        centre = centre + middle
+        absolute = absolute + np.abs(middle)
+        radius = add_up(radius, around)
+    centre = centre + bias
+    if slack:
+        radius = add_up(radius, multiply_up(absolute, slack))
+    return add_down(centre, -radius), add_up(centre, radius)
+
+
+def affine_differences(affine: AffineMap, errors: Sequence[FloatArray]) -> DifferenceMap:
+    """Differences through an affine map, given |d| ≤ errors of the variable inputs."""
+    moved = [part.magnitude_up(e) for part, e in zip(affine.parts, errors, strict=True)]
+    radius = reduce(add_up, moved) if moved else np.zeros_like(affine.bias)
+
+    @cache
+    def charges() -> tuple[FloatArray, float]:
+        return _adjoint_errors(affine, errors, np.zeros_like(radius))
+
+    def backward(c: FloatArray) -> Contribution:
+        rho, underflow = charges()
+        return Contribution(
+            tuple(part.adjoint(c) for part in affine.parts), add_up(dot_up(c, rho), underflow)
+        )
+
+    return DifferenceMap(radius, backward)
+
+
+def affine_meanings(
+    affine_of: Callable[[Site], AffineMap],
+) -> tuple[
+    Callable[[Site, Sequence[Interval]], ValueMap],
+    Callable[[Site, Sequence[Interval], Sequence[FloatArray]], DifferenceMap],
+]:
+    """`Operator.values` and `Operator.differences` of an operator that is affine at every site."""
+
+    def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+        return affine_values(affine_of(site), ranges)
+
+    def differences(
+        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+    ) -> DifferenceMap:
+        return affine_differences(affine_of(site), errors)
+
+    return values, differences
+
+
+def moved_part(
+    forward: Callable[[FloatArray], FloatArray], adjoint: Callable[[FloatArray], FloatArray]
+) -> LinearPart:
+    """Pure data movement: `forward` places input elements, each output element being one of them
+    or zero; `adjoint` brings them back (elements placed once only)."""
+    return LinearPart(forward, forward, adjoint, terms=0, adjoint_terms=0)
+
+
+def scaled_part(
+    scale: FloatArray, shape: tuple[int, ...], output: tuple[int, ...], relative: float = 0.0
+) -> LinearPart:
+    """Elementwise x·s, x of `shape` and s broadcasting to `output`.
+
+    `relative` bounds the relative error of the float64 `scale` as the true coefficient.
+    """
+    unit = bool(np.all(np.abs(scale) == 1.0)) and relative == 0.0
+    absolute = np.where(scale != 0, np.maximum(np.abs(scale), 2.0**-500), 0.0)
+    spread = int(np.prod(output, dtype=np.int64)) // max(int(np.prod(shape, dtype=np.int64)), 1)
+    rank = len(output)
+
+    def aligned(x: FloatArray) -> FloatArray:
+        return x.reshape(x.shape[0], *(1,) * (rank - len(shape)), *shape)
+
+    def apply(x: FloatArray) -> FloatArray:
+        return np.broadcast_to(aligned(x) * scale, (x.shape[0], *output))
+
+    def apply_abs(x: FloatArray) -> FloatArray:
+        return np.broadcast_to(aligned(x) * absolute, (x.shape[0], *output))
+
+    def adjoint(c: FloatArray) -> FloatArray:
+        return unbroadcast(c * scale, shape)
+
+    return LinearPart(
+        apply,
+        apply_abs,
+        adjoint,
+        terms=0 if unit else 1,
+        adjoint_terms=0 if unit and spread <= 1 else spread + 1,
+        relative=relative,
+    )
+
+
+def unbroadcast(c: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """Sum functionals (k, *broadcast shape) over the axes along which `shape` was broadcast."""
+    extra = c.ndim - 1 - len(shape)
+    summed = c.sum(axis=tuple(range(1, 1 + extra))) if extra else c
+    axes = tuple(i + 1 for i, n in enumerate(shape) if n == 1 and summed.shape[i + 1] != 1)
+    return summed.sum(axis=axes, keepdims=True) if axes else summed

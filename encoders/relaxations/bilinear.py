@@ -1,0 +1,103 @@
+"""Products of two computed tensors: elementwise, matrix, and what is written with them.
+
+With m the middles and r the radii of the ranges of x and y, x·y = m_y·x + m_x·y − m_x·m_y + ρ and
+|ρ| ≤ r_x·r_y (lemma `bilinear-value`); of a square, 0 ≤ ρ ≤ r². Differences are exact in the means
+x̄ = (x̂ + x)/2: x̂·ŷ − x·y = ȳ·d_x + x̄·d_y (lemma `bilinear-difference`), so their remainder is
+r_ȳ·|d_x| + r_x̄·|d_y|.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from encoders.numbers.enclosure import (
+    SMALLEST,
+    FloatArray,
+    Interval,
+    LinearPart,
+    add_up,
+    dot_up,
+    gamma,
+    midpoint_radius,
+    multiply_up,
+)
+from encoders.operator import Contribution, DifferenceMap, ValueMap
+from encoders.relaxations.affine import AffineMap, affine_differences, affine_values
+
+LEMMAS = (
+    "bilinear-plane",
+    "bilinear-value",
+    "square-value",
+    "bilinear-difference",
+    "coefficient-remainder",
+)
+
+
+@dataclass(frozen=True)
+class Bilinear:
+    """A bilinear map (x, y) ↦ z: `on_x(v)` is its action on x for y = v, `on_y(v)` that on y for
+    x = v, `product` its float64 value, a sum of `terms` products; `square` says that x is y."""
+
+    on_x: Callable[[FloatArray], LinearPart]
+    on_y: Callable[[FloatArray], LinearPart]
+    product: Callable[[FloatArray, FloatArray], FloatArray]
+    shape: tuple[int, ...]
+    terms: int
+    square: bool = False
+
+
+def bilinear_values(b: Bilinear, ranges: Sequence[Interval], image: Interval | None) -> ValueMap:
+    """Values through b; `image` may give a tighter enclosure than the planes do."""
+    x, y = ranges
+    (mx, rx), (my, ry) = midpoint_radius(x), midpoint_radius(y)
+    if not _finite(mx, rx, my, ry):
+        whole = Interval(np.full(b.shape, -np.inf), np.full(b.shape, np.inf))
+        return ValueMap(image if image is not None else whole, _unbounded(2))
+    radius = b.on_x(ry).magnitude_up(rx)
+    size = b.on_x(np.abs(my)).magnitude_up(np.abs(mx))
+    centre = -b.product(mx, my)
+    if b.square:
+        radius = 0.5 * radius
+        centre = centre + radius
+        size = add_up(size, radius)
+    slack = multiply_up(size, gamma(b.terms + 2) * (1.0 + 2.0**-40))
+    radius = add_up(add_up(radius, slack), 4.0 * b.terms * SMALLEST if np.any(size) else 0.0)
+    mapped = affine_values(AffineMap((b.on_x(my), b.on_y(mx)), centre, radius), ranges)
+    held = mapped.image if image is None else mapped.image.intersect(image)
+    return ValueMap(held, mapped.backward)
+
+
+def bilinear_differences(
+    b: Bilinear, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+) -> DifferenceMap:
+    """Differences through b, given |d_x| and |d_y| in `errors`."""
+    x, y = (r.inflate(0.5 * e) for r, e in zip(ranges, errors, strict=True))
+    (mx, rx), (my, ry) = midpoint_radius(x), midpoint_radius(y)
+    if not _finite(mx, rx, my, ry, *errors):
+        return DifferenceMap(np.full(b.shape, np.inf), _unbounded(2))
+    parts = (b.on_x(my), b.on_y(mx))
+    plain = affine_differences(AffineMap(parts, np.zeros(b.shape), np.zeros(b.shape)), errors)
+    rest = add_up(b.on_x(ry).magnitude_up(errors[0]), b.on_y(rx).magnitude_up(errors[1]))
+
+    def backward(c: FloatArray) -> Contribution:
+        pulled = plain.backward(c)
+        return Contribution(pulled.coefficients, add_up(pulled.constant, dot_up(c, rest)))
+
+    return DifferenceMap(add_up(plain.radius, rest), backward)
+
+
+def _finite(*arrays: FloatArray) -> bool:
+    return all(bool(np.all(np.isfinite(a))) for a in arrays)
+
+
+def _unbounded(inputs: int) -> Callable[[FloatArray], Contribution]:
+    """Nothing is known of a functional that is not zero."""
+
+    def backward(c: FloatArray) -> Contribution:
+        some = np.any(c.reshape(c.shape[0], -1) != 0, axis=1)
+        return Contribution((None,) * inputs, np.where(some, np.inf, 0.0))
+
+    return backward

@@ -1,0 +1,55 @@
+"""Abstractions of f∘g and of f + g from those of f and g: one operator that is several steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up
+from encoders.operator import Contribution, DifferenceMap, ValueMap
+
+
+def composed_values(inner: ValueMap, outer: Callable[[Interval], ValueMap]) -> ValueMap:
+    """f∘g, f taking one tensor; `outer` is asked on the image of g."""
+    last = outer(inner.image)
+
+    def backward(c: FloatArray) -> Contribution:
+        pulled = last.backward(c)
+        (coefficients,) = pulled.coefficients
+        assert coefficients is not None
+        first = inner.backward(coefficients)
+        return Contribution(first.coefficients, add_up(first.constant, pulled.constant))
+
+    return ValueMap(last.image, backward)
+
+
+def composed_differences(
+    inner: DifferenceMap, outer: Callable[[FloatArray], DifferenceMap]
+) -> DifferenceMap:
+    """Differences through f∘g; `outer` is asked with those that g leaves."""
+    last = outer(inner.radius)
+
+    def backward(c: FloatArray) -> Contribution:
+        pulled = last.backward(c)
+        (coefficients,) = pulled.coefficients
+        assert coefficients is not None
+        first = inner.backward(coefficients)
+        return Contribution(first.coefficients, add_up(first.constant, pulled.constant))
+
+    return DifferenceMap(last.radius, backward)
+
+
+def added_values(f: ValueMap, g: ValueMap) -> ValueMap:
+    """f + g of different inputs, those of f first; both have the output's shape."""
+    low, high = add_down(f.image.lo, g.image.lo), add_up(f.image.hi, g.image.hi)
+    return ValueMap(Interval(low, high), lambda c: _joined(f.backward(c), g.backward(c)))
+
+
+def added_differences(f: DifferenceMap, g: DifferenceMap) -> DifferenceMap:
+    """Differences of f + g, which have different inputs, those of f first."""
+    radius = add_up(f.radius, g.radius)
+    return DifferenceMap(radius, lambda c: _joined(f.backward(c), g.backward(c)))
+
+
+def _joined(first: Contribution, second: Contribution) -> Contribution:
+    constant = add_up(first.constant, second.constant)
+    return Contribution((*first.coefficients, *second.coefficients), constant)

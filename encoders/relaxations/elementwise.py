@@ -1,0 +1,162 @@
+"""Nonlinear functions of one variable applied element by element.
+
+An operator gives two lines that enclose f over its range, and a secant with a remainder for its
+differences; these helpers turn them into the maps that bounds are built on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from encoders.numbers.enclosure import (
+    UNIT,
+    BoolArray,
+    FloatArray,
+    Interval,
+    add_up,
+    dot_up,
+    inner_up,
+    multiply_up,
+)
+from encoders.operator import (
+    Contribution,
+    DifferenceMap,
+    FreeSlopes,
+    Lines,
+    SlopeChoice,
+    ValueMap,
+)
+
+
+@dataclass(frozen=True)
+class Secant:
+    """f(x̂) − f(x) = `slope`·(x̂ − x) + r with |r| ≤ `remainder`, element by element."""
+
+    slope: FloatArray
+    remainder: FloatArray
+
+
+def secant_of_slopes(low: FloatArray, high: FloatArray, error: FloatArray) -> Secant:
+    """The mean-value step: f(x̂) − f(x) = s·d with s in [low, high] and |d| ≤ `error`."""
+    middle = 0.5 * low + 0.5 * high
+    spread = np.maximum(add_up(high, -middle), add_up(middle, -low))
+    return Secant(middle, multiply_up(spread, error))
+
+
+def elementwise_values(image: Interval, lines: Lines, x: Interval) -> ValueMap:
+    """Real values through enclosing lines."""
+    return ValueMap(image, through_lines(lambda: lines, x))
+
+
+def through_lines(
+    lines_of: Callable[[], Lines], x: Interval
+) -> Callable[[FloatArray], Contribution]:
+    """Pull functionals of f(x) back through its enclosing lines.
+
+    A product c·slope carries a relative error of at most U and the sum of the two of another U
+    (one of the two summands is zero), charged at the largest |x|.
+    """
+
+    @cache
+    def charge() -> FloatArray:
+        lines = lines_of()
+        slope = np.maximum(np.abs(lines.low_slope), np.abs(lines.high_slope))
+        return multiply_up(multiply_up(slope, _finite(x.magnitude)), 4 * UNIT)
+
+    def backward(c: FloatArray) -> Contribution:
+        lines = lines_of()
+        positive, negative = np.maximum(c, 0.0), np.minimum(c, 0.0)
+        coefficients = positive * lines.high_slope + negative * lines.low_slope
+        constant = add_up(inner_up(positive, lines.high), inner_up(negative, lines.low))
+        return Contribution((coefficients,), add_up(constant, dot_up(c, charge())))
+
+    return backward
+
+
+def free_slopes(
+    lines_of: Callable[[], Lines], free: BoolArray, x: Interval, below: FloatArray
+) -> FreeSlopes:
+    """The freedom of a hinge's relaxation: lower line t·x for any t in [b, 1], and phases.
+
+    f is x for x ≥ 0 and b·x below, with b = `below` ≤ 1 and `low` of the lines zero. Over inputs
+    with x ≥ −e, c·f(x) ≤ (c + β)·x + ((1 − b)·max(c, 0) + β)·e, and over those with x ≤ e,
+    c·f(x) ≤ (c·b − β)·x + ((1 − b)·max(c, 0) + β)·e, for any β ≥ 0 (lemma `phase-multiplier`).
+    """
+
+    @cache
+    def charges() -> tuple[FloatArray, FloatArray]:
+        lines = lines_of()
+        slope = np.maximum(np.maximum(np.abs(lines.high_slope), np.abs(below)), 1.0)
+        unit = multiply_up(_finite(x.magnitude), 4 * UNIT)
+        return unit, multiply_up(slope, unit)
+
+    def backward(c: FloatArray, choice: SlopeChoice) -> Contribution:
+        lines, (unit, charge) = lines_of(), charges()
+        positive, negative = np.maximum(c, 0.0), np.minimum(c, 0.0)
+        low = np.where(free, np.clip(choice.low_slope, below, 1.0), lines.low_slope)
+        relaxed = positive * lines.high_slope + negative * low
+        beta = np.maximum(choice.multiplier, 0.0)
+        active, inactive = choice.phase > 0, choice.phase < 0
+        coefficients = np.where(active, c + beta, np.where(inactive, c * below - beta, relaxed))
+        open_part = np.where(choice.phase == 0, positive, 0.0)
+        constant = add_up(inner_up(open_part, lines.high), dot_up(c, charge))
+        if np.any(choice.slack):
+            step = multiply_up(positive, add_up(1.0, -below))
+            confined = np.where(choice.phase == 0, 0.0, add_up(step, beta))
+            constant = add_up(constant, dot_up(confined, np.asarray(choice.slack)))
+        return Contribution((coefficients,), add_up(constant, dot_up(beta, unit)))
+
+    return FreeSlopes(free, lines_of, below, backward)
+
+
+def elementwise_differences(
+    secant: Secant,
+    radius: FloatArray,
+    error: FloatArray,
+    undecided: BoolArray | None = None,
+    below: FloatArray | float = 0.0,
+) -> DifferenceMap:
+    """Differences through f: `radius` bounds |f(x̂) − f(x)|, `error` bounds |d|.
+
+    c·(f(x̂) − f(x)) ≤ (c·m)·d + |c|·(remainder + θ·|m|·error), θ the rounding error of c·m.
+    `undecided` says where f(x̂) − f(x) = s·d with s anywhere between `below` and 1.
+    """
+    middle = secant.slope
+
+    @cache
+    def charge() -> FloatArray:
+        product_error = multiply_up(multiply_up(np.abs(middle), _product_error(middle)), error)
+        return add_up(secant.remainder, product_error)
+
+    @cache
+    def inexact() -> FloatArray:
+        steepest = np.maximum(1.0, np.abs(below))
+        return np.where(np.asarray(below) == 0, 0.0, multiply_up(4 * UNIT * steepest, error))
+
+    def backward(c: FloatArray) -> Contribution:
+        return Contribution((c * middle,), dot_up(c, charge()))
+
+    def fixed(c: FloatArray, share: FloatArray, at: BoolArray) -> Contribution:
+        slope = share + (1.0 - share) * below
+        cost = dot_up(np.where(at, 0.0, c), charge())
+        if np.any(inexact()):  # products of c with 0, ½ and 1 are exact
+            cost = add_up(cost, dot_up(np.where(at, c, 0.0), inexact()))
+        return Contribution((c * np.where(at, slope, middle),), cost)
+
+    if undecided is None:
+        return DifferenceMap(radius, backward)
+    return DifferenceMap(radius, backward, undecided, fixed)
+
+
+def _product_error(middle: FloatArray) -> FloatArray:
+    """Relative error of c·middle in float64: none for 0, ½ and 1."""
+    exact = (middle == 0.0) | (middle == 0.5) | (np.abs(middle) == 1.0)
+    return np.where(exact, 0.0, 2 * UNIT)
+
+
+def _finite(x: FloatArray) -> FloatArray:
+    return np.where(np.isfinite(x), x, np.finfo(np.float64).max)

@@ -1,0 +1,102 @@
+"""Hinges: f(x) = x for x ≥ 0 and b·x below, as in Relu (b = 0), LeakyRelu and PRelu.
+
+f = b·x + (1 − b)·relu(x) for every b, so what holds of relu holds of f with these weights: its
+enclosing lines, its secants and the effect of its phases (lemmas `relu-relaxation`,
+`relu-secant-one`, `relu-secant-zero`, `relu-secant-half`, `phase-multiplier`). `below` is b, exact,
+and broadcasts to the tensor's shape.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from encoders.numbers.enclosure import (
+    FloatArray,
+    Interval,
+    add_up,
+    all_in_blocks,
+    multiply_up,
+    nothing,
+)
+from encoders.operator import DifferenceMap, Lines, ValueMap
+from encoders.relaxations.elementwise import (
+    Secant,
+    elementwise_differences,
+    free_slopes,
+    through_lines,
+)
+
+
+def hinge_relaxation(below: FloatArray, x: Interval) -> Lines:
+    """The triangle relaxation for b ≤ 1: above, the chord; below, b·x or x, whichever cuts off
+    less (CROWN)."""
+    lo, hi = x.lo, x.hi
+    unstable = (lo < 0) & (hi > 0)
+    if not np.any(unstable):
+        zero, slope = nothing(lo.shape), np.where(lo >= 0, 1.0, below)
+        return Lines(slope, zero, slope, zero)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        share = np.where(unstable, hi / (hi - lo), 0.0)
+    share = np.clip(np.where(np.isfinite(share), share, 1.0), 0.0, 1.0)
+    steep = np.where(share == 0, below, below + (1.0 - below) * share)
+    high_slope = np.where(unstable, steep, np.where(lo >= 0, 1.0, below))
+    # The line passes above (lo, b·lo) and (hi, hi) whatever the rounding of its slope.
+    over_lo = add_up(multiply_up(high_slope, -lo), multiply_up(below, lo))
+    over_lo = np.where(high_slope == below, 0.0, over_lo)
+    over_hi = add_up(hi, multiply_up(-high_slope, hi))
+    high = np.where(unstable, np.maximum(over_lo, over_hi), 0.0)
+    low_slope = np.where((lo >= 0) | (unstable & (hi > -lo)), 1.0, below)
+    return Lines(low_slope, np.zeros_like(lo), high_slope, high)
+
+
+def hinge_values(below: FloatArray, x: Interval) -> ValueMap:
+    """Real values through a hinge with b ≤ 1 everywhere; the lower slope is free in [b, 1]."""
+    kink = (x.lo < 0) & (x.hi > 0)
+    if np.any(below):
+        up = [np.where(v < 0, multiply_up(below, v), v) for v in (x.lo, x.hi)]
+        down = [np.where(v < 0, -multiply_up(-below, v), v) for v in (x.lo, x.hi)]
+        least = np.minimum(*down)
+        image = Interval(np.where(kink, np.minimum(least, 0.0), least) + 0.0, np.maximum(*up))
+    else:
+        image = x.move(lambda v: np.maximum(v, 0.0) + 0.0)
+
+    @cache  # not before a functional is pulled back
+    def lines() -> Lines:
+        return hinge_relaxation(below, x)
+
+    return ValueMap(image, through_lines(lines, x), free_slopes(lines, kink, x, below))
+
+
+def hinge_differences(below: FloatArray, x: Interval, error: FloatArray) -> DifferenceMap:
+    """The best of three secants over the hull [l, h] of real and run-time range.
+
+    With slope 1 the remainder is |1 − b| times relu(−x̂) − relu(−x), at most min(e, max(0, −l));
+    with slope b it is |1 − b| times relu(x̂) − relu(x), at most min(e, max(0, h)); with slope
+    (1 + b)/2 it is |1 − b|·(|x̂| − |x|)/2, at most |1 − b|·e/2.
+    """
+    slope, rest, radius, half = all_in_blocks(_hinge_secants, below, x.lo, x.hi, error)
+    undecided = (half > 0) & (error > 0)
+    return elementwise_differences(Secant(slope, rest), radius, error, undecided, below)
+
+
+def _hinge_secants(
+    below: FloatArray, lo: FloatArray, hi: FloatArray, error: FloatArray
+) -> tuple[FloatArray, ...]:
+    """Slopes, remainders, |f(x̂) − f(x)|, and 1 where the slope is the middle one."""
+    hull = Interval(lo, hi).inflate(error)
+    bend = np.where(below == 0, 1.0, np.maximum(add_up(1.0, -below), add_up(below, -1.0)))
+    open_one = np.minimum(error, np.maximum(-hull.lo, 0.0))
+    open_below = np.minimum(error, np.maximum(hull.hi, 0.0))
+    best = np.minimum(open_one, open_below)
+    half = best > 0.5 * error
+    middle = 0.5 * below + 0.5
+    slope = np.where(half, middle, np.where(open_one <= open_below, 1.0, below))
+    rest = multiply_up(bend, np.where(half, 0.5 * error, best))
+    rounded = half & (below != 0)  # the middle is, to float64
+    rest = np.where(rounded, add_up(rest, multiply_up(2.0**-52 * np.abs(middle), error)), rest)
+    # |slope·d| + |r|: it also holds where d is what other slopes upstream would make it, which
+    # branching on secant slopes asks for (refine/bounds/secant_branching.py).
+    radius = add_up(multiply_up(np.abs(slope), error), rest)
+    return slope, rest, radius, half.astype(np.float64)

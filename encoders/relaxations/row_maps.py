@@ -1,0 +1,124 @@
+"""Functions of whole rows, through their Jacobians: the mean value theorem in many variables.
+
+f(x̂) − f(x) = J·d with each row of J taken somewhere between x and x̂, so inside an enclosure of
+the Jacobian over a convex set that holds both. The midpoint of the enclosure is the linear part,
+the rest a remainder; where a direct bound is better the element keeps that one and no linear part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from encoders.numbers.enclosure import (
+    SMALLEST,
+    FloatArray,
+    Interval,
+    add_up,
+    dot_up,
+    gamma,
+    inner_up,
+    midpoint_radius,
+    multiply_up,
+    sum_up,
+)
+from encoders.operator import Contribution, DifferenceMap, ValueMap
+from encoders.relaxations.rows import Rows
+
+
+@dataclass(frozen=True)
+class _Linear:
+    """`middle` (rows, outputs, inputs) with entries off by at most `spread`."""
+
+    middle: FloatArray
+    spread: FloatArray
+
+    def without(self, rows: npt.NDArray[np.bool_]) -> _Linear:
+        """No linear part where `rows` (rows, outputs) is true."""
+        return _Linear(np.where(rows[:, :, None], 0.0, self.middle), self.spread)
+
+    def adjoint(self, c: FloatArray, inside: Rows, outside: Rows) -> FloatArray:
+        pulled = np.matmul(outside.split(c).transpose(1, 0, 2), self.middle)
+        return np.asarray(inside.merge(pulled.transpose(1, 0, 2)))
+
+    def reach(self, magnitude: FloatArray) -> FloatArray:
+        """Σ_j |middle_ij|·magnitude_j."""
+        return sum_up(multiply_up(np.abs(self.middle), magnitude[:, None, :]), axis=2)
+
+    def charge(self, magnitude: FloatArray) -> FloatArray:
+        """What float64 rounding of `adjoint` may cost per unit of |c|."""
+        return multiply_up(self.reach(magnitude), gamma(self.middle.shape[1] + 2))
+
+    def remainder(self, radius: FloatArray) -> FloatArray:
+        return sum_up(multiply_up(self.spread, radius[:, None, :]), axis=2)
+
+    def underflow(self, magnitude: FloatArray) -> float:
+        largest = float(np.max(magnitude, initial=0.0))
+        return largest * SMALLEST * 4.0 * self.middle.size
+
+
+def _linear(jacobian: Interval) -> _Linear:
+    known = np.isfinite(jacobian.lo) & np.isfinite(jacobian.hi)
+    safe = Interval(np.where(known, jacobian.lo, 0.0), np.where(known, jacobian.hi, 0.0))
+    middle, spread = midpoint_radius(safe)
+    return _Linear(middle, np.where(known, spread, np.inf))
+
+
+def row_differences(
+    inside: Rows, outside: Rows, jacobian: Interval, error: FloatArray, limit: FloatArray
+) -> DifferenceMap:
+    """Differences of rows: `jacobian` (rows, outputs, inputs) over the hull of real and run-time
+    range, |d| ≤ `error` (rows, inputs), and a direct bound `limit` (rows, outputs)."""
+    steepest = multiply_up(jacobian.magnitude, error[:, None, :])
+    radius = np.minimum(limit, sum_up(np.where(np.isnan(steepest), np.inf, steepest), axis=2))
+    linear = _linear(jacobian)
+    rest = linear.remainder(error)
+    flat = ~(rest < radius)
+    linear = linear.without(flat)
+    charge = np.where(flat, radius, add_up(rest, linear.charge(error)))
+    full = outside.merge(charge[None])[0]
+    tiny = linear.underflow(error)
+
+    def backward(c: FloatArray) -> Contribution:
+        constant = add_up(dot_up(c, full), tiny)
+        return Contribution((linear.adjoint(c, inside, outside),), constant)
+
+    return DifferenceMap(np.asarray(outside.merge(radius[None])[0]), backward)
+
+
+def row_values(
+    inside: Rows,
+    outside: Rows,
+    x: Interval,
+    image: Interval,
+    at_middle: Interval,
+    jacobian: Interval,
+) -> ValueMap:
+    """Real values of rows: `image` and the values `at_middle` of the ranges x, (rows, outputs)."""
+    middle, radius = midpoint_radius(x)
+    linear = _linear(jacobian)
+    rest = linear.remainder(radius)
+    centre, spread = midpoint_radius(image)
+    flat = ~(rest < spread)
+    linear = linear.without(flat)
+    value, value_radius = midpoint_radius(at_middle)
+    value = np.where(np.isfinite(value), value, 0.0)
+    start = value - np.einsum("rij,rj->ri", linear.middle, middle)
+    summed = add_up(np.abs(value), linear.reach(np.abs(middle)))
+    slack = add_up(multiply_up(summed, gamma(middle.shape[1] + 4)), value_radius)
+    charge = add_up(add_up(rest, slack), linear.charge(x.magnitude))
+    bias = np.where(flat, centre, start)
+    charge = np.where(flat, spread, charge)
+    known = np.isfinite(bias) & np.isfinite(charge)
+    full_bias = outside.merge(np.where(known, bias, 0.0)[None])[0]
+    full_charge = outside.merge(np.where(known, charge, np.inf)[None])[0]
+    tiny = add_up(linear.underflow(x.magnitude), SMALLEST * 8.0 * middle.shape[1])
+
+    def backward(c: FloatArray) -> Contribution:
+        constant = add_up(inner_up(c, full_bias), dot_up(c, full_charge))
+        reach = add_up(constant, multiply_up(tiny, np.sum(np.abs(c).reshape(len(c), -1), axis=1)))
+        return Contribution((linear.adjoint(c, inside, outside),), add_up(reach, tiny))
+
+    return ValueMap(outside.to_interval(image), backward)

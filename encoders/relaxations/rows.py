@@ -1,0 +1,76 @@
+"""A tensor seen as rows of numbers that an operator treats together (softmax, normalisation)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from typing import Any
+
+from encoders.arithmetic.runtime import moved
+from encoders.numbers.enclosure import Interval
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A tensor of `shape`, reshaped to `view`, whose `axes` together make one row."""
+
+    shape: tuple[int, ...]
+    view: tuple[int, ...]
+    axes: tuple[int, ...]
+
+    @property
+    def length(self) -> int:
+        return prod(self.view[a] for a in self.axes)
+
+    @property
+    def count(self) -> int:
+        return prod(n for a, n in enumerate(self.view) if a not in self.axes)
+
+    @property
+    def _order(self) -> tuple[int, ...]:
+        return (*(a for a in range(len(self.view)) if a not in self.axes), *self.axes)
+
+    def split(self, v: Any) -> Any:
+        """(k, *shape) → (k, rows, length)."""
+        order = (0, *(a + 1 for a in self._order))
+        samples = v.shape[0]
+        return (
+            v.reshape(samples, *self.view)
+            .transpose(order)
+            .reshape(samples, self.count, self.length)
+        )
+
+    def merge(self, v: Any) -> Any:
+        """(k, rows, length) → (k, *shape)."""
+        order = self._order
+        back = (0, *(order.index(a) + 1 for a in range(len(order))))
+        permuted = v.reshape(v.shape[0], *(self.view[a] for a in order))
+        return permuted.transpose(back).reshape(v.shape[0], *self.shape)
+
+    def of_interval(self, x: Interval) -> Interval:
+        return x.move(lambda v: self.split(v[None])[0])
+
+    def to_interval(self, x: Interval) -> Interval:
+        return x.move(lambda v: self.merge(v[None])[0])
+
+
+def rows_along(shape: tuple[int, ...], axes: tuple[int, ...]) -> Rows:
+    return Rows(shape, shape, axes)
+
+
+def columns(rows: Any) -> list[Any]:
+    """The elements of each row, one array (k, rows, 1) per position; for any arithmetic."""
+    return [moved(rows, partial(_column, index=i)) for i in range(rows.shape[2])]
+
+
+def _column(v: Any, index: int) -> Any:
+    return v[:, :, index : index + 1]
+
+
+def reduced_rows(
+    shape: tuple[int, ...], axes: tuple[int, ...], output: tuple[int, ...]
+) -> tuple[Rows, Rows]:
+    """A reduction over `axes`: its input as rows, its output as rows of one element each."""
+    inside = rows_along(shape, axes)
+    return inside, Rows(output, (inside.count, 1), (1,))

@@ -1,0 +1,77 @@
+"""Step functions and comparisons: discontinuous, so no slope.
+
+Either no jump lies between the real and the run-time argument, shown on the hull of their ranges,
+or the whole jump is charged (lemma `step-jump`); where the two arguments are the same number,
+nothing is. A runtime that reads subnormal operands as zero may jump there: that is its own
+rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from encoders.numbers.enclosure import FloatArray, Interval, add_up, dot_up
+from encoders.operator import Contribution, DifferenceMap, Lines, ValueMap
+from encoders.relaxations.elementwise import Secant, elementwise_differences, elementwise_values
+from encoders.rounding.rounding_bounds import Rounder
+
+LEMMAS = ("step-jump", "secant-step")
+Step = Callable[[FloatArray], FloatArray]
+Mask = npt.NDArray[np.bool_]
+
+
+def step_values(step: Step, x: Interval, follows: tuple[float, float] | None) -> ValueMap:
+    """Values of a monotone step function; with `follows`, x + low ≤ step(x) ≤ x + high."""
+    image = x.move(step)
+    zero = np.zeros(x.shape)
+    lines = Lines(zero, image.lo, zero, image.hi)
+    if follows is not None:
+        with np.errstate(invalid="ignore"):
+            wide = ~(image.hi - image.lo <= 1.0)
+        slope = wide.astype(np.float64)
+        low, high = np.where(wide, follows[0], image.lo), np.where(wide, follows[1], image.hi)
+        lines = Lines(slope, low, slope, high)
+    return elementwise_values(image, lines, x)
+
+
+def step_differences(step: Step, x: Interval, error: FloatArray, apart: float) -> DifferenceMap:
+    """Jumps over the hull, or the difference itself up to `apart`, where that is finite: no two
+    values of step(x) − x are farther from each other."""
+    hull = x.inflate(error)
+    with np.errstate(invalid="ignore"):
+        jump = step(hull.hi) - step(hull.lo)
+    jump = np.where(np.isnan(jump), np.inf, jump)
+    jump = np.where(error == 0, 0.0, jump)
+    one = (jump > apart).astype(np.float64)
+    radius = np.minimum(jump, add_up(error, apart))
+    return elementwise_differences(Secant(one, np.minimum(jump, apart)), radius, error)
+
+
+def read_jump(step: Step, r: Rounder, x: Interval) -> FloatArray:
+    """What a step function loses where a subnormal argument is read as zero."""
+    lost = r.operand_loss(x)
+    tiny, zero = np.full(x.shape, r.smallest_normal / 2), np.zeros(x.shape)
+    above = np.where(x.hi > 0, step(tiny) - step(zero), 0.0)
+    below = np.where(x.lo < 0, step(zero) - step(-tiny), 0.0)
+    return np.where(lost > 0, np.maximum(above, below), 0.0)
+
+
+def without_slope(image: Interval, inputs: int) -> ValueMap:
+    """Values known by their image alone."""
+    middle = 0.5 * image.lo + 0.5 * image.hi
+    radius = np.maximum(add_up(image.hi, -middle), add_up(middle, -image.lo))
+
+    def backward(c: FloatArray) -> Contribution:
+        top = np.sum((c * middle).reshape(c.shape[0], -1), axis=1)
+        slack = dot_up(c, add_up(radius, np.abs(middle) * (middle.size * 2.0**-50)))
+        return Contribution((None,) * inputs, add_up(top, slack))
+
+    return ValueMap(image, backward)
+
+
+def jumping(radius: FloatArray, inputs: int) -> DifferenceMap:
+    """Differences known by their size alone."""
+    return DifferenceMap(radius, lambda c: Contribution((None,) * inputs, dot_up(c, radius)))

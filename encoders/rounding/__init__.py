@@ -1,0 +1,1 @@
+"""Rounding-error analysis: bounds of one rounding, of sums, of whole computations."""

@@ -1,0 +1,170 @@
+"""Matrix products whose factors a runtime shortens first (TF32), and which alone use tensor cores.
+
+With x̃, W̃ the shortened factors, f_W̃(x̃) − f_W(x̂) = (f_W̃(x̃) − f_W̃(x̂)) + f_(W̃ − W)(x̂): what the
+operator's own differences say of |x̃ − x̂|, and its values at the change of the weights. The rest is
+the product's own rounding, with W̃ for weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.number_path import carried, factor
+from encoders.arithmetic.runtime import Arithmetic
+from encoders.contract.contract import FactorRounding, OpenSchedule, RuntimeContract
+from encoders.contract.orders import alignment_of
+from encoders.numbers.enclosure import FloatArray, Interval, add_up, with_zero
+from encoders.numbers.formats import FloatFormat, shortened
+from encoders.operator import Operator, RoundingBound, Site
+from encoders.rounding.rounding_bounds import Rounder, held, no_overflow, rounder
+from onnx_import.graph import Array
+
+LEMMAS = ("dot-product", "dot-product-total")
+
+
+def shortening(operator: Operator) -> Operator:
+    """The operator under contracts that say how factors are shortened and steps are aligned; any
+    operator but a matrix product has neither."""
+    if operator.movement or operator.converts:
+        return operator
+
+    def runtime(
+        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+    ) -> tuple[Any, ...]:
+        if not operator.factors:
+            return operator.runtime(site, inputs, arithmetic, contract.for_sums())
+        short = _short(site, contract)
+        if short is None:
+            return operator.runtime(site, inputs, arithmetic, contract)
+        if contract.factor_rounding is FactorRounding.ANY:
+            raise OpenSchedule(f"contract '{contract.name}' leaves the factors' rounding open")
+        operands = list(inputs)
+        own = contract.format_of(site.outputs[0].dtype)
+        way = (factor(own, short, contract.factor_rounding),)
+        for i in operator.factors:
+            operands[i] = carried(arithmetic, inputs[i], way)
+        return operator.runtime(site, operands, arithmetic, contract)
+
+    def rounding(
+        site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+    ) -> RoundingBound:
+        if not operator.factors:
+            return operator.rounding(site, inputs, result, contract.for_sums())
+        short = _short(site, contract)
+        steps = () if alignment_of(contract.order) is None else ("aligned-step",)
+        if short is None:
+            return operator.rounding(site, inputs, result, contract).using(*steps)
+        way = contract.factor_rounding
+        bounds = [
+            _shortened(operator, site, inputs, result, contract, short, truncated)
+            for truncated, other in (
+                (False, FactorRounding.TRUNCATE),
+                (True, FactorRounding.NEAREST),
+            )
+            if way is not other
+        ]
+        if way is FactorRounding.ANY:
+            bounds.append(operator.rounding(site, inputs, result, contract))
+        worst = bounds[0]
+        for bound in bounds[1:]:
+            worst = replace(
+                worst,
+                radius=np.maximum(worst.radius, bound.radius),
+                preconditions=(*worst.preconditions, *bound.preconditions),
+            )
+        return worst.using(*steps)
+
+    return replace(operator, runtime=runtime, rounding=rounding)
+
+
+def _short(site: Site, contract: RuntimeContract) -> FloatFormat | None:
+    dtype = site.outputs[0].dtype
+    return contract.shorter_than(dtype) if dtype.is_float else None
+
+
+def _shortened(
+    operator: Operator,
+    site: Site,
+    inputs: Sequence[Interval],
+    result: Interval,
+    contract: RuntimeContract,
+    short: FloatFormat,
+    truncated: bool,
+) -> RoundingBound:
+    """The bound for one way of shortening."""
+    r = rounder(site, contract)
+    way = FactorRounding.TRUNCATE if truncated else FactorRounding.NEAREST
+    shorter = replace(r, path=(*r.path, factor(r.format, short, way)))
+    constants, changes = list(site.constants), list(site.constants)
+    flushed = False
+    for i in operator.factors:
+        weights = site.constants[i]
+        if weights is not None:
+            exact = np.asarray(weights, np.float64)
+            end, before = held(shorter, exact), held(r, exact)
+            constants[i], changes[i] = end.values, end.values - exact
+            # what is flushed here though nothing shortens it, the product itself is charged with
+            late = ~before.flushed & (end.values == before.values)
+            flushed = flushed or bool(np.any(end.flushed & ~late & (exact != 0)))
+    there = replace(site, constants=tuple(constants))
+    moved, errors, reached = [], [], []
+    for position, x in zip(site.variable, inputs, strict=True):
+        if position in operator.factors:
+            lost = r.operand_loss(x)
+            moved.append(with_zero(x.move(lambda v: shortened(v, short, truncated)), lost > 0))
+            errors.append(add_up(_loss(replace(r, format=short), x, truncated), lost))
+        else:
+            moved.append(x)
+            errors.append(np.zeros_like(x.lo))
+        reached.append(float(np.max(moved[-1].magnitude, initial=0.0)))
+    change = operator.differences(there, inputs, errors).radius
+    if any(site.constants[i] is not None for i in operator.factors):
+        change = add_up(change, _weights(operator, site, changes, inputs))
+    inner = operator.rounding(there, moved, result.inflate(change), contract)
+    condition = no_overflow(replace(r, format=short), np.asarray(reached))
+    radius = add_up(inner.radius, np.full_like(change, np.inf) if flushed else change)
+    return replace(
+        inner,
+        radius=np.where(condition.holds & ~np.isnan(radius), radius, np.inf),
+        preconditions=(*inner.preconditions, condition),
+        lemmas=tuple(dict.fromkeys((*inner.lemmas, *LEMMAS))),
+        row=None,
+    )
+
+
+def _loss(r: Rounder, x: Interval, truncated: bool) -> FloatArray:
+    """|x̃ − x̂| for factors in a range, at most half an ulp of the short format or a whole one."""
+    nearest = replace(r, flush_results=False).of_product(x.magnitude)
+    return np.minimum(2.0 * nearest, x.magnitude) if truncated else nearest
+
+
+def _weights(
+    operator: Operator,
+    site: Site,
+    changes: Sequence[Array | None],
+    inputs: Sequence[Interval],
+) -> FloatArray:
+    """|f_ΔW(x̂)| without a bias, x̂ in its ranges.
+
+    Differences of float64 weights may themselves be rounded, so these are taken absolutely.
+    """
+    without = [c if i in operator.factors else _zeros(c) for i, c in enumerate(changes)]
+    ranges = [
+        x if position in operator.factors else Interval(np.zeros_like(x.lo), np.zeros_like(x.lo))
+        for position, x in zip(site.variable, inputs, strict=True)
+    ]
+    if any(c is not None and c.dtype == np.float64 for c in site.constants):
+        without = [
+            np.nextafter(np.abs(c), np.inf) if c is not None and i in operator.factors else c
+            for i, c in enumerate(without)
+        ]
+        ranges = [Interval(-x.magnitude, x.magnitude) for x in ranges]
+    return operator.values(replace(site, constants=tuple(without)), ranges).image.magnitude
+
+
+def _zeros(values: Array | None) -> Array | None:
+    return None if values is None else np.zeros_like(values)

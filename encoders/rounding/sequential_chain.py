@@ -1,0 +1,215 @@
+"""A sequential chain of multiply-adds under running error analysis, all steps at once.
+
+With s_k the partial sums before rounding, every step rounds a number of magnitude at most
+M_k = |s_k| + E, where E bounds the accumulated error of the whole chain. So
+E ≥ Σ_k (rounding error at M_k) closes the induction (lemma `sequential-step`). The s_k are
+enclosed by running sums of midpoints and of radii.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from encoders.arithmetic.runtime import Slices
+from encoders.contract.contract import Contraction, RuntimeContract
+from encoders.numbers.enclosure import (
+    UNIT,
+    FloatArray,
+    Interval,
+    add_down,
+    add_up,
+    gamma,
+    midpoint_radius,
+    multiply_up,
+    nothing,
+    some,
+    sum_up,
+)
+from encoders.numbers.formats import BINARY64, FloatFormat, round_array, round_to_grid
+from encoders.rounding.rounding_bounds import Rounder
+from encoders.rounding.tracked import Tracked, is_power_of_two, largest_of
+
+_LARGEST_STACK = 2**23
+
+
+def chained(
+    r: Rounder,
+    contract: RuntimeContract,
+    pairs: Sequence[tuple[Tracked, Tracked]],
+    start: Tracked | None,
+) -> Tracked | None:
+    """start + Σ a_k·b_k from first to last; None where stepping through is the better way:
+    short or very large chains, operands that carry errors, unbounded ranges."""
+    shape = np.broadcast_shapes(
+        pairs[0][0].shape, pairs[0][1].shape, *(() if start is None else (start.shape,))
+    )
+    size = int(np.prod(shape, dtype=np.int64)) * len(pairs)
+    if len(pairs) < 4 or size > _LARGEST_STACK or r.exact:
+        return None
+    if isinstance(pairs, Slices):
+        a, b = pairs.stacked()
+    else:
+        a, b = (_stacked([pair[i] for pair in pairs]) for i in (0, 1))
+    if any(np.any(t.error) or not np.all(np.isfinite(t.ideal.magnitude)) for t in (a, b)):
+        return None
+    return _Chain(r, contract, a, b, start).result(shape)
+
+
+def _stacked(terms: Sequence[Tracked]) -> Tracked:
+    lo = np.stack([t.ideal.lo for t in terms], axis=-1)
+    hi = np.stack([t.ideal.hi for t in terms], axis=-1)
+    error = np.stack([t.error for t in terms], axis=-1)
+    return Tracked(Interval(lo, hi), error, max(t.largest for t in terms))
+
+
+class _Chain:
+    """The quantities of one chain; arrays have the terms along the last axis."""
+
+    def __init__(
+        self,
+        r: Rounder,
+        contract: RuntimeContract,
+        a: Tracked,
+        b: Tracked,
+        start: Tracked | None,
+    ) -> None:
+        self.r, self.contract, self.start = r, contract, start
+        self.operands = max(a.largest, b.largest)
+        middle_a, radius_a = midpoint_radius(a.ideal)
+        middle_b, radius_b = midpoint_radius(b.ideal)
+        middle = middle_a * middle_b
+        radius = add_up(
+            multiply_up(np.abs(middle_a), radius_b),
+            multiply_up(radius_a, add_up(np.abs(middle_b), radius_b)),
+        )
+        self.products = multiply_up(a.ideal.magnitude, b.ideal.magnitude)
+        self.zero = self.products == 0
+        exact_scaling = is_power_of_two(a) | is_power_of_two(b)
+        lost_a, lost_b = r.operand_loss(a.ideal), r.operand_loss(b.ideal)
+        self.lost, held = nothing(self.products.shape), self.products
+        if some(lost_a) or some(lost_b):
+            self.lost = add_up(
+                multiply_up(lost_a, b.ideal.magnitude), multiply_up(lost_b, a.ideal.magnitude)
+            )
+            held = add_up(self.products, self.lost)
+        if contract.contraction is Contraction.ALWAYS:  # only the first product is rounded itself
+            held, exact_scaling = held[..., :1], exact_scaling[..., :1]
+        self.rounded = np.where(exact_scaling, r.of_scaling(held), r.of_product(held))
+        if start is not None:
+            start_middle, start_radius = midpoint_radius(start.ideal)
+            shape = np.broadcast_shapes(middle.shape[:-1], start_middle.shape)
+            middle = np.broadcast_to(middle, (*shape, middle.shape[-1])).copy()
+            radius = np.broadcast_to(radius, middle.shape).copy()
+            middle[..., 0] += start_middle
+            radius[..., 0] = add_up(radius[..., 0], start_radius)
+            absolute = np.abs(middle)
+            absolute[..., 0] += 2 * np.abs(start_middle)
+        else:
+            absolute = np.abs(middle)
+        self.reach = self._reach(middle, radius)
+        terms = middle.shape[-1]
+        total = np.cumsum(add_up(absolute, radius), axis=-1)
+        slack = multiply_up(total, gamma(3 * terms + 16))
+        self.middle = np.cumsum(middle, axis=-1)
+        self.radius = add_up(np.cumsum(radius, axis=-1), slack)
+        self.partial = add_up(np.abs(self.middle), self.radius)
+
+    def result(self, shape: tuple[int, ...]) -> Tracked | None:
+        error = self._closed()
+        if not np.all(np.isfinite(error)):
+            return None
+        last = Interval(
+            add_down(self.middle[..., -1], -self.radius[..., -1]),
+            add_up(self.middle[..., -1], self.radius[..., -1]),
+        )
+        largest = max(
+            largest_of(add_up(self.partial, error[..., None])),
+            largest_of(add_up(self.products, self.lost)),
+            self.operands,
+            0.0 if self.start is None else self.start.largest,
+        )
+        whole = Interval(np.broadcast_to(last.lo, shape), np.broadcast_to(last.hi, shape))
+        return Tracked(whole, np.broadcast_to(error, shape), largest)
+
+    def _closed(self) -> FloatArray:
+        """E with E ≥ error of the start + each step at |s_k| + E; infinite if not found."""
+        error = np.zeros(self.partial.shape[:-1])
+        for _ in range(3):
+            error, before = self._needed(error), error
+            if np.all(error <= before):
+                return before
+        for factor in (1.0, 1.0 + 2.0**-8):
+            candidate = multiply_up(error, factor) if factor > 1.0 else error
+            if np.all(self._needed(candidate) <= candidate):
+                return candidate
+        return np.full_like(error, np.inf)
+
+    def _reach(self, middle: FloatArray, radius: FloatArray) -> FloatArray | None:
+        """Bounds on what each step rounds, from the runtime's own numbers; None where the contract
+        leaves more than one way to compute them.
+
+        Rounding to nearest is monotone (format lemma `monotone`), so the ends of a range of
+        computed sums become the ends of the next one by the very operation the runtime performs.
+        Unlike |s_k| + E this stays at a power of two that no sum exceeds.
+        """
+        r, fused = self.r, self.contract.contraction is Contraction.ALWAYS
+        if r.flush_results or r.flush_operands or self.contract.contraction is Contraction.EITHER:
+            return None
+        if self.start is not None:
+            return None  # its range is part of the first term here
+        # Rounding is odd: both ends at once, the lower one negated, each a run of additions.
+        ends = np.stack([add_up(-middle, radius), add_up(middle, radius)])
+        if not fused:
+            ends = round_array(ends, r.format)
+        reach = _run(np.ascontiguousarray(np.moveaxis(ends, -1, 0)), r.format)
+        if not np.max(reach, initial=0.0) <= r.format.largest_number:
+            return None
+        return np.ascontiguousarray(np.moveaxis(reach, 0, -1))
+
+    def _needed(self, error: FloatArray) -> FloatArray:
+        before = np.zeros_like(error) if self.start is None else self.start.error
+        magnitude = add_up(self.partial, error[..., None])
+        if self.reach is not None:
+            magnitude = np.minimum(magnitude, self.reach)
+        steps = self._steps(magnitude)
+        return add_up(add_up(before, sum_up(steps, axis=-1)), 0.0)
+
+    def _steps(self, magnitude: FloatArray) -> FloatArray:
+        """Rounding error of each step, operands read as zero included. A fused step, which may
+        underflow, errs by no less than an addition may."""
+        r, choice = self.r, self.contract.contraction
+        if choice is Contraction.ALWAYS:
+            step = r.of_product(magnitude)
+        else:
+            step = add_up(self.rounded, r.of_sum(magnitude))
+            if choice is not Contraction.NEVER:
+                step = np.maximum(r.of_product(magnitude), step)
+        step = np.where(self.zero, r.of_copy(magnitude), step)
+        if self.start is None:
+            first = np.where(self.zero[..., 0], 0.0, self.rounded[..., 0])
+            step[..., 0] = np.broadcast_to(first, step.shape[:-1])
+        return add_up(step, add_up(self.lost, r.lost_operands)) if r.flush_operands else step
+
+
+def _run(terms: FloatArray, fmt: FloatFormat) -> FloatArray:
+    """The larger magnitude of two running sums of `terms` (terms, 2, *shape), rounded to the format
+    at every step: before that is done, and rounded up. Unless it is beyond the format's numbers.
+
+    One pass for each term, so all is done in place: fl(s + 4U·|s|) is what `add_up` gives.
+    """
+    reach = np.empty((len(terms), *terms.shape[2:]))
+    sums, size = terms[0].copy(), np.empty_like(terms[0])
+    np.abs(sums, out=size)
+    np.maximum(size[0], size[1], out=reach[0])
+    for k in range(1, len(terms)):
+        if fmt != BINARY64:
+            round_to_grid(sums, size, fmt)
+        sums += terms[k]
+        np.abs(sums, out=size)
+        size *= 4.0 * UNIT
+        sums += size
+        np.abs(sums, out=size)
+        np.maximum(size[0], size[1], out=reach[k])
+    return reach

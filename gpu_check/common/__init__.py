@@ -1,0 +1,1 @@
+"""Files written whole, processes that end with their parent, sources compiled here."""

@@ -1,0 +1,1 @@
+"""Whether a runtime honours a contract, node by node."""

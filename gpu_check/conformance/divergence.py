@@ -1,0 +1,73 @@
+"""Where a runtime first leaves its emulation: node by node on one input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from encoders.contract.contract import RuntimeContract
+from gpu_check.emulator.emulator import emulate
+from gpu_check.runtimes.replay import NotReplayed, replay_on_onnxruntime
+from onnx_import.graph import Array, Graph
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first node, in the graph's order, whose bits differ: both values at one element of its
+    output, and how many elements differ."""
+
+    node: str
+    op: str
+    index: tuple[int, ...]
+    emulated: float
+    given: float
+    differing: int
+    elements: int
+
+
+def first_divergence(
+    graph: Graph, model: Path, inputs: Mapping[str, Array], contract: RuntimeContract
+) -> Divergence | NotReplayed | None:
+    """Compare a pinned contract's emulation with onnxruntime (optimisations off, one thread).
+
+    `inputs` are arrays of the model's own shapes and dtypes. Tensors that only the graph as read
+    here has, or only the file, are passed over. None if all that can be compared agrees.
+    """
+    outcome = replay_on_onnxruntime(_with_every_output(model, graph), inputs)
+    if isinstance(outcome, NotReplayed):
+        return outcome
+    batch = {name: np.asarray(v)[None] for name, v in inputs.items()}
+    with np.errstate(all="ignore"):
+        emulated = emulate(graph, batch, contract, every_tensor=True)
+    for node in graph.order:
+        for tensor in node.outputs:
+            if tensor not in outcome.outputs or not graph.types[tensor].dtype.is_float:
+                continue
+            shape = graph.types[tensor].shape
+            ours = np.asarray(emulated[tensor][0], np.float64)
+            theirs = np.asarray(outcome.outputs[tensor]).astype(np.float64).reshape(shape)
+            differs = ~((ours == theirs) | (np.isnan(ours) & np.isnan(theirs)))
+            if np.any(differs):
+                at = tuple(int(i) for i in np.argwhere(differs)[0])
+                count = int(differs.sum())
+                given = (float(ours[at]), float(theirs[at]))
+                return Divergence(node.name, node.op, at, *given, count, differs.size)
+    return None
+
+
+def _with_every_output(model: Path, graph: Graph) -> bytes:
+    """The file with each of its tensors that `graph` knows made an output."""
+    proto = onnx.load(str(model))
+    present = {o.name for o in proto.graph.output}
+    for node in proto.graph.node:
+        for tensor in node.output:
+            if tensor and tensor not in present and tensor in graph.types:
+                kind = onnx.helper.np_dtype_to_tensor_dtype(graph.types[tensor].dtype.numpy)
+                proto.graph.output.append(onnx.helper.make_tensor_value_info(tensor, kind, None))
+                present.add(tensor)
+    whole: bytes = proto.SerializeToString()
+    return whole

@@ -1,0 +1,1 @@
+"""Executions of a graph, bit for bit and exact."""

@@ -1,0 +1,255 @@
+/* Chains and trees of multiply-adds in binary32, or (with STEPS defined) the steps of
+   tensor cores: what encoders/arithmetic/numpy_arithmetic.py does, as loops that a compiler turns into vector
+   instructions. fmaf rounds once; the separate form rounds twice, for which contraction must be off
+   (-ffp-contract=off).
+
+   Element (r, c) of the result is y[r][c] + sum over k of a[k]*b[k]. Each operand says where row r
+   begins (rows[r], in elements) and how far apart its columns are. RESULT and OPERAND say what
+   becomes of subnormal numbers: `kept` or `flushed`. */
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define LANES 16
+#define ROWS 8
+
+#if defined(__x86_64__) && defined(__gnu_linux__)
+#define FOR_EVERY_PROCESSOR __attribute__((target_clones("avx512f", "arch=haswell", "default")))
+#else
+#define FOR_EVERY_PROCESSOR
+#endif
+
+#ifndef RESULT
+#define RESULT kept
+#endif
+#ifndef OPERAND
+#define OPERAND kept
+#endif
+
+static inline float kept(float v) { return v; }
+static inline float flushed(float v) { return fabsf(v) < 0x1p-126f ? v * 0.0f : v; }
+
+#ifndef STEPS
+
+typedef float Lanes __attribute__((vector_size(4 * LANES)));
+
+#define CHAINS(NAME, STEP)                                                                       \
+    FOR_EVERY_PROCESSOR                                                                          \
+    void NAME(int64_t rows, int64_t columns, int64_t terms,                                      \
+              const float *const *a, const int64_t *a_rows, int64_t a_column,                    \
+              const float *const *b, const int64_t *b_rows, int64_t b_column, float *y)          \
+    {                                                                                            \
+        for (int64_t c = 0; c < columns; c += LANES) {                                           \
+            const int width = columns - c < LANES ? (int)(columns - c) : LANES;                  \
+            int64_t r = 0;                                                                       \
+            while (r < rows) {                                                                   \
+                float *into = y + r * columns + c;                                               \
+                int64_t same = 1;                                                                \
+                while (same < ROWS && r + same < rows && b_rows[r + same] == b_rows[r]) ++same;  \
+                if (same == ROWS && width == LANES && a_column == 0 && b_column == 1) {          \
+                    Lanes total[ROWS];                                                           \
+                    for (int i = 0; i < ROWS; ++i)                                               \
+                        memcpy(total + i, into + i * columns, sizeof *total);                    \
+                    for (int64_t k = 0; k < terms; ++k) {                                        \
+                        Lanes v;                                                                 \
+                        memcpy(&v, b[k] + b_rows[r] + c, sizeof v);                              \
+                        _Pragma("GCC unroll 8")                                                  \
+                        for (int i = 0; i < ROWS; ++i) {                                         \
+                            const Lanes u = a[k][a_rows[r + i]] - (Lanes){0};                    \
+                            Lanes w = total[i], next;                                            \
+                            for (int j = 0; j < LANES; ++j) next[j] = STEP(u[j], v[j], w[j]);    \
+                            total[i] = next;                                                     \
+                        }                                                                        \
+                    }                                                                            \
+                    for (int i = 0; i < ROWS; ++i)                                               \
+                        memcpy(into + i * columns, total + i, sizeof *total);                    \
+                    r += ROWS;                                                                   \
+                    continue;                                                                    \
+                }                                                                                \
+                float total[LANES];                                                              \
+                memcpy(total, into, width * sizeof *total);                                      \
+                for (int64_t k = 0; k < terms; ++k) {                                            \
+                    const float *x = a[k] + a_rows[r] + c * a_column;                            \
+                    const float *z = b[k] + b_rows[r] + c * b_column;                            \
+                    for (int j = 0; j < width; ++j)                                              \
+                        total[j] = STEP(x[j * a_column], z[j * b_column], total[j]);             \
+                }                                                                                \
+                memcpy(into, total, width * sizeof *total);                                      \
+                ++r;                                                                             \
+            }                                                                                    \
+        }                                                                                        \
+    }
+
+#define ONCE(u, v, w) RESULT(fmaf(OPERAND(u), OPERAND(v), OPERAND(w)))
+#define TWICE(u, v, w) RESULT(OPERAND(RESULT(OPERAND(u) * OPERAND(v))) + OPERAND(w))
+
+CHAINS(fused, ONCE)
+CHAINS(separate, TWICE)
+
+#define BLOCK 64 /* columns at a time, to be told fewer times what comes next */
+
+/* A tree of additions: partial sum k adds numbers first[k] and second[k], of which 0 ... terms - 1
+   are terms, and terms + i is what lies at place i of `sums`; it goes to place places[k]. The
+   second is a term unless both are sums. y is not read. */
+#define TREES(NAME, STEP)                                                                        \
+    static inline __attribute__((always_inline)) void NAME##_lanes(                              \
+        int width, int64_t terms, const float *const *a, int64_t a_at, int64_t a_column,         \
+        const float *const *b, int64_t b_at, int64_t b_column,                                   \
+        const int64_t *first, const int64_t *second, const int64_t *places, float *sums, float *y)\
+    {                                                                                            \
+        float *into = sums;                                                                      \
+        for (int64_t k = 0; k < terms - 1; ++k) {                                                \
+            const int64_t p = first[k], q = second[k];                                           \
+            into = sums + places[k] * BLOCK;                                                     \
+            const float *w = p < terms ? into : sums + (p - terms) * BLOCK;                      \
+            if (p < terms)                                                                       \
+                for (int j = 0; j < width; ++j)                                                  \
+                    into[j] = RESULT(OPERAND(a[p][a_at + j * a_column])                          \
+                                     * OPERAND(b[p][b_at + j * b_column]));                      \
+            if (q >= terms) {                                                                    \
+                const float *v = sums + (q - terms) * BLOCK;                                     \
+                for (int j = 0; j < width; ++j) into[j] = RESULT(OPERAND(w[j]) + OPERAND(v[j])); \
+            } else                                                                               \
+                for (int j = 0; j < width; ++j)                                                  \
+                    into[j] = STEP(a[q][a_at + j * a_column], b[q][b_at + j * b_column], w[j]);  \
+        }                                                                                        \
+        memcpy(y, into, width * sizeof *y);                                                      \
+    }                                                                                            \
+    FOR_EVERY_PROCESSOR                                                                          \
+    void NAME(int64_t rows, int64_t columns, int64_t terms,                                      \
+              const float *const *a, const int64_t *a_rows, int64_t a_column,                    \
+              const float *const *b, const int64_t *b_rows, int64_t b_column,                    \
+              const int64_t *first, const int64_t *second, const int64_t *places, float *sums,   \
+              float *y)                                                                          \
+    {                                                                                            \
+        for (int64_t r = 0; r < rows; ++r)                                                       \
+            for (int64_t c = 0; c < columns; c += BLOCK) {                                       \
+                const int width = columns - c < BLOCK ? (int)(columns - c) : BLOCK;              \
+                const int64_t a_at = a_rows[r] + c * a_column, b_at = b_rows[r] + c * b_column;  \
+                float *into = y + r * columns + c;                                               \
+                if (width == BLOCK && a_column == 0 && b_column == 1)                            \
+                    NAME##_lanes(BLOCK, terms, a, a_at, 0, b, b_at, 1, first, second, places,    \
+                                 sums, into);                                                    \
+                else                                                                             \
+                    NAME##_lanes(width, terms, a, a_at, a_column, b, b_at, b_column, first, second,\
+                                 places, sums, into);                                            \
+            }                                                                                    \
+    }
+
+TREES(fused_tree, ONCE)
+TREES(separate_tree, TWICE)
+
+#else
+
+typedef double Wides __attribute__((vector_size(8 * LANES)));
+typedef int32_t Wholes __attribute__((vector_size(4 * LANES)));
+
+#define NO_EXPONENT -900 /* below that of any product of two numbers other than zero */
+
+static inline int32_t bits_of(float v)
+{
+    int32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    return bits;
+}
+
+static inline double power(int32_t exponent)
+{
+    const int64_t bits = (int64_t)(exponent + 1023) << 52;
+    double v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+/* The exponent of a number other than zero, at least `least`, which is that of a normal number. */
+static inline int32_t exponent_of(float v, int32_t least)
+{
+    const int32_t found = ((bits_of(v) >> 23) & 255) - 127;
+    return found < least ? least : found;
+}
+
+/* Toward zero to binary32; the conversion of what is left is exact, or an infinity. */
+static inline float truncated(double v)
+{
+    int64_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    bits &= ~(((int64_t)1 << 29) - 1);
+    double normal;
+    memcpy(&normal, &bits, sizeof normal);
+    const double subnormal = trunc(v * 0x1p149) * 0x1p-149;
+    return (float)(fabs(v) < 0x1p-126 ? subnormal : normal);
+}
+
+/* One step: all products and the running sum y, truncated to multiples of 2^(e - alignment), where
+   e is the largest exponent among them, then added exactly and truncated to binary32. Exact in
+   binary64: the multiples are whole numbers below 2^(alignment + 2). Columns beyond `width` are
+   computed with zeros. */
+static inline __attribute__((always_inline)) void step(
+    int width, int64_t terms, const float *const *a, int64_t a_at, int64_t a_column,
+    const float *const *b, int64_t b_at, int64_t b_column, int32_t alignment, int32_t least,
+    float *y)
+{
+    float u[LANES] = {0}, v[LANES] = {0}, w[LANES] = {0};
+    Wholes largest = {0};
+    Wides unit = {0}, whole = {0}, plain = {0}, back = {0};
+    for (int j = 0; j < width; ++j) w[j] = y[j];
+    for (int j = 0; j < LANES; ++j) {
+        w[j] = OPERAND(w[j]);
+        const int32_t own = exponent_of(w[j], -126);
+        largest[j] = w[j] == 0.0f ? NO_EXPONENT : own;
+    }
+    for (int64_t k = 0; k < terms; ++k) {
+        Wholes next = {0};
+        for (int j = 0; j < width; ++j) u[j] = a[k][a_at + j * a_column];
+        for (int j = 0; j < width; ++j) v[j] = b[k][b_at + j * b_column];
+        for (int j = 0; j < LANES; ++j) {
+            const float x = OPERAND(u[j]), z = OPERAND(v[j]);
+            const int32_t sum = exponent_of(x, least) + exponent_of(z, least);
+            const int32_t counted = (x == 0.0f) | (z == 0.0f) ? NO_EXPONENT : sum;
+            next[j] = counted > largest[j] ? counted : largest[j];
+        }
+        largest = next;
+    }
+    for (int j = 0; j < LANES; ++j) {
+        unit[j] = power(alignment - largest[j]);
+        back[j] = power(largest[j] - alignment);
+        plain[j] = w[j];
+        whole[j] = 0.0 + trunc(plain[j] * unit[j]); /* never -0 */
+    }
+    for (int64_t k = 0; k < terms; ++k) {
+        Wides product = {0}, cut = {0};
+        for (int j = 0; j < width; ++j) u[j] = a[k][a_at + j * a_column];
+        for (int j = 0; j < width; ++j) v[j] = b[k][b_at + j * b_column];
+        for (int j = 0; j < LANES; ++j)
+            product[j] = (double)OPERAND(u[j]) * (double)OPERAND(v[j]);
+        for (int j = 0; j < LANES; ++j) cut[j] = trunc(product[j] * unit[j]);
+        whole += cut;
+        plain += product;
+    }
+    for (int j = 0; j < LANES; ++j) {
+        const double sum = whole[j] * back[j];
+        w[j] = RESULT(truncated(fabs(plain[j]) < INFINITY ? sum : plain[j]));
+    }
+    for (int j = 0; j < width; ++j) y[j] = w[j];
+}
+
+FOR_EVERY_PROCESSOR
+void steps(int64_t rows, int64_t columns, int64_t terms,
+           const float *const *a, const int64_t *a_rows, int64_t a_column,
+           const float *const *b, const int64_t *b_rows, int64_t b_column,
+           int32_t alignment, int32_t least, float *y)
+{
+    for (int64_t r = 0; r < rows; ++r)
+        for (int64_t c = 0; c < columns; c += LANES) {
+            const int width = columns - c < LANES ? (int)(columns - c) : LANES;
+            const int64_t a_at = a_rows[r] + c * a_column, b_at = b_rows[r] + c * b_column;
+            float *into = y + r * columns + c;
+            if (width == LANES && a_column == 0 && b_column == 1)
+                step(LANES, terms, a, a_at, 0, b, b_at, 1, alignment, least, into);
+            else
+                step(width, terms, a, a_at, a_column, b, b_at, b_column, alignment, least, into);
+        }
+}
+
+#endif

@@ -1,0 +1,1 @@
+"""What a runtime does, found out by running it."""

@@ -1,0 +1,1 @@
+"""Real runtimes on the user's own file."""

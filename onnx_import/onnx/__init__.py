@@ -1,0 +1,1 @@
+"""ONNX files: from a path to a typed graph."""

@@ -1,0 +1,29 @@
+"""Operators outside ONNX's own domain that have a meaning here, and how ONNX would type them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Typed:
+    """Typed like the ONNX operator `like` of these inputs, taken to be float32; the element type of
+    the result is that of the input `result`, where there is one."""
+
+    like: str
+    inputs: tuple[int, ...]
+    result: int | None = None
+
+
+# "" are operators that the import itself makes (onnx_import/passes/dynamic.py)
+FOREIGN: Mapping[tuple[str, str], Typed] = {
+    ("", "DynamicQuantizeMatMul"): Typed("MatMul", (0, 1)),
+    ("", "DynamicQuantizeConv"): Typed("Conv", (0, 1)),
+    ("com.microsoft", "QGemm"): Typed("Gemm", (0, 3), 8),
+}
+
+
+def is_known(domain: str, op: str) -> bool:
+    """Is it an operator of ONNX, or one of these?"""
+    return domain in ("", "ai.onnx") or (domain, op) in FOREIGN

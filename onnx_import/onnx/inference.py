@@ -1,0 +1,207 @@
+"""Types and shapes: of the graph's inputs, and of a node's outputs by ONNX's own inference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import onnx
+from onnx import numpy_helper, shape_inference
+from onnx.checker import ValidationError
+from onnx.defs import SchemaError
+from onnx.shape_inference import InferenceError
+
+from onnx_import.errors import ModelError, UnsupportedModel, shorten
+from onnx_import.graph import Array, DType, TensorType
+from onnx_import.onnx.foreign import FOREIGN, Typed
+from onnx_import.onnx.transposed import transposed_shape
+from onnx_import.tensors import dtype_of, type_of
+
+MOST_COMPUTED = 2**26  # elements of one tensor: bounds keep a dozen float64 numbers of each
+MOST_MADE = 2**28  # elements that one node makes out of fewer, be they constant
+_LIKE_THEIR_INPUT = ("GroupNormalization",)  # ONNX infers nothing for these
+# before opset 16 these are functions, and ONNX infers nothing for them either
+_INFERRED_AS = {"GreaterOrEqual": "Greater", "LessOrEqual": "Less"}
+
+
+def input_type(
+    value: onnx.ValueInfoProto, batch: int | None = None
+) -> tuple[TensorType, str | None]:
+    """The type of a graph input, with a note if its batch dimension was unknown and read as 1, or
+    as `batch`, which also takes the place of a 1.
+
+    Raises UnsupportedModel, naming the input, if it is no tensor, its rank or a dimension other
+    than the first is unknown, or a dimension is 0.
+    """
+    place = f"input '{value.name}'"
+    if not value.type.HasField("tensor_type"):
+        raise UnsupportedModel(f"{place} is not a tensor; export the model with tensor inputs")
+    tensor = value.type.tensor_type
+    if not tensor.HasField("shape"):
+        raise UnsupportedModel(f"{place} has no shape; export the model with fixed input shapes")
+    shape: list[int] = []
+    note = None
+    for position, dim in enumerate(tensor.shape.dim):
+        size = known_size(dim)
+        if size is None and position == 0:
+            symbol = f" '{dim.dim_param}'" if dim.dim_param else ""
+            size = 1 if batch is None else batch
+            note = f"the first dimension{symbol} of {place} is not fixed and was read as {size}"
+        if size is None:
+            symbol = f" ('{dim.dim_param}')" if dim.dim_param else ""
+            raise UnsupportedModel(
+                f"dimension {position}{symbol} of {place} is unknown, and only the first may be; "
+                "export the model with fixed input shapes"
+            )
+        if batch is not None and position == 0:
+            if size not in (1, batch):
+                raise UnsupportedModel(f"{place} has a first dimension of {size}, not {batch}")
+            size = batch
+        if size == 0:
+            raise UnsupportedModel(
+                f"dimension {position} of {place} is 0, so it holds no numbers; "
+                "export the model with fixed input shapes"
+            )
+        shape.append(size)
+    return TensorType(dtype_of(tensor.elem_type, place), tuple(shape)), note
+
+
+def known_size(dim: onnx.TensorShapeProto.Dimension) -> int | None:
+    """A dimension's size; None if symbolic, unset or negative (some exporters write −1)."""
+    return dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None
+
+
+def infer(
+    proto: onnx.NodeProto,
+    place: str,
+    types: Mapping[str, TensorType],
+    constants: Mapping[str, Array],
+    opset: int,
+) -> Mapping[str, onnx.TypeProto]:
+    """ONNX's strict type and shape inference for one node whose input types are known.
+
+    Constants short enough to be a shape or a list of axes are shown to it; its result may still
+    leave shapes unknown. Raises ModelError, naming the node, if the input types do not fit.
+    """
+    foreign = FOREIGN.get((proto.domain, proto.op_type))
+    if foreign is not None:
+        return _infer_foreign(foreign, proto, place, types, opset)
+    present = {t for t in proto.input if t}
+    if proto.op_type in _LIKE_THEIR_INPUT:
+        return {proto.output[0]: type_proto(types[proto.input[0]])}
+    if proto.op_type in _INFERRED_AS:
+        proto = onnx.NodeProto.FromString(proto.SerializeToString())
+        proto.op_type = _INFERRED_AS[proto.op_type]
+    if proto.op_type == "ConvTranspose":
+        shape = transposed_shape(proto, place, types)
+        if shape is not None:
+            return {proto.output[0]: type_proto(replace(types[proto.input[0]], shape=shape))}
+    try:
+        return shape_inference.infer_node_outputs(
+            onnx.defs.get_schema(proto.op_type, opset, ""),
+            proto,
+            {t: type_proto(types[t]) for t in present},
+            {
+                t: numpy_helper.from_array(constants[t].astype(types[t].dtype.numpy), t)
+                for t in present
+                if t in constants and constants[t].size <= 1024
+            },
+            opset_imports=[onnx.helper.make_opsetid("", opset)],
+        )
+    except (
+        ValidationError,
+        InferenceError,
+        SchemaError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        LookupError,
+    ) as error:
+        raise ModelError(
+            f"{place} does not fit its inputs {describe(proto.input, types)} "
+            f"({shorten(error)}); export the model again"
+        ) from error
+
+
+def _infer_foreign(
+    foreign: Typed,
+    proto: onnx.NodeProto,
+    place: str,
+    types: Mapping[str, TensorType],
+    opset: int,
+) -> Mapping[str, onnx.TypeProto]:
+    if len(proto.input) <= max(*foreign.inputs, foreign.result or 0):
+        raise UnsupportedModel(f"{place} has only {len(proto.input)} inputs, which has no meaning")
+    plain = onnx.helper.make_node(
+        foreign.like, [proto.input[i] for i in foreign.inputs], proto.output
+    )
+    plain.attribute.extend(proto.attribute)
+    wide = {t: replace(types[t], dtype=DType.FLOAT32) for t in plain.input}
+    found = infer(plain, place, wide, {}, opset)
+    if foreign.result is not None:
+        for kind in found.values():
+            kind.tensor_type.elem_type = type_proto(
+                types[proto.input[foreign.result]]
+            ).tensor_type.elem_type
+    return found
+
+
+def describe(names: Sequence[str], types: Mapping[str, TensorType]) -> str:
+    """`float32[1, 5], float32[5, 50]`, in the order of the names."""
+    return ", ".join(f"{types[t].dtype.value}{list(types[t].shape)}" for t in names if t)
+
+
+def require_holdable(
+    proto: onnx.NodeProto,
+    place: str,
+    inferred: Mapping[str, onnx.TypeProto],
+    types: Mapping[str, TensorType],
+) -> None:
+    """Raises ModelError for a node that makes a tensor of more elements than can be worked with
+    out of smaller ones, before anybody computes them."""
+    given = sum(types[t].size for t in proto.input if t in types)
+    for tensor, kind in inferred.items():
+        sizes = [d.dim_value for d in kind.tensor_type.shape.dim if d.HasField("dim_value")]
+        if math.prod(sizes) > max(MOST_MADE, given):
+            raise ModelError(
+                f"{place}: its output '{tensor}' of shape {sizes} has more than "
+                f"2^{MOST_MADE.bit_length() - 1} elements; correct the shapes"
+            )
+
+
+def type_proto(tensor: TensorType) -> onnx.TypeProto:
+    """Raises ModelError for a size that a file cannot hold."""
+    if max(tensor.shape, default=0) >= 2**63:
+        raise ModelError(f"a tensor of shape {list(tensor.shape)} is too long; correct the shapes")
+    code = onnx.helper.np_dtype_to_tensor_dtype(tensor.dtype.numpy)
+    return onnx.helper.make_tensor_type_proto(code, tensor.shape)
+
+
+def constant_type(inferred: onnx.TypeProto | None, value: Array) -> TensorType:
+    """The type of a folded constant: its own shape, and the element type that was inferred, which
+    a constant may hold more exactly than a runtime does."""
+    if inferred is None or not inferred.tensor_type.elem_type:
+        return type_of(value)
+    return TensorType(dtype_of(inferred.tensor_type.elem_type, "a constant"), value.shape)
+
+
+def output_type(inferred: onnx.TypeProto | None, tensor: str, place: str) -> TensorType:
+    """A node output's type from what was inferred.
+
+    Raises UnsupportedModel, naming the node, if the shape is not fully known or it is no tensor.
+    """
+    if inferred is not None and inferred.WhichOneof("value") not in (None, "tensor_type"):
+        raise UnsupportedModel(
+            f"{place}: its output '{tensor}' is not a tensor; export the model with tensors only"
+        )
+    sizes = None
+    if inferred is not None and inferred.tensor_type.HasField("shape"):
+        sizes = [known_size(dim) for dim in inferred.tensor_type.shape.dim]
+    if inferred is None or sizes is None or None in sizes:
+        raise UnsupportedModel(
+            f"{place}: the shape of its output '{tensor}' is not known before the network runs; "
+            "export the model with fixed shapes"
+        )
+    dtype = dtype_of(inferred.tensor_type.elem_type, f"output '{tensor}' of {place}")
+    return TensorType(dtype, tuple(s for s in sizes if s is not None))

@@ -1,0 +1,337 @@
+"""The ONNX reader: a file in, a graph out, of which every tensor has a known type and shape."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from onnx_import.errors import ModelError, UnsupportedModel, shorten
+from onnx_import.graph import Array, Graph, Node, TensorType, build_graph
+from onnx_import.onnx.foreign import is_known
+from onnx_import.onnx.inferable import require_inferable
+from onnx_import.onnx.inference import (
+    constant_type,
+    infer,
+    input_type,
+    output_type,
+    require_holdable,
+)
+from onnx_import.onnx.origin import origin_of
+from onnx_import.onnx.proto import opset_of, read_proto
+from onnx_import.passes.decompose import ALWAYS, written_out
+from onnx_import.passes.dynamic import with_dynamic_products
+from onnx_import.passes.fold import fold
+from onnx_import.passes.masks import without_infinities
+from onnx_import.passes.normalize import (
+    FUNCTIONS,
+    PARTING,
+    interpolating,
+    live,
+    require_agreed,
+    split_into_slices,
+    truncating,
+    unique_names,
+    with_live_input,
+    without_dropout,
+    without_functions,
+    without_like,
+)
+from onnx_import.tensors import array_of, attribute_of, require_finite, type_of
+
+WRITTEN_OUT = ALWAYS | FUNCTIONS | {"CastLike", "Dropout", "Split"}  # what no graph holds
+MADE: Mapping[str, str] = {
+    "DynamicQuantizeConv": "DynamicQuantizeLinear before ConvInteger",
+    "DynamicQuantizeMatMul": "DynamicQuantizeLinear before MatMulInteger",
+    "Interpolate": "Resize and Upsample",
+    "MaskedLogSoftmax": "LogSoftmax behind a mask of -inf",
+    "MaskedSoftmax": "Softmax behind a mask of -inf",
+    "Rational": "numbers of FPCore files",
+    "Truncate": "Cast to whole numbers",
+}
+
+
+def load(
+    path: str | Path,
+    batch: int | None = None,
+    random: bool = False,
+    allowed: tuple[Path, ...] = (),
+) -> Graph:
+    """Read an ONNX file into a graph in which every tensor has a known type and shape.
+
+    Initializers and Constant nodes become constants, and data movement on constants is folded; a
+    first dimension of an input that is not fixed becomes 1; the notes say what was decided. With
+    `batch`, the first dimension of every input becomes that, where it is not fixed or is 1. With
+    `random`, the masks of Dropouts in training mode become inputs, `Graph.drawn`. `allowed` are
+    places outside the model's folder where its external data may lie.
+    Raises ModelError for a file that cannot be read or is not a valid model, UnsupportedModel for
+    a valid one that uses something without a meaning here. Nothing else escapes.
+    """
+    source = Path(path)
+    model, sha256, file_notes = read_proto(source, allowed)
+    opset = opset_of(model, source)
+    require_inferable(model)
+    origin = origin_of(model)
+    model, function_notes = without_functions(model, opset)
+    outputs = tuple(value.name for value in model.graph.output)
+    inputs, input_notes = runtime_inputs(model.graph, batch)
+    protos, node_notes = live_nodes(model)
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    protos, product_notes = with_dynamic_products(protos, initializers)
+    read = {t for proto in protos.values() for t in proto.input if t} | set(outputs)
+    stored = stored_constants(model.graph, source.parent, read)
+    walked = walk(protos, inputs, stored, read, opset, source.parent, random)
+    nodes, types, constants, drawn = walked
+    for tensor in outputs:
+        if tensor not in types:
+            raise ModelError(
+                f"the model's output '{tensor}' is written by no node; export the model again"
+            )
+    # Folding Shape can cut the last use of the nodes that computed its argument.
+    kept = live([(node.inputs, node.outputs) for node in nodes], outputs)
+    nodes = tuple(node for node, keep in zip(nodes, kept, strict=True) if keep)
+    nodes, types, constants = without_infinities(nodes, types, constants, outputs)
+    nodes = tuple(origin.marked(node) for node in nodes)
+    given = (*inputs, *drawn)
+    used = {t for node in nodes for t in (*node.inputs, *node.outputs)} | {*given, *outputs}
+    require_finite_constants(constants, used, stored, protos)
+    try:
+        graph = build_graph(
+            nodes,
+            {tensor: kind for tensor, kind in types.items() if tensor in used},
+            {tensor: value for tensor, value in constants.items() if tensor in used},
+            given,
+            outputs,
+            source,
+            sha256,
+            (
+                *file_notes,
+                *function_notes,
+                *input_notes,
+                *node_notes,
+                *product_notes,
+                *dropout_notes(protos, drawn),
+            ),
+            drawn=drawn,
+        )
+    except ValueError as error:
+        raise ModelError(f"'{source}' is not a valid ONNX model: {error}") from error
+    return replace(graph, allowed=allowed)
+
+
+def runtime_inputs(
+    graph: onnx.GraphProto, batch: int | None = None
+) -> tuple[Mapping[str, TensorType], tuple[str, ...]]:
+    """Types of the inputs that are given at run time, in order, and notes on them.
+
+    Files of IR version 3 list initializers among the inputs: those are constants. From version 4
+    on that makes them defaults that a caller may replace; here they are still constants, and a
+    note says so. Raises UnsupportedModel, naming the input, if its shape is not known.
+    """
+    stored = {tensor.name for tensor in graph.initializer}
+    stored |= {tensor.values.name for tensor in graph.sparse_initializer}
+    types: dict[str, TensorType] = {}
+    notes: list[str] = []
+    for value in graph.input:
+        if value.name not in stored:
+            types[value.name], note = input_type(value, batch)
+            notes += [note] if note else []
+    defaults = len(graph.input) - len(types)
+    if defaults:
+        notes.append(f"{defaults} initializer(s) also listed as inputs are read as constants")
+    return types, tuple(notes)
+
+
+def live_nodes(
+    model: onnx.ModelProto,
+) -> tuple[Mapping[str, onnx.NodeProto], tuple[str, ...]]:
+    """The nodes that reach an output by their unique names, in order, and notes on the others.
+
+    Raises UnsupportedModel if one of them is not a standard ONNX operator.
+    """
+    graph = model.graph
+    kept = live([(n.input, n.output) for n in graph.node], [v.name for v in graph.output])
+    named = zip(unique_names(graph.node), graph.node, kept, strict=True)
+    protos = {name: proto for name, proto, keep in named if keep}
+    functions = {(function.domain, function.name) for function in model.functions}
+    for name, proto in protos.items():
+        require_standard(name, proto, functions)
+    notes: list[str] = []
+    if len(protos) < len(graph.node):
+        count = len(graph.node) - len(protos)
+        notes.append(f"{count} node(s) that reach no output are left out")
+    written = sorted({proto.op_type for proto in protos.values()} & ALWAYS)
+    if written:
+        notes.append(f"{', '.join(written)}: written out with other operators")
+    notes += [PARTING[op] for op in written if op in PARTING]
+    return protos, tuple(notes)
+
+
+def dropout_notes(protos: Mapping[str, onnx.NodeProto], drawn: Collection[str]) -> tuple[str, ...]:
+    """What became of the model's Dropouts, of which some draw masks."""
+    notes: list[str] = []
+    still = sum(proto.op_type == "Dropout" for proto in protos.values()) - len(drawn)
+    if still:
+        notes.append(f"{still} Dropout node(s) are read as Identity, as at inference")
+    if drawn:
+        notes.append(
+            f"{len(drawn)} Dropout node(s) are in training mode: what is proved holds for every "
+            f"mask of zeros and ones that may be drawn ({', '.join(drawn)}), the same on both "
+            "sides; the runtime computes x·mask/(1 − ratio), as onnxruntime does"
+        )
+    return tuple(notes)
+
+
+def require_standard(
+    name: str, proto: onnx.NodeProto, functions: Collection[tuple[str, str]]
+) -> None:
+    """Raises UnsupportedModel for a model-local function or an operator of another domain."""
+    if (proto.domain, proto.op_type) in functions:
+        raise UnsupportedModel(
+            f"node '{name}' ({proto.op_type}) calls a function defined in the model, which is not "
+            "supported; inline it with onnx.inliner.inline_local_functions"
+        )
+    if not is_known(proto.domain, proto.op_type):
+        raise UnsupportedModel(
+            f"node '{name}' is {proto.domain}.{proto.op_type}, an operator outside the standard "
+            "ONNX set, which is not supported; export the model with standard operators"
+        )
+
+
+def stored_constants(
+    graph: onnx.GraphProto, folder: Path, read: Collection[str]
+) -> Mapping[str, Array]:
+    """The initializers that something reads. Raises ModelError or UnsupportedModel by name."""
+    for sparse in graph.sparse_initializer:
+        if sparse.values.name in read:
+            raise UnsupportedModel(
+                f"initializer '{sparse.values.name}' is sparse, which is not supported; "
+                "export the model with dense weights"
+            )
+    return {
+        tensor.name: array_of(tensor, folder, f"initializer '{tensor.name}'")
+        for tensor in graph.initializer
+        if tensor.name in read
+    }
+
+
+def require_finite_constants(
+    constants: Mapping[str, Array],
+    used: Collection[str],
+    stored: Collection[str],
+    protos: Mapping[str, onnx.NodeProto],
+) -> None:
+    """Raises ModelError for NaN or an infinity in a constant that a node left after folding reads.
+
+    An infinity that a comparison or a choice has already used up does no harm. The message names
+    where the number stands in the file, which may be before some folding.
+    """
+
+    def is_finite(tensor: str) -> bool:
+        value = constants[tensor]
+        return not type_of(value).dtype.is_float or bool(np.all(np.isfinite(value)))
+
+    places = {tensor: f"initializer '{tensor}'" for tensor in stored}
+    for name, proto in protos.items():
+        what = ": attribute 'value'" if proto.op_type == "Constant" else ""
+        for output in proto.output:
+            if output in constants:
+                origins = (places[t] for t in proto.input if t in places and not is_finite(t))
+                places[output] = next(origins, f"node '{name}' ({proto.op_type}){what}")
+    for tensor in constants:
+        if tensor in used and not is_finite(tensor):
+            require_finite(constants[tensor], places.get(tensor, f"constant '{tensor}'"))
+
+
+def walk(
+    protos: Mapping[str, onnx.NodeProto],
+    inputs: Mapping[str, TensorType],
+    stored: Mapping[str, Array],
+    read: Collection[str],
+    opset: int,
+    folder: Path,
+    random: bool = False,
+) -> tuple[tuple[Node, ...], Mapping[str, TensorType], Mapping[str, Array], tuple[str, ...]]:
+    """The nodes left after folding, the types of all tensors, all constants, and random masks.
+
+    Inference and folding alternate node by node, because each feeds the other: a Shape is constant
+    once its argument's type is known, and a Reshape's type is known once its shape is constant.
+    Raises ModelError or UnsupportedModel, naming the node.
+    """
+    constants = dict(stored)
+    types = {**inputs, **{tensor: type_of(value) for tensor, value in stored.items()}}
+    nodes: list[Node] = []
+    drawn: list[str] = []
+    waiting = list(protos.items())[::-1]
+    while waiting:
+        name, proto = waiting.pop()
+        node = read_node(name, proto, opset, folder)
+        inferred = infer(proto, node.describe(), types, constants, opset)
+        require_holdable(proto, node.describe(), inferred, types)
+        require_agreed(node, constants)
+        node = interpolating(without_like(without_dropout(node, constants, read, random), types))
+        value = constant_value(node) if node.op == "Constant" else folded(node, types, constants)
+        if value is not None:
+            constants[node.outputs[0]] = value
+            types[node.outputs[0]] = constant_type(inferred.get(node.outputs[0]), value)
+            continue
+        for tensor in node.outputs:
+            if tensor:
+                types[tensor] = output_type(inferred.get(tensor), tensor, node.describe())
+        node = truncating(node, types)
+        body = written_out(node, types, constants, protos)
+        if body is not None:
+            constants.update(body.constants)
+            drawn += body.drawn
+            types.update(body.drawn)
+            types.update({tensor: type_of(value) for tensor, value in body.constants.items()})
+            waiting += list(body.protos.items())[::-1]
+            continue
+        for part in split_into_slices(node, types, protos):
+            value = folded(part, types, constants) if part is not node else None
+            if value is None:
+                feeder, part = with_live_input(part, types, constants)
+                nodes += [*feeder, part]
+                types.update({n.outputs[0]: types[n.inputs[0]] for n in feeder})
+            else:
+                constants[part.outputs[0]] = value
+    return tuple(nodes), types, constants, tuple(drawn)
+
+
+def read_node(name: str, proto: onnx.NodeProto, opset: int, folder: Path) -> Node:
+    """The node as it is in the file. Raises ModelError or UnsupportedModel for its attributes."""
+    place = f"node '{name}' ({proto.op_type})"
+    stored = proto.op_type == "Constant"
+    attributes = {a.name: attribute_of(a, folder, place, stored) for a in proto.attribute}
+    inputs, outputs = tuple(proto.input), tuple(proto.output)
+    return Node(name, proto.op_type, inputs, outputs, attributes, opset, proto.domain)
+
+
+def constant_value(node: Node) -> Array:
+    """What a Constant node holds. Raises UnsupportedModel for strings."""
+    for name, value in node.attributes.items():
+        if name == "value" and isinstance(value, np.ndarray):
+            return value
+        if name in ("value_float", "value_floats"):
+            return np.array(value, np.float32)
+        if name in ("value_int", "value_ints"):
+            return np.array(value, np.int64)
+    raise UnsupportedModel(f"{node.describe()} holds text, which is not supported; remove it")
+
+
+def folded(
+    node: Node, types: Mapping[str, TensorType], constants: Mapping[str, Array]
+) -> Array | None:
+    """The value of a node's output where it can be folded. Raises ModelError if it cannot be."""
+    kinds: Sequence[TensorType | None] = [types[t] if t else None for t in node.inputs]
+    values = [constants.get(t) if t else None for t in node.inputs]
+    try:
+        return fold(node, kinds, values)
+    except (ValueError, LookupError, ArithmeticError, TypeError) as error:
+        raise ModelError(
+            f"{node.describe()} does not fit its constant inputs ({shorten(error)}); "
+            "export the model again"
+        ) from error

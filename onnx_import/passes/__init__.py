@@ -1,0 +1,1 @@
+"""Rewritings of a graph that is read: each keeps what the file means."""

@@ -1,0 +1,370 @@
+"""Operators that are written out with others when a file is read, once its types are known.
+
+ScatterND, ScatterElements and OneHot become a Gather by a constant index, LpPool a Gather of its
+windows and a norm: only data are moved. Einsum becomes transpositions, matrix products and sums, as
+runtimes compute it. Cast to truth values becomes |x| > 0. Dropout in training becomes a product
+with a random mask. LRN becomes x·(bias + Σ alpha/size·x²)^−beta. Pow with several stored exponents
+is done for each of them. DynamicQuantizeLinear becomes the computation of scale and zero point, as
+runtimes do it, and a QuantizeLinear by these. ReduceLogSum and ThresholdedRelu are written out at
+opsets that do not say how.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnx_import.errors import shorten
+from onnx_import.graph import Array, DType, Node, TensorType
+from onnx_import.passes.body import Body
+from onnx_import.passes.einsum import einsum
+
+
+def written_out(
+    node: Node,
+    types: Mapping[str, TensorType],
+    constants: Mapping[str, Array],
+    taken: Collection[str],
+) -> Body | None:
+    """The node with other operators, None where it stays. `taken` are the names of all nodes.
+
+    Raises UnsupportedModel, naming the node, for a use that has no meaning here.
+    """
+    if node.op not in REWRITINGS or node.domain:
+        return None
+    rewriting, attributes = REWRITINGS[node.op]
+    body = Body(node, types, constants, taken)
+    unknown = sorted(set(node.attributes) - attributes)
+    if unknown:
+        raise body.unsupported(f"attribute '{unknown[0]}' (opset {node.opset}) is not supported")
+    try:
+        rewriting(body)
+    except (ValueError, LookupError, ArithmeticError, TypeError) as error:
+        raise body.unsupported(
+            f"its inputs do not fit each other ({shorten(error)}); export the model again"
+        ) from error
+    return body.finish() if body.protos else None
+
+
+def _dropout(body: Body) -> None:
+    """x·mask/(1 − ratio), as onnxruntime computes it; the mask is drawn at run time."""
+    x, *rest = body.node.inputs
+    given = bool(rest and rest[0])
+    ratio = body.constant(1, "the ratio") if given else np.float32(0.5)
+    kind = body.types[x].dtype.numpy
+    if ratio.dtype != kind or not 0 <= float(ratio) < 1:
+        raise body.unsupported(
+            f"its ratio {float(ratio):g} must be a number of its input's type below 1"
+        )
+    one, dropped = body.store(np.ones((), kind)), body.store(np.asarray(ratio).reshape(()))
+    masked = body.add("Mul", x, body.mask())
+    body.add("Div", masked, body.add("Sub", one, dropped))
+
+
+def _scatter_nd(body: Body) -> None:
+    shape = body.shape(0)
+    index = body.constant(1, "the indices").astype(np.int64)
+    depth = index.shape[-1]
+    sizes = np.array(shape[:depth], np.int64)
+    if np.any((index < -sizes) | (index >= sizes)):
+        raise body.unsupported("an index (input 1) is out of range")
+    _require_updates(body, (*index.shape[:-1], *shape[depth:]))
+    places = np.arange(math.prod(shape)).reshape(*shape[:depth], -1)
+    wrapped = np.where(index < 0, index + sizes, index)
+    _replace(body, places[tuple(np.moveaxis(wrapped, -1, 0))])
+
+
+def _scatter_elements(body: Body) -> None:
+    shape = body.shape(0)
+    axis = body.number("axis", 0)
+    if not -len(shape) <= axis < len(shape):
+        raise body.unsupported(f"attribute 'axis' is {axis}, out of range for {len(shape)} axes")
+    axis %= len(shape)
+    index = body.constant(1, "the indices").astype(np.int64)
+    if np.any((index < -shape[axis]) | (index >= shape[axis])):
+        raise body.unsupported("an index (input 1) is out of range")
+    others = [i for i in range(len(shape)) if i != axis]
+    if index.ndim != len(shape) or any(index.shape[i] > shape[i] for i in others):
+        raise body.unsupported(
+            f"indices (input 1) of shape {list(index.shape)} do not fit data of shape {list(shape)}"
+        )
+    _require_updates(body, index.shape)
+    at = list(np.indices(index.shape))
+    at[axis] = index % shape[axis]
+    _replace(body, np.arange(math.prod(shape)).reshape(shape)[tuple(at)])
+
+
+def _require_updates(body: Body, shape: tuple[int, ...]) -> None:
+    if body.shape(2) != shape:
+        raise body.unsupported(
+            f"updates (input 2) must have the shape {list(shape)}, not {list(body.shape(2))}"
+        )
+
+
+def _replace(body: Body, places: Array) -> None:
+    """Put the updates (input 2) at flat places of the data (input 0), or what the attribute
+    `reduction` makes of them and the data there."""
+    reduction = body.number("reduction", "none")
+    if reduction not in _REDUCTIONS:
+        raise body.unsupported(f"attribute 'reduction' is '{reduction}', which has no meaning here")
+    flat = places.reshape(-1)
+    if len(np.unique(flat)) < len(flat):
+        raise body.unsupported("an index occurs twice, and which update wins is not defined")
+    shape = body.shape(0)
+    source = np.arange(math.prod(shape))
+    source[flat.astype(np.int64)] = len(source) + np.arange(len(flat))
+    data, updates = (body.reshape(body.node.inputs[i], -1) for i in (0, 2))
+    if reduction != "none":
+        old = body.add("Gather", data, body.store(flat.astype(np.int64)), axis=0)
+        updates = body.add(_REDUCTIONS[reduction], old, updates)
+    both = body.add("Concat", data, updates, axis=0)
+    body.add("Gather", both, body.store(source.reshape(shape)), axis=0)
+
+
+def _gather_nd(body: Body) -> None:
+    """Indices along the axes behind the first `batch_dims`, which both tensors have."""
+    shape, batch = body.shape(0), body.number("batch_dims", 0)
+    index = body.constant(1, "the indices").astype(np.int64)
+    depth = index.shape[-1]
+    sizes = np.array(shape[batch : batch + depth], np.int64)
+    if np.any((index < -sizes) | (index >= sizes)):
+        raise body.unsupported("an index (input 1) is out of range")
+    wrapped = np.where(index < 0, index + sizes, index).reshape(-1, *index.shape[batch:])
+    places = np.arange(math.prod(shape)).reshape(-1, *shape[batch:])
+    parts = [
+        p[tuple(np.moveaxis(i, -1, 0))]
+        for p, i in zip(
+            places, np.broadcast_to(wrapped, (len(places), *wrapped.shape[1:])), strict=True
+        )
+    ]
+    chosen = np.stack(parts).reshape(*shape[:batch], *parts[0].shape)
+    flat = body.reshape(body.node.inputs[0], -1)
+    body.add("Gather", flat, body.store(chosen.astype(np.int64)), axis=0)
+
+
+def _xor(body: Body) -> None:
+    one, both = (body.add(op, *body.node.inputs) for op in ("Or", "And"))
+    body.add("And", one, body.add("Not", both))
+
+
+def _one_hot(body: Body) -> None:
+    if body.node.inputs[0] not in body.known:
+        _computed_one_hot(body)
+        return
+    index = np.trunc(body.constant(0, "the indices").astype(np.float64)).astype(np.int64)
+    depth = int(body.constant(1, "the depth").reshape(()))
+    axis = body.number("axis", -1)
+    rank = index.ndim + 1
+    if not -rank <= axis < rank:
+        raise body.unsupported(f"attribute 'axis' is {axis}, out of range for {rank} axes")
+    wrapped = np.where(index < 0, index + depth, index)
+    hot = np.moveaxis(wrapped[..., None] == np.arange(depth), -1, axis % rank)
+    body.add("Gather", body.node.inputs[2], body.store(hot.astype(np.int64)), axis=0)
+
+
+def _computed_one_hot(body: Body) -> None:
+    """A comparison with every place, counted from either end."""
+    if body.node.opset < 11:
+        raise body.unsupported("the indices (input 0) must be constant before opset 11")
+    depth = int(body.constant(1, "the depth").reshape(()))
+    off, on = (body.store(v) for v in body.constant(2, "the values"))
+    shape, output = body.shape(0), body.types[body.node.outputs[0]].shape
+    axis = body.number("axis", -1) % len(output)
+    whole = body.add("Cast", body.node.inputs[0], to=onnx.TensorProto.INT64)
+    exact = body.add("Cast", whole, to=onnx.TensorProto.DOUBLE)
+    tall = body.reshape(exact, *shape[:axis], 1, *shape[axis:])
+    places = np.arange(depth, dtype=np.float64).reshape(-1, *(1,) * (len(shape) - axis))
+    here = [body.add("Equal", tall, body.store(p)) for p in (places, places - depth)]
+    body.add("Where", body.add("Or", *here), on, off)
+
+
+def _lp_pool(body: Body) -> None:
+    body.over(_norm(body), _windows(body), [0])
+
+
+def _global_lp_pool(body: Body) -> None:
+    shape = body.shape(0)
+    norm = body.over(_norm(body), body.node.inputs[0], range(2, len(shape)))
+    body.reshape(norm, *shape[:2], *(1,) * (len(shape) - 2))
+
+
+def _norm(body: Body) -> str:
+    p = body.number("p", 2)
+    if p not in (1, 2):
+        raise body.unsupported(f"attribute 'p' is {p}; supported are 1 and 2")
+    return f"ReduceL{p}"
+
+
+def _windows(body: Body) -> str:
+    """The elements of every window along a new first axis, pads being 0."""
+    shape, output = body.shape(0), body.types[body.node.outputs[0]].shape
+    kernel = body.number("kernel_shape", ())
+    if min(output) < 1:
+        raise body.unsupported("it computes an empty tensor; leave the node out")
+    if len(kernel) != len(shape) - 2:
+        raise body.unsupported("attribute 'kernel_shape' does not fit its input")
+    strides = body.number("strides", (1,) * len(kernel))
+    dilations = body.number("dilations", (1,) * len(kernel))
+    mode = body.number("auto_pad", "NOTSET")
+    pads = body.number("pads", (0,) * (2 * len(kernel)))
+    if mode != "NOTSET" and (any(pads) or ("pads" in body.node.attributes and mode != "VALID")):
+        raise body.unsupported("attributes 'auto_pad' and 'pads' exclude each other")
+    place = np.zeros((1, *(1,) * len(kernel)), np.int64)
+    inside = np.ones(place.shape, bool)
+    for axis, (n, k, s, d, out) in enumerate(
+        zip(shape[2:], kernel, strides, dilations, output[2:], strict=True)
+    ):
+        total = (out - 1) * s + d * (k - 1) + 1 - n
+        if mode in ("SAME_UPPER", "SAME_LOWER") and (total < 0 or (d > 1 and k > 1)):
+            raise body.unsupported("what its 'auto_pad' means differs between runtimes; use 'pads'")
+        if mode == "VALID" and (out - 1) * s + d * (k - 1) + 1 > n:
+            raise body.unsupported("'auto_pad' VALID cuts off what 'ceil_mode' keeps; use 'pads'")
+        given = pads[axis] + pads[axis + len(kernel)] if mode == "NOTSET" else 0
+        if mode in ("NOTSET", "VALID") and d * (k - 1) + 1 > n + given:
+            raise body.unsupported("its window is longer than the padded input")
+        total = max(total, 0)
+        before = {
+            "NOTSET": pads[axis], "VALID": 0, "SAME_UPPER": total // 2,
+            "SAME_LOWER": total - total // 2,
+        }[mode]  # fmt: skip
+        if (out - 1) * s >= n + before:
+            raise body.unsupported("its last windows start in the padding; pad less at the end")
+        at = np.arange(k)[:, None] * d + np.arange(out) * s - before
+        tall = [-1 if i == axis else 1 for i in range(len(kernel))]
+        at = at.reshape(1, k, *(out if t < 0 else 1 for t in tall))
+        place = (place[:, None] * n + at).reshape(
+            -1, *np.broadcast_shapes(place.shape[1:], at.shape[2:])
+        )
+        here = inside[:, None] & (at >= 0) & (at < n)
+        inside = here.reshape(place.shape)
+    pixels = math.prod(shape[2:])
+    maps = np.arange(math.prod(shape[:2])).reshape(1, *shape[:2], *(1,) * len(kernel)) * pixels
+    index = maps + place[:, None, None]
+    inside = np.broadcast_to(inside[:, None, None], index.shape)
+    flat = body.reshape(body.node.inputs[0], -1)
+    zero = body.store(np.zeros(1, body.types[body.node.inputs[0]].dtype.numpy))
+    padded = body.add("Concat", flat, zero, axis=0)
+    return body.add("Gather", padded, body.store(np.where(inside, index, math.prod(shape))), axis=0)
+
+
+def _lrn(body: Body) -> None:
+    """The scale is one sum over all channels, those outside a window being added and subtracted:
+    in some order that is the running sum along the channels that runtimes compute."""
+    (x,), shape = body.node.inputs, body.shape(0)
+    if len(shape) < 3:
+        raise body.unsupported("there are no pixels")
+    kind = body.types[x].dtype.numpy
+    size, channels = int(body.number("size", 1)), shape[1]
+    alpha, beta, bias = (
+        np.float32(body.number(name, default))
+        for name, default in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0))
+    )
+    start = np.arange(channels)[:, None] - (size - 1) // 2
+    if size < 1:
+        raise body.unsupported(f"attribute 'size' is {size}, and must be positive")
+    window = (np.arange(channels) >= start) & (np.arange(channels) < start + size)
+    weights = np.concatenate((np.ones(window.shape), ~window * -1.0), 1) * float(alpha)
+    exact = (weights, np.full(channels, size * float(bias)), -np.array([beta], np.float64))
+    with np.errstate(over="ignore"):
+        stored = [v.astype(kind) for v in exact]
+    held = all(np.array_equal(v, w) for v, w in zip(stored, exact, strict=True))
+    if not held or not all(np.all(np.isfinite(v)) for v in exact):
+        raise body.unsupported(f"'alpha', 'beta' or 'bias'·'size' is no {kind.name} number")
+    squares = body.add("Mul", x, x)
+    both = body.add("Concat", squares, squares, axis=1)
+    filters = stored[0].reshape(channels, -1, *(1,) * (len(shape) - 2))
+    total = body.add("Conv", both, body.store(filters), body.store(stored[1]))
+    scale = body.add("Div", total, body.store(np.array([size], kind)))
+    body.add("Mul", x, body.add("Pow", scale, body.store(stored[2])))
+
+
+def _reduce_log_sum(body: Body) -> None:
+    """Before opset 18, from which on ONNX itself defines it so."""
+    (x, *rest), opset = body.node.inputs, body.node.opset
+    given: dict[str, Any] = {k: v for k, v in body.node.attributes.items() if k != "axes"}
+    axes = body.number("axes", None)
+    if axes is not None and opset >= 13:
+        rest = [body.store(np.array(axes, np.int64))]
+    elif axes is not None:
+        given["axes"] = axes
+    body.add("Log", body.add("ReduceSum", x, *rest, **given))
+
+
+def _thresholded(body: Body) -> None:
+    """At opset 10, whose definition by ONNX needs a later one: x where x > alpha, else 0."""
+    (x,) = body.node.inputs
+    kind = body.types[x].dtype.numpy
+    alpha = np.float32(body.number("alpha", 1.0))
+    if float(alpha.astype(kind)) != float(alpha):
+        raise body.unsupported(f"attribute 'alpha' {float(alpha):g} is no {kind.name} number")
+    above = body.add("Greater", x, body.store(alpha.astype(kind).reshape(())))
+    body.add("Where", above, x, body.store(np.zeros((), kind)))
+
+
+def _dynamic_quantize_linear(body: Body) -> None:
+    (x,), (_, scale_name, zero_name) = body.node.inputs, body.node.outputs
+    nothing, most = (body.store(np.array(v, np.float32)) for v in (0.0, 255.0))
+    high = body.add("Max", body.add("ReduceMax", x, keepdims=0), nothing)
+    low = body.add("Min", body.add("ReduceMin", x, keepdims=0), nothing)
+    scale = body.add("Div", body.add("Sub", high, low), most, output=scale_name)
+    none = body.store(np.array(0, np.uint8))
+    zero = body.add("QuantizeLinear", body.add("Neg", low), scale, none, output=zero_name)
+    body.add("QuantizeLinear", x, scale, zero)
+
+
+def _cast(body: Body) -> None:
+    """To truth values: |x| > 0."""
+    (x,) = body.node.inputs
+    kinds = [body.types[t].dtype for t in (x, body.node.outputs[0])]
+    if kinds[1] is DType.BOOL and kinds[0].is_float:
+        size = body.add("Abs", x)
+        body.add("Greater", size, body.store(np.zeros((), kinds[0].numpy)))
+
+
+def _pow(body: Body) -> None:
+    """Elements are sorted by their exponent, and every exponent has a Pow of its own."""
+    base, exponent = body.node.inputs
+    known = body.known.get(exponent)
+    if known is None or base in body.known or known.size < 2:
+        return
+    shape = body.types[body.node.outputs[0]].shape
+    values, which = np.unique(np.broadcast_to(known, shape), return_inverse=True)
+    sizes = body.store(np.array(shape, np.int64))
+    flat = body.reshape(body.add("Expand", base, sizes), -1)
+    places = [np.flatnonzero(which.reshape(-1) == k) for k in range(len(values))]
+    powers = [
+        body.add("Pow", body.add("Gather", flat, body.store(at), axis=0), body.store(value))
+        for at, value in zip(places, values, strict=True)
+    ]
+    joined = body.add("Concat", *powers, axis=0)
+    order = np.argsort(np.concatenate(places)).astype(np.int64)
+    body.add("Gather", joined, body.store(order.reshape(shape)), axis=0)
+
+
+_REDUCTIONS = {"none": "", "add": "Add", "mul": "Mul", "max": "Max", "min": "Min"}
+REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
+    op: (rewriting, frozenset(attributes.split()))
+    for op, rewriting, attributes in (
+        ("Cast", _cast, "round_mode saturate to"),
+        ("Dropout", _dropout, "seed"),
+        ("DynamicQuantizeLinear", _dynamic_quantize_linear, ""),
+        ("Einsum", einsum, "equation"),
+        ("GatherND", _gather_nd, "batch_dims"),
+        ("GlobalLpPool", _global_lp_pool, "p"),
+        ("LRN", _lrn, "alpha beta bias size"),
+        ("LpPool", _lp_pool, "auto_pad ceil_mode dilations kernel_shape p pads strides"),
+        ("OneHot", _one_hot, "axis"),
+        ("Pow", _pow, ""),
+        ("ReduceLogSum", _reduce_log_sum, "axes keepdims noop_with_empty_axes"),
+        ("Scatter", _scatter_elements, "axis"),
+        ("ScatterElements", _scatter_elements, "axis reduction"),
+        ("ScatterND", _scatter_nd, "reduction"),
+        ("ThresholdedRelu", _thresholded, "alpha"),
+        ("Xor", _xor, ""),
+    )
+}
+ALWAYS = frozenset(REWRITINGS) - {"Cast", "Dropout", "Pow"}  # these stay for the most part

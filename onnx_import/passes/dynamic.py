@@ -1,0 +1,74 @@
+"""Dynamically quantised products put together: four or five nodes become one.
+
+DynamicQuantizeLinear, then MatMulInteger or ConvInteger by stored numbers, Cast to float32 and a
+Mul by the product of both scales: this is how onnxruntime's tool writes them. No bit changes; taken
+together they have much better bounds (encoders/quantized/dynamic_products.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+import onnx
+
+_TOGETHER: Mapping[str, str] = {
+    "MatMulInteger": "DynamicQuantizeMatMul",
+    "ConvInteger": "DynamicQuantizeConv",
+}
+
+
+def with_dynamic_products(
+    protos: Mapping[str, onnx.NodeProto], stored: Collection[str]
+) -> tuple[Mapping[str, onnx.NodeProto], tuple[str, ...]]:
+    """The nodes with such products put together, and a note. `stored` names the initializers.
+
+    Nodes whose results nothing reads any more are still among them.
+    """
+    writers = {t: proto for proto in protos.values() for t in proto.output if t}
+    made = {name: _together(proto, writers, stored) for name, proto in protos.items()}
+    count = sum(proto is not None for proto in made.values())
+    if not count:
+        return protos, ()
+    note = f"{count} dynamically quantised product(s), of several nodes each, are read as one"
+    return {name: made[name] or proto for name, proto in protos.items()}, (note,)
+
+
+def _together(
+    last: onnx.NodeProto, writers: Mapping[str, onnx.NodeProto], stored: Collection[str]
+) -> onnx.NodeProto | None:
+    """The product whose last node this is."""
+    for total, scales in _factors(last):
+        cast, both = writers.get(total), writers.get(scales)
+        if cast is None or both is None or cast.op_type != "Cast" or not _to_float(cast):
+            continue
+        whole = writers.get(cast.input[0])
+        if whole is None or whole.op_type not in _TOGETHER or len(whole.input) < 3:
+            continue
+        start = writers.get(whole.input[0])
+        if start is None or start.op_type != "DynamicQuantizeLinear":
+            continue
+        weights, zero = whole.input[1], list(whole.input[3:])
+        for mine, other in _factors(both):
+            constant = all(t in stored for t in (weights, other, *zero) if t)
+            read = list(start.output)
+            if [whole.input[0], mine, whole.input[2]] == read and constant:
+                made = onnx.helper.make_node(
+                    _TOGETHER[whole.op_type],
+                    [start.input[0], weights, other, *zero],
+                    list(last.output),
+                    name=last.name,
+                )
+                made.attribute.extend(whole.attribute)
+                return made
+    return None
+
+
+def _factors(proto: onnx.NodeProto) -> Iterator[tuple[str, str]]:
+    """Both orders of what a Mul multiplies."""
+    if proto.op_type == "Mul":
+        a, b = proto.input
+        yield from ((a, b), (b, a))
+
+
+def _to_float(proto: onnx.NodeProto) -> bool:
+    return any(a.name == "to" and a.i == onnx.TensorProto.FLOAT for a in proto.attribute)

@@ -1,0 +1,1 @@
+"""TorchLean graphs and their weights."""

@@ -1,0 +1,1 @@
+"""Ranges and error bounds of a whole graph, and the relaxations that tighten them."""

@@ -1,0 +1,432 @@
+"""Real ranges and error budgets of every tensor: forward intervals, then backward substitution.
+
+For each tensor t: x_t ∈ `values[t]` over the reals, and |x̂_t − x_t| ≤ `errors[t]` for every
+execution the contract allows. Tensors are treated in topological order, so whatever a step rests
+on has been proved before. Forward composition alone is hopeless with depth; tensors that feed a
+nonlinear operator, and the outputs, are therefore bounded again by pulling unit functionals back
+to the input, in both meanings, and the better bound is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+
+from encoders.contract.contract import RuntimeContract
+from encoders.families.scheduling import contract_at
+from encoders.numbers.enclosure import FloatArray, Interval, add_up, any_in_blocks
+from encoders.numbers.radius import is_negative, is_radius, largest_radius, radius_of
+from encoders.operator import RoundingBound, Site, site_of
+from encoders.registry import lookup
+from encoders.rounding.rounding_bounds import rounder_of, stored_loss
+from onnx_import.graph import Graph, Node
+from refine.bounds.alpha import Branching
+from refine.bounds.backward import Maps, Pulled, pull_back, unit_functionals, variable_inputs
+from refine.bounds.pruning import (
+    MOST_SPLIT_INPUTS,
+    Effort,
+    Rows,
+    affine_node,
+    feeds_nonlinear,
+    gains,
+    widths,
+    worth_refining,
+)
+from refine.bounds.relu_splitting import optimised_upper
+from refine.bounds.secant_branching import branched_upper, can_branch
+
+_CHUNK_BYTES = 32 * 2**20  # coefficients of one pull-back: small enough to stay in cache
+
+
+@dataclass(frozen=True)
+class NodeBounds:
+    """What was shown of one node: real range, error after it, and its own rounding error.
+
+    `assumed` are the run-time ranges of its inputs that the rounding bound rests on.
+    """
+
+    node: Node
+    values: Interval
+    errors: FloatArray
+    rounding: RoundingBound
+    assumed: Mapping[str, Interval]
+
+
+@dataclass(frozen=True)
+class NetworkBounds:
+    """Bounds of a whole network on one box.
+
+    `errors` maps each graph output to |x̂ − x| per element; `costs` says, for the output element
+    with the largest bound, how much of it each node's rounding and relaxation is responsible for.
+    `influence` says, per graph input element, how much of that is tied to its width: a guide for
+    splitting the box, no more. `flawed` names outputs whose bound was negative or NaN before it
+    passed the gate: a bug of ours.
+    """
+
+    maps: Maps
+    nodes: tuple[NodeBounds, ...]
+    errors: Mapping[str, FloatArray]
+    costs: Mapping[str, float]
+    influence: Mapping[str, FloatArray]
+    flawed: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        bad = {t for t, e in self.errors.items() if not is_radius(e)}
+        if bad:
+            errors = {t: radius_of(e) for t, e in self.errors.items()}
+            object.__setattr__(self, "errors", errors)
+            object.__setattr__(self, "flawed", self.flawed | bad)
+
+    @property
+    def largest(self) -> float:
+        return max((largest_radius(e) for e in self.errors.values()), default=0.0)
+
+
+@dataclass(frozen=True)
+class InputBox:
+    """Per graph input: its real range, and how far the runtime's copy may be from it."""
+
+    values: Mapping[str, Interval]
+    errors: Mapping[str, FloatArray]
+
+
+@dataclass(frozen=True)
+class Known:
+    """Bounds of every tensor, proved over a larger box."""
+
+    values: Mapping[str, Interval]
+    errors: Mapping[str, FloatArray]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What executes in place of a node: its site, a bound on |f_run(x̂) − f_node(x̂)|, per output
+    element, over the run-time ranges of its inputs, and the contract it keeps to. `held` are the
+    ranges of what it reads, where that is not what the node reads."""
+
+    site: Site
+    change: FloatArray
+    contract: RuntimeContract
+    held: tuple[Interval, ...] | None = None
+
+
+Runs: TypeAlias = Callable[[Node, Sequence[Interval]], Run]
+
+
+def network_bounds(
+    graph: Graph,
+    box: InputBox,
+    contract: RuntimeContract,
+    backward: bool = True,
+    tick: Callable[[], None] = lambda: None,
+    known: Known | None = None,
+    branching: Branching | None = None,
+    runs: Runs | None = None,
+    spread: frozenset[str] = frozenset(),
+) -> NetworkBounds:
+    """Bound every tensor of a network over one box.
+
+    `backward` False composes forward only: quick, and far too pessimistic for deep networks.
+    `known` are bounds proved over a box that contains this one; they are never worsened.
+    `branching` says how hard to try to decide the signs of open elements.
+    `runs` says what executes in place of each node, where that is another operator or has other
+    weights; errors are then from this graph's real values to that execution.
+    `spread` names the outputs whose real ranges are wanted as tight as their errors.
+    `tick` is called often and may raise to stop. Raises UnsupportedModel, naming the node, for
+    what has no meaning.
+    """
+    with np.errstate(all="ignore"):  # infinities and NaN mean that nothing is known
+        return _network_bounds(graph, box, contract, backward, tick, known, branching, runs, spread)
+
+
+def _network_bounds(
+    graph: Graph,
+    box: InputBox,
+    contract: RuntimeContract,
+    backward: bool,
+    tick: Callable[[], None],
+    known: Known | None,
+    branching: Branching | None,
+    runs: Runs | None,
+    spread: frozenset[str],
+) -> NetworkBounds:
+    maps = Maps(graph, dict(box.values), dict(box.errors))
+    cases = branching is not None and branching.cases > 0 and can_branch(graph)
+    nodes: list[NodeBounds] = []
+    pulled: dict[str, Pulled] = {}
+    refined: dict[str, Rows] = {}
+    pushes: dict[str, Mapping[str, FloatArray]] = {}
+    sites = {node.name: site_of(graph, node) for node in graph.order}
+    for node in graph.order:
+        lookup(node).check(sites[node.name])
+    effort = Effort()
+    for node in graph.order:
+        tick()
+        site, output = sites[node.name], node.outputs[0]
+        effort = effort.after(lookup(node).work(site), graph.types[output].size)
+        final = output in graph.outputs
+        refine = backward and (final or feeds_nonlinear(graph, output))
+        if refine and not final and not gains(graph, node, pushes):
+            refine = False
+            pushes[output] = pushes.get(variable_inputs(graph, node)[0], {})
+        _bound_values(maps, node, site, tick)
+        if known is not None:
+            maps.values[output] = maps.values[output].intersect(known.values[output])
+        if refine:
+            values = maps.values[output]
+            rows = worth_refining(graph, output, values, widths(values), effort.times(2))
+            pushes[output] = _refine_values(maps, output, rows, tick)
+            if branching is not None and not branching.late and (not final or output in spread):
+                _optimise_values(maps, output, final, branching, tick)
+        rounding, assumed = _bound_errors(maps, node, site, contract, runs)
+        if known is not None and not cases:
+            maps.errors[output] = np.minimum(maps.errors[output], known.errors[output])
+        if refine:
+            held = maps.values[output].inflate(maps.errors[output])
+            rows = worth_refining(graph, output, held, maps.errors[output], effort)
+            pulled[output] = _refine_errors(maps, output, rows, tick)
+            refined[output] = rows
+            if branching is not None and cases and not branching.late:
+                _branch_errors(maps, output, rows, final, branching, tick)
+        if node.name in maps.flaws:
+            rounding = rounding.flawed()
+        nodes.append(NodeBounds(node, maps.values[output], maps.errors[output], rounding, assumed))
+    errors = {
+        t: maps.errors[t] if t in maps.errors else _stored_errors(graph, t, contract)
+        for t in graph.outputs
+    }
+    if known is not None:
+        errors = {
+            t: np.minimum(e, known.errors[t]) if t in known.errors else e for t, e in errors.items()
+        }
+    costs = _costs_of_worst(errors, pulled, refined)
+    influence = _influence(maps, costs, pushes, spread)
+    return NetworkBounds(maps, tuple(nodes), errors, costs, influence)
+
+
+def _stored_errors(graph: Graph, tensor: str, contract: RuntimeContract) -> FloatArray:
+    """A constant output: what storing it in the compute format changes."""
+    if not graph.types[tensor].dtype.is_float:
+        return np.zeros(graph.types[tensor].shape)
+    r = rounder_of(graph.types[tensor].dtype, contract)
+    return stored_loss(r, np.asarray(graph.constants[tensor], np.float64))
+
+
+def _bound_values(maps: Maps, node: Node, site: Site, tick: Callable[[], None]) -> None:
+    ranges = [maps.values[t] for t in variable_inputs(maps.graph, node)]
+    mapped = lookup(node).values(site, ranges)
+    found, made = mapped.image.lo.shape, site.outputs[0].shape
+    if found != made:
+        raise site.unsupported(
+            f"its values have the shape {list(found)}, and ONNX infers {list(made)}; "
+            "please report it"
+        )
+    maps.value_maps[node.name] = mapped
+    maps.values[node.outputs[0]] = _sound(mapped.image)
+
+
+def _refine_values(
+    maps: Maps, output: str, rows: Rows, tick: Callable[[], None]
+) -> Mapping[str, FloatArray]:
+    """Better ranges of these elements; returns how their widths hang on the input's elements."""
+    pushes: dict[str, FloatArray] = {}
+    image = maps.values[output]
+    lo, hi = image.lo.reshape(-1).copy(), image.hi.reshape(-1).copy()
+    for chunk in _chunks(maps.graph, rows, copies=2):
+        c = unit_functionals(image.shape, chunk)
+        pulled = pull_back(maps, {output: np.concatenate([c, -c])}, {}, tick)
+        upper = pulled.upper
+        hi[chunk] = np.minimum(hi[chunk], upper[: len(chunk)])
+        lo[chunk] = np.maximum(lo[chunk], -upper[len(chunk) :])
+        _add_pushes(maps, pushes, pulled, lo[chunk], hi[chunk])
+    maps.values[output] = Interval(lo.reshape(image.shape), hi.reshape(image.shape))
+    return pushes
+
+
+def _optimise_values(
+    maps: Maps, output: str, final: bool, branching: Branching, tick: Callable[[], None]
+) -> None:
+    """Better ranges by chosen slopes and split phases: of the elements whose sign is still open,
+    or of all elements of an output.
+
+    A bound is worth what lowering it takes off the height −lo·hi/(hi − lo) of the triangle that
+    relaxes a Relu; those of outputs are all worth the same.
+    """
+    x = maps.values[output]
+    rows = np.flatnonzero((x.lo < 0) & (x.hi > 0) | (final & (x.lo < x.hi)))
+    lo, hi = x.lo.reshape(-1).copy(), x.hi.reshape(-1).copy()
+    for chunk in _chunks(maps.graph, rows, copies=4):
+        if branching.late:
+            break
+        c = unit_functionals(x.shape, chunk)
+        both = np.concatenate([c, -c])
+        share = -lo[chunk] / (hi[chunk] - lo[chunk])
+        worth = np.nan_to_num(np.concatenate([share**2, (1.0 - share) ** 2]))
+        if final:
+            worth = np.ones(2 * len(chunk))
+        parts = replace(branching, total=branching.total * len(chunk) // len(rows))
+        upper = optimised_upper(maps, output, both, parts, worth, tick)
+        hi[chunk] = np.minimum(hi[chunk], upper[: len(chunk)])
+        lo[chunk] = np.maximum(lo[chunk], -upper[len(chunk) :])
+    maps.values[output] = Interval(lo.reshape(x.shape), hi.reshape(x.shape))
+
+
+def _add_pushes(
+    maps: Maps,
+    pushes: dict[str, FloatArray],
+    pulled: Pulled,
+    lo: FloatArray,
+    hi: FloatArray,
+) -> None:
+    """Σ over elements of open sign of |coefficient|·(input width)/(element width)."""
+    for name, c in pulled.on_inputs.items():
+        if c[0].size > MOST_SPLIT_INPUTS:
+            continue
+        open_sign = np.tile((lo < 0) & (hi > 0) & np.isfinite(hi - lo), 2)
+        width = np.tile(np.maximum(hi - lo, 2.0**-1000), 2)
+        weights = np.where(open_sign, 0.5 / width, 0.0)
+        box = maps.values[name]
+        push = np.tensordot(weights, np.abs(c), axes=1) * (box.hi - box.lo)
+        pushes[name] = pushes.get(name, np.zeros_like(push)) + push
+
+
+def _influence(
+    maps: Maps,
+    costs: Mapping[str, float],
+    pushes: Mapping[str, Mapping[str, FloatArray]],
+    spread: frozenset[str],
+) -> Mapping[str, FloatArray]:
+    """Per graph input element, the part of the bound that its width is to blame for (a guess)."""
+    total = {
+        name: np.zeros(maps.values[name].shape)
+        for name in maps.graph.inputs
+        if maps.graph.types[name].size <= MOST_SPLIT_INPUTS
+    }
+    blamed = [
+        (tensor, costs.get(node.name, 0.0))
+        for node in maps.graph.order
+        if not affine_node(maps.graph, node)
+        for tensor in node.inputs
+    ]
+    blamed += [(t, float(np.max(maps.values[t].magnitude, initial=0.0))) for t in spread]
+    for tensor, cost in blamed:
+        for name, push in pushes.get(tensor, {}).items():
+            sum_of = float(np.sum(push))
+            if sum_of > 0 and np.isfinite(cost):
+                total[name] = total[name] + push * (cost / sum_of)
+    return total
+
+
+def _bound_errors(
+    maps: Maps, node: Node, site: Site, contract: RuntimeContract, runs: Runs | None
+) -> tuple[RoundingBound, Mapping[str, Interval]]:
+    operator, output = lookup(node), node.outputs[0]
+    inputs = variable_inputs(maps.graph, node)
+    ranges, errors = [maps.values[t] for t in inputs], [maps.errors[t] for t in inputs]
+    mapped = operator.differences(site, ranges, errors)
+    held = [x.inflate(e) for x, e in zip(ranges, errors, strict=True)]
+    run = Run(site, np.zeros(()), contract) if runs is None else runs(node, held)
+    changed = bool(np.any(run.change))
+    moved = add_up(mapped.radius, run.change) if changed else mapped.radius
+    result = maps.values[output].inflate(moved)
+    here = contract_at(run.site, run.contract)
+    reads = held if run.held is None else run.held
+    rounding = lookup(run.site.node).rounding(run.site, reads, result, here)
+    local = add_up(rounding.radius, run.change) if changed else rounding.radius
+    maps.difference_maps[node.name] = mapped
+    maps.local[node.name] = local = _radius(maps, node, local)
+    maps.errors[output] = _radius(maps, node, add_up(mapped.radius, local))
+    if mapped.flawed:
+        maps.flaws.add(node.name)
+    return rounding, dict(zip(inputs, held, strict=True))
+
+
+def _refine_errors(maps: Maps, output: str, rows: Rows, tick: Callable[[], None]) -> Pulled:
+    errors = maps.errors[output].reshape(-1).copy()
+    shape = maps.errors[output].shape
+    upper = np.zeros(len(rows))
+    costs: dict[str, FloatArray] = {}
+    done, producer = 0, _producer(maps.graph, output)
+    for chunk in _chunks(maps.graph, rows, copies=1):
+        c = unit_functionals(shape, chunk)
+        pulled = pull_back(maps, {}, {output: c}, tick)
+        limit = _radius(maps, producer, pulled.upper)
+        errors[chunk] = np.minimum(errors[chunk], limit)
+        for name, cost in pulled.costs.items():
+            costs.setdefault(name, np.zeros(len(rows)))[done : done + len(chunk)] = cost
+        upper[done : done + len(chunk)] = limit
+        done += len(chunk)
+    maps.errors[output] = errors.reshape(shape)
+    return Pulled(upper, costs)
+
+
+def _branch_errors(
+    maps: Maps,
+    output: str,
+    rows: Rows,
+    final: bool,
+    branching: Branching,
+    tick: Callable[[], None],
+) -> None:
+    """Better errors by branching on secant slopes: of outputs, and of elements of open sign."""
+    errors = maps.errors[output].reshape(-1).copy()
+    shape = maps.errors[output].shape
+    if not final:
+        x = maps.values[output]
+        rows = np.flatnonzero((x.lo < 0) & (x.hi > 0))
+    for chunk in _chunks(maps.graph, rows, copies=4):
+        if branching.late:
+            break
+        c = unit_functionals(shape, chunk)
+        cases = branching.cases if final else 16 * branching.cases // (16 + len(chunk))
+        upper = branched_upper(maps, output, c, replace(branching, cases=cases), tick)
+        limit = _radius(maps, _producer(maps.graph, output), upper)
+        errors[chunk] = np.minimum(errors[chunk], limit)
+    maps.errors[output] = errors.reshape(shape)
+
+
+def _producer(graph: Graph, tensor: str) -> Node:
+    return next(node for node in graph.order if tensor in node.outputs)
+
+
+def _radius(maps: Maps, node: Node, bound: FloatArray) -> FloatArray:
+    """Bounds on errors after the gate; NaN, from ∞ − ∞, says that nothing is known."""
+    if is_radius(bound):
+        return bound
+    if is_negative(bound):
+        maps.flaws.add(node.name)
+    return radius_of(bound)
+
+
+def _chunks(graph: Graph, rows: Rows, copies: int) -> list[Rows]:
+    """Rows in pieces whose coefficients on the widest tensor fit in memory."""
+    widest = max(t.size for name, t in graph.types.items() if not graph.is_constant(name))
+    size = max(int(_CHUNK_BYTES // (8 * max(widest, 1) * copies)), 1)
+    return [rows[i : i + size] for i in range(0, len(rows), size)]
+
+
+def _sound(image: Interval) -> Interval:
+    """NaN, from ∞ − ∞, means that nothing is known."""
+    unknown = any_in_blocks(np.isnan, image.lo)
+    lo = np.where(np.isnan(image.lo), -np.inf, image.lo) if unknown else image.lo
+    return Interval(lo, _known(image.hi))
+
+
+def _known(bound: FloatArray) -> FloatArray:
+    """An upper bound, infinite where it is NaN."""
+    return np.where(np.isnan(bound), np.inf, bound) if any_in_blocks(np.isnan, bound) else bound
+
+
+def _costs_of_worst(
+    errors: Mapping[str, FloatArray], pulled: Mapping[str, Pulled], refined: Mapping[str, Rows]
+) -> Mapping[str, float]:
+    """What each node's differences cost in the largest error that was pulled back."""
+    candidates = [t for t in errors if t in pulled and len(pulled[t].upper)]
+    if not candidates:
+        return {}
+    worst = max(candidates, key=lambda t: float(np.max(errors[t])))
+    row = int(np.argmax(errors[worst].reshape(-1)[refined[worst]]))
+    return {name: float(cost[row]) for name, cost in pulled[worst].costs.items()}

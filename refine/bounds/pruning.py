@@ -1,0 +1,120 @@
+"""Which elements of which tensors are worth a pull-back to the network's inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.operator import is_affine, site_of
+from encoders.registry import lookup
+from onnx_import.graph import Graph, Node
+from refine.bounds.backward import variable_inputs
+
+Rows = npt.NDArray[np.intp]
+
+MOST_SPLIT_INPUTS = 256  # beyond that, splitting inputs is hopeless and not prepared for
+_AFFORDABLE = 4 * 10**9  # multiply-adds of one tensor's pull-backs before only open signs get one
+_MOST_WORK = 2 * 10**10  # multiply-adds beyond which the elements most in doubt get one
+_MOST_COEFFICIENTS = 4 * 10**9  # of the functionals of an output, beyond which the worst get one
+_MOST_HIDDEN = 2**34  # the same, of a tensor inside
+_WORST = 2**29  # coefficients of those
+_PER_ELEMENT = 8  # multiply-adds that take as long as carrying one coefficient past a node
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What one pull-back from here costs: multiply-adds, and coefficients carried past nodes."""
+
+    work: int = 0
+    elements: int = 0
+
+    def after(self, work: int, elements: int) -> Effort:
+        return Effort(self.work + work, self.elements + elements)
+
+    def times(self, copies: int) -> Effort:
+        return Effort(copies * self.work, copies * self.elements)
+
+    @property
+    def whole(self) -> int:
+        return max(self.work, _PER_ELEMENT * self.elements, 1)
+
+
+def widths(x: Interval) -> FloatArray:
+    with np.errstate(invalid="ignore"):
+        return np.nan_to_num(x.hi - x.lo, nan=np.inf)
+
+
+def worth_refining(
+    graph: Graph, tensor: str, x: Interval, measure: FloatArray, effort: Effort
+) -> Rows:
+    """Flat positions that get a pull-back of so much effort each.
+
+    Outputs all do, unless they are so large that their functionals alone take too long: then the
+    elements with the largest `measure`. Before operators that read only what is positive, those
+    that may be positive do where that is affordable, else those whose sign is open, the most
+    doubtful first; before other nonlinear operators, as many as are affordable, widest first.
+    """
+    if tensor in graph.outputs:
+        size = x.lo.size
+        return np.arange(size) if size**2 <= _MOST_COEFFICIENTS else _most(measure, _WORST // size)
+    readers = [node for node in graph.order if tensor in node.inputs]
+    if all(affine_node(graph, node) or lookup(node).positive_part for node in readers):
+        alive = np.flatnonzero(x.hi > 0)
+        small = len(alive) * x.lo.size <= _MOST_HIDDEN
+        if small and len(alive) * effort.work <= _AFFORDABLE:
+            return alive
+        doubt = np.minimum(-x.lo, x.hi).reshape(-1)
+        most = int(_MOST_WORK // max(effort.work, 1))
+        order = _most(doubt, most if small else min(most, _WORST // x.lo.size))
+        return order[doubt[order] > 0]
+    return _most(widths(x), int(_AFFORDABLE // effort.whole))
+
+
+def _most(measure: FloatArray, most: int) -> Rows:
+    """Flat positions of the largest, so many of them, one at least; in order."""
+    return np.sort(np.argsort(-measure.reshape(-1), kind="stable")[: max(most, 1)])
+
+
+def gains(graph: Graph, node: Node, bounded: Container[str]) -> bool:
+    """Can pull-backs bound a node's output better than its own image does?
+
+    Not where it is a scalar formula of a tensor `bounded` as well as they can; nor where it is
+    affine in inputs that vary independently (and are too many to be split, which needs to know
+    their pull).
+    """
+    inputs = variable_inputs(graph, node)
+    if len(inputs) != 1:
+        return True
+    if _scalar(graph, node) and inputs[0] in bounded:
+        return False
+    few = any(graph.types[t].size <= MOST_SPLIT_INPUTS for t in graph.inputs)
+    return few or not (affine_node(graph, node) and _independent(graph, inputs[0]))
+
+
+def _independent(graph: Graph, tensor: str) -> bool:
+    """Is every element of its own range whatever the others are?"""
+    producer = next((node for node in graph.order if tensor in node.outputs), None)
+    if producer is None:
+        return True
+    inputs = variable_inputs(graph, producer)
+    kept = _scalar(graph, producer) or lookup(producer).movement
+    return kept and len(inputs) == 1 and _independent(graph, inputs[0])
+
+
+def _scalar(graph: Graph, node: Node) -> bool:
+    """Is every output element a formula of the input element in its place?"""
+    inputs = variable_inputs(graph, node)
+    same = len(inputs) == 1 and graph.types[inputs[0]].shape == graph.types[node.outputs[0]].shape
+    return same and lookup(node).element is not None
+
+
+def feeds_nonlinear(graph: Graph, tensor: str) -> bool:
+    return any(tensor in node.inputs and not affine_node(graph, node) for node in graph.order)
+
+
+def affine_node(graph: Graph, node: Node) -> bool:
+    return is_affine(lookup(node), site_of(graph, node))

@@ -1,0 +1,188 @@
+"""Branching on secant slopes: better bounds of differences where few Relus are undecided.
+
+At an undecided Relu, d_out = s·d_in for some s in [0, 1]; at any other, d_out = m·d_in + r with a
+known m and |r| ≤ R. Fix an input, an execution, and with them every node's own rounding η and the
+remainders r; read the slopes s of all undecided Relus as free. The difference at the output is then
+affine in each s, so over s in [0, 1] it is largest at 0 or at 1 (lemma `slope-vertex`): a bound of
+both cases is a bound. Only cases that this input allows are needed (its slopes lie between those),
+so that a case which no input of the box allows is void (refine/bounds/feasible.py); looked for
+where few Relus are undecided. The Relu whose undecidedness costs most is branched on first; the
+others stay relaxed as s = ½ ± ½.
+
+That takes bounds e on |d_in| that hold for *all* slopes the input allows, not only for those of an
+execution. The errors of one pass of `network_bounds` are such: every step of theirs relaxes
+undecided Relus over the whole of [0, 1], or over all cases but the void ones, and pays R at the
+others, the forward radii included. Bounds known from an
+earlier pass, with other undecided Relus, are not, and are left out of a pass that branches; so
+are networks with other nonlinear operators (`can_branch`).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+import numpy.typing as npt
+
+from encoders.numbers.enclosure import FloatArray
+from encoders.operator import is_affine, site_of
+from encoders.registry import lookup
+from onnx_import.graph import Graph, Node
+from refine.bounds.alpha import Branching
+from refine.bounds.backward import FixedSlopes, Maps, pull_back, variable_inputs
+from refine.bounds.compact import compacted
+from refine.bounds.feasible import impossible
+
+_BATCH = 128
+_FEW = 64  # with more elements to branch on, void cases are too rare to look for
+_VOIDING = 16  # what a case costs, in cases, where void ones are looked for
+_FREE = -1  # the code of a slope that is not fixed; 0 and 1 stand for themselves
+
+Codes = npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class _Open:
+    """Where slopes can be branched on: per node, the flat positions of undecided elements.
+
+    A case is a row of codes, one per such element, nodes in order.
+    """
+
+    nodes: tuple[Node, ...]
+    positions: tuple[npt.NDArray[np.intp], ...]
+
+    @property
+    def size(self) -> int:
+        return sum(len(p) for p in self.positions)
+
+
+def can_branch(graph: Graph) -> bool:
+    """Is every operator affine, or one whose undecided slopes can be branched on?"""
+    return all(lookup(n).branches or is_affine(lookup(n), site_of(graph, n)) for n in graph.order)
+
+
+def branched_upper(
+    maps: Maps,
+    target: str,
+    functionals: FloatArray,
+    branching: Branching,
+    tick: Callable[[], None] = lambda: None,
+) -> FloatArray:
+    """Upper bounds (k,) of functionals (k, *shape) of a tensor's differences, the largest first
+    branched on, until `branching.cases` cases per functional were bounded, its time is over, or
+    nothing is left to branch on. Looking for void cases counts as bounding more of them."""
+    maps = compacted(maps, target)
+    open_ = _undecided(maps, target)
+    k = functionals.shape[0]
+    if not open_.nodes:
+        return pull_back(maps, {}, {target: functionals}, tick).upper
+    order = count()
+    codes = np.full((k, open_.size), _FREE, dtype=np.int8)
+    upper, place = _bounded(maps, target, functionals, open_, codes, tick)
+    # Per functional its cases, the largest first; that one is the functional's bound.
+    cases = [[(-float(upper[i]), next(order), codes[i], int(place[i]))] for i in range(k)]
+    cost = _VOIDING if open_.size <= _FEW else 1
+    bounded = k * cost
+    while bounded < branching.cases * k and not branching.late:
+        owners, parents = _largest(cases)
+        if not parents:
+            break
+        halves, n = _both(parents), len(parents)
+        owner = np.tile(owners, 2)
+        upper, place = _bounded(maps, target, functionals[owner], open_, halves, tick)
+        for i, row in enumerate(halves):
+            # A case never gets worse than what was proved of its parent.
+            least = max(-float(upper[i]), parents[i % n][0])
+            heapq.heappush(cases[owner[i]], (least, next(order), row, int(place[i])))
+        bounded += 2 * n * cost
+    return np.array([max(-heap[0][0], 0.0) for heap in cases])
+
+
+_Case = tuple[float, int, Codes, int]
+
+
+def _both(parents: list[_Case]) -> Codes:
+    """Each parent twice: its place fixed to slope 0, then to slope 1."""
+    n = len(parents)
+    halves = np.concatenate([np.stack([codes for _, _, codes, _ in parents])] * 2)
+    for i, (_, _, _, place) in enumerate(parents):
+        halves[i, place], halves[n + i, place] = 0, 1
+    return halves
+
+
+def _largest(cases: list[list[_Case]]) -> tuple[npt.NDArray[np.intp], list[_Case]]:
+    """Takes out the largest cases of all, those left aside whose functional is settled by a
+    largest case that cannot be branched on."""
+    tops = [(heap[0][0], owner) for owner, heap in enumerate(cases) if heap[0][3] >= 0]
+    heapq.heapify(tops)
+    owners: list[int] = []
+    taken: list[_Case] = []
+    while tops and len(taken) < _BATCH // 2:
+        _, owner = heapq.heappop(tops)
+        owners.append(owner)
+        taken.append(heapq.heappop(cases[owner]))
+        if cases[owner] and cases[owner][0][3] >= 0:
+            heapq.heappush(tops, (cases[owner][0][0], owner))
+    return np.array(owners, dtype=np.intp), taken
+
+
+def _bounded(
+    maps: Maps,
+    target: str,
+    functionals: FloatArray,
+    open_: _Open,
+    codes: Codes,
+    tick: Callable[[], None],
+) -> tuple[FloatArray, npt.NDArray[np.intp]]:
+    """Bounds of cases, and for each the free element that costs most; -1 where none is left."""
+    seen: dict[str, FloatArray] = {}
+    fixed = _fixed(maps, open_, codes)
+    pulled = pull_back(maps, {}, {target: functionals}, tick, None, seen, fixed)
+    upper = pulled.upper
+    if open_.size <= _FEW:
+        upper = np.where(impossible(maps, fixed, tick), -np.inf, upper)
+    costs = np.zeros(codes.shape)
+    start = 0
+    for node, positions in zip(open_.nodes, open_.positions, strict=True):
+        (tensor,) = variable_inputs(maps.graph, node)
+        part = slice(start, start + len(positions))
+        if node.name in seen:
+            arrived = seen[node.name].reshape(len(codes), -1)[:, positions]
+            costs[:, part] = np.abs(arrived) * maps.errors[tensor].reshape(-1)[positions]
+        start += len(positions)
+    costs[codes != _FREE] = 0.0
+    place = np.argmax(costs, axis=1)
+    return upper, np.where(costs[np.arange(len(codes)), place] > 0, place, -1)
+
+
+def _fixed(maps: Maps, open_: _Open, codes: Codes) -> dict[str, FixedSlopes]:
+    """What the cases fix, at every node where anything could be fixed."""
+    every: dict[str, FixedSlopes] = {}
+    for name, between in maps.difference_maps.items():
+        if between.fixed is not None:
+            shape = (len(codes), *between.radius.shape)
+            every[name] = FixedSlopes(np.zeros(shape), np.zeros(shape, dtype=bool))
+    start = 0
+    for node, positions in zip(open_.nodes, open_.positions, strict=True):
+        part = codes[:, start : start + len(positions)]
+        every[node.name].slope.reshape(len(codes), -1)[:, positions] = part == 1
+        every[node.name].at.reshape(len(codes), -1)[:, positions] = part != _FREE
+        start += len(positions)
+    return every
+
+
+def _undecided(maps: Maps, target: str) -> _Open:
+    """What can be branched on before the target."""
+    nodes: list[Node] = []
+    positions: list[npt.NDArray[np.intp]] = []
+    for node in maps.graph.order:
+        between = maps.difference_maps[node.name]
+        if between.open is not None and np.any(between.open):
+            nodes.append(node)
+            positions.append(np.flatnonzero(between.open))
+        if target in node.outputs:
+            break
+    return _Open(tuple(nodes), tuple(positions))

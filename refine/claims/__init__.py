@@ -1,0 +1,1 @@
+"""What is claimed, and how a claim is settled: accuracy, difference, batch invariance."""

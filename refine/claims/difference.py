@@ -1,0 +1,214 @@
+"""One graph against another: |impl(x) − spec(x)| ≤ ε for every input of the domain.
+
+Each graph is read over the reals or as its runtime computes it; by default the specification is
+real and the implementation runs. Bounds come from one problem that holds both graphs
+(`refine.pair.comparison`) and are improved as those of a single network are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from encoders.contract.contract import IEEE_ANY
+from encoders.numbers.formats import BINARY64
+from encoders.registry import operator_notes
+from onnx_import.errors import ModelError
+from onnx_import.graph import Graph
+from refine.bounds.network import InputBox, NetworkBounds, network_bounds
+from refine.claims.accuracy import (
+    Options,
+    conditional,
+    decide,
+    improving_until,
+    node_reports,
+    proved_bounds,
+    searching,
+    seen,
+    settled,
+    tell_so_far,
+    unsearched,
+)
+from refine.claims.assumptions import assumptions_of
+from refine.claims.hunting import Catch
+from refine.claims.pair_hunting import hunt_pair
+from refine.common.clock import Clock
+from refine.domain.domain import Domain
+from refine.lemmas.library import prove_lemmas
+from refine.options.applicable import require_applicable
+from refine.pair.comparison import Comparison, comparison
+from refine.pair.equality import equal_outputs
+from refine.pair.explain import parting
+from refine.pair.pair import Pair, pair_of
+from refine.proof.compose import lemmas_used, merged
+from refine.proof.proof import Proof, failure_of, first_proof, improved
+from refine.results.obligation import Discharger, Kind, Obligation, Outcome
+from refine.results.verdict import Assumption, Pairing, Result, Side, Tolerance
+
+_WIDE = replace(IEEE_ANY, compute_format=BINARY64)
+
+
+def diff(
+    spec: Side,
+    impl: Side,
+    domain: Domain,
+    tolerance: Tolerance,
+    options: Options,
+    tell: Callable[[str], None] = lambda stage: None,
+    match: Mapping[str, str] | None = None,
+) -> Result:
+    """Settle |impl − spec| ≤ ε, each side read under its contract (`exact`: over the reals).
+
+    `domain` and `tolerance` speak of the implementation's inputs and outputs; `match` says which of
+    the specification's these are, where names do not. Raises ModelError
+    for graphs that cannot be compared, naming the node for what has no meaning.
+    """
+    if domain.round_inputs and impl.contract.exact and not spec.contract.exact:
+        raise ModelError("--round-inputs needs an implementation that runs")
+    clock = Clock(time.monotonic(), options.timeout, tell)
+    pair = pair_of(spec, impl, match)
+    _require_held(pair)
+    for side in (spec, impl):
+        require_applicable(side.contract, side.graph)
+    tell("comparing the graphs")
+    pair = replace(pair, equal=equal_outputs(pair, clock.tick))
+    problem = comparison(pair)
+    proof = first_proof(problem, domain, options.backward, clock)
+    undefined = _undefined(problem, pair, proof)
+    catch = Catch(None, (), late=False)
+    told = (tolerance, impl.graph, domain, impl.contract, options, clock)
+    tell_so_far(proof, catch, *told)
+    if options.search and not settled(proof, tolerance):
+        share, effort = searching(options)
+        catch = hunt_pair(pair, domain, tolerance, options.seed, clock, share, effort)
+    if catch.violation is None and not settled(proof, tolerance) and options.backward:
+        deadline = improving_until(options, clock)
+        proof = improved(proof, problem, tolerance, deadline, options.workers, clock)
+    tell_so_far(proof, catch, *told)
+    tell("proving lemmas")
+    lemmas = prove_lemmas(lemmas_used(proof.wholes, proof.lemmas), options.cache)
+    groups = merged(proof.obligations())
+    every = (*undefined, *lemmas, *(o for group in groups.values() for o in group))
+    timed_out = proof.late or catch.late
+    unproved = failure_of(proof, every)
+    answer = decide(proof, tolerance, unproved, catch, timed_out)
+    conduct = seen(impl, domain, options, clock)
+    spec_conduct = seen(spec, domain, options, clock, pair.inputs)
+    return Result(
+        answer.verdict,
+        answer.reason,
+        tolerance,
+        proved_bounds(proof, unproved),
+        catch.largest,
+        domain,
+        impl.contract,
+        (*assumptions_of(impl.graph, domain, impl.contract), *_of_spec(spec, domain)),
+        node_reports(proof.wholes, groups),
+        (*undefined, *lemmas),
+        impl.graph,
+        options.seed,
+        clock.seconds,
+        (
+            *impl.graph.notes,
+            *domain.notes,
+            *dict.fromkeys((*operator_notes(spec.graph), *operator_notes(impl.graph))),
+            *conditional(proof, unproved),
+            *(unsearched(impl.graph, options) or unsearched(spec.graph, options)),
+            parting(pair, problem, proof.wholes[0]),
+        ),
+        answer.witness,
+        timed_out=timed_out,
+        spec=spec,
+        pairing=Pairing(pair.inputs, pair.outputs),
+        conduct=conduct,
+        spec_conduct=spec_conduct,
+    )
+
+
+def _require_held(pair: Pair) -> None:
+    """The domain consists of numbers of the implementation's inputs; a specification that runs
+    must be able to read them all. Raises ModelError, naming an input that it cannot hold."""
+    if pair.spec.contract.exact:
+        return
+    for mine, theirs in pair.inputs.items():
+        given, taken = pair.impl.graph.types[mine].dtype, pair.spec.graph.types[theirs].dtype
+        if not (given.is_float and taken.is_float):
+            continue
+        source = pair.impl.contract.format_of(given)
+        target = pair.spec.contract.format_of(taken)
+        if not target.holds(source):
+            raise ModelError(
+                f"input '{mine}' takes {source.name} numbers, not all of which the specification's "
+                f"'{theirs}' holds in {target.name} (contract '{pair.spec.contract.name}'); run "
+                "both in one format, or read the specification over the reals"
+            )
+
+
+def _of_spec(spec: Side, domain: Domain) -> tuple[Assumption, ...]:
+    """What is assumed of the specification alone."""
+    said = [Assumption("specification", f"read over the reals: {spec.graph.source}")]
+    if not spec.contract.exact:
+        every = assumptions_of(spec.graph, domain, spec.contract)
+        said = [
+            Assumption("specification", f"runs: {spec.graph.source}"),
+            *(replace(a, name=f"specification's {a.name}") for a in every if a.name == "contract"),
+            *(a for a in every if a.name in ("evidence", "function")),
+        ]
+    return (*said, *(Assumption("specification", note) for note in spec.graph.notes))
+
+
+def _undefined(problem: Comparison, pair: Pair, proof: Proof) -> tuple[Obligation, ...]:
+    """Undischarged where a real value that the bounds speak of might not exist.
+
+    No pole and no root or logarithm of a negative number may hide behind a later Clip.
+    """
+    for covered in proof.boxes:
+        mine = covered.box
+        theirs = InputBox(
+            {pair.inputs[n]: v for n, v in mine.values.items()},
+            {pair.inputs[n]: e for n, e in mine.errors.items()},
+        )
+        read = [(problem.graph, mine), (pair.spec.graph, theirs)]
+        if pair.impl.contract.exact:
+            read.append((pair.impl.graph, mine))
+        for graph, box in read:
+            node = _without_value(graph, box)
+            if node is not None:
+                goal = "every operator has a real value on the whole domain"
+                return (
+                    Obligation(
+                        "defined",
+                        Kind.INSTANCE,
+                        goal,
+                        Outcome.UNDECIDED,
+                        Discharger.ENCLOSURE,
+                        0.0,
+                        node,
+                    ),
+                )
+    return ()
+
+
+def _without_value(graph: Graph, box: InputBox) -> str | None:
+    """The first node that may have no finite real value, as a float64 evaluation shows it."""
+    found: str | None = None
+    for backward in (False, True):
+        bounds = network_bounds(graph, box, _WIDE, backward)
+        found = _first_failing(bounds)
+        if found is None:
+            return None
+    return found
+
+
+def _first_failing(bounds: NetworkBounds) -> str | None:
+    for n in bounds.nodes:
+        x = n.values
+        finite = bool(np.all(np.isfinite(x.lo) & np.isfinite(x.hi)))
+        if not finite or not np.all(np.isfinite(n.rounding.radius)):
+            return n.node.name
+        if not all(c.holds for c in n.rounding.preconditions):
+            return n.node.name
+    return None

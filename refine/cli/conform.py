@@ -1,0 +1,161 @@
+"""`refine conform`: does a runtime honour a contract on this model?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from encoders.contract.contract import RuntimeContract
+from gpu_check.conformance.conformance import Conformance, How, WrongMode, conformance
+from gpu_check.runtimes.runtimes import RuntimeUnavailable
+from onnx_import import load
+from onnx_import.errors import ModelError
+from onnx_import.graph import Array, Graph
+from refine.bounds.point_bounds import bound_at
+from refine.cli.probe import contract_for
+from refine.domain.random_inputs import drawn
+from refine.options.applicable import require_applicable
+from refine.options.options import allowing
+from refine.options.runtime_choice import RuntimeChoice, machine, runtime_choice
+from refine.report.console import Reporter
+from refine.results.verdict import ExitCode
+
+
+@click.command("conform")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--contract",
+    metavar="NAME|FILE.toml|probe:RUNTIME",
+    required=True,
+    help="The contract that the runtime is held to.",
+)
+@click.option(
+    "--runtime",
+    metavar="NAME[:SETTINGS]",
+    default="onnxruntime",
+    show_default=True,
+    help="Which runtime; settings: threads=N,flush,optimization=LEVEL; torch: device=cuda,"
+    "precision=high.",
+)
+@click.option(
+    "--input",
+    "inputs",
+    metavar="[NAME=]LO..HI",
+    multiple=True,
+    default=("-1..1",),
+    show_default=True,
+    help="Where random inputs are drawn from; repeat for other inputs.",
+)
+@click.option("--samples", type=click.IntRange(min=1), default=100, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@allowing
+def conform_command(
+    model: Path,
+    contract: str,
+    runtime: str,
+    inputs: tuple[str, ...],
+    samples: int,
+    seed: int,
+    allowed: tuple[Path, ...],
+) -> ExitCode:
+    """Run a runtime against a contract: bit for bit where that is pinned, else in bounds.
+
+    Exit code 0 if the runtime honours the contract on every input tried, 1 if it does not, 3 if
+    nothing could be compared. The last line says how many nodes were.
+    """
+    reporter = Reporter()
+    with reporter.progress("reading the model") as progress:
+        graph = load(model, allowed=allowed)
+        chosen = contract_for(contract, None, None, model, allowed)
+        require_applicable(chosen, graph)
+        choice = runtime_choice(runtime)
+        batch = drawn(graph, inputs, samples, seed)
+        outcome = judged(graph, choice, chosen, batch, progress.tell)
+    reporter.lines(account(outcome))
+    if not outcome.conforms:
+        return ExitCode.VIOLATED
+    return ExitCode.VERIFIED if outcome.compared else ExitCode.UNKNOWN
+
+
+def judged(
+    graph: Graph,
+    choice: RuntimeChoice,
+    contract: RuntimeContract,
+    batch: list[Mapping[str, Array]],
+    tell: Callable[[str], None] = lambda text: None,
+) -> Conformance:
+    """The outcome; a number of threads that explains every difference is named as the cause.
+
+    Raises ModelError where the runtime cannot run the model.
+    """
+    try:
+        outcome = _run(graph, choice, contract, batch, tell)
+        threads = dict(contract.provenance).get("threads", "")
+        if not outcome.divergences or threads in ("", str(choice.options.threads)):
+            return outcome
+        if _run(graph, choice.with_threads(int(threads)), contract, batch, tell).divergences:
+            return outcome
+    except RuntimeUnavailable as error:
+        raise ModelError(str(error)) from error
+    cause = WrongMode("threads", threads, str(choice.options.threads))
+    return replace(outcome, modes=(*outcome.modes, cause))
+
+
+def _run(
+    graph: Graph,
+    choice: RuntimeChoice,
+    contract: RuntimeContract,
+    batch: list[Mapping[str, Array]],
+    tell: Callable[[str], None],
+) -> Conformance:
+    with machine(choice, graph) as one:
+        return conformance(graph, one, contract, batch, tell, bound=bound_at)
+
+
+def account(outcome: Conformance) -> Iterator[str]:
+    """The outcome, line by line."""
+    yield f"{outcome.runtime} against {outcome.contract.name}, {outcome.samples} inputs"
+    for n in outcome.nodes:
+        d = n.divergence
+        if d is None:
+            counted = f", {n.numbers} numbers" if n.numbers else ""
+            why = f", {n.note}" if n.note else ""
+            yield f"  {n.node.describe()}: {n.how.value}{counted}{why}"
+            continue
+        yield (
+            f"  {n.node.describe()}: NOT {n.how.value}: sample {d.sample}, element "
+            f"{list(d.index)} is {d.given!r} ({d.given.hex()}), the contract gives "
+            f"{d.expected!r} ({d.expected.hex()})"
+        )
+        if d.fields:
+            yield f"    wrong field: {', '.join(d.fields)}"
+        yield f"    found: {d.guess}"
+    for mode in outcome.modes:
+        yield f"  wrong field: {mode.field} is {mode.stated}, the runtime has {mode.found}"
+    if outcome.divergences:
+        yield f"first diverging node: {outcome.divergences[0].node.describe()}"
+    yield _conclusion(outcome)
+
+
+def _conclusion(outcome: Conformance) -> str:
+    """The answer, with how many nodes it speaks of and why it leaves out the others."""
+    every, compared = len(outcome.nodes), len(outcome.compared)
+    if not outcome.conforms:
+        return "the contract is broken"
+    if not compared:
+        return f"nothing was compared, so nothing is known: {_why_not(outcome) or 'no nodes'}"
+    if compared == every:
+        return f"the contract is honoured; nodes compared: all {every}"
+    return (
+        f"the contract is honoured where it was compared; nodes compared: {compared} of {every}; "
+        f"not compared: {_why_not(outcome)}"
+    )
+
+
+def _why_not(outcome: Conformance) -> str:
+    reasons = Counter(n.note for n in outcome.nodes if n.how is How.UNSEEN)
+    return "; ".join(f"{count} ({why})" for why, count in reasons.most_common())

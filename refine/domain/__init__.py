@@ -1,0 +1,1 @@
+"""The domain of a claim: boxes of inputs, their exact sides, and the floats within them."""

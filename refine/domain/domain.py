@@ -1,0 +1,390 @@
+"""The domain of the claim: the inputs, representable at run time, that a proof speaks about.
+
+Bounds are exact rationals until they are rounded inward to the input's format, so a decimal such
+as 0.1 never lets in a float above it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from encoders.numbers.formats import BINARY64, FloatFormat, round_down, round_fraction, round_up
+from onnx_import.errors import ModelError
+from onnx_import.graph import DType, Graph
+from refine.common.arrays import Stored, stored_arrays
+from refine.common.exact import DECIMAL, Bounds, DomainError, decimal, inward, shorten, show
+from refine.domain.box import Box, FloatArray
+from refine.domain.vnnlib import read_vnnlib
+
+__all__ = ["Box", "Domain", "DomainError", "DomainOptions", "read_domain"]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A union of boxes, where it came from, and what was decided in reading it."""
+
+    boxes: tuple[Box, ...]
+    source: str
+    notes: tuple[str, ...] = ()
+    round_inputs: bool = False
+
+
+@dataclass(frozen=True)
+class DomainOptions:
+    """The domain as the user wrote it: one of vnnlib, inputs, center and box, or none of them
+    where the model states ranges itself.
+
+    `inputs` holds `NAME=LO..HI` or `LO..HI`; `center` is a number or a .npy file.
+    """
+
+    vnnlib: str | None = None
+    inputs: tuple[str, ...] = ()
+    center: str | None = None
+    radius: str | None = None
+    clip: str | None = None
+    box: str | None = None
+    round_inputs: bool = False
+
+
+# By graph input: one Bounds per element in row-major order, or a single one for all elements.
+_ExactBox: TypeAlias = Mapping[str, Sequence[Bounds]]
+_MASK = (Bounds(Fraction(0), Fraction(1)),)  # of all elements of a mask that is drawn
+
+
+class _EmptyError(DomainError):
+    """A box without a representable point: fatal only if every box of the union is like that."""
+
+
+def read_domain(
+    graph: Graph, options: DomainOptions, fmt_of: Callable[[DType], FloatFormat]
+) -> Domain:
+    """The domain that the options describe, for this graph and these run-time formats.
+
+    Raises DomainError, in one sentence, for options that contradict each other, for text or files
+    that cannot be read, for bounds that do not fit the graph's inputs, and for an empty domain.
+    """
+    formats = _formats(graph, fmt_of)
+    given = replace(graph, inputs=tuple(n for n in graph.inputs if n not in graph.drawn))
+    written, source = _boxes_as_written(given, options)
+    masks = dict.fromkeys(graph.drawn, _MASK)
+    written = tuple({**exact, **masks} for exact in written)
+    kept: list[tuple[_ExactBox, Box]] = []
+    empty: list[_EmptyError] = []
+    for exact in written:
+        try:
+            kept.append((exact, _rounded(graph, exact, formats, options.round_inputs)))
+        except _EmptyError as error:
+            empty.append(error)
+    if not kept:
+        raise empty[0]
+    notes = _rounding_notes(kept, formats, options.round_inputs)
+    if empty:
+        notes += (f"{len(empty)} of {len(written)} boxes hold no representable input: left out",)
+    distinct = {_content(box): box for _, box in kept}
+    return Domain(tuple(distinct.values()), source, notes, options.round_inputs)
+
+
+def _formats(graph: Graph, fmt_of: Callable[[DType], FloatFormat]) -> dict[str, FloatFormat]:
+    for name in graph.inputs:
+        dtype = graph.types[name].dtype
+        if not dtype.is_float:
+            raise DomainError(f"input '{name}' holds {dtype.value}; a domain needs float inputs")
+    return {name: fmt_of(graph.types[name].dtype) for name in graph.inputs}
+
+
+def _boxes_as_written(graph: Graph, options: DomainOptions) -> tuple[tuple[_ExactBox, ...], str]:
+    """The boxes with exact bounds, and a description of where they were written."""
+    given = {
+        "--vnnlib": options.vnnlib,
+        "--input": options.inputs or None,
+        "--center": options.center,
+        "--box": options.box,
+    }
+    present = [flag for flag, value in given.items() if value is not None]
+    if len(present) > 1:
+        raise DomainError(f"{' and '.join(present)} each give a domain; keep one of them")
+    for flag, value in (("--radius", options.radius), ("--clip", options.clip)):
+        if value is not None and options.center is None:
+            raise DomainError(f"{flag} needs --center")
+    if options.vnnlib is not None:
+        return _from_vnnlib(graph, Path(options.vnnlib)), f"VNN-LIB file {options.vnnlib}"
+    if options.inputs:
+        return (_from_ranges(graph, options.inputs),), " ".join(options.inputs)
+    if options.center is not None:
+        if options.radius is None:
+            raise DomainError("--center needs --radius")
+        ball = _from_ball(graph, options.center, options.radius, options.clip)
+        clip = f", clipped to {options.clip}" if options.clip is not None else ""
+        return (ball,), f"radius {options.radius} around {options.center}{clip}"
+    if options.box is not None:
+        return (_from_arrays(graph, Path(options.box)),), f"box file {options.box}"
+    if graph.ranges:
+        return (_from_model(graph),), "the ranges that the model states"
+    raise DomainError(
+        "no domain is given: use --input NAME=LO..HI, --vnnlib FILE, --center with --radius, "
+        "or --box FILE.npz"
+    )
+
+
+def _from_vnnlib(graph: Graph, path: Path) -> tuple[_ExactBox, ...]:
+    sizes = [graph.types[name].size for name in graph.inputs]
+    return tuple(
+        dict(zip(graph.inputs, _split(bounds, sizes), strict=True))
+        for bounds in read_vnnlib(path, sum(sizes))
+    )
+
+
+def _split(bounds: Sequence[Bounds], sizes: Sequence[int]) -> Iterator[Sequence[Bounds]]:
+    start = 0
+    for size in sizes:
+        yield bounds[start : start + size]
+        start += size
+
+
+def _from_ranges(graph: Graph, texts: Sequence[str]) -> _ExactBox:
+    found: dict[str, Sequence[Bounds]] = {}
+    for text in texts:
+        name, equals, interval = text.rpartition("=")
+        if not equals:
+            name = _only_input(graph, f"'{shorten(text)}' names no input")
+        if name not in graph.inputs:
+            raise DomainError(f"there is no input '{name}'; {_inputs_of(graph)}")
+        if name in found:
+            raise DomainError(f"input '{name}' is given two ranges")
+        found[name] = (_interval(interval),)
+    for name in graph.inputs:
+        if name not in found:
+            raise DomainError(f"input '{name}' has no range; add --input {name}=LO..HI")
+    return found
+
+
+def _from_model(graph: Graph) -> _ExactBox:
+    box: dict[str, Sequence[Bounds]] = {}
+    for name, r in graph.ranges.items():
+        assert r.lo is not None
+        assert r.hi is not None
+        box[name] = (Bounds(r.lo, r.hi, r.lo_open, r.hi_open),)
+        if box[name][0].empty:
+            raise DomainError(f"the range that the model states for input '{name}' is empty")
+    return box
+
+
+def _interval(text: str) -> Bounds:
+    """`LO..HI`. Raises DomainError."""
+    match = re.fullmatch(rf"\s*({DECIMAL})\s*\.\.\s*({DECIMAL})\s*", text)
+    if match is None or "..." in text:  # 1...5 could be 1. .. 5 or 1 .. .5
+        raise DomainError(
+            f"'{shorten(text)}' is not a range LO..HI of two finite decimal numbers, such as -1..1"
+        )
+    bounds = Bounds(decimal(match[1]), decimal(match[2]))
+    if bounds.empty:
+        raise DomainError(f"the range {text.strip()} is empty: {match[1]} is above {match[2]}")
+    return bounds
+
+
+def _from_ball(graph: Graph, center: str, radius: str, clip: str | None) -> _ExactBox:
+    r = decimal(radius)
+    if r < 0:
+        raise DomainError(f"the radius {radius} is negative")
+    if re.fullmatch(DECIMAL, center.strip()):
+        names, middle = graph.inputs, [decimal(center)]
+    else:
+        names = (_only_input(graph, f"--center {center} is one array"),)
+        middle = _rationals(_load(Path(center)), graph, names[0], center)
+    ball = [Bounds(c - r, c + r) for c in middle]
+    if clip is not None:
+        limit = _interval(clip)
+        ball = [Bounds(max(b.lo, limit.lo), min(b.hi, limit.hi)) for b in ball]
+        for k, bounds in enumerate(ball):
+            if bounds.empty:
+                raise DomainError(
+                    f"the ball around {show(middle[k])} "
+                    f"(element {k} in row-major order) lies outside --clip {clip}"
+                )
+    return dict.fromkeys(names, ball)
+
+
+def _from_arrays(graph: Graph, path: Path) -> _ExactBox:
+    arrays = _load(path)
+    if isinstance(arrays, Stored):
+        raise DomainError(f"{path} is one array; a box is an .npz file with two arrays per input")
+    pairs = {name: (f"{name}_lo", f"{name}_hi") for name in graph.inputs}
+    if len(graph.inputs) == 1 and {"lo", "hi"} & set(arrays):
+        pairs = {graph.inputs[0]: ("lo", "hi")}
+    wanted = [key for pair in pairs.values() for key in pair]
+    if set(arrays) != set(wanted):
+        raise DomainError(
+            f"{path} holds the arrays {_listed(sorted(arrays))}; expected {_listed(wanted)}"
+        )
+    box: dict[str, Sequence[Bounds]] = {}
+    for name, (low, high) in pairs.items():
+        los = _rationals(arrays[low], graph, name, f"{path}: {low}")
+        his = _rationals(arrays[high], graph, name, f"{path}: {high}")
+        box[name] = [Bounds(lo, hi) for lo, hi in zip(los, his, strict=True)]
+        for k, bounds in enumerate(box[name]):
+            if bounds.empty:
+                where = _element(graph, name, k)
+                raise DomainError(
+                    f"{path}: at {where}, {low} = {show(bounds.lo)} is above "
+                    f"{high} = {show(bounds.hi)}"
+                )
+    return box
+
+
+def _load(path: Path) -> Stored | Mapping[str, Stored]:
+    try:
+        return stored_arrays(path)
+    except ModelError as error:
+        raise DomainError(str(error)) from error
+
+
+def _rationals(
+    stored: Stored | Mapping[str, Stored], graph: Graph, name: str, where: str
+) -> list[Fraction]:
+    """Numbers of a file as exact rationals, one per element of input `name`, row-major.
+
+    Leading axes of length 1 need not agree. Raises DomainError.
+    """
+    if not isinstance(stored, Stored):
+        raise DomainError(f"{where} holds several arrays; expected one .npy array")
+    if stored.dtype.kind not in "fiu" or stored.dtype.itemsize > 8:
+        raise DomainError(f"{where} has type {stored.dtype}; expected float16, float32 or float64")
+    shape = graph.types[name].shape
+    if _unbatched(stored.shape) != _unbatched(shape):
+        raise DomainError(
+            f"{where} has shape {list(stored.shape)}, but input '{name}' has shape {list(shape)}"
+        )
+    values = stored.values()
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        at = _element(graph, name, int(bad[0]))
+        raise DomainError(f"{where} is {values.reshape(-1)[bad[0]]} at {at}; bounds are finite")
+    return [Fraction(value) for value in values.reshape(-1).tolist()]
+
+
+def _unbatched(shape: tuple[int, ...]) -> tuple[int, ...]:
+    leading = next((i for i, extent in enumerate(shape) if extent != 1), len(shape))
+    return shape[leading:]
+
+
+def _rounded(
+    graph: Graph, exact: _ExactBox, formats: Mapping[str, FloatFormat], round_inputs: bool
+) -> Box:
+    """The box of run-time inputs. Raises _EmptyError if some element has none."""
+    sides: tuple[dict[str, FloatArray], ...] = ({}, {}, {}, {})
+    stated: dict[str, tuple[Any, Any]] = {}
+    for name in graph.inputs:
+        rows: list[tuple[float, ...]] = []
+        for k, bounds in enumerate(exact[name]):
+            ends = (_image if round_inputs else _members)(bounds, formats[name])
+            if ends is None:
+                element = _element(graph, name, k) if len(exact[name]) > 1 else f"input '{name}'"
+                span = f"{element}, from {show(bounds.lo)} to {show(bounds.hi)},"
+                raise _EmptyError(
+                    f"{span} overflows when it is rounded to {formats[name].name}"
+                    if round_inputs
+                    else f"the domain is empty: {span} contains no {formats[name].name} number "
+                    "(--round-inputs would take real inputs)"
+                )
+            rows.append(ends)
+        shape = graph.types[name].shape
+        for side, column in zip(
+            sides, np.array(rows, dtype=np.float64).reshape(-1, 4).T, strict=True
+        ):
+            side[name] = np.full(shape, column[0]) if len(column) == 1 else column.reshape(shape)
+            side[name].setflags(write=False)
+        if round_inputs and any(_is_no_float(end) for b in exact[name] for end in (b.lo, b.hi)):
+            stated[name] = tuple(_spread([getattr(b, end) for b in exact[name]], shape)
+                                 for end in ("lo", "hi"))  # fmt: skip
+    lo, hi, real_lo, real_hi = sides
+    return Box(lo, hi, real_lo, real_hi, formats, stated)
+
+
+def _is_no_float(end: Fraction) -> bool:
+    return round_down(end, BINARY64) != round_up(end, BINARY64)
+
+
+def _spread(ends: Sequence[Fraction], shape: tuple[int, ...]) -> Any:
+    """Rationals as an array of objects; a single one for all elements."""
+    made = np.empty(len(ends), dtype=object)
+    made[:] = ends
+    return made.reshape(shape) if made.size == math.prod(shape) else np.broadcast_to(made, shape)
+
+
+def _members(bounds: Bounds, fmt: FloatFormat) -> tuple[float, ...] | None:
+    """Run-time ends, then real ends, where both sides receive the same numbers of `fmt`."""
+    ends = inward(bounds, fmt)
+    return None if ends is None else ends * 2
+
+
+def _image(bounds: Bounds, fmt: FloatFormat) -> tuple[float, ...] | None:
+    """The same where the runtime receives the reals rounded to nearest; None for an overflow."""
+    reals = round_down(bounds.lo, BINARY64), round_up(bounds.hi, BINARY64)
+    if not all(map(math.isfinite, reals)):
+        return None
+    ends = tuple(float(round_fraction(end, fmt)) for end in (bounds.lo, bounds.hi))
+    return (*ends, *reals) if all(map(math.isfinite, ends)) else None
+
+
+def _rounding_notes(
+    boxes: Sequence[tuple[_ExactBox, Box]], formats: Mapping[str, FloatFormat], round_inputs: bool
+) -> tuple[str, ...]:
+    """What rounding the bounds did, per format, over all boxes."""
+    if round_inputs:
+        return ("inputs are real numbers; the runtime receives each rounded to nearest",)
+    notes: list[str] = []
+    for fmt in dict.fromkeys(formats.values()):
+        moves = [
+            move
+            for exact, box in boxes
+            for name in exact
+            if formats[name] == fmt
+            for bounds, lo, hi in zip(
+                exact[name], box.lo[name].flat, box.hi[name].flat, strict=False
+            )
+            for move in (Fraction(lo) - bounds.lo, bounds.hi - Fraction(hi))
+        ]
+        moved = sum(map(bool, moves))
+        if moved:
+            notes.append(
+                f"{moved} of {len(moves)} bounds are not {fmt.name} numbers of the domain; each "
+                f"was moved inward to the nearest {fmt.name} inside the box "
+                f"(largest move {show(max(moves), 2)})"
+            )
+    return tuple(notes)
+
+
+def _content(box: Box) -> tuple[bytes, ...]:
+    sides = (box.lo, box.hi, box.real_lo, box.real_hi)
+    return tuple(array.tobytes() for side in sides for array in side.values())
+
+
+def _only_input(graph: Graph, what: str) -> str:
+    if len(graph.inputs) != 1:
+        raise DomainError(f"{what}, but {_inputs_of(graph)}")
+    return graph.inputs[0]
+
+
+def _inputs_of(graph: Graph) -> str:
+    plural = "s" if len(graph.inputs) > 1 else ""
+    return f"the model has the input{plural} {_listed(graph.inputs)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names) or "none"
+
+
+def _element(graph: Graph, name: str, k: int) -> str:
+    """`input 'x'[0, 3] (X_3)`: an element of an input, by its row-major position there."""
+    before = graph.inputs[: graph.inputs.index(name)]
+    x = k + sum(graph.types[other].size for other in before)
+    index = [int(i) for i in np.unravel_index(k, graph.types[name].shape)]
+    return f"input '{name}'{index} (X_{x})"

@@ -1,0 +1,1 @@
+"""What users write, read into what the proof works with: contracts, runtimes, tolerances."""

@@ -1,0 +1,67 @@
+"""Contracts that say something of a network for which it has no meaning here.
+
+A format that no node could be computed with, or a rule that no sum would follow, must not be passed
+over in silence: what the runtime does would then be another thing than what is proved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from encoders.contract.contract import RuntimeContract
+from encoders.numbers.formats import FloatFormat
+from encoders.operator import site_of
+from encoders.registry import lookup, operators
+from onnx_import.errors import UnsupportedModel
+from onnx_import.graph import Graph
+
+
+def require_applicable(contract: RuntimeContract, graph: Graph) -> None:
+    """Raises UnsupportedModel, naming the key of the contract and the node."""
+    for problem in _problems(contract, graph):
+        raise UnsupportedModel(f"contract '{contract.name}': {problem}")
+
+
+def _problems(contract: RuntimeContract, graph: Graph) -> Iterator[str]:
+    if contract.exact:
+        return
+    for node in graph.order:
+        operator, kind = lookup(node), site_of(graph, node).outputs[0].dtype
+        if not kind.is_float or operator.movement or operator.converts:
+            continue
+        own = contract.format_of(kind)
+        wide, short = contract.accumulation, contract.factor_format
+        if wide is not None and not wide.holds(own):
+            yield (
+                f"'accumulation' {wide.name} does not hold every {own.name} number, in which "
+                f"{node.describe()} computes; name a wider format or leave it out"
+            )
+        if short is not None and operator.factors and not _shortens(contract, short, own):
+            yield (
+                f"'factors' {short.name} has another range than {own.name}, in which "
+                f"{node.describe()} computes; name a format with that range and fewer digits"
+            )
+    yield from _rules(contract, graph)
+
+
+def _shortens(contract: RuntimeContract, short: FloatFormat, own: FloatFormat) -> bool:
+    """Is it known what becomes of factors: no more than their digits is cut off, or nothing?"""
+    return short.holds(own) or (short.emin, short.emax) == (own.emin, own.emax)
+
+
+def _rules(contract: RuntimeContract, graph: Graph) -> Iterator[str]:
+    names = {node.name for node in graph.order}
+    for k, rule in enumerate(contract.rules):
+        if rule.operator is not None and rule.operator not in operators():
+            yield (
+                f"'rules[{k}].operator' is {rule.operator}, which is unknown or computed as other "
+                "operators; 'refine ops' lists those that a rule can name"
+            )
+        if rule.node is None or rule.node in names:
+            continue
+        parts = [n.describe() for n in graph.order if n.name.startswith(f"{rule.node}.")]
+        if parts:
+            yield (
+                f"'rules[{k}].node' is '{rule.node}', which is written out with others: name "
+                f"{', '.join(parts[:4])} instead"
+            )

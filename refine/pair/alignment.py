@@ -1,0 +1,189 @@
+"""Two graphs side by side: which tensors correspond, node by node.
+
+Identities, and casts between floating-point types, which are that over the reals, are looked
+through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from encoders.contract.contract import EXACT, RuntimeContract
+from encoders.numbers.enclosure import Interval
+from encoders.operator import site_of
+from encoders.registry import lookup
+from onnx_import.errors import ModelError
+from onnx_import.graph import Graph, Node, TensorType, build_graph
+from refine.bounds.network import Run
+from refine.pair.batchnorm_folding import folded_change, is_folded
+from refine.pair.node_change import PAIR, change_between
+from refine.pair.sameness import is_copy, key_of
+
+SPEC, GAP, COPY, FOLDED = "spec//", "difference//", "spec-run//", "folded//"
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """The specification in the implementation's shape, node by node.
+
+    `spec` has the implementation's nodes and variable tensors by name; `changed` names the nodes,
+    in order, whose operator, attributes or constants are not the implementation's. `folded` are
+    layers of the specification, by the node that executes each and its normalisation in one: the
+    layer comes before it, and what it gives is an exact number that no runtime ever holds.
+    """
+
+    spec: Graph
+    impl: Graph
+    changed: tuple[str, ...]
+    folded: Mapping[str, Node] = field(default_factory=dict)
+
+    def run(
+        self,
+        node: Node,
+        held: Sequence[Interval],
+        contract: RuntimeContract,
+        read: Mapping[str, Interval],
+    ) -> Run:
+        """What the implementation executes in place of a node of the specification. `read` has
+        the run-time ranges of all tensors that nodes before this one read."""
+        if node.name not in self.impl.dag:
+            shape = self.spec.types[node.outputs[0]].shape
+            return Run(site_of(self.spec, node), np.zeros(shape), EXACT)
+        other: Node = self.impl.dag.nodes[node.name]["node"]
+        shape = self.spec.types[node.outputs[0]].shape
+        change = np.zeros(shape)
+        if node.name in self.folded:
+            layer, x = self.folded[node.name], read[other.inputs[0]]
+            change = folded_change(self.spec, layer, node, self.impl, other, x)
+            return Run(site_of(self.impl, other), change, contract, (x,))
+        if node.name in self.changed:
+            change = change_between(self.spec, node, self.impl, other, held)
+        return Run(site_of(self.impl, other), change, contract)
+
+
+def align(
+    spec: Graph, impl: Graph, inputs: Mapping[str, str], outputs: Mapping[str, str]
+) -> Aligned | None:
+    """The correspondence node by node, or None where the graphs have different structures."""
+    makers = ({n.outputs[0]: n for n in spec.order}, {n.outputs[0]: n for n in impl.order})
+    matched: dict[str, str] = dict(inputs)
+    folded: dict[str, Node] = {}
+    todo = list(outputs.items())
+    while todo:
+        a, b = todo.pop()
+        a, b = _behind_copies(impl, makers[1], a), _behind_copies(spec, makers[0], b)
+        if a in matched:
+            if matched[a] != b:
+                return None
+            continue
+        if a not in makers[1] or b not in makers[0]:
+            return None
+        mine, other = makers[1][a], makers[0][b]
+        layer = makers[0].get(_behind_copies(spec, makers[0], other.inputs[0]))
+        if layer is not None and is_folded(spec, layer, other, impl, mine):
+            matched[a], folded[mine.name] = b, layer
+            todo.append((mine.inputs[0], layer.inputs[0]))
+            continue
+        if not _same_shape(impl, mine, spec, other):
+            return None
+        matched[a] = b
+        todo += [
+            (s, t)
+            for s, t in zip(mine.inputs, other.inputs, strict=True)
+            if s and not impl.is_constant(s)
+        ]
+    return _in_the_shape_of(impl, spec, matched, folded, makers[0])
+
+
+def _in_the_shape_of(
+    impl: Graph,
+    spec: Graph,
+    matched: Mapping[str, str],
+    folded: Mapping[str, Node],
+    makers: Mapping[str, Node],
+) -> Aligned | None:
+    types: dict[str, TensorType] = {t: spec.types[b] for t, b in matched.items()}
+    constants = {SPEC + t: v for t, v in spec.constants.items()}
+    types |= {SPEC + t: spec.types[t] for t in spec.constants}
+    nodes: list[Node] = []
+    changed: list[str] = []
+    layers: dict[str, Node] = {}
+    for node in impl.order:
+        out = node.outputs[0]
+        if out not in matched:
+            if not is_copy(impl, node):
+                return None
+            nodes.append(plain_copy(node))
+            types[out] = impl.types[out]
+            continue
+        other = makers[matched[out]]
+        if node.name in folded:
+            before, between = folded[node.name], FOLDED + out
+            inputs = _renamed(spec, before, node.inputs)
+            layers[node.name] = replace(before, name=between, inputs=inputs, outputs=(between,))
+            types[between] = spec.types[before.outputs[0]]
+            inputs = _renamed(spec, other, (between,))
+            nodes += [
+                layers[node.name],
+                replace(other, name=node.name, inputs=inputs, outputs=node.outputs),
+            ]
+            changed.append(node.name)
+            continue
+        inputs = _renamed(spec, other, node.inputs)
+        nodes.append(replace(other, name=node.name, inputs=inputs, outputs=node.outputs))
+        if not _same_meaning(impl, node, spec, other):
+            changed.append(node.name)
+    whole = build_graph(tuple(nodes), types, constants, impl.inputs, impl.outputs)
+    return Aligned(whole, impl, tuple(changed), layers)
+
+
+def plain_copy(node: Node) -> Node:
+    """A Pad by nothing as an Identity, whose pads would be constants of the other graph."""
+    if node.op != "Pad":
+        return node
+    return replace(node, op="Identity", inputs=node.inputs[:1], attributes={})
+
+
+def _renamed(spec: Graph, node: Node, computed: Sequence[str]) -> tuple[str, ...]:
+    """Its inputs: its own constants under new names, and computed tensors by position."""
+    return tuple(
+        "" if not t else SPEC + t if spec.is_constant(t) else computed[i]
+        for i, t in enumerate(node.inputs)
+    )
+
+
+def _behind_copies(graph: Graph, makers: Mapping[str, Node], tensor: str) -> str:
+    while tensor in makers and is_copy(graph, makers[tensor]):
+        tensor = makers[tensor].inputs[0]
+    return tensor
+
+
+def _same_shape(impl: Graph, mine: Node, spec: Graph, other: Node) -> bool:
+    """Same variable positions, one output each of the same shape."""
+    if len(mine.inputs) != len(other.inputs):
+        return False
+    if impl.types[mine.outputs[0]].shape != spec.types[other.outputs[0]].shape:
+        return False
+    return all(
+        (not s or impl.is_constant(s)) == (not t or spec.is_constant(t))
+        for s, t in zip(mine.inputs, other.inputs, strict=True)
+    )
+
+
+def _same_meaning(impl: Graph, mine: Node, spec: Graph, other: Node) -> bool:
+    nothing = dict.fromkeys((*mine.inputs, *other.inputs), "")
+    return bool(key_of(impl, mine, nothing) == key_of(spec, other, nothing))
+
+
+def checked(graph: Graph) -> None:
+    """Raises ModelError, naming the node, for what has no meaning or cannot be compared."""
+    for node in graph.order:
+        lookup(node).check(site_of(graph, node))
+        if len(node.outputs) != 1:
+            raise ModelError(f"{node.describe()} has several outputs, which diff cannot compare")
+    for tensor in graph.types:
+        if tensor.startswith((SPEC, GAP, COPY, FOLDED, PAIR)):
+            raise ModelError(f"tensor '{tensor}' has a name that diff needs itself: rename it")

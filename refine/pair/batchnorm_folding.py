@@ -1,0 +1,80 @@
+"""A normalisation in the weights of the layer before it, as optimisers put it there."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
+from encoders.operator import site_of
+from encoders.ops.normalization.batch_normalization import normalisation
+from onnx_import.graph import Graph, Node
+from refine.pair.node_change import linear_change
+from refine.pair.sameness import attributes_of
+
+_LAYERS = ("Conv", "ConvTranspose", "Gemm")
+
+
+def is_folded(spec: Graph, layer: Node, norm: Node, impl: Graph, other: Node) -> bool:
+    """Can `other` be the layer with the normalisation behind it in its weights?"""
+    if norm.op != "BatchNormalization" or layer.op not in _LAYERS or layer.op != other.op:
+        return False
+    if attributes_of(layer, False) != attributes_of(other, False):
+        return False
+    if any(layer.attributes.get(k, 1.0) != 1.0 for k in ("alpha", "beta")):
+        return False
+    constant = [all(map(g.is_constant, n.inputs[1:])) for g, n in ((spec, layer), (impl, other))]
+    if not all(constant) or len(other.inputs) != 3 or len(layer.inputs) < 2:
+        return False
+    channels = spec.types[norm.inputs[1]].size
+    biases = [impl.types[other.inputs[2]].size, *(spec.types[t].size for t in layer.inputs[2:])]
+    same = impl.types[other.inputs[1]].shape == spec.types[layer.inputs[1]].shape
+    return same and all(n == channels for n in biases)
+
+
+def folded_change(
+    spec: Graph, layer: Node, norm: Node, impl: Graph, other: Node, held: Interval
+) -> FloatArray:
+    """|f_other − f_norm ∘ f_layer| over a range of their input, where `is_folded`.
+
+    Both are linear in their weights and biases together: w′ − s·w and b′ − (s·b + t) take the
+    place of the constants, with scale s and shift t of the normalisation.
+    """
+    n = normalisation(site_of(spec, norm))
+    weight = np.asarray(spec.constants[layer.inputs[1]], np.float64)
+    bias = np.zeros_like(n.scale)
+    if len(layer.inputs) > 2:
+        bias = np.asarray(spec.constants[layer.inputs[2]], np.float64).reshape(-1)
+    names = other.inputs[1:]
+    new_weight, new_bias = (np.asarray(impl.constants[t], np.float64) for t in names)
+    scaled, moved = weight * _per_weight(spec, layer, weight.shape, n.scale), bias * n.scale
+    shifted = moved + n.shift
+    apart = new_weight - scaled, new_bias.reshape(-1) - shifted
+    lost = add_up(n.shift_error, multiply_up(np.abs(shifted), 2.0**-52))
+    radius = _erring(scaled, apart[0]), add_up(_erring(moved, apart[1]), lost)
+    return linear_change(
+        impl,
+        other,
+        {t: v.reshape(impl.constants[t].shape) for t, v in zip(names, apart, strict=True)},
+        {t: v.reshape(impl.constants[t].shape) for t, v in zip(names, radius, strict=True)},
+        {other.inputs[0]: held},
+    )
+
+
+def _erring(product: FloatArray, difference: FloatArray) -> FloatArray:
+    """What a rounded product by a scale within 5 roundings and a rounded difference are off."""
+    relative = add_up(
+        multiply_up(np.abs(product), 8 * 2.0**-53), multiply_up(np.abs(difference), 2.0**-52)
+    )
+    return add_up(relative, 2.0**-1070)
+
+
+def _per_weight(spec: Graph, layer: Node, shape: tuple[int, ...], scale: FloatArray) -> FloatArray:
+    """The scale of the channel that each weight leads to, broadcasting to the weights."""
+    if layer.op == "Gemm":
+        return scale[:, None] if layer.attributes.get("transB", 0) else scale[None, :]
+    rest = (1,) * (len(shape) - 2)
+    if layer.op == "Conv":
+        return scale.reshape(-1, 1, *rest)
+    groups = site_of(spec, layer).integer("group", 1)
+    each = np.repeat(scale.reshape(groups, 1, -1), shape[0] // groups, axis=1)
+    return each.reshape(shape[0], shape[1], *rest)

@@ -1,0 +1,139 @@
+"""How far apart two graphs can be, as a problem whose bounds can be improved like any other.
+
+Each graph is read over the reals or as its runtime computes it. Where they correspond node by
+node, one backward substitution bounds the difference: a weight or an operator that differs is one
+more local error, |f_impl − f_spec| over the run-time range of the node's inputs. Elsewhere it is
+the errors of those that run plus the real range of impl − spec in a graph that holds both. Two
+runtimes that must compute the same bits all the way do not differ at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeAlias
+
+import numpy as np
+
+from encoders.contract.contract import EXACT, RuntimeContract
+from encoders.numbers.enclosure import FloatArray, Interval, add_up
+from encoders.operator import site_of
+from onnx_import.graph import Graph, Node
+from refine.bounds.alpha import Branching
+from refine.bounds.backward import variable_inputs
+from refine.bounds.network import InputBox, Known, NetworkBounds, Run, network_bounds
+from refine.pair.alignment import Aligned, align
+from refine.pair.pair import Pair
+from refine.pair.product import Product, product, with_copy
+
+_Contracts: TypeAlias = tuple[RuntimeContract, RuntimeContract]
+
+
+@dataclass(frozen=True)
+class Total:
+    """What one output's difference is at most the sum of: errors of tensors, and real magnitudes
+    of others."""
+
+    errors: tuple[str, ...] = ()
+    magnitudes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A `Problem`: both graphs in one, `aligned` or `joint`; `placed` says which nodes keep to
+    another contract."""
+
+    graph: Graph
+    contract: RuntimeContract
+    placed: Mapping[str, RuntimeContract]
+    totals: Mapping[str, Total]
+    aligned: Aligned | None
+    joint: Product | None = None
+    single: bool = False
+
+    @property
+    def identical(self) -> bool:
+        """Nothing at all differs, not even a bit."""
+        return not any(t.errors or t.magnitudes for t in self.totals.values())
+
+    def bounds(
+        self,
+        box: InputBox,
+        backward: bool = True,
+        tick: Callable[[], None] = lambda: None,
+        known: Known | None = None,
+        branching: Branching | None = None,
+    ) -> NetworkBounds:
+        spread = frozenset(t for total in self.totals.values() for t in total.magnitudes)
+        bounds = network_bounds(
+            self.graph,
+            box,
+            self.contract,
+            backward,
+            tick,
+            known,
+            branching,
+            partial(self._run, {}),
+            spread,
+        )
+        return replace(bounds, errors={t: self._sum(bounds, t) for t in self.totals})
+
+    def _run(self, read: dict[str, Interval], node: Node, held: Sequence[Interval]) -> Run:
+        """`read` is filled with the ranges of what has been read so far."""
+        contract = self.placed.get(node.name, self.contract)
+        read |= dict(zip(variable_inputs(self.graph, node), held, strict=True))
+        if self.aligned is not None and node.name in self.aligned.spec.dag:
+            return self.aligned.run(node, held, contract, read)
+        shape = self.graph.types[node.outputs[0]].shape
+        return Run(site_of(self.graph, node), np.zeros(shape), contract)
+
+    def _sum(self, bounds: NetworkBounds, output: str) -> FloatArray:
+        total = np.zeros(self.graph.types[output].shape)
+        for tensor in self.totals[output].errors:
+            total = add_up(total, bounds.errors[tensor])
+        for tensor in self.totals[output].magnitudes:
+            total = add_up(total, bounds.maps.values[tensor].magnitude)
+        return np.where(np.isnan(total), np.inf, total)
+
+
+def comparison(pair: Pair) -> Comparison:
+    """The problem of bounding |impl − spec|, each read as the pair says."""
+    spec, impl = pair.spec.graph, pair.impl.graph
+    pinned = _pinned(pair)
+    if pinned and product(spec, impl, pair.inputs, pair.outputs, pinned=pinned).identical:
+        nothing = {t: Total() for t in impl.outputs}
+        return Comparison(impl, pair.impl.contract, {}, nothing, None)
+    aligned = align(spec, impl, pair.inputs, pair.outputs)
+    if aligned is not None and not pair.equal.issuperset(impl.outputs):
+        totals = {t: Total((t,)) for t in impl.outputs}
+        return _with_run(pair, Comparison(aligned.spec, pair.impl.contract, {}, totals, aligned))
+    return _with_run(pair, _joint(pair))
+
+
+def _joint(pair: Pair) -> Comparison:
+    both = product(pair.spec.graph, pair.impl.graph, pair.inputs, pair.outputs, pair.equal)
+    placed = dict.fromkeys(both.only_spec, EXACT)
+    totals = {t: Total((t,), () if g is None else (g,)) for t, g in both.gaps.items()}
+    return Comparison(both.graph, pair.impl.contract, placed, totals, None, both)
+
+
+def _with_run(pair: Pair, alone: Comparison) -> Comparison:
+    """Where the specification runs too, a copy of it that does, and its errors in the totals."""
+    if pair.spec.contract.exact:
+        return alone
+    whole, ends = with_copy(alone.graph, pair.spec.graph, pair.inputs, pair.outputs)
+    copies = {n.name for n in whole.order} - {n.name for n in alone.graph.order}
+    return replace(
+        alone,
+        graph=whole,
+        placed={**alone.placed, **dict.fromkeys(copies, pair.spec.contract)},
+        totals={t: replace(x, errors=(*x.errors, ends[t])) for t, x in alone.totals.items()},
+    )
+
+
+def _pinned(pair: Pair) -> _Contracts | None:
+    """The contracts of both sides, if under each some node may leave no choice."""
+    contracts = pair.spec.contract, pair.impl.contract
+    settled = all(not c.exact and (c.pinned or c.rules) for c in contracts)
+    return contracts if settled else None

@@ -1,0 +1,127 @@
+"""Outputs at which two graphs are the same real function: by structure, else by algebra.
+
+Algebra holds wherever both graphs have real values at all; that they have is shown apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from encoders.arithmetic.algebraic_field import AlgebraicField, TooLarge
+from encoders.contract.functions import Transcendental
+from encoders.registry import work_of
+from gpu_check.emulator.exact import evaluate_real
+from onnx_import.graph import Graph, Node
+from refine.common.clock import OutOfTime
+from refine.pair.pair import Pair
+from refine.pair.sameness import content_of, is_copy, key_of
+
+_SHAPING = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")
+_ELEMENTS = 4000  # of all tensors not constant, beyond which no formulas are written
+_WORK = 100_000  # multiply-adds, likewise
+
+
+def equal_outputs(pair: Pair, tick: Callable[[], None] = lambda: None) -> frozenset[str]:
+    """Outputs of the implementation at which both graphs agree over the reals for every input.
+
+    An output that is not named may be equal all the same. `tick` is called often; where it raises
+    OutOfTime, what was shown until then is all.
+    """
+    equal = _by_structure(pair)
+    if len(equal) == len(pair.outputs):
+        return equal
+    if not (_small(pair.spec.graph) and _small(pair.impl.graph)):
+        return equal
+    return equal | _by_algebra(pair, tick)
+
+
+def _by_structure(pair: Pair) -> frozenset[str]:
+    numbers: dict[Any, int] = {}
+    inputs = {a: numbers.setdefault(("input", a), len(numbers)) for a in pair.inputs}
+    mine = _classes(pair.impl.graph, inputs, numbers)
+    theirs = _classes(pair.spec.graph, {b: inputs[a] for a, b in pair.inputs.items()}, numbers)
+    return frozenset(t for t, other in pair.outputs.items() if mine[t] == theirs[other])
+
+
+def _classes(graph: Graph, inputs: Mapping[str, int], numbers: dict[Any, int]) -> Mapping[str, int]:
+    """A number per tensor: tensors with the same number are the same real function.
+
+    Gemm is read as a product and a sum, whose operands have no order; moves that only change
+    shapes are joined into one.
+    """
+    classes = dict(inputs)
+    unshaped: dict[int, int] = {}  # what a class is but for its shape
+
+    def numbered(key: Any) -> int:
+        return numbers.setdefault(key, len(numbers))
+
+    def of(tensor: str) -> int:
+        if tensor not in classes:
+            content = content_of(graph.constants[tensor])
+            shape = content[0]
+            while shape[:1] == (1,):  # broadcasting adds such axes by itself
+                shape = shape[1:]
+            classes[tensor] = numbered(("constant", shape, *content[1:]))
+        return classes[tensor]
+
+    for tensor in graph.outputs:
+        if graph.is_constant(tensor):
+            of(tensor)
+    for node in graph.order:
+        out, shape = node.outputs[0], graph.types[node.outputs[0]].shape
+        if is_copy(graph, node) or node.op == "Identity":
+            classes[out] = of(node.inputs[0])
+        elif node.op in _SHAPING and not graph.is_constant(node.inputs[0]):
+            source = of(node.inputs[0])
+            base = unshaped.get(source, source)
+            same = shape == graph.types[node.inputs[0]].shape
+            classes[out] = source if same else numbered(("shaped", base, shape))
+            unshaped[classes[out]] = base
+        elif _is_plain_gemm(graph, node):
+            a, b, *c = node.inputs
+            weights = (
+                graph.constants[b].T if node.attributes.get("transB", 0) else graph.constants[b]
+            )
+            total = numbered(("MatMul", of(a), content_of(weights)))
+            if c and c[0]:
+                total = numbered(("Add", frozenset((total, of(c[0]))), shape))
+            classes[out] = total
+        elif node.op == "MatMul" and graph.is_constant(node.inputs[1]):
+            weights = graph.constants[node.inputs[1]]
+            classes[out] = numbered(("MatMul", of(node.inputs[0]), content_of(weights)))
+        elif node.op in ("Add", "Mul"):
+            operands = [of(t) for t in node.inputs]
+            classes[out] = numbered((node.op, frozenset(operands), shape))
+        else:
+            names = {t: str(of(t)) for t in node.inputs if t and not graph.is_constant(t)}
+            classes[out] = numbered(key_of(graph, node, names))
+    return classes
+
+
+def _is_plain_gemm(graph: Graph, node: Node) -> bool:
+    """x·B + C with constant B, nothing scaled."""
+    plain = all(node.attributes.get(k, 1.0) == 1.0 for k in ("alpha", "beta"))
+    constant = node.op == "Gemm" and graph.is_constant(node.inputs[1])
+    return constant and plain and not node.attributes.get("transA", 0)
+
+
+def _small(graph: Graph) -> bool:
+    elements = sum(t.size for name, t in graph.types.items() if not graph.is_constant(name))
+    return elements <= _ELEMENTS and work_of(graph) <= _WORK
+
+
+def _by_algebra(pair: Pair, tick: Callable[[], None]) -> frozenset[str]:
+    field = AlgebraicField(tick=tick)
+    impl, spec = pair.impl.graph, pair.spec.graph
+    inputs = {n: field.variables(impl.types[n].shape) for n in impl.inputs}
+    try:
+        mine = evaluate_real(impl, inputs, field)
+        theirs = evaluate_real(spec, {pair.inputs[n]: v for n, v in inputs.items()}, field)
+        return frozenset(
+            t
+            for t, other in pair.outputs.items()
+            if all(a.same(b) for a, b in zip(mine[t].flat, theirs[other].flat, strict=True))
+        )
+    except (TooLarge, OutOfTime, Transcendental, ArithmeticError, TypeError, ValueError):
+        return frozenset()  # some operator asks more of numbers than formulas can give

@@ -1,0 +1,105 @@
+"""How far what one node computes can be from what another does, over the ranges of its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from encoders.arithmetic.numpy_arithmetic import two_sum_error
+from encoders.contract.contract import EXACT
+from encoders.numbers.enclosure import FloatArray, Interval, add_up
+from onnx_import.graph import DType, Graph, Node, build_graph
+from refine.bounds.backward import variable_inputs
+from refine.bounds.network import InputBox, network_bounds
+from refine.pair.sameness import attributes_of
+
+PAIR = "pair//"
+_LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Mul")
+
+
+def subtraction(name: str, a: str, b: str) -> Node:
+    return Node(name, "Sub", (a, b), (name,), {}, 17)
+
+
+def change_between(
+    spec: Graph, node: Node, impl: Graph, other: Node, held: Sequence[Interval]
+) -> FloatArray:
+    """|f_other − f_node| over the ranges of their shared inputs: one subtraction, pulled back, or
+    the node itself with the difference of the constants where it is linear in them."""
+    ranges = dict(zip(variable_inputs(spec, node), held, strict=True))
+    apart = _constants_apart(spec, node, impl, other)
+    if apart is not None:
+        return linear_change(spec, node, *apart, ranges)
+    types = {t: spec.types[t] for t in ranges}
+    constants = {t: spec.constants[t] for t in node.inputs if spec.is_constant(t)}
+    types |= {t: spec.types[t] for t in constants}
+    for t in other.inputs:
+        if impl.is_constant(t):
+            constants[t], types[t] = impl.constants[t], impl.types[t]
+    for t in ("a", "b", "difference"):
+        types[PAIR + t] = spec.types[node.outputs[0]]
+    pair = (
+        replace(other, name="a", outputs=(PAIR + "a",)),
+        replace(node, name="b", outputs=(PAIR + "b",)),
+        subtraction(PAIR + "difference", PAIR + "a", PAIR + "b"),
+    )
+    small = build_graph(pair, types, constants, tuple(ranges), (PAIR + "difference",))
+    return _real_range(small, ranges).magnitude
+
+
+def linear_change(
+    graph: Graph,
+    node: Node,
+    middle: Mapping[str, FloatArray],
+    radius: Mapping[str, FloatArray],
+    ranges: Mapping[str, Interval],
+) -> FloatArray:
+    """The largest |y| of a node, linear in its constants, over ranges of its inputs: every constant
+    is anywhere within `radius` of `middle`."""
+    total = _real_range(_alone(graph, node, middle, ranges), ranges, False).magnitude
+    if not any(np.any(r) for r in radius.values()):
+        return total
+    wide = {t: Interval(-x.magnitude, x.magnitude) for t, x in ranges.items()}
+    return add_up(total, _real_range(_alone(graph, node, radius, wide), wide, False).magnitude)
+
+
+def _alone(
+    graph: Graph, node: Node, constants: Mapping[str, FloatArray], ranges: Mapping[str, Interval]
+) -> Graph:
+    wide = {
+        t: replace(graph.types[t], dtype=DType.FLOAT64)
+        for t in (*ranges, *constants, *node.outputs)
+    }
+    return build_graph((node,), wide, constants, tuple(ranges), node.outputs)
+
+
+def _real_range(graph: Graph, ranges: Mapping[str, Interval], backward: bool = True) -> Interval:
+    """The output's real range; of a single affine node no more than forward is needed."""
+    box = InputBox(ranges, {t: np.zeros(x.shape) for t, x in ranges.items()})
+    return network_bounds(graph, box, EXACT, backward).maps.values[graph.outputs[0]]
+
+
+def _constants_apart(
+    spec: Graph, node: Node, impl: Graph, other: Node
+) -> tuple[dict[str, FloatArray], dict[str, FloatArray]] | None:
+    """Per constant of the specification's node, the implementation's less its own in float64, and
+    what that misses; None where the node is not linear in all of them together."""
+    places = [i for i, t in enumerate(node.inputs) if t and not spec.is_constant(t)]
+    one_factor = len(places) == 1 and places[0] < 2
+    if not one_factor or node.op not in _LINEAR or node.op != other.op:
+        return None
+    if attributes_of(node, False) != attributes_of(other, False):
+        return None
+    apart: dict[str, FloatArray] = {}
+    missed: dict[str, FloatArray] = {}
+    for s, t in zip(other.inputs, node.inputs, strict=True):
+        if not t or not spec.is_constant(t):
+            continue
+        a, b = np.asarray(impl.constants[s], np.float64), np.asarray(spec.constants[t], np.float64)
+        if a.shape != b.shape:
+            return None
+        apart[t] = a - b
+        missed[t] = np.abs(np.asarray(two_sum_error(a, -b, apart[t]), np.float64))
+    return apart, missed

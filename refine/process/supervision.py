@@ -1,0 +1,303 @@
+"""A process that watches the one that works: for its end, for Ctrl-C and for the time limit.
+
+Nothing that a worker does can keep it from being stopped: neither a library's code nor a loop that
+asks no clock. What the worker has proved so far it tells its watcher through a pipe, and at the
+limit the watcher says that. Before the worker writes an answer of its own it asks, so that there is
+never more than one. Imports nothing heavy: the limit counts from the start of the process.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import struct
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import FrameType
+
+from gpu_check.common.children import Scratch, Sweeper, die_with_parent
+
+GRACE = 1.0  # seconds after the limit in which work ends by itself
+_AFTER_CTRL_C = 2.0  # seconds in which it does
+_TIMED = ("check", "bound", "diff")
+_INPUT_ERROR, _INTERNAL_ERROR, _INTERRUPTED = 2, 70, 130
+_FRAME = struct.Struct(">cBII")
+_TOLD, _READ, _DONE, _GRANTED = b"s", b"r", b"d", b"g"
+_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+_POLL = 0.05  # seconds between looks whether the worker has ended
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What would be said now: an exit code, a text for people and one for `--json`."""
+
+    code: int
+    report: str
+    document: str
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """What a worker knows of the process that watches it: the limit on the monotonic clock (None:
+    no limit), and two pipes."""
+
+    limit: float | None
+    telling: int
+    hearing: int
+
+    def tell(self, answer: Answer) -> None:
+        """Note what has been proved so far."""
+        report = answer.report.encode("utf-8", "backslashreplace")
+        document = answer.document.encode("utf-8", "backslashreplace")
+        head = _FRAME.pack(_TOLD, answer.code, len(report), len(document))
+        _write(self.telling, head + report + document)
+
+    def read(self) -> None:
+        """The files have been read: a crash from here on is a bug, not a file that a library
+        stumbles over."""
+        _write(self.telling, _FRAME.pack(_READ, 0, 0, 0))
+
+    def finish(self) -> None:
+        """Wait for leave to answer: after the limit there is none, and this process is ended."""
+        _write(self.telling, _FRAME.pack(_DONE, 0, 0, 0))
+        while not os.read(self.hearing, 1):
+            time.sleep(_POLL)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the command line wants the answer, as far as a watcher has to know."""
+
+    limit: float | None = None
+    json: str | None = None
+    quiet: bool = False
+    reads: bool = False
+
+
+def places(arguments: list[str], start: float) -> Places:
+    """What the command line says of the time limit, if its command has one, and of the answer.
+
+    `start` is when the process began, on the monotonic clock.
+    """
+    if not arguments or arguments[0] not in _TIMED:
+        return Places()
+    found: dict[str, str] = {}
+    for i, text in enumerate(arguments):
+        name, equals, value = text.partition("=")
+        if name in ("--timeout", "--json"):
+            found[name] = value if equals else "".join(arguments[i + 1 : i + 2])
+    try:
+        seconds = float(found["--timeout"])
+    except (KeyError, ValueError):
+        return Places(reads=True)
+    limit = start + seconds if 0 < seconds < 1e9 else None
+    quiet = bool({"-q", "--quiet"} & set(arguments))
+    return Places(limit, found.get("--json"), quiet, reads=True)
+
+
+def process_start() -> float:
+    """When this process began, on the monotonic clock; now, where the system does not tell."""
+    now = time.monotonic()
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            ticks = int(file.read().rpartition(b")")[2].split()[19])
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return now
+    return now - age if 0 <= age < 60 else now
+
+
+def supervised(work: Callable[[Watcher | None], int], wanted: Places) -> int:
+    """Do the work in a process of its own, and return the exit code; in this one, where the system
+    has no processes that are copies."""
+    if not sys.platform.startswith("linux") or not hasattr(os, "fork"):
+        return work(None)
+    heard, telling = os.pipe()
+    hearing, granting = os.pipe()
+    handled = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, handled)
+    watcher_id = os.getpid()
+    scratch = Scratch.named()
+    sweeper = Sweeper.started(scratch)
+    worker = os.fork()
+    if worker == 0:
+        os.setpgid(0, 0)
+        die_with_parent(watcher_id)
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        os.close(heard)
+        os.close(granting)
+        os.close(sweeper.telling)
+        scratch.use()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
+        return work(Watcher(wanted.limit, telling, hearing))
+    os.close(telling)
+    os.close(hearing)
+    watching = _Watching(worker, wanted, heard, granting)
+    watching.listen()
+    sweeper.watch(worker)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
+    code = watching.until_the_end()
+    scratch.remove()
+    sweeper.dismiss()
+    return code
+
+
+@dataclass
+class _Watching:
+    """The watcher's side. `hurry` is when the worker is ended whatever it does."""
+
+    worker: int
+    wanted: Places
+    heard: int
+    granting: int
+    buffer: bytearray = field(default_factory=bytearray)
+    told: Answer | None = None
+    granted: bool = False
+    read: bool = False
+    interrupted: float | None = None
+    open: bool = True
+
+    def listen(self) -> None:
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as with nohup
+            signal.signal(signal.SIGINT, self._interrupt)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._end)
+        if signal.getsignal(signal.SIGTSTP) is not signal.SIG_IGN:
+            signal.signal(signal.SIGTSTP, self._stop)
+
+    def until_the_end(self) -> int:
+        while True:
+            self._hear(self._patience())
+            ended, status = os.waitpid(self.worker, os.WNOHANG)
+            if ended:
+                self._signal(signal.SIGKILL)  # whom it left behind
+                return self._code(status)
+            now = time.monotonic()
+            if self.interrupted is not None and now >= self.interrupted + _AFTER_CTRL_C:
+                self._kill()
+                _say(b"refine: interrupted\n")
+                return _INTERRUPTED
+            if not self.granted and now >= self._deadline():
+                self._kill()
+                return self._answer()
+
+    def _deadline(self) -> float:
+        return float("inf") if self.wanted.limit is None else self.wanted.limit + GRACE
+
+    def _patience(self) -> float:
+        if not self.open:
+            return _POLL / 10  # it is about to end
+        left = float("inf") if self.granted else self._deadline() - time.monotonic()
+        return min(max(left, 0.0), _POLL)
+
+    def _hear(self, patience: float) -> None:
+        if not self.open:
+            time.sleep(patience)
+            return
+        ready, _, _ = select.select([self.heard], [], [], patience)
+        while ready:
+            data = os.read(self.heard, 2**16)
+            if not data:
+                self.open = False
+                return
+            self.buffer += data
+            self._understand()
+            ready, _, _ = select.select([self.heard], [], [], 0)
+
+    def _understand(self) -> None:
+        while len(self.buffer) >= _FRAME.size:
+            kind, code, report, document = _FRAME.unpack_from(self.buffer)
+            end = _FRAME.size + report + document
+            if len(self.buffer) < end:
+                return
+            body = bytes(self.buffer[_FRAME.size : end])
+            del self.buffer[:end]
+            if kind == _TOLD:
+                texts = body[:report].decode(), body[report:].decode()
+                self.told = Answer(code, *texts)
+            elif kind == _READ:
+                self.read = True
+            elif time.monotonic() < self._deadline():
+                self.granted = True
+                _write(self.granting, _GRANTED)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self.interrupted = self.interrupted or time.monotonic()
+        _send(self.worker, signal.SIGINT)
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        """Ended by a signal, as if nobody watched; what is written is written whole or not."""
+        self._signal(signal.SIGKILL)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._signal(signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        try:
+            os.killpg(self.worker, number)
+        except OSError:
+            return
+
+    def _kill(self) -> None:
+        self._signal(signal.SIGKILL)
+        _send(self.worker, signal.SIGKILL)
+        os.waitpid(self.worker, 0)
+
+    def _code(self, status: int) -> int:
+        if os.WIFEXITED(status):
+            return os.WEXITSTATUS(status)
+        if self.interrupted is not None:
+            _say(b"refine: interrupted\n")
+            return _INTERRUPTED
+        number = os.WTERMSIG(status)
+        if self.wanted.reads and not self.read and number in _CRASHES:
+            _say(
+                b"refine: a library that reads models crashes on these files (%s); "
+                b"export them again\n" % _name(number)
+            )
+            return _INPUT_ERROR
+        _say(
+            b"refine: internal error, please report it: the process that did the work was ended by "
+            b"signal %d (%s)\n" % (number, _name(number))
+        )
+        return _INTERNAL_ERROR
+
+    def _answer(self) -> int:
+        """Say at the limit what has been proved so far."""
+        from refine.process.late import answer_late
+
+        return answer_late(self.told, self.wanted.json, self.wanted.quiet)
+
+
+def _name(number: int) -> bytes:
+    try:
+        return signal.Signals(number).name.encode()
+    except ValueError:
+        return b"unknown"
+
+
+def _send(process: int, number: int) -> None:
+    try:
+        os.kill(process, number)
+    except OSError:
+        return
+
+
+def _write(pipe: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(pipe, data) :]
+
+
+def _say(line: bytes) -> None:
+    try:
+        os.write(2, line)
+    except OSError:
+        return

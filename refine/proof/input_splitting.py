@@ -1,0 +1,241 @@
+"""Branching on the input box: the bound of the union of parts is the largest of theirs.
+
+Anytime and best first: the part with the largest bound is halved along the input whose width is
+most to blame, and its halves are bounded anew, starting from what was proved of the whole. The
+bound never gets worse. Parts are independent, so worker processes share them.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from multiprocessing import get_context
+
+import numpy as np
+
+from encoders.numbers.enclosure import FloatArray, Interval
+from gpu_check.common.children import start_worker
+from refine.bounds.network import InputBox, Known, NetworkBounds
+from refine.bounds.problem import Problem
+from refine.proof.compose import first_failure, node_obligations
+from refine.results.obligation import Obligation
+
+_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One box with what was proved over it. `failure` is an obligation that does not hold."""
+
+    box: InputBox
+    errors: Mapping[str, FloatArray]
+    influence: Mapping[str, FloatArray]
+    known: Known
+    failure: Obligation | None
+
+    @property
+    def splittable(self) -> bool:
+        return _place_to_split(self) is not None
+
+
+@dataclass(frozen=True)
+class Split:
+    """The parts that cover the box, and how many were bounded on the way."""
+
+    parts: tuple[Part, ...]
+    bounded: int
+
+
+def part_of(box: InputBox, bounds: NetworkBounds) -> Part:
+    """What is kept of a box's bounds."""
+    every = (o for group in node_obligations(bounds).values() for o in group)
+    known = Known(dict(bounds.maps.values), dict(bounds.maps.errors))
+    return Part(box, bounds.errors, bounds.influence, known, first_failure(every))
+
+
+def split_box(
+    problem: Problem,
+    whole: Part,
+    excess: Callable[[Mapping[str, FloatArray]], float],
+    enough: float,
+    deadline: float,
+    workers: int,
+) -> Split:
+    """Halve until every part's `excess` (a measure of its errors, such as bound/ε) is at most
+    `enough`, nothing can be halved, or `deadline` (on the monotonic clock) has passed."""
+    order = count()
+    heap = [(-excess(whole.errors), next(order), whole)]
+    finished: list[Part] = []
+    bounded = 0
+    with _pool(problem, workers) as submit:
+        running: dict[Future[Part], tuple[Part, list[Part]]] = {}
+        while True:
+            while heap and len(running) < 4 * workers and time.monotonic() < deadline:
+                if -heap[0][0] <= enough:
+                    break
+                part = heapq.heappop(heap)[2]
+                halves = halved(part)
+                if halves is None:
+                    finished.append(part)
+                    continue
+                done: list[Part] = []
+                for half in halves:
+                    running[submit(half, part.known)] = (part, done)
+            if not running or time.monotonic() >= deadline:
+                break
+            timeout = max(deadline - time.monotonic(), 0.0)
+            ready, _ = wait(running, timeout=min(timeout, 0.2), return_when=FIRST_COMPLETED)
+            for future in ready:
+                part, done = running.pop(future)
+                bounded += 1
+                done.append(future.result())
+                if len(done) == 2:
+                    for child in done:
+                        heapq.heappush(heap, (-excess(child.errors), next(order), child))
+        abandoned = {id(part): part for part, _ in running.values()}
+        for future in running:
+            future.cancel()
+    parts = (*finished, *(part for _, _, part in heap), *abandoned.values())
+    return Split(parts, bounded)
+
+
+def halved(part: Part) -> tuple[InputBox, InputBox] | None:
+    """Two boxes that cover the part's box, or None if there is nothing to gain or to halve."""
+    place = _place_to_split(part)
+    if place is None:
+        return None
+    name, index = place
+    x = part.box.values[name]
+    middle = 0.5 * x.lo[index] + 0.5 * x.hi[index]
+    below, above = x.hi.copy(), x.lo.copy()
+    below[index], above[index] = middle, middle
+    return (
+        InputBox({**part.box.values, name: Interval(x.lo, below)}, part.box.errors),
+        InputBox({**part.box.values, name: Interval(above, x.hi)}, part.box.errors),
+    )
+
+
+def _place_to_split(part: Part) -> tuple[str, tuple[int, ...]] | None:
+    """The input element most to blame whose range still has a number strictly inside."""
+    best: tuple[float, str, tuple[int, ...]] | None = None
+    for name, influence in part.influence.items():
+        x = part.box.values[name]
+        middle = 0.5 * x.lo + 0.5 * x.hi
+        score = np.where((x.lo < middle) & (middle < x.hi), influence, 0.0)
+        flat = int(np.argmax(score))
+        index = tuple(int(i) for i in np.unravel_index(flat, score.shape))
+        if score[index] > 0 and (best is None or score[index] > best[0]):
+            best = (float(score[index]), name, index)
+    return None if best is None else best[1:]
+
+
+def covers(whole: InputBox, parts: Sequence[Part]) -> bool:
+    """Do closed boxes cover the whole one? Exactly, on the ends as they are, and whatever else the
+    parts overlap or reach beyond.
+
+    What the runtime receives may be as far from its input in a part as in the whole. The box is cut
+    in two along an end of a part that lies strictly inside it, and each half asked about the parts
+    that have inner points in common with it, until one part holds all of a piece or none meets it.
+    Sides of no width are compared as they are; a part with a NaN is left out.
+    """
+    names = tuple(whole.values)
+    if any(set(p.box.values) != set(names) for p in parts):
+        return False
+    if any(np.any(~(p.box.errors[n] >= whole.errors[n])) for p in parts for n in names):
+        return False
+    lo, hi = _ends(whole, names)
+    if np.any(np.isnan(lo)) or np.any(np.isnan(hi)) or np.any(lo > hi):
+        return False
+    every = [_ends(p.box, names) for p in parts]
+    every = [(a, b) for a, b in every if not (np.any(np.isnan(a)) or np.any(np.isnan(b)))]
+    if not every:
+        return False
+    lows, highs = (np.stack([e[i] for e in every]) for i in (0, 1))
+    flat = lo == hi
+    kept = np.all((lows[:, flat] <= lo[flat]) & (hi[flat] <= highs[:, flat]), axis=1)
+    varied = ~flat & (np.any(lows > lo, axis=0) | np.any(highs < hi, axis=0))
+    return _covered(lo[varied], hi[varied], lows[kept][:, varied], highs[kept][:, varied])
+
+
+def _covered(lo: FloatArray, hi: FloatArray, lows: FloatArray, highs: FloatArray) -> bool:
+    """Boxes (n, axes) against one with inner points, its sides all of positive width."""
+    pending = [(lo, hi, np.arange(len(lows)))]
+    while pending:
+        low, high, rows = pending.pop()
+        rows = rows[np.all((lows[rows] < high) & (highs[rows] > low), axis=1)]
+        if not len(rows):
+            return False
+        if np.any(np.all((lows[rows] <= low) & (highs[rows] >= high), axis=1)):
+            continue
+        axis, at = _cut(low, high, lows[rows], highs[rows])
+        below, above = high.copy(), low.copy()
+        below[axis] = above[axis] = at
+        pending += [(low, below, rows), (above, high, rows)]
+    return True
+
+
+def _cut(
+    low: FloatArray, high: FloatArray, lows: FloatArray, highs: FloatArray
+) -> tuple[int, float]:
+    """An end of a part strictly inside the box, with as few parts on both sides of it as can be."""
+    best: tuple[int, int, int, float] | None = None
+    for axis in np.flatnonzero(np.any((lows > low) | (highs < high), axis=0)):
+        first, last = np.sort(lows[:, axis]), np.sort(highs[:, axis])
+        ends = np.unique(np.concatenate([first, last]))
+        ends = ends[(low[axis] < ends) & (ends < high[axis])]
+        below = np.searchsorted(first, ends, side="left")
+        above = len(last) - np.searchsorted(last, ends, side="right")
+        both, larger = below + above - len(lows), np.maximum(below, above)
+        k = int(np.lexsort((larger, both))[0])
+        found = (int(both[k]), int(larger[k]), int(axis), float(ends[k]))
+        best = found if best is None else min(best, found)
+    assert best is not None
+    return best[2], best[3]
+
+
+def _ends(box: InputBox, names: Sequence[str]) -> tuple[FloatArray, FloatArray]:
+    """Both ends of all elements in one dimension."""
+    lo = [box.values[n].lo.reshape(-1) for n in names]
+    hi = [box.values[n].hi.reshape(-1) for n in names]
+    return np.concatenate([*lo, np.zeros(0)]), np.concatenate([*hi, np.zeros(0)])
+
+
+def bound_part(problem: Problem, box: InputBox, known: Known) -> Part:
+    """Bound one box, starting from what is known over a larger one."""
+    return part_of(box, problem.bounds(box, known=known))
+
+
+@contextmanager
+def _pool(problem: Problem, workers: int) -> Iterator[Callable[[InputBox, Known], Future[Part]]]:
+    """Submits boxes to worker processes, or, for one worker, bounds them at once."""
+    if workers <= 1:
+
+        def at_once(box: InputBox, known: Known) -> Future[Part]:
+            future: Future[Part] = Future()
+            future.set_result(bound_part(problem, box, known))
+            return future
+
+        yield at_once
+        return
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))  # read by the workers as they start
+    try:
+        pool = ProcessPoolExecutor(
+            workers, get_context("spawn"), initializer=start_worker, initargs=(os.getpid(),)
+        )
+        try:
+            yield lambda box, known: pool.submit(bound_part, problem, box, known)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

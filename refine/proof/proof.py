@@ -1,0 +1,325 @@
+"""What is proved of a domain: bounds of every box, and how they are improved while time lasts.
+
+A first pass bounds each box whole. Where that does not settle the claim, three things tighten it,
+cheapest first: better slopes of relaxations, halving of input boxes, and branching on the phases
+of hidden elements. Every step keeps what was proved before; the bound never gets worse.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import partial
+
+import numpy as np
+
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.functions import Transcendental
+from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.numbers.formats import round_array
+from encoders.numbers.radius import is_radius, largest_radius, radius_of
+from encoders.operator import is_affine, site_of
+from encoders.registry import lookup
+from onnx_import.graph import Graph
+from refine.bounds.alpha import Branching
+from refine.bounds.network import InputBox, Known, NetworkBounds
+from refine.bounds.problem import Problem
+from refine.common.clock import Clock, OutOfTime
+from refine.common.rounding import float_down
+from refine.domain.box import Box
+from refine.domain.domain import Domain
+from refine.proof.compose import first_failure, node_obligations
+from refine.proof.input_splitting import Part, covers, part_of, split_box
+from refine.results.obligation import Obligation, Outcome
+from refine.results.verdict import Tolerance
+from refine.scalar.branch_and_bound import Largest, largest_error
+from refine.scalar.first_order import applies
+
+_SLOPES = Branching(steps=8, cases=256)
+_LEVELS = (
+    Branching(steps=8, parts=128, total=2048, cases=1024),
+    Branching(steps=8, parts=512, total=8192, cases=4096),
+    Branching(steps=8, parts=4096, total=32768, cases=16384),
+)
+_EFFORT = 0.8  # the share of the time left for effort; the rest is for the end of the pass
+_PASSES = 2.0  # that end may take as long as so many plain passes
+_ROUNDS = 12  # batches of boxes that a first look at a network of scalars may halve
+_FIRST_LOOK = 10.0  # seconds that this takes at most
+_POOL_SECONDS = 3.0  # starting worker processes pays only if there is more time than this
+
+
+@dataclass(frozen=True)
+class Covered:
+    """One box of the domain: the bounds of the whole, and of the parts that now cover it.
+
+    `scalar` is a second proof, by first order, of a network of few scalars. `seconds` is what a
+    plain pass over the whole took.
+    """
+
+    box: InputBox
+    whole: NetworkBounds
+    parts: tuple[Part, ...]
+    scalar: Largest | None = None
+    seconds: float = 0.0
+
+    @property
+    def errors(self) -> Mapping[str, FloatArray]:
+        """Lemma `domain-split`: over the parts, the largest bound of each element."""
+        names = self.parts[0].errors
+        errors = {t: np.maximum.reduce([p.errors[t] for p in self.parts]) for t in names}
+        if self.scalar is None:
+            return errors
+        limit = radius_of(np.asarray(self.scalar.bound))
+        return {t: np.minimum(e, limit) for t, e in errors.items()}
+
+    @property
+    def failure(self) -> Obligation | None:
+        if self.scalar is not None:
+            return None
+        return next((p.failure for p in self.parts if p.failure is not None), None)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """All boxes of the domain; `late` says that the time limit cut the work short."""
+
+    boxes: tuple[Covered, ...]
+    late: bool
+
+    @property
+    def bounds(self) -> Mapping[str, FloatArray]:
+        every = [c.errors for c in self.boxes]
+        return {t: np.maximum.reduce([e[t] for e in every]) for t in every[0]}
+
+    @property
+    def wholes(self) -> list[NetworkBounds]:
+        return [c.whole for c in self.boxes]
+
+    @property
+    def parts(self) -> int:
+        return sum(len(c.parts) if c.scalar is None else c.scalar.boxes for c in self.boxes)
+
+    @property
+    def lemmas(self) -> frozenset[str]:
+        """Those that the first-order proofs rest on."""
+        found = (c.scalar.lemmas for c in self.boxes if c.scalar is not None)
+        return frozenset[str]().union(*found)
+
+    @property
+    def finite(self) -> bool:
+        return all(bool(np.all(np.isfinite(b))) for b in self.bounds.values())
+
+    def obligations(self) -> list[dict[str, tuple[Obligation, ...]]]:
+        """Per box, what each node owes; what only holds part by part says so."""
+        return [_settled(c) for c in self.boxes]
+
+
+def _settled(covered: Covered) -> dict[str, tuple[Obligation, ...]]:
+    groups = node_obligations(covered.whole)
+    scalar = covered.scalar
+    if covered.failure is not None or (len(covered.parts) == 1 and scalar is None):
+        return groups
+    n = len(covered.parts) if scalar is None else scalar.boxes
+
+    def settle(o: Obligation) -> Obligation:
+        if o.discharged:
+            return o
+        return replace(
+            o,
+            outcome=Outcome.DISCHARGED,
+            goal=f"shown in each of {n} parts of the box: {o.name}",
+            detail="",
+        )
+
+    settled = {node: tuple(settle(o) for o in group) for node, group in groups.items()}
+    if scalar is not None:
+        last = covered.whole.nodes[-1].node.name
+        settled[last] = (*settled[last], scalar.obligation(last))
+    return settled
+
+
+def first_proof(problem: Problem, domain: Domain, backward: bool, clock: Clock) -> Proof:
+    """Bounds of every box; those that time does not allow stay with forward composition."""
+    clock.tell("composing forward")
+    boxes = [input_box(box, domain, problem.contract) for box in domain.boxes]
+    bounds = [problem.bounds(box, backward=False) for box in boxes]
+    seconds = [0.0 for _ in boxes]
+    late = False
+    try:
+        for i, box in enumerate(boxes if backward else ()):
+            clock.tell(f"backward substitution, box {i + 1} of {len(boxes)}")
+            start = time.monotonic()
+            bounds[i] = problem.bounds(box, tick=clock.tick)
+            seconds[i] = time.monotonic() - start
+    except OutOfTime:
+        late = True
+    covered = [
+        Covered(box, b, (part_of(box, b),), seconds=s)
+        for box, b, s in zip(boxes, bounds, seconds, strict=True)
+    ]
+    if backward and not problem.contract.exact and _of_scalars(problem):
+        until = time.monotonic() + _FIRST_LOOK
+        quick = partial(largest_error, deadline=until, rounds=_ROUNDS, tick=clock.tick)
+        covered = [_to_first_order(c, problem, Tolerance(), quick, clock) for c in covered]
+    return Proof(tuple(covered), late)
+
+
+def improved(
+    proof: Proof,
+    problem: Problem,
+    tolerance: Tolerance,
+    deadline: float,
+    workers: int,
+    clock: Clock,
+) -> Proof:
+    """Tighter bounds, worst box first, until they are within ε, `deadline` (monotonic) has
+    passed, or nothing more can be done."""
+    excess = excess_over(tolerance)
+    boxes = list(proof.boxes)
+    graph = problem.graph
+    branches = any(not is_affine(lookup(node), site_of(graph, node)) for node in graph.order)
+    for i in sorted(range(len(boxes)), key=lambda i: -excess(boxes[i].errors)):
+        rest = deadline - time.monotonic()
+        share = time.monotonic() + rest / (len(boxes) - i if len(boxes) > 1 else 1)
+        if rest <= 0 or excess(boxes[i].errors) <= _enough(tolerance) or not branches:
+            continue
+        boxes[i] = _improved_box(boxes[i], problem, tolerance, share, workers, clock)
+    return replace(proof, boxes=tuple(boxes))
+
+
+def _improved_box(
+    covered: Covered,
+    problem: Problem,
+    tolerance: Tolerance,
+    deadline: float,
+    workers: int,
+    clock: Clock,
+) -> Covered:
+    excess, enough = excess_over(tolerance), _enough(tolerance)
+    if _of_scalars(problem):
+        longer = partial(largest_error, deadline=deadline, tick=clock.tick)
+        covered = _to_first_order(covered, problem, tolerance, longer, clock)
+        if covered.scalar is not None:
+            return covered
+    clock.tell("optimising relaxations")
+    covered = _branched(covered, problem, _SLOPES, deadline, clock)
+    if excess(covered.errors) <= enough:
+        return covered
+    if covered.parts[0].splittable:
+        clock.tell("splitting the domain")
+        rest = deadline - time.monotonic()
+        several = workers if rest > _POOL_SECONDS else 1
+        split = split_box(problem, covered.parts[0], excess, enough, deadline, several)
+        if not covers(covered.box, split.parts):  # cannot happen; a proof must not rest on that
+            return covered
+        return replace(covered, parts=split.parts)
+    for level in _LEVELS:
+        clock.tell("branching on hidden phases")
+        covered = _branched(covered, problem, level, deadline, clock)
+        if excess(covered.errors) <= enough or time.monotonic() > deadline:
+            break
+    return covered
+
+
+def _to_first_order(
+    covered: Covered,
+    problem: Problem,
+    tolerance: Tolerance,
+    maximised: Callable[[Graph, RuntimeContract, InputBox, float], Largest],
+    clock: Clock,
+) -> Covered:
+    """The box with a first-order proof, if that is better than what there is."""
+    clock.tell("maximising the first-order error")
+    (output,) = problem.graph.outputs
+    epsilon = tolerance.of(output)
+    enough = 0.0 if epsilon is None else float_down(epsilon)
+    try:
+        found = maximised(problem.graph, problem.contract, covered.box, enough)
+    except (OutOfTime, Transcendental):
+        return covered
+    known = np.inf if covered.scalar is None else covered.scalar.bound
+    return replace(covered, scalar=found) if found.bound < known else covered
+
+
+def _branched(
+    covered: Covered,
+    problem: Problem,
+    branching: Branching,
+    deadline: float,
+    clock: Clock,
+) -> Covered:
+    """The box bounded again with more effort; as it was if time does not allow."""
+    whole = covered.whole
+    own = whole.errors if problem.single else {}  # else they are not errors of the tensors
+    known = Known(whole.maps.values, {**whole.maps.errors, **own})
+    now = time.monotonic()
+    ending = max((1.0 - _EFFORT) * (deadline - now), _PASSES * covered.seconds)
+    if now + ending > deadline:
+        return covered
+    timed = replace(branching, until=deadline - ending)
+    try:
+        bounds = problem.bounds(covered.box, True, clock.until(deadline), known, timed)
+    except OutOfTime:
+        return covered
+    return replace(covered, whole=bounds, parts=(part_of(covered.box, bounds),))
+
+
+def _of_scalars(problem: Problem) -> bool:
+    return problem.single and applies(problem.graph)
+
+
+def excess_over(tolerance: Tolerance) -> Callable[[Mapping[str, FloatArray]], float]:
+    """How far errors are above ε: the largest of bound/ε, or of the bounds where there is no ε."""
+
+    def excess(errors: Mapping[str, FloatArray]) -> float:
+        worst = 0.0
+        for output, error in errors.items():
+            epsilon = tolerance.of(output)
+            scale = 1.0 if epsilon is None else max(float(min(epsilon, Fraction(10**300))), 1e-300)
+            worst = max(worst, largest_radius(error) / scale)
+        return worst
+
+    return excess
+
+
+def _enough(tolerance: Tolerance) -> float:
+    return 1.0 - 2.0**-40 if tolerance.given else 0.0
+
+
+def within(bounds: Mapping[str, FloatArray], tolerance: Tolerance) -> bool:
+    """Exactly: is every bound at most its ε?"""
+    for output, bound in bounds.items():
+        epsilon = tolerance.of(output)
+        if epsilon is None or not is_radius(bound) or not np.all(np.isfinite(bound)):
+            return False
+        if bound.size and Fraction(float(np.max(bound))) > epsilon:
+            return False
+    return True
+
+
+def input_box(box: Box, domain: Domain, contract: RuntimeContract) -> InputBox:
+    """The real inputs of a box, and how far what the runtime receives may be from them."""
+    values = {n: Interval(box.real_lo[n], box.real_hi[n]) for n in box.lo}
+    errors = {n: np.zeros(v.shape) for n, v in values.items()}
+    if domain.round_inputs and not contract.exact:
+        for name, x in values.items():
+            errors[name] = _input_rounding(box, name, x)
+    return InputBox(values, errors)
+
+
+def _input_rounding(box: Box, name: str, x: Interval) -> FloatArray:
+    """|rnd(x) − x|: half the spacing at the largest magnitude; nothing at a representable point."""
+    fmt = box.formats[name]
+    _, exponent = np.frexp(x.magnitude)
+    spacing = np.ldexp(float(fmt.unit_roundoff), np.maximum(exponent - 1, fmt.emin))
+    bound = np.where(x.magnitude == 0, 0.0, np.maximum(spacing, 2.0**-1074))
+    exact = (x.lo == x.hi) & (round_array(x.lo, fmt) == x.lo)
+    return np.where(exact, 0.0, bound)
+
+
+def failure_of(proof: Proof, others: Sequence[Obligation]) -> Obligation | None:
+    """What keeps the theorem from holding: a part, or one of the other obligations."""
+    part = next((c.failure for c in proof.boxes if c.failure is not None), None)
+    return part if part is not None else first_failure(others)

@@ -1,0 +1,303 @@
+"""Instance obligations put to Z3: the node's own numbers, its real meaning as a Z3 term.
+
+The budgets come from float64 code; here Z3 checks, in exact rationals and against the separately
+written real meaning, that what the code charged for one output element is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import z3
+
+from encoders.arithmetic.exact_fields import object_array
+from encoders.arithmetic.real_terms import RealTerms, rational_term
+from encoders.contract.functions import Transcendental
+from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.numbers.formats import FloatFormat, power_of_two
+from encoders.operator import Contribution, RowFacts, Site, site_of
+from encoders.registry import lookup
+from encoders.relaxations.elements import Element
+from refine.bounds.backward import unit_functionals, variable_inputs
+from refine.bounds.network import NetworkBounds, NodeBounds
+from refine.proof.z3_solver import Fact, Query
+from refine.results.obligation import Kind
+
+IntArray = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class _Limits:
+    timeout: float
+    rlimit: int
+
+
+Ask = Callable[[], Iterator[Query]]
+"""Builds queries when called: terms of large nodes are costly even before Z3 sees them."""
+
+
+def node_queries(
+    bounds: NetworkBounds, node: NodeBounds, rows: int, largest: int, timeout: float, rlimit: int
+) -> list[Ask]:
+    """Queries about `rows` output elements of one node, spread evenly over them.
+
+    Nodes beyond `largest` multiply-adds, unless they are scalar formulas, and sums of more terms
+    are not asked about. `timeout` in seconds and `rlimit` (0 for none) go with each query.
+    """
+    limits = _Limits(timeout, rlimit)
+    graph = bounds.maps.graph
+    site = site_of(graph, node.node)
+    operator = lookup(node.node)
+    inputs = variable_inputs(graph, node.node)
+    finite = all(
+        np.all(np.isfinite(bounds.maps.values[t].magnitude))
+        and np.all(np.isfinite(bounds.maps.errors[t]))
+        for t in inputs
+    )
+    if operator.movement or not inputs or not finite or not np.all(np.isfinite(node.errors)):
+        return []
+    size = site.outputs[0].size
+    asks: list[Ask] = []
+    for row in np.unique(np.linspace(0, size - 1, min(rows, size)).astype(int)):
+        if operator.element is not None or operator.work(site) <= largest:
+            view = partial(_view, bounds, node, site, int(row))
+            asks += [
+                partial(_relaxation, view, limits, 1.0),
+                partial(_relaxation, view, limits, -1.0),
+                partial(_difference, view, limits),
+            ]
+        facts = None if node.rounding.row is None else node.rounding.row(int(row))
+        if facts is not None and len(facts.weights) <= largest:
+            asks.append(partial(_sum_queries, node, int(row), facts, limits))
+    return asks
+
+
+@dataclass(frozen=True)
+class _View:
+    """One output element of a node: its real meaning on x and on x + d, what is known of the
+    variables, and the maps whose charges are to be checked."""
+
+    name: str
+    node: NodeBounds
+    bounds: NetworkBounds
+    row: int
+    site: Site
+    x: list[Any]
+    d: list[Any]
+    places: list[IntArray]
+    ranges: list[Any]
+    errors: list[Any]
+
+    def unit(self) -> FloatArray:
+        return unit_functionals(self.node.values.shape, np.asarray([self.row]))
+
+
+def _view(bounds: NetworkBounds, node: NodeBounds, site: Site, row: int) -> _View:
+    """The whole node, or, where it is a scalar formula, only the element itself."""
+    maps = bounds.maps
+    inputs = variable_inputs(maps.graph, node.node)
+    operator = lookup(node.node)
+    whole = [np.arange(maps.values[t].lo.size) for t in inputs]
+    small, places = site, whole
+    if operator.element is not None:
+        element: Element = operator.element(site, row)
+        small = element.site
+        places = [np.asarray([p]) for p in element.positions]
+    shapes = [
+        t.shape for t, c in zip(small.inputs, small.constants, strict=True) if t and c is None
+    ]
+    first = [inputs.index(t) for t in inputs]  # a tensor read twice is one variable
+    x = [_variables(f"x{i}", shape) for i, shape in zip(first, shapes, strict=True)]
+    d = [_variables(f"d{i}", shape) for i, shape in zip(first, shapes, strict=True)]
+    ranges = [
+        _in_range(v, Interval(maps.values[t].lo.ravel()[p], maps.values[t].hi.ravel()[p]))
+        for v, t, p in zip(x, inputs, places, strict=True)
+    ]
+    errors = [
+        _in_radius(v, maps.errors[t].ravel()[p]) for v, t, p in zip(d, inputs, places, strict=True)
+    ]
+    name = f"{node.node.name}[{row}]"
+    return _View(name, node, bounds, row, small, x, d, places, ranges, errors)
+
+
+def _element(view: _View, variables: list[Any]) -> Any:
+    whole = view.site.outputs[0].size == view.node.values.lo.size
+    return _real_element(view.site, variables, view.row if whole else 0)
+
+
+def _relaxation(make: Callable[[], _View], limits: _Limits, sign: float) -> Iterator[Query]:
+    view = make()
+    word = "above" if sign > 0 else "below"
+    try:
+        f_x = _element(view, view.x)
+    except Transcendental:  # not asked: Z3 has no such term
+        return
+    pulled = view.bounds.maps.value_maps[view.node.node.name].backward(sign * view.unit())
+    if not _finite(pulled):  # it bounds nothing: there is no number to put to Z3
+        return
+    yield Query(
+        f"relaxation-{word}/{view.name}",
+        Kind.INSTANCE,
+        (Fact("the real inputs lie in their ranges", z3.And(*view.ranges)),),
+        Fact(
+            f"f(x)[{view.row}] is bounded from {word} by the pulled-back functional",
+            _signed(f_x, sign) <= _linear(pulled, view.x, view.places),
+        ),
+        view.node.node.name,
+        limits.timeout,
+        limits.rlimit,
+    )
+
+
+def _difference(make: Callable[[], _View], limits: _Limits) -> Iterator[Query]:
+    view = make()
+    try:
+        f_x = _element(view, view.x)
+        moved = [np.asarray(a + b, object) for a, b in zip(view.x, view.d, strict=True)]
+        f_xd = _element(view, moved)
+    except Transcendental:
+        return
+    pulled = view.bounds.maps.difference_maps[view.node.node.name].backward(view.unit())
+    if any(c is not None for c in pulled.on_values):
+        return  # the functional of d alone is not the whole claim
+    if not _finite(pulled):
+        return
+    yield Query(
+        f"difference/{view.name}",
+        Kind.INSTANCE,
+        (
+            Fact("the real inputs lie in their ranges", z3.And(*view.ranges)),
+            Fact("the input differences lie in their budgets", z3.And(*view.errors)),
+        ),
+        Fact(
+            f"(f(x + d) − f(x))[{view.row}] ≤ pulled-back functional of d, plus its charge",
+            f_xd - f_x <= _linear(pulled, view.d, view.places),
+        ),
+        view.node.node.name,
+        limits.timeout,
+        limits.rlimit,
+    )
+
+
+def _signed(term: Any, sign: float) -> Any:
+    return term if sign > 0 else -term
+
+
+def _variables(name: str, shape: tuple[int, ...]) -> Any:
+    size = int(np.prod(shape, dtype=np.int64))
+    return object_array((z3.Real(f"{name}_{j}") for j in range(size)), shape)
+
+
+def _real_element(site: Site, variables: list[Any], row: int) -> Any:
+    field, remaining = RealTerms(), iter(variables)
+    arguments = [
+        None
+        if kind is None
+        else field.constant(constant)
+        if constant is not None
+        else next(remaining)[None]
+        for kind, constant in zip(site.inputs, site.constants, strict=True)
+    ]
+    (output,) = lookup(site.node).real(site, arguments, field)
+    return np.broadcast_to(output, (1, *site.outputs[0].shape)).reshape(-1)[row]
+
+
+def _in_range(variables: Any, x: Interval) -> Any:
+    pairs = zip(variables.ravel(), x.lo.ravel(), x.hi.ravel(), strict=True)
+    return z3.And(*(z3.And(_exact(lo) <= v, v <= _exact(hi)) for v, lo, hi in pairs))
+
+
+def _in_radius(variables: Any, radius: FloatArray) -> Any:
+    return _in_range(variables, Interval(-radius, radius))
+
+
+def _linear(pulled: Contribution, variables: list[Any], places: list[IntArray]) -> Any:
+    terms = [_exact(float(pulled.constant[0]))]
+    for c, v, place in zip(pulled.coefficients, variables, places, strict=True):
+        if c is not None:
+            pairs = zip(c[0].ravel()[place], v.ravel(), strict=True)
+            terms += [_exact(float(a)) * b for a, b in pairs if a != 0]
+    return z3.Sum(terms)
+
+
+def _finite(pulled: Contribution) -> bool:
+    """Is every number of a functional one, at a pole or an end of the domain too?"""
+    coefficients = (c for c in pulled.coefficients if c is not None)
+    return bool(
+        np.all(np.isfinite(pulled.constant)) and all(np.all(np.isfinite(c)) for c in coefficients)
+    )
+
+
+def _exact(value: float) -> Any:
+    return rational_term(Fraction(float(value)))
+
+
+def _sum_queries(node: NodeBounds, row: int, facts: RowFacts, limits: _Limits) -> Iterator[Query]:
+    """Partial sums stay within the claimed bound, and the claimed error closes the induction."""
+    terms, inside = [], []
+    ranges = [
+        (min(w * lo, w * hi, Fraction(0)), max(w * lo, w * hi, Fraction(0)))
+        for w, lo, hi in zip(facts.weights, facts.lows, facts.highs, strict=True)
+        if w != 0
+    ]
+    ranges.append((min(facts.bias_low, Fraction(0)), max(facts.bias_high, Fraction(0))))
+    for k, (low, high) in enumerate(ranges):
+        t = z3.Real(f"t_{k}")
+        terms.append(t)
+        inside.append(z3.And(_rational(low) <= t, t <= _rational(high)))
+    total = z3.Sum(terms)
+    sizes = sum((max(-low, high) for low, high in ranges), Fraction(0))
+    limit = _rational(facts.partial_bound)
+    reach = facts.partial_bound + facts.error_bound
+    q = rounding_error(facts.format, reach, facts.underflow) + facts.lost_operands
+    needed = min(facts.products + facts.additions * q, _linear_bound(facts))
+    yield Query(
+        f"row-sum/{node.node.name}[{row}]",
+        Kind.INSTANCE,
+        (Fact("each term of a partial sum is absent or one product in range", z3.And(*inside)),),
+        Fact(
+            "every partial sum is within its bound T, Σ|term| within its own, and products + "
+            "m·r(T + E) ≤ E or E is at least the bound of any-order-linear",
+            z3.And(
+                total <= limit,
+                -limit <= total,
+                _rational(sizes) <= _rational(facts.total_bound),
+                _rational(needed) <= _rational(facts.error_bound),
+            ),
+        ),
+        node.node.name,
+        limits.timeout,
+        limits.rlimit,
+    )
+
+
+def _linear_bound(facts: RowFacts) -> Fraction:
+    """Π′ + m·v·(S + Π′), Π′ = Π + m·λ, in exact rationals."""
+    u = facts.format.unit_roundoff
+    v = u / (1 + u)
+    underflow = max(facts.underflow, power_of_two(facts.format.emin - facts.format.precision))
+    lost = facts.products + facts.additions * (underflow + facts.lost_operands * (1 + v))
+    return lost + facts.additions * v * (facts.total_bound + lost)
+
+
+def _rational(q: Fraction) -> Any:
+    return rational_term(q)
+
+
+def rounding_error(fmt: FloatFormat, magnitude: Fraction, underflow: Fraction) -> Fraction:
+    """The rounding error of a result of at most this magnitude, in exact rationals."""
+    if magnitude == 0:
+        return Fraction(0)
+    exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
+    if power_of_two(exponent) > magnitude:
+        exponent -= 1
+    u = fmt.unit_roundoff
+    half_ulp = u * power_of_two(max(exponent, fmt.emin))
+    relative = magnitude * u / (1 + u) + power_of_two(fmt.emin - fmt.precision)
+    return max(min(half_ulp, relative, magnitude), min(underflow, magnitude))

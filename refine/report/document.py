@@ -1,0 +1,218 @@
+"""A result as one JSON document with stable keys."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from encoders.families.scheduling import contract_on
+from onnx_import.graph import Graph
+from refine.common.rounding import float_down, float_up
+from refine.results.obligation import Obligation
+from refine.results.verdict import Conduct, ErrorEnclosure, Execution, Result, Tolerance, Witness
+from refine.witness.file import contract_document
+
+SCHEMA = "refine-result-1"
+_PACKAGES = ("refine", "z3-solver", "numpy", "onnx", "onnxruntime", "python-flint", "networkx")
+
+
+def document_of(result: Result) -> dict[str, Any]:
+    """Every key of the documented schema, in its order.
+
+    Numbers are plain JSON numbers, rounded up (errors found: down), with a sibling `…_hex`;
+    infinity and NaN are the strings "inf" and "nan".
+    """
+    return {
+        "schema": SCHEMA,
+        "verdict": result.verdict.value,
+        "timed_out": result.timed_out,
+        "reason": result.reason,
+        **_tolerance(result.tolerance),
+        **_number("bound", result.bound),
+        "bounds": {t: _nested(b) for t, b in result.bounds.items()},
+        "bounds_hex": {t: _nested_hex(b) for t, b in result.bounds.items()},
+        **_found(result.largest_found),
+        "worst_found_by": result.found_by,
+        "domain": {
+            "source": result.domain.source,
+            "boxes": [
+                {
+                    name: {"lo": _nested(box.lo[name]), "hi": _nested(box.hi[name])}
+                    for name in box.lo
+                }
+                for box in result.domain.boxes
+            ],
+            "round_inputs": result.domain.round_inputs,
+            "notes": list(result.domain.notes),
+        },
+        "contract": contract_document(result.contract)
+        | {"description": contract_on(result.graph, result.contract).describe()},
+        "assumptions": [{"name": a.name, "text": a.text} for a in result.assumptions],
+        "lemmas": [_obligation(o) for o in result.obligations],
+        "nodes": [
+            {
+                "name": n.name,
+                "op": n.op,
+                "range": [_json(n.low), _json(n.high)],
+                **_number("error", n.error),
+                **_number("local_error", n.local),
+                "share": n.share,
+                "obligations": [_obligation(o) for o in n.obligations],
+            }
+            for n in result.nodes
+        ],
+        "counterexample": None if result.witness is None else _witness(result, result.witness),
+        "contract_broken": bool(result.broken),
+        "runtime": _conduct(result.conduct),
+        "specification_runtime": _conduct(result.spec_conduct),
+        "model": _model(result.graph),
+        "specification": None
+        if result.spec is None
+        else _model(result.spec.graph) | {"contract": contract_document(result.spec.contract)},
+        "pairing": None
+        if result.pairing is None
+        else {"inputs": dict(result.pairing.inputs), "outputs": dict(result.pairing.outputs)},
+        "notes": list(result.notes),
+        "seed": result.seed,
+        "versions": versions(),
+        "seconds": result.seconds,
+    }
+
+
+def json_text(result: Result) -> str:
+    """The document as strict JSON, one trailing newline."""
+    return json.dumps(document_of(result), indent=2, allow_nan=False) + "\n"
+
+
+def contradiction_text(result: Result, arguments: Sequence[str]) -> str:
+    """What a report of an internal contradiction needs beside the model: the document of the
+    result, and the command line that gave it."""
+    whole = {"command": list(arguments), **document_of(result)}
+    return json.dumps(whole, indent=2, allow_nan=False) + "\n"
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything a result depends on."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _tolerance(tolerance: Tolerance) -> dict[str, Any]:
+    """As the nearest float64, so that 0.001 reads as 0.001."""
+    if not tolerance.given:
+        return {"eps": None, "eps_hex": None}
+    if not tolerance.by_output:
+        assert tolerance.common is not None
+        return _number("eps", float(tolerance.common))
+    every = {"*": tolerance.common} if tolerance.common is not None else {}
+    named: Mapping[str, Fraction] = every | dict(tolerance.by_output)
+    return {
+        "eps": {name: float(e) for name, e in named.items()},
+        "eps_hex": {name: float(e).hex() for name, e in named.items()},
+    }
+
+
+def _number(key: str, value: float) -> dict[str, Any]:
+    return {key: _json(value), f"{key}_hex": _hex(value)}
+
+
+def _found(worst: float | None) -> dict[str, Any]:
+    """None: nobody looked, because the claim was proved."""
+    if worst is None:
+        return {"worst_found": None, "worst_found_hex": None}
+    return _number("worst_found", worst)
+
+
+def _json(value: float) -> float | str:
+    if math.isnan(value):
+        return "nan"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return float(value)
+
+
+def _hex(value: float) -> str:
+    return float(value).hex() if math.isfinite(value) else str(_json(value))
+
+
+def _nested(values: Any) -> Any:
+    return np.vectorize(_json, otypes=[object])(values).tolist() if np.size(values) else []
+
+
+def _nested_hex(values: Any) -> Any:
+    return np.vectorize(_hex, otypes=[object])(values).tolist() if np.size(values) else []
+
+
+def _obligation(o: Obligation) -> dict[str, Any]:
+    return {
+        "name": o.name,
+        "kind": o.kind.value,
+        "goal": o.goal,
+        "discharger": o.discharger.value,
+        "verdict": o.outcome.value,
+        "seconds": o.seconds,
+        **({"detail": o.detail} if o.detail else {}),
+    }
+
+
+def _witness(result: Result, witness: Witness) -> dict[str, Any]:
+    files = result.witness_file
+    return {
+        "inputs": {
+            name: _nested_hex(np.asarray(v, np.float64)) for name, v in witness.inputs.items()
+        },
+        "npz": None if files is None else str(files.with_suffix(".npz")),
+        "file": None if files is None else str(files),
+        "execution": contract_document(witness.execution),
+        "output": witness.output,
+        "index": list(witness.index),
+        **_number("value", witness.value),
+        "error": _error(witness.error),
+        "replays": [
+            {
+                "runtime": r.runtime,
+                **(
+                    {**_number("value", r.value), "error": _error(r.error)}
+                    if isinstance(r, Execution)
+                    else {"refused": r.why}
+                ),
+            }
+            for r in witness.replays
+        ],
+    }
+
+
+def _error(error: ErrorEnclosure) -> dict[str, Any]:
+    if not error.finite:
+        return {"low": "inf", "high": "inf"}
+    return {
+        **_number("low", float_down(error.lo)),
+        **_number("high", float_up(error.hi)),
+    }
+
+
+def _conduct(conduct: Conduct | None) -> dict[str, Any] | None:
+    return None if conduct is None else asdict(conduct)
+
+
+def _model(graph: Graph) -> dict[str, Any]:
+    return {
+        "path": None if graph.source is None else str(graph.source),
+        "sha256": graph.sha256,
+        "operators": dict(sorted(Counter(n.op for n in graph.order).items())),
+        "parameters": graph.parameters,
+    }

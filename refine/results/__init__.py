@@ -1,0 +1,1 @@
+"""Answers as data: verdicts, obligations, and numbers as people read them."""

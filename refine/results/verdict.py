@@ -1,0 +1,271 @@
+"""The answer and everything that goes with it, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from fractions import Fraction
+from pathlib import Path
+
+from encoders.contract.contract import RuntimeContract
+from encoders.numbers.enclosure import FloatArray
+from encoders.numbers.radius import is_radius, largest_radius, radius_of
+from onnx_import.graph import Array, Graph
+from refine.domain.domain import Domain
+from refine.results.obligation import Obligation
+
+
+class Verdict(Enum):
+    """The answers. Only `VERIFIED` and `VIOLATED` are claims; `CONTRADICTION` says that the search
+    found an error above the bound proved, so that nothing here can be trusted."""
+
+    VERIFIED = "verified"
+    VIOLATED = "violated"
+    UNKNOWN = "unknown"
+    CONTRADICTION = "contradiction"
+
+
+class ExitCode(Enum):
+    """What the process returns."""
+
+    VERIFIED = 0
+    VIOLATED = 1
+    INPUT_ERROR = 2
+    UNKNOWN = 3
+    TIME_OUT = 4
+    CONTRACT_BROKEN = 5
+    INTERNAL_ERROR = 70
+    INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """Something the result rests on and does not prove."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Side:
+    """A graph, and the contract under which it runs; the contract `exact` reads it as real."""
+
+    graph: Graph
+    contract: RuntimeContract
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The specification's tensor of each input and output of the implementation."""
+
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class RealValue:
+    """Exact bounds lo ≤ f_R(x) ≤ hi at one output element."""
+
+    lo: Fraction
+    hi: Fraction
+
+
+@dataclass(frozen=True)
+class ErrorEnclosure:
+    """Exact bounds lo ≤ |f_rt(x) − f_R(x)| ≤ hi at one output element; `finite` False says that
+    the runtime's own value is an infinity or NaN, and lo and hi are then meaningless."""
+
+    lo: Fraction
+    hi: Fraction
+    finite: bool = True
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What one runtime gave on the witness at the witnessed output element."""
+
+    runtime: str
+    value: float
+    error: ErrorEnclosure
+
+    def confirms(self, epsilon: Fraction) -> bool:
+        """This runtime's own error is above ε too, or its value is not finite."""
+        return not self.error.finite or self.error.lo > epsilon
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A runtime that could not be asked, and why."""
+
+    runtime: str
+    why: str
+
+    def confirms(self, epsilon: Fraction) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class Witness:
+    """An input in the domain, an execution the contract allows, and the exact error it makes.
+
+    `inputs` are arrays of the model's shapes and dtypes; the real network receives `real_inputs`
+    (float64, the same numbers unless inputs are rounded; then also rationals, as objects).
+    `execution` is a pinned contract; under it the output element `output`[`index`] is `value`,
+    while the real one lies in `real`; None: the real network has no value there.
+
+    In a comparison of two graphs, `real` is what the specification gives; `spec_execution` is
+    the pinned contract under which it ran, `exact` where it is read over the reals.
+    """
+
+    inputs: Mapping[str, Array]
+    real_inputs: Mapping[str, Array]
+    execution: RuntimeContract
+    output: str
+    index: tuple[int, ...]
+    value: float
+    real: RealValue | None
+    error: ErrorEnclosure
+    replays: tuple[Execution | Refusal, ...] = ()
+    spec_execution: RuntimeContract | None = None
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """One line of the per-layer account.
+
+    `low` and `high` enclose all its real output values, `error` bounds |d| after it, `local` its
+    own rounding error (both: largest element); `share` is its part, between 0 and 1, of the bound
+    of the worst output element.
+    """
+
+    name: str
+    op: str
+    low: float
+    high: float
+    error: float
+    local: float
+    share: float
+    obligations: tuple[Obligation, ...]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """ε for every output, or one per output name; exact. None where only a bound is asked."""
+
+    common: Fraction | None = None
+    by_output: Mapping[str, Fraction] = field(default_factory=dict)
+
+    @property
+    def given(self) -> bool:
+        return self.common is not None or bool(self.by_output)
+
+    def of(self, output: str) -> Fraction | None:
+        return self.by_output.get(output, self.common)
+
+
+@dataclass(frozen=True)
+class Conduct:
+    """What a runtime of this machine did on a few inputs of the domain, beside the contract.
+
+    `honours` False: it left the contract, on this model; True: it did not where that was compared;
+    None: nobody looked. `text` says where, or how much was compared, or why nobody looked.
+    """
+
+    runtime: str
+    inputs: int
+    honours: bool | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The largest error of a runtime on inputs that it was shown, rounded down; infinite for a
+    value that is not finite."""
+
+    runtime: str
+    error: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """A verdict with its reason, its bounds, what was assumed and how each part was shown.
+
+    `batch` is how many rows `graph` was read with, where the witness holds so many. Bounds pass the
+    gate (`encoders.numbers.radius`): nothing is verified by one that was negative or NaN.
+    """
+
+    verdict: Verdict
+    reason: str
+    tolerance: Tolerance
+    bounds: Mapping[str, FloatArray]
+    worst_found: float | None
+    domain: Domain
+    contract: RuntimeContract
+    assumptions: tuple[Assumption, ...]
+    nodes: tuple[NodeReport, ...]
+    obligations: tuple[Obligation, ...]
+    graph: Graph
+    seed: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+    witness: Witness | None = None
+    witness_file: Path | None = None
+    timed_out: bool = False
+    spec: Side | None = None
+    conduct: Conduct | None = None
+    spec_conduct: Conduct | None = None
+    batch: int | None = None
+    pairing: Pairing | None = None
+    shown: Shown | None = None
+
+    @property
+    def largest_found(self) -> float | None:
+        """The largest error found: by the search, or of a runtime on what it was shown."""
+        if self.shown is None or self.worst_found is None:
+            return self.worst_found
+        return max(self.worst_found, self.shown.error)
+
+    @property
+    def found_by(self) -> str | None:
+        """Whose error that is."""
+        if self.worst_found is None:
+            return None
+        theirs = self.shown is not None and self.shown.error > self.worst_found
+        return self.shown.runtime if self.shown is not None and theirs else "emulated execution"
+
+    def __post_init__(self) -> None:
+        if all(is_radius(b) for b in self.bounds.values()):
+            return
+        object.__setattr__(self, "bounds", {t: radius_of(b) for t, b in self.bounds.items()})
+        said = "a bound was negative or no number, an internal error: please report it"
+        object.__setattr__(self, "notes", (*self.notes, said))
+        if self.verdict is Verdict.VERIFIED:
+            object.__setattr__(self, "verdict", Verdict.UNKNOWN)
+            object.__setattr__(self, "reason", said)
+
+    @property
+    def bound(self) -> float:
+        """The largest bound over all output elements."""
+        return max((largest_radius(b) for b in self.bounds.values()), default=0.0)
+
+    @property
+    def broken(self) -> tuple[Conduct, ...]:
+        """What runtimes of this machine did that were seen to leave the contract on the model, the
+        implementation's before the specification's."""
+        looked = (self.conduct, self.spec_conduct)
+        return tuple(c for c in looked if c is not None and c.honours is False)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """A violation stands whatever else was seen. Any other answer speaks of runtimes that
+        honour the contract, and is no plain one where the runtime here was seen not to."""
+        if self.verdict is Verdict.VIOLATED:
+            return ExitCode.VIOLATED
+        if self.verdict is Verdict.CONTRADICTION:
+            return ExitCode.INTERNAL_ERROR
+        if self.broken:
+            return ExitCode.CONTRACT_BROKEN
+        if self.verdict is Verdict.VERIFIED:
+            return ExitCode.VERIFIED
+        return ExitCode.TIME_OUT if self.timed_out else ExitCode.UNKNOWN

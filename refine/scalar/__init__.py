@@ -1,0 +1,1 @@
+"""Small networks of scalars over many boxes at once, through true derivatives."""

@@ -1,0 +1,250 @@
+"""Inputs on both sides of a step: a threshold, a grid, a change of which element is the largest.
+
+A step is decided otherwise at run time than over the reals in a stretch of a few floats, which
+random inputs miss. It is looked at directly: between two inputs with different outcomes the line is
+halved until the outcome changes between neighbours, and floats at all distances from there are
+tried. Float64 and unproved: what comes out are inputs to try.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from encoders.numbers.enclosure import FloatArray
+from encoders.operator import site_of
+from onnx_import.graph import Graph, Node
+from refine.search.evaluation import Hunt, Points
+from refine.search.gradients import adjoint, values_at
+
+Values = Mapping[str, FloatArray]
+
+HALVINGS = 56
+"""Evaluations over the reals that looking at one step takes."""
+
+_COMPARED = ("Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual")
+_WITHIN_FLOATS = ("Floor", "Ceil", "Round", "Sign")
+_ALONG = np.exp2(-np.arange(2.0, 54.0, 2.0))  # parts of the line
+_ULPS = np.array([1.0, 2.0, 3.0, 5.0, 8.0])
+_NEARBY = 24
+_REACHES = np.exp2(-np.arange(0.0, 12.0))  # parts of the way to a corner
+
+AROUND = 2 * (1 + len(_ALONG) + len(_ULPS)) + _NEARBY
+"""Inputs tried around one step."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One element of what a discontinuous node decides; `ends` are samples that it parts."""
+
+    node: Node
+    element: int
+    below: int
+    above: int
+
+
+def stepping(graph: Graph) -> tuple[Node, ...]:
+    """The nodes of a graph whose results jump as computed numbers move."""
+    floats = {t for t, kind in graph.types.items() if kind.dtype.is_float}
+    return tuple(
+        n
+        for n in graph.order
+        if any(t in floats and not graph.is_constant(t) for t in n.inputs if t)
+        and (
+            n.op in (*_COMPARED, *_WITHIN_FLOATS)
+            or n.op.startswith("DynamicQuantize")
+            or any(t not in floats for t in n.outputs if t)
+        )
+    )
+
+
+def outcomes(graph: Graph, node: Node, every: Values) -> FloatArray:
+    """What the node decides, (samples, elements): numbers that change where its result jumps."""
+
+    def read(tensor: str) -> FloatArray:
+        stored = graph.constants[tensor][None] if graph.is_constant(tensor) else every[tensor]
+        return np.asarray(stored, np.float64)
+
+    if node.op in _COMPARED:
+        a, b = (read(t) for t in node.inputs[:2])
+        rank = max(a.ndim, b.ndim)
+        a, b = (v.reshape(v.shape[0], *(1,) * (rank - v.ndim), *v.shape[1:]) for v in (a, b))
+        decided = np.sign(a - b)
+    elif node.op.startswith("DynamicQuantize"):
+        x = read(node.inputs[0])
+        axes = tuple(range(1, x.ndim))
+        low = np.minimum(np.min(x, axis=axes, keepdims=True), 0.0)
+        width = np.maximum(np.max(x, axis=axes, keepdims=True), 0.0) - low
+        scale = np.where(width > 0, width / 255.0, 1.0)
+        decided = np.rint(x / scale) + np.rint(-low / scale)
+    else:
+        decided = read(node.outputs[0])
+    return np.nan_to_num(decided.reshape(len(decided), -1))
+
+
+def steps(hunt: Hunt, sample: Points, rng: np.random.Generator, most: int) -> list[Step]:
+    """Steps that random pairs of the samples lie on either side of, nodes taking turns."""
+    graph, every = hunt.graph, hunt.real_values(sample)
+    turns: list[list[Step]] = []
+    nodes = stepping(graph)
+    for node in nodes:
+        decided = outcomes(graph, node, every)
+        if len(decided) < 2:
+            continue
+        live = np.flatnonzero(np.any(decided != decided[:1], axis=0))
+        some = rng.permutation(live)[:most]
+        found = []
+        for k in range(most if len(some) else 0):
+            column = decided[:, some[k % len(some)]]
+            below = int(rng.integers(len(column)))
+            others = np.flatnonzero(column != column[below])
+            found.append(Step(node, int(some[k % len(some)]), below, int(rng.choice(others))))
+        turns.append(found)
+    return [turn[k] for k in range(most) for turn in turns if k < len(turn)][:most]
+
+
+def beyond(hunt: Hunt, sample: Points, most: int) -> dict[str, FloatArray]:
+    """Inputs driven towards steps that no sample crosses: the two sides of a comparison, or the two
+    largest elements of an ArgMax, are brought together along their derivative."""
+    graph, every = hunt.graph, hunt.real_values(sample)
+    driven: list[Points] = []
+    for node in stepping(graph):
+        pairs = _apart(graph, node, every)
+        for at, starts in pairs[: max(most - len(driven), 0)]:
+            x = {name: v[at : at + 1] for name, v in sample.items()}
+            slopes = adjoint(graph, values_at(hunt.real_values(x), 0), starts)
+            driven.append(_towards(hunt, x, slopes))
+    if not driven:
+        return {name: v[:0] for name, v in sample.items()}
+    return {name: np.concatenate([d[name] for d in driven]) for name in sample}
+
+
+def _apart(graph: Graph, node: Node, every: Values) -> list[tuple[int, dict[str, FloatArray]]]:
+    """For elements that no sample parts: the nearest sample, and the functional to drive up."""
+    found: list[tuple[int, dict[str, FloatArray]]] = []
+    decided = outcomes(graph, node, every)
+    same = np.flatnonzero(np.all(decided == decided[:1], axis=0))[:4]
+    if node.op in _COMPARED and len(same):
+        a, b = (
+            np.asarray(graph.constants[t][None] if graph.is_constant(t) else every[t], np.float64)
+            for t in node.inputs[:2]
+        )
+        shape = graph.types[node.outputs[0]].shape
+        gap = np.broadcast_to(a - b, (len(decided), *shape)).reshape(len(decided), -1)
+        for element in same:
+            nearest = int(np.argmin(np.abs(gap[:, element])))
+            up = -1.0 if gap[nearest, element] > 0 else 1.0
+            starts: dict[str, FloatArray] = {}
+            for tensor, sign in zip(node.inputs[:2], (up, -up), strict=True):
+                if not graph.is_constant(tensor):
+                    own = graph.types[tensor].shape
+                    place = np.broadcast_to(
+                        np.arange(int(np.prod(own))).reshape(own), shape
+                    ).reshape(-1)[element]
+                    start = starts.setdefault(tensor, np.zeros((1, *own)))
+                    start.reshape(-1)[place] += sign
+            found.append((nearest, starts))
+    elif node.op in ("ArgMax", "ArgMin") and len(same):
+        tensor = node.inputs[0]
+        own = graph.types[tensor].shape
+        flat = every[tensor].reshape(len(decided), -1) * (1.0 if node.op == "ArgMax" else -1.0)
+        axis = site_of(graph, node).integer("axis", 0)
+        rows = np.moveaxis(np.arange(flat.shape[1]).reshape(own), axis, -1)
+        rows = rows.reshape(-1, rows.shape[-1])
+        for element in same:
+            values = flat[:, rows[element]]
+            order = np.sort(values, axis=1)
+            nearest = int(np.argmin(order[:, -1] - order[:, -2])) if rows.shape[1] > 1 else 0
+            ranked = rows[element][np.argsort(values[nearest])]
+            for rival in ranked[-3:-1]:
+                start = np.zeros((1, *own))
+                start.reshape(-1)[rival] = 1.0 if node.op == "ArgMax" else -1.0
+                start.reshape(-1)[ranked[-1]] -= 1.0 if node.op == "ArgMax" else -1.0
+                found.append((nearest, {tensor: start}))
+    elif node.op in _WITHIN_FLOATS or node.op in ("Truncate", "QuantizeLinear"):
+        tensor = node.inputs[0]
+        if graph.is_constant(tensor):
+            return found
+        flat = every[tensor].reshape(len(decided), -1)
+        for element in same:
+            for sign in (1.0, -1.0):
+                start = np.zeros((1, *graph.types[tensor].shape))
+                start.reshape(-1)[element] = sign
+                found.append((int(np.argmax(sign * flat[:, element])), {tensor: start}))
+    return found
+
+
+def _towards(hunt: Hunt, x: Points, slopes: Values) -> dict[str, FloatArray]:
+    """x, and inputs on the way to the corner where the functional is largest."""
+    moved = {}
+    for name, value in x.items():
+        slope = slopes.get(name, np.zeros(value.shape))
+        lo, hi = hunt.box.lo[name], hunt.box.hi[name]
+        corner = np.where(slope > 0, hi, np.where(slope < 0, lo, value))
+        part = np.concatenate([[0.0], _REACHES]).reshape(-1, *(1,) * (value.ndim - 1))
+        moved[name] = hunt.box.nearest(name, value + part * (corner - value))
+    return moved
+
+
+def around(
+    hunt: Hunt, found: list[Step], sample: Points, rng: np.random.Generator
+) -> dict[str, FloatArray]:
+    """`AROUND` inputs at and near the place where each step is crossed."""
+    low = {name: v[[s.below for s in found]] for name, v in sample.items()}
+    high = {name: v[[s.above for s in found]] for name, v in sample.items()}
+    rows = np.arange(len(found))
+    kept = _decided(hunt, found, low)[rows]
+    first, width = np.zeros(len(found)), np.ones(len(found))
+
+    def line(part: FloatArray) -> dict[str, FloatArray]:
+        made = {}
+        for name, a in low.items():
+            share = part.reshape(-1, *(1,) * (a.ndim - 1))
+            made[name] = hunt.box.nearest(name, a + share * (high[name] - a))
+        return made
+
+    for _ in range(HALVINGS):
+        width *= 0.5
+        same = _decided(hunt, found, line(first + width)) == kept
+        first = np.where(same, first + width, first)
+    ends = (first, first + width)
+    tried = [line(np.clip(e, 0.0, 1.0)) for e in ends]
+    for part in _ALONG:
+        tried += [line(np.clip(first + s * part, 0.0, 1.0)) for s in (1.0, -1.0)]
+    at = line(np.clip(ends[1], 0.0, 1.0))
+    for ulps in (*_ULPS, *-_ULPS):
+        tried.append(_moved(hunt, at, {n: np.full(v.shape, ulps) for n, v in at.items()}))
+    for _ in range(_NEARBY):
+        noise = {}
+        for n, v in at.items():
+            chosen = rng.random(v.shape) < rng.uniform(0.05, 1.0)
+            noise[n] = np.where(chosen, rng.integers(-6, 7, v.shape), 0).astype(np.float64)
+        tried.append(_moved(hunt, at, noise))
+    return {name: np.concatenate([t[name] for t in tried]) for name in low}
+
+
+def _decided(hunt: Hunt, found: list[Step], points: Points) -> FloatArray:
+    """The outcome of step i at point i."""
+    every = hunt.real_values(points)
+    result = np.zeros(len(found))
+    nodes: dict[str, npt.NDArray[np.intp]] = {}
+    for k, step in enumerate(found):
+        nodes.setdefault(step.node.name, np.zeros(0, np.intp))
+        nodes[step.node.name] = np.append(nodes[step.node.name], k)
+    for which in nodes.values():
+        decided = outcomes(hunt.graph, found[which[0]].node, every)
+        elements = np.array([found[k].element for k in which])
+        result[which] = decided[which, elements] if len(decided) > 1 else decided[0, elements]
+    return result
+
+
+def _moved(hunt: Hunt, at: Points, ulps: Values) -> dict[str, FloatArray]:
+    """The points moved by so many ulps in each element."""
+    moved = {}
+    for name, x in at.items():
+        unit = 2.0 * float(hunt.box.formats[name].unit_roundoff)
+        moved[name] = hunt.box.nearest(name, x + ulps[name] * unit * np.abs(x))
+    return moved

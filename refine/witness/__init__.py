@@ -1,0 +1,1 @@
+"""Counterexamples: evaluated exactly, kept on disk, replayed on real runtimes."""

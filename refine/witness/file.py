@@ -1,0 +1,310 @@
+"""A counterexample on disk: a small JSON beside an .npz, enough to run it again alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from encoders.contract.contract import EXACT, RuntimeContract
+from encoders.contract.table import contract_of_table, contract_table
+from encoders.numbers.formats import round_array, round_fraction
+from gpu_check.common.writing import write_whole
+from onnx_import.errors import ModelError, shorten
+from onnx_import.files import read_text, within
+from onnx_import.graph import Array, Graph, TensorType
+from refine.common.arrays import Stored, stored_arrays
+from refine.results.verdict import Result, Side, Witness
+from refine.search.evaluation import Candidate
+
+SCHEMA = "refine-counterexample-1"
+
+
+def save_witness(result: Result, path: Path) -> None:
+    """Write `path` (JSON) and the arrays beside it (.npz). Neither is left half-written."""
+    witness = result.witness
+    assert witness is not None
+    arrays = path.with_suffix(".npz")
+    write_whole(arrays, lambda file: np.savez(file, **_arrays(witness)))
+    document = {
+        "schema": SCHEMA,
+        "model": _relative(result.graph.source, path),
+        "sha256": result.graph.sha256,
+        "inputs": arrays.name,
+        "output": witness.output,
+        "index": list(witness.index),
+        "execution": None if witness.execution.exact else contract_document(witness.execution),
+        "contract": result.contract.name,
+        "eps": None if (e := result.tolerance.of(witness.output)) is None else str(e),
+        "specification": None if result.spec is None else _specification(result, path),
+        "batch": result.batch,
+        "real_inputs": _rationals(witness),
+    }
+    text = json.dumps(document, indent=2) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+def _specification(result: Result, path: Path) -> dict[str, Any]:
+    """The other model, and the execution of it; null where it is read over the reals."""
+    assert result.spec is not None
+    assert result.witness is not None
+    execution = result.witness.spec_execution
+    return {
+        "model": _relative(result.spec.graph.source, path),
+        "sha256": result.spec.graph.sha256,
+        "execution": contract_document(execution) if execution and not execution.exact else None,
+        "match": None
+        if result.pairing is None
+        else {**result.pairing.inputs, **result.pairing.outputs},
+    }
+
+
+def _relative(model: Path | None, path: Path) -> str | None:
+    """The model's path seen from the counterexample's folder."""
+    if model is None:
+        return None
+    try:
+        return os.path.relpath(model, path.parent)
+    except ValueError:  # another drive
+        return str(model)
+
+
+def replaying(result: Result) -> str:
+    """What `refine replay` is given: the file, and the models that lie outside its folder."""
+    assert result.witness_file is not None
+    parts = [str(result.witness_file)]
+    sides = (("--model", result.graph), ("--spec", result.spec.graph if result.spec else None))
+    for flag, graph in sides:
+        if graph is not None and graph.source is not None:
+            try:
+                within(str(graph.source.absolute()), result.witness_file.parent, (), "")
+            except ModelError:
+                parts.append(f"{flag} {graph.source}")
+    return " ".join(parts)
+
+
+def _arrays(witness: Witness) -> dict[str, Any]:
+    """Inputs as float64 (exact for every narrower float), real ones under `real:NAME`."""
+    given = {name: np.asarray(v, np.float64) for name, v in witness.inputs.items()}
+    real = {f"real:{name}": np.asarray(v, np.float64) for name, v in witness.real_inputs.items()}
+    return given | real
+
+
+def _rationals(witness: Witness) -> dict[str, list[str]] | None:
+    """Real inputs that float64 does not hold, element by element as ratios; null if there are
+    none."""
+    exact = {n: v for n, v in witness.real_inputs.items() if v.dtype.kind == "O"}
+    return {n: [str(Fraction(e)) for e in v.ravel().tolist()] for n, v in exact.items()} or None
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A counterexample read from its file; `spec` is the other graph of a comparison and the
+    execution of it, and `match` says which of its tensors are the graph's. `batch` is how many rows
+    `graph` was read with, if the file left that open."""
+
+    graph: Graph
+    candidate: Candidate
+    epsilon: Fraction | None
+    spec: Side | None
+    batch: int | None = None
+    match: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """What the user says of a counterexample's files: the model and the specification themselves,
+    or places outside its folder where they may lie."""
+
+    model: Path | None = None
+    spec: Path | None = None
+    allowed: tuple[Path, ...] = ()
+
+
+def load_witness(
+    path: Path, graph_of: Callable[..., Graph], trusted: Trusted | None = None
+) -> Saved:
+    """The saved counterexample; `graph_of` loads a model from a path, and with `batch` rows.
+
+    Nothing that it names is opened outside its folder, unless the user says so. Raises ModelError,
+    in one sentence, for a file that is not a counterexample, a model that has changed since or is
+    missing, and arrays that do not fit it.
+    """
+    trusted = trusted or Trusted()
+    document = _document(path)
+    try:
+        model, sha256 = _text(document["model"]), _text(document["sha256"])
+        other = document.get("specification")
+        theirs = None if other is None else _execution(other["execution"])
+        execution = document["execution"]
+        execution = _execution(execution) if other else contract_of_document(execution)
+        output, index = _text(document["output"]), tuple(map(_natural, document["index"]))
+        epsilon, batch = _epsilon(document["eps"]), _rows(document.get("batch"))
+        given = document.get("real_inputs") or {}
+        exact = {_text(n): tuple(map(_ratio, v)) for n, v in dict(given).items()}
+        match = None if other is None else _match(other.get("match"))
+        archive = within(_text(document["inputs"]), path.parent, trusted.allowed, "the array file")
+        spec_model = None if other is None else _text(other["model"])
+        spec_sha256 = None if other is None else _text(other["sha256"])
+    except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
+        why = shorten(f"{type(error).__name__}: {error}")
+        raise ModelError(f"{path}: not a complete counterexample ({why})") from error
+    found = _found(model, trusted.model, path, trusted.allowed, "--model")
+    reader = graph_of if batch is None else partial(graph_of, batch=batch)
+    graph = _unchanged(found, sha256, reader)
+    spec = None
+    if spec_model is not None and spec_sha256 is not None and theirs is not None:
+        found = _found(spec_model, trusted.spec, path, trusted.allowed, "--spec")
+        spec = Side(_unchanged(found, spec_sha256, graph_of), theirs)
+    inputs, real = _read_arrays(archive, graph, execution, exact)
+    shape = graph.types[output].shape if output in graph.outputs else ()
+    fits = len(index) == len(shape) and all(0 <= i < n for i, n in zip(index, shape, strict=True))
+    if output not in graph.outputs or not fits:
+        raise ModelError(f"{path}: the model has no output element {output}{list(index)}")
+    return Saved(
+        graph, Candidate(inputs, real, execution, output, index, 0.0), epsilon, spec, batch, match
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text is missing")
+    return value
+
+
+def _natural(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
+        raise ValueError("index holds something other than natural numbers")
+    return value
+
+
+def _unchanged(model: Path, sha256: str, graph_of: Callable[[Path], Graph]) -> Graph:
+    graph = graph_of(model)
+    if graph.sha256 != sha256:
+        raise ModelError(f"{model} has changed since this counterexample was saved")
+    return graph
+
+
+def _execution(document: Mapping[str, Any] | None) -> RuntimeContract:
+    return EXACT if document is None else contract_of_document(document)
+
+
+def _found(name: str, given: Path | None, path: Path, allowed: tuple[Path, ...], flag: str) -> Path:
+    """The model as the user gives it, else as seen from the counterexample, or beside it.
+
+    Raises ModelError for one that lies outside its folder and was not given.
+    """
+    if given is not None:
+        return given
+    beside = path.with_name(Path(name).name) if Path(name).name else path
+    try:
+        seen = within(name, path.parent, allowed, "the model")
+        if seen.exists() or not beside.exists():
+            return seen
+    except ModelError as error:
+        if not beside.exists():
+            raise ModelError(f"{error}, or say which model it is with {flag} FILE") from error
+    return within(beside.name, path.parent, allowed, "the model")
+
+
+def _epsilon(text: str | None) -> Fraction | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"[0-9]+(/[0-9]+)?", text):
+        raise ValueError("eps is not a ratio of whole numbers")
+    return Fraction(text)
+
+
+def _ratio(text: str) -> Fraction:
+    if not re.fullmatch(r"-?[0-9]+(/[0-9]+)?", text):
+        raise ValueError("a real input is not a ratio of whole numbers")
+    return Fraction(text)
+
+
+def _match(value: Any) -> Mapping[str, str] | None:
+    if value is None:
+        return None
+    return {_text(a): _text(b) for a, b in dict(value).items()}
+
+
+def _rows(value: Any) -> int | None:
+    if value is None or (type(value) is int and 2 <= value < 2**31):
+        return value
+    raise ValueError("batch is no number of rows")
+
+
+def _document(path: Path) -> Mapping[str, Any]:
+    try:
+        document = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: not a JSON file") from error
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        raise ModelError(f"{path}: not a counterexample that refine wrote (schema {SCHEMA})")
+    return document
+
+
+def _read_arrays(
+    archive: Path,
+    graph: Graph,
+    execution: RuntimeContract,
+    exact: Mapping[str, tuple[Fraction, ...]],
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The runtime's inputs and the real network's, of which the former are the rounded latter."""
+    stored = stored_arrays(archive)
+    if isinstance(stored, Stored):
+        raise ModelError(f"{archive}: not an .npz file of arrays")
+    inputs: dict[str, Array] = {}
+    real: dict[str, Array] = {}
+    for name in graph.inputs:
+        kind = graph.types[name]
+        fmt = execution.format_of(kind.dtype)
+        if name not in stored:
+            raise ModelError(f"{archive}: lacks the model's input '{name}'")
+        inputs[name] = _numbers(stored[name], archive, name, kind)
+        meant = stored.get(f"real:{name}", stored[name])
+        real[name] = _numbers(meant, archive, name, kind)
+        rounded = round_array(real[name], fmt)
+        if name in exact:
+            if len(exact[name]) != kind.size:
+                raise ModelError(f"{archive}: '{name}' has another number of real inputs")
+            real[name] = np.array(exact[name], dtype=object).reshape(kind.shape)
+            rounded = np.array([float(round_fraction(v, fmt)) for v in exact[name]])
+        if not np.array_equal(rounded.reshape(kind.shape), inputs[name]):
+            raise ModelError(f"{archive}: '{name}' does not hold {fmt.name} numbers")
+    return inputs, real
+
+
+def _numbers(stored: Stored, archive: Path, name: str, kind: TensorType) -> Array:
+    if stored.shape != kind.shape:
+        raise ModelError(
+            f"{archive}: '{name}' has shape {list(stored.shape)}, "
+            f"the model's input {list(kind.shape)}"
+        )
+    values = stored.values() if stored.dtype == np.float64 else None
+    if values is None or not np.all(np.isfinite(values)):
+        raise ModelError(f"{archive}: '{name}' does not hold finite float64 numbers")
+    return values
+
+
+def contract_document(contract: RuntimeContract) -> dict[str, Any]:
+    """A contract as plain JSON values: the keys of a contract file, null where it has none."""
+    return {"block": None, "format": None} | contract_table(contract)
+
+
+def contract_of_document(document: Mapping[str, Any]) -> RuntimeContract:
+    """The pinned contract that `contract_document` described.
+
+    Raises KeyError, TypeError or ValueError for anything else.
+    """
+    contract = contract_of_table({k: v for k, v in dict(document).items() if v is not None})
+    if not contract.pinned:
+        raise ValueError("the execution is not one execution")
+    return contract

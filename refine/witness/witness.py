@@ -1,0 +1,141 @@
+"""Candidates turned into witnesses: the error evaluated exactly, nothing left to doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+
+import flint
+import numpy as np
+
+from encoders.arithmetic.exact_fields import Balls, enclosure
+from encoders.contract.contract import RuntimeContract
+from gpu_check.emulator.emulator import emulate
+from gpu_check.emulator.exact import evaluate_exact
+from onnx_import.graph import Array, Graph
+from refine.results.verdict import ErrorEnclosure, RealValue, Tolerance, Witness
+from refine.search.evaluation import Candidate
+
+_BITS = (400, 4000)
+_BEYOND = flint.arb(2) ** 20000
+
+
+def typed_inputs(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Inputs in the model's own dtypes; in float64 where these do not hold them, as they may not
+    where a contract computes in another format."""
+    given = {name: np.asarray(v) for name, v in inputs.items()}
+    with np.errstate(all="ignore"):
+        typed = {name: v.astype(graph.types[name].dtype.numpy) for name, v in given.items()}
+    return {n: t if np.array_equal(t, given[n]) else given[n] for n, t in typed.items()}
+
+
+def confirm(graph: Graph, candidate: Candidate) -> Witness:
+    """Evaluate a candidate exactly: emulated bits against a ball around the real value."""
+    output, index = candidate.output, candidate.index
+    value = computed_value(graph, candidate.inputs, candidate.execution, output, index)
+    real = real_value(graph, candidate.real_inputs, candidate.output, candidate.index)
+    return Witness(
+        typed_inputs(graph, candidate.inputs),
+        candidate.real_inputs,
+        candidate.execution,
+        candidate.output,
+        candidate.index,
+        value,
+        real,
+        error_between(value, real),
+    )
+
+
+def computed_value(
+    graph: Graph,
+    inputs: Mapping[str, Array],
+    execution: RuntimeContract,
+    output: str,
+    index: tuple[int, ...],
+) -> float:
+    """One output element as an execution computes it."""
+    return float(computed_outputs(graph, inputs, execution)[output][index])
+
+
+def computed_outputs(
+    graph: Graph, inputs: Mapping[str, Array], execution: RuntimeContract
+) -> Mapping[str, Array]:
+    """All outputs as an execution computes them."""
+    batch = {name: _carried(graph, name, v, execution)[None] for name, v in inputs.items()}
+    with np.errstate(all="ignore"):
+        return {t: np.asarray(v[0]) for t, v in emulate(graph, batch, execution).items()}
+
+
+def _carried(graph: Graph, name: str, v: Array, execution: RuntimeContract) -> Array:
+    wide = np.asarray(v, np.float64)
+    return wide if execution.compute_format else wide.astype(graph.types[name].dtype.numpy)
+
+
+def _exactly(inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Real inputs as they are evaluated: float64 numbers, and rationals that are none."""
+    arrays = {name: np.asarray(v) for name, v in inputs.items()}
+    return {n: v if v.dtype.kind == "O" else v.astype(np.float64) for n, v in arrays.items()}
+
+
+def real_value(
+    graph: Graph, inputs: Mapping[str, Array], output: str, index: tuple[int, ...]
+) -> RealValue | None:
+    """An enclosure of one output element of the real network; None where it has no value, or
+    none that can be written down (a logarithm of zero, the exponential of a huge number)."""
+    wide = _exactly(inputs)
+    found: RealValue | None = None
+    for bits in _BITS:
+        number = evaluate_exact(graph, wide, Balls(bits))[output][index]
+        if isinstance(number, flint.arb) and number.is_finite() and not abs(number) < _BEYOND:
+            return None
+        found = _enclosed(number)
+        if found is None:
+            continue
+        lo, hi = found.lo, found.hi
+        if hi - lo <= Fraction(1, 2**100) * max(abs(lo), Fraction(1, 2**200)):
+            break
+    return found
+
+
+def real_outputs(
+    graph: Graph, inputs: Mapping[str, Array]
+) -> Mapping[str, tuple[RealValue | None, ...]]:
+    """Enclosures of all elements of all outputs, flat; None as in `real_value`."""
+    wide = _exactly(inputs)
+    exact = evaluate_exact(graph, wide, Balls(_BITS[0]))
+    return {t: tuple(_enclosed(number) for number in v.reshape(-1)) for t, v in exact.items()}
+
+
+def _enclosed(number: flint.arb | flint.fmpq) -> RealValue | None:
+    if isinstance(number, flint.arb) and not abs(number) < _BEYOND:
+        return None
+    try:
+        return RealValue(*enclosure(number))
+    except ValueError:
+        return None
+
+
+def error_between(value: float, real: RealValue | None) -> ErrorEnclosure:
+    """|value − r| for every r in `real`; 0 at least where there is no real value to compare with:
+    only a value that is no number shows something there."""
+    if not np.isfinite(value):
+        return ErrorEnclosure(Fraction(0), Fraction(0), finite=False)
+    return distance(RealValue(Fraction(value), Fraction(value)), real)
+
+
+def distance(a: RealValue | None, b: RealValue | None) -> ErrorEnclosure:
+    """|x − y| for every x in `a` and y in `b`; 0 at least where one of them has no value."""
+    if a is None or b is None:
+        return ErrorEnclosure(Fraction(0), Fraction(0))
+    far = max(a.hi - b.lo, b.hi - a.lo)
+    near = max(a.lo - b.hi, b.lo - a.hi, Fraction(0))
+    return ErrorEnclosure(near, far)
+
+
+def violates(error: ErrorEnclosure, epsilon: Fraction | None) -> bool:
+    """Lemma `violation`: the whole enclosure lies above ε, or the runtime's value is not finite."""
+    return not error.finite or (epsilon is not None and error.lo > epsilon)
+
+
+def is_violation(witness: Witness, tolerance: Tolerance) -> bool:
+    return violates(witness.error, tolerance.of(witness.output))
