@@ -1,15 +1,18 @@
-"""Files in, graph out: readers of model files and the graph they produce."""
+"""Files in, graph out: readers of model files and the graph they produce.
+
+A reader is imported when a file needs it: most files need one, and their errors none.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from onnx_import.errors import ModelError
-from onnx_import.fpcore import reader as fpcore
-from onnx_import.graph import Graph
-from onnx_import.onnx import reader
-from onnx_import.onnx.inference import MOST_COMPUTED
-from onnx_import.torchlean import reader as torchlean
+from onnx_import.files import is_fpcore, is_json, is_onnx
+
+if TYPE_CHECKING:
+    from onnx_import.graph import Graph
 
 MOST_ELEMENTS = 2**36  # of one stored tensor
 
@@ -30,20 +33,23 @@ def load(
     source = Path(path)
     if batch is not None and not is_onnx(source):
         raise ModelError(f"{source}: only ONNX files can be read with a batch of {batch}")
-    if fpcore.is_fpcore(source):
+    if is_fpcore(source):
+        from onnx_import.fpcore import reader as fpcore
+
         return fpcore.load(source)
-    if torchlean.is_json(source):
+    if is_json(source):
+        from onnx_import.torchlean import reader as torchlean
+
         return _holdable(torchlean.load(source))
+    from onnx_import.onnx import reader
+
     return _holdable(reader.load(source, batch, random, allowed))
-
-
-def is_onnx(source: Path) -> bool:
-    """Is the file read as ONNX, so that a runtime can be given it as it is?"""
-    return not (fpcore.is_fpcore(source) or torchlean.is_json(source))
 
 
 def _holdable(graph: Graph) -> Graph:
     """Raises ModelError for a graph with a tensor that no machine holds as often as it must."""
+    from onnx_import.onnx.inference import MOST_COMPUTED
+
     for tensor, kind in graph.types.items():
         most = MOST_ELEMENTS if graph.is_constant(tensor) else MOST_COMPUTED
         if kind.size > most:

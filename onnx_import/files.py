@@ -56,6 +56,26 @@ def read_text(path: Path, most: int = MOST_TEXT) -> str:
         raise ModelError(f"{path}: not a text file") from error
 
 
+def is_fpcore(source: Path) -> bool:
+    """Is this a file of FPCore, by its name?"""
+    return source.suffix.lower() == ".fpcore"
+
+
+def is_json(source: Path) -> bool:
+    """Whether a file starts as a JSON document does, which no ONNX file can."""
+    try:
+        with open_plain(source) as stream:
+            start = stream.read(1024)
+    except (OSError, ValueError):
+        return False
+    return start.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")[:1] in (b"{", b"[")
+
+
+def is_onnx(source: Path) -> bool:
+    """Is the file read as ONNX, so that a runtime can be given it as it is?"""
+    return not (is_fpcore(source) or is_json(source))
+
+
 def within(name: str, folder: Path, allowed: tuple[Path, ...], what: str) -> Path:
     """The path of a file that another file names, if it lies in `folder` or where the user allows.
 

@@ -1,23 +1,27 @@
 """The graph that every other package works on: typed, shaped tensors joined by operator nodes.
 
-Data only. A `Graph` is a networkx DAG of `Node`s plus the types of all tensors and the values of
-the constant ones; it holds no meaning of any operator.
+Data only. A `Graph` is a DAG of `Node`s plus the types of all tensors and the values of the
+constant ones; it holds no meaning of any operator.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import ml_dtypes
-import networkx as nx
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 Array: TypeAlias = npt.NDArray[np.generic]
 AttributeValue: TypeAlias = (
@@ -126,9 +130,8 @@ class InputRange:
 class Graph:
     """A network: operator nodes in a DAG, tensor types, constants, inputs and outputs.
 
-    `dag` has one vertex per operator, keyed by `Node.name` with the `Node` under the attribute
-    `node`; an edge (a, b, tensor) says that `b` reads a tensor that `a` writes. Graph inputs and
-    constants are tensors without a producing vertex; a constant that the file does not store as it
+    `order` holds the operators, each behind those whose results it reads. Graph inputs and
+    constants are tensors that no node writes; a constant that the file does not store as it
     is, but dequantises, is an array wider than its type. `drawn` names the inputs that nobody
     gives: masks that the runtime draws, of numbers from 0 to 1. `notes` says in words what the
     reader decided for the user (a symbolic batch dimension read as 1, say). `ranges` has the range
@@ -136,7 +139,6 @@ class Graph:
     outside the folder of `source` where files that it names may lie.
     """
 
-    dag: nx.MultiDiGraph[str]
     types: Mapping[str, TensorType]
     constants: Mapping[str, Array]
     inputs: tuple[str, ...]
@@ -148,6 +150,28 @@ class Graph:
     ranges: Mapping[str, InputRange] = field(default_factory=dict)
     drawn: tuple[str, ...] = ()
     allowed: tuple[Path, ...] = ()
+
+    @cached_property
+    def named(self) -> Mapping[str, Node]:
+        """Every node by its name."""
+        return {node.name: node for node in self.order}
+
+    @cached_property
+    def dag(self) -> nx.MultiDiGraph[str]:
+        """The graph as networkx has it: one vertex per operator, keyed by `Node.name` with the
+        `Node` under the attribute `node`; an edge (a, b, tensor) says that `b` reads a tensor that
+        `a` writes."""
+        import networkx as nx  # takes as long to import as all of numpy
+
+        dag: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+        for node in self.order:
+            dag.add_node(node.name, node=node)
+        producer = {t: node.name for node in self.order for t in node.outputs if t}
+        for node in self.order:
+            for tensor in node.inputs:
+                if tensor in producer:
+                    dag.add_edge(producer[tensor], node.name, tensor=tensor)
+        return dag
 
     def is_constant(self, tensor: str) -> bool:
         return tensor in self.constants
@@ -175,36 +199,51 @@ def build_graph(
     ranges: Mapping[str, InputRange] | None = None,
     drawn: tuple[str, ...] = (),
 ) -> Graph:
-    """Join nodes into a DAG by the tensors they share, and order them topologically.
+    """Join nodes by the tensors they share, and order them topologically.
 
     Raises ValueError if two nodes share a name, a tensor has two producers, a tensor that is read
     is neither produced, constant nor an input, or the nodes form a cycle.
     """
-    dag: nx.MultiDiGraph[str] = nx.MultiDiGraph()
-    producer: dict[str, str] = {}
-    for node in nodes:
-        if node.name in dag:
+    names: set[str] = set()
+    producer: dict[str, int] = {}
+    for position, node in enumerate(nodes):
+        if node.name in names:
             raise ValueError(f"two nodes are named '{node.name}'")
-        dag.add_node(node.name, node=node)
+        names.add(node.name)
         for tensor in node.outputs:
             if not tensor:
                 continue
             if tensor in producer or tensor in constants or tensor in inputs:
                 raise ValueError(f"tensor '{tensor}' is written twice")
-            producer[tensor] = node.name
+            producer[tensor] = position
     for node in nodes:
         for tensor in node.inputs:
-            if tensor in producer:
-                dag.add_edge(producer[tensor], node.name, tensor=tensor)
-            elif tensor and tensor not in constants and tensor not in inputs:
+            if tensor and not any(tensor in known for known in (producer, constants, inputs)):
                 raise ValueError(f"{node.describe()} reads '{tensor}', which nothing writes")
-    try:
-        position = {node.name: i for i, node in enumerate(nodes)}
-        order = tuple(
-            dag.nodes[name]["node"]
-            for name in nx.lexicographical_topological_sort(dag, key=position.__getitem__)
-        )
-    except nx.NetworkXUnfeasible as error:
-        raise ValueError("the nodes form a cycle") from error
+    order = _ordered(nodes, producer)
     known = ranges or {}
-    return Graph(dag, types, constants, inputs, outputs, source, sha256, notes, order, known, drawn)
+    return Graph(types, constants, inputs, outputs, source, sha256, notes, order, known, drawn)
+
+
+def _ordered(nodes: Sequence[Node], producer: Mapping[str, int]) -> tuple[Node, ...]:
+    """Each node behind those that it reads from, otherwise as they come; `producer` gives the
+    position of the node that writes a tensor. Raises ValueError for a cycle."""
+    readers: list[list[int]] = [[] for _ in nodes]
+    missing = [0] * len(nodes)
+    for position, node in enumerate(nodes):
+        for tensor in node.inputs:
+            if tensor in producer:
+                readers[producer[tensor]].append(position)
+                missing[position] += 1
+    ready = [position for position, count in enumerate(missing) if not count]
+    order: list[Node] = []
+    while ready:
+        position = heapq.heappop(ready)
+        order.append(nodes[position])
+        for reader in readers[position]:
+            missing[reader] -= 1
+            if not missing[reader]:
+                heapq.heappush(ready, reader)
+    if len(order) < len(nodes):
+        raise ValueError("the nodes form a cycle")
+    return tuple(order)

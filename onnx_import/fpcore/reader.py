@@ -65,11 +65,6 @@ class Kernel:
         return UnsupportedModel(f"'{self.source}': {why}")
 
 
-def is_fpcore(source: Path) -> bool:
-    """Is this a file of FPCore, by its name?"""
-    return source.suffix.lower() == ".fpcore"
-
-
 def load(path: str | Path) -> Graph:
     """Read a file with one FPCore. Its precondition, where it is a box, becomes the domain that
     the graph states.

@@ -12,8 +12,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import networkx as nx
-
 from onnx_import.errors import ModelError
 from onnx_import.torchlean.documents import Reals
 from onnx_import.torchlean.weights import Weights
@@ -205,6 +203,8 @@ def _undecided(fits: Sequence[Sequence[int]], chosen: Sequence[int]) -> list[int
     """Readers that another choice for all would give another module: those on cycles of
     exchanges."""
     owner = {module: reader for reader, module in enumerate(chosen)}
+    import networkx as nx  # slow to import
+
     exchanges: nx.DiGraph[int] = nx.DiGraph()
     exchanges.add_nodes_from(range(len(fits)))
     for reader, fitting in enumerate(fits):

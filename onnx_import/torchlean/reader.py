@@ -13,7 +13,6 @@ import onnx
 from onnx import helper
 
 from onnx_import.errors import ModelError, UnsupportedModel
-from onnx_import.files import open_plain
 from onnx_import.graph import Array, DType, Graph, Node, TensorType, build_graph
 from onnx_import.onnx.proto import read_bytes
 from onnx_import.onnx.reader import walk
@@ -79,16 +78,6 @@ class Whole:
     constants: Mapping[str, Array]
     rounded: int
     notes: tuple[str, ...]
-
-
-def is_json(source: Path) -> bool:
-    """Whether a file starts as a JSON document does, which no ONNX file can."""
-    try:
-        with open_plain(source) as stream:
-            start = stream.read(1024)
-    except (OSError, ValueError):
-        return False
-    return start.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")[:1] in (b"{", b"[")
 
 
 def load(path: str | Path) -> Graph:

@@ -225,7 +225,7 @@ def _shown(
 
 
 def node_of(graph: Graph, node: Node) -> Node:
-    found: Node = graph.dag.nodes[node.name]["node"]
+    found: Node = graph.named[node.name]
     return found
 
 

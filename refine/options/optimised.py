@@ -14,8 +14,8 @@ import onnx
 from gpu_check.common.writing import write_whole
 from gpu_check.runtimes.runtimes import RuntimeUnavailable, save_optimised
 from onnx_import.errors import ModelError
+from onnx_import.files import is_json
 from onnx_import.onnx.proto import read_proto
-from onnx_import.torchlean.reader import is_json
 
 _STANDARD = ("", "ai.onnx")
 _FUSED = ("FusedGemm", "FusedConv")

@@ -23,9 +23,9 @@ from gpu_check.runtimes.runtimes import (
 )
 from gpu_check.runtimes.tensors import Machine, OnnxMachine
 from onnx_import.errors import ModelError, UnsupportedModel
+from onnx_import.files import is_json
 from onnx_import.graph import Graph
 from onnx_import.onnx.proto import read_proto
-from onnx_import.torchlean.reader import is_json
 
 RUNTIMES = ("onnxruntime", "numpy", "torch")
 _MOST_THREADS = 256

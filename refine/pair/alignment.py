@@ -49,10 +49,10 @@ class Aligned:
     ) -> Run:
         """What the implementation executes in place of a node of the specification. `read` has
         the run-time ranges of all tensors that nodes before this one read."""
-        if node.name not in self.impl.dag:
+        if node.name not in self.impl.named:
             shape = self.spec.types[node.outputs[0]].shape
             return Run(site_of(self.spec, node), np.zeros(shape), EXACT)
-        other: Node = self.impl.dag.nodes[node.name]["node"]
+        other = self.impl.named[node.name]
         shape = self.spec.types[node.outputs[0]].shape
         change = np.zeros(shape)
         if node.name in self.folded:

@@ -83,7 +83,7 @@ class Comparison:
         """`read` is filled with the ranges of what has been read so far."""
         contract = self.placed.get(node.name, self.contract)
         read |= dict(zip(variable_inputs(self.graph, node), held, strict=True))
-        if self.aligned is not None and node.name in self.aligned.spec.dag:
+        if self.aligned is not None and node.name in self.aligned.spec.named:
             return self.aligned.run(node, held, contract, read)
         shape = self.graph.types[node.outputs[0]].shape
         return Run(site_of(self.graph, node), np.zeros(shape), contract)

@@ -30,8 +30,8 @@ def _first_difference(aligned: Aligned, bounds: NetworkBounds) -> str:
     if not aligned.changed:
         return "the graphs correspond node by node and agree over the reals"
     name = aligned.changed[0]
-    mine: Node = aligned.impl.dag.nodes[name]["node"]
-    other: Node = aligned.spec.dag.nodes[name]["node"]
+    mine = aligned.impl.named[name]
+    other = aligned.spec.named[name]
     more = f"; and {len(aligned.changed) - 1} nodes more" if len(aligned.changed) > 1 else ""
     own, meant = formula(aligned.impl, mine), formula(aligned.spec, other)
     if name in aligned.folded:

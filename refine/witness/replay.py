@@ -16,10 +16,8 @@ from gpu_check.runtimes.replay import (
     replay_on_onnxruntime,
 )
 from gpu_check.runtimes.torch_replay import replay_on_torch
-from onnx_import import is_onnx
-from onnx_import.fpcore.reader import is_fpcore
+from onnx_import.files import is_fpcore, is_json, is_onnx
 from onnx_import.graph import Array, Graph
-from onnx_import.torchlean.reader import is_json
 from refine.pair.pair import Pair
 from refine.results.verdict import ErrorEnclosure, Execution, Refusal, Witness
 from refine.search.evaluation import Candidate
