@@ -19,12 +19,12 @@ from refine.process.supervision import Places, places
 
 ROOT = Path(__file__).resolve().parents[1]
 STUCK = """
-import refine.cli.main, sys
+import refine.cli.run_claim, sys
 from refine.cli import entry
 from refine.process import supervision
 def stuck(*a, **k):
     {what}
-refine.cli.main.{where} = stuck
+refine.cli.run_claim.{where} = stuck
 entry.main()
 """
 HOLDS_THE_INTERPRETER = "10 ** (10 ** 9)"  # one operation, minutes, no bytecode in between

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,30 +12,9 @@ from encoders.numbers.enclosure import FloatArray
 from encoders.numbers.radius import is_radius, largest_radius, radius_of
 from onnx_import.graph import Array, Graph
 from refine.domain.domain import Domain
+from refine.results.answers import ExitCode as ExitCode
+from refine.results.answers import Verdict as Verdict
 from refine.results.obligation import Obligation
-
-
-class Verdict(Enum):
-    """The answers. Only `VERIFIED` and `VIOLATED` are claims; `CONTRADICTION` says that the search
-    found an error above the bound proved, so that nothing here can be trusted."""
-
-    VERIFIED = "verified"
-    VIOLATED = "violated"
-    UNKNOWN = "unknown"
-    CONTRADICTION = "contradiction"
-
-
-class ExitCode(Enum):
-    """What the process returns."""
-
-    VERIFIED = 0
-    VIOLATED = 1
-    INPUT_ERROR = 2
-    UNKNOWN = 3
-    TIME_OUT = 4
-    CONTRACT_BROKEN = 5
-    INTERNAL_ERROR = 70
-    INTERRUPTED = 130
 
 
 @dataclass(frozen=True)

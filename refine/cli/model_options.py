@@ -1,0 +1,131 @@
+"""The options that the commands `check`, `bound` and `diff` share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from encoders.contract.contract import PRESETS, Subnormals
+from refine.options.options import allowing
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What `check`, `bound` and `diff` share."""
+    decorators = (
+        click.argument("model", type=click.Path(path_type=Path)),
+        click.option("--vnnlib", metavar="FILE", help="The input constraint of a VNN-LIB file."),
+        click.option(
+            "--input",
+            "inputs",
+            metavar="[NAME=]LO..HI",
+            multiple=True,
+            help="All elements of an input between two decimals; repeat for other inputs.",
+        ),
+        click.option("--center", metavar="FILE.npy|NUMBER", help="Centre of an L∞ ball."),
+        click.option("--radius", metavar="R", help="Radius of the ball around --center."),
+        click.option("--clip", metavar="LO..HI", help="Intersect the ball with this range."),
+        click.option("--box", metavar="FILE.npz", help="Arrays lo and hi, or NAME_lo and NAME_hi."),
+        click.option(
+            "--round-inputs",
+            is_flag=True,
+            help="The domain is all reals of the box; the runtime receives them rounded.",
+        ),
+        click.option(
+            "--contract",
+            metavar="NAME|FILE.toml|probe:RUNTIME",
+            default="ieee-any",
+            show_default=True,
+            help=f"Which executions are allowed: {', '.join(PRESETS)}, or a contract file.",
+        ),
+        click.option(
+            "--format",
+            "fmt",
+            metavar="NAME",
+            help="Compute in float16, bfloat16, float32, float64 or a small format eEpP "
+            "(E exponent bits, precision P); default: each tensor's own type.",
+        ),
+        click.option(
+            "--subnormals",
+            type=click.Choice([s.value for s in Subnormals]),
+            help="Treatment of subnormal results and operands; default: the contract's.",
+        ),
+        click.option(
+            "--as-optimised",
+            type=click.Choice(["none", "basic", "extended", "all"]),
+            help="Check what onnxruntime runs after optimising so far (none: with the casts that "
+            "it needs, no more); kept beside the result.",
+        ),
+        click.option("--timeout", type=float, metavar="SECONDS", help="Limit for everything."),
+        click.option(
+            "--budget",
+            type=click.FloatRange(min=0),
+            default=10.0,
+            show_default=True,
+            envvar="REFINE_BUDGET",
+            metavar="SECONDS",
+            help="How long to improve a bound that does not settle the claim at once.",
+        ),
+        click.option(
+            "--workers",
+            type=click.IntRange(min=1),
+            default=min(os.cpu_count() or 1, 8),
+            show_default="processors",
+            envvar="REFINE_WORKERS",
+            metavar="N",
+            help="Processes that share the work on parts of the domain.",
+        ),
+        click.option("--seed", type=int, default=0, show_default=True),
+        click.option(
+            "--search",
+            "search_seconds",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="SECONDS",
+            help="How long to look for a counterexample, beside the budget; default: briefly.",
+        ),
+        click.option("--no-search", is_flag=True, help="Do not look for a counterexample."),
+        click.option("--no-cache", is_flag=True, help="Prove every lemma anew."),
+        click.option(
+            "--conform/--no-conform",
+            default=True,
+            envvar="REFINE_CONFORM",
+            help="Whether to look if the runtime here honours the contract, on a few inputs.",
+        ),
+        click.option("--json", "json_path", metavar="FILE", help="Write the result; - for stdout."),
+        click.option(
+            "--counterexample",
+            type=click.Path(path_type=Path),
+            metavar="FILE.json",
+            help="Where to save a counterexample; default: MODEL-counterexample.json here.",
+        ),
+        allowing,
+        click.option("--dump-smt2", type=click.Path(path_type=Path), metavar="DIR"),
+        click.option("--quiet", "-q", is_flag=True, help="Only the verdict."),
+    )
+    return _decorated(command, decorators)
+
+
+def alone_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What `check` and `bound`, which speak of one network, share besides."""
+    decorators = (
+        click.option(
+            "--z3",
+            "cross_check",
+            type=click.Choice(["none", "sample", "all"]),
+            default="sample",
+            show_default=True,
+            help="Which rows of each layer Z3 checks again, beside the lemmas.",
+        ),
+    )
+    return _decorated(command, decorators)
+
+
+def _decorated(
+    command: Callable[..., Any], decorators: Sequence[Callable[..., Any]]
+) -> Callable[..., Any]:
+    for decorate in reversed(decorators):
+        command = decorate(command)
+    return command

@@ -1,0 +1,187 @@
+"""What `check`, `bound` and `diff` do: options in, an answer printed, an exit code out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from encoders.contract.contract import EXACT
+from gpu_check.common.writing import NoPlainFile, require_writable, write_whole
+from gpu_check.runtimes.isolated import server_for
+from onnx_import import load
+from onnx_import.errors import ModelError
+from refine.claims.accuracy import Options, check
+from refine.claims.batch_invariance import batch_invariance
+from refine.claims.difference import diff
+from refine.cli.answering import Telling
+from refine.cli.probe import contract_for
+from refine.domain.domain import DomainOptions, read_domain
+from refine.lemmas.cache import default_directory
+from refine.lemmas.library import dump_smt2
+from refine.options.optimised import as_optimised
+from refine.options.options import tolerance_of
+from refine.proof.cross_check import EVERYTHING, SAMPLE
+from refine.report.console import Reporter
+from refine.report.document import contradiction_text, json_text
+from refine.results.verdict import ExitCode, Result, Side, Verdict
+from refine.witness.file import save_witness
+
+_SHORTEST = 1e-3  # seconds, where the limit has passed before the work began
+
+
+def run_claim(
+    model: Path,
+    eps: tuple[str, ...],
+    given: dict[str, Any],
+    spec: tuple[Path, str] | None = None,
+    batch: int | None = None,
+    match: Mapping[str, str] | None = None,
+) -> ExitCode:
+    """`spec` is another model to compare with, and the name of its contract; `batch` rows are
+    those of a claim of batch invariance."""
+    json_path: str | None = given["json_path"]
+    reporter = Reporter(given["quiet"], silent=json_path == "-")
+    timeout = given["timeout"]
+    if timeout is not None and not timeout > 0:
+        raise click.UsageError("--timeout needs a positive number of seconds")
+    if given["search_seconds"] is not None and given["no_search"]:
+        raise click.UsageError("--search does not go with --no-search")
+    _require_places(json_path, given["counterexample"], given["dump_smt2"])
+    allowed: tuple[Path, ...] = given["allowed"]
+    changes = given["fmt"], given["subnormals"]
+    written = DomainOptions(
+        given["vnnlib"],
+        given["inputs"],
+        given["center"],
+        given["radius"],
+        given["clip"],
+        given["box"],
+        given["round_inputs"],
+    )
+    every = given["cross_check"] == "all"
+    options = Options(
+        None if given["cross_check"] == "none" else EVERYTHING if every else SAMPLE,
+        None if given["no_cache"] else default_directory(),
+        given["seed"],
+        timeout,
+        not given["no_search"],
+        budget=given["budget"],
+        workers=given["workers"],
+        search_seconds=given["search_seconds"],
+        conform=given["conform"],
+    )
+    if options.conform:
+        server_for().start()
+    watcher = click.get_current_context().obj
+    telling = Telling(watcher, given["quiet"], json_path is not None)
+    with reporter.progress("reading the model") as progress:
+        alone = spec is None and batch is None
+        read = as_optimised(model, given["as_optimised"], allowed)
+        contract = contract_for(given["contract"], *changes, read, allowed, batch)
+        graph = load(read, random=alone, allowed=allowed)
+        domain = read_domain(graph, written, contract.format_of)
+        tolerance = tolerance_of(eps, graph.outputs, zero=spec is not None or batch is not None)
+        if watcher is not None:
+            watcher.read()
+        if watcher is not None and watcher.limit is not None:
+            left = max(watcher.limit - time.monotonic(), _SHORTEST)
+            options = replace(options, timeout=left, so_far=telling.so_far)
+        if batch is not None:
+            result = batch_invariance(
+                graph, batch, domain, contract, tolerance, options, progress.tell
+            )
+        elif spec is None:
+            result = check(graph, domain, contract, tolerance, options, progress.tell)
+        else:
+            path, name = spec
+            exact = name == EXACT.name
+            theirs = EXACT if exact else contract_for(name, *changes, path, allowed)
+            sides = Side(load(path, allowed=allowed), theirs), Side(graph, contract)
+            result = diff(*sides, domain, tolerance, options, progress.tell, match)
+    telling.so_far(result)
+    place = _witness_place(result, given["counterexample"])
+    result = replace(result, witness_file=place)
+    document = None if json_path is None else json_text(result)
+    telling.finish()
+    if place is not None and not _saved(result, place, reporter):
+        result = replace(result, witness_file=None)
+        document = None if json_path is None else json_text(result)
+    if result.verdict is Verdict.CONTRADICTION:
+        _tell_contradiction(result, reporter)
+    if given["dump_smt2"] is not None:
+        every_obligation = (*result.obligations, *(o for n in result.nodes for o in n.obligations))
+        dump_smt2(every_obligation, given["dump_smt2"])
+    if document is not None and json_path not in (None, "-"):
+        _written(Path(json_path), document, reporter)
+    reporter.result(result, document if json_path == "-" else None)
+    return result.exit_code
+
+
+def _written(path: Path, document: str, reporter: Reporter) -> None:
+    """Write a finished result, which stands with or without the file."""
+    try:
+        write_whole(path, lambda file: file.write(document.encode()))
+    except OSError as error:
+        reporter.error(f"--json is not written: {path}: {error.strerror or error}")
+
+
+def _require_places(json_path: str | None, counterexample: Path | None, smt2: Path | None) -> None:
+    """Raises OSError before any work is done if a result could not be written where asked.
+
+    A link or a device there is said only beside the answer, which comes out all the same.
+    """
+    with suppress(NoPlainFile):
+        if json_path is not None and json_path != "-":
+            require_writable(Path(json_path))
+    with suppress(NoPlainFile):
+        if counterexample is not None:
+            require_writable(_as_json(counterexample))
+    if smt2 is not None and smt2.exists() and not smt2.is_dir():
+        raise ModelError(f"--dump-smt2 needs a folder, and {smt2} is a file")
+
+
+def _witness_place(result: Result, chosen: Path | None) -> Path | None:
+    """Where a counterexample will be saved; None where there is none."""
+    if result.witness is None:
+        return None
+    source = result.graph.source
+    stem = "model" if source is None else source.stem
+    return _as_json(chosen or Path(f"{stem}-counterexample.json"))
+
+
+def _saved(result: Result, path: Path, reporter: Reporter) -> bool:
+    """Save the counterexample; the verdict stands, with or without the file."""
+    try:
+        save_witness(result, path)
+    except OSError as error:
+        reporter.error(f"the counterexample is not saved: {path}: {error.strerror or error}")
+        return False
+    return True
+
+
+def _tell_contradiction(result: Result, reporter: Reporter) -> None:
+    """Say it on standard error, whatever else is printed, and keep what a report of it needs."""
+    source = result.graph.source
+    path = Path(f"{'model' if source is None else source.stem}-contradiction.json")
+    text = contradiction_text(result, sys.argv)
+    kept = f"and {path}, which holds the domain, the contract, every bound and the versions"
+    try:
+        write_whole(path, lambda file: file.write(text.encode()))
+    except OSError as error:
+        kept = f"and what --json writes ({path}: {error.strerror or error})"
+    reporter.error(
+        f"{result.reason}; please report it, with the model, {source or 'unnamed'}, {kept}"
+    )
+
+
+def _as_json(path: Path) -> Path:
+    if path.name in ("", ".."):
+        raise ModelError(f"--counterexample needs a file, and {path} is a folder")
+    return path if path.suffix == ".json" else path.with_name(path.name + ".json")
