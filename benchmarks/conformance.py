@@ -34,10 +34,10 @@ from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.graph import Array, Graph
 from refine.claims.accuracy import Options, check
-from refine.cli.conform import judged
-from refine.cli.probe import probed
+from refine.claims.conforming import judged
 from refine.domain.domain import Domain, DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
+from refine.options.probing import probed
 from refine.options.runtime_choice import runtime_choice
 from refine.results.verdict import Tolerance
 

@@ -37,10 +37,10 @@ from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
 from refine.claims.accuracy import Options, check
-from refine.cli.probe import probed
 from refine.domain.box import Box
 from refine.domain.domain import Domain, DomainError, DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
+from refine.options.probing import probed
 from refine.options.runtime_choice import runtime_choice
 from refine.results.verdict import Tolerance
 

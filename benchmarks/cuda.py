@@ -52,7 +52,7 @@ from gpu_check.runtimes.runtimes import LibraryOptions, RuntimeUnavailable
 from onnx_import import load
 from onnx_import.graph import Array, DType, Graph
 from refine.claims.accuracy import Options
-from refine.cli.conform import judged
+from refine.claims.conforming import judged
 from refine.domain.box import Box
 from refine.domain.domain import Domain
 from refine.lemmas.cache import default_directory

@@ -38,10 +38,10 @@ from gpu_check.runtimes.tensors import Machine
 from onnx_import import load
 from onnx_import.graph import Array, Graph
 from refine.bounds.point_bounds import bound_at
-from refine.cli.conform import judged
+from refine.claims.conforming import judged
 from refine.cli.main import run
-from refine.cli.probe import contract_for
 from refine.domain.random_inputs import drawn
+from refine.options.contract_choice import contract_for
 from refine.options.contract_file import read_contract, write_contract
 from refine.options.runtime_choice import machine, runtime_choice
 from refine.results.verdict import ExitCode

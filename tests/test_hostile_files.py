@@ -292,8 +292,7 @@ def test_a_lack_of_memory_is_no_verdict(folder: Path) -> None:
         "import refine.cli.main as c\n"
         "def lack(*a): raise MemoryError\n"
         "c.run = lack\n"
-        "from refine.report.console import Reporter\n"
-        "Reporter.bug = lack\n"
+        "c.complain_of_bug = lack\n"
         "c.main()"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True,

@@ -56,7 +56,7 @@ from gpu_check.runtimes.kernels import OnnxKernels, Run, varying_constants
 from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.graph import Array, DType, Graph, Node
-from refine.cli.conform import judged
+from refine.claims.conforming import judged
 from refine.cli.main import run
 from refine.domain.random_inputs import drawn
 from refine.options.contract_file import read_contract

@@ -32,8 +32,9 @@ from onnx_import import load
 from onnx_import.graph import Graph
 from refine.bounds.network import InputBox, network_bounds
 from refine.cli.main import run
-from refine.cli.probe import contract_for, probed
+from refine.options.contract_choice import contract_for
 from refine.options.contract_file import read_contract, write_contract
+from refine.options.probing import probed
 from refine.options.runtime_choice import runtime_choice
 from refine.results.verdict import ExitCode
 from refine.witness.witness import error_between, real_outputs

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from encoders.contract.contract import RuntimeContract
-from gpu_check.conformance.conformance import Conformance, How, WrongMode, conformance
-from gpu_check.runtimes.runtimes import RuntimeUnavailable
+from gpu_check.conformance.conformance import Conformance, How
 from onnx_import import load
-from onnx_import.errors import ModelError
-from onnx_import.graph import Array, Graph
-from refine.bounds.point_bounds import bound_at
-from refine.cli.probe import contract_for
+from refine.claims.conforming import judged
 from refine.domain.random_inputs import drawn
 from refine.options.applicable import require_applicable
+from refine.options.contract_choice import contract_for
 from refine.options.options import allowing
-from refine.options.runtime_choice import RuntimeChoice, machine, runtime_choice
+from refine.options.runtime_choice import runtime_choice
 from refine.report.console import Reporter
 from refine.results.verdict import ExitCode
 
@@ -79,41 +74,6 @@ def conform_command(
     if not outcome.conforms:
         return ExitCode.VIOLATED
     return ExitCode.VERIFIED if outcome.compared else ExitCode.UNKNOWN
-
-
-def judged(
-    graph: Graph,
-    choice: RuntimeChoice,
-    contract: RuntimeContract,
-    batch: list[Mapping[str, Array]],
-    tell: Callable[[str], None] = lambda text: None,
-) -> Conformance:
-    """The outcome; a number of threads that explains every difference is named as the cause.
-
-    Raises ModelError where the runtime cannot run the model.
-    """
-    try:
-        outcome = _run(graph, choice, contract, batch, tell)
-        threads = dict(contract.provenance).get("threads", "")
-        if not outcome.divergences or threads in ("", str(choice.options.threads)):
-            return outcome
-        if _run(graph, choice.with_threads(int(threads)), contract, batch, tell).divergences:
-            return outcome
-    except RuntimeUnavailable as error:
-        raise ModelError(str(error)) from error
-    cause = WrongMode("threads", threads, str(choice.options.threads))
-    return replace(outcome, modes=(*outcome.modes, cause))
-
-
-def _run(
-    graph: Graph,
-    choice: RuntimeChoice,
-    contract: RuntimeContract,
-    batch: list[Mapping[str, Array]],
-    tell: Callable[[str], None],
-) -> Conformance:
-    with machine(choice, graph) as one:
-        return conformance(graph, one, contract, batch, tell, bound=bound_at)
 
 
 def account(outcome: Conformance) -> Iterator[str]:

@@ -9,18 +9,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING
+from types import ModuleType
 
 import click
 
 from onnx_import.errors import ModelError
 from refine.cli import entry
+from refine.common.complaints import complain, complain_of_bug
 from refine.process.interruption import Interruption
 from refine.process.supervision import Watcher
 from refine.results.answers import ExitCode
-
-if TYPE_CHECKING:
-    from refine.report.console import Reporter
 
 SUMMARIES: Mapping[str, str] = {
     "bound": "The best bound on |f_rt(x) − f_R(x)| that can be proved.",
@@ -36,6 +34,10 @@ SUMMARIES: Mapping[str, str] = {
 """What each command does, in a line."""
 
 
+def _module_of(command: str) -> ModuleType:
+    return import_module(f"refine.cli.{command}")
+
+
 class _Commands(click.Group):
     """The commands, each imported when it is asked for."""
 
@@ -45,8 +47,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in SUMMARIES:
             return None
-        module = import_module(f"refine.cli.{cmd_name}")
-        command: click.Command = getattr(module, f"{cmd_name}_command")
+        command: click.Command = getattr(_module_of(cmd_name), f"{cmd_name}_command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -54,18 +55,12 @@ class _Commands(click.Group):
             formatter.write_dl([(name, SUMMARIES[name]) for name in self.list_commands(ctx)])
 
 
-def _reporter() -> Reporter:
-    """Who prints; imported with all that can be printed, most of a second."""
-    from refine.report.console import Reporter
-
-    return Reporter()
-
-
 def _show_version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
     if asked:
+        from refine.report.console import Reporter
         from refine.report.document import versions
 
-        _reporter().text(f"refine {versions()['refine']}\n")
+        Reporter().text(f"refine {versions()['refine']}\n")
         context.exit()
 
 
@@ -86,14 +81,16 @@ def main() -> None:
 
 def guarded(watcher: Watcher | None) -> ExitCode:
     """The command line of this process. A bug is reported, and never looks like a verdict."""
+    for command in SUMMARIES.keys() & set(sys.argv[1:2]):
+        _module_of(command)  # until it is there Ctrl-C ends the process at once
     with Interruption() as interruption:
         try:
             return run(sys.argv[1:], watcher)
         except (Exception, KeyboardInterrupt) as error:
             if interruption.pressed:
-                _reporter().error("interrupted")
+                complain("interrupted")
                 return ExitCode.INTERRUPTED
-            _reporter().bug(error)
+            complain_of_bug(error)
             return ExitCode.INTERNAL_ERROR
 
 
@@ -105,18 +102,18 @@ def run(arguments: list[str], watcher: Watcher | None = None) -> ExitCode:
     except click.exceptions.Exit as stop:
         return ExitCode.VERIFIED if stop.exit_code == 0 else ExitCode.INPUT_ERROR
     except (KeyboardInterrupt, click.Abort):
-        _reporter().error("interrupted")
+        complain("interrupted")
         return ExitCode.INTERRUPTED
     except click.ClickException as error:
-        _reporter().error(error.format_message())
+        complain(error.format_message())
         return ExitCode.INPUT_ERROR
     except ModelError as error:
-        _reporter().error(str(error))
+        complain(str(error))
         return ExitCode.INPUT_ERROR
     except OSError as error:
-        _reporter().error(f"{error.filename or 'a file'}: {error.strerror or error}")
+        complain(f"{error.filename or 'a file'}: {error.strerror or error}")
         return ExitCode.INPUT_ERROR
     except MemoryError:
-        _reporter().error("the model needs more memory than this machine gives")
+        complain("the model needs more memory than this machine gives")
         return ExitCode.UNKNOWN
     return code if isinstance(code, ExitCode) else ExitCode.VERIFIED

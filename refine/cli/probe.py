@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import numpy as np
 
-from encoders.contract.contract import RuntimeContract
 from gpu_check.common.writing import require_writable
-from gpu_check.probe.probed_contract import Probed, agreed_rules, probe_contract
-from gpu_check.runtimes.runtimes import OnnxRuntimeOptions, RuntimeUnavailable
-from gpu_check.runtimes.tensors import Machine
+from gpu_check.probe.probed_contract import Probed
 from onnx_import import load
-from onnx_import.errors import ModelError, UnsupportedModel
-from onnx_import.graph import Array, Graph
-from refine.domain.random_inputs import drawn
 from refine.options.contract_file import contract_text, write_contract
-from refine.options.options import allowing, changed_contract, contract_of
-from refine.options.runtime_choice import RuntimeChoice, machine, runtime_choice
+from refine.options.options import allowing
+from refine.options.probing import probed
+from refine.options.runtime_choice import runtime_choice
 from refine.report.console import Reporter
 from refine.results.verdict import ExitCode
-
-PROBE = "probe:"
-_IN_FILE = "-1..1"
-_SAMPLES_IN_FILE = 4
 
 
 @click.command("probe")
@@ -82,71 +70,6 @@ def probe_command(
         write_contract(found.contract, output)
         reporter.lines(account(found))
     return ExitCode.VERIFIED
-
-
-def probed(
-    graph: Graph,
-    choice: RuntimeChoice,
-    samples: int = 32,
-    exhaustive: bool = False,
-    seed: int = 0,
-    tell: Callable[[str], None] = lambda text: None,
-) -> Probed:
-    """Probe the runtime on every node. Raises ModelError where that cannot be done."""
-    options = choice.options
-    if isinstance(options, OnnxRuntimeOptions) and options.optimization != "none":
-        raise UnsupportedModel(
-            "an optimising runtime rewrites the graph before it computes, so its nodes cannot be "
-            "probed one by one; use optimization=none, or probe the model that it saves"
-        )
-    more = choice.with_threads(options.threads + max(os.cpu_count() or 1, 2))
-    try:
-        with machine(choice, graph) as one, machine(more, graph) as two:
-            threaded = None if choice.name == "numpy" else two.kernels
-            whole = _whole(graph, one, seed)
-            found = probe_contract(
-                graph, one.kernels, threaded, exhaustive, samples, seed, tell, whole
-            )
-    except RuntimeUnavailable as error:
-        raise ModelError(str(error)) from error
-    run_as = (("threads", str(options.threads)), ("run_as", choice.written()))
-    provenance = (*found.contract.provenance, *run_as)
-    return replace(found, contract=replace(found.contract, provenance=provenance))
-
-
-def _whole(graph: Graph, one: Machine, seed: int) -> Mapping[str, Array]:
-    """Every tensor that the runtime shows when it runs the file on a few random inputs; nothing,
-    where it does not run them."""
-    try:
-        batch = drawn(graph, (_IN_FILE,), _SAMPLES_IN_FILE, seed)
-        shown = one.tensors(batch)
-    except (ModelError, RuntimeUnavailable):
-        return {}
-    return {**{t: np.stack([s[t] for s in batch]) for t in graph.inputs}, **shown}
-
-
-def contract_for(
-    name: str,
-    fmt: str | None,
-    subnormals: str | None,
-    model: Path,
-    allowed: tuple[Path, ...] = (),
-    batch: int | None = None,
-) -> RuntimeContract:
-    """A preset, a contract file, or `probe:RUNTIME`, with the user's changes.
-
-    With `batch` the model is probed with so many rows, too: libraries decide by the shape. Raises
-    ModelError for what is none of these.
-    """
-    if not name.startswith(PROBE):
-        return contract_of(name, fmt, subnormals)
-    choice = runtime_choice(name.removeprefix(PROBE))
-    graph = load(model, allowed=allowed)
-    found = probed(graph, choice).contract
-    if batch is not None:
-        many = probed(load(model, batch, allowed=allowed), choice).contract
-        found = replace(found, rules=agreed_rules(found.rules, many.rules))
-    return changed_contract(found, fmt, subnormals)
 
 
 def account(found: Probed) -> Iterator[str]:

@@ -21,10 +21,10 @@ from refine.claims.accuracy import Options, check
 from refine.claims.batch_invariance import batch_invariance
 from refine.claims.difference import diff
 from refine.cli.answering import Telling
-from refine.cli.probe import contract_for
 from refine.domain.domain import DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
 from refine.lemmas.library import dump_smt2
+from refine.options.contract_choice import contract_for
 from refine.options.optimised import as_optimised
 from refine.options.options import tolerance_of
 from refine.proof.cross_check import EVERYTHING, SAMPLE

@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from fractions import Fraction
 from io import StringIO
 from textwrap import wrap
-from traceback import format_exception
 
 import numpy as np
 from rich import box
@@ -23,6 +22,7 @@ from encoders.families.scheduling import contract_on
 from encoders.operator import Operator
 from gpu_check.conformance.divergence import Divergence
 from onnx_import.graph import DType, Graph
+from refine.common.complaints import complain
 from refine.common.rounding import float_up
 from refine.common.visible import visible
 from refine.pair.pair import shown_pairs
@@ -111,17 +111,8 @@ class Reporter:
             yield Progress(status)
 
     def error(self, message: str) -> None:
-        """One line: messages come from everywhere, and some have line breaks."""
-        with suppress(OSError, ValueError):
-            sys.stderr.write(f"refine: {visible(message.strip())}\n")
-            sys.stderr.flush()
-
-    def bug(self, error: BaseException) -> None:
-        """An error of ours: where it happened, and one sentence."""
-        with suppress(OSError, ValueError):
-            for line in "".join(format_exception(error)).splitlines():
-                sys.stderr.write(f"{visible(line)}\n")
-        self.error(f"internal error, please report it with the lines above: {error!r}")
+        """One line on standard error."""
+        complain(message)
 
     def text(self, text: str) -> None:
         """Plain text on standard output, untouched. Raises OSError where it cannot be written; a

@@ -1,0 +1,49 @@
+"""A runtime held to a contract on many inputs of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from encoders.contract.contract import RuntimeContract
+from gpu_check.conformance.conformance import Conformance, WrongMode, conformance
+from gpu_check.runtimes.runtimes import RuntimeUnavailable
+from onnx_import.errors import ModelError
+from onnx_import.graph import Array, Graph
+from refine.bounds.point_bounds import bound_at
+from refine.options.runtime_choice import RuntimeChoice, machine
+
+
+def judged(
+    graph: Graph,
+    choice: RuntimeChoice,
+    contract: RuntimeContract,
+    batch: list[Mapping[str, Array]],
+    tell: Callable[[str], None] = lambda text: None,
+) -> Conformance:
+    """The outcome; a number of threads that explains every difference is named as the cause.
+
+    Raises ModelError where the runtime cannot run the model.
+    """
+    try:
+        outcome = _run(graph, choice, contract, batch, tell)
+        threads = dict(contract.provenance).get("threads", "")
+        if not outcome.divergences or threads in ("", str(choice.options.threads)):
+            return outcome
+        if _run(graph, choice.with_threads(int(threads)), contract, batch, tell).divergences:
+            return outcome
+    except RuntimeUnavailable as error:
+        raise ModelError(str(error)) from error
+    cause = WrongMode("threads", threads, str(choice.options.threads))
+    return replace(outcome, modes=(*outcome.modes, cause))
+
+
+def _run(
+    graph: Graph,
+    choice: RuntimeChoice,
+    contract: RuntimeContract,
+    batch: list[Mapping[str, Array]],
+    tell: Callable[[str], None],
+) -> Conformance:
+    with machine(choice, graph) as one:
+        return conformance(graph, one, contract, batch, tell, bound=bound_at)
