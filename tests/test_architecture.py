@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,6 +135,19 @@ def test_no_file_is_too_long(file: str) -> None:
     lines = len((ROOT / file).read_text().splitlines())
     assert lines <= LONGER.get(file, LONGEST_FILE)
     assert (lines > LONGEST_FILE) == (file in LONGER), "take it from the list"
+
+
+def test_scripts_in_strings_import_what_exists() -> None:
+    """What a process of its own imports, a linter does not see."""
+    imports = re.compile(rf"\b(?:from|import) ((?:{'|'.join(MAY_IMPORT)})(?:\.\w+)+)")
+    found: set[str] = set()
+    for path in (p for folder in (*MAY_IMPORT, *SCRIPTS) for p in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(), filename=str(path))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found |= set(imports.findall(node.value))
+    modules = {file.removesuffix(".py").replace("/", ".") for file in files()}
+    assert "refine.cli.main" in found
+    assert found - modules - {m.removesuffix(".__init__") for m in modules} == set()
 
 
 @pytest.mark.parametrize("file", files())

@@ -426,7 +426,7 @@ def test_a_repeated_key_is_found_in_linear_time() -> None:
 def test_a_library_that_warns_adds_nothing_to_an_answer(folder: Path) -> None:
     script = (
         "import sys, warnings, subprocess, refine.cli as c\n"
-        "from refine.verdict import ExitCode\n"
+        "from refine.results.verdict import ExitCode\n"
         "def warns(*a):\n"
         "    warnings.warn('odd', RuntimeWarning)\n"
         "    subprocess.run([sys.executable, '-c', 'import warnings; warnings.warn(\"there\")'])\n"

@@ -127,7 +127,7 @@ def main() -> None:
 
 
 START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-START += "from gpu_check.ort_server import main; main()"
+START += f"from {__name__} import main; main()"
 
 
 def command(hearing: int, telling: int, parent: int) -> list[str]:
