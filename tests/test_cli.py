@@ -731,7 +731,8 @@ def test_an_interruption_that_z3_swallows_is_passed_on(monkeypatch: pytest.Monke
 
 
 def test_a_bug_is_not_a_verdict(folder: Path) -> None:
-    script = "import refine.cli.main as c; c.run = lambda a: 1 / 0; c.main()"
+    script = "import refine.cli.main as c; c.run = lambda a: 1 / 0; from refine.cli import entry; "
+    script += "entry.main()"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True,
                           check=False, cwd=ROOT)  # fmt: skip
     assert done.returncode == ExitCode.INTERNAL_ERROR.value == 70

@@ -293,7 +293,8 @@ def test_a_lack_of_memory_is_no_verdict(folder: Path) -> None:
         "def lack(*a): raise MemoryError\n"
         "c.run = lack\n"
         "c.complain_of_bug = lack\n"
-        "c.main()"
+        "from refine.cli import entry\n"
+        "entry.main()"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True,
                           check=False, cwd=ROOT)  # fmt: skip
@@ -425,14 +426,15 @@ def test_a_repeated_key_is_found_in_linear_time() -> None:
 
 def test_a_library_that_warns_adds_nothing_to_an_answer(folder: Path) -> None:
     script = (
-        "import sys, warnings, subprocess, refine.cli as c\n"
+        "import sys, warnings, subprocess, refine.cli.main as c\n"
         "from refine.results.verdict import ExitCode\n"
         "def warns(*a):\n"
         "    warnings.warn('odd', RuntimeWarning)\n"
         "    subprocess.run([sys.executable, '-c', 'import warnings; warnings.warn(\"there\")'])\n"
         "    return ExitCode.VERIFIED\n"
         "c.run = warns\n"
-        "c.main()"
+        "from refine.cli import entry\n"
+        "entry.main()"
     )
     environment = {n: v for n, v in os.environ.items() if n != "PYTHONWARNINGS"}
     for options, said in (((), False), (("-W", "default"), True)):

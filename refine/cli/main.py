@@ -14,7 +14,6 @@ from types import ModuleType
 import click
 
 from onnx_import.errors import ModelError
-from refine.cli import entry
 from refine.common.complaints import complain, complain_of_bug
 from refine.process.interruption import Interruption
 from refine.process.supervision import Watcher
@@ -72,11 +71,6 @@ def cli() -> None:
     Exit codes: 0 verified, 1 violated, 2 bad input, 3 unknown, 4 time-out, 5 the runtime here
     was seen to leave the contract, 70 internal error or contradiction, 130 interrupted.
     """
-
-
-def main() -> None:
-    """What installations made before `refine.cli.entry` call."""
-    entry.main()
 
 
 def guarded(watcher: Watcher | None) -> ExitCode:
