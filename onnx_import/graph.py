@@ -157,6 +157,11 @@ class Graph:
         return {node.name: node for node in self.order}
 
     @cached_property
+    def writers(self) -> Mapping[str, Node]:
+        """The node that writes a tensor, for every tensor that a node writes."""
+        return {t: node for node in self.order for t in node.outputs if t}
+
+    @cached_property
     def dag(self) -> nx.MultiDiGraph[str]:
         """The graph as networkx has it: one vertex per operator, keyed by `Node.name` with the
         `Node` under the attribute `node`; an edge (a, b, tensor) says that `b` reads a tensor that
@@ -166,11 +171,10 @@ class Graph:
         dag: nx.MultiDiGraph[str] = nx.MultiDiGraph()
         for node in self.order:
             dag.add_node(node.name, node=node)
-        producer = {t: node.name for node in self.order for t in node.outputs if t}
         for node in self.order:
             for tensor in node.inputs:
-                if tensor in producer:
-                    dag.add_edge(producer[tensor], node.name, tensor=tensor)
+                if tensor in self.writers:
+                    dag.add_edge(self.writers[tensor].name, node.name, tensor=tensor)
         return dag
 
     def is_constant(self, tensor: str) -> bool:

@@ -46,8 +46,8 @@ def region_behind(graph: Graph, node: Node, output: str, shown: Collection[str])
         one = waiting.pop()
         if one.name not in found:
             found[one.name] = one
-            sources = graph.dag.in_edges(one.name, data="tensor")
-            waiting += [graph.dag.nodes[a]["node"] for a, _, t in sources if t not in shown]
+            read = (t for t in one.inputs if t in graph.writers and t not in shown)
+            waiting += [graph.writers[t] for t in read]
     nodes = tuple(found.values())
     touched = dict.fromkeys(t for n in nodes for t in (*n.inputs, *n.outputs) if t)
     made = {t for n in nodes for t in n.outputs}

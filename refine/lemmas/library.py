@@ -13,7 +13,7 @@ from typing import IO
 
 from gpu_check.common.children import start_worker
 from gpu_check.common.writing import write_whole
-from refine.lemmas import format_lemmas, schema
+from refine.lemmas import schema
 from refine.lemmas.cache import discharge_cached
 from refine.lemmas.lemma import Lemma
 from refine.results.obligation import Kind, Obligation
@@ -21,7 +21,12 @@ from refine.results.obligation import Kind, Obligation
 
 def library(kinds: Collection[Kind] = (Kind.SCHEMA, Kind.FORMAT)) -> tuple[Lemma, ...]:
     """All lemmas of these kinds, in the order in which they are stated."""
-    return tuple(m for m in schema.LEMMAS + format_lemmas.LEMMAS if m.kind in kinds)
+    every = schema.LEMMAS
+    if Kind.FORMAT in kinds:
+        from refine.lemmas import format_lemmas  # many terms, and only the tests ask
+
+        every += format_lemmas.LEMMAS
+    return tuple(m for m in every if m.kind in kinds)
 
 
 def prove_library(
