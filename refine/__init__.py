@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from refine.api import check_model
     from refine.claims.accuracy import Options
     from refine.domain.domain import DomainOptions
-    from refine.report.document import document_of
+    from refine.results.document import document_of
     from refine.results.verdict import Result, Verdict
 
 __all__ = [
@@ -33,7 +33,7 @@ _HOMES = {
     "Result": "refine.results.verdict",
     "Verdict": "refine.results.verdict",
     "check_model": "refine.api",
-    "document_of": "refine.report.document",
+    "document_of": "refine.results.document",
 }
 
 

@@ -26,7 +26,7 @@ from refine.domain.domain import DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
 from refine.options.options import contract_of, tolerance_of
 from refine.proof.cross_check import SAMPLE
-from refine.report.document import document_of
+from refine.results.document import document_of
 from refine.results.obligation import Kind, Obligation, Outcome
 from refine.results.verdict import Execution, Result, Verdict, Witness
 

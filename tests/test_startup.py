@@ -13,7 +13,7 @@ from refine.cli.main import SUMMARIES, cli
 ROOT = Path(__file__).resolve().parents[1]
 SLOW = {"numpy", "onnx", "onnxruntime", "z3", "networkx", "scipy", "flint", "rich", "torch"}
 DEMO = ["check", str(ROOT / "examples/demo/pendulum.onnx"), "--input", "state=-1..1", "--eps",
-        "1e-3", "--budget", "0", "-q"]  # fmt: skip
+        "1e-3", "--budget", "0", "-q", "--conform"]  # fmt: skip
 
 
 def imported_by(statement: str) -> set[str]:

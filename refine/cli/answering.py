@@ -8,7 +8,7 @@ import numpy as np
 
 from refine.process.supervision import Answer, Watcher
 from refine.report.console import Reporter
-from refine.report.document import json_text
+from refine.results.document import json_text
 from refine.results.verdict import Result
 
 _MANY = 4096  # elements of outputs and inputs, beyond which only the largest bounds are told

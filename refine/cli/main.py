@@ -57,7 +57,7 @@ class _Commands(click.Group):
 def _show_version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
     if asked:
         from refine.report.console import Reporter
-        from refine.report.document import versions
+        from refine.results.document import versions
 
         Reporter().text(f"refine {versions()['refine']}\n")
         context.exit()

@@ -29,7 +29,7 @@ from refine.options.optimised import as_optimised
 from refine.options.options import tolerance_of
 from refine.proof.cross_check import EVERYTHING, SAMPLE
 from refine.report.console import Reporter
-from refine.report.document import contradiction_text, json_text
+from refine.results.document import contradiction_text, json_text
 from refine.results.verdict import ExitCode, Result, Side, Verdict
 from refine.witness.file import save_witness
 

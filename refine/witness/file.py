@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from encoders.contract.contract import EXACT, RuntimeContract
-from encoders.contract.table import contract_of_table, contract_table
+from encoders.contract.table import contract_of_table
 from encoders.numbers.formats import round_array, round_fraction
 from gpu_check.common.writing import write_whole
 from onnx_import.errors import ModelError, shorten
 from onnx_import.files import read_text, within
 from onnx_import.graph import Array, Graph, TensorType
 from refine.common.arrays import Stored, stored_arrays
+from refine.results.document import contract_document
 from refine.results.verdict import Result, Side, Witness
 from refine.search.evaluation import Candidate
 
@@ -292,11 +293,6 @@ def _numbers(stored: Stored, archive: Path, name: str, kind: TensorType) -> Arra
     if values is None or not np.all(np.isfinite(values)):
         raise ModelError(f"{archive}: '{name}' does not hold finite float64 numbers")
     return values
-
-
-def contract_document(contract: RuntimeContract) -> dict[str, Any]:
-    """A contract as plain JSON values: the keys of a contract file, null where it has none."""
-    return {"block": None, "format": None} | contract_table(contract)
 
 
 def contract_of_document(document: Mapping[str, Any]) -> RuntimeContract:
