@@ -11,11 +11,11 @@ a tensor, d = x̂ − x. A node computes d_out = f(x̂_in) − f(x_in) + η with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +28,11 @@ from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import FloatFormat
 from encoders.numbers.radius import is_negative, is_radius, radius_of
 from onnx_import.errors import UnsupportedModel
-from onnx_import.graph import Array, DType, Graph, Node, TensorType
+from onnx_import.graph import Array, DType, Graph, Node, Remembering, TensorType
 
 FLOATS = (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.FLOAT64)
 FloatArray = npt.NDArray[np.float64]
+T = TypeVar("T")
 
 
 class Field(Protocol):
@@ -72,7 +73,7 @@ class Field(Protocol):
 
 
 @dataclass(frozen=True)
-class Site:
+class Site(Remembering):
     """An operator where it stands in a graph: the node, its tensor types, its constant inputs.
 
     `inputs` and `constants` follow the node's input positions; an omitted input is None in both.
@@ -87,7 +88,7 @@ class Site:
     def _coefficients(self) -> dict[int, FloatArray]:
         return {}
 
-    @property
+    @cached_property
     def variable(self) -> tuple[int, ...]:
         """Positions of the inputs that depend on the network's input."""
         return tuple(
@@ -95,6 +96,18 @@ class Site:
             for i, (t, c) in enumerate(zip(self.inputs, self.constants, strict=True))
             if t is not None and c is None
         )
+
+    def arguments(
+        self, variable: Iterable[T], constant: Callable[[Array, TensorType], T]
+    ) -> list[T | None]:
+        """What a meaning receives, by input position: None where an input is omitted, `constant`
+        of a stored array and its type, and of the inputs that vary the given ones in their order.
+        """
+        given = iter(variable)
+        return [
+            None if kind is None else next(given) if held is None else constant(held, kind)
+            for kind, held in zip(self.inputs, self.constants, strict=True)
+        ]
 
     def type_of(self, position: int) -> TensorType:
         tensor = self.inputs[position] if position < len(self.inputs) else None

@@ -9,11 +9,11 @@ from dataclasses import replace
 from functools import cache
 
 from encoders import ops
-from encoders.operator import Operator, Site, site_of
+from encoders.operator import Operator, Site
 from encoders.rounding.accumulation import accumulating
 from encoders.rounding.operand_truncation import shortening
 from onnx_import.errors import UnsupportedModel, shorten
-from onnx_import.graph import Graph, Node
+from onnx_import.graph import Node
 from onnx_import.onnx.foreign import is_known
 from onnx_import.passes.fold import ALONE
 
@@ -50,16 +50,6 @@ def _of_numbers(operator: Operator) -> Operator:
             ) from error
 
     return replace(operator, check=check)
-
-
-def work_of(graph: Graph) -> int:
-    """Multiply-adds of all nodes together."""
-    return sum(lookup(node).work(site_of(graph, node)) for node in graph.order)
-
-
-def operator_notes(graph: Graph) -> tuple[str, ...]:
-    """Where runtimes are known to part from the specification in this graph."""
-    return tuple(n for node in graph.order for n in lookup(node).notes(site_of(graph, node)))
 
 
 def lookup(node: Node) -> Operator:

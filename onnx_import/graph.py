@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 import ml_dtypes
 import numpy as np
@@ -23,6 +23,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import networkx as nx
 
+T = TypeVar("T")
 Array: TypeAlias = npt.NDArray[np.generic]
 AttributeValue: TypeAlias = (
     int
@@ -34,6 +35,31 @@ AttributeValue: TypeAlias = (
     | tuple[str | bytes, ...]
     | Array
 )
+
+
+class Remembering:
+    """Something immutable that keeps what was worked out of it, for as long as it lives itself.
+
+    What is kept is no part of the value: it is left out of comparisons, of copies made with
+    `dataclasses.replace` and of pickles, which all work it out anew. A table at module level would
+    keep every graph alive instead, and graphs cannot be the keys of a weak one: they are compared
+    by what they hold, which has no hash.
+    """
+
+    @cached_property
+    def _remembered(self) -> dict[Callable[..., Any], Any]:
+        return {}
+
+    def once(self, make: Callable[[Self], T]) -> T:
+        """`make(self)`, called the first time only; `make` is a function that always gives the
+        same of the same value."""
+        if make not in self._remembered:
+            self._remembered[make] = make(self)
+        found: T = self._remembered[make]
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_remembered"}
 
 
 class DType(Enum):
@@ -127,7 +153,7 @@ class InputRange:
 
 
 @dataclass(frozen=True)
-class Graph:
+class Graph(Remembering):
     """A network: operator nodes in a DAG, tensor types, constants, inputs and outputs.
 
     `order` holds the operators, each behind those whose results it reads. Graph inputs and

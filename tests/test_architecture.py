@@ -22,7 +22,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "onnx_import": ("errors", "graph", "files", "tensors", "passes", "onnx", "torchlean", "fpcore"),
     "encoders": (
         "numbers", "contract", "arithmetic", "operator", "curves", "rounding", "relaxations",
-        "families", "quantized", "ops", "registry",
+        "families", "quantized", "ops", "registry", "program",
     ),
     "gpu_check": ("common", "emulator", "runtimes", "probe", "conformance", "cuda"),
     "refine": (

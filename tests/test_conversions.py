@@ -30,6 +30,7 @@ from encoders.numbers.formats import (
     round_array,
     small_format,
 )
+from encoders.program import program_of
 from gpu_check.emulator.emulator import leaves_no_choice
 from onnx_import import load
 from onnx_import.errors import ModelError
@@ -178,7 +179,7 @@ def test_truth_values_are_not_flushed(tmp_path: Path) -> None:
     path = save(tmp_path / "m.onnx", nodes, {"x": [2]}, {"y": [2]}, {"k": np.float32([0.5, 1.0])})
     contract = replace(SEQUENTIAL, name="c", operands=Subnormals.FLUSH, bias=BiasPlacement.ANY)
     graph = load(path)
-    assert all(leaves_no_choice(graph, node, contract) for node in graph.order)
+    assert all(leaves_no_choice(step, contract) for step in program_of(graph).steps)
 
 
 def test_a_node_that_accumulates_keeps_the_format_of_factors() -> None:

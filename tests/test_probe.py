@@ -45,8 +45,9 @@ from encoders.contract.orders import (
 from encoders.families.scheduling import contract_at
 from encoders.numbers.formats import BFLOAT16, BINARY32, TENSOR_FLOAT_32, FloatFormat
 from encoders.operator import site_of
+from encoders.program import step_of
 from gpu_check.conformance.conformance import conformance
-from gpu_check.emulator.emulator import emulate, emulate_node
+from gpu_check.emulator.emulator import emulate, emulate_step
 from gpu_check.probe.function_probe import measured
 from gpu_check.probe.modes import Flushes, product_bits
 from gpu_check.probe.probe import Finding, placed, probe_sums
@@ -83,12 +84,12 @@ class EmulatedKernels:
         return replace(self, graph=graph)
 
     def kernel(self, node: Node, constants: Mapping[str, Array]) -> Run:
-        graph = replace(self.graph, constants=constants)
+        step = step_of(replace(self.graph, constants=constants), node)
 
         def run(inputs: Mapping[str, Array]) -> Array:
             cut = {t: self._cut(v) if node.op == "MatMul" else v for t, v in inputs.items()}
             stacked = {t: v[None] for t, v in cut.items()}
-            return np.asarray(emulate_node(graph, node, stacked, self.contract)[node.outputs[0]])[0]
+            return np.asarray(emulate_step(step, stacked, self.contract)[0])[0]
 
         return run
 

@@ -17,7 +17,7 @@ from onnx.reference import ReferenceEvaluator
 from encoders.families.resizing import COORDINATES, coordinates, exact_coordinates
 from encoders.operator import site_of
 from encoders.ops.movement.resize import index_of, nearest, nearest_in_float32, notes
-from encoders.registry import operator_notes
+from encoders.program import program_of
 from onnx_import import load
 
 ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
@@ -132,7 +132,7 @@ def test_a_tie_is_decided_by_exact_coordinates(
     assert found[at] == element
     for read in (session(made).run(None, {"x": x}), ReferenceEvaluator(made).run(None, {"x": x})):
         assert np.array_equal(read[0].reshape(-1), found)
-    assert not operator_notes(graph)
+    assert not program_of(graph).notes
 
 
 def test_where_onnxruntime_parts_the_result_says_so(tmp_path: Path) -> None:

@@ -35,8 +35,9 @@ from encoders.numbers.formats import (
     FloatFormat,
     round_fraction,
 )
+from encoders.program import program_of
 from gpu_check.conformance.conformance import conformance
-from gpu_check.emulator.emulator import emulate, emulate_node
+from gpu_check.emulator.emulator import emulate, emulate_step
 from onnx_import import load
 from onnx_import.graph import Graph
 from refine.bounds.network import InputBox, network_bounds
@@ -275,7 +276,7 @@ def test_an_open_rounding_of_factors_is_not_emulated() -> None:
     contract = replace(SEQUENTIAL, factor_format=TENSOR_FLOAT_32)
     assert not contract.pinned
     with pytest.raises(OpenSchedule, match="factors"):
-        emulate_node(graph, graph.order[0], {"x": x}, contract)
+        emulate_step(program_of(graph).steps[0], {"x": x}, contract)
 
 
 @pytest.mark.parametrize("rounding", [FactorRounding.NEAREST, FactorRounding.TRUNCATE])

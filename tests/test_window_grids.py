@@ -21,7 +21,8 @@ from onnx.reference import ReferenceEvaluator
 from encoders.arithmetic.approximate_field import ApproximateReals
 from encoders.contract.contract import SEQUENTIAL
 from encoders.operator import site_of
-from encoders.registry import lookup, operator_notes
+from encoders.program import program_of
+from encoders.registry import lookup
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_real
 from onnx_import import load
@@ -194,7 +195,7 @@ def test_windows_are_those_of_onnx(name: str, tmp_path: Path) -> None:
         real = np.asarray(evaluate_real(graph, {"x": field.constant(x)}, field)[output])[0]
         run = np.asarray(emulate(graph, {"x": x[None]}, SEQUENTIAL)[output])[0]
         np.testing.assert_allclose(run, real.astype(float), rtol=1e-5, atol=1e-5, err_msg=str(case))
-        said = operator_notes(graph)
+        said = program_of(graph).notes
         theirs, text = by_onnxruntime(made, x), by_reference(made, x)
         if theirs is not None and not any("onnxruntime leaves" in note for note in said):
             compared += 1
@@ -214,6 +215,6 @@ def test_what_is_read_differently_is_refused_or_said(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(case.model().SerializeToString())
     graph = load(path)
-    assert any("onnxruntime leaves" in note for note in operator_notes(graph))
+    assert any("onnxruntime leaves" in note for note in program_of(graph).notes)
     theirs = by_onnxruntime(case.model(), case.given())
     assert theirs.shape != graph.types["y"].shape

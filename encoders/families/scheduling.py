@@ -8,8 +8,8 @@ from math import prod
 
 from encoders.contract.contract import Reduction, RuntimeContract
 from encoders.families.pooling import reduced_axes, reduced_terms
-from encoders.operator import Site, site_of
-from onnx_import.graph import Array, Graph, TensorType
+from encoders.operator import Site
+from onnx_import.graph import Array, TensorType
 
 REDUCED = ("ReduceSum", "ReduceMean", "ReduceL1", "ReduceSumSquare")
 
@@ -73,13 +73,6 @@ def _input(kind: TensorType | None, held: Array | None, stored: bool) -> str:
         return str(held.tolist())
     mark = "" if held is None else "=" if stored else "~"
     return f"{kind.dtype.value}[{','.join(map(str, kind.shape))}]{mark}"
-
-
-def contract_on(graph: Graph, contract: RuntimeContract) -> RuntimeContract:
-    """The contract with those of its rules that count at some node of the graph."""
-    if not contract.rules:
-        return contract
-    return contract.on(reduction_at(site_of(graph, node)) for node in graph.order)
 
 
 def contract_at(site: Site, contract: RuntimeContract) -> RuntimeContract:

@@ -38,10 +38,9 @@ from encoders.numbers.formats import (
     BINARY64,
     FORMAT_OF_DTYPE,
 )
-from encoders.operator import site_of
-from encoders.registry import lookup
+from encoders.program import Step, program_of
 from gpu_check.conformance.regions import Bound, Region, finite, region_behind
-from gpu_check.emulator.emulator import emulate_node
+from gpu_check.emulator.emulator import emulate_step
 from gpu_check.emulator.exact import evaluate_exact
 from gpu_check.probe.modes import Flushes, probe_flushes, product_bits
 from gpu_check.probe.probe import Finding, probe_sums
@@ -220,9 +219,9 @@ class _Judge:
 
     def checks(self, tell: Callable[[str], None]) -> Iterator[NodeCheck]:
         found = []
-        for node in self.graph.order:
-            tell(f"comparing {node.describe()}")
-            found.append(self._check(node))
+        for step in program_of(self.graph).steps:
+            tell(f"comparing {step.node.describe()}")
+            found.append(self._check(step))
         for check in found:
             name = check.node.name
             if check.how is How.UNSEEN and name in self.reached:
@@ -230,32 +229,33 @@ class _Judge:
             else:
                 yield check
 
-    def _check(self, node: Node) -> NodeCheck:
-        known = all(t in self.values for t in self._read(node))
-        computed = self._computed(node) if known else None
+    def _check(self, step: Step) -> NodeCheck:
+        known = all(t in self.values for t in step.reads)
+        computed = self._computed(step) if known else None
         if computed is not None:
-            for t in node.outputs:
-                if t:
-                    self.values.setdefault(t, computed[t].astype(self.graph.types[t].dtype.numpy))
-        shown = [t for t in node.outputs if t and t in self.shown]
+            for t, values in computed.items():
+                self.values.setdefault(t, values.astype(self.graph.types[t].dtype.numpy))
+        shown = [t for t in step.writes if t in self.shown]
         if not shown:
-            return NodeCheck(node, How.UNSEEN, 0, note="the runtime does not show it")
+            return NodeCheck(step.node, How.UNSEEN, 0, note="the runtime does not show it")
         return (
-            self._enclosed(node, shown) if computed is None else self._equal(node, shown, computed)
+            self._enclosed(step, shown) if computed is None else self._equal(step, shown, computed)
         )
 
-    def _computed(self, node: Node) -> Mapping[str, Carrier] | None:
+    def _computed(self, step: Step) -> Mapping[str, Carrier] | None:
         """What the contract gives, None where it allows more than one thing."""
-        if lookup(node).functions and self.contract.functions != CORRECTLY_ROUNDED:
+        if step.operator.functions and self.contract.functions != CORRECTLY_ROUNDED:
             return None
         try:
-            return emulate_node(self.graph, node, self.values, self.contract)
+            results = emulate_step(step, self.values, self.contract)
         except OpenSchedule:
             return None
+        return dict(zip(step.writes, results, strict=True))
 
     def _equal(
-        self, node: Node, shown: Sequence[str], computed: Mapping[str, Carrier]
+        self, step: Step, shown: Sequence[str], computed: Mapping[str, Carrier]
     ) -> NodeCheck:
+        node = step.node
         numbers = sum(self.values[t].size for t in shown)
         if not numbers:
             return NodeCheck(node, How.UNSEEN, 0, note="it gives no numbers")
@@ -263,11 +263,11 @@ class _Judge:
         for t, region in zip(shown, regions, strict=True):
             found = _first_difference(computed[t], self.values[t])
             if found is not None and self._otherwise(region):
-                return self._enclosed(node, shown)
+                return self._enclosed(step, shown)
             if found is not None:
                 place, expected, given = found
                 self._reach(node, regions)
-                fields, guess = self._guess(node, computed_at=t)
+                fields, guess = self._guess(step, computed_at=t)
                 divergence = Divergence(place[0], place[1:], given, expected, fields, guess)
                 return NodeCheck(node, How.BITS, numbers, divergence)
         self._reach(node, regions)
@@ -275,21 +275,19 @@ class _Judge:
 
     def _otherwise(self, region: Region) -> bool:
         """May it be computed by other formulas than the emulator's, one kernel for many nodes?"""
-        nodes = region.graph.order
-        absent = not self.absent.isdisjoint(n.name for n in nodes)
-        return absent or any(lookup(n).formulas > 1 for n in nodes)
-
-    def _read(self, node: Node) -> list[str]:
-        return [t for t in node.inputs if t and not self.graph.is_constant(t)]
+        steps = region.program.steps
+        absent = not self.absent.isdisjoint(step.name for step in steps)
+        return absent or any(step.operator.formulas > 1 for step in steps)
 
     def _reach(self, node: Node, regions: Sequence[Region]) -> None:
         """What stands before a node that is compared is compared with it."""
         for name in frozenset().union(*(region.inner for region in regions)):
             self.reached.setdefault(name, node.describe())
 
-    def _enclosed(self, node: Node, shown: Sequence[str]) -> NodeCheck:
+    def _enclosed(self, step: Step, shown: Sequence[str]) -> NodeCheck:
         """|given − exact| ≤ what the contract allows, for a few samples; from the nearest tensors
         before the node that the runtime shows."""
+        node = step.node
         if not all(comparable(self.graph.types[t].dtype) for t in shown):
             return NodeCheck(node, How.UNSEEN, 0, note="indices and truth values are not compared")
         whole = [region_behind(self.graph, node, t, self.shown) for t in shown]
@@ -304,7 +302,7 @@ class _Judge:
             if not finite(held):
                 continue  # an overflow before this node: its own bound speaks of finite inputs
             with np.errstate(all="ignore"):
-                radius = self._radius(node, region, held)
+                radius = self._radius(step, region, held)
             if radius is None or not np.any(np.isfinite(radius)):
                 why = "no bound is known of what it is computed with"
                 continue
@@ -326,7 +324,7 @@ class _Judge:
         return NodeCheck(node, How.ENCLOSURE, numbers)
 
     def _radius(
-        self, node: Node, region: Region, held: Mapping[str, FloatArray]
+        self, step: Step, region: Region, held: Mapping[str, FloatArray]
     ) -> FloatArray | None:
         """How far the contract lets the region's output be from its exact value."""
         if region.inner:
@@ -336,8 +334,8 @@ class _Judge:
                 return self.bound(region.graph, held, self.contract)[region.output]
             except UnsupportedModel:
                 return None
-        operator, site = lookup(node), site_of(self.graph, node)
-        ranges = [point(held[node.inputs[i]]) for i in site.variable]
+        operator, site = step.operator, step.site
+        ranges = [point(held[t]) for t in step.reads]
         result = operator.values(site, ranges).image
         return operator.rounding(site, ranges, result, contract_at(site, self.contract)).radius
 
@@ -345,48 +343,52 @@ class _Judge:
         """The same of a number that lies too far from the exact one."""
         if not self.depth.guessing:
             return (), "not looked for"
-        used = dict.fromkeys(f for n in region.graph.order for f in lookup(n).functions)
+        used = dict.fromkeys(f for s in region.program.steps for f in s.operator.functions)
         functions = tuple(f"functions.{f.value}" for f in used)
         with_them = f", with those of {len(region.inner)} nodes before it," if region.inner else ""
         guess = f"its error{with_them} exceeds what the contract allows"
         return functions or ("order", "fma"), guess
 
-    def _guess(self, node: Node, computed_at: str) -> tuple[tuple[str, ...], str]:
+    def _guess(self, step: Step, computed_at: str) -> tuple[tuple[str, ...], str]:
         """Which fields would have to change, and how the node seems to be computed."""
         if not self.depth.guessing:
             return (), "not looked for"
-        here = contract_at(site_of(self.graph, node), self.contract)
-        finding = self._finding(node)
+        here = contract_at(step.site, self.contract)
+        finding = self._finding(step)
         if finding is not None and finding.pinned:
-            fields = self._blamed(node, here, finding, computed_at)
+            fields = self._blamed(step, here, finding, computed_at)
             if fields:
                 return fields, finding.schedule.describe()
         for field, changed in _repairs(here):
-            if self._reproduces(node, changed, computed_at):
+            if self._reproduces(step, changed, computed_at):
                 return (field,), f"as with {field} changed: {changed.describe()}"
         if finding is not None and finding.note:
             return ("order",), finding.note
         return (), "no change of one field of the contract reproduces it"
 
-    def _finding(self, node: Node) -> Finding | None:
-        if reduction_at(site_of(self.graph, node)).terms is None:
+    def _finding(self, step: Step) -> Finding | None:
+        if reduction_at(step.site).terms is None:
             return None
         try:
             kernels = self.machine.kernels
             found = probe_sums(
-                self.graph, kernels, self.flushes, nodes=(node,), factors=probe_factors(kernels)
+                self.graph,
+                kernels,
+                self.flushes,
+                nodes=(step.node,),
+                factors=probe_factors(kernels),
             )
             return next(iter(found), None)
         except RuntimeUnavailable:
             return None
 
     def _blamed(
-        self, node: Node, here: RuntimeContract, finding: Finding, output: str
+        self, step: Step, here: RuntimeContract, finding: Finding, output: str
     ) -> tuple[str, ...]:
         """The fields of the schedule found without which it does not give these numbers."""
         found = finding.schedule
         changed = replace(here, order=found.order, contraction=found.contraction, bias=found.bias)
-        if not self._reproduces(node, changed, output):
+        if not self._reproduces(step, changed, output):
             return ()
         fields = []
         stated: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -396,15 +398,15 @@ class _Judge:
         )
         for field, kept in stated:
             trial = replace(changed, **kept)
-            if self._reproduces(node, trial, output):
+            if self._reproduces(step, trial, output):
                 changed = trial
             else:
                 fields.append(field)
         return tuple(fields)
 
-    def _reproduces(self, node: Node, contract: RuntimeContract, output: str) -> bool:
+    def _reproduces(self, step: Step, contract: RuntimeContract, output: str) -> bool:
         try:
-            computed = emulate_node(self.graph, node, self.values, contract)[output]
+            computed = emulate_step(step, self.values, contract)[step.writes.index(output)]
         except ValueError:
             return False
         return _first_difference(computed, self.values[output]) is None

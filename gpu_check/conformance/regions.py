@@ -13,8 +13,7 @@ import numpy as np
 
 from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import FloatArray
-from encoders.operator import site_of
-from encoders.registry import lookup
+from encoders.program import Program, program_of
 from onnx_import.graph import Array, Graph, Node, build_graph
 
 Bound = Callable[[Graph, Mapping[str, Array], RuntimeContract], Mapping[str, FloatArray]]
@@ -29,8 +28,12 @@ class Region:
     output: str
 
     @property
+    def program(self) -> Program:
+        return program_of(self.graph)
+
+    @property
     def work(self) -> int:
-        return sum(lookup(n).work(site_of(self.graph, n)) for n in self.graph.order)
+        return self.program.work
 
     @property
     def inner(self) -> frozenset[str]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from encoders.contract.contract import SEQUENTIAL, RuntimeContract, ScheduleRule
 from encoders.families.scheduling import reduction_at
-from encoders.operator import Site, site_of
+from encoders.operator import Site
+from encoders.program import Step, forward, program_of
 from gpu_check.cuda.kernels import DotKernels, FloatArray, Schedule
-from gpu_check.emulator.emulator import emulate_node
+from gpu_check.emulator.emulator import emulate_step
 from gpu_check.emulator.terms import terms_of
-from onnx_import.graph import Array, Graph, Node
+from onnx_import.graph import Array, Graph
 
 _PRODUCTS = ("MatMul", "Gemm", "Conv")
 
@@ -22,8 +23,8 @@ def contract_of(graph: Graph, schedule: Schedule) -> RuntimeContract:
     """What `run_graph` does, as a contract: a rule for each length of its sums."""
     lengths = {
         terms
-        for node in graph.order
-        if node.op in _PRODUCTS and (terms := reduction_at(site_of(graph, node)).terms)
+        for step in program_of(graph).steps
+        if step.node.op in _PRODUCTS and (terms := reduction_at(step.site).terms)
     }
     rules = (
         ScheduleRule(schedule.contract(terms).schedule, operator=op, terms=terms)
@@ -41,24 +42,21 @@ def run_graph(
     Biases are added last; operators without products are emulated. Raises NoTerms for a product
     that is more than sums of products and a bias.
     """
-    values = dict(inputs)
-    for node in graph.order:
-        if node.op in _PRODUCTS:
-            values[node.outputs[0]] = _product(graph, node, values, kernels, schedule)
-        else:
-            values.update(emulate_node(graph, node, values, SEQUENTIAL))
+
+    def run(step: Step, values: Mapping[str, Array]) -> Sequence[Array]:
+        if step.node.op in _PRODUCTS:
+            return (_product(step, values, kernels, schedule),)
+        return emulate_step(step, values, SEQUENTIAL)
+
+    values = forward(program_of(graph), inputs, run)
     return {t: values[t] for t in graph.outputs}
 
 
 def _product(
-    graph: Graph,
-    node: Node,
-    values: Mapping[str, Array],
-    kernels: DotKernels,
-    schedule: Schedule,
+    step: Step, values: Mapping[str, Array], kernels: DotKernels, schedule: Schedule
 ) -> Array:
-    site = site_of(graph, node)
-    found, place = terms_of(site), reduction_at(site)
+    node, site = step.node, step.site
+    found, place = terms_of(step), reduction_at(site)
     assert place.rows is not None
     assert place.columns is not None
     # the weights of a convolution are the left factor, and its pixels the columns

@@ -13,10 +13,10 @@ from encoders.contract.contract import OpenSchedule, RuntimeContract
 from encoders.contract.functions import CORRECTLY_ROUNDED
 from encoders.families.scheduling import contract_at
 from encoders.numbers.formats import FloatFormat
-from encoders.operator import site_of
-from encoders.registry import lookup
+from encoders.operator import Site
+from encoders.program import Step, arguments, forward, program_of
 from gpu_check.emulator.compiled import quickest_arithmetic
-from onnx_import.graph import Array, DType, Graph, Node
+from onnx_import.graph import Array, DType, Graph, TensorType
 
 Numbers: TypeAlias = Callable[[FloatFormat, RuntimeContract], NumpyArithmetic]
 
@@ -42,88 +42,77 @@ def emulate(
     """
     if not contract.pinned and not contract.rules:
         raise ValueError(f"contract '{contract.name}' allows more than one execution")
-    values: dict[str, Carrier] = {}
-    for name in graph.inputs:
-        values[name] = _checked(graph, name, inputs, contract)
-    for node in graph.order:
-        values.update(emulate_node(graph, node, values, contract, arithmetic))
+    given = {name: _checked(graph, name, inputs, contract) for name in graph.inputs}
+    values = forward(
+        program_of(graph), given, lambda step, v: emulate_step(step, v, contract, arithmetic)
+    )
     samples = max((v.shape[0] for v in values.values()), default=1)
+
+    def found(tensor: str) -> Carrier:
+        if tensor in values:
+            return values[tensor]
+        return _stored(graph.constants[tensor], graph.types[tensor], contract)
+
     wanted = values if every_tensor else graph.outputs
-    return {
-        t: _returned(
-            graph, t, values[t] if t in values else _stored(graph, t, contract), samples, contract
-        )
-        for t in wanted
-    }
+    return {t: _returned(graph.types[t].dtype, found(t), samples, contract) for t in wanted}
 
 
-def emulate_node(
-    graph: Graph,
-    node: Node,
+def emulate_step(
+    step: Step,
     values: Mapping[str, Carrier],
     contract: RuntimeContract,
     arithmetic: Numbers | None = None,
-) -> Mapping[str, Carrier]:
+) -> tuple[Carrier, ...]:
     """What one node writes, given what it reads: carriers of the formats the contract names.
 
     Raises OpenSchedule, naming the node, where the contract leaves open how it is computed.
     """
-    site = site_of(graph, node)
-    here = contract_at(site, contract)
-    arguments = [
-        None if not t else _stored(graph, t, here) if graph.is_constant(t) else values[t]
-        for t in node.inputs
-    ]
+    here = contract_at(step.site, contract)
     make = quickest_arithmetic() if arithmetic is None else arithmetic
-    numbers = make(here.format_of(_dtype_of(graph, node)), here)
+    numbers = make(here.format_of(_dtype_of(step.site)), here)
+    given = arguments(step, values, lambda stored, kind: _stored(stored, kind, here))
     try:
-        results = lookup(node).runtime(site, arguments, numbers, here)
+        return step.operator.runtime(step.site, given, numbers, here)
     except OpenSchedule as error:
-        raise OpenSchedule(f"{node.describe()}: {error}") from error
-    return dict(zip((t for t in node.outputs if t), results, strict=True))
+        raise OpenSchedule(f"{step.node.describe()}: {error}") from error
 
 
-def leaves_no_choice(graph: Graph, node: Node, contract: RuntimeContract) -> bool:
-    """True if the bits that the node writes follow, under the contract, from those that it reads.
+def leaves_no_choice(step: Step, contract: RuntimeContract) -> bool:
+    """True if the bits that a node writes follow, under the contract, from those that it reads.
 
     Where the contract at this node is not pinned, the node is tried: what is open is refused by the
     emulator as soon as the node's computation comes to it.
     """
-    here = contract_at(site_of(graph, node), contract)
+    here = contract_at(step.site, contract)
     inexact = here.functions != CORRECTLY_ROUNDED
-    if here.exact or (inexact and lookup(node).functions):
+    if here.exact or (inexact and step.operator.functions):
         return False
     if here.pinned:
         return True
     if here.factor_format is not None:
         return False
-    halves = {
-        t: np.full((1, *graph.types[t].shape), 0.5).astype(graph.types[t].dtype.numpy)
-        for t in node.inputs
-        if t and not graph.is_constant(t)
-    }
+    kinds = {t: step.site.type_of(i) for t, i in zip(step.reads, step.site.variable, strict=True)}
     try:
-        values = {t: _held(graph, t, v, here) for t, v in halves.items()}
+        values = {t: _half(kind, here) for t, kind in kinds.items()}
         with np.errstate(all="ignore"):
-            emulate_node(graph, node, values, contract)
+            emulate_step(step, values, contract)
     except (OpenSchedule, ValueError):
         return False
     return True
 
 
-def _held(graph: Graph, tensor: str, values: Array, contract: RuntimeContract) -> Carrier:
-    dtype = graph.types[tensor].dtype
-    if not dtype.is_float:
+def _half(kind: TensorType, contract: RuntimeContract) -> Carrier:
+    values = np.full((1, *kind.shape), 0.5).astype(kind.dtype.numpy)
+    if not kind.dtype.is_float:
         return values
-    return NumpyArithmetic(contract.format_of(dtype), contract).rounded(values)
+    return NumpyArithmetic(contract.format_of(kind.dtype), contract).rounded(values)
 
 
-def _stored(graph: Graph, tensor: str, contract: RuntimeContract) -> Carrier:
-    dtype, values = graph.types[tensor].dtype, graph.constants[tensor]
-    if not dtype.is_float:
+def _stored(values: Array, kind: TensorType, contract: RuntimeContract) -> Carrier:
+    if not kind.dtype.is_float:
         return values[np.newaxis]
-    arithmetic = NumpyArithmetic(contract.format_of(dtype), contract)
-    held: Carrier = stored(arithmetic, values, contract, dtype)
+    arithmetic = NumpyArithmetic(contract.format_of(kind.dtype), contract)
+    held: Carrier = stored(arithmetic, values, contract, kind.dtype)
     return held
 
 
@@ -149,17 +138,14 @@ def _checked(
     return rounded
 
 
-def _dtype_of(graph: Graph, node: Node) -> DType:
+def _dtype_of(site: Site) -> DType:
     """The floating-point type that a node computes in: its first output's, else an input's."""
-    tensors = [graph.types[t].dtype for t in (*node.outputs, *node.inputs) if t]
-    return next((d for d in tensors if d.is_float), DType.FLOAT32)
+    kinds = (*site.outputs, *(kind for kind in site.inputs if kind is not None))
+    return next((kind.dtype for kind in kinds if kind.dtype.is_float), DType.FLOAT32)
 
 
-def _returned(
-    graph: Graph, tensor: str, values: Carrier, samples: int, contract: RuntimeContract
-) -> Carrier:
+def _returned(dtype: DType, values: Carrier, samples: int, contract: RuntimeContract) -> Carrier:
     every = np.broadcast_to(values, (samples, *values.shape[1:]))
-    dtype = graph.types[tensor].dtype
     if contract.compute_format is not None and dtype.is_float:
         return every
     typed: Carrier = every.astype(dtype.numpy)

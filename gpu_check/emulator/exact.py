@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
-from encoders.operator import Field, site_of
-from encoders.registry import lookup
+from encoders.operator import Field
+from encoders.program import forward, program_of, real_step
 from onnx_import.graph import Array, Graph
 
 
@@ -62,17 +62,6 @@ def evaluate_real(
 ) -> Mapping[str, Any]:
     """The real meaning in any field, for inputs of shape (samples, *tensor shape)."""
     with field.working():
-        values: dict[str, Any] = dict(inputs)
-        for node in graph.order:
-            arguments = [
-                None
-                if not t
-                else field.constant(graph.constants[t])
-                if graph.is_constant(t)
-                else values[t]
-                for t in node.inputs
-            ]
-            results = lookup(node).real(site_of(graph, node), arguments, field)
-            values.update(zip((t for t in node.outputs if t), results, strict=True))
+        values = forward(program_of(graph), inputs, lambda step, v: real_step(step, v, field))
         wanted = values if every_tensor else graph.outputs
         return {t: values[t] if t in values else field.constant(graph.constants[t]) for t in wanted}

@@ -12,8 +12,7 @@ import numpy.typing as npt
 from encoders.contract.contract import Contraction, RuntimeContract, Sequential
 from encoders.families.pooling import reduced_terms
 from encoders.families.scheduling import REDUCED
-from encoders.operator import Site
-from encoders.registry import lookup
+from encoders.program import Step
 from onnx_import.graph import Array
 
 Index = npt.NDArray[np.intp]
@@ -41,9 +40,9 @@ class Terms:
     bias: int | None
 
 
-def terms_of(site: Site) -> Terms:
+def terms_of(step: Step) -> Terms:
     """Raises NoTerms where the node's sums cannot be written this way."""
-    op = site.node.op
+    op, site = step.node.op, step.site
     if op in _SUMS:
         index = reduced_terms(site)
         return Terms((0,), (index.reshape(len(index), -1),), None)
@@ -52,7 +51,7 @@ def terms_of(site: Site) -> Terms:
         raise NoTerms(f"{op} has {kind}")
     recorder = _Recorder()
     inputs = [None if t is None else _indices(t.shape) for t in site.inputs]
-    lookup(site.node).runtime(site, inputs, recorder, _IN_ORDER)
+    step.operator.runtime(site, inputs, recorder, _IN_ORDER)
     size = site.outputs[0].size
     shape = np.broadcast_shapes(*(v.shape for pair in recorder.pairs for v in pair))
     reads = [

@@ -30,9 +30,8 @@ from encoders.contract.contract import (
 from encoders.contract.orders import named_order
 from encoders.families.scheduling import reduction_at
 from encoders.numbers.formats import FloatFormat
-from encoders.operator import Site, site_of
-from encoders.registry import lookup
-from gpu_check.emulator.emulator import emulate_node
+from encoders.program import Step, program_of
+from gpu_check.emulator.emulator import emulate_step
 from gpu_check.emulator.terms import NoTerms, terms_of
 from gpu_check.probe.modes import Flushes
 from gpu_check.probe.reveal import NotATree, revealed
@@ -104,16 +103,17 @@ def probe_sums(
     factors: Factors = WHOLE,
 ) -> Iterator[Finding]:
     """One finding per node (of those given) that adds up products or numbers."""
+    program = program_of(graph)
     for node in graph.order if nodes is None else nodes:
-        site = site_of(graph, node)
-        place = reduction_at(site)
+        step = program.step(node)
+        place = reduction_at(step.site)
         if place.terms is None:
             continue
         if node.name in kernels.absent:
             yield Finding(node, place, factors.open, 0, ABSENT)
             continue
         try:
-            yield _Probe(graph, node, site, kernels, flushes, samples, seed, factors).finding(
+            yield _Probe(graph, step, kernels, flushes, samples, seed, factors).finding(
                 place, threaded
             )
         except (NoTerms, NotATree, OpenSchedule, RuntimeUnavailable) as error:
@@ -135,7 +135,7 @@ def held_in_file(
     contract = _pinned(flushes, factors)
     contract = replace(contract, order=s.order, contraction=s.contraction, bias=s.bias)
     with np.errstate(all="ignore"):
-        computed = emulate_node(graph, node, whole, contract)[node.outputs[0]]
+        computed, *_ = emulate_step(program_of(graph).step(node), whole, contract)
     given = whole[node.outputs[0]]
     if same_bits(np.asarray(np.broadcast_to(computed, given.shape)), given):
         return finding
@@ -159,22 +159,21 @@ class _Probe:
     def __init__(
         self,
         graph: Graph,
-        node: Node,
-        site: Site,
+        step: Step,
         kernels: Kernels,
         flushes: Flushes,
         samples: int,
         seed: int,
         factors: Factors,
     ) -> None:
-        self.graph, self.node, self.site, self.kernels = graph, node, site, kernels
-        self.factors = factors
+        self.graph, self.step, self.kernels = graph, step, kernels
+        self.node, self.site, self.factors = step.node, step.site, factors
         self.contract = _pinned(flushes, factors)
         self.rng = np.random.default_rng(seed)
         self.samples = max(4, min(samples, samples * _LENGTHY // max(self._work(), 1)))
-        if site.outputs[0].dtype is not DType.FLOAT32:
-            raise NoTerms(f"sums of {site.outputs[0].dtype.value} are not revealed")
-        self.terms = terms_of(site)
+        if self.site.outputs[0].dtype is not DType.FLOAT32:
+            raise NoTerms(f"sums of {self.site.outputs[0].dtype.value} are not revealed")
+        self.terms = terms_of(step)
 
     def _work(self) -> int:
         return self.site.outputs[0].size * (reduction_at(self.site).terms or 1)
@@ -204,25 +203,24 @@ class _Probe:
         theirs = {t for t in self._inputs() if _is_given(self.graph, t)}
         kernels: dict[int, Run] = {}
         for run in runs:
-            if id(run.graph) not in kernels:
-                kernels[id(run.graph)] = self._again(run)
+            if id(run.step) not in kernels:
+                kernels[id(run.step)] = self._again(run)
             for offset in _OFFSETS if theirs & run.inputs.keys() else ():
                 moved = {t: placed(v, offset) for t, v in run.inputs.items() if t in theirs}
-                if not same_bits(kernels[id(run.graph)]({**run.inputs, **moved}), run.result):
+                if not same_bits(kernels[id(run.step)]({**run.inputs, **moved}), run.result):
                     return True
         return False
 
     def _again(self, run: _Run, kernels: Kernels | None = None) -> Run:
-        own = {t: v for t, v in run.graph.constants.items() if t in self.node.inputs}
-        return (kernels or self.kernels).kernel(self.node, own)
+        return (kernels or self.kernels).kernel(self.node, run.step.constants)
 
     def _changes(self, runs: Sequence[_Run], other: Kernels) -> bool:
         """Does another setting of the runtime give other bits?"""
         kernels: dict[int, Run] = {}
         for run in runs:
-            if id(run.graph) not in kernels:
-                kernels[id(run.graph)] = self._again(run, other)
-            if not same_bits(kernels[id(run.graph)](run.inputs), run.result):
+            if id(run.step) not in kernels:
+                kernels[id(run.step)] = self._again(run, other)
+            if not same_bits(kernels[id(run.step)](run.inputs), run.result):
                 return True
         return False
 
@@ -243,11 +241,11 @@ class _Probe:
         kernels: dict[int, Run] = {}
         batch = position = False
         for run in runs:
-            if id(run.graph) not in kernels:
-                kernels[id(run.graph)] = self._again(run, self.kernels.on(graph))
+            if id(run.step) not in kernels:
+                kernels[id(run.step)] = self._again(run, self.kernels.on(graph))
             copies = np.concatenate([run.inputs[first]] * _COPIES)
             try:
-                result = kernels[id(run.graph)]({**run.inputs, first: copies})
+                result = kernels[id(run.step)]({**run.inputs, first: copies})
             except RuntimeUnavailable:
                 return None, None
             rows = result.reshape(_COPIES, *run.result.shape)
@@ -291,11 +289,11 @@ class _Probe:
             return []
         held = {t: self._random(t) if random else self.graph.held(t) for t in own}
         run = self.kernels.kernel(self.node, {**self._parameters(), **held})
-        graph = replace(self.graph, constants={**self.graph.constants, **held})
+        step = self.step.holding(held)
         found = []
         for _ in range(self.samples):
             inputs = {t: self._random(t) for t in self._inputs() if t not in own}
-            found.append(_Run(graph, inputs, run(inputs)))
+            found.append(_Run(step, inputs, run(inputs)))
         return found
 
     def _reproduced(self, order: Order, runs: Sequence[_Run]) -> Schedule | None:
@@ -313,8 +311,8 @@ class _Probe:
     def _reproduces(self, contract: RuntimeContract, runs: Sequence[_Run]) -> bool:
         groups: dict[int, list[_Run]] = {}
         for run in runs:
-            groups.setdefault(id(run.graph), []).append(run)
-        return all(same_bits(*_both(self.node, group, contract)) for group in groups.values())
+            groups.setdefault(id(run.step), []).append(run)
+        return all(same_bits(*_both(group, contract)) for group in groups.values())
 
     def _inputs(self) -> list[str]:
         """Floating-point inputs, without repetition."""
@@ -342,15 +340,15 @@ class _Probe:
 
 @dataclass(frozen=True)
 class _Run:
-    graph: Graph
+    step: Step
     inputs: Mapping[str, Array]
     result: Array
 
 
-def _both(node: Node, runs: Sequence[_Run], contract: RuntimeContract) -> tuple[Array, Array]:
+def _both(runs: Sequence[_Run], contract: RuntimeContract) -> tuple[Array, Array]:
     """What a contract gives and what the runtime gave, stacked."""
     stacked = {t: np.stack([r.inputs[t] for r in runs]) for t in runs[0].inputs}
-    computed = emulate_node(runs[0].graph, node, stacked, contract)[node.outputs[0]]
+    computed, *_ = emulate_step(runs[0].step, stacked, contract)
     given = np.stack([r.result for r in runs])
     return np.asarray(np.broadcast_to(computed, given.shape)), given
 
@@ -368,14 +366,14 @@ def placed(values: Array, offset: int) -> Array:
 def _is_given(graph: Graph, tensor: str) -> bool:
     """Is this tensor the user's, or may it lie where one of the user's does: is it one of these
     with another shape?"""
-    writers = {t: node for node in graph.order for t in node.outputs}
+    writers = program_of(graph).writers
     reached = [tensor]
     while reached:
         name = reached.pop()
         if name in graph.inputs:
             return True
-        if name in writers and lookup(writers[name]).movement:
-            reached += [t for t in writers[name].inputs if t and not graph.is_constant(t)]
+        if name in writers and writers[name].operator.movement:
+            reached += writers[name].reads
     return False
 
 

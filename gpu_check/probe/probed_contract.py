@@ -16,7 +16,7 @@ from encoders.contract.contract import (
 )
 from encoders.contract.functions import CONSERVATIVE, Evidence, Function, Functions
 from encoders.numbers.formats import BFLOAT16, TENSOR_FLOAT_32
-from encoders.registry import lookup
+from encoders.program import program_of
 from gpu_check.probe.function_probe import MEASURABLE, Measured, measured
 from gpu_check.probe.modes import Flushes, factor_rounding, probe_flushes, product_bits
 from gpu_check.probe.probe import OPEN, WHOLE, Factors, Finding, held_in_file, probe_sums
@@ -177,10 +177,10 @@ def _functions(
     """Functions that the graph uses only as operators of their own, which are in the file: what
     other operators compute inside is not seen from here."""
     users: dict[Function, set[tuple[str, DType]]] = {}
-    for node in graph.order:
-        for function in lookup(node).functions:
-            dtype = graph.types[node.outputs[0]].dtype
-            user = "" if node.name in kernels.absent else node.op
+    for step in program_of(graph).steps:
+        for function in step.operator.functions:
+            dtype = graph.types[step.output].dtype
+            user = "" if step.name in kernels.absent else step.node.op
             users.setdefault(function, set()).add((user, dtype))
     found = []
     for function in sorted(users, key=lambda f: f.value):

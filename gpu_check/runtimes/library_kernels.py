@@ -13,9 +13,9 @@ import numpy as np
 from encoders.contract.contract import SEQUENTIAL
 from encoders.families.pooling import reduced_axes
 from encoders.families.windows import window_of
-from encoders.operator import Site, site_of
-from encoders.registry import lookup
-from gpu_check.emulator.emulator import emulate_node
+from encoders.operator import Site
+from encoders.program import Step, forward, program_of, step_of
+from gpu_check.emulator.emulator import emulate_step
 from gpu_check.runtimes.kernels import Run
 from gpu_check.runtimes.runtimes import LibraryOptions, RuntimeUnavailable
 from onnx_import.graph import Array, Graph, Node
@@ -56,7 +56,7 @@ class LibraryKernels:
         call = self.library.calls.get(node.op)
         if call is None:
             raise RuntimeUnavailable(f"{self.library.title} has no {node.op} here")
-        site = site_of(replace(self.graph, constants={**self.graph.constants, **constants}), node)
+        site = step_of(self.graph, node).holding(constants).site
 
         def run(inputs: Mapping[str, Array]) -> Array:
             self.library.prepare()
@@ -79,16 +79,15 @@ class LibraryMachine:
 
     def tensors(self, samples: Sequence[Mapping[str, Array]]) -> Mapping[str, Array]:
         values = {t: np.stack([s[t] for s in samples]) for t in self.graph.inputs}
-        for node in self.graph.order:
-            if lookup(node).movement:
-                values.update(emulate_node(self.graph, node, values, SEQUENTIAL))
-                continue
-            fixed = {t: self.graph.constants[t] for t in node.inputs if t in self.graph.constants}
-            run = self.kernels.kernel(node, fixed)
-            read = [t for t in node.inputs if t and t not in fixed]
-            results = [run({t: values[t][k] for t in read}) for k in range(len(samples))]
-            values[node.outputs[0]] = np.stack(results)
-        return values
+
+        def run(step: Step, values: Mapping[str, Array]) -> Sequence[Array]:
+            if step.operator.movement:
+                return emulate_step(step, values, SEQUENTIAL)
+            call = self.kernels.kernel(step.node, step.constants)
+            each = ({t: values[t][k] for t in step.reads} for k in range(len(samples)))
+            return (np.stack([call(read) for read in each]),)
+
+        return forward(program_of(self.graph), values, run)
 
 
 def numpy_library() -> Library:

@@ -21,7 +21,8 @@ from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import FloatArray
 from encoders.numbers.radius import largest_radius
 from encoders.operator import site_of
-from encoders.registry import lookup, operator_notes
+from encoders.program import program_of
+from encoders.registry import lookup
 from onnx_import.graph import Graph
 from refine.bounds.network import NetworkBounds
 from refine.bounds.problem import Network
@@ -139,7 +140,7 @@ def check(
         (
             *graph.notes,
             *domain.notes,
-            *operator_notes(graph),
+            *program_of(graph).notes,
             *_split_notes(proof),
             *conditional(proof, unproved),
             *unsearched(graph, options),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from encoders.contract.contract import RuntimeContract
-from encoders.families.scheduling import contract_at, contract_on, reduction_at
+from encoders.families.scheduling import contract_at, reduction_at
 from encoders.operator import site_of
+from encoders.program import program_of
 from encoders.registry import lookup
 from onnx_import.graph import Graph
 from refine.domain.domain import Domain
@@ -22,7 +23,7 @@ def assumptions_of(
         "format represents"
     )
     fixed = (
-        Assumption("contract", contract_on(graph, contract).describe()),
+        Assumption("contract", program_of(graph).ruled(contract).describe()),
         Assumption(
             "graph",
             "the runtime executes the graph as it is written in the file: no operator is fused, "

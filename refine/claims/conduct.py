@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.registry import work_of
+from encoders.program import program_of
 from gpu_check.conformance.conformance import BRIEF, Conformance, How, conformance
 from gpu_check.runtimes.runtimes import RuntimeUnavailable
 from onnx_import import is_onnx
@@ -49,7 +49,7 @@ def conduct_of(
 
 def inputs_of(graph: Graph) -> int:
     """How many inputs a quick look takes."""
-    return int(np.clip(_WORK // max(work_of(graph), 1), 1, _INPUTS))
+    return int(np.clip(_WORK // max(program_of(graph).work, 1), 1, _INPUTS))
 
 
 def conduct_on(
@@ -59,7 +59,7 @@ def conduct_on(
     if contract.exact or graph.source is None or not is_onnx(graph.source):
         return None
     choice = _choice(contract)
-    if work_of(graph) > _LARGEST:
+    if program_of(graph).work > _LARGEST:
         return Conduct(choice.name, 0, None, "the model is large; refine conform looks")
     typed = {t: v.astype(graph.types[t].dtype.numpy) for t, v in points.items()}
     count = min((len(v) for v in typed.values()), default=1)

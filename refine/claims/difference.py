@@ -15,7 +15,7 @@ import numpy as np
 
 from encoders.contract.contract import IEEE_ANY
 from encoders.numbers.formats import BINARY64
-from encoders.registry import operator_notes
+from encoders.program import program_of
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 from refine.bounds.network import InputBox, NetworkBounds, network_bounds
@@ -114,7 +114,7 @@ def diff(
         (
             *impl.graph.notes,
             *domain.notes,
-            *dict.fromkeys((*operator_notes(spec.graph), *operator_notes(impl.graph))),
+            *dict.fromkeys((*program_of(spec.graph).notes, *program_of(impl.graph).notes)),
             *conditional(proof, unproved),
             *(unsearched(impl.graph, options) or unsearched(spec.graph, options)),
             parting(pair, problem, proof.wholes[0]),

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.registry import work_of
+from encoders.program import program_of
 from onnx_import.graph import Graph
 from refine.common.clock import Clock
 from refine.common.rounding import float_down
@@ -56,7 +56,7 @@ class Catch:
 def evaluations(graph: Graph) -> int:
     """How many inputs are worth evaluating exactly: one of a large network; none, and so no search,
     of a network that would take minutes for each."""
-    work = work_of(graph)
+    work = program_of(graph).work
     return 0 if work > _TOO_MUCH else 1 if work > _MUCH else _EVALUATED
 
 

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from encoders.registry import work_of
+from encoders.program import program_of
 from gpu_check.runtimes.replay import NotReplayed, replay_on_onnxruntime
 from onnx_import import is_onnx
 from onnx_import.graph import Array, Graph
@@ -47,7 +47,7 @@ def with_shown(result: Result, by_runtime: Shown | None) -> Result:
 
 def shown(graph: Graph, domain: Domain, worst: Witness, seed: int) -> Shown | None:
     """onnxruntime's errors, the file run as it is written; None where it does not run there."""
-    work, source = work_of(graph), graph.source
+    work, source = program_of(graph).work, graph.source
     if source is None or not is_onnx(source) or work > _TOO_MUCH:
         return None
     found: Shown | None = None

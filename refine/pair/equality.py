@@ -10,7 +10,7 @@ from typing import Any
 
 from encoders.arithmetic.algebraic_field import AlgebraicField, TooLarge
 from encoders.contract.functions import Transcendental
-from encoders.registry import work_of
+from encoders.program import program_of
 from gpu_check.emulator.exact import evaluate_real
 from onnx_import.graph import Graph, Node
 from refine.common.clock import OutOfTime
@@ -108,7 +108,7 @@ def _is_plain_gemm(graph: Graph, node: Node) -> bool:
 
 def _small(graph: Graph) -> bool:
     elements = sum(t.size for name, t in graph.types.items() if not graph.is_constant(name))
-    return elements <= _ELEMENTS and work_of(graph) <= _WORK
+    return elements <= _ELEMENTS and program_of(graph).work <= _WORK
 
 
 def _by_algebra(pair: Pair, tick: Callable[[], None]) -> frozenset[str]:

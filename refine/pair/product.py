@@ -9,7 +9,7 @@ from typing import Any
 
 from encoders.contract.contract import RuntimeContract
 from encoders.families.scheduling import contract_at
-from encoders.operator import site_of
+from encoders.program import Step, program_of
 from gpu_check.emulator.emulator import leaves_no_choice
 from onnx_import.graph import Graph, Node, TensorType, build_graph
 from refine.pair.alignment import COPY, GAP, SPEC
@@ -53,23 +53,23 @@ def product(
     types, constants = dict(impl.types), dict(impl.constants)
     seen: dict[Any, str] = {}
     same: dict[str, str] = {}
-    for node in impl.order:
-        out = node.outputs[0]
+    for step in program_of(impl).steps:
+        node, out = step.node, step.output
         if is_copy(impl, node) and not bits:
             same[out] = same.get(node.inputs[0], node.inputs[0])
         else:
-            key = key_of(impl, node, same, bits), pinned and _computed(impl, node, pinned[1])
+            key = key_of(impl, node, same, bits), pinned and _computed(step, pinned[1])
             same[out] = seen.setdefault(key, out)
     _with_constants(spec, constants, types)
     theirs = {b: a for a, b in inputs.items()}
     fresh: list[Node] = []
     shared: set[str] = set()
-    for node in spec.order:
-        out = node.outputs[0]
+    for step in program_of(spec).steps:
+        node, out = step.node, step.output
         if is_copy(spec, node) and not bits:
             theirs[out] = theirs[node.inputs[0]]
             continue
-        key = key_of(spec, node, theirs, bits), pinned and _computed(spec, node, pinned[0])
+        key = key_of(spec, node, theirs, bits), pinned and _computed(step, pinned[0])
         if key in seen:
             theirs[out] = seen[key]
             shared.add(seen[key])
@@ -120,11 +120,11 @@ def with_copy(
     return whole, ends
 
 
-def _computed(graph: Graph, node: Node, contract: RuntimeContract) -> object:
+def _computed(step: Step, contract: RuntimeContract) -> object:
     """The contract as far as it decides the node's bits; equal to nothing where it does not."""
-    if not leaves_no_choice(graph, node, contract):
+    if not leaves_no_choice(step, contract):
         return object()
-    here = contract_at(site_of(graph, node), contract)
+    here = contract_at(step.site, contract)
     return replace(here, name="", evidence=(), provenance=())
 
 

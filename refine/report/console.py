@@ -18,8 +18,8 @@ from rich.markup import escape as _escape
 from rich.table import Table
 from rich.text import Text
 
-from encoders.families.scheduling import contract_on
 from encoders.operator import Operator
+from encoders.program import program_of
 from gpu_check.conformance.divergence import Divergence
 from onnx_import.graph import DType, Graph
 from refine.common.complaints import complain
@@ -374,7 +374,7 @@ def _header(result: Result) -> Iterator[tuple[str, str]]:
     operators = ", ".join(f"{n} {op}" for op, n in Counter(n.op for n in graph.order).items())
     if result.spec is not None:
         yield "[bold]spec[/]", str(result.spec.graph.source)
-        how = contract_on(result.spec.graph, result.spec.contract)
+        how = program_of(result.spec.graph).ruled(result.spec.contract)
         yield "", "read over the reals" if how.exact else f"runs under {how.describe()}"
     if result.pairing is not None:
         inputs, outputs = shown_pairs(result.pairing.inputs), shown_pairs(result.pairing.outputs)
@@ -388,7 +388,7 @@ def _header(result: Result) -> Iterator[tuple[str, str]]:
     yield "[bold]domain[/]", f"{domain.source}: {boxes}; {sizes}"
     for note in domain.notes:
         yield "", note
-    yield "[bold]contract[/]", contract_on(result.graph, result.contract).describe()
+    yield "[bold]contract[/]", program_of(result.graph).ruled(result.contract).describe()
     label = "[bold]assumed[/]"
     for a in result.assumptions:
         if a.name not in _IN_HEADER:

@@ -16,7 +16,7 @@ import numpy as np
 
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.table import contract_table
-from encoders.families.scheduling import contract_on
+from encoders.program import program_of
 from onnx_import.graph import Graph
 from refine.common.rounding import float_down, float_up
 from refine.results.obligation import Obligation
@@ -56,7 +56,7 @@ def document_of(result: Result) -> dict[str, Any]:
             "notes": list(result.domain.notes),
         },
         "contract": contract_document(result.contract)
-        | {"description": contract_on(result.graph, result.contract).describe()},
+        | {"description": program_of(result.graph).ruled(result.contract).describe()},
         "assumptions": [{"name": a.name, "text": a.text} for a in result.assumptions],
         "lemmas": [_obligation(o) for o in result.obligations],
         "nodes": [

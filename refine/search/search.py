@@ -26,7 +26,7 @@ from encoders.contract.contract import (
 from encoders.contract.orders import Blocks
 from encoders.numbers.enclosure import FloatArray
 from encoders.numbers.formats import round_array
-from encoders.registry import work_of
+from encoders.program import program_of
 from gpu_check.emulator.compiled import compiled_chains
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.screening import agrees, screen
@@ -85,7 +85,7 @@ def search(
     if the effort is infinite."""
     rng = np.random.default_rng(seed)
     executions = members(hunt.contract)
-    work = work_of(hunt.graph)
+    work = program_of(hunt.graph).work
     quick, run, cheap = _quickest(hunt, executions, rng)
     usual = int(np.clip(_WORK // max(work, 1), _FEWEST, _MOST))
     usual *= _SCREENED if cheap else 1

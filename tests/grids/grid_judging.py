@@ -19,7 +19,8 @@ from encoders.arithmetic.approximate_field import ApproximateReals
 from encoders.contract.contract import IEEE_ANY, SEQUENTIAL
 from encoders.numbers.enclosure import Interval
 from encoders.operator import site_of
-from encoders.registry import lookup, operator_notes
+from encoders.program import program_of
+from encoders.registry import lookup
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_real
 from onnx_import import load
@@ -160,7 +161,7 @@ def judge(case: Case, folder: Path, runtime: Onnxruntime, seed: int = 0) -> Judg
     for who, found in (("reference", text), ("onnxruntime", theirs)):
         if isinstance(found, str):
             continue
-        if who == "onnxruntime" and operator_notes(graph):
+        if who == "onnxruntime" and program_of(graph).notes:
             continue
         if known_parting(who, case):
             continue

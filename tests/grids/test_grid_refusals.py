@@ -11,7 +11,8 @@ from grid_cases import Case, const, kept, made_of, run
 from onnx import TensorProto, helper, numpy_helper
 
 from encoders.operator import site_of
-from encoders.registry import lookup, operator_notes
+from encoders.program import program_of
+from encoders.registry import lookup
 from gpu_check.emulator.emulator import emulate
 from onnx_import import load
 from onnx_import.errors import ModelError, UnsupportedModel
@@ -194,7 +195,7 @@ def test_scales_that_change_no_length_are_said_to_be_read_differently(
     mode: str, tmp_path: Path
 ) -> None:
     given = {"mode": mode, "scales": (1.3,), "coordinate_transformation_mode": "asymmetric"}
-    (note,) = operator_notes(graph_of(Case("Resize", 13, (run(3),), given, "float32"), tmp_path))
+    (note,) = program_of(graph_of(Case("Resize", 13, (run(3),), given, "float32"), tmp_path)).notes
     assert "onnxruntime copies its input" in note
 
 
