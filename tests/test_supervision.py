@@ -19,12 +19,13 @@ from refine.process.supervision import Places, places
 
 ROOT = Path(__file__).resolve().parents[1]
 STUCK = """
-import refine.cli.run_claim, sys
-from refine.cli import entry
+from refine.claims import asked
+from refine.cli import entry, run_claim
 from refine.process import supervision
 def stuck(*a, **k):
     {what}
-refine.cli.run_claim.{where} = stuck
+home = run_claim if hasattr(run_claim, "{where}".split(".")[0]) else asked
+home.{where} = stuck
 entry.main()
 """
 HOLDS_THE_INTERPRETER = "10 ** (10 ** 9)"  # one operation, minutes, no bytecode in between

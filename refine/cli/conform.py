@@ -46,7 +46,7 @@ from refine.results.verdict import ExitCode
     help="Where random inputs are drawn from; repeat for other inputs.",
 )
 @click.option("--samples", type=click.IntRange(min=1), default=100, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @allowing
 def conform_command(
     model: Path,

@@ -78,7 +78,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="N",
             help="Processes that share the work on parts of the domain.",
         ),
-        click.option("--seed", type=int, default=0, show_default=True),
+        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
         click.option(
             "--search",
             "search_seconds",

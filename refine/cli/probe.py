@@ -45,7 +45,7 @@ from refine.results.verdict import ExitCode
 @click.option(
     "--exhaustive", is_flag=True, help="Measure float32 functions on all 2^32 inputs (minutes)."
 )
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @allowing
 def probe_command(
     model: Path,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +15,18 @@ import click
 
 from encoders.contract.contract import EXACT
 from gpu_check.common.writing import NoPlainFile, require_writable, write_whole
-from gpu_check.runtimes.isolated import server_for
-from onnx_import import load
 from onnx_import.errors import ModelError
-from refine.claims.accuracy import Options, check
-from refine.claims.batch_invariance import batch_invariance
-from refine.claims.difference import diff
+from refine.claims.accuracy import Options
+from refine.claims.asked import Question, answered
 from refine.cli.answering import Telling
 from refine.domain.domain import DomainOptions, read_domain
-from refine.lemmas.cache import default_directory
 from refine.lemmas.library import dump_smt2
-from refine.options.contract_choice import contract_for
-from refine.options.optimised import as_optimised
 from refine.options.options import tolerance_of
-from refine.proof.cross_check import EVERYTHING, SAMPLE
+from refine.options.settings import Settings
+from refine.process.supervision import Watcher
 from refine.report.console import Reporter
 from refine.results.document import contradiction_text, json_text
-from refine.results.verdict import ExitCode, Result, Side, Verdict
+from refine.results.verdict import ExitCode, Result, Verdict
 from refine.witness.file import save_witness
 
 _SHORTEST = 1e-3  # seconds, where the limit has passed before the work began
@@ -54,8 +50,6 @@ def run_claim(
     if given["search_seconds"] is not None and given["no_search"]:
         raise click.UsageError("--search does not go with --no-search")
     _require_places(json_path, given["counterexample"], given["dump_smt2"])
-    allowed: tuple[Path, ...] = given["allowed"]
-    changes = given["fmt"], given["subnormals"]
     written = DomainOptions(
         given["vnnlib"],
         given["inputs"],
@@ -65,46 +59,37 @@ def run_claim(
         given["box"],
         given["round_inputs"],
     )
-    every = given["cross_check"] == "all"
-    options = Options(
-        None if given["cross_check"] == "none" else EVERYTHING if every else SAMPLE,
-        None if given["no_cache"] else default_directory(),
-        given["seed"],
-        timeout,
-        not given["no_search"],
+    settings = Settings(
+        contract=given["contract"],
+        format=given["fmt"],
+        subnormals=given["subnormals"],
+        as_optimised=given["as_optimised"],
+        timeout=timeout,
         budget=given["budget"],
         workers=given["workers"],
-        search_seconds=given["search_seconds"],
+        seed=given["seed"],
+        search=given["search_seconds"],
+        no_search=given["no_search"],
+        no_cache=given["no_cache"],
         conform=given["conform"],
+        z3=given["cross_check"],
+        allow=given["allowed"],
     )
-    if options.conform:
-        server_for().start()
+    zero = spec is not None or batch is not None
+    question = Question(
+        model=model,
+        domain=lambda graph, contract: read_domain(graph, written, contract.format_of),
+        tolerance=lambda graph: tolerance_of(eps, graph.outputs, zero),
+        settings=settings,
+        spec=None if spec is None else spec[0],
+        spec_contract=EXACT if spec is None else spec[1],
+        match=match,
+        batch=batch,
+    )
     watcher = click.get_current_context().obj
     telling = Telling(watcher, given["quiet"], json_path is not None)
     with reporter.progress("reading the model") as progress:
-        alone = spec is None and batch is None
-        read = as_optimised(model, given["as_optimised"], allowed)
-        contract = contract_for(given["contract"], *changes, read, allowed, batch)
-        graph = load(read, random=alone, allowed=allowed)
-        domain = read_domain(graph, written, contract.format_of)
-        tolerance = tolerance_of(eps, graph.outputs, zero=spec is not None or batch is not None)
-        if watcher is not None:
-            watcher.read()
-        if watcher is not None and watcher.limit is not None:
-            left = max(watcher.limit - time.monotonic(), _SHORTEST)
-            options = replace(options, timeout=left, so_far=telling.so_far)
-        if batch is not None:
-            result = batch_invariance(
-                graph, batch, domain, contract, tolerance, options, progress.tell
-            )
-        elif spec is None:
-            result = check(graph, domain, contract, tolerance, options, progress.tell)
-        else:
-            path, name = spec
-            exact = name == EXACT.name
-            theirs = EXACT if exact else contract_for(name, *changes, path, allowed)
-            sides = Side(load(path, allowed=allowed), theirs), Side(graph, contract)
-            result = diff(*sides, domain, tolerance, options, progress.tell, match)
+        result = answered(question, progress.tell, partial(_ready, watcher, telling))
     telling.so_far(result)
     place = _witness_place(result, given["counterexample"])
     result = replace(result, witness_file=place)
@@ -122,6 +107,17 @@ def run_claim(
         _written(Path(json_path), document, reporter)
     reporter.result(result, document if json_path == "-" else None)
     return result.exit_code
+
+
+def _ready(watcher: Watcher | None, telling: Telling, options: Options) -> Options:
+    """The files have been read: so much time is left, and results on the way are told."""
+    if watcher is None:
+        return options
+    watcher.read()
+    if watcher.limit is None:
+        return options
+    left = max(watcher.limit - time.monotonic(), _SHORTEST)
+    return replace(options, timeout=left, so_far=telling.so_far)
 
 
 def _written(path: Path, document: str, reporter: Reporter) -> None:

@@ -55,7 +55,7 @@ class DomainOptions:
 
 
 # By graph input: one Bounds per element in row-major order, or a single one for all elements.
-_ExactBox: TypeAlias = Mapping[str, Sequence[Bounds]]
+ExactBox: TypeAlias = Mapping[str, Sequence[Bounds]]
 _MASK = (Bounds(Fraction(0), Fraction(1)),)  # of all elements of a mask that is drawn
 
 
@@ -71,25 +71,45 @@ def read_domain(
     Raises DomainError, in one sentence, for options that contradict each other, for text or files
     that cannot be read, for bounds that do not fit the graph's inputs, and for an empty domain.
     """
+    _formats(graph, fmt_of)
+    written, source = _boxes_as_written(given_inputs(graph), options)
+    return domain_of_boxes(graph, written, source, fmt_of, round_inputs=options.round_inputs)
+
+
+def given_inputs(graph: Graph) -> Graph:
+    """The graph with the inputs alone that somebody gives: no mask that is drawn."""
+    return replace(graph, inputs=tuple(n for n in graph.inputs if n not in graph.drawn))
+
+
+def domain_of_boxes(
+    graph: Graph,
+    written: Sequence[ExactBox],
+    source: str,
+    fmt_of: Callable[[DType], FloatFormat],
+    *,
+    round_inputs: bool,
+) -> Domain:
+    """The union of boxes with exact bounds, rounded inward; `source` says where they are from.
+
+    Raises DomainError where no input that is representable lies in any of them.
+    """
     formats = _formats(graph, fmt_of)
-    given = replace(graph, inputs=tuple(n for n in graph.inputs if n not in graph.drawn))
-    written, source = _boxes_as_written(given, options)
     masks = dict.fromkeys(graph.drawn, _MASK)
-    written = tuple({**exact, **masks} for exact in written)
-    kept: list[tuple[_ExactBox, Box]] = []
+    boxes = tuple({**exact, **masks} for exact in written)
+    kept: list[tuple[ExactBox, Box]] = []
     empty: list[_EmptyError] = []
-    for exact in written:
+    for exact in boxes:
         try:
-            kept.append((exact, _rounded(graph, exact, formats, options.round_inputs)))
+            kept.append((exact, _rounded(graph, exact, formats, round_inputs)))
         except _EmptyError as error:
             empty.append(error)
     if not kept:
         raise empty[0]
-    notes = _rounding_notes(kept, formats, options.round_inputs)
+    notes = _rounding_notes(kept, formats, round_inputs)
     if empty:
         notes += (f"{len(empty)} of {len(written)} boxes hold no representable input: left out",)
     distinct = {_content(box): box for _, box in kept}
-    return Domain(tuple(distinct.values()), source, notes, options.round_inputs)
+    return Domain(tuple(distinct.values()), source, notes, round_inputs)
 
 
 def _formats(graph: Graph, fmt_of: Callable[[DType], FloatFormat]) -> dict[str, FloatFormat]:
@@ -100,7 +120,7 @@ def _formats(graph: Graph, fmt_of: Callable[[DType], FloatFormat]) -> dict[str, 
     return {name: fmt_of(graph.types[name].dtype) for name in graph.inputs}
 
 
-def _boxes_as_written(graph: Graph, options: DomainOptions) -> tuple[tuple[_ExactBox, ...], str]:
+def _boxes_as_written(graph: Graph, options: DomainOptions) -> tuple[tuple[ExactBox, ...], str]:
     """The boxes with exact bounds, and a description of where they were written."""
     given = {
         "--vnnlib": options.vnnlib,
@@ -134,7 +154,7 @@ def _boxes_as_written(graph: Graph, options: DomainOptions) -> tuple[tuple[_Exac
     )
 
 
-def _from_vnnlib(graph: Graph, path: Path) -> tuple[_ExactBox, ...]:
+def _from_vnnlib(graph: Graph, path: Path) -> tuple[ExactBox, ...]:
     sizes = [graph.types[name].size for name in graph.inputs]
     return tuple(
         dict(zip(graph.inputs, _split(bounds, sizes), strict=True))
@@ -149,24 +169,24 @@ def _split(bounds: Sequence[Bounds], sizes: Sequence[int]) -> Iterator[Sequence[
         start += size
 
 
-def _from_ranges(graph: Graph, texts: Sequence[str]) -> _ExactBox:
+def _from_ranges(graph: Graph, texts: Sequence[str]) -> ExactBox:
     found: dict[str, Sequence[Bounds]] = {}
     for text in texts:
         name, equals, interval = text.rpartition("=")
         if not equals:
-            name = _only_input(graph, f"'{shorten(text)}' names no input")
+            name = only_input(graph, f"'{shorten(text)}' names no input")
         if name not in graph.inputs:
-            raise DomainError(f"there is no input '{name}'; {_inputs_of(graph)}")
+            raise DomainError(f"there is no input '{name}'; {inputs_of(graph)}")
         if name in found:
             raise DomainError(f"input '{name}' is given two ranges")
-        found[name] = (_interval(interval),)
+        found[name] = (range_of(interval),)
     for name in graph.inputs:
         if name not in found:
             raise DomainError(f"input '{name}' has no range; add --input {name}=LO..HI")
     return found
 
 
-def _from_model(graph: Graph) -> _ExactBox:
+def _from_model(graph: Graph) -> ExactBox:
     box: dict[str, Sequence[Bounds]] = {}
     for name, r in graph.ranges.items():
         assert r.lo is not None
@@ -177,7 +197,7 @@ def _from_model(graph: Graph) -> _ExactBox:
     return box
 
 
-def _interval(text: str) -> Bounds:
+def range_of(text: str) -> Bounds:
     """`LO..HI`. Raises DomainError."""
     match = re.fullmatch(rf"\s*({DECIMAL})\s*\.\.\s*({DECIMAL})\s*", text)
     if match is None or "..." in text:  # 1...5 could be 1. .. 5 or 1 .. .5
@@ -190,18 +210,18 @@ def _interval(text: str) -> Bounds:
     return bounds
 
 
-def _from_ball(graph: Graph, center: str, radius: str, clip: str | None) -> _ExactBox:
+def _from_ball(graph: Graph, center: str, radius: str, clip: str | None) -> ExactBox:
     r = decimal(radius)
     if r < 0:
         raise DomainError(f"the radius {radius} is negative")
     if re.fullmatch(DECIMAL, center.strip()):
         names, middle = graph.inputs, [decimal(center)]
     else:
-        names = (_only_input(graph, f"--center {center} is one array"),)
-        middle = _rationals(_load(Path(center)), graph, names[0], center)
+        names = (only_input(graph, f"--center {center} is one array"),)
+        middle = rationals(_load(Path(center)), graph, names[0], center)
     ball = [Bounds(c - r, c + r) for c in middle]
     if clip is not None:
-        limit = _interval(clip)
+        limit = range_of(clip)
         ball = [Bounds(max(b.lo, limit.lo), min(b.hi, limit.hi)) for b in ball]
         for k, bounds in enumerate(ball):
             if bounds.empty:
@@ -212,7 +232,7 @@ def _from_ball(graph: Graph, center: str, radius: str, clip: str | None) -> _Exa
     return dict.fromkeys(names, ball)
 
 
-def _from_arrays(graph: Graph, path: Path) -> _ExactBox:
+def _from_arrays(graph: Graph, path: Path) -> ExactBox:
     arrays = _load(path)
     if isinstance(arrays, Stored):
         raise DomainError(f"{path} is one array; a box is an .npz file with two arrays per input")
@@ -226,12 +246,12 @@ def _from_arrays(graph: Graph, path: Path) -> _ExactBox:
         )
     box: dict[str, Sequence[Bounds]] = {}
     for name, (low, high) in pairs.items():
-        los = _rationals(arrays[low], graph, name, f"{path}: {low}")
-        his = _rationals(arrays[high], graph, name, f"{path}: {high}")
+        los = rationals(arrays[low], graph, name, f"{path}: {low}")
+        his = rationals(arrays[high], graph, name, f"{path}: {high}")
         box[name] = [Bounds(lo, hi) for lo, hi in zip(los, his, strict=True)]
         for k, bounds in enumerate(box[name]):
             if bounds.empty:
-                where = _element(graph, name, k)
+                where = element_of(graph, name, k)
                 raise DomainError(
                     f"{path}: at {where}, {low} = {show(bounds.lo)} is above "
                     f"{high} = {show(bounds.hi)}"
@@ -246,7 +266,7 @@ def _load(path: Path) -> Stored | Mapping[str, Stored]:
         raise DomainError(str(error)) from error
 
 
-def _rationals(
+def rationals(
     stored: Stored | Mapping[str, Stored], graph: Graph, name: str, where: str
 ) -> list[Fraction]:
     """Numbers of a file as exact rationals, one per element of input `name`, row-major.
@@ -265,7 +285,7 @@ def _rationals(
     values = stored.values()
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
-        at = _element(graph, name, int(bad[0]))
+        at = element_of(graph, name, int(bad[0]))
         raise DomainError(f"{where} is {values.reshape(-1)[bad[0]]} at {at}; bounds are finite")
     return [Fraction(value) for value in values.reshape(-1).tolist()]
 
@@ -276,7 +296,7 @@ def _unbatched(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _rounded(
-    graph: Graph, exact: _ExactBox, formats: Mapping[str, FloatFormat], round_inputs: bool
+    graph: Graph, exact: ExactBox, formats: Mapping[str, FloatFormat], round_inputs: bool
 ) -> Box:
     """The box of run-time inputs. Raises _EmptyError if some element has none."""
     sides: tuple[dict[str, FloatArray], ...] = ({}, {}, {}, {})
@@ -286,7 +306,7 @@ def _rounded(
         for k, bounds in enumerate(exact[name]):
             ends = (_image if round_inputs else _members)(bounds, formats[name])
             if ends is None:
-                element = _element(graph, name, k) if len(exact[name]) > 1 else f"input '{name}'"
+                element = element_of(graph, name, k) if len(exact[name]) > 1 else f"input '{name}'"
                 span = f"{element}, from {show(bounds.lo)} to {show(bounds.hi)},"
                 raise _EmptyError(
                     f"{span} overflows when it is rounded to {formats[name].name}"
@@ -335,7 +355,7 @@ def _image(bounds: Bounds, fmt: FloatFormat) -> tuple[float, ...] | None:
 
 
 def _rounding_notes(
-    boxes: Sequence[tuple[_ExactBox, Box]], formats: Mapping[str, FloatFormat], round_inputs: bool
+    boxes: Sequence[tuple[ExactBox, Box]], formats: Mapping[str, FloatFormat], round_inputs: bool
 ) -> tuple[str, ...]:
     """What rounding the bounds did, per format, over all boxes."""
     if round_inputs:
@@ -367,13 +387,13 @@ def _content(box: Box) -> tuple[bytes, ...]:
     return tuple(array.tobytes() for side in sides for array in side.values())
 
 
-def _only_input(graph: Graph, what: str) -> str:
+def only_input(graph: Graph, what: str) -> str:
     if len(graph.inputs) != 1:
-        raise DomainError(f"{what}, but {_inputs_of(graph)}")
+        raise DomainError(f"{what}, but {inputs_of(graph)}")
     return graph.inputs[0]
 
 
-def _inputs_of(graph: Graph) -> str:
+def inputs_of(graph: Graph) -> str:
     plural = "s" if len(graph.inputs) > 1 else ""
     return f"the model has the input{plural} {_listed(graph.inputs)}"
 
@@ -382,7 +402,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(f"'{name}'" for name in names) or "none"
 
 
-def _element(graph: Graph, name: str, k: int) -> str:
+def element_of(graph: Graph, name: str, k: int) -> str:
     """`input 'x'[0, 3] (X_3)`: an element of an input, by its row-major position there."""
     before = graph.inputs[: graph.inputs.index(name)]
     x = k + sum(graph.types[other].size for other in before)

@@ -28,13 +28,13 @@ from refine.common.visible import visible
 from refine.pair.pair import shown_pairs
 from refine.results.numerals import down, plain, show_error, up
 from refine.results.obligation import Discharger, Obligation
+from refine.results.summary import figures_of
 from refine.results.verdict import (
     Conduct,
     Execution,
     NodeReport,
     Refusal,
     Result,
-    Tolerance,
     Verdict,
     Witness,
 )
@@ -501,26 +501,14 @@ def _answer(result: Result, quiet: bool) -> Iterator[tuple[str, str]]:
                 shown = ", ".join(up(float(v), 4) for v in flat[:_ELEMENTS_SHOWN])
                 more = f", … ({flat.size} elements)" if flat.size > _ELEMENTS_SHOWN else ""
                 yield "[bold]bounds[/]", f"{output}: {shown}{more}"
-    parts = [f"bound {up(result.bound, 6)}", *_eps(result.tolerance)]
-    if result.largest_found is not None:
-        whose = result.shown is not None and result.found_by == result.shown.runtime
-        by = f" by {result.found_by}" if whose else ""
-        parts.append(f"worst found {down(result.largest_found, 6)}{by}")
     late = ", out of time" if result.timed_out else ""
     yield (
         f"[bold {_COLOUR[result.verdict]}]{result.verdict.value}[/]",
-        f"{', '.join(parts)}  ({result.seconds:.1f} s, seed {result.seed}{late})",
+        f"{', '.join(figures_of(result))}  ({result.seconds:.1f} s, seed {result.seed}{late})",
     )
     yield "", result.reason
     if result.witness_file is not None:
         yield "", f"run the counterexample again: refine replay {replaying(result)}"
-
-
-def _eps(tolerance: Tolerance) -> Iterator[str]:
-    if tolerance.common is not None:
-        yield f"eps {plain(tolerance.common)}"
-    for output, epsilon in tolerance.by_output.items():
-        yield f"eps {output}={plain(epsilon)}"
 
 
 def _executed(witness: Witness) -> tuple[str, str]:

@@ -165,10 +165,13 @@ class Shown:
     error: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """A verdict with its reason, its bounds, what was assumed and how each part was shown.
 
+    `bool()` is true where the answer is `verified` and no runtime here was seen to leave the
+    contract, as the exit code 0 of the command line is, so that `assert result` says what it seems
+    to say.
     `batch` is how many rows `graph` was read with, where the witness holds so many. Bounds pass the
     gate (`encoders.numbers.radius`): nothing is verified by one that was negative or NaN.
     """
@@ -196,6 +199,26 @@ class Result:
     batch: int | None = None
     pairing: Pairing | None = None
     shown: Shown | None = None
+
+    def __bool__(self) -> bool:
+        return self.exit_code is ExitCode.VERIFIED
+
+    def __repr__(self) -> str:
+        from refine.results.summary import summary_of
+
+        return summary_of(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from refine.results.summary import html_of
+
+        return html_of(self)
+
+    def to_json(self) -> str:
+        """The document that `--json` writes, as text."""
+        from refine.results.document import json_text
+
+        return json_text(self)
 
     @property
     def largest_found(self) -> float | None:

@@ -1,0 +1,133 @@
+"""A question about a model, as the command line and Python ask it, and its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from encoders.contract.contract import EXACT, RuntimeContract
+from gpu_check.runtimes.isolated import server_for
+from onnx_import import load
+from onnx_import.errors import ModelError
+from onnx_import.graph import Graph
+from refine.claims.accuracy import Options, check
+from refine.domain.domain import Domain
+from refine.lemmas.cache import default_directory
+from refine.options.contract_choice import contract_for
+from refine.options.options import changed_contract
+from refine.options.settings import Settings
+from refine.proof.cross_check import EVERYTHING, SAMPLE
+from refine.results.verdict import Result, Side, Tolerance
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked: the error of `model`; with `spec`, its distance from another model, which is
+    read under `spec_contract`; with `batch`, how a row changes in a batch of so many.
+
+    `domain` and `tolerance` are read when graph and contract are known. `match` says which tensor
+    of the specification an input or an output is.
+    """
+
+    model: Path | Graph
+    domain: Callable[[Graph, RuntimeContract], Domain]
+    tolerance: Callable[[Graph], Tolerance]
+    settings: Settings
+    spec: Path | Graph | None = None
+    spec_contract: str | RuntimeContract = EXACT
+    match: Mapping[str, str] | None = None
+    batch: int | None = None
+
+
+def _ready(options: Options) -> Options:
+    return options
+
+
+def answered(
+    question: Question,
+    tell: Callable[[str], None] = lambda stage: None,
+    ready: Callable[[Options], Options] = _ready,
+) -> Result:
+    """Read everything, then settle the claim. `tell` hears what is being done; `ready` is called
+    when all files have been read, and may change how hard is tried.
+
+    Raises ModelError for what cannot be read, does not fit or is not supported.
+    """
+    settings, model = question.settings, question.model
+    if settings.conform:
+        server_for().start()
+    if settings.as_optimised is not None:
+        model = _optimised(model, settings)
+    contract = _contract(settings.contract, model, settings, question.batch)
+    alone = question.spec is None and question.batch is None
+    graph = _graph(model, settings, random=alone)
+    domain = question.domain(graph, contract)
+    tolerance = question.tolerance(graph)
+    if question.batch is not None and graph.source is None:
+        raise ModelError("a claim about batches needs a model that is a file")
+    spec = None if question.spec is None else _specification(question, question.spec)
+    options = ready(_options(settings))
+    if question.batch is not None:
+        from refine.claims.batch_invariance import batch_invariance
+
+        return batch_invariance(graph, question.batch, domain, contract, tolerance, options, tell)
+    if spec is None:
+        return check(graph, domain, contract, tolerance, options, tell)
+    from refine.claims.difference import diff
+
+    sides = spec, Side(graph, contract)
+    return diff(*sides, domain, tolerance, options, tell, question.match)
+
+
+def _specification(question: Question, spec: Path | Graph) -> Side:
+    contract = EXACT
+    if question.spec_contract not in (EXACT, EXACT.name):
+        contract = _contract(question.spec_contract, spec, question.settings)
+    return Side(_graph(spec, question.settings), contract)
+
+
+def _options(settings: Settings) -> Options:
+    efforts = {"none": None, "sample": SAMPLE, "all": EVERYTHING}
+    return Options(
+        efforts[settings.z3],
+        None if settings.no_cache else default_directory(),
+        settings.seed,
+        settings.timeout,
+        not settings.no_search,
+        budget=settings.budget,
+        workers=settings.workers,
+        search_seconds=settings.search,
+        conform=settings.conform,
+    )
+
+
+def _graph(model: Path | Graph, settings: Settings, random: bool = False) -> Graph:
+    if isinstance(model, Graph):
+        return model
+    return load(model, random=random, allowed=settings.allow)
+
+
+def _contract(
+    contract: str | RuntimeContract,
+    model: Path | Graph,
+    settings: Settings,
+    batch: int | None = None,
+) -> RuntimeContract:
+    changes = settings.format, settings.subnormals
+    if isinstance(contract, RuntimeContract):
+        return changed_contract(contract, *changes)
+    source = model.source if isinstance(model, Graph) else model
+    if source is None:
+        if contract.startswith("probe:"):
+            raise ModelError("a runtime is probed on a model that is a file")
+        source = Path()
+    return contract_for(contract, *changes, source, settings.allow, batch)
+
+
+def _optimised(model: Path | Graph, settings: Settings) -> Path:
+    from refine.options.optimised import as_optimised
+
+    if isinstance(model, Graph):
+        raise ModelError("--as-optimised needs a model that is a file, not a graph")
+    return as_optimised(model, settings.as_optimised, settings.allow)

@@ -1,0 +1,67 @@
+"""A result in few words: for a prompt, and for a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+
+from refine.results.numerals import down, plain, up
+from refine.results.verdict import Result, Tolerance
+
+_LONGEST_REASON = 200  # characters
+_LAYERS = 8
+
+
+def figures_of(result: Result) -> Iterator[str]:
+    """`bound 1e-4`, `eps 1e-3`, `worst found 2e-5`: what the answer rests on, as far as known."""
+    yield f"bound {up(result.bound, 6)}"
+    yield from _eps(result.tolerance)
+    if result.largest_found is not None:
+        whose = result.shown is not None and result.found_by == result.shown.runtime
+        by = f" by {result.found_by}" if whose else ""
+        yield f"worst found {down(result.largest_found, 6)}{by}"
+
+
+def summary_of(result: Result) -> str:
+    """Two lines: the answer with its figures, and why; a runtime here that was seen to leave the
+    contract comes first."""
+    broken = "".join(f"broken ({c.runtime} leaves the contract): " for c in result.broken)
+    reason = result.reason
+    if len(reason) > _LONGEST_REASON:
+        reason = reason[: _LONGEST_REASON - 1] + "…"
+    late = ", out of time" if result.timed_out else ""
+    figures = ", ".join(figures_of(result))
+    return f"{broken}{result.verdict.value}: {figures}{late}\n  {reason}"
+
+
+def html_of(result: Result) -> str:
+    """A table for a notebook: the answer, what was asked, and the layers that cost most."""
+    rows = [
+        (
+            "answer",
+            result.verdict.value + ("; the contract is broken here" if result.broken else ""),
+        ),
+        ("why", result.reason),
+        ("figures", ", ".join(figures_of(result))),
+        ("domain", result.domain.source),
+        ("contract", result.contract.name),
+        *(("runtime", f"{c.runtime}: {c.text}") for c in (result.conduct,) if c is not None),
+        ("seconds", f"{result.seconds:.1f}"),
+    ]
+    table = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in rows)
+    dearest = sorted(result.nodes, key=lambda n: -n.share)[:_LAYERS]
+    layers = "".join(
+        f"<tr><td>{escape(n.name)}</td><td>{escape(n.op)}</td><td>{up(n.error, 3)}</td>"
+        f"<td>{up(n.local, 3)}</td><td>{100 * n.share:.1f} %</td></tr>"
+        for n in dearest
+    )
+    heads = ("node", "operator", "error", "own rounding", "share")
+    head = "".join(f"<th>{h}</th>" for h in heads)
+    return f"<table>{table}</table><table><tr>{head}</tr>{layers}</table>"
+
+
+def _eps(tolerance: Tolerance) -> Iterator[str]:
+    if tolerance.common is not None:
+        yield f"eps {plain(tolerance.common)}"
+    for output, epsilon in tolerance.by_output.items():
+        yield f"eps {output}={plain(epsilon)}"
