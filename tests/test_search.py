@@ -25,6 +25,7 @@ from refine.common.clock import Clock
 from refine.domain.domain import DomainOptions
 from refine.proof.cross_check import EVERYTHING
 from refine.results.verdict import Tolerance, Verdict
+from refine.search import search as search_module
 from refine.search.evaluation import Hunt, score
 from refine.search.search import search
 
@@ -234,3 +235,34 @@ def test_a_network_too_large_to_evaluate_is_not_searched(
     assert result.verdict is Verdict.VERIFIED
     assert result.worst_found is None
     assert any("no errors were searched for" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    ("op", "kind", "size"), [("Exp", onnx.TensorProto.FLOAT, 2**20), ("Erf", 11, 2**13)]
+)
+def test_little_is_tried_where_one_evaluation_is_dear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, op: str, kind: int, size: int
+) -> None:
+    """Between two looks at the clock no more than a few inputs are evaluated, and few in all."""
+    values = [onnx.helper.make_tensor_value_info(n, kind, [size]) for n in ("x", "y")]
+    graph = helper.make_graph([helper.make_node(op, ["x"], ["y"])], "g", values[:1], values[1:])
+    path = tmp_path / "wide.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    done: list[int] = []
+    looked: list[int] = []
+
+    def counted(hunt: Hunt, points: Mapping[str, Any], *rest: Any) -> Any:
+        done.append(points["x"].size)
+        return score(hunt, points, *rest)
+
+    def late() -> bool:
+        looked.append(sum(done))
+        return len(looked) > 3
+
+    monkeypatch.setattr(search_module, "score", counted)
+    domain, contract = domain_of(path, "-1..1"), PRESETS["ieee-any"]
+    found = search(Hunt(load(path), domain.boxes[0], contract, Tolerance()), 0, late)
+    assert found
+    assert found[0].excess > 0
+    assert np.all(np.diff(looked) <= 2**21)
+    assert sum(done) <= 2**23

@@ -69,3 +69,20 @@ def test_a_counterexample_is_simplified_and_replayed(tmp_path: Path) -> None:
     assert np.all(np.isin(np.frexp(np.abs(x))[0], (0.0, 0.5)))
     assert not result.witness.error.finite
     assert any(r.confirms(1) for r in result.witness.replays)
+
+
+def test_many_elements_are_left_alone_once_it_is_enough() -> None:
+    """Looking at each of them would itself take long."""
+    size = 2**16
+    box = box_of([-4.0] * size, [4.0] * size)
+    asked: list[bool] = []
+
+    def enough() -> bool:
+        asked.append(True)
+        return len(asked) > 20
+
+    def never(point: Points) -> None:
+        return None
+
+    assert shrunk({"x": np.full(size, 3.7)}, box, never, enough) is None
+    assert len(asked) < 100

@@ -4,6 +4,7 @@ is as true as before."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from encoders.curves.function_curves import FUNCTION_CURVES
 from encoders.numbers.enclosure import Interval
 from onnx_import import load
 from onnx_import.graph import Graph
+from refine.bounds import network
 from refine.bounds import pruning as worth
+from refine.bounds.backward import pull_back
 from refine.bounds.network import InputBox, NetworkBounds, network_bounds
-from refine.bounds.pruning import Effort, worth_refining
+from refine.bounds.pruning import Effort, in_parts, worth_refining
 
 
 def padded(path: Path, pad: int) -> Graph:
@@ -93,3 +96,60 @@ def test_equal_ranges_are_enclosed_once_and_put_back(
     for once, each in zip(*found, strict=True):
         assert once.shape == (20, 30)
         assert np.array_equal(once, each, equal_nan=True)
+
+
+def elementwise(path: Path, size: int, nodes: list[tuple[str, str]]) -> Graph:
+    """Operators on tensors of one shape, each as its name and what it reads; the last writes y."""
+    names = [f"t{i}" for i in range(len(nodes) - 1)] + ["y"]
+    graph = helper.make_graph(
+        [
+            helper.make_node(op, reads.split(), [made], made)
+            for (op, reads), made in zip(nodes, names, strict=True)
+        ],
+        "g",
+        [helper.make_tensor_value_info(x, TensorProto.FLOAT, (size,)) for x in ("x", "z")],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (size,))],
+    )
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+    return load(path)
+
+
+@pytest.mark.parametrize("size", [30_000, 300_000])
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [("Add", "x z")],
+        [("Exp", "x"), ("Add", "t0 z")],
+        [("Add", "x z"), ("Greater", "t0 x"), ("Where", "t1 t0 z")],
+    ],
+    ids=["sum", "exp", "where"],
+)
+def test_pulling_back_many_elements_stops_where_it_gains_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, nodes: list[tuple[str, str]]
+) -> None:
+    graph = elementwise(tmp_path / "many.onnx", size, nodes)
+    carried: list[int] = []
+
+    def counted(maps: object, values: dict[str, Any], errors: dict[str, Any], *rest: Any) -> Any:
+        carried.extend(c.size for c in (*values.values(), *errors.values()))
+        return pull_back(maps, values, errors, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(network, "pull_back", counted)
+    box = {n: Interval(np.full(size, -1.0), np.full(size, 1.0)) for n in graph.inputs}
+    found = network_bounds(graph, InputBox(box, {n: np.zeros(size) for n in box}), IEEE_ANY)
+    assert sum(carried) < 2**28
+    few = elementwise(tmp_path / "few.onnx", 16, nodes)
+    small = {n: Interval(np.full(16, -1.0), np.full(16, 1.0)) for n in few.inputs}
+    whole = network_bounds(few, InputBox(small, {n: np.zeros(16) for n in small}), IEEE_ANY)
+    assert found.largest <= 1.5 * whole.largest
+
+
+def test_the_elements_that_matter_are_asked_among_many_that_do_not() -> None:
+    measure = np.zeros(60_000)
+    measure[[17, 40_123]] = 1.0, 2.0
+    asked, others = in_parts(np.arange(60_000), measure)
+    assert set(asked) == {17, 40_123}
+    assert not len(others)
+    asked, others = in_parts(np.arange(60_000), measure + 1.0)
+    assert {17, 40_123} <= set(asked)
+    assert sorted((*asked, *others)) == list(range(60_000))

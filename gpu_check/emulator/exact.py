@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
-from encoders.operator import Field
-from encoders.program import forward, program_of, real_step
+from encoders.operator import Field, Site
+from encoders.program import Step, forward, program_of, real_step
+from encoders.relaxations.elements import broadcast_element
 from onnx_import.graph import Array, Graph
 
 
@@ -47,6 +49,72 @@ def evaluate_exact(
         samples = {name: _numbers(inputs[name], field) for name in graph.inputs}
         values = evaluate_real(graph, samples, field, every_tensor)
     return {t: np.asarray(v[0]) for t, v in values.items()}
+
+
+def evaluate_element(
+    graph: Graph,
+    inputs: Mapping[str, Array],
+    field: ExactField,
+    output: str,
+    index: tuple[int, ...],
+) -> Any:
+    """One element of an output, as `evaluate_exact` gives it.
+
+    Where it comes from one element of each tensor, through elementwise operators, no other element
+    is evaluated.
+    """
+    cone = _cone(graph, output, index)
+    if cone is None:
+        return evaluate_exact(graph, inputs, field)[output][index]
+    with field.working():
+        values = {
+            name: _numbers(np.asarray(inputs[name]).reshape(-1)[at].reshape(1), field)
+            for name, at in cone.places.items()
+            if name in graph.inputs
+        }
+        for step, site in reversed(cone.steps):
+            rank = len(site.outputs[0].shape)
+            arguments = [
+                None
+                if not t
+                else field.constant(np.asarray(constant))
+                if constant is not None
+                else values[t].reshape((1,) * (rank + 1))
+                for t, constant in zip(step.node.inputs, site.constants, strict=True)
+            ]
+            (values[step.output],) = step.operator.real(site, arguments, field)
+        return values[output].reshape(-1)[0]
+
+
+@dataclass(frozen=True)
+class _Cone:
+    """The elements that one element depends on, by tensor, and the operators between them, each on
+    single numbers, the last one first."""
+
+    places: Mapping[str, int]
+    steps: tuple[tuple[Step, Site], ...]
+
+
+def _cone(graph: Graph, output: str, index: tuple[int, ...]) -> _Cone | None:
+    """None where that is not one element of each tensor."""
+    if graph.is_constant(output):
+        return None
+    shape = graph.types[output].shape
+    places = {output: int(np.ravel_multi_index(index, shape)) if shape else 0}
+    steps: list[tuple[Step, Site]] = []
+    for step in reversed(program_of(graph).steps):
+        if step.output not in places:
+            continue
+        operator = step.operator
+        element = operator.element or (broadcast_element if operator.per_element else None)
+        if element is None or len(step.writes) > 1:
+            return None
+        one = element(step.site, places[step.output])
+        for tensor, place in zip(step.reads, one.positions, strict=True):
+            if places.setdefault(tensor, place) != place:
+                return None
+        steps.append((step, one.site))
+    return _Cone(places, tuple(steps))
 
 
 def _numbers(values: Array, field: ExactField) -> ObjectArray:

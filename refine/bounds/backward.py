@@ -66,6 +66,15 @@ class Pulled:
     costs: Mapping[str, FloatArray]
     on_inputs: Mapping[str, FloatArray] = field(default_factory=dict)
 
+    def joined(self, other: Pulled) -> Pulled:
+        """These functionals and others; a node that only some reach costs the others nothing."""
+        none, nothing = np.zeros(len(self.upper)), np.zeros(len(other.upper))
+        costs = {
+            name: np.concatenate([self.costs.get(name, none), other.costs.get(name, nothing)])
+            for name in {**self.costs, **other.costs}
+        }
+        return Pulled(np.concatenate([self.upper, other.upper]), costs)
+
 
 @dataclass
 class _Pending:

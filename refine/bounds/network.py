@@ -32,12 +32,14 @@ from refine.bounds.pruning import (
     affine_node,
     feeds_nonlinear,
     gains,
+    in_parts,
     widths,
     worth_refining,
 )
 from refine.bounds.relu_splitting import optimised_upper
 from refine.bounds.secant_branching import branched_upper, can_branch
 
+_WORTHWHILE = 0.99
 _CHUNK_BYTES = 32 * 2**20  # coefficients of one pull-back: small enough to stay in cache
 
 
@@ -178,7 +180,11 @@ def _network_bounds(
         if refine:
             values = maps.values[output]
             rows = worth_refining(graph, output, values, widths(values), effort.times(2))
-            pushes[output] = _refine_values(maps, output, rows, tick)
+            asked, others = in_parts(rows, widths(values))
+            pushes[output] = _refine_values(maps, output, asked, tick)
+            if len(others) and _improved(widths(values), widths(maps.values[output])):
+                more = _refine_values(maps, output, others, tick)
+                pushes[output] = {t: push + more[t] for t, push in pushes[output].items()}
             if branching is not None and not branching.late and (not final or output in spread):
                 _optimise_values(maps, output, final, branching, tick)
         rounding, assumed = _bound_errors(maps, node, site, contract, runs)
@@ -186,9 +192,13 @@ def _network_bounds(
             maps.errors[output] = np.minimum(maps.errors[output], known.errors[output])
         if refine:
             held = maps.values[output].inflate(maps.errors[output])
-            rows = worth_refining(graph, output, held, maps.errors[output], effort)
-            pulled[output] = _refine_errors(maps, output, rows, tick)
-            refined[output] = rows
+            forward = maps.errors[output]
+            rows = worth_refining(graph, output, held, forward, effort)
+            asked, others = in_parts(rows, forward)
+            pulled[output], refined[output] = _refine_errors(maps, output, asked, tick), asked
+            if len(others) and _improved(forward, maps.errors[output]):
+                pulled[output] = pulled[output].joined(_refine_errors(maps, output, others, tick))
+                refined[output] = np.concatenate([asked, others])
             if branching is not None and cases and not branching.late:
                 _branch_errors(maps, output, rows, final, branching, tick)
         if node.name in maps.flaws:
@@ -244,6 +254,11 @@ def _refine_values(
         _add_pushes(maps, pushes, pulled, lo[chunk], hi[chunk])
     maps.values[output] = Interval(lo.reshape(image.shape), hi.reshape(image.shape))
     return pushes
+
+
+def _improved(before: FloatArray, after: FloatArray) -> bool:
+    """Did pull-backs make any of these sizes smaller, to speak of?"""
+    return bool(np.any(after < _WORTHWHILE * before))
 
 
 def _optimise_values(

@@ -22,6 +22,10 @@ _MOST_WORK = 2 * 10**10  # multiply-adds beyond which the elements most in doubt
 _MOST_COEFFICIENTS = 4 * 10**9  # of the functionals of an output, beyond which the worst get one
 _MOST_HIDDEN = 2**34  # the same, of a tensor inside
 _WORST = 2**29  # coefficients of those
+_MOST_OF_FEW = 2**26  # coefficients carried past nodes, where most elements get no pull-back
+_FEW = 8  # one element in so many
+_ASKED_FIRST = 2**26  # coefficients, beyond which a part shows whether any are worth it
+_PART = 2**22  # of them
 _PER_ELEMENT = 8  # multiply-adds that take as long as carrying one coefficient past a node
 
 
@@ -53,14 +57,16 @@ def worth_refining(
 ) -> Rows:
     """Flat positions that get a pull-back of so much effort each.
 
-    Outputs all do, unless they are so large that their functionals alone take too long: then the
+    Outputs all do, unless they are so large that their functionals alone take too long: then a few
     elements with the largest `measure`. Before operators that read only what is positive, those
     that may be positive do where that is affordable, else those whose sign is open, the most
     doubtful first; before other nonlinear operators, as many as are affordable, widest first.
     """
     if tensor in graph.outputs:
         size = x.lo.size
-        return np.arange(size) if size**2 <= _MOST_COEFFICIENTS else _most(measure, _WORST // size)
+        if size**2 <= _MOST_COEFFICIENTS:
+            return np.arange(size)
+        return _most(measure, _few(size, _WORST // size, effort))
     readers = [node for node in graph.order if tensor in node.inputs]
     if all(affine_node(graph, node) or lookup(node).positive_part for node in readers):
         alive = np.flatnonzero(x.hi > 0)
@@ -71,7 +77,29 @@ def worth_refining(
         most = int(_MOST_WORK // max(effort.work, 1))
         order = _most(doubt, most if small else min(most, _WORST // x.lo.size))
         return order[doubt[order] > 0]
-    return _most(widths(x), int(_AFFORDABLE // effort.whole))
+    return _most(widths(x), _few(x.lo.size, int(_AFFORDABLE // effort.whole), effort))
+
+
+def _few(size: int, most: int, effort: Effort) -> int:
+    """So many, or fewer where they are few of all: the others keep what they have anyway."""
+    return most if _FEW * most >= size else min(most, _MOST_OF_FEW // max(effort.elements, 1))
+
+
+def in_parts(rows: Rows, measure: FloatArray) -> tuple[Rows, Rows]:
+    """Flat positions: a part that shows whether the others are worth pull-backs, and the others;
+    all of them, and none, where that takes little. What measures 0 is in neither where it does not.
+
+    The part is taken evenly, and where the measure is largest.
+    """
+    size, flat = measure.size, measure.reshape(-1)
+    if len(rows) * size <= _ASKED_FIRST:
+        return rows, rows[:0]
+    rows = rows[flat[rows] > 0]
+    few = max(_PART // size, 1)
+    asked = np.zeros(len(rows), np.bool_)
+    asked[:: max(len(rows) // few, 1)] = True
+    asked[np.argsort(-flat[rows], kind="stable")[:few]] = True
+    return rows[asked], rows[~asked]
 
 
 def _most(measure: FloatArray, most: int) -> Rows:

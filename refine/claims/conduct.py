@@ -25,6 +25,7 @@ from refine.results.verdict import Conduct
 
 _INPUTS = 16
 _WORK = 2**26  # multiply-adds
+_DRAWN = 2**23  # elements of all inputs
 _LARGEST = 2**28  # of one input, beyond which nobody looks
 
 
@@ -49,7 +50,9 @@ def conduct_of(
 
 def inputs_of(graph: Graph) -> int:
     """How many inputs a quick look takes."""
-    return int(np.clip(_WORK // max(program_of(graph).work, 1), 1, _INPUTS))
+    drawn = sum(graph.types[t].size for t in graph.inputs)
+    few = min(_WORK // max(program_of(graph).work, 1), _DRAWN // max(drawn, 1))
+    return int(np.clip(few, 1, _INPUTS))
 
 
 def conduct_on(

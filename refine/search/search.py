@@ -23,9 +23,10 @@ from encoders.contract.contract import (
     Subnormals,
     members,
 )
+from encoders.contract.functions import Function
 from encoders.contract.orders import Blocks
 from encoders.numbers.enclosure import FloatArray
-from encoders.numbers.formats import round_array
+from encoders.numbers.formats import BINARY64, round_array
 from encoders.program import program_of
 from gpu_check.emulator.compiled import compiled_chains
 from gpu_check.emulator.emulator import emulate
@@ -51,6 +52,9 @@ from refine.search.rounding_density import NEIGHBOURS, loudest
 _WORK = 6 * 10**8  # multiply-adds spent on emulation, for an effort of 1
 _FEWEST, _MOST = 96, 6000  # evaluations, likewise
 _BATCH_BYTES = 64 * 2**20
+_HEAVY = 2**19  # elements, beyond which random points are all that there is time for
+_AT_ONCE, _GLIMPSED = 2**21, 2**27  # elements of these, in one evaluation and in all
+_BY_BALLS = 128  # elements for which there is time while a ball is evaluated
 _STARTS = 12  # hill climbs at once
 _CULL = 8  # generations, after which the worse half of them ends
 _FEWEST_STARTS = 2
@@ -85,14 +89,14 @@ def search(
     if the effort is infinite."""
     rng = np.random.default_rng(seed)
     executions = members(hunt.contract)
-    work = program_of(hunt.graph).work
-    quick, run, cheap = _quickest(hunt, executions, rng)
+    work, weight = program_of(hunt.graph).work, _weight(hunt)
+    if weight > _HEAVY:
+        return _glimpsed(hunt, executions, rng, weight, late, effort)
+    quick, run, cheap = _quickest(hunt, executions, rng, late)
     usual = int(np.clip(_WORK // max(work, 1), _FEWEST, _MOST))
     usual *= _SCREENED if cheap else 1
     evaluations = effort * usual
-    graph = hunt.graph
-    widest = max(graph.types[t].size for t in graph.types if not graph.is_constant(t))
-    batch = int(np.clip(_BATCH_BYTES // (8 * widest), 16, 512))
+    batch = int(np.clip(_BATCH_BYTES // (8 * weight), 16, 512))
     batch = min(batch, max(usual // 6, 16))
 
     def scored(points: Points) -> Climbs:
@@ -160,18 +164,63 @@ def tried(hunt: Hunt, points: Points) -> tuple[Candidate, ...]:
     return tuple(sorted(candidates, key=lambda c: -c.excess))
 
 
+def _weight(hunt: Hunt) -> int:
+    """Elements of the widest tensor, counted as what evaluating one takes elsewhere."""
+    graph, types = hunt.graph, hunt.graph.types
+    widest = max(types[t].size for t in types if not graph.is_constant(t))
+    slow = any(
+        Function.ERF in step.operator.functions
+        and hunt.contract.format_of(types[step.output].dtype) == BINARY64
+        for step in program_of(graph).steps
+    )
+    return widest * (_BY_BALLS if slow else 1)
+
+
+def _glimpsed(
+    hunt: Hunt,
+    executions: tuple[RuntimeContract, ...],
+    rng: np.random.Generator,
+    weight: int,
+    late: Callable[[], bool],
+    effort: float,
+) -> tuple[Candidate, ...]:
+    """The best of random points, few at a time under one execution: each has so many elements that
+    nothing is known of them from so few."""
+    each, rest = max(_AT_ONCE // weight, 1), effort * max(_GLIMPSED // weight, 1)
+    found: list[Candidate] = []
+    turn = 0
+    while rest > 0 and not late():
+        execution = executions[turn % len(executions)]
+        points = hunt.box.sample(rng, each)
+        climbs = Climbs(points, score(hunt, points, execution))
+        found += _candidates(hunt, climbs.best(_KEPT), execution)
+        found = sorted(found, key=lambda c: -c.excess)[:_KEPT]
+        turn, rest = turn + 1, rest - each
+        if climbs.broken:
+            break
+    return tuple(found)
+
+
 def _quickest(
-    hunt: Hunt, executions: tuple[RuntimeContract, ...], rng: np.random.Generator
+    hunt: Hunt,
+    executions: tuple[RuntimeContract, ...],
+    rng: np.random.Generator,
+    late: Callable[[], bool],
 ) -> tuple[RuntimeContract, Run, bool]:
     """An execution, and the quickest way to run it that seems to give its bits; is it a quick one?
 
-    Compiled, all chains are quick: the execution that rounds most is taken then.
+    Compiled, all chains are quick: the execution that rounds most is taken then, of those for which
+    there is time.
     """
     if compiled_chains() is not None:
         sample = hunt.box.sample(rng, _SAMPLED)
         chained = [e for e in executions if isinstance(e.order, Sequential | Blocked | Blocks)]
         chained = [e for e in chained if _keeps(e)] or chained
-        errors = [float(score(hunt, sample, e).excess.mean()) for e in chained]
+        errors: list[float] = []
+        for execution in chained:
+            if errors and late():
+                break
+            errors.append(float(score(hunt, sample, execution).excess.mean()))
         if chained:
             return chained[int(np.argmax(errors))], emulate, True
     sample = hunt.box.sample(rng, 64)

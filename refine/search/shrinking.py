@@ -41,13 +41,11 @@ def shrunk(
 
     def moved(group: npt.NDArray[np.intp], target: FloatArray) -> bool:
         nonlocal current, found, tries
+        if np.array_equal(current[group], target[group]):
+            return True
+        tries -= 1
         trial = current.copy()
         trial[group] = target[group]
-        if np.array_equal(trial, current):
-            return True
-        if not tries or enough():
-            return False
-        tries -= 1
         answer = kept(_shaped(trial, box))
         if answer is None:
             return False
@@ -55,7 +53,13 @@ def shrunk(
         return True
 
     def simplify(group: npt.NDArray[np.intp], rung: int) -> None:
-        reached = next((k for k in range(rung) if moved(group, ladder[k])), rung)
+        reached = rung
+        for k in range(rung):
+            if tries <= 0 or enough():
+                return
+            if moved(group, ladder[k]):
+                reached = k
+                break
         if reached > 0 and len(group) > 1:
             for half in np.array_split(group, 2):
                 simplify(half, reached)

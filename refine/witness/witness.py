@@ -11,7 +11,7 @@ import numpy as np
 from encoders.arithmetic.exact_fields import Balls, enclosure
 from encoders.contract.contract import RuntimeContract
 from gpu_check.emulator.emulator import emulate
-from gpu_check.emulator.exact import evaluate_exact
+from gpu_check.emulator.exact import evaluate_element, evaluate_exact
 from onnx_import.graph import Array, Graph
 from refine.results.verdict import ErrorEnclosure, RealValue, Tolerance, Witness
 from refine.search.evaluation import Candidate
@@ -85,7 +85,7 @@ def real_value(
     wide = _exactly(inputs)
     found: RealValue | None = None
     for bits in _BITS:
-        number = evaluate_exact(graph, wide, Balls(bits))[output][index]
+        number = evaluate_element(graph, wide, Balls(bits), output, index)
         if isinstance(number, flint.arb) and number.is_finite() and not abs(number) < _BEYOND:
             return None
         found = _enclosed(number)
