@@ -51,8 +51,8 @@ from gpu_check.runtimes.library_kernels import LibraryKernels, LibraryMachine, t
 from gpu_check.runtimes.runtimes import LibraryOptions, RuntimeUnavailable
 from onnx_import import load
 from onnx_import.graph import Array, DType, Graph
-from refine.claims.accuracy import Options
 from refine.claims.conforming import judged
+from refine.claims.options import Options
 from refine.domain.box import Box
 from refine.domain.domain import Domain
 from refine.lemmas.cache import default_directory

@@ -19,7 +19,8 @@ from rich.table import Table
 
 from encoders.contract.contract import PRESETS
 from onnx_import import load
-from refine.claims.accuracy import Options, check
+from refine.claims.accuracy import check
+from refine.claims.options import Options
 from refine.domain.domain import DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
 from refine.results.verdict import Tolerance

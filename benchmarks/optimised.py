@@ -23,8 +23,8 @@ from rich.table import Table
 from encoders.contract.contract import EXACT, PRESETS
 from onnx_import import load
 from onnx_import.errors import ModelError
-from refine.claims.accuracy import Options
 from refine.claims.difference import diff
+from refine.claims.options import Options
 from refine.lemmas.cache import default_directory
 from refine.options.optimised import as_optimised
 from refine.results.verdict import Side, Tolerance

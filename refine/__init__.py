@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from onnx_import.errors import ModelError
     from refine.api import check_model
-    from refine.claims.accuracy import Options
+    from refine.claims.options import Options
     from refine.domain.domain import DomainOptions
     from refine.results.document import document_of
     from refine.results.verdict import Result, Verdict
@@ -29,7 +29,7 @@ __all__ = [
 _HOMES = {
     "DomainOptions": "refine.domain.domain",
     "ModelError": "onnx_import.errors",
-    "Options": "refine.claims.accuracy",
+    "Options": "refine.claims.options",
     "Result": "refine.results.verdict",
     "Verdict": "refine.results.verdict",
     "check_model": "refine.api",

@@ -9,8 +9,9 @@ from typing import TypeAlias
 from encoders.contract.contract import RuntimeContract
 from onnx_import import load
 from onnx_import.graph import Graph
-from refine.claims.accuracy import Options, check
+from refine.claims.accuracy import check
 from refine.claims.difference import diff
+from refine.claims.options import Options
 from refine.domain.domain import Domain, DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
 from refine.options.options import contract_of, tolerance_of

@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from encoders.contract.contract import PRESETS
 from onnx_import import load
-from refine.claims.accuracy import Options, check
+from refine.claims.accuracy import check
+from refine.claims.options import Options
 from refine.domain.domain import Domain, DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
 from refine.options.options import contract_of

@@ -13,7 +13,8 @@ import pytest
 
 from encoders.contract.contract import IEEE_ANY
 from onnx_import import load
-from refine.claims.accuracy import Options, check
+from refine.claims.accuracy import check
+from refine.claims.options import Options
 from refine.cli.main import run
 from refine.domain.domain import DomainOptions, read_domain
 from refine.lemmas.cache import default_directory

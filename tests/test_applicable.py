@@ -25,7 +25,7 @@ from encoders.contract.contract import (
 from encoders.numbers.formats import BFLOAT16, BINARY16, BINARY32, BINARY64
 from onnx_import.errors import ModelError
 from refine.api import check_model, diff_models
-from refine.claims.accuracy import Options
+from refine.claims.options import Options
 from refine.cli.main import run
 from refine.lemmas.cache import default_directory
 from refine.options.options import format_of

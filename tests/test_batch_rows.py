@@ -14,8 +14,8 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from encoders.contract.contract import EXACT, PRESETS, RuntimeContract
 from onnx_import import load
 from onnx_import.errors import ModelError
-from refine.claims.accuracy import Options
 from refine.claims.batch_invariance import batch_invariance
+from refine.claims.options import Options
 from refine.cli.main import run
 from refine.domain.domain import DomainOptions, read_domain
 from refine.lemmas.cache import default_directory

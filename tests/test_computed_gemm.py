@@ -28,7 +28,7 @@ from encoders.contract.contract import (
 from gpu_check.emulator.emulator import emulate
 from onnx_import import load
 from refine.api import check_model
-from refine.claims.accuracy import Options
+from refine.claims.options import Options
 from refine.domain.domain import DomainOptions
 from refine.lemmas.cache import default_directory
 from refine.results.verdict import Verdict

@@ -35,7 +35,7 @@ from gpu_check.emulator.emulator import leaves_no_choice
 from onnx_import import load
 from onnx_import.errors import ModelError
 from refine.api import check_model, diff_models
-from refine.claims.accuracy import Options
+from refine.claims.options import Options
 from refine.lemmas.cache import default_directory
 from refine.proof.cross_check import EVERYTHING, SAMPLE, Effort
 from refine.results.verdict import Verdict

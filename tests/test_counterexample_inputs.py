@@ -19,7 +19,8 @@ from encoders.contract.contract import SEQUENTIAL
 from encoders.numbers.formats import BINARY16, BINARY64
 from onnx_import import load
 from onnx_import.graph import Graph
-from refine.claims.accuracy import Options, check
+from refine.claims.accuracy import check
+from refine.claims.options import Options
 from refine.domain.domain import DomainOptions, read_domain
 from refine.proof.cross_check import EVERYTHING
 from refine.results.verdict import Execution, Result, Tolerance, Verdict

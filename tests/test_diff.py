@@ -16,7 +16,7 @@ from small_models import mlp, save, two_inputs
 from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import.errors import ModelError
 from refine.api import diff_models
-from refine.claims.accuracy import Options
+from refine.claims.options import Options
 from refine.cli.main import run
 from refine.lemmas.cache import default_directory
 from refine.results.verdict import ExitCode, Result, Verdict

@@ -16,7 +16,8 @@ from encoders.contract.contract import ORT_CPU, PRESETS
 from gpu_check.emulator.exact import evaluate_exact
 from onnx_import import load
 from onnx_import.errors import UnsupportedModel
-from refine.claims.accuracy import Options, check
+from refine.claims.accuracy import check
+from refine.claims.options import Options
 from refine.cli.main import run
 from refine.domain.domain import Domain, DomainOptions, read_domain
 from refine.results.verdict import ExitCode, Tolerance, Verdict

@@ -16,7 +16,7 @@ from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.graph import Array
 from refine.api import diff_models
-from refine.claims.accuracy import Options
+from refine.claims.options import Options
 from refine.lemmas.cache import default_directory
 from refine.options.optimised import as_optimised
 from refine.results.verdict import Result

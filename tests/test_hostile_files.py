@@ -443,3 +443,44 @@ def test_a_library_that_warns_adds_nothing_to_an_answer(folder: Path) -> None:
         assert done.returncode == 0
         assert ("odd" in done.stderr) is said
         assert "there" not in done.stderr or said
+
+
+TEXTS: dict[str, Callable[[onnx.ModelProto], None]] = {
+    "a node's name": lambda m: setattr(m.graph.node[0], "name", "QQQQ"),
+    "an operator": lambda m: setattr(m.graph.node[0], "op_type", "QQQQ"),
+    "a domain": lambda m: setattr(m.graph.node[0], "domain", "QQQQ"),
+    "a tensor": lambda m: m.graph.node[-1].output.append("QQQQ"),
+    "an input": lambda m: setattr(m.graph.input[0], "name", "QQQQ"),
+    "a weight": lambda m: setattr(m.graph.initializer[0], "name", "QQQQ"),
+    "a dimension": lambda m: setattr(
+        m.graph.input[0].type.tensor_type.shape.dim[0], "dim_param", "QQQQ"
+    ),
+    "an attribute": lambda m: m.graph.node[0].attribute.append(helper.make_attribute("QQQQ", 1)),
+    "metadata": lambda m: setattr(m.metadata_props.add(), "key", "QQQQ"),
+    "a comment": lambda m: setattr(m, "doc_string", "QQQQ"),
+}
+
+
+@pytest.mark.parametrize("where", TEXTS)
+def test_texts_that_are_no_utf_8_are_refused(
+    where: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Protobuf hands them out as bytes, which no sentence and no name can be made of."""
+    model = onnx.load(folder / "net.onnx")
+    TEXTS[where](model)
+    damaged = model.SerializeToString().replace(b"QQQQ", b"\xffQQ\xfe")
+    (folder / "net.onnx").write_bytes(damaged)
+    for command in (["bound", "net.onnx"], ["diff", "net.onnx", "net.onnx"]):
+        code = run([*command, "--input", "0..1", *QUICK])
+        assert code is ExitCode.INPUT_ERROR
+        assert "is not UTF-8" in capsys.readouterr().err
+
+
+def test_lists_of_texts_are_no_axes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """ONNX's checker lets attributes pass that LayerNormalization does not have."""
+    node = helper.make_node("LayerNormalization", ["x", "s"], ["y"], "norm", axes=["t"])
+    scale = {"s": np.ones(3, np.float32)}
+    small_models.save(folder / "l.onnx", [node], {"x": [2, 3]}, {"y": [2, 3]}, scale)
+    code = run(["bound", "l.onnx", "--input", "0..1", *QUICK])
+    assert code is ExitCode.INPUT_ERROR
+    assert "attribute 'axes'" in capsys.readouterr().err

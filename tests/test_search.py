@@ -19,12 +19,13 @@ from encoders.contract.contract import PRESETS
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.screening import ScreeningArithmetic, agrees, screen
 from onnx_import import load
-from refine.claims import hunting
+from refine.claims import quarry
+from refine.claims.accuracy import accuracy
 from refine.claims.hunting import hunt_at
 from refine.common.clock import Clock
 from refine.domain.domain import DomainOptions
 from refine.proof.cross_check import EVERYTHING
-from refine.results.verdict import Tolerance, Verdict
+from refine.results.verdict import Side, Tolerance, Verdict
 from refine.search import search as search_module
 from refine.search.evaluation import Hunt, score
 from refine.search.search import search
@@ -218,11 +219,13 @@ def test_the_solvers_counterexample_is_an_input(tmp_path: Path) -> None:
     assert all({name for name, _ in p} <= {"a", "b"} for p in points)
     clock = Clock(time.monotonic(), None, lambda stage: None)
     domain, contract = domain_of(model, box), PRESETS["sequential"]
-    catch = hunt_at(points, load(model), domain, contract, Tolerance(), clock)
+    sought = accuracy(Side(load(model), contract)).quarry
+    assert sought is not None
+    catch = hunt_at(points, sought, domain, Tolerance(), clock)
     assert catch.violation is not None
     assert not catch.violation.error.finite
     outside = [{("a", 0): 2.0, ("b", 0): 0.0}]
-    assert hunt_at(outside, load(model), domain, contract, Tolerance(), clock).worst is None
+    assert hunt_at(outside, sought, domain, Tolerance(), clock).worst is None
 
 
 def test_a_network_too_large_to_evaluate_is_not_searched(
@@ -230,7 +233,7 @@ def test_a_network_too_large_to_evaluate_is_not_searched(
 ) -> None:
     """Its bound is proved all the same, and the report says that nobody searched."""
     model = mlp(tmp_path / "m.onnx", (2, 8, 1))
-    monkeypatch.setattr(hunting, "_TOO_MUCH", 10)
+    monkeypatch.setattr(quarry, "_TOO_MUCH", 10)
     result = settled(model, "-1..1")
     assert result.verdict is Verdict.VERIFIED
     assert result.worst_found is None

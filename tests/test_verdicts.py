@@ -17,7 +17,7 @@ from small_models import domain_of, settled
 
 from onnx_import import load
 from refine.claims import accuracy as check_module
-from refine.claims.accuracy import Options
+from refine.claims.options import Options
 from refine.common.clock import Clock
 from refine.domain.domain import DomainOptions
 from refine.lemmas import cache

@@ -16,6 +16,7 @@ import numpy as np
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, joined, moved, sum_of_terms
 from encoders.contract.contract import AnyOrder, RuntimeContract
+from encoders.contract.orders import Sequential
 from encoders.families.gathering import Index, gathered_part
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart, add_up
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
@@ -158,11 +159,13 @@ def sum_operator(
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
     ) -> RoundingBound:
-        if not isinstance(contract.order, AnyOrder):
+        terms = terms_of(site)
+        told = isinstance(contract.order, Sequential) or not np.any(terms < 0)
+        if told and not isinstance(contract.order, AnyOrder):
             lemmas = SUM_LEMMAS if counts_of(site) is None else MEAN_LEMMAS
             return traced(runtime, site, inputs, contract, lemmas)
         r = rounder(site, contract)
-        present = np.sum(terms_of(site) >= 0, axis=0).astype(np.float64)
+        present = np.sum(terms >= 0, axis=0).astype(np.float64)
         total, reach = any_order_total(r, (part_of(site),), inputs, present)
         return total_rounding(r, contract, total, reach, counts_of(site))
 

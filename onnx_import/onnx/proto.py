@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 from onnx.checker import ValidationError
 
 from onnx_import.errors import ModelError, UnsupportedModel, shorten
@@ -29,6 +29,7 @@ def read_proto(
     """
     data = read_bytes(source)
     model = parse(data, source)
+    require_text(model, source)
     opset_of(model, source)
     external = external_files(model, source, allowed)
     in_order = sort_nodes(model.graph)
@@ -74,6 +75,26 @@ def parse(data: bytes, source: Path) -> onnx.ModelProto:
     if not model.graph.output:
         raise ModelError(f"'{source}' has no outputs; export the model with at least one output")
     return model
+
+
+def require_text(model: onnx.ModelProto, source: Path) -> None:
+    """Raises ModelError for a name, or another text, that is not UTF-8, as protobuf has texts."""
+    messages: list[Message] = [model]
+    while messages:
+        message = messages.pop()
+        for field, value in message.ListFields():
+            if field.type not in (field.TYPE_STRING, field.TYPE_MESSAGE):
+                continue
+            several = (value,) if isinstance(value, str | bytes | Message) else value
+            if field.type == field.TYPE_MESSAGE:
+                messages.extend(several)
+                continue
+            for text in several:
+                if isinstance(text, bytes):
+                    raise ModelError(
+                        f"'{source}' is not a valid ONNX model: {field.name} {text!r} of a "
+                        f"{message.DESCRIPTOR.name} is not UTF-8; export the model again"
+                    )
 
 
 def opset_of(model: onnx.ModelProto, source: Path) -> int:

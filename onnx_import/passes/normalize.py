@@ -225,6 +225,8 @@ def require_agreed(node: Node, constants: Mapping[str, Array]) -> None:
     it ignores the second, which runtimes count from the end; onnxruntime takes the third for a
     Slice to the front, the text for an empty one.
     """
+    if node.op not in ("Squeeze", "Unsqueeze", "Slice"):
+        return
     listed = {
         name: _integers(node, position, name, constants)
         for name, position in (("axes", 1), ("ends", 2), ("steps", 4))
@@ -256,7 +258,7 @@ def _integers(
     """A list of integers from the attribute or the constant input at this position."""
     value = node.attributes.get(name)
     if isinstance(value, tuple):
-        return tuple(int(v) for v in value)
+        return tuple(int(v) for v in value if isinstance(v, int))
     stored = constants.get(node.inputs[position]) if len(node.inputs) > position else None
     if stored is None or stored.dtype.kind not in "iu":
         return None

@@ -44,10 +44,23 @@ _CHUNK_BYTES = 32 * 2**20  # coefficients of one pull-back: small enough to stay
 
 
 @dataclass(frozen=True)
+class Run:
+    """What executes in place of a node: its site, a bound on |f_run(x̂) − f_node(x̂)|, per output
+    element, over the run-time ranges of its inputs, and the contract it keeps to. `held` are the
+    ranges of what it reads, where that is not what the node reads."""
+
+    site: Site
+    change: FloatArray
+    contract: RuntimeContract
+    held: tuple[Interval, ...] | None = None
+
+
+@dataclass(frozen=True)
 class NodeBounds:
     """What was shown of one node: real range, error after it, and its own rounding error.
 
-    `assumed` are the run-time ranges of its inputs that the rounding bound rests on.
+    `assumed` are the run-time ranges of its inputs that the rounding bound rests on; `run` is what
+    executes in its place.
     """
 
     node: Node
@@ -55,6 +68,7 @@ class NodeBounds:
     errors: FloatArray
     rounding: RoundingBound
     assumed: Mapping[str, Interval]
+    run: Run
 
 
 @dataclass(frozen=True)
@@ -101,18 +115,6 @@ class Known:
 
     values: Mapping[str, Interval]
     errors: Mapping[str, FloatArray]
-
-
-@dataclass(frozen=True)
-class Run:
-    """What executes in place of a node: its site, a bound on |f_run(x̂) − f_node(x̂)|, per output
-    element, over the run-time ranges of its inputs, and the contract it keeps to. `held` are the
-    ranges of what it reads, where that is not what the node reads."""
-
-    site: Site
-    change: FloatArray
-    contract: RuntimeContract
-    held: tuple[Interval, ...] | None = None
 
 
 Runs: TypeAlias = Callable[[Node, Sequence[Interval]], Run]
@@ -187,7 +189,7 @@ def _network_bounds(
                 pushes[output] = {t: push + more[t] for t, push in pushes[output].items()}
             if branching is not None and not branching.late and (not final or output in spread):
                 _optimise_values(maps, output, final, branching, tick)
-        rounding, assumed = _bound_errors(maps, node, site, contract, runs)
+        rounding, assumed, run = _bound_errors(maps, node, site, contract, runs)
         if known is not None and not cases:
             maps.errors[output] = np.minimum(maps.errors[output], known.errors[output])
         if refine:
@@ -203,7 +205,8 @@ def _network_bounds(
                 _branch_errors(maps, output, rows, final, branching, tick)
         if node.name in maps.flaws:
             rounding = rounding.flawed()
-        nodes.append(NodeBounds(node, maps.values[output], maps.errors[output], rounding, assumed))
+        real, error = maps.values[output], maps.errors[output]
+        nodes.append(NodeBounds(node, real, error, rounding, assumed, run))
     errors = {
         t: maps.errors[t] if t in maps.errors else _stored_errors(graph, t, contract)
         for t in graph.outputs
@@ -337,7 +340,7 @@ def _influence(
 
 def _bound_errors(
     maps: Maps, node: Node, site: Site, contract: RuntimeContract, runs: Runs | None
-) -> tuple[RoundingBound, Mapping[str, Interval]]:
+) -> tuple[RoundingBound, Mapping[str, Interval], Run]:
     operator, output = lookup(node), node.outputs[0]
     inputs = variable_inputs(maps.graph, node)
     ranges, errors = [maps.values[t] for t in inputs], [maps.errors[t] for t in inputs]
@@ -356,7 +359,7 @@ def _bound_errors(
     maps.errors[output] = _radius(maps, node, add_up(mapped.radius, local))
     if mapped.flawed:
         maps.flaws.add(node.name)
-    return rounding, dict(zip(inputs, held, strict=True))
+    return rounding, dict(zip(inputs, held, strict=True)), run
 
 
 def _refine_errors(maps: Maps, output: str, rows: Rows, tick: Callable[[], None]) -> Pulled:

@@ -11,7 +11,8 @@ from gpu_check.runtimes.isolated import server_for
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
-from refine.claims.accuracy import Options, check
+from refine.claims.accuracy import check
+from refine.claims.options import Options
 from refine.domain.domain import Domain
 from refine.lemmas.cache import default_directory
 from refine.options.contract_choice import contract_for

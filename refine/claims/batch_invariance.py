@@ -19,11 +19,9 @@ import numpy as np
 from encoders.contract.contract import RuntimeContract, ScheduleRule
 from encoders.families.scheduling import contract_at
 from encoders.operator import site_of
-from encoders.registry import lookup
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
-from refine.claims.accuracy import Options, seen
 from refine.claims.assumptions import assumptions_of
 from refine.claims.batch_rows import Reading, reading_of, row_graph
 from refine.claims.batch_search import (
@@ -36,14 +34,16 @@ from refine.claims.batch_search import (
     replayed,
     search_batches,
 )
+from refine.claims.claim import require_meaning
 from refine.claims.conduct import conduct_on, inputs_of
 from refine.claims.contradiction import contradiction, opposition
 from refine.claims.difference import diff
 from refine.claims.hunting import error_found
+from refine.claims.options import Options
+from refine.claims.settle import seen
 from refine.claims.shown import with_shown
 from refine.common.clock import Clock, OutOfTime
 from refine.domain.domain import Domain
-from refine.options.applicable import require_applicable
 from refine.pair.sameness import content_of
 from refine.results.verdict import Result, Side, Tolerance, Verdict, Witness
 from refine.witness.file import Saved
@@ -75,9 +75,7 @@ def batch_invariance(
     assert alone.source is not None
     many = load(alone.source, batch, allowed=alone.allowed)
     for graph in (alone, many):
-        for node in graph.order:
-            lookup(node).check(site_of(graph, node))
-        require_applicable(contract, graph)
+        require_meaning(Side(graph, contract))
     clock = Clock(time.monotonic(), options.timeout, tell)
     clock.tell("looking for the rows")
     together = replace(contract, rules=tuple(_rules(many, contract)))

@@ -17,7 +17,7 @@ from gpu_check.runtimes.replay import NotReplayed, Replayed, replay_on_onnxrunti
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
 from refine.claims.batch_rows import Reading
-from refine.claims.pair_hunting import given_by
+from refine.claims.pair_quarry import given_by
 from refine.common.rounding import float_down
 from refine.domain.domain import Domain
 from refine.results.verdict import (

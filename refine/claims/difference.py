@@ -10,41 +10,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from encoders.contract.contract import IEEE_ANY
 from encoders.numbers.formats import BINARY64
-from encoders.program import program_of
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 from refine.bounds.network import InputBox, NetworkBounds, network_bounds
-from refine.claims.accuracy import (
-    Options,
-    conditional,
-    decide,
-    improving_until,
-    node_reports,
-    proved_bounds,
-    searching,
-    seen,
-    settled,
-    tell_so_far,
-    unsearched,
-)
 from refine.claims.assumptions import assumptions_of
-from refine.claims.hunting import Catch
-from refine.claims.pair_hunting import hunt_pair
+from refine.claims.claim import Claim, require_meaning
+from refine.claims.options import Options
+from refine.claims.pair_quarry import pair_quarry
+from refine.claims.settle import settle
+from refine.claims.shown import shown_apart
 from refine.common.clock import Clock
 from refine.domain.domain import Domain
-from refine.lemmas.library import prove_lemmas
-from refine.options.applicable import require_applicable
 from refine.pair.comparison import Comparison, comparison
 from refine.pair.equality import equal_outputs
 from refine.pair.explain import parting
 from refine.pair.pair import Pair, pair_of
-from refine.proof.compose import lemmas_used, merged
-from refine.proof.proof import Proof, failure_of, first_proof, improved
+from refine.proof.proof import Proof
 from refine.results.obligation import Discharger, Kind, Obligation, Outcome
 from refine.results.verdict import Assumption, Pairing, Result, Side, Tolerance
 
@@ -72,59 +59,28 @@ def diff(
     pair = pair_of(spec, impl, match)
     _require_held(pair)
     for side in (spec, impl):
-        require_applicable(side.contract, side.graph)
+        require_meaning(side)
     tell("comparing the graphs")
+    return settle(difference(pair, clock), domain, tolerance, options, clock)
+
+
+def difference(pair: Pair, clock: Clock) -> Claim:
+    """That two graphs give nearly the same outputs on the same inputs."""
     pair = replace(pair, equal=equal_outputs(pair, clock.tick))
     problem = comparison(pair)
-    proof = first_proof(problem, domain, options.backward, clock)
-    undefined = _undefined(problem, pair, proof)
-    catch = Catch(None, (), late=False)
-    told = (tolerance, impl.graph, domain, impl.contract, options, clock)
-    tell_so_far(proof, catch, *told)
-    if options.search and not settled(proof, tolerance):
-        share, effort = searching(options)
-        catch = hunt_pair(pair, domain, tolerance, options.seed, clock, share, effort)
-    if catch.violation is None and not settled(proof, tolerance) and options.backward:
-        deadline = improving_until(options, clock)
-        proof = improved(proof, problem, tolerance, deadline, options.workers, clock)
-    tell_so_far(proof, catch, *told)
-    tell("proving lemmas")
-    lemmas = prove_lemmas(lemmas_used(proof.wholes, proof.lemmas), options.cache)
-    groups = merged(proof.obligations())
-    every = (*undefined, *lemmas, *(o for group in groups.values() for o in group))
-    timed_out = proof.late or catch.late
-    unproved = failure_of(proof, every)
-    answer = decide(proof, tolerance, unproved, catch, timed_out)
-    conduct = seen(impl, domain, options, clock)
-    spec_conduct = seen(spec, domain, options, clock, pair.inputs)
-    return Result(
-        answer.verdict,
-        answer.reason,
-        tolerance,
-        proved_bounds(proof, unproved),
-        catch.largest,
-        domain,
-        impl.contract,
-        (*assumptions_of(impl.graph, domain, impl.contract), *_of_spec(spec, domain)),
-        node_reports(proof.wholes, groups),
-        (*undefined, *lemmas),
-        impl.graph,
-        options.seed,
-        clock.seconds,
-        (
-            *impl.graph.notes,
-            *domain.notes,
-            *dict.fromkeys((*program_of(spec.graph).notes, *program_of(impl.graph).notes)),
-            *conditional(proof, unproved),
-            *(unsearched(impl.graph, options) or unsearched(spec.graph, options)),
-            parting(pair, problem, proof.wholes[0]),
+    return Claim(
+        pair.impl,
+        problem,
+        pair_quarry(pair),
+        assumptions=lambda domain: (
+            *assumptions_of(pair.impl.graph, domain, pair.impl.contract),
+            *_of_spec(pair.spec, domain),
         ),
-        answer.witness,
-        timed_out=timed_out,
-        spec=spec,
+        shown=partial(shown_apart, pair),
+        spec=pair.spec,
         pairing=Pairing(pair.inputs, pair.outputs),
-        conduct=conduct,
-        spec_conduct=spec_conduct,
+        undefined=partial(_undefined, problem, pair),
+        notes=lambda proof: (parting(pair, problem, proof.wholes[0]),),
     )
 
 

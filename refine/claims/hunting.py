@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 
 import numpy as np
 
-from encoders.contract.contract import RuntimeContract
-from encoders.program import program_of
-from onnx_import.graph import Graph
+from refine.claims.quarry import Quarry
 from refine.common.clock import Clock
 from refine.common.rounding import float_down
 from refine.domain.domain import Domain
@@ -21,11 +18,8 @@ from refine.results.verdict import Tolerance, Witness
 from refine.search.evaluation import Candidate, Hunt
 from refine.search.search import search, tried
 from refine.search.shrinking import Points, shrunk
-from refine.witness.replay import replays
-from refine.witness.witness import confirm, is_violation
+from refine.witness.witness import is_violation
 
-_EVALUATED = 4
-_MUCH, _TOO_MUCH = 5_000_000, 50_000_000  # multiply-adds, each in balls
 _SHRINKING = 1.0  # second
 
 
@@ -53,42 +47,39 @@ class Catch:
         return Catch(self.violation or other.violation, every, self.late or other.late)
 
 
-def evaluations(graph: Graph) -> int:
-    """How many inputs are worth evaluating exactly: one of a large network; none, and so no search,
-    of a network that would take minutes for each."""
-    work = program_of(graph).work
-    return 0 if work > _TOO_MUCH else 1 if work > _MUCH else _EVALUATED
+NOTHING = Catch(None, (), late=False)
 
 
 def hunt(
-    graph: Graph,
+    quarry: Quarry,
     domain: Domain,
-    contract: RuntimeContract,
     tolerance: Tolerance,
     seed: int,
     clock: Clock,
     seconds: float,
     effort: float = 1.0,
 ) -> Catch:
-    """Search the boxes of the domain in turn, for so many seconds in all; evaluate the best inputs
-    exactly; replay violations. An infinite effort uses all of that time."""
-    if not evaluations(graph):
-        return Catch(None, (), clock.late)
+    """Search every box, against every reading of the specification, for so many seconds in all;
+    evaluate the best inputs exactly; replay violations. An infinite effort uses all of that time.
+    """
+    if not quarry.most:
+        return replace(NOTHING, late=clock.late)
     clock.tell("searching for a counterexample")
     candidates: list[Candidate] = []
-    start, boxes = time.monotonic(), len(domain.boxes)
-    for i, box in enumerate(domain.boxes):
-        until = start + (seconds if math.isfinite(effort) else seconds * (i + 1) / boxes)
-        one = Hunt(graph, box, contract, tolerance)
-        candidates += search(one, seed + i, partial(over, clock, until), effort)
-    return _judged(candidates, graph, domain, contract, tolerance, clock)
+    begin = time.monotonic()
+    turns = [(box, meant) for box in domain.boxes for meant in quarry.meanings]
+    for i, (box, meant) in enumerate(turns):
+        late = partial(over, clock, begin + seconds * (i + 1) / len(turns))
+        one = Hunt(quarry.graph, box, quarry.contract, tolerance, meant)
+        candidates += quarry.leads(one, seed + i, late)
+        candidates += search(one, seed + i, late, effort)
+    return _judged(candidates, quarry, domain, tolerance, clock)
 
 
 def hunt_at(
     elements: Sequence[Mapping[tuple[str, int], float]],
-    graph: Graph,
+    quarry: Quarry,
     domain: Domain,
-    contract: RuntimeContract,
     tolerance: Tolerance,
     clock: Clock,
 ) -> Catch:
@@ -103,57 +94,41 @@ def hunt_at(
                 point[name].reshape(-1)[position] = value
             if box.contains(point):
                 points.append(point)
-        if points:
+        for meant in quarry.meanings if points else ():
             stacked = {n: np.stack([p[n] for p in points]) for n in box.lo}
-            candidates += tried(Hunt(graph, box, contract, tolerance), stacked)
-    return _judged(candidates, graph, domain, contract, tolerance, clock)
+            one = Hunt(quarry.graph, box, quarry.contract, tolerance, meant)
+            candidates += tried(one, stacked)
+    return _judged(candidates, quarry, domain, tolerance, clock)
 
 
 def _judged(
     candidates: list[Candidate],
-    graph: Graph,
+    quarry: Quarry,
     domain: Domain,
-    contract: RuntimeContract,
     tolerance: Tolerance,
     clock: Clock,
 ) -> Catch:
     """The best of the candidates evaluated exactly, violations replayed and made simpler."""
     if not candidates:
-        return Catch(None, (), clock.late)
+        return replace(NOTHING, late=clock.late)
     candidates.sort(key=lambda c: -c.excess)
     clock.tell("evaluating the worst inputs exactly")
     late = clock.late
-    most = min(evaluations(graph), 1 if late else _EVALUATED)
-    witnesses = [confirm(graph, c) for c in candidates[:most]]
-    violations = [w for w in witnesses if is_violation(w, tolerance)]
-    shown = [replace(w, replays=replays(w, graph, contract)) for w in violations]
-    best = max(shown, key=lambda w: _replayed_excess(w, tolerance), default=None)
+    most = min(quarry.most, 1) if late else quarry.most
+    witnesses = [quarry.decide(c) for c in candidates[:most]]
+    violations = [quarry.replayed(w) for w in witnesses if is_violation(w, tolerance)]
+    best = max(violations, key=lambda w: _replayed_excess(w, tolerance), default=None)
     if best is not None and not late:
         clock.tell("simplifying the counterexample")
-
-        def decided(found: Candidate) -> Witness:
-            return confirm(graph, found)
-
-        def run(witness: Witness) -> Witness:
-            return replace(witness, replays=replays(witness, graph, contract))
-
-        best = simplest(best, domain, tolerance, decided, run, clock)
+        best = _simplest(best, quarry, domain, tolerance, clock)
     return Catch(best, tuple(witnesses), late)
 
 
-def simplest(
-    witness: Witness,
-    domain: Domain,
-    tolerance: Tolerance,
-    decide: Callable[[Candidate], Witness],
-    replayed: Callable[[Witness], Witness],
-    clock: Clock,
+def _simplest(
+    witness: Witness, quarry: Quarry, domain: Domain, tolerance: Tolerance, clock: Clock
 ) -> Witness:
     """The violation on simpler numbers: at least half as large, not finite if it was not, and
-    confirmed by as many runtimes.
-
-    `decide` evaluates a candidate exactly, and `replayed` runs it as `witness` was run.
-    """
+    confirmed by as many runtimes."""
     box = next((b for b in domain.boxes if b.contains(witness.inputs)), None)
     if box is None:
         return witness
@@ -161,14 +136,20 @@ def simplest(
     confirmed = _confirmations(witness, epsilon)
 
     def kept(point: Points) -> Witness | None:
-        found = decide(
+        found = quarry.decide(
             Candidate(
-                point, box.real_point(point), witness.execution, witness.output, witness.index, 0.0
+                inputs=point,
+                real_inputs=box.real_point(point),
+                execution=witness.execution,
+                output=witness.output,
+                index=witness.index,
+                excess=0.0,
+                against=witness.spec_execution,
             )
         )
         if not is_violation(found, tolerance) or 2 * error_found(found) < error_found(witness):
             return None
-        found = replayed(found)
+        found = quarry.replayed(found)
         return found if _confirmations(found, epsilon) >= confirmed else None
 
     point = {n: np.asarray(v, np.float64) for n, v in witness.inputs.items()}

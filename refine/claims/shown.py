@@ -7,7 +7,7 @@ execution is allowed is shown by emulating it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -21,7 +21,8 @@ from onnx_import import is_onnx
 from onnx_import.graph import Array, DType, Graph
 from refine.common.rounding import float_down
 from refine.domain.domain import Domain
-from refine.results.verdict import ErrorEnclosure, Result, Shown, Witness
+from refine.pair.pair import Pair
+from refine.results.verdict import ErrorEnclosure, RealValue, Result, Shown, Witness
 from refine.search.evaluation import real_outputs as real_values
 from refine.witness.witness import error_between, real_outputs, real_value, typed_inputs
 
@@ -49,8 +50,58 @@ def with_shown(result: Result, by_runtime: Shown | None) -> Result:
     return replace(result, reason=reason)
 
 
+Given = Mapping[str, Array]
+Errs = Callable[[Given, Given, Given], float | None]
+"""The error of what a runtime gives (first) on inputs (second) that are these real ones (third);
+None where there is nothing to compare with."""
+
+
 def shown(graph: Graph, domain: Domain, worst: Witness, seed: int) -> Shown | None:
     """onnxruntime's errors, the file run as it is written; None where it does not run there."""
+    return _shown(graph, domain, worst, seed, lambda out, given, real: _error(graph, out, real))
+
+
+def shown_apart(pair: Pair, domain: Domain, worst: Witness, seed: int) -> Shown | None:
+    """How far onnxruntime's outputs of the implementation are from the specification: from its real
+    values, or from what onnxruntime gives for it too. None where either does not run there."""
+    spec, runs = pair.spec.graph, not pair.impl.contract.exact
+    if not runs or spec.drawn or program_of(spec).work > _TOO_MUCH:
+        return None
+
+    def errs(given: Given, inputs: Given, real: Given) -> float | None:
+        named = {pair.outputs[t]: v for t, v in given.items()}
+        if pair.spec.contract.exact:
+            return _error(spec, named, {pair.inputs[n]: v for n, v in real.items()})
+        if spec.source is None or not is_onnx(spec.source):
+            return None
+        read = typed_inputs(spec, {pair.inputs[n]: v for n, v in inputs.items()})
+        outcome = replay_on_onnxruntime(spec.source, read)
+        if isinstance(outcome, NotReplayed):
+            return None
+        pairs = ((named[t], outcome.outputs[t]) for t in named if t in outcome.outputs)
+        return max((_apart(ours, other) for ours, other in pairs), default=0.0)
+
+    return _shown(pair.impl.graph, domain, worst, seed, errs)
+
+
+def _apart(ours: Array, theirs: Array) -> float:
+    """The largest |a − b|, rounded down; infinite where only `ours` is no number."""
+    largest = 0.0
+    for a, b in zip(_wide(ours), _wide(theirs), strict=True):
+        exact = RealValue(Fraction(float(b)), Fraction(float(b))) if np.isfinite(b) else None
+        largest = max(largest, _least(error_between(float(a), exact)))
+    return largest
+
+
+def _of(graph: Graph, given: Given) -> Given:
+    return {t: given[t] for t in graph.outputs if t in given}
+
+
+def _wide(values: Array) -> FloatArray:
+    return np.asarray(values).astype(np.float64).reshape(-1)
+
+
+def _shown(graph: Graph, domain: Domain, worst: Witness, seed: int, errs: Errs) -> Shown | None:
     work, source = program_of(graph).work, graph.source
     if source is None or not is_onnx(source) or work > _TOO_MUCH:
         return None
@@ -59,7 +110,9 @@ def shown(graph: Graph, domain: Domain, worst: Witness, seed: int) -> Shown | No
         outcome = replay_on_onnxruntime(source, typed_inputs(graph, inputs))
         if isinstance(outcome, NotReplayed):
             return found
-        error = _error(graph, outcome.outputs, real)
+        error = errs(_of(graph, outcome.outputs), inputs, real)
+        if error is None:
+            return found
         if found is None or error > found.error:
             found = Shown(outcome.runtime, error)
     return found

@@ -7,14 +7,13 @@ from typing import Any
 
 import click
 
-from refine.cli.model_options import alone_options, model_options
+from refine.cli.model_options import model_options
 from refine.cli.run_claim import run_claim
 from refine.results.verdict import ExitCode
 
 
 @click.command("bound")
 @model_options
-@alone_options
 def bound_command(model: Path, **given: Any) -> ExitCode:
     """The best bound on |f_rt(x) − f_R(x)| that can be proved."""
     return run_claim(model, (), given)

@@ -7,14 +7,13 @@ from typing import Any
 
 import click
 
-from refine.cli.model_options import alone_options, model_options
+from refine.cli.model_options import model_options
 from refine.cli.run_claim import run_claim
 from refine.results.verdict import ExitCode
 
 
 @click.command("check")
 @model_options
-@alone_options
 @click.option(
     "--eps",
     "eps",

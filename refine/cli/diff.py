@@ -63,5 +63,4 @@ def diff_command(
         theirs = EXACT.name
     if impl_as == "real":
         given = {**given, "contract": EXACT.name}
-    given |= {"cross_check": "none"}
     return run_claim(model, eps, given, (spec, theirs), match=match_of(matches))

@@ -87,6 +87,14 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="How long to look for a counterexample, beside the budget; default: briefly.",
         ),
         click.option("--no-search", is_flag=True, help="Do not look for a counterexample."),
+        click.option(
+            "--z3",
+            "cross_check",
+            type=click.Choice(["none", "sample", "all"]),
+            default="sample",
+            show_default=True,
+            help="Which rows of each layer Z3 checks again, beside the lemmas.",
+        ),
         click.option("--no-cache", is_flag=True, help="Prove every lemma anew."),
         click.option(
             "--conform/--no-conform",
@@ -104,21 +112,6 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         allowing,
         click.option("--dump-smt2", type=click.Path(path_type=Path), metavar="DIR"),
         click.option("--quiet", "-q", is_flag=True, help="Only the verdict."),
-    )
-    return _decorated(command, decorators)
-
-
-def alone_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What `check` and `bound`, which speak of one network, share besides."""
-    decorators = (
-        click.option(
-            "--z3",
-            "cross_check",
-            type=click.Choice(["none", "sample", "all"]),
-            default="sample",
-            show_default=True,
-            help="Which rows of each layer Z3 checks again, beside the lemmas.",
-        ),
     )
     return _decorated(command, decorators)
 

@@ -11,7 +11,7 @@ import click
 from gpu_check.common.writing import write_whole
 from onnx_import import load
 from refine.claims.batch_invariance import run_batch_again
-from refine.claims.pair_hunting import run_pair_again
+from refine.claims.pair_quarry import run_pair_again
 from refine.options.options import allowing
 from refine.report.console import Reporter
 from refine.results.verdict import ExitCode

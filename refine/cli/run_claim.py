@@ -16,8 +16,8 @@ import click
 from encoders.contract.contract import EXACT
 from gpu_check.common.writing import NoPlainFile, require_writable, write_whole
 from onnx_import.errors import ModelError
-from refine.claims.accuracy import Options
 from refine.claims.asked import Question, answered
+from refine.claims.options import Options
 from refine.cli.answering import Telling
 from refine.domain.domain import DomainOptions, read_domain
 from refine.lemmas.library import dump_smt2

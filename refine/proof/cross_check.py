@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from encoders.contract.contract import RuntimeContract
 from refine.bounds.network import NetworkBounds, NodeBounds
 from refine.common.clock import Clock
 from refine.proof.fp_queries import finiteness_queries
@@ -38,12 +37,12 @@ EVERYTHING = Effort(10**9, 10**9, 10**9, 10**9, timeout=10.0, rlimit=0)
 
 
 def cross_checks(
-    bounds: NetworkBounds, contract: RuntimeContract, effort: Effort, clock: Clock
+    bounds: NetworkBounds, effort: Effort, clock: Clock
 ) -> tuple[dict[str, list[Obligation]], bool]:
     """Answers by node, and whether the time limit cut the asking short."""
     answered: dict[str, list[Obligation]] = {}
     undecided = 0
-    for asked, query in enumerate(_chosen(bounds, contract, effort)):
+    for asked, query in enumerate(_chosen(bounds, effort)):
         if asked >= effort.queries or undecided >= effort.undecided:
             break
         if clock.late:
@@ -56,21 +55,17 @@ def cross_checks(
     return answered, False
 
 
-def _chosen(bounds: NetworkBounds, contract: RuntimeContract, effort: Effort) -> Iterator[Query]:
+def _chosen(bounds: NetworkBounds, effort: Effort) -> Iterator[Query]:
     """All queries of all nodes, one kind per node in turn, so that the first few are a sample."""
-    every = [_asks(bounds, node, contract, effort) for node in bounds.nodes]
+    every = [_asks(bounds, node, effort) for node in bounds.nodes]
     for turn in range(max(map(len, every), default=0)):
         for place, asks in enumerate(every):
             if turn < len(asks):
                 yield from asks[(place + turn) % len(asks)]()
 
 
-def _asks(
-    bounds: NetworkBounds, node: NodeBounds, contract: RuntimeContract, effort: Effort
-) -> list[Ask]:
+def _asks(bounds: NetworkBounds, node: NodeBounds, effort: Effort) -> list[Ask]:
     asks = node_queries(bounds, node, effort.rows, effort.largest, effort.timeout, effort.rlimit)
     for row in range(min(effort.rows, node.errors.size)):
-        asks.append(
-            partial(finiteness_queries, bounds, node, contract, row, effort.timeout, effort.rlimit)
-        )
+        asks.append(partial(finiteness_queries, node, row, effort.timeout, effort.rlimit))
     return asks

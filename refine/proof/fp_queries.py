@@ -31,31 +31,27 @@ from encoders.contract.contract import (
 from encoders.contract.functions import Transcendental
 from encoders.families.scheduling import contract_at
 from encoders.numbers.formats import FloatFormat, round_down, round_up
-from encoders.operator import site_of
 from encoders.registry import lookup
 from encoders.relaxations.elements import Element
-from refine.bounds.network import NetworkBounds, NodeBounds
+from refine.bounds.network import NodeBounds
 from refine.proof.z3_solver import Fact, Query
 from refine.results.obligation import Kind
 
 E = TypeVar("E", bound=Enum)
 
 
-def finiteness_queries(
-    bounds: NetworkBounds,
-    node: NodeBounds,
-    contract: RuntimeContract,
-    row: int,
-    timeout: float,
-    rlimit: int,
-) -> Iterator[Query]:
+def finiteness_queries(node: NodeBounds, row: int, timeout: float, rlimit: int) -> Iterator[Query]:
     """Is flat output element `row` finite whenever its inputs are floats in the proved ranges?
 
     One query per execution that differs. None for operators that are not scalar formulas, for
-    formats that Z3's theory does not have, without rounding, and for unbounded ranges.
+    formats that Z3's theory does not have, without rounding, for unbounded ranges, and where what
+    executes reads other tensors than the node.
     """
-    operator = lookup(node.node)
-    site = site_of(bounds.maps.graph, node.node)
+    site, contract = node.run.site, node.run.contract
+    operator = lookup(site.node)
+    tensors = [t for t in node.node.inputs if t in node.assumed]
+    if node.run.held is not None or len(site.variable) != len(tensors):
+        return
     if operator.element is None or contract.exact or not site.outputs[0].dtype.is_float:
         return
     fmt = contract.format_of(site.outputs[0].dtype)
@@ -70,7 +66,6 @@ def finiteness_queries(
     if not all(fp_theory.can_narrow(f) for f in others - {fmt}):
         return
     element: Element = operator.element(site, row)
-    tensors = [t for t in node.node.inputs if t in node.assumed]
     ranges, places = [], {}
     for i, (tensor, position) in enumerate(zip(tensors, element.positions, strict=True)):
         held = node.assumed[tensor]

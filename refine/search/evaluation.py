@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,6 @@ from refine.results.verdict import Tolerance
 
 Points = Mapping[str, FloatArray]
 Run = Callable[[Graph, Mapping[str, Array], RuntimeContract], Mapping[str, Array]]
-Meaning = Callable[["Hunt", Points], Mapping[str, FloatArray]]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Candidate:
     one of real numbers that the runtime receives rounded: then float64 numbers, or rationals in an
     array of objects).
     `excess` is the error divided by ε where there is one, else the error itself; an infinite or
-    NaN output counts as infinite.
+    NaN output counts as infinite. `against` is the pinned contract under which another graph ran
+    that the outputs were held against; None where they were held against the graph's real values.
     """
 
     inputs: Mapping[str, Array]
@@ -44,6 +45,18 @@ class Candidate:
     output: str
     index: tuple[int, ...]
     excess: float
+    against: RuntimeContract | None = None
+
+
+class Meaning(Protocol):
+    """What outputs are held against at points of a box: (samples, *shape) of each output."""
+
+    @property
+    def execution(self) -> RuntimeContract:
+        """The pinned contract under which it is computed; `exact` over the reals."""
+        ...
+
+    def __call__(self, hunt: Hunt, points: Points) -> Mapping[str, FloatArray]: ...
 
 
 @dataclass(frozen=True)
@@ -149,6 +162,7 @@ def candidate(
         output,
         tuple(int(i) for i in np.unravel_index(flat, shape)),
         float(scores.excess[sample]),
+        None if hunt.meant is None else hunt.meant.execution,
     )
 
 

@@ -29,8 +29,8 @@ from encoders.contract.contract import IEEE_ANY, ORT_CPU, RuntimeContract
 from encoders.numbers.formats import BINARY32
 from onnx_import import load
 from onnx_import.errors import ModelError
-from refine.claims.accuracy import Options
 from refine.claims.batch_invariance import batch_invariance
+from refine.claims.options import Options
 from refine.domain.box import Box
 from refine.domain.domain import Domain
 from refine.lemmas.cache import default_directory

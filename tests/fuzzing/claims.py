@@ -46,8 +46,9 @@ from encoders.contract.contract import (
 from encoders.contract.orders import AnyOrder, Steps
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
-from refine.claims.accuracy import Options, check
+from refine.claims.accuracy import check
 from refine.claims.difference import diff
+from refine.claims.options import Options
 from refine.domain.domain import Domain
 from refine.lemmas.cache import default_directory
 from refine.results.obligation import Outcome

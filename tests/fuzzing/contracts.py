@@ -232,10 +232,7 @@ def _parted(
             if np.any(np.isnan(a)) and np.array_equal(a, b, equal_nan=True):
                 return []  # comparisons with NaN are not read
             if not np.array_equal(a, b, equal_nan=True):
-                padded = node.op_type == "AveragePool" and any(
-                    t.name == "pads" and any(t.ints) for t in node.attribute
-                )
-                if node.op_type in FREE or padded:
+                if node.op_type in FREE:
                     return []
                 at = tuple(
                     int(k) for k in np.argwhere(~((a == b) | (np.isnan(a) & np.isnan(b))))[0]

@@ -26,8 +26,8 @@ from encoders.contract.table import ContractError, contract_of_table
 from gpu_check.emulator.emulator import emulate
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
-from refine.claims.accuracy import Options
 from refine.claims.difference import diff
+from refine.claims.options import Options
 from refine.domain.domain import Domain
 from refine.lemmas.cache import default_directory
 from refine.results.verdict import Result, Side, Tolerance, Verdict

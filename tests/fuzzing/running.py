@@ -13,8 +13,7 @@ from unittest.mock import patch
 
 from trial import Finding
 
-import refine.claims.accuracy
-import refine.claims.difference
+import refine.claims.settle
 from refine.lemmas.cache import default_directory
 from refine.lemmas.library import prove_lemmas
 from refine.results.obligation import Obligation
@@ -29,10 +28,7 @@ def lemmas_once() -> Iterator[None]:
     def remembered(names: Iterable[str], directory: Path | None) -> tuple[Obligation, ...]:
         return tuple(map(proved, names))
 
-    with (
-        patch.object(refine.claims.accuracy, "prove_lemmas", remembered),
-        patch.object(refine.claims.difference, "prove_lemmas", remembered),
-    ):
+    with patch.object(refine.claims.settle, "prove_lemmas", remembered):
         yield
 
 

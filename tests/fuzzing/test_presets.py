@@ -14,7 +14,8 @@ from trial import Trial, box_of, graph_of
 from encoders.contract.contract import PRESETS
 from encoders.numbers.formats import BINARY16, small_format
 from onnx_import.errors import ModelError
-from refine.claims.accuracy import Options, check
+from refine.claims.accuracy import check
+from refine.claims.options import Options
 from refine.domain.domain import Domain
 from refine.lemmas.cache import default_directory
 from refine.proof.cross_check import EVERYTHING, SAMPLE, Effort

@@ -81,9 +81,8 @@ def _pool(r: Reading) -> Array:
         parts = []
         x = taken(r, places, r.number(0.0))
         for k, p in enumerate(places):
-            kept = np.flatnonzero(p >= 0)
-            total = r.a.total(x[..., k, :][..., kept], r.place())
-            count = places.shape[1] if every else len(kept)
+            total = r.a.total(x[..., k, :], r.place())
+            count = places.shape[1] if every else np.count_nonzero(p >= 0)
             parts.append(r.a.divide(total, r.number(float(count))))
         found = np.stack(parts, axis=-1)
     return found.reshape(*found.shape[:3], *out)

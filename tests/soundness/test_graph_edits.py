@@ -12,7 +12,7 @@ from graph_edits import NETWORKS, edited
 
 from gpu_check.runtimes.runtimes import OnnxRuntime
 from refine.api import diff_models
-from refine.claims.accuracy import Options
+from refine.claims.options import Options
 from refine.lemmas.cache import default_directory
 from refine.results.verdict import Tolerance, Verdict
 

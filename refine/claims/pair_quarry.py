@@ -1,12 +1,11 @@
-"""An input on which two graphs are far apart: found in float64, decided exactly, replayed."""
+"""What a counterexample of a comparison is: an input on which two graphs are far apart."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -17,21 +16,33 @@ from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_real
 from onnx_import.graph import Array, Graph
 from refine.bounds.backward import unit_functionals
-from refine.claims.hunting import Catch, error_found, evaluations, over, simplest
-from refine.common.clock import Clock
+from refine.claims.quarry import Late, Quarry, evaluations
 from refine.domain.box import Box
-from refine.domain.domain import Domain
 from refine.pair.pair import Pair, pair_of
-from refine.pair.product import product
-from refine.results.verdict import ErrorEnclosure, RealValue, Side, Tolerance, Witness
+from refine.pair.product import Product, product
+from refine.results.verdict import ErrorEnclosure, RealValue, Side, Witness
 from refine.search.evaluation import Candidate, Hunt, Points, candidate, real_outputs, score
 from refine.search.gradients import adjoint, values_at
-from refine.search.search import search
 from refine.witness.file import Saved
 from refine.witness.replay import replays, specified
-from refine.witness.witness import computed_value, distance, is_violation, real_value, typed_inputs
+from refine.witness.witness import computed_value, distance, real_value, typed_inputs
 
 _STARTS, _STEPS = 8, 4
+
+
+def pair_quarry(pair: Pair) -> Quarry | None:
+    """Inputs on which the graphs are far apart; None where a runtime draws numbers itself."""
+    if pair.spec.graph.drawn or pair.impl.graph.drawn:
+        return None
+    return Quarry(
+        pair.impl.graph,
+        pair.impl.contract,
+        decide=partial(confirmed, pair),
+        replayed=partial(_replayed, pair=pair),
+        most=min(evaluations(pair.spec.graph), evaluations(pair.impl.graph)),
+        meanings=tuple(_Specified(pair, e) for e in contrasting(pair.spec.contract)),
+        leads=_DrivenApart(pair),
+    )
 
 
 @dataclass(frozen=True)
@@ -55,45 +66,30 @@ class _Specified:
         return {t: np.asarray(outputs[theirs]) for t, theirs in self.pair.outputs.items()}
 
 
-def hunt_pair(
-    pair: Pair,
-    domain: Domain,
-    tolerance: Tolerance,
-    seed: int,
-    clock: Clock,
-    seconds: float,
-    effort: float = 1.0,
-) -> Catch:
-    """Search every box, against each execution of the specification that is tried, for so many
-    seconds in all; decide the best inputs exactly; replay violations. An infinite effort uses all
-    of that time."""
-    most = min(evaluations(pair.spec.graph), evaluations(pair.impl.graph))
-    if not most:
-        return Catch(None, (), clock.late)
-    clock.tell("searching for a counterexample")
-    witnesses: list[Witness] = []
-    executions = contrasting(pair.spec.contract)
-    begin = time.monotonic()
-    turns = [(box, e) for box in domain.boxes for e in executions]
-    for i, (box, execution) in enumerate(turns):
-        enough = partial(over, clock, begin + seconds * (i + 1) / len(turns))
-        meant = _Specified(pair, execution)
-        hunt = Hunt(pair.impl.graph, box, pair.impl.contract, tolerance, meant)
-        found = [
-            *_driven_apart(pair, hunt, seed + i, enough),
-            *search(hunt, seed + i, enough, effort),
-        ]
-        found = sorted(found, key=lambda c: -c.excess)[:most]
-        witnesses += [confirmed(pair, c, execution) for c in found]
-    violations = [w for w in witnesses if is_violation(w, tolerance)]
-    best = max(violations, key=error_found, default=None)
-    if best is not None:
-        best = _replayed(best, pair)
-        if not clock.late:
-            clock.tell("simplifying the counterexample")
-            decide = partial(confirmed, pair, spec_execution=best.spec_execution or EXACT)
-            best = simplest(best, domain, tolerance, decide, partial(_replayed, pair=pair), clock)
-    return Catch(best, tuple(witnesses), clock.late)
+@dataclass(frozen=True)
+class _DrivenApart:
+    """Corners of a box towards which the real gap of an output grows, from several points."""
+
+    pair: Pair
+
+    @cached_property
+    def both(self) -> Product:
+        pair = self.pair
+        return product(pair.spec.graph, pair.impl.graph, pair.inputs, pair.outputs, pair.equal)
+
+    def __call__(self, hunt: Hunt, seed: int, late: Late) -> Iterator[Candidate]:
+        if self.both.identical:
+            return
+        rng = np.random.default_rng(seed)
+        points = hunt.box.sample(rng, _STARTS)
+        execution = members(hunt.contract)[0]
+        for _ in range(_STEPS):
+            if late():
+                return
+            best = score(hunt, points, execution)
+            for sample in np.argsort(-best.excess)[:2]:
+                yield candidate(hunt, points, int(sample), best, execution)
+            points = _uphill(self.both.graph, self.both.gaps, hunt.box, points)
 
 
 def run_pair_again(saved: Saved) -> Witness:
@@ -101,32 +97,13 @@ def run_pair_again(saved: Saved) -> Witness:
     cannot be compared."""
     assert saved.spec is not None
     pair = pair_of(saved.spec, Side(saved.graph, saved.candidate.execution), saved.match)
-    return _replayed(confirmed(pair, saved.candidate, saved.spec.contract), pair)
+    return _replayed(confirmed(pair, replace(saved.candidate, against=saved.spec.contract)), pair)
 
 
 def _replayed(witness: Witness, pair: Pair) -> Witness:
     """With what both files give on real runtimes."""
     shown = replays(witness, pair.impl.graph, pair.impl.contract)
     return replace(witness, replays=(*shown, *specified(witness, pair)))
-
-
-def _driven_apart(
-    pair: Pair, hunt: Hunt, seed: int, late: Callable[[], bool]
-) -> Iterator[Candidate]:
-    """Corners of the box towards which the real gap of an output grows, from several points."""
-    both = product(pair.spec.graph, pair.impl.graph, pair.inputs, pair.outputs, pair.equal)
-    if both.identical:
-        return
-    rng = np.random.default_rng(seed)
-    points = hunt.box.sample(rng, _STARTS)
-    execution = members(hunt.contract)[0]
-    for _ in range(_STEPS):
-        if late():
-            return
-        best = score(hunt, points, execution)
-        for sample in np.argsort(-best.excess)[:2]:
-            yield candidate(hunt, points, int(sample), best, execution)
-        points = _uphill(both.graph, both.gaps, hunt.box, points)
 
 
 def _uphill(
@@ -152,8 +129,9 @@ def _uphill(
     return moved
 
 
-def confirmed(pair: Pair, found: Candidate, spec_execution: RuntimeContract) -> Witness:
+def confirmed(pair: Pair, found: Candidate) -> Witness:
     """Decide a candidate exactly: what each side gives, as bits or as a ball around a real."""
+    spec_execution = found.against or EXACT
     index, output = found.index, found.output
     mine = given_by(
         pair.impl.graph, found.inputs, found.real_inputs, found.execution, output, index

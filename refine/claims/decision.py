@@ -1,0 +1,98 @@
+"""What the proof and the search show together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from encoders.numbers.enclosure import FloatArray
+from refine.claims.contradiction import contradiction, opposition
+from refine.claims.hunting import Catch
+from refine.claims.shown import ABOVE
+from refine.proof.proof import Proof, failure_of, within
+from refine.results.obligation import Obligation
+from refine.results.verdict import Tolerance, Verdict, Witness
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The verdict, why, and the input that shows it, where one does."""
+
+    verdict: Verdict
+    reason: str
+    witness: Witness | None = None
+
+
+def decide(
+    proof: Proof,
+    tolerance: Tolerance,
+    unproved: Obligation | None,
+    catch: Catch,
+    timed_out: bool,
+) -> Decision:
+    """What the proof and the search show together; first of all, whether they can both be right.
+
+    `unproved` is an obligation of the proof that is open: its bounds are then proved of nothing.
+    """
+    examined = (*catch.witnesses, *((catch.violation,) if catch.violation else ()))
+    opposing = None if unproved is not None else contradiction(proof.bounds, examined)
+    if opposing is not None:
+        return Decision(Verdict.CONTRADICTION, opposition(proof.bounds, opposing), opposing)
+    witness = catch.violation
+    if witness is not None:
+        return Decision(Verdict.VIOLATED, _violation(witness), witness)
+    return Decision(*_without_witness(proof, tolerance, unproved, timed_out))
+
+
+def _violation(witness: Witness) -> str:
+    if witness.error.finite:
+        return "an input of the domain has an error above eps, evaluated exactly"
+    return f"an allowed execution gives {witness.value} at {witness.output}{list(witness.index)}"
+
+
+def _without_witness(
+    proof: Proof, tolerance: Tolerance, unproved: Obligation | None, timed_out: bool
+) -> tuple[Verdict, str]:
+    if unproved is not None:
+        where = f" at node '{unproved.node}'" if unproved.node else ""
+        why = f": {unproved.detail}" if unproved.detail else ""
+        return Verdict.UNKNOWN, (
+            f"{unproved.outcome.value} obligation {unproved.name}{where}: {unproved.goal}{why}"
+        )
+    if tolerance.given and within(proof.bounds, tolerance):
+        return Verdict.VERIFIED, "every obligation is discharged and the bound is at most eps"
+    if not tolerance.given and proof.finite and not timed_out:
+        return Verdict.VERIFIED, "every obligation is discharged; the bound is proved"
+    if timed_out:
+        return Verdict.UNKNOWN, "the time limit was reached"
+    if not proof.finite:
+        return Verdict.UNKNOWN, "no finite bound was found"
+    return Verdict.UNKNOWN, ABOVE
+
+
+def settled(proof: Proof, tolerance: Tolerance) -> bool:
+    """Is nothing left to improve or to find?"""
+    reached = within(proof.bounds, tolerance) or within(proof.bounds, Tolerance(Fraction(0)))
+    return failure_of(proof, ()) is None and reached
+
+
+def proved_bounds(proof: Proof, unproved: Obligation | None) -> Mapping[str, FloatArray]:
+    """The bounds, which are proved of nothing while an obligation is open."""
+    if unproved is None:
+        return proof.bounds
+    return {t: np.full(b.shape, np.inf) for t, b in proof.bounds.items()}
+
+
+def conditional(proof: Proof, unproved: Obligation | None) -> tuple[str, ...]:
+    """What would hold if the open obligation did."""
+    largest = max((float(np.max(b, initial=0.0)) for b in proof.bounds.values()), default=math.inf)
+    if unproved is None or not math.isfinite(largest):
+        return ()
+    return (
+        f"no bound is proved: obligation {unproved.name} is open; the bound would be about "
+        f"{largest:.6g} if it held",
+    )

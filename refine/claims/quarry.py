@@ -1,0 +1,49 @@
+"""What a search looks for: the counterexamples of a claim."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from encoders.contract.contract import RuntimeContract
+from encoders.program import program_of
+from onnx_import.graph import Graph
+from refine.results.verdict import Witness
+from refine.search.evaluation import Candidate, Hunt, Meaning
+
+_EVALUATED = 4
+_MUCH, _TOO_MUCH = 5_000_000, 50_000_000  # multiply-adds, each in balls
+
+Late = Callable[[], bool]
+Leads = Callable[[Hunt, int, Late], Iterator[Candidate]]
+
+
+def _none(hunt: Hunt, seed: int, late: Late) -> Iterator[Candidate]:
+    yield from ()
+
+
+@dataclass(frozen=True)
+class Quarry:
+    """Inputs of `graph` whose outputs, computed under `contract`, are far from what is meant.
+
+    `meanings` are the readings of the specification that they are held against in turn (None: the
+    real values of `graph` itself). `decide` evaluates a candidate exactly; `replayed` runs a
+    witness on real runtimes. At most `most` inputs are evaluated exactly; 0 means that one alone
+    takes minutes, and nothing is searched for. `leads` gives candidates beside those that the
+    search finds.
+    """
+
+    graph: Graph
+    contract: RuntimeContract
+    decide: Callable[[Candidate], Witness]
+    replayed: Callable[[Witness], Witness]
+    most: int
+    meanings: tuple[Meaning | None, ...] = (None,)
+    leads: Leads = _none
+
+
+def evaluations(graph: Graph) -> int:
+    """How many inputs are worth evaluating exactly: one of a large network; none, and so no search,
+    of a network that would take minutes for each."""
+    work = program_of(graph).work
+    return 0 if work > _TOO_MUCH else 1 if work > _MUCH else _EVALUATED

@@ -1,0 +1,233 @@
+"""Any claim becomes a verdict: the one place where proof, search and runtime meet.
+
+Order of work: first bounds of every box; a search where they do not settle the claim; better
+bounds while the budget lasts; another search in the parts where they are still too large; the
+lemmas and obligations the bounds rest on; cross-checks by Z3; a look at a runtime of this machine.
+Whenever time runs out, what was shown so far is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from encoders.numbers.enclosure import FloatArray
+from encoders.numbers.radius import largest_radius
+from encoders.program import program_of
+from refine.bounds.network import NetworkBounds
+from refine.claims.claim import Claim
+from refine.claims.conduct import conduct_of
+from refine.claims.decision import Decision, conditional, decide, proved_bounds, settled
+from refine.claims.hunting import NOTHING, Catch, hunt, hunt_at
+from refine.claims.options import Options, improving_until, searching, searching_again
+from refine.claims.quarry import evaluations
+from refine.claims.shown import with_shown
+from refine.common.clock import Clock
+from refine.domain.domain import Domain
+from refine.lemmas.library import prove_lemmas
+from refine.proof.compose import lemmas_used, merged
+from refine.proof.cross_check import cross_checks
+from refine.proof.proof import Proof, failure_of, first_proof, improved
+from refine.proof.unproved_boxes import remains
+from refine.results.obligation import Obligation
+from refine.results.verdict import Conduct, NodeReport, Result, Side, Tolerance, Verdict
+
+
+def settle(
+    claim: Claim, domain: Domain, tolerance: Tolerance, options: Options, clock: Clock
+) -> Result:
+    """Settle a claim over the domain; without an ε, find the best provable bound."""
+    account = _Account(claim, domain, tolerance, options, clock)
+    proof = first_proof(claim.problem, domain, options.backward, clock)
+    owed = claim.undefined(proof)
+    account.tell_so_far(proof, NOTHING)
+    quarry = claim.quarry if options.search else None
+    catch = NOTHING
+    if quarry is not None and not settled(proof, tolerance):
+        seconds, effort = searching(options)
+        catch = hunt(quarry, domain, tolerance, options.seed, clock, seconds, effort)
+        account.tell_so_far(proof, catch)
+    if catch.violation is None and not settled(proof, tolerance) and options.backward:
+        deadline = improving_until(options, clock)
+        proof = improved(proof, claim.problem, tolerance, deadline, options.workers, clock)
+        left = remains(proof, domain, tolerance)
+        if quarry is not None and left is not None and not settled(proof, tolerance):
+            seconds, seed = searching_again(options), options.seed + 1
+            catch = catch.joined(hunt(quarry, left, tolerance, seed, clock, seconds))
+    account.tell_so_far(proof, catch)
+    groups, lemmas, late = _obligations(proof, options, clock)
+    every = (*owed, *lemmas, *(o for group in groups.values() for o in group))
+    inputs = claim.side.graph.inputs
+    given = [o.point for o in every if o.point and all(t in inputs for t, _ in o.point)]
+    if quarry is not None and catch.violation is None and given and not late:
+        catch = catch.joined(hunt_at(given, quarry, domain, tolerance, clock))
+    unproved = failure_of(proof, every)
+    timed_out = proof.late or catch.late or late
+    result = account.result(
+        decide(proof, tolerance, unproved, catch, timed_out),
+        proved_bounds(proof, unproved),
+        catch,
+        timed_out,
+        node_reports(proof.wholes, groups),
+        (*owed, *lemmas),
+        (*_split_notes(proof), *conditional(proof, unproved)),
+        claim.notes(proof),
+    )
+    return account.with_runtime(result, catch)
+
+
+@dataclass(frozen=True)
+class _Account:
+    """What a result says whatever is found, and the results that are told on the way."""
+
+    claim: Claim
+    domain: Domain
+    tolerance: Tolerance
+    options: Options
+    clock: Clock
+
+    def result(
+        self,
+        answer: Decision,
+        bounds: Mapping[str, FloatArray],
+        catch: Catch,
+        timed_out: bool,
+        nodes: tuple[NodeReport, ...] = (),
+        obligations: tuple[Obligation, ...] = (),
+        of_proof: tuple[str, ...] = (),
+        of_claim: tuple[str, ...] = (),
+    ) -> Result:
+        """The answer with what it rests on; `of_proof` and `of_claim` are notes."""
+        claim, side = self.claim, self.claim.side
+        about = dict.fromkeys(n for s in claim.sides for n in program_of(s.graph).notes)
+        unsearched = _unsearched(claim, self.options) if nodes else ()
+        return Result(
+            verdict=answer.verdict,
+            reason=answer.reason,
+            tolerance=self.tolerance,
+            bounds=bounds,
+            worst_found=catch.largest,
+            domain=self.domain,
+            contract=side.contract,
+            assumptions=claim.assumptions(self.domain),
+            nodes=nodes,
+            obligations=obligations,
+            graph=side.graph,
+            seed=self.options.seed,
+            seconds=self.clock.seconds,
+            notes=(
+                *side.graph.notes,
+                *self.domain.notes,
+                *about,
+                *of_proof,
+                *unsearched,
+                *of_claim,
+            ),
+            witness=answer.witness,
+            timed_out=timed_out,
+            spec=claim.spec,
+            pairing=claim.pairing,
+        )
+
+    def tell_so_far(self, proof: Proof, catch: Catch) -> None:
+        """What would be answered if time were up now: nothing is verified yet, for no obligation
+        has been looked at."""
+        if self.options.so_far is None:
+            return
+        answer = decide(proof, self.tolerance, None, catch, timed_out=True)
+        if answer.verdict is not Verdict.VIOLATED:
+            answer = replace(answer, verdict=Verdict.UNKNOWN, reason="the time limit was reached")
+        self.options.so_far(self.result(answer, proof.bounds, catch, timed_out=True))
+
+    def with_runtime(self, result: Result, catch: Catch) -> Result:
+        """The result with what a runtime of this machine does, where somebody is to look."""
+        claim = self.claim
+        conduct = seen(claim.side, self.domain, self.options, self.clock)
+        of_spec = None
+        if claim.spec is not None:
+            of_spec = seen(claim.spec, self.domain, self.options, self.clock, claim.inputs)
+        by_runtime = None
+        if self.options.conform and catch.worst is not None and not self.clock.late:
+            by_runtime = claim.shown(self.domain, catch.worst, self.options.seed)
+        result = replace(result, conduct=conduct, spec_conduct=of_spec, seconds=self.clock.seconds)
+        return with_shown(result, by_runtime)
+
+
+def seen(
+    side: Side,
+    domain: Domain,
+    options: Options,
+    clock: Clock,
+    names: Mapping[str, str] | None = None,
+) -> Conduct | None:
+    """What a runtime of this machine does, beside the contract; None where nobody is to look.
+
+    `names` gives the graph's own name of each input of the domain, where they differ.
+    """
+    if not options.conform or side.graph.drawn or clock.late:
+        return None
+    clock.tell("running the model")
+    return conduct_of(side.graph, domain, side.contract, options.seed, names)
+
+
+def _unsearched(claim: Claim, options: Options) -> tuple[str, ...]:
+    """Said where errors should have been searched for and were not."""
+    graphs = [side.graph for side in reversed(claim.sides)]
+    if any(graph.drawn for graph in graphs):
+        return ("no errors were searched for: the runtime draws its masks itself",)
+    if not options.search or all(evaluations(graph) for graph in graphs):
+        return ()
+    return ("no errors were searched for: evaluating a network of this size exactly takes minutes",)
+
+
+def _split_notes(proof: Proof) -> tuple[str, ...]:
+    if proof.parts == len(proof.boxes):
+        return ()
+    return (f"the domain was split into {proof.parts} boxes; the layers are shown for the whole",)
+
+
+def _obligations(
+    proof: Proof, options: Options, clock: Clock
+) -> tuple[Mapping[str, tuple[Obligation, ...]], tuple[Obligation, ...], bool]:
+    """Of each node, and of the lemmas; whether the time limit cut the asking short."""
+    clock.tell("proving lemmas")
+    lemmas = prove_lemmas(lemmas_used(proof.wholes, proof.lemmas), options.cache)
+    groups = merged(proof.obligations())
+    if options.cross_check is None:
+        return groups, lemmas, False
+    clock.tell("cross-checking with Z3")
+    crossed, late = cross_checks(proof.wholes[0], options.cross_check, clock)
+    for name, more in crossed.items():
+        groups[name] = (*groups[name], *more)
+    return groups, lemmas, late
+
+
+def node_reports(
+    bounds: Sequence[NetworkBounds], obligations: Mapping[str, tuple[Obligation, ...]]
+) -> tuple[NodeReport, ...]:
+    worst = max(bounds, key=lambda b: b.largest)
+    shares = _shares(worst.costs)
+    return tuple(
+        NodeReport(
+            n.node.name,
+            n.node.op,
+            min(float(np.min(b.nodes[i].values.lo, initial=np.inf)) for b in bounds),
+            max(float(np.max(b.nodes[i].values.hi, initial=-np.inf)) for b in bounds),
+            max(largest_radius(b.nodes[i].errors) for b in bounds),
+            max(largest_radius(b.nodes[i].rounding.radius) for b in bounds),
+            shares.get(n.node.name, 0.0),
+            obligations.get(n.node.name, ()),
+        )
+        for i, n in enumerate(bounds[0].nodes)
+    )
+
+
+def _shares(costs: Mapping[str, float]) -> Mapping[str, float]:
+    """Each node's part of the sum of all; infinite costs share it among themselves."""
+    infinite = {name for name, cost in costs.items() if not np.isfinite(cost)}
+    if infinite:
+        return {name: (name in infinite) / len(infinite) for name in costs}
+    total = sum(costs.values()) or 1.0
+    return {name: cost / total for name, cost in costs.items()}
