@@ -16,7 +16,7 @@ from onnx import helper
 from small_models import domain_of, settled
 
 from onnx_import import load
-from refine.claims import accuracy as check_module
+from refine.claims import settle as settle_module
 from refine.claims.options import Options
 from refine.common.clock import Clock
 from refine.domain.domain import DomainOptions
@@ -278,7 +278,7 @@ def test_the_worst_box_of_a_union_decides(tmp_path: Path) -> None:
 def test_a_lemma_that_z3_does_not_prove_prevents_verified(
     net: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prove = check_module.prove_lemmas
+    prove = settle_module.prove_lemmas
     for outcome in (Outcome.UNDECIDED, Outcome.REFUTED, Outcome.VACUOUS):
 
         def broken(names: Any, *rest: Any, outcome: Outcome = outcome) -> Any:
@@ -286,7 +286,7 @@ def test_a_lemma_that_z3_does_not_prove_prevents_verified(
             return (*good[:-1], dataclasses.replace(good[-1], outcome=outcome))
 
         with monkeypatch.context() as patch:
-            patch.setattr(check_module, "prove_lemmas", broken)
+            patch.setattr(settle_module, "prove_lemmas", broken)
             for eps in (None, "1"):
                 result = settled(net, eps=eps, search=False)
                 assert result.verdict is Verdict.UNKNOWN
