@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,10 @@ from refine.api import diff_models
 from refine.claims.options import Options
 from refine.cli.main import run
 from refine.lemmas.cache import default_directory
+from refine.proof import cross_check
+from refine.proof.cross_check import EVERYTHING
+from refine.proof.z3_solver import Query, discharge
+from refine.results.obligation import Discharger, Obligation, Outcome
 from refine.results.verdict import ExitCode, Result, Verdict
 
 
@@ -224,3 +229,39 @@ def test_copies_are_looked_through(tmp_path: Path) -> None:
     result = diff(spec, impl, contract="exact")
     assert 0.5 <= result.bound < 0.5 + 1e-12
     assert "1 of 9 elements of w differ" in " ".join(result.notes)
+
+
+def test_z3_checks_the_layers_of_a_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over the numbers of both files; what it refutes prevents a proof."""
+    spec = mlp(tmp_path / "spec.onnx", (2, 4, 1))
+    impl = edited(tmp_path / "impl.onnx", spec, first_weight(one_ulp))
+    options = Options(EVERYTHING, default_directory())
+    result = diff_models(spec, impl, "-1..1", "1e-3", "ieee-any", options)
+    asked = [o for n in result.nodes for o in n.obligations if o.discharger is Discharger.Z3]
+    assert result.verdict is Verdict.VERIFIED
+    assert {o.node for o in asked} >= {n.name for n in result.nodes}
+    assert any(o.name.startswith("finite/relu1") for o in asked)
+
+    def refutation(query: Query) -> Obligation:
+        return replace(discharge(query), outcome=Outcome.REFUTED)
+
+    monkeypatch.setattr(cross_check, "discharge", refutation)
+    again = diff_models(spec, impl, "-1..1", "1e-3", "ieee-any", options)
+    assert again.verdict is Verdict.UNKNOWN
+    assert "refuted" in again.reason
+
+
+@pytest.mark.parametrize("contract", ["exact", "ieee-any"])
+def test_what_onnxruntime_differs_by_counts_as_found(tmp_path: Path, contract: str) -> None:
+    spec = mlp(tmp_path / "spec.onnx")
+    impl = edited(tmp_path / "impl.onnx", spec, first_weight(negate))
+    options = Options(None, default_directory(), conform=True)
+    result = diff_models(spec, impl, "-1..1", "1e-6", options=options, spec_contract=contract)
+    assert result.witness is not None
+    assert result.shown is not None
+    inputs = {n: np.asarray(v, np.float32) for n, v in result.witness.inputs.items()}
+    (ours,), (theirs,) = (OnnxRuntime(f).run(inputs).values() for f in (impl, spec))
+    apart = float(np.max(np.abs(ours.astype(float) - theirs.astype(float))))
+    assert 0.99 * apart <= result.shown.error <= result.bound
