@@ -1,7 +1,7 @@
-"""The claim and its proof: bounds, lemmas, composition, search, verdicts, reports.
+"""How far can the network that runs be from the network that was proved?
 
-Names are imported when they are first used: the command line must listen to Ctrl-C before numpy,
-onnx and Z3 are there.
+The public names are those of `refine.api`, imported when they are first used: the command line must
+listen to Ctrl-C before numpy, onnx and Z3 are there.
 """
 
 from __future__ import annotations
@@ -9,35 +9,66 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from refine.siblings import require_siblings
+
 if TYPE_CHECKING:
-    from onnx_import.errors import ModelError
-    from refine.api import check_model
-    from refine.claims.options import Options
-    from refine.domain.domain import DomainOptions
-    from refine.results.document import document_of
-    from refine.results.verdict import Result, Verdict
+    from refine.api import (
+        Conformance,
+        Domain,
+        DomainOptions,
+        Graph,
+        ModelError,
+        Options,
+        Probed,
+        Replay,
+        Result,
+        RuntimeContract,
+        Verdict,
+        bound,
+        check,
+        check_model,
+        conform,
+        diff,
+        diff_models,
+        document_of,
+        load,
+        probe,
+        replay,
+    )
 
 __all__ = [
+    "Conformance",
+    "Domain",
     "DomainOptions",
+    "Graph",
     "ModelError",
     "Options",
+    "Probed",
+    "Replay",
     "Result",
+    "RuntimeContract",
     "Verdict",
+    "bound",
+    "check",
     "check_model",
+    "conform",
+    "diff",
+    "diff_models",
     "document_of",
+    "load",
+    "probe",
+    "replay",
 ]
-_HOMES = {
-    "DomainOptions": "refine.domain.domain",
-    "ModelError": "onnx_import.errors",
-    "Options": "refine.claims.options",
-    "Result": "refine.results.verdict",
-    "Verdict": "refine.results.verdict",
-    "check_model": "refine.api",
-    "document_of": "refine.results.document",
-}
+__version__ = "0.1.0"
+
+require_siblings()
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'refine' has no attribute '{name}'")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module("refine.api"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

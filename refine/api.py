@@ -1,24 +1,283 @@
-"""The command line's main job as a function."""
+"""The public names, and no others: what the command line does, as functions.
+
+Each function takes a model as a path, as the bytes of a file or as an onnx.ModelProto; each option
+of the command line is a keyword with the command line's default. Whatever cannot be read, does not
+fit or is not supported raises ModelError, in one sentence.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, Unpack
 
-from encoders.contract.contract import RuntimeContract
-from onnx_import import load
+from encoders.contract.contract import EXACT, RuntimeContract
+from gpu_check.common.writing import write_whole
+from gpu_check.conformance.conformance import Conformance
+from gpu_check.probe.probed_contract import Probed
+from onnx_import import load as load_file
+from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
-from refine.claims.accuracy import check
-from refine.claims.difference import diff
+from refine.claims.accuracy import check as check_accuracy
+from refine.claims.conforming import judged
+from refine.claims.difference import diff as check_difference
 from refine.claims.options import Options
+from refine.claims.python_values import (
+    contract_value,
+    graph_of,
+    path_of,
+    path_text,
+    places_of,
+    ranges_of,
+    settled,
+    text_of,
+)
+from refine.claims.replaying import Replay, replayed
 from refine.domain.domain import Domain, DomainOptions, read_domain
+from refine.domain.random_inputs import drawn
 from refine.lemmas.cache import default_directory
+from refine.options.applicable import require_applicable
+from refine.options.contract_choice import contract_for
+from refine.options.contract_file import write_contract
+from refine.options.keywords import (
+    CheckKeywords,
+    DiffKeywords,
+    ModelKeywords,
+    PathText,
+    given,
+    sentences,
+    with_keywords,
+)
+from refine.options.models import Model, is_file, opened
 from refine.options.options import contract_of, tolerance_of
+from refine.options.probing import probed
+from refine.options.runtime_choice import runtime_choice
+from refine.options.settings import (
+    CLAIMS,
+    READINGS,
+    require_choice,
+    require_count,
+)
 from refine.proof.cross_check import SAMPLE
-from refine.results.verdict import Result, Side, Tolerance
+from refine.results.document import document_of
+from refine.results.verdict import Result, Side, Tolerance, Verdict
+from refine.witness.file import Trusted
+
+__all__ = [
+    "Conformance",
+    "Domain",
+    "DomainOptions",
+    "Graph",
+    "ModelError",
+    "Options",
+    "Probed",
+    "Replay",
+    "Result",
+    "RuntimeContract",
+    "Verdict",
+    "bound",
+    "check",
+    "check_model",
+    "conform",
+    "diff",
+    "diff_models",
+    "document_of",
+    "load",
+    "probe",
+    "replay",
+]
 
 Epsilon: TypeAlias = str | float | Mapping[str, str | float] | Tolerance
+_DOMAINS = ("vnnlib", "input", "center", "box")
+_PLACES = ("json", "counterexample", "dump_smt2")
+
+
+@with_keywords(CheckKeywords)
+def check(
+    model: Model, domain: object = None, eps: object = None, **options: Unpack[CheckKeywords]
+) -> Result:
+    """Is |f_rt(x) − f_R(x)| ≤ eps for every x of the domain and every allowed execution?
+
+    `domain` is a mapping from input names to (lo, hi), of numbers or of arrays of the input's
+    shape; (lo, hi) alone where there is one input; an array, with `radius` around it and `clip`; a
+    VNN-LIB file (.vnnlib), arrays in a file (.npz); text as the command line takes it ("x=-1..1");
+    or None, where the model states ranges itself. Numbers are taken exactly as they are, text as
+    the decimal that it spells. `eps` is a number, or one for each output by name; 1e-3 means
+    1/1000.
+
+    >>> demo = "examples/demo/pendulum.onnx"
+    >>> result = check(demo, {"state": (-1, 1)}, eps=1e-3)
+    >>> result.verdict
+    <Verdict.VERIFIED: 'verified'>
+    >>> assert result and result.bound < 5e-4
+
+    The result is true (`assert result`) where it is verified and the runtime here was not seen to
+    leave the contract. `result.to_json()` is what `--json` writes.
+
+    `timeout` (seconds) is looked at between steps: no other process ends the work, so that a single
+    long step can overrun it; the command line's limit is a hard one. A counterexample is saved only
+    where `counterexample` says so.
+    """
+    words = given("check", CheckKeywords, options)
+    claim, batch = words.pop("claim", CLAIMS[0]), words.pop("batch", 8)
+    require_choice("claim", claim, CLAIMS)
+    require_count("batch", batch, least=2)
+    if eps is None:
+        raise ModelError("check needs eps=, the largest error allowed; bound finds the best one")
+    return settled(model, domain, eps, words, batch=None if claim == CLAIMS[0] else batch)
+
+
+@with_keywords(ModelKeywords)
+def bound(model: Model, domain: object = None, **options: Unpack[ModelKeywords]) -> Result:
+    """The best bound on |f_rt(x) − f_R(x)| over the domain that can be proved. As `check`.
+
+    >>> import numpy as np
+    >>> result = bound("examples/demo/pendulum.onnx", np.array([[0.0, 0.5]]), radius=0.1)
+    >>> 0 < result.bound < 1e-4
+    True
+    """
+    return settled(model, domain, None, given("bound", ModelKeywords, options))
+
+
+@with_keywords(DiffKeywords)
+def diff(
+    spec: Model,
+    model: Model,
+    domain: object = None,
+    eps: object = None,
+    **options: Unpack[DiffKeywords],
+) -> Result:
+    """Is |model(x) − spec(x)| ≤ eps for every x of the domain? Without eps, the best bound.
+
+    The specification is read over the reals, and the model as it runs, unless `spec_as` and
+    `impl_as` ("real", "runtime") say otherwise. `match` says which tensor of the specification an
+    input or an output of the model is. Otherwise as `check`.
+
+    >>> demo = "examples/demo/pendulum.onnx"
+    >>> diff(demo, demo, "-1..1", impl_as="real").bound
+    0.0
+    """
+    words = given("diff", DiffKeywords, options)
+    ours, theirs = words.pop("impl_as", "runtime"), words.pop("spec_as", "real")
+    require_choice("impl_as", ours, READINGS)
+    require_choice("spec_as", theirs, READINGS)
+    named, match = words.pop("spec_contract", None), words.pop("match", None)
+    if theirs == "real" and named is not None:
+        raise ModelError("spec_contract= needs spec_as='runtime'")
+    if match is not None and not isinstance(match, Mapping):
+        raise ModelError(f"match= is a mapping of tensors' names, not {match!r}")
+    if theirs == "real":
+        named = EXACT
+    elif named is None:
+        named = words.get("contract", "ieee-any")
+    if ours == "real":
+        words["contract"] = EXACT
+    pair = spec, contract_value("spec_contract", named), match
+    return settled(model, domain, eps, words, pair)
+
+
+@sentences
+def probe(
+    model: Model,
+    runtime: str = "onnxruntime",
+    *,
+    output: PathText | None = None,
+    samples: int = 32,
+    exhaustive: bool = False,
+    seed: int = 0,
+    allow: PathText | Sequence[PathText] = (),
+) -> Probed:
+    """Find out how a runtime computes this model: its contract is the result's `contract`.
+
+    `runtime` is a name with settings, such as "onnxruntime:threads=2"; `output` a file that the
+    contract is written to. The result can be given as `contract=`.
+    """
+    require_count("samples", samples, least=1)
+    require_count("seed", seed, least=0)
+    choice = runtime_choice(text_of("runtime", runtime))
+    with opened(model) as source:
+        graph = graph_of(source, allow)
+        found = probed(graph, choice, samples, bool(exhaustive), seed)
+    if output is not None:
+        write_contract(found.contract, Path(path_text("output", output)))
+    return found
+
+
+@sentences
+def conform(
+    model: Model,
+    contract: object,
+    runtime: str = "onnxruntime",
+    *,
+    input: str | Sequence[str] = "-1..1",
+    samples: int = 100,
+    seed: int = 0,
+    allow: PathText | Sequence[PathText] = (),
+) -> Conformance:
+    """Run a runtime against a contract: bit for bit where that is pinned, else within bounds.
+
+    `input` says where random inputs are drawn from. The result is true where the contract is
+    honoured and something was compared.
+
+    >>> bool(conform("examples/demo/pendulum.onnx", "ieee-any", samples=4))
+    True
+    """
+    require_count("samples", samples, least=1)
+    require_count("seed", seed, least=0)
+    choice = runtime_choice(text_of("runtime", runtime))
+    chosen = contract_value("contract", contract)
+    with opened(model) as source:
+        graph = graph_of(source, allow)
+        if not isinstance(chosen, RuntimeContract):
+            chosen = contract_for(chosen, None, None, path_of(source), places_of(allow))
+        require_applicable(chosen, graph)
+        batch = drawn(graph, ranges_of(input), samples, seed)
+        return judged(graph, choice, chosen, batch)
+
+
+@sentences
+def replay(
+    file: PathText,
+    *,
+    model: PathText | None = None,
+    spec: PathText | None = None,
+    script: PathText | None = None,
+    allow: PathText | Sequence[PathText] = (),
+) -> Replay:
+    """Run a saved counterexample again, on the emulator and on real runtimes.
+
+    `model` and `spec` say where its models are now; `script` is a file for a script that shows the
+    violation by itself. The result is true where the violation is confirmed.
+    """
+    trusted = Trusted(
+        None if model is None else Path(path_text("model", model)),
+        None if spec is None else Path(path_text("spec", spec)),
+        places_of(allow),
+    )
+    found = replayed(Path(path_text("file", file)), trusted)
+    if script is not None:
+        text = found.script()
+        write_whole(Path(path_text("script", script)), lambda out: out.write(text.encode()))
+    return found
+
+
+@sentences
+def load(
+    model: Model, *, batch: int | None = None, allow: PathText | Sequence[PathText] = ()
+) -> Graph:
+    """The graph of a model, which the other functions take instead of the model.
+
+    >>> load("examples/demo/pendulum.onnx").inputs
+    ('state',)
+    """
+    if batch is not None:
+        require_count("batch", batch, least=1)
+    with opened(model) as source:
+        if isinstance(source, Graph):
+            return source
+        graph = load_file(source, batch, allowed=places_of(allow))
+        return graph if is_file(model) else replace(graph, source=None)
 
 
 def check_model(
@@ -38,7 +297,9 @@ def check_model(
     graph = _graph(model, random=True)
     chosen = _contract(contract)
     effort = options or Options(SAMPLE, default_directory(), budget=10.0, conform=True)
-    return check(graph, _domain(domain, graph, chosen), chosen, _tolerance(eps, graph), effort)
+    return check_accuracy(
+        graph, _domain(domain, graph, chosen), chosen, _tolerance(eps, graph), effort
+    )
 
 
 def diff_models(
@@ -62,11 +323,11 @@ def diff_models(
     effort = options or Options(SAMPLE, default_directory(), budget=10.0, conform=True)
     where = _domain(domain, graph, chosen)
     sides = Side(_graph(spec), others), Side(graph, chosen)
-    return diff(*sides, where, _tolerance(eps, graph, zero=True), effort, match=match)
+    return check_difference(*sides, where, _tolerance(eps, graph, zero=True), effort, match=match)
 
 
 def _graph(model: str | Path | Graph, random: bool = False) -> Graph:
-    return model if isinstance(model, Graph) else load(model, random=random)
+    return model if isinstance(model, Graph) else load_file(model, random=random)
 
 
 def _contract(contract: str | RuntimeContract) -> RuntimeContract:

@@ -26,8 +26,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "gpu_check": ("common", "emulator", "runtimes", "probe", "conformance", "cuda"),
     "refine": (
-        "common", "process", "domain", "results", "bounds", "scalar", "proof", "lemmas", "pair",
-        "search", "options", "witness", "claims", "report", "api", "zoo", "cli",
+        "siblings", "common", "process", "domain", "results", "bounds", "scalar", "proof",
+        "lemmas", "pair", "search", "options", "witness", "claims", "report", "api", "zoo", "cli",
     ),
 }  # fmt: skip
 """The rooms of each package, and its files beside them, from the lowest: each imports only itself

@@ -113,7 +113,8 @@ class WrongMode:
 
 @dataclass(frozen=True)
 class Conformance:
-    """The outcome for one runtime, contract and model."""
+    """The outcome for one runtime, contract and model; `bool()` is true where the contract is
+    honoured and something was compared."""
 
     runtime: str
     contract: RuntimeContract
@@ -129,6 +130,9 @@ class Conformance:
     @property
     def conforms(self) -> bool:
         return not self.divergences and not self.modes
+
+    def __bool__(self) -> bool:
+        return self.conforms and bool(self.compared)
 
     @property
     def compared(self) -> tuple[NodeCheck, ...]:

@@ -12,10 +12,14 @@ import signal
 import sys
 import warnings
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from refine.process.supervision import Watcher, places, process_start, supervised
+from refine.siblings import hidden
 
+if TYPE_CHECKING:
+    from refine.process.supervision import Watcher
+
+_INPUT_ERROR = 2
 _INTERNAL_ERROR = 70
 _INTERRUPTED = 130
 _NO_MEMORY = b"refine: internal error: out of memory\n"
@@ -27,11 +31,14 @@ def main() -> NoReturn:
     """Run a command and leave with its exit code. A bug never looks like a verdict."""
     code = _INTERNAL_ERROR
     try:
-        start = process_start()
         _listen()
         _open_streams()
-        _silence_warnings()
-        code = supervised(_run, places(sys.argv[1:], start))
+        if sentence := hidden():
+            _say(f"refine: {sentence}\n".encode("utf-8", "backslashreplace"))
+            code = _INPUT_ERROR
+        else:
+            _silence_warnings()
+            code = _watched()
     except MemoryError:
         _say(_NO_MEMORY)
     except KeyboardInterrupt:
@@ -42,6 +49,12 @@ def main() -> NoReturn:
     finally:
         _flush()
         os._exit(code)
+
+
+def _watched() -> int:
+    from refine.process.supervision import places, process_start, supervised
+
+    return supervised(_run, places(sys.argv[1:], process_start()))
 
 
 def _run(watcher: Watcher | None) -> int:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-from functools import partial
 from pathlib import Path
 
 import click
 
 from gpu_check.common.writing import write_whole
-from onnx_import import load
-from refine.claims.batch_invariance import run_batch_again
-from refine.claims.pair_quarry import run_pair_again
+from refine.claims.replaying import replayed
 from refine.options.options import allowing
 from refine.report.console import Reporter
 from refine.results.verdict import ExitCode
-from refine.witness.file import Trusted, load_witness
-from refine.witness.replay import divergence, every_output, run_again
-from refine.witness.script import script_of
+from refine.witness.file import Trusted
+from refine.witness.replay import divergence, every_output
 
 
 @click.command("replay")
@@ -49,23 +44,16 @@ def replay_command(
 
     Exit code 1 if the violation is confirmed, 3 if it is not.
     """
-    trusted = Trusted(model, spec, allowed)
-    saved = load_witness(file, partial(load, allowed=allowed), trusted)
-    graph, epsilon = saved.graph, saved.epsilon
-    alone = saved.spec is None
-    if saved.batch is not None:
-        witness = run_batch_again(saved)
-    else:
-        witness = run_again(graph, saved.candidate) if alone else run_pair_again(saved)
+    replay = replayed(file, Trusted(model, spec, allowed))
+    saved, witness = replay.saved, replay.witness
     if script is not None:
-        text = script_of(witness, graph, epsilon, saved.spec)
+        text = replay.script()
         write_whole(script, lambda out: out.write(text.encode()))
     reporter = Reporter()
-    if alone:
+    if saved.spec is None:
+        graph = saved.graph
         reporter.divergence(divergence(witness, graph))
         if len(graph.outputs) > 1 or graph.types[witness.output].size > 1:
             reporter.every_output(every_output(witness, graph), graph)
-    reporter.replay(witness, epsilon)
-    limit = epsilon if epsilon is not None else Fraction(0)
-    violated = not witness.error.finite or witness.error.lo > limit
-    return ExitCode.VIOLATED if violated else ExitCode.UNKNOWN
+    reporter.replay(witness, saved.epsilon)
+    return ExitCode.VIOLATED if replay.violated else ExitCode.UNKNOWN

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,8 +13,7 @@ from typing import Any
 import click
 
 from encoders.contract.contract import EXACT
-from gpu_check.common.writing import NoPlainFile, require_writable, write_whole
-from onnx_import.errors import ModelError
+from gpu_check.common.writing import write_whole
 from refine.claims.asked import Question, answered
 from refine.claims.options import Options
 from refine.cli.answering import Telling
@@ -28,6 +26,7 @@ from refine.report.console import Reporter
 from refine.results.document import contradiction_text, json_text
 from refine.results.verdict import ExitCode, Result, Verdict
 from refine.witness.file import save_witness
+from refine.witness.places import as_json, require_places
 
 _SHORTEST = 1e-3  # seconds, where the limit has passed before the work began
 
@@ -49,7 +48,7 @@ def run_claim(
         raise click.UsageError("--timeout needs a positive number of seconds")
     if given["search_seconds"] is not None and given["no_search"]:
         raise click.UsageError("--search does not go with --no-search")
-    _require_places(json_path, given["counterexample"], given["dump_smt2"])
+    require_places(json_path, given["counterexample"], given["dump_smt2"])
     written = DomainOptions(
         given["vnnlib"],
         given["inputs"],
@@ -128,28 +127,13 @@ def _written(path: Path, document: str, reporter: Reporter) -> None:
         reporter.error(f"--json is not written: {path}: {error.strerror or error}")
 
 
-def _require_places(json_path: str | None, counterexample: Path | None, smt2: Path | None) -> None:
-    """Raises OSError before any work is done if a result could not be written where asked.
-
-    A link or a device there is said only beside the answer, which comes out all the same.
-    """
-    with suppress(NoPlainFile):
-        if json_path is not None and json_path != "-":
-            require_writable(Path(json_path))
-    with suppress(NoPlainFile):
-        if counterexample is not None:
-            require_writable(_as_json(counterexample))
-    if smt2 is not None and smt2.exists() and not smt2.is_dir():
-        raise ModelError(f"--dump-smt2 needs a folder, and {smt2} is a file")
-
-
 def _witness_place(result: Result, chosen: Path | None) -> Path | None:
     """Where a counterexample will be saved; None where there is none."""
     if result.witness is None:
         return None
     source = result.graph.source
     stem = "model" if source is None else source.stem
-    return _as_json(chosen or Path(f"{stem}-counterexample.json"))
+    return as_json(chosen or Path(f"{stem}-counterexample.json"))
 
 
 def _saved(result: Result, path: Path, reporter: Reporter) -> bool:
@@ -175,9 +159,3 @@ def _tell_contradiction(result: Result, reporter: Reporter) -> None:
     reporter.error(
         f"{result.reason}; please report it, with the model, {source or 'unnamed'}, {kept}"
     )
-
-
-def _as_json(path: Path) -> Path:
-    if path.name in ("", ".."):
-        raise ModelError(f"--counterexample needs a file, and {path} is a folder")
-    return path if path.suffix == ".json" else path.with_name(path.name + ".json")

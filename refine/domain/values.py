@@ -109,9 +109,11 @@ def _options(value: object) -> DomainOptions | None:
             raise DomainError(f"{path!s} is no domain: give a .vnnlib, .npz or .npy file")
         return _changed(DomainOptions(), {kind: path})
     if isinstance(value, str):
+        if value.lstrip().startswith("--"):
+            return _of_texts(value.split())
         if ".." not in Path(value).name and Path(value).suffix in _FILES:
             return _options(Path(value))
-        return _of_texts(value.split() if value.lstrip().startswith("--") else [value])
+        return _of_texts([value])
     if isinstance(value, list | tuple) and value and all(isinstance(v, str) for v in value):
         return _of_texts([str(v) for v in value])
     return None

@@ -7,11 +7,11 @@ import re
 from collections.abc import Collection, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import IO
 
 from gpu_check.common.children import start_worker
+from gpu_check.common.detached import DetachedContext
 from gpu_check.common.writing import write_whole
 from refine.lemmas import schema
 from refine.lemmas.cache import discharge_cached
@@ -44,7 +44,7 @@ def prove_library(
     prove = partial(_prove, timeout=timeout, cache=cache)
     if processes <= 1:
         return tuple(map(prove, names))
-    with ProcessPoolExecutor(processes, get_context("spawn"), start_worker, (os.getpid(),)) as pool:
+    with ProcessPoolExecutor(processes, DetachedContext(), start_worker, (os.getpid(),)) as pool:
         return tuple(pool.map(prove, names))
 
 

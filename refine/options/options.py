@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from decimal import Decimal
 from fractions import Fraction
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from encoders.contract.contract import PRESETS, RuntimeContract, Subnormals
 from encoders.contract.table import FORMATS
 from encoders.numbers.formats import FloatFormat, small_format
 from onnx_import.errors import ModelError
-from refine.common.exact import decimal
+from refine.common.exact import decimal, shorten
 from refine.options.contract_file import read_contract
 from refine.results.verdict import Tolerance
 
@@ -106,6 +108,37 @@ def tolerance_of(texts: tuple[str, ...], outputs: tuple[str, ...], zero: bool = 
     return Tolerance(common, named)
 
 
+def tolerance_from(eps: object, outputs: tuple[str, ...], zero: bool = False) -> Tolerance:
+    """ε as a Python value: None, a `Tolerance`, a number or text, or a mapping from output names.
+
+    A float means the decimal that it is written with: 1e-3 is 1/1000. Raises ModelError for
+    anything else, and as `tolerance_of` does.
+    """
+    if eps is None:
+        return Tolerance()
+    if isinstance(eps, Tolerance):
+        return eps
+    if not isinstance(eps, Mapping):
+        return Tolerance(_epsilon_from(eps, zero))
+    for name in eps:
+        if name not in outputs:
+            raise ModelError(f"eps= names the output {name!r}; there are {', '.join(outputs)}")
+    missing = [t for t in outputs if t not in eps]
+    if missing:
+        raise ModelError(f"eps= gives no tolerance for the output {missing[0]}")
+    return Tolerance(None, {name: _epsilon_from(e, zero) for name, e in eps.items()})
+
+
+def _epsilon_from(eps: object, zero: bool) -> Fraction:
+    if hasattr(eps, "item") and getattr(eps, "shape", None) == ():
+        eps = eps.item() if eps.dtype.kind != "f" else str(eps)  # type: ignore[attr-defined]
+    if isinstance(eps, bool) or not isinstance(eps, str | Real | Decimal):
+        raise ModelError(f"eps= is a number or text, not {shorten(repr(eps))}")
+    if isinstance(eps, Fraction):
+        return _allowed(eps, str(eps), zero)
+    return _epsilon(str(eps), zero)
+
+
 def match_of(texts: tuple[str, ...]) -> dict[str, str]:
     """Pairs of names as `NAME=NAME`. Raises ModelError for anything else, and for a name twice."""
     pairs: dict[str, str] = {}
@@ -124,10 +157,14 @@ def _epsilon(text: str, zero: bool) -> Fraction:
         value = decimal(text)
     except ModelError as error:
         raise ModelError(f"--eps: {error}") from None
+    return _allowed(value, text.strip(), zero)
+
+
+def _allowed(value: Fraction, text: str, zero: bool) -> Fraction:
     if zero and value == 0:
         return value
     if value <= 0:
-        raise ModelError(f"--eps must be positive, not {text.strip()}")
+        raise ModelError(f"--eps must be positive, not {shorten(text)}")
     if len(text) > _LONGEST_EPS or not 2.0**-1000 <= value <= 2.0**1000:
         raise ModelError("--eps lies outside the range of the numbers that could be told apart")
     return value

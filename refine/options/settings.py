@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ CROSS_CHECKS = ("none", "sample", "all")
 READINGS = ("real", "runtime")
 CLAIMS = ("accuracy", "batch-invariant")
 _MOST_WORKERS = 8
+_PLAIN = "default"  # of a field, where the environment says nothing
 
 
 def processors() -> int:
@@ -46,13 +47,20 @@ class Settings:
     subnormals: str | None = None
     as_optimised: str | None = None
     timeout: float | None = None
-    budget: float = field(default_factory=lambda: _number_of("REFINE_BUDGET", BUDGET))
-    workers: int = field(default_factory=lambda: int(_number_of("REFINE_WORKERS", processors())))
+    budget: float = field(
+        default_factory=lambda: _number_of("REFINE_BUDGET", BUDGET), metadata={_PLAIN: BUDGET}
+    )
+    workers: int = field(
+        default_factory=lambda: int(_number_of("REFINE_WORKERS", processors())),
+        metadata={_PLAIN: processors()},
+    )
     seed: int = 0
     search: float | None = None
     no_search: bool = False
     no_cache: bool = False
-    conform: bool = field(default_factory=lambda: bool(_number_of("REFINE_CONFORM", 1)))
+    conform: bool = field(
+        default_factory=lambda: bool(_number_of("REFINE_CONFORM", 1)), metadata={_PLAIN: True}
+    )
     z3: str = "sample"
     allow: tuple[Path, ...] = ()
 
@@ -75,6 +83,11 @@ class Settings:
             raise ModelError(f"format= is a format by name, not {self.format!r}")
         if self.search is not None and self.no_search:
             raise ModelError("search= does not go with no_search=True")
+
+
+def plain_defaults() -> dict[str, Any]:
+    """The default of every setting, where the environment says nothing."""
+    return {f.name: f.metadata.get(_PLAIN, f.default) for f in fields(Settings)}
 
 
 def require_seconds(name: str, value: Any, *, zero: bool = False) -> None:

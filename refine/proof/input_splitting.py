@@ -15,12 +15,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
-from multiprocessing import get_context
 
 import numpy as np
 
 from encoders.numbers.enclosure import FloatArray, Interval
 from gpu_check.common.children import start_worker
+from gpu_check.common.detached import DetachedContext
 from refine.bounds.network import InputBox, Known, NetworkBounds
 from refine.bounds.problem import Problem
 from refine.proof.compose import first_failure, node_obligations
@@ -227,7 +227,7 @@ def _pool(problem: Problem, workers: int) -> Iterator[Callable[[InputBox, Known]
     os.environ.update(dict.fromkeys(_THREADS, "1"))  # read by the workers as they start
     try:
         pool = ProcessPoolExecutor(
-            workers, get_context("spawn"), initializer=start_worker, initargs=(os.getpid(),)
+            workers, DetachedContext(), initializer=start_worker, initargs=(os.getpid(),)
         )
         try:
             yield lambda box, known: pool.submit(bound_part, problem, box, known)

@@ -1,0 +1,172 @@
+"""A question as Python asks it: values of many types, each read or refused in one sentence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from encoders.contract.contract import EXACT, RuntimeContract
+from gpu_check.common.writing import write_whole
+from gpu_check.probe.probed_contract import Probed
+from onnx_import import load
+from onnx_import.errors import ModelError
+from onnx_import.graph import Graph
+from refine.claims.asked import Question, answered
+from refine.domain.values import Around, domain_of
+from refine.lemmas.library import dump_smt2
+from refine.options.models import Model, is_file, opened, shown
+from refine.options.options import tolerance_from
+from refine.options.settings import Settings
+from refine.results.verdict import Result
+from refine.witness.file import save_witness
+from refine.witness.places import as_json, require_places
+
+_DOMAINS = ("vnnlib", "input", "center", "box")
+_PLACES = ("json", "counterexample", "dump_smt2")
+
+
+def settled(
+    model: Model,
+    domain: object,
+    eps: object,
+    words: dict[str, Any],
+    pair: tuple[Model, str | RuntimeContract, Mapping[str, str] | None] | None = None,
+    batch: int | None = None,
+) -> Result:
+    """`pair` is another model to compare with, its contract, and which tensors correspond."""
+    value, around = _domain_value(domain, words)
+    places = {name: _place(name, words.pop(name, None)) for name in _PLACES}
+    json = None if places["json"] is None else str(places["json"])
+    require_places(json, places["counterexample"], places["dump_smt2"])
+    if places["counterexample"] is not None and not is_file(model):
+        raise ModelError("counterexample= needs a model that is a file, to be run again")
+    allow = places_of(words.pop("allow", ()))
+    contract = contract_value("contract", words.pop("contract", "ieee-any"))
+    settings = Settings(contract=contract, allow=allow, **words)
+    zero = pair is not None or batch is not None
+    with ExitStack() as stack:
+        source = stack.enter_context(opened(model))
+        spec, spec_contract, match = (None, EXACT, None) if pair is None else pair
+        other = None if spec is None else stack.enter_context(opened(spec, "spec"))
+        result = answered(
+            Question(
+                model=source,
+                domain=lambda graph, chosen: domain_of(graph, value, around, chosen.format_of),
+                tolerance=lambda graph: tolerance_from(eps, graph.outputs, zero),
+                settings=settings,
+                spec=other,
+                spec_contract=spec_contract,
+                match=match,
+                batch=batch,
+            )
+        )
+        for one, where in ((model, source), (spec, other)):
+            if isinstance(where, Path) and not is_file(one):
+                result = _without_file(result, where)
+    return _kept(result, places)
+
+
+def _without_file(result: Result, file: Path) -> Result:
+    """The result of a model that was a file for a moment alone."""
+
+    def without(graph: Graph) -> Graph:
+        return replace(graph, source=None) if graph.source == file else graph
+
+    spec = result.spec
+    return replace(
+        result,
+        graph=without(result.graph),
+        spec=None if spec is None else replace(spec, graph=without(spec.graph)),
+        assumptions=tuple(replace(a, text=shown(a.text, file)) for a in result.assumptions),
+        notes=tuple(shown(note, file) for note in result.notes),
+    )
+
+
+def _kept(result: Result, places: Mapping[str, Path | None]) -> Result:
+    """The result, written where it was asked for."""
+    saved, document, queries = (places[n] for n in ("counterexample", "json", "dump_smt2"))
+    if saved is not None and result.witness is not None:
+        result = replace(result, witness_file=as_json(saved))
+        save_witness(result, as_json(saved))
+    if queries is not None:
+        every = (*result.obligations, *(o for n in result.nodes for o in n.obligations))
+        dump_smt2(every, queries)
+    if document is not None:
+        text = result.to_json()
+        write_whole(document, lambda file: file.write(text.encode()))
+    return result
+
+
+def _domain_value(domain: object, words: dict[str, Any]) -> tuple[object, Around]:
+    """The domain, which one of the keywords may give instead, and what goes with it."""
+    named = {n: v for n in _DOMAINS if (v := words.pop(n, None)) is not None}
+    if len(named) + (domain is not None) > 1:
+        every = [*(["domain"] if domain is not None else []), *(f"{n}=" for n in named)]
+        raise ModelError(f"{' and '.join(every)} each give a domain; keep one of them")
+    around = Around(
+        words.pop("radius", None), words.pop("clip", None), words.pop("round_inputs", False)
+    )
+    if not isinstance(around.round_inputs, bool):
+        raise ModelError(f"round_inputs= is True or False, not {around.round_inputs!r}")
+    for name, value in named.items():
+        if name == "input":
+            return ranges_of(value), around
+        text = isinstance(value, str | os.PathLike)
+        if text or name != "center":
+            return [f"--{name}", path_text(name, value)], around
+        return value, around
+    return domain, around
+
+
+def ranges_of(value: object) -> tuple[str, ...]:
+    texts = (value,) if isinstance(value, str) else value
+    if not isinstance(texts, Sequence) or not texts or not all(isinstance(t, str) for t in texts):
+        raise ModelError(f"input= is a range such as 'x=-1..1', or several, not {value!r}")
+    return tuple(texts)
+
+
+def contract_value(name: str, value: object) -> str | RuntimeContract:
+    if isinstance(value, Probed):
+        return value.contract
+    if isinstance(value, RuntimeContract):
+        return value
+    if isinstance(value, str | os.PathLike):
+        return path_text(name, value)
+    raise ModelError(f"{name}= is a contract, or the name or the file of one, not {value!r}")
+
+
+def text_of(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise ModelError(f"{name}= is text, not {value!r}")
+    return value
+
+
+def path_text(name: str, value: object) -> str:
+    if not isinstance(value, str | os.PathLike):
+        raise ModelError(f"{name}= is the path of a file, not {value!r}")
+    return os.fsdecode(value)
+
+
+def _place(name: str, value: object) -> Path | None:
+    return None if value is None else Path(path_text(name, value))
+
+
+def places_of(allow: object) -> tuple[Path, ...]:
+    if isinstance(allow, str | os.PathLike):
+        return (Path(path_text("allow", allow)),)
+    if not isinstance(allow, Sequence):
+        raise ModelError(f"allow= is a path or several, not {allow!r}")
+    return tuple(Path(path_text("allow", path)) for path in allow)
+
+
+def graph_of(source: Path | Graph, allow: object) -> Graph:
+    return source if isinstance(source, Graph) else load(source, allowed=places_of(allow))
+
+
+def path_of(source: Path | Graph) -> Path:
+    path = source.source if isinstance(source, Graph) else source
+    return Path() if path is None else path

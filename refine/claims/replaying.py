@@ -1,0 +1,64 @@
+"""A saved counterexample, run again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+from onnx_import import load
+from refine.claims.batch_invariance import run_batch_again
+from refine.claims.pair_quarry import run_pair_again
+from refine.results.verdict import Execution, Refusal, Witness
+from refine.witness.file import Saved, Trusted, load_witness
+from refine.witness.replay import run_again
+from refine.witness.script import script_of
+
+
+@dataclass(frozen=True, repr=False)
+class Replay:
+    """What a saved counterexample gave this time; `bool()` is true where it is one still."""
+
+    saved: Saved
+    witness: Witness
+
+    @property
+    def violated(self) -> bool:
+        """Is the exact error of the emulated execution above ε, or its value not finite?"""
+        limit = self.saved.epsilon if self.saved.epsilon is not None else Fraction(0)
+        return not self.witness.error.finite or self.witness.error.lo > limit
+
+    @property
+    def runtimes(self) -> tuple[Execution | Refusal, ...]:
+        """What each runtime of this machine gave, or why it gave nothing."""
+        return self.witness.replays
+
+    def script(self) -> str:
+        """A script that shows the violation with numpy and onnxruntime alone. Raises ModelError
+        where onnxruntime does not show it."""
+        saved = self.saved
+        return script_of(self.witness, saved.graph, saved.epsilon, saved.spec)
+
+    def __bool__(self) -> bool:
+        return self.violated
+
+    def __repr__(self) -> str:
+        witness = self.witness
+        said = "confirmed" if self.violated else "not confirmed"
+        place = f"{witness.output}{list(witness.index)}"
+        return f"counterexample {said}: {witness.value!r} at {place}"
+
+
+def replayed(file: Path, trusted: Trusted) -> Replay:
+    """Run it again on the emulator and on real runtimes.
+
+    Raises ModelError for a file that is no counterexample, or one whose model has changed.
+    """
+    saved = load_witness(file, partial(load, allowed=trusted.allowed), trusted)
+    if saved.batch is not None:
+        return Replay(saved, run_batch_again(saved))
+    alone = saved.spec is None
+    return Replay(
+        saved, run_again(saved.graph, saved.candidate) if alone else run_pair_again(saved)
+    )

@@ -1,0 +1,122 @@
+"""The keywords of the Python functions: the command line's options, one by one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from functools import wraps
+from inspect import Parameter, signature
+from typing import Any, ParamSpec, TypeAlias, TypedDict, TypeVar
+
+from encoders.contract.contract import RuntimeContract
+from onnx_import.errors import ModelError
+from refine.options.settings import plain_defaults
+
+PathText: TypeAlias = str | os.PathLike[str]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class ModelKeywords(TypedDict, total=False):
+    """Those of `bound`, which `check` and `diff` have too."""
+
+    vnnlib: PathText | None
+    input: str | Sequence[str] | None
+    center: object
+    radius: object
+    clip: object
+    box: PathText | None
+    round_inputs: bool
+    contract: str | os.PathLike[str] | RuntimeContract | object
+    format: str | None
+    subnormals: str | None
+    as_optimised: str | None
+    timeout: float | None
+    budget: float
+    workers: int
+    seed: int
+    search: float | None
+    no_search: bool
+    z3: str
+    no_cache: bool
+    conform: bool
+    json: PathText | None
+    counterexample: PathText | None
+    allow: PathText | Sequence[PathText]
+    dump_smt2: PathText | None
+
+
+class CheckKeywords(ModelKeywords, total=False):
+    """Those of `check`."""
+
+    claim: str
+    batch: int
+
+
+class DiffKeywords(ModelKeywords, total=False):
+    """Those of `diff`."""
+
+    impl_as: str
+    spec_as: str
+    spec_contract: str | os.PathLike[str] | RuntimeContract | object
+    match: Mapping[str, str] | None
+
+
+_OWN: Mapping[str, object] = {
+    "round_inputs": False,
+    "claim": "accuracy",
+    "batch": 8,
+    "impl_as": "runtime",
+    "spec_as": "real",
+}
+"""Defaults beside those of the settings; of every other keyword it is None."""
+
+
+def defaults(keywords: type) -> dict[str, Any]:
+    """Every keyword with its default."""
+    known = {**_OWN, **plain_defaults()}
+    return {name: known.get(name) for name in keywords.__annotations__}
+
+
+def given(function: str, keywords: type, options: Mapping[str, object]) -> dict[str, Any]:
+    """What was given by keyword. Raises ModelError for a name that is none, with what is meant."""
+    known = keywords.__annotations__
+    for name in options:
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+            raise ModelError(f"{function} has no option {name}=; {meant}")
+    return dict(options)
+
+
+def with_keywords(keywords: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Shows the keywords, with their defaults, in a function's signature; what the system refuses
+    becomes a ModelError."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        plain = sentences(function)
+        own = [p for p in signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        more = [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=value)
+            for name, value in defaults(keywords).items()
+        ]
+        shown = signature(function).replace(parameters=[*own, *more])
+        plain.__signature__ = shown  # type: ignore[attr-defined]
+        return plain
+
+    return decorate
+
+
+def sentences(function: Callable[P, R]) -> Callable[P, R]:
+    """A function whose errors of the system (files that cannot be written) are ModelErrors."""
+
+    @wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except OSError as error:
+            what = error.filename or "a file"
+            raise ModelError(f"{what}: {error.strerror or error}") from error
+
+    return called
