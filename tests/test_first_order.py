@@ -177,9 +177,9 @@ def _drop(op: str) -> Callable[[pytest.MonkeyPatch], None]:
     def without(monkeypatch: pytest.MonkeyPatch) -> None:
         real = first_order._rounding
 
-        def rounding(operator, site, *rest):  # type: ignore[no-untyped-def]
-            own, lemmas = real(operator, site, *rest)
-            return (own * 0.0 if operator.name == op else own), lemmas
+        def rounding(step, *rest):  # type: ignore[no-untyped-def]
+            own, lemmas = real(step, *rest)
+            return (own * 0.0 if step.operator.name == op else own), lemmas
 
         monkeypatch.setattr(first_order, "_rounding", rounding)
 

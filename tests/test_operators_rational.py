@@ -84,9 +84,9 @@ def test_forgetting_what_storing_it_loses_is_caught(
     forgetful = replace(right, radius=np.zeros(()))
     wrong = replace(operators()["Rational"], rounding=lambda *_: forgetful)
     monkeypatch.setattr(
-        "refine.bounds.network.lookup", lambda n: wrong if n.op == "Rational" else lookup(n)
+        "encoders.program.lookup", lambda n: wrong if n.op == "Rational" else lookup(n)
     )
-    assert Fraction(network_bounds(graph, box, contract).largest) < error
+    assert Fraction(network_bounds(replace(graph), box, contract).largest) < error
 
 
 def test_a_number_that_overflows_is_refused(tmp_path: Path) -> None:

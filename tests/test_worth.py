@@ -15,6 +15,7 @@ from encoders.contract.functions import Function
 from encoders.curves import curves
 from encoders.curves.function_curves import FUNCTION_CURVES
 from encoders.numbers.enclosure import Interval
+from encoders.program import program_of
 from onnx_import import load
 from onnx_import.graph import Graph
 from refine.bounds import network
@@ -62,7 +63,7 @@ def test_of_a_huge_output_the_worst_elements_are_refined(
     measure = np.zeros((1, 402))
     measure[0, [200, 201]] = 1.0
     effort = Effort().after(6, 402)
-    rows = worth_refining(graph, "y", Interval(-measure, measure), measure, effort)
+    rows = worth_refining(program_of(graph), "y", Interval(-measure, measure), measure, effort)
     assert rows.tolist() == [200, 201]
     part = bounds_of(graph)
     assert np.array_equal(part.errors["y"], whole.errors["y"])

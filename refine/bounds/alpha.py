@@ -23,10 +23,9 @@ import numpy as np
 
 from encoders.arithmetic.approximate_field import ApproximateReals
 from encoders.numbers.enclosure import FloatArray
-from encoders.operator import FreeSlopes, SlopeChoice, site_of
-from encoders.registry import lookup
-from onnx_import.graph import Graph, Node
-from refine.bounds.backward import Maps, Pulled, pull_back, variable_inputs
+from encoders.operator import FreeSlopes, SlopeChoice
+from encoders.program import Step, real_step
+from refine.bounds.backward import Maps, Pulled, pull_back
 
 _RATE, _DECAY = 0.25, 0.92
 _BETA1, _BETA2 = 0.9, 0.99
@@ -139,20 +138,20 @@ def adam(
     return np.asarray(first / (1 - _BETA1**step) / spread)
 
 
-def free_nodes(maps: Maps, target: str) -> list[Node]:
-    """Nodes before the target whose relaxation leaves a choice."""
-    found: list[Node] = []
-    for node in maps.graph.order:
-        if target in node.outputs:
+def free_steps(maps: Maps, target: str) -> list[Step]:
+    """Steps before the target whose relaxation leaves a choice."""
+    found: list[Step] = []
+    for step in maps.program.steps:
+        if target in step.writes:
             return found
-        choice = maps.value_maps[node.name].choice
+        choice = maps.value_maps[step.name].choice
         if choice is not None and np.any(choice.free):
-            found.append(node)
+            found.append(step)
     return found
 
 
-def choice_of(maps: Maps, node: Node) -> FreeSlopes:
-    choice = maps.value_maps[node.name].choice
+def choice_of(maps: Maps, step: Step) -> FreeSlopes:
+    choice = maps.value_maps[step.name].choice
     assert choice is not None
     return choice
 
@@ -186,26 +185,26 @@ def at_corner(
         relaxed[name] = np.broadcast_to(corner, (k, *box.lo.shape))
     true = dict(relaxed)
     arriving: dict[str, Any] = {}
-    for node in graph.order:
-        output = node.outputs[0]
-        same = all(true[t] is relaxed[t] for t in variable_inputs(graph, node))
-        true[output] = _evaluated(graph, node, true)
-        choice = maps.value_maps[node.name].choice
-        if choice is None or node.name not in seen:
+    for step in maps.program.steps:
+        output = step.output
+        same = all(true[t] is relaxed[t] for t in step.reads)
+        true[output] = _evaluated(step, true)
+        choice = maps.value_maps[step.name].choice
+        if choice is None or step.name not in seen:
             if target == output:
                 break
-            relaxed[output] = true[output] if same else _evaluated(graph, node, relaxed)
+            relaxed[output] = true[output] if same else _evaluated(step, relaxed)
             continue
-        (tensor,) = variable_inputs(graph, node)
-        v = arriving[node.name] = relaxed[tensor]
+        (tensor,) = step.reads
+        v = arriving[step.name] = relaxed[tensor]
         if target == output:
             break
-        chosen = choices.get(node.name)
+        chosen = choices.get(step.name)
         lines = choice.lines()
         low = lines.low_slope if chosen is None else chosen.low_slope
         upper = lines.high_slope * v + lines.high
         lower = np.where(choice.free, low, lines.low_slope) * v
-        open_ = np.where(seen[node.name] > 0, upper, lower)
+        open_ = np.where(seen[step.name] > 0, upper, lower)
         if chosen is not None:
             open_ = np.where(
                 chosen.phase > 0, v, np.where(chosen.phase < 0, choice.below * v, open_)
@@ -214,11 +213,7 @@ def at_corner(
     return arriving, true[target]
 
 
-def _evaluated(graph: Graph, node: Node, values: Mapping[str, Any]) -> Any:
+def _evaluated(step: Step, values: Mapping[str, Any]) -> Any:
     field = ApproximateReals()
-    arguments = [
-        None if not t else field.constant(graph.constants[t]) if graph.is_constant(t) else values[t]
-        for t in node.inputs
-    ]
     with field.working():
-        return lookup(node).real(site_of(graph, node), arguments, field)[0]
+        return real_step(step, values, field)[0]

@@ -28,7 +28,8 @@ from encoders.numbers.enclosure import (
     midpoint_radius,
 )
 from encoders.operator import DifferenceMap, SlopeChoice, ValueMap
-from onnx_import.graph import Graph, Node
+from encoders.program import Program, Step, backward
+from onnx_import.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,17 @@ class Maps:
     `flaws` names the nodes of which a bound was negative before it passed the gate.
     """
 
-    graph: Graph
+    program: Program
     values: dict[str, Interval] = field(default_factory=dict)
     errors: dict[str, FloatArray] = field(default_factory=dict)
     value_maps: dict[str, ValueMap] = field(default_factory=dict)
     difference_maps: dict[str, DifferenceMap] = field(default_factory=dict)
     local: dict[str, FloatArray] = field(default_factory=dict)
     flaws: set[str] = field(default_factory=set)
+
+    @property
+    def graph(self) -> Graph:
+        return self.program.graph
 
 
 @dataclass(frozen=True)
@@ -113,59 +118,94 @@ def pull_back(
     differences at nodes where such slopes are open.
     """
     k = next(iter((*on_values.values(), *on_differences.values()))).shape[0]
-    total = np.zeros(k)
-    costs: dict[str, FloatArray] = {}
-    values = _Pending(lambda t: _finite(maps.values[t].magnitude), dict(on_values))
-    differences = _Pending(lambda t: _finite(maps.errors[t]), dict(on_differences))
-    for node in reversed(maps.graph.order):
-        output = node.outputs[0]
-        c = values.coefficients.pop(output, None)
-        d = differences.coefficients.pop(output, None)
-        if c is None and d is None:
-            continue
-        tick()
-        inputs = variable_inputs(maps.graph, node)
+    semantics = _Substitution(
+        maps,
+        tick,
+        {} if choices is None else choices,
+        seen,
+        fixed,
+        _Pending(lambda t: _finite(maps.values[t].magnitude), dict(on_values)),
+        _Pending(lambda t: _finite(maps.errors[t]), dict(on_differences)),
+        np.zeros(k),
+    )
+    backward(maps.program, semantics)
+    return semantics.finished()
+
+
+_Both = tuple[FloatArray | None, FloatArray | None]
+
+
+@dataclass
+class _Substitution:
+    """A pull-back under way: what functionals of real values and of differences have become so far,
+    and what that has cost, in all and per node."""
+
+    maps: Maps
+    tick: Callable[[], None]
+    choices: Mapping[str, SlopeChoice]
+    seen: dict[str, FloatArray] | None
+    fixed: Mapping[str, FixedSlopes] | None
+    values: _Pending
+    differences: _Pending
+    total: FloatArray
+    costs: dict[str, FloatArray] = field(default_factory=dict)
+
+    def arrived(self, step: Step) -> _Both | None:
+        """Coefficients (k, *shape) on the step's output, on its values and on its differences."""
+        c = self.values.coefficients.pop(step.output, None)
+        d = self.differences.coefficients.pop(step.output, None)
+        return None if c is None and d is None else (c, d)
+
+    def carry(self, step: Step, arrived: _Both) -> None:
+        c, d = arrived
+        self.tick()
         if d is not None:
-            cost = dot_up(d, maps.local[node.name])
-            between = maps.difference_maps[node.name]
-            if fixed is not None and between.fixed is not None:
-                if seen is not None:
-                    seen[node.name] = d
-                chosen = fixed[node.name]
-                pulled = between.fixed(d, chosen.slope, chosen.at)
-            else:
-                pulled = between.backward(d)
-            cost = add_up(cost, pulled.constant)
-            for tensor, coefficients in zip(inputs, pulled.coefficients, strict=True):
-                cost = add_up(cost, differences.put(tensor, coefficients))
-            for tensor, coefficients in zip(inputs, pulled.on_values, strict=False):
-                cost = add_up(cost, values.put(tensor, coefficients))
-            costs[node.name] = cost
-            total = add_up(total, cost)
+            self._substitute_difference(step, d)
         if c is not None:
-            mapped = maps.value_maps[node.name]
-            if seen is not None and mapped.choice is not None:
-                seen[node.name] = c
-            if choices is not None and mapped.choice is not None and node.name in choices:
-                pulled = mapped.choice.backward(c, choices[node.name])
-            else:
-                pulled = mapped.backward(c)
-            total = add_up(total, pulled.constant)
-            for tensor, coefficients in zip(inputs, pulled.coefficients, strict=True):
-                total = add_up(total, values.put(tensor, coefficients))
-    for tensor, c in values.coefficients.items():
-        mid, radius = midpoint_radius(maps.values[tensor])
-        total = add_up(total, add_up(inner_up(c, mid), dot_up(c, radius)))
-    for tensor, d in differences.coefficients.items():
-        cost = dot_up(d, maps.errors[tensor])
-        costs[tensor] = cost
-        total = add_up(total, cost)
-    return Pulled(np.where(np.isnan(total), np.inf, total), costs, dict(values.coefficients))
+            self._substitute_value(step, c)
 
+    def _substitute_difference(self, step: Step, d: FloatArray) -> None:
+        cost = dot_up(d, self.maps.local[step.name])
+        between = self.maps.difference_maps[step.name]
+        if self.fixed is not None and between.fixed is not None:
+            if self.seen is not None:
+                self.seen[step.name] = d
+            chosen = self.fixed[step.name]
+            pulled = between.fixed(d, chosen.slope, chosen.at)
+        else:
+            pulled = between.backward(d)
+        cost = add_up(cost, pulled.constant)
+        for tensor, coefficients in zip(step.reads, pulled.coefficients, strict=True):
+            cost = add_up(cost, self.differences.put(tensor, coefficients))
+        for tensor, coefficients in zip(step.reads, pulled.on_values, strict=False):
+            cost = add_up(cost, self.values.put(tensor, coefficients))
+        self.costs[step.name] = cost
+        self.total = add_up(self.total, cost)
 
-def variable_inputs(graph: Graph, node: Node) -> list[str]:
-    """The tensors a node reads that depend on the network's input, by input position."""
-    return [t for t in node.inputs if t and not graph.is_constant(t)]
+    def _substitute_value(self, step: Step, c: FloatArray) -> None:
+        mapped = self.maps.value_maps[step.name]
+        if self.seen is not None and mapped.choice is not None:
+            self.seen[step.name] = c
+        if mapped.choice is not None and step.name in self.choices:
+            pulled = mapped.choice.backward(c, self.choices[step.name])
+        else:
+            pulled = mapped.backward(c)
+        self.total = add_up(self.total, pulled.constant)
+        for tensor, coefficients in zip(step.reads, pulled.coefficients, strict=True):
+            self.total = add_up(self.total, self.values.put(tensor, coefficients))
+
+    def finished(self) -> Pulled:
+        """The bounds, of what has reached the inputs."""
+        total, costs = self.total, self.costs
+        for tensor, c in self.values.coefficients.items():
+            mid, radius = midpoint_radius(self.maps.values[tensor])
+            total = add_up(total, add_up(inner_up(c, mid), dot_up(c, radius)))
+        for tensor, d in self.differences.coefficients.items():
+            cost = dot_up(d, self.maps.errors[tensor])
+            costs[tensor] = cost
+            total = add_up(total, cost)
+        upper = np.where(np.isnan(total), np.inf, total)
+        return Pulled(upper, costs, dict(self.values.coefficients))
 
 
 def unit_functionals(shape: tuple[int, ...], rows: npt.NDArray[np.intp]) -> FloatArray:

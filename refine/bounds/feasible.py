@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from encoders.numbers.enclosure import FloatArray
 from encoders.operator import SlopeChoice
-from onnx_import.graph import Node
+from encoders.program import Step
 from refine.bounds.alpha import adam, at_corner
-from refine.bounds.backward import FixedSlopes, Maps, pull_back, variable_inputs
+from refine.bounds.backward import FixedSlopes, Maps, pull_back
 
 _STEPS = 16
 _RATE, _DECAY = 0.3, 0.9
@@ -29,20 +29,20 @@ def impossible(
     maps: Maps, fixed: Mapping[str, FixedSlopes], tick: Callable[[], None] = lambda: None
 ) -> npt.NDArray[np.bool_]:
     """Of k cases of slopes, those shown to be met by no input of the box; (k,)."""
-    nodes = [
-        node
-        for node in maps.graph.order
-        if node.name in fixed
-        and maps.value_maps[node.name].choice is not None
-        and np.any(fixed[node.name].at)
+    steps = [
+        step
+        for step in maps.program.steps
+        if step.name in fixed
+        and maps.value_maps[step.name].choice is not None
+        and np.any(fixed[step.name].at)
     ]
     k = next(iter(fixed.values())).at.shape[0]
     void = np.zeros(k, dtype=bool)
-    if not nodes:
+    if not steps:
         return void
-    nothing = {node.outputs[0]: np.zeros(fixed[node.name].at.shape) for node in nodes}
-    choices = {node.name: _start(maps, node, fixed[node.name]) for node in nodes}
-    units = {node.name: _unit(maps, node) for node in nodes}
+    nothing = {step.output: np.zeros(fixed[step.name].at.shape) for step in steps}
+    choices = {step.name: _start(maps, step, fixed[step.name]) for step in steps}
+    units = {step.name: _unit(maps, step) for step in steps}
     memory: dict[tuple[str, str], tuple[FloatArray, FloatArray]] = {}
     for step in range(1, _STEPS + 1):
         seen: dict[str, FloatArray] = {}
@@ -50,7 +50,7 @@ def impossible(
         void |= pulled.upper < 0
         if step == _STEPS or np.all(void):
             break
-        arriving, _ = at_corner(maps, nodes[-1].outputs[0], pulled, seen, choices)
+        arriving, _ = at_corner(maps, steps[-1].output, pulled, seen, choices)
         rate = _RATE * _DECAY**step
         for name, choice in choices.items():
             v, unit = arriving[name], units[name]
@@ -63,19 +63,19 @@ def impossible(
     return void
 
 
-def _start(maps: Maps, node: Node, fixed: FixedSlopes) -> SlopeChoice:
-    choice = maps.value_maps[node.name].choice
+def _start(maps: Maps, step: Step, fixed: FixedSlopes) -> SlopeChoice:
+    choice = maps.value_maps[step.name].choice
     assert choice is not None
-    (tensor,) = variable_inputs(maps.graph, node)
+    (tensor,) = step.reads
     phase = np.where(fixed.at, np.where(fixed.slope > 0, 1, -1), 0).astype(np.int8)
     slope = np.broadcast_to(choice.lines().low_slope, phase.shape).copy()
-    multiplier = np.where(phase != 0, _unit(maps, node), 0.0)
+    multiplier = np.where(phase != 0, _unit(maps, step), 0.0)
     return SlopeChoice(slope, phase, multiplier, maps.errors[tensor])
 
 
-def _unit(maps: Maps, node: Node) -> FloatArray:
+def _unit(maps: Maps, step: Step) -> FloatArray:
     """One over the width of what the node reads: the scale of a multiplier there."""
-    (tensor,) = variable_inputs(maps.graph, node)
+    (tensor,) = step.reads
     x = maps.values[tensor]
     with np.errstate(all="ignore"):
         unit = 1.0 / (x.hi - x.lo)

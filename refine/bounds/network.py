@@ -10,7 +10,7 @@ to the input, in both meanings, and the better bound is kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -19,17 +19,16 @@ from encoders.contract.contract import RuntimeContract
 from encoders.families.scheduling import contract_at
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, any_in_blocks
 from encoders.numbers.radius import is_negative, is_radius, largest_radius, radius_of
-from encoders.operator import RoundingBound, Site, site_of
-from encoders.registry import lookup
+from encoders.operator import RoundingBound
+from encoders.program import Step, forward, program_of
 from encoders.rounding.rounding_bounds import rounder_of, stored_loss
 from onnx_import.graph import Graph, Node
 from refine.bounds.alpha import Branching
-from refine.bounds.backward import Maps, Pulled, pull_back, unit_functionals, variable_inputs
+from refine.bounds.backward import Maps, Pulled, pull_back, unit_functionals
 from refine.bounds.pruning import (
     MOST_SPLIT_INPUTS,
     Effort,
     Rows,
-    affine_node,
     feeds_nonlinear,
     gains,
     in_parts,
@@ -45,11 +44,11 @@ _CHUNK_BYTES = 32 * 2**20  # coefficients of one pull-back: small enough to stay
 
 @dataclass(frozen=True)
 class Run:
-    """What executes in place of a node: its site, a bound on |f_run(x̂) − f_node(x̂)|, per output
+    """What executes in place of a node: a step, a bound on |f_run(x̂) − f_node(x̂)|, per output
     element, over the run-time ranges of its inputs, and the contract it keeps to. `held` are the
     ranges of what it reads, where that is not what the node reads."""
 
-    site: Site
+    step: Step
     change: FloatArray
     contract: RuntimeContract
     held: tuple[Interval, ...] | None = None
@@ -63,12 +62,16 @@ class NodeBounds:
     executes in its place.
     """
 
-    node: Node
+    step: Step
     values: Interval
     errors: FloatArray
     rounding: RoundingBound
     assumed: Mapping[str, Interval]
     run: Run
+
+    @property
+    def node(self) -> Node:
+        return self.step.node
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ class Known:
     errors: Mapping[str, FloatArray]
 
 
-Runs: TypeAlias = Callable[[Node, Sequence[Interval]], Run]
+Runs: TypeAlias = Callable[[Step, Sequence[Interval]], Run]
 
 
 def network_bounds(
@@ -157,56 +160,11 @@ def _network_bounds(
     runs: Runs | None,
     spread: frozenset[str],
 ) -> NetworkBounds:
-    maps = Maps(graph, dict(box.values), dict(box.errors))
-    cases = branching is not None and branching.cases > 0 and can_branch(graph)
-    nodes: list[NodeBounds] = []
-    pulled: dict[str, Pulled] = {}
-    refined: dict[str, Rows] = {}
-    pushes: dict[str, Mapping[str, FloatArray]] = {}
-    sites = {node.name: site_of(graph, node) for node in graph.order}
-    for node in graph.order:
-        lookup(node).check(sites[node.name])
-    effort = Effort()
-    for node in graph.order:
-        tick()
-        site, output = sites[node.name], node.outputs[0]
-        effort = effort.after(lookup(node).work(site), graph.types[output].size)
-        final = output in graph.outputs
-        refine = backward and (final or feeds_nonlinear(graph, output))
-        if refine and not final and not gains(graph, node, pushes):
-            refine = False
-            pushes[output] = pushes.get(variable_inputs(graph, node)[0], {})
-        _bound_values(maps, node, site, tick)
-        if known is not None:
-            maps.values[output] = maps.values[output].intersect(known.values[output])
-        if refine:
-            values = maps.values[output]
-            rows = worth_refining(graph, output, values, widths(values), effort.times(2))
-            asked, others = in_parts(rows, widths(values))
-            pushes[output] = _refine_values(maps, output, asked, tick)
-            if len(others) and _improved(widths(values), widths(maps.values[output])):
-                more = _refine_values(maps, output, others, tick)
-                pushes[output] = {t: push + more[t] for t, push in pushes[output].items()}
-            if branching is not None and not branching.late and (not final or output in spread):
-                _optimise_values(maps, output, final, branching, tick)
-        rounding, assumed, run = _bound_errors(maps, node, site, contract, runs)
-        if known is not None and not cases:
-            maps.errors[output] = np.minimum(maps.errors[output], known.errors[output])
-        if refine:
-            held = maps.values[output].inflate(maps.errors[output])
-            forward = maps.errors[output]
-            rows = worth_refining(graph, output, held, forward, effort)
-            asked, others = in_parts(rows, forward)
-            pulled[output], refined[output] = _refine_errors(maps, output, asked, tick), asked
-            if len(others) and _improved(forward, maps.errors[output]):
-                pulled[output] = pulled[output].joined(_refine_errors(maps, output, others, tick))
-                refined[output] = np.concatenate([asked, others])
-            if branching is not None and cases and not branching.late:
-                _branch_errors(maps, output, rows, final, branching, tick)
-        if node.name in maps.flaws:
-            rounding = rounding.flawed()
-        real, error = maps.values[output], maps.errors[output]
-        nodes.append(NodeBounds(node, real, error, rounding, assumed, run))
+    program = program_of(graph).checked
+    maps = Maps(program, dict(box.values), dict(box.errors))
+    cases = branching is not None and branching.cases > 0 and can_branch(program)
+    passing = _Pass(maps, contract, backward, tick, known, branching, cases, runs, spread)
+    nodes = tuple(forward(program, {}, passing.bounded).values())
     errors = {
         t: maps.errors[t] if t in maps.errors else _stored_errors(graph, t, contract)
         for t in graph.outputs
@@ -215,9 +173,81 @@ def _network_bounds(
         errors = {
             t: np.minimum(e, known.errors[t]) if t in known.errors else e for t, e in errors.items()
         }
-    costs = _costs_of_worst(errors, pulled, refined)
-    influence = _influence(maps, costs, pushes, spread)
-    return NetworkBounds(maps, tuple(nodes), errors, costs, influence)
+    costs = _costs_of_worst(errors, passing.pulled, passing.refined)
+    influence = _influence(maps, costs, passing.pushes, spread)
+    return NetworkBounds(maps, nodes, errors, costs, influence)
+
+
+@dataclass
+class _Pass:
+    """A forward pass under way. Of the tensors refined so far: how their errors were `pulled` back,
+    which rows of them, and how their widths hang on the inputs' elements (`pushes`)."""
+
+    maps: Maps
+    contract: RuntimeContract
+    backward: bool
+    tick: Callable[[], None]
+    known: Known | None
+    branching: Branching | None
+    cases: bool
+    runs: Runs | None
+    spread: frozenset[str]
+    effort: Effort = field(default_factory=Effort)
+    pulled: dict[str, Pulled] = field(default_factory=dict)
+    refined: dict[str, Rows] = field(default_factory=dict)
+    pushes: dict[str, Mapping[str, FloatArray]] = field(default_factory=dict)
+
+    def bounded(self, step: Step, before: Mapping[str, NodeBounds]) -> tuple[NodeBounds]:
+        """The bounds of one node, which are entered into the maps too."""
+        self.tick()
+        maps, program, output = self.maps, self.maps.program, step.output
+        self.effort = self.effort.after(step.work, program.graph.types[output].size)
+        final = output in program.graph.outputs
+        refine = self.backward and (final or feeds_nonlinear(program, output))
+        if refine and not final and not gains(program, step, self.pushes):
+            refine = False
+            self.pushes[output] = self.pushes.get(step.reads[0], {})
+        _bound_values(maps, step)
+        if self.known is not None:
+            maps.values[output] = maps.values[output].intersect(self.known.values[output])
+        if refine:
+            self._refine_values(output, final)
+        rounding, assumed, run = _bound_errors(maps, step, self.contract, self.runs)
+        if self.known is not None and not self.cases:
+            maps.errors[output] = np.minimum(maps.errors[output], self.known.errors[output])
+        if refine:
+            self._refine_errors(output, final)
+        if step.name in maps.flaws:
+            rounding = rounding.flawed()
+        real, error = maps.values[output], maps.errors[output]
+        return (NodeBounds(step, real, error, rounding, assumed, run),)
+
+    def _refine_values(self, output: str, final: bool) -> None:
+        values = self.maps.values[output]
+        effort = self.effort.times(2)
+        rows = worth_refining(self.maps.program, output, values, widths(values), effort)
+        asked, others = in_parts(rows, widths(values))
+        pushes = _refine_values(self.maps, output, asked, self.tick)
+        if len(others) and _improved(widths(values), widths(self.maps.values[output])):
+            more = _refine_values(self.maps, output, others, self.tick)
+            pushes = {t: push + more[t] for t, push in pushes.items()}
+        self.pushes[output] = pushes
+        wanted = not final or output in self.spread
+        if self.branching is not None and not self.branching.late and wanted:
+            _optimise_values(self.maps, output, final, self.branching, self.tick)
+
+    def _refine_errors(self, output: str, final: bool) -> None:
+        errors = self.maps.errors[output]
+        held = self.maps.values[output].inflate(errors)
+        rows = worth_refining(self.maps.program, output, held, errors, self.effort)
+        asked, others = in_parts(rows, errors)
+        pulled, refined = _refine_errors(self.maps, output, asked, self.tick), asked
+        if len(others) and _improved(errors, self.maps.errors[output]):
+            pulled = pulled.joined(_refine_errors(self.maps, output, others, self.tick))
+            refined = np.concatenate([asked, others])
+        self.pulled[output], self.refined[output] = pulled, refined
+        if self.branching is not None and self.cases and not self.branching.late:
+            _branch_errors(self.maps, output, rows, final, self.branching, self.tick)
 
 
 def _stored_errors(graph: Graph, tensor: str, contract: RuntimeContract) -> FloatArray:
@@ -228,17 +258,17 @@ def _stored_errors(graph: Graph, tensor: str, contract: RuntimeContract) -> Floa
     return stored_loss(r, np.asarray(graph.constants[tensor], np.float64))
 
 
-def _bound_values(maps: Maps, node: Node, site: Site, tick: Callable[[], None]) -> None:
-    ranges = [maps.values[t] for t in variable_inputs(maps.graph, node)]
-    mapped = lookup(node).values(site, ranges)
+def _bound_values(maps: Maps, step: Step) -> None:
+    ranges, site = [maps.values[t] for t in step.reads], step.site
+    mapped = step.operator.values(site, ranges)
     found, made = mapped.image.lo.shape, site.outputs[0].shape
     if found != made:
         raise site.unsupported(
             f"its values have the shape {list(found)}, and ONNX infers {list(made)}; "
             "please report it"
         )
-    maps.value_maps[node.name] = mapped
-    maps.values[node.outputs[0]] = _sound(mapped.image)
+    maps.value_maps[step.name] = mapped
+    maps.values[step.output] = _sound(mapped.image)
 
 
 def _refine_values(
@@ -324,10 +354,10 @@ def _influence(
         if maps.graph.types[name].size <= MOST_SPLIT_INPUTS
     }
     blamed = [
-        (tensor, costs.get(node.name, 0.0))
-        for node in maps.graph.order
-        if not affine_node(maps.graph, node)
-        for tensor in node.inputs
+        (tensor, costs.get(step.name, 0.0))
+        for step in maps.program.steps
+        if not step.affine
+        for tensor in step.node.inputs
     ]
     blamed += [(t, float(np.max(maps.values[t].magnitude, initial=0.0))) for t in spread]
     for tensor, cost in blamed:
@@ -339,27 +369,26 @@ def _influence(
 
 
 def _bound_errors(
-    maps: Maps, node: Node, site: Site, contract: RuntimeContract, runs: Runs | None
+    maps: Maps, step: Step, contract: RuntimeContract, runs: Runs | None
 ) -> tuple[RoundingBound, Mapping[str, Interval], Run]:
-    operator, output = lookup(node), node.outputs[0]
-    inputs = variable_inputs(maps.graph, node)
-    ranges, errors = [maps.values[t] for t in inputs], [maps.errors[t] for t in inputs]
-    mapped = operator.differences(site, ranges, errors)
+    output = step.output
+    ranges, errors = [maps.values[t] for t in step.reads], [maps.errors[t] for t in step.reads]
+    mapped = step.operator.differences(step.site, ranges, errors)
     held = [x.inflate(e) for x, e in zip(ranges, errors, strict=True)]
-    run = Run(site, np.zeros(()), contract) if runs is None else runs(node, held)
+    run = Run(step, np.zeros(()), contract) if runs is None else runs(step, held)
     changed = bool(np.any(run.change))
     moved = add_up(mapped.radius, run.change) if changed else mapped.radius
     result = maps.values[output].inflate(moved)
-    here = contract_at(run.site, run.contract)
+    here = contract_at(run.step.site, run.contract)
     reads = held if run.held is None else run.held
-    rounding = lookup(run.site.node).rounding(run.site, reads, result, here)
+    rounding = run.step.operator.rounding(run.step.site, reads, result, here)
     local = add_up(rounding.radius, run.change) if changed else rounding.radius
-    maps.difference_maps[node.name] = mapped
-    maps.local[node.name] = local = _radius(maps, node, local)
-    maps.errors[output] = _radius(maps, node, add_up(mapped.radius, local))
+    maps.difference_maps[step.name] = mapped
+    maps.local[step.name] = local = _radius(maps, step, local)
+    maps.errors[output] = _radius(maps, step, add_up(mapped.radius, local))
     if mapped.flawed:
-        maps.flaws.add(node.name)
-    return rounding, dict(zip(inputs, held, strict=True)), run
+        maps.flaws.add(step.name)
+    return rounding, dict(zip(step.reads, held, strict=True)), run
 
 
 def _refine_errors(maps: Maps, output: str, rows: Rows, tick: Callable[[], None]) -> Pulled:
@@ -367,11 +396,11 @@ def _refine_errors(maps: Maps, output: str, rows: Rows, tick: Callable[[], None]
     shape = maps.errors[output].shape
     upper = np.zeros(len(rows))
     costs: dict[str, FloatArray] = {}
-    done, producer = 0, _producer(maps.graph, output)
+    done, writer = 0, maps.program.writers[output]
     for chunk in _chunks(maps.graph, rows, copies=1):
         c = unit_functionals(shape, chunk)
         pulled = pull_back(maps, {}, {output: c}, tick)
-        limit = _radius(maps, producer, pulled.upper)
+        limit = _radius(maps, writer, pulled.upper)
         errors[chunk] = np.minimum(errors[chunk], limit)
         for name, cost in pulled.costs.items():
             costs.setdefault(name, np.zeros(len(rows)))[done : done + len(chunk)] = cost
@@ -401,21 +430,17 @@ def _branch_errors(
         c = unit_functionals(shape, chunk)
         cases = branching.cases if final else 16 * branching.cases // (16 + len(chunk))
         upper = branched_upper(maps, output, c, replace(branching, cases=cases), tick)
-        limit = _radius(maps, _producer(maps.graph, output), upper)
+        limit = _radius(maps, maps.program.writers[output], upper)
         errors[chunk] = np.minimum(errors[chunk], limit)
     maps.errors[output] = errors.reshape(shape)
 
 
-def _producer(graph: Graph, tensor: str) -> Node:
-    return next(node for node in graph.order if tensor in node.outputs)
-
-
-def _radius(maps: Maps, node: Node, bound: FloatArray) -> FloatArray:
+def _radius(maps: Maps, step: Step, bound: FloatArray) -> FloatArray:
     """Bounds on errors after the gate; NaN, from ∞ − ∞, says that nothing is known."""
     if is_radius(bound):
         return bound
     if is_negative(bound):
-        maps.flaws.add(node.name)
+        maps.flaws.add(step.name)
     return radius_of(bound)
 
 

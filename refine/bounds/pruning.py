@@ -9,10 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.numbers.enclosure import FloatArray, Interval
-from encoders.operator import is_affine, site_of
-from encoders.registry import lookup
-from onnx_import.graph import Graph, Node
-from refine.bounds.backward import variable_inputs
+from encoders.program import Program, Step
 
 Rows = npt.NDArray[np.intp]
 
@@ -53,7 +50,7 @@ def widths(x: Interval) -> FloatArray:
 
 
 def worth_refining(
-    graph: Graph, tensor: str, x: Interval, measure: FloatArray, effort: Effort
+    program: Program, tensor: str, x: Interval, measure: FloatArray, effort: Effort
 ) -> Rows:
     """Flat positions that get a pull-back of so much effort each.
 
@@ -62,13 +59,12 @@ def worth_refining(
     that may be positive do where that is affordable, else those whose sign is open, the most
     doubtful first; before other nonlinear operators, as many as are affordable, widest first.
     """
-    if tensor in graph.outputs:
+    if tensor in program.graph.outputs:
         size = x.lo.size
         if size**2 <= _MOST_COEFFICIENTS:
             return np.arange(size)
         return _most(measure, _few(size, _WORST // size, effort))
-    readers = [node for node in graph.order if tensor in node.inputs]
-    if all(affine_node(graph, node) or lookup(node).positive_part for node in readers):
+    if all(step.affine or step.operator.positive_part for step in program.readers(tensor)):
         alive = np.flatnonzero(x.hi > 0)
         small = len(alive) * x.lo.size <= _MOST_HIDDEN
         if small and len(alive) * effort.work <= _AFFORDABLE:
@@ -107,42 +103,38 @@ def _most(measure: FloatArray, most: int) -> Rows:
     return np.sort(np.argsort(-measure.reshape(-1), kind="stable")[: max(most, 1)])
 
 
-def gains(graph: Graph, node: Node, bounded: Container[str]) -> bool:
+def gains(program: Program, step: Step, bounded: Container[str]) -> bool:
     """Can pull-backs bound a node's output better than its own image does?
 
     Not where it is a scalar formula of a tensor `bounded` as well as they can; nor where it is
     affine in inputs that vary independently (and are too many to be split, which needs to know
     their pull).
     """
-    inputs = variable_inputs(graph, node)
-    if len(inputs) != 1:
+    if len(step.reads) != 1:
         return True
-    if _scalar(graph, node) and inputs[0] in bounded:
+    (tensor,) = step.reads
+    if _scalar(step) and tensor in bounded:
         return False
+    graph = program.graph
     few = any(graph.types[t].size <= MOST_SPLIT_INPUTS for t in graph.inputs)
-    return few or not (affine_node(graph, node) and _independent(graph, inputs[0]))
+    return few or not (step.affine and _independent(program, tensor))
 
 
-def _independent(graph: Graph, tensor: str) -> bool:
+def _independent(program: Program, tensor: str) -> bool:
     """Is every element of its own range whatever the others are?"""
-    producer = next((node for node in graph.order if tensor in node.outputs), None)
-    if producer is None:
+    writer = program.writers.get(tensor)
+    if writer is None:
         return True
-    inputs = variable_inputs(graph, producer)
-    kept = _scalar(graph, producer) or lookup(producer).movement
-    return kept and len(inputs) == 1 and _independent(graph, inputs[0])
+    kept = _scalar(writer) or writer.operator.movement
+    return kept and len(writer.reads) == 1 and _independent(program, writer.reads[0])
 
 
-def _scalar(graph: Graph, node: Node) -> bool:
+def _scalar(step: Step) -> bool:
     """Is every output element a formula of the input element in its place?"""
-    inputs = variable_inputs(graph, node)
-    same = len(inputs) == 1 and graph.types[inputs[0]].shape == graph.types[node.outputs[0]].shape
-    return same and lookup(node).element is not None
+    site = step.site
+    same = len(site.variable) == 1 and site.type_of(site.variable[0]).shape == site.outputs[0].shape
+    return same and step.operator.element is not None
 
 
-def feeds_nonlinear(graph: Graph, tensor: str) -> bool:
-    return any(tensor in node.inputs and not affine_node(graph, node) for node in graph.order)
-
-
-def affine_node(graph: Graph, node: Node) -> bool:
-    return is_affine(lookup(node), site_of(graph, node))
+def feeds_nonlinear(program: Program, tensor: str) -> bool:
+    return any(not step.affine for step in program.readers(tensor))

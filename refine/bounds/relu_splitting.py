@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from encoders.numbers.enclosure import FloatArray
 from encoders.operator import SlopeChoice
-from onnx_import.graph import Node
-from refine.bounds.alpha import Branching, Descended, choice_of, descended, free_nodes, start_of
+from encoders.program import Step
+from refine.bounds.alpha import Branching, Descended, choice_of, descended, free_steps, start_of
 from refine.bounds.backward import Maps, pull_back
 from refine.bounds.compact import compacted
 
@@ -30,9 +30,9 @@ _DECIDING = 2.0  # what deciding a sign is worth, in mean gains of lowering a bo
 
 @dataclass(frozen=True)
 class _Open:
-    """The elements whose phase is open: per node, their flat positions; nodes in order."""
+    """The elements whose phase is open: per step, their flat positions; steps in order."""
 
-    nodes: tuple[Node, ...]
+    steps: tuple[Step, ...]
     positions: tuple[npt.NDArray[np.intp], ...]
 
     @property
@@ -71,9 +71,9 @@ def optimised_upper(
     k = functionals.shape[0]
     maps = compacted(maps, target)
     open_ = _open(maps, target)
-    if not open_.nodes:
+    if not open_.steps:
         return pull_back(maps, {target: functionals}, {}, tick).upper
-    start = {n.name: start_of(choice_of(maps, n), k) for n in open_.nodes}
+    start = {s.name: start_of(choice_of(maps, s), k) for s in open_.steps}
     first = descended(maps, target, functionals, start, branching.steps, tick)
     if worth is None or branching.total == 0:
         return first.upper
@@ -155,13 +155,13 @@ def _choices(maps: Maps, open_: _Open, parents: list[_Part]) -> dict[str, SlopeC
     phase[np.arange(n), places], phase[np.arange(n, 2 * n), places] = 1, -1
     choices: dict[str, SlopeChoice] = {}
     start = 0
-    for node, positions in zip(open_.nodes, open_.positions, strict=True):
-        plain = start_of(choice_of(maps, node), 2 * n)
+    for step, positions in zip(open_.steps, open_.positions, strict=True):
+        plain = start_of(choice_of(maps, step), 2 * n)
         part = slice(start, start + len(positions))
         plain.low_slope.reshape(2 * n, -1)[:, positions] = low[:, part]
         plain.phase.reshape(2 * n, -1)[:, positions] = phase[:, part]
         plain.multiplier.reshape(2 * n, -1)[:, positions] = multiplier[:, part]
-        choices[node.name] = plain
+        choices[step.name] = plain
         start += len(positions)
     return choices
 
@@ -174,7 +174,7 @@ def _parts(
     n = len(upper)
 
     def at_open(arrays: Mapping[str, Any]) -> Any:
-        pairs = zip(open_.nodes, open_.positions, strict=True)
+        pairs = zip(open_.steps, open_.positions, strict=True)
         return np.concatenate([arrays[k.name].reshape(n, -1)[:, at] for k, at in pairs], axis=1)
 
     low = at_open({name: c.low_slope for name, c in found.choices.items()})
@@ -183,8 +183,8 @@ def _parts(
     unseen = {name: np.zeros(c.phase.shape) for name, c in found.choices.items()}
     arrived = at_open({**unseen, **found.seen})
     ceilings = [
-        choice_of(maps, node).lines().high.reshape(-1)[at]
-        for node, at in zip(open_.nodes, open_.positions, strict=True)
+        choice_of(maps, step).lines().high.reshape(-1)[at]
+        for step, at in zip(open_.steps, open_.positions, strict=True)
     ]
     high = np.concatenate(ceilings)
     loss = np.where(phase == 0, np.maximum(arrived, 0.0) * high, 0.0)
@@ -197,5 +197,5 @@ def _parts(
 
 
 def _open(maps: Maps, target: str) -> _Open:
-    nodes = tuple(free_nodes(maps, target))
-    return _Open(nodes, tuple(np.flatnonzero(choice_of(maps, node).free) for node in nodes))
+    steps = tuple(free_steps(maps, target))
+    return _Open(steps, tuple(np.flatnonzero(choice_of(maps, step).free) for step in steps))

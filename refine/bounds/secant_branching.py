@@ -28,11 +28,9 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.numbers.enclosure import FloatArray
-from encoders.operator import is_affine, site_of
-from encoders.registry import lookup
-from onnx_import.graph import Graph, Node
+from encoders.program import Program, Step
 from refine.bounds.alpha import Branching
-from refine.bounds.backward import FixedSlopes, Maps, pull_back, variable_inputs
+from refine.bounds.backward import FixedSlopes, Maps, pull_back
 from refine.bounds.compact import compacted
 from refine.bounds.feasible import impossible
 
@@ -46,12 +44,12 @@ Codes = npt.NDArray[np.int8]
 
 @dataclass(frozen=True)
 class _Open:
-    """Where slopes can be branched on: per node, the flat positions of undecided elements.
+    """Where slopes can be branched on: per step, the flat positions of undecided elements.
 
-    A case is a row of codes, one per such element, nodes in order.
+    A case is a row of codes, one per such element, steps in order.
     """
 
-    nodes: tuple[Node, ...]
+    steps: tuple[Step, ...]
     positions: tuple[npt.NDArray[np.intp], ...]
 
     @property
@@ -59,9 +57,9 @@ class _Open:
         return sum(len(p) for p in self.positions)
 
 
-def can_branch(graph: Graph) -> bool:
+def can_branch(program: Program) -> bool:
     """Is every operator affine, or one whose undecided slopes can be branched on?"""
-    return all(lookup(n).branches or is_affine(lookup(n), site_of(graph, n)) for n in graph.order)
+    return all(step.operator.branches or step.affine for step in program.steps)
 
 
 def branched_upper(
@@ -77,7 +75,7 @@ def branched_upper(
     maps = compacted(maps, target)
     open_ = _undecided(maps, target)
     k = functionals.shape[0]
-    if not open_.nodes:
+    if not open_.steps:
         return pull_back(maps, {}, {target: functionals}, tick).upper
     order = count()
     codes = np.full((k, open_.size), _FREE, dtype=np.int8)
@@ -146,11 +144,11 @@ def _bounded(
         upper = np.where(impossible(maps, fixed, tick), -np.inf, upper)
     costs = np.zeros(codes.shape)
     start = 0
-    for node, positions in zip(open_.nodes, open_.positions, strict=True):
-        (tensor,) = variable_inputs(maps.graph, node)
+    for step, positions in zip(open_.steps, open_.positions, strict=True):
+        (tensor,) = step.reads
         part = slice(start, start + len(positions))
-        if node.name in seen:
-            arrived = seen[node.name].reshape(len(codes), -1)[:, positions]
+        if step.name in seen:
+            arrived = seen[step.name].reshape(len(codes), -1)[:, positions]
             costs[:, part] = np.abs(arrived) * maps.errors[tensor].reshape(-1)[positions]
         start += len(positions)
     costs[codes != _FREE] = 0.0
@@ -166,23 +164,23 @@ def _fixed(maps: Maps, open_: _Open, codes: Codes) -> dict[str, FixedSlopes]:
             shape = (len(codes), *between.radius.shape)
             every[name] = FixedSlopes(np.zeros(shape), np.zeros(shape, dtype=bool))
     start = 0
-    for node, positions in zip(open_.nodes, open_.positions, strict=True):
+    for step, positions in zip(open_.steps, open_.positions, strict=True):
         part = codes[:, start : start + len(positions)]
-        every[node.name].slope.reshape(len(codes), -1)[:, positions] = part == 1
-        every[node.name].at.reshape(len(codes), -1)[:, positions] = part != _FREE
+        every[step.name].slope.reshape(len(codes), -1)[:, positions] = part == 1
+        every[step.name].at.reshape(len(codes), -1)[:, positions] = part != _FREE
         start += len(positions)
     return every
 
 
 def _undecided(maps: Maps, target: str) -> _Open:
     """What can be branched on before the target."""
-    nodes: list[Node] = []
+    steps: list[Step] = []
     positions: list[npt.NDArray[np.intp]] = []
-    for node in maps.graph.order:
-        between = maps.difference_maps[node.name]
+    for step in maps.program.steps:
+        between = maps.difference_maps[step.name]
         if between.open is not None and np.any(between.open):
-            nodes.append(node)
+            steps.append(step)
             positions.append(np.flatnonzero(between.open))
-        if target in node.outputs:
+        if target in step.writes:
             break
-    return _Open(tuple(nodes), tuple(positions))
+    return _Open(tuple(steps), tuple(positions))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from encoders.contract.contract import RuntimeContract
 from encoders.families.scheduling import contract_at, reduction_at
-from encoders.operator import site_of
 from encoders.program import program_of
-from encoders.registry import lookup
 from onnx_import.graph import Graph
 from refine.domain.domain import Domain
 from refine.results.verdict import Assumption
@@ -50,7 +48,7 @@ def assumptions_of(
 
 def _integers(graph: Graph) -> tuple[Assumption, ...]:
     """What is believed of sums of whole numbers, where the model has any."""
-    if not any(lookup(node).whole_sums for node in graph.order):
+    if not any(step.operator.whole_sums for step in program_of(graph).steps):
         return ()
     return (
         Assumption(
@@ -64,7 +62,7 @@ def _integers(graph: Graph) -> tuple[Assumption, ...]:
 
 def _evidence(graph: Graph, contract: RuntimeContract) -> tuple[Assumption, ...]:
     """One sentence per field or rule of the contract that was only measured or stated."""
-    places = [reduction_at(site_of(graph, node)) for node in graph.order]
+    places = [reduction_at(step.site) for step in program_of(graph).steps]
     rules = [rule for rule in contract.rules if any(rule.covers(place) for place in places)]
     believed = [(e.field, e.evidence, e.source) for e in contract.evidence]
     believed += [(f"{r.describe()}: {r.schedule.describe()}", r.evidence, r.source) for r in rules]
@@ -84,9 +82,9 @@ def _functions(graph: Graph, contract: RuntimeContract) -> tuple[Assumption, ...
     if contract.exact:
         return ()
     used = {
-        (f, contract_at(site_of(graph, node), contract).functions.accuracy(f))
-        for node in graph.order
-        for f in lookup(node).functions
+        (f, contract_at(step.site, contract).functions.accuracy(f))
+        for step in program_of(graph).steps
+        for f in step.operator.functions
     }
     said = []
     for function, accuracy in sorted(used, key=lambda pair: (pair[0].value, str(pair[1]))):

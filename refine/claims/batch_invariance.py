@@ -18,7 +18,7 @@ import numpy as np
 
 from encoders.contract.contract import RuntimeContract, ScheduleRule
 from encoders.families.scheduling import contract_at
-from encoders.operator import site_of
+from encoders.program import program_of
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
@@ -278,5 +278,5 @@ def _share(options: Options, clock: Clock, groups: int) -> Options:
 def _rules(many: Graph, contract: RuntimeContract) -> Iterator[ScheduleRule]:
     """What the contract says of each node in the batch, by the node's name."""
     if contract.rules:
-        for node in many.order:
-            yield ScheduleRule(contract_at(site_of(many, node), contract).schedule, node=node.name)
+        for step in program_of(many).steps:
+            yield ScheduleRule(contract_at(step.site, contract).schedule, node=step.name)

@@ -19,10 +19,9 @@ import numpy as np
 
 from encoders.arithmetic.approximate_field import ApproximateReals
 from encoders.arithmetic.runtime import Relation
-from encoders.operator import site_of
-from encoders.registry import lookup
+from encoders.program import Step, program_of
 from onnx_import.errors import ModelError
-from onnx_import.graph import Array, Graph, Node
+from onnx_import.graph import Array, Graph
 
 _DRAWS = ((0.1, 0.9), (1.1, 1.9), (-2.0, 2.0))
 _LARGE = 10**7  # multiply-adds of a node that is looked at on one draw
@@ -161,10 +160,10 @@ def _require_rows(reading: Reading, tick: Callable[[], None]) -> None:
     """Raises NoRows, naming a node that gives a row something else than its own row asks for."""
     rng = np.random.default_rng(0)
     rowed = {i: row_graph(reading, i) for i in range(reading.batch)}
-    for node in reading.many.order:
-        large = lookup(node).work(site_of(reading.many, node)) > _LARGE
+    for step in program_of(reading.many).steps:
+        node, large = step.node, step.work > _LARGE
         shown = [
-            _shown(reading, rowed, node, rng, low, high, tick)
+            _shown(reading, rowed, step, rng, low, high, tick)
             for low, high in (_DRAWS[:1] if large else _DRAWS)
         ]
         if not np.all(np.logical_or.reduce(shown)):
@@ -174,7 +173,7 @@ def _require_rows(reading: Reading, tick: Callable[[], None]) -> None:
 def _shown(
     reading: Reading,
     rowed: Mapping[int, Graph],
-    node: Node,
+    step: Step,
     rng: np.random.Generator,
     low: float,
     high: float,
@@ -185,21 +184,20 @@ def _shown(
     What has no rows is the same for all of them, and has to depend on none.
     Raises NoRows where a row of it depends on another, or is not what the one-row node gives.
     """
-    many, rows = reading.many, reading.rows
+    many, rows, node = reading.many, reading.rows, step.node
     field = ApproximateReals()
     given = {
         t: _drawn(many, t, rng, low, high) for t in node.inputs if t and not many.is_constant(t)
     }
     held = {t: field.constant(many.constants[t]) for t in node.inputs if t and many.is_constant(t)}
-    whole = _evaluated(many, node, given | held, field)
+    whole = _evaluated(step, given | held, field)
     number = [~np.isnan(w) for w in whole]
     for hidden in _halves(reading.batch):
         tick()
         spoilt = {t: _spoilt(rows.get(t), v, hidden) for t, v in given.items()}
         hiding = {t: _spoilt(rows.get(t), v, hidden) for t, v in held.items() if _spoils(many, t)}
         stored = {t: v[0] for t, v in hiding.items() if many.types[t].dtype.is_float}
-        seen_by = replace(many, constants={**many.constants, **stored})
-        found_all = _evaluated(seen_by, node, held | spoilt | hiding, _Spreading())
+        found_all = _evaluated(step.holding(stored), held | spoilt | hiding, _Spreading())
         for output, found, seen in zip(node.outputs, found_all, number, strict=True):
             for row in sorted(set(range(reading.batch)) - hidden):
                 of_row = partial(_row, rows[output], row=row)
@@ -210,7 +208,7 @@ def _shown(
             tick()
             mine = {t: _row(rows[t], v, row) for t, v in given.items()}
             mine |= {t: field.constant(graph.constants[t]) for t in held}
-            one = _evaluated(graph, node_of(graph, node), mine, field)
+            one = _evaluated(program_of(graph).step(node), mine, field)
             other = _row(rows[output], values, row)
             found = one[node.outputs.index(output)]
             scale = max(float(np.max(np.abs(np.nan_to_num(other)), initial=0.0)), 1.0)
@@ -222,11 +220,6 @@ def _shown(
                     "this row alone"
                 )
     return np.concatenate([n.reshape(-1) for n in number])
-
-
-def node_of(graph: Graph, node: Node) -> Node:
-    found: Node = graph.named[node.name]
-    return found
 
 
 def _halves(batch: int) -> Iterator[frozenset[int]]:
@@ -265,10 +258,10 @@ def _spoils(graph: Graph, tensor: str) -> bool:
     return graph.types[tensor].dtype.is_float or graph.constants[tensor].dtype == np.bool_
 
 
-def _evaluated(graph: Graph, node: Node, values: Mapping[str, Any], field: Any) -> list[Any]:
-    arguments = [values[t] if t else None for t in node.inputs]
+def _evaluated(step: Step, values: Mapping[str, Any], field: Any) -> list[Any]:
+    arguments = [values[t] if t else None for t in step.node.inputs]
     with np.errstate(all="ignore"):
-        found = lookup(node).real(site_of(graph, node), arguments, field)
+        found = step.operator.real(step.site, arguments, field)
     return [np.asarray(f, np.float64) for f in found]
 
 

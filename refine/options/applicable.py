@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from encoders.contract.contract import RuntimeContract
 from encoders.numbers.formats import FloatFormat
-from encoders.operator import site_of
-from encoders.registry import lookup, operators
+from encoders.program import program_of
+from encoders.registry import operators
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph
 
@@ -25,8 +25,8 @@ def require_applicable(contract: RuntimeContract, graph: Graph) -> None:
 def _problems(contract: RuntimeContract, graph: Graph) -> Iterator[str]:
     if contract.exact:
         return
-    for node in graph.order:
-        operator, kind = lookup(node), site_of(graph, node).outputs[0].dtype
+    for step in program_of(graph).steps:
+        node, operator, kind = step.node, step.operator, step.site.outputs[0].dtype
         if not kind.is_float or operator.movement or operator.converts:
             continue
         own = contract.format_of(kind)

@@ -13,8 +13,7 @@ import numpy as np
 
 from encoders.contract.contract import EXACT, RuntimeContract
 from encoders.numbers.enclosure import Interval
-from encoders.operator import site_of
-from encoders.registry import lookup
+from encoders.program import Step, program_of
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph, Node, TensorType, build_graph
 from refine.bounds.network import Run
@@ -42,26 +41,25 @@ class Aligned:
 
     def run(
         self,
-        node: Node,
+        step: Step,
         held: Sequence[Interval],
         contract: RuntimeContract,
         read: Mapping[str, Interval],
     ) -> Run:
         """What the implementation executes in place of a node of the specification. `read` has
         the run-time ranges of all tensors that nodes before this one read."""
-        if node.name not in self.impl.named:
-            shape = self.spec.types[node.outputs[0]].shape
-            return Run(site_of(self.spec, node), np.zeros(shape), EXACT)
-        other = self.impl.named[node.name]
-        shape = self.spec.types[node.outputs[0]].shape
-        change = np.zeros(shape)
-        if node.name in self.folded:
-            layer, x = self.folded[node.name], read[other.inputs[0]]
-            change = folded_change(self.spec, layer, node, self.impl, other, x)
-            return Run(site_of(self.impl, other), change, contract, (x,))
-        if node.name in self.changed:
-            change = change_between(self.spec, node, self.impl, other, held)
-        return Run(site_of(self.impl, other), change, contract)
+        change = np.zeros(step.site.outputs[0].shape)
+        if step.name not in self.impl.named:
+            return Run(step, change, EXACT)
+        other = program_of(self.impl).step(step.node)
+        if step.name in self.folded:
+            layer = program_of(self.spec).step(self.folded[step.name])
+            x = read[other.node.inputs[0]]
+            change = folded_change(layer, step, self.impl, other, x)
+            return Run(other, change, contract, (x,))
+        if step.name in self.changed:
+            change = change_between(self.spec, step, self.impl, other.node, held)
+        return Run(other, change, contract)
 
 
 def align(
@@ -180,10 +178,11 @@ def _same_meaning(impl: Graph, mine: Node, spec: Graph, other: Node) -> bool:
 
 def checked(graph: Graph) -> None:
     """Raises ModelError, naming the node, for what has no meaning or cannot be compared."""
-    for node in graph.order:
-        lookup(node).check(site_of(graph, node))
-        if len(node.outputs) != 1:
-            raise ModelError(f"{node.describe()} has several outputs, which diff cannot compare")
+    for step in program_of(graph).checked.steps:
+        if len(step.node.outputs) != 1:
+            raise ModelError(
+                f"{step.node.describe()} has several outputs, which diff cannot compare"
+            )
     for tensor in graph.types:
         if tensor.startswith((SPEC, GAP, COPY, FOLDED, PAIR)):
             raise ModelError(f"tensor '{tensor}' has a name that diff needs itself: rename it")

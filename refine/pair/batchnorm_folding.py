@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
-from encoders.operator import site_of
+from encoders.operator import Site
 from encoders.ops.normalization.batch_normalization import normalisation
+from encoders.program import Step
 from onnx_import.graph import Graph, Node
 from refine.pair.node_change import linear_change
 from refine.pair.sameness import attributes_of
@@ -31,32 +32,30 @@ def is_folded(spec: Graph, layer: Node, norm: Node, impl: Graph, other: Node) ->
     return same and all(n == channels for n in biases)
 
 
-def folded_change(
-    spec: Graph, layer: Node, norm: Node, impl: Graph, other: Node, held: Interval
-) -> FloatArray:
+def folded_change(layer: Step, norm: Step, impl: Graph, other: Step, held: Interval) -> FloatArray:
     """|f_other − f_norm ∘ f_layer| over a range of their input, where `is_folded`.
 
     Both are linear in their weights and biases together: w′ − s·w and b′ − (s·b + t) take the
     place of the constants, with scale s and shift t of the normalisation.
     """
-    n = normalisation(site_of(spec, norm))
-    weight = np.asarray(spec.constants[layer.inputs[1]], np.float64)
+    n = normalisation(norm.site)
+    weight = layer.site.coefficients(1)
     bias = np.zeros_like(n.scale)
-    if len(layer.inputs) > 2:
-        bias = np.asarray(spec.constants[layer.inputs[2]], np.float64).reshape(-1)
-    names = other.inputs[1:]
-    new_weight, new_bias = (np.asarray(impl.constants[t], np.float64) for t in names)
-    scaled, moved = weight * _per_weight(spec, layer, weight.shape, n.scale), bias * n.scale
+    if len(layer.node.inputs) > 2:
+        bias = layer.site.coefficients(2).reshape(-1)
+    names = other.node.inputs[1:]
+    new_weight, new_bias = (other.site.coefficients(i) for i in (1, 2))
+    scaled, moved = weight * _per_weight(layer.site, weight.shape, n.scale), bias * n.scale
     shifted = moved + n.shift
     apart = new_weight - scaled, new_bias.reshape(-1) - shifted
     lost = add_up(n.shift_error, multiply_up(np.abs(shifted), 2.0**-52))
     radius = _erring(scaled, apart[0]), add_up(_erring(moved, apart[1]), lost)
     return linear_change(
         impl,
-        other,
+        other.node,
         {t: v.reshape(impl.constants[t].shape) for t, v in zip(names, apart, strict=True)},
         {t: v.reshape(impl.constants[t].shape) for t, v in zip(names, radius, strict=True)},
-        {other.inputs[0]: held},
+        {other.node.inputs[0]: held},
     )
 
 
@@ -68,13 +67,13 @@ def _erring(product: FloatArray, difference: FloatArray) -> FloatArray:
     return add_up(relative, 2.0**-1070)
 
 
-def _per_weight(spec: Graph, layer: Node, shape: tuple[int, ...], scale: FloatArray) -> FloatArray:
+def _per_weight(layer: Site, shape: tuple[int, ...], scale: FloatArray) -> FloatArray:
     """The scale of the channel that each weight leads to, broadcasting to the weights."""
-    if layer.op == "Gemm":
-        return scale[:, None] if layer.attributes.get("transB", 0) else scale[None, :]
+    if layer.node.op == "Gemm":
+        return scale[:, None] if layer.integer("transB", 0) else scale[None, :]
     rest = (1,) * (len(shape) - 2)
-    if layer.op == "Conv":
+    if layer.node.op == "Conv":
         return scale.reshape(-1, 1, *rest)
-    groups = site_of(spec, layer).integer("group", 1)
+    groups = layer.integer("group", 1)
     each = np.repeat(scale.reshape(groups, 1, -1), shape[0] // groups, axis=1)
     return each.reshape(shape[0], shape[1], *rest)

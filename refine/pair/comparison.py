@@ -18,10 +18,9 @@ import numpy as np
 
 from encoders.contract.contract import EXACT, RuntimeContract
 from encoders.numbers.enclosure import FloatArray, Interval, add_up
-from encoders.operator import site_of
-from onnx_import.graph import Graph, Node
+from encoders.program import Step
+from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
-from refine.bounds.backward import variable_inputs
 from refine.bounds.network import InputBox, Known, NetworkBounds, Run, network_bounds
 from refine.pair.alignment import Aligned, align
 from refine.pair.pair import Pair
@@ -79,14 +78,13 @@ class Comparison:
         )
         return replace(bounds, errors={t: self._sum(bounds, t) for t in self.totals})
 
-    def _run(self, read: dict[str, Interval], node: Node, held: Sequence[Interval]) -> Run:
+    def _run(self, read: dict[str, Interval], step: Step, held: Sequence[Interval]) -> Run:
         """`read` is filled with the ranges of what has been read so far."""
-        contract = self.placed.get(node.name, self.contract)
-        read |= dict(zip(variable_inputs(self.graph, node), held, strict=True))
-        if self.aligned is not None and node.name in self.aligned.spec.named:
-            return self.aligned.run(node, held, contract, read)
-        shape = self.graph.types[node.outputs[0]].shape
-        return Run(site_of(self.graph, node), np.zeros(shape), contract)
+        contract = self.placed.get(step.name, self.contract)
+        read |= dict(zip(step.reads, held, strict=True))
+        if self.aligned is not None and step.name in self.aligned.spec.named:
+            return self.aligned.run(step, held, contract, read)
+        return Run(step, np.zeros(step.site.outputs[0].shape), contract)
 
     def _sum(self, bounds: NetworkBounds, output: str) -> FloatArray:
         total = np.zeros(self.graph.types[output].shape)

@@ -10,8 +10,8 @@ import numpy as np
 from encoders.arithmetic.numpy_arithmetic import two_sum_error
 from encoders.contract.contract import EXACT
 from encoders.numbers.enclosure import FloatArray, Interval, add_up
+from encoders.program import Step
 from onnx_import.graph import DType, Graph, Node, build_graph
-from refine.bounds.backward import variable_inputs
 from refine.bounds.network import InputBox, network_bounds
 from refine.pair.sameness import attributes_of
 
@@ -24,11 +24,11 @@ def subtraction(name: str, a: str, b: str) -> Node:
 
 
 def change_between(
-    spec: Graph, node: Node, impl: Graph, other: Node, held: Sequence[Interval]
+    spec: Graph, step: Step, impl: Graph, other: Node, held: Sequence[Interval]
 ) -> FloatArray:
-    """|f_other − f_node| over the ranges of their shared inputs: one subtraction, pulled back, or
+    """|f_other − f_step| over the ranges of their shared inputs: one subtraction, pulled back, or
     the node itself with the difference of the constants where it is linear in them."""
-    ranges = dict(zip(variable_inputs(spec, node), held, strict=True))
+    node, ranges = step.node, dict(zip(step.reads, held, strict=True))
     apart = _constants_apart(spec, node, impl, other)
     if apart is not None:
         return linear_change(spec, node, *apart, ranges)

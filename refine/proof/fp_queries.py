@@ -31,7 +31,7 @@ from encoders.contract.contract import (
 from encoders.contract.functions import Transcendental
 from encoders.families.scheduling import contract_at
 from encoders.numbers.formats import FloatFormat, round_down, round_up
-from encoders.registry import lookup
+from encoders.operator import Operator
 from encoders.relaxations.elements import Element
 from refine.bounds.network import NodeBounds
 from refine.proof.z3_solver import Fact, Query
@@ -47,10 +47,9 @@ def finiteness_queries(node: NodeBounds, row: int, timeout: float, rlimit: int) 
     formats that Z3's theory does not have, without rounding, for unbounded ranges, and where what
     executes reads other tensors than the node.
     """
-    site, contract = node.run.site, node.run.contract
-    operator = lookup(site.node)
-    tensors = [t for t in node.node.inputs if t in node.assumed]
-    if node.run.held is not None or len(site.variable) != len(tensors):
+    run = node.run
+    operator, site, contract = run.step.operator, run.step.site, run.contract
+    if run.held is not None or len(run.step.reads) != len(node.step.reads):
         return
     if operator.element is None or contract.exact or not site.outputs[0].dtype.is_float:
         return
@@ -67,7 +66,7 @@ def finiteness_queries(node: NodeBounds, row: int, timeout: float, rlimit: int) 
         return
     element: Element = operator.element(site, row)
     ranges, places = [], {}
-    for i, (tensor, position) in enumerate(zip(tensors, element.positions, strict=True)):
+    for i, (tensor, position) in enumerate(zip(node.step.reads, element.positions, strict=True)):
         held = node.assumed[tensor]
         lo, hi = (float(v.reshape(-1)[position]) for v in (held.lo, held.hi))
         if not (np.isfinite(lo) and np.isfinite(hi)):
@@ -81,7 +80,7 @@ def finiteness_queries(node: NodeBounds, row: int, timeout: float, rlimit: int) 
     seen: set[str] = set()
     for execution in _executions(contract_at(site, contract)):
         try:
-            term = _output(element, names, fmt, execution)
+            term = _output(operator, element, names, fmt, execution)
         except Transcendental:  # not asked: no bits of it are fixed
             return
         text = term.sexpr()
@@ -121,21 +120,23 @@ def _in_range(name: str, lo: float, hi: float, fmt: FloatFormat) -> Fact:
 
 
 def _output(
-    element: Element, names: list[str], fmt: FloatFormat, execution: RuntimeContract
+    operator: Operator,
+    element: Element,
+    names: list[str],
+    fmt: FloatFormat,
+    execution: RuntimeContract,
 ) -> fp_theory.Term:
     arithmetic = fp_theory.FpTermArithmetic(fmt, execution)
-    remaining = iter(names)
-    arguments: list[Any] = []
-    for kind, constant in zip(element.site.inputs, element.site.constants, strict=True):
-        if kind is None:
-            arguments.append(None)
-        elif constant is not None:
-            arguments.append(stored(arithmetic, constant, execution, kind.dtype))
-        else:
-            variable = fp_theory.variable(next(remaining), fmt)
-            arguments.append(object_array([variable], (1, *kind.shape)))
-    operator = lookup(element.site.node)
-    (out,) = operator.runtime(element.site, arguments, arithmetic, execution)
+    site = element.site
+    shapes = [site.type_of(i).shape for i in site.variable]
+    variables: Iterator[Any] = (
+        object_array([fp_theory.variable(name, fmt)], (1, *shape))
+        for name, shape in zip(names, shapes, strict=True)
+    )
+    given = site.arguments(
+        variables, lambda held, kind: stored(arithmetic, held, execution, kind.dtype)
+    )
+    (out,) = operator.runtime(site, given, arithmetic, execution)
     return np.asarray(out).reshape(-1)[0]
 
 

@@ -20,8 +20,7 @@ from encoders.contract.functions import Transcendental
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.numbers.formats import round_array
 from encoders.numbers.radius import is_radius, largest_radius, radius_of
-from encoders.operator import is_affine, site_of
-from encoders.registry import lookup
+from encoders.program import program_of
 from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
 from refine.bounds.network import InputBox, Known, NetworkBounds
@@ -178,8 +177,7 @@ def improved(
     passed, or nothing more can be done."""
     excess = excess_over(tolerance)
     boxes = list(proof.boxes)
-    graph = problem.graph
-    branches = any(not is_affine(lookup(node), site_of(graph, node)) for node in graph.order)
+    branches = not all(step.affine for step in program_of(problem.graph).steps)
     for i in sorted(range(len(boxes)), key=lambda i: -excess(boxes[i].errors)):
         rest = deadline - time.monotonic()
         share = time.monotonic() + rest / (len(boxes) - i if len(boxes) > 1 else 1)

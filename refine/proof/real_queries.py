@@ -21,10 +21,9 @@ from encoders.arithmetic.real_terms import RealTerms, rational_term
 from encoders.contract.functions import Transcendental
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.numbers.formats import FloatFormat, power_of_two
-from encoders.operator import Contribution, RowFacts, Site, site_of
-from encoders.registry import lookup
+from encoders.operator import Contribution, Operator, RowFacts, Site
 from encoders.relaxations.elements import Element
-from refine.bounds.backward import unit_functionals, variable_inputs
+from refine.bounds.backward import unit_functionals
 from refine.bounds.network import NetworkBounds, NodeBounds
 from refine.proof.z3_solver import Fact, Query
 from refine.results.obligation import Kind
@@ -51,10 +50,8 @@ def node_queries(
     are not asked about. `timeout` in seconds and `rlimit` (0 for none) go with each query.
     """
     limits = _Limits(timeout, rlimit)
-    graph = bounds.maps.graph
-    site = site_of(graph, node.node)
-    operator = lookup(node.node)
-    inputs = variable_inputs(graph, node.node)
+    step = node.step
+    site, operator, inputs = step.site, step.operator, step.reads
     finite = all(
         np.all(np.isfinite(bounds.maps.values[t].magnitude))
         and np.all(np.isfinite(bounds.maps.errors[t]))
@@ -66,7 +63,7 @@ def node_queries(
     asks: list[Ask] = []
     for row in np.unique(np.linspace(0, size - 1, min(rows, size)).astype(int)):
         if operator.element is not None or operator.work(site) <= largest:
-            view = partial(_view, bounds, node, site, int(row))
+            view = partial(_view, bounds, node, int(row))
             asks += [
                 partial(_relaxation, view, limits, 1.0),
                 partial(_relaxation, view, limits, -1.0),
@@ -98,11 +95,10 @@ class _View:
         return unit_functionals(self.node.values.shape, np.asarray([self.row]))
 
 
-def _view(bounds: NetworkBounds, node: NodeBounds, site: Site, row: int) -> _View:
+def _view(bounds: NetworkBounds, node: NodeBounds, row: int) -> _View:
     """The whole node, or, where it is a scalar formula, only the element itself."""
     maps = bounds.maps
-    inputs = variable_inputs(maps.graph, node.node)
-    operator = lookup(node.node)
+    inputs, site, operator = node.step.reads, node.step.site, node.step.operator
     whole = [np.arange(maps.values[t].lo.size) for t in inputs]
     small, places = site, whole
     if operator.element is not None:
@@ -128,7 +124,8 @@ def _view(bounds: NetworkBounds, node: NodeBounds, site: Site, row: int) -> _Vie
 
 def _element(view: _View, variables: list[Any]) -> Any:
     whole = view.site.outputs[0].size == view.node.values.lo.size
-    return _real_element(view.site, variables, view.row if whole else 0)
+    operator = view.node.step.operator
+    return _real_element(operator, view.site, variables, view.row if whole else 0)
 
 
 def _relaxation(make: Callable[[], _View], limits: _Limits, sign: float) -> Iterator[Query]:
@@ -194,17 +191,10 @@ def _variables(name: str, shape: tuple[int, ...]) -> Any:
     return object_array((z3.Real(f"{name}_{j}") for j in range(size)), shape)
 
 
-def _real_element(site: Site, variables: list[Any], row: int) -> Any:
-    field, remaining = RealTerms(), iter(variables)
-    arguments = [
-        None
-        if kind is None
-        else field.constant(constant)
-        if constant is not None
-        else next(remaining)[None]
-        for kind, constant in zip(site.inputs, site.constants, strict=True)
-    ]
-    (output,) = lookup(site.node).real(site, arguments, field)
+def _real_element(operator: Operator, site: Site, variables: list[Any], row: int) -> Any:
+    field = RealTerms()
+    given = site.arguments((v[None] for v in variables), lambda held, _: field.constant(held))
+    (output,) = operator.real(site, given, field)
     return np.broadcast_to(output, (1, *site.outputs[0].shape)).reshape(-1)[row]
 
 

@@ -20,20 +20,19 @@ from typing import Any
 
 import numpy as np
 
-from encoders.arithmetic.exact_fields import Balls, ObjectArray, enclosure, object_array
+from encoders.arithmetic.exact_fields import Balls, enclosure, object_array
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.functions import CORRECTLY_ROUNDED
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
 from encoders.numbers.formats import BINARY64, round_down, round_up
-from encoders.operator import Operator, Site, site_of
-from encoders.registry import lookup
+from encoders.operator import Site
+from encoders.program import Backward, Step, backward, program_of
 from encoders.relaxations.affine_forms import Form, exactly, flat, variable
 from encoders.relaxations.form_fields import Dual, Duals, Forms, Slope, plus, times
 from encoders.rounding.rounding_bounds import rounder_of
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_exact
-from onnx_import.graph import Graph, Node, TensorType
-from refine.bounds.backward import variable_inputs
+from onnx_import.graph import Graph, TensorType
 from refine.bounds.network import InputBox
 
 _MOST_INPUTS = 12
@@ -49,7 +48,7 @@ def applies(graph: Graph) -> bool:
         and 0 < len(graph.inputs) <= _MOST_INPUTS
         and len(graph.order) <= _MOST_NODES
         and all(kind.shape == () for kind in graph.types.values())
-        and all(lookup(node).per_element for node in graph.order)
+        and all(step.operator.per_element for step in program_of(graph).steps)
     )
 
 
@@ -78,7 +77,8 @@ class Scalars:
 
 def scalars(graph: Graph, contract: RuntimeContract, whole: InputBox) -> Scalars:
     """What does not depend on the inputs is computed once, exactly and as the runtime does."""
-    still = {node.outputs[0]: node for node in graph.order if node.name not in _reached(graph)}
+    reached = _reached(graph)
+    still = [step.output for step in program_of(graph).steps if step.output not in reached]
     exact_functions = contract.functions == CORRECTLY_ROUNDED
     if not still or contract.exact or not (contract.pinned and exact_functions):
         return Scalars(graph, contract, whole, {})
@@ -103,13 +103,12 @@ def scalars(graph: Graph, contract: RuntimeContract, whole: InputBox) -> Scalars
 
 
 def _reached(graph: Graph) -> set[str]:
-    """Names of the nodes that depend on an input."""
-    tensors, names = set(graph.inputs), set()
-    for node in graph.order:
-        if not tensors.isdisjoint(node.inputs):
-            tensors.update(node.outputs)
-            names.add(node.name)
-    return names
+    """The tensors that depend on an input."""
+    reached = set(graph.inputs)
+    for step in program_of(graph).steps:
+        if not reached.isdisjoint(step.reads):
+            reached.update(step.writes)
+    return reached
 
 
 def _outward(lo: Fraction, hi: Fraction) -> Interval:
@@ -151,10 +150,10 @@ class _Forward:
                 own = np.minimum(own, r.half_ulp(x.size))
             known.values[name], known.own[name], errors[name] = x, own, own
             known.held[name] = x.inflate(own)
-        for node in graph.order:
-            output = node.outputs[0]
+        for step in program_of(graph).steps:
+            output = step.output
             if output not in task.fixed:
-                known._add(graph, task.contract, node, errors, lo)
+                known._add(step, task.contract, errors, lo)
                 continue
             value, error = task.fixed[output]
             known.values[output] = flat(value, len(lo))
@@ -164,48 +163,36 @@ class _Forward:
 
     def _add(
         self,
-        graph: Graph,
+        step: Step,
         contract: RuntimeContract,
-        node: Node,
         errors: dict[str, FloatArray],
         lo: FloatArray,
     ) -> None:
-        operator, site, output = lookup(node), site_of(graph, node), node.outputs[0]
-        value = _real(operator, site, Forms(len(lo)), [self.values.get(t) for t in node.inputs])
-        read = variable_inputs(graph, node)
+        output, read = step.output, step.reads
+        value = _real(step, Forms(len(lo)), [self.values[t] for t in read])
         duals = Duals(len(lo), len(read))
-        places = iter(range(len(read)))
-        arguments = [
-            duals.argument(next(places), self.held[t]) if t in self.held else None
-            for t in node.inputs
-        ]
-        dual: Dual = _real(operator, site, duals, arguments)
+        arguments = [duals.argument(i, self.held[t]) for i, t in enumerate(read)]
+        dual: Dual = _real(step, duals, arguments)
         moved = np.zeros(lo.shape[1:])
         for tensor, slope in zip(read, dual.slopes, strict=True):
             steepest = abs(slope) if isinstance(slope, int) else slope.size
             moved = add_up(moved, multiply_up(errors[tensor], steepest))
         moved = np.where(np.isnan(moved), np.inf, moved)
         ranges = [_spread(self.held[t], lo) for t in read]
-        own, lemmas = _rounding(operator, site, ranges, _spread(value.inflate(moved), lo), contract)
+        own, lemmas = _rounding(step, ranges, _spread(value.inflate(moved), lo), contract)
         error = add_up(moved, own)
         errors[output] = np.where(np.isnan(error), np.inf, error)
         self.values[output], self.own[output] = value, own
         self.held[output] = value.inflate(errors[output])
-        self.slopes[node.name] = dual.slopes
+        self.slopes[step.name] = dual.slopes
         self.lemmas |= lemmas
 
 
-def _real(
-    operator: Operator, site: Site, field: Forms, arguments: Sequence[Form | Dual | None]
-) -> Any:
+def _real(step: Step, field: Forms, read: Sequence[Form | Dual]) -> Any:
     """The operator's real meaning on scalars of a field."""
-    given: list[ObjectArray | None] = []
-    for argument, constant, kind in zip(arguments, site.constants, site.inputs, strict=True):
-        if constant is not None:
-            given.append(field.constant(constant))
-        else:
-            given.append(None if kind is None else object_array([argument], (1,)))
-    (result,) = operator.real(site, given, field)
+    variables = (object_array([x], (1,)) for x in read)
+    given = step.site.arguments(variables, lambda held, _: field.constant(held))
+    (result,) = step.operator.real(step.site, given, field)
     return result[0]
 
 
@@ -214,8 +201,7 @@ def _spread(form: Form, lo: FloatArray) -> Interval:
 
 
 def _rounding(
-    operator: Operator,
-    site: Site,
+    step: Step,
     ranges: Sequence[Interval],
     result: Interval,
     contract: RuntimeContract,
@@ -231,8 +217,8 @@ def _rounding(
         rows = pending.pop()
         if not len(rows):
             continue
-        bound = operator.rounding(
-            _stacked(site, len(rows)),
+        bound = step.operator.rounding(
+            _stacked(step.site, len(rows)),
             [Interval(x.lo[rows], x.hi[rows]) for x in ranges],
             Interval(result.lo[rows], result.hi[rows]),
             contract,
@@ -261,23 +247,39 @@ def _stacked(site: Site, boxes: int) -> Site:
 def _pulled_back(task: Scalars, forward: _Forward) -> Form:
     """Σ|A|·η over nodes and inputs, and |Σ A·d| over what is fixed, as one form."""
     graph, inputs = task.graph, len(task.graph.inputs)
-    pulled: dict[str, Slope] = {graph.outputs[0]: 1}
-    total = exactly(np.zeros(1), inputs)
-    shift = total
-    for node in reversed(graph.order):
-        output = node.outputs[0]
-        weight = pulled.get(output, 0)
-        if output in task.fixed:
-            shift = shift + times(weight, flat(task.fixed[output][1], inputs))
-            continue
-        total = total + _charge(weight, forward.own[output], inputs)
-        for tensor, slope in zip(
-            variable_inputs(graph, node), forward.slopes[node.name], strict=True
-        ):
-            pulled[tensor] = plus(pulled.get(tensor, 0), times(weight, slope))
+    nothing = exactly(np.zeros(1), inputs)
+    weights = _Weights(task, forward, nothing, nothing, {graph.outputs[0]: 1})
+    semantics: Backward[Slope] = weights
+    backward(program_of(graph), semantics)
+    total = weights.total
     for name in graph.inputs:
-        total = total + _charge(pulled.get(name, 0), forward.own[name], inputs)
-    return total + shift.magnitude()
+        total = total + _charge(weights.pulled.get(name, 0), forward.own[name], inputs)
+    return total + weights.shift.magnitude()
+
+
+@dataclass
+class _Weights:
+    """How much the output moves with each tensor, on the way back; what the rounding of tensors
+    behind has cost, and how far those that are fixed move it."""
+
+    task: Scalars
+    forward: _Forward
+    total: Form
+    shift: Form
+    pulled: dict[str, Slope]
+
+    def arrived(self, step: Step) -> Slope | None:
+        return self.pulled.get(step.output, 0)
+
+    def carry(self, step: Step, arrived: Slope) -> None:
+        inputs, output = len(self.task.graph.inputs), step.output
+        if output in self.task.fixed:
+            error = flat(self.task.fixed[output][1], inputs)
+            self.shift = self.shift + times(arrived, error)
+            return
+        self.total = self.total + _charge(arrived, self.forward.own[output], inputs)
+        for tensor, slope in zip(step.reads, self.forward.slopes[step.name], strict=True):
+            self.pulled[tensor] = plus(self.pulled.get(tensor, 0), times(arrived, slope))
 
 
 def _charge(weight: Slope, own: FloatArray, inputs: int) -> Form:

@@ -21,8 +21,7 @@ import numpy.typing as npt
 from encoders.contract.contract import Blocked, Contraction, RuntimeContract, Sequential
 from encoders.numbers.enclosure import FloatArray
 from encoders.numbers.formats import BINARY32, FloatFormat, round_array
-from encoders.operator import is_affine, site_of
-from encoders.registry import lookup
+from encoders.program import program_of
 from onnx_import.graph import Graph, Node
 from refine.search.evaluation import Hunt, Points
 from refine.search.gradients import slopes_at, values_at
@@ -50,24 +49,23 @@ def first_sums(hunt: Hunt, execution: RuntimeContract, inside: Points) -> FirstS
     name = graph.inputs[0]
     values = values_at(hunt.real_values(inside), 0)
     tensor, through = name, np.arange(graph.types[name].size)
-    for node in graph.order:
-        if tensor not in node.inputs:
+    for step in program_of(graph).steps:
+        if tensor not in step.reads:
             continue
-        if sum(not graph.is_constant(t) for t in node.inputs if t) != 1:
+        if len(step.reads) != 1:
             return None
-        operator, site = lookup(node), site_of(graph, node)
-        size = graph.types[node.outputs[0]].size
-        if not is_affine(operator, site) or size * len(through) > _LARGEST:
+        kind = graph.types[step.output]
+        if not step.affine or kind.size * len(through) > _LARGEST:
             return None
-        unit = np.eye(size).reshape(size, *graph.types[node.outputs[0]].shape)
-        (pulled,) = slopes_at(graph, node, values).backward(unit).coefficients
+        unit = np.eye(kind.size).reshape(kind.size, *kind.shape)
+        (pulled,) = slopes_at(step, values).backward(unit).coefficients
         if pulled is None:
             return None
-        rows = pulled.reshape(size, -1)
-        if not operator.movement:
+        rows = pulled.reshape(kind.size, -1)
+        if not step.operator.movement:
             sums = np.max(np.count_nonzero(rows, axis=1)) > 1
-            return FirstSums(node, name, rows, through) if sums else None
-        tensor, through = node.outputs[0], through[np.argmax(rows, axis=1)]
+            return FirstSums(step.node, name, rows, through) if sums else None
+        tensor, through = step.output, through[np.argmax(rows, axis=1)]
     return None
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.numbers.enclosure import FloatArray
-from encoders.operator import site_of
+from encoders.program import program_of
 from onnx_import.graph import Graph, Node
 from refine.search.evaluation import Hunt, Points
 from refine.search.gradients import adjoint, values_at
@@ -151,7 +151,7 @@ def _apart(graph: Graph, node: Node, every: Values) -> list[tuple[int, dict[str,
         tensor = node.inputs[0]
         own = graph.types[tensor].shape
         flat = every[tensor].reshape(len(decided), -1) * (1.0 if node.op == "ArgMax" else -1.0)
-        axis = site_of(graph, node).integer("axis", 0)
+        axis = program_of(graph).step(node).site.integer("axis", 0)
         rows = np.moveaxis(np.arange(flat.shape[1]).reshape(own), axis, -1)
         rows = rows.reshape(-1, rows.shape[-1])
         for element in same:

@@ -7,14 +7,14 @@ that are a single point. Where an operator has no slope, nothing is passed on.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from encoders.numbers.enclosure import FloatArray, point
-from encoders.operator import DifferenceMap, site_of
-from encoders.registry import lookup
-from onnx_import.graph import Graph, Node
-from refine.bounds.backward import variable_inputs
+from encoders.operator import DifferenceMap
+from encoders.program import Step, backward, program_of
+from onnx_import.graph import Graph
 
 _NEARBY = 2.0**-40  # a secant over no distance at all could have any slope
 
@@ -29,25 +29,35 @@ def adjoint(
     reach, those in `start` included; what is not finite becomes 0.
     """
     reached = {tensor: np.asarray(c, np.float64) for tensor, c in start.items()}
-    for node in reversed(graph.order):
-        c = reached.get(node.outputs[0])
-        if c is None:
-            continue
-        pulled = slopes_at(graph, node, values).backward(c)
-        for tensor, more in zip(variable_inputs(graph, node), pulled.coefficients, strict=True):
-            if more is not None:
-                finite = np.nan_to_num(more, nan=0.0, posinf=0.0, neginf=0.0)
-                reached[tensor] = reached[tensor] + finite if tensor in reached else finite
+    backward(program_of(graph), _Derivative(values, reached))
     return reached
 
 
-def slopes_at(graph: Graph, node: Node, values: Mapping[str, FloatArray]) -> DifferenceMap:
+@dataclass(frozen=True)
+class _Derivative:
+    """Functionals on the way back along the derivative at a point; what arrives stays on record."""
+
+    values: Mapping[str, FloatArray]
+    reached: dict[str, FloatArray]
+
+    def arrived(self, step: Step) -> FloatArray | None:
+        return self.reached.get(step.output)
+
+    def carry(self, step: Step, arrived: FloatArray) -> None:
+        pulled = slopes_at(step, self.values).backward(arrived)
+        for tensor, more in zip(step.reads, pulled.coefficients, strict=True):
+            if more is not None:
+                finite = np.nan_to_num(more, nan=0.0, posinf=0.0, neginf=0.0)
+                before = self.reached.get(tensor)
+                self.reached[tensor] = finite if before is None else before + finite
+
+
+def slopes_at(step: Step, values: Mapping[str, FloatArray]) -> DifferenceMap:
     """The node's own derivative at the point."""
-    inputs = variable_inputs(graph, node)
-    ranges = [point(values[t]) for t in inputs]
-    nearly = [_NEARBY * (1.0 + np.abs(values[t])) for t in inputs]
+    ranges = [point(values[t]) for t in step.reads]
+    nearly = [_NEARBY * (1.0 + np.abs(values[t])) for t in step.reads]
     with np.errstate(all="ignore"):
-        return lookup(node).differences(site_of(graph, node), ranges, nearly)
+        return step.operator.differences(step.site, ranges, nearly)
 
 
 def values_at(every: Mapping[str, FloatArray], sample: int) -> dict[str, FloatArray]:
