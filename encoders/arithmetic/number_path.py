@@ -8,7 +8,9 @@ A stored number is rounded to the format of weights, if there is one, and to tha
 tensor is held. A node that accumulates reads its operands into a wider format, and only its results
 are rounded back. The factors of a matrix product are shortened last before they are so read. A
 number that a formula or an attribute names is no stored one: the runtime has it in the format in
-which it computes.
+which it computes, or where that holds less than float32, in float32, always the same for a node.
+ONNX leaves that open: its attributes are float32 numbers, and their operators' tensors may be
+float16. The emulator takes the format; bounds cover both (`rounding_bounds.formula_loss`).
 """
 
 from __future__ import annotations

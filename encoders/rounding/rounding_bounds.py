@@ -242,7 +242,12 @@ def held(r: Rounder, values: FloatArray) -> Arrived:
 
 
 def formula_loss(r: Rounder, values: FloatArray) -> FloatArray:
-    """|ĉ − c| for numbers c of a formula or an attribute, rounded once."""
+    """|ĉ − c| for numbers c of a formula or an attribute, rounded once.
+
+    A bound that charges this covers a runtime that keeps c in float32, and rounds what it makes of
+    it once to the format, too: float32 is nearer to c than any shorter format, and the operation's
+    own rounding is charged at what the rounded c may give.
+    """
     if r.exact or (r.format.holds(BINARY32) and _in_float32(values)):
         return nothing(values.shape)
     return _loss_of(values, arrived((Hop(r.format),), values, False, False))

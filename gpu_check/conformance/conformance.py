@@ -40,7 +40,7 @@ from encoders.numbers.formats import (
 )
 from encoders.program import Step, program_of
 from gpu_check.conformance.regions import Bound, Region, finite, region_behind
-from gpu_check.emulator.emulator import emulate_step
+from gpu_check.emulator.emulator import emulate_step, shortens_constants
 from gpu_check.emulator.exact import evaluate_exact
 from gpu_check.probe.modes import Flushes, probe_flushes, product_bits
 from gpu_check.probe.probe import Finding, probe_sums
@@ -266,7 +266,7 @@ class _Judge:
         regions = [region_behind(self.graph, node, t, self.shown) for t in shown]
         for t, region in zip(shown, regions, strict=True):
             found = _first_difference(computed[t], self.values[t])
-            if found is not None and self._otherwise(region):
+            if found is not None and (self._otherwise(region) or self._shortening(region)):
                 return self._enclosed(step, shown)
             if found is not None:
                 place, expected, given = found
@@ -282,6 +282,14 @@ class _Judge:
         steps = region.program.steps
         absent = not self.absent.isdisjoint(step.name for step in steps)
         return absent or any(step.operator.formulas > 1 for step in steps)
+
+    def _shortening(self, region: Region) -> bool:
+        """May it be computed with other constants, in float32, than the emulator's?"""
+        return any(
+            all(t in self.values for t in step.reads)
+            and shortens_constants(step, self.values, self.contract)
+            for step in region.program.steps
+        )
 
     def _reach(self, node: Node, regions: Sequence[Region]) -> None:
         """What stands before a node that is compared is compared with it."""

@@ -12,7 +12,7 @@ from encoders.arithmetic.numpy_arithmetic import Carrier, NumpyArithmetic
 from encoders.contract.contract import OpenSchedule, RuntimeContract
 from encoders.contract.functions import CORRECTLY_ROUNDED
 from encoders.families.scheduling import contract_at
-from encoders.numbers.formats import FloatFormat
+from encoders.numbers.formats import BINARY32, FloatFormat
 from encoders.operator import Site
 from encoders.program import Step, arguments, forward, program_of
 from gpu_check.emulator.compiled import quickest_arithmetic
@@ -75,6 +75,29 @@ def emulate_step(
         return step.operator.runtime(step.site, given, numbers, here)
     except OpenSchedule as error:
         raise OpenSchedule(f"{step.node.describe()}: {error}") from error
+
+
+def shortens_constants(
+    step: Step, values: Mapping[str, Carrier], contract: RuntimeContract
+) -> bool:
+    """Does the node compute, in a format with less than float32, with numbers of a formula or an
+    attribute that this format does not hold? A runtime may then have them in float32 as well
+    (`encoders.arithmetic.number_path`), which the emulator never has.
+
+    Raises OpenSchedule where the contract leaves open how the node is computed.
+    """
+    shortened: list[bool] = []
+
+    class Watching(NumpyArithmetic):
+        def constant(self, values: Array) -> Carrier:
+            held = super().constant(values)
+            if not self.format.holds(BINARY32):
+                exact, near = (np.asarray(v).astype(np.float64) for v in (values, held[0]))
+                shortened.append(not np.array_equal(exact, near, equal_nan=True))
+            return held
+
+    emulate_step(step, values, contract, Watching)
+    return any(shortened)
 
 
 def leaves_no_choice(step: Step, contract: RuntimeContract) -> bool:
