@@ -95,6 +95,13 @@ class EntryResult:
         return self.wrong.verdict is self.expected and self.right.verdict is Verdict.VERIFIED
 
 
+def shipped_zoo() -> Path:
+    """The zoo of this installation: a wheel holds its entries, a checkout has it in `examples`."""
+    here = Path(__file__).resolve().parent
+    inside = here / "zoo_entries"
+    return inside if inside.is_dir() else here.parent / "examples" / "zoo"
+
+
 def folders(zoo: Path, only: str | None = None) -> tuple[Path, ...]:
     """The entries of a zoo, by name. Raises ModelError if there is none, or none of that name."""
     found = tuple(sorted(header.parent for header in zoo.glob(f"*/{HEADER}")))

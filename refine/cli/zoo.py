@@ -10,14 +10,13 @@ import click
 from gpu_check.common.writing import require_writable, write_whole
 from refine.report.console import Reporter
 from refine.results.verdict import ExitCode
-from refine.zoo import document, folders, row, run_entry
+from refine.zoo import document, folders, row, run_entry, shipped_zoo
 
-_ZOO = Path(__file__).resolve().parents[2] / "examples" / "zoo"
 _COLUMNS = ("entry", "expected", "verdict", "right graph", "seconds", "witness")
 
 
 @click.command("zoo")
-@click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), default=_ZOO)
+@click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), default=shipped_zoo)
 @click.option("--only", metavar="NAME", help="Run this entry alone.")
 @click.option("--json", "json_path", metavar="FILE", help="Write the results; - for stdout.")
 def zoo_command(folder: Path, only: str | None, json_path: str | None) -> ExitCode:

@@ -18,12 +18,13 @@ from encoders.contract.contract import RuntimeContract
 from encoders.contract.table import contract_table
 from encoders.program import program_of
 from onnx_import.graph import Graph
+from refine import __version__
 from refine.common.rounding import float_down, float_up
 from refine.results.obligation import Obligation
 from refine.results.verdict import Conduct, ErrorEnclosure, Execution, Result, Tolerance, Witness
 
 SCHEMA = "refine-result-1"
-_PACKAGES = ("refine", "z3-solver", "numpy", "onnx", "onnxruntime", "python-flint", "networkx")
+_PACKAGES = ("z3-solver", "numpy", "onnx", "onnxruntime", "python-flint", "networkx")
 
 
 def document_of(result: Result) -> dict[str, Any]:
@@ -108,7 +109,11 @@ def contradiction_text(result: Result, arguments: Sequence[str]) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of everything a result depends on."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
+    found = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "refine": __version__,
+    }
     for package in _PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)
