@@ -6,7 +6,9 @@ soon. A request is a name and its arguments; an answer is a word and a value (do
 
 from __future__ import annotations
 
+import ctypes
 import json
+import math
 import os
 import pickle
 import struct
@@ -20,6 +22,7 @@ import numpy.typing as npt
 
 from gpu_check.common.children import start_worker
 
+_BFLOAT16, _BFLOAT16_CODE = "tensor(bfloat16)", 16  # onnxruntime's and ONNX's names of it
 LENGTH = struct.Struct(">Q")
 BOUNDARY = 64  # bytes; onnxruntime's own tensors begin at multiples of it
 OK, REFUSED, UNKNOWN, MEMORY, MISSING = "ok", "refused", "unknown", "memory", "missing"
@@ -90,7 +93,44 @@ class Answers:
         options.log_severity_level = 4
         names = [o.name for o in session.get_outputs()]
         feeds = {name: placed(values, past) for name, (values, past) in inputs.items()}
-        return OK, dict(zip(names, session.run(names, feeds, options), strict=True))
+        kinds = [value.type for value in (*session.get_inputs(), *session.get_outputs())]
+        if _BFLOAT16 in kinds:
+            found = _run_typed(library, session, names, feeds, options)
+        else:
+            found = session.run(names, feeds, options)
+        return OK, dict(zip(names, found, strict=True))
+
+
+def _run_typed(
+    library: Any,
+    session: Any,
+    names: Sequence[str],
+    feeds: Mapping[str, npt.NDArray[Any]],
+    options: Any,
+) -> list[npt.NDArray[Any]]:
+    """The same where onnxruntime takes and gives numbers of a type that numpy itself lacks: they go
+    in as their bits, and are copied out of onnxruntime's memory."""
+    import ml_dtypes
+
+    short = np.dtype(ml_dtypes.bfloat16)
+    make = library.OrtValue.ortvalue_from_numpy_with_onnx_type
+    bits = {name: v.view(np.uint16) if v.dtype == short else v for name, v in feeds.items()}
+    held = {
+        name: make(v, _BFLOAT16_CODE)
+        if feeds[name].dtype == short
+        else library.OrtValue.ortvalue_from_numpy(v)
+        for name, v in bits.items()
+    }
+    outputs = []
+    for value in session.run_with_ort_values(list(names), held, options):
+        if value.data_type() == _BFLOAT16:
+            shape = tuple(value.shape())
+            size = math.prod(shape) * short.itemsize
+            copied = ctypes.string_at(value.data_ptr(), size) if size else b""
+            outputs.append(np.frombuffer(copied, short).reshape(shape))
+        else:
+            outputs.append(value.numpy())
+    return outputs
 
 
 def _optimise(library: Any, model: str, level: str, target: str) -> None:
