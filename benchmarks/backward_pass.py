@@ -17,7 +17,7 @@ from measuring import MODELS, save
 from rich.console import Console
 from rich.table import Table
 
-from encoders.contract.contract import PRESETS
+from encoders.contract.presets import PRESETS
 from onnx_import import load
 from refine.bounds.backward import pull_back, unit_functionals
 from refine.bounds.network import network_bounds

@@ -26,7 +26,8 @@ from rich.console import Console
 from rich.table import Table
 
 from encoders.arithmetic.approximate_field import ApproximateReals
-from encoders.contract.contract import IEEE_ANY, ORT_CPU, RuntimeContract
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.presets import IEEE_ANY, ORT_CPU
 from encoders.numbers.enclosure import FloatArray
 from gpu_check.conformance.conformance import Conformance, How
 from gpu_check.emulator.exact import evaluate_real

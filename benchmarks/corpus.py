@@ -29,7 +29,9 @@ from rich.console import Console
 from rich.table import Table
 
 from encoders.arithmetic.approximate_field import ApproximateReals
-from encoders.contract.contract import ORT_CPU, PRESETS, RuntimeContract, members
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.members import members
+from encoders.contract.presets import ORT_CPU, PRESETS
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_real
 from gpu_check.runtimes.runtimes import OnnxRuntime

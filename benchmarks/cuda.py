@@ -30,7 +30,8 @@ from measuring import MODELS, rows_of, save
 from rich.console import Console
 from rich.table import Table
 
-from encoders.contract.contract import CUDA_FP16, CUDA_FP32, CUDA_TF32, RuntimeContract
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.presets import CUDA_FP16, CUDA_FP32, CUDA_TF32
 from encoders.numbers.formats import BINARY16, round_array
 from gpu_check.cuda.card import Card, Factors
 from gpu_check.cuda.kernels import DotKernels, HostKernels, Schedule

@@ -29,7 +29,8 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from rich.console import Console
 from rich.table import Table
 
-from encoders.contract.contract import EXACT, PRESETS, RuntimeContract
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.presets import EXACT, PRESETS
 from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.graph import Array, Graph

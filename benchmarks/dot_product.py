@@ -26,7 +26,7 @@ from measuring import save
 from rich.console import Console
 from rich.table import Table
 
-from encoders.contract.contract import SEQUENTIAL
+from encoders.contract.presets import SEQUENTIAL
 from encoders.numbers.enclosure import Interval
 from onnx_import.graph import Array, DType, Graph, Node, TensorType, build_graph
 from refine.bounds.network import InputBox, network_bounds

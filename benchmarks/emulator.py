@@ -20,16 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
-from encoders.contract.contract import (
-    CUDA_TF32,
-    ORT_CPU,
-    PRESETS,
-    SEQUENTIAL_FMA,
-    RuntimeContract,
-    Subnormals,
-    members,
-)
+from encoders.contract.contract import RuntimeContract, Subnormals
+from encoders.contract.members import members
 from encoders.contract.orders import Lanes
+from encoders.contract.presets import CUDA_TF32, ORT_CPU, PRESETS, SEQUENTIAL_FMA
 from gpu_check.emulator.compiled import compiled_chains
 from gpu_check.emulator.emulator import emulate
 from gpu_check.runtimes.runtimes import OnnxRuntime

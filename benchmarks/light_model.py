@@ -28,7 +28,7 @@ from onnx import numpy_helper
 from rich.console import Console
 from rich.table import Table
 
-from encoders.contract.contract import PRESETS
+from encoders.contract.presets import PRESETS
 from encoders.numbers.enclosure import point
 from encoders.operator import site_of
 from encoders.registry import lookup

@@ -23,7 +23,8 @@ from measuring import earlier, save
 from rich.console import Console
 from rich.table import Table
 
-from encoders.contract.contract import ORT_CPU, members
+from encoders.contract.members import members
+from encoders.contract.presets import ORT_CPU
 from gpu_check.emulator.emulator import emulate
 from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load

@@ -17,7 +17,7 @@ from measuring import MODELS, figures, save
 from rich.console import Console
 from rich.table import Table
 
-from encoders.contract.contract import PRESETS
+from encoders.contract.presets import PRESETS
 from onnx_import import load
 from refine.claims.accuracy import check
 from refine.claims.options import Options

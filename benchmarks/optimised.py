@@ -20,7 +20,7 @@ from measuring import MODELS, save
 from rich.console import Console
 from rich.table import Table
 
-from encoders.contract.contract import EXACT, PRESETS
+from encoders.contract.presets import EXACT, PRESETS
 from onnx_import import load
 from onnx_import.errors import ModelError
 from refine.claims.difference import diff

@@ -26,7 +26,8 @@ from rich.console import Console
 from rich.table import Table
 
 from encoders.arithmetic.approximate_field import ApproximateReals
-from encoders.contract.contract import ORT_CPU, RuntimeContract
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.presets import ORT_CPU
 from encoders.numbers.enclosure import FloatArray, Interval
 from gpu_check.conformance.conformance import BRIEF, How, conformance
 from gpu_check.emulator.exact import evaluate_real

@@ -21,7 +21,7 @@ from measuring import MODELS, save
 from rich.console import Console
 from rich.table import Table
 
-from encoders.contract.contract import PRESETS
+from encoders.contract.presets import PRESETS
 from onnx_import import load
 from refine.claims.hunting import error_found
 from refine.domain.domain import DomainOptions, read_domain

@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias, Unpack
 
-from encoders.contract.contract import EXACT, RuntimeContract
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.presets import EXACT
 from gpu_check.common.writing import write_whole
 from gpu_check.conformance.conformance import Conformance
 from gpu_check.probe.probed_contract import Probed

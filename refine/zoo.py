@@ -15,7 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from encoders.contract.contract import EXACT
+from encoders.contract.presets import EXACT
 from onnx_import import load
 from onnx_import.errors import ModelError
 from refine.api import check_model, diff_models

@@ -20,7 +20,7 @@ import onnx
 from onnx import numpy_helper
 
 from encoders.arithmetic.approximate_field import ApproximateReals
-from encoders.contract.contract import SEQUENTIAL
+from encoders.contract.presets import SEQUENTIAL
 from encoders.operator import site_of
 from encoders.registry import lookup
 from gpu_check.emulator.emulator import emulate

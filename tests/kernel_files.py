@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from encoders.arithmetic.exact_fields import Balls, enclosure
-from encoders.contract.contract import SEQUENTIAL, RuntimeContract
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.presets import SEQUENTIAL
 from encoders.numbers.formats import FloatFormat
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_exact

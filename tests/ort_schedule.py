@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from encoders.contract.contract import ORT_CPU, BiasPlacement, Blocked, Contraction
+from encoders.contract.contract import BiasPlacement, Blocked, Contraction
+from encoders.contract.presets import ORT_CPU
 
 ORT_BLOCKS = replace(
     ORT_CPU,

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from encoders.contract.contract import PRESETS
+from encoders.contract.presets import PRESETS
 from onnx_import import load
 from refine.claims.accuracy import check
 from refine.claims.options import Options

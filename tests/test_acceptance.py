@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from encoders.contract.contract import IEEE_ANY
+from encoders.contract.presets import IEEE_ANY
 from onnx_import import load
 from refine.claims.accuracy import check
 from refine.claims.options import Options

@@ -16,17 +16,9 @@ from operator_checks import Example, box_of, ends, exact_values, graph_of, point
 
 from encoders.arithmetic.approximate_field import ApproximateReals
 from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
-from encoders.contract.contract import (
-    BF16,
-    EXACT,
-    FP16,
-    IEEE_ANY,
-    SEQUENTIAL,
-    SEQUENTIAL_FMA,
-    BiasPlacement,
-    RuntimeContract,
-    members,
-)
+from encoders.contract.contract import BiasPlacement, RuntimeContract
+from encoders.contract.members import members
+from encoders.contract.presets import BF16, EXACT, FP16, IEEE_ANY, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.numbers.formats import BFLOAT16, BINARY16, BINARY32, FloatFormat, round_fraction
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_real

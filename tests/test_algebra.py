@@ -16,8 +16,8 @@ from small_models import save
 
 from encoders.arithmetic.algebraic_field import AlgebraicField, TooLarge
 from encoders.arithmetic.exact_fields import Balls, object_array
-from encoders.contract.contract import EXACT
 from encoders.contract.functions import Function
+from encoders.contract.presets import EXACT
 from gpu_check.emulator.exact import evaluate_exact
 from onnx_import import load
 from refine.pair.equality import equal_outputs

@@ -11,9 +11,6 @@ from onnx import helper
 from small_models import save
 
 from encoders.contract.contract import (
-    CUDA_TF32,
-    FP16,
-    IEEE_ANY,
     AnyOrder,
     Contraction,
     Pairwise,
@@ -22,6 +19,7 @@ from encoders.contract.contract import (
     ScheduleRule,
     Sequential,
 )
+from encoders.contract.presets import CUDA_TF32, FP16, IEEE_ANY
 from encoders.numbers.formats import BFLOAT16, BINARY16, BINARY32, BINARY64
 from onnx_import.errors import ModelError
 from refine.api import check_model, diff_models

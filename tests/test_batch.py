@@ -12,9 +12,6 @@ from onnx import NodeProto, helper
 from small_models import mlp, save
 
 from encoders.contract.contract import (
-    ORT_CPU,
-    PRESETS,
-    SEQUENTIAL_FMA,
     BiasPlacement,
     Blocked,
     Contraction,
@@ -22,6 +19,7 @@ from encoders.contract.contract import (
     Schedule,
     ScheduleRule,
 )
+from encoders.contract.presets import ORT_CPU, PRESETS, SEQUENTIAL_FMA
 from gpu_check.emulator.emulator import emulate
 from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load

@@ -9,7 +9,7 @@ import pytest
 import small_models
 from onnx import helper
 
-from encoders.contract.contract import SEQUENTIAL
+from encoders.contract.presets import SEQUENTIAL
 from encoders.numbers.enclosure import Interval
 from onnx_import import load
 from onnx_import.graph import Graph

@@ -14,16 +14,10 @@ from test_emulator import samples, shared
 
 from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
 from encoders.arithmetic.runtime import factors, sum_of_products
-from encoders.contract.contract import (
-    CUDA_TF32,
-    PAIRWISE,
-    SEQUENTIAL,
-    SEQUENTIAL_FMA,
-    RuntimeContract,
-    Subnormals,
-    members,
-)
+from encoders.contract.contract import RuntimeContract, Subnormals
+from encoders.contract.members import members
 from encoders.contract.orders import Lanes, Pairwise, Tree, merges_of
+from encoders.contract.presets import CUDA_TF32, PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.numbers.formats import BINARY32
 from gpu_check.common.compiling import NoCompiler, compile_library, load_library
 from gpu_check.emulator import compiled

@@ -14,8 +14,6 @@ from onnx.reference import ReferenceEvaluator
 from small_models import save
 
 from encoders.contract.contract import (
-    IEEE_ANY,
-    SEQUENTIAL,
     AnyOrder,
     BiasPlacement,
     Contraction,
@@ -23,8 +21,9 @@ from encoders.contract.contract import (
     Schedule,
     ScheduleRule,
     Steps,
-    members,
 )
+from encoders.contract.members import members
+from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
 from gpu_check.emulator.emulator import emulate
 from onnx_import import load
 from refine.api import check_model

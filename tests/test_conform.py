@@ -17,10 +17,6 @@ from ort_schedule import ORT_PLAIN
 from test_probe import EmulatedMachine
 
 from encoders.contract.contract import (
-    IEEE_ANY,
-    ORT_CPU,
-    SEQUENTIAL,
-    SEQUENTIAL_FMA,
     BiasPlacement,
     Blocked,
     Contraction,
@@ -31,6 +27,7 @@ from encoders.contract.contract import (
 )
 from encoders.contract.functions import Evidence, Function, FunctionAccuracy, Functions
 from encoders.contract.orders import Lanes
+from encoders.contract.presets import IEEE_ANY, ORT_CPU, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.numbers.formats import BINARY16, BINARY32, TENSOR_FLOAT_32
 from gpu_check.conformance.conformance import Conformance, How, conformance
 from gpu_check.runtimes.kernels import Kernels

@@ -14,9 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoders.contract.contract import (
-    IEEE_ANY,
-    ORT_CPU,
-    PRESETS,
     BiasPlacement,
     Contraction,
     FactorRounding,
@@ -45,6 +42,7 @@ from encoders.contract.orders import (
     Steps,
     Tree,
 )
+from encoders.contract.presets import IEEE_ANY, ORT_CPU, PRESETS
 from encoders.contract.table import SCHEMA, contract_of_table, contract_table
 from encoders.numbers.formats import BINARY16, BINARY32, TENSOR_FLOAT_32, small_format
 from onnx_import.errors import ModelError

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import small_models
 
-from encoders.contract.contract import EXACT
+from encoders.contract.presets import EXACT
 from encoders.numbers.enclosure import FloatArray
 from refine.claims.contradiction import contradiction
 from refine.cli.main import run

@@ -13,15 +13,13 @@ from onnx import TensorProto, helper, numpy_helper
 from small_models import save
 
 from encoders.contract.contract import (
-    CUDA_TF32,
-    FP16,
-    SEQUENTIAL,
     BiasPlacement,
     Normalization,
     RuntimeContract,
     Steps,
     Subnormals,
 )
+from encoders.contract.presets import CUDA_TF32, FP16, SEQUENTIAL
 from encoders.numbers.formats import (
     BFLOAT16,
     BINARY16,

@@ -13,7 +13,7 @@ from corpus import agreement_of, domain_of, runtime_of
 from measuring import MODELS
 from refused_models import REFUSED
 
-from encoders.contract.contract import ORT_CPU
+from encoders.contract.presets import ORT_CPU
 from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.errors import ModelError

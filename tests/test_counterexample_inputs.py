@@ -15,7 +15,7 @@ import pytest
 from onnx import helper
 from small_models import save
 
-from encoders.contract.contract import SEQUENTIAL
+from encoders.contract.presets import SEQUENTIAL
 from encoders.numbers.formats import BINARY16, BINARY64
 from onnx_import import load
 from onnx_import.graph import Graph

@@ -18,7 +18,8 @@ from onnx import helper
 from encoders.arithmetic.approximate_field import ApproximateReals
 from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
 from encoders.arithmetic.runtime import sum_of_products
-from encoders.contract.contract import PRESETS, Steps
+from encoders.contract.contract import Steps
+from encoders.contract.presets import PRESETS
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import BINARY32
 from gpu_check.common.compiling import CXX, NoCompiler, compile_library

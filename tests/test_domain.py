@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from encoders.contract.contract import IEEE_ANY
+from encoders.contract.presets import IEEE_ANY
 from encoders.numbers.formats import (
     BFLOAT16,
     BINARY16,

@@ -12,7 +12,7 @@ from corpus import agreement_of, runtime_of
 from onnx import TensorProto, helper, numpy_helper
 
 from encoders.arithmetic.exact_fields import Rationals
-from encoders.contract.contract import ORT_CPU, PRESETS
+from encoders.contract.presets import ORT_CPU, PRESETS
 from gpu_check.emulator.exact import evaluate_exact
 from onnx_import import load
 from onnx_import.errors import UnsupportedModel

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ort_schedule import ORT_BLOCKS
 
 from encoders.arithmetic.exact_fields import Balls, Rationals, enclosure
-from encoders.contract.contract import EXACT, IEEE_ANY, SEQUENTIAL
+from encoders.contract.presets import EXACT, IEEE_ANY, SEQUENTIAL
 from encoders.numbers.formats import BINARY16
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_exact

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from encoders.arithmetic.approximate_field import ApproximateReals
-from encoders.contract.contract import FP16, IEEE_ANY, SEQUENTIAL, members
+from encoders.contract.members import members
+from encoders.contract.presets import FP16, IEEE_ANY, SEQUENTIAL
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_real
 from gpu_check.runtimes.runtimes import OnnxRuntime

@@ -19,8 +19,9 @@ from onnx import TensorProto, helper
 
 import refine.scalar.first_order as first_order
 from encoders.arithmetic.exact_fields import Balls, enclosure
-from encoders.contract.contract import EXACT, IEEE_ANY, SEQUENTIAL, RuntimeContract
+from encoders.contract.contract import RuntimeContract
 from encoders.contract.functions import Function
+from encoders.contract.presets import EXACT, IEEE_ANY, SEQUENTIAL
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import round_array, small_format
 from encoders.relaxations.affine_forms import Form, variable

@@ -15,7 +15,9 @@ import small_models
 from onnx import helper
 from small_models import settled
 
-from encoders.contract.contract import PRESETS, RuntimeContract, members
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.members import members
+from encoders.contract.presets import PRESETS
 from refine.results.verdict import Result, Verdict
 
 STEP = np.float32(0.61)

@@ -21,7 +21,8 @@ import z3
 
 from encoders.arithmetic import fp_theory as fp
 from encoders.arithmetic.fp_theory import FpTermArithmetic
-from encoders.contract.contract import IEEE_ANY, PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA, Subnormals
+from encoders.contract.contract import Subnormals
+from encoders.contract.presets import IEEE_ANY, PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.numbers.formats import (
     BFLOAT16,
     BINARY16,

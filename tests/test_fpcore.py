@@ -11,7 +11,7 @@ import pytest
 from kernel_files import FILES, body_of, has_functions, interpreted, kernel, read
 
 from encoders.arithmetic.exact_fields import Balls, enclosure
-from encoders.contract.contract import SEQUENTIAL
+from encoders.contract.presets import SEQUENTIAL
 from encoders.numbers.formats import BINARY32, BINARY64, round_fraction
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_exact

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, save
 
-from encoders.contract.contract import IEEE_ANY, ORT_CPU, RuntimeContract
+from encoders.contract.contract import RuntimeContract
 from encoders.contract.functions import (
     CONSERVATIVE,
     CORRECTLY_ROUNDED,
@@ -24,6 +24,7 @@ from encoders.contract.functions import (
     Evidence,
     Function,
 )
+from encoders.contract.presets import IEEE_ANY, ORT_CPU
 from encoders.numbers.enclosure import Interval
 from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load

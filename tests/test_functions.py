@@ -21,7 +21,6 @@ from operator_checks import Example, exact_values, example, graph_of, points
 from encoders.arithmetic.approximate_field import approximate_function
 from encoders.arithmetic.exact_fields import BALL_FUNCTIONS, Balls, Rationals, enclosure
 from encoders.arithmetic.rounded_functions import rounded_function
-from encoders.contract.contract import IEEE_ANY, ORT_CPU, PRESETS, members
 from encoders.contract.functions import (
     CONSERVATIVE,
     CORRECTLY_ROUNDED,
@@ -32,6 +31,8 @@ from encoders.contract.functions import (
     Functions,
     Transcendental,
 )
+from encoders.contract.members import members
+from encoders.contract.presets import IEEE_ANY, ORT_CPU, PRESETS
 from encoders.curves.curves import Curve, Piece, Shape, image_of, lines_of, slopes_of
 from encoders.curves.function_curves import FUNCTION_CURVES
 from encoders.curves.gated_curves import GELU, GELU_TANH, MISH, swish_curve

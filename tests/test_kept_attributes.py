@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from encoders.contract.contract import IEEE_ANY, SEQUENTIAL
+from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
 from encoders.program import program_of
 from gpu_check.conformance.conformance import BRIEF, How, conformance
 from gpu_check.emulator.emulator import shortens_constants

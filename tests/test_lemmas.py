@@ -17,9 +17,9 @@ import z3
 from encoders.arithmetic import fp_theory as fp
 from encoders.numbers.formats import small_format
 from refine.lemmas import cache, format_lemmas
-from refine.lemmas.format_lemmas import rounded_product, rounded_sum
 from refine.lemmas.lemma import magnitude, reals, within
 from refine.lemmas.library import dump_smt2, library, prove_library
+from refine.lemmas.rounded import rounded_product, rounded_sum
 from refine.proof.z3_solver import Fact, Query, discharge, smt2_text, solve
 from refine.results.obligation import Discharger, Kind, Obligation, Outcome
 

@@ -17,7 +17,7 @@ import pytest
 from light_model import LIGHT
 from light_models import with_random_weights
 
-from encoders.contract.contract import SEQUENTIAL
+from encoders.contract.presets import SEQUENTIAL
 from gpu_check.emulator.emulator import emulate
 from onnx_import import load
 

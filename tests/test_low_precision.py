@@ -21,7 +21,7 @@ from operator_checks import (
     points,
 )
 
-from encoders.contract.contract import IEEE_ANY, SEQUENTIAL
+from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
 from encoders.numbers.enclosure import Interval
 from encoders.operator import site_of
 from encoders.registry import lookup

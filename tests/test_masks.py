@@ -21,7 +21,7 @@ from operator_checks import (
 )
 from small_models import settled
 
-from encoders.contract.contract import SEQUENTIAL
+from encoders.contract.presets import SEQUENTIAL
 from gpu_check.emulator.emulator import emulate
 from onnx_import.errors import ModelError
 from refine.results.verdict import Verdict

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from encoders.arithmetic.exact_fields import Balls, RationalArithmetic, Rationals, enclosure
 from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
-from encoders.contract.contract import IEEE_ANY, SEQUENTIAL, SEQUENTIAL_FMA, Contraction, Subnormals
+from encoders.contract.contract import Contraction, Subnormals
+from encoders.contract.presets import IEEE_ANY, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.numbers.formats import (
     BFLOAT16,
     BINARY16,

@@ -17,7 +17,8 @@ from operator_checks import (
 )
 
 from encoders.arithmetic.approximate_field import ApproximateReals
-from encoders.contract.contract import IEEE_ANY, SEQUENTIAL, RuntimeContract
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
 from encoders.numbers.enclosure import Interval
 from encoders.operator import site_of
 from encoders.registry import lookup

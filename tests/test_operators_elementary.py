@@ -27,8 +27,9 @@ from operator_checks import (
 )
 
 from encoders.arithmetic.approximate_field import ApproximateReals
-from encoders.contract.contract import IEEE_ANY, SEQUENTIAL, Normalization
+from encoders.contract.contract import Normalization
 from encoders.contract.functions import ORT_FUNCTIONS
+from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
 from encoders.numbers.enclosure import Interval
 from encoders.operator import site_of
 from encoders.registry import lookup

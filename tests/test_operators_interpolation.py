@@ -20,7 +20,7 @@ from operator_checks import (
 )
 
 from encoders.arithmetic.exact_fields import Rationals, fraction
-from encoders.contract.contract import EXACT, IEEE_ANY, SEQUENTIAL
+from encoders.contract.presets import EXACT, IEEE_ANY, SEQUENTIAL
 from encoders.operator import site_of
 from encoders.registry import lookup
 from gpu_check.emulator.exact import evaluate_exact

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from operator_checks import Example, box_of, check_bounds, check_runtime, graph_of
 
 from encoders.arithmetic.exact_fields import Rationals, fraction, object_array
-from encoders.contract.contract import IEEE_ANY, SEQUENTIAL
+from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Operator, Site, site_of
 from encoders.registry import lookup

@@ -11,7 +11,8 @@ import pytest
 from kernel_files import exact_error, kernel, read
 
 from encoders.arithmetic.exact_fields import Rationals, fraction
-from encoders.contract.contract import IEEE_ANY, SEQUENTIAL, RuntimeContract
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
 from encoders.numbers.formats import BINARY16, BINARY32, FloatFormat, round_fraction, small_format
 from encoders.operator import site_of
 from encoders.registry import lookup, operators

@@ -10,7 +10,7 @@ import pytest
 from onnx import helper
 from small_models import save
 
-from encoders.contract.contract import EXACT
+from encoders.contract.presets import EXACT
 from onnx_import import load
 from onnx_import.errors import ModelError
 from refine.cli.main import run

@@ -16,10 +16,6 @@ from operator_checks import Example, graph_of
 from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
 from encoders.arithmetic.runtime import sum_of_terms
 from encoders.contract.contract import (
-    BF16,
-    FP16,
-    SEQUENTIAL,
-    SEQUENTIAL_FMA,
     BiasPlacement,
     Contraction,
     FactorRounding,
@@ -42,6 +38,7 @@ from encoders.contract.orders import (
     named_order,
     same_tree,
 )
+from encoders.contract.presets import BF16, FP16, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.families.scheduling import contract_at
 from encoders.numbers.formats import BFLOAT16, BINARY32, TENSOR_FLOAT_32, FloatFormat
 from encoders.operator import site_of

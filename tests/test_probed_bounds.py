@@ -13,15 +13,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from encoders.contract.contract import (
-    IEEE_ANY,
-    PAIRWISE,
-    SEQUENTIAL,
-    Reduction,
-    RuntimeContract,
-    ScheduleRule,
-)
+from encoders.contract.contract import Reduction, RuntimeContract, ScheduleRule
 from encoders.contract.functions import CONSERVATIVE, Function
+from encoders.contract.presets import IEEE_ANY, PAIRWISE, SEQUENTIAL
 from encoders.families.scheduling import contract_at
 from encoders.numbers.enclosure import Interval
 from encoders.operator import site_of

@@ -22,7 +22,7 @@ from onnxruntime.quantization import (
 from ort_schedule import ORT_BLOCKS
 
 from encoders.arithmetic.approximate_field import ApproximateReals
-from encoders.contract.contract import IEEE_ANY, ORT_CPU
+from encoders.contract.presets import IEEE_ANY, ORT_CPU
 from gpu_check.conformance.conformance import How, conformance
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_real

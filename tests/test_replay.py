@@ -17,7 +17,7 @@ import small_models
 from onnx import helper
 
 from encoders.arithmetic.exact_fields import Rationals, fraction
-from encoders.contract.contract import PRESETS
+from encoders.contract.presets import PRESETS
 from gpu_check.conformance.divergence import Divergence, first_divergence
 from gpu_check.emulator.exact import evaluate_exact
 from gpu_check.runtimes.replay import NotReplayed

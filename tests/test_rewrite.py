@@ -13,7 +13,7 @@ from operator_checks import (
     graph_of,
 )
 
-from encoders.contract.contract import SEQUENTIAL
+from encoders.contract.presets import SEQUENTIAL
 from gpu_check.emulator.emulator import emulate
 from onnx_import.errors import UnsupportedModel
 

@@ -17,9 +17,6 @@ from encoders.arithmetic.exact_fields import RationalArithmetic
 from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
 from encoders.arithmetic.runtime import sum_of_products
 from encoders.contract.contract import (
-    IEEE_ANY,
-    PRESETS,
-    SEQUENTIAL,
     BiasPlacement,
     Blocked,
     Contraction,
@@ -37,6 +34,7 @@ from encoders.contract.orders import (
     named_order,
     same_tree,
 )
+from encoders.contract.presets import IEEE_ANY, PRESETS, SEQUENTIAL
 from encoders.numbers.formats import BINARY16, BINARY32, FloatFormat, round_fraction, small_format
 from onnx_import.errors import ModelError
 

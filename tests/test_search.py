@@ -15,7 +15,7 @@ import small_models
 from onnx import helper
 from small_models import domain_of, mlp, settled
 
-from encoders.contract.contract import PRESETS
+from encoders.contract.presets import PRESETS
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.screening import ScreeningArithmetic, agrees, screen
 from onnx_import import load

@@ -13,7 +13,7 @@ import pytest
 import small_models
 
 from encoders.arithmetic.exact_fields import Rationals, enclosure
-from encoders.contract.contract import IEEE_ANY, SEQUENTIAL
+from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import BINARY32, round_array, small_format
 from gpu_check.emulator.emulator import emulate

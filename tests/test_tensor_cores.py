@@ -16,17 +16,14 @@ from test_conform import EmulatedMachine
 
 from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
 from encoders.contract.contract import (
-    CUDA_FP16,
-    CUDA_FP32,
-    CUDA_TF32,
-    SEQUENTIAL,
     AnyOrder,
     FactorRounding,
     OpenSchedule,
     RuntimeContract,
     Steps,
-    members,
 )
+from encoders.contract.members import members
+from encoders.contract.presets import CUDA_FP16, CUDA_FP32, CUDA_TF32, SEQUENTIAL
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import (
     BINARY16,

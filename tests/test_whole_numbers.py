@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from encoders.contract.contract import SEQUENTIAL
+from encoders.contract.presets import SEQUENTIAL
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import small_format
 from gpu_check.emulator.emulator import emulate

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from encoders.arithmetic.approximate_field import ApproximateReals
-from encoders.contract.contract import SEQUENTIAL
+from encoders.contract.presets import SEQUENTIAL
 from encoders.operator import site_of
 from encoders.program import program_of
 from encoders.registry import lookup

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
-from encoders.contract.contract import IEEE_ANY
 from encoders.contract.functions import Function
+from encoders.contract.presets import IEEE_ANY
 from encoders.curves import curves
 from encoders.curves.function_curves import FUNCTION_CURVES
 from encoders.numbers.enclosure import Interval

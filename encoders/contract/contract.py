@@ -6,16 +6,12 @@ proof covers every choice. `EITHER` and `AnyOrder` mean "each time anew, as the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from enum import Enum
-from typing import TypeVar
 
 from encoders.contract.functions import (
     CONSERVATIVE,
-    CORRECTLY_ROUNDED,
-    CUDA_FUNCTIONS,
-    ORT_FUNCTIONS,
     Evidence,
     Functions,
 )
@@ -26,7 +22,7 @@ from encoders.contract.orders import Pairwise as Pairwise
 from encoders.contract.orders import Sequential as Sequential
 from encoders.contract.orders import Steps as Steps
 from encoders.contract.orders import without_steps
-from encoders.numbers.formats import BINARY32, FORMAT_OF_DTYPE, TENSOR_FLOAT_32, FloatFormat
+from encoders.numbers.formats import FORMAT_OF_DTYPE, FloatFormat
 from onnx_import.graph import DType
 
 
@@ -79,7 +75,6 @@ class FactorRounding(Enum):
 
 
 _SHOWN = 6  # rules that a description spells out
-_BLOCK = 256  # terms that libraries of matrix products add before they start anew
 
 
 class OpenSchedule(ValueError):
@@ -350,252 +345,3 @@ class RuntimeContract:
             f"subnormal results {self.results.value}; subnormal operands {self.operands.value}; "
             f"normalisation {self.normalization.value}; functions {self.functions.name}{ruled}"
         )
-
-
-IEEE_ANY = RuntimeContract(
-    "ieee-any",
-    AnyOrder(),
-    Contraction.EITHER,
-    BiasPlacement.ANY,
-    Subnormals.EITHER,
-    Subnormals.EITHER,
-    Normalization.EITHER,
-)
-SEQUENTIAL = RuntimeContract(
-    "sequential", Sequential(), Contraction.NEVER, functions=CORRECTLY_ROUNDED
-)
-SEQUENTIAL_FMA = RuntimeContract(
-    "sequential-fma", Sequential(), Contraction.ALWAYS, functions=CORRECTLY_ROUNDED
-)
-PAIRWISE = RuntimeContract("pairwise", Pairwise(), Contraction.NEVER, functions=CORRECTLY_ROUNDED)
-EXACT = RuntimeContract("exact", Sequential(), Contraction.NEVER, exact=True)
-
-# onnxruntime 1.31 on an x86-64 CPU with FMA, graph optimisations off, one thread. Measured, not
-# promised, bit for bit in float32 (benchmarks/ort_cpu.py): products of a matrix with one that the
-# file stores (scaled ones only up to 256 terms); other products of several rows with several
-# columns, and convolutions with several output channels in a group and several pixels, in blocks
-# that grow as the columns become few; BatchNormalization. Open: every other sum, among them
-# reductions, pools, products with vectors, depthwise convolutions, nodes that no file has.
-_ORT_COLUMNS = ((Span(2, 16), 1024), (Span(17, 32), 512), (Span(33, 64), 256), (Span(65), 128))
-
-
-def _ort_product(
-    operator: str, block: int = _BLOCK, bias: BiasPlacement = BiasPlacement.AFTER_FIRST_BLOCK
-) -> ScheduleRule:
-    schedule = Schedule(Blocked(block), Contraction.ALWAYS, bias)
-    return ScheduleRule(schedule, operator=operator, type=DType.FLOAT32, written=True)
-
-
-def _ort_products() -> Iterator[ScheduleRule]:
-    for operator in ("MatMul", "Gemm"):
-        yield replace(_ort_product(operator), constant=True, plain=True)
-    yield replace(_ort_product("Gemm"), constant=True, terms=Span(0, _BLOCK))
-    yield replace(_ort_product("Gemm", 128), terms=Span(0, 128), rows=Span(2), columns=Span(2))
-    for columns, block in _ORT_COLUMNS:
-        yield replace(_ort_product("MatMul", block), rows=Span(2), columns=columns)
-        yield replace(
-            _ort_product("Conv", block, BiasPlacement.LAST), rows=Span(2), columns=columns
-        )
-    yield ScheduleRule(
-        Schedule(Sequential(), Contraction.NEVER),
-        operator="BatchNormalization",
-        type=DType.FLOAT32,
-        written=True,
-    )
-
-
-ORT_CPU = replace(
-    IEEE_ANY,
-    name="ort-cpu",
-    results=Subnormals.KEEP,
-    operands=Subnormals.KEEP,
-    normalization=Normalization.RECIPROCAL,
-    functions=ORT_FUNCTIONS,
-    rules=tuple(_ort_products()),
-)
-
-# Tensors of 16 bits, nodes that compute in binary32 in whatever order, as libraries for half
-# precision do (cuBLAS, cuDNN, PyTorch on CPU and CUDA). Subnormal numbers of binary16 are kept by
-# all of them; those of bfloat16 are not (PyTorch's CPU products flush them).
-FP16 = replace(
-    IEEE_ANY,
-    name="fp16",
-    results=Subnormals.KEEP,
-    operands=Subnormals.KEEP,
-    accumulation=BINARY32,
-)
-BF16 = replace(IEEE_ANY, name="bf16", accumulation=BINARY32)
-
-# CUDA with cuBLAS, cuDNN or kernels of its own, default compilation (no -use_fast_math), no
-# Winograd and no Fourier transforms. Tensor cores of V100 to B200 align to 23 bits or more.
-CUDA_FP32 = replace(
-    IEEE_ANY,
-    name="cuda-fp32",
-    results=Subnormals.KEEP,
-    operands=Subnormals.KEEP,
-    functions=CUDA_FUNCTIONS,
-)
-CUDA_TF32 = replace(CUDA_FP32, name="cuda-tf32", order=AnyOrder(23), factor_format=TENSOR_FLOAT_32)
-CUDA_FP16 = replace(CUDA_FP32, name="cuda-fp16", order=AnyOrder(23), accumulation=BINARY32)
-
-PRESETS = {
-    c.name: c
-    for c in (
-        IEEE_ANY,
-        SEQUENTIAL,
-        SEQUENTIAL_FMA,
-        PAIRWISE,
-        ORT_CPU,
-        FP16,
-        BF16,
-        CUDA_FP32,
-        CUDA_TF32,
-        CUDA_FP16,
-        EXACT,
-    )
-}
-
-
-def members(contract: RuntimeContract) -> tuple[RuntimeContract, ...]:
-    """Some pinned contracts that `contract` allows, for search: each is one concrete execution.
-
-    Every value that a field leaves open is that of some member. First come all combinations of
-    orders, contractions and short factors; then members in which one thing else differs, or all of
-    it at once; last, where they may be in any order, sums as libraries of matrix products add them.
-    They round elementary functions correctly, which is within every accuracy of half an ulp or
-    more.
-    """
-    schedules = (contract.schedule, *(r.schedule for r in contract.rules))
-    orders = _orders(schedules)
-    fused = tuple(dict.fromkeys(c for s in schedules for c in _contractions(s)))
-    roundings: tuple[FactorRounding, ...] = (contract.factor_rounding,)
-    if contract.factor_format is not None and contract.factor_rounding is FactorRounding.ANY:
-        roundings = (FactorRounding.TRUNCATE, FactorRounding.NEAREST)
-    plain = _Choice(orders[0], fused[0], roundings[0], short=len(roundings) > 1)
-    every = [
-        replace(plain, order=o, contraction=c, factors=f)
-        for o in orders
-        for c in fused
-        for f in roundings
-    ]
-    simple = orders[1] if isinstance(orders[0], Steps) and len(orders) > 1 else orders[0]
-    first, last = (replace(plain, order=simple, contraction=c) for c in (fused[0], fused[-1]))
-    flush, keep = Subnormals.FLUSH, Subnormals.KEEP
-    every += [
-        replace(last, results=flush, operands=flush),
-        replace(last, results=flush, operands=keep),
-        replace(last, results=keep, operands=flush),
-        replace(last, bias=BiasPlacement.FIRST),
-        replace(last, normalization=Normalization.DIRECT),
-        replace(last, normalization=Normalization.RECIPROCAL),
-        replace(
-            first,
-            bias=BiasPlacement.FIRST,
-            results=flush,
-            operands=flush,
-            normalization=Normalization.DIRECT,
-        ),
-        replace(first, order=Blocked(_BLOCK), bias=BiasPlacement.AFTER_FIRST_BLOCK),
-    ]
-    found: dict[RuntimeContract, RuntimeContract] = {}
-    for choice in every:
-        member = choice.of(contract)
-        found.setdefault(replace(member, name=""), member)
-    return tuple(found.values())
-
-
-def contrasting(contract: RuntimeContract, count: int = 3) -> tuple[RuntimeContract, ...]:
-    """At most so many of the members, the first and those least like the ones before; how sums are
-    added weighs most. An exact contract is its own only member."""
-    if contract.exact:
-        return (contract,)
-    rest = list(members(contract))
-    chosen = [rest.pop(0)]
-    while rest and len(chosen) < count:
-        farthest = max(rest, key=lambda m: min(_unlike(m, c) for c in chosen))
-        rest.remove(farthest)
-        chosen.append(farthest)
-    return tuple(chosen)
-
-
-def _unlike(a: RuntimeContract, b: RuntimeContract) -> int:
-    sums = ("order", "contraction", "rules")
-    others = ("bias", "results", "operands", "normalization", "factor_rounding")
-    weighed = [*((n, len(others)) for n in sums), *((n, 1) for n in others)]
-    return sum(weight for name, weight in weighed if getattr(a, name) != getattr(b, name))
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """One value for each thing that a contract may leave open."""
-
-    order: Order
-    contraction: Contraction
-    factors: FactorRounding
-    short: bool
-    bias: BiasPlacement = BiasPlacement.LAST
-    results: Subnormals = Subnormals.KEEP
-    operands: Subnormals = Subnormals.KEEP
-    normalization: Normalization = Normalization.FOLDED
-
-    def of(self, contract: RuntimeContract) -> RuntimeContract:
-        """The contract with what it leaves open chosen so, named after what was chosen."""
-        settled = self.settled(contract.schedule)
-        pinned = replace(
-            contract,
-            order=settled.order,
-            contraction=settled.contraction,
-            bias=settled.bias,
-            results=_chosen(contract.results, Subnormals.EITHER, self.results),
-            operands=_chosen(contract.operands, Subnormals.EITHER, self.operands),
-            normalization=_chosen(contract.normalization, Normalization.EITHER, self.normalization),
-            factor_rounding=self.factors,
-            functions=CORRECTLY_ROUNDED,
-            rules=tuple(replace(r, schedule=self.settled(r.schedule)) for r in contract.rules),
-        )
-        name = f"{contract.name}/{type(settled.order).__name__.lower()}"
-        name += f"/fma-{settled.contraction.value}"
-        name += f"/factors-{self.factors.value}" if self.short else ""
-        if contract.bias is BiasPlacement.ANY and self.bias is not BiasPlacement.LAST:
-            name += f"/bias-{self.bias.value}"
-        if contract.results is not pinned.results and self.results is Subnormals.FLUSH:
-            name += "/results-flushed"
-        if contract.operands is not pinned.operands and self.operands is Subnormals.FLUSH:
-            name += "/operands-flushed"
-        if contract.normalization is not pinned.normalization:
-            folded = self.normalization is Normalization.FOLDED
-            name += "" if folded else f"/normalisation-{self.normalization.value}"
-        return replace(pinned, name=name)
-
-    def settled(self, s: Schedule) -> Schedule:
-        order = s.order
-        if isinstance(order, AnyOrder):
-            steps = isinstance(self.order, Steps) and self.order.alignment != order.alignment
-            order = Sequential() if steps else self.order  # the steps are another rule's
-        return Schedule(
-            order,
-            _chosen(s.contraction, Contraction.EITHER, self.contraction),
-            _chosen(s.bias, BiasPlacement.ANY, self.bias),
-        )
-
-
-_Option = TypeVar("_Option", bound=Enum)
-
-
-def _chosen(stated: _Option, open_: _Option, choice: _Option) -> _Option:
-    return choice if stated is open_ else stated
-
-
-def _orders(schedules: Sequence[Schedule]) -> tuple[Order, ...]:
-    """Orders to try where one is open; the contract's own where none is."""
-    open_ = [s.order for s in schedules if isinstance(s.order, AnyOrder)]
-    if not open_:
-        return (schedules[0].order,)
-    aligned = dict.fromkeys(o.alignment for o in open_ if o.alignment is not None)
-    return (*(Steps(16, a) for a in aligned), Sequential(), Pairwise(), Blocked(4))
-
-
-def _contractions(s: Schedule) -> tuple[Contraction, ...]:
-    if s.contraction is Contraction.EITHER:
-        return (Contraction.ALWAYS, Contraction.NEVER)
-    return (s.contraction,)

@@ -13,8 +13,6 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from encoders.contract.contract import (
-    IEEE_ANY,
-    PRESETS,
     BiasPlacement,
     Contraction,
     FactorRounding,
@@ -39,6 +37,7 @@ from encoders.contract.orders import (
     Tree,
     checked_tree,
 )
+from encoders.contract.presets import IEEE_ANY, PRESETS
 from encoders.numbers.formats import (
     BFLOAT16,
     BINARY16,

@@ -18,7 +18,8 @@ import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, aligned, integers_of, moved
-from encoders.contract.contract import SEQUENTIAL, RuntimeContract
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.presets import SEQUENTIAL
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import (
     DifferenceMap,

@@ -16,16 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from encoders.contract.contract import (
-    CUDA_FP32,
-    PAIRWISE,
-    SEQUENTIAL,
-    SEQUENTIAL_FMA,
-    Blocked,
-    Contraction,
-    RuntimeContract,
-)
+from encoders.contract.contract import Blocked, Contraction, RuntimeContract
 from encoders.contract.orders import Tree
+from encoders.contract.presets import CUDA_FP32, PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA
 from gpu_check.common.compiling import CXX, NoCompiler, compile_library, load_library
 from gpu_check.cuda.sources import FOLDER, CudaUnavailable
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from encoders.contract.contract import SEQUENTIAL, RuntimeContract, ScheduleRule
+from encoders.contract.contract import RuntimeContract, ScheduleRule
+from encoders.contract.presets import SEQUENTIAL
 from encoders.families.scheduling import reduction_at
 from encoders.operator import Site
 from encoders.program import Step, forward, program_of

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
-from encoders.contract.contract import SEQUENTIAL
 from encoders.contract.orders import Steps
+from encoders.contract.presets import SEQUENTIAL
 from encoders.numbers.formats import (
     BFLOAT16,
     BINARY16,

@@ -28,8 +28,9 @@ import platformdirs
 
 from encoders.arithmetic.numpy_arithmetic import WIDEST_ALIGNMENT, Carrier, NumpyArithmetic
 from encoders.arithmetic.runtime import Slices, steps_of, sum_of_products
-from encoders.contract.contract import SEQUENTIAL, Contraction, RuntimeContract, Subnormals
+from encoders.contract.contract import Contraction, RuntimeContract, Subnormals
 from encoders.contract.orders import Merges, Pairwise, merges_of
+from encoders.contract.presets import SEQUENTIAL
 from encoders.numbers.formats import BINARY32, FloatFormat
 from gpu_check.common.compiling import C, NoCompiler, compile_library, load_library
 from gpu_check.common.writing import write_whole

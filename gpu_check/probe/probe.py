@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.contract.contract import (
-    IEEE_ANY,
     AnyOrder,
     BiasPlacement,
     Contraction,
@@ -28,6 +27,7 @@ from encoders.contract.contract import (
     Sequential,
 )
 from encoders.contract.orders import named_order
+from encoders.contract.presets import IEEE_ANY
 from encoders.families.scheduling import reduction_at
 from encoders.numbers.formats import FloatFormat
 from encoders.program import Step, program_of

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from encoders.contract.contract import (
-    IEEE_ANY,
     FieldEvidence,
     Reduction,
     RuntimeContract,
@@ -15,6 +14,7 @@ from encoders.contract.contract import (
     ScheduleRule,
 )
 from encoders.contract.functions import CONSERVATIVE, Evidence, Function, Functions
+from encoders.contract.presets import IEEE_ANY
 from encoders.numbers.formats import BFLOAT16, TENSOR_FLOAT_32
 from encoders.program import program_of
 from gpu_check.probe.function_probe import MEASURABLE, Measured, measured

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from encoders.arithmetic.approximate_field import ApproximateReals
-from encoders.contract.contract import RuntimeContract, contrasting
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.members import contrasting
 from encoders.numbers.enclosure import FloatArray
 from gpu_check.emulator.emulator import emulate
 from gpu_check.runtimes.replay import NotReplayed, Replayed, replay_on_onnxruntime

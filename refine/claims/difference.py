@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from encoders.contract.contract import IEEE_ANY
+from encoders.contract.presets import IEEE_ANY
 from encoders.numbers.formats import BINARY64
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph

@@ -10,7 +10,9 @@ from functools import cached_property, partial
 import numpy as np
 
 from encoders.arithmetic.approximate_field import ApproximateReals
-from encoders.contract.contract import EXACT, RuntimeContract, contrasting, members
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.members import contrasting, members
+from encoders.contract.presets import EXACT
 from encoders.numbers.enclosure import FloatArray
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_real

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from encoders.contract.contract import EXACT, RuntimeContract
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.presets import EXACT
 from gpu_check.common.writing import write_whole
 from gpu_check.probe.probed_contract import Probed
 from onnx_import import load

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from encoders.contract.contract import EXACT
+from encoders.contract.presets import EXACT
 from refine.cli.model_options import model_options
 from refine.cli.run_claim import run_claim
 from refine.options.options import match_of

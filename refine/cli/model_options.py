@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from encoders.contract.contract import PRESETS, Subnormals
+from encoders.contract.contract import Subnormals
+from encoders.contract.presets import PRESETS
 from refine.options.options import allowing
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from encoders.contract.contract import EXACT
+from encoders.contract.presets import EXACT
 from gpu_check.common.writing import write_whole
 from refine.claims.asked import Question, answered
 from refine.claims.options import Options

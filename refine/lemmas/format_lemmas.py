@@ -9,8 +9,6 @@ relative bound |err| ≤ u/(1+u)·|z| is written |err|·2^p + |err| ≤ |z|.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from fractions import Fraction
 from functools import partial
 
 import z3
@@ -25,143 +23,31 @@ from encoders.numbers.formats import (
     power_of_two,
     small_format,
 )
+from refine.lemmas.exact_operations import (
+    halving_exact,
+    maximum_exact,
+    relu_exact,
+    scaling_exact,
+    small_sum_exact,
+    sterbenz,
+    sum_error_below_operands,
+    widening_exact,
+)
 from refine.lemmas.lemma import Argument, Lemma
-from refine.proof.z3_solver import Fact, Formula, Term
+from refine.lemmas.rounded import (
+    Frame,
+    Operation,
+    Rounded,
+    exact_frame,
+    rounded_fma,
+    rounded_number,
+    rounded_product,
+    rounded_sum,
+)
+from refine.proof.z3_solver import Fact
 from refine.results.obligation import Kind
 
-
-@dataclass(frozen=True)
-class Frame:
-    """A small format beside a wide one that holds its exact results.
-
-    `degree` is how many factors the results have (1 for sums, 2 for products); a wide number can
-    hold (2^p + 2)^scalings times a result, to its last bit.
-    """
-
-    narrow: FloatFormat
-    degree: int
-    scalings: int = 1
-
-    @property
-    def wide(self) -> FloatFormat:
-        f = self.narrow
-        headroom = self.scalings * (f.precision + 1) + 2
-        top = self.degree * (f.emax + 1) + headroom
-        bottom = self.degree * (f.emin - f.precision + 1)
-        exponent_bits = f.exponent_bits + 1
-        while not _covers(small_format(exponent_bits, top - bottom), top, bottom):
-            exponent_bits += 1
-        return small_format(exponent_bits, top - bottom)
-
-    def variables(self, names: str) -> tuple[Term, ...]:
-        return tuple(fp.variable(name, self.narrow) for name in names.split())
-
-    def widen(self, term: Term) -> Term:
-        return fp.convert(term, self.wide)
-
-    def number(self, value: Fraction | int) -> Term:
-        return fp.constant(Fraction(value), self.wide)
-
-    @property
-    def below_overflow(self) -> Term:
-        return self.number(self.narrow.overflow_threshold)
-
-
-def _covers(fmt: FloatFormat, top: int, bottom: int) -> bool:
-    reaches = fmt.emax >= top and fmt.emin - fmt.precision + 1 <= bottom
-    return reaches and fp.can_narrow(fmt)
-
-
-@dataclass(frozen=True)
-class Rounded:
-    """One rounded operation: its operands, the exact result and the computed one, both wide."""
-
-    frame: Frame
-    operands: tuple[Term, ...]
-    exact: Term
-    computed: Term
-    """In the narrow format."""
-
-    @property
-    def size(self) -> Term:
-        return fp.absolute(self.exact)
-
-    @property
-    def error(self) -> Term:
-        return self.error_of(self.computed)
-
-    def error_of(self, computed: Term) -> Term:
-        return fp.absolute(fp.subtract(self.frame.widen(computed), self.exact))
-
-    @property
-    def in_range(self) -> tuple[Fact, ...]:
-        return (
-            Fact("operands finite", z3.And(*(fp.is_finite(x) for x in self.operands))),
-            Fact("|z| < overflow threshold", fp.less(self.size, self.frame.below_overflow)),
-        )
-
-    def relative(self, error: Term) -> Formula:
-        """error ≤ u/(1+u)·|z|."""
-        scale = self.frame.number(2**self.frame.narrow.precision)
-        return fp.less_equal(fp.add(fp.multiply(error, scale), error), self.size)
-
-    def at_most(self, term: Term, value: Fraction) -> Formula:
-        return fp.less_equal(term, self.frame.number(value))
-
-    def is_normal(self) -> Formula:
-        return fp.less_equal(self.frame.number(self.frame.narrow.smallest_normal), self.size)
-
-
-Operation = Callable[[FloatFormat], Rounded]
-
-
-def rounded_sum(fmt: FloatFormat, names: str = "x y") -> Rounded:
-    frame = Frame(fmt, 1)
-    x, y = frame.variables(names)
-    return Rounded(frame, (x, y), fp.add(frame.widen(x), frame.widen(y)), fp.add(x, y))
-
-
-def rounded_product(fmt: FloatFormat) -> Rounded:
-    frame = Frame(fmt, 2)
-    x, y = frame.variables("x y")
-    exact = fp.multiply(frame.widen(x), frame.widen(y))
-    return Rounded(frame, (x, y), exact, fp.multiply(x, y))
-
-
-def rounded_fma(fmt: FloatFormat) -> Rounded:
-    frame = Frame(fmt, 2)
-    x, y, c = frame.variables("x y c")
-    exact = fp.add(fp.multiply(frame.widen(x), frame.widen(y)), frame.widen(c))
-    return Rounded(frame, (x, y, c), exact, fp.fma(x, y, c))
-
-
-def rounded_number(fmt: FloatFormat, name: str = "z") -> Rounded:
-    """Any number of the wide format, stored in the narrow one."""
-    frame = Frame(fmt, 2)
-    z = fp.variable(name, frame.wide)
-    return Rounded(frame, (z,), z, fp.convert(z, fmt))
-
-
 # --- the rounding model -------------------------------------------------------------------------
-
-
-def exact_frame(rounded: Rounded) -> Argument:
-    scale = rounded.frame.number(2**rounded.frame.narrow.precision)
-    scaled = fp.multiply(rounded.error, scale)
-    steps = [fp.is_exact(fp.subtract, rounded.frame.widen(rounded.computed), rounded.exact)]
-    steps += [fp.is_exact(fp.multiply, rounded.error, scale)]
-    steps += [fp.is_exact(fp.add, scaled, rounded.error)]
-    wide = [rounded.frame.widen(x) for x in rounded.operands]
-    if len(wide) == 3:
-        steps += [fp.is_exact(fp.multiply, wide[0], wide[1])]
-        steps += [fp.is_exact(fp.add, fp.multiply(wide[0], wide[1]), wide[2])]
-    elif len(wide) == 2:
-        operation = fp.add if rounded.frame.degree == 1 else fp.multiply
-        steps += [fp.is_exact(operation, *wide)]
-    return Argument(
-        rounded.in_range,
-        Fact("rounding up or down gives the same at every step of the comparison", z3.And(*steps)),
-    )
 
 
 def rounding_sum(rounded: Rounded) -> Argument:
@@ -309,134 +195,6 @@ def rounding_sqrt(fmt: FloatFormat) -> Argument:
 
 
 # --- exact operations ---------------------------------------------------------------------------
-
-
-def sterbenz(fmt: FloatFormat) -> Argument:
-    frame = Frame(fmt, 1)
-    x, y = frame.variables("x y")
-    wide_x, wide_y = frame.widen(x), frame.widen(y)
-    two = frame.number(2)
-    close = z3.And(
-        fp.less_equal(wide_x, fp.multiply(two, wide_y)),
-        fp.less_equal(wide_y, fp.multiply(two, wide_x)),
-    )
-    exact = fp.subtract(wide_x, wide_y)
-    return Argument(
-        (
-            Fact("x, y finite", z3.And(fp.is_finite(x), fp.is_finite(y))),
-            Fact("y/2 ≤ x ≤ 2·y", close),
-        ),
-        Fact("fl(x − y) = x − y", fp.ieee_equal(frame.widen(fp.subtract(x, y)), exact)),
-    )
-
-
-def small_sum_exact(fmt: FloatFormat) -> Argument:
-    rounded = rounded_sum(fmt)
-    limit = rounded.frame.number(2 * fmt.smallest_normal)
-    return Argument(
-        (rounded.in_range[0], Fact("|x + y| ≤ 2^(emin+1)", fp.less_equal(rounded.size, limit))),
-        Fact("fl(x + y) = x + y", fp.is_zero(rounded.error)),
-    )
-
-
-def sum_error_below_operands(fmt: FloatFormat) -> Argument:
-    rounded = rounded_sum(fmt)
-    bounds = [
-        fp.less_equal(rounded.error, fp.absolute(rounded.frame.widen(x))) for x in rounded.operands
-    ]
-    return Argument(
-        rounded.in_range, Fact("|fl(x + y) − (x + y)| ≤ min(|x|, |y|)", z3.And(*bounds))
-    )
-
-
-def halving_exact(fmt: FloatFormat) -> Argument:
-    frame = Frame(fmt, 1)
-    (x,) = frame.variables("x")
-    half, two = Fraction(1, 2), Fraction(2)
-    enough = fp.less_equal(frame.number(2 * fmt.smallest_normal), fp.absolute(frame.widen(x)))
-    exact = fp.multiply(frame.widen(x), frame.number(half))
-    halves = (fp.multiply(x, fp.constant(half, fmt)), fp.divide(x, fp.constant(two, fmt)))
-    return Argument(
-        (Fact("x finite, |x| ≥ 2^(emin+1)", z3.And(fp.is_finite(x), enough)),),
-        Fact(
-            "fl(x·½) = fl(x/2) = x/2",
-            z3.And(*(fp.ieee_equal(frame.widen(h), exact) for h in halves)),
-        ),
-    )
-
-
-def scaling_exact(fmt: FloatFormat) -> Argument:
-    frame = Frame(fmt, 2)
-    x, y = frame.variables("x y")
-    powers = [power_of_two(k) for k in range(fmt.emin - fmt.precision + 1, fmt.emax + 1)]
-    wide_x = frame.widen(x)
-    tiny, huge = frame.number(fmt.smallest_normal), frame.below_overflow
-
-    def exactly(computed: Term, factor: Fraction) -> Formula:
-        exact = fp.multiply(wide_x, frame.number(factor))
-        size = fp.absolute(exact)
-        in_range = z3.And(fp.less_equal(tiny, size), fp.less(size, huge))
-        return z3.Implies(in_range, fp.ieee_equal(frame.widen(computed), exact))
-
-    cases = [
-        z3.Implies(
-            fp.ieee_equal(y, fp.constant(sign * power, fmt)),
-            z3.And(
-                exactly(fp.multiply(x, y), sign * power), exactly(fp.divide(x, y), sign / power)
-            ),
-        )
-        for power in powers
-        for sign in (1, -1)
-    ]
-    return Argument(
-        (Fact("x finite", fp.is_finite(x)),),
-        Fact("if y = ±2^k then fl(x·y), fl(x/y) = x·y, x/y unless below 2^emin", z3.And(*cases)),
-    )
-
-
-def maximum_exact(fmt: FloatFormat) -> Argument:
-    x, y = fp.variable("x", fmt), fp.variable("y", fmt)
-    most = fp.maximum(x, y)
-    least = fp.negate(fp.maximum(fp.negate(x), fp.negate(y)))
-    choice = [z3.Or(fp.same(m, x), fp.same(m, y)) for m in (most, least)]
-    order = [fp.less_equal(v, most) for v in (x, y)] + [fp.less_equal(least, v) for v in (x, y)]
-    return Argument(
-        (Fact("neither is NaN", z3.Not(z3.Or(fp.is_nan(x), fp.is_nan(y)))),),
-        Fact(
-            "max is x or y and at least both; min is x or y and at most both",
-            z3.And(*choice, *order),
-        ),
-    )
-
-
-def relu_exact(fmt: FloatFormat) -> Argument:
-    x = fp.variable("x", fmt)
-    zero = fp.constant(0.0, fmt)
-    y = fp.maximum(x, zero)
-    positive = z3.If(fp.less(zero, x), fp.same(y, x), fp.is_zero(y))
-    return Argument(
-        (),
-        Fact(
-            "relu(x) is x if x > 0, NaN if x is NaN, else a zero",
-            z3.If(fp.is_nan(x), fp.is_nan(y), positive),
-        ),
-    )
-
-
-def widening_exact(narrow: FloatFormat, wide: FloatFormat) -> Argument:
-    x, y = fp.variable("x", narrow), fp.variable("y", narrow)
-    wide_x, wide_y = fp.convert(x, wide), fp.convert(y, wide)
-    return Argument(
-        (),
-        Fact(
-            "x → wide → narrow is x, and x < y exactly if wide(x) < wide(y)",
-            z3.And(
-                fp.same(fp.convert(wide_x, narrow), x),
-                fp.less(x, y) == fp.less(wide_x, wide_y),
-                fp.is_finite(x) == fp.is_finite(wide_x),
-            ),
-        ),
-    )
 
 
 # --- the list -----------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from typing import Any
 
 import click
 
-from encoders.contract.contract import PRESETS, RuntimeContract, Subnormals
+from encoders.contract.contract import RuntimeContract, Subnormals
+from encoders.contract.presets import PRESETS
 from encoders.contract.table import FORMATS
 from encoders.numbers.formats import FloatFormat, small_format
 from onnx_import.errors import ModelError

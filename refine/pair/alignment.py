@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from encoders.contract.contract import EXACT, RuntimeContract
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.presets import EXACT
 from encoders.numbers.enclosure import Interval
 from encoders.program import Step, program_of
 from onnx_import.errors import ModelError

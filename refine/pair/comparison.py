@@ -16,7 +16,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from encoders.contract.contract import EXACT, RuntimeContract
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.presets import EXACT
 from encoders.numbers.enclosure import FloatArray, Interval, add_up
 from encoders.program import Step
 from onnx_import.graph import Graph

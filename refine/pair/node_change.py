@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from encoders.arithmetic.numpy_arithmetic import two_sum_error
-from encoders.contract.contract import EXACT
+from encoders.contract.presets import EXACT
 from encoders.numbers.enclosure import FloatArray, Interval, add_up
 from encoders.program import Step
 from onnx_import.graph import DType, Graph, Node, build_graph

@@ -15,15 +15,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from encoders.contract.contract import (
-    Blocked,
-    Contraction,
-    RuntimeContract,
-    Sequential,
-    Subnormals,
-    members,
-)
+from encoders.contract.contract import Blocked, Contraction, RuntimeContract, Sequential, Subnormals
 from encoders.contract.functions import Function
+from encoders.contract.members import members
 from encoders.contract.orders import Blocks
 from encoders.numbers.enclosure import FloatArray
 from encoders.numbers.formats import BINARY64, round_array

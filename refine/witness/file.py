@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from encoders.contract.contract import EXACT, RuntimeContract
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.presets import EXACT
 from encoders.contract.table import contract_of_table
 from encoders.numbers.formats import round_array, round_fraction
 from gpu_check.common.writing import write_whole

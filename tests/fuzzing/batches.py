@@ -25,7 +25,8 @@ from reading import Unread
 from running import from_command_line, fuzzed
 from trial import Finding, range_of
 
-from encoders.contract.contract import IEEE_ANY, ORT_CPU, RuntimeContract
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.presets import IEEE_ANY, ORT_CPU
 from encoders.numbers.formats import BINARY32
 from onnx_import import load
 from onnx_import.errors import ModelError

@@ -34,7 +34,6 @@ from trial import (
 )
 
 from encoders.contract.contract import (
-    EXACT,
     BiasPlacement,
     Contraction,
     FactorRounding,
@@ -44,6 +43,7 @@ from encoders.contract.contract import (
     Subnormals,
 )
 from encoders.contract.orders import AnyOrder, Steps
+from encoders.contract.presets import EXACT
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 from refine.claims.accuracy import check

@@ -39,7 +39,8 @@ from trial import (
 )
 
 from encoders.arithmetic.exact_fields import Balls, object_array
-from encoders.contract.contract import OpenSchedule, RuntimeContract, members
+from encoders.contract.contract import OpenSchedule, RuntimeContract
+from encoders.contract.members import members
 from encoders.contract.table import ContractError, contract_of_table, contract_table
 from encoders.numbers.formats import FloatFormat
 from gpu_check.emulator.emulator import emulate

@@ -11,8 +11,6 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from encoders.contract.contract import (
-    IEEE_ANY,
-    PRESETS,
     BiasPlacement,
     Contraction,
     FactorRounding,
@@ -24,6 +22,7 @@ from encoders.contract.contract import (
 )
 from encoders.contract.functions import TABLES
 from encoders.contract.orders import AnyOrder, Blocked, Blocks, Lanes, Pairwise, Sequential, Steps
+from encoders.contract.presets import IEEE_ANY, PRESETS
 from encoders.numbers.formats import (
     BFLOAT16,
     BINARY16,

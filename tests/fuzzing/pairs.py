@@ -21,7 +21,9 @@ from reals import BITS, Open, Reals
 from tables import Tables
 from trial import Finding, Trial, box_of, format_of, graph_of, points_of
 
-from encoders.contract.contract import EXACT, OpenSchedule, RuntimeContract, members
+from encoders.contract.contract import OpenSchedule, RuntimeContract
+from encoders.contract.members import members
+from encoders.contract.presets import EXACT
 from encoders.contract.table import ContractError, contract_of_table
 from gpu_check.emulator.emulator import emulate
 from onnx_import.errors import ModelError

@@ -16,7 +16,7 @@ from reading import Unread
 from reals import BITS, Open, Reals
 from trial import Finding, Trial, above, balls_of, bounded, drawn, points_of
 
-from encoders.contract.contract import IEEE_ANY, ORT_CPU
+from encoders.contract.presets import IEEE_ANY, ORT_CPU
 from onnx_import.errors import ModelError
 
 Array = Any

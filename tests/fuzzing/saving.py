@@ -13,7 +13,8 @@ from machine import nearest
 from onnx import numpy_helper
 from trial import Finding, Trial, bounded, format_of, judge
 
-from encoders.contract.contract import IEEE_ANY, RuntimeContract
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.presets import IEEE_ANY
 from encoders.contract.table import contract_table
 
 

@@ -13,15 +13,9 @@ from claims import Beside, forbidden, judged, judged_claim, judged_difference
 from running import lemmas_once
 from trial import Finding, Trial, trial_of
 
-from encoders.contract.contract import (
-    CUDA_TF32,
-    IEEE_ANY,
-    SEQUENTIAL,
-    Contraction,
-    Pairwise,
-    RuntimeContract,
-    members,
-)
+from encoders.contract.contract import Contraction, Pairwise, RuntimeContract
+from encoders.contract.members import members
+from encoders.contract.presets import CUDA_TF32, IEEE_ANY, SEQUENTIAL
 from refine.results.verdict import Result
 
 

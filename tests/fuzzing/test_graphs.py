@@ -14,7 +14,8 @@ from running import lemmas_once
 from saving import minimised
 from trial import Finding, Trial, bounded, judge, trial_of
 
-from encoders.contract.contract import SEQUENTIAL, Subnormals
+from encoders.contract.contract import Subnormals
+from encoders.contract.presets import SEQUENTIAL
 from encoders.numbers.formats import BFLOAT16, BINARY16, BINARY32, FloatFormat
 from encoders.registry import operators
 from gpu_check.emulator.emulator import emulate

@@ -11,7 +11,7 @@ import pytest
 from graphs import RECIPES, one_operator
 from trial import Trial, box_of, graph_of
 
-from encoders.contract.contract import PRESETS
+from encoders.contract.presets import PRESETS
 from encoders.numbers.formats import BINARY16, small_format
 from onnx_import.errors import ModelError
 from refine.claims.accuracy import check

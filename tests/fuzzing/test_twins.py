@@ -11,7 +11,7 @@ import pytest
 import twins
 from running import lemmas_once
 
-from encoders.contract.contract import SEQUENTIAL
+from encoders.contract.presets import SEQUENTIAL
 from encoders.numbers.formats import BINARY32
 
 

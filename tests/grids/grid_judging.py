@@ -16,7 +16,7 @@ from grid_known import known_parting
 from onnx.reference import ReferenceEvaluator
 
 from encoders.arithmetic.approximate_field import ApproximateReals
-from encoders.contract.contract import IEEE_ANY, SEQUENTIAL
+from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
 from encoders.numbers.enclosure import Interval
 from encoders.operator import site_of
 from encoders.program import program_of

@@ -200,6 +200,6 @@ def test_scales_that_change_no_length_are_said_to_be_read_differently(
 
 
 def _sequential() -> object:
-    from encoders.contract.contract import SEQUENTIAL
+    from encoders.contract.presets import SEQUENTIAL
 
     return SEQUENTIAL

@@ -22,19 +22,15 @@ from encoders.arithmetic.exact_fields import RationalArithmetic, Rationals, frac
 from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
 from encoders.arithmetic.real_terms import RealTerms, rational_term
 from encoders.contract.contract import (
-    FP16,
-    IEEE_ANY,
-    PAIRWISE,
-    SEQUENTIAL,
-    SEQUENTIAL_FMA,
     BiasPlacement,
     Blocked,
     Normalization,
     RuntimeContract,
     Subnormals,
-    members,
 )
 from encoders.contract.functions import Transcendental
+from encoders.contract.members import members
+from encoders.contract.presets import FP16, IEEE_ANY, PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import BINARY64
 from encoders.operator import Contribution, Operator, Site, site_of

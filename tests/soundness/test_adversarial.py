@@ -11,14 +11,9 @@ from checking import bounds_of, input_box
 from test_hypothesis import Sample, exact_runs, held_to
 from text_networks import network, node, numbers
 
-from encoders.contract.contract import (
-    IEEE_ANY,
-    SEQUENTIAL,
-    BiasPlacement,
-    RuntimeContract,
-    Subnormals,
-    members,
-)
+from encoders.contract.contract import BiasPlacement, RuntimeContract, Subnormals
+from encoders.contract.members import members
+from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
 from encoders.numbers.formats import BINARY16
 from gpu_check.emulator.emulator import emulate
 from onnx_import.errors import UnsupportedModel

@@ -10,13 +10,8 @@ import numpy as np
 import pytest
 
 from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
-from encoders.contract.contract import (
-    PAIRWISE,
-    SEQUENTIAL,
-    SEQUENTIAL_FMA,
-    Blocked,
-    RuntimeContract,
-)
+from encoders.contract.contract import Blocked, RuntimeContract
+from encoders.contract.presets import PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import FloatFormat, round_array, small_format
 from encoders.operator import Site

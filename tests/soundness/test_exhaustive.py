@@ -21,10 +21,6 @@ from checking import (
 from ort_schedule import ORT_PLAIN
 
 from encoders.contract.contract import (
-    IEEE_ANY,
-    PAIRWISE,
-    SEQUENTIAL,
-    SEQUENTIAL_FMA,
     AnyOrder,
     BiasPlacement,
     Blocked,
@@ -39,6 +35,7 @@ from encoders.contract.contract import (
     Subnormals,
 )
 from encoders.contract.orders import Blocks, Lanes, Tree
+from encoders.contract.presets import IEEE_ANY, PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.families import products
 from encoders.numbers import enclosure
 from encoders.numbers.formats import FloatFormat, small_format

@@ -14,18 +14,9 @@ from ort_schedule import ORT_PLAIN
 from text_networks import NodeText, network, node
 
 from encoders.arithmetic.exact_fields import Balls, Rationals, enclosure
-from encoders.contract.contract import (
-    EXACT,
-    IEEE_ANY,
-    PAIRWISE,
-    SEQUENTIAL,
-    SEQUENTIAL_FMA,
-    BiasPlacement,
-    Normalization,
-    RuntimeContract,
-    Subnormals,
-    members,
-)
+from encoders.contract.contract import BiasPlacement, Normalization, RuntimeContract, Subnormals
+from encoders.contract.members import members
+from encoders.contract.presets import EXACT, IEEE_ANY, PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.numbers.enclosure import Interval
 from encoders.operator import site_of
 from encoders.registry import lookup

@@ -25,16 +25,8 @@ from operator_checks import Example, box_of, ends, example, graph_of
 from text_networks import node
 
 from encoders.arithmetic.exact_fields import Balls
-from encoders.contract.contract import (
-    IEEE_ANY,
-    PAIRWISE,
-    SEQUENTIAL,
-    SEQUENTIAL_FMA,
-    AnyOrder,
-    Blocked,
-    RuntimeContract,
-    Subnormals,
-)
+from encoders.contract.contract import AnyOrder, Blocked, RuntimeContract, Subnormals
+from encoders.contract.presets import IEEE_ANY, PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.numbers.formats import round_array, small_format
 from encoders.rounding.rounding_bounds import Rounder, any_order_sum
 from gpu_check.emulator.emulator import emulate

@@ -14,7 +14,8 @@ from meanings import Stand, differences_enclose, stand, values_enclose
 from mutants import MUTANTS, Mutant
 from test_exhaustive import ANY_ORDER, in_toy_format, prepared
 
-from encoders.contract.contract import SEQUENTIAL, SEQUENTIAL_FMA, RuntimeContract
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.presets import SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.registry import operators
 from examples import EXAMPLES
 

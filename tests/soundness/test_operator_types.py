@@ -18,7 +18,7 @@ import test_operators_elementary
 import test_operators_interpolation
 from operator_checks import Example, example, model_of
 
-from encoders.contract.contract import SEQUENTIAL
+from encoders.contract.presets import SEQUENTIAL
 from encoders.operator import site_of
 from encoders.registry import lookup, operators
 from examples import EXAMPLES

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from meanings import CHECKS, Stand, stand
 
-from encoders.contract.contract import SEQUENTIAL
+from encoders.contract.presets import SEQUENTIAL
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Contribution, Operator, RoundingBound
 from encoders.registry import operators
