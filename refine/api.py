@@ -27,6 +27,7 @@ from refine.claims.options import Options
 from refine.claims.python_values import (
     contract_value,
     graph_of,
+    match_value,
     path_of,
     path_text,
     places_of,
@@ -163,11 +164,9 @@ def diff(
     ours, theirs = words.pop("impl_as", "runtime"), words.pop("spec_as", "real")
     require_choice("impl_as", ours, READINGS)
     require_choice("spec_as", theirs, READINGS)
-    named, match = words.pop("spec_contract", None), words.pop("match", None)
+    named, match = words.pop("spec_contract", None), match_value(words.pop("match", None))
     if theirs == "real" and named is not None:
         raise ModelError("spec_contract= needs spec_as='runtime'")
-    if match is not None and not isinstance(match, Mapping):
-        raise ModelError(f"match= is a mapping of tensors' names, not {match!r}")
     if theirs == "real":
         named = EXACT
     elif named is None:

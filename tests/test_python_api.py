@@ -213,6 +213,11 @@ class Module:
         return {}
 
 
+class Unspeakable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
 class Unreadable:
     shape = (1, 2)
 
@@ -255,6 +260,14 @@ WRONG: list[tuple[str, Callable[[], object], str]] = [
     ("a transposed shape", lambda: check(domain=np.zeros((2, 1)), radius=1), r"shape \[2, 1\]"),
     ("lo above hi", lambda: check(domain={"state": (1, 0)}), r"lo = 1\.0 is above hi = 0\.0"),
     ("one lo above hi", lambda: check(domain=(np.array([0, 2]), 1)), r"'state'\[0, 1\]"),
+    ("what has no words", lambda: check(domain=(Unspeakable(), 1)), "is a Unspeakable, and not"),
+    ("an array as a choice", lambda: check(z3=np.zeros((2, 2))), r"not array\(\[\[0"),
+    ("an integer beyond floats", lambda: check(domain=(10**400, 1)), "above"),
+    ("a budget beyond floats", lambda: check(budget=10**400), "budget= is a number of seconds"),
+    ("a place with a NUL", lambda: check(json="a\0b"), "a path that no file can have"),
+    ("a place of no encoding", lambda: check(json="\ud800"), "a path that no file can have"),
+    ("a verdict as a choice", lambda: check(claim=refine.Verdict.VERIFIED), "claim= is one of"),
+    ("a matching of no names", lambda: diff(match={"state": np.zeros(2)}), "match= is a mapping"),
     ("NaN", lambda: check(domain={"state": (NAN, 1)}), "bounds are finite"),
     ("NaN in an array", lambda: check(domain=(np.array([0, NAN]), 1)), "bounds are finite"),
     ("infinity", lambda: check(domain=(0, np.inf)), "bounds are finite"),
@@ -324,7 +337,8 @@ WRONG: list[tuple[str, Callable[[], object], str]] = [
         "counterexample= needs a model that is a file",
     ),
     ("a contract without its run", lambda: diff(spec_contract="fp16"), "needs spec_as"),
-    ("no matching", lambda: diff(match=["a"]), "match= is a mapping"),
+    ("no matching", lambda: diff(match=["a"]), "not NAME=NAME"),
+    ("a matching of no kind", lambda: diff(match=5), "match= is a mapping"),
     ("no such output", lambda: diff(match={"a": "b"}), "a"),
     ("a specification of no kind", lambda: diff(5), "spec is a int"),
     ("no runtime", lambda: refine.probe("net.onnx", "tpu"), "no runtime 'tpu'"),

@@ -17,10 +17,11 @@ from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 from refine.claims.asked import Question, answered
+from refine.common.told import told
 from refine.domain.values import Around, domain_of
 from refine.lemmas.library import dump_smt2
 from refine.options.models import Model, is_file, opened, shown
-from refine.options.options import tolerance_from
+from refine.options.options import match_of, tolerance_from
 from refine.options.settings import Settings
 from refine.results.verdict import Result
 from refine.witness.file import save_witness
@@ -112,7 +113,7 @@ def _domain_value(domain: object, words: dict[str, Any]) -> tuple[object, Around
         words.pop("radius", None), words.pop("clip", None), words.pop("round_inputs", False)
     )
     if not isinstance(around.round_inputs, bool):
-        raise ModelError(f"round_inputs= is True or False, not {around.round_inputs!r}")
+        raise ModelError(f"round_inputs= is True or False, not {told(around.round_inputs)}")
     for name, value in named.items():
         if name == "input":
             return ranges_of(value), around
@@ -126,7 +127,7 @@ def _domain_value(domain: object, words: dict[str, Any]) -> tuple[object, Around
 def ranges_of(value: object) -> tuple[str, ...]:
     texts = (value,) if isinstance(value, str) else value
     if not isinstance(texts, Sequence) or not texts or not all(isinstance(t, str) for t in texts):
-        raise ModelError(f"input= is a range such as 'x=-1..1', or several, not {value!r}")
+        raise ModelError(f"input= is a range such as 'x=-1..1', or several, not {told(value)}")
     return tuple(texts)
 
 
@@ -137,19 +138,40 @@ def contract_value(name: str, value: object) -> str | RuntimeContract:
         return value
     if isinstance(value, str | os.PathLike):
         return path_text(name, value)
-    raise ModelError(f"{name}= is a contract, or the name or the file of one, not {value!r}")
+    raise ModelError(f"{name}= is a contract, or the name or the file of one, not {told(value)}")
+
+
+def match_value(value: object) -> Mapping[str, str] | None:
+    """Which tensors correspond: a mapping, or `NAME=NAME` once or several times."""
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        if all(isinstance(n, str) for pair in value.items() for n in pair):
+            return value
+        raise ModelError(f"match= is a mapping of tensors' names, not {told(value)}")
+    texts = (value,) if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple) or not all(isinstance(t, str) for t in texts):
+        raise ModelError(f"match= is a mapping of tensors' names, not {told(value)}")
+    return match_of(tuple(texts))
 
 
 def text_of(name: str, value: object) -> str:
     if not isinstance(value, str):
-        raise ModelError(f"{name}= is text, not {value!r}")
+        raise ModelError(f"{name}= is text, not {told(value)}")
     return value
 
 
 def path_text(name: str, value: object) -> str:
     if not isinstance(value, str | os.PathLike):
-        raise ModelError(f"{name}= is the path of a file, not {value!r}")
-    return os.fsdecode(value)
+        raise ModelError(f"{name}= is the path of a file, not {told(value)}")
+    try:
+        path = os.fsdecode(value)
+        possible = b"\0" not in os.fsencode(path)
+    except UnicodeError:
+        possible = False
+    if not possible:
+        raise ModelError(f"{name}= is a path that no file can have: {told(value)}")
+    return path
 
 
 def _place(name: str, value: object) -> Path | None:
@@ -160,7 +182,7 @@ def places_of(allow: object) -> tuple[Path, ...]:
     if isinstance(allow, str | os.PathLike):
         return (Path(path_text("allow", allow)),)
     if not isinstance(allow, Sequence):
-        raise ModelError(f"allow= is a path or several, not {allow!r}")
+        raise ModelError(f"allow= is a path or several, not {told(allow)}")
     return tuple(Path(path_text("allow", path)) for path in allow)
 
 

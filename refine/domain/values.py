@@ -22,6 +22,7 @@ from encoders.numbers.formats import FloatFormat
 from onnx_import.graph import Array, DType, Graph
 from refine.common.arrays import Stored
 from refine.common.exact import Bounds, DomainError, decimal, shorten, show
+from refine.common.told import told
 from refine.domain.domain import (
     Domain,
     DomainOptions,
@@ -73,7 +74,7 @@ def domain_of(
         raise DomainError(f"the domain names no input; {inputs_of(given)}")
     for name in by_input:
         if name not in given.inputs:
-            raise DomainError(f"there is no input {name!r}; {inputs_of(given)}")
+            raise DomainError(f"there is no input {told(name)}; {inputs_of(given)}")
     missing = [name for name in given.inputs if name not in by_input]
     if missing:
         raise DomainError(f"the domain says nothing of input '{missing[0]}'; {inputs_of(given)}")
@@ -200,7 +201,7 @@ def _is_centre(value: object) -> bool:
 
 def _pair(value: object, where: str) -> tuple[Any, Any]:
     if not isinstance(value, tuple | list) or len(value) != 2:
-        raise DomainError(f"{where} is {shorten(repr(value))}, and not a pair (lo, hi)")
+        raise DomainError(f"{where} is {told(value)}, and not a pair (lo, hi)")
     return value[0], value[1]
 
 
@@ -241,7 +242,7 @@ def _bounds_of(
     for k, bounds in enumerate(cut):
         if bounds.empty:
             raise DomainError(
-                f"the ball at {element_of(graph, name, k)} lies outside clip={around.clip!r}"
+                f"the ball at {element_of(graph, name, k)} lies outside clip={told(around.clip)}"
             )
     return cut, f"{source}, clipped to {show(limit.lo)}..{show(limit.hi)}"
 
@@ -294,11 +295,11 @@ def _number(value: object, where: str) -> Fraction:
     if isinstance(value, str):
         return decimal(value)
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real | Decimal):
-        raise DomainError(f"{where} is {shorten(repr(value))}, and not a number or an array")
-    if not math.isfinite(value):
-        raise DomainError(f"{where} is {value}; bounds are finite")
+        raise DomainError(f"{where} is {told(value)}, and not a number or an array")
     if isinstance(value, Integral | Rational):
         return Fraction(int(value.numerator), int(value.denominator))
+    if not math.isfinite(value):
+        raise DomainError(f"{where} is {value}; bounds are finite")
     return (
         Fraction(*value.as_integer_ratio())
         if hasattr(value, "as_integer_ratio")

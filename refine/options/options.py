@@ -19,6 +19,7 @@ from encoders.contract.table import FORMATS
 from encoders.numbers.formats import FloatFormat, small_format
 from onnx_import.errors import ModelError
 from refine.common.exact import decimal, shorten
+from refine.common.told import told
 from refine.options.contract_file import read_contract
 from refine.results.verdict import Tolerance
 
@@ -123,7 +124,7 @@ def tolerance_from(eps: object, outputs: tuple[str, ...], zero: bool = False) ->
         return Tolerance(_epsilon_from(eps, zero))
     for name in eps:
         if name not in outputs:
-            raise ModelError(f"eps= names the output {name!r}; there are {', '.join(outputs)}")
+            raise ModelError(f"eps= names the output {told(name)}; there are {', '.join(outputs)}")
     missing = [t for t in outputs if t not in eps]
     if missing:
         raise ModelError(f"eps= gives no tolerance for the output {missing[0]}")
@@ -134,7 +135,7 @@ def _epsilon_from(eps: object, zero: bool) -> Fraction:
     if hasattr(eps, "item") and getattr(eps, "shape", None) == ():
         eps = eps.item() if eps.dtype.kind != "f" else str(eps)  # type: ignore[attr-defined]
     if isinstance(eps, bool) or not isinstance(eps, str | Real | Decimal):
-        raise ModelError(f"eps= is a number or text, not {shorten(repr(eps))}")
+        raise ModelError(f"eps= is a number or text, not {told(eps)}")
     if isinstance(eps, Fraction):
         return _allowed(eps, str(eps), zero)
     return _epsilon(str(eps), zero)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from encoders.contract.contract import RuntimeContract, Subnormals
 from onnx_import.errors import ModelError
+from refine.common.told import told
 
 BUDGET = 10.0  # seconds
 SUBNORMALS = tuple(s.value for s in Subnormals)
@@ -73,14 +77,14 @@ class Settings:
         require_count("seed", self.seed, least=0)
         for name in ("no_search", "no_cache", "conform"):
             if not isinstance(getattr(self, name), bool):
-                raise ModelError(f"{name}= is True or False, not {getattr(self, name)!r}")
+                raise ModelError(f"{name}= is True or False, not {told(getattr(self, name))}")
         require_choice("z3", self.z3, CROSS_CHECKS)
         if self.subnormals is not None:
             require_choice("subnormals", self.subnormals, SUBNORMALS)
         if self.as_optimised is not None:
             require_choice("as_optimised", self.as_optimised, LEVELS)
         if self.format is not None and not isinstance(self.format, str):
-            raise ModelError(f"format= is a format by name, not {self.format!r}")
+            raise ModelError(f"format= is a format by name, not {told(self.format)}")
         if self.search is not None and self.no_search:
             raise ModelError("search= does not go with no_search=True")
 
@@ -92,22 +96,23 @@ def plain_defaults() -> dict[str, Any]:
 
 def require_seconds(name: str, value: Any, *, zero: bool = False) -> None:
     """Raises ModelError for what is no positive number (or 0, where `zero`) of seconds."""
-    number = isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
-    if not number or not (value >= 0 if zero else value > 0):
+    number = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+    held = number and (value <= sys.float_info.max or value == math.inf)  # no integer beyond
+    if not held or not (value >= 0 if zero else value > 0):
         positive = "a number of seconds from 0" if zero else "a positive number of seconds"
-        raise ModelError(f"{name}= is {positive}, not {value!r}")
+        raise ModelError(f"{name}= is {positive}, not {told(value)}")
 
 
 def require_count(name: str, value: Any, *, least: int) -> None:
     """Raises ModelError for what is no integer, or a smaller one."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise ModelError(f"{name}= is an integer from {least}, not {value!r}")
+        raise ModelError(f"{name}= is an integer from {least}, not {told(value)}")
 
 
 def require_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     """Raises ModelError for what is none of the choices."""
-    if value not in choices:
-        raise ModelError(f"{name}= is one of {', '.join(choices)}, not {value!r}")
+    if not isinstance(value, str) or value not in choices:
+        raise ModelError(f"{name}= is one of {', '.join(choices)}, not {told(value)}")
 
 
 def _number_of(variable: str, otherwise: float) -> float:
