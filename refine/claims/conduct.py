@@ -25,7 +25,7 @@ from refine.results.verdict import Conduct
 
 _INPUTS = 16
 _WORK = 2**26  # multiply-adds
-_DRAWN = 2**23  # elements of all inputs
+_DRAWN = 2**22  # elements of all inputs
 _LARGEST = 2**28  # of one input, beyond which nobody looks
 
 

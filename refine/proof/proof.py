@@ -140,17 +140,20 @@ def _settled(covered: Covered) -> dict[str, tuple[Obligation, ...]]:
 
 
 def first_proof(problem: Problem, domain: Domain, backward: bool, clock: Clock) -> Proof:
-    """Bounds of every box; those that time does not allow stay with forward composition."""
-    clock.tell("composing forward")
+    """Bounds of every box; those that time does not allow stay with forward composition, which is
+    not asked for where there is no limit of time."""
     boxes = [input_box(box, domain, problem.contract) for box in domain.boxes]
-    bounds = [problem.bounds(box, backward=False) for box in boxes]
+    bounds: list[NetworkBounds] = []
+    if not backward or clock.timeout is not None:
+        clock.tell("composing forward")
+        bounds = [problem.bounds(box, backward=False) for box in boxes]
     seconds = [0.0 for _ in boxes]
     late = False
     try:
         for i, box in enumerate(boxes if backward else ()):
             clock.tell(f"backward substitution, box {i + 1} of {len(boxes)}")
             start = time.monotonic()
-            bounds[i] = problem.bounds(box, tick=clock.tick)
+            bounds[i : i + 1] = [problem.bounds(box, tick=clock.tick)]
             seconds[i] = time.monotonic() - start
     except OutOfTime:
         late = True
