@@ -29,8 +29,11 @@ from encoders.numbers.enclosure import (
     sum_up,
 )
 from encoders.operator import Contribution, DifferenceMap, ValueMap
+from encoders.relaxations.low_rank import LowRank, Pairs, is_wide, low_rank
 from encoders.rounding.error_arithmetic import interval_product, interval_quotient
 from encoders.rounding.rounding_bounds import Rounder, any_order_sum, formula_loss, stored_loss
+
+MOST_ENTRIES = 2**23  # of Jacobians that are written out: a little tighter, as fits the memory
 
 
 @dataclass(frozen=True)
@@ -103,25 +106,62 @@ def _norm(v: FloatArray) -> FloatArray:
     return np.asarray(np.sqrt(sum_up(multiply_up(v, v), axis=1))[:, None] * (1.0 + 2.0**-50))
 
 
-def jacobian(v: Normalized, centred: bool) -> Interval:
+def jacobian(v: Normalized, centred: bool) -> Interval | LowRank:
     """(rows, n, n) from the ranges of z and σ."""
+    if is_wide(v.z, MOST_ENTRIES):
+        return _low_rank(v, centred)
     n = v.z.shape[1]
     a = Interval(v.z.lo[:, :, None], v.z.hi[:, :, None])
     b = Interval(v.z.lo[:, None, :], v.z.hi[:, None, :])
     product = interval_product(a, b)
     at = np.arange(n)
-    least = np.maximum(np.maximum(v.z.lo, -v.z.hi), 0.0)
-    product.lo[:, at, at] = np.maximum(np.nextafter(least * least, -np.inf), 0.0)
-    fixed = np.eye(n)[None] - (1.0 / n if centred else 0.0)
-    slack = 8.0 * UNIT
-    inner = Interval(
-        add_down(add_down(fixed, -slack), -np.nextafter(product.hi / n, np.inf)),
-        add_up(add_up(fixed, slack), -np.nextafter(product.lo / n, -np.inf)),
-    )
+    product.lo[:, at, at] = _least_square(v.z)
+    inner = _shares(np.eye(n)[None], product, n, centred)
     full = Interval(
         *(np.broadcast_to(s[:, :, None], inner.shape) for s in (v.sigma.lo, v.sigma.hi))
     )
     return interval_quotient(inner, full)
+
+
+def _least_square(z: Interval) -> FloatArray:
+    least = np.maximum(np.maximum(z.lo, -z.hi), 0.0)
+    return np.asarray(np.maximum(np.nextafter(least * least, -np.inf), 0.0))
+
+
+def _shares(identity: FloatArray, product: Interval, n: int, centred: bool) -> Interval:
+    """δ_ij − 1/n − z_i·z_j/n from the ranges of z_i·z_j."""
+    fixed = identity - (1.0 / n if centred else 0.0)
+    slack = 8.0 * UNIT
+    return Interval(
+        add_down(add_down(fixed, -slack), -np.nextafter(product.hi / n, np.inf)),
+        add_up(add_up(fixed, slack), -np.nextafter(product.lo / n, -np.inf)),
+    )
+
+
+def _low_rank(v: Normalized, centred: bool) -> LowRank:
+    """Off the diagonal −W − V_i·z_j with W = 1/(nσ) (0 without the mean) and V_i = z_i·W. Where
+    V_i is within h of f and z_j within s of m, V_i·z_j is within (|f| + h)·s + h·|m| of f·m."""
+    z, n, ones = v.z, v.z.shape[1], np.ones(v.z.shape)
+    sigma = Interval(*(np.broadcast_to(s, z.shape) for s in (v.sigma.lo, v.sigma.hi)))
+    squares = Interval(_least_square(z), multiply_up(z.magnitude, z.magnitude))
+    own = interval_quotient(_shares(ones, squares, n, centred), sigma)
+    m, s = midpoint_radius(z)
+    f, h = _shared(interval_quotient(z, sigma), n)
+    pairs: Pairs = ((-f, m),)
+    loose: Pairs = ((add_up(np.abs(f), h), s), (h, np.abs(m)))
+    if centred:
+        w, off = _shared(interval_quotient(Interval(ones, ones), sigma), n)
+        pairs, loose = ((-w, ones), *pairs), ((off, ones), *loose)
+    return low_rank(pairs, loose, own)
+
+
+def _shared(x: Interval, n: int) -> tuple[FloatArray, FloatArray]:
+    """A middle of x/n and a radius around it, infinite where x is not bounded."""
+    known = np.isfinite(x.lo) & np.isfinite(x.hi)
+    low, high = (np.where(known, end / n, 0.0) for end in (x.lo, x.hi))
+    part = Interval(np.nextafter(low, -np.inf), np.nextafter(high, np.inf))
+    middle, radius = midpoint_radius(part)
+    return middle, np.where(known, radius, np.inf)
 
 
 @dataclass(frozen=True)

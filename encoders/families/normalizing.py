@@ -19,6 +19,7 @@ from encoders.arithmetic.runtime import (
 )
 from encoders.contract.contract import Normalization, OpenSchedule, RuntimeContract
 from encoders.families.normalization import (
+    MOST_ENTRIES,
     folded_error,
     jacobian,
     normalization_error,
@@ -38,6 +39,7 @@ from encoders.operator import (
     Site,
     ValueMap,
 )
+from encoders.relaxations.low_rank import multiply_adds
 from encoders.relaxations.row_maps import row_differences, row_values
 from encoders.relaxations.rows import Rows, columns
 from encoders.rounding.rounding_bounds import (
@@ -261,7 +263,9 @@ def normalizing_operator(
         values,
         differences,
         rounding,
-        work=lambda site: site.outputs[0].size * layout.rows(site).length,
+        work=lambda site: multiply_adds(
+            layout.rows(site).count, layout.rows(site).length, MOST_ENTRIES
+        ),
     )
 
 

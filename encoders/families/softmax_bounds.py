@@ -26,12 +26,21 @@ import numpy.typing as npt
 
 from encoders.contract.functions import Function, FunctionAccuracy
 from encoders.curves.curves import BALLS, ball_array, lower, upper
-from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up, sum_up
+from encoders.numbers.enclosure import (
+    FloatArray,
+    Interval,
+    add_up,
+    midpoint_radius,
+    multiply_up,
+    sum_up,
+)
+from encoders.relaxations.low_rank import LowRank, Pairs, is_wide, low_rank
 from encoders.rounding.rounding_bounds import Rounder
 from encoders.rounding.tracked_functions import function_error
 
 Mask = npt.NDArray[np.bool_]
 
+MOST_ENTRIES = 2**20  # of Jacobians that are written out, as fits a cache: no tighter, quicker
 _FAR, _BEYOND = -16.0, -2000.0
 
 
@@ -87,23 +96,46 @@ def log_sum_exp_image(x: Interval) -> Interval:
     return Interval(np.where(known, lo, -np.inf), np.where(known, hi, np.inf))
 
 
-def softmax_jacobian(p: Interval) -> Interval:
+def softmax_jacobian(p: Interval) -> Interval | LowRank:
     """∂y_i/∂x_j = y_i(δ_ij − y_j), (rows, n, n), from ranges of the probabilities."""
+    own = _own_slopes(p)
+    if is_wide(p, MOST_ENTRIES):
+        return low_rank(*_products_of(p), own)
     a, b = p.lo[:, :, None], p.hi[:, :, None]
     c, d = p.lo[:, None, :], p.hi[:, None, :]
     low, high = -multiply_up(b, d), multiply_up(-a, c)
     at = np.arange(p.shape[1])
+    low[:, at, at], high[:, at, at] = own.lo, own.hi
+    return Interval(low, high)
+
+
+def _own_slopes(p: Interval) -> Interval:
+    """Ranges of y(1 − y)."""
     ends = [
         (multiply_up(v, add_up(1.0, -v)), -multiply_up(-v, -add_up(-1.0, v))) for v in (p.lo, p.hi)
     ]
     straddles = (p.lo <= 0.5) & (p.hi >= 0.5)
-    low[:, at, at] = np.minimum(ends[0][1], ends[1][1])
-    high[:, at, at] = np.where(straddles, 0.25, np.maximum(ends[0][0], ends[1][0]))
-    return Interval(low, high)
+    return Interval(
+        np.minimum(ends[0][1], ends[1][1]),
+        np.where(straddles, 0.25, np.maximum(ends[0][0], ends[1][0])),
+    )
 
 
-def log_softmax_jacobian(p: Interval, kept: Mask | None = None) -> Interval:
+def _products_of(p: Interval) -> tuple[Pairs, Pairs]:
+    """Of −y_i·y_j, the middle and the spread as outer products: with every y between m − s ≥ 0 and
+    m + s, y_i·y_j is within m_i·s_j + s_i·m_j of m_i·m_j + s_i·s_j."""
+    m, s = midpoint_radius(p)
+    m = np.maximum(m, s)
+    return ((m, -m), (s, -s)), ((m, s), (s, m))
+
+
+def log_softmax_jacobian(p: Interval, kept: Mask | None = None) -> Interval | LowRank:
     """δ_ij − y_j, 0 for i that are not `kept`."""
+    if is_wide(p, MOST_ENTRIES):
+        ones = np.ones(p.shape) if kept is None else np.broadcast_to(kept * 1.0, p.shape)
+        m, s = midpoint_radius(p)
+        own = Interval(ones * -add_up(p.hi, -1.0), ones * add_up(1.0, -p.lo))
+        return low_rank(((ones, -m),), ((ones, s),), own)
     n = p.shape[1]
     identity = np.eye(n)[None]
     low, high = -add_up(p.hi[:, None, :], -identity), add_up(identity, -p.lo[:, None, :])

@@ -3,11 +3,14 @@
 f(x̂) − f(x) = J·d with each row of J taken somewhere between x and x̂, so inside an enclosure of
 the Jacobian over a convex set that holds both. The midpoint of the enclosure is the linear part,
 the rest a remainder; where a direct bound is better the element keeps that one and no linear part.
+Entries of long rows are too many to be written out: their enclosures have a structure
+(encoders/relaxations/low_rank.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +28,10 @@ from encoders.numbers.enclosure import (
     sum_up,
 )
 from encoders.operator import Contribution, DifferenceMap, ValueMap
+from encoders.relaxations.low_rank import LowRank
 from encoders.relaxations.rows import Rows
+
+Jacobian: TypeAlias = Interval | LowRank  # (rows, outputs, inputs); the latter has n of both
 
 
 @dataclass(frozen=True)
@@ -39,9 +45,18 @@ class _Linear:
         """No linear part where `rows` (rows, outputs) is true."""
         return _Linear(np.where(rows[:, :, None], 0.0, self.middle), self.spread)
 
-    def adjoint(self, c: FloatArray, inside: Rows, outside: Rows) -> FloatArray:
-        pulled = np.matmul(outside.split(c).transpose(1, 0, 2), self.middle)
-        return np.asarray(inside.merge(pulled.transpose(1, 0, 2)))
+    @property
+    def terms(self) -> int:
+        """Roundings in an element of M·x or of Mᵀc."""
+        return int(self.middle.shape[1]) + 2
+
+    def pulled(self, c: FloatArray) -> FloatArray:
+        """Mᵀc for functionals c (k, rows, outputs)."""
+        return np.asarray(np.matmul(c.transpose(1, 0, 2), self.middle).transpose(1, 0, 2))
+
+    def times(self, x: FloatArray) -> FloatArray:
+        """M·x for x (rows, inputs)."""
+        return np.asarray(np.einsum("rij,rj->ri", self.middle, x))
 
     def reach(self, magnitude: FloatArray) -> FloatArray:
         """Σ_j |middle_ij|·magnitude_j."""
@@ -49,7 +64,7 @@ class _Linear:
 
     def charge(self, magnitude: FloatArray) -> FloatArray:
         """What float64 rounding of `adjoint` may cost per unit of |c|."""
-        return multiply_up(self.reach(magnitude), gamma(self.middle.shape[1] + 2))
+        return multiply_up(self.reach(magnitude), gamma(self.terms))
 
     def remainder(self, radius: FloatArray) -> FloatArray:
         return sum_up(multiply_up(self.spread, radius[:, None, :]), axis=2)
@@ -59,20 +74,30 @@ class _Linear:
         return largest * SMALLEST * 4.0 * self.middle.size
 
 
-def _linear(jacobian: Interval) -> _Linear:
+def _linear(jacobian: Jacobian) -> _Linear | LowRank:
+    if isinstance(jacobian, LowRank):
+        return jacobian
     known = np.isfinite(jacobian.lo) & np.isfinite(jacobian.hi)
     safe = Interval(np.where(known, jacobian.lo, 0.0), np.where(known, jacobian.hi, 0.0))
     middle, spread = midpoint_radius(safe)
     return _Linear(middle, np.where(known, spread, np.inf))
 
 
+def _steepest(jacobian: Jacobian, error: FloatArray) -> FloatArray:
+    """Σ_j max |J_ij|·error_j, (rows, outputs); infinite where nothing is known."""
+    if isinstance(jacobian, LowRank):
+        total = jacobian.steepest(error)
+        return np.where(np.isnan(total), np.inf, total)
+    each = multiply_up(jacobian.magnitude, error[:, None, :])
+    return sum_up(np.where(np.isnan(each), np.inf, each), axis=2)
+
+
 def row_differences(
-    inside: Rows, outside: Rows, jacobian: Interval, error: FloatArray, limit: FloatArray
+    inside: Rows, outside: Rows, jacobian: Jacobian, error: FloatArray, limit: FloatArray
 ) -> DifferenceMap:
     """Differences of rows: `jacobian` (rows, outputs, inputs) over the hull of real and run-time
     range, |d| ≤ `error` (rows, inputs), and a direct bound `limit` (rows, outputs)."""
-    steepest = multiply_up(jacobian.magnitude, error[:, None, :])
-    radius = np.minimum(limit, sum_up(np.where(np.isnan(steepest), np.inf, steepest), axis=2))
+    radius = np.minimum(limit, _steepest(jacobian, error))
     linear = _linear(jacobian)
     rest = linear.remainder(error)
     flat = ~(rest < radius)
@@ -83,7 +108,7 @@ def row_differences(
 
     def backward(c: FloatArray) -> Contribution:
         constant = add_up(dot_up(c, full), tiny)
-        return Contribution((linear.adjoint(c, inside, outside),), constant)
+        return Contribution((inside.merge(linear.pulled(outside.split(c))),), constant)
 
     return DifferenceMap(np.asarray(outside.merge(radius[None])[0]), backward)
 
@@ -94,7 +119,7 @@ def row_values(
     x: Interval,
     image: Interval,
     at_middle: Interval,
-    jacobian: Interval,
+    jacobian: Jacobian,
 ) -> ValueMap:
     """Real values of rows: `image` and the values `at_middle` of the ranges x, (rows, outputs)."""
     middle, radius = midpoint_radius(x)
@@ -105,9 +130,9 @@ def row_values(
     linear = linear.without(flat)
     value, value_radius = midpoint_radius(at_middle)
     value = np.where(np.isfinite(value), value, 0.0)
-    start = value - np.einsum("rij,rj->ri", linear.middle, middle)
+    start = value - linear.times(middle)
     summed = add_up(np.abs(value), linear.reach(np.abs(middle)))
-    slack = add_up(multiply_up(summed, gamma(middle.shape[1] + 4)), value_radius)
+    slack = add_up(multiply_up(summed, gamma(linear.terms + 2)), value_radius)
     charge = add_up(add_up(rest, slack), linear.charge(x.magnitude))
     bias = np.where(flat, centre, start)
     charge = np.where(flat, spread, charge)
@@ -119,6 +144,7 @@ def row_values(
     def backward(c: FloatArray) -> Contribution:
         constant = add_up(inner_up(c, full_bias), dot_up(c, full_charge))
         reach = add_up(constant, multiply_up(tiny, np.sum(np.abs(c).reshape(len(c), -1), axis=1)))
-        return Contribution((linear.adjoint(c, inside, outside),), add_up(reach, tiny))
+        pulled = inside.merge(linear.pulled(outside.split(c)))
+        return Contribution((pulled,), add_up(reach, tiny))
 
     return ValueMap(outside.to_interval(image), backward)

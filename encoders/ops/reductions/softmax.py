@@ -27,6 +27,7 @@ from encoders.families.kept import Kept, kept_scores
 from encoders.families.parameters import axis_of
 from encoders.families.signed_sum import check_float
 from encoders.families.softmax_bounds import (
+    MOST_ENTRIES,
     exponentials,
     growth,
     log_error,
@@ -47,6 +48,7 @@ from encoders.operator import (
     Site,
     ValueMap,
 )
+from encoders.relaxations.low_rank import multiply_adds
 from encoders.relaxations.row_maps import row_differences, row_values
 from encoders.relaxations.rows import Rows, columns, rows_along
 from encoders.rounding.rounding_bounds import finish, rounder
@@ -261,7 +263,7 @@ _PLAIN = Operator(
     values=values,
     differences=differences,
     rounding=rounding,
-    work=lambda site: site.outputs[0].size * _rows(site).length,
+    work=lambda site: multiply_adds(_rows(site).count, _rows(site).length, MOST_ENTRIES),
     functions=(Function.EXP,),
 ).reading("axis")
 _LOG = Operator(
@@ -273,7 +275,7 @@ _LOG = Operator(
     values=log_values,
     differences=log_differences,
     rounding=log_rounding,
-    work=lambda site: site.outputs[0].size * _rows(site).length,
+    work=lambda site: multiply_adds(_rows(site).count, _rows(site).length, MOST_ENTRIES),
     functions=(Function.EXP, Function.LOG),
 ).reading("axis")
 
