@@ -77,8 +77,7 @@ def smt2_text(query: Query) -> str:
     One assertion for each hypothesis, in order, and the negated goal last. The same query gives
     the same text in every process. Names of variables may not contain `|` or a backslash.
     """
-    hypotheses = [h.formula for h in query.hypotheses]
-    body = _script(query.logic, "unsat", [*hypotheses, z3.Not(query.goal.formula)])
+    body, _ = _scripts(query)
     lines = [f"{query.kind.value} {query.name}" + (f" at {query.node}" if query.node else "")]
     lines += [f"assume {h.text}" for h in query.hypotheses]
     lines += [f"show {query.goal.text}"]
@@ -134,13 +133,14 @@ def discharge(query: Query) -> Obligation:
 
 def hypotheses_text(query: Query) -> str:
     """The question whether the hypotheses can hold, as a script; empty if there are none."""
-    if not query.hypotheses:
-        return ""
-    return _script(query.logic, "sat", [h.formula for h in query.hypotheses])
+    _, text = _scripts(query)
+    return text
 
 
-def _script(logic: str, status: str, formulas: list[Formula]) -> str:
-    return _in_fresh_context(_Stated(_written(logic, status, formulas), logic, status, formulas))
+def _scripts(query: Query) -> tuple[str, str]:
+    """Whether hypotheses and negated goal can hold together, and whether the hypotheses can."""
+    terms = [*(h.formula for h in query.hypotheses), z3.Not(query.goal.formula)]
+    return _in_fresh_context(_Stated(_written(query.logic, "unsat", terms), query.logic, terms))
 
 
 @dataclass(frozen=True)
@@ -149,17 +149,22 @@ class _Stated:
 
     script: str
     logic: str = field(compare=False)
-    status: str = field(compare=False)
     formulas: list[Formula] = field(compare=False)
 
 
 @lru_cache(maxsize=1024)
-def _in_fresh_context(stated: _Stated) -> str:
+def _in_fresh_context(stated: _Stated) -> tuple[str, str]:
     # Z3 names shared subterms by their age in the context; a fresh one gives the same text always.
     context = z3.Context()
     terms = [formula.translate(context) for formula in stated.formulas]
-    text = _written(stated.logic, stated.status, terms)
-    return "\n".join(line for line in text.splitlines() if not line.startswith(";")) + "\n"
+    text = _plain(_written(stated.logic, "unsat", terms))
+    if len(terms) == 1:
+        return text, ""
+    return text, _plain(_written(stated.logic, "sat", terms[:-1]))
+
+
+def _plain(script: str) -> str:
+    return "\n".join(line for line in script.splitlines() if not line.startswith(";")) + "\n"
 
 
 def _written(logic: str, status: str, terms: list[Formula]) -> str:
