@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -150,6 +150,25 @@ class Site(Remembering):
 
     def unsupported(self, why: str) -> UnsupportedModel:
         return UnsupportedModel(f"{self.node.describe()}: {why}")
+
+
+def remembered(make: Callable[[Site], T]) -> Callable[[Site], T]:
+    """The function of a site, called once for each: index maps, and what is built from them.
+
+    What it gives is shared by all who ask; an array can be read only.
+    """
+
+    @wraps(make)
+    def found(site: Site) -> T:
+        return site.once(shared)
+
+    def shared(site: Site) -> T:
+        made = make(site)
+        if isinstance(made, np.ndarray):
+            made.flags.writeable = False
+        return made
+
+    return found
 
 
 @dataclass(frozen=True)

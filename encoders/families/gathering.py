@@ -16,7 +16,15 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, joined, moved
 from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart
-from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
+from encoders.operator import (
+    DifferenceMap,
+    Field,
+    Operator,
+    RoundingBound,
+    Site,
+    ValueMap,
+    remembered,
+)
 from encoders.relaxations.affine import AffineMap, affine_differences, affine_values
 from encoders.rounding.rounding_bounds import no_rounding, rounder, stored_loss
 from onnx_import.graph import Array, DType
@@ -97,8 +105,10 @@ def gather_operator(
     """An operator that places elements of its first input; −1 places `fill_of(site)`, a number,
     which is the input `filled_by` where there is one."""
 
+    index_at = remembered(index_of)
+
     def moving(values: Any, site: Site, fill: Any) -> Any:
-        index = index_of(site)
+        index = index_at(site)
         if not np.any(index < 0):
             return moved(values, lambda v: picked(v, index))
         flat = moved(values, lambda v: v.reshape(v.shape[0], -1))
@@ -120,8 +130,9 @@ def gather_operator(
             fill = arithmetic.constant(np.asarray(fill_of(site)))
         return (moving(inputs[0], site, fill),)
 
+    @remembered
     def affine(site: Site) -> AffineMap:
-        index = index_of(site)
+        index = index_at(site)
         fill = float(np.asarray(fill_of(site), np.float64))
         bias = np.where(index < 0, fill, 0.0)
         parts = (gathered_part(index[None], site.type_of(0).shape),) if site.variable else ()
@@ -149,7 +160,7 @@ def gather_operator(
 
     def whole_check(site: Site) -> None:
         check(site)
-        found, made = index_of(site).shape, site.outputs[0].shape
+        found, made = index_at(site).shape, site.outputs[0].shape
         if found != made:
             raise site.unsupported(
                 f"its inputs give the shape {list(found)}, and ONNX infers {list(made)}"

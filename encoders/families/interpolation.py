@@ -29,7 +29,7 @@ from encoders.families.resizing import (
     scales_of,
 )
 from encoders.numbers.enclosure import FloatArray, add_up, multiply_up
-from encoders.operator import Site
+from encoders.operator import Site, remembered
 
 _UNIT = 2.0**-24  # of the float32 in which weights are computed
 _STEPS = 8  # rounded operations that give a coordinate and its weights, at most
@@ -83,6 +83,7 @@ class Axis:
         return np.asarray(off * (1.0 + 2.0**-50))
 
 
+@remembered
 def axes_of(site: Site) -> tuple[Axis, ...]:
     """The axes along which the node interpolates, those not resized included where a runtime does
     so: onnxruntime takes two axes of a tensor with up to four, three of one with five."""

@@ -10,7 +10,7 @@ from encoders.families.gathering import Index
 from encoders.families.movement import indices
 from encoders.families.parameters import axes_of, integers_at
 from encoders.families.windows import Window, patches, window_of
-from encoders.operator import Site
+from encoders.operator import Site, remembered
 
 _SAME = ("SAME_UPPER", "SAME_LOWER", b"SAME_UPPER", b"SAME_LOWER")
 _VALID = ("VALID", b"VALID")
@@ -90,6 +90,7 @@ def pad_notes(site: Site) -> tuple[str, ...]:
     )
 
 
+@remembered
 def pool_terms(site: Site) -> Index:
     """(kernel elements, *output): flat positions read, PADDING or OUTSIDE where there are none."""
     window, shape = pool_window(site), site.type_of(0).shape
@@ -122,6 +123,7 @@ def reduced_axes(site: Site) -> tuple[int, ...]:
     return axes_of(site, axes, rank)
 
 
+@remembered
 def reduced_terms(site: Site) -> Index:
     """(reduced elements in row-major order, *output): the positions each output reduces."""
     shape, axes = site.type_of(0).shape, reduced_axes(site)
@@ -130,6 +132,7 @@ def reduced_terms(site: Site) -> Index:
     return index.reshape(-1, *site.outputs[0].shape)
 
 
+@remembered
 def global_terms(site: Site) -> Index:
     """(pixels, *output): the positions that global pooling reads."""
     n, c = site.type_of(0).shape[:2]

@@ -8,12 +8,13 @@ from math import prod
 
 from encoders.contract.contract import Reduction, RuntimeContract
 from encoders.families.pooling import reduced_axes, reduced_terms
-from encoders.operator import Site
+from encoders.operator import Site, remembered
 from onnx_import.graph import Array, TensorType
 
 REDUCED = ("ReduceSum", "ReduceMean", "ReduceL1", "ReduceSumSquare")
 
 
+@remembered
 def reduction_at(site: Site) -> Reduction:
     """What a rule of a contract can ask of this place.
 

@@ -19,7 +19,15 @@ from encoders.contract.contract import AnyOrder, RuntimeContract
 from encoders.contract.orders import Sequential
 from encoders.families.gathering import Index, gathered_part
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart, add_up
-from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
+from encoders.operator import (
+    DifferenceMap,
+    Field,
+    Operator,
+    RoundingBound,
+    Site,
+    ValueMap,
+    remembered,
+)
 from encoders.relaxations.affine import (
     AffineMap,
     affine_differences,
@@ -141,6 +149,7 @@ def sum_operator(
         counts = counts_of(site)
         return (total if counts is None else divided(total, counts, arithmetic),)
 
+    @remembered
     def part_of(site: Site) -> LinearPart:
         return gathered_part(terms_of(site), site.type_of(0).shape)
 

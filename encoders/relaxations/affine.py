@@ -29,7 +29,7 @@ from encoders.numbers.enclosure import (
     nothing,
     some,
 )
-from encoders.operator import Contribution, DifferenceMap, Site, ValueMap
+from encoders.operator import Contribution, DifferenceMap, Site, ValueMap, remembered
 
 
 @dataclass(frozen=True)
@@ -165,13 +165,15 @@ def affine_meanings(
 ]:
     """`Operator.values` and `Operator.differences` of an operator that is affine at every site."""
 
+    affine_at = remembered(affine_of)
+
     def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
-        return affine_values(affine_of(site), ranges)
+        return affine_values(affine_at(site), ranges)
 
     def differences(
         site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
     ) -> DifferenceMap:
-        return affine_differences(affine_of(site), errors)
+        return affine_differences(affine_at(site), errors)
 
     return values, differences
 

@@ -16,11 +16,20 @@ from encoders.families.gathering import Index, picked
 from encoders.families.movement import indices
 from encoders.families.parameters import axis_of
 from encoders.numbers.enclosure import FloatArray, Interval
-from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
+from encoders.operator import (
+    DifferenceMap,
+    Field,
+    Operator,
+    RoundingBound,
+    Site,
+    ValueMap,
+    remembered,
+)
 from encoders.relaxations.steps import LEMMAS, jumping, without_slope
 from encoders.rounding.rounding_bounds import rounder
 
 
+@remembered
 def _terms(site: Site) -> Index:
     """(elements, *output): the positions compared, in order."""
     shape = site.type_of(0).shape

@@ -31,7 +31,7 @@ from encoders.families.resizing import (
     scales_of,
     simple,
 )
-from encoders.operator import Site
+from encoders.operator import Site, remembered
 from onnx_import.graph import DType
 
 _ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
@@ -74,6 +74,7 @@ def nearest_in_float32(mode: str, x: Float32s) -> Float32s:
     return np.asarray(down + up)
 
 
+@remembered
 def index_of(site: Site) -> Index:
     shape, output = site.type_of(0).shape, site.outputs[0].shape
     mode = mode_of(site)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from encoders.families.gathering import Index, gather_operator
 from encoders.families.movement import indices
 from encoders.families.parameters import axis_of, integers_at
-from encoders.operator import Site
+from encoders.operator import Site, remembered
 from onnx_import.passes.fold import clamped
 
 
@@ -28,6 +28,7 @@ def _cut(site: Site) -> tuple[slice, ...]:
     return tuple(cut)
 
 
+@remembered
 def index_of(site: Site) -> Index:
     return indices(site.type_of(0).shape)[_cut(site)]
 

@@ -22,7 +22,7 @@ from encoders.families.products import Action, Map, ProductSum, linear_part, pro
 from encoders.families.signed_sum import check_float
 from encoders.families.windows import Window, fitted, require_one_padding
 from encoders.numbers.enclosure import FloatArray, Interval, point
-from encoders.operator import Field, Operator, RoundingBound, Site
+from encoders.operator import Field, Operator, RoundingBound, Site, remembered
 from encoders.relaxations.affine import AffineMap, affine_map, affine_meanings
 
 
@@ -96,6 +96,7 @@ def notes(site: Site) -> tuple[str, ...]:
     )
 
 
+@remembered
 def _spread(site: Site) -> Spread:
     spatial, kernel = site.type_of(0).shape[2:], site.type_of(1).shape[2:]
     output = site.outputs[0].shape[2:]

@@ -8,9 +8,10 @@ from encoders.families.pooling import OUTSIDE, global_terms, pool_terms
 from encoders.families.signed_sum import check_one_variable
 from encoders.families.sums import sum_operator
 from encoders.numbers.enclosure import FloatArray
-from encoders.operator import Site
+from encoders.operator import Site, remembered
 
 
+@remembered
 def counts_of(site: Site) -> FloatArray:
     """By how much each window is divided: pads count if the attribute says so."""
     terms = pool_terms(site)

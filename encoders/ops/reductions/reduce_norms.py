@@ -18,7 +18,15 @@ from encoders.families.products import KNOWN_ORDER
 from encoders.families.signed_sum import check_one_variable
 from encoders.families.sums import SUM_LEMMAS, any_order_total, total_rounding
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart
-from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
+from encoders.operator import (
+    DifferenceMap,
+    Field,
+    Operator,
+    RoundingBound,
+    Site,
+    ValueMap,
+    remembered,
+)
 from encoders.ops.elementary.abs import MAGNITUDE
 from encoders.relaxations.affine import affine_differences, affine_map, affine_values, scaled_part
 from encoders.relaxations.bilinear import LEMMAS as PRODUCT_LEMMAS
@@ -36,6 +44,7 @@ def _check(site: Site) -> None:
         raise site.unsupported("it reduces an axis of length 0")
 
 
+@remembered
 def _part(site: Site) -> LinearPart:
     return gathered_part(reduced_terms(site), site.type_of(0).shape)
 
