@@ -34,6 +34,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
 and what stands before it."""
 LARGEST_ROOM = 20
 LONGEST_FILE = 500
+RESOLVES = "encoders/program.py"
 ASKS_Z3 = "refine/proof/z3_solver.py"
 SPEAKS_FP = "encoders/arithmetic/fp_theory.py"
 PRINTS = {"refine/report/console.py"}
@@ -140,6 +141,13 @@ def test_scripts_in_strings_import_what_exists() -> None:
     modules = {file.removesuffix(".py").replace("/", ".") for file in files()}
     assert "refine.cli.main" in found
     assert found - modules - {m.removesuffix(".__init__") for m in modules} == set()
+
+
+@pytest.mark.parametrize("file", [f for f in files() if f != RESOLVES])
+def test_only_a_program_looks_operators_up(file: str) -> None:
+    """Everything else asks the steps of a program, where they are found once per node."""
+    used = {"lookup", "site_of"} & set(attributes_of(tree_of(file), "encoders"))
+    assert not used, f"{file} uses {', '.join(sorted(used))}"
 
 
 @pytest.mark.parametrize("file", files())

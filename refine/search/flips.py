@@ -1,6 +1,6 @@
-"""Inputs on both sides of a step: a threshold, a grid, a change of which element is the largest.
+"""Inputs on both sides of a jump: a threshold, a grid, a change of which element is the largest.
 
-A step is decided otherwise at run time than over the reals in a stretch of a few floats, which
+A jump is decided otherwise at run time than over the reals in a stretch of a few floats, which
 random inputs miss. It is looked at directly: between two inputs with different outcomes the line is
 halved until the outcome changes between neighbours, and floats at all distances from there are
 tried. Float64 and unproved: what comes out are inputs to try.
@@ -15,15 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.numbers.enclosure import FloatArray
-from encoders.program import program_of
-from onnx_import.graph import Graph, Node
+from encoders.program import Step, arguments, program_of
+from onnx_import.graph import Graph
 from refine.search.evaluation import Hunt, Points
 from refine.search.gradients import adjoint, values_at
 
 Values = Mapping[str, FloatArray]
 
 HALVINGS = 56
-"""Evaluations over the reals that looking at one step takes."""
+"""Evaluations over the reals that looking at one jump takes."""
 
 _COMPARED = ("Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual")
 _WITHIN_FLOATS = ("Floor", "Ceil", "Round", "Sign")
@@ -33,65 +33,66 @@ _NEARBY = 24
 _REACHES = np.exp2(-np.arange(0.0, 12.0))  # parts of the way to a corner
 
 AROUND = 2 * (1 + len(_ALONG) + len(_ULPS)) + _NEARBY
-"""Inputs tried around one step."""
+"""Inputs tried around one jump."""
 
 
 @dataclass(frozen=True)
-class Step:
-    """One element of what a discontinuous node decides; `ends` are samples that it parts."""
+class Jump:
+    """One element of what a discontinuous node decides; `below` and `above` are samples that
+    it parts."""
 
-    node: Node
+    step: Step
     element: int
     below: int
     above: int
 
 
-def stepping(graph: Graph) -> tuple[Node, ...]:
+def jumping(graph: Graph) -> tuple[Step, ...]:
     """The nodes of a graph whose results jump as computed numbers move."""
     floats = {t for t, kind in graph.types.items() if kind.dtype.is_float}
     return tuple(
-        n
-        for n in graph.order
-        if any(t in floats and not graph.is_constant(t) for t in n.inputs if t)
+        step
+        for step in program_of(graph).steps
+        if not floats.isdisjoint(step.reads)
         and (
-            n.op in (*_COMPARED, *_WITHIN_FLOATS)
-            or n.op.startswith("DynamicQuantize")
-            or any(t not in floats for t in n.outputs if t)
+            step.node.op in (*_COMPARED, *_WITHIN_FLOATS)
+            or step.node.op.startswith("DynamicQuantize")
+            or not floats.issuperset(step.writes)
         )
     )
 
 
-def outcomes(graph: Graph, node: Node, every: Values) -> FloatArray:
+def _read(step: Step, every: Values) -> list[FloatArray]:
+    """What the node reads, (samples, *shape) each."""
+    found = arguments(step, every, lambda stored, _: np.asarray(stored, np.float64)[None])
+    return [np.asarray(v, np.float64) for v in found if v is not None]
+
+
+def outcomes(step: Step, every: Values) -> FloatArray:
     """What the node decides, (samples, elements): numbers that change where its result jumps."""
-
-    def read(tensor: str) -> FloatArray:
-        stored = graph.constants[tensor][None] if graph.is_constant(tensor) else every[tensor]
-        return np.asarray(stored, np.float64)
-
-    if node.op in _COMPARED:
-        a, b = (read(t) for t in node.inputs[:2])
+    if step.node.op in _COMPARED:
+        a, b = _read(step, every)
         rank = max(a.ndim, b.ndim)
         a, b = (v.reshape(v.shape[0], *(1,) * (rank - v.ndim), *v.shape[1:]) for v in (a, b))
         decided = np.sign(a - b)
-    elif node.op.startswith("DynamicQuantize"):
-        x = read(node.inputs[0])
+    elif step.node.op.startswith("DynamicQuantize"):
+        x, *_ = _read(step, every)
         axes = tuple(range(1, x.ndim))
         low = np.minimum(np.min(x, axis=axes, keepdims=True), 0.0)
         width = np.maximum(np.max(x, axis=axes, keepdims=True), 0.0) - low
         scale = np.where(width > 0, width / 255.0, 1.0)
         decided = np.rint(x / scale) + np.rint(-low / scale)
     else:
-        decided = read(node.outputs[0])
+        decided = np.asarray(every[step.output], np.float64)
     return np.nan_to_num(decided.reshape(len(decided), -1))
 
 
-def steps(hunt: Hunt, sample: Points, rng: np.random.Generator, most: int) -> list[Step]:
-    """Steps that random pairs of the samples lie on either side of, nodes taking turns."""
-    graph, every = hunt.graph, hunt.real_values(sample)
-    turns: list[list[Step]] = []
-    nodes = stepping(graph)
-    for node in nodes:
-        decided = outcomes(graph, node, every)
+def jumps(hunt: Hunt, sample: Points, rng: np.random.Generator, most: int) -> list[Jump]:
+    """Jumps that random pairs of the samples lie on either side of, nodes taking turns."""
+    every = hunt.real_values(sample)
+    turns: list[list[Jump]] = []
+    for step in jumping(hunt.graph):
+        decided = outcomes(step, every)
         if len(decided) < 2:
             continue
         live = np.flatnonzero(np.any(decided != decided[:1], axis=0))
@@ -101,18 +102,18 @@ def steps(hunt: Hunt, sample: Points, rng: np.random.Generator, most: int) -> li
             column = decided[:, some[k % len(some)]]
             below = int(rng.integers(len(column)))
             others = np.flatnonzero(column != column[below])
-            found.append(Step(node, int(some[k % len(some)]), below, int(rng.choice(others))))
+            found.append(Jump(step, int(some[k % len(some)]), below, int(rng.choice(others))))
         turns.append(found)
     return [turn[k] for k in range(most) for turn in turns if k < len(turn)][:most]
 
 
 def beyond(hunt: Hunt, sample: Points, most: int) -> dict[str, FloatArray]:
-    """Inputs driven towards steps that no sample crosses: the two sides of a comparison, or the two
+    """Inputs driven towards jumps that no sample crosses: the two sides of a comparison, or the two
     largest elements of an ArgMax, are brought together along their derivative."""
     graph, every = hunt.graph, hunt.real_values(sample)
     driven: list[Points] = []
-    for node in stepping(graph):
-        pairs = _apart(graph, node, every)
+    for step in jumping(graph):
+        pairs = _apart(graph, step, every)
         for at, starts in pairs[: max(most - len(driven), 0)]:
             x = {name: v[at : at + 1] for name, v in sample.items()}
             slopes = adjoint(graph, values_at(hunt.real_values(x), 0), starts)
@@ -122,16 +123,13 @@ def beyond(hunt: Hunt, sample: Points, most: int) -> dict[str, FloatArray]:
     return {name: np.concatenate([d[name] for d in driven]) for name in sample}
 
 
-def _apart(graph: Graph, node: Node, every: Values) -> list[tuple[int, dict[str, FloatArray]]]:
+def _apart(graph: Graph, step: Step, every: Values) -> list[tuple[int, dict[str, FloatArray]]]:
     """For elements that no sample parts: the nearest sample, and the functional to drive up."""
     found: list[tuple[int, dict[str, FloatArray]]] = []
-    decided = outcomes(graph, node, every)
+    node, decided = step.node, outcomes(step, every)
     same = np.flatnonzero(np.all(decided == decided[:1], axis=0))[:4]
     if node.op in _COMPARED and len(same):
-        a, b = (
-            np.asarray(graph.constants[t][None] if graph.is_constant(t) else every[t], np.float64)
-            for t in node.inputs[:2]
-        )
+        a, b = _read(step, every)
         shape = graph.types[node.outputs[0]].shape
         gap = np.broadcast_to(a - b, (len(decided), *shape)).reshape(len(decided), -1)
         for element in same:
@@ -151,7 +149,7 @@ def _apart(graph: Graph, node: Node, every: Values) -> list[tuple[int, dict[str,
         tensor = node.inputs[0]
         own = graph.types[tensor].shape
         flat = every[tensor].reshape(len(decided), -1) * (1.0 if node.op == "ArgMax" else -1.0)
-        axis = program_of(graph).step(node).site.integer("axis", 0)
+        axis = step.site.integer("axis", 0)
         rows = np.moveaxis(np.arange(flat.shape[1]).reshape(own), axis, -1)
         rows = rows.reshape(-1, rows.shape[-1])
         for element in same:
@@ -190,9 +188,9 @@ def _towards(hunt: Hunt, x: Points, slopes: Values) -> dict[str, FloatArray]:
 
 
 def around(
-    hunt: Hunt, found: list[Step], sample: Points, rng: np.random.Generator
+    hunt: Hunt, found: list[Jump], sample: Points, rng: np.random.Generator
 ) -> dict[str, FloatArray]:
-    """`AROUND` inputs at and near the place where each step is crossed."""
+    """`AROUND` inputs at and near the place where each jump is crossed."""
     low = {name: v[[s.below for s in found]] for name, v in sample.items()}
     high = {name: v[[s.above for s in found]] for name, v in sample.items()}
     rows = np.arange(len(found))
@@ -226,16 +224,16 @@ def around(
     return {name: np.concatenate([t[name] for t in tried]) for name in low}
 
 
-def _decided(hunt: Hunt, found: list[Step], points: Points) -> FloatArray:
-    """The outcome of step i at point i."""
+def _decided(hunt: Hunt, found: list[Jump], points: Points) -> FloatArray:
+    """The outcome of jump i at point i."""
     every = hunt.real_values(points)
     result = np.zeros(len(found))
     nodes: dict[str, npt.NDArray[np.intp]] = {}
-    for k, step in enumerate(found):
-        nodes.setdefault(step.node.name, np.zeros(0, np.intp))
-        nodes[step.node.name] = np.append(nodes[step.node.name], k)
+    for k, jump in enumerate(found):
+        nodes.setdefault(jump.step.name, np.zeros(0, np.intp))
+        nodes[jump.step.name] = np.append(nodes[jump.step.name], k)
     for which in nodes.values():
-        decided = outcomes(hunt.graph, found[which[0]].node, every)
+        decided = outcomes(found[which[0]].step, every)
         elements = np.array([found[k].element for k in which])
         result[which] = decided[which, elements] if len(decided) > 1 else decided[0, elements]
     return result

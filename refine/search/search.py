@@ -38,7 +38,7 @@ from refine.search.evaluation import (
     received,
     score,
 )
-from refine.search.flips import AROUND, HALVINGS, around, beyond, stepping, steps
+from refine.search.flips import AROUND, HALVINGS, around, beyond, jumping, jumps
 from refine.search.gradients import adjoint, values_at
 from refine.search.population import Climbs
 from refine.search.rounding_density import NEIGHBOURS, loudest
@@ -289,12 +289,12 @@ def _flipping(
 ) -> dict[str, FloatArray]:
     """Inputs around steps of the network, none if it has none that the box crosses."""
     none = {name: v[:0] for name, v in sample.items()}
-    if not stepping(hunt.graph):
+    if not jumping(hunt.graph):
         return none
     most = int(np.clip(usual // (_STEP_SHARE * (HALVINGS + AROUND)), 2, _STEPS))
     driven = beyond(hunt, sample, most)
     pool = {name: np.concatenate([v, driven[name]]) for name, v in sample.items()}
-    found = steps(hunt, pool, rng, most)
+    found = jumps(hunt, pool, rng, most)
     return around(hunt, found, pool, rng) if found else none
 
 
