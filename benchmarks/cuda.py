@@ -62,7 +62,7 @@ from refine.options.runtime_choice import runtime_choice
 NETWORKS = ("acasxu/*", "mnist_fc/*", "oval21/*base*")
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 FUNCTIONS: Mapping[str, Curve] = {
-    **{f.value: CURVES[f] for f in CURVES if f.value in ("exp", "log", "tanh", "erf")},
+    **{f.name: CURVES[f] for f in CURVES if f.name in ("exp", "log", "tanh", "erf")},
     "sqrt": SQRT,
     "rsqrt": RSQRT,
 }

@@ -23,7 +23,8 @@ from measuring import earlier, save
 from rich.console import Console
 from rich.table import Table
 
-from encoders.contract.functions import Function
+from encoders.functions.function import Function
+from encoders.functions.registry import every_function
 from gpu_check.probe.function_probe import MEASURABLE, Measured, measured
 from gpu_check.runtimes.kernels import Kernels, OnnxKernels
 from gpu_check.runtimes.library_kernels import LibraryKernels, numpy_library, torch_library
@@ -39,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runtime", nargs="+", choices=RUNTIMES, default=RUNTIMES)
     parser.add_argument("--type", nargs="+", choices=TYPES, default=TYPES, dest="types")
-    names = [f.value for f in Function if f in MEASURABLE]
+    names = [f.name for f in every_function().values() if f in MEASURABLE]
     parser.add_argument("--function", nargs="+", choices=names, default=names)
     parser.add_argument("--exhaustive", action="store_true")
     parser.add_argument("--save", type=Path)
@@ -93,7 +94,7 @@ def row_of(
     return {
         "runtime": runtime,
         "type": dtype.value,
-        "function": function.value,
+        "function": function.name,
         "ulps": number(figures.ulps),
         "units": number(figures.units),
         "beyond": figures.excess,

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, Relation
 from encoders.contract.contract import RuntimeContract
-from encoders.contract.functions import Function
+from encoders.functions.function import Function
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import FloatFormat
 from encoders.numbers.radius import is_negative, is_radius, radius_of

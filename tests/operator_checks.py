@@ -17,8 +17,8 @@ from onnx import helper, numpy_helper
 from encoders.arithmetic.exact_fields import Balls, Rationals, enclosure, fraction, object_array
 from encoders.arithmetic.real_terms import RealTerms, rational_term
 from encoders.contract.contract import Contraction, Pairwise, RuntimeContract, Subnormals
-from encoders.contract.functions import Transcendental
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL, SEQUENTIAL_FMA
+from encoders.functions.accuracy import Transcendental
 from encoders.numbers.enclosure import Interval
 from encoders.operator import site_of
 from encoders.registry import lookup

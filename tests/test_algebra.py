@@ -16,8 +16,11 @@ from small_models import save
 
 from encoders.arithmetic.algebraic_field import AlgebraicField, TooLarge
 from encoders.arithmetic.exact_fields import Balls, object_array
-from encoders.contract.functions import Function
 from encoders.contract.presets import EXACT
+from encoders.functions.exp import EXP
+from encoders.functions.log import LOG
+from encoders.functions.sigmoid import SIGMOID
+from encoders.functions.waves import SIN
 from gpu_check.emulator.exact import evaluate_exact
 from onnx_import import load
 from refine.pair.equality import equal_outputs
@@ -144,9 +147,9 @@ OPERATIONS: tuple[Callable[..., object], ...] = (
     lambda f, a, b: a / (b * b + f.number(Fraction(1))),
     lambda f, a, b: f.maximum(a, b),
     lambda f, a, b: f.sqrt(a * a + f.number(Fraction(2))),
-    lambda f, a, b: f.function(Function.EXP, a / f.number(Fraction(4)) - b / f.number(Fraction(9))),
-    lambda f, a, b: f.function(Function.SIGMOID, f.function(Function.SIN, a)),
-    lambda f, a, b: f.function(Function.LOG, f.function(Function.EXP, f.function(Function.SIN, a))),
+    lambda f, a, b: f.function(EXP, a / f.number(Fraction(4)) - b / f.number(Fraction(9))),
+    lambda f, a, b: f.function(SIGMOID, f.function(SIN, a)),
+    lambda f, a, b: f.function(LOG, f.function(EXP, f.function(SIN, a))),
     lambda f, a, b: f.select(b, a, a),
 )
 programs = st.lists(

@@ -25,9 +25,11 @@ from encoders.contract.contract import (
     RuntimeContract,
     Subnormals,
 )
-from encoders.contract.functions import Evidence, Function, FunctionAccuracy, Functions
+from encoders.contract.functions import Functions
 from encoders.contract.orders import Lanes
 from encoders.contract.presets import IEEE_ANY, ORT_CPU, SEQUENTIAL, SEQUENTIAL_FMA
+from encoders.functions.accuracy import Evidence, FunctionAccuracy
+from encoders.functions.tanh import TANH
 from encoders.numbers.formats import BINARY16, BINARY32, TENSOR_FLOAT_32
 from gpu_check.conformance.conformance import Conformance, How, conformance
 from gpu_check.runtimes.kernels import Kernels
@@ -226,7 +228,7 @@ def test_functions_are_held_to_their_accuracy(tmp_path: Path) -> None:
     choice = runtime_choice("onnxruntime")
     assert judged(graph, choice, ORT_CPU, batch).conforms
     strict = FunctionAccuracy(0.51, None, Evidence.DEFINITION, "")
-    others = tuple((f, strict if f is Function.TANH else a) for f, a in ORT_CPU.functions.table)
+    others = tuple((f, strict if f is TANH else a) for f, a in ORT_CPU.functions.table)
     found = judged(graph, choice, replace(ORT_CPU, functions=Functions("strict", others)), batch)
     assert named(found) == {"functions.tanh"}
 

@@ -25,13 +25,7 @@ from encoders.contract.contract import (
     ScheduleRule,
     Subnormals,
 )
-from encoders.contract.functions import (
-    CONSERVATIVE,
-    Evidence,
-    Function,
-    FunctionAccuracy,
-    Functions,
-)
+from encoders.contract.functions import CONSERVATIVE, Functions
 from encoders.contract.orders import (
     AnyOrder,
     Blocked,
@@ -44,6 +38,8 @@ from encoders.contract.orders import (
 )
 from encoders.contract.presets import IEEE_ANY, ORT_CPU, PRESETS
 from encoders.contract.table import SCHEMA, contract_of_table, contract_table
+from encoders.functions.accuracy import Evidence, FunctionAccuracy
+from encoders.functions.registry import every_function
 from encoders.numbers.formats import BINARY16, BINARY32, TENSOR_FLOAT_32, small_format
 from onnx_import.errors import ModelError
 from onnx_import.graph import DType
@@ -113,9 +109,9 @@ TABLE = st.builds(
                 flushes=st.booleans(),
                 excess=BOUND,
             )
-            for f in Function
+            for f in every_function().values()
         }
-    ).map(lambda d: tuple((f, d[f]) for f in Function)),
+    ).map(lambda d: tuple((f, d[f]) for f in every_function().values())),
 )
 CONTRACTS = st.builds(
     RuntimeContract,

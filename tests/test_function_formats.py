@@ -16,15 +16,11 @@ import pytest
 from onnx import TensorProto, helper, save
 
 from encoders.contract.contract import RuntimeContract
-from encoders.contract.functions import (
-    CONSERVATIVE,
-    CORRECTLY_ROUNDED,
-    TABLES,
-    WIDE,
-    Evidence,
-    Function,
-)
+from encoders.contract.functions import CONSERVATIVE, CORRECTLY_ROUNDED, TABLES, WIDE
 from encoders.contract.presets import IEEE_ANY, ORT_CPU
+from encoders.functions.accuracy import Evidence
+from encoders.functions.exp import EXP
+from encoders.functions.tanh import TANH
 from encoders.numbers.enclosure import Interval
 from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
@@ -91,17 +87,15 @@ def test_a_figure_of_one_format_is_not_used_in_a_wider_one() -> None:
         if table == CORRECTLY_ROUNDED:
             assert at is table
         else:
-            assert at.accuracy(Function.TANH) == WIDE.accuracy(Function.TANH)
+            assert at.accuracy(TANH) == WIDE.accuracy(TANH)
         assert table.at("Tanh", 24) is table
         assert table.at("Tanh", 11) is table
 
 
 def test_what_was_measured_of_an_operator_is_said_of_it_alone() -> None:
-    exp = replace(
-        CONSERVATIVE.accuracy(Function.EXP), ulps=0.6, evidence=Evidence.SAMPLED, alone=True
-    )
-    rest = tuple((f, a) for f, a in CONSERVATIVE.table if f is not Function.EXP)
-    probed = replace(CONSERVATIVE, name="measured", table=((Function.EXP, exp), *rest))
+    exp = replace(CONSERVATIVE.accuracy(EXP), ulps=0.6, evidence=Evidence.SAMPLED, alone=True)
+    rest = tuple((f, a) for f, a in CONSERVATIVE.table if f is not EXP)
+    probed = replace(CONSERVATIVE, name="measured", table=((EXP, exp), *rest))
     assert probed.at("Exp", 24) is probed
-    assert probed.at("Elu", 24).accuracy(Function.EXP) == CONSERVATIVE.accuracy(Function.EXP)
-    assert probed.at("Exp", 53).accuracy(Function.EXP) == WIDE.accuracy(Function.EXP)
+    assert probed.at("Elu", 24).accuracy(EXP) == CONSERVATIVE.accuracy(EXP)
+    assert probed.at("Exp", 53).accuracy(EXP) == WIDE.accuracy(EXP)

@@ -19,23 +19,24 @@ from onnx import helper
 from operator_checks import Example, exact_values, example, graph_of, points
 
 from encoders.arithmetic.approximate_field import approximate_function
-from encoders.arithmetic.exact_fields import BALL_FUNCTIONS, Balls, Rationals, enclosure
+from encoders.arithmetic.exact_fields import Balls, Rationals, enclosure
 from encoders.arithmetic.rounded_functions import rounded_function
-from encoders.contract.functions import (
-    CONSERVATIVE,
-    CORRECTLY_ROUNDED,
-    ORT_FUNCTIONS,
-    Evidence,
-    Function,
-    FunctionAccuracy,
-    Functions,
-    Transcendental,
-)
+from encoders.contract.functions import CONSERVATIVE, CORRECTLY_ROUNDED, ORT_FUNCTIONS, Functions
 from encoders.contract.members import members
 from encoders.contract.presets import IEEE_ANY, ORT_CPU, PRESETS
-from encoders.curves.curves import Curve, Piece, Shape, image_of, lines_of, slopes_of
-from encoders.curves.function_curves import FUNCTION_CURVES
+from encoders.curves.curves import image_of, lines_of, slopes_of
 from encoders.curves.gated_curves import GELU, GELU_TANH, MISH, swish_curve
+from encoders.functions.accuracy import Evidence, FunctionAccuracy, Transcendental
+from encoders.functions.curve import Curve, Piece, Shape
+from encoders.functions.erf import ERF
+from encoders.functions.exp import EXP
+from encoders.functions.function import Function
+from encoders.functions.log import LOG
+from encoders.functions.registry import every_function, function_named
+from encoders.functions.sigmoid import SIGMOID
+from encoders.functions.softplus import SOFTPLUS
+from encoders.functions.tanh import TANH
+from encoders.functions.waves import COS, SIN
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import (
     BFLOAT16,
@@ -54,8 +55,9 @@ from refine.claims.assumptions import assumptions_of
 from refine.domain.box import Box
 from refine.domain.domain import DomainOptions, read_domain
 
+OF_ONE_VARIABLE = [f for f in every_function().values() if f.curve is not None]
 CURVES: dict[str, Curve] = {
-    **{f.value: c for f, c in FUNCTION_CURVES.items()},
+    **{f.name: f.shape for f in OF_ONE_VARIABLE},
     "gelu": GELU,
     "gelu-tanh": GELU_TANH,
     "mish": MISH,
@@ -70,7 +72,7 @@ CURVES: dict[str, Curve] = {
     "hard-swish": HARD_SWISH,
 }
 every_curve = pytest.mark.parametrize("name", CURVES)
-every_function = pytest.mark.parametrize("f", FUNCTION_CURVES, ids=lambda f: f.value)
+each_function = pytest.mark.parametrize("f", OF_ONE_VARIABLE, ids=lambda f: f.name)
 
 
 class Series:
@@ -91,19 +93,17 @@ class Series:
     def function(self, f: Function, x: flint.arb_series) -> flint.arb_series:
         one = flint.arb_series([1], prec=4)
         down = -x if x[0].mid() > 0 else x  # −|x|, so that its powers stay small
-        match f:
-            case Function.EXP | Function.LOG | Function.ERF | Function.SIN | Function.COS:
-                return getattr(x, f.value)()
-            case Function.TANH:
+        match f.name:
+            case "tanh":
                 power = (2 * down).exp()
                 return (one - power) / (one + power) * (1 if x[0].mid() > 0 else -1)
-            case Function.SIGMOID:
+            case "sigmoid":
                 power = down.exp()
                 return (one if x[0].mid() > 0 else power) / (one + power)
-            case Function.SOFTPLUS:
+            case "softplus":
                 rest = (one + down.exp()).log()
                 return x + rest if x[0].mid() > 0 else rest
-        raise Transcendental(f.value)
+        return getattr(x, f.name)()
 
 
 def derivatives(piece: Piece, lo: float, hi: float) -> list[flint.arb]:
@@ -232,20 +232,20 @@ def test_unbounded_arguments_leave_what_is_known_of_the_whole_line(name: str) ->
     assert np.all(lines.high_slope == 0)
 
 
-@every_function
+@each_function
 @pytest.mark.parametrize("fmt", [BINARY16, BFLOAT16, BINARY32, BINARY64], ids=lambda f: f.name)
 def test_rounded_functions_are_rounded_correctly(f: Function, fmt: FloatFormat) -> None:
     rng = np.random.default_rng(3)
     x = np.concatenate([rng.normal(size=60) * 4, np.exp(rng.uniform(-40, 6, 60)), [1.0, 0.5, 2.0]])
     x = np.array([float(round_fraction(Fraction(v), fmt)) for v in x.tolist()])
-    x = np.abs(x) + float(fmt.smallest_normal) if f is Function.LOG else x
+    x = np.abs(x) + float(fmt.smallest_normal) if f is LOG else x
     x = np.array([float(round_fraction(Fraction(v), fmt)) for v in x.tolist()])
     got = rounded_function(f, x, fmt)
     for at, value in zip(x.tolist(), got.tolist(), strict=True):
         if math.isinf(at):
             continue
         with flint.ctx.workprec(400):
-            ball = BALL_FUNCTIONS[f](flint.arb(at))
+            ball = f.on_balls(flint.arb(at))
             if ball.abs_upper() > flint.arb(2) ** 1100:
                 assert math.isinf(value)
                 continue
@@ -253,7 +253,7 @@ def test_rounded_functions_are_rounded_correctly(f: Function, fmt: FloatFormat) 
         assert float(round_fraction(low, fmt)) == value == float(round_fraction(high, fmt)), at
 
 
-@every_function
+@each_function
 def test_every_float16_is_rounded_correctly(f: Function) -> None:
     """Against a float64 evaluation, which is far from every midpoint but where balls decide."""
     x = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float64)
@@ -269,24 +269,24 @@ def test_every_float16_is_rounded_correctly(f: Function) -> None:
 def test_special_arguments() -> None:
     special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan])
     for fmt in (BINARY16, BINARY32, BINARY64):
-        tanh = rounded_function(Function.TANH, special, fmt)
+        tanh = rounded_function(TANH, special, fmt)
         np.testing.assert_array_equal(tanh, [0.0, -0.0, 1.0, -1.0, np.nan])
         assert math.copysign(1.0, tanh[1]) == -1.0
         np.testing.assert_array_equal(
-            rounded_function(Function.EXP, special, fmt), [1, 1, np.inf, 0, np.nan]
+            rounded_function(EXP, special, fmt), [1, 1, np.inf, 0, np.nan]
         )
         np.testing.assert_array_equal(
-            rounded_function(Function.SIGMOID, special, fmt), [0.5, 0.5, 1, 0, np.nan]
+            rounded_function(SIGMOID, special, fmt), [0.5, 0.5, 1, 0, np.nan]
         )
         np.testing.assert_array_equal(
-            rounded_function(Function.LOG, special, fmt), [-np.inf, -np.inf, np.inf, np.nan, np.nan]
+            rounded_function(LOG, special, fmt), [-np.inf, -np.inf, np.inf, np.nan, np.nan]
         )
-        assert np.all(np.isnan(rounded_function(Function.SIN, special[2:], fmt)))
+        assert np.all(np.isnan(rounded_function(SIN, special[2:], fmt)))
 
 
 OPERATOR_OF = {
-    Function.EXP: "Exp", Function.LOG: "Log", Function.TANH: "Tanh", Function.SIGMOID: "Sigmoid",
-    Function.ERF: "Erf", Function.SIN: "Sin", Function.COS: "Cos", Function.SOFTPLUS: "Softplus",
+    EXP: "Exp", LOG: "Log", TANH: "Tanh", SIGMOID: "Sigmoid",
+    ERF: "Erf", SIN: "Sin", COS: "Cos", SOFTPLUS: "Softplus",
 }  # fmt: skip
 
 
@@ -314,12 +314,12 @@ def allowed(accuracy: FunctionAccuracy, y: Any, fmt: FloatFormat) -> Any:
     return function_error(r, accuracy, Interval(y, y))
 
 
-@every_function
+@each_function
 def test_onnxruntime_keeps_the_accuracy_stated(f: Function) -> None:
     rng = np.random.default_rng(5)
     bits = rng.integers(0, 2**32, 200_000, dtype=np.uint32).view(np.float32)
     x = np.concatenate([bits[np.isfinite(bits)], rng.normal(size=100_000).astype(np.float32) * 8])
-    x = np.abs(x) + np.float32(1e-44) if f is Function.LOG else x
+    x = np.abs(x) + np.float32(1e-44) if f is LOG else x
     got = on_onnxruntime(OPERATOR_OF[f], x).astype(np.float64)
     with np.errstate(all="ignore"):
         want = approximate_function(f, x.astype(np.float64))
@@ -329,14 +329,14 @@ def test_onnxruntime_keeps_the_accuracy_stated(f: Function) -> None:
         limit = allowed(table.accuracy(f), want[finite], BINARY32)
         assert np.all(error <= limit * (1 + 1e-6)), (table.name, np.max(error / limit))
     excess = ORT_FUNCTIONS.accuracy(f).excess * 2.0**-24
-    if f in (Function.TANH, Function.SIGMOID, Function.ERF, Function.SIN, Function.COS):
+    if f in (TANH, SIGMOID, ERF, SIN, COS):
         assert np.all(np.abs(got[finite]) <= 1.0 + excess)
 
 
-@every_function
+@each_function
 def test_onnxruntime_on_every_float16(f: Function) -> None:
     x = np.arange(2**16, dtype=np.uint16).view(np.float16)
-    x = x[np.isfinite(x) & ((x > 0) | (f is not Function.LOG))]
+    x = x[np.isfinite(x) & ((x > 0) | (f is not LOG))]
     try:
         got = on_onnxruntime(OPERATOR_OF[f], x).astype(np.float64)
     except ort.capi.onnxruntime_pybind11_state.NotImplemented:
@@ -352,7 +352,7 @@ def test_onnxruntime_on_every_float16(f: Function) -> None:
 
 def test_correct_rounding_is_within_every_table() -> None:
     y = np.concatenate([np.linspace(0.01, 1.0, 50), [1e-30, 1e-40]])
-    for f in FUNCTION_CURVES:
+    for f in OF_ONE_VARIABLE:
         exact = allowed(CORRECTLY_ROUNDED.accuracy(f), y, BINARY32)
         for table in (CONSERVATIVE, ORT_FUNCTIONS):
             assert np.all(exact <= allowed(table.accuracy(f), y, BINARY32))
@@ -369,7 +369,7 @@ def test_tables_and_contracts() -> None:
     with pytest.raises(ValueError, match="needs a bound"):
         FunctionAccuracy(None, None, Evidence.PROVED, "")
     with pytest.raises(Transcendental):
-        Rationals().function(Function.EXP, Rationals().constant(np.ones(())))
+        Rationals().function(EXP, Rationals().constant(np.ones(())))
 
 
 def test_used_functions_are_assumptions() -> None:
@@ -403,7 +403,7 @@ def test_what_was_measured_is_within_the_tables() -> None:
     for row in rows:
         own = row["runtime"].startswith("onnxruntime")
         for table in (CONSERVATIVE, ORT_FUNCTIONS) if own else (CONSERVATIVE,):
-            claim = table.accuracy(Function(row["function"]))
+            claim = table.accuracy(function_named(row["function"]))
             near = claim.ulps is not None and row["ulps"] <= claim.ulps
             assert near or (claim.units is not None and row["units"] <= claim.units), row
             assert claim.flushes or claim.units is not None or not row["flushes"], row
@@ -415,7 +415,7 @@ def test_what_was_measured_is_within_the_tables() -> None:
 def test_the_error_of_a_function_just_beyond_a_power_of_two_counts_whole_ulps(
     fmt: FloatFormat, table: Functions
 ) -> None:
-    accuracy = table.accuracy(Function.EXP)
+    accuracy = table.accuracy(EXP)
     rounder = Rounder(fmt, exact=False, flush_results=False, flush_operands=False)
     assert accuracy.ulps is not None
     for k in (-3, 0, 5):

@@ -24,7 +24,6 @@ from encoders.contract.contract import (
     Schedule,
     Subnormals,
 )
-from encoders.contract.functions import Evidence, Function
 from encoders.contract.orders import (
     AnyOrder,
     Blocked,
@@ -40,6 +39,9 @@ from encoders.contract.orders import (
 )
 from encoders.contract.presets import BF16, FP16, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.families.scheduling import contract_at
+from encoders.functions.accuracy import Evidence
+from encoders.functions.exp import EXP
+from encoders.functions.tanh import TANH
 from encoders.numbers.formats import BFLOAT16, BINARY32, TENSOR_FLOAT_32, FloatFormat
 from encoders.operator import site_of
 from encoders.program import step_of
@@ -416,7 +418,7 @@ def test_sums_that_depend_on_where_a_row_begins(tmp_path: Path) -> None:
 
 def test_float16_functions_are_measured_exhaustively(tmp_path: Path) -> None:
     """onnxruntime's float16 exp is float32's, rounded: half an ulp and a little."""
-    figures = measured(OnnxKernels(gemm(tmp_path, 2)), Function.EXP, DType.FLOAT16)
+    figures = measured(OnnxKernels(gemm(tmp_path, 2)), EXP, DType.FLOAT16)
     assert figures.exhaustive
     assert figures.inputs > 50_000
     assert 0.5 < figures.ulps < 0.501
@@ -428,13 +430,13 @@ def test_float16_functions_are_measured_exhaustively(tmp_path: Path) -> None:
 def test_float32_functions_are_sampled(tmp_path: Path) -> None:
     """runtime-facts: exp errs by 0.866 ulp over all inputs, tanh exceeds 1 by two units."""
     kernels = OnnxKernels(gemm(tmp_path, 2))
-    exp = measured(kernels, Function.EXP, DType.FLOAT32)
+    exp = measured(kernels, EXP, DType.FLOAT32)
     assert 0.7 < exp.ulps <= 0.867
     accuracy = exp.accuracy("here")
     assert accuracy is not None
     assert accuracy.ulps is not None
     assert accuracy.ulps >= 0.867, "a sample is believed with a margin"
-    tanh = measured(kernels, Function.TANH, DType.FLOAT32)
+    tanh = measured(kernels, TANH, DType.FLOAT32)
     assert 1.0 <= tanh.excess <= 4.0
     assert 3.0 < tanh.units < 6.0
 

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray, Rationals, fraction, object_array
 from encoders.arithmetic.runtime import Relation
-from encoders.contract.functions import Function
+from encoders.functions.function import Function
 from onnx_import.graph import Array
 
 Monomial = tuple[tuple[int, Fraction], ...]  # unknowns in ascending order, exponents not 0
@@ -216,17 +217,8 @@ class AlgebraicField:
         return self._unknown(self._unknowns.of("pi", ()))
 
     def function(self, f: Function, a: ObjectArray) -> ObjectArray:
-        match f:
-            case Function.EXP:
-                return self._each(self._exponential, a)
-            case Function.SIGMOID:
-                return self._each(lambda x: 1 / (1 + self._exponential(-x)), a)
-            case Function.TANH:
-                return self._each(lambda x: 2 / (1 + self._exponential(-2 * x)) - 1, a)
-            case Function.SOFTPLUS:
-                return self._each(lambda x: self._logarithm(1 + self._exponential(x)), a)
-            case Function.LOG:
-                return self._each(self._logarithm, a)
+        if f.algebraic is not None:
+            return self._each(partial(f.algebraic, self), a)
         return self._each(lambda x: self._applied(f, x), a)
 
     def floor(self, a: ObjectArray) -> ObjectArray:
@@ -272,7 +264,7 @@ class AlgebraicField:
         self._unknowns.squares[unknown] = x
         return self._unknown(unknown)
 
-    def _exponential(self, x: Formula) -> Formula:
+    def exponential(self, x: Formula) -> Formula:
         """exp(Σ c·m) = Π exp(m)^c: one unknown for each monomial m."""
         if x.bottom != _ONE:
             return self._applied("exp", x)
@@ -285,7 +277,7 @@ class AlgebraicField:
             result = result * Formula(self._unknowns, {power: Fraction(1)}, _ONE)
         return result
 
-    def _logarithm(self, x: Formula) -> Formula:
+    def logarithm(self, x: Formula) -> Formula:
         """log(p / q) = log|p| − log|q|."""
         top = self._log_of(x.top)
         return top if x.bottom == _ONE else top - self._log_of(x.bottom)

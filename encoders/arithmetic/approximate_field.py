@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from encoders.arithmetic.runtime import Relation
 from encoders.arithmetic.sparse_product import sparse_product
-from encoders.contract.functions import Function, Transcendental
+from encoders.functions.function import Function
 from onnx_import.graph import Array
 
 
@@ -69,28 +69,5 @@ class ApproximateReals:
 
 def approximate_function(f: Function, a: Any) -> Any:
     """f right to a few ulps, in float64 or wider; infinities and NaN as IEEE 754 recommends."""
-    if f not in APPROXIMATIONS:
-        raise Transcendental(f"{f.value} takes more than one argument")
     with np.errstate(all="ignore"):
-        return APPROXIMATIONS[f](np.asarray(a, np.result_type(np.asarray(a), np.float64)))
-
-
-def _sigmoid(x: Any) -> Any:
-    power = np.exp(-np.abs(x))
-    return np.where(x < 0, power, 1.0) / (1.0 + power)
-
-
-def _softplus(x: Any) -> Any:
-    return np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x)))
-
-
-APPROXIMATIONS: Mapping[Function, Callable[[Any], Any]] = {
-    Function.EXP: np.exp,
-    Function.LOG: np.log,
-    Function.TANH: np.tanh,
-    Function.SIGMOID: _sigmoid,
-    Function.ERF: np.vectorize(math.erf, otypes=[np.float64]),
-    Function.SIN: np.sin,
-    Function.COS: np.cos,
-    Function.SOFTPLUS: _softplus,
-}
+        return f.in_floats(np.asarray(a, np.result_type(np.asarray(a), np.float64)))

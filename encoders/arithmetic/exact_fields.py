@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.arithmetic.runtime import Relation
-from encoders.contract.functions import Function, Transcendental
+from encoders.functions.accuracy import Transcendental
+from encoders.functions.function import Function
 from encoders.numbers.formats import power_of_two
 from onnx_import.graph import Array
 
@@ -49,7 +50,7 @@ class Rationals:
         raise Transcendental("π is not rational")
 
     def function(self, f: Function, a: ObjectArray) -> ObjectArray:
-        raise Transcendental(f"{f.value} of a rational is not rational")
+        raise Transcendental(f"{f.name} of a rational is not rational")
 
     def floor(self, a: ObjectArray) -> ObjectArray:
         return object_array((_floor(v) for v in a.ravel().tolist()), a.shape)
@@ -111,10 +112,8 @@ class Balls:
 
     def function(self, f: Function, a: ObjectArray) -> ObjectArray:
         """Outside the domain (log of a ball with numbers ≤ 0) the ball is NaN, as in arb."""
-        if f not in BALL_FUNCTIONS:
-            raise Transcendental(f"{f.value} takes more than one argument")
         with self.working():
-            return object_array(map(BALL_FUNCTIONS[f], a.ravel().tolist()), a.shape)
+            return object_array(map(f.on_balls, a.ravel().tolist()), a.shape)
 
     def floor(self, a: ObjectArray) -> ObjectArray:
         with self.working():
@@ -254,28 +253,6 @@ def object_array(items: Iterable[Any], shape: tuple[int, ...]) -> ObjectArray:
     array.reshape(-1)[:] = list(items)
     return array
 
-
-def _ball_sigmoid(x: flint.arb) -> flint.arb:
-    if x.mid() < 0:
-        power = x.exp()
-        return power / (1 + power)
-    return 1 / (1 + (-x).exp())
-
-
-def _ball_softplus(x: flint.arb) -> flint.arb:
-    return x.exp().log1p() if x.mid() < 0 else x + (-x).exp().log1p()
-
-
-BALL_FUNCTIONS: Mapping[Function, Callable[[flint.arb], flint.arb]] = {
-    Function.EXP: flint.arb.exp,
-    Function.LOG: flint.arb.log,
-    Function.TANH: flint.arb.tanh,
-    Function.SIGMOID: _ball_sigmoid,
-    Function.ERF: flint.arb.erf,
-    Function.SIN: flint.arb.sin,
-    Function.COS: flint.arb.cos,
-    Function.SOFTPLUS: _ball_softplus,
-}
 
 _ball_maximum = np.frompyfunc(flint.arb.max, 2, 1)
 

@@ -24,7 +24,8 @@ import z3
 
 from encoders.arithmetic.runtime import Relation
 from encoders.contract.contract import Contraction, RuntimeContract, Subnormals
-from encoders.contract.functions import Function, Transcendental
+from encoders.functions.accuracy import Transcendental
+from encoders.functions.function import Function
 from encoders.numbers.formats import BINARY64, FloatFormat, power_of_two
 from onnx_import.graph import Array, DType
 
@@ -348,7 +349,7 @@ class FpTermArithmetic:
         return _elementwise(lambda x, y: maximum(self._operand(x), self._operand(y)), 2)(a, b)
 
     def function(self, f: Function, a: TermArray) -> TermArray:
-        raise Transcendental(f"IEEE 754 does not fix the bits of {f.value}")
+        raise Transcendental(f"IEEE 754 does not fix the bits of {f.name}")
 
     def minimum(self, a: TermArray, b: TermArray) -> TermArray:
         return _elementwise(lambda x, y: minimum(self._operand(x), self._operand(y)), 2)(a, b)

@@ -34,7 +34,7 @@ from encoders.contract.contract import (
     RuntimeContract,
     Subnormals,
 )
-from encoders.contract.functions import Function
+from encoders.functions.function import Function
 from encoders.numbers.formats import (
     BINARY32,
     BINARY64,

@@ -11,7 +11,8 @@ import z3
 
 from encoders.arithmetic.exact_fields import ObjectArray, object_array
 from encoders.arithmetic.runtime import Relation
-from encoders.contract.functions import Function, Transcendental
+from encoders.functions.accuracy import Transcendental
+from encoders.functions.function import Function
 from onnx_import.graph import Array
 
 
@@ -41,7 +42,7 @@ class RealTerms:
         raise Transcendental("Z3 has no term for π")
 
     def function(self, f: Function, a: ObjectArray) -> ObjectArray:
-        raise Transcendental(f"Z3 has no term for {f.value}")
+        raise Transcendental(f"Z3 has no term for {f.name}")
 
     def floor(self, a: ObjectArray) -> ObjectArray:
         return np.asarray(_floor(a), dtype=object)

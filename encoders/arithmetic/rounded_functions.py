@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.arithmetic.approximate_field import approximate_function
-from encoders.arithmetic.exact_fields import BALL_FUNCTIONS, enclosure
-from encoders.contract.functions import Function
+from encoders.arithmetic.exact_fields import enclosure
+from encoders.functions.function import Function
 from encoders.numbers.formats import BINARY64, FloatFormat, round_array, round_fraction
 
 FloatArray = npt.NDArray[np.float64]
@@ -65,7 +65,7 @@ def _in_float64(
 def _decided(f: Function, x: float, near: float, fmt: FloatFormat) -> float:
     for bits in _PRECISIONS:
         with flint.ctx.workprec(bits):
-            ball = BALL_FUNCTIONS[f](flint.arb(x))
+            ball = f.on_balls(flint.arb(x))
             found = _between_midpoints(ball) if fmt == BINARY64 else None
         if found is not None:
             return found
@@ -73,7 +73,7 @@ def _decided(f: Function, x: float, near: float, fmt: FloatFormat) -> float:
         low, high = round_fraction(lo, fmt), round_fraction(hi, fmt)
         if low == high:
             return math.copysign(float(low), near)
-    raise ArithmeticError(f"{f.value}({x!r}) cannot be told from a midpoint")
+    raise ArithmeticError(f"{f.name}({x!r}) cannot be told from a midpoint")
 
 
 def _between_midpoints(ball: flint.arb) -> float | None:

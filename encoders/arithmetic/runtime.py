@@ -23,7 +23,6 @@ from encoders.contract.contract import (
     OpenSchedule,
     RuntimeContract,
 )
-from encoders.contract.functions import Function
 from encoders.contract.orders import (
     Blocked,
     Blocks,
@@ -34,6 +33,7 @@ from encoders.contract.orders import (
     block_lengths,
     merges_of,
 )
+from encoders.functions.function import Function
 from encoders.numbers.formats import FloatFormat
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, DType

@@ -10,11 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from enum import Enum
 
-from encoders.contract.functions import (
-    CONSERVATIVE,
-    Evidence,
-    Functions,
-)
+from encoders.contract.functions import CONSERVATIVE, Functions
 from encoders.contract.orders import AnyOrder as AnyOrder
 from encoders.contract.orders import Blocked as Blocked
 from encoders.contract.orders import Order as Order
@@ -22,6 +18,7 @@ from encoders.contract.orders import Pairwise as Pairwise
 from encoders.contract.orders import Sequential as Sequential
 from encoders.contract.orders import Steps as Steps
 from encoders.contract.orders import without_steps
+from encoders.functions.accuracy import Evidence
 from encoders.numbers.formats import FORMAT_OF_DTYPE, FloatFormat
 from onnx_import.graph import DType
 

@@ -24,7 +24,7 @@ from encoders.contract.contract import (
     Span,
     Subnormals,
 )
-from encoders.contract.functions import TABLES, Evidence, Function, FunctionAccuracy, Functions
+from encoders.contract.functions import TABLES, Functions
 from encoders.contract.orders import (
     AnyOrder,
     Blocked,
@@ -38,6 +38,8 @@ from encoders.contract.orders import (
     checked_tree,
 )
 from encoders.contract.presets import IEEE_ANY, PRESETS
+from encoders.functions.accuracy import Evidence, FunctionAccuracy
+from encoders.functions.registry import every_function
 from encoders.numbers.formats import (
     BFLOAT16,
     BINARY16,
@@ -364,7 +366,7 @@ def _functions_table(functions: Functions) -> Any:
     table: dict[str, Any] = {"name": functions.name}
     for function, accuracy in functions.table:
         given = {k: v for k, v in asdict(accuracy).items() if v is not None}
-        table[function.value] = given | {"evidence": _WORD_OF[accuracy.evidence]}
+        table[function.name] = given | {"evidence": _WORD_OF[accuracy.evidence]}
     return table
 
 
@@ -373,13 +375,13 @@ def _functions(value: Any) -> Functions:
     if isinstance(value, str):
         return _among("functions", value, TABLES)
     table = _typed("functions", value, dict)
-    _known("functions", table, frozenset(("name", *(f.value for f in Function))))
+    _known("functions", table, frozenset(("name", *(f.name for f in every_function().values()))))
     name = _typed("functions.name", _required("functions", table, "name"), str)
     known = dict(IEEE_ANY.functions.table)
-    for function in Function:
-        if function.value in table:
-            known[function] = _accuracy(f"functions.{function.value}", table[function.value])
-    return Functions(name, tuple((f, known[f]) for f in Function))
+    for function in every_function().values():
+        if function.name in table:
+            known[function] = _accuracy(f"functions.{function.name}", table[function.name])
+    return Functions(name, tuple((f, known[f]) for f in every_function().values()))
 
 
 def _accuracy(path: str, value: Any) -> FunctionAccuracy:

@@ -10,10 +10,7 @@ on a subdivision).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import Enum
-from typing import Any
+from collections.abc import Iterator
 
 import flint
 import numpy as np
@@ -21,10 +18,10 @@ import numpy.typing as npt
 
 from encoders.arithmetic.approximate_field import ApproximateReals
 from encoders.arithmetic.exact_fields import Balls, ObjectArray, object_array
+from encoders.functions.curve import Curve, Piece, Shape
 from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up, multiply_up
 from encoders.operator import Lines
 
-Formula = Callable[[Any, Any], Any]  # (field, x) -> f(x)
 Mask = npt.NDArray[np.bool_]
 
 _SAMPLES = 16
@@ -33,64 +30,6 @@ _CHUNK = 4096
 _MANY = 256  # elements from which on equal ones are looked for
 BALLS = Balls(bits=96)
 _REALS = ApproximateReals()
-
-
-class Shape(Enum):
-    """What is known of a piece: f' ascends (convex), descends (concave), or neither."""
-
-    CONVEX = "convex"
-    CONCAVE = "concave"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True)
-class Piece:
-    """f on [start, end]: its value and derivative there as formulas over a field.
-
-    A piece of unknown shape should be tiny: it is evaluated on one ball.
-    """
-
-    start: float
-    end: float
-    shape: Shape
-    value: Formula
-    slope: Formula
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A continuous function given by adjacent pieces in ascending order.
-
-    Outside the pieces, and where an argument is unbounded, only `image` (of an interval, for
-    arguments on which the function is defined) and `slopes` are known.
-    """
-
-    pieces: tuple[Piece, ...]
-    image: Callable[[Interval], Interval]
-    slopes: tuple[float, float]
-
-    @property
-    def start(self) -> float:
-        return self.pieces[0].start
-
-    @property
-    def end(self) -> float:
-        return self.pieces[-1].end
-
-
-def bends(value: Formula, slope: Formula, places: list[tuple[float, float]], first: Shape,
-          start: float = -np.inf, end: float = np.inf) -> tuple[Piece, ...]:  # fmt: skip
-    """Pieces of one formula whose f'' changes sign once in each of the closed `places`, and
-    nowhere else between start and end."""
-    other = Shape.CONCAVE if first is Shape.CONVEX else Shape.CONVEX
-    made: list[Piece] = []
-    at, shape = start, first
-    for low, high in places:
-        made.append(Piece(at, low, shape, value, slope))
-        if low < high:
-            made.append(Piece(low, high, Shape.UNKNOWN, value, slope))
-        at, shape = high, other if shape is first else first
-    return (*made, Piece(at, end, shape, value, slope))
 
 
 def image_of(curve: Curve, x: Interval) -> Interval:

@@ -12,9 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from encoders.contract.functions import Function
-from encoders.curves.curves import Curve, Formula, Shape, bends
-from encoders.curves.function_curves import positive_part
+from encoders.functions.curve import Curve, Formula, Shape, bends, positive_part
+from encoders.functions.erf import ERF
+from encoders.functions.exp import EXP
+from encoders.functions.sigmoid import SIGMOID
+from encoders.functions.softplus import SOFTPLUS
+from encoders.functions.tanh import TANH
 
 _SLOPES = (-0.2, 1.2)
 _GELU_CUBIC = Fraction(44715, 1000000)
@@ -31,12 +34,12 @@ def swish_curve(alpha: float) -> Curve:
     rate = Fraction(alpha)
 
     def value(field: Any, x: Any) -> Any:
-        return x * field.function(Function.SIGMOID, field.number(rate) * x)
+        return x * field.function(SIGMOID, field.number(rate) * x)
 
     def slope(field: Any, x: Any) -> Any:
         inner = field.number(rate) * x
-        gate = field.function(Function.SIGMOID, inner)
-        return gate + inner * gate * field.function(Function.SIGMOID, -inner)
+        gate = field.function(SIGMOID, inner)
+        return gate + inner * gate * field.function(SIGMOID, -inner)
 
     bend = 2.399357280515467668
     if alpha == 1.0:
@@ -49,12 +52,12 @@ def swish_curve(alpha: float) -> Curve:
 def _phi(field: Any, x: Any) -> Any:
     """The normal distribution function; its density is `_density`."""
     scaled = x * _root(field, Fraction(1, 2))
-    return field.number(Fraction(1, 2)) * (1 + field.function(Function.ERF, scaled))
+    return field.number(Fraction(1, 2)) * (1 + field.function(ERF, scaled))
 
 
 def _density(field: Any, x: Any) -> Any:
     half = field.number(Fraction(1, 2))
-    return field.function(Function.EXP, -(x * x) * half) / (
+    return field.function(EXP, -(x * x) * half) / (
         _root(field, Fraction(2)) * _root_of(field, field.pi())
     )
 
@@ -84,22 +87,22 @@ def _gelu_tanh_gate(field: Any, x: Any) -> tuple[Any, Any]:
 
 def _gelu_tanh(field: Any, x: Any) -> Any:
     gate, _ = _gelu_tanh_gate(field, x)  # (1 + tanh(z))/2 = sigmoid(2z)
-    return x * field.function(Function.SIGMOID, gate)
+    return x * field.function(SIGMOID, gate)
 
 
 def _gelu_tanh_slope(field: Any, x: Any) -> Any:
     gate, rate = _gelu_tanh_gate(field, x)
-    open_part = field.function(Function.SIGMOID, gate)
-    return open_part + x * rate * open_part * field.function(Function.SIGMOID, -gate)
+    open_part = field.function(SIGMOID, gate)
+    return open_part + x * rate * open_part * field.function(SIGMOID, -gate)
 
 
 def _mish(field: Any, x: Any) -> Any:
-    return x * field.function(Function.TANH, field.function(Function.SOFTPLUS, x))
+    return x * field.function(TANH, field.function(SOFTPLUS, x))
 
 
 def _mish_slope(field: Any, x: Any) -> Any:
-    gate = field.function(Function.TANH, field.function(Function.SOFTPLUS, x))
-    return gate + x * (1 - gate) * (1 + gate) * field.function(Function.SIGMOID, x)
+    gate = field.function(TANH, field.function(SOFTPLUS, x))
+    return gate + x * (1 - gate) * (1 + gate) * field.function(SIGMOID, x)
 
 
 GELU = _gated(_gelu, _gelu_slope, (-(2.0**0.5), 2.0**0.5), float("inf"))

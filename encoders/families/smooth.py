@@ -14,10 +14,10 @@ import numpy as np
 
 from encoders.arithmetic.runtime import Arithmetic
 from encoders.contract.contract import RuntimeContract
-from encoders.contract.functions import Function
-from encoders.curves.curves import Curve, image_of, lines_of, moved_by, slopes_of
-from encoders.curves.function_curves import FUNCTION_CURVES
+from encoders.curves.curves import image_of, lines_of, moved_by, slopes_of
 from encoders.families.signed_sum import check_float
+from encoders.functions.curve import Curve
+from encoders.functions.function import Function
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
 from encoders.operator import (
     DifferenceMap,
@@ -194,7 +194,7 @@ def function_operator(
     return smooth_operator(
         name,
         since,
-        lambda site: FUNCTION_CURVES[function],
+        lambda site: function.shape,
         lambda site, x, field: field.function(function, x),
         lambda site, x, arithmetic: arithmetic.function(function, x),
         preconditions=preconditions,

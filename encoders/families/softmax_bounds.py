@@ -24,8 +24,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from encoders.contract.functions import Function, FunctionAccuracy
 from encoders.curves.curves import BALLS, ball_array, lower, upper
+from encoders.functions.accuracy import FunctionAccuracy
+from encoders.functions.exp import EXP
+from encoders.functions.log import LOG
 from encoders.numbers.enclosure import (
     FloatArray,
     Interval,
@@ -56,8 +58,8 @@ def _odds(x: Interval, kept: Mask | None) -> tuple[Any, Any, FloatArray]:
     """Balls around the least and the largest Σ_{j≠i} e^(x_j − x_i) over the j that are `kept`; and
     which rows are bounded."""
     known = np.all(np.isfinite(x.lo) & np.isfinite(x.hi), axis=1, keepdims=True)
-    low = BALLS.function(Function.EXP, ball_array(np.where(known, x.lo, 0.0)))
-    high = BALLS.function(Function.EXP, ball_array(np.where(known, x.hi, 0.0)))
+    low = BALLS.function(EXP, ball_array(np.where(known, x.lo, 0.0)))
+    high = BALLS.function(EXP, ball_array(np.where(known, x.hi, 0.0)))
     count = 1 if kept is None else kept.astype(object)
     return _others(low * count) / high, _others(high * count) / low, np.broadcast_to(known, x.shape)
 
@@ -77,8 +79,8 @@ def log_softmax_image(x: Interval, kept: Mask | None = None) -> Interval:
     """Range of each probability's logarithm, 0 for the scores that are not `kept`."""
     with BALLS.working():
         least, most, known = _odds(x, kept)
-        lo = lower(-BALLS.function(Function.LOG, 1 + most))
-        hi = upper(-BALLS.function(Function.LOG, 1 + least))
+        lo = lower(-BALLS.function(LOG, 1 + most))
+        hi = upper(-BALLS.function(LOG, 1 + least))
     image = Interval(np.where(known, lo, -np.inf), np.where(known, np.minimum(hi, 0.0), 0.0))
     return image if kept is None else Interval(np.where(kept, image.lo, 0.0), kept * image.hi)
 
@@ -88,8 +90,8 @@ def log_sum_exp_image(x: Interval) -> Interval:
     known = np.all(np.isfinite(x.lo) & np.isfinite(x.hi), axis=1, keepdims=True)
 
     def total(v: FloatArray) -> Any:
-        powers = BALLS.function(Function.EXP, ball_array(np.where(known, v, 0.0)))
-        return BALLS.function(Function.LOG, np.add.reduce(powers, axis=1, keepdims=True))
+        powers = BALLS.function(EXP, ball_array(np.where(known, v, 0.0)))
+        return BALLS.function(LOG, np.add.reduce(powers, axis=1, keepdims=True))
 
     with BALLS.working():
         lo, hi = lower(total(x.lo)), upper(total(x.hi))
@@ -214,7 +216,7 @@ def _far_below(t: FloatArray) -> FloatArray:
     if np.any(far):
         with BALLS.working():
             nearest = np.maximum(t[far], _BEYOND)
-            bound[far] = upper(BALLS.function(Function.EXP, ball_array(nearest)))
+            bound[far] = upper(BALLS.function(EXP, ball_array(nearest)))
     return bound
 
 

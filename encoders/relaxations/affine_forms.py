@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 
 from encoders.arithmetic.approximate_field import approximate_function
-from encoders.contract.functions import Function
 from encoders.curves.curves import band_of, image_of
-from encoders.curves.function_curves import FUNCTION_CURVES
+from encoders.functions.function import Function
 from encoders.numbers.enclosure import UNIT, FloatArray, Interval, add_down, add_up
 from encoders.rounding.error_arithmetic import interval_product, interval_quotient
 
@@ -167,7 +166,7 @@ class Form:
 
     def apply(self, function: Function) -> Form:
         """An elementary function, between two parallel lines from ball arithmetic."""
-        curve = FUNCTION_CURVES[function]
+        curve = function.shape
         shape = np.broadcast_shapes(self.lo.shape, self.centre.shape)
         x = self.range.move(lambda v: np.broadcast_to(v, shape))
         image = image_of(curve, x)

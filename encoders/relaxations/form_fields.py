@@ -18,8 +18,8 @@ import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray, object_array
 from encoders.arithmetic.runtime import Relation
-from encoders.contract.functions import Function, Transcendental
-from encoders.curves.function_curves import FUNCTION_CURVES
+from encoders.functions.accuracy import Transcendental
+from encoders.functions.function import Function
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import BINARY64, round_down, round_up
 from encoders.relaxations.affine_forms import Form, choose, exactly, flat, hull
@@ -135,8 +135,7 @@ class Forms:
         return _each(Form.root, a)
 
     def function(self, f: Function, a: ObjectArray) -> ObjectArray:
-        if f not in FUNCTION_CURVES:
-            raise Transcendental(f"{f.value} takes more than one argument")
+        _ = f.shape
         return _each(lambda x: x.apply(f), a)
 
     def floor(self, a: ObjectArray) -> ObjectArray:
@@ -187,7 +186,7 @@ class Duals(Forms):
     def function(self, f: Function, a: ObjectArray) -> ObjectArray:
         forms = Forms(self.inputs)
         values = forms.function(f, _each(lambda x: x.value, a))
-        slope = FUNCTION_CURVES[f].pieces[0].slope
+        slope = f.shape.pieces[0].slope
 
         def chained(x: Dual, value: Form) -> Dual:
             (steepness,) = slope(forms, object_array([x.value], (1,)))

@@ -15,7 +15,7 @@ import numpy as np
 
 from encoders.arithmetic.runtime import Relation
 from encoders.contract.contract import Contraction, RuntimeContract
-from encoders.contract.functions import Function
+from encoders.functions.function import Function
 from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up, multiply_up
 from encoders.operator import RoundingBound, Site
 from encoders.rounding.rounding_bounds import Rounder, finish, formula_loss, rounder, stored_loss

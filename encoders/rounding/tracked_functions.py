@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from encoders.contract.functions import Evidence, Function, FunctionAccuracy
 from encoders.curves.curves import image_of, moved_by, slopes_of
-from encoders.curves.function_curves import FUNCTION_CURVES
+from encoders.functions.accuracy import Evidence, FunctionAccuracy
+from encoders.functions.function import Function
+from encoders.functions.log import LOG
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
 from encoders.rounding.rounding_bounds import Rounder
 from encoders.rounding.tracked import Tracked
@@ -20,7 +21,7 @@ def applied(
     The mean value theorem moves the error through f; its accuracy is charged at the largest result
     on computed arguments. Outside the domain of f, and on unbounded arguments, nothing is known.
     """
-    curve = FUNCTION_CURVES[f]
+    curve = f.shape
     ideal, reached, moved = image_of(curve, a.ideal), a.ideal, np.zeros_like(change)
     on_computed = ideal
     if np.any(change):
@@ -28,7 +29,7 @@ def applied(
         moved = moved_by(curve, reached, change, slopes_of(curve, reached))
         on_computed = image_of(curve, reached)
     known = np.isfinite(reached.lo) & np.isfinite(reached.hi)
-    if f is Function.LOG:
+    if f is LOG:
         known &= reached.lo > 0
     fresh = np.where(known, function_error(r, accuracy, on_computed), np.inf)
     magnitude = add_up(add_up(ideal.magnitude, moved), fresh)

@@ -356,7 +356,7 @@ class _Judge:
         if not self.depth.guessing:
             return (), "not looked for"
         used = dict.fromkeys(f for s in region.program.steps for f in s.operator.functions)
-        functions = tuple(f"functions.{f.value}" for f in used)
+        functions = tuple(f"functions.{f.name}" for f in used)
         with_them = f", with those of {len(region.inner)} nodes before it," if region.inner else ""
         guess = f"its error{with_them} exceeds what the contract allows"
         return functions or ("order", "fma"), guess

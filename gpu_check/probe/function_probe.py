@@ -8,7 +8,7 @@ largest ones are evaluated again in balls.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -18,8 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.arithmetic.approximate_field import approximate_function
-from encoders.arithmetic.exact_fields import BALL_FUNCTIONS, enclosure
-from encoders.contract.functions import Evidence, Function, FunctionAccuracy
+from encoders.arithmetic.exact_fields import enclosure
+from encoders.functions.accuracy import Evidence, FunctionAccuracy
+from encoders.functions.function import Function
+from encoders.functions.registry import every_function
 from encoders.numbers.formats import BINARY32, FORMAT_OF_DTYPE, FloatFormat
 from gpu_check.probe.reference import CURVES, Curve, enclosed
 from gpu_check.runtimes.kernels import Kernels
@@ -27,14 +29,7 @@ from onnx_import.graph import Array, DType, Node, TensorType, build_graph
 
 FloatArray = npt.NDArray[np.float64]
 
-MEASURABLE = frozenset(Function) - {Function.POW}  # functions of one variable
-_LARGEST: Mapping[Function, float] = {
-    Function.TANH: 1.0,
-    Function.SIGMOID: 1.0,
-    Function.ERF: 1.0,
-    Function.SIN: 1.0,
-    Function.COS: 1.0,
-}
+MEASURABLE = frozenset(f for f in every_function().values() if f.ball is not None)
 _OPSET = 13
 _CHUNK = 2**18
 _TAIL = 19
@@ -92,7 +87,7 @@ def measured(
     a function or type that is not measured.
     """
     if function not in MEASURABLE or dtype not in (DType.FLOAT16, DType.FLOAT32):
-        raise ValueError(f"{function.value} in {dtype.value} is not measured")
+        raise ValueError(f"{function.name} in {dtype.value} is not measured")
     every = exhaustive or dtype is DType.FLOAT16
     curve = CURVES.get(function) if exhaustive and dtype is DType.FLOAT32 else None
     calls = tuple(_runner(kernels, function, dtype, length) for length in (_CHUNK, _TAIL))
@@ -100,7 +95,7 @@ def measured(
         _every_input(dtype) if every else _sampled(seed),
         lambda x: calls[len(x) <= _TAIL](x),
         partial(_trusted, function) if curve is None else partial(enclosed, curve),
-        _Meaning(BALL_FUNCTIONS[function], FORMAT_OF_DTYPE[dtype], _LARGEST.get(function)),
+        _Meaning(function.on_balls, FORMAT_OF_DTYPE[dtype], function.largest),
         every,
         tick,
     )

@@ -13,8 +13,11 @@ from encoders.contract.contract import (
     Schedule,
     ScheduleRule,
 )
-from encoders.contract.functions import CONSERVATIVE, Evidence, Function, Functions
+from encoders.contract.functions import CONSERVATIVE, Functions
 from encoders.contract.presets import IEEE_ANY
+from encoders.functions.accuracy import Evidence
+from encoders.functions.function import Function
+from encoders.functions.registry import every_function
 from encoders.numbers.formats import BFLOAT16, TENSOR_FLOAT_32
 from encoders.program import program_of
 from gpu_check.probe.function_probe import MEASURABLE, Measured, measured
@@ -183,7 +186,7 @@ def _functions(
             user = "" if step.name in kernels.absent else step.node.op
             users.setdefault(function, set()).add((user, dtype))
     found = []
-    for function in sorted(users, key=lambda f: f.value):
+    for function in sorted(users, key=lambda f: f.name):
         operators = {op for op, _ in users[function]}
         if (
             operators != {function.operator}
@@ -192,7 +195,7 @@ def _functions(
         ):
             continue
         ((_, dtype),) = users[function]
-        tell(f"measuring {function.value} in {dtype.value}")
+        tell(f"measuring {function.name} in {dtype.value}")
         try:
             found.append((function, measured(kernels, function, dtype, exhaustive, seed)))
         except (RuntimeUnavailable, ValueError):
@@ -208,7 +211,7 @@ def _table(functions: Sequence[tuple[Function, Measured]], source: str) -> Funct
             table[function] = accuracy
     if table == dict(CONSERVATIVE.table):
         return CONSERVATIVE
-    return Functions("measured", tuple((f, table[f]) for f in Function))
+    return Functions("measured", tuple((f, table[f]) for f in every_function().values()))
 
 
 def _threads_text(findings: Sequence[Finding], threaded: Kernels | None) -> str:

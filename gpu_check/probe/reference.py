@@ -17,8 +17,8 @@ import flint
 import numpy as np
 import numpy.typing as npt
 
-from encoders.arithmetic.exact_fields import BALL_FUNCTIONS
-from encoders.contract.functions import Function
+from encoders.functions.function import Function
+from encoders.functions.registry import every_function
 
 FloatArray = npt.NDArray[np.float64]
 Series = flint.arb_series
@@ -41,39 +41,10 @@ class Curve:
     series: Callable[[Series], Series]
 
 
-def _of_negative(x: Series) -> tuple[Series, bool]:
-    """exp(−|x|) where x does not change its sign, and whether x is positive."""
-    positive = x[0].mid() > 0
-    return (-x if positive else x).exp(), positive
-
-
-def _sigmoid(x: Series) -> Series:
-    power, positive = _of_negative(x)
-    return (1 if positive else power) / (1 + power)
-
-
-def _tanh(x: Series) -> Series:
-    power, positive = _of_negative(2 * x)
-    size = 2 / (1 + power) - 1
-    return size if positive else -size
-
-
-def _softplus(x: Series) -> Series:
-    power, positive = _of_negative(x)
-    rest = (1 + power).log()
-    return x + rest if positive else rest
-
-
 CURVES: Mapping[Function, Curve] = {
-    function: Curve(BALL_FUNCTIONS[function], series)
-    for function, series in (
-        (Function.EXP, Series.exp),
-        (Function.LOG, Series.log),
-        (Function.TANH, _tanh),
-        (Function.SIGMOID, _sigmoid),
-        (Function.ERF, Series.erf),
-        (Function.SOFTPLUS, _softplus),
-    )
+    f: Curve(f.ball, f.series)
+    for f in every_function().values()
+    if f.ball is not None and f.series is not None
 }
 SQRT = Curve(flint.arb.sqrt, Series.sqrt)
 RSQRT = Curve(flint.arb.rsqrt, Series.rsqrt)

@@ -87,9 +87,9 @@ def _functions(graph: Graph, contract: RuntimeContract) -> tuple[Assumption, ...
         for f in step.operator.functions
     }
     said = []
-    for function, accuracy in sorted(used, key=lambda pair: (pair[0].value, str(pair[1]))):
+    for function, accuracy in sorted(used, key=lambda pair: (pair[0].name, str(pair[1]))):
         text = (
-            f"{function.value} is computed within {accuracy.describe()} of its real value "
+            f"{function.name} is computed within {accuracy.describe()} of its real value "
             f"(table {contract.functions.name}; {accuracy.evidence.value}: {accuracy.source})"
         )
         if accuracy.evidence.conditional:

@@ -95,6 +95,6 @@ def account(found: Probed) -> Iterator[str]:
     for function, figures in found.functions:
         kind = "all" if figures.exhaustive else "a sample of"
         yield (
-            f"{function.value}: at most {figures.ulps:.4g} ulp and {figures.units:.4g} u on {kind} "
+            f"{function.name}: at most {figures.ulps:.4g} ulp and {figures.units:.4g} u on {kind} "
             f"{figures.inputs} inputs, worst at {figures.worst!r}"
         )

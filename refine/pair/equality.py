@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from encoders.arithmetic.algebraic_field import AlgebraicField, TooLarge
-from encoders.contract.functions import Transcendental
+from encoders.functions.accuracy import Transcendental
 from encoders.program import program_of
 from gpu_check.emulator.exact import evaluate_real
 from onnx_import.graph import Graph, Node

@@ -28,8 +28,8 @@ from encoders.contract.contract import (
     Sequential,
     Subnormals,
 )
-from encoders.contract.functions import Transcendental
 from encoders.families.scheduling import contract_at
+from encoders.functions.accuracy import Transcendental
 from encoders.numbers.formats import FloatFormat, round_down, round_up
 from encoders.operator import Operator
 from encoders.relaxations.elements import Element

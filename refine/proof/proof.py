@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.contract.functions import Transcendental
+from encoders.functions.accuracy import Transcendental
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.numbers.formats import round_array
 from encoders.numbers.radius import is_radius, largest_radius, radius_of

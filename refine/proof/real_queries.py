@@ -18,7 +18,7 @@ import z3
 
 from encoders.arithmetic.exact_fields import object_array
 from encoders.arithmetic.real_terms import RealTerms, rational_term
-from encoders.contract.functions import Transcendental
+from encoders.functions.accuracy import Transcendental
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.numbers.formats import FloatFormat, power_of_two
 from encoders.operator import Contribution, Operator, RowFacts, Site

@@ -61,7 +61,7 @@ def further(operator: Operator) -> Iterator[str]:
     if operator.element is not None:
         yield "FP term per element"
     if operator.functions:
-        yield "rests on " + " and ".join(f.value for f in operator.functions)
+        yield "rests on " + " and ".join(f.name for f in operator.functions)
 
 
 def plain_table(title: str) -> Table:

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from encoders.contract.contract import Blocked, Contraction, RuntimeContract, Sequential, Subnormals
-from encoders.contract.functions import Function
 from encoders.contract.members import members
 from encoders.contract.orders import Blocks
+from encoders.functions.erf import ERF
 from encoders.numbers.enclosure import FloatArray
 from encoders.numbers.formats import BINARY64, round_array
 from encoders.program import program_of
@@ -163,7 +163,7 @@ def _weight(hunt: Hunt) -> int:
     graph, types = hunt.graph, hunt.graph.types
     widest = max(types[t].size for t in types if not graph.is_constant(t))
     slow = any(
-        Function.ERF in step.operator.functions
+        ERF in step.operator.functions
         and hunt.contract.format_of(types[step.output].dtype) == BINARY64
         for step in program_of(graph).steps
     )

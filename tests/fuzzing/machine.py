@@ -38,6 +38,7 @@ from encoders.contract.orders import (
     Steps,
     Tree,
 )
+from encoders.functions.registry import function_named
 from encoders.numbers.formats import BFLOAT16, BINARY16, BINARY32, BINARY64, FloatFormat
 
 Array = Any
@@ -264,9 +265,8 @@ class Machine:
 
     def function(self, name: str, a: Array) -> Array:
         """As accurate as the contract says: some number within the bound on its error."""
-        from encoders.contract.functions import Function
 
-        accuracy = self.contract.functions.accuracy(Function(name))
+        accuracy = self.contract.functions.accuracy(function_named(name))
         a = self.read(a)
         exact = _REFERENCE[name](a).astype(np.float64)
         fmt = self.format

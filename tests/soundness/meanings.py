@@ -28,9 +28,9 @@ from encoders.contract.contract import (
     RuntimeContract,
     Subnormals,
 )
-from encoders.contract.functions import Transcendental
 from encoders.contract.members import members
 from encoders.contract.presets import FP16, IEEE_ANY, PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA
+from encoders.functions.accuracy import Transcendental
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import BINARY64
 from encoders.operator import Contribution, Operator, Site, site_of

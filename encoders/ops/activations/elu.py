@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from encoders.arithmetic.runtime import Arithmetic, Relation
-from encoders.contract.functions import Function
-from encoders.curves.curves import Curve, Piece, Shape
 from encoders.families.signed_sum import check_float
 from encoders.families.smooth import Real, Runtime, smooth_operator, stored
+from encoders.functions.curve import Curve, Piece, Shape
+from encoders.functions.exp import EXP
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Field, Operator, Site
 from onnx_import.graph import DType
@@ -36,10 +36,10 @@ def _exponential_curve(scale: float, rate: float, gain: float) -> Curve:
     s, r, g = Fraction(scale), Fraction(rate), Fraction(gain)
 
     def left(field: Any, x: Any) -> Any:
-        return field.number(s) * (field.function(Function.EXP, x * field.number(1 / r)) - 1)
+        return field.number(s) * (field.function(EXP, x * field.number(1 / r)) - 1)
 
     def left_slope(field: Any, x: Any) -> Any:
-        return field.number(s / r) * field.function(Function.EXP, x * field.number(1 / r))
+        return field.number(s / r) * field.function(EXP, x * field.number(1 / r))
 
     def image(x: Interval) -> Interval:
         low = np.full(x.shape, min(-scale, 0.0))
@@ -69,11 +69,11 @@ def _elu_real(site: Site, x: Any, field: Field) -> Any:
     zero = field.constant(np.zeros(()))
     negative = -field.maximum(-x, zero)
     alpha = field.number(Fraction(site.real("alpha", 1.0)))
-    return field.maximum(x, zero) + alpha * (field.function(Function.EXP, negative) - 1)
+    return field.maximum(x, zero) + alpha * (field.function(EXP, negative) - 1)
 
 
 def _elu_part(alpha: float, x: Any, arithmetic: Arithmetic[Any]) -> Any:
-    power = arithmetic.function(Function.EXP, x)
+    power = arithmetic.function(EXP, x)
     less = arithmetic.subtract(power, stored(arithmetic, 1.0))
     return arithmetic.multiply(stored(arithmetic, alpha), less)
 
@@ -95,14 +95,14 @@ def _selu_real(site: Site, x: Any, field: Field) -> Any:
     zero = field.constant(np.zeros(()))
     gamma = field.number(Fraction(site.real("gamma", SELU_GAMMA)))
     alpha = field.number(Fraction(site.real("alpha", SELU_ALPHA)))
-    power = field.function(Function.EXP, -field.maximum(-x, zero))
+    power = field.function(EXP, -field.maximum(-x, zero))
     return gamma * (field.maximum(x, zero) + alpha * power - alpha)
 
 
 def _selu_below(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
     gamma = stored(arithmetic, site.real("gamma", SELU_GAMMA))
     alpha = stored(arithmetic, site.real("alpha", SELU_ALPHA))
-    power = arithmetic.function(Function.EXP, x)
+    power = arithmetic.function(EXP, x)
     return arithmetic.multiply(gamma, arithmetic.subtract(arithmetic.multiply(alpha, power), alpha))
 
 
@@ -123,13 +123,13 @@ def _celu_curve(site: Site) -> Curve:
 def _celu_real(site: Site, x: Any, field: Field) -> Any:
     zero = field.constant(np.zeros(()))
     alpha = field.number(Fraction(site.real("alpha", 1.0)))
-    power = field.function(Function.EXP, -field.maximum(-x, zero) / alpha)
+    power = field.function(EXP, -field.maximum(-x, zero) / alpha)
     return field.maximum(x, zero) + alpha * (power - 1)
 
 
 def _celu_below(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
     alpha = stored(arithmetic, site.real("alpha", 1.0))
-    power = arithmetic.function(Function.EXP, arithmetic.divide(x, alpha))
+    power = arithmetic.function(EXP, arithmetic.divide(x, alpha))
     return arithmetic.multiply(alpha, arithmetic.subtract(power, stored(arithmetic, 1.0)))
 
 
@@ -173,7 +173,7 @@ def _made(
         real,
         _either(below, above),
         check,
-        uses=(Function.EXP,),
+        uses=(EXP,),
         branches=(below, above),
         alternatives=alternatives,
     )

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from encoders.arithmetic.runtime import Arithmetic
-from encoders.contract.functions import Function
-from encoders.curves.curves import Curve
 from encoders.curves.gated_curves import GELU, GELU_TANH
 from encoders.families.parameters import word
 from encoders.families.signed_sum import check_float
 from encoders.families.smooth import smooth_operator, stored
+from encoders.functions.curve import Curve
+from encoders.functions.erf import ERF
+from encoders.functions.tanh import TANH
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import Field, Site
 
@@ -43,10 +44,10 @@ def real(site: Site, x: Any, field: Field) -> Any:
     half = field.number(_HALF)
     if not _by_tanh(site):
         scale = field.sqrt(field.constant(np.asarray(0.5)))
-        return half * x * (1 + field.function(Function.ERF, x * scale))
+        return half * x * (1 + field.function(ERF, x * scale))
     scale = field.sqrt(field.constant(np.asarray(2.0)) / field.pi())
     inner = scale * (x + field.number(_CUBIC) * (x * x * x))
-    return half * x * (1 + field.function(Function.TANH, inner))
+    return half * x * (1 + field.function(TANH, inner))
 
 
 def runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
@@ -55,10 +56,10 @@ def runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
         cube = arithmetic.multiply(arithmetic.multiply(x, x), x)
         inner = arithmetic.add(x, arithmetic.multiply(stored(arithmetic, float(_CUBIC)), cube))
         scaled = arithmetic.multiply(stored(arithmetic, math.sqrt(2.0 / math.pi)), inner)
-        gate = arithmetic.function(Function.TANH, scaled)
+        gate = arithmetic.function(TANH, scaled)
     else:
         scale = arithmetic.sqrt(half)
-        gate = arithmetic.function(Function.ERF, arithmetic.multiply(x, scale))
+        gate = arithmetic.function(ERF, arithmetic.multiply(x, scale))
     return arithmetic.multiply(arithmetic.multiply(half, x), arithmetic.add(one, gate))
 
 
@@ -80,6 +81,6 @@ OPERATORS = (
         runtime,
         check,
         uncharged,
-        uses=(Function.ERF, Function.TANH),
+        uses=(ERF, TANH),
     ).reading("approximate"),
 )

@@ -9,10 +9,9 @@ import flint
 import numpy as np
 
 from encoders.arithmetic.runtime import Arithmetic
-from encoders.curves.curves import Curve, Formula, Piece, Shape
-from encoders.curves.function_curves import positive_part, within
 from encoders.families.signed_sum import check_float
 from encoders.families.smooth import smooth_operator, stored
+from encoders.functions.curve import Curve, Formula, Piece, Shape, positive_part, within
 from encoders.numbers.formats import BINARY64, round_down, round_up
 from encoders.operator import Field, Site
 from encoders.relaxations.elements import broadcast_element

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from encoders.arithmetic.runtime import Arithmetic
-from encoders.curves.curves import Curve, Piece, Shape
-from encoders.curves.function_curves import within
 from encoders.families.smooth import smooth_operator, stored
+from encoders.functions.curve import Curve, Piece, Shape, within
 from encoders.operator import Field, Site
 from encoders.relaxations.elements import broadcast_element
 

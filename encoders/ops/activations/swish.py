@@ -6,10 +6,10 @@ from fractions import Fraction
 from typing import Any
 
 from encoders.arithmetic.runtime import Arithmetic
-from encoders.contract.functions import Function
 from encoders.curves.gated_curves import swish_curve
 from encoders.families.signed_sum import check_float
 from encoders.families.smooth import smooth_operator, stored
+from encoders.functions.sigmoid import SIGMOID
 from encoders.operator import Field, Site
 
 
@@ -24,12 +24,12 @@ def check(site: Site) -> None:
 
 
 def real(site: Site, x: Any, field: Field) -> Any:
-    return x * field.function(Function.SIGMOID, field.number(Fraction(_alpha(site))) * x)
+    return x * field.function(SIGMOID, field.number(Fraction(_alpha(site))) * x)
 
 
 def runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
     inner = x if _alpha(site) == 1.0 else arithmetic.multiply(stored(arithmetic, _alpha(site)), x)
-    return arithmetic.multiply(x, arithmetic.function(Function.SIGMOID, inner))
+    return arithmetic.multiply(x, arithmetic.function(SIGMOID, inner))
 
 
 OPERATORS = (
@@ -40,6 +40,6 @@ OPERATORS = (
         real,
         runtime,
         check,
-        uses=(Function.SIGMOID,),
+        uses=(SIGMOID,),
     ).reading("alpha"),
 )

@@ -1,6 +1,6 @@
 """Cos: the cosine, as accurate as the contract says."""
 
-from encoders.contract.functions import Function
 from encoders.families.smooth import function_operator
+from encoders.functions.waves import COS
 
-OPERATORS = (function_operator("Cos", 7, Function.COS),)
+OPERATORS = (function_operator("Cos", 7, COS),)

@@ -1,6 +1,6 @@
 """Exp: e^x. Overflow of a result is excluded by its precondition on the range."""
 
-from encoders.contract.functions import Function
 from encoders.families.smooth import function_operator
+from encoders.functions.exp import EXP
 
-OPERATORS = (function_operator("Exp", 6, Function.EXP),)
+OPERATORS = (function_operator("Exp", 6, EXP),)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from encoders.contract.functions import Function
 from encoders.families.smooth import function_operator
+from encoders.functions.log import LOG
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Precondition, Site
 
@@ -20,4 +20,4 @@ def positive(site: Site, x: Interval) -> tuple[Precondition, ...]:
     )
 
 
-OPERATORS = (function_operator("Log", 6, Function.LOG, positive),)
+OPERATORS = (function_operator("Log", 6, LOG, positive),)

@@ -17,10 +17,13 @@ import numpy as np
 
 from encoders.arithmetic.runtime import Arithmetic
 from encoders.contract.contract import RuntimeContract
-from encoders.contract.functions import Function
-from encoders.curves.curves import Curve, Piece, Shape, image_of
+from encoders.curves.curves import image_of
 from encoders.families.signed_sum import check_float
 from encoders.families.smooth import smooth_operator, stored
+from encoders.functions.curve import Curve, Piece, Shape
+from encoders.functions.exp import EXP
+from encoders.functions.log import LOG
+from encoders.functions.pow import POW
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import Field, Operator, Precondition, RoundingBound, Site
 from encoders.relaxations.elements import broadcast_element
@@ -113,7 +116,7 @@ def _quarters_curve(n: float) -> Curve:
 
 def _general(x: Any, n: float, field: Any) -> Any:
     """xⁿ for x > 0."""
-    return field.function(Function.EXP, field.number(Fraction(n)) * field.function(Function.LOG, x))
+    return field.function(EXP, field.number(Fraction(n)) * field.function(LOG, x))
 
 
 def _general_curve(n: float) -> Curve:
@@ -186,9 +189,9 @@ def _real(site: Site, x: Any, field: Field) -> Any:
 def _runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
     n = _exponent(site)
     if not _has_roots(n):
-        logarithm = arithmetic.function(Function.LOG, x)
+        logarithm = arithmetic.function(LOG, x)
         scaled = arithmetic.multiply(stored(arithmetic, n), logarithm)
-        return arithmetic.function(Function.EXP, scaled)
+        return arithmetic.function(EXP, scaled)
     size = abs(n)
     terms = [x] * int(size)
     if size % 1:
@@ -237,7 +240,7 @@ def _covering(by_steps: Operator) -> Operator:
         bound = by_steps.rounding(site, inputs, result, contract)
         if contract.exact or _exponent(site) == 1.0:
             return bound
-        r, accuracy = rounder(site, contract), contract.functions.accuracy(Function.POW)
+        r, accuracy = rounder(site, contract), contract.functions.accuracy(POW)
         (x,) = inputs
         lost: FloatArray = r.operand_loss(x)
         # what is read as zero moves towards zero: a range from 0 on stays one
@@ -268,7 +271,7 @@ OPERATORS = (
             _runtime,
             _check,
             preconditions=_power_preconditions,
-            uses=(Function.POW, Function.EXP, Function.LOG),
+            uses=(POW, EXP, LOG),
             element=broadcast_element,
         )
     ),

@@ -10,7 +10,6 @@ import numpy as np
 
 from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_terms
 from encoders.contract.contract import RuntimeContract
-from encoders.contract.functions import Function
 from encoders.families.pooling import reduced_axes
 from encoders.families.signed_sum import check_float
 from encoders.families.softmax_bounds import (
@@ -19,6 +18,8 @@ from encoders.families.softmax_bounds import (
     log_sum_exp_image,
     softmax_image,
 )
+from encoders.functions.exp import EXP
+from encoders.functions.log import LOG
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, midpoint_radius, point
 from encoders.operator import (
     DifferenceMap,
@@ -51,8 +52,8 @@ def real(site: Site, inputs: Sequence[Any], field: Field) -> tuple[Any, ...]:
     inside, outside = _rows(site)
     x = inside.split(inputs[0])
     top = reduce(field.maximum, columns(x))
-    total = np.add.reduce(field.function(Function.EXP, x - top), axis=2, keepdims=True)
-    return (outside.merge(top + field.function(Function.LOG, total)),)
+    total = np.add.reduce(field.function(EXP, x - top), axis=2, keepdims=True)
+    return (outside.merge(top + field.function(LOG, total)),)
 
 
 def runtime(
@@ -61,9 +62,9 @@ def runtime(
     inside, outside = _rows(site)
     x = moved(inputs[0], inside.split)
     top = reduce(arithmetic.maximum, columns(x))
-    powers = arithmetic.function(Function.EXP, arithmetic.subtract(x, top))
+    powers = arithmetic.function(EXP, arithmetic.subtract(x, top))
     total = sum_of_terms(arithmetic, contract, columns(powers))
-    result = arithmetic.add(top, arithmetic.function(Function.LOG, total))
+    result = arithmetic.add(top, arithmetic.function(LOG, total))
     return (moved(result, outside.merge),)
 
 
@@ -95,8 +96,8 @@ def rounding(
         return RoundingBound(np.zeros(site.outputs[0].shape), (), LEMMAS)
     inside, outside = _rows(site)
     x = inside.of_interval(inputs[0])
-    e = exponentials(r, contract.functions.accuracy(Function.EXP), x)
-    error = log_error(r, contract.functions.accuracy(Function.LOG), e, inside.length)
+    e = exponentials(r, contract.functions.accuracy(EXP), x)
+    error = log_error(r, contract.functions.accuracy(LOG), e, inside.length)
     lost = np.max(r.operand_loss(x), axis=1, keepdims=True)
     error = add_up(add_up(error, lost), 2.0 * r.flushed)
     magnitude = add_up(log_sum_exp_image(x).magnitude, error)
@@ -117,6 +118,6 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         work=lambda site: site.type_of(0).size,
-        functions=(Function.EXP, Function.LOG),
+        functions=(EXP, LOG),
     ).reading("axes", "keepdims", "noop_with_empty_axes"),
 )

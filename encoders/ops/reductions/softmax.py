@@ -22,7 +22,6 @@ import numpy as np
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_terms
 from encoders.contract.contract import RuntimeContract
-from encoders.contract.functions import Function
 from encoders.families.kept import Kept, kept_scores
 from encoders.families.parameters import axis_of
 from encoders.families.signed_sum import check_float
@@ -38,6 +37,8 @@ from encoders.families.softmax_bounds import (
     softmax_jacobian,
     whatever_the_scores,
 )
+from encoders.functions.exp import EXP
+from encoders.functions.log import LOG
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up, point
 from encoders.operator import (
     DifferenceMap,
@@ -88,7 +89,7 @@ def _shifted(site: Site, x: Any, field: Field) -> tuple[Any, Any]:
     kept = _kept(site)
     rows = kept.fill(_rows(site).split(x))
     shifted = rows - reduce(field.maximum, columns(rows))
-    powers = field.function(Function.EXP, shifted)
+    powers = field.function(EXP, shifted)
     return shifted, _zero_elsewhere(kept, powers, field)
 
 
@@ -109,7 +110,7 @@ def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tupl
 
 def log_real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[Any, ...]:
     shifted, powers = _shifted(site, inputs[0], field)
-    result = shifted - field.function(Function.LOG, _total(powers))
+    result = shifted - field.function(LOG, _total(powers))
     return (_rows(site).merge(_zero_elsewhere(_kept(site), result, field)),)
 
 
@@ -119,7 +120,7 @@ def _computed(
     kept = _kept(site)
     rows = moved(moved(x, _rows(site).split), kept.fill)
     shifted = arithmetic.subtract(rows, reduce(arithmetic.maximum, columns(rows)))
-    powers = arithmetic.function(Function.EXP, shifted)
+    powers = arithmetic.function(EXP, shifted)
     if not kept.everything:
         mask, zero = arithmetic.constant(kept.mask), arithmetic.constant(np.zeros((1, 1)))
         powers = arithmetic.select(mask, powers, zero)
@@ -140,7 +141,7 @@ def log_runtime(
     kept = _kept(site)
     if np.any(kept.dead):  # −∞ − −∞, not 0 − log 0
         total = arithmetic.divide(total, arithmetic.constant(1.0 - kept.dead))
-    result = arithmetic.subtract(shifted, arithmetic.function(Function.LOG, total))
+    result = arithmetic.subtract(shifted, arithmetic.function(LOG, total))
     if not kept.everything:
         read = arithmetic.constant(kept.mask | kept.dead)
         result = arithmetic.select(read, result, arithmetic.constant(np.zeros((1, 1))))
@@ -215,7 +216,7 @@ def rounding(
 ) -> RoundingBound:
     r, kept = rounder(site, contract), _kept(site)
     x = kept.fill_interval(kept.rows.of_interval(inputs[0]))
-    accuracy = contract.functions.accuracy(Function.EXP)
+    accuracy = contract.functions.accuracy(EXP)
     e = exponentials(r, accuracy, x)
     error = softmax_error(r, e, softmax_image(x, kept.mask))
     error = np.minimum(error, whatever_the_scores(r, accuracy, x.shape[1]))
@@ -227,8 +228,8 @@ def log_rounding(
 ) -> RoundingBound:
     r, kept = rounder(site, contract), _kept(site)
     x = kept.fill_interval(kept.rows.of_interval(inputs[0]))
-    e = exponentials(r, contract.functions.accuracy(Function.EXP), x)
-    log = log_error(r, contract.functions.accuracy(Function.LOG), e, kept.rows.length)
+    e = exponentials(r, contract.functions.accuracy(EXP), x)
+    log = log_error(r, contract.functions.accuracy(LOG), e, kept.rows.length)
     error = add_up(add_up(e.shift, log), 2.0 * r.flushed)
     magnitude = add_up(log_softmax_image(x, kept.mask).magnitude, error)
     error = kept.mask * add_up(error, r.of_sum(magnitude))
@@ -264,7 +265,7 @@ _PLAIN = Operator(
     differences=differences,
     rounding=rounding,
     work=lambda site: multiply_adds(_rows(site).count, _rows(site).length, MOST_ENTRIES),
-    functions=(Function.EXP,),
+    functions=(EXP,),
 ).reading("axis")
 _LOG = Operator(
     "LogSoftmax",
@@ -276,7 +277,7 @@ _LOG = Operator(
     differences=log_differences,
     rounding=log_rounding,
     work=lambda site: multiply_adds(_rows(site).count, _rows(site).length, MOST_ENTRIES),
-    functions=(Function.EXP, Function.LOG),
+    functions=(EXP, LOG),
 ).reading("axis")
 
 OPERATORS = (
