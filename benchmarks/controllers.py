@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from measuring import MODELS, figures, save
 from rich.console import Console
@@ -77,7 +78,7 @@ def main() -> None:
         save(given.save, rows, workers=given.workers, seconds=seconds)
 
 
-def measured(models: Path, name: str, budget: float, workers: int) -> dict[str, float | str | None]:
+def measured(models: Path, name: str, budget: float, workers: int) -> dict[str, Any]:
     """One row; `share` is the bound in terms of the better rival's."""
     path = models / "controllers" / f"{name}.onnx"
     graph = load(path)

@@ -96,14 +96,14 @@ def main() -> None:
     kept = (
         [] if given.save is None else earlier(given.save, "network", "domain", "contract").values()
     )
-    rows = list(kept)
+    rows: list[Mapping[str, object]] = list(kept)
     done = {row["network"] for row in rows}
     for path in chosen(given.models, given.patterns):
         if name_of(given.models, path) in done:
             continue
-        for row in measured(given.models, path, options, given.points):
-            rows.append(row)
-            print(*shown(row), sep="  ", flush=True)
+        for found in measured(given.models, path, options, given.points):
+            rows.append(found)
+            print(*shown(found), sep="  ", flush=True)
         if given.save is not None:
             rows.sort(key=lambda row: str(row["network"]))
             save(given.save, rows, budget=given.budget, points=given.points)
@@ -260,7 +260,8 @@ def agreement_of(
 
 def same_bits(a: Array, b: Array) -> Array:
     """Equal, with the sign of zero."""
-    return (a == b) & (np.signbit(a) == np.signbit(b))
+    same: Array = (a == b) & (np.signbit(a) == np.signbit(b))
+    return same
 
 
 def float_or_text(value: float) -> float | str:

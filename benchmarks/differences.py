@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def main() -> None:
             if not any(fnmatch(f"{model} {name}", p) for p in given.patterns):
                 continue
             row = measured(original, copy, contract, given.budget)
-            rows.append({"network": model, "domain": prop, "copy": name} | row)
+            rows.append({"network": model, "domain": prop, "copy": name, **row})
             numbers = ("bound", "worst_found", "ratio", "separately", "gain")
             cells = [Path(model).name, name, contract.name, *(f"{row[k]:.3g}" for k in numbers)]
             table.add_row(*cells)
@@ -91,14 +92,14 @@ def main() -> None:
 def opened(models: Path, model: str, prop: str) -> Original:
     path = models / f"{model}.onnx"
     graph = load(path)
-    options = DomainOptions(vnnlib=models / f"{prop}.vnnlib")
+    options = DomainOptions(vnnlib=str(models / f"{prop}.vnnlib"))
     return Original(path, graph, read_domain(graph, options, EXACT.format_of))
 
 
 def copies(original: Original) -> Iterator[tuple[str, Callable[[Path], Path], RuntimeContract]]:
     """Name, writer and contract of each copy."""
     for seed in range(ULPS):
-        yield f"one ulp, {seed}", lambda to, seed=seed: one_ulp(original, to, seed), EXACT
+        yield f"one ulp, {seed}", partial(one_ulp, original, seed=seed), EXACT
     yield "float16", lambda to: in_float16(original.path, to), PRESETS["fp16"]
     yield "int8", lambda to: in_int8(original, to), PRESETS["ort-cpu"]
 
@@ -142,7 +143,7 @@ class Samples(CalibrationDataReader):
             for _ in range(CALIBRATION)
         ]
 
-    def get_next(self) -> dict[str, Array] | None:
+    def get_next(self) -> dict[str, Array] | None:  # type: ignore[override]
         return self._left.pop() if self._left else None
 
 

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from math import ceil, log2
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from measuring import save
@@ -67,7 +68,7 @@ def main() -> None:
         save(given.save, rows)
 
 
-def _dot_row(terms: int, gappa: str | None) -> dict[str, object]:
+def _dot_row(terms: int, gappa: str | None) -> dict[str, Any]:
     start = time.process_time()
     bound = dot_bound(terms)
     seconds = time.process_time() - start
@@ -76,7 +77,7 @@ def _dot_row(terms: int, gappa: str | None) -> dict[str, object]:
     return row | _asked(gappa, [_gappa_sum([f"y{k}" for k in range(terms)])])
 
 
-def _layer_row(width: int, gappa: str | None) -> dict[str, object]:
+def _layer_row(width: int, gappa: str | None) -> dict[str, Any]:
     weights = layer_weights(width)
     start = time.process_time()
     bound = layer_bound(weights)
@@ -100,7 +101,8 @@ def dot_bound(terms: int) -> float:
 def layer_weights(width: int) -> Array:
     """Fixed weights (inputs, neurons), normal with variance 2/inputs, float32."""
     rng = np.random.default_rng(7)
-    return (rng.standard_normal((width, width)) * np.sqrt(2.0 / width)).astype(np.float32)
+    normal: Array = rng.standard_normal((width, width)) * np.sqrt(2.0 / width)
+    return normal.astype(np.float32)
 
 
 def layer_bound(weights: Array) -> float:

@@ -93,7 +93,7 @@ def measured(models: Path, model: str, contract: str, batch: int) -> dict[str, f
     }
 
 
-def timed(run: Callable[[], dict[str, Array]]) -> tuple[dict[str, Array], float]:
+def timed(run: Callable[[], Mapping[str, Array]]) -> tuple[Mapping[str, Array], float]:
     """The result, and the least processor time of two runs."""
     seconds = []
     for _ in range(2):

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -110,14 +111,16 @@ def _model(
     """Seeded weights scaled by their fan-in (He et al. 2015), a Relu after every layer but the
     last; `filters` are inputs, outputs and stride of 3 × 3 convolutions."""
     rng = np.random.default_rng(SEED)
-    nodes, constants, last = [], [], "x"
+    nodes: list[onnx.NodeProto] = []
+    constants: list[onnx.TensorProto] = []
+    last = "x"
 
     def weights(name: str, *size: int) -> str:
         values = rng.standard_normal(size, np.float32) * np.float32(np.sqrt(2 / np.prod(size[1:])))
         constants.append(numpy_helper.from_array(values, name))
         return name
 
-    def add(op: str, *inputs: str, **attributes: object) -> str:
+    def add(op: str, *inputs: str, **attributes: Any) -> str:
         name = f"{op}{len(nodes)}"
         nodes.append(helper.make_node(op, [*inputs], [name], **attributes))
         return name

@@ -92,7 +92,9 @@ def measured(
     )
     options = Options(None, default_directory(), budget=budget, workers=workers)
     result = check(graph, box, chosen, Tolerance(), options)
-    row = {"network": model, "domain": domain, "contract": contract, "budget": budget}
+    row: dict[str, float | str] = {
+        "network": model, "domain": domain, "contract": contract, "budget": budget,
+    }  # fmt: skip
     return row | figures(result, path, graph)
 
 

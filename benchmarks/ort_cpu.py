@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ def node(op: str, *inputs: str, to: str = "y", **attributes: Any) -> onnx.NodePr
 
 
 def reductions() -> Iterator[Case]:
-    layouts = {
+    layouts: dict[str, tuple[Callable[[int], tuple[int, ...]], tuple[int, ...]]] = {
         "all": (lambda n: (n,), (0,)),
         "last": (lambda n: (3, n), (1,)),
         "first": (lambda n: (n, 3), (0,)),
@@ -86,7 +86,7 @@ def reductions() -> Iterator[Case]:
             for n in LENGTHS:
                 x = shape(n)
                 if op in ("Sum", "LogSum"):
-                    kept = {"a": np.array(axes)}
+                    kept: dict[str, Any] = {"a": np.array(axes)}
                     reduce = node(f"Reduce{op}", "v", "a", keepdims=0)
                 else:
                     reduce, kept = node(f"Reduce{op}", "v", axes=axes, keepdims=0), {}
@@ -97,8 +97,12 @@ def reductions() -> Iterator[Case]:
         yield Case("GlobalAveragePool", f"n={n}", (node("GlobalAveragePool", "x"),), (1, 2, n), {})
         whole = node("AveragePool", "x", kernel_shape=[n])
         yield Case("AveragePool whole", f"n={n}", (whole,), (1, 2, n), {})
+    pools: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("AveragePool", {"count_include_pad": 1}),
+        ("LpPool", {"p": 2}),
+    )
     for k in (2, 3, 5):
-        for op, more in (("AveragePool", {"count_include_pad": 1}), ("LpPool", {"p": 2})):
+        for op, more in pools:
             pool = node(op, "x", kernel_shape=[k, k], pads=[1] * 4, **more)
             yield Case(op, f"{k}x{k}", (pool,), (1, 2, 7, 7), {})
     for n in (2, 3, 9):
@@ -190,14 +194,16 @@ def normalisations(rng: np.random.Generator) -> Iterator[Case]:
         yield Case("GroupNormalization", f"n={n}", (group,), (1, 4, n), some, 21)
         for op in ("Softmax", "LogSoftmax"):
             for axis in (0, 1):
-                x = (n, 3) if axis == 0 else (3, n)
-                yield Case(f"{op} axis {axis}", f"n={n}", (node(op, "x", axis=axis),), x, {})
+                given = (n, 3) if axis == 0 else (3, n)
+                row_of = node(op, "x", axis=axis)
+                yield Case(f"{op} axis {axis}", f"n={n}", (row_of,), given, {})
     for size in (1, 3, 5):
         yield Case("LRN", f"size={size}", (node("LRN", "x", size=size),), (1, 7, 3, 3), {})
 
 
 def functions() -> Iterator[Case]:
-    plain = ("Abs", "Celu", "Cos", "Elu", "Erf", "Exp", "HardSigmoid", "HardSwish", "LeakyRelu")
+    plain: tuple[str, ...] = ("Abs", "Celu", "Cos", "Elu", "Erf", "Exp", "HardSigmoid")
+    plain += ("HardSwish", "LeakyRelu")
     plain += ("Neg", "Relu", "Selu", "Sigmoid", "Sin", "Softplus", "Softsign", "Tanh", "Mish")
     plain += ("Gelu",)
     newer = {"Mish": 18, "Gelu": 20}

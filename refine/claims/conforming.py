@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from encoders.contract.contract import RuntimeContract
@@ -18,7 +18,7 @@ def judged(
     graph: Graph,
     choice: RuntimeChoice,
     contract: RuntimeContract,
-    batch: list[Mapping[str, Array]],
+    batch: Sequence[Mapping[str, Array]],
     tell: Callable[[str], None] = lambda text: None,
 ) -> Conformance:
     """The outcome; a number of threads that explains every difference is named as the cause.
@@ -42,7 +42,7 @@ def _run(
     graph: Graph,
     choice: RuntimeChoice,
     contract: RuntimeContract,
-    batch: list[Mapping[str, Array]],
+    batch: Sequence[Mapping[str, Array]],
     tell: Callable[[str], None],
 ) -> Conformance:
     with machine(choice, graph) as one:
