@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from encoders.functions.function import Function
-from encoders.functions.registry import every_function
+from encoders.functions.registry import every_function, function_named
 from gpu_check.probe.function_probe import MEASURABLE, Measured, measured
 from gpu_check.runtimes.kernels import Kernels, OnnxKernels
 from gpu_check.runtimes.library_kernels import LibraryKernels, numpy_library, torch_library
@@ -70,7 +70,7 @@ def measured_rows(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
             print(error)
             continue
         for dtype in map(DType, given.types):
-            for function in map(Function, given.function):
+            for function in map(function_named, given.function):
                 start = time.process_time()
                 try:
                     figures = measured(kernels, function, dtype, given.exhaustive)
