@@ -22,6 +22,7 @@ from encoders.families.scheduling import reduction_at
 from encoders.operator import Field, Operator, Site, is_affine, site_of
 from encoders.registry import lookup
 from onnx_import.graph import Array, Graph, Node, TensorType
+from onnx_import.passes.late import explained
 
 T = TypeVar("T")
 Arrived = TypeVar("Arrived")
@@ -134,7 +135,8 @@ class Program:
         Raises UnsupportedModel, naming the node, if one has none.
         """
         for step in self.steps:
-            step.check()
+            with explained(self.graph.late, step.node.inputs):
+                step.check()
         return self
 
 
@@ -148,7 +150,11 @@ def program_of(graph: Graph) -> Program:
 
 
 def _resolved(graph: Graph) -> Program:
-    return Program(graph, tuple(step_of(graph, node) for node in graph.order))
+    steps = []
+    for node in graph.order:
+        with explained(graph.late, node.outputs):
+            steps.append(step_of(graph, node))
+    return Program(graph, tuple(steps))
 
 
 def step_of(graph: Graph, node: Node) -> Step:

@@ -12,7 +12,7 @@ from onnx_import.errors import ModelError
 from onnx_import.files import is_fpcore, is_json, is_onnx
 
 if TYPE_CHECKING:
-    from onnx_import.graph import Graph
+    from onnx_import.graph import Graph, Handling
 
 MOST_ELEMENTS = 2**36  # of one stored tensor
 
@@ -22,13 +22,16 @@ def load(
     batch: int | None = None,
     random: bool = False,
     allowed: tuple[Path, ...] = (),
+    handling: Handling | None = None,
 ) -> Graph:
     """Read a model file: FPCore by its name, ONNX or TorchLean JSON as its content says.
 
     `batch`, for ONNX only, is the size of every input's first dimension where the file leaves it
     open or has 1. Only where `random` is true may the network draw numbers, its masks then being
     inputs (`Graph.drawn`). `allowed` are places outside the model's folder where files
-    that it names may lie. Raises ModelError only.
+    that it names may lie. `handling` says what the runtime does to stored numbers (None: nothing):
+    nodes are computed while the file is read only where that changes none of them. Raises
+    ModelError only.
     """
     source = Path(path)
     if batch is not None and not is_onnx(source):
@@ -37,13 +40,15 @@ def load(
         from onnx_import.fpcore import reader as fpcore
 
         return fpcore.load(source)
+    from onnx_import.graph import as_written
+
     if is_json(source):
         from onnx_import.torchlean import reader as torchlean
 
-        return _holdable(torchlean.load(source))
+        return _holdable(torchlean.load(source, handling or as_written))
     from onnx_import.onnx import reader
 
-    return _holdable(reader.load(source, batch, random, allowed))
+    return _holdable(reader.load(source, batch, random, allowed, handling or as_written))
 
 
 def _holdable(graph: Graph) -> Graph:

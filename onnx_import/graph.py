@@ -130,6 +130,43 @@ class Node:
         return f"node '{self.name}' ({self.op})"
 
 
+class Use(Enum):
+    """What is taken of numbers where something is computed of them as a file is read."""
+
+    READ = "stored numbers are what an operation reads, and keeps as its result"
+    ROUNDED = "numbers that an operation computes are rounded once, as stored ones are"
+    COUNTED = "integers up to the largest of these are numbers of the format of computing"
+    COMPUTED = "operations round to the format of the type itself"
+
+
+@dataclass(frozen=True)
+class Need:
+    """What must hold at run time of numbers of a floating-point type."""
+
+    use: Use
+    dtype: DType
+    values: Array
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A node that is computed of floating-point constants when the file is read: its result, or how
+    many elements it has and which. That is what a runtime finds only where all of `needs` hold."""
+
+    node: str
+    output: str
+    needs: tuple[Need, ...]
+
+
+Handling: TypeAlias = Callable[[Need], str]
+"""What a runtime does to stored numbers: why a need does not hold, or the empty text."""
+
+
+def as_written(need: Need) -> str:
+    """The reading of a runtime that has stored numbers as they are in the file."""
+    return ""
+
+
 @dataclass(frozen=True)
 class InputRange:
     """What a file says of an input: exact bounds (None: none), the ends included or not."""
@@ -162,7 +199,9 @@ class Graph(Remembering):
     gives: masks that the runtime draws, of numbers from 0 to 1. `notes` says in words what the
     reader decided for the user (a symbolic batch dimension read as 1, say). `ranges` has the range
     of every input where the file states them all, and is empty otherwise. `allowed` are places
-    outside the folder of `source` where files that it names may lie.
+    outside the folder of `source` where files that it names may lie. `folds` are the nodes that
+    were computed of stored numbers, and `late` says of tensors that are computed at run time, of
+    constants alone, why they were not.
     """
 
     types: Mapping[str, TensorType]
@@ -176,6 +215,8 @@ class Graph(Remembering):
     ranges: Mapping[str, InputRange] = field(default_factory=dict)
     drawn: tuple[str, ...] = ()
     allowed: tuple[Path, ...] = ()
+    folds: tuple[Fold, ...] = field(default=(), compare=False)
+    late: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @cached_property
     def named(self) -> Mapping[str, Node]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias, Unpack
 
+from encoders.arithmetic.handling import handling_of
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import EXACT
 from gpu_check.common.writing import write_whole
@@ -228,9 +229,9 @@ def conform(
     choice = runtime_choice(text_of("runtime", runtime))
     chosen = contract_value("contract", contract)
     with opened(model) as source:
-        graph = graph_of(source, allow)
         if not isinstance(chosen, RuntimeContract):
             chosen = contract_for(chosen, None, None, path_of(source), places_of(allow))
+        graph = graph_of(source, allow, chosen)
         require_applicable(chosen, graph)
         batch = drawn(graph, ranges_of(input), samples, seed)
         return judged(graph, choice, chosen, batch)
@@ -264,9 +265,16 @@ def replay(
 
 @sentences
 def load(
-    model: Model, *, batch: int | None = None, allow: PathText | Sequence[PathText] = ()
+    model: Model,
+    *,
+    batch: int | None = None,
+    allow: PathText | Sequence[PathText] = (),
+    contract: object = None,
 ) -> Graph:
     """The graph of a model, which the other functions take instead of the model.
+
+    What is computed of stored numbers alone is so when the file is read, unless `contract` does
+    something to these numbers: under such a contract the graph has to be loaded with it.
 
     >>> load("examples/demo/pendulum.onnx").inputs
     ('state',)
@@ -276,7 +284,11 @@ def load(
     with opened(model) as source:
         if isinstance(source, Graph):
             return source
-        graph = load_file(source, batch, allowed=places_of(allow))
+        chosen = None if contract is None else contract_value("contract", contract)
+        if isinstance(chosen, str):
+            chosen = contract_for(chosen, None, None, path_of(source), places_of(allow))
+        handling = None if chosen is None else handling_of(chosen)
+        graph = load_file(source, batch, allowed=places_of(allow), handling=handling)
         return graph if is_file(model) else replace(graph, source=None)
 
 
@@ -294,8 +306,8 @@ def check_model(
     the decimal it is written with (1e-3 means 1/1000). `contract` is a preset's name or a contract.
     Raises ModelError, in one sentence, for whatever cannot be read or is not supported.
     """
-    graph = _graph(model, random=True)
     chosen = _contract(contract)
+    graph = _graph(model, chosen, random=True)
     effort = options or Options(SAMPLE, default_directory(), budget=10.0, conform=True)
     return check_accuracy(
         graph, _domain(domain, graph, chosen), chosen, _tolerance(eps, graph), effort
@@ -318,16 +330,18 @@ def diff_models(
     specification is by default. `match` says which of the specification's tensors an input or an
     output of the implementation is. Otherwise as `check_model`.
     """
-    graph = _graph(impl)
     chosen, others = _contract(contract), _contract(spec_contract)
+    graph = _graph(impl, chosen)
     effort = options or Options(SAMPLE, default_directory(), budget=10.0, conform=True)
     where = _domain(domain, graph, chosen)
-    sides = Side(_graph(spec), others), Side(graph, chosen)
+    sides = Side(_graph(spec, others), others), Side(graph, chosen)
     return check_difference(*sides, where, _tolerance(eps, graph, zero=True), effort, match=match)
 
 
-def _graph(model: str | Path | Graph, random: bool = False) -> Graph:
-    return model if isinstance(model, Graph) else load_file(model, random=random)
+def _graph(model: str | Path | Graph, contract: RuntimeContract, random: bool = False) -> Graph:
+    if isinstance(model, Graph):
+        return model
+    return load_file(model, random=random, handling=handling_of(contract))
 
 
 def _contract(contract: str | RuntimeContract) -> RuntimeContract:

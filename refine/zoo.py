@@ -15,6 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from encoders.arithmetic.handling import handling_of
 from encoders.contract.presets import EXACT
 from onnx_import import load
 from onnx_import.errors import ModelError
@@ -167,7 +168,7 @@ def _asked(entry: Entry, folder: Path, graph: str, seed: int) -> Result:
     if entry.command is Command.CHECK:
         return check_model(folder / graph, domain, entry.eps, contract, options)
     if entry.command is Command.BATCH_INVARIANT:
-        alone = load(folder / graph)
+        alone = load(folder / graph, handling=handling_of(contract))
         rows = read_domain(alone, domain, contract.format_of)
         tolerance = tolerance_of((entry.eps,), alone.outputs, zero=True)
         return batch_invariance(alone, BATCH, rows, contract, tolerance, options)

@@ -2,45 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 
-from onnx_import.errors import ModelError, UnsupportedModel, shorten
-from onnx_import.graph import Array, Graph, Node, TensorType, build_graph
+from onnx_import.errors import ModelError, UnsupportedModel
+from onnx_import.graph import (
+    Array,
+    Graph,
+    Handling,
+    TensorType,
+    as_written,
+    build_graph,
+)
 from onnx_import.onnx.foreign import is_known
 from onnx_import.onnx.inferable import require_inferable
 from onnx_import.onnx.inference import (
-    constant_type,
-    infer,
     input_type,
-    output_type,
-    require_holdable,
 )
 from onnx_import.onnx.origin import origin_of
 from onnx_import.onnx.proto import opset_of, read_proto
-from onnx_import.passes.decompose import ALWAYS, written_out
+from onnx_import.onnx.walking import Walk
+from onnx_import.passes.decompose import ALWAYS
 from onnx_import.passes.dynamic import with_dynamic_products
-from onnx_import.passes.fold import fold
 from onnx_import.passes.masks import without_infinities
 from onnx_import.passes.normalize import (
     FUNCTIONS,
     PARTING,
-    interpolating,
     live,
-    require_agreed,
-    split_into_slices,
-    truncating,
     unique_names,
-    with_live_input,
-    without_dropout,
     without_functions,
-    without_like,
 )
-from onnx_import.tensors import array_of, attribute_of, require_finite, type_of
+from onnx_import.tensors import array_of, require_finite, type_of
 
 WRITTEN_OUT = ALWAYS | FUNCTIONS | {"CastLike", "Dropout", "Split"}  # what no graph holds
 MADE: Mapping[str, str] = {
@@ -59,6 +55,7 @@ def load(
     batch: int | None = None,
     random: bool = False,
     allowed: tuple[Path, ...] = (),
+    handling: Handling = as_written,
 ) -> Graph:
     """Read an ONNX file into a graph in which every tensor has a known type and shape.
 
@@ -66,7 +63,8 @@ def load(
     first dimension of an input that is not fixed becomes 1; the notes say what was decided. With
     `batch`, the first dimension of every input becomes that, where it is not fixed or is 1. With
     `random`, the masks of Dropouts in training mode become inputs, `Graph.drawn`. `allowed` are
-    places outside the model's folder where its external data may lie.
+    places outside the model's folder where its external data may lie. What `handling` says of a
+    runtime's stored numbers decides which nodes are folded; the others are computed at run time.
     Raises ModelError for a file that cannot be read or is not a valid model, UnsupportedModel for
     a valid one that uses something without a meaning here. Nothing else escapes.
     """
@@ -83,8 +81,9 @@ def load(
     protos, product_notes = with_dynamic_products(protos, initializers)
     read = {t for proto in protos.values() for t in proto.input if t} | set(outputs)
     stored = stored_constants(model.graph, source.parent, read)
-    walked = walk(protos, inputs, stored, read, opset, source.parent, random)
-    nodes, types, constants, drawn = walked
+    work = Walk(protos, read, opset, source.parent, random, handling)
+    nodes, types, constants = work.over(inputs, stored)
+    drawn = tuple(work.drawn)
     for tensor in outputs:
         if tensor not in types:
             raise ModelError(
@@ -119,7 +118,7 @@ def load(
         )
     except ValueError as error:
         raise ModelError(f"'{source}' is not a valid ONNX model: {error}") from error
-    return replace(graph, allowed=allowed)
+    return replace(graph, allowed=allowed, folds=tuple(work.folds), late=work.late)
 
 
 def runtime_inputs(
@@ -244,94 +243,3 @@ def require_finite_constants(
     for tensor in constants:
         if tensor in used and not is_finite(tensor):
             require_finite(constants[tensor], places.get(tensor, f"constant '{tensor}'"))
-
-
-def walk(
-    protos: Mapping[str, onnx.NodeProto],
-    inputs: Mapping[str, TensorType],
-    stored: Mapping[str, Array],
-    read: Collection[str],
-    opset: int,
-    folder: Path,
-    random: bool = False,
-) -> tuple[tuple[Node, ...], Mapping[str, TensorType], Mapping[str, Array], tuple[str, ...]]:
-    """The nodes left after folding, the types of all tensors, all constants, and random masks.
-
-    Inference and folding alternate node by node, because each feeds the other: a Shape is constant
-    once its argument's type is known, and a Reshape's type is known once its shape is constant.
-    Raises ModelError or UnsupportedModel, naming the node.
-    """
-    constants = dict(stored)
-    types = {**inputs, **{tensor: type_of(value) for tensor, value in stored.items()}}
-    nodes: list[Node] = []
-    drawn: list[str] = []
-    waiting = list(protos.items())[::-1]
-    while waiting:
-        name, proto = waiting.pop()
-        node = read_node(name, proto, opset, folder)
-        inferred = infer(proto, node.describe(), types, constants, opset)
-        require_holdable(proto, node.describe(), inferred, types)
-        require_agreed(node, constants)
-        node = interpolating(without_like(without_dropout(node, constants, read, random), types))
-        value = constant_value(node) if node.op == "Constant" else folded(node, types, constants)
-        if value is not None:
-            constants[node.outputs[0]] = value
-            types[node.outputs[0]] = constant_type(inferred.get(node.outputs[0]), value)
-            continue
-        for tensor in node.outputs:
-            if tensor:
-                types[tensor] = output_type(inferred.get(tensor), tensor, node.describe())
-        node = truncating(node, types)
-        body = written_out(node, types, constants, protos)
-        if body is not None:
-            constants.update(body.constants)
-            drawn += body.drawn
-            types.update(body.drawn)
-            types.update({tensor: type_of(value) for tensor, value in body.constants.items()})
-            waiting += list(body.protos.items())[::-1]
-            continue
-        for part in split_into_slices(node, types, protos):
-            value = folded(part, types, constants) if part is not node else None
-            if value is None:
-                feeder, part = with_live_input(part, types, constants)
-                nodes += [*feeder, part]
-                types.update({n.outputs[0]: types[n.inputs[0]] for n in feeder})
-            else:
-                constants[part.outputs[0]] = value
-    return tuple(nodes), types, constants, tuple(drawn)
-
-
-def read_node(name: str, proto: onnx.NodeProto, opset: int, folder: Path) -> Node:
-    """The node as it is in the file. Raises ModelError or UnsupportedModel for its attributes."""
-    place = f"node '{name}' ({proto.op_type})"
-    stored = proto.op_type == "Constant"
-    attributes = {a.name: attribute_of(a, folder, place, stored) for a in proto.attribute}
-    inputs, outputs = tuple(proto.input), tuple(proto.output)
-    return Node(name, proto.op_type, inputs, outputs, attributes, opset, proto.domain)
-
-
-def constant_value(node: Node) -> Array:
-    """What a Constant node holds. Raises UnsupportedModel for strings."""
-    for name, value in node.attributes.items():
-        if name == "value" and isinstance(value, np.ndarray):
-            return value
-        if name in ("value_float", "value_floats"):
-            return np.array(value, np.float32)
-        if name in ("value_int", "value_ints"):
-            return np.array(value, np.int64)
-    raise UnsupportedModel(f"{node.describe()} holds text, which is not supported; remove it")
-
-
-def folded(
-    node: Node, types: Mapping[str, TensorType], constants: Mapping[str, Array]
-) -> Array | None:
-    """The value of a node's output where it can be folded. Raises ModelError if it cannot be."""
-    kinds: Sequence[TensorType | None] = [types[t] if t else None for t in node.inputs]
-    values = [constants.get(t) if t else None for t in node.inputs]
-    try:
-        return fold(node, kinds, values)
-    except (ValueError, LookupError, ArithmeticError, TypeError) as error:
-        raise ModelError(
-            f"{node.describe()} does not fit its constant inputs ({shorten(error)}); "
-            "export the model again"
-        ) from error

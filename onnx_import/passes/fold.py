@@ -3,6 +3,10 @@
 Floating-point arithmetic is never folded: its rounding belongs to the run time. A stored tensor
 that is dequantised becomes the exact product, which is more than its type holds; the runtime rounds
 it like any weight. Until then it can only be moved about.
+
+A runtime may round stored numbers before it uses them, or compute in another format than their
+type. Moving them about is the same before and after that; what is computed of them is not, and
+comes with what it takes of the runtime (`needs`).
 """
 
 from __future__ import annotations
@@ -12,8 +16,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnx_import.graph import Array, DType, Node, TensorType
-from onnx_import.passes.fold_quantized import dequantised, quantised
+from onnx_import.graph import Array, DType, Need, Node, TensorType, Use
+from onnx_import.passes.fold_quantized import dequantised, farthest_step, quantised
 from onnx_import.passes.fold_values import whole
 from onnx_import.tensors import dtype_of
 
@@ -101,6 +105,54 @@ def moved(
             return padded(node, values)
         case _:
             return whole(node, present) if rounded else None
+
+
+MOVING = frozenset(
+    (
+        *("ConstantOfShape", "Concat", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape"),
+        *("Shape", "Size", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where"),
+    )
+)
+"""Operators that are folded and compute nothing of the numbers that they move."""
+
+
+def needs(
+    node: Node,
+    types: Sequence[TensorType | None],
+    values: Sequence[Array | None],
+    result: Array,
+) -> tuple[Need, ...]:
+    """What must hold at run time for a node's folded output to be what a runtime computes."""
+    if node.op in MOVING:
+        return ()
+    read = [
+        Need(Use.READ, t.dtype, v)
+        for t, v in zip(types, values, strict=True)
+        if t is not None and v is not None and t.dtype.is_float
+    ]
+    match node.op:
+        case "Cast":
+            code = node.attributes["to"]
+            assert isinstance(code, int)
+            target = dtype_of(code, node.describe())
+            return (*read, *([Need(Use.READ, target, result)] if target.is_float else []))
+        case "Range" if read:
+            # added up, or multiplied and added to the first
+            steps = np.arange(result.size) * read[2].values.astype(np.float64).reshape(())
+            kind = read[0].dtype
+            return (*read, Need(Use.READ, kind, steps), Need(Use.READ, kind, result))
+        case "QuantizeLinear":
+            return (*read, Need(Use.COMPUTED, read[0].dtype, read[0].values))
+        case "DequantizeLinear":
+            (scale,) = read
+            farthest = farthest_step(node, values)
+            return (
+                scale,
+                Need(Use.COUNTED, scale.dtype, farthest),
+                Need(Use.ROUNDED, scale.dtype, result),
+            )
+        case _:
+            return tuple(read)
 
 
 def frozen(value: Array) -> Array:

@@ -59,6 +59,13 @@ def dequantised(node: Node, values: Sequence[Array | None]) -> Array | None:
     return exact if once and plain else None
 
 
+def farthest_step(node: Node, values: Sequence[Array | None]) -> Array:
+    """The largest |x − zero point| of a node that is folded."""
+    found = _operands(node, values)
+    assert found is not None
+    return np.array(np.max(np.abs(found.x.astype(np.float64) - found.zero), initial=0.0))
+
+
 def quantised(node: Node, values: Sequence[Array | None]) -> Array | None:
     """The whole numbers; None where a runtime may find others, or could flush an operand."""
     found = _operands(node, values)

@@ -301,7 +301,8 @@ def split_into_slices(
 def with_live_input(
     node: Node, types: Mapping[str, TensorType], constants: Mapping[str, Array]
 ) -> tuple[tuple[Node, ...], Node]:
-    """A node whose inputs are all constant reads the first number among them through an Identity.
+    """A node whose inputs are all constant reads the first number among them through an Identity,
+    a DequantizeLinear the integers that it scales.
 
     Its arithmetic belongs to the run time, and this way it has an operand that is computed.
     """
@@ -309,7 +310,7 @@ def with_live_input(
     floats = [t for t in present if t in constants and types[t].dtype.is_float]
     if not floats or len([t for t in present if t in constants]) < len(present):
         return (), node
-    stored = floats[0]
+    stored = present[0] if node.op == "DequantizeLinear" else floats[0]
     live_name = f"{stored}@{node.name}"
     feeder = Node(f"{node.name}@{stored}", "Identity", (stored,), (live_name,), {}, node.opset)
     position = node.inputs.index(stored)

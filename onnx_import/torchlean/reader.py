@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,19 @@ import onnx
 from onnx import helper
 
 from onnx_import.errors import ModelError, UnsupportedModel
-from onnx_import.graph import Array, DType, Graph, Node, TensorType, build_graph
+from onnx_import.graph import (
+    Array,
+    DType,
+    Fold,
+    Graph,
+    Handling,
+    Node,
+    TensorType,
+    as_written,
+    build_graph,
+)
 from onnx_import.onnx.proto import read_bytes
-from onnx_import.onnx.reader import walk
+from onnx_import.onnx.walking import Walk
 from onnx_import.passes.normalize import live
 from onnx_import.tensors import require_finite, type_of
 from onnx_import.torchlean.assignment import Reader, assign
@@ -59,6 +69,17 @@ class Document:
 
 
 @dataclass(frozen=True)
+class Read:
+    """The file that is read and what a runtime does to stored numbers; what was computed of them on
+    the way, and what not (`Graph.folds`, `Graph.late`)."""
+
+    source: Path
+    handling: Handling
+    folds: list[Fold] = field(default_factory=list)
+    late: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Lowered:
     """What one node became: ONNX nodes, and the types and constants that they add."""
 
@@ -80,7 +101,7 @@ class Whole:
     notes: tuple[str, ...]
 
 
-def load(path: str | Path) -> Graph:
+def load(path: str | Path, handling: Handling = as_written) -> Graph:
     """Read a TorchLean graph into a graph of ONNX operators, its tensors named KIND_ID.
 
     The weights are in the nodes or in a file beside the graph. Numbers are float32 unless exact
@@ -100,7 +121,8 @@ def load(path: str | Path) -> Graph:
     outside = any(_weights_wanted(e, kinds) for e in entries)
     weights = weights_beside(source, fields) if outside else NONE
     dtype = DType.FLOAT64 if weights.needs_float64 else DType.FLOAT32
-    whole = lower_all(document, entries, kinds, weights, dtype, source)
+    file = Read(source, handling)
+    whole = lower_all(document, entries, kinds, weights, dtype, file)
     names = {e.id: e.name for e in document.entries}
     outputs = tuple(dict.fromkeys(names[i] for i in document.output_ids))
     kept = live([(node.inputs, node.outputs) for node in whole.nodes], outputs)
@@ -109,7 +131,7 @@ def load(path: str | Path) -> Graph:
     inputs = (names[document.input_id],)
     dropped = len(document.entries) - len(entries)
     try:
-        return build_graph(
+        graph = build_graph(
             tuple(nodes),
             {t: kind for t, kind in whole.types.items() if t in read or t in inputs},
             {t: value for t, value in whole.constants.items() if t in read},
@@ -121,6 +143,7 @@ def load(path: str | Path) -> Graph:
         )
     except ValueError as error:
         raise ModelError(f"'{source}' is not a valid TorchLean graph: {error}") from error
+    return replace(graph, folds=tuple(file.folds), late=file.late)
 
 
 def notes_on(document: Document, dtype: DType, rounded: int, dropped: int) -> tuple[str, ...]:
@@ -250,7 +273,7 @@ def lower_all(
     kinds: Mapping[int, Kind],
     weights: Weights,
     dtype: DType,
-    source: Path,
+    file: Read,
 ) -> Whole:
     """Every node in ONNX operators, with the weights beside the graph that are its own."""
     without = [e for e in entries if _weights_wanted(e, kinds)]
@@ -274,7 +297,7 @@ def lower_all(
             part = lower_constant(place, dtype)
         else:
             steps = kinds[entry.id].lower(place)
-            part = lower(entry, [p.name for p in parents], steps, types, constants, dtype, source)
+            part = lower(entry, [p.name for p in parents], steps, types, constants, dtype, file)
             found = part.types[entry.name].shape
             if found != entry.shape:
                 raise ModelError(
@@ -342,7 +365,7 @@ def lower(
     types: Mapping[str, TensorType],
     constants: Mapping[str, Array],
     dtype: DType,
-    source: Path,
+    file: Read,
 ) -> Lowered:
     """A node's steps as ONNX nodes, inferred and folded as the ONNX reader does."""
     own: dict[str, Array] = {}
@@ -367,7 +390,17 @@ def lower(
     known = {t: types[t] for t in parents if t not in constants}
     before = {t: constants[t] for t in parents if t in constants}
     stored = {**before, **own}
-    nodes, found, values, _ = walk(protos, known, stored, {entry.name}, OPSET, source.parent)
+    walk = Walk(
+        protos,
+        {entry.name},
+        OPSET,
+        file.source.parent,
+        random=False,
+        handling=file.handling,
+        folds=file.folds,
+        late=file.late,
+    )
+    nodes, found, values = walk.over(known, stored)
     nodes = tuple(_with_all_bits(node, protos, steps) for node in nodes)
     for node in nodes:  # inference takes a Reshape's target as it is
         if node.op == "Reshape" and found[node.inputs[0]].size != found[node.outputs[0]].size:

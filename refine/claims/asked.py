@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from encoders.arithmetic.handling import handling_of
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import EXACT
 from gpu_check.runtimes.isolated import server_for
@@ -63,7 +64,7 @@ def answered(
         model = _optimised(model, settings)
     contract = _contract(settings.contract, model, settings, question.batch)
     alone = question.spec is None and question.batch is None
-    graph = _graph(model, settings, random=alone)
+    graph = _graph(model, settings, contract, random=alone)
     domain = question.domain(graph, contract)
     tolerance = question.tolerance(graph)
     if question.batch is not None and graph.source is None:
@@ -86,7 +87,7 @@ def _specification(question: Question, spec: Path | Graph) -> Side:
     contract = EXACT
     if question.spec_contract not in (EXACT, EXACT.name):
         contract = _contract(question.spec_contract, spec, question.settings)
-    return Side(_graph(spec, question.settings), contract)
+    return Side(_graph(spec, question.settings, contract), contract)
 
 
 def _options(settings: Settings) -> Options:
@@ -104,10 +105,12 @@ def _options(settings: Settings) -> Options:
     )
 
 
-def _graph(model: Path | Graph, settings: Settings, random: bool = False) -> Graph:
+def _graph(
+    model: Path | Graph, settings: Settings, contract: RuntimeContract, random: bool = False
+) -> Graph:
     if isinstance(model, Graph):
         return model
-    return load(model, random=random, allowed=settings.allow)
+    return load(model, random=random, allowed=settings.allow, handling=handling_of(contract))
 
 
 def _contract(

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from encoders.arithmetic.handling import handling_of
 from encoders.contract.contract import RuntimeContract, ScheduleRule
 from encoders.families.scheduling import contract_at
 from encoders.program import program_of
@@ -73,7 +74,7 @@ def batch_invariance(
     no row to speak of.
     """
     assert alone.source is not None
-    many = load(alone.source, batch, allowed=alone.allowed)
+    many = load(alone.source, batch, allowed=alone.allowed, handling=handling_of(contract))
     for graph in (alone, many):
         require_meaning(Side(graph, contract))
     clock = Clock(time.monotonic(), options.timeout, tell)

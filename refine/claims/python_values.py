@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from encoders.arithmetic.handling import handling_of
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import EXACT
 from gpu_check.common.writing import write_whole
@@ -186,8 +187,12 @@ def places_of(allow: object) -> tuple[Path, ...]:
     return tuple(Path(path_text("allow", path)) for path in allow)
 
 
-def graph_of(source: Path | Graph, allow: object) -> Graph:
-    return source if isinstance(source, Graph) else load(source, allowed=places_of(allow))
+def graph_of(source: Path | Graph, allow: object, contract: RuntimeContract | None = None) -> Graph:
+    """The graph of a model, read as a runtime that obeys the contract does where one is given."""
+    if isinstance(source, Graph):
+        return source
+    handling = None if contract is None else handling_of(contract)
+    return load(source, allowed=places_of(allow), handling=handling)
 
 
 def path_of(source: Path | Graph) -> Path:

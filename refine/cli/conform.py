@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from encoders.arithmetic.handling import handling_of
 from gpu_check.conformance.conformance import Conformance, How
 from onnx_import import load
 from refine.claims.conforming import judged
@@ -64,8 +65,8 @@ def conform_command(
     """
     reporter = Reporter()
     with reporter.progress("reading the model") as progress:
-        graph = load(model, allowed=allowed)
         chosen = contract_for(contract, None, None, model, allowed)
+        graph = load(model, allowed=allowed, handling=handling_of(chosen))
         require_applicable(chosen, graph)
         choice = runtime_choice(runtime)
         batch = drawn(graph, inputs, samples, seed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from encoders.arithmetic.handling import handling_of
 from encoders.contract.contract import RuntimeContract
 from encoders.numbers.formats import FloatFormat
 from encoders.program import program_of
@@ -25,6 +26,7 @@ def require_applicable(contract: RuntimeContract, graph: Graph) -> None:
 def _problems(contract: RuntimeContract, graph: Graph) -> Iterator[str]:
     if contract.exact:
         return
+    yield from _computed(contract, graph)
     for step in program_of(graph).steps:
         node, operator, kind = step.node, step.operator, step.site.outputs[0].dtype
         if not kind.is_float or operator.movement or operator.converts:
@@ -42,6 +44,23 @@ def _problems(contract: RuntimeContract, graph: Graph) -> Iterator[str]:
                 f"{node.describe()} computes; name a format with that range and fewer digits"
             )
     yield from _rules(contract, graph)
+
+
+def _computed(contract: RuntimeContract, graph: Graph) -> Iterator[str]:
+    """Results of stored numbers in the graph that a runtime finds otherwise."""
+    handling = handling_of(contract)
+    for fold in graph.folds:
+        why = next((w for w in map(handling, fold.needs) if w), "")
+        if why and fold.output:
+            yield (
+                f"{fold.node} was computed when the graph was read, which did not know that {why}; "
+                "give the model's file in place of its graph, or load it with contract="
+            )
+        elif why:
+            yield (
+                f"{fold.node} counts by numbers that are not read as they are written: {why}; "
+                "choose numbers that this format holds, or another format"
+            )
 
 
 def _shortens(contract: RuntimeContract, short: FloatFormat, own: FloatFormat) -> bool:

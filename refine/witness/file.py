@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from encoders.arithmetic.handling import handling_of
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import EXACT
 from encoders.contract.table import contract_of_table
@@ -134,7 +135,8 @@ class Trusted:
 def load_witness(
     path: Path, graph_of: Callable[..., Graph], trusted: Trusted | None = None
 ) -> Saved:
-    """The saved counterexample; `graph_of` loads a model from a path, and with `batch` rows.
+    """The saved counterexample; `graph_of` loads a model from a path, with `batch` rows, and as
+    a `handling` has its stored numbers.
 
     Nothing that it names is opened outside its folder, unless the user says so. Raises ModelError,
     in one sentence, for a file that is not a counterexample, a model that has changed since or is
@@ -160,12 +162,14 @@ def load_witness(
         why = shorten(f"{type(error).__name__}: {error}")
         raise ModelError(f"{path}: not a complete counterexample ({why})") from error
     found = _found(model, trusted.model, path, trusted.allowed, "--model")
-    reader = graph_of if batch is None else partial(graph_of, batch=batch)
+    rows = graph_of if batch is None else partial(graph_of, batch=batch)
+    reader = partial(rows, handling=handling_of(execution))
     graph = _unchanged(found, sha256, reader)
     spec = None
     if spec_model is not None and spec_sha256 is not None and theirs is not None:
         found = _found(spec_model, trusted.spec, path, trusted.allowed, "--spec")
-        spec = Side(_unchanged(found, spec_sha256, graph_of), theirs)
+        spec_reader = partial(graph_of, handling=handling_of(theirs))
+        spec = Side(_unchanged(found, spec_sha256, spec_reader), theirs)
     inputs, real = _read_arrays(archive, graph, execution, exact)
     shape = graph.types[output].shape if output in graph.outputs else ()
     fits = len(index) == len(shape) and all(0 <= i < n for i, n in zip(index, shape, strict=True))

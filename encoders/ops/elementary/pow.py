@@ -2,7 +2,8 @@
 
 A runtime may compute a whole power by repeated multiplication, one of quarters by square roots and
 a reciprocal, any other as exp(n·log x), or each of them by a function pow of the accuracy that the
-contract states: the bound covers both.
+contract states: the bound covers both. The exponent is a stored number: where the contract rounds
+it, the runtime raises to another one.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from typing import Any
 import numpy as np
 
 from encoders.arithmetic.runtime import Arithmetic
-from encoders.contract.contract import RuntimeContract
+from encoders.contract.contract import OpenSchedule, RuntimeContract, Subnormals
 from encoders.curves.curves import image_of
 from encoders.families.signed_sum import check_float
-from encoders.families.smooth import smooth_operator, stored
+from encoders.families.smooth import LEMMAS, smooth_operator, stored
 from encoders.functions.curve import Curve, Piece, Shape
 from encoders.functions.exp import EXP
 from encoders.functions.log import LOG
 from encoders.functions.pow import POW
-from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.numbers.enclosure import FloatArray, Interval, add_up
 from encoders.operator import Field, Operator, Precondition, RoundingBound, Site
 from encoders.relaxations.elements import broadcast_element
-from encoders.rounding.rounding_bounds import rounder
+from encoders.rounding.rounding_bounds import held, no_overflow, rounder, rounder_of
 from encoders.rounding.tracked_functions import function_error
 
 _INFINITY = float("inf")
@@ -247,9 +248,110 @@ def _covering(by_steps: Operator) -> Operator:
         wide = x.inflate(lost)
         read = Interval(np.maximum(wide.lo, np.minimum(x.lo, 0.0)), wide.hi)
         other = function_error(r, accuracy, image_of(_curve(site), read))
-        return replace(bound, radius=np.maximum(bound.radius, other + bound.radius * np.any(lost)))
+        again = np.where(np.any(lost), bound.radius, 0.0)
+        return replace(bound, radius=np.maximum(bound.radius, add_up(other, again)))
 
     return replace(by_steps, rounding=rounding)
+
+
+def _as_read(site: Site, contract: RuntimeContract) -> tuple[float, ...]:
+    """The exponents that a runtime may raise to: the stored number where it arrives, and 0 in its
+    place where that may be flushed."""
+    n = _exponent(site)
+    if contract.exact:
+        return (n,)
+    r = rounder_of(site.type_of(1).dtype, contract)
+    there = held(r, np.array([n]))
+    read = float(there.values[0])
+    tiny = r.flush_operands and 0.0 < abs(read) < r.smallest_normal
+    if not tiny and not there.flushed[0]:
+        return (read,)
+    certain = Subnormals.EITHER not in (contract.operands, contract.results)
+    return (0.0,) if certain else (read, 0.0)
+
+
+def _raising_to(site: Site, n: float) -> Site:
+    """The same power with another exponent."""
+    exponent = np.full(site.type_of(1).shape, n)
+    return replace(site, constants=(None, exponent, *site.constants[2:]))
+
+
+def _powers_apart(x: Interval, n: float, m: float) -> FloatArray:
+    """|xᵐ − xⁿ| over ranges, n ≠ m being exponents with which it has a meaning there.
+
+    |xᵐ − xⁿ| ≤ |m − n|·|ln x|·xᵗ for some t between them, and ≤ xᵐ + xⁿ; of whole exponents it is
+    the same of |x|, where they are both even or both odd or x is not negative.
+    """
+    lowest, highest = np.maximum(np.maximum(x.lo, -x.hi), 0.0), x.magnitude
+    with np.errstate(all="ignore"):
+        corners = [np.power(b, t) for b in (lowest, highest) for t in (n, m)]
+        both = np.maximum(corners[0], corners[2]) + np.maximum(corners[1], corners[3])
+        below, above = (np.abs(np.log(b)) * np.maximum.reduce(corners) for b in (lowest, highest))
+        if min(n, m) > 0:  # −ln x·xᵗ is at most 1/(e·t) for x up to 1
+            below = np.fmin(below, 0.3679 / min(n, m))
+        above, below = np.where(highest > 1, above, 0.0), np.where(lowest < 1, below, 0.0)
+        near = abs(m - n) * np.maximum(above, below)
+    signs = _is_whole(n) and _is_whole(m) and (n - m) % 2 == 0
+    near = np.where(np.isnan(near) | ((x.lo < 0) & (not signs)), np.inf, near)
+    # a power of numpy's is right to a few units of 2^-52 times 1 + |t·ln x|
+    slack = 1.0 + 2.0**-40
+    return np.asarray(np.where(np.isnan(both), np.inf, np.minimum(both, near)) * slack + 2.0**-1000)
+
+
+def _reading(power: Operator) -> Operator:
+    """The operator whose exponent is a stored number, which reaches it as others do."""
+
+    def runtime(
+        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+    ) -> tuple[Any, ...]:
+        n, *others = _as_read(site, contract)
+        if others:
+            raise OpenSchedule(f"contract '{contract.name}' leaves a subnormal exponent open")
+        if n == 0.0:
+            return (arithmetic.constant(np.ones(site.outputs[0].shape)),)
+        return power.runtime(_raising_to(site, n), inputs, arithmetic, contract)
+
+    def rounding(
+        site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+    ) -> RoundingBound:
+        bounds = [_with(power, site, m, inputs, result, contract) for m in _as_read(site, contract)]
+        return replace(
+            bounds[0],
+            radius=np.maximum.reduce([b.radius for b in bounds]),
+            preconditions=tuple(c for b in bounds for c in b.preconditions),
+        )
+
+    return replace(power, runtime=runtime, rounding=rounding)
+
+
+def _with(
+    power: Operator,
+    site: Site,
+    m: float,
+    inputs: Sequence[Interval],
+    result: Interval,
+    contract: RuntimeContract,
+) -> RoundingBound:
+    """The bound where the runtime raises to m."""
+    n = _exponent(site)
+    if m == n:
+        return power.rounding(site, inputs, result, contract)
+    (x,) = inputs
+    if m == 0.0:
+        own = RoundingBound(np.zeros(x.shape), _power_preconditions(site, x), LEMMAS)
+    elif abs(m) <= _HIGHEST:
+        own = power.rounding(_raising_to(site, m), inputs, result, contract)
+    else:
+        own = RoundingBound(np.full(x.shape, np.inf), (), LEMMAS)
+    conditions = (*own.preconditions, *_power_preconditions(site, x))
+    apart = _powers_apart(x, n, m)
+    reach = no_overflow(
+        rounder(site, contract), add_up(result.magnitude, add_up(apart, own.radius))
+    )
+    radius = add_up(own.radius, apart)
+    if not all(c.holds for c in (*conditions, reach)):
+        radius = np.full_like(radius, np.inf)
+    return replace(own, radius=radius, preconditions=(*conditions, reach))
 
 
 OPERATORS = (
@@ -262,17 +364,19 @@ OPERATORS = (
         preconditions=_not_negative,
         element=broadcast_element,
     ),
-    _covering(
-        smooth_operator(
-            "Pow",
-            7,
-            _curve,
-            _real,
-            _runtime,
-            _check,
-            preconditions=_power_preconditions,
-            uses=(POW, EXP, LOG),
-            element=broadcast_element,
+    _reading(
+        _covering(
+            smooth_operator(
+                "Pow",
+                7,
+                _curve,
+                _real,
+                _runtime,
+                _check,
+                preconditions=_power_preconditions,
+                uses=(POW, EXP, LOG),
+                element=broadcast_element,
+            )
         )
     ),
 )

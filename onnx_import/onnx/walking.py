@@ -1,0 +1,169 @@
+"""A walk over the nodes of a model: types are inferred, constants folded, operators written out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from onnx_import.errors import ModelError, UnsupportedModel, shorten
+from onnx_import.graph import Array, Fold, Handling, Node, TensorType
+from onnx_import.onnx.inference import constant_type, infer, output_type, require_holdable
+from onnx_import.passes.decompose import written_out
+from onnx_import.passes.fold import fold, needs
+from onnx_import.passes.late import counted, explained, why_late
+from onnx_import.passes.normalize import (
+    interpolating,
+    require_agreed,
+    split_into_slices,
+    truncating,
+    with_live_input,
+    without_dropout,
+    without_like,
+)
+from onnx_import.tensors import attribute_of, type_of
+
+
+@dataclass
+class Walk:
+    """The walk over a model's nodes. `drawn` are the random masks met on the way, `folds` the nodes
+    that were computed of stored numbers, `late` says of tensors computed of constants alone why
+    that is done at run time."""
+
+    protos: Mapping[str, onnx.NodeProto]
+    read: Collection[str]
+    opset: int
+    folder: Path
+    random: bool
+    handling: Handling
+    drawn: list[str] = field(default_factory=list)
+    folds: list[Fold] = field(default_factory=list)
+    late: dict[str, str] = field(default_factory=dict)
+
+    def over(
+        self, inputs: Mapping[str, TensorType], stored: Mapping[str, Array]
+    ) -> tuple[tuple[Node, ...], Mapping[str, TensorType], Mapping[str, Array]]:
+        """The nodes left after folding, the types of all tensors, and all constants.
+
+        Inference and folding alternate node by node, because each feeds the other: a Shape is
+        constant once its argument's type is known, and a Reshape's type is known once its shape is
+        constant. Raises ModelError or UnsupportedModel, naming the node.
+        """
+        constants = dict(stored)
+        types = {**inputs, **{tensor: type_of(value) for tensor, value in stored.items()}}
+        nodes: list[Node] = []
+        waiting = list(self.protos.items())[::-1]
+        while waiting:
+            name, proto = waiting.pop()
+            with explained(self.late, proto.input):
+                more = self._node(name, proto, types, constants, nodes)
+            waiting += more[::-1]
+        return tuple(nodes), types, constants
+
+    def _node(
+        self,
+        name: str,
+        proto: onnx.NodeProto,
+        types: dict[str, TensorType],
+        constants: dict[str, Array],
+        nodes: list[Node],
+    ) -> list[tuple[str, onnx.NodeProto]]:
+        """Reads one node; what it is written out as, if anything, is still to be read."""
+        node = read_node(name, proto, self.opset, self.folder)
+        inferred = infer(proto, node.describe(), types, constants, self.opset)
+        require_holdable(proto, node.describe(), inferred, types)
+        require_agreed(node, constants)
+        node = without_dropout(node, constants, self.read, self.random)
+        node = interpolating(without_like(node, types))
+        self.folds += counted(node, types, constants)
+        if node.op == "Constant":
+            value: Array | None = constant_value(node)
+        else:
+            value = self._folded(node, types, constants)
+        if value is not None:
+            constants[node.outputs[0]] = value
+            types[node.outputs[0]] = constant_type(inferred.get(node.outputs[0]), value)
+            return []
+        for tensor in node.outputs:
+            if tensor:
+                types[tensor] = output_type(inferred.get(tensor), tensor, node.describe())
+        node = truncating(node, types)
+        body = written_out(node, types, constants, self.protos)
+        if body is not None:
+            constants.update(body.constants)
+            self.drawn += body.drawn
+            types.update(body.drawn)
+            types.update({tensor: type_of(value) for tensor, value in body.constants.items()})
+            return list(body.protos.items())
+        for part in split_into_slices(node, types, self.protos):
+            value = self._folded(part, types, constants) if part is not node else None
+            if value is None:
+                feeder, part = with_live_input(part, types, constants)
+                nodes += [*feeder, part]
+                types.update({n.outputs[0]: types[n.inputs[0]] for n in feeder})
+            else:
+                constants[part.outputs[0]] = value
+        return []
+
+    def _folded(
+        self, node: Node, types: Mapping[str, TensorType], constants: Mapping[str, Array]
+    ) -> Array | None:
+        """The value of a node's output where it can be folded, and its numbers are read so."""
+        kinds: Sequence[TensorType | None] = [types[t] if t else None for t in node.inputs]
+        values = [constants.get(t) if t else None for t in node.inputs]
+        value = folded(node, kinds, values)
+        if value is None:
+            self._pass_on(node, constants)
+            return None
+        found = needs(node, kinds, values, value)
+        why = next((w for w in map(self.handling, found) if w), "")
+        if why:
+            self.late[node.outputs[0]] = why_late(node, why)
+            return None
+        if found:
+            self.folds.append(Fold(node.describe(), node.outputs[0], found))
+        return value
+
+    def _pass_on(self, node: Node, constants: Mapping[str, Array]) -> None:
+        """What is computed of late tensors and constants alone is late, too."""
+        given = [t for t in node.inputs if t]
+        if all(t in constants or t in self.late for t in given):
+            why = next((self.late[t] for t in given if t in self.late), "")
+            self.late.update({t: why for t in node.outputs if t and why})
+
+
+def read_node(name: str, proto: onnx.NodeProto, opset: int, folder: Path) -> Node:
+    """The node as it is in the file. Raises ModelError or UnsupportedModel for its attributes."""
+    place = f"node '{name}' ({proto.op_type})"
+    stored = proto.op_type == "Constant"
+    attributes = {a.name: attribute_of(a, folder, place, stored) for a in proto.attribute}
+    inputs, outputs = tuple(proto.input), tuple(proto.output)
+    return Node(name, proto.op_type, inputs, outputs, attributes, opset, proto.domain)
+
+
+def constant_value(node: Node) -> Array:
+    """What a Constant node holds. Raises UnsupportedModel for strings."""
+    for name, value in node.attributes.items():
+        if name == "value" and isinstance(value, np.ndarray):
+            return value
+        if name in ("value_float", "value_floats"):
+            return np.array(value, np.float32)
+        if name in ("value_int", "value_ints"):
+            return np.array(value, np.int64)
+    raise UnsupportedModel(f"{node.describe()} holds text, which is not supported; remove it")
+
+
+def folded(
+    node: Node, kinds: Sequence[TensorType | None], values: Sequence[Array | None]
+) -> Array | None:
+    """The value of a node's output where it can be folded. Raises ModelError if it cannot be."""
+    try:
+        return fold(node, kinds, values)
+    except (ValueError, LookupError, ArithmeticError, TypeError) as error:
+        raise ModelError(
+            f"{node.describe()} does not fit its constant inputs ({shorten(error)}); "
+            "export the model again"
+        ) from error
