@@ -13,6 +13,7 @@ import pytest
 import small_models
 from small_models import settled
 
+from encoders import program as program_module
 from encoders.numbers.radius import is_negative, is_radius, largest_radius, radius_of
 from encoders.operator import NOT_NEGATIVE, Contribution, DifferenceMap, RoundingBound
 from refine.bounds import network as bounds_module
@@ -65,7 +66,7 @@ def net(tmp_path: Path) -> Path:
 
 
 def _negative_rounding(patch: pytest.MonkeyPatch) -> None:
-    old = bounds_module.lookup
+    old = program_module.lookup
 
     def changed(node: Any) -> Any:
         operator = old(node)
@@ -75,11 +76,11 @@ def _negative_rounding(patch: pytest.MonkeyPatch) -> None:
 
         return replace(operator, rounding=rounding)
 
-    patch.setattr(bounds_module, "lookup", changed)
+    patch.setattr(program_module, "lookup", changed)
 
 
 def _negative_differences(patch: pytest.MonkeyPatch) -> None:
-    old = bounds_module.lookup
+    old = program_module.lookup
 
     def changed(node: Any) -> Any:
         operator = old(node)
@@ -90,7 +91,7 @@ def _negative_differences(patch: pytest.MonkeyPatch) -> None:
 
         return replace(operator, differences=differences)
 
-    patch.setattr(bounds_module, "lookup", changed)
+    patch.setattr(program_module, "lookup", changed)
 
 
 def _negative_change(patch: pytest.MonkeyPatch) -> None:

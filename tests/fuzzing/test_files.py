@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+import files
 import pytest
 from file_cases import Case
-from fuzzing import files
 from whole_files import onnx_model
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import interrupts
 import pytest
-from fuzzing import interrupts
 
 
 @pytest.mark.parametrize("seed", [1])
