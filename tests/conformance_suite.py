@@ -21,8 +21,7 @@ from onnx import numpy_helper
 
 from encoders.arithmetic.approximate_field import ApproximateReals
 from encoders.contract.presets import SEQUENTIAL
-from encoders.operator import site_of
-from encoders.registry import lookup
+from encoders.program import program_of
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_real
 from onnx_import import load
@@ -142,9 +141,7 @@ def imported(
             path = folder / "model.onnx"
             path.write_bytes(stored(model, given, kept, outputs).SerializeToString())
             try:
-                graph = load(path)
-                for node in graph.order:
-                    lookup(node).check(site_of(graph, node))
+                graph = program_of(load(path)).checked.graph
                 return graph, {name: given[name] for name in graph.inputs}
             except ModelError as error:
                 refusals.setdefault(kept, error)

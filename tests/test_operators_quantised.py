@@ -18,6 +18,7 @@ from encoders.arithmetic.exact_fields import Rationals, fraction, object_array
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Operator, Site, site_of
+from encoders.program import program_of
 from encoders.registry import lookup
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_exact
@@ -357,8 +358,7 @@ REFUSED = (
 
 def checked(example: Example) -> None:
     graph, _ = graph_of(example)
-    for node in graph.order:
-        lookup(node).check(site_of(graph, node))
+    assert program_of(graph).checked
 
 
 @pytest.mark.parametrize(("example", "why"), REFUSED, ids=lambda v: v if isinstance(v, str) else "")
@@ -402,10 +402,7 @@ def qgemm(path: Any, inputs: Sequence[str], **attributes: Any) -> Any:
     )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
-    loaded = load(path)
-    for node in loaded.order:
-        lookup(node).check(site_of(loaded, node))
-    return loaded
+    return program_of(load(path)).checked.graph
 
 
 def test_qgemm_is_refused_where_it_is_not_quantised_again(tmp_path: Any) -> None:

@@ -18,9 +18,7 @@ from onnx.reference import ReferenceEvaluator
 from encoders.arithmetic.approximate_field import ApproximateReals
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
 from encoders.numbers.enclosure import Interval
-from encoders.operator import site_of
 from encoders.program import program_of
-from encoders.registry import lookup
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_real
 from onnx_import import load
@@ -137,9 +135,7 @@ def judge(case: Case, folder: Path, runtime: Onnxruntime, seed: int = 0) -> Judg
     path = folder / "model.onnx"
     path.write_bytes(made.model.SerializeToString())
     try:
-        graph = load(path)
-        for node in graph.order:
-            lookup(node).check(site_of(graph, node))
+        graph = program_of(load(path)).checked.graph
     except ModelError as error:
         return Judged("refused", refusal=str(error))
     except Exception as error:

@@ -10,9 +10,7 @@ import pytest
 from grid_cases import Case, const, kept, made_of, run
 from onnx import TensorProto, helper, numpy_helper
 
-from encoders.operator import site_of
 from encoders.program import program_of
-from encoders.registry import lookup
 from gpu_check.emulator.emulator import emulate
 from onnx_import import load
 from onnx_import.errors import ModelError, UnsupportedModel
@@ -29,10 +27,7 @@ def graph_of(case: Case, folder: Path) -> Graph:
     """Read, and looked through node by node. Raises ModelError."""
     path = folder / "model.onnx"
     path.write_bytes(made_of(case).model.SerializeToString())
-    graph = load(path)
-    for node in graph.order:
-        lookup(node).check(site_of(graph, node))
-    return graph
+    return program_of(load(path)).checked.graph
 
 
 PADDED = {"kernel_shape": (2,), "auto_pad": "SAME_UPPER", "pads": (1, 1)}

@@ -19,8 +19,8 @@ import test_operators_interpolation
 from operator_checks import Example, example, model_of
 
 from encoders.contract.presets import SEQUENTIAL
-from encoders.operator import site_of
-from encoders.registry import lookup, operators
+from encoders.program import program_of
+from encoders.registry import operators
 from examples import EXAMPLES
 from gpu_check.emulator.emulator import emulate
 from gpu_check.runtimes.runtimes import OnnxRuntime, RuntimeUnavailable
@@ -99,9 +99,7 @@ def graphs(name: str, dtype: DType, folder: Path) -> Iterator[tuple[Graph, bytes
             try:
                 made = typed_model(replace(case, opset=max(case.opset, opset)), dtype)
                 path.write_bytes(made.SerializeToString())
-                graph = load(path)
-                for node in graph.order:
-                    lookup(node).check(site_of(graph, node))
+                graph = program_of(load(path)).checked.graph
             except (ModelError, onnx.shape_inference.InferenceError):
                 continue
             used = [n for n in graph.order if n.op == name]
