@@ -27,6 +27,7 @@ from encoders.contract.presets import IEEE_ANY, ORT_CPU, PRESETS
 from encoders.curves.curves import image_of, lines_of, slopes_of
 from encoders.curves.gated_curves import GELU, GELU_TANH, MISH, swish_curve
 from encoders.functions.accuracy import Evidence, FunctionAccuracy, Transcendental
+from encoders.functions.atan import ATAN
 from encoders.functions.curve import Curve, Piece, Shape
 from encoders.functions.erf import ERF
 from encoders.functions.exp import EXP
@@ -286,7 +287,7 @@ def test_special_arguments() -> None:
 
 OPERATOR_OF = {
     EXP: "Exp", LOG: "Log", TANH: "Tanh", SIGMOID: "Sigmoid",
-    ERF: "Erf", SIN: "Sin", COS: "Cos", SOFTPLUS: "Softplus",
+    ERF: "Erf", SIN: "Sin", COS: "Cos", ATAN: "Atan", SOFTPLUS: "Softplus",
 }  # fmt: skip
 
 

@@ -159,6 +159,17 @@ REDUCTIONS = (
     example("ReduceSum", "x a", (2, 3, 4), constants={"a": ints(1)}, exact=False),
     example("ReduceSum", "x", (2, 3), "all", keepdims=0, exact=False),
     example("ReduceSum", "x", (2, 3), "nothing", noop_with_empty_axes=1),
+    example("CumSum", "x a", (2, 5), constants={"a": np.array(1)}, exact=False),
+    example(
+        "CumSum",
+        "x a",
+        (4, 3),
+        "back",
+        constants={"a": np.array(0)},
+        exclusive=1,
+        reverse=1,
+        exact=False,
+    ),
     example("ReduceMean", "x", (2, 3, 4), axes=[0, -1], keepdims=0, exact=False),
     example(
         "ReduceMean", "x a", (2, 3), "opset 18", opset=18, constants={"a": ints(1)}, exact=False

@@ -54,7 +54,8 @@ def weights(*shape: int) -> Any:
 SCALED = {"s": weights(3, 4), "b": weights(3, 4)}
 CHANNELS = {"s": weights(4), "b": weights(4)}
 EVERY = (
-    *(one(op) for op in ("Exp", "Tanh", "Sigmoid", "Softplus", "Erf", "Sin", "Cos", "Softsign")),
+    *(one(op) for op in ("Exp", "Tanh", "Sigmoid", "Softplus", "Erf", "Softsign")),
+    *(one(op) for op in ("Sin", "Cos", "Atan")),
     one("Log", lo=0.125, hi=5.0),
     one("Elu", alpha=0.7),
     one("Elu", name="negative alpha", alpha=-1.5),

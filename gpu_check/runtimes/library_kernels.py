@@ -106,6 +106,7 @@ def numpy_library() -> Library:
         "Log": lambda site, a: np.log(a[0]),
         "Tanh": lambda site, a: np.tanh(a[0]),
         "Sin": lambda site, a: np.sin(a[0]),
+        "Atan": lambda site, a: np.arctan(a[0]),
         "Cos": lambda site, a: np.cos(a[0]),
     }
     return Library(f"numpy {np.__version__}", np.asarray, np.asarray, _quiet(calls))
@@ -139,6 +140,7 @@ def torch_library(options: LibraryOptions = _PLAIN) -> Library:
         "Sigmoid": lambda site, a: torch.sigmoid(a[0]),
         "Erf": lambda site, a: torch.erf(a[0]),
         "Sin": lambda site, a: torch.sin(a[0]),
+        "Atan": lambda site, a: torch.atan(a[0]),
         "Cos": lambda site, a: torch.cos(a[0]),
         "Softplus": lambda site, a: torch.nn.functional.softplus(a[0]),
     }

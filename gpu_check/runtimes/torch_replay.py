@@ -136,5 +136,6 @@ _OPERATORS: Mapping[str, tuple[frozenset[str], Callable[[Any, Node, list[Any]], 
     "Sigmoid": _plain("sigmoid"),
     "Erf": _plain("erf"),
     "Sin": _plain("sin"),
+    "Atan": _plain("atan"),
     "Cos": _plain("cos"),
 }

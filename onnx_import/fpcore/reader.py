@@ -32,6 +32,7 @@ _UNARY = {
     "exp": "Exp",
     "log": "Log",
     "sin": "Sin",
+    "atan": "Atan",
     "cos": "Cos",
     "tanh": "Tanh",
     "erf": "Erf",

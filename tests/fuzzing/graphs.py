@@ -127,7 +127,7 @@ SINCE = {
 }  # fmt: skip
 
 
-@_recipe("Abs", "Neg", "Relu", "Exp", "Tanh", "Sigmoid", "Erf", "Sin", "Cos", "Softplus",
+@_recipe("Abs", "Neg", "Relu", "Exp", "Tanh", "Sigmoid", "Erf", "Sin", "Cos", "Atan", "Softplus",
          "Softsign", "HardSwish", "Mish", "Floor", "Ceil", "Round", "Sign", "Identity")  # fmt: skip
 def _plain(b: Builder, op: str) -> None:
     x = b.tensor()

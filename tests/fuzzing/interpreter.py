@@ -436,7 +436,7 @@ _ELEMENTS: dict[str, Meaning] = {
 MEANINGS: dict[str, Meaning] = {
     **_ELEMENTS, **WINDOWED, **QUANTISED,
     **{n: _unary(n.lower())
-       for n in ("Exp", "Log", "Tanh", "Sigmoid", "Erf", "Sin", "Cos", "Softplus")},
+       for n in ("Exp", "Log", "Tanh", "Sigmoid", "Erf", "Sin", "Cos", "Atan", "Softplus")},
     "MatMul": matmul, "Gemm": gemm,
     **{f"Reduce{n}": _reduced for n in (
         "Sum", "Mean", "Max", "Min", "L1", "L2", "SumSquare", "LogSumExp")},

@@ -594,11 +594,12 @@ _LIMITS: dict[str, Callable[[float], float]] = {
     "sigmoid": lambda x: 1.0 if x > 0 else 0.0,
     "sin": lambda x: np.nan,
     "cos": lambda x: np.nan,
+    "atan": lambda x: np.sign(x) * np.pi / 2,
     "softplus": lambda x: np.inf if x > 0 else 0.0,
 }
 _RANGES = {
     "exp": (0.0, np.inf), "tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0), "erf": (-1.0, 1.0),
-    "sin": (-1.0, 1.0), "cos": (-1.0, 1.0), "softplus": (0.0, np.inf),
+    "sin": (-1.0, 1.0), "cos": (-1.0, 1.0), "atan": (-1.5708, 1.5708), "softplus": (0.0, np.inf),
 }  # fmt: skip
 _REFERENCE = {name: _reference(name) for name in FUNCTIONS}
 

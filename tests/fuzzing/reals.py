@@ -71,6 +71,7 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "erf": lambda a: a.erf(),
     "sin": lambda a: a.sin(),
     "cos": lambda a: a.cos(),
+    "atan": lambda a: a.atan(),
     "softplus": _softplus,
 }
 _LIFTED = {name: _lifted(f, 1) for name, f in FUNCTIONS.items()}

@@ -11,7 +11,7 @@ from grid_shared import ANY, BRAIN, binary, logical, unary, variadic
 I64 = "int64"
 ELEMENTWISE: Mapping[str, Sequence[Grid]] = {
     **{op: (unary(),) for op in ("Abs", "Neg", "Relu", "Exp", "Sigmoid", "Tanh", "Erf", "Sin")},
-    **{op: (unary(),) for op in ("Cos", "Softplus", "Softsign", "HardSwish", "Mish")},
+    **{op: (unary(),) for op in ("Atan", "Cos", "Softplus", "Softsign", "HardSwish", "Mish")},
     **{op: (unary(),) for op in ("Sign", "Floor", "Ceil", "Round", "Identity")},
     **{op: (unary("positive"),) for op in ("Log", "Sqrt")},
     "Reciprocal": (unary("nonzero"),),

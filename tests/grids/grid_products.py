@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from grid_cases import Grid, kept, run
+import numpy as np
+from grid_cases import Grid, const, kept, run
 from grid_shared import AXES, BRAIN, SOFT, normalised, reduction, trailing
 
 PRODUCTS: Mapping[str, Sequence[Grid]] = {
@@ -13,6 +14,13 @@ PRODUCTS: Mapping[str, Sequence[Grid]] = {
     **{op: reduction() for op in ("ReduceMean",)},
     **{op: reduction(whole=True) for op in ("ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd")},
     "ReduceLogSum": reduction("positive"),
+    "CumSum": (
+        Grid(
+            [(run(2, 3, 4), const(np.int64(axis), "int64")) for axis in (0, 1, 2, -1, -3)],
+            {"exclusive": (None, 0, 1), "reverse": (None, 0, 1)},
+            BRAIN,
+        ),
+    ),
     "MatMul": (
         Grid(
             [

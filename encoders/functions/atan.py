@@ -1,0 +1,39 @@
+"""The inverse tangent: convex below 0, concave above."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flint
+import numpy as np
+
+from encoders.functions.accuracy import Evidence, FunctionAccuracy
+from encoders.functions.curve import Curve, Shape, bends, within
+from encoders.functions.function import MIXED, ORT, Figures, Function, Series, formula
+
+_LARGEST = 1.5708  # above π/2, rounded to any format
+
+
+def _slope(field: Any, x: Any) -> Any:
+    return 1 / (1 + x * x)
+
+
+ATAN = Function(
+    "atan",
+    Figures(
+        FunctionAccuracy(7.0, None, Evidence.VENDOR, MIXED),
+        FunctionAccuracy(6.2, None, Evidence.SAMPLED, ORT),
+        wide_ulps=14.0,
+        cuda_ulps=2.5,
+    ),
+    approximate=np.arctan,
+    ball=flint.arb.atan,
+    series=Series.atan,
+    curve=Curve(
+        bends(formula("atan"), _slope, [(0.0, 0.0)], Shape.CONVEX),
+        within(-_LARGEST, _LARGEST),
+        (0.0, 1.0),
+    ),
+    largest=_LARGEST,
+)
+FUNCTIONS = (ATAN,)
