@@ -68,7 +68,7 @@ def evaluate_element(
         return evaluate_exact(graph, inputs, field)[output][index]
     with field.working():
         values = {
-            name: _numbers(np.asarray(inputs[name]).reshape(-1)[at].reshape(1), field)
+            name: _numbers(np.asarray(inputs[name]).reshape(-1)[at : at + 1], field)
             for name, at in cone.places.items()
             if name in graph.inputs
         }
