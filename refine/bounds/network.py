@@ -22,7 +22,7 @@ from encoders.numbers.radius import is_negative, is_radius, largest_radius, radi
 from encoders.operator import RoundingBound
 from encoders.program import Step, forward, program_of
 from encoders.rounding.rounding_bounds import rounder_of, stored_loss
-from onnx_import.graph import Graph, Node
+from onnx_import.graph import DType, Graph, Node
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import Maps, Pulled, pull_back, unit_functionals
 from refine.bounds.pruning import (
@@ -384,8 +384,10 @@ def _bound_errors(
     rounding = run.step.operator.rounding(run.step.site, reads, result, here)
     local = add_up(rounding.radius, run.change) if changed else rounding.radius
     maps.difference_maps[step.name] = mapped
-    maps.local[step.name] = local = _radius(maps, step, local)
-    maps.errors[output] = _radius(maps, step, add_up(mapped.radius, local))
+    local, error = _radius(maps, step, local), _radius(maps, step, add_up(mapped.radius, local))
+    if maps.graph.types[output].dtype is DType.BOOL:  # 0 or 1, on either side
+        local, error = np.minimum(local, 1.0), np.minimum(error, 1.0)
+    maps.local[step.name], maps.errors[output] = local, error
     if mapped.flawed:
         maps.flaws.add(step.name)
     return rounding, dict(zip(step.reads, held, strict=True)), run

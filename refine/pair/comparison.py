@@ -20,7 +20,7 @@ from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import EXACT
 from encoders.numbers.enclosure import FloatArray, Interval, add_up
 from encoders.program import Step
-from onnx_import.graph import Graph
+from onnx_import.graph import DType, Graph
 from refine.bounds.alpha import Branching
 from refine.bounds.network import InputBox, Known, NetworkBounds, Run, network_bounds
 from refine.pair.alignment import Aligned, align
@@ -93,6 +93,8 @@ class Comparison:
             total = add_up(total, bounds.errors[tensor])
         for tensor in self.totals[output].magnitudes:
             total = add_up(total, bounds.maps.values[tensor].magnitude)
+        if self.graph.types[output].dtype is DType.BOOL:  # 0 or 1, on either side
+            total = np.minimum(total, 1.0)
         return np.where(np.isnan(total), np.inf, total)
 
 

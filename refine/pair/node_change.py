@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from onnx import TensorProto
 
 from encoders.arithmetic.numpy_arithmetic import two_sum_error
 from encoders.contract.presets import EXACT
 from encoders.numbers.enclosure import FloatArray, Interval, add_up
 from encoders.program import Step
-from onnx_import.graph import DType, Graph, Node, build_graph
+from onnx_import.graph import DType, Graph, Node, TensorType, build_graph
 from refine.bounds.network import InputBox, network_bounds
 from refine.pair.sameness import attributes_of
 
 PAIR = "pair//"
+_OPSET = 17  # of the nodes that are added
 _LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Mul")
 
 
-def subtraction(name: str, a: str, b: str) -> Node:
-    return Node(name, "Sub", (a, b), (name,), {}, 17)
+def gap_nodes(
+    name: str, a: tuple[str, TensorType], b: tuple[str, TensorType]
+) -> Iterator[tuple[Node, TensorType]]:
+    """Nodes, and the types of what they write, that put a − b into a tensor of this name; what is
+    no floating-point number, a truth value say, is read as the number that it stands for."""
+    kind = b[1] if a[1].dtype.is_float and b[1].dtype.is_float else None
+    real = kind or replace(b[1], dtype=DType.FLOAT64)
+    read: list[str] = []
+    for side, (tensor, _) in zip("ab", (a, b), strict=True):
+        read.append(tensor if kind is not None else f"{name}//{side}")
+        if kind is None:
+            to = {"to": TensorProto.DOUBLE}
+            yield Node(read[-1], "Cast", (tensor,), (read[-1],), to, _OPSET), real
+    yield Node(name, "Sub", tuple(read), (name,), {}, _OPSET), real
 
 
 def change_between(
@@ -38,14 +52,14 @@ def change_between(
     for t in other.inputs:
         if impl.is_constant(t):
             constants[t], types[t] = impl.constants[t], impl.types[t]
-    for t in ("a", "b", "difference"):
-        types[PAIR + t] = spec.types[node.outputs[0]]
-    pair = (
-        replace(other, name="a", outputs=(PAIR + "a",)),
-        replace(node, name="b", outputs=(PAIR + "b",)),
-        subtraction(PAIR + "difference", PAIR + "a", PAIR + "b"),
-    )
-    small = build_graph(pair, types, constants, tuple(ranges), (PAIR + "difference",))
+    a, b, difference = (PAIR + t for t in ("a", "b", "difference"))
+    kind, its = spec.types[node.outputs[0]], impl.types[other.outputs[0]]
+    types |= {a: kind if its.dtype.is_float else its, b: kind}
+    pair = [replace(other, name="a", outputs=(a,)), replace(node, name="b", outputs=(b,))]
+    for made, written in gap_nodes(difference, (a, types[a]), (b, kind)):
+        pair.append(made)
+        types[made.outputs[0]] = written
+    small = build_graph(tuple(pair), types, constants, tuple(ranges), (difference,))
     return _real_range(small, ranges).magnitude
 
 

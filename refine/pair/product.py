@@ -13,7 +13,7 @@ from encoders.program import Step, program_of
 from gpu_check.emulator.emulator import leaves_no_choice
 from onnx_import.graph import Graph, Node, TensorType, build_graph
 from refine.pair.alignment import COPY, GAP, SPEC
-from refine.pair.node_change import subtraction
+from refine.pair.node_change import gap_nodes
 from refine.pair.sameness import is_copy, key_of
 
 
@@ -83,8 +83,9 @@ def product(
         agree = a in equal or same.get(a, a) == other
         gaps[a] = None if agree else GAP + a
         if not agree:
-            fresh.append(subtraction(GAP + a, a, other))
-            types[GAP + a] = spec.types[b]
+            for node, kind in gap_nodes(GAP + a, (a, types[a]), (other, types[other])):
+                fresh.append(node)
+                types[node.outputs[0]] = kind
     apart = {a: g for a, g in gaps.items() if g is not None}
     ends = (theirs.get(outputs[a], SPEC + outputs[a]) for a in apart)
     wanted = tuple(dict.fromkeys((*impl.outputs, *ends, *apart.values())))
