@@ -99,6 +99,61 @@ def test_what_was_proved_is_said_at_the_limit(folder: Path) -> None:
     assert out.startswith("verified")
 
 
+SLOW = """
+from importlib import import_module
+from refine.cli import entry
+def stuck(*a, **k):
+    {what}
+setattr(import_module("refine.cli.{command}"), "{where}", stuck)
+entry.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "where", "more"),
+    [
+        ("conform", "judged", ("--contract", "ieee-any")),
+        ("probe", "probed", ()),
+        ("replay", "replayed", ()),
+    ],
+)
+def test_the_limit_holds_where_there_is_no_verdict(
+    folder: Path, command: str, where: str, more: tuple[str, ...]
+) -> None:
+    script = SLOW.format(command=command, where=where, what=HOLDS_THE_INTERPRETER)
+    limited = [sys.executable, "-c", script, command, "net.onnx", *more, "--timeout", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        limited, cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr == "refine: the time limit was reached before anything was found\n"
+
+
+def test_a_difference_seen_before_the_limit_is_the_answer(folder: Path) -> None:
+    script = (
+        "import time\n"
+        "from gpu_check.conformance.conformance import _Judge\n"
+        "from refine.cli import entry\n"
+        "whole = _Judge._check\n"
+        "def check(judge, step):\n"
+        "    if step.node.op == 'Relu':\n"
+        "        time.sleep(1000)\n"
+        "    return whole(judge, step)\n"
+        "_Judge._check = check\n"
+        "entry.main()\n"
+    )
+    small_models.mlp(folder / "wide.onnx", (64, 64, 1))
+    command = ("conform", "wide.onnx", "--contract", "sequential", "--timeout", "6")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *command],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.endswith("out of time, 1 of 3 nodes looked at: the contract is broken\n")
+
+
 def test_ctrl_c_where_nothing_listens(folder: Path) -> None:
     running = started(folder, "check", f"print('now', flush=True); {HOLDS_THE_INTERPRETER}")
     assert running.stdout is not None
@@ -175,6 +230,8 @@ def test_where_the_limit_stands(tmp_path: Path) -> None:
             Places(11.0, "r.json", True, True),
         ),
         (["lemmas", "--timeout", "5"], Places()),
+        (["probe", "m", "--timeout", "5"], Places(15.0, None, False, True, False)),
+        (["conform", "m"], Places(reads=True, verdict=False)),
         (["check", "--timeout", "soon"], Places(reads=True)),
         (["check", "--timeout", "-1"], Places(None, None, False, True)),
         (["check", "--timeout"], Places(reads=True)),

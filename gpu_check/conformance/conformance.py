@@ -148,9 +148,11 @@ def conformance(
     tell: Callable[[str], None] = lambda text: None,
     depth: Depth = THOROUGH,
     bound: Bound | None = None,
+    seen: Callable[[NodeCheck], None] = lambda check: None,
 ) -> Conformance:
     """Run the samples (arrays of the inputs' shapes and types) and judge every node on them.
 
+    `seen` is told of every node that has been judged, as far as it alone can be.
     `bound` is needed where several nodes stand between tensors that the runtime shows.
     Raises RuntimeUnavailable if the runtime cannot run the model.
     """
@@ -163,7 +165,7 @@ def conformance(
         shown = machine.tensors(samples)
         given = {name: np.stack([s[name] for s in samples]) for name in graph.inputs}
         judge = _Judge(graph, machine, contract, flushes, {**given, **shown}, depth, bound)
-        nodes = tuple(judge.checks(tell))
+        nodes = tuple(judge.checks(tell, seen))
     return Conformance(machine.describe(), contract, len(samples), nodes, tuple(modes))
 
 
@@ -221,11 +223,14 @@ class _Judge:
         self.shown = frozenset(values)
         self.values = dict(values)
 
-    def checks(self, tell: Callable[[str], None]) -> Iterator[NodeCheck]:
+    def checks(
+        self, tell: Callable[[str], None], seen: Callable[[NodeCheck], None]
+    ) -> Iterator[NodeCheck]:
         found = []
         for step in program_of(self.graph).steps:
             tell(f"comparing {step.node.describe()}")
             found.append(self._check(step))
+            seen(found[-1])
         for check in found:
             name = check.node.name
             if check.how is How.UNSEEN and name in self.reached:

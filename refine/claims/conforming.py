@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from encoders.contract.contract import RuntimeContract
-from gpu_check.conformance.conformance import Conformance, WrongMode, conformance
+from gpu_check.conformance.conformance import Conformance, NodeCheck, WrongMode, conformance
 from gpu_check.runtimes.runtimes import RuntimeUnavailable
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
@@ -20,17 +20,20 @@ def judged(
     contract: RuntimeContract,
     batch: Sequence[Mapping[str, Array]],
     tell: Callable[[str], None] = lambda text: None,
+    seen: Callable[[NodeCheck], None] = lambda check: None,
 ) -> Conformance:
     """The outcome; a number of threads that explains every difference is named as the cause.
+    `seen` is told of every node that has been judged.
 
     Raises ModelError where the runtime cannot run the model.
     """
     try:
-        outcome = _run(graph, choice, contract, batch, tell)
+        outcome = _run(graph, choice, contract, batch, tell, seen)
         threads = dict(contract.provenance).get("threads", "")
         if not outcome.divergences or threads in ("", str(choice.options.threads)):
             return outcome
-        if _run(graph, choice.with_threads(int(threads)), contract, batch, tell).divergences:
+        other = choice.with_threads(int(threads))
+        if _run(graph, other, contract, batch, tell, lambda check: None).divergences:
             return outcome
     except RuntimeUnavailable as error:
         raise ModelError(str(error)) from error
@@ -44,6 +47,7 @@ def _run(
     contract: RuntimeContract,
     batch: Sequence[Mapping[str, Array]],
     tell: Callable[[str], None],
+    seen: Callable[[NodeCheck], None],
 ) -> Conformance:
     with machine(choice, graph) as one:
-        return conformance(graph, one, contract, batch, tell, bound=bound_at)
+        return conformance(graph, one, contract, batch, tell, bound=bound_at, seen=seen)

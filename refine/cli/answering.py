@@ -31,8 +31,13 @@ class Telling:
         self.watcher.tell(Answer(result.exit_code.value, report, document))
 
     def finish(self) -> None:
-        if self.watcher is not None:
-            self.watcher.finish()
+        finish(self.watcher)
+
+
+def finish(watcher: Watcher | None) -> None:
+    """Wait for leave to answer, if somebody watches."""
+    if watcher is not None:
+        watcher.finish()
 
 
 def _brief(result: Result) -> Result:

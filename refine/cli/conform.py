@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from encoders.arithmetic.handling import handling_of
-from gpu_check.conformance.conformance import Conformance, How
+from gpu_check.conformance.conformance import Conformance, How, NodeCheck
 from onnx_import import load
+from onnx_import.graph import Graph
 from refine.claims.conforming import judged
+from refine.cli.answering import finish
 from refine.domain.random_inputs import drawn
 from refine.options.applicable import require_applicable
 from refine.options.contract_choice import contract_for
-from refine.options.options import allowing
+from refine.options.options import allowing, limiting
 from refine.options.runtime_choice import runtime_choice
+from refine.process.supervision import Answer, Watcher
 from refine.report.console import Reporter
 from refine.results.verdict import ExitCode
 
@@ -48,6 +52,7 @@ from refine.results.verdict import ExitCode
 )
 @click.option("--samples", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@limiting
 @allowing
 def conform_command(
     model: Path,
@@ -56,21 +61,27 @@ def conform_command(
     inputs: tuple[str, ...],
     samples: int,
     seed: int,
+    timeout: float | None,
     allowed: tuple[Path, ...],
 ) -> ExitCode:
     """Run a runtime against a contract: bit for bit where that is pinned, else in bounds.
 
     Exit code 0 if the runtime honours the contract on every input tried, 1 if it does not, 3 if
-    nothing could be compared. The last line says how many nodes were.
+    nothing could be compared, 4 if --timeout runs out before a difference is seen. The last line
+    says how many nodes were.
     """
     reporter = Reporter()
+    watcher: Watcher | None = click.get_current_context().obj
     with reporter.progress("reading the model") as progress:
         chosen = contract_for(contract, None, None, model, allowed)
         graph = load(model, allowed=allowed, handling=handling_of(chosen))
+        if watcher is not None:
+            watcher.read()
         require_applicable(chosen, graph)
         choice = runtime_choice(runtime)
         batch = drawn(graph, inputs, samples, seed)
-        outcome = judged(graph, choice, chosen, batch, progress.tell)
+        outcome = judged(graph, choice, chosen, batch, progress.tell, _Telling(watcher, graph).seen)
+    finish(watcher)
     reporter.lines(account(outcome))
     if not outcome.conforms:
         return ExitCode.VIOLATED
@@ -81,25 +92,52 @@ def account(outcome: Conformance) -> Iterator[str]:
     """The outcome, line by line."""
     yield f"{outcome.runtime} against {outcome.contract.name}, {outcome.samples} inputs"
     for n in outcome.nodes:
-        d = n.divergence
-        if d is None:
-            counted = f", {n.numbers} numbers" if n.numbers else ""
-            why = f", {n.note}" if n.note else ""
-            yield f"  {n.node.describe()}: {n.how.value}{counted}{why}"
-            continue
-        yield (
-            f"  {n.node.describe()}: NOT {n.how.value}: sample {d.sample}, element "
-            f"{list(d.index)} is {d.given!r} ({d.given.hex()}), the contract gives "
-            f"{d.expected!r} ({d.expected.hex()})"
-        )
-        if d.fields:
-            yield f"    wrong field: {', '.join(d.fields)}"
-        yield f"    found: {d.guess}"
+        yield from _account_of(n)
     for mode in outcome.modes:
         yield f"  wrong field: {mode.field} is {mode.stated}, the runtime has {mode.found}"
     if outcome.divergences:
         yield f"first diverging node: {outcome.divergences[0].node.describe()}"
     yield _conclusion(outcome)
+
+
+def _account_of(n: NodeCheck) -> Iterator[str]:
+    d = n.divergence
+    if d is None:
+        counted = f", {n.numbers} numbers" if n.numbers else ""
+        why = f", {n.note}" if n.note else ""
+        yield f"  {n.node.describe()}: {n.how.value}{counted}{why}"
+        return
+    yield (
+        f"  {n.node.describe()}: NOT {n.how.value}: sample {d.sample}, element "
+        f"{list(d.index)} is {d.given!r} ({d.given.hex()}), the contract gives "
+        f"{d.expected!r} ({d.expected.hex()})"
+    )
+    if d.fields:
+        yield f"    wrong field: {', '.join(d.fields)}"
+    yield f"    found: {d.guess}"
+
+
+@dataclass
+class _Telling:
+    """Tells a watcher, if there is one and a limit, what has been seen so far: a difference is the
+    answer even where the time runs out."""
+
+    watcher: Watcher | None
+    graph: Graph
+    judged: int = 0
+    broken: NodeCheck | None = None
+
+    def seen(self, check: NodeCheck) -> None:
+        self.judged += 1
+        if self.broken is None and check.divergence is not None:
+            self.broken = check
+        if self.watcher is None or self.watcher.limit is None:
+            return
+        first = () if self.broken is None else tuple(_account_of(self.broken))
+        code = ExitCode.TIME_OUT if self.broken is None else ExitCode.VIOLATED
+        answer = "no difference was seen" if self.broken is None else "the contract is broken"
+        late = f"out of time, {self.judged} of {len(self.graph.order)} nodes looked at: {answer}"
+        self.watcher.tell(Answer(code.value, "\n".join((*first, late, "")), ""))
 
 
 def _conclusion(outcome: Conformance) -> str:

@@ -11,7 +11,7 @@ import click
 
 from encoders.contract.contract import Subnormals
 from encoders.contract.presets import PRESETS
-from refine.options.options import allowing
+from refine.options.options import allowing, limiting
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,7 +60,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Check what onnxruntime runs after optimising so far (none: with the casts that "
             "it needs, no more); kept beside the result.",
         ),
-        click.option("--timeout", type=float, metavar="SECONDS", help="Limit for everything."),
+        limiting,
         click.option(
             "--budget",
             type=click.FloatRange(min=0),

@@ -10,10 +10,12 @@ import click
 from gpu_check.common.writing import require_writable
 from gpu_check.probe.probed_contract import Probed
 from onnx_import import load
+from refine.cli.answering import finish
 from refine.options.contract_file import contract_text, write_contract
-from refine.options.options import allowing
+from refine.options.options import allowing, limiting
 from refine.options.probing import probed
 from refine.options.runtime_choice import runtime_choice
+from refine.process.supervision import Watcher
 from refine.report.console import Reporter
 from refine.results.verdict import ExitCode
 
@@ -46,6 +48,7 @@ from refine.results.verdict import ExitCode
     "--exhaustive", is_flag=True, help="Measure float32 functions on all 2^32 inputs (minutes)."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@limiting
 @allowing
 def probe_command(
     model: Path,
@@ -54,16 +57,24 @@ def probe_command(
     samples: int,
     exhaustive: bool,
     seed: int,
+    timeout: float | None,
     allowed: tuple[Path, ...],
 ) -> ExitCode:
-    """Find out how a runtime computes this model, and write the contract it obeys."""
+    """Find out how a runtime computes this model, and write the contract it obeys.
+
+    Exit code 4, and no contract, if --timeout runs out.
+    """
     if output is not None:
         require_writable(output)
+    watcher: Watcher | None = click.get_current_context().obj
     reporter = Reporter(silent=output is None)
     with reporter.progress("probing") as progress:
         choice = runtime_choice(runtime)
         graph = load(model, allowed=allowed)
+        if watcher is not None:
+            watcher.read()
         found = probed(graph, choice, samples, exhaustive, seed, progress.tell)
+    finish(watcher)
     if output is None:
         Reporter().text(contract_text(found.contract))
     else:

@@ -8,7 +8,8 @@ import click
 
 from gpu_check.common.writing import write_whole
 from refine.claims.replaying import replayed
-from refine.options.options import allowing
+from refine.cli.answering import finish
+from refine.options.options import allowing, limiting
 from refine.report.console import Reporter
 from refine.results.verdict import ExitCode
 from refine.witness.file import Trusted
@@ -29,12 +30,14 @@ from refine.witness.replay import divergence, every_output
 @click.option(
     "--spec", type=click.Path(path_type=Path), metavar="FILE", help="The specification, of a diff."
 )
+@limiting
 @allowing
 def replay_command(
     file: Path,
     script: Path | None,
     model: Path | None,
     spec: Path | None,
+    timeout: float | None,
     allowed: tuple[Path, ...],
 ) -> ExitCode:
     """Run a saved counterexample again, on the emulator and on real runtimes.
@@ -42,10 +45,11 @@ def replay_command(
     A model outside the counterexample's folder is opened only if --model, --spec or --allow says
     so.
 
-    Exit code 1 if the violation is confirmed, 3 if it is not.
+    Exit code 1 if the violation is confirmed, 3 if it is not, 4 if --timeout runs out.
     """
     replay = replayed(file, Trusted(model, spec, allowed))
     saved, witness = replay.saved, replay.witness
+    finish(click.get_current_context().obj)
     if script is not None:
         text = replay.script()
         write_whole(script, lambda out: out.write(text.encode()))

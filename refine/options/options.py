@@ -38,6 +38,25 @@ def allowing(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def _positive(
+    context: click.Context, parameter: click.Parameter, seconds: float | None
+) -> float | None:
+    if seconds is not None and not seconds > 0:
+        raise click.UsageError("--timeout needs a positive number of seconds")
+    return seconds
+
+
+def limiting(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The option `--timeout`, of every command that may run for long."""
+    return click.option(
+        "--timeout",
+        type=float,
+        callback=_positive,
+        metavar="SECONDS",
+        help="Limit for everything.",
+    )(command)
+
+
 def contract_of(
     name: str, fmt: str | None = None, subnormals: str | None = None
 ) -> RuntimeContract:

@@ -23,6 +23,8 @@ from gpu_check.common.children import Scratch, Sweeper, die_with_parent
 GRACE = 1.0  # seconds after the limit in which work ends by itself
 _AFTER_CTRL_C = 2.0  # seconds in which it does
 _TIMED = ("check", "bound", "diff")
+_READING = ("conform", "probe")  # these have a limit too, and give no verdict
+_RUNNING = ("replay",)
 _INPUT_ERROR, _INTERNAL_ERROR, _INTERRUPTED = 2, 70, 130
 _FRAME = struct.Struct(">cBII")
 _TOLD, _READ, _DONE, _GRANTED = b"s", b"r", b"d", b"g"
@@ -69,12 +71,14 @@ class Watcher:
 
 @dataclass(frozen=True)
 class Places:
-    """Where the command line wants the answer, as far as a watcher has to know."""
+    """Where the command line wants the answer, as far as a watcher has to know, and whether that
+    is a verdict."""
 
     limit: float | None = None
     json: str | None = None
     quiet: bool = False
     reads: bool = False
+    verdict: bool = True
 
 
 def places(arguments: list[str], start: float) -> Places:
@@ -82,8 +86,9 @@ def places(arguments: list[str], start: float) -> Places:
 
     `start` is when the process began, on the monotonic clock.
     """
-    if not arguments or arguments[0] not in _TIMED:
+    if not arguments or arguments[0] not in (*_TIMED, *_READING, *_RUNNING):
         return Places()
+    verdict, reads = arguments[0] in _TIMED, arguments[0] not in _RUNNING
     found: dict[str, str] = {}
     for i, text in enumerate(arguments):
         name, equals, value = text.partition("=")
@@ -92,10 +97,10 @@ def places(arguments: list[str], start: float) -> Places:
     try:
         seconds = float(found["--timeout"])
     except (KeyError, ValueError):
-        return Places(reads=True)
+        return Places(reads=reads, verdict=verdict)
     limit = start + seconds if 0 < seconds < 1e9 else None
     quiet = bool({"-q", "--quiet"} & set(arguments))
-    return Places(limit, found.get("--json"), quiet, reads=True)
+    return Places(limit, found.get("--json"), quiet, reads, verdict)
 
 
 def process_start() -> float:
@@ -272,8 +277,11 @@ class _Watching:
 
     def _answer(self) -> int:
         """Say at the limit what has been proved so far."""
-        from refine.process.late import answer_late
+        from refine.process.late import TIME_OUT, answer_late
 
+        if self.told is None and not self.wanted.verdict:
+            _say(b"refine: the time limit was reached before anything was found\n")
+            return TIME_OUT
         return answer_late(self.told, self.wanted.json, self.wanted.quiet)
 
 
