@@ -21,6 +21,7 @@ from encoders.operator import SlopeChoice
 from encoders.program import Step
 from refine.bounds.alpha import Branching, Descended, choice_of, descended, free_steps, start_of
 from refine.bounds.backward import Maps, pull_back
+from refine.bounds.best_first import Owners, explored
 from refine.bounds.compact import compacted
 
 _BATCH = 256  # parts bounded together: their coefficients stay in cache
@@ -82,22 +83,20 @@ def optimised_upper(
     attained = first.attained.copy()
     hoped = worth * np.maximum(first.upper - np.maximum(attained, 0.0), 0.0)
     deciding = _DECIDING * float(np.mean(hoped, where=np.isfinite(hoped)))
-    bounded = 0
-    while bounded < branching.total and not branching.late:
+
+    def taken() -> tuple[Owners, list[_Part]]:
         gains = _Gains(worth, attained, deciding, np.array([len(p) for p in parts]))
-        owners, parents = _largest(parts, gains, branching.parts)
-        if not parents:
-            break
-        owner = np.tile(owners, 2)
+        return _largest(parts, gains, branching.parts)
+
+    def halved(owner: Owners, parents: list[_Part]) -> list[_Part]:
         children = _choices(maps, open_, parents)
         found = descended(maps, target, functionals[owner], children, branching.steps // 2, tick)
         # A part never gets worse than what was proved of its parent.
         upper = np.minimum(found.upper, np.tile([-p.least for p in parents], 2))
-        made = _parts(maps, open_, found, upper, order)
-        for i, part in zip(owner, made, strict=True):
-            heapq.heappush(parts[i], part)
         np.maximum.at(attained, owner, found.attained)
-        bounded += len(made)
+        return _parts(maps, open_, found, upper, order)
+
+    explored(parts, taken, halved, spent=0, most=branching.total, late=lambda: branching.late)
     return np.array([-heap[0].least for heap in parts])
 
 

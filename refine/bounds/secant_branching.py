@@ -31,6 +31,7 @@ from encoders.numbers.enclosure import FloatArray
 from encoders.program import Program, Step
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import FixedSlopes, Maps, pull_back
+from refine.bounds.best_first import Owners, explored
 from refine.bounds.compact import compacted
 from refine.bounds.feasible import impossible
 
@@ -83,19 +84,23 @@ def branched_upper(
     # Per functional its cases, the largest first; that one is the functional's bound.
     cases = [[(-float(upper[i]), next(order), codes[i], int(place[i]))] for i in range(k)]
     cost = _VOIDING if open_.size <= _FEW else 1
-    bounded = k * cost
-    while bounded < branching.cases * k and not branching.late:
-        owners, parents = _largest(cases)
-        if not parents:
-            break
-        halves, n = _both(parents), len(parents)
-        owner = np.tile(owners, 2)
+
+    def halved(owner: Owners, parents: list[_Case]) -> list[_Case]:
+        halves = _both(parents)
         upper, place = _bounded(maps, target, functionals[owner], open_, halves, tick)
-        for i, row in enumerate(halves):
-            # A case never gets worse than what was proved of its parent.
-            least = max(-float(upper[i]), parents[i % n][0])
-            heapq.heappush(cases[owner[i]], (least, next(order), row, int(place[i])))
-        bounded += 2 * n * cost
+        # A case never gets worse than what was proved of its parent.
+        least = [max(-float(u), p[0]) for u, p in zip(upper, [*parents, *parents], strict=True)]
+        return [(least[i], next(order), row, int(place[i])) for i, row in enumerate(halves)]
+
+    explored(
+        cases,
+        lambda: _largest(cases),
+        halved,
+        spent=k * cost,
+        most=branching.cases * k,
+        late=lambda: branching.late,
+        cost=cost,
+    )
     return np.array([max(-heap[0][0], 0.0) for heap in cases])
 
 
