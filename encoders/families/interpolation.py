@@ -129,14 +129,18 @@ def _along(values: Any, axis: int, rank: int) -> Any:
     return values.reshape(*values.shape[:-1], *(-1 if a == axis else 1 for a in range(rank)))
 
 
-def terms_of(site: Site, axes: Sequence[Axis] | None = None) -> tuple[Index, Float32s]:
+@remembered
+def computed_terms(site: Site) -> tuple[Index, Float32s]:
+    """`terms_of` with the weights that a runtime computes in float32."""
+    return terms_of(site, axes_of(site))
+
+
+def terms_of(site: Site, axes: Sequence[Axis]) -> tuple[Index, Float32s]:
     """Flat positions and weights of what each output adds up, (terms, *output), in order.
 
-    The last axis is the innermost; its weight is multiplied by those of the axes before it. With
-    `axes` left out, in float32 by the weights of a runtime.
+    The last axis is the innermost; its weight is multiplied by those of the axes before it.
     """
     shape, output = site.type_of(0).shape, site.outputs[0].shape
-    axes = axes_of(site) if axes is None else axes
     rank, flat = len(shape), indices(shape)
     index, weights = [], []
     for chosen in itertools.product((0, 1), repeat=len(axes)):

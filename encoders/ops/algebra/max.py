@@ -21,10 +21,19 @@ from encoders.families.maxima import (
 from encoders.families.movement import indices
 from encoders.families.signed_sum import check_equal_shapes
 from encoders.numbers.enclosure import FloatArray, Interval
-from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
+from encoders.operator import (
+    DifferenceMap,
+    Field,
+    Operator,
+    RoundingBound,
+    Site,
+    ValueMap,
+    remembered,
+)
 from encoders.relaxations.elements import broadcast_element
 
 
+@remembered
 def candidates(site: Site) -> list[Candidate]:
     shape = site.outputs[0].shape
     return [

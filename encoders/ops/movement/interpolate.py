@@ -14,7 +14,14 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_products
 from encoders.contract.contract import AnyOrder, RuntimeContract
 from encoders.families.gathering import picked
-from encoders.families.interpolation import action_of, axes_of, interpolated, terms_of, weight_error
+from encoders.families.interpolation import (
+    action_of,
+    axes_of,
+    computed_terms,
+    interpolated,
+    terms_of,
+    weight_error,
+)
 from encoders.families.parameters import word
 from encoders.families.products import ProductSum, linear_part, product_rounding
 from encoders.families.resizing import ATTRIBUTES, check_sizes, copy_notes, mode_of, scales_of
@@ -51,7 +58,7 @@ def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tupl
 def runtime(
     site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
 ) -> tuple[Any, ...]:
-    index, weights = terms_of(site)
+    index, weights = computed_terms(site)
     pairs = [
         (arithmetic.constant(w), moved(inputs[0], partial(picked, index=i)))
         for i, w in zip(index, weights, strict=True)
@@ -87,7 +94,7 @@ def rounding(
     """
     if rounder(site, contract).exact:
         return RoundingBound(np.zeros(site.outputs[0].shape))
-    index, weights = terms_of(site)
+    index, weights = computed_terms(site)
     terms = ProductSum(action_of(site, index), weights.astype(np.float64), None)
     bound = product_rounding(site, terms, inputs, contract, runtime)
     free = isinstance(contract.order, AnyOrder)

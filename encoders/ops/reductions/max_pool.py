@@ -23,7 +23,15 @@ from encoders.families.maxima import (
 from encoders.families.pooling import global_terms, pad_notes, pool_terms, reduced_terms
 from encoders.families.signed_sum import check_one_variable
 from encoders.numbers.enclosure import FloatArray, Interval
-from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
+from encoders.operator import (
+    DifferenceMap,
+    Field,
+    Operator,
+    RoundingBound,
+    Site,
+    ValueMap,
+    remembered,
+)
 
 
 def window_extreme(
@@ -35,6 +43,7 @@ def window_extreme(
 ) -> Operator:
     """The largest (sign 1) or smallest (sign −1) of the elements that `terms_of` lists."""
 
+    @remembered
     def candidates(site: Site) -> list[Candidate]:
         return [Candidate(0, np.maximum(index, -1)) for index in terms_of(site)]
 
