@@ -1,8 +1,9 @@
 """A runtime contract as a plain table, the form in which files hold it (TOML and JSON alike).
 
-README.md describes the keys. What a table leaves out is left open: the contract covers every choice
-(sums in any order, FMA or not, conservative functions), except the format, where leaving it out
-means each tensor's own type. A preset's name under `base` fills in what is left out instead.
+docs/contracts.md describes the keys. What a table leaves out is left open: the contract covers
+every choice (sums in any order, FMA or not, conservative functions), except the format, where
+leaving it out means each tensor's own type. A preset's name under `base` fills in what is left out
+instead.
 """
 
 from __future__ import annotations
