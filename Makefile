@@ -18,6 +18,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini
 
 fuzz: $(INSTALLED)
 	$(BIN)/python tests/fuzzing $(SECONDS) fuzz-findings

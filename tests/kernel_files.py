@@ -65,7 +65,9 @@ def interpreted(
     head, *rest = e
     if head in ("let", "let*"):
         inner = dict(values)
-        for name, value in rest[0]:
+        for binding in rest[0]:
+            name, value = binding[0], binding[1]
+            assert isinstance(name, str)
             inner[name] = interpreted(value, inner if head == "let*" else values, constant, root)
         return interpreted(rest[1], inner, constant, root)
     given = [interpreted(r, values, constant, root) for r in rest]

@@ -68,6 +68,7 @@ def network(tmp_path: Path) -> Graph:
     return load(small_models.save(tmp_path / "net.onnx", nodes, *shapes, single))
 
 
+NEAREST, TRUNCATED = FactorRounding.NEAREST, FactorRounding.TRUNCATE
 BASE = replace(ORT_PLAIN, name="base", order=Blocked(4))
 WRONG: dict[str, Callable[[RuntimeContract], RuntimeContract]] = {
     "order": lambda c: replace(c, order=Blocked(5)),
@@ -81,7 +82,6 @@ WRONG: dict[str, Callable[[RuntimeContract], RuntimeContract]] = {
     "weights": lambda c: replace(c, stored_format=BINARY16),
     "factors": lambda c: replace(c, factor_format=TENSOR_FLOAT_32, factor_rounding=NEAREST),
 }
-NEAREST, TRUNCATED = FactorRounding.NEAREST, FactorRounding.TRUNCATE
 
 
 def outcome(graph: Graph, real: RuntimeContract, stated: RuntimeContract) -> Conformance:

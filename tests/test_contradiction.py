@@ -40,7 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     small_models.mlp(tmp_path / "net.onnx")
     small_models.mlp(tmp_path / "copy.onnx")
-    honest = Proof.bounds.fget
+    honest = vars(Proof)["bounds"].fget
     assert honest is not None
 
     def bounds(proof: Proof) -> Mapping[str, FloatArray]:

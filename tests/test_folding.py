@@ -109,7 +109,7 @@ def test_a_folded_normalisation_differs_by_no_more_than_bounded(
     found = 0.0
     for _ in range(10):
         x = np.sign(rng.uniform(-1, 1, INPUTS[op])).astype(np.float32)
-        gap = abs(exact(impl, x) - exact(spec, x))
+        gap: Any = abs(exact(impl, x) - exact(spec, x))
         found = max(found, *(float(v.upper()) for v in gap.reshape(-1)))
     assert found <= result.bound
     assert result.bound <= (1e-5 if by == 0.0 else 10 * found)

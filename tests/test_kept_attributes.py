@@ -81,7 +81,9 @@ def kept(values: Array, dtype: Any) -> Array:
     return np.asarray(values).astype(dtype).astype(np.longdouble)
 
 
-def within(graph: Graph, x: Array, formula: Formula, attributes: Mapping[str, float], dtype: Any):
+def within(
+    graph: Graph, x: Array, formula: Formula, attributes: Mapping[str, float], dtype: Any
+) -> None:
     wide = x.astype(np.longdouble)
     exact = formula(wide, {n: np.longdouble(np.float32(v)) for n, v in attributes.items()})
     first = formula(wide, {n: np.longdouble(dtype(np.float32(v))) for n, v in attributes.items()})

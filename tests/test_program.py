@@ -71,7 +71,12 @@ def test_a_check_finds_operator_and_site_once_per_node(
         return site_of(graph, node)
 
     monkeypatch.setattr(encoders.program, "site_of", counted_site)
-    monkeypatch.setattr(encoders.program, "lookup", lambda n: (found.append(n), lookup(n))[1])
+
+    def counted_lookup(node: Node) -> Any:
+        found.append(node)
+        return lookup(node)
+
+    monkeypatch.setattr(encoders.program, "lookup", counted_lookup)
     result = small_models.settled(
         tmp_path / "m.onnx", eps="1e-30", cross_check=SAMPLE, budget=0.3, search_seconds=0.3
     )
@@ -88,7 +93,12 @@ def test_a_check_makes_an_index_map_once_per_site(
 ) -> None:
     asked: list[Site] = []
     cut = slicing._cut
-    monkeypatch.setattr(slicing, "_cut", lambda site: (asked.append(site), cut(site))[1])
+
+    def counted(site: Site) -> Any:
+        asked.append(site)
+        return cut(site)
+
+    monkeypatch.setattr(slicing, "_cut", counted)
     small_models.settled(tmp_path / "m.onnx", eps="1e-30", search_seconds=0.3)
     assert set(Counter(map(id, asked)).values()) == {1}
     assert len({id(site) for site in asked}) < len(branching.order)

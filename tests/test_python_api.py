@@ -308,7 +308,7 @@ WRONG: list[tuple[str, Callable[[], object], str]] = [
     ("an unknown option", lambda: check(qqqq=1), "check has no option qqqq=; there are vnnlib"),
     (
         "an option of another",
-        lambda: refine.bound("net.onnx", claim="accuracy"),
+        lambda: bound(claim="accuracy"),
         "no option claim=",
     ),
     ("a timeout of 0", lambda: check(timeout=0), "timeout= is a positive number of seconds"),

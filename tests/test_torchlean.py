@@ -71,7 +71,9 @@ def windows(x: np.ndarray, kernel: Sequence[int], stride: Sequence[int]) -> np.n
     return seen[..., :: stride[0], :: stride[1], :, :]
 
 
-def padded(x: np.ndarray, rows: tuple[int, int], columns: tuple[int, int], fill: float = 0.0):
+def padded(
+    x: np.ndarray, rows: tuple[int, int], columns: tuple[int, int], fill: float = 0.0
+) -> np.ndarray:
     around = [(0, 0)] * (x.ndim - 2) + [rows, columns]
     return np.pad(x, around, constant_values=fill)
 

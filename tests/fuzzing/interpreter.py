@@ -475,22 +475,22 @@ def interpret(model: onnx.ModelProto, feeds: dict[str, Array], algebra: Any) -> 
             own = own.at(_place(node, tensors, stored, makes[0]))
         arguments = [tensors.get(t) if t else None for t in node.input]
         kept = [stored.get(t) for t in node.input]
-        wide = None
+        wider: Machine | None = None
         if isinstance(own, Machine) and makes[0] in FLOATS:
-            wide = None if _moves(node) or node.op_type == "Cast" else _accumulated(own)
-        if wide is not None:  # a subnormal number may be read as zero, and become zero
+            wider = None if _moves(node) or node.op_type == "Cast" else _accumulated(own)
+        if wider is not None:  # a subnormal number may be read as zero, and become zero
             arguments = [
-                wide.converted(algebra.of(k).read(v)) if k in FLOATS and v is not None else v
+                wider.converted(algebra.of(k).read(v)) if k in FLOATS and v is not None else v
                 for v, k in zip(arguments, reads, strict=True)
             ]
-        of = algebra.of if wide is None else _always(wide)
-        r = Reading(own if wide is None else wide, node, arguments, kept, opset, of, reads, makes)
+        of = algebra.of if wider is None else _always(wider)
+        r = Reading(own if wider is None else wider, node, arguments, kept, opset, of, reads, makes)
         if node.op_type in MOVING:
             results = moved(r)
         else:
             found = MEANINGS[node.op_type](r)
             results = found if isinstance(found, list) else [found]
-            if wide is not None:
+            if wider is not None:
                 results = [own.converted(v) if k in FLOATS else v
                            for v, k in zip(results, makes, strict=False)]  # fmt: skip
         tensors.update(zip((t for t in node.output if t), results, strict=False))

@@ -558,7 +558,8 @@ def _exact_fma(a: Array, b: Array, c: Array) -> Array:
         except OverflowError:
             return float(np.copysign(np.inf, 1.0 if exact > 0 else -1.0))
 
-    return np.frompyfunc(one, 3, 1)(a, b, c).astype(np.float64)
+    made: Array = np.asarray(np.frompyfunc(one, 3, 1)(a, b, c))
+    return made.astype(np.float64)
 
 
 def _reference(name: str) -> Callable[[Array], Array]:

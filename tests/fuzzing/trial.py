@@ -184,7 +184,8 @@ def box_of(trial: Trial, graph: Graph) -> Box:
     formats = {n: trial.contract.format_of(graph.types[n].dtype) for n in graph.inputs}
     lo, hi = ({n: v[n] for n in graph.inputs} for v in (trial.lo, trial.hi))
     ends = {n: trial.real_ends(n) for n in graph.inputs}
-    return Box(lo, hi, *({n: e[i] for n, e in ends.items()} for i in (0, 1)), formats)
+    real_lo, real_hi = ({n: e[i] for n, e in ends.items()} for i in (0, 1))
+    return Box(lo, hi, real_lo, real_hi, formats)
 
 
 def bounded(trial: Trial) -> Result:

@@ -99,10 +99,15 @@ def one_addition_is_not_counted(patch: Patch) -> None:
     everywhere(patch, old, changed)
 
 
+def getter(owner: type, name: str) -> Callable[[Any], Any]:
+    """What a property of a class calls."""
+    found: Callable[[Any], Any] = vars(owner)[name].fget
+    return found
+
+
 @mutant
 def unit_roundoff_is_halved(patch: Patch) -> None:
-    unit = Rounder.unit.fget
-    relative = Rounder.relative.fget
+    unit, relative = getter(Rounder, "unit"), getter(Rounder, "relative")
     patch.setattr(Rounder, "unit", property(lambda self: 0.5 * unit(self)))
     patch.setattr(Rounder, "relative", property(lambda self: 0.5 * relative(self)))
 
@@ -225,7 +230,7 @@ def the_last_flush_is_ignored(patch: Patch) -> None:
 @mutant
 def underflow_is_ignored(patch: Patch) -> None:
     patch.setattr(Rounder, "underflow", property(lambda self: 0.0))
-    relative = Rounder.relative.fget
+    relative = getter(Rounder, "relative")
     patch.setattr(Rounder, "of_product", lambda self, m: m * relative(self))
 
 
