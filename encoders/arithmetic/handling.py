@@ -11,7 +11,6 @@ import numpy as np
 
 from encoders.arithmetic.number_path import Hop, arrived, stored_path
 from encoders.contract.contract import RuntimeContract, Subnormals
-from encoders.numbers.enclosure import BoolArray, FloatArray
 from encoders.numbers.formats import FORMAT_OF_DTYPE, round_array
 from onnx_import.graph import Handling, Need, Use
 
@@ -47,13 +46,11 @@ def objection(contract: RuntimeContract, need: Need) -> str:
     wanted = values if need.use is Use.READ else round_array(values, computed)
     changed = ~((there == wanted) | (np.isnan(there) & np.isnan(wanted)))
     if np.any(changed):
-        computes = "" if need.use is Use.READ else f", and computes {_first(wanted, changed)}"
-        return f"{name} reads {_first(values, changed)} as {_first(there, changed)}{computes}"
+        was, read, computed_as = (float(v[changed].flat[0]) for v in (values, there, wanted))
+        digits = 7 if f"{was:.7g}" != f"{read:.7g}" else 17
+        computes = "" if need.use is Use.READ else f", and computes {computed_as:.{digits}g}"
+        return f"{name} reads {was:.{digits}g} as {read:.{digits}g}{computes}"
     flushed = (np.abs(there) < 2.0**computed.emin) & (there != 0)
     if (operands or results) and np.any(flushed):
-        return f"{name} may take {_first(values, flushed)} for zero"
+        return f"{name} may take {float(values[flushed].flat[0]):.7g} for zero"
     return ""
-
-
-def _first(values: FloatArray, chosen: BoolArray) -> str:
-    return f"{float(values[chosen].flat[0]):.9g}"

@@ -49,7 +49,7 @@ from encoders.quantized.integer_products import (
 from encoders.quantized.parameters import check_scale
 from encoders.relaxations.affine import AffineMap, affine_differences, affine_values, moved_part
 from encoders.relaxations.composed import composed_differences, composed_values
-from encoders.rounding.rounding_bounds import Rounder, finish, rounder
+from encoders.rounding.rounding_bounds import Rounder, finish, held, rounder, stored_loss
 from onnx_import.graph import DType, TensorType
 
 _STEPS = steps_of(DType.UINT8)
@@ -153,8 +153,16 @@ def _difference(x: Interval, error: FloatArray) -> DifferenceMap:
     return DifferenceMap(add_up(plain.radius, rest), backward)
 
 
+def _with_scales(site: Site, scales: FloatArray) -> Site:
+    constants = list(site.constants)
+    constants[_SCALE] = scales
+    return replace(site, constants=tuple(constants))
+
+
 def _precise(r: Rounder, site: Site) -> Precondition:
-    least = float(np.min(np.asarray(site.constants[_SCALE], np.float64)))
+    """Of the node with the scales that reach it."""
+    scales = np.asarray(site.constants[_SCALE], np.float64)
+    least = float(np.min(scales)) if np.all(np.isfinite(scales)) else 0.0
     return Precondition(
         "precise-enough",
         f"{site.node.describe()}: the unit roundoff {r.unit:.3g} must not exceed {_COARSEST:.3g}, "
@@ -173,19 +181,28 @@ def _rounding(
     within ½ + 2^11·u steps ŝ of x̂, or 0, and f(x̂) is within half a step s, or 0. Where ŝ is below
     the normal range x̂ and all that is stored for it is below 2^10 times its end, read as zero or
     not. The product of the exact sum with the scales has three relative errors of u, a scale one
-    more, and may lose numbers below the normal range times a sum below 2^31.
+    more, and may lose numbers below the normal range times a sum below 2^31. Where stored scales
+    reach the node as others, ŵ − w is charged for all that is multiplied by them.
     """
     r = rounder(site, contract)
     fits = no_wrapping(p.product, p.whole(site), [Interval(*(np.full(x.shape, v) for v in
                        (0.0, _LEVELS))), Interval(np.zeros(()), np.full((), _LEVELS))])  # fmt: skip
-    precise = _precise(r, site)
     if r.exact:
         return RoundingBound(np.zeros(result.shape), (fits,))
+    scales = np.asarray(site.constants[_SCALE], np.float64)
+    loss = stored_loss(r, scales)
+    precise = _precise(r, site)
+    if np.any(loss):
+        precise = _precise(r, _with_scales(site, held(r, scales).values))
+        own, site = site, _with_scales(site, add_up(scales, loss))
     apart = np.minimum(np.asarray(_step(x)), multiply_up(x.magnitude, 2.0))
     step = add_up(multiply_up(apart, 1.0 + 2.0**13 * r.unit), _tiny(r, 12))
     stored = p.size(site, step)
     size = p.size(site, add_up(x.magnitude, step))
     error = add_up(stored, add_up(multiply_up(size, 5.0 * r.unit), _tiny(r, 34)))
+    if np.any(loss):
+        other = p.size(_with_scales(own, loss), add_up(x.magnitude, step))
+        error = add_up(error, other)
     largest = np.maximum(add_up(size, error), 2.0 * float(np.max(x.magnitude, initial=0.0)))
     bound = finish(r, error, np.maximum(largest, 2.0**32), ("grid-step", "underflow-term"))
     radius = bound.radius if fits.holds and precise.holds else np.full(result.shape, np.inf)

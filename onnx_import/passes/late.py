@@ -39,7 +39,10 @@ def counted(
 
 def why_late(node: Node, why: str) -> str:
     """What to say of a node that is computed at run time, though its inputs are constant."""
-    return f"{node.describe()} is computed at run time and not when the file is read: {why}"
+    return (
+        f"{node.describe()} is computed at run time and not when the file is read: {why}; store "
+        "numbers that this contract leaves as they are, or choose another contract"
+    )
 
 
 @contextmanager
