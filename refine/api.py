@@ -2,7 +2,8 @@
 
 Each function takes a model as a path, as the bytes of a file or as an onnx.ModelProto; each option
 of the command line is a keyword with the command line's default. Whatever cannot be read, does not
-fit or is not supported raises ModelError, in one sentence.
+fit or is not supported raises ModelError, in one sentence. Calls from several threads wait for each
+other; use processes to work on several models at once.
 """
 
 from __future__ import annotations
@@ -292,6 +293,7 @@ def load(
         return graph if is_file(model) else replace(graph, source=None)
 
 
+@sentences
 def check_model(
     model: str | Path | Graph,
     domain: str | DomainOptions | Domain,
@@ -314,6 +316,7 @@ def check_model(
     )
 
 
+@sentences
 def diff_models(
     spec: str | Path | Graph,
     impl: str | Path | Graph,

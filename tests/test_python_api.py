@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
@@ -433,6 +434,13 @@ def test_a_script_without_a_guard_may_use_workers(folder: Path) -> None:
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, cwd=folder,
                           env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)  # fmt: skip
     assert (done.stdout, done.returncode) == ("3 __main__\n", 0), done.stderr
+
+
+def test_threads_wait_for_each_other(folder: Path) -> None:
+    """Z3's terms are not to be made by two threads at once: answers would be anything."""
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(refine.check, "net.onnx", "-1..1", eps=1e-3) for _ in range(4)]
+        assert [bool(one.result()) for one in asked] == [True] * 4
 
 
 def test_exit_code_and_truth_agree() -> None:

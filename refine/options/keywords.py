@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import wraps
 from inspect import Parameter, signature
+from threading import RLock
 from typing import Any, ParamSpec, TypeAlias, TypedDict, TypeVar
 
 from encoders.contract.contract import RuntimeContract
@@ -16,6 +17,7 @@ from refine.options.settings import plain_defaults
 PathText: TypeAlias = str | os.PathLike[str]
 P = ParamSpec("P")
 R = TypeVar("R")
+_ONE_AT_A_TIME = RLock()
 
 
 class ModelKeywords(TypedDict, total=False):
@@ -109,12 +111,14 @@ def with_keywords(keywords: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 def sentences(function: Callable[P, R]) -> Callable[P, R]:
-    """A function whose errors of the system (files that cannot be written) are ModelErrors."""
+    """A function whose errors of the system (files that cannot be written) are ModelErrors, and
+    which one thread calls at a time: Z3 keeps the terms of all threads in one place, unguarded."""
 
     @wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return function(*args, **kwargs)
+            with _ONE_AT_A_TIME:
+                return function(*args, **kwargs)
         except OSError as error:
             what = error.filename or "a file"
             raise ModelError(f"{what}: {error.strerror or error}") from error
