@@ -104,7 +104,10 @@ class Series:
             case "softplus":
                 rest = (one + down.exp()).log()
                 return x + rest if x[0].mid() > 0 else rest
-        return getattr(x, f.name)()
+        if hasattr(x, f.name):
+            return getattr(x, f.name)()
+        assert f.series is not None
+        return f.series(x)
 
 
 def derivatives(piece: Piece, lo: float, hi: float) -> list[flint.arb]:

@@ -40,4 +40,6 @@ def main(count: int, seed: int, ops: list[str]) -> int:
 if __name__ == "__main__":
     given = [int(v) for v in sys.argv[1:3]]
     count, seed = [*given, *[200, 0][len(given) :]]
+    if missing := sorted(set(sys.argv[3:]) - set(GRIDS)):
+        sys.exit(f"there is no grid of {', '.join(missing)}; add one to tests/grids/grid_table.py")
     sys.exit(1 if main(count, seed, sys.argv[3:]) else 0)
