@@ -3,9 +3,11 @@ rooms and lemmas is so."""
 
 from __future__ import annotations
 
+import dataclasses
 import doctest
 import importlib.util
 import itertools
+import json
 import re
 import shlex
 import subprocess
@@ -13,19 +15,22 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 from test_architecture import ROOMS
 
+import refine
 from encoders.contract.functions import CORRECTLY_ROUNDED, TABLES
 from encoders.contract.presets import PRESETS
-from encoders.contract.table import contract_of_table
+from encoders.contract.table import ContractError, contract_of_table
 from encoders.functions.accuracy import FunctionAccuracy
 from refine.cli.main import SUMMARIES, cli
 from refine.lemmas.library import library
 from refine.results.answers import ExitCode
 from refine.results.obligation import Kind
+from refine.zoo import Entry
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -172,9 +177,9 @@ def test_wrong_commands_are_noticed() -> None:
 @pytest.mark.parametrize("name", SUMMARIES)
 def test_every_option_is_described(name: str) -> None:
     """Each option of a command stands in the section of that command, and no other does."""
-    sections = text_of(DOCS / "command-line.md").split("\n## ")[1:]
-    (section,) = (s for s in sections if name in re.split(r",? ", s.partition("\n")[0]))
-    together = re.split(r",? ", section.partition("\n")[0])
+    shown = sections(DOCS / "command-line.md")
+    (heading,) = (words for words in shown if name in words.split(", "))
+    section, together = shown[heading], heading.split(", ")
     described = set(re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", section))
     assert options_of(name) - described == set()
     assert described - {o for other in together for o in options_of(other)} == set()
@@ -204,6 +209,54 @@ def test_contracts_shown_are_read(page: Path) -> None:
         table = tomllib.loads(body) if language == "toml" else {}
         if table.get("schema") == "refine-contract-1":
             assert contract_of_table(table).name == table["name"]
+
+
+def test_every_key_of_a_file_is_described(tmp_path: Path) -> None:
+    """Of the document of a result, of a saved counterexample, of an entry of the zoo."""
+    saved = tmp_path / "counterexample.json"
+    demo, where = ROOT / "examples" / "demo" / "pendulum.onnx", {"state": (-1, 1)}
+    result = refine.check(demo, where, eps=1e-8, counterexample=saved, z3="none", budget=0)
+    document = refine.document_of(result)
+    counterexample = document["counterexample"]
+    assert counterexample is not None
+    described = sections(DOCS / "file-formats.md")
+    for section, keys in (
+        ("Result document", (*document, *document["nodes"][0], *counterexample)),
+        ("Counterexample", json.loads(saved.read_text(encoding="utf-8"))),
+        ("Zoo entry", (f.name.replace("_", "-") for f in dataclasses.fields(Entry))),
+    ):
+        known = set(SPAN.findall(described[section]))
+        assert {key for key in keys if not key.endswith("_hex")} - known == set()
+
+
+def sections(page: Path) -> dict[str, str]:
+    """The text under each heading of the second rank."""
+    parts = text_of(page).split("\n## ")[1:]
+    return {heading: body for heading, _, body in (part.partition("\n") for part in parts)}
+
+
+WRONG_TABLES = (
+    {"name": "x", "?": 1},
+    {"name": "x", "rules": [{"?": 1}]},
+    {"name": "x", "functions": {"name": "y", "exp": {"?": 1}}},
+    {"name": "x", "format": {"?": 1}},
+    {"name": "x", "evidence": {"fma": {"?": 1}}},
+)
+
+
+@pytest.mark.parametrize("table", WRONG_TABLES, ids=lambda t: str(list(t)[-1]))
+def test_every_field_of_a_contract_is_described(table: dict[str, Any]) -> None:
+    """The fields are those that the refusal of a wrong one names."""
+    with pytest.raises(ContractError, match="the fields are") as refusal:
+        contract_of_table(table)
+    fields = str(refusal.value).partition("the fields are ")[2].split(", ")
+    text = text_of(DOCS / "contracts.md")
+    words = set(re.findall(r"[\w-]+", " ".join((*spans(DOCS / "contracts.md"), *code_of(text)))))
+    assert set(fields) - words == set()
+
+
+def code_of(text: str) -> list[str]:
+    return [body for _, body in FENCE.findall(text)]
 
 
 def test_presets_and_function_tables_are_described() -> None:
