@@ -23,6 +23,15 @@ from onnx_import.graph import Array, Graph, Node
 Call: TypeAlias = Callable[[Site, Sequence[Any]], Any]
 
 _PLAIN = LibraryOptions()
+_TORCH = {
+    **{
+        op: op.lower() for op in ("Abs", "Add", "Atan", "Ceil", "Cos", "Div", "Erf", "Exp", "Floor")
+    },
+    **{op: op.lower() for op in ("Log", "Mul", "Neg", "Relu", "Round", "Sigmoid", "Sign", "Sin")},
+    **{op: op.lower() for op in ("Sqrt", "Sub", "Tanh")},
+    "Max": "maximum",
+    "Min": "minimum",
+}  # ONNX's operators, and torch's functions of the same arguments
 
 
 @dataclass(frozen=True)
@@ -124,24 +133,13 @@ def torch_library(options: LibraryOptions = _PLAIN) -> Library:
     if options.device == "cuda" and not torch.cuda.is_available():
         raise RuntimeUnavailable(f"torch {torch.__version__} sees no CUDA device")
     calls: dict[str, Call] = {
+        **{op: _elementwise(getattr(torch, name)) for op, name in _TORCH.items()},
         "MatMul": lambda site, a: torch.matmul(a[0], a[1]),
         "Gemm": _torch_gemm(torch),
         "Conv": lambda site, a: _torch_conv(torch, site, a),
         "ReduceSum": lambda site, a: torch.sum(a[0], dim=reduced_axes(site)),
         "ReduceMean": lambda site, a: torch.mean(a[0], dim=reduced_axes(site)),
-        "Add": lambda site, a: a[0] + a[1],
-        "Sub": lambda site, a: a[0] - a[1],
-        "Mul": lambda site, a: a[0] * a[1],
-        "Div": lambda site, a: a[0] / a[1],
-        "Relu": lambda site, a: torch.relu(a[0]),
-        "Exp": lambda site, a: torch.exp(a[0]),
-        "Log": lambda site, a: torch.log(a[0]),
-        "Tanh": lambda site, a: torch.tanh(a[0]),
-        "Sigmoid": lambda site, a: torch.sigmoid(a[0]),
-        "Erf": lambda site, a: torch.erf(a[0]),
-        "Sin": lambda site, a: torch.sin(a[0]),
-        "Atan": lambda site, a: torch.atan(a[0]),
-        "Cos": lambda site, a: torch.cos(a[0]),
+        "Softmax": lambda site, a: torch.softmax(a[0], dim=site.integer("axis", -1)),
         "Softplus": lambda site, a: torch.nn.functional.softplus(a[0]),
     }
     place = options.describe()
@@ -169,6 +167,10 @@ def torch_library(options: LibraryOptions = _PLAIN) -> Library:
         return np.asarray(tensor.cpu().numpy())
 
     return Library(f"torch {torch.__version__} ({place})", takes, gives, calls, prepare)
+
+
+def _elementwise(function: Callable[..., Any]) -> Call:
+    return lambda site, arguments: function(*arguments)
 
 
 def _quiet(calls: Mapping[str, Call]) -> dict[str, Call]:
@@ -214,10 +216,11 @@ def _plain_factors(site: Site, arguments: Sequence[Any]) -> tuple[Any, Any]:
 
 def _torch_conv(torch: Any, site: Site, arguments: Sequence[Any]) -> Any:
     window = window_of(site, site.type_of(1).shape[2:])
-    if len(window.kernel) != 2 or window.before != window.after:
-        raise RuntimeUnavailable("only convolutions of images with even pads have a plain call")
+    rank = len(window.kernel)
+    if rank > 3 or window.before != window.after:
+        raise RuntimeUnavailable("only convolutions with even pads have a plain call")
     bias = arguments[2] if len(arguments) > 2 else None
-    return torch.nn.functional.conv2d(
+    return getattr(torch.nn.functional, f"conv{rank}d")(
         arguments[0],
         arguments[1],
         bias,
