@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -56,24 +57,24 @@ def weights(tmp_path: Path) -> Path:
     return saved(tmp_path / "conv.onnx", nodes, (1, 1, 4, 4), q=q, s=np.float32(0.1003))
 
 
-def options(contract: RuntimeContract) -> dict[str, object]:
+def options(contract: RuntimeContract) -> dict[str, Any]:
     return {"contract": contract, "conform": False, "budget": 0}
 
 
 def test_a_comparison_of_stored_numbers_is_made_of_those_that_the_runtime_reads(
     equal: Path,
 ) -> None:
-    result = refine.check(equal, (1, 1), eps=1e-6, **options(W16))  # type: ignore[arg-type]
+    result = refine.check(equal, (1, 1), eps=1e-6, **options(W16))
     assert result.verdict is Verdict.VIOLATED
     assert result.worst_found == 1.0
-    result = refine.check(equal, (1, 1), eps=1e-6, **options(SEQUENTIAL))  # type: ignore[arg-type]
+    result = refine.check(equal, (1, 1), eps=1e-6, **options(SEQUENTIAL))
     assert (result.verdict, result.bound) == (Verdict.VERIFIED, 0.0)
 
 
 def test_a_graph_that_was_read_without_the_contract_is_refused(equal: Path) -> None:
     graph = refine.load(equal)
     with pytest.raises(ModelError, match=r"'same' \(Equal\) was computed.*reads 1.0001 as 1;"):
-        refine.check(graph, (1, 1), eps=1, **options(W16))  # type: ignore[arg-type]
+        refine.check(graph, (1, 1), eps=1, **options(W16))
     with pytest.raises(ModelError, match="was computed when the graph was read"):
         refine.diff(graph, graph, (1, 1), impl_as="real", spec_as="runtime", spec_contract=W16)
     with pytest.raises(ModelError, match="was computed when the graph was read"):
@@ -81,18 +82,18 @@ def test_a_graph_that_was_read_without_the_contract_is_refused(equal: Path) -> N
     with pytest.raises(ModelError, match="was computed when the graph was read"):
         refine.check_model(graph, "1..1", contract=W16)
     for contract in (SEQUENTIAL, IEEE_ANY, EXACT, PRESETS["ort-cpu"]):
-        assert refine.bound(graph, (1, 1), **options(contract)).bound == 0  # type: ignore[arg-type]
+        assert refine.bound(graph, (1, 1), **options(contract)).bound == 0
 
 
 def test_a_graph_that_was_read_with_the_contract_is_taken_by_all(equal: Path) -> None:
     graph = refine.load(equal, contract=W16)
     assert [node.op for node in graph.order] == ["Identity", "Equal", "Cast", "Mul"]
-    assert refine.bound(graph, (1, 1), **options(W16)).bound >= 1  # type: ignore[arg-type]
-    assert refine.bound(graph, (1, 1), **options(SEQUENTIAL)).bound < 1e-6  # type: ignore[arg-type]
+    assert refine.bound(graph, (1, 1), **options(W16)).bound >= 1
+    assert refine.bound(graph, (1, 1), **options(SEQUENTIAL)).bound < 1e-6
 
 
 def test_both_sides_of_a_difference_are_read_with_their_own(equal: Path) -> None:
-    found = refine.diff(equal, equal, (1, 1), **options(W16))  # type: ignore[arg-type]
+    found = refine.diff(equal, equal, (1, 1), **options(W16))
     assert found.bound >= 1
     other = refine.diff(
         equal,
@@ -100,7 +101,7 @@ def test_both_sides_of_a_difference_are_read_with_their_own(equal: Path) -> None
         (1, 1),
         spec_as="runtime",
         spec_contract=W16,
-        **options(SEQUENTIAL),  # type: ignore[arg-type]
+        **options(SEQUENTIAL),
     )
     assert other.bound >= 1
 
@@ -109,14 +110,14 @@ def test_a_counterexample_is_run_again_on_the_graph_of_its_execution(
     equal: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "found.json"
-    refine.check(equal, (1, 1), eps=1e-6, counterexample=file, **options(W16))  # type: ignore[arg-type]
+    refine.check(equal, (1, 1), eps=1e-6, counterexample=file, **options(W16))
     assert refine.replay(file).violated
 
 
 def test_what_must_be_known_is_refused_with_the_number_that_is_changed(weights: Path) -> None:
-    assert np.isfinite(refine.bound(weights, (-1, 1), **options(SEQUENTIAL)).bound)  # type: ignore[arg-type]
+    assert np.isfinite(refine.bound(weights, (-1, 1), **options(SEQUENTIAL)).bound)
     with pytest.raises(ModelError, match=r"'conv' \(Conv\).*'scaled'.*reads 0.1003 as 0.1002"):
-        refine.bound(weights, (-1, 1), **options(W16))  # type: ignore[arg-type]
+        refine.bound(weights, (-1, 1), **options(W16))
 
 
 def test_scales_that_count_elements_are_refused_unless_they_are_kept(tmp_path: Path) -> None:
@@ -128,9 +129,9 @@ def test_scales_that_count_elements_are_refused_unless_they_are_kept(tmp_path: P
             with pytest.raises(
                 ModelError, match=r"'larger' .*counts by numbers.*reads 1.3 as 1.29"
             ):
-                refine.bound(path, (-1, 1), **options(W16))  # type: ignore[arg-type]
+                refine.bound(path, (-1, 1), **options(W16))
         else:
-            assert refine.bound(path, (-1, 1), **options(W16)).bound == 0  # type: ignore[arg-type]
+            assert refine.bound(path, (-1, 1), **options(W16)).bound == 0
 
 
 E5P2 = small_format(5, 2)

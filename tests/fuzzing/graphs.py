@@ -173,7 +173,7 @@ def _pairs(b: Builder, op: str) -> None:
     s = b.pool[x]
     constant = b.rng.random() < 0.45 or op in ("PRelu", "Pow")
     if op == "Pow":
-        y = b.keep(np.float64(b.pick(2.0, 3.0, 2.0, 4.0)))
+        y = b.keep(np.float64(b.pick(2.0, 3.0, 5.0, 4.0)))
     elif constant:
         part = s if b.rng.random() < 0.5 else s[int(b.rng.integers(len(s) + 1)) :]
         y = b.weights(part, positive=op == "Div")

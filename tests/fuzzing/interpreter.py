@@ -137,8 +137,9 @@ def _ceil(r: Reading) -> Array:
 
 
 def _pow(r: Reading) -> Array:
-    n = float(np.ravel(r.stored[1])[0])
-    if n != int(n) or not 0 < n < 5:
+    exact = float(np.ravel(r.stored[1])[0])
+    n = exact if r.a.exact else float(np.ravel(r.x[1])[0])  # a stored number, rounded as others
+    if not (exact.is_integer() and n.is_integer() and 0 < n < 9):
         raise Unread("Pow")
     found = r.x[0]
     for _ in range(int(n) - 1):

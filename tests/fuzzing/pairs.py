@@ -92,7 +92,7 @@ def judge_pair(trial: Trial, other: RuntimeContract) -> tuple[str, list[Finding]
 
 
 def compared_sides(trial: Trial, other: RuntimeContract) -> Result:
-    spec, impl = graph_of(trial.model), graph_of(trial.model)
+    spec, impl = graph_of(trial.model, other), graph_of(trial.model, trial.contract)
     domain = Domain((box_of(trial, impl),), "random")
     options = Options(None, default_directory(), search=False)
     return diff(Side(spec, other), Side(impl, trial.contract), domain, Tolerance(), options)

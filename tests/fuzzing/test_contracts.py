@@ -16,11 +16,12 @@ from contracts import Refused, contract_trial, judge_contract, judged
 from graphs import RECIPES
 from trial import Trial
 
-from encoders.arithmetic import number_path
+from encoders.arithmetic import handling, number_path
 from encoders.arithmetic.number_path import Hop
 from encoders.contract.contract import Subnormals
 from encoders.numbers.formats import BFLOAT16, BINARY32
 from encoders.rounding import accumulation
+from onnx_import.graph import as_written
 
 PLAIN = 100
 
@@ -72,6 +73,15 @@ def test_a_rounding_that_the_bound_drops_is_found(monkeypatch: pytest.MonkeyPatc
     whole = rounding_bounds.stored_path
     monkeypatch.setattr(rounding_bounds, "stored_path", lambda *place: whole(*place)[-1:])
     assert _findings("exceeded")
+
+
+def test_a_fold_of_numbers_that_the_contract_changes_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("trial.handling_of", lambda contract: as_written)
+    monkeypatch.setattr(handling, "objection", lambda contract, need: "")
+    kinds = {f.kind for seed in (70, 225, 239, 326) for f in judged(seed)[1]}
+    assert {"exceeded", "parted"} <= kinds
 
 
 def test_an_operand_that_is_lost_on_the_way_in_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

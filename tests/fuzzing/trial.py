@@ -19,6 +19,7 @@ from reading import Unread
 from reals import BITS, Open, Reals
 
 from encoders.arithmetic.exact_fields import Balls
+from encoders.arithmetic.handling import handling_of
 from encoders.contract.contract import RuntimeContract
 from encoders.numbers.formats import FloatFormat
 from gpu_check.emulator.exact import evaluate_real
@@ -172,12 +173,12 @@ def judge(trial: Trial) -> tuple[str, list[Finding]]:
     return result.verdict.value, findings
 
 
-def graph_of(model: onnx.ModelProto) -> Graph:
-    """The model as the command line reads it."""
+def graph_of(model: onnx.ModelProto, contract: RuntimeContract | None = None) -> Graph:
+    """The model as the command line reads it, under the contract where one is given."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(model, path)
-        return load(path)
+        return load(path, handling=None if contract is None else handling_of(contract))
 
 
 def box_of(trial: Trial, graph: Graph) -> Box:
@@ -189,7 +190,7 @@ def box_of(trial: Trial, graph: Graph) -> Box:
 
 
 def bounded(trial: Trial) -> Result:
-    graph = graph_of(trial.model)
+    graph = graph_of(trial.model, trial.contract)
     domain = Domain((box_of(trial, graph),), "random", round_inputs=trial.rounded)
     options = Options(None, default_directory(), search=False)
     return check(graph, domain, trial.contract, Tolerance(), options)
