@@ -211,18 +211,32 @@ def test_contracts_shown_are_read(page: Path) -> None:
             assert contract_of_table(table).name == table["name"]
 
 
-def test_every_key_of_a_file_is_described(tmp_path: Path) -> None:
-    """Of the document of a result, of a saved counterexample, of an entry of the zoo."""
-    saved = tmp_path / "counterexample.json"
+@pytest.fixture(scope="module")
+def violated(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The second example of README.md: the document of its result, and its counterexample."""
+    saved = tmp_path_factory.mktemp("documentation") / "counterexample.json"
     demo, where = ROOT / "examples" / "demo" / "pendulum.onnx", {"state": (-1, 1)}
     result = refine.check(demo, where, eps=1e-8, counterexample=saved, z3="none", budget=0)
-    document = refine.document_of(result)
-    counterexample = document["counterexample"]
-    assert counterexample is not None
+    return refine.document_of(result), json.loads(saved.read_text(encoding="utf-8"))
+
+
+def test_bounds_shown_are_about_those_proved(
+    violated: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    document, _ = violated
+    assert document["verdict"] == "violated"
+    shown = re.findall(r"^(?:verified|violated)  bound (\S+),", text_of(ROOT / "README.md"), re.M)
+    assert len(shown) == 2
+    assert all(float(bound) == pytest.approx(document["bound"], rel=0.05) for bound in shown)
+
+
+def test_every_key_of_a_file_is_described(violated: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    """Of the document of a result, of a saved counterexample, of an entry of the zoo."""
+    document, saved = violated
     described = sections(DOCS / "file-formats.md")
     for section, keys in (
-        ("Result document", (*document, *document["nodes"][0], *counterexample)),
-        ("Counterexample", json.loads(saved.read_text(encoding="utf-8"))),
+        ("Result document", (*document, *document["nodes"][0], *document["counterexample"])),
+        ("Counterexample", saved),
         ("Zoo entry", (f.name.replace("_", "-") for f in dataclasses.fields(Entry))),
     ):
         known = set(SPAN.findall(described[section]))
