@@ -326,6 +326,14 @@ def _arg(b: Builder, op: str) -> None:
     b.pool.setdefault(x, s)
 
 
+@_recipe("CumSum")
+def _running(b: Builder, op: str) -> None:
+    x = b.tensor(lambda t: True, (b.n(1, 2), _length(b)))
+    s = b.pool[x]
+    axis = b.keep(np.array(b.n(-len(s), len(s) - 1)), np.int64)
+    b.add(op, [x, axis], s, exclusive=b.n(0, 1), reverse=b.n(0, 1))
+
+
 @_recipe("Softmax", "LogSoftmax")
 def _softmax(b: Builder, op: str) -> None:
     x = b.tensor(lambda t: True, (b.n(1, 2), _length(b)))

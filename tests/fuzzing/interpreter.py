@@ -245,6 +245,18 @@ def _reduced(r: Reading) -> Array:
     return found
 
 
+def _running(r: Reading) -> Array:
+    """Each of them the sum of an array in which only its own terms are not zero."""
+    axis = (r.ints(1, "axis") or [0])[0] % r.rank
+    x = np.moveaxis(r.x[0], axis + 1, -1)
+    x = x[..., ::-1] if r.get("reverse", 0) else x
+    nothing, places = r.number(0.0), np.arange(x.shape[-1])
+    counts = places + (0 if r.get("exclusive", 0) else 1)
+    sums = [r.a.total(np.where(places < count, x, nothing), r.place()) for count in counts]
+    found = np.stack(sums, axis=-1)
+    return np.moveaxis(found[..., ::-1] if r.get("reverse", 0) else found, -1, axis + 1)
+
+
 def _softmax(r: Reading) -> Array:
     axis = r.get("axis", -1 if r.opset >= 13 else 1) % r.rank
     if r.opset < 13:
@@ -441,7 +453,8 @@ MEANINGS: dict[str, Meaning] = {
     "MatMul": matmul, "Gemm": gemm,
     **{f"Reduce{n}": _reduced for n in (
         "Sum", "Mean", "Max", "Min", "L1", "L2", "SumSquare", "LogSumExp")},
-    "Softmax": _softmax, "LogSoftmax": _softmax, "BatchNormalization": _batch_normalization,
+    "CumSum": _running, "Softmax": _softmax, "LogSoftmax": _softmax,
+    "BatchNormalization": _batch_normalization,
     "LayerNormalization": _layer_normalization, "RMSNormalization": _layer_normalization,
     "InstanceNormalization": _instance_normalization,
     "GroupNormalization": _instance_normalization, "ArgMax": _arg(1), "ArgMin": _arg(-1),
