@@ -38,12 +38,12 @@ def objection(contract: RuntimeContract, need: Need) -> str:
         return "" if held else f"{computed.name} of {name} does not hold {np.max(values):g}"
     operands, results = (s is not Subnormals.KEEP for s in (contract.operands, contract.results))
     path = stored_path(contract, need.dtype)
-    if path == (Hop(own),) and need.values.dtype == need.dtype.numpy:
-        there = values
+    wanted = values if need.use is Use.READ else round_array(values, computed)
+    if path == (Hop(own),) and (need.use is Use.ROUNDED or need.values.dtype == need.dtype.numpy):
+        there = wanted
     else:
         found = arrived(path, values, operands, results)
         there = np.where(found.flushed, 0.0, found.values)
-    wanted = values if need.use is Use.READ else round_array(values, computed)
     changed = ~((there == wanted) | (np.isnan(there) & np.isnan(wanted)))
     if np.any(changed):
         was, read, computed_as = (float(v[changed].flat[0]) for v in (values, there, wanted))
@@ -52,5 +52,6 @@ def objection(contract: RuntimeContract, need: Need) -> str:
         return f"{name} reads {was:.{digits}g} as {read:.{digits}g}{computes}"
     flushed = (np.abs(there) < 2.0**computed.emin) & (there != 0)
     if (operands or results) and np.any(flushed):
-        return f"{name} may take {float(values[flushed].flat[0]):.7g} for zero"
+        tiny = float(values[flushed].flat[0])
+        return f"{name} may take {tiny:.7g} for zero, unless subnormals are gradual"
     return ""
