@@ -31,6 +31,8 @@ from onnx_import.graph import Array, DType
 
 Index = npt.NDArray[np.intp]
 
+_LONG = 2**12  # terms of a sum, beyond which they are added many at once
+_BLOCK = 2**20  # numbers of them
 _FEW = 64  # terms added one by one; more are sorted once and summed in runs
 
 
@@ -41,13 +43,12 @@ def picked(values: Any, index: Index) -> Any:
 
 def gathered_part(terms: Index, shape: tuple[int, ...]) -> LinearPart:
     """y = Σ_k x.flat[terms[k]] for x of `shape` and terms of shape (K, *out)."""
+    if len(terms) > _LONG:
+        return _long_part(terms, shape)
     output = terms.shape[1:]
     present = [np.flatnonzero(t.reshape(-1) >= 0) for t in terms]
     reads = [t.reshape(-1)[p] for t, p in zip(terms, present, strict=True)]
     size = int(np.prod(shape, dtype=np.int64))
-    most = int(np.max(np.sum(terms >= 0, axis=0), initial=0))
-    counts = np.bincount(terms[terms >= 0].reshape(-1), minlength=1)
-    spread = int(np.max(counts, initial=0))
 
     def forward(x: FloatArray) -> FloatArray:
         flat = x.reshape(x.shape[0], -1)
@@ -56,7 +57,20 @@ def gathered_part(terms: Index, shape: tuple[int, ...]) -> LinearPart:
             total[:, at] += flat[:, read]
         return total.reshape(x.shape[0], *output)
 
-    adjoint = _transpose(present, reads, size)
+    return _counted(terms, shape, forward, _transpose(present, reads, size))
+
+
+def _counted(
+    terms: Index,
+    shape: tuple[int, ...],
+    forward: Callable[[FloatArray], FloatArray],
+    adjoint: Callable[[FloatArray], FloatArray],
+) -> LinearPart:
+    """The linear part, with the lengths of its sums; `adjoint` maps flat functionals to flat
+    ones."""
+    most = int(np.max(np.sum(terms >= 0, axis=0), initial=0))
+    counts = np.bincount(terms[terms >= 0].reshape(-1), minlength=1)
+    spread = int(np.max(counts, initial=0))
     return LinearPart(
         forward,
         forward,
@@ -64,6 +78,25 @@ def gathered_part(terms: Index, shape: tuple[int, ...]) -> LinearPart:
         terms=most if most > 1 else 0,
         adjoint_terms=spread if spread > 1 else 0,
     )
+
+
+def _long_part(terms: Index, shape: tuple[int, ...]) -> LinearPart:
+    """The same of sums of many terms: what a term does not read is a zero behind the input."""
+    rows = terms.reshape(len(terms), -1)
+    size = int(np.prod(shape, dtype=np.int64))
+    there = rows >= 0
+    read = np.where(there, rows, size)
+
+    def forward(x: FloatArray) -> FloatArray:
+        flat = np.concatenate([x.reshape(x.shape[0], -1), np.zeros((x.shape[0], 1))], axis=1)
+        total = np.zeros((x.shape[0], rows.shape[1]))
+        step = max(_BLOCK // max(total.size, 1), 1)
+        for start in range(0, len(rows), step):
+            total += np.sum(flat[:, read[start : start + step]], axis=1)
+        return total.reshape(x.shape[0], *terms.shape[1:])
+
+    adjoint = _runs(rows[there], np.nonzero(there)[1], size)
+    return _counted(terms, shape, forward, adjoint)
 
 
 def _transpose(
@@ -80,7 +113,11 @@ def _transpose(
             return total
 
         return add_each
-    every, source = np.concatenate(reads), np.concatenate(present)
+    return _runs(np.concatenate(reads), np.concatenate(present), size)
+
+
+def _runs(every: Index, source: Index, size: int) -> Callable[[FloatArray], FloatArray]:
+    """c[source] added up at the positions `every` among so many."""
     order = np.argsort(every, kind="stable")
     targets, starts = np.unique(every[order], return_index=True)
     source = source[order]

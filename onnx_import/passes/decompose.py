@@ -23,6 +23,10 @@ from onnx_import.graph import Array, DType, Node, TensorType
 from onnx_import.passes.body import Body
 from onnx_import.passes.einsum import einsum
 
+_MOST_EXPONENTS = 64
+_MOST_CHANNELS = 512
+_MOST_IN_WINDOWS = 2**23
+
 
 def written_out(
     node: Node,
@@ -242,6 +246,11 @@ def _windows(body: Body) -> str:
         here = inside[:, None] & (at >= 0) & (at < n)
         inside = here.reshape(place.shape)
     pixels = math.prod(shape[2:])
+    numbers = math.prod(shape[:2]) * place.size
+    if numbers > _MOST_IN_WINDOWS:
+        raise body.unsupported(
+            f"its windows hold {numbers} numbers together; supported are {_MOST_IN_WINDOWS}"
+        )
     maps = np.arange(math.prod(shape[:2])).reshape(1, *shape[:2], *(1,) * len(kernel)) * pixels
     index = maps + place[:, None, None]
     inside = np.broadcast_to(inside[:, None, None], index.shape)
@@ -263,6 +272,11 @@ def _lrn(body: Body) -> None:
         np.float32(body.number(name, default))
         for name, default in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0))
     )
+    if channels > _MOST_CHANNELS:
+        raise body.unsupported(
+            f"it runs along {channels} channels; supported are {_MOST_CHANNELS}, as a runtime adds "
+            "to and subtracts from one sum over all of them"
+        )
     start = np.arange(channels)[:, None] - (size - 1) // 2
     if size < 1:
         raise body.unsupported(f"attribute 'size' is {size}, and must be positive")
@@ -333,6 +347,11 @@ def _pow(body: Body) -> None:
         return
     shape = body.types[body.node.outputs[0]].shape
     values, which = np.unique(np.broadcast_to(known, shape), return_inverse=True)
+    if len(values) > _MOST_EXPONENTS:
+        raise body.unsupported(
+            f"it raises to {len(values)} different exponents (input 1); supported are "
+            f"{_MOST_EXPONENTS}"
+        )
     sizes = body.store(np.array(shape, np.int64))
     flat = body.reshape(body.add("Expand", base, sizes), -1)
     places = [np.flatnonzero(which.reshape(-1) == k) for k in range(len(values))]

@@ -108,6 +108,7 @@ def pull_back(
     choices: Mapping[str, SlopeChoice] | None = None,
     seen: dict[str, FloatArray] | None = None,
     fixed: Mapping[str, FixedSlopes] | None = None,
+    most: int | None = None,
 ) -> Pulled:
     """Upper bounds of functionals given by coefficients (k, *shape) on some tensors.
 
@@ -115,7 +116,8 @@ def pull_back(
     relaxation leaves one, what to do there; `seen`, if given, is
     filled with the coefficients on values that arrived at such nodes. `fixed` gives, per node,
     secant slopes of differences to be taken as exact; with it, `seen` collects the coefficients on
-    differences at nodes where such slopes are open.
+    differences at nodes where such slopes are open. After `most` nodes, if that is said, what is
+    known of the tensors reached so far takes the place of what would be known of the inputs.
     """
     k = next(iter((*on_values.values(), *on_differences.values()))).shape[0]
     semantics = _Substitution(
@@ -127,6 +129,7 @@ def pull_back(
         _Pending(lambda t: _finite(maps.values[t].magnitude), dict(on_values)),
         _Pending(lambda t: _finite(maps.errors[t]), dict(on_differences)),
         np.zeros(k),
+        len(maps.program.steps) if most is None else most,
     )
     backward(maps.program, semantics)
     return semantics.finished()
@@ -148,10 +151,13 @@ class _Substitution:
     values: _Pending
     differences: _Pending
     total: FloatArray
+    left: int
     costs: dict[str, FloatArray] = field(default_factory=dict)
 
     def arrived(self, step: Step) -> _Both | None:
         """Coefficients (k, *shape) on the step's output, on its values and on its differences."""
+        if not self.left:
+            return None
         c = self.values.coefficients.pop(step.output, None)
         d = self.differences.coefficients.pop(step.output, None)
         return None if c is None and d is None else (c, d)
@@ -159,6 +165,7 @@ class _Substitution:
     def carry(self, step: Step, arrived: _Both) -> None:
         c, d = arrived
         self.tick()
+        self.left -= 1
         if d is not None:
             self._substitute_difference(step, d)
         if c is not None:
@@ -195,17 +202,19 @@ class _Substitution:
             self.total = add_up(self.total, self.values.put(tensor, coefficients))
 
     def finished(self) -> Pulled:
-        """The bounds, of what has reached the inputs."""
-        total, costs = self.total, self.costs
+        """The bounds, of what has reached the inputs or has been left on the way."""
+        total, costs, writers = self.total, self.costs, self.maps.program.writers
         for tensor, c in self.values.coefficients.items():
             mid, radius = midpoint_radius(self.maps.values[tensor])
             total = add_up(total, add_up(inner_up(c, mid), dot_up(c, radius)))
         for tensor, d in self.differences.coefficients.items():
             cost = dot_up(d, self.maps.errors[tensor])
-            costs[tensor] = cost
+            place = writers[tensor].name if tensor in writers else tensor
+            costs[place] = add_up(costs[place], cost) if place in costs else cost
             total = add_up(total, cost)
         upper = np.where(np.isnan(total), np.inf, total)
-        return Pulled(upper, costs, dict(self.values.coefficients))
+        inputs = {t: c for t, c in self.values.coefficients.items() if t not in writers}
+        return Pulled(upper, costs, inputs)
 
 
 def unit_functionals(shape: tuple[int, ...], rows: npt.NDArray[np.intp]) -> FloatArray:

@@ -29,6 +29,7 @@ from refine.bounds.pruning import (
     MOST_SPLIT_INPUTS,
     Effort,
     Rows,
+    deepest,
     feeds_nonlinear,
     gains,
     in_parts,
@@ -163,7 +164,9 @@ def _network_bounds(
     program = program_of(graph).checked
     maps = Maps(program, dict(box.values), dict(box.errors))
     cases = branching is not None and branching.cases > 0 and can_branch(program)
-    passing = _Pass(maps, contract, backward, tick, known, branching, cases, runs, spread)
+    passing = _Pass(
+        maps, contract, backward, tick, known, branching, cases, runs, spread, deepest(program)
+    )
     nodes = tuple(forward(program, {}, passing.bounded).values())
     errors = {
         t: maps.errors[t] if t in maps.errors else _stored_errors(graph, t, contract)
@@ -181,7 +184,8 @@ def _network_bounds(
 @dataclass
 class _Pass:
     """A forward pass under way. Of the tensors refined so far: how their errors were `pulled` back,
-    which rows of them, and how their widths hang on the inputs' elements (`pushes`)."""
+    which rows of them, and how their widths hang on the inputs' elements (`pushes`). Pull-backs
+    from inside pass at most `deepest` nodes."""
 
     maps: Maps
     contract: RuntimeContract
@@ -192,6 +196,7 @@ class _Pass:
     cases: bool
     runs: Runs | None
     spread: frozenset[str]
+    deepest: int | None = None
     effort: Effort = field(default_factory=Effort)
     pulled: dict[str, Pulled] = field(default_factory=dict)
     refined: dict[str, Rows] = field(default_factory=dict)
@@ -227,9 +232,10 @@ class _Pass:
         effort = self.effort.times(2)
         rows = worth_refining(self.maps.program, output, values, widths(values), effort)
         asked, others = in_parts(rows, widths(values))
-        pushes = _refine_values(self.maps, output, asked, self.tick)
+        most = None if final else self.deepest
+        pushes = _refine_values(self.maps, output, asked, self.tick, most)
         if len(others) and _improved(widths(values), widths(self.maps.values[output])):
-            more = _refine_values(self.maps, output, others, self.tick)
+            more = _refine_values(self.maps, output, others, self.tick, most)
             pushes = {t: push + more[t] for t, push in pushes.items()}
         self.pushes[output] = pushes
         wanted = not final or output in self.spread
@@ -241,9 +247,10 @@ class _Pass:
         held = self.maps.values[output].inflate(errors)
         rows = worth_refining(self.maps.program, output, held, errors, self.effort)
         asked, others = in_parts(rows, errors)
-        pulled, refined = _refine_errors(self.maps, output, asked, self.tick), asked
+        most = None if final else self.deepest
+        pulled, refined = _refine_errors(self.maps, output, asked, self.tick, most), asked
         if len(others) and _improved(errors, self.maps.errors[output]):
-            pulled = pulled.joined(_refine_errors(self.maps, output, others, self.tick))
+            pulled = pulled.joined(_refine_errors(self.maps, output, others, self.tick, most))
             refined = np.concatenate([asked, others])
         self.pulled[output], self.refined[output] = pulled, refined
         if self.branching is not None and self.cases and not self.branching.late:
@@ -272,7 +279,7 @@ def _bound_values(maps: Maps, step: Step) -> None:
 
 
 def _refine_values(
-    maps: Maps, output: str, rows: Rows, tick: Callable[[], None]
+    maps: Maps, output: str, rows: Rows, tick: Callable[[], None], most: int | None
 ) -> Mapping[str, FloatArray]:
     """Better ranges of these elements; returns how their widths hang on the input's elements."""
     pushes: dict[str, FloatArray] = {}
@@ -280,7 +287,7 @@ def _refine_values(
     lo, hi = image.lo.reshape(-1).copy(), image.hi.reshape(-1).copy()
     for chunk in _chunks(maps.graph, rows, copies=2):
         c = unit_functionals(image.shape, chunk)
-        pulled = pull_back(maps, {output: np.concatenate([c, -c])}, {}, tick)
+        pulled = pull_back(maps, {output: np.concatenate([c, -c])}, {}, tick, most=most)
         upper = pulled.upper
         hi[chunk] = np.minimum(hi[chunk], upper[: len(chunk)])
         lo[chunk] = np.maximum(lo[chunk], -upper[len(chunk) :])
@@ -393,7 +400,9 @@ def _bound_errors(
     return rounding, dict(zip(step.reads, held, strict=True)), run
 
 
-def _refine_errors(maps: Maps, output: str, rows: Rows, tick: Callable[[], None]) -> Pulled:
+def _refine_errors(
+    maps: Maps, output: str, rows: Rows, tick: Callable[[], None], most: int | None
+) -> Pulled:
     errors = maps.errors[output].reshape(-1).copy()
     shape = maps.errors[output].shape
     upper = np.zeros(len(rows))
@@ -401,7 +410,7 @@ def _refine_errors(maps: Maps, output: str, rows: Rows, tick: Callable[[], None]
     done, writer = 0, maps.program.writers[output]
     for chunk in _chunks(maps.graph, rows, copies=1):
         c = unit_functionals(shape, chunk)
-        pulled = pull_back(maps, {}, {output: c}, tick)
+        pulled = pull_back(maps, {}, {output: c}, tick, most=most)
         limit = _radius(maps, writer, pulled.upper)
         errors[chunk] = np.minimum(errors[chunk], limit)
         for name, cost in pulled.costs.items():

@@ -23,6 +23,7 @@ _MOST_OF_FEW = 2**26  # coefficients carried past nodes, where most elements get
 _FEW = 8  # one element in so many
 _ASKED_FIRST = 2**26  # coefficients, beyond which a part shows whether any are worth it
 _PART = 2**22  # of them
+_MOST_VISITS = 2**17  # nodes that all pull-backs together pass, beyond which they pass half that
 _PER_ELEMENT = 8  # multiply-adds that take as long as carrying one coefficient past a node
 
 
@@ -101,6 +102,13 @@ def in_parts(rows: Rows, measure: FloatArray) -> tuple[Rows, Rows]:
 def _most(measure: FloatArray, most: int) -> Rows:
     """Flat positions of the largest, so many of them, one at least; in order."""
     return np.sort(np.argsort(-measure.reshape(-1), kind="stable")[: max(most, 1)])
+
+
+def deepest(program: Program) -> int | None:
+    """How many nodes a pull-back from inside passes at most: any number, None, unless so many
+    tensors of so deep a network want one that the time, quadratic in its depth, would be long."""
+    places = [i for i, s in enumerate(program.steps) if feeds_nonlinear(program, s.output)]
+    return None if sum(places) <= _MOST_VISITS else max(_MOST_VISITS // (2 * len(places)), 1)
 
 
 def gains(program: Program, step: Step, bounded: Container[str]) -> bool:

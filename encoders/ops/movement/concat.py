@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,16 @@ import numpy as np
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, joined
 from encoders.contract.contract import RuntimeContract
-from encoders.numbers.enclosure import FloatArray, Interval, LinearPart
-from encoders.operator import Field, Operator, RoundingBound, Site
-from encoders.relaxations.affine import AffineMap, affine_meanings, moved_part
+from encoders.numbers.enclosure import FloatArray, Interval, inner_up, nothing
+from encoders.operator import (
+    Contribution,
+    DifferenceMap,
+    Field,
+    Operator,
+    RoundingBound,
+    Site,
+    ValueMap,
+)
 from encoders.rounding.rounding_bounds import no_rounding, rounder, stored_loss
 from onnx_import.graph import DType
 
@@ -43,35 +50,51 @@ def runtime(
     return (joined(inputs, _axis(site)),)
 
 
-def _place(site: Site, position: int) -> slice:
-    axis = _axis(site) - 1
-    start = sum(site.type_of(i).shape[axis] for i in range(position))
-    return slice(start, start + site.type_of(position).shape[axis])
+def _places(site: Site) -> list[tuple[slice, ...]]:
+    """Where each input stands in the output, behind the axis of samples or functionals."""
+    axis, start, found = _axis(site), 0, []
+    for position in range(len(site.inputs)):
+        end = start + site.type_of(position).shape[axis - 1]
+        found.append((*(slice(None),) * axis, slice(start, end)))
+        start = end
+    return found
 
 
-def _part(site: Site, position: int) -> LinearPart:
-    shape, axis = site.outputs[0].shape, _axis(site)
-    where = (slice(None),) * axis + (_place(site, position),)
-
-    def forward(v: FloatArray) -> FloatArray:
-        out = np.zeros((v.shape[0], *shape))
-        out[where] = v
-        return out
-
-    return moved_part(forward, lambda c: c[where])
+def _joined(site: Site, variable: Iterable[FloatArray]) -> FloatArray:
+    """These arrays of the inputs that vary, and the constants, in the output's shape."""
+    parts = site.arguments(variable, lambda stored, _: np.asarray(stored, np.float64))
+    return np.concatenate([p for p in parts if p is not None], axis=_axis(site) - 1)
 
 
-def _affine(site: Site) -> AffineMap:
-    shape = site.outputs[0].shape
-    bias = np.zeros(shape)
-    for position, constant in enumerate(site.constants):
-        if constant is not None:
-            where = (slice(None),) * (_axis(site) - 1) + (_place(site, position),)
-            bias[where] = np.asarray(constant, np.float64)
-    return AffineMap(tuple(_part(site, i) for i in site.variable), bias, np.zeros(shape))
+def _pulled(site: Site, bias: FloatArray) -> Callable[[FloatArray], Contribution]:
+    """Functionals of the output, each input's share of them and what the constants add: linear in
+    the number of inputs, of which there may be thousands."""
+    places = _places(site)
+    wanted = tuple(places[i] for i in site.variable)
+
+    def backward(c: FloatArray) -> Contribution:
+        return Contribution(tuple(c[where] for where in wanted), inner_up(c, bias))
+
+    return backward
 
 
-values, differences = affine_meanings(_affine)
+def _bias(site: Site) -> FloatArray:
+    return _joined(site, (np.zeros(site.type_of(i).shape) for i in site.variable))
+
+
+def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+    image = Interval(_joined(site, (x.lo for x in ranges)), _joined(site, (x.hi for x in ranges)))
+    return ValueMap(image, _pulled(site, _bias(site)))
+
+
+def differences(
+    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+) -> DifferenceMap:
+    radius = np.zeros(site.outputs[0].shape)
+    places = _places(site)
+    for position, error in zip(site.variable, errors, strict=True):
+        radius[places[position][1:]] = error
+    return DifferenceMap(radius, _pulled(site, nothing(radius.shape)))
 
 
 def rounding(
@@ -80,7 +103,7 @@ def rounding(
     """Exact, but for constants that the compute format cannot hold."""
     if not site.outputs[0].dtype.is_float:
         return no_rounding(site)
-    return RoundingBound(stored_loss(rounder(site, contract), _affine(site).bias))
+    return RoundingBound(stored_loss(rounder(site, contract), _bias(site)))
 
 
 OPERATORS = (
