@@ -51,7 +51,7 @@ class Field(Protocol):
     def floor(self, a: ObjectArray) -> ObjectArray: ...
 
     def nearest(self, a: ObjectArray) -> ObjectArray:
-        """The nearest whole numbers, ties to even."""
+        """The nearest integers, ties to even."""
 
     def compare(self, relation: Relation, a: ObjectArray, b: ObjectArray) -> ObjectArray:
         """1 where a stands in this relation to b, else 0."""
@@ -366,7 +366,7 @@ class Operator:
     constants of the node with only these columns of what it reads and writes, None where it cannot
     be cut down (`encoders.relaxations.narrowing`). `dtypes` are the types of its numbers (of a
     condition's, those that are compared or chosen). `whole_sums` says that it takes sums of
-    products of whole numbers to be exact. `formulas` counts the formulas by which runtimes compute
+    products of integers to be exact. `formulas` counts the formulas by which runtimes compute
     it: the rounding bound covers all, and `runtime` is one of them. `notes(site)` says where
     runtimes are known to part from the specification here.
     """

@@ -111,7 +111,7 @@ class Node:
     `inputs` keeps ONNX's positions: an omitted optional input is the empty string. `opset` is the
     version of the operator set of `domain` that the model imports, so that an operator can tell
     which of its own versions is meant. `written` says that the file has this node, with these
-    inputs and outputs, rather than one that it was written out from; `stored` are the positions of
+    inputs and outputs, rather than one that it was decomposed from; `stored` are the positions of
     the inputs that the file stores as constants: nobody computes them, and no caller replaces them.
     """
 

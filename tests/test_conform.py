@@ -277,7 +277,7 @@ def test_an_unknown_contract_is_one_sentence(
 
 
 def composite(op: str, inputs: Mapping[str, list[int]], opset: int = 23, **kw: object) -> Any:
-    """A file of one node, an operator that the import writes out."""
+    """A file of one node, an operator that the import decomposes."""
     rng = np.random.default_rng(1)
     stored = {t: rng.random(s).astype(np.float32) + 0.5 for t, s in inputs.items() if t in "cs"}
     given = {t: s for t, s in inputs.items() if t not in stored}

@@ -340,7 +340,7 @@ def test_a_rule_asks_for_spans_types_and_what_the_file_has(tmp_path: Path) -> No
     [
         ("columns = {least = 3, most = 2}", "no number is 3 to 2"),
         ("columns = {atleast = 3}", "no field 'atleast'"),
-        ("columns = true", "whole number"),
+        ("columns = true", "integer"),
         ('type = "float31"', "is not one of"),
         ("plain = 1", "true or false"),
     ],

@@ -63,7 +63,7 @@ _TIES = {  # the exact scale of a product is not quite a half, and that of float
     "sa": np.float32(0.1), "sw": np.float32(0.3),
     "sy": np.float32(np.float32(0.1) * np.float32(0.3)) * np.float32(2.0),
 }  # fmt: skip
-ON_BRINKS = (
+ON_BREAKDOWNS = (
     Example(  # 3.4999999 steps, of which float32 makes 3.5
         "QuantizeLinear on a tie",
         (("QuantizeLinear", "x s none", "y", {}),),
@@ -98,7 +98,7 @@ ON_BRINKS = (
 
 MOST = 2  # examples of an operator
 FILES = (
-    ON_BRINKS,
+    ON_BREAKDOWNS,
     HERE,
     test_operators_algebraic.EVERY,
     test_operators_elementary.EVERY,
@@ -116,7 +116,7 @@ def examples() -> Mapping[str, tuple[Example, ...]]:
     for case in (case for cases in FILES for case in cases):
         graph, _ = graph_of(case)
         for name in {node.op for node in graph.order}:
-            made = any(case is c for c in ON_BRINKS) and case.name.split()[0] == name
+            made = any(case is c for c in ON_BREAKDOWNS) and case.name.split()[0] == name
             size = 0 if made else sum(t.size for t in graph.types.values())
             found.setdefault(name, []).append((size, case))
     return {n: tuple(c for _, c in sorted(f, key=lambda v: v[0])) for n, f in found.items()}

@@ -322,7 +322,7 @@ CHOICES = (
     example("Sign", "x", (3, 4)),
     example("Cast", "x", (3, 4), "to int8", lo=-30.0, hi=30.0, to=3),
     Example(
-        "Cast to whole numbers and back",
+        "Cast to integers and back",
         (
             ("Mul", "x k", "z", {}),
             ("Cast", "z", "i", {"to": 6}),

@@ -43,7 +43,7 @@ def mode(name: str) -> dict[str, str]:
 
 CASES = (
     resized("up", (1, 2, 2, 3), (1, 1, 2, 3)),
-    resized("up by no whole number", (1, 1, 3, 4), (1, 1, 1.3, 2.6)),
+    resized("up by no integer", (1, 1, 3, 4), (1, 1, 1.3, 2.6)),
     resized("down", (1, 1, 5, 7), (1, 1, 0.6, 0.4)),
     resized("sizes", (1, 1, 3, 4), sizes=(1, 1, 7, 3)),
     resized("corners", (1, 1, 3, 4), sizes=(1, 1, 7, 6), **mode("align_corners")),

@@ -176,7 +176,7 @@ def test_the_runtime_stays_within_what_is_proved(name: str, tmp_path: Path) -> N
 
 
 TAKEN_TO_ANOTHER_FILE = {
-    "a node written out": (
+    "a node of a decomposition": (
         case("ReduceSum", "x:64,4 a", {"a": ints(0)}, keepdims=0),
         case("ReduceLogSum", "x:64,4 a", {"a": ints(0)}, keepdims=0),
     ),

@@ -1,4 +1,4 @@
-"""Operators written out with others: against onnxruntime, the reference, and executions."""
+"""Operators decomposed into others: against onnxruntime, the reference, and executions."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ CASES = (
         for axis in (-1, 0)
     ),
     Example(
-        "OneHot of computed whole numbers",
+        "OneHot of computed integers",
         (("Cast", "x", "i", {"to": 7}), ("OneHot", "i d v", "y", {"axis": 1})),
         {"x": (2, 3)},
         {"d": np.array(3), "v": np.array([0.0, 1.0])},

@@ -1,4 +1,4 @@
-"""Whole numbers that a small format cannot hold: counted as overflow or kept, never lost."""
+"""Integers that a small format cannot hold: counted as overflow or kept, never lost."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ class Balls:
             return object_array((v.floor() for v in a.ravel().tolist()), a.shape)
 
     def nearest(self, a: ObjectArray) -> ObjectArray:
-        """The nearest whole numbers, ties to even; a ball around both for an open choice."""
+        """The nearest integers, ties to even; a ball around both for an open choice."""
         with self.working():
             return object_array((_ball_nearest(v) for v in a.ravel().tolist()), a.shape)
 

@@ -93,7 +93,7 @@ class NumpyArithmetic:
         return type(self)(fmt, self.contract)
 
     def integers(self) -> NumpyArithmetic:
-        """Whole numbers up to 2^53 in float64."""
+        """Integers up to 2^53 in float64."""
         keep = replace(self.contract, results=Subnormals.KEEP, operands=Subnormals.KEEP)
         return NumpyArithmetic(BINARY64, keep)
 

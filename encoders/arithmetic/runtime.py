@@ -68,10 +68,10 @@ class Arithmetic(Protocol[T]):
     def absolute(self, a: T) -> T: ...
 
     def floor(self, a: T) -> T:
-        """The largest whole number that is not above a."""
+        """The largest integer that is not above a."""
 
     def nearest(self, a: T) -> T:
-        """The nearest whole number, ties to even."""
+        """The nearest integer, ties to even."""
 
     def compare(self, relation: Relation, a: T, b: T) -> T:
         """1 where a stands in this relation to b, else 0 (also where either is NaN)."""
@@ -149,23 +149,23 @@ class MixedArithmetic(Protocol):
 
 @runtime_checkable
 class IntegerArithmetic(Protocol):
-    """An arithmetic that knows how the same runtime computes with whole numbers."""
+    """An arithmetic that knows how the same runtime computes with integers."""
 
     def integers(self) -> Arithmetic[Any]:
-        """Whole numbers, exactly. That they fit their type is somebody else's obligation."""
+        """Integers, exactly. That they fit their type is somebody else's obligation."""
 
     def converted(self, a: Any) -> Any:
-        """Whole numbers in this arithmetic's own format, with one rounding."""
+        """Integers in this arithmetic's own format, with one rounding."""
 
 
 def integers_of(arithmetic: Arithmetic[Any]) -> IntegerArithmetic:
-    """The arithmetic as one that knows whole numbers.
+    """The arithmetic as one that knows integers.
 
     Raises UnsupportedModel, naming it, for one that does not.
     """
     if not isinstance(arithmetic, IntegerArithmetic):
         kind = type(arithmetic).__name__
-        raise UnsupportedModel(f"whole numbers have no meaning in {kind}")
+        raise UnsupportedModel(f"integers have no meaning in {kind}")
     return arithmetic
 
 

@@ -176,7 +176,7 @@ class ScheduleRule:
         if self.plain is not None:
             parts.append("one product of matrices" if self.plain else "other products")
         if self.written is not None:
-            parts.append("a node of the file" if self.written else "a node written out")
+            parts.append("a node of the file" if self.written else "a node of a decomposition")
         if self.form is not None:
             parts.append(f"of the form '{self.form}'")
         return ", ".join(parts)

@@ -245,7 +245,7 @@ def _alignment(where: str, table: Mapping[str, Any]) -> int:
 
 def _count(path: str, value: Any) -> int:
     if _typed(path, value, int) < 1:
-        raise ContractError(f"{path}: {value} is not a positive whole number")
+        raise ContractError(f"{path}: {value} is not a positive integer")
     return int(value)
 
 
@@ -265,7 +265,7 @@ def _lanes(path: str, value: Any) -> Lanes:
 def _tree(path: str, value: Any) -> Tree:
     pairs = _typed(path, value, list)
     if not all(isinstance(p, list) and [type(v) for v in p] == [int, int] for p in pairs):
-        raise ContractError(f"{path}: a tree is a list of pairs of whole numbers")
+        raise ContractError(f"{path}: a tree is a list of pairs of integers")
     try:
         return checked_tree(tuple((int(a), int(b)) for a, b in pairs))
     except ValueError as error:
@@ -454,7 +454,7 @@ def _required(where: str, table: Mapping[str, Any], key: str) -> Any:
 
 def _typed(path: str, value: Any, kind: type[T]) -> T:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        words = {str: "text", int: "a whole number", bool: "true or false", list: "a list"}
+        words = {str: "text", int: "an integer", bool: "true or false", list: "a list"}
         raise ContractError(f"{path}: {value!r} is not {words.get(kind, 'a table')}")
     return value
 

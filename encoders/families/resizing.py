@@ -130,7 +130,7 @@ def check_sizes(site: Site) -> None:
     cut = any(out > 1 and scale * n != out for scale, n, out in lengths)
     if mode_of(site) == "align_corners" and cut:
         raise site.unsupported(
-            "with aligned corners its scales give lengths that are no whole numbers, which "
+            "with aligned corners its scales give lengths that are no integers, which "
             "runtimes read differently; state the sizes"
         )
 

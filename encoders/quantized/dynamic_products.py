@@ -60,14 +60,14 @@ _COARSEST = 2.0**-20  # the unit roundoff up to which the constants below hold
 
 @dataclass(frozen=True)
 class DynamicProduct:
-    """A product of whole numbers with factors at inputs 0 and 1 and zero points at 2 and 3; how
+    """A product of integers with factors at inputs 0 and 1 and zero points at 2 and 3; how
     many axes of the output and of the stored factor follow the one along which scales run."""
 
     product: IntegerProduct
     after: Callable[[Site], tuple[int, int]]
 
     def whole(self, site: Site) -> Site:
-        """The product of whole numbers: of a computed uint8 tensor and its zero point."""
+        """The product of integers: of a computed uint8 tensor and its zero point."""
         zero = site.inputs[_ZERO] if len(site.inputs) > _ZERO else None
         kinds = (TensorType(DType.UINT8, site.type_of(0).shape), site.type_of(1),
                  TensorType(DType.UINT8, ()), zero)  # fmt: skip
@@ -214,7 +214,7 @@ def _tiny(r: Rounder, power: int) -> float:
 
 
 def dynamic_operator(name: str, p: DynamicProduct) -> Operator:
-    """The operator of this name: of x, stored whole numbers, their scales and zero points."""
+    """The operator of this name: of x, stored integers, their scales and zero points."""
 
     def real(
         site: Site, inputs: Sequence[ObjectArray | None], field: Field
@@ -292,5 +292,5 @@ def dynamic_operator(name: str, p: DynamicProduct) -> Operator:
 
 
 def _around(q: Any, zero: Any, inputs: Sequence[Any]) -> list[Any]:
-    """The arguments of the product of whole numbers."""
+    """The arguments of the product of integers."""
     return [q, inputs[1], zero, *inputs[_ZERO:]]

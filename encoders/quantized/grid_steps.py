@@ -1,4 +1,4 @@
-"""Rounding to a grid of stored whole numbers: q = clamp(⌊t⌉ + z), ties to even, z whole.
+"""Rounding to a grid of stored integers: q = clamp(⌊t⌉ + z), ties to even, z whole.
 
 Like every step function it has no slope (encoders/relaxations/steps.py): where real and run-time
 arguments may lie on different sides of a boundary the jump is charged. It never leaves clamp(t + z)
@@ -32,7 +32,7 @@ LEMMAS = ("grid-step", "step-jump", "secant-step", *PIECES)
 
 @dataclass(frozen=True)
 class Steps:
-    """The least and the greatest whole number of the stored type."""
+    """The least and the greatest integer of the stored type."""
 
     lowest: float
     highest: float

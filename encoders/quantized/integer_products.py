@@ -1,4 +1,4 @@
-"""Products of stored and computed whole numbers, zero points taken off: exact in both meanings.
+"""Products of stored and computed integers, zero points taken off: exact in both meanings.
 
 What MatMulInteger, ConvInteger and their quantised kin have in common: Σ (a − a₀)·(b − b₀), one
 factor stored. Taken off, the zero points leave a product of real numbers (`core`), which the
@@ -116,7 +116,7 @@ def product_real(
 def product_runtime(
     p: IntegerProduct, site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any]
 ) -> Any:
-    """The exact sum in whole numbers: in whichever order it is added."""
+    """The exact sum in integers: in whichever order it is added."""
     whole = integers_of(arithmetic).integers()
     factors = []
     for factor, (at, zero) in enumerate(zip(p.factors, p.zeros, strict=True)):

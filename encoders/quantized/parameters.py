@@ -1,8 +1,8 @@
 """What QuantizeLinear and DequantizeLinear have in common: the checks of their parameters.
 
-A stored whole number q in [lowest, highest] stands for (q − zero point)·scale. Over the reals,
+A stored integer q in [lowest, highest] stands for (q − zero point)·scale. Over the reals,
 QuantizeLinear takes x to q(x) = clamp(⌊x/scale⌉ + zero point), the quotient rounded to the nearest
-whole number, ties to even, and DequantizeLinear takes q to the number that it stands for.
+integer, ties to even, and DequantizeLinear takes q to the number that it stands for.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class ErrorArithmetic:
         return ErrorArithmetic(replace(self.rounder, exact=True), self.contract)
 
     def converted(self, a: Tracked) -> Tracked:
-        """Whole numbers up to 2^p in magnitude are in the format already."""
+        """Integers up to 2^p in magnitude are in the format already."""
         magnitude = add_up(a.ideal.magnitude, a.error)
         held = magnitude * self.rounder.unit <= 1.0
         fresh = np.where(held, 0.0, self.rounder.of_product(magnitude))

@@ -26,7 +26,7 @@ def network(
     """A graph in ONNX's text form: `(float[1,2] x) => (float[1,2] y)` and its nodes.
 
     Each node is named after its first output. Weights are float32 unless they are arrays that say
-    otherwise; whole numbers are int64.
+    otherwise; integers are int64.
     """
     header = f'<ir_version: 8, opset_import: ["": {opset}]>'
     model: onnx.ModelProto = parser.parse_model(f"{header} zoo {signature} {{ {body} }}")

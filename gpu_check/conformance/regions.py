@@ -1,6 +1,6 @@
 """Nodes that a runtime does not show one by one, with the first tensor behind them that it shows.
 
-An operator that the import writes out is one node to a runtime, and an optimising runtime computes
+An operator that the import decomposes is one node to a runtime, and an optimising runtime computes
 many at once. What stands between tensors that are shown is a graph of its own.
 """
 

@@ -91,7 +91,7 @@ class Card:
         if (a.shape, b.shape, c.shape) != ((TILE, terms), (terms, TILE), (TILE, TILE)):
             raise ValueError(f"tiles have {TILE} rows and columns, not {a.shape}, {b.shape}")
         if terms % factors.length:
-            raise ValueError(f"{terms} terms are no whole number of steps of {factors.length}")
+            raise ValueError(f"{terms} terms are not steps of {factors.length} each")
         d = np.empty((TILE, TILE), np.float32)
         given = [np.ascontiguousarray(v) for v in (a, b.T, np.asarray(c, np.float32))]
         self._run("tensor_cores", f"tile_{factors.value}", given, d, [terms], None)
@@ -106,7 +106,7 @@ class Card:
         sizes: Sequence[int],
         threads: int | None,
     ) -> None:
-        """One launch: pointers to the inputs and the output, then whole numbers; None threads are
+        """One launch: pointers to the inputs and the output, then integers; None threads are
         one warp."""
         if not output.size:
             return

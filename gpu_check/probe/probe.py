@@ -65,7 +65,7 @@ _PINNED = RuntimeContract("probe", Sequential(), Contraction.NEVER)
 _BATCHED = ("MatMul", "Gemm", "Conv")
 _OFFSETS = (0, 1, 3, 4, 8)  # floats past a boundary of 64 bytes, where an input may begin
 _MOVED = 16  # runs that are repeated with inputs elsewhere in memory
-_COPIES = 7  # rows of a batch: no whole number of vectors
+_COPIES = 7  # rows of a batch: no multiple of a vector
 _LENGTHY = 2**22  # multiply-adds per input above which fewer inputs are replayed
 
 

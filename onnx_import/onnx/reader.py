@@ -46,7 +46,7 @@ MADE: Mapping[str, str] = {
     "MaskedLogSoftmax": "LogSoftmax behind a mask of -inf",
     "MaskedSoftmax": "Softmax behind a mask of -inf",
     "Rational": "numbers of FPCore files",
-    "Truncate": "Cast to whole numbers",
+    "Truncate": "Cast to integers",
 }
 
 
@@ -164,7 +164,7 @@ def live_nodes(
         notes.append(f"{count} node(s) that reach no output are left out")
     written = sorted({proto.op_type for proto in protos.values()} & ALWAYS)
     if written:
-        notes.append(f"{', '.join(written)}: written out with other operators")
+        notes.append(f"{', '.join(written)}: decomposed into other operators")
     notes += [PARTING[op] for op in written if op in PARTING]
     return protos, tuple(notes)
 

@@ -1,4 +1,4 @@
-"""A walk over the nodes of a model: types are inferred, constants folded, operators written out."""
+"""A walk over the nodes of a model: types are inferred, constants folded, operators decomposed."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Walk:
         constants: dict[str, Array],
         nodes: list[Node],
     ) -> list[tuple[str, onnx.NodeProto]]:
-        """Reads one node; what it is written out as, if anything, is still to be read."""
+        """Reads one node; what it is decomposed into, if anything, is still to be read."""
         node = read_node(name, proto, self.opset, self.folder)
         inferred = infer(proto, node.describe(), types, constants, self.opset)
         require_holdable(proto, node.describe(), inferred, types)

@@ -1,4 +1,4 @@
-"""What a node is written out as: other nodes, in order, the constants they read, and masks."""
+"""What a node is decomposed into: other nodes, in order, the constants they read, and masks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _AXES_AS_INPUT = {"ReduceSum": 13, "ReduceL1": 18, "ReduceL2": 18}
 
 @dataclass
 class Body:
-    """What a node is written out as: nodes in order, ending with its output, constants, and the
+    """What a node is decomposed into: nodes in order, ending with its output, constants, and the
     random masks that it draws."""
 
     node: Node

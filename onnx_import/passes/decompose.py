@@ -1,11 +1,11 @@
-"""Operators that are written out with others when a file is read, once its types are known.
+"""Operators that are decomposed into others when a file is read, once its types are known.
 
 ScatterND, ScatterElements and OneHot become a Gather by a constant index, LpPool a Gather of its
 windows and a norm: only data are moved. Einsum becomes transpositions, matrix products and sums, as
 runtimes compute it. Cast to truth values becomes |x| > 0. Dropout in training becomes a product
 with a random mask. LRN becomes x·(bias + Σ alpha/size·x²)^−beta. Pow with several stored exponents
 is done for each of them. DynamicQuantizeLinear becomes the computation of scale and zero point, as
-runtimes do it, and a QuantizeLinear by these. ReduceLogSum and ThresholdedRelu are written out at
+runtimes do it, and a QuantizeLinear by these. ReduceLogSum and ThresholdedRelu are decomposed at
 opsets that do not say how.
 """
 

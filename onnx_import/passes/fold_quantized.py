@@ -1,6 +1,6 @@
 """Quantised constants: what QuantizeLinear and DequantizeLinear make of stored tensors.
 
-Quantising is folded where the runtime's rounded quotient gives the same whole numbers as the exact
+Quantising is folded where the runtime's rounded quotient gives the same integers as the exact
 one. Dequantising gives the exact products (x − zero point)·scale in float64: the runtime computes
 them with one rounding, the one that every stored number undergoes when its type does not hold it.
 """
@@ -67,7 +67,7 @@ def farthest_step(node: Node, values: Sequence[Array | None]) -> Array:
 
 
 def quantised(node: Node, values: Sequence[Array | None]) -> Array | None:
-    """The whole numbers; None where a runtime may find others, or could flush an operand."""
+    """The integers; None where a runtime may find others, or could flush an operand."""
     found = _operands(node, values)
     stored = values[2] if len(values) > 2 else None
     wanted = np.dtype(np.uint8) if stored is None else stored.dtype

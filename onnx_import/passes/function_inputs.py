@@ -1,6 +1,6 @@
 """What an operator asks of its inputs and the function that ONNX defines for it does not notice.
 
-Written out, such a node would broadcast, or count from the end, and mean something else.
+Decomposed, such a node would broadcast, or count from the end, and mean something else.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, DType, Node, TensorType
 from onnx_import.passes.function_inputs import require_valid
 
-# Written out although a runtime may have a kernel of its own, which then rounds differently.
+# Decomposed although a runtime may have a kernel of its own, which then rounds differently.
 FUNCTIONS = frozenset(
     (
         "Attention",
@@ -88,7 +88,7 @@ def sort_nodes(graph: onnx.GraphProto) -> bool:
 def without_functions(
     model: onnx.ModelProto, opset: int
 ) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """The model with operators that have no meaning of their own here written out, and a note.
+    """The model with operators that have no meaning of their own here decomposed, and a note.
 
     ONNX defines each of them as a function of other operators, among which there may be more of
     them. Where it cannot say what function that is, the types of the node's inputs being unknown,
@@ -112,7 +112,7 @@ def without_functions(
     if not names:
         return model, ()
     parting = tuple(PARTING[name] for name in names if name in PARTING)
-    return model, (f"{', '.join(names)}: written out as the functions that ONNX defines", *parting)
+    return model, (f"{', '.join(names)}: decomposed into the functions that ONNX defines", *parting)
 
 
 def spell_out_defaults(model: onnx.ModelProto, ops: Collection[str], opset: int) -> None:
@@ -200,7 +200,7 @@ def interpolating(node: Node) -> Node:
 
 
 def truncating(node: Node, types: Mapping[str, TensorType]) -> Node:
-    """A Cast to whole numbers as a Truncate: it cuts off what a Cast between floats rounds."""
+    """A Cast to integers as a Truncate: it cuts off what a Cast between floats rounds."""
     if node.op != "Cast":
         return node
     dtype = types[node.outputs[0]].dtype

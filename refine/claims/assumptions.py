@@ -47,7 +47,7 @@ def assumptions_of(
 
 
 def _integers(graph: Graph) -> tuple[Assumption, ...]:
-    """What is believed of sums of whole numbers, where the model has any."""
+    """What is believed of sums of integers, where the model has any."""
     if not any(step.operator.whole_sums for step in program_of(graph).steps):
         return ()
     return (

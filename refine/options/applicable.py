@@ -81,6 +81,6 @@ def _rules(contract: RuntimeContract, graph: Graph) -> Iterator[str]:
         parts = [n.describe() for n in graph.order if n.name.startswith(f"{rule.node}.")]
         if parts:
             yield (
-                f"'rules[{k}].node' is '{rule.node}', which is written out with others: name "
+                f"'rules[{k}].node' is '{rule.node}', which is decomposed into others: name "
                 f"{', '.join(parts[:4])} instead"
             )

@@ -315,7 +315,7 @@ class Reporter:
         origins = ", ".join(f"{name} (of {origin})" for name, origin in made.items())
         with self._page():
             self._out.print(table)
-            self._out.print(f"written out with other operators when a file is read: {names}")
+            self._out.print(f"decomposed into other operators when a file is read: {names}")
             self._out.print(f"computed when a file is read, of constants: {constants}")
             self._out.print(f"no ONNX operators, but made when a file is read: {origins}")
 

@@ -1,7 +1,7 @@
 """Inputs at which a network may break down: zero denominators, logarithms of nothing, overflow.
 
 Random inputs miss a breakdown that needs a narrow range of inputs. Its edge can be approached
-instead: a `Brink` is an element of a tensor and a level; where it crosses that level something
+instead: a `Breakdown` is an element of a tensor and a level; where it crosses that level something
 changes (a denominator vanishes, a Relu that was never active becomes active). From the nearest of
 the random points the element is driven along its derivative, and a crossing is narrowed down to
 neighbouring floats. Float64 and unproved: what comes out are inputs to try.
@@ -32,7 +32,7 @@ _TURNING: Mapping[str, int] = {"Relu": 0, "LeakyRelu": 0, "PRelu": 0, "Elu": 0}
 
 
 @dataclass(frozen=True)
-class Brink:
+class Breakdown:
     """Drive `sign`·tensor[element] up, from the best of the samples and at least until it is
     positive; `across` is a sample where it is so already."""
 
@@ -46,13 +46,13 @@ class Brink:
         return self.sign * every[self.tensor].reshape(len(every[self.tensor]), -1)[:, self.element]
 
 
-def brinks(graph: Graph, every: Mapping[str, FloatArray]) -> list[Brink]:
+def breakdowns(graph: Graph, every: Mapping[str, FloatArray]) -> list[Breakdown]:
     """What has not been crossed in `every` (all tensors of some samples), the likeliest first.
 
     Breakdowns come before mere turns; among each kind, nodes take turns, and of a node's elements
     those come first that are fewest standard deviations away.
     """
-    kinds: list[list[Brink]] = []
+    kinds: list[list[Breakdown]] = []
     for positions, seen in ((_VANISHING, True), (_LARGE, False), (_TURNING, False)):
         nodes = [n for n in graph.order if n.op in positions]
         tensors = dict.fromkeys(n.inputs[positions[n.op]] for n in nodes)
@@ -65,7 +65,7 @@ def brinks(graph: Graph, every: Mapping[str, FloatArray]) -> list[Brink]:
     return [*chain(*kinds)]
 
 
-def _of_tensor(tensor: str, values: FloatArray, large: bool, seen: bool) -> Iterator[Brink]:
+def _of_tensor(tensor: str, values: FloatArray, large: bool, seen: bool) -> Iterator[Breakdown]:
     flat = np.nan_to_num(values.reshape(len(values), -1))
     low, high = flat.min(axis=0), flat.max(axis=0)
     spread = flat.std(axis=0) + 2.0**-500
@@ -79,41 +79,43 @@ def _of_tensor(tensor: str, values: FloatArray, large: bool, seen: bool) -> Iter
         sign = 1.0 if large or high[i] <= 0 else -1.0
         nearest = int(np.argmax(sign * flat[:, i]))
         if crossed[i] and not large:
-            yield Brink(tensor, int(i), 1.0, int(np.argmin(flat[:, i])), int(np.argmax(flat[:, i])))
+            yield Breakdown(
+                tensor, int(i), 1.0, int(np.argmin(flat[:, i])), int(np.argmax(flat[:, i]))
+            )
         else:
-            yield Brink(tensor, int(i), sign, nearest, None)
+            yield Breakdown(tensor, int(i), sign, nearest, None)
 
 
-def approach(hunt: Hunt, brink: Brink, points: Points) -> dict[str, FloatArray]:
+def approach(hunt: Hunt, breakdown: Breakdown, points: Points) -> dict[str, FloatArray]:
     """The inputs passed on the way up, and both sides of the first crossing."""
-    at = {name: v[brink.nearest : brink.nearest + 1] for name, v in points.items()}
+    at = {name: v[breakdown.nearest : breakdown.nearest + 1] for name, v in points.items()}
     passed: list[Points] = [at]
-    if brink.across is not None:
-        other = {name: v[brink.across : brink.across + 1] for name, v in points.items()}
-        passed += _crossing(hunt, brink, at, other)
+    if breakdown.across is not None:
+        other = {name: v[breakdown.across : breakdown.across + 1] for name, v in points.items()}
+        passed += _crossing(hunt, breakdown, at, other)
         return _joined(passed)
-    height = float(brink.height(hunt.real_values(at))[0])
+    height = float(breakdown.height(hunt.real_values(at))[0])
     for _ in range(_STEPS):
-        tried = _towards(hunt, at, _uphill(hunt, brink, at))
-        heights = brink.height(hunt.real_values(tried))
+        tried = _towards(hunt, at, _uphill(hunt, breakdown, at))
+        heights = breakdown.height(hunt.real_values(tried))
         best = int(np.argmax(np.nan_to_num(heights, nan=-np.inf)))
         if not heights[best] > height:
             break
         reached = {name: v[best : best + 1] for name, v in tried.items()}
         if height <= 0 < heights[best]:
-            passed += _crossing(hunt, brink, at, reached)
+            passed += _crossing(hunt, breakdown, at, reached)
         at, height = reached, float(heights[best])
         passed.append(at)
     return _joined(passed)
 
 
-def _uphill(hunt: Hunt, brink: Brink, at: Points) -> dict[str, FloatArray]:
+def _uphill(hunt: Hunt, breakdown: Breakdown, at: Points) -> dict[str, FloatArray]:
     """The corner of the box that the derivative points to."""
     graph, box = hunt.graph, hunt.box
-    start = np.zeros(graph.types[brink.tensor].size)
-    start[brink.element] = brink.sign
-    start = start.reshape(1, *graph.types[brink.tensor].shape)
-    slopes = adjoint(graph, values_at(hunt.real_values(at), 0), {brink.tensor: start})
+    start = np.zeros(graph.types[breakdown.tensor].size)
+    start[breakdown.element] = breakdown.sign
+    start = start.reshape(1, *graph.types[breakdown.tensor].shape)
+    slopes = adjoint(graph, values_at(hunt.real_values(at), 0), {breakdown.tensor: start})
     corner = {}
     for name, x in at.items():
         slope = slopes.get(name, np.zeros(x.shape))
@@ -129,7 +131,7 @@ def _towards(hunt: Hunt, at: Points, corner: Points) -> dict[str, FloatArray]:
     return tried
 
 
-def _crossing(hunt: Hunt, brink: Brink, below: Points, above: Points) -> list[Points]:
+def _crossing(hunt: Hunt, breakdown: Breakdown, below: Points, above: Points) -> list[Points]:
     """The ends of a short stretch between two points on which the height changes its sign."""
     low, high = dict(below), dict(above)
     for _ in range(_HALVINGS):
@@ -137,7 +139,7 @@ def _crossing(hunt: Hunt, brink: Brink, below: Points, above: Points) -> list[Po
         ends = (low, high)
         if any(all(np.array_equal(middle[n], end[n]) for n in low) for end in ends):
             break
-        if brink.height(hunt.real_values(middle))[0] > 0:
+        if breakdown.height(hunt.real_values(middle))[0] > 0:
             high = middle
         else:
             low = middle

@@ -2,7 +2,7 @@
 
 From one float to the next the error varies as if at random, but how large it gets near a point
 varies smoothly: with the magnitudes of the partial sums and with what later layers make of their
-errors. Before single ulps are tried, a search had better be where that is large. The loudness of a
+errors. Before single ulps are tried, a search had better be where that is large. The density of a
 point is the mean error of random neighbours; candidates lie along the derivative of the rounding's
 potential, and at random.
 """
@@ -20,7 +20,7 @@ from refine.search.gradients import adjoint, values_at
 from refine.search.population import Climbs
 
 NEIGHBOURS = 12
-"""Evaluations that the loudness of one point takes."""
+"""Evaluations that the density of one point takes."""
 
 _FRESH = 4  # one place in so many is a random point of the box
 _PARENTS = 5  # places from which the next round goes on
@@ -30,7 +30,7 @@ _TARGETS = 8  # output elements at once
 _FINEST = 8.0  # random candidates are 2^-8 of the box away, or more
 
 
-def loudest(
+def densest(
     hunt: Hunt,
     scored: Callable[[Points], Climbs],
     start: Climbs,
@@ -39,10 +39,10 @@ def loudest(
     rounds: int,
     late: Callable[[], bool],
 ) -> Climbs:
-    """The best points near the loudest place found, from `start` and random points, in rounds of
+    """The best points near the densest place found, from `start` and random points, in rounds of
     so many places."""
     tried = _joined([start.points, hunt.box.sample(rng, max(places - len(start), 1))])
-    best, nearest, loudness = start, start, -np.inf
+    best, nearest, density = start, start, -np.inf
     for _ in range(rounds):
         if late() or best.broken:
             break
@@ -50,8 +50,8 @@ def loudest(
         levels = found.scores.excess.reshape(-1, NEIGHBOURS).mean(axis=1)
         parents = np.argsort(-levels, kind="stable")[:_PARENTS]
         best = best.joined(found).best(len(start))
-        if levels[parents[0]] > loudness:
-            loudness = float(levels[parents[0]])
+        if levels[parents[0]] > density:
+            density = float(levels[parents[0]])
             around = np.arange(NEIGHBOURS) + parents[0] * NEIGHBOURS
             nearest = found.at(around).best(len(start))
         element = int(found.scores.place[parents[0] * NEIGHBOURS])

@@ -27,7 +27,7 @@ from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.screening import agrees, screen
 from refine.bounds.backward import unit_functionals
 from refine.search.aligned_rounding import FirstSums, aligned_inputs, first_sums, potential
-from refine.search.breakdowns import approach, brinks
+from refine.search.breakdowns import approach, breakdowns
 from refine.search.evaluation import (
     Candidate,
     Hunt,
@@ -41,7 +41,7 @@ from refine.search.evaluation import (
 from refine.search.flips import AROUND, HALVINGS, around, beyond, jumping, jumps
 from refine.search.gradients import adjoint, values_at
 from refine.search.population import Climbs
-from refine.search.rounding_density import NEIGHBOURS, loudest
+from refine.search.rounding_density import NEIGHBOURS, densest
 
 _WORK = 6 * 10**8  # multiply-adds spent on emulation, for an effort of 1
 _FEWEST, _MOST = 96, 6000  # evaluations, likewise
@@ -58,11 +58,11 @@ _RETURNING = 3  # one restart in so many goes on from the best points
 _KEPT = 8
 _SCREENED = 5  # how much more is tried where emulation is cheap
 _SAMPLED = 64  # points on which executions are compared
-_BRINKS = 12
+_BREAKDOWNS = 12
 _STEPS = 32  # looked at, each on one line
 _STEP_SHARE = 4  # a quarter of the evaluations
 _PER_EXECUTION = 400  # evaluations for which one more execution is tried there
-_BRINK_WORK = 10**8
+_BREAKDOWN_WORK = 10**8
 _ALIGNMENTS = 3  # alignments before climbing
 _ALIGNED_STARTS = 4
 _ALIGNMENT_WORK = 64  # evaluations that an alignment counts as
@@ -99,7 +99,7 @@ def search(
     climbs, spent = scored(hunt.box.sample(rng, batch)), batch
     starts = _diverse(climbs)
     if not climbs.broken and not late():
-        most = int(np.clip(_BRINK_WORK // (200 * max(work, 1)), 2, _BRINKS))
+        most = int(np.clip(_BREAKDOWN_WORK // (200 * max(work, 1)), 2, _BREAKDOWNS))
         for points in _edges(hunt, climbs.points, most, late):
             climbs = climbs.joined(scored(points)).best(batch)
     candidates = _everywhere(hunt, executions, _first(climbs.points, _SAMPLED, usual), late)
@@ -122,8 +122,8 @@ def search(
             places = min(2 * batch, asked) // NEIGHBOURS
             if places >= _FEWEST_PLACES:
                 rounds = asked // (places * NEIGHBOURS)
-                loud = loudest(hunt, scored, starts.best(_KEPT), rng, places, rounds, late)
-                starts, spent = loud.joined(starts).at(np.arange(_STARTS)), spent + asked
+                dense = densest(hunt, scored, starts.best(_KEPT), rng, places, rounds, late)
+                starts, spent = dense.joined(starts).at(np.arange(_STARTS)), spent + asked
             if sums is not None:
                 for turn in range(_ALIGNMENTS):
                     start = starts.at(turn % _FEWEST_STARTS)
@@ -306,11 +306,11 @@ def _parted(points: Points, size: int) -> Iterator[dict[str, FloatArray]]:
 def _edges(
     hunt: Hunt, sample: Points, most: int, late: Callable[[], bool]
 ) -> Iterator[dict[str, FloatArray]]:
-    """Inputs around the first `most` brinks."""
-    for brink in brinks(hunt.graph, hunt.real_values(sample))[:most]:
+    """Inputs around the first `most` breakdowns."""
+    for breakdown in breakdowns(hunt.graph, hunt.real_values(sample))[:most]:
         if late():
             return
-        yield approach(hunt, brink, sample)
+        yield approach(hunt, breakdown, sample)
 
 
 def _aligned(

@@ -225,13 +225,13 @@ def _epsilon(text: str | None) -> Fraction | None:
     if text is None:
         return None
     if not re.fullmatch(r"[0-9]+(/[0-9]+)?", text):
-        raise ValueError("eps is not a ratio of whole numbers")
+        raise ValueError("eps is not a ratio of integers")
     return Fraction(text)
 
 
 def _ratio(text: str) -> Fraction:
     if not re.fullmatch(r"-?[0-9]+(/[0-9]+)?", text):
-        raise ValueError("a real input is not a ratio of whole numbers")
+        raise ValueError("a real input is not a ratio of integers")
     return Fraction(text)
 
 

@@ -54,7 +54,7 @@ Array = Any
 MEMBERS = 4
 
 # whose bits are open: formulas that the two readings spell out differently, and operators that are
-# written out with others, which the interpreter reads as one node
+# decomposed into others, which the interpreter reads as one node
 FREE = (
     "Softmax",
     "LogSoftmax",

@@ -1,6 +1,6 @@
 """Sign, Floor, Ceil and Round (ties to even): exact where no jump is crossed.
 
-A whole number next to the largest number of a format may be beyond it: then it is an infinity.
+An integer next to the largest number of a format may be beyond it: then it is an infinity.
 """
 
 from __future__ import annotations

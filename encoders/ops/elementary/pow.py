@@ -95,7 +95,7 @@ def _quarters(x: Any, n: float, field: Any) -> Any:
 
 
 def _quarters_curve(n: float) -> Curve:
-    """xⁿ for x > 0, n no whole number from 1 on: f'' has the sign of n·(n − 1)."""
+    """xⁿ for x > 0, n no integer from 1 on: f'' has the sign of n·(n − 1)."""
 
     def slope(field: Any, x: Any) -> Any:
         return round(4 * n) * _quarters(x, n - 1, field) / 4

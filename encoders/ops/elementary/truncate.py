@@ -1,4 +1,4 @@
-"""Truncate: a Cast to whole numbers, as the reader names it: towards zero. No ONNX operator.
+"""Truncate: a Cast to integers, as the reader names it: towards zero. No ONNX operator.
 
 Exact where no jump is crossed. A number beyond the type is undefined at run time, so none may be.
 """
@@ -32,12 +32,12 @@ from encoders.rounding.rounding_bounds import rounder
 from onnx_import.graph import DType
 
 _WHOLE = tuple(DType(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64))
-_EXACT = 2**53  # whole numbers up to here are float64 numbers
+_EXACT = 2**53  # integers up to here are float64 numbers
 
 
 def check(site: Site) -> None:
     if site.variable != (0,) or site.outputs[0].dtype not in _WHOLE:
-        raise site.unsupported("it makes whole numbers of one computed input")
+        raise site.unsupported("it makes integers of one computed input")
 
 
 def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
@@ -87,7 +87,7 @@ def rounding(
     fits = max(limits.min, -_EXACT) <= low and high <= min(limits.max, _EXACT)
     condition = Precondition(
         "whole-number-fits",
-        f"{site.node.describe()}: whole numbers between {low + 0.0:.6g} and {high + 0.0:.6g} are "
+        f"{site.node.describe()}: integers between {low + 0.0:.6g} and {high + 0.0:.6g} are "
         f"numbers of {site.outputs[0].dtype.value}, and at most 2^53",
         fits,
     )

@@ -1,4 +1,4 @@
-"""ConvInteger: convolution of 8-bit whole numbers, zero points taken off, in int32.
+"""ConvInteger: convolution of 8-bit integers, zero points taken off, in int32.
 
 Padding is with the zero point of the input, which is 0 once that is taken off.
 """

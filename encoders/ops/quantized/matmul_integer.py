@@ -1,4 +1,4 @@
-"""MatMulInteger: matrix product of 8-bit whole numbers, zero points taken off, in int32."""
+"""MatMulInteger: matrix product of 8-bit integers, zero points taken off, in int32."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""QuantizeLinear: x/scale rounded to the nearest whole number, plus zero point, clamped.
+"""QuantizeLinear: x/scale rounded to the nearest integer, plus zero point, clamped.
 
 The real meaning rounds as well: it is the step function, and a runtime whose quotient is rounded
 onto the other side of a boundary is one step away from it.
