@@ -162,11 +162,32 @@ def apart(made: Made, contract: RuntimeContract) -> str | None:
                 f"{t}{at}: {float(a[at])!r} and, rounded, {float(b[at])!r}, with bounds "
                 f"{float(np.asarray(bound)[at])!r} and {float(np.asarray(theirs.bounds[t])[at])!r}"
             )
+        for one in (ours, theirs):
+            beyond = _beyond(one, t)
+            if beyond:
+                return f"{t}: {beyond}"
         if ours.bits is not None and theirs.bits is not None:
             x, y = (np.asarray(f.bits[t], np.float64) for f in (ours, theirs) if f.bits)
             if not np.array_equal(x, y, equal_nan=True):
                 return f"{t}: {x.ravel()[:4]} is emulated and, rounded before, {y.ravel()[:4]}"
     return ""
+
+
+def _beyond(one: Found, output: str) -> str:
+    """What is computed and is farther from its real value than the bound, or is no number."""
+    if one.bits is None:
+        return ""
+    run, real = (np.asarray(v[output], np.longdouble) for v in (one.bits, one.real))
+    limit = np.broadcast_to(np.asarray(one.bounds[output], np.float64), real.shape)
+    with np.errstate(invalid="ignore"):
+        within = np.abs(run.reshape(real.shape) - real) <= limit + 1e-14 * (1 + np.abs(real))
+    if np.all(within | ~np.isfinite(limit)):
+        return ""
+    at = tuple(int(i) for i in np.argwhere(~within & np.isfinite(limit))[0])
+    return (
+        f"{float(run.reshape(real.shape)[at])!r} at {at} for {float(real[at])!r}, with the bound "
+        f"{float(limit[at])!r}"
+    )
 
 
 def chain(
@@ -187,7 +208,7 @@ def chain(
                 op,
                 [i.strip() for i in inputs.split(",") if i.strip() or "," in inputs],
                 [o.strip() for o in output.split(",")],
-                **{k: int(v) for k, v in named.items()},
+                **{k: float(v) if k == "epsilon" else int(v) for k, v in named.items()},
             )
         )
     values = {n: np.asarray(v, dtype) for n, v in given.items()}

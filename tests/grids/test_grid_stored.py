@@ -121,10 +121,19 @@ CHAINS: Mapping[str, Made] = {
         v=[0.0, 1.0001],
     ),
     "hot at run time": chain("y = OneHot(x, d, v)", ONE, d=np.int64(3), v=[1.0004, 100.03]),
+    "crossing bounds": chain("y = Clip(x, a, b)", {"x": [1.0, 2.0]}, a=1.0004, b=1.00049),
+    "no lower bound": chain("y = Clip(x, , b)", {"x": [1.0, 2.0]}, b=1e9),
     "bounds": chain("y = Clip(x, a, b)", {"x": [1.0, 2.0]}, a=1.0004, b=1.00045),
     "variance": chain(
         "y = BatchNormalization(x, s, b, m, v)", {"x": [[1.0, 1.5]]},
         s=[1.0, 1.1], b=[0.1, 0.2], m=[0.3, 0.7], v=[1e-9, 0.3],
+    ),
+    "no variance": chain(
+        "y = BatchNormalization(x, s, b, m, v) epsilon=0", {"x": [[1.0, 1.5]]},
+        s=[1.0, 1.1], b=[0.1, 0.2], m=[0.3, 0.7], v=[1e-9, 3e-5],
+    ),
+    "quantised by next to nothing": chain(
+        "q = QuantizeLinear(x, s, z); y = Cast(q) to=1", {"x": [2e-9, 1e-5]}, s=1e-9, z=ZERO8
     ),
     "divided by next to nothing": chain("y = Div(x, a)", X, a=[1e-9, 3e-5]),
     "filled": chain("c = Expand(a, s); y = Mul(x, c)", X, a=100.03, s=np.array([2])),
