@@ -102,8 +102,8 @@ def _negative_change(patch: pytest.MonkeyPatch) -> None:
 def _negative_pull_back(patch: pytest.MonkeyPatch) -> None:
     old = bounds_module.pull_back
 
-    def changed(*a: Any) -> Any:
-        pulled = old(*a)
+    def changed(*a: Any, **more: Any) -> Any:
+        pulled = old(*a, **more)
         return replace(pulled, upper=-np.abs(pulled.upper) - 1.0) if a[2] else pulled
 
     patch.setattr(bounds_module, "pull_back", changed)

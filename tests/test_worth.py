@@ -23,7 +23,7 @@ from onnx_import import load
 from onnx_import.graph import Graph
 from refine.bounds import network
 from refine.bounds import pruning as worth
-from refine.bounds.backward import pull_back
+from refine.bounds.backward import Maps, pull_back
 from refine.bounds.network import InputBox, NetworkBounds, network_bounds
 from refine.bounds.pruning import Effort, in_parts, worth_refining
 
@@ -134,9 +134,11 @@ def test_pulling_back_many_elements_stops_where_it_gains_nothing(
     graph = elementwise(tmp_path / "many.onnx", size, nodes)
     carried: list[int] = []
 
-    def counted(maps: object, values: dict[str, Any], errors: dict[str, Any], *rest: Any) -> Any:
+    def counted(
+        maps: Maps, values: dict[str, Any], errors: dict[str, Any], *rest: Any, **more: Any
+    ) -> Any:
         carried.extend(c.size for c in (*values.values(), *errors.values()))
-        return pull_back(maps, values, errors, *rest)  # type: ignore[arg-type]
+        return pull_back(maps, values, errors, *rest, **more)
 
     monkeypatch.setattr(network, "pull_back", counted)
     box = {n: Interval(np.full(size, -1.0), np.full(size, 1.0)) for n in graph.inputs}
