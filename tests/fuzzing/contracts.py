@@ -239,6 +239,8 @@ def _parted(
             a = np.broadcast_to(a, b.shape)
             if np.any(np.isnan(a)) and np.array_equal(a, b, equal_nan=True):
                 return []  # comparisons with NaN are not read
+            if node.op_type == "Cast" and not np.array_equal(np.isinf(a), np.isinf(b)):
+                return []  # an infinity is no integer, and what becomes of it is not defined
             if not np.array_equal(a, b, equal_nan=True):
                 if node.op_type in FREE:
                     return []

@@ -35,10 +35,10 @@ def minimised(
 
 def _shows(trial: Trial, kind: str, judged: Callable[[Trial], tuple[str, list[Finding]]]) -> bool:
     """Is there such a finding? A trial that makes no sense any more, its box holding no numbers of
-    its format, shows nothing."""
+    its format, or without an input, shows nothing."""
     try:
         return any(f.kind == kind for f in judged(trial)[1])
-    except (ValueError, ArithmeticError):
+    except (ValueError, ArithmeticError, LookupError):
         return False
 
 
