@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +84,7 @@ def array_of(tensor: onnx.TensorProto, folder: Path, place: str) -> Array:
     """
     dtype_of(tensor.data_type, place)
     try:
+        _require_bits(tensor)
         value: Array = numpy_helper.to_array(_with_bytes(tensor, folder))
     except (ValidationError, ValueError, TypeError, OverflowError, OSError) as error:
         raise ModelError(
@@ -105,13 +106,30 @@ def _with_bytes(tensor: onnx.TensorProto, folder: Path) -> onnx.TensorProto:
     copy = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
     with open_plain(folder / name) as file:
         size = os.fstat(file.fileno()).st_size
-        offset = int(given.get("offset", 0))
-        length = int(given.get("length", size - offset))
+        offset = _count(given, "offset", 0)
+        length = _count(given, "length", size - offset)
         if not (offset >= 0 and length >= 0 and offset + length <= size):
             raise ValueError(f"'{name}' has {size} bytes, not {length} from {offset} on")
         file.seek(offset)
         copy.raw_data = file.read(length)
     return copy
+
+
+def _count(given: Mapping[str, str], key: str, default: int) -> int:
+    """A number of bytes, in plain digits as every reader takes them. Raises ValueError."""
+    text = given.get(key)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"the {key} {shorten(repr(text))} of its external data is no number")
+    return int(text)
+
+
+def _require_bits(tensor: onnx.TensorProto) -> None:
+    """Raises ValueError where numbers of 16 bits are stored in more."""
+    kinds = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    if tensor.data_type in kinds and any(not 0 <= v < 2**16 for v in tensor.int32_data):
+        raise ValueError("a number of 16 bits is stored in more than these")
 
 
 def require_finite(value: Array, place: str) -> None:

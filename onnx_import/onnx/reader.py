@@ -77,7 +77,7 @@ def load(
     outputs = tuple(value.name for value in model.graph.output)
     inputs, input_notes = runtime_inputs(model.graph, batch)
     protos, node_notes = live_nodes(model)
-    initializers = {tensor.name for tensor in model.graph.initializer}
+    initializers = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     protos, product_notes = with_dynamic_products(protos, initializers)
     read = {t for proto in protos.values() for t in proto.input if t} | set(outputs)
     stored = stored_constants(model.graph, source.parent, read)

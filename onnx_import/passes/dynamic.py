@@ -7,9 +7,12 @@ together they have much better bounds (encoders/quantized/dynamic_products.py).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
 
 import onnx
+
+_Shape: TypeAlias = tuple[int, ...]
 
 _TOGETHER: Mapping[str, str] = {
     "MatMulInteger": "DynamicQuantizeMatMul",
@@ -18,13 +21,22 @@ _TOGETHER: Mapping[str, str] = {
 
 
 def with_dynamic_products(
-    protos: Mapping[str, onnx.NodeProto], stored: Collection[str]
+    protos: Mapping[str, onnx.NodeProto], initializers: Mapping[str, _Shape]
 ) -> tuple[Mapping[str, onnx.NodeProto], tuple[str, ...]]:
-    """The nodes with such products put together, and a note. `stored` names the initializers.
+    """The nodes with such products put together, and a note. `initializers` has their shapes.
 
     Nodes whose results nothing reads any more are still among them.
     """
     writers = {t: proto for proto in protos.values() for t in proto.output if t}
+    nodes = {
+        t: tuple(a.t.dims)
+        for proto in protos.values()
+        if proto.op_type == "Constant"
+        for a in proto.attribute
+        if a.name == "value"
+        for t in proto.output
+    }
+    stored = {**initializers, **nodes}
     made = {name: _together(proto, writers, stored) for name, proto in protos.items()}
     count = sum(proto is not None for proto in made.values())
     if not count:
@@ -34,7 +46,9 @@ def with_dynamic_products(
 
 
 def _together(
-    last: onnx.NodeProto, writers: Mapping[str, onnx.NodeProto], stored: Collection[str]
+    last: onnx.NodeProto,
+    writers: Mapping[str, onnx.NodeProto],
+    stored: Mapping[str, _Shape],
 ) -> onnx.NodeProto | None:
     """The product whose last node this is."""
     for total, scales in _factors(last):
@@ -50,6 +64,8 @@ def _together(
         weights, zero = whole.input[1], list(whole.input[3:])
         for mine, other in _factors(both):
             constant = all(t in stored for t in (weights, other, *zero) if t)
+            if constant and whole.op_type == "MatMulInteger":
+                constant = _per_column(stored[other], stored[weights])
             read = list(start.output)
             if [whole.input[0], mine, whole.input[2]] == read and constant:
                 made = onnx.helper.make_node(
@@ -61,6 +77,16 @@ def _together(
                 made.attribute.extend(whole.attribute)
                 return made
     return None
+
+
+def _per_column(scale: _Shape, weights: _Shape) -> bool:
+    """Does the scale have one number for all, or one per column, and leave the shape alone? One per
+    row of the result, say, is none of the weights'."""
+    wanted = (*weights[:-2], 1, *weights[-1:])
+    behind = wanted[len(wanted) - len(scale) :]
+    return len(scale) <= len(wanted) and all(
+        n in (1, m) for n, m in zip(scale, behind, strict=True)
+    )
 
 
 def _factors(proto: onnx.NodeProto) -> Iterator[tuple[str, str]]:

@@ -394,6 +394,8 @@ def only_input(graph: Graph, what: str) -> str:
 
 
 def inputs_of(graph: Graph) -> str:
+    if not graph.inputs:
+        return "the model has no inputs: it computes a constant"
     plural = "s" if len(graph.inputs) > 1 else ""
     return f"the model has the input{plural} {_listed(graph.inputs)}"
 
