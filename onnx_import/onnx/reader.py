@@ -26,6 +26,7 @@ from onnx_import.onnx.inference import (
 from onnx_import.onnx.origin import origin_of
 from onnx_import.onnx.proto import opset_of, read_proto
 from onnx_import.onnx.walking import Walk
+from onnx_import.passes.bounds import without_infinite_bounds
 from onnx_import.passes.decompose import ALWAYS
 from onnx_import.passes.dynamic import with_dynamic_products
 from onnx_import.passes.masks import without_infinities
@@ -92,6 +93,7 @@ def load(
     # Folding Shape can cut the last use of the nodes that computed its argument.
     kept = live([(node.inputs, node.outputs) for node in nodes], outputs)
     nodes = tuple(node for node, keep in zip(nodes, kept, strict=True) if keep)
+    nodes = tuple(without_infinite_bounds(node, constants) for node in nodes)
     nodes, types, constants = without_infinities(nodes, types, constants, outputs)
     nodes = tuple(origin.marked(node) for node in nodes)
     given = (*inputs, *drawn)
