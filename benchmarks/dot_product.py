@@ -94,7 +94,7 @@ def dot_bound(terms: int) -> float:
         "y": TensorType(DType.FLOAT32, (terms, 1)),
         "z": TensorType(DType.FLOAT32, (1, 1)),
     }
-    node = Node("dot", "MatMul", ("x", "y"), ("z",), {}, 17)
+    node = Node("dot", "MatMul", inputs=("x", "y"), outputs=("z",), attributes={}, opset=17)
     return _bound(build_graph((node,), types, {}, ("x", "y"), ("z",)))
 
 
@@ -113,7 +113,7 @@ def layer_bound(weights: Array) -> float:
         "w": TensorType(DType.FLOAT32, (inputs, neurons)),
         "z": TensorType(DType.FLOAT32, (1, neurons)),
     }
-    node = Node("layer", "MatMul", ("x", "w"), ("z",), {}, 17)
+    node = Node("layer", "MatMul", inputs=("x", "w"), outputs=("z",), attributes={}, opset=17)
     return _bound(build_graph((node,), types, {"w": weights}, ("x",), ("z",)))
 
 

@@ -171,7 +171,9 @@ def _asked(entry: Entry, folder: Path, graph: str, seed: int) -> Result:
         alone = load(folder / graph, handling=handling_of(contract))
         rows = read_domain(alone, domain, contract.format_of)
         tolerance = tolerance_of((entry.eps,), alone.outputs, zero=True)
-        return batch_invariance(alone, BATCH, rows, contract, tolerance, options)
+        return batch_invariance(
+            alone, BATCH, domain=rows, contract=contract, tolerance=tolerance, options=options
+        )
     sides = folder / RIGHT, folder / graph
     return diff_models(*sides, domain, entry.eps, contract, options, spec_contract)
 

@@ -77,10 +77,18 @@ def test_it_is_refused(case: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=words):
         check_model(path, "-1..1", "1", contract, options)
     with pytest.raises(ModelError, match=words):
-        diff_models(path, path, "-1..1", "1", contract, options)
+        diff_models(path, path, domain="-1..1", eps="1", contract=contract, options=options)
     plain = replace(PLAIN, compute_format=contract.compute_format)
     with pytest.raises(ModelError, match=words):  # the specification's
-        diff_models(path, path, "-1..1", "1", plain, options, contract)
+        diff_models(
+            path,
+            path,
+            domain="-1..1",
+            eps="1",
+            contract=plain,
+            options=options,
+            spec_contract=contract,
+        )
 
 
 def test_a_runtime_is_not_held_to_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,7 +48,9 @@ def claim(model: Path, contract: RuntimeContract, eps: str = "0", batch: int = 4
     domain = read_domain(graph, DomainOptions(inputs=("-1..1",)), contract.format_of)
     tolerance = tolerance_of((eps,), graph.outputs, zero=True)
     options = Options(None, default_directory())
-    return batch_invariance(graph, batch, domain, contract, tolerance, options)
+    return batch_invariance(
+        graph, batch, domain=domain, contract=contract, tolerance=tolerance, options=options
+    )
 
 
 @pytest.mark.parametrize("contract", ["sequential", "sequential-fma", "pairwise", "ort-cpu"])
@@ -127,7 +129,9 @@ def test_what_onnxruntime_does_with_rows_together_and_alone_counts_as_found(
     domain = read_domain(graph, DomainOptions(inputs=("0.5..2",)), ORT_CPU.format_of)
     tolerance = tolerance_of(("0",), graph.outputs, zero=True)
     options = Options(None, default_directory(), conform=True)
-    result = batch_invariance(graph, 8, domain, ORT_CPU, tolerance, options)
+    result = batch_invariance(
+        graph, 8, domain=domain, contract=ORT_CPU, tolerance=tolerance, options=options
+    )
     assert result.verdict is Verdict.UNKNOWN
     runtime = OnnxRuntime(model)
     x = np.random.default_rng(3).uniform(0.5, 2, (400, 8, 3)).astype(np.float32)

@@ -146,7 +146,9 @@ def claim(path: Path, contract: RuntimeContract, eps: str, batch: int = BATCH) -
     domain = read_domain(graph, DomainOptions(inputs=("-1..1",)), contract.format_of)
     tolerance = tolerance_of((eps,), graph.outputs, zero=True)
     options = Options(None, default_directory(), budget=1.0)
-    return batch_invariance(graph, batch, domain, contract, tolerance, options)
+    return batch_invariance(
+        graph, batch, domain=domain, contract=contract, tolerance=tolerance, options=options
+    )
 
 
 def gap_on_onnxruntime(path: Path, batch: int, axis: int = 0) -> float:

@@ -71,7 +71,9 @@ def test_a_wrong_bound_is_never_a_plain_violation(
 
 def _witness(element: int, error: Fraction, finite: bool = True) -> Witness:
     shown = ErrorEnclosure(error, error, finite)
-    return Witness({}, {}, EXACT, "y", (element,), 0.0, None, shown)
+    return Witness(
+        {}, {}, execution=EXACT, output="y", index=(element,), value=0.0, real=None, error=shown
+    )
 
 
 def test_every_input_that_was_evaluated_is_held_against_its_own_element() -> None:

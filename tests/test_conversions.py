@@ -124,8 +124,24 @@ def test_a_specification_that_cannot_hold_the_inputs_is_refused(tmp_path: Path) 
     options = Options(None, default_directory())
     for impl in (single, SEQUENTIAL):
         with pytest.raises(ModelError, match=r"input 'x' takes float32 numbers.*float16"):
-            diff_models(path, path, "0.3..0.3001", "1e-9", impl, options, half)
-    same = diff_models(path, path, "0.25..0.5", "1e-9", half, options, single)
+            diff_models(
+                path,
+                path,
+                domain="0.3..0.3001",
+                eps="1e-9",
+                contract=impl,
+                options=options,
+                spec_contract=half,
+            )
+    same = diff_models(
+        path,
+        path,
+        domain="0.25..0.5",
+        eps="1e-9",
+        contract=half,
+        options=options,
+        spec_contract=single,
+    )
     assert same.verdict is Verdict.VERIFIED
 
 

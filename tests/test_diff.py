@@ -29,7 +29,7 @@ from refine.results.verdict import ExitCode, Result, Verdict
 
 def diff(spec: Path, impl: Path, eps: str | None = None, contract: str = "ieee-any") -> Result:
     options = Options(None, default_directory())
-    return diff_models(spec, impl, "-1..1", eps, contract, options)
+    return diff_models(spec, impl, domain="-1..1", eps=eps, contract=contract, options=options)
 
 
 def edited(path: Path, source: Path, edit: Callable[[onnx.ModelProto], None]) -> Path:
@@ -151,7 +151,15 @@ def test_inputs_that_do_not_match_are_refused(tmp_path: Path) -> None:
 def test_equal_bits_in_give_equal_bits_out(tmp_path: Path) -> None:
     model = mlp(tmp_path / "m.onnx")
     options = Options(None, default_directory())
-    result = diff_models(model, model, "-1..1", 0, "sequential", options, "sequential")
+    result = diff_models(
+        model,
+        model,
+        domain="-1..1",
+        eps=0,
+        contract="sequential",
+        options=options,
+        spec_contract="sequential",
+    )
     assert result.verdict is Verdict.VERIFIED
     assert result.bound == 0.0
 
@@ -159,7 +167,15 @@ def test_equal_bits_in_give_equal_bits_out(tmp_path: Path) -> None:
 def test_two_schedules_differ_by_bits(tmp_path: Path) -> None:
     model = mlp(tmp_path / "m.onnx")
     options = Options(None, default_directory())
-    result = diff_models(model, model, "-1..1", 0, "sequential", options, "sequential-fma")
+    result = diff_models(
+        model,
+        model,
+        domain="-1..1",
+        eps=0,
+        contract="sequential",
+        options=options,
+        spec_contract="sequential-fma",
+    )
     assert result.verdict is Verdict.VIOLATED
     assert result.witness is not None
     assert 0 < result.worst_found <= result.bound  # type: ignore[operator]
@@ -168,7 +184,15 @@ def test_two_schedules_differ_by_bits(tmp_path: Path) -> None:
 def test_two_executions_of_any_order_are_not_called_equal(tmp_path: Path) -> None:
     model = mlp(tmp_path / "m.onnx")
     options = Options(None, default_directory())
-    result = diff_models(model, model, "-1..1", 0, "ieee-any", options, "ieee-any")
+    result = diff_models(
+        model,
+        model,
+        domain="-1..1",
+        eps=0,
+        contract="ieee-any",
+        options=options,
+        spec_contract="ieee-any",
+    )
     assert result.verdict is not Verdict.VERIFIED
 
 
@@ -238,7 +262,9 @@ def test_z3_checks_the_layers_of_a_difference(
     spec = mlp(tmp_path / "spec.onnx", (2, 4, 1))
     impl = edited(tmp_path / "impl.onnx", spec, first_weight(one_ulp))
     options = Options(EVERYTHING, default_directory())
-    result = diff_models(spec, impl, "-1..1", "1e-3", "ieee-any", options)
+    result = diff_models(
+        spec, impl, domain="-1..1", eps="1e-3", contract="ieee-any", options=options
+    )
     asked = [o for n in result.nodes for o in n.obligations if o.discharger is Discharger.Z3]
     assert result.verdict is Verdict.VERIFIED
     assert {o.node for o in asked} >= {n.name for n in result.nodes}
@@ -248,7 +274,9 @@ def test_z3_checks_the_layers_of_a_difference(
         return replace(discharge(query), outcome=Outcome.REFUTED)
 
     monkeypatch.setattr(cross_check, "discharge", refutation)
-    again = diff_models(spec, impl, "-1..1", "1e-3", "ieee-any", options)
+    again = diff_models(
+        spec, impl, domain="-1..1", eps="1e-3", contract="ieee-any", options=options
+    )
     assert again.verdict is Verdict.UNKNOWN
     assert "refuted" in again.reason
 

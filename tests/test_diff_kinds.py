@@ -117,7 +117,7 @@ def test_a_jump_is_bounded_and_found(name: str, tmp_path: Path) -> None:
     spec = _saved(tmp_path / "spec.onnx", spec_nodes, kind)
     impl = _saved(tmp_path / "impl.onnx", impl_nodes, kind)
     options = Options(None, default_directory())
-    result = diff_models(spec, impl, "-1..1", None, "ieee-any", options)
+    result = diff_models(spec, impl, domain="-1..1", eps=None, contract="ieee-any", options=options)
     a, b = OnnxRuntime(spec), OnnxRuntime(impl)
     grid = np.linspace(-1, 1, 17, dtype=np.float32)
     apart = 0.0
@@ -126,7 +126,9 @@ def test_a_jump_is_bounded_and_found(name: str, tmp_path: Path) -> None:
         apart = max(apart, float(np.max(np.abs(given - other))))
     assert apart <= result.bound <= most * (1.0 + 1e-5)
     if apart:
-        below = diff_models(spec, impl, "-1..1", str(apart / 2), "ieee-any", options)
+        below = diff_models(
+            spec, impl, domain="-1..1", eps=str(apart / 2), contract="ieee-any", options=options
+        )
         assert below.verdict is not Verdict.VERIFIED
 
 
@@ -135,5 +137,5 @@ def test_truth_values_that_agree_on_the_domain_do_not_differ(tmp_path: Path) -> 
     spec = _saved(tmp_path / "spec.onnx", spec_nodes, kind)
     impl = _saved(tmp_path / "impl.onnx", impl_nodes, kind)
     options = Options(None, default_directory())
-    result = diff_models(spec, impl, "0.5..1", "0", "ieee-any", options)
+    result = diff_models(spec, impl, domain="0.5..1", eps="0", contract="ieee-any", options=options)
     assert (result.verdict, result.bound) == (Verdict.VERIFIED, 0.0)

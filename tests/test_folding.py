@@ -89,7 +89,7 @@ def folded(path: Path, spec: Path, by: float) -> Path:
 
 def differing(spec: Path, impl: Path, contract: str = "exact") -> Result:
     options = Options(None, default_directory(), search=False)
-    return diff_models(spec, impl, "-1..1", None, contract, options)
+    return diff_models(spec, impl, domain="-1..1", eps=None, contract=contract, options=options)
 
 
 def exact(path: Path, x: Array) -> Array:

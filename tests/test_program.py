@@ -113,7 +113,7 @@ def test_what_is_remembered_is_read_only_and_made_once() -> None:
         return np.arange(3)
 
     kind = TensorType(DType.FLOAT32, (3,))
-    node = Node("n", "Identity", ("x",), ("y",), {}, 17)
+    node = Node("n", "Identity", inputs=("x",), outputs=("y",), attributes={}, opset=17)
     site = Site(node, (kind,), (kind,), (None,))
     assert index(site) is index(site)
     with pytest.raises(ValueError, match="read-only"):
@@ -187,7 +187,9 @@ def graphs() -> Iterator[Graph]:
         nodes = []
         for k in range(size):
             read = tuple(str(t) for t in rng.choice(tensors, 2))
-            nodes.append(Node(f"n{k}", "Add", read, (f"t{k}",), {}, 17))
+            nodes.append(
+                Node(f"n{k}", "Add", inputs=read, outputs=(f"t{k}",), attributes={}, opset=17)
+            )
             tensors.append(f"t{k}")
         types = dict.fromkeys(tensors, kind)
         shuffled = tuple(nodes[i] for i in rng.permutation(size))

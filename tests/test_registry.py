@@ -24,7 +24,7 @@ def attribute_names() -> dict[str, set[str]]:
 
 
 def applied(op: str, opset: int, **attributes: AttributeValue) -> Node:
-    return Node("here", op, ("x",), ("y",), attributes, opset)
+    return Node("here", op, inputs=("x",), outputs=("y",), attributes=attributes, opset=opset)
 
 
 @pytest.mark.parametrize("name", list(operators()))

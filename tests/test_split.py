@@ -68,7 +68,14 @@ def split(graph: Graph, seconds: float, workers: int = 1, gain: float = 0.0) -> 
     box = box_of(graph)
     whole = part_of(box, network_bounds(graph, box, SEQUENTIAL))
     deadline, enough = time.monotonic() + seconds, gain * largest(whole.errors)
-    return split_box(Network(graph, SEQUENTIAL), whole, largest, enough, deadline, workers)
+    return split_box(
+        Network(graph, SEQUENTIAL),
+        whole,
+        excess=largest,
+        enough=enough,
+        deadline=deadline,
+        workers=workers,
+    )
 
 
 def test_the_search_gets_the_parts_that_are_left(deep: Graph) -> None:

@@ -315,7 +315,13 @@ def test_a_false_lemma_prevents_verified(net: Path, monkeypatch: pytest.MonkeyPa
 
 def refutation(query: Any) -> Obligation:
     return Obligation(
-        query.name, query.kind, query.goal.text, Outcome.REFUTED, Discharger.Z3, 0.0, query.node
+        query.name,
+        query.kind,
+        goal=query.goal.text,
+        outcome=Outcome.REFUTED,
+        discharger=Discharger.Z3,
+        seconds=0.0,
+        node=query.node,
     )
 
 

@@ -136,7 +136,7 @@ def test_values_pulled_back_through_the_structure_are_bounds(
     image = Interval(np.full(x.shape, -100.0), np.full(x.shape, 100.0))
     middle = _function(kind, 0.5 * x.lo + 0.5 * x.hi)
     near = Interval(middle - 1e-12, middle + 1e-12)
-    mapped = row_values(rows, rows, x, image, near, structured)
+    mapped = row_values(rows, rows, x=x, image=image, at_middle=near, jacobian=structured)
     rng = np.random.default_rng(seed)
     c = rng.normal(size=(10, *x.shape))
     pulled = mapped.backward(c)

@@ -28,11 +28,11 @@ LIBRARY_BLOCK = 256  # terms that libraries of matrix products add before they s
 IEEE_ANY = RuntimeContract(
     "ieee-any",
     AnyOrder(),
-    Contraction.EITHER,
-    BiasPlacement.ANY,
-    Subnormals.EITHER,
-    Subnormals.EITHER,
-    Normalization.EITHER,
+    contraction=Contraction.EITHER,
+    bias=BiasPlacement.ANY,
+    results=Subnormals.EITHER,
+    operands=Subnormals.EITHER,
+    normalization=Normalization.EITHER,
 )
 
 

@@ -395,12 +395,12 @@ def _accuracy(path: str, value: Any) -> FunctionAccuracy:
         return FunctionAccuracy(
             ulps,
             units,
-            _evidence(f"{path}.evidence", table.get("evidence", "assumed")),
-            _typed(f"{path}.source", table.get("source", ""), str),
-            _typed(f"{path}.flushes", table.get("flushes", False), bool),
-            _bound(f"{path}.excess", table.get("excess", 0.0)),
-            _count(f"{path}.digits", table["digits"]) if "digits" in table else None,
-            _typed(f"{path}.alone", table.get("alone", False), bool),
+            evidence=_evidence(f"{path}.evidence", table.get("evidence", "assumed")),
+            source=_typed(f"{path}.source", table.get("source", ""), str),
+            flushes=_typed(f"{path}.flushes", table.get("flushes", False), bool),
+            excess=_bound(f"{path}.excess", table.get("excess", 0.0)),
+            digits=_count(f"{path}.digits", table["digits"]) if "digits" in table else None,
+            alone=_typed(f"{path}.alone", table.get("alone", False), bool),
         )
     except ContractError:
         raise

@@ -25,7 +25,7 @@ _GELU_CUBIC = Fraction(44715, 1000000)
 
 def _gated(value: Formula, slope: Formula, at: tuple[float, float], reach: float) -> Curve:
     places = [(v - 2.0**-46, v + 2.0**-46) for v in at]
-    pieces = bends(value, slope, places, Shape.CONCAVE, -reach, reach)
+    pieces = bends(value, slope, places=places, first=Shape.CONCAVE, start=-reach, end=reach)
     return Curve(pieces, positive_part(-0.33, 0.0), _SLOPES)
 
 

@@ -40,10 +40,10 @@ def bilinear_of(site: Site) -> Bilinear:
         return LinearPart(
             lambda x: apply(np.swapaxes(x, -1, -2)),
             lambda x: apply_abs(np.swapaxes(x, -1, -2)),
-            lambda c: np.swapaxes(adjoint(c), -1, -2),
-            part.terms,
-            part.adjoint_terms,
-            part.relative,
+            adjoint=lambda c: np.swapaxes(adjoint(c), -1, -2),
+            terms=part.terms,
+            adjoint_terms=part.adjoint_terms,
+            relative=part.relative,
         )
 
     def product(a: FloatArray, b: FloatArray) -> FloatArray:

@@ -200,7 +200,14 @@ def normalizing_operator(
         found = normalized(x, epsilon(site), layout.centred)
         middle, _ = midpoint_radius(x)
         at_middle = normalized(point(middle), epsilon(site), layout.centred).z
-        inner = row_values(rows, rows, x, found.z, at_middle, jacobian(found, layout.centred))
+        inner = row_values(
+            rows,
+            rows,
+            x=x,
+            image=found.z,
+            at_middle=at_middle,
+            jacobian=jacobian(found, layout.centred),
+        )
         return scaled_values(inner, *parameters(site))
 
     def differences(
@@ -224,7 +231,15 @@ def normalizing_operator(
         inner = rounder_of(layout.stash(site), contract)
         mixed = inner.format != r.format
         read = conversion_error(inner, r.format, x) if mixed else 0.0
-        e = normalization_error(inner, contract, x, found, epsilon(site), layout.centred, read)
+        e = normalization_error(
+            inner,
+            contract,
+            x=x,
+            v=found,
+            epsilon=epsilon(site),
+            centred=layout.centred,
+            converted=read,
+        )
         scale, bias = parameters(site)
         z, z_error = (rows.merge(v[None])[0] for v in (found.z.magnitude, e.z))
         affine = (
@@ -248,7 +263,7 @@ def normalizing_operator(
         error, magnitude = scaled_error(r, z, z_error, *affine)
         if layout.foldable and contract.normalization is not Normalization.DIRECT:
             row_scale, row_bias = (rows.split(v[None])[0] for v in (scale, bias))
-            folded, reached = folded_error(r, x, found, e, row_scale, row_bias)
+            folded, reached = folded_error(r, x, v=found, e=e, scale=row_scale, bias=row_bias)
             error = np.maximum(error, rows.merge(folded[None])[0])
             magnitude = np.maximum(magnitude, rows.merge(reached[None])[0])
         magnitude = np.maximum(magnitude, max(e.reached, float(rows.length)))
@@ -257,12 +272,12 @@ def normalizing_operator(
     return Operator(
         name,
         since,
-        whole_check,
-        real,
-        runtime,
-        values,
-        differences,
-        rounding,
+        check=whole_check,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=rounding,
         work=lambda site: multiply_adds(
             layout.rows(site).count, layout.rows(site).length, MOST_ENTRIES
         ),

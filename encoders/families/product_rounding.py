@@ -51,7 +51,15 @@ def varying_rounding(
         products = add_up(products, np.where(partial > 0, r.flushed, 0.0))
     products = add_up(products, bias_error)
     counts, clamped = np.full(b.shape, additions), r.clamped(x.magnitude, y.magnitude)
-    radius = any_order_sum(r, partial, counts, products, float(b.terms), clamped, every)
+    radius = any_order_sum(
+        r,
+        partial,
+        additions=counts,
+        products=products,
+        steps=float(b.terms),
+        clamped=clamped,
+        total=every,
+    )
     reached = add_up(partial, np.where(np.isfinite(radius), radius, 0.0))
     reached = np.maximum(reached, max(np.max(x.magnitude), np.max(y.magnitude)))
     return finish(r, radius, reached, ANY_ORDER)

@@ -77,10 +77,10 @@ def linear_part(action: Action, weights: FloatArray, relative: float = 0.0) -> L
     return LinearPart(
         action.apply(weights),
         lambda x: action.apply(raised(np.abs(weights)))(x),
-        action.adjoint(weights),
-        action.terms,
-        action.adjoint_terms,
-        relative,
+        adjoint=action.adjoint(weights),
+        terms=action.terms,
+        adjoint_terms=action.adjoint_terms,
+        relative=relative,
     )
 
 
@@ -118,7 +118,7 @@ def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
     terms = s.action.apply((s.weights != 0).astype(exact))(alive[None])[0].astype(np.float64)
     if some(loss):  # the runtime multiplies by ŵ
         stored = add_up(stored, loss)
-    of_products = _product_errors(r, s, x, stored, loss, total)
+    of_products = _product_errors(r, s, x=x, stored=stored, loss=loss, total=total)
     bias = np.zeros(()) if s.bias is None else s.bias.magnitude
     closed = partial(_closed, of_products.share, of_products.each, r.flushed)
     products, additions = all_in_blocks(closed, of_products.of, terms, largest, bias)
@@ -130,7 +130,15 @@ def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
     many = not r.exact and float(np.max(additions, initial=0.0)) * r.relative > _LONG
     every = add_up(part.magnitude_up(magnitude) if many else total, bias)
     steps = float(s.action.terms)
-    radius = any_order_sum(r, largest, additions, products, steps, clamped, every)
+    radius = any_order_sum(
+        r,
+        largest,
+        additions=additions,
+        products=products,
+        steps=steps,
+        clamped=clamped,
+        total=every,
+    )
     sums = in_blocks(_reached, largest, radius)
     reach = max(float(np.max(reached, initial=0.0)) for reached in (sums, magnitude, stored))
     done = finish(r, radius, np.asarray(reach), ANY_ORDER)
@@ -190,17 +198,17 @@ def _rows(
         return RowFacts(
             _fractions(weights[used]),
             _fractions(x.lo.reshape(-1)[used]),
-            _fractions(x.hi.reshape(-1)[used]),
-            Fraction(bias[0]),
-            Fraction(bias[1]),
-            Fraction(float(largest.reshape(-1)[index])),
-            Fraction(float(radius.reshape(-1)[index])),
-            Fraction(float(products.reshape(-1)[index])),
-            int(additions.reshape(-1)[index]),
-            r.format,
-            Fraction(r.smallest_normal if r.flush_results else 0.0),
-            Fraction(r.lost_operands),
-            Fraction(float(np.broadcast_to(every, largest.shape).reshape(-1)[index])),
+            highs=_fractions(x.hi.reshape(-1)[used]),
+            bias_low=Fraction(bias[0]),
+            bias_high=Fraction(bias[1]),
+            partial_bound=Fraction(float(largest.reshape(-1)[index])),
+            error_bound=Fraction(float(radius.reshape(-1)[index])),
+            products=Fraction(float(products.reshape(-1)[index])),
+            additions=int(additions.reshape(-1)[index]),
+            format=r.format,
+            underflow=Fraction(r.smallest_normal if r.flush_results else 0.0),
+            lost_operands=Fraction(r.lost_operands),
+            total_bound=Fraction(float(np.broadcast_to(every, largest.shape).reshape(-1)[index])),
         )
 
     return row

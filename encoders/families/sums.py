@@ -181,12 +181,12 @@ def sum_operator(
     return Operator(
         name,
         since,
-        check,
-        real,
-        runtime,
-        values,
-        differences,
-        rounding,
+        check=check,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=rounding,
         affine=True,
         work=lambda site: int(terms_of(site).size),
     )

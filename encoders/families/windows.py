@@ -53,7 +53,7 @@ def window_of(site: Site, kernel: tuple[int, ...]) -> Window:
         (n + b + a - (d * (k - 1) + 1)) // s + 1
         for n, b, a, d, k, s in zip(spatial, before, after, dilations, kernel, strides, strict=True)
     )
-    return Window(kernel, strides, dilations, before, after, output)
+    return Window(kernel, strides, dilations=dilations, before=before, after=after, output=output)
 
 
 def require_one_padding(site: Site) -> None:

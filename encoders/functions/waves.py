@@ -29,7 +29,9 @@ def _wave(value: Formula, slope: Formula, shift: Fraction) -> Curve:
     after an odd number of quarter turns k + ½ with k odd."""
     places = multiples_of_pi(shift, _PERIODS)
     after_first = Shape.CONCAVE if (_PERIODS % 2 == 0) == (shift == 0) else Shape.CONVEX
-    pieces = bends(value, slope, places[1:-1], after_first, places[0][1], places[-1][0])
+    pieces = bends(
+        value, slope, places=places[1:-1], first=after_first, start=places[0][1], end=places[-1][0]
+    )
     return Curve(pieces, within(-1.0, 1.0), (-1.0, 1.0))
 
 

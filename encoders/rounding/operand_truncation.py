@@ -60,7 +60,15 @@ def shortening(operator: Operator) -> Operator:
             return operator.rounding(site, inputs, result, contract).using(*steps)
         way = contract.factor_rounding
         bounds = [
-            _shortened(operator, site, inputs, result, contract, short, truncated)
+            _shortened(
+                operator,
+                site,
+                inputs=inputs,
+                result=result,
+                contract=contract,
+                short=short,
+                truncated=truncated,
+            )
             for truncated, other in (
                 (False, FactorRounding.TRUNCATE),
                 (True, FactorRounding.NEAREST),

@@ -212,11 +212,11 @@ def rounder_of(dtype: DType, contract: RuntimeContract) -> Rounder:
     return Rounder(
         contract.format_of(dtype),
         contract.exact,
-        contract.results is not Subnormals.KEEP,
-        contract.operands is not Subnormals.KEEP,
-        stored_path(contract, dtype),
-        alignment_of(contract.order),
-        contract.least_factor,
+        flush_results=contract.results is not Subnormals.KEEP,
+        flush_operands=contract.operands is not Subnormals.KEEP,
+        path=stored_path(contract, dtype),
+        alignment=alignment_of(contract.order),
+        least_factor=contract.least_factor,
     )
 
 

@@ -64,11 +64,11 @@ class Measured:
         return FunctionAccuracy(
             ulps,
             units,
-            Evidence.EXHAUSTIVE if self.exhaustive else Evidence.SAMPLED,
-            f"{source}, {self.inputs} inputs",
-            self.flushes,
-            self.excess if self.exhaustive else units or 0.0,
-            self.digits,
+            evidence=Evidence.EXHAUSTIVE if self.exhaustive else Evidence.SAMPLED,
+            source=f"{source}, {self.inputs} inputs",
+            flushes=self.flushes,
+            excess=self.excess if self.exhaustive else units or 0.0,
+            digits=self.digits,
             alone=True,
         )
 
@@ -94,10 +94,10 @@ def measured(
     found = _largest_errors(
         _every_input(dtype) if every else _sampled(seed),
         lambda x: calls[len(x) <= _TAIL](x),
-        partial(_trusted, function) if curve is None else partial(enclosed, curve),
-        _Meaning(function.on_balls, FORMAT_OF_DTYPE[dtype], function.largest),
-        every,
-        tick,
+        reference=partial(_trusted, function) if curve is None else partial(enclosed, curve),
+        meaning=_Meaning(function.on_balls, FORMAT_OF_DTYPE[dtype], function.largest),
+        every=every,
+        tick=tick,
     )
     return replace(found, digits=FORMAT_OF_DTYPE[dtype].precision)
 
@@ -108,7 +108,9 @@ def measured_call(
     """All float32 inputs of a call that takes any number of them."""
     meaning = _Meaning(curve.ball, BINARY32, None)
     chunks = _every_input(DType.FLOAT32)
-    return _largest_errors(chunks, call, partial(enclosed, curve), meaning, True, tick)
+    return _largest_errors(
+        chunks, call, reference=partial(enclosed, curve), meaning=meaning, every=True, tick=tick
+    )
 
 
 @dataclass(frozen=True)
@@ -129,16 +131,16 @@ def _largest_errors(
     tick: Callable[[], None],
 ) -> Measured:
     """`reference` gives the real values, and how far they may be off."""
-    found = Measured(0.0, 0.0, 0.0, False, 0, 0.0, every)
+    found = Measured(0.0, 0.0, excess=0.0, flushes=False, inputs=0, worst=0.0, exhaustive=every)
     for x in chunks:
         tick()
         real, slack = reference(x)
         y = call(x)
         for start in range(0, len(x), _PIECE):
             part = slice(start, start + _PIECE)
-            found = _worse(found, meaning, x[part], y[part], real[part], slack[part])
+            found = _worse(found, meaning, x=x[part], y=y[part], real=real[part], slack=slack[part])
         end = slice(-_TAIL, None)
-        found = _worse(found, meaning, x[end], call(x[end]), real[end], slack[end])
+        found = _worse(found, meaning, x=x[end], y=call(x[end]), real=real[end], slack=slack[end])
     return found
 
 
@@ -152,7 +154,7 @@ def _runner(
     kernels: Kernels, function: Function, dtype: DType, length: int
 ) -> Callable[[Array], Array]:
     op = function.operator
-    node = Node(op, op, ("x",), ("y",), {}, _OPSET)
+    node = Node(op, op, inputs=("x",), outputs=("y",), attributes={}, opset=_OPSET)
     kind = TensorType(dtype, (length,))
     graph = build_graph((node,), {"x": kind, "y": kind}, {}, ("x",), ("y",))
     run = kernels.on(graph).kernel(node, {})

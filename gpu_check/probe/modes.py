@@ -91,7 +91,7 @@ def _judged(got: Array, expected: float | None) -> Iterable[bool]:
 
 
 def _alone(op: str, shape: tuple[int, ...]) -> tuple[Graph, Node]:
-    node = Node(op, op, ("a", "b"), ("y",), {}, _OPSET)
+    node = Node(op, op, inputs=("a", "b"), outputs=("y",), attributes={}, opset=_OPSET)
     kind = TensorType(DType.FLOAT32, shape)
     return build_graph((node,), dict.fromkeys("aby", kind), {}, ("a", "b"), ("y",)), node
 

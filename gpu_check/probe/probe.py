@@ -190,12 +190,12 @@ class _Probe:
         return Finding(
             self.node,
             place,
-            self.factors.open if found is None else found,
-            len(runs),
-            note if found is None else "",
-            changed,
-            batch,
-            position,
+            schedule=self.factors.open if found is None else found,
+            replayed=len(runs),
+            note=note if found is None else "",
+            changed_by_threads=changed,
+            changed_by_batch=batch,
+            changed_by_position=position,
         )
 
     def _moves(self, runs: Sequence[_Run]) -> bool:

@@ -71,7 +71,16 @@ def probe_contract(
     findings: list[Finding] = []
     for node in graph.order:
         tell(f"probing {node.describe()}")
-        alone = probe_sums(graph, kernels, flushes, samples, seed, (node,), threaded, factors)
+        alone = probe_sums(
+            graph,
+            kernels,
+            flushes=flushes,
+            samples=samples,
+            seed=seed,
+            nodes=(node,),
+            threaded=threaded,
+            factors=factors,
+        )
         findings += [held_in_file(graph, f, whole or {}, flushes, factors) for f in alone]
     functions = _functions(graph, kernels, exhaustive, seed, tell)
     source = f"probed on {kernels.describe()}"

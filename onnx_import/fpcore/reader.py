@@ -96,13 +96,16 @@ def load(path: str | Path) -> Graph:
     return build_graph(
         nodes,
         {t: kind for t, kind in build.types.items() if t in read},
-        {t: value for t, value in build.constants.items() if t in read},
-        inputs,
-        (output,),
-        source,
-        hashlib.sha256(data).hexdigest(),
-        (f"read as an FPCore kernel in {dtype.value}; repeated expressions are one node", *notes),
-        ranges,
+        constants={t: value for t, value in build.constants.items() if t in read},
+        inputs=inputs,
+        outputs=(output,),
+        source=source,
+        sha256=hashlib.sha256(data).hexdigest(),
+        notes=(
+            f"read as an FPCore kernel in {dtype.value}; repeated expressions are one node",
+            *notes,
+        ),
+        ranges=ranges,
     )
 
 
@@ -276,7 +279,9 @@ class _Build:
             name = self._fresh(op.lower())
             self.known[key] = name
             self.types[name] = TensorType(dtype or self.dtype, ())
-            self.nodes.append(Node(name, op, inputs, (name,), attributes, OPSET))
+            self.nodes.append(
+                Node(name, op, inputs=inputs, outputs=(name,), attributes=attributes, opset=OPSET)
+            )
         return self.known[key]
 
     def _fresh(self, stem: str) -> str:

@@ -82,7 +82,7 @@ def load(
     protos, product_notes = with_dynamic_products(protos, initializers)
     read = {t for proto in protos.values() for t in proto.input if t} | set(outputs)
     stored = stored_constants(model.graph, source.parent, read)
-    work = Walk(protos, read, opset, source.parent, random, handling)
+    work = Walk(protos, read, opset=opset, folder=source.parent, random=random, handling=handling)
     nodes, types, constants = work.over(inputs, stored)
     drawn = tuple(work.drawn)
     for tensor in outputs:
@@ -103,12 +103,12 @@ def load(
         graph = build_graph(
             nodes,
             {tensor: kind for tensor, kind in types.items() if tensor in used},
-            {tensor: value for tensor, value in constants.items() if tensor in used},
-            given,
-            outputs,
-            source,
-            sha256,
-            (
+            constants={tensor: value for tensor, value in constants.items() if tensor in used},
+            inputs=given,
+            outputs=outputs,
+            source=source,
+            sha256=sha256,
+            notes=(
                 *file_notes,
                 *function_notes,
                 *input_notes,

@@ -141,7 +141,15 @@ def read_node(name: str, proto: onnx.NodeProto, opset: int, folder: Path) -> Nod
     stored = proto.op_type == "Constant"
     attributes = {a.name: attribute_of(a, folder, place, stored) for a in proto.attribute}
     inputs, outputs = tuple(proto.input), tuple(proto.output)
-    return Node(name, proto.op_type, inputs, outputs, attributes, opset, proto.domain)
+    return Node(
+        name,
+        proto.op_type,
+        inputs=inputs,
+        outputs=outputs,
+        attributes=attributes,
+        opset=opset,
+        domain=proto.domain,
+    )
 
 
 def constant_value(node: Node) -> Array:

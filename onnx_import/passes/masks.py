@@ -146,7 +146,14 @@ class _Work:
         last = (stored, zero, power)
         return [
             replace(self._reading(node), outputs=(power,)),
-            Node(f"{node.name}@masked", "Where", last, node.outputs, {}, node.opset),
+            Node(
+                f"{node.name}@masked",
+                "Where",
+                inputs=last,
+                outputs=node.outputs,
+                attributes={},
+                opset=node.opset,
+            ),
         ]
 
     def _writing(self, node: Node, mask: Mask) -> list[Node]:
@@ -172,7 +179,14 @@ class _Work:
         return [
             written,
             *(
-                Node(f"{node.name}@{op}", op, inputs, tuple(writes), {}, node.opset)
+                Node(
+                    f"{node.name}@{op}",
+                    op,
+                    inputs=inputs,
+                    outputs=tuple(writes),
+                    attributes={},
+                    opset=node.opset,
+                )
                 for op, inputs, writes in parts
             ),
         ]

@@ -288,7 +288,16 @@ def split_into_slices(
         while name in taken:
             name += "_"
         bounds = {"starts": (start,), "ends": (end,), "axes": (axis,)}
-        slices.append(Node(name, "Slice", (data,), (output,), bounds, min(node.opset, 9)))
+        slices.append(
+            Node(
+                name,
+                "Slice",
+                inputs=(data,),
+                outputs=(output,),
+                attributes=bounds,
+                opset=min(node.opset, 9),
+            )
+        )
         start = end
     if start != types[data].shape[axis]:
         raise UnsupportedModel(
@@ -312,7 +321,14 @@ def with_live_input(
         return (), node
     stored = present[0] if node.op == "DequantizeLinear" else floats[0]
     live_name = f"{stored}@{node.name}"
-    feeder = Node(f"{node.name}@{stored}", "Identity", (stored,), (live_name,), {}, node.opset)
+    feeder = Node(
+        f"{node.name}@{stored}",
+        "Identity",
+        inputs=(stored,),
+        outputs=(live_name,),
+        attributes={},
+        opset=node.opset,
+    )
     position = node.inputs.index(stored)
     inputs = (*node.inputs[:position], live_name, *node.inputs[position + 1 :])
     return (feeder,), replace(node, inputs=inputs)

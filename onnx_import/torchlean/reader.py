@@ -122,7 +122,7 @@ def load(path: str | Path, handling: Handling = as_written) -> Graph:
     weights = weights_beside(source, fields) if outside else NONE
     dtype = DType.FLOAT64 if weights.needs_float64 else DType.FLOAT32
     file = Read(source, handling)
-    whole = lower_all(document, entries, kinds, weights, dtype, file)
+    whole = lower_all(document, entries, kinds=kinds, weights=weights, dtype=dtype, file=file)
     names = {e.id: e.name for e in document.entries}
     outputs = tuple(dict.fromkeys(names[i] for i in document.output_ids))
     kept = live([(node.inputs, node.outputs) for node in whole.nodes], outputs)
@@ -134,12 +134,16 @@ def load(path: str | Path, handling: Handling = as_written) -> Graph:
         graph = build_graph(
             tuple(nodes),
             {t: kind for t, kind in whole.types.items() if t in read or t in inputs},
-            {t: value for t, value in whole.constants.items() if t in read},
-            inputs,
-            outputs,
-            source,
-            hashlib.sha256(data).hexdigest(),
-            (*notes_on(document, dtype, whole.rounded, dropped), *weights.notes, *whole.notes),
+            constants={t: value for t, value in whole.constants.items() if t in read},
+            inputs=inputs,
+            outputs=outputs,
+            source=source,
+            sha256=hashlib.sha256(data).hexdigest(),
+            notes=(
+                *notes_on(document, dtype, whole.rounded, dropped),
+                *weights.notes,
+                *whole.notes,
+            ),
         )
     except ValueError as error:
         raise ModelError(f"'{source}' is not a valid TorchLean graph: {error}") from error

@@ -78,7 +78,9 @@ def descended(
     for step in range(1, steps + 1):
         tick()
         seen: dict[str, FloatArray] = {}
-        pulled = pull_back(maps, {target: c}, {}, tick, choices, seen)
+        pulled = pull_back(
+            maps, {target: c}, on_differences={}, tick=tick, choices=choices, seen=seen
+        )
         better = pulled.upper < lowest
         lowest = np.where(better, pulled.upper, lowest)
         for name, o in choices.items():

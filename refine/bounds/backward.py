@@ -123,13 +123,13 @@ def pull_back(
     semantics = _Substitution(
         maps,
         tick,
-        {} if choices is None else choices,
-        seen,
-        fixed,
-        _Pending(lambda t: _finite(maps.values[t].magnitude), dict(on_values)),
-        _Pending(lambda t: _finite(maps.errors[t]), dict(on_differences)),
-        np.zeros(k),
-        len(maps.program.steps) if most is None else most,
+        choices={} if choices is None else choices,
+        seen=seen,
+        fixed=fixed,
+        values=_Pending(lambda t: _finite(maps.values[t].magnitude), dict(on_values)),
+        differences=_Pending(lambda t: _finite(maps.errors[t]), dict(on_differences)),
+        total=np.zeros(k),
+        left=len(maps.program.steps) if most is None else most,
     )
     backward(maps.program, semantics)
     return semantics.finished()

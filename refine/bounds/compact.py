@@ -39,10 +39,10 @@ def compacted(maps: Maps, target: str) -> Maps:
     small = Maps(
         program_of(graph),
         {t: Interval(_cut(kept, t, x.lo), _cut(kept, t, x.hi)) for t, x in maps.values.items()},
-        {t: _cut(kept, t, e) for t, e in maps.errors.items()},
-        dict(maps.value_maps),
-        dict(maps.difference_maps),
-        dict(maps.local),
+        errors={t: _cut(kept, t, e) for t, e in maps.errors.items()},
+        value_maps=dict(maps.value_maps),
+        difference_maps=dict(maps.difference_maps),
+        local=dict(maps.local),
     )
     for old, new in zip(steps, cut, strict=True):
         if old.node is not new:
@@ -144,7 +144,13 @@ def _cut_node(
             constants[names[i]] = constant
             types[names[i]] = TensorType(types[node.inputs[i]].dtype, constant.shape)
     return Node(
-        node.name, node.op, tuple(names), node.outputs, node.attributes, node.opset, node.domain
+        node.name,
+        node.op,
+        inputs=tuple(names),
+        outputs=node.outputs,
+        attributes=node.attributes,
+        opset=node.opset,
+        domain=node.domain,
     )
 
 

@@ -46,7 +46,7 @@ def impossible(
     memory: dict[tuple[str, str], tuple[FloatArray, FloatArray]] = {}
     for step in range(1, _STEPS + 1):
         seen: dict[str, FloatArray] = {}
-        pulled = pull_back(maps, nothing, {}, tick, choices, seen)
+        pulled = pull_back(maps, nothing, on_differences={}, tick=tick, choices=choices, seen=seen)
         void |= pulled.upper < 0
         if step == _STEPS or np.all(void):
             break

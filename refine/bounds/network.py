@@ -147,7 +147,17 @@ def network_bounds(
     what has no meaning.
     """
     with np.errstate(all="ignore"):  # infinities and NaN mean that nothing is known
-        return _network_bounds(graph, box, contract, backward, tick, known, branching, runs, spread)
+        return _network_bounds(
+            graph,
+            box,
+            contract=contract,
+            backward=backward,
+            tick=tick,
+            known=known,
+            branching=branching,
+            runs=runs,
+            spread=spread,
+        )
 
 
 def _network_bounds(
@@ -165,7 +175,16 @@ def _network_bounds(
     maps = Maps(program, dict(box.values), dict(box.errors))
     cases = branching is not None and branching.cases > 0 and can_branch(program)
     passing = _Pass(
-        maps, contract, backward, tick, known, branching, cases, runs, spread, deepest(program)
+        maps,
+        contract,
+        backward=backward,
+        tick=tick,
+        known=known,
+        branching=branching,
+        cases=cases,
+        runs=runs,
+        spread=spread,
+        deepest=deepest(program),
     )
     nodes = tuple(forward(program, {}, passing.bounded).values())
     errors = {
@@ -225,7 +244,7 @@ class _Pass:
         if step.name in maps.flaws:
             rounding = rounding.flawed()
         real, error = maps.values[output], maps.errors[output]
-        return (NodeBounds(step, real, error, rounding, assumed, run),)
+        return (NodeBounds(step, real, errors=error, rounding=rounding, assumed=assumed, run=run),)
 
     def _refine_values(self, output: str, final: bool) -> None:
         values = self.maps.values[output]
@@ -254,7 +273,9 @@ class _Pass:
             refined = np.concatenate([asked, others])
         self.pulled[output], self.refined[output] = pulled, refined
         if self.branching is not None and self.cases and not self.branching.late:
-            _branch_errors(self.maps, output, rows, final, self.branching, self.tick)
+            _branch_errors(
+                self.maps, output, rows=rows, final=final, branching=self.branching, tick=self.tick
+            )
 
 
 def _stored_errors(graph: Graph, tensor: str, contract: RuntimeContract) -> FloatArray:
@@ -323,7 +344,9 @@ def _optimise_values(
         if final:
             worth = np.ones(2 * len(chunk))
         parts = replace(branching, total=branching.total * len(chunk) // len(rows))
-        upper = optimised_upper(maps, output, both, parts, worth, tick)
+        upper = optimised_upper(
+            maps, output, functionals=both, branching=parts, worth=worth, tick=tick
+        )
         hi[chunk] = np.minimum(hi[chunk], upper[: len(chunk)])
         lo[chunk] = np.maximum(lo[chunk], -upper[len(chunk) :])
     maps.values[output] = Interval(lo.reshape(x.shape), hi.reshape(x.shape))

@@ -58,4 +58,12 @@ class Network:
         known: Known | None = None,
         branching: Branching | None = None,
     ) -> NetworkBounds:
-        return network_bounds(self.graph, box, self.contract, backward, tick, known, branching)
+        return network_bounds(
+            self.graph,
+            box,
+            contract=self.contract,
+            backward=backward,
+            tick=tick,
+            known=known,
+            branching=branching,
+        )

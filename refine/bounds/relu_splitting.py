@@ -75,7 +75,7 @@ def optimised_upper(
     if not open_.steps:
         return pull_back(maps, {target: functionals}, {}, tick).upper
     start = {s.name: start_of(choice_of(maps, s), k) for s in open_.steps}
-    first = descended(maps, target, functionals, start, branching.steps, tick)
+    first = descended(maps, target, c=functionals, start=start, steps=branching.steps, tick=tick)
     if worth is None or branching.total == 0:
         return first.upper
     order = count()
@@ -90,7 +90,14 @@ def optimised_upper(
 
     def halved(owner: Owners, parents: list[_Part]) -> list[_Part]:
         children = _choices(maps, open_, parents)
-        found = descended(maps, target, functionals[owner], children, branching.steps // 2, tick)
+        found = descended(
+            maps,
+            target,
+            c=functionals[owner],
+            start=children,
+            steps=branching.steps // 2,
+            tick=tick,
+        )
         # A part never gets worse than what was proved of its parent.
         upper = np.minimum(found.upper, np.tile([-p.least for p in parents], 2))
         np.maximum.at(attained, owner, found.attained)
@@ -190,7 +197,14 @@ def _parts(
     best = np.argmax(loss, axis=1)
     place = np.where(loss[np.arange(n), best] > 0, best, _NOWHERE)
     return [
-        _Part(-float(upper[i]), next(order), low[i], phase[i], multiplier[i], int(place[i]))
+        _Part(
+            -float(upper[i]),
+            next(order),
+            low_slope=low[i],
+            phase=phase[i],
+            multiplier=multiplier[i],
+            place=int(place[i]),
+        )
         for i in range(n)
     ]
 

@@ -80,14 +80,18 @@ def branched_upper(
         return pull_back(maps, {}, {target: functionals}, tick).upper
     order = count()
     codes = np.full((k, open_.size), _FREE, dtype=np.int8)
-    upper, place = _bounded(maps, target, functionals, open_, codes, tick)
+    upper, place = _bounded(
+        maps, target, functionals=functionals, open_=open_, codes=codes, tick=tick
+    )
     # Per functional its cases, the largest first; that one is the functional's bound.
     cases = [[(-float(upper[i]), next(order), codes[i], int(place[i]))] for i in range(k)]
     cost = _VOIDING if open_.size <= _FEW else 1
 
     def halved(owner: Owners, parents: list[_Case]) -> list[_Case]:
         halves = _both(parents)
-        upper, place = _bounded(maps, target, functionals[owner], open_, halves, tick)
+        upper, place = _bounded(
+            maps, target, functionals=functionals[owner], open_=open_, codes=halves, tick=tick
+        )
         # A case never gets worse than what was proved of its parent.
         least = [max(-float(u), p[0]) for u, p in zip(upper, [*parents, *parents], strict=True)]
         return [(least[i], next(order), row, int(place[i])) for i, row in enumerate(halves)]
@@ -143,7 +147,15 @@ def _bounded(
     """Bounds of cases, and for each the free element that costs most; -1 where none is left."""
     seen: dict[str, FloatArray] = {}
     fixed = _fixed(maps, open_, codes)
-    pulled = pull_back(maps, {}, {target: functionals}, tick, None, seen, fixed)
+    pulled = pull_back(
+        maps,
+        {},
+        on_differences={target: functionals},
+        tick=tick,
+        choices=None,
+        seen=seen,
+        fixed=fixed,
+    )
     upper = pulled.upper
     if open_.size <= _FEW:
         upper = np.where(impossible(maps, fixed, tick), -np.inf, upper)

@@ -74,7 +74,15 @@ def answered(
     if question.batch is not None:
         from refine.claims.batch_invariance import batch_invariance
 
-        return batch_invariance(graph, question.batch, domain, contract, tolerance, options, tell)
+        return batch_invariance(
+            graph,
+            question.batch,
+            domain=domain,
+            contract=contract,
+            tolerance=tolerance,
+            options=options,
+            tell=tell,
+        )
     if spec is None:
         return check(graph, domain, contract, tolerance, options, tell)
     from refine.claims.difference import diff

@@ -117,7 +117,7 @@ def batch_invariance(
     if witness is not None:
         row = next(c.rows[0] for c in compared if c.result.witness is witness)
         witness = confirmed_batch(reading, in_batch(reading, witness, row))
-    result = _seen(result, reading, sides, domain, options, clock)
+    result = _seen(result, reading, sides=sides, domain=domain, options=options, clock=clock)
     return _finished(_decided(result, found, worst, reading), witness or worst, reading)
 
 
@@ -128,7 +128,9 @@ def run_batch_again(saved: Saved) -> Witness:
     reading = reading_of(saved.spec.graph, saved.graph, saved.batch)
     c = saved.candidate
     inputs = {n: np.asarray(v, np.float64) for n, v in c.inputs.items()}
-    again = BatchCandidate(inputs, c.output, c.index, c.execution, saved.spec.contract, 0.0)
+    again = BatchCandidate(
+        inputs, c.output, index=c.index, together=c.execution, alone=saved.spec.contract, gap=0.0
+    )
     witness = confirmed_batch(reading, again)
     assert saved.graph.source is not None
     return replace(witness, replays=tuple(replayed(reading, saved.graph.source, witness)))
@@ -230,17 +232,17 @@ def _unproved(
     return Result(
         Verdict.UNKNOWN,
         "",
-        tolerance,
-        {t: np.full(alone.graph.types[t].shape, np.inf) for t in alone.graph.outputs},
-        None,
-        domain,
-        together.contract,
-        assumptions_of(alone.graph, domain, together.contract),
-        (),
-        (),
-        alone.graph,
-        options.seed,
-        0.0,
+        tolerance=tolerance,
+        bounds={t: np.full(alone.graph.types[t].shape, np.inf) for t in alone.graph.outputs},
+        worst_found=None,
+        domain=domain,
+        contract=together.contract,
+        assumptions=assumptions_of(alone.graph, domain, together.contract),
+        nodes=(),
+        obligations=(),
+        graph=alone.graph,
+        seed=options.seed,
+        seconds=0.0,
         spec=alone,
     )
 

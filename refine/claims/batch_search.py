@@ -77,19 +77,28 @@ def confirmed_batch(reading: Reading, found: BatchCandidate) -> Witness:
     place = (*found.index[: rows.axis], rest, *found.index[rows.axis + 1 :])
     one = reading.row_inputs(found.inputs, row)
     batch: Mapping[str, Array] = found.inputs
-    mine = given_by(reading.many, batch, batch, found.together, found.output, found.index)
-    theirs = given_by(reading.alone, one, one, found.alone, found.output, place)
+    mine = given_by(
+        reading.many,
+        batch,
+        real_inputs=batch,
+        execution=found.together,
+        output=found.output,
+        index=found.index,
+    )
+    theirs = given_by(
+        reading.alone, one, real_inputs=one, execution=found.alone, output=found.output, index=place
+    )
     finite = mine.finite and theirs.finite
     zero = Fraction(0)
     return Witness(
         typed_inputs(reading.many, batch),
         found.inputs,
-        found.together,
-        found.output,
-        found.index,
-        mine.shown,
-        theirs.value,
-        distance(mine.value, theirs.value) if finite else ErrorEnclosure(zero, zero, False),
+        execution=found.together,
+        output=found.output,
+        index=found.index,
+        value=mine.shown,
+        real=theirs.value,
+        error=distance(mine.value, theirs.value) if finite else ErrorEnclosure(zero, zero, False),
         spec_execution=found.alone,
     )
 
@@ -105,7 +114,12 @@ def in_batch(reading: Reading, witness: Witness, row: int) -> BatchCandidate:
         n: _repeated(reading, n, np.asarray(v, np.float64)) for n, v in witness.inputs.items()
     }
     return BatchCandidate(
-        inputs, witness.output, index, witness.execution, witness.spec_execution, 0.0
+        inputs,
+        witness.output,
+        index=index,
+        together=witness.execution,
+        alone=witness.spec_execution,
+        gap=0.0,
     )
 
 
@@ -242,10 +256,10 @@ def _farthest(
             yield BatchCandidate(
                 {n: v[sample] for n, v in batches.items()},
                 output,
-                tuple(int(i) for i in place),
-                several,
-                one,
-                float(gap[place]),
+                index=tuple(int(i) for i in place),
+                together=several,
+                alone=one,
+                gap=float(gap[place]),
             )
 
 

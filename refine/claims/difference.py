@@ -138,11 +138,11 @@ def _undefined(problem: Comparison, pair: Pair, proof: Proof) -> tuple[Obligatio
                     Obligation(
                         "defined",
                         Kind.INSTANCE,
-                        goal,
-                        Outcome.UNDECIDED,
-                        Discharger.ENCLOSURE,
-                        0.0,
-                        node,
+                        goal=goal,
+                        outcome=Outcome.UNDECIDED,
+                        discharger=Discharger.ENCLOSURE,
+                        seconds=0.0,
+                        node=node,
                     ),
                 )
     return ()

@@ -136,27 +136,32 @@ def confirmed(pair: Pair, found: Candidate) -> Witness:
     spec_execution = found.against or EXACT
     index, output = found.index, found.output
     mine = given_by(
-        pair.impl.graph, found.inputs, found.real_inputs, found.execution, output, index
+        pair.impl.graph,
+        found.inputs,
+        real_inputs=found.real_inputs,
+        execution=found.execution,
+        output=output,
+        index=index,
     )
     theirs = given_by(
         pair.spec.graph,
         {pair.inputs[n]: v for n, v in found.inputs.items()},
-        {pair.inputs[n]: v for n, v in found.real_inputs.items()},
-        spec_execution,
-        pair.outputs[output],
-        index,
+        real_inputs={pair.inputs[n]: v for n, v in found.real_inputs.items()},
+        execution=spec_execution,
+        output=pair.outputs[output],
+        index=index,
     )
     finite = mine.finite and theirs.finite
     zero = Fraction(0)
     return Witness(
         typed_inputs(pair.impl.graph, found.inputs),
         found.real_inputs,
-        found.execution,
-        output,
-        index,
-        mine.shown,
-        theirs.value,
-        distance(mine.value, theirs.value) if finite else ErrorEnclosure(zero, zero, False),
+        execution=found.execution,
+        output=output,
+        index=index,
+        value=mine.shown,
+        real=theirs.value,
+        error=distance(mine.value, theirs.value) if finite else ErrorEnclosure(zero, zero, False),
         spec_execution=spec_execution,
     )
 

@@ -47,15 +47,32 @@ def settle(
     catch = NOTHING
     if quarry is not None and not settled(proof, tolerance):
         seconds, effort = searching(options)
-        catch = hunt(quarry, domain, tolerance, options.seed, clock, seconds, effort)
+        catch = hunt(
+            quarry,
+            domain,
+            tolerance=tolerance,
+            seed=options.seed,
+            clock=clock,
+            seconds=seconds,
+            effort=effort,
+        )
         account.tell_so_far(proof, catch)
     if catch.violation is None and not settled(proof, tolerance) and options.backward:
         deadline = improving_until(options, clock)
-        proof = improved(proof, claim.problem, tolerance, deadline, options.workers, clock)
+        proof = improved(
+            proof,
+            claim.problem,
+            tolerance=tolerance,
+            deadline=deadline,
+            workers=options.workers,
+            clock=clock,
+        )
         left = remains(proof, domain, tolerance)
         if quarry is not None and left is not None and not settled(proof, tolerance):
             seconds, seed = searching_again(options), options.seed + 1
-            catch = catch.joined(hunt(quarry, left, tolerance, seed, clock, seconds))
+            catch = catch.joined(
+                hunt(quarry, left, tolerance=tolerance, seed=seed, clock=clock, seconds=seconds)
+            )
     account.tell_so_far(proof, catch)
     groups, lemmas, late = _obligations(proof, options, clock)
     every = (*owed, *lemmas, *(o for group in groups.values() for o in group))
@@ -214,12 +231,12 @@ def node_reports(
         NodeReport(
             n.node.name,
             n.node.op,
-            min(float(np.min(b.nodes[i].values.lo, initial=np.inf)) for b in bounds),
-            max(float(np.max(b.nodes[i].values.hi, initial=-np.inf)) for b in bounds),
-            max(largest_radius(b.nodes[i].errors) for b in bounds),
-            max(largest_radius(b.nodes[i].rounding.radius) for b in bounds),
-            shares.get(n.node.name, 0.0),
-            obligations.get(n.node.name, ()),
+            low=min(float(np.min(b.nodes[i].values.lo, initial=np.inf)) for b in bounds),
+            high=max(float(np.max(b.nodes[i].values.hi, initial=-np.inf)) for b in bounds),
+            error=max(largest_radius(b.nodes[i].errors) for b in bounds),
+            local=max(largest_radius(b.nodes[i].rounding.radius) for b in bounds),
+            share=shares.get(n.node.name, 0.0),
+            obligations=obligations.get(n.node.name, ()),
         )
         for i, n in enumerate(bounds[0].nodes)
     )

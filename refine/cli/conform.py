@@ -80,7 +80,14 @@ def conform_command(
         require_applicable(chosen, graph)
         choice = runtime_choice(runtime)
         batch = drawn(graph, inputs, samples, seed)
-        outcome = judged(graph, choice, chosen, batch, progress.tell, _Telling(watcher, graph).seen)
+        outcome = judged(
+            graph,
+            choice,
+            contract=chosen,
+            batch=batch,
+            tell=progress.tell,
+            seen=_Telling(watcher, graph).seen,
+        )
     finish(watcher)
     reporter.lines(account(outcome))
     if not outcome.conforms:

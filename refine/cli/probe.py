@@ -73,7 +73,9 @@ def probe_command(
         graph = load(model, allowed=allowed)
         if watcher is not None:
             watcher.read()
-        found = probed(graph, choice, samples, exhaustive, seed, progress.tell)
+        found = probed(
+            graph, choice, samples=samples, exhaustive=exhaustive, seed=seed, tell=progress.tell
+        )
     finish(watcher)
     if output is None:
         Reporter().text(contract_text(found.contract))

@@ -50,11 +50,11 @@ def run_claim(
     written = DomainOptions(
         given["vnnlib"],
         given["inputs"],
-        given["center"],
-        given["radius"],
-        given["clip"],
-        given["box"],
-        given["round_inputs"],
+        center=given["center"],
+        radius=given["radius"],
+        clip=given["clip"],
+        box=given["box"],
+        round_inputs=given["round_inputs"],
     )
     settings = Settings(
         contract=given["contract"],

@@ -325,7 +325,7 @@ def _rounded(
             stated[name] = tuple(_spread([getattr(b, end) for b in exact[name]], shape)
                                  for end in ("lo", "hi"))  # fmt: skip
     lo, hi, real_lo, real_hi = sides
-    return Box(lo, hi, real_lo, real_hi, formats, stated)
+    return Box(lo, hi, real_lo=real_lo, real_hi=real_hi, formats=formats, stated=stated)
 
 
 def _is_no_float(end: Fraction) -> bool:

@@ -41,7 +41,14 @@ def probed(
             threaded = None if choice.name == "numpy" else two.kernels
             whole = _whole(graph, one, seed)
             found = probe_contract(
-                graph, one.kernels, threaded, exhaustive, samples, seed, tell, whole
+                graph,
+                one.kernels,
+                threaded=threaded,
+                exhaustive=exhaustive,
+                samples=samples,
+                seed=seed,
+                tell=tell,
+                whole=whole,
             )
     except RuntimeUnavailable as error:
         raise ModelError(str(error)) from error

@@ -69,13 +69,13 @@ class Comparison:
         bounds = network_bounds(
             self.graph,
             box,
-            self.contract,
-            backward,
-            tick,
-            known,
-            branching,
-            partial(self._run, {}),
-            spread,
+            contract=self.contract,
+            backward=backward,
+            tick=tick,
+            known=known,
+            branching=branching,
+            runs=partial(self._run, {}),
+            spread=spread,
         )
         return replace(bounds, errors={t: self._sum(bounds, t) for t in self.totals})
 
@@ -116,7 +116,9 @@ def _joint(pair: Pair) -> Comparison:
     both = product(pair.spec.graph, pair.impl.graph, pair.inputs, pair.outputs, pair.equal)
     placed = dict.fromkeys(both.only_spec, EXACT)
     totals = {t: Total((t,), () if g is None else (g,)) for t, g in both.gaps.items()}
-    return Comparison(both.graph, pair.impl.contract, placed, totals, None, both)
+    return Comparison(
+        both.graph, pair.impl.contract, placed=placed, totals=totals, aligned=None, joint=both
+    )
 
 
 def _with_run(pair: Pair, alone: Comparison) -> Comparison:

@@ -33,8 +33,18 @@ def gap_nodes(
         read.append(tensor if kind is not None else f"{name}//{side}")
         if kind is None:
             to = {"to": TensorProto.DOUBLE}
-            yield Node(read[-1], "Cast", (tensor,), (read[-1],), to, _OPSET), real
-    yield Node(name, "Sub", tuple(read), (name,), {}, _OPSET), real
+            yield (
+                Node(
+                    read[-1],
+                    "Cast",
+                    inputs=(tensor,),
+                    outputs=(read[-1],),
+                    attributes=to,
+                    opset=_OPSET,
+                ),
+                real,
+            )
+    yield Node(name, "Sub", inputs=tuple(read), outputs=(name,), attributes={}, opset=_OPSET), real
 
 
 def change_between(

@@ -35,8 +35,12 @@ def pair_of(spec: Side, impl: Side, match: Mapping[str, str] | None = None) -> P
     checked(impl.graph)
     said = match or {}
     _require_known(said, spec, impl)
-    inputs = _paired("input", spec, impl, impl.graph.inputs, spec.graph.inputs, said)
-    outputs = _paired("output", spec, impl, impl.graph.outputs, spec.graph.outputs, said)
+    inputs = _paired(
+        "input", spec, impl=impl, ours=impl.graph.inputs, theirs=spec.graph.inputs, match=said
+    )
+    outputs = _paired(
+        "output", spec, impl=impl, ours=impl.graph.outputs, theirs=spec.graph.outputs, match=said
+    )
     return Pair(spec, impl, inputs, outputs)
 
 

@@ -117,7 +117,15 @@ def _decided(
 ) -> Obligation:
     outcome = Outcome.DISCHARGED if holds else Outcome.UNDECIDED
     return Obligation(
-        name, kind, goal, outcome, Discharger.ENCLOSURE, seconds, node, hypotheses, detail
+        name,
+        kind,
+        goal=goal,
+        outcome=outcome,
+        discharger=Discharger.ENCLOSURE,
+        seconds=seconds,
+        node=node,
+        hypotheses=hypotheses,
+        detail=detail,
     )
 
 

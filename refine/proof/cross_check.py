@@ -65,7 +65,14 @@ def _chosen(bounds: NetworkBounds, effort: Effort) -> Iterator[Query]:
 
 
 def _asks(bounds: NetworkBounds, node: NodeBounds, effort: Effort) -> list[Ask]:
-    asks = node_queries(bounds, node, effort.rows, effort.largest, effort.timeout, effort.rlimit)
+    asks = node_queries(
+        bounds,
+        node,
+        rows=effort.rows,
+        largest=effort.largest,
+        timeout=effort.timeout,
+        rlimit=effort.rlimit,
+    )
     for row in range(min(effort.rows, node.errors.size)):
         asks.append(partial(finiteness_queries, node, row, effort.timeout, effort.rlimit))
     return asks

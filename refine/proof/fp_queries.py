@@ -89,17 +89,17 @@ def finiteness_queries(node: NodeBounds, row: int, timeout: float, rlimit: int) 
             yield Query(
                 f"finite/{node.node.name}[{row}]/{len(seen)}",
                 Kind.FLOATING_POINT,
-                tuple(hypotheses),
-                Fact(
+                hypotheses=tuple(hypotheses),
+                goal=Fact(
                     "the computed element is finite, with FMA "
                     f"{execution.contraction.value}, normalisation "
                     f"{execution.normalization.value}, subnormal results "
                     f"{execution.results.value} and operands {execution.operands.value}",
                     fp_theory.is_finite(term),
                 ),
-                node.node.name,
-                timeout,
-                rlimit,
+                node=node.node.name,
+                timeout=timeout,
+                rlimit=rlimit,
                 logic="QF_FP",
                 places=places,
             )

@@ -186,7 +186,9 @@ def improved(
         share = time.monotonic() + rest / (len(boxes) - i if len(boxes) > 1 else 1)
         if rest <= 0 or excess(boxes[i].errors) <= _enough(tolerance) or not branches:
             continue
-        boxes[i] = _improved_box(boxes[i], problem, tolerance, share, workers, clock)
+        boxes[i] = _improved_box(
+            boxes[i], problem, tolerance=tolerance, deadline=share, workers=workers, clock=clock
+        )
     return replace(proof, boxes=tuple(boxes))
 
 
@@ -212,7 +214,14 @@ def _improved_box(
         clock.tell("splitting the domain")
         rest = deadline - time.monotonic()
         several = workers if rest > _POOL_SECONDS else 1
-        split = split_box(problem, covered.parts[0], excess, enough, deadline, several)
+        split = split_box(
+            problem,
+            covered.parts[0],
+            excess=excess,
+            enough=enough,
+            deadline=deadline,
+            workers=several,
+        )
         if not covers(covered.box, split.parts):  # cannot happen; a proof must not rest on that
             return covered
         return replace(covered, parts=split.parts)

@@ -119,7 +119,18 @@ def _view(bounds: NetworkBounds, node: NodeBounds, row: int) -> _View:
         _in_radius(v, maps.errors[t].ravel()[p]) for v, t, p in zip(d, inputs, places, strict=True)
     ]
     name = f"{node.node.name}[{row}]"
-    return _View(name, node, bounds, row, small, x, d, places, ranges, errors)
+    return _View(
+        name,
+        node,
+        bounds=bounds,
+        row=row,
+        site=small,
+        x=x,
+        d=d,
+        places=places,
+        ranges=ranges,
+        errors=errors,
+    )
 
 
 def _element(view: _View, variables: list[Any]) -> Any:
@@ -141,14 +152,14 @@ def _relaxation(make: Callable[[], _View], limits: _Limits, sign: float) -> Iter
     yield Query(
         f"relaxation-{word}/{view.name}",
         Kind.INSTANCE,
-        (Fact("the real inputs lie in their ranges", z3.And(*view.ranges)),),
-        Fact(
+        hypotheses=(Fact("the real inputs lie in their ranges", z3.And(*view.ranges)),),
+        goal=Fact(
             f"f(x)[{view.row}] is bounded from {word} by the pulled-back functional",
             _signed(f_x, sign) <= _linear(pulled, view.x, view.places),
         ),
-        view.node.node.name,
-        limits.timeout,
-        limits.rlimit,
+        node=view.node.node.name,
+        timeout=limits.timeout,
+        rlimit=limits.rlimit,
     )
 
 
@@ -168,17 +179,17 @@ def _difference(make: Callable[[], _View], limits: _Limits) -> Iterator[Query]:
     yield Query(
         f"difference/{view.name}",
         Kind.INSTANCE,
-        (
+        hypotheses=(
             Fact("the real inputs lie in their ranges", z3.And(*view.ranges)),
             Fact("the input differences lie in their budgets", z3.And(*view.errors)),
         ),
-        Fact(
+        goal=Fact(
             f"(f(x + d) − f(x))[{view.row}] ≤ pulled-back functional of d, plus its charge",
             f_xd - f_x <= _linear(pulled, view.d, view.places),
         ),
-        view.node.node.name,
-        limits.timeout,
-        limits.rlimit,
+        node=view.node.node.name,
+        timeout=limits.timeout,
+        rlimit=limits.rlimit,
     )
 
 
@@ -250,8 +261,10 @@ def _sum_queries(node: NodeBounds, row: int, facts: RowFacts, limits: _Limits) -
     yield Query(
         f"row-sum/{node.node.name}[{row}]",
         Kind.INSTANCE,
-        (Fact("each term of a partial sum is absent or one product in range", z3.And(*inside)),),
-        Fact(
+        hypotheses=(
+            Fact("each term of a partial sum is absent or one product in range", z3.And(*inside)),
+        ),
+        goal=Fact(
             "every partial sum is within its bound T, Σ|term| within its own, and products + "
             "m·r(T + E) ≤ E or E is at least the bound of any-order-linear",
             z3.And(
@@ -261,9 +274,9 @@ def _sum_queries(node: NodeBounds, row: int, facts: RowFacts, limits: _Limits) -
                 _rational(needed) <= _rational(facts.error_bound),
             ),
         ),
-        node.node.name,
-        limits.timeout,
-        limits.rlimit,
+        node=node.node.name,
+        timeout=limits.timeout,
+        rlimit=limits.rlimit,
     )
 
 

@@ -118,16 +118,16 @@ def discharge(query: Query) -> Obligation:
     return Obligation(
         query.name,
         query.kind,
-        query.goal.text,
-        answer.outcome,
-        Discharger.NONE if answer.outcome is Outcome.UNDECIDED else Discharger.Z3,
-        answer.seconds,
-        query.node,
-        tuple(h.text for h in query.hypotheses),
-        answer.detail,
-        answer.smt2,
-        hypotheses_text(query),
-        {query.places[n]: v for n, v in known.items() if isinstance(v, float)},
+        goal=query.goal.text,
+        outcome=answer.outcome,
+        discharger=Discharger.NONE if answer.outcome is Outcome.UNDECIDED else Discharger.Z3,
+        seconds=answer.seconds,
+        node=query.node,
+        hypotheses=tuple(h.text for h in query.hypotheses),
+        detail=answer.detail,
+        smt2=answer.smt2,
+        smt2_hypotheses=hypotheses_text(query),
+        point={query.places[n]: v for n, v in known.items() if isinstance(v, float)},
     )
 
 

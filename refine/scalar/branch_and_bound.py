@@ -42,13 +42,13 @@ class Largest:
         return Obligation(
             f"first-order/{node}",
             Kind.INSTANCE,
-            f"Σ|∂output/∂node|·|rounding of node| ≤ {self.bound:.6g} in each of {self.boxes} "
+            goal=f"Σ|∂output/∂node|·|rounding of node| ≤ {self.bound:.6g} in each of {self.boxes} "
             "boxes, the derivatives over all that lies between the real and the run-time values",
-            Outcome.DISCHARGED,
-            Discharger.ENCLOSURE,
-            0.0,
-            node,
-            tuple(f"lemma {name}" for name in sorted(self.lemmas)),
+            outcome=Outcome.DISCHARGED,
+            discharger=Discharger.ENCLOSURE,
+            seconds=0.0,
+            node=node,
+            hypotheses=tuple(f"lemma {name}" for name in sorted(self.lemmas)),
         )
 
 

@@ -85,7 +85,7 @@ def search(
     executions = members(hunt.contract)
     work, weight = program_of(hunt.graph).work, _weight(hunt)
     if weight > _HEAVY:
-        return _glimpsed(hunt, executions, rng, weight, late, effort)
+        return _glimpsed(hunt, executions, rng=rng, weight=weight, late=late, effort=effort)
     quick, run, cheap = _quickest(hunt, executions, rng, late)
     usual = int(np.clip(_WORK // max(work, 1), _FEWEST, _MOST))
     usual *= _SCREENED if cheap else 1
@@ -122,7 +122,15 @@ def search(
             places = min(2 * batch, asked) // NEIGHBOURS
             if places >= _FEWEST_PLACES:
                 rounds = asked // (places * NEIGHBOURS)
-                dense = densest(hunt, scored, starts.best(_KEPT), rng, places, rounds, late)
+                dense = densest(
+                    hunt,
+                    scored,
+                    start=starts.best(_KEPT),
+                    rng=rng,
+                    places=places,
+                    rounds=rounds,
+                    late=late,
+                )
                 starts, spent = dense.joined(starts).at(np.arange(_STARTS)), spent + asked
             if sums is not None:
                 for turn in range(_ALIGNMENTS):
@@ -335,7 +343,15 @@ def _aligned(
     likeliest = np.argsort(-potential(graph, values, derivative), kind="stable")
     chosen = likeliest[min(int(rng.geometric(0.5)) - 1, len(likeliest) - 1)]
     along = reached[chosen].reshape(-1) * rng.choice([-1.0, 1.0])
-    return aligned_inputs(sums, hunt, execution, start.points[sums.input][0], along, rng, work)
+    return aligned_inputs(
+        sums,
+        hunt,
+        execution=execution,
+        near=start.points[sums.input][0],
+        derivative=along,
+        rng=rng,
+        work=work,
+    )
 
 
 def _improved(starts: Climbs, children: Climbs) -> Climbs:

@@ -176,7 +176,12 @@ def load_witness(
     if output not in graph.outputs or not fits:
         raise ModelError(f"{path}: the model has no output element {output}{list(index)}")
     return Saved(
-        graph, Candidate(inputs, real, execution, output, index, 0.0), epsilon, spec, batch, match
+        graph,
+        Candidate(inputs, real, execution, output, index, 0.0),
+        epsilon=epsilon,
+        spec=spec,
+        batch=batch,
+        match=match,
     )
 
 

@@ -37,12 +37,12 @@ def confirm(graph: Graph, candidate: Candidate) -> Witness:
     return Witness(
         typed_inputs(graph, candidate.inputs),
         candidate.real_inputs,
-        candidate.execution,
-        candidate.output,
-        candidate.index,
-        value,
-        real,
-        error_between(value, real),
+        execution=candidate.execution,
+        output=candidate.output,
+        index=candidate.index,
+        value=value,
+        real=real,
+        error=error_between(value, real),
     )
 
 

@@ -146,7 +146,14 @@ def _claimed(
                   {"x": contract.format_of(alone.types["x"].dtype)})  # fmt: skip
         options = Options(None, default_directory(), seed, search_seconds=0.1)
         domain, eps = Domain((box,), "random"), Fraction(0)
-        return batch_invariance(alone, batch, domain, contract, Tolerance(eps), options)
+        return batch_invariance(
+            alone,
+            batch,
+            domain=domain,
+            contract=contract,
+            tolerance=Tolerance(eps),
+            options=options,
+        )
 
 
 def _doubted(

@@ -24,7 +24,7 @@ FORMATS = (small_format(4, 3), small_format(4, 5), small_format(5, 4))
 
 
 def product_site(weights: np.ndarray | None, terms: int, columns: int) -> Site:
-    node = Node("mm", "MatMul", ("x", "w"), ("y",), {}, 17)
+    node = Node("mm", "MatMul", inputs=("x", "w"), outputs=("y",), attributes={}, opset=17)
     x = TensorType(DType.FLOAT64, (1, terms))
     w = TensorType(DType.FLOAT64, (terms, columns))
     return Site(node, (x, w), (TensorType(DType.FLOAT64, (1, columns)),), (None, weights))

@@ -46,7 +46,9 @@ def test_no_edit_is_verified_below_half_of_what_it_changes(tmp_path: Path, name:
         contract = ("exact", "ieee-any")[seed % 2]
         options = Options(None, default_directory(), seed=seed, search=False)
         tolerance = Tolerance(Fraction(found) / 2)
-        result = diff_models(spec, impl, "-1..1", tolerance, contract, options)
+        result = diff_models(
+            spec, impl, domain="-1..1", eps=tolerance, contract=contract, options=options
+        )
         if found > 1e-5:  # else what onnxruntime rounds may be all of it
             told += 1
             assert result.verdict is not Verdict.VERIFIED, edit.text

@@ -204,7 +204,14 @@ def test_any_number_of_additions_has_a_true_bound(precision: int, flushes: bool)
     for aligned in (None, 4):
         here = replace(r, alignment=aligned)
         steps = 3.0 if aligned else 0.0
-        found = any_order_sum(here, sums, counts, 0.125 * np.ones_like(sums), steps, 0.5)
+        found = any_order_sum(
+            here,
+            sums,
+            additions=counts,
+            products=0.125 * np.ones_like(sums),
+            steps=steps,
+            clamped=0.5,
+        )
         assert np.all(found >= 0.125), found
         finite = counts * r.unit < 64
         assert np.all(np.isfinite(found[finite]))

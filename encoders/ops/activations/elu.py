@@ -169,10 +169,10 @@ def _made(
     return smooth_operator(
         name,
         since,
-        curve,
-        real,
-        _either(below, above),
-        check,
+        curve=curve,
+        real=real,
+        runtime=_either(below, above),
+        check=check,
         uses=(EXP,),
         branches=(below, above),
         alternatives=alternatives,
@@ -180,20 +180,34 @@ def _made(
 
 
 OPERATORS = (
-    _made("Elu", 6, _elu_curve, _elu_real, _elu_below, _unchanged, check_float).reading("alpha"),
+    _made(
+        "Elu",
+        6,
+        curve=_elu_curve,
+        real=_elu_real,
+        below=_elu_below,
+        above=_unchanged,
+        check=check_float,
+    ).reading("alpha"),
     _made(
         "Selu",
         6,
-        _selu_curve,
-        _selu_real,
-        _selu_below,
-        _selu_above,
-        _positive("gamma", SELU_GAMMA),
-        ((_selu_factored, _selu_above),),
+        curve=_selu_curve,
+        real=_selu_real,
+        below=_selu_below,
+        above=_selu_above,
+        check=_positive("gamma", SELU_GAMMA),
+        alternatives=((_selu_factored, _selu_above),),
     ).reading("alpha", "gamma"),
     replace(
         _made(
-            "Celu", 12, _celu_curve, _celu_real, _celu_below, _unchanged, _positive("alpha", 1.0)
+            "Celu",
+            12,
+            curve=_celu_curve,
+            real=_celu_real,
+            below=_celu_below,
+            above=_unchanged,
+            check=_positive("alpha", 1.0),
         ).reading("alpha"),
         dtypes=(DType.FLOAT32,),
     ),

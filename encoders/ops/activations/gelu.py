@@ -76,11 +76,11 @@ OPERATORS = (
     smooth_operator(
         "Gelu",
         20,
-        curve,
-        real,
-        runtime,
-        check,
-        uncharged,
+        curve=curve,
+        real=real,
+        runtime=runtime,
+        check=check,
+        uncharged=uncharged,
         uses=(ERF, TANH),
     ).reading("approximate"),
 )

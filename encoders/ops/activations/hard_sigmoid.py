@@ -123,10 +123,10 @@ OPERATORS = (
     smooth_operator(
         "HardSigmoid",
         6,
-        lambda site: clipped_line(*_line(site)),
-        real,
-        runtime,
-        check,
+        curve=lambda site: clipped_line(*_line(site)),
+        real=real,
+        runtime=runtime,
+        check=check,
         element=broadcast_element,
     ).reading("alpha", "beta"),
     smooth_operator(

@@ -103,12 +103,12 @@ def _operator(
     return Operator(
         name,
         since,
-        check,
-        real,
-        runtime,
-        values,
-        differences,
-        rounding,
+        check=check,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=rounding,
         element=broadcast_element,
         branches=True,
     )

@@ -36,10 +36,10 @@ OPERATORS = (
     smooth_operator(
         "Swish",
         24,
-        lambda site: swish_curve(_alpha(site)),
-        real,
-        runtime,
-        check,
+        curve=lambda site: swish_curve(_alpha(site)),
+        real=real,
+        runtime=runtime,
+        check=check,
         uses=(SIGMOID,),
     ).reading("alpha"),
 )

@@ -70,12 +70,12 @@ def _operator(name: str, sign: float) -> Operator:
     return Operator(
         name,
         6,
-        check_equal_shapes,
-        real,
-        runtime,
-        values,
-        differences,
-        rounding,
+        check=check_equal_shapes,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=rounding,
         element=broadcast_element,
         per_element=True,
     )

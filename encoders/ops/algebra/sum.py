@@ -91,7 +91,15 @@ def _operator(name: str, mean: bool) -> Operator:
         return total_rounding(r, contract, total, reach, counts_of(site))
 
     return Operator(
-        name, 6, check_equal_shapes, real, runtime, values, differences, rounding, affine=True
+        name,
+        6,
+        check=check_equal_shapes,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=rounding,
+        affine=True,
     )
 
 

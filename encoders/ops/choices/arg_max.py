@@ -107,12 +107,12 @@ def _operator(name: str, sign: float) -> Operator:
     return Operator(
         name,
         1,
-        check,
-        real,
-        runtime,
-        values,
-        differences,
-        rounding,
+        check=check,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=rounding,
         work=lambda site: site.type_of(0).size,
     )
 

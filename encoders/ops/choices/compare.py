@@ -98,12 +98,12 @@ def _operator(name: str, since: int, relation: Relation, swapped: bool) -> Opera
     return Operator(
         name,
         since,
-        _check,
-        real,
-        runtime,
-        values,
-        differences,
-        rounding,
+        check=_check,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=rounding,
         per_element=True,
     )
 

@@ -60,7 +60,16 @@ def _operator(
         reached = x.move(step).magnitude
         return finish(r, read_jump(step, r, inputs[0]), reached, LEMMAS)
 
-    return Operator(name, since, check_one_variable, real, runtime, values, differences, rounding)
+    return Operator(
+        name,
+        since,
+        check=check_one_variable,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=rounding,
+    )
 
 
 def _sign(x: Any, field: Field) -> Any:

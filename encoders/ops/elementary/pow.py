@@ -314,7 +314,10 @@ def _reading(power: Operator) -> Operator:
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
     ) -> RoundingBound:
-        bounds = [_with(power, site, m, inputs, result, contract) for m in _as_read(site, contract)]
+        bounds = [
+            _with(power, site, m=m, inputs=inputs, result=result, contract=contract)
+            for m in _as_read(site, contract)
+        ]
         return replace(
             bounds[0],
             radius=np.maximum.reduce([b.radius for b in bounds]),
@@ -369,10 +372,10 @@ OPERATORS = (
             smooth_operator(
                 "Pow",
                 7,
-                _curve,
-                _real,
-                _runtime,
-                _check,
+                curve=_curve,
+                real=_real,
+                runtime=_runtime,
+                check=_check,
                 preconditions=_power_preconditions,
                 uses=(POW, EXP, LOG),
                 element=broadcast_element,

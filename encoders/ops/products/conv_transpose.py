@@ -137,7 +137,7 @@ def _window(site: Site) -> Window:
             spatial, strides, kernel, dilations, before, output, strict=True
         )
     )
-    return Window(kernel, strides, dilations, before, after, spatial)
+    return Window(kernel, strides, dilations=dilations, before=before, after=after, output=spatial)
 
 
 def _grouped(site: Site, weights: Any) -> Any:

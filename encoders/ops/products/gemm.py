@@ -256,7 +256,7 @@ def _scaled_rounding(
     image = affine_values(
         affine_map((linear_part(s.action, s.weights),), site.outputs[0].shape), inputs[:1]
     ).image
-    return _rescaled(site, inputs, plain, image, r, contract)
+    return _rescaled(site, inputs, plain=plain, image=image, r=r, contract=contract)
 
 
 def _rescaled(
@@ -290,12 +290,16 @@ def _computed_rounding(
     if not plain:
         total = varying_rounding(r, product, a, b)
         image = bilinear_values(product, inputs[:2], None).image
-        return _rescaled(site, inputs, total, image, r, contract).using(*BILINEAR)
+        return _rescaled(site, inputs, plain=total, image=image, r=r, contract=contract).using(
+            *BILINEAR
+        )
     added = _tracked_bias(site, inputs, ErrorArithmetic(r, contract))
     if added is None:
         return varying_rounding(r, product, a, b).using(*BILINEAR)
     bias = Interval(added.ideal.lo[0], added.ideal.hi[0])
-    return varying_rounding(r, product, a, b, bias, added.error[0]).using(*BILINEAR)
+    return varying_rounding(r, product, x=a, y=b, bias=bias, bias_error=added.error[0]).using(
+        *BILINEAR
+    )
 
 
 def _work(site: Site) -> int:

@@ -73,12 +73,12 @@ def window_extreme(
     return Operator(
         name,
         since,
-        check,
-        real,
-        runtime,
-        values,
-        differences,
-        rounding,
+        check=check,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=rounding,
         work=lambda site: int(terms_of(site).size),
     )
 

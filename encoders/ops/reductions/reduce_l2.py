@@ -88,7 +88,9 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     x = inside.of_interval(ranges[0])
     image = _image(x)
     at_middle = _image(point(midpoint_radius(x)[0]))
-    return row_values(inside, outside, x, image, at_middle, _jacobian(x, image))
+    return row_values(
+        inside, outside, x=x, image=image, at_middle=at_middle, jacobian=_jacobian(x, image)
+    )
 
 
 def differences(

@@ -76,7 +76,9 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     inside, outside = _rows(site)
     x = inside.of_interval(ranges[0])
     at_middle = log_sum_exp_image(point(midpoint_radius(x)[0]))
-    return row_values(inside, outside, x, log_sum_exp_image(x), at_middle, _jacobian(x))
+    return row_values(
+        inside, outside, x=x, image=log_sum_exp_image(x), at_middle=at_middle, jacobian=_jacobian(x)
+    )
 
 
 def differences(

@@ -192,16 +192,23 @@ def _square_rounding(
 
 OPERATORS = (
     Operator(
-        "ReduceL1", 1, _check, _l1_real, _l1_runtime, _l1_values, _l1_differences, _l1_rounding
+        "ReduceL1",
+        1,
+        check=_check,
+        real=_l1_real,
+        runtime=_l1_runtime,
+        values=_l1_values,
+        differences=_l1_differences,
+        rounding=_l1_rounding,
     ).reading("axes", "keepdims", "noop_with_empty_axes"),
     Operator(
         "ReduceSumSquare",
         1,
-        _check,
-        _square_real,
-        _square_runtime,
-        _square_values,
-        _square_differences,
-        _square_rounding,
+        check=_check,
+        real=_square_real,
+        runtime=_square_runtime,
+        values=_square_values,
+        differences=_square_differences,
+        rounding=_square_rounding,
     ).reading("axes", "keepdims", "noop_with_empty_axes"),
 )

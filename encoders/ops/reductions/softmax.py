@@ -154,7 +154,9 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     read = kept.fill_interval(x)
     image = softmax_image(read, kept.mask)
     at_centre = softmax_image(point(_middle(read)), kept.mask)
-    return row_values(rows, rows, x, image, at_centre, softmax_jacobian(image))
+    return row_values(
+        rows, rows, x=x, image=image, at_middle=at_centre, jacobian=softmax_jacobian(image)
+    )
 
 
 def log_values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
@@ -163,7 +165,14 @@ def log_values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     read = kept.fill_interval(x)
     at_centre = log_softmax_image(point(_middle(read)), kept.mask)
     jacobian = log_softmax_jacobian(softmax_image(read, kept.mask), kept.mask)
-    return row_values(rows, rows, x, log_softmax_image(read, kept.mask), at_centre, jacobian)
+    return row_values(
+        rows,
+        rows,
+        x=x,
+        image=log_softmax_image(read, kept.mask),
+        at_middle=at_centre,
+        jacobian=jacobian,
+    )
 
 
 def _middle(x: Interval) -> FloatArray:
