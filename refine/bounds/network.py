@@ -25,8 +25,8 @@ from encoders.rounding.rounding_bounds import rounder_of, stored_loss
 from onnx_import.graph import DType, Graph, Node
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import Maps, Pulled, pull_back, unit_functionals
+from refine.bounds.influence import add_pushes, influence_of
 from refine.bounds.pruning import (
-    MOST_SPLIT_INPUTS,
     Effort,
     Rows,
     deepest,
@@ -196,7 +196,7 @@ def _network_bounds(
             t: np.minimum(e, known.errors[t]) if t in known.errors else e for t, e in errors.items()
         }
     costs = _costs_of_worst(errors, passing.pulled, passing.refined)
-    influence = _influence(maps, costs, passing.pushes, spread)
+    influence = influence_of(maps, costs, passing.pushes, spread)
     return NetworkBounds(maps, nodes, errors, costs, influence)
 
 
@@ -312,7 +312,7 @@ def _refine_values(
         upper = pulled.upper
         hi[chunk] = np.minimum(hi[chunk], upper[: len(chunk)])
         lo[chunk] = np.maximum(lo[chunk], -upper[len(chunk) :])
-        _add_pushes(maps, pushes, pulled, lo[chunk], hi[chunk])
+        add_pushes(maps, pushes, pulled, lo[chunk], hi[chunk])
     maps.values[output] = Interval(lo.reshape(image.shape), hi.reshape(image.shape))
     return pushes
 
@@ -350,52 +350,6 @@ def _optimise_values(
         hi[chunk] = np.minimum(hi[chunk], upper[: len(chunk)])
         lo[chunk] = np.maximum(lo[chunk], -upper[len(chunk) :])
     maps.values[output] = Interval(lo.reshape(x.shape), hi.reshape(x.shape))
-
-
-def _add_pushes(
-    maps: Maps,
-    pushes: dict[str, FloatArray],
-    pulled: Pulled,
-    lo: FloatArray,
-    hi: FloatArray,
-) -> None:
-    """Σ over elements of open sign of |coefficient|·(input width)/(element width)."""
-    for name, c in pulled.on_inputs.items():
-        if c[0].size > MOST_SPLIT_INPUTS:
-            continue
-        open_sign = np.tile((lo < 0) & (hi > 0) & np.isfinite(hi - lo), 2)
-        width = np.tile(np.maximum(hi - lo, 2.0**-1000), 2)
-        weights = np.where(open_sign, 0.5 / width, 0.0)
-        box = maps.values[name]
-        push = np.tensordot(weights, np.abs(c), axes=1) * (box.hi - box.lo)
-        pushes[name] = pushes.get(name, np.zeros_like(push)) + push
-
-
-def _influence(
-    maps: Maps,
-    costs: Mapping[str, float],
-    pushes: Mapping[str, Mapping[str, FloatArray]],
-    spread: frozenset[str],
-) -> Mapping[str, FloatArray]:
-    """Per graph input element, the part of the bound that its width is to blame for (a guess)."""
-    total = {
-        name: np.zeros(maps.values[name].shape)
-        for name in maps.graph.inputs
-        if maps.graph.types[name].size <= MOST_SPLIT_INPUTS
-    }
-    blamed = [
-        (tensor, costs.get(step.name, 0.0))
-        for step in maps.program.steps
-        if not step.affine
-        for tensor in step.node.inputs
-    ]
-    blamed += [(t, float(np.max(maps.values[t].magnitude, initial=0.0))) for t in spread]
-    for tensor, cost in blamed:
-        for name, push in pushes.get(tensor, {}).items():
-            sum_of = float(np.sum(push))
-            if sum_of > 0 and np.isfinite(cost):
-                total[name] = total[name] + push * (cost / sum_of)
-    return total
 
 
 def _bound_errors(
