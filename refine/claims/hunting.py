@@ -71,8 +71,9 @@ def hunt(
     for i, (box, meant) in enumerate(turns):
         late = partial(over, clock, begin + seconds * (i + 1) / len(turns))
         one = Hunt(quarry.graph, box, quarry.contract, tolerance, meant)
-        candidates += quarry.leads(one, seed + i, late)
-        candidates += search(one, seed + i, late, effort)
+        with np.errstate(all="ignore"):  # overflow and 0/0 are among what is looked for
+            candidates += quarry.leads(one, seed + i, late)
+            candidates += search(one, seed + i, late, effort)
     return _judged(candidates, quarry, domain, tolerance, clock)
 
 
