@@ -258,7 +258,7 @@ def _as_read(site: Site, contract: RuntimeContract) -> tuple[float, ...]:
     """The exponents that a runtime may raise to: the stored number where it arrives, and 0 in its
     place where that may be flushed."""
     n = _exponent(site)
-    if contract.exact:
+    if contract.exact or not site.type_of(1).dtype.is_float:  # a stored integer is none to round
         return (n,)
     r = rounder_of(site.type_of(1).dtype, contract)
     there = held(r, np.array([n]))
