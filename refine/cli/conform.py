@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from encoders.arithmetic.handling import handling_of
-from gpu_check.conformance.conformance import Conformance, How, NodeCheck
+from gpu_check.conformance.conformance import THOROUGH, Conformance, How, NodeCheck
 from onnx_import import load
 from onnx_import.graph import Graph
 from refine.claims.conforming import judged
@@ -66,7 +66,7 @@ def conform_command(
 ) -> ExitCode:
     """Run a runtime against a contract: bit for bit where that is pinned, else in bounds.
 
-    Exit code 0 if the runtime honours the contract on every input tried, 1 if it does not, 3 if
+    Exit code 0 if the runtime honours the contract on all that was compared, 1 if it does not, 3 if
     nothing could be compared, 4 if --timeout runs out before a difference is seen. The last line
     says how many nodes were.
     """
@@ -111,6 +111,8 @@ def _account_of(n: NodeCheck) -> Iterator[str]:
     d = n.divergence
     if d is None:
         counted = f", {n.numbers} numbers" if n.numbers else ""
+        if n.numbers and n.how is How.ENCLOSURE:
+            counted += f", those of {THOROUGH.enclosed} inputs at most"
         why = f", {n.note}" if n.note else ""
         yield f"  {n.node.describe()}: {n.how.value}{counted}{why}"
         return

@@ -12,12 +12,13 @@ from rich.table import Table
 
 from encoders.operator import Operator
 from encoders.program import program_of
+from onnx_import.graph import DType
 from refine.common.rounding import float_up
 from refine.common.visible import visible
 from refine.pair.pair import shown_pairs
 from refine.results.numerals import down, up
 from refine.results.obligation import Discharger, Obligation
-from refine.results.summary import figures_of
+from refine.results.summary import advice_of, figures_of
 from refine.results.verdict import (
     Conduct,
     NodeReport,
@@ -35,6 +36,7 @@ _COLOUR = {
 }
 
 
+_SHORT = (DType.FLOAT16, DType.BFLOAT16)
 _ELEMENTS_SHOWN = 10
 COLUMNS_SHOWN = 5
 _INPUTS_SHOWN = 8
@@ -154,6 +156,19 @@ def broken_of(result: Result) -> Iterator[tuple[str, str]]:
             f"{conduct.runtime} does NOT honour contract {contract} on {which}, so that what is "
             f"said below does not hold for it: {conduct.text}",
         )
+        yield from (("", text) for text in _why_broken(conduct, result))
+
+
+def _why_broken(conduct: Conduct, result: Result) -> Iterator[str]:
+    graph = result.spec.graph if result.spec is not None else result.graph
+    if conduct is not result.spec_conduct:
+        graph = result.graph
+    short = any(k.dtype in _SHORT for k in graph.types.values())
+    if short and conduct.runtime.startswith("onnxruntime"):
+        yield (
+            "onnxruntime's CPU computes several nodes of 16 bits in float32 and leaves out the "
+            "roundings between them; --as-optimised none reads the graph that it really runs"
+        )
 
 
 def held_to(conduct: Conduct, result: Result) -> tuple[str, str]:
@@ -206,6 +221,7 @@ def answer_of(result: Result, quiet: bool) -> Iterator[tuple[str, str]]:
         f"{', '.join(figures_of(result))}  ({result.seconds:.1f} s, seed {result.seed}{late})",
     )
     yield "", result.reason
+    yield from (("", text) for text in advice_of(result))
     if result.witness_file is not None:
         yield "", f"run the counterexample again: refine replay {replaying(result)}"
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from html import escape
 
+from encoders.contract.presets import IEEE_ANY
+from encoders.numbers.radius import largest_radius
 from refine.results.numerals import down, plain, up
-from refine.results.verdict import Result, Tolerance
+from refine.results.verdict import Result, Tolerance, Verdict
 
 _LONGEST_REASON = 200  # characters
 _LAYERS = 8
@@ -20,6 +23,37 @@ def figures_of(result: Result) -> Iterator[str]:
         whose = result.shown is not None and result.found_by == result.shown.runtime
         by = f" by {result.found_by}" if whose else ""
         yield f"worst found {down(result.largest_found, 6)}{by}"
+
+
+def advice_of(result: Result) -> Iterator[str]:
+    """Of an answer that is not known: which output it hangs on, where the bound comes from, and
+    what may settle it."""
+    if result.verdict is not Verdict.UNKNOWN or not result.nodes:
+        return
+    worst = max(result.bounds, key=lambda t: _excess(result, t), default=None)
+    if worst is not None and len(result.bounds) > 1:
+        wanted = result.tolerance.of(worst)
+        least = "" if wanted is None else f", eps {plain(wanted)}"
+        bound = up(largest_radius(result.bounds[worst]), 6)
+        yield f"it hangs on output '{worst}': bound {bound}{least}"
+    dearest = max(result.nodes, key=lambda n: n.share)
+    blame = (
+        f"the largest part of the bound ({100 * dearest.share:.0f} %) comes from '{dearest.name}'"
+    )
+    ways = ["a longer --budget", "a smaller domain"]
+    if result.contract.name == IEEE_ANY.name:
+        ways.append("a contract that allows less (ort-cpu, or one that was probed)")
+    node = f"'{dearest.name}' ({dearest.op})"
+    yield f"{share} comes from {node}; to go on: {', '.join(ways)}"
+
+
+def _excess(result: Result, output: str) -> float:
+    """Its bound in units of its eps."""
+    epsilon = result.tolerance.of(output)
+    bound = largest_radius(result.bounds[output])
+    return (
+        bound if epsilon is None or not epsilon else bound / float(min(epsilon, Fraction(10**300)))
+    )
 
 
 def summary_of(result: Result) -> str:
