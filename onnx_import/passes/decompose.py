@@ -26,6 +26,7 @@ from onnx_import.passes.einsum import einsum
 _MOST_EXPONENTS = 64
 _MOST_CHANNELS = 512
 _MOST_IN_WINDOWS = 2**23
+_MOST_SCATTERED = 2**26
 
 
 def written_out(
@@ -69,10 +70,18 @@ def _dropout(body: Body) -> None:
     body.add("Div", masked, body.add("Sub", one, dropped))
 
 
+def _require_held(body: Body, shape: tuple[int, ...]) -> None:
+    if math.prod(shape) > _MOST_SCATTERED:
+        raise body.unsupported(
+            f"its data has {math.prod(shape)} numbers; supported are {_MOST_SCATTERED}"
+        )
+
+
 def _scatter_nd(body: Body) -> None:
     shape = body.shape(0)
     index = body.constant(1, "the indices").astype(np.int64)
     depth = index.shape[-1]
+    _require_held(body, shape)
     sizes = np.array(shape[:depth], np.int64)
     if np.any((index < -sizes) | (index >= sizes)):
         raise body.unsupported("an index (input 1) is out of range")
@@ -97,6 +106,7 @@ def _scatter_elements(body: Body) -> None:
             f"indices (input 1) of shape {list(index.shape)} do not fit data of shape {list(shape)}"
         )
     _require_updates(body, index.shape)
+    _require_held(body, shape)
     at = list(np.indices(index.shape))
     at[axis] = index % shape[axis]
     _replace(body, np.arange(math.prod(shape)).reshape(shape)[tuple(at)])
@@ -217,6 +227,11 @@ def _windows(body: Body) -> str:
     pads = body.number("pads", (0,) * (2 * len(kernel)))
     if mode != "NOTSET" and (any(pads) or ("pads" in body.node.attributes and mode != "VALID")):
         raise body.unsupported("attributes 'auto_pad' and 'pads' exclude each other")
+    numbers = math.prod(output) * math.prod(kernel)
+    if max(numbers, math.prod(shape)) > _MOST_IN_WINDOWS:
+        raise body.unsupported(
+            f"its windows hold {numbers} numbers together; supported are {_MOST_IN_WINDOWS}"
+        )
     place = np.zeros((1, *(1,) * len(kernel)), np.int64)
     inside = np.ones(place.shape, bool)
     for axis, (n, k, s, d, out) in enumerate(
@@ -246,11 +261,6 @@ def _windows(body: Body) -> str:
         here = inside[:, None] & (at >= 0) & (at < n)
         inside = here.reshape(place.shape)
     pixels = math.prod(shape[2:])
-    numbers = math.prod(shape[:2]) * place.size
-    if numbers > _MOST_IN_WINDOWS:
-        raise body.unsupported(
-            f"its windows hold {numbers} numbers together; supported are {_MOST_IN_WINDOWS}"
-        )
     maps = np.arange(math.prod(shape[:2])).reshape(1, *shape[:2], *(1,) * len(kernel)) * pixels
     index = maps + place[:, None, None]
     inside = np.broadcast_to(inside[:, None, None], index.shape)

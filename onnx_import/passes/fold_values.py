@@ -89,7 +89,7 @@ def _float_range(start: Array, limit: Array, delta: Array) -> Array | None:
         return None
     first, last, step = (Fraction(float(v.reshape(()))) for v in (start, limit, delta))
     count = max(math.ceil((last - first) / step), 0)
-    if count > _LONGEST:
+    if count > _LONGEST_OF_FLOATS:
         return None
     steps = [i * step for i in range(count)]
     wanted = [*steps, *(first + s for s in steps)]
@@ -123,7 +123,7 @@ def _fitting(exact: Any, like: Array) -> Array:
         limits = np.iinfo(like.dtype.name)
         for extreme in (values.min(), values.max()):
             if not limits.min <= extreme <= limits.max:
-                raise OverflowError(f"integer overflow: {extreme} is no {like.dtype.name}")
+                raise OverflowError(f"integer overflow: a result is no {like.dtype.name}")
     return values.astype(like.dtype)
 
 
@@ -137,6 +137,8 @@ def _reduced(node: Node, values: Sequence[Array]) -> Array | None:
         axes = tuple(values[1].reshape(-1).tolist())
     if not axes and node.attributes.get("noop_with_empty_axes", 0):
         return data
+    if node.op == "ReduceProd" and data.size > _MOST_MULTIPLIED:
+        return None
     chosen: Any = axes or None
     kept = bool(node.attributes.get("keepdims", 1))
     exact: Any = _REDUCTIONS[node.op](np.asarray(data, dtype=object), axis=chosen, keepdims=kept)
@@ -150,6 +152,8 @@ _TINY: Mapping[str, float] = {
     "float64": 2.0**-1022,
 }
 _LONGEST = 1 << 24  # elements of a Range that are worth holding
+_LONGEST_OF_FLOATS = 1 << 20  # each of which is looked at
+_MOST_MULTIPLIED = 1 << 12
 _EXACT: Mapping[str, Callable[..., Any]] = {
     "Add": np.add,
     "Sub": np.subtract,

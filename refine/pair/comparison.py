@@ -23,7 +23,7 @@ from encoders.program import Step
 from onnx_import.graph import DType, Graph
 from refine.bounds.alpha import Branching
 from refine.bounds.network import InputBox, Known, NetworkBounds, Run, network_bounds
-from refine.pair.alignment import Aligned, align
+from refine.pair.alignment import COPY, Aligned, align
 from refine.pair.pair import Pair
 from refine.pair.product import Product, product, with_copy
 
@@ -130,9 +130,15 @@ def _with_run(pair: Pair, alone: Comparison) -> Comparison:
     return replace(
         alone,
         graph=whole,
-        placed={**alone.placed, **dict.fromkeys(copies, pair.spec.contract)},
+        placed={**alone.placed, **dict.fromkeys(copies, _of_copies(pair.spec.contract))},
         totals={t: replace(x, errors=(*x.errors, ends[t])) for t, x in alone.totals.items()},
     )
+
+
+def _of_copies(contract: RuntimeContract) -> RuntimeContract:
+    """The contract with its rules on nodes named as the copies are."""
+    rules = (r if r.node is None else replace(r, node=COPY + r.node) for r in contract.rules)
+    return replace(contract, rules=tuple(rules))
 
 
 def _pinned(pair: Pair) -> _Contracts | None:

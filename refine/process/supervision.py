@@ -25,7 +25,7 @@ _AFTER_CTRL_C = 2.0  # seconds in which it does
 _TIMED = ("check", "bound", "diff")
 _READING = ("conform", "probe")  # these have a limit too, and give no verdict
 _RUNNING = ("replay",)
-_INPUT_ERROR, _INTERNAL_ERROR, _INTERRUPTED = 2, 70, 130
+_INPUT_ERROR, _UNKNOWN, _INTERNAL_ERROR, _INTERRUPTED = 2, 3, 70, 130
 _FRAME = struct.Struct(">cBII")
 _TOLD, _READ, _DONE, _GRANTED = b"s", b"r", b"d", b"g"
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
@@ -269,6 +269,12 @@ class _Watching:
                 b"export them again\n" % _name(number)
             )
             return _INPUT_ERROR
+        if number == signal.SIGKILL:
+            _say(
+                b"refine: the system ended the work (SIGKILL), as it does where memory runs out; "
+                b"a smaller model or a smaller batch needs less\n"
+            )
+            return _UNKNOWN
         _say(
             b"refine: internal error, please report it: the process that did the work was ended by "
             b"signal %d (%s)\n" % (number, _name(number))

@@ -37,9 +37,7 @@ def advice_of(result: Result) -> Iterator[str]:
         bound = up(largest_radius(result.bounds[worst]), 6)
         yield f"it hangs on output '{worst}': bound {bound}{least}"
     dearest = max(result.nodes, key=lambda n: n.share)
-    blame = (
-        f"the largest part of the bound ({100 * dearest.share:.0f} %) comes from '{dearest.name}'"
-    )
+    share = f"the largest part of the bound ({100 * dearest.share:.0f} %)"
     ways = ["a longer --budget", "a smaller domain"]
     if result.contract.name == IEEE_ANY.name:
         ways.append("a contract that allows less (ort-cpu, or one that was probed)")

@@ -10,6 +10,7 @@ from encoders.families.parameters import axis_of, integers_at
 from encoders.families.pooling import PADDING
 from encoders.families.signed_sum import check_one_variable
 from encoders.families.sums import sum_operator
+from encoders.numbers.enclosure import FloatArray, LinearPart
 from encoders.operator import Site, remembered
 
 _MOST = 2**24  # elements and terms of all sums together
@@ -37,6 +38,31 @@ def _terms(site: Site) -> Index:
     return np.moveaxis(np.where(shown, taken, PADDING), -1, axis + 1)
 
 
+def _summed(site: Site) -> LinearPart:
+    axis, length = _axis(site), site.type_of(0).shape[_axis(site)]
+    backwards, shifted = bool(site.integer("reverse", 0)), bool(site.integer("exclusive", 0))
+
+    def forward(x: FloatArray) -> FloatArray:
+        return _running(x, axis + 1, backwards, shifted)
+
+    def adjoint(c: FloatArray) -> FloatArray:
+        return _running(c, axis + 1, not backwards, shifted)
+
+    return LinearPart(forward, forward, adjoint, terms=length, adjoint_terms=length)
+
+
+def _running(x: FloatArray, axis: int, backwards: bool, shifted: bool) -> FloatArray:
+    """Running sums of arrays (k, *shape) from one end; `shifted` leaves each element's own out."""
+    turned = np.flip(x, axis) if backwards else x
+    total = np.cumsum(turned, axis=axis)
+    if shifted:
+        behind = [slice(None)] * x.ndim
+        behind[axis] = slice(0, -1)
+        first = np.zeros_like(np.take(total, [0], axis=axis))
+        total = np.concatenate([first, total[tuple(behind)]], axis=axis)
+    return np.flip(total, axis) if backwards else total
+
+
 def _axis(site: Site) -> int:
     named = integers_at(site, 1, "axis")
     if named is None or len(named) != 1:
@@ -45,5 +71,7 @@ def _axis(site: Site) -> int:
 
 
 OPERATORS = (
-    sum_operator("CumSum", 11, _terms, lambda site: None, check).reading("exclusive", "reverse"),
+    sum_operator("CumSum", 11, _terms, lambda site: None, check, _summed).reading(
+        "exclusive", "reverse"
+    ),
 )
