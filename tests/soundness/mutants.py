@@ -189,8 +189,9 @@ def stored_bias_and_weights_are_taken_to_be_exact(patch: Patch) -> None:
 def rounded_weights_are_taken_to_be_exact(patch: Patch) -> None:
     old = products._product_errors
 
-    def changed(r: Any, s: Any, x: Any, stored: Any, loss: Any, *rest: Any) -> Any:
-        return old(r, s, x, np.abs(s.weights), np.zeros_like(loss), *rest)
+    def changed(r: Any, s: Any, loss: Any, **more: Any) -> Any:
+        more["stored"] = np.abs(s.weights)
+        return old(r, s, loss=np.zeros_like(loss), **more)
 
     patch.setattr(products, "_product_errors", changed)
 
