@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import helper
-from small_models import save
+from small_models import mlp, save
 
 from encoders.contract.contract import (
     AnyOrder,
@@ -26,6 +26,7 @@ from refine.api import check_model, diff_models
 from refine.claims.options import Options
 from refine.cli.main import run
 from refine.lemmas.cache import default_directory
+from refine.options.contract_file import read_contract
 from refine.options.options import format_of
 from refine.results.verdict import ExitCode
 
@@ -116,3 +117,17 @@ def test_a_rule_hides_those_that_ask_for_more() -> None:
     assert wide.hides(narrow)
     assert not narrow.hides(wide)
     assert not replace(wide, constant=True).hides(narrow)
+
+
+def test_a_rule_on_a_node_that_is_not_there_is_said(tmp_path: Path) -> None:
+    """It may be meant for another file, or mistyped."""
+    net = mlp(tmp_path / "net.onnx")
+    text = "name = 'ours'\nbase = 'sequential'\n[[rules]]\nnode = 'gemm1'\norder = 'pairwise'\n"
+    (tmp_path / "right.toml").write_text(text, encoding="utf-8")
+    (tmp_path / "wrong.toml").write_text(text.replace("gemm1", "gem1"), encoding="utf-8")
+    notes = {}
+    for name in ("right", "wrong"):
+        contract = read_contract(tmp_path / f"{name}.toml")
+        notes[name] = check_model(net, "-1..1", "1e-3", contract).notes
+    assert not any("no node of the model" in note for note in notes["right"])
+    assert any("'gem1', which no node of the model is called" in note for note in notes["wrong"])

@@ -18,6 +18,7 @@ from refine.claims.settle import settle
 from refine.claims.shown import shown
 from refine.common.clock import Clock
 from refine.domain.domain import Domain
+from refine.options.applicable import nameless_rules
 from refine.results.verdict import Result, Side, Tolerance, Witness
 from refine.witness.replay import replays
 from refine.witness.witness import confirm
@@ -52,6 +53,7 @@ def accuracy(side: Side) -> Claim:
         _quarry(side) if searchable else None,
         assumptions=lambda domain: assumptions_of(graph, domain, contract),
         shown=partial(shown, graph),
+        notes=lambda proof: nameless_rules(contract, graph),
     )
 
 

@@ -63,6 +63,16 @@ def _computed(contract: RuntimeContract, graph: Graph) -> Iterator[str]:
             )
 
 
+def nameless_rules(contract: RuntimeContract, graph: Graph) -> tuple[str, ...]:
+    """Of each rule on a node that the graph does not have: that it says nothing here."""
+    names = {node.name for node in graph.order}
+    return tuple(
+        f"'rules[{k}].node' of the contract is '{rule.node}', which no node of the model is called"
+        for k, rule in enumerate(contract.rules)
+        if rule.node is not None and rule.node not in names
+    )
+
+
 def _shortens(contract: RuntimeContract, short: FloatFormat, own: FloatFormat) -> bool:
     """Is it known what becomes of factors: no more than their digits is cut off, or nothing?"""
     return short.holds(own) or (short.emin, short.emax) == (own.emin, own.emax)
