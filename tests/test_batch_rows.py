@@ -10,12 +10,14 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
+from small_models import save
 
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import EXACT, PRESETS
 from onnx_import import load
 from onnx_import.errors import ModelError
 from refine.claims.batch_invariance import batch_invariance
+from refine.claims.batch_rows import reading_of
 from refine.claims.options import Options
 from refine.cli.main import run
 from refine.domain.domain import DomainOptions, read_domain
@@ -273,3 +275,11 @@ def test_no_batch_that_onnxruntime_tells_apart_is_verified(tmp_path: Path, seed:
         assert result.verdict is Verdict.VIOLATED
     else:
         assert result.verdict is not Verdict.VIOLATED or result.witness is not None
+
+
+def test_an_output_that_is_left_out_is_none(tmp_path: Path) -> None:
+    """A name that is empty, at the end: there is nothing to compare with a row."""
+    left_out = helper.make_node("LayerNormalization", ["x", "s"], ["y", ""], "norm")
+    scale = {"s": np.ones(3, np.float32)}
+    file = save(tmp_path / "l.onnx", [left_out], {"x": ["N", 3]}, {"y": ["N", 3]}, scale)
+    assert reading_of(load(file, 1), load(file, 2), 2).mixing is None

@@ -123,7 +123,8 @@ def _fitting(exact: Any, like: Array) -> Array:
         limits = np.iinfo(like.dtype.name)
         for extreme in (values.min(), values.max()):
             if not limits.min <= extreme <= limits.max:
-                raise OverflowError(f"integer overflow: a result is no {like.dtype.name}")
+                told = extreme if abs(extreme) < _SHOWN else "a result"
+                raise OverflowError(f"integer overflow: {told} is no {like.dtype.name}")
     return values.astype(like.dtype)
 
 
@@ -154,6 +155,7 @@ _TINY: Mapping[str, float] = {
 _LONGEST = 1 << 24  # elements of a Range that are worth holding
 _LONGEST_OF_FLOATS = 1 << 20  # each of which is looked at
 _MOST_MULTIPLIED = 1 << 12
+_SHOWN = 10**40  # numbers that a sentence has room for
 _EXACT: Mapping[str, Callable[..., Any]] = {
     "Add": np.add,
     "Sub": np.subtract,

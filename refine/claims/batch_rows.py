@@ -198,19 +198,19 @@ def _shown(
         hiding = {t: _spoilt(rows.get(t), v, hidden) for t, v in held.items() if _spoils(many, t)}
         stored = {t: v[0] for t, v in hiding.items() if many.types[t].dtype.is_float}
         found_all = _evaluated(step.holding(stored), held | spoilt | hiding, _Spreading())
-        for output, found, seen in zip(node.outputs, found_all, number, strict=True):
+        for output, found, seen in zip(step.writes, found_all, number, strict=True):
             for row in sorted(set(range(reading.batch)) - hidden):
                 of_row = partial(_row, rows[output], row=row)
                 if np.any(np.isnan(of_row(found)) & of_row(seen)):
                     raise NoRows(f"{node.describe()}: a row depends on the others")
-    for output, values in zip(node.outputs, whole, strict=True):
+    for output, values in zip(step.writes, whole, strict=True):
         for row, graph in rowed.items():
             tick()
             mine = {t: _row(rows[t], v, row) for t, v in given.items()}
             mine |= {t: field.constant(graph.constants[t]) for t in held}
             one = _evaluated(program_of(graph).step(node), mine, field)
             other = _row(rows[output], values, row)
-            found = one[node.outputs.index(output)]
+            found = one[step.writes.index(output)]
             scale = max(float(np.max(np.abs(np.nan_to_num(other)), initial=0.0)), 1.0)
             if found.shape != other.shape or not np.allclose(
                 found, other, rtol=_CLOSE, atol=_CLOSE * scale, equal_nan=True
