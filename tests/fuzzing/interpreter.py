@@ -35,7 +35,17 @@ def _unary(name: str) -> Meaning:
 
 
 def _relation(f: Callable[[Any, Array, Array], Array]) -> Meaning:
-    return lambda r: f(r.a, *aligned(r))
+    """A relation, which no NaN has to anything (IEEE 754-2019, 5.11)."""
+
+    def meaning(r: Reading) -> Array:
+        x, y = aligned(r)
+        return f(r.a, x, y) & ~_nan(x) & ~_nan(y)
+
+    return meaning
+
+
+def _nan(x: Array) -> Any:
+    return np.isnan(x) if x.dtype.kind == "f" else np.zeros(x.shape, bool)
 
 
 def _below(part: Callable[[Reading, Array], Array], other: Any = None) -> Meaning:
