@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 
 from encoders import ops
+from encoders.collecting import collected
 from encoders.operator import Operator, Site
 from encoders.rounding.accumulation import accumulating
 from encoders.rounding.operand_truncation import shortening
@@ -21,15 +20,8 @@ from onnx_import.passes.fold import ALONE
 @cache
 def operators() -> Mapping[str, Operator]:
     """Every operator by its ONNX name. Raises RuntimeError if two files claim one name."""
-    found: dict[str, Operator] = {}
-    for module in pkgutil.walk_packages(ops.__path__, prefix=f"{ops.__name__}."):
-        if module.ispkg:
-            continue
-        for operator in importlib.import_module(module.name).OPERATORS:
-            if operator.name in found:
-                raise RuntimeError(f"two files define the operator {operator.name}")
-            found[operator.name] = _of_numbers(shortening(accumulating(operator)))
-    return found
+    every = collected(ops, "OPERATORS")
+    return {o.name: _of_numbers(shortening(accumulating(o))) for o in every}
 
 
 def _of_numbers(operator: Operator) -> Operator:

@@ -16,7 +16,7 @@ from typing import TypeAlias, Unpack
 from encoders.arithmetic.handling import handling_of
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import EXACT
-from gpu_check.common.writing import write_whole
+from gpu_check.common.writing import write_text
 from gpu_check.conformance.conformance import Conformance
 from gpu_check.probe.probed_contract import Probed
 from onnx_import import load as load_file
@@ -28,7 +28,6 @@ from refine.claims.difference import diff as check_difference
 from refine.claims.options import Options
 from refine.claims.python_values import (
     contract_value,
-    graph_of,
     match_value,
     path_of,
     path_text,
@@ -53,11 +52,12 @@ from refine.options.keywords import (
     sentences,
     with_keywords,
 )
-from refine.options.models import Model, is_file, opened
-from refine.options.options import contract_of, tolerance_of
+from refine.options.models import Model, is_file, opened, read_as
+from refine.options.options import contract_of, tolerance_from
 from refine.options.probing import probed
 from refine.options.runtime_choice import runtime_choice
 from refine.options.settings import (
+    BUDGET,
     CLAIMS,
     READINGS,
     require_choice,
@@ -93,8 +93,6 @@ __all__ = [
 ]
 
 Epsilon: TypeAlias = str | float | Mapping[str, str | float] | Tolerance
-_DOMAINS = ("vnnlib", "input", "center", "box")
-_PLACES = ("json", "counterexample", "dump_smt2")
 
 
 @with_keywords(CheckKeywords)
@@ -199,7 +197,7 @@ def probe(
     require_count("seed", seed, least=0)
     choice = runtime_choice(text_of("runtime", runtime))
     with opened(model) as source:
-        graph = graph_of(source, allow)
+        graph = read_as(source, allowed=places_of(allow))
         found = probed(graph, choice, samples, bool(exhaustive), seed)
     if output is not None:
         write_contract(found.contract, Path(path_text("output", output)))
@@ -232,7 +230,7 @@ def conform(
     with opened(model) as source:
         if not isinstance(chosen, RuntimeContract):
             chosen = contract_for(chosen, None, None, path_of(source), places_of(allow))
-        graph = graph_of(source, allow, chosen)
+        graph = read_as(source, chosen, allowed=places_of(allow))
         require_applicable(chosen, graph)
         batch = drawn(graph, ranges_of(input), samples, seed)
         return judged(graph, choice, chosen, batch)
@@ -260,7 +258,7 @@ def replay(
     found = replayed(Path(path_text("file", file)), trusted)
     if script is not None:
         text = found.script()
-        write_whole(Path(path_text("script", script)), lambda out: out.write(text.encode()))
+        write_text(Path(path_text("script", script)), text)
     return found
 
 
@@ -309,10 +307,10 @@ def check_model(
     Raises ModelError, in one sentence, for whatever cannot be read or is not supported.
     """
     chosen = _contract(contract)
-    graph = _graph(model, chosen, random=True)
-    effort = options or Options(SAMPLE, default_directory(), budget=10.0, conform=True)
+    graph = read_as(model, chosen, random=True)
+    effort = options or _usual()
     return check_accuracy(
-        graph, _domain(domain, graph, chosen), chosen, _tolerance(eps, graph), effort
+        graph, _domain(domain, graph, chosen), chosen, tolerance_from(eps, graph.outputs), effort
     )
 
 
@@ -334,17 +332,18 @@ def diff_models(
     output of the implementation is. Otherwise as `check_model`.
     """
     chosen, others = _contract(contract), _contract(spec_contract)
-    graph = _graph(impl, chosen)
-    effort = options or Options(SAMPLE, default_directory(), budget=10.0, conform=True)
+    graph = read_as(impl, chosen)
+    effort = options or _usual()
     where = _domain(domain, graph, chosen)
-    sides = Side(_graph(spec, others), others), Side(graph, chosen)
-    return check_difference(*sides, where, _tolerance(eps, graph, zero=True), effort, match=match)
+    sides = Side(read_as(spec, others), others), Side(graph, chosen)
+    return check_difference(
+        *sides, where, tolerance_from(eps, graph.outputs, zero=True), effort, match=match
+    )
 
 
-def _graph(model: str | Path | Graph, contract: RuntimeContract, random: bool = False) -> Graph:
-    if isinstance(model, Graph):
-        return model
-    return load_file(model, random=random, handling=handling_of(contract))
+def _usual() -> Options:
+    """How hard `check_model` and `diff_models` try unless they are told."""
+    return Options(SAMPLE, default_directory(), budget=BUDGET, conform=True)
 
 
 def _contract(contract: str | RuntimeContract) -> RuntimeContract:
@@ -359,12 +358,3 @@ def _domain(
     if isinstance(domain, DomainOptions):
         domain = read_domain(graph, domain, contract.format_of)
     return domain
-
-
-def _tolerance(eps: Epsilon | None, graph: Graph, zero: bool = False) -> Tolerance:
-    if isinstance(eps, Tolerance):
-        return eps
-    if eps is None:
-        return Tolerance()
-    texts = [f"{name}={e}" for name, e in eps.items()] if isinstance(eps, Mapping) else [str(eps)]
-    return tolerance_of(tuple(texts), graph.outputs, zero)

@@ -21,8 +21,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 ROOMS: dict[str, tuple[str, ...]] = {
     "onnx_import": ("errors", "graph", "files", "tensors", "passes", "onnx", "torchlean", "fpcore"),
     "encoders": (
-        "numbers", "functions", "contract", "arithmetic", "operator", "curves", "rounding",
-        "relaxations", "families", "quantized", "ops", "registry", "program",
+        "collecting", "numbers", "functions", "contract", "arithmetic", "operator", "curves",
+        "rounding", "relaxations", "families", "quantized", "ops", "registry", "program",
     ),
     "gpu_check": ("common", "emulator", "runtimes", "probe", "conformance", "cuda"),
     "refine": (

@@ -10,7 +10,7 @@ difference of the candidates (lemmas `maximum-difference`, `maximum-dominant`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
@@ -30,7 +30,15 @@ from encoders.numbers.enclosure import (
     inner_up,
     multiply_up,
 )
-from encoders.operator import Contribution, DifferenceMap, Field, RoundingBound, Site, ValueMap
+from encoders.operator import (
+    Contribution,
+    DifferenceMap,
+    Field,
+    Operator,
+    RoundingBound,
+    Site,
+    ValueMap,
+)
 from encoders.rounding.rounding_bounds import exact_unless_flushed, rounder, stored_loss
 
 
@@ -240,3 +248,48 @@ def extreme_rounding(site: Site, result: Interval, contract: RuntimeContract) ->
             lost = max(lost, float(np.max(stored, initial=0.0)))
     bound = RoundingBound(add_up(plain.radius, lost), plain.preconditions, plain.lemmas)
     return bound.using("maximum-plane", "maximum-leader", "maximum-difference")
+
+
+def extreme_operator(
+    name: str,
+    since: int,
+    candidates: Callable[[Site], list[Candidate]],
+    sign: float,
+    **more: Any,
+) -> Operator:
+    """An operator whose result is the largest (sign 1) or smallest (sign −1) of the candidates;
+    `more` are further fields of the record."""
+
+    def real(
+        site: Site, inputs: Sequence[ObjectArray | None], field: Field
+    ) -> tuple[ObjectArray, ...]:
+        return (real_extreme(candidates(site), inputs, field, sign),)
+
+    def runtime(
+        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
+    ) -> tuple[Any, ...]:
+        return (runtime_extreme(candidates(site), inputs, arithmetic, sign),)
+
+    def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+        return extreme_values(site, candidates(site), ranges, sign)
+
+    def differences(
+        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+    ) -> DifferenceMap:
+        return extreme_differences(site, candidates(site), ranges, errors, sign)
+
+    def rounding(
+        site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+    ) -> RoundingBound:
+        return extreme_rounding(site, result, contract)
+
+    return Operator(
+        name,
+        since,
+        real=real,
+        runtime=runtime,
+        values=values,
+        differences=differences,
+        rounding=rounding,
+        **more,
+    )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from functools import cache
 
 from encoders import functions
+from encoders.collecting import collected
 from encoders.functions.function import Function
 
 
@@ -15,13 +14,8 @@ from encoders.functions.function import Function
 def every_function() -> Mapping[str, Function]:
     """Every elementary function by its name, in the order of names. Raises RuntimeError if two
     files claim one name."""
-    found: dict[str, Function] = {}
-    for module in pkgutil.iter_modules(functions.__path__, prefix=f"{functions.__name__}."):
-        for function in getattr(importlib.import_module(module.name), "FUNCTIONS", ()):
-            if function.name in found:
-                raise RuntimeError(f"two files define the function {function.name}")
-            found[function.name] = function
-    return dict(sorted(found.items()))
+    every = collected(functions, "FUNCTIONS", helpers=True)
+    return dict(sorted((function.name, function) for function in every))
 
 
 def function_named(name: str) -> Function:

@@ -63,6 +63,11 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         raise
 
 
+def write_text(path: Path, text: str) -> None:
+    """A text in UTF-8, as `write_whole` writes."""
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
 def _nameless(target: Path, write: Callable[[IO[bytes]], Any]) -> bool:
     """Write a file without a name and then name it, where the system and the folder can."""
     if not hasattr(os, "O_TMPFILE") or not os.path.isdir("/proc/self/fd"):

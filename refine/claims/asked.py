@@ -6,11 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from encoders.arithmetic.handling import handling_of
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import EXACT
 from gpu_check.runtimes.isolated import server_for
-from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 from refine.claims.accuracy import check
@@ -18,6 +16,7 @@ from refine.claims.options import Options
 from refine.domain.domain import Domain
 from refine.lemmas.cache import default_directory
 from refine.options.contract_choice import contract_for
+from refine.options.models import read_as
 from refine.options.options import changed_contract
 from refine.options.settings import Settings
 from refine.proof.cross_check import EVERYTHING, SAMPLE
@@ -64,7 +63,7 @@ def answered(
         model = _optimised(model, settings)
     contract = _contract(settings.contract, model, settings, question.batch)
     alone = question.spec is None and question.batch is None
-    graph = _graph(model, settings, contract, random=alone)
+    graph = read_as(model, contract, random=alone, allowed=settings.allow)
     domain = question.domain(graph, contract)
     tolerance = question.tolerance(graph)
     if question.batch is not None and graph.source is None:
@@ -95,7 +94,7 @@ def _specification(question: Question, spec: Path | Graph) -> Side:
     contract = EXACT
     if question.spec_contract not in (EXACT, EXACT.name):
         contract = _contract(question.spec_contract, spec, question.settings)
-    return Side(_graph(spec, question.settings, contract), contract)
+    return Side(read_as(spec, contract, allowed=question.settings.allow), contract)
 
 
 def _options(settings: Settings) -> Options:
@@ -111,14 +110,6 @@ def _options(settings: Settings) -> Options:
         search_seconds=settings.search,
         conform=settings.conform,
     )
-
-
-def _graph(
-    model: Path | Graph, settings: Settings, contract: RuntimeContract, random: bool = False
-) -> Graph:
-    if isinstance(model, Graph):
-        return model
-    return load(model, random=random, allowed=settings.allow, handling=handling_of(contract))
 
 
 def _contract(

@@ -9,12 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from encoders.arithmetic.handling import handling_of
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import EXACT
-from gpu_check.common.writing import write_whole
+from gpu_check.common.writing import write_text
 from gpu_check.probe.probed_contract import Probed
-from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 from refine.claims.asked import Question, answered
@@ -96,11 +94,10 @@ def _kept(result: Result, places: Mapping[str, Path | None]) -> Result:
         result = replace(result, witness_file=as_json(saved))
         save_witness(result, as_json(saved))
     if queries is not None:
-        every = (*result.obligations, *(o for n in result.nodes for o in n.obligations))
-        dump_smt2(every, queries)
+        dump_smt2(result.every_obligation, queries)
     if document is not None:
         text = result.to_json()
-        write_whole(document, lambda file: file.write(text.encode()))
+        write_text(document, text)
     return result
 
 
@@ -185,14 +182,6 @@ def places_of(allow: object) -> tuple[Path, ...]:
     if not isinstance(allow, Sequence):
         raise ModelError(f"allow= is a path or several, not {told(allow)}")
     return tuple(Path(path_text("allow", path)) for path in allow)
-
-
-def graph_of(source: Path | Graph, allow: object, contract: RuntimeContract | None = None) -> Graph:
-    """The graph of a model, read as a runtime that obeys the contract does where one is given."""
-    if isinstance(source, Graph):
-        return source
-    handling = None if contract is None else handling_of(contract)
-    return load(source, allowed=places_of(allow), handling=handling)
 
 
 def path_of(source: Path | Graph) -> Path:

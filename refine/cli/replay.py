@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gpu_check.common.writing import write_whole
+from gpu_check.common.writing import write_text
 from refine.claims.replaying import replayed
 from refine.cli.answering import finish
 from refine.options.options import allowing, limiting
@@ -52,7 +52,7 @@ def replay_command(
     finish(click.get_current_context().obj)
     if script is not None:
         text = replay.script()
-        write_whole(script, lambda out: out.write(text.encode()))
+        write_text(script, text)
     reporter = Reporter()
     if saved.spec is None:
         graph = saved.graph

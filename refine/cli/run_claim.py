@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from encoders.contract.presets import EXACT
-from gpu_check.common.writing import write_whole
+from gpu_check.common.writing import write_text
 from refine.claims.asked import Question, answered
 from refine.claims.options import Options
 from refine.cli.answering import Telling
@@ -98,8 +98,7 @@ def run_claim(
     if result.verdict is Verdict.CONTRADICTION:
         _tell_contradiction(result, reporter)
     if given["dump_smt2"] is not None:
-        every_obligation = (*result.obligations, *(o for n in result.nodes for o in n.obligations))
-        dump_smt2(every_obligation, given["dump_smt2"])
+        dump_smt2(result.every_obligation, given["dump_smt2"])
     if document is not None and json_path not in (None, "-"):
         _written(Path(json_path), document, reporter)
     reporter.result(result, document if json_path == "-" else None)
@@ -120,7 +119,7 @@ def _ready(watcher: Watcher | None, telling: Telling, options: Options) -> Optio
 def _written(path: Path, document: str, reporter: Reporter) -> None:
     """Write a finished result, which stands with or without the file."""
     try:
-        write_whole(path, lambda file: file.write(document.encode()))
+        write_text(path, document)
     except OSError as error:
         reporter.error(f"--json is not written: {path}: {error.strerror or error}")
 
@@ -151,7 +150,7 @@ def _tell_contradiction(result: Result, reporter: Reporter) -> None:
     text = contradiction_text(result, sys.argv)
     kept = f"and {path}, which holds the domain, the contract, every bound and the versions"
     try:
-        write_whole(path, lambda file: file.write(text.encode()))
+        write_text(path, text)
     except OSError as error:
         kept = f"and what --json writes ({path}: {error.strerror or error})"
     reporter.error(

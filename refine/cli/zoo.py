@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gpu_check.common.writing import require_writable, write_whole
+from gpu_check.common.writing import require_writable, write_text
 from refine.report.console import Reporter
 from refine.results.verdict import ExitCode
 from refine.zoo import document, folders, row, run_entry, shipped_zoo
@@ -39,7 +39,7 @@ def zoo_command(folder: Path, only: str | None, json_path: str | None) -> ExitCo
         if json_path == "-":
             reporter.text(text)
         else:
-            write_whole(Path(json_path), lambda file: file.write(text.encode()))
+            write_text(Path(json_path), text)
     expected = sum(o.as_expected for o in outcomes)
     answer = f"{expected} of {len(outcomes)} entries are as expected"
     unread = [o.failure for o in outcomes if o.wrong is None or o.right is None]

@@ -8,7 +8,7 @@ import tomli_w
 
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.table import ContractError, contract_of_table, contract_table
-from gpu_check.common.writing import write_whole
+from gpu_check.common.writing import write_text
 from onnx_import.errors import ModelError
 from refine.common.toml_file import read_toml
 
@@ -29,4 +29,4 @@ def contract_text(contract: RuntimeContract) -> str:
 def write_contract(contract: RuntimeContract, path: Path) -> None:
     """Write the file whole or not at all. Raises OSError."""
     text = contract_text(contract)
-    write_whole(path, lambda file: file.write(text.encode()))
+    write_text(path, text)

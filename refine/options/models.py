@@ -9,6 +9,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
+from encoders.arithmetic.handling import handling_of
+from encoders.contract.contract import RuntimeContract
+from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 
@@ -42,6 +45,21 @@ def opened(model: Model, name: str = "model") -> Iterator[Path | Graph]:
             yield file
         except ModelError as error:
             raise type(error)(shown(str(error), file)) from error
+
+
+def read_as(
+    source: str | Path | Graph,
+    contract: RuntimeContract | None = None,
+    *,
+    random: bool = False,
+    allowed: tuple[Path, ...] = (),
+) -> Graph:
+    """The graph of a file, read as a runtime that obeys the contract does where one is given; a
+    graph that has been read is itself."""
+    if isinstance(source, Graph):
+        return source
+    handling = None if contract is None else handling_of(contract)
+    return load(source, random=random, allowed=allowed, handling=handling)
 
 
 def is_file(model: Model) -> bool:

@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from gpu_check.common.writing import write_whole
+from gpu_check.common.writing import write_text
 from refine.process.supervision import Answer
 
 TIME_OUT = 4
@@ -43,7 +43,7 @@ def answer_late(told: Answer | None, json_path: str | None, quiet: bool) -> int:
     if json_path not in (None, "", "-"):
         path = Path(str(json_path))
         try:
-            write_whole(path, lambda file: file.write(answer.document.encode()))
+            write_text(path, answer.document)
         except OSError as error:
             _write(sys.stderr, f"refine: --json is not written: {error.strerror or error}\n")
     text = answer.document if json_path == "-" else answer.report

@@ -19,7 +19,7 @@ from encoders.contract.contract import RuntimeContract
 from encoders.functions.accuracy import Transcendental
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.numbers.formats import round_array
-from encoders.numbers.radius import is_radius, largest_radius, radius_of
+from encoders.numbers.radius import is_radius, radius_of
 from encoders.program import program_of
 from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
@@ -284,12 +284,7 @@ def excess_over(tolerance: Tolerance) -> Callable[[Mapping[str, FloatArray]], fl
     """How far errors are above ε: the largest of bound/ε, or of the bounds where there is no ε."""
 
     def excess(errors: Mapping[str, FloatArray]) -> float:
-        worst = 0.0
-        for output, error in errors.items():
-            epsilon = tolerance.of(output)
-            scale = 1.0 if epsilon is None else max(float(min(epsilon, Fraction(10**300))), 1e-300)
-            worst = max(worst, largest_radius(error) / scale)
-        return worst
+        return max((tolerance.excess(t, error) for t, error in errors.items()), default=0.0)
 
     return excess
 

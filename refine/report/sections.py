@@ -23,6 +23,7 @@ from refine.results.verdict import (
     Conduct,
     NodeReport,
     Result,
+    Side,
     Verdict,
     Witness,
 )
@@ -37,6 +38,10 @@ _COLOUR = {
 
 
 _SHORT = (DType.FLOAT16, DType.BFLOAT16)
+_WITHOUT_ROUNDINGS = (
+    "onnxruntime's CPU computes several nodes of 16 bits in float32 and leaves out the roundings "
+    "between them; --as-optimised none reads the graph that it really runs"
+)
 _ELEMENTS_SHOWN = 10
 COLUMNS_SHOWN = 5
 _INPUTS_SHOWN = 8
@@ -150,39 +155,31 @@ def proof_of(result: Result) -> Iterator[tuple[str, str]]:
 def broken_of(result: Result) -> Iterator[tuple[str, str]]:
     """The first lines where a runtime of this machine was seen to leave the contract."""
     for conduct in result.broken:
-        contract, which = held_to(conduct, result)
+        side, which = held_to(conduct, result)
         yield (
             "[bold red]broken[/]",
-            f"{conduct.runtime} does NOT honour contract {contract} on {which}, so that what is "
-            f"said below does not hold for it: {conduct.text}",
+            f"{conduct.runtime} does NOT honour contract {side.contract.name} on {which}, so that "
+            f"what is said below does not hold for it: {conduct.text}",
         )
-        yield from (("", text) for text in _why_broken(conduct, result))
+        short = any(kind.dtype in _SHORT for kind in side.graph.types.values())
+        if short and conduct.runtime.startswith("onnxruntime"):
+            yield "", _WITHOUT_ROUNDINGS
 
 
-def _why_broken(conduct: Conduct, result: Result) -> Iterator[str]:
-    graph = result.spec.graph if result.spec is not None else result.graph
-    if conduct is not result.spec_conduct:
-        graph = result.graph
-    short = any(k.dtype in _SHORT for k in graph.types.values())
-    if short and conduct.runtime.startswith("onnxruntime"):
-        yield (
-            "onnxruntime's CPU computes several nodes of 16 bits in float32 and leaves out the "
-            "roundings between them; --as-optimised none reads the graph that it really runs"
-        )
-
-
-def held_to(conduct: Conduct, result: Result) -> tuple[str, str]:
-    """The name of the contract that a runtime was held to, and which model it ran."""
+def held_to(conduct: Conduct, result: Result) -> tuple[Side, str]:
+    """What a runtime ran and the contract it was held to, and which of the models that is."""
     if conduct is result.spec_conduct and result.spec is not None:
-        return result.spec.contract.name, "the specification"
-    return result.contract.name, "this model" if result.spec is None else "the implementation"
+        return result.spec, "the specification"
+    which = "this model" if result.spec is None else "the implementation"
+    return Side(result.graph, result.contract), which
 
 
 def looked_at(conduct: Conduct | None, result: Result) -> Iterator[tuple[str, str]]:
     """What a runtime here did: one line, and what it means where the contract was left."""
     if conduct is None:
         return
-    name, which = held_to(conduct, result)
+    side, which = held_to(conduct, result)
+    name = side.contract.name
     if conduct.honours is None:
         yield (
             "[bold]runtime[/]",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fractions import Fraction
 from html import escape
 
 from encoders.contract.presets import IEEE_ANY
@@ -30,7 +29,9 @@ def advice_of(result: Result) -> Iterator[str]:
     what may settle it."""
     if result.verdict is not Verdict.UNKNOWN or not result.nodes:
         return
-    worst = max(result.bounds, key=lambda t: _excess(result, t), default=None)
+    worst = max(
+        result.bounds, key=lambda t: result.tolerance.excess(t, result.bounds[t]), default=None
+    )
     if worst is not None and len(result.bounds) > 1:
         wanted = result.tolerance.of(worst)
         least = "" if wanted is None else f", eps {plain(wanted)}"
@@ -43,15 +44,6 @@ def advice_of(result: Result) -> Iterator[str]:
         ways.append("a contract that allows less (ort-cpu, or one that was probed)")
     node = f"'{dearest.name}' ({dearest.op})"
     yield f"{share} comes from {node}; to go on: {', '.join(ways)}"
-
-
-def _excess(result: Result, output: str) -> float:
-    """Its bound in units of its eps."""
-    epsilon = result.tolerance.of(output)
-    bound = largest_radius(result.bounds[output])
-    return (
-        bound if epsilon is None or not epsilon else bound / float(min(epsilon, Fraction(10**300)))
-    )
 
 
 def summary_of(result: Result) -> str:

@@ -141,6 +141,13 @@ class Tolerance:
     def of(self, output: str) -> Fraction | None:
         return self.by_output.get(output, self.common)
 
+    def excess(self, output: str, error: FloatArray) -> float:
+        """The largest of the errors divided by ε, about; where there is no ε, the largest."""
+        epsilon, largest = self.of(output), largest_radius(error)
+        if epsilon is None:
+            return largest
+        return largest / max(float(min(epsilon, Fraction(10**300))), 1e-300)
+
 
 @dataclass(frozen=True)
 class Conduct:
@@ -244,6 +251,11 @@ class Result:
         if self.verdict is Verdict.VERIFIED:
             object.__setattr__(self, "verdict", Verdict.UNKNOWN)
             object.__setattr__(self, "reason", said)
+
+    @property
+    def every_obligation(self) -> tuple[Obligation, ...]:
+        """The lemmas and what else is owed by no node, then what each node owes."""
+        return (*self.obligations, *(o for node in self.nodes for o in node.obligations))
 
     @property
     def bound(self) -> float:

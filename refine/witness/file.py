@@ -19,7 +19,7 @@ from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import EXACT
 from encoders.contract.table import contract_of_table
 from encoders.numbers.formats import round_array, round_fraction
-from gpu_check.common.writing import write_whole
+from gpu_check.common.writing import write_text, write_whole
 from onnx_import.errors import ModelError, shorten
 from onnx_import.files import read_text, within
 from onnx_import.graph import Array, Graph, TensorType
@@ -52,7 +52,7 @@ def save_witness(result: Result, path: Path) -> None:
         "real_inputs": _rationals(witness),
     }
     text = json.dumps(document, indent=2) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))
+    write_text(path, text)
 
 
 def _specification(result: Result, path: Path) -> dict[str, Any]:

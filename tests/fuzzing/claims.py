@@ -174,7 +174,7 @@ def _exceeded(trial: Trial, beside: Beside | None, result: Result) -> list[Findi
     runtime, real = points_of(trial)
     contracts = (trial.contract, EXACT if beside is None else beside.contract)
     models = (trial.model, trial.model if beside is None else beside.model)
-    owed = (*result.obligations, *(o for n in result.nodes for o in n.obligations))
+    owed = result.every_obligation
     if any(o.outcome is not Outcome.DISCHARGED for o in owed):
         return []  # the bounds beside what is not shown are no claim
     for _ in range(EXECUTIONS):

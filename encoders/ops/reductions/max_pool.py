@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from encoders.arithmetic.exact_fields import ObjectArray
-from encoders.arithmetic.runtime import Arithmetic
-from encoders.contract.contract import RuntimeContract
 from encoders.families.gathering import Index
 from encoders.families.maxima import (
     Candidate,
-    extreme_differences,
-    extreme_rounding,
-    extreme_values,
-    real_extreme,
-    runtime_extreme,
+    extreme_operator,
 )
 from encoders.families.pooling import global_terms, pad_notes, pool_terms, reduced_terms
 from encoders.families.signed_sum import check_one_variable
-from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import (
-    DifferenceMap,
-    Field,
     Operator,
-    RoundingBound,
     Site,
-    ValueMap,
     remembered,
 )
 
@@ -47,39 +34,8 @@ def window_extreme(
     def candidates(site: Site) -> list[Candidate]:
         return [Candidate(0, np.maximum(index, -1)) for index in terms_of(site)]
 
-    def real(
-        site: Site, inputs: Sequence[ObjectArray | None], field: Field
-    ) -> tuple[ObjectArray, ...]:
-        return (real_extreme(candidates(site), inputs, field, sign),)
-
-    def runtime(
-        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-    ) -> tuple[Any, ...]:
-        return (runtime_extreme(candidates(site), inputs, arithmetic, sign),)
-
-    def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
-        return extreme_values(site, candidates(site), ranges, sign)
-
-    def differences(
-        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
-    ) -> DifferenceMap:
-        return extreme_differences(site, candidates(site), ranges, errors, sign)
-
-    def rounding(
-        site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
-    ) -> RoundingBound:
-        return extreme_rounding(site, result, contract)
-
-    return Operator(
-        name,
-        since,
-        check=check,
-        real=real,
-        runtime=runtime,
-        values=values,
-        differences=differences,
-        rounding=rounding,
-        work=lambda site: int(terms_of(site).size),
+    return extreme_operator(
+        name, since, candidates, sign, check=check, work=lambda site: int(terms_of(site).size)
     )
 
 
