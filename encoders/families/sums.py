@@ -70,6 +70,14 @@ def scaled_down(part: LinearPart, counts: FloatArray, shape: tuple[int, ...]) ->
     )
 
 
+def has_known_tree(contract: RuntimeContract, *, padded: bool) -> bool:
+    """Is it known in which order a sum is taken? Not of a `padded` one whose order is a tree, for a
+    runtime may leave the padding out; zeros change no sequential sum."""
+    if isinstance(contract.order, AnyOrder):
+        return False
+    return isinstance(contract.order, Sequential) or not padded
+
+
 def any_order_total(
     r: Rounder, parts: Sequence[LinearPart], ranges: Sequence[Interval], terms: FloatArray
 ) -> tuple[Tracked, FloatArray]:
@@ -173,8 +181,7 @@ def sum_operator(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
     ) -> RoundingBound:
         terms = terms_of(site)
-        told = isinstance(contract.order, Sequential) or not np.any(terms < 0)
-        if told and not isinstance(contract.order, AnyOrder):
+        if has_known_tree(contract, padded=bool(np.any(terms < 0))):
             lemmas = SUM_LEMMAS if counts_of(site) is None else MEAN_LEMMAS
             return traced(runtime, site, inputs, contract, lemmas)
         r = rounder(site, contract)

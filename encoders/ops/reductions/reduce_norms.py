@@ -11,13 +11,17 @@ import numpy as np
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_products, sum_of_terms
 from encoders.contract.contract import AnyOrder, RuntimeContract
-from encoders.contract.orders import Sequential
 from encoders.families.gathering import gathered_part, picked
 from encoders.families.pooling import reduced_terms
 from encoders.families.product_rounding import varying_rounding
 from encoders.families.products import KNOWN_ORDER
 from encoders.families.signed_sum import check_one_variable
-from encoders.families.sums import SUM_LEMMAS, any_order_total, total_rounding
+from encoders.families.sums import (
+    SUM_LEMMAS,
+    any_order_total,
+    has_known_tree,
+    total_rounding,
+)
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart
 from encoders.operator import (
     DifferenceMap,
@@ -95,9 +99,8 @@ def _l1_differences(
 def _l1_rounding(
     site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
 ) -> RoundingBound:
-    # LpPool is decomposed into this, and a runtime may leave its padding out: another tree
-    told = site.node.written or isinstance(contract.order, Sequential)
-    if told and not isinstance(contract.order, AnyOrder):
+    # LpPool, padding and all, is decomposed into this, and into no node that the file has
+    if has_known_tree(contract, padded=not site.node.written):
         return traced(_l1_runtime, site, inputs, contract, SUM_LEMMAS).using(*PIECE_LEMMAS)
     r, (x,) = rounder(site, contract), inputs
     low = np.maximum(np.maximum(x.lo, -x.hi), 0.0)
