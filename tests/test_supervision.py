@@ -24,8 +24,12 @@ from refine.cli import entry, run_claim
 from refine.process import supervision
 def stuck(*a, **k):
     {what}
-home = run_claim if hasattr(run_claim, "{where}".split(".")[0]) else asked
-home.{where} = stuck
+name, _, rest = "{where}".partition(".")
+(home,) = [module for module in (run_claim, asked) if hasattr(module, name)]
+if rest:
+    home, name = getattr(home, name), rest
+getattr(home, name)  # it is there
+setattr(home, name, stuck)
 entry.main()
 """
 HOLDS_THE_INTERPRETER = "10 ** (10 ** 9)"  # one operation, minutes, no bytecode in between
@@ -79,7 +83,7 @@ def alive(process: int) -> bool:
     return state != "Z"
 
 
-@pytest.mark.parametrize("where", ["load", "read_domain", "check", "json_text"])
+@pytest.mark.parametrize("where", ["read_as", "read_domain", "check", "json_text"])
 @pytest.mark.parametrize("what", [HOLDS_THE_INTERPRETER, "import time; time.sleep(600)"])
 def test_the_limit_holds_whatever_is_done(folder: Path, where: str, what: str) -> None:
     seconds = "1.5" if where != "json_text" else "6"  # there the answer is to be known by then
@@ -216,7 +220,7 @@ def test_a_crash_is_no_verdict(folder: Path, number: signal.Signals, code: int) 
 
 
 def test_a_library_that_crashes_on_a_file(folder: Path) -> None:
-    running = started(folder, "load", "import os; os.abort()")
+    running = started(folder, "read_as", "import os; os.abort()")
     out, err = running.communicate(timeout=120)
     assert (running.returncode, out) == (2, "")
     assert "crashes on these files (SIGABRT)" in err
