@@ -67,6 +67,7 @@ def any_order_linear() -> Argument:
 
 def any_order_power() -> Argument:
     a, a_hat, b, b_hat, fl, A, B, X, Y, v, lost = reals("a a_hat b b_hat fl A B X Y v lambda")
+    sizes = magnitude(a_hat) + magnitude(b_hat)
     return Argument(
         (
             Fact("v ≥ 0", v >= 0),
@@ -75,12 +76,16 @@ def any_order_power() -> Argument:
             Fact("|b̂ − b| ≤ Y − B, Y = Pb·(B + πb)", within(b_hat - b, Y - B)),
             Fact(
                 "|fl − (â + b̂)| ≤ v·(|â| + |b̂|) + λ",
-                within(fl - (a_hat + b_hat), v * (magnitude(a_hat) + magnitude(b_hat)) + lost),
+                within(fl - (a_hat + b_hat), v * sizes + lost),
             ),
         ),
         Fact(
             "|fl − (a + b)| ≤ (1 + v)·(X + Y) + λ − (A + B)",
             within(fl - (a + b), (1 + v) * (X + Y) + lost - (A + B)),
+        ),
+        steps=(
+            Fact("|â| + |b̂| ≤ X + Y", sizes <= X + Y),
+            Fact("v·(|â| + |b̂|) ≤ v·(X + Y)", v * sizes <= v * (X + Y)),
         ),
     )
 

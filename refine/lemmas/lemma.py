@@ -13,10 +13,15 @@ from refine.results.obligation import Kind
 
 @dataclass(frozen=True)
 class Argument:
-    """Hypotheses and what follows from them."""
+    """Hypotheses and what follows from them.
+
+    `steps` follow from the hypotheses too and lead to the goal: products, mostly, that some
+    solvers do not think of themselves. They are proved with the goal and assume nothing.
+    """
 
     hypotheses: tuple[Fact, ...]
     goal: Fact
+    steps: tuple[Fact, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class Lemma:
             self.kind,
             argument.hypotheses,
             argument.goal,
+            steps=argument.steps,
             timeout=timeout,
             rlimit=rlimit,
             logic=self.logic,

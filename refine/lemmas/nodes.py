@@ -91,6 +91,7 @@ def stored_coefficients() -> Argument:
             Fact("Σγ·x ≤ Σc·x + R so far", A <= B + R),
         ),
         Fact("Σγ·x ≤ Σc·x + R + κ·X with it", A + gamma * x <= B + c * x + R + kappa * X),
+        steps=(Fact("(γ − c)·x ≤ κ·X", (gamma - c) * x <= kappa * X),),
     )
 
 
@@ -139,6 +140,11 @@ def product_error() -> Argument:
             "|x·dy + y·dx + dx·dy| ≤ X·ey + Y·ex + ex·ey",
             within(x * dy + y * dx + dx * dy, X * ey + Y * ex + ex * ey),
         ),
+        steps=(
+            Fact("|x·dy| ≤ X·ey", within(x * dy, X * ey)),
+            Fact("|y·dx| ≤ Y·ex", within(y * dx, Y * ex)),
+            Fact("|dx·dy| ≤ ex·ey", within(dx * dy, ex * ey)),
+        ),
     )
 
 
@@ -152,6 +158,10 @@ def quotient_error() -> Argument:
             Fact("d·ŷ = dx − (x/y)·dy", d * y_hat == dx - q * dy),
         ),
         Fact("|d|·l ≤ ex + Q·ey", magnitude(d) * low <= ex + Q * ey),
+        steps=(
+            Fact("|(x/y)·dy| ≤ Q·ey", within(q * dy, Q * ey)),
+            Fact("|d·ŷ| ≤ ex + Q·ey", magnitude(d * y_hat) <= ex + Q * ey),
+        ),
     )
 
 

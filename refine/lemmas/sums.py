@@ -176,6 +176,10 @@ def power_step() -> Argument:
             "|fl − (a + b)| ≤ (P·(1+v) − 1)·(A + B)",
             within(fl - (a + b), (P * (1 + v) - 1) * (A + B)),
         ),
+        steps=(
+            Fact("|â + b̂| ≤ P·(A + B)", magnitude(z) <= P * (A + B)),
+            Fact("v·|â + b̂| ≤ v·P·(A + B)", v * magnitude(z) <= v * P * (A + B)),
+        ),
     )
 
 
@@ -216,6 +220,12 @@ def jeannerod_rump_bound() -> Argument:
             Fact("d ≤ u·(S + R + m·u·S + n·u·R)", d <= u * (S + R + m * u * S + n * u * R)),
         ),
         Fact("d ≤ u·(S + R) + m·u·R + n·u·S", d <= u * (S + R) + m * u * R + n * u * S),
+        steps=(
+            Fact("R ≤ u·S ⇒ n·u·R ≤ n·u·S", z3.Implies(u * S >= R, n * u * R <= n * u * S)),
+            Fact("S ≤ u·R ⇒ m·u·S ≤ m·u·R", z3.Implies(u * R >= S, m * u * S <= m * u * R)),
+            Fact("u·S ≤ R ⇒ m·u·(u·S) ≤ m·u·R", z3.Implies(u * S <= R, m * u * u * S <= m * u * R)),
+            Fact("u·R ≤ S ⇒ n·u·(u·R) ≤ n·u·S", z3.Implies(u * R <= S, n * u * u * R <= n * u * S)),
+        ),
     )
 
 

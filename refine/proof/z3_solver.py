@@ -44,6 +44,9 @@ class Fact:
 class Query:
     """Do the hypotheses imply the goal? `timeout` is in seconds, for each question to Z3.
 
+    `steps` are to follow from the hypotheses as the goal is, and are put before it in the one
+    conjunction that is to be proved: once seen to hold they help a solver to the goal.
+
     `rlimit` bounds Z3's own count of steps instead of, or along with, the clock: the same answer
     on every machine. 0 means no such limit. `places` says which variables stand for elements of
     tensors, by tensor and flat position.
@@ -57,6 +60,7 @@ class Query:
     timeout: float = 10.0
     rlimit: int = 0
     logic: str = "ALL"
+    steps: tuple[Fact, ...] = ()
     places: Mapping[str, tuple[str, int]] = field(default_factory=dict)
 
 
@@ -74,12 +78,14 @@ class Answer:
 def smt2_text(query: Query) -> str:
     """The query as an SMT-LIB 2 script; it is proved if a solver answers `unsat`.
 
-    One assertion for each hypothesis, in order, and the negated goal last. The same query gives
+    One assertion for each hypothesis, in order, and last the negation of the conjunction of all
+    steps and the goal. The same query gives
     the same text in every process. Names of variables may not contain `|` or a backslash.
     """
     body, _ = _scripts(query)
     lines = [f"{query.kind.value} {query.name}" + (f" at {query.node}" if query.node else "")]
     lines += [f"assume {h.text}" for h in query.hypotheses]
+    lines += [f"by {s.text}" for s in query.steps]
     lines += [f"show {query.goal.text}"]
     return "".join(f"; {' '.join(line.split())}\n" for line in lines) + body
 
@@ -139,7 +145,9 @@ def hypotheses_text(query: Query) -> str:
 
 def _scripts(query: Query) -> tuple[str, str]:
     """Whether hypotheses and negated goal can hold together, and whether the hypotheses can."""
-    terms = [*(h.formula for h in query.hypotheses), z3.Not(query.goal.formula)]
+    shown = [*(s.formula for s in query.steps), query.goal.formula]
+    goal = z3.And(*shown) if query.steps else query.goal.formula
+    terms = [*(h.formula for h in query.hypotheses), z3.Not(goal)]
     return _in_fresh_context(_Stated(_written(query.logic, "unsat", terms), query.logic, terms))
 
 
