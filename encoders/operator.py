@@ -189,7 +189,7 @@ class Contribution:
 class SlopeChoice:
     """What a pull-back does at one node, per functional; arrays (k, *shape).
 
-    `low_slope` is the lower slope of open elements. `phase` restricts the claim to inputs where
+    `low_slope` is the lower slope of unstable elements. `phase` restricts the claim to inputs where
     the element is ≥ −slack (1), ≤ slack (-1) or anything (0); `multiplier` ≥ 0 weighs that
     restriction (β-CROWN, Wang et al. 2021): any value is sound. `slack` ≥ 0 has the shape of the
     tensor, or is zero.
@@ -202,8 +202,8 @@ class SlopeChoice:
 
 
 @dataclass(frozen=True)
-class Lines:
-    """Elementwise `low_slope`·x + `low` ≤ f(x) ≤ `high_slope`·x + `high` over a range.
+class LinearBounds:
+    """Element by element `low_slope`·x + `low` ≤ f(x) ≤ `high_slope`·x + `high` over a range.
 
     The inequalities hold for these float64 numbers read as exact reals.
     """
@@ -218,26 +218,26 @@ class Lines:
 class FreeSlopes:
     """An elementwise relaxation whose lower slope may be any number in [`below`, 1] where `free`.
 
-    `lines()` are what `ValueMap.backward` uses; `below` is the slope of the function where its
+    `bounds()` are what `ValueMap.backward` uses; `below` is the slope of the function where its
     argument is negative, 1 that elsewhere.
     `backward(c, choice)` bounds functionals over the inputs that the choice's phases allow.
     """
 
     free: npt.NDArray[np.bool_]
-    lines: Callable[[], Lines]
+    bounds: Callable[[], LinearBounds]
     below: FloatArray
     backward: Callable[[FloatArray, SlopeChoice], Contribution]
 
 
 @dataclass(frozen=True)
 class ValueMap:
-    """Real values through a node: interval image, and functionals pulled back.
+    """Real values through a node: their range, and functionals pulled back.
 
     `backward(c)` takes (k, *output shape) and bounds c·f(x) from above over the input ranges.
     `choice` is filled where the relaxation leaves slopes to choose.
     """
 
-    image: Interval
+    range: Interval
     backward: Callable[[FloatArray], Contribution]
     choice: FreeSlopes | None = None
 
@@ -249,7 +249,7 @@ class DifferenceMap:
     `radius` bounds |f(x̂) − f(x)| element by element; `backward(c)` bounds c·(f(x̂) − f(x)) from
     above (and, by symmetry, its negative from below: contributions must be odd in d).
 
-    Where f(x̂) − f(x) = s·d for some s between b and 1 and nothing more is known (`open`), the
+    Where f(x̂) − f(x) = s·d for some s between b and 1 and nothing more is known (`unstable`), the
     bound of a functional that is affine in s is the larger of those for s = b and s = 1: `fixed(c,
     share, at)` is `backward` with the secant slope b + share·(1 − b) where `at`. `radius` must then
     be |slope|·error + remainder (refine/bounds/secant_branching.py says why). `flawed` says that a
@@ -258,7 +258,7 @@ class DifferenceMap:
 
     radius: FloatArray
     backward: Callable[[FloatArray], Contribution]
-    open: npt.NDArray[np.bool_] | None = None
+    unstable: npt.NDArray[np.bool_] | None = None
     fixed: Callable[[FloatArray, FloatArray, npt.NDArray[np.bool_]], Contribution] | None = None
     flawed: bool = False
 

@@ -346,8 +346,8 @@ def _check_node(
         if not (np.all(np.isfinite(y)) and np.all(np.isfinite(y_hat))):
             continue  # outside the domain
         tolerance = 1e-11 * (1 + np.max(np.abs(y), initial=0.0))
-        assert np.all(values.image.lo <= y + tolerance), case.name
-        assert np.all(y <= values.image.hi + tolerance), case.name
+        assert np.all(values.range.lo <= y + tolerance), case.name
+        assert np.all(y <= values.range.hi + tolerance), case.name
         change = y_hat - y
         assert np.all(np.abs(change) <= differences.radius + tolerance), (
             case.name,

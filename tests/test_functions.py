@@ -1,4 +1,4 @@
-"""Elementary functions: shapes, ranges, lines, slopes, correct rounding and accuracy claims."""
+"""Elementary functions: shapes, ranges, bounds, slopes, correct rounding, accuracy claims."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from encoders.arithmetic.rounded_functions import rounded_function
 from encoders.contract.functions import CONSERVATIVE, CORRECTLY_ROUNDED, ORT_FUNCTIONS, Functions
 from encoders.contract.members import members
 from encoders.contract.presets import IEEE_ANY, ORT_CPU, PRESETS
-from encoders.curves.curves import image_of, lines_of, slopes_of
+from encoders.curves.curves import linear_bounds_of, range_of, slopes_of
 from encoders.curves.gated_curves import GELU, GELU_TANH, MISH, swish_curve
 from encoders.functions.accuracy import Evidence, FunctionAccuracy, Transcendental
 from encoders.functions.atan import ATAN
@@ -197,22 +197,23 @@ def exactly(curve: Curve, x: float) -> tuple[Fraction, Fraction]:
     st.lists(st.floats(0.0, 1.0), min_size=4, max_size=4),
 )
 def test_enclosures_against_balls(name: str, lo: float, width: float, where: list[float]) -> None:
-    """Range, lines and difference quotients at points of a range, exactly."""
+    """Range, linear bounds and difference quotients at points of a range, exactly."""
     curve = CURVES[name]
     lo = abs(lo) + 2.0**-40 if name == "log" else lo
     lo = min(max(lo, curve.start), curve.end)
     hi = min(lo + width, curve.end)
     x = Interval(np.array([lo]), np.array([hi]))
-    image = image_of(curve, x)
-    lines, slopes = lines_of(curve, x, image), slopes_of(curve, x)
+    range_ = range_of(curve, x)
+    bounds, slopes = linear_bounds_of(curve, x, range_), slopes_of(curve, x)
     ends = [
-        Fraction(float(v[0])) for v in (lines.low_slope, lines.low, lines.high_slope, lines.high)
+        Fraction(float(v[0]))
+        for v in (bounds.low_slope, bounds.low, bounds.high_slope, bounds.high)
     ]
     places = sorted({lo, hi, *(min(max(lo + t * (hi - lo), lo), hi) for t in where)})
     known = [(Fraction(p), *exactly(curve, p)) for p in places]
     for p, below, above in known:
-        assert Fraction(float(image.lo[0])) <= above
-        assert below <= Fraction(float(image.hi[0]))
+        assert Fraction(float(range_.lo[0])) <= above
+        assert below <= Fraction(float(range_.hi[0]))
         assert ends[0] * p + ends[1] <= above
         assert below <= ends[2] * p + ends[3]
     for (p, p_low, p_high), (q, q_low, q_high) in pairwise(known):
@@ -224,16 +225,16 @@ def test_enclosures_against_balls(name: str, lo: float, width: float, where: lis
 def test_unbounded_arguments_leave_what_is_known_of_the_whole_line(name: str) -> None:
     curve = CURVES[name]
     x = Interval(np.array([-np.inf, 1.0]), np.array([np.inf, np.inf]))
-    image = image_of(curve, x)
+    range_ = range_of(curve, x)
     low, high = slopes_of(curve, x)
     for p in (-25.0, -1.0, 0.5, 3.0, 25.0):
         if curve.start <= p <= curve.end:
             value = float(exactly(curve, p)[0])
-            assert image.lo[0] - 1e-9 <= value <= image.hi[0] + 1e-9
+            assert range_.lo[0] - 1e-9 <= value <= range_.hi[0] + 1e-9
     assert np.all(low <= high)
-    lines = lines_of(curve, x, image)
-    assert np.all(lines.low_slope == 0)
-    assert np.all(lines.high_slope == 0)
+    bounds = linear_bounds_of(curve, x, range_)
+    assert np.all(bounds.low_slope == 0)
+    assert np.all(bounds.high_slope == 0)
 
 
 @each_function

@@ -156,12 +156,12 @@ def perturbed_real(operator: Operator) -> Operator:
 
 
 def shrunk_values(operator: Operator) -> Operator:
-    """The lower half of the image."""
+    """The lower half of the range."""
 
     def values(site: Any, ranges: Any) -> Any:
         mapped = operator.values(site, ranges)
-        image = mapped.image
-        return replace(mapped, image=Interval(image.lo, 0.5 * image.lo + 0.5 * image.hi))
+        range_ = mapped.range
+        return replace(mapped, range=Interval(range_.lo, 0.5 * range_.lo + 0.5 * range_.hi))
 
     return replace(operator, values=values)
 

@@ -177,8 +177,8 @@ def test_a_softmax_of_unbounded_scores_is_refused() -> None:
     rounding = lookup(node).rounding(site, [x], x, IEEE_ANY)
     assert not all(c.holds for c in rounding.preconditions)
     assert np.all(np.isinf(rounding.radius))
-    image = lookup(node).values(site, [x]).image
-    assert np.all((image.lo == 0) & (image.hi == 1))
+    range_ = lookup(node).values(site, [x]).range
+    assert np.all((range_.lo == 0) & (range_.hi == 1))
 
 
 @pytest.mark.parametrize("factor", [1e5, 1e9, 1e30])

@@ -210,7 +210,7 @@ def _enclosed(site: Site, operator: Operator, width: float, moved: float) -> Non
         at = middle + settle(radius * draw.uniform(-1.0, 1.0, kind.shape))
         step = settle(error * draw.choice([-1.0, 1.0, 0.5], kind.shape))
         y, y_hat = _exactly(site, operator, at), _exactly(site, operator, at, step)
-        assert np.all((_fractions(values.image.lo) <= y) & (y <= _fractions(values.image.hi)))
+        assert np.all((_fractions(values.range.lo) <= y) & (y <= _fractions(values.range.hi)))
         assert np.all(abs(y_hat - y) <= _fractions(differences.radius))
         for contribution, out, given in ((pulled, y, at), (apart, y_hat - y, step)):
             (coefficients,) = contribution.coefficients

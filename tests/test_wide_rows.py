@@ -12,8 +12,8 @@ from encoders.families import normalization, softmax_bounds
 from encoders.families.normalization import jacobian, normalized
 from encoders.families.softmax_bounds import (
     log_softmax_jacobian,
-    softmax_image,
     softmax_jacobian,
+    softmax_range,
 )
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import Contribution
@@ -25,8 +25,8 @@ Given: TypeAlias = tuple[Interval, FloatArray]
 Slopes: TypeAlias = Callable[[Interval], Interval | LowRank]
 
 KINDS: dict[str, Slopes] = {
-    "softmax": lambda x: softmax_jacobian(softmax_image(x)),
-    "log-softmax": lambda x: log_softmax_jacobian(softmax_image(x)),
+    "softmax": lambda x: softmax_jacobian(softmax_range(x)),
+    "log-softmax": lambda x: log_softmax_jacobian(softmax_range(x)),
     "centred": lambda x: jacobian(normalized(x, 1e-5, True), True),
     "root-mean-square": lambda x: jacobian(normalized(x, 1e-5, False), False),
 }
@@ -133,10 +133,10 @@ def test_values_pulled_back_through_the_structure_are_bounds(
     x, _ = _drawn(seed)
     rows = rows_along(x.shape, (1,))
     structured = _structured(monkeypatch, KINDS[kind], x)
-    image = Interval(np.full(x.shape, -100.0), np.full(x.shape, 100.0))
+    range_ = Interval(np.full(x.shape, -100.0), np.full(x.shape, 100.0))
     middle = _function(kind, 0.5 * x.lo + 0.5 * x.hi)
     near = Interval(middle - 1e-12, middle + 1e-12)
-    mapped = row_values(rows, rows, x=x, image=image, at_middle=near, jacobian=structured)
+    mapped = row_values(rows, rows, x=x, range_=range_, at_middle=near, jacobian=structured)
     rng = np.random.default_rng(seed)
     c = rng.normal(size=(10, *x.shape))
     pulled = mapped.backward(c)

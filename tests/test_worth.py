@@ -93,10 +93,10 @@ def test_equal_ranges_are_enclosed_once_and_put_back(
     found = []
     for many in (1, 10**9):
         monkeypatch.setattr(curves, "_MANY", many)
-        image = curves.image_of(curve, x)
-        lines = curves.lines_of(curve, x, image)
+        range_ = curves.range_of(curve, x)
+        bounds = curves.linear_bounds_of(curve, x, range_)
         slopes = curves.slopes_of(curve, x)
-        found.append((image.lo, image.hi, *slopes, lines.low, lines.high))
+        found.append((range_.lo, range_.hi, *slopes, bounds.low, bounds.high))
     for once, each in zip(*found, strict=True):
         assert once.shape == (20, 30)
         assert np.array_equal(once, each, equal_nan=True)

@@ -1,8 +1,8 @@
 """Functions of one real variable, piece by piece convex or concave, enclosed rigorously.
 
 A `Curve` states its formula, its derivative and where it bends; everything a bound needs of it
-follows from that by ball arithmetic: its range, the range of its slope, and lines above and below
-it. On a convex piece a function is largest at an end, and at least any of its tangents; float64
+follows from that by ball arithmetic: its range, the range of its slope, and linear bounds.
+On a convex piece a function is largest at an end, and at least any of its tangents; float64
 proposes slopes and points of tangency, balls give the intercepts that make them true. That the
 pieces have the shapes stated is argued beside each curve and certified by the tests (signs of f''
 on a subdivision).
@@ -20,7 +20,7 @@ from encoders.arithmetic.approximate_field import ApproximateReals
 from encoders.arithmetic.exact_fields import Balls, ObjectArray, object_array
 from encoders.functions.curve import Curve, Piece, Shape
 from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up, multiply_up
-from encoders.operator import Lines
+from encoders.operator import LinearBounds
 
 Mask = npt.NDArray[np.bool_]
 
@@ -32,12 +32,12 @@ BALLS = Balls(bits=96)
 _REALS = ApproximateReals()
 
 
-def image_of(curve: Curve, x: Interval) -> Interval:
+def range_of(curve: Curve, x: Interval) -> Interval:
     """Enclosure of f over each interval."""
     zero = np.zeros_like(x.lo)
     inside = _inside(curve, x)
     lo, hi = _extremes(curve, x, zero, inside)
-    crude = curve.image(x)
+    crude = curve.range(x)
     return Interval(np.where(inside, lo, crude.lo), np.where(inside, hi, crude.hi))
 
 
@@ -71,19 +71,19 @@ def _slopes(curve: Curve, x: Interval) -> tuple[FloatArray, FloatArray]:
     )
 
 
-def lines_of(curve: Curve, x: Interval, image: Interval) -> Lines:
-    """Lines below and above f over each interval; constants where nothing better is known."""
+def linear_bounds_of(curve: Curve, x: Interval, range_: Interval) -> LinearBounds:
+    """Linear bounds of f over each interval; constants where nothing better is known."""
     inside = _inside(curve, x)
     high_slope, low_slope = _proposed(curve, x, inside)
     _, high = _extremes(curve, x, high_slope, inside)
     low, _ = _extremes(curve, x, low_slope, inside)
     flat_high = ~inside | ~np.isfinite(high)
     flat_low = ~inside | ~np.isfinite(low)
-    return Lines(
+    return LinearBounds(
         np.where(flat_low, 0.0, low_slope),
-        np.where(flat_low, image.lo, low),
+        np.where(flat_low, range_.lo, low),
         np.where(flat_high, 0.0, high_slope),
-        np.where(flat_high, image.hi, high),
+        np.where(flat_high, range_.hi, high),
     )
 
 
@@ -99,9 +99,9 @@ def moved_by(
 ) -> FloatArray:
     """|f(x̂) − f(x)| for x, x̂ in the hull at most `change` apart: steepest slope, or whole range."""
     steepest = np.maximum(np.abs(slopes[0]), np.abs(slopes[1]))
-    image = image_of(curve, hull)
+    range_ = range_of(curve, hull)
     with np.errstate(invalid="ignore", over="ignore"):
-        width = np.nextafter(image.hi - image.lo, np.inf)
+        width = np.nextafter(range_.hi - range_.lo, np.inf)
     width = np.where(np.isfinite(width), width, np.inf)
     return np.where(change == 0, 0.0, np.minimum(multiply_up(steepest, change), width))
 

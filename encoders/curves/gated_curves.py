@@ -92,8 +92,8 @@ def _gelu_tanh(field: Any, x: Any) -> Any:
 
 def _gelu_tanh_slope(field: Any, x: Any) -> Any:
     gate, rate = _gelu_tanh_gate(field, x)
-    open_part = field.function(SIGMOID, gate)
-    return open_part + x * rate * open_part * field.function(SIGMOID, -gate)
+    gate_value = field.function(SIGMOID, gate)
+    return gate_value + x * rate * gate_value * field.function(SIGMOID, -gate)
 
 
 def _mish(field: Any, x: Any) -> Any:

@@ -175,7 +175,7 @@ def extreme_values(
     lo, hi = _ranges(site, candidates, ranges, sign)
     leader = _leader(lo, hi)
     low, high, rival = leader.lo, leader.hi, leader.rival
-    image = Interval(low, np.maximum(high, rival))
+    range_ = Interval(low, np.maximum(high, rival))
     dominant = rival <= low
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         slope = (high - rival) / (high - low)
@@ -203,7 +203,7 @@ def extreme_values(
         constant = add_up(add_up(inner_up(up, over), inner_up(down, under)), dot_up(c, charge))
         return Contribution(places.carried(coefficients), constant)
 
-    return ValueMap(image if sign > 0 else Interval(-image.hi, -image.lo), backward)
+    return ValueMap(range_ if sign > 0 else Interval(-range_.hi, -range_.lo), backward)
 
 
 def extreme_differences(

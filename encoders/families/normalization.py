@@ -306,10 +306,10 @@ def scaled_error(
 def scaled_values(inner: ValueMap, scale: FloatArray, bias: FloatArray) -> ValueMap:
     """Real values through z·scale + bias; the product c·scale is charged at the largest |z|."""
     size = np.abs(scale)
-    z = inner.image
+    z = inner.range
     low = np.minimum(-multiply_up(scale, -z.lo), -multiply_up(scale, -z.hi))
     high = np.maximum(multiply_up(scale, z.lo), multiply_up(scale, z.hi))
-    image = Interval(add_down(low, bias), add_up(high, bias))
+    range_ = Interval(add_down(low, bias), add_up(high, bias))
     charge = multiply_up(multiply_up(size, z.magnitude), 2 * UNIT)
 
     def backward(c: FloatArray) -> Contribution:
@@ -317,7 +317,7 @@ def scaled_values(inner: ValueMap, scale: FloatArray, bias: FloatArray) -> Value
         constant = add_up(pulled.constant, add_up(inner_up(c, bias), dot_up(c, charge)))
         return Contribution(pulled.coefficients, constant)
 
-    return ValueMap(image, backward)
+    return ValueMap(range_, backward)
 
 
 def scaled_differences(inner: DifferenceMap, scale: FloatArray) -> DifferenceMap:

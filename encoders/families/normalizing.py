@@ -204,7 +204,7 @@ def normalizing_operator(
             rows,
             rows,
             x=x,
-            image=found.z,
+            range_=found.z,
             at_middle=at_middle,
             jacobian=jacobian(found, layout.centred),
         )

@@ -14,7 +14,7 @@ import numpy as np
 
 from encoders.arithmetic.runtime import Arithmetic
 from encoders.contract.contract import RuntimeContract
-from encoders.curves.curves import image_of, lines_of, moved_by, slopes_of
+from encoders.curves.curves import linear_bounds_of, moved_by, range_of, slopes_of
 from encoders.families.signed_sum import check_float
 from encoders.functions.curve import Curve
 from encoders.functions.function import Function
@@ -81,8 +81,8 @@ def smooth_operator(
 
     def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
         (x,) = ranges
-        image = image_of(curve(site), x)
-        return elementwise_values(image, lines_of(curve(site), x, image), x)
+        range_ = range_of(curve(site), x)
+        return elementwise_values(range_, linear_bounds_of(curve(site), x, range_), x)
 
     def differences(
         site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]

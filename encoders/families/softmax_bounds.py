@@ -64,28 +64,28 @@ def _odds(x: Interval, kept: Mask | None) -> tuple[Any, Any, FloatArray]:
     return _others(low * count) / high, _others(high * count) / low, np.broadcast_to(known, x.shape)
 
 
-def softmax_image(x: Interval, kept: Mask | None = None) -> Interval:
+def softmax_range(x: Interval, kept: Mask | None = None) -> Interval:
     """Range of each probability over rows (rows, n), 0 for the scores that are not `kept`."""
     with BALLS.working():
         least, most, known = _odds(x, kept)
         lo, hi = lower(1 / (1 + most)), upper(1 / (1 + least))
-    image = Interval(
+    range_ = Interval(
         np.where(known, np.maximum(lo, 0.0), 0.0), np.where(known, np.minimum(hi, 1.0), 1.0)
     )
-    return image if kept is None else Interval(kept * image.lo, kept * image.hi)
+    return range_ if kept is None else Interval(kept * range_.lo, kept * range_.hi)
 
 
-def log_softmax_image(x: Interval, kept: Mask | None = None) -> Interval:
+def log_softmax_range(x: Interval, kept: Mask | None = None) -> Interval:
     """Range of each probability's logarithm, 0 for the scores that are not `kept`."""
     with BALLS.working():
         least, most, known = _odds(x, kept)
         lo = lower(-BALLS.function(LOG, 1 + most))
         hi = upper(-BALLS.function(LOG, 1 + least))
-    image = Interval(np.where(known, lo, -np.inf), np.where(known, np.minimum(hi, 0.0), 0.0))
-    return image if kept is None else Interval(np.where(kept, image.lo, 0.0), kept * image.hi)
+    range_ = Interval(np.where(known, lo, -np.inf), np.where(known, np.minimum(hi, 0.0), 0.0))
+    return range_ if kept is None else Interval(np.where(kept, range_.lo, 0.0), kept * range_.hi)
 
 
-def log_sum_exp_image(x: Interval) -> Interval:
+def log_sum_exp_range(x: Interval) -> Interval:
     """Range of log Σ eˣ, (rows, 1)."""
     known = np.all(np.isfinite(x.lo) & np.isfinite(x.hi), axis=1, keepdims=True)
 

@@ -96,9 +96,9 @@ def any_order_total(
     flushed = np.where(largest > 0, r.flushed, 0.0)
     additions = np.maximum(terms - 1.0, 0.0)
     radius = any_order_sum(r, largest, additions, flushed, total=every)
-    image = affine_values(affine_map(parts, shape), ranges).image
+    range_ = affine_values(affine_map(parts, shape), ranges).range
     reach = add_up(largest, np.where(np.isfinite(radius), radius, 0.0))
-    return tracked(image, radius), reach
+    return tracked(range_, radius), reach
 
 
 def total_rounding(

@@ -42,12 +42,12 @@ class Piece:
 class Curve:
     """A continuous function given by adjacent pieces in ascending order.
 
-    Outside the pieces, and where an argument is unbounded, only `image` (of an interval, for
+    Outside the pieces, and where an argument is unbounded, only `range` (of an interval, for
     arguments on which the function is defined) and `slopes` are known.
     """
 
     pieces: tuple[Piece, ...]
-    image: Callable[[Interval], Interval]
+    range: Callable[[Interval], Interval]
     slopes: tuple[float, float]
 
     @property
@@ -82,12 +82,12 @@ def within(low: float, high: float) -> Callable[[Interval], Interval]:
 def positive_part(below: float, above: float) -> Callable[[Interval], Interval]:
     """For max(x, 0) + below ≤ f(x) ≤ max(x, 0) + above; 1.01 pays for the float64 sum."""
 
-    def image(x: Interval) -> Interval:
+    def range_(x: Interval) -> Interval:
         return Interval(
             np.maximum(x.lo, 0.0) * 0.99 + 1.01 * below, np.maximum(x.hi, 0.0) * 1.01 + 1.01 * above
         )
 
-    return image
+    return range_
 
 
 def multiples_of_pi(shift: Fraction, most: int) -> list[tuple[float, float]]:

@@ -264,7 +264,7 @@ def dynamic_operator(name: str, p: DynamicProduct) -> Operator:
     def differences(
         site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
     ) -> DifferenceMap:
-        f = affine_values(_moved_by(ranges[0]), ranges).image
+        f = affine_values(_moved_by(ranges[0]), ranges).range
         return composed_differences(
             _difference(ranges[0], errors[0]),
             lambda e: p.product.core.differences(p.scaled(site), [f], [e]),

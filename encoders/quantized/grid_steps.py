@@ -19,10 +19,10 @@ import numpy as np
 
 from encoders.arithmetic.runtime import Arithmetic, Relation, integers_of
 from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up
-from encoders.operator import DifferenceMap, Field, Lines, ValueMap
+from encoders.operator import DifferenceMap, Field, LinearBounds, ValueMap
 from encoders.relaxations.elementwise import Secant, elementwise_differences, elementwise_values
 from encoders.relaxations.piecewise import LEMMAS as PIECES
-from encoders.relaxations.piecewise import clamp, piecewise_lines, piecewise_secant
+from encoders.relaxations.piecewise import clamp, piecewise_bounds, piecewise_secant
 from encoders.rounding.rounding_bounds import Rounder
 from encoders.rounding.tracked import Tracked
 from onnx_import.graph import DType
@@ -37,7 +37,7 @@ class Steps:
     lowest: float
     highest: float
 
-    def image(self, u: Interval) -> Interval:
+    def range(self, u: Interval) -> Interval:
         """Stored numbers for t + z in these ranges, either way of breaking ties."""
         least, greatest = np.ceil(u.lo - 0.5), np.floor(u.hi + 0.5)
         return Interval(*(np.clip(v, self.lowest, self.highest) for v in (least, greatest)))
@@ -64,24 +64,24 @@ def steps_of(dtype: DType) -> Steps:
 
 def step_values(steps: Steps, u: Interval) -> ValueMap:
     """Values of q over u = t + z."""
-    image = steps.image(u)
-    _, near = piecewise_lines(clamp(steps.lowest, steps.highest), u)
-    flat = image.hi - image.lo <= 1.0
+    range_ = steps.range(u)
+    _, near = piecewise_bounds(clamp(steps.lowest, steps.highest), u)
+    flat = range_.hi - range_.lo <= 1.0
     zero = np.zeros(u.shape)
-    lines = Lines(
+    bounds = LinearBounds(
         np.where(flat, zero, near.low_slope),
-        np.where(flat, image.lo, add_down(near.low, -0.5)),
+        np.where(flat, range_.lo, add_down(near.low, -0.5)),
         np.where(flat, zero, near.high_slope),
-        np.where(flat, image.hi, add_up(near.high, 0.5)),
+        np.where(flat, range_.hi, add_up(near.high, 0.5)),
     )
-    return elementwise_values(image, lines, u)
+    return elementwise_values(range_, bounds, u)
 
 
 def step_differences(steps: Steps, u: Interval, error: FloatArray) -> DifferenceMap:
     """Differences of q for real u and |û − u| ≤ `error`, infinite where û may be no number."""
     error = np.where(np.isnan(error), np.inf, error)
     real = np.isfinite(u.lo) & np.isfinite(u.hi)
-    jump = np.where(error == 0, 0.0, _width(steps.image(u.inflate(error))))
+    jump = np.where(error == 0, 0.0, _width(steps.range(u.inflate(error))))
     near, distance = piecewise_secant(clamp(steps.lowest, steps.highest), u, error)
     follows = real & (jump > 1.0) & (distance < jump)
     secant = Secant(
@@ -101,11 +101,11 @@ def step_rounding(
     ideal = t.ideal.move(lambda v: np.broadcast_to(v[0], shape))
     reach = ideal.inflate(error)
     u = Interval(add_down(reach.lo, zero.lo), add_up(reach.hi, zero.hi))
-    jump = np.minimum(_width(steps.image(u)), np.floor(add_up(error, 1.0)))
+    jump = np.minimum(_width(steps.range(u)), np.floor(add_up(error, 1.0)))
     known = np.isfinite(error) & (r.exact | (t.largest <= float(r.format.largest_finite)))
     return np.where(error == 0, 0.0, np.where(known, jump, steps.highest - steps.lowest))
 
 
-def _width(image: Interval) -> FloatArray:
+def _width(range_: Interval) -> FloatArray:
     """NaN ends mean that nothing is known."""
-    return np.asarray(np.where(np.isnan(image.hi - image.lo), np.inf, image.hi - image.lo))
+    return np.asarray(np.where(np.isnan(range_.hi - range_.lo), np.inf, range_.hi - range_.lo))

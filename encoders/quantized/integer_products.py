@@ -138,7 +138,7 @@ def product_differences(
     p: IntegerProduct, site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
 ) -> DifferenceMap:
     centred = _centred(p, site)
-    held = affine_values(centred, ranges).image
+    held = affine_values(centred, ranges).range
     return composed_differences(
         affine_differences(centred, errors),
         lambda moved_by: p.core.differences(centred_site(p, site), [held], [moved_by]),
@@ -170,7 +170,7 @@ def no_wrapping(
 
 def product_size(p: IntegerProduct, site: Site, x: FloatArray) -> FloatArray:
     """Σ w·x of stored weights and x ≥ 0, both not negative, rounded up."""
-    return p.core.values(site, [Interval(np.zeros(x.shape), x)]).image.hi
+    return p.core.values(site, [Interval(np.zeros(x.shape), x)]).range.hi
 
 
 def broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:

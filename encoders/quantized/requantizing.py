@@ -164,8 +164,8 @@ def requantising_operator(name: str, q: Requantised) -> Operator:
     def differences(
         site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
     ) -> DifferenceMap:
-        total = product_values(q.product, site, ranges).image
-        u = affine_values(_scaling(q, site), [total]).image
+        total = product_values(q.product, site, ranges).range
+        u = affine_values(_scaling(q, site), [total]).range
         scaled = composed_differences(
             product_differences(q.product, site, ranges, errors),
             lambda e: affine_differences(_scaling(q, site), [e]),
@@ -179,7 +179,7 @@ def requantising_operator(name: str, q: Requantised) -> Operator:
         fits = no_wrapping(q.product, site, inputs, float(np.max(np.abs(bias))))
         r = rounder_of(DType.FLOAT32, contract)
         arithmetic = ErrorArithmetic(r, contract)
-        total = product_values(q.product, site, inputs).image
+        total = product_values(q.product, site, inputs).range
         exact = np.broadcast_to(bias, total.shape)
         total = Interval(add_down(total.lo, exact), add_up(total.hi, exact))
         stored = [None if c is None else arithmetic.stored(c) for c in site.constants]

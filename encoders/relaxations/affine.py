@@ -1,6 +1,6 @@
 """Operators that are affine in their variable inputs: y = Σ_i M_i·x_i + b.
 
-One description (`AffineMap`) serves the interval image of real values, functionals pulled back
+One description (`AffineMap`) serves the range of real values, functionals pulled back
 through them, and differences, since d_out = Σ_i M_i·d_i exactly. The soundness of each float64
 step rests on the bounds stated in `encoders.numbers.enclosure`.
 """
@@ -50,9 +50,9 @@ def affine_map(
 
 
 def affine_values(
-    affine: AffineMap, ranges: Sequence[Interval], image: Interval | None = None
+    affine: AffineMap, ranges: Sequence[Interval], range_: Interval | None = None
 ) -> ValueMap:
-    """Interval image and pull-back of real values through an affine map; `image` if known."""
+    """Range and pull-back of real values through an affine map; `range_` if it is known."""
 
     @cache  # not before a functional is pulled back
     def errors() -> tuple[FloatArray, float]:
@@ -65,7 +65,7 @@ def affine_values(
             tuple(part.adjoint(c) for part in affine.parts), add_up(constant, underflow)
         )
 
-    return ValueMap(_image(affine, ranges) if image is None else image, backward)
+    return ValueMap(_range(affine, ranges) if range_ is None else range_, backward)
 
 
 def _adjoint_errors(
@@ -80,36 +80,36 @@ def _adjoint_errors(
     return rho, 2.0 * underflow
 
 
-def _image(affine: AffineMap, ranges: Sequence[Interval]) -> Interval:
+def _range(affine: AffineMap, ranges: Sequence[Interval]) -> Interval:
     if all(part.terms == 0 for part in affine.parts):
-        return _moved_image(affine, ranges)
+        return _moved_range(affine, ranges)
     terms = len(affine.parts)
     slack = gamma(2 * terms + 2) if terms > 1 or np.any(affine.bias) else 0.0
-    images: list[FloatArray] = []
+    balls: list[FloatArray] = []
     for part, x in zip(affine.parts, ranges, strict=True):
         own = (gamma(part.terms) + part.relative) * (1.0 + 2.0**-40)
         with np.errstate(over="ignore", invalid="ignore"):
             mid, rad = all_in_blocks(partial(_centred, own), x.lo, x.hi)
         tiny = 2.0 * part.terms * SMALLEST if some(mid) else 0.0
-        images += (part.apply(mid[None])[0], add_up(part.magnitude_up(rad), tiny))
-    lo, hi = all_in_blocks(partial(_ends, slack), affine.bias, affine.bias_radius, *images)
+        balls += (part.apply(mid[None])[0], add_up(part.magnitude_up(rad), tiny))
+    lo, hi = all_in_blocks(partial(_ends, slack), affine.bias, affine.bias_radius, *balls)
     return Interval(lo, hi)
 
 
-def _moved_image(affine: AffineMap, ranges: Sequence[Interval]) -> Interval:
+def _moved_range(affine: AffineMap, ranges: Sequence[Interval]) -> Interval:
     """Sums of the ends of what is moved, where every coefficient is -1, 0 or 1."""
-    image = Interval(affine.bias, affine.bias)
+    range_ = Interval(affine.bias, affine.bias)
     if np.any(affine.bias_radius):
-        image = image.inflate(affine.bias_radius)
-    shifted = bool(np.any(image.lo) or np.any(image.hi))
+        range_ = range_.inflate(affine.bias_radius)
+    shifted = bool(np.any(range_.lo) or np.any(range_.hi))
     for part, x in zip(affine.parts, ranges, strict=True):
         a, b = part.apply(x.lo[None])[0], part.apply(x.hi[None])[0]
         moved = Interval(np.minimum(a, b), np.maximum(a, b))  # a coefficient may be -1
         if shifted:
-            image = Interval(add_down(image.lo, moved.lo), add_up(image.hi, moved.hi))
+            range_ = Interval(add_down(range_.lo, moved.lo), add_up(range_.hi, moved.hi))
         else:
-            image, shifted = moved, True
-    return image
+            range_, shifted = moved, True
+    return range_
 
 
 def _centred(relative: float, lo: FloatArray, hi: FloatArray) -> tuple[FloatArray, ...]:
@@ -124,12 +124,12 @@ def _centred(relative: float, lo: FloatArray, hi: FloatArray) -> tuple[FloatArra
 
 
 def _ends(
-    slack: float, bias: FloatArray, bias_radius: FloatArray, *images: FloatArray
+    slack: float, bias: FloatArray, bias_radius: FloatArray, *balls: FloatArray
 ) -> tuple[FloatArray, ...]:
-    """bias + Σ centres, with what their float64 sum errs by, plus and minus the radii; `images`
+    """bias + Σ centres, with what their float64 sum errs by, plus and minus the radii; `balls`
     holds centres and radii in turn."""
     centre, absolute, radius = np.zeros_like(bias), np.abs(bias), bias_radius
-    for middle, around in zip(images[::2], images[1::2], strict=True):
+    for middle, around in zip(balls[::2], balls[1::2], strict=True):
         centre = centre + middle
         absolute = absolute + np.abs(middle)
         radius = add_up(radius, around)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from encoders.arithmetic.approximate_field import approximate_function
-from encoders.curves.curves import band_of, image_of
+from encoders.curves.curves import band_of, range_of
 from encoders.functions.function import Function
 from encoders.numbers.enclosure import UNIT, FloatArray, Interval, add_down, add_up
 from encoders.rounding.error_arithmetic import interval_product, interval_quotient
@@ -161,15 +161,15 @@ class Form:
         below = np.minimum(left - rise * low, right - rise * high)
         below = below - (right + rise * high) * (8.0 * UNIT)
         found = self._on_line(rise, below, above, known)
-        image = Interval(np.maximum(np.nextafter(left, -np.inf), 0.0), np.nextafter(right, np.inf))
-        return _within(found, _where(known, image))
+        range_ = Interval(np.maximum(np.nextafter(left, -np.inf), 0.0), np.nextafter(right, np.inf))
+        return _within(found, _where(known, range_))
 
     def apply(self, function: Function) -> Form:
-        """An elementary function, between two parallel lines from ball arithmetic."""
+        """An elementary function, between two parallel linear bounds from ball arithmetic."""
         curve = function.shape
         shape = np.broadcast_shapes(self.lo.shape, self.centre.shape)
         x = self.range.move(lambda v: np.broadcast_to(v, shape))
-        image = image_of(curve, x)
+        range_ = range_of(curve, x)
         with np.errstate(all="ignore"):
             ends = (np.asarray(approximate_function(function, v)) for v in (x.lo, x.hi))
             rise = -np.subtract(*ends) / (x.hi - x.lo)
@@ -179,7 +179,7 @@ class Form:
         found = self._on_line(
             rise, np.where(known, band.lo, 0.0), np.where(known, band.hi, 0.0), known
         )
-        return _within(found, image)
+        return _within(found, range_)
 
     def _on_line(self, slope: FloatArray, one: FloatArray, other: FloatArray, known: Any) -> Form:
         """slope·self + [a number between `one` and `other`] where known, else nothing."""
@@ -219,8 +219,8 @@ def exactly(values: FloatArray, inputs: int) -> Form:
     return Form(values, np.zeros((inputs, 1)), np.zeros_like(values), values, values)
 
 
-def _where(known: Any, image: Interval) -> Interval:
-    return Interval(np.where(known, image.lo, -np.inf), np.where(known, image.hi, np.inf))
+def _where(known: Any, range_: Interval) -> Interval:
+    return Interval(np.where(known, range_.lo, -np.inf), np.where(known, range_.hi, np.inf))
 
 
 def _form(
@@ -261,17 +261,17 @@ def _within(form: Form, known: Interval | None) -> Form:
     )
 
 
-def flat(image: Interval, inputs: int) -> Form:
+def flat(range_: Interval, inputs: int) -> Form:
     """What is known to lie in an interval, and no more."""
     nothing = np.zeros((inputs, 1))
-    infinite = np.full_like(image.lo, np.inf)
-    return _within(Form(np.zeros_like(image.lo), nothing, infinite, image.lo, image.hi), None)
+    infinite = np.full_like(range_.lo, np.inf)
+    return _within(Form(np.zeros_like(range_.lo), nothing, infinite, range_.lo, range_.hi), None)
 
 
 def hull(a: Form, b: Form) -> Form:
     """Around both quantities: their interval hull."""
-    image = Interval(np.minimum(a.lo, b.lo), np.maximum(a.hi, b.hi))
-    return flat(image, len(a.slope))
+    range_ = Interval(np.minimum(a.lo, b.lo), np.maximum(a.hi, b.hi))
+    return flat(range_, len(a.slope))
 
 
 def choose(at: Any, a: Form, b: Form) -> Form:

@@ -49,13 +49,13 @@ class Bilinear:
     square: bool = False
 
 
-def bilinear_values(b: Bilinear, ranges: Sequence[Interval], image: Interval | None) -> ValueMap:
-    """Values through b; `image` may give a tighter enclosure than the planes do."""
+def bilinear_values(b: Bilinear, ranges: Sequence[Interval], range_: Interval | None) -> ValueMap:
+    """Values through b; `range_` may give a tighter enclosure than the planes do."""
     x, y = ranges
     (mx, rx), (my, ry) = midpoint_radius(x), midpoint_radius(y)
     if not _finite(mx, rx, my, ry):
         whole = Interval(np.full(b.shape, -np.inf), np.full(b.shape, np.inf))
-        return ValueMap(image if image is not None else whole, _unbounded(2))
+        return ValueMap(range_ if range_ is not None else whole, _unbounded(2))
     radius = b.on_x(ry).magnitude_up(rx)
     size = b.on_x(np.abs(my)).magnitude_up(np.abs(mx))
     centre = -b.product(mx, my)
@@ -66,7 +66,7 @@ def bilinear_values(b: Bilinear, ranges: Sequence[Interval], image: Interval | N
     slack = multiply_up(size, gamma(b.terms + 2) * (1.0 + 2.0**-40))
     radius = add_up(add_up(radius, slack), 4.0 * b.terms * SMALLEST if np.any(size) else 0.0)
     mapped = affine_values(AffineMap((b.on_x(my), b.on_y(mx)), centre, radius), ranges)
-    held = mapped.image if image is None else mapped.image.intersect(image)
+    held = mapped.range if range_ is None else mapped.range.intersect(range_)
     return ValueMap(held, mapped.backward)
 
 

@@ -9,8 +9,8 @@ from encoders.operator import Contribution, DifferenceMap, ValueMap
 
 
 def composed_values(inner: ValueMap, outer: Callable[[Interval], ValueMap]) -> ValueMap:
-    """f∘g, f taking one tensor; `outer` is asked on the image of g."""
-    last = outer(inner.image)
+    """f∘g, f taking one tensor; `outer` is asked on the range of g."""
+    last = outer(inner.range)
 
     def backward(c: FloatArray) -> Contribution:
         pulled = last.backward(c)
@@ -19,7 +19,7 @@ def composed_values(inner: ValueMap, outer: Callable[[Interval], ValueMap]) -> V
         first = inner.backward(coefficients)
         return Contribution(first.coefficients, add_up(first.constant, pulled.constant))
 
-    return ValueMap(last.image, backward)
+    return ValueMap(last.range, backward)
 
 
 def composed_differences(
@@ -40,7 +40,7 @@ def composed_differences(
 
 def added_values(f: ValueMap, g: ValueMap) -> ValueMap:
     """f + g of different inputs, those of f first; both have the output's shape."""
-    low, high = add_down(f.image.lo, g.image.lo), add_up(f.image.hi, g.image.hi)
+    low, high = add_down(f.range.lo, g.range.lo), add_up(f.range.hi, g.range.hi)
     return ValueMap(Interval(low, high), lambda c: _joined(f.backward(c), g.backward(c)))
 
 

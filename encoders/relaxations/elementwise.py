@@ -1,6 +1,6 @@
 """Nonlinear functions of one variable applied element by element.
 
-An operator gives two lines that enclose f over its range, and a secant with a remainder for its
+An operator gives linear bounds of f over a range, and a secant with a remainder for its
 differences; these helpers turn them into the maps that bounds are built on.
 """
 
@@ -26,7 +26,7 @@ from encoders.operator import (
     Contribution,
     DifferenceMap,
     FreeSlopes,
-    Lines,
+    LinearBounds,
     SlopeChoice,
     ValueMap,
 )
@@ -47,15 +47,15 @@ def secant_of_slopes(low: FloatArray, high: FloatArray, error: FloatArray) -> Se
     return Secant(middle, multiply_up(spread, error))
 
 
-def elementwise_values(image: Interval, lines: Lines, x: Interval) -> ValueMap:
-    """Real values through enclosing lines."""
-    return ValueMap(image, through_lines(lambda: lines, x))
+def elementwise_values(range_: Interval, bounds: LinearBounds, x: Interval) -> ValueMap:
+    """Real values through linear bounds."""
+    return ValueMap(range_, through_linear_bounds(lambda: bounds, x))
 
 
-def through_lines(
-    lines_of: Callable[[], Lines], x: Interval
+def through_linear_bounds(
+    bounds_of: Callable[[], LinearBounds], x: Interval
 ) -> Callable[[FloatArray], Contribution]:
-    """Pull functionals of f(x) back through its enclosing lines.
+    """Pull functionals of f(x) back through its linear bounds.
 
     A product c·slope carries a relative error of at most U and the sum of the two of another U
     (one of the two summands is zero), charged at the largest |x|.
@@ -63,67 +63,67 @@ def through_lines(
 
     @cache
     def charge() -> FloatArray:
-        lines = lines_of()
-        slope = np.maximum(np.abs(lines.low_slope), np.abs(lines.high_slope))
+        bounds = bounds_of()
+        slope = np.maximum(np.abs(bounds.low_slope), np.abs(bounds.high_slope))
         return multiply_up(multiply_up(slope, _finite(x.magnitude)), 4 * UNIT)
 
     def backward(c: FloatArray) -> Contribution:
-        lines = lines_of()
+        bounds = bounds_of()
         positive, negative = np.maximum(c, 0.0), np.minimum(c, 0.0)
-        coefficients = positive * lines.high_slope + negative * lines.low_slope
-        constant = add_up(inner_up(positive, lines.high), inner_up(negative, lines.low))
+        coefficients = positive * bounds.high_slope + negative * bounds.low_slope
+        constant = add_up(inner_up(positive, bounds.high), inner_up(negative, bounds.low))
         return Contribution((coefficients,), add_up(constant, dot_up(c, charge())))
 
     return backward
 
 
 def free_slopes(
-    lines_of: Callable[[], Lines], free: BoolArray, x: Interval, below: FloatArray
+    bounds_of: Callable[[], LinearBounds], free: BoolArray, x: Interval, below: FloatArray
 ) -> FreeSlopes:
-    """The freedom of a hinge's relaxation: lower line t·x for any t in [b, 1], and phases.
+    """The freedom of a hinge's relaxation: lower bound t·x for any t in [b, 1], and phases.
 
-    f is x for x ≥ 0 and b·x below, with b = `below` ≤ 1 and `low` of the lines zero. Over inputs
+    f is x for x ≥ 0 and b·x below, with b = `below` ≤ 1 and `low` of the bounds zero. Over inputs
     with x ≥ −e, c·f(x) ≤ (c + β)·x + ((1 − b)·max(c, 0) + β)·e, and over those with x ≤ e,
     c·f(x) ≤ (c·b − β)·x + ((1 − b)·max(c, 0) + β)·e, for any β ≥ 0 (lemma `phase-multiplier`).
     """
 
     @cache
     def charges() -> tuple[FloatArray, FloatArray]:
-        lines = lines_of()
-        slope = np.maximum(np.maximum(np.abs(lines.high_slope), np.abs(below)), 1.0)
+        bounds = bounds_of()
+        slope = np.maximum(np.maximum(np.abs(bounds.high_slope), np.abs(below)), 1.0)
         unit = multiply_up(_finite(x.magnitude), 4 * UNIT)
         return unit, multiply_up(slope, unit)
 
     def backward(c: FloatArray, choice: SlopeChoice) -> Contribution:
-        lines, (unit, charge) = lines_of(), charges()
+        bounds, (unit, charge) = bounds_of(), charges()
         positive, negative = np.maximum(c, 0.0), np.minimum(c, 0.0)
-        low = np.where(free, np.clip(choice.low_slope, below, 1.0), lines.low_slope)
-        relaxed = positive * lines.high_slope + negative * low
+        low = np.where(free, np.clip(choice.low_slope, below, 1.0), bounds.low_slope)
+        relaxed = positive * bounds.high_slope + negative * low
         beta = np.maximum(choice.multiplier, 0.0)
         active, inactive = choice.phase > 0, choice.phase < 0
         coefficients = np.where(active, c + beta, np.where(inactive, c * below - beta, relaxed))
-        open_part = np.where(choice.phase == 0, positive, 0.0)
-        constant = add_up(inner_up(open_part, lines.high), dot_up(c, charge))
+        relaxed_part = np.where(choice.phase == 0, positive, 0.0)
+        constant = add_up(inner_up(relaxed_part, bounds.high), dot_up(c, charge))
         if np.any(choice.slack):
             step = multiply_up(positive, add_up(1.0, -below))
             confined = np.where(choice.phase == 0, 0.0, add_up(step, beta))
             constant = add_up(constant, dot_up(confined, np.asarray(choice.slack)))
         return Contribution((coefficients,), add_up(constant, dot_up(beta, unit)))
 
-    return FreeSlopes(free, lines_of, below, backward)
+    return FreeSlopes(free, bounds_of, below, backward)
 
 
 def elementwise_differences(
     secant: Secant,
     radius: FloatArray,
     error: FloatArray,
-    undecided: BoolArray | None = None,
+    unstable: BoolArray | None = None,
     below: FloatArray | float = 0.0,
 ) -> DifferenceMap:
     """Differences through f: `radius` bounds |f(x̂) − f(x)|, `error` bounds |d|.
 
     c·(f(x̂) − f(x)) ≤ (c·m)·d + |c|·(remainder + θ·|m|·error), θ the rounding error of c·m.
-    `undecided` says where f(x̂) − f(x) = s·d with s anywhere between `below` and 1.
+    `unstable` says where f(x̂) − f(x) = s·d with s anywhere between `below` and 1.
     """
     middle = secant.slope
 
@@ -147,9 +147,9 @@ def elementwise_differences(
             cost = add_up(cost, dot_up(np.where(at, c, 0.0), inexact()))
         return Contribution((c * np.where(at, slope, middle),), cost)
 
-    if undecided is None:
+    if unstable is None:
         return DifferenceMap(radius, backward)
-    return DifferenceMap(radius, backward, undecided, fixed)
+    return DifferenceMap(radius, backward, unstable, fixed)
 
 
 def _product_error(middle: FloatArray) -> FloatArray:

@@ -238,9 +238,9 @@ class Duals(Forms):
 
 
 def _larger(a: Form, b: Form) -> Form:
-    image = Interval(np.maximum(a.lo, b.lo), np.maximum(a.hi, b.hi))
-    open_ = flat(image, len(a.slope))
-    return choose(a.lo >= b.hi, a, choose(b.lo >= a.hi, b, open_))
+    range_ = Interval(np.maximum(a.lo, b.lo), np.maximum(a.hi, b.hi))
+    undecided = flat(range_, len(a.slope))
+    return choose(a.lo >= b.hi, a, choose(b.lo >= a.hi, b, undecided))
 
 
 def _compared(relation: Relation, a: Form, b: Form) -> Form:
@@ -253,8 +253,8 @@ def _compared(relation: Relation, a: Form, b: Form) -> Form:
             (a.hi < b.lo) | (b.hi < a.lo),
         ),
     }[relation]
-    image = Interval(holds.astype(np.float64), 1.0 - fails.astype(np.float64))
-    return flat(image, len(a.slope))
+    range_ = Interval(holds.astype(np.float64), 1.0 - fails.astype(np.float64))
+    return flat(range_, len(a.slope))
 
 
 def _selected(condition: Form, a: Form, b: Form) -> Form:

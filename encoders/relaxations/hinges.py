@@ -1,7 +1,7 @@
 """Hinges: f(x) = x for x ≥ 0 and b·x below, as in Relu (b = 0), LeakyRelu and PRelu.
 
 f = b·x + (1 − b)·relu(x) for every b, so what holds of relu holds of f with these weights: its
-enclosing lines, its secants and the effect of its phases (lemmas `relu-relaxation`,
+linear bounds, its secants and the effect of its phases (lemmas `relu-relaxation`,
 `relu-secant-one`, `relu-secant-zero`, `relu-secant-half`, `phase-multiplier`). `below` is b, exact,
 and broadcasts to the tensor's shape.
 """
@@ -20,23 +20,23 @@ from encoders.numbers.enclosure import (
     multiply_up,
     nothing,
 )
-from encoders.operator import DifferenceMap, Lines, ValueMap
+from encoders.operator import DifferenceMap, LinearBounds, ValueMap
 from encoders.relaxations.elementwise import (
     Secant,
     elementwise_differences,
     free_slopes,
-    through_lines,
+    through_linear_bounds,
 )
 
 
-def hinge_relaxation(below: FloatArray, x: Interval) -> Lines:
+def hinge_relaxation(below: FloatArray, x: Interval) -> LinearBounds:
     """The triangle relaxation for b ≤ 1: above, the chord; below, b·x or x, whichever cuts off
     less (CROWN)."""
     lo, hi = x.lo, x.hi
     unstable = (lo < 0) & (hi > 0)
     if not np.any(unstable):
         zero, slope = nothing(lo.shape), np.where(lo >= 0, 1.0, below)
-        return Lines(slope, zero, slope, zero)
+        return LinearBounds(slope, zero, slope, zero)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         share = np.where(unstable, hi / (hi - lo), 0.0)
     share = np.clip(np.where(np.isfinite(share), share, 1.0), 0.0, 1.0)
@@ -48,7 +48,7 @@ def hinge_relaxation(below: FloatArray, x: Interval) -> Lines:
     over_hi = add_up(hi, multiply_up(-high_slope, hi))
     high = np.where(unstable, np.maximum(over_lo, over_hi), 0.0)
     low_slope = np.where((lo >= 0) | (unstable & (hi > -lo)), 1.0, below)
-    return Lines(low_slope, np.zeros_like(lo), high_slope, high)
+    return LinearBounds(low_slope, np.zeros_like(lo), high_slope, high)
 
 
 def hinge_values(below: FloatArray, x: Interval) -> ValueMap:
@@ -58,15 +58,15 @@ def hinge_values(below: FloatArray, x: Interval) -> ValueMap:
         up = [np.where(v < 0, multiply_up(below, v), v) for v in (x.lo, x.hi)]
         down = [np.where(v < 0, -multiply_up(-below, v), v) for v in (x.lo, x.hi)]
         least = np.minimum(*down)
-        image = Interval(np.where(kink, np.minimum(least, 0.0), least) + 0.0, np.maximum(*up))
+        range_ = Interval(np.where(kink, np.minimum(least, 0.0), least) + 0.0, np.maximum(*up))
     else:
-        image = x.move(lambda v: np.maximum(v, 0.0) + 0.0)
+        range_ = x.move(lambda v: np.maximum(v, 0.0) + 0.0)
 
     @cache  # not before a functional is pulled back
-    def lines() -> Lines:
+    def bounds() -> LinearBounds:
         return hinge_relaxation(below, x)
 
-    return ValueMap(image, through_lines(lines, x), free_slopes(lines, kink, x, below))
+    return ValueMap(range_, through_linear_bounds(bounds, x), free_slopes(bounds, kink, x, below))
 
 
 def hinge_differences(below: FloatArray, x: Interval, error: FloatArray) -> DifferenceMap:
@@ -77,8 +77,8 @@ def hinge_differences(below: FloatArray, x: Interval, error: FloatArray) -> Diff
     (1 + b)/2 it is |1 − b|·(|x̂| − |x|)/2, at most |1 − b|·e/2.
     """
     slope, rest, radius, half = all_in_blocks(_hinge_secants, below, x.lo, x.hi, error)
-    undecided = (half > 0) & (error > 0)
-    return elementwise_differences(Secant(slope, rest), radius, error, undecided, below)
+    unstable = (half > 0) & (error > 0)
+    return elementwise_differences(Secant(slope, rest), radius, error, unstable, below)
 
 
 def _hinge_secants(
@@ -87,12 +87,12 @@ def _hinge_secants(
     """Slopes, remainders, |f(x̂) − f(x)|, and 1 where the slope is the middle one."""
     hull = Interval(lo, hi).inflate(error)
     bend = np.where(below == 0, 1.0, np.maximum(add_up(1.0, -below), add_up(below, -1.0)))
-    open_one = np.minimum(error, np.maximum(-hull.lo, 0.0))
-    open_below = np.minimum(error, np.maximum(hull.hi, 0.0))
-    best = np.minimum(open_one, open_below)
+    by_one = np.minimum(error, np.maximum(-hull.lo, 0.0))
+    by_below = np.minimum(error, np.maximum(hull.hi, 0.0))
+    best = np.minimum(by_one, by_below)
     half = best > 0.5 * error
     middle = 0.5 * below + 0.5
-    slope = np.where(half, middle, np.where(open_one <= open_below, 1.0, below))
+    slope = np.where(half, middle, np.where(by_one <= by_below, 1.0, below))
     rest = multiply_up(bend, np.where(half, 0.5 * error, best))
     rounded = half & (below != 0)  # the middle is, to float64
     rest = np.where(rounded, add_up(rest, multiply_up(2.0**-52 * np.abs(middle), error)), rest)

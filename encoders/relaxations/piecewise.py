@@ -2,7 +2,7 @@
 
 f is given by its knots, its slopes between them, and bounds on its values. For any slope s,
 f(x) − s·x is linear between knots, so over a range its extremes are at the knots inside and at
-the two ends: that gives enclosing lines and secant remainders for every s (lemmas
+the two ends: that gives linear bounds and secant remainders for every s (lemmas
 `piecewise-line`, `oscillation-secant`, `relu-difference` with `mean-value-step`).
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
-from encoders.operator import DifferenceMap, Lines, ValueMap
+from encoders.operator import DifferenceMap, LinearBounds, ValueMap
 from encoders.relaxations.elementwise import Secant, elementwise_differences, elementwise_values
 
 LEMMAS = ("piecewise-line", "oscillation-secant", "mean-value-step")
@@ -77,8 +77,8 @@ def _active(f: PiecewiseLinear, x: Interval) -> tuple[FloatArray, FloatArray]:
     return low, high
 
 
-def piecewise_lines(f: PiecewiseLinear, x: Interval) -> tuple[Interval, Lines]:
-    """The image, and the best of the slopes on the range and the chords by the value at its
+def piecewise_bounds(f: PiecewiseLinear, x: Interval) -> tuple[Interval, LinearBounds]:
+    """The range, and the best of the slopes on the range and the chords by the value at its
     middle."""
     lowest, highest = _offsets(f, np.zeros(x.shape), x)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
@@ -99,12 +99,12 @@ def piecewise_lines(f: PiecewiseLinear, x: Interval) -> tuple[Interval, Lines]:
             above = usable & (s * middle + most < best_high * middle + high)
             best_low, low = np.where(below, s, best_low), np.where(below, least, low)
             best_high, high = np.where(above, s, best_high), np.where(above, most, high)
-    return Interval(lowest, highest), Lines(best_low, low, best_high, high)
+    return Interval(lowest, highest), LinearBounds(best_low, low, best_high, high)
 
 
 def piecewise_values(f: PiecewiseLinear, x: Interval) -> ValueMap:
-    """Values through f, by its best lines."""
-    return elementwise_values(*piecewise_lines(f, x), x)
+    """Values through f, by its best linear bounds."""
+    return elementwise_values(*piecewise_bounds(f, x), x)
 
 
 def piecewise_secant(

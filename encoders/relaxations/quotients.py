@@ -57,9 +57,9 @@ def quotient_values(q: Quotient, x: Interval, y: Interval) -> ValueMap:
     """Values of x/y; nothing is known where the divisor may be zero."""
     away = away_from_zero(y)
     safe = Interval(np.where(away, y.lo, 1.0), np.where(away, y.hi, 1.0))
-    image = interval_quotient(x, y)
+    range_ = interval_quotient(x, y)
     known = np.broadcast_to(away, q.output) & np.isfinite(x.magnitude)
-    image = Interval(np.where(known, image.lo, -np.inf), np.where(known, image.hi, np.inf))
+    range_ = Interval(np.where(known, range_.lo, -np.inf), np.where(known, range_.hi, np.inf))
     slope, middle, rho = _reciprocal_band(safe)
     w = interval_quotient(Interval(np.ones(y.shape), np.ones(y.shape)), safe)
     mw, rw = midpoint_radius(w)
@@ -81,7 +81,7 @@ def quotient_values(q: Quotient, x: Interval, y: Interval) -> ValueMap:
     affine = AffineMap(tuple(parts), np.broadcast_to(bias, q.output), radius)
     ranges = [r for r, varies in zip((x, safe), q.varies, strict=True) if varies]
     mapped = affine_values(affine, ranges)
-    return ValueMap(mapped.image.intersect(image), mapped.backward)
+    return ValueMap(mapped.range.intersect(range_), mapped.backward)
 
 
 def _reciprocal_band(y: Interval) -> tuple[FloatArray, FloatArray, FloatArray]:

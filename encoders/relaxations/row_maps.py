@@ -117,15 +117,15 @@ def row_values(
     inside: Rows,
     outside: Rows,
     x: Interval,
-    image: Interval,
+    range_: Interval,
     at_middle: Interval,
     jacobian: Jacobian,
 ) -> ValueMap:
-    """Real values of rows: `image` and the values `at_middle` of the ranges x, (rows, outputs)."""
+    """Real values of rows: `range_` and the values `at_middle` of the ranges x, (rows, outputs)."""
     middle, radius = midpoint_radius(x)
     linear = _linear(jacobian)
     rest = linear.remainder(radius)
-    centre, spread = midpoint_radius(image)
+    centre, spread = midpoint_radius(range_)
     flat = ~(rest < spread)
     linear = linear.without(flat)
     value, value_radius = midpoint_radius(at_middle)
@@ -147,4 +147,4 @@ def row_values(
         pulled = inside.merge(linear.pulled(outside.split(c)))
         return Contribution((pulled,), add_up(reach, tiny))
 
-    return ValueMap(outside.to_interval(image), backward)
+    return ValueMap(outside.to_interval(range_), backward)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, dot_up
-from encoders.operator import Contribution, DifferenceMap, Lines, ValueMap
+from encoders.operator import Contribution, DifferenceMap, LinearBounds, ValueMap
 from encoders.relaxations.elementwise import Secant, elementwise_differences, elementwise_values
 from encoders.rounding.rounding_bounds import Rounder
 
@@ -25,16 +25,16 @@ Mask = npt.NDArray[np.bool_]
 
 def step_values(step: Step, x: Interval, follows: tuple[float, float] | None) -> ValueMap:
     """Values of a monotone step function; with `follows`, x + low ≤ step(x) ≤ x + high."""
-    image = x.move(step)
+    range_ = x.move(step)
     zero = np.zeros(x.shape)
-    lines = Lines(zero, image.lo, zero, image.hi)
+    bounds = LinearBounds(zero, range_.lo, zero, range_.hi)
     if follows is not None:
         with np.errstate(invalid="ignore"):
-            wide = ~(image.hi - image.lo <= 1.0)
+            wide = ~(range_.hi - range_.lo <= 1.0)
         slope = wide.astype(np.float64)
-        low, high = np.where(wide, follows[0], image.lo), np.where(wide, follows[1], image.hi)
-        lines = Lines(slope, low, slope, high)
-    return elementwise_values(image, lines, x)
+        low, high = np.where(wide, follows[0], range_.lo), np.where(wide, follows[1], range_.hi)
+        bounds = LinearBounds(slope, low, slope, high)
+    return elementwise_values(range_, bounds, x)
 
 
 def step_differences(step: Step, x: Interval, error: FloatArray, apart: float) -> DifferenceMap:
@@ -59,17 +59,17 @@ def read_jump(step: Step, r: Rounder, x: Interval) -> FloatArray:
     return np.where(lost > 0, np.maximum(above, below), 0.0)
 
 
-def without_slope(image: Interval, inputs: int) -> ValueMap:
-    """Values known by their image alone."""
-    middle = 0.5 * image.lo + 0.5 * image.hi
-    radius = np.maximum(add_up(image.hi, -middle), add_up(middle, -image.lo))
+def without_slope(range_: Interval, inputs: int) -> ValueMap:
+    """Values known by their range alone."""
+    middle = 0.5 * range_.lo + 0.5 * range_.hi
+    radius = np.maximum(add_up(range_.hi, -middle), add_up(middle, -range_.lo))
 
     def backward(c: FloatArray) -> Contribution:
         top = np.sum((c * middle).reshape(c.shape[0], -1), axis=1)
         slack = dot_up(c, add_up(radius, np.abs(middle) * (middle.size * 2.0**-50)))
         return Contribution((None,) * inputs, add_up(top, slack))
 
-    return ValueMap(image, backward)
+    return ValueMap(range_, backward)
 
 
 def jumping(radius: FloatArray, inputs: int) -> DifferenceMap:

@@ -171,7 +171,7 @@ def _weights(
             for i, c in enumerate(without)
         ]
         ranges = [Interval(-x.magnitude, x.magnitude) for x in ranges]
-    return operator.values(replace(site, constants=tuple(without)), ranges).image.magnitude
+    return operator.values(replace(site, constants=tuple(without)), ranges).range.magnitude
 
 
 def _zeros(values: Array | None) -> Array | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from encoders.curves.curves import image_of, moved_by, slopes_of
+from encoders.curves.curves import moved_by, range_of, slopes_of
 from encoders.functions.accuracy import Evidence, FunctionAccuracy
 from encoders.functions.function import Function
 from encoders.functions.log import LOG
@@ -22,12 +22,12 @@ def applied(
     on computed arguments. Outside the domain of f, and on unbounded arguments, nothing is known.
     """
     curve = f.shape
-    ideal, reached, moved = image_of(curve, a.ideal), a.ideal, np.zeros_like(change)
+    ideal, reached, moved = range_of(curve, a.ideal), a.ideal, np.zeros_like(change)
     on_computed = ideal
     if np.any(change):
         reached = a.ideal.inflate(change)
         moved = moved_by(curve, reached, change, slopes_of(curve, reached))
-        on_computed = image_of(curve, reached)
+        on_computed = range_of(curve, reached)
     known = np.isfinite(reached.lo) & np.isfinite(reached.hi)
     if f is LOG:
         known &= reached.lo > 0

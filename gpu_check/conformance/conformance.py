@@ -353,7 +353,7 @@ class _Judge:
                 return None
         operator, site = step.operator, step.site
         ranges = [point(held[t]) for t in step.reads]
-        result = operator.values(site, ranges).image
+        result = operator.values(site, ranges).range
         return operator.rounding(site, ranges, result, contract_at(site, self.contract)).radius
 
     def _exceeding(self, region: Region) -> tuple[tuple[str, ...], str]:

@@ -1,13 +1,14 @@
 """Better real ranges: relaxation slopes optimised per functional.
 
-Any lower slope in [0, 1] of an open Relu (from b for a hinge with slope b below zero) gives a sound
-bound; which is best depends on the functional (α-CROWN, Xu et al. 2021). Splitting a functional's
-inputs by the sign of a hidden element tightens it further (refine/bounds/relu_splitting.py); the
-split enters with a multiplier, any β ≥ 0 of which is sound (β-CROWN, Wang et al. 2021). Slopes and
-multipliers are looked for by a few steps of projected gradient descent: with c the coefficient that
-arrives at an element and v the value the element takes at the corner of the input box where the
-relaxed bound is attained, ∂bound/∂slope = min(c, 0)·v and ∂bound/∂β = ±v. The descent is plain
-float64 and proves nothing; the bound of every step is rigorous by itself, and the smallest is kept.
+Any lower slope in [0, 1] of an unstable Relu (from b for a hinge with slope b below zero) gives a
+sound bound; which is best depends on the functional (α-CROWN, Xu et al. 2021). Splitting a
+functional's inputs by the sign of a hidden element tightens it further
+(refine/bounds/relu_splitting.py); the split enters with a multiplier, any β ≥ 0 of which is sound
+(β-CROWN, Wang et al. 2021). Slopes and multipliers are looked for by a few steps of projected
+gradient descent: with c the coefficient that arrives at an element and v the value the element
+takes at the corner of the input box where the relaxed bound is attained, ∂bound/∂slope = min(c,
+0)·v and ∂bound/∂β = ±v. The descent is plain float64 and proves nothing; the bound of every step is
+rigorous by itself, and the smallest is kept.
 Deterministic: fixed numbers of steps.
 """
 
@@ -159,7 +160,7 @@ def choice_of(maps: Maps, step: Step) -> FreeSlopes:
 
 
 def start_of(choice: FreeSlopes, k: int) -> SlopeChoice:
-    start = choice.lines().low_slope
+    start = choice.bounds().low_slope
     shape = (k, *start.shape)
     return SlopeChoice(
         np.broadcast_to(start, shape).copy(),
@@ -202,16 +203,16 @@ def at_corner(
         if target == output:
             break
         chosen = choices.get(step.name)
-        lines = choice.lines()
-        low = lines.low_slope if chosen is None else chosen.low_slope
-        upper = lines.high_slope * v + lines.high
-        lower = np.where(choice.free, low, lines.low_slope) * v
-        open_ = np.where(seen[step.name] > 0, upper, lower)
+        bounds = choice.bounds()
+        low = bounds.low_slope if chosen is None else chosen.low_slope
+        upper = bounds.high_slope * v + bounds.high
+        lower = np.where(choice.free, low, bounds.low_slope) * v
+        between = np.where(seen[step.name] > 0, upper, lower)
         if chosen is not None:
-            open_ = np.where(
-                chosen.phase > 0, v, np.where(chosen.phase < 0, choice.below * v, open_)
+            between = np.where(
+                chosen.phase > 0, v, np.where(chosen.phase < 0, choice.below * v, between)
             )
-        relaxed[output] = open_
+        relaxed[output] = between
     return arriving, true[target]
 
 

@@ -116,7 +116,7 @@ def pull_back(
     relaxation leaves one, what to do there; `seen`, if given, is
     filled with the coefficients on values that arrived at such nodes. `fixed` gives, per node,
     secant slopes of differences to be taken as exact; with it, `seen` collects the coefficients on
-    differences at nodes where such slopes are open. After `most` nodes, if that is said, what is
+    differences at nodes where such slopes are free. After `most` nodes, if that is said, what is
     known of the tensors reached so far takes the place of what would be known of the inputs.
     """
     k = next(iter((*on_values.values(), *on_differences.values()))).shape[0]

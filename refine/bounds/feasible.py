@@ -68,7 +68,7 @@ def _start(maps: Maps, step: Step, fixed: FixedSlopes) -> SlopeChoice:
     assert choice is not None
     (tensor,) = step.reads
     phase = np.where(fixed.at, np.where(fixed.slope > 0, 1, -1), 0).astype(np.int8)
-    slope = np.broadcast_to(choice.lines().low_slope, phase.shape).copy()
+    slope = np.broadcast_to(choice.bounds().low_slope, phase.shape).copy()
     multiplier = np.where(phase != 0, _unit(maps, step), 0.0)
     return SlopeChoice(slope, phase, multiplier, maps.errors[tensor])
 

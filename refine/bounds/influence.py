@@ -20,13 +20,13 @@ def add_pushes(
     lo: FloatArray,
     hi: FloatArray,
 ) -> None:
-    """Σ over elements of open sign of |coefficient|·(input width)/(element width)."""
+    """Σ over unstable elements of |coefficient|·(input width)/(element width)."""
     for name, c in pulled.on_inputs.items():
         if c[0].size > MOST_SPLIT_INPUTS:
             continue
-        open_sign = np.tile((lo < 0) & (hi > 0) & np.isfinite(hi - lo), 2)
+        unstable = np.tile((lo < 0) & (hi > 0) & np.isfinite(hi - lo), 2)
         width = np.tile(np.maximum(hi - lo, 2.0**-1000), 2)
-        weights = np.where(open_sign, 0.5 / width, 0.0)
+        weights = np.where(unstable, 0.5 / width, 0.0)
         box = maps.values[name]
         push = np.tensordot(weights, np.abs(c), axes=1) * (box.hi - box.lo)
         pushes[name] = pushes.get(name, np.zeros_like(push)) + push

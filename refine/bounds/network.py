@@ -139,7 +139,7 @@ def network_bounds(
 
     `backward` False composes forward only: quick, and far too pessimistic for deep networks.
     `known` are bounds proved over a box that contains this one; they are never worsened.
-    `branching` says how hard to try to decide the signs of open elements.
+    `branching` says how hard to try to decide the signs of unstable elements.
     `runs` says what executes in place of each node, where that is another operator or has other
     weights; errors are then from this graph's real values to that execution.
     `spread` names the outputs whose real ranges are wanted as tight as their errors.
@@ -289,14 +289,14 @@ def _stored_errors(graph: Graph, tensor: str, contract: RuntimeContract) -> Floa
 def _bound_values(maps: Maps, step: Step) -> None:
     ranges, site = [maps.values[t] for t in step.reads], step.site
     mapped = step.operator.values(site, ranges)
-    found, made = mapped.image.lo.shape, site.outputs[0].shape
+    found, made = mapped.range.lo.shape, site.outputs[0].shape
     if found != made:
         raise site.unsupported(
             f"its values have the shape {list(found)}, and ONNX infers {list(made)}; "
             "please report it"
         )
     maps.value_maps[step.name] = mapped
-    maps.values[step.output] = _sound(mapped.image)
+    maps.values[step.output] = _sound(mapped.range)
 
 
 def _refine_values(
@@ -304,16 +304,16 @@ def _refine_values(
 ) -> Mapping[str, FloatArray]:
     """Better ranges of these elements; returns how their widths hang on the input's elements."""
     pushes: dict[str, FloatArray] = {}
-    image = maps.values[output]
-    lo, hi = image.lo.reshape(-1).copy(), image.hi.reshape(-1).copy()
+    range_ = maps.values[output]
+    lo, hi = range_.lo.reshape(-1).copy(), range_.hi.reshape(-1).copy()
     for chunk in _chunks(maps.graph, rows, copies=2):
-        c = unit_functionals(image.shape, chunk)
+        c = unit_functionals(range_.shape, chunk)
         pulled = pull_back(maps, {output: np.concatenate([c, -c])}, {}, tick, most=most)
         upper = pulled.upper
         hi[chunk] = np.minimum(hi[chunk], upper[: len(chunk)])
         lo[chunk] = np.maximum(lo[chunk], -upper[len(chunk) :])
         add_pushes(maps, pushes, pulled, lo[chunk], hi[chunk])
-    maps.values[output] = Interval(lo.reshape(image.shape), hi.reshape(image.shape))
+    maps.values[output] = Interval(lo.reshape(range_.shape), hi.reshape(range_.shape))
     return pushes
 
 
@@ -325,7 +325,7 @@ def _improved(before: FloatArray, after: FloatArray) -> bool:
 def _optimise_values(
     maps: Maps, output: str, final: bool, branching: Branching, tick: Callable[[], None]
 ) -> None:
-    """Better ranges by chosen slopes and split phases: of the elements whose sign is still open,
+    """Better ranges by chosen slopes and split phases: of the elements that are still unstable,
     or of all elements of an output.
 
     A bound is worth what lowering it takes off the height −lo·hi/(hi − lo) of the triangle that
@@ -406,7 +406,7 @@ def _branch_errors(
     branching: Branching,
     tick: Callable[[], None],
 ) -> None:
-    """Better errors by branching on secant slopes: of outputs, and of elements of open sign."""
+    """Better errors by branching on secant slopes: of outputs, and of unstable elements."""
     errors = maps.errors[output].reshape(-1).copy()
     shape = maps.errors[output].shape
     if not final:
@@ -439,11 +439,11 @@ def _chunks(graph: Graph, rows: Rows, copies: int) -> list[Rows]:
     return [rows[i : i + size] for i in range(0, len(rows), size)]
 
 
-def _sound(image: Interval) -> Interval:
+def _sound(range_: Interval) -> Interval:
     """NaN, from ∞ − ∞, means that nothing is known."""
-    unknown = any_in_blocks(np.isnan, image.lo)
-    lo = np.where(np.isnan(image.lo), -np.inf, image.lo) if unknown else image.lo
-    return Interval(lo, _known(image.hi))
+    unknown = any_in_blocks(np.isnan, range_.lo)
+    lo = np.where(np.isnan(range_.lo), -np.inf, range_.lo) if unknown else range_.lo
+    return Interval(lo, _known(range_.hi))
 
 
 def _known(bound: FloatArray) -> FloatArray:

@@ -14,7 +14,9 @@ from encoders.program import Program, Step
 Rows = npt.NDArray[np.intp]
 
 MOST_SPLIT_INPUTS = 256  # beyond that, splitting inputs is hopeless and not prepared for
-_AFFORDABLE = 4 * 10**9  # multiply-adds of one tensor's pull-backs before only open signs get one
+_AFFORDABLE = (
+    4 * 10**9
+)  # multiply-adds of a tensor's pull-backs before only unstable elements get one
 _MOST_WORK = 2 * 10**10  # multiply-adds beyond which the elements most in doubt get one
 _MOST_COEFFICIENTS = 4 * 10**9  # of the functionals of an output, beyond which the worst get one
 _MOST_HIDDEN = 2**34  # the same, of a tensor inside
@@ -57,7 +59,7 @@ def worth_refining(
 
     Outputs all do, unless they are so large that their functionals alone take too long: then a few
     elements with the largest `measure`. Before operators that read only what is positive, those
-    that may be positive do where that is affordable, else those whose sign is open, the most
+    that may be positive do where that is affordable, else the unstable ones, the most
     doubtful first; before other nonlinear operators, as many as are affordable, widest first.
     """
     if tensor in program.graph.outputs:
@@ -112,7 +114,7 @@ def deepest(program: Program) -> int | None:
 
 
 def gains(program: Program, step: Step, bounded: Container[str]) -> bool:
-    """Can pull-backs bound a node's output better than its own image does?
+    """Can pull-backs bound a node's output better than its own range does?
 
     Not where it is a scalar formula of a tensor `bounded` as well as they can; nor where it is
     affine in inputs that vary independently (and are too many to be split, which needs to know

@@ -1,7 +1,7 @@
 """Branching on phases: functionals of real values bounded over both signs of hidden elements.
 
 The bound of a functional is the largest of its parts' bounds. Best first: the part that gives a
-functional its bound is split by the sign of the open element whose relaxation costs it most; of
+functional its bound is split by the sign of the unstable element whose relaxation costs it most; of
 the functionals, those that have most to gain for the parts they have taken so far go first.
 """
 
@@ -30,8 +30,8 @@ _DECIDING = 2.0  # what deciding a sign is worth, in mean gains of lowering a bo
 
 
 @dataclass(frozen=True)
-class _Open:
-    """The elements whose phase is open: per step, their flat positions; steps in order."""
+class _Unstable:
+    """The elements whose phase is undecided: per step, their flat positions; steps in order."""
 
     steps: tuple[Step, ...]
     positions: tuple[npt.NDArray[np.intp], ...]
@@ -43,7 +43,7 @@ class _Open:
 
 @dataclass(frozen=True, order=True)
 class _Part:
-    """What is chosen at every open element, in a part of a functional's inputs.
+    """What is chosen at every unstable element, in a part of a functional's inputs.
 
     Ordered by the negative of its bound. `place` is the element to branch on next.
     """
@@ -71,15 +71,15 @@ def optimised_upper(
     """
     k = functionals.shape[0]
     maps = compacted(maps, target)
-    open_ = _open(maps, target)
-    if not open_.steps:
+    unstable = _unstable(maps, target)
+    if not unstable.steps:
         return pull_back(maps, {target: functionals}, {}, tick).upper
-    start = {s.name: start_of(choice_of(maps, s), k) for s in open_.steps}
+    start = {s.name: start_of(choice_of(maps, s), k) for s in unstable.steps}
     first = descended(maps, target, c=functionals, start=start, steps=branching.steps, tick=tick)
     if worth is None or branching.total == 0:
         return first.upper
     order = count()
-    parts = [[p] for p in _parts(maps, open_, first, first.upper, order)]
+    parts = [[p] for p in _parts(maps, unstable, first, first.upper, order)]
     attained = first.attained.copy()
     hoped = worth * np.maximum(first.upper - np.maximum(attained, 0.0), 0.0)
     deciding = _DECIDING * float(np.mean(hoped, where=np.isfinite(hoped)))
@@ -89,7 +89,7 @@ def optimised_upper(
         return _largest(parts, gains, branching.parts)
 
     def halved(owner: Owners, parents: list[_Part]) -> list[_Part]:
-        children = _choices(maps, open_, parents)
+        children = _choices(maps, unstable, parents)
         found = descended(
             maps,
             target,
@@ -101,7 +101,7 @@ def optimised_upper(
         # A part never gets worse than what was proved of its parent.
         upper = np.minimum(found.upper, np.tile([-p.least for p in parents], 2))
         np.maximum.at(attained, owner, found.attained)
-        return _parts(maps, open_, found, upper, order)
+        return _parts(maps, unstable, found, upper, order)
 
     explored(parts, taken, halved, spent=0, most=branching.total, late=lambda: branching.late)
     return np.array([-heap[0].least for heap in parts])
@@ -151,7 +151,7 @@ def _largest(
     return np.array(owners, dtype=np.intp), chosen
 
 
-def _choices(maps: Maps, open_: _Open, parents: list[_Part]) -> dict[str, SlopeChoice]:
+def _choices(maps: Maps, unstable: _Unstable, parents: list[_Part]) -> dict[str, SlopeChoice]:
     """Where children start: each parent twice, its place ≥ 0 in the first and ≤ 0 in the other."""
     n = len(parents)
     low = np.tile(np.stack([p.low_slope for p in parents]), (2, 1))
@@ -161,7 +161,7 @@ def _choices(maps: Maps, open_: _Open, parents: list[_Part]) -> dict[str, SlopeC
     phase[np.arange(n), places], phase[np.arange(n, 2 * n), places] = 1, -1
     choices: dict[str, SlopeChoice] = {}
     start = 0
-    for step, positions in zip(open_.steps, open_.positions, strict=True):
+    for step, positions in zip(unstable.steps, unstable.positions, strict=True):
         plain = start_of(choice_of(maps, step), 2 * n)
         part = slice(start, start + len(positions))
         plain.low_slope.reshape(2 * n, -1)[:, positions] = low[:, part]
@@ -173,24 +173,24 @@ def _choices(maps: Maps, open_: _Open, parents: list[_Part]) -> dict[str, SlopeC
 
 
 def _parts(
-    maps: Maps, open_: _Open, found: Descended, upper: FloatArray, order: count[int]
+    maps: Maps, unstable: _Unstable, found: Descended, upper: FloatArray, order: count[int]
 ) -> list[_Part]:
-    """What was bounded, as parts; each is branched next on the open element whose upper line
+    """What was bounded, as parts; each is branched next on the unstable element whose upper bound
     costs it most."""
     n = len(upper)
 
-    def at_open(arrays: Mapping[str, Any]) -> Any:
-        pairs = zip(open_.steps, open_.positions, strict=True)
+    def at_unstable(arrays: Mapping[str, Any]) -> Any:
+        pairs = zip(unstable.steps, unstable.positions, strict=True)
         return np.concatenate([arrays[k.name].reshape(n, -1)[:, at] for k, at in pairs], axis=1)
 
-    low = at_open({name: c.low_slope for name, c in found.choices.items()})
-    phase = at_open({name: c.phase for name, c in found.choices.items()})
-    multiplier = at_open({name: c.multiplier for name, c in found.choices.items()})
+    low = at_unstable({name: c.low_slope for name, c in found.choices.items()})
+    phase = at_unstable({name: c.phase for name, c in found.choices.items()})
+    multiplier = at_unstable({name: c.multiplier for name, c in found.choices.items()})
     unseen = {name: np.zeros(c.phase.shape) for name, c in found.choices.items()}
-    arrived = at_open({**unseen, **found.seen})
+    arrived = at_unstable({**unseen, **found.seen})
     ceilings = [
-        choice_of(maps, step).lines().high.reshape(-1)[at]
-        for step, at in zip(open_.steps, open_.positions, strict=True)
+        choice_of(maps, step).bounds().high.reshape(-1)[at]
+        for step, at in zip(unstable.steps, unstable.positions, strict=True)
     ]
     high = np.concatenate(ceilings)
     loss = np.where(phase == 0, np.maximum(arrived, 0.0) * high, 0.0)
@@ -209,6 +209,6 @@ def _parts(
     ]
 
 
-def _open(maps: Maps, target: str) -> _Open:
+def _unstable(maps: Maps, target: str) -> _Unstable:
     steps = tuple(free_steps(maps, target))
-    return _Open(steps, tuple(np.flatnonzero(choice_of(maps, step).free) for step in steps))
+    return _Unstable(steps, tuple(np.flatnonzero(choice_of(maps, step).free) for step in steps))

@@ -1,19 +1,19 @@
-"""Branching on secant slopes: better bounds of differences where few Relus are undecided.
+"""Branching on secant slopes: better bounds of differences where few Relus are unstable.
 
-At an undecided Relu, d_out = s·d_in for some s in [0, 1]; at any other, d_out = m·d_in + r with a
+At an unstable Relu, d_out = s·d_in for some s in [0, 1]; at any other, d_out = m·d_in + r with a
 known m and |r| ≤ R. Fix an input, an execution, and with them every node's own rounding η and the
-remainders r; read the slopes s of all undecided Relus as free. The difference at the output is then
+remainders r; read the slopes s of all unstable Relus as free. The difference at the output is then
 affine in each s, so over s in [0, 1] it is largest at 0 or at 1 (lemma `slope-vertex`): a bound of
 both cases is a bound. Only cases that this input allows are needed (its slopes lie between those),
 so that a case which no input of the box allows is void (refine/bounds/feasible.py); looked for
-where few Relus are undecided. The Relu whose undecidedness costs most is branched on first; the
+where few Relus are unstable. The Relu whose relaxation costs most is branched on first; the
 others stay relaxed as s = ½ ± ½.
 
 That takes bounds e on |d_in| that hold for *all* slopes the input allows, not only for those of an
 execution. The errors of one pass of `network_bounds` are such: every step of theirs relaxes
-undecided Relus over the whole of [0, 1], or over all cases but the void ones, and pays R at the
+unstable Relus over the whole of [0, 1], or over all cases but the void ones, and pays R at the
 others, the forward radii included. Bounds known from an
-earlier pass, with other undecided Relus, are not, and are left out of a pass that branches; so
+earlier pass, with other unstable Relus, are not, and are left out of a pass that branches; so
 are networks with other nonlinear operators (`can_branch`).
 """
 
@@ -44,8 +44,8 @@ Codes = npt.NDArray[np.int8]
 
 
 @dataclass(frozen=True)
-class _Open:
-    """Where slopes can be branched on: per step, the flat positions of undecided elements.
+class _FreeSecants:
+    """Where slopes can be branched on: per step, the flat positions of unstable elements.
 
     A case is a row of codes, one per such element, steps in order.
     """
@@ -59,7 +59,7 @@ class _Open:
 
 
 def can_branch(program: Program) -> bool:
-    """Is every operator affine, or one whose undecided slopes can be branched on?"""
+    """Is every operator affine, or one whose free slopes can be branched on?"""
     return all(step.operator.branches or step.affine for step in program.steps)
 
 
@@ -74,23 +74,23 @@ def branched_upper(
     branched on, until `branching.cases` cases per functional were bounded, its time is over, or
     nothing is left to branch on. Looking for void cases counts as bounding more of them."""
     maps = compacted(maps, target)
-    open_ = _undecided(maps, target)
+    free = _free_secants(maps, target)
     k = functionals.shape[0]
-    if not open_.steps:
+    if not free.steps:
         return pull_back(maps, {}, {target: functionals}, tick).upper
     order = count()
-    codes = np.full((k, open_.size), _FREE, dtype=np.int8)
+    codes = np.full((k, free.size), _FREE, dtype=np.int8)
     upper, place = _bounded(
-        maps, target, functionals=functionals, open_=open_, codes=codes, tick=tick
+        maps, target, functionals=functionals, free=free, codes=codes, tick=tick
     )
     # Per functional its cases, the largest first; that one is the functional's bound.
     cases = [[(-float(upper[i]), next(order), codes[i], int(place[i]))] for i in range(k)]
-    cost = _VOIDING if open_.size <= _FEW else 1
+    cost = _VOIDING if free.size <= _FEW else 1
 
     def halved(owner: Owners, parents: list[_Case]) -> list[_Case]:
         halves = _both(parents)
         upper, place = _bounded(
-            maps, target, functionals=functionals[owner], open_=open_, codes=halves, tick=tick
+            maps, target, functionals=functionals[owner], free=free, codes=halves, tick=tick
         )
         # A case never gets worse than what was proved of its parent.
         least = [max(-float(u), p[0]) for u, p in zip(upper, [*parents, *parents], strict=True)]
@@ -140,13 +140,13 @@ def _bounded(
     maps: Maps,
     target: str,
     functionals: FloatArray,
-    open_: _Open,
+    free: _FreeSecants,
     codes: Codes,
     tick: Callable[[], None],
 ) -> tuple[FloatArray, npt.NDArray[np.intp]]:
     """Bounds of cases, and for each the free element that costs most; -1 where none is left."""
     seen: dict[str, FloatArray] = {}
-    fixed = _fixed(maps, open_, codes)
+    fixed = _fixed(maps, free, codes)
     pulled = pull_back(
         maps,
         {},
@@ -157,11 +157,11 @@ def _bounded(
         fixed=fixed,
     )
     upper = pulled.upper
-    if open_.size <= _FEW:
+    if free.size <= _FEW:
         upper = np.where(impossible(maps, fixed, tick), -np.inf, upper)
     costs = np.zeros(codes.shape)
     start = 0
-    for step, positions in zip(open_.steps, open_.positions, strict=True):
+    for step, positions in zip(free.steps, free.positions, strict=True):
         (tensor,) = step.reads
         part = slice(start, start + len(positions))
         if step.name in seen:
@@ -173,7 +173,7 @@ def _bounded(
     return upper, np.where(costs[np.arange(len(codes)), place] > 0, place, -1)
 
 
-def _fixed(maps: Maps, open_: _Open, codes: Codes) -> dict[str, FixedSlopes]:
+def _fixed(maps: Maps, free: _FreeSecants, codes: Codes) -> dict[str, FixedSlopes]:
     """What the cases fix, at every node where anything could be fixed."""
     every: dict[str, FixedSlopes] = {}
     for name, between in maps.difference_maps.items():
@@ -181,7 +181,7 @@ def _fixed(maps: Maps, open_: _Open, codes: Codes) -> dict[str, FixedSlopes]:
             shape = (len(codes), *between.radius.shape)
             every[name] = FixedSlopes(np.zeros(shape), np.zeros(shape, dtype=bool))
     start = 0
-    for step, positions in zip(open_.steps, open_.positions, strict=True):
+    for step, positions in zip(free.steps, free.positions, strict=True):
         part = codes[:, start : start + len(positions)]
         every[step.name].slope.reshape(len(codes), -1)[:, positions] = part == 1
         every[step.name].at.reshape(len(codes), -1)[:, positions] = part != _FREE
@@ -189,15 +189,15 @@ def _fixed(maps: Maps, open_: _Open, codes: Codes) -> dict[str, FixedSlopes]:
     return every
 
 
-def _undecided(maps: Maps, target: str) -> _Open:
+def _free_secants(maps: Maps, target: str) -> _FreeSecants:
     """What can be branched on before the target."""
     steps: list[Step] = []
     positions: list[npt.NDArray[np.intp]] = []
     for step in maps.program.steps:
         between = maps.difference_maps[step.name]
-        if between.open is not None and np.any(between.open):
+        if between.unstable is not None and np.any(between.unstable):
             steps.append(step)
-            positions.append(np.flatnonzero(between.open))
+            positions.append(np.flatnonzero(between.unstable))
         if target in step.writes:
             break
-    return _Open(tuple(steps), tuple(positions))
+    return _FreeSecants(tuple(steps), tuple(positions))

@@ -304,7 +304,7 @@ def _rounded(
     for name in graph.inputs:
         rows: list[tuple[float, ...]] = []
         for k, bounds in enumerate(exact[name]):
-            ends = (_image if round_inputs else _members)(bounds, formats[name])
+            ends = (_rounded_ends if round_inputs else _members)(bounds, formats[name])
             if ends is None:
                 element = element_of(graph, name, k) if len(exact[name]) > 1 else f"input '{name}'"
                 span = f"{element}, from {show(bounds.lo)} to {show(bounds.hi)},"
@@ -345,7 +345,7 @@ def _members(bounds: Bounds, fmt: FloatFormat) -> tuple[float, ...] | None:
     return None if ends is None else ends * 2
 
 
-def _image(bounds: Bounds, fmt: FloatFormat) -> tuple[float, ...] | None:
+def _rounded_ends(bounds: Bounds, fmt: FloatFormat) -> tuple[float, ...] | None:
     """The same where the runtime receives the reals rounded to nearest; None for an overflow."""
     reals = round_down(bounds.lo, BINARY64), round_up(bounds.hi, BINARY64)
     if not all(map(math.isfinite, reals)):

@@ -212,14 +212,14 @@ def _names(s: Stand) -> list[str]:
 
 
 def values_enclose(s: Stand) -> Iterator[str]:
-    """`values`: the image holds f(x), and functionals pulled back are upper bounds of c·f(x)."""
+    """`values`: the range holds f(x), and functionals pulled back are upper bounds of c·f(x)."""
     for ranges, points in _ranges(s):
         mapped = s.operator.values(s.site, ranges)
         results = [_real(s, [p[i : i + 1] for p in points])[0] for i in range(SAMPLES)]
-        low, high = _exact(mapped.image.lo), _exact(mapped.image.hi)
+        low, high = _exact(mapped.range.lo), _exact(mapped.range.hi)
         for y in results:
             if not np.all((low <= _plain(y)) & (_plain(y) <= high)):
-                yield "a real value is outside the image"
+                yield "a real value is outside the range"
         c = _functionals(s)
         pulled = mapped.backward(c)
         for i, y in enumerate(results):
@@ -264,10 +264,10 @@ def rounding_encloses(s: Stand) -> Iterator[str]:
     """`rounding` bounds |emulated − exact f(x̂)|, for every contract and some of its members."""
     for ranges, points in _ranges(s):
         held = [p.astype(s.dtype) for p in points]
-        image = s.operator.values(s.site, ranges).image
+        range_ = s.operator.values(s.site, ranges).range
         exact = [_plain(_real(s, [p[i : i + 1] for p in points])[0]) for i in range(SAMPLES)]
         for contract, executions in ROUNDINGS:
-            radius = _exact(s.operator.rounding(s.site, ranges, image, contract).radius)
+            radius = _exact(s.operator.rounding(s.site, ranges, range_, contract).radius)
             for pinned in executions:
                 got = _emulated(s, held, pinned)
                 for i in range(SAMPLES):

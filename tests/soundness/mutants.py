@@ -166,10 +166,10 @@ def relu_line_is_too_low(patch: Patch) -> None:
 
 @mutant
 def relu_charges_nothing_on_values(patch: Patch) -> None:
-    old = hinges.through_lines
+    old = hinges.through_linear_bounds
 
-    def changed(lines: Any, x: Any) -> Any:
-        mapped = old(lines, x)
+    def changed(bounds: Any, x: Any) -> Any:
+        mapped = old(bounds, x)
 
         def backward(c: Any) -> Contribution:
             pulled = mapped(c)
@@ -177,7 +177,7 @@ def relu_charges_nothing_on_values(patch: Patch) -> None:
 
         return backward
 
-    patch.setattr(hinges, "through_lines", changed)
+    patch.setattr(hinges, "through_linear_bounds", changed)
 
 
 @mutant

@@ -68,12 +68,12 @@ def _shifted_real(operator: Operator) -> Operator:
     return replace(operator, real=real)
 
 
-def _narrow_image(operator: Operator) -> Operator:
+def _narrow_range(operator: Operator) -> Operator:
     def values(site: Any, ranges: Any) -> Any:
         mapped = operator.values(site, ranges)
-        image = mapped.image
-        middle = 0.5 * image.lo + 0.5 * image.hi
-        return replace(mapped, image=Interval(middle, image.hi))
+        range_ = mapped.range
+        middle = 0.5 * range_.lo + 0.5 * range_.hi
+        return replace(mapped, range=Interval(middle, range_.hi))
 
     return replace(operator, values=values)
 
@@ -125,7 +125,7 @@ WRONG = (
     _perturbed_runtime,
     _reversed_runtime,
     _shifted_real,
-    _narrow_image,
+    _narrow_range,
     _wrong_adjoint_of_values,
     _wrong_adjoint_of_differences,
     _half_radius,

@@ -41,7 +41,7 @@ def _exponential_curve(scale: float, rate: float, gain: float) -> Curve:
     def left_slope(field: Any, x: Any) -> Any:
         return field.number(s / r) * field.function(EXP, x * field.number(1 / r))
 
-    def image(x: Interval) -> Interval:
+    def range_(x: Interval) -> Interval:
         low = np.full(x.shape, min(-scale, 0.0))
         return Interval(low, np.maximum(max(-scale, 0.0), gain * np.maximum(x.hi, 0.0) * 1.01))
 
@@ -56,7 +56,7 @@ def _exponential_curve(scale: float, rate: float, gain: float) -> Curve:
                 lambda field, x: field.number(g) + 0 * x,
             ),
         ),
-        image,
+        range_,
         (min(0.0, 1.01 * scale / rate), 1.01 * max(gain, scale / rate)),
     )
 

@@ -53,7 +53,7 @@ def _bilinear(site: Site) -> Bilinear:
     )
 
 
-def _image(b: Bilinear, ranges: Sequence[Interval]) -> Interval:
+def _range(b: Bilinear, ranges: Sequence[Interval]) -> Interval:
     if not b.square:
         product = interval_product(*ranges)
         return Interval(np.broadcast_to(product.lo, b.shape), np.broadcast_to(product.hi, b.shape))
@@ -78,7 +78,7 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     if len(site.variable) < 2:
         return affine_values(_affine(site), ranges)
     b = _bilinear(site)
-    return bilinear_values(b, ranges, _image(b, ranges))
+    return bilinear_values(b, ranges, _range(b, ranges))
 
 
 def differences(

@@ -49,7 +49,7 @@ def _operator(name: str, since: int, relation: Relation, swapped: bool) -> Opera
     ) -> tuple[Any, ...]:
         return (arithmetic.compare(relation, *ordered(inputs)),)
 
-    def image(site: Site, ranges: Sequence[Interval]) -> Interval:
+    def range_(site: Site, ranges: Sequence[Interval]) -> Interval:
         holds, fails = decided(relation, *_operands(site, ranges, swapped))
         shape = site.outputs[0].shape
         return Interval(
@@ -58,12 +58,12 @@ def _operator(name: str, since: int, relation: Relation, swapped: bool) -> Opera
         )
 
     def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
-        return without_slope(image(site, ranges), len(site.variable))
+        return without_slope(range_(site, ranges), len(site.variable))
 
     def flips(site: Site, ranges: Sequence[Interval], moved: Sequence[FloatArray]) -> FloatArray:
         """1 where operands that move by so much may change the answer."""
         hulls = [x.inflate(m) for x, m in zip(ranges, moved, strict=True)]
-        held = image(site, hulls)
+        held = range_(site, hulls)
         still = np.zeros((), dtype=bool)
         for m in moved:
             still = still | (m > 0)

@@ -81,22 +81,22 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     yes, no = _certain(condition)
     low = np.where(yes > 0, a.lo, np.where(no > 0, b.lo, np.minimum(a.lo, b.lo)))
     high = np.where(yes > 0, a.hi, np.where(no > 0, b.hi, np.maximum(a.hi, b.hi)))
-    image = Interval(low, high)
+    range_ = Interval(low, high)
     parts = _parts(site, yes, no)
     carried = (1 in site.variable) * yes + (2 in site.variable) * no
-    middle, radius = midpoint_radius(image)
+    middle, radius = midpoint_radius(range_)
     unbounded = ~np.isfinite(radius)
     rest = np.where(carried > 0, 0.0, np.where(unbounded, 0.0, middle))
     loose = np.where(carried > 0, 0.0, np.where(unbounded, np.inf, radius))
     # a product with 0 or 1 is exact; sums over broadcast axes err by γ of their length
-    magnitude = np.where(np.isfinite(image.magnitude), image.magnitude, np.finfo(np.float64).max)
+    magnitude = np.where(np.isfinite(range_.magnitude), range_.magnitude, np.finfo(np.float64).max)
     loose = add_up(loose, carried * magnitude * ((low.size + 8) * 2.0**-52))
 
     def backward(c: FloatArray) -> Contribution:
         constant = add_up(inner_up(c, rest), dot_up(c, loose))
         return Contribution(tuple(None if p is None else p.adjoint(c) for p in parts), constant)
 
-    return ValueMap(image, backward)
+    return ValueMap(range_, backward)
 
 
 def differences(

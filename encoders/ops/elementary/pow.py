@@ -18,7 +18,7 @@ import numpy as np
 
 from encoders.arithmetic.runtime import Arithmetic
 from encoders.contract.contract import OpenSchedule, RuntimeContract, Subnormals
-from encoders.curves.curves import image_of
+from encoders.curves.curves import range_of
 from encoders.families.signed_sum import check_float
 from encoders.families.smooth import LEMMAS, smooth_operator, stored
 from encoders.functions.curve import Curve, Piece, Shape
@@ -35,7 +35,7 @@ _INFINITY = float("inf")
 _HIGHEST = 16
 
 
-def _sqrt_image(x: Interval) -> Interval:
+def _sqrt_range(x: Interval) -> Interval:
     """For arguments on which the root is defined."""
     with np.errstate(invalid="ignore"):
         high = np.nextafter(np.sqrt(np.maximum(x.hi, 0.0)), np.inf)
@@ -52,7 +52,7 @@ ROOT = Curve(
             lambda field, x: 1 / (2 * field.sqrt(x)),
         ),
     ),
-    _sqrt_image,
+    _sqrt_range,
     (0.0, _INFINITY),
 )
 
@@ -70,7 +70,7 @@ def _power_curve(n: int) -> Curve:
     def slope(field: Any, x: Any) -> Any:
         return 0 * x + 1 if n == 1 else n * _power(x, n - 1)
 
-    def image(x: Interval) -> Interval:
+    def range_(x: Interval) -> Interval:
         whole = np.full(x.shape, np.inf)
         return Interval(np.zeros(x.shape) if n % 2 == 0 else -whole, whole)
 
@@ -81,7 +81,7 @@ def _power_curve(n: int) -> Curve:
             Piece(-_INFINITY, 0.0, Shape.CONCAVE, value, slope),
             Piece(0.0, _INFINITY, Shape.CONVEX, value, slope),
         )
-    return Curve(pieces, image, (-_INFINITY if n % 2 == 0 else 0.0, _INFINITY))
+    return Curve(pieces, range_, (-_INFINITY if n % 2 == 0 else 0.0, _INFINITY))
 
 
 def _quarters(x: Any, n: float, field: Any) -> Any:
@@ -247,7 +247,7 @@ def _covering(by_steps: Operator) -> Operator:
         # what is read as zero moves towards zero: a range from 0 on stays one
         wide = x.inflate(lost)
         read = Interval(np.maximum(wide.lo, np.minimum(x.lo, 0.0)), wide.hi)
-        other = function_error(r, accuracy, image_of(_curve(site), read))
+        other = function_error(r, accuracy, range_of(_curve(site), read))
         again = np.where(np.any(lost), bound.radius, 0.0)
         return replace(bound, radius=np.maximum(bound.radius, add_up(other, again)))
 

@@ -19,7 +19,7 @@ from encoders.operator import (
     FLOATS,
     DifferenceMap,
     Field,
-    Lines,
+    LinearBounds,
     Operator,
     Precondition,
     RoundingBound,
@@ -66,7 +66,7 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     if site.type_of(0).dtype.is_float:
         return step_values(np.trunc, x, (-1.0, 1.0))
     one, zero = np.ones(x.shape), np.zeros(x.shape)
-    return elementwise_values(x, Lines(one, zero, one, zero), x)
+    return elementwise_values(x, LinearBounds(one, zero, one, zero), x)
 
 
 def differences(

@@ -83,8 +83,8 @@ def _bias(site: Site) -> FloatArray:
 
 
 def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
-    image = Interval(_joined(site, (x.lo for x in ranges)), _joined(site, (x.hi for x in ranges)))
-    return ValueMap(image, _pulled(site, _bias(site)))
+    range_ = Interval(_joined(site, (x.lo for x in ranges)), _joined(site, (x.hi for x in ranges)))
+    return ValueMap(range_, _pulled(site, _bias(site)))
 
 
 def differences(

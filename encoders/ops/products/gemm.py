@@ -253,22 +253,22 @@ def _scaled_rounding(
     """Any-order sum first, then the scaling and the bias step by step."""
     r = rounder(site, contract)
     plain = any_order_rounding(r, s, inputs[0])
-    image = affine_values(
+    range_ = affine_values(
         affine_map((linear_part(s.action, s.weights),), site.outputs[0].shape), inputs[:1]
-    ).image
-    return _rescaled(site, inputs, plain=plain, image=image, r=r, contract=contract)
+    ).range
+    return _rescaled(site, inputs, plain=plain, range_=range_, r=r, contract=contract)
 
 
 def _rescaled(
     site: Site,
     inputs: Sequence[Interval],
     plain: RoundingBound,
-    image: Interval,
+    range_: Interval,
     r: Rounder,
     contract: RuntimeContract,
 ) -> RoundingBound:
     """A finished sum in a range, times alpha, and beta·C added."""
-    total = tracked(image, plain.radius)
+    total = tracked(range_, plain.radius)
     arithmetic = ErrorArithmetic(r, contract)
     out = _scaled(site, total, _tracked_bias(site, inputs, arithmetic), arithmetic)
     shape = site.outputs[0].shape
@@ -289,8 +289,8 @@ def _computed_rounding(
     a, b = inputs[:2]
     if not plain:
         total = varying_rounding(r, product, a, b)
-        image = bilinear_values(product, inputs[:2], None).image
-        return _rescaled(site, inputs, plain=total, image=image, r=r, contract=contract).using(
+        range_ = bilinear_values(product, inputs[:2], None).range
+        return _rescaled(site, inputs, plain=total, range_=range_, r=r, contract=contract).using(
             *BILINEAR
         )
     added = _tracked_bias(site, inputs, ErrorArithmetic(r, contract))

@@ -131,7 +131,7 @@ def differences(
 ) -> DifferenceMap:
     zero, count = _zero(site)
     cut = len(ranges) - count
-    u = added_values(*_divided(site, ranges)).image
+    u = added_values(*_divided(site, ranges)).range
     quotient = _DIV.differences(_quotient(site), ranges[:cut], errors[:cut])
     shifted = added_differences(quotient, affine_differences(zero, errors[cut:]))
     return composed_differences(shifted, lambda e: step_differences(_steps(site), u, e))

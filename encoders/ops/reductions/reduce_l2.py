@@ -68,7 +68,7 @@ def _norm(v: FloatArray) -> FloatArray:
     return np.asarray(np.sqrt(sum_up(multiply_up(v, v), axis=1))[:, None] * (1.0 + 2.0**-50))
 
 
-def _image(x: Interval) -> Interval:
+def _range(x: Interval) -> Interval:
     least = np.maximum(np.maximum(x.lo, -x.hi), 0.0)
     n = x.shape[1]
     squares = np.sum(least * least, axis=1, keepdims=True) * (1.0 - gamma(2 * n + 8))
@@ -86,10 +86,10 @@ def _jacobian(x: Interval, y: Interval) -> Interval:
 def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     inside, outside = _rows(site)
     x = inside.of_interval(ranges[0])
-    image = _image(x)
-    at_middle = _image(point(midpoint_radius(x)[0]))
+    range_ = _range(x)
+    at_middle = _range(point(midpoint_radius(x)[0]))
     return row_values(
-        inside, outside, x=x, image=image, at_middle=at_middle, jacobian=_jacobian(x, image)
+        inside, outside, x=x, range_=range_, at_middle=at_middle, jacobian=_jacobian(x, range_)
     )
 
 
@@ -99,7 +99,7 @@ def differences(
     inside, outside = _rows(site)
     x, error = inside.of_interval(ranges[0]), inside.split(errors[0][None])[0]
     hull = x.inflate(error)
-    return row_differences(inside, outside, _jacobian(hull, _image(hull)), error, _norm(error))
+    return row_differences(inside, outside, _jacobian(hull, _range(hull)), error, _norm(error))
 
 
 def rounding(
@@ -112,7 +112,7 @@ def rounding(
         return RoundingBound(np.zeros(site.outputs[0].shape), (), LEMMAS)
     inside, outside = _rows(site)
     x = inside.of_interval(inputs[0])
-    n, y = inside.length, _image(x)
+    n, y = inside.length, _range(x)
     steps = n * r.unit
     relative = steps / (1.0 - steps) * (1.0 + 2.0**-50) if steps < 0.5 else np.inf
     tau = 2.0 * n * (r.underflow + r.flushed + r.lost_operands) * (1.0 + relative)

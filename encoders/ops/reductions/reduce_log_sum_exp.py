@@ -15,8 +15,8 @@ from encoders.families.signed_sum import check_float
 from encoders.families.softmax_bounds import (
     exponentials,
     log_error,
-    log_sum_exp_image,
-    softmax_image,
+    log_sum_exp_range,
+    softmax_range,
 )
 from encoders.functions.exp import EXP
 from encoders.functions.log import LOG
@@ -69,15 +69,20 @@ def runtime(
 
 
 def _jacobian(x: Interval) -> Interval:
-    return softmax_image(x).move(lambda p: p[:, None, :])
+    return softmax_range(x).move(lambda p: p[:, None, :])
 
 
 def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     inside, outside = _rows(site)
     x = inside.of_interval(ranges[0])
-    at_middle = log_sum_exp_image(point(midpoint_radius(x)[0]))
+    at_middle = log_sum_exp_range(point(midpoint_radius(x)[0]))
     return row_values(
-        inside, outside, x=x, image=log_sum_exp_image(x), at_middle=at_middle, jacobian=_jacobian(x)
+        inside,
+        outside,
+        x=x,
+        range_=log_sum_exp_range(x),
+        at_middle=at_middle,
+        jacobian=_jacobian(x),
     )
 
 
@@ -102,7 +107,7 @@ def rounding(
     error = log_error(r, contract.functions.accuracy(LOG), e, inside.length)
     lost = np.max(r.operand_loss(x), axis=1, keepdims=True)
     error = add_up(add_up(error, lost), 2.0 * r.flushed)
-    magnitude = add_up(log_sum_exp_image(x).magnitude, error)
+    magnitude = add_up(log_sum_exp_range(x).magnitude, error)
     error = add_up(error, r.of_sum(magnitude))
     reached = 2.0 * inside.length
     merged = outside.merge(error[None])[0]

@@ -154,13 +154,13 @@ def _square_values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     (x,) = ranges
     low = np.maximum(np.maximum(x.lo, -x.hi), 0.0)
     with np.errstate(over="ignore", under="ignore"):
-        image = Interval(
+        range_ = Interval(
             np.maximum(np.nextafter(low * low, -np.inf), 0.0),
             np.nextafter(x.magnitude * x.magnitude, np.inf),
         )
     # the two equal middles make the added coefficients exact: they are the same float64 number
-    inner = bilinear_values(_square(site), (x, x), image)
-    return composed_values(ValueMap(inner.image, _both(inner)), partial(_summed, site))
+    inner = bilinear_values(_square(site), (x, x), range_)
+    return composed_values(ValueMap(inner.range, _both(inner)), partial(_summed, site))
 
 
 def _square_differences(

@@ -30,11 +30,11 @@ from encoders.families.softmax_bounds import (
     exponentials,
     growth,
     log_error,
-    log_softmax_image,
     log_softmax_jacobian,
+    log_softmax_range,
     softmax_error,
-    softmax_image,
     softmax_jacobian,
+    softmax_range,
     whatever_the_scores,
 )
 from encoders.functions.exp import EXP
@@ -152,10 +152,10 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     rows = _rows(site)
     x, kept = rows.of_interval(ranges[0]), _kept(site)
     read = kept.fill_interval(x)
-    image = softmax_image(read, kept.mask)
-    at_centre = softmax_image(point(_middle(read)), kept.mask)
+    range_ = softmax_range(read, kept.mask)
+    at_centre = softmax_range(point(_middle(read)), kept.mask)
     return row_values(
-        rows, rows, x=x, image=image, at_middle=at_centre, jacobian=softmax_jacobian(image)
+        rows, rows, x=x, range_=range_, at_middle=at_centre, jacobian=softmax_jacobian(range_)
     )
 
 
@@ -163,13 +163,13 @@ def log_values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     rows = _rows(site)
     x, kept = rows.of_interval(ranges[0]), _kept(site)
     read = kept.fill_interval(x)
-    at_centre = log_softmax_image(point(_middle(read)), kept.mask)
-    jacobian = log_softmax_jacobian(softmax_image(read, kept.mask), kept.mask)
+    at_centre = log_softmax_range(point(_middle(read)), kept.mask)
+    jacobian = log_softmax_jacobian(softmax_range(read, kept.mask), kept.mask)
     return row_values(
         rows,
         rows,
         x=x,
-        image=log_softmax_image(read, kept.mask),
+        range_=log_softmax_range(read, kept.mask),
         at_middle=at_centre,
         jacobian=jacobian,
     )
@@ -189,10 +189,10 @@ def differences(
     rows, kept = _rows(site), _kept(site)
     x, error = kept.fill_interval(rows.of_interval(ranges[0])), rows.split(errors[0][None])
     read = kept.fill(error)[0]
-    hull = softmax_image(x.inflate(read), kept.mask)
-    real_image = softmax_image(x, kept.mask)
+    hull = softmax_range(x.inflate(read), kept.mask)
+    real_range = softmax_range(x, kept.mask)
     apart = add_up(read, np.max(read, axis=1, keepdims=True))
-    limit = multiply_up(real_image.hi, growth(apart))
+    limit = multiply_up(real_range.hi, growth(apart))
     width = np.maximum(add_up(hull.hi, -hull.lo), 0.0)
     limit = np.where(np.isnan(limit), width, np.minimum(limit, width))
     return row_differences(rows, rows, softmax_jacobian(hull), error[0], limit)
@@ -204,7 +204,7 @@ def log_differences(
     rows, kept = _rows(site), _kept(site)
     x, error = kept.fill_interval(rows.of_interval(ranges[0])), rows.split(errors[0][None])
     read = kept.fill(error)[0]
-    hull = softmax_image(x.inflate(read), kept.mask)
+    hull = softmax_range(x.inflate(read), kept.mask)
     limit = kept.mask * add_up(read, np.max(read, axis=1, keepdims=True))
     jacobian = log_softmax_jacobian(hull, kept.mask)
     return row_differences(rows, rows, jacobian, error[0], limit)
@@ -227,7 +227,7 @@ def rounding(
     x = kept.fill_interval(kept.rows.of_interval(inputs[0]))
     accuracy = contract.functions.accuracy(EXP)
     e = exponentials(r, accuracy, x)
-    error = softmax_error(r, e, softmax_image(x, kept.mask))
+    error = softmax_error(r, e, softmax_range(x, kept.mask))
     error = np.minimum(error, whatever_the_scores(r, accuracy, x.shape[1]))
     return _finished(site, kept, x, error, np.zeros_like(error), contract)
 
@@ -240,7 +240,7 @@ def log_rounding(
     e = exponentials(r, contract.functions.accuracy(EXP), x)
     log = log_error(r, contract.functions.accuracy(LOG), e, kept.rows.length)
     error = add_up(add_up(e.shift, log), 2.0 * r.flushed)
-    magnitude = add_up(log_softmax_image(x, kept.mask).magnitude, error)
+    magnitude = add_up(log_softmax_range(x, kept.mask).magnitude, error)
     error = kept.mask * add_up(error, r.of_sum(magnitude))
     return _finished(site, kept, x, error, magnitude, contract)
 
