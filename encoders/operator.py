@@ -11,10 +11,9 @@ a tensor, d = x̂ − x. A node computes d_out = f(x̂_in) − f(x_in) + η with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import cached_property, wraps
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -27,8 +26,10 @@ from encoders.functions.function import Function
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import FloatFormat
 from encoders.numbers.radius import is_negative, is_radius, radius_of
-from onnx_import.errors import UnsupportedModel
-from onnx_import.graph import Array, DType, Graph, Node, Remembering, TensorType
+from encoders.site import Site as Site
+from encoders.site import remembered as remembered
+from encoders.traits import NOWHERE, UNLIKE, Breaks, Discontinuity, Likeness, Sums
+from onnx_import.graph import Array, DType, Graph, Node
 
 FLOATS = (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.FLOAT64)
 FloatArray = npt.NDArray[np.float64]
@@ -70,105 +71,6 @@ class Field(Protocol):
 
     def matmul(self, a: ObjectArray, b: ObjectArray) -> ObjectArray:
         """Matrix product over the last two axes, broadcasting the others."""
-
-
-@dataclass(frozen=True)
-class Site(Remembering):
-    """An operator where it stands in a graph: the node, its tensor types, its constant inputs.
-
-    `inputs` and `constants` follow the node's input positions; an omitted input is None in both.
-    """
-
-    node: Node
-    inputs: tuple[TensorType | None, ...]
-    outputs: tuple[TensorType, ...]
-    constants: tuple[Array | None, ...]
-
-    @cached_property
-    def _coefficients(self) -> dict[int, FloatArray]:
-        return {}
-
-    @cached_property
-    def variable(self) -> tuple[int, ...]:
-        """Positions of the inputs that depend on the network's input."""
-        return tuple(
-            i
-            for i, (t, c) in enumerate(zip(self.inputs, self.constants, strict=True))
-            if t is not None and c is None
-        )
-
-    def arguments(
-        self, variable: Iterable[T], constant: Callable[[Array, TensorType], T]
-    ) -> list[T | None]:
-        """What a meaning receives, by input position: None where an input is omitted, `constant`
-        of a stored array and its type, and of the inputs that vary the given ones in their order.
-        """
-        given = iter(variable)
-        return [
-            None if kind is None else next(given) if held is None else constant(held, kind)
-            for kind, held in zip(self.inputs, self.constants, strict=True)
-        ]
-
-    def type_of(self, position: int) -> TensorType:
-        tensor = self.inputs[position] if position < len(self.inputs) else None
-        if tensor is None:
-            raise self.unsupported(f"input {position} is missing")
-        return tensor
-
-    def constant(self, position: int) -> Array | None:
-        return self.constants[position] if position < len(self.constants) else None
-
-    def coefficients(self, position: int) -> FloatArray:
-        """A constant input of a floating-point type in float64, one copy for all who ask."""
-        if position not in self._coefficients:
-            self._coefficients[position] = np.asarray(self.constants[position], np.float64)
-        return self._coefficients[position]
-
-    def integer(self, name: str, default: int) -> int:
-        value = self.node.attributes.get(name, default)
-        if not isinstance(value, int):
-            raise self.unsupported(f"attribute '{name}' is not an integer")
-        return value
-
-    def integers(self, name: str, default: Sequence[int] | None = None) -> tuple[int, ...] | None:
-        value = self.node.attributes.get(name)
-        if value is None:
-            return None if default is None else tuple(default)
-        if not isinstance(value, tuple) or not all(isinstance(v, int) for v in value):
-            raise self.unsupported(f"attribute '{name}' is not a list of integers")
-        return tuple(int(v) for v in value)
-
-    def real(self, name: str, default: float) -> float:
-        """A float attribute, exactly. ONNX stores these as float32, and means that of its
-        defaults; other files may hold float64 numbers."""
-        if name not in self.node.attributes:
-            return float(np.float32(default))
-        value = self.node.attributes[name]
-        if not isinstance(value, int | float):
-            raise self.unsupported(f"attribute '{name}' is not a number")
-        return float(value)
-
-    def unsupported(self, why: str) -> UnsupportedModel:
-        return UnsupportedModel(f"{self.node.describe()}: {why}")
-
-
-def remembered(make: Callable[[Site], T]) -> Callable[[Site], T]:
-    """The function of a site, called once for each: index maps, and what is built from them.
-
-    What it gives is shared by all who ask; an array can be read only.
-    """
-
-    @wraps(make)
-    def found(site: Site) -> T:
-        return site.once(shared)
-
-    def shared(site: Site) -> T:
-        made = make(site)
-        if isinstance(made, np.ndarray):
-            made.flags.writeable = False
-        return made
-
-    return found
 
 
 @dataclass(frozen=True)
@@ -368,7 +270,8 @@ class Operator:
     condition's, those that are compared or chosen). `whole_sums` says that it takes sums of
     products of integers to be exact. `formulas` counts the formulas by which runtimes compute
     it: the rounding bound covers all, and `runtime` is one of them. `notes(site)` says where
-    runtimes are known to part from the specification here.
+    runtimes are known to part from the specification here. What searches, comparisons and
+    schedules may know of it is in `breaks`, `jump`, `likeness` and `sums` (`encoders.traits`).
     """
 
     name: str
@@ -401,6 +304,10 @@ class Operator:
     whole_sums: bool = False
     formulas: int = 1
     notes: Callable[[Site], tuple[str, ...]] = field(default=lambda site: ())
+    breaks: Breaks = NOWHERE
+    jump: Discontinuity | None = None
+    likeness: Likeness = UNLIKE
+    sums: Sums | None = None
 
     def reading(self, *attributes: str) -> Operator:
         """The same operator, which understands these attributes."""

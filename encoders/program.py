@@ -18,9 +18,9 @@ from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
 from encoders.contract.contract import RuntimeContract
-from encoders.families.scheduling import reduction_at
 from encoders.operator import Field, Operator, Site, is_affine, site_of
 from encoders.registry import lookup
+from encoders.scheduling import reduction_at
 from onnx_import.graph import Array, Graph, Node, TensorType
 from onnx_import.passes.late import explained
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+import onnx
 import pytest
+
+from encoders.registry import operators
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,8 +24,9 @@ MAY_IMPORT: dict[str, set[str]] = {
 ROOMS: dict[str, tuple[str, ...]] = {
     "onnx_import": ("errors", "graph", "files", "tensors", "passes", "onnx", "torchlean", "fpcore"),
     "encoders": (
-        "collecting", "numbers", "functions", "contract", "arithmetic", "operator", "curves",
-        "rounding", "relaxations", "families", "quantized", "ops", "registry", "program",
+        "collecting", "numbers", "functions", "contract", "arithmetic", "site", "traits",
+        "operator", "curves", "rounding", "relaxations", "families", "quantized", "ops", "registry",
+        "scheduling", "program",
     ),
     "gpu_check": ("common", "emulator", "runtimes", "probe", "conformance", "cuda"),
     "refine": (
@@ -39,6 +43,15 @@ ASKS_Z3 = "refine/proof/z3_solver.py"
 SPEAKS_FP = "encoders/arithmetic/fp_theory.py"
 PRINTS = {"refine/report/console.py"}
 SCRIPTS = ("tests", "benchmarks", "examples")
+NAMES_OPERATORS: dict[str, str] = {
+    "encoders/contract/presets.py": "what one runtime does in some operators: its contract",
+    "encoders/functions/exp.py": "what one runtime does in some operators: its figures",
+    "gpu_check/cuda/sources.py": "a word of CUDA's that is spelled as an operator",
+    "gpu_check/probe/modes.py": "the models of one node by which a runtime is asked what it does",
+    "gpu_check/runtimes/library_kernels.py": "a library's call for each operator",
+    "refine/options/optimised.py": "what one runtime's fused operators are made of",
+}
+"""Files beside the operators' own that may name one, and why."""
 
 
 def files() -> list[str]:
@@ -150,6 +163,35 @@ def test_only_a_program_looks_operators_up(file: str) -> None:
     assert not used, f"{file} uses {', '.join(sorted(used))}"
 
 
+def operators_named(tree: ast.Module, names: Collection[str]) -> set[str]:
+    """Operators that are asked for by name; to build a node of one says nothing of it."""
+    building = [
+        argument
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call)
+        for argument in (
+            *(call.args if ast.unparse(call.func) == "Node" else ()),
+            *(k.value for k in call.keywords if k.arg == "op"),
+        )
+    ]
+    built = {id(part) for argument in building for part in ast.walk(argument)}
+    said = (n for n in ast.walk(tree) if isinstance(n, ast.Constant) and id(n) not in built)
+    return {n.value for n in said if isinstance(n.value, str)} & set(names)
+
+
+def test_operators_are_named_in_their_own_files_alone() -> None:
+    """What else is to be known of an operator is a field of its record, with a sound default."""
+    names = {s.name for s in onnx.defs.get_all_schemas()} | set(operators())
+    rooms = [f for f in files() if not within(f, "onnx_import") and not within(f, "encoders/ops")]
+    named = {file: said for file in rooms if (said := operators_named(tree_of(file), names))}
+    assert {f: s for f, s in named.items() if f not in NAMES_OPERATORS} == {}
+    assert set(named) == set(NAMES_OPERATORS), "an exception is no longer needed"
+    prefixes = [
+        f for f in rooms if re.search(r"\.op\.(startswith|endswith)", (ROOT / f).read_text())
+    ]
+    assert prefixes == []
+
+
 @pytest.mark.parametrize("file", files())
 def test_no_star_imports(file: str) -> None:
     for node in ast.walk(tree_of(file)):
@@ -247,3 +289,5 @@ def test_the_rules_see_what_they_forbid() -> None:
     assert set(attributes_of(tree, "z3")) == {"fpAdd", "fpToReal"}
     assert is_mutable(ast.parse("{1: 2}", mode="eval").body)
     assert not is_mutable(ast.parse("(1, 2)", mode="eval").body)
+    tree = ast.parse("Node('x', 'Relu'); replace(n, op='Add'); n.op in ('Conv',); {'Exp': 0}")
+    assert operators_named(tree, ("Relu", "Add", "Conv", "Exp")) == {"Conv", "Exp"}

@@ -38,13 +38,13 @@ from encoders.contract.orders import (
     same_tree,
 )
 from encoders.contract.presets import BF16, FP16, SEQUENTIAL, SEQUENTIAL_FMA
-from encoders.families.scheduling import contract_at
 from encoders.functions.accuracy import Evidence
 from encoders.functions.exp import EXP
 from encoders.functions.tanh import TANH
 from encoders.numbers.formats import BFLOAT16, BINARY32, TENSOR_FLOAT_32, FloatFormat
 from encoders.operator import site_of
 from encoders.program import step_of
+from encoders.scheduling import contract_at
 from gpu_check.conformance.conformance import conformance
 from gpu_check.emulator.emulator import emulate, emulate_step
 from gpu_check.probe.function_probe import measured

@@ -16,10 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 from encoders.contract.contract import Reduction, RuntimeContract, ScheduleRule
 from encoders.contract.functions import CONSERVATIVE
 from encoders.contract.presets import IEEE_ANY, PAIRWISE, SEQUENTIAL
-from encoders.families.scheduling import contract_at
 from encoders.functions.registry import every_function
 from encoders.numbers.enclosure import Interval
 from encoders.operator import site_of
+from encoders.scheduling import contract_at
 from gpu_check.probe.probe import placed
 from gpu_check.probe.probed_contract import agreed_rules
 from gpu_check.runtimes.runtimes import OnnxRuntime

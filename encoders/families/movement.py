@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from encoders.relaxations.affine import (
     moved_part,
 )
 from encoders.rounding.rounding_bounds import no_rounding, rounder, stored_loss
+from encoders.traits import Likeness
 from onnx_import.graph import DType
 
 Move = Callable[[Any], Any]
@@ -86,7 +88,15 @@ def movement_operator(
     )
 
 
-def reshaping_operator(name: str, since: int, parameters: Sequence[int] = ()) -> Operator:
+RESHAPED = Likeness(reshapes=True)
+
+
+def reshaping_operator(
+    name: str,
+    since: int,
+    parameters: Sequence[int] = (),
+    likeness: Likeness = RESHAPED,
+) -> Operator:
     """An operator whose output is its first input in row-major order under the inferred shape.
 
     `parameters` are the positions of inputs that must be constants.
@@ -109,7 +119,7 @@ def reshaping_operator(name: str, since: int, parameters: Sequence[int] = ()) ->
         shape = site.type_of(0).shape
         return lambda v: v.reshape(v.shape[0], *shape)
 
-    return movement_operator(name, since, forward, backward, check)
+    return replace(movement_operator(name, since, forward, backward, check), likeness=likeness)
 
 
 def require_constants(site: Site, positions: Sequence[int]) -> None:

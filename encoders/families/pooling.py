@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from encoders.families.movement import indices
 from encoders.families.parameters import axes_of, integers_at
 from encoders.families.windows import Window, patches, window_of
 from encoders.operator import Site, remembered
+from encoders.traits import Extent
+from onnx_import.errors import UnsupportedModel
 
 _SAME = ("SAME_UPPER", "SAME_LOWER", b"SAME_UPPER", b"SAME_LOWER")
 _VALID = ("VALID", b"VALID")
@@ -70,19 +73,31 @@ def require_agreed_pads(site: Site, window: Window) -> None:
                 "between runtimes; state the pads"
             )
         lower = site.node.attributes["auto_pad"] in ("SAME_LOWER", b"SAME_LOWER")
-        if d > 1 and k > 1 and (lower or site.node.op != "MaxPool"):
-            raise site.unsupported(
-                "attribute 'auto_pad' with dilations is read differently by ONNX's reference and "
-                "by onnxruntime; state the pads"
-            )
+        if d > 1 and k > 1 and lower:
+            raise _read_differently(site)
+
+
+def require_undilated_pads(site: Site) -> None:
+    """Raises UnsupportedModel where 'auto_pad' pads a window that is spread out."""
+    if is_same(site) and _is_spread(pool_window(site)):
+        raise _read_differently(site)
+
+
+def _is_spread(window: Window) -> bool:
+    return any(d > 1 and k > 1 for k, d in zip(window.kernel, window.dilations, strict=True))
+
+
+def _read_differently(site: Site) -> UnsupportedModel:
+    return site.unsupported(
+        "attribute 'auto_pad' with dilations is read differently by ONNX's reference and by "
+        "onnxruntime; state the pads"
+    )
 
 
 def pad_notes(site: Site) -> tuple[str, ...]:
     """onnxruntime forgets dilations where it pads by itself."""
     window = pool_window(site)
-    if not is_same(site) or not any(
-        d > 1 and k > 1 for k, d in zip(window.kernel, window.dilations, strict=True)
-    ):
+    if not is_same(site) or not _is_spread(window):
         return ()
     return (
         f"{site.node.describe()}: onnxruntime leaves dilations out of the pads of 'auto_pad' and "
@@ -130,6 +145,15 @@ def reduced_terms(site: Site) -> Index:
     kept = [i for i in range(len(shape)) if i not in axes]
     index = indices(shape).transpose(*axes, *kept)
     return index.reshape(-1, *site.outputs[0].shape)
+
+
+def reduced_extent(site: Site) -> Extent:
+    """Of the sums of a reduction: results before the reduced axes are rows, those behind them
+    columns."""
+    shape, axes = site.type_of(0).shape, reduced_axes(site)
+    columns = prod(shape[max(axes, default=0) + 1 :])
+    rows = site.outputs[0].size // max(columns, 1)
+    return Extent(len(reduced_terms(site)), rows=rows, columns=columns)
 
 
 @remembered

@@ -36,6 +36,7 @@ from encoders.relaxations.elementwise import (
 )
 from encoders.rounding.error_arithmetic import traced
 from encoders.rounding.rounding_bounds import rounder
+from encoders.traits import NOWHERE, Breaks
 
 LEMMAS = ("convex-tangent", "function-error", "underflow-term", "product-error", "quotient-error")
 
@@ -56,6 +57,7 @@ def smooth_operator(
     element: Callable[[Site, int], Any] | None = None,
     branches: tuple[Runtime, Runtime] | None = None,
     alternatives: tuple[Runtime | tuple[Runtime, Runtime], ...] = (),
+    breaks: Breaks = NOWHERE,
 ) -> Operator:
     """An operator y = f(x), element by element.
 
@@ -125,6 +127,7 @@ def smooth_operator(
         functions=uses,
         per_element=True,
         formulas=1 + len(alternatives),
+        breaks=breaks,
     )
 
 
@@ -189,6 +192,7 @@ def function_operator(
     since: int,
     function: Function,
     preconditions: Callable[[Site, Interval], tuple[Precondition, ...]] = lambda s, x: (),
+    breaks: Breaks = NOWHERE,
 ) -> Operator:
     """An operator that is one elementary function, computed as one."""
     return smooth_operator(
@@ -199,6 +203,7 @@ def function_operator(
         lambda site, x, arithmetic: arithmetic.function(function, x),
         preconditions=preconditions,
         uses=(function,),
+        breaks=breaks,
     )
 
 

@@ -50,6 +50,7 @@ from encoders.quantized.parameters import check_scale
 from encoders.relaxations.affine import AffineMap, affine_differences, affine_values, moved_part
 from encoders.relaxations.composed import composed_differences, composed_values
 from encoders.rounding.rounding_bounds import Rounder, finish, held, rounder, stored_loss
+from encoders.traits import Discontinuity
 from onnx_import.graph import DType, TensorType
 
 _STEPS = steps_of(DType.UINT8)
@@ -287,6 +288,7 @@ def dynamic_operator(name: str, p: DynamicProduct) -> Operator:
         work=lambda site: p.product.core.work(p.scaled(site)),
         dtypes=(DType.FLOAT32,),
         whole_sums=True,
+        jump=Discontinuity.OWN_GRID,
     )
     return operator.reading(*p.product.core.attributes)
 

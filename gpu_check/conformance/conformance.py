@@ -29,7 +29,6 @@ from encoders.contract.contract import (
     Subnormals,
 )
 from encoders.contract.functions import CORRECTLY_ROUNDED
-from encoders.families.scheduling import contract_at, reduction_at
 from encoders.numbers.enclosure import FloatArray, point
 from encoders.numbers.formats import (
     BFLOAT16,
@@ -39,6 +38,7 @@ from encoders.numbers.formats import (
     FORMAT_OF_DTYPE,
 )
 from encoders.program import Step, program_of
+from encoders.scheduling import contract_at, reduction_at
 from gpu_check.conformance.regions import Bound, Region, finite, region_behind
 from gpu_check.emulator.emulator import emulate_step, shortens_constants
 from gpu_check.emulator.exact import evaluate_exact

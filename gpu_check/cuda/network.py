@@ -9,28 +9,24 @@ import numpy as np
 
 from encoders.contract.contract import RuntimeContract, ScheduleRule
 from encoders.contract.presets import SEQUENTIAL
-from encoders.families.scheduling import reduction_at
 from encoders.operator import Site
 from encoders.program import Step, forward, program_of
+from encoders.scheduling import reduction_at
 from gpu_check.cuda.kernels import DotKernels, FloatArray, Schedule
 from gpu_check.emulator.emulator import emulate_step
 from gpu_check.emulator.terms import terms_of
 from onnx_import.graph import Array, Graph
 
-_PRODUCTS = ("MatMul", "Gemm", "Conv")
-
 
 def contract_of(graph: Graph, schedule: Schedule) -> RuntimeContract:
     """What `run_graph` does, as a contract: a rule for each length of its sums."""
-    lengths = {
-        terms
-        for step in program_of(graph).steps
-        if step.node.op in _PRODUCTS and (terms := reduction_at(step.site).terms)
-    }
+    products = [s for s in program_of(graph).steps if _has_products(s)]
+    lengths = {terms for step in products if (terms := reduction_at(step.site).terms)}
+    names = dict.fromkeys(step.node.op for step in products)
     rules = (
         ScheduleRule(schedule.contract(terms).schedule, operator=op, terms=terms)
         for terms in sorted(lengths)
-        for op in _PRODUCTS
+        for op in names
     )
     return replace(SEQUENTIAL, name=f"cuda-{schedule.value}", rules=tuple(rules))
 
@@ -45,7 +41,7 @@ def run_graph(
     """
 
     def run(step: Step, values: Mapping[str, Array]) -> Sequence[Array]:
-        if step.node.op in _PRODUCTS:
+        if _has_products(step):
             return (_product(step, values, kernels, schedule),)
         return emulate_step(step, values, SEQUENTIAL)
 
@@ -53,15 +49,19 @@ def run_graph(
     return {t: values[t] for t in graph.outputs}
 
 
+def _has_products(step: Step) -> bool:
+    return step.operator.sums is not None and step.operator.sums.products
+
+
 def _product(
     step: Step, values: Mapping[str, Array], kernels: DotKernels, schedule: Schedule
 ) -> Array:
-    node, site = step.node, step.site
+    site, sums = step.site, step.operator.sums
     found, place = terms_of(step), reduction_at(site)
+    assert sums is not None
     assert place.rows is not None
     assert place.columns is not None
-    # the weights of a convolution are the left factor, and its pixels the columns
-    left, right = (1, 0) if node.op == "Conv" else (0, 1)
+    left, right = (1, 0) if sums.weights_left else (0, 1)
     shape = (-1, place.rows, place.columns)
     rows, columns = (
         found.reads[i].reshape(len(found.reads[i]), *shape) for i in (left, right)
@@ -74,7 +74,7 @@ def _product(
     if found.bias is None:
         return total
     bias = _held(site, values, found.bias)
-    if node.op == "Conv":
+    if sums.weights_left:  # a number for each row
         bias = bias.reshape(len(bias), -1, *(1,) * (total.ndim - 3))
     total += bias
     return total

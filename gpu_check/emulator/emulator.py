@@ -11,10 +11,10 @@ from encoders.arithmetic.number_path import stored
 from encoders.arithmetic.numpy_arithmetic import Carrier, NumpyArithmetic
 from encoders.contract.contract import OpenSchedule, RuntimeContract
 from encoders.contract.functions import CORRECTLY_ROUNDED
-from encoders.families.scheduling import contract_at
 from encoders.numbers.formats import BINARY32, FloatFormat
 from encoders.operator import Site
 from encoders.program import Step, arguments, forward, program_of
+from encoders.scheduling import contract_at
 from gpu_check.emulator.compiled import quickest_arithmetic
 from onnx_import.graph import Array, DType, Graph, TensorType
 

@@ -10,15 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.contract.contract import Contraction, RuntimeContract, Sequential
-from encoders.families.pooling import reduced_terms
-from encoders.families.scheduling import REDUCED
 from encoders.program import Step
+from encoders.traits import Sums
 from onnx_import.graph import Array
 
 Index = npt.NDArray[np.intp]
 
-_SUMS = ("ReduceSum", "ReduceMean")
-_PRODUCTS = ("Gemm", "MatMul", "Conv")
 _NOTHING = -1
 _IN_ORDER = RuntimeContract("terms", Sequential(), Contraction.NEVER)
 
@@ -40,15 +37,21 @@ class Terms:
     bias: int | None
 
 
+def sums_of(step: Step) -> Sums:
+    """Raises NoTerms where the node's results are no sums."""
+    if step.operator.sums is None:
+        raise NoTerms(f"{step.node.op} has no sum of its own")
+    return step.operator.sums
+
+
 def terms_of(step: Step) -> Terms:
     """Raises NoTerms where the node's sums cannot be written this way."""
-    op, site = step.node.op, step.site
-    if op in _SUMS:
-        index = reduced_terms(site)
+    site, sums = step.site, sums_of(step)
+    if sums.summands is not None:
+        index = sums.summands(site)
         return Terms((0,), (index.reshape(len(index), -1),), None)
-    if op not in _PRODUCTS:
-        kind = "sums that are not probed" if op in REDUCED else "no sum of its own"
-        raise NoTerms(f"{op} has {kind}")
+    if not sums.products:
+        raise NoTerms(f"{step.node.op} has sums that are not probed")
     recorder = _Recorder()
     inputs = [None if t is None else _indices(t.shape) for t in site.inputs]
     step.operator.runtime(site, inputs, recorder, _IN_ORDER)

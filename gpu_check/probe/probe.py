@@ -28,11 +28,11 @@ from encoders.contract.contract import (
 )
 from encoders.contract.orders import named_order
 from encoders.contract.presets import IEEE_ANY
-from encoders.families.scheduling import reduction_at
 from encoders.numbers.formats import FloatFormat
 from encoders.program import Step, program_of
+from encoders.scheduling import reduction_at
 from gpu_check.emulator.emulator import emulate_step
-from gpu_check.emulator.terms import NoTerms, terms_of
+from gpu_check.emulator.terms import NoTerms, sums_of, terms_of
 from gpu_check.probe.modes import Flushes
 from gpu_check.probe.reveal import NotATree, revealed
 from gpu_check.runtimes.kernels import Kernels, Run
@@ -62,7 +62,6 @@ class Factors:
 WHOLE = Factors()
 ABSENT = "it is not in the file, so the runtime computes something else in its place"
 _PINNED = RuntimeContract("probe", Sequential(), Contraction.NEVER)
-_BATCHED = ("MatMul", "Gemm", "Conv")
 _OFFSETS = (0, 1, 3, 4, 8)  # floats past a boundary of 64 bytes, where an input may begin
 _MOVED = 16  # runs that are repeated with inputs elsewhere in memory
 _COPIES = 7  # rows of a batch: no multiple of a vector
@@ -173,7 +172,7 @@ class _Probe:
         self.samples = max(4, min(samples, samples * _LENGTHY // max(self._work(), 1)))
         if self.site.outputs[0].dtype is not DType.FLOAT32:
             raise NoTerms(f"sums of {self.site.outputs[0].dtype.value} are not revealed")
-        self.terms = terms_of(step)
+        self.terms, self.sums = terms_of(step), sums_of(step)
 
     def _work(self) -> int:
         return self.site.outputs[0].size * (reduction_at(self.site).terms or 1)
@@ -228,11 +227,9 @@ class _Probe:
         """Has a batch of copies other bits than one alone, and have its rows among themselves?"""
         node, types = self.node, self.graph.types
         first, others = node.inputs[0], [t for t in node.inputs[1:] if t]
-        plain = node.op in _BATCHED and not node.attributes.get("transA", 0)
-        if not plain or self.graph.is_constant(first) or len(self._shape(first)) < 2:
+        if self.graph.is_constant(first) or len(self._shape(first)) < 2:
             return None, None
-        batched = node.op == "MatMul" and len(self._shape(others[0])) != 2
-        if batched or self.kernels.varying & set(others):
+        if not self.sums.batched(self.site) or self.kernels.varying & set(others):
             return None, None
         ends = (first, node.outputs[0])
         longer = {t: (_COPIES * types[t].shape[0], *types[t].shape[1:]) for t in ends}
@@ -269,7 +266,7 @@ class _Probe:
         fixed = {t: v for t, v in ones.items() if self.graph.is_constant(t)}
         run = self.kernels.kernel(self.node, {**self._parameters(), **fixed})
         free = {t: v for t, v in ones.items() if t not in fixed}
-        scale = _mean_of(self.node, len(reads))
+        scale = float(len(reads)) if self.sums.mean else 1.0
 
         def total(mask: FloatArray) -> float:
             values = np.zeros(self._shape(name), np.float32)
@@ -379,7 +376,3 @@ def _is_given(graph: Graph, tensor: str) -> bool:
 
 def _distinct(reads: npt.NDArray[np.intp]) -> bool:
     return bool(np.all(reads >= 0)) and len(np.unique(reads)) == len(reads)
-
-
-def _mean_of(node: Node, terms: int) -> float:
-    return float(terms) if node.op == "ReduceMean" else 1.0

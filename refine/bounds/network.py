@@ -16,12 +16,12 @@ from typing import TypeAlias
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.families.scheduling import contract_at
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, any_in_blocks
 from encoders.numbers.radius import is_negative, is_radius, largest_radius, radius_of
 from encoders.operator import RoundingBound
 from encoders.program import Step, forward, program_of
 from encoders.rounding.rounding_bounds import rounder_of, stored_loss
+from encoders.scheduling import contract_at
 from onnx_import.graph import DType, Graph, Node
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import Maps, Pulled, pull_back, unit_functionals

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from encoders.contract.contract import RuntimeContract
-from encoders.families.scheduling import contract_at, reduction_at
 from encoders.program import program_of
+from encoders.scheduling import contract_at, reduction_at
 from onnx_import.graph import Graph
 from refine.domain.domain import Domain
 from refine.results.verdict import Assumption

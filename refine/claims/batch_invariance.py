@@ -19,8 +19,8 @@ import numpy as np
 from encoders.arithmetic.handling import handling_of
 from encoders.contract.contract import RuntimeContract, ScheduleRule
 from encoders.contract.orders import AnyOrder
-from encoders.families.scheduling import contract_at
 from encoders.program import program_of
+from encoders.scheduling import contract_at
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph

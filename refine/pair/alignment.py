@@ -59,7 +59,7 @@ class Aligned:
             change = folded_change(layer, step, self.impl, other, x)
             return Run(other, change, contract, (x,))
         if step.name in self.changed:
-            change = change_between(self.spec, step, self.impl, other.node, held)
+            change = change_between(self.spec, step, self.impl, other, held)
         return Run(other, change, contract)
 
 
@@ -82,7 +82,7 @@ def align(
             return None
         mine, other = makers[1][a], makers[0][b]
         layer = makers[0].get(_behind_copies(spec, makers[0], other.inputs[0]))
-        if layer is not None and is_folded(spec, layer, other, impl, mine):
+        if layer is not None and _is_folded(spec, layer, other, impl, mine):
             matched[a], folded[mine.name] = b, layer
             todo.append((mine.inputs[0], layer.inputs[0]))
             continue
@@ -113,9 +113,10 @@ def _in_the_shape_of(
     for node in impl.order:
         out = node.outputs[0]
         if out not in matched:
-            if not is_copy(impl, node):
+            step = program_of(impl).step(node)
+            if not is_copy(step):
                 return None
-            nodes.append(plain_copy(node))
+            nodes.append(plain_copy(step))
             types[out] = impl.types[out]
             continue
         other = makers[matched[out]]
@@ -139,9 +140,16 @@ def _in_the_shape_of(
     return Aligned(whole, impl, tuple(changed), layers)
 
 
-def plain_copy(node: Node) -> Node:
-    """A Pad by nothing as an Identity, whose pads would be constants of the other graph."""
-    if node.op != "Pad":
+def _is_folded(spec: Graph, layer: Node, norm: Node, impl: Graph, other: Node) -> bool:
+    ours, theirs = program_of(impl), program_of(spec)
+    return is_folded(spec, theirs.step(layer), theirs.step(norm), impl, ours.step(other))
+
+
+def plain_copy(step: Step) -> Node:
+    """What copies, conversions aside, as an Identity: the pads of a Pad by nothing, say, would be
+    constants of the other graph."""
+    node = step.node
+    if step.operator.converts:
         return node
     return replace(node, op="Identity", inputs=node.inputs[:1], attributes={})
 
@@ -155,7 +163,7 @@ def _renamed(spec: Graph, node: Node, computed: Sequence[str]) -> tuple[str, ...
 
 
 def _behind_copies(graph: Graph, makers: Mapping[str, Node], tensor: str) -> str:
-    while tensor in makers and is_copy(graph, makers[tensor]):
+    while tensor in makers and is_copy(program_of(graph).step(makers[tensor])):
         tensor = makers[tensor].inputs[0]
     return tensor
 
@@ -174,7 +182,8 @@ def _same_shape(impl: Graph, mine: Node, spec: Graph, other: Node) -> bool:
 
 def _same_meaning(impl: Graph, mine: Node, spec: Graph, other: Node) -> bool:
     nothing = dict.fromkeys((*mine.inputs, *other.inputs), "")
-    return bool(key_of(impl, mine, nothing) == key_of(spec, other, nothing))
+    ours, theirs = program_of(impl).step(mine), program_of(spec).step(other)
+    return bool(key_of(impl, ours, nothing) == key_of(spec, theirs, nothing))
 
 
 def checked(graph: Graph) -> None:

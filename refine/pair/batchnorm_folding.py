@@ -5,30 +5,28 @@ from __future__ import annotations
 import numpy as np
 
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
-from encoders.operator import Site
-from encoders.ops.normalization.batch_normalization import normalisation
 from encoders.program import Step
-from onnx_import.graph import Graph, Node
+from onnx_import.graph import Graph
 from refine.pair.node_change import linear_change
 from refine.pair.sameness import attributes_of
 
-_LAYERS = ("Conv", "ConvTranspose", "Gemm")
 
-
-def is_folded(spec: Graph, layer: Node, norm: Node, impl: Graph, other: Node) -> bool:
-    """Can `other` be the layer with the normalisation behind it in its weights?"""
-    if norm.op != "BatchNormalization" or layer.op not in _LAYERS or layer.op != other.op:
+def is_folded(spec: Graph, layer: Step, norm: Step, impl: Graph, executed: Step) -> bool:
+    """Can `executed` be the layer with the normalisation behind it in its weights?"""
+    channels_of = norm.operator.likeness.channels
+    if channels_of is None or layer.operator.likeness.per_weight is None:
         return False
-    if attributes_of(layer, False) != attributes_of(other, False):
+    weighted, other = layer.node, executed.node
+    if weighted.op != other.op or attributes_of(layer, False) != attributes_of(executed, False):
         return False
-    if any(layer.attributes.get(k, 1.0) != 1.0 for k in ("alpha", "beta")):
+    if any(weighted.attributes.get(k, 1.0) != 1.0 for k in ("alpha", "beta")):
         return False
-    constant = [all(map(g.is_constant, n.inputs[1:])) for g, n in ((spec, layer), (impl, other))]
-    if not all(constant) or len(other.inputs) != 3 or len(layer.inputs) < 2:
+    constant = [all(map(g.is_constant, n.inputs[1:])) for g, n in ((spec, weighted), (impl, other))]
+    if not all(constant) or len(other.inputs) != 3 or len(weighted.inputs) < 2:
         return False
-    channels = spec.types[norm.inputs[1]].size
-    biases = [impl.types[other.inputs[2]].size, *(spec.types[t].size for t in layer.inputs[2:])]
-    same = impl.types[other.inputs[1]].shape == spec.types[layer.inputs[1]].shape
+    channels = channels_of(norm.site).scale.size
+    biases = [impl.types[other.inputs[2]].size, *(spec.types[t].size for t in weighted.inputs[2:])]
+    same = impl.types[other.inputs[1]].shape == spec.types[weighted.inputs[1]].shape
     return same and all(n == channels for n in biases)
 
 
@@ -38,14 +36,18 @@ def folded_change(layer: Step, norm: Step, impl: Graph, other: Step, held: Inter
     Both are linear in their weights and biases together: w′ − s·w and b′ − (s·b + t) take the
     place of the constants, with scale s and shift t of the normalisation.
     """
-    n = normalisation(norm.site)
+    channels = norm.operator.likeness.channels
+    per_weight = layer.operator.likeness.per_weight
+    assert channels is not None
+    assert per_weight is not None
+    n = channels(norm.site)
     weight = layer.site.coefficients(1)
     bias = np.zeros_like(n.scale)
     if len(layer.node.inputs) > 2:
         bias = layer.site.coefficients(2).reshape(-1)
     names = other.node.inputs[1:]
     new_weight, new_bias = (other.site.coefficients(i) for i in (1, 2))
-    scaled, moved = weight * _per_weight(layer.site, weight.shape, n.scale), bias * n.scale
+    scaled, moved = weight * per_weight(layer.site, n.scale), bias * n.scale
     shifted = moved + n.shift
     apart = new_weight - scaled, new_bias.reshape(-1) - shifted
     lost = add_up(n.shift_error, multiply_up(np.abs(shifted), 2.0**-52))
@@ -65,15 +67,3 @@ def _erring(product: FloatArray, difference: FloatArray) -> FloatArray:
         multiply_up(np.abs(product), 8 * 2.0**-53), multiply_up(np.abs(difference), 2.0**-52)
     )
     return add_up(relative, 2.0**-1070)
-
-
-def _per_weight(layer: Site, shape: tuple[int, ...], scale: FloatArray) -> FloatArray:
-    """The scale of the channel that each weight leads to, broadcasting to the weights."""
-    if layer.node.op == "Gemm":
-        return scale[:, None] if layer.integer("transB", 0) else scale[None, :]
-    rest = (1,) * (len(shape) - 2)
-    if layer.node.op == "Conv":
-        return scale.reshape(-1, 1, *rest)
-    groups = layer.integer("group", 1)
-    each = np.repeat(scale.reshape(groups, 1, -1), shape[0] // groups, axis=1)
-    return each.reshape(shape[0], shape[1], *rest)

@@ -11,13 +11,13 @@ from typing import Any
 from encoders.arithmetic.algebraic_field import AlgebraicField, TooLarge
 from encoders.functions.accuracy import Transcendental
 from encoders.program import program_of
+from encoders.traits import Commuting
 from gpu_check.emulator.exact import evaluate_real
-from onnx_import.graph import Graph, Node
+from onnx_import.graph import Graph
 from refine.common.clock import OutOfTime
 from refine.pair.pair import Pair
-from refine.pair.sameness import content_of, is_copy, key_of
+from refine.pair.sameness import content_of, is_copy, is_unchanged, key_of
 
-_SHAPING = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")
 _ELEMENTS = 4000  # of all tensors not constant, beyond which no formulas are written
 _WORK = 100_000  # multiply-adds, likewise
 
@@ -47,8 +47,8 @@ def _by_structure(pair: Pair) -> frozenset[str]:
 def _classes(graph: Graph, inputs: Mapping[str, int], numbers: dict[Any, int]) -> Mapping[str, int]:
     """A number per tensor: tensors with the same number are the same real function.
 
-    Gemm is read as a product and a sum, whose operands have no order; moves that only change
-    shapes are joined into one.
+    A product with a bias is read as a product and a sum, whose operands have no order; moves that
+    only change shapes are joined into one.
     """
     classes = dict(inputs)
     unshaped: dict[int, int] = {}  # what a class is but for its shape
@@ -68,42 +68,31 @@ def _classes(graph: Graph, inputs: Mapping[str, int], numbers: dict[Any, int]) -
     for tensor in graph.outputs:
         if graph.is_constant(tensor):
             of(tensor)
-    for node in graph.order:
+    for step in program_of(graph).steps:
+        node, like = step.node, step.operator.likeness
         out, shape = node.outputs[0], graph.types[node.outputs[0]].shape
-        if is_copy(graph, node) or node.op == "Identity":
+        product = like.product(step.site)
+        if is_copy(step) or is_unchanged(step):
             classes[out] = of(node.inputs[0])
-        elif node.op in _SHAPING and not graph.is_constant(node.inputs[0]):
+        elif like.reshapes and not graph.is_constant(node.inputs[0]):
             source = of(node.inputs[0])
             base = unshaped.get(source, source)
             same = shape == graph.types[node.inputs[0]].shape
             classes[out] = source if same else numbered(("shaped", base, shape))
             unshaped[classes[out]] = base
-        elif _is_plain_gemm(graph, node):
-            a, b, *c = node.inputs
-            weights = (
-                graph.constants[b].T if node.attributes.get("transB", 0) else graph.constants[b]
-            )
-            total = numbered(("MatMul", of(a), content_of(weights)))
-            if c and c[0]:
-                total = numbered(("Add", frozenset((total, of(c[0]))), shape))
+        elif product is not None:
+            total = numbered(("by a matrix", of(node.inputs[0]), content_of(product.matrix)))
+            if product.bias is not None:
+                terms = frozenset((total, of(node.inputs[product.bias])))
+                total = numbered((Commuting.SUM, terms, shape))
             classes[out] = total
-        elif node.op == "MatMul" and graph.is_constant(node.inputs[1]):
-            weights = graph.constants[node.inputs[1]]
-            classes[out] = numbered(("MatMul", of(node.inputs[0]), content_of(weights)))
-        elif node.op in ("Add", "Mul"):
+        elif like.commuting is not None:
             operands = [of(t) for t in node.inputs]
-            classes[out] = numbered((node.op, frozenset(operands), shape))
+            classes[out] = numbered((like.commuting, frozenset(operands), shape))
         else:
             names = {t: str(of(t)) for t in node.inputs if t and not graph.is_constant(t)}
-            classes[out] = numbered(key_of(graph, node, names))
+            classes[out] = numbered(key_of(graph, step, names))
     return classes
-
-
-def _is_plain_gemm(graph: Graph, node: Node) -> bool:
-    """x·B + C with constant B, nothing scaled."""
-    plain = all(node.attributes.get(k, 1.0) == 1.0 for k in ("alpha", "beta"))
-    constant = node.op == "Gemm" and graph.is_constant(node.inputs[1])
-    return constant and plain and not node.attributes.get("transA", 0)
 
 
 def _small(graph: Graph) -> bool:

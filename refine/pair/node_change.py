@@ -18,7 +18,6 @@ from refine.pair.sameness import attributes_of
 
 PAIR = "pair//"
 _OPSET = 17  # of the nodes that are added
-_LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Mul")
 
 
 def gap_nodes(
@@ -48,12 +47,13 @@ def gap_nodes(
 
 
 def change_between(
-    spec: Graph, step: Step, impl: Graph, other: Node, held: Sequence[Interval]
+    spec: Graph, step: Step, impl: Graph, executed: Step, held: Sequence[Interval]
 ) -> FloatArray:
-    """|f_other − f_step| over the ranges of their shared inputs: one subtraction, pulled back, or
-    the node itself with the difference of the constants where it is linear in them."""
-    node, ranges = step.node, dict(zip(step.reads, held, strict=True))
-    apart = _constants_apart(spec, node, impl, other)
+    """|f_executed − f_step| over the ranges of their shared inputs: one subtraction, pulled back,
+    or the node itself with the difference of the constants where it is linear in them."""
+    node, other = step.node, executed.node
+    ranges = dict(zip(step.reads, held, strict=True))
+    apart = _constants_apart(spec, step, impl, executed)
     if apart is not None:
         return linear_change(spec, node, *apart, ranges)
     types = {t: spec.types[t] for t in ranges}
@@ -106,15 +106,16 @@ def _real_range(graph: Graph, ranges: Mapping[str, Interval], backward: bool = T
 
 
 def _constants_apart(
-    spec: Graph, node: Node, impl: Graph, other: Node
+    spec: Graph, step: Step, impl: Graph, executed: Step
 ) -> tuple[dict[str, FloatArray], dict[str, FloatArray]] | None:
     """Per constant of the specification's node, the implementation's less its own in float64, and
     what that misses; None where the node is not linear in all of them together."""
+    node, other = step.node, executed.node
     places = [i for i, t in enumerate(node.inputs) if t and not spec.is_constant(t)]
     one_factor = len(places) == 1 and places[0] < 2
-    if not one_factor or node.op not in _LINEAR or node.op != other.op:
+    if not one_factor or not step.operator.likeness.linear_in_constants or node.op != other.op:
         return None
-    if attributes_of(node, False) != attributes_of(other, False):
+    if attributes_of(step, False) != attributes_of(executed, False):
         return None
     apart: dict[str, FloatArray] = {}
     missed: dict[str, FloatArray] = {}

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from encoders.contract.contract import RuntimeContract
-from encoders.families.scheduling import contract_at
 from encoders.program import Step, program_of
+from encoders.scheduling import contract_at
 from gpu_check.emulator.emulator import leaves_no_choice
 from onnx_import.graph import Graph, Node, TensorType, build_graph
 from refine.pair.alignment import COPY, GAP, SPEC
@@ -55,10 +55,10 @@ def product(
     same: dict[str, str] = {}
     for step in program_of(impl).steps:
         node, out = step.node, step.output
-        if is_copy(impl, node) and not bits:
+        if is_copy(step) and not bits:
             same[out] = same.get(node.inputs[0], node.inputs[0])
         else:
-            key = key_of(impl, node, same, bits), pinned and _computed(step, pinned[1])
+            key = key_of(impl, step, same, bits), pinned and _computed(step, pinned[1])
             same[out] = seen.setdefault(key, out)
     _with_constants(spec, constants, types)
     theirs = {b: a for a, b in inputs.items()}
@@ -66,10 +66,10 @@ def product(
     shared: set[str] = set()
     for step in program_of(spec).steps:
         node, out = step.node, step.output
-        if is_copy(spec, node) and not bits:
+        if is_copy(step) and not bits:
             theirs[out] = theirs[node.inputs[0]]
             continue
-        key = key_of(spec, node, theirs, bits), pinned and _computed(step, pinned[0])
+        key = key_of(spec, step, theirs, bits), pinned and _computed(step, pinned[0])
         if key in seen:
             theirs[out] = seen[key]
             shared.add(seen[key])

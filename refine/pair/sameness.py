@@ -8,33 +8,33 @@ from typing import Any
 import numpy as np
 import onnx
 
+from encoders.program import Step
 from onnx_import.graph import Graph, Node
 
 
-def is_copy(graph: Graph, node: Node) -> bool:
+def is_copy(step: Step) -> bool:
     """The identity over the reals, of a computed float: an Identity, a Pad by nothing or a cast to
     a float."""
-    source, target = (graph.types[t] for t in (node.inputs[0], node.outputs[0]))
-    if node.op not in ("Cast", "Identity", "Pad") or graph.is_constant(node.inputs[0]):
+    site = step.site
+    source, target = site.inputs[0], site.outputs[0]
+    if source is None or site.constants[0] is not None or source.shape != target.shape:
         return False
-    if node.op == "Pad" and (source.shape != target.shape or not _adds_nothing(graph, node)):
-        return False
-    return source.dtype.is_float and target.dtype.is_float
+    return source.dtype.is_float and target.dtype.is_float and step.operator.likeness.copies(site)
 
 
-def _adds_nothing(graph: Graph, node: Node) -> bool:
-    pads = node.attributes.get("pads")
-    if pads is None and len(node.inputs) > 1:
-        pads = graph.constants.get(node.inputs[1])
-    return pads is not None and not np.any(np.asarray(pads))
+def is_unchanged(step: Step) -> bool:
+    """The identity, of numbers of any type."""
+    site = step.site
+    return site.inputs[0] == site.outputs[0] and step.operator.likeness.copies(site)
 
 
-def key_of(graph: Graph, node: Node, names: Mapping[str, str], bits: bool = False) -> Any:
+def key_of(graph: Graph, step: Step, names: Mapping[str, str], bits: bool = False) -> Any:
     """Equal for nodes with equal operator, attributes, constants and (renamed) inputs.
 
     `bits` asks for equal types too: equal nodes then compute the same bits, not only the same
     real numbers.
     """
+    node = step.node
     arguments = tuple(
         ""
         if not t
@@ -43,32 +43,30 @@ def key_of(graph: Graph, node: Node, names: Mapping[str, str], bits: bool = Fals
         else (names.get(t, t), graph.types[t].shape, bits and graph.types[t].dtype)
         for t in node.inputs
     )
-    attributes = attributes_of(node, bits)
+    attributes = attributes_of(step, bits)
     dtype = graph.types[node.outputs[0]].dtype
     kind = "float" if dtype.is_float and not bits else dtype.value  # all widths are reals
     return node.op, node.domain, _version(node), kind, attributes, arguments
 
 
-def attributes_of(node: Node, bits: bool) -> tuple[Any, ...]:
+def attributes_of(step: Step, bits: bool) -> tuple[Any, ...]:
     """Those that say something: not what would be so without them."""
-    schema = _schema(node)
+    schema, implied = _schema(step.node), step.operator.likeness.implied
     return tuple(
         (k, content_of(v, bits) if isinstance(v, np.ndarray) else repr(v))
-        for k, v in sorted(node.attributes.items())
-        if not _says_nothing(node, k, v, schema) and (bits or not (node.op == "Cast" and k == "to"))
+        for k, v in sorted(step.node.attributes.items())
+        if k not in implied and not _says_nothing(k, v, schema)
     )
 
 
-def _says_nothing(node: Node, name: str, value: Any, schema: onnx.defs.OpSchema | None) -> bool:
+def _says_nothing(name: str, value: Any, schema: onnx.defs.OpSchema | None) -> bool:
     """Is this what ONNX assumes where the attribute is left out?"""
     if schema is not None and name in schema.attributes:
         default = schema.attributes[name].default_value
         if default.name and shown(onnx.helper.get_attribute_value(default)) == shown(value):
             return True
     plain = {"dilations": 1, "strides": 1, "pads": 0, "output_padding": 0}
-    if name in plain:
-        return all(v == plain[name] for v in value)
-    return name == "kernel_shape" and node.op in ("Conv", "ConvTranspose")  # the weights' own
+    return name in plain and all(v == plain[name] for v in value)
 
 
 def _version(node: Node) -> int:

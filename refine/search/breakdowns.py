@@ -16,6 +16,7 @@ from itertools import chain, zip_longest
 import numpy as np
 
 from encoders.numbers.enclosure import FloatArray
+from encoders.program import program_of
 from onnx_import.graph import Graph
 from refine.search.evaluation import Hunt, Points
 from refine.search.gradients import adjoint, values_at
@@ -24,11 +25,6 @@ _STEPS = 16
 _TRIED = np.exp2(-np.arange(14.0))  # parts of the way to a corner
 _HALVINGS = 64
 _PER_NODE = 8
-
-# The input (by position) that must not vanish, or must not become large; and where slopes turn.
-_VANISHING: Mapping[str, int] = {"Div": 1, "Reciprocal": 0, "Log": 0, "Sqrt": 0, "Pow": 0}
-_LARGE: Mapping[str, int] = {"Exp": 0}
-_TURNING: Mapping[str, int] = {"Relu": 0, "LeakyRelu": 0, "PRelu": 0, "Elu": 0}
 
 
 @dataclass(frozen=True)
@@ -53,11 +49,18 @@ def breakdowns(graph: Graph, every: Mapping[str, FloatArray]) -> list[Breakdown]
     those come first that are fewest standard deviations away.
     """
     kinds: list[list[Breakdown]] = []
-    for positions, seen in ((_VANISHING, True), (_LARGE, False), (_TURNING, False)):
-        nodes = [n for n in graph.order if n.op in positions]
-        tensors = dict.fromkeys(n.inputs[positions[n.op]] for n in nodes)
+    steps = program_of(graph).steps
+    vanishing = ((s, s.operator.breaks.vanishing) for s in steps)
+    growing = ((s, s.operator.breaks.growing) for s in steps)
+    turning = ((s, s.operator.breaks.turning) for s in steps)
+    for places, large, seen in (
+        (vanishing, False, True),
+        (growing, True, False),
+        (turning, False, False),
+    ):
+        tensors = dict.fromkeys(s.node.inputs[i] for s, i in places if i is not None)
         found = [
-            list(_of_tensor(t, every[t], positions is _LARGE, seen))
+            list(_of_tensor(t, every[t], large, seen))
             for t in tensors
             if t in every and len(every[t]) > 1
         ]

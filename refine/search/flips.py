@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from encoders.numbers.enclosure import FloatArray
 from encoders.program import Step, arguments, program_of
+from encoders.traits import Discontinuity
 from onnx_import.graph import Graph
 from refine.search.evaluation import Hunt, Points
 from refine.search.gradients import adjoint, values_at
@@ -25,8 +26,6 @@ Values = Mapping[str, FloatArray]
 HALVINGS = 56
 """Evaluations over the reals that looking at one jump takes."""
 
-_COMPARED = ("Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual")
-_WITHIN_FLOATS = ("Floor", "Ceil", "Round", "Sign")
 _ALONG = np.exp2(-np.arange(2.0, 54.0, 2.0))  # parts of the line
 _ULPS = np.array([1.0, 2.0, 3.0, 5.0, 8.0])
 _NEARBY = 24
@@ -54,11 +53,7 @@ def jumping(graph: Graph) -> tuple[Step, ...]:
         step
         for step in program_of(graph).steps
         if not floats.isdisjoint(step.reads)
-        and (
-            step.node.op in (*_COMPARED, *_WITHIN_FLOATS)
-            or step.node.op.startswith("DynamicQuantize")
-            or not floats.issuperset(step.writes)
-        )
+        and (step.operator.jump is not None or not floats.issuperset(step.writes))
     )
 
 
@@ -70,12 +65,12 @@ def _read(step: Step, every: Values) -> list[FloatArray]:
 
 def outcomes(step: Step, every: Values) -> FloatArray:
     """What the node decides, (samples, elements): numbers that change where its result jumps."""
-    if step.node.op in _COMPARED:
+    if step.operator.jump is Discontinuity.COMPARISON:
         a, b = _read(step, every)
         rank = max(a.ndim, b.ndim)
         a, b = (v.reshape(v.shape[0], *(1,) * (rank - v.ndim), *v.shape[1:]) for v in (a, b))
         decided = np.sign(a - b)
-    elif step.node.op.startswith("DynamicQuantize"):
+    elif step.operator.jump is Discontinuity.OWN_GRID:
         x, *_ = _read(step, every)
         axes = tuple(range(1, x.ndim))
         low = np.minimum(np.min(x, axis=axes, keepdims=True), 0.0)
@@ -109,7 +104,7 @@ def jumps(hunt: Hunt, sample: Points, rng: np.random.Generator, most: int) -> li
 
 def beyond(hunt: Hunt, sample: Points, most: int) -> dict[str, FloatArray]:
     """Inputs driven towards jumps that no sample crosses: the two sides of a comparison, or the two
-    largest elements of an ArgMax, are brought together along their derivative."""
+    largest elements of an axis, are brought together along their derivative."""
     graph, every = hunt.graph, hunt.real_values(sample)
     driven: list[Points] = []
     for step in jumping(graph):
@@ -126,9 +121,9 @@ def beyond(hunt: Hunt, sample: Points, most: int) -> dict[str, FloatArray]:
 def _apart(graph: Graph, step: Step, every: Values) -> list[tuple[int, dict[str, FloatArray]]]:
     """For elements that no sample parts: the nearest sample, and the functional to drive up."""
     found: list[tuple[int, dict[str, FloatArray]]] = []
-    node, decided = step.node, outcomes(step, every)
+    node, jump, decided = step.node, step.operator.jump, outcomes(step, every)
     same = np.flatnonzero(np.all(decided == decided[:1], axis=0))[:4]
-    if node.op in _COMPARED and len(same):
+    if jump is Discontinuity.COMPARISON and len(same):
         a, b = _read(step, every)
         shape = graph.types[node.outputs[0]].shape
         gap = np.broadcast_to(a - b, (len(decided), *shape)).reshape(len(decided), -1)
@@ -145,10 +140,11 @@ def _apart(graph: Graph, step: Step, every: Values) -> list[tuple[int, dict[str,
                     start = starts.setdefault(tensor, np.zeros((1, *own)))
                     start.reshape(-1)[place] += sign
             found.append((nearest, starts))
-    elif node.op in ("ArgMax", "ArgMin") and len(same):
+    elif jump in (Discontinuity.LARGEST, Discontinuity.SMALLEST) and len(same):
+        sign = 1.0 if jump is Discontinuity.LARGEST else -1.0
         tensor = node.inputs[0]
         own = graph.types[tensor].shape
-        flat = every[tensor].reshape(len(decided), -1) * (1.0 if node.op == "ArgMax" else -1.0)
+        flat = every[tensor].reshape(len(decided), -1) * sign
         axis = step.site.integer("axis", 0)
         rows = np.moveaxis(np.arange(flat.shape[1]).reshape(own), axis, -1)
         rows = rows.reshape(-1, rows.shape[-1])
@@ -159,10 +155,10 @@ def _apart(graph: Graph, step: Step, every: Values) -> list[tuple[int, dict[str,
             ranked = rows[element][np.argsort(values[nearest])]
             for rival in ranked[-3:-1]:
                 start = np.zeros((1, *own))
-                start.reshape(-1)[rival] = 1.0 if node.op == "ArgMax" else -1.0
-                start.reshape(-1)[ranked[-1]] -= 1.0 if node.op == "ArgMax" else -1.0
+                start.reshape(-1)[rival] = sign
+                start.reshape(-1)[ranked[-1]] -= sign
                 found.append((nearest, {tensor: start}))
-    elif node.op in _WITHIN_FLOATS or node.op in ("Truncate", "QuantizeLinear"):
+    elif jump is Discontinuity.STEP:
         tensor = node.inputs[0]
         if graph.is_constant(tensor):
             return found

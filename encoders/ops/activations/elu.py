@@ -20,6 +20,7 @@ from encoders.functions.curve import Curve, Piece, Shape
 from encoders.functions.exp import EXP
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Field, Operator, Site
+from encoders.traits import NOWHERE, Breaks
 from onnx_import.graph import DType
 
 _INFINITY = float("inf")
@@ -165,6 +166,7 @@ def _made(
     above: Runtime,
     check: Callable[[Site], None],
     alternatives: tuple[tuple[Runtime, Runtime], ...] = (),
+    breaks: Breaks = NOWHERE,
 ) -> Operator:
     return smooth_operator(
         name,
@@ -176,6 +178,7 @@ def _made(
         uses=(EXP,),
         branches=(below, above),
         alternatives=alternatives,
+        breaks=breaks,
     )
 
 
@@ -188,6 +191,7 @@ OPERATORS = (
         below=_elu_below,
         above=_unchanged,
         check=check_float,
+        breaks=Breaks(turning=0),
     ).reading("alpha"),
     _made(
         "Selu",

@@ -18,6 +18,7 @@ from encoders.relaxations.elements import broadcast_element
 from encoders.relaxations.hinges import hinge_differences, hinge_values
 from encoders.relaxations.piecewise import LEMMAS, hinge, piecewise_values
 from encoders.rounding.rounding_bounds import finish, formula_loss, rounder, stored_loss
+from encoders.traits import Breaks
 from onnx_import.graph import Array
 
 
@@ -111,6 +112,7 @@ def _operator(
         rounding=rounding,
         element=broadcast_element,
         branches=True,
+        breaks=Breaks(turning=0),
     )
 
 

@@ -16,6 +16,7 @@ from encoders.relaxations.elements import broadcast_element
 from encoders.relaxations.hinges import hinge_differences, hinge_values
 from encoders.relaxations.narrowing import element_constants
 from encoders.rounding.rounding_bounds import exact_unless_flushed
+from encoders.traits import Breaks
 
 
 def check(site: Site) -> None:
@@ -65,5 +66,6 @@ OPERATORS = (
         branches=True,
         positive_part=True,
         narrowed=element_constants,
+        breaks=Breaks(turning=0),
     ),
 )

@@ -14,6 +14,7 @@ from encoders.operator import Field, Operator, Site
 from encoders.relaxations.affine import affine_meanings
 from encoders.relaxations.elements import broadcast_element
 from encoders.relaxations.narrowing import element_constants
+from encoders.traits import Commuting, Likeness
 
 SIGNS = (1.0, 1.0)
 
@@ -46,5 +47,6 @@ OPERATORS = (
         element=broadcast_element,
         per_element=True,
         narrowed=element_constants,
+        likeness=Likeness(commuting=Commuting.SUM),
     ),
 )

@@ -38,6 +38,7 @@ from encoders.relaxations.quotients import (
     quotient_values,
 )
 from encoders.rounding.error_arithmetic import traced
+from encoders.traits import Breaks
 
 _LEMMAS = ("underflow-term", "quotient-error")
 
@@ -196,6 +197,7 @@ OPERATORS = (
         affine_where=_stored_divisor,
         element=broadcast_element,
         per_element=True,
+        breaks=Breaks(vanishing=1),
     ),
     Operator(
         "Reciprocal",
@@ -208,5 +210,6 @@ OPERATORS = (
         rounding=_reciprocal_rounding,
         element=broadcast_element,
         per_element=True,
+        breaks=Breaks(vanishing=0),
     ),
 )

@@ -23,6 +23,7 @@ from encoders.relaxations.affine import (
 from encoders.relaxations.bilinear import LEMMAS, Bilinear, bilinear_differences, bilinear_values
 from encoders.relaxations.elements import broadcast_element
 from encoders.rounding.error_arithmetic import interval_product, traced
+from encoders.traits import Commuting, Likeness
 
 
 def _affine(site: Site) -> AffineMap:
@@ -110,5 +111,6 @@ OPERATORS = (
         affine_where=lambda site: len(site.variable) < 2,
         element=broadcast_element,
         per_element=True,
+        likeness=Likeness(commuting=Commuting.PRODUCT, linear_in_constants=True),
     ),
 )

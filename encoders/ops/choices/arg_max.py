@@ -27,6 +27,7 @@ from encoders.operator import (
 )
 from encoders.relaxations.steps import LEMMAS, jumping, without_slope
 from encoders.rounding.rounding_bounds import rounder
+from encoders.traits import Discontinuity
 
 
 @remembered
@@ -114,6 +115,7 @@ def _operator(name: str, sign: float) -> Operator:
         differences=differences,
         rounding=rounding,
         work=lambda site: site.type_of(0).size,
+        jump=Discontinuity.LARGEST if sign > 0 else Discontinuity.SMALLEST,
     )
 
 

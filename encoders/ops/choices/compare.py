@@ -16,6 +16,7 @@ from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Sit
 from encoders.relaxations.steps import LEMMAS, jumping, without_slope
 from encoders.rounding.rounding_bounds import Rounder, rounder, stored_loss
 from encoders.rounding.tracked_choices import decided
+from encoders.traits import Discontinuity
 
 
 def _check(site: Site) -> None:
@@ -105,6 +106,7 @@ def _operator(name: str, since: int, relation: Relation, swapped: bool) -> Opera
         differences=differences,
         rounding=rounding,
         per_element=True,
+        jump=Discontinuity.COMPARISON,
     )
 
 

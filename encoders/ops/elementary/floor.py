@@ -19,6 +19,7 @@ from encoders.numbers.formats import round_array
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.steps import LEMMAS, Step, read_jump, step_differences, step_values
 from encoders.rounding.rounding_bounds import finish, rounder
+from encoders.traits import Discontinuity
 
 
 def _operator(
@@ -69,6 +70,7 @@ def _operator(
         values=values,
         differences=differences,
         rounding=rounding,
+        jump=Discontinuity.STEP,
     )
 
 

@@ -6,6 +6,7 @@ from encoders.families.smooth import function_operator
 from encoders.functions.log import LOG
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Precondition, Site
+from encoders.traits import Breaks
 
 
 def positive(site: Site, x: Interval) -> tuple[Precondition, ...]:
@@ -20,4 +21,4 @@ def positive(site: Site, x: Interval) -> tuple[Precondition, ...]:
     )
 
 
-OPERATORS = (function_operator("Log", 6, LOG, positive),)
+OPERATORS = (function_operator("Log", 6, LOG, positive, Breaks(vanishing=0)),)

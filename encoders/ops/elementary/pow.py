@@ -30,6 +30,7 @@ from encoders.operator import Field, Operator, Precondition, RoundingBound, Site
 from encoders.relaxations.elements import broadcast_element
 from encoders.rounding.rounding_bounds import held, no_overflow, rounder, rounder_of
 from encoders.rounding.tracked_functions import function_error
+from encoders.traits import Breaks
 
 _INFINITY = float("inf")
 _HIGHEST = 16
@@ -366,6 +367,7 @@ OPERATORS = (
         lambda site, x, arithmetic: arithmetic.sqrt(x),
         preconditions=_not_negative,
         element=broadcast_element,
+        breaks=Breaks(vanishing=0),
     ),
     _reading(
         _covering(
@@ -379,6 +381,7 @@ OPERATORS = (
                 preconditions=_power_preconditions,
                 uses=(POW, EXP, LOG),
                 element=broadcast_element,
+                breaks=Breaks(vanishing=0),
             )
         )
     ),

@@ -29,6 +29,7 @@ from encoders.operator import (
 from encoders.relaxations.elementwise import Secant, elementwise_differences, elementwise_values
 from encoders.relaxations.steps import LEMMAS, read_jump, step_differences, step_values
 from encoders.rounding.rounding_bounds import rounder
+from encoders.traits import Discontinuity
 from onnx_import.graph import DType
 
 _WHOLE = tuple(DType(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64))
@@ -109,6 +110,7 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         converts=True,
+        jump=Discontinuity.STEP,
         dtypes=(*FLOATS, DType.BOOL, *_WHOLE),
     ).reading("round_mode", "saturate", "to"),
 )

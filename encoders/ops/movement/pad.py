@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from encoders.families.gathering import Index, gather_operator
 from encoders.families.movement import indices
 from encoders.families.parameters import axes_of, integers_at, word
 from encoders.operator import Site
+from encoders.traits import Likeness
 from onnx_import.graph import Array
 
 _MODES = ("constant", "edge", "reflect", "wrap")
@@ -67,8 +69,14 @@ def check(site: Site) -> None:
             raise site.unsupported(f"'pads' {widths} cuts more than an axis of length {n} has")
 
 
+def _adds_nothing(site: Site) -> bool:
+    pads = integers_at(site, 1, "pads")
+    return pads is not None and not any(pads)
+
+
 OPERATORS = (
-    gather_operator("Pad", 2, index_of, check, fill_of, filled_by=2).reading(
-        "mode", "pads", "value"
-    ),
+    replace(
+        gather_operator("Pad", 2, index_of, check, fill_of, filled_by=2),
+        likeness=Likeness(copies=_adds_nothing),
+    ).reading("mode", "pads", "value"),
 )

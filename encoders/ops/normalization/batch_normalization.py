@@ -6,7 +6,7 @@ The contract says which formula a runtime computes: folded into one scale and sh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -30,6 +30,7 @@ from encoders.operator import Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.affine import AffineMap, affine_meanings, affine_values, scaled_part
 from encoders.relaxations.elements import Element
 from encoders.rounding.error_arithmetic import traced
+from encoders.traits import ChannelMap, Likeness
 from onnx_import.graph import TensorType
 
 _LEMMAS = (
@@ -104,17 +105,7 @@ def runtime(
     raise OpenSchedule("this contract does not pin the normalisation formula")
 
 
-@dataclass(frozen=True)
-class Normalisation:
-    """y = s·x + t per channel, in float64: s within 5 roundings of `scale`, relative, and t within
-    `shift_error` of `shift`."""
-
-    scale: FloatArray
-    shift: FloatArray
-    shift_error: FloatArray
-
-
-def normalisation(site: Site) -> Normalisation:
+def normalisation(site: Site) -> ChannelMap:
     """What the node does to each channel; `site` must have passed `check`."""
     gamma, beta, mean = (np.asarray(c, np.float64) for c in site.constants[1:4])
     scale = gamma / np.sqrt(_variance(site))
@@ -122,7 +113,7 @@ def normalisation(site: Site) -> Normalisation:
     shift = beta - product
     error = add_up(multiply_up(np.abs(product), 8 * 2.0**-53), multiply_up(np.abs(shift), 2.0**-52))
     error = add_up(error, np.where((mean != 0) & (gamma != 0), SMALLEST, 0.0))
-    return Normalisation(scale, shift, error)
+    return ChannelMap(scale, shift, error)
 
 
 def _of_channels(site: Site) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -211,5 +202,6 @@ OPERATORS = (
         rounding=rounding,
         affine=True,
         element=element,
+        likeness=Likeness(channels=normalisation),
     ).reading("epsilon", "is_test", "momentum", "spatial", "training_mode"),
 )

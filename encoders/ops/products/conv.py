@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from encoders.families.windows import Window, patches, scattered, window_of
 from encoders.numbers.enclosure import FloatArray, Interval, point
 from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.relaxations.affine import AffineMap, affine_map, affine_meanings
+from encoders.traits import Extent, Likeness, Sums
 
 
 def check(site: Site) -> None:
@@ -146,6 +148,19 @@ def rounding(
     return product_rounding(site, s, inputs, contract, runtime)
 
 
+def _extent(site: Site) -> Extent:
+    w = site.type_of(1).shape
+    return Extent(
+        terms=prod(w[1:]),
+        rows=w[0] // site.integer("group", 1),
+        columns=prod(site.outputs[0].shape[2:]),
+    )
+
+
+def _per_weight(site: Site, scale: FloatArray) -> FloatArray:
+    return scale.reshape(-1, *(1,) * (len(site.type_of(1).shape) - 1))
+
+
 OPERATORS = (
     Operator(
         "Conv",
@@ -159,5 +174,9 @@ OPERATORS = (
         affine=True,
         factors=(0, 1),
         work=lambda site: site.outputs[0].size * _action(site)[0].terms,
+        likeness=Likeness(
+            implied=frozenset({"kernel_shape"}), linear_in_constants=True, per_weight=_per_weight
+        ),
+        sums=Sums(_extent, products=True, weights_left=True, batched=lambda site: True),
     ).reading("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"),
 )

@@ -24,6 +24,7 @@ from encoders.families.windows import Window, fitted, require_one_padding
 from encoders.numbers.enclosure import FloatArray, Interval, point
 from encoders.operator import Field, Operator, RoundingBound, Site, remembered
 from encoders.relaxations.affine import AffineMap, affine_map, affine_meanings
+from encoders.traits import Likeness
 
 
 @dataclass(frozen=True)
@@ -278,6 +279,12 @@ def _work(site: Site) -> int:
     return int(np.prod(shape)) * int(np.prod(w[1:]))
 
 
+def _per_weight(site: Site, scale: FloatArray) -> FloatArray:
+    groups, shape = site.integer("group", 1), site.type_of(1).shape
+    each = np.repeat(scale.reshape(groups, 1, -1), shape[0] // groups, axis=1)
+    return each.reshape(shape[0], shape[1], *(1,) * (len(shape) - 2))
+
+
 OPERATORS = (
     Operator(
         "ConvTranspose",
@@ -292,6 +299,9 @@ OPERATORS = (
         factors=(0, 1),
         work=_work,
         notes=notes,
+        likeness=Likeness(
+            implied=frozenset({"kernel_shape"}), linear_in_constants=True, per_weight=_per_weight
+        ),
     ).reading(
         "auto_pad",
         "dilations",

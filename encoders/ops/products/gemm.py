@@ -50,6 +50,7 @@ from encoders.relaxations.narrowing import product_constants
 from encoders.rounding.error_arithmetic import ErrorArithmetic, traced
 from encoders.rounding.rounding_bounds import Rounder, finish, rounder
 from encoders.rounding.tracked import tracked
+from encoders.traits import Extent, Likeness, Product, Sums
 from onnx_import.graph import DType
 
 
@@ -307,6 +308,26 @@ def _work(site: Site) -> int:
     return site.outputs[0].size * terms
 
 
+def _extent(site: Site) -> Extent:
+    rows, columns = site.outputs[0].shape
+    terms = site.type_of(0).shape[0 if _transposed(site, 0) else 1]
+    return Extent(terms, rows=rows, columns=columns, plain=site.real("alpha", 1.0) == 1.0)
+
+
+def _product(site: Site) -> Product | None:
+    matrix = site.constant(1)
+    if matrix is None or _transposed(site, 0):
+        return None
+    if site.real("alpha", 1.0) != 1.0 or site.real("beta", 1.0) != 1.0:
+        return None
+    bias = 2 if len(site.inputs) > 2 and site.inputs[2] is not None else None
+    return Product(matrix.T if _transposed(site, 1) else matrix, bias)
+
+
+def _per_weight(site: Site, scale: FloatArray) -> FloatArray:
+    return scale[:, None] if _transposed(site, 1) else scale[None, :]
+
+
 OPERATORS = (
     Operator(
         "Gemm",
@@ -322,5 +343,7 @@ OPERATORS = (
         factors=(0, 1),
         affine_where=lambda site: not _is_computed(site),
         work=_work,
+        likeness=Likeness(product=_product, linear_in_constants=True, per_weight=_per_weight),
+        sums=Sums(_extent, products=True, batched=lambda site: not _transposed(site, 0)),
     ).reading("alpha", "beta", "transA", "transB"),
 )

@@ -33,6 +33,7 @@ from encoders.relaxations.bilinear import LEMMAS, Bilinear, bilinear_differences
 from encoders.relaxations.narrowing import product_constants
 from encoders.rounding.error_arithmetic import traced
 from encoders.rounding.rounding_bounds import rounder
+from encoders.traits import Extent, Likeness, Product, Sums
 
 
 def check(site: Site) -> None:
@@ -107,6 +108,21 @@ def rounding(
     return bound.using(*LEMMAS)
 
 
+def _extent(site: Site) -> Extent:
+    a, b = site.type_of(0).shape, site.type_of(1).shape
+    return Extent(
+        terms=a[-1],
+        rows=a[-2] if len(a) > 1 else 1,
+        columns=b[-1] if len(b) > 1 else 1,
+        plain=len(a) > 1 and len(b) == 2,
+    )
+
+
+def _product(site: Site) -> Product | None:
+    matrix = site.constant(1)
+    return None if matrix is None else Product(matrix)
+
+
 OPERATORS = (
     Operator(
         "MatMul",
@@ -122,5 +138,7 @@ OPERATORS = (
         factors=(0, 1),
         affine_where=lambda site: len(site.variable) < 2,
         work=lambda site: site.outputs[0].size * site.type_of(0).shape[-1],
+        likeness=Likeness(product=_product, linear_in_constants=True),
+        sums=Sums(_extent, products=True, batched=lambda site: len(site.type_of(1).shape) == 2),
     ),
 )

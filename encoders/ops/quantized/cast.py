@@ -26,6 +26,7 @@ from encoders.rounding.rounding_bounds import (
     stored_loss,
 )
 from encoders.rounding.tracked import tracked
+from encoders.traits import Likeness
 from onnx_import.graph import DType
 
 _WHOLE = tuple(DType(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64))
@@ -108,6 +109,7 @@ OPERATORS = (
         rounding=rounding,
         affine=True,
         converts=True,
+        likeness=Likeness(copies=lambda site: True, implied=frozenset({"to"})),
         dtypes=(*FLOATS, DType.BOOL, *_WHOLE),
     ).reading("round_mode", "saturate", "to"),
 )

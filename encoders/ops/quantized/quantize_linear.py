@@ -38,6 +38,7 @@ from encoders.relaxations.composed import (
 from encoders.rounding.error_arithmetic import ErrorArithmetic
 from encoders.rounding.rounding_bounds import rounder_of
 from encoders.rounding.tracked import Tracked, tracked
+from encoders.traits import Discontinuity
 from onnx_import.graph import DType, TensorType
 
 _DIV = QUOTIENTS[0]
@@ -161,6 +162,7 @@ OPERATORS = (
         values=values,
         differences=differences,
         rounding=rounding,
+        jump=Discontinuity.STEP,
         dtypes=(DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16),
     ).reading("axis", "block_size", "output_dtype", "precision", "saturate"),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from encoders.families.pooling import OUTSIDE, global_terms, pool_terms
+from encoders.families.pooling import OUTSIDE, global_terms, pool_terms, require_undilated_pads
 from encoders.families.signed_sum import check_one_variable
 from encoders.families.sums import sum_operator
 from encoders.numbers.enclosure import FloatArray
@@ -21,6 +21,7 @@ def counts_of(site: Site) -> FloatArray:
 
 def check(site: Site) -> None:
     check_one_variable(site)
+    require_undilated_pads(site)
     if np.any(counts_of(site) == 0):
         raise site.unsupported("a window lies wholly in the padding")
 

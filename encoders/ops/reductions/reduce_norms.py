@@ -12,7 +12,7 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_products, sum_of_terms
 from encoders.contract.contract import AnyOrder, RuntimeContract
 from encoders.families.gathering import gathered_part, picked
-from encoders.families.pooling import reduced_terms
+from encoders.families.pooling import reduced_extent, reduced_terms
 from encoders.families.product_rounding import varying_rounding
 from encoders.families.products import KNOWN_ORDER
 from encoders.families.signed_sum import check_one_variable
@@ -41,6 +41,7 @@ from encoders.relaxations.piecewise import LEMMAS as PIECE_LEMMAS
 from encoders.relaxations.piecewise import piecewise_differences, piecewise_values
 from encoders.rounding.error_arithmetic import traced
 from encoders.rounding.rounding_bounds import rounder
+from encoders.traits import Sums
 
 
 def _check(site: Site) -> None:
@@ -206,6 +207,7 @@ OPERATORS = (
         values=_l1_values,
         differences=_l1_differences,
         rounding=_l1_rounding,
+        sums=Sums(reduced_extent),
     ).reading("axes", "keepdims", "noop_with_empty_axes"),
     Operator(
         "ReduceSumSquare",
@@ -216,5 +218,6 @@ OPERATORS = (
         values=_square_values,
         differences=_square_differences,
         rounding=_square_rounding,
+        sums=Sums(reduced_extent),
     ).reading("axes", "keepdims", "noop_with_empty_axes"),
 )

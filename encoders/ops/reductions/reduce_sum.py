@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from encoders.families.pooling import reduced_terms
+from encoders.families.pooling import reduced_extent, reduced_terms
 from encoders.families.signed_sum import check_one_variable
 from encoders.families.sums import sum_operator
 from encoders.numbers.enclosure import FloatArray
 from encoders.operator import Site
+from encoders.traits import Sums
 
 
 def check(site: Site) -> None:
@@ -22,10 +25,12 @@ def _counts(site: Site) -> FloatArray:
 
 
 OPERATORS = (
-    sum_operator("ReduceSum", 1, reduced_terms, lambda site: None, check).reading(
-        "axes", "keepdims", "noop_with_empty_axes"
-    ),
-    sum_operator("ReduceMean", 1, reduced_terms, _counts, check).reading(
-        "axes", "keepdims", "noop_with_empty_axes"
-    ),
+    replace(
+        sum_operator("ReduceSum", 1, reduced_terms, lambda site: None, check),
+        sums=Sums(reduced_extent, summands=reduced_terms),
+    ).reading("axes", "keepdims", "noop_with_empty_axes"),
+    replace(
+        sum_operator("ReduceMean", 1, reduced_terms, _counts, check),
+        sums=Sums(reduced_extent, summands=reduced_terms, mean=True),
+    ).reading("axes", "keepdims", "noop_with_empty_axes"),
 )

@@ -4,53 +4,32 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from math import prod
 
 from encoders.contract.contract import Reduction, RuntimeContract
-from encoders.families.pooling import reduced_axes, reduced_terms
 from encoders.operator import Site, remembered
+from encoders.registry import operators
 from onnx_import.graph import Array, TensorType
-
-REDUCED = ("ReduceSum", "ReduceMean", "ReduceL1", "ReduceSumSquare")
 
 
 @remembered
 def reduction_at(site: Site) -> Reduction:
-    """What a rule of a contract can ask of this place.
-
-    Rows and columns are those of one matrix product: M and N of Gemm, MatMul's last two axes,
-    the output channels of a group and the output pixels of a convolution.
-    """
+    """What a rule of a contract can ask of this place."""
     node = site.node
-    stored = 1 in node.stored
     of_node = partial(
         Reduction, node.op, node.name, type=site.outputs[0].dtype, written=node.written
     )
-    match node.op:
-        case "Gemm" | "MatMul":
-            a, b = site.type_of(0).shape, site.type_of(1).shape
-            if node.op == "Gemm":
-                terms = a[0 if site.integer("transA", 0) else 1]
-                rows, columns = site.outputs[0].shape
-            else:
-                terms = a[-1]
-                rows = a[-2] if len(a) > 1 else 1
-                columns = b[-1] if len(b) > 1 else 1
-            plain = len(a) > 1 and len(b) == 2 and site.real("alpha", 1.0) == 1.0
-            return of_node(terms, rows, columns, stored, plain=plain, form=form_of(site))
-        case "Conv":
-            w = site.type_of(1).shape
-            rows = w[0] // site.integer("group", 1)
-            pixels = prod(site.outputs[0].shape[2:])
-            return of_node(prod(w[1:]), rows, pixels, stored, form=form_of(site))
-        case op if op in REDUCED:
-            shape, axes = site.type_of(0).shape, reduced_axes(site)
-            columns = prod(shape[max(axes, default=0) + 1 :])
-            terms = len(reduced_terms(site))
-            rows = site.outputs[0].size // max(columns, 1)
-            return of_node(terms, rows, columns, form=form_of(site))
-        case _:
-            return of_node()
+    operator = operators().get(node.op)
+    if operator is None or operator.sums is None:
+        return of_node()
+    extent = operator.sums.extent(site)
+    return of_node(
+        extent.terms,
+        extent.rows,
+        extent.columns,
+        1 in node.stored if operator.sums.products else None,
+        plain=extent.plain if operator.sums.products else None,
+        form=form_of(site),
+    )
 
 
 def form_of(site: Site) -> str:

@@ -1,0 +1,142 @@
+"""What comparisons, searches and schedules may know of an operator beside its meanings.
+
+All of it is optional. An operator that says nothing is not known to be equal to anything, breaks
+down nowhere, decides nothing and is no sum: every default is the sound one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+import numpy.typing as npt
+
+from encoders.site import Site
+from onnx_import.graph import Array
+
+FloatArray = npt.NDArray[np.float64]
+Index = npt.NDArray[np.intp]
+
+
+def _never(site: Site) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Breaks:
+    """Which inputs, by position, a search drives towards where the operator may break down.
+
+    `vanishing` must not become zero, `growing` must not become large, and at zero of `turning` the
+    operator's slope changes. They guide a search and prove nothing.
+    """
+
+    vanishing: int | None = None
+    growing: int | None = None
+    turning: int | None = None
+
+
+NOWHERE = Breaks()
+"""Of an operator that breaks down at no input that is worth looking for."""
+
+
+class Discontinuity(Enum):
+    """How an operator's result jumps as its operands move; guides a search and proves nothing."""
+
+    COMPARISON = "where its two operands are equal"
+    LARGEST = "where another element becomes the largest along attribute 'axis'"
+    SMALLEST = "where another element becomes the smallest along attribute 'axis'"
+    STEP = "at steps, element by element"
+    OWN_GRID = "at steps of a grid of 256 points that the range of what it reads decides"
+
+
+class Commuting(Enum):
+    """What an operator makes of two operands over the reals, whose order says nothing."""
+
+    SUM = "sum"
+    PRODUCT = "product"
+
+
+@dataclass(frozen=True)
+class Product:
+    """The real meaning x·`matrix` + b: x is the first input, b the one at position `bias`."""
+
+    matrix: Array
+    bias: int | None = None
+
+
+@dataclass(frozen=True)
+class ChannelMap:
+    """y = s·x + t per channel, in float64: s within 5 roundings of `scale`, relative, and t within
+    `shift_error` of `shift`; arrays (channels,)."""
+
+    scale: FloatArray
+    shift: FloatArray
+    shift_error: FloatArray
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """When nodes of the operator are the same real function as others.
+
+    `reshapes`: the result is the first input in row-major order under another shape. `copies(site)`
+    says that the result is the first input itself, number by number, wherever both are
+    floating-point or of one type. `commuting` is the operation where it is a sum or a product of
+    two operands. `product(site)` gives a product by a constant matrix, None where the node is none.
+    `implied` are attributes that repeat what the shapes and types of inputs and results say.
+    `linear_in_constants`: while one of the first two inputs varies and all others are constants, it
+    is linear in all of these together. `per_weight(site, scale)`, of a layer with weights at input
+    1 and a bias per channel at input 2, spreads numbers (channels,) over the weights, each to
+    those that lead to its channel. `channels(site)` is what a node that has passed `check` does to
+    each channel.
+    """
+
+    reshapes: bool = False
+    copies: Callable[[Site], bool] = _never
+    commuting: Commuting | None = None
+    product: Callable[[Site], Product | None] = lambda site: None
+    implied: frozenset[str] = frozenset()
+    linear_in_constants: bool = False
+    per_weight: Callable[[Site, FloatArray], FloatArray] | None = None
+    channels: Callable[[Site], ChannelMap] | None = None
+
+
+UNLIKE = Likeness()
+"""Of an operator whose nodes are the same function where they are written the same alone."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How many terms the sums of a node have, and how they lie in one matrix product.
+
+    `rows` and `columns` are M and N of Gemm, MatMul's last two axes, the output channels of a group
+    and the output pixels of a convolution. `plain`: the first factor is no vector, the second one
+    matrix, and nothing is scaled.
+    """
+
+    terms: int
+    rows: int
+    columns: int
+    plain: bool = False
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Of an operator whose results are sums: what a rule of a contract can ask of them, and what
+    a probe must know to take them apart.
+
+    `extent(site)` are their measures. `summands(site)` are the positions of a plain
+    sum, (terms, *output shape) among those of the first input; `mean` says that it is divided by
+    their number. `products` says that `runtime` is a single chain of products of the first two
+    inputs, to which the third is added; `weights_left` that the second input is the left factor,
+    whose rows are the channels of the result. `batched(site)`: rows along the first axis of the
+    first input are results of their own, by the same second input.
+    """
+
+    extent: Callable[[Site], Extent]
+    summands: Callable[[Site], Index] | None = None
+    mean: bool = False
+    products: bool = False
+    weights_left: bool = False
+    batched: Callable[[Site], bool] = _never
