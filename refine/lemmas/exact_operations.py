@@ -75,7 +75,7 @@ def halving_exact(fmt: FloatFormat) -> Argument:
 
 def scaling_exact(fmt: FloatFormat) -> Argument:
     frame = Frame(fmt, 2)
-    x, y = frame.variables("x y")
+    (x,) = frame.variables("x")
     powers = [power_of_two(k) for k in range(fmt.emin - fmt.precision + 1, fmt.emax + 1)]
     wide_x = frame.widen(x)
     tiny, huge = frame.number(fmt.smallest_normal), frame.below_overflow
@@ -86,19 +86,16 @@ def scaling_exact(fmt: FloatFormat) -> Argument:
         in_range = z3.And(fp.less_equal(tiny, size), fp.less(size, huge))
         return z3.Implies(in_range, fp.ieee_equal(frame.widen(computed), exact))
 
-    cases = [
-        z3.Implies(
-            fp.ieee_equal(y, fp.constant(sign * power, fmt)),
-            z3.And(
-                exactly(fp.multiply(x, y), sign * power), exactly(fp.divide(x, y), sign / power)
-            ),
-        )
-        for power in powers
-        for sign in (1, -1)
-    ]
+    def both(factor: Fraction) -> Formula:
+        y = fp.constant(factor, fmt)
+        return z3.And(exactly(fp.multiply(x, y), factor), exactly(fp.divide(x, y), 1 / factor))
+
     return Argument(
         (Fact("x finite", fp.is_finite(x)),),
-        Fact("if y = ±2^k then fl(x·y), fl(x/y) = x·y, x/y unless below 2^emin", z3.And(*cases)),
+        Fact(
+            "for every y = ±2^k: fl(x·y), fl(x/y) = x·y, x/y unless below 2^emin",
+            z3.And(*(both(sign * power) for power in powers for sign in (1, -1))),
+        ),
     )
 
 

@@ -200,7 +200,8 @@ def rounding_sqrt(fmt: FloatFormat) -> Argument:
 # --- the list -----------------------------------------------------------------------------------
 
 IEEE = "IEEE 754-2019, sections 4.3.1 and 5.4"
-SMALL, MIDDLE, LARGE = small_format(2, 3), small_format(3, 3), small_format(3, 4)
+MIDDLE, LARGE = small_format(3, 3), small_format(3, 4)
+"""With three exponent bits: in two, cvc5 1.4 evaluates sums and FMA other than its own models."""
 
 OF_OPERATIONS: tuple[
     tuple[str, Callable[[Rounded], Argument], str, str, tuple[tuple[Operation, FloatFormat], ...]],
@@ -217,7 +218,7 @@ OF_OPERATIONS: tuple[
             (rounded_sum, LARGE),
             (rounded_product, MIDDLE),
             (rounded_product, LARGE),
-            (rounded_fma, SMALL),
+            (rounded_fma, MIDDLE),
         ),
     ),
     (
@@ -225,7 +226,7 @@ OF_OPERATIONS: tuple[
         correctly_rounded,
         "The computed result is the exact one, rounded to nearest.",
         IEEE,
-        ((rounded_sum, MIDDLE), (rounded_product, MIDDLE), (rounded_fma, SMALL)),
+        ((rounded_sum, MIDDLE), (rounded_product, MIDDLE), (rounded_fma, MIDDLE)),
     ),
     (
         "rounding-no-underflow",
@@ -241,14 +242,14 @@ OF_OPERATIONS: tuple[
         "has |z| ≥ 2^emin, absolute below.",
         "Jeannerod & Rump 2018, Math. Comp. 87, Theorem 1; Demmel 1984, SIAM J. Sci. Stat. "
         "Comput. 5(4), for η",
-        ((rounded_product, MIDDLE), (rounded_product, LARGE), (rounded_fma, SMALL)),
+        ((rounded_product, MIDDLE), (rounded_product, LARGE), (rounded_fma, MIDDLE)),
     ),
     (
         "half-ulp",
         half_ulp,
         "|fl(z) − z| ≤ u·2^⌊log2 M⌋ for |z| ≤ M, M ≥ 2^emin.",
         "Muller et al. 2018, Handbook of Floating-Point Arithmetic, 2nd ed., section 2.3",
-        ((rounded_sum, MIDDLE), (rounded_product, MIDDLE), (rounded_fma, SMALL)),
+        ((rounded_sum, MIDDLE), (rounded_product, MIDDLE), (rounded_fma, MIDDLE)),
     ),
     (
         "error-below-result",
@@ -262,14 +263,14 @@ OF_OPERATIONS: tuple[
         overflow_threshold,
         "fl(z) is finite exactly if |z| < (2 − u)·2^emax.",
         IEEE,
-        ((rounded_sum, LARGE), (rounded_product, LARGE), (rounded_fma, SMALL)),
+        ((rounded_sum, LARGE), (rounded_product, LARGE), (rounded_fma, MIDDLE)),
     ),
     (
         "flush-to-zero",
         flushed,
         "With subnormal results flushed, |fl(z) − z| ≤ u/(1+u)·|z| if |z| ≥ 2^emin, else < 2^emin.",
         "flush to zero as in Intel SDM vol. 1, 10.2.3",
-        ((rounded_sum, MIDDLE), (rounded_product, MIDDLE), (rounded_fma, SMALL)),
+        ((rounded_sum, MIDDLE), (rounded_product, MIDDLE), (rounded_fma, MIDDLE)),
     ),
 )
 
@@ -295,14 +296,14 @@ OF_FORMATS: tuple[
         monotone,
         "Rounding is monotone: z₁ ≤ z₂ ⇒ fl(z₁) ≤ fl(z₂).",
         IEEE,
-        (SMALL, MIDDLE, LARGE),
+        (MIDDLE, LARGE),
     ),
     (
         "monotone-sum",
         monotone_sum,
         "x₁ + y₁ ≤ x₂ + y₂ ⇒ fl(x₁ + y₁) ≤ fl(x₂ + y₂).",
         IEEE,
-        (SMALL,),
+        (MIDDLE,),
     ),
     (
         "sterbenz",
@@ -338,7 +339,7 @@ OF_FORMATS: tuple[
         "Multiplying or dividing by a power of two is exact if the result is at least 2^emin and "
         "does not overflow.",
         IEEE,
-        (SMALL, MIDDLE),
+        (MIDDLE,),
     ),
     (
         "maximum-exact",

@@ -18,6 +18,8 @@ from typing import Any, TypeAlias
 import z3
 
 from encoders.arithmetic import fp_theory
+from refine.common.visible import visible
+from refine.proof.smtlib import has_powers, standard_script, without_powers
 from refine.results.obligation import Discharger, Kind, Obligation, Outcome
 
 Formula: TypeAlias = Any
@@ -87,7 +89,7 @@ def smt2_text(query: Query) -> str:
     lines += [f"assume {h.text}" for h in query.hypotheses]
     lines += [f"by {s.text}" for s in query.steps]
     lines += [f"show {query.goal.text}"]
-    return "".join(f"; {' '.join(line.split())}\n" for line in lines) + body
+    return "".join(f"; {visible(' '.join(line.split()))}\n" for line in lines) + body
 
 
 def solve(query: Query) -> Answer:
@@ -148,7 +150,7 @@ def _scripts(query: Query) -> tuple[str, str]:
     shown = [*(s.formula for s in query.steps), query.goal.formula]
     goal = z3.And(*shown) if query.steps else query.goal.formula
     terms = [*(h.formula for h in query.hypotheses), z3.Not(goal)]
-    return _in_fresh_context(_Stated(_written(query.logic, "unsat", terms), query.logic, terms))
+    return _in_fresh_context(_Stated(_written(terms), terms))
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,6 @@ class _Stated:
     """Formulas, and a script of them in their own context: equal scripts mean equal formulas."""
 
     script: str
-    logic: str = field(compare=False)
     formulas: list[Formula] = field(compare=False)
 
 
@@ -165,23 +166,25 @@ def _in_fresh_context(stated: _Stated) -> tuple[str, str]:
     # Z3 names shared subterms by their age in the context; a fresh one gives the same text always.
     context = z3.Context()
     terms = [formula.translate(context) for formula in stated.formulas]
-    text = _plain(_written(stated.logic, "unsat", terms))
-    if len(terms) == 1:
-        return text, ""
-    return text, _plain(_written(stated.logic, "sat", terms[:-1]))
+    refuting = _standard("unsat", terms)
+    return refuting, "" if len(terms) == 1 else _standard("sat", terms[:-1])
 
 
-def _plain(script: str) -> str:
-    return "\n".join(line for line in script.splitlines() if not line.startswith(";")) + "\n"
+def _standard(status: str, terms: list[Formula]) -> str:
+    text = _written(terms)
+    if has_powers(text):
+        stated, known = without_powers(terms)
+        text = _written([*known, *stated])
+    return standard_script(status, text)
 
 
-def _written(logic: str, status: str, terms: list[Formula]) -> str:
+def _written(terms: list[Formula]) -> str:
     assumptions = (z3.Ast * (len(terms) - 1))(*(t.as_ast() for t in terms[:-1]))
     text: str = z3.Z3_benchmark_to_smtlib_string(
         terms[-1].ctx.ref(),
         "",
-        logic,
-        status,
+        "",
+        "",
         "",
         len(assumptions),
         assumptions,
