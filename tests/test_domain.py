@@ -25,6 +25,7 @@ from encoders.numbers.formats import (
 from onnx_import.graph import DType, Graph, TensorType, build_graph
 from refine.common.exact import Bounds, decimal, inward
 from refine.domain.domain import Box, Domain, DomainError, DomainOptions, read_domain
+from refine.domain.formulas import Tensors
 from refine.domain.vnnlib import MOST_BOXES, boxes_of_text, read_vnnlib
 
 MODELS = Path(__file__).resolve().parents[2] / "shared" / "models"
@@ -143,7 +144,7 @@ def test_several_inputs() -> None:
     assert box.hi["a"].tolist() == [1.0, 1.0]
     assert box.lo["b"].tolist() == [[3.0]]
     text = declarations(3) + bounds_text([(0, 1), (2, 3), (4, 5)])
-    assert boxes_of_text(text, 3)[0][2] == Bounds(Fraction(4), Fraction(5))
+    assert boxes_of_text(text, reals(3))[0][2] == Bounds(Fraction(4), Fraction(5))
 
 
 def test_bounds_beyond_the_largest_finite_number_are_cut_there() -> None:
@@ -278,8 +279,13 @@ def bounds_text(bounds: list[tuple[object, object]]) -> str:
     )
 
 
+def reals(n: int) -> Tensors:
+    """n inputs, as one float32 tensor."""
+    return Tensors(inputs=(("float32", (n,)),), outputs=(("float32", (2,)),))
+
+
 def boxes(*assertions: str, n: int = 1) -> tuple[tuple[Bounds, ...], ...]:
-    return boxes_of_text(declarations(n) + "".join(f"(assert {a})\n" for a in assertions), n)
+    return boxes_of_text(declarations(n) + "".join(f"(assert {a})\n" for a in assertions), reals(n))
 
 
 def side(lo: object, hi: object, lo_open: bool = False, hi_open: bool = False) -> Bounds:
@@ -334,17 +340,18 @@ def test_input_constraints(assertions: list[str], expected: list[Bounds]) -> Non
         ("(assert (<= X_0 0)", "line 4: '(' is never closed"),
         (")", "line 4: ')' matches nothing"),
         ("(assert " + "(not " * 200, "nested deeper than"),
-        ("(push 1)", "'(push 1)' is not a VNN-LIB 1 command"),
+        ("(push 1)", "'(push 1)' is not a VNN-LIB command"),
         ("(declare-const X_0 Real)", "X_0 is declared twice"),
         ("(declare-const X_1 Int)", "X_1 is declared Int; only Real is read"),
         ("(declare-const W Real)", "'W' is neither an input X_i nor an output Y_i"),
         ("(declare-const X_1 Real)", "declares 2 inputs X_i, but the model has 1 input element"),
-        ("(vnnlib-version <2.0>)", "VNN-LIB 2 syntax"),
+        ("(vnnlib-version <2.0>)", "the version is said after declarations"),
+        ("(declare-network f)", "a network is declared before (vnnlib-version <2.0>)"),
     ],
 )
 def test_files_that_are_refused(text: str, sentence: str) -> None:
     with pytest.raises(DomainError) as caught:
-        boxes_of_text(declarations(1) + text, 1)
+        boxes_of_text(declarations(1) + text, reals(1))
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -385,7 +392,7 @@ def corpus() -> list[Path]:
 def test_real_files_agree_with_an_independent_reader(path: Path) -> None:
     text = re.sub(";.*", "", path.read_text())
     size = len(re.findall(r"declare-const X_\d+ ", text))
-    found = read_vnnlib(path, size)
+    found = read_vnnlib(path, reals(size))
     number = r"(-?[0-9.]+(?:e-?[0-9]+)?)"
     lows = re.findall(rf"\(assert \(>= X_(\d+) {number}\)\)", text)
     highs = re.findall(rf"\(assert \(<= X_(\d+) {number}\)\)", text)

@@ -29,6 +29,8 @@ from refine.common.arrays import Stored, stored_arrays
 from refine.common.exact import DomainError
 from refine.common.toml_file import read_toml
 from refine.common.visible import visible
+from refine.domain.formulas import Tensors
+from refine.domain.properties import property_of_text
 from refine.domain.vnnlib import boxes_of_text
 from refine.options.contract_file import read_contract
 from refine.results.verdict import ExitCode
@@ -391,8 +393,12 @@ FORMULAS: dict[str, Callable[[], str]] = {
 @pytest.mark.parametrize("formula", FORMULAS)
 def test_formulas_that_ask_for_much(formula: str) -> None:
     """Each took minutes, or more digits than Python converts."""
+    text = f"{DECLARED}(assert {FORMULAS[formula]()})"
+    tensors = Tensors((("float32", (1,)),), (("float32", (1,)),))
     with pytest.raises(DomainError):
-        boxes_of_text(f"{DECLARED}(assert {FORMULAS[formula]()})", 1)
+        boxes_of_text(text, tensors)
+    with pytest.raises(DomainError):
+        property_of_text(text, tensors)
 
 
 def test_a_compressed_file_that_never_ends(tmp_path: Path) -> None:

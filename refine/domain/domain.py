@@ -22,6 +22,7 @@ from onnx_import.graph import DType, Graph
 from refine.common.arrays import Stored, stored_arrays
 from refine.common.exact import DECIMAL, Bounds, DomainError, decimal, inward, shorten, show
 from refine.domain.box import Box, FloatArray
+from refine.domain.formulas import Tensors
 from refine.domain.vnnlib import read_vnnlib
 
 __all__ = ["Box", "Domain", "DomainError", "DomainOptions", "read_domain"]
@@ -158,8 +159,17 @@ def _from_vnnlib(graph: Graph, path: Path) -> tuple[ExactBox, ...]:
     sizes = [graph.types[name].size for name in graph.inputs]
     return tuple(
         dict(zip(graph.inputs, _split(bounds, sizes), strict=True))
-        for bounds in read_vnnlib(path, sum(sizes))
+        for bounds in read_vnnlib(path, tensors_of(graph))
     )
+
+
+def tensors_of(graph: Graph) -> Tensors:
+    """What files about the model may speak of."""
+    inputs, outputs = (
+        tuple((graph.types[name].dtype.value, graph.types[name].shape) for name in names)
+        for names in (graph.inputs, graph.outputs)
+    )
+    return Tensors(inputs, outputs)
 
 
 def _split(bounds: Sequence[Bounds], sizes: Sequence[int]) -> Iterator[Sequence[Bounds]]:

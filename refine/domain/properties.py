@@ -1,0 +1,229 @@
+"""Properties: sets of inputs and outputs that a network must not reach, in exact rationals.
+
+An unsafe set is a union of conjunctions, each of limits on single inputs and of rows, linear
+inequalities between outputs and inputs. Files in VNN-LIB state unsafe sets; a network has the
+property where no input of the domain leads into one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+from refine.common.exact import DomainError
+from refine.domain.formulas import (
+    MIRRORED,
+    Declared,
+    Expression,
+    Linear,
+    Tensors,
+    assertions,
+    compare,
+    comparison,
+    minus,
+    naming,
+    read_text,
+    text_of,
+)
+from refine.domain.vnnlib import Half, half_spaces, is_empty, meet
+
+MOST_CONJUNCTIONS = 4096
+
+
+@dataclass(frozen=True)
+class Row:
+    """Σ outputs[i]·Y_i + Σ inputs[i]·X_i ≤ `at_most`, or < where `strict`.
+
+    Indices count elements over all tensors of the model, each in row-major order.
+    """
+
+    outputs: Mapping[int, Fraction]
+    inputs: Mapping[int, Fraction]
+    at_most: Fraction
+    strict: bool
+
+    def holds(self, x: Sequence[Fraction], y: Sequence[Fraction]) -> bool:
+        """Of exact inputs and outputs, flat."""
+        value = self.value(x, y)
+        return value < self.at_most if self.strict else value <= self.at_most
+
+    def value(self, x: Sequence[Fraction], y: Sequence[Fraction]) -> Fraction:
+        """The left side."""
+        of_outputs = sum((c * y[i] for i, c in self.outputs.items()), Fraction(0))
+        return sum((c * x[i] for i, c in self.inputs.items()), of_outputs)
+
+    def __str__(self) -> str:
+        named = [("Y", self.outputs), ("X", self.inputs)]
+        terms = [(c, f"{letter}_{i}") for letter, part in named for i, c in sorted(part.items())]
+        text = " ".join(_term(c, name, first=k == 0) for k, (c, name) in enumerate(terms))
+        return f"{text or '0'} {'<' if self.strict else '≤'} {_number(self.at_most)}"
+
+
+@dataclass(frozen=True)
+class Conjunction:
+    """Inputs within `limits`, by the element's index, for which all rows hold of the outputs."""
+
+    limits: Mapping[int, Half]
+    rows: tuple[Row, ...]
+
+    def holds(self, x: Sequence[Fraction], y: Sequence[Fraction]) -> bool:
+        """Of exact inputs and outputs, flat."""
+        inside = all(half.holds(x[i]) for i, half in self.limits.items())
+        return inside and all(row.holds(x, y) for row in self.rows)
+
+
+@dataclass(frozen=True)
+class Property:
+    """That no input leads into one of the unsafe conjunctions; `source` says where they are from.
+
+    `real` is true where the file speaks of networks of real numbers.
+    """
+
+    unsafe: tuple[Conjunction, ...]
+    source: str
+    real: bool = False
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A conjunction that is being read."""
+
+    limits: Mapping[int, Half] = field(default_factory=dict)
+    rows: tuple[Row, ...] = ()
+
+
+def read_property(path: Path, tensors: Tensors) -> Property:
+    """The unsafe set that a VNN-LIB file, of version 1 or 2, states for a model.
+
+    Raises DomainError, naming the file, if it cannot be read, is about another model, is not
+    linear, or says nothing of outputs.
+    """
+    with naming(path):
+        found = property_of_text(read_text(path), tensors)
+    return Property(found.unsafe, str(path), found.real)
+
+
+def property_of_text(text: str, tensors: Tensors) -> Property:
+    """`read_property` on the text of a file."""
+    declared = Declared()
+    parts = assertions(text, declared, partial(_union, positive=True, declared=declared))
+    declared.require(tensors, outputs=True)
+    unsafe = _every(parts, declared)
+    if all(not any(row.outputs for row in part.rows) for part in unsafe):
+        raise DomainError("it says nothing of the outputs: there is no property in it")
+    made = tuple(Conjunction(part.limits, part.rows) for part in unsafe)
+    return Property(made, "", real="real" in declared.types)
+
+
+def _union(formula: Expression, positive: bool, declared: Declared) -> tuple[_Part, ...]:
+    """A formula (its negation, if not positive) as a union of conjunctions."""
+    compared = comparison(formula, positive)
+    if compared is not None:
+        relation, left, right = compared
+        difference = minus(left, right, declared)
+        if difference is None:
+            raise DomainError(f"'{text_of(formula)}' is not linear")
+        return _literal(difference, relation)
+    match formula:
+        case ["not", part]:
+            return _union(part, not positive, declared)
+        case ["=>", premise, conclusion]:
+            return _union(["or", ["not", premise], conclusion], positive, declared)
+        case ["and" | "or" as connective, *parts]:
+            unions = [_union(part, positive, declared) for part in parts]
+            if (connective == "and") == positive:
+                return _every(unions, declared)
+            return _few(part for union in unions for part in union)
+        case "true" | "false":
+            return (_Part(),) if (formula == "true") == positive else ()
+    raise DomainError(
+        f"'{text_of(formula)}' is not built from and, or, not and comparisons of two terms"
+    )
+
+
+def _literal(difference: Linear, relation: str) -> tuple[_Part, ...]:
+    """`difference relation 0`: a limit on one input, or rows."""
+    terms = {name: factor for name, factor in difference[0].items() if factor}
+    constant = difference[1]
+    if not terms:
+        return (_Part(),) if compare(constant, relation) else ()
+    if len(terms) == 1 and (name := next(iter(terms)))[0] == "X":
+        upright = relation if terms[name] > 0 else MIRRORED[relation]
+        return tuple(map(_Part, half_spaces(int(name[2:]), -constant / terms[name], upright)))
+    match relation:
+        case "<=" | "<":
+            return (_Part(rows=(_row(terms, -constant, relation == "<"),)),)
+        case ">=" | ">":
+            return (_Part(rows=(_row(_negated(terms), constant, relation == ">"),)),)
+        case "=":
+            below, above = _row(terms, -constant, False), _row(_negated(terms), constant, False)
+            return (_Part(rows=(below, above)),)
+        case _:
+            below, above = _row(terms, -constant, True), _row(_negated(terms), constant, True)
+            return (_Part(rows=(below,)), _Part(rows=(above,)))
+
+
+def _negated(terms: Mapping[str, Fraction]) -> dict[str, Fraction]:
+    return {name: -factor for name, factor in terms.items()}
+
+
+def _row(terms: Mapping[str, Fraction], at_most: Fraction, strict: bool) -> Row:
+    of = {
+        letter: {int(n[2:]): factor for n, factor in terms.items() if n[0] == letter}
+        for letter in "XY"
+    }
+    return Row(of["Y"], of["X"], at_most, strict)
+
+
+def _every(unions: Iterable[Sequence[_Part]], declared: Declared) -> tuple[_Part, ...]:
+    """Intersection of unions; what no real inputs meet is dropped."""
+    limits: dict[int, Half] = {}
+    rows: list[Row] = []
+    choices: list[Sequence[_Part]] = []
+    for union in unions:
+        if len(union) == 1:
+            for i, half in union[0].limits.items():
+                limits[i] = meet(limits.get(i, Half()), half)
+            rows += union[0].rows
+        else:
+            choices.append(union)
+    nowhere = any(map(is_empty, limits.values()))
+    parts: tuple[_Part, ...] = () if nowhere else (_Part(limits, tuple(rows)),)
+    for union in choices:
+        copied = len(union) * sum(len(p.limits) + len(p.rows) for p in parts) // 16
+        declared.charge(len(parts) * sum(len(p.limits) + 1 for p in union) + copied)
+        parts = _few(
+            met for part in parts for other in union if (met := _both(part, other)) is not None
+        )
+    return parts
+
+
+def _both(part: _Part, other: _Part) -> _Part | None:
+    met = {i: meet(part.limits.get(i, Half()), half) for i, half in other.limits.items()}
+    if any(map(is_empty, met.values())):
+        return None
+    return _Part({**part.limits, **met}, (*part.rows, *other.rows))
+
+
+def _few(parts: Iterable[_Part]) -> tuple[_Part, ...]:
+    kept: list[_Part] = []
+    for part in parts:
+        kept.append(part)
+        if len(kept) > MOST_CONJUNCTIONS:
+            raise DomainError(
+                f"the unsafe set is a union of more than {MOST_CONJUNCTIONS} conjunctions"
+            )
+    return tuple(kept)
+
+
+def _term(factor: Fraction, name: str, *, first: bool) -> str:
+    sign = ("" if factor > 0 else "-") if first else ("+ " if factor > 0 else "- ")
+    size = abs(factor)
+    return f"{sign}{name}" if size == 1 else f"{sign}{_number(size)}·{name}"
+
+
+def _number(value: Fraction) -> str:
+    return str(value.numerator) if value.denominator == 1 else repr(float(value))
