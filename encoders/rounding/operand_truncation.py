@@ -146,7 +146,7 @@ def _shortened(
 
 def _loss(r: Rounder, x: Interval, truncated: bool) -> FloatArray:
     """|x̃ − x̂| for factors in a range, at most half an ulp of the short format or a whole one."""
-    nearest = replace(r, flush_results=False).of_product(x.magnitude)
+    nearest = replace(r, flush_results=False).of_product(x.magnitude).bound
     return np.minimum(2.0 * nearest, x.magnitude) if truncated else nearest
 
 
