@@ -289,7 +289,8 @@ def any_order_sum(
         for factor in (1.0, 1.0 + 2.0**-8, 2.0):
             found = found.and_also(sum_.closed(multiply_up(error, factor)))
     if sum_.aligned:
-        powers = _powers(r, steps, clamped, every, additions, products.bound)
+        with np.errstate(over="ignore", invalid="ignore"):
+            powers = _powers(r, steps, clamped, every, additions, products.bound)
         return found.and_also(unchecked(powers, "any-order-power", "any-order-power-growth"))
     linear = apply(
         ANY_ORDER_LINEAR,
