@@ -34,7 +34,9 @@ from encoders.relaxations.low_rank import LowRank, Pairs, is_wide, low_rank
 from encoders.rounding.error_arithmetic import interval_product, interval_quotient
 from encoders.rounding.rounding_bounds import Rounder, any_order_sum, formula_loss, stored_loss
 
-MOST_ENTRIES = 2**23  # of Jacobians that are written out: a little tighter, as fits the memory
+MOST_ENTRIES = (
+    2**23
+)  # of Jacobians that are stored entry by entry: a little tighter, as fits the memory
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,9 @@ from encoders.rounding.tracked_functions import function_error
 
 Mask = npt.NDArray[np.bool_]
 
-MOST_ENTRIES = 2**20  # of Jacobians that are written out, as fits a cache: no tighter, quicker
+MOST_ENTRIES = (
+    2**20
+)  # of Jacobians that are stored entry by entry, as fits a cache: no tighter, quicker
 _FAR, _BEYOND = -16.0, -2000.0
 
 

@@ -35,7 +35,7 @@ from encoders.operator import (
     Site,
     ValueMap,
 )
-from encoders.quantized.grid_steps import steps_of
+from encoders.quantized.grid_steps import grid_of
 from encoders.quantized.integer_products import (
     IntegerProduct,
     broadcasts,
@@ -53,7 +53,7 @@ from encoders.rounding.rounding_bounds import Rounder, finish, held, rounder, st
 from encoders.traits import Discontinuity
 from onnx_import.graph import DType, TensorType
 
-_STEPS = steps_of(DType.UINT8)
+_STEPS = grid_of(DType.UINT8)
 _LEVELS = 255.0
 _SCALE, _ZERO = 2, 3
 _COARSEST = 2.0**-20  # the unit roundoff up to which the constants below hold
@@ -292,7 +292,7 @@ def dynamic_operator(name: str, p: DynamicProduct) -> Operator:
         rounding=rounding,
         work=lambda site: p.product.core.work(p.scaled(site)),
         dtypes=(DType.FLOAT32,),
-        whole_sums=True,
+        exact_integer_sums=True,
         jump=Discontinuity.OWN_GRID,
     )
     return operator.reading(*p.product.core.attributes)

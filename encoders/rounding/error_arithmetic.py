@@ -1,4 +1,4 @@
-"""Running error analysis: the run-time meaning of an operator, executed on ranges and errors.
+"""Running error analysis: the run-time semantics of an operator, executed on ranges and errors.
 
 `ErrorArithmetic` is the third arithmetic an operator's `runtime` is read in. It follows the same
 schedule as the emulator, step by step, and keeps for every intermediate value a range of what it
@@ -281,10 +281,10 @@ def traced(
     contract: RuntimeContract,
     lemmas: tuple[str, ...],
 ) -> RoundingBound:
-    """Bound a node's rounding error by following its run-time meaning step by step.
+    """Bound a node's rounding error by following its run-time semantics step by step.
 
     `inputs` are the run-time ranges of the variable inputs, taken as exact. Sound wherever the
-    run-time meaning without rounding equals the real meaning, which a test checks per operator.
+    run-time semantics without rounding equals the real semantics, which a test checks per operator.
     """
     r = rounder(site, contract)
     arithmetic = ErrorArithmetic(r, contract)

@@ -190,7 +190,7 @@ class _Forward:
 
 
 def _real(step: Step, field: Forms, read: Sequence[Form | Dual]) -> Any:
-    """The operator's real meaning on scalars of a field."""
+    """The operator's real semantics on scalars of a field."""
     variables = (object_array([x], (1,)) for x in read)
     given = step.site.arguments(variables, lambda held, _: field.constant(held))
     (result,) = step.operator.real(step.site, given, field)
