@@ -157,7 +157,7 @@ def affine_differences(affine: AffineMap, errors: Sequence[FloatArray]) -> Diffe
     return DifferenceMap(radius, backward)
 
 
-def affine_semantics(
+def affine_meanings(
     affine_of: Callable[[Site], AffineMap],
 ) -> tuple[
     Callable[[Site, Sequence[Interval]], ValueMap],

@@ -1,4 +1,4 @@
-"""What is bounded over a box: by default one graph, its runtime against its real semantics."""
+"""What is bounded over a box: by default one graph, its runtime against its real meaning."""
 
 from __future__ import annotations
 

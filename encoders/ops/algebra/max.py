@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from encoders.families.maxima import (
-    Argument,
+    Candidate,
     extreme_operator,
 )
 from encoders.families.movement import indices
@@ -18,10 +18,10 @@ from encoders.relaxations.elements import broadcast_element
 
 
 @remembered
-def arguments(site: Site) -> list[Argument]:
+def candidates(site: Site) -> list[Candidate]:
     shape = site.outputs[0].shape
     return [
-        Argument(i, np.broadcast_to(indices(t.shape), shape))
+        Candidate(i, np.broadcast_to(indices(t.shape), shape))
         for i, t in enumerate(site.inputs)
         if t is not None
     ]
@@ -31,7 +31,7 @@ OPERATORS = tuple(
     extreme_operator(
         name,
         6,
-        arguments,
+        candidates,
         sign,
         check=check_equal_shapes,
         element=broadcast_element,

@@ -3,7 +3,7 @@
 from building import network
 
 
-def normalized(count: str):
+def normalised(count: str):
     return network(
         "(float[1,1] x, float[1,1] valid) => (float[1,1] y)",
         f"""
@@ -26,4 +26,4 @@ def normalized(count: str):
     )
 
 
-RIGHT, WRONG = normalized("count = Identity(n)"), normalized("count = Sub(n, one)")
+RIGHT, WRONG = normalised("count = Identity(n)"), normalised("count = Sub(n, one)")

@@ -1,1 +1,0 @@
-"""Lemmas as data, read as arrays, and the radii that only they make."""
