@@ -3,7 +3,7 @@
     python benchmarks/backward_pass.py [--models DIR] [--save FILE]
 
 auto_LiRPA's CROWN took about 18 ms of processor time for the 10 outputs where this was measured;
-ten times that is what bounds of both meanings may take.
+ten times that is what bounds of both semantics may take.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def measured(models: Path, contract: str) -> dict[str, float | str]:
-    """The quickest of a few repeats: forward, then both meanings of every output pulled back."""
+    """The quickest of a few repeats: forward, then both semantics of every output pulled back."""
     graph = load(models / "mnist_fc/mnist-net_256x4.onnx")
     chosen = PRESETS[contract]
     options = DomainOptions(vnnlib=str(models / "mnist_fc/prop_0_0.03.vnnlib"))

@@ -84,8 +84,8 @@ def measured(
     start = time.perf_counter()
     contract = probed(graph, choice).contract
     probing = time.perf_counter() - start
-    drawn = typed(graph, domain, np.random.default_rng(1), inputs)
-    batch = [{t: v[k] for t, v in drawn.items()} for k in range(inputs)]
+    sampled = typed(graph, domain, np.random.default_rng(1), inputs)
+    batch = [{t: v[k] for t, v in sampled.items()} for k in range(inputs)]
     outcome = judged(graph, choice, contract, batch)
     bounds = {c.name: bounded(graph, domain, c, options) for c in (contract, IEEE_ANY)}
     tight = bounds[contract.name]

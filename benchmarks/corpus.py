@@ -166,11 +166,11 @@ def measured(
 
 def runtime_of(path: Path, graph: Graph) -> OnnxRuntime:
     """onnxruntime on the file; where it draws masks, they are outputs too."""
-    if not graph.drawn:
+    if not graph.random_masks:
         return OnnxRuntime(path)
     proto = onnx.load(path)
     dropouts = [node for node in proto.graph.node if node.op_type == "Dropout"]
-    for node, mask in zip(dropouts, graph.drawn, strict=True):
+    for node, mask in zip(dropouts, graph.random_masks, strict=True):
         node.output[1:] = [mask]
         proto.graph.output.append(helper.make_tensor_value_info(mask, TensorProto.BOOL, None))
     return OnnxRuntime(proto.SerializeToString())
@@ -230,19 +230,19 @@ def agreement_of(
     contract: RuntimeContract = ORT_CPU,
 ) -> Agreement:
     """onnxruntime beside its emulation and beside the real network, at points it can receive."""
-    drawn = domain.boxes[0].sample(np.random.default_rng(0), points)
-    inputs = {t: x.astype(graph.types[t].dtype.numpy) for t, x in drawn.items()}
+    sampled = domain.boxes[0].sample(np.random.default_rng(0), points)
+    inputs = {t: x.astype(graph.types[t].dtype.numpy) for t, x in sampled.items()}
     shapes = runtime.input_shapes()
     runs = [
         runtime.run({t: inputs[t][i].reshape(shape) for t, shape in shapes.items()})
         for i in range(points)
     ]
-    for mask in graph.drawn:
+    for mask in graph.random_masks:
         masks = np.stack([np.asarray(run[mask]) for run in runs])
         inputs[mask] = masks.astype(graph.types[mask].dtype.numpy)
-        drawn[mask] = masks.astype(np.float64)
+        sampled[mask] = masks.astype(np.float64)
     emulated = emulate(graph, inputs, members(contract)[0])
-    real = evaluate_real(graph, drawn, ApproximateReals())
+    real = evaluate_real(graph, sampled, ApproximateReals())
     elements = equal = 0
     difference = error = 0.0
     for i, actual in enumerate(runs):

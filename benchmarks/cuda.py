@@ -189,8 +189,8 @@ def on_libraries(asked: Asked) -> Iterator[Row]:
             }
             if contract is CUDA_TF32:
                 choice = runtime_choice(f"torch:device={asked.device},precision={precision}")
-                drawn = typed(graph, domain, np.random.default_rng(3), _JUDGED)
-                batch = [{t: v[k] for t, v in drawn.items()} for k in range(_JUDGED)]
+                sampled = typed(graph, domain, np.random.default_rng(3), _JUDGED)
+                batch = [{t: v[k] for t, v in sampled.items()} for k in range(_JUDGED)]
                 found = judged(graph, choice, CUDA_FP32, batch)
                 row["broken_fields_of_cuda_fp32"] = sorted({m.field for m in found.modes})
             yield row

@@ -116,25 +116,27 @@ def reductions() -> Iterator[Case]:
 def products(rng: np.random.Generator) -> Iterator[Case]:
     sizes = [(m, k, n) for m in (1, 3) for k in (8, 128, 257, 1000) for n in (1, 4, 20, 40, 70)]
 
-    def drawn(*shape: int) -> Any:
+    def sampled(*shape: int) -> Any:
         return rng.standard_normal(shape).astype(np.float32)
 
     for m, k, n in sizes:
         size = f"M={m} K={k} N={n}"
-        w, b = drawn(k, n), drawn(n)
+        w, b = sampled(k, n), sampled(n)
         right, plain = (node("MatMul", "x", "w"),), (node("Gemm", "x", "w"),)
         yield Case("MatMul const right", size, right, (m, k), {"w": w})
         yield Case("MatMul batch, const right", size, right, (2, m, k), {"w": w})
-        yield Case("MatMul batch of weights", size, right, (2, m, k), {"w": drawn(2, k, n)})
+        yield Case("MatMul batch of weights", size, right, (2, m, k), {"w": sampled(2, k, n)})
         yield Case("MatMul vector left", size, right, (k,), {"w": w})
         yield Case(
-            "MatMul const left", size, (node("MatMul", "w", "x"),), (k, n), {"w": drawn(m, k)}
+            "MatMul const left", size, (node("MatMul", "w", "x"),), (k, n), {"w": sampled(m, k)}
         )
         computed = node("Transpose", "v", to="w")
         yield Case("MatMul computed right", size, (computed, *right), (m, k), {"v": w.T})
         both = (node("Mul", "x", "c", to="w"), node("MatMul", "x", "u", to="z"))
         square = (*both, node("MatMul", "w", "z"))
-        yield Case("MatMul both vary", size, square, (k, k), {"c": drawn(k, k), "u": drawn(k, n)})
+        yield Case(
+            "MatMul both vary", size, square, (k, k), {"c": sampled(k, k), "u": sampled(k, n)}
+        )
         yield Case("Gemm", size, (node("Gemm", "x", "w", "b"),), (m, k), {"w": w, "b": b})
         yield Case("Gemm no bias", size, plain, (m, k), {"w": w})
         for a, t in ((0.3, 0), (1.0, 1)):
@@ -149,7 +151,7 @@ def products(rng: np.random.Generator) -> Iterator[Case]:
             ("bij,bjk->bik", (2, m, k), (2, k, n)),
         ):
             einsum = node("Einsum", "x", "w", equation=text)
-            yield Case(f"Einsum {text}", size, (einsum,), x, {"w": drawn(*shape)})
+            yield Case(f"Einsum {text}", size, (einsum,), x, {"w": sampled(*shape)})
 
 
 def convolutions(rng: np.random.Generator) -> Iterator[Case]:
@@ -175,7 +177,7 @@ def convolutions(rng: np.random.Generator) -> Iterator[Case]:
             yield Case("ConvTranspose", size, (back,), (1, c, s, s), {"w": w, "b": b})
 
 
-def normalisations(rng: np.random.Generator) -> Iterator[Case]:
+def normalizations(rng: np.random.Generator) -> Iterator[Case]:
     for n in LENGTHS[:-1]:
         g, b, m = (rng.standard_normal(4).astype(np.float32) for _ in range(3))
         kept = {"g": g, "b": b, "m": m, "v": (np.abs(m) + 0.5).astype(np.float32)}
@@ -228,7 +230,7 @@ def functions() -> Iterator[Case]:
 
 def cases(seed: int = 0) -> list[Case]:
     rng = np.random.default_rng(seed)
-    return [*reductions(), *products(rng), *convolutions(rng), *normalisations(rng), *functions()]
+    return [*reductions(), *products(rng), *convolutions(rng), *normalizations(rng), *functions()]
 
 
 def write(case: Case, path: Path) -> Path:

@@ -1,10 +1,10 @@
-"""What an operator is: one frozen record of all its meanings, filled in by one file each.
+"""What an operator is: one frozen record of all its semantics, filled in by one file each.
 
-The real meaning (`real`) and the run-time meaning (`runtime`) are separate functions written
+The real semantics (`real`) and the run-time semantics (`runtime`) are separate functions written
 against different interfaces, so that one slip cannot hide in both. The three abstractions
 (`values`, `differences`, `rounding`) are what bounds are computed from.
 
-Conventions. Every array a meaning receives has a leading sample axis (constants: length 1), and
+Conventions. Every array that these receive has a leading sample axis (constants: length 1), and
 every coefficient array a leading axis of functionals. With x the real and x̂ the run-time value of
 a tensor, d = x̂ − x. A node computes d_out = f(x̂_in) − f(x_in) + η with |η| ≤ its rounding error.
 """
@@ -39,7 +39,8 @@ T = TypeVar("T")
 class Field(Protocol):
     """Exact numbers in numpy object arrays: rationals, balls, or Z3 real terms.
 
-    The numbers themselves support + − × ÷ with each other; what else a real meaning needs is here.
+    The numbers themselves support + − × ÷ with each other; what else a real semantics needs is
+    here.
     """
 
     def constant(self, values: Array) -> ObjectArray:
@@ -246,7 +247,7 @@ class RowFacts:
 
 @dataclass(frozen=True)
 class Operator:
-    """All meanings of one ONNX operator (or of one name in a family that shares a file).
+    """All semantics of one ONNX operator (or of one name in a family that shares a file).
 
     `check` raises UnsupportedModel, naming node and attribute, for a use without a meaning. `real`
     and `runtime` map arrays for every input position (None where omitted) to outputs. `values(site,
@@ -267,7 +268,7 @@ class Operator:
     which a contract's accumulation format leaves alone. `narrowed(site, read, written)` gives the
     constants of the node with only these columns of what it reads and writes, None where it cannot
     be cut down (`encoders.relaxations.narrowing`). `dtypes` are the types of its numbers (of a
-    condition's, those that are compared or chosen). `whole_sums` says that it takes sums of
+    condition's, those that are compared or chosen). `exact_integer_sums` says that it takes sums of
     products of integers to be exact. `formulas` counts the formulas by which runtimes compute
     it: the rounding bound covers all, and `runtime` is one of them. `notes(site)` says where
     runtimes are known to part from the specification here. What searches, comparisons and
@@ -301,7 +302,7 @@ class Operator:
         ]
         | None
     ) = None
-    whole_sums: bool = False
+    exact_integer_sums: bool = False
     formulas: int = 1
     notes: Callable[[Site], tuple[str, ...]] = field(default=lambda site: ())
     breaks: Breaks = NOWHERE

@@ -173,7 +173,7 @@ def _step(node: Node, operator: Operator, site: Site) -> Step:
 def arguments(
     step: Step, values: Mapping[str, T], constant: Callable[[Array, TensorType], T]
 ) -> list[T | None]:
-    """What a meaning of the step receives, by input position: None where an input is omitted,
+    """What the semantics of the step receive, by input position: None where an input is omitted,
     `constant` of a stored array and its type, and of a tensor that varies its value."""
     return step.site.arguments((values[t] for t in step.reads), constant)
 

@@ -10,7 +10,7 @@ from encoders import ops
 from encoders.collecting import collected
 from encoders.operator import Operator, Site
 from encoders.rounding.accumulation import accumulating
-from encoders.rounding.operand_truncation import shortening
+from encoders.rounding.operand_truncation import with_truncated_operands
 from onnx_import.errors import UnsupportedModel, shorten
 from onnx_import.graph import Node
 from onnx_import.onnx.foreign import is_known
@@ -21,7 +21,7 @@ from onnx_import.passes.fold import ALONE
 def operators() -> Mapping[str, Operator]:
     """Every operator by its ONNX name. Raises RuntimeError if two files claim one name."""
     every = collected(ops, "OPERATORS")
-    return {o.name: _of_numbers(shortening(accumulating(o))) for o in every}
+    return {o.name: _of_numbers(with_truncated_operands(accumulating(o))) for o in every}
 
 
 def _of_numbers(operator: Operator) -> Operator:

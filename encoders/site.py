@@ -45,7 +45,7 @@ class Site(Remembering):
     def arguments(
         self, variable: Iterable[T], constant: Callable[[Array, TensorType], T]
     ) -> list[T | None]:
-        """What a meaning receives, by input position: None where an input is omitted, `constant`
+        """What the semantics receive, by input position: None where an input is omitted, `constant`
         of a stored array and its type, and of the inputs that vary the given ones in their order.
         """
         given = iter(variable)

@@ -1,4 +1,4 @@
-"""What comparisons, searches and schedules may know of an operator beside its meanings.
+"""What comparisons, searches and schedules may know of an operator beside its semantics.
 
 All of it is optional. An operator that says nothing is not known to be equal to anything, breaks
 down nowhere, decides nothing and is no sum: every default is the sound one.
@@ -60,7 +60,7 @@ class Commuting(Enum):
 
 @dataclass(frozen=True)
 class Product:
-    """The real meaning x·`matrix` + b: x is the first input, b the one at position `bias`."""
+    """The real semantics x·`matrix` + b: x is the first input, b the one at position `bias`."""
 
     matrix: Array
     bias: int | None = None

@@ -28,7 +28,7 @@ def load(
 
     `batch`, for ONNX only, is the size of every input's first dimension where the file leaves it
     open or has 1. Only where `random` is true may the network draw numbers, its masks then being
-    inputs (`Graph.drawn`). `allowed` are places outside the model's folder where files
+    inputs (`Graph.random_masks`). `allowed` are places outside the model's folder where files
     that it names may lie. `handling` says what the runtime does to stored numbers (None: nothing):
     nodes are computed while the file is read only where that changes none of them. Raises
     ModelError only.

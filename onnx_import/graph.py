@@ -194,13 +194,13 @@ class Graph(Remembering):
     """A network: operator nodes in a DAG, tensor types, constants, inputs and outputs.
 
     `order` holds the operators, each behind those whose results it reads. Graph inputs and
-    constants are tensors that no node writes; a constant that the file does not store as it
-    is, but dequantises, is an array wider than its type. `drawn` names the inputs that nobody
-    gives: masks that the runtime draws, of numbers from 0 to 1. `notes` says in words what the
-    reader decided for the user (a symbolic batch dimension read as 1, say). `ranges` has the range
-    of every input where the file states them all, and is empty otherwise. `allowed` are places
-    outside the folder of `source` where files that it names may lie. `folds` are the nodes that
-    were computed of stored numbers, and `late` says of tensors that are computed at run time, of
+    constants are tensors that no node writes; a constant that the file does not store as it is, but
+    dequantises, is an array wider than its type. `random_masks` names the inputs that nobody gives:
+    masks that the runtime draws, of numbers from 0 to 1. `notes` says in words what the reader
+    decided for the user (a symbolic batch dimension read as 1, say). `ranges` has the range of
+    every input where the file states them all, and is empty otherwise. `allowed` are places outside
+    the folder of `source` where files that it names may lie. `folds` are the nodes that were
+    computed of stored numbers, and `late` says of tensors that are computed at run time, of
     constants alone, why they were not.
     """
 
@@ -213,7 +213,7 @@ class Graph(Remembering):
     notes: tuple[str, ...] = ()
     order: tuple[Node, ...] = field(default=())
     ranges: Mapping[str, InputRange] = field(default_factory=dict)
-    drawn: tuple[str, ...] = ()
+    random_masks: tuple[str, ...] = ()
     allowed: tuple[Path, ...] = ()
     folds: tuple[Fold, ...] = field(default=(), compare=False)
     late: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -268,7 +268,7 @@ def build_graph(
     sha256: str = "",
     notes: tuple[str, ...] = (),
     ranges: Mapping[str, InputRange] | None = None,
-    drawn: tuple[str, ...] = (),
+    random_masks: tuple[str, ...] = (),
 ) -> Graph:
     """Join nodes by the tensors they share, and order them topologically.
 
@@ -293,7 +293,9 @@ def build_graph(
                 raise ValueError(f"{node.describe()} reads '{tensor}', which nothing writes")
     order = _ordered(nodes, producer)
     known = ranges or {}
-    return Graph(types, constants, inputs, outputs, source, sha256, notes, order, known, drawn)
+    return Graph(
+        types, constants, inputs, outputs, source, sha256, notes, order, known, random_masks
+    )
 
 
 def _ordered(nodes: Sequence[Node], producer: Mapping[str, int]) -> tuple[Node, ...]:

@@ -38,7 +38,7 @@ from refine.claims.python_values import (
 )
 from refine.claims.replaying import Replay, replayed
 from refine.domain.domain import Domain, DomainOptions, read_domain
-from refine.domain.random_inputs import drawn
+from refine.domain.random_inputs import sampled_inputs
 from refine.lemmas.cache import default_directory
 from refine.options.applicable import require_applicable
 from refine.options.contract_choice import contract_for
@@ -217,7 +217,7 @@ def conform(
 ) -> Conformance:
     """Run a runtime against a contract: bit for bit where that is pinned, else within bounds.
 
-    `input` says where random inputs are drawn from. The result is true where the contract is
+    `input` says where random inputs are sampled from. The result is true where the contract is
     honoured and something was compared.
 
     >>> bool(conform("examples/demo/pendulum.onnx", "ieee-any", samples=4))
@@ -232,7 +232,7 @@ def conform(
             chosen = contract_for(chosen, None, None, path_of(source), places_of(allow))
         graph = read_as(source, chosen, allowed=places_of(allow))
         require_applicable(chosen, graph)
-        batch = drawn(graph, ranges_of(input), samples, seed)
+        batch = sampled_inputs(graph, ranges_of(input), samples, seed)
         return judged(graph, choice, chosen, batch)
 
 

@@ -1,7 +1,7 @@
 """The zoo: bugs that people shipped, each a right and a wrong graph with the answer expected.
 
 An entry is a folder with `right.onnx`, `wrong.onnx` and `entry.toml`. The wrong graph is compared
-with the right one, or, where the bug is one of arithmetic, held against its own real meaning or
+with the right one, or, where the bug is one of arithmetic, held against its own real semantics or
 against itself in a batch; the right graph is asked the same about itself, and must be `verified`.
 """
 

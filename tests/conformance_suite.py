@@ -1,4 +1,4 @@
-"""ONNX's own node tests, run through the import, the real meaning and the bit-exact emulation.
+"""ONNX's own node tests, run through the import, the real semantics and the bit-exact emulation.
 
 The suite feeds every input of an operator as an input of the graph. Where an operator needs some
 of them constant (shapes, axes, scales, weights), the harness stores them in the model instead.
@@ -180,7 +180,7 @@ def stored(
 def compare(case: Any, graph: Graph, given: Mapping[str, Array], expected: Sequence[Array]) -> None:
     """Raises AssertionError where a meaning of the graph is not what the suite expects.
 
-    The real meaning speaks of finite numbers only, so it is left out where the case has others.
+    The real semantics speaks of finite numbers only, so it is left out where the case has others.
     """
     samples = {name: value[np.newaxis] for name, value in given.items()}
     with np.errstate(all="ignore"):
@@ -195,7 +195,7 @@ def compare(case: Any, graph: Graph, given: Mapping[str, Array], expected: Seque
     reals = {name: field.constant(value) for name, value in given.items()}
     meanings = evaluate_real(graph, reals, field)
     for tensor, want in zip(graph.outputs, expected, strict=False):
-        close(np.asarray(meanings[tensor])[0], want, case, "real meaning")
+        close(np.asarray(meanings[tensor])[0], want, case, "real semantics")
 
 
 def finite(values: Array) -> bool:

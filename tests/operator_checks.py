@@ -1,4 +1,4 @@
-"""One operator at a time: its run-time meaning, real meaning and abstractions held together."""
+"""One operator at a time: its run-time semantics, real semantics and abstractions held together."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Example:
     """A network of one or a few nodes and the box its inputs come from.
 
     `exact` says that onnxruntime must agree bit for bit with the sequential emulation; `rational`
-    that the real meaning can be evaluated in rationals.
+    that the real semantics can be evaluated in rationals.
     """
 
     name: str
@@ -202,7 +202,7 @@ def check_bounds(case: Example, dtype: Any = np.float32, count: int = 12) -> flo
 
 
 def check_terms(case: Example) -> None:
-    """The real meaning as Z3 terms gives the same rationals, or says that it has no such terms.
+    """The real semantics as Z3 terms gives the same rationals, or says that it has no such terms.
 
     Z3's numbers do not mix with arrays by themselves, whatever an operator does with stored ones.
     """
@@ -423,7 +423,7 @@ def check_runtime(case: Example, count: int = 12) -> None:
 
 
 def check_against_reference(case: Example, count: int = 6) -> None:
-    """The real meaning against ONNX's reference implementation in float64."""
+    """The real semantics against ONNX's reference implementation in float64."""
     from onnx.reference import ReferenceEvaluator
 
     graph, _ = graph_of(case, np.float64)

@@ -26,7 +26,7 @@ def save(
     path: Path,
     nodes: Sequence[onnx.NodeProto],
     inputs: Mapping[str, Sequence[int]],
-    outputs: Mapping[str, Sequence[int]],
+    outputs: Mapping[str, Sequence[int] | None],
     weights: Mapping[str, Any] | None = None,
 ) -> Path:
     """A float32 model, opset 17."""

@@ -50,8 +50,8 @@ REFUSED = {
         "'cuda-tf32': 'factors' tf32 has another range than float64",
     ),
     "an unknown operator": (ruled(operator="Gem"), r"'rules\[0\].operator' is Gem"),
-    "a written-out operator": (ruled(operator="Einsum"), r"'rules\[0\].operator' is Einsum"),
-    "a node that is written out": (ruled(node="e"), r"'rules\[0\].node' is 'e'.*e\.\d"),
+    "a decomposed operator": (ruled(operator="Einsum"), r"'rules\[0\].operator' is Einsum"),
+    "a node that is decomposed": (ruled(node="e"), r"'rules\[0\].node' is 'e'.*e\.\d"),
 }
 MEANT = {
     "as wide": replace(PLAIN, accumulation=BINARY32),

@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 ROOMS: dict[str, tuple[str, ...]] = {
     "onnx_import": ("errors", "graph", "files", "tensors", "passes", "onnx", "torchlean", "fpcore"),
     "encoders": (
-        "collecting", "numbers", "functions", "contract", "arithmetic", "site", "traits",
+        "collecting", "numbers", "lemmas", "functions", "contract", "arithmetic", "site", "traits",
         "operator", "curves", "rounding", "relaxations", "families", "quantized", "ops", "registry",
         "scheduling", "program",
     ),

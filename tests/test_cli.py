@@ -24,7 +24,7 @@ from onnx import helper
 
 from encoders.registry import operators
 from gpu_check.common.writing import NoPlainFile, write_whole
-from onnx_import.onnx.reader import WRITTEN_OUT
+from onnx_import.onnx.reader import DECOMPOSED
 from onnx_import.passes.fold import ALONE
 from refine.cli.main import run
 from refine.proof import z3_solver as solve
@@ -605,7 +605,7 @@ def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 def test_ops(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["ops"]) is ExitCode.VERIFIED
     words = set(capsys.readouterr().out.replace(",", " ").split())
-    assert {*operators(), *WRITTEN_OUT, *ALONE} <= words
+    assert {*operators(), *DECOMPOSED, *ALONE} <= words
 
 
 # Files

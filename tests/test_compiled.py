@@ -222,7 +222,7 @@ def test_wrong_bits_are_not_used(
     text = compiled.SOURCE.read_text()
     assert right in text
     (tmp_path / "wrong.c").write_text(text.replace(right, wrong))
-    flags = (*compiled._FLAGS, *compiled._meanings(contract), *["-DSTEPS"][:stepped])
+    flags = (*compiled._FLAGS, *compiled._subnormal_flags(contract), *["-DSTEPS"][:stepped])
     try:
         compile_library(tmp_path / "wrong.c", ("cc", "gcc", "clang"), flags, tmp_path / "w.so")
     except NoCompiler as missing:

@@ -14,13 +14,13 @@ from onnx.reference import ReferenceEvaluator
 from small_models import save
 
 from encoders.contract.contract import (
+    AlignedSteps,
     AnyOrder,
     BiasPlacement,
     Contraction,
     Pairwise,
     Schedule,
     ScheduleRule,
-    Steps,
 )
 from encoders.contract.members import members
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
@@ -109,5 +109,5 @@ def test_members_take_only_the_steps_of_their_own_rule() -> None:
     rule = ScheduleRule(Schedule(AnyOrder(9), Contraction.NEVER), operator="Conv")
     contract = replace(IEEE_ANY, name="c", rules=(rule,))
     orders = [(m.order, m.rules[0].schedule.order) for m in members(contract)]
-    assert not any(isinstance(order, Steps) for order, _ in orders)
-    assert Steps(16, 9) in [order for _, order in orders]
+    assert not any(isinstance(order, AlignedSteps) for order, _ in orders)
+    assert AlignedSteps(16, 9) in [order for _, order in orders]

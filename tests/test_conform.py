@@ -39,7 +39,7 @@ from onnx_import.graph import Array, Graph
 from refine.bounds.point_bounds import bound_at
 from refine.claims.conforming import judged
 from refine.cli.main import run
-from refine.domain.random_inputs import drawn
+from refine.domain.random_inputs import sampled_inputs
 from refine.options.contract_choice import contract_for
 from refine.options.contract_file import read_contract, write_contract
 from refine.options.runtime_choice import machine, runtime_choice
@@ -85,7 +85,7 @@ WRONG: dict[str, Callable[[RuntimeContract], RuntimeContract]] = {
 
 
 def outcome(graph: Graph, real: RuntimeContract, stated: RuntimeContract) -> Conformance:
-    batch = drawn(graph, ("-1..1",), 12, 0)
+    batch = sampled_inputs(graph, ("-1..1",), 12, 0)
     return conformance(graph, EmulatedMachine(graph, real), stated, batch)
 
 
@@ -156,7 +156,7 @@ def test_the_first_diverging_node_is_told_with_both_values(field: str, network: 
 def test_reduced_precision_is_named(tmp_path: Path) -> None:
     graph = load(small_models.mlp(tmp_path / "net.onnx", (3, 2)))
     one = EmulatedMachine(graph, SEQUENTIAL, bits=11)
-    found = conformance(graph, one, SEQUENTIAL, drawn(graph, ("-1..1",), 2, 0))
+    found = conformance(graph, one, SEQUENTIAL, sampled_inputs(graph, ("-1..1",), 2, 0))
     assert [m.field for m in found.modes] == ["factors"]
     assert "11 bits" in found.modes[0].found
 
@@ -180,7 +180,7 @@ def test_open_contracts_are_judged_by_their_bounds(network: Graph) -> None:
             return {t: v.astype(np.float16).astype(np.float32) for t, v in exact.items()}
 
     machine = Coarse(network, BASE)
-    rough = conformance(network, machine, free, drawn(network, ("-1..1",), 4, 0))
+    rough = conformance(network, machine, free, sampled_inputs(network, ("-1..1",), 4, 0))
     assert [n.node.name for n in rough.divergences] == ["first", "norm", "last"]
 
 
@@ -213,7 +213,7 @@ def test_onnxruntime_honours_what_was_probed_of_it(
 
 def test_a_session_that_flushes_is_caught_and_leaves_this_process_alone(model: Path) -> None:
     graph = load(model)
-    batch = drawn(graph, ("-1..1",), 3, 0)
+    batch = sampled_inputs(graph, ("-1..1",), 3, 0)
     found = judged(graph, runtime_choice("onnxruntime:flush"), ORT_CPU, batch)
     assert {"subnormal_results", "subnormal_operands"} <= named(found)
     tiny = np.float32(2.0**-126) * np.array([0.5], np.float32)
@@ -224,7 +224,7 @@ def test_a_session_that_flushes_is_caught_and_leaves_this_process_alone(model: P
 def test_functions_are_held_to_their_accuracy(tmp_path: Path) -> None:
     node = helper.make_node("Tanh", ["x"], ["y"], "bend")
     graph = load(small_models.save(tmp_path / "t.onnx", [node], {"x": [1, 9]}, {"y": [1, 9]}))
-    batch = drawn(graph, ("-3..3",), 8, 0)
+    batch = sampled_inputs(graph, ("-3..3",), 8, 0)
     choice = runtime_choice("onnxruntime")
     assert judged(graph, choice, ORT_CPU, batch).conforms
     strict = FunctionAccuracy(0.51, None, Evidence.DEFINITION, "")
@@ -236,7 +236,7 @@ def test_functions_are_held_to_their_accuracy(tmp_path: Path) -> None:
 def test_an_optimising_runtime_is_compared_at_its_outputs(model: Path) -> None:
     graph = load(model)
     choice = runtime_choice("onnxruntime:optimization=all")
-    found = judged(graph, choice, ORT_CPU, drawn(graph, ("-1..1",), 3, 0))
+    found = judged(graph, choice, ORT_CPU, sampled_inputs(graph, ("-1..1",), 3, 0))
     assert [n.how for n in found.nodes] == [How.THROUGH, How.THROUGH, How.BITS]
     assert found.compared
 
@@ -253,7 +253,7 @@ def test_threads_that_change_bits_are_named(tmp_path: Path) -> None:
     weights = {"v": np.random.default_rng(0).standard_normal((64, TERMS)).astype(np.float32)}
     shapes = {"x": [4, TERMS]}, {"y": [4, 64]}
     graph = load(small_models.save(tmp_path / "t.onnx", nodes, *shapes, weights))
-    batch = drawn(graph, ("-1..1",), 2, 0)
+    batch = sampled_inputs(graph, ("-1..1",), 2, 0)
     with machine(runtime_choice("onnxruntime:threads=2"), graph) as two:
         several = two.tensors(batch)["y"]
     with machine(runtime_choice("onnxruntime"), graph) as one:
@@ -310,11 +310,11 @@ COMPOSITES = {
 def test_composite_operators_are_compared_at_their_outputs(
     name: str, contract: str, tmp_path: Path
 ) -> None:
-    """They round otherwise than what they are written out into, and within what is proved."""
+    """They round otherwise than what they are decomposed into, and within what is proved."""
     onnx.save(COMPOSITES[name], tmp_path / "c.onnx")
     graph = load(tmp_path / "c.onnx")
     assert len(graph.order) > 1 or name == "Einsum"
-    batch = drawn(graph, ("0.5..1",), 3, 0)
+    batch = sampled_inputs(graph, ("0.5..1",), 3, 0)
     chosen = contract_for(contract, None, None, tmp_path / "c.onnx")
     if contract == "sequential":  # which says nothing of functions
         chosen = replace(chosen, functions=IEEE_ANY.functions)
@@ -349,7 +349,7 @@ def test_a_composite_operator_that_is_computed_wrongly_is_seen(name: str, tmp_pa
     onnx.save(COMPOSITES[name], tmp_path / "c.onnx")
     graph = load(tmp_path / "c.onnx")
     with machine(runtime_choice("onnxruntime"), graph) as one:
-        batch = drawn(graph, ("0.5..1",), 1, 0)
+        batch = sampled_inputs(graph, ("0.5..1",), 1, 0)
         found = conformance(graph, Wrong(graph, one), IEEE_ANY, batch, bound=bound_at)
     (broken,) = found.divergences
     assert "y" in broken.node.outputs
@@ -385,7 +385,7 @@ def test_another_formula_that_the_bound_covers_is_no_breach(op: str, tmp_path: P
     path = small_models.save(tmp_path / "t.onnx", [node], {"x": [1, 99]}, {"y": [1, 99]})
     graph = load(path)
     contract = replace(SEQUENTIAL, functions=IEEE_ANY.functions)
-    batch = drawn(graph, ("-3..3",), 3, 0)
+    batch = sampled_inputs(graph, ("-3..3",), 3, 0)
     found = judged(graph, runtime_choice("onnxruntime"), contract, batch)
     assert found.conforms
     assert found.compared

@@ -27,13 +27,13 @@ from encoders.contract.contract import (
 )
 from encoders.contract.functions import CONSERVATIVE, Functions
 from encoders.contract.orders import (
+    AlignedSteps,
     AnyOrder,
     Blocked,
     Blocks,
     Lanes,
     Pairwise,
     Sequential,
-    Steps,
     Tree,
 )
 from encoders.contract.presets import IEEE_ANY, ORT_CPU, PRESETS
@@ -49,7 +49,9 @@ from refine.results.verdict import ExitCode
 
 KINDS = st.sampled_from(Evidence)
 ORDERS = st.one_of(
-    st.sampled_from([AnyOrder(), AnyOrder(23), Sequential(), Pairwise(), Lanes(8), Steps(16, 25)]),
+    st.sampled_from(
+        [AnyOrder(), AnyOrder(23), Sequential(), Pairwise(), Lanes(8), AlignedSteps(16, 25)]
+    ),
     st.integers(1, 9).map(Blocked),
     st.lists(st.integers(1, 9), min_size=1).map(lambda n: Blocks(tuple(n))),
 )
@@ -157,7 +159,7 @@ def test_presets_come_back(name: str, written: Path) -> None:
 
 
 def test_no_field_is_forgotten() -> None:
-    """A field added to the contract must be added to the file: the drawn contracts vary all.
+    """A field added to the contract must be added to the file: the random contracts vary all.
 
     `narrow` is of a node's inside, and in no file."""
     assert len({f.name for f in fields(RuntimeContract)} - {"narrow"}) == 17

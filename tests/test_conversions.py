@@ -13,10 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 from small_models import save
 
 from encoders.contract.contract import (
+    AlignedSteps,
     BiasPlacement,
     Normalization,
     RuntimeContract,
-    Steps,
     Subnormals,
 )
 from encoders.contract.presets import CUDA_TF32, FP16, SEQUENTIAL
@@ -198,7 +198,7 @@ def test_truth_values_are_not_flushed(tmp_path: Path) -> None:
 
 def test_a_node_that_accumulates_keeps_the_format_of_factors() -> None:
     """What aligned steps take for the smallest factor is the same inside such a node."""
-    contract = replace(SEQUENTIAL, order=Steps(2, 23), factor_format=BINARY16)
+    contract = replace(SEQUENTIAL, order=AlignedSteps(2, 23), factor_format=BINARY16)
     assert contract.within(BINARY64, BINARY32).least_factor == contract.least_factor
     assert SEQUENTIAL.within(BINARY32, BINARY16).least_factor == BINARY16.emin
 

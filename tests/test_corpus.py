@@ -54,7 +54,7 @@ def test_every_file_imports(path: Path) -> None:
     graph = load(path, random=True)
     runtime = OnnxRuntime(path)
     assert {t: int(np.prod(s)) for t, s in runtime.input_shapes().items()} == {
-        t: graph.types[t].size for t in graph.inputs if t not in graph.drawn
+        t: graph.types[t].size for t in graph.inputs if t not in graph.random_masks
     }
 
 

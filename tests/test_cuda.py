@@ -18,7 +18,7 @@ from onnx import helper
 from encoders.arithmetic.approximate_field import ApproximateReals
 from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
 from encoders.arithmetic.runtime import sum_of_products
-from encoders.contract.contract import Steps
+from encoders.contract.contract import AlignedSteps
 from encoders.contract.presets import PRESETS
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import BINARY32
@@ -86,7 +86,7 @@ def test_kernels_have_the_emulators_bits(
 
 @pytest.mark.parametrize("terms", [1, 31, 32, 33, 100])
 def test_the_warp_tree_has_its_own_bits(kernels: HostKernels, terms: int) -> None:
-    """32 fused lanes, folded by halves: written out with the emulator's operations."""
+    """32 fused lanes, folded by halves: spelled out with the emulator's operations."""
     arithmetic = NumpyArithmetic(BINARY32, PRESETS["sequential-fma"])
     for seed in range(4):
         a, b = factors(terms, seed)
@@ -154,11 +154,11 @@ def test_what_a_driver_refuses_is_told(driver: Path, tmp_path: Path) -> None:
 
 
 CORES = [
-    (Factors.FLOAT16, Steps(4, 23)),
-    (Factors.FLOAT16, Steps(8, 24)),
-    (Factors.BFLOAT16, Steps(16, 25)),
-    (Factors.TF32, Steps(8, 25)),
-    (Factors.TF32, Steps(4, 24)),
+    (Factors.FLOAT16, AlignedSteps(4, 23)),
+    (Factors.FLOAT16, AlignedSteps(8, 24)),
+    (Factors.BFLOAT16, AlignedSteps(16, 25)),
+    (Factors.TF32, AlignedSteps(8, 25)),
+    (Factors.TF32, AlignedSteps(4, 24)),
 ]
 TYPES: dict[Factors, Any] = {
     Factors.FLOAT16: np.float16, Factors.BFLOAT16: ml_dtypes.bfloat16, Factors.TF32: np.float32,
@@ -166,7 +166,9 @@ TYPES: dict[Factors, Any] = {
 
 
 @pytest.mark.parametrize(("kind", "steps"), CORES, ids=str)
-def test_a_tensor_core_is_found_out(kind: Factors, steps: Steps, card: Card, driver: Path) -> None:
+def test_a_tensor_core_is_found_out(
+    kind: Factors, steps: AlignedSteps, card: Card, driver: Path
+) -> None:
     """V100, A100 and H100 as the literature has them, emulated behind the driver."""
 
     @ctypes.CFUNCTYPE(None, ctypes.c_char_p, *[ctypes.c_void_p] * 4, ctypes.c_int)
@@ -200,7 +202,9 @@ def test_what_adds_otherwise_is_no_tensor_core() -> None:
     def to_nearest(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
         """Steps of 8 that are aligned, but rounded to nearest in the end."""
         for k in range(0, a.shape[1], 8):
-            block = emulated(Steps(8, 24), Factors.FLOAT16, a[:, k : k + 8], b[k : k + 8], 0 * c)
+            block = emulated(
+                AlignedSteps(8, 24), Factors.FLOAT16, a[:, k : k + 8], b[k : k + 8], 0 * c
+            )
             c = (block + c).astype(np.float32)
         return c
 

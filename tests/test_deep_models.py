@@ -129,7 +129,7 @@ def test_a_tensor_joined_to_itself_many_times(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_would_be_written_out_too_large_is_refused(
+def test_what_would_be_decomposed_too_large_is_refused(
     node: NodeProto, shape: list[int], stored: dict[str, np.ndarray], said: str, tmp_path: Path
 ) -> None:
     path = save(tmp_path / "m.onnx", [node], {"x": shape}, {"y": [None] * len(shape)}, stored)

@@ -54,7 +54,7 @@ def _largest(last: int) -> list[onnx.NodeProto]:
     return _as_number(node)
 
 
-def _quantised(zero: str) -> list[onnx.NodeProto]:
+def _quantized(zero: str) -> list[onnx.NodeProto]:
     given = ["x", "scale", zero]
     there = helper.make_node("QuantizeLinear", given, ["t"])
     return [there, helper.make_node("DequantizeLinear", ["t", "scale", zero], ["y"])]
@@ -82,8 +82,8 @@ FLOAT = TensorProto.FLOAT
 PAIRS = {
     "comparison": (_compared("Less"), _compared("LessOrEqual"), FLOAT, 1.0),
     "index": (_largest(0), _largest(1), FLOAT, 2.0),
-    "zero-point": (_quantised("low"), _quantised("high"), FLOAT, 1.0),
-    "sign": (_quantised("low"), _quantised("middle"), FLOAT, 1.0),
+    "zero-point": (_quantized("low"), _quantized("high"), FLOAT, 1.0),
+    "sign": (_quantized("low"), _quantized("middle"), FLOAT, 1.0),
     "logic": (_joined("And"), _joined("Or"), FLOAT, 1.0),
     "choice": (_chosen("Less"), _chosen("Greater"), FLOAT, 4.0),
     "whole": (_rounded("Cast", TensorProto.INT32), _rounded("Floor", FLOAT), FLOAT, 4.0),

@@ -73,7 +73,7 @@ def test_what_is_kept_is_scaled_by_a_number_that_is_rounded(tmp_path: Path, cont
     x = np.ones((1, 6), np.float32)
     kept = np.float32(1) / (np.float32(1) - np.float32(0.1))  # as onnxruntime computes it
     exact = 1 / (1 - Fraction(float(np.float32(0.1))))
-    (mask,) = graph.drawn
+    (mask,) = graph.random_masks
     real = evaluate_exact(graph, {"x": x, mask: np.ones((1, 6), np.float32)}, Rationals())
     assert Fraction(str(real["d"].reshape(-1)[0])) == exact
     assert abs(Fraction(float(kept)) - exact) <= Fraction(result.bound)

@@ -307,7 +307,7 @@ SCALAR_OPERATORS = (
 def test_operators_of_one_scalar_in_onnx_files(
     op: str, attributes: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Their real meanings put numbers of a field before arrays; FPCore files have none of them."""
+    """Their real semantics put numbers of a field before arrays; FPCore files have none of them."""
     made = helper.make_model(
         helper.make_graph(
             [helper.make_node(op, ["x"], ["y"], **attributes)],

@@ -725,7 +725,7 @@ def test_an_infinity_that_a_choice_has_used_up_does_no_harm(read: Any) -> None:
         read(model(stored, {"x": [2]}, ["y"], weights))
 
 
-def test_an_operator_that_is_a_function_is_written_out_with_its_default_attributes(
+def test_an_operator_that_is_a_function_is_decomposed_with_its_default_attributes(
     read: Any,
 ) -> None:
     node = helper.make_node("MeanVarianceNormalization", ["x"], ["y"])

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
 from encoders.program import program_of
 from gpu_check.conformance.conformance import BRIEF, How, conformance
-from gpu_check.emulator.emulator import shortens_constants
+from gpu_check.emulator.emulator import truncates_constants
 from onnx_import import load
 from onnx_import.graph import Graph
 from refine.bounds.point_bounds import bound_at
@@ -129,16 +129,16 @@ def test_bounds_of_sums_hold_with_attributes_rounded_or_kept(tmp_path: Path, nam
     within(normal, rows, batches, {"epsilon": 1e-3}, dtype)
 
 
-@pytest.mark.parametrize(("alpha", "shortened"), [(0.3, True), (0.25, False)])
+@pytest.mark.parametrize(("alpha", "truncated"), [(0.3, True), (0.25, False)])
 def test_what_a_format_does_not_hold_is_noticed(
-    tmp_path: Path, alpha: float, shortened: bool
+    tmp_path: Path, alpha: float, truncated: bool
 ) -> None:
     for name, number in (("float16", TensorProto.FLOAT16), ("float32", TensorProto.FLOAT)):
         path = tmp_path / f"{name}.onnx"
         graph = graph_of(path, "LeakyRelu", 16, number, [4], {"alpha": alpha}, {})
         values = {"x": np.ones((1, 4), np.dtype(name))}
-        found = shortens_constants(program_of(graph).steps[0], values, SEQUENTIAL)
-        assert found == (shortened and name == "float16")
+        found = truncates_constants(program_of(graph).steps[0], values, SEQUENTIAL)
+        assert found == (truncated and name == "float16")
 
 
 @pytest.mark.parametrize(("alpha", "how"), [(0.3, How.ENCLOSURE), (0.25, How.BITS)])

@@ -1,4 +1,4 @@
-"""Every registered operator made wrong in every one of its meanings: the ordinary checks notice.
+"""Every registered operator made wrong in every one of its semantics: the ordinary checks notice.
 
 The slips are those a maintainer could make: a meaning, an abstraction or a bound that is off. What
 no check can notice, because the slip changes nothing there, is listed with the reason.
@@ -17,7 +17,7 @@ import test_masks
 import test_operators_algebraic
 import test_operators_elementary
 import test_operators_interpolation
-import test_operators_quantised
+import test_operators_quantized
 from operator_checks import (
     Example,
     check_against_reference,
@@ -103,7 +103,7 @@ FILES = (
     test_operators_algebraic.EVERY,
     test_operators_elementary.EVERY,
     test_operators_interpolation.CASES,
-    test_operators_quantised.CASES,
+    test_operators_quantized.CASES,
     test_masks.CASES,
 )
 
@@ -219,11 +219,11 @@ def no_rounding(operator: Operator) -> Operator:
 ELSEWHERE = {
     "GroupNormalization": "onnx infers no type: test_operators_elementary.py, by hand; it is "
     "InstanceNormalization's code",
-    "QGemm": "of another domain: test_operators_quantised.py; it is QLinearMatMul's code",
+    "QGemm": "of another domain: test_operators_quantized.py; it is QLinearMatMul's code",
     "Rational": "made of an FPCore only: test_operators_rational.py",
 }
 
-# Whose real meaning has a step of 2⁻⁸ at any scale, beside which 2⁻¹² is nothing.
+# Whose real semantics has a step of 2⁻⁸ at any scale, beside which 2⁻¹² is nothing.
 COARSE = ("DynamicQuantizeConv", "DynamicQuantizeMatMul")
 
 # Whose rounding bound is 0 under every contract: truth values and integers, and what takes

@@ -493,7 +493,7 @@ def test_a_number_that_is_cast_must_fit_its_type(hi: float, fits: bool) -> None:
     (node,) = bounds.nodes
     assert node.node.op == "Truncate"
     assert [c.name for c in node.rounding.preconditions if not c.holds] == (
-        [] if fits else ["whole-number-fits"]
+        [] if fits else ["integer-fits"]
     )
     assert np.all(bounds.errors["y"] == (0.0 if fits else np.inf))
 

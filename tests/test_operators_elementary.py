@@ -1,4 +1,4 @@
-"""Operators built on elementary functions: meanings against each other and against onnxruntime."""
+"""Operators built on elementary functions: semantics against each other and against onnxruntime."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Preset `ort-cpu` is held against onnxruntime on every operator and class of shapes.
 
 The models are those of benchmarks/ort_cpu.py, which walks through all of them; here one of each
-row, drawn without chance from the smaller ones, and those that the preset once got wrong.
+row, taken without chance from the smaller ones, and those that the preset once got wrong.
 """
 
 from collections import defaultdict
@@ -33,11 +33,11 @@ def chosen() -> list[Case]:
         if np.prod(case.x) <= LARGEST:
             rows[case.row].append(case)
     rng = np.random.default_rng(1)
-    drawn = {
+    sampled = {
         str(row[i]): row[i] for row in rows.values() for i in rng.permutation(len(row))[:1].tolist()
     }
     named = {str(case): case for case in cases()}
-    return list({**drawn, **{name: named[name] for name in ONCE_WRONG}}.values())
+    return list({**sampled, **{name: named[name] for name in ONCE_WRONG}}.values())
 
 
 @pytest.mark.parametrize("case", chosen(), ids=str)

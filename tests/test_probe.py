@@ -25,13 +25,13 @@ from encoders.contract.contract import (
     Subnormals,
 )
 from encoders.contract.orders import (
+    AlignedSteps,
     AnyOrder,
     Blocked,
     Blocks,
     Lanes,
     Pairwise,
     Sequential,
-    Steps,
     Tree,
     merges_of,
     named_order,
@@ -58,7 +58,7 @@ from onnx_import import load
 from onnx_import.graph import Array, DType, Graph, Node
 from refine.claims.conforming import judged
 from refine.cli.main import run
-from refine.domain.random_inputs import drawn
+from refine.domain.random_inputs import sampled_inputs
 from refine.options.contract_file import read_contract
 from refine.options.runtime_choice import machine, runtime_choice
 from refine.results.verdict import ExitCode
@@ -191,7 +191,7 @@ def test_short_factors_are_put_into_the_contract(
     assert (found.factor_format, found.factor_rounding) == (fmt, rounding)
     assert [r.schedule for r in found.rules] == [real.schedule]
     assert conformance(graph, EmulatedMachine(graph, real), found, inputs_of(graph)).conforms
-    other = replace(SEQUENTIAL_FMA, order=Steps(4, 25))
+    other = replace(SEQUENTIAL_FMA, order=AlignedSteps(4, 25))
     stepped = replace(other, factor_format=fmt, factor_rounding=rounding)
     found = probe_contract(graph, EmulatedKernels(graph, stepped)).contract
     assert [r.schedule.order for r in found.rules] == [AnyOrder(23)], "no tree adds in steps"
@@ -220,7 +220,7 @@ def test_factors_that_are_short_in_some_products_stay_open(tmp_path: Path) -> No
 
 
 def inputs_of(graph: Graph) -> list[Mapping[str, Array]]:
-    return drawn(graph, ("-1..1",), 8, 0)
+    return sampled_inputs(graph, ("-1..1",), 8, 0)
 
 
 @dataclass(frozen=True)
@@ -486,7 +486,7 @@ def test_torch_in_sixteen_bits() -> None:
         weights = {"W": np.random.default_rng(4).standard_normal((30, 5))}
         case = Example("half", (("MatMul", "x W", "y", {}),), {"x": (4, 30)}, weights)
         graph, _ = graph_of(case, dtype)
-        batch = drawn(graph, ("-1..1",), 8, 0)
+        batch = sampled_inputs(graph, ("-1..1",), 8, 0)
         contract = FP16 if dtype is np.float16 else BF16
         found = judged(graph, runtime_choice("torch"), contract, batch)
         assert found.conforms

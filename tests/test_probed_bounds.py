@@ -64,7 +64,7 @@ def ints(*values: int) -> Any:
     return np.array(values, np.int64)
 
 
-WRITTEN_OUT = {
+DECOMPOSED = {
     "ReduceLogSum": case("ReduceLogSum", "x:1000 a", {"a": ints(0)}, keepdims=0),
     "ReduceLogSum of rows": case("ReduceLogSum", "x:4,64 a", {"a": ints(1)}, keepdims=0),
     "Einsum ij,j": case("Einsum", "x:4,64 w", {"w": weights(64)}, equation="ij,j->i"),
@@ -111,10 +111,10 @@ def contract_of(graph: Graph) -> RuntimeContract:
     return probed(graph, runtime_choice("onnxruntime"), samples=8).contract
 
 
-@pytest.mark.parametrize("name", WRITTEN_OUT)
+@pytest.mark.parametrize("name", DECOMPOSED)
 def test_what_is_not_in_the_file_is_open(name: str, tmp_path: Path) -> None:
     """No sum is pinned by a run of a node that the runtime never runs, nor a function measured."""
-    graph = saved(WRITTEN_OUT[name], tmp_path)
+    graph = saved(DECOMPOSED[name], tmp_path)
     contract = contract_of(graph)
     for node in graph.order:
         here = contract_at(site_of(graph, node), contract)
@@ -156,10 +156,10 @@ SUMS = {
 }
 
 
-@pytest.mark.parametrize("name", {**WRITTEN_OUT, **SUMS})
+@pytest.mark.parametrize("name", {**DECOMPOSED, **SUMS})
 def test_the_runtime_stays_within_what_is_proved(name: str, tmp_path: Path) -> None:
     """Numbers that are all alike are where a sum errs most: every step rounds the same way."""
-    graph = saved({**WRITTEN_OUT, **SUMS}[name], tmp_path)
+    graph = saved({**DECOMPOSED, **SUMS}[name], tmp_path)
     contract, rng = contract_of(graph), np.random.default_rng(2)
     alike = [
         {t: np.full(graph.types[t].shape, v, np.float32) for t in graph.inputs}

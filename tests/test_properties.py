@@ -38,8 +38,8 @@ def unsafe(found: Property, x: list[Fraction], y: list[Fraction]) -> bool:
 
 def points(seed: int, n: int) -> list[tuple[list[Fraction], list[Fraction]]]:
     rng = np.random.default_rng(seed)
-    drawn = rng.integers(0, len(GRID), (n, 4))
-    return [([GRID[i], GRID[j]], [GRID[k], GRID[m]]) for i, j, k, m in drawn.tolist()]
+    sampled = rng.integers(0, len(GRID), (n, 4))
+    return [([GRID[i], GRID[j]], [GRID[k], GRID[m]]) for i, j, k, m in sampled.tolist()]
 
 
 @pytest.mark.parametrize("formula", FORMULAS)

@@ -11,7 +11,7 @@ from encoders.registry import lookup, operators
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import AttributeValue, Node
 from onnx_import.onnx.reader import MADE
-from onnx_import.passes.decompose import REWRITINGS, written_out
+from onnx_import.passes.decompose import REWRITINGS, decomposed
 
 
 def attribute_names() -> dict[str, set[str]]:
@@ -52,9 +52,9 @@ def test_attributes_with_a_meaning_are_attributes_of_onnx(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(REWRITINGS))
-def test_what_is_written_out_refuses_an_attribute_without_a_meaning(name: str) -> None:
+def test_what_is_decomposed_refuses_an_attribute_without_a_meaning(name: str) -> None:
     with pytest.raises(UnsupportedModel, match=rf"'here' \({name}\): attribute 'of_tomorrow'"):
-        written_out(applied(name, 99, of_tomorrow=1), {}, {}, ())
+        decomposed(applied(name, 99, of_tomorrow=1), {}, {}, ())
     assert REWRITINGS[name][1] <= attribute_names()[name]
 
 

@@ -18,7 +18,7 @@ from onnx import helper
 
 from encoders.arithmetic.exact_fields import Rationals, fraction
 from encoders.contract.presets import PRESETS
-from gpu_check.conformance.divergence import Divergence, first_divergence
+from gpu_check.conformance.divergence import DivergingNode, first_diverging_node
 from gpu_check.emulator.exact import evaluate_exact
 from gpu_check.runtimes.replay import NotReplayed
 from gpu_check.runtimes.runtimes import OnnxRuntime
@@ -98,14 +98,14 @@ def test_the_first_diverging_node_is_named(net: Path) -> None:
     whole = load(net)
     changed = {**whole.constants, "w2": whole.constants["w2"] * np.float32(1.5)}
     graph = dataclasses.replace(whole, constants=changed)
-    found = first_divergence(graph, net, X, PRESETS["ort-cpu"])
-    assert isinstance(found, Divergence)
+    found = first_diverging_node(graph, net, X, PRESETS["ort-cpu"])
+    assert isinstance(found, DivergingNode)
     assert (found.node, found.op) == ("gemm2", "Gemm")
     assert found.emulated != found.given
 
 
 def test_no_divergence_where_the_contract_is_right(net: Path) -> None:
-    assert first_divergence(load(net), net, X, PRESETS["ort-cpu"]) is None
+    assert first_diverging_node(load(net), net, X, PRESETS["ort-cpu"]) is None
 
 
 def test_torch_runs_the_graph(net: Path) -> None:

@@ -211,6 +211,6 @@ def test_bounds_hold(case: Example) -> None:
     ],
     ids=lambda v: getattr(v, "name", ""),
 )
-def test_what_cannot_be_written_out_is_refused(case: Example, words: str) -> None:
+def test_what_cannot_be_decomposed_is_refused(case: Example, words: str) -> None:
     with pytest.raises(UnsupportedModel, match=rf"node '.*' \({case.nodes[0][0]}\): .*{words}"):
         graph_of(case)

@@ -39,7 +39,7 @@ def ruled(name: str) -> RuntimeContract:
 
 @pytest.mark.parametrize("side", ["spec", "impl"])
 def test_a_rule_on_a_node_holds_for_either_side(tmp_path: Path, side: str) -> None:
-    """Beside its real meaning a graph errs as much whichever side it is on: as under the rule."""
+    """Beside its real semantics a graph errs as much whichever side it is on: as under the rule."""
     model = load(product(tmp_path / "m.onnx"))
     contract = ruled("mm")
     spec, impl = (contract, EXACT) if side == "spec" else (EXACT, contract)

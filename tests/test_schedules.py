@@ -125,7 +125,7 @@ def expected_sum(
     return total if last is None else rnd(total + last)
 
 
-def drawn(data: st.DataObject, fmt: FloatFormat, count: int) -> list[Fraction]:
+def sampled(data: st.DataObject, fmt: FloatFormat, count: int) -> list[Fraction]:
     """Numbers of moderate size: every sum of a few products stays finite in the format."""
     scale = Fraction(1, 2 ** (fmt.precision - 1))
     number = st.integers(-(2**fmt.precision) + 1, 2**fmt.precision - 1).map(lambda m: m * scale)
@@ -141,8 +141,8 @@ def test_orders(
     fmt = data.draw(st.sampled_from(FORMATS))
     contract = RuntimeContract("test", order, contraction, bias)
     length = data.draw(st.integers(1, 11))
-    a, b = drawn(data, fmt, length), drawn(data, fmt, length)
-    (added,) = drawn(data, fmt, 1)
+    a, b = sampled(data, fmt, length), sampled(data, fmt, length)
+    (added,) = sampled(data, fmt, 1)
     arithmetic = NumpyArithmetic(fmt, contract)
 
     def array(value: Fraction) -> np.ndarray:
@@ -186,7 +186,7 @@ def test_trees(
 ) -> None:
     """A term that meets a partial sum joins it, by FMA if products are contracted."""
     fmt = small_format(5, 4)
-    a, b = drawn(data, fmt, 5), drawn(data, fmt, 5)
+    a, b = sampled(data, fmt, 5), sampled(data, fmt, 5)
 
     def rnd(value: Fraction) -> Fraction:
         result = round_fraction(value, fmt)

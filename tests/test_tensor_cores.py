@@ -16,11 +16,11 @@ from test_conform import EmulatedMachine
 
 from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
 from encoders.contract.contract import (
+    AlignedSteps,
     AnyOrder,
     FactorRounding,
     OpenSchedule,
     RuntimeContract,
-    Steps,
 )
 from encoders.contract.members import members
 from encoders.contract.presets import CUDA_FP16, CUDA_FP32, CUDA_TF32, SEQUENTIAL
@@ -38,9 +38,9 @@ from gpu_check.emulator.emulator import emulate, emulate_step
 from onnx_import import load
 from onnx_import.graph import Graph
 from refine.bounds.network import InputBox, network_bounds
-from refine.domain.random_inputs import drawn
+from refine.domain.random_inputs import sampled_inputs
 
-V100, A100, H100 = Steps(4, 23), Steps(8, 24), Steps(16, 25)
+V100, A100, H100 = AlignedSteps(4, 23), AlignedSteps(8, 24), AlignedSteps(16, 25)
 FORMATS = {np.float16: (11, -14), ml_dtypes.bfloat16: (8, -126), np.float32: (11, -126)}
 
 
@@ -102,7 +102,7 @@ def product(dtype: Any, rng: np.random.Generator, terms: int = 37) -> tuple[Grap
 @pytest.mark.parametrize("order", [V100, A100, H100], ids=lambda o: o.describe())
 @pytest.mark.parametrize("truncated", [False, True])
 @pytest.mark.parametrize("dtype", list(FORMATS), ids=lambda d: d.__name__)
-def test_steps_bit_for_bit(order: Steps, truncated: bool, dtype: Any) -> None:
+def test_steps_bit_for_bit(order: AlignedSteps, truncated: bool, dtype: Any) -> None:
     """float16 and bfloat16 accumulated in float32, float32 by way of TF32."""
     rng = np.random.default_rng(11)
     graph, x, w = product(dtype, rng)
@@ -128,7 +128,7 @@ def test_steps_in_binary64_bit_for_bit(alignment: int, size: int) -> None:
     """Products are not float64 numbers there: what is lost of them decides where the product is an
     integer of the step's units but for that."""
     rng = np.random.default_rng(5)
-    contract = replace(SEQUENTIAL, order=Steps(4, alignment))
+    contract = replace(SEQUENTIAL, order=AlignedSteps(4, alignment))
     near = 1 + rng.integers(-3, 4, (60, 4)) * 2.0**-52
     usual = rng.standard_normal((60, 4)) * 2.0 ** rng.integers(-9, 9, (60, 4))
     whole = rng.integers(-3, 4, (60, 4)) * (1 + 2.0**-52)
@@ -207,18 +207,20 @@ SHARP: dict[str, tuple[RuntimeContract, list[float], list[float], float]] = {
         replace(PINNED, factor_rounding=FactorRounding.NEAREST), [HALF_WAY], [1.0], 2.0**-11
     ),
     "a truncated result": (
-        replace(WHOLE, order=Steps(3, 40)), [1.0, 2.0**-24, 1.0], [1.0, 1.0, 2.0**-24 - 2.0**-34],
+        replace(WHOLE, order=AlignedSteps(3, 40)),
+        [1.0, 2.0**-24, 1.0], [1.0, 1.0, 2.0**-24 - 2.0**-34],
         2.0**-23,
     ),
     "truncated products": (
-        replace(WHOLE, order=Steps(3, 12)), [1.0, 1.0, 1.0],
+        replace(WHOLE, order=AlignedSteps(3, 12)), [1.0, 1.0, 1.0],
         [1.0, 2.0**-12 - 2.0**-20, 2.0**-12 - 2.0**-20], 2.0**-11,
     ),
     "a truncated sum": (
-        replace(WHOLE, order=Steps(1, 12)), [1.0, 1.0], [2.0**-12 - 2.0**-20, 1.0], 2.0**-12
+        replace(WHOLE, order=AlignedSteps(1, 12)), [1.0, 1.0], [2.0**-12 - 2.0**-20, 1.0], 2.0**-12
     ),
     "subnormal factors": (
-        replace(HALF_FACTORS, order=Steps(2, 23)), [SMALL, 1.0], [LARGE, 2.0**-22 - 2.0**-30],
+        replace(HALF_FACTORS, order=AlignedSteps(2, 23)),
+        [SMALL, 1.0], [LARGE, 2.0**-22 - 2.0**-30],
         2.0**-22,
     ),
 }  # fmt: skip
@@ -236,7 +238,7 @@ def test_what_is_lost_is_charged(name: str, free: bool) -> None:
     exact = sum(Fraction(a) * Fraction(b) for a, b in zip(x, w, strict=True))
     error = abs(Fraction(float(computed)) - exact)
     order = contract.order
-    assert isinstance(order, Steps)
+    assert isinstance(order, AlignedSteps)
     stated = replace(contract, order=AnyOrder(order.alignment)) if free else contract
     box = InputBox({"x": Interval(given, given)}, {"x": np.zeros_like(given)})
     limit = network_bounds(graph, box, stated).errors["y"][0, 0]
@@ -252,8 +254,8 @@ def test_tf32_breaks_the_bound_of_float32(rounding: FactorRounding) -> None:
 
 def test_few_bits_of_alignment_break_the_bound_of_more() -> None:
     """The truncation of a step shows: it is not hidden in what else is charged."""
-    base = replace(members(CUDA_FP32)[0], order=Steps(4, 12))
-    assert worst(replace(base, order=Steps(4, 25)), np.float32, [base]) > 1
+    base = replace(members(CUDA_FP32)[0], order=AlignedSteps(4, 12))
+    assert worst(replace(base, order=AlignedSteps(4, 25)), np.float32, [base]) > 1
     assert worst(base, np.float32, [base]) <= 1
     assert worst(replace(CUDA_FP32, order=AnyOrder(12)), np.float32, [base]) <= 1
 
@@ -281,7 +283,7 @@ def test_tf32_is_caught_and_named(rounding: FactorRounding, tmp_path: Any) -> No
     """A runtime with TF32 breaks `cuda-fp32` and honours a contract that says so."""
     graph = load(small_models.mlp(tmp_path / "net.onnx", (9, 5)))
     real = replace(SEQUENTIAL, factor_format=TENSOR_FLOAT_32, factor_rounding=rounding)
-    machine, batch = EmulatedMachine(graph, real), drawn(graph, ("-1..1",), 8, 0)
+    machine, batch = EmulatedMachine(graph, real), sampled_inputs(graph, ("-1..1",), 8, 0)
     broken = conformance(graph, machine, CUDA_FP32, batch)
     assert not broken.conforms
     assert [(m.field, m.found) for m in broken.modes] == [

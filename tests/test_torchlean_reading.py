@@ -60,7 +60,7 @@ PARTS = ("weight", "bias", "running_mean", "running_var")
 MORE = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "variance"}
 
 
-def drawn(seed: int) -> tuple[Item, Tensors, dict[int, str], Any]:
+def sampled(seed: int) -> tuple[Item, Tensors, dict[int, str], Any]:
     """A chain of layers, every pair of layers with weights apart in kind or in shape."""
     rng = np.random.default_rng(seed)
 
@@ -149,7 +149,7 @@ def evaluate(graph: Graph, x: Any) -> Any:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_the_order_of_a_state_dict_does_not_matter(tmp_path: Path, seed: int) -> None:
-    graph, weights, modules, x = drawn(seed)
+    graph, weights, modules, x = sampled(seed)
     expected = second_reading(graph, weights, modules, x)
     rng = np.random.default_rng(seed)
     for names in orders(weights, rng).values():

@@ -1,4 +1,4 @@
-"""Jacobians of long rows as a diagonal and outer products: against ones that are written out."""
+"""Jacobians of long rows as a diagonal and outer products: against dense ones."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _function(kind: str, x: FloatArray) -> FloatArray:
     return np.asarray(c / np.sqrt(np.mean(c * c, axis=1, keepdims=True) + 1e-5))
 
 
-def _drawn(seed: int) -> Given:
+def _sampled(seed: int) -> Given:
     rng = np.random.default_rng(seed)
     shape = int(rng.integers(1, 4)), int(rng.integers(2, 30))
     centre = rng.normal(size=shape) * 10.0 ** rng.uniform(-1, 1)
@@ -87,7 +87,7 @@ def _structured(monkeypatch: pytest.MonkeyPatch, slopes: Slopes, x: Interval) ->
 def test_structured_jacobians_hold_the_true_ones(
     kind: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    x, _ = _drawn(seed)
+    x, _ = _sampled(seed)
     found = _structured(monkeypatch, KINDS[kind], x)
     rows, n = x.shape
     at = np.arange(n)
@@ -113,7 +113,7 @@ def test_structured_jacobians_hold_the_true_ones(
 def test_structure_costs_softmax_nothing_and_normalisation_little(
     kind: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    x, error = _drawn(seed)
+    x, error = _sampled(seed)
     error *= 10.0 ** -float(seed % 6)
     rows = rows_along(x.shape, (1,))
     limit = np.full(x.shape, np.inf)
@@ -130,7 +130,7 @@ def test_structure_costs_softmax_nothing_and_normalisation_little(
 def test_values_pulled_back_through_the_structure_are_bounds(
     kind: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    x, _ = _drawn(seed)
+    x, _ = _sampled(seed)
     rows = rows_along(x.shape, (1,))
     structured = _structured(monkeypatch, KINDS[kind], x)
     range_ = Interval(np.full(x.shape, -100.0), np.full(x.shape, 100.0))

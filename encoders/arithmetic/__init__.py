@@ -1,1 +1,1 @@
-"""The arithmetics in which meanings are executed: exact, enclosing, bit for bit, symbolic."""
+"""The arithmetics in which semantics are executed: exact, enclosing, bit for bit, symbolic."""

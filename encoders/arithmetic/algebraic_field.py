@@ -105,7 +105,7 @@ class Formula:
         return product
 
     def _reduced(self, monomial: Monomial) -> Polynomial:
-        """Squares of square roots of polynomials written out."""
+        """Squares of square roots of polynomials expanded."""
         for unknown, power in monomial:
             square = self._squared(unknown) if power >= 2 else None
             if square is not None:

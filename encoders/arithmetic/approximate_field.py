@@ -1,4 +1,5 @@
-"""The real meaning in float64 or a little wider: fast, unproved, good enough to guide a search."""
+"""The real semantics in float64 or a little wider: fast, unproved, good enough to guide a
+search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exact numbers for real meanings, in numpy object arrays: rationals, and balls around reals."""
+"""Exact numbers for real semantics, in numpy object arrays: rationals, and balls around reals."""
 
 from __future__ import annotations
 

@@ -291,7 +291,7 @@ def is_zero(a: Term) -> Formula:
     return z3.fpIsZero(a)
 
 
-# --- run-time meanings as FP terms --------------------------------------------------------------
+# --- run-time semantics as FP terms --------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ in a path is made by none of them.
 
 A stored number is rounded to the format of weights, if there is one, and to that in which its
 tensor is held. A node that accumulates reads its operands into a wider format, and only its results
-are rounded back. The factors of a matrix product are shortened last before they are so read. A
+are rounded back. The factors of a matrix product are truncated last, before they are so read. A
 number that a formula or an attribute names is no stored one: the runtime has it in the format in
 which it computes, or where that holds less than float32, in float32, always the same for a node.
 ONNX leaves that open: its attributes are float32 numbers, and their operators' tensors may be
@@ -22,9 +22,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from encoders.arithmetic.runtime import ShortArithmetic
+from encoders.arithmetic.runtime import TruncatingArithmetic
 from encoders.contract.contract import FactorRounding, RuntimeContract
-from encoders.numbers.formats import FloatFormat, shortened
+from encoders.numbers.formats import FloatFormat, truncated_operands
 from onnx_import.graph import Array, DType
 
 FloatArray = npt.NDArray[np.float64]
@@ -84,8 +84,8 @@ def carried(arithmetic: Any, value: Any, path: Sequence[Hop]) -> Any:
         else:
             assert hop.source is not None
             here = arithmetic.in_format(hop.source)
-            assert isinstance(here, ShortArithmetic)
-            value = here.shortened(value, hop.target, hop.rounding)
+            assert isinstance(here, TruncatingArithmetic)
+            value = here.truncated_operands(value, hop.target, hop.rounding)
     return value
 
 
@@ -117,7 +117,7 @@ def arrived(
     for hop in path:
         if hop.source is not None and flush_operands:
             flushed |= np.abs(values) < 2.0**hop.source.emin
-        values = shortened(values, hop.target, hop.rounding is FactorRounding.TRUNCATE)
+        values = truncated_operands(values, hop.target, hop.rounding is FactorRounding.TRUNCATE)
         if hop.result and flush_results:
             flushed |= np.abs(values) < 2.0**hop.target.emin
     return Arrived(values, flushed)

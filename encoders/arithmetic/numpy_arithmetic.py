@@ -42,8 +42,8 @@ from encoders.numbers.formats import (
     fits_twice_in_binary64,
     round_array,
     round_fraction,
-    shortened,
     truncate_array,
+    truncated_operands,
 )
 from onnx_import.graph import Array, DType
 
@@ -205,11 +205,11 @@ class NumpyArithmetic:
         with np.errstate(all="ignore"):
             return self._result(self._fused_once(a, b, c))
 
-    def shortened(self, a: Carrier, fmt: FloatFormat, rounding: FactorRounding) -> Carrier:
+    def truncated_operands(self, a: Carrier, fmt: FloatFormat, rounding: FactorRounding) -> Carrier:
         (a,) = self._operands(a)
         with np.errstate(all="ignore"):
             truncated = rounding is FactorRounding.TRUNCATE
-            return shortened(a, fmt, truncated).astype(self.carrier)
+            return truncated_operands(a, fmt, truncated).astype(self.carrier)
 
     def step(
         self,

@@ -1,4 +1,4 @@
-"""The real meaning as Z3 terms over the reals."""
+"""The real semantics as Z3 terms over the reals."""
 
 from __future__ import annotations
 

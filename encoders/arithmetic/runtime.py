@@ -1,4 +1,4 @@
-"""What a runtime computes with: the operations an operator's run-time meaning is written in.
+"""What a runtime computes with: the operations an operator's run-time semantics is written in.
 
 An operator's `runtime` function is written once against `Arithmetic` and then means whatever the
 arithmetic makes of it: bits (`NumpyArithmetic`), Z3 FloatingPoint terms (`FpTermArithmetic`), a
@@ -24,12 +24,12 @@ from encoders.contract.contract import (
     RuntimeContract,
 )
 from encoders.contract.orders import (
+    AlignedSteps,
     Blocked,
     Blocks,
     Lanes,
     Merges,
     Sequential,
-    Steps,
     block_lengths,
     merges_of,
 )
@@ -118,16 +118,16 @@ class StepArithmetic(Protocol):
         alignment: int,
         least: int | None,
     ) -> Any:
-        """Products and a running sum (None: there is none yet) added as `orders.Steps` says;
+        """Products and a running sum (None: there is none yet) added as `orders.AlignedSteps` says;
         `least` is the exponent of the smallest normal factor, None for this arithmetic's own."""
 
 
 @runtime_checkable
-class ShortArithmetic(Protocol):
-    """An arithmetic that knows runtimes which shorten the factors of products."""
+class TruncatingArithmetic(Protocol):
+    """An arithmetic that knows runtimes that truncate the operands of products."""
 
-    def shortened(self, a: Any, fmt: FloatFormat, rounding: FactorRounding) -> Any:
-        """The numbers as factors of a shorter format."""
+    def truncated_operands(self, a: Any, fmt: FloatFormat, rounding: FactorRounding) -> Any:
+        """The numbers rounded to a shorter format, as factors of a product."""
 
 
 @runtime_checkable
@@ -205,9 +205,9 @@ def _ordered(
     match order:
         case Sequential() | Blocked() | Blocks():
             return _blocks(arithmetic, pairs, block_lengths(order, len(pairs)), bias, bias_first)
-        case Steps() if bias_first:
+        case AlignedSteps() if bias_first:
             return _stepped(arithmetic, pairs, bias, order, least)
-        case Steps():
+        case AlignedSteps():
             total = _stepped(arithmetic, pairs, None, order, least)
         case Lanes(count):
             total = _lanes(arithmetic, pairs, count)
@@ -244,7 +244,7 @@ def _stepped(
     arithmetic: Arithmetic[T],
     pairs: Sequence[tuple[T, T]],
     total: T | None,
-    order: Steps,
+    order: AlignedSteps,
     least: int | None,
 ) -> T:
     if not isinstance(arithmetic, StepArithmetic):

@@ -11,12 +11,12 @@ from dataclasses import dataclass, fields, replace
 from enum import Enum
 
 from encoders.contract.functions import CONSERVATIVE, Functions
+from encoders.contract.orders import AlignedSteps as AlignedSteps
 from encoders.contract.orders import AnyOrder as AnyOrder
 from encoders.contract.orders import Blocked as Blocked
 from encoders.contract.orders import Order as Order
 from encoders.contract.orders import Pairwise as Pairwise
 from encoders.contract.orders import Sequential as Sequential
-from encoders.contract.orders import Steps as Steps
 from encoders.contract.orders import without_steps
 from encoders.functions.accuracy import Evidence
 from encoders.numbers.formats import FORMAT_OF_DTYPE, FloatFormat
@@ -63,7 +63,7 @@ class Normalization(Enum):
 
 
 class FactorRounding(Enum):
-    """How the factors of a matrix product are shortened: all of a node's alike. ANY leaves it to
+    """How the factors of a matrix product are truncated: all of a node's alike. ANY leaves it to
     the runtime, which may also leave them whole (as libraries do with some shapes)."""
 
     NEAREST = "nearest"

@@ -19,7 +19,7 @@ from encoders.contract.contract import (
 from encoders.contract.functions import (
     CORRECTLY_ROUNDED,
 )
-from encoders.contract.orders import AnyOrder, Blocked, Order, Pairwise, Sequential, Steps
+from encoders.contract.orders import AlignedSteps, AnyOrder, Blocked, Order, Pairwise, Sequential
 from encoders.contract.presets import LIBRARY_BLOCK
 
 
@@ -45,7 +45,7 @@ def members(contract: RuntimeContract) -> tuple[RuntimeContract, ...]:
         for c in fused
         for f in roundings
     ]
-    simple = orders[1] if isinstance(orders[0], Steps) and len(orders) > 1 else orders[0]
+    simple = orders[1] if isinstance(orders[0], AlignedSteps) and len(orders) > 1 else orders[0]
     first, last = (replace(plain, order=simple, contraction=c) for c in (fused[0], fused[-1]))
     flush, keep = Subnormals.FLUSH, Subnormals.KEEP
     every += [
@@ -137,7 +137,7 @@ class _Choice:
     def settled(self, s: Schedule) -> Schedule:
         order = s.order
         if isinstance(order, AnyOrder):
-            steps = isinstance(self.order, Steps) and self.order.alignment != order.alignment
+            steps = isinstance(self.order, AlignedSteps) and self.order.alignment != order.alignment
             order = Sequential() if steps else self.order  # the steps are another rule's
         return Schedule(
             order,
@@ -159,7 +159,7 @@ def _orders(schedules: Sequence[Schedule]) -> tuple[Order, ...]:
     if not open_:
         return (schedules[0].order,)
     aligned = dict.fromkeys(o.alignment for o in open_ if o.alignment is not None)
-    return (*(Steps(16, a) for a in aligned), Sequential(), Pairwise(), Blocked(4))
+    return (*(AlignedSteps(16, a) for a in aligned), Sequential(), Pairwise(), Blocked(4))
 
 
 def _contractions(s: Schedule) -> tuple[Contraction, ...]:

@@ -16,8 +16,8 @@ Merges: TypeAlias = tuple[tuple[int, int], ...]
 class AnyOrder:
     """Additions associate in any order, chosen anew for every output element.
 
-    With `alignment`, products may also be added in steps, as `Steps` does it with that many bits:
-    any number of products and any partial sum in one step.
+    With `alignment`, products may also be added in steps, as `AlignedSteps` does it with that many
+    bits: any number of products and any partial sum in one step.
     """
 
     alignment: int | None = None
@@ -92,7 +92,7 @@ class Tree:
 
 
 @dataclass(frozen=True)
-class Steps:
+class AlignedSteps:
     """The steps of a tensor core: `terms` consecutive products at a time join the running sum.
 
     Within a step the exact products and the running sum are truncated, toward zero, to multiples of
@@ -110,7 +110,7 @@ class Steps:
         return f"steps of {self.terms} products aligned to {self.alignment} bits"
 
 
-Order: TypeAlias = AnyOrder | Sequential | Pairwise | Blocked | Blocks | Lanes | Tree | Steps
+Order: TypeAlias = AnyOrder | Sequential | Pairwise | Blocked | Blocks | Lanes | Tree | AlignedSteps
 
 
 def block_lengths(order: Sequential | Blocked | Blocks, terms: int) -> tuple[int, ...]:
@@ -167,7 +167,7 @@ def merges_of(order: Order, terms: int) -> Merges:
             halves(0, terms)
         case AnyOrder():
             raise ValueError("this contract does not pin the order of a sum")
-        case Steps():
+        case AlignedSteps():
             raise ValueError("aligned steps are no tree of additions")
         case _:
             ends = list(accumulate(block_lengths(order, terms)))
@@ -180,7 +180,7 @@ def without_steps(order: Order) -> Order:
     match order:
         case AnyOrder():
             return AnyOrder()
-        case Steps():
+        case AlignedSteps():
             return Sequential()
         case _:
             return order
@@ -188,7 +188,7 @@ def without_steps(order: Order) -> Order:
 
 def alignment_of(order: Order) -> int | None:
     """To how many bits the terms of a step may be aligned; None if there are no such steps."""
-    return order.alignment if isinstance(order, AnyOrder | Steps) else None
+    return order.alignment if isinstance(order, AnyOrder | AlignedSteps) else None
 
 
 def checked_tree(merges: Merges) -> Tree:

@@ -27,6 +27,7 @@ from encoders.contract.contract import (
 )
 from encoders.contract.functions import TABLES, Functions
 from encoders.contract.orders import (
+    AlignedSteps,
     AnyOrder,
     Blocked,
     Blocks,
@@ -34,7 +35,6 @@ from encoders.contract.orders import (
     Order,
     Pairwise,
     Sequential,
-    Steps,
     Tree,
     checked_tree,
 )
@@ -178,7 +178,7 @@ def _schedule_table(schedule: Schedule) -> dict[str, Any]:
             table = {"order": "any"}
         case AnyOrder(alignment):
             table = {"order": "any", "alignment": alignment}
-        case Steps(terms, alignment):
+        case AlignedSteps(terms, alignment):
             table = {"order": "steps", "step": terms, "alignment": alignment}
         case Blocked(size):
             table = {"order": "blocked", "block": size}
@@ -204,7 +204,7 @@ def _schedule(where: str, table: Mapping[str, Any], default: Schedule) -> Schedu
 def _order(where: str, table: Mapping[str, Any], default: Order) -> Order:
     readers: dict[str, tuple[str | None, Callable[[str, Any], Order]]] = {
         "any": (None, lambda path, value: AnyOrder()),
-        "steps": ("step", lambda path, value: Steps(1, 1)),
+        "steps": ("step", lambda path, value: AlignedSteps(1, 1)),
         "sequential": (None, lambda path, value: Sequential()),
         "pairwise": (None, lambda path, value: Pairwise()),
         "blocked": ("block", lambda path, value: Blocked(_count(path, value))),
@@ -233,7 +233,7 @@ def _steps(where: str, table: Mapping[str, Any]) -> Order:
             raise ContractError(f"{_path(where, 'step')}: order 'any' has no such key")
         return AnyOrder(_alignment(where, table) if "alignment" in table else None)
     step = _count(_path(where, "step"), _required(where, table, "step"))
-    return Steps(step, _alignment(where, table))
+    return AlignedSteps(step, _alignment(where, table))
 
 
 def _alignment(where: str, table: Mapping[str, Any]) -> int:

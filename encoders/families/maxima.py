@@ -5,7 +5,7 @@ into it. Minima are maxima of negated numbers, which is all that `sign` says.
 
 With j the candidate whose lower end is highest and G how far any other may rise above it, the
 maximum is x_j up to G; in any case differences of maxima lie between the least and the largest
-difference of the candidates (lemmas `maximum-difference`, `maximum-dominant`).
+difference of the arguments (lemmas `maximum-difference`, `maximum-dominant`).
 """
 
 from __future__ import annotations
@@ -43,55 +43,55 @@ from encoders.rounding.rounding_bounds import exact_unless_flushed, rounder, sto
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Argument:
     """One of the numbers to choose from, for every output element: an input and where in it.
 
-    −1 in the index says that this output element has no such candidate.
+    −1 in the index says that this output element has no such argument.
     """
 
     position: int
     index: Index
 
 
-def _filled(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Absent candidates replaced by the first that is there, which changes no maximum."""
-    if all(np.all(c.index >= 0) for c in candidates):
-        return list(candidates)
-    stack = np.stack([c.index for c in candidates])
+def _filled(arguments: Sequence[Argument]) -> list[Argument]:
+    """Absent arguments replaced by the first that is there, which changes no maximum."""
+    if all(np.all(c.index >= 0) for c in arguments):
+        return list(arguments)
+    stack = np.stack([c.index for c in arguments])
     first = np.take_along_axis(stack, np.argmax(stack >= 0, axis=0)[None], axis=0)[0]
-    return [replace(c, index=np.where(c.index < 0, first, c.index)) for c in candidates]
+    return [replace(c, index=np.where(c.index < 0, first, c.index)) for c in arguments]
 
 
 def real_extreme(
-    candidates: Sequence[Candidate],
+    arguments: Sequence[Argument],
     inputs: Sequence[ObjectArray | None],
     field: Field,
     sign: float,
 ) -> ObjectArray:
-    def one(c: Candidate) -> ObjectArray:
+    def one(c: Argument) -> ObjectArray:
         values = picked(inputs[c.position], c.index)
         return values if sign > 0 else np.asarray(-values)
 
-    best = reduce(field.maximum, map(one, _filled(candidates)))
+    best = reduce(field.maximum, map(one, _filled(arguments)))
     return best if sign > 0 else np.asarray(-best)
 
 
 def runtime_extreme(
-    candidates: Sequence[Candidate],
+    arguments: Sequence[Argument],
     inputs: Sequence[Any],
     arithmetic: Arithmetic[Any],
     sign: float,
 ) -> Any:
     choose = arithmetic.maximum if sign > 0 else arithmetic.minimum
 
-    def one(c: Candidate) -> Any:
+    def one(c: Argument) -> Any:
         return moved(inputs[c.position], lambda v: picked(v, c.index))
 
-    return reduce(choose, map(one, _filled(candidates)))
+    return reduce(choose, map(one, _filled(arguments)))
 
 
 def _ranges(
-    site: Site, candidates: Sequence[Candidate], ranges: Sequence[Interval], sign: float
+    site: Site, arguments: Sequence[Argument], ranges: Sequence[Interval], sign: float
 ) -> tuple[FloatArray, FloatArray]:
     """Lower and upper ends of sign·candidate, of shape (candidates, *output)."""
     known = dict(zip(site.variable, ranges, strict=True))
@@ -99,25 +99,23 @@ def _ranges(
         if constant is not None:
             exact = np.asarray(constant, np.float64)
             known[position] = Interval(exact, exact)
-    lo = np.stack([known[c.position].lo.reshape(-1)[c.index] for c in candidates])
-    hi = np.stack([known[c.position].hi.reshape(-1)[c.index] for c in candidates])
+    lo = np.stack([known[c.position].lo.reshape(-1)[c.index] for c in arguments])
+    hi = np.stack([known[c.position].hi.reshape(-1)[c.index] for c in arguments])
     lo, hi = (lo, hi) if sign > 0 else (-hi, -lo)
-    absent = np.stack([c.index < 0 for c in candidates])
+    absent = np.stack([c.index < 0 for c in arguments])
     return np.where(absent, -np.inf, lo), np.where(absent, -np.inf, hi)
 
 
-def _errors(
-    site: Site, candidates: Sequence[Candidate], errors: Sequence[FloatArray]
-) -> FloatArray:
+def _errors(site: Site, arguments: Sequence[Argument], errors: Sequence[FloatArray]) -> FloatArray:
     known = dict(zip(site.variable, errors, strict=True))
     zero = np.zeros(site.outputs[0].shape)
 
-    def one(c: Candidate) -> FloatArray:
+    def one(c: Argument) -> FloatArray:
         if c.position not in known:
             return zero
         return np.where(c.index < 0, 0.0, known[c.position].reshape(-1)[c.index])
 
-    return np.stack([one(c) for c in candidates])
+    return np.stack([one(c) for c in arguments])
 
 
 @dataclass(frozen=True)
@@ -149,10 +147,10 @@ class _Places:
     shapes: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, site: Site, candidates: Sequence[Candidate], place: Index) -> _Places:
+    def of(cls, site: Site, arguments: Sequence[Argument], place: Index) -> _Places:
         def index(position: int) -> Index:
             nowhere = np.full(place.shape, -1, dtype=np.intp)
-            own = [c.index if c.position == position else nowhere for c in candidates]
+            own = [c.index if c.position == position else nowhere for c in arguments]
             return np.asarray(np.take_along_axis(np.stack(own), place[None], axis=0))
 
         shapes = tuple(site.type_of(position).shape for position in site.variable)
@@ -165,14 +163,14 @@ class _Places:
 
 
 def extreme_values(
-    site: Site, candidates: Sequence[Candidate], ranges: Sequence[Interval], sign: float
+    site: Site, arguments: Sequence[Argument], ranges: Sequence[Interval], sign: float
 ) -> ValueMap:
     """Below: the leader itself. Above: the chord of max(leader, highest rival) over its range.
 
     Adding up functionals that fall on one element errs by at most γ of their number; that and the
     rounding of a product are charged at the leader's largest magnitude.
     """
-    lo, hi = _ranges(site, candidates, ranges, sign)
+    lo, hi = _ranges(site, arguments, ranges, sign)
     leader = _leader(lo, hi)
     low, high, rival = leader.lo, leader.hi, leader.rival
     range_ = Interval(low, np.maximum(high, rival))
@@ -187,14 +185,14 @@ def extreme_values(
     over = np.where(np.isnan(over), np.inf, over)
     # a stored leader has no coefficient to carry it: its value goes into the constant
     stored = np.isin(
-        leader.place, [k for k, c in enumerate(candidates) if c.position not in site.variable]
+        leader.place, [k for k, c in enumerate(arguments) if c.position not in site.variable]
     )
     over = np.where(stored, add_up(over, multiply_up(slope, high)), over)
     under = np.where(stored, low, 0.0)
     largest = np.maximum(np.abs(low), np.abs(high))
     largest = np.where(np.isfinite(largest), largest, np.finfo(np.float64).max)
-    places = _Places.of(site, candidates, leader.place)
-    charge = multiply_up(largest, (4.0 + 2.0 * len(candidates) * low.size) * UNIT)
+    places = _Places.of(site, arguments, leader.place)
+    charge = multiply_up(largest, (4.0 + 2.0 * len(arguments) * low.size) * UNIT)
 
     def backward(c: FloatArray) -> Contribution:
         signed = sign * c
@@ -208,14 +206,14 @@ def extreme_values(
 
 def extreme_differences(
     site: Site,
-    candidates: Sequence[Candidate],
+    arguments: Sequence[Argument],
     ranges: Sequence[Interval],
     errors: Sequence[FloatArray],
     sign: float,
 ) -> DifferenceMap:
     """Follows the leader where no rival can rise far above it, else forgets where d came from."""
-    each = _errors(site, candidates, errors)
-    lo, hi = _ranges(site, candidates, ranges, sign)
+    each = _errors(site, arguments, errors)
+    lo, hi = _ranges(site, arguments, ranges, sign)
     lo, hi = -add_up(-lo, each), add_up(hi, each)
     leader = _leader(lo, hi)
     possible = hi >= leader.lo
@@ -224,9 +222,9 @@ def extreme_differences(
     gap = np.where(np.isnan(gap), np.inf, gap)
     follow = (gap < radius) | (gap == 0)
     own = _at(each, leader.place)
-    rounding = multiply_up(own, 2.0 * len(candidates) * gap.size * UNIT)
+    rounding = multiply_up(own, 2.0 * len(arguments) * gap.size * UNIT)
     rest = np.where(follow, add_up(gap, rounding), radius)
-    places = _Places.of(site, candidates, leader.place)
+    places = _Places.of(site, arguments, leader.place)
 
     def backward(c: FloatArray) -> Contribution:
         kept = np.where(follow, c, 0.0)
@@ -253,30 +251,30 @@ def extreme_rounding(site: Site, result: Interval, contract: RuntimeContract) ->
 def extreme_operator(
     name: str,
     since: int,
-    candidates: Callable[[Site], list[Candidate]],
+    arguments: Callable[[Site], list[Argument]],
     sign: float,
     **more: Any,
 ) -> Operator:
-    """An operator whose result is the largest (sign 1) or smallest (sign −1) of the candidates;
+    """An operator whose result is the largest (sign 1) or smallest (sign −1) of the arguments;
     `more` are further fields of the record."""
 
     def real(
         site: Site, inputs: Sequence[ObjectArray | None], field: Field
     ) -> tuple[ObjectArray, ...]:
-        return (real_extreme(candidates(site), inputs, field, sign),)
+        return (real_extreme(arguments(site), inputs, field, sign),)
 
     def runtime(
         site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
     ) -> tuple[Any, ...]:
-        return (runtime_extreme(candidates(site), inputs, arithmetic, sign),)
+        return (runtime_extreme(arguments(site), inputs, arithmetic, sign),)
 
     def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
-        return extreme_values(site, candidates(site), ranges, sign)
+        return extreme_values(site, arguments(site), ranges, sign)
 
     def differences(
         site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
     ) -> DifferenceMap:
-        return extreme_differences(site, candidates(site), ranges, errors, sign)
+        return extreme_differences(site, arguments(site), ranges, errors, sign)
 
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract

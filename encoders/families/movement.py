@@ -1,4 +1,4 @@
-"""Operators that only move data: exact in both meanings, 1-to-1 on differences."""
+"""Operators that only move data: exact in both semantics, 1-to-1 on differences."""
 
 from __future__ import annotations
 

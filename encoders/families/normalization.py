@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from encoders.contract.contract import AnyOrder, RuntimeContract
+from encoders.lemmas.kernel import unchecked
 from encoders.numbers.enclosure import (
     UNIT,
     FloatArray,
@@ -33,7 +34,9 @@ from encoders.relaxations.low_rank import LowRank, Pairs, is_wide, low_rank
 from encoders.rounding.error_arithmetic import interval_product, interval_quotient
 from encoders.rounding.rounding_bounds import Rounder, any_order_sum, formula_loss, stored_loss
 
-MOST_ENTRIES = 2**23  # of Jacobians that are written out: a little tighter, as fits the memory
+MOST_ENTRIES = (
+    2**23
+)  # of Jacobians that are stored entry by entry: a little tighter, as fits the memory
 
 
 @dataclass(frozen=True)
@@ -198,11 +201,11 @@ def normalization_error(
         steps = np.full_like(partial, n - 1.0)
         terms = add_up(sum_up(np.broadcast_to(converted, x.shape), axis=1)[:, None], n * flushed)
         every = sum_up(x.magnitude, axis=1)[:, None]
-        total = any_order_sum(r, partial, steps, terms, total=every)
+        total = any_order_sum(r, partial, steps, unchecked(terms), total=every).bound
         share = np.nextafter(total / n, np.inf)
         mean = add_up(multiply_up(share, 1.0 + twice), multiply_up(v.mean.magnitude, twice))
         off = add_up(add_up(mean, 4.0 * tiny + flushed), read)
-        error = add_up(off, r.of_sum(add_up(c, off)))
+        error = add_up(off, r.of_sum(add_up(c, off)).bound)
         reached = float(np.max(add_up(partial, total), initial=0.0))
         mean_error = add_up(mean, 4.0 * tiny + flushed)
     else:
@@ -212,22 +215,24 @@ def normalization_error(
     error = add_up(error, flushed)
     computed = add_up(c, error)
     squares = add_up(multiply_up(multiply_up(c, 2.0), error), multiply_up(error, error))
-    products = add_up(squares, r.of_product(multiply_up(computed, computed)))
+    products = add_up(squares, r.of_product(multiply_up(computed, computed)).bound)
     exact = multiply_up(v.variance.hi, float(n) * (1.0 + 2.0**-50))
     partial = add_up(exact, sum_up(squares, axis=1)[:, None])
     wrong = add_up(sum_up(products, axis=1)[:, None], n * flushed)
-    total = any_order_sum(r, partial, np.full_like(partial, float(n)), wrong, total=partial)
+    total = any_order_sum(
+        r, partial, np.full_like(partial, float(n)), unchecked(wrong), total=partial
+    ).bound
     reached = max(reached, float(np.max(add_up(partial, total), initial=0.0)))
     share = np.nextafter(total / n, np.inf)
     variance = add_up(multiply_up(share, 1.0 + twice), multiply_up(v.variance.hi, twice))
     variance = add_up(variance, 4.0 * tiny + 2.0 * flushed)
     variance = add_up(variance, formula_loss(r, np.asarray(epsilon)))
     squared_low = add_down(v.variance.lo, epsilon)
-    variance = add_up(variance, r.of_sum(add_up(add_up(v.variance.hi, epsilon), variance)))
+    variance = add_up(variance, r.of_sum(add_up(add_up(v.variance.hi, epsilon), variance)).bound)
     room = add_down(squared_low, -variance)
     with np.errstate(divide="ignore", invalid="ignore"):
         root = variance / (2.0 * np.sqrt(np.maximum(room, 0.0))) * (1.0 + 2.0**-48)
-        root = add_up(root, r.of_product(add_up(v.sigma.hi, root)))
+        root = add_up(root, r.of_product(add_up(v.sigma.hi, root)).bound)
         relative = root / v.sigma.lo * (1.0 + 2.0**-50)
         inverse = relative / (1.0 - relative) * (1.0 + 2.0**-48)
         scaled = error / v.sigma.lo * (1.0 + 2.0**-50)
@@ -271,7 +276,9 @@ def folded_error(
     stored = add_up(stored_loss(r, bias), r.operand_loss(Interval(bias, bias)))
     error = add_up(error, stored)
     magnitude = add_up(add_up(multiply_up(spread, steep), np.abs(bias)), error)
-    rounding = multiply_up(np.maximum(r.of_sum(magnitude), r.of_product(magnitude)), 3.0)
+    rounding = multiply_up(
+        np.maximum(r.of_sum(magnitude).bound, r.of_product(magnitude).bound), 3.0
+    )
     error = add_up(error, rounding)
     # a scale of 0 hides an infinity in these bounds, but not in a runtime: 0·∞ is NaN
     known = np.isfinite(relative) & np.isfinite(error)
@@ -293,13 +300,13 @@ def scaled_error(
             multiply_up(add_up(error, r.flushed), add_up(size, lost)), multiply_up(z, lost)
         )
         magnitude = add_up(multiply_up(size, z), error)
-        rounding = r.of_product(magnitude)
+        rounding = r.of_product(magnitude).bound
         error, magnitude = add_up(error, rounding), add_up(magnitude, rounding)
     if bias is not None:
         lost = add_up(stored_loss(r, bias), r.operand_loss(Interval(bias, bias)))
         error = add_up(add_up(error, r.flushed), lost)
         magnitude = add_up(add_up(magnitude, np.abs(bias)), lost)
-        error = add_up(error, np.maximum(r.of_sum(magnitude), r.of_product(magnitude)))
+        error = add_up(error, np.maximum(r.of_sum(magnitude).bound, r.of_product(magnitude).bound))
     return np.where(known, error, np.inf), magnitude
 
 

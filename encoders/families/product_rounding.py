@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from encoders.families.products import ANY_ORDER
+from encoders.lemmas.kernel import unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
 from encoders.operator import RoundingBound
 from encoders.relaxations.bilinear import Bilinear
@@ -55,11 +56,11 @@ def varying_rounding(
         r,
         partial,
         additions=counts,
-        products=products,
+        products=unchecked(products, "dot-product", "underflow-term"),
         steps=float(b.terms),
         clamped=clamped,
         total=every,
-    )
+    ).bound
     reached = add_up(partial, np.where(np.isfinite(radius), radius, 0.0))
     reached = np.maximum(reached, max(np.max(x.magnitude), np.max(y.magnitude)))
     return finish(r, radius, reached, ANY_ORDER)

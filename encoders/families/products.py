@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from encoders.contract.contract import AnyOrder, BiasPlacement, RuntimeContract
+from encoders.lemmas.kernel import unchecked
 from encoders.numbers.enclosure import (
     BoolArray,
     FloatArray,
@@ -134,11 +135,11 @@ def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
         r,
         largest,
         additions=additions,
-        products=products,
+        products=unchecked(products, "dot-product", "underflow-term"),
         steps=steps,
         clamped=clamped,
         total=every,
-    )
+    ).bound
     sums = in_blocks(_reached, largest, radius)
     reach = max(float(np.max(reached, initial=0.0)) for reached in (sums, magnitude, stored))
     done = finish(r, radius, np.asarray(reach), ANY_ORDER)

@@ -95,7 +95,7 @@ def _rounded_sum(
     lost = reduce(add_up, operands[1::2])
     zero = reduce(np.logical_or, [v == 0 for v in operands[::2]])
     magnitude = add_up(largest, lost)
-    fresh = np.where(zero, r.of_copy(magnitude), r.of_sum(magnitude))
+    fresh = np.where(zero, r.of_copy(magnitude).bound, r.of_sum(magnitude).bound)
     if gradual:
         fresh = reduce(np.minimum, operands[::2], fresh)
     return add_up(lost, fresh), magnitude

@@ -1,7 +1,8 @@
-"""Operators that apply one curve to every element: everything but the two meanings follows from it.
+"""Operators that apply one curve to every element: everything but the two semantics follows from
+it.
 
-The curve, the real meaning and the run-time meaning of an operator are written separately; tests
-hold them against each other.
+The curve, the real semantics and the run-time semantics of an operator are written separately;
+tests hold them against each other.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def smooth_operator(
 ) -> Operator:
     """An operator y = f(x), element by element.
 
-    `real(site, x, field)` and `runtime(site, x, arithmetic)` are its two meanings; what `runtime`
+    `real(site, x, field)` and `runtime(site, x, arithmetic)` are its two semantics; what `runtime`
     computes without rounding may differ from `real` by `uncharged(site, x)`. `uses` names the
     elementary functions in it. Where `runtime` chooses between a formula for x < 0 and one for
     x ≥ 0, `branches` are these two, and f is continuous at 0. `alternatives` are other formulas (or

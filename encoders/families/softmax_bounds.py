@@ -42,7 +42,9 @@ from encoders.rounding.tracked_functions import function_error
 
 Mask = npt.NDArray[np.bool_]
 
-MOST_ENTRIES = 2**20  # of Jacobians that are written out, as fits a cache: no tighter, quicker
+MOST_ENTRIES = (
+    2**20
+)  # of Jacobians that are stored entry by entry, as fits a cache: no tighter, quicker
 _FAR, _BEYOND = -16.0, -2000.0
 
 
@@ -175,7 +177,7 @@ def exponentials(r: Rounder, accuracy: FunctionAccuracy, x: Interval) -> Exponen
         return Exponentials(zero, zero, zero, 0.0, zero[:, :1])
     lost = r.operand_loss(x)
     read = add_up(lost, np.max(lost, axis=1, keepdims=True))
-    shift = add_up(add_up(read, r.of_sum(add_up(spread, read))), r.flushed)
+    shift = add_up(add_up(read, r.of_sum(add_up(spread, read)).bound), r.flushed)
     relative = 0.0 if accuracy.ulps is None else 2.0 * r.unit * accuracy.ulps
     tiny = 2.0 * r.flushed + (r.smallest_normal if accuracy.flushes else 0.0)
     if accuracy.ulps is not None:

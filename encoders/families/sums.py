@@ -18,6 +18,7 @@ from encoders.arithmetic.runtime import Arithmetic, joined, moved, sum_of_terms
 from encoders.contract.contract import AnyOrder, RuntimeContract
 from encoders.contract.orders import Sequential
 from encoders.families.gathering import Index, gathered_part
+from encoders.lemmas.kernel import unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart, add_up
 from encoders.operator import (
     DifferenceMap,
@@ -95,7 +96,9 @@ def any_order_total(
     largest = np.maximum(up, down)
     flushed = np.where(largest > 0, r.flushed, 0.0)
     additions = np.maximum(terms - 1.0, 0.0)
-    radius = any_order_sum(r, largest, additions, flushed, total=every)
+    radius = any_order_sum(
+        r, largest, additions, unchecked(flushed, "flush-operand-sum"), total=every
+    ).bound
     range_ = affine_values(affine_map(parts, shape), ranges).range
     reach = add_up(largest, np.where(np.isfinite(radius), radius, 0.0))
     return tracked(range_, radius), reach

@@ -206,7 +206,7 @@ def truncate_array(values: npt.ArrayLike, fmt: FloatFormat) -> FloatArray:
     return np.where(beyond, np.copysign(np.inf, exact), whole)
 
 
-def shortened(values: npt.ArrayLike, fmt: FloatFormat, truncated: bool) -> FloatArray:
+def truncated_operands(values: npt.ArrayLike, fmt: FloatFormat, truncated: bool) -> FloatArray:
     """Float64 values in a shorter format, toward zero or to nearest."""
     return truncate_array(values, fmt) if truncated else round_array(values, fmt)
 

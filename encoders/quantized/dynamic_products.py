@@ -35,7 +35,7 @@ from encoders.operator import (
     Site,
     ValueMap,
 )
-from encoders.quantized.grid_steps import steps_of
+from encoders.quantized.grid_steps import grid_of
 from encoders.quantized.integer_products import (
     IntegerProduct,
     broadcasts,
@@ -53,7 +53,7 @@ from encoders.rounding.rounding_bounds import Rounder, finish, held, rounder, st
 from encoders.traits import Discontinuity
 from onnx_import.graph import DType, TensorType
 
-_STEPS = steps_of(DType.UINT8)
+_STEPS = grid_of(DType.UINT8)
 _LEVELS = 255.0
 _SCALE, _ZERO = 2, 3
 _COARSEST = 2.0**-20  # the unit roundoff up to which the constants below hold
@@ -61,11 +61,11 @@ _COARSEST = 2.0**-20  # the unit roundoff up to which the constants below hold
 
 @dataclass(frozen=True)
 class DynamicProduct:
-    """A product of integers with factors at inputs 0 and 1 and zero points at 2 and 3; how
-    many axes of the output and of the stored factor follow the one along which scales run."""
+    """A product of integers with factors at inputs 0 and 1 and zero points at 2 and 3, and whether
+    there may be a scale for each of the last axis of the stored factor and of the result."""
 
     product: IntegerProduct
-    after: Callable[[Site], tuple[int, int]]
+    per_column: bool
 
     def whole(self, site: Site) -> Site:
         """The product of integers: of a computed uint8 tensor and its zero point."""
@@ -83,7 +83,7 @@ class DynamicProduct:
         plain = centred_site(self.product, self.whole(site))
         centred = np.asarray(plain.constants[1], np.float64)
         scale = np.asarray(site.constants[_SCALE], np.float64)
-        return replace(plain, constants=(None, centred * _spread(self.after(site)[1], scale[None])))
+        return replace(plain, constants=(None, centred * _number(scale)))
 
     def size(self, site: Site, x: FloatArray) -> FloatArray:
         """Σ|w|·x for x ≥ 0, rounded up."""
@@ -92,10 +92,14 @@ class DynamicProduct:
         return product_size(self.product, replace(scaled, constants=(None, weights)), x)
 
 
-def _spread(after: int, values: Any) -> Any:
-    """(k, *stored) → as many axes as broadcast along that of the scales."""
-    shape = () if prod(values.shape[1:]) == 1 else (*values.shape[1:], *(1,) * after)
-    return values.reshape(values.shape[0], *shape)
+def _number(scales: FloatArray) -> FloatArray:
+    """One number has no axes: the result has as many as all scales."""
+    return scales.reshape(()) if scales.size == 1 else scales
+
+
+def _numbers(values: Any) -> Any:
+    """The same of (k, *stored)."""
+    return values.reshape(values.shape[0]) if prod(values.shape[1:]) == 1 else values
 
 
 def _check(p: DynamicProduct, site: Site) -> None:
@@ -103,11 +107,12 @@ def _check(p: DynamicProduct, site: Site) -> None:
         raise site.unsupported("its first input must be computed, in float32, and no other")
     check_scale(site, _SCALE)
     check_product(p.product, p.whole(site))
-    scale = np.asarray(site.constants[_SCALE])[None]
-    targets = (site.outputs[0].shape, site.type_of(1).shape)
-    for after, target in zip(p.after(site), targets, strict=True):
-        if not broadcasts(_spread(after, scale).shape[1:], target):
-            raise site.unsupported(f"its scales (input {_SCALE}) do not fit {list(target)}")
+    scale = np.asarray(site.constants[_SCALE])
+    output, weights = site.outputs[0].shape, site.type_of(1).shape
+    if not broadcasts(scale.shape, output):
+        raise site.unsupported(f"its scales (input {_SCALE}) do not fit {list(output)}")
+    if scale.size > 1 and not (p.per_column and broadcasts(scale.shape, weights)):
+        raise site.unsupported(f"its scales (input {_SCALE}) do not fit {list(weights)}")
 
 
 def _extreme(larger: Callable[[Any, Any], Any], x: Any) -> Any:
@@ -233,7 +238,7 @@ def dynamic_operator(name: str, p: DynamicProduct) -> Operator:
         total = product_real(p.product, p.whole(site), _around(q, zero[:, 0], inputs), field)
         stored = inputs[_SCALE]
         assert stored is not None
-        factor = np.multiply(*aligned((scale[:, 0], _spread(p.after(site)[0], stored))))
+        factor = np.multiply(*aligned((scale[:, 0], _numbers(stored))))
         return (np.multiply(*aligned((total, factor))),)
 
     def runtime(
@@ -253,7 +258,7 @@ def dynamic_operator(name: str, p: DynamicProduct) -> Operator:
         q = moved(q, lambda v: v.reshape(v.shape[0], *shape))
         zero, scale = (moved(v, lambda w: w[:, 0]) for v in (zero, scale))
         total = product_runtime(p.product, p.whole(site), _around(q, zero, inputs), arithmetic)
-        stored = moved(inputs[_SCALE], partial(_spread, p.after(site)[0]))
+        stored = moved(inputs[_SCALE], _numbers)
         factor = arithmetic.multiply(*aligned((scale, stored)))
         converted = integers_of(arithmetic).converted(total)
         return (arithmetic.multiply(*aligned((converted, factor))),)
@@ -287,7 +292,7 @@ def dynamic_operator(name: str, p: DynamicProduct) -> Operator:
         rounding=rounding,
         work=lambda site: p.product.core.work(p.scaled(site)),
         dtypes=(DType.FLOAT32,),
-        whole_sums=True,
+        exact_integer_sums=True,
         jump=Discontinuity.OWN_GRID,
     )
     return operator.reading(*p.product.core.attributes)

@@ -31,7 +31,7 @@ LEMMAS = ("grid-step", "step-jump", "secant-step", *PIECES)
 
 
 @dataclass(frozen=True)
-class Steps:
+class IntegerGrid:
     """The least and the greatest integer of the stored type."""
 
     lowest: float
@@ -57,12 +57,12 @@ class Steps:
         return whole.minimum(whole.maximum(q, low), high)
 
 
-def steps_of(dtype: DType) -> Steps:
+def grid_of(dtype: DType) -> IntegerGrid:
     limits = np.iinfo(dtype.value)
-    return Steps(float(limits.min), float(limits.max))
+    return IntegerGrid(float(limits.min), float(limits.max))
 
 
-def step_values(steps: Steps, u: Interval) -> ValueMap:
+def step_values(steps: IntegerGrid, u: Interval) -> ValueMap:
     """Values of q over u = t + z."""
     range_ = steps.range(u)
     _, near = piecewise_bounds(clamp(steps.lowest, steps.highest), u)
@@ -77,7 +77,7 @@ def step_values(steps: Steps, u: Interval) -> ValueMap:
     return elementwise_values(range_, bounds, u)
 
 
-def step_differences(steps: Steps, u: Interval, error: FloatArray) -> DifferenceMap:
+def step_differences(steps: IntegerGrid, u: Interval, error: FloatArray) -> DifferenceMap:
     """Differences of q for real u and |û − u| ≤ `error`, infinite where û may be no number."""
     error = np.where(np.isnan(error), np.inf, error)
     real = np.isfinite(u.lo) & np.isfinite(u.hi)
@@ -94,7 +94,7 @@ def step_differences(steps: Steps, u: Interval, error: FloatArray) -> Difference
 
 
 def step_rounding(
-    steps: Steps, t: Tracked, zero: Interval, r: Rounder, shape: tuple[int, ...]
+    steps: IntegerGrid, t: Tracked, zero: Interval, r: Rounder, shape: tuple[int, ...]
 ) -> FloatArray:
     """How far rounding before the step moves q, t having been followed under a contract."""
     error = np.broadcast_to(t.error[0], shape)

@@ -1,4 +1,4 @@
-"""Products of stored and computed integers, zero points taken off: exact in both meanings.
+"""Products of stored and computed integers, zero points taken off: exact in both semantics.
 
 What MatMulInteger, ConvInteger and their quantised kin have in common: Σ (a − a₀)·(b − b₀), one
 factor stored. Taken off, the zero points leave a product of real numbers (`core`), which the
@@ -255,6 +255,6 @@ def integer_operator(name: str, since: int, p: IntegerProduct) -> Operator:
         affine=True,
         work=work,
         dtypes=BYTES,
-        whole_sums=True,
+        exact_integer_sums=True,
     )
     return operator.reading(*p.core.attributes)

@@ -2,7 +2,7 @@
 
 Over the reals q = clamp(⌊(Σ (a − a₀)·(b − b₀) + bias)·s_a·s_b/s_y⌉ + y₀). A runtime adds in int32,
 converts the sum to float32 and multiplies it by (s_a·s_b)/s_y, which it has computed in float32
-too: that is what onnxruntime does, bit for bit (tests/test_quantised_models.py).
+too: that is what onnxruntime does, bit for bit (tests/test_quantized_models.py).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up, m
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.quantized.grid_steps import (
     LEMMAS,
-    Steps,
+    IntegerGrid,
+    grid_of,
     step_differences,
     step_rounding,
     step_values,
-    steps_of,
 )
 from encoders.quantized.integer_products import (
     BYTES,
@@ -53,7 +53,7 @@ _SCALES = (1, 4)
 
 
 @dataclass(frozen=True)
-class Requantised:
+class Requantized:
     """A product with scales; those of the second factor, and the bias, run along the axis of the
     output that `trailing(site)` axes follow. Scale and zero point of the output, and the bias, are
     at these inputs."""
@@ -78,7 +78,7 @@ class Requantised:
         return np.asarray(self.columns(site, np.asarray(value, np.float64)[None])[0])
 
 
-def _check(q: Requantised, site: Site) -> None:
+def _check(q: Requantized, site: Site) -> None:
     if len(site.variable) != 1:
         raise site.unsupported("scales, zero points, bias and one factor must be constants")
     check_product(q.product, site)
@@ -97,7 +97,7 @@ def _check(q: Requantised, site: Site) -> None:
         raise site.unsupported(f"a result in {site.outputs[0].dtype.value} is not supported")
 
 
-def _scaling(q: Requantised, site: Site) -> AffineMap:
+def _scaling(q: Requantized, site: Site) -> AffineMap:
     """From the sum to the number of steps and the zero point.
 
     A product of two float32 numbers is exact in float64, so only the quotient is rounded.
@@ -112,7 +112,7 @@ def _scaling(q: Requantised, site: Site) -> AffineMap:
 
 
 def _taken(
-    q: Requantised, site: Site, total: Any, inputs: Sequence[Any], arithmetic: Arithmetic[Any]
+    q: Requantized, site: Site, total: Any, inputs: Sequence[Any], arithmetic: Arithmetic[Any]
 ) -> Any:
     """The number of steps as a runtime computes it from the sum."""
     a, b, y = (moved(inputs[i], partial(q.columns, site)) for i in (*_SCALES, q.y_scale))
@@ -125,11 +125,11 @@ def _optional(inputs: Sequence[Any], position: int) -> Any | None:
     return inputs[position] if position < len(inputs) else None
 
 
-def requantising_operator(name: str, q: Requantised) -> Operator:
+def requantizing_operator(name: str, q: Requantized) -> Operator:
     """The operator of this name, since opset 10."""
 
-    def steps(site: Site) -> Steps:
-        return steps_of(site.outputs[0].dtype)
+    def steps(site: Site) -> IntegerGrid:
+        return grid_of(site.outputs[0].dtype)
 
     def real(
         site: Site, inputs: Sequence[ObjectArray | None], field: Field
@@ -203,6 +203,6 @@ def requantising_operator(name: str, q: Requantised) -> Operator:
         rounding=rounding,
         work=work,
         dtypes=BYTES,
-        whole_sums=True,
+        exact_integer_sums=True,
     )
     return operator.reading(*q.product.core.attributes)

@@ -157,7 +157,7 @@ def affine_differences(affine: AffineMap, errors: Sequence[FloatArray]) -> Diffe
     return DifferenceMap(radius, backward)
 
 
-def affine_meanings(
+def affine_semantics(
     affine_of: Callable[[Site], AffineMap],
 ) -> tuple[
     Callable[[Site, Sequence[Interval]], ValueMap],

@@ -1,4 +1,4 @@
-"""Real meanings read in first-order forms, and in forms with derivatives.
+"""Real semantics read in first-order forms, and in forms with derivatives.
 
 `Forms` encloses an operator's value over many boxes; `Duals` encloses its partial derivatives with
 respect to the operator's own inputs as well (forward differentiation, Wengert 1964). Over a box
@@ -106,7 +106,7 @@ def times(a: Slope, b: Slope) -> Slope:
 
 @dataclass(frozen=True)
 class Forms:
-    """`Field` of forms over boxes of so many inputs. Whole-number steps have no form."""
+    """`Field` of forms over boxes of so many inputs. Integer steps have no form."""
 
     inputs: int
 

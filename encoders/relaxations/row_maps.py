@@ -3,7 +3,7 @@
 f(x̂) − f(x) = J·d with each row of J taken somewhere between x and x̂, so inside an enclosure of
 the Jacobian over a convex set that holds both. The midpoint of the enclosure is the linear part,
 the rest a remainder; where a direct bound is better the element keeps that one and no linear part.
-Entries of long rows are too many to be written out: their enclosures have a structure
+Entries of long rows are too many to be stored: their enclosures have a structure
 (encoders/relaxations/low_rank.py).
 """
 

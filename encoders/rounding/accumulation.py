@@ -2,7 +2,7 @@
 
 Where a contract names an accumulation format, an operator reads its operands into it (which is
 exact, but that a runtime which flushes operands takes a subnormal number of the tensor's format for
-zero, as it does when a Cast converts one), does all that its run-time meaning says there, and
+zero, as it does when a Cast converts one), does all that its run-time semantics says there, and
 rounds the result to the tensor's own format. What only moves data, or converts it, has nothing to
 accumulate. A single + − × ÷ or √ gives the bits of the narrow format: with 2p + 2 digits, which
 binary32 has for binary16 and bfloat16, and binary64 for binary32, rounding twice is innocuous

@@ -1,4 +1,4 @@
-"""Running error analysis: the run-time meaning of an operator, executed on ranges and errors.
+"""Running error analysis: the run-time semantics of an operator, executed on ranges and errors.
 
 `ErrorArithmetic` is the third arithmetic an operator's `runtime` is read in. It follows the same
 schedule as the emulator, step by step, and keeps for every intermediate value a range of what it
@@ -66,7 +66,7 @@ class ErrorArithmetic:
         """Integers up to 2^p in magnitude are in the format already."""
         magnitude = add_up(a.ideal.magnitude, a.error)
         held = magnitude * self.rounder.unit <= 1.0
-        fresh = np.where(held, 0.0, self.rounder.of_product(magnitude))
+        fresh = np.where(held, 0.0, self.rounder.of_product(magnitude).bound)
         return self._result(a.ideal, a.error, fresh, magnitude, a)
 
     def add(self, a: Tracked, b: Tracked) -> Tracked:
@@ -81,8 +81,8 @@ class ErrorArithmetic:
         moved = add_up(add_up(a.error, b.error), self._lost(a))
         moved = add_up(moved, self._lost(b))
         magnitude = add_up(ideal.magnitude, moved)
-        fresh = self.rounder.of_sum(magnitude)
-        fresh = np.where(is_zero(a) | is_zero(b), self.rounder.of_copy(magnitude), fresh)
+        fresh = self.rounder.of_sum(magnitude).bound
+        fresh = np.where(is_zero(a) | is_zero(b), self.rounder.of_copy(magnitude).bound, fresh)
         return self._result(ideal, moved, fresh, magnitude, a, b)
 
     def multiply(self, a: Tracked, b: Tracked) -> Tracked:
@@ -90,10 +90,10 @@ class ErrorArithmetic:
         magnitude = add_up(ideal.magnitude, moved)
         fresh = np.where(
             is_power_of_two(a) | is_power_of_two(b),
-            self.rounder.of_scaling(magnitude),
-            self.rounder.of_product(magnitude),
+            self.rounder.of_scaling(magnitude).bound,
+            self.rounder.of_product(magnitude).bound,
         )
-        fresh = np.where(is_one(a) | is_one(b), self.rounder.of_copy(magnitude), fresh)
+        fresh = np.where(is_one(a) | is_one(b), self.rounder.of_copy(magnitude).bound, fresh)
         return self._result(ideal, moved, fresh, magnitude, a, b)
 
     def multiply_add(self, a: Tracked, b: Tracked, c: Tracked) -> Tracked:
@@ -114,9 +114,11 @@ class ErrorArithmetic:
         moved = add_up(add_up(moved, c.error), self._lost(c))
         ideal = Interval(add_down(product.lo, c.ideal.lo), add_up(product.hi, c.ideal.hi))
         magnitude = add_up(ideal.magnitude, moved)
-        fresh = np.maximum(self.rounder.of_sum(magnitude), self.rounder.of_product(magnitude))
+        fresh = np.maximum(
+            self.rounder.of_sum(magnitude).bound, self.rounder.of_product(magnitude).bound
+        )
         copied = is_zero_product(a, b)
-        fresh = np.where(copied, self.rounder.of_copy(magnitude), fresh)
+        fresh = np.where(copied, self.rounder.of_copy(magnitude).bound, fresh)
         return self._result(ideal, moved, fresh, magnitude, a, b, c)
 
     def chain(
@@ -152,7 +154,7 @@ class ErrorArithmetic:
             max(largest_of(b.computed.magnitude) for _, b in pairs),
         )
         magnitude = np.maximum(np.maximum(biggest, add_up(ideal.magnitude, moved)), clamped)
-        fresh = r.of_step(float(len(pairs)), magnitude)
+        fresh = r.of_step(float(len(pairs)), magnitude).bound
         return self._result(ideal, moved, fresh, magnitude, *operands)
 
     def divide(self, a: Tracked, b: Tracked) -> Tracked:
@@ -169,10 +171,10 @@ class ErrorArithmetic:
         magnitude = add_up(ideal.magnitude, moved)
         fresh = np.where(
             is_power_of_two(b),
-            self.rounder.of_scaling(magnitude),
-            self.rounder.of_product(magnitude),
+            self.rounder.of_scaling(magnitude).bound,
+            self.rounder.of_product(magnitude).bound,
         )
-        fresh = np.where(is_one(b), self.rounder.of_copy(magnitude), fresh)
+        fresh = np.where(is_one(b), self.rounder.of_copy(magnitude).bound, fresh)
         return self._result(ideal, moved, fresh, magnitude, a, b)
 
     def sqrt(self, a: Tracked) -> Tracked:
@@ -189,13 +191,13 @@ class ErrorArithmetic:
             moved = np.where(change == 0, 0.0, np.fmin(far, near))
         moved = np.where(low >= 0, moved, np.inf)
         magnitude = add_up(ideal.magnitude, moved)
-        return self._result(ideal, moved, self.rounder.of_product(magnitude), magnitude, a)
+        return self._result(ideal, moved, self.rounder.of_product(magnitude).bound, magnitude, a)
 
     def maximum(self, a: Tracked, b: Tracked) -> Tracked:
         ideal = Interval(np.maximum(a.ideal.lo, b.ideal.lo), np.maximum(a.ideal.hi, b.ideal.hi))
         moved = np.maximum(add_up(a.error, self._lost(a)), add_up(b.error, self._lost(b)))
         magnitude = add_up(ideal.magnitude, moved)
-        return self._result(ideal, moved, self.rounder.of_copy(magnitude), magnitude, a, b)
+        return self._result(ideal, moved, self.rounder.of_copy(magnitude).bound, magnitude, a, b)
 
     def function(self, f: Function, a: Tracked) -> Tracked:
         return applied(f, a, self._moved(a), self.rounder, self.contract.functions.accuracy(f))
@@ -279,10 +281,10 @@ def traced(
     contract: RuntimeContract,
     lemmas: tuple[str, ...],
 ) -> RoundingBound:
-    """Bound a node's rounding error by following its run-time meaning step by step.
+    """Bound a node's rounding error by following its run-time semantics step by step.
 
     `inputs` are the run-time ranges of the variable inputs, taken as exact. Sound wherever the
-    run-time meaning without rounding equals the real meaning, which a test checks per operator.
+    run-time semantics without rounding equals the real semantics, which a test checks per operator.
     """
     r = rounder(site, contract)
     arithmetic = ErrorArithmetic(r, contract)

@@ -1,6 +1,6 @@
-"""Matrix products whose factors a runtime shortens first (TF32), and which alone use tensor cores.
+"""Matrix products whose factors a runtime truncates first (TF32), and which alone use tensor cores.
 
-With x̃, W̃ the shortened factors, f_W̃(x̃) − f_W(x̂) = (f_W̃(x̃) − f_W̃(x̂)) + f_(W̃ − W)(x̂): what the
+With x̃, W̃ the truncated factors, f_W̃(x̃) − f_W(x̂) = (f_W̃(x̃) − f_W̃(x̂)) + f_(W̃ − W)(x̂): what the
 operator's own differences say of |x̃ − x̂|, and its values at the change of the weights. The rest is
 the product's own rounding, with W̃ for weights.
 """
@@ -18,7 +18,7 @@ from encoders.arithmetic.runtime import Arithmetic
 from encoders.contract.contract import FactorRounding, OpenSchedule, RuntimeContract
 from encoders.contract.orders import alignment_of
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, with_zero
-from encoders.numbers.formats import FloatFormat, shortened
+from encoders.numbers.formats import FloatFormat, truncated_operands
 from encoders.operator import Operator, RoundingBound, Site
 from encoders.rounding.rounding_bounds import Rounder, held, no_overflow, rounder
 from onnx_import.graph import Array
@@ -26,8 +26,8 @@ from onnx_import.graph import Array
 LEMMAS = ("dot-product", "dot-product-total")
 
 
-def shortening(operator: Operator) -> Operator:
-    """The operator under contracts that say how factors are shortened and steps are aligned; any
+def with_truncated_operands(operator: Operator) -> Operator:
+    """The operator under contracts that say how factors are truncated and steps are aligned; any
     operator but a matrix product has neither."""
     if operator.movement or operator.converts:
         return operator
@@ -60,7 +60,7 @@ def shortening(operator: Operator) -> Operator:
             return operator.rounding(site, inputs, result, contract).using(*steps)
         way = contract.factor_rounding
         bounds = [
-            _shortened(
+            _truncated(
                 operator,
                 site,
                 inputs=inputs,
@@ -94,7 +94,7 @@ def _short(site: Site, contract: RuntimeContract) -> FloatFormat | None:
     return contract.shorter_than(dtype) if dtype.is_float else None
 
 
-def _shortened(
+def _truncated(
     operator: Operator,
     site: Site,
     inputs: Sequence[Interval],
@@ -103,7 +103,7 @@ def _shortened(
     short: FloatFormat,
     truncated: bool,
 ) -> RoundingBound:
-    """The bound for one way of shortening."""
+    """The bound for one way of truncating."""
     r = rounder(site, contract)
     way = FactorRounding.TRUNCATE if truncated else FactorRounding.NEAREST
     shorter = replace(r, path=(*r.path, factor(r.format, short, way)))
@@ -115,7 +115,7 @@ def _shortened(
             exact = np.asarray(weights, np.float64)
             end, before = held(shorter, exact), held(r, exact)
             constants[i], changes[i] = end.values, end.values - exact
-            # what is flushed here though nothing shortens it, the product itself is charged with
+            # what is flushed here though nothing truncates it, the product itself is charged with
             late = ~before.flushed & (end.values == before.values)
             flushed = flushed or bool(np.any(end.flushed & ~late & (exact != 0)))
     there = replace(site, constants=tuple(constants))
@@ -123,7 +123,9 @@ def _shortened(
     for position, x in zip(site.variable, inputs, strict=True):
         if position in operator.factors:
             lost = r.operand_loss(x)
-            moved.append(with_zero(x.move(lambda v: shortened(v, short, truncated)), lost > 0))
+            moved.append(
+                with_zero(x.move(lambda v: truncated_operands(v, short, truncated)), lost > 0)
+            )
             errors.append(add_up(_loss(replace(r, format=short), x, truncated), lost))
         else:
             moved.append(x)
@@ -146,7 +148,7 @@ def _shortened(
 
 def _loss(r: Rounder, x: Interval, truncated: bool) -> FloatArray:
     """|x̃ − x̂| for factors in a range, at most half an ulp of the short format or a whole one."""
-    nearest = replace(r, flush_results=False).of_product(x.magnitude)
+    nearest = replace(r, flush_results=False).of_product(x.magnitude).bound
     return np.minimum(2.0 * nearest, x.magnitude) if truncated else nearest
 
 

@@ -19,6 +19,10 @@ import numpy as np
 from encoders.arithmetic.number_path import Arrived, Hop, Path, arrived, stored_path
 from encoders.contract.contract import RuntimeContract, Subnormals
 from encoders.contract.orders import alignment_of
+from encoders.lemmas.kernel import Radius, Rounding, apply, unchecked
+from encoders.lemmas.lemma import RoundingLemma
+from encoders.lemmas.rounding import ALIGNED, COPIED, ROUNDED, ROUNDED_SUM, SCALED, UNROUNDED
+from encoders.lemmas.sums import ANY_ORDER_LINEAR, SUM_ANY_ORDER, SUM_ANY_ORDER_ALIGNED
 from encoders.numbers.enclosure import (
     FloatArray,
     Interval,
@@ -87,50 +91,64 @@ class Rounder:
             return self.smallest_normal
         return max(float(self.format.smallest_subnormal / 2), 2.0**-1074)
 
-    def of_sum(self, magnitude: FloatArray) -> FloatArray:
+    def of_sum(self, magnitude: FloatArray) -> Rounding:
         """Error of rounding z = x ± y for floats x, y and |z| ≤ magnitude."""
-        if self.exact:
-            return np.zeros_like(magnitude)
-        bound = np.minimum(self.half_ulp(magnitude), multiply_up(magnitude, self.relative))
-        bound = np.where(magnitude < self.smallest_normal, 0.0, bound)
-        return self._flushed(bound, magnitude)
+        return self._nearest(ROUNDED_SUM, magnitude)
 
-    def of_product(self, magnitude: FloatArray) -> FloatArray:
+    def of_product(self, magnitude: FloatArray) -> Rounding:
         """Error of rounding any real z with |z| ≤ magnitude (product, quotient, FMA, root)."""
-        if self.exact:
-            return np.zeros_like(magnitude)
-        underflow = max(float(self.format.smallest_subnormal / 2), 2.0**-1074)
-        relative = add_up(multiply_up(magnitude, self.relative), underflow)
-        bound = np.minimum(self.half_ulp(magnitude), relative)
-        return self._flushed(np.minimum(bound, magnitude), magnitude)
+        return self._nearest(ROUNDED, magnitude)
 
-    def of_scaling(self, magnitude: FloatArray) -> FloatArray:
+    def _nearest(self, lemma: RoundingLemma, magnitude: FloatArray) -> Rounding:
+        if self.exact:
+            return apply(UNROUNDED, M=magnitude)
+        return apply(
+            lemma,
+            M=magnitude,
+            P=in_blocks(self._power, magnitude),
+            u=self.unit,
+            least=self.smallest_normal,
+            tiny=self._tiny,
+        )
+
+    def of_scaling(self, magnitude: FloatArray) -> Rounding:
         """Error of a product by a power of two: none but by underflow."""
         if self.exact:
-            return np.zeros_like(magnitude)
-        return np.minimum(magnitude, self.underflow)
+            return apply(UNROUNDED, M=magnitude)
+        return apply(SCALED, M=magnitude, u=self.unit, least=self.smallest_normal, tiny=self._tiny)
 
-    def of_copy(self, magnitude: FloatArray) -> FloatArray:
+    def of_copy(self, magnitude: FloatArray) -> Rounding:
         """Error of a result that is one of the operands: a flushing runtime may lose it."""
         if self.exact or not self.flush_results:
-            return np.zeros_like(magnitude)
-        return np.minimum(magnitude, self.smallest_normal)
+            return apply(UNROUNDED, M=magnitude)
+        return apply(COPIED, M=magnitude, tiny=self._tiny)
 
-    def of_step(self, products: float, magnitude: FloatArray) -> FloatArray:
+    @property
+    def _tiny(self) -> float:
+        """Results below it may become 0."""
+        return self.smallest_normal if self.flush_results else 0.0
+
+    def _power(self, magnitude: FloatArray) -> FloatArray:
+        """2^k with k = max(⌊log2 M⌋, emin)."""
+        power = (np.ascontiguousarray(magnitude).view(np.int64) & _EXPONENT).view(np.float64)
+        return np.maximum(power.reshape(magnitude.shape), self.smallest_normal)
+
+    def of_step(self, products: float, magnitude: FloatArray) -> Rounding:
         """Error of an aligned step (encoders/contract/orders.py) of so many products.
 
         The largest number in it, its result and `clamped` of its factors are at most `magnitude`.
-
-        Every product and the running sum lose less than one unit, 2^-alignment of the largest; the
-        truncated result loses less than an ulp (lemma `aligned-step`).
         """
         if self.exact or self.alignment is None:
-            return np.zeros_like(magnitude)
-        lost = (products + 1.0) * 2.0**-self.alignment
-        after = add_up(magnitude, multiply_up(magnitude, lost))
-        relative = add_up(multiply_up(magnitude, lost), multiply_up(after, 2.0 * self.unit))
-        bound = add_up(relative, max(float(self.format.smallest_subnormal), 2.0**-1074))
-        return self._flushed(bound, np.full_like(magnitude, np.inf))
+            return apply(UNROUNDED, M=magnitude)
+        return apply(
+            ALIGNED,
+            M=magnitude,
+            k=products,
+            share=2.0**-self.alignment,
+            u=self.unit,
+            least=self.smallest_normal,
+            tiny=self._tiny,
+        )
 
     def clamped(self, x: FloatArray | float, y: FloatArray | float) -> float:
         """A bound on what factors below the normal range count for in an aligned step, where
@@ -138,26 +156,6 @@ class Rounder:
         least = self.format.emin if self.least_factor is None else self.least_factor
         tiny = 2.0**least
         return tiny * max(float(np.max(x, initial=tiny)), float(np.max(y, initial=tiny)))
-
-    def half_ulp(self, magnitude: FloatArray) -> FloatArray:
-        """u·2^k with k = max(⌊log2 M⌋, emin): half the spacing at the largest value.
-
-        Up to 2^k half the spacing is half of that; beyond, 2^k itself is a representable
-        neighbour, at most M − 2^k away (format lemmas `half-ulp`, `correctly-rounded`).
-        """
-        return in_blocks(self._half_ulp, magnitude)
-
-    def _half_ulp(self, magnitude: FloatArray) -> FloatArray:
-        least = float(np.ldexp(1.0, self.format.emin))
-        power = np.maximum((magnitude.view(np.int64) & _EXPONENT).view(np.float64), least)
-        with np.errstate(invalid="ignore", under="ignore"):
-            spacing = self.unit * power
-            beyond = np.maximum(add_up(magnitude, -power), 0.5 * spacing)
-        if magnitude.size and np.min(power) > least and np.max(power) < np.inf:
-            return np.minimum(spacing, beyond)
-        tight = np.where(power > least, np.minimum(spacing, beyond), spacing)
-        bound = np.where(magnitude == 0, 0.0, np.maximum(tight, 2.0**-1074))
-        return np.where(np.isfinite(magnitude), bound, np.inf)
 
     def spacing(self, magnitude: FloatArray) -> FloatArray:
         """The distance between neighbouring numbers at the largest value: one ulp.
@@ -167,11 +165,6 @@ class Rounder:
         _, exponent = np.frexp(magnitude)
         last = np.maximum(exponent - 1, self.format.emin) - self.format.precision + 1
         return np.where(np.isfinite(magnitude), np.ldexp(1.0, last), np.inf)
-
-    def _flushed(self, bound: FloatArray, magnitude: FloatArray) -> FloatArray:
-        if not self.flush_results:
-            return bound
-        return np.minimum(np.maximum(bound, self.smallest_normal), magnitude)
 
     @property
     def flushed(self) -> float:
@@ -226,7 +219,7 @@ def conversion_error(r: Rounder, source: FloatFormat, x: Interval) -> FloatArray
     lost = np.maximum(r.operand_loss(x), replace(r, format=source).operand_loss(x))
     magnitude = add_up(x.magnitude, lost)
     fresh = r.of_copy(magnitude) if r.format.holds(source) else r.of_product(magnitude)
-    return add_up(lost, fresh)
+    return add_up(lost, fresh.bound)
 
 
 def stored_loss(r: Rounder, values: FloatArray) -> FloatArray:
@@ -268,11 +261,11 @@ def any_order_sum(
     r: Rounder,
     partial: FloatArray,
     additions: FloatArray,
-    products: FloatArray,
+    products: Radius,
     steps: float = 0.0,
     clamped: float = 0.0,
     total: FloatArray | None = None,
-) -> FloatArray:
+) -> Radius:
     """|ŝ − s| for a sum in any order, with or without FMA: lemmas `sum-any-order` and, where that
     knows of no bound because there are too many additions, `any-order-linear` or `-power`.
 
@@ -283,55 +276,103 @@ def any_order_sum(
     Infinite where a hypothesis of all three lemmas fails of these numbers.
     """
     every = multiply_up(partial, 2.0) if total is None else total
-    return in_blocks(
-        lambda *blocks: _any_order_sum(r, steps, clamped, *blocks),
-        partial,
-        additions,
-        products,
-        every,
-    )
-
-
-def _any_order_sum(
-    r: Rounder,
-    steps: float,
-    clamped: float,
-    partial: FloatArray,
-    additions: FloatArray,
-    products: FloatArray,
-    total: FloatArray,
-) -> FloatArray:
-    aligned = r.alignment is not None and steps > 0.0
-
-    def needed(error: FloatArray) -> FloatArray:
-        reached = add_up(partial, error)
-        total = add_up(products, multiply_up(additions, _of_node(r, reached)))
-        if not aligned:
-            return total
-        return add_up(total, multiply_up(r.of_step(1.0, np.maximum(reached, clamped)), steps))
-
+    sum_ = _AnyOrder(r, partial, additions, products, steps, clamped)
     # Where it closes with the relative error of a rounding in place of half an ulp, as it does
     # unless sums are very long, what half an ulp then asks for is a bound too.
-    least = 2.0 * r.underflow + r.lost_operands
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        linear = products + additions * (r.relative * partial + least)
-        guess = linear / (1.0 - r.relative * additions) * (1.0 + 2.0**-20)
-        error = needed(guess)
-        closes = (guess >= 0.0) & (error <= guess)
-        if np.all(closes):
-            return error
-        best = np.where(closes, error, np.inf)
-        error = np.broadcast_to(products, best.shape)
+    found = sum_.closed(in_blocks(sum_.guess, partial, additions, products.bound))
+    if np.all(np.isfinite(found.bound)):
+        return found
+    error = products.bound
+    with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(_ITERATIONS):
-            error = needed(error)
+            error = sum_.needed(error)
         for factor in (1.0, 1.0 + 2.0**-8, 2.0):
-            candidate = multiply_up(error, factor)
-            closes = (candidate >= 0.0) & (needed(candidate) <= candidate)
-            best = np.where(closes, np.fmin(best, candidate), best)
-        any_number = _powers if aligned else _linear
-        best = np.fmin(best, any_number(r, steps, clamped, total, additions, products))
-    known = (partial >= 0.0) & (additions >= 0.0) & (products >= 0.0) & (total >= 0.0)
-    return np.where(known & (best >= 0.0), best, np.inf)
+            found = found.and_also(sum_.closed(multiply_up(error, factor)))
+    if sum_.aligned:
+        with np.errstate(over="ignore", invalid="ignore"):
+            powers = _powers(r, steps, clamped, every, additions, products.bound)
+        return found.and_also(unchecked(powers, "any-order-power", "any-order-power-growth"))
+    linear = apply(
+        ANY_ORDER_LINEAR,
+        S=every,
+        m=additions,
+        u=0.0 if r.exact else r.unit,
+        h=0.0 if r.exact else r.underflow,
+        lost=r.lost_operands,
+        p=products,
+    )
+    return found.and_also(linear)
+
+
+@dataclass(frozen=True)
+class _AnyOrder:
+    """A sum in any order, and what an error E within which all its partial sums stay would give."""
+
+    r: Rounder
+    partial: FloatArray
+    additions: FloatArray
+    products: Radius
+    steps: float
+    clamped: float
+
+    @property
+    def aligned(self) -> bool:
+        return self.r.alignment is not None and self.steps > 0.0
+
+    def guess(self, partial: FloatArray, additions: FloatArray, products: FloatArray) -> FloatArray:
+        """The E that relative errors of roundings ask for, and a little more; element by element.
+        Whatever it is, `closed` looks at it."""
+        r = self.r
+        least = 2.0 * r.underflow + r.lost_operands
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            linear = products + additions * (r.relative * partial + least)
+            return np.asarray(linear / (1.0 - r.relative * additions) * (1.0 + 2.0**-20))
+
+    def closed(self, error: FloatArray) -> Radius:
+        """The bound, if what the nodes err by stays within E; else infinite.
+
+        A node is an addition or, contracted, an FMA; the latter may underflow, and errs by no less
+        than an addition may.
+        """
+        reached = self._reached(error)
+        node = self.r.of_product(reached)
+        if not self.aligned:
+            return apply(
+                SUM_ANY_ORDER,
+                T=self.partial,
+                E=error,
+                m=self.additions,
+                r=node,
+                lost=self.r.lost_operands,
+                p=self.products,
+            )
+        return apply(
+            SUM_ANY_ORDER_ALIGNED,
+            T=self.partial,
+            E=error,
+            m=self.additions,
+            r=node,
+            k=self.steps,
+            s=self.r.of_step(1.0, np.maximum(reached, self.clamped)),
+            lost=self.r.lost_operands,
+            p=self.products,
+        )
+
+    def needed(self, error: FloatArray) -> FloatArray:
+        """What the nodes err by if no error on the way exceeds this one: the next guess."""
+        reached = self._reached(error)
+        lost = self.r.lost_operands
+        each = add_up(self.r.of_product(reached).bound, lost)
+        total = add_up(self.products.bound, multiply_up(self.additions, each))
+        if not self.aligned:
+            return total
+        step = add_up(self.r.of_step(1.0, np.maximum(reached, self.clamped)).bound, lost)
+        return add_up(total, multiply_up(step, self.steps))
+
+    def _reached(self, error: FloatArray) -> FloatArray:
+        """T + E, so far rounded up that the lemma cannot find it less."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            return multiply_up(add_up(self.partial, error), 1.0 + 2.0**-49)
 
 
 def _of_any_node(r: Rounder) -> float:
@@ -340,20 +381,6 @@ def _of_any_node(r: Rounder) -> float:
     if r.exact:
         return 0.0
     return float(add_up(r.underflow, r.lost_operands * (1.0 + 4.0 * r.relative)))
-
-
-def _linear(
-    r: Rounder,
-    steps: float,
-    clamped: float,
-    total: FloatArray,
-    additions: FloatArray,
-    products: FloatArray,
-) -> FloatArray:
-    """Lemma `any-order-linear`: Π + m·v·(S + Π) with Π = products + m·λ, for any m."""
-    v = 0.0 if r.exact else r.relative
-    lost = add_up(products, multiply_up(additions, _of_any_node(r)))
-    return add_up(lost, multiply_up(multiply_up(additions, v), add_up(total, lost)))
 
 
 def _powers(
@@ -387,15 +414,6 @@ def _powers(
         power = multiply_up(power, power)
     grown = add_up(power, -1.0)
     return add_up(multiply_up(power, lost), multiply_up(grown, total))
-
-
-def _of_node(r: Rounder, magnitude: FloatArray) -> FloatArray:
-    """A node of the tree is an addition or, contracted, an FMA; the latter may underflow, and
-    errs by no less than an addition may.
-
-    Where subnormal operands may be read as zero, both partial sums may lose one.
-    """
-    return add_up(r.of_product(magnitude), r.lost_operands)
 
 
 def no_overflow(r: Rounder, magnitude: FloatArray) -> Precondition:

@@ -96,7 +96,7 @@ class _Chain:
             held = add_up(self.products, self.lost)
         if contract.contraction is Contraction.ALWAYS:  # only the first product is rounded itself
             held, exact_scaling = held[..., :1], exact_scaling[..., :1]
-        self.rounded = np.where(exact_scaling, r.of_scaling(held), r.of_product(held))
+        self.rounded = np.where(exact_scaling, r.of_scaling(held).bound, r.of_product(held).bound)
         if start is not None:
             start_middle, start_radius = midpoint_radius(start.ideal)
             shape = np.broadcast_shapes(middle.shape[:-1], start_middle.shape)
@@ -181,12 +181,12 @@ class _Chain:
         underflow, errs by no less than an addition may."""
         r, choice = self.r, self.contract.contraction
         if choice is Contraction.ALWAYS:
-            step = r.of_product(magnitude)
+            step = r.of_product(magnitude).bound
         else:
-            step = add_up(self.rounded, r.of_sum(magnitude))
+            step = add_up(self.rounded, r.of_sum(magnitude).bound)
             if choice is not Contraction.NEVER:
-                step = np.maximum(r.of_product(magnitude), step)
-        step = np.where(self.zero, r.of_copy(magnitude), step)
+                step = np.maximum(r.of_product(magnitude).bound, step)
+        step = np.where(self.zero, r.of_copy(magnitude).bound, step)
         if self.start is None:
             first = np.where(self.zero[..., 0], 0.0, self.rounded[..., 0])
             step[..., 0] = np.broadcast_to(first, step.shape[:-1])

@@ -46,7 +46,7 @@ def function_error(r: Rounder, accuracy: FunctionAccuracy, y: Interval) -> Float
     if accuracy.ulps is not None:
         bound = multiply_up(r.spacing(magnitude), accuracy.ulps)
         if accuracy.evidence is Evidence.DEFINITION and accuracy.ulps == 0.5:
-            bound = np.minimum(bound, r.of_product(magnitude))
+            bound = np.minimum(bound, r.of_product(magnitude).bound)
     if accuracy.units is not None:
         bound = np.minimum(bound, accuracy.units * r.unit)
     if r.flush_results or accuracy.flushes:

@@ -40,7 +40,7 @@ from encoders.numbers.formats import (
 from encoders.program import Step, program_of
 from encoders.scheduling import contract_at, reduction_at
 from gpu_check.conformance.regions import Bound, Region, finite, region_behind
-from gpu_check.emulator.emulator import emulate_step, shortens_constants
+from gpu_check.emulator.emulator import emulate_step, truncates_constants
 from gpu_check.emulator.exact import evaluate_exact
 from gpu_check.probe.modes import Flushes, probe_flushes, product_bits
 from gpu_check.probe.probe import Finding, probe_sums
@@ -271,7 +271,7 @@ class _Judge:
         regions = [region_behind(self.graph, node, t, self.shown) for t in shown]
         for t, region in zip(shown, regions, strict=True):
             found = _first_difference(computed[t], self.values[t])
-            if found is not None and (self._otherwise(region) or self._shortening(region)):
+            if found is not None and (self._otherwise(region) or self._truncates_operands(region)):
                 return self._enclosed(step, shown)
             if found is not None:
                 place, expected, given = found
@@ -288,11 +288,11 @@ class _Judge:
         absent = not self.absent.isdisjoint(step.name for step in steps)
         return absent or any(step.operator.formulas > 1 for step in steps)
 
-    def _shortening(self, region: Region) -> bool:
+    def _truncates_operands(self, region: Region) -> bool:
         """May it be computed with other constants, in float32, than the emulator's?"""
         return any(
             all(t in self.values for t in step.reads)
-            and shortens_constants(step, self.values, self.contract)
+            and truncates_constants(step, self.values, self.contract)
             for step in region.program.steps
         )
 

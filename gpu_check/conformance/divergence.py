@@ -16,7 +16,7 @@ from onnx_import.graph import Array, Graph
 
 
 @dataclass(frozen=True)
-class Divergence:
+class DivergingNode:
     """The first node, in the graph's order, whose bits differ: both values at one element of its
     output, and how many elements differ."""
 
@@ -29,9 +29,9 @@ class Divergence:
     elements: int
 
 
-def first_divergence(
+def first_diverging_node(
     graph: Graph, model: Path, inputs: Mapping[str, Array], contract: RuntimeContract
-) -> Divergence | NotReplayed | None:
+) -> DivergingNode | NotReplayed | None:
     """Compare a pinned contract's emulation with onnxruntime (optimisations off, one thread).
 
     `inputs` are arrays of the model's own shapes and dtypes. Tensors that only the graph as read
@@ -55,7 +55,7 @@ def first_divergence(
                 at = tuple(int(i) for i in np.argwhere(differs)[0])
                 count = int(differs.sum())
                 given = (float(ours[at]), float(theirs[at]))
-                return Divergence(node.name, node.op, at, *given, count, differs.size)
+                return DivergingNode(node.name, node.op, at, *given, count, differs.size)
     return None
 
 

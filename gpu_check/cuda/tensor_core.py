@@ -1,8 +1,8 @@
 """How a tensor core adds, found out from what it returns for chosen numbers.
 
-The model is that of `orders.Steps`: so many products at a time join the running sum, aligned to so
-many bits below the largest exponent. Both numbers are read off a few sums in which what is lost
-shows, and believed only if the emulation gives the card's bits on random numbers.
+The model is that of `orders.AlignedSteps`: so many products at a time join the running sum, aligned
+to so many bits below the largest exponent. Both numbers are read off a few sums in which what is
+lost shows, and believed only if the emulation gives the card's bits on random numbers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
-from encoders.contract.orders import Steps
+from encoders.contract.orders import AlignedSteps
 from encoders.contract.presets import SEQUENTIAL
 from encoders.numbers.formats import (
     BFLOAT16,
@@ -45,7 +45,7 @@ class Core:
     """What was found: the steps, or None and why not; on how many random sums they were tried."""
 
     factors: Factors
-    steps: Steps | None
+    steps: AlignedSteps | None
     sums: int
     note: str = ""
 
@@ -75,7 +75,7 @@ def probe_core(tile: Tiles, factors: Factors, terms: int = 32, seed: int = 0) ->
         for m in range(1, _DEEPEST + 1)
     ]  # fmt: skip
     alignment = survives.index(False) if False in survives else _DEEPEST
-    steps = Steps(int(length), alignment)
+    steps = AlignedSteps(int(length), alignment)
     rng = np.random.default_rng(seed)
     for _ in range(_SAMPLES):
         a, b, c = _random(rng, terms, FORMATS[factors])
@@ -86,7 +86,7 @@ def probe_core(tile: Tiles, factors: Factors, terms: int = 32, seed: int = 0) ->
 
 
 def emulated(
-    steps: Steps, factors: Factors, a: FloatArray, b: FloatArray, c: FloatArray
+    steps: AlignedSteps, factors: Factors, a: FloatArray, b: FloatArray, c: FloatArray
 ) -> npt.NDArray[np.float32]:
     """a·b + c in such steps, bit for bit."""
     arithmetic = NumpyArithmetic(BINARY32, SEQUENTIAL)
@@ -104,11 +104,11 @@ def _random(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Numbers of both signs over several binades, some of them zero, and sums of their size."""
 
-    def drawn(*shape: int) -> FloatArray:
+    def sampled(*shape: int) -> FloatArray:
         values = rng.standard_normal(shape) * 2.0 ** rng.integers(-8, 3, shape)
         return np.where(rng.random(shape) < 0.1, 0.0, round_array(values, fmt))
 
-    return drawn(TILE, terms), drawn(terms, TILE), round_array(drawn(TILE, TILE), BINARY32)
+    return sampled(TILE, terms), sampled(terms, TILE), round_array(sampled(TILE, TILE), BINARY32)
 
 
 def tiles_of(card: Card, factors: Factors) -> Tiles:

@@ -272,7 +272,7 @@ def compiled_chains(
     """chain.c for this machine; None where it cannot be compiled or has other bits."""
     contract = replace(SEQUENTIAL, results=results, operands=operands)
     with suppress(OSError, NoCompiler):
-        chains = CompiledChains(_library(_meanings(contract)), contract)
+        chains = CompiledChains(_library(_subnormal_flags(contract)), contract)
         return chains if agrees(chains) else None
     return None
 
@@ -282,20 +282,20 @@ def compiled_steps(results: Subnormals, operands: Subnormals) -> CompiledSteps |
     """The same for its steps."""
     contract = replace(SEQUENTIAL, results=results, operands=operands)
     with suppress(OSError, NoCompiler):
-        steps = CompiledSteps(_library((*_meanings(contract), "-DSTEPS")))
+        steps = CompiledSteps(_library((*_subnormal_flags(contract), "-DSTEPS")))
         return steps if steps_agree(steps, contract) else None
     return None
 
 
-def _meanings(contract: RuntimeContract) -> tuple[str, ...]:
+def _subnormal_flags(contract: RuntimeContract) -> tuple[str, ...]:
     """What becomes of subnormal numbers, for the compiler."""
     words = {Subnormals.KEEP: "kept", Subnormals.FLUSH: "flushed"}
     return f"-DRESULT={words[contract.results]}", f"-DOPERAND={words[contract.operands]}"
 
 
-def _library(meanings: Sequence[str]) -> ctypes.CDLL:
+def _library(given: Sequence[str]) -> ctypes.CDLL:
     """From the cache, else compiled into it, or for this process alone. Raises NoCompiler."""
-    flags = (*_FLAGS, *meanings)
+    flags = (*_FLAGS, *given)
     about = f"{flags} {platform.machine()} {platform.system()}\n"
     key = hashlib.sha256(about.encode() + SOURCE.read_bytes()).hexdigest()
     kept = Path(platformdirs.user_cache_dir("refine")) / "kernels" / f"{key}.so"

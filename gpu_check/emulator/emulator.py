@@ -77,7 +77,7 @@ def emulate_step(
         raise OpenSchedule(f"{step.node.describe()}: {error}") from error
 
 
-def shortens_constants(
+def truncates_constants(
     step: Step, values: Mapping[str, Carrier], contract: RuntimeContract
 ) -> bool:
     """Does the node compute, in a format with less than float32, with numbers of a formula or an
@@ -86,18 +86,18 @@ def shortens_constants(
 
     Raises OpenSchedule where the contract leaves open how the node is computed.
     """
-    shortened: list[bool] = []
+    truncated_operands: list[bool] = []
 
     class Watching(NumpyArithmetic):
         def constant(self, values: Array) -> Carrier:
             held = super().constant(values)
             if not self.format.holds(BINARY32):
                 exact, near = (np.asarray(v).astype(np.float64) for v in (values, held[0]))
-                shortened.append(not np.array_equal(exact, near, equal_nan=True))
+                truncated_operands.append(not np.array_equal(exact, near, equal_nan=True))
             return held
 
     emulate_step(step, values, contract, Watching)
-    return any(shortened)
+    return any(truncated_operands)
 
 
 def leaves_no_choice(step: Step, contract: RuntimeContract) -> bool:

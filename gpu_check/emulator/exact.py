@@ -128,7 +128,7 @@ def _numbers(values: Array, field: ExactField) -> ObjectArray:
 def evaluate_real(
     graph: Graph, inputs: Mapping[str, Any], field: ExactField, every_tensor: bool = False
 ) -> Mapping[str, Any]:
-    """The real meaning in any field, for inputs of shape (samples, *tensor shape)."""
+    """The real semantics in any field, for inputs of shape (samples, *tensor shape)."""
     with field.working():
         values = forward(program_of(graph), inputs, lambda step, v: real_step(step, v, field))
         wanted = values if every_tensor else graph.outputs

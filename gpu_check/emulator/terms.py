@@ -1,4 +1,4 @@
-"""Which numbers a node's sums multiply: found by running its run-time meaning on indices."""
+"""Which numbers a node's sums multiply: found by running its run-time semantics on indices."""
 
 from __future__ import annotations
 

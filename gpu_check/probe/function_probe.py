@@ -95,7 +95,7 @@ def measured(
         _every_input(dtype) if every else _sampled(seed),
         lambda x: calls[len(x) <= _TAIL](x),
         reference=partial(_trusted, function) if curve is None else partial(enclosed, curve),
-        meaning=_Meaning(function.on_balls, FORMAT_OF_DTYPE[dtype], function.largest),
+        subject=_Subject(function.on_balls, FORMAT_OF_DTYPE[dtype], function.largest),
         every=every,
         tick=tick,
     )
@@ -106,15 +106,20 @@ def measured_call(
     call: Callable[[Array], Array], curve: Curve, tick: Callable[[], None] = lambda: None
 ) -> Measured:
     """All float32 inputs of a call that takes any number of them."""
-    meaning = _Meaning(curve.ball, BINARY32, None)
+    subject = _Subject(curve.ball, BINARY32, None)
     chunks = _every_input(DType.FLOAT32)
     return _largest_errors(
-        chunks, call, reference=partial(enclosed, curve), meaning=meaning, every=True, tick=tick
+        chunks,
+        call,
+        reference=partial(enclosed, curve),
+        subject=subject,
+        every=True,
+        tick=tick,
     )
 
 
 @dataclass(frozen=True)
-class _Meaning:
+class _Subject:
     """A function in balls, the format of its results, and the largest size that it has."""
 
     ball: Callable[[flint.arb], flint.arb]
@@ -126,7 +131,7 @@ def _largest_errors(
     chunks: Iterable[Array],
     call: Callable[[Array], Array],
     reference: Callable[[Array], tuple[FloatArray, FloatArray]],
-    meaning: _Meaning,
+    subject: _Subject,
     every: bool,
     tick: Callable[[], None],
 ) -> Measured:
@@ -138,9 +143,9 @@ def _largest_errors(
         y = call(x)
         for start in range(0, len(x), _PIECE):
             part = slice(start, start + _PIECE)
-            found = _worse(found, meaning, x=x[part], y=y[part], real=real[part], slack=slack[part])
+            found = _worse(found, subject, x=x[part], y=y[part], real=real[part], slack=slack[part])
         end = slice(-_TAIL, None)
-        found = _worse(found, meaning, x=x[end], y=call(x[end]), real=real[end], slack=slack[end])
+        found = _worse(found, subject, x=x[end], y=call(x[end]), real=real[end], slack=slack[end])
     return found
 
 
@@ -191,9 +196,9 @@ def _sampled(seed: int) -> Iterator[Array]:
 
 
 def _worse(
-    found: Measured, meaning: _Meaning, x: Array, y: Array, real: FloatArray, slack: FloatArray
+    found: Measured, subject: _Subject, x: Array, y: Array, real: FloatArray, slack: FloatArray
 ) -> Measured:
-    fmt = meaning.format
+    fmt = subject.format
     with np.errstate(all="ignore"):
         got, size = y.astype(np.float64), np.abs(real)
         inside = np.isfinite(x) & (size <= float(fmt.largest_finite))
@@ -212,11 +217,11 @@ def _worse(
     worst = int(np.argmax(ulps))
     largest, where = float(ulps[worst]), float(x[worst])
     if np.isfinite(largest):
-        largest = max(largest, _in_balls(meaning, where, float(got[worst])))
+        largest = max(largest, _in_balls(subject, where, float(got[worst])))
     units = float(np.max(distance)) / float(fmt.unit_roundoff)
     excess = 0.0
-    if meaning.largest is not None:
-        beyond = float(np.max(np.abs(got))) - meaning.largest
+    if subject.largest is not None:
+        beyond = float(np.max(np.abs(got))) - subject.largest
         excess = max(beyond, 0.0) / float(fmt.unit_roundoff)
     return replace(
         found,
@@ -236,12 +241,12 @@ def _ulp(size: FloatArray, fmt: FloatFormat) -> FloatArray:
     return spacing
 
 
-def _in_balls(meaning: _Meaning, x: float, y: float) -> float:
+def _in_balls(subject: _Subject, x: float, y: float) -> float:
     """An upper bound on the error in ulps at one input."""
     with flint.ctx.workprec(200):
-        lo, hi = enclosure(meaning.ball(flint.arb(x)))
+        lo, hi = enclosure(subject.ball(flint.arb(x)))
     error = max(abs(Fraction(y) - lo), abs(Fraction(y) - hi))
-    spacing = float(_ulp(np.asarray([abs(float(lo))]), meaning.format)[0])
+    spacing = float(_ulp(np.asarray([abs(float(lo))]), subject.format)[0])
     return float(np.nextafter(float(error / Fraction(spacing)), np.inf))
 
 

@@ -54,7 +54,7 @@ def product_bits(kernels: Kernels) -> int:
 
 
 def factor_rounding(kernels: Kernels, bits: int) -> FactorRounding:
-    """How factors are shortened that keep so many bits; ANY where that differs from case to case,
+    """How factors are truncated that keep so many bits; ANY where that differs from case to case,
     or is neither to nearest, ties to even, nor toward zero."""
     ulp = 2.0 ** (1 - bits)
     above, tie, odd_tie = 1.0 + 0.75 * ulp, 1.0 + 0.5 * ulp, 1.0 + 1.5 * ulp

@@ -44,7 +44,7 @@ _COMPARISONS = {
     ">=": "GreaterOrEqual",
     "==": "Equal",
 }
-_NO_MEANING = {
+_WITHOUT_SEMANTICS = {
     "while": "loops have to be unrolled first",
     "while*": "loops have to be unrolled first",
     "!": "precision cannot change within a kernel",
@@ -175,8 +175,8 @@ class _Build:
             return self._let(expression, scope, sequential=operator == "let*")
         if operator == "if" and len(operands) == 3:
             return self._if(expression, scope)
-        if operator in _NO_MEANING:
-            raise self._refused(expression, _NO_MEANING[operator])
+        if operator in _WITHOUT_SEMANTICS:
+            raise self._refused(expression, _WITHOUT_SEMANTICS[operator])
         if operator == "-" and len(operands) == 1 and isinstance(operands[0], str):
             value = number(operands[0])
             if value is not None:

@@ -39,7 +39,7 @@ from onnx_import.passes.normalize import (
 )
 from onnx_import.tensors import array_of, require_finite, type_of
 
-WRITTEN_OUT = ALWAYS | FUNCTIONS | {"CastLike", "Dropout", "Split"}  # what no graph holds
+DECOMPOSED = ALWAYS | FUNCTIONS | {"CastLike", "Dropout", "Split"}  # what no graph holds
 MADE: Mapping[str, str] = {
     "DynamicQuantizeConv": "DynamicQuantizeLinear before ConvInteger",
     "DynamicQuantizeMatMul": "DynamicQuantizeLinear before MatMulInteger",
@@ -63,11 +63,11 @@ def load(
     Initializers and Constant nodes become constants, and data movement on constants is folded; a
     first dimension of an input that is not fixed becomes 1; the notes say what was decided. With
     `batch`, the first dimension of every input becomes that, where it is not fixed or is 1. With
-    `random`, the masks of Dropouts in training mode become inputs, `Graph.drawn`. `allowed` are
-    places outside the model's folder where its external data may lie. What `handling` says of a
+    `random`, the masks of Dropouts in training mode become inputs, `Graph.random_masks`. `allowed`
+    are places outside the model's folder where its external data may lie. What `handling` says of a
     runtime's stored numbers decides which nodes are folded; the others are computed at run time.
-    Raises ModelError for a file that cannot be read or is not a valid model, UnsupportedModel for
-    a valid one that uses something without a meaning here. Nothing else escapes.
+    Raises ModelError for a file that cannot be read or is not a valid model, UnsupportedModel for a
+    valid one that uses something without a meaning here. Nothing else escapes.
     """
     source = Path(path)
     model, sha256, file_notes = read_proto(source, allowed)
@@ -84,7 +84,7 @@ def load(
     stored = stored_constants(model.graph, source.parent, read)
     work = Walk(protos, read, opset=opset, folder=source.parent, random=random, handling=handling)
     nodes, types, constants = work.over(inputs, stored)
-    drawn = tuple(work.drawn)
+    random_masks = tuple(work.random_masks)
     for tensor in outputs:
         if tensor not in types:
             raise ModelError(
@@ -96,7 +96,7 @@ def load(
     nodes = tuple(without_infinite_bounds(node, constants) for node in nodes)
     nodes, types, constants = without_infinities(nodes, types, constants, outputs)
     nodes = tuple(origin.marked(node) for node in nodes)
-    given = (*inputs, *drawn)
+    given = (*inputs, *random_masks)
     used = {t for node in nodes for t in (*node.inputs, *node.outputs)} | {*given, *outputs}
     require_finite_constants(constants, used, stored, protos)
     try:
@@ -114,9 +114,9 @@ def load(
                 *input_notes,
                 *node_notes,
                 *product_notes,
-                *dropout_notes(protos, drawn),
+                *dropout_notes(protos, random_masks),
             ),
-            drawn=drawn,
+            random_masks=random_masks,
         )
     except ValueError as error:
         raise ModelError(f"'{source}' is not a valid ONNX model: {error}") from error
@@ -171,17 +171,19 @@ def live_nodes(
     return protos, tuple(notes)
 
 
-def dropout_notes(protos: Mapping[str, onnx.NodeProto], drawn: Collection[str]) -> tuple[str, ...]:
-    """What became of the model's Dropouts, of which some draw masks."""
+def dropout_notes(
+    protos: Mapping[str, onnx.NodeProto], random_masks: Collection[str]
+) -> tuple[str, ...]:
+    """What became of the model's Dropouts, of which some sample masks."""
     notes: list[str] = []
-    still = sum(proto.op_type == "Dropout" for proto in protos.values()) - len(drawn)
+    still = sum(proto.op_type == "Dropout" for proto in protos.values()) - len(random_masks)
     if still:
         notes.append(f"{still} Dropout node(s) are read as Identity, as at inference")
-    if drawn:
+    if random_masks:
         notes.append(
-            f"{len(drawn)} Dropout node(s) are in training mode: what is proved holds for every "
-            f"mask of zeros and ones that may be drawn ({', '.join(drawn)}), the same on both "
-            "sides; the runtime computes x·mask/(1 − ratio), as onnxruntime does"
+            f"{len(random_masks)} Dropout node(s) are in training mode: what is proved holds for "
+            f"every mask of zeros and ones that may be sampled ({', '.join(random_masks)}), the "
+            "same on both sides; the runtime computes x·mask/(1 − ratio), as onnxruntime does"
         )
     return tuple(notes)
 

@@ -12,7 +12,7 @@ import onnx
 from onnx_import.errors import ModelError, UnsupportedModel, shorten
 from onnx_import.graph import Array, Fold, Handling, Node, TensorType
 from onnx_import.onnx.inference import constant_type, infer, output_type, require_holdable
-from onnx_import.passes.decompose import written_out
+from onnx_import.passes.decompose import decomposed
 from onnx_import.passes.fold import fold, needs
 from onnx_import.passes.late import counted, explained, why_late
 from onnx_import.passes.normalize import (
@@ -29,9 +29,9 @@ from onnx_import.tensors import attribute_of, type_of
 
 @dataclass
 class Walk:
-    """The walk over a model's nodes. `drawn` are the random masks met on the way, `folds` the nodes
-    that were computed of stored numbers, `late` says of tensors computed of constants alone why
-    that is done at run time."""
+    """The walk over a model's nodes. `random_masks` are the random masks met on the way, `folds`
+    the nodes that were computed of stored numbers, `late` says of tensors computed of constants
+    alone why that is done at run time."""
 
     protos: Mapping[str, onnx.NodeProto]
     read: Collection[str]
@@ -39,7 +39,7 @@ class Walk:
     folder: Path
     random: bool
     handling: Handling
-    drawn: list[str] = field(default_factory=list)
+    random_masks: list[str] = field(default_factory=list)
     folds: list[Fold] = field(default_factory=list)
     late: dict[str, str] = field(default_factory=dict)
 
@@ -91,11 +91,11 @@ class Walk:
             if tensor:
                 types[tensor] = output_type(inferred.get(tensor), tensor, node.describe())
         node = truncating(node, types)
-        body = written_out(node, types, constants, self.protos)
+        body = decomposed(node, types, constants, self.protos)
         if body is not None:
             constants.update(body.constants)
-            self.drawn += body.drawn
-            types.update(body.drawn)
+            self.random_masks += body.random_masks
+            types.update(body.random_masks)
             types.update({tensor: type_of(value) for tensor, value in body.constants.items()})
             return list(body.protos.items())
         for part in split_into_slices(node, types, self.protos):

@@ -26,7 +26,7 @@ class Body:
     taken: Collection[str]
     protos: dict[str, onnx.NodeProto] = field(default_factory=dict)
     constants: dict[str, Array] = field(default_factory=dict)
-    drawn: dict[str, TensorType] = field(default_factory=dict)
+    random_masks: dict[str, TensorType] = field(default_factory=dict)
 
     def add(self, op: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         """One more node; its output's name, chosen here unless it is given."""
@@ -44,7 +44,7 @@ class Body:
     def mask(self) -> str:
         """As many random numbers, 0 or 1, as the first input has."""
         name = self._fresh(f"{self.node.name}.mask")
-        self.drawn[name] = self.types[self.node.inputs[0]]
+        self.random_masks[name] = self.types[self.node.inputs[0]]
         return name
 
     def reshape(self, tensor: str, *shape: int) -> str:

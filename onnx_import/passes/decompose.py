@@ -29,7 +29,7 @@ _MOST_IN_WINDOWS = 2**23
 _MOST_SCATTERED = 2**26
 
 
-def written_out(
+def decomposed(
     node: Node,
     types: Mapping[str, TensorType],
     constants: Mapping[str, Array],
@@ -56,7 +56,7 @@ def written_out(
 
 
 def _dropout(body: Body) -> None:
-    """x·mask/(1 − ratio), as onnxruntime computes it; the mask is drawn at run time."""
+    """x·mask/(1 − ratio), as onnxruntime computes it; the mask is sampled at run time."""
     x, *rest = body.node.inputs
     given = bool(rest and rest[0])
     ratio = body.constant(1, "the ratio") if given else np.float32(0.5)

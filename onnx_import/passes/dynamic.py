@@ -8,6 +8,7 @@ together they have much better bounds (encoders/quantized/dynamic_products.py).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import prod
 from typing import TypeAlias
 
 import onnx
@@ -64,8 +65,9 @@ def _together(
         weights, zero = whole.input[1], list(whole.input[3:])
         for mine, other in _factors(both):
             constant = all(t in stored for t in (weights, other, *zero) if t)
-            if constant and whole.op_type == "MatMulInteger":
-                constant = _per_column(stored[other], stored[weights])
+            if constant:
+                fits = _per_column if whole.op_type == "MatMulInteger" else _one_number
+                constant = fits(stored[other], stored[weights])
             read = list(start.output)
             if [whole.input[0], mine, whole.input[2]] == read and constant:
                 made = onnx.helper.make_node(
@@ -81,12 +83,20 @@ def _together(
 
 def _per_column(scale: _Shape, weights: _Shape) -> bool:
     """Does the scale have one number for all, or one per column, and leave the shape alone? One per
-    row of the result, say, is none of the weights'."""
+    row of the result, say, is none of the weights', and a vector of weights has no columns."""
+    if len(weights) < 2:
+        return not scale
     wanted = (*weights[:-2], 1, *weights[-1:])
     behind = wanted[len(wanted) - len(scale) :]
     return len(scale) <= len(wanted) and all(
         n in (1, m) for n, m in zip(scale, behind, strict=True)
     )
+
+
+def _one_number(scale: _Shape, weights: _Shape) -> bool:
+    """Is the scale one number, and of no more axes than the result of a convolution? Of several
+    numbers the last axis is one of pixels."""
+    return len(scale) <= len(weights) and prod(scale) == 1
 
 
 def _factors(proto: onnx.NodeProto) -> Iterator[tuple[str, str]]:

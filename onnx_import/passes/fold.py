@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnx_import.graph import Array, DType, Need, Node, TensorType, Use
-from onnx_import.passes.fold_quantized import dequantised, farthest_step, quantised
+from onnx_import.passes.fold_quantized import dequantized, farthest_step, quantized
 from onnx_import.passes.fold_values import whole
 from onnx_import.tensors import dtype_of
 
@@ -98,9 +98,9 @@ def moved(
         case "Where":
             return np.asarray(np.where(data, *others))
         case "QuantizeLinear" if rounded:
-            return quantised(node, values)
+            return quantized(node, values)
         case "DequantizeLinear":
-            return dequantised(node, values)
+            return dequantized(node, values)
         case "Pad":
             return padded(node, values)
         case _:

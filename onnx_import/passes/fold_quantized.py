@@ -45,7 +45,7 @@ class _Operands:
     kind: _Kind
 
 
-def dequantised(node: Node, values: Sequence[Array | None]) -> Array | None:
+def dequantized(node: Node, values: Sequence[Array | None]) -> Array | None:
     """The exact numbers in float64; None where a runtime may round more than once or flush."""
     found = _operands(node, values)
     if found is None or found.x.dtype.kind not in "iu" or found.x.dtype.itemsize > 4:
@@ -66,7 +66,7 @@ def farthest_step(node: Node, values: Sequence[Array | None]) -> Array:
     return np.array(np.max(np.abs(found.x.astype(np.float64) - found.zero), initial=0.0))
 
 
-def quantised(node: Node, values: Sequence[Array | None]) -> Array | None:
+def quantized(node: Node, values: Sequence[Array | None]) -> Array | None:
     """The integers; None where a runtime may find others, or could flush an operand."""
     found = _operands(node, values)
     stored = values[2] if len(values) > 2 else None

@@ -15,7 +15,7 @@ from onnx_import.torchlean.weights import shaped
 
 
 @dataclass(frozen=True)
-class Step:
+class OnnxStep:
     """One ONNX operator on the value so far; the first step starts with the first parent.
 
     `others` are its further inputs: positions of parents, or constants (float64: to be rounded to
@@ -75,7 +75,7 @@ class Place:
         return axis % rank
 
 
-Lowering: TypeAlias = Callable[[Place], Sequence[Step]]
+Lowering: TypeAlias = Callable[[Place], Sequence[OnnxStep]]
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,13 @@ class Kind:
     weights: tuple[str, ...] = ()
 
 
-def reshape(shape: Shape) -> Step:
-    return Step("Reshape", (np.array(shape, np.int64),))
+def reshape(shape: Shape) -> OnnxStep:
+    return OnnxStep("Reshape", (np.array(shape, np.int64),))
 
 
-def within(inner: Shape, steps: Sequence[Step], shape: Shape, outer: Shape) -> Sequence[Step]:
+def within(
+    inner: Shape, steps: Sequence[OnnxStep], shape: Shape, outer: Shape
+) -> Sequence[OnnxStep]:
     """The steps on a tensor of `shape` seen as `inner`; the result is seen as `outer`."""
     before = () if shape == inner else (reshape(inner),)
     return (*before, *steps) if shape == inner else (*before, *steps, reshape(outer))

@@ -39,14 +39,14 @@ from onnx_import.torchlean.documents import (
     shape_of,
 )
 from onnx_import.torchlean.kinds import KINDS, Dialect
-from onnx_import.torchlean.place import Kind, Place, Step
+from onnx_import.torchlean.place import Kind, OnnxStep, Place
 from onnx_import.torchlean.weights import NONE, Weights, weights_beside
 
 FORMAT = "torchlean.ir.v1"
 OPSET = 17
 _ANYWHERE = ("id", "kind", "parents", "value_kind", "shape")
 _LABELS = ("debug_target", "onnx_op_type", "onnx_name")
-_WITHOUT_MEANING = {
+_WITHOUT_SEMANTICS = {
     "rand_uniform": "its result is random",
     "bernoulli_mask": "its result is random",
     "custom": "its meaning is not in the file",
@@ -239,8 +239,10 @@ def require_one_input(entries: Sequence[Entry], input_id: Any) -> None:
 def kind_of(entry: Entry, document: Document) -> Kind:
     """What a node means in its dialect. Raises ModelError or UnsupportedModel, naming it."""
     place = entry.describe()
-    if entry.kind in _WITHOUT_MEANING or entry.shape is None:
-        why = _WITHOUT_MEANING.get(entry.kind, "it gives a tuple, which was not lowered to tensors")
+    if entry.kind in _WITHOUT_SEMANTICS or entry.shape is None:
+        why = _WITHOUT_SEMANTICS.get(
+            entry.kind, "it gives a tuple, which was not lowered to tensors"
+        )
         raise UnsupportedModel(f"{place} has no meaning here: {why}; export the model without it")
     kinds = KINDS[document.dialect]
     if entry.kind not in kinds:
@@ -365,7 +367,7 @@ def lower_constant(place: Place, dtype: DType) -> Lowered:
 def lower(
     entry: Entry,
     parents: Sequence[str],
-    steps: Sequence[Step],
+    steps: Sequence[OnnxStep],
     types: Mapping[str, TensorType],
     constants: Mapping[str, Array],
     dtype: DType,
@@ -415,7 +417,7 @@ def lower(
     return Lowered(nodes, found, values, rounded)
 
 
-def _with_all_bits(node: Node, protos: Mapping[str, Any], steps: Sequence[Step]) -> Node:
+def _with_all_bits(node: Node, protos: Mapping[str, Any], steps: Sequence[OnnxStep]) -> Node:
     """The node with the float64 numbers that the file has, which ONNX holds as float32 ones."""
     given = dict(zip(protos, steps, strict=True)).get(node.name)
     attributes = {} if given is None else given.attributes or {}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from onnx_import.torchlean.documents import Reals, Shape
-from onnx_import.torchlean.place import Kind, Place, Step, within
+from onnx_import.torchlean.place import Kind, OnnxStep, Place, within
 
 CONV_FIELDS = (
     "spatial_rank",
@@ -30,7 +30,7 @@ CONV_FIELDS = (
 
 def _convolution(
     place: Place, rank: int, channels: tuple[int, int], groups: int, attributes: Mapping[str, Any]
-) -> Sequence[Step]:
+) -> Sequence[OnnxStep]:
     """Conv over the last `rank` axes; the axes before the channels together are its batch."""
     shape, (c, o) = place.parents[0], channels
     if len(shape) <= rank or shape[-rank - 1] != c:
@@ -40,7 +40,7 @@ def _convolution(
     kernel = tuple(attributes["kernel_shape"])
     weight = _grouped(place, o, c, groups, kernel)
     bias = place.tensor("bias", "bias", (o,))
-    step = Step("Conv", (weight, bias), {**attributes, "group": groups})
+    step = OnnxStep("Conv", (weight, bias), {**attributes, "group": groups})
     inner = (math.prod(shape[: -rank - 1]), *shape[-rank - 1 :])
     outer = (*shape[: -rank - 1], o, *_windows(place, shape[-rank:], attributes))
     return within(inner, (step,), shape, outer)
@@ -61,7 +61,7 @@ def _grouped(place: Place, o: int, c: int, groups: int, kernel: Shape) -> Reals:
     return np.stack([dense[i, columns == g] for i, g in enumerate(rows)])
 
 
-def conv(place: Place) -> Sequence[Step]:
+def conv(place: Place) -> Sequence[OnnxStep]:
     entry = place.entry
     rank = _rank(place)
     names = ("kernel", "stride", "padding", "padding_after", "dilation", "input_spatial")
@@ -80,7 +80,7 @@ def conv(place: Place) -> Sequence[Step]:
     return _convolution(place, rank, channels, entry.integer("groups"), attributes)
 
 
-def conv2d(place: Place) -> Sequence[Step]:
+def conv2d(place: Place) -> Sequence[OnnxStep]:
     integer = place.entry.integer
     attributes = {
         "kernel_shape": [integer("kH"), integer("kW")],
@@ -115,7 +115,7 @@ def _windows(place: Place, pixels: Shape, attributes: Mapping[str, Any]) -> Shap
 
 def _pooled(
     place: Place, op: str, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
-) -> Sequence[Step]:
+) -> Sequence[OnnxStep]:
     """Pooling over the last axes. Padding is −∞ for a maximum; it counts as 0 in a mean."""
     shape, rank = place.parents[0], len(kernel)
     if len(shape) <= rank:
@@ -129,11 +129,11 @@ def _pooled(
         attributes["count_include_pad"] = 1
     inner = shape if len(shape) == rank + 2 else (1, math.prod(shape[:-rank]), *shape[-rank:])
     outer = (*shape[:-rank], *_windows(place, shape[-rank:], attributes))
-    return within(inner, (Step(op, (), attributes),), shape, outer)
+    return within(inner, (OnnxStep(op, (), attributes),), shape, outer)
 
 
 def pool(op: str) -> Kind:
-    def lower(place: Place) -> Sequence[Step]:
+    def lower(place: Place) -> Sequence[OnnxStep]:
         rank = _rank(place)
         names = ("kernel", "stride", "padding")
         return _pooled(place, op, *(place.entry.integers(name, rank) for name in names))
@@ -142,7 +142,7 @@ def pool(op: str) -> Kind:
 
 
 def pool2d(op: str, padded: bool) -> Kind:
-    def lower(place: Place) -> Sequence[Step]:
+    def lower(place: Place) -> Sequence[OnnxStep]:
         integer = place.entry.integer
         kernel, stride = (integer("kH"), integer("kW")), (integer("stride"),) * 2
         return _pooled(place, op, kernel, stride, ((integer("padding") if padded else 0),) * 2)

@@ -4,7 +4,7 @@ For each tensor t: x_t ∈ `values[t]` over the reals, and |x̂_t − x_t| ≤ `
 execution the contract allows. Tensors are treated in topological order, so whatever a step rests
 on has been proved before. Forward composition alone is hopeless with depth; tensors that feed a
 nonlinear operator, and the outputs, are therefore bounded again by pulling unit functionals back
-to the input, in both meanings, and the better bound is kept.
+to the input, in both semantics, and the better bound is kept.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is bounded over a box: by default one graph, its runtime against its real meaning."""
+"""What is bounded over a box: by default one graph, its runtime against its real semantics."""
 
 from __future__ import annotations
 

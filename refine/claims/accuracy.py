@@ -1,4 +1,4 @@
-"""One graph, its runtime against its real meaning: |f_rt(x) − f_R(x)| ≤ ε."""
+"""One graph, its runtime against its real semantics: |f_rt(x) − f_R(x)| ≤ ε."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from encoders.contract.contract import RuntimeContract
 from onnx_import.graph import Graph
 from refine.bounds.problem import Network
 from refine.claims.assumptions import assumptions_of
-from refine.claims.claim import Claim, require_meaning
+from refine.claims.claim import Claim, require_semantics
 from refine.claims.options import Options
 from refine.claims.quarry import Quarry, evaluations
 from refine.claims.settle import settle
@@ -39,14 +39,15 @@ def check(
     """
     clock = Clock(time.monotonic(), options.timeout, tell)
     side = Side(graph, contract)
-    require_meaning(side)
+    require_semantics(side)
     return settle(accuracy(side), domain, tolerance, options, clock)
 
 
 def accuracy(side: Side) -> Claim:
-    """That the graph, run under the contract, is near its real meaning."""
+    """That the graph, run under the contract, is near its real semantics."""
     graph, contract = side.graph, side.contract
-    searchable = not graph.drawn and not contract.exact  # nobody can tell a runtime what to draw
+    # Nobody can tell a runtime which masks to sample.
+    searchable = not graph.random_masks and not contract.exact
     return Claim(
         side,
         Network(graph, contract),

@@ -48,7 +48,7 @@ def assumptions_of(
 
 def _integers(graph: Graph) -> tuple[Assumption, ...]:
     """What is believed of sums of integers, where the model has any."""
-    if not any(step.operator.whole_sums for step in program_of(graph).steps):
+    if not any(step.operator.exact_integer_sums for step in program_of(graph).steps):
         return ()
     return (
         Assumption(

@@ -36,7 +36,7 @@ from refine.claims.batch_search import (
     replayed,
     search_batches,
 )
-from refine.claims.claim import require_meaning
+from refine.claims.claim import require_semantics
 from refine.claims.conduct import conduct_on, inputs_of
 from refine.claims.contradiction import contradiction, opposition
 from refine.claims.difference import diff
@@ -77,7 +77,7 @@ def batch_invariance(
     assert alone.source is not None
     many = load(alone.source, batch, allowed=alone.allowed, handling=handling_of(contract))
     for graph in (alone, many):
-        require_meaning(Side(graph, contract))
+        require_semantics(Side(graph, contract))
     clock = Clock(time.monotonic(), options.timeout, tell)
     clock.tell("looking for the rows")
     together = replace(contract, rules=tuple(_rules(many, contract)))

@@ -25,7 +25,7 @@ from onnx_import.graph import Array, Graph
 
 _DRAWS = ((0.1, 0.9), (1.1, 1.9), (-2.0, 2.0))
 _LARGE = 10**7  # multiply-adds of a node that is looked at on one draw
-_CLOSE = 1e-9  # relative: different elements, drawn at random, are not so close
+_CLOSE = 1e-9  # relative: different elements, sampled at random, are not so close
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def _shown(
     high: float,
     tick: Callable[[], None],
 ) -> Any:
-    """Where the node's output, on inputs drawn at random, is a number, so that something was seen.
+    """Where the node's output, on random inputs, is a number, so that something was seen.
 
     What has no rows is the same for all of them, and has to depend on none.
     Raises NoRows where a row of it depends on another, or is not what the one-row node gives.
@@ -187,7 +187,7 @@ def _shown(
     many, rows, node = reading.many, reading.rows, step.node
     field = ApproximateReals()
     given = {
-        t: _drawn(many, t, rng, low, high) for t in node.inputs if t and not many.is_constant(t)
+        t: _sampled(many, t, rng, low, high) for t in node.inputs if t and not many.is_constant(t)
     }
     held = {t: field.constant(many.constants[t]) for t in node.inputs if t and many.is_constant(t)}
     whole = _evaluated(step, given | held, field)
@@ -232,7 +232,7 @@ def _halves(batch: int) -> Iterator[frozenset[int]]:
         bit *= 2
 
 
-def _drawn(graph: Graph, tensor: str, rng: np.random.Generator, low: float, high: float) -> Any:
+def _sampled(graph: Graph, tensor: str, rng: np.random.Generator, low: float, high: float) -> Any:
     kind = graph.types[tensor]
     values = rng.uniform(low, high, (1, *kind.shape))
     return values if kind.dtype.is_float else (values > (low + high) / 2).astype(np.float64)

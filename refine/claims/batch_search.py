@@ -1,4 +1,4 @@
-"""Concrete batches: rows drawn from the domain, run together and each alone, compared exactly."""
+"""Concrete batches: rows sampled from the domain, run together and each alone, compared exactly."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Claim:
         return None if self.pairing is None else self.pairing.inputs
 
 
-def require_meaning(side: Side) -> None:
+def require_semantics(side: Side) -> None:
     """Raises UnsupportedModel, naming the node, for what has no meaning in the graph, ModelError
     for a contract that says something which has none there."""
     _ = program_of(side.graph).checked

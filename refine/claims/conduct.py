@@ -25,7 +25,7 @@ from refine.results.verdict import Conduct
 
 _INPUTS = 16
 _WORK = 2**26  # multiply-adds
-_DRAWN = 2**22  # elements of all inputs
+_MOST_SAMPLED = 2**22  # elements of all inputs
 _LARGEST = 2**28  # of one input, beyond which nobody looks
 
 
@@ -42,16 +42,16 @@ def conduct_of(
     `names` gives the graph's own name of each input of the domain, where they differ. Whatever
     happens while a runtime is looked at is said in the answer, and raises nothing.
     """
-    drawn = domain.boxes[0].sample(np.random.default_rng(seed), inputs_of(graph))
+    sampled = domain.boxes[0].sample(np.random.default_rng(seed), inputs_of(graph))
     return conduct_on(
-        graph, contract, {t if names is None else names[t]: v for t, v in drawn.items()}
+        graph, contract, {t if names is None else names[t]: v for t, v in sampled.items()}
     )
 
 
 def inputs_of(graph: Graph) -> int:
     """How many inputs a quick look takes."""
-    drawn = sum(graph.types[t].size for t in graph.inputs)
-    few = min(_WORK // max(program_of(graph).work, 1), _DRAWN // max(drawn, 1))
+    sampled = sum(graph.types[t].size for t in graph.inputs)
+    few = min(_WORK // max(program_of(graph).work, 1), _MOST_SAMPLED // max(sampled, 1))
     return int(np.clip(few, 1, _INPUTS))
 
 

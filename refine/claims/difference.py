@@ -20,7 +20,7 @@ from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 from refine.bounds.network import InputBox, NetworkBounds, network_bounds
 from refine.claims.assumptions import assumptions_of
-from refine.claims.claim import Claim, require_meaning
+from refine.claims.claim import Claim, require_semantics
 from refine.claims.options import Options
 from refine.claims.pair_quarry import pair_quarry
 from refine.claims.settle import settle
@@ -59,7 +59,7 @@ def diff(
     pair = pair_of(spec, impl, match)
     _require_held(pair)
     for side in (spec, impl):
-        require_meaning(side)
+        require_semantics(side)
     tell("comparing the graphs")
     return settle(difference(pair, clock), domain, tolerance, options, clock)
 

@@ -67,7 +67,7 @@ def hunt(
     clock.tell("searching for a counterexample")
     candidates: list[Candidate] = []
     begin = time.monotonic()
-    turns = [(box, meant) for box in domain.boxes for meant in quarry.meanings]
+    turns = [(box, meant) for box in domain.boxes for meant in quarry.references]
     for i, (box, meant) in enumerate(turns):
         late = partial(over, clock, begin + seconds * (i + 1) / len(turns))
         one = Hunt(quarry.graph, box, quarry.contract, tolerance, meant)
@@ -95,7 +95,7 @@ def hunt_at(
                 point[name].reshape(-1)[position] = value
             if box.contains(point):
                 points.append(point)
-        for meant in quarry.meanings if points else ():
+        for meant in quarry.references if points else ():
             stacked = {n: np.stack([p[n] for p in points]) for n in box.lo}
             one = Hunt(quarry.graph, box, quarry.contract, tolerance, meant)
             candidates += tried(one, stacked)

@@ -34,7 +34,7 @@ _STARTS, _STEPS = 8, 4
 
 def pair_quarry(pair: Pair) -> Quarry | None:
     """Inputs on which the graphs are far apart; None where a runtime draws numbers itself."""
-    if pair.spec.graph.drawn or pair.impl.graph.drawn:
+    if pair.spec.graph.random_masks or pair.impl.graph.random_masks:
         return None
     return Quarry(
         pair.impl.graph,
@@ -42,7 +42,7 @@ def pair_quarry(pair: Pair) -> Quarry | None:
         decide=partial(confirmed, pair),
         replayed=partial(_replayed, pair=pair),
         most=min(evaluations(pair.spec.graph), evaluations(pair.impl.graph)),
-        meanings=tuple(_Specified(pair, e) for e in contrasting(pair.spec.contract)),
+        references=tuple(_Specified(pair, e) for e in contrasting(pair.spec.contract)),
         leads=_DrivenApart(pair),
     )
 

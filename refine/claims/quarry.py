@@ -9,7 +9,7 @@ from encoders.contract.contract import RuntimeContract
 from encoders.program import program_of
 from onnx_import.graph import Graph
 from refine.results.verdict import Witness
-from refine.search.evaluation import Candidate, Hunt, Meaning
+from refine.search.evaluation import Candidate, Hunt, Reference
 
 _EVALUATED = 4
 _MUCH, _TOO_MUCH = 5_000_000, 50_000_000  # multiply-adds, each in balls
@@ -26,7 +26,7 @@ def _none(hunt: Hunt, seed: int, late: Late) -> Iterator[Candidate]:
 class Quarry:
     """Inputs of `graph` whose outputs, computed under `contract`, are far from what is meant.
 
-    `meanings` are the readings of the specification that they are held against in turn (None: the
+    `references` are the readings of the specification that they are held against in turn (None: the
     real values of `graph` itself). `decide` evaluates a candidate exactly; `replayed` runs a
     witness on real runtimes. At most `most` inputs are evaluated exactly; 0 means that one alone
     takes minutes, and nothing is searched for. `leads` gives candidates beside those that the
@@ -38,7 +38,7 @@ class Quarry:
     decide: Callable[[Candidate], Witness]
     replayed: Callable[[Witness], Witness]
     most: int
-    meanings: tuple[Meaning | None, ...] = (None,)
+    references: tuple[Reference | None, ...] = (None,)
     leads: Leads = _none
 
 

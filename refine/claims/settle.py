@@ -183,7 +183,7 @@ def seen(
 
     `names` gives the graph's own name of each input of the domain, where they differ.
     """
-    if not options.conform or side.graph.drawn or clock.late:
+    if not options.conform or side.graph.random_masks or clock.late:
         return None
     clock.tell("running the model")
     return conduct_of(side.graph, domain, side.contract, options.seed, names)
@@ -192,7 +192,7 @@ def seen(
 def _unsearched(claim: Claim, options: Options) -> tuple[str, ...]:
     """Said where errors should have been searched for and were not."""
     graphs = [side.graph for side in reversed(claim.sides)]
-    if any(graph.drawn for graph in graphs):
+    if any(graph.random_masks for graph in graphs):
         return ("no errors were searched for: the runtime draws its masks itself",)
     if not options.search or all(evaluations(graph) for graph in graphs):
         return ()

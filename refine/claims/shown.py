@@ -65,7 +65,7 @@ def shown_apart(pair: Pair, domain: Domain, worst: Witness, seed: int) -> Shown 
     """How far onnxruntime's outputs of the implementation are from the specification: from its real
     values, or from what onnxruntime gives for it too. None where either does not run there."""
     spec, runs = pair.spec.graph, not pair.impl.contract.exact
-    if not runs or spec.drawn or program_of(spec).work > _TOO_MUCH:
+    if not runs or spec.random_masks or program_of(spec).work > _TOO_MUCH:
         return None
 
     def errs(given: Given, inputs: Given, real: Given) -> float | None:

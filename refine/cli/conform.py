@@ -15,7 +15,7 @@ from onnx_import import load
 from onnx_import.graph import Graph
 from refine.claims.conforming import judged
 from refine.cli.answering import finish
-from refine.domain.random_inputs import drawn
+from refine.domain.random_inputs import sampled_inputs
 from refine.options.applicable import require_applicable
 from refine.options.contract_choice import contract_for
 from refine.options.options import allowing, limiting
@@ -48,7 +48,7 @@ from refine.results.verdict import ExitCode
     multiple=True,
     default=("-1..1",),
     show_default=True,
-    help="Where random inputs are drawn from; repeat for other inputs.",
+    help="Where random inputs are sampled from; repeat for other inputs.",
 )
 @click.option("--samples", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
@@ -79,7 +79,7 @@ def conform_command(
             watcher.read()
         require_applicable(chosen, graph)
         choice = runtime_choice(runtime)
-        batch = drawn(graph, inputs, samples, seed)
+        batch = sampled_inputs(graph, inputs, samples, seed)
         outcome = judged(
             graph,
             choice,

@@ -13,7 +13,7 @@ from refine.options.options import allowing, limiting
 from refine.report.console import Reporter
 from refine.results.verdict import ExitCode
 from refine.witness.file import Trusted
-from refine.witness.replay import divergence, every_output
+from refine.witness.replay import diverging_node, every_output
 
 
 @click.command("replay")
@@ -56,7 +56,7 @@ def replay_command(
     reporter = Reporter()
     if saved.spec is None:
         graph = saved.graph
-        reporter.divergence(divergence(witness, graph))
+        reporter.diverging_node(diverging_node(witness, graph))
         if len(graph.outputs) > 1 or graph.types[witness.output].size > 1:
             reporter.every_output(every_output(witness, graph), graph)
     reporter.replay(witness, saved.epsilon)

@@ -57,7 +57,7 @@ class DomainOptions:
 
 # By graph input: one Bounds per element in row-major order, or a single one for all elements.
 ExactBox: TypeAlias = Mapping[str, Sequence[Bounds]]
-_MASK = (Bounds(Fraction(0), Fraction(1)),)  # of all elements of a mask that is drawn
+_MASK = (Bounds(Fraction(0), Fraction(1)),)  # of all elements of a mask that is sampled
 
 
 class _EmptyError(DomainError):
@@ -78,8 +78,8 @@ def read_domain(
 
 
 def given_inputs(graph: Graph) -> Graph:
-    """The graph with the inputs alone that somebody gives: no mask that is drawn."""
-    return replace(graph, inputs=tuple(n for n in graph.inputs if n not in graph.drawn))
+    """The graph with the inputs alone that somebody gives: no mask that is sampled."""
+    return replace(graph, inputs=tuple(n for n in graph.inputs if n not in graph.random_masks))
 
 
 def domain_of_boxes(
@@ -95,7 +95,7 @@ def domain_of_boxes(
     Raises DomainError where no input that is representable lies in any of them.
     """
     formats = _formats(graph, fmt_of)
-    masks = dict.fromkeys(graph.drawn, _MASK)
+    masks = dict.fromkeys(graph.random_masks, _MASK)
     boxes = tuple({**exact, **masks} for exact in written)
     kept: list[tuple[ExactBox, Box]] = []
     empty: list[_EmptyError] = []

@@ -37,7 +37,7 @@ _LEXEME = re.compile(
 _VARIABLE = re.compile(r"([XY])_(0|[1-9]\d*)")
 _ELEMENT = re.compile(r"([^\[\]]*)\[([\s0-9,]*)\]")
 _EXPONENT = re.compile(r"[0-9.][eE][+-]?0*([0-9]+)")
-_WITHOUT_MEANING = frozenset({"set-logic", "set-info", "set-option", "check-sat", "get-model"})
+_WITHOUT_SEMANTICS = frozenset({"set-logic", "set-info", "set-option", "check-sat", "get-model"})
 _TYPES = frozenset({"float16", "bfloat16", "float32", "float64", "real"})
 
 NEGATED = {"<=": ">", ">": "<=", ">=": "<", "<": ">=", "=": "distinct", "distinct": "="}
@@ -218,7 +218,7 @@ def assertions(text: str, declared: Declared, read: Callable[[Expression], T]) -
                     declared.declare_version(version)
                 case ["declare-network", str(name), *parts]:
                     declared.declare_network(name, parts)
-                case [str(head), *_] if head in _WITHOUT_MEANING:
+                case [str(head), *_] if head in _WITHOUT_SEMANTICS:
                     pass
                 case _:
                     raise DomainError(f"'{text_of(command)}' is not a VNN-LIB command")

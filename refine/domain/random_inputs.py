@@ -11,7 +11,7 @@ from onnx_import.graph import Array, Graph
 from refine.domain.domain import DomainOptions, read_domain
 
 
-def drawn(
+def sampled_inputs(
     graph: Graph, inputs: tuple[str, ...], samples: int, seed: int
 ) -> list[Mapping[str, Array]]:
     """Random inputs of a box, in the model's own types; one range without a name is that of every

@@ -46,25 +46,6 @@ def any_order_linear_fused() -> Argument:
     )
 
 
-def any_order_linear() -> Argument:
-    s_hat, moved, s, S, T, p, m, v, lost = reals("s_hat moved s S T Pi m v lambda")
-    return Argument(
-        (
-            nonnegative("m, v, λ, S, Π ≥ 0", m, v, lost, S, p),
-            Fact(
-                "|s′ − s| ≤ Π + m·λ for terms as computed, with all ρ",
-                within(moved - s, p + m * lost),
-            ),
-            Fact("T ≤ S + Π + m·λ, T their Σ| |", z3.And(T >= 0, S + p + m * lost >= T)),
-            Fact("|ŝ − s′| ≤ m·v·T", within(s_hat - moved, m * v * T)),
-        ),
-        Fact(
-            "|ŝ − s| ≤ (Π + m·λ) + m·v·(S + Π + m·λ)",
-            within(s_hat - s, (p + m * lost) + m * v * (S + (p + m * lost))),
-        ),
-    )
-
-
 def any_order_power() -> Argument:
     a, a_hat, b, b_hat, fl, A, B, X, Y, v, lost = reals("a a_hat b b_hat fl A B X Y v lambda")
     sizes = magnitude(a_hat) + magnitude(b_hat)
@@ -121,13 +102,6 @@ LEMMAS: tuple[Lemma, ...] = (
         "|D| ≤ v·|x + ĉ| (cases X ≤ v·R and X > v·R); nothing need be known of |D| and |ĉ|.",
         JEANNEROD_RUMP + ", extended to fused nodes",
         any_order_linear_fused,
-    ),
-    schema(
-        "any-order-linear",
-        "A sum in any order, fused or not, of terms off by at most Π in all, with m roundings of "
-        "sums, errs by at most Π′ + m·v·(S + Π′), Π′ = Π + m·λ and S = Σ|x|: for any m.",
-        JEANNEROD_RUMP,
-        any_order_linear,
     ),
     schema(
         "any-order-power",

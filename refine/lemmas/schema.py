@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from refine.lemmas import activations, algebra, any_order, functions, nodes, sums
+from refine.lemmas import activations, algebra, any_order, functions, nodes, reading, sums
 from refine.lemmas.lemma import Lemma
 
 LEMMAS: tuple[Lemma, ...] = (
-    sums.LEMMAS
+    reading.LEMMAS
+    + sums.LEMMAS
     + any_order.LEMMAS
     + nodes.LEMMAS
     + activations.LEMMAS

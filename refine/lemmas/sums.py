@@ -38,31 +38,6 @@ def rounding_model() -> Argument:
     )
 
 
-def sum_any_order() -> Argument:
-    a, a_hat, b, b_hat, z, fl, T, E = reals("a a_hat b b_hat z fl T E")
-    i, j, m, q, r, lost, pa, pb, p = reals("i j m q r lost pa pb p")
-    return Argument(
-        (
-            nonnegative("i, j, r, λ', T, πa, πb ≥ 0", i, j, r, lost, T, pa, pb),
-            Fact("q = r + λ'", q == r + lost),
-            Fact("|â − a| ≤ πa + i·q", within(a_hat - a, pa + i * q)),
-            Fact("|b̂ − b| ≤ πb + j·q", within(b_hat - b, pb + j * q)),
-            Fact("i + j + 1 ≤ m, πa + πb ≤ π", z3.And(i + j + 1 <= m, pa + pb <= p)),
-            Fact("π + m·q ≤ E", p + m * q <= E),
-            Fact("|a + b| ≤ T", within(a + b, T)),
-            Fact("|z − (â + b̂)| ≤ λ'", within(z - (a_hat + b_hat), lost)),
-            Fact(
-                "if |z| ≤ T + E then |fl − z| ≤ r",
-                z3.Implies(within(z, T + E), within(fl - z, r)),
-            ),
-        ),
-        Fact(
-            "|fl − (a + b)| ≤ (πa + πb) + (i + j + 1)·q",
-            within(fl - (a + b), pa + pb + (i + j + 1) * q),
-        ),
-    )
-
-
 def sum_any_order_relative() -> Argument:
     a, a_hat, b, b_hat, fl, T, E = reals("a a_hat b b_hat fl T E")
     i, j, m, q, u, v, pa, pb, p = reals("i j m q u v pa pb p")
@@ -336,16 +311,6 @@ LEMMAS: tuple[Lemma, ...] = (
         "and that rounds anything up to M + e with error at most r, errs by at most e + r.",
         HIGHAM + "section 3.3 (running error analysis)",
         rounding_model,
-    ),
-    schema(
-        "sum-any-order",
-        "Let no partial sum of the exact terms exceed T, let π bound the total error of the "
-        "terms, let every addition lose at most λ' by reading operands as 0 and round anything "
-        "up to T + E with error at most r, and let π + m·(r + λ') ≤ E. Then any tree of at most m "
-        "additions errs by at most π + m·q, q = r + λ'. Node: πa + i·q and πb + j·q give "
-        "(πa + πb) + (i + j + 1)·q.",
-        RUNNING,
-        sum_any_order,
     ),
     schema(
         "sum-any-order-relative",

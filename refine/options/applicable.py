@@ -38,7 +38,7 @@ def _problems(contract: RuntimeContract, graph: Graph) -> Iterator[str]:
                 f"'accumulation' {wide.name} does not hold every {own.name} number, in which "
                 f"{node.describe()} computes; name a wider format or leave it out"
             )
-        if short is not None and operator.factors and not _shortens(contract, short, own):
+        if short is not None and operator.factors and not _truncates_operands(contract, short, own):
             yield (
                 f"'factors' {short.name} has another range than {own.name}, in which "
                 f"{node.describe()} computes; name a format with that range and fewer digits"
@@ -73,7 +73,7 @@ def nameless_rules(contract: RuntimeContract, graph: Graph) -> tuple[str, ...]:
     )
 
 
-def _shortens(contract: RuntimeContract, short: FloatFormat, own: FloatFormat) -> bool:
+def _truncates_operands(contract: RuntimeContract, short: FloatFormat, own: FloatFormat) -> bool:
     """Is it known what becomes of factors: no more than their digits is cut off, or nothing?"""
     return short.holds(own) or (short.emin, short.emax) == (own.emin, own.emax)
 

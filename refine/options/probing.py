@@ -13,7 +13,7 @@ from gpu_check.runtimes.runtimes import OnnxRuntimeOptions, RuntimeUnavailable
 from gpu_check.runtimes.tensors import Machine
 from onnx_import.errors import ModelError, UnsupportedModel
 from onnx_import.graph import Array, Graph
-from refine.domain.random_inputs import drawn
+from refine.domain.random_inputs import sampled_inputs
 from refine.options.runtime_choice import RuntimeChoice, machine
 
 _IN_FILE = "-1..1"
@@ -61,7 +61,7 @@ def _whole(graph: Graph, one: Machine, seed: int) -> Mapping[str, Array]:
     """Every tensor that the runtime shows when it runs the file on a few random inputs; nothing,
     where it does not run them."""
     try:
-        batch = drawn(graph, (_IN_FILE,), _SAMPLES_IN_FILE, seed)
+        batch = sampled_inputs(graph, (_IN_FILE,), _SAMPLES_IN_FILE, seed)
         shown = one.tensors(batch)
     except (ModelError, RuntimeUnavailable):
         return {}

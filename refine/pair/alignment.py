@@ -134,7 +134,7 @@ def _in_the_shape_of(
             continue
         inputs = _renamed(spec, other, node.inputs)
         nodes.append(replace(other, name=node.name, inputs=inputs, outputs=node.outputs))
-        if not _same_meaning(impl, node, spec, other):
+        if not _same_semantics(impl, node, spec, other):
             changed.append(node.name)
     whole = build_graph(tuple(nodes), types, constants, impl.inputs, impl.outputs)
     return Aligned(whole, impl, tuple(changed), layers)
@@ -180,7 +180,7 @@ def _same_shape(impl: Graph, mine: Node, spec: Graph, other: Node) -> bool:
     )
 
 
-def _same_meaning(impl: Graph, mine: Node, spec: Graph, other: Node) -> bool:
+def _same_semantics(impl: Graph, mine: Node, spec: Graph, other: Node) -> bool:
     nothing = dict.fromkeys((*mine.inputs, *other.inputs), "")
     ours, theirs = program_of(impl).step(mine), program_of(spec).step(other)
     return bool(key_of(impl, ours, nothing) == key_of(spec, theirs, nothing))

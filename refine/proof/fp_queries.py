@@ -141,7 +141,7 @@ def _output(
 
 
 def _executions(contract: RuntimeContract) -> Iterator[RuntimeContract]:
-    """Every pinned choice that matters to a scalar formula; it has no factors to shorten."""
+    """Every pinned choice that matters to a scalar formula; it has no factors to truncate."""
     fused = _choices(contract.contraction, Contraction.EITHER)
     formulas = _choices(contract.normalization, Normalization.EITHER)
     results = _choices(contract.results, Subnormals.EITHER)

@@ -1,7 +1,7 @@
-"""Instance obligations put to Z3: the node's own numbers, its real meaning as a Z3 term.
+"""Instance obligations put to Z3: the node's own numbers, its real semantics as a Z3 term.
 
 The budgets come from float64 code; here Z3 checks, in exact rationals and against the separately
-written real meaning, that what the code charged for one output element is enough.
+written real semantics, that what the code charged for one output element is enough.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def node_queries(
 
 @dataclass(frozen=True)
 class _View:
-    """One output element of a node: its real meaning on x and on x + d, what is known of the
+    """One output element of a node: its real semantics on x and on x + d, what is known of the
     variables, and the maps whose charges are to be checked."""
 
     name: str

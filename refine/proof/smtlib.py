@@ -22,6 +22,7 @@ _SEVERAL = {"+": "0.0", "*": "1.0", "and": "true", "or": "false"}
 none, which Z3 writes as the operator alone."""
 _NUMERIC = {"+", "-", "*", "/", "to_real"}
 _NUMERAL = re.compile(r"\d+(\.\d+)?")
+_LOGIC = re.compile(r"\(set-logic (QF_(?:[LN]I?RA|FP))\)")
 _INTEGERS = {"Int", "to_int", "is_int"}
 _LARGEST_POWER = 64
 
@@ -104,6 +105,12 @@ def standard_script(status: str, text: str) -> str:
         f"(set-info :status {status})",
     )
     return "\n".join((*head, *lines)) + "\n"
+
+
+def logic_of(script: str) -> str:
+    """The logic that a script says it is in, if it is one that is written here, else nothing."""
+    found = _LOGIC.search(script)
+    return found[1] if found else ""
 
 
 def has_powers(text: str) -> bool:

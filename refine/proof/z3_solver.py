@@ -19,7 +19,7 @@ import z3
 
 from encoders.arithmetic import fp_theory
 from refine.common.visible import visible
-from refine.proof.smtlib import has_powers, standard_script, without_powers
+from refine.proof.smtlib import has_powers, logic_of, standard_script, without_powers
 from refine.results.obligation import Discharger, Kind, Obligation, Outcome
 
 Formula: TypeAlias = Any
@@ -137,6 +137,19 @@ def discharge(query: Query) -> Obligation:
         smt2_hypotheses=hypotheses_text(query),
         point={query.places[n]: v for n, v in known.items() if isinstance(v, float)},
     )
+
+
+def answer_to(script: str, seconds: float) -> tuple[str, str]:
+    """Z3's answer to a script that stands alone: sat, unsat or unknown, and why it is unknown.
+
+    Raises z3.Z3Exception for a script that Z3 does not read.
+    """
+    context, logic = z3.Context(), logic_of(script)
+    solver = z3.SolverFor(logic, context) if logic else z3.Solver(ctx=context)
+    solver.set("timeout", max(1, round(seconds * 1000)))
+    solver.from_string(script)
+    verdict = solver.check()
+    return str(verdict), solver.reason_unknown() if verdict == z3.unknown else ""
 
 
 def hypotheses_text(query: Query) -> str:

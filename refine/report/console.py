@@ -16,7 +16,7 @@ from rich.markup import escape as _escape
 from rich.text import Text
 
 from encoders.operator import Operator
-from gpu_check.conformance.divergence import Divergence
+from gpu_check.conformance.divergence import DivergingNode
 from onnx_import.graph import DType, Graph
 from refine.common.complaints import complain
 from refine.common.visible import visible
@@ -193,14 +193,14 @@ class Reporter:
         with self._page():
             self._out.print(table)
 
-    def divergence(self, found: Divergence | Refusal | None) -> None:
+    def diverging_node(self, found: DivergingNode | Refusal | None) -> None:
         """Where onnxruntime's bits first differ from the emulated execution's."""
         match found:
             case None:
                 text = "none: onnxruntime has the emulated bits at every node"
             case Refusal():
                 text = f"not looked for: {found.why}"
-            case Divergence():
+            case DivergingNode():
                 text = (
                     f"node '{found.node}' ({found.op}), element {list(found.index)}: emulated "
                     f"{found.emulated!r}, onnxruntime {found.given!r}; {found.differing} of "
@@ -288,18 +288,18 @@ class Reporter:
     def operators(
         self,
         operators: Iterable[Operator],
-        written_out: Iterable[str],
+        decomposed: Iterable[str],
         made: Mapping[str, str],
         alone: Iterable[str],
     ) -> None:
         """Every operator with a meaning here, and those that become others when a file is read.
 
         `made` says what those that ONNX has not are made of, and `alone` names those that have a
-        meaning on constants only. Each in the first table has all of the meanings that its caption
+        meaning on constants only. Each in the first table has all of the semantics that its caption
         names.
         """
         table = plain_table("operators")
-        for title in ("operator", "opset from", "types", "attributes", "further meanings"):
+        for title in ("operator", "opset from", "types", "attributes", "further semantics"):
             table.add_column(title)
         for o in sorted(operators, key=lambda o: o.name):
             every = set(o.dtypes) == set(DType)
@@ -310,7 +310,7 @@ class Reporter:
             "every one: real, run time, emulation, range, difference, rounding error, "
             "exact evaluation"
         )
-        names = ", ".join(sorted(written_out))
+        names = ", ".join(sorted(decomposed))
         constants = ", ".join(sorted(alone))
         origins = ", ".join(f"{name} (of {origin})" for name, origin in made.items())
         with self._page():

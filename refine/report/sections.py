@@ -56,7 +56,7 @@ def escape(text: str) -> str:
 
 
 def further(operator: Operator) -> Iterator[str]:
-    """What an operator has beyond the meanings that all have."""
+    """What an operator has beyond the semantics that all have."""
     if operator.movement:
         yield "moves data only"
     elif operator.affine_where is not None:

@@ -147,7 +147,8 @@ class _Forward:
             own = np.broadcast_to(task.whole.errors[name], x.lo.shape)
             if np.any(own):
                 r = rounder_of(graph.types[name].dtype, task.contract)
-                own = np.minimum(own, r.half_ulp(x.size))
+                plain = replace(r, flush_results=False)  # a number that is read is not flushed
+                own = np.minimum(own, plain.of_product(x.size).bound)
             known.values[name], known.own[name], errors[name] = x, own, own
             known.held[name] = x.inflate(own)
         for step in program_of(graph).steps:
@@ -189,7 +190,7 @@ class _Forward:
 
 
 def _real(step: Step, field: Forms, read: Sequence[Form | Dual]) -> Any:
-    """The operator's real meaning on scalars of a field."""
+    """The operator's real semantics on scalars of a field."""
     variables = (object_array([x], (1,)) for x in read)
     given = step.site.arguments(variables, lambda held, _: field.constant(held))
     (result,) = step.operator.real(step.site, given, field)

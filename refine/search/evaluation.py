@@ -48,7 +48,7 @@ class Candidate:
     against: RuntimeContract | None = None
 
 
-class Meaning(Protocol):
+class Reference(Protocol):
     """What outputs are held against at points of a box: (samples, *shape) of each output."""
 
     @property
@@ -70,7 +70,7 @@ class Hunt:
     box: Box
     contract: RuntimeContract
     tolerance: Tolerance
-    meant: Meaning | None = None
+    meant: Reference | None = None
 
     def real(self, points: Points) -> dict[str, FloatArray]:
         """The inputs of the real network that the runtime receives as `points`, to float64."""

@@ -384,7 +384,7 @@ def _children(
     """Neighbours of the starts, in turn: some coordinates moved, far, a little, or by few ulps.
 
     Most of them, where an order of the elements is known, keep all but the last few: what the
-    first sums had rounded by then stays as it is, and all that comes later is drawn anew.
+    first sums had rounded by then stays as it is, and all that comes later is sampled anew.
     """
     parents = np.arange(n) % len(starts)
     children: dict[str, FloatArray] = {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from gpu_check.conformance.divergence import Divergence, first_divergence
+from gpu_check.conformance.divergence import DivergingNode, first_diverging_node
 from gpu_check.runtimes.replay import (
     NotReplayed,
     Replayed,
@@ -122,11 +122,11 @@ def every_output(witness: Witness, graph: Graph) -> tuple[OutputErrors, ...]:
     )
 
 
-def divergence(witness: Witness, graph: Graph) -> Divergence | Refusal | None:
+def diverging_node(witness: Witness, graph: Graph) -> DivergingNode | Refusal | None:
     """The first node at which onnxruntime's bits differ from the emulated execution's."""
     if graph.source is None or not is_onnx(graph.source):
         return Refusal("onnxruntime", "it has no file to run")
     if witness.execution.compute_format is not None:
         return Refusal("onnxruntime", "it computes in the model's own types")
-    found = first_divergence(graph, graph.source, witness.inputs, witness.execution)
+    found = first_diverging_node(graph, graph.source, witness.inputs, witness.execution)
     return Refusal(found.runtime, found.why) if isinstance(found, NotReplayed) else found

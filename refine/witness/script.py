@@ -101,7 +101,7 @@ def script_of(
             "without; only the emulated execution does"
         )
     return _TEMPLATE.format(
-        meant=_literal(_meaning(spec)),
+        meant=_literal(_reference(spec)),
         model=_literal(str(graph.source)),
         sha256=_literal(hashlib.sha256(read_plain(graph.source)).hexdigest()),
         output=_literal(witness.output),
@@ -119,7 +119,7 @@ def script_of(
     )
 
 
-def _meaning(spec: Side | None) -> str:
+def _reference(spec: Side | None) -> str:
     if spec is None:
         return "the exact real value of the same network"
     if spec.contract.exact:

@@ -42,7 +42,7 @@ from encoders.contract.contract import (
     Schedule,
     Subnormals,
 )
-from encoders.contract.orders import AnyOrder, Steps
+from encoders.contract.orders import AlignedSteps, AnyOrder
 from encoders.contract.presets import EXACT
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
@@ -316,7 +316,7 @@ def forbidden(contract: RuntimeContract, execution: RuntimeContract) -> list[str
 def _unscheduled(said: Schedule, done: Schedule) -> list[str]:
     found = []
     if isinstance(said.order, AnyOrder):
-        if isinstance(done.order, Steps) and done.order.alignment != said.order.alignment:
+        if isinstance(done.order, AlignedSteps) and done.order.alignment != said.order.alignment:
             found.append("steps")
         if isinstance(done.order, AnyOrder):
             found.append("an open order")

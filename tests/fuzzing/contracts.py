@@ -78,7 +78,7 @@ class Refused(Exception):
 
 
 def contract_trial(seed: int, first: str | None = None) -> Trial:
-    """Raises Refused where the drawn file is refused."""
+    """Raises Refused where the random file is refused."""
     rng = np.random.default_rng(seed)
     model = random_graph(rng, first)
     own = np.random.default_rng(seed + 5)

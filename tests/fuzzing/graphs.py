@@ -21,7 +21,15 @@ from encoders.contract.contract import (
     Subnormals,
 )
 from encoders.contract.functions import TABLES
-from encoders.contract.orders import AnyOrder, Blocked, Blocks, Lanes, Pairwise, Sequential, Steps
+from encoders.contract.orders import (
+    AlignedSteps,
+    AnyOrder,
+    Blocked,
+    Blocks,
+    Lanes,
+    Pairwise,
+    Sequential,
+)
 from encoders.contract.presets import IEEE_ANY, PRESETS
 from encoders.numbers.formats import (
     BFLOAT16,
@@ -499,7 +507,7 @@ def _cast(b: Builder, op: str) -> None:
 
 
 @_recipe("QuantizeLinear", "DequantizeLinear")
-def _quantised(b: Builder, op: str) -> None:
+def _quantized(b: Builder, op: str) -> None:
     x = b.tensor()
     scale, zero = b.keep(np.float64(b.pick(0.1, 0.5))), b.keep(np.array(b.n(0, 9)), np.uint8)
     y = b.add("QuantizeLinear", [x, scale, zero], b.pool[x], held=False)
@@ -549,16 +557,16 @@ def random_graph(
     rng: np.random.Generator, first: str | None = None, among: Sequence[str] = ()
 ) -> onnx.ModelProto:
     """1 to 5 recipes, of those `among`, if given; the first one is `first`, if given. In bfloat16,
-    which ONNX does not have for every operator, it is drawn again until it is one."""
+    which ONNX does not have for every operator, it is sampled again until it is one."""
     while True:
-        model = _drawn(rng, first, among or sorted(RECIPES))
+        model = _sampled(rng, first, among or sorted(RECIPES))
         if all(v.type.HasField("tensor_type") for v in model.graph.output):
             return model
         if any(n.domain for n in model.graph.node):
             return model
 
 
-def _drawn(rng: np.random.Generator, first: str | None, among: Sequence[str]) -> onnx.ModelProto:
+def _sampled(rng: np.random.Generator, first: str | None, among: Sequence[str]) -> onnx.ModelProto:
     names = [str(n) for n in rng.choice(among, int(rng.integers(1, 6)))]
     names = [first, *names[1:]] if first is not None else names
     opset = int(rng.choice([13, 17, 18, 21, 23, 24]))
@@ -635,7 +643,7 @@ def random_contract(rng: np.random.Generator) -> RuntimeContract:
             Blocked(pick(2, 3, 8)),
             Blocks((2, 3)),
             Lanes(pick(2, 4)),
-            Steps(pick(2, 4), pick(12, 23)),
+            AlignedSteps(pick(2, 4), pick(12, 23)),
         )
         return Schedule(order, pick(*Contraction), pick(*BiasPlacement))
 

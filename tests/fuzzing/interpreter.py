@@ -13,10 +13,10 @@ import numpy as np
 import onnx
 from machine import Machine, Place
 from onnx import TensorProto, numpy_helper
-from quantised import FLOATS, QUANTISED
+from quantized import FLOATS, QUANTIZED
 from reading import (
+    DECOMPOSED,
     MOVING,
-    WRITTEN_OUT,
     Array,
     Meaning,
     Reading,
@@ -456,8 +456,8 @@ _ELEMENTS: dict[str, Meaning] = {
     "Not": lambda r: ~r.x[0].astype(bool), "Where": lambda r: chosen(*aligned(r)),
 }  # fmt: skip
 
-MEANINGS: dict[str, Meaning] = {
-    **_ELEMENTS, **WINDOWED, **QUANTISED,
+SEMANTICS: dict[str, Meaning] = {
+    **_ELEMENTS, **WINDOWED, **QUANTIZED,
     **{n: _unary(n.lower())
        for n in ("Exp", "Log", "Tanh", "Sigmoid", "Erf", "Sin", "Cos", "Atan", "Softplus")},
     "MatMul": matmul, "Gemm": gemm,
@@ -489,7 +489,7 @@ def interpret(model: onnx.ModelProto, feeds: dict[str, Array], algebra: Any) -> 
         else:
             tensors[name] = value[None] if value.dtype.kind == "b" else algebra.integers(value)
     for node in model.graph.node:
-        if node.op_type not in (*MEANINGS, *MOVING):
+        if node.op_type not in (*SEMANTICS, *MOVING):
             raise Unread(node.op_type)
         reads, makes = ([kinds.get(t, 0) for t in names] for names in (node.input, node.output))
         if not all(makes):
@@ -512,7 +512,7 @@ def interpret(model: onnx.ModelProto, feeds: dict[str, Array], algebra: Any) -> 
         if node.op_type in MOVING:
             results = moved(r)
         else:
-            found = MEANINGS[node.op_type](r)
+            found = SEMANTICS[node.op_type](r)
             results = found if isinstance(found, list) else [found]
             if wider is not None:
                 results = [own.converted(v) if k in FLOATS else v
@@ -567,7 +567,7 @@ _SPELLED = ("Attention", "RotaryEmbedding", "MeanVarianceNormalization")
 
 
 def _spelled_out(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with ONNX's functions written out, each node of which rounds."""
+    """The model with ONNX's functions decomposed, each node of which rounds."""
     names = {n.op_type for n in model.graph.node}
     if names & set(_SPELLED):
         raise Unread("a function")
@@ -583,7 +583,7 @@ def _spelled_out(model: onnx.ModelProto) -> onnx.ModelProto:
         total, log = onnx.NodeProto(), onnx.NodeProto(op_type="Log", name=f"{node.name}.log")
         total.CopyFrom(node)
         total.op_type, total.name = "ReduceSum", f"{node.name}.sum"
-        total.doc_string = log.doc_string = WRITTEN_OUT
+        total.doc_string = log.doc_string = DECOMPOSED
         total.output[0] = f"{node.output[0]}.sum"
         log.input.append(total.output[0])
         log.output.append(node.output[0])

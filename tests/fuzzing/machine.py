@@ -28,6 +28,7 @@ from encoders.contract.contract import (
     Subnormals,
 )
 from encoders.contract.orders import (
+    AlignedSteps,
     AnyOrder,
     Blocked,
     Blocks,
@@ -35,7 +36,6 @@ from encoders.contract.orders import (
     Order,
     Pairwise,
     Sequential,
-    Steps,
     Tree,
 )
 from encoders.functions.registry import function_named
@@ -303,7 +303,7 @@ class Machine:
         self, a: Array, b: Array, bias: Array | None, place: Place, factors: bool
     ) -> Array:
         """Σ a·b over the last axis, and a bias; `factors`: of a matrix product, which a runtime
-        may shorten and add up in aligned steps."""
+        may truncate and add up in aligned steps."""
         a, b = np.broadcast_arrays(a, b)
         if factors:
             a, b = self._short(a), self._short(b)
@@ -311,7 +311,7 @@ class Machine:
         order: Order = s.order
         if not factors and isinstance(order, AnyOrder):
             order = AnyOrder()
-        if not factors and isinstance(order, Steps):
+        if not factors and isinstance(order, AlignedSteps):
             order = Sequential()
         where = s.bias
         if where is BiasPlacement.ANY:
@@ -332,7 +332,7 @@ class Machine:
                 order = free
             if isinstance(order, tuple):
                 return self._steps(a, b, bias, order, where is BiasPlacement.FIRST)
-        if isinstance(order, Steps):
+        if isinstance(order, AlignedSteps):
             cuts = [min(order.terms, n - k) for k in range(0, n, order.terms)]
             step = (tuple(cuts), order.alignment)
             return self._steps(a, b, bias, step, where is BiasPlacement.FIRST)
@@ -444,7 +444,7 @@ class Machine:
         """Σ over the last axis."""
         s = self.schedule(place)
         order: Order = s.order
-        if isinstance(order, Steps):
+        if isinstance(order, AlignedSteps):
             order = Sequential()
         if isinstance(order, AnyOrder):
             terms, _ = self._shuffled(terms, np.ones_like(terms))

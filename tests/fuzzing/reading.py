@@ -1,4 +1,4 @@
-"""One node with its arguments, as the meanings of the fuzzer's interpreter read it.
+"""One node with its arguments, as the semantics of the fuzzer's interpreter read it.
 
 Data movement is taken from onnx's reference implementation, run on the places of elements.
 """
@@ -16,7 +16,7 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 Array = Any
-WRITTEN_OUT = "written out"  # the doc string of a node that is not in the file
+DECOMPOSED = "decomposed"  # the doc string of a node that is not in the file
 Meaning = Callable[["Reading"], Any]
 
 
@@ -67,7 +67,7 @@ class Reading:
         return None
 
     def place(self, **sizes: Any) -> Place:
-        written = self.node.doc_string != WRITTEN_OUT
+        written = self.node.doc_string != DECOMPOSED
         return Place(self.node.op_type, self.node.name, kind=self.made[0], written=written, **sizes)
 
     @property

@@ -14,7 +14,7 @@ from graphs import random_graph
 from interpreter import interpret
 from reading import Unread
 from reals import BITS, Open, Reals
-from trial import Finding, Trial, above, balls_of, bounded, drawn, points_of
+from trial import Finding, Trial, above, balls_of, bounded, points_of, sampled
 
 from encoders.contract.presets import IEEE_ANY, ORT_CPU
 from onnx_import.errors import ModelError
@@ -27,7 +27,7 @@ PARTS = ("Resize", "Upsample")
 def runtime_trial(seed: int, first: str | None = None) -> Trial:
     """A float32 graph under a contract that onnxruntime keeps, as far as it is known."""
     rng = np.random.default_rng(seed)
-    return drawn(random_graph(rng, first), IEEE_ANY if seed % 3 else ORT_CPU, rng, seed)
+    return sampled(random_graph(rng, first), IEEE_ANY if seed % 3 else ORT_CPU, rng, seed)
 
 
 def judged(trial: Trial) -> tuple[str, list[Finding]]:

@@ -56,7 +56,8 @@ def test_a_bound_that_is_too_small_is_found_and_made_smaller(
 ) -> None:
     from encoders.rounding.rounding_bounds import Rounder
 
-    monkeypatch.setattr(Rounder, "spacing", lambda self, m: 0.25 * self.half_ulp(m))
+    spacing = Rounder.spacing
+    monkeypatch.setattr(Rounder, "spacing", lambda self, m: 0.125 * spacing(self, m))
     found = []
     for seed in range(200):
         trial = trial_of(500_000 + seed, "Tanh")

@@ -27,7 +27,7 @@ UNREAD = {"HardSigmoid"}  # its recipe's attributes are refused
 
 
 def used(graph: Graph) -> None:
-    """Every meaning of every node: emulated, over the reals, and bounded."""
+    """Every semantics of every node: emulated, over the reals, and bounded."""
     shapes = {name: graph.types[name].shape for name in graph.inputs}
     ones = {n: np.ones((1, *s), graph.types[n].dtype.numpy) for n, s in shapes.items()}
     low = {n: Interval(np.full(s, 0.5), np.ones(s)) for n, s in shapes.items()}

@@ -68,8 +68,9 @@ def test_nothing_escapes_and_nothing_is_opposed(op: str) -> None:
 
 
 def test_an_answer_that_opposes_itself_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from encoders.rounding.rounding_bounds import Rounder
+    from encoders.rounding import rounding_bounds
 
-    monkeypatch.setattr(Rounder, "of_product", lambda self, m: np.zeros_like(m))
+    exact = replace(rounding_bounds.ROUNDED, radius=0 * rounding_bounds.ROUNDED.reach)
+    monkeypatch.setattr(rounding_bounds, "ROUNDED", exact)
     results = [tried("Mul", "sequential", seed, EFFORTS["sample"]) for seed in range(12)]
     assert any(result is not None and opposed(result) for result in results)

@@ -67,10 +67,10 @@ class Finding:
 def trial_of(seed: int, first: str | None = None) -> Trial:
     rng = np.random.default_rng(seed)
     model = random_graph(rng, first)
-    return drawn(model, random_contract(rng), rng, seed)
+    return sampled(model, random_contract(rng), rng, seed)
 
 
-def drawn(
+def sampled(
     model: onnx.ModelProto, contract: RuntimeContract, rng: np.random.Generator, seed: int
 ) -> Trial:
     """With ranges of numbers that the contract's inputs can be."""
@@ -96,7 +96,7 @@ def stepping_trial(seed: int) -> Trial:
     rng = np.random.default_rng(seed)
     model = random_graph(rng, None, STEPPING)
     contract = random_contract(rng)
-    plain = drawn(model, contract, rng, seed)
+    plain = sampled(model, contract, rng, seed)
     lo, hi = {}, {}
     for value in model.graph.input:
         fmt, shape = format_of(contract, value), plain.lo[value.name].shape

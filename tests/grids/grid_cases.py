@@ -176,7 +176,7 @@ def is_valid(case: Case) -> bool:
 NAMES = {"float32": "float", "float64": "double"}
 
 
-def drawn(rng: np.random.Generator, data: Data, dtype: str) -> Any:
+def sampled(rng: np.random.Generator, data: Data, dtype: str) -> Any:
     """Numbers of a kind: multiples of a quarter among others, so that ties and zeros occur."""
     kind, shape = data.kind, data.shape
     name = data.dtype or dtype
@@ -231,7 +231,7 @@ def made_of(case: Case, seed: int = 0) -> Made:
     for i, data in enumerate(case.inputs):
         if data is None:
             continue
-        values[i] = drawn(rng, data, case.dtype)
+        values[i] = sampled(rng, data, case.dtype)
         names[i] = "abcdefghij"[i]
         if data.stored:
             stored.append(numpy_helper.from_array(values[i], names[i]))
@@ -255,7 +255,7 @@ def made_of(case: Case, seed: int = 0) -> Made:
                 nodes.append(
                     helper.make_node("Slice", [fed, f"{fed}_0", f"{fed}_0", f"{fed}_a"], [names[i]])
                 )
-            values[i] = drawn(rng, Data(whole, data.kind, False, data.dtype), case.dtype)
+            values[i] = sampled(rng, Data(whole, data.kind, False, data.dtype), case.dtype)
         given[fed] = values[i]
         infos.append(helper.make_tensor_value_info(fed, code, whole))
     for i, value in extra.items():

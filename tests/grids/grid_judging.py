@@ -1,4 +1,4 @@
-"""One case judged: our meanings against ONNX's reference evaluator, onnxruntime and our bounds."""
+"""One case judged: our semantics against ONNX's reference evaluator, onnxruntime and our bounds."""
 
 from __future__ import annotations
 
@@ -152,7 +152,9 @@ def judge(case: Case, folder: Path, runtime: Onnxruntime, seed: int = 0) -> Judg
         return Judged("crashed", f"evaluation: {type(error).__name__}: {error}")
     for got, t in zip(real, graph.outputs, strict=True):
         if got.shape != graph.types[t].shape:
-            return Judged("wrong", f"real meaning of shape {got.shape}, not {graph.types[t].shape}")
+            return Judged(
+                "wrong", f"real semantics of shape {got.shape}, not {graph.types[t].shape}"
+            )
     text, theirs = by_reference(made), runtime.run(made)
     wrong = []
     for who, found in (("reference", text), ("onnxruntime", theirs)):
@@ -168,7 +170,7 @@ def judge(case: Case, folder: Path, runtime: Onnxruntime, seed: int = 0) -> Judg
                 wrong.append(f"{who}: emulation of output {i}: {part}")
             part = parting(r, b, precision(case), strict_type=False)
             if part:
-                wrong.append(f"{who}: real meaning of output {i}: {part}")
+                wrong.append(f"{who}: real semantics of output {i}: {part}")
     if wrong:
         return Judged("wrong", "; ".join(wrong))
     bounds = _bounds(graph, samples, run, real)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from grid_cases import Grid, const, kept, run
-from grid_shared import AXES, BRAIN, SOFT, normalised, reduction, trailing
+from grid_shared import AXES, BRAIN, SOFT, normalized, reduction, trailing
 
 PRODUCTS: Mapping[str, Sequence[Grid]] = {
     **{op: (Grid(SOFT, {"axis": AXES}, BRAIN),) for op in ("Softmax", "LogSoftmax")},
@@ -122,7 +122,7 @@ PRODUCTS: Mapping[str, Sequence[Grid]] = {
     ),
     "BatchNormalization": (
         Grid(
-            normalised(4),
+            normalized(4),
             {
                 "epsilon": (None, 0.1, 0.001),
                 "momentum": (None, 0.5),
@@ -134,7 +134,7 @@ PRODUCTS: Mapping[str, Sequence[Grid]] = {
             (1, 1, 1, 3),
         ),
     ),
-    "InstanceNormalization": (Grid(normalised(2), {"epsilon": (None, 0.1, 0.001)}, BRAIN),),
+    "InstanceNormalization": (Grid(normalized(2), {"epsilon": (None, 0.1, 0.001)}, BRAIN),),
     "GroupNormalization": tuple(
         Grid(
             [

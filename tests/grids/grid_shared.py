@@ -110,7 +110,7 @@ def channels(shape: tuple[int, ...], count: int, given: Any) -> list[tuple[objec
     return [(run(*shape), *(given(c, kind="positive" if i == 3 else "any") for i in range(count)))]
 
 
-def normalised(count: int) -> list[tuple[object, ...]]:
+def normalized(count: int) -> list[tuple[object, ...]]:
     return [p for s in NORM4 for g in (kept, run) for p in channels(s, count, g)]
 
 

@@ -30,7 +30,7 @@ from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 from refine.bounds.network import InputBox, network_bounds
-from refine.claims.claim import require_meaning
+from refine.claims.claim import require_semantics
 from refine.results.verdict import Side
 
 Array = Any
@@ -116,7 +116,7 @@ def found(model: Any, given: Mapping[str, Array], contract: RuntimeContract) -> 
         path = Path(folder) / "model.onnx"
         path.write_bytes(model.SerializeToString())
         graph = load(path, handling=handling_of(contract))
-    require_meaning(Side(graph, contract))
+    require_semantics(Side(graph, contract))
     box = {t: _point(graph, t, given) for t in graph.inputs}
     field = ApproximateReals(wide=True)
     samples = {t: given[t][np.newaxis] for t in graph.inputs}

@@ -11,7 +11,7 @@ from grid_functions import FUNCTIONS
 from grid_gathers import GATHERS
 from grid_movements import MOVEMENTS
 from grid_products import PRODUCTS
-from grid_quantised import QUANTISED
+from grid_quantized import QUANTIZED
 from grid_resizes import RESIZES
 from grid_windows import WINDOWS
 
@@ -22,7 +22,7 @@ GRIDS: Mapping[str, Sequence[Grid]] = {
     **GATHERS,
     **MOVEMENTS,
     **PRODUCTS,
-    **QUANTISED,
+    **QUANTIZED,
     **RESIZES,
     **WINDOWS,
 }

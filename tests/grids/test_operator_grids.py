@@ -1,6 +1,6 @@
 """Every operator that can be imported, over a grid of its inputs, attributes, types and opsets.
 
-Cases are drawn without chance from the whole grids, which `make grids` walks through; what a
+Cases are taken without chance from the whole grids, which `make grids` walks through; what a
 runtime computes and what that stands for must be what ONNX's reference evaluator and onnxruntime
 compute, unless grid_known.py says why they are known to part from ONNX's text.
 """
@@ -16,7 +16,7 @@ from grid_judging import Onnxruntime, judge
 from grid_table import GRIDS
 
 from encoders.registry import operators
-from onnx_import.onnx.reader import MADE, WRITTEN_OUT
+from onnx_import.onnx.reader import DECOMPOSED, MADE
 from onnx_import.passes.fold import ALONE
 
 TRIED, WANTED = 60, 7  # cases of an operator, and how many of them must have been compared
@@ -27,7 +27,7 @@ FEW = {  # operators of which fewer cases can be compared, or are not refused
 NO_NUMBERS = {  # attributes that hold text or sparse tensors
     "Constant": {"value_string", "value_strings", "sparse_value"},
 }
-IMPORTABLE = (set(operators()) - set(MADE)) | WRITTEN_OUT | ALONE
+IMPORTABLE = (set(operators()) - set(MADE)) | DECOMPOSED | ALONE
 
 
 @pytest.fixture(scope="module")

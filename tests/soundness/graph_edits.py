@@ -67,7 +67,7 @@ def convolutional(path: Path) -> Path:
     return save(path, nodes, {"x": (1, 1, 6, 6)}, {"y": (1, 2)}, held)
 
 
-def normalised(path: Path) -> Path:
+def normalized(path: Path) -> Path:
     rng = np.random.default_rng(2)
     weights = {
         "q": rng.normal(size=(4, 4)),
@@ -97,7 +97,7 @@ def normalised(path: Path) -> Path:
 NETWORKS: Mapping[str, Callable[[Path], Path]] = {
     "dense": dense,
     "convolutional": convolutional,
-    "normalised": normalised,
+    "normalised": normalized,
 }
 
 

@@ -114,14 +114,20 @@ def unit_roundoff_is_halved(patch: Patch) -> None:
 
 @mutant
 def onlyhalf_ulps_are_halved(patch: Patch) -> None:
-    patch.setattr(Rounder, "half_ulp", scaled(Rounder.half_ulp, 0.5))
+    for name in ("ROUNDED", "ROUNDED_SUM"):
+        lemma = getattr(rounding_bounds, name)
+        patch.setattr(rounding_bounds, name, replace(lemma, radius=lemma.radius / 2))
 
 
 @mutant
 def rounding_is_taken_to_be_below_the_binade(patch: Patch) -> None:
-    """Half an ulp of the number just below M instead of M."""
-    old = Rounder.half_ulp
-    patch.setattr(Rounder, "half_ulp", lambda self, m: old(self, np.nextafter(m / 2, 0.0)))
+    """Half an ulp of the number just below M instead of M, and nobody checks the hypothesis."""
+    old = Rounder._power
+    patch.setattr(Rounder, "_power", lambda self, m: old(self, np.nextafter(m / 2, 0.0)))
+    for name in ("ROUNDED", "ROUNDED_SUM"):
+        lemma = getattr(rounding_bounds, name)
+        below = lemma.hypotheses[:-1]
+        patch.setattr(rounding_bounds, name, replace(lemma, hypotheses=below))
 
 
 @mutant
@@ -231,8 +237,10 @@ def the_last_flush_is_ignored(patch: Patch) -> None:
 @mutant
 def underflow_is_ignored(patch: Patch) -> None:
     patch.setattr(Rounder, "underflow", property(lambda self: 0.0))
-    relative = getter(Rounder, "relative")
-    patch.setattr(Rounder, "of_product", lambda self, m: m * relative(self))
+    lemma = rounding_bounds.ROUNDED
+    u = next(p for p in lemma.given if p.name == "u")
+    relative = u / (1 + u) * lemma.reach
+    patch.setattr(rounding_bounds, "ROUNDED", replace(lemma, radius=relative))
 
 
 @mutant

@@ -21,6 +21,7 @@ from checking import (
 from ort_schedule import ORT_PLAIN
 
 from encoders.contract.contract import (
+    AlignedSteps,
     AnyOrder,
     BiasPlacement,
     Blocked,
@@ -31,7 +32,6 @@ from encoders.contract.contract import (
     Schedule,
     ScheduleRule,
     Sequential,
-    Steps,
     Subnormals,
 )
 from encoders.contract.orders import Blocks, Lanes, Tree
@@ -166,7 +166,7 @@ def test_emulated_steps_and_short_factors(case: Case) -> None:
     loose = bounds_of(graph, box, free)
     failures: list[str] = []
     for count, way in ((1, FactorRounding.NEAREST), (2, FactorRounding.TRUNCATE), (3, None)):
-        order = Steps(count, case.format.precision)
+        order = AlignedSteps(count, case.format.precision)
         pinned = replace(free, order=order, contraction=Contraction.NEVER, results=KEEP)
         pinned = replace(pinned, operands=KEEP, bias=BiasPlacement.LAST)
         pinned = replace(pinned, normalization=Normalization.FOLDED)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from cases import CASES
 from checking import bounds_of, check_emulated, check_every_execution, input_box
-from meanings import Stand, differences_enclose, stand, values_enclose
 from mutants import MUTANTS, Mutant
+from semantics import Stand, differences_enclose, stand, values_enclose
 from test_exhaustive import ANY_ORDER, in_toy_format, prepared
 
 from encoders.contract.contract import RuntimeContract
@@ -45,7 +45,7 @@ EVERY_EXECUTION = (
     ("batch normalization of a point", GRADUAL),
 )
 EMULATED = ("cancellation", "powers of two and zeros", "batch normalization", "conv groups")
-MEANINGS = (
+SEMANTICS = (
     ("Relu", 0), ("Add", 0), ("Sub", 0), ("Mul", 2), ("MatMul", 5), ("Gemm", 5),
     ("BatchNormalization", 1), ("Conv", 2),
 )  # fmt: skip
@@ -59,7 +59,7 @@ def failures() -> Iterator[str]:
     for name in EMULATED:
         for contract in (SEQUENTIAL, SEQUENTIAL_FMA):
             yield from _emulated(name, contract)
-    for name, index in MEANINGS:
+    for name, index in SEMANTICS:
         here = _stand(name, index)
         yield from values_enclose(here)
         yield from differences_enclose(here)

@@ -46,7 +46,7 @@ SAMPLES = (
 )
 NEWER = (0, 16, 22, 24)  # opsets in which ONNX allows more types
 WITHOUT_FILES = {"Rational"}  # ONNX has no such operator, and no other is read as one
-WITH_SCALES = {  # their types come in combinations: tests/test_operators_quantised.py has them
+WITH_SCALES = {  # their types come in combinations: tests/test_operators_quantized.py has them
     "ConvInteger",
     "DequantizeLinear",
     "DynamicQuantizeConv",
@@ -107,7 +107,7 @@ def graphs(name: str, dtype: DType, folder: Path) -> Iterator[tuple[Graph, bytes
                 yield graph, path.read_bytes(), case
 
 
-def drawn(graph: Graph, case: Example) -> dict[str, Any]:
+def sampled(graph: Graph, case: Example) -> dict[str, Any]:
     rng, found = np.random.default_rng(0), {}
     for name in graph.inputs:
         kind, shape = graph.types[name].dtype, (3, *graph.types[name].shape)
@@ -128,7 +128,7 @@ def test_a_claimed_type_is_emulated_as_onnxruntime_computes_it(
     found = next(graphs(name, dtype, tmp_path), None)
     assert found is not None, "no network of this type is accepted"
     graph, raw, case = found
-    inputs = drawn(graph, case)
+    inputs = sampled(graph, case)
     with np.errstate(all="ignore"):
         emulated = emulate(graph, inputs, SEQUENTIAL)
     for t in graph.outputs:

@@ -1,4 +1,4 @@
-"""Every registered operator: all its meanings against each other and against runtimes."""
+"""Every registered operator: all its semantics against each other and against runtimes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from meanings import CHECKS, Stand, stand
+from semantics import CHECKS, Stand, stand
 
 from encoders.contract.presets import SEQUENTIAL
 from encoders.numbers.enclosure import Interval
@@ -146,7 +146,7 @@ def _attempts() -> Iterator[tuple[str, Callable[[Operator], Operator]]]:
     ("name", "wrong"), list(_attempts()), ids=lambda v: getattr(v, "__name__", v)
 )
 def test_a_wrong_encoding_is_caught(name: str, wrong: Callable[[Operator], Operator]) -> None:
-    """Each meaning, made wrong, fails the checks on the operator's first example."""
+    """Each of its semantics, made wrong, fails the checks on the operator's first example."""
     assert _first_failure(wrong(operators()[name]), EXAMPLES[name][0])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from encoders.families.maxima import (
-    Candidate,
+    Argument,
     extreme_operator,
 )
 from encoders.families.movement import indices
@@ -18,10 +18,10 @@ from encoders.relaxations.elements import broadcast_element
 
 
 @remembered
-def candidates(site: Site) -> list[Candidate]:
+def arguments(site: Site) -> list[Argument]:
     shape = site.outputs[0].shape
     return [
-        Candidate(i, np.broadcast_to(indices(t.shape), shape))
+        Argument(i, np.broadcast_to(indices(t.shape), shape))
         for i, t in enumerate(site.inputs)
         if t is not None
     ]
@@ -31,7 +31,7 @@ OPERATORS = tuple(
     extreme_operator(
         name,
         6,
-        candidates,
+        arguments,
         sign,
         check=check_equal_shapes,
         element=broadcast_element,

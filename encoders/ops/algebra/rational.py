@@ -18,7 +18,7 @@ from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import Interval, add_up
 from encoders.numbers.formats import FORMAT_OF_DTYPE, round_fraction
 from encoders.operator import Field, Operator, RoundingBound, Site
-from encoders.relaxations.affine import AffineMap, affine_meanings
+from encoders.relaxations.affine import AffineMap, affine_semantics
 from encoders.rounding.rounding_bounds import finish, formula_loss, rounder
 
 
@@ -66,7 +66,7 @@ def _affine(site: Site) -> AffineMap:
     return AffineMap((), np.full(shape, _stored(site)), np.full(shape, _rest(site)))
 
 
-values, differences = affine_meanings(_affine)
+values, differences = affine_semantics(_affine)
 
 
 def rounding(

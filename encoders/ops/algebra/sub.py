@@ -11,7 +11,7 @@ from encoders.arithmetic.runtime import Arithmetic, aligned
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_float, signed_affine, sum_rounding
 from encoders.operator import Field, Operator, Site
-from encoders.relaxations.affine import affine_meanings
+from encoders.relaxations.affine import affine_semantics
 from encoders.relaxations.elements import broadcast_element
 
 SIGNS = (1.0, -1.0)
@@ -28,7 +28,7 @@ def runtime(
     return (arithmetic.subtract(*aligned(inputs)),)
 
 
-values, differences = affine_meanings(partial(signed_affine, signs=SIGNS))
+values, differences = affine_semantics(partial(signed_affine, signs=SIGNS))
 
 
 OPERATORS = (

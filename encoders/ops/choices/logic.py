@@ -14,7 +14,7 @@ from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.ops.algebra.max import OPERATORS as EXTREMES
-from encoders.relaxations.affine import AffineMap, affine_meanings, scaled_part
+from encoders.relaxations.affine import AffineMap, affine_semantics, scaled_part
 from encoders.rounding.rounding_bounds import no_rounding
 from onnx_import.graph import DType
 
@@ -48,7 +48,7 @@ def runtime(
     return (arithmetic.subtract(one, x),)
 
 
-values, differences = affine_meanings(_affine)
+values, differences = affine_semantics(_affine)
 
 
 def rounding(

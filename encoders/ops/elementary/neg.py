@@ -13,7 +13,7 @@ from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_one_variable
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Field, Operator, RoundingBound, Site
-from encoders.relaxations.affine import AffineMap, affine_map, affine_meanings, scaled_part
+from encoders.relaxations.affine import AffineMap, affine_map, affine_semantics, scaled_part
 from encoders.relaxations.elements import broadcast_element
 from encoders.rounding.rounding_bounds import exact_unless_flushed
 
@@ -35,7 +35,7 @@ def runtime(
     return (arithmetic.negate(inputs[0]),)
 
 
-values, differences = affine_meanings(_affine)
+values, differences = affine_semantics(_affine)
 
 
 def rounding(

@@ -87,7 +87,7 @@ def rounding(
     low, high = (float(v) for v in (np.min(np.trunc(x.lo)), np.max(np.trunc(x.hi))))
     fits = max(limits.min, -_EXACT) <= low and high <= min(limits.max, _EXACT)
     condition = Precondition(
-        "whole-number-fits",
+        "integer-fits",
         f"{site.node.describe()}: integers between {low + 0.0:.6g} and {high + 0.0:.6g} are "
         f"numbers of {site.outputs[0].dtype.value}, and at most 2^53",
         fits,

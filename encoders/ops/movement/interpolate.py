@@ -28,7 +28,7 @@ from encoders.families.resizing import ATTRIBUTES, check_sizes, copy_notes, mode
 from encoders.families.signed_sum import check_one_variable
 from encoders.numbers.enclosure import Interval, add_up
 from encoders.operator import Field, Operator, RoundingBound, Site
-from encoders.relaxations.affine import AffineMap, affine_map, affine_meanings
+from encoders.relaxations.affine import AffineMap, affine_map, affine_semantics
 from encoders.rounding.rounding_bounds import rounder
 
 
@@ -82,7 +82,7 @@ def _affine(site: Site) -> AffineMap:
     return affine_map((part,), site.outputs[0].shape)
 
 
-values, differences = affine_meanings(_affine)
+values, differences = affine_semantics(_affine)
 
 
 def rounding(

@@ -27,7 +27,7 @@ from encoders.numbers.enclosure import (
     multiply_up,
 )
 from encoders.operator import Field, Operator, RoundingBound, Site, ValueMap
-from encoders.relaxations.affine import AffineMap, affine_meanings, affine_values, scaled_part
+from encoders.relaxations.affine import AffineMap, affine_semantics, affine_values, scaled_part
 from encoders.relaxations.elements import Element
 from encoders.rounding.error_arithmetic import traced
 from encoders.traits import ChannelMap, Likeness
@@ -105,7 +105,7 @@ def runtime(
     raise OpenSchedule("this contract does not pin the normalisation formula")
 
 
-def normalisation(site: Site) -> ChannelMap:
+def folded_normalization(site: Site) -> ChannelMap:
     """What the node does to each channel; `site` must have passed `check`."""
     gamma, beta, mean = (np.asarray(c, np.float64) for c in site.constants[1:4])
     scale = gamma / np.sqrt(_variance(site))
@@ -118,7 +118,7 @@ def normalisation(site: Site) -> ChannelMap:
 
 def _of_channels(site: Site) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Scale, shift and its error, (1, C, …) against (N, C, …)."""
-    n, rank = normalisation(site), len(site.outputs[0].shape)
+    n, rank = folded_normalization(site), len(site.outputs[0].shape)
     scale, shift, error = (
         _channels(site, rank, v[None]) for v in (n.scale, n.shift, n.shift_error)
     )
@@ -131,7 +131,7 @@ def _affine(site: Site) -> AffineMap:
     return AffineMap((part,), np.broadcast_to(shift, shape), np.broadcast_to(error, shape))
 
 
-_, differences = affine_meanings(_affine)
+_, differences = affine_semantics(_affine)
 
 
 def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
@@ -202,6 +202,6 @@ OPERATORS = (
         rounding=rounding,
         affine=True,
         element=element,
-        likeness=Likeness(channels=normalisation),
+        likeness=Likeness(channels=folded_normalization),
     ).reading("epsilon", "is_test", "momentum", "spatial", "training_mode"),
 )

@@ -23,7 +23,7 @@ from encoders.families.signed_sum import check_float
 from encoders.families.windows import Window, fitted, require_one_padding
 from encoders.numbers.enclosure import FloatArray, Interval, point
 from encoders.operator import Field, Operator, RoundingBound, Site, remembered
-from encoders.relaxations.affine import AffineMap, affine_map, affine_meanings
+from encoders.relaxations.affine import AffineMap, affine_map, affine_semantics
 from encoders.traits import Likeness
 
 
@@ -262,7 +262,7 @@ def _affine(site: Site) -> AffineMap:
     return affine_map((linear_part(action, weights),), site.outputs[0].shape, _bias(site))
 
 
-values, differences = affine_meanings(_affine)
+values, differences = affine_semantics(_affine)
 
 
 def rounding(

@@ -16,7 +16,7 @@ from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import Interval, add_up
 from encoders.operator import FLOATS, Field, Operator, RoundingBound, Site
 from encoders.quantized.integer_products import as_whole
-from encoders.relaxations.affine import AffineMap, affine_meanings, moved_part
+from encoders.relaxations.affine import AffineMap, affine_semantics, moved_part
 from encoders.rounding.error_arithmetic import ErrorArithmetic
 from encoders.rounding.rounding_bounds import (
     conversion_error,
@@ -71,7 +71,7 @@ def runtime(
     return (arithmetic.multiply(inputs[0], one),)
 
 
-values, differences = affine_meanings(_affine)
+values, differences = affine_semantics(_affine)
 
 
 def rounding(

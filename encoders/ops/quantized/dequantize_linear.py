@@ -18,7 +18,7 @@ from encoders.numbers.enclosure import FloatArray, Interval, multiply_up
 from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.quantized.integer_products import as_whole
 from encoders.quantized.parameters import along_axis, check_plain, check_scale
-from encoders.relaxations.affine import AffineMap, affine_meanings, scaled_part
+from encoders.relaxations.affine import AffineMap, affine_semantics, scaled_part
 from encoders.rounding.error_arithmetic import ErrorArithmetic
 from encoders.rounding.rounding_bounds import finish, rounder
 from encoders.rounding.tracked import tracked
@@ -72,7 +72,7 @@ def runtime(
     return (arithmetic.multiply(*aligned((steps, scale))),)
 
 
-values, differences = affine_meanings(_affine)
+values, differences = affine_semantics(_affine)
 
 
 def rounding(

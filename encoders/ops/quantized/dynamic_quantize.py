@@ -3,7 +3,6 @@ is quantised by its own range, as the import puts them together (onnx_import/pas
 
 from __future__ import annotations
 
-from encoders.operator import Site
 from encoders.ops.products.conv import OPERATORS as CONVOLUTIONS
 from encoders.ops.products.matmul import OPERATORS as PRODUCTS
 from encoders.ops.quantized.conv_integer import per_channel
@@ -11,21 +10,17 @@ from encoders.ops.quantized.matmul_integer import per_row_or_column
 from encoders.quantized.dynamic_products import DynamicProduct, dynamic_operator
 from encoders.quantized.integer_products import IntegerProduct
 
-
-def _pixels(site: Site) -> tuple[int, int]:
-    rank = len(site.type_of(0).shape)
-    return rank - 2, rank - 1
-
-
 OPERATORS = (
     dynamic_operator(
         "DynamicQuantizeMatMul",
         DynamicProduct(
-            IntegerProduct(PRODUCTS[0], (0, 1), (2, 3), per_row_or_column), lambda site: (0, 0)
+            IntegerProduct(PRODUCTS[0], (0, 1), (2, 3), per_row_or_column), per_column=True
         ),
     ),
     dynamic_operator(
         "DynamicQuantizeConv",
-        DynamicProduct(IntegerProduct(CONVOLUTIONS[0], (0, 1), (2, 3), per_channel), _pixels),
+        DynamicProduct(
+            IntegerProduct(CONVOLUTIONS[0], (0, 1), (2, 3), per_channel), per_column=False
+        ),
     ),
 )

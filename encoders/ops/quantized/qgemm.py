@@ -10,7 +10,7 @@ from dataclasses import replace
 from encoders.operator import Site
 from encoders.ops.products.gemm import OPERATORS as GEMMS
 from encoders.quantized.integer_products import IntegerProduct
-from encoders.quantized.requantizing import Requantised, requantising_operator
+from encoders.quantized.requantizing import Requantized, requantizing_operator
 
 
 def _per_column(site: Site, factor: int, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -18,9 +18,9 @@ def _per_column(site: Site, factor: int, shape: tuple[int, ...]) -> tuple[int, .
     return (*shape, 1) if factor == 0 or site.integer("transB", 0) else shape
 
 
-_QGEMM = requantising_operator(
+_QGEMM = requantizing_operator(
     "QGemm",
-    Requantised(
+    Requantized(
         IntegerProduct(GEMMS[0], (0, 3), (2, 5), _per_column),
         lambda site: 0,
         y_scale=7,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from encoders.ops.products.matmul import OPERATORS as PRODUCTS
 from encoders.ops.quantized.matmul_integer import per_row_or_column
 from encoders.quantized.integer_products import IntegerProduct
-from encoders.quantized.requantizing import Requantised, requantising_operator
+from encoders.quantized.requantizing import Requantized, requantizing_operator
 
 OPERATORS = (
-    requantising_operator(
+    requantizing_operator(
         "QLinearMatMul",
-        Requantised(IntegerProduct(PRODUCTS[0], (0, 3), (2, 5), per_row_or_column), lambda site: 0),
+        Requantized(IntegerProduct(PRODUCTS[0], (0, 3), (2, 5), per_row_or_column), lambda site: 0),
     ),
 )

@@ -1,6 +1,6 @@
 """QuantizeLinear: x/scale rounded to the nearest integer, plus zero point, clamped.
 
-The real meaning rounds as well: it is the step function, and a runtime whose quotient is rounded
+The real semantics rounds as well: it is the step function, and a runtime whose quotient is rounded
 onto the other side of a boundary is one step away from it.
 """
 
@@ -20,11 +20,11 @@ from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Sit
 from encoders.ops.algebra.div import OPERATORS as QUOTIENTS
 from encoders.quantized.grid_steps import (
     LEMMAS,
-    Steps,
+    IntegerGrid,
+    grid_of,
     step_differences,
     step_rounding,
     step_values,
-    steps_of,
 )
 from encoders.quantized.integer_products import BYTES, as_whole
 from encoders.quantized.parameters import along_axis, check_plain, check_scale
@@ -64,8 +64,8 @@ def check(site: Site) -> None:
     _DIV.check(_quotient(site))
 
 
-def _steps(site: Site) -> Steps:
-    return steps_of(site.outputs[0].dtype)
+def _steps(site: Site) -> IntegerGrid:
+    return grid_of(site.outputs[0].dtype)
 
 
 def _quotient(site: Site) -> Site:

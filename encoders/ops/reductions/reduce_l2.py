@@ -120,7 +120,7 @@ def rounding(
                    np.sqrt(tau) * (1.0 + 2.0**-50))  # fmt: skip
     error = add_up(error, _norm(r.operand_loss(x)))
     reached = add_up(multiply_up(y.hi, y.hi), tau) * (1.0 + relative)
-    error = add_up(error, r.of_product(add_up(y.hi, error)))
+    error = add_up(error, r.of_product(add_up(y.hi, error)).bound)
     merged = outside.merge(error[None])[0]
     return finish(r, merged, np.asarray(np.max(reached, initial=0.0) * (1.0 + 2.0**-50)), LEMMAS)
 

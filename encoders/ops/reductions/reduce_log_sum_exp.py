@@ -108,7 +108,7 @@ def rounding(
     lost = np.max(r.operand_loss(x), axis=1, keepdims=True)
     error = add_up(add_up(error, lost), 2.0 * r.flushed)
     magnitude = add_up(log_sum_exp_range(x).magnitude, error)
-    error = add_up(error, r.of_sum(magnitude))
+    error = add_up(error, r.of_sum(magnitude).bound)
     reached = 2.0 * inside.length
     merged = outside.merge(error[None])[0]
     return finish(r, merged, np.maximum(outside.merge(magnitude[None])[0], reached), LEMMAS)

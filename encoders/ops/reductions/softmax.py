@@ -241,7 +241,7 @@ def log_rounding(
     log = log_error(r, contract.functions.accuracy(LOG), e, kept.rows.length)
     error = add_up(add_up(e.shift, log), 2.0 * r.flushed)
     magnitude = add_up(log_softmax_range(x, kept.mask).magnitude, error)
-    error = kept.mask * add_up(error, r.of_sum(magnitude))
+    error = kept.mask * add_up(error, r.of_sum(magnitude).bound)
     return _finished(site, kept, x, error, magnitude, contract)
 
 

@@ -3,7 +3,7 @@
 from building import network
 
 
-def normalised(mean: list[float], variance: list[float]):
+def normalized(mean: list[float], variance: list[float]):
     return network(
         "(float[1,2,2] x) => (float[1,2,2] y)",
         "y = BatchNormalization (x, scale, bias, mean, variance)",
@@ -14,5 +14,5 @@ def normalised(mean: list[float], variance: list[float]):
     )
 
 
-RIGHT = normalised([0.5, -0.25], [2.0, 0.5])
-WRONG = normalised([0.0, 0.0], [1.0, 1.0])
+RIGHT = normalized([0.5, -0.25], [2.0, 0.5])
+WRONG = normalized([0.0, 0.0], [1.0, 1.0])

@@ -4,7 +4,7 @@ import numpy as np
 from building import network
 
 
-def normalised(epsilon: float):
+def normalized(epsilon: float):
     return network(
         "(float16[1,1] x) => (float16[1,1] y)",
         "square = Mul(x, x) raised = Add(square, epsilon) root = Sqrt(raised) y = Div(x, root)",
@@ -12,4 +12,4 @@ def normalised(epsilon: float):
     )
 
 
-RIGHT, WRONG = normalised(0.0625), normalised(1e-8)
+RIGHT, WRONG = normalized(0.0625), normalized(1e-8)

@@ -3,7 +3,7 @@
 from building import network
 
 
-def normalised(epsilon: str):
+def normalized(epsilon: str):
     return network(
         "(float[1,3] x) => (float[1,3] y)",
         f"y = LayerNormalization <epsilon = {epsilon}> (x, scale)",
@@ -11,4 +11,4 @@ def normalised(epsilon: str):
     )
 
 
-RIGHT, WRONG = normalised("0.00001"), normalised("0.000001")
+RIGHT, WRONG = normalized("0.00001"), normalized("0.000001")

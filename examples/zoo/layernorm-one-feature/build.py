@@ -3,7 +3,7 @@
 from building import network
 
 
-def normalised(count: str):
+def normalized(count: str):
     return network(
         "(float[1,1] x, float[1,1] valid) => (float[1,1] y)",
         f"""
@@ -26,4 +26,4 @@ def normalised(count: str):
     )
 
 
-RIGHT, WRONG = normalised("count = Identity(n)"), normalised("count = Sub(n, one)")
+RIGHT, WRONG = normalized("count = Identity(n)"), normalized("count = Sub(n, one)")

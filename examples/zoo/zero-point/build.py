@@ -4,7 +4,7 @@ import numpy as np
 from building import network
 
 
-def dequantised(zero: int):
+def dequantized(zero: int):
     return network(
         "(float[1,2] x) => (float[1,2] y)",
         "weight = DequantizeLinear(q, scale, zero) y = MatMul(x, weight)",
@@ -14,4 +14,4 @@ def dequantised(zero: int):
     )
 
 
-RIGHT, WRONG = dequantised(3), dequantised(4)
+RIGHT, WRONG = dequantized(3), dequantized(4)

@@ -160,12 +160,12 @@ def judged(source: Path, way: Way, options: DomainOptions, folder: Path) -> floa
     """The proved bound, onnxruntime's bits having been found to be the emulated ones."""
     plain = load(source)
     domain = read_domain(plain, options, IEEE_ANY.format_of)
-    quantised = way.apply(source, folder / "quantised.onnx", Samples(plain, domain))
-    graph = load(quantised)
+    quantized = way.apply(source, folder / "quantised.onnx", Samples(plain, domain))
+    graph = load(quantized)
     (output,) = graph.outputs
     given = samples(graph, domain, POINTS, seed=5)
     batch = {name: np.stack([s[name] for s in given]) for name in graph.inputs}
-    runtime = OnnxRuntime(quantised)
+    runtime = OnnxRuntime(quantized)
     actual = np.stack([np.asarray(runtime.run(s)[output]) for s in given])
     np.testing.assert_array_equal(np.asarray(emulate(graph, batch, ORT_BLOCKS)[output]), actual)
     (box,) = domain.boxes
@@ -214,9 +214,9 @@ def test_conformance_compares_every_quantised_tensor(tmp_path: Path) -> None:
     graph = load(path)
     machine = OnnxMachine(graph, onnx.load(path))
     found = conformance(graph, machine, ORT_CPU, samples(graph, domain, 8, seed=5))
-    quantised = [n for n in found.nodes if n.node.op in ("QuantizeLinear", "DequantizeLinear")]
-    assert len(quantised) == 8
-    assert all(n.how is How.BITS and n.divergence is None for n in quantised)
+    quantized = [n for n in found.nodes if n.node.op in ("QuantizeLinear", "DequantizeLinear")]
+    assert len(quantized) == 8
+    assert all(n.how is How.BITS and n.divergence is None for n in quantized)
 
 
 @pytest.mark.skipif(not MNIST.is_dir(), reason="needs ../shared/models/mnist_fc")

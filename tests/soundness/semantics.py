@@ -107,8 +107,8 @@ def _real(s: Stand, variable: Sequence[Any]) -> Any:
     return s.operator.real(s.site, _arguments(s, exact, field.constant), field)[0]
 
 
-def meanings_agree(s: Stand) -> Iterator[str]:
-    """Where nothing rounds, the run-time meaning is the real one, whatever the schedule."""
+def semantics_agree(s: Stand) -> Iterator[str]:
+    """Where nothing rounds, the run-time semantics is the real one, whatever the schedule."""
     rng = s.rng
     variable = [
         object_array(
@@ -123,11 +123,11 @@ def meanings_agree(s: Stand) -> Iterator[str]:
         inputs = _arguments(s, variable, arithmetic.constant)
         (got,) = s.operator.runtime(s.site, inputs, arithmetic, contract)
         if got.shape != expected.shape or not np.all(got == expected):
-            yield f"runtime and real meaning differ under {contract.name}"
+            yield f"runtime and real semantics differ under {contract.name}"
 
 
 def terms_agree(s: Stand) -> Iterator[str]:
-    """As Z3 terms the real meaning gives the same rationals, where it has such terms."""
+    """As Z3 terms the real semantics gives the same rationals, where it has such terms."""
     ratios = [(_ratios(s.rng, shape), shape) for shape in s.shapes()]
     pairs = [[Fraction(int(p), int(q)) for p, q in zip(*r, strict=True)] for r, _ in ratios]
     shapes = [(1, *shape) for _, shape in ratios]
@@ -155,7 +155,8 @@ def _ratios(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[Any, Any]
 
 
 def runtimes_agree(s: Stand) -> Iterator[str]:
-    """onnx.reference in float64 agrees with the real meaning, onnxruntime with the run-time one."""
+    """onnx.reference in float64 agrees with the real semantics, onnxruntime with the run-time
+    one."""
     rng = s.rng
     inputs = [rng.standard_normal((1, *shape)).astype(s.dtype) for shape in s.shapes()]
     named = {t: v[0] for t, v in zip(s.example.inputs, inputs, strict=False)}
@@ -163,15 +164,15 @@ def runtimes_agree(s: Stand) -> Iterator[str]:
     wide = {t: v.astype(np.float64) for t, v in named.items()}
     (expected,) = ReferenceEvaluator(s.example.model(np.float64)).run(None, wide)
     if not np.allclose(exact, expected.ravel(), rtol=1e-4, atol=1e-5):
-        yield "the real meaning is far from onnx.reference"
+        yield "the real semantics is far from onnx.reference"
     if s.dtype is np.float64 and not np.allclose(exact, expected.ravel(), rtol=1e-11, atol=1e-12):
-        yield "the real meaning is not what onnx.reference computes in float64"
+        yield "the real semantics is not what onnx.reference computes in float64"
     session = onnxruntime.InferenceSession(s.example.model().SerializeToString())
     (actual,) = session.run(None, named)
     got = _emulated(s, _once(s, inputs), SEQUENTIAL)[0]
     tolerance = 1e-4 if s.dtype is np.float32 else 1e-12
     if got.shape != actual.shape or not np.allclose(got, actual, rtol=tolerance, atol=tolerance):
-        yield "the run-time meaning is far from onnxruntime"
+        yield "the run-time semantics is far from onnxruntime"
 
 
 def _once(s: Stand, inputs: Sequence[Any]) -> list[Any]:
@@ -277,7 +278,7 @@ def rounding_encloses(s: Stand) -> Iterator[str]:
 
 
 CHECKS: tuple[Callable[[Stand], Iterator[str]], ...] = (
-    meanings_agree,
+    semantics_agree,
     terms_agree,
     runtimes_agree,
     values_enclose,

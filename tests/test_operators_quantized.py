@@ -318,7 +318,7 @@ def test_stored_tensors_are_read_as_the_exact_products() -> None:
     assert graph.held("W").dtype == np.float32
 
 
-def stored_quantised(weights: Any, scale: float) -> Example:
+def stored_quantized(weights: Any, scale: float) -> Example:
     return case("weights", (("QuantizeLinear", "W s z", "q", {}),
                                 ("DequantizeLinear", "q s z", "V", {}),
                             ("MatMul", "x V", "y", {})), (1, len(weights)),
@@ -326,17 +326,17 @@ def stored_quantised(weights: Any, scale: float) -> Example:
 
 
 def test_stored_tensors_are_quantised_where_runtimes_agree() -> None:
-    graph, _ = graph_of(stored_quantised([[0.26], [-0.1], [7.0]], 0.25))
+    graph, _ = graph_of(stored_quantized([[0.26], [-0.1], [7.0]], 0.25))
     assert [node.op for node in graph.order] == ["MatMul"]
     np.testing.assert_array_equal(graph.constants["V"], [[0.25], [0.0], [7.0]])
-    check_runtime(stored_quantised([[0.375], [-0.125], [99.0]], 0.25))  # ties, and a saturated one
+    check_runtime(stored_quantized([[0.375], [-0.125], [99.0]], 0.25))  # ties, and a saturated one
 
 
 def test_a_stored_tensor_that_rounding_may_quantise_otherwise_stays() -> None:
     near, exact = near_boundaries(np.float32(0.1))
     wrong = np.rint(near / np.float32(0.1)) != exact
     for kept, weights in ((True, near[wrong][:1]), (False, near[~wrong][:3])):
-        graph, _ = graph_of(stored_quantised(weights[:, None], 0.1))
+        graph, _ = graph_of(stored_quantized(weights[:, None], 0.1))
         assert ("QuantizeLinear" in {node.op for node in graph.order}) == kept
 
 

@@ -53,7 +53,7 @@ def _zero(r: Reading, position: int) -> Array:
     return r.number(0.0) if given is None else given
 
 
-def _quantise(r: Reading) -> Array:
+def _quantize(r: Reading) -> Array:
     axis = r.get("axis", 1) % r.rank if r.rank else 0
     scale, zero = _spread(r, r.x[1], axis), _spread(r, _zero(r, 2), axis)
     if r.get("block_size", 0):
@@ -61,7 +61,7 @@ def _quantise(r: Reading) -> Array:
     return _stepped(r, r.a.divide(r.x[0], scale), zero, r.made[0])
 
 
-def _dequantise(r: Reading) -> Array:
+def _dequantize(r: Reading) -> Array:
     axis = r.get("axis", 1) % r.rank if r.rank else 0
     scale, zero = _spread(r, r.x[1], axis), _spread(r, _zero(r, 2), axis)
     return r.a.multiply(r.a.converted(r.x[0] - zero), scale)
@@ -112,7 +112,7 @@ def _integer_product(r: Reading) -> Array:
     return _product(r, (0, 1), (2, 3))
 
 
-def _requantised(r: Reading, y: int, bias: int) -> Array:
+def _requantized(r: Reading, y: int, bias: int) -> Array:
     total = _product(r, (0, 3), (2, 5))
     after = r.rank - 2 if "Conv" in r.node.op_type else 0
 
@@ -142,10 +142,10 @@ def _cast(r: Reading) -> Array:
     return r.a.truncate(x) if source in FLOATS else x
 
 
-QUANTISED: dict[str, Meaning] = {
-    "QuantizeLinear": _quantise, "DequantizeLinear": _dequantise,
+QUANTIZED: dict[str, Meaning] = {
+    "QuantizeLinear": _quantize, "DequantizeLinear": _dequantize,
     "DynamicQuantizeLinear": _dynamic, "MatMulInteger": _integer_product,
     "ConvInteger": _integer_product, "Cast": _cast,
-    "QLinearMatMul": lambda r: _requantised(r, 6, 8),
-    "QLinearConv": lambda r: _requantised(r, 6, 8), "QGemm": lambda r: _requantised(r, 7, 6),
+    "QLinearMatMul": lambda r: _requantized(r, 6, 8),
+    "QLinearConv": lambda r: _requantized(r, 6, 8), "QGemm": lambda r: _requantized(r, 7, 6),
 }  # fmt: skip

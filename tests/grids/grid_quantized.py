@@ -46,7 +46,7 @@ def _tensors(shape: tuple[int, ...], dtype: str, kind: str = "") -> list[Data]:
     return [run(*shape, dtype=dtype, kind=kind), kept(*shape, dtype=dtype, kind=kind)]
 
 
-QUANTISED: Mapping[str, Sequence[Grid]] = {
+QUANTIZED: Mapping[str, Sequence[Grid]] = {
     "MatMulInteger": (
         Grid(
             [

@@ -1,0 +1,92 @@
+"""What a lemma is: hypotheses about numbers, what is assumed of computed values, a conclusion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+
+from encoders.lemmas.terms import (
+    AtMost,
+    Formula,
+    Number,
+    Parameter,
+    Role,
+    Term,
+    parameters,
+    within,
+)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Lemma:
+    """One step of a bound, stated once.
+
+    `hypotheses` are about the numbers that it is applied to, and are checked on them; `assumed` is
+    what premises and format lemmas say of computed values. From both, |`error`| ≤ `radius`. Of an
+    inductive lemma `step` is what one node of the induction shows, |error| ≤ step ≤ radius. That
+    every number given is at least 0, unless it is signed, is a hypothesis that need not be written.
+    `statement` and `source` are for people.
+    """
+
+    name: str
+    statement: str
+    source: str
+    hypotheses: tuple[Formula, ...]
+    assumed: tuple[Formula, ...]
+    error: Term
+    radius: Term
+    step: Term | None = None
+
+    @cached_property
+    def given(self) -> tuple[Parameter, ...]:
+        """What is given when it is applied, reaches left out."""
+        found = parameters(*self.hypotheses, *self.assumed, self.radius, *self._reaches)
+        return tuple(p for p in found if p.role is not Role.VALUE and p.reach_of is None)
+
+    @property
+    def _reaches(self) -> tuple[Parameter, ...]:
+        return ()
+
+    @cached_property
+    def read(self) -> tuple[Parameter, ...]:
+        """Every number that an application reads: what is given, and the reaches of roundings."""
+        return (*self.given, *(p.reach for p in self.given if p.role is Role.ROUNDING))
+
+    @cached_property
+    def signs(self) -> tuple[Formula, ...]:
+        """That what has to be at least 0 is so."""
+        zero = Number(Fraction(0))
+        return tuple(AtMost(zero, p) for p in self.read if not p.signed)
+
+    @cached_property
+    def conclusions(self) -> tuple[Formula, ...]:
+        """What is proved of signs, hypotheses and what is assumed."""
+        if self.step is None:
+            return (within(self.error, self.radius),)
+        return within(self.error, self.step), self.step <= self.radius
+
+    def __repr__(self) -> str:
+        return f"lemma {self.name}"
+
+    def __reduce__(self) -> tuple[Callable[[str], Lemma], tuple[str]]:
+        return _named, (self.name,)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RoundingLemma(Lemma):
+    """A lemma on the rounding of any number of magnitude at most the parameter `reach`."""
+
+    reach: Parameter = field(kw_only=True)
+
+    @property
+    def _reaches(self) -> tuple[Parameter, ...]:
+        return (self.reach,)
+
+
+def _named(name: str) -> Lemma:
+    from encoders.lemmas.library import LEMMAS
+
+    (found,) = (lemma for lemma in LEMMAS if lemma.name == name)
+    return found

@@ -1,0 +1,8 @@
+"""All lemmas that are applied to numbers."""
+
+from __future__ import annotations
+
+from encoders.lemmas import combining, rounding, sums
+from encoders.lemmas.lemma import Lemma
+
+LEMMAS: tuple[Lemma, ...] = (*combining.LEMMAS, *rounding.LEMMAS, *sums.LEMMAS)

@@ -1,0 +1,117 @@
+"""Lemmas on sums: one inductive step of every bound on a sum in any order.
+
+a is the exact value of a subtree of a sum, the exact sum of its leaves, and â what was computed for
+it; fl is the rounding of what the node adds. docs/lemmas.md states the inductions in words.
+"""
+
+from __future__ import annotations
+
+from encoders.lemmas.lemma import Lemma
+from encoders.lemmas.terms import (
+    Formula,
+    Term,
+    bound,
+    equal,
+    every,
+    number,
+    rounding,
+    term,
+    value,
+    values,
+    within,
+)
+
+HIGHAM = "Higham 2002, Accuracy and Stability of Numerical Algorithms, 2nd ed., "
+RUNNING = (
+    HIGHAM + "section 4.2 (running error of a summation tree), sharpened to exact partial sums"
+)
+JEANNEROD_RUMP = (
+    "Rump 2012, BIT 52, and Jeannerod & Rump 2013, SIAM J. Matrix Anal. Appl. 34(2): the bound "
+    "(n−1)·u·Σ|x|; the node step as in their proof by induction on the tree"
+)
+
+_a, _b, _z, _fl, _i, _j = values("a b z fl i j")
+_a_hat, _b_hat = value("a_hat", "â"), value("b_hat", "b̂")
+_pa, _pb = value("pa", "πa"), value("pb", "πb")
+_T, _m, _E = number("T"), number("m"), number("E")
+_r, _lost, _p = rounding("r"), number("lost", "λ'"), bound("p", "π")
+_q = _r + _lost
+_SUBTREES: tuple[Formula, ...] = (
+    _i + _j + 1 <= _m,
+    _pa + _pb <= _p,
+)
+
+
+def _rounded(result: Term) -> Formula:
+    return within(result, _r.reach).implies(within(_fl - result, _r))
+
+
+SUM_ANY_ORDER = Lemma(
+    "sum-any-order",
+    "Let no partial sum of the exact terms exceed T, let π bound the total error of the terms, let "
+    "every addition lose at most λ' by reading operands as 0 and round anything up to T + E with "
+    "error at most r, and let π + m·(r + λ') ≤ E. Then any tree of at most m additions errs by at "
+    "most π + m·q, q = r + λ'. Node: πa + i·q and πb + j·q give (πa + πb) + (i + j + 1)·q.",
+    RUNNING,
+    hypotheses=(_p + _m * _q <= _E, _r.reach >= _T + _E),
+    assumed=(
+        *_SUBTREES,
+        within(_a_hat - _a, _pa + _i * _q),
+        within(_b_hat - _b, _pb + _j * _q),
+        within(_a + _b, _T),
+        within(_z - (_a_hat + _b_hat), _lost),
+        _rounded(_z),
+    ),
+    error=_fl - (_a + _b),
+    step=(_pa + _pb) + (_i + _j + 1) * _q,
+    radius=_p + _m * _q,
+)
+
+_k, _s = number("k"), rounding("s")
+_ga, _gb, _g = value("ga"), value("gb"), value("g")
+_t = _s + _lost
+_nodes = _m * _q + _k * _t
+SUM_ANY_ORDER_ALIGNED = Lemma(
+    "sum-any-order-aligned",
+    "The same where a node may also be an aligned step, of which there are at most k, each with "
+    "error at most s: with t = s + λ', π + m·q + k·t ≤ E, the tree errs by at most π + m·q + k·t. "
+    "ga and gb are what the nodes of both subtrees cost, q for an addition and t for a step.",
+    RUNNING,
+    hypotheses=(_p + _nodes <= _E, _r.reach >= _T + _E, _s.reach >= _T + _E),
+    assumed=(
+        _ga + _gb + _g <= _nodes,
+        _pa + _pb <= _p,
+        within(_a_hat - _a, _pa + _ga),
+        within(_b_hat - _b, _pb + _gb),
+        within(_a + _b, _T),
+        within(_z - (_a_hat + _b_hat), _lost),
+        (equal(_g, _q) & _rounded(_z))
+        | (equal(_g, _t) & within(_z, _s.reach).implies(within(_fl - _z, _s))),
+    ),
+    error=_fl - (_a + _b),
+    step=(_pa + _pb) + (_ga + _gb + _g),
+    radius=_p + _nodes,
+)
+
+_s_hat, _moved, _exact = value("s_hat", "ŝ"), value("moved", "s′"), value("s")
+_S, _u, _h, _total = number("S"), number("u"), number("h"), value("T")
+_v = _u / (term(1) + _u)
+_rho = _h + _lost * (term(1) + 4 * _v)
+_all = _p + _m * _rho
+ANY_ORDER_LINEAR = Lemma(
+    "any-order-linear",
+    "A sum in any order, fused or not, of terms off by at most Π in all, with m roundings of "
+    "sums, errs by at most Π′ + m·v·(S + Π′), Π′ = Π + m·λ, λ = h + λ'·(1 + 4·v) and S = Σ|x|: "
+    "for any m.",
+    JEANNEROD_RUMP,
+    hypotheses=(_u <= 1,),
+    assumed=(
+        within(_moved - _exact, _all),
+        every(_total >= 0, _total <= _S + _all),
+        within(_s_hat - _moved, _m * _v * _total),
+    ),
+    error=_s_hat - _exact,
+    radius=_all + _m * _v * (_S + _all),
+)
+
+LEMMAS = (SUM_ANY_ORDER, SUM_ANY_ORDER_ALIGNED, ANY_ORDER_LINEAR)

@@ -1,0 +1,306 @@
+"""The kernel: lemmas read as arrays agree with exact arithmetic; nothing else makes a radius."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import pickle
+import re
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_architecture import ROOT, files, tree_of
+
+from encoders.lemmas import kernel
+from encoders.lemmas.arrays import Arrays
+from encoders.lemmas.combining import ERROR_SUM, EXACT
+from encoders.lemmas.exact import Exact
+from encoders.lemmas.kernel import Radius, Rounding, apply, exactly_zero, nothing_known, unchecked
+from encoders.lemmas.lemma import Lemma
+from encoders.lemmas.library import LEMMAS
+from encoders.lemmas.rounding import ROUNDED
+from encoders.lemmas.sums import ANY_ORDER_LINEAR, SUM_ANY_ORDER
+from encoders.lemmas.terms import (
+    AtMost,
+    Formula,
+    Parameter,
+    PowerOfTwo,
+    larger,
+    magnitude,
+    number,
+    smaller,
+    text,
+)
+
+BESIDE = {
+    "encoders/families/normalization.py",
+    "encoders/families/product_rounding.py",
+    "encoders/families/products.py",
+    "encoders/families/sums.py",
+    "encoders/rounding/rounding_bounds.py",
+}
+"""Files that still compute bounds beside the lemmas that they cite. The list only gets shorter."""
+
+every_lemma = pytest.mark.parametrize("lemma", LEMMAS, ids=lambda m: m.name)
+NUMBERS = st.one_of(
+    st.sampled_from([0.0, 1.0, 2.0, 0.5, 2.0**-24, 2.0**-126, 2.0**-1022, 1e-300, 3.0]),
+    st.floats(0.0, 1e6),
+    st.floats(0.0, 1.0),
+    st.integers(0, 2**20).map(float),
+)
+
+
+def met(lemma: Lemma, numbers: dict[str, float]) -> dict[str, float]:
+    """The numbers, changed so that hypotheses which ask for a large enough parameter get it."""
+    for formula in lemma.hypotheses:
+        match formula:
+            case AtMost(left, Parameter(name=name)):
+                wanted = float(read(numbers).up(left).item())
+                if numbers[name] < wanted < np.inf:
+                    numbers = {**numbers, name: wanted}
+            case PowerOfTwo(Parameter(name=name)):
+                largest = max(v for v in numbers.values() if v < np.inf)
+                numbers = {**numbers, name: 2.0 ** np.ceil(np.log2(max(largest, 1e-30)))}
+    return numbers
+
+
+def read(numbers: dict[str, float]) -> Arrays:
+    return Arrays({name: np.asarray(v) for name, v in numbers.items()})
+
+
+@every_lemma
+def test_arrays_agree_with_exact_arithmetic(lemma: Lemma) -> None:
+    """What arrays find to hold, holds; and the radius is enclosed."""
+    seen = {"held": 0, "failed": 0}
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.lists(NUMBERS, min_size=len(lemma.read), max_size=len(lemma.read)), st.booleans())
+    def agree(drawn: list[float], mend: bool) -> None:
+        numbers = dict(zip((p.name for p in lemma.read), drawn, strict=True))
+        numbers = met(lemma, numbers) if mend else numbers
+        arrays, exact = read(numbers), Exact({n: Fraction(v) for n, v in numbers.items()})
+        with np.errstate(all="ignore"):
+            holds = [bool(arrays.surely(f)) for f in (*lemma.signs, *lemma.hypotheses)]
+            low, high = float(arrays.down(lemma.radius)), float(arrays.up(lemma.radius))
+        truly = [exact.holds(f) for f in (*lemma.signs, *lemma.hypotheses)]
+        assert all(t or not h for t, h in zip(truly, holds, strict=True))
+        seen["held" if all(holds) else "failed"] += 1
+        if all(holds):
+            radius = exact.of(lemma.radius)
+            assert np.isnan(low) or low == -np.inf or Fraction(low) <= radius
+            assert high == np.inf or Fraction(high) >= radius >= 0
+            if not lemma.step and high < np.inf and radius > Fraction(2) ** -900:
+                assert Fraction(high) <= radius * (1 + Fraction(1, 2**40))
+
+    agree()
+    assert seen["held"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.floats(allow_nan=False), min_size=3, max_size=3),
+    st.sampled_from(["+", "-", "*", "/", "|", "min", "max"]),
+)
+def test_signed_terms_are_enclosed(drawn: list[float], operation: str) -> None:
+    a, b, c = (number(name, signed=True) for name in "abc")
+    made = {
+        "+": (a + b) * c,
+        "-": a - b * c,
+        "*": (a - b) * (b - c),
+        "/": (a - c) / number("b"),
+        "|": magnitude(a * b - c),
+        "min": smaller(a * b, c),
+        "max": larger(a - c, b),
+    }[operation]
+    numbers = dict(zip("abc", drawn, strict=True))
+    with np.errstate(all="ignore"):
+        low, high = float(read(numbers).down(made)), float(read(numbers).up(made))
+    if not np.all(np.isfinite(drawn)) or (operation == "/" and numbers["b"] <= 0):
+        return
+    value = Exact({n: Fraction(v) for n, v in numbers.items()}).of(made)
+    assert np.isnan(low) or low == -np.inf or (low < np.inf and Fraction(low) <= value)
+    assert np.isnan(high) or high == np.inf or (high > -np.inf and Fraction(high) >= value)
+
+
+# --- application ----------------------------------------------------------------------------------
+
+
+def rounded(size: Any, power: Any) -> Rounding:
+    return apply(ROUNDED, M=np.asarray(size), P=power, u=2.0**-24, least=2.0**-126, tiny=0.0)
+
+
+def in_any_order(terms: Any, error: Any, node: Rounding, **other: Any) -> Radius:
+    numbers: dict[str, Any] = {
+        "T": 1.0, "E": error, "m": terms, "r": node, "lost": 0.0, "p": unchecked(np.zeros(()))
+    }  # fmt: skip
+    return apply(SUM_ANY_ORDER, **{**numbers, **other})
+
+
+def test_a_hypothesis_that_fails_is_infinite_and_named() -> None:
+    node = rounded(1.25, 1.0)
+    good = in_any_order(100.0, 0.2, node)
+    assert float(good.bound) == 100.0 * 2.0**-24 or float(good.bound) < 100.0 * 2.0**-23
+    assert good.record.failed is None
+    assert ROUNDED in [a.lemma for a in good.record.everything()]
+    for change, name in (
+        ({"E": 1e-9}, "π + m·(r + λ') ≤ E"),
+        ({"E": 0.5}, "T + E ≤ reach(r)"),
+        ({"m": -1.0}, "0 ≤ m"),
+        ({"T": np.nan}, "0 ≤ T"),
+    ):
+        bad = in_any_order(100.0, 0.2, node, **change)
+        assert float(bad.bound) == np.inf
+        assert bad.record.failed is not None
+        assert text(bad.record.failed) == name
+    several = in_any_order(np.array([10.0, 1e9]), 0.2, node)
+    assert np.isfinite(several.bound[0])
+    assert several.bound[1] == np.inf
+
+
+def test_a_sum_of_unit_roundoff_one_has_no_negative_bound() -> None:
+    """2060 terms in float16, whose closed form divides by a negative number."""
+    guess = -1.0
+    assert float(in_any_order(2059.0, guess, rounded(1.25, 1.0)).bound) == np.inf
+    linear = apply(
+        ANY_ORDER_LINEAR, S=1.0, m=2059.0, u=2.0**-11, h=0.0, lost=0.0, p=exactly_zero(EXACT, ())
+    )
+    assert 1.0 < float(linear.bound) < 1.01
+
+
+@pytest.mark.parametrize(("power", "size"), [(0.75, 0.8), (0.5, 1.5), (2.0**-130, 0.0)])
+def test_half_an_ulp_needs_its_power_of_two(power: float, size: float) -> None:
+    assert float(rounded(size, power).bound) == np.inf
+
+
+def test_numbers_are_no_errors() -> None:
+    node: Any = rounded(1.25, 1.0)
+    with pytest.raises(TypeError, match="has to be a Rounding"):
+        in_any_order(1.0, 0.2, unchecked(np.zeros(())))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="has to be a Radius"):
+        in_any_order(1.0, 0.2, node, p=np.zeros(()))
+    with pytest.raises(TypeError, match="is no error"):
+        in_any_order(node, 0.2, node)
+    with pytest.raises(TypeError, match="other parameters"):
+        apply(ERROR_SUM, e=node)
+    with pytest.raises(TypeError, match="does not say that there is no error"):
+        exactly_zero(ERROR_SUM, (2,))
+
+
+def test_only_the_kernel_makes_a_radius() -> None:
+    known: Any = Radius
+    for attempt in (
+        lambda: known(np.zeros(2)),
+        lambda: known(object(), np.zeros(2), None),
+        lambda: known(None, -np.ones(2), rounded(1.0, 1.0).record),
+        lambda: Rounding(None, np.zeros(2), None, np.zeros(2)),  # type: ignore[arg-type]
+        lambda: type("Mine", (Radius,), {}),
+    ):
+        with pytest.raises(TypeError):
+            attempt()
+    radius = rounded(np.array([1.0, 2.0]), np.array([1.0, 2.0]))
+    with pytest.raises(ValueError, match="read-only"):
+        radius.bound[0] = 0.0
+    with pytest.raises(AttributeError):
+        radius.bound = np.zeros(2)  # type: ignore[misc]
+
+
+def test_what_is_given_may_change_later() -> None:
+    held = np.array([1.0, 2.0])
+    radius = unchecked(held)
+    least = radius.and_also(nothing_known((2,)))
+    held[:] = -1.0
+    np.testing.assert_array_equal(radius.bound, [1.0, 2.0])
+    np.testing.assert_array_equal(least.bound, [1.0, 2.0])
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan, -np.inf])
+def test_no_radius_is_negative(value: float) -> None:
+    made = unchecked(np.array([1.0, value]))
+    np.testing.assert_array_equal(made.bound, [1.0, np.inf])
+    assert made.record.flawed == (value < 0)
+
+
+def test_moving_makes_no_numbers() -> None:
+    radius = unchecked(np.arange(6.0).reshape(2, 3))
+    np.testing.assert_array_equal(radius.moved(lambda v: v.T).bound, radius.bound.T)
+    np.testing.assert_array_equal(radius.moved(lambda v: v[:, [2, 0]]).bound, [[2, 0], [5, 3]])
+    for made in (lambda v: v * 0.5, lambda v: -v, lambda v: v + 100.0):
+        with pytest.raises(ValueError, match="numbers of its own"):
+            radius.moved(made)  # type: ignore[arg-type]
+
+
+def test_radii_survive_copies_and_processes() -> None:
+    radius = in_any_order(100.0, 0.2, rounded(1.25, 1.0))
+    assert copy.deepcopy(radius) is radius
+    there = pickle.loads(pickle.dumps(radius))
+    np.testing.assert_array_equal(there.bound, radius.bound)
+    assert there.record.lemma is SUM_ANY_ORDER
+
+
+def test_the_record_has_the_worst_numbers() -> None:
+    radius = unchecked(np.array([[1.0, 5.0], [2.0, 0.0]])) + unchecked(np.array([1.0, 2.0]))
+    record = radius.record
+    assert (record.numbers, record.elements) == ((5.0, 2.0), 4)
+    assert 7.0 <= record.bound < 7.0 + 1e-14
+    exact = Exact(
+        {p.name: Fraction(v) for p, v in zip(ERROR_SUM.read, record.numbers, strict=True)}
+    )
+    assert exact.of(ERROR_SUM.radius) == 7
+
+
+def test_large_arrays_are_read_in_blocks() -> None:
+    many = np.linspace(0.5, 3.0, 50_000)
+    power = 2.0 ** np.floor(np.log2(many))
+    whole = rounded(many, power).bound
+    some = slice(40_000, 40_010)
+    np.testing.assert_array_equal(whole[some], rounded(many[some], power[some]).bound)
+
+
+# --- who computes beside it -----------------------------------------------------------------------
+
+
+def test_who_still_computes_beside_the_kernel() -> None:
+    def calls(file: str) -> bool:
+        named = (n.func for n in ast.walk(tree_of(file)) if isinstance(n, ast.Call))
+        return any(ast.unparse(f).split(".")[-1] == "unchecked" for f in named)
+
+    assert {f for f in files() if calls(f)} == BESIDE
+
+
+def test_nobody_else_has_the_key() -> None:
+    for file in files():
+        if file != "encoders/lemmas/kernel.py":
+            source = (ROOT / file).read_text()
+            assert not re.search(r"\b_KEY\b|kernel import _", source), file
+    assert [n for n in vars(kernel) if n.startswith("_") and "KEY" in n] == ["_KEY"]
+
+
+def test_the_type_checker_refuses_too(tmp_path: Path) -> None:
+    api = pytest.importorskip("mypy.api")
+    source = tmp_path / "outside.py"
+    source.write_text(
+        "import numpy as np\n"
+        "from encoders.lemmas.kernel import Radius\n"
+        "made = Radius(np.zeros(2))\n"
+        "made.bound = np.zeros(2)\n"
+    )
+    said, _, code = api.run(
+        ["--strict", "--follow-imports=silent", "--cache-dir", str(tmp_path), str(source)]
+    )
+    assert code == 1
+    assert all(f"outside.py:{line}: error" in said for line in (3, 4)), said
+
+
+def formulas(lemma: Lemma) -> list[Formula]:
+    return [*lemma.hypotheses, *lemma.assumed, *lemma.conclusions]
+
+
+@every_lemma
+def test_every_lemma_can_be_read_aloud(lemma: Lemma) -> None:
+    assert all(text(f) for f in formulas(lemma))
+    assert len({p.name for p in lemma.read}) == len(lemma.read)
