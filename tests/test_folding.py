@@ -115,6 +115,39 @@ def test_a_folded_normalisation_differs_by_no_more_than_bounded(
     assert result.bound <= (1e-5 if by == 0.0 else 10 * found)
 
 
+@pytest.mark.parametrize("ours", [(3,), (1, 3), (3, 1)])
+@pytest.mark.parametrize("theirs", [None, (3,), (1, 3), (3, 1)])
+def test_a_bias_of_a_number_per_row_is_none_of_the_channels(
+    ours: tuple[int, ...], theirs: tuple[int, ...] | None, tmp_path: Path
+) -> None:
+    """As many rows as columns, so that the sizes of all biases agree; only broadcasting differs."""
+    rng = np.random.default_rng(0)
+    w, scale = rng.normal(size=(4, 3)), np.array([1.0, 2.0, 4.0])
+    bias, shift = np.array([1.0, 2.0, 3.0]), np.array([0.0, 1.0, 5.0])
+    norm = {"gamma": scale, "beta": shift, "mean": np.zeros(3), "variance": np.ones(3)}
+    given = {} if theirs is None else {"b": bias.reshape(theirs)}
+    nodes = [
+        helper.make_node("Gemm", ["x", "w", *given], ["h"], "layer"),
+        helper.make_node("BatchNormalization", ["h", *norm], ["y"], "norm", epsilon=0.0),
+    ]
+    merged = {"w": w * scale, "b": (shift + (bias * scale if given else 0.0)).reshape(ours)}
+    folded = [helper.make_node("Gemm", ["x", "w", "b"], ["y"], "layer")]
+    paths = [
+        save(tmp_path / name, made, {"x": [3, 4]}, {"y": [3, 3]},
+             {k: v.astype(np.float32) for k, v in stored.items()})
+        for name, made, stored in (
+            ("spec.onnx", nodes, {"w": w, **given, **norm}), ("impl.onnx", folded, merged))
+    ]  # fmt: skip
+    x = rng.uniform(-1, 1, (3, 4)).astype(np.float32)
+    y, z = (OnnxRuntime(path).run({"x": x})["y"].astype(np.float64) for path in paths)
+    apart = float(np.max(abs(y - z)))
+    agree = ours[-1] == 3 and (theirs is None or theirs[-1] == 3)
+    assert (apart < 1e-4) is agree
+    bound = differing(*paths).bound
+    assert apart - 1e-4 <= bound
+    assert not agree or bound < 1e-4
+
+
 def test_onnxruntimes_own_folding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it saves corresponds to the original, and its results are as near as proved."""
     monkeypatch.chdir(tmp_path)

@@ -25,9 +25,10 @@ def is_folded(spec: Graph, layer: Step, norm: Step, impl: Graph, executed: Step)
     if not all(constant) or len(other.inputs) != 3 or len(weighted.inputs) < 2:
         return False
     channels = channels_of(norm.site).scale.size
-    biases = [impl.types[other.inputs[2]].size, *(spec.types[t].size for t in weighted.inputs[2:])]
+    biases = [impl.types[other.inputs[2]], *(spec.types[t] for t in weighted.inputs[2:] if t)]
     same = impl.types[other.inputs[1]].shape == spec.types[weighted.inputs[1]].shape
-    return same and all(n == channels for n in biases)
+    # that of a Gemm may as well have a number per row
+    return same and all(b.shape[-1:] == (b.size,) == (channels,) for b in biases)
 
 
 def folded_change(layer: Step, norm: Step, impl: Graph, other: Step, held: Interval) -> FloatArray:
