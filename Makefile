@@ -18,7 +18,6 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/mypy --config-file tests/mypy.ini
 
 fuzz: $(INSTALLED)
 	$(BIN)/python tests/fuzzing $(SECONDS) fuzz-findings

@@ -159,7 +159,7 @@ def stored(
     model: onnx.ModelProto, given: Mapping[str, Array], kept: Sequence[str], outputs: int
 ) -> onnx.ModelProto:
     """The model with its first outputs, its inputs that are not kept turned into initializers."""
-    made = onnx.ModelProto.FromString(model.SerializeToString())
+    made: onnx.ModelProto = onnx.ModelProto.FromString(model.SerializeToString())
     made.ir_version = max(made.ir_version, 4)
     dropped = {value.name for value in made.graph.output[outputs:]}
     del made.graph.output[outputs:]

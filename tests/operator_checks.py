@@ -14,7 +14,14 @@ import onnx
 import z3
 from onnx import helper, numpy_helper
 
-from encoders.arithmetic.exact_fields import Balls, Rationals, enclosure, fraction, object_array
+from encoders.arithmetic.exact_fields import (
+    Balls,
+    ObjectArray,
+    Rationals,
+    enclosure,
+    fraction,
+    object_array,
+)
 from encoders.arithmetic.real_terms import RealTerms, rational_term
 from encoders.contract.contract import Contraction, Pairwise, RuntimeContract, Subnormals
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL, SEQUENTIAL_FMA
@@ -32,6 +39,9 @@ FLUSHING = replace(SEQUENTIAL, name="flush", results=Subnormals.FLUSH, operands=
 PAIRS = replace(SEQUENTIAL, name="pairs", order=Pairwise(), contraction=Contraction.ALWAYS)
 
 
+Described = tuple[str, str, str, Mapping[str, Any]]  # operator, inputs, outputs, attributes
+
+
 @dataclass(frozen=True)
 class Example:
     """A network of one or a few nodes and the box its inputs come from.
@@ -41,7 +51,7 @@ class Example:
     """
 
     name: str
-    nodes: Sequence[tuple[str, str, str, Mapping[str, Any]]]
+    nodes: Sequence[Described]
     inputs: Mapping[str, tuple[int, ...]]
     constants: Mapping[str, Any] = field(default_factory=dict)
     lo: float = -2.0
@@ -107,7 +117,7 @@ def graph_of(case: Example, dtype: Any = np.float32) -> tuple[Graph, bytes]:
         return load(path), path.read_bytes()
 
 
-def points(case: Example, graph: Graph, count: int, seed: int = 0) -> dict[str, Array]:
+def points(case: Example, graph: Graph, count: int, seed: int = 0) -> dict[str, np.ndarray]:
     """Inputs in the box, some on its corners, some near zero, zero and subnormal."""
     rng = np.random.default_rng(seed)
     found = {}
@@ -131,7 +141,9 @@ def box_of(case: Example, graph: Graph) -> InputBox:
     )
 
 
-def exact_values(case: Example, graph: Graph, inputs: Mapping[str, Array]) -> list[dict[str, Any]]:
+def exact_values(
+    case: Example, graph: Graph, inputs: Mapping[str, Array]
+) -> list[Mapping[str, ObjectArray]]:
     """Enclosures (lo, hi) of every tensor's real value, per sample."""
     found = []
     fields = Rationals() if case.rational else Balls()
@@ -312,7 +324,7 @@ def _check_node(
     differences = operator.differences(site, ranges, errors)
 
     def run(given: Mapping[str, Any]) -> Any:
-        arguments = []
+        arguments: list[Any] = []
         for i, t in enumerate(site.node.inputs):
             constant = site.constants[i]
             if site.inputs[i] is None:
@@ -413,7 +425,8 @@ def check_runtime(case: Example, count: int = 12) -> None:
     for i in range(count):
         actual = runtime.run({t: v[i] for t, v in inputs.items()})
         for t in graph.outputs:
-            got, want = emulated[t][i], np.asarray(actual[t])
+            got: np.ndarray = emulated[t][i]
+            want: np.ndarray = np.asarray(actual[t])
             assert got.dtype == want.dtype, case.name
             assert got.shape == want.shape, case.name
             if case.exact:

@@ -21,12 +21,14 @@ from refine.lemmas.cache import default_directory
 from refine.options.options import contract_of
 from refine.results.verdict import Result, Tolerance
 
+Shape = Sequence[int | str | None]
+
 
 def save(
     path: Path,
     nodes: Sequence[onnx.NodeProto],
-    inputs: Mapping[str, Sequence[int]],
-    outputs: Mapping[str, Sequence[int] | None],
+    inputs: Mapping[str, Shape | None],
+    outputs: Mapping[str, Shape | None],
     weights: Mapping[str, Any] | None = None,
 ) -> Path:
     """A float32 model, opset 17."""
@@ -53,7 +55,7 @@ def mlp(
 
     With `leak`, LeakyRelu with this slope below zero instead of Relu.
     """
-    bent: dict[str, float] = {} if leak is None else {"alpha": leak}
+    bent: dict[str, Any] = {} if leak is None else {"alpha": leak}
     rng = np.random.default_rng(seed)
     nodes, weights, tensor = [], {}, "x"
     for k, (n, m) in enumerate(itertools.pairwise(widths), start=1):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -57,7 +57,7 @@ def rounded(value: Fraction, fmt: FloatFormat) -> Fraction:
 
 
 def dot(
-    x: Sequence[Any], w: Sequence[Any], bias: Any, narrow: FloatFormat, fused: bool, first: bool
+    x: np.ndarray, w: np.ndarray, bias: Any, narrow: FloatFormat, fused: bool, first: bool
 ) -> Fraction:
     """A sequential dot product in binary32 on rationals, rounded to `narrow` in the end."""
     total = Fraction(float(bias)) if first else None
@@ -183,7 +183,7 @@ def largest_difference(spec: Graph, impl: Graph, points: dict[str, Any]) -> floa
 def test_mnist_against_its_copy_in_float16(tmp_path: Path) -> None:
     source = MNIST / "mnist-net_256x4.onnx"
     spec, impl = load(source), load(half_copy(source, tmp_path / "half.onnx"))
-    options = DomainOptions(vnnlib=MNIST / "prop_0_0.03.vnnlib")
+    options = DomainOptions(vnnlib=str(MNIST / "prop_0_0.03.vnnlib"))
     domain = read_domain(impl, options, FP16.format_of)
     (box,) = domain.boxes
     problem = comparison(pair_of(Side(spec, EXACT), Side(impl, FP16)))

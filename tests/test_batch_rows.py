@@ -155,9 +155,7 @@ def claim(path: Path, contract: RuntimeContract, eps: str, batch: int = BATCH) -
 
 def gap_on_onnxruntime(path: Path, batch: int, axis: int = 0) -> float:
     """The largest difference between rows of some batches and the same rows alone."""
-    session = onnxruntime.InferenceSession(  # type: ignore[attr-defined]
-        str(path), providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(5)
     worst = 0.0
     for _ in range(5):

@@ -3,6 +3,7 @@ as it is."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ BF, F = TensorProto.BFLOAT16, TensorProto.FLOAT
 SHORT = np.dtype(ml_dtypes.bfloat16)
 
 
-def saved(path: Path, nodes: list[Any], inputs: dict[str, int], outputs: dict[str, int]) -> Path:
-    def values(kinds: dict[str, int], shape: list[Any]) -> list[Any]:
+def saved(
+    path: Path, nodes: list[Any], inputs: Mapping[str, int], outputs: Mapping[str, int]
+) -> Path:
+    def values(kinds: Mapping[str, int], shape: list[Any]) -> list[Any]:
         return [helper.make_tensor_value_info(n, kind, shape) for n, kind in kinds.items()]
 
     graph = helper.make_graph(nodes, "g", values(inputs, ["n", 8]), values(outputs, [None, 8]))

@@ -476,7 +476,7 @@ def same(number: Any, text: Any) -> bool:
     if isinstance(number, list):
         return len(number) == len(text) and all(map(same, number, text))
     if number is None or isinstance(number, str):
-        return number == text
+        return bool(number == text)
     return float(number) == float.fromhex(text)
 
 
@@ -724,7 +724,7 @@ def test_an_interruption_that_z3_swallows_is_passed_on(monkeypatch: pytest.Monke
         def reason_unknown(self) -> str:
             return "interrupted from keyboard"
 
-    monkeypatch.setattr(solve.z3, "Solver", Interrupted)
+    monkeypatch.setattr(z3, "Solver", Interrupted)
     x = z3.Real("x")
     with pytest.raises(KeyboardInterrupt):
         solve.solve(solve.Query("q", Kind.SCHEMA, (), solve.Fact("x > 0", x > 0)))

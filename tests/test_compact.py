@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small_models
-from onnx import helper
+from onnx import NodeProto, helper
 
 from encoders.contract.presets import SEQUENTIAL
 from encoders.numbers.enclosure import Interval
@@ -23,7 +23,9 @@ WIDTH = 24
 def network(path: Path, kind: str) -> Graph:
     """Three layers of neurons most of which are dead near zero, written in one of several ways."""
     rng = np.random.default_rng(3)
-    nodes, weights, tensor, size = [], {}, "x", 4
+    nodes: list[NodeProto] = []
+    weights: dict[str, np.ndarray] = {}
+    tensor, size = "x", 4
     for k in range(1, 4):
         matrix = rng.normal(size=(size, WIDTH)).astype(np.float32)
         bias = rng.normal(-0.5, 1.0, size=WIDTH).astype(np.float32)
@@ -61,10 +63,10 @@ def test_without_dead_neurons_functionals_have_the_same_bounds(tmp_path: Path, k
         unit = unit_functionals(maps.values[target].shape, np.arange(2))
         c = np.concatenate([unit, -unit])
         for on_values, on_differences in (({target: c}, {}), ({}, {target: c})):
-            whole = pull_back(maps, on_values, on_differences).upper
+            all_of_it = pull_back(maps, on_values, on_differences).upper
             without = pull_back(small, on_values, on_differences).upper
-            np.testing.assert_allclose(without, whole, rtol=1e-9)
-            assert np.all(np.isfinite(whole))
+            np.testing.assert_allclose(without, all_of_it, rtol=1e-9)
+            assert np.all(np.isfinite(all_of_it))
 
 
 def test_neurons_that_may_be_other_than_zero_at_run_time_are_kept(tmp_path: Path) -> None:

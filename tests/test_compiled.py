@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 import pytest
 from ort_schedule import ORT_BLOCKS
 from test_emulator import samples, shared
@@ -94,7 +95,7 @@ def test_chains_of_every_layout(
     for turned in (False, True):
         pairs = [(numbers(rng, *left), numbers(rng, *right)) for _ in range(12)]
         if turned:  # columns far apart in memory, as behind a transposition
-            pairs = [tuple(np.asfortranarray(v) for v in pair) for pair in pairs]
+            pairs = [(np.asfortranarray(a), np.asfortranarray(b)) for a, b in pairs]
         for start in (None, numbers(rng, right[-1])):
             total = stepwise.multiply(*pairs[0]) if start is None else start
             for a, b in pairs[start is None :]:
@@ -138,10 +139,11 @@ def test_networks_have_the_same_bits(
 
 
 def random_tree(rng: np.random.Generator, terms: int) -> Tree:
-    alive, merges = list(range(terms)), []
+    alive = list(range(terms))
+    merges: list[tuple[int, int]] = []
     for k in range(terms - 1):
-        pair = tuple(alive.pop(int(rng.integers(len(alive)))) for _ in range(2))
-        merges.append(pair)
+        left, right = (alive.pop(int(rng.integers(len(alive)))) for _ in range(2))
+        merges.append((left, right))
         alive.append(terms + k)
     return Tree(tuple(merges))
 
@@ -238,7 +240,7 @@ def test_without_a_compiler_numpy_emulates(
     forgotten: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(compiled.platformdirs, "user_cache_dir", lambda name: str(tmp_path))
+    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(tmp_path))
     assert compiled_chains() is None
     assert compiled.quickest_arithmetic() is NumpyArithmetic
 
@@ -246,7 +248,7 @@ def test_without_a_compiler_numpy_emulates(
 def test_a_library_is_kept_and_a_broken_one_replaced(
     forgotten: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(compiled.platformdirs, "user_cache_dir", lambda name: str(tmp_path))
+    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(tmp_path))
     if compiled_chains() is None:
         pytest.skip("chain.c cannot be compiled here")
     (kept,) = (tmp_path / "kernels").iterdir()

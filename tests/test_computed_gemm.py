@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def everywhere(ends: str) -> DomainOptions:
     return DomainOptions(inputs=tuple(f"{n}={ends}" for n in "abc"))
 
 
-def gemm(path: Path, bias: list[int], **attributes: float) -> Path:
+def gemm(path: Path, bias: list[int], **attributes: Any) -> Path:
     nodes = [helper.make_node("Gemm", ["a", "b", "c"], ["y"], name="gemm", **attributes)]
     left = [4, 3] if attributes.get("transA") else [3, 4]
     right = [2, 4] if attributes.get("transB") else [4, 2]

@@ -38,8 +38,7 @@ def document(*more: str) -> Any:
 
 def conduct(model: Path, contract: Path | str) -> Conduct:
     graph = load(model)
-    named = isinstance(contract, str)
-    chosen = contract_of(contract) if named else read_contract(Path(contract))
+    chosen = contract_of(contract) if isinstance(contract, str) else read_contract(contract)
     domain = read_domain(graph, DomainOptions(inputs=("-1..1",)), chosen.format_of)
     found = conduct_of(graph, domain, chosen, 0)
     assert found is not None

@@ -27,7 +27,7 @@ from encoders.contract.contract import (
 )
 from encoders.contract.functions import Functions
 from encoders.contract.orders import Lanes
-from encoders.contract.presets import IEEE_ANY, ORT_CPU, SEQUENTIAL, SEQUENTIAL_FMA
+from encoders.contract.presets import IEEE_ANY, ORT_CPU, PRESETS, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.functions.accuracy import Evidence, FunctionAccuracy
 from encoders.functions.tanh import TANH
 from encoders.numbers.formats import BINARY16, BINARY32, TENSOR_FLOAT_32
@@ -165,7 +165,7 @@ def test_open_contracts_are_judged_by_their_bounds(network: Graph) -> None:
     """Any schedule is within the free contract; a runtime with a coarser format is not."""
     free = replace(
         BASE,
-        order=small_models.PRESETS["ieee-any"].order,
+        order=PRESETS["ieee-any"].order,
         contraction=Contraction.EITHER,
         normalization=Normalization.EITHER,
     )
@@ -276,7 +276,7 @@ def test_an_unknown_contract_is_one_sentence(
     assert "nothing" in capsys.readouterr().err
 
 
-def composite(op: str, inputs: Mapping[str, list[int]], opset: int = 23, **kw: object) -> Any:
+def composite(op: str, inputs: Mapping[str, list[int]], opset: int = 23, **kw: Any) -> Any:
     """A file of one node, an operator that the import decomposes."""
     rng = np.random.default_rng(1)
     stored = {t: rng.random(s).astype(np.float32) + 0.5 for t, s in inputs.items() if t in "cs"}

@@ -92,8 +92,9 @@ def unhidden(rules: list[ScheduleRule]) -> tuple[ScheduleRule, ...]:
 
 
 def without_conversions_if_exact(contract: RuntimeContract) -> RuntimeContract:
-    formats = ("accumulation", "stored_format", "factor_format")
-    return replace(contract, **dict.fromkeys(formats)) if contract.exact else contract
+    if not contract.exact:
+        return contract
+    return replace(contract, accumulation=None, stored_format=None, factor_format=None)
 
 
 BOUND = st.floats(0, 100)

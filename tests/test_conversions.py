@@ -190,7 +190,9 @@ def test_truth_values_are_not_flushed(tmp_path: Path) -> None:
         helper.make_node("Or", ["a", "b"], ["c"]),
         helper.make_node("Where", ["c", "x", "k"], ["y"]),
     ]
-    path = save(tmp_path / "m.onnx", nodes, {"x": [2]}, {"y": [2]}, {"k": np.float32([0.5, 1.0])})
+    path = save(
+        tmp_path / "m.onnx", nodes, {"x": [2]}, {"y": [2]}, {"k": np.array([0.5, 1.0], np.float32)}
+    )
     contract = replace(SEQUENTIAL, name="c", operands=Subnormals.FLUSH, bias=BiasPlacement.ANY)
     graph = load(path)
     assert all(leaves_no_choice(step, contract) for step in program_of(graph).steps)

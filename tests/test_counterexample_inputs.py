@@ -24,6 +24,7 @@ from refine.claims.options import Options
 from refine.domain.domain import DomainOptions, read_domain
 from refine.proof.cross_check import EVERYTHING
 from refine.results.verdict import Execution, Result, Tolerance, Verdict
+from refine.search.evaluation import Candidate
 from refine.witness.file import load_witness, save_witness
 from refine.witness.replay import run_again
 
@@ -81,7 +82,7 @@ def test_the_real_input_of_a_witness_lies_in_the_domain_and_comes_back_from_its_
     assert again.error == witness.error
 
 
-def _saved(path: Path) -> tuple[Graph, object]:
+def _saved(path: Path) -> tuple[Graph, Candidate]:
     saved = load_witness(path, load)
     return saved.graph, saved.candidate
 

@@ -171,7 +171,6 @@ def test_a_tensor_core_is_found_out(
 ) -> None:
     """V100, A100 and H100 as the literature has them, emulated behind the driver."""
 
-    @ctypes.CFUNCTYPE(None, ctypes.c_char_p, *[ctypes.c_void_p] * 4, ctypes.c_int)
     def computed(name: bytes, *rest: Any) -> None:
         *places, terms = rest
         assert name.decode() == f"tile_{kind.value}"
@@ -184,7 +183,8 @@ def test_a_tensor_core_is_found_out(
         wide = (a.reshape(16, terms), b.reshape(16, terms).T, c.reshape(16, 16))
         d[:] = emulated(steps, kind, *(v.astype(np.float64) for v in wide)).reshape(-1)
 
-    ctypes.CDLL(str(driver)).set_tile(computed)
+    tile = ctypes.CFUNCTYPE(None, ctypes.c_char_p, *[ctypes.c_void_p] * 4, ctypes.c_int)(computed)
+    ctypes.CDLL(str(driver)).set_tile(tile)
     core = probe_core(tiles_of(card, kind), kind)
     assert core.steps == steps
     assert core.sums > 1000
@@ -192,7 +192,7 @@ def test_a_tensor_core_is_found_out(
 
 def test_what_adds_otherwise_is_no_tensor_core() -> None:
     def exact(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-        return (a @ b + c).astype(np.float32)
+        return np.asarray(a @ b + c, np.float32)
 
     def one_by_one(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
         for k in range(a.shape[1]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,7 +17,7 @@ from refine.claims.options import Options
 from refine.lemmas.cache import default_directory
 from refine.results.verdict import Verdict
 
-STORED = {
+STORED: dict[str, np.ndarray] = {
     "zero": np.array(0, np.float32),
     "half": np.array(-0.5, np.float32),
     "scale": np.array(0.25, np.float32),
@@ -74,7 +75,8 @@ def _chosen(op: str) -> list[onnx.NodeProto]:
 
 
 def _rounded(op: str, kind: int) -> list[onnx.NodeProto]:
-    there = helper.make_node(op, ["x"], ["t"], **({"to": kind} if op == "Cast" else {}))
+    more: dict[str, Any] = {"to": kind} if op == "Cast" else {}
+    there = helper.make_node(op, ["x"], ["t"], **more)
     return _as_number(there)
 
 

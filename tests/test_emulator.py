@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -55,7 +56,7 @@ def samples(graph: Graph, count: int, seed: int = 0) -> dict[str, Array]:
         shape, dtype = graph.types[tensor].shape, graph.types[tensor].dtype.numpy
         scale = rng.choice([0.1, 1.0, 10.0, 1000.0], (count,) + (1,) * len(shape))
         present = rng.random((count, *shape)) < 0.9
-        return (rng.standard_normal((count, *shape)) * scale * present).astype(dtype)
+        return np.asarray(rng.standard_normal((count, *shape)) * scale * present, dtype)
 
     return {tensor: one(tensor) for tensor in graph.inputs}
 
@@ -80,7 +81,7 @@ def test_dense_networks_bit_for_bit(name: str) -> None:
     assert_same_bits(graph, OnnxRuntime(path), samples(graph, 12))
 
 
-def write_dense(path: Path, gemm: bool, inner: int, columns: int, **attributes: float) -> Path:
+def write_dense(path: Path, gemm: bool, inner: int, columns: int, **attributes: Any) -> Path:
     rng = np.random.default_rng(inner * 1000 + columns)
     weights = rng.standard_normal((inner, columns)).astype(np.float32)
     bias = rng.standard_normal(columns).astype(np.float32)
@@ -149,16 +150,16 @@ def test_exact_evaluation(tmp_path: Path) -> None:
     assert set(balls) == {"x", "z", "y"}
     weights, bias = (graph.constants[t].astype(object) for t in ("W", "b"))
     for j in range(4):
-        exact = sum(
+        exact: Fraction = sum(
             (
                 Fraction(float(a)) * Fraction(float(w))
                 for a, w in zip(x[0, 0], weights[:, j], strict=True)
             ),
             Fraction(float(bias[j])),
         )
-        assert enclosure(rational[0, j])[0] == max(exact, 0)
+        assert enclosure(rational[0, j])[0] == max(exact, Fraction(0))
         low, high = enclosure(balls["y"][0, j])
-        assert low <= max(exact, 0) <= high
+        assert low <= max(exact, Fraction(0)) <= high
     close = emulate(graph, {"x": x}, SEQUENTIAL)["y"][0]
     np.testing.assert_allclose([float(enclosure(v)[0]) for v in rational[0]], close[0], rtol=1e-3)
 

@@ -291,7 +291,7 @@ def test_forms_contain_exact_values(
     assert plus(0, form) is form
 
 
-SCALAR_OPERATORS = (
+SCALAR_OPERATORS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("Gelu", {}),
     ("Gelu", {"approximate": "tanh"}),
     ("HardSigmoid", {"alpha": 0.5, "beta": 0.25}),

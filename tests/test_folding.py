@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from onnx import helper
 from small_models import save
 
-from encoders.arithmetic.exact_fields import Balls
+from encoders.arithmetic.exact_fields import Balls, ObjectArray
 from gpu_check.emulator.exact import evaluate_exact
 from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
@@ -74,13 +75,15 @@ def folded(path: Path, spec: Path, by: float) -> Path:
     elif layer.op == "Gemm":
         w = w * scale
     else:
-        groups = int(layer.attributes.get("group", 1))  # type: ignore[call-overload]
+        groups = layer.attributes.get("group", 1)
+        assert isinstance(groups, int)
         parts = np.split(w, groups), np.split(scale, groups)
         w = np.concatenate([a * s.reshape(1, -1, 1, 1) for a, s in zip(*parts, strict=True)])
     w.flat[1] += by
     weights = {"w": w, "b": (c["b"] - c["mean"]) * scale + c["beta"]}
+    attributes: Mapping[str, Any] = layer.attributes
     nodes = [
-        helper.make_node(layer.op, ["x", "w", "b"], ["n"], "layer", **layer.attributes),
+        helper.make_node(layer.op, ["x", "w", "b"], ["n"], "layer", **attributes),
         helper.make_node("Relu", ["n"], ["y"], "act"),
     ]
     held = {k: v.astype(np.float32) for k, v in weights.items()}
@@ -92,7 +95,7 @@ def differing(spec: Path, impl: Path, contract: str = "exact") -> Result:
     return diff_models(spec, impl, domain="-1..1", eps=None, contract=contract, options=options)
 
 
-def exact(path: Path, x: Array) -> Array:
+def exact(path: Path, x: Array) -> ObjectArray:
     return np.asarray(evaluate_exact(load(path), {"x": x.astype(np.float64)}, Balls(200))["y"])
 
 
@@ -109,7 +112,7 @@ def test_a_folded_normalisation_differs_by_no_more_than_bounded(
     found = 0.0
     for _ in range(10):
         x = np.sign(rng.uniform(-1, 1, INPUTS[op])).astype(np.float32)
-        gap: Any = abs(exact(impl, x) - exact(spec, x))
+        gap = np.abs(exact(impl, x) - exact(spec, x))
         found = max(found, *(float(v.upper()) for v in gap.reshape(-1)))
     assert found <= result.bound
     assert result.bound <= (1e-5 if by == 0.0 else 10 * found)
@@ -143,7 +146,8 @@ def test_a_bias_of_a_number_per_row_is_none_of_the_channels(
     apart = float(np.max(abs(y - z)))
     agree = ours[-1] == 3 and (theirs is None or theirs[-1] == 3)
     assert (apart < 1e-4) is agree
-    bound = differing(*paths).bound
+    spec, impl = paths
+    bound = differing(spec, impl).bound
     assert apart - 1e-4 <= bound
     assert not agree or bound < 1e-4
 

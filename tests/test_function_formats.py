@@ -60,7 +60,8 @@ def test_onnxruntime_stays_within_the_figures(
     contract: RuntimeContract,
     tmp_path: Path,
 ) -> None:
-    op, kind, meant, lo, hi, attributes = case
+    op, kind, meant, lo, hi, written = case
+    attributes: dict[str, Any] = dict(written)
     code = TensorProto.DOUBLE if kind is np.float64 else TensorProto.FLOAT
     made = helper.make_graph(
         [helper.make_node(op, ["x"], ["y"], **attributes)],
@@ -76,7 +77,7 @@ def test_onnxruntime_stays_within_the_figures(
     allowed = float(np.max(bound.errors["y"]))
     rng = np.random.default_rng(0)
     for _ in range(20):
-        x = rng.uniform(lo, hi, COUNT).astype(kind)
+        x: np.ndarray = rng.uniform(lo, hi, COUNT).astype(kind)
         given = np.asarray(runtime.run({"x": x})["y"]).astype(np.longdouble)
         assert float(np.max(np.abs(given - meant(x.astype(np.longdouble))))) <= allowed
 

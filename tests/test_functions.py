@@ -105,7 +105,8 @@ class Series:
                 rest = (one + down.exp()).log()
                 return x + rest if x[0].mid() > 0 else rest
         if hasattr(x, f.name):
-            return getattr(x, f.name)()
+            found: flint.arb_series = getattr(x, f.name)()
+            return found
         assert f.series is not None
         return f.series(x)
 

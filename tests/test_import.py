@@ -451,7 +451,7 @@ def test_attributes_become_plain_values(read: Any) -> None:
 
 def test_omitted_inputs_keep_their_position(read: Any) -> None:
     node = helper.make_node("Clip", ["x", "", "high"], ["y"])
-    graph = read(model([node], {"x": [3]}, ["y"], {"high": np.float32(6)}))
+    graph = read(model([node], {"x": [3]}, ["y"], {"high": np.array(6, np.float32)}))
     assert graph.order[0].inputs == ("x", "", "high")
 
 
@@ -518,7 +518,7 @@ def dropout(
     outputs: list[str], training: bool | None, opset: int, ratio: float = 0.5
 ) -> onnx.ModelProto:
     inputs = ["x"] if training is None else ["x", "ratio", "training"]
-    weights = {"ratio": np.float32(ratio), "training": np.array(bool(training))}
+    weights = {"ratio": np.array(ratio, np.float32), "training": np.array(bool(training))}
     extra: dict[str, Any] = {"ratio": 0.25} if opset < 12 else {}
     node = helper.make_node("Dropout", inputs, outputs, name="d", **extra)
     return model([node], {"x": [1, 2]}, [t for t in outputs if t != "unused"], weights, opset=opset)
@@ -787,7 +787,10 @@ def test_shapes_follow_the_opset(
 @pytest.mark.parametrize("source", ["x", "w"])
 def test_a_squeeze_of_no_axes_is_refused_as_ambiguous(read: Any, source: str) -> None:
     node = helper.make_node("Squeeze", [source, "none"], ["y"], name="s")
-    weights = {"none": np.zeros(0, np.int64), "w": np.ones((1, 2), np.float32)}
+    weights: dict[str, np.ndarray] = {
+        "none": np.zeros(0, np.int64),
+        "w": np.ones((1, 2), np.float32),
+    }
     with pytest.raises(UnsupportedModel, match="its list of axes is empty"):
         read(model([node], {"x": [1, 2]}, ["y"], weights))
 

@@ -44,7 +44,7 @@ def test_no_other_module_imports_onnxruntime() -> None:
                 names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
                 names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
                 if isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func):
-                    names += [a.value for a in node.args if isinstance(a, ast.Constant)]
+                    names += [str(a.value) for a in node.args if isinstance(a, ast.Constant)]
                 foreign = "onnxruntime" in {name.partition(".")[0] for name in names}
                 assert path.name == "ort_server.py" or not foreign, path
 

@@ -61,7 +61,7 @@ def graph_of(
     opset: int,
     kind: int,
     shape: list[int],
-    attributes: Mapping[str, float],
+    attributes: Mapping[str, Any],
     stored: Mapping[str, Array],
 ) -> Graph:
     graph = helper.make_graph(
@@ -83,7 +83,7 @@ def kept(values: Array, dtype: Any) -> Array:
 
 def within(
     graph: Graph, x: Array, formula: Formula, attributes: Mapping[str, float], dtype: Any
-) -> None:
+) -> Array:
     wide = x.astype(np.longdouble)
     exact = formula(wide, {n: np.longdouble(np.float32(v)) for n, v in attributes.items()})
     first = formula(wide, {n: np.longdouble(dtype(np.float32(v))) for n, v in attributes.items()})

@@ -231,7 +231,7 @@ def test_moving_makes_no_numbers() -> None:
     np.testing.assert_array_equal(radius.moved(lambda v: v[:, [2, 0]]).bound, [[2, 0], [5, 3]])
     for made in (lambda v: v * 0.5, lambda v: -v, lambda v: v + 100.0):
         with pytest.raises(ValueError, match="numbers of its own"):
-            radius.moved(made)  # type: ignore[arg-type]
+            radius.moved(made)
 
 
 def test_radii_survive_copies_and_processes() -> None:

@@ -17,6 +17,7 @@ import z3
 from encoders.arithmetic import fp_theory as fp
 from encoders.numbers.formats import small_format
 from refine.lemmas import cache, format_lemmas, reading
+from refine.lemmas.exact_operations import sterbenz
 from refine.lemmas.lemma import magnitude, reals, within
 from refine.lemmas.library import dump_smt2, library, prove_library
 from refine.lemmas.rounded import rounded_product, rounded_sum
@@ -238,7 +239,7 @@ def format_mutants() -> dict[str, Query]:
     mutants["sum: overflow allowed"] = Query(
         "mutant", Kind.FORMAT, no_limit.hypotheses[:1], no_limit.goal, timeout=30.0, logic="QF_FP"
     )
-    far = format_lemmas.sterbenz(E3P3)
+    far = sterbenz(E3P3)
     mutants["sterbenz: any operands"] = Query(
         "mutant", Kind.FORMAT, far.hypotheses[:1], far.goal, timeout=30.0, logic="QF_FP"
     )

@@ -47,6 +47,6 @@ def test_light_model_is_emulated_as_onnxruntime_runs_it(name: str, tmp_path: Pat
     x = rng.standard_normal(graph.types[tensor].shape).astype(np.float32)
     computed = emulate(graph, {tensor: x[np.newaxis]}, SEQUENTIAL)[graph.outputs[0]][0]
     session = onnxruntime.InferenceSession(path)
-    (actual,) = session.run(None, {tensor: x})
+    actual = np.asarray(session.run(None, {tensor: x})[0])
     assert np.ptp(actual) > 0.1 * np.max(actual)
     np.testing.assert_allclose(computed, actual, rtol=0, atol=1e-4 * float(np.max(actual)))

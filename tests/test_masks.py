@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 from operator_checks import (
+    Described,
     Example,
     check_against_reference,
     check_bounds,
@@ -31,8 +32,8 @@ CAUSAL = np.array([[0, -INF, -INF], [0.5, 0, -INF], [0, 0.25, -1]])
 FULL = np.array([[0, -INF, 0.5], [-INF, -INF, -INF], [-INF, 0, 1]])
 ONE = np.array([[0, 0.5, -INF], [1, -INF, 0], [-INF, 0, 0.25]])
 CHOICE = np.array([[True, False, True], [False, True, False], [True, True, True]])
-MASKED = ("Add", "x m", "t", {})
-SOFTMAX = ("Softmax", "t", "y", {})
+MASKED: Described = ("Add", "x m", "t", {})
+SOFTMAX: Described = ("Softmax", "t", "y", {})
 
 
 def network(
@@ -122,7 +123,7 @@ def test_a_row_masked_throughout_is_not_a_number(saved: Any) -> None:
     assert np.isnan(witness.value)
     assert witness.index[1] == 1
     assert witness.real is None
-    (seen,) = onnxruntime.InferenceSession(model).run(None, dict(witness.inputs))
+    seen = np.asarray(onnxruntime.InferenceSession(model).run(None, dict(witness.inputs))[0])
     assert np.isnan(seen[witness.index])
     unsearched = settled(model, eps="1e-5", search=False)
     assert unsearched.verdict is Verdict.UNKNOWN
@@ -150,7 +151,7 @@ def test_a_row_of_sentinels_forgets_its_scores(saved: Any) -> None:
     assert witness is not None
     assert witness.value == np.float32(1 / 3)
     assert witness.real is not None
-    (seen,) = onnxruntime.InferenceSession(model).run(None, dict(witness.inputs))
+    seen = np.asarray(onnxruntime.InferenceSession(model).run(None, dict(witness.inputs))[0])
     assert seen[witness.index] == witness.value
 
 
@@ -163,7 +164,7 @@ def test_the_emulation_of_a_masked_row_is_onnxruntimes(op: str) -> None:
         n.op for n in graph.order
     }
     x = np.random.default_rng(3).uniform(-2, 2, (2, 3, 3)).astype(np.float32)
-    (want,) = onnxruntime.InferenceSession(raw).run(None, {"x": x})
+    want = np.asarray(onnxruntime.InferenceSession(raw).run(None, {"x": x})[0])
     with np.errstate(all="ignore"):
         got = emulate(graph, {"x": x[None]}, SEQUENTIAL)["y"][0]
     assert np.isnan(want).sum() == 6

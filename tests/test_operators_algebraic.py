@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from operator_checks import (
+    Described,
     Example,
     box_of,
     check_against_reference,
@@ -455,7 +458,7 @@ def test_outside_the_domain_nothing_is_claimed(case: Example, words: str) -> Non
 
 def test_a_jump_is_charged_only_where_it_can_be_crossed() -> None:
     def floor(lo: float, hi: float) -> float:
-        nodes = (("Mul", "x k", "z", {}), ("Floor", "z", "y", {}))
+        nodes: tuple[Described, ...] = (("Mul", "x k", "z", {}), ("Floor", "z", "y", {}))
         case = Example("floor", nodes, {"x": (1,)}, {"k": np.array(0.3)}, lo=lo, hi=hi)
         return float(bounds_of(case).errors["y"][0])
 
@@ -479,7 +482,8 @@ def test_steps_follow_differences_of_several_steps(case: Example) -> None:
         for _ in range(200):
             start = rng.uniform(-2.5, 2.25, (1, 3, 4))
             d = rng.uniform(-error, error, start.shape)
-            old, new = (operator.real(site, [v], ApproximateReals())[0] for v in (start, start + d))
+            places: tuple[Any, Any] = start, start + d
+            old, new = (operator.real(site, [v], ApproximateReals())[0] for v in places)
             moved = (new - old)[0]
             assert np.all(np.abs(moved) <= mapped.radius)
             for k, sign in enumerate((1.0, -1.0)):
@@ -506,7 +510,11 @@ def test_a_subnormal_read_as_zero_may_jump() -> None:
 
 def test_a_dominant_argument_keeps_its_difference() -> None:
     """max(x + 10, 0.3·x) is x + 10, whose error is the only one that counts."""
-    nodes = (("Add", "x k", "a", {}), ("Mul", "x m", "b", {}), ("Max", "a b", "y", {}))
+    nodes: tuple[Described, ...] = (
+        ("Add", "x k", "a", {}),
+        ("Mul", "x m", "b", {}),
+        ("Max", "a b", "y", {}),
+    )
     case = Example("max", nodes, {"x": (1,)}, {"k": np.array(10.0), "m": np.array(0.3)})
     bounds = bounds_of(case, SEQUENTIAL)
     assert bounds.errors["y"][0] == pytest.approx(bounds.maps.errors["a"][0], rel=1e-12)

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 from operator_checks import (
+    Described,
     Example,
     box_of,
     check_against_reference,
@@ -184,7 +185,7 @@ def test_a_softmax_of_unbounded_scores_is_refused() -> None:
 @pytest.mark.parametrize("factor", [1e5, 1e9, 1e30])
 def test_a_softmax_of_scores_far_apart_is_a_probability_all_the_same(factor: float) -> None:
     """Rounding alone moves such scores by more than 1, and the largest may become another."""
-    nodes = (("Mul", "x k", "s", {}), ("Softmax", "s", "y", {}))
+    nodes: tuple[Described, ...] = (("Mul", "x k", "s", {}), ("Softmax", "s", "y", {}))
     case = Example(
         "far", nodes, {"x": (1, 5)}, {"k": np.array(factor)}, exact=False, rational=False
     )

@@ -265,7 +265,7 @@ def test_a_jump_is_charged_only_where_a_boundary_can_be_crossed() -> None:
         assert found == pytest.approx(error, abs=1e-12)
 
 
-def near_boundaries(scale: np.float32) -> tuple[Array, Array]:
+def near_boundaries(scale: np.float32) -> tuple[np.ndarray, np.ndarray]:
     """Floats around every half step up to 100, and how many steps they are over the reals."""
     x = ((np.arange(100) + 0.5) * np.float64(scale)).astype(np.float32)
     near = np.concatenate([np.nextafter(x, np.float32(0)), x, np.nextafter(x, np.float32(99))])
@@ -314,7 +314,7 @@ def test_stored_tensors_are_read_as_the_exact_products() -> None:
     stored, zero = example.constants["B"], example.constants["z"]
     for at in np.ndindex(*stored.shape):
         wanted = Fraction(int(stored[at]) - int(zero[at[1]])) * Fraction(float(scale[at[1]]))
-        assert Fraction(float(graph.constants["W"][at])) == wanted  # type: ignore[arg-type]
+        assert Fraction(float(graph.constants["W"][at])) == wanted
     assert graph.held("W").dtype == np.float32
 
 
@@ -375,7 +375,7 @@ def test_narrower_stored_types_are_refused_by_name(kind: int, tmp_path: Any) -> 
         "g",
         [helper.make_tensor_value_info("x", FLOAT, (2,))],
         [helper.make_tensor_value_info("y", kind, (2,))],
-        [numpy_helper.from_array(np.float32(0.1), "s"), zero],
+        [numpy_helper.from_array(np.array(0.1, np.float32), "s"), zero],
     )
     path = tmp_path / "narrow.onnx"
     onnx.save(
@@ -391,7 +391,7 @@ def qgemm(path: Any, inputs: Sequence[str], **attributes: Any) -> Any:
         "s": np.float32(0.1),
         "z": u8(3),
         "B": bytes_of(np.uint8, 4, 2),
-        "c": np.int32([5, 6]),
+        "c": np.array([5, 6], np.int32),
     }
     graph = helper.make_graph(
         [helper.make_node("QGemm", inputs, ["y"], domain="com.microsoft", **attributes)],

@@ -24,7 +24,7 @@ def model(
     return save(path / "m.onnx", nodes, {"x": [2]}, {"y": shape}, weights)
 
 
-OUTSIDE = (
+OUTSIDE: tuple[tuple[str, str, dict[str, Any], str, str], ...] = (
     ("Div", "c x", {"c": np.ones(2, np.float32)}, "-1..1", "no divisor, between -1 and 1, may be"),
     ("Reciprocal", "x", {}, "0..1", "no divisor, between 0 and 1, may be 0"),
     ("Log", "x", {}, "-1..1", "the logarithm, at least -1, is more than 0"),

@@ -88,7 +88,8 @@ class EmulatedKernels:
         def run(inputs: Mapping[str, Array]) -> Array:
             cut = {t: self._cut(v) if node.op == "MatMul" else v for t, v in inputs.items()}
             stacked = {t: v[None] for t, v in cut.items()}
-            return np.asarray(emulate_step(step, stacked, self.contract)[0])[0]
+            (computed,) = emulate_step(step, stacked, self.contract)
+            return np.asarray(computed[0])
 
         return run
 
@@ -99,7 +100,7 @@ class EmulatedKernels:
 
 
 def gemm(folder: Path, terms: int, columns: int = 3, op: str = "Gemm") -> Graph:
-    weights = {"w": np.zeros((terms, columns), np.float32)}
+    weights: dict[str, np.ndarray] = {"w": np.zeros((terms, columns), np.float32)}
     if op == "Gemm":
         weights["b"] = np.ones(columns, np.float32)
     node = helper.make_node(op, ["x", *weights], ["y"], "the_sum")
@@ -395,8 +396,8 @@ def test_sums_on_onnxruntime(axis: int, behind: str, order: Order, tmp_path: Pat
         assert graph.source is not None
         runtime = OnnxRuntime(graph.source)
         x = np.random.default_rng(3).standard_normal((64, 64)).astype(np.float32)
-        results = [runtime.run({"x": placed(x, offset)})["y"] for offset in (0, 1)]
-        assert not np.array_equal(*results), "the runtime's own bits do not depend on the place"
+        here, there = (runtime.run({"x": placed(x, offset)})["y"] for offset in (0, 1))
+        assert not np.array_equal(here, there), "the runtime's own bits do not depend on the place"
         (finding,) = onnx_findings(graph)
         assert "where its input lies" in finding.note
         assert finding.schedule.order == order

@@ -156,7 +156,7 @@ SUMS = {
 }
 
 
-@pytest.mark.parametrize("name", {**DECOMPOSED, **SUMS})
+@pytest.mark.parametrize("name", [*DECOMPOSED, *SUMS])
 def test_the_runtime_stays_within_what_is_proved(name: str, tmp_path: Path) -> None:
     """Numbers that are all alike are where a sum errs most: every step rounds the same way."""
     graph = saved({**DECOMPOSED, **SUMS}[name], tmp_path)
@@ -229,17 +229,17 @@ def test_what_was_run_alone_says_nothing_of_a_batch(tmp_path: Path) -> None:
         assert contract_at(site_of(read, node), both).schedule.pinned
 
 
-@pytest.mark.parametrize("place", [{}, {"node": "n"}, {"form": "f"}, {"form": "f", "node": "n"}])
-def test_what_two_probes_find_differently_is_open(place: Mapping[str, str]) -> None:
+@pytest.mark.parametrize(("form", "named"), [(None, None), (None, "n"), ("f", None), ("f", "n")])
+def test_what_two_probes_find_differently_is_open(form: str | None, named: str | None) -> None:
     """A rule for one node beside one for all of its form, either way round."""
     one = ScheduleRule(SEQUENTIAL.schedule, operator="MatMul", terms=8, form="f")
-    other = ScheduleRule(PAIRWISE.schedule, **{"operator": "MatMul", "terms": 8, **place})
+    other = ScheduleRule(PAIRWISE.schedule, operator="MatMul", terms=8, form=form, node=named)
     far = ScheduleRule(PAIRWISE.schedule, operator="MatMul", terms=9, form="g")
     for rules in (([one, far], [other]), ([other, far], [one])):
         found = replace(IEEE_ANY, rules=agreed_rules(*rules))
         for node in ("n", "m"):
             here = found.at(Reduction("MatMul", node, 8, form="f"))
-            assert not here.schedule.pinned or (node == "m" and "node" in place)
+            assert not here.schedule.pinned or (node == "m" and named is not None)
         assert found.at(Reduction("MatMul", "n", 9, form="g")).schedule == PAIRWISE.schedule
     assert agreed_rules([one], [one, far]) == (one, far)
 

@@ -18,9 +18,10 @@ import small_models
 from onnx import helper
 
 import encoders.program
-from encoders.operator import Site, remembered
+from encoders.operator import Site, remembered, site_of
 from encoders.ops.movement import slice as slicing
 from encoders.program import Step, arguments, backward, forward, program_of
+from encoders.registry import lookup
 from onnx_import import load
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import DType, Graph, Node, TensorType, build_graph
@@ -63,7 +64,6 @@ def test_a_check_finds_operator_and_site_once_per_node(
     graphs: dict[int, Graph] = {}  # which keeps them alive, and so their identities apart
     sites: Counter[tuple[int, str]] = Counter()
     found: list[Node] = []
-    lookup, site_of = encoders.program.lookup, encoders.program.site_of
 
     def counted_site(graph: Graph, node: Node) -> Site:
         graphs[id(graph)] = graph

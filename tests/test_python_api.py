@@ -241,6 +241,7 @@ def diff(spec: object = "net.onnx", **more: Any) -> refine.Result:
 
 
 NAN = float("nan")
+FIVE: Any = 5
 WRONG: list[tuple[str, Callable[[], object], str]] = [
     ("no such file", lambda: check("nowhere.onnx"), "'nowhere.onnx' does not exist"),
     ("no file of a path", lambda: check(Path("nowhere.onnx")), "'nowhere.onnx' does not exist"),
@@ -343,7 +344,7 @@ WRONG: list[tuple[str, Callable[[], object], str]] = [
     ("no such output", lambda: diff(match={"a": "b"}), "a"),
     ("a specification of no kind", lambda: diff(5), "spec is a int"),
     ("no runtime", lambda: refine.probe("net.onnx", "tpu"), "no runtime 'tpu'"),
-    ("a runtime of no kind", lambda: refine.conform("net.onnx", "fp16", 5), "runtime= is text"),
+    ("a runtime of no kind", lambda: refine.conform("net.onnx", "fp16", FIVE), "runtime= is text"),
     ("no samples", lambda: refine.conform("net.onnx", "fp16", samples=0), "samples="),
     ("no inputs", lambda: refine.conform("net.onnx", "ieee-any", input=[]), "input= is a range"),
     ("no counterexample", lambda: refine.replay("nowhere.json"), r"nowhere\.json"),
@@ -411,7 +412,7 @@ def test_the_public_names(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refine.__version__
     assert set(refine.__all__) < set(dir(refine))
     with pytest.raises(AttributeError, match="no attribute 'chekc'"):
-        _ = refine.chekc  # type: ignore[attr-defined]
+        _ = refine.chekc
 
 
 @pytest.mark.parametrize("module", ["refine.api", "refine.results.answers"])

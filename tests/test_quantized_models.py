@@ -39,7 +39,7 @@ MNIST = Path(__file__).resolve().parents[2] / "shared" / "models" / "mnist_fc"
 POINTS = 24
 
 
-class Samples(CalibrationDataReader):  # type: ignore[misc]
+class Samples(CalibrationDataReader):
     """Random points of a box, one at a time."""
 
     def __init__(self, graph: Graph, domain: Domain, count: int = 8) -> None:
@@ -101,7 +101,7 @@ def saved(path: Path, nodes: Any, shape: tuple[int, ...], out: tuple[int, ...],
         "network",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, out)],
-        [numpy_helper.from_array(np.float32(w), t) for t, w in weights.items()],
+        [numpy_helper.from_array(np.array(w, np.float32), t) for t, w in weights.items()],
     )
     opset = [helper.make_opsetid("", 17)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)

@@ -16,7 +16,9 @@ from small_models import settled
 from encoders import program as program_module
 from encoders.numbers.radius import is_negative, is_radius, largest_radius, radius_of
 from encoders.operator import NOT_NEGATIVE, Contribution, DifferenceMap, RoundingBound
+from encoders.registry import lookup
 from refine.bounds import network as bounds_module
+from refine.bounds.backward import pull_back
 from refine.results.verdict import Result, Verdict
 from refine.scalar import branch_and_bound as boxes
 from refine.scalar import first_order
@@ -66,10 +68,9 @@ def net(tmp_path: Path) -> Path:
 
 
 def _negative_rounding(patch: pytest.MonkeyPatch) -> None:
-    old = program_module.lookup
 
     def changed(node: Any) -> Any:
-        operator = old(node)
+        operator = lookup(node)
 
         def rounding(*a: Any) -> RoundingBound:
             return replace(operator.rounding(*a), radius=np.full(a[0].outputs[0].shape, -1.0))
@@ -80,10 +81,9 @@ def _negative_rounding(patch: pytest.MonkeyPatch) -> None:
 
 
 def _negative_differences(patch: pytest.MonkeyPatch) -> None:
-    old = program_module.lookup
 
     def changed(node: Any) -> Any:
-        operator = old(node)
+        operator = lookup(node)
 
         def differences(*a: Any) -> DifferenceMap:
             mapped = operator.differences(*a)
@@ -100,10 +100,9 @@ def _negative_change(patch: pytest.MonkeyPatch) -> None:
 
 
 def _negative_pull_back(patch: pytest.MonkeyPatch) -> None:
-    old = bounds_module.pull_back
 
     def changed(*a: Any, **more: Any) -> Any:
-        pulled = old(*a, **more)
+        pulled = pull_back(*a, **more)
         return replace(pulled, upper=-np.abs(pulled.upper) - 1.0) if a[2] else pulled
 
     patch.setattr(bounds_module, "pull_back", changed)

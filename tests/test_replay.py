@@ -96,7 +96,8 @@ def test_every_output_is_compared_exactly(
 def test_the_first_diverging_node_is_named(net: Path) -> None:
     """gemm2's weights are changed in the graph, not in the file: gemm1 still agrees."""
     whole = load(net)
-    changed = {**whole.constants, "w2": whole.constants["w2"] * np.float32(1.5)}
+    weights: np.ndarray = whole.constants["w2"]
+    changed = {**whole.constants, "w2": weights * np.float32(1.5)}
     graph = dataclasses.replace(whole, constants=changed)
     found = first_diverging_node(graph, net, X, PRESETS["ort-cpu"])
     assert isinstance(found, DivergingNode)
@@ -112,7 +113,9 @@ def test_torch_runs_the_graph(net: Path) -> None:
     pytest.importorskip("torch")
     outcome = replay_on_torch(load(net), X)
     assert not isinstance(outcome, NotReplayed)
-    np.testing.assert_allclose(outcome.outputs["y"], OnnxRuntime(net).run(X)["y"], rtol=1e-5)
+    got: np.ndarray = outcome.outputs["y"]
+    want: np.ndarray = OnnxRuntime(net).run(X)["y"]
+    np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
 def test_the_optimised_model_computes_what_onnxruntime_does(net: Path) -> None:

@@ -130,8 +130,9 @@ def test_a_tie_is_decided_by_exact_coordinates(
     found = index_of(site_of(graph, node)).reshape(-1)
     x = np.arange(n, dtype=np.float32).reshape(1, 1, 1, n)
     assert found[at] == element
-    for read in (session(made).run(None, {"x": x}), ReferenceEvaluator(made).run(None, {"x": x})):
-        assert np.array_equal(read[0].reshape(-1), found)
+    for reader in (session(made), ReferenceEvaluator(made)):
+        (read,) = reader.run(None, {"x": x})
+        assert np.array_equal(np.asarray(read).reshape(-1), found)
     assert not program_of(graph).notes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,7 @@ def test_a_counterexample_is_simplified_and_replayed(tmp_path: Path) -> None:
     assert np.count_nonzero(x) == 1
     assert np.all(np.isin(np.frexp(np.abs(x))[0], (0.0, 0.5)))
     assert not result.witness.error.finite
-    assert any(r.confirms(1) for r in result.witness.replays)
+    assert any(r.confirms(Fraction(1)) for r in result.witness.replays)
 
 
 def test_many_elements_are_left_alone_once_it_is_enough() -> None:

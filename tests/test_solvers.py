@@ -55,6 +55,10 @@ EMPTY = script("empty", X == 7, X > 1, X < 1)
 BROKEN = Script("broken", "(set-logic QF_LRA)\n(assert (= x x))\n(check-sat)\n")
 
 
+def unheard(said: str) -> None:
+    pass
+
+
 def is_quick(name: str) -> bool:
     return name.startswith(QUICK)
 
@@ -64,7 +68,7 @@ def test_solvers_agree_on_the_library(solver: Solver) -> None:
     if solver is Solver.Z3:
         pytest.skip("tests/test_lemmas.py")
     formats = [s for s in of_library(Kind.FORMAT) if is_quick(s.name)]
-    rows = list(agreements([*of_library(Kind.SCHEMA), *formats], [solver], 60.0, str))
+    rows = list(agreements([*of_library(Kind.SCHEMA), *formats], [solver], 60.0, unheard))
     assert {row.name: row.replies for row in rows if not row.agreed} == {}
     proved = {row.name for row in rows if row.opinions == {Opinion.PROVED}}
     assert len(proved) > 5
@@ -77,7 +81,7 @@ def test_solvers_agree_on_a_whole_check(solver: Solver, tmp_path: Path) -> None:
     check = ["check", str(model), "--input", "-1..1", "--eps", "1", "--no-search", "--quiet"]
     assert run([*check, "--dump-smt2", str(dumped)]) is ExitCode.VERIFIED
     (row,) = {str(row.opinions - {Opinion.NOT_READ}) for row in agreements(
-        scripts_in(dumped), [solver], 60.0, str
+        scripts_in(dumped), [solver], 60.0, unheard
     )} - {str(set())}  # fmt: skip
     assert row == str({Opinion.PROVED})
     assert run(["lemmas", "--queries", str(dumped), "--solver", solver.value]) is ExitCode.VERIFIED
@@ -192,10 +196,10 @@ def test_folders_without_queries_are_one_sentence(
         said = capsys.readouterr().err
         assert said.startswith("refine: ")
         assert said.count("\n") == 1
-    folder = put(tmp_path / "q", TRUE)
-    assert run(["lemmas", "--queries", folder, "--no-cache"]) is ExitCode.INPUT_ERROR
+    put_in = put(tmp_path / "q", TRUE)
+    assert run(["lemmas", "--queries", put_in, "--no-cache"]) is ExitCode.INPUT_ERROR
     for seconds in ("nan", "inf", "0", "-1"):
-        assert run(["lemmas", "--queries", folder, "--timeout", seconds]) is ExitCode.INPUT_ERROR
+        assert run(["lemmas", "--queries", put_in, "--timeout", seconds]) is ExitCode.INPUT_ERROR
 
 
 def test_a_missing_solver_says_how_to_install_it(

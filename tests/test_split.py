@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +61,7 @@ def box_of(graph: Graph, low: float = -1.0, high: float = 1.0) -> InputBox:
     )
 
 
-def largest(errors: dict[str, np.ndarray]) -> float:
+def largest(errors: Mapping[str, np.ndarray]) -> float:
     return max(float(np.max(e)) for e in errors.values())
 
 
@@ -300,14 +302,15 @@ def test_branching_on_slopes_holds_where_it_bites(tmp_path: Path, leak: float | 
     """In a format of 5 bits of precision errors are as large as pre-activations, so that Relus
     really differ in phase between runtime and reals."""
     graph = load(small_models.mlp(tmp_path / "toy.onnx", (2, 6, 6, 6, 1), scale=1.0, leak=leak))
-    toy = replace(SEQUENTIAL, compute_format=small_format(6, 5))
+    fmt = small_format(6, 5)
+    toy = replace(SEQUENTIAL, compute_format=fmt)
     box = box_of(graph, -0.5, 0.5)
     plain = network_bounds(graph, box, toy)
     known = Known(plain.maps.values, plain.maps.errors)
     cases = Branching(4, cases=256)
     better = network_bounds(graph, box, toy, known=known, branching=cases)
     assert better.largest < 0.98 * plain.largest
-    axis = np.unique(round_array(np.linspace(-0.5, 0.5, 65), toy.compute_format))
+    axis = np.unique(round_array(np.linspace(-0.5, 0.5, 65), fmt))
     (name,), (output,) = graph.inputs, graph.outputs
     points = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, *graph.types[name].shape)
     computed = emulate(graph, {name: points}, toy, every_tensor=True)
@@ -331,7 +334,7 @@ def test_one_case_alone_is_not_a_bound(tmp_path: Path, monkeypatch: pytest.Monke
     right = network_bounds(graph, box, toy, branching=cases).largest
     both = secants._both
 
-    def only_zero(parents: object) -> object:
+    def only_zero(parents: Any) -> Any:
         return np.minimum(both(parents), 0)
 
     monkeypatch.setattr(secants, "_both", only_zero)

@@ -36,6 +36,10 @@ def saved(
     return path
 
 
+def single(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
 @pytest.fixture
 def equal(tmp_path: Path) -> Path:
     """x·(1 = 1.0001): 0, and x where 1.0001 is rounded to 1."""
@@ -44,7 +48,7 @@ def equal(tmp_path: Path) -> Path:
         helper.make_node("Cast", ["e"], ["c"], to=1),
         helper.make_node("Mul", ["x", "c"], ["y"]),
     ]
-    return saved(tmp_path / "equal.onnx", nodes, (1,), a=np.float32([1]), b=np.float32([1.0001]))
+    return saved(tmp_path / "equal.onnx", nodes, (1,), a=single(1), b=single(1.0001))
 
 
 @pytest.fixture
@@ -123,7 +127,7 @@ def test_what_must_be_known_is_refused_with_the_number_that_is_changed(weights: 
 def test_scales_that_count_elements_are_refused_unless_they_are_kept(tmp_path: Path) -> None:
     nodes = [helper.make_node("Resize", ["x", "", "s"], ["y"], name="larger")]
     for scale, refused in ((1.3, True), (1.5, False)):
-        scales = np.float32([1, scale])
+        scales = single(1, scale)
         path = saved(tmp_path / f"{scale}.onnx", nodes, (1, 6), s=scales)
         if refused:
             with pytest.raises(

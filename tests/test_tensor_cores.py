@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import small_models
 from operator_checks import Example, box_of, ends, exact_values, graph_of, points
-from test_conform import EmulatedMachine
+from test_probe import EmulatedMachine
 
 from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
 from encoders.contract.contract import (

@@ -293,7 +293,8 @@ TWO_LAYERS = older(
 
 
 def two_layers(x: np.ndarray) -> np.ndarray:
-    return np.maximum(x @ W.T + B, 0) @ V.T + C
+    hidden: np.ndarray = np.maximum(x @ W.T + B, 0)
+    return np.asarray(hidden @ V.T + C)
 
 
 def bits64(tensors: Sequence[np.ndarray]) -> Item:

@@ -199,6 +199,7 @@ def test_numbers_in_a_node_keep_their_64_bits(
     expected = second_reading(graph, weights, {1: "n"}, x)
     np.testing.assert_allclose(given(found, x), expected, rtol=1e-13, atol=0)
     (number,) = {n.attributes["epsilon"] for n in found.order if "epsilon" in n.attributes}
+    assert isinstance(number, float)
     assert Fraction(number) == Fraction(eps)
 
 

@@ -7,7 +7,7 @@ from the specification, and what ONNX's reference computes, unless it is known t
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,12 +158,13 @@ def by_onnxruntime(made: Any, x: Any) -> Any:
 def by_reference(made: Any, x: Any) -> Any:
     try:
         with np.errstate(all="ignore"):
-            return np.asarray(ReferenceEvaluator(made).run(None, {"x": x})[0])
+            (found,) = ReferenceEvaluator(made).run(None, {"x": x})
+            return np.asarray(found)
     except Exception:
         return None  # it cannot compute some windows of its own
 
 
-GRIDS = {
+GRIDS: dict[str, tuple[Callable[[], Iterator[Case]], int]] = {
     "MaxPool": (lambda: pools("MaxPool"), 200),
     "AveragePool": (lambda: pools("AveragePool"), 350),
     "LpPool": (lambda: pools("LpPool"), 200),

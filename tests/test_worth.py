@@ -35,7 +35,7 @@ def padded(path: Path, pad: int) -> Graph:
         helper.make_node("Tanh", ["h"], ["k"], "bend"),
         helper.make_node("Pad", ["k", "pads"], ["y"], "wide"),
     ]
-    stored = {
+    stored: dict[str, np.ndarray] = {
         "w": np.array([[0.5, -1], [2, 0.25], [1, 1]], np.float32),
         "pads": np.array([0, pad, 0, pad], np.int64),
     }

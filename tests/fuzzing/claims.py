@@ -161,7 +161,9 @@ def _disputed(trial: Trial, beside: Beside | None, result: Result) -> list[Findi
         found += [
             Finding("above eps", f"{t}: {np.max(b)}")
             for t, b in result.bounds.items()
-            if b.size and Fraction(float(np.max(b))) > result.tolerance.of(t)
+            if b.size
+            and (allowed := result.tolerance.of(t)) is not None
+            and Fraction(float(np.max(b))) > allowed
         ]
     return found + _exceeded(trial, beside, result)
 

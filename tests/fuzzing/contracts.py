@@ -21,8 +21,9 @@ import flint
 import numpy as np
 from constants import constants_of, with_computed_constants
 from graphs import random_graph
-from interpreter import Unread, interpret
+from interpreter import interpret
 from machine import Machine, habits, nearest
+from reading import Unread
 from reals import BITS, Open, Reals
 from saving import minimised, save
 from tables import Tables
@@ -90,7 +91,8 @@ def contract_trial(seed: int, first: str | None = None) -> Trial:
         contract = contract_of_table(tomllib.loads(text))
     except ContractError as error:
         raise Refused(str(error)) from error
-    lo, hi = {}, {}
+    lo: dict[str, np.ndarray] = {}
+    hi: dict[str, np.ndarray] = {}
     for value in model.graph.input:
         shape = tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
         fmt = format_of(contract, value)

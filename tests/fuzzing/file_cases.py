@@ -76,7 +76,7 @@ def case_of(rng: random.Random) -> Case:
             return Case(kind, ("bound", "m.json", *box, *QUICK), files, damaged)
         case "vnnlib" | "vnnlib 2":
             text = damage_text(VNNLIB if kind == "vnnlib" else VNNLIB_2, rng)
-            more = ("--vnnlib", "p.vnnlib")
+            more: tuple[str, ...] = ("--vnnlib", "p.vnnlib")
             return Case(kind, (*plain, *more), net | {"p.vnnlib": text}, "p.vnnlib")
         case "fpcore":
             text = damage_text(FPCORE, rng)

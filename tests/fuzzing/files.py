@@ -61,7 +61,7 @@ class Watch:
         self.on = False
         self.outside: list[str] = []
         self.folder = ""
-        known = (
+        known: tuple[str | Path, ...] = (
             ROOT,
             sys.prefix,
             sys.base_prefix,
@@ -239,7 +239,8 @@ def _without_a_part(data: bytes) -> Iterator[bytes]:
         return
     graph = model.graph
     nodes = range(len(graph.node))
-    groups = [lambda: graph.node, lambda: graph.initializer, lambda: graph.value_info,
+    groups: list[Callable[[], Any]] = [
+              lambda: graph.node, lambda: graph.initializer, lambda: graph.value_info,
               lambda: graph.sparse_initializer, lambda: graph.output, lambda: graph.input,
               lambda: model.functions, lambda: model.opset_import,
               *(lambda i=i: graph.node[i].attribute for i in nodes)]  # fmt: skip

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -114,14 +115,17 @@ class Builder:
         return outputs[0]
 
 
-Recipe = Callable[[Builder], Any]
+class Named(Protocol):
+    def __call__(self, b: Builder, /, op: str) -> object: ...
+
+
+Recipe = Callable[[Builder], object]
 RECIPES: dict[str, Recipe] = {}
 
 
-def _recipe(*names: str) -> Callable[[Callable[[Builder, str], Any]], Any]:
-    def register(f: Callable[[Builder, str], Any]) -> Any:
-        for name in names:
-            RECIPES[name] = lambda b, name=name: f(b, name)
+def _recipe(*names: str) -> Callable[[Named], Named]:
+    def register(f: Named) -> Named:
+        RECIPES.update({name: partial(f, op=name) for name in names})
         return f
 
     return register
@@ -228,7 +232,7 @@ def _length(b: Builder) -> int:
 
 
 @_recipe("MatMul")
-def _matmul(b: Builder, op: str) -> None:
+def _matmul(b: Builder, op: str) -> str:
     k = _length(b)
     x = b.tensor(lambda t: len(t) >= 2 and t[-1] == k, (*b.shape(b.n(0, 1)), b.n(1, 3), k))
     s = b.pool[x]
@@ -384,7 +388,7 @@ def _rows(b: Builder, op: str) -> None:
     inputs = [x, b.weights(s[axis:])]
     if op == "LayerNormalization" and b.rng.random() < 0.7:
         inputs.append(b.weights(s[axis:]))
-    stash = {} if b.dtype == "float32" else {"stash_type": CODES[b.dtype]}
+    stash: dict[str, Any] = {} if b.dtype == "float32" else {"stash_type": CODES[b.dtype]}
     b.add(op, inputs, s, axis=axis, epsilon=b.pick(1e-5, 0.1), **stash)
 
 
@@ -396,7 +400,10 @@ def _movement(b: Builder, op: str) -> None:
     s = b.pool[x]
     axis = b.n(0, len(s) - 1)
     size = int(np.prod(s))
-    changed = lambda n: tuple(n if i == axis else v for i, v in enumerate(s))  # noqa: E731
+
+    def changed(n: int) -> tuple[int, ...]:
+        return tuple(n if i == axis else v for i, v in enumerate(s))
+
     if op == "Concat":
         y = b.pick(x, b.weights(s))
         b.add(op, [x, y], changed(2 * s[axis]), axis=axis)
@@ -439,15 +446,16 @@ def _movement(b: Builder, op: str) -> None:
     elif op == "Trilu":
         b.add(op, [x, b.keep(np.int64(b.n(-1, 1)))], s, upper=b.n(0, 1))
     elif op == "Split":
-        b.add(op, [b.add("Concat", [x, x], changed(2 * s[axis]), axis=axis)], s, 2, axis=axis,
-              **({"num_outputs": 2} if b.opset >= 18 else {}))  # fmt: skip
+        twice = b.add("Concat", [x, x], changed(2 * s[axis]), axis=axis)
+        parts: dict[str, Any] = {"num_outputs": 2} if b.opset >= 18 else {}
+        b.add(op, [twice], s, 2, axis=axis, **parts)
     elif op == "CenterCropPad":
         b.add(op, [x, b.ints(*(v + b.n(0, 1) for v in s))], s, held=False)
     elif op == "ScatterND":
         b.add(op, [x, b.keep(np.array([[s[0] - 1]]), np.int64), b.weights((1, *s[1:]))], s)
     elif op == "ScatterElements":
-        at = b.keep(np.zeros((1,) * len(s)), np.int64)
-        b.add(op, [x, at, b.weights((1,) * len(s))], s, axis=axis)
+        place = b.keep(np.zeros((1,) * len(s)), np.int64)
+        b.add(op, [x, place, b.weights((1,) * len(s))], s, axis=axis)
     else:
         b.add(op, [x], s)
 
@@ -631,7 +639,7 @@ def random_contract(rng: np.random.Generator) -> RuntimeContract:
         return choices[int(rng.integers(len(choices)))]
 
     if rng.random() < 0.4:
-        contract = pick(*(c for c in PRESETS.values() if not c.exact))
+        contract: RuntimeContract = pick(*(c for c in PRESETS.values() if not c.exact))
         return replace(contract, compute_format=pick(*FORMATS) if rng.random() < 0.4 else None)
 
     def schedule() -> Schedule:

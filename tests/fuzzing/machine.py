@@ -329,9 +329,7 @@ class Machine:
                 a, b = self._shuffled(a, b)
                 order = self.habits["orders"][self.rng.integers(len(self.habits["orders"]))]
             else:
-                order = free
-            if isinstance(order, tuple):
-                return self._steps(a, b, bias, order, where is BiasPlacement.FIRST)
+                return self._steps(a, b, bias, free, where is BiasPlacement.FIRST)
         if isinstance(order, AlignedSteps):
             cuts = [min(order.terms, n - k) for k in range(0, n, order.terms)]
             step = (tuple(cuts), order.alignment)
@@ -343,7 +341,7 @@ class Machine:
             return None
         cuts, left = [], n
         while left:
-            cut = int(min(left, self.rng.integers(1, 20)))
+            cut = min(left, int(self.rng.integers(1, 20)))
             cuts.append(cut)
             left -= cut
         return tuple(cuts), order.alignment
@@ -501,8 +499,8 @@ class Machine:
             if total is not None:
                 t = np.broadcast_to(self.read(total), values.shape[:-1])[..., None]
                 values = np.concatenate([values, t], axis=-1)
-                own = np.where(t == 0, -(10**6), _exponent(t, self.format.emin))
-                sizes = np.concatenate([sizes, own], axis=-1)
+                size = np.where(t == 0, -(10**6), _exponent(t, self.format.emin))
+                sizes = np.concatenate([sizes, size], axis=-1)
             largest = np.max(sizes, axis=-1, keepdims=True)
             unit = np.ldexp(1.0, np.where(largest > -(10**5), largest - alignment, 0))
             whole = np.sum(np.trunc(values / unit), axis=-1) * unit[..., 0]
@@ -611,6 +609,9 @@ def habits(rng: np.random.Generator) -> dict[str, Any]:
     def share() -> float:
         return float(rng.choice([0.0, 1.0, 0.5, 0.1]))
 
+    def one(*ways: object) -> object:
+        return ways[int(rng.integers(len(ways)))]
+
     size = int(rng.integers(2, 9))
     ways = [w for w in Normalization if w is not Normalization.EITHER]
     return {
@@ -619,10 +620,8 @@ def habits(rng: np.random.Generator) -> dict[str, Any]:
         "flush_operands": share(),
         "flush_functions": bool(rng.random() < 0.3),
         "functions": rng.choice([0, 1, -1, 2]),
-        "bias": rng.choice(
-            [BiasPlacement.FIRST, BiasPlacement.LAST, BiasPlacement.AFTER_FIRST_BLOCK]
-        ),
-        "factors": rng.choice([FactorRounding.NEAREST, FactorRounding.TRUNCATE, None]),
+        "bias": one(BiasPlacement.FIRST, BiasPlacement.LAST, BiasPlacement.AFTER_FIRST_BLOCK),
+        "factors": one(FactorRounding.NEAREST, FactorRounding.TRUNCATE, None),
         "shuffle": str(rng.choice(["none", "sign", "size", "random"])),
         "orders": [(Sequential(), Sequential(), Pairwise(), Blocked(size), Lanes(4))[i]
                    for i in rng.permutation(5)[: int(rng.integers(1, 4))]],

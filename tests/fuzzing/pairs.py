@@ -15,8 +15,9 @@ from typing import Any
 import flint
 import numpy as np
 from contracts import Refused, contract_trial
-from interpreter import Unread, interpret
+from interpreter import interpret
 from machine import Machine, habits
+from reading import Unread
 from reals import BITS, Open, Reals
 from tables import Tables
 from trial import Finding, Trial, box_of, format_of, graph_of, points_of

@@ -10,7 +10,7 @@ from reading import Array, Meaning, Reading, Unread
 from windowed import conv
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
-_LIMITS = {
+_LIMITS: dict[int, tuple[float, float]] = {
     TensorProto.UINT8: (0.0, 255.0), TensorProto.INT8: (-128.0, 127.0),
     TensorProto.UINT16: (0.0, 65535.0), TensorProto.INT16: (-32768.0, 32767.0),
 }  # fmt: skip

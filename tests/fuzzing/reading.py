@@ -72,7 +72,7 @@ class Reading:
 
     @property
     def rank(self) -> int:
-        return self.x[0].ndim - 1
+        return int(self.x[0].ndim) - 1
 
 
 def moved(r: Reading) -> list[Array]:

@@ -81,4 +81,7 @@ def run(model: onnx.ModelProto, points: Mapping[str, Array]) -> dict[str, Array]
         session.run(names, {n: v[k].astype(np.float32) for n, v in points.items()})
         for k in range(samples)
     ]
-    return {n: np.stack([r[i] for r in rows]).astype(np.float64) for i, n in enumerate(names)}
+    return {
+        n: np.stack([np.asarray(r[i]) for r in rows]).astype(np.float64)
+        for i, n in enumerate(names)
+    }

@@ -130,7 +130,8 @@ def _cut(trial: Trial, output: str) -> Trial:
     """Only what one tensor needs."""
     model = onnx.ModelProto()
     model.CopyFrom(trial.model)
-    graph, wanted, nodes = model.graph, {output}, []
+    graph, wanted = model.graph, {output}
+    nodes: list[onnx.NodeProto] = []
     for node in reversed(trial.model.graph.node):
         if wanted & set(node.output):
             nodes.insert(0, node)

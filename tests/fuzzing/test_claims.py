@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import claims
 import pytest
@@ -43,7 +44,7 @@ def test_onnxruntime_stays_within_the_bounds() -> None:
     assert ends["kept"] > 20
 
 
-def violated(monkeypatch: pytest.MonkeyPatch, **changes: object) -> list[Finding]:
+def violated(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> list[Finding]:
     """What is found where the witness of a violation is changed before anybody sees it."""
     claimed = claims.claimed
 

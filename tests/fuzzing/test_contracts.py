@@ -70,7 +70,7 @@ def test_a_rounding_that_the_emulator_drops_is_found(monkeypatch: pytest.MonkeyP
 def test_a_rounding_that_the_bound_drops_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     from encoders.rounding import rounding_bounds
 
-    whole = rounding_bounds.stored_path
+    whole = number_path.stored_path
     monkeypatch.setattr(rounding_bounds, "stored_path", lambda *place: whole(*place)[-1:])
     assert _findings("exceeded")
 

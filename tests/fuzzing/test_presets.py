@@ -12,6 +12,7 @@ from graphs import RECIPES, one_operator
 from trial import Trial, box_of, graph_of
 
 from encoders.contract.presets import PRESETS
+from encoders.lemmas.rounding import ROUNDED
 from encoders.numbers.formats import BINARY16, small_format
 from onnx_import.errors import ModelError
 from refine.claims.accuracy import check
@@ -70,7 +71,7 @@ def test_nothing_escapes_and_nothing_is_opposed(op: str) -> None:
 def test_an_answer_that_opposes_itself_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     from encoders.rounding import rounding_bounds
 
-    exact = replace(rounding_bounds.ROUNDED, radius=0 * rounding_bounds.ROUNDED.reach)
+    exact = replace(ROUNDED, radius=0 * ROUNDED.reach)
     monkeypatch.setattr(rounding_bounds, "ROUNDED", exact)
     results = [tried("Mul", "sequential", seed, EFFORTS["sample"]) for seed in range(12)]
     assert any(result is not None and opposed(result) for result in results)

@@ -210,14 +210,15 @@ def odd(result: Result) -> list[Finding]:
 def points_of(trial: Trial) -> tuple[dict[str, Array], dict[str, Array]]:
     """What the runtime and what the real network receives, with a sample axis."""
     rng = np.random.default_rng(trial.seed + 1)
-    points, real = {}, {}
+    points: dict[str, Array] = {}
+    real: dict[str, Array] = {}
     for value in trial.model.graph.input:
         n = value.name
         lo, hi = trial.lo[n], trial.hi[n]
         fmt = format_of(trial.contract, value)
         inside = lo + rng.random((SAMPLES - 2, *lo.shape)) * (hi - lo)
-        corner = np.where(rng.random(lo.shape) < 0.5, lo, hi)[None]
-        points[n] = np.concatenate([np.clip(nearest(inside, fmt), lo, hi), corner, hi[None]])
+        corner: Array = np.where(rng.random(lo.shape) < 0.5, lo, hi)
+        points[n] = np.concatenate([np.clip(nearest(inside, fmt), lo, hi), corner[None], hi[None]])
         real[n] = points[n]
         if trial.rounded:
             high = trial.real_ends(n)[1]

@@ -37,7 +37,8 @@ def onnx_model(rng: random.Random) -> onnx.ModelProto:
             ]
         ),
     ]
-    stored = {"w": w, "b": np.ones(2, np.float32), "s": np.array([2, 1], np.int64),
+    stored: dict[str, np.ndarray] = {
+              "w": w, "b": np.ones(2, np.float32), "s": np.array([2, 1], np.int64),
               "axes": np.array([1], np.int64), "one": np.array(1, np.float32),
               "pads": np.array([0, 1, 0, 1], np.int64)}  # fmt: skip
     graph = helper.make_graph(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import product
 from math import ceil, floor, prod
@@ -171,7 +171,7 @@ def _sizes(r: Reading) -> tuple[list[Any], list[int], list[Fraction]]:
     return scales, [floor(s * n) for s, n in zip(exact, shape, strict=True)], exact
 
 
-def _coordinate(mode: str, o: int, n: int, out: int, scale: Any, half: Any) -> Any:
+def _coordinate(mode: str, o: Any, n: int, out: int, scale: Any, half: Any) -> Any:
     """Where output o stands, in exact or in float32 numbers."""
     if mode == "asymmetric":
         return o / scale
@@ -217,7 +217,7 @@ def _linear(r: Reading, mode: str, scales: list[Any], out: list[int], exact: lis
         n, length = shape[k], out[k]
         half, end = (Fraction(1, 2), Fraction(n - 1)) if r.a.exact else (
             np.float32(0.5), np.float32(n - 1))  # fmt: skip
-        number = Fraction if r.a.exact else np.float32
+        number: Callable[[Any], Any] = Fraction if r.a.exact else np.float32
         scale = exact[k] if r.a.exact else scales[k]
         where = [_coordinate(mode, number(o), n, length, scale, half) for o in range(length)]
         kept = [min(max(number(v), number(0)), end) for v in where]

@@ -271,8 +271,8 @@ def made_of(case: Case, seed: int = 0) -> Made:
         case.op, [names.get(i, "") for i in range(count)], outputs, name="here", domain=case.domain
     )
     for name, value in attributes.items():
-        empty = onnx.AttributeProto.INTS if isinstance(value, tuple) and not value else None
-        last.attribute.append(helper.make_attribute(name, value, attr_type=empty))
+        kind = int(onnx.AttributeProto.INTS) if isinstance(value, tuple) and not value else None
+        last.attribute.append(helper.make_attribute(name, value, attr_type=kind))
     nodes.append(last)
     graph = helper.make_graph(
         nodes, "grid", infos, [onnx.ValueInfoProto(name=t) for t in outputs], stored

@@ -44,7 +44,7 @@ CONSTANTS: Mapping[str, Sequence[Grid]] = {
     ),
     "Dropout": (
         Grid(
-            both((3,), (2, 3), (2, 0)),  # type: ignore[arg-type]
+            both((3,), (2, 3), (2, 0)),
             {
                 "ratio": (None, 0.0, 0.5),
                 "training_mode": (None, np.array(False), np.array(True)),

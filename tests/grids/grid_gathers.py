@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from grid_cases import Grid, const, kept, run
 from grid_shared import ANY, AXES, FLOATS
 
 I64 = "int64"
+LISTS: tuple[list[Any], ...] = (
+    [0, 1], [1, -1, 0], [[0, 1], [-1, 0]], [[0, 1, 1]], [[[1], [0]]], [[]],
+)  # fmt: skip
 GATHERS: Mapping[str, Sequence[Grid]] = {
     "Gather": (
         Grid(
@@ -28,7 +32,7 @@ GATHERS: Mapping[str, Sequence[Grid]] = {
             [
                 (f(*s), const(np.array(i, "int64"), I64))
                 for s in ((4,), (3, 4), (2, 3), (2, 3, 2))
-                for i in ([0, 1], [1, -1, 0], [[0, 1], [-1, 0]], [[0, 1, 1]], [[[1], [0]]], [[]])
+                for i in LISTS
                 for f in (run, kept)
             ],
             {"axis": (None, 0, 1, 2, -1, -2)},

@@ -111,7 +111,7 @@ MOVEMENTS: Mapping[str, Sequence[Grid]] = {
     ),
     "Split": (
         Grid(
-            both((4,), (4, 3), (2, 4), (5, 2), (2, 0)),  # type: ignore[arg-type]
+            both((4,), (4, 3), (2, 4), (5, 2), (2, 0)),
             {
                 "axis": (None, 0, 1, -1, -2),
                 "split": (None, None, (2, 2), (1, 3), (4,), (0, 4)),
@@ -123,7 +123,7 @@ MOVEMENTS: Mapping[str, Sequence[Grid]] = {
     ),
     "Pad": tuple(
         Grid(
-            both(*shapes),  # type: ignore[arg-type]
+            both(*shapes),
             {
                 "mode": (None, "constant", "edge", "reflect", "wrap"),
                 "pads": pads,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from grid_cases import Grid, kept, run
+from grid_cases import Grid, Inputs, kept, run
 
 FLOATS = ("float32", "float32", "float64", "float16")
 BRAIN = (*FLOATS, "bfloat16")
@@ -89,13 +89,13 @@ def reduction(kind: str = "any", whole: bool = False) -> tuple[Grid, ...]:
     return tuple(grids)
 
 
-def moved(*places: tuple[object, ...], **parameters: Sequence[object]) -> Grid:
+def moved(*places: Inputs, **parameters: Sequence[object]) -> Grid:
     """Data that are moved, computed and stored."""
-    return Grid(places, parameters, ANY)  # type: ignore[arg-type]
+    return Grid(places, parameters, ANY)
 
 
-def both(*shapes: tuple[int, ...]) -> list[tuple[object, ...]]:
-    return [(run(*s),) for s in shapes] + [(kept(*s),) for s in shapes]
+def both(*shapes: tuple[int, ...]) -> list[Inputs]:
+    return [(data(*s),) for data in (run, kept) for s in shapes]
 
 
 SOFT = [(run(*s),) for s in ((3,), (2, 3), (2, 3, 2), (1, 2, 2, 3), (2, 0), ())] + [
@@ -104,19 +104,19 @@ SOFT = [(run(*s),) for s in ((3,), (2, 3), (2, 3, 2), (1, 2, 2, 3), (2, 0), ())]
 NORM4 = ((2, 3, 2, 2), (1, 2, 4), (2, 4), (1, 3, 1, 2, 2), (3,))
 
 
-def channels(shape: tuple[int, ...], count: int, given: Any) -> list[tuple[object, ...]]:
+def channels(shape: tuple[int, ...], count: int, given: Any) -> list[Inputs]:
     """The data, and `count` vectors of their channels, the fourth positive."""
     c = shape[1] if len(shape) > 1 else 1
     return [(run(*shape), *(given(c, kind="positive" if i == 3 else "any") for i in range(count)))]
 
 
-def normalized(count: int) -> list[tuple[object, ...]]:
+def normalized(count: int) -> list[Inputs]:
     return [p for s in NORM4 for g in (kept, run) for p in channels(s, count, g)]
 
 
-def trailing(bias: bool) -> list[tuple[object, ...]]:
+def trailing(bias: bool) -> list[Inputs]:
     """Data, scale and perhaps bias, of the axes from somewhere on."""
-    found: list[tuple[object, ...]] = []
+    found: list[Inputs] = []
     for shape in ((2, 3), (2, 3, 4), (1, 2, 3, 2), (3,)):
         for k in range(len(shape)):
             tail = shape[k:]

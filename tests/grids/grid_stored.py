@@ -202,13 +202,15 @@ def chain(
         head, _, attributes = text.strip().partition(") ")
         output, call = (part.strip() for part in head.split("="))
         op, _, inputs = call.rstrip(")").partition("(")
-        named = dict(a.split("=") for a in attributes.split())
+        named: dict[str, Any] = {}
+        for name, v in (a.split("=") for a in attributes.split()):
+            named[name] = float(v) if name == "epsilon" else int(v)
         made.append(
             helper.make_node(
                 op,
                 [i.strip() for i in inputs.split(",") if i.strip() or "," in inputs],
                 [o.strip() for o in output.split(",")],
-                **{k: float(v) if k == "epsilon" else int(v) for k, v in named.items()},
+                **named,
             )
         )
     values = {n: np.asarray(v, dtype) for n, v in given.items()}

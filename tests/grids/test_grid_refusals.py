@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from grid_cases import Case, const, kept, made_of, run
+from grid_cases import Case, Data, const, kept, made_of, run
 from onnx import TensorProto, helper, numpy_helper
 
+from encoders.contract.contract import RuntimeContract
 from encoders.program import program_of
 from gpu_check.emulator.emulator import emulate
 from onnx_import import load
@@ -19,7 +21,7 @@ from onnx_import.graph import Graph
 LAST = 2**63 - 1
 
 
-def whole(*values: object) -> object:
+def whole(*values: object) -> Data:
     return const(np.array(values[0] if len(values) == 1 else values, np.int64), "int64")
 
 
@@ -154,7 +156,7 @@ def test_what_runtimes_read_differently_or_not_at_all_is_refused(
     ],
 )
 def test_what_ends_the_process_in_onnx_is_not_shown_to_it(
-    op: str, shape: list[int], outputs: list[str], attributes: dict[str, int], tmp_path: Path
+    op: str, shape: list[int], outputs: list[str], attributes: dict[str, Any], tmp_path: Path
 ) -> None:
     """Read in this very process, which ONNX's shape inference would abort."""
     stored = {"GatherND": np.array([[0]]), "LayerNormalization": np.ones(3, np.float32)}.get(op)
@@ -194,7 +196,7 @@ def test_scales_that_change_no_length_are_said_to_be_read_differently(
     assert "onnxruntime copies its input" in note
 
 
-def _sequential() -> object:
+def _sequential() -> RuntimeContract:
     from encoders.contract.presets import SEQUENTIAL
 
     return SEQUENTIAL

@@ -99,11 +99,13 @@ class Machine:
         self.alignment = alignment_of(contract.order)
         held = contract.factor_format
         self.least = narrow.emin if held is None else held.emin
-        self.shorter = [lambda v: v]
+        self.shorter: list[Callable[[float], float]] = [lambda v: v]
         if held is not None:
             either = contract.factor_rounding is FactorRounding.ANY
             ways = tuple(FactorRounding)[:2] if either else (contract.factor_rounding,)
-            shorter = [partial(_short, fmt=held, way=way) for way in ways]
+            shorter: list[Callable[[float], float]] = [
+                partial(_short, fmt=held, way=way) for way in ways
+            ]
             self.shorter = [*shorter, *self.shorter] if either else shorter
         self.outcomes = lru_cache(maxsize=None)(self._outcomes)
         self.stored = lru_cache(maxsize=None)(self._stored)
@@ -127,10 +129,11 @@ class Machine:
         return _tuples(kept, found.shape)
 
     def _rounded(self, exact: float | Fraction, fmt: FloatFormat) -> Outcomes:
-        rounded, tiny = _finite(round_fraction(Fraction(exact), fmt)), float(fmt.smallest_normal)
+        tiny = float(fmt.smallest_normal)
+        rounded = _finite(round_fraction(Fraction(exact), fmt))
         if self.results is Subnormals.FLUSH:
             return (0.0,) if abs(rounded) < tiny else (rounded,)
-        if self.results is Subnormals.EITHER and 0 < abs(exact) < tiny:
+        if self.results is Subnormals.EITHER and exact != 0 and -tiny < exact < tiny:
             return (rounded, 0.0)  # tininess may be detected before rounding or after
         return (rounded,)
 
@@ -285,16 +288,16 @@ ELEMENTWISE: dict[str, Callable[[Any, Number, Number], Outcomes]] = {
 
 def outcomes(algebra: Any, graph: Graph, node: Node, tensors: dict[str, Any]) -> Any:
     """For every output element the outcomes it may have, as an object array of tuples."""
-    arguments = [
+    arguments: list[Any] = [
         None if not t else tensors[t] if t in tensors else _stored(algebra, graph, t)
         for t in node.inputs
     ]
     shape = graph.types[node.outputs[0]].shape
     match node.op:
         case "Concat":
-            return _moved(np.concatenate(arguments, axis=int(node.attributes["axis"])))  # type: ignore
+            return _moved(np.concatenate(arguments, axis=_attribute(node, "axis")))
         case "Transpose":
-            return _moved(np.transpose(arguments[0], node.attributes.get("perm")))  # type: ignore
+            return _moved(np.transpose(arguments[0], _attribute(node, "perm")))
         case "Reshape" | "Flatten" | "Identity" | "Squeeze" | "Unsqueeze":
             return _moved(arguments[0].reshape(shape))
         case "Add" | "Sub" | "Mul" | "Div":
@@ -311,6 +314,10 @@ def outcomes(algebra: Any, graph: Graph, node: Node, tensors: dict[str, Any]) ->
         case _:
             raise NotImplementedError(node.op)
     return algebra.results_of(found)
+
+
+def _attribute(node: Node, name: str, default: Any = None) -> Any:
+    return node.attributes.get(name, default)
 
 
 def _moved(values: Any) -> Any:
@@ -342,7 +349,7 @@ def _batch_normalization(
     algebra: Any, node: Node, arguments: Sequence[Any], shape: tuple[int, ...]
 ) -> Any:
     x, *parameters = arguments
-    epsilon = algebra.stored(np.float32(node.attributes.get("epsilon", 1e-5)))
+    epsilon = algebra.stored(np.float32(_attribute(node, "epsilon", 1e-5)))
 
     def one(at: tuple[int, ...]) -> Iterator[Number]:
         gamma, beta, mean, variance = (p[at[1]] for p in parameters)

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from encoders.families import products
+from encoders.lemmas.rounding import ROUNDED
 from encoders.numbers import enclosure
 from encoders.operator import Contribution
 from encoders.ops.movement import concat
 from encoders.ops.products import gemm
 from encoders.relaxations import affine, elementwise, hinges
+from encoders.relaxations.elementwise import through_linear_bounds
 from encoders.rounding import rounding_bounds
 from encoders.rounding.error_arithmetic import ErrorArithmetic
 from encoders.rounding.rounding_bounds import Rounder
@@ -172,13 +174,11 @@ def relu_line_is_too_low(patch: Patch) -> None:
 
 @mutant
 def relu_charges_nothing_on_values(patch: Patch) -> None:
-    old = hinges.through_linear_bounds
-
     def changed(bounds: Any, x: Any) -> Any:
-        mapped = old(bounds, x)
+        mapped = through_linear_bounds(bounds, x)
 
         def backward(c: Any) -> Contribution:
-            pulled = mapped(c)
+            pulled: Contribution = mapped(c)
             return replace(pulled, constant=np.zeros_like(pulled.constant))
 
         return backward
@@ -237,10 +237,9 @@ def the_last_flush_is_ignored(patch: Patch) -> None:
 @mutant
 def underflow_is_ignored(patch: Patch) -> None:
     patch.setattr(Rounder, "underflow", property(lambda self: 0.0))
-    lemma = rounding_bounds.ROUNDED
-    u = next(p for p in lemma.given if p.name == "u")
-    relative = u / (1 + u) * lemma.reach
-    patch.setattr(rounding_bounds, "ROUNDED", replace(lemma, radius=relative))
+    u = next(p for p in ROUNDED.given if p.name == "u")
+    relative = u / (1 + u) * ROUNDED.reach
+    patch.setattr(rounding_bounds, "ROUNDED", replace(ROUNDED, radius=relative))
 
 
 @mutant

@@ -162,13 +162,14 @@ def runtimes_agree(s: Stand) -> Iterator[str]:
     named = {t: v[0] for t, v in zip(s.example.inputs, inputs, strict=False)}
     exact = np.array([float(fraction(v)) for v in _real(s, _once(s, inputs)).ravel()])
     wide = {t: v.astype(np.float64) for t, v in named.items()}
-    (expected,) = ReferenceEvaluator(s.example.model(np.float64)).run(None, wide)
+    (found,) = ReferenceEvaluator(s.example.model(np.float64)).run(None, wide)
+    expected = np.asarray(found)
     if not np.allclose(exact, expected.ravel(), rtol=1e-4, atol=1e-5):
         yield "the real semantics is far from onnx.reference"
     if s.dtype is np.float64 and not np.allclose(exact, expected.ravel(), rtol=1e-11, atol=1e-12):
         yield "the real semantics is not what onnx.reference computes in float64"
     session = onnxruntime.InferenceSession(s.example.model().SerializeToString())
-    (actual,) = session.run(None, named)
+    actual = np.asarray(session.run(None, named)[0])
     got = _emulated(s, _once(s, inputs), SEQUENTIAL)[0]
     tolerance = 1e-4 if s.dtype is np.float32 else 1e-12
     if got.shape != actual.shape or not np.allclose(got, actual, rtol=tolerance, atol=tolerance):

@@ -125,7 +125,7 @@ def test_constant_output_in_another_format() -> None:
     contract = replace(SEQUENTIAL, compute_format=BINARY16)
     bounds = bounds_of(graph, input_box(graph, 0.0, 1.0), contract)
     computed = emulate(graph, {"x": np.ones((1, 1, 1))}, contract)["c"][0]
-    change = np.abs(computed - np.float32([[0.1, 0.5]]).astype(np.float64))
+    change = np.abs(computed - np.array([[0.1, 0.5]], np.float32).astype(np.float64))
     assert np.all(change <= bounds.errors["c"])
     assert np.all(bounds.errors["c"] < 1e-4)
 

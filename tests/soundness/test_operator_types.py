@@ -112,9 +112,7 @@ def sampled(graph: Graph, case: Example) -> dict[str, Any]:
     for name in graph.inputs:
         kind, shape = graph.types[name].dtype, (3, *graph.types[name].shape)
         values = rng.uniform(case.lo, case.hi, shape)
-        if not kind.is_float:
-            values = rng.integers(0, 2, shape)
-        found[name] = values.astype(kind.numpy)
+        found[name] = (values if kind.is_float else rng.integers(0, 2, shape)).astype(kind.numpy)
     return found
 
 

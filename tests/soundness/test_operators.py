@@ -164,7 +164,7 @@ def test_relu_on_special_numbers_as_onnxruntime() -> None:
     row = np.stack([special, -special])
     (example,) = EXAMPLES["Relu"]
     session = onnxruntime.InferenceSession(example.model().SerializeToString())
-    (actual,) = session.run(None, {"x": row})
+    actual = np.asarray(session.run(None, {"x": row})[0])
     emulated = emulate(example.graph(), {"x": row[None]}, SEQUENTIAL)["y"][0]
     both_nan = np.isnan(actual) & np.isnan(emulated)
     assert np.all((actual.view(np.uint32) == emulated.view(np.uint32)) | both_nan)
