@@ -46,11 +46,17 @@ class Field(Protocol):
     def constant(self, values: Array) -> ObjectArray:
         """The exact values of stored numbers, with a sample axis of length 1 put in front."""
 
-    def number(self, value: Fraction) -> Any: ...
-    def maximum(self, a: ObjectArray, b: ObjectArray) -> ObjectArray: ...
-    def sqrt(self, a: ObjectArray) -> ObjectArray: ...
+    def number(self, value: Fraction) -> Any:
+        """A rational number, exactly."""
 
-    def floor(self, a: ObjectArray) -> ObjectArray: ...
+    def maximum(self, a: ObjectArray, b: ObjectArray) -> ObjectArray:
+        """The larger number, element by element."""
+
+    def sqrt(self, a: ObjectArray) -> ObjectArray:
+        """The square root. Raises `Transcendental` where these numbers have none."""
+
+    def floor(self, a: ObjectArray) -> ObjectArray:
+        """The largest integer that is not above a."""
 
     def nearest(self, a: ObjectArray) -> ObjectArray:
         """The nearest integers, ties to even."""

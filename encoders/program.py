@@ -41,6 +41,7 @@ class Step:
 
     @property
     def name(self) -> str:
+        """The node's name, which no other step of the program has."""
         return self.node.name
 
     @property

@@ -55,12 +55,14 @@ class Site(Remembering):
         ]
 
     def type_of(self, position: int) -> TensorType:
+        """The type of an input. Raises UnsupportedModel, naming the node, where it is omitted."""
         tensor = self.inputs[position] if position < len(self.inputs) else None
         if tensor is None:
             raise self.unsupported(f"input {position} is missing")
         return tensor
 
     def constant(self, position: int) -> Array | None:
+        """The stored array of an input; None where the input varies or is omitted."""
         return self.constants[position] if position < len(self.constants) else None
 
     def coefficients(self, position: int) -> FloatArray:
@@ -70,12 +72,15 @@ class Site(Remembering):
         return self._coefficients[position]
 
     def integer(self, name: str, default: int) -> int:
+        """An integer attribute. Raises UnsupportedModel, naming the node, for another type."""
         value = self.node.attributes.get(name, default)
         if not isinstance(value, int):
             raise self.unsupported(f"attribute '{name}' is not an integer")
         return value
 
     def integers(self, name: str, default: Sequence[int] | None = None) -> tuple[int, ...] | None:
+        """An attribute that lists integers. Raises UnsupportedModel, naming the node, for another
+        type."""
         value = self.node.attributes.get(name)
         if value is None:
             return None if default is None else tuple(default)
@@ -94,6 +99,7 @@ class Site(Remembering):
         return float(value)
 
     def unsupported(self, why: str) -> UnsupportedModel:
+        """The error that says, with the node, why it has no meaning here."""
         return UnsupportedModel(f"{self.node.describe()}: {why}")
 
 

@@ -89,6 +89,7 @@ class DType(Enum):
 
     @property
     def is_float(self) -> bool:
+        """Is it a floating-point format, and no type of integers or truth values?"""
         return self in (DType.FLOAT16, DType.BFLOAT16, DType.FLOAT32, DType.FLOAT64)
 
 
@@ -245,6 +246,7 @@ class Graph(Remembering):
         return dag
 
     def is_constant(self, tensor: str) -> bool:
+        """Is the tensor stored in the file, or computed of what is stored there?"""
         return tensor in self.constants
 
     def held(self, tensor: str) -> Array:

@@ -194,6 +194,7 @@ def finite(value: float, place: str) -> float:
 
 
 def text_of(raw: bytes) -> str | bytes:
+    """An attribute's text; the bytes themselves where they are not UTF-8."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:

@@ -91,6 +91,8 @@ class EntryResult:
 
     @property
     def as_expected(self) -> bool:
+        """Did the wrong model get the verdict that the entry expects, and the right one
+        `verified`?"""
         if self.wrong is None or self.right is None:
             return False
         return self.wrong.verdict is self.expected and self.right.verdict is Verdict.VERIFIED

@@ -179,6 +179,7 @@ class Formula:
 
 
 def number(unknowns: _Unknowns, value: Fraction) -> Formula:
+    """A rational number as a formula without unknowns."""
     return Formula(unknowns, {(): value} if value else {}, _ONE)
 
 

@@ -244,6 +244,7 @@ def _writable(exact: flint.arb) -> tuple[Fraction, Fraction]:
 
 
 def fraction(number: flint.fmpq) -> Fraction:
+    """A rational number of FLINT as one of Python."""
     return Fraction(int(number.p), int(number.q))
 
 

@@ -61,6 +61,7 @@ def has_sort(fmt: FloatFormat) -> bool:
 
 
 def variable(name: str, fmt: FloatFormat) -> Term:
+    """An unknown number of a format: any bit pattern, NaN and infinities included."""
     return z3.FP(name, sort_of(fmt))
 
 
@@ -160,18 +161,22 @@ def _floor_log2(value: Fraction) -> int:
 
 
 def add(a: Term, b: Term, mode: Mode | None = None) -> Term:
+    """a + b, rounded once."""
     return z3.fpAdd(_mode(mode), a, b)
 
 
 def subtract(a: Term, b: Term, mode: Mode | None = None) -> Term:
+    """a - b, rounded once."""
     return z3.fpSub(_mode(mode), a, b)
 
 
 def multiply(a: Term, b: Term, mode: Mode | None = None) -> Term:
+    """a*b, rounded once."""
     return z3.fpMul(_mode(mode), a, b)
 
 
 def divide(a: Term, b: Term, mode: Mode | None = None) -> Term:
+    """a/b, rounded once."""
     return z3.fpDiv(_mode(mode), a, b)
 
 
@@ -181,6 +186,7 @@ def fma(a: Term, b: Term, c: Term, mode: Mode | None = None) -> Term:
 
 
 def sqrt(a: Term, mode: Mode | None = None) -> Term:
+    """The square root, rounded once."""
     return z3.fpSqrt(_mode(mode), a)
 
 
@@ -201,10 +207,12 @@ def _mode(mode: Mode | None) -> Any:
 
 
 def negate(a: Term) -> Term:
+    """-a, exact: the sign bit alone changes."""
     return z3.fpNeg(a)
 
 
 def absolute(a: Term) -> Term:
+    """|a|, exact: the sign bit is cleared."""
     return z3.fpAbs(a)
 
 
@@ -240,10 +248,12 @@ def minimum(a: Term, b: Term) -> Term:
 
 
 def floor(a: Term) -> Term:
+    """The largest integer that is not above a, exact in a's format."""
     return z3.fpRoundToIntegral(z3.RTN(), a)
 
 
 def nearest(a: Term) -> Term:
+    """The nearest integer, ties to even, exact in a's format."""
     return z3.fpRoundToIntegral(z3.RNE(), a)
 
 
@@ -268,26 +278,32 @@ def same(a: Term, b: Term) -> Formula:
 
 
 def less_equal(a: Term, b: Term) -> Formula:
+    """a ≤ b as IEEE 754 compares: false where either is NaN."""
     return z3.fpLEQ(a, b)
 
 
 def less(a: Term, b: Term) -> Formula:
+    """a < b as IEEE 754 compares: false where either is NaN."""
     return z3.fpLT(a, b)
 
 
 def is_nan(a: Term) -> Formula:
+    """Is it NaN?"""
     return z3.fpIsNaN(a)
 
 
 def is_finite(a: Term) -> Formula:
+    """Is it neither NaN nor infinite?"""
     return z3.Not(z3.Or(z3.fpIsNaN(a), z3.fpIsInf(a)))
 
 
 def is_subnormal(a: Term) -> Formula:
+    """Is it below the smallest normal number in magnitude, and not 0?"""
     return z3.fpIsSubnormal(a)
 
 
 def is_zero(a: Term) -> Formula:
+    """Is it +0 or -0?"""
     return z3.fpIsZero(a)
 
 

@@ -57,15 +57,32 @@ class Arithmetic(Protocol[T]):
         format, with a sample axis of length 1 put in front. Stored numbers have a longer way
         (`encoders.arithmetic.number_path`) and are given to an operator as its inputs."""
 
-    def add(self, a: T, b: T) -> T: ...
-    def subtract(self, a: T, b: T) -> T: ...
-    def multiply(self, a: T, b: T) -> T: ...
-    def divide(self, a: T, b: T) -> T: ...
-    def sqrt(self, a: T) -> T: ...
-    def maximum(self, a: T, b: T) -> T: ...
-    def minimum(self, a: T, b: T) -> T: ...
-    def negate(self, a: T) -> T: ...
-    def absolute(self, a: T) -> T: ...
+    def add(self, a: T, b: T) -> T:
+        """a + b, rounded to the format."""
+
+    def subtract(self, a: T, b: T) -> T:
+        """a − b, rounded to the format."""
+
+    def multiply(self, a: T, b: T) -> T:
+        """a·b, rounded to the format."""
+
+    def divide(self, a: T, b: T) -> T:
+        """a/b, rounded to the format."""
+
+    def sqrt(self, a: T) -> T:
+        """The square root, rounded to the format."""
+
+    def maximum(self, a: T, b: T) -> T:
+        """The larger number; NaN where either is NaN."""
+
+    def minimum(self, a: T, b: T) -> T:
+        """The smaller number; NaN where either is NaN."""
+
+    def negate(self, a: T) -> T:
+        """−a, exact."""
+
+    def absolute(self, a: T) -> T:
+        """|a|, exact."""
 
     def floor(self, a: T) -> T:
         """The largest integer that is not above a."""

@@ -154,6 +154,7 @@ class ScheduleRule:
     form: str | None = None
 
     def covers(self, place: Reduction) -> bool:
+        """Does the rule speak of this reduction: does it agree in everything that the rule says?"""
         return all(_agrees(getattr(self, f.name), getattr(place, f.name)) for f in fields(place))
 
     def hides(self, other: ScheduleRule) -> bool:

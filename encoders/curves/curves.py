@@ -242,6 +242,7 @@ _ball = np.frompyfunc(flint.arb, 1, 1)
 
 
 def ball_array(x: FloatArray) -> ObjectArray:
+    """Exact balls (radius 0) of float64 numbers, in an object array of the same shape."""
     return np.asarray(_ball(x.astype(object)), dtype=object)
 
 
@@ -271,4 +272,5 @@ def upper(balls: ObjectArray) -> FloatArray:
 
 
 def lower(balls: ObjectArray) -> FloatArray:
+    """Float64 numbers that are at most the lower ends of the balls."""
     return np.asarray(_downs(balls), np.float64)

@@ -62,6 +62,7 @@ def computed_values(site: Site, bias: AffineMap, ranges: Sequence[Interval]) -> 
 def computed_differences(
     site: Site, bias: AffineMap, ranges: Sequence[Interval], errors: Sequence[FloatArray]
 ) -> DifferenceMap:
+    """Differences through α·A·B + `bias` where A and B both vary."""
     product = bilinear_differences(bilinear_of(site), ranges[:2], errors[:2])
     scaled = composed_differences(product, lambda e: affine_differences(_alpha(site), [e]))
     return added_differences(scaled, affine_differences(bias, errors[2:]))

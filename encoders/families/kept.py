@@ -41,9 +41,11 @@ class Kept:
         return rows[:, np.arange(len(self.source))[:, None], self.source]
 
     def fill_interval(self, x: Interval) -> Interval:
+        """`fill` of the ends of ranges (rows, n)."""
         return x.move(lambda v: self.fill(v[None])[0])
 
     def some_in_each_row(self, site: Site) -> Precondition:
+        """The precondition that no row is masked entirely, whose softmax would be 0/0."""
         statement = f"{site.node.describe()}: every row keeps a score"
         if np.any(self.dead):
             sizes = [n for a, n in enumerate(self.rows.view) if a not in self.rows.axes]

@@ -1,11 +1,11 @@
 """The largest or smallest of several numbers: Max, Min, pooling, reductions.
 
-Every output element chooses among candidates, each given by the position of an input and an index
+Every output element chooses among operands, each given by the position of an input and an index
 into it. Minima are maxima of negated numbers, which is all that `sign` says.
 
-With j the candidate whose lower end is highest and G how far any other may rise above it, the
+With j the operand whose lower end is highest and G how far any other may rise above it, the
 maximum is x_j up to G; in any case differences of maxima lie between the least and the largest
-difference of the arguments (lemmas `maximum-difference`, `maximum-dominant`).
+difference of the operands (lemmas `maximum-difference`, `maximum-dominant`).
 """
 
 from __future__ import annotations
@@ -43,84 +43,88 @@ from encoders.rounding.rounding_bounds import exact_unless_flushed, rounder, sto
 
 
 @dataclass(frozen=True)
-class Argument:
+class Operand:
     """One of the numbers to choose from, for every output element: an input and where in it.
 
-    −1 in the index says that this output element has no such argument.
+    −1 in the index says that this output element has no such operand.
     """
 
     position: int
     index: Index
 
 
-def _filled(arguments: Sequence[Argument]) -> list[Argument]:
-    """Absent arguments replaced by the first that is there, which changes no maximum."""
-    if all(np.all(c.index >= 0) for c in arguments):
-        return list(arguments)
-    stack = np.stack([c.index for c in arguments])
+def _filled(operands: Sequence[Operand]) -> list[Operand]:
+    """Absent operands replaced by the first that is there, which changes no maximum."""
+    if all(np.all(c.index >= 0) for c in operands):
+        return list(operands)
+    stack = np.stack([c.index for c in operands])
     first = np.take_along_axis(stack, np.argmax(stack >= 0, axis=0)[None], axis=0)[0]
-    return [replace(c, index=np.where(c.index < 0, first, c.index)) for c in arguments]
+    return [replace(c, index=np.where(c.index < 0, first, c.index)) for c in operands]
 
 
 def real_extreme(
-    arguments: Sequence[Argument],
+    operands: Sequence[Operand],
     inputs: Sequence[ObjectArray | None],
     field: Field,
     sign: float,
 ) -> ObjectArray:
-    def one(c: Argument) -> ObjectArray:
+    """The largest (sign > 0) or smallest of the operands, exact, of the output's shape."""
+
+    def one(c: Operand) -> ObjectArray:
         values = picked(inputs[c.position], c.index)
         return values if sign > 0 else np.asarray(-values)
 
-    best = reduce(field.maximum, map(one, _filled(arguments)))
+    best = reduce(field.maximum, map(one, _filled(operands)))
     return best if sign > 0 else np.asarray(-best)
 
 
 def runtime_extreme(
-    arguments: Sequence[Argument],
+    operands: Sequence[Operand],
     inputs: Sequence[Any],
     arithmetic: Arithmetic[Any],
     sign: float,
 ) -> Any:
+    """The largest (sign > 0) or smallest of the operands as a runtime finds it, one after the
+    other."""
     choose = arithmetic.maximum if sign > 0 else arithmetic.minimum
 
-    def one(c: Argument) -> Any:
+    def one(c: Operand) -> Any:
         return moved(inputs[c.position], lambda v: picked(v, c.index))
 
-    return reduce(choose, map(one, _filled(arguments)))
+    return reduce(choose, map(one, _filled(operands)))
 
 
 def _ranges(
-    site: Site, arguments: Sequence[Argument], ranges: Sequence[Interval], sign: float
+    site: Site, operands: Sequence[Operand], ranges: Sequence[Interval], sign: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Lower and upper ends of sign·candidate, of shape (candidates, *output)."""
+    """Lower and upper ends of sign·operand, of shape (operands, *output)."""
     known = dict(zip(site.variable, ranges, strict=True))
     for position, constant in enumerate(site.constants):
         if constant is not None:
             exact = np.asarray(constant, np.float64)
             known[position] = Interval(exact, exact)
-    lo = np.stack([known[c.position].lo.reshape(-1)[c.index] for c in arguments])
-    hi = np.stack([known[c.position].hi.reshape(-1)[c.index] for c in arguments])
+    lo = np.stack([known[c.position].lo.reshape(-1)[c.index] for c in operands])
+    hi = np.stack([known[c.position].hi.reshape(-1)[c.index] for c in operands])
     lo, hi = (lo, hi) if sign > 0 else (-hi, -lo)
-    absent = np.stack([c.index < 0 for c in arguments])
+    absent = np.stack([c.index < 0 for c in operands])
     return np.where(absent, -np.inf, lo), np.where(absent, -np.inf, hi)
 
 
-def _errors(site: Site, arguments: Sequence[Argument], errors: Sequence[FloatArray]) -> FloatArray:
+def _errors(site: Site, operands: Sequence[Operand], errors: Sequence[FloatArray]) -> FloatArray:
     known = dict(zip(site.variable, errors, strict=True))
     zero = np.zeros(site.outputs[0].shape)
 
-    def one(c: Argument) -> FloatArray:
+    def one(c: Operand) -> FloatArray:
         if c.position not in known:
             return zero
         return np.where(c.index < 0, 0.0, known[c.position].reshape(-1)[c.index])
 
-    return np.stack([one(c) for c in arguments])
+    return np.stack([one(c) for c in operands])
 
 
 @dataclass(frozen=True)
 class _Leader:
-    """The candidate with the highest lower end, and the highest upper end among the others."""
+    """The operand with the highest lower end, and the highest upper end among the others."""
 
     place: Index
     lo: FloatArray
@@ -141,36 +145,36 @@ def _at(values: FloatArray, place: Index) -> FloatArray:
 
 @dataclass(frozen=True)
 class _Places:
-    """Where in the variable inputs the chosen candidates stand; −1 where not in this one."""
+    """Where in the variable inputs the chosen operands stand; −1 where not in this one."""
 
     index: tuple[Index, ...]
     shapes: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, site: Site, arguments: Sequence[Argument], place: Index) -> _Places:
+    def of(cls, site: Site, operands: Sequence[Operand], place: Index) -> _Places:
         def index(position: int) -> Index:
             nowhere = np.full(place.shape, -1, dtype=np.intp)
-            own = [c.index if c.position == position else nowhere for c in arguments]
+            own = [c.index if c.position == position else nowhere for c in operands]
             return np.asarray(np.take_along_axis(np.stack(own), place[None], axis=0))
 
         shapes = tuple(site.type_of(position).shape for position in site.variable)
         return cls(tuple(map(index, site.variable)), shapes)
 
     def carried(self, c: FloatArray) -> tuple[FloatArray | None, ...]:
-        """Functionals of the chosen candidates as functionals of the variable inputs."""
+        """Functionals of the chosen operands as functionals of the variable inputs."""
         pairs = zip(self.index, self.shapes, strict=True)
         return tuple(gathered_part(index, shape).adjoint(c) for index, shape in pairs)
 
 
 def extreme_values(
-    site: Site, arguments: Sequence[Argument], ranges: Sequence[Interval], sign: float
+    site: Site, operands: Sequence[Operand], ranges: Sequence[Interval], sign: float
 ) -> ValueMap:
     """Below: the leader itself. Above: the chord of max(leader, highest rival) over its range.
 
     Adding up functionals that fall on one element errs by at most γ of their number; that and the
     rounding of a product are charged at the leader's largest magnitude.
     """
-    lo, hi = _ranges(site, arguments, ranges, sign)
+    lo, hi = _ranges(site, operands, ranges, sign)
     leader = _leader(lo, hi)
     low, high, rival = leader.lo, leader.hi, leader.rival
     range_ = Interval(low, np.maximum(high, rival))
@@ -185,14 +189,14 @@ def extreme_values(
     over = np.where(np.isnan(over), np.inf, over)
     # a stored leader has no coefficient to carry it: its value goes into the constant
     stored = np.isin(
-        leader.place, [k for k, c in enumerate(arguments) if c.position not in site.variable]
+        leader.place, [k for k, c in enumerate(operands) if c.position not in site.variable]
     )
     over = np.where(stored, add_up(over, multiply_up(slope, high)), over)
     under = np.where(stored, low, 0.0)
     largest = np.maximum(np.abs(low), np.abs(high))
     largest = np.where(np.isfinite(largest), largest, np.finfo(np.float64).max)
-    places = _Places.of(site, arguments, leader.place)
-    charge = multiply_up(largest, (4.0 + 2.0 * len(arguments) * low.size) * UNIT)
+    places = _Places.of(site, operands, leader.place)
+    charge = multiply_up(largest, (4.0 + 2.0 * len(operands) * low.size) * UNIT)
 
     def backward(c: FloatArray) -> Contribution:
         signed = sign * c
@@ -206,14 +210,14 @@ def extreme_values(
 
 def extreme_differences(
     site: Site,
-    arguments: Sequence[Argument],
+    operands: Sequence[Operand],
     ranges: Sequence[Interval],
     errors: Sequence[FloatArray],
     sign: float,
 ) -> DifferenceMap:
     """Follows the leader where no rival can rise far above it, else forgets where d came from."""
-    each = _errors(site, arguments, errors)
-    lo, hi = _ranges(site, arguments, ranges, sign)
+    each = _errors(site, operands, errors)
+    lo, hi = _ranges(site, operands, ranges, sign)
     lo, hi = -add_up(-lo, each), add_up(hi, each)
     leader = _leader(lo, hi)
     possible = hi >= leader.lo
@@ -222,9 +226,9 @@ def extreme_differences(
     gap = np.where(np.isnan(gap), np.inf, gap)
     follow = (gap < radius) | (gap == 0)
     own = _at(each, leader.place)
-    rounding = multiply_up(own, 2.0 * len(arguments) * gap.size * UNIT)
+    rounding = multiply_up(own, 2.0 * len(operands) * gap.size * UNIT)
     rest = np.where(follow, add_up(gap, rounding), radius)
-    places = _Places.of(site, arguments, leader.place)
+    places = _Places.of(site, operands, leader.place)
 
     def backward(c: FloatArray) -> Contribution:
         kept = np.where(follow, c, 0.0)
@@ -234,7 +238,7 @@ def extreme_differences(
 
 
 def extreme_rounding(site: Site, result: Interval, contract: RuntimeContract) -> RoundingBound:
-    """Exact, but for stored candidates that are rounded and for flushed subnormals."""
+    """Exact, but for stored operands that are rounded and for flushed subnormals."""
     if not site.outputs[0].dtype.is_float:
         return RoundingBound(np.zeros(site.outputs[0].shape))
     plain = exact_unless_flushed(site, result, contract)
@@ -251,30 +255,30 @@ def extreme_rounding(site: Site, result: Interval, contract: RuntimeContract) ->
 def extreme_operator(
     name: str,
     since: int,
-    arguments: Callable[[Site], list[Argument]],
+    operands: Callable[[Site], list[Operand]],
     sign: float,
     **more: Any,
 ) -> Operator:
-    """An operator whose result is the largest (sign 1) or smallest (sign −1) of the arguments;
+    """An operator whose result is the largest (sign 1) or smallest (sign −1) of the operands;
     `more` are further fields of the record."""
 
     def real(
         site: Site, inputs: Sequence[ObjectArray | None], field: Field
     ) -> tuple[ObjectArray, ...]:
-        return (real_extreme(arguments(site), inputs, field, sign),)
+        return (real_extreme(operands(site), inputs, field, sign),)
 
     def runtime(
         site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
     ) -> tuple[Any, ...]:
-        return (runtime_extreme(arguments(site), inputs, arithmetic, sign),)
+        return (runtime_extreme(operands(site), inputs, arithmetic, sign),)
 
     def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
-        return extreme_values(site, arguments(site), ranges, sign)
+        return extreme_values(site, operands(site), ranges, sign)
 
     def differences(
         site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
     ) -> DifferenceMap:
-        return extreme_differences(site, arguments(site), ranges, errors, sign)
+        return extreme_differences(site, operands(site), ranges, errors, sign)
 
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract

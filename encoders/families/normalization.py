@@ -328,6 +328,7 @@ def scaled_values(inner: ValueMap, scale: FloatArray, bias: FloatArray) -> Value
 
 
 def scaled_differences(inner: DifferenceMap, scale: FloatArray) -> DifferenceMap:
+    """Differences of scale·f, those of f being `inner`; `scale` is exact and broadcasts to them."""
     charge = multiply_up(multiply_up(np.abs(scale), inner.radius), 2 * UNIT)
 
     def backward(c: FloatArray) -> Contribution:

@@ -49,6 +49,7 @@ def _given(site: Site) -> Float32s:
 
 
 def resized_axes(site: Site) -> tuple[int, ...]:
+    """The axes that sizes and scales speak of, all where the node names none."""
     rank = len(site.type_of(0).shape)
     given = site.integers("axes")
     return tuple(range(rank)) if given is None else axes_of(site, given, rank)

@@ -49,6 +49,7 @@ def divided(total: Any, counts: FloatArray, arithmetic: Arithmetic[Any]) -> Any:
 
 
 def times_reciprocal(total: Any, counts: FloatArray, arithmetic: Arithmetic[Any]) -> Any:
+    """total·fl(1/n): a division as some runtimes compute it, with two roundings."""
     one = arithmetic.constant(np.ones_like(counts))
     reciprocal = arithmetic.divide(one, arithmetic.constant(counts))
     return arithmetic.multiply(total, reciprocal)

@@ -57,6 +57,7 @@ class Figures:
 
     @property
     def cuda(self) -> FunctionAccuracy:
+        """What NVIDIA documents for CUDA's own function, else the conservative figure."""
         seen = self.conservative
         if self.cuda_ulps is None:
             return seen
@@ -96,10 +97,12 @@ class Function:
 
     @property
     def on_balls(self) -> Callable[[flint.arb], flint.arb]:
+        """`ball`, of a function of one argument."""
         return self._of_one(self.ball)
 
     @property
     def in_floats(self) -> Callable[[Any], Any]:
+        """`approximate`, of a function of one argument."""
         return self._of_one(self.approximate)
 
     def _of_one(self, known: T | None) -> T:

@@ -35,18 +35,22 @@ class FloatFormat:
 
     @property
     def unit_roundoff(self) -> Fraction:
+        """u = 2^−p, half the spacing of numbers from 1 to 2."""
         return Fraction(1, 2**self.precision)
 
     @property
     def smallest_normal(self) -> Fraction:
+        """2^emin."""
         return power_of_two(self.emin)
 
     @property
     def smallest_subnormal(self) -> Fraction:
+        """2^(emin − p + 1), the spacing of subnormal numbers."""
         return power_of_two(self.emin - self.precision + 1)
 
     @cached_property
     def largest_finite(self) -> Fraction:
+        """(2 − 2^(1 − p))·2^emax."""
         return (2 - power_of_two(1 - self.precision)) * power_of_two(self.emax)
 
     @cached_property
@@ -74,6 +78,7 @@ class FloatFormat:
 
 
 def power_of_two(exponent: int) -> Fraction:
+    """2^exponent, exactly."""
     return Fraction(2**exponent) if exponent >= 0 else Fraction(1, 2**-exponent)
 
 

@@ -43,6 +43,7 @@ class IntegerGrid:
         return Interval(*(np.clip(v, self.lowest, self.highest) for v in (least, greatest)))
 
     def real(self, t: Any, zero: Any, field: Field) -> Any:
+        """clip(round(t) + zero): the stored number over the reals, ties to even."""
         q = field.nearest(t) + zero
         low, high = (np.asarray(field.number(Fraction(v))) for v in (self.lowest, -self.highest))
         return -field.maximum(-field.maximum(q, low), high)
@@ -58,6 +59,7 @@ class IntegerGrid:
 
 
 def grid_of(dtype: DType) -> IntegerGrid:
+    """The integers of a stored type."""
     limits = np.iinfo(dtype.value)
     return IntegerGrid(float(limits.min), float(limits.max))
 

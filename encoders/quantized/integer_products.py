@@ -103,6 +103,7 @@ def centred_site(p: IntegerProduct, site: Site) -> Site:
 def product_real(
     p: IntegerProduct, site: Site, inputs: Sequence[ObjectArray | None], field: Field
 ) -> ObjectArray:
+    """The product over the reals, zero points subtracted from its factors."""
     factors = []
     for factor, (at, zero) in enumerate(zip(p.factors, p.zeros, strict=True)):
         x, z = inputs[at], inputs[zero] if zero < len(inputs) else None
@@ -137,6 +138,7 @@ def product_values(p: IntegerProduct, site: Site, ranges: Sequence[Interval]) ->
 def product_differences(
     p: IntegerProduct, site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
 ) -> DifferenceMap:
+    """Differences through the product, those of the centred factors being those of the factors."""
     centred = _centred(p, site)
     held = affine_values(centred, ranges).range
     return composed_differences(

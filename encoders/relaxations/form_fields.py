@@ -90,6 +90,7 @@ class Dual:
 
 
 def plus(a: Slope, b: Slope) -> Slope:
+    """a + b; the integer 0 stands for an array of zeros that need not be made."""
     if isinstance(a, int) and a == 0:
         return b
     if isinstance(b, int) and b == 0:
@@ -98,6 +99,7 @@ def plus(a: Slope, b: Slope) -> Slope:
 
 
 def times(a: Slope, b: Slope) -> Slope:
+    """a·b; the integers −1, 0 and 1 stand for arrays that need not be made."""
     for one, other in ((a, b), (b, a)):
         if isinstance(one, int) and one in (-1, 0, 1):
             return 0 if one == 0 else other if one == 1 else -other

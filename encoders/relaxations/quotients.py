@@ -45,10 +45,12 @@ class Quotient:
     output: tuple[int, ...]
 
     def part(self, position: int, scale: FloatArray) -> LinearPart:
+        """The linear part scale·x of one argument, broadcast to the quotient's shape."""
         return scaled_part(scale, self.shapes[position], self.output)
 
 
 def away_from_zero(y: Interval) -> npt.NDArray[np.bool_]:
+    """Where a range is finite and does not contain 0."""
     finite = np.isfinite(y.lo) & np.isfinite(y.hi)
     return np.asarray(finite & ((y.lo > 0) | (y.hi < 0)))
 

@@ -21,10 +21,12 @@ class Rows:
 
     @property
     def length(self) -> int:
+        """How many numbers a row has."""
         return prod(self.view[a] for a in self.axes)
 
     @property
     def count(self) -> int:
+        """How many rows there are."""
         return prod(n for a, n in enumerate(self.view) if a not in self.axes)
 
     @property
@@ -49,13 +51,16 @@ class Rows:
         return permuted.transpose(back).reshape(v.shape[0], *self.shape)
 
     def of_interval(self, x: Interval) -> Interval:
+        """Ranges of the tensor's shape as ranges (rows, length)."""
         return x.move(lambda v: self.split(v[None])[0])
 
     def to_interval(self, x: Interval) -> Interval:
+        """Ranges (rows, length) as ranges of the tensor's shape."""
         return x.move(lambda v: self.merge(v[None])[0])
 
 
 def rows_along(shape: tuple[int, ...], axes: tuple[int, ...]) -> Rows:
+    """The rows of a tensor of this shape along axes ≥ 0, nothing reshaped before."""
     return Rows(shape, shape, axes)
 
 

@@ -53,6 +53,8 @@ class Scratch:
             os.environ["TMPDIR"] = self.path
 
     def remove(self) -> None:
+        """Remove the folder and what is in it, for a while again where something is still written
+        there."""
         with suppress(OSError):
             os.rmdir(self.path)
         end = time.monotonic() + _REMOVING

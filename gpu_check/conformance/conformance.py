@@ -129,6 +129,7 @@ class Conformance:
 
     @property
     def conforms(self) -> bool:
+        """Was no number seen that the contract forbids?"""
         return not self.divergences and not self.modes
 
     def __bool__(self) -> bool:

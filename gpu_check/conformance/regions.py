@@ -29,10 +29,12 @@ class Region:
 
     @property
     def program(self) -> Program:
+        """The resolved program of the region's graph."""
         return program_of(self.graph)
 
     @property
     def work(self) -> int:
+        """Multiply-adds of one execution of the region."""
         return self.program.work
 
     @property
@@ -61,4 +63,5 @@ def region_behind(graph: Graph, node: Node, output: str, shown: Collection[str])
 
 
 def finite(values: Mapping[str, Array]) -> bool:
+    """Are all numbers of all arrays finite?"""
     return all(bool(np.all(np.isfinite(np.asarray(v, np.float64)))) for v in values.values())

@@ -209,4 +209,5 @@ def held(values: npt.NDArray[Any]) -> Held:
 
 
 def all_held(inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, Held]:
+    """The arrays as they are sent to the process of the runtime, by name."""
     return {name: held(values) for name, values in inputs.items()}

@@ -49,6 +49,8 @@ class Answers:
     sessions: dict[int, Any] = field(default_factory=dict)
 
     def to(self, name: str, arguments: Sequence[Any]) -> tuple[str, Any]:
+        """The outcome of one request, its kind before its value; nothing that onnxruntime raises
+        escapes."""
         try:
             library = _library()
         except ImportError as error:

@@ -19,7 +19,8 @@ class Machine(Protocol):
     """A runtime with one model: its tensors on given inputs, and its nodes one by one."""
 
     @property
-    def kernels(self) -> Kernels: ...
+    def kernels(self) -> Kernels:
+        """The runtime's kernels, one node at a time."""
 
     def describe(self) -> str: ...
 

@@ -63,6 +63,7 @@ class Kernel:
     source: Path
 
     def refuse(self, why: str) -> UnsupportedModel:
+        """The error that says, with the file, why this kernel is not read."""
         return UnsupportedModel(f"'{self.source}': {why}")
 
 

@@ -185,5 +185,6 @@ def check(model: bytes, source: Path) -> None:
 
 
 def sha256_of(file: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal. Raises OSError."""
     with open_plain(file) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

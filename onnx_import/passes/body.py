@@ -37,6 +37,7 @@ class Body:
         return str(made.output[0])
 
     def store(self, value: Array) -> str:
+        """The name under which the body holds a new constant."""
         name = self._fresh(f"{self.node.name}.constant.{len(self.constants)}")
         self.constants[name] = value
         return name
@@ -48,6 +49,7 @@ class Body:
         return name
 
     def reshape(self, tensor: str, *shape: int) -> str:
+        """The tensor, under a new name, in another shape."""
         return self.add("Reshape", tensor, self.store(np.array(shape, np.int64)))
 
     def over(self, op: str, tensor: str, axes: Sequence[int]) -> str:
@@ -74,6 +76,7 @@ class Body:
         return self.known[tensor]
 
     def unsupported(self, why: str) -> UnsupportedModel:
+        """The error that says why the node that is decomposed has no meaning here."""
         return UnsupportedModel(f"{self.node.describe()}: {why}")
 
     def _fresh(self, name: str) -> str:

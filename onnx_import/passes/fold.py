@@ -156,6 +156,7 @@ def needs(
 
 
 def frozen(value: Array) -> Array:
+    """The same array, which can only be read."""
     value = value.view()
     value.setflags(write=False)
     return value
@@ -269,6 +270,7 @@ def integer_bits(dtype: DType) -> int:
 
 
 def integer(node: Node, name: str, default: int) -> int:
+    """An integer attribute; `default` where the node has none."""
     value = node.attributes.get(name, default)
     assert isinstance(value, int)
     return value

@@ -50,6 +50,8 @@ class Reader:
         return True
 
     def names(self, module: Module) -> bool:
+        """Do the module's tensors have the names of the node's parameters? One alone may have
+        any."""
         return len(self.parameters) == len(module.tensors) and (
             self.parameters == ("value",) or set(self.parameters) == module.tensors.keys()
         )

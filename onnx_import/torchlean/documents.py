@@ -49,6 +49,7 @@ class Entry:
         return self.fields[name]
 
     def integer(self, name: str) -> int:
+        """A field that is an integer below 2^31 in size. Raises ModelError otherwise."""
         value = self.field(name)
         if not is_integer(value):
             raise ModelError(
@@ -67,6 +68,7 @@ class Entry:
         return values
 
     def flag(self, name: str) -> bool:
+        """A field that is true or false. Raises ModelError otherwise."""
         value = self.field(name)
         if not isinstance(value, bool):
             raise ModelError(f"{self.describe()}: attribute '{name}' is not true or false")

@@ -59,10 +59,12 @@ class Place:
         return value
 
     def wrong(self, found: str, expected: Any) -> ModelError:
+        """The error for what was found at this node in place of what its kind asks for."""
         wanted = list(expected) if isinstance(expected, tuple) else expected
         return ModelError(f"{self.entry.describe()}: {found}, not {wanted}; export the model again")
 
     def agree(self, what: str, found: Any, expected: Any) -> None:
+        """Raises ModelError, naming the node, unless what was found is what its kind asks for."""
         if found != expected:
             shown = list(found) if isinstance(found, tuple) else found
             raise self.wrong(f"{what} is {shown}", expected)
@@ -92,6 +94,7 @@ class Kind:
 
 
 def reshape(shape: Shape) -> OnnxStep:
+    """The step that gives the value so far another shape of the same size."""
     return OnnxStep("Reshape", (np.array(shape, np.int64),))
 
 

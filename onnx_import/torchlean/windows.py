@@ -62,6 +62,7 @@ def _grouped(place: Place, o: int, c: int, groups: int, kernel: Shape) -> Reals:
 
 
 def conv(place: Place) -> Sequence[OnnxStep]:
+    """A convolution over any number of axes."""
     entry = place.entry
     rank = _rank(place)
     names = ("kernel", "stride", "padding", "padding_after", "dilation", "input_spatial")
@@ -81,6 +82,7 @@ def conv(place: Place) -> Sequence[OnnxStep]:
 
 
 def conv2d(place: Place) -> Sequence[OnnxStep]:
+    """A convolution in two dimensions, stride and padding the same for both."""
     integer = place.entry.integer
     attributes = {
         "kernel_shape": [integer("kH"), integer("kW")],
@@ -133,6 +135,8 @@ def _pooled(
 
 
 def pool(op: str) -> Kind:
+    """The kind of node that lowers to a pooling operator over any number of axes."""
+
     def lower(place: Place) -> Sequence[OnnxStep]:
         rank = _rank(place)
         names = ("kernel", "stride", "padding")
@@ -142,6 +146,9 @@ def pool(op: str) -> Kind:
 
 
 def pool2d(op: str, padded: bool) -> Kind:
+    """The kind of node that lowers to a pooling operator over the last two axes; its padding is a
+    field only where `padded`."""
+
     def lower(place: Place) -> Sequence[OnnxStep]:
         integer = place.entry.integer
         kernel, stride = (integer("kH"), integer("kW")), (integer("stride"),) * 2

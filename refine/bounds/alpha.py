@@ -47,6 +47,7 @@ class Branching:
 
     @property
     def late(self) -> bool:
+        """Is the time for branching over?"""
         return time.monotonic() > self.until
 
 
@@ -154,12 +155,14 @@ def free_steps(maps: Maps, target: str) -> list[Step]:
 
 
 def choice_of(maps: Maps, step: Step) -> FreeSlopes:
+    """The free slopes of a step whose relaxation leaves a choice."""
     choice = maps.value_maps[step.name].choice
     assert choice is not None
     return choice
 
 
 def start_of(choice: FreeSlopes, k: int) -> SlopeChoice:
+    """The choice for k functionals that restricts nothing: slopes as the relaxation has them."""
     start = choice.bounds().low_slope
     shape = (k, *start.shape)
     return SlopeChoice(

@@ -49,6 +49,7 @@ class Maps:
 
     @property
     def graph(self) -> Graph:
+        """The graph whose steps these are."""
         return self.program.graph
 
 

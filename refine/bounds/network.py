@@ -72,6 +72,7 @@ class NodeBounds:
 
     @property
     def node(self) -> Node:
+        """The node of the step."""
         return self.step.node
 
 
@@ -102,6 +103,7 @@ class NetworkBounds:
 
     @property
     def largest(self) -> float:
+        """The largest bound of all output elements; +∞ where nothing is known of one."""
         return max((largest_radius(e) for e in self.errors.values()), default=0.0)
 
 

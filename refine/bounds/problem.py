@@ -20,10 +20,12 @@ class Problem(Protocol):
     """
 
     @property
-    def graph(self) -> Graph: ...
+    def graph(self) -> Graph:
+        """The graph whose tensors are bounded."""
 
     @property
-    def contract(self) -> RuntimeContract: ...
+    def contract(self) -> RuntimeContract:
+        """The contract whose executions are bounded."""
 
     @property
     def single(self) -> bool:

@@ -37,17 +37,21 @@ class Effort:
     elements: int = 0
 
     def after(self, work: int, elements: int) -> Effort:
+        """The effort of a pull-back that passes one more node first."""
         return Effort(self.work + work, self.elements + elements)
 
     def times(self, copies: int) -> Effort:
+        """The effort of so many functionals."""
         return Effort(copies * self.work, copies * self.elements)
 
     @property
     def whole(self) -> int:
+        """One number for both, in multiply-adds, at least 1."""
         return max(self.work, _PER_ELEMENT * self.elements, 1)
 
 
 def widths(x: Interval) -> FloatArray:
+    """hi − lo, element by element; +∞ where both ends are infinite."""
     with np.errstate(invalid="ignore"):
         return np.nan_to_num(x.hi - x.lo, nan=np.inf)
 
@@ -147,4 +151,5 @@ def _scalar(step: Step) -> bool:
 
 
 def feeds_nonlinear(program: Program, tensor: str) -> bool:
+    """Does a step read the tensor that is not affine there?"""
     return any(not step.affine for step in program.readers(tensor))

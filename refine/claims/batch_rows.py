@@ -42,6 +42,7 @@ class Rows:
         return np.take(values, np.arange(start, start + self.length), axis)
 
     def behind_samples(self) -> Rows:
+        """The same rows in arrays with a leading sample axis."""
         return replace(self, axis=self.axis + 1)
 
 

@@ -163,6 +163,7 @@ def over(clock: Clock, until: float) -> bool:
 
 
 def error_found(witness: Witness) -> float:
+    """A float that the witness's error reaches; +∞ for an output that is not finite."""
     return float("inf") if not witness.error.finite else float_down(witness.error.lo)
 
 

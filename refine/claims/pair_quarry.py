@@ -184,6 +184,8 @@ def given_by(
     output: str,
     index: tuple[int, ...],
 ) -> Given:
+    """One side's output element: a ball over the reals, or the number that an execution
+    computes."""
     if execution.exact:
         real = real_value(graph, real_inputs, output, index)
         return Given(real, float("nan") if real is None else _nearest(real.lo))

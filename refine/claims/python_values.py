@@ -123,6 +123,7 @@ def _domain_value(domain: object, words: dict[str, Any]) -> tuple[object, Around
 
 
 def ranges_of(value: object) -> tuple[str, ...]:
+    """`input=` as texts. Raises ModelError for anything else."""
     texts = (value,) if isinstance(value, str) else value
     if not isinstance(texts, Sequence) or not texts or not all(isinstance(t, str) for t in texts):
         raise ModelError(f"input= is a range such as 'x=-1..1', or several, not {told(value)}")
@@ -130,6 +131,7 @@ def ranges_of(value: object) -> tuple[str, ...]:
 
 
 def contract_value(name: str, value: object) -> str | RuntimeContract:
+    """A contract, or its name or file. Raises ModelError for anything else."""
     if isinstance(value, Probed):
         return value.contract
     if isinstance(value, RuntimeContract):
@@ -154,12 +156,14 @@ def match_value(value: object) -> Mapping[str, str] | None:
 
 
 def text_of(name: str, value: object) -> str:
+    """An option that is text. Raises ModelError, naming it, for anything else."""
     if not isinstance(value, str):
         raise ModelError(f"{name}= is text, not {told(value)}")
     return value
 
 
 def path_text(name: str, value: object) -> str:
+    """The path of a file as text. Raises ModelError, naming the option, for what is none."""
     if not isinstance(value, str | os.PathLike):
         raise ModelError(f"{name}= is the path of a file, not {told(value)}")
     try:
@@ -177,6 +181,7 @@ def _place(name: str, value: object) -> Path | None:
 
 
 def places_of(allow: object) -> tuple[Path, ...]:
+    """`allow=` as paths. Raises ModelError for anything else."""
     if isinstance(allow, str | os.PathLike):
         return (Path(path_text("allow", allow)),)
     if not isinstance(allow, Sequence):
@@ -185,5 +190,6 @@ def places_of(allow: object) -> tuple[Path, ...]:
 
 
 def path_of(source: Path | Graph) -> Path:
+    """Where a model came from; the empty path for one that came from no file."""
     path = source.source if isinstance(source, Graph) else source
     return Path() if path is None else path

@@ -225,6 +225,8 @@ def _obligations(
 def node_reports(
     bounds: Sequence[NetworkBounds], obligations: Mapping[str, tuple[Obligation, ...]]
 ) -> tuple[NodeReport, ...]:
+    """A report per node: over the parts of the domain the hull of its ranges, the largest bounds,
+    and its share of the largest bound."""
     worst = max(bounds, key=lambda b: b.largest)
     shares = _shares(worst.costs)
     return tuple(

@@ -23,6 +23,7 @@ class Telling:
     wants_json: bool
 
     def so_far(self, result: Result) -> None:
+        """Give the process that watches this one what to print if time runs out from here on."""
         if self.watcher is None or self.watcher.limit is None:
             return
         brief = _brief(result)
@@ -31,6 +32,7 @@ class Telling:
         self.watcher.tell(Answer(result.exit_code.value, report, document))
 
     def finish(self) -> None:
+        """Wait for leave to answer, if somebody watches."""
         finish(self.watcher)
 
 

@@ -26,10 +26,12 @@ class Clock:
 
     @property
     def late(self) -> bool:
+        """Is the time limit over?"""
         return self.timeout is not None and self.seconds > self.timeout
 
     @property
     def seconds(self) -> float:
+        """Seconds since the start."""
         return time.monotonic() - self.start
 
     def deadline(self, budget: float) -> float:

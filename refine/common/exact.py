@@ -33,6 +33,7 @@ class Bounds:
 
     @property
     def empty(self) -> bool:
+        """Is there no real number between the ends?"""
         return self.lo > self.hi or (self.lo == self.hi and (self.lo_open or self.hi_open))
 
 
@@ -73,4 +74,5 @@ def show(value: Fraction, digits: int | None = None) -> str:
 
 
 def shorten(text: str, limit: int = 60) -> str:
+    """Text of at most `limit` characters, the last of which is … where some are left out."""
     return text if len(text) <= limit else text[: limit - 1] + "…"

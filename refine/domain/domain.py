@@ -398,12 +398,15 @@ def _content(box: Box) -> tuple[bytes, ...]:
 
 
 def only_input(graph: Graph, what: str) -> str:
+    """The name of the model's only input. Raises DomainError, beginning with `what`, where it has
+    another number of them."""
     if len(graph.inputs) != 1:
         raise DomainError(f"{what}, but {inputs_of(graph)}")
     return graph.inputs[0]
 
 
 def inputs_of(graph: Graph) -> str:
+    """The model's inputs, in words."""
     if not graph.inputs:
         return "the model has no inputs: it computes a constant"
     plural = "s" if len(graph.inputs) > 1 else ""

@@ -59,10 +59,12 @@ class Tensors:
 
     @property
     def input_size(self) -> int:
+        """How many numbers all inputs have."""
         return sum(math.prod(shape) for _, shape in self.inputs)
 
     @property
     def output_size(self) -> int:
+        """How many numbers all outputs have."""
         return sum(math.prod(shape) for _, shape in self.outputs)
 
 
@@ -238,6 +240,8 @@ def comparison(formula: Expression, positive: bool) -> tuple[str, Expression, Ex
 
 
 def read_text(path: Path) -> str:
+    """A file's text, unpacked where it ends in .gz. Raises DomainError where that fails or is too
+    long."""
     try:
         data = read_plain(path, MOST_TEXT)
         if path.suffix == ".gz":
@@ -289,6 +293,7 @@ def require_short(text: str) -> None:
 
 
 def compare(difference: Fraction, relation: str) -> bool:
+    """Does the difference of two sides stand in this relation to 0?"""
     match relation:
         case "<=":
             return difference <= 0
@@ -392,14 +397,17 @@ def _product(parts: list[Linear | None]) -> Linear | None:
 
 
 def flat(expression: Expression) -> str:
+    """The expression as text, in full."""
     if isinstance(expression, str):
         return expression
     return f"({' '.join(map(flat, expression))})"
 
 
 def text_of(expression: Expression) -> str:
+    """The expression as text, cut where it is long."""
     return shorten(flat(expression))
 
 
 def line_of(text: str, position: int) -> int:
+    """The line, from 1, of a position in a text."""
     return text.count("\n", 0, position) + 1

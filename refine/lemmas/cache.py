@@ -24,6 +24,7 @@ MEANING = "goal follows, hypotheses can hold"
 
 
 def default_directory() -> Path:
+    """Where proofs are kept unless the user says otherwise."""
     return Path(platformdirs.user_cache_dir("refine")) / "lemmas"
 
 
@@ -53,6 +54,7 @@ def discharge_cached(query: Query, directory: Path | None) -> Obligation:
 
 
 def path_of(directory: Path, text: str) -> Path:
+    """The file that says that a query was discharged, named after solver version and text."""
     key = hashlib.sha256(f"{SOLVER_VERSION}\n{MEANING}\n{text}".encode()).hexdigest()
     return directory / f"{key}.json"
 

@@ -50,6 +50,7 @@ class RuntimeChoice:
         return ":".join([self.name, *([",".join(settings)] if settings else [])])
 
     def with_threads(self, threads: int) -> RuntimeChoice:
+        """The same runtime with so many threads."""
         return replace(self, options=replace(self.options, threads=threads))
 
 

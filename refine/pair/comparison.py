@@ -65,6 +65,7 @@ class Comparison:
         known: Known | None = None,
         branching: Branching | None = None,
     ) -> NetworkBounds:
+        """Bounds on the differences of both graphs over a box."""
         spread = frozenset(t for total in self.totals.values() for t in total.magnitudes)
         bounds = network_bounds(
             self.graph,

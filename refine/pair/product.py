@@ -34,6 +34,7 @@ class Product:
 
     @property
     def identical(self) -> bool:
+        """Are all outputs of both graphs the same tensors, so that no gap is left?"""
         return not any(self.gaps.values())
 
 

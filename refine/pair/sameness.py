@@ -92,4 +92,5 @@ def content_of(values: Any, bits: bool = False) -> tuple[tuple[int, ...], str, b
 
 
 def shown(attribute: Any) -> str:
+    """An attribute's value as text, for a sentence."""
     return attribute.decode(errors="replace") if isinstance(attribute, bytes) else str(attribute)

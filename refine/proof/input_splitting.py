@@ -41,6 +41,7 @@ class Part:
 
     @property
     def splittable(self) -> bool:
+        """Is there an input whose range can be halved?"""
         return _place_to_split(self) is not None
 
 

@@ -75,6 +75,7 @@ class Covered:
 
     @property
     def failure(self) -> Obligation | None:
+        """The first obligation that a part of this box failed; None where all hold."""
         if self.scalar is not None:
             return None
         return next((p.failure for p in self.parts if p.failure is not None), None)
@@ -89,15 +90,18 @@ class Proof:
 
     @property
     def bounds(self) -> Mapping[str, FloatArray]:
+        """Bounds by output, arrays of the outputs' shapes, rounded up."""
         every = [c.errors for c in self.boxes]
         return {t: np.maximum.reduce([e[t] for e in every]) for t in every[0]}
 
     @property
     def wholes(self) -> list[NetworkBounds]:
+        """The bounds over each box before it was split."""
         return [c.whole for c in self.boxes]
 
     @property
     def parts(self) -> int:
+        """Into how many parts the boxes were split, all together."""
         return sum(len(c.parts) if c.scalar is None else c.scalar.boxes for c in self.boxes)
 
     @property
@@ -108,6 +112,7 @@ class Proof:
 
     @property
     def finite(self) -> bool:
+        """Is every output element bounded?"""
         return all(bool(np.all(np.isfinite(b))) for b in self.bounds.values())
 
     def obligations(self) -> list[dict[str, tuple[Obligation, ...]]]:

@@ -154,6 +154,7 @@ class Reporter:
         return self._written.taken()
 
     def replay(self, witness: Witness, epsilon: Fraction | None) -> None:
+        """A counterexample, and whether its exact error violates ε."""
         limit = "a finite value" if epsilon is None else f"eps {plain(epsilon)}"
         confirmed = violates(witness.error, epsilon)
         with self._page():

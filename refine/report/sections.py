@@ -72,10 +72,12 @@ def further(operator: Operator) -> Iterator[str]:
 
 
 def plain_table(title: str) -> Table:
+    """A table without a frame, its title to the left."""
     return Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
 
 
 def header_of(result: Result) -> Iterator[tuple[str, str]]:
+    """What was asked: model, contract, domain, ε, and what reading the file decided."""
     graph, domain = result.graph, result.domain
     operators = ", ".join(f"{n} {op}" for op, n in Counter(n.op for n in graph.order).items())
     if result.spec is not None:
@@ -123,6 +125,7 @@ def layers_of(nodes: Sequence[NodeReport]) -> Table:
 
 
 def legend_of(result: Result) -> Iterator[tuple[str, str]]:
+    """What the columns of the table of layers are."""
     nodes = result.nodes
     apart = "|f_rt − f_R|" if result.spec is None else "|impl − spec|"
     if len(nodes) > _LAYERS_SHOWN:
@@ -135,6 +138,7 @@ def legend_of(result: Result) -> Iterator[tuple[str, str]]:
 
 
 def proof_of(result: Result) -> Iterator[tuple[str, str]]:
+    """What was proved, by whom, and which obligations failed."""
     shown = {*result.graph.notes, *result.domain.notes}
     for note in result.notes:
         if note not in shown:
@@ -205,6 +209,7 @@ def by_whom(obligations: Sequence[Obligation], what: str) -> str:
 
 
 def answer_of(result: Result, quiet: bool) -> Iterator[tuple[str, str]]:
+    """The bounds by output and the verdict with its figures."""
     if not quiet:
         for output, bound in result.bounds.items():
             flat = bound.reshape(-1)

@@ -21,6 +21,7 @@ def up(value: float, digits: int) -> str:
 
 
 def down(value: float, digits: int) -> str:
+    """A decimal numeral of so many digits that is at most the number."""
     return _rounded(value, Context(digits, ROUND_FLOOR))
 
 
@@ -31,6 +32,7 @@ def _rounded(value: float, context: Context) -> str:
 
 
 def show_error(error: ErrorEnclosure) -> str:
+    """An enclosed error as a numeral, or as both ends where these differ visibly."""
     if not error.finite:
         return "not finite"
     lo, hi = float_down(error.lo), float_up(error.hi)

@@ -60,4 +60,5 @@ class Obligation:
 
     @property
     def discharged(self) -> bool:
+        """Was it shown?"""
         return self.outcome is Outcome.DISCHARGED

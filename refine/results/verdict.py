@@ -80,6 +80,7 @@ class Refusal:
     why: str
 
     def confirms(self, epsilon: Fraction) -> bool:
+        """Always false: nothing ran."""
         return False
 
 
@@ -136,9 +137,11 @@ class Tolerance:
 
     @property
     def given(self) -> bool:
+        """Was a tolerance given at all?"""
         return self.common is not None or bool(self.by_output)
 
     def of(self, output: str) -> Fraction | None:
+        """ε for an output; None where it has none."""
         return self.by_output.get(output, self.common)
 
     def excess(self, output: str, error: FloatArray) -> float:

@@ -39,6 +39,7 @@ class Breakdown:
     across: int | None
 
     def height(self, every: Mapping[str, FloatArray]) -> FloatArray:
+        """`sign`·tensor[element] at each sample, from the values of every tensor; (samples,)."""
         return self.sign * every[self.tensor].reshape(len(every[self.tensor]), -1)[:, self.element]
 
 

@@ -138,4 +138,5 @@ def violates(error: ErrorEnclosure, epsilon: Fraction | None) -> bool:
 
 
 def is_violation(witness: Witness, tolerance: Tolerance) -> bool:
+    """Is the exact error above ε at the witness's output, or the output not finite?"""
     return violates(witness.error, tolerance.of(witness.output))

@@ -37,6 +37,7 @@ def check(site: Site) -> None:
 
 
 def curve(site: Site) -> Curve:
+    """The curve of the formula that the node's attribute `approximate` names."""
     return GELU_TANH if _by_tanh(site) else GELU
 
 

@@ -20,6 +20,7 @@ _INFINITY = float("inf")
 
 
 def constant(value: float) -> Formula:
+    """The formula of a piece on which the function is constant."""
     return lambda field, x: value + 0 * x
 
 
@@ -99,6 +100,7 @@ HARD_SWISH = Curve(
 
 
 def swish_real(site: Site, x: Any, field: Field) -> Any:
+    """x·max(0, min(1, x/6 + ½)), exactly."""
     zero, one = field.constant(np.zeros(())), field.constant(np.ones(()))
     line = x * field.number(Fraction(1, 6)) + field.number(Fraction(1, 2))
     return x * field.maximum(zero, -field.maximum(-line, -one))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from encoders.families.maxima import (
-    Argument,
+    Operand,
     extreme_operator,
 )
 from encoders.families.movement import indices
@@ -18,10 +18,11 @@ from encoders.relaxations.elements import broadcast_element
 
 
 @remembered
-def arguments(site: Site) -> list[Argument]:
+def operands(site: Site) -> list[Operand]:
+    """All inputs, each broadcast to the output's shape."""
     shape = site.outputs[0].shape
     return [
-        Argument(i, np.broadcast_to(indices(t.shape), shape))
+        Operand(i, np.broadcast_to(indices(t.shape), shape))
         for i, t in enumerate(site.inputs)
         if t is not None
     ]
@@ -31,7 +32,7 @@ OPERATORS = tuple(
     extreme_operator(
         name,
         6,
-        arguments,
+        operands,
         sign,
         check=check_equal_shapes,
         element=broadcast_element,

@@ -10,6 +10,7 @@ from encoders.traits import Breaks
 
 
 def positive(site: Site, x: Interval) -> tuple[Precondition, ...]:
+    """The precondition that every computed argument is above 0."""
     low = float(np.min(x.lo, initial=np.inf)) + 0.0
     return (
         Precondition(

@@ -18,6 +18,8 @@ def _block(site: Site) -> int:
 
 
 def depth_to_space(site: Site) -> Index:
+    """For each output element the flat position of the input element it is, blocks of channels laid
+    out in space."""
     b, (n, c, h, w) = _block(site), site.type_of(0).shape
     index = indices((n, c, h, w))
     if word(site, "mode", "DCR", ("DCR", "CRD")) == "DCR":
@@ -28,6 +30,8 @@ def depth_to_space(site: Site) -> Index:
 
 
 def space_to_depth(site: Site) -> Index:
+    """For each output element the flat position of the input element it is, blocks of space stacked
+    into channels."""
     b, (n, c, h, w) = _block(site), site.type_of(0).shape
     blocks = indices((n, c, h, w)).reshape(n, c, h // b, b, w // b, b)
     deep = word(site, "mode", "DCR", ("DCR", "CRD")) == "DCR"

@@ -10,6 +10,7 @@ from encoders.operator import Site
 
 
 def index_of(site: Site) -> Index:
+    """For each output element the flat position of the input element that is repeated there."""
     return np.broadcast_to(indices(site.type_of(0).shape), site.outputs[0].shape)
 
 

@@ -25,11 +25,15 @@ def _choice(site: Site) -> tuple[Index, int]:
 
 
 def index_of(site: Site) -> Index:
+    """For each output element the flat position in `data` of Gather: whole slices along one
+    axis."""
     chosen, axis = _choice(site)
     return np.take(indices(site.type_of(0).shape), chosen, axis=axis)
 
 
 def element_index_of(site: Site) -> Index:
+    """For each output element the flat position in `data` of GatherElements: elements along one
+    axis."""
     chosen, axis = _choice(site)
     shape = site.type_of(0).shape
     part = tuple(slice(None) if i == axis else slice(0, n) for i, n in enumerate(chosen.shape))
@@ -41,6 +45,8 @@ def check(site: Site) -> None:
 
 
 def check_elements(site: Site) -> None:
+    """Raises UnsupportedModel, naming the node, for indices of a shape that GatherElements does not
+    allow."""
     chosen, axis = _choice(site)
     shape = site.type_of(0).shape
     if len(chosen.shape) != len(shape) or any(

@@ -33,6 +33,8 @@ def _widths(site: Site) -> tuple[tuple[int, int], ...]:
 
 
 def index_of(site: Site) -> Index:
+    """For each output element the flat position of the input element it is; −1 where it is
+    padding."""
     mode = word(site, "mode", "constant", _MODES)
     index = indices(site.type_of(0).shape)
     widths = _widths(site)
@@ -49,6 +51,7 @@ def index_of(site: Site) -> Index:
 
 
 def fill_of(site: Site) -> Array:
+    """The padding value, a scalar of its own type; 0 where the node gives none."""
     if len(site.inputs) > 2 and site.inputs[2] is not None:
         value = site.constant(2)
         if value is None:

@@ -76,6 +76,7 @@ def nearest_in_float32(mode: str, x: Float32s) -> Float32s:
 
 @remembered
 def index_of(site: Site) -> Index:
+    """For each output element the flat position of its nearest input element, coordinates exact."""
     shape, output = site.type_of(0).shape, site.outputs[0].shape
     mode = mode_of(site)
     places = []

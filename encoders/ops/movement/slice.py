@@ -30,6 +30,7 @@ def _cut(site: Site) -> tuple[slice, ...]:
 
 @remembered
 def index_of(site: Site) -> Index:
+    """For each output element the flat position of the input element it is."""
     return indices(site.type_of(0).shape)[_cut(site)]
 
 

@@ -11,6 +11,7 @@ from encoders.operator import Site
 
 
 def index_of(site: Site) -> Index:
+    """For each output element the flat position of the input element that is repeated there."""
     return np.tile(indices(site.type_of(0).shape), integers_at(site, 1, "repeats") or ())
 
 

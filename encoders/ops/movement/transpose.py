@@ -21,11 +21,13 @@ def check(site: Site) -> None:
 
 
 def forward(site: Site) -> Move:
+    """The permutation of axes, behind the leading sample axis."""
     axes = (0, *(p + 1 for p in _permutation(site)))
     return lambda v: np.transpose(v, axes)
 
 
 def backward(site: Site) -> Move:
+    """The inverse permutation: functionals of the output as functionals of the input."""
     axes = (0, *(int(p) + 1 for p in np.argsort(_permutation(site))))
     return lambda v: np.transpose(v, axes)
 

@@ -11,6 +11,8 @@ from encoders.operator import Site
 
 
 def index_of(site: Site) -> Index:
+    """For each output element the flat position of the input element it is; −1 beyond the diagonal,
+    which is 0."""
     rows, columns = site.type_of(0).shape[-2:]
     (diagonal,) = integers_at(site, 1, "k") or (0,)
     above = np.arange(columns)[None, :] - np.arange(rows)[:, None]

@@ -53,6 +53,7 @@ def _stash(site: Site) -> DType:
 
 
 def check_instance(site: Site) -> None:
+    """Raises UnsupportedModel, naming the node, for axes, scales or biases that do not fit."""
     if len(site.type_of(0).shape) < 3:
         raise site.unsupported("its input needs a batch, a channel and spatial axes")
     for position in (1, 2):
@@ -60,6 +61,8 @@ def check_instance(site: Site) -> None:
 
 
 def check_group(site: Site) -> None:
+    """Raises UnsupportedModel, naming the node, for axes, groups, scales or biases that do not
+    fit."""
     if len(site.type_of(0).shape) < 3:
         raise site.unsupported("its input needs a batch, a channel and spatial axes")
     channels, groups = site.type_of(0).shape[1], _groups(site)

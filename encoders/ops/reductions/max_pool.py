@@ -9,7 +9,7 @@ import numpy as np
 
 from encoders.families.gathering import Index
 from encoders.families.maxima import (
-    Argument,
+    Operand,
     extreme_operator,
 )
 from encoders.families.pooling import global_terms, pad_notes, pool_terms, reduced_terms
@@ -31,11 +31,11 @@ def window_extreme(
     """The largest (sign 1) or smallest (sign −1) of the elements that `terms_of` lists."""
 
     @remembered
-    def arguments(site: Site) -> list[Argument]:
-        return [Argument(0, np.maximum(index, -1)) for index in terms_of(site)]
+    def operands(site: Site) -> list[Operand]:
+        return [Operand(0, np.maximum(index, -1)) for index in terms_of(site)]
 
     return extreme_operator(
-        name, since, arguments, sign, check=check, work=lambda site: int(terms_of(site).size)
+        name, since, operands, sign, check=check, work=lambda site: int(terms_of(site).size)
     )
 
 

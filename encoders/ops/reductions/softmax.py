@@ -109,6 +109,7 @@ def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tupl
 
 
 def log_real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[Any, ...]:
+    """LogSoftmax over the reals: x − max x − log Σ exp(x − max x)."""
     shifted, powers = _shifted(site, inputs[0], field)
     result = shifted - field.function(LOG, _total(powers))
     return (_rows(site).merge(_zero_elsewhere(_kept(site), result, field)),)
@@ -137,6 +138,7 @@ def runtime(
 def log_runtime(
     site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
 ) -> tuple[Any, ...]:
+    """LogSoftmax as a runtime computes it, by the shifted exponentials of Softmax."""
     shifted, _, total = _computed(site, inputs[0], arithmetic, contract)
     kept = _kept(site)
     if np.any(kept.dead):  # −∞ − −∞, not 0 − log 0
@@ -160,6 +162,7 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
 
 
 def log_values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
+    """Ranges and linear bounds of LogSoftmax, from its Jacobian on the ranges."""
     rows = _rows(site)
     x, kept = rows.of_interval(ranges[0]), _kept(site)
     read = kept.fill_interval(x)
@@ -201,6 +204,7 @@ def differences(
 def log_differences(
     site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
 ) -> DifferenceMap:
+    """Differences through LogSoftmax, from its Jacobian on the hull of real and run-time range."""
     rows, kept = _rows(site), _kept(site)
     x, error = kept.fill_interval(rows.of_interval(ranges[0])), rows.split(errors[0][None])
     read = kept.fill(error)[0]
@@ -235,6 +239,8 @@ def rounding(
 def log_rounding(
     site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
 ) -> RoundingBound:
+    """LogSoftmax's own rounding error: of the shift, the exponentials, their sum and its
+    logarithm."""
     r, kept = rounder(site, contract), _kept(site)
     x = kept.fill_interval(kept.rows.of_interval(inputs[0]))
     e = exponentials(r, contract.functions.accuracy(EXP), x)
