@@ -138,7 +138,7 @@ class Walk:
 def read_node(name: str, proto: onnx.NodeProto, opset: int, folder: Path) -> Node:
     """The node as it is in the file. Raises ModelError or UnsupportedModel for its attributes."""
     place = f"node '{name}' ({proto.op_type})"
-    stored = proto.op_type == "Constant"
+    stored = proto.op_type in ("Constant", "ConstantOfShape")
     attributes = {a.name: attribute_of(a, folder, place, stored) for a in proto.attribute}
     inputs, outputs = tuple(proto.input), tuple(proto.output)
     return Node(

@@ -92,6 +92,9 @@ def moved(
             return np.broadcast_to(data, target)
         case "Tile":
             return np.tile(data, tuple(int(n) for n in others[0]))
+        case "Trilu":
+            cut = np.triu if integer(node, "upper", 1) else np.tril
+            return np.asarray(cut(data, int(others[0].reshape(())) if others else 0))
         case "ConstantOfShape":
             value = np.asarray(node.attributes.get("value", np.zeros(1, np.float32)))
             return np.broadcast_to(value.reshape(()), tuple(int(n) for n in data))
@@ -110,7 +113,7 @@ def moved(
 MOVING = frozenset(
     (
         *("ConstantOfShape", "Concat", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape"),
-        *("Shape", "Size", "Slice", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where"),
+        *("Shape", "Size", "Slice", "Squeeze", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where"),
     )
 )
 """Operators that are folded and compute nothing of the numbers that they move."""

@@ -26,7 +26,7 @@ Mask = npt.NDArray[np.bool_]
 _MOVING = frozenset(
     (
         *("Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze"),
-        *("Tile", "Transpose", "Unsqueeze"),
+        *("Tile", "Transpose", "Trilu", "Unsqueeze"),
     )
 )
 _ADVICE = (
@@ -69,7 +69,8 @@ def _is_mask(value: Array) -> bool:
 
 @dataclass
 class _Work:
-    """`masks` says of tensors which elements are −∞; `finite` names the tensors without them."""
+    """`masks` says of tensors which elements are −∞; `finite` names the tensors without them.
+    `renamed` are softmaxes of which a row that nobody reads is NaN at run time, and none here."""
 
     types: dict[str, TensorType]
     constants: dict[str, Array]
@@ -77,9 +78,13 @@ class _Work:
     outputs: Collection[str]
     nodes: Sequence[Node]
     finite: dict[str, str] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
 
     def read(self, node: Node) -> list[Node]:
         """What becomes of a node, given what became of those before it."""
+        if any(t in self.renamed for t in node.inputs):
+            node = replace(node, inputs=tuple(self.renamed.get(t, t) for t in node.inputs))
+            node = self._renaming(node) if node.op in ("Cast", "Identity") else node
         if not any(t in self.masks for t in node.inputs):
             return [node]
         if node.op in ("Softmax", "LogSoftmax"):
@@ -134,9 +139,17 @@ class _Work:
         unread = np.all(self._unread(node.outputs[0]), axis=axes, keepdims=True)
         kept = self._store(node, "kept", ~mask | (dead & unread))
         made = replace(node, op=f"Masked{node.op}", inputs=(self._finite(node.inputs[0]), kept))
+        if np.any(dead & unread):
+            made = self._renaming(made)
         if node.op == "Softmax":
             return [made]
         return self._writing(made, mask & ~dead)
+
+    def _renaming(self, node: Node) -> Node:
+        """The node, whose output holds other numbers here than at run time, where nobody looks."""
+        output = node.outputs[0]
+        self.renamed[output] = self._fresh(f"{output}@kept", self.types[output])
+        return replace(node, outputs=(self.renamed[output],))
 
     def _exp(self, node: Node) -> list[Node]:
         mask, kind = self._mask(node.inputs[0]), self.types[node.outputs[0]]
