@@ -95,6 +95,11 @@ E = TypeVar("E", bound=Enum)
 T = TypeVar("T")
 
 
+def evidence_word(evidence: Evidence) -> str:
+    """The word for it in contract files."""
+    return _WORD_OF[evidence]
+
+
 class ContractError(ValueError):
     """A table that is not a contract; the message names the field."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from encoders.contract.contract import RuntimeContract
 from encoders.program import program_of
-from encoders.scheduling import contract_at, reduction_at
 from onnx_import.graph import Graph
 from refine.domain.domain import Domain
+from refine.results.grounds import used_functions, used_rules
 from refine.results.verdict import Assumption
 
 
@@ -62,10 +62,11 @@ def _integers(graph: Graph) -> tuple[Assumption, ...]:
 
 def _evidence(graph: Graph, contract: RuntimeContract) -> tuple[Assumption, ...]:
     """One sentence per field or rule of the contract that was only measured or stated."""
-    places = [reduction_at(step.site) for step in program_of(graph).steps]
-    rules = [rule for rule in contract.rules if any(rule.covers(place) for place in places)]
     believed = [(e.field, e.evidence, e.source) for e in contract.evidence]
-    believed += [(f"{r.describe()}: {r.schedule.describe()}", r.evidence, r.source) for r in rules]
+    believed += [
+        (f"{r.describe()}: {r.schedule.describe()}", r.evidence, r.source)
+        for r in used_rules(graph, contract)
+    ]
     return tuple(
         Assumption(
             "evidence",
@@ -79,15 +80,8 @@ def _evidence(graph: Graph, contract: RuntimeContract) -> tuple[Assumption, ...]
 
 def _functions(graph: Graph, contract: RuntimeContract) -> tuple[Assumption, ...]:
     """One sentence per elementary function the model uses; conditional where only measured."""
-    if contract.exact:
-        return ()
-    used = {
-        (f, contract_at(step.site, contract).functions.accuracy(f))
-        for step in program_of(graph).steps
-        for f in step.operator.functions
-    }
     said = []
-    for function, accuracy in sorted(used, key=lambda pair: (pair[0].name, str(pair[1]))):
+    for function, accuracy in used_functions(graph, contract):
         text = (
             f"{function.name} is computed within {accuracy.describe()} of its real value "
             f"(table {contract.functions.name}; {accuracy.evidence.value}: {accuracy.source})"

@@ -15,15 +15,17 @@ from typing import Any
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.contract.table import contract_table
+from encoders.contract.table import contract_table, evidence_word
 from encoders.program import program_of
 from onnx_import.graph import Graph
 from refine import __version__
 from refine.common.rounding import float_down, float_up
+from refine.results.grounds import grounds_of
 from refine.results.obligation import Obligation
 from refine.results.verdict import Conduct, ErrorEnclosure, Execution, Result, Tolerance, Witness
 
 SCHEMA = "refine-result-1"
+_LEMMA = "lemma "
 _PACKAGES = ("z3-solver", "numpy", "onnx", "onnxruntime", "python-flint", "networkx")
 
 
@@ -58,6 +60,7 @@ def document_of(result: Result) -> dict[str, Any]:
         },
         "contract": contract_document(result.contract)
         | {"description": program_of(result.graph).ruled(result.contract).describe()},
+        "grounds": _grounds(result.graph, result.contract),
         "assumptions": [{"name": a.name, "text": a.text} for a in result.assumptions],
         "lemmas": [_obligation(o) for o in result.obligations],
         "nodes": [
@@ -79,7 +82,11 @@ def document_of(result: Result) -> dict[str, Any]:
         "model": _model(result.graph),
         "specification": None
         if result.spec is None
-        else _model(result.spec.graph) | {"contract": contract_document(result.spec.contract)},
+        else _model(result.spec.graph)
+        | {
+            "contract": contract_document(result.spec.contract),
+            "grounds": _grounds(result.spec.graph, result.spec.contract),
+        },
         "pairing": None
         if result.pairing is None
         else {"inputs": dict(result.pairing.inputs), "outputs": dict(result.pairing.outputs)},
@@ -177,7 +184,25 @@ def _obligation(o: Obligation) -> dict[str, Any]:
         "verdict": o.outcome.value,
         "seconds": o.seconds,
         **({"detail": o.detail} if o.detail else {}),
+        **({"lemmas": applied} if (applied := _applied(o)) else {}),
     }
+
+
+def _applied(o: Obligation) -> list[str]:
+    """The names of the lemmas that an obligation was decided by."""
+    return [h.removeprefix(_LEMMA) for h in o.hypotheses if h.startswith(_LEMMA)]
+
+
+def _grounds(graph: Graph, contract: RuntimeContract) -> list[dict[str, Any]]:
+    return [
+        {
+            "field": g.field,
+            "value": g.value,
+            "evidence": evidence_word(g.evidence),
+            "source": g.source,
+        }
+        for g in grounds_of(graph, contract)
+    ]
 
 
 def _witness(result: Result, witness: Witness) -> dict[str, Any]:
