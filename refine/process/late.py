@@ -30,7 +30,14 @@ def nothing_proved() -> Answer:
             "worst_found_by": None,
         },
         "domain": {"source": None, "boxes": [], "round_inputs": False, "notes": []},
-        **{"contract": None, "assumptions": [], "lemmas": [], "nodes": [], "counterexample": None},
+        **{
+            "contract": None,
+            "grounds": [],
+            "assumptions": [],
+            "lemmas": [],
+            "nodes": [],
+            "counterexample": None,
+        },
         **{"runtime": None, "model": None, "specification": None, "notes": [], "seed": None},
         **{"versions": {}, "seconds": None},
     }
