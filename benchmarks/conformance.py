@@ -34,8 +34,8 @@ from gpu_check.emulator.exact import evaluate_real
 from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.graph import Array, Graph
-from refine.claims.accuracy import check
 from refine.claims.conforming import judged
+from refine.claims.kinds.accuracy import check
 from refine.claims.options import Options
 from refine.domain.domain import Domain, DomainOptions, read_domain
 from refine.lemmas.cache import default_directory

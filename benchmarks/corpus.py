@@ -38,7 +38,7 @@ from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
-from refine.claims.accuracy import check
+from refine.claims.kinds.accuracy import check
 from refine.claims.options import Options
 from refine.domain.box import Box
 from refine.domain.domain import Domain, DomainError, DomainOptions, read_domain

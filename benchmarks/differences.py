@@ -36,8 +36,8 @@ from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.graph import Array, Graph
 from refine.bounds.network import InputBox, network_bounds
-from refine.claims.accuracy import check
-from refine.claims.difference import diff
+from refine.claims.kinds.accuracy import check
+from refine.claims.kinds.difference import diff
 from refine.claims.options import Options
 from refine.domain.domain import Domain, DomainOptions, read_domain
 from refine.lemmas.cache import default_directory

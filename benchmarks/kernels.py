@@ -22,7 +22,7 @@ from rich.table import Table
 
 from encoders.contract.presets import SEQUENTIAL
 from onnx_import import load
-from refine.claims.accuracy import check
+from refine.claims.kinds.accuracy import check
 from refine.claims.options import Options
 from refine.domain.domain import DomainOptions, read_domain
 from refine.lemmas.cache import default_directory

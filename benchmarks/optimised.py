@@ -23,7 +23,7 @@ from rich.table import Table
 from encoders.contract.presets import EXACT, PRESETS
 from onnx_import import load
 from onnx_import.errors import ModelError
-from refine.claims.difference import diff
+from refine.claims.kinds.difference import diff
 from refine.claims.options import Options
 from refine.lemmas.cache import default_directory
 from refine.options.optimised import as_optimised

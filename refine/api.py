@@ -22,9 +22,10 @@ from gpu_check.probe.probed_contract import Probed
 from onnx_import import load as load_file
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
-from refine.claims.accuracy import check as check_accuracy
 from refine.claims.conforming import judged
-from refine.claims.difference import diff as check_difference
+from refine.claims.kind import EpsilonUse
+from refine.claims.kinds.accuracy import check as check_accuracy
+from refine.claims.kinds.difference import diff as check_difference
 from refine.claims.options import Options
 from refine.claims.python_values import (
     contract_value,
@@ -35,6 +36,14 @@ from refine.claims.python_values import (
     ranges_of,
     settled,
     text_of,
+)
+from refine.claims.registry import (
+    DIFFERENCE,
+    USUAL,
+    claim_for,
+    claims,
+    own_defaults,
+    own_options,
 )
 from refine.claims.replaying import Replay, replayed
 from refine.domain.domain import Domain, DomainOptions, read_domain
@@ -58,7 +67,6 @@ from refine.options.probing import probed
 from refine.options.runtime_choice import runtime_choice
 from refine.options.settings import (
     BUDGET,
-    CLAIMS,
     READINGS,
     require_choice,
     require_count,
@@ -95,7 +103,7 @@ __all__ = [
 Epsilon: TypeAlias = str | float | Mapping[str, str | float] | Tolerance
 
 
-@with_keywords(CheckKeywords)
+@with_keywords(CheckKeywords, own_defaults())
 def check(
     model: Model, domain: object = None, eps: object = None, **options: Unpack[CheckKeywords]
 ) -> Result:
@@ -121,13 +129,18 @@ def check(
     long step can overrun it; the command line's limit is a hard one. A counterexample is saved only
     where `counterexample` says so.
     """
-    words = given("check", CheckKeywords, options)
-    claim, batch = words.pop("claim", CLAIMS[0]), words.pop("batch", 8)
-    require_choice("claim", claim, CLAIMS)
-    require_count("batch", batch, least=2)
-    if eps is None:
+    every = own_options()
+    words = given("check", CheckKeywords, options, every)
+    text = words.pop("claim", USUAL)
+    claim = claim_for(text)
+    own = {name: words.pop(name, option.default) for name, option in every.items()}
+    for name, option in every.items():
+        option.require(own[name])
+    if eps is None and claim.epsilon is EpsilonUse.NEEDED:
         raise ModelError("check needs eps=, the largest error allowed; bound finds the best one")
-    return settled(model, domain, eps, words, batch=None if claim == CLAIMS[0] else batch)
+    if eps is not None and claim.epsilon is EpsilonUse.NONE:
+        raise ModelError(f"claim {claim.name} speaks of no eps=")
+    return settled(claim, model, domain, eps, words, text=text, own=claim.taken(own))
 
 
 @with_keywords(ModelKeywords)
@@ -139,7 +152,8 @@ def bound(model: Model, domain: object = None, **options: Unpack[ModelKeywords])
     >>> 0 < result.bound < 1e-4
     True
     """
-    return settled(model, domain, None, given("bound", ModelKeywords, options))
+    words = given("bound", ModelKeywords, options)
+    return settled(claims()[USUAL], model, domain, None, words)
 
 
 @with_keywords(DiffKeywords)
@@ -174,7 +188,7 @@ def diff(
     if ours == "real":
         words["contract"] = EXACT
     pair = spec, contract_value("spec_contract", named), match
-    return settled(model, domain, eps, words, pair)
+    return settled(claims()[DIFFERENCE], model, domain, eps, words, pair)
 
 
 @sentences

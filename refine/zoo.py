@@ -20,7 +20,7 @@ from encoders.contract.presets import EXACT
 from onnx_import import load
 from onnx_import.errors import ModelError
 from refine.api import check_model, diff_models
-from refine.claims.batch_invariance import batch_invariance
+from refine.claims.kinds.batch_invariance import batch_invariance
 from refine.claims.options import Options
 from refine.common.toml_file import read_toml
 from refine.domain.domain import DomainOptions, read_domain

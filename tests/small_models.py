@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from encoders.contract.presets import PRESETS
 from onnx_import import load
-from refine.claims.accuracy import check
+from refine.claims.kinds.accuracy import check
 from refine.claims.options import Options
 from refine.domain.domain import Domain, DomainOptions, read_domain
 from refine.lemmas.cache import default_directory

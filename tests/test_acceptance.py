@@ -13,7 +13,7 @@ import pytest
 
 from encoders.contract.presets import IEEE_ANY
 from onnx_import import load
-from refine.claims.accuracy import check
+from refine.claims.kinds.accuracy import check
 from refine.claims.options import Options
 from refine.cli.main import run
 from refine.domain.domain import DomainOptions, read_domain

@@ -24,7 +24,7 @@ from gpu_check.emulator.emulator import emulate
 from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import import load
 from onnx_import.errors import ModelError
-from refine.claims.batch_invariance import batch_invariance
+from refine.claims.kinds.batch_invariance import batch_invariance
 from refine.claims.options import Options
 from refine.domain.domain import DomainOptions, read_domain
 from refine.lemmas.cache import default_directory

@@ -16,8 +16,8 @@ from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import EXACT, PRESETS
 from onnx_import import load
 from onnx_import.errors import ModelError
-from refine.claims.batch_invariance import batch_invariance
 from refine.claims.batch_rows import reading_of
+from refine.claims.kinds.batch_invariance import batch_invariance
 from refine.claims.options import Options
 from refine.cli.main import run
 from refine.domain.domain import DomainOptions, read_domain

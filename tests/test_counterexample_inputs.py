@@ -19,7 +19,7 @@ from encoders.contract.presets import SEQUENTIAL
 from encoders.numbers.formats import BINARY16, BINARY64
 from onnx_import import load
 from onnx_import.graph import Graph
-from refine.claims.accuracy import check
+from refine.claims.kinds.accuracy import check
 from refine.claims.options import Options
 from refine.domain.domain import DomainOptions, read_domain
 from refine.proof.cross_check import EVERYTHING

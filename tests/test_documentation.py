@@ -26,6 +26,7 @@ from encoders.contract.functions import CORRECTLY_ROUNDED, TABLES
 from encoders.contract.presets import PRESETS
 from encoders.contract.table import ContractError, contract_of_table
 from encoders.functions.accuracy import FunctionAccuracy
+from refine.claims.registry import checked_claims
 from refine.cli.main import SUMMARIES, cli
 from refine.lemmas.library import library
 from refine.results.answers import ExitCode
@@ -243,9 +244,24 @@ def test_every_key_of_a_file_is_described(violated: tuple[dict[str, Any], dict[s
         assert {key for key in keys if not key.endswith("_hex")} - known == set()
 
 
+def as_built(page: Path) -> str:
+    """The text with the tables that the site gets as it is built."""
+    spec = importlib.util.spec_from_file_location("claims_table", DOCS / "claims_table.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    return str(hook.on_page_markdown(text_of(page)))
+
+
+def test_every_claim_has_a_row() -> None:
+    page = as_built(DOCS / "command-line.md")
+    assert all(f"| `{claim.name}` | {claim.summary} |" in page for claim in checked_claims())
+
+
 def sections(page: Path) -> dict[str, str]:
     """The text under each heading of the second rank."""
-    parts = text_of(page).split("\n## ")[1:]
+    parts = as_built(page).split("\n## ")[1:]
     return {heading: body for heading, _, body in (part.partition("\n") for part in parts)}
 
 

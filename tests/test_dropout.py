@@ -16,7 +16,7 @@ from encoders.contract.presets import ORT_CPU, PRESETS
 from gpu_check.emulator.exact import evaluate_exact
 from onnx_import import load
 from onnx_import.errors import UnsupportedModel
-from refine.claims.accuracy import check
+from refine.claims.kinds.accuracy import check
 from refine.claims.options import Options
 from refine.cli.main import run
 from refine.domain.domain import Domain, DomainOptions, read_domain

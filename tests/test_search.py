@@ -20,8 +20,8 @@ from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.screening import ScreeningArithmetic, agrees, screen
 from onnx_import import load
 from refine.claims import quarry
-from refine.claims.accuracy import accuracy
 from refine.claims.hunting import hunt_at
+from refine.claims.kinds.accuracy import accuracy
 from refine.common.clock import Clock
 from refine.domain.domain import DomainOptions
 from refine.proof.cross_check import EVERYTHING

@@ -20,12 +20,13 @@ from refine.process.supervision import Places, places
 ROOT = Path(__file__).resolve().parents[1]
 STUCK = """
 from refine.claims import asked
+from refine.claims.kinds import accuracy
 from refine.cli import entry, run_claim
 from refine.process import supervision
 def stuck(*a, **k):
     {what}
 name, _, rest = "{where}".partition(".")
-(home,) = [module for module in (run_claim, asked) if hasattr(module, name)]
+(home,) = [module for module in (run_claim, asked, accuracy) if hasattr(module, name)]
 if rest:
     home, name = getattr(home, name), rest
 getattr(home, name)  # it is there

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from encoders.contract.contract import RuntimeContract
@@ -11,7 +11,7 @@ from encoders.contract.presets import EXACT
 from gpu_check.runtimes.isolated import server_for
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
-from refine.claims.accuracy import check
+from refine.claims.kind import Asked, ClaimKind, Given
 from refine.claims.options import Options
 from refine.domain.domain import Domain
 from refine.lemmas.cache import default_directory
@@ -25,13 +25,15 @@ from refine.results.verdict import Result, Side, Tolerance
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is asked: the error of `model`; with `spec`, its distance from another model, which is
-    read under `spec_contract`; with `batch`, how a row changes in a batch of so many.
+    """What is asked of `model`: a claim, with the text that made it and its own options `given`;
+    one that compares it with `spec`, which is read under `spec_contract`.
 
     `domain` and `tolerance` are read when graph and contract are known. `match` says which tensor
-    of the specification an input or an output is.
+    of the specification an input or an output is. `constraint` is the VNN-LIB file that states the
+    domain, where one does.
     """
 
+    claim: ClaimKind
     model: Path | Graph
     domain: Callable[[Graph, RuntimeContract], Domain]
     tolerance: Callable[[Graph], Tolerance]
@@ -39,7 +41,9 @@ class Question:
     spec: Path | Graph | None = None
     spec_contract: str | RuntimeContract = EXACT
     match: Mapping[str, str] | None = None
-    batch: int | None = None
+    text: str = ""
+    given: Given = field(default_factory=dict)
+    constraint: Path | None = None
 
 
 def _ready(options: Options) -> Options:
@@ -56,38 +60,29 @@ def answered(
 
     Raises ModelError for what cannot be read, does not fit or is not supported.
     """
-    settings, model = question.settings, question.model
+    settings, model, claim = question.settings, question.model, question.claim
     if settings.conform:
         server_for().start()
     if settings.as_optimised is not None:
         model = _optimised(model, settings)
-    contract = _contract(settings.contract, model, settings, question.batch)
-    alone = question.spec is None and question.batch is None
-    graph = read_as(model, contract, random=alone, allowed=settings.allow)
+    contract = _contract(settings.contract, model, settings, claim.rows(question.given))
+    graph = read_as(model, contract, random=claim.draws, allowed=settings.allow)
     domain = question.domain(graph, contract)
     tolerance = question.tolerance(graph)
-    if question.batch is not None and graph.source is None:
-        raise ModelError("a claim about batches needs a model that is a file")
     spec = None if question.spec is None else _specification(question, question.spec)
-    options = ready(_options(settings))
-    if question.batch is not None:
-        from refine.claims.batch_invariance import batch_invariance
-
-        return batch_invariance(
-            graph,
-            question.batch,
-            domain=domain,
-            contract=contract,
-            tolerance=tolerance,
-            options=options,
-            tell=tell,
-        )
-    if spec is None:
-        return check(graph, domain, contract, tolerance, options, tell)
-    from refine.claims.difference import diff
-
-    sides = spec, Side(graph, contract)
-    return diff(*sides, domain, tolerance, options, tell, question.match)
+    asked = Asked(
+        text=question.text,
+        side=Side(graph, contract),
+        domain=domain,
+        tolerance=tolerance,
+        options=ready(_options(settings)),
+        given=question.given,
+        spec=spec,
+        match=question.match,
+        constraint=question.constraint,
+        tell=tell,
+    )
+    return claim.settle(asked)
 
 
 def _specification(question: Question, spec: Path | Graph) -> Side:

@@ -11,11 +11,29 @@ from dataclasses import dataclass
 from encoders.program import program_of
 from refine.bounds.problem import Problem
 from refine.claims.quarry import Quarry
+from refine.claims.shown import ABOVE
 from refine.domain.domain import Domain
 from refine.options.applicable import require_applicable
 from refine.proof.proof import Proof
 from refine.results.obligation import Obligation
 from refine.results.verdict import Assumption, Pairing, Shown, Side, Witness
+
+
+@dataclass(frozen=True)
+class Words:
+    """How an answer is put: why a claim holds, what a counterexample shows, and what is left where
+    neither is known."""
+
+    holds: str
+    broken: str
+    open: str
+
+
+OF_ERRORS = Words(
+    "every obligation is discharged and the bound is at most eps",
+    "an input of the domain has an error above eps, evaluated exactly",
+    ABOVE,
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +45,8 @@ class Claim:
     `quarry` is a counterexample of the claim; None where no input can be one. `assumptions` are
     what an answer rests on; `undefined` gives obligations beside those of the nodes, `notes` what
     is to be said of the bounds, `shown` the errors of a real runtime on a witness and a few inputs
-    of the domain (seeded).
+    of the domain (seeded). `statement` says what is claimed, where it is not that errors are at
+    most ε, and `words` are those of its answers.
     """
 
     side: Side
@@ -39,6 +58,8 @@ class Claim:
     pairing: Pairing | None = None
     undefined: Callable[[Proof], tuple[Obligation, ...]] = lambda proof: ()
     notes: Callable[[Proof], tuple[str, ...]] = lambda proof: ()
+    statement: str | None = None
+    words: Words = OF_ERRORS
 
     @property
     def sides(self) -> tuple[Side, ...]:

@@ -10,9 +10,9 @@ from fractions import Fraction
 import numpy as np
 
 from encoders.numbers.enclosure import FloatArray
+from refine.claims.claim import OF_ERRORS, Words
 from refine.claims.contradiction import contradiction, opposition
 from refine.claims.hunting import Catch
-from refine.claims.shown import ABOVE
 from refine.proof.proof import Proof, failure_of, within
 from refine.results.obligation import Obligation
 from refine.results.verdict import Tolerance, Verdict, Witness
@@ -33,10 +33,12 @@ def decide(
     unproved: Obligation | None,
     catch: Catch,
     timed_out: bool,
+    words: Words = OF_ERRORS,
 ) -> Decision:
     """What the proof and the search show together; first of all, whether they can both be right.
 
     `unproved` is an obligation of the proof that is open: its bounds are then proved of nothing.
+    `words` are the claim's.
     """
     examined = (*catch.witnesses, *((catch.violation,) if catch.violation else ()))
     opposing = None if unproved is not None else contradiction(proof.bounds, examined)
@@ -44,18 +46,22 @@ def decide(
         return Decision(Verdict.CONTRADICTION, opposition(proof.bounds, opposing), opposing)
     witness = catch.violation
     if witness is not None:
-        return Decision(Verdict.VIOLATED, _violation(witness), witness)
-    return Decision(*_without_witness(proof, tolerance, unproved, timed_out))
+        return Decision(Verdict.VIOLATED, _violation(witness, words), witness)
+    return Decision(*_without_witness(proof, tolerance, unproved, timed_out, words))
 
 
-def _violation(witness: Witness) -> str:
+def _violation(witness: Witness, words: Words) -> str:
     if witness.error.finite:
-        return "an input of the domain has an error above eps, evaluated exactly"
+        return words.broken
     return f"an allowed execution gives {witness.value} at {witness.output}{list(witness.index)}"
 
 
 def _without_witness(
-    proof: Proof, tolerance: Tolerance, unproved: Obligation | None, timed_out: bool
+    proof: Proof,
+    tolerance: Tolerance,
+    unproved: Obligation | None,
+    timed_out: bool,
+    words: Words,
 ) -> tuple[Verdict, str]:
     if unproved is not None:
         where = f" at node '{unproved.node}'" if unproved.node else ""
@@ -64,14 +70,14 @@ def _without_witness(
             f"{unproved.outcome.value} obligation {unproved.name}{where}: {unproved.goal}{why}"
         )
     if tolerance.given and within(proof.bounds, tolerance):
-        return Verdict.VERIFIED, "every obligation is discharged and the bound is at most eps"
+        return Verdict.VERIFIED, words.holds
     if not tolerance.given and proof.finite and not timed_out:
         return Verdict.VERIFIED, "every obligation is discharged; the bound is proved"
     if timed_out:
         return Verdict.UNKNOWN, "the time limit was reached"
     if not proof.finite:
         return Verdict.UNKNOWN, "no finite bound was found"
-    return Verdict.UNKNOWN, ABOVE
+    return Verdict.UNKNOWN, words.open
 
 
 def settled(proof: Proof, tolerance: Tolerance) -> bool:

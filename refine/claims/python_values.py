@@ -16,8 +16,9 @@ from gpu_check.probe.probed_contract import Probed
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 from refine.claims.asked import Question, answered
+from refine.claims.kind import ClaimKind, Given
 from refine.common.told import told
-from refine.domain.values import Around, domain_of
+from refine.domain.values import Around, constraint_of, domain_of
 from refine.lemmas.library import dump_smt2
 from refine.options.models import Model, is_file, opened, shown
 from refine.options.options import match_of, tolerance_from
@@ -31,14 +32,17 @@ _PLACES = ("json", "counterexample", "dump_smt2")
 
 
 def settled(
+    claim: ClaimKind,
     model: Model,
     domain: object,
     eps: object,
     words: dict[str, Any],
     pair: tuple[Model, str | RuntimeContract, Mapping[str, str] | None] | None = None,
-    batch: int | None = None,
+    text: str = "",
+    own: Given | None = None,
 ) -> Result:
-    """`pair` is another model to compare with, its contract, and which tensors correspond."""
+    """`text` made the claim, and `own` are its options; `pair` is another model to compare with,
+    its contract, and which tensors correspond."""
     value, around = _domain_value(domain, words)
     places = {name: _place(name, words.pop(name, None)) for name in _PLACES}
     json = None if places["json"] is None else str(places["json"])
@@ -48,21 +52,23 @@ def settled(
     allow = places_of(words.pop("allow", ()))
     contract = contract_value("contract", words.pop("contract", "ieee-any"))
     settings = Settings(contract=contract, allow=allow, **words)
-    zero = pair is not None or batch is not None
     with ExitStack() as stack:
         source = stack.enter_context(opened(model))
         spec, spec_contract, match = (None, EXACT, None) if pair is None else pair
         other = None if spec is None else stack.enter_context(opened(spec, "spec"))
         result = answered(
             Question(
+                claim=claim,
                 model=source,
                 domain=lambda graph, chosen: domain_of(graph, value, around, chosen.format_of),
-                tolerance=lambda graph: tolerance_from(eps, graph.outputs, zero),
+                tolerance=lambda graph: tolerance_from(eps, graph.outputs, claim.zero),
                 settings=settings,
                 spec=other,
                 spec_contract=spec_contract,
                 match=match,
-                batch=batch,
+                text=text or claim.name,
+                given={} if own is None else own,
+                constraint=constraint_of(value),
             )
         )
         for one, where in ((model, source), (spec, other)):

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from onnx_import import load
-from refine.claims.batch_invariance import run_batch_again
+from refine.claims.kinds.batch_invariance import run_batch_again
 from refine.claims.pair_quarry import run_pair_again
 from refine.results.verdict import Execution, Refusal, Witness
 from refine.witness.file import Saved, Trusted, load_witness

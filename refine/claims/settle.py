@@ -83,7 +83,7 @@ def settle(
     unproved = failure_of(proof, every)
     timed_out = proof.late or catch.late or late
     result = account.result(
-        decide(proof, tolerance, unproved, catch, timed_out),
+        decide(proof, tolerance, unproved, catch, timed_out, claim.words),
         proved_bounds(proof, unproved),
         catch,
         timed_out,
@@ -146,6 +146,7 @@ class _Account:
             timed_out=timed_out,
             spec=claim.spec,
             pairing=claim.pairing,
+            claimed=claim.statement,
         )
 
     def tell_so_far(self, proof: Proof, catch: Catch) -> None:
@@ -153,7 +154,8 @@ class _Account:
         has been looked at."""
         if self.options.so_far is None:
             return
-        answer = decide(proof, self.tolerance, None, catch, timed_out=True)
+        words = self.claim.words
+        answer = decide(proof, self.tolerance, None, catch, timed_out=True, words=words)
         if answer.verdict is not Verdict.VIOLATED:
             answer = replace(answer, verdict=Verdict.UNKNOWN, reason="the time limit was reached")
         self.options.so_far(self.result(answer, proof.bounds, catch, timed_out=True))

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from refine.claims.registry import USUAL, claims
 from refine.cli.model_options import model_options
 from refine.cli.run_claim import run_claim
 from refine.results.verdict import ExitCode
@@ -16,4 +17,4 @@ from refine.results.verdict import ExitCode
 @model_options
 def bound_command(model: Path, **given: Any) -> ExitCode:
     """The best bound on |f_rt(x) − f_R(x)| that can be proved."""
-    return run_claim(model, (), given)
+    return run_claim(claims()[USUAL], model, (), given)

@@ -1,15 +1,52 @@
-"""`refine check`: is the error within ε?"""
+"""`refine check`: does a claim hold, by default that the error is within ε?"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from refine.claims.kind import ClaimOption, EpsilonUse
+from refine.claims.registry import USUAL, checked_claims, claim_for, own_options
 from refine.cli.model_options import model_options
 from refine.cli.run_claim import run_claim
 from refine.results.verdict import ExitCode
+
+
+class _ClaimText(click.Choice[str]):
+    """A claim by name, or a text that makes one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if any(claim.reads(value) for claim in checked_claims()):
+            return str(value)
+        return super().convert(value, param, ctx)
+
+
+def _option(option: ClaimOption) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        f"--{option.name.replace('_', '-')}",
+        type=str if option.least is None else click.IntRange(min=option.least),
+        default=option.default,
+        show_default=option.default is not None,
+        metavar=option.metavar,
+        help=option.help,
+    )
+
+
+def _claiming(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The option `--claim`, and those of every claim that it offers."""
+    offered = checked_claims()
+    for option in reversed(own_options().values()):
+        command = _option(option)(command)
+    return click.option(
+        "--claim",
+        type=_ClaimText([claim.name for claim in offered]),
+        default=USUAL,
+        show_default=True,
+        help="; ".join(f"{c.name}: {c.summary}" for c in offered) + ".",
+    )(command)
 
 
 @click.command("check")
@@ -18,27 +55,15 @@ from refine.results.verdict import ExitCode
     "--eps",
     "eps",
     multiple=True,
-    required=True,
     metavar="[OUTPUT=]E",
     help="Largest error allowed, for all outputs or for one; repeat for more.",
 )
-@click.option(
-    "--claim",
-    type=click.Choice(["accuracy", "batch-invariant"]),
-    default="accuracy",
-    show_default=True,
-    help="batch-invariant: a row of a batch gives what it gives alone, within E (0: every bit).",
-)
-@click.option(
-    "--batch",
-    type=click.IntRange(min=2),
-    default=8,
-    show_default=True,
-    metavar="N",
-    help="Rows of the batch that --claim batch-invariant speaks of.",
-)
-def check_command(
-    model: Path, eps: tuple[str, ...], claim: str, batch: int, **given: Any
-) -> ExitCode:
+@_claiming
+def check_command(model: Path, eps: tuple[str, ...], claim: str, **given: Any) -> ExitCode:
     """Is |f_rt(x) − f_R(x)| ≤ E for every x of the domain and every allowed execution?"""
-    return run_claim(model, eps, given, batch=batch if claim == "batch-invariant" else None)
+    kind = claim_for(claim)
+    if not eps and kind.epsilon is EpsilonUse.NEEDED:
+        raise click.MissingParameter(param_type="option", param_hint="'--eps'")
+    if eps and kind.epsilon is EpsilonUse.NONE:
+        raise click.UsageError(f"--claim {kind.name} speaks of no --eps")
+    return run_claim(kind, model, eps, given, text=claim)

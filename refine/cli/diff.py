@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from encoders.contract.presets import EXACT
+from refine.claims.registry import DIFFERENCE, claims
 from refine.cli.model_options import model_options
 from refine.cli.run_claim import run_claim
 from refine.options.options import match_of
@@ -63,4 +64,5 @@ def diff_command(
         theirs = EXACT.name
     if impl_as == "real":
         given = {**given, "contract": EXACT.name}
-    return run_claim(model, eps, given, (spec, theirs), match=match_of(matches))
+    pair = spec, theirs
+    return run_claim(claims()[DIFFERENCE], model, eps, given, pair, match_of(matches))

@@ -15,6 +15,7 @@ import click
 from encoders.contract.presets import EXACT
 from gpu_check.common.writing import write_text
 from refine.claims.asked import Question, answered
+from refine.claims.kind import ClaimKind
 from refine.claims.options import Options
 from refine.cli.answering import Telling
 from refine.domain.domain import DomainOptions, read_domain
@@ -32,15 +33,16 @@ _SHORTEST = 1e-3  # seconds, where the limit has passed before the work began
 
 
 def run_claim(
+    claim: ClaimKind,
     model: Path,
     eps: tuple[str, ...],
     given: dict[str, Any],
     spec: tuple[Path, str] | None = None,
-    batch: int | None = None,
     match: Mapping[str, str] | None = None,
+    text: str = "",
 ) -> ExitCode:
-    """`spec` is another model to compare with, and the name of its contract; `batch` rows are
-    those of a claim of batch invariance."""
+    """`text` made the claim, whose options are among those `given`; `spec` is another model to
+    compare with, and the name of its contract."""
     json_path: str | None = given["json_path"]
     reporter = Reporter(given["quiet"], silent=json_path == "-")
     timeout = given["timeout"]
@@ -72,16 +74,19 @@ def run_claim(
         z3=given["cross_check"],
         allow=given["allowed"],
     )
-    zero = spec is not None or batch is not None
+    vnnlib = given["vnnlib"]
     question = Question(
+        claim=claim,
         model=model,
         domain=lambda graph, contract: read_domain(graph, written, contract.format_of),
-        tolerance=lambda graph: tolerance_of(eps, graph.outputs, zero),
+        tolerance=lambda graph: tolerance_of(eps, graph.outputs, claim.zero),
         settings=settings,
         spec=None if spec is None else spec[0],
         spec_contract=EXACT if spec is None else spec[1],
         match=match,
-        batch=batch,
+        text=text or claim.name,
+        given=claim.taken(given),
+        constraint=None if vnnlib is None else Path(vnnlib),
     )
     watcher = click.get_current_context().obj
     telling = Telling(watcher, given["quiet"], json_path is not None)

@@ -92,6 +92,15 @@ def domain_of(
     )
 
 
+def constraint_of(value: object) -> Path | None:
+    """The VNN-LIB file by which a value states the domain, where it does."""
+    try:
+        options = value if isinstance(value, DomainOptions) else _options(value)
+    except DomainError:
+        return None  # said where the domain is read
+    return None if options is None or options.vnnlib is None else Path(options.vnnlib)
+
+
 def _alone(rounded: bool, around: Around, what: str) -> bool:
     """Are inputs rounded, of a domain that says all itself? Raises DomainError for more."""
     if around.radius is not None or around.clip is not None:

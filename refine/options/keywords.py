@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from functools import wraps
 from inspect import Parameter, signature
 from threading import RLock
+from types import MappingProxyType
 from typing import Any, ParamSpec, TypeAlias, TypedDict, TypeVar
 
 from encoders.contract.contract import RuntimeContract
@@ -50,7 +51,10 @@ class ModelKeywords(TypedDict, total=False):
 
 
 class CheckKeywords(ModelKeywords, total=False):
-    """Those of `check`."""
+    """Those of `check`, for type checkers: `claim`, and the options of claims.
+
+    The function itself takes whatever options the claims that it finds have.
+    """
 
     claim: str
     batch: int
@@ -68,22 +72,26 @@ class DiffKeywords(ModelKeywords, total=False):
 _OWN: Mapping[str, object] = {
     "round_inputs": False,
     "claim": "accuracy",
-    "batch": 8,
     "impl_as": "runtime",
     "spec_as": "real",
 }
 """Defaults beside those of the settings; of every other keyword it is None."""
 
 
-def defaults(keywords: type) -> dict[str, Any]:
-    """Every keyword with its default."""
-    known = {**_OWN, **plain_defaults()}
-    return {name: known.get(name) for name in keywords.__annotations__}
+def defaults(keywords: type, more: Mapping[str, object]) -> dict[str, Any]:
+    """Every keyword with its default, `more` among them."""
+    known = {**_OWN, **plain_defaults(), **more}
+    return {name: known.get(name) for name in (*keywords.__annotations__, *more)}
 
 
-def given(function: str, keywords: type, options: Mapping[str, object]) -> dict[str, Any]:
+def given(
+    function: str,
+    keywords: type,
+    options: Mapping[str, object],
+    more: Mapping[str, object] = MappingProxyType({}),
+) -> dict[str, Any]:
     """What was given by keyword. Raises ModelError for a name that is none, with what is meant."""
-    known = keywords.__annotations__
+    known = (*keywords.__annotations__, *(n for n in more if n not in keywords.__annotations__))
     for name in options:
         if name not in known:
             close = get_close_matches(name, known, n=1)
@@ -92,19 +100,21 @@ def given(function: str, keywords: type, options: Mapping[str, object]) -> dict[
     return dict(options)
 
 
-def with_keywords(keywords: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Shows the keywords, with their defaults, in a function's signature; what the system refuses
-    becomes a ModelError."""
+def with_keywords(
+    keywords: type, more: Mapping[str, object] = MappingProxyType({})
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Shows the keywords, and `more`, with their defaults, in a function's signature; what the
+    system refuses becomes a ModelError."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         plain = sentences(function)
         own = [p for p in signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
-        more = [
+        shown = [
             Parameter(name, Parameter.KEYWORD_ONLY, default=value)
-            for name, value in defaults(keywords).items()
+            for name, value in defaults(keywords, more).items()
         ]
-        shown = signature(function).replace(parameters=[*own, *more])
-        plain.__signature__ = shown  # type: ignore[attr-defined]
+        whole = signature(function).replace(parameters=[*own, *shown])
+        plain.__signature__ = whole  # type: ignore[attr-defined]
         return plain
 
     return decorate

@@ -22,7 +22,6 @@ SUBNORMALS = tuple(s.value for s in Subnormals)
 LEVELS = ("none", "basic", "extended", "all")
 CROSS_CHECKS = ("none", "sample", "all")
 READINGS = ("real", "runtime")
-CLAIMS = ("accuracy", "batch-invariant")
 _MOST_WORKERS = 8
 _PLAIN = "default"  # of a field, where the environment says nothing
 

@@ -182,6 +182,7 @@ class Result:
     `bool()` is true where the answer is `verified` and no runtime here was seen to leave the
     contract, as the exit code 0 of the command line is, so that `assert result` says what it seems
     to say.
+    `claimed` says what was claimed, where it is not that errors are at most ε.
     `batch` is how many rows `graph` was read with, where the witness holds so many. Bounds pass the
     gate (`encoders.numbers.radius`): nothing is verified by one that was negative or NaN.
     """
@@ -209,6 +210,7 @@ class Result:
     batch: int | None = None
     pairing: Pairing | None = None
     shown: Shown | None = None
+    claimed: str | None = None
 
     def __bool__(self) -> bool:
         return self.exit_code is ExitCode.VERIFIED

@@ -30,7 +30,7 @@ from encoders.contract.presets import IEEE_ANY, ORT_CPU
 from encoders.numbers.formats import BINARY32
 from onnx_import import load
 from onnx_import.errors import ModelError
-from refine.claims.batch_invariance import batch_invariance
+from refine.claims.kinds.batch_invariance import batch_invariance
 from refine.claims.options import Options
 from refine.domain.box import Box
 from refine.domain.domain import Domain

@@ -46,8 +46,8 @@ from encoders.contract.orders import AlignedSteps, AnyOrder
 from encoders.contract.presets import EXACT
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
-from refine.claims.accuracy import check
-from refine.claims.difference import diff
+from refine.claims.kinds.accuracy import check
+from refine.claims.kinds.difference import diff
 from refine.claims.options import Options
 from refine.domain.domain import Domain
 from refine.lemmas.cache import default_directory

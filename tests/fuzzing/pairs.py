@@ -29,7 +29,7 @@ from encoders.contract.table import ContractError, contract_of_table
 from gpu_check.emulator.emulator import emulate
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
-from refine.claims.difference import diff
+from refine.claims.kinds.difference import diff
 from refine.claims.options import Options
 from refine.domain.domain import Domain
 from refine.lemmas.cache import default_directory

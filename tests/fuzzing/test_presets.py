@@ -15,7 +15,7 @@ from encoders.contract.presets import PRESETS
 from encoders.lemmas.rounding import ROUNDED
 from encoders.numbers.formats import BINARY16, small_format
 from onnx_import.errors import ModelError
-from refine.claims.accuracy import check
+from refine.claims.kinds.accuracy import check
 from refine.claims.options import Options
 from refine.domain.domain import Domain
 from refine.lemmas.cache import default_directory

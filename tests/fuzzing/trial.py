@@ -26,7 +26,7 @@ from gpu_check.emulator.exact import evaluate_real
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
-from refine.claims.accuracy import check
+from refine.claims.kinds.accuracy import check
 from refine.claims.options import Options
 from refine.domain.box import Box
 from refine.domain.domain import Domain

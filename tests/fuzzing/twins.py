@@ -31,7 +31,7 @@ from encoders.contract.contract import RuntimeContract
 from encoders.numbers.formats import FORMAT_OF_DTYPE, FloatFormat
 from onnx_import import load
 from onnx_import.errors import ModelError
-from refine.claims.accuracy import check
+from refine.claims.kinds.accuracy import check
 from refine.claims.options import Options
 from refine.domain.box import Box
 from refine.domain.domain import Domain

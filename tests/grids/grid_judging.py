@@ -25,7 +25,7 @@ from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import DType, Graph
 from refine.bounds.network import InputBox, network_bounds
-from refine.claims.accuracy import check
+from refine.claims.kinds.accuracy import check
 from refine.claims.options import Options
 from refine.domain.domain import DomainOptions, read_domain
 from refine.lemmas.cache import default_directory

@@ -21,6 +21,7 @@ from onnx_import.graph import Graph
 from refine.bounds.network import InputBox, NetworkBounds, network_bounds
 from refine.claims.assumptions import assumptions_of
 from refine.claims.claim import Claim, require_semantics
+from refine.claims.kind import Asked, ClaimKind, EpsilonUse
 from refine.claims.options import Options
 from refine.claims.pair_quarry import pair_quarry
 from refine.claims.settle import settle
@@ -36,6 +37,19 @@ from refine.results.obligation import Discharger, Kind, Obligation, Outcome
 from refine.results.verdict import Assumption, Pairing, Result, Side, Tolerance
 
 _WIDE = replace(IEEE_ANY, compute_format=BINARY64)
+
+
+def _settled(asked: Asked) -> Result:
+    assert asked.spec is not None
+    return diff(
+        asked.spec,
+        asked.side,
+        asked.domain,
+        asked.tolerance,
+        asked.options,
+        asked.tell,
+        asked.match,
+    )
 
 
 def diff(
@@ -168,3 +182,15 @@ def _first_failing(bounds: NetworkBounds) -> str | None:
         if not all(c.holds for c in n.rounding.preconditions):
             return n.node.name
     return None
+
+
+CLAIMS = (
+    ClaimKind(
+        name="difference",
+        summary="every output is within E of the other model's",
+        settle=_settled,
+        epsilon=EpsilonUse.OPTIONAL,
+        zero=True,
+        compares=True,
+    ),
+)

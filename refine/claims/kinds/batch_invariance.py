@@ -39,8 +39,9 @@ from refine.claims.batch_search import (
 from refine.claims.claim import require_semantics
 from refine.claims.conduct import conduct_on, inputs_of
 from refine.claims.contradiction import contradiction, opposition
-from refine.claims.difference import diff
 from refine.claims.hunting import error_found
+from refine.claims.kind import Asked, ClaimKind, ClaimOption, Given
+from refine.claims.kinds.difference import diff
 from refine.claims.options import Options
 from refine.claims.settle import seen
 from refine.claims.shown import with_shown
@@ -57,6 +58,27 @@ class _Compared:
 
     rows: tuple[int, ...]
     result: Result
+
+
+def _settled(asked: Asked) -> Result:
+    graph = asked.side.graph
+    if graph.source is None:
+        raise ModelError("a claim about batches needs a model that is a file")
+    return batch_invariance(
+        graph,
+        asked.integer("batch"),
+        domain=asked.domain,
+        contract=asked.side.contract,
+        tolerance=asked.tolerance,
+        options=asked.options,
+        tell=asked.tell,
+    )
+
+
+def _rows(given: Given) -> int:
+    rows = given["batch"]
+    assert isinstance(rows, int)
+    return rows
 
 
 def batch_invariance(
@@ -289,3 +311,23 @@ def _rules(many: Graph, contract: RuntimeContract) -> Iterator[ScheduleRule]:
     if contract.rules:
         for step in program_of(many).steps:
             yield ScheduleRule(contract_at(step.site, contract).schedule, node=step.name)
+
+
+CLAIMS = (
+    ClaimKind(
+        name="batch-invariant",
+        summary="a row of a batch gives what it gives alone, within E (0: every bit)",
+        settle=_settled,
+        options=(
+            ClaimOption(
+                name="batch",
+                default=8,
+                metavar="N",
+                help="Rows of the batch that --claim batch-invariant speaks of.",
+                least=2,
+            ),
+        ),
+        zero=True,
+        rows=_rows,
+    ),
+)

@@ -12,6 +12,7 @@ from onnx_import.graph import Graph
 from refine.bounds.problem import Network
 from refine.claims.assumptions import assumptions_of
 from refine.claims.claim import Claim, require_semantics
+from refine.claims.kind import Asked, ClaimKind
 from refine.claims.options import Options
 from refine.claims.quarry import Quarry, evaluations
 from refine.claims.settle import settle
@@ -22,6 +23,13 @@ from refine.options.applicable import nameless_rules
 from refine.results.verdict import Result, Side, Tolerance, Witness
 from refine.witness.replay import replays
 from refine.witness.witness import confirm
+
+
+def _settled(asked: Asked) -> Result:
+    side = asked.side
+    return check(
+        side.graph, asked.domain, side.contract, asked.tolerance, asked.options, asked.tell
+    )
 
 
 def check(
@@ -64,3 +72,13 @@ def _quarry(side: Side) -> Quarry:
 
     decide = partial(confirm, side.graph)
     return Quarry(side.graph, side.contract, decide, replayed, evaluations(side.graph))
+
+
+CLAIMS = (
+    ClaimKind(
+        name="accuracy",
+        summary="every output is within E of its real value",
+        settle=_settled,
+        draws=True,
+    ),
+)
