@@ -416,12 +416,16 @@ def _of_constant(node: ast.Constant, parent: ast.AST) -> Alternatives:
         if isinstance(parent, ast.Return | ast.keyword | ast.Assign | ast.IfExp):
             yield "constant", ast.Constant(not value)
     elif isinstance(value, float):
-        yield "constant", ast.Constant(value / 2)
-        yield "constant", ast.Constant(value * 2 if value else 1.0)
+        if (
+            isinstance(parent, ast.BinOp)
+            and isinstance(parent.op, ast.Div)
+            and parent.right is node
+        ):
+            yield "constant", ast.Constant(value * 2)
+        else:
+            yield "constant", ast.Constant(value / 2 if value else 1.0)
     elif isinstance(value, int) and isinstance(parent, ast.BinOp | ast.Compare | ast.Return):
-        yield "constant", ast.Constant(value + 1)
-        if value:
-            yield "constant", ast.Constant(value - 1)
+        yield "constant", ast.Constant(value - 1 if value else 1)
 
 
 def _of_statement(node: ast.stmt, parent: ast.AST) -> Alternatives:

@@ -36,7 +36,7 @@ from mutation_kinds import Mutant, mutated, probed
 
 ROOT = Path(__file__).resolve().parents[1]
 MEMORY = 12 * 2**30
-EACH = 25.0
+EACH = 15.0
 """Processor seconds of one file's tests whose reach is looked at; a sample, if that is not all."""
 SLOWER = 5.0
 """A test that takes so many times its usual processor time, and `GRACE` seconds, is stopped."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import flint
@@ -191,22 +192,43 @@ def _emulated(s: Stand, variable: Sequence[Any], contract: RuntimeContract) -> A
 
 
 def _ranges(s: Stand) -> Iterator[tuple[list[Interval], list[Any]]]:
-    """Ranges of the variable inputs with inputs in them: wide, narrow, point-like and tiny."""
+    """Ranges of the variable inputs with inputs in them: wide, narrow, point-like and tiny, and
+    reaching much further to one side, of sizes that differ from input to input."""
     rng = s.rng
     for scale, width in ((1.0, 1.0), (1.0, 1e-5), (1e3, 0.0), (1e-38, 3.0), (1e-3, 1.0)):
-        ranges, points = {}, {}
-        for name, shape in zip(_names(s), s.shapes(), strict=True):
-            if name in ranges:
-                continue
-            centre = scale * rng.standard_normal(shape)
-            low, high = (
-                (centre + d * scale * width).astype(s.dtype).astype(np.float64) for d in (-1, 1)
-            )
-            share = rng.random((SAMPLES, *shape))
-            share = np.where(rng.random(share.shape) < 0.4, np.round(share), share)
-            inside = (low * (1 - share) + high * share).astype(s.dtype).astype(np.float64)
-            ranges[name], points[name] = Interval(low, high), np.clip(inside, low, high)
-        yield [ranges[n] for n in _names(s)], [points[n] for n in _names(s)]
+        yield _inside(s, rng, partial(_around, rng, scale, width))
+    for _ in range(2):
+        yield _inside(s, rng, partial(_lopsided, rng))
+
+
+def _around(
+    rng: np.random.Generator, scale: float, width: float, shape: tuple[int, ...]
+) -> tuple[Any, Any]:
+    centre = scale * rng.standard_normal(shape)
+    return centre - scale * width, centre + scale * width
+
+
+def _lopsided(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    short, long = 10.0 ** rng.uniform(-3, 0, shape), 10.0 ** rng.integers(-2, 4)
+    low, high = (short, long) if rng.random() < 0.5 else (long, short)
+    return -low * rng.random(shape), high * rng.random(shape)
+
+
+def _inside(
+    s: Stand, rng: np.random.Generator, ends: Callable[[tuple[int, ...]], tuple[Any, Any]]
+) -> tuple[list[Interval], list[Any]]:
+    """Ranges with such ends, the same for each reading of a tensor, and inputs in them, many at
+    the ends themselves."""
+    ranges, points = {}, {}
+    for name, shape in zip(_names(s), s.shapes(), strict=True):
+        if name in ranges:
+            continue
+        low, high = (v.astype(s.dtype).astype(np.float64) for v in map(np.asarray, ends(shape)))
+        share = rng.random((SAMPLES, *shape))
+        share = np.where(rng.random(share.shape) < 0.4, np.round(share), share)
+        inside = (low * (1 - share) + high * share).astype(s.dtype).astype(np.float64)
+        ranges[name], points[name] = Interval(low, high), np.clip(inside, low, high)
+    return [ranges[n] for n in _names(s)], [points[n] for n in _names(s)]
 
 
 def _names(s: Stand) -> list[str]:
@@ -235,7 +257,8 @@ def differences_enclose(s: Stand) -> Iterator[str]:
     for ranges, points in _ranges(s):
         for size in (0.3, 1e-6):
             scale = [size * (r.magnitude + 1e-30) for r in ranges]
-            scale = _same(s, [v * rng.random(v.shape) for v in scale])
+            scale = _same(s, [v * rng.random(v.shape) * rng.choice([0.0, 1.0, 1.0], v.shape)
+                              for v in scale])  # fmt: skip
             shifts = _same(s, [v * rng.choice([-1.0, 1.0, 0.4], p.shape) for v, p in
                                zip(scale, points, strict=True)])  # fmt: skip
             mapped = s.operator.differences(s.site, ranges, scale)
