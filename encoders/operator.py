@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, Relation
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.functions.function import Function
 from encoders.numbers.enclosure import Interval
@@ -251,6 +252,27 @@ class RowFacts:
     total_bound: Fraction
 
 
+class RealSemantics(Protocol):
+    """The real meaning: exact numbers of every input, by position, to those of the outputs."""
+
+    def __call__(
+        self, site: Site, inputs: Inputs[ObjectArray], field: Field, /
+    ) -> tuple[ObjectArray, ...]: ...
+
+
+class RuntimeSemantics(Protocol):
+    """The run-time meaning, the same over whatever values an arithmetic computes with."""
+
+    def __call__(
+        self,
+        site: Site,
+        inputs: Inputs[V],
+        arithmetic: Arithmetic[V],
+        contract: RuntimeContract,
+        /,
+    ) -> tuple[V, ...]: ...
+
+
 @dataclass(frozen=True)
 class Operator:
     """All semantics of one ONNX operator (or of one name in a family that shares a file).
@@ -284,8 +306,8 @@ class Operator:
     name: str
     since: int
     check: Callable[[Site], None]
-    real: Callable[[Site, Sequence[ObjectArray | None], Field], tuple[ObjectArray, ...]]
-    runtime: Callable[[Site, Sequence[Any], Arithmetic[Any], RuntimeContract], tuple[Any, ...]]
+    real: RealSemantics
+    runtime: RuntimeSemantics
     values: Callable[[Site, Sequence[Interval]], ValueMap]
     differences: Callable[[Site, Sequence[Interval], Sequence[FloatArray]], DifferenceMap]
     rounding: Callable[[Site, Sequence[Interval], Interval, RuntimeContract], RoundingBound]

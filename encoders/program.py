@@ -15,8 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.values import Inputs
 from encoders.contract.contract import RuntimeContract
 from encoders.operator import Field, Operator, Site, is_affine, site_of
 from encoders.registry import lookup
@@ -173,13 +175,15 @@ def _step(node: Node, operator: Operator, site: Site) -> Step:
 
 def arguments(
     step: Step, values: Mapping[str, T], constant: Callable[[Array, TensorType], T]
-) -> list[T | None]:
-    """What the semantics of the step receive, by input position: None where an input is omitted,
-    `constant` of a stored array and its type, and of a tensor that varies its value."""
+) -> Inputs[T]:
+    """What the semantics of the step receive, by input position: `constant` of a stored array and
+    its type, and of a tensor that varies its value."""
     return step.site.arguments((values[t] for t in step.reads), constant)
 
 
-def real_step(step: Step, values: Mapping[str, Any], field: Field) -> tuple[Any, ...]:
+def real_step(
+    step: Step, values: Mapping[str, ObjectArray], field: Field
+) -> tuple[ObjectArray, ...]:
     """What a step writes over the numbers of a field: arrays (samples, *tensor shape), as are those
     of what it reads."""
     given = arguments(step, values, lambda stored, _: field.constant(stored))

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from encoders.arithmetic.values import Inputs
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, Node, Remembering, TensorType
 
@@ -44,15 +45,14 @@ class Site(Remembering):
 
     def arguments(
         self, variable: Iterable[T], constant: Callable[[Array, TensorType], T]
-    ) -> list[T | None]:
-        """What the semantics receive, by input position: None where an input is omitted, `constant`
-        of a stored array and its type, and of the inputs that vary the given ones in their order.
-        """
+    ) -> Inputs[T]:
+        """What the semantics receive, by input position: `constant` of a stored array and its type,
+        and of the inputs that vary the given ones in their order."""
         given = iter(variable)
-        return [
+        return Inputs(
             None if kind is None else next(given) if held is None else constant(held, kind)
             for kind, held in zip(self.inputs, self.constants, strict=True)
-        ]
+        )
 
     def type_of(self, position: int) -> TensorType:
         """The type of an input. Raises UnsupportedModel, naming the node, where it is omitted."""

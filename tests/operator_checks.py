@@ -23,6 +23,7 @@ from encoders.arithmetic.exact_fields import (
     object_array,
 )
 from encoders.arithmetic.real_terms import RealTerms, rational_term
+from encoders.arithmetic.values import Inputs
 from encoders.contract.contract import Contraction, Pairwise, RuntimeContract, Subnormals
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.functions.accuracy import Transcendental
@@ -223,14 +224,14 @@ def check_terms(case: Example) -> None:
     field = RealTerms()
     for node in graph.order:
         shapes = [graph.types[t].shape if t else () for t in node.inputs]
-        arguments = [
+        arguments = Inputs(
             None
             if not t
             else field.constant(graph.constants[t] if graph.is_constant(t) else np.ones(shape))
             if graph.is_constant(t) or not case.rational
             else object_array(map(_term, exact[t].ravel()), (1, *shape))
             for t, shape in zip(node.inputs, shapes, strict=True)
-        ]
+        )
         try:
             results = lookup(node).real(site_of(graph, node), arguments, field)
         except Transcendental:
@@ -334,7 +335,7 @@ def _check_node(
             else:
                 arguments.append(given[t][None])
         with fields.working():
-            return np.asarray(operator.real(site, arguments, fields)[0][0], np.float64)
+            return np.asarray(operator.real(site, Inputs(arguments), fields)[0][0], np.float64)
 
     out = site.outputs[0].shape
     c = rng.standard_normal((3, *out)) * (rng.random((3, *out)) < 0.7)

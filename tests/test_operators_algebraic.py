@@ -20,6 +20,7 @@ from operator_checks import (
 )
 
 from encoders.arithmetic.approximate_field import ApproximateReals
+from encoders.arithmetic.values import Inputs
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
 from encoders.numbers.enclosure import Interval
@@ -483,7 +484,7 @@ def test_steps_follow_differences_of_several_steps(case: Example) -> None:
             start = rng.uniform(-2.5, 2.25, (1, 3, 4))
             d = rng.uniform(-error, error, start.shape)
             places: tuple[Any, Any] = start, start + d
-            old, new = (operator.real(site, [v], ApproximateReals())[0] for v in places)
+            old, new = (operator.real(site, Inputs([v]), ApproximateReals())[0] for v in places)
             moved = (new - old)[0]
             assert np.all(np.abs(moved) <= mapped.radius)
             for k, sign in enumerate((1.0, -1.0)):

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from operator_checks import Example, box_of, check_bounds, check_runtime, graph_of
 
 from encoders.arithmetic.exact_fields import Rationals, fraction, object_array
+from encoders.arithmetic.values import Inputs
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Operator, Site, site_of
@@ -227,10 +228,10 @@ def _exactly(site: Site, operator: Operator, at: Any, step: Any = None) -> Any:
     exact = field.constant(np.asarray(at, np.float64))
     if step is not None:
         exact = exact + field.constant(np.asarray(step, np.float64))
-    arguments = [
+    arguments = Inputs(
         exact if i == position else None if value is None else field.constant(value)
         for i, value in enumerate(site.constants)
-    ]
+    )
     result = operator.real(site, arguments, field)[0][0]
     return object_array(map(fraction, result.ravel().tolist()), result.shape)
 

@@ -162,7 +162,10 @@ def test_readers_and_writers_are_the_edges_of_the_graph(branching: Graph) -> Non
 def test_arguments_follow_the_positions_of_the_inputs(branching: Graph) -> None:
     step = program_of(branching).writers["y"]
     given = arguments(step, {"t": "tensor"}, lambda held, kind: f"{float(held):.1f} {kind.dtype}")
-    assert given == ["tensor", None, "0.7 DType.FLOAT32"]
+    assert given.given == ("tensor", None, "0.7 DType.FLOAT32")
+    assert (given[0], given.optional(1), given.optional(3)) == ("tensor", None, None)
+    with pytest.raises(UnsupportedModel, match="input 1 is omitted"):
+        given[1]
 
 
 def test_a_step_can_hold_other_constants(branching: Graph) -> None:

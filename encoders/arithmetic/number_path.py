@@ -17,12 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from encoders.arithmetic.runtime import TruncatingArithmetic
+from encoders.arithmetic.runtime import Arithmetic, mixes_formats, truncates_operands
+from encoders.arithmetic.values import V
 from encoders.contract.contract import FactorRounding, RuntimeContract
 from encoders.numbers.formats import FloatFormat, truncated_operands
 from onnx_import.graph import Array, DType
@@ -72,11 +73,12 @@ def factor(own: FloatFormat, short: FloatFormat, rounding: FactorRounding) -> Ho
     return Hop(short, source=own, rounding=rounding)
 
 
-def carried(arithmetic: Any, value: Any, path: Sequence[Hop]) -> Any:
-    """Numbers of a `MixedArithmetic` along a path, as bits or as terms.
+def carried(arithmetic: Arithmetic[V], value: V, path: Sequence[Hop]) -> V:
+    """Numbers of an arithmetic of mixed formats along a path, as bits or as terms.
 
     Only what is no result may be rounded otherwise than to nearest.
     """
+    assert mixes_formats(arithmetic)
     for hop in path:
         if hop.result:
             read = value if hop.source is None else arithmetic.in_format(hop.source).read(value)
@@ -84,13 +86,14 @@ def carried(arithmetic: Any, value: Any, path: Sequence[Hop]) -> Any:
         else:
             assert hop.source is not None
             here = arithmetic.in_format(hop.source)
-            assert isinstance(here, TruncatingArithmetic)
+            assert truncates_operands(here)
             value = here.truncated_operands(value, hop.target, hop.rounding)
     return value
 
 
-def stored(arithmetic: Any, values: Array, contract: RuntimeContract, dtype: DType) -> Any:
+def stored(arithmetic: Arithmetic[V], values: Array, contract: RuntimeContract, dtype: DType) -> V:
     """Stored numbers as the runtime holds them, in an arithmetic of bits or of terms."""
+    assert mixes_formats(arithmetic)
     first, *rest = stored_path(contract, dtype)
     return carried(arithmetic, arithmetic.in_format(first.target).constant(values), rest)
 

@@ -10,12 +10,14 @@ Every array has a leading sample axis; constants have length 1 there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import Enum
-from typing import Any, Protocol, TypeVar, cast, overload, runtime_checkable
+from typing import Protocol, TypeGuard, cast, overload, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
+from encoders.arithmetic.values import E, Movement, V
 from encoders.contract.contract import (
     AnyOrder,
     BiasPlacement,
@@ -38,8 +40,6 @@ from encoders.numbers.formats import FloatFormat
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, DType
 
-T = TypeVar("T")
-
 
 class Relation(Enum):
     """How two numbers may compare."""
@@ -49,149 +49,173 @@ class Relation(Enum):
     EQUAL = "="
 
 
-class Arithmetic(Protocol[T]):
+class Arithmetic(Protocol[V]):
     """Elementwise, broadcasting operations of one runtime, in one format."""
 
-    def constant(self, values: Array) -> T:
+    def constant(self, values: Array) -> V:
         """Numbers of a formula or an attribute as the runtime computes with them, rounded to the
         format, with a sample axis of length 1 put in front. Stored numbers have a longer way
         (`encoders.arithmetic.number_path`) and are given to an operator as its inputs."""
 
-    def add(self, a: T, b: T) -> T:
+    def add(self, a: V, b: V) -> V:
         """a + b, rounded to the format."""
 
-    def subtract(self, a: T, b: T) -> T:
+    def subtract(self, a: V, b: V) -> V:
         """a − b, rounded to the format."""
 
-    def multiply(self, a: T, b: T) -> T:
+    def multiply(self, a: V, b: V) -> V:
         """a·b, rounded to the format."""
 
-    def divide(self, a: T, b: T) -> T:
+    def divide(self, a: V, b: V) -> V:
         """a/b, rounded to the format."""
 
-    def sqrt(self, a: T) -> T:
+    def sqrt(self, a: V) -> V:
         """The square root, rounded to the format."""
 
-    def maximum(self, a: T, b: T) -> T:
+    def maximum(self, a: V, b: V) -> V:
         """The larger number; NaN where either is NaN."""
 
-    def minimum(self, a: T, b: T) -> T:
+    def minimum(self, a: V, b: V) -> V:
         """The smaller number; NaN where either is NaN."""
 
-    def negate(self, a: T) -> T:
+    def negate(self, a: V) -> V:
         """−a, exact."""
 
-    def absolute(self, a: T) -> T:
+    def absolute(self, a: V) -> V:
         """|a|, exact."""
 
-    def floor(self, a: T) -> T:
+    def floor(self, a: V) -> V:
         """The largest integer that is not above a."""
 
-    def nearest(self, a: T) -> T:
+    def nearest(self, a: V) -> V:
         """The nearest integer, ties to even."""
 
-    def compare(self, relation: Relation, a: T, b: T) -> T:
+    def compare(self, relation: Relation, a: V, b: V) -> V:
         """1 where a stands in this relation to b, else 0 (also where either is NaN)."""
 
-    def select(self, condition: T, a: T, b: T) -> T:
+    def select(self, condition: V, a: V, b: V) -> V:
         """a where the condition is not 0, else b."""
 
-    def function(self, f: Function, a: T) -> T:
+    def function(self, f: Function, a: V) -> V:
         """An elementary function as accurate as the contract says.
 
         Raises `Transcendental` where this arithmetic has no such function.
         """
 
-    def multiply_add(self, a: T, b: T, c: T) -> T:
+    def multiply_add(self, a: V, b: V, c: V) -> V:
         """a*b + c, fused or not as the contract's contraction says."""
 
 
 @runtime_checkable
-class ChainArithmetic(Protocol):
+class ChainArithmetic(Protocol[V]):
     """An arithmetic that can do a whole sequential chain of multiply-adds at once."""
 
-    def chain(self, pairs: Sequence[tuple[Any, Any]], start: Any | None) -> Any | None:
+    def chain(self, pairs: Sequence[tuple[V, V]], start: V | None) -> V | None:
         """start + Σ a_k·b_k from first to last (start None: from the first product), exactly as
         `multiply` and `multiply_add` in turn would; None where it has no shortcut."""
 
 
 @runtime_checkable
-class TreeArithmetic(Protocol):
+class TreeArithmetic(Protocol[V]):
     """An arithmetic that can do a whole tree of multiply-adds at once."""
 
-    def tree(self, pairs: Sequence[tuple[Any, Any]], merges: Merges) -> Any | None:
+    def tree(self, pairs: Sequence[tuple[V, V]], merges: Merges) -> V | None:
         """Σ a_k·b_k by `orders.Tree`, exactly as its additions one by one would; None where it has
         no shortcut."""
 
 
 @runtime_checkable
-class StepArithmetic(Protocol):
+class StepArithmetic(Protocol[V]):
     """An arithmetic that knows the steps of tensor cores."""
 
     def step(
         self,
-        pairs: Sequence[tuple[Any, Any]],
-        total: Any | None,
+        pairs: Sequence[tuple[V, V]],
+        total: V | None,
         alignment: int,
         least: int | None,
-    ) -> Any:
+    ) -> V:
         """Products and a running sum (None: there is none yet) added as `orders.AlignedSteps` says;
         `least` is the exponent of the smallest normal factor, None for this arithmetic's own."""
 
 
 @runtime_checkable
-class TruncatingArithmetic(Protocol):
-    """An arithmetic that knows runtimes that truncate the operands of products."""
-
-    def truncated_operands(self, a: Any, fmt: FloatFormat, rounding: FactorRounding) -> Any:
-        """The numbers rounded to a shorter format, as factors of a product."""
-
-
-@runtime_checkable
-class MixedArithmetic(Protocol):
+class MixedArithmetic(Arithmetic[V], Protocol[V]):
     """An arithmetic that can say how the same runtime computes in another type or format."""
 
-    def of_type(self, dtype: DType) -> Arithmetic[Any]:
+    def of_type(self, dtype: DType) -> Arithmetic[V]:
         """Its numbers may be mixed with those of this one; each operation rounds to `dtype`."""
 
-    def in_format(self, fmt: FloatFormat) -> MixedArithmetic:
+    def in_format(self, fmt: FloatFormat) -> MixedArithmetic[V]:
         """The same runtime's operations that round to this format."""
 
-    def converted(self, a: Any) -> Any:
+    def converted(self, a: V) -> V:
         """Numbers of another format of the runtime, rounded once to this one."""
 
-    def read(self, a: Any) -> Any:
+    def read(self, a: V) -> V:
         """Operands of this format: a subnormal one is zero if the contract flushes operands."""
 
 
 @runtime_checkable
-class IntegerArithmetic(Protocol):
+class TruncatingArithmetic(Protocol[V]):
+    """An arithmetic that knows runtimes that truncate the operands of products."""
+
+    def truncated_operands(self, a: V, fmt: FloatFormat, rounding: FactorRounding) -> V:
+        """The numbers rounded to a shorter format, as factors of a product."""
+
+
+@runtime_checkable
+class IntegerArithmetic(Protocol[V]):
     """An arithmetic that knows how the same runtime computes with integers."""
 
-    def integers(self) -> Arithmetic[Any]:
+    def integers(self) -> Arithmetic[V]:
         """Integers, exactly. That they fit their type is somebody else's obligation."""
 
-    def converted(self, a: Any) -> Any:
+    def converted(self, a: V) -> V:
         """Integers in this arithmetic's own format, with one rounding."""
 
 
-def integers_of(arithmetic: Arithmetic[Any]) -> IntegerArithmetic:
+def adds_chains(arithmetic: Arithmetic[V]) -> TypeGuard[ChainArithmetic[V]]:
+    return isinstance(arithmetic, ChainArithmetic)
+
+
+def adds_trees(arithmetic: Arithmetic[V]) -> TypeGuard[TreeArithmetic[V]]:
+    return isinstance(arithmetic, TreeArithmetic)
+
+
+def adds_steps(arithmetic: Arithmetic[V]) -> TypeGuard[StepArithmetic[V]]:
+    return isinstance(arithmetic, StepArithmetic)
+
+
+def mixes_formats(arithmetic: Arithmetic[V]) -> TypeGuard[MixedArithmetic[V]]:
+    return isinstance(arithmetic, MixedArithmetic)
+
+
+def truncates_operands(arithmetic: Arithmetic[V]) -> TypeGuard[TruncatingArithmetic[V]]:
+    return isinstance(arithmetic, TruncatingArithmetic)
+
+
+def knows_integers(arithmetic: Arithmetic[V]) -> TypeGuard[IntegerArithmetic[V]]:
+    return isinstance(arithmetic, IntegerArithmetic)
+
+
+def integers_of(arithmetic: Arithmetic[V]) -> IntegerArithmetic[V]:
     """The arithmetic as one that knows integers.
 
     Raises UnsupportedModel, naming it, for one that does not.
     """
-    if not isinstance(arithmetic, IntegerArithmetic):
+    if not knows_integers(arithmetic):
         kind = type(arithmetic).__name__
         raise UnsupportedModel(f"integers have no meaning in {kind}")
     return arithmetic
 
 
 def sum_of_products(
-    arithmetic: Arithmetic[T],
+    arithmetic: Arithmetic[V],
     contract: RuntimeContract,
-    pairs: Sequence[tuple[T, T]],
-    bias: T | None = None,
-) -> T:
+    pairs: Sequence[tuple[V, V]],
+    bias: V | None = None,
+) -> V:
     """Σ a_k·b_k (+ bias) by the contract's schedule: the one place that says what each order is.
 
     Raises OpenSchedule for an order or bias placement that is not pinned, ValueError for no terms
@@ -212,12 +236,12 @@ def sum_of_products(
 
 
 def _ordered(
-    arithmetic: Arithmetic[T],
+    arithmetic: Arithmetic[V],
     contract: RuntimeContract,
-    pairs: Sequence[tuple[T, T]],
-    bias: T | None,
+    pairs: Sequence[tuple[V, V]],
+    bias: V | None,
     bias_first: bool,
-) -> T:
+) -> V:
     order, least = contract.order, contract.least_factor
     match order:
         case Sequential() | Blocked() | Blocks():
@@ -234,13 +258,13 @@ def _ordered(
 
 
 def _blocks(
-    arithmetic: Arithmetic[T],
-    pairs: Sequence[tuple[T, T]],
+    arithmetic: Arithmetic[V],
+    pairs: Sequence[tuple[V, V]],
     lengths: Sequence[int],
-    bias: T | None,
+    bias: V | None,
     bias_first: bool,
-) -> T:
-    total: T | None = None
+) -> V:
+    total: V | None = None
     start = 0
     for length in lengths:
         block = pairs[start : start + length]
@@ -258,21 +282,22 @@ def _blocks(
 
 
 def _stepped(
-    arithmetic: Arithmetic[T],
-    pairs: Sequence[tuple[T, T]],
-    total: T | None,
+    arithmetic: Arithmetic[V],
+    pairs: Sequence[tuple[V, V]],
+    total: V | None,
     order: AlignedSteps,
     least: int | None,
-) -> T:
-    if not isinstance(arithmetic, StepArithmetic):
+) -> V:
+    if not adds_steps(arithmetic):
         raise OpenSchedule("aligned steps have no meaning in this arithmetic")
     for start in range(0, len(pairs), order.terms):
         block = pairs[start : start + order.terms]
         total = arithmetic.step(block, total, order.alignment, least)
-    return cast(T, total)
+    assert total is not None
+    return total
 
 
-def _lanes(arithmetic: Arithmetic[T], pairs: Sequence[tuple[T, T]], count: int) -> T:
+def _lanes(arithmetic: Arithmetic[V], pairs: Sequence[tuple[V, V]], count: int) -> V:
     """Every lane rounds its first product, so this is not quite the tree of its additions."""
     full = len(pairs) // count * count
     if not full:
@@ -284,14 +309,14 @@ def _lanes(arithmetic: Arithmetic[T], pairs: Sequence[tuple[T, T]], count: int) 
     return _chain(arithmetic, pairs[full:], lanes[0]) if full < len(pairs) else lanes[0]
 
 
-def _merged(arithmetic: Arithmetic[T], merges: Merges, pairs: Sequence[tuple[T, T]]) -> T:
+def _merged(arithmetic: Arithmetic[V], merges: Merges, pairs: Sequence[tuple[V, V]]) -> V:
     """A tree of multiply-adds; terms that follow each other into one partial sum are a chain."""
-    if isinstance(arithmetic, TreeArithmetic):
+    if adds_trees(arithmetic):
         whole = arithmetic.tree(pairs, merges)
         if whole is not None:
-            return cast(T, whole)
+            return whole
     terms, k = len(pairs), 0
-    sums: dict[int, T] = {}
+    sums: dict[int, V] = {}
     while k < len(merges):
         left, right = merges[k]
         if left < terms <= right:
@@ -310,11 +335,11 @@ def _merged(arithmetic: Arithmetic[T], merges: Merges, pairs: Sequence[tuple[T, 
     return sums[terms + k - 1] if merges else arithmetic.multiply(*pairs[0])
 
 
-def _chain(arithmetic: Arithmetic[T], pairs: Sequence[tuple[T, T]], start: T | None) -> T:
-    if isinstance(arithmetic, ChainArithmetic):
+def _chain(arithmetic: Arithmetic[V], pairs: Sequence[tuple[V, V]], start: V | None) -> V:
+    if adds_chains(arithmetic):
         whole = arithmetic.chain(pairs, start)
         if whole is not None:
-            return cast(T, whole)
+            return whole
     rest = pairs
     if start is None:
         start, rest = arithmetic.multiply(*pairs[0]), pairs[1:]
@@ -323,7 +348,7 @@ def _chain(arithmetic: Arithmetic[T], pairs: Sequence[tuple[T, T]], start: T | N
     return start
 
 
-def sum_of_terms(arithmetic: Arithmetic[T], contract: RuntimeContract, terms: Sequence[T]) -> T:
+def sum_of_terms(arithmetic: Arithmetic[V], contract: RuntimeContract, terms: Sequence[V]) -> V:
     """Σ terms by the contract's schedule, without products.
 
     Raises OpenSchedule for an order that is not pinned and ValueError for no terms at all.
@@ -338,13 +363,11 @@ def sum_of_terms(arithmetic: Arithmetic[T], contract: RuntimeContract, terms: Se
     return sums[-1]
 
 
-class Slices(Sequence[tuple[Any, Any]]):
+class Slices(Sequence[tuple[V, V]]):
     """The factors of each term of a sum of products: slices of two values, of length 1 along their
     axes `left_axis` and `right_axis`, on which the terms `which` lie."""
 
-    def __init__(
-        self, left: Any, left_axis: int, right: Any, right_axis: int, which: range
-    ) -> None:
+    def __init__(self, left: V, left_axis: int, right: V, right_axis: int, which: range) -> None:
         self.left, self.left_axis = left, left_axis % len(left.shape)
         self.right, self.right_axis = right, right_axis % len(right.shape)
         self.which = which
@@ -353,18 +376,18 @@ class Slices(Sequence[tuple[Any, Any]]):
         return len(self.which)
 
     @overload
-    def __getitem__(self, k: int) -> tuple[Any, Any]: ...
+    def __getitem__(self, k: int) -> tuple[V, V]: ...
 
     @overload
-    def __getitem__(self, k: slice) -> Slices: ...
+    def __getitem__(self, k: slice) -> Slices[V]: ...
 
-    def __getitem__(self, k: int | slice) -> tuple[Any, Any] | Slices:
+    def __getitem__(self, k: int | slice) -> tuple[V, V] | Slices[V]:
         if isinstance(k, slice):
             return Slices(self.left, self.left_axis, self.right, self.right_axis, self.which[k])
         at = self.which[k]
         return _slice(self.left, self.left_axis, at), _slice(self.right, self.right_axis, at)
 
-    def stacked(self) -> tuple[Any, Any]:
+    def stacked(self) -> tuple[V, V]:
         """All factors of either side, with the terms along a new last axis."""
         return _stacked(self.left, self.left_axis, self.which), _stacked(
             self.right, self.right_axis, self.which
@@ -376,68 +399,72 @@ def steps_of(which: range) -> slice:
     return slice(which.start, which.stop if which.stop >= 0 else None, which.step)
 
 
-def _slice(value: Any, axis: int, k: int) -> Any:
+def _slice(value: V, axis: int, k: int) -> V:
     at = (*(slice(None),) * axis, slice(k, k + 1))
     return moved(value, lambda array: array[at])
 
 
-def _stacked(value: Any, axis: int, which: range) -> Any:
+def _stacked(value: V, axis: int, which: range) -> V:
     at = (*(slice(None),) * axis, steps_of(which))
 
-    def stack(array: Any) -> Any:
+    def stack(array: npt.NDArray[E]) -> npt.NDArray[E]:
         return np.expand_dims(np.ascontiguousarray(np.moveaxis(array[at], axis, -1)), axis)
 
     return moved(value, stack)
 
 
-def factors(a: T, a_axis: int, b: T, b_axis: int, terms: int) -> Sequence[tuple[T, T]]:
+def factors(a: V, a_axis: int, b: V, b_axis: int, terms: int) -> Sequence[tuple[V, V]]:
     """The factors of each of so many terms, which lie along an axis of `a` and one of `b`."""
     return Slices(a, a_axis, b, b_axis, range(terms))
 
 
-def moved(a: T, f: Callable[[Any], Any]) -> T:
+def moved(a: V, f: Movement) -> V:
     """Apply a pure data movement (reshape, transpose, slice, gather) to whatever `a` carries."""
     if isinstance(a, np.ndarray):
-        return cast(T, f(a))
-    return cast(T, cast(Any, a).moved(f))
+        return cast(V, f(a))
+    return cast(V, a.moved(f))
 
 
-def zero_padded(arithmetic: Arithmetic[T], a: T, before: Sequence[int], after: Sequence[int]) -> T:
+def zero_padded(arithmetic: Arithmetic[V], a: V, before: Sequence[int], after: Sequence[int]) -> V:
     """Zeros around the trailing axes of `a`, `before` and `after` counting one number per axis."""
     if not any(before) and not any(after):
         return a
     zero = arithmetic.constant(np.zeros((), np.float32))
+    value: object = 0.0
     if isinstance(a, np.ndarray) and isinstance(zero, np.ndarray):
-        return cast(T, _pad(a, before, after, zero.reshape(())[()]))
-    return moved(a, lambda v: _pad(v, before, after, 0.0))
+        value = zero.reshape(())[()]
+
+    def pad(array: npt.NDArray[E]) -> npt.NDArray[E]:
+        return _padded(array, before, after, value)
+
+    return moved(a, pad)
 
 
-def _pad(a: Any, before: Sequence[int], after: Sequence[int], value: Any) -> Any:
+def _padded(
+    a: npt.NDArray[E], before: Sequence[int], after: Sequence[int], value: object
+) -> npt.NDArray[E]:
     widths = [(0, 0)] * (a.ndim - len(before)) + list(zip(before, after, strict=True))
-    if a.dtype != object:
-        return np.pad(a, widths, constant_values=value)
-    out = np.empty([n + b + c for n, (b, c) in zip(a.shape, widths, strict=True)], dtype=object)
-    out[...] = value
+    out = np.full([n + b + c for n, (b, c) in zip(a.shape, widths, strict=True)], value, a.dtype)
     out[tuple(slice(b, b + n) for n, (b, _) in zip(a.shape, widths, strict=True))] = a
     return out
 
 
-def joined(arrays: Sequence[T], axis: int) -> T:
+def joined(arrays: Sequence[V], axis: int) -> V:
     """Concatenate along an axis, constants being repeated to the sample count of the others."""
-    if all(isinstance(a, np.ndarray) for a in arrays):
-        plain = cast(Sequence[Any], arrays)
+    plain = [a for a in arrays if isinstance(a, np.ndarray)]
+    if len(plain) == len(arrays):
         samples = max(a.shape[0] for a in plain)
         full = [np.broadcast_to(a, (samples, *a.shape[1:])) for a in plain]
-        return cast(T, np.concatenate(full, axis=axis))
-    first = cast(Any, arrays[0])
-    return cast(T, first.joined(arrays[1:], axis))
+        return cast(V, np.concatenate(full, axis=axis))
+    first, *others = (a for a in arrays if not isinstance(a, np.ndarray))
+    return first.joined(others, axis)
 
 
-def aligned(arrays: Sequence[Any]) -> list[Any]:
+def aligned(arrays: Sequence[V]) -> list[V]:
     """Bring arrays to one rank: broadcast axes go behind the sample axis, not before it."""
     rank = max(len(a.shape) for a in arrays)
 
-    def raise_rank(v: Any) -> Any:
+    def raise_rank(v: npt.NDArray[E]) -> npt.NDArray[E]:
         return v.reshape(v.shape[0], *(1,) * (rank - v.ndim), *v.shape[1:])
 
     return [moved(a, raise_rank) if len(a.shape) < rank else a for a in arrays]

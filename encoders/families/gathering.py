@@ -7,13 +7,13 @@ forward map, its transpose, and a float64 linear part.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, joined, moved
+from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart
 from encoders.operator import (
@@ -36,7 +36,7 @@ _BLOCK = 2**20  # numbers of them
 _FEW = 64  # terms added one by one; more are sorted once and summed in runs
 
 
-def picked(values: Any, index: Index) -> Any:
+def picked(values: npt.NDArray[E], index: Index) -> npt.NDArray[E]:
     """(k, *in) → (k, *index.shape) for an index without −1, of numbers of any kind."""
     return values.reshape(values.shape[0], -1)[:, index]
 
@@ -144,7 +144,7 @@ def gather_operator(
 
     index_at = remembered(index_of)
 
-    def moving(values: Any, site: Site, fill: Any) -> Any:
+    def moving(values: V, site: Site, fill: V) -> V:
         index = index_at(site)
         if not np.any(index < 0):
             return moved(values, lambda v: picked(v, index))
@@ -153,14 +153,12 @@ def gather_operator(
         last = site.type_of(0).size
         return moved(filled, lambda v: v[:, np.where(index < 0, last, index)])
 
-    def real(
-        site: Site, inputs: Sequence[ObjectArray | None], field: Field
-    ) -> tuple[ObjectArray, ...]:
+    def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
         return (moving(inputs[0], site, field.constant(np.asarray(fill_of(site)))),)
 
     def runtime(
-        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-    ) -> tuple[Any, ...]:
+        site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+    ) -> tuple[V, ...]:
         if filled_by is not None and site.constant(filled_by) is not None:
             fill = inputs[filled_by]
         else:

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.values import E
 from encoders.families.gathering import Index, gathered_part
 from encoders.families.movement import indices
-from encoders.families.products import Action
+from encoders.families.products import Action, Map
 from encoders.families.resizing import (
     Float32s,
     coordinates,
@@ -124,7 +126,7 @@ def _axis(axis: int, n: int, at: Float32s, places: Sequence[Fraction]) -> Axis:
     return Axis(axis, n, tuple(exact), np.stack([first, second]), weights)
 
 
-def _along(values: Any, axis: int, rank: int) -> Any:
+def _along(values: npt.NDArray[E], axis: int, rank: int) -> npt.NDArray[E]:
     """(…, out) seen along one of `rank` axes."""
     return values.reshape(*values.shape[:-1], *(-1 if a == axis else 1 for a in range(rank)))
 
@@ -154,7 +156,9 @@ def terms_of(site: Site, axes: Sequence[Axis]) -> tuple[Index, Float32s]:
     return np.stack(index), np.stack(weights)
 
 
-def interpolated(site: Site, values: Any, number: Any) -> Any:
+def interpolated(
+    site: Site, values: ObjectArray, number: Callable[[Sequence[Fraction]], ObjectArray]
+) -> ObjectArray:
     """The exact map on (k, *in) of a field's numbers; `number` makes one from rationals."""
     rank = len(site.type_of(0).shape)
     for axis in axes_of(site):
@@ -174,10 +178,10 @@ def action_of(site: Site, index: Index) -> Action:
     """Weights (terms, *output) on the elements at these positions."""
     spread = gathered_part(index[None], site.type_of(0).shape)
 
-    def apply(weights: FloatArray) -> Any:
+    def apply(weights: FloatArray) -> Map:
         return lambda x: np.sum(spread.apply(x) * weights, axis=1)
 
-    def adjoint(weights: FloatArray) -> Any:
+    def adjoint(weights: FloatArray) -> Map:
         return lambda c: spread.adjoint(c[:, None] * weights)
 
     return Action(apply, adjoint, len(index), spread.adjoint_terms + 1)

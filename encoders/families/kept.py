@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from encoders.arithmetic.values import E
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Precondition, Site
 from encoders.relaxations.rows import Rows
@@ -34,7 +34,7 @@ class Kept:
         """Rows that keep nothing, (rows, 1)."""
         return np.asarray(~np.any(self.mask, axis=1, keepdims=True))
 
-    def fill(self, rows: Any) -> Any:
+    def fill(self, rows: npt.NDArray[E]) -> npt.NDArray[E]:
         """(k, rows, n) of numbers of any kind, with others of their row for those left out."""
         if self.everything:
             return rows

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.arithmetic.runtime import factors, moved
 from encoders.arithmetic.sparse_product import sparse_product
+from encoders.arithmetic.values import E, V
 from encoders.families.products import Action, Map
 from encoders.numbers.enclosure import FloatArray
 from encoders.operator import Site
 from encoders.relaxations.affine import unbroadcast
 
 
-def as_matrices(inputs: Sequence[Any]) -> tuple[Any, Any]:
+def as_matrices(inputs: Sequence[V]) -> tuple[V, V]:
     """Both factors with a sample axis, equal rank and at least two further axes.
 
     As in numpy.matmul, a vector on the left is a row and one on the right a column.
@@ -27,18 +28,18 @@ def as_matrices(inputs: Sequence[Any]) -> tuple[Any, Any]:
         b = moved(b, lambda v: v[:, :, None])
     rank = max(len(a.shape), len(b.shape))
 
-    def raise_rank(v: Any) -> Any:
+    def raise_rank(v: npt.NDArray[E]) -> npt.NDArray[E]:
         return v.reshape(v.shape[0], *(1,) * (rank - v.ndim), *v.shape[1:])
 
     return moved(a, raise_rank), moved(b, raise_rank)
 
 
-def as_output(product: Any, site: Site) -> Any:
+def as_output(product: npt.NDArray[E], site: Site) -> npt.NDArray[E]:
     """Drop the axes that `as_matrices` put in."""
     return product.reshape(product.shape[0], *site.outputs[0].shape)
 
 
-def product_pairs(a: Any, b: Any) -> Sequence[tuple[Any, Any]]:
+def product_pairs(a: V, b: V) -> Sequence[tuple[V, V]]:
     """The factors of each term k of Σ_k a[…, i, k]·b[…, k, j], broadcasting to the product."""
     return factors(a, -1, b, -2, a.shape[-1])
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, moved
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.gathering import Index, gathered_part, picked
 from encoders.numbers.enclosure import (
@@ -64,7 +65,7 @@ def _filled(operands: Sequence[Operand]) -> list[Operand]:
 
 def real_extreme(
     operands: Sequence[Operand],
-    inputs: Sequence[ObjectArray | None],
+    inputs: Inputs[ObjectArray],
     field: Field,
     sign: float,
 ) -> ObjectArray:
@@ -80,15 +81,15 @@ def real_extreme(
 
 def runtime_extreme(
     operands: Sequence[Operand],
-    inputs: Sequence[Any],
-    arithmetic: Arithmetic[Any],
+    inputs: Inputs[V],
+    arithmetic: Arithmetic[V],
     sign: float,
-) -> Any:
+) -> V:
     """The largest (sign > 0) or smallest of the operands as a runtime finds it, one after the
     other."""
     choose = arithmetic.maximum if sign > 0 else arithmetic.minimum
 
-    def one(c: Operand) -> Any:
+    def one(c: Operand) -> V:
         return moved(inputs[c.position], lambda v: picked(v, c.index))
 
     return reduce(choose, map(one, _filled(operands)))
@@ -262,14 +263,12 @@ def extreme_operator(
     """An operator whose result is the largest (sign 1) or smallest (sign −1) of the operands;
     `more` are further fields of the record."""
 
-    def real(
-        site: Site, inputs: Sequence[ObjectArray | None], field: Field
-    ) -> tuple[ObjectArray, ...]:
+    def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
         return (real_extreme(operands(site), inputs, field, sign),)
 
     def runtime(
-        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-    ) -> tuple[Any, ...]:
+        site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+    ) -> tuple[V, ...]:
         return (runtime_extreme(operands(site), inputs, arithmetic, sign),)
 
     def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:

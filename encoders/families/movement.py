@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, moved
+from encoders.arithmetic.values import Inputs, Movement, V
 from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
@@ -24,14 +24,12 @@ from encoders.rounding.rounding_bounds import no_rounding, rounder, stored_loss
 from encoders.traits import Likeness
 from onnx_import.graph import DType
 
-Move = Callable[[Any], Any]
-
 
 def movement_operator(
     name: str,
     since: int,
-    forward: Callable[[Site], Move],
-    backward: Callable[[Site], Move],
+    forward: Callable[[Site], Movement],
+    backward: Callable[[Site], Movement],
     check: Callable[[Site], None],
 ) -> Operator:
     """An operator on its first input (others are constants that say how).
@@ -39,14 +37,12 @@ def movement_operator(
     `forward(site)` maps (k, *in) → (k, *out), `backward(site)` is its transpose.
     """
 
-    def real(
-        site: Site, inputs: Sequence[ObjectArray | None], field: Field
-    ) -> tuple[ObjectArray, ...]:
+    def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
         return (forward(site)(inputs[0]),)
 
     def runtime(
-        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-    ) -> tuple[Any, ...]:
+        site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+    ) -> tuple[V, ...]:
         return (moved(inputs[0], forward(site)),)
 
     def affine(site: Site) -> AffineMap:
@@ -111,11 +107,11 @@ def reshaping_operator(
                 f"shape {list(made.shape)} takes"
             )
 
-    def forward(site: Site) -> Move:
+    def forward(site: Site) -> Movement:
         shape = site.outputs[0].shape
         return lambda v: v.reshape(v.shape[0], *shape)
 
-    def backward(site: Site) -> Move:
+    def backward(site: Site) -> Movement:
         shape = site.type_of(0).shape
         return lambda v: v.reshape(v.shape[0], *shape)
 

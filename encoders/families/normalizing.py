@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
+from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import (
     Arithmetic,
-    MixedArithmetic,
+    mixes_formats,
     moved,
     sum_of_products,
     sum_of_terms,
 )
+from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import Normalization, OpenSchedule, RuntimeContract
 from encoders.families.normalization import (
     MOST_ENTRIES,
@@ -65,6 +68,12 @@ LEMMAS = (
 )
 
 
+class Placement(Protocol):
+    """Shapes a parameter of a site, with a sample axis, such that it broadcasts to the input."""
+
+    def __call__(self, site: Site, parameter: npt.NDArray[E], /) -> npt.NDArray[E]: ...
+
+
 @dataclass(frozen=True)
 class Layout:
     """How one operator reads a site: its rows, its stored scale and bias in the input's shape (or
@@ -76,8 +85,8 @@ class Layout:
     """
 
     rows: Callable[[Site], Rows]
-    scale: Callable[[Site, Any], Any]
-    bias: Callable[[Site, Any], Any]
+    scale: Placement
+    bias: Placement
     centred: bool
     foldable: bool
     stash: Callable[[Site], DType] = lambda site: site.outputs[0].dtype
@@ -125,22 +134,21 @@ def normalizing_operator(
     def stash_format(site: Site, contract: RuntimeContract) -> FloatFormat:
         return contract.format_of(layout.stash(site))
 
-    def converted(site: Site, v: Any, arithmetic: Arithmetic[Any]) -> Any:
+    def converted(site: Site, v: V, arithmetic: Arithmetic[V]) -> V:
         one = arithmetic.constant(np.ones((1,) * len(site.outputs[0].shape)))
         return arithmetic.multiply(v, one)
 
     def epsilon(site: Site) -> float:
         return site.real("epsilon", 1e-5)
 
-    def arguments(site: Site, inputs: Sequence[Any]) -> tuple[Any, Any]:
-        scale = inputs[1] if len(inputs) > 1 else None
-        bias = inputs[2] if len(inputs) > 2 else None
+    def arguments(site: Site, inputs: Inputs[V]) -> tuple[V | None, V | None]:
+        scale, bias = inputs.optional(1), inputs.optional(2)
         return (
             None if scale is None else moved(scale, lambda c: layout.scale(site, c)),
             None if bias is None else moved(bias, lambda c: layout.bias(site, c)),
         )
 
-    def real(site: Site, inputs: Sequence[Any], field: Field) -> tuple[Any, ...]:
+    def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
         rows = layout.rows(site)
         x = rows.split(inputs[0])
         count = field.number(Fraction(rows.length))
@@ -153,15 +161,15 @@ def normalizing_operator(
         return (scaled if bias is None else scaled + bias,)
 
     def runtime(
-        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-    ) -> tuple[Any, ...]:
+        site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+    ) -> tuple[V, ...]:
         rows, target = layout.rows(site), arithmetic
         mixed = not contract.exact and stash_format(site, contract) != contract.format_of(
             site.outputs[0].dtype
         )
         given = inputs[0]
         if mixed:
-            assert isinstance(target, MixedArithmetic)
+            assert mixes_formats(target)
             arithmetic = target.of_type(layout.stash(site))
             given = converted(site, given, arithmetic)
         x = moved(given, rows.split)
@@ -180,6 +188,8 @@ def normalizing_operator(
         sigma = arithmetic.sqrt(arithmetic.add(variance, small))
         scale, bias = arguments(site, inputs)
         if foldable and contract.normalization is Normalization.FOLDED and mean is not None:
+            assert scale is not None
+            assert bias is not None
             one = arithmetic.constant(np.ones((1, 1)))
             full = [
                 moved(_spread(v, rows), rows.merge) for v in (arithmetic.divide(one, sigma), mean)
@@ -284,10 +294,10 @@ def normalizing_operator(
     )
 
 
-def _spread(per_row: Any, rows: Rows) -> Any:
+def _spread(per_row: V, rows: Rows) -> V:
     """(k, rows, 1) repeated along the row."""
 
-    def repeat(v: Any) -> Any:
+    def repeat(v: npt.NDArray[E]) -> npt.NDArray[E]:
         return np.broadcast_to(v, (v.shape[0], rows.count, rows.length))
 
     return moved(per_row, repeat)

@@ -30,7 +30,7 @@ from encoders.numbers.enclosure import (
     raised,
     some,
 )
-from encoders.operator import RoundingBound, RowFacts, Site
+from encoders.operator import RoundingBound, RowFacts, RuntimeSemantics, Site
 from encoders.rounding.error_arithmetic import traced
 from encoders.rounding.rounding_bounds import (
     LONG_SUM,
@@ -257,7 +257,7 @@ def product_rounding(
     s: ProductSum,
     inputs: Sequence[Interval],
     contract: RuntimeContract,
-    runtime: Callable[..., tuple[Any, ...]],
+    runtime: RuntimeSemantics,
 ) -> RoundingBound:
     """The rounding bound of a sum of products: closed form for free orders, step by step else."""
     free_bias = s.bias is not None and contract.bias is BiasPlacement.ANY

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.curves.curves import linear_bounds_of, moved_by, range_of, slopes_of
 from encoders.families.signed_sum import check_float
@@ -41,8 +43,13 @@ from encoders.traits import NOWHERE, Breaks
 
 LEMMAS = ("convex-tangent", "function-error", "underflow-term", "product-error", "quotient-error")
 
-Real = Callable[[Site, Any, Field], Any]
-Runtime = Callable[[Site, Any, Arithmetic[Any]], Any]
+Real = Callable[[Site, ObjectArray, Field], ObjectArray]
+
+
+class Runtime(Protocol):
+    """A run-time meaning of one tensor."""
+
+    def __call__(self, site: Site, x: V, arithmetic: Arithmetic[V], /) -> V: ...
 
 
 def smooth_operator(
@@ -74,12 +81,14 @@ def smooth_operator(
         if site.variable != (0,):
             raise site.unsupported("its first input, and no other, must be computed")
 
-    def whole_real(site: Site, inputs: Sequence[Any], field: Field) -> tuple[Any, ...]:
+    def whole_real(
+        site: Site, inputs: Inputs[ObjectArray], field: Field
+    ) -> tuple[ObjectArray, ...]:
         return (real(site, inputs[0], field),)
 
     def whole_runtime(
-        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-    ) -> tuple[Any, ...]:
+        site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+    ) -> tuple[V, ...]:
         return (runtime(site, inputs[0], arithmetic),)
 
     def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
@@ -153,8 +162,8 @@ def _of_form(
 
 def _traced(form: Runtime, site: Site, x: Interval, contract: RuntimeContract) -> RoundingBound:
     def runtime(
-        site: Site, inputs: Sequence[Any], arithmetic: Any, contract: RuntimeContract
-    ) -> tuple[Any, ...]:
+        site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+    ) -> tuple[V, ...]:
         return (form(site, inputs[0], arithmetic),)
 
     return traced(runtime, site, [x], contract, LEMMAS)
@@ -208,6 +217,6 @@ def function_operator(
     )
 
 
-def stored(arithmetic: Arithmetic[Any], value: float) -> Any:
+def stored(arithmetic: Arithmetic[V], value: float) -> V:
     """A number the runtime holds, broadcasting to any tensor."""
     return arithmetic.constant(np.asarray(value, np.float64))

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, joined, moved, sum_of_terms
+from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import AnyOrder, RuntimeContract
 from encoders.contract.orders import Sequential
 from encoders.families.gathering import Index, gathered_part
@@ -43,12 +44,12 @@ SUM_LEMMAS = ("sum-any-order", *LONG_SUM, "flush-operand-sum", "sequential-step"
 MEAN_LEMMAS = (*SUM_LEMMAS, "underflow-term", "quotient-error", "product-error")
 
 
-def divided(total: Any, counts: FloatArray, arithmetic: Arithmetic[Any]) -> Any:
+def divided(total: V, counts: FloatArray, arithmetic: Arithmetic[V]) -> V:
     """total/counts with one division."""
     return arithmetic.divide(total, arithmetic.constant(counts))
 
 
-def times_reciprocal(total: Any, counts: FloatArray, arithmetic: Arithmetic[Any]) -> Any:
+def times_reciprocal(total: V, counts: FloatArray, arithmetic: Arithmetic[V]) -> V:
     """total·fl(1/n): a division as some runtimes compute it, with two roundings."""
     one = arithmetic.constant(np.ones_like(counts))
     reciprocal = arithmetic.divide(one, arithmetic.constant(counts))
@@ -136,7 +137,7 @@ def sum_operator(
     `summed` is the sum as a linear part, where that is quicker than adding up these.
     """
 
-    def term_list(site: Site, values: Any, zero: Any) -> list[Any]:
+    def term_list(site: Site, values: V, zero: V) -> list[V]:
         terms = terms_of(site)
         flat = moved(values, lambda v: v.reshape(v.shape[0], -1))
         if np.any(terms < 0):
@@ -145,9 +146,7 @@ def sum_operator(
         places = np.where(terms < 0, size, terms)
         return [moved(flat, partial(_column, index=index)) for index in places]
 
-    def real(
-        site: Site, inputs: Sequence[ObjectArray | None], field: Field
-    ) -> tuple[ObjectArray, ...]:
+    def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
         terms = term_list(site, inputs[0], field.constant(np.zeros(())))
         total = terms[0]
         for term in terms[1:]:
@@ -156,8 +155,8 @@ def sum_operator(
         return (total if counts is None else total / field.constant(counts),)
 
     def runtime(
-        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-    ) -> tuple[Any, ...]:
+        site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+    ) -> tuple[V, ...]:
         terms = term_list(site, inputs[0], arithmetic.constant(np.zeros((), np.float32)))
         total = sum_of_terms(arithmetic, contract, terms)
         counts = counts_of(site)
@@ -207,5 +206,5 @@ def sum_operator(
     )
 
 
-def _column(values: Any, index: Index) -> Any:
+def _column(values: npt.NDArray[E], index: Index) -> npt.NDArray[E]:
     return values[:, index]

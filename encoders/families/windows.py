@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from encoders.arithmetic.values import E
+from encoders.numbers.enclosure import FloatArray
 from encoders.operator import Site
 
 
@@ -97,7 +99,7 @@ def _pads(
     return (less, more) if mode == "SAME_UPPER" else (more, less)
 
 
-def fitted(x: Any, window: Window) -> Any:
+def fitted(x: npt.NDArray[E], window: Window) -> npt.NDArray[E]:
     """(k, C, *in) padded with zeros, or cut where padding is negative."""
     pads = list(zip(window.before, window.after, strict=True))
     cut = tuple(
@@ -107,7 +109,7 @@ def fitted(x: Any, window: Window) -> Any:
     return np.pad(x[(slice(None), slice(None), *cut)], [(0, 0), (0, 0), *grown])
 
 
-def patches(padded: Any, window: Window) -> Any:
+def patches(padded: npt.NDArray[E], window: Window) -> npt.NDArray[E]:
     """(k, C, *padded) → (k, C, kernel elements, *output): every value each window reads."""
     reads = [padded[(slice(None), slice(None), *where)] for where in window.positions()]
     if len(reads) == 1:
@@ -115,7 +117,7 @@ def patches(padded: Any, window: Window) -> Any:
     return np.stack(reads, axis=2)
 
 
-def scattered(parts: Any, window: Window, spatial: tuple[int, ...]) -> Any:
+def scattered(parts: FloatArray, window: Window, spatial: tuple[int, ...]) -> FloatArray:
     """The transpose of padding and `patches`: (k, C, kernel elements, *output) → (k, C, *in)."""
     full = tuple(n + b + a for n, b, a in zip(spatial, window.before, window.after, strict=True))
     if full == window.output == spatial and parts.shape[2] == 1:

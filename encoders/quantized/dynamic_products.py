@@ -17,12 +17,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, Relation, aligned, integers_of, moved
+from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, dot_up, multiply_up
 from encoders.operator import (
@@ -97,7 +98,7 @@ def _number(scales: FloatArray) -> FloatArray:
     return scales.reshape(()) if scales.size == 1 else scales
 
 
-def _numbers(values: Any) -> Any:
+def _numbers(values: npt.NDArray[E]) -> npt.NDArray[E]:
     """The same of (k, *stored)."""
     return values.reshape(values.shape[0]) if prod(values.shape[1:]) == 1 else values
 
@@ -115,18 +116,18 @@ def _check(p: DynamicProduct, site: Site) -> None:
         raise site.unsupported(f"its scales (input {_SCALE}) do not fit {list(weights)}")
 
 
-def _extreme(larger: Callable[[Any, Any], Any], x: Any) -> Any:
+def _extreme(larger: Callable[[V, V], V], x: V) -> V:
     """The largest element of every sample, of shape (k, 1)."""
     while (n := x.shape[1]) > 1:
         x = larger(*(moved(x, partial(_cut, s)) for s in (slice(0, -(-n // 2)), slice(n // 2, n))))
     return x
 
 
-def _cut(part: slice, v: Any) -> Any:
+def _cut(part: slice, v: npt.NDArray[E]) -> npt.NDArray[E]:
     return v[:, part]
 
 
-def _flat(v: Any) -> Any:
+def _flat(v: npt.NDArray[E]) -> npt.NDArray[E]:
     return v.reshape(v.shape[0], -1)
 
 
@@ -222,9 +223,7 @@ def _tiny(r: Rounder, power: int) -> float:
 def dynamic_operator(name: str, p: DynamicProduct) -> Operator:
     """The operator of this name: of x, stored integers, their scales and zero points."""
 
-    def real(
-        site: Site, inputs: Sequence[ObjectArray | None], field: Field
-    ) -> tuple[ObjectArray, ...]:
+    def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
         x = np.asarray(inputs[0])
         none = field.constant(np.zeros(1))
         flat = _flat(x)
@@ -236,14 +235,12 @@ def dynamic_operator(name: str, p: DynamicProduct) -> Operator:
         zero = _STEPS.real(-low / scale, none, field)
         q = _STEPS.real(flat / scale, zero, field).reshape(x.shape)
         total = product_real(p.product, p.whole(site), _around(q, zero[:, 0], inputs), field)
-        stored = inputs[_SCALE]
-        assert stored is not None
-        factor = np.multiply(*aligned((scale[:, 0], _numbers(stored))))
+        factor = np.multiply(*aligned((scale[:, 0], _numbers(inputs[_SCALE]))))
         return (np.multiply(*aligned((total, factor))),)
 
     def runtime(
-        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-    ) -> tuple[Any, ...]:
+        site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+    ) -> tuple[V, ...]:
         x, shape = inputs[0], site.type_of(0).shape
         none = arithmetic.constant(np.zeros(1))
         flat = moved(x, _flat)
@@ -298,6 +295,6 @@ def dynamic_operator(name: str, p: DynamicProduct) -> Operator:
     return operator.reading(*p.product.core.attributes)
 
 
-def _around(q: Any, zero: Any, inputs: Sequence[Any]) -> list[Any]:
+def _around(q: V, zero: V, inputs: Inputs[V]) -> Inputs[V]:
     """The arguments of the product of integers."""
-    return [q, inputs[1], zero, *inputs[_ZERO:]]
+    return Inputs((q, inputs[1], zero, *inputs.given[_ZERO:]))

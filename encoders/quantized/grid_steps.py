@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
+from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, Relation, integers_of
+from encoders.arithmetic.values import V
 from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up
 from encoders.operator import DifferenceMap, Field, LinearBounds, ValueMap
 from encoders.relaxations.elementwise import Secant, elementwise_differences, elementwise_values
@@ -42,13 +43,13 @@ class IntegerGrid:
         least, greatest = np.ceil(u.lo - 0.5), np.floor(u.hi + 0.5)
         return Interval(*(np.clip(v, self.lowest, self.highest) for v in (least, greatest)))
 
-    def real(self, t: Any, zero: Any, field: Field) -> Any:
+    def real(self, t: ObjectArray, zero: ObjectArray, field: Field) -> ObjectArray:
         """clip(round(t) + zero): the stored number over the reals, ties to even."""
         q = field.nearest(t) + zero
         low, high = (np.asarray(field.number(Fraction(v))) for v in (self.lowest, -self.highest))
-        return -field.maximum(-field.maximum(q, low), high)
+        return np.asarray(-field.maximum(-field.maximum(q, low), high))
 
-    def runtime(self, t: Any, zero: Any, arithmetic: Arithmetic[Any]) -> Any:
+    def runtime(self, t: V, zero: V, arithmetic: Arithmetic[V]) -> V:
         """Exact but for what happened to t; NaN becomes the least number, as in onnxruntime."""
         whole = integers_of(arithmetic).integers()
         q = whole.add(arithmetic.nearest(t), zero)

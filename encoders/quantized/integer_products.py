@@ -12,12 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
-from typing import Any
+from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, aligned, integers_of, moved
+from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import SEQUENTIAL
 from encoders.numbers.enclosure import FloatArray, Interval
@@ -101,32 +103,32 @@ def centred_site(p: IntegerProduct, site: Site) -> Site:
 
 
 def product_real(
-    p: IntegerProduct, site: Site, inputs: Sequence[ObjectArray | None], field: Field
+    p: IntegerProduct, site: Site, inputs: Inputs[ObjectArray], field: Field
 ) -> ObjectArray:
     """The product over the reals, zero points subtracted from its factors."""
     factors = []
     for factor, (at, zero) in enumerate(zip(p.factors, p.zeros, strict=True)):
-        x, z = inputs[at], inputs[zero] if zero < len(inputs) else None
+        x, z = inputs[at], inputs.optional(zero)
         if z is not None:
             x, z = aligned((x, _spread(p, site, factor, z)))
-            x = x - z
+            x = np.asarray(x - z)
         factors.append(x)
-    return p.core.real(centred_site(p, site), factors, field)[0]
+    return p.core.real(centred_site(p, site), Inputs(factors), field)[0]
 
 
 def product_runtime(
-    p: IntegerProduct, site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any]
-) -> Any:
+    p: IntegerProduct, site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V]
+) -> V:
     """The exact sum in integers: in whichever order it is added."""
     whole = integers_of(arithmetic).integers()
     factors = []
     for factor, (at, zero) in enumerate(zip(p.factors, p.zeros, strict=True)):
-        x, z = as_whole(inputs[at]), inputs[zero] if zero < len(inputs) else None
+        x, z = as_whole(inputs[at]), inputs.optional(zero)
         if z is not None:
             spread = moved(as_whole(z), partial(_spread, p, site, factor))
             x = whole.subtract(*aligned((x, spread)))
         factors.append(x)
-    return p.core.runtime(centred_site(p, site), factors, whole, SEQUENTIAL)[0]
+    return p.core.runtime(centred_site(p, site), Inputs(factors), whole, SEQUENTIAL)[0]
 
 
 def product_values(p: IntegerProduct, site: Site, ranges: Sequence[Interval]) -> ValueMap:
@@ -181,10 +183,10 @@ def broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
     return len(shape) <= len(target) and all(n in (1, m) for n, m in pairs)
 
 
-def as_whole(a: Any) -> Any:
+def as_whole(a: V) -> V:
     """Stored integers as numbers that cannot wrap around; anything else as it is."""
     if isinstance(a, np.ndarray) and a.dtype.kind in "iu":
-        return a.astype(np.float64)
+        return cast(V, a.astype(np.float64))
     return a
 
 
@@ -206,7 +208,7 @@ def _stored_zero(p: IntegerProduct, site: Site, factor: int) -> FloatArray:
     return np.asarray(_spread(p, site, factor, np.asarray(zero, np.float64)[None])[0])
 
 
-def _spread(p: IntegerProduct, site: Site, factor: int, values: Any) -> Any:
+def _spread(p: IntegerProduct, site: Site, factor: int, values: npt.NDArray[E]) -> npt.NDArray[E]:
     """(k, *stored) → (k, *such that it broadcasts to the factor)."""
     shape = () if prod(values.shape[1:]) == 1 else p.spread(site, factor, values.shape[1:])
     return values.reshape(values.shape[0], *shape)
@@ -218,14 +220,12 @@ def integer_operator(name: str, since: int, p: IntegerProduct) -> Operator:
     def check(site: Site) -> None:
         check_product(p, site)
 
-    def real(
-        site: Site, inputs: Sequence[ObjectArray | None], field: Field
-    ) -> tuple[ObjectArray, ...]:
+    def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
         return (product_real(p, site, inputs, field),)
 
     def runtime(
-        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-    ) -> tuple[Any, ...]:
+        site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+    ) -> tuple[V, ...]:
         return (product_runtime(p, site, inputs, arithmetic),)
 
     def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:

@@ -8,10 +8,11 @@ integer, ties to even, and DequantizeLinear takes q to the number that it stands
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from encoders.arithmetic.values import E
 from encoders.families.parameters import axis_of
 from encoders.operator import Site
 from onnx_import.tensors import dtype_of
@@ -47,7 +48,7 @@ def check_plain(site: Site) -> None:
             )
 
 
-def along_axis(site: Site, values: Any) -> Any:
+def along_axis(site: Site, values: npt.NDArray[E]) -> npt.NDArray[E]:
     """Scales or zero points (k, *stored) such that they broadcast to the tensor (k, *shape)."""
     rank = len(site.type_of(0).shape)
     if math.prod(values.shape[1:]) == 1:

@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, aligned, integers_of, moved
+from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up, multiply_up, point
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
@@ -64,7 +65,7 @@ class Requantized:
     y_zero: int = 7
     bias: int = 8
 
-    def columns(self, site: Site, values: Any) -> Any:
+    def columns(self, site: Site, values: npt.NDArray[E]) -> npt.NDArray[E]:
         """(k, *stored) → (k, *such that it broadcasts to the output)."""
         ones = (1,) * self.trailing(site)
         shape = () if prod(values.shape[1:]) == 1 else (*values.shape[1:], *ones)
@@ -111,18 +112,12 @@ def _scaling(q: Requantized, site: Site) -> AffineMap:
     return AffineMap((scaled_part(factor, shape, shape, 2.0**-52),), whole, radius)
 
 
-def _taken(
-    q: Requantized, site: Site, total: Any, inputs: Sequence[Any], arithmetic: Arithmetic[Any]
-) -> Any:
+def _taken(q: Requantized, site: Site, total: V, inputs: Inputs[V], arithmetic: Arithmetic[V]) -> V:
     """The number of steps as a runtime computes it from the sum."""
     a, b, y = (moved(inputs[i], partial(q.columns, site)) for i in (*_SCALES, q.y_scale))
     factor = arithmetic.divide(arithmetic.multiply(*aligned((a, b))), y)
     total = integers_of(arithmetic).converted(total)
     return arithmetic.multiply(*aligned((total, factor)))
-
-
-def _optional(inputs: Sequence[Any], position: int) -> Any | None:
-    return inputs[position] if position < len(inputs) else None
 
 
 def requantizing_operator(name: str, q: Requantized) -> Operator:
@@ -131,11 +126,9 @@ def requantizing_operator(name: str, q: Requantized) -> Operator:
     def steps(site: Site) -> IntegerGrid:
         return grid_of(site.outputs[0].dtype)
 
-    def real(
-        site: Site, inputs: Sequence[ObjectArray | None], field: Field
-    ) -> tuple[ObjectArray, ...]:
+    def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
         total = product_real(q.product, site, inputs, field)
-        bias = _optional(inputs, q.bias)
+        bias = inputs.optional(q.bias)
         if bias is not None:
             total = np.add(*aligned((total, q.columns(site, bias))))
         a, b, y = (q.columns(site, inputs[i]) for i in (*_SCALES, q.y_scale))
@@ -145,10 +138,10 @@ def requantizing_operator(name: str, q: Requantized) -> Operator:
         return (steps(site).real(total * factor, zero, field),)
 
     def runtime(
-        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-    ) -> tuple[Any, ...]:
+        site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+    ) -> tuple[V, ...]:
         total = product_runtime(q.product, site, inputs, arithmetic)
-        bias = _optional(inputs, q.bias)
+        bias = inputs.optional(q.bias)
         if bias is not None:
             placed = moved(as_whole(bias), partial(q.columns, site))
             total = integers_of(arithmetic).integers().add(*aligned((total, placed)))
@@ -182,7 +175,7 @@ def requantizing_operator(name: str, q: Requantized) -> Operator:
         total = product_values(q.product, site, inputs).range
         exact = np.broadcast_to(bias, total.shape)
         total = Interval(add_down(total.lo, exact), add_up(total.hi, exact))
-        stored = [None if c is None else arithmetic.stored(c) for c in site.constants]
+        stored = Inputs(None if c is None else arithmetic.stored(c) for c in site.constants)
         t = _taken(q, site, tracked(total, np.zeros(total.shape)), stored, arithmetic)
         zero = point(q.stored(site, q.y_zero))
         radius = step_rounding(steps(site), t, zero, r, result.shape)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any
+
+import numpy.typing as npt
 
 from encoders.arithmetic.runtime import moved
+from encoders.arithmetic.values import E, V
 from encoders.numbers.enclosure import Interval
 
 
@@ -33,7 +35,7 @@ class Rows:
     def _order(self) -> tuple[int, ...]:
         return (*(a for a in range(len(self.view)) if a not in self.axes), *self.axes)
 
-    def split(self, v: Any) -> Any:
+    def split(self, v: npt.NDArray[E]) -> npt.NDArray[E]:
         """(k, *shape) → (k, rows, length)."""
         order = (0, *(a + 1 for a in self._order))
         samples = v.shape[0]
@@ -43,7 +45,7 @@ class Rows:
             .reshape(samples, self.count, self.length)
         )
 
-    def merge(self, v: Any) -> Any:
+    def merge(self, v: npt.NDArray[E]) -> npt.NDArray[E]:
         """(k, rows, length) → (k, *shape)."""
         order = self._order
         back = (0, *(order.index(a) + 1 for a in range(len(order))))
@@ -64,12 +66,12 @@ def rows_along(shape: tuple[int, ...], axes: tuple[int, ...]) -> Rows:
     return Rows(shape, shape, axes)
 
 
-def columns(rows: Any) -> list[Any]:
+def columns(rows: V) -> list[V]:
     """The elements of each row, one array (k, rows, 1) per position; for any arithmetic."""
     return [moved(rows, partial(_column, index=i)) for i in range(rows.shape[2])]
 
 
-def _column(v: Any, index: int) -> Any:
+def _column(v: npt.NDArray[E], index: int) -> npt.NDArray[E]:
     return v[:, :, index : index + 1]
 
 

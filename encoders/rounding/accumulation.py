@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.number_path import back, carried, flushed_below, into
-from encoders.arithmetic.runtime import Arithmetic, MixedArithmetic
+from encoders.arithmetic.runtime import Arithmetic, mixes_formats
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract, Subnormals
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, with_zero
 from encoders.numbers.formats import FloatFormat
@@ -35,20 +35,20 @@ def accumulating(operator: Operator) -> Operator:
         return operator
 
     def runtime(
-        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-    ) -> tuple[Any, ...]:
+        site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+    ) -> tuple[V, ...]:
         wide = _wide(site, contract)
         if wide is None:
             return operator.runtime(site, inputs, arithmetic, contract)
-        assert isinstance(arithmetic, MixedArithmetic)
-        within: Any = arithmetic.in_format(wide)
+        assert mixes_formats(arithmetic)
+        within = arithmetic.in_format(wide)
 
-        def read(v: Any, kind: TensorType | None) -> Any:
+        def read(v: V | None, kind: TensorType | None) -> V | None:
             if v is None or kind is None or not kind.dtype.is_float:
                 return v
             return carried(within, v, (into(wide, contract.format_of(kind.dtype)),))
 
-        operands = [read(v, kind) for v, kind in zip(inputs, site.inputs, strict=True)]
+        operands = Inputs(map(read, inputs.given, site.inputs))
         results = operator.runtime(site, operands, within, _within(site, contract, wide))
         way = (back(contract.format_of(site.outputs[0].dtype)),)
         return tuple(carried(arithmetic, v, way) for v in results)

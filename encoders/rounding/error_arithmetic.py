@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.runtime import Relation
+from encoders.arithmetic.values import Inputs
 from encoders.contract.contract import Contraction, RuntimeContract
 from encoders.functions.function import Function
 from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up, multiply_up
-from encoders.operator import RoundingBound, Site
+from encoders.operator import RoundingBound, RuntimeSemantics, Site
 from encoders.rounding.rounding_bounds import Rounder, finish, formula_loss, rounder, stored_loss
 from encoders.rounding.sequential_chain import chained
 from encoders.rounding.tracked import (
@@ -275,7 +275,7 @@ def interval_quotient(a: Interval, b: Interval) -> Interval:
 
 
 def traced(
-    runtime: Callable[..., tuple[Any, ...]],
+    runtime: RuntimeSemantics,
     site: Site,
     inputs: Sequence[Interval],
     contract: RuntimeContract,
@@ -298,7 +298,7 @@ def traced(
         else:
             x = next(ranges)
             operands.append(tracked(x, np.zeros_like(x.lo)))
-    (out,) = runtime(site, operands, arithmetic, contract)
+    (out,) = runtime(site, Inputs(operands), arithmetic, contract)
     shape = site.outputs[0].shape
     error = np.broadcast_to(out.error[0], shape)
     return finish(r, error, np.asarray(out.largest), lemmas)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.number_path import carried, factor
 from encoders.arithmetic.runtime import Arithmetic
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import FactorRounding, OpenSchedule, RuntimeContract
 from encoders.contract.orders import alignment_of
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, with_zero
@@ -33,8 +33,8 @@ def with_truncated_operands(operator: Operator) -> Operator:
         return operator
 
     def runtime(
-        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-    ) -> tuple[Any, ...]:
+        site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+    ) -> tuple[V, ...]:
         if not operator.factors:
             return operator.runtime(site, inputs, arithmetic, contract.for_sums())
         short = _short(site, contract)
@@ -42,12 +42,12 @@ def with_truncated_operands(operator: Operator) -> Operator:
             return operator.runtime(site, inputs, arithmetic, contract)
         if contract.factor_rounding is FactorRounding.ANY:
             raise OpenSchedule(f"contract '{contract.name}' leaves the factors' rounding open")
-        operands = list(inputs)
+        operands = list(inputs.given)
         own = contract.format_of(site.outputs[0].dtype)
         way = (factor(own, short, contract.factor_rounding),)
         for i in operator.factors:
             operands[i] = carried(arithmetic, inputs[i], way)
-        return operator.runtime(site, operands, arithmetic, contract)
+        return operator.runtime(site, Inputs(operands), arithmetic, contract)
 
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract

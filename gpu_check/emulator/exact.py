@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.values import Inputs
 from encoders.operator import Field, Site
 from encoders.program import Step, forward, program_of, real_step
 from encoders.relaxations.elements import broadcast_element
@@ -74,14 +75,14 @@ def evaluate_element(
         }
         for step, site in reversed(cone.steps):
             rank = len(site.outputs[0].shape)
-            arguments = [
+            arguments = Inputs(
                 None
                 if not t
                 else field.constant(np.asarray(constant))
                 if constant is not None
                 else values[t].reshape((1,) * (rank + 1))
                 for t, constant in zip(step.node.inputs, site.constants, strict=True)
-            ]
+            )
             (values[step.output],) = step.operator.real(site, arguments, field)
         return values[output].reshape(-1)[0]
 

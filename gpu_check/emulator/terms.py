@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from encoders.arithmetic.values import Inputs
 from encoders.contract.contract import Contraction, RuntimeContract, Sequential
 from encoders.program import Step
 from encoders.traits import Sums
@@ -53,7 +54,7 @@ def terms_of(step: Step) -> Terms:
     if not sums.products:
         raise NoTerms(f"{step.node.op} has sums that are not probed")
     recorder = _Recorder()
-    inputs = [None if t is None else _indices(t.shape) for t in site.inputs]
+    inputs = Inputs(None if t is None else _indices(t.shape) for t in site.inputs)
     step.operator.runtime(site, inputs, recorder, _IN_ORDER)
     size = site.outputs[0].size
     shape = np.broadcast_shapes(*(v.shape for pair in recorder.pairs for v in pair))

@@ -19,6 +19,7 @@ import numpy as np
 
 from encoders.arithmetic.approximate_field import ApproximateReals
 from encoders.arithmetic.runtime import Relation
+from encoders.arithmetic.values import Inputs
 from encoders.program import Step, program_of
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
@@ -260,7 +261,7 @@ def _spoils(graph: Graph, tensor: str) -> bool:
 
 
 def _evaluated(step: Step, values: Mapping[str, Any], field: Any) -> list[Any]:
-    arguments = [values[t] if t else None for t in step.node.inputs]
+    arguments = Inputs(values[t] if t else None for t in step.node.inputs)
     with np.errstate(all="ignore"):
         found = step.operator.real(step.site, arguments, field)
     return [np.asarray(f, np.float64) for f in found]

@@ -22,6 +22,7 @@ from ort_schedule import ORT_PLAIN
 from encoders.arithmetic.exact_fields import RationalArithmetic, Rationals, fraction, object_array
 from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
 from encoders.arithmetic.real_terms import RealTerms, rational_term
+from encoders.arithmetic.values import Inputs
 from encoders.contract.contract import (
     BiasPlacement,
     Blocked,
@@ -82,8 +83,8 @@ def stand(operator: Operator, example: Example) -> Stand:
     return Stand(operator, site_of(graph, only), example)
 
 
-def _arguments(s: Stand, variable: Sequence[Any], constant: Callable[[Any], Any]) -> list[Any]:
-    """Arguments for every input position, from those of the variable ones.
+def _arguments(s: Stand, variable: Sequence[Any], constant: Callable[[Any], Any]) -> Inputs[Any]:
+    """Inputs for every input position, from those of the variable ones.
 
     The same tensor read twice gets the same values.
     """
@@ -98,7 +99,7 @@ def _arguments(s: Stand, variable: Sequence[Any], constant: Callable[[Any], Any]
             found.append(seen.setdefault(name, value))
         else:
             found.append(constant(stored))
-    return found
+    return Inputs(found)
 
 
 def _real(s: Stand, variable: Sequence[Any]) -> Any:

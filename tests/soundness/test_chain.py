@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
+from encoders.arithmetic.values import Inputs
 from encoders.contract.contract import Blocked, RuntimeContract
 from encoders.contract.presets import PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.numbers.enclosure import Interval
@@ -49,7 +50,7 @@ def test_followed_sums_hold_on_every_sample(contract: RuntimeContract, fmt: Floa
         samples[:2] = low, high
         arithmetic = NumpyArithmetic(fmt, pinned)
         stored = arithmetic.constant(weights)
-        (computed,) = matmul.runtime(site, [samples, stored], arithmetic, pinned)
+        (computed,) = matmul.runtime(site, Inputs((samples, stored)), arithmetic, pinned)
         # Exact: the numbers have few bits, so that these float64 products and sums do not round.
         error = np.abs(computed - samples @ weights).max(axis=0)
         assert np.all(error <= bound)

@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 from semantics import CHECKS, Stand, stand
 
+from encoders.arithmetic.values import Inputs
 from encoders.contract.presets import SEQUENTIAL
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Contribution, Operator, RoundingBound
@@ -116,7 +117,7 @@ def _no_rounding(operator: Operator) -> Operator:
 
 def _bias_dropped(operator: Operator) -> Operator:
     def runtime(site: Any, inputs: Any, arithmetic: Any, contract: Any) -> Any:
-        return operator.runtime(site, [*inputs[:2], inputs[2] * 0], arithmetic, contract)
+        return operator.runtime(site, Inputs((*inputs[:2], inputs[2] * 0)), arithmetic, contract)
 
     return replace(operator, runtime=runtime)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, moved
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_one_variable
 from encoders.numbers.enclosure import FloatArray, Interval, add_up
@@ -64,9 +64,8 @@ def _function(site: Site) -> PiecewiseLinear:
     return clamp(*_bounds(site))
 
 
-def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
     x = inputs[0]
-    assert x is not None
     low, high = _bounds(site)
     if math.isfinite(low):
         x = field.maximum(x, np.asarray(field.number(Fraction(low))))
@@ -76,12 +75,12 @@ def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tupl
 
 
 def runtime(
-    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-) -> tuple[Any, ...]:
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
     x = inputs[0]
     low, high = _bounds(site)
 
-    def bound(position: int, value: float) -> Any:
+    def bound(position: int, value: float) -> V:
         ones = (1,) * (len(x.shape) - 1)
         if not _is_stored(site, position):
             return arithmetic.constant(np.full(ones, value))

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, Relation
+from encoders.arithmetic.values import V
 from encoders.families.signed_sum import check_float
 from encoders.families.smooth import Real, Runtime, smooth_operator, stored
 from encoders.functions.curve import Curve, Piece, Shape
@@ -66,24 +68,24 @@ def _elu_curve(site: Site) -> Curve:
     return _exponential_curve(site.real("alpha", 1.0), 1.0, 1.0)
 
 
-def _elu_real(site: Site, x: Any, field: Field) -> Any:
+def _elu_real(site: Site, x: ObjectArray, field: Field) -> ObjectArray:
     zero = field.constant(np.zeros(()))
     negative = -field.maximum(-x, zero)
     alpha = field.number(Fraction(site.real("alpha", 1.0)))
-    return field.maximum(x, zero) + alpha * (field.function(EXP, negative) - 1)
+    return np.asarray(field.maximum(x, zero) + alpha * (field.function(EXP, negative) - 1))
 
 
-def _elu_part(alpha: float, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+def _elu_part(alpha: float, x: V, arithmetic: Arithmetic[V]) -> V:
     power = arithmetic.function(EXP, x)
     less = arithmetic.subtract(power, stored(arithmetic, 1.0))
     return arithmetic.multiply(stored(arithmetic, alpha), less)
 
 
-def _elu_below(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+def _elu_below(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
     return _elu_part(site.real("alpha", 1.0), x, arithmetic)
 
 
-def _unchanged(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+def _unchanged(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
     return x
 
 
@@ -92,27 +94,27 @@ def _selu_curve(site: Site) -> Curve:
     return _exponential_curve(gamma * alpha, 1.0, gamma)  # a product of float32 is exact
 
 
-def _selu_real(site: Site, x: Any, field: Field) -> Any:
+def _selu_real(site: Site, x: ObjectArray, field: Field) -> ObjectArray:
     zero = field.constant(np.zeros(()))
     gamma = field.number(Fraction(site.real("gamma", SELU_GAMMA)))
     alpha = field.number(Fraction(site.real("alpha", SELU_ALPHA)))
     power = field.function(EXP, -field.maximum(-x, zero))
-    return gamma * (field.maximum(x, zero) + alpha * power - alpha)
+    return np.asarray(gamma * (field.maximum(x, zero) + alpha * power - alpha))
 
 
-def _selu_below(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+def _selu_below(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
     gamma = stored(arithmetic, site.real("gamma", SELU_GAMMA))
     alpha = stored(arithmetic, site.real("alpha", SELU_ALPHA))
     power = arithmetic.function(EXP, x)
     return arithmetic.multiply(gamma, arithmetic.subtract(arithmetic.multiply(alpha, power), alpha))
 
 
-def _selu_factored(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+def _selu_factored(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
     gamma = stored(arithmetic, site.real("gamma", SELU_GAMMA))
     return arithmetic.multiply(gamma, _elu_part(site.real("alpha", SELU_ALPHA), x, arithmetic))
 
 
-def _selu_above(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+def _selu_above(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
     return arithmetic.multiply(stored(arithmetic, site.real("gamma", SELU_GAMMA)), x)
 
 
@@ -121,14 +123,14 @@ def _celu_curve(site: Site) -> Curve:
     return _exponential_curve(alpha, alpha, 1.0)
 
 
-def _celu_real(site: Site, x: Any, field: Field) -> Any:
+def _celu_real(site: Site, x: ObjectArray, field: Field) -> ObjectArray:
     zero = field.constant(np.zeros(()))
     alpha = field.number(Fraction(site.real("alpha", 1.0)))
     power = field.function(EXP, -field.maximum(-x, zero) / alpha)
-    return field.maximum(x, zero) + alpha * (power - 1)
+    return np.asarray(field.maximum(x, zero) + alpha * (power - 1))
 
 
-def _celu_below(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+def _celu_below(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
     alpha = stored(arithmetic, site.real("alpha", 1.0))
     power = arithmetic.function(EXP, arithmetic.divide(x, alpha))
     return arithmetic.multiply(alpha, arithmetic.subtract(power, stored(arithmetic, 1.0)))
@@ -137,7 +139,7 @@ def _celu_below(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
 def _either(below: Runtime, above: Runtime) -> Runtime:
     """`below` where x < 0, `above` elsewhere; the branch not taken must not overflow."""
 
-    def runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+    def runtime(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
         zero = stored(arithmetic, 0.0)
         return arithmetic.select(
             arithmetic.compare(Relation.LESS, x, zero),

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
+from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic
+from encoders.arithmetic.values import V
 from encoders.curves.gated_curves import GELU, GELU_TANH
 from encoders.families.parameters import word
 from encoders.families.signed_sum import check_float
@@ -41,17 +42,17 @@ def curve(site: Site) -> Curve:
     return GELU_TANH if _by_tanh(site) else GELU
 
 
-def real(site: Site, x: Any, field: Field) -> Any:
+def real(site: Site, x: ObjectArray, field: Field) -> ObjectArray:
     half = field.number(_HALF)
     if not _by_tanh(site):
         scale = field.sqrt(field.constant(np.asarray(0.5)))
-        return half * x * (1 + field.function(ERF, x * scale))
+        return np.asarray(half * x * (1 + field.function(ERF, x * scale)))
     scale = field.sqrt(field.constant(np.asarray(2.0)) / field.pi())
     inner = scale * (x + field.number(_CUBIC) * (x * x * x))
-    return half * x * (1 + field.function(TANH, inner))
+    return np.asarray(half * x * (1 + field.function(TANH, inner)))
 
 
-def runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+def runtime(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
     half, one = stored(arithmetic, 0.5), stored(arithmetic, 1.0)
     if _by_tanh(site):
         cube = arithmetic.multiply(arithmetic.multiply(x, x), x)

@@ -8,7 +8,9 @@ from typing import Any
 import flint
 import numpy as np
 
+from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic
+from encoders.arithmetic.values import V
 from encoders.families.signed_sum import check_float
 from encoders.families.smooth import smooth_operator, stored
 from encoders.functions.curve import Curve, Formula, Piece, Shape, positive_part, within
@@ -68,13 +70,13 @@ def check(site: Site) -> None:
         raise site.unsupported("attributes need 2^-30 ≤ alpha ≤ 2^30 and |beta| ≤ 2^10")
 
 
-def real(site: Site, x: Any, field: Field) -> Any:
+def real(site: Site, x: ObjectArray, field: Field) -> ObjectArray:
     alpha, beta = (field.number(v) for v in _line(site))
     zero, one = field.constant(np.zeros(())), field.constant(np.ones(()))
     return field.maximum(zero, -field.maximum(-(alpha * x + beta), -one))
 
 
-def runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+def runtime(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
     alpha, beta = (stored(arithmetic, float(v)) for v in _line(site))
     line = arithmetic.multiply_add(alpha, x, beta)
     zero, one = stored(arithmetic, 0.0), stored(arithmetic, 1.0)
@@ -99,14 +101,14 @@ HARD_SWISH = Curve(
 )
 
 
-def swish_real(site: Site, x: Any, field: Field) -> Any:
+def swish_real(site: Site, x: ObjectArray, field: Field) -> ObjectArray:
     """x·max(0, min(1, x/6 + ½)), exactly."""
     zero, one = field.constant(np.zeros(())), field.constant(np.ones(()))
     line = x * field.number(Fraction(1, 6)) + field.number(Fraction(1, 2))
-    return x * field.maximum(zero, -field.maximum(-line, -one))
+    return np.asarray(x * field.maximum(zero, -field.maximum(-line, -one)))
 
 
-def swish_runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+def swish_runtime(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
     """1/6 is rounded to the format, as a runtime's constant is."""
     zero, one = stored(arithmetic, 0.0), stored(arithmetic, 1.0)
     sixth = arithmetic.divide(one, stored(arithmetic, 6.0))
@@ -114,7 +116,7 @@ def swish_runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
     return arithmetic.multiply(x, arithmetic.maximum(zero, arithmetic.minimum(one, line)))
 
 
-def swish_divided(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+def swish_divided(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
     """x·min(max(x + 3, 0), 6)/6, as PyTorch has it."""
     zero, three, six = (stored(arithmetic, v) for v in (0.0, 3.0, 6.0))
     clipped = arithmetic.minimum(arithmetic.maximum(arithmetic.add(x, three), zero), six)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, Relation, aligned
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.parameters import require_broadcast
 from encoders.families.signed_sum import check_float, check_one_variable
@@ -52,16 +52,14 @@ def _operator(
     def slopes(site: Site) -> FloatArray:
         return np.asarray(slope_of(site), np.float64)
 
-    def real(
-        site: Site, inputs: Sequence[ObjectArray | None], field: Field
-    ) -> tuple[ObjectArray, ...]:
+    def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
         x, slope = aligned((inputs[0], field.constant(slope_of(site))))
         zero = field.constant(np.zeros((1,) * (x.ndim - 1)))
         return (field.maximum(x, zero) - slope * field.maximum(-x, zero),)
 
     def runtime(
-        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-    ) -> tuple[Any, ...]:
+        site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+    ) -> tuple[V, ...]:
         given = inputs[1] if stored else arithmetic.constant(slope_of(site))
         x, slope = aligned((inputs[0], given))
         zero = arithmetic.constant(np.zeros((1,) * (len(x.shape) - 1), np.float32))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+import numpy as np
 
+from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic
+from encoders.arithmetic.values import V
 from encoders.curves.gated_curves import MISH
 from encoders.families.smooth import smooth_operator
 from encoders.functions.softplus import SOFTPLUS
@@ -12,11 +14,11 @@ from encoders.functions.tanh import TANH
 from encoders.operator import Field, Site
 
 
-def real(site: Site, x: Any, field: Field) -> Any:
-    return x * field.function(TANH, field.function(SOFTPLUS, x))
+def real(site: Site, x: ObjectArray, field: Field) -> ObjectArray:
+    return np.asarray(x * field.function(TANH, field.function(SOFTPLUS, x)))
 
 
-def runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+def runtime(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
     gate = arithmetic.function(TANH, arithmetic.function(SOFTPLUS, x))
     return arithmetic.multiply(x, gate)
 

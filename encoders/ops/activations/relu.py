@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
@@ -24,15 +24,15 @@ def check(site: Site) -> None:
         raise site.unsupported(f"Relu of {site.type_of(0).dtype.value} is not supported")
 
 
-def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
     (x,) = inputs
     assert x is not None
     return (field.maximum(x, field.constant(np.zeros(()))),)
 
 
 def runtime(
-    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-) -> tuple[Any, ...]:
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
     return (arithmetic.maximum(inputs[0], arithmetic.constant(np.zeros((), np.float32))),)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+import numpy as np
 
+from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic
+from encoders.arithmetic.values import V
 from encoders.families.smooth import smooth_operator, stored
 from encoders.functions.curve import Curve, Piece, Shape, within
 from encoders.operator import Field, Site
@@ -35,15 +37,15 @@ CURVE = Curve(
 )
 
 
-def real(site: Site, x: Any, field: Field) -> Any:
-    return x / (1 + field.maximum(x, -x))
+def real(site: Site, x: ObjectArray, field: Field) -> ObjectArray:
+    return np.asarray(x / (1 + field.maximum(x, -x)))
 
 
-def runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+def runtime(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
     return arithmetic.divide(x, arithmetic.add(stored(arithmetic, 1.0), arithmetic.absolute(x)))
 
 
-def by_reciprocal(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+def by_reciprocal(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
     """onnxruntime's formula."""
     one = stored(arithmetic, 1.0)
     below = arithmetic.add(one, arithmetic.absolute(x))

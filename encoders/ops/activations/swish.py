@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
 
+import numpy as np
+
+from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic
+from encoders.arithmetic.values import V
 from encoders.curves.gated_curves import swish_curve
 from encoders.families.signed_sum import check_float
 from encoders.families.smooth import smooth_operator, stored
@@ -23,11 +26,11 @@ def check(site: Site) -> None:
         raise site.unsupported("attribute 'alpha' must be positive")
 
 
-def real(site: Site, x: Any, field: Field) -> Any:
-    return x * field.function(SIGMOID, field.number(Fraction(_alpha(site))) * x)
+def real(site: Site, x: ObjectArray, field: Field) -> ObjectArray:
+    return np.asarray(x * field.function(SIGMOID, field.number(Fraction(_alpha(site))) * x))
 
 
-def runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+def runtime(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
     inner = x if _alpha(site) == 1.0 else arithmetic.multiply(stored(arithmetic, _alpha(site)), x)
     return arithmetic.multiply(x, arithmetic.function(SIGMOID, inner))
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, aligned
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_float, check_one_variable
 from encoders.numbers.enclosure import FloatArray, Interval, multiply_up
@@ -92,14 +92,14 @@ def _quotient(site: Site) -> Quotient:
     )
 
 
-def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
     a, b = aligned(inputs)
     return (a / b,)
 
 
 def runtime(
-    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-) -> tuple[Any, ...]:
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
     return (arithmetic.divide(*aligned(inputs)),)
 
 
@@ -151,7 +151,7 @@ def _one(site: Site) -> Interval:
 
 
 def _reciprocal_real(
-    site: Site, inputs: Sequence[ObjectArray | None], field: Field
+    site: Site, inputs: Inputs[ObjectArray], field: Field
 ) -> tuple[ObjectArray, ...]:
     (x,) = inputs
     assert x is not None
@@ -159,8 +159,8 @@ def _reciprocal_real(
 
 
 def _reciprocal_runtime(
-    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-) -> tuple[Any, ...]:
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
     one = arithmetic.constant(np.ones((1,) * len(site.outputs[0].shape)))
     return (arithmetic.divide(one, inputs[0]),)
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import Interval, add_up
 from encoders.numbers.formats import FORMAT_OF_DTYPE, round_fraction
@@ -43,15 +43,15 @@ def check(site: Site) -> None:
         raise site.unsupported(f"its value overflows {kind.dtype.value}")
 
 
-def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[Any, ...]:
+def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
     made = field.constant(np.zeros(()))
     made[0] = field.number(number(site))
     return (made,)
 
 
 def runtime(
-    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-) -> tuple[Any, ...]:
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
     return (arithmetic.constant(np.asarray(_stored(site))),)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, aligned
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_float, signed_affine, sum_rounding
 from encoders.operator import Field, Operator, Site
@@ -17,14 +16,14 @@ from encoders.relaxations.elements import broadcast_element
 SIGNS = (1.0, -1.0)
 
 
-def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
     a, b = aligned(inputs)
     return (a - b,)
 
 
 def runtime(
-    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-) -> tuple[Any, ...]:
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
     return (arithmetic.subtract(*aligned(inputs)),)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, aligned, sum_of_terms
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import AnyOrder, RuntimeContract
 from encoders.families.signed_sum import check_equal_shapes, sum_rounding
 from encoders.families.sums import (
@@ -36,17 +36,15 @@ def _operator(name: str, mean: bool) -> Operator:
         number = float(len(site.inputs)) if mean else 1.0
         return np.full((1,) * len(site.outputs[0].shape), number)
 
-    def real(
-        site: Site, inputs: Sequence[ObjectArray | None], field: Field
-    ) -> tuple[ObjectArray, ...]:
-        total, *rest = aligned([x for x in inputs if x is not None])
+    def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
+        total, *rest = aligned(inputs)
         for x in rest:
             total = total + x
         return (total / field.constant(counts_of(site)),)
 
     def runtime(
-        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-    ) -> tuple[Any, ...]:
+        site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+    ) -> tuple[V, ...]:
         total = sum_of_terms(arithmetic, contract, aligned(inputs))
         return (divided(total, counts_of(site), arithmetic) if mean else total,)
 

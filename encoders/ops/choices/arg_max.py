@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
-from encoders.arithmetic.runtime import Arithmetic, IntegerArithmetic, Relation, moved
+from encoders.arithmetic.runtime import Arithmetic, Relation, knows_integers, moved
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.gathering import Index, picked
 from encoders.families.movement import indices
@@ -57,9 +57,7 @@ def _operator(name: str, sign: float) -> Operator:
         last = len(terms) - 1 - np.argmax(possible[::-1], axis=0)
         return Interval(np.argmax(possible, axis=0).astype(np.float64), last.astype(np.float64))
 
-    def real(
-        site: Site, inputs: Sequence[ObjectArray | None], field: Field
-    ) -> tuple[ObjectArray, ...]:
+    def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
         terms = [picked(inputs[0], i) for i in _terms(site)]
         terms = terms if sign > 0 else [-t for t in terms]
         best, place = terms[0], 0 * terms[0]
@@ -71,13 +69,12 @@ def _operator(name: str, sign: float) -> Operator:
         return (place,)
 
     def runtime(
-        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-    ) -> tuple[Any, ...]:
+        site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+    ) -> tuple[V, ...]:
         terms = [moved(inputs[0], partial(picked, index=i)) for i in _terms(site)]
         ones = (1,) * len(site.outputs[0].shape)
-        whole: Arithmetic[Any] = arithmetic  # a place need not be a number of the format
-        if isinstance(arithmetic, IntegerArithmetic):
-            whole = arithmetic.integers()
+        # a place need not be a number of the format
+        whole = arithmetic.integers() if knows_integers(arithmetic) else arithmetic
         best, place = terms[0], whole.constant(np.zeros(site.outputs[0].shape))
         for k, term in enumerate(terms[1:], start=1):
             pair = (best, term) if sign > 0 else (term, best)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, Relation, aligned
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
@@ -36,18 +36,16 @@ def _operands(site: Site, ranges: Sequence[Interval], swapped: bool) -> tuple[In
 
 
 def _operator(name: str, since: int, relation: Relation, swapped: bool) -> Operator:
-    def ordered(inputs: Sequence[Any]) -> list[Any]:
+    def ordered(inputs: Sequence[V]) -> list[V]:
         both = aligned(inputs)
         return both[::-1] if swapped else both
 
-    def real(
-        site: Site, inputs: Sequence[ObjectArray | None], field: Field
-    ) -> tuple[ObjectArray, ...]:
+    def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
         return (field.compare(relation, *ordered(inputs)),)
 
     def runtime(
-        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-    ) -> tuple[Any, ...]:
+        site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+    ) -> tuple[V, ...]:
         return (arithmetic.compare(relation, *ordered(inputs)),)
 
     def range_(site: Site, ranges: Sequence[Interval]) -> Interval:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Field, Operator, RoundingBound, Site
@@ -34,15 +34,15 @@ def _affine(site: Site) -> AffineMap:
     return AffineMap(parts, np.ones(shape) - stored, np.zeros(shape))
 
 
-def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
     (x,) = inputs
     assert x is not None
     return (field.constant(np.ones((1,) * (x.ndim - 1))) - x,)
 
 
 def runtime(
-    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-) -> tuple[Any, ...]:
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
     one = arithmetic.constant(np.ones((1,) * len(site.outputs[0].shape)))
     x = inputs[0] if site.variable else arithmetic.constant(np.asarray(site.constants[0]))
     return (arithmetic.subtract(one, x),)

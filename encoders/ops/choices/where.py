@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, aligned
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_float
 from encoders.numbers.enclosure import (
@@ -64,13 +64,13 @@ def _certain(condition: Interval) -> tuple[FloatArray, FloatArray]:
     return (condition.lo > 0).astype(np.float64), (condition.hi <= 0).astype(np.float64)
 
 
-def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
     return (field.select(*aligned(inputs)),)
 
 
 def runtime(
-    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-) -> tuple[Any, ...]:
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
     condition = site.constants[0]
     first = inputs[0] if condition is None else arithmetic.constant(np.asarray(condition))
     return (arithmetic.select(*aligned((first, *inputs[1:]))),)

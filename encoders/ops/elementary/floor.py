@@ -6,12 +6,13 @@ An integer next to the largest number of a format may be beyond it: then it is a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
-from encoders.arithmetic.runtime import Arithmetic, IntegerArithmetic, MixedArithmetic, Relation
+from encoders.arithmetic.runtime import Arithmetic, Relation, knows_integers, mixes_formats
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_one_variable
 from encoders.numbers.enclosure import FloatArray, Interval
@@ -22,24 +23,26 @@ from encoders.rounding.rounding_bounds import finish, rounder
 from encoders.traits import Discontinuity
 
 
+class Computed(Protocol):
+    def __call__(self, x: V, arithmetic: Arithmetic[V], /) -> V: ...
+
+
 def _operator(
     name: str,
     since: int,
     step: Step,
     follows: tuple[float, float] | None,
-    exact: Callable[[Any, Field], Any],
-    computed: Callable[[Any, Arithmetic[Any]], Any],
+    exact: Callable[[ObjectArray, Field], ObjectArray],
+    computed: Computed,
 ) -> Operator:
-    def real(
-        site: Site, inputs: Sequence[ObjectArray | None], field: Field
-    ) -> tuple[ObjectArray, ...]:
+    def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
         return (exact(inputs[0], field),)
 
     def runtime(
-        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-    ) -> tuple[Any, ...]:
+        site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+    ) -> tuple[V, ...]:
         whole = computed(inputs[0], arithmetic)
-        if isinstance(arithmetic, IntegerArithmetic | MixedArithmetic):
+        if knows_integers(arithmetic) or mixes_formats(arithmetic):
             whole = arithmetic.converted(whole)
         return (whole,)
 
@@ -74,12 +77,13 @@ def _operator(
     )
 
 
-def _sign(x: Any, field: Field) -> Any:
+def _sign(x: ObjectArray, field: Field) -> ObjectArray:
     zero = field.constant(np.zeros((1,) * (x.ndim - 1)))
-    return field.compare(Relation.LESS, zero, x) - field.compare(Relation.LESS, x, zero)
+    above, below = (field.compare(Relation.LESS, *pair) for pair in ((zero, x), (x, zero)))
+    return np.asarray(above - below)
 
 
-def _computed_sign(x: Any, arithmetic: Arithmetic[Any]) -> Any:
+def _computed_sign(x: V, arithmetic: Arithmetic[V]) -> V:
     zero = arithmetic.constant(np.zeros((1,) * (len(x.shape) - 1)))
     above = arithmetic.compare(Relation.LESS, zero, x)
     return arithmetic.subtract(above, arithmetic.compare(Relation.LESS, x, zero))

@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import OpenSchedule, RuntimeContract, Subnormals
 from encoders.curves.curves import range_of
 from encoders.families.signed_sum import check_float
@@ -181,14 +183,14 @@ def _curve(site: Site) -> Curve:
     return _quarters_curve(n) if _has_roots(n) else _general_curve(n)
 
 
-def _real(site: Site, x: Any, field: Field) -> Any:
+def _real(site: Site, x: ObjectArray, field: Field) -> ObjectArray:
     n = _exponent(site)
     if _is_whole(n):
-        return _power(x, int(n))
-    return _quarters(x, n, field) if _has_roots(n) else _general(x, n, field)
+        return np.asarray(_power(x, int(n)))
+    return np.asarray(_quarters(x, n, field) if _has_roots(n) else _general(x, n, field))
 
 
-def _runtime(site: Site, x: Any, arithmetic: Arithmetic[Any]) -> Any:
+def _runtime(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
     n = _exponent(site)
     if not _has_roots(n):
         logarithm = arithmetic.function(LOG, x)
@@ -303,8 +305,8 @@ def _reading(power: Operator) -> Operator:
     """The operator whose exponent is a stored number, which reaches it as others do."""
 
     def runtime(
-        site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-    ) -> tuple[Any, ...]:
+        site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+    ) -> tuple[V, ...]:
         n, *others = _as_read(site, contract)
         if others:
             raise OpenSchedule(f"contract '{contract.name}' leaves a subnormal exponent open")

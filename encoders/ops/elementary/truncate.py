@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import (
@@ -41,7 +41,7 @@ def check(site: Site) -> None:
         raise site.unsupported("it makes integers of one computed input")
 
 
-def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
     x = inputs[0]
     assert x is not None
     if not site.type_of(0).dtype.is_float:
@@ -51,8 +51,8 @@ def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tupl
 
 
 def runtime(
-    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-) -> tuple[Any, ...]:
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
     x = inputs[0]
     if not site.type_of(0).dtype.is_float:
         return (x,)

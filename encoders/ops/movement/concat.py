@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, joined
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import FloatArray, Interval, inner_up, nothing
 from encoders.operator import (
@@ -37,7 +37,7 @@ def check(site: Site) -> None:
     _axis(site)
 
 
-def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
     present = [x for x in inputs if x is not None]
     samples = max(x.shape[0] for x in present)
     full = [np.broadcast_to(x, (samples, *x.shape[1:])) for x in present]
@@ -45,8 +45,8 @@ def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tupl
 
 
 def runtime(
-    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-) -> tuple[Any, ...]:
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
     return (joined(inputs, _axis(site)),)
 
 

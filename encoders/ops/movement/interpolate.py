@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_products
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import AnyOrder, RuntimeContract
 from encoders.families.gathering import picked
 from encoders.families.interpolation import (
@@ -45,8 +45,8 @@ def check(site: Site) -> None:
             raise site.unsupported("its scales do not give the inferred output shape")
 
 
-def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
-    def number(values: Sequence[Fraction]) -> Any:
+def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
+    def number(values: Sequence[Fraction]) -> ObjectArray:
         made = field.constant(np.zeros(len(values)))
         for i, value in enumerate(values):
             made[:, i] = field.number(value)
@@ -56,8 +56,8 @@ def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tupl
 
 
 def runtime(
-    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-) -> tuple[Any, ...]:
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
     index, weights = computed_terms(site)
     pairs = [
         (arithmetic.constant(w), moved(inputs[0], partial(picked, index=i)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from encoders.families.movement import Move, movement_operator
+from encoders.arithmetic.values import Movement
+from encoders.families.movement import movement_operator
 from encoders.operator import Site
 
 
@@ -20,13 +21,13 @@ def check(site: Site) -> None:
         raise site.unsupported("attribute 'perm' is not a permutation of the axes")
 
 
-def forward(site: Site) -> Move:
+def forward(site: Site) -> Movement:
     """The permutation of axes, behind the leading sample axis."""
     axes = (0, *(p + 1 for p in _permutation(site)))
     return lambda v: np.transpose(v, axes)
 
 
-def backward(site: Site) -> Move:
+def backward(site: Site) -> Movement:
     """The inverse permutation: functionals of the output as functionals of the input."""
     axes = (0, *(int(p) + 1 for p in np.argsort(_permutation(site))))
     return lambda v: np.transpose(v, axes)

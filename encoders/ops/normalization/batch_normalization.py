@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, moved
+from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import Normalization, OpenSchedule, RuntimeContract
 from encoders.families.parameters import require_shape
 from encoders.families.signed_sum import check_float, require_normal
@@ -68,12 +69,12 @@ def _variance(site: Site) -> FloatArray:
     return np.asarray(site.constants[4], np.float64) + site.real("epsilon", 1e-5)
 
 
-def _channels(site: Site, rank: int, v: Any) -> Any:
+def _channels(site: Site, rank: int, v: npt.NDArray[E]) -> npt.NDArray[E]:
     """Per-channel parameters (k, C) against (k, N, C, …)."""
     return v.reshape(v.shape[0], 1, -1, *(1,) * (rank - 2))
 
 
-def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
     x, *parameters = inputs
     assert x is not None
     rank = len(site.type_of(0).shape)
@@ -83,8 +84,8 @@ def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tupl
 
 
 def runtime(
-    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-) -> tuple[Any, ...]:
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
     x = inputs[0]
     rank = len(site.type_of(0).shape)
     gamma, beta, mean, var = (moved(p, lambda v: _channels(site, rank, v)) for p in inputs[1:])

@@ -8,10 +8,11 @@ contract's normalisation says. From opset 21 on groups are normalised in the typ
 from __future__ import annotations
 
 from math import prod
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from encoders.arithmetic.values import E
 from encoders.families.normalizing import Layout, normalizing_operator, stash_type
 from encoders.families.parameters import require_shape
 from encoders.operator import Site
@@ -24,7 +25,7 @@ def _instance_rows(site: Site) -> Rows:
     return rows_along(shape, tuple(range(2, len(shape))))
 
 
-def _per_channel(site: Site, parameter: Any) -> Any:
+def _per_channel(site: Site, parameter: npt.NDArray[E]) -> npt.NDArray[E]:
     rank = len(site.type_of(0).shape)
     return parameter.reshape(parameter.shape[0], 1, -1, *(1,) * (rank - 2))
 
@@ -40,7 +41,7 @@ def _group_rows(site: Site) -> Rows:
     return Rows(shape, view, (2, 3))
 
 
-def _per_channel_or_group(site: Site, parameter: Any) -> Any:
+def _per_channel_or_group(site: Site, parameter: npt.NDArray[E]) -> npt.NDArray[E]:
     """Up to opset 20 there is one scale per group, from then on one per channel."""
     if site.node.opset < 21:
         channels = site.type_of(0).shape[1] // _groups(site)

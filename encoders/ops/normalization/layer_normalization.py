@@ -7,8 +7,9 @@ narrower input's type only once, at the end, as onnxruntime does.
 
 from __future__ import annotations
 
-from typing import Any
+import numpy.typing as npt
 
+from encoders.arithmetic.values import E
 from encoders.families.normalizing import Layout, normalizing_operator, stash_type
 from encoders.families.parameters import axis_of, require_broadcast
 from encoders.operator import Site
@@ -21,7 +22,7 @@ def _rows(site: Site) -> Rows:
     return rows_along(shape, tuple(range(first, len(shape))))
 
 
-def _aligned(site: Site, parameter: Any) -> Any:
+def _aligned(site: Site, parameter: npt.NDArray[E]) -> npt.NDArray[E]:
     """A parameter broadcasts from the right; the sample axis stays in front."""
     missing = len(site.type_of(0).shape) - (parameter.ndim - 1)
     return parameter.reshape(parameter.shape[0], *(1,) * missing, *parameter.shape[1:])

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from math import prod
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, factors, moved, sum_of_products, zero_padded
+from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.parameters import require_shape
 from encoders.families.products import Action, Map, ProductSum, linear_part, product_rounding
@@ -42,7 +43,7 @@ def _window(site: Site) -> Window:
     return window_of(site, site.type_of(1).shape[2:])
 
 
-def _grouped(site: Site, weights: Any) -> Any:
+def _grouped(site: Site, weights: npt.NDArray[E]) -> npt.NDArray[E]:
     """Weights as (groups, outputs per group, terms)."""
     groups = site.integer("group", 1)
     return weights.reshape(groups, weights.shape[0] // groups, -1)
@@ -55,7 +56,7 @@ def _bias(site: Site) -> FloatArray | None:
     return np.asarray(bias, np.float64).reshape(-1, *(1,) * len(_window(site).kernel))
 
 
-def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
     x, w = inputs[0], inputs[1]
     assert x is not None
     assert w is not None
@@ -77,21 +78,21 @@ def _positions(window: Window) -> int:
 
 
 def runtime(
-    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-) -> tuple[Any, ...]:
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
     window, groups = _window(site), site.integer("group", 1)
     samples, output = inputs[0].shape[0], site.outputs[0].shape
     folded = moved(inputs[0], lambda v: v.reshape(-1, *v.shape[2:]))
     padded = zero_padded(arithmetic, folded, window.before, window.after)
 
-    def columns(v: Any) -> Any:
+    def columns(v: npt.NDArray[E]) -> npt.NDArray[E]:
         return patches(v, window).reshape(v.shape[0], groups, 1, -1, _positions(window))
 
     x = moved(padded, columns)
     w = moved(inputs[1], lambda v: _grouped(site, v[0])[None, ..., None])
-    bias = None
-    if len(inputs) > 2 and inputs[2] is not None:
-        bias = moved(inputs[2], lambda v: v.reshape(1, groups, -1, 1, 1))
+    bias = inputs.optional(2)
+    if bias is not None:
+        bias = moved(bias, lambda v: v.reshape(1, groups, -1, 1, 1))
     total = sum_of_products(arithmetic, contract, factors(x, 3, w, 3, w.shape[3]), bias)
     return (moved(total, lambda v: v.reshape(samples, *output)),)
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, joined, moved, sum_of_products
+from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.gathering import Index
 from encoders.families.parameters import require_shape, word
@@ -141,14 +142,14 @@ def _window(site: Site) -> Window:
     return Window(kernel, strides, dilations=dilations, before=before, after=after, output=spatial)
 
 
-def _grouped(site: Site, weights: Any) -> Any:
+def _grouped(site: Site, weights: npt.NDArray[E]) -> npt.NDArray[E]:
     """Weights as (groups, outputs per group, inputs per group, kernel elements)."""
     groups = site.integer("group", 1)
     w = weights.reshape(groups, weights.shape[0] // groups, weights.shape[1], -1)
     return np.swapaxes(w, 1, 2)
 
 
-def _columns(site: Site, values: Any, source: Index) -> Any:
+def _columns(site: Site, values: npt.NDArray[E], source: Index) -> npt.NDArray[E]:
     """(k, N, C, pixels + a zero) → (k·N, groups, inputs per group · kernel elements, output)."""
     groups, channels = site.integer("group", 1), site.type_of(0).shape[1]
     read = np.where(source < 0, values.shape[-1] - 1, source)
@@ -156,7 +157,7 @@ def _columns(site: Site, values: Any, source: Index) -> Any:
     return picked.reshape(-1, groups, channels // groups * source.shape[0], source.shape[1])
 
 
-def _with_zero(site: Site, values: Any, zero: Any) -> Any:
+def _with_zero(site: Site, values: V, zero: V) -> V:
     """(k, *in) → (k, N, C, pixels + 1), a zero at the end."""
     n, c = site.type_of(0).shape[:2]
     flat = moved(values, lambda v: v.reshape(v.shape[0], n, c, -1))
@@ -164,7 +165,7 @@ def _with_zero(site: Site, values: Any, zero: Any) -> Any:
     return joined((flat, zeros), 3)
 
 
-def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
     x, w = inputs[0], inputs[1]
     assert x is not None
     assert w is not None
@@ -180,22 +181,22 @@ def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tupl
 
 
 def runtime(
-    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-) -> tuple[Any, ...]:
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
     spread, samples = _spread(site), inputs[0].shape[0]
     padded = _with_zero(site, inputs[0], arithmetic.constant(np.zeros((), np.float32)))
     x = moved(padded, lambda v: _columns(site, v, spread.source)[:, :, None])
 
-    def weights(v: Any) -> Any:
+    def weights(v: npt.NDArray[E]) -> npt.NDArray[E]:
         grouped = _grouped(site, v[0])
         return grouped.reshape(1, *grouped.shape[:2], -1, 1)
 
     w = moved(inputs[1], weights)
-    bias = None
-    if len(inputs) > 2 and inputs[2] is not None:
-        bias = moved(inputs[2], lambda v: v.reshape(1, site.integer("group", 1), -1, 1))
+    bias = inputs.optional(2)
+    if bias is not None:
+        bias = moved(bias, lambda v: v.reshape(1, site.integer("group", 1), -1, 1))
 
-    def term(k: int) -> tuple[Any, Any]:
+    def term(k: int) -> tuple[V, V]:
         return moved(x, lambda v: v[:, :, :, k]), moved(w, lambda v: v[:, :, :, k])
 
     total = sum_of_products(arithmetic, contract, [term(k) for k in range(w.shape[3])], bias)

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_products
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import AnyOrder, BiasPlacement, RuntimeContract
 from encoders.families.computed_gemm import bilinear_of, computed_differences, computed_values
 from encoders.families.matrix import left_action, product_pairs, right_action
@@ -49,7 +49,7 @@ from encoders.relaxations.bilinear import bilinear_values
 from encoders.relaxations.narrowing import product_constants
 from encoders.rounding.error_arithmetic import ErrorArithmetic, traced
 from encoders.rounding.rounding_bounds import Rounder, finish, rounder
-from encoders.rounding.tracked import tracked
+from encoders.rounding.tracked import Tracked, tracked
 from encoders.traits import Extent, Likeness, Product, Sums
 from onnx_import.graph import DType
 
@@ -80,8 +80,8 @@ def _transposed(site: Site, position: int) -> bool:
     return site.integer(("transA", "transB")[position], 0) != 0
 
 
-def _factors(site: Site, inputs: Sequence[Any]) -> tuple[Any, Any]:
-    def factor(position: int) -> Any:
+def _factors(site: Site, inputs: Inputs[V]) -> tuple[V, V]:
+    def factor(position: int) -> V:
         if not _transposed(site, position):
             return inputs[position]
         return moved(inputs[position], lambda v: np.swapaxes(v, -1, -2))
@@ -93,23 +93,22 @@ def _has_bias(site: Site) -> bool:
     return len(site.inputs) > 2 and site.inputs[2] is not None and site.real("beta", 1.0) != 0.0
 
 
-def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
     a, b = (
         np.swapaxes(v, -1, -2) if site.integer(flag, 0) else v
         for v, flag in zip(inputs[:2], ("transA", "transB"), strict=True)
-        if v is not None
     )
     total = field.matmul(a, b) * field.number(Fraction(site.real("alpha", 1.0)))
-    if len(inputs) > 2 and inputs[2] is not None:
-        c = inputs[2]
+    c = inputs.optional(2)
+    if c is not None:
         c = c.reshape(c.shape[0], *(1,) * (3 - c.ndim), *c.shape[1:])
         total = total + c * field.number(Fraction(site.real("beta", 1.0)))
     return (total,)
 
 
 def runtime(
-    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-) -> tuple[Any, ...]:
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
     pairs = product_pairs(*_factors(site, inputs))
     alpha = site.real("alpha", 1.0)
     bias = _runtime_bias(site, inputs, arithmetic)
@@ -118,7 +117,7 @@ def runtime(
     return (_scaled(site, sum_of_products(arithmetic, contract, pairs), bias, arithmetic),)
 
 
-def _scaled(site: Site, total: Any, bias: Any, arithmetic: Arithmetic[Any]) -> Any:
+def _scaled(site: Site, total: V, bias: V | None, arithmetic: Arithmetic[V]) -> V:
     alpha = site.real("alpha", 1.0)
     factor = arithmetic.constant(np.full((1, 1), alpha, np.float32))
     if bias is None:
@@ -126,7 +125,7 @@ def _scaled(site: Site, total: Any, bias: Any, arithmetic: Arithmetic[Any]) -> A
     return arithmetic.multiply_add(factor, total, bias)
 
 
-def _runtime_bias(site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any]) -> Any:
+def _runtime_bias(site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V]) -> V | None:
     if not _has_bias(site):
         return None
     c = moved(inputs[2], lambda v: v.reshape(v.shape[0], *(1,) * (3 - v.ndim), *v.shape[1:]))
@@ -225,7 +224,9 @@ def rounding(
     return _scaled_rounding(site, ProductSum(action, weights, None), inputs, contract)
 
 
-def _tracked_bias(site: Site, inputs: Sequence[Interval], arithmetic: ErrorArithmetic) -> Any:
+def _tracked_bias(
+    site: Site, inputs: Sequence[Interval], arithmetic: ErrorArithmetic
+) -> Tracked | None:
     """beta·C as the runtime computes it, None if there is none."""
     if not _has_bias(site):
         return None
@@ -235,7 +236,7 @@ def _tracked_bias(site: Site, inputs: Sequence[Interval], arithmetic: ErrorArith
         if constant is None
         else arithmetic.stored(constant)
     )
-    return _runtime_bias(site, (None, None, c), arithmetic)
+    return _runtime_bias(site, Inputs((None, None, c)), arithmetic)
 
 
 def _free_rounding(
@@ -244,6 +245,7 @@ def _free_rounding(
     """beta·C is computed first, and may then enter the sum anywhere."""
     r = rounder(site, contract)
     scaled = _tracked_bias(site, inputs, ErrorArithmetic(r, contract))
+    assert scaled is not None
     bias = Interval(scaled.ideal.lo[0], scaled.ideal.hi[0])
     return any_order_rounding(r, ProductSum(s.action, s.weights, bias, scaled.error[0]), inputs[0])
 

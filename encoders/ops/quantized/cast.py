@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.number_path import Hop, stored_path
-from encoders.arithmetic.runtime import Arithmetic, MixedArithmetic, integers_of
+from encoders.arithmetic.runtime import Arithmetic, integers_of, mixes_formats
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import Interval, add_up
 from encoders.operator import FLOATS, Field, Operator, RoundingBound, Site
@@ -49,22 +49,22 @@ def _affine(site: Site) -> AffineMap:
     return AffineMap((part,), np.zeros(shape), np.zeros(shape))
 
 
-def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
     (x,) = inputs
     assert x is not None
     return (x,)
 
 
 def runtime(
-    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-) -> tuple[Any, ...]:
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
     """A float is read as an operand of its own format and rounded to that of the result; a truth
     value times 1 is the number itself."""
     if not site.variable and not site.type_of(0).dtype.is_float:
         return (arithmetic.constant(np.asarray(site.constants[0])),)
     if site.type_of(0).dtype in _WHOLE:
         return (integers_of(arithmetic).converted(as_whole(inputs[0])),)
-    if site.type_of(0).dtype.is_float and isinstance(arithmetic, MixedArithmetic):
+    if site.type_of(0).dtype.is_float and mixes_formats(arithmetic):
         source = arithmetic.in_format(contract.format_of(site.type_of(0).dtype))
         return (arithmetic.converted(source.read(inputs[0])),)
     one = arithmetic.constant(np.ones((1,) * len(site.outputs[0].shape)))

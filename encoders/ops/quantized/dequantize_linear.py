@@ -7,12 +7,12 @@ runtime rounds (onnx_import/passes/fold_quantized.py).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, aligned, integers_of, moved
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import FloatArray, Interval, multiply_up
 from encoders.operator import Field, Operator, RoundingBound, Site
@@ -49,23 +49,22 @@ def _affine(site: Site) -> AffineMap:
     return AffineMap((scaled_part(scale, shape, shape),), bias, multiply_up(np.abs(bias), 2.0**-52))
 
 
-def _centred(site: Site, inputs: Sequence[Any], whole: Arithmetic[Any]) -> Any:
+def _centred(site: Site, inputs: Inputs[V], whole: Arithmetic[V]) -> V:
     x = as_whole(inputs[0])
-    if len(inputs) < 3 or inputs[2] is None:
+    if inputs.optional(2) is None:
         return x
     return whole.subtract(*aligned((x, whole.constant(_stored(site, 2)))))
 
 
-def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
     x = inputs[0]
-    assert x is not None
     x, zero, scale = aligned((x, *(field.constant(_stored(site, i)) for i in (2, 1))))
     return ((x - zero) * scale,)
 
 
 def runtime(
-    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-) -> tuple[Any, ...]:
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
     numbers = integers_of(arithmetic)
     steps = numbers.converted(_centred(site, inputs, numbers.integers()))
     scale = moved(inputs[1], lambda v: along_axis(site, v))
@@ -82,7 +81,9 @@ def rounding(
     x = tracked(inputs[0], np.zeros(inputs[0].shape))
     arithmetic = ErrorArithmetic(r, contract)
     scale = arithmetic.stored(np.asarray(site.constants[1]))
-    (y,) = runtime(site, [x, scale, site.constant(2)], arithmetic, contract)
+    held = site.constant(2)
+    zero = None if held is None else arithmetic.stored(held)
+    (y,) = runtime(site, Inputs((x, scale, zero)), arithmetic, contract)
     error = np.broadcast_to(y.error[0], result.shape)
     return finish(r, error, np.asarray(y.largest), ("underflow-term",))
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, aligned, integers_of, moved
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import FloatArray, Interval, point
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
@@ -100,7 +100,7 @@ def _divided(site: Site, ranges: Sequence[Interval]) -> tuple[ValueMap, ValueMap
     return _DIV.values(_quotient(site), ranges[:cut]), affine_values(zero, ranges[cut:])
 
 
-def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[ObjectArray, ...]:
+def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
     x, scale = aligned((inputs[0], along_axis(site, inputs[1])))
     zero = field.constant(_stored_zero(site)) if 2 not in site.variable else inputs[2]
     assert zero is not None
@@ -108,13 +108,13 @@ def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tupl
     return (_steps(site).real(x / scale, zero, field),)
 
 
-def _taken(site: Site, x: Any, scale: Any, arithmetic: Arithmetic[Any]) -> Any:
+def _taken(site: Site, x: V, scale: V, arithmetic: Arithmetic[V]) -> V:
     return arithmetic.divide(*aligned((x, moved(scale, lambda v: along_axis(site, v)))))
 
 
 def runtime(
-    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-) -> tuple[Any, ...]:
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
     t = _taken(site, inputs[0], inputs[1], arithmetic)
     whole = integers_of(arithmetic).integers()  # a zero point need not be a number of the format
     zero = inputs[2] if 2 in site.variable else whole.constant(_stored_zero(site))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_products
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.pooling import reduced_axes
 from encoders.families.signed_sum import check_float
@@ -49,15 +50,15 @@ def _rows(site: Site) -> tuple[Rows, Rows]:
     return reduced_rows(site.type_of(0).shape, reduced_axes(site), site.outputs[0].shape)
 
 
-def real(site: Site, inputs: Sequence[Any], field: Field) -> tuple[Any, ...]:
+def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
     inside, outside = _rows(site)
     x = inside.split(inputs[0])
     return (outside.merge(field.sqrt(np.add.reduce(x * x, axis=2, keepdims=True))),)
 
 
 def runtime(
-    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-) -> tuple[Any, ...]:
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
     inside, outside = _rows(site)
     pairs = [(c, c) for c in columns(moved(inputs[0], inside.split))]
     total = sum_of_products(arithmetic, contract, pairs)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any
 
 import numpy as np
 
+from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_terms
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.pooling import reduced_axes
 from encoders.families.signed_sum import check_float
@@ -30,7 +31,7 @@ from encoders.operator import (
     ValueMap,
 )
 from encoders.relaxations.row_maps import row_differences, row_values
-from encoders.relaxations.rows import columns, reduced_rows
+from encoders.relaxations.rows import Rows, columns, reduced_rows
 from encoders.rounding.rounding_bounds import finish, rounder
 
 LEMMAS = ("relative-quotient", "function-error", "sum-any-order", "underflow-term")
@@ -44,11 +45,11 @@ def check(site: Site) -> None:
         raise site.unsupported("it reduces no axis")
 
 
-def _rows(site: Site) -> Any:
+def _rows(site: Site) -> tuple[Rows, Rows]:
     return reduced_rows(site.type_of(0).shape, reduced_axes(site), site.outputs[0].shape)
 
 
-def real(site: Site, inputs: Sequence[Any], field: Field) -> tuple[Any, ...]:
+def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
     inside, outside = _rows(site)
     x = inside.split(inputs[0])
     top = reduce(field.maximum, columns(x))
@@ -57,8 +58,8 @@ def real(site: Site, inputs: Sequence[Any], field: Field) -> tuple[Any, ...]:
 
 
 def runtime(
-    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-) -> tuple[Any, ...]:
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
     inside, outside = _rows(site)
     x = moved(inputs[0], inside.split)
     top = reduce(arithmetic.maximum, columns(x))

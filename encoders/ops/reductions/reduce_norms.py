@@ -10,6 +10,7 @@ import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_products, sum_of_terms
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import AnyOrder, RuntimeContract
 from encoders.families.gathering import gathered_part, picked
 from encoders.families.pooling import reduced_extent, reduced_terms
@@ -55,7 +56,7 @@ def _part(site: Site) -> LinearPart:
     return gathered_part(reduced_terms(site), site.type_of(0).shape)
 
 
-def _columns(site: Site, values: Any) -> list[Any]:
+def _columns(site: Site, values: V) -> list[V]:
     return [moved(values, partial(picked, index=i)) for i in reduced_terms(site)]
 
 
@@ -70,9 +71,7 @@ def _summed_differences(site: Site, error: FloatArray) -> DifferenceMap:
 # --- ReduceL1
 
 
-def _l1_real(
-    site: Site, inputs: Sequence[ObjectArray | None], field: Field
-) -> tuple[ObjectArray, ...]:
+def _l1_real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
     total, *rest = (field.maximum(t, -t) for t in _columns(site, inputs[0]))
     for term in rest:
         total = total + term
@@ -80,8 +79,8 @@ def _l1_real(
 
 
 def _l1_runtime(
-    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-) -> tuple[Any, ...]:
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
     terms = [arithmetic.absolute(t) for t in _columns(site, inputs[0])]
     return (sum_of_terms(arithmetic, contract, terms),)
 
@@ -135,9 +134,7 @@ def _both(pulled: ValueMap | DifferenceMap) -> Any:
     return backward
 
 
-def _square_real(
-    site: Site, inputs: Sequence[ObjectArray | None], field: Field
-) -> tuple[ObjectArray, ...]:
+def _square_real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
     total, *rest = (t * t for t in _columns(site, inputs[0]))
     for term in rest:
         total = total + term
@@ -145,8 +142,8 @@ def _square_real(
 
 
 def _square_runtime(
-    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-) -> tuple[Any, ...]:
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
     terms = [(t, t) for t in _columns(site, inputs[0])]
     return (sum_of_products(arithmetic, contract, terms),)
 

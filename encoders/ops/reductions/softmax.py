@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
-from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_terms
+from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.kept import Kept, kept_scores
 from encoders.families.parameters import axis_of
@@ -85,7 +85,7 @@ def _kept(site: Site) -> Kept:
     return kept_scores(site, _rows(site))
 
 
-def _shifted(site: Site, x: Any, field: Field) -> tuple[Any, Any]:
+def _shifted(site: Site, x: ObjectArray, field: Field) -> tuple[ObjectArray, ObjectArray]:
     kept = _kept(site)
     rows = kept.fill(_rows(site).split(x))
     shifted = rows - reduce(field.maximum, columns(rows))
@@ -93,22 +93,22 @@ def _shifted(site: Site, x: Any, field: Field) -> tuple[Any, Any]:
     return shifted, _zero_elsewhere(kept, powers, field)
 
 
-def _zero_elsewhere(kept: Kept, rows: Any, field: Field) -> Any:
+def _zero_elsewhere(kept: Kept, rows: ObjectArray, field: Field) -> ObjectArray:
     if kept.everything:
         return rows
     return field.select(field.constant(kept.mask.astype(np.float64)), rows, 0 * rows)
 
 
-def _total(powers: Any) -> Any:
-    return np.add.reduce(powers, axis=2, keepdims=True)
+def _total(powers: ObjectArray) -> ObjectArray:
+    return np.asarray(np.add.reduce(powers, axis=2, keepdims=True))
 
 
-def real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[Any, ...]:
+def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
     _, powers = _shifted(site, inputs[0], field)
     return (_rows(site).merge(powers / _total(powers)),)
 
 
-def log_real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> tuple[Any, ...]:
+def log_real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
     """LogSoftmax over the reals: x − max x − log Σ exp(x − max x)."""
     shifted, powers = _shifted(site, inputs[0], field)
     result = shifted - field.function(LOG, _total(powers))
@@ -116,8 +116,8 @@ def log_real(site: Site, inputs: Sequence[ObjectArray | None], field: Field) -> 
 
 
 def _computed(
-    site: Site, x: Any, arithmetic: Arithmetic[Any], contract: RuntimeContract
-) -> tuple[Any, Any, Any]:
+    site: Site, x: V, arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, V, V]:
     kept = _kept(site)
     rows = moved(moved(x, _rows(site).split), kept.fill)
     shifted = arithmetic.subtract(rows, reduce(arithmetic.maximum, columns(rows)))
@@ -129,15 +129,15 @@ def _computed(
 
 
 def runtime(
-    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-) -> tuple[Any, ...]:
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
     _, powers, total = _computed(site, inputs[0], arithmetic, contract)
     return (moved(arithmetic.divide(powers, total), _rows(site).merge),)
 
 
 def log_runtime(
-    site: Site, inputs: Sequence[Any], arithmetic: Arithmetic[Any], contract: RuntimeContract
-) -> tuple[Any, ...]:
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
     """LogSoftmax as a runtime computes it, by the shifted exponentials of Softmax."""
     shifted, _, total = _computed(site, inputs[0], arithmetic, contract)
     kept = _kept(site)
