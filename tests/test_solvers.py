@@ -153,6 +153,15 @@ def test_a_solver_that_is_late_or_lost_is_asked_again(
         assert asker.opinion(TRUE).opinion is Opinion.PROVED
 
 
+def test_a_process_that_cannot_start_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(solvers, "serve", os._exit)  # ends before it answers
+    folder = put(tmp_path / "q", TRUE)
+    assert run(["lemmas", "--queries", folder]) is ExitCode.INPUT_ERROR
+    assert "can be started here" in capsys.readouterr().err
+
+
 # The command
 
 

@@ -156,15 +156,26 @@ class Asker:
         if self.line is None:
             context = DetachedContext()
             self.line, theirs = context.Pipe()
-            self.process = context.Process(target=serve, args=(theirs, os.getpid()), daemon=True)
-            self.process.start()
-            theirs.close()
-            self.line.send((self.solver.value, "", 1.0))  # has it imported, outside of any limit
-            if not self.line.poll(_STARTING):
+            try:
+                self.process = context.Process(
+                    target=serve, args=(theirs, os.getpid()), daemon=True
+                )
+                self.process.start()
+                theirs.close()
+                self._import(self.line)
+            except (EOFError, OSError) as error:
                 self._end()
-                raise ModelError(f"the solver {self.solver.value} cannot be started here")
-            self.line.recv()
+                raise ModelError(
+                    f"no process that asks {self.solver.value} can be started here"
+                ) from error
         return self.line
+
+    def _import(self, line: Connection) -> None:
+        """Have the solver imported, outside of any limit; the empty script is refused."""
+        line.send((self.solver.value, "", 1.0))
+        if not line.poll(_STARTING):
+            raise EOFError
+        line.recv()
 
     def _end(self) -> None:
         if self.line is not None:
