@@ -10,7 +10,7 @@ import os
 import sys
 from importlib.util import find_spec
 
-SIBLINGS = ("encoders", "gpu_check", "onnx_import")
+SIBLINGS = ("encoders", "gpu_check", "onnx_import", "checker")
 _COMMANDS = ("-m", "refine", "refine.exe", "refine-script.py")
 
 

@@ -19,7 +19,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "onnx_import": set(),
     "encoders": {"onnx_import"},
     "gpu_check": {"onnx_import", "encoders"},
-    "refine": {"onnx_import", "encoders", "gpu_check"},
+    "checker": set(),
+    "refine": {"onnx_import", "encoders", "gpu_check", "checker"},
 }
 ROOMS: dict[str, tuple[str, ...]] = {
     "onnx_import": ("errors", "graph", "files", "tensors", "passes", "onnx", "torchlean", "fpcore"),
@@ -29,9 +30,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "scheduling", "program",
     ),
     "gpu_check": ("common", "emulator", "runtimes", "probe", "conformance", "cuda"),
+    "checker": ("exact", "maps", "model", "rounding", "bounds", "check"),
     "refine": (
         "siblings", "common", "process", "domain", "results", "bounds", "scalar", "proof",
-        "lemmas", "pair", "search", "options", "witness", "claims", "axioms", "report", "api",
+        "certificate", "lemmas", "pair", "search", "options", "witness", "claims", "axioms",
+        "report", "api",
         "zoo", "cli",
     ),
 }  # fmt: skip
@@ -42,7 +45,7 @@ LONGEST_FILE = 500
 RESOLVES = "encoders/program.py"
 ASKS_Z3 = "refine/proof/z3_solver.py"
 SPEAKS_FP = "encoders/arithmetic/fp_theory.py"
-PRINTS = {"refine/report/console.py"}
+PRINTS = {"refine/report/console.py", "checker/check.py"}
 SCRIPTS = ("tests", "benchmarks", "examples")
 NAMES_OPERATORS: dict[str, str] = {
     "encoders/contract/presets.py": "what one runtime does in some operators: its contract",

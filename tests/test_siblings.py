@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = ("encoders", "gpu_check", "onnx_import")
+NAMES = ("encoders", "gpu_check", "onnx_import", "checker")
 
 
 def ran(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

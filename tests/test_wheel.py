@@ -19,7 +19,7 @@ import pytest
 from refine import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("encoders", "gpu_check", "onnx_import", "refine")
+PACKAGES = ("checker", "encoders", "gpu_check", "onnx_import", "refine")
 SOURCES = (*PACKAGES, "examples/zoo", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md",
            "LICENSE")  # fmt: skip
 ENVIRONMENT = {n: v for n, v in os.environ.items() if not n.startswith("PYTHON")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from encoders.contract.contract import RuntimeContract
@@ -30,7 +30,7 @@ class Question:
 
     `domain` and `tolerance` are read when graph and contract are known. `match` says which tensor
     of the specification an input or an output is. `constraint` is the VNN-LIB file that states the
-    domain, where one does.
+    domain, where one does. `certificate` asks for one.
     """
 
     claim: ClaimKind
@@ -44,6 +44,7 @@ class Question:
     text: str = ""
     given: Given = field(default_factory=dict)
     constraint: Path | None = None
+    certificate: bool = False
 
 
 def _ready(options: Options) -> Options:
@@ -75,7 +76,7 @@ def answered(
         side=Side(graph, contract),
         domain=domain,
         tolerance=tolerance,
-        options=ready(_options(settings)),
+        options=ready(replace(_options(settings), certificate=question.certificate)),
         given=question.given,
         spec=spec,
         match=question.match,

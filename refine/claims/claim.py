@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from encoders.program import program_of
 from refine.bounds.problem import Problem
@@ -15,8 +16,14 @@ from refine.claims.shown import ABOVE
 from refine.domain.domain import Domain
 from refine.options.applicable import require_applicable
 from refine.proof.proof import Proof
+from refine.results.certification import Certification
 from refine.results.obligation import Obligation
-from refine.results.verdict import Assumption, Pairing, Shown, Side, Witness
+from refine.results.verdict import Assumption, Pairing, Shown, Side, Tolerance, Witness
+
+
+Certifying: TypeAlias = Callable[
+    [Domain, Tolerance, Proof, bool, Callable[[], None]], Certification
+]
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,9 @@ class Claim:
     what an answer rests on; `undefined` gives obligations beside those of the nodes, `notes` what
     is to be said of the bounds, `shown` the errors of a real runtime on a witness and a few inputs
     of the domain (seeded). `statement` says what is claimed, where it is not that errors are at
-    most ε, and `words` are those of its answers.
+    most ε, and `words` are those of its answers. `certified` says whether a certificate of a
+    verified result can be checked, and makes one if it is wanted; None where certificates have no
+    such claims.
     """
 
     side: Side
@@ -60,6 +69,7 @@ class Claim:
     notes: Callable[[Proof], tuple[str, ...]] = lambda proof: ()
     statement: str | None = None
     words: Words = OF_ERRORS
+    certified: Certifying | None = None
 
     @property
     def sides(self) -> tuple[Side, ...]:

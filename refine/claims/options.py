@@ -29,6 +29,7 @@ class Options:
     are searched for, all of it; None: as much as the model's size suggests, in little time.
     `conform` has a runtime of this machine compared with the contract, briefly. `so_far` hears of
     results on the way: bounds of which no obligation has been looked at, and errors found.
+    `certificate` has a verified result come with its certificate.
     """
 
     cross_check: Effort | None
@@ -42,6 +43,7 @@ class Options:
     search_seconds: float | None = None
     conform: bool = False
     so_far: Callable[[Result], None] | None = None
+    certificate: bool = False
 
 
 def searching(options: Options) -> tuple[float, float]:

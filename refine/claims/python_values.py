@@ -15,6 +15,7 @@ from gpu_check.common.writing import write_text
 from gpu_check.probe.probed_contract import Probed
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
+from refine.certificate.keeping import with_certificate
 from refine.claims.asked import Question, answered
 from refine.claims.kind import ClaimKind, Given
 from refine.common.told import told
@@ -28,7 +29,7 @@ from refine.witness.file import save_witness
 from refine.witness.places import as_json, require_places
 
 _DOMAINS = ("vnnlib", "input", "center", "box")
-_PLACES = ("json", "counterexample", "dump_smt2")
+_PLACES = ("json", "counterexample", "dump_smt2", "certificate")
 
 
 def settled(
@@ -46,7 +47,7 @@ def settled(
     value, around = _domain_value(domain, words)
     places = {name: _place(name, words.pop(name, None)) for name in _PLACES}
     json = None if places["json"] is None else str(places["json"])
-    require_places(json, places["counterexample"], places["dump_smt2"])
+    require_places(json, places["counterexample"], places["dump_smt2"], places["certificate"])
     if places["counterexample"] is not None and not is_file(model):
         raise ModelError("counterexample= needs a model that is a file, to be run again")
     allow = places_of(words.pop("allow", ()))
@@ -69,6 +70,7 @@ def settled(
                 text=text or claim.name,
                 given={} if own is None else own,
                 constraint=constraint_of(value),
+                certificate=places["certificate"] is not None,
             )
         )
         for one, where in ((model, source), (spec, other)):
@@ -96,6 +98,7 @@ def _without_file(result: Result, file: Path) -> Result:
 def _kept(result: Result, places: Mapping[str, Path | None]) -> Result:
     """The result, written where it was asked for."""
     saved, document, queries = (places[n] for n in ("counterexample", "json", "dump_smt2"))
+    result = with_certificate(result, places["certificate"])
     if saved is not None and result.witness is not None:
         result = replace(result, witness_file=as_json(saved))
         save_witness(result, as_json(saved))

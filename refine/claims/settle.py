@@ -92,7 +92,7 @@ def settle(
         (*_split_notes(proof), *conditional(proof, unproved)),
         claim.notes(proof),
     )
-    return account.with_runtime(result, catch)
+    return account.with_runtime(account.with_certification(result, proof), catch)
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,16 @@ class _Account:
         if answer.verdict is not Verdict.VIOLATED:
             answer = replace(answer, verdict=Verdict.UNKNOWN, reason="the time limit was reached")
         self.options.so_far(self.result(answer, proof.bounds, catch, timed_out=True))
+
+    def with_certification(self, result: Result, proof: Proof) -> Result:
+        """The result, where it is verified, with whether a certificate of it can be checked."""
+        certified, wanted = self.claim.certified, self.options.certificate
+        if certified is None or result.verdict is not Verdict.VERIFIED or self.clock.late:
+            return result
+        self.clock.tell("writing the certificate" if wanted else "asking for a certificate")
+        tick = self.clock.tick
+        made = certified(self.domain, self.tolerance, proof, wanted, tick)
+        return replace(result, certification=made)
 
     def with_runtime(self, result: Result, catch: Catch) -> Result:
         """The result with what a runtime of this machine does, where somebody is to look."""

@@ -59,11 +59,19 @@ def _claiming(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Largest error allowed, for all outputs or for one; repeat for more.",
 )
 @_claiming
-def check_command(model: Path, eps: tuple[str, ...], claim: str, **given: Any) -> ExitCode:
+@click.option(
+    "--certificate",
+    type=click.Path(path_type=Path),
+    metavar="FILE.cert",
+    help="Write what a verified answer rests on, for refine recheck.",
+)
+def check_command(
+    model: Path, eps: tuple[str, ...], claim: str, certificate: Path | None, **given: Any
+) -> ExitCode:
     """Is |f_rt(x) − f_R(x)| ≤ E for every x of the domain and every allowed execution?"""
     kind = claim_for(claim)
     if not eps and kind.epsilon is EpsilonUse.NEEDED:
         raise click.MissingParameter(param_type="option", param_hint="'--eps'")
     if eps and kind.epsilon is EpsilonUse.NONE:
         raise click.UsageError(f"--claim {kind.name} speaks of no --eps")
-    return run_claim(kind, model, eps, given, text=claim)
+    return run_claim(kind, model, eps, given, text=claim, certificate=certificate)

@@ -28,6 +28,7 @@ SUMMARIES: Mapping[str, str] = {
     "lemmas": "Prove the lemma library and print it.",
     "ops": "List the operators that have a meaning here.",
     "probe": "Find out how a runtime computes a model: its contract.",
+    "recheck": "Check a certificate with the independent checker.",
     "replay": "Run a saved counterexample again, on every runtime.",
     "zoo": "Run the bugs of a zoo, each a wrong graph beside the right one.",
 }

@@ -14,6 +14,7 @@ import click
 
 from encoders.contract.presets import EXACT
 from gpu_check.common.writing import write_text
+from refine.certificate.keeping import with_certificate
 from refine.claims.asked import Question, answered
 from refine.claims.kind import ClaimKind
 from refine.claims.options import Options
@@ -40,15 +41,17 @@ def run_claim(
     spec: tuple[Path, str] | None = None,
     match: Mapping[str, str] | None = None,
     text: str = "",
+    certificate: Path | None = None,
 ) -> ExitCode:
     """`text` made the claim, whose options are among those `given`; `spec` is another model to
-    compare with, and the name of its contract."""
+    compare with, and the name of its contract; `certificate` is where that of a verified answer
+    goes."""
     json_path: str | None = given["json_path"]
     reporter = Reporter(given["quiet"], silent=json_path == "-")
     timeout = given["timeout"]
     if given["search_seconds"] is not None and given["no_search"]:
         raise click.UsageError("--search does not go with --no-search")
-    require_places(json_path, given["counterexample"], given["dump_smt2"])
+    require_places(json_path, given["counterexample"], given["dump_smt2"], certificate)
     written = DomainOptions(
         given["vnnlib"],
         given["inputs"],
@@ -87,6 +90,7 @@ def run_claim(
         text=text or claim.name,
         given=claim.taken(given),
         constraint=None if vnnlib is None else Path(vnnlib),
+        certificate=certificate is not None,
     )
     watcher = click.get_current_context().obj
     telling = Telling(watcher, given["quiet"], json_path is not None)
@@ -94,7 +98,7 @@ def run_claim(
         result = answered(question, progress.tell, partial(_ready, watcher, telling))
     telling.so_far(result)
     place = _witness_place(result, given["counterexample"])
-    result = replace(result, witness_file=place)
+    result = _certified(replace(result, witness_file=place), certificate, reporter)
     document = None if json_path is None else json_text(result)
     telling.finish()
     if place is not None and not _saved(result, place, reporter):
@@ -127,6 +131,15 @@ def _written(path: Path, document: str, reporter: Reporter) -> None:
         write_text(path, document)
     except OSError as error:
         reporter.error(f"--json is not written: {path}: {error.strerror or error}")
+
+
+def _certified(result: Result, path: Path | None, reporter: Reporter) -> Result:
+    """Write the certificate; the verdict stands, with or without the file."""
+    try:
+        return with_certificate(result, path)
+    except OSError as error:
+        reporter.error(f"the certificate is not saved: {path}: {error.strerror or error}")
+        return result
 
 
 def _witness_place(result: Result, chosen: Path | None) -> Path | None:

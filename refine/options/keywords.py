@@ -58,6 +58,7 @@ class CheckKeywords(ModelKeywords, total=False):
 
     claim: str
     batch: int
+    certificate: PathText | None
 
 
 class DiffKeywords(ModelKeywords, total=False):

@@ -54,7 +54,7 @@ class Covered:
     """One box of the domain: the bounds of the whole, and of the parts that now cover it.
 
     `scalar` is a second proof, by first order, of a network of few scalars. `seconds` is what a
-    plain pass over the whole took.
+    plain pass over the whole took; `plain` says that `whole` is what it gave.
     """
 
     box: InputBox
@@ -62,6 +62,7 @@ class Covered:
     parts: tuple[Part, ...]
     scalar: Largest | None = None
     seconds: float = 0.0
+    plain: bool = True
 
     @property
     def errors(self) -> Mapping[str, FloatArray]:
@@ -278,7 +279,7 @@ def _branched(
         bounds = problem.bounds(covered.box, True, clock.until(deadline), known, timed)
     except OutOfTime:
         return covered
-    return replace(covered, whole=bounds, parts=(part_of(covered.box, bounds),))
+    return replace(covered, whole=bounds, parts=(part_of(covered.box, bounds),), plain=False)
 
 
 def _of_scalars(problem: Problem) -> bool:

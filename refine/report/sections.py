@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -16,6 +17,7 @@ from onnx_import.graph import DType
 from refine.common.rounding import float_up
 from refine.common.visible import visible
 from refine.pair.pair import shown_pairs
+from refine.results.certification import Certification
 from refine.results.numerals import down, up
 from refine.results.obligation import Discharger, Obligation
 from refine.results.summary import advice_of, figures_of
@@ -150,12 +152,26 @@ def proof_of(result: Result) -> Iterator[tuple[str, str]]:
         "[bold]proved[/]",
         f"{by_whom(result.obligations, 'lemmas')}; {by_whom(owed, 'obligations of the layers')}",
     )
+    yield from certificate_of(result.certification)
     failed = [o for o in (*result.obligations, *owed) if not o.discharged]
     for o in failed[:_FAILURES_SHOWN]:
         detail = f" ({o.detail})" if o.detail else ""
         yield f"[red]{o.outcome.value}[/]", f"{o.name}: {o.goal}{detail}"
     if len(failed) > _FAILURES_SHOWN:
         yield "", f"and {len(failed) - _FAILURES_SHOWN} more, in --json"
+
+
+def certificate_of(made: Certification | None) -> Iterator[tuple[str, str]]:
+    """Whether somebody else can check a verified answer, and with what."""
+    if made is None:
+        return
+    if made.outside is not None:
+        yield "", f"outside the language of the independent checker: {made.outside}"
+    elif made.file is None:
+        yield "", "in the language of the independent checker (--certificate, refine recheck)"
+    else:
+        file = shlex.quote(str(made.file))
+        yield "", f"certificate of {made.leaves} parts: refine recheck {file} MODEL checks it"
 
 
 def broken_of(result: Result) -> Iterator[tuple[str, str]]:

@@ -20,6 +20,7 @@ from encoders.program import program_of
 from onnx_import.graph import Graph
 from refine import __version__
 from refine.common.rounding import float_down, float_up
+from refine.results.certification import Certification
 from refine.results.grounds import grounds_of
 from refine.results.obligation import Obligation
 from refine.results.verdict import Conduct, ErrorEnclosure, Execution, Result, Tolerance, Witness
@@ -91,6 +92,7 @@ def document_of(result: Result) -> dict[str, Any]:
         "pairing": None
         if result.pairing is None
         else {"inputs": dict(result.pairing.inputs), "outputs": dict(result.pairing.outputs)},
+        "certificate": _certificate(result.certification),
         "notes": list(result.notes),
         "seed": result.seed,
         "versions": versions(),
@@ -128,6 +130,18 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def _certificate(made: Certification | None) -> dict[str, Any] | None:
+    """None where nothing is verified, or where certificates have no such claims."""
+    if made is None:
+        return None
+    return {
+        "in_language": made.outside is None,
+        "outside": made.outside,
+        "leaves": made.leaves,
+        "file": None if made.file is None else str(made.file),
+    }
 
 
 def _tolerance(tolerance: Tolerance) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from onnx_import.graph import Array, Graph
 from refine.domain.domain import Domain
 from refine.results.answers import ExitCode as ExitCode
 from refine.results.answers import Verdict as Verdict
+from refine.results.certification import Certification
 from refine.results.obligation import Obligation
 
 
@@ -211,6 +212,7 @@ class Result:
     pairing: Pairing | None = None
     shown: Shown | None = None
     claimed: str | None = None
+    certification: Certification | None = None
 
     def __bool__(self) -> bool:
         return self.exit_code is ExitCode.VERIFIED

@@ -9,7 +9,12 @@ from gpu_check.common.writing import NoPlainFile, require_writable
 from onnx_import.errors import ModelError
 
 
-def require_places(json_path: str | None, counterexample: Path | None, smt2: Path | None) -> None:
+def require_places(
+    json_path: str | None,
+    counterexample: Path | None,
+    smt2: Path | None,
+    certificate: Path | None = None,
+) -> None:
     """Raises OSError before any work is done if a result could not be written where asked.
 
     A link or a device there is said only beside the answer, which comes out all the same.
@@ -20,6 +25,8 @@ def require_places(json_path: str | None, counterexample: Path | None, smt2: Pat
     with suppress(NoPlainFile):
         if counterexample is not None:
             require_writable(as_json(counterexample))
+    if certificate is not None:
+        require_writable(certificate)
     if smt2 is not None and smt2.exists() and not smt2.is_dir():
         raise ModelError(f"--dump-smt2 needs a folder, and {smt2} is a file")
 

@@ -1,0 +1,250 @@
+"""How far the result of a node may be from its real meaning at the same run-time inputs.
+
+u = 2^-p, v = u/(1 + u), L = 2^emin. Rounding z to nearest errs by at most u·2^⌊log2 |z|⌋, by v·|z|
+plus half the smallest subnormal number (nothing if z is a sum below L), and, if a result below L
+may become 0, by L. Reading an operand below L as 0 loses less than L.
+
+Sums (`summed`). Let all leaves together err by at most P, let no sum of exact leaves exceed T, and
+let a node that rounds numbers up to M err by at most q(M). A subtree of i additions whose leaves
+err by p errs by at most p + i·q(T + E), as long as that is at most E: by induction, both operands
+of a node are within E of exact sums of at most T. So E with P + m·q(T + E) ≤ E bounds a sum with m
+additions, in any order, fused or not (a fused product is a leaf without error). Where m·u is too
+large for that: m·v·(S + P') + P', S the sum of all magnitudes, P' = P + m·(what underflow and
+flushing may take), after Rump (2012) and Jeannerod & Rump (2013).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from checker.exact import Array, Outside, Rejected, add, gridded, mul
+from checker.model import Node
+
+FORMATS = {  # precision, emin, emax
+    "float16": (11, -14, 15),
+    "bfloat16": (8, -126, 127),
+    "float32": (24, -126, 127),
+    "float64": (53, -1022, 1023),
+}
+_ORDERS = ("any", "sequential", "pairwise", "blocked", "blocks", "lanes", "tree")
+_WORDS = {
+    "fma": ("always", "never", "either"),
+    "bias": ("first", "last", "after-first-block", "any"),
+    "subnormal_results": ("gradual", "flush", "either"),
+    "subnormal_operands": ("gradual", "flush", "either"),
+    "normalization": ("folded", "reciprocal", "direct", "either"),
+}
+_SCHEDULE = ["order", "block", "blocks", "lanes", "merges", "fma", "bias"]
+_RULE = [
+    "operator",
+    "node",
+    "terms",
+    "rows",
+    "columns",
+    "constant",
+    "written",
+    "plain",
+    "type",
+    "form",
+    "evidence",
+    "source",
+]
+_FREE = [
+    "schema",
+    "name",
+    "functions",
+    "evidence",
+    "provenance",
+    "factor_rounding",
+    "exact",
+    "format",
+    "rules",
+]
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What the checker needs of a contract; every order, FMA or not, and every formula of a
+    normalisation is covered whatever it says."""
+
+    flush_results: bool
+    flush_operands: bool
+
+
+def read_contract(table: Mapping[str, Any], formats: set[str]) -> Contract:
+    """The contract of a certificate for tensors of these formats. Raises Outside."""
+    unknown = sorted(set(table) - {*_WORDS, *_FREE, *_SCHEDULE})
+    unknown += [k for k, words in _WORDS.items() if table.get(k) not in words]
+    unknown += ["exact"] if table.get("exact") is not False else []
+    unknown += ["format"] if {table.get("format") or "own"} - formats - {"own"} else []
+    rules = table.get("rules", [])
+    unknown += ["rules"] if any(set(r) - {*_RULE, *_SCHEDULE} for r in rules) else []
+    unknown += ["order"] if any(r.get("order") not in _ORDERS for r in (table, *rules)) else []
+    if unknown or (len(formats) > 1 and table.get("format")):
+        raise Outside(
+            f"contract field '{(*unknown, 'format')[0]}' is not in the checker's language"
+        )
+    subnormal = table["subnormal_results"], table["subnormal_operands"]
+    return Contract(subnormal[0] != "gradual", subnormal[1] != "gradual")
+
+
+class Rounding:
+    """Rounding in one format under one contract."""
+
+    def __init__(self, name: str, contract: Contract) -> None:
+        self.p, self.emin, self.emax = FORMATS[name]
+        self.u, self.least = 2.0**-self.p, 2.0**self.emin
+        self.v = float(np.nextafter(self.u / (1 + self.u), 1.0))
+        self.tiny = max(2.0 ** (self.emin - self.p), 2.0**-1074)
+        self.results, self.operands = contract.flush_results, contract.flush_operands
+        self.each = self.least if self.results else self.tiny  # of a product that underflows
+        self.lost = 2 * self.least if self.operands else 0.0  # by both operands
+
+    def half(self, size: Array) -> Array:
+        """Half an ulp of the largest number up to `size`: beyond 2^e, 2^e itself is a neighbour."""
+        power = np.ldexp(1.0, np.maximum(np.frexp(size)[1] - 1, self.emin))
+        within = np.where(power > self.least, 0.5 * self.u * power, self.u * power)
+        half = np.minimum(self.u * power, np.maximum(add(size, -power), within))
+        return np.where(np.isfinite(size), half, np.inf)
+
+    def flushed(self, error: Array, size: Array) -> Array:
+        return np.minimum(np.maximum(error, self.least) if self.results else error, size)
+
+    def any(self, size: Array) -> Array:
+        """Of rounding any number up to `size`."""
+        return self.flushed(np.minimum(self.half(size), add(mul(self.v, size), self.tiny)), size)
+
+    def sum(self, size: Array) -> Array:
+        """Of rounding a sum of two numbers of the format."""
+        error = np.minimum(self.half(size), mul(self.v, size))
+        return self.flushed(np.where(size < self.least, 0.0, error), size)
+
+    def read(self, lo: Array, hi: Array, flushed: bool | None = None) -> Array:
+        """Of a number that is read, or handed on, where it may be flushed."""
+        touches = (lo < self.least) & (hi > -self.least)
+        touches = touches & (self.operands if flushed is None else flushed)
+        return np.where(touches, np.minimum(np.maximum(-lo, hi), self.least), 0.0)
+
+    def summed(self, leaves: Array, partial: Array, total: Array, additions: Array) -> Array:
+        """E of the induction in the head of this file."""
+        m = np.maximum(additions, 0.0)
+
+        def needed(error: Array) -> Array:
+            return add(leaves, mul(m, add(self.any(add(partial, error)), self.lost)))
+
+        guess = leaves + m * (self.v * partial + 2 * self.tiny + self.lost + self.least)
+        guess = guess / (1.0 - self.v * m) * (1.0 + 2.0**-20)
+        found = needed(np.where((guess >= 0) & np.isfinite(guess), guess, 0.0))
+        best = np.where((guess >= 0) & (found <= guess), found, np.inf)
+        for factor in (1.0 + 2.0**-8, 2.0):
+            trial = mul(needed(needed(found)), factor)
+            best = np.minimum(best, np.where(needed(trial) <= trial, needed(trial), np.inf))
+        off = add(leaves, mul(m, self.each + 2 * self.lost))
+        return np.minimum(best, add(off, mul(mul(m, self.v), add(total, off))))
+
+    def of(self, node: Node, lows: list[Array], highs: list[Array], size: Array) -> Array:
+        """|computed − meant| per element, for inputs in these ranges at run time and meant results
+        of at most this size. Raises Rejected where something may overflow."""
+        rule = getattr(self, "on_" + node.lemma.replace("-", "_"))
+        radius, reach = rule(node, lows, highs, size)
+        sizes = [np.maximum(-lo, hi) for lo, hi in zip(lows, highs, strict=True)]
+        largest = max(float(np.max(np.abs(x), initial=0)) for x in (reach, *sizes, *node.stored))
+        if not largest < (float(2 - self.u) * 2.0**self.emax if self.p < 53 else 2.0**1023):
+            raise Rejected(f"{node.title}: a number of size {largest:.6g} may overflow")
+        return np.broadcast_to(radius, size.shape)
+
+    def on_movement(self, node: Node, lows: Any, highs: Any, size: Array) -> tuple[Array, Array]:
+        return np.zeros(size.shape), size
+
+    def on_sum_any_order(self, node: Node, lows: Any, highs: Any, size: Array) -> Any:
+        (linear,), (lo,), (hi,), bias = node.maps, lows, highs, np.abs(node.bias)
+        up, low, x = np.maximum(hi, 0.0), np.maximum(-lo, 0.0), np.maximum(-lo, hi)
+        # partial sums lie between the sums N and P of all negative and all positive parts
+        total, balance = add(linear.size(add(up, low)), bias), gridded(up - low)
+        signed, off = linear.at(balance)
+        off = add(off, linear.size(np.abs((up - low) - balance) + 2.0**-50 * add(up, low)))
+        signed = add(np.abs(signed + node.bias) * (1 + 2.0**-52), off)  # |P − N|
+        partial = 0.5 * add(total, np.minimum(signed, total))
+        used = (linear.weights != 0).astype(np.float64)
+        count = linear.forward(used, (x > 0).astype(np.float64)[None])[0]
+        inexact = np.where(np.abs(np.frexp(linear.weights)[0]) == 0.5, 0.0, linear.absolute)
+        leaves = add(mul(self.v, linear.of(inexact, x)), mul(count, self.each))
+        leaves = add(leaves, linear.of(self.read(linear.weights, linear.weights), x))
+        leaves = add(leaves, linear.size(self.read(lo, hi)))
+        leaves = add(leaves, self.read(node.bias, node.bias, self.results or self.operands))
+        total = add(linear.size(x), bias)
+        error = self.summed(leaves, partial, total, count - 1.0 + (bias != 0))
+        return error, add(partial, error)
+
+    def on_sum_of_two(self, node: Node, lows: Any, highs: Any, size: Array) -> Any:
+        ends = [(m, a, b) for m, a, b in zip(node.maps, lows, highs, strict=True)]
+        read = [m.size(self.read(a, b)) for m, a, b in ends]
+        read += [self.read(s, s) for s in node.stored]
+        sizes = [m.size(np.maximum(-a, b)) for m, a, b in ends] + [np.abs(s) for s in node.stored]
+        lost, none = add(*read), (sizes[0] == 0) | (sizes[1] == 0)
+        size = add(size, lost)
+        error = np.where(none, self.flushed(np.zeros(size.shape), size), self.sum(size))
+        if not (self.results or self.operands):  # each operand is a number of the format itself
+            error = np.minimum(error, np.minimum(*sizes))
+        return add(error, lost), size
+
+    def on_product(self, node: Node, lows: Any, highs: Any, size: Array) -> Any:
+        """By a stored factor, or divided by one."""
+        (linear,), (factor,), x = node.maps, node.stored, np.maximum(-lows[0], highs[0])
+        if node.op == "Div" and np.any(np.abs(factor) < self.least):
+            raise Outside(f"{node.title}: a divisor is subnormal")
+        lost = linear.size(self.read(lows[0], highs[0]))
+        lost = add(lost, linear.of(self.read(factor, factor), x))
+        error, exact = self.any(add(size, lost)), np.abs(np.frexp(factor)[0]) == 0.5
+        error = np.where(factor == 0, 0.0, np.where(exact, np.minimum(error, self.each), error))
+        return add(error, lost), add(size, error)
+
+    def on_mean(self, node: Node, lows: Any, highs: Any, size: Array) -> Any:
+        """A sum, then a division, or a product with the rounded reciprocal."""
+        (linear,), (counts, present), x = node.maps, node.stored, np.maximum(-lows[0], highs[0])
+        up, low = linear.size(np.maximum(highs[0], 0.0)), linear.size(np.maximum(-lows[0], 0.0))
+        partial, inverse = mul(counts, np.maximum(up, low)), np.nextafter(1.0 / counts, 2.0)
+        lost = add(mul(counts, linear.size(self.read(lows[0], highs[0]))), self.lost)
+        error = self.summed(lost, partial, mul(counts, linear.size(x)), present - 1.0)
+        mean = add(size, mul(error, inverse))
+        simple = np.frexp(counts)[0] == 0.5
+        drift = np.where(simple, 0.0, mul(mean, self.v))
+        last = self.any(add(mean, drift))
+        last = np.where(simple, np.minimum(last, self.each), last)
+        return add(add(mul(error, inverse), self.lost), add(drift, last)), add(partial, error)
+
+    def on_normalization(self, node: Node, lows: Any, highs: Any, size: Array) -> Any:
+        """Folded, with a reciprocal or direct: deviation, scale and shift take six roundings at
+        most, and what they multiply is at most `whole`; the last operations round once more."""
+        (linear,), (beta, mean, base), x = node.maps, node.stored, np.maximum(-lows[0], highs[0])
+        scale, deviation = linear.absolute, np.sqrt(base)
+        small = np.any((scale > 0) & ((scale < 2.0**-40) | (scale > 2.0**40)))
+        if self.emin > -100 or small or np.any((base < 2.0**-60) | (base > 2.0**40)):
+            raise Outside(
+                f"{node.title}: in float16, or of such a scale, it is not in the language"
+            )
+        centred = add(x, np.abs(mean))
+        whole = add(mul(scale, centred), np.abs(beta))
+        tiny = mul(4.0 * (self.each + self.lost), mul(add(centred, 2.0), add(scale, 2.0)))
+        error = add(mul(whole, 10.0 * self.u * (1.0 + 32.0 * self.u)), mul(tiny, 2.0**40))
+        return error, mul(
+            add(add(whole, centred), add(scale, add(1.0 / deviation, deviation))), 2.0
+        )
+
+    def on_hinge(self, node: Node, lows: Any, highs: Any, size: Array) -> Any:
+        (lo,), (hi,) = lows, highs
+        lost = self.read(lo, hi, self.results or self.operands)
+        if node.below == 0:  # only what is above 0 is handed on
+            return np.minimum(lost, np.maximum(hi, 0.0)), np.maximum(-lo, hi)
+        beneath = np.maximum(-lo, 0.0)
+        off = mul(node.below * self.u, beneath) if self.p < 24 else np.zeros(lo.shape)
+        error = add(off, self.any(add(mul(node.below, beneath), off)))
+        return add(np.where(lo < 0, error, 0.0), mul(2.0, lost)), np.maximum(-lo, hi)
+
+    def on_copy(self, node: Node, lows: Any, highs: Any, size: Array) -> Any:
+        lost = self.read(lows[0], highs[0], self.results or self.operands)
+        return np.max(lost[node.index], axis=0), np.maximum(-lows[0], highs[0])

@@ -1,0 +1,46 @@
+"""Whether a result is in the language of the checker (`checker/`): the checker itself is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from checker.exact import Outside
+from checker.model import Model, read_model
+from checker.rounding import Contract, read_contract
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.table import contract_table
+from onnx_import.graph import Graph
+from refine.domain.domain import Domain
+
+LARGEST = 2**28  # bytes of a model's file
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and a contract as the checker reads them, and how a certificate states them."""
+
+    model: Model
+    contract: Contract
+    table: Mapping[str, Any]
+    sha256: str
+
+
+def subject_of(graph: Graph, contract: RuntimeContract, domain: Domain) -> Subject:
+    """Raises Outside, naming the node or the field, for what the checker has no meaning for."""
+    if graph.source is None or not graph.source.is_file():
+        raise Outside("the model was not given as a file")
+    if domain.round_inputs:
+        raise Outside("inputs that are rounded are not in the checker's language")
+    if graph.source.stat().st_size > LARGEST:
+        raise Outside("the model's file is larger than 256 MiB")
+    data = graph.source.read_bytes()
+    found = sha256(data).hexdigest()
+    if found != graph.sha256:
+        raise Outside("the model's file is not the one that was read")
+    shapes = {t: graph.types[t].shape for t in graph.inputs}
+    model, table = read_model(data, shapes), contract_table(contract)
+    read = read_contract(table, {node.format for node in model.nodes})
+    return Subject(model, read, table, found)

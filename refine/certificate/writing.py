@@ -1,0 +1,230 @@
+"""Certificates written: claims of every tensor that a nonlinear node reads, part by part.
+
+The claims are those of a plain pass over each part of the domain, a little wider. The checker goes
+through them as they are written: where it shows less than the pass did, the claim becomes what it
+shows, so that a certificate that is written is one that is accepted. Bounds that were improved by
+branching on phases or on slopes are not claimed: a part that needs them is halved again, if that is
+possible.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from checker.bounds import Claim, Leaf
+from checker.check import SCHEMA, claimed_tensors, described
+from checker.exact import Outside, Rejected
+from encoders.numbers.enclosure import FloatArray, Interval
+from refine import __version__
+from refine.bounds.network import InputBox, NetworkBounds
+from refine.bounds.problem import Problem
+from refine.certificate.language import Subject
+from refine.proof.input_splitting import halved, part_of
+from refine.proof.proof import Covered
+
+_WIDER = 2.0**-30  # relative, of claims beyond what was proved
+_SLACK = 2.0**-36  # relative, beyond what the checker showed
+_SMALLEST = 2.0**-400
+_MOST_LEAVES = 2**14
+
+Tree: TypeAlias = list[Any]
+Numbers: TypeAlias = Mapping[str, FloatArray]
+
+
+class NotCertified(Exception):
+    """No certificate shows the claim; the message says why."""
+
+
+@dataclass
+class Writer:
+    """A certificate in the making; `epsilons` are exact, one for each output of the model. `tick`
+    is called often and may raise to stop."""
+
+    subject: Subject
+    problem: Problem
+    epsilons: Mapping[str, Fraction]
+    tick: Callable[[], None] = lambda: None
+    leaves: list[tuple[InputBox, Mapping[str, Claim]]] = field(default_factory=list)
+
+    def written(self, boxes: Sequence[Covered]) -> bytes:
+        """The file's content. Raises NotCertified, and what `tick` raises."""
+        trees = [self._divided(c.box, [p.box for p in c.parts], _plain(c)) for c in boxes]
+        model = self.subject.model
+        shapes = {t: self.problem.graph.types[t].shape for t in model.inputs}
+        document = {
+            "schema": SCHEMA,
+            "model": {"sha256": self.subject.sha256, "file": self._file},
+            "contract": self.subject.table,
+            "inputs": [{"name": t, "shape": list(shape)} for t, shape in shapes.items()],
+            "claim": {"kind": "accuracy", "eps": {t: str(e) for t, e in self.epsilons.items()}},
+            "boxes": [{"tree": tree} for tree in trees],
+            "tensors": claimed_tensors(model),
+            "nodes": described(model),
+            "by": {"refine": __version__},
+        }
+        packed, whole = io.BytesIO(), io.BytesIO()
+        arrays: dict[str, Any] = dict(self._arrays([c.box for c in boxes]))
+        np.savez_compressed(packed, **arrays)
+        with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as zipped:
+            zipped.writestr("certificate.json", json.dumps(document, indent=1))
+            zipped.writestr("arrays.npz", packed.getvalue())
+        return whole.getvalue()
+
+    @property
+    def _file(self) -> str:
+        source = self.problem.graph.source
+        return "" if source is None else source.name
+
+    def _arrays(self, boxes: Sequence[InputBox]) -> dict[str, FloatArray]:
+        arrays: dict[str, FloatArray] = {}
+        for i, t in enumerate(self.subject.model.inputs):
+            for b, box in enumerate(boxes):
+                arrays[f"box{b}_lo{i}"] = box.values[t].lo.reshape(-1)
+                arrays[f"box{b}_hi{i}"] = box.values[t].hi.reshape(-1)
+            sides = [box.values[t] for box, _ in self.leaves]
+            arrays[f"leaf_lo{i}"] = np.stack([x.lo.reshape(-1) for x in sides])
+            arrays[f"leaf_hi{i}"] = np.stack([x.hi.reshape(-1) for x in sides])
+        for i, t in enumerate(claimed_tensors(self.subject.model)):
+            claims = [claimed[t] for _, claimed in self.leaves]
+            for name in ("lo", "hi", "err", "slope"):
+                arrays[f"{name}{i}"] = np.stack([getattr(c, name) for c in claims])
+        return arrays
+
+    def _divided(
+        self, box: InputBox, parts: Sequence[InputBox], known: NetworkBounds | None
+    ) -> Tree:
+        """The tree of a box that these parts cover, as halving made them."""
+        if len(parts) <= 1:
+            return self._leaf(box, known)
+        for name, index, at in _middles(box):
+            below = [p for p in parts if p.values[name].hi[index] <= at]
+            above = [p for p in parts if p.values[name].lo[index] >= at]
+            if len(below) + len(above) == len(parts) and below and above:
+                halves = zip(_halves(box, name, index, at), (below, above), strict=True)
+                trees = [self._divided(half, some, None) for half, some in halves]
+                return self._split(box, name, index, at, trees)
+        return self._leaf(box, None)
+
+    def _leaf(self, box: InputBox, known: NetworkBounds | None) -> Tree:
+        """One part with its claims, or halves of it where these do not show ε."""
+        self.tick()
+        bounds = self.problem.bounds(box, tick=self.tick) if known is None else known
+        claims, errors = self._claims(box, bounds)
+        if all(
+            Fraction(float(np.max(errors[t], initial=0.0))) <= e for t, e in self.epsilons.items()
+        ):
+            self.leaves.append((box, claims))
+            return [len(self.leaves) - 1]
+        halves = halved(part_of(box, bounds))
+        if halves is None or len(self.leaves) >= _MOST_LEAVES:
+            largest = max(float(np.max(e, initial=0.0)) for e in errors.values())
+            raise NotCertified(
+                f"without branching on phases and slopes, which certificates do not hold, the "
+                f"error of a part of the domain is shown to be at most {largest:.6g}"
+            )
+        name, index, at = _cut(box, halves[0])
+        return self._split(box, name, index, at, [self._leaf(half, None) for half in halves])
+
+    def _split(
+        self, box: InputBox, name: str, index: tuple[int, ...], at: float, trees: Sequence[Tree]
+    ) -> Tree:
+        shape = box.values[name].lo.shape
+        element = int(np.ravel_multi_index(index, shape)) if shape else 0
+        return [self.subject.model.inputs.index(name), element, at.hex(), *trees]
+
+    def _claims(self, box: InputBox, bounds: NetworkBounds) -> tuple[Mapping[str, Claim], Numbers]:
+        """Claims that the checker accepts, and the errors of the outputs that it then shows."""
+        model, below = self.subject.model, _slopes_below(self.subject)
+        claims = {t: _claim(bounds, t, below[t]) for t in claimed_tensors(model)}
+        made = {t: {"lo": c.lo, "hi": c.hi, "err": c.err} for t, c in claims.items()}
+
+        def met(tensor: str, what: str, shown: FloatArray, claimed: FloatArray) -> FloatArray:
+            self.tick()
+            more = shown + np.abs(shown) * _SLACK + _SMALLEST
+            found = np.where(shown <= claimed, claimed, more)
+            if what.startswith("the negated"):
+                made[tensor]["lo"] = -found
+            else:
+                made[tensor]["hi" if what.startswith("the upper") else "err"] = found
+            return found
+
+        sides = {t: _flat(box.values[t]) for t in model.inputs}
+        try:
+            with np.errstate(all="ignore"):
+                leaf = Leaf(model, self.subject.contract, claims, met)
+                errors = leaf.settle(sides)
+        except (Rejected, Outside) as error:
+            raise NotCertified(str(error)) from error
+        return {t: Claim(**made[t], slope=c.slope) for t, c in claims.items()}, errors
+
+
+def _plain(covered: Covered) -> NetworkBounds | None:
+    """The bounds of the whole box, where no effort was made that certificates do not hold."""
+    return covered.whole if covered.plain and len(covered.parts) == 1 else None
+
+
+def _flat(x: Interval) -> tuple[FloatArray, FloatArray]:
+    return np.ascontiguousarray(x.lo).reshape(-1), np.ascontiguousarray(x.hi).reshape(-1)
+
+
+def _slopes_below(subject: Subject) -> Mapping[str, float]:
+    """By tensor, the slope below zero of the hinge that reads it; 0 where there is none."""
+    found = dict.fromkeys(claimed_tensors(subject.model), 0.0)
+    for node in subject.model.nodes:
+        if node.kind == "hinge" and node.inputs[0] in found:
+            found[node.inputs[0]] = max(found[node.inputs[0]], node.below)
+    return found
+
+
+def _claim(bounds: NetworkBounds, tensor: str, below: float) -> Claim:
+    """What was proved of a tensor, a little wider. Raises NotCertified where that is not bounded,
+    or where the tensor of the file is none of the graph that was bounded."""
+    if tensor not in bounds.maps.values:
+        raise NotCertified(f"'{tensor}' is no tensor of the graph that was bounded")
+    lo, hi = _flat(bounds.maps.values[tensor])
+    err = bounds.maps.errors[tensor].reshape(-1)
+    if not (np.all(np.isfinite(lo)) and np.all(np.isfinite(hi)) and np.all(np.isfinite(err))):
+        raise NotCertified(f"the range or the error of '{tensor}' is not bounded")
+    more = np.maximum(np.abs(lo), np.abs(hi)) * _WIDER + _SMALLEST
+    lo, hi = lo - more, hi + more
+    slope = np.where(hi > -lo, 1.0, below)
+    return Claim(lo, hi, err * (1.0 + _WIDER) + _SMALLEST, slope)
+
+
+def _middles(box: InputBox) -> list[tuple[str, tuple[int, ...], float]]:
+    """Where each element would be halved, as `halved` does it."""
+    found = []
+    for name, x in box.values.items():
+        middle = 0.5 * x.lo + 0.5 * x.hi
+        for index in np.ndindex(x.lo.shape):
+            if x.lo[index] < middle[index] < x.hi[index]:
+                found.append((name, index, float(middle[index])))
+    return found
+
+
+def _halves(box: InputBox, name: str, index: tuple[int, ...], at: float) -> list[InputBox]:
+    x = box.values[name]
+    below, above = x.hi.copy(), x.lo.copy()
+    below[index], above[index] = at, at
+    return [
+        InputBox({**box.values, name: Interval(lo, hi)}, box.errors)
+        for lo, hi in ((x.lo, below), (above, x.hi))
+    ]
+
+
+def _cut(box: InputBox, lower: InputBox) -> tuple[str, tuple[int, ...], float]:
+    """Where a box was halved, from its lower half."""
+    for name, x in box.values.items():
+        moved = np.argwhere(lower.values[name].hi != x.hi)
+        if len(moved):
+            index = tuple(int(i) for i in moved[0])
+            return name, index, float(lower.values[name].hi[index])
+    raise NotCertified("a part of the domain was not halved")

@@ -1,0 +1,43 @@
+"""`refine recheck`: a certificate, checked by a program that shares nothing with this one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+import checker
+from refine.cli.answering import finish
+from refine.report.console import Reporter
+from refine.results.verdict import ExitCode
+
+_CODES = {0: ExitCode.VERIFIED, 1: ExitCode.VIOLATED, 2: ExitCode.INPUT_ERROR}
+
+
+@click.command("recheck")
+@click.argument("certificate", type=click.Path(path_type=Path))
+@click.argument("model", type=click.Path(path_type=Path))
+def recheck_command(certificate: Path, model: Path) -> ExitCode:
+    """Check a certificate of `refine check --certificate` against its model.
+
+    The checker, the folder `checker`, runs in a process of its own and imports nothing of refine.
+
+    Exit code 0 if the certificate is accepted, 1 if it is rejected, 2 if it cannot be read or is
+    outside the checker's language.
+    """
+    script = Path(checker.__file__).with_name("check.py")
+    command = [sys.executable, str(script), os.fspath(certificate), os.fspath(model)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    finish(click.get_current_context().obj)
+    reporter = Reporter()
+    if done.returncode not in _CODES:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        reporter.error(f"the checker ended with {done.returncode}: {last}")
+        return ExitCode.INTERNAL_ERROR
+    reporter.lines(done.stdout.splitlines())
+    for line in done.stderr.splitlines():
+        reporter.error(line)
+    return _CODES[done.returncode]

@@ -1,0 +1,81 @@
+"""Certificates: written with a verified answer, checked by a program that imports none of ours."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import refine
+from refine.cli.main import run
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = ROOT / "examples" / "demo" / "pendulum.onnx"
+CHECKER = sorted((ROOT / "checker").glob("*.py"))
+OUTSIDE_WORLD = {"numpy", "onnx", "flint", *sys.stdlib_module_names}
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The certificate of the demonstration."""
+    path = tmp_path_factory.mktemp("certificate") / "demo.cert"
+    result = refine.check(
+        DEMO, (-1, 1), 4.3e-4, certificate=path, budget=0, no_search=True, z3="none", conform=False
+    )
+    assert result.certification is not None
+    assert (result.certification.outside, result.certification.file) == (None, path)
+    return path
+
+
+def test_the_checker_imports_nothing_of_ours() -> None:
+    for path in CHECKER:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            used = {name.split(".")[0] for name in names}
+            assert used <= OUTSIDE_WORLD | {"checker"}, f"{path.name} imports {used}"
+
+
+def test_nothing_of_ours_is_loaded_when_it_runs(demo: Path) -> None:
+    """In a process of its own, from another folder."""
+    script = ROOT / "checker" / "check.py"
+    program = (
+        f"import runpy, sys; sys.argv = ['check.py', {str(demo)!r}, {str(DEMO)!r}]\n"
+        f"try: runpy.run_path({str(script)!r}, run_name='__main__')\n"
+        "except SystemExit as stop: code = stop.code\n"
+        "print(sorted({m.split('.')[0] for m in sys.modules} & "
+        "{'refine', 'encoders', 'onnx_import', 'gpu_check'}), code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=demo.parent, capture_output=True, text=True, check=True
+    )
+    first, last = done.stdout.splitlines()
+    assert first.startswith("accepted: |error of 'torque'| <= 43/100000 under contract 'ieee-any'")
+    assert last == "[] 0"
+
+
+def test_recheck(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = ROOT / "examples" / "zoo" / "averagepool-padding" / "right.onnx"
+    for model, code, said in (
+        (DEMO, 0, "accepted: "),
+        (other, 1, "rejected: the certificate is of a model with another hash"),
+        (demo.parent / "none.onnx", 2, "not checked: "),
+    ):
+        assert run(["recheck", str(demo), str(model)]).value == code
+        assert capsys.readouterr().out.startswith(said)
+
+
+def test_what_is_outside_the_language_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    result = refine.check(
+        DEMO, (-1, 1), 1.0, contract="exact", json=path, no_search=True, z3="none", conform=False
+    )
+    assert result.certification is not None
+    assert result.certification.outside == (
+        "contract field 'exact' is not in the checker's language"
+    )
+    assert json.loads(path.read_text())["certificate"]["in_language"] is False
