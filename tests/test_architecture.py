@@ -186,7 +186,8 @@ def operators_named(tree: ast.Module, names: Collection[str]) -> set[str]:
 def test_operators_are_named_in_their_own_files_alone() -> None:
     """What else is to be known of an operator is a field of its record, with a sound default."""
     names = {s.name for s in onnx.defs.get_all_schemas()} | set(operators())
-    rooms = [f for f in files() if not within(f, "onnx_import") and not within(f, "encoders/ops")]
+    own = ("onnx_import", "encoders/ops", "checker")  # which has meanings of its own
+    rooms = [f for f in files() if not any(within(f, room) for room in own)]
     named = {file: said for file in rooms if (said := operators_named(tree_of(file), names))}
     assert {f: s for f, s in named.items() if f not in NAMES_OPERATORS} == {}
     assert set(named) == set(NAMES_OPERATORS), "an exception is no longer needed"
