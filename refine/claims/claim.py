@@ -20,7 +20,6 @@ from refine.results.certification import Certification
 from refine.results.obligation import Obligation
 from refine.results.verdict import Assumption, Pairing, Shown, Side, Tolerance, Witness
 
-
 Certifying: TypeAlias = Callable[
     [Domain, Tolerance, Proof, bool, Callable[[], None]], Certification
 ]
