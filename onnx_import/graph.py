@@ -190,7 +190,7 @@ class InputRange:
         return replace(self, hi=hi, hi_open=strict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Graph(Remembering):
     """A network: operator nodes in a DAG, tensor types, constants, inputs and outputs.
 
@@ -218,6 +218,14 @@ class Graph(Remembering):
     allowed: tuple[Path, ...] = ()
     folds: tuple[Fold, ...] = field(default=(), compare=False)
     late: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def __repr__(self) -> str:
+        inputs, outputs = (
+            ", ".join(f"{t} {list(self.types[t].shape)}" for t in names)
+            for names in (self.inputs, self.outputs)
+        )
+        name = "" if self.source is None else f" of {self.source.name}"
+        return f"<graph{name}: {len(self.order)} operators, {inputs or 'no inputs'} to {outputs}>"
 
     @cached_property
     def named(self) -> Mapping[str, Node]:

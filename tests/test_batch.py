@@ -144,3 +144,10 @@ def test_what_onnxruntime_does_with_rows_together_and_alone_counts_as_found(
     assert 0 <= result.shown.error <= result.bound
     assert result.largest_found == result.shown.error
     assert (result.shown.error > 0) == (apart > 0)
+
+
+def test_a_batch_of_one_that_is_read_as_more_is_noted(tmp_path: Path) -> None:
+    fixed = mlp(tmp_path / "one.onnx", (2, 3))
+    assert load(fixed, batch=1).notes == load(fixed).notes == ()
+    (note,) = load(fixed, batch=4).notes
+    assert "is 1 in the file and was read as 4" in note

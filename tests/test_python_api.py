@@ -448,3 +448,16 @@ def test_exit_code_and_truth_agree() -> None:
     assert [bool(v) for v in refine.Verdict] == [
         v.name == ExitCode.VERIFIED.name for v in refine.Verdict
     ]
+
+
+def test_what_the_calls_give_is_shown_in_a_line() -> None:
+    graph = refine.load(DEMO)
+    result = refine.check(DEMO, {"state": (-1, 1)}, eps=1e-3)
+    outcome = refine.conform(DEMO, "ieee-any", samples=2)
+    probed = refine.probe(DEMO, "numpy", samples=2)
+    for shown in (graph, result.contract, result.nodes[0], outcome, probed, probed.contract):
+        assert len(repr(shown)) < 1500
+        assert "\n" not in repr(shown)
+    assert "honoured" in repr(outcome)
+    document = json.loads(result.to_json())
+    assert json.loads(result.contract.to_json()).items() <= document["contract"].items()

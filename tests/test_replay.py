@@ -70,6 +70,19 @@ def test_replay_names_every_setting(net: Path, capsys: pytest.CaptureFixture[str
     shown = capsys.readouterr().out
     for expected in ("optimisation none", "optimisation all", "torch (cuda)", "diverges"):
         assert expected in shown
+    order = ("counterexample at output", "diverges", "evaluated exactly")
+    assert sorted(order, key=shown.index) == list(order)
+
+
+def test_what_replaces_another_counterexample_says_so(
+    net: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    violated("net.onnx")
+    capsys.readouterr()
+    violated("net.onnx")
+    assert "replaces" not in capsys.readouterr().err
+    violated("net.onnx", "--contract", "sequential-fma")
+    assert "net-counterexample.json held another counterexample" in capsys.readouterr().err
 
 
 def test_every_output_is_compared_exactly(

@@ -6,6 +6,7 @@ proof covers every choice. `EITHER` and `AnyOrder` mean "each time anew, as the 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from enum import Enum
@@ -209,7 +210,7 @@ class FieldEvidence:
     source: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RuntimeContract:
     """Which executions are allowed.
 
@@ -324,6 +325,15 @@ class RuntimeContract:
         return all(s.pinned for s in (self.schedule, *(r.schedule for r in self.rules))) and all(
             c.value not in ("either", "any") for c in choices
         )
+
+    def __repr__(self) -> str:
+        return f"<contract {self.describe()}>"
+
+    def to_json(self) -> str:
+        """The contract as a result's JSON document has it: the keys of a contract file."""
+        from encoders.contract.table import contract_document
+
+        return json.dumps(contract_document(self), indent=2, allow_nan=False) + "\n"
 
     def describe(self) -> str:
         """One line for reports: every field, by name."""

@@ -104,6 +104,11 @@ class ContractError(ValueError):
     """A table that is not a contract; the message names the field."""
 
 
+def contract_document(contract: RuntimeContract) -> dict[str, Any]:
+    """A contract as plain JSON values: the keys of a contract file, null where it has none."""
+    return {"block": None, "format": None} | contract_table(contract)
+
+
 def contract_table(contract: RuntimeContract) -> dict[str, Any]:
     """The contract as strings, numbers, lists and tables; `contract_of_table` reads it back."""
     table: dict[str, Any] = {"schema": SCHEMA, "name": contract.name}

@@ -111,7 +111,7 @@ class WrongMode:
     found: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Conformance:
     """The outcome for one runtime, contract and model; `bool()` is true where the contract is
     honoured and something was compared."""
@@ -121,6 +121,13 @@ class Conformance:
     samples: int
     nodes: tuple[NodeCheck, ...]
     modes: tuple[WrongMode, ...]
+
+    def __repr__(self) -> str:
+        seen = f"{len(self.compared)} of {len(self.nodes)} nodes compared"
+        broken = [f"{n.node.describe()} diverges" for n in self.divergences[:1]]
+        broken += [f"{m.field} is {m.found}" for m in self.modes]
+        answer = "; ".join(broken) or ("honoured" if self else "nothing seen")
+        return f"<{self.contract.name} on {self.runtime}: {answer}; {seen}>"
 
     @property
     def divergences(self) -> tuple[NodeCheck, ...]:

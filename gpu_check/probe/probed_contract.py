@@ -39,7 +39,7 @@ class ReducedPrecision(RuntimeUnavailable):
     """A runtime that rounds the factors of products to a format that no contract names."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Probed:
     """A contract and what it was made of."""
 
@@ -47,6 +47,9 @@ class Probed:
     findings: tuple[Finding, ...]
     flushes: Flushes
     functions: tuple[tuple[Function, Measured], ...]
+
+    def __repr__(self) -> str:
+        return f"<probed: {self.contract!r}, of {len(self.findings)} findings>"
 
 
 def probe_contract(

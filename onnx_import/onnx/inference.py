@@ -29,7 +29,7 @@ def input_type(
     value: onnx.ValueInfoProto, batch: int | None = None
 ) -> tuple[TensorType, str | None]:
     """The type of a graph input, with a note if its batch dimension was unknown and read as 1, or
-    as `batch`, which also takes the place of a 1.
+    as `batch`, which also takes the place of a 1, with a note too.
 
     Raises UnsupportedModel, naming the input, if it is no tensor, its rank or a dimension other
     than the first is unknown, or a dimension is 0.
@@ -57,6 +57,8 @@ def input_type(
         if batch is not None and position == 0:
             if size not in (1, batch):
                 raise UnsupportedModel(f"{place} has a first dimension of {size}, not {batch}")
+            if note is None and size != batch:
+                note = f"the first dimension of {place} is 1 in the file and was read as {batch}"
             size = batch
         if size == 0:
             raise UnsupportedModel(

@@ -54,10 +54,11 @@ def replay_command(
         text = replay.script()
         write_text(script, text)
     reporter = Reporter()
+    reporter.counterexample(witness, saved.epsilon)
     if saved.spec is None:
         graph = saved.graph
-        reporter.diverging_node(diverging_node(witness, graph))
         if len(graph.outputs) > 1 or graph.types[witness.output].size > 1:
             reporter.every_output(every_output(witness, graph), graph)
-    reporter.replay(witness, saved.epsilon)
+        reporter.diverging_node(diverging_node(witness, graph))
+    reporter.confirmed(witness, saved.epsilon)
     return ExitCode.VIOLATED if replay.violated else ExitCode.UNKNOWN

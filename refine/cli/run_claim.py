@@ -27,7 +27,7 @@ from refine.process.supervision import Watcher
 from refine.report.console import Reporter
 from refine.results.document import contradiction_text, json_text
 from refine.results.verdict import ExitCode, Result, Verdict
-from refine.witness.file import save_witness
+from refine.witness.file import save_witness, saved_digests
 from refine.witness.places import as_json, require_places
 
 _SHORTEST = 1e-3  # seconds, where the limit has passed before the work began
@@ -153,8 +153,11 @@ def _witness_place(result: Result, chosen: Path | None) -> Path | None:
 
 def _saved(result: Result, path: Path, reporter: Reporter) -> bool:
     """Save the counterexample; the verdict stands, with or without the file."""
+    before = saved_digests(path)
     try:
         save_witness(result, path)
+        if before not in (None, saved_digests(path)):
+            reporter.error(f"{path} held another counterexample, which this one replaces")
     except OSError as error:
         reporter.error(f"the counterexample is not saved: {path}: {error.strerror or error}")
         return False

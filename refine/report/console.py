@@ -153,12 +153,16 @@ class Reporter:
         self._lines(answer_of(result, self._quiet))
         return self._written.taken()
 
-    def replay(self, witness: Witness, epsilon: Fraction | None) -> None:
-        """A counterexample, and whether its exact error violates ε."""
+    def counterexample(self, witness: Witness, epsilon: Fraction | None) -> None:
+        """A counterexample: its executions, their values and exact errors, and its inputs."""
+        with self._page():
+            self._witness(witness, epsilon)
+
+    def confirmed(self, witness: Witness, epsilon: Fraction | None) -> None:
+        """Whether the exact error of a counterexample violates ε."""
         limit = "a finite value" if epsilon is None else f"eps {plain(epsilon)}"
         confirmed = violates(witness.error, epsilon)
         with self._page():
-            self._witness(witness, epsilon)
             self._lines(
                 [
                     ("[bold red]violated[/]", f"the error is above {limit}, evaluated exactly")

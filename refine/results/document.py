@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.contract.table import contract_table, evidence_word
+from encoders.contract.table import contract_document, evidence_word
 from encoders.program import program_of
 from onnx_import.graph import Graph
 from refine import __version__
@@ -103,11 +103,6 @@ def document_of(result: Result) -> dict[str, Any]:
 def json_text(result: Result) -> str:
     """The document as strict JSON, one trailing newline."""
     return json.dumps(document_of(result), indent=2, allow_nan=False) + "\n"
-
-
-def contract_document(contract: RuntimeContract) -> dict[str, Any]:
-    """A contract as plain JSON values: the keys of a contract file, null where it has none."""
-    return {"block": None, "format": None} | contract_table(contract)
 
 
 def contradiction_text(result: Result, arguments: Sequence[str]) -> str:

@@ -126,7 +126,7 @@ class NodeReport:
     error: float
     local: float
     share: float
-    obligations: tuple[Obligation, ...]
+    obligations: tuple[Obligation, ...] = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -17,18 +18,25 @@ import numpy as np
 from encoders.arithmetic.handling import handling_of
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import EXACT
-from encoders.contract.table import contract_of_table
+from encoders.contract.table import contract_document, contract_of_table
 from encoders.numbers.formats import round_array, round_fraction
 from gpu_check.common.writing import write_text, write_whole
 from onnx_import.errors import ModelError, shorten
 from onnx_import.files import read_text, within
 from onnx_import.graph import Array, Graph, TensorType
+from onnx_import.onnx.proto import sha256_of
 from refine.common.arrays import Stored, stored_arrays
-from refine.results.document import contract_document
 from refine.results.verdict import Result, Side, Witness
 from refine.search.evaluation import Candidate
 
 SCHEMA = "refine-counterexample-1"
+
+
+def saved_digests(path: Path) -> tuple[str, str] | None:
+    """SHA-256 of both files of a counterexample; None where one of them cannot be read."""
+    with suppress(OSError):
+        return sha256_of(path), sha256_of(path.with_suffix(".npz"))
+    return None
 
 
 def save_witness(result: Result, path: Path) -> None:
