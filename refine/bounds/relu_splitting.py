@@ -21,7 +21,7 @@ from encoders.operator import SlopeChoice
 from encoders.program import Step
 from refine.bounds.alpha import Branching, Descended, choice_of, descended, free_steps, start_of
 from refine.bounds.backward import Maps, pull_back
-from refine.bounds.best_first import Owners, explored
+from refine.bounds.best_first import Owners, explored_heaps
 from refine.bounds.compact import compacted
 
 _BATCH = 256  # parts bounded together: their coefficients stay in cache
@@ -103,7 +103,7 @@ def optimised_upper(
         np.maximum.at(attained, owner, found.attained)
         return _parts(maps, unstable, found, upper, order)
 
-    explored(parts, taken, halved, spent=0, most=branching.total, late=lambda: branching.late)
+    explored_heaps(parts, taken, halved, spent=0, most=branching.total, late=lambda: branching.late)
     return np.array([-heap[0].least for heap in parts])
 
 

@@ -31,7 +31,7 @@ from encoders.numbers.enclosure import FloatArray
 from encoders.program import Program, Step
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import FixedSlopes, Maps, pull_back
-from refine.bounds.best_first import Owners, explored
+from refine.bounds.best_first import Owners, explored_heaps
 from refine.bounds.compact import compacted
 from refine.bounds.feasible import impossible
 
@@ -96,7 +96,7 @@ def branched_upper(
         least = [max(-float(u), p[0]) for u, p in zip(upper, [*parents, *parents], strict=True)]
         return [(least[i], next(order), row, int(place[i])) for i, row in enumerate(halves)]
 
-    explored(
+    explored_heaps(
         cases,
         lambda: _largest(cases),
         halved,

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 
 import numpy as np
@@ -21,11 +21,13 @@ import numpy as np
 from encoders.numbers.enclosure import FloatArray, Interval
 from gpu_check.common.children import start_worker
 from gpu_check.common.detached import DetachedContext
+from refine.bounds.best_first import explored
 from refine.bounds.network import InputBox, Known, NetworkBounds
 from refine.bounds.problem import Problem
 from refine.proof.compose import first_failure, node_obligations
 from refine.results.obligation import Obligation
 
+_PATIENCE = 0.2  # seconds, between looks at the clock
 _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -70,40 +72,87 @@ def split_box(
 ) -> Split:
     """Halve until every part's `excess` (a measure of its errors, such as bound/ε) is at most
     `enough`, nothing can be halved, or `deadline` (on the monotonic clock) has passed."""
-    order = count()
-    heap = [(-excess(whole.errors), next(order), whole)]
-    finished: list[Part] = []
-    bounded = 0
+    frontier = _Parts(excess, enough)
+    frontier.restore(whole)
     with _pool(problem, workers) as submit:
-        running: dict[Future[Part], tuple[Part, list[Part]]] = {}
-        while True:
-            while heap and len(running) < 4 * workers and time.monotonic() < deadline:
-                if -heap[0][0] <= enough:
-                    break
-                part = heapq.heappop(heap)[2]
-                halves = halved(part)
-                if halves is None:
-                    finished.append(part)
-                    continue
-                done: list[Part] = []
-                for half in halves:
-                    running[submit(half, part.known)] = (part, done)
-            if not running or time.monotonic() >= deadline:
-                break
-            timeout = max(deadline - time.monotonic(), 0.0)
-            ready, _ = wait(running, timeout=min(timeout, 0.2), return_when=FIRST_COMPLETED)
-            for future in ready:
-                part, done = running.pop(future)
-                bounded += 1
-                done.append(future.result())
-                if len(done) == 2:
-                    for child in done:
-                        heapq.heappush(heap, (-excess(child.errors), next(order), child))
-        abandoned = {id(part): part for part, _ in running.values()}
-        for future in running:
+        expansion = _Pooled(submit, most=4 * workers, deadline=deadline)
+        explored(frontier, expansion, lambda: time.monotonic() >= deadline)
+    return Split(frontier.parts, expansion.bounded)
+
+
+@dataclass
+class _Parts:
+    """Parts that may be halved, the one with the largest excess first, and those that cannot be."""
+
+    excess: Callable[[Mapping[str, FloatArray]], float]
+    enough: float
+    heap: list[tuple[float, int, Part]] = field(default_factory=list)
+    whole: list[Part] = field(default_factory=list)
+    order: count[int] = field(default_factory=count)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return (*self.whole, *(part for _, _, part in self.heap))
+
+    def take(self) -> Part | None:
+        while self.heap:
+            if -self.heap[0][0] <= self.enough:
+                return None
+            part = heapq.heappop(self.heap)[2]
+            if part.splittable:
+                return part
+            self.whole.append(part)
+        return None
+
+    def put(self, made: Sequence[Part]) -> None:
+        for part in made:
+            self.restore(part)
+
+    def restore(self, taken: Part) -> None:
+        heapq.heappush(self.heap, (-self.excess(taken.errors), next(self.order), taken))
+
+
+@dataclass
+class _Pooled:
+    """Halves parts in worker processes, `most` halves at a time; `bounded` counts them."""
+
+    submit: Callable[[InputBox, Known], Future[Part]]
+    most: int
+    deadline: float
+    bounded: int = 0
+    running: dict[Future[Part], tuple[Part, list[Part]]] = field(default_factory=dict)
+
+    @property
+    def room(self) -> bool:
+        return len(self.running) < self.most
+
+    @property
+    def pending(self) -> bool:
+        return bool(self.running)
+
+    def start(self, taken: Part) -> None:
+        halves = halved(taken)
+        assert halves is not None
+        done: list[Part] = []
+        for half in halves:
+            self.running[self.submit(half, taken.known)] = (taken, done)
+
+    def finished(self) -> Sequence[Sequence[Part]]:
+        timeout = min(max(self.deadline - time.monotonic(), 0.0), _PATIENCE)
+        ready, _ = wait(self.running, timeout=timeout, return_when=FIRST_COMPLETED)
+        pairs = []
+        for future in [f for f in self.running if f in ready]:
+            _, done = self.running.pop(future)
+            self.bounded += 1
+            done.append(future.result())
+            if len(done) == 2:
+                pairs.append(done)
+        return pairs
+
+    def abandoned(self) -> Sequence[Part]:
+        for future in self.running:
             future.cancel()
-    parts = (*finished, *(part for _, _, part in heap), *abandoned.values())
-    return Split(parts, bounded)
+        return [*{id(part): part for part, _ in self.running.values()}.values()]
 
 
 def halved(part: Part) -> tuple[InputBox, InputBox] | None:

@@ -7,9 +7,10 @@ then within a fraction `_GAP` of what the method can give at all.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,10 @@ from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import FloatArray
 from encoders.numbers.radius import radius_of
 from onnx_import.graph import Graph
+from refine.bounds.best_first import AtOnce, explored
 from refine.bounds.network import InputBox
 from refine.results.obligation import Discharger, Kind, Obligation, Outcome
-from refine.scalar.first_order import analyse, scalars
+from refine.scalar.first_order import Scalars, analyse, scalars
 
 _GAP = 2.0**-13
 _AT_ONCE = 4096  # boxes evaluated together
@@ -87,42 +89,67 @@ def largest_error(
     """
     lo = np.stack([whole.values[name].lo.reshape(1) for name in graph.inputs])
     hi = np.stack([whole.values[name].hi.reshape(1) for name in graph.inputs])
-    task = scalars(graph, contract, whole)
-    lemmas: set[str] = set()
-    best = 0.0
+    bounding = _Bounding(scalars(graph, contract, whole), tick)
+    frontier = _Frontier(bounding, enough, bounding(lo, hi), max(_AT_ONCE // (2 * len(lo)), 1))
+    expansion: AtOnce[_Parts, _Parts] = AtOnce(
+        lambda parts: _halved(parts, hi - lo, bounding),
+        price=lambda halves: 1,
+        most=math.inf if rounds is None else rounds,
+    )
+    explored(frontier, expansion, lambda: time.monotonic() > deadline)
+    bound = max(frontier.settled, float(np.max(frontier.open.upper, initial=0.0)))
+    return Largest(bound, frontier.count, frozenset(bounding.lemmas))
 
-    def bounded(low: FloatArray, high: FloatArray) -> _Parts:
-        nonlocal best
-        tick()
-        found = analyse(task, low, high)
+
+@dataclass
+class _Bounding:
+    """Bounds boxes; `best` is the largest error at the points that were tried on the way."""
+
+    task: Scalars
+    tick: Callable[[], None]
+    best: float = 0.0
+    lemmas: set[str] = field(default_factory=set)
+
+    def __call__(self, low: FloatArray, high: FloatArray) -> _Parts:
+        self.tick()
+        found = analyse(self.task, low, high)
         upper = radius_of(found.upper)
-        lemmas.update(found.lemmas)
+        self.lemmas.update(found.lemmas)
         rows = np.argsort(-upper)[:64]
         corner = _promising(found.total.slope, low, high)[:, rows]
-        there = analyse(task, corner, corner).upper
-        best = max(best, float(np.max(there, where=np.isfinite(there), initial=0.0)))
+        there = analyse(self.task, corner, corner).upper
+        largest = float(np.max(there, where=np.isfinite(there), initial=0.0))
+        self.best = max(self.best, largest)
         return _Parts(low, high, upper)
 
-    open_ = bounded(lo, hi)
-    settled, count = 0.0, 1
-    at_once = max(_AT_ONCE // (2 * len(lo)), 1)
-    while len(open_.upper):
-        limit = max(best * (1.0 + _GAP), enough)
-        done = open_.upper <= limit
-        settled = max(settled, float(np.max(open_.upper[done], initial=0.0)))
-        open_ = open_.at(~done)
-        if not len(open_.upper) or time.monotonic() > deadline or len(open_.upper) > _MOST:
-            break
-        if rounds is not None and (rounds := rounds - 1) < 0:
-            break
-        order = np.argsort(-open_.upper, kind="stable")
-        chosen, rest = open_.at(order[:at_once]), open_.at(order[at_once:])
-        halves = _halved(chosen, hi - lo, bounded)
-        if halves is None:
-            break
-        open_, count = rest.joined(halves), count + halves.upper.size // 2
-    bound = max(settled, float(np.max(open_.upper, initial=0.0)))
-    return Largest(bound, count, frozenset(lemmas))
+
+@dataclass
+class _Frontier:
+    """The boxes whose bounds are still too large, and the largest bound of all others."""
+
+    bounding: _Bounding
+    enough: float
+    open: _Parts
+    at_once: int
+    settled: float = 0.0
+    count: int = 1
+
+    def take(self) -> _Parts | None:
+        limit = max(self.bounding.best * (1.0 + _GAP), self.enough)
+        done = self.open.upper <= limit
+        self.settled = max(self.settled, float(np.max(self.open.upper[done], initial=0.0)))
+        self.open = self.open.at(~done)
+        if not len(self.open.upper) or len(self.open.upper) > _MOST:
+            return None
+        order = np.argsort(-self.open.upper, kind="stable")
+        chosen, self.open = self.open.at(order[: self.at_once]), self.open.at(order[self.at_once :])
+        return chosen
+
+    def put(self, made: _Parts) -> None:
+        self.open, self.count = self.open.joined(made), self.count + made.upper.size // 2
+
+    def restore(self, taken: _Parts) -> None:
+        self.open = self.open.joined(taken)
 
 
 def _promising(slope: FloatArray, lo: FloatArray, hi: FloatArray) -> FloatArray:
