@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +23,12 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, Relation
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
+from encoders.functions.curve import Number
 from encoders.functions.function import Function
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import FloatFormat
 from encoders.numbers.radius import is_negative, is_radius, radius_of
+from encoders.site import Element
 from encoders.site import Site as Site
 from encoders.site import remembered as remembered
 from encoders.traits import NOWHERE, UNLIKE, Breaks, Discontinuity, Likeness, Sums
@@ -47,7 +49,7 @@ class Field(Protocol):
     def constant(self, values: Array) -> ObjectArray:
         """The exact values of stored numbers, with a sample axis of length 1 put in front."""
 
-    def number(self, value: Fraction) -> Any:
+    def number(self, value: Fraction) -> Number:
         """A rational number, exactly."""
 
     def maximum(self, a: ObjectArray, b: ObjectArray) -> ObjectArray:
@@ -68,7 +70,7 @@ class Field(Protocol):
     def select(self, condition: ObjectArray, a: ObjectArray, b: ObjectArray) -> ObjectArray:
         """a where the condition is not 0, else b."""
 
-    def pi(self) -> Any:
+    def pi(self) -> Number:
         """π. Raises `Transcendental` where these numbers do not have it."""
 
     def function(self, f: Function, a: ObjectArray) -> ObjectArray:
@@ -314,7 +316,7 @@ class Operator:
     movement: bool = False
     affine: bool = False
     branches: bool = False
-    element: Callable[[Site, int], Any] | None = None
+    element: Callable[[Site, int], Element] | None = None
     work: Callable[[Site], int] = field(default=lambda site: site.outputs[0].size)
     functions: tuple[Function, ...] = ()
     positive_part: bool = False

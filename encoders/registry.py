@@ -20,7 +20,7 @@ from onnx_import.passes.fold import ALONE
 @cache
 def operators() -> Mapping[str, Operator]:
     """Every operator by its ONNX name. Raises RuntimeError if two files claim one name."""
-    every = collected(ops, "OPERATORS")
+    every = collected(ops, "OPERATORS", Operator)
     return {o.name: _of_numbers(with_truncated_operands(accumulating(o))) for o in every}
 
 

@@ -103,6 +103,15 @@ class Site(Remembering):
         return UnsupportedModel(f"{self.node.describe()}: {why}")
 
 
+@dataclass(frozen=True)
+class Element:
+    """A site whose tensors hold one number each, and the flat position that each variable input
+    has in the whole tensor it was taken from."""
+
+    site: Site
+    positions: tuple[int, ...]
+
+
 def remembered(make: Callable[[Site], T]) -> Callable[[Site], T]:
     """The function of a site, called once for each: index maps, and what is built from them.
 

@@ -40,6 +40,13 @@ ROOMS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """The rooms of each package, and its files beside them, from the lowest: each imports only itself
 and what stands before it."""
+HAVE_TYPES = (
+    "operator", "site", "program", "traits", "scheduling", "collecting", "registry", "lemmas",
+    "ops", "families", "quantized", "relaxations", "rounding", "curves",
+    "arithmetic/runtime", "arithmetic/values", "arithmetic/number_path",
+)  # fmt: skip
+"""What operators are written with and against, in encoders: it says nothing with Any, which is left
+to what speaks with libraries that have no types (numpy's objects, FLINT, Z3)."""
 LARGEST_ROOM = 20
 LONGEST_FILE = 500
 RESOLVES = "encoders/program.py"
@@ -281,6 +288,18 @@ def test_no_module_level_state(file: str) -> None:
             assert not (writes and ast.unparse(node.func.value) in tables), f"{file}:{node.lineno}"
 
 
+@pytest.mark.parametrize("room", HAVE_TYPES)
+def test_operators_have_types(room: str) -> None:
+    starts = tuple(f"encoders/{room}{end}" for end in (".py", "/"))
+    found = [file for file in files() if file.startswith(starts)]
+    assert found, f"encoders has no {room}"
+    assert [file for file in found if "Any" in names_in(tree_of(file))] == []
+
+
+def names_in(tree: ast.AST) -> set[str]:
+    return {ast.unparse(n) for n in ast.walk(tree) if isinstance(n, ast.Name | ast.Attribute)}
+
+
 def is_mutable(value: ast.expr | None) -> bool:
     literals = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
     if isinstance(value, ast.Call):
@@ -294,5 +313,6 @@ def test_the_rules_see_what_they_forbid() -> None:
     assert set(attributes_of(tree, "z3")) == {"fpAdd", "fpToReal"}
     assert is_mutable(ast.parse("{1: 2}", mode="eval").body)
     assert not is_mutable(ast.parse("(1, 2)", mode="eval").body)
+    assert "Any" in names_in(ast.parse("def f(x: list[Any]) -> int: ..."))
     tree = ast.parse("Node('x', 'Relu'); replace(n, op='Add'); n.op in ('Conv',); {'Exp': 0}")
     assert operators_named(tree, ("Relu", "Add", "Conv", "Exp")) == {"Conv", "Exp"}

@@ -12,6 +12,7 @@ import pytest
 
 import refine
 from encoders.collecting import collected
+from encoders.operator import Operator
 from refine.claims import registry
 from refine.claims.kind import ClaimKind, ClaimOption, EpsilonUse
 from refine.cli.check import check_command
@@ -92,7 +93,9 @@ def test_two_claims_of_one_name_or_with_two_meanings_of_an_option(folder: Path) 
     for name in [m for m in sys.modules if m.startswith(folder.name + ".")]:
         del sys.modules[name]
     with pytest.raises(RuntimeError, match="define deep"):
-        list(collected(sys.modules[folder.name], "CLAIMS"))
+        list(collected(sys.modules[folder.name], "CLAIMS", ClaimKind))
+    with pytest.raises(TypeError, match="names what is no Operator"):
+        list(collected(sys.modules[folder.name], "CLAIMS", Operator))
 
 
 def test_a_text_can_make_a_claim_and_an_eps_be_out_of_place(

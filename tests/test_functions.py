@@ -88,6 +88,9 @@ class Series:
     def pi(self) -> flint.arb:
         return flint.arb.pi()
 
+    def maximum(self, a: Any, b: Any) -> Any:
+        raise NotImplementedError
+
     def sqrt(self, a: Any) -> Any:
         return np.array([v.sqrt() for v in np.ravel(a)], dtype=object)
 

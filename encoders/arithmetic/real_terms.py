@@ -12,6 +12,7 @@ import z3
 from encoders.arithmetic.exact_fields import ObjectArray, object_array
 from encoders.arithmetic.runtime import Relation
 from encoders.functions.accuracy import Transcendental
+from encoders.functions.curve import Number
 from encoders.functions.function import Function
 from onnx_import.graph import Array
 
@@ -38,7 +39,7 @@ class RealTerms:
     def sqrt(self, a: ObjectArray) -> ObjectArray:
         return object_array((z3.Sqrt(v) for v in a.ravel().tolist()), a.shape)
 
-    def pi(self) -> Any:
+    def pi(self) -> Number:
         raise Transcendental("Z3 has no term for π")
 
     def function(self, f: Function, a: ObjectArray) -> ObjectArray:

@@ -8,11 +8,10 @@ of Gelu and for Mish the tests certify the sign of f'' on the stretch of the lin
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
-from encoders.functions.curve import Curve, Formula, Shape, bends, positive_part
+from encoders.functions.curve import Curve, Formula, Number, Reals, Shape, bends, positive_part
 from encoders.functions.erf import ERF
 from encoders.functions.exp import EXP
 from encoders.functions.sigmoid import SIGMOID
@@ -33,10 +32,10 @@ def swish_curve(alpha: float) -> Curve:
     """x·sigmoid(αx) = s(αx)/α for α > 0: the bends of s moved to ±2.399…/α."""
     rate = Fraction(alpha)
 
-    def value(field: Any, x: Any) -> Any:
+    def value(field: Reals, x: Number) -> Number:
         return x * field.function(SIGMOID, field.number(rate) * x)
 
-    def slope(field: Any, x: Any) -> Any:
+    def slope(field: Reals, x: Number) -> Number:
         inner = field.number(rate) * x
         gate = field.function(SIGMOID, inner)
         return gate + inner * gate * field.function(SIGMOID, -inner)
@@ -49,58 +48,58 @@ def swish_curve(alpha: float) -> Curve:
     return Curve(pieces, positive_part(-0.33 / alpha, 0.0), _SLOPES)
 
 
-def _phi(field: Any, x: Any) -> Any:
+def _phi(field: Reals, x: Number) -> Number:
     """The normal distribution function; its density is `_density`."""
     scaled = x * _root(field, Fraction(1, 2))
     return field.number(Fraction(1, 2)) * (1 + field.function(ERF, scaled))
 
 
-def _density(field: Any, x: Any) -> Any:
+def _density(field: Reals, x: Number) -> Number:
     half = field.number(Fraction(1, 2))
     return field.function(EXP, -(x * x) * half) / (
         _root(field, Fraction(2)) * _root_of(field, field.pi())
     )
 
 
-def _root(field: Any, q: Fraction) -> Any:
+def _root(field: Reals, q: Fraction) -> Number:
     return _root_of(field, field.number(q))
 
 
-def _root_of(field: Any, number: Any) -> Any:
+def _root_of(field: Reals, number: Number) -> Number:
     return np.asarray(field.sqrt(np.asarray(number))).reshape(())[()]
 
 
-def _gelu(field: Any, x: Any) -> Any:
+def _gelu(field: Reals, x: Number) -> Number:
     return x * _phi(field, x)
 
 
-def _gelu_slope(field: Any, x: Any) -> Any:
+def _gelu_slope(field: Reals, x: Number) -> Number:
     return _phi(field, x) + x * _density(field, x)
 
 
-def _gelu_tanh_gate(field: Any, x: Any) -> tuple[Any, Any]:
+def _gelu_tanh_gate(field: Reals, x: Number) -> tuple[Number, Number]:
     """2k(x + 0.044715x³) and its derivative, k = √(2/π)."""
     twice = 2 * _root(field, Fraction(2)) / _root_of(field, field.pi())
     a = field.number(_GELU_CUBIC)
     return twice * (x + a * (x * x * x)), twice * (1 + 3 * a * (x * x))
 
 
-def _gelu_tanh(field: Any, x: Any) -> Any:
+def _gelu_tanh(field: Reals, x: Number) -> Number:
     gate, _ = _gelu_tanh_gate(field, x)  # (1 + tanh(z))/2 = sigmoid(2z)
     return x * field.function(SIGMOID, gate)
 
 
-def _gelu_tanh_slope(field: Any, x: Any) -> Any:
+def _gelu_tanh_slope(field: Reals, x: Number) -> Number:
     gate, rate = _gelu_tanh_gate(field, x)
     gate_value = field.function(SIGMOID, gate)
     return gate_value + x * rate * gate_value * field.function(SIGMOID, -gate)
 
 
-def _mish(field: Any, x: Any) -> Any:
+def _mish(field: Reals, x: Number) -> Number:
     return x * field.function(TANH, field.function(SOFTPLUS, x))
 
 
-def _mish_slope(field: Any, x: Any) -> Any:
+def _mish_slope(field: Reals, x: Number) -> Number:
     gate = field.function(TANH, field.function(SOFTPLUS, x))
     return gate + x * (1 - gate) * (1 + gate) * field.function(SIGMOID, x)
 

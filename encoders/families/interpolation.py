@@ -33,6 +33,8 @@ from encoders.families.resizing import (
 from encoders.numbers.enclosure import FloatArray, add_up, multiply_up
 from encoders.operator import Site, remembered
 
+Weights = npt.NDArray[np.floating]  # in float32 or float64
+
 _UNIT = 2.0**-24  # of the float32 in which weights are computed
 _STEPS = 8  # rounded operations that give a coordinate and its weights, at most
 
@@ -49,7 +51,7 @@ class Axis:
     length: int
     exact: tuple[tuple[int, Fraction], ...]
     index: Index
-    weights: Float32s
+    weights: Weights
 
     @property
     def matrix(self) -> FloatArray:
@@ -132,12 +134,12 @@ def _along(values: npt.NDArray[E], axis: int, rank: int) -> npt.NDArray[E]:
 
 
 @remembered
-def computed_terms(site: Site) -> tuple[Index, Float32s]:
+def computed_terms(site: Site) -> tuple[Index, Weights]:
     """`terms_of` with the weights that a runtime computes in float32."""
     return terms_of(site, axes_of(site))
 
 
-def terms_of(site: Site, axes: Sequence[Axis]) -> tuple[Index, Float32s]:
+def terms_of(site: Site, axes: Sequence[Axis]) -> tuple[Index, Weights]:
     """Flat positions and weights of what each output adds up, (terms, *output), in order.
 
     The last axis is the innermost; its weight is multiplied by those of the axes before it.

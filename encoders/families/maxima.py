@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any
 
 import numpy as np
 
@@ -258,10 +257,9 @@ def extreme_operator(
     since: int,
     operands: Callable[[Site], list[Operand]],
     sign: float,
-    **more: Any,
+    check: Callable[[Site], None],
 ) -> Operator:
-    """An operator whose result is the largest (sign 1) or smallest (sign −1) of the operands;
-    `more` are further fields of the record."""
+    """An operator whose result is the largest (sign 1) or smallest (sign −1) of the operands."""
 
     def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
         return (real_extreme(operands(site), inputs, field, sign),)
@@ -292,5 +290,5 @@ def extreme_operator(
         values=values,
         differences=differences,
         rounding=rounding,
-        **more,
+        check=check,
     )

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial, reduce
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.contract.contract import AnyOrder, BiasPlacement, RuntimeContract
 from encoders.lemmas.kernel import unchecked
@@ -114,7 +114,8 @@ def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
     total = part.magnitude_up(add_up(up, down))
     largest = _largest_partial(part, total, up, down, s.bias)
     stored, loss = np.abs(s.weights), stored_loss(r, s.weights)
-    exact: type[Any] = np.float32 if s.action.terms < 2**24 else np.float64  # counts are
+    # in which counts are exact
+    exact: npt.DTypeLike = np.float32 if s.action.terms < 2**24 else np.float64
     alive = (magnitude > 0).astype(exact)
     terms = s.action.apply((s.weights != 0).astype(exact))(alive[None])[0].astype(np.float64)
     if some(loss):  # the runtime multiplies by ŵ

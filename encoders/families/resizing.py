@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +23,7 @@ ATTRIBUTES = (
     *("extrapolation_value", "keep_aspect_ratio_policy", "mode", "nearest_mode"),
 )
 SIMPLE = 10  # up to this opset coordinates are asymmetric
-Float32s = npt.NDArray[Any]
+Float32s = npt.NDArray[np.float32]
 
 
 def scales_of(site: Site) -> Float32s:
@@ -32,7 +31,7 @@ def scales_of(site: Site) -> Float32s:
     shape, output = site.type_of(0).shape, site.outputs[0].shape
     found = _given(site)
     if not found.size:
-        return np.array(output, np.float32) / np.array(shape, np.float32)
+        return np.asarray(np.divide(output, shape, dtype=np.float32))
     axes = resized_axes(site)
     if len(found) != len(axes):
         raise site.unsupported(f"'scales' needs one number for each of {len(axes)} axes")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -39,6 +39,7 @@ from encoders.relaxations.elementwise import (
 )
 from encoders.rounding.error_arithmetic import traced
 from encoders.rounding.rounding_bounds import rounder
+from encoders.site import Element
 from encoders.traits import NOWHERE, Breaks
 
 LEMMAS = ("convex-tangent", "function-error", "underflow-term", "product-error", "quotient-error")
@@ -62,7 +63,7 @@ def smooth_operator(
     uncharged: Callable[[Site, Interval], FloatArray] | None = None,
     preconditions: Callable[[Site, Interval], tuple[Precondition, ...]] = lambda s, x: (),
     uses: tuple[Function, ...] = (),
-    element: Callable[[Site, int], Any] | None = None,
+    element: Callable[[Site, int], Element] | None = None,
     branches: tuple[Runtime, Runtime] | None = None,
     alternatives: tuple[Runtime | tuple[Runtime, Runtime], ...] = (),
     breaks: Breaks = NOWHERE,

@@ -19,11 +19,11 @@ both at most e^(t + a), and against S ≥ 1 that is an absolute error. So is, wh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.curves.curves import BALLS, ball_array, lower, upper
 from encoders.functions.accuracy import FunctionAccuracy
 from encoders.functions.exp import EXP
@@ -48,15 +48,15 @@ MOST_ENTRIES = (
 _FAR, _BEYOND = -16.0, -2000.0
 
 
-def _others(terms: Any) -> Any:
+def _others(terms: ObjectArray) -> ObjectArray:
     """Σ_{j≠i} of balls (rows, n), without subtracting."""
     zero = np.zeros_like(terms[:, :1]) + 0 * terms[:, :1]
     before = np.concatenate([zero, np.add.accumulate(terms, axis=1)[:, :-1]], axis=1)
     back = np.add.accumulate(terms[:, ::-1], axis=1)[:, ::-1]
-    return before + np.concatenate([back[:, 1:], zero], axis=1)
+    return np.asarray(before + np.concatenate([back[:, 1:], zero], axis=1))
 
 
-def _odds(x: Interval, kept: Mask | None) -> tuple[Any, Any, FloatArray]:
+def _odds(x: Interval, kept: Mask | None) -> tuple[ObjectArray, ObjectArray, Mask]:
     """Balls around the least and the largest Σ_{j≠i} e^(x_j − x_i) over the j that are `kept`; and
     which rows are bounded."""
     known = np.all(np.isfinite(x.lo) & np.isfinite(x.hi), axis=1, keepdims=True)
@@ -91,7 +91,7 @@ def log_sum_exp_range(x: Interval) -> Interval:
     """Range of log Σ eˣ, (rows, 1)."""
     known = np.all(np.isfinite(x.lo) & np.isfinite(x.hi), axis=1, keepdims=True)
 
-    def total(v: FloatArray) -> Any:
+    def total(v: FloatArray) -> ObjectArray:
         powers = BALLS.function(EXP, ball_array(np.where(known, v, 0.0)))
         return BALLS.function(LOG, np.add.reduce(powers, axis=1, keepdims=True))
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import flint
 import numpy as np
 
 from encoders.functions.accuracy import Evidence, FunctionAccuracy
-from encoders.functions.curve import Curve, Shape, bends, within
+from encoders.functions.curve import Curve, Number, Reals, Shape, bends, within
 from encoders.functions.function import MIXED, ORT, Figures, Function, Series, formula
 
 _LARGEST = 1.5708  # above π/2, rounded to any format
 
 
-def _slope(field: Any, x: Any) -> Any:
+def _slope(field: Reals, x: Number) -> Number:
     return 1 / (1 + x * x)
 
 

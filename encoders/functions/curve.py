@@ -6,14 +6,39 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import flint
 import numpy as np
 
 from encoders.numbers.enclosure import Interval
+from onnx_import.graph import Array
 
-Formula = Callable[[Any, Any], Any]  # (field, x) -> f(x)
+if TYPE_CHECKING:
+    from encoders.functions.function import Function
+
+Number: TypeAlias = Any
+"""A number of a field, or an array of them: rationals, balls, forms, floats, series. Any because
+what they compute with each other carries no types."""
+
+
+class Reals(Protocol):
+    """What a formula is written over: a field of numbers."""
+
+    def number(self, value: Fraction) -> Number: ...
+
+    def constant(self, values: Array) -> Number: ...
+
+    def pi(self) -> Number: ...
+
+    def sqrt(self, a: Number) -> Number: ...
+
+    def maximum(self, a: Number, b: Number) -> Number: ...
+
+    def function(self, f: Function, a: Number) -> Number: ...
+
+
+Formula = Callable[[Reals, Number], Number]  # (field, x) -> f(x)
 
 
 class Shape(Enum):

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import flint
 import numpy as np
 
 from encoders.functions.accuracy import Evidence, FunctionAccuracy
-from encoders.functions.curve import Curve, Shape, bends, within
+from encoders.functions.curve import Curve, Number, Reals, Shape, bends, within
 from encoders.functions.exp import EXP
 from encoders.functions.function import MIXED, ORT, Figures, Function, Series, formula
 
 
-def _slope(field: Any, x: Any) -> Any:
+def _slope(field: Reals, x: Number) -> Number:
     two = field.constant(np.asarray(4.0)).reshape(()) / field.pi()
     return field.function(EXP, -(x * x)) * field.sqrt(np.asarray(two)).reshape(())[()]
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 import flint
+import numpy as np
+import numpy.typing as npt
 
 from encoders.functions.accuracy import Evidence, FunctionAccuracy, Transcendental
-from encoders.functions.curve import Curve, Formula
+from encoders.functions.curve import Curve, Formula, Number, Reals
 
 SINGLE = 24  # digits of float32
 MIXED = "largest of onnxruntime, torch, numpy, glibc (measured) and CUDA (vendor)"
@@ -21,7 +23,16 @@ _CUDA = "CUDA C++ Programming Guide, float32 without fast math, plus half an ulp
 _WIDE = "float64: onnxruntime 1.31.1 (a sample, at least doubled), else as in float32, doubled"
 
 Series: TypeAlias = flint.arb_series
+Floats: TypeAlias = npt.NDArray[np.floating]  # of float64 or wider
 T = TypeVar("T")
+
+
+class ExponentialField(Protocol):
+    """A field of formulas, which has exponentials and logarithms."""
+
+    def exponential(self, x: Number) -> Number: ...
+
+    def logarithm(self, x: Number) -> Number: ...
 
 
 @dataclass(frozen=True)
@@ -78,10 +89,10 @@ class Function:
 
     name: str
     figures: Figures
-    approximate: Callable[[Any], Any] | None = None
+    approximate: Callable[[Floats], Floats] | None = None
     ball: Callable[[flint.arb], flint.arb] | None = None
     series: Callable[[Series], Series] | None = None
-    algebraic: Callable[[Any, Any], Any] | None = None
+    algebraic: Callable[[ExponentialField, Number], Number] | None = None
     curve: Curve | None = field(default=None, repr=False)
     largest: float | None = None
 
@@ -101,7 +112,7 @@ class Function:
         return self._of_one(self.ball)
 
     @property
-    def in_floats(self) -> Callable[[Any], Any]:
+    def in_floats(self) -> Callable[[Floats], Floats]:
         """`approximate`, of a function of one argument."""
         return self._of_one(self.approximate)
 
@@ -119,7 +130,7 @@ class Function:
 def formula(name: str) -> Formula:
     """The function of this name as a formula, for shapes that the function itself is part of."""
 
-    def value(field: Any, x: Any) -> Any:
+    def value(field: Reals, x: Number) -> Number:
         from encoders.functions.registry import function_named
 
         return field.function(function_named(name), x)

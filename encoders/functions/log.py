@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import flint
 import numpy as np
 
 from encoders.functions.accuracy import Evidence, FunctionAccuracy
-from encoders.functions.curve import Curve, Piece, Shape, within
+from encoders.functions.curve import Curve, Number, Piece, Reals, Shape, within
 from encoders.functions.function import MIXED, ORT, Figures, Function, Series, formula
 
 _INFINITY = float("inf")
 
 
-def _slope(field: Any, x: Any) -> Any:
+def _slope(field: Reals, x: Number) -> Number:
     return 1 / x
 
 

@@ -14,7 +14,7 @@ from encoders.functions.function import Function
 def every_function() -> Mapping[str, Function]:
     """Every elementary function by its name, in the order of names. Raises RuntimeError if two
     files claim one name."""
-    every = collected(functions, "FUNCTIONS", helpers=True)
+    every = collected(functions, "FUNCTIONS", Function, helpers=True)
     return dict(sorted((function.name, function) for function in every))
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import flint
 import numpy as np
 
 from encoders.functions.accuracy import Evidence, FunctionAccuracy
-from encoders.functions.curve import Curve, Shape, bends, within
-from encoders.functions.function import MIXED, ORT, Figures, Function, Series, formula
+from encoders.functions.curve import Curve, Number, Reals, Shape, bends, within
+from encoders.functions.function import MIXED, ORT, Figures, Floats, Function, Series, formula
 
 
-def _approximate(x: Any) -> Any:
+def _approximate(x: Floats) -> Floats:
     power = np.exp(-np.abs(x))
     return np.where(x < 0, power, 1.0) / (1.0 + power)
 
@@ -30,7 +28,7 @@ def _series(x: Series) -> Series:
     return (1 if positive else power) / (1 + power)
 
 
-def _slope(field: Any, x: Any) -> Any:
+def _slope(field: Reals, x: Number) -> Number:
     return field.function(SIGMOID, x) * field.function(SIGMOID, -x)
 
 

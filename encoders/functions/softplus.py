@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import flint
 import numpy as np
 
 from encoders.functions.accuracy import Evidence, FunctionAccuracy
 from encoders.functions.curve import Curve, Shape, bends, positive_part
-from encoders.functions.function import MIXED, ORT, Figures, Function, Series, formula
+from encoders.functions.function import MIXED, ORT, Figures, Floats, Function, Series, formula
 
 
-def _approximate(x: Any) -> Any:
+def _approximate(x: Floats) -> Floats:
     return np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x)))
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import flint
 import numpy as np
 
 from encoders.functions.accuracy import Evidence, FunctionAccuracy
-from encoders.functions.curve import Curve, Shape, bends, within
+from encoders.functions.curve import Curve, Number, Reals, Shape, bends, within
 from encoders.functions.function import MIXED, ORT, Figures, Function, Series, formula
 
 
-def _slope(field: Any, x: Any) -> Any:
+def _slope(field: Reals, x: Number) -> Number:
     y = field.function(TANH, x)
     return (1 - y) * (1 + y)
 

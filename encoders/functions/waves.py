@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
 
 import flint
 import numpy as np
 
 from encoders.functions.accuracy import Evidence, FunctionAccuracy
-from encoders.functions.curve import Curve, Formula, Shape, bends, multiples_of_pi, within
+from encoders.functions.curve import (
+    Curve,
+    Formula,
+    Number,
+    Reals,
+    Shape,
+    bends,
+    multiples_of_pi,
+    within,
+)
 from encoders.functions.function import MIXED, ORT, Figures, Function, formula
 
 _PERIODS = 20  # half periods on each side of 0 whose shape is used
@@ -20,7 +28,7 @@ _FIGURES = Figures(
 )
 
 
-def _minus_sine(field: Any, x: Any) -> Any:
+def _minus_sine(field: Reals, x: Number) -> Number:
     return -field.function(SIN, x)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, final, overload
+from typing import TypeAlias, final, overload
 
 import numpy as np
 
@@ -180,7 +180,7 @@ class Radius:
     def __copy__(self) -> Radius:
         return self
 
-    def __deepcopy__(self, memo: Any) -> Radius:
+    def __deepcopy__(self, memo: object) -> Radius:
         return self
 
     def __reduce__(self) -> tuple[Callable[..., Radius], tuple[FloatArray, Application]]:

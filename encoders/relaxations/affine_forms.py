@@ -14,14 +14,13 @@ unknown.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.approximate_field import approximate_function
 from encoders.curves.curves import band_of, range_of
 from encoders.functions.function import Function
-from encoders.numbers.enclosure import UNIT, FloatArray, Interval, add_down, add_up
+from encoders.numbers.enclosure import UNIT, BoolArray, FloatArray, Interval, add_down, add_up
 from encoders.rounding.error_arithmetic import interval_product, interval_quotient
 
 _PAD = 64.0 * UNIT
@@ -181,7 +180,9 @@ class Form:
         )
         return _within(found, range_)
 
-    def _on_line(self, slope: FloatArray, one: FloatArray, other: FloatArray, known: Any) -> Form:
+    def _on_line(
+        self, slope: FloatArray, one: FloatArray, other: FloatArray, known: BoolArray
+    ) -> Form:
         """slope·self + [a number between `one` and `other`] where known, else nothing."""
         middle = 0.5 * one + 0.5 * other
         slack = np.abs(0.5 * other - 0.5 * one) + (np.abs(one) + np.abs(other)) * _PAD
@@ -219,7 +220,7 @@ def exactly(values: FloatArray, inputs: int) -> Form:
     return Form(values, np.zeros((inputs, 1)), np.zeros_like(values), values, values)
 
 
-def _where(known: Any, range_: Interval) -> Interval:
+def _where(known: BoolArray, range_: Interval) -> Interval:
     return Interval(np.where(known, range_.lo, -np.inf), np.where(known, range_.hi, np.inf))
 
 
@@ -274,7 +275,7 @@ def hull(a: Form, b: Form) -> Form:
     return flat(range_, len(a.slope))
 
 
-def choose(at: Any, a: Form, b: Form) -> Form:
+def choose(at: BoolArray, a: Form, b: Form) -> Form:
     """a where `at`, else b."""
     return Form(
         np.where(at, a.centre, b.centre),

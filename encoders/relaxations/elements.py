@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from encoders.operator import Site
+from encoders.site import Element, Site
 from onnx_import.graph import Array, TensorType
-
-
-@dataclass(frozen=True)
-class Element:
-    """A site whose tensors hold one number each, and the flat position that each variable input
-    has in the whole tensor it was taken from."""
-
-    site: Site
-    positions: tuple[int, ...]
-
-
-ElementOf = Callable[[Site, int], Element]
 
 
 def broadcast_element(site: Site, row: int) -> Element:

@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray, object_array
 from encoders.arithmetic.runtime import Relation
 from encoders.functions.accuracy import Transcendental
+from encoders.functions.curve import Number
 from encoders.functions.function import Function
-from encoders.numbers.enclosure import Interval
+from encoders.numbers.enclosure import BoolArray, Interval
 from encoders.numbers.formats import BINARY64, round_down, round_up
 from encoders.relaxations.affine_forms import Form, choose, exactly, flat, hull
 from onnx_import.graph import Array
@@ -165,10 +165,10 @@ class Duals(Forms):
     def constant(self, values: Array) -> ObjectArray:
         return _each(self._still, super().constant(values))
 
-    def number(self, value: Fraction) -> Any:
+    def number(self, value: Fraction) -> Number:
         return self._still(super().number(value))
 
-    def pi(self) -> Any:
+    def pi(self) -> Number:
         return self._still(super().pi())
 
     def argument(self, position: int, value: Form) -> Dual:
@@ -230,10 +230,10 @@ class Duals(Forms):
             return exactly(np.array([float(slope)]), self.inputs)
         return slope
 
-    def _choose(self, at: Any, a: Slope, b: Slope) -> Form:
+    def _choose(self, at: BoolArray, a: Slope, b: Slope) -> Form:
         return choose(at, self._form(a), self._form(b))
 
-    def _if(self, known: Any, slope: Slope) -> Form:
+    def _if(self, known: BoolArray, slope: Slope) -> Form:
         """The slope where it is known, else any."""
         infinite = np.array([np.inf])
         return self._choose(known, slope, flat(Interval(-infinite, infinite), self.inputs))
@@ -264,5 +264,5 @@ def _selected(condition: Form, a: Form, b: Form) -> Form:
     return choose(yes, a, choose(no, b, hull(a, b)))
 
 
-def _each(f: Callable[..., Any], *arrays: ObjectArray) -> ObjectArray:
+def _each(f: Callable[..., object], *arrays: ObjectArray) -> ObjectArray:
     return np.asarray(np.frompyfunc(f, len(arrays), 1)(*arrays), dtype=object)

@@ -21,7 +21,7 @@ DIFFERENCE = "difference"
 def claims() -> Mapping[str, ClaimKind]:
     """Every claim by name. Raises RuntimeError if two files claim one, or two claims give one
     option two meanings."""
-    found: dict[str, ClaimKind] = {c.name: c for c in collected(kinds, "CLAIMS")}
+    found: dict[str, ClaimKind] = {c.name: c for c in collected(kinds, "CLAIMS", ClaimKind)}
     options: dict[str, ClaimOption] = {}
     for option in (o for claim in found.values() for o in claim.options):
         if options.setdefault(option.name, option) != option:

@@ -31,8 +31,8 @@ from encoders.contract.contract import (
 from encoders.functions.accuracy import Transcendental
 from encoders.numbers.formats import FloatFormat, round_down, round_up
 from encoders.operator import Operator
-from encoders.relaxations.elements import Element
 from encoders.scheduling import contract_at
+from encoders.site import Element
 from refine.bounds.network import NodeBounds
 from refine.proof.z3_solver import Fact, Query
 from refine.results.obligation import Kind

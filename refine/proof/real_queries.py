@@ -22,7 +22,7 @@ from encoders.functions.accuracy import Transcendental
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.numbers.formats import FloatFormat, power_of_two
 from encoders.operator import Contribution, Operator, RowFacts, Site
-from encoders.relaxations.elements import Element
+from encoders.site import Element
 from refine.bounds.backward import unit_functionals
 from refine.bounds.network import NetworkBounds, NodeBounds
 from refine.proof.z3_solver import Fact, Query

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from encoders.arithmetic.runtime import Arithmetic, Relation
 from encoders.arithmetic.values import V
 from encoders.families.signed_sum import check_float
 from encoders.families.smooth import Real, Runtime, smooth_operator, stored
-from encoders.functions.curve import Curve, Piece, Shape
+from encoders.functions.curve import Curve, Number, Piece, Reals, Shape
 from encoders.functions.exp import EXP
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Field, Operator, Site
@@ -38,10 +37,10 @@ def _exponential_curve(scale: float, rate: float, gain: float) -> Curve:
     """
     s, r, g = Fraction(scale), Fraction(rate), Fraction(gain)
 
-    def left(field: Any, x: Any) -> Any:
+    def left(field: Reals, x: Number) -> Number:
         return field.number(s) * (field.function(EXP, x * field.number(1 / r)) - 1)
 
-    def left_slope(field: Any, x: Any) -> Any:
+    def left_slope(field: Reals, x: Number) -> Number:
         return field.number(s / r) * field.function(EXP, x * field.number(1 / r))
 
     def range_(x: Interval) -> Interval:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
 
 import flint
 import numpy as np
@@ -13,7 +12,16 @@ from encoders.arithmetic.runtime import Arithmetic
 from encoders.arithmetic.values import V
 from encoders.families.signed_sum import check_float
 from encoders.families.smooth import smooth_operator, stored
-from encoders.functions.curve import Curve, Formula, Piece, Shape, positive_part, within
+from encoders.functions.curve import (
+    Curve,
+    Formula,
+    Number,
+    Piece,
+    Reals,
+    Shape,
+    positive_part,
+    within,
+)
 from encoders.numbers.formats import BINARY64, round_down, round_up
 from encoders.operator import Field, Site
 from encoders.relaxations.elements import broadcast_element
@@ -36,14 +44,14 @@ def _between(low: Fraction, high: Fraction) -> Formula:
 def clipped_line(alpha: Fraction, beta: Fraction) -> Curve:
     """max(0, min(1, αx + β)), α > 0. A kink that is not a float64 number lies in a tiny piece."""
 
-    def line(field: Any, x: Any) -> Any:
+    def line(field: Reals, x: Number) -> Number:
         return field.number(alpha) * x + field.number(beta)
 
-    def whole(field: Any, x: Any) -> Any:
+    def whole(field: Reals, x: Number) -> Number:
         zero, one = field.constant(np.zeros(())), field.constant(np.ones(()))
         return field.maximum(zero, -field.maximum(-line(field, x), -one))
 
-    def slope(field: Any, x: Any) -> Any:
+    def slope(field: Reals, x: Number) -> Number:
         return field.number(alpha) + 0 * x
 
     kinks = (-beta / alpha, (1 - beta) / alpha)

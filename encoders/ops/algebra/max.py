@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from encoders.families.maxima import (
@@ -29,12 +31,8 @@ def operands(site: Site) -> list[Operand]:
 
 
 OPERATORS = tuple(
-    extreme_operator(
-        name,
-        6,
-        operands,
-        sign,
-        check=check_equal_shapes,
+    replace(
+        extreme_operator(name, 6, operands, sign, check_equal_shapes),
         element=broadcast_element,
         per_element=True,
     )

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import reduce
-from typing import Any
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from encoders.contract.contract import OpenSchedule, RuntimeContract, Subnormals
 from encoders.curves.curves import range_of
 from encoders.families.signed_sum import check_float
 from encoders.families.smooth import LEMMAS, smooth_operator, stored
-from encoders.functions.curve import Curve, Piece, Shape
+from encoders.functions.curve import Curve, Number, Piece, Reals, Shape
 from encoders.functions.exp import EXP
 from encoders.functions.log import LOG
 from encoders.functions.pow import POW
@@ -60,17 +59,17 @@ ROOT = Curve(
 )
 
 
-def _power(x: Any, n: int) -> Any:
+def _power(x: Number, n: int) -> Number:
     return reduce(lambda total, _: total * x, range(n - 1), x)
 
 
 def _power_curve(n: int) -> Curve:
     """xⁿ: convex for even n, concave and then convex for odd n."""
 
-    def value(field: Any, x: Any) -> Any:
+    def value(field: Reals, x: Number) -> Number:
         return _power(x, n)
 
-    def slope(field: Any, x: Any) -> Any:
+    def slope(field: Reals, x: Number) -> Number:
         return 0 * x + 1 if n == 1 else n * _power(x, n - 1)
 
     def range_(x: Interval) -> Interval:
@@ -87,7 +86,7 @@ def _power_curve(n: int) -> Curve:
     return Curve(pieces, range_, (-_INFINITY if n % 2 == 0 else 0.0, _INFINITY))
 
 
-def _quarters(x: Any, n: float, field: Any) -> Any:
+def _quarters(x: Number, n: float, field: Reals) -> Number:
     """xⁿ for x > 0 and n a multiple of ¼."""
     whole, part = divmod(round(4 * abs(n)), 4)
     root = field.sqrt(x) if part else x
@@ -100,7 +99,7 @@ def _quarters(x: Any, n: float, field: Any) -> Any:
 def _quarters_curve(n: float) -> Curve:
     """xⁿ for x > 0, n no integer from 1 on: f'' has the sign of n·(n − 1)."""
 
-    def slope(field: Any, x: Any) -> Any:
+    def slope(field: Reals, x: Number) -> Number:
         return round(4 * n) * _quarters(x, n - 1, field) / 4
 
     return Curve(
@@ -118,7 +117,7 @@ def _quarters_curve(n: float) -> Curve:
     )
 
 
-def _general(x: Any, n: float, field: Any) -> Any:
+def _general(x: Number, n: float, field: Reals) -> Number:
     """xⁿ for x > 0."""
     return field.function(EXP, field.number(Fraction(n)) * field.function(LOG, x))
 

@@ -78,7 +78,8 @@ def _affine(site: Site) -> AffineMap:
         for axis in axes
     )
     index, weights = terms_of(site, exact)
-    part = linear_part(action_of(site, index), weights, 2.0**-51 * len(axes))
+    held = np.asarray(weights, np.float64)
+    part = linear_part(action_of(site, index), held, 2.0**-51 * len(axes))
     return affine_map((part,), site.outputs[0].shape)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -45,8 +44,9 @@ def index_of(site: Site) -> Index:
         for n, (before, after) in zip(index.shape, widths, strict=True)
     )
     grown = [(max(before, 0), max(after, 0)) for before, after in widths]
-    how: dict[str, Any] = {"constant_values": -1} if mode == "constant" else {}
-    padded: Index = np.pad(index[kept], grown, mode=mode, **how)  # type: ignore[call-overload]
+    if mode == "constant":
+        return np.pad(index[kept], grown, constant_values=-1)
+    padded: Index = np.pad(index[kept], grown, mode=mode)  # type: ignore[call-overload]
     return padded
 
 

@@ -29,8 +29,8 @@ from encoders.numbers.enclosure import (
 )
 from encoders.operator import Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.affine import AffineMap, affine_semantics, affine_values, scaled_part
-from encoders.relaxations.elements import Element
 from encoders.rounding.error_arithmetic import traced
+from encoders.site import Element
 from encoders.traits import ChannelMap, Likeness
 from onnx_import.graph import TensorType
 

@@ -34,9 +34,8 @@ def window_extreme(
     def operands(site: Site) -> list[Operand]:
         return [Operand(0, np.maximum(index, -1)) for index in terms_of(site)]
 
-    return extreme_operator(
-        name, since, operands, sign, check=check, work=lambda site: int(terms_of(site).size)
-    )
+    operator = extreme_operator(name, since, operands, sign, check)
+    return replace(operator, work=lambda site: int(terms_of(site).size))
 
 
 def _check_pool(site: Site) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from encoders.families.sums import (
 )
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart
 from encoders.operator import (
+    Contribution,
     DifferenceMap,
     Field,
     Operator,
@@ -121,10 +121,10 @@ def _square(site: Site) -> Bilinear:
     return Bilinear(on, on, np.multiply, shape, terms=1, square=True)
 
 
-def _both(pulled: ValueMap | DifferenceMap) -> Any:
+def _both(pulled: ValueMap | DifferenceMap) -> Callable[[FloatArray], Contribution]:
     """The two factors are one tensor: their functionals add up."""
 
-    def backward(c: FloatArray) -> Any:
+    def backward(c: FloatArray) -> Contribution:
         found = pulled.backward(c)
         first, second = found.coefficients
         if first is None or second is None:
