@@ -98,6 +98,8 @@ TESTS = (
     "tests/test_kept_attributes.py",
     "tests/fuzzing/test_graphs.py",
     "tests/test_affine_forms.py",
+    "tests/test_linear_bounds.py",
+    "tests/test_outward_rounding.py",
     "tests/test_kernel.py",
     "tests/test_functions.py",
     "tests/test_lemmas.py",
