@@ -4,6 +4,7 @@ models."""
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 from fractions import Fraction
@@ -24,6 +25,7 @@ from gpu_check.runtimes.replay import NotReplayed
 from gpu_check.runtimes.runtimes import OnnxRuntime
 from gpu_check.runtimes.torch_replay import replay_on_torch
 from onnx_import import load
+from onnx_import.onnx.proto import sha256_of
 from refine.cli.main import run
 from refine.options.optimised import as_optimised
 from refine.results.verdict import ExitCode
@@ -161,3 +163,26 @@ def test_an_operator_of_onnxruntimes_own_is_refused(
     given = ["bound", "gelu.onnx", "--input", "-1..1", "--as-optimised", "extended"]
     assert run(given) is ExitCode.INPUT_ERROR
     assert "com.microsoft.Gelu" in capsys.readouterr().err
+
+
+def test_what_has_no_semantics_is_refused_by_every_command(
+    net: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A runtime is not held to what nobody says, nor is a counterexample to it believed."""
+    scales = {"s": np.array([1, 1, 2, 2], np.float32)}
+    node = helper.make_node("Resize", ["x", "", "s"], ["y"], mode="cubic")
+    small_models.save(Path("cubic.onnx"), [node], {"x": [1, 1, 2, 2]}, {"y": [1, 1, 4, 4]}, scales)
+    violated("net.onnx", "--contract", "sequential-fma")
+    saved = json.loads(Path("net-counterexample.json").read_text())
+    saved |= {"model": "cubic.onnx", "sha256": sha256_of(Path("cubic.onnx"))}
+    Path("cubic.json").write_text(json.dumps(saved))
+    for command in (
+        ["bound", "cubic.onnx", "--input", "0..1"],
+        ["conform", "cubic.onnx", "--contract", "ieee-any"],
+        ["probe", "cubic.onnx"],
+        ["check", "cubic.onnx", "--input", "0..1", "--eps", "1", "--contract", "probe:onnxruntime"],
+        ["replay", "cubic.json"],
+    ):
+        capsys.readouterr()
+        assert run(command) is ExitCode.INPUT_ERROR
+        assert "attribute 'mode' is 'cubic'" in capsys.readouterr().err

@@ -162,8 +162,10 @@ def conformance(
 
     `seen` is told of every node that has been judged, as far as it alone can be.
     `bound` is needed where several nodes stand between tensors that the runtime shows.
-    Raises RuntimeUnavailable if the runtime cannot run the model.
+    Raises RuntimeUnavailable if the runtime cannot run the model, UnsupportedModel, naming the
+    node, for what has no meaning and so nothing that a runtime could be held to.
     """
+    _ = program_of(graph).checked
     tell("probing modes")
     flushes = probe_flushes(machine.kernels)
     modes = [*_wrong_formats(graph, contract), *_wrong_modes(machine, contract, flushes)]

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from encoders.program import program_of
 from gpu_check.probe.probed_contract import Probed, probe_contract
 from gpu_check.runtimes.runtimes import OnnxRuntimeOptions, RuntimeUnavailable
 from gpu_check.runtimes.tensors import Machine
@@ -28,7 +29,9 @@ def probed(
     seed: int = 0,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Probed:
-    """Probe the runtime on every node. Raises ModelError where that cannot be done."""
+    """Probe the runtime on every node. Raises ModelError where that cannot be done, and for a node
+    that has no meaning."""
+    _ = program_of(graph).checked
     options = choice.options
     if isinstance(options, OnnxRuntimeOptions) and options.optimization != "none":
         raise UnsupportedModel(

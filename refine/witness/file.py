@@ -20,6 +20,7 @@ from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import EXACT
 from encoders.contract.table import contract_document, contract_of_table
 from encoders.numbers.formats import round_array, round_fraction
+from encoders.program import program_of
 from gpu_check.common.writing import write_text, write_whole
 from onnx_import.errors import ModelError, shorten
 from onnx_import.files import read_text, within
@@ -209,7 +210,7 @@ def _unchanged(model: Path, sha256: str, graph_of: Callable[[Path], Graph]) -> G
     graph = graph_of(model)
     if graph.sha256 != sha256:
         raise ModelError(f"{model} has changed since this counterexample was saved")
-    return graph
+    return program_of(graph).checked.graph
 
 
 def _execution(document: Mapping[str, Any] | None) -> RuntimeContract:
