@@ -136,6 +136,7 @@ SINCE = {
     "LayerNormalization": 17,
     "RMSNormalization": 23, "Attention": 23, "RotaryEmbedding": 23, "GroupNormalization": 21,
     "CenterCropPad": 18, "Trilu": 14, "BitShift": 11,
+    "ReverseSequence": 10,
 }  # fmt: skip
 
 
@@ -394,7 +395,7 @@ def _rows(b: Builder, op: str) -> None:
 
 @_recipe("Concat", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Gather",
          "GatherElements", "Pad", "Expand", "Tile", "Trilu", "Split", "CenterCropPad",
-         "ScatterND", "ScatterElements", "GatherND", "Dropout")  # fmt: skip
+         "ReverseSequence", "ScatterND", "ScatterElements", "GatherND", "Dropout")  # fmt: skip
 def _movement(b: Builder, op: str) -> None:
     x = b.tensor(lambda t: len(t) >= 2, b.shape(b.n(2, 3)))
     s = b.pool[x]
@@ -445,6 +446,9 @@ def _movement(b: Builder, op: str) -> None:
         )
     elif op == "Trilu":
         b.add(op, [x, b.keep(np.int64(b.n(-1, 1)))], s, upper=b.n(0, 1))
+    elif op == "ReverseSequence":
+        lengths = b.rng.integers(0, s[0] + 1, s[1]).tolist()
+        b.add(op, [x, b.ints(*lengths)], s)
     elif op == "Split":
         twice = b.add("Concat", [x, x], changed(2 * s[axis]), axis=axis)
         parts: dict[str, Any] = {"num_outputs": 2} if b.opset >= 18 else {}

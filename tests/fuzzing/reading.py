@@ -132,6 +132,7 @@ MOVING = (
     "Concat", "Transpose", "Reshape", "Flatten", "Identity", "Squeeze", "Unsqueeze", "Slice",
     "Gather", "GatherElements", "GatherND", "Pad", "Expand", "Tile", "Trilu", "DepthToSpace",
     "SpaceToDepth", "Split", "ScatterND", "ScatterElements", "CenterCropPad", "Dropout",
+    "ReverseSequence",
 )  # fmt: skip
 
 

@@ -86,6 +86,14 @@ MOVEMENTS: Mapping[str, Sequence[Grid]] = {
             upper=(None, 0, 1),
         ),
     ),
+    "ReverseSequence": (
+        moved(
+            *both((3, 2), (2, 3), (2, 2, 3), (2, 2)),
+            sequence_lens=((2, 2), (3, 1), (1, 2), (0, 1), (1, 1, 2), (2, 1), (4, 4), (-1, 1)),
+            time_axis=(None, 0, 1),
+            batch_axis=(None, 1, 0),
+        ),
+    ),
     "DepthToSpace": (
         moved(
             *both((1, 4, 2, 3), (2, 8, 1, 2), (1, 9, 1, 1), (1, 4, 0, 2)),
