@@ -48,7 +48,7 @@ class Example:
     """A network of one or a few nodes and the box its inputs come from.
 
     `exact` says that onnxruntime must agree bit for bit with the sequential emulation; `rational`
-    that the real semantics can be evaluated in rationals.
+    that the real semantics can be evaluated in rationals; `dtype` is the type of its numbers.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Example:
     exact: bool = True
     rational: bool = True
     outputs: Sequence[str] = ("y",)
+    dtype: Any = np.float32
 
 
 def example(
@@ -91,7 +92,9 @@ def example(
     )
 
 
-def model_of(case: Example, dtype: Any = np.float32) -> onnx.ModelProto:
+def model_of(case: Example, dtype: Any = None) -> onnx.ModelProto:
+    """The network in its own type, or in another."""
+    dtype = case.dtype if dtype is None else dtype
     code = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     stored = {k: np.asarray(v) for k, v in case.constants.items()}
     stored = {k: v.astype(dtype) if v.dtype == np.float64 else v for k, v in stored.items()}
@@ -110,7 +113,7 @@ def model_of(case: Example, dtype: Any = np.float32) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(made)
 
 
-def graph_of(case: Example, dtype: Any = np.float32) -> tuple[Graph, bytes]:
+def graph_of(case: Example, dtype: Any = None) -> tuple[Graph, bytes]:
     made = model_of(case, dtype)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"

@@ -1,42 +1,38 @@
-"""Example nodes of every operator: what the registry-driven tests run on."""
+"""Example nodes of every operator: the one registry that the tests of all operators run on.
+
+`EXAMPLES` are single nodes, on which an operator's semantics are held against each other;
+`every_example` has these and the examples of each family of operators, which stand in its own
+tests, by operator.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from functools import cache
 from typing import Any
 
 import numpy as np
-import onnx
-from text_networks import NodeText, Shape, loaded, model, node, numbers
-
-from onnx_import.graph import Graph
-
-
-@dataclass(frozen=True)
-class Example:
-    """One node on inputs of these shapes, with constants."""
-
-    node: NodeText
-    inputs: dict[str, Shape]
-    constants: dict[str, Any]
-    dtype: Any = np.float32
-
-    def model(self, dtype: Any = None) -> onnx.ModelProto:
-        return model((self.node,), self.inputs, self.constants, dtype=dtype or self.dtype)
-
-    def graph(self) -> Graph:
-        return loaded(self.model())
+import test_masks
+import test_operators_algebraic
+import test_operators_elementary
+import test_operators_interpolation
+from operator_checks import Described, Example
+from operator_checks import example as of_one
 
 
-def example(text: NodeText, dtype: Any = np.float32, **tensors: Any) -> Example:
+def node(op: str, inputs: str, output: str, **attributes: Any) -> Described:
+    return op, inputs, output, attributes
+
+
+def example(described: Described, dtype: Any = np.float32, **tensors: Any) -> Example:
     """Tuples are shapes of inputs, everything else is a constant."""
     inputs = {t: v for t, v in tensors.items() if isinstance(v, tuple)}
     constants = {
-        t: v if isinstance(v, np.ndarray) else numbers(v)
+        t: v if isinstance(v, np.ndarray) else np.array(v, np.float64)
         for t, v in tensors.items()
         if not isinstance(v, tuple)
     }
-    return Example(text, inputs, constants, dtype)
+    return Example(described[0], (described,), inputs, constants, opset=15, dtype=dtype)
 
 
 def axes(*values: int) -> Any:
@@ -127,3 +123,36 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     "Squeeze": (example(node("Squeeze", "x a", "y"), x=(2, 1, 3), a=axes(1)),),
     "Unsqueeze": (example(node("Unsqueeze", "x a", "y"), x=(2, 3), a=axes(1)),),
 }  # fmt: skip
+
+PAIR = {"a": (2, 3), "b": (3,)}
+MORE = (
+    *(of_one(op, "a b", PAIR) for op in ("And", "Or", "Xor")),
+    of_one("Not", "a", {"a": (2, 3)}),
+    of_one(
+        "GroupNormalization", "x s b", (2, 4, 3), opset=21, num_groups=2,
+        constants={"s": np.array([0.7, -1.25, 3.0, 0.1]), "b": np.zeros(4)},
+    ),
+)  # fmt: skip
+OF_FAMILIES = (
+    *test_operators_algebraic.EVERY,
+    *test_operators_elementary.EVERY,
+    *test_operators_interpolation.CASES,
+    *test_masks.CASES,
+)
+
+
+@cache
+def every_example() -> dict[str, list[Example]]:
+    """Networks with each operator, those of it alone first."""
+    found: dict[str, list[Example]] = defaultdict(list)
+    for name, (first, *_) in EXAMPLES.items():
+        found[name].append(first)
+    for case in sorted((*MORE, *OF_FAMILIES), key=lambda c: len(c.nodes)):
+        for op, *_ in case.nodes:
+            found[op].append(case)
+    for name, op in (("Interpolate", "Resize"), ("Slice", "Split")):
+        found[name] += [c for c in found[op] if name == "Slice" or "mode" in c.nodes[0][3]]
+    found["Truncate"] += [c for c in found["Cast"] if "to" in c.nodes[0][3]]
+    for op in ("Softmax", "LogSoftmax"):
+        found[f"Masked{op}"] += [c for c in test_masks.CASES if c.nodes[1][0] == op]
+    return found

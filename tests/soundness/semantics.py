@@ -17,6 +17,7 @@ import numpy as np
 import onnxruntime
 import z3
 from onnx.reference import ReferenceEvaluator
+from operator_checks import Example, graph_of, model_of
 from ort_schedule import ORT_PLAIN
 
 from encoders.arithmetic.exact_fields import RationalArithmetic, Rationals, fraction, object_array
@@ -36,7 +37,6 @@ from encoders.functions.accuracy import Transcendental
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import BINARY64
 from encoders.operator import Contribution, Operator, Site, site_of
-from examples import Example
 
 SAMPLES = 3
 SCHEDULES = (
@@ -78,7 +78,7 @@ class Stand:
 
 
 def stand(operator: Operator, example: Example) -> Stand:
-    graph = example.graph()
+    graph, _ = graph_of(example)
     (only,) = graph.order
     return Stand(operator, site_of(graph, only), example)
 
@@ -164,13 +164,13 @@ def runtimes_agree(s: Stand) -> Iterator[str]:
     named = {t: v[0] for t, v in zip(s.example.inputs, inputs, strict=False)}
     exact = np.array([float(fraction(v)) for v in _real(s, _once(s, inputs)).ravel()])
     wide = {t: v.astype(np.float64) for t, v in named.items()}
-    (found,) = ReferenceEvaluator(s.example.model(np.float64)).run(None, wide)
+    (found,) = ReferenceEvaluator(model_of(s.example, np.float64)).run(None, wide)
     expected = np.asarray(found)
     if not np.allclose(exact, expected.ravel(), rtol=1e-4, atol=1e-5):
         yield "the real semantics is far from onnx.reference"
     if s.dtype is np.float64 and not np.allclose(exact, expected.ravel(), rtol=1e-11, atol=1e-12):
         yield "the real semantics is not what onnx.reference computes in float64"
-    session = onnxruntime.InferenceSession(s.example.model().SerializeToString())
+    session = onnxruntime.InferenceSession(model_of(s.example).SerializeToString())
     actual = np.asarray(session.run(None, named)[0])
     got = _emulated(s, _once(s, inputs), SEQUENTIAL)[0]
     tolerance = 1e-4 if s.dtype is np.float32 else 1e-12

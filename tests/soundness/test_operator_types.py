@@ -2,48 +2,26 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-import test_masks
-import test_operators_algebraic
-import test_operators_elementary
-import test_operators_interpolation
-from operator_checks import Example, example, model_of
+from operator_checks import Example, model_of
 
 from encoders.contract.presets import SEQUENTIAL
 from encoders.program import program_of
 from encoders.registry import operators
-from examples import EXAMPLES
+from examples import every_example
 from gpu_check.emulator.emulator import emulate
 from gpu_check.runtimes.runtimes import OnnxRuntime, RuntimeUnavailable
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import DType, Graph
 
-PAIR = {"a": (2, 3), "b": (3,)}
-MORE = (
-    *(example(op, "a b", PAIR) for op in ("And", "Or", "Xor")),
-    example("Not", "a", {"a": (2, 3)}),
-    example(
-        "GroupNormalization", "x s b", (2, 4, 3), opset=21, num_groups=2,
-        constants={"s": np.array([0.7, -1.25, 3.0, 0.1]), "b": np.zeros(4)},
-    ),
-)  # fmt: skip
-SAMPLES = (
-    *MORE,
-    *test_operators_algebraic.EVERY,
-    *test_operators_elementary.EVERY,
-    *test_operators_interpolation.CASES,
-    *test_masks.CASES,
-)
 NEWER = (0, 16, 22, 24)  # opsets in which ONNX allows more types
 WITHOUT_FILES = {"Rational"}  # ONNX has no such operator, and no other is read as one
 WITH_SCALES = {  # their types come in combinations: tests/test_operators_quantized.py has them
@@ -62,25 +40,6 @@ NORMALIZING = ("GroupNormalization", "LayerNormalization", "RMSNormalization")  
 SLACK = {DType.FLOAT16: 2e-2, DType.BFLOAT16: 0.1, DType.FLOAT32: 1e-4, DType.FLOAT64: 1e-12}
 
 
-@cache
-def samples() -> dict[str, list[Example]]:
-    """Networks with each operator, those of it alone first."""
-    found: dict[str, list[Example]] = defaultdict(list)
-    for name, (first, *_) in EXAMPLES.items():
-        op, inputs, output, attributes = first.node
-        node = (op, " ".join(inputs), output, attributes)
-        found[name].append(Example(name, (node,), first.inputs, first.constants, opset=15))
-    for case in sorted(SAMPLES, key=lambda c: len(c.nodes)):
-        for op, *_ in case.nodes:
-            found[op].append(case)
-    for name, op in (("Interpolate", "Resize"), ("Slice", "Split")):
-        found[name] += [c for c in found[op] if name == "Slice" or "mode" in c.nodes[0][3]]
-    found["Truncate"] += [c for c in found["Cast"] if "to" in c.nodes[0][3]]
-    for op in ("Softmax", "LogSoftmax"):
-        found[f"Masked{op}"] += [c for c in test_masks.CASES if c.nodes[1][0] == op]
-    return found
-
-
 def typed_model(case: Example, dtype: DType) -> onnx.ModelProto:
     with np.errstate(all="ignore"):  # constants that the type does not hold
         made = model_of(case, dtype.numpy)
@@ -94,7 +53,7 @@ def typed_model(case: Example, dtype: DType) -> onnx.ModelProto:
 def graphs(name: str, dtype: DType, folder: Path) -> Iterator[tuple[Graph, bytes, Example]]:
     """Networks with this operator on inputs of this type that are accepted."""
     path = folder / "model.onnx"
-    for case in samples()[name]:
+    for case in every_example()[name]:
         for opset in NEWER:
             try:
                 made = typed_model(replace(case, opset=max(case.opset, opset)), dtype)

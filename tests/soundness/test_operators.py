@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+from operator_checks import Example, graph_of, model_of
 from semantics import CHECKS, Stand, stand
 
 from encoders.arithmetic.values import Inputs
@@ -17,7 +18,7 @@ from encoders.contract.presets import SEQUENTIAL
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Contribution, Operator, RoundingBound
 from encoders.registry import operators
-from examples import EXAMPLES, Example
+from examples import EXAMPLES
 from gpu_check.emulator.emulator import emulate
 
 FOLDER = Path(__file__).resolve().parents[1]
@@ -164,8 +165,8 @@ def test_relu_on_special_numbers_as_onnxruntime() -> None:
     )
     row = np.stack([special, -special])
     (example,) = EXAMPLES["Relu"]
-    session = onnxruntime.InferenceSession(example.model().SerializeToString())
+    session = onnxruntime.InferenceSession(model_of(example).SerializeToString())
     actual = np.asarray(session.run(None, {"x": row})[0])
-    emulated = emulate(example.graph(), {"x": row[None]}, SEQUENTIAL)["y"][0]
+    emulated = emulate(graph_of(example)[0], {"x": row[None]}, SEQUENTIAL)["y"][0]
     both_nan = np.isnan(actual) & np.isnan(emulated)
     assert np.all((actual.view(np.uint32) == emulated.view(np.uint32)) | both_nan)
