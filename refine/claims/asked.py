@@ -83,7 +83,11 @@ def answered(
         constraint=question.constraint,
         tell=tell,
     )
-    return claim.settle(asked)
+    result = claim.settle(asked)
+    if result.claimed is None:
+        return result
+    made = replace(result.claimed, text=question.text, given=question.given)
+    return replace(result, claimed=made)
 
 
 def _specification(question: Question, spec: Path | Graph) -> Side:

@@ -17,7 +17,8 @@ from refine.claims.options import Options
 from refine.common.told import told
 from refine.domain.domain import Domain
 from refine.options.settings import require_count
-from refine.results.verdict import Result, Side, Tolerance
+from refine.results.verdict import Result, Side, Tolerance, Witness
+from refine.witness.file import Saved
 
 Given: TypeAlias = Mapping[str, object]
 Value: TypeAlias = int | str | None
@@ -96,7 +97,8 @@ class ClaimKind:
     several results. `epsilon` says whether it takes a tolerance, `zero` that this may be 0.
     `compares` marks a claim of two models, which `refine diff` asks; all others are asked by
     `refine check`. `draws`: the model may draw numbers as it runs. `rows(given)` is the number of
-    rows of the batch in which it runs, where that is not the file's own.
+    rows of the batch in which it runs, where that is not the file's own. `again(saved)` evaluates a
+    saved counterexample anew, on the emulator and on runtimes; None where nothing can be.
     """
 
     name: str
@@ -109,6 +111,7 @@ class ClaimKind:
     draws: bool = False
     reads: Callable[[str], bool] = lambda text: False
     rows: Callable[[Given], int | None] = lambda given: None
+    again: Callable[[Saved], Witness] | None = None
 
     def taken(self, every: Given) -> Given:
         """Of the options of all claims, this one's."""

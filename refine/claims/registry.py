@@ -15,6 +15,8 @@ USUAL = "accuracy"
 """What is claimed where nothing is said."""
 DIFFERENCE = "difference"
 """What `refine diff` asks."""
+BATCH_INVARIANT = "batch-invariant"
+"""What rows of a batch are asked."""
 
 
 @cache

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
 from onnx_import import load
-from refine.claims.kinds.batch_invariance import run_batch_again
-from refine.claims.pair_quarry import run_pair_again
+from onnx_import.errors import ModelError
+from refine.claims.kind import ClaimKind
+from refine.claims.registry import BATCH_INVARIANT, DIFFERENCE, USUAL, claim_for, claims
 from refine.results.verdict import Execution, Refusal, Witness
 from refine.witness.file import Saved, Trusted, load_witness
-from refine.witness.replay import run_again
 from refine.witness.script import script_of
 
 
@@ -38,6 +38,8 @@ class Replay:
         """A script that shows the violation with numpy and onnxruntime alone. Raises ModelError
         where onnxruntime does not show it."""
         saved = self.saved
+        if saved.claim is not None:
+            raise ModelError(f"a script shows errors alone, not that '{saved.claim}' is broken")
         return script_of(self.witness, saved.graph, saved.epsilon, saved.spec)
 
     def __bool__(self) -> bool:
@@ -56,9 +58,19 @@ def replayed(file: Path, trusted: Trusted) -> Replay:
     Raises ModelError for a file that is no counterexample, or one whose model has changed.
     """
     saved = load_witness(file, partial(load, allowed=trusted.allowed), trusted)
+    kind = _kind_of(saved)
+    if kind.again is None:
+        raise ModelError(f"{file}: claim {kind.name} does not say how to replay a counterexample")
+    own = {o.name: saved.given.get(o.name, o.default) for o in kind.options}
+    for option in kind.options:
+        option.require(own[option.name])
+    saved = replace(saved, given=own)
+    return Replay(saved, kind.again(saved))
+
+
+def _kind_of(saved: Saved) -> ClaimKind:
+    if saved.claim is not None:
+        return claim_for(saved.claim)
     if saved.batch is not None:
-        return Replay(saved, run_batch_again(saved))
-    alone = saved.spec is None
-    return Replay(
-        saved, run_again(saved.graph, saved.candidate) if alone else run_pair_again(saved)
-    )
+        return claims()[BATCH_INVARIANT]
+    return claims()[USUAL if saved.spec is None else DIFFERENCE]

@@ -32,7 +32,7 @@ from refine.proof.cross_check import cross_checks
 from refine.proof.proof import Proof, failure_of, first_proof, improved
 from refine.proof.unproved_boxes import remains
 from refine.results.obligation import Obligation
-from refine.results.verdict import Conduct, NodeReport, Result, Side, Tolerance, Verdict
+from refine.results.verdict import Claimed, Conduct, NodeReport, Result, Side, Tolerance, Verdict
 
 
 def settle(
@@ -146,7 +146,7 @@ class _Account:
             timed_out=timed_out,
             spec=claim.spec,
             pairing=claim.pairing,
-            claimed=claim.statement,
+            claimed=None if claim.statement is None else Claimed(claim.statement),
         )
 
     def tell_so_far(self, proof: Proof, catch: Catch) -> None:

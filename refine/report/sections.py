@@ -94,7 +94,7 @@ def header_of(result: Result) -> Iterator[tuple[str, str]]:
     for note in graph.notes:
         yield "", note
     if result.claimed is not None:
-        yield "[bold]claim[/]", result.claimed
+        yield "[bold]claim[/]", result.claimed.statement
     boxes = "1 box" if len(domain.boxes) == 1 else f"union of {len(domain.boxes)} boxes"
     sizes = ", ".join(f"{n} {list(graph.types[n].shape)}" for n in graph.inputs)
     yield "[bold]domain[/]", f"{domain.source}: {boxes}; {sizes}"

@@ -41,7 +41,7 @@ def document_of(result: Result) -> dict[str, Any]:
         "verdict": result.verdict.value,
         "timed_out": result.timed_out,
         "reason": result.reason,
-        **({} if result.claimed is None else {"claim": result.claimed}),
+        **({} if result.claimed is None else {"claim": result.claimed.statement}),
         **_tolerance(result.tolerance),
         **_number("bound", result.bound),
         "bounds": {t: _nested(b) for t, b in result.bounds.items()},

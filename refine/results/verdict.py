@@ -176,6 +176,16 @@ class Shown:
     error: float
 
 
+@dataclass(frozen=True)
+class Claimed:
+    """What was claimed, in words, and what made it: the text after `--claim` and the claim's
+    own options."""
+
+    statement: str
+    text: str = ""
+    given: Mapping[str, object] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, repr=False)
 class Result:
     """A verdict with its reason, its bounds, what was assumed and how each part was shown.
@@ -211,7 +221,7 @@ class Result:
     batch: int | None = None
     pairing: Pairing | None = None
     shown: Shown | None = None
-    claimed: str | None = None
+    claimed: Claimed | None = None
     certification: Certification | None = None
 
     def __bool__(self) -> bool:

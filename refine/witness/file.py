@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -58,10 +58,18 @@ def save_witness(result: Result, path: Path) -> None:
         "eps": None if (e := result.tolerance.of(witness.output)) is None else str(e),
         "specification": None if result.spec is None else _specification(result, path),
         "batch": result.batch,
+        **_claimed(result),
         "real_inputs": _rationals(witness),
     }
     text = json.dumps(document, indent=2) + "\n"
     write_text(path, text)
+
+
+def _claimed(result: Result) -> dict[str, Any]:
+    """The claim that it breaks, where that is not about errors."""
+    if result.claimed is None:
+        return {}
+    return {"claim": {"text": result.claimed.text, "options": dict(result.claimed.given)}}
 
 
 def _specification(result: Result, path: Path) -> dict[str, Any]:
@@ -121,7 +129,8 @@ def _rationals(witness: Witness) -> dict[str, list[str]] | None:
 class Saved:
     """A counterexample read from its file; `spec` is the other graph of a comparison and the
     execution of it, and `match` says which of its tensors are the graph's. `batch` is how many rows
-    `graph` was read with, if the file left that open."""
+    `graph` was read with, if the file left that open. `claim` made the claim that it breaks, where
+    that is not about errors, and `given` are the claim's own options."""
 
     graph: Graph
     candidate: Candidate
@@ -129,6 +138,8 @@ class Saved:
     spec: Side | None
     batch: int | None = None
     match: Mapping[str, str] | None = None
+    claim: str | None = None
+    given: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -164,6 +175,7 @@ def load_witness(
         given = document.get("real_inputs") or {}
         exact = {_text(n): tuple(map(_ratio, v)) for n, v in dict(given).items()}
         match = None if other is None else _match(other.get("match"))
+        claim, own = _claim(document.get("claim"))
         archive = within(_text(document["inputs"]), path.parent, trusted.allowed, "the array file")
         spec_model = None if other is None else _text(other["model"])
         spec_sha256 = None if other is None else _text(other["sha256"])
@@ -191,6 +203,8 @@ def load_witness(
         spec=spec,
         batch=batch,
         match=match,
+        claim=claim,
+        given=own,
     )
 
 
@@ -253,6 +267,12 @@ def _match(value: Any) -> Mapping[str, str] | None:
     if value is None:
         return None
     return {_text(a): _text(b) for a, b in dict(value).items()}
+
+
+def _claim(value: Any) -> tuple[str | None, Mapping[str, object]]:
+    if value is None:
+        return None, {}
+    return _text(value["text"]), {_text(n): v for n, v in dict(value["options"]).items()}
 
 
 def _rows(value: Any) -> int | None:

@@ -22,7 +22,7 @@ from refine.common.clock import Clock
 from refine.domain.domain import Domain
 from refine.options.applicable import nameless_rules
 from refine.results.verdict import Result, Side, Tolerance, Witness
-from refine.witness.replay import replays
+from refine.witness.replay import replays, run_again
 from refine.witness.witness import confirm
 
 
@@ -81,6 +81,7 @@ CLAIMS = (
         name="accuracy",
         summary="every output is within E of its real value",
         settle=_settled,
+        again=lambda saved: run_again(saved.graph, saved.candidate),
         draws=True,
     ),
 )

@@ -318,6 +318,7 @@ CLAIMS = (
         name="batch-invariant",
         summary="a row of a batch gives what it gives alone, within E (0: every bit)",
         settle=_settled,
+        again=run_batch_again,
         options=(
             ClaimOption(
                 name="batch",

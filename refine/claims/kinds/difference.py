@@ -23,7 +23,7 @@ from refine.claims.assumptions import assumptions_of
 from refine.claims.claim import Claim, require_semantics
 from refine.claims.kind import Asked, ClaimKind, EpsilonUse
 from refine.claims.options import Options
-from refine.claims.pair_quarry import pair_quarry
+from refine.claims.pair_quarry import pair_quarry, run_pair_again
 from refine.claims.settle import settle
 from refine.claims.shown import shown_apart
 from refine.common.clock import Clock
@@ -189,6 +189,7 @@ CLAIMS = (
         name="difference",
         summary="every output is within E of the other model's",
         settle=_settled,
+        again=run_pair_again,
         epsilon=EpsilonUse.OPTIONAL,
         zero=True,
         compares=True,
