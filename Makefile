@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint fuzz grids install
+.PHONY: demo test lint fuzz grids proofs install
 
 SECONDS := 60
 
@@ -29,6 +29,9 @@ fuzz: $(INSTALLED)
 
 grids: $(INSTALLED)
 	$(BIN)/python tests/grids 500 0
+
+proofs: $(INSTALLED)
+	$(BIN)/python proofs/check.py
 
 install: $(INSTALLED)
 
