@@ -30,7 +30,7 @@ from checker.exact import (
 )
 from checker.maps import chosen
 from checker.model import Model, Node
-from checker.rounding import Contract, Rounding
+from checker.rounding import Rounding
 
 _COEFFICIENTS = 2**21  # of the functionals that are pulled back at once
 
@@ -73,7 +73,7 @@ class Leaf:
     def __init__(
         self,
         model: Model,
-        contract: Contract,
+        contract: tuple[bool, bool],
         claims: Mapping[str, Claim],
         met: Callable[[str, str, Array, Array], Array] = demand,
     ) -> None:

@@ -90,10 +90,10 @@ class Linear:
     """
 
     def __init__(
-        self, weights: Array, forward: Apply, backward: Apply, terms: int, unsure: Any = None
+        self, weights: Array, forward: Apply, backward: Apply, terms: int, unsure: Any = 0.0
     ) -> None:
         self.weights, self.forward, self.backward, self.terms = weights, forward, backward, terms
-        self.absolute = np.abs(weights) if unsure is None else add(np.abs(weights), unsure)
+        self.absolute = add(np.abs(weights), unsure) if np.any(unsure) else np.abs(weights)
         self.moves = terms == 1 and bool(np.all(self.absolute == 1.0))
         bits = 52 - SLICE - max(int(terms).bit_length(), 1)
         if bits < 8:
@@ -105,7 +105,7 @@ class Linear:
             integers = np.rint(left / unit)
             left = left - integers * unit
             self.slices += [(integers, unit)] if np.any(integers) or not self.slices else []
-        left = np.abs(left) if unsure is None else add(np.abs(left), unsure)
+        left = add(np.abs(left), unsure) if np.any(unsure) else np.abs(left)
         self.rest = left if np.any(left) else None
 
     def products(self, apply: Apply, rows: Rows) -> list[Array]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import product as places_of
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ def product(weights: Array) -> Linear:
     )
 
 
-def chosen(index: Index, size: int, scale: Array, unsure: Array | None = None) -> Linear:
+def chosen(index: Index, size: int, scale: Array, unsure: Any = 0.0) -> Linear:
     """y = scale·Σ_t x[index[t]], index (t, outputs) into `size` inputs, -1 where there is none."""
     once = [np.max(np.bincount(row[row >= 0]), initial=1) <= 1 for row in index]
 
@@ -54,23 +55,19 @@ def windows(
 ) -> Index:
     """(places of the kernel, outputs): the pixels that windows read, -1 in the padding, of which
     `pads` stand before each axis."""
-    grid, found = np.arange(prod(pixels)).reshape(tuple(pixels)), []
+    padded = np.arange(prod(pixels)).reshape(tuple(pixels))
+    reach = [
+        (o - 1) * s + d * (k - 1) + 1
+        for o, s, d, k in zip(output, strides, dilations, kernel, strict=True)
+    ]
+    sides = [(p, max(r - p - n, 0)) for p, r, n in zip(pads, reach, pixels, strict=True)]
+    padded = np.pad(padded, sides, constant_values=-1)
+    found = []
     for place in places_of(*(range(k) for k in kernel)):
-        at = [
-            np.arange(o) * s + d * k - p
-            for o, s, d, k, p in zip(output, strides, dilations, place, pads, strict=True)
-        ]
-        inside = np.ix_(*((a >= 0) & (a < n) for a, n in zip(at, pixels, strict=True)))
-        held = grid[np.ix_(*(np.clip(a, 0, n - 1) for a, n in zip(at, pixels, strict=True)))]
-        whole = np.broadcast_arrays(*inside)
-        found.append(np.where(np.all(whole, axis=0), held, -1).reshape(-1))
+        starts = zip(place, dilations, strides, output, strict=True)
+        cut = tuple(slice(k * d, k * d + (o - 1) * s + 1, s) for k, d, s, o in starts)
+        found.append(padded[cut].reshape(-1))
     return np.stack(found)
-
-
-def of_channels(index: Index, channels: int, pixels: int) -> Index:
-    """Windows of every channel of a flat tensor, from those of one."""
-    start = np.arange(channels)[:, None] * pixels
-    return np.where(index[:, None] < 0, -1, index[:, None] + start).reshape(len(index), -1)
 
 
 def convolution(weights: Array, index: Index, channels: int, pixels: int, groups: int) -> Linear:

@@ -9,7 +9,7 @@ from typing import Any
 
 from checker.exact import Outside
 from checker.model import Model, read_model
-from checker.rounding import Contract, read_contract
+from checker.rounding import read_contract
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.table import contract_table
 from onnx_import.graph import Graph
@@ -23,7 +23,7 @@ class Subject:
     """A model and a contract as the checker reads them, and how a certificate states them."""
 
     model: Model
-    contract: Contract
+    contract: tuple[bool, bool]
     table: Mapping[str, Any]
     sha256: str
 

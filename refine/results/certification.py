@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -13,6 +13,6 @@ class Certification:
     certificate, where one was asked for, of `leaves` parts of the domain; `file` is where it is."""
 
     outside: str | None
-    content: bytes | None = None
+    content: bytes | None = field(default=None, repr=False)
     leaves: int = 0
     file: Path | None = None
