@@ -93,8 +93,14 @@ def _image() -> onnx.ModelProto:
         "Conv", "x", body.number(4, 1, 3, 2), body.number(4), group=2, strides=[2, 1],
         pads=[1, 0, 2, 1], dilations=[1, 2],
     )  # fmt: skip
-    parameters = [np.float32([1.5, -0.75, 2.0, 0.5]), np.float32([0.1, 0.0, -0.2, 0.3])]
-    parameters += [np.float32([0.2, -0.1, 0.0, 0.4]), np.float32([0.5, 1.0, 2.0, 0.25])]
+    parameters = [
+        np.array([1.5, -0.75, 2.0, 0.5], np.float32),
+        np.array([0.1, 0.0, -0.2, 0.3], np.float32),
+    ]
+    parameters += [
+        np.array([0.2, -0.1, 0.0, 0.4], np.float32),
+        np.array([0.5, 1.0, 2.0, 0.25], np.float32),
+    ]
     hidden = body.add("BatchNormalization", hidden, *map(body.keep, parameters), epsilon=1e-3)
     hidden = body.add("Relu", hidden)
     hidden = body.add("Conv", hidden, body.number(3, 4, 2, 2), kernel_shape=[2, 2])
@@ -111,7 +117,9 @@ def _moved() -> onnx.ModelProto:
     second = body.add("Gather", second, body.keep(np.array([3, 1])), axis=1)
     second = body.add("Transpose", body.add("Identity", second))
     first = body.add("Pad", first, body.keep(np.array([0, 1, 0, 0])))
-    both = body.add("Concat", first, second, body.keep(np.float32([[0.5, -0.5, 0.25]])), axis=0)
+    both = body.add(
+        "Concat", first, second, body.keep(np.array([[0.5, -0.5, 0.25]], np.float32)), axis=0
+    )
     row = body.add("Squeeze", body.number(3, 1), body.keep(np.array([1])))
     total = body.add("Add", both, body.add("Unsqueeze", row, body.keep(np.array([0]))))
     total = body.add("Relu", total)

@@ -131,7 +131,7 @@ def test_no_execution_is_beyond_a_certified_bound(name: str, made: Callable[[str
     worst = 0.0
     for _ in range(40):
         x = inputs_of(example, it, rng)
-        (ran,) = session.run(None, x)
+        ran = np.asarray(session.run(None, x)[0])
         meant = values(model, x)[output]
         worst = max(worst, float(np.max(np.abs(ran.reshape(-1).astype(np.float64) - meant))))
     assert worst <= epsilon
@@ -169,7 +169,7 @@ def run_in_float32(node: Any, read: list[Any], order: str, rng: np.random.Genera
     for place in range(size):
         unit = np.zeros((1, size))
         unit[0, place] = 1.0
-        terms = [np.float32(node.bias[place])] if node.bias[place] else []
+        terms: list[Any] = [np.float32(node.bias[place])] if node.bias[place] else []
         for linear, x in zip(node.maps, read, strict=True):
             weights = linear.backward(linear.weights, unit)[0]
             products = [(np.float32(w), x[i]) for i, w in enumerate(weights) if w]
@@ -282,8 +282,8 @@ def mutants(it: Made) -> Iterator[tuple[str, Document, Arrays]]:
     for i, node in enumerate(d["nodes"]):
         for more in (-1, 1):
             yield told("terms", ["nodes", i, "terms"], node["terms"] + more)
-        other = "hinge" if node["lemma"] == "copy" else "copy"
-        yield told("lemma", ["nodes", i, "lemma"], other)
+        lemma = "hinge" if node["lemma"] == "copy" else "copy"
+        yield told("lemma", ["nodes", i, "lemma"], lemma)
         yield told("a node less", ["nodes", i], None)
     for key, value in {
         "order": "sorted", "fma": "perhaps", "bias": "nowhere", "alignment": 23,
