@@ -25,6 +25,7 @@ from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.functions.curve import Number
 from encoders.functions.function import Function
+from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import FloatFormat
 from encoders.numbers.radius import is_negative, is_radius, radius_of
@@ -203,21 +204,26 @@ NOT_NEGATIVE = Precondition(
 class RoundingBound:
     """A node's own rounding error |η| per output element, with what it rests on.
 
-    `lemmas` names the schema lemmas used. Where a precondition fails `radius` is infinite; a
-    negative one or NaN fails `NOT_NEGATIVE`.
+    Where a precondition fails `radius` is infinite. One that was negative before the kernel made it
+    infinite fails `NOT_NEGATIVE`. `besides` names lemmas that the node's values and differences
+    rest on; `lemmas` are these and those that the radius was made by.
     `row(i)` gives the data of flat output element i as exact numbers for a cross-check by Z3, or
     None if the operator offers none.
     """
 
-    radius: FloatArray
+    radius: Radius
     preconditions: tuple[Precondition, ...] = ()
-    lemmas: tuple[str, ...] = ()
+    besides: tuple[str, ...] = ()
     row: Callable[[int], RowFacts] | None = None
 
     def __post_init__(self) -> None:
-        if not is_radius(self.radius):
+        if NOT_NEGATIVE not in self.preconditions and self.radius.record.flaws:
             object.__setattr__(self, "preconditions", (*self.preconditions, NOT_NEGATIVE))
-            object.__setattr__(self, "radius", radius_of(self.radius))
+
+    @property
+    def lemmas(self) -> tuple[str, ...]:
+        """Names of the schema lemmas that the bound rests on, from the record of applications."""
+        return tuple(dict.fromkeys((*self.radius.record.lemmas, *self.besides)))
 
     def flawed(self) -> RoundingBound:
         """The same at a node of which another bound was negative."""
@@ -225,7 +231,7 @@ class RoundingBound:
 
     def using(self, *lemmas: str) -> RoundingBound:
         """The same bound at a node whose values and differences rest on these lemmas."""
-        return replace(self, lemmas=tuple(dict.fromkeys((*self.lemmas, *lemmas))))
+        return replace(self, besides=tuple(dict.fromkeys((*self.besides, *lemmas))))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import ast
 import copy
 import pickle
 import re
+from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -38,13 +39,32 @@ from encoders.lemmas.terms import (
 )
 
 BESIDE = {
-    "encoders/families/normalization.py",
-    "encoders/families/product_rounding.py",
-    "encoders/families/products.py",
-    "encoders/families/sums.py",
-    "encoders/rounding/rounding_bounds.py",
+    "encoders/families/normalization.py": 2,
+    "encoders/families/normalizing.py": 2,
+    "encoders/families/product_rounding.py": 1,
+    "encoders/families/products.py": 1,
+    "encoders/families/signed_sum.py": 1,
+    "encoders/families/smooth.py": 2,
+    "encoders/families/sums.py": 1,
+    "encoders/ops/activations/clip.py": 1,
+    "encoders/ops/activations/leaky_relu.py": 1,
+    "encoders/ops/algebra/rational.py": 1,
+    "encoders/ops/choices/arg_max.py": 1,
+    "encoders/ops/choices/compare.py": 1,
+    "encoders/ops/elementary/pow.py": 2,
+    "encoders/ops/movement/interpolate.py": 1,
+    "encoders/ops/quantized/quantize_linear.py": 1,
+    "encoders/ops/reductions/reduce_l2.py": 1,
+    "encoders/ops/reductions/reduce_log_sum_exp.py": 1,
+    "encoders/ops/reductions/softmax.py": 1,
+    "encoders/quantized/dynamic_products.py": 1,
+    "encoders/quantized/requantizing.py": 1,
+    "encoders/rounding/accumulation.py": 1,
+    "encoders/rounding/operand_truncation.py": 1,
+    "encoders/rounding/rounding_bounds.py": 1,
+    "encoders/rounding/tracked_functions.py": 2,
 }
-"""Files that still compute bounds beside the lemmas that they cite. The list only gets shorter."""
+"""How often files still take a bound that was computed beside lemmas. Numbers only get smaller."""
 
 every_lemma = pytest.mark.parametrize("lemma", LEMMAS, ids=lambda m: m.name)
 NUMBERS = st.one_of(
@@ -69,6 +89,10 @@ def met(lemma: Lemma, numbers: dict[str, float]) -> dict[str, float]:
     return numbers
 
 
+def checked_of(lemma: Lemma) -> list[Formula]:
+    return [*(formula for _, formula in lemma.signs), *lemma.hypotheses]
+
+
 def read(numbers: dict[str, float]) -> Arrays:
     return Arrays({name: np.asarray(v) for name, v in numbers.items()})
 
@@ -85,9 +109,9 @@ def test_arrays_agree_with_exact_arithmetic(lemma: Lemma) -> None:
         numbers = met(lemma, numbers) if mend else numbers
         arrays, exact = read(numbers), Exact({n: Fraction(v) for n, v in numbers.items()})
         with np.errstate(all="ignore"):
-            holds = [bool(arrays.surely(f)) for f in (*lemma.signs, *lemma.hypotheses)]
+            holds = [bool(arrays.surely(f)) for f in checked_of(lemma)]
             low, high = float(arrays.down(lemma.radius)), float(arrays.up(lemma.radius))
-        truly = [exact.holds(f) for f in (*lemma.signs, *lemma.hypotheses)]
+        truly = [exact.holds(f) for f in checked_of(lemma)]
         assert all(t or not h for t, h in zip(truly, holds, strict=True))
         seen["held" if all(holds) else "failed"] += 1
         if all(holds):
@@ -265,11 +289,12 @@ def test_large_arrays_are_read_in_blocks() -> None:
 
 
 def test_who_still_computes_beside_the_kernel() -> None:
-    def calls(file: str) -> bool:
-        named = (n.func for n in ast.walk(tree_of(file)) if isinstance(n, ast.Call))
-        return any(ast.unparse(f).split(".")[-1] == "unchecked" for f in named)
-
-    assert {f for f in files() if calls(f)} == BESIDE
+    found: Counter[str] = Counter()
+    for file in files():
+        for node in ast.walk(tree_of(file)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("unchecked"):
+                found[file] += 1
+    assert found == BESIDE
 
 
 def test_nobody_else_has_the_key() -> None:

@@ -177,7 +177,7 @@ def test_a_softmax_of_unbounded_scores_is_refused() -> None:
     site = site_of(graph, node)
     rounding = lookup(node).rounding(site, [x], x, IEEE_ANY)
     assert not all(c.holds for c in rounding.preconditions)
-    assert np.all(np.isinf(rounding.radius))
+    assert np.all(np.isinf(rounding.radius.bound))
     range_ = lookup(node).values(site, [x]).range
     assert np.all((range_.lo == 0) & (range_.hi == 1))
 
@@ -213,7 +213,7 @@ def test_softmax_of_scores_of_any_size_errs_by_a_few_roundings_of_one() -> None:
     (node,) = graph.order
     x = Interval(np.full((1, 4), -1e30), np.full((1, 4), 1e30))
     rounding = lookup(node).rounding(site_of(graph, node), [x], x, IEEE_ANY)
-    assert np.max(rounding.radius) < 64 * 2.0**-24
+    assert np.max(rounding.radius.bound) < 64 * 2.0**-24
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from kernel_files import exact_error, kernel, read
 from encoders.arithmetic.exact_fields import Rationals, fraction
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import exactly_zero
 from encoders.numbers.formats import BINARY16, BINARY32, FloatFormat, round_fraction, small_format
 from encoders.operator import site_of
 from encoders.registry import lookup, operators
@@ -82,7 +84,7 @@ def test_forgetting_what_storing_it_loses_is_caught(
     error = exact_error(graph, contract, {"x": 0.0})
     assert error is not None
     assert error <= Fraction(network_bounds(graph, box, contract).largest)
-    forgetful = replace(right, radius=np.zeros(()))
+    forgetful = replace(right, radius=exactly_zero(EXACT, ()))
     wrong = replace(operators()["Rational"], rounding=lambda *_: forgetful)
     monkeypatch.setattr(
         "encoders.program.lookup", lambda n: wrong if n.op == "Rational" else lookup(n)

@@ -14,6 +14,7 @@ import small_models
 from small_models import settled
 
 from encoders import program as program_module
+from encoders.lemmas.kernel import unchecked
 from encoders.numbers.radius import is_negative, is_radius, largest_radius, radius_of
 from encoders.operator import NOT_NEGATIVE, Contribution, DifferenceMap, RoundingBound
 from encoders.registry import lookup
@@ -46,12 +47,13 @@ def test_what_is_no_radius_becomes_infinite() -> None:
 
 
 def test_no_bound_of_a_node_can_be_negative() -> None:
-    bound = RoundingBound(NUMBERS)
-    np.testing.assert_array_equal(bound.radius, SOUND)
+    bound = RoundingBound(unchecked(NUMBERS))
+    np.testing.assert_array_equal(bound.radius.bound, SOUND)
     assert bound.preconditions == (NOT_NEGATIVE,)
     assert not NOT_NEGATIVE.holds
-    assert NOT_NEGATIVE in replace(RoundingBound(np.ones(2)), radius=-np.ones(2)).preconditions
-    assert not RoundingBound(np.zeros(2)).preconditions
+    sound = RoundingBound(unchecked(np.zeros(2)))
+    assert NOT_NEGATIVE in replace(sound, radius=unchecked(-np.ones(2))).preconditions
+    assert not sound.preconditions
 
     def backward(c: Any) -> Contribution:
         return Contribution((c,), np.zeros(len(c)))
@@ -73,7 +75,8 @@ def _negative_rounding(patch: pytest.MonkeyPatch) -> None:
         operator = lookup(node)
 
         def rounding(*a: Any) -> RoundingBound:
-            return replace(operator.rounding(*a), radius=np.full(a[0].outputs[0].shape, -1.0))
+            negative = unchecked(np.full(a[0].outputs[0].shape, -1.0))
+            return replace(operator.rounding(*a), radius=negative)
 
         return replace(operator, rounding=rounding)
 

@@ -21,6 +21,8 @@ from encoders.arithmetic.runtime import Arithmetic, moved
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.gathering import Index, gathered_part, picked
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import exactly_zero
 from encoders.numbers.enclosure import (
     UNIT,
     FloatArray,
@@ -240,15 +242,14 @@ def extreme_differences(
 def extreme_rounding(site: Site, result: Interval, contract: RuntimeContract) -> RoundingBound:
     """Exact, but for stored operands that are rounded and for flushed subnormals."""
     if not site.outputs[0].dtype.is_float:
-        return RoundingBound(np.zeros(site.outputs[0].shape))
+        return RoundingBound(exactly_zero(EXACT, site.outputs[0].shape))
     plain = exact_unless_flushed(site, result, contract)
     r = rounder(site, contract)
-    lost = 0.0
+    lost = exactly_zero(EXACT, ())
     for constant in site.constants:
         if constant is not None and np.asarray(constant).dtype.kind not in "iub":
-            stored = stored_loss(r, np.asarray(constant, np.float64))
-            lost = max(lost, float(np.max(stored, initial=0.0)))
-    bound = RoundingBound(add_up(plain.radius, lost), plain.preconditions, plain.lemmas)
+            lost = lost.or_else(stored_loss(r, np.asarray(constant, np.float64)).worst())
+    bound = replace(plain, radius=plain.radius + lost)
     return bound.using("maximum-plane", "maximum-leader", "maximum-difference")
 
 

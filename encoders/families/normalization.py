@@ -193,7 +193,7 @@ def normalization_error(
     twice = (2 * u + u * u) * (1.0 + 2.0**-50)
     tiny, flushed = r.underflow, r.flushed
     c = v.deviation.magnitude
-    read = add_up(r.operand_loss(x), converted)
+    read = add_up(r.operand_loss(x).bound, converted)
     if centred:
         up = sum_up(np.maximum(x.hi, 0.0), axis=1)[:, None]
         down = sum_up(np.maximum(-x.lo, 0.0), axis=1)[:, None]
@@ -226,7 +226,7 @@ def normalization_error(
     share = np.nextafter(total / n, np.inf)
     variance = add_up(multiply_up(share, 1.0 + twice), multiply_up(v.variance.hi, twice))
     variance = add_up(variance, 4.0 * tiny + 2.0 * flushed)
-    variance = add_up(variance, formula_loss(r, np.asarray(epsilon)))
+    variance = add_up(variance, formula_loss(r, np.asarray(epsilon)).bound)
     squared_low = add_down(v.variance.lo, epsilon)
     variance = add_up(variance, r.of_sum(add_up(add_up(v.variance.hi, epsilon), variance)).bound)
     room = add_down(squared_low, -variance)
@@ -260,7 +260,7 @@ def folded_error(
     s is off by the relative `factor` and a rounding, so both products are; the rest is three
     roundings and the mean's error.
     """
-    lost = add_up(stored_loss(r, scale), r.operand_loss(Interval(scale, scale)))
+    lost = add_up(stored_loss(r, scale).bound, r.operand_loss(Interval(scale, scale)).bound)
     size = add_up(np.abs(scale), lost)
     with np.errstate(divide="ignore", invalid="ignore"):
         steep = size / v.sigma.lo * (1.0 + 2.0**-50)
@@ -273,7 +273,7 @@ def folded_error(
     error = add_up(error, multiply_up(multiply_up(e.mean, steep), add_up(1.0, relative)))
     # a product's operand read as zero takes the other with it
     error = add_up(error, multiply_up(add_up(add_up(spread, steep), 2.0), tiny))
-    stored = add_up(stored_loss(r, bias), r.operand_loss(Interval(bias, bias)))
+    stored = add_up(stored_loss(r, bias).bound, r.operand_loss(Interval(bias, bias)).bound)
     error = add_up(error, stored)
     magnitude = add_up(add_up(multiply_up(spread, steep), np.abs(bias)), error)
     rounding = multiply_up(
@@ -295,7 +295,7 @@ def scaled_error(
     known, magnitude = np.isfinite(error), add_up(z, error)
     if scale is not None:
         size = np.abs(scale)
-        lost = add_up(stored_loss(r, scale), r.operand_loss(Interval(scale, scale)))
+        lost = add_up(stored_loss(r, scale).bound, r.operand_loss(Interval(scale, scale)).bound)
         error = add_up(
             multiply_up(add_up(error, r.flushed), add_up(size, lost)), multiply_up(z, lost)
         )
@@ -303,7 +303,7 @@ def scaled_error(
         rounding = r.of_product(magnitude).bound
         error, magnitude = add_up(error, rounding), add_up(magnitude, rounding)
     if bias is not None:
-        lost = add_up(stored_loss(r, bias), r.operand_loss(Interval(bias, bias)))
+        lost = add_up(stored_loss(r, bias).bound, r.operand_loss(Interval(bias, bias)).bound)
         error = add_up(add_up(error, r.flushed), lost)
         magnitude = add_up(add_up(magnitude, np.abs(bias)), lost)
         error = add_up(error, np.maximum(r.of_sum(magnitude).bound, r.of_product(magnitude).bound))

@@ -32,6 +32,8 @@ from encoders.families.normalization import (
     scaled_values,
 )
 from encoders.families.signed_sum import check_float
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import exactly_zero, unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, midpoint_radius, point
 from encoders.numbers.formats import FloatFormat
 from encoders.operator import (
@@ -235,12 +237,12 @@ def normalizing_operator(
     ) -> RoundingBound:
         r, rows = rounder(site, contract), layout.rows(site)
         if r.exact:
-            return RoundingBound(np.zeros(site.outputs[0].shape), (), LEMMAS)
+            return RoundingBound(exactly_zero(EXACT, site.outputs[0].shape), (), LEMMAS)
         x = rows.of_interval(inputs[0])
         found = normalized(x, epsilon(site), layout.centred)
         inner = rounder_of(layout.stash(site), contract)
         mixed = inner.format != r.format
-        read = conversion_error(inner, r.format, x) if mixed else 0.0
+        read = conversion_error(inner, r.format, x).bound if mixed else 0.0
         e = normalization_error(
             inner,
             contract,
@@ -260,16 +262,16 @@ def normalizing_operator(
             # scaled in the type of the result, as ONNX says, or before the only conversion back
             late, large = scaled_error(inner, z, z_error, *affine)
             wide = Interval(-large, large)
-            late = add_up(late, conversion_error(r, inner.format, wide))
+            late = add_up(late, conversion_error(r, inner.format, wide).bound)
             z_wide = add_up(z, z_error)
-            back = conversion_error(r, inner.format, Interval(-z_wide, z_wide))
+            back = conversion_error(r, inner.format, Interval(-z_wide, z_wide)).bound
             error, magnitude = scaled_error(r, z, add_up(z_error, back), *affine)
             error, magnitude = np.maximum(error, late), np.maximum(magnitude, large)
             on_the_way = np.asarray(max(e.reached, float(rows.length), float(np.max(x.magnitude))))
-            done = finish(r, error, magnitude, LEMMAS)
+            done = finish(r, unchecked(error, *LEMMAS), magnitude)
             condition = no_overflow(inner, on_the_way)
-            radius = done.radius if condition.holds else np.full_like(done.radius, np.inf)
-            return RoundingBound(radius, (condition, *done.preconditions), LEMMAS)
+            radius = done.radius.unless(not condition.holds)
+            return RoundingBound(radius, (condition, *done.preconditions))
         error, magnitude = scaled_error(r, z, z_error, *affine)
         if layout.foldable and contract.normalization is not Normalization.DIRECT:
             row_scale, row_bias = (rows.split(v[None])[0] for v in (scale, bias))
@@ -277,7 +279,7 @@ def normalizing_operator(
             error = np.maximum(error, rows.merge(folded[None])[0])
             magnitude = np.maximum(magnitude, rows.merge(reached[None])[0])
         magnitude = np.maximum(magnitude, max(e.reached, float(rows.length)))
-        return finish(r, error, magnitude, LEMMAS)
+        return finish(r, unchecked(error, *LEMMAS), magnitude)
 
     return Operator(
         name,

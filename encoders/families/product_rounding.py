@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from encoders.families.products import ANY_ORDER
-from encoders.lemmas.kernel import unchecked
+from encoders.lemmas.kernel import Radius, nothing_known, unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
 from encoders.operator import RoundingBound
 from encoders.relaxations.bilinear import Bilinear
@@ -18,7 +17,7 @@ def varying_rounding(
     x: Interval,
     y: Interval,
     bias: Interval | None = None,
-    bias_error: FloatArray | float = 0.0,
+    bias_error: Radius | None = None,
 ) -> RoundingBound:
     """|computed − Σ x·y − bias| for run-time factors in their ranges, in any order, FMA or not.
 
@@ -28,7 +27,7 @@ def varying_rounding(
     xp, xn = np.maximum(x.hi, 0.0), np.maximum(-x.lo, 0.0)
     yp, yn = np.maximum(y.hi, 0.0), np.maximum(-y.lo, 0.0)
     if not all(np.all(np.isfinite(v)) for v in (xp, xn, yp, yn)):
-        return finish(r, np.full(b.shape, np.inf), np.full(b.shape, np.inf), ANY_ORDER)
+        return finish(r, nothing_known(b.shape), np.full(b.shape, np.inf))
 
     def total(of_x: FloatArray, of_y: FloatArray) -> FloatArray:
         return b.on_x(of_y).magnitude_up(of_x)
@@ -46,21 +45,23 @@ def varying_rounding(
     if not r.exact:
         products = multiply_up(size, r.relative)
         products = add_up(products, b.terms * r.underflow)
-        lost_x, lost_y = r.operand_loss(x), r.operand_loss(y)
+        lost_x, lost_y = r.operand_loss(x).bound, r.operand_loss(y).bound
         products = add_up(products, total(lost_x, y.magnitude))
         products = add_up(products, total(x.magnitude, lost_y))
         products = add_up(products, np.where(partial > 0, r.flushed, 0.0))
-    products = add_up(products, bias_error)
+    wrong = unchecked(products, "dot-product", "underflow-term")
+    if bias_error is not None:
+        wrong = wrong + bias_error
     counts, clamped = np.full(b.shape, additions), r.clamped(x.magnitude, y.magnitude)
     radius = any_order_sum(
         r,
         partial,
         additions=counts,
-        products=unchecked(products, "dot-product", "underflow-term"),
+        products=wrong,
         steps=float(b.terms),
         clamped=clamped,
         total=every,
-    ).bound
-    reached = add_up(partial, np.where(np.isfinite(radius), radius, 0.0))
+    )
+    reached = add_up(partial, np.where(np.isfinite(radius.bound), radius.bound, 0.0))
     reached = np.maximum(reached, max(np.max(x.magnitude), np.max(y.magnitude)))
-    return finish(r, radius, reached, ANY_ORDER)
+    return finish(r, radius, reached)

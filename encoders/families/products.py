@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.contract.contract import AnyOrder, BiasPlacement, RuntimeContract
-from encoders.lemmas.kernel import unchecked
+from encoders.lemmas.kernel import Radius, unchecked
 from encoders.numbers.enclosure import (
     BoolArray,
     FloatArray,
@@ -96,7 +96,7 @@ class ProductSum:
     action: Action
     weights: FloatArray
     bias: Interval | None
-    bias_error: FloatArray | None = None
+    bias_error: Radius | None = None
 
 
 def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
@@ -113,7 +113,7 @@ def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
     part = linear_part(s.action, s.weights)
     total = part.magnitude_up(add_up(up, down))
     largest = _largest_partial(part, total, up, down, s.bias)
-    stored, loss = np.abs(s.weights), stored_loss(r, s.weights)
+    stored, loss = np.abs(s.weights), stored_loss(r, s.weights).bound
     # in which counts are exact
     exact: npt.DTypeLike = np.float32 if s.action.terms < 2**24 else np.float64
     alive = (magnitude > 0).astype(exact)
@@ -124,10 +124,11 @@ def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
     bias = np.zeros(()) if s.bias is None else s.bias.magnitude
     closed = partial(_closed, of_products.share, of_products.each, r.flushed)
     products, additions = all_in_blocks(closed, of_products.of, terms, largest, bias)
+    wrong = unchecked(products, "dot-product", "underflow-term")
     if s.bias is not None and s.bias_error is not None:
-        products = add_up(products, s.bias_error)
+        wrong = wrong + s.bias_error
     elif s.bias is not None and np.all(s.bias.lo == s.bias.hi):
-        products = add_up(products, stored_loss(r, s.bias.lo))
+        wrong = wrong + stored_loss(r, s.bias.lo)
     clamped = r.clamped(magnitude, stored)
     many = not r.exact and float(np.max(additions, initial=0.0)) * r.relative > _LONG
     every = add_up(part.magnitude_up(magnitude) if many else total, bias)
@@ -136,17 +137,17 @@ def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
         r,
         largest,
         additions=additions,
-        products=unchecked(products, "dot-product", "underflow-term"),
+        products=wrong,
         steps=steps,
         clamped=clamped,
         total=every,
-    ).bound
-    sums = in_blocks(_reached, largest, radius)
+    )
+    sums = in_blocks(_reached, largest, radius.bound)
     reach = max(float(np.max(reached, initial=0.0)) for reached in (sums, magnitude, stored))
-    done = finish(r, radius, np.asarray(reach), ANY_ORDER)
-    if r.exact or not np.all(np.isfinite(done.radius)):
+    done = finish(r, radius, np.asarray(reach))
+    if r.exact or not np.all(np.isfinite(done.radius.bound)):
         return done
-    claimed = (largest, radius, products, additions, every)
+    claimed = (largest, radius.bound, wrong.bound, additions, every)
     return replace(done, row=_rows(r, s, x, *claimed))
 
 
@@ -264,7 +265,7 @@ def product_rounding(
     free_bias = s.bias is not None and contract.bias is BiasPlacement.ANY
     if isinstance(contract.order, AnyOrder) or free_bias:
         return any_order_rounding(rounder(site, contract), s, inputs[0])
-    return traced(runtime, site, inputs, contract, KNOWN_ORDER)
+    return traced(runtime, site, inputs, contract)
 
 
 @dataclass(frozen=True)
@@ -290,9 +291,9 @@ def _product_errors(
     The runtime multiplies by ŵ: |ŵ − w| ≤ `loss` and |ŵ| ≤ `stored`. For large outputs the `total`
     of all magnitudes and the number of `terms` stand for matrix products of their own.
     """
-    magnitude, lost_x = x.magnitude, r.operand_loss(x)
+    magnitude, lost_x = x.magnitude, r.operand_loss(x).bound
     relative, underflow = (0.0, 0.0) if r.exact else (r.relative, r.underflow)
-    lost_w = r.operand_loss(Interval(s.weights, s.weights))
+    lost_w = r.operand_loss(Interval(s.weights, s.weights)).bound
     changed = some(loss) or some(lost_w)
     exact = any_in_blocks(_powers_of_two, stored)
     if total.size > _MANY and not changed and not exact:

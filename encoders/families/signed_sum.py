@@ -8,6 +8,7 @@ from functools import partial, reduce
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
+from encoders.lemmas.kernel import unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, all_in_blocks, multiply_up
 from encoders.operator import RoundingBound, Site
 from encoders.relaxations.affine import AffineMap, scaled_part
@@ -74,18 +75,18 @@ def sum_rounding(
     `sum-error-below-operands`): the other one is a float too.
     """
     r = rounder(site, contract)
-    operands = [(x.magnitude, r.operand_loss(x)) for x in inputs]
+    operands = [(x.magnitude, r.operand_loss(x).bound) for x in inputs]
     for constant in site.constants:
         if constant is not None:
             stored = np.asarray(constant, np.float64)
-            loss = stored_loss(r, stored)
-            read = add_up(loss, r.operand_loss(Interval(stored, stored)))
+            loss = stored_loss(r, stored).bound
+            read = add_up(loss, r.operand_loss(Interval(stored, stored)).bound)
             operands.append((add_up(np.abs(stored), loss), read))
     largest = result.magnitude
     rounded = partial(_rounded_sum, r, not (r.flush_results or r.flush_operands))
     given = [v for operand in operands for v in operand]
     radius, magnitude = all_in_blocks(rounded, largest, *given)
-    return finish(r, radius, magnitude, ("underflow-term", "flush-operand-sum"))
+    return finish(r, unchecked(radius, "underflow-term", "flush-operand-sum"), magnitude)
 
 
 def _rounded_sum(

@@ -21,6 +21,7 @@ from encoders.curves.curves import linear_bounds_of, moved_by, range_of, slopes_
 from encoders.families.signed_sum import check_float
 from encoders.functions.curve import Curve
 from encoders.functions.function import Function
+from encoders.lemmas.kernel import any_of, unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
 from encoders.operator import (
     DifferenceMap,
@@ -114,15 +115,14 @@ def smooth_operator(
         each = [_of_form(form, site, inputs[0], contract, slopes) for form in forms]
         bound = replace(
             each[0],
-            radius=np.maximum.reduce([b.radius for b in each]),
+            radius=any_of([b.radius for b in each]),
             preconditions=tuple(c for b in each for c in b.preconditions),
         )
         conditions = (*bound.preconditions, *preconditions(site, inputs[0]))
         radius = bound.radius
         if uncharged is not None and not contract.exact:
-            radius = radius + uncharged(site, inputs[0]) * (1.0 + 2.0**-40)
-        if not all(c.holds for c in conditions):
-            radius = np.full_like(radius, np.inf)
+            radius = radius + unchecked(uncharged(site, inputs[0]) * (1.0 + 2.0**-40))
+        radius = radius.unless(not all(c.holds for c in conditions))
         return replace(bound, radius=radius, preconditions=conditions)
 
     return Operator(
@@ -167,7 +167,7 @@ def _traced(form: Runtime, site: Site, x: Interval, contract: RuntimeContract) -
     ) -> tuple[V, ...]:
         return (form(site, inputs[0], arithmetic),)
 
-    return traced(runtime, site, [x], contract, LEMMAS)
+    return traced(runtime, site, [x], contract)
 
 
 def _by_sign(
@@ -191,11 +191,12 @@ def _by_sign(
     )
     for branch, (met, half) in zip(branches, halves, strict=True):
         bound = _traced(branch, site, half, contract)
-        radius = np.where(met, np.maximum(radius, bound.radius), radius)
+        radius = np.where(met, np.maximum(radius, bound.radius.bound), radius)
         conditions += bound.preconditions
     steepest = np.maximum(np.abs(slopes[0]), np.abs(slopes[1]))
     lost = multiply_up(add_up(steepest, 1.0), 2.0 * r.flushed)
-    return RoundingBound(add_up(radius, np.where(x.lo < 0, lost, 0.0)), tuple(conditions), LEMMAS)
+    radius = add_up(radius, np.where(x.lo < 0, lost, 0.0))
+    return RoundingBound(unchecked(radius, *LEMMAS), tuple(conditions))
 
 
 def function_operator(

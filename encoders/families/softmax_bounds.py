@@ -175,7 +175,7 @@ def exponentials(r: Rounder, accuracy: FunctionAccuracy, x: Interval) -> Exponen
     if r.exact:
         zero = np.zeros_like(spread)
         return Exponentials(zero, zero, zero, 0.0, zero[:, :1])
-    lost = r.operand_loss(x)
+    lost = r.operand_loss(x).bound
     read = add_up(lost, np.max(lost, axis=1, keepdims=True))
     shift = add_up(add_up(read, r.of_sum(add_up(spread, read)).bound), r.flushed)
     relative = 0.0 if accuracy.ulps is None else 2.0 * r.unit * accuracy.ulps

@@ -100,9 +100,9 @@ def any_order_total(
     additions = np.maximum(terms - 1.0, 0.0)
     radius = any_order_sum(
         r, largest, additions, unchecked(flushed, "flush-operand-sum"), total=every
-    ).bound
+    )
     range_ = affine_values(affine_map(parts, shape), ranges).range
-    reach = add_up(largest, np.where(np.isfinite(radius), radius, 0.0))
+    reach = add_up(largest, np.where(np.isfinite(radius.bound), radius.bound, 0.0))
     return tracked(range_, radius), reach
 
 
@@ -115,12 +115,12 @@ def total_rounding(
 ) -> RoundingBound:
     """The rounding bound of a sum, or of a mean by either way of dividing."""
     if counts is None or np.all(counts == 1.0):
-        return finish(r, total.error[0], reach, SUM_LEMMAS)
+        return finish(r, total.sample, reach)
     arithmetic = ErrorArithmetic(r, contract)
     means = [f(total, counts, arithmetic) for f in (divided, times_reciprocal)]
-    error = np.maximum(means[0].error[0], means[1].error[0])
+    error = means[0].sample.or_else(means[1].sample)
     largest = max(total.largest, *(m.largest for m in means))
-    return finish(r, error, np.maximum(reach, largest), MEAN_LEMMAS)
+    return finish(r, error, np.maximum(reach, largest))
 
 
 def sum_operator(
@@ -185,8 +185,7 @@ def sum_operator(
     ) -> RoundingBound:
         terms = terms_of(site)
         if has_known_tree(contract, padded=bool(np.any(terms < 0))):
-            lemmas = SUM_LEMMAS if counts_of(site) is None else MEAN_LEMMAS
-            return traced(runtime, site, inputs, contract, lemmas)
+            return traced(runtime, site, inputs, contract)
         r = rounder(site, contract)
         present = np.sum(terms >= 0, axis=0).astype(np.float64)
         total, reach = any_order_total(r, (part_of(site),), inputs, present)

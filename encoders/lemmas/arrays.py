@@ -39,6 +39,7 @@ from encoders.lemmas.terms import (
 from encoders.numbers.enclosure import BoolArray, FloatArray, add_up, multiply_up
 
 _NORMAL = 2.0**-1022
+_FEW = 2**10
 _MANTISSA = np.int64(0x000F_FFFF_FFFF_FFFF)
 
 
@@ -135,12 +136,12 @@ class Arrays:
         either: np.ufunc,
     ) -> FloatArray:
         yes = self.surely(condition)
-        if np.all(yes):
+        if yes.all():
             return end(a)
         no = self._surely_not(condition)
-        if np.all(no):
+        if no.all():
             return end(b)
-        if not np.all(yes | no):
+        if not (yes | no).all():
             return np.where(yes, end(a), np.where(no, end(b), either(end(a), end(b))))
         return np.where(yes, end(a), end(b))
 
@@ -154,7 +155,8 @@ class Arrays:
             case Equal(a, b):
                 return np.asarray((self.up(a) <= self.down(b)) & (self.down(a) >= self.up(b)))
             case PowerOfTwo(a):
-                return _is_power(self.given[a.name])
+                low, high = self.down(a), self.up(a)
+                return np.asarray(_is_power(high) & (low == high))
             case Both(p, q):
                 return np.asarray(self.surely(p) & self.surely(q))
             case Either(p, q):
@@ -172,8 +174,8 @@ class Arrays:
             case Equal(a, b):
                 return np.asarray((self.up(a) < self.down(b)) | (self.down(a) > self.up(b)))
             case PowerOfTwo(a):
-                held = self.given[a.name]
-                return np.asarray(~_is_power(held) & np.isfinite(held))
+                low, high = self.down(a), self.up(a)
+                return np.asarray(~_is_power(high) & (low == high) & np.isfinite(high))
             case Both(p, q):
                 return np.asarray(self._surely_not(p) | self._surely_not(q))
             case Either(p, q):
@@ -198,9 +200,9 @@ def _is_power(x: FloatArray) -> BoolArray:
 
 
 def _plus_up(a: FloatArray, b: FloatArray) -> FloatArray:
-    """a + b rounded up; of single numbers the very next one, or the sum where that is exact."""
-    if a.size > 1 or b.size > 1:
-        return add_up(a, b)
+    """a + b rounded up; of few numbers the very next one, or the sum where that is exact."""
+    if a.size > _FEW or b.size > _FEW:
+        return a if not np.any(b) else b if not np.any(a) else add_up(a, b)
     s = np.asarray(a + b)
     back = s - a
     lost = (a - (s - back)) + (b - back)  # exactly a + b − s (Knuth), unless that overflows

@@ -86,6 +86,15 @@ AFFINE_ERROR = Lemma(
     error=(_A_hat + _w * _a_hat) - (_A + _w * _a),
     radius=_Pi + _W * _e,
 )
+WORST = Lemma(
+    "worst-error",
+    "What bounds each of several errors bounds any one of them: the step that adds one.",
+    "algebra",
+    hypotheses=(),
+    assumed=(within(_x - _y, _e) | within(_x - _y, _pi),),
+    error=_x - _y,
+    radius=larger(_e, _pi),
+)
 EXACT = Lemma(
     "exact",
     "A result that is one of the numbers read, or that arithmetic without rounding gives, is off "
@@ -105,5 +114,6 @@ LEMMAS = (
     MOVED_ERROR,
     SUM_OF_ERRORS,
     AFFINE_ERROR,
+    WORST,
     EXACT,
 )

@@ -28,6 +28,7 @@ from encoders.lemmas.combining import (
     MOVED_ERROR,
     SCALED_ERROR,
     SUM_OF_ERRORS,
+    WORST,
 )
 from encoders.lemmas.lemma import Lemma, RoundingLemma
 from encoders.lemmas.terms import Formula, Number, Role
@@ -42,6 +43,7 @@ class _Key:
 
 
 _KEY = _Key()
+_MANY = 2**10
 
 
 @dataclass
@@ -71,6 +73,19 @@ class Application:
     flawed: bool = False
     cited: tuple[str, ...] = ()
 
+    @property
+    def lemmas(self) -> tuple[str, ...]:
+        """Names of the lemmas that this rests on, its own first."""
+        found: dict[str, None] = {}
+        for here in self.everything():
+            found.update(dict.fromkeys((here.lemma.name,) if here.lemma else here.cited))
+        return tuple(found)
+
+    @property
+    def flaws(self) -> bool:
+        """Was a radius negative on the way, although all hypotheses held: an error of ours?"""
+        return any(here.flawed for here in self.everything())
+
     def everything(self) -> Iterator[Application]:
         """This application and all that it rests on, each once."""
         seen, rest = {id(self)}, [self]
@@ -96,7 +111,7 @@ class Radius:
         if key is not _KEY:
             raise TypeError("a radius is made by applying a lemma (encoders/lemmas)")
         assert is_radius(bound)
-        held = bound.view()
+        held = np.asarray(bound).view()
         held.flags.writeable = False
         self._bound, self._record = held, record
 
@@ -134,6 +149,10 @@ class Radius:
         """Of a quantity that both bound: the least of the two, element by element."""
         return apply(BOTH_BOUNDS, e=self, f=other)
 
+    def unless(self, failed: bool) -> Radius:
+        """This, or +∞ everywhere if something that it rests on has failed."""
+        return nothing_known(self.shape, besides=(self._record,)) if failed else self
+
     def times(self, factor: FloatArray | float) -> Radius:
         """Of the product with an exact number of at most this magnitude."""
         return apply(SCALED_ERROR, e=self, C=factor)
@@ -150,7 +169,7 @@ class Radius:
             places = f(np.arange(held.size, dtype=np.float64).reshape(held.shape))
             if np.any((places < 0) | (places >= size) | (places != np.floor(places))):
                 raise ValueError("this moves no elements about: it makes numbers of its own")
-            there = held.reshape(-1)[places.astype(np.intp)]
+            there = np.asarray(held.reshape(-1)[places.astype(np.intp)])
         return self._followed(there, MOVED_ERROR)
 
     def on(self, shape: tuple[int, ...]) -> Radius:
@@ -162,6 +181,13 @@ class Radius:
         every = (self, *others)
         bound = np.concatenate([r.bound for r in every], axis=axis)
         return Radius(_KEY, bound, _following(MOVED_ERROR, bound, tuple(r.record for r in every)))
+
+    def worst(self) -> Radius:
+        """Of any one of the elements; 0 of none."""
+        held = _once(self._bound).reshape(-1)
+        place = int(np.argmax(held)) if held.size else 0
+        found = held[place] if held.size else np.zeros(())
+        return self._followed(np.asarray(found), WORST)
 
     def summed(self, axis: int | tuple[int, ...]) -> Radius:
         """Of the sum along axes, the induction of `sum-of-errors`."""
@@ -257,9 +283,14 @@ def _evaluated(lemma: Lemma, numbers: Mapping[str, FloatArray]) -> tuple[FloatAr
     def evaluated(*blocks: FloatArray) -> FloatArray:
         read = Arrays(dict(zip(numbers, blocks, strict=True)))
         found = read.up(lemma.radius)
-        for formula in (*lemma.signs, *lemma.hypotheses):
+        for parameter, formula in lemma.signs:
+            block = read.given[parameter.name]
+            if block.size and not block.min() >= 0.0:
+                failed.hypothesis = failed.hypothesis or formula
+                found = np.where(block >= 0.0, found, np.inf)
+        for formula in lemma.hypotheses:
             holds = read.surely(formula)
-            if not np.all(holds):
+            if not holds.all():
                 failed.hypothesis = failed.hypothesis or formula
                 found = np.where(holds, found, np.inf)
         if not is_radius(found):
@@ -269,7 +300,9 @@ def _evaluated(lemma: Lemma, numbers: Mapping[str, FloatArray]) -> tuple[FloatAr
 
     with np.errstate(all="ignore"):
         bound = in_blocks(evaluated, *numbers.values()) if numbers else evaluated()
-    if any(np.may_share_memory(bound, a) for a in numbers.values()):
+    if bound.size > _MANY and not np.any(bound):
+        bound = nothing(bound.shape)
+    elif any(np.may_share_memory(bound, a) for a in numbers.values()):
         bound = bound.copy()  # whoever holds the number may change it
     return bound, failed
 
@@ -287,6 +320,23 @@ def _recorded(
     return Application(lemma, read, largest, bound.size, premises, failed.hypothesis, failed.flawed)
 
 
+def any_of(radii: Sequence[Radius]) -> Radius:
+    """Of a quantity that is off by one of them, it is not known by which."""
+    found = radii[0]
+    for radius in radii[1:]:
+        found = found.or_else(radius)
+    return found
+
+
+def stacked(radii: Sequence[Radius]) -> Radius:
+    """Along a new last axis."""
+    return radii[0].moved(_apart).joined([r.moved(_apart) for r in radii[1:]], axis=-1)
+
+
+def _apart(held: FloatArray) -> FloatArray:
+    return held[..., None]
+
+
 def exactly_zero(reason: Lemma, shape: tuple[int, ...]) -> Radius:
     """Nothing is lost, for a reason that is a lemma without numbers.
 
@@ -298,11 +348,11 @@ def exactly_zero(reason: Lemma, shape: tuple[int, ...]) -> Radius:
     return Radius(_KEY, zeros, _following(reason, zeros, ()))
 
 
-def nothing_known(shape: tuple[int, ...], failed: Formula | None = None) -> Radius:
-    """+∞ everywhere."""
+def nothing_known(shape: tuple[int, ...], besides: tuple[Application, ...] = ()) -> Radius:
+    """+∞ everywhere; `besides` is what was applied before something failed."""
     bound = np.broadcast_to(np.inf, shape)
     largest = np.inf if bound.size else 0.0
-    record = Application(None, (), largest, bound.size, (), failed)
+    record = Application(None, (), largest, bound.size, besides)
     return Radius(_KEY, bound, record)
 
 

@@ -55,10 +55,11 @@ class Lemma:
         return (*self.given, *(p.reach for p in self.given if p.role is Role.ROUNDING))
 
     @cached_property
-    def signs(self) -> tuple[Formula, ...]:
-        """That what has to be at least 0 is so."""
+    def signs(self) -> tuple[tuple[Parameter, Formula], ...]:
+        """That numbers which have to be at least 0 are so; what is given as a radius is."""
         zero = Number(Fraction(0))
-        return tuple(AtMost(zero, p) for p in self.read if not p.signed)
+        numbers = (p for p in self.given if p.role is Role.NUMBER and not p.signed)
+        return tuple((p, AtMost(zero, p)) for p in numbers)
 
     @cached_property
     def conclusions(self) -> tuple[Formula, ...]:

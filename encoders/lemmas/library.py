@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from encoders.lemmas import combining, rounding, sums
+from encoders.lemmas import combining, operations, rounding, sums
 from encoders.lemmas.lemma import Lemma
 
-LEMMAS: tuple[Lemma, ...] = (*combining.LEMMAS, *rounding.LEMMAS, *sums.LEMMAS)
+LEMMAS: tuple[Lemma, ...] = (
+    *combining.LEMMAS,
+    *rounding.LEMMAS,
+    *operations.LEMMAS,
+    *sums.LEMMAS,
+)

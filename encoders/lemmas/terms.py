@@ -219,7 +219,7 @@ class Equal(Formula):
 class PowerOfTwo(Formula):
     """2^k for an integer k. Z3 reads it as a statement about which it knows nothing."""
 
-    of: Parameter
+    of: Term
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -25,6 +25,8 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, Relation, aligned, integers_of, moved
 from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import exactly_zero, unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, dot_up, multiply_up
 from encoders.operator import (
     Contribution,
@@ -195,9 +197,9 @@ def _rounding(
     fits = no_wrapping(p.product, p.whole(site), [Interval(*(np.full(x.shape, v) for v in
                        (0.0, _LEVELS))), Interval(np.zeros(()), np.full((), _LEVELS))])  # fmt: skip
     if r.exact:
-        return RoundingBound(np.zeros(result.shape), (fits,))
+        return RoundingBound(exactly_zero(EXACT, result.shape), (fits,))
     scales = np.asarray(site.constants[_SCALE], np.float64)
-    loss = stored_loss(r, scales)
+    loss = stored_loss(r, scales).bound
     precise = _precise(r, site)
     if np.any(loss):
         precise = _precise(r, _with_scales(site, held(r, scales).values))
@@ -211,8 +213,8 @@ def _rounding(
         other = p.size(_with_scales(own, loss), add_up(x.magnitude, step))
         error = add_up(error, other)
     largest = np.maximum(add_up(size, error), 2.0 * float(np.max(x.magnitude, initial=0.0)))
-    bound = finish(r, error, np.maximum(largest, 2.0**32), ("grid-step", "underflow-term"))
-    radius = bound.radius if fits.holds and precise.holds else np.full(result.shape, np.inf)
+    bound = finish(r, unchecked(error, "grid-step", "underflow-term"), np.maximum(largest, 2.0**32))
+    radius = bound.radius.unless(not (fits.holds and precise.holds))
     return replace(bound, radius=radius, preconditions=(fits, precise, *bound.preconditions))
 
 

@@ -100,7 +100,7 @@ def step_rounding(
     steps: IntegerGrid, t: Tracked, zero: Interval, r: Rounder, shape: tuple[int, ...]
 ) -> FloatArray:
     """How far rounding before the step moves q, t having been followed under a contract."""
-    error = np.broadcast_to(t.error[0], shape)
+    error = np.broadcast_to(t.error.bound[0], shape)
     ideal = t.ideal.move(lambda v: np.broadcast_to(v[0], shape))
     reach = ideal.inflate(error)
     u = Interval(add_down(reach.lo, zero.lo), add_up(reach.hi, zero.hi))

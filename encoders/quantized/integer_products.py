@@ -22,6 +22,8 @@ from encoders.arithmetic.runtime import Arithmetic, aligned, integers_of, moved
 from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import SEQUENTIAL
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import exactly_zero
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import (
     DifferenceMap,
@@ -240,7 +242,8 @@ def integer_operator(name: str, since: int, p: IntegerProduct) -> Operator:
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
     ) -> RoundingBound:
         fits = no_wrapping(p, site, inputs)
-        return RoundingBound(np.full(result.shape, 0.0 if fits.holds else np.inf), (fits,))
+        exact = exactly_zero(EXACT, result.shape)
+        return RoundingBound(exact.unless(not fits.holds), (fits,))
 
     def work(site: Site) -> int:
         return p.core.work(centred_site(p, site))

@@ -19,6 +19,8 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, aligned, integers_of, moved
 from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import exactly_zero, unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up, multiply_up, point
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.quantized.grid_steps import (
@@ -176,11 +178,10 @@ def requantizing_operator(name: str, q: Requantized) -> Operator:
         exact = np.broadcast_to(bias, total.shape)
         total = Interval(add_down(total.lo, exact), add_up(total.hi, exact))
         stored = Inputs(None if c is None else arithmetic.stored(c) for c in site.constants)
-        t = _taken(q, site, tracked(total, np.zeros(total.shape)), stored, arithmetic)
+        t = _taken(q, site, tracked(total, exactly_zero(EXACT, total.shape)), stored, arithmetic)
         zero = point(q.stored(site, q.y_zero))
         radius = step_rounding(steps(site), t, zero, r, result.shape)
-        radius = radius if fits.holds else np.full(result.shape, np.inf)
-        return RoundingBound(radius, (fits,), LEMMAS)
+        return RoundingBound(unchecked(radius, *LEMMAS).unless(not fits.holds), (fits,))
 
     def work(site: Site) -> int:
         return q.product.core.work(centred_site(q.product, site))

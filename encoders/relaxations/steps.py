@@ -13,6 +13,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from encoders.lemmas.kernel import Radius, apply
+from encoders.lemmas.operations import JUMP
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, dot_up
 from encoders.operator import Contribution, DifferenceMap, LinearBounds, ValueMap
 from encoders.relaxations.elementwise import Secant, elementwise_differences, elementwise_values
@@ -50,13 +52,13 @@ def step_differences(step: Step, x: Interval, error: FloatArray, apart: float) -
     return elementwise_differences(Secant(one, np.minimum(jump, apart)), radius, error)
 
 
-def read_jump(step: Step, r: Rounder, x: Interval) -> FloatArray:
+def read_jump(step: Step, r: Rounder, x: Interval) -> Radius:
     """What a step function loses where a subnormal argument is read as zero."""
     lost = r.operand_loss(x)
     tiny, zero = np.full(x.shape, r.smallest_normal / 2), np.zeros(x.shape)
-    above = np.where(x.hi > 0, step(tiny) - step(zero), 0.0)
-    below = np.where(x.lo < 0, step(zero) - step(-tiny), 0.0)
-    return np.where(lost > 0, np.maximum(above, below), 0.0)
+    above = apply(JUMP, lo=step(zero), hi=np.where(x.hi > 0, step(tiny), step(zero)), e=lost)
+    below = apply(JUMP, lo=np.where(x.lo < 0, step(-tiny), step(zero)), hi=step(zero), e=lost)
+    return above.or_else(below)
 
 
 def without_slope(range_: Interval, inputs: int) -> ValueMap:

@@ -20,7 +20,10 @@ from encoders.arithmetic.number_path import back, carried, flushed_below, into
 from encoders.arithmetic.runtime import Arithmetic, mixes_formats
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract, Subnormals
-from encoders.numbers.enclosure import FloatArray, Interval, add_up, with_zero
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import Radius, apply, exactly_zero, unchecked
+from encoders.lemmas.operations import HELD_ALREADY
+from encoders.numbers.enclosure import Interval, add_up, with_zero
 from encoders.numbers.formats import FloatFormat
 from encoders.operator import Operator, RoundingBound, Site
 from encoders.rounding.rounding_bounds import below, conversion_error, no_overflow, rounder
@@ -60,25 +63,23 @@ def accumulating(operator: Operator) -> Operator:
         if wide is None:
             return operator.rounding(site, inputs, result, contract)
         inputs, change = _read(operator, site, inputs, contract, wide)
-        result = result.inflate(change)
+        result = result.inflate(change.bound)
         inner = operator.rounding(site, inputs, result, _within(site, contract, wide))
-        inner = replace(inner, radius=add_up(inner.radius, change))
-        r, reached = rounder(site, contract), result.inflate(inner.radius)
+        radius = inner.radius + change
+        r, reached = rounder(site, contract), result.inflate(radius.bound)
         back = conversion_error(r, wide, reached)
-        if np.any(inner.radius == 0):
+        if np.any(radius.bound == 0):
             # computed in the narrow format without an error, f(x̂) is a number of that format,
             # which may still be flushed when it is converted
             narrow = operator.rounding(site, inputs, result, contract).radius
             copied = conversion_error(r, r.format, reached)
-            back = np.where((inner.radius == 0) & (narrow == 0), np.minimum(copied, back), back)
-        condition = no_overflow(r, add_up(reached.magnitude, back))
-        radius = add_up(inner.radius, back)
+            back = apply(HELD_ALREADY, e=back, f=copied, wide=radius, narrow=narrow)
+        condition = no_overflow(r, add_up(reached.magnitude, back.bound))
         return replace(
             inner,
-            radius=radius if condition.holds else np.full_like(radius, np.inf),
+            radius=(radius + back).unless(not condition.holds),
             preconditions=(*inner.preconditions, condition),
-            lemmas=(*inner.lemmas, ACCUMULATED),
-        )
+        ).using(ACCUMULATED)
 
     return replace(operator, runtime=runtime, rounding=rounding)
 
@@ -89,13 +90,13 @@ def _read(
     inputs: Sequence[Interval],
     contract: RuntimeContract,
     wide: FloatFormat,
-) -> tuple[Sequence[Interval], FloatArray]:
+) -> tuple[Sequence[Interval], Radius]:
     """The inputs as they may be read into the wide format, and how far that moves f of them.
 
     Where operands are flushed, numbers that are subnormal in the wide format, too, are so operation
     by operation; stored ones are accounted for on their own path (`stored_loss`).
     """
-    unmoved = np.zeros(site.outputs[0].shape)
+    unmoved = exactly_zero(EXACT, site.outputs[0].shape)
     operands, results = (s is not Subnormals.KEEP for s in (contract.operands, contract.results))
     if not operands and not results:
         return inputs, unmoved
@@ -106,12 +107,12 @@ def _read(
         if dtype.is_float:
             tiny = flushed_below(into(wide, contract.format_of(dtype)), operands, results)
             if not operands or tiny > 2.0**wide.emin:
-                loss = below(x, tiny)
+                loss = below(x, tiny).bound
         lost.append(loss)
     if not any(np.any(loss) for loss in lost):
         return inputs, unmoved
     moved = [with_zero(x, loss > 0) for x, loss in zip(inputs, lost, strict=True)]
-    return moved, operator.differences(site, inputs, lost).radius
+    return moved, unchecked(operator.differences(site, inputs, lost).radius)
 
 
 def _wide(site: Site, contract: RuntimeContract) -> FloatFormat | None:

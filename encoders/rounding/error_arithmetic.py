@@ -16,16 +16,21 @@ from encoders.arithmetic.runtime import Relation
 from encoders.arithmetic.values import Inputs
 from encoders.contract.contract import Contraction, RuntimeContract
 from encoders.functions.function import Function
-from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up, multiply_up
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import Radius, Rounding, apply, exactly_zero
+from encoders.lemmas.operations import (
+    COMPUTED_PRODUCT,
+    COMPUTED_QUOTIENT,
+    COMPUTED_ROOT,
+    INTEGER_HELD,
+)
+from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up
 from encoders.operator import RoundingBound, RuntimeSemantics, Site
+from encoders.rounding.known_operands import beside_zeros, by_factors
 from encoders.rounding.rounding_bounds import Rounder, finish, formula_loss, rounder, stored_loss
 from encoders.rounding.sequential_chain import chained
 from encoders.rounding.tracked import (
     Tracked,
-    is_one,
-    is_power_of_two,
-    is_zero,
-    is_zero_product,
     largest_of,
     tracked,
 )
@@ -54,20 +59,22 @@ class ErrorArithmetic:
         """The exact stored numbers; their way to the compute format is their error."""
         return self._known(values, stored_loss)
 
-    def _known(self, values: Array, loss: Callable[[Rounder, FloatArray], FloatArray]) -> Tracked:
+    def _known(self, values: Array, loss: Callable[[Rounder, FloatArray], Radius]) -> Tracked:
         exact = np.asarray(values, dtype=np.float64)[None]
         lost = loss(self.rounder, exact)
-        return Tracked(Interval(exact, exact), lost, largest_of(add_up(np.abs(exact), lost)))
+        largest = largest_of(add_up(np.abs(exact), lost.bound))
+        return Tracked(Interval(exact, exact), lost, largest)
 
     def integers(self) -> ErrorArithmetic:
         return ErrorArithmetic(replace(self.rounder, exact=True), self.contract)
 
     def converted(self, a: Tracked) -> Tracked:
         """Integers up to 2^p in magnitude are in the format already."""
-        magnitude = add_up(a.ideal.magnitude, a.error)
-        held = magnitude * self.rounder.unit <= 1.0
-        fresh = np.where(held, 0.0, self.rounder.of_product(magnitude).bound)
-        return self._result(a.ideal, a.error, fresh, magnitude, a)
+        return self._rounded(a.ideal, a.error, self._integer, a)
+
+    def _integer(self, magnitude: FloatArray) -> Rounding:
+        rounding = self.rounder.of_product(magnitude)
+        return apply(INTEGER_HELD, size=magnitude, r=rounding, u=self.rounder.unit)
 
     def add(self, a: Tracked, b: Tracked) -> Tracked:
         ideal = Interval(add_down(a.ideal.lo, b.ideal.lo), add_up(a.ideal.hi, b.ideal.hi))
@@ -78,23 +85,16 @@ class ErrorArithmetic:
         return self._sum(ideal, a, b)
 
     def _sum(self, ideal: Interval, a: Tracked, b: Tracked) -> Tracked:
-        moved = add_up(add_up(a.error, b.error), self._lost(a))
-        moved = add_up(moved, self._lost(b))
-        magnitude = add_up(ideal.magnitude, moved)
-        fresh = self.rounder.of_sum(magnitude).bound
-        fresh = np.where(is_zero(a) | is_zero(b), self.rounder.of_copy(magnitude).bound, fresh)
-        return self._result(ideal, moved, fresh, magnitude, a, b)
+        r = self.rounder
+
+        def rounded(magnitude: FloatArray) -> Rounding:
+            return beside_zeros(r, r.of_sum(magnitude), magnitude, a, b)
+
+        return self._rounded(ideal, self._moved(a) + self._moved(b), rounded, a, b)
 
     def multiply(self, a: Tracked, b: Tracked) -> Tracked:
         ideal, moved = self._product(a, b)
-        magnitude = add_up(ideal.magnitude, moved)
-        fresh = np.where(
-            is_power_of_two(a) | is_power_of_two(b),
-            self.rounder.of_scaling(magnitude).bound,
-            self.rounder.of_product(magnitude).bound,
-        )
-        fresh = np.where(is_one(a) | is_one(b), self.rounder.of_copy(magnitude).bound, fresh)
-        return self._result(ideal, moved, fresh, magnitude, a, b)
+        return self._rounded(ideal, moved, lambda m: by_factors(self.rounder, m, a, b), a, b)
 
     def multiply_add(self, a: Tracked, b: Tracked, c: Tracked) -> Tracked:
         if self.contract.contraction is Contraction.NEVER:
@@ -105,21 +105,20 @@ class ErrorArithmetic:
         separate = self.add(self.multiply(a, b), c)
         return Tracked(
             fused.ideal,
-            np.maximum(fused.error, separate.error),
+            fused.error.or_else(separate.error),
             max(fused.largest, separate.largest),
         )
 
     def _fused(self, a: Tracked, b: Tracked, c: Tracked) -> Tracked:
         product, moved = self._product(a, b)
-        moved = add_up(add_up(moved, c.error), self._lost(c))
         ideal = Interval(add_down(product.lo, c.ideal.lo), add_up(product.hi, c.ideal.hi))
-        magnitude = add_up(ideal.magnitude, moved)
-        fresh = np.maximum(
-            self.rounder.of_sum(magnitude).bound, self.rounder.of_product(magnitude).bound
-        )
-        copied = is_zero_product(a, b)
-        fresh = np.where(copied, self.rounder.of_copy(magnitude).bound, fresh)
-        return self._result(ideal, moved, fresh, magnitude, a, b, c)
+        r = self.rounder
+
+        def rounded(magnitude: FloatArray) -> Rounding:
+            """An FMA may underflow, and errs by no less than an addition may."""
+            return beside_zeros(r, r.of_product(magnitude), magnitude, a, b)
+
+        return self._rounded(ideal, moved + self._moved(c), rounded, a, b, c)
 
     def chain(
         self, pairs: Sequence[tuple[Tracked, Tracked]], start: Tracked | None
@@ -135,69 +134,65 @@ class ErrorArithmetic:
     ) -> Tracked:
         r = replace(self.rounder, alignment=alignment, least_factor=least)
         ideal, moved = self._product(*pairs[0])
-        magnitude = add_up(ideal.magnitude, moved)
-        biggest = magnitude
+        biggest = add_up(ideal.magnitude, moved.bound)
         for a, b in pairs[1:]:
             product, error = self._product(a, b)
-            biggest = np.maximum(biggest, add_up(product.magnitude, error))
+            biggest = np.maximum(biggest, add_up(product.magnitude, error.bound))
             ideal = Interval(add_down(ideal.lo, product.lo), add_up(ideal.hi, product.hi))
-            moved = add_up(moved, error)
+            moved = moved + error
         operands = [v for pair in pairs for v in pair]
         if total is not None:
             ideal = Interval(add_down(ideal.lo, total.ideal.lo), add_up(ideal.hi, total.ideal.hi))
-            held = add_up(total.error, self._lost(total))
-            biggest = np.maximum(biggest, add_up(total.ideal.magnitude, held))
-            moved = add_up(moved, held)
+            held = self._moved(total)
+            biggest = np.maximum(biggest, add_up(total.ideal.magnitude, held.bound))
+            moved = moved + held
             operands.append(total)
         clamped = r.clamped(
             max(largest_of(a.computed.magnitude) for a, _ in pairs),
             max(largest_of(b.computed.magnitude) for _, b in pairs),
         )
-        magnitude = np.maximum(np.maximum(biggest, add_up(ideal.magnitude, moved)), clamped)
-        fresh = r.of_step(float(len(pairs)), magnitude).bound
-        return self._result(ideal, moved, fresh, magnitude, *operands)
+        biggest = np.maximum(biggest, clamped)
+
+        def rounded(magnitude: FloatArray) -> Rounding:
+            return r.of_step(float(len(pairs)), np.maximum(biggest, magnitude))
+
+        found = self._rounded(ideal, moved, rounded, *operands)
+        return replace(found, largest=max(found.largest, largest_of(biggest)))
 
     def divide(self, a: Tracked, b: Tracked) -> Tracked:
-        divisor = b.computed
-        away = np.where(divisor.lo > 0, divisor.lo, np.where(divisor.hi < 0, -divisor.hi, 0.0))
-        away = np.maximum(away - self._lost(b), 0.0)
         ideal = interval_quotient(a.ideal, b.ideal)
-        # x̂/ŷ − x/y = (dx − (x/y)·dy)/ŷ  (lemma `quotient-error`)
-        da, db = add_up(a.error, self._lost(a)), add_up(b.error, self._lost(b))
-        numerator = add_up(da, multiply_up(ideal.magnitude, db))
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            moved = np.nextafter(np.nextafter(numerator / away, np.inf), np.inf)
-        moved = np.where(away > 0, np.where(numerator == 0, 0.0, moved), np.inf)
-        magnitude = add_up(ideal.magnitude, moved)
-        fresh = np.where(
-            is_power_of_two(b),
-            self.rounder.of_scaling(magnitude).bound,
-            self.rounder.of_product(magnitude).bound,
+        # x̂/ŷ − x/y = (dx − (x/y)·dy)/ŷ
+        of_a, of_b = self._moved(a), self._moved(b)
+        with np.errstate(invalid="ignore"):
+            away = np.maximum(b.ideal.lo, -b.ideal.hi) - of_b.bound
+            away = away * (1.0 - 2.0**-49) if np.any(of_b.bound) else away
+        moved = apply(
+            COMPUTED_QUOTIENT,
+            Q=ideal.magnitude,
+            ex=of_a,
+            ey=of_b,
+            low=np.maximum(away, 0.0),
+            lo=b.ideal.lo,
+            hi=b.ideal.hi,
         )
-        fresh = np.where(is_one(b), self.rounder.of_copy(magnitude).bound, fresh)
-        return self._result(ideal, moved, fresh, magnitude, a, b)
+        return self._rounded(ideal, moved, lambda m: by_factors(self.rounder, m, b), a, b)
 
     def sqrt(self, a: Tracked) -> Tracked:
-        low = a.computed.lo
+        change = self._moved(a)
         with np.errstate(invalid="ignore"):
             ideal = Interval(
                 np.maximum(np.nextafter(np.sqrt(np.maximum(a.ideal.lo, 0.0)), -np.inf), 0.0),
                 np.nextafter(np.sqrt(np.maximum(a.ideal.hi, 0.0)), np.inf),
             )
-            change = add_up(a.error, self._lost(a))
-            # |√x̂ − √x| = |x̂ − x|/(√x̂ + √x) ≤ e/√x_lo, and ≤ √e
-            far = np.nextafter(np.nextafter(change / ideal.lo, np.inf), np.inf)
-            near = np.nextafter(np.sqrt(change), np.inf)
-            moved = np.where(change == 0, 0.0, np.fmin(far, near))
-        moved = np.where(low >= 0, moved, np.inf)
-        magnitude = add_up(ideal.magnitude, moved)
-        return self._result(ideal, moved, self.rounder.of_product(magnitude).bound, magnitude, a)
+            near = np.sqrt(change.bound)
+            near = np.where(near > 0.0, np.maximum(near * (1.0 + 2.0**-50), 2.0**-510), near)
+        moved = apply(COMPUTED_ROOT, e=change, near=near, low=ideal.lo, floor=a.computed.lo)
+        return self._rounded(ideal, moved, self.rounder.of_product, a)
 
     def maximum(self, a: Tracked, b: Tracked) -> Tracked:
         ideal = Interval(np.maximum(a.ideal.lo, b.ideal.lo), np.maximum(a.ideal.hi, b.ideal.hi))
-        moved = np.maximum(add_up(a.error, self._lost(a)), add_up(b.error, self._lost(b)))
-        magnitude = add_up(ideal.magnitude, moved)
-        return self._result(ideal, moved, self.rounder.of_copy(magnitude).bound, magnitude, a, b)
+        moved = self._moved(a).or_else(self._moved(b))
+        return self._rounded(ideal, moved, self.rounder.of_copy, a, b)
 
     def function(self, f: Function, a: Tracked) -> Tracked:
         return applied(f, a, self._moved(a), self.rounder, self.contract.functions.accuracy(f))
@@ -223,30 +218,33 @@ class ErrorArithmetic:
     def select(self, condition: Tracked, a: Tracked, b: Tracked) -> Tracked:
         return selected(condition, a, b)
 
-    def _moved(self, a: Tracked) -> FloatArray:
-        return add_up(a.error, self._lost(a))
+    def _moved(self, a: Tracked) -> Radius:
+        """How far an operand may be from its ideal value as it is read."""
+        if self.rounder.exact or not self.rounder.flush_operands:
+            return a.error
+        return a.error + self.rounder.operand_loss(a.computed)
 
-    def _product(self, a: Tracked, b: Tracked) -> tuple[Interval, FloatArray]:
-        da, db = add_up(a.error, self._lost(a)), add_up(b.error, self._lost(b))
-        moved = add_up(
-            add_up(multiply_up(a.ideal.magnitude, db), multiply_up(b.ideal.magnitude, da)),
-            multiply_up(da, db),
+    def _product(self, a: Tracked, b: Tracked) -> tuple[Interval, Radius]:
+        moved = apply(
+            COMPUTED_PRODUCT,
+            X=a.ideal.magnitude,
+            Y=b.ideal.magnitude,
+            ex=self._moved(a),
+            ey=self._moved(b),
         )
         return interval_product(a.ideal, b.ideal), moved
 
-    def _lost(self, a: Tracked) -> FloatArray:
-        return self.rounder.operand_loss(a.computed)
-
-    def _result(
+    def _rounded(
         self,
         ideal: Interval,
-        moved: FloatArray,
-        fresh: FloatArray,
-        magnitude: FloatArray,
+        moved: Radius,
+        rounded: Callable[[FloatArray], Rounding],
         *operands: Tracked,
     ) -> Tracked:
-        largest = max(largest_of(magnitude), *(o.largest for o in operands))
-        return Tracked(ideal, add_up(moved, fresh), largest)
+        """A result that has moved on computed operands, and is rounded then."""
+        error = self.rounder.after(rounded, ideal.magnitude, moved)
+        reached = largest_of(add_up(ideal.magnitude, moved.bound))
+        return Tracked(ideal, error, max(reached, *(o.largest for o in operands)))
 
 
 def interval_product(a: Interval, b: Interval) -> Interval:
@@ -279,7 +277,6 @@ def traced(
     site: Site,
     inputs: Sequence[Interval],
     contract: RuntimeContract,
-    lemmas: tuple[str, ...],
 ) -> RoundingBound:
     """Bound a node's rounding error by following its run-time semantics step by step.
 
@@ -297,8 +294,11 @@ def traced(
             operands.append(arithmetic.stored(constant))
         else:
             x = next(ranges)
-            operands.append(tracked(x, np.zeros_like(x.lo)))
+            operands.append(tracked(x, exactly_zero(EXACT, x.shape)))
     (out,) = runtime(site, Inputs(operands), arithmetic, contract)
-    shape = site.outputs[0].shape
-    error = np.broadcast_to(out.error[0], shape)
-    return finish(r, error, np.asarray(out.largest), lemmas)
+    return finish(r, of_output(out, site), np.asarray(out.largest))
+
+
+def of_output(out: Tracked, site: Site) -> Radius:
+    """What the one sample of a result is off by, in the shape of the node's output."""
+    return out.sample.on(site.outputs[0].shape)

@@ -17,6 +17,7 @@ from encoders.arithmetic.runtime import Arithmetic
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import FactorRounding, OpenSchedule, RuntimeContract
 from encoders.contract.orders import alignment_of
+from encoders.lemmas.kernel import unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, with_zero
 from encoders.numbers.formats import FloatFormat, truncated_operands
 from encoders.operator import Operator, RoundingBound, Site
@@ -81,7 +82,7 @@ def with_truncated_operands(operator: Operator) -> Operator:
         for bound in bounds[1:]:
             worst = replace(
                 worst,
-                radius=np.maximum(worst.radius, bound.radius),
+                radius=worst.radius.or_else(bound.radius),
                 preconditions=(*worst.preconditions, *bound.preconditions),
             )
         return worst.using(*steps)
@@ -122,7 +123,7 @@ def _truncated(
     moved, errors, reached = [], [], []
     for position, x in zip(site.variable, inputs, strict=True):
         if position in operator.factors:
-            lost = r.operand_loss(x)
+            lost = r.operand_loss(x).bound
             moved.append(
                 with_zero(x.move(lambda v: truncated_operands(v, short, truncated)), lost > 0)
             )
@@ -136,12 +137,11 @@ def _truncated(
         change = add_up(change, _weights(operator, site, changes, inputs))
     inner = operator.rounding(there, moved, result.inflate(change), contract)
     condition = no_overflow(replace(r, format=short), np.asarray(reached))
-    radius = add_up(inner.radius, np.full_like(change, np.inf) if flushed else change)
+    radius = inner.radius + unchecked(change, *LEMMAS)
     return replace(
         inner,
-        radius=np.where(condition.holds & ~np.isnan(radius), radius, np.inf),
+        radius=radius.unless(flushed or not condition.holds),
         preconditions=(*inner.preconditions, condition),
-        lemmas=tuple(dict.fromkeys((*inner.lemmas, *LEMMAS))),
         row=None,
     )
 

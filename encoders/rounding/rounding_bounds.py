@@ -11,6 +11,7 @@ that lemma; `any-order-linear` holds for any m.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -19,8 +20,10 @@ import numpy as np
 from encoders.arithmetic.number_path import Arrived, Hop, Path, arrived, stored_path
 from encoders.contract.contract import RuntimeContract, Subnormals
 from encoders.contract.orders import alignment_of
-from encoders.lemmas.kernel import Radius, Rounding, apply, unchecked
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import Radius, Rounding, apply, exactly_zero, unchecked
 from encoders.lemmas.lemma import RoundingLemma
+from encoders.lemmas.operations import OPERAND_LOSS, ROUNDING_MODEL, STORED_NUMBER
 from encoders.lemmas.rounding import ALIGNED, COPIED, ROUNDED, ROUNDED_SUM, SCALED, UNROUNDED
 from encoders.lemmas.sums import ANY_ORDER_LINEAR, SUM_ANY_ORDER, SUM_ANY_ORDER_ALIGNED
 from encoders.numbers.enclosure import (
@@ -29,8 +32,6 @@ from encoders.numbers.enclosure import (
     add_up,
     in_blocks,
     multiply_up,
-    nothing,
-    some,
 )
 from encoders.numbers.formats import BINARY32, FloatFormat
 from encoders.operator import Precondition, RoundingBound, Site
@@ -177,22 +178,30 @@ class Rounder:
         """What two operands of an addition can lose by being read as zero."""
         return 0.0 if self.exact or not self.flush_operands else 2.0 * self.smallest_normal
 
-    def operand_loss(self, x: Interval) -> FloatArray:
+    def operand_loss(self, x: Interval) -> Radius:
         """How much a runtime that reads subnormal operands as zero changes x."""
         if self.exact or not self.flush_operands:
-            return nothing(x.shape)
-        return in_blocks(self._operand_loss, x.lo, x.hi)
+            return exactly_zero(EXACT, x.shape)
+        return below(x, self.smallest_normal)
 
-    def _operand_loss(self, lo: FloatArray, hi: FloatArray) -> FloatArray:
-        return below(Interval(lo, hi), self.smallest_normal)
+    def after(
+        self, rounded: Callable[[FloatArray], Rounding], magnitude: FloatArray, moved: Radius
+    ) -> Radius:
+        """Error of an operation whose exact result, at most `magnitude`, moves by `moved` on
+        computed operands, and is then `rounded`: lemma `rounding-model`."""
+        node = rounded(beyond(magnitude, moved.bound))
+        return apply(ROUNDING_MODEL, M=magnitude, e=moved, r=node)
 
 
-def below(x: Interval, tiny: float) -> FloatArray:
+def beyond(magnitude: FloatArray, error: FloatArray) -> FloatArray:
+    """M + e, so far rounded up that the reading of a lemma cannot find it less."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return multiply_up(add_up(magnitude, error), 1.0 + 2.0**-49)
+
+
+def below(x: Interval, tiny: float) -> Radius:
     """How far numbers in a range move if those smaller than `tiny` may become zero."""
-    touches = (x.lo < tiny) & (x.hi > -tiny)
-    if not np.any(touches):
-        return nothing(touches.shape)
-    return np.where(touches, np.minimum(x.magnitude, tiny), 0.0)
+    return apply(OPERAND_LOSS, lo=x.lo, hi=x.hi, tiny=tiny)
 
 
 def rounder(site: Site, contract: RuntimeContract) -> Rounder:
@@ -213,19 +222,17 @@ def rounder_of(dtype: DType, contract: RuntimeContract) -> Rounder:
     )
 
 
-def conversion_error(r: Rounder, source: FloatFormat, x: Interval) -> FloatArray:
+def conversion_error(r: Rounder, source: FloatFormat, x: Interval) -> Radius:
     """Of numbers of `source` in the ranges x, converted to the format of r: one rounding unless it
     holds them all; either side may lose a subnormal number."""
-    lost = np.maximum(r.operand_loss(x), replace(r, format=source).operand_loss(x))
-    magnitude = add_up(x.magnitude, lost)
-    fresh = r.of_copy(magnitude) if r.format.holds(source) else r.of_product(magnitude)
-    return add_up(lost, fresh.bound)
+    lost = r.operand_loss(x).or_else(replace(r, format=source).operand_loss(x))
+    return r.after(r.of_copy if r.format.holds(source) else r.of_product, x.magnitude, lost)
 
 
-def stored_loss(r: Rounder, values: FloatArray) -> FloatArray:
+def stored_loss(r: Rounder, values: FloatArray) -> Radius:
     """|ŵ − w| for stored numbers w, which reach the operation that uses them along `r.path`."""
     if r.exact or (len(r.path) == 1 and r.format.holds(BINARY32) and _in_float32(values)):
-        return nothing(values.shape)
+        return exactly_zero(EXACT, values.shape)
     return _loss_of(values, held(r, values))
 
 
@@ -234,7 +241,7 @@ def held(r: Rounder, values: FloatArray) -> Arrived:
     return arrived(r.path, values, r.flush_operands, r.flush_results)
 
 
-def formula_loss(r: Rounder, values: FloatArray) -> FloatArray:
+def formula_loss(r: Rounder, values: FloatArray) -> Radius:
     """|ĉ − c| for numbers c of a formula or an attribute, rounded once.
 
     A bound that charges this covers a runtime that keeps c in float32, and rounds what it makes of
@@ -242,14 +249,13 @@ def formula_loss(r: Rounder, values: FloatArray) -> FloatArray:
     own rounding is charged at what the rounded c may give.
     """
     if r.exact or (r.format.holds(BINARY32) and _in_float32(values)):
-        return nothing(values.shape)
+        return exactly_zero(EXACT, values.shape)
     return _loss_of(values, arrived((Hop(r.format),), values, False, False))
 
 
-def _loss_of(values: FloatArray, there: Arrived) -> FloatArray:
-    loss = np.abs(there.values - values)
-    bound = np.where(there.values == values, 0.0, np.nextafter(loss, np.inf))
-    return np.where(there.flushed, np.maximum(bound, np.abs(values)), bound)
+def _loss_of(values: FloatArray, there: Arrived) -> Radius:
+    flushed = there.flushed.astype(np.float64)
+    return apply(STORED_NUMBER, w=values, w_hat=there.values, zeroed=flushed)
 
 
 def _in_float32(values: FloatArray) -> bool:
@@ -371,8 +377,7 @@ class _AnyOrder:
 
     def _reached(self, error: FloatArray) -> FloatArray:
         """T + E, so far rounded up that the lemma cannot find it less."""
-        with np.errstate(invalid="ignore", over="ignore"):
-            return multiply_up(add_up(self.partial, error), 1.0 + 2.0**-49)
+        return beyond(self.partial, error)
 
 
 def _of_any_node(r: Rounder) -> float:
@@ -437,23 +442,19 @@ def _shown(limit: Fraction) -> str:
     return f"{float(min(limit, Fraction(sys.float_info.max))):.6g}"
 
 
-def finish(
-    r: Rounder, radius: FloatArray, magnitude: FloatArray, lemmas: tuple[str, ...]
-) -> RoundingBound:
+def finish(r: Rounder, radius: Radius, magnitude: FloatArray) -> RoundingBound:
     """A rounding bound that is infinite unless overflow is excluded."""
     condition = no_overflow(r, magnitude)
-    if np.any(np.isnan(radius)) or not condition.holds:
-        radius = np.full_like(radius, np.inf)
-    return RoundingBound(radius, (condition,), lemmas)
+    return RoundingBound(radius.unless(not condition.holds), (condition,))
 
 
 def no_rounding(site: Site) -> RoundingBound:
     """For operators that only move data."""
-    return RoundingBound(np.zeros(site.outputs[0].shape))
+    return RoundingBound(exactly_zero(EXACT, site.outputs[0].shape))
 
 
 def exact_unless_flushed(site: Site, result: Interval, contract: RuntimeContract) -> RoundingBound:
     """For max, min, abs, negation: exact, except that a flushing runtime may lose a subnormal."""
     r = rounder(site, contract)
     lost = replace(r, flush_operands=r.flush_operands or r.flush_results).operand_loss(result)
-    return RoundingBound(lost, (), ("flush",) if some(lost) else ())
+    return RoundingBound(lost)

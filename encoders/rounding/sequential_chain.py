@@ -14,6 +14,9 @@ import numpy as np
 
 from encoders.arithmetic.runtime import Slices
 from encoders.contract.contract import Contraction, RuntimeContract
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import Radius, Rounding, apply, exactly_zero, stacked
+from encoders.lemmas.operations import CHAIN, CHAIN_STEP, COMPUTED_PRODUCT, OPERANDS_OF_SUM
 from encoders.numbers.enclosure import (
     UNIT,
     FloatArray,
@@ -23,13 +26,12 @@ from encoders.numbers.enclosure import (
     gamma,
     midpoint_radius,
     multiply_up,
-    nothing,
     some,
-    sum_up,
 )
 from encoders.numbers.formats import BINARY64, FloatFormat, round_array, round_to_grid
-from encoders.rounding.rounding_bounds import Rounder
-from encoders.rounding.tracked import Tracked, is_power_of_two, largest_of
+from encoders.rounding.known_operands import beside_zeros, by_factors
+from encoders.rounding.rounding_bounds import Rounder, beyond
+from encoders.rounding.tracked import Tracked, largest_of
 
 _LARGEST_STACK = 2**23
 
@@ -52,7 +54,7 @@ def chained(
         a, b = pairs.stacked()
     else:
         a, b = (_stacked([pair[i] for pair in pairs]) for i in (0, 1))
-    if any(np.any(t.error) or not np.all(np.isfinite(t.ideal.magnitude)) for t in (a, b)):
+    if any(np.any(t.error.bound) or not np.all(np.isfinite(t.ideal.magnitude)) for t in (a, b)):
         return None
     return _Chain(r, contract, a, b, start).result(shape)
 
@@ -60,7 +62,7 @@ def chained(
 def _stacked(terms: Sequence[Tracked]) -> Tracked:
     lo = np.stack([t.ideal.lo for t in terms], axis=-1)
     hi = np.stack([t.ideal.hi for t in terms], axis=-1)
-    error = np.stack([t.error for t in terms], axis=-1)
+    error = stacked([t.error for t in terms])
     return Tracked(Interval(lo, hi), error, max(t.largest for t in terms))
 
 
@@ -86,17 +88,17 @@ class _Chain:
         )
         self.products = multiply_up(a.ideal.magnitude, b.ideal.magnitude)
         self.zero = self.products == 0
-        exact_scaling = is_power_of_two(a) | is_power_of_two(b)
         lost_a, lost_b = r.operand_loss(a.ideal), r.operand_loss(b.ideal)
-        self.lost, held = nothing(self.products.shape), self.products
-        if some(lost_a) or some(lost_b):
-            self.lost = add_up(
-                multiply_up(lost_a, b.ideal.magnitude), multiply_up(lost_b, a.ideal.magnitude)
+        self.lost, held = exactly_zero(EXACT, self.products.shape), self.products
+        if some(lost_a.bound) or some(lost_b.bound):
+            self.lost = apply(
+                COMPUTED_PRODUCT, X=a.ideal.magnitude, Y=b.ideal.magnitude, ex=lost_a, ey=lost_b
             )
-            held = add_up(self.products, self.lost)
-        if contract.contraction is Contraction.ALWAYS:  # only the first product is rounded itself
-            held, exact_scaling = held[..., :1], exact_scaling[..., :1]
-        self.rounded = np.where(exact_scaling, r.of_scaling(held).bound, r.of_product(held).bound)
+            held = add_up(self.products, self.lost.bound)
+        self.factors = (a, b)
+        first = contract.contraction is Contraction.ALWAYS  # only that product is rounded itself
+        rounded = [t.moved(lambda v: v[..., :1]) if first else t for t in (a, b)]
+        self.rounded = by_factors(r, held[..., :1] if first else held, *rounded)
         if start is not None:
             start_middle, start_radius = midpoint_radius(start.ideal)
             shape = np.broadcast_shapes(middle.shape[:-1], start_middle.shape)
@@ -118,33 +120,36 @@ class _Chain:
 
     def result(self, shape: tuple[int, ...]) -> Tracked | None:
         error = self._closed()
-        if not np.all(np.isfinite(error)):
+        if not np.all(np.isfinite(error.bound)):
             return None
         last = Interval(
             add_down(self.middle[..., -1], -self.radius[..., -1]),
             add_up(self.middle[..., -1], self.radius[..., -1]),
         )
         largest = max(
-            largest_of(add_up(self.partial, error[..., None])),
-            largest_of(add_up(self.products, self.lost)),
+            largest_of(add_up(self.partial, error.bound[..., None])),
+            largest_of(add_up(self.products, self.lost.bound)),
             self.operands,
             0.0 if self.start is None else self.start.largest,
         )
         whole = Interval(np.broadcast_to(last.lo, shape), np.broadcast_to(last.hi, shape))
-        return Tracked(whole, np.broadcast_to(error, shape), largest)
+        return Tracked(whole, error.on(shape), largest)
 
-    def _closed(self) -> FloatArray:
-        """E with E ≥ error of the start + each step at |s_k| + E; infinite if not found."""
-        error = np.zeros(self.partial.shape[:-1])
-        for _ in range(3):
-            error, before = self._needed(error), error
-            if np.all(error <= before):
-                return before
-        for factor in (1.0, 1.0 + 2.0**-8):
-            candidate = multiply_up(error, factor) if factor > 1.0 else error
-            if np.all(self._needed(candidate) <= candidate):
-                return candidate
-        return np.full_like(error, np.inf)
+    def _closed(self) -> Radius:
+        """The error of the start and of each step, all partial sums being at most |s_k| + E for an
+        E that is at least that much; infinite if none was found."""
+        shape = self.partial.shape[:-1]
+        before = exactly_zero(EXACT, shape) if self.start is None else self.start.error
+        error = np.zeros(shape)
+        found = before
+        for factor in (1.0, 1.0 + 2.0**-49, 1.0 + 2.0**-49, 1.0 + 2.0**-8):
+            error = multiply_up(error, factor)
+            steps = self._steps(error).summed(-1)
+            found = apply(CHAIN, before=before, steps=steps, E=error)
+            if np.all(np.isfinite(found.bound)):
+                break
+            error = np.broadcast_to(add_up(before.bound, steps.bound), shape)
+        return found
 
     def _reach(self, middle: FloatArray, radius: FloatArray) -> FloatArray | None:
         """Bounds on what each step rounds, from the runtime's own numbers; None where the contract
@@ -168,29 +173,37 @@ class _Chain:
             return None
         return np.ascontiguousarray(np.moveaxis(reach, 0, -1))
 
-    def _needed(self, error: FloatArray) -> FloatArray:
-        before = np.zeros_like(error) if self.start is None else self.start.error
-        magnitude = add_up(self.partial, error[..., None])
+    def _steps(self, error: FloatArray) -> Radius:
+        """What each step adds while no error exceeds E: the error of its product, that of rounding
+        the sum, and what is lost by reading operands as zero. A fused step, which may underflow,
+        errs by no less than an addition may."""
+        r, choice = self.r, self.contract.contraction
+        magnitude = beyond(self.partial, error[..., None])
         if self.reach is not None:
             magnitude = np.minimum(magnitude, self.reach)
-        steps = self._steps(magnitude)
-        return add_up(add_up(before, sum_up(steps, axis=-1)), 0.0)
-
-    def _steps(self, magnitude: FloatArray) -> FloatArray:
-        """Rounding error of each step, operands read as zero included. A fused step, which may
-        underflow, errs by no less than an addition may."""
-        r, choice = self.r, self.contract.contraction
-        if choice is Contraction.ALWAYS:
-            step = r.of_product(magnitude).bound
-        else:
-            step = add_up(self.rounded, r.of_sum(magnitude).bound)
-            if choice is not Contraction.NEVER:
-                step = np.maximum(r.of_product(magnitude).bound, step)
-        step = np.where(self.zero, r.of_copy(magnitude).bound, step)
+        lost = self.lost
+        if r.flush_operands:
+            lost = lost + apply(OPERANDS_OF_SUM, tiny=r.smallest_normal)
+        fused = self._step(error, lost, r.of_product(magnitude))
+        step = fused
+        if choice is not Contraction.ALWAYS:
+            step = self._step(error, self.rounded + lost, r.of_sum(magnitude))
+            step = step if choice is Contraction.NEVER else step.or_else(fused)
         if self.start is None:
-            first = np.where(self.zero[..., 0], 0.0, self.rounded[..., 0])
-            step[..., 0] = np.broadcast_to(first, step.shape[:-1])
-        return add_up(step, add_up(self.lost, r.lost_operands)) if r.flush_operands else step
+            alone = (self.rounded + self.lost).moved(lambda v: v[..., :1])
+            first = alone.on((*step.shape[:-1], 1))
+            step = first.joined([step.moved(lambda v: v[..., 1:])], axis=-1)
+        return step
+
+    def _step(self, error: FloatArray, product: Radius, rounding: Rounding) -> Radius:
+        return apply(
+            CHAIN_STEP,
+            M=self.partial,
+            E=error[..., None],
+            R=np.inf if self.reach is None else self.reach,
+            pi=product,
+            h=beside_zeros(self.r, rounding, rounding.reach, *self.factors),
+        )
 
 
 def _run(terms: FloatArray, fmt: FloatFormat) -> FloatArray:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import BoolArray, FloatArray, Interval, add_up
 
 
@@ -16,11 +17,11 @@ class Tracked:
     with a leading sample axis. `largest` is the largest magnitude met on the way, for overflow."""
 
     ideal: Interval
-    error: FloatArray
+    error: Radius
     largest: float
 
     def moved(self, f: Callable[[FloatArray], FloatArray]) -> Tracked:
-        return Tracked(self.ideal.move(f), f(self.error), self.largest)
+        return Tracked(self.ideal.move(f), self.error.moved(f), self.largest)
 
     def joined(self, others: Sequence[Tracked], axis: int) -> Tracked:
         every = (self, *others)
@@ -30,7 +31,7 @@ class Tracked:
 
         return Tracked(
             Interval(join([t.ideal.lo for t in every]), join([t.ideal.hi for t in every])),
-            join([t.error for t in every]),
+            self.error.joined([t.error for t in others], axis),
             max(t.largest for t in every),
         )
 
@@ -39,9 +40,14 @@ class Tracked:
         return self.ideal.shape
 
     @property
+    def sample(self) -> Radius:
+        """What the one sample is off by."""
+        return self.error.moved(lambda v: np.asarray(v[0]))
+
+    @property
     def computed(self) -> Interval:
         """What the runtime may hold."""
-        return self.ideal.inflate(self.error)
+        return self.ideal.inflate(self.error.bound)
 
 
 def largest_of(magnitude: FloatArray) -> float:
@@ -50,7 +56,7 @@ def largest_of(magnitude: FloatArray) -> float:
 
 
 def is_zero(a: Tracked) -> BoolArray:
-    return np.asarray((a.ideal.lo == 0) & (a.ideal.hi == 0) & (a.error == 0))
+    return np.asarray((a.ideal.lo == 0) & (a.ideal.hi == 0) & (a.error.bound == 0))
 
 
 def is_zero_product(a: Tracked, b: Tracked) -> BoolArray:
@@ -58,17 +64,19 @@ def is_zero_product(a: Tracked, b: Tracked) -> BoolArray:
 
 
 def is_one(a: Tracked) -> BoolArray:
-    point = (a.ideal.lo == a.ideal.hi) & (a.error == 0)
+    point = (a.ideal.lo == a.ideal.hi) & (a.error.bound == 0)
     return np.asarray(point & (np.abs(a.ideal.lo) == 1.0))
 
 
 def is_power_of_two(a: Tracked) -> BoolArray:
-    point = (a.ideal.lo == a.ideal.hi) & (a.error == 0) & np.isfinite(a.ideal.lo)
+    point = (a.ideal.lo == a.ideal.hi) & (a.error.bound == 0) & np.isfinite(a.ideal.lo)
     mantissa, _ = np.frexp(np.where(point, a.ideal.lo, 1.0))
     return np.asarray(point & ((np.abs(mantissa) == 0.5) | (a.ideal.lo == 0)))
 
 
-def tracked(ideal: Interval, error: FloatArray) -> Tracked:
+def tracked(ideal: Interval, error: Radius) -> Tracked:
     """A tensor's values (no sample axis yet) with what rounding has done to them so far."""
-    magnitude = add_up(ideal.magnitude, error)
-    return Tracked(ideal.move(lambda v: v[None]), error[None], largest_of(magnitude))
+    magnitude = add_up(ideal.magnitude, error.bound)
+    return Tracked(
+        ideal.move(lambda v: v[None]), error.moved(lambda v: v[None]), largest_of(magnitude)
+    )

@@ -11,7 +11,9 @@ from collections.abc import Callable
 import numpy as np
 
 from encoders.arithmetic.runtime import Relation
-from encoders.numbers.enclosure import FloatArray, Interval, add_up
+from encoders.lemmas.kernel import Radius, apply
+from encoders.lemmas.operations import JUMP, SELECTED
+from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.rounding.tracked import Tracked, largest_of
 
 
@@ -24,10 +26,10 @@ def absolute(a: Tracked) -> Tracked:
     return Tracked(Interval(low, a.ideal.magnitude), a.error, a.largest)
 
 
-def stepped(a: Tracked, moved: FloatArray, whole: Callable[[FloatArray], FloatArray]) -> Tracked:
+def stepped(a: Tracked, moved: Radius, whole: Callable[[FloatArray], FloatArray]) -> Tracked:
     """A monotone step function: no error where computed and ideal argument are the same."""
-    reach = a.ideal.inflate(moved)
-    jump = np.where(moved == 0, 0.0, whole(reach.hi) - whole(reach.lo))
+    reach = a.ideal.inflate(moved.bound)
+    jump = apply(JUMP, lo=whole(reach.lo), hi=whole(reach.hi), e=moved)
     return Tracked(a.ideal.move(whole), jump, max(a.largest, largest_of(reach.magnitude + 1)))
 
 
@@ -45,13 +47,12 @@ def decided(
             return same, (x.hi < y.lo) | (y.hi < x.lo)
 
 
-def compared(
-    relation: Relation, a: Tracked, b: Tracked, moved: tuple[FloatArray, FloatArray]
-) -> Tracked:
-    holds, fails = decided(relation, a.ideal.inflate(moved[0]), b.ideal.inflate(moved[1]))
+def compared(relation: Relation, a: Tracked, b: Tracked, moved: tuple[Radius, Radius]) -> Tracked:
+    holds, fails = decided(
+        relation, a.ideal.inflate(moved[0].bound), b.ideal.inflate(moved[1].bound)
+    )
     ideal = Interval(holds.astype(np.float64), 1.0 - fails.astype(np.float64))
-    same = (moved[0] == 0) & (moved[1] == 0)
-    error = np.where(same | holds | fails, 0.0, 1.0)
+    error = apply(JUMP, lo=ideal.lo, hi=ideal.hi, e=moved[0] + moved[1])
     return Tracked(ideal, error, max(a.largest, b.largest))
 
 
@@ -61,8 +62,16 @@ def selected(condition: Tracked, a: Tracked, b: Tracked) -> Tracked:
     no = (condition.ideal.lo == 0) & (condition.ideal.hi == 0)
     lo = np.where(yes, a.ideal.lo, np.where(no, b.ideal.lo, np.minimum(a.ideal.lo, b.ideal.lo)))
     hi = np.where(yes, a.ideal.hi, np.where(no, b.ideal.hi, np.maximum(a.ideal.hi, b.ideal.hi)))
-    error = np.where(yes, a.error, np.where(no, b.error, np.maximum(a.error, b.error)))
-    apart = np.maximum(add_up(a.ideal.hi, -b.ideal.lo), add_up(b.ideal.hi, -a.ideal.lo))
-    flipped = add_up(np.maximum(a.error, b.error), np.maximum(apart, 0.0))
-    error = np.where(condition.error == 0, error, flipped)
+    error = apply(
+        SELECTED,
+        lo=condition.ideal.lo,
+        hi=condition.ideal.hi,
+        e=condition.error,
+        ea=a.error,
+        eb=b.error,
+        a_lo=a.ideal.lo,
+        a_hi=a.ideal.hi,
+        b_lo=b.ideal.lo,
+        b_hi=b.ideal.hi,
+    )
     return Tracked(Interval(lo, hi), error, max(condition.largest, a.largest, b.largest))

@@ -8,13 +8,17 @@ from encoders.curves.curves import moved_by, range_of, slopes_of
 from encoders.functions.accuracy import Evidence, FunctionAccuracy
 from encoders.functions.function import Function
 from encoders.functions.log import LOG
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import Radius, exactly_zero, unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
 from encoders.rounding.rounding_bounds import Rounder
 from encoders.rounding.tracked import Tracked
 
+FUNCTION_ERROR = "function-error"
+
 
 def applied(
-    f: Function, a: Tracked, change: FloatArray, r: Rounder, accuracy: FunctionAccuracy
+    f: Function, a: Tracked, change: Radius, r: Rounder, accuracy: FunctionAccuracy
 ) -> Tracked:
     """f of a value that the runtime holds at most `change` away from its ideal.
 
@@ -22,19 +26,21 @@ def applied(
     on computed arguments. Outside the domain of f, and on unbounded arguments, nothing is known.
     """
     curve = f.shape
-    ideal, reached, moved = range_of(curve, a.ideal), a.ideal, np.zeros_like(change)
-    on_computed = ideal
-    if np.any(change):
-        reached = a.ideal.inflate(change)
-        moved = moved_by(curve, reached, change, slopes_of(curve, reached))
+    ideal, reached = range_of(curve, a.ideal), a.ideal
+    moved, on_computed = exactly_zero(EXACT, change.shape), ideal
+    if np.any(change.bound):
+        reached = a.ideal.inflate(change.bound)
+        slopes = slopes_of(curve, reached)
+        moved = unchecked(moved_by(curve, reached, change.bound, slopes), FUNCTION_ERROR)
         on_computed = range_of(curve, reached)
     known = np.isfinite(reached.lo) & np.isfinite(reached.hi)
     if f is LOG:
         known &= reached.lo > 0
     fresh = np.where(known, function_error(r, accuracy, on_computed), np.inf)
-    magnitude = add_up(add_up(ideal.magnitude, moved), fresh)
+    error = moved + unchecked(fresh, FUNCTION_ERROR)
+    magnitude = add_up(ideal.magnitude, error.bound)
     largest = float(np.max(magnitude, initial=a.largest))
-    return Tracked(ideal, add_up(moved, fresh), np.inf if np.isnan(largest) else largest)
+    return Tracked(ideal, error, np.inf if np.isnan(largest) else largest)
 
 
 def function_error(r: Rounder, accuracy: FunctionAccuracy, y: Interval) -> FloatArray:

@@ -364,7 +364,9 @@ class _Judge:
         operator, site = step.operator, step.site
         ranges = [point(held[t]) for t in step.reads]
         result = operator.values(site, ranges).range
-        return operator.rounding(site, ranges, result, contract_at(site, self.contract)).radius
+        return operator.rounding(
+            site, ranges, result, contract_at(site, self.contract)
+        ).radius.bound
 
     def _exceeding(self, region: Region) -> tuple[tuple[str, ...], str]:
         """The same of a number that lies too far from the exact one."""

@@ -285,7 +285,7 @@ def _stored_errors(graph: Graph, tensor: str, contract: RuntimeContract) -> Floa
     if not graph.types[tensor].dtype.is_float:
         return np.zeros(graph.types[tensor].shape)
     r = rounder_of(graph.types[tensor].dtype, contract)
-    return stored_loss(r, np.asarray(graph.constants[tensor], np.float64))
+    return stored_loss(r, np.asarray(graph.constants[tensor], np.float64)).bound
 
 
 def _bound_values(maps: Maps, step: Step) -> None:
@@ -368,7 +368,8 @@ def _bound_errors(
     here = contract_at(run.step.site, run.contract)
     reads = held if run.held is None else run.held
     rounding = run.step.operator.rounding(run.step.site, reads, result, here)
-    local = add_up(rounding.radius, run.change) if changed else rounding.radius
+    local = rounding.radius.bound
+    local = add_up(local, run.change) if changed else local
     maps.difference_maps[step.name] = mapped
     local, error = _radius(maps, step, local), _radius(maps, step, add_up(mapped.radius, local))
     if maps.graph.types[output].dtype is DType.BOOL:  # 0 or 1, on either side

@@ -248,7 +248,7 @@ def node_reports(
             low=min(float(np.min(b.nodes[i].values.lo, initial=np.inf)) for b in bounds),
             high=max(float(np.max(b.nodes[i].values.hi, initial=-np.inf)) for b in bounds),
             error=max(largest_radius(b.nodes[i].errors) for b in bounds),
-            local=max(largest_radius(b.nodes[i].rounding.radius) for b in bounds),
+            local=max(b.nodes[i].rounding.radius.largest for b in bounds),
             share=shares.get(n.node.name, 0.0),
             obligations=obligations.get(n.node.name, ()),
         )

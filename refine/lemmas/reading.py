@@ -42,6 +42,7 @@ class Reading:
 
     known: dict[int, Z3Term] = field(default_factory=dict)
     quotients: list[Fact] = field(default_factory=list)
+    powers: list[str] = field(default_factory=list)
 
     def of(self, term: Term) -> Z3Term:
         if id(term) not in self.known:
@@ -81,6 +82,13 @@ class Reading:
         self.quotients.append(Fact(said, z3.Implies(bottom != 0, name * bottom == top)))
         return name
 
+    def _power(self, of: Term) -> Z3Formula:
+        """Nothing is known of it but that it is the same wherever it stands."""
+        shown = text(of)
+        if shown not in self.powers:
+            self.powers.append(shown)
+        return z3.Bool(f"power_of_two{self.powers.index(shown)}")
+
     def formula(self, formula: Formula) -> Z3Formula:
         match formula:
             case AtMost(Magnitude(a), b) if isinstance(a, Term):
@@ -92,7 +100,7 @@ class Reading:
             case Equal(a, b):
                 return self.of(a) == self.of(b)
             case PowerOfTwo(a):
-                return z3.Bool(f"power_of_two_{a.name}")
+                return self._power(a)
             case Both(p, q):
                 return z3.And(self.formula(p), self.formula(q))
             case Either(Not(p), q):
@@ -110,13 +118,14 @@ class Reading:
 def argument(stated: Stated) -> Argument:
     """Signs, hypotheses and what is assumed imply what the lemma concludes."""
     reading = Reading()
-    hypotheses = [reading.fact(f) for f in (*stated.hypotheses, *stated.assumed)]
+    signs = []
     if positive := [p for p in stated.read if not p.signed]:
         named = ", ".join(p.shown for p in positive)
-        hypotheses.insert(0, nonnegative(f"{named} ≥ 0", *map(reading.of, positive)))
+        signs.append(nonnegative(f"{named} ≥ 0", *map(reading.of, positive)))
+    hypotheses = [reading.fact(f) for f in (*stated.hypotheses, *stated.assumed)]
     goals = [reading.fact(f) for f in stated.conclusions]
     goal = Fact(", ".join(g.text for g in goals), z3.And(*(g.formula for g in goals)))
-    return Argument((*reading.quotients, *hypotheses), goal)
+    return Argument((*signs, *reading.quotients, *hypotheses), goal)
 
 
 def read(stated: Stated) -> Lemma:

@@ -23,21 +23,6 @@ from refine.lemmas.lemma import (
 from refine.proof.z3_solver import Fact, Term
 
 
-def rounding_model() -> Argument:
-    s, z, fl, M, e, r = reals("s z fl M e r")
-    return Argument(
-        (
-            Fact("|s| ≤ M for the result on exact operands", within(s, M)),
-            Fact("|z − s| ≤ e for the exact result z on computed operands", within(z - s, e)),
-            Fact(
-                "if |z| ≤ M + e then |fl − z| ≤ r",
-                z3.Implies(within(z, M + e), within(fl - z, r)),
-            ),
-        ),
-        Fact("|fl − s| ≤ e + r", within(fl - s, e + r)),
-    )
-
-
 def sum_any_order_relative() -> Argument:
     a, a_hat, b, b_hat, fl, T, E = reals("a a_hat b b_hat fl T E")
     i, j, m, q, u, v, pa, pb, p = reals("i j m q u v pa pb p")
@@ -305,13 +290,6 @@ RUNNING = (
 FLUSH = "flush to zero as in Intel SDM vol. 1, 10.2.3, and Arm ARM, FPCR.FZ"
 
 LEMMAS: tuple[Lemma, ...] = (
-    schema(
-        "rounding-model",
-        "An operation whose exact result moves by e on computed operands, |s| ≤ M on exact ones, "
-        "and that rounds anything up to M + e with error at most r, errs by at most e + r.",
-        HIGHAM + "section 3.3 (running error analysis)",
-        rounding_model,
-    ),
     schema(
         "sum-any-order-relative",
         "The same with relative rounding errors: q = v·(T + E), v = u/(1+u).",

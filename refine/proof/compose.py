@@ -14,7 +14,6 @@ from dataclasses import replace
 import numpy as np
 
 from encoders.numbers.enclosure import Interval
-from encoders.numbers.radius import largest_radius
 from encoders.operator import NOT_NEGATIVE
 from encoders.rounding.rounding_bounds import OVERFLOW
 from refine.bounds.network import NetworkBounds, NodeBounds
@@ -54,7 +53,7 @@ def _flaw(tensor: str, node: str) -> Obligation:
 
 def _obligations_of(bounds: NetworkBounds, node: NodeBounds) -> Iterable[Obligation]:
     start = time.perf_counter()
-    local = largest_radius(node.rounding.radius)
+    local = node.rounding.radius.largest
     lemmas = tuple(f"lemma {name}" for name in node.rounding.lemmas)
     yield _decided(
         f"rounding/{node.node.name}",

@@ -224,10 +224,10 @@ def _rounding(
             Interval(result.lo[rows], result.hi[rows]),
             contract,
         )
-        if len(rows) > 1 and np.all(np.isinf(bound.radius)):
+        if len(rows) > 1 and np.all(np.isinf(bound.radius.bound)):
             pending += [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
             continue
-        radius[rows] = bound.radius
+        radius[rows] = bound.radius.bound
         lemmas |= frozenset(bound.lemmas)
     return radius, lemmas
 

@@ -87,7 +87,7 @@ class Judge:
         self.errors = {t: _limits(e) for t, e in bounds.maps.errors.items()}
         self.lows = {t: _limits(v.lo) for t, v in bounds.maps.values.items()}
         self.highs = {t: _limits(v.hi) for t, v in bounds.maps.values.items()}
-        self.local = {n.node.name: _limits(n.rounding.radius) for n in bounds.nodes}
+        self.local = {n.node.name: _limits(n.rounding.radius.bound) for n in bounds.nodes}
         self.worst: dict[str, Any] = {}
         self.found = Findings()
 

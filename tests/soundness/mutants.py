@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from encoders.families import products
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import Radius, exactly_zero
 from encoders.lemmas.rounding import ROUNDED
 from encoders.numbers import enclosure
 from encoders.operator import Contribution
@@ -41,6 +43,10 @@ def everywhere(patch: Patch, old: Any, new: Any) -> None:
             for attribute, value in list(vars(module).items()):
                 if value is old:
                     patch.setattr(module, attribute, new)
+
+
+def nothing_lost(shape: tuple[int, ...]) -> Radius:
+    return exactly_zero(EXACT, shape)
 
 
 def scaled(f: Callable[..., Any], factor: float) -> Callable[..., Any]:
@@ -188,7 +194,7 @@ def relu_charges_nothing_on_values(patch: Patch) -> None:
 
 @mutant
 def stored_bias_and_weights_are_taken_to_be_exact(patch: Patch) -> None:
-    patch.setattr(products, "stored_loss", lambda r, values: np.zeros_like(values))
+    patch.setattr(products, "stored_loss", lambda r, values: nothing_lost(values.shape))
 
 
 @mutant
@@ -204,7 +210,7 @@ def rounded_weights_are_taken_to_be_exact(patch: Patch) -> None:
 
 @mutant
 def joined_constants_are_taken_to_be_exact(patch: Patch) -> None:
-    patch.setattr(concat, "stored_loss", lambda r, values: np.zeros_like(values))
+    patch.setattr(concat, "stored_loss", lambda r, values: nothing_lost(values.shape))
 
 
 @mutant
@@ -226,7 +232,7 @@ def flushing_is_ignored(patch: Patch) -> None:
 @mutant
 def flushed_operands_are_ignored(patch: Patch) -> None:
     patch.setattr(Rounder, "lost_operands", property(lambda self: 0.0))
-    patch.setattr(Rounder, "operand_loss", lambda self, x: np.zeros_like(x.lo))
+    patch.setattr(Rounder, "operand_loss", lambda self, x: nothing_lost(x.shape))
 
 
 @mutant
@@ -248,7 +254,7 @@ def errors_do_not_propagate_through_products(patch: Patch) -> None:
 
     def changed(self: Any, a: Any, b: Any) -> Any:
         ideal, moved = old(self, a, b)
-        return ideal, np.zeros_like(moved)
+        return ideal, nothing_lost(moved.shape)
 
     patch.setattr(ErrorArithmetic, "_product", changed)
 
@@ -258,7 +264,7 @@ def errors_do_not_propagate_through_quotients(patch: Patch) -> None:
     old = ErrorArithmetic.divide
 
     def changed(self: Any, a: Any, b: Any) -> Any:
-        exact = [replace(t, error=np.zeros_like(t.error)) for t in (a, b)]
+        exact = [replace(t, error=nothing_lost(t.error.shape)) for t in (a, b)]
         return old(self, *exact)
 
     patch.setattr(ErrorArithmetic, "divide", changed)
@@ -274,4 +280,5 @@ def overflow_is_not_looked_for(patch: Patch) -> None:
 def steps_of_a_chain_are_halved(patch: Patch) -> None:
     from encoders.rounding.sequential_chain import _Chain
 
-    patch.setattr(_Chain, "_steps", scaled(_Chain._steps, 0.5))
+    steps = _Chain._steps
+    patch.setattr(_Chain, "_steps", lambda self, error: steps(self, error).times(0.5))

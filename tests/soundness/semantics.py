@@ -293,7 +293,7 @@ def rounding_encloses(s: Stand) -> Iterator[str]:
         range_ = s.operator.values(s.site, ranges).range
         exact = [_plain(_real(s, [p[i : i + 1] for p in points])[0]) for i in range(SAMPLES)]
         for contract, executions in ROUNDINGS:
-            radius = _exact(s.operator.rounding(s.site, ranges, range_, contract).radius)
+            radius = _exact(s.operator.rounding(s.site, ranges, range_, contract).radius.bound)
             for pinned in executions:
                 got = _emulated(s, held, pinned)
                 for i in range(SAMPLES):

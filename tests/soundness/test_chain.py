@@ -44,7 +44,7 @@ def test_followed_sums_hold_on_every_sample(contract: RuntimeContract, fmt: Floa
         high = np.maximum(low, round_array(low + rng.exponential(0.3, low.shape), fmt))
         site = product_site(weights, terms, 3)
         x = Interval(low, high)
-        bound = matmul.rounding(site, [x], x, pinned).radius
+        bound = matmul.rounding(site, [x], x, pinned).radius.bound
         assert np.all(np.isfinite(bound))
         samples = round_array(low + (high - low) * rng.random((400, 1, terms)), fmt)
         samples[:2] = low, high
@@ -67,7 +67,7 @@ def test_a_dot_product_is_bounded_as_tightly_as_by_gappa(terms: int) -> None:
     site = product_site(None, terms, 1)
     contract = replace(SEQUENTIAL, compute_format=small_format(8, 24))
     result = Interval(np.full((1, 1), -float(terms)), np.full((1, 1), float(terms)))
-    (bound,) = matmul.rounding(site, [x, y], result, contract).radius.ravel()
+    (bound,) = matmul.rounding(site, [x, y], result, contract).radius.bound.ravel()
     gappa = Fraction(terms, 2**25)
     gappa += sum(Fraction(2 ** ceil(log2(k)), 2**25) for k in range(2, terms + 1))
     assert Fraction(float(bound)) <= gappa * (1 + Fraction(1, 10**9))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -13,7 +14,8 @@ from encoders.arithmetic.runtime import Arithmetic, moved
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_one_variable
-from encoders.numbers.enclosure import FloatArray, Interval, add_up
+from encoders.lemmas.kernel import unchecked
+from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.elements import broadcast_element
 from encoders.relaxations.piecewise import (
@@ -114,11 +116,11 @@ def rounding(
     for position, bound, beyond in ((1, -low, -x.lo), (2, high, x.hi)):
         if math.isfinite(bound) and not r.exact:
             loss_of = stored_loss if _is_stored(site, position) else formula_loss
-            loss = loss_of(r, np.asarray(bound))
+            loss = loss_of(r, np.asarray(bound)).bound
             least = np.asarray(bound) - np.nextafter(loss, np.inf)
             lost = np.where(beyond > least, np.maximum(lost, loss), lost)
-    held = RoundingBound(add_up(plain.radius, lost), plain.preconditions, plain.lemmas)
-    return held.using(*LEMMAS)
+    radius = plain.radius + unchecked(lost)
+    return replace(plain, radius=radius).using(*LEMMAS)
 
 
 OPERATORS = (

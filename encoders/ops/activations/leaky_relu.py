@@ -12,6 +12,7 @@ from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.parameters import require_broadcast
 from encoders.families.signed_sum import check_float, check_one_variable
+from encoders.lemmas.kernel import unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.elements import broadcast_element
@@ -83,9 +84,11 @@ def _operator(
         """A copy above zero, a product below; either branch for a number read as zero."""
         r, (x,) = rounder(site, contract), inputs
         slope = slopes(site)
-        loss = stored_loss(r, slope) if stored else formula_loss(r, slope)
+        loss = stored_loss(r, slope).bound if stored else formula_loss(r, slope).bound
         held = add_up(np.abs(slope), loss)
-        lost = add_up(r.operand_loss(x), r.operand_loss(Interval(slope, slope)) * x.magnitude)
+        lost = add_up(
+            r.operand_loss(x).bound, r.operand_loss(Interval(slope, slope)).bound * x.magnitude
+        )
         lost = multiply_up(add_up(held, 1.0), lost)
         below = np.maximum(-x.lo, 0.0)
         moved = add_up(multiply_up(loss, below), lost)
@@ -97,7 +100,7 @@ def _operator(
         positive = np.where(x.hi >= 0, add_up(lost, r.of_copy(np.maximum(x.hi, 0.0)).bound), 0.0)
         reach = np.maximum(x.magnitude, add_up(magnitude, negative))
         lemmas = ("underflow-term", "product-error", *LEMMAS)
-        return finish(r, np.maximum(negative, positive), reach, lemmas)
+        return finish(r, unchecked(np.maximum(negative, positive), *lemmas), reach)
 
     return Operator(
         name,

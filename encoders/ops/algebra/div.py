@@ -121,7 +121,7 @@ def differences(
 def rounding(
     site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
 ) -> RoundingBound:
-    bound = traced(runtime, site, inputs, contract, _LEMMAS)
+    bound = traced(runtime, site, inputs, contract)
     return bound if _stored_divisor(site) else _guarded(bound, site, inputs[-1])
 
 
@@ -135,7 +135,7 @@ def _guarded(bound: RoundingBound, site: Site, divisor: Interval) -> RoundingBou
         f"{site.node.describe()}: no divisor, between {low + 0.0:.6g} and {high:.6g}, may be 0",
         away,
     )
-    radius = bound.radius if away else np.full_like(bound.radius, np.inf)
+    radius = bound.radius.unless(not away)
     conditions = (condition, *bound.preconditions)
     return replace(bound, radius=radius, preconditions=conditions).using(*LEMMAS)
 
@@ -179,7 +179,7 @@ def _reciprocal_differences(
 def _reciprocal_rounding(
     site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
 ) -> RoundingBound:
-    bound = traced(_reciprocal_runtime, site, inputs, contract, _LEMMAS)
+    bound = traced(_reciprocal_runtime, site, inputs, contract)
     return _guarded(bound, site, inputs[0])
 
 

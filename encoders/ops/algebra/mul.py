@@ -93,7 +93,7 @@ def differences(
 def rounding(
     site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
 ) -> RoundingBound:
-    bound = traced(runtime, site, inputs, contract, ("underflow-term", "product-error"))
+    bound = traced(runtime, site, inputs, contract)
     return bound if len(site.variable) < 2 else bound.using(*LEMMAS)
 
 

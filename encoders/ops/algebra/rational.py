@@ -15,6 +15,8 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import exactly_zero, unchecked
 from encoders.numbers.enclosure import Interval, add_up
 from encoders.numbers.formats import FORMAT_OF_DTYPE, round_fraction
 from encoders.operator import Field, Operator, RoundingBound, Site
@@ -75,8 +77,8 @@ def rounding(
     r = rounder(site, contract)
     stored = np.broadcast_to(_stored(site), site.outputs[0].shape)
     if r.exact:
-        return RoundingBound(np.zeros(stored.shape))
-    return finish(r, add_up(formula_loss(r, stored), _rest(site)), np.abs(stored), ())
+        return RoundingBound(exactly_zero(EXACT, stored.shape))
+    return finish(r, unchecked(add_up(formula_loss(r, stored).bound, _rest(site))), np.abs(stored))
 
 
 OPERATORS = (

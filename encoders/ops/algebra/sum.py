@@ -12,13 +12,13 @@ from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import AnyOrder, RuntimeContract
 from encoders.families.signed_sum import check_equal_shapes, sum_rounding
 from encoders.families.sums import (
-    MEAN_LEMMAS,
-    SUM_LEMMAS,
     any_order_total,
     divided,
     scaled_down,
     total_rounding,
 )
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import exactly_zero
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart, add_up, point
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.affine import AffineMap, affine_differences, affine_values, scaled_part
@@ -73,19 +73,19 @@ def _operator(name: str, mean: bool) -> Operator:
         if len(site.inputs) == 2 and not mean:
             return sum_rounding(site, inputs, result, contract)
         if not isinstance(contract.order, AnyOrder):
-            return traced(runtime, site, inputs, contract, MEAN_LEMMAS if mean else SUM_LEMMAS)
+            return traced(runtime, site, inputs, contract)
         r = rounder(site, contract)
         shape, remaining = site.outputs[0].shape, iter(inputs)
-        ranges, lost = [], np.zeros(shape)
+        ranges, lost = [], exactly_zero(EXACT, shape)
         for constant in site.constants:
             exact = np.asarray(0.0 if constant is None else constant, np.float64)
             loss = stored_loss(r, exact)
-            lost = add_up(lost, loss)
-            ranges.append(next(remaining) if constant is None else point(exact).inflate(loss))
+            lost = lost + loss
+            ranges.append(next(remaining) if constant is None else point(exact).inflate(loss.bound))
         parts = [_part(site, i) for i in range(len(site.inputs))]
         terms = np.full(shape, float(len(parts)))
         total, reach = any_order_total(r, parts, ranges, terms)
-        total = Tracked(total.ideal, add_up(total.error, lost), total.largest)
+        total = Tracked(total.ideal, total.error + lost, total.largest)
         return total_rounding(r, contract, total, reach, counts_of(site))
 
     return Operator(

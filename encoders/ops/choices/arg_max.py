@@ -15,6 +15,7 @@ from encoders.contract.contract import RuntimeContract
 from encoders.families.gathering import Index, picked
 from encoders.families.movement import indices
 from encoders.families.parameters import axis_of
+from encoders.lemmas.kernel import unchecked
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import (
     DifferenceMap,
@@ -100,7 +101,8 @@ def _operator(name: str, sign: float) -> Operator:
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
     ) -> RoundingBound:
         r = rounder(replace(site, outputs=(site.type_of(0),)), contract)
-        return RoundingBound(flips(site, inputs[0], r.operand_loss(inputs[0]))).using(*LEMMAS)
+        found = flips(site, inputs[0], r.operand_loss(inputs[0]).bound)
+        return RoundingBound(unchecked(found, *LEMMAS))
 
     return Operator(
         name,

@@ -11,6 +11,7 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, Relation, aligned
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
+from encoders.lemmas.kernel import unchecked
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.steps import LEMMAS, jumping, without_slope
@@ -79,9 +80,9 @@ def _operator(name: str, since: int, relation: Relation, swapped: bool) -> Opera
         """Operands read as zero, and stored ones that the compute format cannot hold."""
         r = _operand_rounder(site, contract)
         operands = _operands(site, inputs, False)
-        lost = [r.operand_loss(x) for x in operands]
+        lost = [r.operand_loss(x).bound for x in operands]
         stored = [
-            np.zeros_like(x.lo) if constant is None else stored_loss(r, x.lo)
+            np.zeros_like(x.lo) if constant is None else stored_loss(r, x.lo).bound
             for x, constant in zip(operands, site.constants, strict=True)
         ]
         moved = [a + b for a, b in zip(lost, stored, strict=True)]
@@ -92,7 +93,7 @@ def _operator(name: str, since: int, relation: Relation, swapped: bool) -> Opera
             for changed, held in ((lost[i], tiny), (stored[i], operands)):
                 flipped = flips(whole, held, moved)
                 bound = np.maximum(bound, np.where(changed > 0, flipped, 0.0))
-        return RoundingBound(bound).using(*LEMMAS)
+        return RoundingBound(unchecked(bound, *LEMMAS))
 
     return Operator(
         name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from encoders.arithmetic.runtime import Arithmetic, aligned
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_float
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import exactly_zero
 from encoders.numbers.enclosure import (
     FloatArray,
     Interval,
@@ -133,12 +136,11 @@ def rounding(
 ) -> RoundingBound:
     """A copy: exact, but for stored numbers that are rounded and for flushed subnormals."""
     bound, r = exact_unless_flushed(site, result, contract), rounder(site, contract)
-    lost = np.zeros(result.shape)
+    lost = exactly_zero(EXACT, result.shape)
     for constant in site.constants[1:]:
         if constant is not None:
-            lost = np.maximum(lost, stored_loss(r, np.asarray(constant, np.float64)))
-    total = add_up(bound.radius, lost)
-    return RoundingBound(total, bound.preconditions, bound.lemmas).using("step-jump")
+            lost = lost.or_else(stored_loss(r, np.asarray(constant, np.float64)))
+    return replace(bound, radius=bound.radius + lost).using("step-jump")
 
 
 OPERATORS = (

@@ -62,7 +62,7 @@ def _operator(
         if not r.exact:  # the run-time numbers of a range lie between its rounded ends
             x = x.move(lambda ends: round_array(ends, r.format))
         reached = x.move(step).magnitude
-        return finish(r, read_jump(step, r, inputs[0]), reached, LEMMAS)
+        return finish(r, read_jump(step, r, inputs[0]), reached).using(*LEMMAS)
 
     return Operator(
         name,

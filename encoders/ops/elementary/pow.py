@@ -26,6 +26,8 @@ from encoders.functions.curve import Curve, Number, Piece, Reals, Shape
 from encoders.functions.exp import EXP
 from encoders.functions.log import LOG
 from encoders.functions.pow import POW
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import any_of, exactly_zero, nothing_known, unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, add_up
 from encoders.operator import Field, Operator, Precondition, RoundingBound, Site
 from encoders.relaxations.elements import broadcast_element
@@ -245,13 +247,14 @@ def _covering(by_steps: Operator) -> Operator:
             return bound
         r, accuracy = rounder(site, contract), contract.functions.accuracy(POW)
         (x,) = inputs
-        lost: FloatArray = r.operand_loss(x)
+        lost: FloatArray = r.operand_loss(x).bound
         # what is read as zero moves towards zero: a range from 0 on stays one
         wide = x.inflate(lost)
         read = Interval(np.maximum(wide.lo, np.minimum(x.lo, 0.0)), wide.hi)
         other = function_error(r, accuracy, range_of(_curve(site), read))
-        again = np.where(np.any(lost), bound.radius, 0.0)
-        return replace(bound, radius=np.maximum(bound.radius, add_up(other, again)))
+        whole = unchecked(other, "function-error")
+        whole = whole + bound.radius if np.any(lost) else whole
+        return replace(bound, radius=bound.radius.or_else(whole))
 
     return replace(by_steps, rounding=rounding)
 
@@ -322,7 +325,7 @@ def _reading(power: Operator) -> Operator:
         ]
         return replace(
             bounds[0],
-            radius=np.maximum.reduce([b.radius for b in bounds]),
+            radius=any_of([b.radius for b in bounds]),
             preconditions=tuple(c for b in bounds for c in b.preconditions),
         )
 
@@ -343,19 +346,18 @@ def _with(
         return power.rounding(site, inputs, result, contract)
     (x,) = inputs
     if m == 0.0:
-        own = RoundingBound(np.zeros(x.shape), _power_preconditions(site, x), LEMMAS)
+        own = RoundingBound(exactly_zero(EXACT, x.shape), _power_preconditions(site, x), LEMMAS)
     elif abs(m) <= _HIGHEST:
         own = power.rounding(_raising_to(site, m), inputs, result, contract)
     else:
-        own = RoundingBound(np.full(x.shape, np.inf), (), LEMMAS)
+        own = RoundingBound(nothing_known(x.shape), (), LEMMAS)
     conditions = (*own.preconditions, *_power_preconditions(site, x))
     apart = _powers_apart(x, n, m)
     reach = no_overflow(
-        rounder(site, contract), add_up(result.magnitude, add_up(apart, own.radius))
+        rounder(site, contract), add_up(result.magnitude, add_up(apart, own.radius.bound))
     )
-    radius = add_up(own.radius, apart)
-    if not all(c.holds for c in (*conditions, reach)):
-        radius = np.full_like(radius, np.inf)
+    radius = own.radius + unchecked(apart)
+    radius = radius.unless(not all(c.holds for c in (*conditions, reach)))
     return replace(own, radius=radius, preconditions=(*conditions, reach))
 
 

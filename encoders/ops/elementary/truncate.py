@@ -14,6 +14,8 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import exactly_zero
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import (
     FLOATS,
@@ -92,11 +94,10 @@ def rounding(
         f"numbers of {site.outputs[0].dtype.value}, and at most 2^53",
         fits,
     )
-    radius = np.zeros(x.shape)
+    radius = exactly_zero(EXACT, x.shape)
     if source.dtype.is_float:
         radius = read_jump(np.trunc, rounder(replace(site, outputs=(source,)), contract), x)
-    radius = radius if fits else np.full_like(radius, np.inf)
-    return RoundingBound(radius, (condition,)).using(*LEMMAS)
+    return RoundingBound(radius.unless(not fits), (condition,)).using(*LEMMAS)
 
 
 OPERATORS = (

@@ -26,7 +26,9 @@ from encoders.families.parameters import word
 from encoders.families.products import ProductSum, linear_part, product_rounding
 from encoders.families.resizing import ATTRIBUTES, check_sizes, copy_notes, mode_of, scales_of
 from encoders.families.signed_sum import check_one_variable
-from encoders.numbers.enclosure import Interval, add_up
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import exactly_zero, unchecked
+from encoders.numbers.enclosure import Interval
 from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.relaxations.affine import AffineMap, affine_map, affine_semantics
 from encoders.rounding.rounding_bounds import rounder
@@ -94,13 +96,13 @@ def rounding(
     With any order goes any way of computing weights in float32.
     """
     if rounder(site, contract).exact:
-        return RoundingBound(np.zeros(site.outputs[0].shape))
+        return RoundingBound(exactly_zero(EXACT, site.outputs[0].shape))
     index, weights = computed_terms(site)
     terms = ProductSum(action_of(site, index), weights.astype(np.float64), None)
     bound = product_rounding(site, terms, inputs, contract, runtime)
     free = isinstance(contract.order, AnyOrder)
     off = weight_error(site, inputs[0].magnitude, free)
-    return replace(bound, radius=add_up(bound.radius, off))
+    return replace(bound, radius=bound.radius + unchecked(off))
 
 
 OPERATORS = (

@@ -18,6 +18,7 @@ from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import Normalization, OpenSchedule, RuntimeContract
 from encoders.families.parameters import require_shape
 from encoders.families.signed_sum import check_float, require_normal
+from encoders.lemmas.kernel import any_of
 from encoders.numbers.enclosure import (
     SMALLEST,
     FloatArray,
@@ -163,15 +164,15 @@ def rounding(
     if site.outputs[0].size > _MANY:
         inputs = [_by_channel(x) for x in inputs]
     if contract.normalization is not Normalization.EITHER:
-        return traced(runtime, site, inputs, contract, _LEMMAS)
+        return traced(runtime, site, inputs, contract)
     each = [
-        traced(runtime, site, inputs, replace(contract, normalization=n), _LEMMAS)
+        traced(runtime, site, inputs, replace(contract, normalization=n))
         for n in Normalization
         if n is not Normalization.EITHER
     ]
-    radius = np.maximum.reduce([bound.radius for bound in each])
+    radius = any_of([bound.radius for bound in each])
     preconditions = tuple(p for bound in each for p in bound.preconditions)
-    return RoundingBound(radius, preconditions, _LEMMAS)
+    return RoundingBound(radius, preconditions).using(*_LEMMAS)
 
 
 def _by_channel(x: Interval) -> Interval:

@@ -19,7 +19,6 @@ from encoders.families.computed_gemm import bilinear_of, computed_differences, c
 from encoders.families.matrix import left_action, product_pairs, right_action
 from encoders.families.product_rounding import varying_rounding
 from encoders.families.products import (
-    KNOWN_ORDER,
     Action,
     Map,
     ProductSum,
@@ -28,6 +27,8 @@ from encoders.families.products import (
     product_rounding,
 )
 from encoders.families.signed_sum import check_float, require_normal
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import exactly_zero
 from encoders.numbers.enclosure import (
     SMALLEST,
     FloatArray,
@@ -47,7 +48,7 @@ from encoders.relaxations.affine import (
 from encoders.relaxations.bilinear import LEMMAS as BILINEAR
 from encoders.relaxations.bilinear import bilinear_values
 from encoders.relaxations.narrowing import product_constants
-from encoders.rounding.error_arithmetic import ErrorArithmetic, traced
+from encoders.rounding.error_arithmetic import ErrorArithmetic, of_output, traced
 from encoders.rounding.rounding_bounds import Rounder, finish, rounder
 from encoders.rounding.tracked import Tracked, tracked
 from encoders.traits import Extent, Likeness, Product, Sums
@@ -220,7 +221,7 @@ def rounding(
     if site.real("alpha", 1.0) == 1.0 and (free or contract.bias is BiasPlacement.ANY):
         return _free_rounding(site, ProductSum(action, weights, None), inputs, contract)
     if not free:
-        return traced(runtime, site, inputs, contract, KNOWN_ORDER)
+        return traced(runtime, site, inputs, contract)
     return _scaled_rounding(site, ProductSum(action, weights, None), inputs, contract)
 
 
@@ -232,7 +233,7 @@ def _tracked_bias(
         return None
     constant = site.constants[2]
     c = (
-        tracked(inputs[-1], np.zeros_like(inputs[-1].lo))
+        tracked(inputs[-1], exactly_zero(EXACT, inputs[-1].shape))
         if constant is None
         else arithmetic.stored(constant)
     )
@@ -247,7 +248,7 @@ def _free_rounding(
     scaled = _tracked_bias(site, inputs, ErrorArithmetic(r, contract))
     assert scaled is not None
     bias = Interval(scaled.ideal.lo[0], scaled.ideal.hi[0])
-    return any_order_rounding(r, ProductSum(s.action, s.weights, bias, scaled.error[0]), inputs[0])
+    return any_order_rounding(r, ProductSum(s.action, s.weights, bias, scaled.sample), inputs[0])
 
 
 def _scaled_rounding(
@@ -274,10 +275,8 @@ def _rescaled(
     total = tracked(range_, plain.radius)
     arithmetic = ErrorArithmetic(r, contract)
     out = _scaled(site, total, _tracked_bias(site, inputs, arithmetic), arithmetic)
-    shape = site.outputs[0].shape
-    conditions = (*plain.preconditions,)
-    done = finish(r, np.broadcast_to(out.error[0], shape), np.asarray(out.largest), plain.lemmas)
-    return RoundingBound(done.radius, (*conditions, *done.preconditions), done.lemmas)
+    done = finish(r, of_output(out, site), np.asarray(out.largest))
+    return RoundingBound(done.radius, (*plain.preconditions, *done.preconditions), plain.besides)
 
 
 def _computed_rounding(
@@ -287,7 +286,7 @@ def _computed_rounding(
     plain = site.real("alpha", 1.0) == 1.0
     free_bias = plain and _has_bias(site) and contract.bias is BiasPlacement.ANY
     if not isinstance(contract.order, AnyOrder) and not free_bias:
-        return traced(runtime, site, inputs, contract, KNOWN_ORDER).using(*BILINEAR)
+        return traced(runtime, site, inputs, contract).using(*BILINEAR)
     r, product = rounder(site, contract), bilinear_of(site)
     a, b = inputs[:2]
     if not plain:
@@ -300,7 +299,7 @@ def _computed_rounding(
     if added is None:
         return varying_rounding(r, product, a, b).using(*BILINEAR)
     bias = Interval(added.ideal.lo[0], added.ideal.hi[0])
-    return varying_rounding(r, product, x=a, y=b, bias=bias, bias_error=added.error[0]).using(
+    return varying_rounding(r, product, x=a, y=b, bias=bias, bias_error=added.sample).using(
         *BILINEAR
     )
 

@@ -19,7 +19,6 @@ from encoders.families.matrix import (
 )
 from encoders.families.product_rounding import varying_rounding
 from encoders.families.products import (
-    KNOWN_ORDER,
     Action,
     ProductSum,
     linear_part,
@@ -103,7 +102,7 @@ def rounding(
         action, weights = _stored(site)
         return product_rounding(site, ProductSum(action, weights, None), inputs, contract, runtime)
     if not isinstance(contract.order, AnyOrder):
-        return traced(runtime, site, inputs, contract, KNOWN_ORDER).using(*LEMMAS)
+        return traced(runtime, site, inputs, contract).using(*LEMMAS)
     bound = varying_rounding(rounder(site, contract), _bilinear(site), inputs[0], inputs[1])
     return bound.using(*LEMMAS)
 

@@ -13,11 +13,13 @@ from encoders.arithmetic.number_path import Hop, stored_path
 from encoders.arithmetic.runtime import Arithmetic, integers_of, mixes_formats
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import exactly_zero
 from encoders.numbers.enclosure import Interval, add_up
 from encoders.operator import FLOATS, Field, Operator, RoundingBound, Site
 from encoders.quantized.integer_products import as_whole
 from encoders.relaxations.affine import AffineMap, affine_semantics, moved_part
-from encoders.rounding.error_arithmetic import ErrorArithmetic
+from encoders.rounding.error_arithmetic import ErrorArithmetic, of_output
 from encoders.rounding.rounding_bounds import (
     conversion_error,
     finish,
@@ -81,20 +83,20 @@ def rounding(
     r, source = rounder(site, contract), site.type_of(0).dtype
     if source in _WHOLE and site.variable:
         arithmetic = ErrorArithmetic(r, contract)
-        y = arithmetic.converted(tracked(inputs[0], np.zeros(inputs[0].shape)))
-        return finish(r, y.error[0], np.asarray(y.largest), ("underflow-term",))
+        y = arithmetic.converted(tracked(inputs[0], exactly_zero(EXACT, inputs[0].shape)))
+        return finish(r, of_output(y, site), np.asarray(y.largest))
     if not site.variable and not r.exact:
         stored = np.asarray(site.constants[0], np.float64)
         if not source.is_float:
-            return finish(r, formula_loss(r, stored), np.abs(stored), ())
+            return finish(r, formula_loss(r, stored), np.abs(stored))
         cast = Hop(r.format, source=contract.format_of(source), result=True)
         whole = replace(r, path=(*stored_path(contract, source), cast))
-        return finish(r, stored_loss(whole, stored), np.abs(stored), ())
+        return finish(r, stored_loss(whole, stored), np.abs(stored))
     if r.exact or not source.is_float:
-        return RoundingBound(np.zeros(site.outputs[0].shape))
+        return RoundingBound(exactly_zero(EXACT, site.outputs[0].shape))
     held = contract.format_of(source)
     error = conversion_error(r, held, result)
-    return finish(r, error, add_up(result.magnitude, error), ("underflow-term",))
+    return finish(r, error, add_up(result.magnitude, error.bound))
 
 
 OPERATORS = (

@@ -14,12 +14,14 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, aligned, integers_of, moved
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import exactly_zero
 from encoders.numbers.enclosure import FloatArray, Interval, multiply_up
 from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.quantized.integer_products import as_whole
 from encoders.quantized.parameters import along_axis, check_plain, check_scale
 from encoders.relaxations.affine import AffineMap, affine_semantics, scaled_part
-from encoders.rounding.error_arithmetic import ErrorArithmetic
+from encoders.rounding.error_arithmetic import ErrorArithmetic, of_output
 from encoders.rounding.rounding_bounds import finish, rounder
 from encoders.rounding.tracked import tracked
 from onnx_import.graph import DType
@@ -78,14 +80,13 @@ def rounding(
     site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
 ) -> RoundingBound:
     r = rounder(site, contract)
-    x = tracked(inputs[0], np.zeros(inputs[0].shape))
+    x = tracked(inputs[0], exactly_zero(EXACT, inputs[0].shape))
     arithmetic = ErrorArithmetic(r, contract)
     scale = arithmetic.stored(np.asarray(site.constants[1]))
     held = site.constant(2)
     zero = None if held is None else arithmetic.stored(held)
     (y,) = runtime(site, Inputs((x, scale, zero)), arithmetic, contract)
-    error = np.broadcast_to(y.error[0], result.shape)
-    return finish(r, error, np.asarray(y.largest), ("underflow-term",))
+    return finish(r, of_output(y, site), np.asarray(y.largest))
 
 
 OPERATORS = (

@@ -15,6 +15,8 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, aligned, integers_of, moved
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import exactly_zero, unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, point
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.ops.algebra.div import OPERATORS as QUOTIENTS
@@ -143,13 +145,13 @@ def rounding(
 ) -> RoundingBound:
     r = rounder_of(site.type_of(0).dtype, contract)
     arithmetic = ErrorArithmetic(r, contract)
-    given: list[Tracked] = [tracked(x, np.zeros(x.shape)) for x in inputs]
+    given: list[Tracked] = [tracked(x, exactly_zero(EXACT, x.shape)) for x in inputs]
     scale = site.constant(1)
     divisor = given[1] if scale is None else arithmetic.stored(scale)
     t = _taken(site, given[0], divisor, arithmetic)
     zero = inputs[-1] if 2 in site.variable else point(_stored_zero(site))
     radius = step_rounding(_steps(site), t, zero, r, result.shape)
-    return RoundingBound(radius, (), ("underflow-term", "quotient-error", *LEMMAS))
+    return RoundingBound(unchecked(radius, "underflow-term", "quotient-error", *LEMMAS))
 
 
 OPERATORS = (

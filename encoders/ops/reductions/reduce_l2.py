@@ -12,6 +12,8 @@ from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.pooling import reduced_axes
 from encoders.families.signed_sum import check_float
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import exactly_zero, unchecked
 from encoders.numbers.enclosure import (
     FloatArray,
     Interval,
@@ -110,7 +112,7 @@ def rounding(
     underflows τ, which cost √τ; flushed operands move the norm by at most their own."""
     r = rounder(site, contract)
     if r.exact:
-        return RoundingBound(np.zeros(site.outputs[0].shape), (), LEMMAS)
+        return RoundingBound(exactly_zero(EXACT, site.outputs[0].shape), (), LEMMAS)
     inside, outside = _rows(site)
     x = inside.of_interval(inputs[0])
     n, y = inside.length, _range(x)
@@ -119,11 +121,13 @@ def rounding(
     tau = 2.0 * n * (r.underflow + r.flushed + r.lost_operands) * (1.0 + relative)
     error = add_up(multiply_up(y.hi, relative / (2.0 - min(relative, 1.0)) * (1.0 + 2.0**-50)),
                    np.sqrt(tau) * (1.0 + 2.0**-50))  # fmt: skip
-    error = add_up(error, _norm(r.operand_loss(x)))
+    error = add_up(error, _norm(r.operand_loss(x).bound))
     reached = add_up(multiply_up(y.hi, y.hi), tau) * (1.0 + relative)
     error = add_up(error, r.of_product(add_up(y.hi, error)).bound)
     merged = outside.merge(error[None])[0]
-    return finish(r, merged, np.asarray(np.max(reached, initial=0.0) * (1.0 + 2.0**-50)), LEMMAS)
+    return finish(
+        r, unchecked(merged, *LEMMAS), np.asarray(np.max(reached, initial=0.0) * (1.0 + 2.0**-50))
+    )
 
 
 OPERATORS = (

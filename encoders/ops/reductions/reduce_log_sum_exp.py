@@ -21,6 +21,8 @@ from encoders.families.softmax_bounds import (
 )
 from encoders.functions.exp import EXP
 from encoders.functions.log import LOG
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import exactly_zero, unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, midpoint_radius, point
 from encoders.operator import (
     DifferenceMap,
@@ -101,18 +103,20 @@ def rounding(
 ) -> RoundingBound:
     r = rounder(site, contract)
     if r.exact:
-        return RoundingBound(np.zeros(site.outputs[0].shape), (), LEMMAS)
+        return RoundingBound(exactly_zero(EXACT, site.outputs[0].shape), (), LEMMAS)
     inside, outside = _rows(site)
     x = inside.of_interval(inputs[0])
     e = exponentials(r, contract.functions.accuracy(EXP), x)
     error = log_error(r, contract.functions.accuracy(LOG), e, inside.length)
-    lost = np.max(r.operand_loss(x), axis=1, keepdims=True)
+    lost = np.max(r.operand_loss(x).bound, axis=1, keepdims=True)
     error = add_up(add_up(error, lost), 2.0 * r.flushed)
     magnitude = add_up(log_sum_exp_range(x).magnitude, error)
     error = add_up(error, r.of_sum(magnitude).bound)
     reached = 2.0 * inside.length
     merged = outside.merge(error[None])[0]
-    return finish(r, merged, np.maximum(outside.merge(magnitude[None])[0], reached), LEMMAS)
+    return finish(
+        r, unchecked(merged, *LEMMAS), np.maximum(outside.merge(magnitude[None])[0], reached)
+    )
 
 
 OPERATORS = (

@@ -14,10 +14,8 @@ from encoders.contract.contract import AnyOrder, RuntimeContract
 from encoders.families.gathering import gathered_part, picked
 from encoders.families.pooling import reduced_extent, reduced_terms
 from encoders.families.product_rounding import varying_rounding
-from encoders.families.products import KNOWN_ORDER
 from encoders.families.signed_sum import check_one_variable
 from encoders.families.sums import (
-    SUM_LEMMAS,
     any_order_total,
     has_known_tree,
     total_rounding,
@@ -101,7 +99,7 @@ def _l1_rounding(
 ) -> RoundingBound:
     # LpPool, padding and all, is decomposed into this, and into no node that the file has
     if has_known_tree(contract, padded=not site.node.written):
-        return traced(_l1_runtime, site, inputs, contract, SUM_LEMMAS).using(*PIECE_LEMMAS)
+        return traced(_l1_runtime, site, inputs, contract).using(*PIECE_LEMMAS)
     r, (x,) = rounder(site, contract), inputs
     low = np.maximum(np.maximum(x.lo, -x.hi), 0.0)
     terms = np.full(site.outputs[0].shape, float(len(reduced_terms(site))))
@@ -175,7 +173,7 @@ def _square_rounding(
     site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
 ) -> RoundingBound:
     if not isinstance(contract.order, AnyOrder):
-        return traced(_square_runtime, site, inputs, contract, KNOWN_ORDER).using(*PRODUCT_LEMMAS)
+        return traced(_square_runtime, site, inputs, contract).using(*PRODUCT_LEMMAS)
     (x,), part = inputs, _part(site)
 
     def on(factor: FloatArray) -> LinearPart:

@@ -39,6 +39,7 @@ from encoders.families.softmax_bounds import (
 )
 from encoders.functions.exp import EXP
 from encoders.functions.log import LOG
+from encoders.lemmas.kernel import unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up, point
 from encoders.operator import (
     DifferenceMap,
@@ -266,7 +267,7 @@ def _finished(
     finite = _finite_rows(x)
     conditions = (finite,) if kept.everything else (finite, kept.some_in_each_row(site))
     radius = np.where(kept.dead | (not finite.holds), np.inf, radius)
-    bound = finish(r, np.asarray(rows.merge(radius[None])[0]), magnitude, LEMMAS)
+    bound = finish(r, unchecked(np.asarray(rows.merge(radius[None])[0]), *LEMMAS), magnitude)
     return RoundingBound(bound.radius, (*conditions, *bound.preconditions), LEMMAS)
 
 

@@ -177,7 +177,7 @@ def _first_failing(bounds: NetworkBounds) -> str | None:
     for n in bounds.nodes:
         x = n.values
         finite = bool(np.all(np.isfinite(x.lo) & np.isfinite(x.hi)))
-        if not finite or not np.all(np.isfinite(n.rounding.radius)):
+        if not finite or not np.all(np.isfinite(n.rounding.radius.bound)):
             return n.node.name
         if not all(c.holds for c in n.rounding.preconditions):
             return n.node.name
