@@ -48,7 +48,6 @@ from encoders.relaxations.low_rank import multiply_adds
 from encoders.relaxations.row_maps import row_differences, row_values
 from encoders.relaxations.rows import Rows, columns
 from encoders.rounding.rounding_bounds import (
-    LONG_SUM,
     conversion_error,
     finish,
     no_overflow,
@@ -60,7 +59,6 @@ from onnx_import.tensors import dtype_of
 
 LEMMAS = (
     "sum-any-order",
-    *LONG_SUM,
     "product-error",
     "quotient-error",
     "relative-quotient",

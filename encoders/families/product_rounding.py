@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from encoders.families.products import PRODUCTS
 from encoders.lemmas.kernel import Radius, nothing_known, unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
 from encoders.operator import RoundingBound
@@ -49,7 +50,7 @@ def varying_rounding(
         products = add_up(products, total(lost_x, y.magnitude))
         products = add_up(products, total(x.magnitude, lost_y))
         products = add_up(products, np.where(partial > 0, r.flushed, 0.0))
-    wrong = unchecked(products, "dot-product", "underflow-term")
+    wrong = unchecked(products, *PRODUCTS)
     if bias_error is not None:
         wrong = wrong + bias_error
     counts, clamped = np.full(b.shape, additions), r.clamped(x.magnitude, y.magnitude)

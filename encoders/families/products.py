@@ -33,7 +33,6 @@ from encoders.numbers.enclosure import (
 from encoders.operator import RoundingBound, RowFacts, RuntimeSemantics, Site
 from encoders.rounding.error_arithmetic import traced
 from encoders.rounding.rounding_bounds import (
-    LONG_SUM,
     Rounder,
     any_order_sum,
     finish,
@@ -41,17 +40,7 @@ from encoders.rounding.rounding_bounds import (
     stored_loss,
 )
 
-ANY_ORDER = (
-    "sum-any-order",
-    *LONG_SUM,
-    "fma-node",
-    "dot-product",
-    "dot-product-total",
-    "underflow-term",
-    "flush-operand-product",
-    "flush-operand-sum",
-)
-KNOWN_ORDER = ("sequential-step", "underflow-term", "flush-operand-product", "flush-operand-sum")
+PRODUCTS = ("dot-product", "dot-product-total", "underflow-term", "flush-operand-product")
 
 _FRACTION = np.int64(0x000F_FFFF_FFFF_FFFF)  # its bits are 0 in a power of two
 _LONG = 0.125  # relative error of all additions from where Σ|w·x| gets a matrix product of its own
@@ -124,7 +113,7 @@ def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
     bias = np.zeros(()) if s.bias is None else s.bias.magnitude
     closed = partial(_closed, of_products.share, of_products.each, r.flushed)
     products, additions = all_in_blocks(closed, of_products.of, terms, largest, bias)
-    wrong = unchecked(products, "dot-product", "underflow-term")
+    wrong = unchecked(products, *PRODUCTS)
     if s.bias is not None and s.bias_error is not None:
         wrong = wrong + s.bias_error
     elif s.bias is not None and np.all(s.bias.lo == s.bias.hi):

@@ -37,11 +37,8 @@ from encoders.relaxations.affine import (
     affine_values,
 )
 from encoders.rounding.error_arithmetic import ErrorArithmetic, traced
-from encoders.rounding.rounding_bounds import LONG_SUM, Rounder, any_order_sum, finish, rounder
+from encoders.rounding.rounding_bounds import Rounder, any_order_sum, finish, rounder
 from encoders.rounding.tracked import Tracked, tracked
-
-SUM_LEMMAS = ("sum-any-order", *LONG_SUM, "flush-operand-sum", "sequential-step")
-MEAN_LEMMAS = (*SUM_LEMMAS, "underflow-term", "quotient-error", "product-error")
 
 
 def divided(total: V, counts: FloatArray, arithmetic: Arithmetic[V]) -> V:

@@ -78,7 +78,8 @@ class Application:
         """Names of the lemmas that this rests on, its own first."""
         found: dict[str, None] = {}
         for here in self.everything():
-            found.update(dict.fromkeys((here.lemma.name,) if here.lemma else here.cited))
+            cited = (here.lemma.name, *here.lemma.rests_on) if here.lemma else here.cited
+            found.update(dict.fromkeys(cited))
         return tuple(found)
 
     @property

@@ -25,8 +25,9 @@ class Lemma:
 
     `hypotheses` are about the numbers that it is applied to, and are checked on them; `assumed` is
     what premises and format lemmas say of computed values. From both, |`error`| ≤ `radius`. Of an
-    inductive lemma `step` is what one node of the induction shows, |error| ≤ step ≤ radius. That
-    every number given is at least 0, unless it is signed, is a hypothesis that need not be written.
+    inductive lemma `step` is what one node of the induction shows, |error| ≤ step ≤ radius, and
+    `rests_on` names other steps of it, and whatever else shows what is assumed. That every number
+    given is at least 0, unless it is signed, is a hypothesis that need not be written.
     `statement` and `source` are for people.
     """
 
@@ -38,6 +39,7 @@ class Lemma:
     error: Term
     radius: Term
     step: Term | None = None
+    rests_on: tuple[str, ...] = ()
 
     @cached_property
     def given(self) -> tuple[Parameter, ...]:

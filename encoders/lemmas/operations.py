@@ -98,6 +98,7 @@ COMPUTED_PRODUCT = Lemma(
     assumed=(within(_x, _X), within(_y, _Y), within(_dx, _ex), within(_dy, _ey)),
     error=_x * _dy + _y * _dx + _dx * _dy,
     radius=(_X * _ey + _Y * _ex) + _ex * _ey,
+    rests_on=("product-difference", "product-error"),
 )
 
 _q, _d, _Q, _low = value("q", "x/y"), value("d"), number("Q"), number("low", "l")
@@ -115,6 +116,7 @@ COMPUTED_QUOTIENT = Lemma(
     ),
     error=_d,
     radius=(_ex + _Q * _ey) / _low,
+    rests_on=("quotient-difference", "quotient-error"),
 )
 
 _root, _root_hat, _near = value("root", "√x"), value("root_hat", "√x̂"), number("near")
@@ -132,6 +134,7 @@ COMPUTED_ROOT = Lemma(
     ),
     error=_root_hat - _root,
     radius=Chosen(term(0) < _low, smaller(_near, _e / _low), _near),
+    rests_on=("sqrt-difference",),
 )
 
 _c, _any = rounding("c"), number("size", "M")
@@ -265,6 +268,7 @@ CHAIN_STEP = Lemma(
     ),
     error=(_fl - (_s + _t)) - (_s_hat - _s),
     radius=_pi + _h,
+    rests_on=("sequential-step",),
 )
 _b_hat = value("b_hat", "b̂")
 _a_hat = value("a_hat", "â")
@@ -279,6 +283,7 @@ OPERANDS_OF_SUM = Lemma(
     ),
     error=(_a_hat + _b_hat) - (_a + _b),
     radius=2 * _tiny,
+    rests_on=("flush-operand-sum",),
 )
 _before, _steps = bound("before"), bound("steps")
 CHAIN = Lemma(

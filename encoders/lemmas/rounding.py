@@ -63,6 +63,7 @@ ROUNDED = RoundingLemma(
     ),
     error=_fl - _z,
     radius=Chosen(_tiny <= 0, _product, smaller(larger(_product, _tiny), _M)),
+    rests_on=("underflow-term", "flush", "flush-relative"),
     reach=_M,
 )
 
@@ -81,6 +82,7 @@ ROUNDED_SUM = RoundingLemma(
     ),
     error=_fl - _z,
     radius=Chosen(_tiny <= 0, _sum, smaller(larger(_sum, _tiny), _M)),
+    rests_on=("flush",),
     reach=_M,
 )
 

@@ -65,6 +65,7 @@ SUM_ANY_ORDER = Lemma(
     error=_fl - (_a + _b),
     step=(_pa + _pb) + (_i + _j + 1) * _q,
     radius=_p + _m * _q,
+    rests_on=("fma-node",),
 )
 
 _k, _s = number("k"), rounding("s")
@@ -91,6 +92,7 @@ SUM_ANY_ORDER_ALIGNED = Lemma(
     error=_fl - (_a + _b),
     step=(_pa + _pb) + (_ga + _gb + _g),
     radius=_p + _nodes,
+    rests_on=("fma-node", "aligned-step"),
 )
 
 _s_hat, _moved, _exact = value("s_hat", "ŝ"), value("moved", "s′"), value("s")
@@ -112,6 +114,12 @@ ANY_ORDER_LINEAR = Lemma(
     ),
     error=_s_hat - _exact,
     radius=_all + _m * _v * (_S + _all),
+    rests_on=(
+        "jeannerod-rump-rounding",
+        "jeannerod-rump-bound",
+        "any-order-linear-node",
+        "any-order-linear-fused",
+    ),
 )
 
 LEMMAS = (SUM_ANY_ORDER, SUM_ANY_ORDER_ALIGNED, ANY_ORDER_LINEAR)

@@ -10,6 +10,7 @@ that lemma; `any-order-linear` holds for any m.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,7 +24,12 @@ from encoders.contract.orders import alignment_of
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, Rounding, apply, exactly_zero, unchecked
 from encoders.lemmas.lemma import RoundingLemma
-from encoders.lemmas.operations import OPERAND_LOSS, ROUNDING_MODEL, STORED_NUMBER
+from encoders.lemmas.operations import (
+    OPERAND_LOSS,
+    ROUNDING_MODEL,
+    STORED_NUMBER,
+    WITHIN_RANGE,
+)
 from encoders.lemmas.rounding import ALIGNED, COPIED, ROUNDED, ROUNDED_SUM, SCALED, UNROUNDED
 from encoders.lemmas.sums import ANY_ORDER_LINEAR, SUM_ANY_ORDER, SUM_ANY_ORDER_ALIGNED
 from encoders.numbers.enclosure import (
@@ -38,16 +44,6 @@ from encoders.operator import Precondition, RoundingBound, Site
 from onnx_import.graph import DType
 
 OVERFLOW = "no-overflow"  # the name of that precondition
-
-LONG_SUM = (
-    "jeannerod-rump-rounding",
-    "jeannerod-rump-bound",
-    "any-order-linear-node",
-    "any-order-linear-fused",
-    "any-order-linear",
-    "any-order-power",
-    "any-order-power-growth",
-)  # what a sum of any number of terms rests on where `sum-any-order` gives nothing
 
 _ITERATIONS = 4
 _EXPONENT = np.int64(0x7FF0_0000_0000_0000)  # the bits of 2^⌊log2 M⌋ in a normal float64 M
@@ -445,7 +441,17 @@ def _shown(limit: Fraction) -> str:
 def finish(r: Rounder, radius: Radius, magnitude: FloatArray) -> RoundingBound:
     """A rounding bound that is infinite unless overflow is excluded."""
     condition = no_overflow(r, magnitude)
+    if not r.exact:
+        largest = float(np.max(magnitude, initial=0.0))
+        radius = apply(WITHIN_RANGE, e=radius, M=largest, limit=_largest_below(r.format))
     return RoundingBound(radius.unless(not condition.holds), (condition,))
+
+
+def _largest_below(fmt: FloatFormat) -> float:
+    """The largest float64 below the overflow threshold."""
+    nearest = min(fmt.overflow_threshold, Fraction(sys.float_info.max))
+    found = float(nearest)
+    return found if Fraction(found) < fmt.overflow_threshold else math.nextafter(found, 0.0)
 
 
 def no_rounding(site: Site) -> RoundingBound:
