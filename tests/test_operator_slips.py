@@ -29,6 +29,8 @@ from operator_checks import (
     graph_of,
 )
 
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import exactly_zero
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Contribution, Operator, RoundingBound
 from encoders.registry import operators
@@ -210,7 +212,7 @@ def dropped_differences(operator: Operator) -> Operator:
 
 def no_rounding(operator: Operator) -> Operator:
     def rounding(site: Any, *_: Any) -> RoundingBound:
-        return RoundingBound(np.zeros(site.outputs[0].shape))
+        return RoundingBound(exactly_zero(EXACT, site.outputs[0].shape))
 
     return replace(operator, rounding=rounding)
 
