@@ -15,6 +15,8 @@ from semantics import CHECKS, Stand, stand
 
 from encoders.arithmetic.values import Inputs
 from encoders.contract.presets import SEQUENTIAL
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import exactly_zero
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Contribution, Operator, RoundingBound
 from encoders.registry import operators
@@ -111,7 +113,7 @@ def _half_radius(operator: Operator) -> Operator:
 
 def _no_rounding(operator: Operator) -> Operator:
     def rounding(site: Any, *_: Any) -> RoundingBound:
-        return RoundingBound(np.zeros(site.outputs[0].shape))
+        return RoundingBound(exactly_zero(EXACT, site.outputs[0].shape))
 
     return replace(operator, rounding=rounding)
 
