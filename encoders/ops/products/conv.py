@@ -68,8 +68,9 @@ def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectA
     columns = columns.reshape(folded.shape[0], groups, -1, _positions(window))
     product = field.matmul(_grouped(site, w[0])[None], columns)
     out = product.reshape(folded.shape[0], *site.outputs[0].shape[1:])
-    if len(inputs) > 2 and inputs[2] is not None:
-        out = out + inputs[2].reshape(1, -1, *(1,) * len(window.kernel))
+    bias = inputs.optional(2)
+    if bias is not None:
+        out = out + bias.reshape(1, -1, *(1,) * len(window.kernel))
     return (out.reshape(x.shape[0], *site.outputs[0].shape),)
 
 

@@ -175,8 +175,9 @@ def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectA
     weights = weights.reshape(*weights.shape[:2], -1)
     out = field.matmul(weights[None], columns)
     out = out.reshape(x.shape[0], *site.outputs[0].shape)
-    if len(inputs) > 2 and inputs[2] is not None:
-        out = out + inputs[2].reshape(1, 1, -1, *(1,) * (out.ndim - 3))
+    bias = inputs.optional(2)
+    if bias is not None:
+        out = out + bias.reshape(1, 1, -1, *(1,) * (out.ndim - 3))
     return (out,)
 
 
