@@ -124,6 +124,7 @@ def test_branches_without_a_jump_become_operators_without_one(
         ("hello", "hello"),
         ("(" * 5000, "nested"),
         ("(FPCore (x) (let ([x 1] y) x))", "binding"),
+        ("(FPCore (x) :pre (<= 1 x 2) :pre (<= 1 x 9) (+ x 1))", "property :pre twice"),
     ],
 )
 def test_what_has_no_meaning_is_refused_in_a_sentence(

@@ -133,6 +133,9 @@ def _kernel(found: tuple[Expression, ...], source: Path) -> Kernel:
     keys = [k for k in rest[::2] if isinstance(k, str) and k.startswith(":")]
     if len(rest) % 2 or len(keys) != len(rest) // 2:
         raise ModelError(f"'{source}' is not FPCore: properties are :name value pairs")
+    twice = next((k for k in keys if keys.count(k) > 1), None)
+    if twice is not None:
+        raise ModelError(f"'{source}' gives the property {twice} twice; keep the one that is meant")
     return Kernel(tuple(names), dict(zip(keys, rest[1::2], strict=True)), body, source)
 
 
