@@ -10,6 +10,8 @@ from typing import Protocol, TypeVar
 
 
 class Named(Protocol):
+    """Something that is found by its name."""
+
     @property
     def name(self) -> str: ...
 

@@ -6,11 +6,13 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import onnx
 import pytest
 
+from encoders.operator import Operator
 from encoders.registry import operators
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -316,3 +318,28 @@ def test_the_rules_see_what_they_forbid() -> None:
     assert "Any" in names_in(ast.parse("def f(x: list[Any]) -> int: ..."))
     tree = ast.parse("Node('x', 'Relu'); replace(n, op='Add'); n.op in ('Conv',); {'Exp': 0}")
     assert operators_named(tree, ("Relu", "Add", "Conv", "Exp")) == {"Conv", "Exp"}
+
+
+def _implements(file: str, node: ast.FunctionDef | ast.ClassDef) -> bool:
+    """Is what it does said elsewhere? Functions of an operator's file that are named after fields
+    of `Operator` are said there, arguments of lemmas in the `Lemma` that names them, overloads at
+    the function itself."""
+    if isinstance(node, ast.ClassDef):
+        return False
+    if file.startswith("encoders/ops/") and node.name in {f.name for f in fields(Operator)}:
+        return True
+    argument = node.returns is not None and ast.unparse(node.returns) == "Argument"
+    return argument or any("overload" in ast.unparse(d) for d in node.decorator_list)
+
+
+@pytest.mark.parametrize("file", files())
+def test_public_functions_and_classes_say_what_they_are(file: str) -> None:
+    silent = [
+        node.name
+        for node in tree_of(file).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        and not node.name.startswith("_")
+        and not _implements(file, node)
+        and not ast.get_docstring(node)
+    ]
+    assert not silent, f"{file}: no docstring: {', '.join(silent)}"

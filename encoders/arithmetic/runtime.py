@@ -176,26 +176,32 @@ class IntegerArithmetic(Protocol[V]):
 
 
 def adds_chains(arithmetic: Arithmetic[V]) -> TypeGuard[ChainArithmetic[V]]:
+    """Does it add a whole chain of products at once?"""
     return isinstance(arithmetic, ChainArithmetic)
 
 
 def adds_trees(arithmetic: Arithmetic[V]) -> TypeGuard[TreeArithmetic[V]]:
+    """Does it add the terms of a tree at once?"""
     return isinstance(arithmetic, TreeArithmetic)
 
 
 def adds_steps(arithmetic: Arithmetic[V]) -> TypeGuard[StepArithmetic[V]]:
+    """Does it know the aligned steps of a tensor core?"""
     return isinstance(arithmetic, StepArithmetic)
 
 
 def mixes_formats(arithmetic: Arithmetic[V]) -> TypeGuard[MixedArithmetic[V]]:
+    """Can it say how the same runtime computes in another type or format?"""
     return isinstance(arithmetic, MixedArithmetic)
 
 
 def truncates_operands(arithmetic: Arithmetic[V]) -> TypeGuard[TruncatingArithmetic[V]]:
+    """Does it know runtimes that truncate the operands of products?"""
     return isinstance(arithmetic, TruncatingArithmetic)
 
 
 def knows_integers(arithmetic: Arithmetic[V]) -> TypeGuard[IntegerArithmetic[V]]:
+    """Has it exact arithmetic on integers?"""
     return isinstance(arithmetic, IntegerArithmetic)
 
 

@@ -128,18 +128,24 @@ class Parameter(Term):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Sum(Term):
+    """left + right."""
+
     left: Term
     right: Term
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Difference(Term):
+    """left − right."""
+
     left: Term
     right: Term
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Product(Term):
+    """left·right."""
+
     left: Term
     right: Term
 
@@ -154,17 +160,23 @@ class Quotient(Term):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Magnitude(Term):
+    """|of|."""
+
     of: Term
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Larger(Term):
+    """max(left, right)."""
+
     left: Term
     right: Term
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Smaller(Term):
+    """min(left, right)."""
+
     left: Term
     right: Term
 
@@ -199,18 +211,24 @@ class Formula:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AtMost(Formula):
+    """left ≤ right."""
+
     left: Term
     right: Term
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Below(Formula):
+    """left < right."""
+
     left: Term
     right: Term
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Equal(Formula):
+    """left = right."""
+
     left: Term
     right: Term
 
@@ -224,22 +242,29 @@ class PowerOfTwo(Formula):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Both(Formula):
+    """left and right."""
+
     left: Formula
     right: Formula
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Either(Formula):
+    """left or right."""
+
     left: Formula
     right: Formula
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Not(Formula):
+    """Not `of`."""
+
     of: Formula
 
 
 def term(value: Termlike) -> Term:
+    """A term, or a rational number as one."""
     return value if isinstance(value, Term) else Number(Fraction(value))
 
 
@@ -269,18 +294,22 @@ def values(names: str) -> tuple[Parameter, ...]:
 
 
 def larger(a: Termlike, b: Termlike) -> Term:
+    """max(a, b)."""
     return Larger(term(a), term(b))
 
 
 def smaller(a: Termlike, b: Termlike) -> Term:
+    """min(a, b)."""
     return Smaller(term(a), term(b))
 
 
 def magnitude(a: Term) -> Term:
+    """|a|."""
     return Magnitude(a)
 
 
 def equal(a: Termlike, b: Termlike) -> Formula:
+    """a = b."""
     return Equal(term(a), term(b))
 
 

@@ -248,6 +248,7 @@ class ErrorArithmetic:
 
 
 def interval_product(a: Interval, b: Interval) -> Interval:
+    """The range of a·b, outward; 0·∞ is 0."""
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):
         corners = [np.asarray(x * y) for x in (a.lo, a.hi) for y in (b.lo, b.hi)]
     corners = [np.where(np.isnan(c), 0.0, c) for c in corners]  # 0·∞ at a corner is 0
@@ -261,6 +262,7 @@ def interval_product(a: Interval, b: Interval) -> Interval:
 
 
 def interval_quotient(a: Interval, b: Interval) -> Interval:
+    """The range of a/b, outward; everything where b's range holds 0."""
     away = (b.lo > 0) | (b.hi < 0)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
         corners = [np.asarray(x / y) for x in (a.lo, a.hi) for y in (b.lo, b.hi)]

@@ -51,24 +51,30 @@ class Tracked:
 
 
 def largest_of(magnitude: FloatArray) -> float:
+    """The largest of all magnitudes; +∞ where one of them is NaN."""
     largest = float(np.max(magnitude, initial=0.0))
     return float("inf") if np.isnan(largest) else largest
 
 
 def is_zero(a: Tracked) -> BoolArray:
+    """Where the number is 0 in every execution."""
     return np.asarray((a.ideal.lo == 0) & (a.ideal.hi == 0) & (a.error.bound == 0))
 
 
 def is_zero_product(a: Tracked, b: Tracked) -> BoolArray:
+    """Where a·b is 0 in every execution."""
     return np.asarray(is_zero(a) | is_zero(b))
 
 
 def is_one(a: Tracked) -> BoolArray:
+    """Where the number is 1 or −1 in every execution."""
     point = (a.ideal.lo == a.ideal.hi) & (a.error.bound == 0)
     return np.asarray(point & (np.abs(a.ideal.lo) == 1.0))
 
 
 def is_power_of_two(a: Tracked) -> BoolArray:
+    """Where the number is one and the same in every execution, 0 or ±2^k: products by it are
+    scalings."""
     point = (a.ideal.lo == a.ideal.hi) & (a.error.bound == 0) & np.isfinite(a.ideal.lo)
     mantissa, _ = np.frexp(np.where(point, a.ideal.lo, 1.0))
     return np.asarray(point & ((np.abs(mantissa) == 0.5) | (a.ideal.lo == 0)))

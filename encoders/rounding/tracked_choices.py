@@ -18,10 +18,12 @@ from encoders.rounding.tracked import Tracked, largest_of
 
 
 def negated(a: Tracked) -> Tracked:
+    """−a, exact."""
     return Tracked(Interval(-a.ideal.hi, -a.ideal.lo), a.error, a.largest)
 
 
 def absolute(a: Tracked) -> Tracked:
+    """|a|, exact, with a's error."""
     low = np.maximum(np.maximum(a.ideal.lo, -a.ideal.hi), 0.0)
     return Tracked(Interval(low, a.ideal.magnitude), a.error, a.largest)
 
@@ -48,6 +50,8 @@ def decided(
 
 
 def compared(relation: Relation, a: Tracked, b: Tracked, moved: tuple[Radius, Radius]) -> Tracked:
+    """1 where the relation holds, 0 where it fails; anything between where operands moved by
+    `moved` decide it either way, with an error of 1."""
     holds, fails = decided(
         relation, a.ideal.inflate(moved[0].bound), b.ideal.inflate(moved[1].bound)
     )

@@ -59,6 +59,7 @@ def schema(name: str, statement: str, source: str, argument: Callable[[], Argume
 
 
 def reals(names: str) -> tuple[Term, ...]:
+    """Real unknowns of these names, separated by blanks."""
     return tuple(z3.Reals(names))
 
 
@@ -68,10 +69,12 @@ def within(x: Term, bound: Term) -> Formula:
 
 
 def magnitude(x: Term) -> Term:
+    """|x|."""
     return z3.If(x >= 0, x, -x)
 
 
 def larger(x: Term, y: Term) -> Term:
+    """max(x, y)."""
     return z3.If(x >= y, x, y)
 
 

@@ -9,6 +9,7 @@ from refine.proof.z3_solver import Fact, Term
 
 
 def relu(x: Term) -> Term:
+    """max(x, 0)."""
     return larger(x, z3.RealVal(0))
 
 

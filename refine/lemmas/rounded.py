@@ -103,12 +103,14 @@ Operation = Callable[[FloatFormat], Rounded]
 
 
 def rounded_sum(fmt: FloatFormat, names: str = "x y") -> Rounded:
+    """x + y of two unknown numbers of the format."""
     frame = Frame(fmt, 1)
     x, y = frame.variables(names)
     return Rounded(frame, (x, y), fp.add(frame.widen(x), frame.widen(y)), fp.add(x, y))
 
 
 def rounded_product(fmt: FloatFormat) -> Rounded:
+    """x·y of two unknown numbers of the format."""
     frame = Frame(fmt, 2)
     x, y = frame.variables("x y")
     exact = fp.multiply(frame.widen(x), frame.widen(y))
@@ -116,6 +118,7 @@ def rounded_product(fmt: FloatFormat) -> Rounded:
 
 
 def rounded_fma(fmt: FloatFormat) -> Rounded:
+    """x·y + c of three unknown numbers of the format, rounded once."""
     frame = Frame(fmt, 2)
     x, y, c = frame.variables("x y c")
     exact = fp.add(fp.multiply(frame.widen(x), frame.widen(y)), frame.widen(c))
@@ -130,6 +133,7 @@ def rounded_number(fmt: FloatFormat, name: str = "z") -> Rounded:
 
 
 def exact_frame(rounded: Rounded) -> Argument:
+    """That the wide format holds all that the lemma computes, to the last bit."""
     scale = rounded.frame.number(2**rounded.frame.narrow.precision)
     scaled = fp.multiply(rounded.error, scale)
     steps = [fp.is_exact(fp.subtract, rounded.frame.widen(rounded.computed), rounded.exact)]

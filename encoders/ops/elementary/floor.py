@@ -24,6 +24,8 @@ from encoders.traits import Discontinuity
 
 
 class Computed(Protocol):
+    """A step of one argument, in any arithmetic."""
+
     def __call__(self, x: V, arithmetic: Arithmetic[V], /) -> V: ...
 
 
