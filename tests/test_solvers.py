@@ -111,7 +111,7 @@ def test_bits_that_are_false(solver: Solver) -> None:
         assert asker.opinion(Script("nan", text)).opinion is Opinion.REFUTED
 
 
-def test_bitwuzla_reads_formats_of_the_standard_alone() -> None:
+def test_formats_that_solvers_do_not_have() -> None:
     def declares(sort: str, logic: str = "QF_FP") -> str:
         return f"(set-logic {logic})\n(declare-fun x () {sort})\n(check-sat)\n"
 
@@ -120,6 +120,8 @@ def test_bitwuzla_reads_formats_of_the_standard_alone() -> None:
     assert not reads(Solver.BITWUZLA, declares("(_ FloatingPoint 8 8)"))
     assert not reads(Solver.BITWUZLA, declares("Real", "QF_NRA"))
     assert reads(Solver.CVC5, declares("(_ FloatingPoint 3 4)"))
+    assert not reads(Solver.CVC5, declares("(_ FloatingPoint 2 3)"))
+    assert reads(Solver.Z3, declares("(_ FloatingPoint 2 3)"))
 
 
 @pytest.mark.parametrize("solver", EACH)

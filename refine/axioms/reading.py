@@ -124,11 +124,17 @@ class _Reader:
             self._grounds(claim, self.document.table("specification"), "specification: ")
         for given in self.document.tables("assumptions"):
             name, text = given.text("name"), given.text("text")
-            of_name = Support(Kind.ASSUMPTION, name, text, name)
-            while of_name in self.drawing and self.drawing.supports[of_name.key].text != text:
-                of_name = Support(Kind.ASSUMPTION, f"{of_name.name}′", text, name)
-            self.drawing.put(of_name, claim)
+            self.drawing.put(self._assumption(name, text), claim)
         return self.drawing.closure(claim, known)
+
+    def _assumption(self, word: str, text: str) -> Support:
+        """Several of one name are numbered."""
+        others = [s for s in self.drawing.supports.values() if s.kind is Kind.ASSUMPTION]
+        alike = sum(s.word == word for s in others)
+        same = next((s for s in others if (s.word, s.text) == (word, text)), None)
+        return same or Support(
+            Kind.ASSUMPTION, f"{word} {alike + 1}" if alike else word, text, word
+        )
 
     def _claim(self, verdict: str) -> Support:
         number = self.document.held.get("bound")
