@@ -1,0 +1,297 @@
+"""How far what runs stays from an unsafe set: rows of a property bounded below, in one pull-back.
+
+For a row Σ c·ŷ + Σ a·x ≤ d of an unsafe conjunction, −(Σ c·ŷ + Σ a·x) is pulled back as a functional
+of real values and differences at once, so that errors which outputs share cancel. A box is safe
+from a conjunction where one of its rows cannot hold anywhere in it (DESIGN: the unsafe set is a
+union of conjunctions of rows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+
+from encoders.contract.contract import RuntimeContract
+from encoders.numbers.enclosure import FloatArray, add_up, dot_up, inner_up
+from encoders.numbers.formats import BINARY64, round_down, round_up
+from onnx_import.graph import Graph
+from refine.bounds.alpha import Branching
+from refine.bounds.backward import Maps, pull_back
+from refine.bounds.network import InputBox, Known, NetworkBounds, network_bounds
+from refine.bounds.relu_splitting import optimised_upper
+from refine.domain.properties import Conjunction, Property, Row
+
+DEFICIT = "property"
+"""What stands for the outputs in the bounds of a property: how much its margin lacks."""
+_LEAST = 2.0**-900  # of a deficit that is there
+_PHASES = 8  # splits of phases per row, for every one that a tensor's elements get
+
+
+@dataclass(frozen=True)
+class Functionals:
+    """Rows as functionals of tensors: c·ŷ + a·x, arrays (k, *shape) per output and input.
+
+    The true coefficients are at most `off` away, element by element.
+    """
+
+    on_outputs: Mapping[str, FloatArray]
+    on_inputs: Mapping[str, FloatArray]
+    off: Mapping[str, FloatArray]
+
+    def taken(self, rows: Sequence[int]) -> Functionals:
+        """Some of the rows."""
+        chosen = list(rows)
+        parts = (self.on_outputs, self.on_inputs, self.off)
+        return Functionals(*({t: c[chosen] for t, c in part.items()} for part in parts))
+
+
+@dataclass(frozen=True)
+class Margin:
+    """By how much the best row of one conjunction stays out of reach over a box, at least.
+
+    `run` is proved of every allowed execution, `real` of the real network; a negative one says that
+    the row may hold. `row` is its place in the conjunction.
+    """
+
+    conjunction: int
+    row: int
+    run: float
+    real: float
+    safe: bool
+
+
+@dataclass(frozen=True)
+class PropertyBounds(NetworkBounds):
+    """Bounds of a network on one box, and what they say of a property.
+
+    `errors` has one entry, `DEFICIT`: 0 where the box is proved safe, else how much the margin of
+    the worst conjunction lacks.
+    """
+
+    margins: tuple[Margin, ...] = ()
+
+
+@dataclass(frozen=True)
+class Margins:
+    """The problem of keeping a network, as it runs under a contract, out of an unsafe set."""
+
+    graph: Graph
+    contract: RuntimeContract
+    property: Property
+    single: bool = False
+
+    @cached_property
+    def _rows(self) -> tuple[tuple[int, int, Row], ...]:
+        return tuple(
+            (i, j, row)
+            for i, part in enumerate(self.property.unsafe)
+            for j, row in enumerate(part.rows)
+        )
+
+    @cached_property
+    def _functionals(self) -> Functionals:
+        return functionals_of([row for _, _, row in self._rows], self.graph)
+
+    def bounds(
+        self,
+        box: InputBox,
+        backward: bool = True,
+        tick: Callable[[], None] = lambda: None,
+        known: Known | None = None,
+        branching: Branching | None = None,
+    ) -> PropertyBounds:
+        """Bounds over one box, of the network and of the property's margins there."""
+        found = network_bounds(
+            self.graph,
+            box,
+            contract=self.contract,
+            backward=backward,
+            tick=tick,
+            known=known,
+            branching=None if branching is None else replace(branching, cases=0),
+        )
+        met = [i for i, part in enumerate(self.property.unsafe) if _meets(part, box, self.graph)]
+        asked = [k for k, (i, _, _) in enumerate(self._rows) if i in set(met)]
+        with np.errstate(all="ignore"):
+            floors, pushes = _floors(
+                found,
+                self._functionals.taken(asked),
+                tick=tick,
+                effort=branching,
+                late=not backward,
+            )
+        margins = self._margins(met, [self._rows[k] for k in asked], floors)
+        deficit = max((_deficit(m) for m in margins), default=0.0)
+        worst = max(margins, key=_deficit, default=None)
+        influence = found.influence
+        if worst is not None:
+            at = next(
+                k
+                for k, place in enumerate(asked)
+                if self._rows[place][:2] == (worst.conjunction, worst.row)
+            )
+            influence = {name: push[at] for name, push in pushes.items()}
+        return PropertyBounds(
+            found.maps,
+            found.nodes,
+            {DEFICIT: np.array([deficit])},
+            costs=found.costs,
+            influence=influence,
+            flawed=found.flawed,
+            margins=margins,
+        )
+
+    def _margins(
+        self, met: Iterable[int], rows: Sequence[tuple[int, int, Row]], floors: _Floors
+    ) -> tuple[Margin, ...]:
+        """Of each conjunction that the box meets, the row that stays out of reach by most."""
+        found: dict[int, list[Margin]] = {i: [] for i in met}
+        for k, (i, j, row) in enumerate(rows):
+            run = floors.run[k]
+            safe = bool(np.isfinite(run)) and _beyond(Fraction(float(run)), row)
+            found[i].append(
+                Margin(i, j, _less(run, row.at_most), _less(floors.real[k], row.at_most), safe)
+            )
+        never = Margin(-1, -1, -np.inf, -np.inf, False)
+        return tuple(
+            max(options, key=lambda m: (m.safe, m.run), default=replace(never, conjunction=i))
+            for i, options in found.items()
+        )
+
+
+@dataclass(frozen=True)
+class _Floors:
+    """Lower bounds (k,) on the left sides of rows: of every execution, and over the reals."""
+
+    run: FloatArray
+    real: FloatArray
+
+
+def _floors(
+    bounds: NetworkBounds,
+    rows: Functionals,
+    tick: Callable[[], None],
+    effort: Branching | None,
+    late: bool,
+) -> tuple[_Floors, Mapping[str, FloatArray]]:
+    """Lower bounds of rows, and how each hangs on the inputs' elements, |coefficient|·width."""
+    k = next((len(c) for c in (*rows.on_outputs.values(), *rows.on_inputs.values())), 0)
+    if not k:
+        return _Floors(np.zeros(0), np.zeros(0)), {}
+    maps = bounds.maps
+    varied = {t: -c for t, c in rows.on_outputs.items() if t in maps.values}
+    values = dict(varied)
+    for t, c in rows.on_inputs.items():
+        values[t] = values[t] - c if t in values else -c
+    fixed = _of_constants(bounds, rows, k)
+    most = 0 if late else None
+    real = pull_back(maps, values, {}, tick, most=most) if values else None
+    run = pull_back(maps, values, varied, tick, most=most) if values else None
+    upper_real = add_up(fixed, real.upper) if real is not None else fixed
+    upper_run = add_up(fixed, run.upper) if run is not None else fixed
+    if effort is not None and len(values) == 1 and len(varied) == 1:
+        better = _optimised(maps, values, effort=effort, tick=tick)
+        moved = pull_back(maps, {}, varied, tick).upper
+        upper_real = np.minimum(upper_real, add_up(fixed, better))
+        upper_run = np.minimum(upper_run, add_up(fixed, add_up(better, moved)))
+    pushes = {}
+    if run is not None:
+        for name, c in run.on_inputs.items():
+            x = maps.values[name]
+            pushes[name] = np.abs(c) * (x.hi - x.lo)
+    return _Floors(-upper_run, -upper_real), pushes
+
+
+def _optimised(
+    maps: Maps, values: Mapping[str, FloatArray], effort: Branching, tick: Callable[[], None]
+) -> FloatArray:
+    """Upper bounds by chosen slopes and split phases, of functionals of one tensor's values."""
+    ((tensor, c),) = values.items()
+    parts = replace(effort, total=_PHASES * effort.parts * bool(effort.total))
+    return optimised_upper(
+        maps, tensor, functionals=c, branching=parts, worth=np.ones(len(c)), tick=tick
+    )
+
+
+def _of_constants(bounds: NetworkBounds, rows: Functionals, k: int) -> FloatArray:
+    """Upper bounds (k,) of what constant outputs and the coefficients' own rounding come to."""
+    maps, total = bounds.maps, np.zeros(k)
+    for tensor, c in rows.on_outputs.items():
+        if tensor not in maps.values:
+            held = np.asarray(maps.graph.constants[tensor], np.float64)
+            total = add_up(total, add_up(inner_up(-c, held), dot_up(c, bounds.errors[tensor])))
+    for tensor, off in rows.off.items():
+        if not np.any(off):
+            continue
+        if tensor in maps.values:
+            reach = add_up(maps.values[tensor].magnitude, maps.errors[tensor])
+        else:
+            held = np.abs(np.asarray(maps.graph.constants[tensor], np.float64))
+            reach = add_up(held, bounds.errors[tensor])
+        total = add_up(total, dot_up(off, reach))
+    return total
+
+
+def functionals_of(rows: Sequence[Row], graph: Graph) -> Functionals:
+    """Rows of exact numbers as float64 functionals of a graph's outputs and inputs."""
+    off: dict[str, FloatArray] = {}
+    sides = []
+    for names, part in ((graph.outputs, "outputs"), (graph.inputs, "inputs")):
+        found: dict[str, FloatArray] = {}
+        start = 0
+        for name in names:
+            size, shape = graph.types[name].size, graph.types[name].shape
+            flat, error = np.zeros((len(rows), size)), np.zeros((len(rows), size))
+            for k, row in enumerate(rows):
+                for i, factor in getattr(row, part).items():
+                    if start <= i < start + size:
+                        flat[k, i - start], error[k, i - start] = _nearest(factor)
+            if np.any(flat) or np.any(error):
+                found[name] = flat.reshape(len(rows), *shape)
+                spread = error.reshape(len(rows), *shape)
+                off[name] = add_up(off[name], spread) if name in off else spread
+            start += size
+        sides.append(found)
+    return Functionals(sides[0], sides[1], off)
+
+
+def _nearest(factor: Fraction) -> tuple[float, float]:
+    """A float64 number, and a bound on how far it is from the exact one."""
+    low, high = round_down(factor, BINARY64), round_up(factor, BINARY64)
+    return float(low), 0.0 if low == high else float(np.nextafter(float(high) - float(low), np.inf))
+
+
+def _meets(part: Conjunction, box: InputBox, graph: Graph) -> bool:
+    """May an input of the box lie within the conjunction's limits?"""
+    if not part.limits:
+        return True
+    ends = [box.values[name] for name in graph.inputs]
+    lo = np.concatenate([x.lo.reshape(-1) for x in ends])
+    hi = np.concatenate([x.hi.reshape(-1) for x in ends])
+    return not any(
+        (half.hi is not None and Fraction(float(lo[i])) > half.hi)
+        or (half.lo is not None and Fraction(float(hi[i])) < half.lo)
+        or (half.hi is not None and half.hi_open and Fraction(float(lo[i])) == half.hi)
+        or (half.lo is not None and half.lo_open and Fraction(float(hi[i])) == half.lo)
+        for i, half in part.limits.items()
+    )
+
+
+def _beyond(floor: Fraction, row: Row) -> bool:
+    """Lies every value of the row's left side beyond what it allows, exactly?"""
+    return floor >= row.at_most if row.strict else floor > row.at_most
+
+
+def _less(floor: float, at_most: Fraction) -> float:
+    """floor − at_most, rounded down; for people and for choosing what to do next."""
+    if not np.isfinite(floor):
+        return -np.inf
+    return float(round_down(Fraction(float(floor)) - at_most, BINARY64))
+
+
+def _deficit(margin: Margin) -> float:
+    return 0.0 if margin.safe else max(-margin.run, _LEAST)
