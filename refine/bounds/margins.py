@@ -1,9 +1,8 @@
 """How far what runs stays from an unsafe set: rows of a property bounded below, in one pull-back.
 
-For a row Σ c·ŷ + Σ a·x ≤ d of an unsafe conjunction, −(Σ c·ŷ + Σ a·x) is pulled back as a functional
-of real values and differences at once, so that errors which outputs share cancel. A box is safe
-from a conjunction where one of its rows cannot hold anywhere in it (DESIGN: the unsafe set is a
-union of conjunctions of rows).
+For a row Σ c·ŷ + Σ a·x ≤ d of an unsafe conjunction, its left side, negated, is pulled back as a
+functional of real values and differences at once, so that errors which outputs share cancel. A box
+is safe from a conjunction where one of its rows cannot hold anywhere in it.
 """
 
 from __future__ import annotations
@@ -81,14 +80,14 @@ class Margins:
 
     graph: Graph
     contract: RuntimeContract
-    property: Property
+    unsafe: Property
     single: bool = False
 
     @cached_property
     def _rows(self) -> tuple[tuple[int, int, Row], ...]:
         return tuple(
             (i, j, row)
-            for i, part in enumerate(self.property.unsafe)
+            for i, part in enumerate(self.unsafe.unsafe)
             for j, row in enumerate(part.rows)
         )
 
@@ -114,7 +113,7 @@ class Margins:
             known=known,
             branching=None if branching is None else replace(branching, cases=0),
         )
-        met = [i for i, part in enumerate(self.property.unsafe) if _meets(part, box, self.graph)]
+        met = [i for i, part in enumerate(self.unsafe.unsafe) if _meets(part, box, self.graph)]
         asked = [k for k, (i, _, _) in enumerate(self._rows) if i in set(met)]
         with np.errstate(all="ignore"):
             floors, pushes = _floors(

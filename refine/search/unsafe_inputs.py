@@ -1,0 +1,254 @@
+"""Looking for an input that leads a network, as it runs, into an unsafe set.
+
+Over the floats of the domain: random points, the sides and the middle of the box, and projected
+gradient descent on the slack of the nearest conjunction from the best of them, in float64; then the
+bits of allowed executions on the best points, and steps of single ulps around them. What it returns
+is decided exactly (`refine.witness.reach`). Deterministic by seed; the clock can only cut it short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.members import members
+from encoders.numbers.enclosure import FloatArray
+from encoders.program import program_of
+from gpu_check.emulator.emulator import emulate
+from onnx_import.graph import Graph
+from refine.bounds.margins import Functionals, functionals_of
+from refine.domain.box import Box
+from refine.domain.properties import Property, Row
+from refine.results.verdict import Tolerance
+from refine.search.evaluation import Hunt, Points, received
+from refine.search.gradients import adjoint, values_at
+
+_WORK = 2 * 10**9  # multiply-adds spent on float64 evaluations, for an effort of 1
+_FEWEST, _MOST = 64, 20000  # points, likewise
+_BATCH_BYTES = 32 * 2**20
+_STARTS = 8
+_STEPS = 40
+_FIRST_STEP, _DECAY = 0.25, 0.88  # of the box's widths
+_POLISHING, _FINER = 0.01, 0.7  # the same, from the best points on
+_ROUNDS = 6  # of descents, for an effort of 1
+_JUDGED = 6  # points whose bits are computed
+_NEIGHBOURS = 24  # single steps of some elements, around the best of them
+
+
+@dataclass(frozen=True)
+class Reaching:
+    """A point, the execution under which it is nearest to the unsafe set, and how near: the least
+    over conjunctions of the largest slack of a row; at most 0 means that it lies within."""
+
+    point: Mapping[str, FloatArray]
+    execution: RuntimeContract
+    slack: float
+
+
+@dataclass(frozen=True)
+class _Aim:
+    """Slacks of a property's rows, to float64."""
+
+    graph: Graph
+    unsafe: Property
+
+    @property
+    def rows(self) -> list[Row]:
+        return [row for part in self.unsafe.unsafe for row in part.rows]
+
+    @property
+    def functionals(self) -> Functionals:
+        return functionals_of(self.rows, self.graph)
+
+    def slacks(
+        self, f: Functionals, points: Points, outputs: Mapping[str, FloatArray]
+    ) -> FloatArray:
+        """c·y + a·x − d of every row: (samples, rows)."""
+        limits = np.array([float(row.at_most) for row in self.rows])
+        total = np.tile(-limits, (len(next(iter(points.values()))), 1))
+        for part, given in ((f.on_outputs, outputs), (f.on_inputs, points)):
+            for name, c in part.items():
+                x = np.asarray(given[name], np.float64)
+                x = np.broadcast_to(x, (len(total), *x.shape[1:])).reshape(len(total), -1)
+                total = total + x @ c.reshape(len(limits), -1).T
+        return np.where(np.isnan(total), -np.inf, total)
+
+    def nearest(self, slacks: FloatArray) -> tuple[FloatArray, npt.NDArray[np.intp]]:
+        """Per sample, the least over conjunctions of the largest slack, and that row."""
+        best = np.full(len(slacks), np.inf)
+        place = np.zeros(len(slacks), np.intp)
+        start = 0
+        for part in self.unsafe.unsafe:
+            columns = slacks[:, start : start + len(part.rows)]
+            if columns.shape[1]:
+                worst = np.max(columns, axis=1)
+                nearer = worst < best
+                place = np.where(nearer, start + np.argmax(columns, axis=1), place)
+                best = np.where(nearer, worst, best)
+            start += len(part.rows)
+        return best, place
+
+
+def reaching(
+    graph: Graph,
+    contract: RuntimeContract,
+    unsafe: Property,
+    box: Box,
+    seed: int,
+    late: Callable[[], bool] = lambda: False,
+    effort: float = 1.0,
+) -> tuple[Reaching, ...]:
+    """The points found nearest to the unsafe set as executions compute them, nearest first."""
+    hunt = Hunt(graph, box, contract, Tolerance())
+    aim, rng = _Aim(graph, unsafe), np.random.default_rng(seed)
+    f = aim.functionals
+    work = program_of(graph).work
+    many = int(np.clip(effort * _WORK // max(work, 1), _FEWEST, _MOST * max(effort, 1.0)))
+    size = max(sum(t.size for t in graph.types.values()), 1)
+    batch = int(np.clip(_BATCH_BYTES // (8 * size), 8, 1024))
+    kept = _scored(hunt, aim, f, _corners(box))
+    spent = 0
+    while spent < many and not late() and not kept.within:
+        kept = kept.best(4 * _STARTS).joined(_scored(hunt, aim, f, box.sample(rng, batch)))
+        spent += batch
+    starts = kept.best(_STARTS)
+    rounds = 0
+    while not starts.within and not late() and rounds < effort * _ROUNDS:
+        begun = starts if rounds == 0 else _scored(hunt, aim, f, box.sample(rng, _STARTS))
+        reached = _descended(hunt, aim, f, begun, _FIRST_STEP, _DECAY, late)
+        polished = _descended(hunt, aim, f, reached.best(_STARTS), _POLISHING, _FINER, late)
+        starts = starts.joined(reached).joined(polished).best(_STARTS)
+        rounds += 1
+    found = list(_judged(hunt, aim, f, starts.best(_JUDGED).points, late))
+    if found and min(r.slack for r in found) > 0 and not late():
+        near = min(found, key=lambda r: r.slack)
+        found += _judged(hunt, aim, f, _around(box, near.point, rng), late)
+    return tuple(sorted(found, key=lambda r: r.slack))
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Points (samples, *shape) with their slacks, in float64."""
+
+    points: Points
+    slack: FloatArray
+
+    @property
+    def within(self) -> bool:
+        """Is one of them well inside the unsafe set?"""
+        return bool(np.any(self.slack < 0))
+
+    def best(self, most: int) -> _Kept:
+        order = np.argsort(self.slack, kind="stable")[:most]
+        return _Kept({n: v[order] for n, v in self.points.items()}, self.slack[order])
+
+    def joined(self, other: _Kept) -> _Kept:
+        points = {n: np.concatenate([v, other.points[n]]) for n, v in self.points.items()}
+        return _Kept(points, np.concatenate([self.slack, other.slack]))
+
+
+def _scored(hunt: Hunt, aim: _Aim, f: Functionals, points: Points) -> _Kept:
+    with np.errstate(all="ignore"):
+        slack, _ = aim.nearest(aim.slacks(f, points, hunt.real_outputs(points)))
+    return _Kept(points, slack)
+
+
+def _corners(box: Box) -> Points:
+    """Both ends of everything, and the middle."""
+    middle = {n: box.nearest(n, 0.5 * lo + 0.5 * box.hi[n]) for n, lo in box.lo.items()}
+    return {n: np.stack([lo, box.hi[n], middle[n]]) for n, lo in box.lo.items()}
+
+
+def _descended(
+    hunt: Hunt,
+    aim: _Aim,
+    f: Functionals,
+    starts: _Kept,
+    step: float,
+    decay: float,
+    late: Callable[[], bool],
+) -> _Kept:
+    """Projected gradient descent on the slack of the row that keeps a point out."""
+    box = hunt.box
+    points = {n: v.copy() for n, v in starts.points.items()}
+    best = starts
+    for _ in range(_STEPS):
+        if late() or best.within:
+            break
+        with np.errstate(all="ignore"):
+            values = hunt.real_values(points)
+            outputs = {t: values[t] for t in hunt.graph.outputs}
+            _, rows = aim.nearest(aim.slacks(f, points, outputs))
+        for i, row in enumerate(rows):
+            for name, slope in _slope(hunt.graph, f, values_at(values, i), int(row)).items():
+                width = box.hi[name] - box.lo[name]
+                moved = points[name][i] - step * width * np.sign(slope)
+                points[name][i] = box.nearest(name, np.clip(moved, box.lo[name], box.hi[name]))
+        best = best.joined(_scored(hunt, aim, f, {n: v.copy() for n, v in points.items()}))
+        best = best.best(4 * _STARTS)
+        step *= decay
+    return best
+
+
+def _slope(
+    graph: Graph, f: Functionals, values: Mapping[str, FloatArray], row: int
+) -> Mapping[str, FloatArray]:
+    """The derivative of one row's left side by the inputs, at a point."""
+    start = {t: c[row : row + 1] for t, c in f.on_outputs.items() if not graph.is_constant(t)}
+    reached = adjoint(graph, values, start)
+    slopes = {}
+    for name in graph.inputs:
+        total = np.zeros(graph.types[name].shape)
+        if name in reached:
+            total = total + reached[name][0]
+        if name in f.on_inputs:
+            total = total + f.on_inputs[name][row]
+        slopes[name] = total
+    return slopes
+
+
+def _around(box: Box, point: Mapping[str, FloatArray], rng: np.random.Generator) -> Points:
+    """A point moved by single steps of the format, in a few of its elements or in all."""
+    moved: dict[str, FloatArray] = {}
+    for name, x in point.items():
+        every = np.repeat(x[None], _NEIGHBOURS, axis=0)
+        share = rng.random((_NEIGHBOURS, *(1 for _ in x.shape)))
+        signs = rng.integers(-1, 2, every.shape) * (rng.random(every.shape) < share)
+        unit = float(box.formats[name].unit_roundoff)
+        steps = every * (1.0 + 2.0 * unit * signs)
+        moved[name] = box.nearest(name, np.clip(steps, box.lo[name], box.hi[name]))
+    return moved
+
+
+def _judged(
+    hunt: Hunt, aim: _Aim, f: Functionals, points: Points, late: Callable[[], bool]
+) -> Sequence[Reaching]:
+    """Each point under the execution that comes nearest."""
+    found: list[Reaching] = []
+    executions = [hunt.contract] if hunt.contract.exact else members(hunt.contract)
+    for execution in executions:
+        if found and late():
+            break
+        with np.errstate(all="ignore"):
+            outputs = (
+                hunt.real_outputs(points)
+                if execution.exact
+                else emulate(hunt.graph, received(hunt, points, execution), execution)
+            )
+            wide = {t: np.asarray(v, np.float64) for t, v in outputs.items()}
+            slack, _ = aim.nearest(aim.slacks(f, points, wide))
+        found += [
+            Reaching({n: v[i] for n, v in points.items()}, execution, float(s))
+            for i, s in enumerate(slack)
+        ]
+    best: dict[int, Reaching] = {}
+    samples = len(next(iter(points.values())))
+    for i, reached in enumerate(found):
+        at = i % samples
+        if at not in best or reached.slack < best[at].slack:
+            best[at] = reached
+    return list(best.values())
