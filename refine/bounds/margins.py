@@ -20,7 +20,7 @@ from encoders.numbers.formats import BINARY64, round_down, round_up
 from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import Maps, pull_back
-from refine.bounds.network import InputBox, Known, NetworkBounds, network_bounds
+from refine.bounds.network import InputBox, Known, Margin, NetworkBounds, network_bounds
 from refine.bounds.relu_splitting import optimised_upper
 from refine.domain.properties import Conjunction, Property, Row
 
@@ -46,32 +46,6 @@ class Functionals:
         chosen = list(rows)
         parts = (self.on_outputs, self.on_inputs, self.off)
         return Functionals(*({t: c[chosen] for t, c in part.items()} for part in parts))
-
-
-@dataclass(frozen=True)
-class Margin:
-    """By how much the best row of one conjunction stays out of reach over a box, at least.
-
-    `run` is proved of every allowed execution, `real` of the real network; a negative one says that
-    the row may hold. `row` is its place in the conjunction.
-    """
-
-    conjunction: int
-    row: int
-    run: float
-    real: float
-    safe: bool
-
-
-@dataclass(frozen=True)
-class PropertyBounds(NetworkBounds):
-    """Bounds of a network on one box, and what they say of a property.
-
-    `errors` has one entry, `DEFICIT`: 0 where the box is proved safe, else how much the margin of
-    the worst conjunction lacks.
-    """
-
-    margins: tuple[Margin, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,8 +76,12 @@ class Margins:
         tick: Callable[[], None] = lambda: None,
         known: Known | None = None,
         branching: Branching | None = None,
-    ) -> PropertyBounds:
-        """Bounds over one box, of the network and of the property's margins there."""
+    ) -> NetworkBounds:
+        """Bounds over one box, of the network and of the property's margins there.
+
+        `errors` has one entry, `DEFICIT`: 0 where the box is proved safe, else how much the margin
+        of the worst conjunction lacks.
+        """
         found = network_bounds(
             self.graph,
             box,
@@ -134,7 +112,7 @@ class Margins:
                 if self._rows[place][:2] == (worst.conjunction, worst.row)
             )
             influence = {name: push[at] for name, push in pushes.items()}
-        return PropertyBounds(
+        return NetworkBounds(
             found.maps,
             found.nodes,
             {DEFICIT: np.array([deficit])},
@@ -151,7 +129,8 @@ class Margins:
         found: dict[int, list[Margin]] = {i: [] for i in met}
         for k, (i, j, row) in enumerate(rows):
             run = floors.run[k]
-            safe = bool(np.isfinite(run)) and _beyond(Fraction(float(run)), row)
+            floor = min(run, floors.real[k]) if self.unsafe.both else run
+            safe = bool(np.isfinite(floor)) and _beyond(Fraction(float(floor)), row)
             found[i].append(
                 Margin(i, j, _less(run, row.at_most), _less(floors.real[k], row.at_most), safe)
             )

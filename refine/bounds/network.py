@@ -77,6 +77,22 @@ class NodeBounds:
 
 
 @dataclass(frozen=True)
+class Margin:
+    """By how much the best row of one conjunction of an unsafe set stays out of reach over a box,
+    at least.
+
+    `run` is proved of every allowed execution, `real` of the real network; a negative one says that
+    the row may hold. `row` is its place in the conjunction.
+    """
+
+    conjunction: int
+    row: int
+    run: float
+    real: float
+    safe: bool
+
+
+@dataclass(frozen=True)
 class NetworkBounds:
     """Bounds of a whole network on one box.
 
@@ -84,7 +100,8 @@ class NetworkBounds:
     with the largest bound, how much of it each node's rounding and relaxation is responsible for.
     `influence` says, per graph input element, how much of that is tied to its width: a guide for
     splitting the box, no more. `flawed` names outputs whose bound was negative or NaN before it
-    passed the gate: a bug of ours.
+    passed the gate: a bug of ours. `margins` are those of a property, where one is claimed
+    (refine/bounds/margins.py).
     """
 
     maps: Maps
@@ -93,6 +110,7 @@ class NetworkBounds:
     costs: Mapping[str, float]
     influence: Mapping[str, FloatArray]
     flawed: frozenset[str] = frozenset()
+    margins: tuple[Margin, ...] = ()
 
     def __post_init__(self) -> None:
         bad = {t for t, e in self.errors.items() if not is_radius(e)}

@@ -18,7 +18,7 @@ from refine.options.applicable import require_applicable
 from refine.proof.proof import Proof
 from refine.results.certification import Certification
 from refine.results.obligation import Obligation
-from refine.results.verdict import Assumption, Pairing, Shown, Side, Tolerance, Witness
+from refine.results.verdict import Assumption, Pairing, ProvedMargin, Shown, Side, Tolerance, Witness
 
 Certifying: TypeAlias = Callable[
     [Domain, Tolerance, Proof, bool, Callable[[], None]], Certification
@@ -55,6 +55,8 @@ class Claim:
     most ε, and `words` are those of its answers. `certified` says whether a certificate of a
     verified result can be checked, and makes one if it is wanted; None where certificates have no
     such claims.
+    A claim with `margins`, of what a proof leaves between what runs and an unsafe set, has no
+    bounds and no ε.
     """
 
     side: Side
@@ -66,6 +68,7 @@ class Claim:
     pairing: Pairing | None = None
     undefined: Callable[[Proof], tuple[Obligation, ...]] = lambda proof: ()
     notes: Callable[[Proof], tuple[str, ...]] = lambda proof: ()
+    margins: Callable[[Proof], tuple[ProvedMargin, ...]] | None = None
     statement: str | None = None
     words: Words = OF_ERRORS
     certified: Certifying | None = None

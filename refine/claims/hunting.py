@@ -16,7 +16,7 @@ from refine.common.rounding import float_down
 from refine.domain.domain import Domain
 from refine.results.verdict import Tolerance, Witness
 from refine.search.evaluation import Candidate, Hunt
-from refine.search.search import search, tried
+from refine.search.search import tried
 from refine.search.shrinking import Points, shrunk
 from refine.witness.witness import is_violation
 
@@ -73,7 +73,7 @@ def hunt(
         one = Hunt(quarry.graph, box, quarry.contract, tolerance, meant)
         with np.errstate(all="ignore"):  # overflow and 0/0 are among what is looked for
             candidates += quarry.leads(one, seed + i, late)
-            candidates += search(one, seed + i, late, effort)
+            candidates += quarry.searched(one, seed + i, late, effort)
     return _judged(candidates, quarry, domain, tolerance, clock)
 
 
@@ -163,7 +163,9 @@ def over(clock: Clock, until: float) -> bool:
 
 
 def error_found(witness: Witness) -> float:
-    """A float that the witness's error reaches; +∞ for an output that is not finite."""
+    """The error, rounded down; of a property, how far inside the unsafe set the outputs lie."""
+    if witness.reached is not None and witness.error.finite:
+        return max(float_down(-witness.reached.slack), 0.0)
     return float("inf") if not witness.error.finite else float_down(witness.error.lo)
 
 

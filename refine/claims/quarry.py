@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from encoders.contract.contract import RuntimeContract
@@ -10,12 +10,14 @@ from encoders.program import program_of
 from onnx_import.graph import Graph
 from refine.results.verdict import Witness
 from refine.search.evaluation import Candidate, Hunt, Reference
+from refine.search.search import search
 
 _EVALUATED = 4
 _MUCH, _TOO_MUCH = 5_000_000, 50_000_000  # multiply-adds, each in balls
 
 Late = Callable[[], bool]
 Leads = Callable[[Hunt, int, Late], Iterator[Candidate]]
+Searched = Callable[[Hunt, int, Late, float], Sequence[Candidate]]
 
 
 def _none(hunt: Hunt, seed: int, late: Late) -> Iterator[Candidate]:
@@ -30,7 +32,7 @@ class Quarry:
     real values of `graph` itself). `decide` evaluates a candidate exactly; `replayed` runs a
     witness on real runtimes. At most `most` inputs are evaluated exactly; 0 means that one alone
     takes minutes, and nothing is searched for. `leads` gives candidates beside those that the
-    search finds.
+    search finds, and `searched` is that search: seed, whether it is late, and effort.
     """
 
     graph: Graph
@@ -40,6 +42,7 @@ class Quarry:
     most: int
     references: tuple[Reference | None, ...] = (None,)
     leads: Leads = _none
+    searched: Searched = search
 
 
 def evaluations(graph: Graph) -> int:

@@ -92,7 +92,21 @@ def settle(
         (*_split_notes(proof), *conditional(proof, unproved)),
         claim.notes(proof),
     )
+    result = _with_margins(result, claim, proof, unproved)
     return account.with_runtime(account.with_certification(result, proof), catch)
+
+
+def _with_margins(
+    result: Result, claim: Claim, proof: Proof, unproved: Obligation | None
+) -> Result:
+    """Of a claim that speaks of margins: these, in place of bounds and ε; nothing is proved of them
+    while an obligation is open."""
+    if claim.margins is None:
+        return result
+    margins = claim.margins(proof)
+    if unproved is not None:
+        margins = tuple(replace(m, run=-np.inf) for m in margins)
+    return replace(result, bounds={}, tolerance=Tolerance(), worst_found=None, margins=margins)
 
 
 @dataclass(frozen=True)
@@ -158,7 +172,8 @@ class _Account:
         answer = decide(proof, self.tolerance, None, catch, timed_out=True, words=words)
         if answer.verdict is not Verdict.VIOLATED:
             answer = replace(answer, verdict=Verdict.UNKNOWN, reason="the time limit was reached")
-        self.options.so_far(self.result(answer, proof.bounds, catch, timed_out=True))
+        result = self.result(answer, proof.bounds, catch, timed_out=True)
+        self.options.so_far(_with_margins(result, self.claim, proof, None))
 
     def with_certification(self, result: Result, proof: Proof) -> Result:
         """The result, where it is verified, with whether a certificate of it can be checked."""

@@ -56,6 +56,7 @@ class Row:
         return sum((c * x[i] for i, c in self.inputs.items()), of_outputs)
 
     def __str__(self) -> str:
+        """The inequality, `Y_0 - Y_3 ≤ 0.1`."""
         named = [("Y", self.outputs), ("X", self.inputs)]
         terms = [(c, f"{letter}_{i}") for letter, part in named for i, c in sorted(part.items())]
         text = " ".join(_term(c, name, first=k == 0) for k, (c, name) in enumerate(terms))
@@ -69,6 +70,10 @@ class Conjunction:
     limits: Mapping[int, Half]
     rows: tuple[Row, ...]
 
+    def __str__(self) -> str:
+        """Its rows, joined."""
+        return " and ".join(map(str, self.rows)) or "whatever the outputs"
+
     def holds(self, x: Sequence[Fraction], y: Sequence[Fraction]) -> bool:
         """Of exact inputs and outputs, flat."""
         inside = all(half.holds(x[i]) for i, half in self.limits.items())
@@ -79,12 +84,14 @@ class Conjunction:
 class Property:
     """That no input leads into one of the unsafe conjunctions; `source` says where they are from.
 
-    `real` is true where the file speaks of networks of real numbers.
+    `real` is true where the file speaks of networks of real numbers; `both` where the property is
+    to hold of the real network and of every execution.
     """
 
     unsafe: tuple[Conjunction, ...]
     source: str
     real: bool = False
+    both: bool = False
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from encoders.numbers.enclosure import FloatArray, Interval
 from gpu_check.common.children import start_worker
 from gpu_check.common.detached import DetachedContext
 from refine.bounds.best_first import explored
-from refine.bounds.network import InputBox, Known, NetworkBounds
+from refine.bounds.network import InputBox, Known, Margin, NetworkBounds
 from refine.bounds.problem import Problem
 from refine.proof.compose import first_failure, node_obligations
 from refine.results.obligation import Obligation
@@ -40,6 +40,7 @@ class Part:
     influence: Mapping[str, FloatArray]
     known: Known
     failure: Obligation | None
+    margins: tuple[Margin, ...] = ()
 
     @property
     def splittable(self) -> bool:
@@ -59,7 +60,8 @@ def part_of(box: InputBox, bounds: NetworkBounds) -> Part:
     """What is kept of a box's bounds."""
     every = (o for group in node_obligations(bounds).values() for o in group)
     known = Known(dict(bounds.maps.values), dict(bounds.maps.errors))
-    return Part(box, bounds.errors, bounds.influence, known, first_failure(every))
+    failure = first_failure(every)
+    return Part(box, bounds.errors, bounds.influence, known, failure, bounds.margins)
 
 
 def split_box(

@@ -116,6 +116,15 @@ class Proof:
         """Is every output element bounded?"""
         return all(bool(np.all(np.isfinite(b))) for b in self.bounds.values())
 
+    def margins(self) -> Mapping[int, tuple[float, float]]:
+        """Of each conjunction of an unsafe set that some part meets, the least margins over all
+        parts: of every execution, and over the reals."""
+        found: dict[int, tuple[float, float]] = {}
+        for margin in (m for c in self.boxes for p in c.parts for m in p.margins):
+            run, real = found.get(margin.conjunction, (np.inf, np.inf))
+            found[margin.conjunction] = min(run, margin.run), min(real, margin.real)
+        return found
+
     def obligations(self) -> list[dict[str, tuple[Obligation, ...]]]:
         """Per box, what each node owes; what only holds part by part says so."""
         return [_settled(c) for c in self.boxes]

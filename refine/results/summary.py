@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 
 from encoders.contract.presets import IEEE_ANY
 from encoders.numbers.radius import largest_radius
 from refine.results.numerals import down, plain, up
-from refine.results.verdict import Result, Tolerance, Verdict
+from refine.results.verdict import ProvedMargin, Result, Tolerance, Verdict
 
 _LONGEST_REASON = 200  # characters
 _LAYERS = 8
@@ -16,12 +16,25 @@ _LAYERS = 8
 
 def figures_of(result: Result) -> Iterator[str]:
     """`bound 1e-4`, `eps 1e-3`, `worst found 2e-5`: what the answer rests on, as far as known."""
+    if result.margins is not None:
+        yield from _margin(result.margins)
+        return
     yield f"bound {up(result.bound, 6)}"
     yield from _eps(result.tolerance)
     if result.largest_found is not None:
         whose = result.shown is not None and result.found_by == result.shown.runtime
         by = f" by {result.found_by}" if whose else ""
         yield f"worst found {down(result.largest_found, 6)}{by}"
+
+
+def _margin(margins: Sequence[ProvedMargin]) -> Iterator[str]:
+    """The least margin of all conjunctions, and what rounding takes of it."""
+    if not margins:
+        yield "no input of the domain is within the limits of the unsafe set"
+        return
+    least = min(margins, key=lambda m: m.run)
+    yield f"margin {down(least.run, 6)}"
+    yield f"over the reals {down(min(m.real for m in margins), 6)}"
 
 
 def advice_of(result: Result) -> Iterator[str]:

@@ -86,6 +86,33 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class Reached:
+    """How an input stands to the unsafe set of a property, decided on exact numbers.
+
+    `unsafe` says in words the conjunction that the outputs lie in, or are nearest to; `slack` is
+    the largest left side minus right side of its rows. `within` says that they lie in it; `real`
+    whether those of the real network do, None where that cannot be told. `outputs` are all outputs
+    of the execution.
+    """
+
+    unsafe: str
+    slack: Fraction
+    within: bool
+    real: bool | None
+    outputs: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class ProvedMargin:
+    """By how much a conjunction of the unsafe set stays out of reach over the domain, at least:
+    of every allowed execution, and of the real network. Negative where it may be reached."""
+
+    unsafe: str
+    run: float
+    real: float
+
+
+@dataclass(frozen=True)
 class Witness:
     """An input in the domain, an execution the contract allows, and the exact error it makes.
 
@@ -94,6 +121,7 @@ class Witness:
     `execution` is a pinned contract; under it the output element `output`[`index`] is `value`,
     while the real one lies in `real`; None: the real network has no value there.
 
+    Of a property, `reached` says how the input stands to its unsafe set.
     In a comparison of two graphs, `real` is what the specification gives; `spec_execution` is
     the pinned contract under which it ran, `exact` where it is read over the reals.
     """
@@ -108,6 +136,7 @@ class Witness:
     error: ErrorEnclosure
     replays: tuple[Execution | Refusal, ...] = ()
     spec_execution: RuntimeContract | None = None
+    reached: Reached | None = None
 
 
 @dataclass(frozen=True)
@@ -221,6 +250,7 @@ class Result:
     batch: int | None = None
     pairing: Pairing | None = None
     shown: Shown | None = None
+    margins: tuple[ProvedMargin, ...] | None = None
     claimed: Claimed | None = None
     certification: Certification | None = None
 

@@ -138,5 +138,7 @@ def violates(error: ErrorEnclosure, epsilon: Fraction | None) -> bool:
 
 
 def is_violation(witness: Witness, tolerance: Tolerance) -> bool:
-    """Is the exact error above ε at the witness's output, or the output not finite?"""
+    """Does the witness break the claim: by its error, or by reaching the unsafe set?"""
+    if witness.reached is not None:
+        return witness.reached.within or not witness.error.finite
     return violates(witness.error, tolerance.of(witness.output))

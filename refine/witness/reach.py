@@ -1,0 +1,120 @@
+"""Whether an input leads into an unsafe set, decided on exact numbers: nothing left to doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+
+from encoders.numbers.enclosure import FloatArray
+from onnx_import.graph import Array, Graph
+from refine.domain.properties import Conjunction, Property, Row
+from refine.results.verdict import Reached, RealValue, Witness
+from refine.search.evaluation import Candidate
+from refine.witness.witness import computed_outputs, confirm, real_outputs
+
+
+def reached_at(graph: Graph, unsafe: Property, candidate: Candidate) -> Witness:
+    """A candidate evaluated exactly: where its outputs stand, as its execution computes them and
+    over the reals.
+
+    The witness names an output that the nearest row speaks of; one that is no finite number comes
+    first.
+    """
+    outputs = computed_outputs(graph, candidate.inputs, candidate.execution)
+    real_inputs = _flat(graph.inputs, candidate.real_inputs)
+    broken = _not_finite(graph, outputs)
+    if broken is not None:
+        return confirm(graph, replace(candidate, output=broken[0], index=broken[1]))
+    computed = _flat(graph.outputs, outputs)
+    slacks = [_slack(part, real_inputs, computed) for part in unsafe.unsafe]
+    number = min(range(len(slacks)), key=lambda i: (slacks[i] is None, slacks[i] or Fraction(0)))
+    part, slack = unsafe.unsafe[number], slacks[number]
+    place = next((i for row in part.rows for i in row.outputs), 0)
+    output, index = _element(graph, place)
+    witness = confirm(graph, replace(candidate, output=output, index=index))
+    within = [p for p in unsafe.unsafe if p.holds(real_inputs, computed)]
+    shown = within[0] if within else part
+    return replace(
+        witness,
+        reached=Reached(
+            unsafe=str(shown),
+            slack=Fraction(0) if slack is None else slack,
+            within=bool(within),
+            real=reached_over_reals(graph, unsafe, candidate.real_inputs),
+            outputs=outputs,
+        ),
+    )
+
+
+def reached_over_reals(
+    graph: Graph, unsafe: Property, real_inputs: Mapping[str, Array]
+) -> bool | None:
+    """Does the real network lead into the unsafe set? None where its enclosure leaves that open."""
+    enclosed = real_outputs(graph, real_inputs)
+    values = [value for name in graph.outputs for value in enclosed[name]]
+    x = _flat(graph.inputs, real_inputs)
+    answers = {_holds_enclosed(part, x, values) for part in unsafe.unsafe}
+    return True if True in answers else None if None in answers else False
+
+
+def _holds_enclosed(
+    part: Conjunction, x: Sequence[Fraction], y: Sequence[RealValue | None]
+) -> bool | None:
+    if not all(half.holds(x[i]) for i, half in part.limits.items()):
+        return False
+    answers = [_row_enclosed(row, x, y) for row in part.rows]
+    return False if False in answers else None if None in answers else True
+
+
+def _row_enclosed(row: Row, x: Sequence[Fraction], y: Sequence[RealValue | None]) -> bool | None:
+    low = high = sum((c * x[i] for i, c in row.inputs.items()), Fraction(0))
+    for i, c in row.outputs.items():
+        value = y[i]
+        if value is None:
+            return None
+        ends = (c * value.lo, c * value.hi)
+        low, high = low + min(ends), high + max(ends)
+    if high < row.at_most or (high == row.at_most and not row.strict):
+        return True
+    if low > row.at_most or (low == row.at_most and row.strict):
+        return False
+    return None
+
+
+def _slack(part: Conjunction, x: Sequence[Fraction], y: Sequence[Fraction]) -> Fraction | None:
+    """The largest left side minus right side; None where the input is not one that it speaks of."""
+    if not all(half.holds(x[i]) for i, half in part.limits.items()):
+        return None
+    return max((row.value(x, y) - row.at_most for row in part.rows), default=Fraction(0))
+
+
+def _flat(names: Sequence[str], arrays: Mapping[str, Array]) -> list[Fraction]:
+    """All elements of some tensors, one after the other, exactly."""
+    return [
+        value if isinstance(value, Fraction) else Fraction(float(value))
+        for name in names
+        for value in np.asarray(arrays[name]).reshape(-1).tolist()
+    ]
+
+
+def _not_finite(graph: Graph, outputs: Mapping[str, Array]) -> tuple[str, tuple[int, ...]] | None:
+    """The first output element that is an infinity or NaN."""
+    for name in graph.outputs:
+        values: FloatArray = np.asarray(outputs[name], np.float64)
+        bad = np.argwhere(~np.isfinite(values))
+        if len(bad):
+            return name, tuple(int(i) for i in bad[0])
+    return None
+
+
+def _element(graph: Graph, place: int) -> tuple[str, tuple[int, ...]]:
+    """The output and index of an element, counted over all outputs."""
+    for name in graph.outputs:
+        size = graph.types[name].size
+        if place < size:
+            return name, tuple(int(i) for i in np.unravel_index(place, graph.types[name].shape))
+        place -= size
+    raise ValueError("there are not so many output elements")
