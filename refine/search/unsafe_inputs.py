@@ -30,6 +30,7 @@ from refine.search.gradients import adjoint, values_at
 _WORK = 2 * 10**9  # multiply-adds spent on float64 evaluations, for an effort of 1
 _FEWEST, _MOST = 64, 20000  # points, likewise
 _BATCH_BYTES = 32 * 2**20
+_MOST_EFFORT = 64.0  # for random points; descents go on as long as there is time
 _STARTS = 8
 _STEPS = 40
 _FIRST_STEP, _DECAY = 0.25, 0.88  # of the box's widths
@@ -107,7 +108,8 @@ def reaching(
     aim, rng = _Aim(graph, unsafe), np.random.default_rng(seed)
     f = aim.functionals
     work = program_of(graph).work
-    many = int(np.clip(effort * _WORK // max(work, 1), _FEWEST, _MOST * max(effort, 1.0)))
+    share = min(max(effort, 1.0), _MOST_EFFORT)
+    many = int(np.clip(share * _WORK / max(work, 1), _FEWEST, share * _MOST))
     size = max(sum(t.size for t in graph.types.values()), 1)
     batch = int(np.clip(_BATCH_BYTES // (8 * size), 8, 1024))
     kept = _scored(hunt, aim, f, _corners(box))
