@@ -11,9 +11,10 @@ from onnx_import import load
 from onnx_import.errors import ModelError
 from refine.claims.kind import ClaimKind
 from refine.claims.registry import BATCH_INVARIANT, DIFFERENCE, USUAL, claim_for, claims
-from refine.results.verdict import Execution, Refusal, Witness
+from refine.results.verdict import Execution, Refusal, Tolerance, Witness
 from refine.witness.file import Saved, Trusted, load_witness
 from refine.witness.script import script_of
+from refine.witness.witness import is_violation
 
 
 @dataclass(frozen=True, repr=False)
@@ -25,7 +26,10 @@ class Replay:
 
     @property
     def violated(self) -> bool:
-        """Is the exact error of the emulated execution above ε, or its value not finite?"""
+        """Is the exact error of the emulated execution above ε, its value not finite, or do its
+        outputs lie in the unsafe set?"""
+        if self.witness.reached is not None:
+            return is_violation(self.witness, Tolerance())
         limit = self.saved.epsilon if self.saved.epsilon is not None else Fraction(0)
         return not self.witness.error.finite or self.witness.error.lo > limit
 

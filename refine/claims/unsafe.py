@@ -15,6 +15,7 @@ from fractions import Fraction
 from functools import partial
 
 from onnx_import.errors import ModelError
+from onnx_import.graph import Graph
 from refine.bounds.margins import DEFICIT, Margins
 from refine.claims.assumptions import assumptions_of
 from refine.claims.claim import Claim, Words, require_meaning
@@ -29,7 +30,8 @@ from refine.results.verdict import ProvedMargin, Result, Side, Tolerance, Witnes
 from refine.search.evaluation import Candidate, Hunt
 from refine.search.unsafe_inputs import reaching
 from refine.witness.reach import reached_at
-from refine.witness.replay import replays
+from refine.witness.file import Saved
+from refine.witness.replay import replays, run_again
 
 _WORDS = Words(
     holds="no allowed execution reaches the unsafe set, and every value is finite",
@@ -40,8 +42,13 @@ _EVALUATED = 3
 _NONE = Tolerance(by_output={DEFICIT: Fraction(0)})
 
 
-def kept_out(asked: Asked, unsafe: Property, statement: str) -> Result:
+def kept_out(
+    asked: Asked, unsafe: Property, statement: str, inside: tuple[Graph, Property] | None = None
+) -> Result:
     """Settle that no allowed execution reaches the unsafe set.
+
+    `inside` is the same graph with more outputs, and an unsafe set of those that is reached where,
+    and only where, the other one is: what is proved and searched.
 
     Raises ModelError where inputs are rounded and rows speak of them, UnsupportedModel, naming the
     node, for what has no meaning.
@@ -53,21 +60,31 @@ def kept_out(asked: Asked, unsafe: Property, statement: str) -> Result:
     of_inputs = any(row.inputs for part in unsafe.unsafe for row in part.rows)
     if asked.domain.round_inputs and (of_inputs or any(part.limits for part in unsafe.unsafe)):
         raise ModelError("--round-inputs leaves open which inputs the property speaks of")
-    claim = out_of_reach(side, unsafe, statement)
+    claim = out_of_reach(side, unsafe, statement, inside or (side.graph, unsafe))
     return settle(claim, asked.domain, _NONE, asked.options, clock)
 
 
-def out_of_reach(side: Side, unsafe: Property, statement: str) -> Claim:
-    """That the graph, run under the contract, stays out of an unsafe set."""
+def reached_again(saved: Saved) -> Witness:
+    """A saved counterexample, decided and run anew. Raises ModelError for one without the unsafe
+    set that it reaches."""
+    if saved.unsafe is None:
+        raise ModelError("the counterexample does not say which unsafe set it reaches")
+    return run_again(saved.graph, saved.candidate, saved.unsafe)
+
+
+def out_of_reach(
+    side: Side, unsafe: Property, statement: str, inside: tuple[Graph, Property]
+) -> Claim:
+    """That the graph, run under the contract, stays out of an unsafe set; `inside` as above."""
     graph, contract = side.graph, side.contract
     return Claim(
         side,
-        Margins(graph, contract, unsafe),
-        _quarry(side, unsafe),
+        Margins(inside[0], contract, inside[1]),
+        _quarry(side, unsafe, inside),
         assumptions=lambda domain: assumptions_of(graph, domain, contract),
         shown=lambda domain, witness, seed: None,
         notes=lambda proof: nameless_rules(contract, graph),
-        margins=partial(_margins, unsafe),
+        margins=partial(_margins, inside[1]),
         statement=statement,
         words=_WORDS,
     )
@@ -80,14 +97,14 @@ def _margins(unsafe: Property, proof: Proof) -> tuple[ProvedMargin, ...]:
     )
 
 
-def _quarry(side: Side, unsafe: Property) -> Quarry:
+def _quarry(side: Side, unsafe: Property, inside: tuple[Graph, Property]) -> Quarry:
     graph, contract = side.graph, side.contract
 
     def replayed(witness: Witness) -> Witness:
-        return replace(witness, replays=replays(witness, graph, contract))
+        return replace(witness, replays=replays(witness, graph, contract, unsafe))
 
     def searched(hunt: Hunt, seed: int, late: Late, effort: float) -> Sequence[Candidate]:
-        found = reaching(graph, contract, unsafe, hunt.box, seed, late, effort)
+        found = reaching(inside[0], contract, inside[1], hunt.box, seed, late, effort)
         return [
             Candidate(
                 r.point, hunt.box.real_point(r.point), r.execution, graph.outputs[0], (), -r.slack

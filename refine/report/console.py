@@ -34,12 +34,14 @@ from refine.report.sections import (
     plain_table,
     proof_of,
     shown_inputs,
+    shown_reach,
     shown_real,
 )
 from refine.results.numerals import plain, show_error
 from refine.results.obligation import Obligation
 from refine.results.verdict import (
     Execution,
+    Reached,
     Refusal,
     Result,
     Witness,
@@ -163,6 +165,9 @@ class Reporter:
         limit = "a finite value" if epsilon is None else f"eps {plain(epsilon)}"
         confirmed = violates(witness.error, epsilon)
         with self._page():
+            if witness.reached is not None:
+                self._lines([_again(witness.reached)])
+                return
             self._lines(
                 [
                     ("[bold red]violated[/]", f"the error is above {limit}, evaluated exactly")
@@ -234,22 +239,37 @@ class Reporter:
             table.add_column(title, overflow="fold")
         if epsilon is not None:
             table.add_column("above eps")
+        if witness.reached is not None:
+            table.add_column("reaches")
 
-        def row(name: str, value: str, error: str, above: bool | None) -> None:
+        def row(name: str, value: str, error: str, above: bool | None, reaches: str | None) -> None:
             verdict = "" if above is None else "yes" if above else "no"
             cells = (escape(name), value, error, *(() if epsilon is None else (verdict,)))
-            table.add_row(*cells)
+            table.add_row(*cells, *(() if reaches is None else (reaches,)))
 
         meant, done = executed(witness)
-        row(meant, shown_real(witness), "", None)
-        for name, value, error in (
-            (done, witness.value, witness.error),
-            *((r.runtime, r.value, r.error) for r in witness.replays if isinstance(r, Execution)),
+        reached = witness.reached
+        row(
+            meant,
+            shown_real(witness),
+            "",
+            None,
+            _reaches(reached, None if reached is None else reached.real),
+        )
+        for name, value, error, within in (
+            (done, witness.value, witness.error, None if reached is None else reached.within),
+            *(
+                (r.runtime, r.value, r.error, r.within)
+                for r in witness.replays
+                if isinstance(r, Execution)
+            ),
         ):
-            row(name, repr(value), show_error(error), violates(error, epsilon))
+            shown = _reaches(reached, within)
+            row(name, repr(value), show_error(error), violates(error, epsilon), shown)
         self._out.print(table)
         self._lines(
             [("", f"{r.runtime}: {r.why}") for r in witness.replays if isinstance(r, Refusal)]
+            + shown_reach(witness)
             + shown_inputs(witness)
         )
 
@@ -340,3 +360,17 @@ def _abandon_output() -> None:
     """What is still buffered goes nowhere, so that leaving does not fail."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _reaches(reached: Reached | None, within: bool | None) -> str | None:
+    """Whether outputs lie in the unsafe set, in a word; None where no property is claimed."""
+    if reached is None:
+        return None
+    return "not known" if within is None else "yes" if within else "no"
+
+
+def _again(reached: Reached) -> tuple[str, str]:
+    """What a counterexample of a property shows when it is run again."""
+    if reached.within:
+        return "[bold red]violated[/]", "the outputs lie in the unsafe set, decided exactly"
+    return "[bold yellow]unknown[/]", "the outputs of this input do not lie in the unsafe set"

@@ -268,6 +268,19 @@ def shown_real(witness: Witness) -> str:
     return value if width == 0 else f"{value} (known to {width:.1g})"
 
 
+def shown_reach(witness: Witness) -> list[tuple[str, str]]:
+    """Of a property: the conjunction that is reached, by what is meant or by rounding alone."""
+    reached = witness.reached
+    if reached is None:
+        return []
+    lines = [("[bold]unsafe[/]", str(reached.unsafe))]
+    if reached.within and reached.real is False:
+        lines.append(("", "the real network does not reach it here: rounding alone leads there"))
+    elif reached.within and reached.real:
+        lines.append(("", "the real network reaches it here, too: the property is false of it"))
+    return lines
+
+
 def shown_inputs(witness: Witness) -> list[tuple[str, str]]:
     """Small inputs in full, in the shortest decimals of their own type."""
     lines = []

@@ -23,7 +23,16 @@ from refine.common.rounding import float_down, float_up
 from refine.results.certification import Certification
 from refine.results.grounds import grounds_of
 from refine.results.obligation import Obligation
-from refine.results.verdict import Conduct, ErrorEnclosure, Execution, Result, Tolerance, Witness
+from refine.results.verdict import (
+    Conduct,
+    ErrorEnclosure,
+    Execution,
+    ProvedMargin,
+    Reached,
+    Result,
+    Tolerance,
+    Witness,
+)
 
 SCHEMA = "refine-result-1"
 _LEMMA = "lemma "
@@ -43,7 +52,8 @@ def document_of(result: Result) -> dict[str, Any]:
         "reason": result.reason,
         **({} if result.claimed is None else {"claim": result.claimed.statement}),
         **_tolerance(result.tolerance),
-        **_number("bound", result.bound),
+        **_margins(result.margins),
+        **_bound(result),
         "bounds": {t: _nested(b) for t, b in result.bounds.items()},
         "bounds_hex": {t: _nested_hex(b) for t, b in result.bounds.items()},
         **_found(result.largest_found),
@@ -158,6 +168,13 @@ def _number(key: str, value: float) -> dict[str, Any]:
     return {key: _json(value), f"{key}_hex": _hex(value)}
 
 
+def _bound(result: Result) -> dict[str, Any]:
+    """None where margins are claimed in place of a bound."""
+    if result.margins is not None:
+        return {"bound": None, "bound_hex": None}
+    return _number("bound", result.bound)
+
+
 def _found(worst: float | None) -> dict[str, Any]:
     """None: nobody looked, because the claim was proved."""
     if worst is None:
@@ -228,17 +245,54 @@ def _witness(result: Result, witness: Witness) -> dict[str, Any]:
         "index": list(witness.index),
         **_number("value", witness.value),
         "error": _error(witness.error),
+        **_reached(witness.reached),
         "replays": [
             {
                 "runtime": r.runtime,
                 **(
-                    {**_number("value", r.value), "error": _error(r.error)}
+                    {
+                        **_number("value", r.value),
+                        "error": _error(r.error),
+                        **({} if r.within is None else {"reaches": r.within}),
+                    }
                     if isinstance(r, Execution)
                     else {"refused": r.why}
                 ),
             }
             for r in witness.replays
         ],
+    }
+
+
+def _margins(margins: tuple[ProvedMargin, ...] | None) -> dict[str, Any]:
+    """Of a claim that has margins in place of bounds."""
+    if margins is None:
+        return {}
+    return {
+        "margins": [
+            {
+                "unsafe": m.unsafe,
+                **_number("margin", m.run),
+                **_number("margin_over_reals", m.real),
+            }
+            for m in margins
+        ]
+    }
+
+
+def _reached(reached: Reached | None) -> dict[str, Any]:
+    """Of a property: what the input reaches, as it runs and over the reals."""
+    if reached is None:
+        return {}
+    outputs = {t: np.asarray(v, np.float64) for t, v in reached.outputs.items()}
+    return {
+        "reached": {
+            "unsafe": str(reached.unsafe),
+            **_number("slack", float_up(reached.slack)),
+            "within": reached.within,
+            "over_reals": reached.real,
+            "outputs_hex": {t: _nested_hex(v) for t, v in outputs.items()},
+        }
     }
 
 

@@ -12,6 +12,7 @@ from encoders.numbers.enclosure import FloatArray
 from encoders.numbers.radius import is_radius, largest_radius, radius_of
 from onnx_import.graph import Array, Graph
 from refine.domain.domain import Domain
+from refine.domain.properties import Conjunction
 from refine.results.answers import ExitCode as ExitCode
 from refine.results.answers import Verdict as Verdict
 from refine.results.certification import Certification
@@ -62,14 +63,19 @@ class ErrorEnclosure:
 
 @dataclass(frozen=True)
 class Execution:
-    """What one runtime gave on the witness at the witnessed output element."""
+    """What one runtime gave on the witness at the witnessed output element; `within` says whether
+    its outputs lie in the unsafe set, where a property is claimed."""
 
     runtime: str
     value: float
     error: ErrorEnclosure
+    within: bool | None = None
 
     def confirms(self, epsilon: Fraction) -> bool:
-        """This runtime's own error is above ε too, or its value is not finite."""
+        """This runtime's own error is above ε too, or its value is not finite; where a property is
+        claimed, its outputs lie in the unsafe set."""
+        if self.within is not None:
+            return self.within or not self.error.finite
         return not self.error.finite or self.error.lo > epsilon
 
 
@@ -89,13 +95,13 @@ class Refusal:
 class Reached:
     """How an input stands to the unsafe set of a property, decided on exact numbers.
 
-    `unsafe` says in words the conjunction that the outputs lie in, or are nearest to; `slack` is
+    `unsafe` is the conjunction that the outputs lie in, or are nearest to; `slack` is
     the largest left side minus right side of its rows. `within` says that they lie in it; `real`
     whether those of the real network do, None where that cannot be told. `outputs` are all outputs
     of the execution.
     """
 
-    unsafe: str
+    unsafe: Conjunction
     slack: Fraction
     within: bool
     real: bool | None

@@ -27,8 +27,10 @@ from onnx_import.files import read_text, within
 from onnx_import.graph import Array, Graph, TensorType
 from onnx_import.onnx.proto import sha256_of
 from refine.common.arrays import Stored, stored_arrays
+from refine.domain.properties import Property
 from refine.results.verdict import Result, Side, Witness
 from refine.search.evaluation import Candidate
+from refine.witness.unsafe_sets import unsafe_document, unsafe_of_document, vnncomp_witness
 
 SCHEMA = "refine-counterexample-1"
 
@@ -41,7 +43,8 @@ def saved_digests(path: Path) -> tuple[str, str] | None:
 
 
 def save_witness(result: Result, path: Path) -> None:
-    """Write `path` (JSON) and the arrays beside it (.npz). Neither is left half-written."""
+    """Write `path` (JSON), arrays beside it (.npz), and of a property the witness as VNN-COMP has
+    it (.txt). None is left half-written."""
     witness = result.witness
     assert witness is not None
     arrays = path.with_suffix(".npz")
@@ -60,7 +63,10 @@ def save_witness(result: Result, path: Path) -> None:
         "batch": result.batch,
         **_claimed(result),
         "real_inputs": _rationals(witness),
+        "unsafe": None if witness.reached is None else unsafe_document(witness.reached.unsafe),
     }
+    if witness.reached is not None:
+        write_text(path.with_suffix(".txt"), vnncomp_witness(witness, result.graph))
     text = json.dumps(document, indent=2) + "\n"
     write_text(path, text)
 
@@ -130,7 +136,7 @@ class Saved:
     """A counterexample read from its file; `spec` is the other graph of a comparison and the
     execution of it, and `match` says which of its tensors are the graph's. `batch` is how many rows
     `graph` was read with, if the file left that open. `claim` made the claim that it breaks, where
-    that is not about errors, and `given` are the claim's own options."""
+    that is not about errors, and `given` are the claim's own options. `unsafe` is the unsafe set of a property."""
 
     graph: Graph
     candidate: Candidate
@@ -140,6 +146,7 @@ class Saved:
     match: Mapping[str, str] | None = None
     claim: str | None = None
     given: Mapping[str, object] = field(default_factory=dict)
+    unsafe: Property | None = None
 
 
 @dataclass(frozen=True)
@@ -205,7 +212,18 @@ def load_witness(
         match=match,
         claim=claim,
         given=own,
+        unsafe=_unsafe(document.get("unsafe"), graph, path),
     )
+
+
+def _unsafe(document: Any, graph: Graph, path: Path) -> Property | None:
+    if document is None:
+        return None
+    try:
+        return unsafe_of_document(document, graph, _ratio)
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        why = shorten(f"{type(error).__name__}: {error}")
+        raise ModelError(f"{path}: not a complete unsafe set ({why})") from error
 
 
 def _text(value: Any) -> str:

@@ -40,13 +40,26 @@ def reached_at(graph: Graph, unsafe: Property, candidate: Candidate) -> Witness:
     return replace(
         witness,
         reached=Reached(
-            unsafe=str(shown),
+            unsafe=shown,
             slack=Fraction(0) if slack is None else slack,
             within=bool(within),
             real=reached_over_reals(graph, unsafe, candidate.real_inputs),
             outputs=outputs,
         ),
     )
+
+
+def lies_within(
+    graph: Graph,
+    unsafe: Property,
+    real_inputs: Mapping[str, Array],
+    outputs: Mapping[str, Array],
+) -> bool:
+    """Do outputs lie in the unsafe set? Those that are not finite do not."""
+    if _not_finite(graph, outputs) is not None:
+        return False
+    x, y = _flat(graph.inputs, real_inputs), _flat(graph.outputs, outputs)
+    return any(part.holds(x, y) for part in unsafe.unsafe)
 
 
 def reached_over_reals(

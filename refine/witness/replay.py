@@ -18,9 +18,11 @@ from gpu_check.runtimes.replay import (
 from gpu_check.runtimes.torch_replay import replay_on_torch
 from onnx_import.files import is_fpcore, is_json, is_onnx
 from onnx_import.graph import Array, Graph
+from refine.domain.properties import Property
 from refine.pair.pair import Pair
 from refine.results.verdict import ErrorEnclosure, Execution, Refusal, Witness
 from refine.search.evaluation import Candidate
+from refine.witness.reach import lies_within, reached_at
 from refine.witness.witness import (
     computed_outputs,
     confirm,
@@ -31,10 +33,24 @@ from refine.witness.witness import (
 
 
 def replays(
-    witness: Witness, graph: Graph, contract: RuntimeContract
+    witness: Witness, graph: Graph, contract: RuntimeContract, unsafe: Property | None = None
 ) -> tuple[Execution | Refusal, ...]:
-    """Run the witness on onnxruntime, as written and optimised, and on torch."""
-    return tuple(_judged(o, witness, graph, contract) for o in _outcomes(witness, graph))
+    """Run the witness on onnxruntime, as written and optimised, and on torch; where a property is
+    claimed, say whether the outputs lie in its unsafe set."""
+    found = []
+    for outcome in _outcomes(witness, graph):
+        judged = _judged(outcome, witness, graph, contract)
+        if unsafe is not None and isinstance(judged, Execution) and isinstance(outcome, Replayed):
+            arrays = {
+                t: np.asarray(outcome.outputs[t]).reshape(graph.types[t].shape)
+                for t in graph.outputs
+                if t in outcome.outputs
+            }
+            if len(arrays) == len(graph.outputs):
+                within = lies_within(graph, unsafe, witness.real_inputs, arrays)
+                judged = replace(judged, within=within)
+        found.append(judged)
+    return tuple(found)
 
 
 def _outcomes(witness: Witness, graph: Graph) -> Iterator[Replayed | NotReplayed]:
@@ -86,8 +102,12 @@ def specified(witness: Witness, pair: Pair) -> tuple[Execution | Refusal, ...]:
     return (replace(shown, runtime=f"specification on {shown.runtime}"),)
 
 
-def run_again(graph: Graph, candidate: Candidate) -> Witness:
+def run_again(graph: Graph, candidate: Candidate, unsafe: Property | None = None) -> Witness:
     """A saved counterexample evaluated anew: exact value, emulation, real runtimes."""
+    if unsafe is not None:
+        witness = reached_at(graph, unsafe, candidate)
+        found = replays(witness, graph, candidate.execution, unsafe)
+        return replace(witness, replays=found)
     witness = confirm(graph, candidate)
     return replace(witness, replays=replays(witness, graph, candidate.execution))
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
+from encoders.program import program_of
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 from refine.claims.kind import Asked, ClaimKind, EpsilonUse
-from refine.claims.unsafe import kept_out
+from refine.claims.unsafe import kept_out, reached_again
 from refine.domain.box import Box
 from refine.domain.properties import Conjunction, Property, Row
 from refine.results.verdict import Result
@@ -18,13 +20,36 @@ from refine.witness.witness import real_outputs
 _NAME = "argmax"
 
 
+@dataclass(frozen=True)
+class _Labelled:
+    """Where labels come from: the row of scores, and the output that is the label, where the model
+    gives that instead."""
+
+    scores: str
+    label: str | None = None
+
+
 def _settled(asked: Asked) -> Result:
     graph = asked.side.graph
-    output = _scores(graph, asked.text)
-    label = _label(graph, output, asked.domain.boxes[0])
-    unsafe = other_labels(graph, output, label)
-    statement = f"the largest of '{output}' is element {label}, over the reals and as it runs"
-    return kept_out(asked, unsafe, statement)
+    found = _labelled(graph, asked.text)
+    outputs = graph.outputs if found.scores in graph.outputs else (*graph.outputs, found.scores)
+    wide = replace(graph, outputs=outputs)
+    label = _label(wide, found.scores, asked.domain.boxes[0])
+    unsafe = other_labels(wide, found.scores, label)
+    statement = f"the largest of '{found.scores}' is element {label}, over the reals and as it runs"
+    if found.label is None:
+        return kept_out(asked, unsafe, statement)
+    return kept_out(asked, _labels_apart(graph, found.label, label), statement, (wide, unsafe))
+
+
+def _labels_apart(graph: Graph, output: str, label: int) -> Property:
+    """The label that the model gives is another one."""
+    before = graph.outputs[: graph.outputs.index(output)]
+    place, one = sum(graph.types[t].size for t in before), Fraction(1)
+    less = Row({place: one}, {}, at_most=Fraction(label), strict=True)
+    more = Row({place: -one}, {}, at_most=Fraction(-label), strict=True)
+    unsafe = (Conjunction({}, (less,)), Conjunction({}, (more,)))
+    return Property(unsafe, f"values of '{output}' other than {label}", both=True)
 
 
 def other_labels(graph: Graph, output: str, label: int) -> Property:
@@ -41,26 +66,41 @@ def other_labels(graph: Graph, output: str, label: int) -> Property:
     return Property(unsafe, f"labels of '{output}' other than {label}", both=True)
 
 
-def _scores(graph: Graph, text: str) -> str:
-    """The output whose largest element is the label. Raises ModelError."""
+def _labelled(graph: Graph, text: str) -> _Labelled:
+    """The output whose largest element is the label, or that is the label. Raises ModelError."""
     named = text.partition(":")[2].strip()
-    rows = [
-        t
-        for t in graph.outputs
-        if graph.types[t].dtype.is_float
-        and graph.types[t].size == max(graph.types[t].shape, default=1) > 1
-    ]
+    rows = [_Labelled(t) for t in graph.outputs if _is_row(graph, t)]
+    rows += [found for t in graph.outputs if (found := _of_label(graph, t)) is not None]
     if named:
-        if named not in rows:
-            raise ModelError(f"output '{named}' is no row of scores; {_known(rows)}")
-        return named
+        rows = [r for r in rows if named in (r.scores, r.label)]
     if len(rows) != 1:
-        raise ModelError(f"argmax is of one row of scores; {_known(rows)}: argmax:NAME says which")
+        names = ", ".join(f"'{r.label or r.scores}'" for r in rows) or "none"
+        raise ModelError(
+            f"argmax speaks of one row of scores, or of the label that is made of one; the model "
+            f"has {names if not named else f'none that is named {named}'}: argmax:NAME says which"
+        )
     return rows[0]
 
 
-def _known(rows: list[str]) -> str:
-    return f"the model has {', '.join(map(repr, rows)) or 'none'}"
+def _is_row(graph: Graph, tensor: str) -> bool:
+    kind = graph.types[tensor]
+    return kind.dtype.is_float and kind.size == max(kind.shape, default=1) > 1
+
+
+def _of_label(graph: Graph, output: str) -> _Labelled | None:
+    """An output that is the first largest of a row of scores, moved at most."""
+    writers, tensor = program_of(graph).writers, output
+    while tensor in writers:
+        step = writers[tensor]
+        if step.node.op == "ArgMax":
+            first = not step.node.attributes.get("select_last_index", 0)
+            scores = step.node.inputs[0]
+            one = graph.types[output].size == 1 and _is_row(graph, scores)
+            return _Labelled(scores, output) if first and one and scores in writers else None
+        if not step.operator.movement or len(step.reads) != 1:
+            return None
+        (tensor,) = step.reads
+    return None
 
 
 def _label(graph: Graph, output: str, box: Box) -> int:
@@ -78,6 +118,7 @@ CLAIMS = (
         name=_NAME,
         summary="the label is the same over the domain, of the real network and of what runs",
         settle=_settled,
+        again=reached_again,
         epsilon=EpsilonUse.NONE,
         reads=lambda text: text.partition(":")[0].strip() == _NAME,
     ),

@@ -11,7 +11,7 @@ import numpy as np
 from onnx_import.errors import ModelError, shorten
 from onnx_import.graph import Graph
 from refine.claims.kind import Asked, ClaimKind, EpsilonUse
-from refine.claims.unsafe import kept_out
+from refine.claims.unsafe import kept_out, reached_again
 from refine.common.exact import decimal
 from refine.domain.properties import Conjunction, Property, Row
 from refine.results.verdict import Result
@@ -133,6 +133,7 @@ CLAIMS = (
         name="EXPR >= C",
         summary='an inequality of outputs, such as "Y[0] - Y[3] >= 0.1", holds of what runs',
         settle=_settled,
+        again=reached_again,
         epsilon=EpsilonUse.NONE,
         reads=lambda text: _RELATION.search(text) is not None,
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnx_import.errors import ModelError
 from refine.claims.kind import Asked, ClaimKind, EpsilonUse
-from refine.claims.unsafe import kept_out
+from refine.claims.unsafe import kept_out, reached_again
 from refine.domain.domain import tensors_of
 from refine.domain.properties import read_property
 from refine.results.verdict import Result
@@ -30,6 +30,7 @@ CLAIMS = (
         name="property",
         summary="no execution reaches the unsafe set of the VNN-LIB file",
         settle=_settled,
+        again=reached_again,
         epsilon=EpsilonUse.NONE,
     ),
 )
