@@ -178,7 +178,17 @@ def dot_up(weights: FloatArray, values: FloatArray) -> FloatArray:
     with np.errstate(invalid="ignore", over="ignore"):
         total = sum((np.abs(rows[:, p]) @ flat[p] for p in pieces), np.zeros(rows.shape[0]))
         total *= 1.0 + gamma(2 * rows.shape[1] + 4)
-    return np.where(reached, np.inf, add_up(total, 2.0 * rows.shape[1] * SMALLEST))
+    lost = np.where(_all_zero(rows, total), 0.0, 2.0 * rows.shape[1] * SMALLEST)
+    return np.where(reached, np.inf, add_up(total, lost))
+
+
+def _all_zero(rows: FloatArray, total: FloatArray) -> BoolArray:
+    """Which functionals are zero, of which those are asked whose `total` is: it may be by
+    underflow."""
+    zero: BoolArray = total == 0.0
+    if np.any(zero):
+        zero[zero] = ~np.any(rows[zero], axis=1)
+    return zero
 
 
 def inner_up(weights: FloatArray, values: FloatArray) -> FloatArray:
@@ -188,8 +198,9 @@ def inner_up(weights: FloatArray, values: FloatArray) -> FloatArray:
     flat = values.reshape(-1)
     if not np.any(flat):
         return np.zeros(rows.shape[0])
-    slack = dot_up(rows, np.abs(flat)) * gamma(rows.shape[1] + 1)
-    tiny = rows.shape[1] * SMALLEST if np.any(rows) and np.any(flat) else 0.0
+    size = dot_up(rows, np.abs(flat))
+    slack = size * gamma(rows.shape[1] + 1)
+    tiny = np.where(size == 0.0, 0.0, rows.shape[1] * SMALLEST)
     with np.errstate(invalid="ignore"):
         total = add_up(add_up(rows @ flat, slack), tiny)
     return np.where(np.isnan(total), np.inf, total)

@@ -37,7 +37,11 @@ _FIRST_STEP, _DECAY = 0.25, 0.88  # of the box's widths
 _POLISHING, _FINER = 0.01, 0.7  # the same, from the best points on
 _ROUNDS = 6  # of descents, for an effort of 1
 _JUDGED = 6  # points whose bits are computed
-_NEIGHBOURS = 24  # single steps of some elements, around the best of them
+_EMULATED = 2 * 10**8  # multiply-adds spent on bits around the best points, for an effort of 1
+_EXECUTIONS = 4
+_PARENTS, _FRESH = 4, 16
+_NEIGHBOURS = 12  # of each parent
+_FINEST = 24  # moves are of 2^-24 of the box at least
 
 
 @dataclass(frozen=True)
@@ -125,10 +129,15 @@ def reaching(
         polished = _descended(hunt, aim, f, reached.best(_STARTS), _POLISHING, _FINER, late)
         starts = starts.joined(reached).joined(polished).best(_STARTS)
         rounds += 1
-    found = list(_judged(hunt, aim, f, starts.best(_JUDGED).points, late))
-    if found and min(r.slack for r in found) > 0 and not late():
-        near = min(found, key=lambda r: r.slack)
-        found += _judged(hunt, aim, f, _around(box, near.point, rng), late)
+    found = list(_judged(hunt, aim, f, starts.best(_JUDGED).points, late, every=True))
+    found.sort(key=lambda r: r.slack)
+    executed, most = 0, share * _EMULATED / max(work, 1)
+    while found and found[0].slack > 0 and executed < most and not late():
+        tried = [_around(box, r.point, rng) for r in found[:_PARENTS]] + [box.sample(rng, _FRESH)]
+        points = {n: np.concatenate([t[n] for t in tried]) for n in box.lo}
+        found += _judged(hunt, aim, f, points, late)
+        found = sorted(found, key=lambda r: r.slack)[: 2 * _PARENTS]
+        executed += len(next(iter(points.values()))) * _EXECUTIONS
     return tuple(sorted(found, key=lambda r: r.slack))
 
 
@@ -214,24 +223,34 @@ def _slope(
 
 
 def _around(box: Box, point: Mapping[str, FloatArray], rng: np.random.Generator) -> Points:
-    """A point moved by single steps of the format, in a few of its elements or in all."""
+    """A point moved in a few of its elements or in all: by single steps of the format, or by parts
+    of the box of all sizes."""
     moved: dict[str, FloatArray] = {}
     for name, x in point.items():
         every = np.repeat(x[None], _NEIGHBOURS, axis=0)
         share = rng.random((_NEIGHBOURS, *(1 for _ in x.shape)))
         signs = rng.integers(-1, 2, every.shape) * (rng.random(every.shape) < share)
-        unit = float(box.formats[name].unit_roundoff)
-        steps = every * (1.0 + 2.0 * unit * signs)
+        scale = 2.0 ** rng.integers(-_FINEST, 0, share.shape) * (box.hi[name] - box.lo[name])
+        single = 2.0 * float(box.formats[name].unit_roundoff) * np.abs(every)
+        far = rng.random(share.shape) < 0.5
+        steps = every + signs * np.where(far, np.maximum(scale, single), single)
         moved[name] = box.nearest(name, np.clip(steps, box.lo[name], box.hi[name]))
     return moved
 
 
 def _judged(
-    hunt: Hunt, aim: _Aim, f: Functionals, points: Points, late: Callable[[], bool]
+    hunt: Hunt,
+    aim: _Aim,
+    f: Functionals,
+    points: Points,
+    late: Callable[[], bool],
+    *,
+    every: bool = False,
 ) -> Sequence[Reaching]:
-    """Each point under the execution that comes nearest."""
+    """Each point under the execution that comes nearest, of the first few or of all members."""
     found: list[Reaching] = []
-    executions = [hunt.contract] if hunt.contract.exact else members(hunt.contract)
+    executions = (hunt.contract,) if hunt.contract.exact else members(hunt.contract)
+    executions = executions if every else executions[:_EXECUTIONS]
     for execution in executions:
         if found and late():
             break
