@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, load, save_model
@@ -18,7 +19,7 @@ import refine
 from refine.cli.main import run
 from refine.results.verdict import ExitCode, Result
 
-QUICK: dict[str, Any] = {"z3": "none", "counterexample": None, "search": None}
+Array = npt.NDArray[np.float32]
 CONTRACTS = ("ieee-any", "sequential", "fp16")
 
 
@@ -38,18 +39,18 @@ def property_file(path: Path, inputs: int, outputs: int, radius: float, unsafe: 
     return path
 
 
-def in_any_order(weights: list[np.ndarray], x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def in_any_order(weights: list[Array], x: Array, rng: np.random.Generator) -> Array:
     """A float32 run whose sums go in an order of its own, without our code."""
     for k, w in enumerate(weights):
         order = rng.permutation(len(x))
         y = np.zeros(w.shape[1], np.float32)
         for i in order:
-            y = np.float32(y + np.float32(x[i] * w[i]))
+            y = (y + (x[i] * w[i]).astype(np.float32)).astype(np.float32)
         x = np.maximum(y, np.float32(0.0)) if k + 1 < len(weights) else y
     return x
 
 
-def chain(path: Path, weights: list[np.ndarray]) -> Path:
+def chain(path: Path, weights: list[Array]) -> Path:
     nodes, tensor = [], "x"
     for k, _ in enumerate(weights):
         last = k + 1 == len(weights)
@@ -87,7 +88,8 @@ def test_answers_against_executions(folder: Path, seed: int) -> None:
             assert result.margins[0].run > 0
         if result.verdict.value == "violated":
             assert result.witness is not None
-            y = onnxruntime.InferenceSession(model).run(None, dict(result.witness.inputs))[0][0]
+            session = onnxruntime.InferenceSession(model)
+            y = np.asarray(session.run(None, dict(result.witness.inputs))[0])[0]
             bound = Fraction(f"{level:.6f}")
             assert Fraction(float(y[0])) - Fraction(float(y[1])) <= bound + Fraction(1, 10**6)
             assert result.witness.reached is not None
@@ -103,7 +105,7 @@ def cancelling(path: Path) -> Path:
         helper.make_node("Sub", ["a", "big"], ["b"]),
         helper.make_node("Sub", ["b", "x"], ["y"]),
     ]
-    return save(path, nodes, {"x": [1]}, {"y": [1]}, {"big": np.float32([2.0**23])})
+    return save(path, nodes, {"x": [1]}, {"y": [1]}, {"big": np.array([2.0**23], np.float32)})
 
 
 def test_rounding_alone_leads_into_the_unsafe_set(folder: Path) -> None:
@@ -169,15 +171,15 @@ def test_a_label_that_the_model_gives_itself(folder: Path) -> None:
     wide = refine.check(model, "-3..3", claim="argmax")
     assert wide.verdict.value == "violated"
     assert wide.witness is not None
-    (flipped,) = session.run(None, dict(wide.witness.inputs))
-    (middle,) = session.run(None, {"x": np.zeros((1, 2), np.float32)})
-    assert flipped[0] != middle[0]
+    flipped, middle = (
+        int(np.asarray(session.run(None, given)[0])[0])
+        for given in (dict(wide.witness.inputs), {"x": np.zeros((1, 2), np.float32)})
+    )
+    assert flipped != middle
     narrow = refine.check(model, np.zeros((1, 2), np.float32), radius="1e-4", claim="argmax")
     assert narrow.verdict.value == "verified"
-    assert (
-        narrow.claimed
-        == f"the largest of 'y' is element {middle[0]}, over the reals and as it runs"
-    )
+    assert narrow.claimed is not None
+    assert narrow.claimed.startswith(f"the largest of 'y' is element {middle},")
 
 
 def row(outputs: dict[str, str]) -> dict[str, Any]:
@@ -202,12 +204,16 @@ def test_a_counterexample_is_kept_and_run_again(
     assert run(["replay", "m-counterexample.json"]) == ExitCode.VIOLATED
     assert "the outputs lie in the unsafe set" in capsys.readouterr().out
     kept = json.loads((folder / "m-counterexample.json").read_text())
-    for broken in (
+    every: tuple[Any, ...] = (
         {"rows": [row({"9": "1"})], "limits": {}},
         {"rows": [row({"0": "1/0"})], "limits": {}},
         {"rows": [row({"0": "one"})], "limits": {}},
-        {"rows": 3, "limits": {}}, {"rows": []}, [], "x",
-    ):  # fmt: skip
+        {"rows": 3, "limits": {}},
+        {"rows": []},
+        [],
+        "x",
+    )
+    for broken in every:
         (folder / "broken.json").write_text(json.dumps({**kept, "unsafe": broken}))
         assert run(["replay", "broken.json"]) == ExitCode.INPUT_ERROR
         assert "Traceback" not in capsys.readouterr().err

@@ -18,7 +18,7 @@ from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 from refine.bounds.margins import DEFICIT, Margins
 from refine.claims.assumptions import assumptions_of
-from refine.claims.claim import Claim, Words, require_meaning
+from refine.claims.claim import Claim, Words, require_semantics
 from refine.claims.kind import Asked
 from refine.claims.quarry import Late, Quarry, evaluations
 from refine.claims.settle import settle
@@ -54,8 +54,8 @@ def kept_out(
     node, for what has no meaning.
     """
     side, clock = asked.side, Clock(time.monotonic(), asked.options.timeout, asked.tell)
-    require_meaning(side)
-    if side.graph.drawn:
+    require_semantics(side)
+    if side.graph.random_masks:
         raise ModelError("a property of a network that draws random numbers is not read")
     of_inputs = any(row.inputs for part in unsafe.unsafe for row in part.rows)
     if asked.domain.round_inputs and (of_inputs or any(part.limits for part in unsafe.unsafe)):
