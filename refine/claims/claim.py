@@ -18,7 +18,15 @@ from refine.options.applicable import require_applicable
 from refine.proof.proof import Proof
 from refine.results.certification import Certification
 from refine.results.obligation import Obligation
-from refine.results.verdict import Assumption, Pairing, ProvedMargin, Shown, Side, Tolerance, Witness
+from refine.results.verdict import (
+    Assumption,
+    Pairing,
+    ProvedMargin,
+    Shown,
+    Side,
+    Tolerance,
+    Witness,
+)
 
 Certifying: TypeAlias = Callable[
     [Domain, Tolerance, Proof, bool, Callable[[], None]], Certification

@@ -122,6 +122,8 @@ def reaching(
         kept = kept.best(4 * _STARTS).joined(_scored(hunt, aim, f, box.sample(rng, batch)))
         spent += batch
     starts = kept.best(_STARTS)
+    bits = share * _EMULATED / max(work, 1)
+    found = _on_bits(hunt, aim, f, starts, rng, bits / 4, late)
     rounds = 0
     while not starts.within and not late() and rounds < effort * _ROUNDS:
         begun = starts if rounds == 0 else _scored(hunt, aim, f, box.sample(rng, _STARTS))
@@ -129,16 +131,36 @@ def reaching(
         polished = _descended(hunt, aim, f, reached.best(_STARTS), _POLISHING, _FINER, late)
         starts = starts.joined(reached).joined(polished).best(_STARTS)
         rounds += 1
-    found = list(_judged(hunt, aim, f, starts.best(_JUDGED).points, late, every=True))
-    found.sort(key=lambda r: r.slack)
-    executed, most = 0, share * _EMULATED / max(work, 1)
-    while found and found[0].slack > 0 and executed < most and not late():
+        if found[0].slack <= 0:
+            break
+    if found[0].slack > 0:
+        found = sorted([*found, *_on_bits(hunt, aim, f, starts, rng, bits, late)], key=_slack)
+    return tuple(found)
+
+
+def _on_bits(
+    hunt: Hunt,
+    aim: _Aim,
+    f: Functionals,
+    starts: _Kept,
+    rng: np.random.Generator,
+    most: float,
+    late: Callable[[], bool],
+) -> list[Reaching]:
+    """Climbing on the bits of executions, from the best points, for so many runs: nearest first."""
+    box = hunt.box
+    found = sorted(_judged(hunt, aim, f, starts.best(_JUDGED).points, late, every=True), key=_slack)
+    executed = 0
+    while found[0].slack > 0 and executed < most and not late():
         tried = [_around(box, r.point, rng) for r in found[:_PARENTS]] + [box.sample(rng, _FRESH)]
         points = {n: np.concatenate([t[n] for t in tried]) for n in box.lo}
-        found += _judged(hunt, aim, f, points, late)
-        found = sorted(found, key=lambda r: r.slack)[: 2 * _PARENTS]
+        found = sorted([*found, *_judged(hunt, aim, f, points, late)], key=_slack)[: 2 * _PARENTS]
         executed += len(next(iter(points.values()))) * _EXECUTIONS
-    return tuple(sorted(found, key=lambda r: r.slack))
+    return found
+
+
+def _slack(reached: Reaching) -> float:
+    return reached.slack
 
 
 @dataclass(frozen=True)
