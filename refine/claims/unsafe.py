@@ -47,8 +47,8 @@ def kept_out(
 ) -> Result:
     """Settle that no allowed execution reaches the unsafe set.
 
-    `inside` is the same graph with more outputs, and an unsafe set of those that is reached where,
-    and only where, the other one is: what is proved and searched.
+    `inside` is the same graph with more outputs, and an unsafe set of those that is reached
+    wherever the other one is: what is proved and searched.
 
     Raises ModelError where inputs are rounded and rows speak of them, UnsupportedModel, naming the
     node, for what has no meaning.

@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 
 from encoders.program import program_of
+from encoders.traits import Discontinuity
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 from refine.claims.kind import Asked, ClaimKind, EpsilonUse
@@ -18,6 +19,7 @@ from refine.results.verdict import Result
 from refine.witness.witness import real_outputs
 
 _NAME = "argmax"
+_NOTHING = Fraction(0)
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,11 @@ def _settled(asked: Asked) -> Result:
     outputs = graph.outputs if found.scores in graph.outputs else (*graph.outputs, found.scores)
     wide = replace(graph, outputs=outputs)
     label = _label(wide, found.scores, asked.domain.boxes[0])
-    unsafe = other_labels(wide, found.scores, label)
+    contract, kind = asked.side.contract, graph.types[found.scores].dtype
+    lost = Fraction(0)
+    if found.label is not None and not contract.exact:  # what reads the scores may flush two
+        lost = 2 * contract.format_of(kind).smallest_normal
+    unsafe = other_labels(wide, found.scores, label, lost)
     statement = f"the largest of '{found.scores}' is element {label}, over the reals and as it runs"
     if found.label is None:
         return kept_out(asked, unsafe, statement)
@@ -52,13 +58,14 @@ def _labels_apart(graph: Graph, output: str, label: int) -> Property:
     return Property(unsafe, f"values of '{output}' other than {label}", both=True)
 
 
-def other_labels(graph: Graph, output: str, label: int) -> Property:
-    """Scores of which another element is the first largest (ArgMax of ONNX takes the first)."""
+def other_labels(graph: Graph, output: str, label: int, lost: Fraction = _NOTHING) -> Property:
+    """Scores of which another element is the first largest (ArgMax of ONNX takes the first), or
+    would be if the difference of two were off by `lost`."""
     before = graph.outputs[: graph.outputs.index(output)]
     start, size = sum(graph.types[t].size for t in before), graph.types[output].size
-    one, zero = Fraction(1), Fraction(0)
+    one = Fraction(1)
     rows = (
-        Row({start + label: one, start + j: -one}, {}, at_most=zero, strict=j > label)
+        Row({start + label: one, start + j: -one}, {}, at_most=lost, strict=j > label)
         for j in range(size)
         if j != label
     )
@@ -92,7 +99,7 @@ def _of_label(graph: Graph, output: str) -> _Labelled | None:
     writers, tensor = program_of(graph).writers, output
     while tensor in writers:
         step = writers[tensor]
-        if step.node.op == "ArgMax":
+        if step.operator.jump is Discontinuity.LARGEST and not graph.types[tensor].dtype.is_float:
             first = not step.node.attributes.get("select_last_index", 0)
             scores = step.node.inputs[0]
             one = graph.types[output].size == 1 and _is_row(graph, scores)
