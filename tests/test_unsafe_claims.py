@@ -179,7 +179,7 @@ def test_a_label_that_the_model_gives_itself(folder: Path) -> None:
     narrow = refine.check(model, np.zeros((1, 2), np.float32), radius="1e-4", claim="argmax")
     assert narrow.verdict.value == "verified"
     assert narrow.claimed is not None
-    assert narrow.claimed.startswith(f"the largest of 'y' is element {middle},")
+    assert narrow.claimed.statement.startswith(f"the largest of 'y' is element {middle},")
 
 
 def row(outputs: dict[str, str]) -> dict[str, Any]:

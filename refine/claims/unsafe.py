@@ -29,8 +29,8 @@ from refine.proof.proof import Proof
 from refine.results.verdict import ProvedMargin, Result, Side, Tolerance, Witness
 from refine.search.evaluation import Candidate, Hunt
 from refine.search.unsafe_inputs import reaching
-from refine.witness.reach import reached_at
 from refine.witness.file import Saved
+from refine.witness.reach import reached_at
 from refine.witness.replay import replays, run_again
 
 _WORDS = Words(

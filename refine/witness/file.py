@@ -136,7 +136,8 @@ class Saved:
     """A counterexample read from its file; `spec` is the other graph of a comparison and the
     execution of it, and `match` says which of its tensors are the graph's. `batch` is how many rows
     `graph` was read with, if the file left that open. `claim` made the claim that it breaks, where
-    that is not about errors, and `given` are the claim's own options. `unsafe` is the unsafe set of a property."""
+    that is not about errors, and `given` are the claim's own options; `unsafe` is the unsafe set of
+    a property."""
 
     graph: Graph
     candidate: Candidate
