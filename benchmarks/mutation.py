@@ -97,6 +97,7 @@ TESTS = (
     "tests/grids/test_grid_refusals.py",
     "tests/test_kept_attributes.py",
     "tests/fuzzing/test_graphs.py",
+    "tests/soundness/test_dominating_terms.py",
     "tests/test_affine_forms.py",
     "tests/test_linear_bounds.py",
     "tests/test_outward_rounding.py",

@@ -172,7 +172,7 @@ def runtimes_agree(s: Stand) -> Iterator[str]:
         yield "the real semantics is not what onnx.reference computes in float64"
     session = onnxruntime.InferenceSession(model_of(s.example).SerializeToString())
     actual = np.asarray(session.run(None, named)[0])
-    got = _emulated(s, _once(s, inputs), SEQUENTIAL)[0]
+    got = emulated(s, _once(s, inputs), SEQUENTIAL)[0]
     tolerance = 1e-4 if s.dtype is np.float32 else 1e-12
     if got.shape != actual.shape or not np.allclose(got, actual, rtol=tolerance, atol=tolerance):
         yield "the run-time semantics is far from onnxruntime"
@@ -184,7 +184,12 @@ def _once(s: Stand, inputs: Sequence[Any]) -> list[Any]:
     return [named[s.site.node.inputs[i]] for i in s.site.variable]
 
 
-def _emulated(s: Stand, variable: Sequence[Any], contract: RuntimeContract) -> Any:
+def real_values(s: Stand, variable: Sequence[Any]) -> Any:
+    """f(x) as fractions, x given as arrays of floats or rationals with a sample axis."""
+    return _plain(_real(s, variable))
+
+
+def emulated(s: Stand, variable: Sequence[Any], contract: RuntimeContract) -> Any:
     fmt = contract.format_of(s.site.outputs[0].dtype)
     arithmetic = NumpyArithmetic(fmt, contract)
     held = [arithmetic.rounded(v) for v in variable]
@@ -241,14 +246,14 @@ def values_enclose(s: Stand) -> Iterator[str]:
     for ranges, points in _ranges(s):
         mapped = s.operator.values(s.site, ranges)
         results = [_real(s, [p[i : i + 1] for p in points])[0] for i in range(SAMPLES)]
-        low, high = _exact(mapped.range.lo), _exact(mapped.range.hi)
+        low, high = exact_array(mapped.range.lo), exact_array(mapped.range.hi)
         for y in results:
             if not np.all((low <= _plain(y)) & (_plain(y) <= high)):
                 yield "a real value is outside the range"
         c = _functionals(s)
         pulled = mapped.backward(c)
         for i, y in enumerate(results):
-            inputs = [_exact(p[i]) for p in points]
+            inputs = [exact_array(p[i]) for p in points]
             yield from _broken(c, _plain(y), pulled, inputs, "c·f(x) is above its bound")
 
 
@@ -263,11 +268,11 @@ def differences_enclose(s: Stand) -> Iterator[str]:
             shifts = _same(s, [v * rng.choice([-1.0, 1.0, 0.4], p.shape) for v, p in
                                zip(scale, points, strict=True)])  # fmt: skip
             mapped = s.operator.differences(s.site, ranges, scale)
-            radius, c = _exact(mapped.radius), _functionals(s)
+            radius, c = exact_array(mapped.radius), _functionals(s)
             pulled = mapped.backward(c)
             for i in range(SAMPLES):
-                x = [_exact(p[i]) for p in points]
-                d = [_exact(v[i]) for v in shifts]
+                x = [exact_array(p[i]) for p in points]
+                d = [exact_array(v[i]) for v in shifts]
                 moved = [object_array(map(_rational, (a + b).ravel()), a.shape)[None]
                          for a, b in zip(x, d, strict=True)]  # fmt: skip
                 start = [object_array(map(_rational, a.ravel()), a.shape)[None] for a in x]
@@ -293,11 +298,11 @@ def rounding_encloses(s: Stand) -> Iterator[str]:
         range_ = s.operator.values(s.site, ranges).range
         exact = [_plain(_real(s, [p[i : i + 1] for p in points])[0]) for i in range(SAMPLES)]
         for contract, executions in ROUNDINGS:
-            radius = _exact(s.operator.rounding(s.site, ranges, range_, contract).radius.bound)
+            radius = exact_array(s.operator.rounding(s.site, ranges, range_, contract).radius.bound)
             for pinned in executions:
-                got = _emulated(s, held, pinned)
+                got = emulated(s, held, pinned)
                 for i in range(SAMPLES):
-                    computed = _exact(np.broadcast_to(got, (SAMPLES, *got.shape[1:]))[i])
+                    computed = exact_array(np.broadcast_to(got, (SAMPLES, *got.shape[1:]))[i])
                     if not np.all(abs(computed - exact[i]) <= radius):
                         yield f"a rounding error of {pinned.name} is above {contract.name}'s bound"
 
@@ -329,12 +334,12 @@ def _broken(
         total = Fraction(float(pulled.constant[k]))
         for coefficients, x in zip(pulled.coefficients, inputs, strict=True):
             if coefficients is not None:
-                total += np.sum(_exact(coefficients[k]) * x)
-        if np.sum(_exact(c[k]) * result) > total:
+                total += np.sum(exact_array(coefficients[k]) * x)
+        if np.sum(exact_array(c[k]) * result) > total:
             yield what
 
 
-def _exact(values: Any) -> Any:
+def exact_array(values: Any) -> Any:
     flat = np.asarray(values, np.float64)
     return object_array(
         (Fraction(v) if np.isfinite(v) else v for v in flat.ravel().tolist()), flat.shape
