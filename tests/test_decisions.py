@@ -14,7 +14,15 @@ from refine.claims.decision import decide, proved_bounds, settled
 from refine.claims.hunting import NOTHING, Catch
 from refine.proof.proof import Covered, Proof, within
 from refine.results.obligation import Discharger, Kind, Obligation, Outcome
-from refine.results.verdict import ErrorEnclosure, RealValue, Tolerance, Verdict, Witness
+from refine.results.verdict import (
+    ErrorEnclosure,
+    Execution,
+    RealValue,
+    Refusal,
+    Tolerance,
+    Verdict,
+    Witness,
+)
 
 OPEN = Obligation(
     "no-overflow", Kind.INSTANCE, "it stays finite", Outcome.REFUTED, Discharger.ENCLOSURE, 0.0
@@ -135,3 +143,15 @@ def test_a_proof_is_finite_where_every_bound_is() -> None:
     assert proof_of(1.0, 2.0).finite
     assert not proof_of(1.0, np.inf).finite
     assert not Proof((covered(part(y=np.zeros(1), z=np.array([np.inf]))),), late=False).finite
+
+
+def test_a_runtime_confirms_what_is_above_epsilon_or_not_finite() -> None:
+    half = Fraction(1, 2)
+    above = ErrorEnclosure(half + Fraction(1, 2**90), Fraction(1))
+    for error, confirmed in (
+        (above, True),
+        (ErrorEnclosure(half, Fraction(1)), False),
+        (ErrorEnclosure(Fraction(0), Fraction(0), finite=False), True),
+    ):
+        assert Execution("some runtime", 0.0, error).confirms(half) is confirmed
+    assert not Refusal("some runtime", "it is not installed").confirms(half)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import small_models
 
@@ -18,6 +19,7 @@ from encoders.arithmetic.exact_fields import Rationals, enclosure
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import BINARY32, round_array, small_format
+from encoders.program import program_of
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_exact
 from onnx_import import load
@@ -361,3 +363,14 @@ def test_only_slopes_that_no_input_allows_are_void(tmp_path: Path) -> None:
     assert not np.any(impossible(bounds.maps, fixed))
     flipped = {n: FixedSlopes(1.0 - f.slope, f.at) for n, f in fixed.items()}
     assert np.mean(impossible(bounds.maps, flipped)) > 0.5
+
+
+def test_only_networks_of_affine_operators_and_hinges_are_branched_on(tmp_path: Path) -> None:
+    """A remainder of another operator says nothing of differences that other slopes would make."""
+    assert secants.can_branch(program_of(load(small_models.mlp(tmp_path / "hinges.onnx"))))
+    nodes = [
+        onnx.helper.make_node("Relu", ["x"], ["h"]),
+        onnx.helper.make_node("Sigmoid", ["h"], ["y"]),
+    ]
+    small_models.save(tmp_path / "curved.onnx", nodes, {"x": [3]}, {"y": [3]})
+    assert not secants.can_branch(program_of(load(tmp_path / "curved.onnx")))
