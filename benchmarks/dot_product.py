@@ -95,7 +95,7 @@ def dot_bound(terms: int) -> float:
         "z": TensorType(DType.FLOAT32, (1, 1)),
     }
     node = Node("dot", "MatMul", inputs=("x", "y"), outputs=("z",), attributes={}, opset=17)
-    return _bound(build_graph((node,), types, {}, ("x", "y"), ("z",)))
+    return _bound(build_graph((node,), types, {}, inputs=("x", "y"), outputs=("z",)))
 
 
 def layer_weights(width: int) -> Array:
@@ -114,7 +114,7 @@ def layer_bound(weights: Array) -> float:
         "z": TensorType(DType.FLOAT32, (1, neurons)),
     }
     node = Node("layer", "MatMul", inputs=("x", "w"), outputs=("z",), attributes={}, opset=17)
-    return _bound(build_graph((node,), types, {"w": weights}, ("x",), ("z",)))
+    return _bound(build_graph((node,), types, {"w": weights}, inputs=("x",), outputs=("z",)))
 
 
 def _bound(graph: Graph) -> float:

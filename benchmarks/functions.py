@@ -82,7 +82,7 @@ def measured_rows(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def kernels_of(name: str) -> Kernels:
-    empty = build_graph((), {}, {}, (), ())
+    empty = build_graph((), {}, {}, inputs=(), outputs=())
     if name == "onnxruntime":
         return OnnxKernels(empty)
     return LibraryKernels(empty, numpy_library() if name == "numpy" else torch_library())

@@ -278,7 +278,9 @@ def held(
             ratio = np.where(error > 0, error / bound, 0.0)
         worst, largest = max(worst, float(np.max(ratio))), max(largest, float(np.max(error)))
     with machine(runtime_choice("onnxruntime"), graph) as one:
-        seen = conformance(graph, one, contract, [{"x": v} for v in inside[:4]], depth=BRIEF)
+        seen = conformance(
+            graph, one, contract, samples=[{"x": v} for v in inside[:4]], depth=BRIEF
+        )
     outside = sum(n.divergence is not None for n in seen.nodes)
     counted = [n.how for n in seen.nodes if n.divergence is None]
     return Held(worst, largest, counted.count(How.BITS), counted.count(How.ENCLOSURE), outside)

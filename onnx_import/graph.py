@@ -272,6 +272,7 @@ def build_graph(
     nodes: tuple[Node, ...],
     types: Mapping[str, TensorType],
     constants: Mapping[str, Array],
+    *,
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
     source: Path | None = None,

@@ -86,7 +86,7 @@ WRONG: dict[str, Callable[[RuntimeContract], RuntimeContract]] = {
 
 def outcome(graph: Graph, real: RuntimeContract, stated: RuntimeContract) -> Conformance:
     batch = sampled_inputs(graph, ("-1..1",), 12, 0)
-    return conformance(graph, EmulatedMachine(graph, real), stated, batch)
+    return conformance(graph, EmulatedMachine(graph, real), stated, samples=batch)
 
 
 def named(found: Conformance) -> set[str]:
@@ -156,7 +156,7 @@ def test_the_first_diverging_node_is_told_with_both_values(field: str, network: 
 def test_reduced_precision_is_named(tmp_path: Path) -> None:
     graph = load(small_models.mlp(tmp_path / "net.onnx", (3, 2)))
     one = EmulatedMachine(graph, SEQUENTIAL, bits=11)
-    found = conformance(graph, one, SEQUENTIAL, sampled_inputs(graph, ("-1..1",), 2, 0))
+    found = conformance(graph, one, SEQUENTIAL, samples=sampled_inputs(graph, ("-1..1",), 2, 0))
     assert [m.field for m in found.modes] == ["factors"]
     assert "11 bits" in found.modes[0].found
 
@@ -180,7 +180,7 @@ def test_open_contracts_are_judged_by_their_bounds(network: Graph) -> None:
             return {t: v.astype(np.float16).astype(np.float32) for t, v in exact.items()}
 
     machine = Coarse(network, BASE)
-    rough = conformance(network, machine, free, sampled_inputs(network, ("-1..1",), 4, 0))
+    rough = conformance(network, machine, free, samples=sampled_inputs(network, ("-1..1",), 4, 0))
     assert [n.node.name for n in rough.divergences] == ["first", "norm", "last"]
 
 
@@ -350,7 +350,7 @@ def test_a_composite_operator_that_is_computed_wrongly_is_seen(name: str, tmp_pa
     graph = load(tmp_path / "c.onnx")
     with machine(runtime_choice("onnxruntime"), graph) as one:
         batch = sampled_inputs(graph, ("0.5..1",), 1, 0)
-        found = conformance(graph, Wrong(graph, one), IEEE_ANY, batch, bound=bound_at)
+        found = conformance(graph, Wrong(graph, one), IEEE_ANY, samples=batch, bound=bound_at)
     (broken,) = found.divergences
     assert "y" in broken.node.outputs
 
@@ -400,7 +400,7 @@ def test_where_onnxruntime_normalises_otherwise_is_said_and_seen(tmp_path: Path)
     x = {"x": np.array([[1e-6, -1e-6]], np.float32)}
     with machine(runtime_choice("onnxruntime"), graph) as one:
         assert one.tensors([x])["y"][0, 0, 0] == 1.0
-        found = conformance(graph, one, IEEE_ANY, [x], bound=bound_at)
+        found = conformance(graph, one, IEEE_ANY, samples=[x], bound=bound_at)
     (broken,) = found.divergences
     assert broken.divergence is not None
     assert broken.divergence.expected < 0.9995
@@ -421,6 +421,6 @@ def test_a_scale_of_nothing_but_zeros_is_onnxruntimes_own(tmp_path: Path) -> Non
         for value, scale in ((0.0, 1.0), (2.55, 0.01)):
             x = {"x": np.full((1, 3), value, np.float32)}
             assert one.tensors([x])["y"] == pytest.approx(scale)
-            found = conformance(graph, one, IEEE_ANY, [x], bound=bound_at)
+            found = conformance(graph, one, IEEE_ANY, samples=[x], bound=bound_at)
             assert found.compared
             assert found.conforms is (value != 0.0)

@@ -44,7 +44,7 @@ def _bounds(path: Path) -> tuple[NetworkBounds, int]:
     box = InputBox(
         {name: Interval(np.full(shape, -1.0), np.full(shape, 1.0))}, {name: np.zeros(shape)}
     )
-    return network_bounds(graph, box, IEEE_ANY, True, tick), visits
+    return network_bounds(graph, box, IEEE_ANY, backward=True, tick=tick), visits
 
 
 def test_the_work_on_a_deep_network_grows_no_faster_than_its_depth(

@@ -35,7 +35,7 @@ needs_models = pytest.mark.skipif(not MODELS.is_dir(), reason="needs ../shared/m
 def graph_with(dtype: DType = DType.FLOAT32, **shapes: tuple[int, ...]) -> Graph:
     """A graph that only has inputs, one per keyword."""
     types = {name: TensorType(dtype, shape) for name, shape in shapes.items()}
-    return build_graph((), types, {}, tuple(shapes), tuple(shapes))
+    return build_graph((), types, {}, inputs=tuple(shapes), outputs=tuple(shapes))
 
 
 def domain_of(graph: Graph, **options: object) -> Domain:

@@ -150,6 +150,6 @@ def test_onnxruntime_keeps_the_attribute_and_the_contract(
     graph = graph_of(path, "LeakyRelu", 16, TensorProto.FLOAT16, [64], {"alpha": alpha}, {})
     x = np.random.default_rng(0).uniform(-2, 2, 64).astype(np.float16)
     with machine(runtime_choice("onnxruntime"), graph) as one:
-        found = conformance(graph, one, SEQUENTIAL, [{"x": x}], depth=BRIEF, bound=bound_at)
+        found = conformance(graph, one, SEQUENTIAL, samples=[{"x": x}], depth=BRIEF, bound=bound_at)
     assert found.conforms
     assert [n.how for n in found.nodes] == [how]

@@ -65,7 +65,7 @@ def test_bounds_hold(tmp_path: Path, number: str, fmt: FloatFormat | None) -> No
     graph, domain = read(_scaled(tmp_path, number), contract=contract)
     box = input_box(domain.boxes[0], domain, contract)
     for backward in (False, True):
-        bounds = network_bounds(graph, box, contract, backward)
+        bounds = network_bounds(graph, box, contract, backward=backward)
         assert _excess(graph, contract, bounds.largest) <= 0
     any_order = replace(IEEE_ANY, compute_format=contract.compute_format)
     assert bounds.largest <= network_bounds(graph, box, any_order).largest

@@ -191,12 +191,16 @@ def test_short_factors_are_put_into_the_contract(
     found = probe_contract(graph, kernels).contract
     assert (found.factor_format, found.factor_rounding) == (fmt, rounding)
     assert [r.schedule for r in found.rules] == [real.schedule]
-    assert conformance(graph, EmulatedMachine(graph, real), found, inputs_of(graph)).conforms
+    assert conformance(
+        graph, EmulatedMachine(graph, real), found, samples=inputs_of(graph)
+    ).conforms
     other = replace(SEQUENTIAL_FMA, order=AlignedSteps(4, 25))
     stepped = replace(other, factor_format=fmt, factor_rounding=rounding)
     found = probe_contract(graph, EmulatedKernels(graph, stepped)).contract
     assert [r.schedule.order for r in found.rules] == [AnyOrder(23)], "no tree adds in steps"
-    assert conformance(graph, EmulatedMachine(graph, stepped), found, inputs_of(graph)).conforms
+    assert conformance(
+        graph, EmulatedMachine(graph, stepped), found, samples=inputs_of(graph)
+    ).conforms
 
 
 class UnevenKernels(EmulatedKernels):

@@ -196,7 +196,7 @@ def graphs() -> Iterator[Graph]:
             tensors.append(f"t{k}")
         types = dict.fromkeys(tensors, kind)
         shuffled = tuple(nodes[i] for i in rng.permutation(size))
-        yield build_graph(shuffled, types, {}, ("x",), (tensors[-1],))
+        yield build_graph(shuffled, types, {}, inputs=("x",), outputs=(tensors[-1],))
 
 
 def paths(graph: Graph, start: str, end: str) -> int:

@@ -213,7 +213,7 @@ def test_conformance_compares_every_quantised_tensor(tmp_path: Path) -> None:
     path = QDQ.apply(source, tmp_path / "quantised.onnx", Samples(plain, domain))
     graph = load(path)
     machine = OnnxMachine(graph, onnx.load(path))
-    found = conformance(graph, machine, ORT_CPU, samples(graph, domain, 8, seed=5))
+    found = conformance(graph, machine, ORT_CPU, samples=samples(graph, domain, 8, seed=5))
     quantized = [n for n in found.nodes if n.node.op in ("QuantizeLinear", "DequantizeLinear")]
     assert len(quantized) == 8
     assert all(n.how is How.BITS and n.divergence is None for n in quantized)

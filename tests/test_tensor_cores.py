@@ -284,14 +284,14 @@ def test_tf32_is_caught_and_named(rounding: FactorRounding, tmp_path: Any) -> No
     graph = load(small_models.mlp(tmp_path / "net.onnx", (9, 5)))
     real = replace(SEQUENTIAL, factor_format=TENSOR_FLOAT_32, factor_rounding=rounding)
     machine, batch = EmulatedMachine(graph, real), sampled_inputs(graph, ("-1..1",), 8, 0)
-    broken = conformance(graph, machine, CUDA_FP32, batch)
+    broken = conformance(graph, machine, CUDA_FP32, samples=batch)
     assert not broken.conforms
     assert [(m.field, m.found) for m in broken.modes] == [
         ("factors", "11 bits of each factor, as in tf32")
     ]
-    assert conformance(graph, machine, replace(real, name="same"), batch).conforms
-    assert conformance(graph, machine, CUDA_TF32, batch).conforms
+    assert conformance(graph, machine, replace(real, name="same"), samples=batch).conforms
+    assert conformance(graph, machine, CUDA_TF32, samples=batch).conforms
     whole = EmulatedMachine(graph, SEQUENTIAL)
-    assert conformance(graph, whole, CUDA_TF32, batch).conforms
-    stated = conformance(graph, whole, real, batch)
+    assert conformance(graph, whole, CUDA_TF32, samples=batch).conforms
+    stated = conformance(graph, whole, real, samples=batch)
     assert [m.field for m in stated.modes] == ["factors"]

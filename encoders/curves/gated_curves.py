@@ -44,7 +44,7 @@ def swish_curve(alpha: float) -> Curve:
     if alpha == 1.0:
         return _gated(value, slope, (-bend, bend), float("inf"))
     low, high = bend / alpha * (1 - 2.0**-46), bend / alpha * (1 + 2.0**-46)
-    pieces = bends(value, slope, [(-high, -low), (low, high)], Shape.CONCAVE)
+    pieces = bends(value, slope, [(-high, -low), (low, high)], first=Shape.CONCAVE)
     return Curve(pieces, positive_part(-0.33 / alpha, 0.0), _SLOPES)
 
 

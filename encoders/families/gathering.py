@@ -135,6 +135,7 @@ def gather_operator(
     name: str,
     since: int,
     index_of: Callable[[Site], Index],
+    *,
     check: Callable[[Site], None],
     fill_of: Callable[[Site], Array] = lambda site: np.zeros((), np.float32),
     filled_by: int | None = None,

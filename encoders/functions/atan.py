@@ -28,7 +28,7 @@ ATAN = Function(
     ball=flint.arb.atan,
     series=Series.atan,
     curve=Curve(
-        bends(formula("atan"), _slope, [(0.0, 0.0)], Shape.CONVEX),
+        bends(formula("atan"), _slope, [(0.0, 0.0)], first=Shape.CONVEX),
         within(-_LARGEST, _LARGEST),
         (0.0, 1.0),
     ),

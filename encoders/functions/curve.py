@@ -84,7 +84,7 @@ class Curve:
         return self.pieces[-1].end
 
 
-def bends(value: Formula, slope: Formula, places: list[tuple[float, float]], first: Shape,
+def bends(value: Formula, slope: Formula, places: list[tuple[float, float]], *, first: Shape,
           start: float = -np.inf, end: float = np.inf) -> tuple[Piece, ...]:  # fmt: skip
     """Pieces of one formula whose f'' changes sign once in each of the closed `places`, and
     nowhere else between start and end."""

@@ -31,7 +31,9 @@ ERF = Function(
     ball=flint.arb.erf,
     series=Series.erf,
     curve=Curve(
-        bends(formula("erf"), _slope, [(0.0, 0.0)], Shape.CONVEX), within(-1.0, 1.0), (0.0, 1.1284)
+        bends(formula("erf"), _slope, [(0.0, 0.0)], first=Shape.CONVEX),
+        within(-1.0, 1.0),
+        (0.0, 1.1284),
     ),
     largest=1.0,
 )

@@ -29,7 +29,9 @@ EXP = Function(
     series=Series.exp,
     algebraic=lambda reals, x: reals.exponential(x),
     curve=Curve(
-        bends(_VALUE, _VALUE, [], Shape.CONVEX), within(0.0, float("inf")), (0.0, float("inf"))
+        bends(_VALUE, _VALUE, [], first=Shape.CONVEX),
+        within(0.0, float("inf")),
+        (0.0, float("inf")),
     ),
 )
 FUNCTIONS = (EXP,)

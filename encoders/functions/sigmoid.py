@@ -44,7 +44,7 @@ SIGMOID = Function(
     series=_series,
     algebraic=lambda reals, x: 1 / (1 + reals.exponential(-x)),
     curve=Curve(
-        bends(formula("sigmoid"), _slope, [(0.0, 0.0)], Shape.CONVEX),
+        bends(formula("sigmoid"), _slope, [(0.0, 0.0)], first=Shape.CONVEX),
         within(0.0, 1.0),
         (0.0, 0.25),
     ),

@@ -36,7 +36,7 @@ SOFTPLUS = Function(
     series=_series,
     algebraic=lambda reals, x: reals.logarithm(1 + reals.exponential(x)),
     curve=Curve(
-        bends(formula("softplus"), formula("sigmoid"), [], Shape.CONVEX),
+        bends(formula("softplus"), formula("sigmoid"), [], first=Shape.CONVEX),
         positive_part(0.0, 0.6932),
         (0.0, 1.0),
     ),

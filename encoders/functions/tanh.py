@@ -36,7 +36,9 @@ TANH = Function(
     series=_series,
     algebraic=lambda reals, x: 2 / (1 + reals.exponential(-2 * x)) - 1,
     curve=Curve(
-        bends(formula("tanh"), _slope, [(0.0, 0.0)], Shape.CONVEX), within(-1.0, 1.0), (0.0, 1.0)
+        bends(formula("tanh"), _slope, [(0.0, 0.0)], first=Shape.CONVEX),
+        within(-1.0, 1.0),
+        (0.0, 1.0),
     ),
     largest=1.0,
 )

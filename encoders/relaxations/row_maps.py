@@ -117,6 +117,7 @@ def row_values(
     inside: Rows,
     outside: Rows,
     x: Interval,
+    *,
     range_: Interval,
     at_middle: Interval,
     jacobian: Jacobian,

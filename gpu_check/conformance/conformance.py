@@ -152,6 +152,7 @@ def conformance(
     graph: Graph,
     machine: Machine,
     contract: RuntimeContract,
+    *,
     samples: Sequence[Mapping[str, Array]],
     tell: Callable[[str], None] = lambda text: None,
     depth: Depth = THOROUGH,
@@ -174,7 +175,10 @@ def conformance(
         tell("running the samples")
         shown = machine.tensors(samples)
         given = {name: np.stack([s[name] for s in samples]) for name in graph.inputs}
-        judge = _Judge(graph, machine, contract, flushes, {**given, **shown}, depth, bound)
+        values = {**given, **shown}
+        judge = _Judge(
+            graph, machine, contract, flushes=flushes, values=values, depth=depth, bound=bound
+        )
         nodes = tuple(judge.checks(tell, seen))
     return Conformance(machine.describe(), contract, len(samples), nodes, tuple(modes))
 
@@ -221,6 +225,7 @@ class _Judge:
         graph: Graph,
         machine: Machine,
         contract: RuntimeContract,
+        *,
         flushes: Flushes,
         values: Mapping[str, Carrier],
         depth: Depth,

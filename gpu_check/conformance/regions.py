@@ -59,7 +59,7 @@ def region_behind(graph: Graph, node: Node, output: str, shown: Collection[str])
     constants = {t: graph.constants[t] for t in touched if graph.is_constant(t)}
     given = tuple(t for t in touched if t not in made and t not in constants)
     types = {t: graph.types[t] for t in touched}
-    return Region(build_graph(nodes, types, constants, given, (output,)), output)
+    return Region(build_graph(nodes, types, constants, inputs=given, outputs=(output,)), output)
 
 
 def finite(values: Mapping[str, Array]) -> bool:

@@ -131,6 +131,7 @@ def _largest_errors(
     chunks: Iterable[Array],
     call: Callable[[Array], Array],
     reference: Callable[[Array], tuple[FloatArray, FloatArray]],
+    *,
     subject: _Subject,
     every: bool,
     tick: Callable[[], None],
@@ -161,7 +162,7 @@ def _runner(
     op = function.operator
     node = Node(op, op, inputs=("x",), outputs=("y",), attributes={}, opset=_OPSET)
     kind = TensorType(dtype, (length,))
-    graph = build_graph((node,), {"x": kind, "y": kind}, {}, ("x",), ("y",))
+    graph = build_graph((node,), {"x": kind, "y": kind}, {}, inputs=("x",), outputs=("y",))
     run = kernels.on(graph).kernel(node, {})
 
     def padded(x: Array) -> Array:
@@ -196,7 +197,7 @@ def _sampled(seed: int) -> Iterator[Array]:
 
 
 def _worse(
-    found: Measured, subject: _Subject, x: Array, y: Array, real: FloatArray, slack: FloatArray
+    found: Measured, subject: _Subject, x: Array, *, y: Array, real: FloatArray, slack: FloatArray
 ) -> Measured:
     fmt = subject.format
     with np.errstate(all="ignore"):

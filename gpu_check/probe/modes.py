@@ -93,7 +93,9 @@ def _judged(got: Array, expected: float | None) -> Iterable[bool]:
 def _alone(op: str, shape: tuple[int, ...]) -> tuple[Graph, Node]:
     node = Node(op, op, inputs=("a", "b"), outputs=("y",), attributes={}, opset=_OPSET)
     kind = TensorType(DType.FLOAT32, shape)
-    return build_graph((node,), dict.fromkeys("aby", kind), {}, ("a", "b"), ("y",)), node
+    return build_graph(
+        (node,), dict.fromkeys("aby", kind), {}, inputs=("a", "b"), outputs=("y",)
+    ), node
 
 
 def _said(kept: Iterable[bool]) -> Subnormals:

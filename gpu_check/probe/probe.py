@@ -95,6 +95,7 @@ def probe_sums(
     graph: Graph,
     kernels: Kernels,
     flushes: Flushes,
+    *,
     samples: int = 32,
     seed: int = 0,
     nodes: Sequence[Node] | None = None,
@@ -112,9 +113,9 @@ def probe_sums(
             yield Finding(node, place, factors.open, 0, ABSENT)
             continue
         try:
-            yield _Probe(graph, step, kernels, flushes, samples, seed, factors).finding(
-                place, threaded
-            )
+            yield _Probe(
+                graph, step, kernels, flushes=flushes, samples=samples, seed=seed, factors=factors
+            ).finding(place, threaded)
         except (NoTerms, NotATree, OpenSchedule, RuntimeUnavailable) as error:
             yield Finding(node, place, factors.open, 0, str(error))
 
@@ -160,6 +161,7 @@ class _Probe:
         graph: Graph,
         step: Step,
         kernels: Kernels,
+        *,
         flushes: Flushes,
         samples: int,
         seed: int,

@@ -56,6 +56,7 @@ def probe_contract(
     graph: Graph,
     kernels: Kernels,
     threaded: Kernels | None = None,
+    *,
     exhaustive: bool = False,
     samples: int = 32,
     seed: int = 0,

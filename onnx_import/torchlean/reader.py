@@ -277,6 +277,7 @@ def lower_all(
     document: Document,
     entries: Sequence[Entry],
     kinds: Mapping[int, Kind],
+    *,
     weights: Weights,
     dtype: DType,
     file: Read,

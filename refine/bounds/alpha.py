@@ -67,6 +67,7 @@ def descended(
     maps: Maps,
     target: str,
     c: FloatArray,
+    *,
     start: Mapping[str, SlopeChoice],
     steps: int,
     tick: Callable[[], None] = lambda: None,
@@ -92,7 +93,9 @@ def descended(
         if step < steps:
             rate = _RATE * _DECAY**step
             choices = {
-                name: _stepped(maps, name, o, seen, values, memory, step, rate)
+                name: _stepped(
+                    maps, name, o, seen=seen, values=values, memory=memory, step=step, rate=rate
+                )
                 for name, o in choices.items()
             }
     attained = np.sum((c * true).reshape(len(c), -1), axis=1)
@@ -104,6 +107,7 @@ def _stepped(
     maps: Maps,
     name: str,
     choice: SlopeChoice,
+    *,
     seen: Mapping[str, FloatArray],
     values: Mapping[str, Any],
     memory: dict[tuple[str, str], tuple[FloatArray, FloatArray]],

@@ -142,6 +142,7 @@ def explored_heaps(
     heaps: Sequence[list[Case]],
     taken: Callable[[], tuple[Owners, list[Case]]],
     halved: Callable[[Owners, list[Case]], list[Case]],
+    *,
     spent: int,
     most: int,
     late: Callable[[], bool],

@@ -35,7 +35,7 @@ def compacted(maps: Maps, target: str) -> Maps:
         types[tensor] = TensorType(types[tensor].dtype, (*shape[:-1], len(columns)))
     constants = dict(maps.graph.constants)
     cut = tuple(_cut_node(maps.graph, step, kept, types, constants) for step in steps)
-    graph = build_graph(cut, types, constants, maps.graph.inputs, (target,))
+    graph = build_graph(cut, types, constants, inputs=maps.graph.inputs, outputs=(target,))
     small = Maps(
         program_of(graph),
         {t: Interval(_cut(kept, t, x.lo), _cut(kept, t, x.hi)) for t, x in maps.values.items()},

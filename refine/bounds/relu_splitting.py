@@ -60,6 +60,7 @@ def optimised_upper(
     maps: Maps,
     target: str,
     functionals: FloatArray,
+    *,
     branching: Branching,
     worth: FloatArray | None = None,
     tick: Callable[[], None] = lambda: None,

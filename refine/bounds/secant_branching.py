@@ -140,6 +140,7 @@ def _bounded(
     maps: Maps,
     target: str,
     functionals: FloatArray,
+    *,
     free: _FreeSecants,
     codes: Codes,
     tick: Callable[[], None],

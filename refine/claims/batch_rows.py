@@ -165,7 +165,7 @@ def _require_rows(reading: Reading, tick: Callable[[], None]) -> None:
     for step in program_of(reading.many).steps:
         node, large = step.node, step.work > _LARGE
         shown = [
-            _shown(reading, rowed, step, rng, low, high, tick)
+            _shown(reading, rowed, step, rng=rng, low=low, high=high, tick=tick)
             for low, high in (_DRAWS[:1] if large else _DRAWS)
         ]
         if not np.all(np.logical_or.reduce(shown)):
@@ -176,6 +176,7 @@ def _shown(
     reading: Reading,
     rowed: Mapping[int, Graph],
     step: Step,
+    *,
     rng: np.random.Generator,
     low: float,
     high: float,

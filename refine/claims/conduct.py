@@ -69,7 +69,9 @@ def conduct_on(
     batch: list[Mapping[str, Array]] = [{t: v[k] for t, v in typed.items()} for k in range(count)]
     try:
         with machine(choice, graph) as one, np.errstate(all="ignore"):
-            return _conduct(conformance(graph, one, contract, batch, depth=BRIEF, bound=bound_at))
+            return _conduct(
+                conformance(graph, one, contract, samples=batch, depth=BRIEF, bound=bound_at)
+            )
     except (ModelError, RuntimeUnavailable) as error:
         return Conduct(choice.name, 0, None, " ".join(str(error).split()))
     except MemoryError:

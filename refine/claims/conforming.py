@@ -28,12 +28,14 @@ def judged(
     Raises ModelError where the runtime cannot run the model.
     """
     try:
-        outcome = _run(graph, choice, contract, batch, tell, seen)
+        outcome = _run(graph, choice, contract, batch=batch, tell=tell, seen=seen)
         threads = dict(contract.provenance).get("threads", "")
         if not outcome.divergences or threads in ("", str(choice.options.threads)):
             return outcome
         other = choice.with_threads(int(threads))
-        if _run(graph, other, contract, batch, tell, lambda check: None).divergences:
+        if _run(
+            graph, other, contract, batch=batch, tell=tell, seen=lambda check: None
+        ).divergences:
             return outcome
     except RuntimeUnavailable as error:
         raise ModelError(str(error)) from error
@@ -45,9 +47,12 @@ def _run(
     graph: Graph,
     choice: RuntimeChoice,
     contract: RuntimeContract,
+    *,
     batch: Sequence[Mapping[str, Array]],
     tell: Callable[[str], None],
     seen: Callable[[NodeCheck], None],
 ) -> Conformance:
     with machine(choice, graph) as one:
-        return conformance(graph, one, contract, batch, tell, bound=bound_at, seen=seen)
+        return conformance(
+            graph, one, contract, samples=batch, tell=tell, bound=bound_at, seen=seen
+        )

@@ -180,6 +180,7 @@ def given_by(
     graph: Graph,
     inputs: Mapping[str, Array],
     real_inputs: Mapping[str, Array],
+    *,
     execution: RuntimeContract,
     output: str,
     index: tuple[int, ...],

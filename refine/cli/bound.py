@@ -17,4 +17,4 @@ from refine.results.verdict import ExitCode
 @model_options
 def bound_command(model: Path, **given: Any) -> ExitCode:
     """The best bound on |f_rt(x) − f_R(x)| that can be proved."""
-    return run_claim(claims()[USUAL], model, (), given)
+    return run_claim(claims()[USUAL], model, (), given=given)

@@ -74,4 +74,4 @@ def check_command(
         raise click.MissingParameter(param_type="option", param_hint="'--eps'")
     if eps and kind.epsilon is EpsilonUse.NONE:
         raise click.UsageError(f"--claim {kind.name} speaks of no --eps")
-    return run_claim(kind, model, eps, given, text=claim, certificate=certificate)
+    return run_claim(kind, model, eps, given=given, text=claim, certificate=certificate)

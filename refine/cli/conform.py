@@ -55,6 +55,7 @@ from refine.results.verdict import ExitCode
 @limiting
 @allowing
 def conform_command(
+    *,
     model: Path,
     contract: str,
     runtime: str,

@@ -47,6 +47,7 @@ from refine.results.verdict import ExitCode
     "by order if none does.",
 )
 def diff_command(
+    *,
     spec: Path,
     model: Path,
     eps: tuple[str, ...],
@@ -65,4 +66,6 @@ def diff_command(
     if impl_as == "real":
         given = {**given, "contract": EXACT.name}
     pair = spec, theirs
-    return run_claim(claims()[DIFFERENCE], model, eps, given, pair, match_of(matches))
+    return run_claim(
+        claims()[DIFFERENCE], model, eps, given=given, spec=pair, match=match_of(matches)
+    )

@@ -46,6 +46,7 @@ _LONGEST = 1e6  # seconds: solvers count milliseconds in 32 bits
     help="Ask the queries that --dump-smt2 wrote there, of a check too, and not the library.",
 )
 def lemmas_command(
+    *,
     dump_smt2: Path | None,
     no_cache: bool,
     timeout: float,

@@ -51,6 +51,7 @@ from refine.results.verdict import ExitCode
 @limiting
 @allowing
 def probe_command(
+    *,
     model: Path,
     runtime: str,
     output: Path | None,

@@ -33,6 +33,7 @@ from refine.witness.replay import diverging_node, every_output
 @limiting
 @allowing
 def replay_command(
+    *,
     file: Path,
     script: Path | None,
     model: Path | None,

@@ -37,6 +37,7 @@ def run_claim(
     claim: ClaimKind,
     model: Path,
     eps: tuple[str, ...],
+    *,
     given: dict[str, Any],
     spec: tuple[Path, str] | None = None,
     match: Mapping[str, str] | None = None,

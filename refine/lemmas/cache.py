@@ -38,12 +38,12 @@ def discharge_cached(query: Query, directory: Path | None) -> Obligation:
         return Obligation(
             query.name,
             query.kind,
-            query.goal.text,
-            Outcome.DISCHARGED,
-            Discharger.CACHE,
-            time.perf_counter() - start,
-            query.node,
-            tuple(h.text for h in query.hypotheses),
+            goal=query.goal.text,
+            outcome=Outcome.DISCHARGED,
+            discharger=Discharger.CACHE,
+            seconds=time.perf_counter() - start,
+            node=query.node,
+            hypotheses=tuple(h.text for h in query.hypotheses),
             smt2=text,
             smt2_hypotheses=hypotheses_text(query),
         )

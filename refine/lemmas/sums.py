@@ -148,7 +148,7 @@ def jeannerod_rump_rounding() -> Argument:
     D = fl - (a_hat + b_hat)
     return Argument(
         (
-            *_jeannerod_rump_node(a, a_hat, b, b_hat, S, R, m, n, u),
+            *_jeannerod_rump_node(a, a_hat, b, b_hat=b_hat, S=S, R=R, m=m, n=n, u=u),
             Fact(
                 "|D| ≤ |â|, |b̂| and u·|â + b̂|, D = fl − (â + b̂)",
                 z3.And(
@@ -209,7 +209,7 @@ def jeannerod_rump_step() -> Argument:
 
 
 def _jeannerod_rump_node(
-    a: Term, a_hat: Term, b: Term, b_hat: Term, S: Term, R: Term, m: Term, n: Term, u: Term
+    a: Term, a_hat: Term, b: Term, *, b_hat: Term, S: Term, R: Term, m: Term, n: Term, u: Term
 ) -> tuple[Fact, ...]:
     return (
         nonnegative("m, n, u ≥ 0", m, n, u),

@@ -136,7 +136,7 @@ def _in_the_shape_of(
         nodes.append(replace(other, name=node.name, inputs=inputs, outputs=node.outputs))
         if not _same_semantics(impl, node, spec, other):
             changed.append(node.name)
-    whole = build_graph(tuple(nodes), types, constants, impl.inputs, impl.outputs)
+    whole = build_graph(tuple(nodes), types, constants, inputs=impl.inputs, outputs=impl.outputs)
     return Aligned(whole, impl, tuple(changed), layers)
 
 

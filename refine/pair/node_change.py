@@ -69,7 +69,7 @@ def change_between(
     for made, written in gap_nodes(difference, (a, types[a]), (b, kind)):
         pair.append(made)
         types[made.outputs[0]] = written
-    small = build_graph(tuple(pair), types, constants, tuple(ranges), (difference,))
+    small = build_graph(tuple(pair), types, constants, inputs=tuple(ranges), outputs=(difference,))
     return _real_range(small, ranges).magnitude
 
 
@@ -96,13 +96,13 @@ def _alone(
         t: replace(graph.types[t], dtype=DType.FLOAT64)
         for t in (*ranges, *constants, *node.outputs)
     }
-    return build_graph((node,), wide, constants, tuple(ranges), node.outputs)
+    return build_graph((node,), wide, constants, inputs=tuple(ranges), outputs=node.outputs)
 
 
 def _real_range(graph: Graph, ranges: Mapping[str, Interval], backward: bool = True) -> Interval:
     """The output's real range; of a single affine node no more than forward is needed."""
     box = InputBox(ranges, {t: np.zeros(x.shape) for t, x in ranges.items()})
-    return network_bounds(graph, box, EXACT, backward).maps.values[graph.outputs[0]]
+    return network_bounds(graph, box, EXACT, backward=backward).maps.values[graph.outputs[0]]
 
 
 def _constants_apart(

@@ -89,6 +89,7 @@ def _paired(
     kind: str,
     spec: Side,
     impl: Side,
+    *,
     ours: Sequence[str],
     theirs: Sequence[str],
     match: Mapping[str, str],

@@ -91,7 +91,7 @@ def product(
     ends = (theirs.get(outputs[a], SPEC + outputs[a]) for a in apart)
     wanted = tuple(dict.fromkeys((*impl.outputs, *ends, *apart.values())))
     needed = _needed((*nodes, *fresh), wanted)
-    graph = build_graph(needed, types, constants, impl.inputs, wanted)
+    graph = build_graph(needed, types, constants, inputs=impl.inputs, outputs=wanted)
     alone = (n for n in impl.order if same[n.outputs[0]] == n.outputs[0])
     return Product(
         graph,
@@ -118,7 +118,9 @@ def with_copy(
         copies.append(_renamed(spec, node, COPY, theirs))
     ends = {a: theirs.get(b, SPEC + b) for a, b in outputs.items()}
     wanted = tuple(dict.fromkeys((*graph.outputs, *ends.values())))
-    whole = build_graph((*graph.order, *copies), types, constants, graph.inputs, wanted)
+    whole = build_graph(
+        (*graph.order, *copies), types, constants, inputs=graph.inputs, outputs=wanted
+    )
     return whole, ends
 
 

@@ -48,7 +48,9 @@ def node_obligations(bounds: NetworkBounds) -> dict[str, tuple[Obligation, ...]]
 def _flaw(tensor: str, node: str) -> Obligation:
     """What a bound owes that was negative or no number."""
     goal = f"the bound of '{tensor}' is a number ≥ 0: it was not, an internal error to be reported"
-    return _decided(f"{NOT_NEGATIVE.name}/{tensor}", Kind.COMPOSITION, node, goal, False, 0.0)
+    return _decided(
+        f"{NOT_NEGATIVE.name}/{tensor}", Kind.COMPOSITION, node, goal=goal, holds=False, seconds=0.0
+    )
 
 
 def _obligations_of(bounds: NetworkBounds, node: NodeBounds) -> Iterable[Obligation]:
@@ -59,20 +61,20 @@ def _obligations_of(bounds: NetworkBounds, node: NodeBounds) -> Iterable[Obligat
         f"rounding/{node.node.name}",
         Kind.INSTANCE,
         node.node.name,
-        f"|computed − f(x̂)| ≤ {local:.6g} for every allowed execution",
-        bool(np.isfinite(local)),
-        time.perf_counter() - start,
-        lemmas,
-        "" if np.isfinite(local) else _why(node),
+        goal=f"|computed − f(x̂)| ≤ {local:.6g} for every allowed execution",
+        holds=bool(np.isfinite(local)),
+        seconds=time.perf_counter() - start,
+        hypotheses=lemmas,
+        detail="" if np.isfinite(local) else _why(node),
     )
     for condition in node.rounding.preconditions:
         yield _decided(
             f"{condition.name}/{node.node.name}",
             Kind.FLOATING_POINT,
             node.node.name,
-            condition.statement,
-            condition.holds,
-            0.0,
+            goal=condition.statement,
+            holds=condition.holds,
+            seconds=0.0,
         )
     for tensor, assumed in node.assumed.items():
         start = time.perf_counter()
@@ -81,9 +83,9 @@ def _obligations_of(bounds: NetworkBounds, node: NodeBounds) -> Iterable[Obligat
             f"joint/{node.node.name}/{tensor}",
             Kind.COMPOSITION,
             node.node.name,
-            f"the run-time range proved of '{tensor}' lies in the one assumed here",
-            _within(proved, assumed),
-            time.perf_counter() - start,
+            goal=f"the run-time range proved of '{tensor}' lies in the one assumed here",
+            holds=_within(proved, assumed),
+            seconds=time.perf_counter() - start,
         )
 
 
@@ -108,6 +110,7 @@ def _decided(
     name: str,
     kind: Kind,
     node: str,
+    *,
     goal: str,
     holds: bool,
     seconds: float,

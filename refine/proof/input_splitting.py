@@ -68,6 +68,7 @@ def split_box(
     problem: Problem,
     whole: Part,
     excess: Callable[[Mapping[str, FloatArray]], float],
+    *,
     enough: float,
     deadline: float,
     workers: int,

@@ -42,7 +42,7 @@ Ask = Callable[[], Iterator[Query]]
 
 
 def node_queries(
-    bounds: NetworkBounds, node: NodeBounds, rows: int, largest: int, timeout: float, rlimit: int
+    bounds: NetworkBounds, node: NodeBounds, rows: int, *, largest: int, timeout: float, rlimit: int
 ) -> list[Ask]:
     """Queries about `rows` output elements of one node, spread evenly over them.
 

@@ -73,6 +73,7 @@ def aligned_inputs(
     sums: FirstSums,
     hunt: Hunt,
     execution: RuntimeContract,
+    *,
     near: FloatArray,
     derivative: FloatArray,
     rng: np.random.Generator,

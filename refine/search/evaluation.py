@@ -158,11 +158,11 @@ def candidate(
     return Candidate(
         point,
         hunt.box.real_point(point),
-        execution,
-        output,
-        tuple(int(i) for i in np.unravel_index(flat, shape)),
-        float(scores.excess[sample]),
-        None if hunt.meant is None else hunt.meant.execution,
+        execution=execution,
+        output=output,
+        index=tuple(int(i) for i in np.unravel_index(flat, shape)),
+        excess=float(scores.excess[sample]),
+        against=None if hunt.meant is None else hunt.meant.execution,
     )
 
 

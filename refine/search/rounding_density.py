@@ -34,6 +34,7 @@ def densest(
     hunt: Hunt,
     scored: Callable[[Points], Climbs],
     start: Climbs,
+    *,
     rng: np.random.Generator,
     places: int,
     rounds: int,

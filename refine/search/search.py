@@ -135,7 +135,7 @@ def search(
             if sums is not None:
                 for turn in range(_ALIGNMENTS):
                     start = starts.at(turn % _FEWEST_STARTS)
-                    found = scored(_aligned(hunt, sums, quick, start, rng, aligning))
+                    found = scored(_aligned(hunt, sums, quick, start=start, rng=rng, work=aligning))
                     found = found.joined(scored(_children(hunt, found, order, rng, batch)))
                     starts = starts.joined(found.best(1)).best(_STARTS)
                     spent += _ALIGNMENT_WORK + batch
@@ -182,6 +182,7 @@ def _glimpsed(
     hunt: Hunt,
     executions: tuple[RuntimeContract, ...],
     rng: np.random.Generator,
+    *,
     weight: int,
     late: Callable[[], bool],
     effort: float,
@@ -325,6 +326,7 @@ def _aligned(
     hunt: Hunt,
     sums: FirstSums,
     execution: RuntimeContract,
+    *,
     start: Climbs,
     rng: np.random.Generator,
     work: int,

@@ -162,6 +162,7 @@ def _made(
     name: str,
     since: int,
     curve: Callable[[Site], Curve],
+    *,
     real: Real,
     below: Runtime,
     above: Runtime,

@@ -23,4 +23,8 @@ def runtime(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
     return arithmetic.multiply(x, gate)
 
 
-OPERATORS = (smooth_operator("Mish", 18, lambda site: MISH, real, runtime, uses=(SOFTPLUS, TANH)),)
+OPERATORS = (
+    smooth_operator(
+        "Mish", 18, lambda site: MISH, real=real, runtime=runtime, uses=(SOFTPLUS, TANH)
+    ),
+)

@@ -33,6 +33,7 @@ def _operator(
     name: str,
     since: int,
     step: Step,
+    *,
     follows: tuple[float, float] | None,
     exact: Callable[[ObjectArray, Field], ObjectArray],
     computed: Computed,
@@ -92,17 +93,29 @@ def _computed_sign(x: V, arithmetic: Arithmetic[V]) -> V:
 
 
 OPERATORS = (
-    _operator("Sign", 9, np.sign, None, _sign, _computed_sign),
-    _operator("Floor", 6, np.floor, (-1.0, 0.0), lambda x, f: f.floor(x), lambda x, a: a.floor(x)),
+    _operator("Sign", 9, np.sign, follows=None, exact=_sign, computed=_computed_sign),
+    _operator(
+        "Floor",
+        6,
+        np.floor,
+        follows=(-1.0, 0.0),
+        exact=lambda x, f: f.floor(x),
+        computed=lambda x, a: a.floor(x),
+    ),
     _operator(
         "Ceil",
         6,
         np.ceil,
-        (0.0, 1.0),
-        lambda x, f: -f.floor(-x),
-        lambda x, a: a.negate(a.floor(a.negate(x))),
+        follows=(0.0, 1.0),
+        exact=lambda x, f: -f.floor(-x),
+        computed=lambda x, a: a.negate(a.floor(a.negate(x))),
     ),
     _operator(
-        "Round", 11, np.rint, (-0.5, 0.5), lambda x, f: f.nearest(x), lambda x, a: a.nearest(x)
+        "Round",
+        11,
+        np.rint,
+        follows=(-0.5, 0.5),
+        exact=lambda x, f: f.nearest(x),
+        computed=lambda x, a: a.nearest(x),
     ),
 )

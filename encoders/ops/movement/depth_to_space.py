@@ -53,6 +53,10 @@ def _check_space(site: Site) -> None:
 
 
 OPERATORS = (
-    gather_operator("DepthToSpace", 1, depth_to_space, _check_depth).reading("blocksize", "mode"),
-    gather_operator("SpaceToDepth", 1, space_to_depth, _check_space).reading("blocksize", "mode"),
+    gather_operator("DepthToSpace", 1, depth_to_space, check=_check_depth).reading(
+        "blocksize", "mode"
+    ),
+    gather_operator("SpaceToDepth", 1, space_to_depth, check=_check_space).reading(
+        "blocksize", "mode"
+    ),
 )

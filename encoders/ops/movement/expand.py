@@ -18,4 +18,4 @@ def check(site: Site) -> None:
     require_constants(site, (1,))
 
 
-OPERATORS = (gather_operator("Expand", 8, index_of, check),)
+OPERATORS = (gather_operator("Expand", 8, index_of, check=check),)

@@ -59,6 +59,6 @@ def check_elements(site: Site) -> None:
 
 
 OPERATORS = (
-    gather_operator("Gather", 1, index_of, check).reading("axis"),
-    gather_operator("GatherElements", 11, element_index_of, check_elements).reading("axis"),
+    gather_operator("Gather", 1, index_of, check=check).reading("axis"),
+    gather_operator("GatherElements", 11, element_index_of, check=check_elements).reading("axis"),
 )

@@ -79,7 +79,7 @@ def _adds_nothing(site: Site) -> bool:
 
 OPERATORS = (
     replace(
-        gather_operator("Pad", 2, index_of, check, fill_of, filled_by=2),
+        gather_operator("Pad", 2, index_of, check=check, fill_of=fill_of, filled_by=2),
         likeness=Likeness(copies=_adds_nothing),
     ).reading("mode", "pads", "value"),
 )

@@ -128,12 +128,12 @@ def notes(site: Site) -> tuple[str, ...]:
 
 OPERATORS = (
     replace(
-        gather_operator("Upsample", 7, index_of, check).reading("mode", "scales"),
+        gather_operator("Upsample", 7, index_of, check=check).reading("mode", "scales"),
         dtypes=tuple(d for d in DType if d is not DType.BFLOAT16),
         notes=notes,
     ),
     replace(
-        gather_operator("Resize", 10, index_of, check).reading(*ATTRIBUTES),
+        gather_operator("Resize", 10, index_of, check=check).reading(*ATTRIBUTES),
         notes=notes,
     ),
 )

@@ -48,7 +48,7 @@ def check(site: Site) -> None:
 
 OPERATORS = (
     replace(
-        gather_operator("ReverseSequence", 10, index_of, check),
+        gather_operator("ReverseSequence", 10, index_of, check=check),
         dtypes=tuple(dtype for dtype in DType if dtype is not DType.BFLOAT16),
     ).reading("batch_axis", "time_axis"),
 )

@@ -39,4 +39,4 @@ def check(site: Site) -> None:
         raise site.unsupported("its bounds do not give the inferred output shape")
 
 
-OPERATORS = (gather_operator("Slice", 1, index_of, check).reading("axes", "ends", "starts"),)
+OPERATORS = (gather_operator("Slice", 1, index_of, check=check).reading("axes", "ends", "starts"),)

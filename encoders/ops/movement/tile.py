@@ -21,4 +21,4 @@ def check(site: Site) -> None:
         raise site.unsupported(f"'repeats' {repeats} needs one number ≥ 0 for each axis")
 
 
-OPERATORS = (gather_operator("Tile", 6, index_of, check),)
+OPERATORS = (gather_operator("Tile", 6, index_of, check=check),)

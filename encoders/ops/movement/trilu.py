@@ -26,4 +26,4 @@ def check(site: Site) -> None:
     integers_at(site, 1, "k")
 
 
-OPERATORS = (gather_operator("Trilu", 14, index_of, check).reading("upper"),)
+OPERATORS = (gather_operator("Trilu", 14, index_of, check=check).reading("upper"),)

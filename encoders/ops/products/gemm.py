@@ -267,6 +267,7 @@ def _rescaled(
     site: Site,
     inputs: Sequence[Interval],
     plain: RoundingBound,
+    *,
     range_: Interval,
     r: Rounder,
     contract: RuntimeContract,

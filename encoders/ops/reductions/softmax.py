@@ -234,7 +234,7 @@ def rounding(
     e = exponentials(r, accuracy, x)
     error = softmax_error(r, e, softmax_range(x, kept.mask))
     error = np.minimum(error, whatever_the_scores(r, accuracy, x.shape[1]))
-    return _finished(site, kept, x, error, np.zeros_like(error), contract)
+    return _finished(site, kept, x, error=error, reached=np.zeros_like(error), contract=contract)
 
 
 def log_rounding(
@@ -249,13 +249,14 @@ def log_rounding(
     error = add_up(add_up(e.shift, log), 2.0 * r.flushed)
     magnitude = add_up(log_softmax_range(x, kept.mask).magnitude, error)
     error = kept.mask * add_up(error, r.of_sum(magnitude).bound)
-    return _finished(site, kept, x, error, magnitude, contract)
+    return _finished(site, kept, x, error=error, reached=magnitude, contract=contract)
 
 
 def _finished(
     site: Site,
     kept: Kept,
     x: Interval,
+    *,
     error: FloatArray,
     reached: FloatArray,
     contract: RuntimeContract,

@@ -166,7 +166,7 @@ def _without_value(graph: Graph, box: InputBox) -> str | None:
     """The first node that may have no finite real value, as a float64 evaluation shows it."""
     found: str | None = None
     for backward in (False, True):
-        bounds = network_bounds(graph, box, _WIDE, backward)
+        bounds = network_bounds(graph, box, _WIDE, backward=backward)
         found = _first_failing(bounds)
         if found is None:
             return None
