@@ -1,48 +1,41 @@
 """One leaf of the domain: every range and error of the network, recomputed from claimed ones.
 
-Tensors are treated in the order of the file. Over the reals x lies in [lo, hi], at run time
-x̂ = x + d with |d| ≤ err. What a certificate claims of a tensor is used for those after it, so each
-claim is shown from those before: by the image of the node, or by pulling functionals ±e_i back to
-the inputs through linear bounds (DeepPoly, CROWN), and e_i·d through slopes with remainders.
+Over the reals x lies in [lo, hi], at run time x̂ = x + d with |d| ≤ err. Each claim is shown from
+those of tensors before it: by the image of the node, or by pulling functionals ±e_i back to the
+inputs through linear bounds (DeepPoly, CROWN), and e_i·d through slopes with remainders.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from checker.exact import (
-    Array,
-    Index,
-    Linear,
-    Rejected,
-    Rows,
-    add,
-    dot_up,
-    down,
-    inner_up,
-    joined,
-    middle,
-    mul,
-    raised,
-)
+from checker.exact import Array, Rejected, Rows, add, dot_up, inner_up, joined, middle, mul, sum_up
 from checker.maps import chosen
 from checker.model import Model, Node
 from checker.rounding import Rounding
 
 _COEFFICIENTS = 2**21  # of the functionals that are pulled back at once
+_Bend = tuple[Any, Array, Array, Array, Array]
+"""(map, up, low, over, rest): f ≤ up·x + over and f ≥ low·x, x chosen by the map; of differences
+both slopes are one, and rest bounds what it leaves."""
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """What a certificate says of one tensor in one leaf; `slope` are lower slopes of a hinge."""
 
     lo: Array
     hi: Array
     err: Array
     slope: Array
+
+
+def down(x: Array, factor: Array | float) -> Array:
+    """A lower bound of x·factor, neither negative."""
+    return np.maximum(np.nextafter(np.multiply(x, factor), -np.inf), 0.0)
 
 
 def demand(tensor: str, what: str, shown: Array, claimed: Array) -> Array:
@@ -54,34 +47,19 @@ def demand(tensor: str, what: str, shown: Array, claimed: Array) -> Array:
     return claimed
 
 
-@dataclass(frozen=True)
-class Bend:
-    """f(x) ≤ `up`·x + `over` and f(x) ≥ `low`·x, for x chosen by `linear`; for differences, both
-    slopes are one, and `rest` bounds what it leaves."""
-
-    linear: Linear
-    up: Array
-    low: Array
-    over: Array
-    rest: Array
-
-
+@dataclass
 class Leaf:
     """The facts of one leaf as they are shown, in the order of the file. `met` hears of every
     claim what is shown of it."""
 
-    def __init__(
-        self,
-        model: Model,
-        contract: tuple[bool, bool],
-        claims: Mapping[str, Claim],
-        met: Callable[[str, str, Array, Array], Array] = demand,
-    ) -> None:
-        self.model, self.contract, self.claims, self.met = model, contract, claims, met
-        self.lo: dict[str, Array] = {}
-        self.hi: dict[str, Array] = {}
-        self.err: dict[str, Array] = {}
-        self.own: dict[str, Array] = {}
+    model: Model
+    contract: tuple[bool, bool]
+    claims: Mapping[str, Claim]
+    met: Callable[[str, str, Array, Array], Array] = demand
+    lo: dict[str, Array] = field(default_factory=dict)
+    hi: dict[str, Array] = field(default_factory=dict)
+    err: dict[str, Array] = field(default_factory=dict)
+    own: dict[str, Array] = field(default_factory=dict)
 
     def settle(self, box: Mapping[str, tuple[Array, Array]]) -> dict[str, Array]:
         """Check every claim; upper bounds of |d| of every output element."""
@@ -96,48 +74,32 @@ class Leaf:
         self.lo[t], self.hi[t] = lo, hi = self._image(node)
         if claim is not None:
             shown = self._pulled(t, hi, claim.hi, 1.0, True)
-            upper = self.met(t, "the upper end", shown, claim.hi)
+            self.hi[t] = np.minimum(hi, self.met(t, "the upper end", shown, claim.hi))
             shown = self._pulled(t, -lo, -claim.lo, -1.0, True)
-            lower = -self.met(t, "the negated lower end", shown, -claim.lo)
-            self.lo[t], self.hi[t] = np.maximum(lo, lower), np.minimum(hi, upper)
+            self.lo[t] = -np.minimum(-lo, self.met(t, "the negated lower end", shown, -claim.lo))
         moved = self._moved(node)
-        size = add(np.maximum(-self.lo[t], self.hi[t]), moved)
+        size = add(self._size(t, True), moved)
         lows = [-add(-self.lo[i], self.err[i]) for i in node.inputs]
         highs = [add(self.hi[i], self.err[i]) for i in node.inputs]
-        self.own[t] = Rounding(node.format, self.contract).of(node, lows, highs, size)
+        self.own[t] = Rounding(self.model.format, self.contract).of(node, lows, highs, size)
         self.err[t] = add(moved, self.own[t])
         if not np.all(np.isfinite(self.hi[t] - self.lo[t] + self.err[t])):
             raise Rejected(f"{node.title}: its range or error is not bounded")
         if claim is not None:
             shown = self._pulled(t, self.err[t], claim.err, 1.0, False)
-            claimed = self.met(t, "the error", shown, claim.err)
-            self.err[t] = np.minimum(self.err[t], claimed)
+            self.err[t] = np.minimum(self.err[t], self.met(t, "the error", shown, claim.err))
 
-    def _pulled(
-        self, t: str, known: Array, enough: Array | float, sign: float, real: bool
-    ) -> Array:
-        """What is known of sign·x, or of |d|, and where that is not enough what pulling it back
-        shows, if that is less."""
-        rows, shown, n = np.flatnonzero(~(known <= enough)), known.copy(), known.size
-        most = max(_COEFFICIENTS // max(self.model.sizes.values()), 1)
-        for part in (rows[i : i + most] for i in range(0, len(rows), most)):
-            c = np.zeros((len(part), n))
-            c[np.arange(len(part)), part] = sign
-            units = Rows(c, np.full((len(part), 1), 2.0**-40))
-            shown[part] = np.minimum(shown[part], self._pull(t, units, real))
-        return shown
-
-    # --- one node forward
+    def _size(self, t: str, real: bool) -> Array:
+        return np.maximum(-self.lo[t], self.hi[t]) if real else self.err[t]
 
     def _image(self, node: Node) -> tuple[Array, Array]:
-        if node.kind == "maximum":
-            t = node.inputs[0]
-            return np.max(self.lo[t][node.index], axis=0), np.max(self.hi[t][node.index], axis=0)
-        if node.kind == "hinge":
+        if node.kind != "affine":
             lo, hi, b = self.lo[node.inputs[0]], self.hi[node.inputs[0]], node.below
+            if node.kind == "maximum":
+                return np.max(lo[node.index], axis=0), np.max(hi[node.index], axis=0)
             return np.where(lo < 0, -mul(-lo, b), lo), np.where(hi < 0, -down(-hi, b), hi)
-        lo, hi = -add(-node.bias, node.unsure), add(node.bias, node.unsure)
-        lo, hi = (np.where(node.unsure == 0, node.bias, end) for end in (lo, hi))
+        ends = [-add(-node.bias, node.unsure), add(node.bias, node.unsure)]
+        lo, hi = (np.where(node.unsure == 0, node.bias, end) for end in ends)
         for t, linear in zip(node.inputs, node.maps, strict=True):
             if linear.moves:
                 ends = [
@@ -155,17 +117,27 @@ class Leaf:
 
     def _moved(self, node: Node) -> Array:
         """|f(x̂) − f(x)|, rounding left out."""
-        if node.kind == "maximum":
-            return self._follow(node)[2]
-        if node.kind == "hinge":
-            bend, error = self._bend(node, False), self.err[node.inputs[0]]
-            return add(mul(bend.up, error), bend.rest)
+        if node.kind != "affine":
+            bend = self._bend(node, False)
+            return add(mul(bend[1], bend[0].size(self.err[node.inputs[0]])), bend[4])
         total = np.zeros(node.bias.shape)
         for t, linear in zip(node.inputs, node.maps, strict=True):
             total = add(total, linear.size(self.err[t]))
         return total
 
     # --- backward
+
+    def _pulled(self, t: str, known: Array, enough: Any, sign: float, real: bool) -> Array:
+        """What is known of sign·x, or of |d|, and where that is not enough what pulling it back
+        shows, if that is less."""
+        rows, shown, n = np.flatnonzero(~(known <= enough)), known.copy(), known.size
+        most = max(_COEFFICIENTS // max(self.model.sizes.values()), 1)
+        for part in (rows[i : i + most] for i in range(0, len(rows), most)):
+            c = np.zeros((len(part), n))
+            c[np.arange(len(part)), part] = sign
+            units = Rows(c, np.full((len(part), 1), 2.0**-40))
+            shown[part] = np.minimum(shown[part], self._pull(t, units, real))
+        return shown
 
     def _pull(self, target: str, rows: Rows, real: bool) -> Array:
         """Upper bounds of functionals of a tensor's real values, or of its differences."""
@@ -174,66 +146,56 @@ class Leaf:
             if node.output in pending:
                 total = add(total, self._step(node, pending.pop(node.output), pending, real))
         for t, came in pending.items():
-            if real:
-                mid, radius = middle(self.lo[t], self.hi[t])
-                total = add(total, add(inner_up(came, mid), dot_up(came.c, radius)))
-            else:
-                total = add(total, dot_up(came.c, self.err[t]))
+            mid, radius = middle(self.lo[t], self.hi[t])
+            total = add(total, inner_up(came, mid)) if real else total
+            total = add(total, dot_up(came.c, radius if real else self.err[t]))
         return np.where(np.isnan(total), np.inf, total)
 
     def _step(self, node: Node, came: Rows, pending: dict[str, Rows], real: bool) -> Array:
         """Functionals of a node's output become some of its inputs, which are left in `pending`,
         and this constant."""
-        total = dot_up(came.c, node.unsure if real else self.own[node.output])
+        total, maps = dot_up(came.c, node.unsure if real else self.own[node.output]), node.maps
         total = add(total, inner_up(came, node.bias)) if real else total
-        maps = node.maps
         if node.kind != "affine":
-            bend, (t,) = self._bend(node, real), node.inputs
-            size, maps = self._size(t, real), (bend.linear,)
-            total = add(total, dot_up(came.c, bend.rest))
-            total = add(total, inner_up(Rows(np.maximum(came.c, 0.0), came.grid), bend.over))
-            slope = np.where(came.c > 0, bend.up, bend.low)
-            c = np.rint(came.c * slope / came.grid) * came.grid
-            off = (bend.linear.forward(bend.linear.weights, size[None])[0])[
-                np.any((slope != 0) & (slope != 1), axis=0)
-            ]
-            total = add(total, mul(came.grid[:, 0], raised(np.sum(off), off.size)))
-            came = Rows(c, came.grid)
+            linear, up, low, over, rest = self._bend(node, real)
+            total, maps = add(total, dot_up(came.c, rest)), (linear,)
+            total = add(total, inner_up(Rows(np.maximum(came.c, 0.0), came.grid), over))
+            slope = np.where(came.c > 0, up, low)
+            bent = np.any((slope != 0) & (slope != 1), axis=0)
+            off = linear.forward(linear.weights, self._size(node.inputs[0], real)[None])[0][bent]
+            total = add(total, mul(came.grid[:, 0], sum_up(off)))
+            came = Rows(np.rint(came.c * slope / came.grid) * came.grid, came.grid)
         for t, linear in zip(node.inputs, maps, strict=True):
             size = self._size(t, real)
             sent, cost = linear.back(came, size)
             total = add(total, cost)
             if t in pending:
                 sent, loss = joined([pending[t].c, sent.c])
-                total = add(total, mul(loss[:, 0], raised(np.sum(size), size.size)))
+                total = add(total, mul(loss[:, 0], sum_up(size)))
             pending[t] = sent
         return total
 
-    def _size(self, t: str, real: bool) -> Array:
-        return np.maximum(-self.lo[t], self.hi[t]) if real else self.err[t]
-
     # --- hinges and maxima
 
-    def _bend(self, node: Node, real: bool) -> Bend:
+    def _bend(self, node: Node, real: bool) -> _Bend:
         if node.kind == "maximum":
-            return self._chord(node) if real else self._followed(node)
+            return self._maximum(node, real)
         return self._lines(node) if real else self._secant(node)
 
-    def _lines(self, node: Node) -> Bend:
+    def _lines(self, node: Node) -> _Bend:
         """The chord above, and below any slope between b and 1, which the certificate chooses."""
         t, b = node.inputs[0], node.below
         lo, hi, claim = self.lo[t], self.hi[t], self.claims.get(t)
-        bent, stable = (lo < 0) & (hi > 0), np.where(lo >= 0, 1.0, b)
+        bent, stable, none = (lo < 0) & (hi > 0), np.where(lo >= 0, 1.0, b), np.zeros(lo.shape)
         steep = b + (1.0 - b) * np.clip(np.where(bent, hi / np.where(bent, hi - lo, 1.0), 0), 0, 1)
         over = np.maximum(add(mul(steep, -lo), -down(-lo, b)), add(hi, -down(hi, steep)))
         low = np.where(hi > -lo, 1.0, b) if claim is None else claim.slope
         if not np.all((low >= b) & (low <= 1.0)):
             raise Rejected(f"{node.title}: a slope claimed for '{t}' is not between {b} and 1")
-        over, none = np.where(bent, np.maximum(over, 0.0), 0.0), np.zeros(lo.shape)
         up, low = np.where(bent, steep, stable), np.where(bent, low, stable)
-        return Bend(node.maps[0], up, low, over, none)
+        return node.maps[0], up, low, np.where(bent, np.maximum(over, 0.0), 0.0), none
 
-    def _secant(self, node: Node) -> Bend:
+    def _secant(self, node: Node) -> _Bend:
         """f(x̂) − f(x) = slope·d + r with |r| ≤ rest: 1, b, or between, whichever is best.
 
         With f = b·x + (1 − b)·max(x, 0), what is left of slope 1 is (1 − b) times the change of
@@ -243,49 +205,27 @@ class Leaf:
         error, none = self.err[t], np.zeros(self.err[t].shape)
         above = np.minimum(error, np.maximum(add(-self.lo[t], error), 0.0))
         beneath = np.minimum(error, np.maximum(add(self.hi[t], error), 0.0))
-        best = np.minimum(above, beneath)
-        half = best > 0.5 * error
+        half = np.minimum(above, beneath) > 0.5 * error
         slope = np.where(half, 0.5 + 0.5 * b, np.where(above <= beneath, 1.0, b))
-        rest = mul(np.where(half, 0.5 * error, best), 1.0 if b == 0 else add(1.0, -b))
-        rest = rest if b == 0 else add(rest, np.where(half, mul(error, 2.0**-52), 0.0))
-        return Bend(node.maps[0], slope, slope, none, rest)
+        rest = np.where(half, 0.5 * error, np.minimum(above, beneath))
+        rest = rest if b == 0 else add(mul(rest, add(1.0, -b)), mul(error, 2.0**-52))
+        return node.maps[0], slope, slope, none, rest
 
-    def _leader(self, node: Node, error: Array) -> tuple[Index, Array, Array]:
-        """Of every window the element whose lower end is highest, that end, and the highest upper
-        end of the others."""
+    def _maximum(self, node: Node, real: bool) -> _Bend:
+        """The element whose lower end is highest, where no other can rise above it. Where one can,
+        at least that element and at most the highest end or, of differences, that element's up to
+        how far another may rise above it, or the largest in question, whichever is less."""
         t, index = node.inputs[0], node.index
-        lows, highs = -add(-self.lo[t], error)[index], add(self.hi[t], error)[index]
+        error = np.zeros(self.err[t].shape) if real else self.err[t]
+        lows, highs = (-add(-self.lo[t], error))[index], add(self.hi[t], error)[index]
         place = np.take_along_axis(index, np.argmax(lows, axis=0)[None], axis=0)[0]
-        rival = np.max(np.where(index == place, -np.inf, highs), axis=0)
-        return place, np.max(lows, axis=0), rival
-
-    def _chord(self, node: Node) -> Bend:
-        """max ≥ leader, and max ≤ slope·leader + over, exact at both ends of the leader."""
-        t, none = node.inputs[0], np.zeros(node.index.shape[1])
-        place, _, rival = self._leader(node, np.zeros(1))
-        low, high = self.lo[t][place], self.hi[t][place]
-        alone = rival <= low
-        slope = np.where(high > rival, (high - rival) / np.where(high > low, high - low, 1.0), 0.0)
-        slope = np.where(alone, 1.0, np.clip(slope, 0.0, 1.0))
-        over = [
-            add(np.maximum(x, rival), np.where(x > 0, -down(np.abs(x), slope), mul(-x, slope)))
-            for x in (low, high)
-        ]
+        low, rival = np.max(lows, axis=0), np.max(np.where(index == place, -np.inf, highs), axis=0)
+        gap, none = np.maximum(add(rival, -low), 0.0), np.zeros(low.shape)
         linear = chosen(place[None], self.model.sizes[t], np.ones(()))
-        return Bend(linear, slope, none + 1.0, np.where(alone, 0.0, np.maximum(*over)), none)
-
-    def _follow(self, node: Node) -> tuple[Index, Array, Array]:
-        """The leader, how far a rival may rise above it, and the largest difference in question."""
-        error = self.err[node.inputs[0]]
-        place, low, rival = self._leader(node, error)
-        possible = add(self.hi[node.inputs[0]], error)[node.index] >= low
-        radius = np.max(np.where(possible, error[node.index], 0.0), axis=0)
-        return place, np.maximum(add(rival, -low), 0.0), radius
-
-    def _followed(self, node: Node) -> Bend:
-        """The leader's difference where no rival can rise far above it, else the largest."""
-        place, gap, radius = self._follow(node)
+        if real:
+            alone = (rival <= low).astype(np.float64)
+            over = np.where(alone > 0, 0.0, np.maximum(self.hi[t][place], rival))
+            return linear, alone, none + 1.0, over, none
+        radius = np.max(np.where(highs >= low, error[index], 0.0), axis=0)
         kept = ((gap < radius) | (gap == 0)).astype(np.float64)
-        linear = chosen(place[None], self.model.sizes[node.inputs[0]], np.ones(()))
-        rest = np.where(kept > 0, gap, radius)
-        return Bend(linear, kept, kept, np.zeros(rest.shape), rest)
+        return linear, kept, kept, none, np.where(kept > 0, gap, radius)

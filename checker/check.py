@@ -28,7 +28,7 @@ from checker.rounding import read_contract
 
 SCHEMA = "refine-certificate-1"
 KEYS = {"schema", "model", "contract", "inputs", "claim", "boxes", "tensors", "nodes", "by"}
-MOST_BYTES, DEEPEST = 2**31, 200
+MOST_BYTES = 2**31
 ACCEPTED, REJECTED, OUTSIDE = 0, 1, 2
 
 Sides = dict[str, tuple[Array, Array]]
@@ -64,21 +64,17 @@ def read_certificate(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
 def pieces(sides: Sides, tree: Any, inputs: Sequence[str]) -> Iterator[tuple[int, Sides]]:
     """The leaves of a box by number, with their sides; together they are the box, because every
     split leaves both halves. A tree is [number], or [input, element, at, below, above]."""
-    pending = [(tree, sides, 0)]
-    while pending:
-        here, box, depth = pending.pop()
-        if len(here) == 1 and type(here[0]) is int:
-            yield here[0], box
-            continue
-        (k, element, at, *halves), at = here, float.fromhex(here[2])
-        lo, hi = box[inputs[k]]
-        inside = min(k, element) >= 0 and lo[element] <= at <= hi[element]
-        if not inside or len(halves) != 2 or depth > DEEPEST:
-            raise Rejected("a box is split outside its sides")
-        below, above = hi.copy(), lo.copy()
-        below[element] = above[element] = at
-        pending.append((halves[0], {**box, inputs[k]: (lo, below)}, depth + 1))
-        pending.append((halves[1], {**box, inputs[k]: (above, hi)}, depth + 1))
+    if len(tree) == 1 and type(tree[0]) is int:
+        yield tree[0], sides
+        return
+    t, element, at, halves = inputs[tree[0]], tree[1], float.fromhex(tree[2]), tree[3:]
+    lo, hi = sides[t]
+    if min(tree[:2]) < 0 or not lo[element] <= at <= hi[element] or len(halves) != 2:
+        raise Rejected("a box is split outside its sides")
+    below, above = hi.copy(), lo.copy()
+    below[element] = above[element] = at
+    for half, ends in zip(halves, ((lo, below), (above, hi)), strict=True):
+        yield from pieces({**sides, t: ends}, half, inputs)
 
 
 def check(data: bytes, model_data: bytes) -> tuple[str, Mapping[str, Fraction]]:
@@ -96,19 +92,17 @@ def check(data: bytes, model_data: bytes) -> tuple[str, Mapping[str, Fraction]]:
         raise Outside(f"the certificate does not have the form of its schema ({error})") from error
 
 
-def _checked(
-    document: Mapping[str, Any], arrays: Mapping[str, Any], model_data: bytes
-) -> tuple[str, Mapping[str, Fraction]]:
-    if hashlib.sha256(model_data).hexdigest() != document["model"]["sha256"]:
+def _checked(document: Any, arrays: Any, data: bytes) -> tuple[str, Mapping[str, Fraction]]:
+    if hashlib.sha256(data).hexdigest() != document["model"]["sha256"]:
         raise Rejected("the certificate is of a model with another hash")
     shapes = {i["name"]: tuple(int(n) for n in i["shape"]) for i in document["inputs"]}
-    model, claim, table = read_model(model_data, shapes), document["claim"], document["contract"]
+    model, claim, table = read_model(data, shapes), document["claim"], document["contract"]
     if set(claim) != {"kind", "eps"} or claim["kind"] != "accuracy":
         raise Outside(f"a claim of kind {claim['kind']!r} is not in the checker's language")
     epsilons = {t: Fraction(e) for t, e in claim["eps"].items()}
     if set(epsilons) != set(model.outputs):
         raise Rejected(f"it claims of {sorted(epsilons)}; the outputs are {sorted(model.outputs)}")
-    contract = read_contract(table, {n.format for n in model.nodes})
+    contract = read_contract(table, model.format)
     if document["nodes"] != described(model) or document["tensors"] != claimed_tensors(model):
         raise Rejected("the lemmas or the tensors claimed are not those that this model needs")
 
@@ -116,8 +110,7 @@ def _checked(
         if name not in arrays or (row is not None and not 0 <= row < len(arrays[name])):
             raise Rejected(f"'{name}' of leaf {row} is missing")
         value = arrays[name] if row is None else arrays[name][row]
-        good = value.dtype == np.float64 and value.shape == (size,) and np.all(np.isfinite(value))
-        if not good:
+        if value.dtype != np.float64 or value.shape != (size,) or not np.all(np.isfinite(value)):
             raise Rejected(f"'{name}' does not hold {size} finite float64 numbers")
         return np.asarray(value)
 
@@ -130,14 +123,12 @@ def _checked(
 
     def claimed(i: int, t: str, row: int) -> Claim:
         names = [f"{name}{i}" for name in ("lo", "hi", "err", "slope")]
-        found = Claim(*(array(name, model.sizes[t], row) for name in names))
-        if np.any((found.lo > found.hi) | (found.err < 0) | (np.abs(found.slope - 0.5) > 0.5)):
-            raise Rejected(
-                f"of '{t}' in leaf {row} an empty range or a slope beyond [0, 1] is claimed"
-            )
-        return found
+        c = Claim(*(array(name, model.sizes[t], row) for name in names))
+        if np.any((c.lo > c.hi) | (c.err < 0) | (np.abs(c.slope - 0.5) > 0.5)):
+            raise Rejected(f"an empty range or a slope beyond [0, 1] of '{t}' in leaf {row}")
+        return c
 
-    seen, largest = [], {t: Fraction(0) for t in model.outputs}
+    seen, largest = [], dict.fromkeys(model.outputs, Fraction(0))
     for b, box in enumerate(document["boxes"]):
         for leaf, piece in pieces(sides(f"box{b}_lo", f"box{b}_hi"), box["tree"], model.inputs):
             seen.append(leaf)

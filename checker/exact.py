@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
-Index = npt.NDArray[np.int64]
 Apply = Callable[[Array, Array], Array]
 
 TOP, SLICE = 40, 20  # bits of a coefficient above the grid of its functional, and of a slice
@@ -44,14 +43,14 @@ def mul(a: Array | float, b: Array | float) -> Array:
     return np.where(none, 0.0, np.nextafter(np.multiply(a, b), np.inf))
 
 
-def down(x: Array, factor: Array | float) -> Array:
-    """A lower bound of x·factor, neither negative."""
-    return np.maximum(np.nextafter(np.multiply(x, factor), -np.inf), 0.0)
-
-
 def raised(total: Any, terms: int) -> Array:
     """Upper bounds of sums of so many products, none negative, that float64 gave as `total`."""
     return np.asarray(total * (1.0 + (terms + 4) * 2.0**-52) + (total > 0) * 2.0**LEAST)
+
+
+def sum_up(v: Array) -> Array:
+    """An upper bound of Σv, v not negative."""
+    return raised(np.sum(v), v.size)
 
 
 def dot_up(c: Array, v: Array) -> Array:
@@ -67,15 +66,10 @@ class Rows:
     grid: Array
 
 
-def power_above(x: Array) -> Index:
-    """Exponents e with x < 2^e, as small as can be."""
-    return np.where(x > 0, np.frexp(x)[1], LEAST + TOP).astype(np.int64)
-
-
 def joined(parts: Sequence[Array]) -> tuple[Rows, Array]:
     """Rows near the sum of these exact numbers, and how far a coefficient may be off, (k, 1)."""
     largest = sum(np.max(np.abs(p), axis=1, keepdims=True, initial=0.0) for p in parts)
-    grid = np.ldexp(1.0, np.maximum(power_above(np.asarray(largest)) - TOP, LEAST))
+    grid = np.ldexp(1.0, np.maximum(np.frexp(largest)[1] - TOP, LEAST))
     c = sum(np.rint(p / grid) for p in parts) * grid
     return Rows(np.asarray(c), grid), grid * (0.5 * len(parts))
 
@@ -95,12 +89,11 @@ class Linear:
         self.weights, self.forward, self.backward, self.terms = weights, forward, backward, terms
         self.absolute = add(np.abs(weights), unsure) if np.any(unsure) else np.abs(weights)
         self.moves = terms == 1 and bool(np.all(self.absolute == 1.0))
-        bits = 52 - SLICE - max(int(terms).bit_length(), 1)
+        bits = 52 - SLICE - int(terms).bit_length()
         if bits < 8:
             raise Outside(f"a sum of {terms} terms is too long for exact arithmetic")
-        top = int(power_above(np.max(np.abs(weights), initial=0.0)))
+        top, left = int(np.frexp(np.max(np.abs(weights), initial=0.0))[1]), weights
         self.slices: list[tuple[Array, float]] = []
-        left = weights
         for unit in (2.0 ** (top - bits), 2.0 ** (top - 2 * bits)):
             integers = np.rint(left / unit)
             left = left - integers * unit
@@ -113,24 +106,21 @@ class Linear:
         integers = rows.c / rows.grid
         high = np.rint(integers * 2.0**-SLICE)
         both = (high, 2.0**SLICE), (integers - high * 2.0**SLICE, 1.0)
-        return [
-            apply(weights, x) * (rows.grid * (unit * scale))
-            for x, scale in both
-            for weights, unit in self.slices
-        ]
+        pairs = [(x, w, scale * unit) for x, scale in both for w, unit in self.slices]
+        return [apply(weights, x) * (rows.grid * unit) for x, weights, unit in pairs]
 
     def back(self, rows: Rows, size: Array) -> tuple[Rows, Array]:
         """The functionals on an input of at most this size, and what was left out of them."""
         if self.moves:
             return Rows(self.backward(self.weights, rows.c), rows.grid), np.zeros(len(rows.c))
         found, loss = joined(self.products(self.backward, rows))
-        cost = mul(loss[:, 0], raised(np.sum(size), size.size))
+        cost = mul(loss[:, 0], sum_up(size))
         if self.rest is not None:
             cost = add(cost, dot_up(rows.c, self.of(self.rest, size)))
         return found, cost
 
     def at(self, x: Array) -> tuple[Array, Array]:
-        """What becomes of one x that lies on a grid (`gridded`), and how far that may be off."""
+        """What becomes of one x that lies on a grid (`middle`), and how far that may be off."""
         found, loss = joined(self.products(self.forward, joined([x[None]])[0]))
         off = np.broadcast_to(loss[0], found.c[0].shape)
         return found.c[0], off if self.rest is None else add(off, self.of(self.rest, np.abs(x)))
@@ -144,14 +134,9 @@ class Linear:
         return self.of(self.absolute, x)
 
 
-def gridded(x: Array) -> Array:
-    """Numbers near x that `Linear.at` takes as they are."""
-    return np.asarray(joined([x[None]])[0].c[0])
-
-
 def middle(lo: Array, hi: Array) -> tuple[Array, Array]:
     """A centre on a grid and a radius that reaches both ends."""
-    mid = gridded(0.5 * lo + 0.5 * hi)
+    mid = joined([(0.5 * lo + 0.5 * hi)[None]])[0].c[0]
     return mid, np.maximum(add(hi, -mid), add(mid, -lo))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -10,13 +10,27 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
 
-from checker.exact import Array, Index, Linear, Outside, add
-from checker.maps import chosen, convolution, product, windows
+from checker.exact import Array, Linear, Outside, add
+from checker.maps import Index, chosen, convolution, product, windows
 
 FLOATS = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
 OPSETS = range(7, 27)
 ZERO = np.zeros(())
+_WINDOW = "auto_pad ceil_mode dilations kernel_shape pads strides "
+OPERATORS = {  # the method that reads it, and the attributes that are understood
+    "Add": ("sum", ""), "AveragePool": ("pool", _WINDOW + "count_include_pad"),
+    "BatchNormalization": ("normalize", "epsilon momentum spatial training_mode"),
+    "Concat": ("move", "axis"), "Constant": ("store", "value"), "Conv": ("conv", _WINDOW + "group"),
+    "Div": ("scale", ""), "Dropout": ("dropout", "ratio seed"), "Flatten": ("move", "axis"),
+    "Gather": ("move", "axis"), "Gemm": ("matrix", "alpha beta transA transB"),
+    "Identity": ("move", ""), "LeakyRelu": ("hinge", "alpha"), "MatMul": ("matrix", ""),
+    "MaxPool": ("pool", _WINDOW + "storage_order"), "Mul": ("scale", ""),
+    "Pad": ("move", "mode pads value"), "Relu": ("hinge", ""), "Reshape": ("move", "allowzero"),
+    "Shape": ("store", ""), "Slice": ("move", "axes ends starts"), "Squeeze": ("move", "axes"),
+    "Sub": ("sum", ""), "Transpose": ("move", "perm"), "Unsqueeze": ("move", "axes"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,7 +42,6 @@ class Node:
     name: str
     op: str
     output: str
-    format: str
     inputs: tuple[str, ...]
     kind: str
     lemma: str
@@ -47,9 +60,10 @@ class Node:
 
 @dataclass(frozen=True)
 class Model:
-    """The nodes in order; sizes of all tensors that vary; names of inputs and outputs."""
+    """The nodes in order; the format of all floats; sizes of all tensors that vary."""
 
     nodes: tuple[Node, ...]
+    format: str
     sizes: Mapping[str, int]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -65,13 +79,16 @@ def read_model(data: bytes, shapes: Mapping[str, Sequence[int]]) -> Model:
     return _Reader(proto, shapes).model()
 
 
-def _array(tensor: onnx.TensorProto) -> Any:
+def _array(tensor: onnx.TensorProto, kind: int) -> Any:
+    """The stored tensor, floats of this kind in float64."""
     if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
         raise Outside(f"the stored tensor '{tensor.name}' lies outside the model's file")
     value = numpy_helper.to_array(tensor)
     value = value.astype(np.float64) if tensor.data_type in FLOATS else value
-    if tensor.data_type not in (*FLOATS, 6, 7) or not np.all(np.isfinite(value)):
-        raise Outside(f"the stored tensor '{tensor.name}' is not of finite floats, int32 or int64")
+    if tensor.data_type not in (kind, 6, 7) or not np.all(np.isfinite(value)):
+        raise Outside(
+            f"'{tensor.name}' does not hold finite {FLOATS[kind]}, int32 or int64 numbers"
+        )
     return value
 
 
@@ -84,51 +101,47 @@ class _Reader:
             raise Outside(f"the model's opset is {versions}, not among those read here")
         if proto.functions or proto.graph.sparse_initializer or proto.training_info:
             raise Outside("the model has functions, sparse tensors or training information")
-        self.graph, self.opset = proto.graph, versions[0]
-        self.stored = {t.name: _array(t) for t in self.graph.initializer}
-        given = {i.name: i.type.tensor_type for i in self.graph.input if i.name not in self.stored}
-        kept = {t: tuple(shapes.get(t, ())) for t in given}
-        for t, kind in given.items():
-            dims = [
-                d.dim_value if d.HasField("dim_value") else n
-                for d, n in zip(kind.shape.dim, kept[t], strict=False)
-            ]
-            if tuple(dims) != kept[t] or min((1, *dims)) < 1 or kind.elem_type not in FLOATS:
+        self.graph, self.opset, self.nodes = proto.graph, versions[0], list[Node]()
+        held = {t.name for t in self.graph.initializer}
+        given = {i.name: i.type.tensor_type for i in self.graph.input if i.name not in held}
+        self.kind = max((k.elem_type for k in given.values()), default=0)
+        self.shapes = {t: tuple(shapes[t]) for t in given if t in shapes}
+        for t, shape in self.shapes.items():
+            dims = given[t].shape.dim
+            fits = all(d.dim_value in (n, 0) and n > 0 for d, n in zip(dims, shape, strict=False))
+            one = given[t].elem_type == self.kind and self.kind in FLOATS
+            if len(dims) != len(shape) or not fits or not one:
                 raise Outside(f"input '{t}' does not hold floats in the certificate's shape")
-        if set(given) != set(shapes):
+        if not set(given) == set(shapes):
             raise Outside(f"the model's inputs are {sorted(given)}, not {sorted(shapes)}")
-        self.shapes, self.nodes = kept, list[Node]()
-        self.formats = {t: FLOATS[k.elem_type] for t, k in given.items()}
+        self.stored = {t.name: _array(t, self.kind) for t in self.graph.initializer}
 
     def model(self) -> Model:
-        inputs = tuple(self.shapes)
-        for position, proto in enumerate(self.graph.node):
-            self.proto, self.op = proto, proto.op_type
-            self.name = proto.name or f"{self.op}_{position}"
-            self.held = {a.name: a for a in proto.attribute}
-            self.require(
-                proto.domain in ("", "ai.onnx") and self.op in OPERATORS, "another operator"
-            )
+        inputs, outputs = tuple(self.shapes), tuple(o.name for o in self.graph.output)
+        for position, self.proto in enumerate(self.graph.node):  # noqa: B020
+            self.op = self.proto.op_type
+            self.name = self.proto.name or f"{self.op}_{position}"
+            self.held = {a.name: a for a in self.proto.attribute}
+            known = self.proto.domain in ("", "ai.onnx") and self.op in OPERATORS
+            self.require(known, "another operator")
             act, read = OPERATORS[self.op]
-            for unknown in sorted(set(self.held) - set(read.split())):
-                self.require(False, f"it without attribute '{unknown}'")
+            unknown = sorted(set(self.held) - set(read.split()))
+            self.require(not unknown, f"it without the attributes {unknown}")
             try:
-                act(self)
+                getattr(self, act)()
             except (ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
                 self.require(False, f"inputs that fit each other ({error})")
-        outputs = tuple(o.name for o in self.graph.output)
         if not outputs or any(o not in self.shapes for o in outputs):
             raise Outside("an output of the model is stored or missing")
-        return Model(
-            tuple(self.nodes), {t: prod(s) for t, s in self.shapes.items()}, inputs, outputs
-        )
+        sizes = {t: prod(s) for t, s in self.shapes.items()}
+        return Model(tuple(self.nodes), FLOATS[self.kind], sizes, inputs, outputs)
 
     # --- what a node reads and writes
 
     def require(self, holds: Any, what: str) -> None:
         if not holds:
-            title = f"node '{self.name}' ({self.op})"
-            raise Outside(f"{title}: only {what} is in the checker's language")
+            only = f"only {what} is in the checker's language"
+            raise Outside(f"node '{self.name}' ({self.op}): {only}")
 
     def a(self, name: str, default: Any) -> Any:
         value = onnx.helper.get_attribute_value(self.held[name]) if name in self.held else default
@@ -163,81 +176,54 @@ class _Reader:
     def put(self, shape: Any, sources: Sequence[int], kind: str, lemma: str, **what: Any) -> None:
         """A node of the model that reads the inputs `sources`."""
         name, inputs = self.output(), tuple(self.given(k) for k in sources)
-        form = self.formats[inputs[0]]
-        self.require({self.formats[t] for t in inputs} == {form}, "one type of inputs")
+        stored = what.pop("stored", ())
         for key in ("bias", "unsure"):
             what[key] = np.broadcast_to(what.get(key, ZERO), shape).reshape(-1)
-        wide = (np.asarray(v, np.float64) for v in what.pop("stored", ()))
-        stored = tuple(v if lemma == "sum-any-order" else self.flat(v, shape) for v in wide)
-        where = (self.name, self.op, name, form, inputs, kind, lemma)
+        if lemma != "sum-any-order":
+            stored = tuple(np.broadcast_to(v, shape).reshape(-1) for v in stored)
+        where = (self.name, self.op, name, inputs, kind, lemma)
         self.nodes.append(Node(*where, stored=stored, **what))
-        self.shapes[name], self.formats[name] = tuple(int(n) for n in shape), form
-
-    def flat(self, v: Any, shape: Sequence[int]) -> Any:
-        return np.broadcast_to(v, shape).reshape(-1) if v.size != prod(shape) else v.reshape(-1)
+        self.shapes[name] = tuple(int(n) for n in shape)
 
     # --- operators that move data
 
-    def move(self, act: Callable[..., Any], sources: Sequence[int] = (0,)) -> None:
-        """What `act` does to arrays, done to the places of their elements."""
-        varying, bias, maps = [k for k in sources if self.varies(k)], ZERO, []
-        if not varying:
-            self.stored[self.output()] = np.asarray(act(*(self.constant(k) for k in sources)))
+    def move(self) -> None:
+        """What ONNX's reference does to arrays, done to the places of their elements."""
+        inputs = list(self.proto.input)
+        names = list(dict.fromkeys(n for n in inputs if n))
+        data = names if self.op == "Concat" else names[:1]
+        held = {n: self.constant(inputs.index(n)) for n in names if n not in self.shapes}
+        self.require(set(names) <= {*data, *held}, "stored inputs behind the first")
+        if self.op == "Pad":
+            self.require(not np.any(held.get(self.given(2), self.a("value", 0))), "zeros in it")
+            held |= {n: np.int64(0) for n in inputs[2:3] if n}
+        run = ReferenceEvaluator(self.proto, opsets={"": self.opset}).run
+        if not any(n in self.shapes for n in data):
+            (self.stored[self.output()],) = run(None, held)
             return
-        ends = np.cumsum([0, *(prod(self.shape(k)) for k in sources)])
-        places = [np.arange(*ends[i : i + 2]).reshape(self.shape(k)) for i, k in enumerate(sources)]
-        moved = np.asarray(act(*places))
-        for i, k in enumerate(sources):
+        shapes = [self.shapes[n] if n in self.shapes else held[n].shape for n in data]
+        ends = np.cumsum([1, *map(prod, shapes)])
+        places = [np.arange(*ends[i : i + 2]).reshape(s) for i, s in enumerate(shapes)]
+        (given,) = run(None, held | dict(zip(data, places, strict=True)))
+        moved = np.asarray(given)
+        bias, maps, sources = ZERO, [], []
+        for i, n in enumerate(data):
             here = np.where((moved >= ends[i]) & (moved < ends[i + 1]), moved - ends[i], -1)
-            if k in varying:
-                maps.append(chosen(here.reshape(1, -1), int(ends[i + 1] - ends[i]), np.ones(())))
+            if n in self.shapes:
+                maps.append(chosen(here.reshape(1, -1), prod(shapes[i]), np.ones(())))
+                sources.append(inputs.index(n))
             else:
-                bias = bias + np.where(here < 0, 0.0, self.constant(k).reshape(-1)[here])
-        self.put(moved.shape, varying, "affine", "movement", maps=tuple(maps), bias=bias)
-
-    def axes(self) -> Any:
-        found = self.a("axes", None) if self.opset < 13 else self.constant(1)
-        return None if found is None else tuple(int(v) for v in found)
-
-    def concat(self) -> None:
-        self.move(lambda *x: np.concatenate(x, self.a("axis", None)), range(len(self.proto.input)))
-
-    def reshape(self) -> None:
-        wanted, shape = [int(v) for v in self.constant(1)], self.shape(0)
-        self.require(0 not in wanted or not self.a("allowzero", 0), "'allowzero' of 0")
-        self.move(lambda x: x.reshape([shape[i] if n == 0 else n for i, n in enumerate(wanted)]))
+                bias = bias + np.where(here < 0, 0.0, held[n].reshape(-1)[here])
+        self.put(moved.shape, sources, "affine", "movement", maps=tuple(maps), bias=bias)
 
     def dropout(self) -> None:
         self.require(not self.given(2) or not bool(self.constant(2)), "inference")
-        del self.proto.output[1:]  # the mask: whoever reads it finds nothing
-        self.move(lambda x: x)
-
-    def gather(self) -> None:
-        index, axis = np.asarray(self.constant(1)), self.a("axis", 0)
-        self.move(lambda x: np.take(x, np.where(index < 0, index + x.shape[axis], index), axis))
-
-    def slice(self) -> None:
-        read = [self.a(n, None) for n in ("starts", "ends", "axes")]
-        starts, ends, axes = read if self.opset < 10 else [self.constant(k) for k in (1, 2, 3)]
-        steps = self.constant(4) if self.opset >= 10 and self.given(4) else [1] * len(starts)
-        self.require(min(steps) > 0, "a step that is positive")
-        axes, cut = range(len(starts)) if axes is None else axes, {}
-        for axis, *sides in zip(axes, starts, ends, steps, strict=True):
-            cut[int(axis) % len(self.shape(0))] = slice(*(int(v) for v in sides))
-        self.move(lambda x: x[tuple(cut.get(i, slice(None)) for i in range(x.ndim))])
-
-    def pad(self) -> None:
-        old, rank = self.opset < 11, len(self.varying())
-        pads = [int(p) for p in (self.a("pads", None) if old else self.constant(1))]
-        value = self.a("value", 0.0) if old else self.constant(2)
-        plain = self.a("mode", "constant") == "constant" and not self.given(3) and min(pads) >= 0
-        zero = value is None or not np.any(np.asarray(value))
-        self.require(plain and zero, "padding of all axes with zeros")
-        sides = list(zip(pads[:rank], pads[rank:], strict=True))
-        self.move(lambda x: np.pad(x, sides, constant_values=-1))
+        self.proto = onnx.helper.make_node("Identity", self.proto.input[:1], self.proto.output[:1])
+        self.move()  # without the mask: whoever reads it finds nothing
 
     def store(self) -> None:
-        held = np.array(self.shape(0), np.int64) if self.given(0) else _array(self.a("value", None))
+        shape = np.array(self.shape(0), np.int64) if self.given(0) else None
+        held = _array(self.a("value", None), self.kind) if shape is None else shape
         self.stored[self.output()] = held
 
     # --- sums of products
@@ -259,20 +245,17 @@ class _Reader:
         bias = self.constant(2) if gemm else None
         self.products(product(weights), (*shape[:-1], weights.shape[1]), bias)
 
-    def window(self, kernel: Sequence[int]) -> tuple[Index, list[int]]:
-        """The pixels that each window reads, and the output's pixels."""
-        pixels, rank = self.varying()[2:], len(kernel)
-        strides, dilations = self.a("strides", [1] * rank), self.a("dilations", [1] * rank)
-        pads, mode = self.a("pads", [0] * (2 * rank)), self.a("auto_pad", "NOTSET")
-        plain = mode == "NOTSET" or (mode == "VALID" and not any(pads))
-        output = [
-            (n + pads[i] + pads[i + rank] - dilations[i] * (kernel[i] - 1) - 1) // strides[i] + 1
-            for i, n in enumerate(pixels)
-        ]
-        fits = len(pixels) == rank and min((*kernel, *strides, *dilations, *output)) > 0
-        plain = plain and not self.a("ceil_mode", 0) and min((*pads, 0)) >= 0
-        self.require(fits and plain, "a window that fits, with stated pads,")
-        return windows(pixels, kernel, strides, dilations, pads[:rank], output), output
+    def window(self, kernel: Sequence[int]) -> tuple[Index, tuple[int, ...]]:
+        """(places of the kernel, outputs): pixels that windows read; and the output's pixels."""
+        pixels, rank, mode = self.varying()[2:], len(kernel), self.a("auto_pad", "NOTSET")
+        steps = self.a("strides", [1] * rank), self.a("dilations", [1] * rank)
+        pads = self.a("pads", [0] * (2 * rank))
+        fits = rank == len(pixels) == len(steps[0]) == len(steps[1]) == len(pads) / 2 > 0
+        fits = fits and min(*kernel, *steps[0], *steps[1]) > 0 <= min(pads)
+        plain = (mode == "NOTSET" or (mode == "VALID" and not any(pads))) and fits
+        self.require(plain and not self.a("ceil_mode", 0), "a window that fits, with stated pads,")
+        seen = windows(pixels, kernel, *steps, pads)
+        return seen.reshape(-1, prod(kernel)).T, seen.shape[:rank]
 
     def conv(self) -> None:
         shape, weights, bias = self.varying(), self.constant(1), self.constant(2)
@@ -290,30 +273,28 @@ class _Reader:
         """Input k, broadcast to a shape and scaled."""
         size = prod(self.shape(k))
         index = np.broadcast_to(np.arange(size).reshape(self.shape(k)), shape).reshape(1, -1)
-        wide = [np.broadcast_to(v, shape).reshape(-1) for v in (scale, unsure)]
+        wide = (np.broadcast_to(v, shape).reshape(-1) for v in (scale, unsure))
         return chosen(index, size, *wide)
 
     def sum(self) -> None:
-        signs = (1.0, -1.0 if self.op == "Sub" else 1.0)
-        shape = np.broadcast_shapes(self.shape(0), self.shape(1))
-        sources = [k for k in (0, 1) if self.varies(k)]
-        maps = tuple(self.spread(k, shape, signs[k]) for k in sources)
-        stored = [signs[k] * self.constant(k) for k in (0, 1) if k not in sources]
+        signs, shape = (1.0, -1.0 if self.op == "Sub" else 1.0), [self.shape(0), self.shape(1)]
+        whole, sources = np.broadcast_shapes(*shape), [k for k in (0, 1) if self.varies(k)]
         self.require(sources, "a sum with what varies")
+        maps = tuple(self.spread(k, whole, signs[k]) for k in sources)
+        stored = [signs[k] * self.constant(k) for k in (0, 1) if k not in sources]
         what = {"bias": sum(stored, ZERO), "terms": 2, "maps": maps, "stored": stored}
-        self.put(shape, sources, "affine", "sum-of-two", **what)
+        self.put(whole, sources, "affine", "sum-of-two", **what)
 
     def scale(self) -> None:
-        divide = self.op == "Div"
-        k = 0 if divide or self.varies(0) else 1
-        shape, factor = (
-            np.broadcast_shapes(self.varying(k), self.shape(1 - k)),
-            self.constant(1 - k),
-        )
-        self.require(not divide or np.min(np.abs(factor)) > 2.0**-120, "a divisor that is not 0")
-        scale, exact = 1.0 / factor if divide else factor, np.abs(np.frexp(factor)[0]) == 0.5
-        unsure = np.where(exact, 0.0, np.abs(scale) * 2.0**-52) if divide else ZERO
-        lemma, linear = "quotient" if divide else "product", self.spread(k, shape, scale, unsure)
+        """By a stored factor, or divided by one."""
+        k, lemma = (0, "quotient") if self.op == "Div" else (1 - self.varies(0), "product")
+        shape = np.broadcast_shapes(self.varying(k), self.shape(1 - k))
+        scale, factor, unsure = self.constant(1 - k), self.constant(1 - k), ZERO
+        if lemma == "quotient":
+            self.require(np.min(np.abs(factor)) > 2.0**-120, "a divisor that is not 0")
+            scale, exact = 1.0 / factor, np.abs(np.frexp(factor)[0]) == 0.5
+            unsure = np.where(exact, 0.0, np.abs(scale) * 2.0**-52)
+        linear = self.spread(k, shape, scale, unsure)
         self.put(shape, [k], "affine", lemma, maps=(linear,), stored=(factor,))
 
     def normalize(self) -> None:
@@ -322,14 +303,13 @@ class _Reader:
         gamma, beta, mean, var = (self.constant(k).reshape(tall) for k in (1, 2, 3, 4))
         base = var + np.float64(np.float32(self.a("epsilon", 1e-5)))
         plain = not self.a("training_mode", 0) and self.a("spatial", 1) == 1
-        positive = np.min(var) >= 0 and np.min(base) >= 2.0**-60
-        self.require(plain and positive, "inference with a variance that is positive")
+        self.require(plain and np.min(var) >= 0 and np.min(base) >= 2.0**-60, "inference")
         scale = gamma / np.sqrt(base)  # each operation errs by half a unit of float64
         shift, unsure = beta - mean * scale, np.abs(scale) * 2.0**-50
         off = add(np.abs(mean) * unsure, (np.abs(mean * scale) + np.abs(shift)) * 2.0**-50)
-        what = {"bias": shift, "unsure": off, "stored": (beta, mean, base)}
         linear = self.spread(0, shape, scale, unsure)
-        self.put(shape, [0], "affine", "normalization", maps=(linear,), **what)
+        what = {"bias": shift, "unsure": off, "stored": (beta, mean, base), "maps": (linear,)}
+        self.put(shape, [0], "affine", "normalization", **what)
 
     # --- hinges and pools
 
@@ -352,26 +332,6 @@ class _Reader:
             return
         counts = 0.0 * present + len(index) if self.a("count_include_pad", 0) else present
         unsure = np.where(np.frexp(counts)[0] == 0.5, 0.0, 2.0**-53 / counts)
-        linear = chosen(index, prod(shape), 1.0 / counts, unsure)
-        what = {"terms": int(np.max(present)), "stored": (counts, present)}
+        linear, held = chosen(index, prod(shape), 1.0 / counts, unsure), (counts, present)
+        what = {"terms": int(np.max(present)), "stored": tuple(v.reshape(whole) for v in held)}
         self.put(whole, [0], "affine", "mean", maps=(linear,), **what)
-
-
-_WINDOW = "auto_pad ceil_mode dilations kernel_shape pads strides"
-OPERATORS: Mapping[str, tuple[Callable[[_Reader], None], str]] = {  # and attributes understood
-    "Add": (_Reader.sum, ""), "AveragePool": (_Reader.pool, f"{_WINDOW} count_include_pad"),
-    "BatchNormalization": (_Reader.normalize, "epsilon momentum spatial training_mode"),
-    "Concat": (_Reader.concat, "axis"), "Constant": (_Reader.store, "value"),
-    "Conv": (_Reader.conv, f"{_WINDOW} group"), "Div": (_Reader.scale, ""),
-    "Dropout": (_Reader.dropout, "ratio seed"), "Gather": (_Reader.gather, "axis"),
-    "Flatten": (lambda r: r.move(lambda x: x.reshape(prod(x.shape[: r.a("axis", 1)]), -1)), "axis"),
-    "Gemm": (_Reader.matrix, "alpha beta transA transB"), "MatMul": (_Reader.matrix, ""),
-    "Identity": (lambda r: r.move(lambda x: x), ""), "LeakyRelu": (_Reader.hinge, "alpha"),
-    "MaxPool": (_Reader.pool, f"{_WINDOW} storage_order"), "Mul": (_Reader.scale, ""),
-    "Pad": (_Reader.pad, "mode pads value"), "Relu": (_Reader.hinge, ""),
-    "Reshape": (_Reader.reshape, "allowzero"), "Shape": (_Reader.store, ""),
-    "Slice": (_Reader.slice, "axes ends starts"), "Sub": (_Reader.sum, ""),
-    "Squeeze": (lambda r: r.move(lambda x: np.squeeze(x, r.axes())), "axes"),
-    "Transpose": (lambda r: r.move(lambda x: np.transpose(x, r.a("perm", None))), "perm"),
-    "Unsqueeze": (lambda r: r.move(lambda x: np.expand_dims(x, r.axes())), "axes"),
-}  # fmt: skip

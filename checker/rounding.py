@@ -3,14 +3,7 @@
 u = 2^-p, v = u/(1 + u), L = 2^emin. Rounding z to nearest errs by at most u·2^⌊log2 |z|⌋, by v·|z|
 plus half the smallest subnormal number (nothing if z is a sum below L), and, if a result below L
 may become 0, by L. Reading an operand below L as 0 loses less than L.
-
-Sums (`summed`). Let all leaves together err by at most P, let no sum of exact leaves exceed T, and
-let a node that rounds numbers up to M err by at most q(M). A subtree of i additions whose leaves
-err by p errs by at most p + i·q(T + E), as long as that is at most E: by induction, both operands
-of a node are within E of exact sums of at most T. So E with P + m·q(T + E) ≤ E bounds a sum with m
-additions, in any order, fused or not (a fused product is a leaf without error). Where m·u is too
-large for that: m·v·(S + P') + P', S the sum of all magnitudes, P' = P + m·(what underflow and
-flushing may take), after Rump (2012) and Jeannerod & Rump (2013).
+README.md has the induction that `summed` closes.
 """
 
 from __future__ import annotations
@@ -20,39 +13,32 @@ from typing import Any
 
 import numpy as np
 
-from checker.exact import Array, Outside, Rejected, add, gridded, mul
+from checker.exact import Array, Outside, Rejected, add, middle, mul
 from checker.model import Node
 
 FORMATS = {  # precision, emin, emax
     "float16": (11, -14, 15), "bfloat16": (8, -126, 127), "float32": (24, -126, 127),
     "float64": (53, -1022, 1023),
 }  # fmt: skip
-_WORDS = {
-    "order": ("any", "sequential", "pairwise", "blocked", "blocks", "lanes", "tree"),
-    "fma": ("always", "never", "either"),
-    "bias": ("first", "last", "after-first-block", "any"),
-    "subnormal_results": ("gradual", "flush", "either"),
-    "subnormal_operands": ("gradual", "flush", "either"),
+_GRADUAL = ("gradual", "flush", "either")
+_WORDS = {  # what fields of a contract may say
+    "order": ("any", "sequential", "pairwise", "blocked", "blocks", "lanes"),
+    "fma": ("always", "never", "either"), "bias": ("first", "last", "after-first-block", "any"),
+    "subnormal_results": _GRADUAL, "subnormal_operands": _GRADUAL, "exact": (False,),
     "normalization": ("folded", "reciprocal", "direct", "either"),
-    "exact": (False,),
-}
-_FREE = {  # of a contract or of one of its rules: where a rule holds, why, orders' parameters
-    "schema", "name", "functions", "evidence", "provenance", "factor_rounding", "format", "rules",
-    "block", "blocks", "lanes", "merges", "operator", "node", "terms", "rows", "columns",
-    "constant", "written", "plain", "type", "form", "source",
 }  # fmt: skip
+_FREE = {"schema", "name", "functions", "evidence", "provenance", "factor_rounding", "format"}
+_FREE |= {"block", "blocks", "lanes"}
 
 
-def read_contract(table: Mapping[str, Any], formats: set[str]) -> tuple[bool, bool]:
-    """Whether results and operands may be flushed, under the contract of a certificate, for tensors
-    of these formats; every order, FMA or not, and every formula of a normalisation is covered
-    whatever it says. Raises Outside."""
-    tables = [table, *({**table, **rule} for rule in table.get("rules", ()))]
-    bad = {k for t in tables for k in t if k not in _FREE and k not in _WORDS}
-    bad |= {k for t in tables for k, words in _WORDS.items() if t.get(k) not in words}
-    if bad or (table.get("format") and {table["format"]} != formats):
-        named = min(bad, default="format")
-        raise Outside(f"contract field '{named}' is not in the checker's language")
+def read_contract(table: Mapping[str, Any], name: str) -> tuple[bool, bool]:
+    """Whether results and operands may be flushed, for tensors of this format; every order, FMA
+    or not, and every formula of a normalisation is covered. Raises Outside, naming a field."""
+    bad = set(table) - _FREE - set(_WORDS)
+    bad |= {k for k, words in _WORDS.items() if table.get(k) not in words}
+    bad |= {"format"} if table.get("format") not in (None, name) else set()
+    if bad:
+        raise Outside(f"contract field '{min(bad)}' is not in the checker's language")
     return table["subnormal_results"] != "gradual", table["subnormal_operands"] != "gradual"
 
 
@@ -90,7 +76,7 @@ class Rounding:
         return np.where(touches, np.minimum(np.maximum(-lo, hi), self.least), 0.0)
 
     def summed(self, leaves: Array, partial: Array, total: Array, additions: Array) -> Array:
-        """E of the induction in the head of this file."""
+        """E with leaves + additions·(rounding up to partial + E) ≤ E, or without a feedback."""
         m = np.maximum(additions, 0.0)
 
         def needed(error: Array) -> Array:
@@ -123,9 +109,9 @@ class Rounding:
         (linear,), (lo,), (hi,), bias = node.maps, lows, highs, np.abs(node.bias)
         up, low, x = np.maximum(hi, 0.0), np.maximum(-lo, 0.0), np.maximum(-lo, hi)
         # partial sums lie between the sums N and P of all negative and all positive parts
-        total, balance = add(linear.size(add(up, low)), bias), gridded(up - low)
-        signed, off = linear.at(balance)
-        off = add(off, linear.size(np.abs((up - low) - balance) + 2.0**-50 * add(up, low)))
+        total, (balance, off) = add(linear.size(add(up, low)), bias), middle(up - low, up - low)
+        signed, sliced = linear.at(balance)
+        off = add(sliced, linear.size(add(off, 2.0**-50 * add(up, low))))
         signed = add(np.abs(signed + node.bias) * (1 + 2.0**-52), off)  # |P − N|
         partial, weights = 0.5 * add(total, np.minimum(signed, total)), linear.weights
         count = linear.forward((weights != 0).astype(float), (x > 0).astype(float)[None])[0]

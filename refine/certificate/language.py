@@ -42,5 +42,4 @@ def subject_of(graph: Graph, contract: RuntimeContract, domain: Domain) -> Subje
         raise Outside("the model's file is not the one that was read")
     shapes = {t: graph.types[t].shape for t in graph.inputs}
     model, table = read_model(data, shapes), contract_table(contract)
-    read = read_contract(table, {node.format for node in model.nodes})
-    return Subject(model, read, table, found)
+    return Subject(model, read_contract(table, model.format), table, found)
