@@ -200,18 +200,27 @@ def _of_constants(bounds: NetworkBounds, rows: Functionals, k: int) -> FloatArra
     maps, total = bounds.maps, np.zeros(k)
     for tensor, c in rows.on_outputs.items():
         if tensor not in maps.values:
-            held = np.asarray(maps.graph.constants[tensor], np.float64)
-            total = add_up(total, add_up(inner_up(-c, held), dot_up(c, bounds.errors[tensor])))
+            held, away = _constant(bounds, tensor)
+            total = add_up(total, add_up(inner_up(-c, held), dot_up(c, away)))
     for tensor, off in rows.off.items():
         if not np.any(off):
             continue
         if tensor in maps.values:
             reach = add_up(maps.values[tensor].magnitude, maps.errors[tensor])
         else:
-            held = np.abs(np.asarray(maps.graph.constants[tensor], np.float64))
-            reach = add_up(held, bounds.errors[tensor])
+            held, away = _constant(bounds, tensor)
+            reach = add_up(np.abs(held), away)
         total = add_up(total, dot_up(off, reach))
     return total
+
+
+def _constant(bounds: NetworkBounds, tensor: str) -> tuple[FloatArray, FloatArray]:
+    """A constant output, and how far what runs may be from it: without limit where float64 does not
+    hold it."""
+    stored = np.asarray(bounds.maps.graph.constants[tensor])
+    wide = stored.astype(np.float64)
+    same = wide.astype(stored.dtype) == stored
+    return wide, np.where(same, bounds.errors[tensor], np.inf)
 
 
 def functionals_of(rows: Sequence[Row], graph: Graph) -> Functionals:
