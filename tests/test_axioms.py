@@ -15,12 +15,17 @@ import pytest
 import small_models
 from onnx import helper
 
-from refine.axioms.foundations import FOUNDATIONS, OF_EVERY_FORMAT_LEMMA, OF_OVERFLOW, OF_RANGES
+from refine.axioms.foundations import (
+    FOUNDATIONS,
+    OF_EVERY_FORMAT_LEMMA,
+    OF_OVERFLOW,
+    OF_RANGES,
+    foundations_of,
+)
 from refine.axioms.permit import KEYS
 from refine.cli.main import run
 from refine.lemmas.library import library
 from refine.process.late import nothing_proved
-from refine.proof.z3_solver import smt2_text
 from refine.results.answers import ExitCode
 from refine.results.obligation import Kind
 
@@ -320,16 +325,14 @@ def test_text_of_a_file_does_not_steer_a_terminal(
 # Foundations
 
 
-def test_lemmas_that_speak_of_rounding_have_foundations() -> None:
-    """A lemma in which a result is rounded or flushed takes that from format lemmas."""
-    rounded = {"fl", "rnd", "rounded"}
-    speaking = {
-        lemma.name
-        for lemma in library((Kind.SCHEMA,))
-        if any(f"(declare-fun {v} () Real)" in smt2_text(lemma.query()) for v in rounded)
-    }
-    assert speaking
-    assert speaking - set(FOUNDATIONS) == {"unrounded"}  # of a contract that rounds nothing
+def test_lemmas_on_rounding_have_foundations() -> None:
+    """Whatever is said to come from IEEE 754 or from format lemmas; algebra has none."""
+    every = library((Kind.SCHEMA,))
+    of_standard = [m for m in every if "IEEE 754" in m.source or "format lemma" in m.source]
+    assert len(of_standard) > 3
+    assert all(foundations_of(m.name, m.source) for m in of_standard)
+    assert not any(foundations_of(m.name, m.source) for m in every if m.source == "algebra")
+    assert foundations_of("new", "Knuth; format lemmas half-ulp-sum, sterbenz") == ("half-ulp-sum",)
 
 
 def test_foundations_are_format_lemmas() -> None:

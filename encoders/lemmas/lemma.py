@@ -28,6 +28,7 @@ class Lemma:
     inductive lemma `step` is what one node of the induction shows, |error| ≤ step ≤ radius, and
     `rests_on` names other steps of it, and whatever else shows what is assumed. That every number
     given is at least 0, unless it is signed, is a hypothesis that need not be written.
+    `by_way_of` are facts that follow too and lead solvers to the conclusion: products, mostly.
     `statement` and `source` are for people.
     """
 
@@ -40,6 +41,7 @@ class Lemma:
     radius: Term
     step: Term | None = None
     rests_on: tuple[str, ...] = ()
+    by_way_of: tuple[Formula, ...] = ()
 
     @cached_property
     def given(self) -> tuple[Parameter, ...]:

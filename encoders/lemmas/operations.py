@@ -99,6 +99,11 @@ COMPUTED_PRODUCT = Lemma(
     error=_x * _dy + _y * _dx + _dx * _dy,
     radius=(_X * _ey + _Y * _ex) + _ex * _ey,
     rests_on=("product-difference", "product-error"),
+    by_way_of=(
+        within(_x * _dy, _X * _ey),
+        within(_y * _dx, _Y * _ex),
+        within(_dx * _dy, _ex * _ey),
+    ),
 )
 
 _q, _d, _Q, _low = value("q", "x/y"), value("d"), number("Q"), number("low", "l")

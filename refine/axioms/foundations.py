@@ -1,14 +1,17 @@
 """Which format lemmas a lemma over the reals rests on: those that say what it assumes of rounding.
 
 A schema lemma takes, say, |fl(z) − z| ≤ v·|z| as a hypothesis; that IEEE 754 rounds so is a format
-lemma, proved bit for bit of whole small formats (`refine/lemmas/format_lemmas.py`). A test holds
-that every schema lemma that speaks of a rounded or flushed result stands here.
+lemma, proved bit for bit of whole small formats (`refine/lemmas/format_lemmas.py`). A lemma that
+takes its roundings from premises, which are applications of other lemmas, rests on none itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+
+OF_OVERFLOW = ("overflow-threshold-sum", "overflow-threshold-product", "overflow-threshold-fma")
+"""What it rests on that a range of exact results keeps the computed ones finite."""
 
 _SUMS = ("rounding-no-underflow-sum", "half-ulp-sum")
 _PRODUCTS = ("rounding-product", "half-ulp-product", "error-below-result-product")
@@ -46,12 +49,13 @@ FOUNDATIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "rounded-sum": (*_SUMS, "small-sum-exact", *_FLUSHED),
         "rounded-copy": ("maximum-exact", "relu-exact", *_FLUSHED),
         "rounded-scaling": ("scaling-exact", "halving-exact", *_FLUSHED),
+        "no-overflow": OF_OVERFLOW,
+        "zero-operand": _SUMS,
+        "known-factor": ("scaling-exact", "halving-exact"),
+        "held-already": ("widening-exact",),
     }
 )
 """Families of format lemmas (`half-ulp-sum`, in every format of the library) by schema lemma."""
-
-OF_OVERFLOW = ("overflow-threshold-sum", "overflow-threshold-product", "overflow-threshold-fma")
-"""What it rests on that a range of exact results keeps the computed ones finite."""
 
 OF_RANGES = _RANGES
 """What it rests on that ranges of computed numbers follow from their ends."""
@@ -62,3 +66,18 @@ OF_EVERY_FORMAT_LEMMA = (
 )  # fmt: skip
 """That the format in which format lemmas compare is wide enough, and that the solver's theory of
 floating-point numbers rounds to nearest."""
+
+_CORRECTLY_ROUNDED = ("correctly-rounded-sum", "correctly-rounded-product", "correctly-rounded-fma")
+_FAMILIES = frozenset(
+    (*(name for names in FOUNDATIONS.values() for name in names), *OF_EVERY_FORMAT_LEMMA)
+)
+
+
+def foundations_of(name: str, source: str) -> tuple[str, ...]:
+    """Of a schema lemma: those listed; else those that its source names; else, where the source is
+    IEEE 754, that operations are rounded correctly."""
+    if name in FOUNDATIONS:
+        return FOUNDATIONS[name]
+    named = tuple(sorted(_FAMILIES & set(source.replace(",", " ").replace(";", " ").split())))
+    of_standard = "IEEE 754" in source or "format lemma" in source
+    return named or (_CORRECTLY_ROUNDED if of_standard else ())

@@ -13,10 +13,10 @@ from onnx_import.errors import ModelError
 from onnx_import.files import read_text
 from refine.axioms.closure import Closure, Drawing, Kind, Support, faulty
 from refine.axioms.foundations import (
-    FOUNDATIONS,
     OF_EVERY_FORMAT_LEMMA,
     OF_OVERFLOW,
     OF_RANGES,
+    foundations_of,
 )
 from refine.common.told import told
 from refine.common.visible import visible
@@ -162,7 +162,7 @@ class _Reader:
     def _bounds(self, claim: Support, versions: Mapping[str, str]) -> None:
         solver = Support(Kind.SOLVER, f"z3 {versions.get('z3-solver', '')}".strip(), "", "z3")
         lemmas = {o.text("name"): o for o in self.document.tables("lemmas")}
-        known = {lemma.name for lemma in library((Owed.SCHEMA,))}
+        known = {lemma.name: lemma.source for lemma in library((Owed.SCHEMA,))}
 
         def discharged(support: Support, given: _Table) -> Support:
             """The support, with a fault where it was not discharged; whoever did is below it."""
@@ -188,7 +188,7 @@ class _Reader:
             if given.text("kind") == Owed.SCHEMA.value and name not in known:
                 support = faulty(support, "this version of refine has no such lemma")
             put = self.drawing.put(discharged(support, given), above)
-            self._formats(FOUNDATIONS.get(name, ()), put, solver)
+            self._formats(foundations_of(name, known.get(name, "")), put, solver)
 
         used: set[str] = set()
         for node in self.document.tables("nodes"):

@@ -125,7 +125,8 @@ def argument(stated: Stated) -> Argument:
     hypotheses = [reading.fact(f) for f in (*stated.hypotheses, *stated.assumed)]
     goals = [reading.fact(f) for f in stated.conclusions]
     goal = Fact(", ".join(g.text for g in goals), z3.And(*(g.formula for g in goals)))
-    return Argument((*signs, *reading.quotients, *hypotheses), goal)
+    steps = tuple(reading.fact(f) for f in stated.by_way_of)
+    return Argument((*signs, *reading.quotients, *hypotheses), goal, steps)
 
 
 def read(stated: Stated) -> Lemma:
