@@ -98,6 +98,8 @@ TESTS = (
     "tests/test_kept_attributes.py",
     "tests/fuzzing/test_graphs.py",
     "tests/soundness/test_dominating_terms.py",
+    "tests/test_decisions.py",
+    "tests/test_ends_of_bounds.py",
     "tests/test_affine_forms.py",
     "tests/test_linear_bounds.py",
     "tests/test_outward_rounding.py",

@@ -62,6 +62,10 @@ PAIRS: dict[str, Callable[[int], tuple[Any, Any]]] = {
     "ordinary": lambda n: (ordinary(n, 5), ordinary(n, 6)),
     "one for all": lambda n: (ordinary(n, 7), np.asarray(1.0 / 3.0)),
     "negative": lambda n: (-ordinary(n, 8), -ordinary(n, 9)),
+    "little above a power of two": lambda n: (
+        np.where(np.arange(n) % 3, 1.0 + 2.0**-27, 0.0),
+        np.full(n, 1.0 - 2.0**-27 + 2.0**-53) * np.where(np.arange(n) % 2, 1.0, -1.0),
+    ),
     "opposite signs": lambda n: (ordinary(n, 10), -ordinary(n, 11)),
 }
 both = pytest.mark.parametrize("pair", PAIRS)

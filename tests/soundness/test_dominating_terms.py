@@ -17,7 +17,7 @@ from operator_checks import Example, model_of
 from ort_schedule import ORT_PLAIN
 from semantics import Stand, emulated, exact_array, real_values, stand
 
-from encoders.contract.contract import Normalization
+from encoders.contract.contract import Normalization, Subnormals
 from encoders.contract.presets import SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.numbers.enclosure import Interval
 from encoders.registry import operators
@@ -27,6 +27,7 @@ from onnx_import.errors import UnsupportedModel
 CONTRACTS = (
     SEQUENTIAL,
     SEQUENTIAL_FMA,
+    replace(SEQUENTIAL, name="flush", results=Subnormals.FLUSH, operands=Subnormals.FLUSH),
     *(replace(ORT_PLAIN, normalization=way) for way in Normalization if way.value != "either"),
 )
 POINTS = 5
@@ -48,7 +49,7 @@ def failures(s: Stand, count: int) -> Iterator[str]:
     for _ in range(count):
         named: dict[str, Any] = {}
         for position, shape in zip(s.site.variable, s.shapes(), strict=True):
-            scale = 10.0 ** rng.integers(-2, 3)
+            scale = rng.choice([1e-40, 1e-20, 1e-2, 1.0, 100.0])
             value = (scale * rng.standard_normal(shape)).astype(s.dtype).astype(np.float64)
             named.setdefault(s.site.node.inputs[position], value)
         points = [named[s.site.node.inputs[i]] for i in s.site.variable]
