@@ -21,6 +21,7 @@ from refine.results.answers import ExitCode
 
 SUMMARIES: Mapping[str, str] = {
     "axioms": "What does the verdict of a result rest on?",
+    "bench": "Settle the properties of a list of instances.",
     "bound": "The best bound on |f_rt(x) − f_R(x)| that can be proved.",
     "check": "Is |f_rt(x) − f_R(x)| at most E in every execution?",
     "conform": "Does a runtime honour a contract on a model?",

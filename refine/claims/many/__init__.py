@@ -1,0 +1,1 @@
+"""Many claims at once: lists of instances, and data sets of points."""
