@@ -345,6 +345,7 @@ def test_input_constraints(assertions: list[str], expected: list[Bounds]) -> Non
         ("(declare-const X_1 Int)", "X_1 is declared Int; only Real is read"),
         ("(declare-const W Real)", "'W' is neither an input X_i nor an output Y_i"),
         ("(declare-const X_1 Real)", "declares 2 inputs X_i, but the model has 1 input element"),
+        ("(check-sat)(assert (<= X_0 1))", "it asserts something after (check-sat)"),
         ("(vnnlib-version <2.0>)", "the version is said after declarations"),
         ("(declare-network f)", "a network is declared before (vnnlib-version <2.0>)"),
     ],

@@ -243,6 +243,11 @@ def diff(spec: object = "net.onnx", **more: Any) -> refine.Result:
 NAN = float("nan")
 FIVE: Any = 5
 WRONG: list[tuple[str, Callable[[], object], str]] = [
+    (
+        "a masked array",
+        lambda: refine.bound("net.onnx", np.ma.masked_equal(np.zeros((1, 2)), 0), radius=1),
+        "is a masked array: say which numbers stand under the mask",
+    ),
     ("no such file", lambda: check("nowhere.onnx"), "'nowhere.onnx' does not exist"),
     ("no file of a path", lambda: check(Path("nowhere.onnx")), "'nowhere.onnx' does not exist"),
     ("a folder", lambda: check("."), "directory"),

@@ -208,12 +208,16 @@ def assertions(text: str, declared: Declared, read: Callable[[Expression], T]) -
     Raises DomainError, naming the line.
     """
     require_short(text)
-    found = []
+    found, asked = [], False
     for position, command in expressions(text):
         try:
             match command:
+                case ["assert", _] if asked:
+                    raise DomainError("it asserts something after (check-sat), which is not asked")
                 case ["assert", formula]:
                     found.append(read(formula))
+                case ["check-sat"]:
+                    asked = True
                 case ["declare-const", str(name), sort] | ["declare-fun", str(name), [], sort]:
                     declared.declare(name, sort)
                 case ["vnnlib-version", str(version)]:

@@ -290,6 +290,8 @@ def _numbers(graph: Graph, name: str, value: object, where: str) -> tuple[list[F
 
 
 def _array(value: object, where: str) -> Array:
+    if np.ma.isMaskedArray(value):
+        raise DomainError(f"{where} is a masked array: say which numbers stand under the mask")
     try:
         array: Array = np.asarray(value)
     except Exception as error:  # what an __array__ of a foreign class raises
