@@ -89,9 +89,10 @@ class Reached:
 
     def tests_of(self, mutant: Mutant, limit: float, slowest: float) -> list[str]:
         """The tests that reach the mutant's block (where it runs on import: its file), quick ones
-        first and every file of tests in turn, together at most `limit` seconds."""
+        first and every file of tests in turn, together at most `limit` seconds; all tests where the
+        file has nothing but what runs on import."""
         if mutant.block is None:
-            found = self.by_block[mutant.path]
+            found = self.by_block.get(mutant.path, set(self.seconds))
         else:
             found = self.by_block[f"{mutant.path}#{mutant.block}"]
         by_file: dict[str, list[str]] = defaultdict(list)

@@ -21,7 +21,7 @@ from encoders.contract.contract import Normalization, Subnormals
 from encoders.contract.presets import SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.numbers.enclosure import Interval
 from encoders.registry import operators
-from examples import EXAMPLES, example, node
+from examples import EXAMPLES, every_example, example, node
 from onnx_import.errors import UnsupportedModel
 
 CONTRACTS = (
@@ -74,6 +74,14 @@ def test_rounding_at_points_beside_scaled_constants(name: str) -> None:
         except UnsupportedModel:
             continue
         assert not list(failures(here, POINTS))
+
+
+@pytest.mark.parametrize("name", ["LeakyRelu", "PRelu", "Clip", "Abs", "Neg", "Max", "ReduceSum"])
+def test_rounding_at_points_of_all_sizes(name: str) -> None:
+    """Operators that copy or sum, where subnormal numbers may be lost."""
+    for given in every_example()[name]:
+        if len(given.nodes) == 1 and given.rational:
+            assert not list(failures(stand(operators()[name], given), 2 * POINTS))
 
 
 @pytest.mark.parametrize("bias", [0.0, 333.25])
