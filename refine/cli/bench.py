@@ -22,26 +22,16 @@ from refine.claims.many.benching import (
 )
 from refine.claims.many.instances import Instance, read_instances
 from refine.cli.check import check_command
+from refine.cli.passed import passing
 from refine.options.options import limiting
 from refine.report.console import Reporter
 from refine.results.numerals import down
 from refine.results.verdict import ExitCode
 
 _COLUMNS = ("instance", "answer", "margin", "over the reals", "seconds", "")
-_PASSED = (
-    *("contract", "fmt", "subnormals", "as_optimised", "workers", "seed", "search_seconds"),
-    *("no_search", "cross_check", "no_cache", "conform", "allowed"),
-)
-"""Options of `refine check` that each instance is given."""
 
 
-def _passing(command: click.Command) -> click.Command:
-    """The command with the options of `refine check` that it passes on."""
-    command.params += [p for p in check_command.params if p.name in _PASSED]
-    return command
-
-
-@_passing
+@passing
 @click.command("bench")
 @click.argument("instances", metavar="INSTANCES.csv", type=click.Path(path_type=Path))
 @limiting

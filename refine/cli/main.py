@@ -31,6 +31,7 @@ SUMMARIES: Mapping[str, str] = {
     "probe": "Find out how a runtime computes a model: its contract.",
     "recheck": "Check a certificate with the independent checker.",
     "replay": "Run a saved counterexample again, on every runtime.",
+    "stable": "Which decisions of a data set no execution changes.",
     "zoo": "Run the bugs of a zoo, each a wrong graph beside the right one.",
 }
 """What each command does, in a line."""

@@ -12,6 +12,7 @@ import click
 from encoders.contract.contract import Subnormals
 from encoders.contract.presets import PRESETS
 from refine.options.options import allowing, limiting
+from refine.options.settings import Settings
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -123,3 +124,23 @@ def _decorated(
     for decorate in reversed(decorators):
         command = decorate(command)
     return command
+
+
+def settings_of(given: dict[str, Any], timeout: float | None, budget: float) -> Settings:
+    """These options as settings."""
+    return Settings(
+        contract=given["contract"],
+        format=given["fmt"],
+        subnormals=given["subnormals"],
+        as_optimised=given["as_optimised"],
+        timeout=timeout,
+        budget=budget,
+        workers=given["workers"],
+        seed=given["seed"],
+        search=given["search_seconds"],
+        no_search=given["no_search"],
+        no_cache=given["no_cache"],
+        conform=given["conform"],
+        z3=given["cross_check"],
+        allow=given["allowed"],
+    )

@@ -19,10 +19,10 @@ from refine.claims.asked import Question, answered
 from refine.claims.kind import ClaimKind
 from refine.claims.options import Options
 from refine.cli.answering import Telling
+from refine.cli.model_options import settings_of
 from refine.domain.domain import DomainOptions, read_domain
 from refine.lemmas.library import dump_smt2
 from refine.options.options import tolerance_of
-from refine.options.settings import Settings
 from refine.process.supervision import Watcher
 from refine.report.console import Reporter
 from refine.results.document import contradiction_text, json_text
@@ -62,22 +62,7 @@ def run_claim(
         box=given["box"],
         round_inputs=given["round_inputs"],
     )
-    settings = Settings(
-        contract=given["contract"],
-        format=given["fmt"],
-        subnormals=given["subnormals"],
-        as_optimised=given["as_optimised"],
-        timeout=timeout,
-        budget=given["budget"],
-        workers=given["workers"],
-        seed=given["seed"],
-        search=given["search_seconds"],
-        no_search=given["no_search"],
-        no_cache=given["no_cache"],
-        conform=given["conform"],
-        z3=given["cross_check"],
-        allow=given["allowed"],
-    )
+    settings = settings_of(given, timeout, given["budget"])
     vnnlib = given["vnnlib"]
     question = Question(
         claim=claim,

@@ -25,6 +25,11 @@ def down(value: float, digits: int) -> str:
     return _rounded(value, Context(digits, ROUND_FLOOR))
 
 
+def plain_number(value: float | None) -> float | str | None:
+    """A number for JSON, which has no infinities: these are texts."""
+    return value if value is None or math.isfinite(value) else str(float(value))
+
+
 def _rounded(value: float, context: Context) -> str:
     if not math.isfinite(value):
         return str(float(value))

@@ -6,7 +6,6 @@ A process for each: it has a time limit that is enforced, and whatever becomes o
 from __future__ import annotations
 
 import json
-import math
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from refine.claims.many.instances import Instance, unpacked
 from refine.process.supervision import GRACE
 from refine.results.answers import ExitCode, Verdict
 from refine.results.document import versions
+from refine.results.numerals import plain_number
 
 SCHEMA = "refine-bench-1"
 _COMMAND = "import sys; sys.path[:] = {path!r}; from refine.cli.entry import main; main()"
@@ -248,12 +248,8 @@ def document_of_rows(rows: Sequence[Row], instances: int) -> str:
 
 
 def _plain(row: Row) -> dict[str, Any]:
-    values = asdict(row) | {"standing": row.standing.value}
-    for name in ("margin", "margin_over_reals"):
-        value = values[name]
-        if value is not None and not math.isfinite(value):
-            values[name] = str(float(value))
-    return values
+    margins = {n: plain_number(getattr(row, n)) for n in ("margin", "margin_over_reals")}
+    return asdict(row) | {"standing": row.standing.value} | margins
 
 
 def kept_rows(path: Path) -> tuple[Row, ...]:

@@ -1,0 +1,114 @@
+"""The points of a data set, and small balls around them, as domains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from encoders.numbers.formats import FloatFormat, round_array
+from onnx_import.errors import ModelError
+from onnx_import.graph import DType, Graph
+from refine.common.arrays import Stored, stored_arrays
+from refine.common.exact import Bounds, decimal
+from refine.domain.box import FloatArray
+from refine.domain.domain import Domain, domain_of_boxes, inputs_of, range_of
+
+
+@dataclass(frozen=True)
+class Points:
+    """By input, the points of a data set as (points, elements), each number one that the runtime
+    can receive; `rounded` is how many of them were none."""
+
+    values: Mapping[str, FloatArray]
+    source: str
+    rounded: int
+
+    def __len__(self) -> int:
+        return min(len(v) for v in self.values.values())
+
+    def domain(
+        self,
+        graph: Graph,
+        number: int,
+        radius: str,
+        clip: str | None,
+        fmt_of: Callable[[DType], FloatFormat],
+    ) -> Domain:
+        """The ball of a radius around a point (0: the point alone), within a range `clip`.
+
+        Raises DomainError where that holds no number of the runtime, or a text is none.
+        """
+        r = decimal(radius)
+        if r < 0:
+            raise ModelError(f"the radius {radius} is negative")
+        limit = None if clip is None else range_of(clip)
+        box: dict[str, Sequence[Bounds]] = {}
+        for name, rows in self.values.items():
+            ball = [Bounds(Fraction(x) - r, Fraction(x) + r) for x in rows[number].tolist()]
+            if limit is not None:
+                ball = [Bounds(max(b.lo, limit.lo), min(b.hi, limit.hi)) for b in ball]
+            if any(b.empty for b in ball):
+                raise ModelError(f"point {number} lies outside --clip {clip}")
+            box[name] = ball
+        source = f"point {number} of {self.source}" + (f", radius {radius}" if r else "")
+        return domain_of_boxes(graph, [box], source, fmt_of, round_inputs=False)
+
+
+def read_points(path: Path, graph: Graph, fmt_of: Callable[[DType], FloatFormat]) -> Points:
+    """The points of a file for a graph: an array for each input by name (.npz), or a single one
+    (.npy), with the points along the first axis.
+
+    Raises ModelError for arrays that do not fit, and for numbers that are not finite.
+    """
+    stored = stored_arrays(path)
+    if isinstance(stored, Stored):
+        given: Mapping[str, Stored] = {"": stored}
+    else:
+        given = stored
+    if len(graph.inputs) == len(given) == 1:
+        given = dict(zip(graph.inputs, given.values(), strict=True))
+    if missing := [name for name in graph.inputs if name not in given]:
+        held = ", ".join(f"'{name}'" for name in given if name) or "one array"
+        raise ModelError(f"{path} holds {held}, and none for '{missing[0]}'; {inputs_of(graph)}")
+    if not graph.inputs:
+        raise ModelError(f"{path} has points, but {inputs_of(graph)}")
+    rounded, values = 0, {}
+    for name in graph.inputs:
+        kind = graph.types[name]
+        if not kind.dtype.is_float:
+            raise ModelError(f"input '{name}' holds {kind.dtype.value}; points need float inputs")
+        written = _numbers(given[name], graph, name, path)
+        values[name] = round_array(written, fmt_of(kind.dtype))
+        if not np.all(np.isfinite(values[name])):
+            raise ModelError(f"{path}: numbers of '{name}' overflow in the format of the input")
+        rounded += int(np.count_nonzero(np.any(values[name] != written, axis=1)))
+    counts = {len(v) for v in values.values()}
+    if len(counts) != 1 or counts == {0}:
+        raise ModelError(f"{path} holds no points, or not as many of each input")
+    return Points(values, str(path), rounded)
+
+
+def _numbers(stored: Stored, graph: Graph, name: str, path: Path) -> FloatArray:
+    """As (points, elements)."""
+    shape = graph.types[name].shape
+    if stored.dtype.kind not in "fiu" or stored.dtype.itemsize > 8:
+        raise ModelError(f"{path}: '{name}' has type {stored.dtype}; expected floats or integers")
+    if not stored.shape or _lasting(stored.shape[1:]) != _lasting(shape):
+        raise ModelError(
+            f"{path}: '{name}' has shape {list(stored.shape)}; expected [points, "
+            f"{', '.join(map(str, _lasting(shape)))}]"
+        )
+    written = stored.values()
+    values = written.reshape(len(written), graph.types[name].size).astype(np.float64)
+    if not np.all(np.isfinite(values)):
+        raise ModelError(f"{path}: '{name}' holds numbers that are not finite")
+    return values
+
+
+def _lasting(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Without axes of length 1, which hold no order of elements."""
+    return tuple(extent for extent in shape if extent != 1)

@@ -1,0 +1,184 @@
+"""`refine stable`: which decisions of a data set can no allowed execution change?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gpu_check.common.writing import require_writable, write_text
+from refine.claims.many.points import read_points
+from refine.claims.many.stability import (
+    Decision,
+    Stability,
+    document_of_decisions,
+    every_decision,
+    exit_code_of,
+)
+from refine.cli.answering import finish
+from refine.cli.model_options import settings_of
+from refine.cli.passed import passing
+from refine.options.contract_choice import contract_for
+from refine.options.models import read_as
+from refine.options.optimised import as_optimised
+from refine.options.options import limiting
+from refine.process.supervision import Answer, Watcher
+from refine.report.console import Reporter
+from refine.results.numerals import down
+from refine.results.verdict import ExitCode, Verdict
+
+_COLUMNS = ("point", "answer", "margin", "over the reals", "")
+_BUDGET = 2.0  # seconds
+
+
+@passing
+@click.command("stable")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE.npz",
+    help="Arrays of points by input, along the first axis; .npy where there is one input.",
+)
+@click.option("--radius", default="0", show_default=True, metavar="R", help="Balls around points.")
+@click.option("--clip", metavar="LO..HI", help="Intersect the balls with this range.")
+@click.option("--output", metavar="NAME", help="The row of scores, or the label, if several are.")
+@click.option("--first", type=click.IntRange(min=1), metavar="N", help="Only the first N points.")
+@limiting
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0),
+    default=_BUDGET,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to improve the bounds of a point that is not settled at once.",
+)
+@click.option("--json", "json_path", metavar="FILE", help="Write the result; - for stdout.")
+@click.option(
+    "--counterexamples",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where flips are saved; default: MODEL-flips here.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="Only how many are stable.")
+def stable_command(
+    model: Path,
+    data: Path,
+    radius: str,
+    clip: str | None,
+    output: str | None,
+    first: int | None,
+    timeout: float | None,
+    budget: float,
+    json_path: str | None,
+    counterexamples: Path | None,
+    quiet: bool,
+    **passed: Any,
+) -> ExitCode:
+    """How many decisions of a data set can no allowed execution change?
+
+    The decision is the largest of a row of scores (the first of equals), or the label that the
+    model gives; each point has its own, that of the real network. Flips are kept and replayed.
+
+    Exit code 0 if every decision is stable, 1 if a flip is found, 3 if some are undecided.
+    """
+    reporter = Reporter(quiet, silent=json_path == "-")
+    if passed["search_seconds"] is not None and passed["no_search"]:
+        raise click.UsageError("--search does not go with --no-search")
+    if json_path not in (None, "-"):
+        require_writable(Path(str(json_path)))
+    watcher: Watcher | None = click.get_current_context().obj
+    start = time.monotonic()
+    settings = settings_of(passed, None, budget)
+    folder = counterexamples or Path(f"{model.stem}-flips")
+    with reporter.progress("reading the model") as progress:
+        if settings.as_optimised is not None:
+            model = as_optimised(model, settings.as_optimised, settings.allow)
+        contract = contract_for(
+            passed["contract"], settings.format, settings.subnormals, model, settings.allow
+        )
+        graph = read_as(model, contract, allowed=settings.allow)
+        points = read_points(data, graph, contract.format_of)
+        if watcher is not None:
+            watcher.read()
+        limit = None if watcher is None else watcher.limit
+        if limit is None and timeout is not None:
+            limit = start + timeout
+        asked = Stability(
+            graph,
+            replace(settings, contract=contract, format=None, subnormals=None, as_optimised=None),
+            "argmax" if output is None else f"argmax:{output}",
+            points,
+            radius,
+            clip,
+            folder,
+            limit,
+        )
+        total = len(points) if first is None else min(first, len(points))
+
+        def tell(found: Sequence[Decision]) -> None:
+            progress.tell(f"point {len(found) + 1} of {total}; {_counts(found, total)}")
+            if watcher is not None and watcher.limit is not None:
+                document = document_of_decisions(asked, found) if json_path else ""
+                code = exit_code_of(found)
+                quiet_ones = (ExitCode.VERIFIED, ExitCode.UNKNOWN)
+                late = ExitCode.TIME_OUT if code in quiet_ones else code
+                watcher.tell(
+                    Answer(late.value, f"{_counts(found, total)}; out of time\n", document)
+                )
+
+        folder.mkdir(exist_ok=True)
+        try:
+            found = every_decision(asked, range(total), tell)
+        finally:
+            with suppress(OSError):
+                folder.rmdir()  # where nothing was found
+    finish(watcher)
+    document = document_of_decisions(asked, found)
+    if json_path not in (None, "-"):
+        write_text(Path(str(json_path)), document)
+    if json_path == "-":
+        reporter.text(document)
+    elif quiet:
+        reporter.lines([_counts(found, total)])
+    else:
+        open_ones = [_cells(d) for d in found if d.code is not ExitCode.VERIFIED]
+        rounded = f"; {points.rounded} points were rounded" if points.rounded else ""
+        answer = f"{_counts(found, total)}{_least(found)}{rounded}"
+        reporter.table(f"{model.name}, {data.name}", _COLUMNS, open_ones, answer)
+    return exit_code_of(found)
+
+
+def _counts(found: Sequence[Decision], total: int) -> str:
+    stable = sum(d.code is ExitCode.VERIFIED for d in found)
+    flips = sum(d.verdict is Verdict.VIOLATED for d in found)
+    left = total - stable - flips
+    return f"{stable} of {total} decisions cannot change, {flips} flip, {left} are undecided"
+
+
+def _least(found: Sequence[Decision]) -> str:
+    """The stable decision that is nearest to another."""
+    margins = [d.margin for d in found if d.code is ExitCode.VERIFIED and d.margin is not None]
+    return f"; least margin of those that cannot {down(min(margins), 4)}" if margins else ""
+
+
+def _cells(decision: Decision) -> tuple[str, ...]:
+    margins = [
+        "" if m is None else down(m, 4) for m in (decision.margin, decision.margin_over_reals)
+    ]
+    return str(decision.point), decision.verdict.value, *margins, _remark(decision)
+
+
+def _remark(decision: Decision) -> str:
+    if decision.verdict is not Verdict.VIOLATED:
+        broken = decision.code is ExitCode.CONTRACT_BROKEN
+        return "the runtime here leaves the contract" if broken else decision.reason
+    of = {True: "the real network too", False: "rounding alone", None: ""}[decision.real]
+    ran = f"confirmed by {len(decision.confirmed)} runtimes" if decision.confirmed else ""
+    return "; ".join(part for part in (of, ran, decision.file or decision.reason) if part)

@@ -1,0 +1,105 @@
+"""Decisions of data sets: those that cannot change, and flips that numpy shows too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from onnx import helper
+from small_models import save
+
+from refine.claims.many.stability import exit_code_of
+from refine.cli.main import run
+from refine.results.verdict import ExitCode
+
+QUICK = ("--z3", "none", "--workers", "1", "--no-conform", "--contract", "sequential")
+BIG, SHIFT = np.float32(2.0**23), np.float32(0.6)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def scores(path: Path) -> Path:
+    """x and 2x − 0.6, but float32 rounds the first to an integer on the way."""
+    nodes = [
+        helper.make_node("Add", ["x", "big"], ["a"]),
+        helper.make_node("Sub", ["a", "big"], ["b"]),
+        helper.make_node("Add", ["x", "x"], ["c"]),
+        helper.make_node("Sub", ["c", "shift"], ["d"]),
+        helper.make_node("Concat", ["b", "d"], ["y"], axis=1),
+    ]
+    stored = {"big": np.array([BIG]), "shift": np.array([SHIFT])}
+    return save(path, nodes, {"x": [1, 1]}, {"y": [1, 2]}, stored)
+
+
+def label(x: np.float32) -> int:
+    """What float32 decides, without our code."""
+    return int(np.argmax([(x + BIG) - BIG, (x + x) - SHIFT]))
+
+
+def test_stable_decisions_flips_and_what_is_open(folder: Path) -> None:
+    scores(folder / "m.onnx")
+    points = np.array([[5.0], [0.35], [-4.0]])  # labels 1, 0, 0 over the reals
+    assert [label(np.float32(x)) for x in points[:, 0]] == [1, 1, 0]
+    np.savez(folder / "p.npz", anything=points)
+    command = ["stable", "m.onnx", "--data", "p.npz", "--json", "s.json", *QUICK]
+    assert run([*command, "--first", "1"]) is ExitCode.VERIFIED
+    assert not Path("m-flips").exists()
+    assert run(command) is ExitCode.VIOLATED
+    found = json.loads(Path("s.json").read_text())
+    assert [d["verdict"] for d in found["decisions"]] == ["verified", "violated", "verified"]
+    assert (found["stable"], found["flips"], found["rounded"]) == (2, 1, 1)
+    flip = found["decisions"][1]
+    assert "element 0" in flip["claim"]
+    assert flip["real"] is False
+    assert flip["confirmed"]
+    (x,) = np.load(Path(flip["file"]).with_suffix(".npz"))["x"].ravel()
+    assert x == np.float32(0.35)
+    assert run(["replay", flip["file"], "--model", "m.onnx"]) is ExitCode.VIOLATED
+    assert run([*command, "--no-search", "--first", "2"]) is ExitCode.UNKNOWN
+
+
+def test_balls_have_flips_of_the_real_network(folder: Path) -> None:
+    scores(folder / "m.onnx")
+    np.save(folder / "p.npy", np.array([[7.0], [1.0]], np.float32))
+    command = ["stable", "m.onnx", "--data", "p.npy", "--radius", "0.9", "--json", "s.json"]
+    assert run([*command, *QUICK]) is ExitCode.VIOLATED
+    found = json.loads(Path("s.json").read_text())
+    assert [d["verdict"] for d in found["decisions"]] == ["verified", "violated"]
+    (x,) = np.load(Path(found["decisions"][1]["file"]).with_suffix(".npz"))["x"].ravel()
+    assert 0.1 <= x <= 1.9
+    assert label(np.float32(x)) != label(np.float32(1.0))
+
+
+@pytest.mark.parametrize(
+    ("points", "word"),
+    [
+        ({"p": np.ones((3, 2))}, "shape"),
+        ({"p": np.array([[np.nan]])}, "finite"),
+        ({"p": np.array([[1e300]])}, "overflow"),
+        ({"p": np.ones((0, 1))}, "no points"),
+        ({"p": np.ones((1, 1)), "q": np.ones((1, 1))}, "none for 'x'"),
+    ],
+)
+def test_data_that_does_not_fit(
+    folder: Path,
+    points: dict[str, npt.NDArray[np.float64]],
+    word: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    scores(folder / "m.onnx")
+    np.savez(folder / "p.npz", **points)  # type: ignore[arg-type]
+    assert run(["stable", "m.onnx", "--data", "p.npz", *QUICK]) is ExitCode.INPUT_ERROR
+    said = capsys.readouterr().err
+    assert word in said
+    assert said.count("\n") == 1
+
+
+def test_nothing_decided_is_not_stable() -> None:
+    assert exit_code_of([]) is ExitCode.UNKNOWN
