@@ -45,7 +45,7 @@ def mul(a: Array | float, b: Array | float) -> Array:
 
 def raised(total: Any, terms: int) -> Array:
     """Upper bounds of sums of so many products, none negative, that float64 gave as `total`."""
-    return np.asarray(total * (1.0 + (terms + 4) * 2.0**-52) + (total > 0) * 2.0**LEAST)
+    return np.asarray(total * (1.0 + (terms + 4) * 2.0**-52) + 2.0**LEAST)
 
 
 def sum_up(v: Array) -> Array:
@@ -144,7 +144,6 @@ def inner_up(rows: Rows, v: Array) -> Array:
     """Upper bounds of c·v for every functional."""
     if not np.any(v):
         return np.zeros(len(rows.c))
-    linear = Linear(v, lambda w, x: x @ w, lambda w, x: (x @ w)[:, None], v.size)
-    found, loss = joined(linear.products(linear.backward, rows))
-    total = add(found.c[:, 0], loss[:, 0])
-    return total if linear.rest is None else add(total, dot_up(rows.c, linear.rest))
+    linear = Linear(v, lambda w, x: x * w, lambda w, c: (c @ w)[:, None], v.size)
+    found, cost = linear.back(rows, np.ones(1))  # v as a map of the number 1
+    return add(found.c[:, 0], cost)

@@ -289,8 +289,11 @@ class _Reader:
         """By a stored factor, or divided by one."""
         k, lemma = (0, "quotient") if self.op == "Div" else (1 - self.varies(0), "product")
         shape = np.broadcast_shapes(self.varying(k), self.shape(1 - k))
-        scale, factor, unsure = self.constant(1 - k), self.constant(1 - k), ZERO
-        if lemma == "quotient":
+        self.scaled(k, shape, self.constant(1 - k), lemma)
+
+    def scaled(self, k: int, shape: Sequence[int], factor: Any, lemma: str) -> None:
+        scale, unsure = factor, ZERO
+        if lemma != "product":
             self.require(np.min(np.abs(factor)) > 2.0**-120, "a divisor that is not 0")
             scale, exact = 1.0 / factor, np.abs(np.frexp(factor)[0]) == 0.5
             unsure = np.where(exact, 0.0, np.abs(scale) * 2.0**-52)
@@ -331,7 +334,8 @@ class _Reader:
             self.put(whole, [0], "maximum", "copy", index=np.where(index < 0, first, index))
             return
         counts = 0.0 * present + len(index) if self.a("count_include_pad", 0) else present
-        unsure = np.where(np.frexp(counts)[0] == 0.5, 0.0, 2.0**-53 / counts)
-        linear, held = chosen(index, prod(shape), 1.0 / counts, unsure), (counts, present)
-        what = {"terms": int(np.max(present)), "stored": tuple(v.reshape(whole) for v in held)}
-        self.put(whole, [0], "affine", "mean", maps=(linear,), **what)
+        node, total = self.proto, f"{self.proto.output[0]} before it is divided"
+        self.proto = onnx.helper.make_node(self.op, node.input, [total])
+        self.products(chosen(index, prod(shape), np.ones(())), whole, None)
+        self.proto = onnx.helper.make_node(self.op, [total], node.output)
+        self.scaled(0, whole, counts.reshape(whole), "mean")

@@ -119,7 +119,7 @@ class Rounding:
         leaves = add(mul(self.v, linear.of(inexact, x)), mul(count, self.each))
         leaves = add(leaves, linear.of(self.read(weights, weights, self.operands), x))
         leaves = add(leaves, linear.size(self.read(lo, hi, self.operands)))
-        leaves = add(leaves, self.read(node.bias, node.bias, self.copies))
+        leaves = add(leaves, add(self.read(node.bias, node.bias, self.copies), self.lost))
         total = add(linear.size(x), bias)
         error = self.summed(leaves, partial, total, count - 1.0 + (bias != 0))
         return error, add(partial, error)
@@ -138,51 +138,37 @@ class Rounding:
         return add(error, lost), size
 
     def on_product(self, node: Node, lows: Any, highs: Any, size: Array) -> Any:
-        """By a stored factor, or divided by one."""
+        """By a stored factor, or divided by one; a mean, perhaps by its rounded reciprocal."""
         (linear,), (factor,), x = node.maps, node.stored, np.maximum(-lows[0], highs[0])
         small = self.read(factor, factor, self.operands)
-        if node.lemma == "quotient" and np.any(small):
+        if node.lemma != "product" and np.any(small):
             raise Outside(f"{node.title}: a divisor is subnormal")
         lost = add(linear.size(self.read(lows[0], highs[0], self.operands)), linear.of(small, x))
-        error, exact = self.any(add(size, lost)), np.abs(np.frexp(factor)[0]) == 0.5
+        exact, drift = np.abs(np.frexp(factor)[0]) == 0.5, mul(add(size, lost), self.v)
+        drift = np.where(exact | (node.lemma != "mean"), 0.0, drift)
+        error = self.any(add(add(size, lost), drift))
         error = np.where(factor == 0, 0.0, np.where(exact, np.minimum(error, self.each), error))
-        return add(error, lost), add(size, error)
+        return add(add(error, drift), lost), add(size, add(error, drift))
 
-    on_quotient = on_product
-
-    def on_mean(self, node: Node, lows: Any, highs: Any, size: Array) -> Any:
-        """A sum, then a division, or a product with the rounded reciprocal."""
-        (linear,), (counts, present), x = node.maps, node.stored, np.maximum(-lows[0], highs[0])
-        up, low = linear.size(np.maximum(highs[0], 0.0)), linear.size(np.maximum(-lows[0], 0.0))
-        partial, inverse = mul(counts, np.maximum(up, low)), np.nextafter(1.0 / counts, 2.0)
-        lost = add(mul(counts, linear.size(self.read(lows[0], highs[0], self.operands))), self.lost)
-        error = self.summed(lost, partial, mul(counts, linear.size(x)), present - 1.0)
-        mean, simple = add(size, mul(error, inverse)), np.frexp(counts)[0] == 0.5
-        drift = np.where(simple, 0.0, mul(mean, self.v))
-        last = self.any(add(mean, drift))
-        last = np.where(simple, np.minimum(last, self.each), last)
-        return add(add(mul(error, inverse), self.lost), add(drift, last)), add(partial, error)
+    on_quotient = on_mean = on_product
 
     def on_normalization(self, node: Node, lows: Any, highs: Any, size: Array) -> Any:
-        """Folded, with a reciprocal or direct: the scale errs by 3.5 units at most (sum and root
-        1.5, one or two more), its products by one more, the shift by one, then the result; direct,
-        by 4.5 in all of the centred input. Whatever underflows is charged 2^40 times."""
+        """Folded, with a reciprocal or direct: the scale errs by 4 units at most (epsilon, sum and
+        root 2, one or two more), its products by one more, the shift by one, then the result;
+        direct, by 5 in all of the centred input. Whatever underflows is charged 2^40 times."""
         (linear,), (beta, mean, base), x = node.maps, node.stored, np.maximum(-lows[0], highs[0])
         scale, deviation = linear.absolute, np.sqrt(base)
         small = np.any((scale > 0) & ((scale < 2.0**-40) | (scale > 2.0**40)))
         if self.emin > -100 or small or np.any(base > 2.0**40):
-            raise Outside(
-                f"{node.title}: in float16, or of such a scale, it is not in the language"
-            )
+            raise Outside(f"{node.title}: in float16, or of such a scale, it is not understood")
         centred = add(x, np.abs(mean))
         whole = add(mul(scale, centred), np.abs(beta))
         tiny = mul(4.0 * (self.each + self.lost), mul(add(centred, 2.0), add(scale, 2.0)))
-        parts = add(mul(scale, add(mul(x, 4.5), mul(np.abs(mean), 5.5))), np.abs(beta))
+        parts = add(mul(scale, add(mul(x, 5.0), mul(np.abs(mean), 6.0))), np.abs(beta))
         error = add(mul(parts, self.u * (1.0 + 32.0 * self.u)), mul(tiny, 2.0**40))
         error = add(error, self.any(add(size, error)))
-        return error, mul(
-            add(add(whole, centred), add(scale, add(1.0 / deviation, deviation))), 2.0
-        )
+        reach = add(add(whole, centred), add(scale, add(1.0 / deviation, deviation)))
+        return error, mul(reach, 2.0)
 
     def on_hinge(self, node: Node, lows: Any, highs: Any, size: Array) -> Any:
         (lo,), (hi,) = lows, highs

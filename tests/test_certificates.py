@@ -40,6 +40,11 @@ def test_the_checker_imports_nothing_of_ours() -> None:
             assert used <= OUTSIDE_WORLD | {"checker"}, f"{path.name} imports {used}"
 
 
+def test_the_checker_can_be_read() -> None:
+    lines = [line for path in CHECKER for line in path.read_text().splitlines() if line.strip()]
+    assert len(lines) < 1000
+
+
 def test_nothing_of_ours_is_loaded_when_it_runs(demo: Path) -> None:
     """In a process of its own, from another folder."""
     script = ROOT / "checker" / "check.py"
@@ -67,6 +72,19 @@ def test_recheck(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert run(["recheck", str(demo), str(model)]).value == code
         assert capsys.readouterr().out.startswith(said)
+
+
+def test_a_certificate_is_not_written_for_what_is_not_verified(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "none.cert"
+    words = ["check", str(DEMO), "--input", "-1..1", "--budget", "0", "--no-search", "--z3", "none"]
+    words += ["--no-conform", "-q", "--certificate", str(file)]
+    assert run([*words, "--eps", "1e-9"]).value == 3
+    assert "--certificate is not written: nothing is verified" in capsys.readouterr().err
+    assert run([*words, "--eps", "1e-3", "--contract", "ort-cpu"]).value == 0
+    assert "contract field 'rules' is not in the checker's language" in capsys.readouterr().err
+    assert not file.exists()
 
 
 def test_what_is_outside_the_language_is_named(tmp_path: Path) -> None:

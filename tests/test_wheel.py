@@ -108,8 +108,11 @@ def test_the_command_in_a_fresh_environment(binaries: Path, tmp_path: Path) -> N
     assert ran([refine, "--version"], tmp_path).stdout == f"refine {__version__}\n"
     shutil.copy(ROOT / "examples/demo/pendulum.onnx", tmp_path)
     done = ran([refine, "check", "pendulum.onnx", "--input", "state=-1..1", "--eps", "1e-3",
-                "--json", "r.json", "--conform", "-q"], tmp_path)  # fmt: skip
+                "--json", "r.json", "--conform", "-q", "--certificate", "r.cert"],
+               tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
+    again = ran([refine, "recheck", "r.cert", "pendulum.onnx"], tmp_path)
+    assert again.stdout.startswith("accepted: |error of 'torque'| <= 1/1000"), again.stderr
     result = json.loads((tmp_path / "r.json").read_text())
     assert result["verdict"] == "verified"
     assert result["runtime"]["honours"] is True

@@ -121,6 +121,10 @@ def _written(path: Path, document: str, reporter: Reporter) -> None:
 
 def _certified(result: Result, path: Path | None, reporter: Reporter) -> Result:
     """Write the certificate; the verdict stands, with or without the file."""
+    made = result.certification
+    if path is not None and (made is None or made.content is None):
+        why = "nothing is verified that certificates speak of" if made is None else made.outside
+        reporter.error(f"--certificate is not written: {why}")
     try:
         return with_certificate(result, path)
     except OSError as error:
