@@ -16,6 +16,8 @@ from refine.proof.proof import Proof
 from refine.results.certification import Certification
 from refine.results.verdict import Tolerance
 
+_LARGE = 2**23  # bytes of a model's file that is not read again unasked
+
 
 def certification(
     graph: Graph,
@@ -25,9 +27,13 @@ def certification(
     proof: Proof,
     wanted: bool,
     tick: Callable[[], None] = lambda: None,
-) -> Certification:
+) -> Certification | None:
     """Of a result that is verified: whether the checker has a meaning for it and, if `wanted`, the
-    certificate. `tick` may raise OutOfTime."""
+    certificate; None where that is not, and the model so large that reading it again takes long.
+    `tick` may raise OutOfTime."""
+    source = graph.source
+    if not wanted and source is not None and source.is_file() and source.stat().st_size > _LARGE:
+        return None
     try:
         subject = subject_of(graph, contract, domain)
         if not wanted:

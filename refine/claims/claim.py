@@ -29,7 +29,7 @@ from refine.results.verdict import (
 )
 
 Certifying: TypeAlias = Callable[
-    [Domain, Tolerance, Proof, bool, Callable[[], None]], Certification
+    [Domain, Tolerance, Proof, bool, Callable[[], None]], Certification | None
 ]
 
 
