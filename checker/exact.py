@@ -131,7 +131,8 @@ class Linear:
 
     def size(self, x: Array) -> Array:
         """Upper bounds of |M|·x, x not negative."""
-        return self.of(self.absolute, x)
+        exact = self.forward(self.absolute, x[None])[0] if self.moves else None
+        return self.of(self.absolute, x) if exact is None else exact
 
 
 def middle(lo: Array, hi: Array) -> tuple[Array, Array]:
