@@ -234,6 +234,12 @@ def test_a_counterexample_is_kept_and_run_again(
         ("z[0] >= 0", "there is no output 'z'"),
         ("Y[0] >= 1e9999999", "decimal places"),
         ("(" * 500 + "Y[0] >= 1", "is no term of outputs"),
+        ("__0 >= 1", "there is no output '__0'"),
+        ("Y[0] + 2 * __0 >= 1", "there is no output '__0'"),
+        ("Y[0] >= 1_0", "is not a finite decimal number"),
+        ("Y[0] >= 0x10", "is not a finite decimal number"),
+        ("Y[0] >= True", "is not a finite decimal number"),
+        ("Y[0] * 1e4000 * 1e4000 >= 1", "more than 14000 bits"),
         ("property", "needs --vnnlib FILE"),
         ("argmax:z", "argmax speaks of one row of scores"),
     ],
@@ -284,3 +290,58 @@ def test_a_property_of_the_demonstration_under_contracts(folder: Path, contract:
     assert answer(result) == "verified"
     assert result.margins is not None
     assert result.margins[0].run <= result.margins[0].real
+
+
+@pytest.mark.parametrize("contract", ["exact", "ieee-any"])
+def test_a_counterexample_of_the_real_network_is_replayed(folder: Path, contract: str) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["y"])]
+    save(folder / "m.onnx", nodes, {"x": [1]}, {"y": [1]})
+    asked = ["check", "m.onnx", "--input", "-1..1", "--claim", "Y[0] >= 0.5", "--z3", "none"]
+    assert run([*asked, "--contract", contract, "--counterexample", "c.json"]) is ExitCode.VIOLATED
+    assert run(["replay", "c.json"]) is ExitCode.VIOLATED
+
+
+def with_whole_number(path: Path, number: int) -> Path:
+    """Two outputs: Relu of the input, and a whole number that is stored."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["y"]),
+        helper.make_node("Identity", ["c"], ["z"]),
+    ]
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [info("x", TensorProto.FLOAT, [1])],
+        [info("y", TensorProto.FLOAT, [1]), info("z", TensorProto.INT64, [1])],
+        [helper.make_tensor("c", TensorProto.INT64, [1], [number])],
+    )
+    save_model(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path
+    )
+    return path
+
+
+@pytest.mark.parametrize("relation", ["==", "<"])
+def test_whole_numbers_are_taken_as_they_are(folder: Path, relation: str) -> None:
+    """2⁵³ + 1, which float64 does not hold."""
+    model = with_whole_number(folder / "m.onnx", 2**53 + 1)
+    least = 2**53 + (1 if relation == "==" else 2)
+    result = refine.check(model, "0.5..1", claim=f"Y[1] >= {least}", z3="none", budget=0.5)
+    violated = result.verdict.value == "violated"
+    assert violated is (relation == "<")
+
+
+@pytest.mark.parametrize(
+    ("claim", "answer"),
+    [
+        ("Y[0] <= 1e400", "verified"),
+        ("Y[0] <= 1e400 / 7", "verified"),
+        ("Y[0] >= 1e400", "violated"),
+        ("1e3999 * Y[0] <= 7 / 3", "violated"),
+        ("3 * Y[0] >= -1e-3999", "verified"),
+    ],
+)
+def test_numbers_beyond_float64(folder: Path, claim: str, answer: str) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["y"])]
+    model = save(folder / "m.onnx", nodes, {"x": [1]}, {"y": [1]})
+    assert refine.check(model, "0.5..1", claim=claim, z3="none").verdict.value == answer

@@ -27,7 +27,7 @@ from refine.common.exact import DomainError, decimal, shorten
 
 _MOST_WORK = 3 * 2**19  # sides of boxes looked at while unions are intersected
 _MOST_PLACES = 2**21  # decimal places that the exponents of all numbers ask for
-_MOST_BITS = 2**15  # of a rational between the terms of a formula
+_MOST_BITS = 14_000  # of a rational in a formula: fewer digits than Python writes and reads
 _MOST_ELEMENTS = 2**31  # of a declared tensor
 DEEPEST_NESTING = 100
 
@@ -379,14 +379,22 @@ def _sum(parts: list[Linear | None], sign: int) -> Linear | None:
         total += factor_of_part * part[1]
         for name, factor in part[0].items():
             terms[name] = terms.get(name, Fraction(0)) + factor_of_part * factor
-    _require_bits(total, *terms.values())
+    require_bits(total, *terms.values())
     return terms, total
 
 
-def _require_bits(*values: Fraction) -> None:
+def require_bits(*values: Fraction) -> None:
+    """Raises DomainError for numbers that are too long to be written."""
     for value in values:
         if max(value.numerator.bit_length(), value.denominator.bit_length()) > _MOST_BITS:
             raise DomainError(f"a term has a value of more than {_MOST_BITS} bits")
+
+
+def bound_of(factor: Fraction, constant: Fraction) -> Fraction:
+    """Where factor·X + constant is zero. Raises DomainError where that is too long a number."""
+    bound = -constant / factor
+    require_bits(bound)
+    return bound
 
 
 def _product(parts: list[Linear | None]) -> Linear | None:
@@ -396,7 +404,7 @@ def _product(parts: list[Linear | None]) -> Linear | None:
             return None
         (terms, constant), scale = (part, result[1]) if part[0] else (result, part[1])
         result = {name: factor * scale for name, factor in terms.items()}, constant * scale
-        _require_bits(result[1], *result[0].values())
+        require_bits(result[1], *result[0].values())
     return result
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Context, Decimal
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from refine.domain.formulas import (
     Linear,
     Tensors,
     assertions,
+    bound_of,
     compare,
     comparison,
     minus,
@@ -31,6 +33,8 @@ from refine.domain.formulas import (
 from refine.domain.vnnlib import Half, half_spaces, is_empty, meet
 
 MOST_CONJUNCTIONS = 4096
+_LONG = 10**30
+_DIGITS = Context(prec=6)
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,9 @@ def _literal(difference: Linear, relation: str) -> tuple[_Part, ...]:
         return (_Part(),) if compare(constant, relation) else ()
     if len(terms) == 1 and (name := next(iter(terms)))[0] == "X":
         upright = relation if terms[name] > 0 else MIRRORED[relation]
-        return tuple(map(_Part, half_spaces(int(name[2:]), -constant / terms[name], upright)))
+        return tuple(
+            map(_Part, half_spaces(int(name[2:]), bound_of(terms[name], constant), upright))
+        )
     match relation:
         case "<=" | "<":
             return (_Part(rows=(_row(terms, -constant, relation == "<"),)),)
@@ -233,4 +239,9 @@ def _term(factor: Fraction, name: str, *, first: bool) -> str:
 
 
 def _number(value: Fraction) -> str:
-    return str(value.numerator) if value.denominator == 1 else repr(float(value))
+    """Short: what float64 does not hold in six digits."""
+    if value.denominator == 1 and abs(value) < _LONG:
+        return str(value.numerator)
+    if value and not 1 / _LONG < abs(value) < _LONG:
+        return f"{_DIGITS.divide(Decimal(value.numerator), Decimal(value.denominator)):e}"
+    return repr(float(value))

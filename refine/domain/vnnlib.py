@@ -21,6 +21,7 @@ from refine.domain.formulas import (
     Linear,
     Tensors,
     assertions,
+    bound_of,
     compare,
     comparison,
     mentions_outputs,
@@ -132,7 +133,7 @@ def _literal(
             f"'{text_of(formula)}' ties {names} together; each X_i needs bounds of its own"
         )
     (name, factor), *_ = terms.items()
-    bound = -difference[1] / factor
+    bound = bound_of(factor, difference[1])
     return half_spaces(int(name[2:]), bound, relation if factor > 0 else MIRRORED[relation])
 
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.members import members
 from encoders.numbers.enclosure import FloatArray
+from encoders.numbers.formats import BINARY64, round_down
 from encoders.program import program_of
 from gpu_check.emulator.emulator import emulate
 from onnx_import.graph import Graph
@@ -73,7 +74,7 @@ class _Aim:
         self, f: Functionals, points: Points, outputs: Mapping[str, FloatArray]
     ) -> FloatArray:
         """c·y + a·x − d of every row: (samples, rows)."""
-        limits = np.array([float(row.at_most) for row in self.rows])
+        limits = np.array([round_down(row.at_most, BINARY64) for row in self.rows])
         total = np.tile(-limits, (len(next(iter(points.values()))), 1))
         for part, given in ((f.on_outputs, outputs), (f.on_inputs, points)):
             for name, c in part.items():
@@ -214,7 +215,7 @@ def _descended(
             break
         with np.errstate(all="ignore"):
             values = hunt.real_values(points)
-            outputs = {t: values[t] for t in hunt.graph.outputs}
+            outputs = {t: _valued(hunt.graph, t, values) for t in hunt.graph.outputs}
             _, rows = aim.nearest(aim.slacks(f, points, outputs))
         for i, row in enumerate(rows):
             for name, slope in _slope(hunt.graph, f, values_at(values, i), int(row)).items():
@@ -225,6 +226,13 @@ def _descended(
         best = best.best(4 * _STARTS)
         step *= decay
     return best
+
+
+def _valued(graph: Graph, tensor: str, values: Mapping[str, FloatArray]) -> FloatArray:
+    """The values of a tensor, with a sample axis; of a constant, too."""
+    if tensor in values:
+        return values[tensor]
+    return np.asarray(graph.constants[tensor], np.float64)[None]
 
 
 def _slope(

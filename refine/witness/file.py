@@ -177,7 +177,8 @@ def load_witness(
         other = document.get("specification")
         theirs = None if other is None else _execution(other["execution"])
         execution = document["execution"]
-        execution = _execution(execution) if other else contract_of_document(execution)
+        of_reals = other is not None or document.get("unsafe") is not None
+        execution = _execution(execution) if of_reals else contract_of_document(execution)
         output, index = _text(document["output"]), tuple(map(_natural, document["index"]))
         epsilon, batch = _epsilon(document["eps"]), _rows(document.get("batch"))
         given = document.get("real_inputs") or {}

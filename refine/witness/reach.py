@@ -25,17 +25,22 @@ def reached_at(graph: Graph, unsafe: Property, candidate: Candidate) -> Witness:
     """
     outputs = computed_outputs(graph, candidate.inputs, candidate.execution)
     real_inputs = _flat(graph.inputs, candidate.real_inputs)
-    broken = _not_finite(graph, outputs)
+    exact = candidate.execution.exact
+    broken = None if exact else _not_finite(graph, outputs)
     if broken is not None:
         return confirm(graph, replace(candidate, output=broken[0], index=broken[1]))
-    computed = _flat(graph.outputs, outputs)
+    computed: list[RealValue | None]
+    if exact:
+        computed = _enclosures(graph, candidate.real_inputs)
+    else:
+        computed = [RealValue(v, v) for v in _flat(graph.outputs, outputs)]
     slacks = [_slack(part, real_inputs, computed) for part in unsafe.unsafe]
     number = min(range(len(slacks)), key=lambda i: (slacks[i] is None, slacks[i] or Fraction(0)))
     part, slack = unsafe.unsafe[number], slacks[number]
     place = next((i for row in part.rows for i in row.outputs), 0)
     output, index = _element(graph, place)
     witness = confirm(graph, replace(candidate, output=output, index=index))
-    within = [p for p in unsafe.unsafe if p.holds(real_inputs, computed)]
+    within = [p for p in unsafe.unsafe if _holds_enclosed(p, real_inputs, computed)]
     shown = within[0] if within else part
     return replace(
         witness,
@@ -66,11 +71,14 @@ def reached_over_reals(
     graph: Graph, unsafe: Property, real_inputs: Mapping[str, Array]
 ) -> bool | None:
     """Does the real network lead into the unsafe set? None where its enclosure leaves that open."""
-    enclosed = real_outputs(graph, real_inputs)
-    values = [value for name in graph.outputs for value in enclosed[name]]
-    x = _flat(graph.inputs, real_inputs)
+    values, x = _enclosures(graph, real_inputs), _flat(graph.inputs, real_inputs)
     answers = {_holds_enclosed(part, x, values) for part in unsafe.unsafe}
     return True if True in answers else None if None in answers else False
+
+
+def _enclosures(graph: Graph, real_inputs: Mapping[str, Array]) -> list[RealValue | None]:
+    enclosed = real_outputs(graph, real_inputs)
+    return [value for name in graph.outputs for value in enclosed[name]]
 
 
 def _holds_enclosed(
@@ -83,13 +91,10 @@ def _holds_enclosed(
 
 
 def _row_enclosed(row: Row, x: Sequence[Fraction], y: Sequence[RealValue | None]) -> bool | None:
-    low = high = sum((c * x[i] for i, c in row.inputs.items()), Fraction(0))
-    for i, c in row.outputs.items():
-        value = y[i]
-        if value is None:
-            return None
-        ends = (c * value.lo, c * value.hi)
-        low, high = low + min(ends), high + max(ends)
+    side = _side_enclosed(row, x, y)
+    if side is None:
+        return None
+    low, high = side.lo, side.hi
     if high < row.at_most or (high == row.at_most and not row.strict):
         return True
     if low > row.at_most or (low == row.at_most and row.strict):
@@ -97,17 +102,36 @@ def _row_enclosed(row: Row, x: Sequence[Fraction], y: Sequence[RealValue | None]
     return None
 
 
-def _slack(part: Conjunction, x: Sequence[Fraction], y: Sequence[Fraction]) -> Fraction | None:
-    """The largest left side minus right side; None where the input is not one that it speaks of."""
+def _side_enclosed(
+    row: Row, x: Sequence[Fraction], y: Sequence[RealValue | None]
+) -> RealValue | None:
+    """The left side of a row; None where an output has no value."""
+    low = high = sum((c * x[i] for i, c in row.inputs.items()), Fraction(0))
+    for i, c in row.outputs.items():
+        value = y[i]
+        if value is None:
+            return None
+        ends = (c * value.lo, c * value.hi)
+        low, high = low + min(ends), high + max(ends)
+    return RealValue(low, high)
+
+
+def _slack(
+    part: Conjunction, x: Sequence[Fraction], y: Sequence[RealValue | None]
+) -> Fraction | None:
+    """The largest left side minus right side, at most; None where the input is not one that it
+    speaks of, or an output has no value."""
     if not all(half.holds(x[i]) for i, half in part.limits.items()):
         return None
-    return max((row.value(x, y) - row.at_most for row in part.rows), default=Fraction(0))
+    sides = [(_side_enclosed(row, x, y), row.at_most) for row in part.rows]
+    slacks = [side.hi - at_most for side, at_most in sides if side is not None]
+    return max(slacks, default=Fraction(0)) if len(slacks) == len(sides) else None
 
 
 def _flat(names: Sequence[str], arrays: Mapping[str, Array]) -> list[Fraction]:
     """All elements of some tensors, one after the other, exactly."""
     return [
-        value if isinstance(value, Fraction) else Fraction(float(value))
+        Fraction(value if isinstance(value, (int, Fraction)) else float(value))
         for name in names
         for value in np.asarray(arrays[name]).reshape(-1).tolist()
     ]

@@ -146,6 +146,8 @@ def diverging_node(witness: Witness, graph: Graph) -> DivergingNode | Refusal | 
     """The first node at which onnxruntime's bits differ from the emulated execution's."""
     if graph.source is None or not is_onnx(graph.source):
         return Refusal("onnxruntime", "it has no file to run")
+    if witness.execution.exact:
+        return Refusal("onnxruntime", "the execution is the real network, which has no bits")
     if witness.execution.compute_format is not None:
         return Refusal("onnxruntime", "it computes in the model's own types")
     found = first_diverging_node(graph, graph.source, witness.inputs, witness.execution)

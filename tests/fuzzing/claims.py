@@ -219,7 +219,7 @@ def _exact(values: Array) -> Array:
 def _doubted(
     trial: Trial, beside: Beside | None, result: Result, witness: Witness
 ) -> list[Finding]:
-    problems = list(_outside(trial, witness))
+    problems = list(outside(trial, witness))
     spec = EXACT if beside is None else witness.spec_execution or EXACT
     pairs = [(trial.contract, witness.execution)]
     if beside is not None:
@@ -268,7 +268,7 @@ def _rational(values: Array) -> Array:
     return np.asarray(np.frompyfunc(one, 1, 1)(np.asarray(values).astype(object)), dtype=object)
 
 
-def _outside(trial: Trial, witness: Witness) -> list[str]:
+def outside(trial: Trial, witness: Witness) -> list[str]:
     problems = []
     for value in trial.model.graph.input:
         n, fmt = value.name, format_of(trial.contract, value)

@@ -13,11 +13,11 @@ from onnx_import.graph import Graph
 from refine.claims.kind import Asked, ClaimKind, EpsilonUse
 from refine.claims.unsafe import kept_out, reached_again
 from refine.common.exact import decimal
+from refine.domain.formulas import require_bits
 from refine.domain.properties import Conjunction, Property, Row
 from refine.results.verdict import Result
 
 _RELATION = re.compile(r"[<>]=?")
-_NUMBER = re.compile(r"(?<![\w.\]])(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _LONGEST = 10_000
 
 Linear = tuple[dict[int, Fraction], Fraction]
@@ -44,6 +44,7 @@ def row_of_text(text: str, graph: Graph) -> Row:
     right = _linear(text[relation.end() :], graph)
     terms, constant = _sum(left, right, -1)
     terms = {i: c for i, c in terms.items() if c}
+    require_bits(constant, *terms.values())
     if not terms:
         raise ModelError(f"claim '{shorten(text)}' says nothing of the outputs")
     if relation[0][0] == "<":  # the claim is terms + constant ≤ 0: it fails where −terms < constant
@@ -52,47 +53,46 @@ def row_of_text(text: str, graph: Graph) -> Row:
 
 
 def _linear(text: str, graph: Graph) -> Linear:
-    numbers: list[Fraction] = []
-
-    def named(found: re.Match[str]) -> str:
-        numbers.append(decimal(found[0]))
-        return f" __{len(numbers) - 1}"
-
-    bracketed = re.split(r"(\[[^\]]*\])", text)
-    kept = "".join(p if p.startswith("[") else _NUMBER.sub(named, p) for p in bracketed)
+    line = " ".join(text.split())
     try:
-        tree = ast.parse(kept.strip(), mode="eval").body
-        return _term(tree, numbers, graph)
+        return _term(ast.parse(line, mode="eval").body, line.encode(), graph)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ModelError(f"'{shorten(text.strip())}' is no term of outputs and numbers") from error
 
 
-def _term(tree: ast.expr, numbers: list[Fraction], graph: Graph) -> Linear:
+def _term(tree: ast.expr, line: bytes, graph: Graph) -> Linear:
+    """A term; numbers are read from the line that it was parsed from, digit by digit."""
+    terms, constant = _part(tree, line, graph)
+    require_bits(constant, *terms.values())
+    return terms, constant
+
+
+def _part(tree: ast.expr, line: bytes, graph: Graph) -> Linear:
     match tree:
-        case ast.Name(id) if id.startswith("__") and id[2:].isdecimal():
-            return {}, numbers[int(id[2:])]
+        case ast.Constant():
+            return {}, decimal(line[tree.col_offset : tree.end_col_offset].decode())
         case ast.Name(id):
             return {_place(graph, id, ()): Fraction(1)}, Fraction(0)
         case ast.Subscript(ast.Name(id), index):
             return {_place(graph, id, _index(index)): Fraction(1)}, Fraction(0)
         case ast.UnaryOp(ast.USub(), inner):
-            return _sum(({}, Fraction(0)), _term(inner, numbers, graph), -1)
+            return _sum(({}, Fraction(0)), _term(inner, line, graph), -1)
         case ast.UnaryOp(ast.UAdd(), inner):
-            return _term(inner, numbers, graph)
+            return _term(inner, line, graph)
         case ast.BinOp(a, ast.Add() | ast.Sub() as operation, b):
             sign = 1 if isinstance(operation, ast.Add) else -1
-            return _sum(_term(a, numbers, graph), _term(b, numbers, graph), sign)
+            return _sum(_term(a, line, graph), _term(b, line, graph), sign)
         case ast.BinOp(a, ast.Mult(), b):
-            one, two = _term(a, numbers, graph), _term(b, numbers, graph)
+            one, two = _term(a, line, graph), _term(b, line, graph)
             if one[0] and two[0]:
                 raise ModelError("the claim multiplies outputs; only linear inequalities are read")
             (terms, constant), scale = (one, two[1]) if not two[0] else (two, one[1])
             return {i: c * scale for i, c in terms.items()}, constant * scale
         case ast.BinOp(a, ast.Div(), b):
-            divisor = _term(b, numbers, graph)
+            divisor = _term(b, line, graph)
             if divisor[0] or not divisor[1]:
                 raise ModelError("the claim divides by an output or by zero")
-            terms, constant = _term(a, numbers, graph)
+            terms, constant = _term(a, line, graph)
             return {i: c / divisor[1] for i, c in terms.items()}, constant / divisor[1]
     raise ModelError("a claim is built from outputs, decimal numbers, +, -, * and /")
 
