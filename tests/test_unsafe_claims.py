@@ -327,8 +327,7 @@ def test_whole_numbers_are_taken_as_they_are(folder: Path, relation: str) -> Non
     model = with_whole_number(folder / "m.onnx", 2**53 + 1)
     least = 2**53 + (1 if relation == "==" else 2)
     result = refine.check(model, "0.5..1", claim=f"Y[1] >= {least}", z3="none", budget=0.5)
-    violated = result.verdict.value == "violated"
-    assert violated is (relation == "<")
+    assert result.verdict.value == ("verified" if relation == "==" else "violated")
 
 
 @pytest.mark.parametrize(
@@ -345,3 +344,25 @@ def test_numbers_beyond_float64(folder: Path, claim: str, answer: str) -> None:
     nodes = [helper.make_node("Relu", ["x"], ["y"])]
     model = save(folder / "m.onnx", nodes, {"x": [1]}, {"y": [1]})
     assert refine.check(model, "0.5..1", claim=claim, z3="none").verdict.value == answer
+
+
+def test_what_ends_just_at_the_limit_is_verified(folder: Path) -> None:
+    """Truth values, inputs that are outputs and whole numbers have ranges that are exact."""
+    nodes = [helper.make_node("Greater", ["x", "c"], ["y"])]
+    info = helper.make_tensor_value_info
+    inputs, outputs = info("x", TensorProto.FLOAT, [1]), info("y", TensorProto.BOOL, [1])
+    half = helper.make_tensor("c", TensorProto.FLOAT, [1], [0.5])
+    graph = helper.make_graph(nodes, "g", [inputs], [outputs, inputs], [half])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    save_model(model, folder / "m.onnx")
+    answers = [
+        refine.check(folder / "m.onnx", domain, claim=claim, z3="none", budget=0.5).verdict.value
+        for domain, claim in [
+            ("0.625..1", "y[0] >= 1"),
+            ("0.5..1", "y[0] >= 1"),
+            ("0.5..1", "x[0] <= 1"),
+            ("0.5..1", "x[0] < 1"),
+            ("0.5..1", "2*x[0] + y[0]/3 >= 1"),
+        ]
+    ]
+    assert answers == ["verified", "violated", "verified", "violated", "verified"]

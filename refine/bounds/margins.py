@@ -27,6 +27,7 @@ from refine.domain.properties import Conjunction, Property, Row
 DEFICIT = "property"
 """What stands for the outputs in the bounds of a property: how much its margin lacks."""
 _LEAST = 2.0**-900  # of a deficit that is there
+_FEW = 64  # terms of a row that is looked at in exact numbers
 _PHASES = 8  # splits of phases per row, for every one that a tensor's elements get
 
 
@@ -101,7 +102,7 @@ class Margins:
                 effort=branching,
                 late=not backward,
             )
-        margins = self._margins(met, [self._rows[k] for k in asked], floors)
+        margins = self._margins(met, [self._rows[k] for k in asked], floors, found)
         deficit = max((_deficit(m) for m in margins), default=0.0)
         worst = max(margins, key=_deficit, default=None)
         influence = found.influence
@@ -123,17 +124,25 @@ class Margins:
         )
 
     def _margins(
-        self, met: Iterable[int], rows: Sequence[tuple[int, int, Row]], floors: _Floors
+        self,
+        met: Iterable[int],
+        rows: Sequence[tuple[int, int, Row]],
+        floors: _Floors,
+        bounds: NetworkBounds,
     ) -> tuple[Margin, ...]:
         """Of each conjunction that the box meets, the row that stays out of reach by most."""
         found: dict[int, list[Margin]] = {i: [] for i in met}
         for k, (i, j, row) in enumerate(rows):
-            run = floors.run[k]
-            floor = min(run, floors.real[k]) if self.unsafe.both else run
+            run, real = floors.run[k], floors.real[k]
+            floor = np.minimum(run, real) if self.unsafe.both else run
             safe = bool(np.isfinite(floor)) and _beyond(Fraction(float(floor)), row)
-            found[i].append(
-                Margin(i, j, _less(run, row.at_most), _less(floors.real[k], row.at_most), safe)
-            )
+            run_left, real_left = _less(run, row.at_most), _less(real, row.at_most)
+            if not safe:
+                least = _of_ranges(row, bounds)
+                if least is not None and _beyond(least, row):
+                    safe, low = True, float(round_down(least - row.at_most, BINARY64))
+                    run_left, real_left = max(run_left, low), max(real_left, low)
+            found[i].append(Margin(i, j, run_left, real_left, safe))
         never = Margin(-1, -1, -np.inf, -np.inf, False)
         return tuple(
             max(options, key=lambda m: (m.safe, m.run), default=replace(never, conjunction=i))
@@ -244,6 +253,46 @@ def functionals_of(rows: Sequence[Row], graph: Graph) -> Functionals:
             start += size
         sides.append(found)
     return Functionals(sides[0], sides[1], off)
+
+
+def _of_ranges(row: Row, bounds: NetworkBounds) -> Fraction | None:
+    """A lower bound on a row's left side, of every execution and over the reals, from ranges and
+    errors alone, exact: where those end just at what is allowed, a pull-back, rounded outwards,
+    ends beside it. None where there is none."""
+    graph, total = bounds.maps.graph, Fraction(0)
+    if len(row.outputs) + len(row.inputs) > _FEW:
+        return None
+    for names, factors in ((graph.outputs, row.outputs), (graph.inputs, row.inputs)):
+        start = 0
+        for name in names:
+            size = graph.types[name].size
+            for i, factor in factors.items():
+                if start <= i < start + size:
+                    ends = _ends_at(bounds, name, i - start, of_runs=names is graph.outputs)
+                    if ends is None:
+                        return None
+                    total += min(factor * end for end in ends)
+            start += size
+    return total
+
+
+def _ends_at(
+    bounds: NetworkBounds, tensor: str, place: int, *, of_runs: bool
+) -> tuple[Fraction, Fraction] | None:
+    """Between which numbers an element lies, over the reals and, if asked, in every execution."""
+    maps = bounds.maps
+    if tensor in maps.values:
+        error = maps.errors[tensor].reshape(-1)[place]
+        held = maps.values[tensor]
+        low, high = held.lo.reshape(-1)[place].item(), held.hi.reshape(-1)[place].item()
+    else:
+        error = bounds.errors[tensor].reshape(-1)[place]
+        low = high = np.asarray(maps.graph.constants[tensor]).reshape(-1)[place].item()
+    slack = float(error) if of_runs else 0.0
+    low, high = (v if isinstance(v, int) else float(v) for v in (low, high))
+    if not np.all(np.isfinite([low, high, slack])):
+        return None
+    return Fraction(low) - Fraction(slack), Fraction(high) + Fraction(slack)
 
 
 def _nearest(factor: Fraction) -> tuple[float, float]:
