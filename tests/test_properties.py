@@ -213,3 +213,20 @@ def _without_exponents(text: str) -> str:
         return f"(- {quotient})" if value < 0 else quotient
 
     return re.sub(r"(?<![_\d.\w])-?\d+(?:\.\d*)?(?:e-?\d+)?", rational, text)
+
+
+@pytest.mark.parametrize(
+    ("said", "fits"),
+    [("[2,3]", True), ("[1,2,3]", True), ("[6]", True), ("[3,2]", False), ("[2,3,1]", True)],
+)
+def test_shapes_of_version_2_are_those_of_the_model(said: str, fits: bool) -> None:
+    text = (
+        f"(vnnlib-version <2.0>)(declare-network f (declare-input X float32 {said})"
+        "(declare-output Y float32 [1]))(assert (<= Y[0] 1.0))"
+    )
+    tensors = Tensors((("float32", (2, 3)),), (("float32", (1,)),))
+    if fits:
+        property_of_text(text, tensors)
+    else:
+        with pytest.raises(DomainError, match="declares the shape"):
+            property_of_text(text, tensors)

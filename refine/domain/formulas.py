@@ -174,6 +174,13 @@ class Declared:
                     f"the file declares {self.count(letter)} {word}s {letter}_i, but the model has "
                     f"{size} {word} elements"
                 )
+        for letter, of_model in (("X", tensors.inputs), ("Y", tensors.outputs))[: 1 + outputs]:
+            shapes = [shape for found, _, shape in self.places.values() if found == letter]
+            for said, (_, shape) in zip(shapes, of_model, strict=False):
+                if not _same_order(said, shape):
+                    raise DomainError(
+                        f"the file declares the shape {list(said)}, but the model has {list(shape)}"
+                    )
         had = {kind for kind, _ in (*tensors.inputs, *tensors.outputs)}
         others = self.types - had - {"real"}
         if others:
@@ -181,6 +188,12 @@ class Declared:
                 f"the file declares {' and '.join(sorted(others))}, but the model computes in "
                 f"{' and '.join(sorted(had))}"
             )
+
+
+def _same_order(said: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Is an element of one shape plainly that of the other: axes of one aside, or in one row?"""
+    left, right = ([n for n in s if n != 1] for s in (said, shape))
+    return left == right or (len(left) < 2 and math.prod(said) == math.prod(shape))
 
 
 def _shape(text: str) -> tuple[int, ...]:
