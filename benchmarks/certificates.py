@@ -3,8 +3,8 @@
     python benchmarks/certificates.py ../shared/models [NAME …]
 
 Each line is one property of one network: it is bounded, checked at a slightly larger ε (ACAS Xu: of
-a bound that took half a minute, so that the domain is split), and its certificate is checked in a process of its own, as it
-is and with changes that would mean more. NAME picks families.
+a bound that took half a minute, so that the domain is split), and its certificate is checked in a
+process of its own, and again with changes that would mean more. NAME picks families.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ HEAD = (
 
 @dataclass(frozen=True)
 class Case:
-    """A property; its certificate is asked for at `share` of the bound that `effort` seconds give."""
+    """A property; its certificate is asked for at `share` of the bound of `effort` seconds."""
 
     model: Path
     property: Path
