@@ -66,6 +66,10 @@ PAIRS: dict[str, Callable[[int], tuple[Any, Any]]] = {
         np.where(np.arange(n) % 3, 1.0 + 2.0**-27, 0.0),
         np.full(n, 1.0 - 2.0**-27 + 2.0**-53) * np.where(np.arange(n) % 2, 1.0, -1.0),
     ),
+    "a little beside a power of two": lambda n: (
+        np.where(np.arange(n) % 2, 1.0, -1.0),
+        np.where(np.arange(n) % 3, 2.0**-54, -(2.0**-55)),
+    ),
     "opposite signs": lambda n: (ordinary(n, 10), -ordinary(n, 11)),
 }
 both = pytest.mark.parametrize("pair", PAIRS)
