@@ -40,6 +40,7 @@ from measuring import rows_of, save
 from mutation_kinds import Mutant, mutants_of
 from mutation_running import (
     KILLED,
+    NOT_RUN,
     ROOT,
     SURVIVED,
     TIMED_OUT,
@@ -220,13 +221,12 @@ def sampled(files: Sequence[str], seed: int, count: int) -> list[Mutant]:
 
 
 def row_of(mutant: Mutant) -> dict[str, Any]:
-    names = ("path", "line", "kind", "scope", "before", "after")
-    return {"key": mutant.key, **{name: getattr(mutant, name) for name in names}}
+    return {name: getattr(mutant, name) for name in ("key", "line", "kind")}
 
 
 def show(rows: Sequence[Mapping[str, Any]]) -> None:
     console = Console(width=120)
-    outcomes = (KILLED, TIMED_OUT, SURVIVED, UNREACHED)
+    outcomes = (KILLED, TIMED_OUT, SURVIVED, UNREACHED, NOT_RUN)
     for title, name_of in (("room", _room), ("kind", lambda row: str(row["kind"]))):
         counts = Counter((name_of(row), row["outcome"]) for row in rows)
         table = Table(title=f"mutants by {title}")
@@ -242,14 +242,13 @@ def show(rows: Sequence[Mapping[str, Any]]) -> None:
         console.print(table)
     for row in rows:
         if row["outcome"] in (SURVIVED, UNREACHED):
-            print(f"{row['path']}:{row['line']} {row['scope']} ({row['kind']}, {row['outcome']})")
-            print(f"  - {row['before']}\n  + {row['after']}")
+            print(f"{row['outcome']}, line {row['line']}: {row['key']}")
             if row.get("judged"):
                 print(f"  {row['judged']}")
 
 
 def _room(row: Mapping[str, Any]) -> str:
-    return "/".join(str(row["path"]).split("/")[:2])
+    return "/".join(str(row["key"]).split(" ")[0].split("/")[:2])
 
 
 if __name__ == "__main__":
