@@ -204,7 +204,8 @@ class Laboratory:
             return _freshly(mutant, tests, seconds)
 
         def trial(out: Callable[..., None]) -> None:
-            self._exchange(mutant.path, mutated(source, mutant))
+            if not self._exchange(mutant.path, mutated(source, mutant)):
+                raise LookupError("no function that is alive has this code")
             for cache in self.caches[mutant.path]:
                 cache.cache_clear()
             for test, following in _pairs(tests):
@@ -218,7 +219,8 @@ class Laboratory:
         lines, stopped = _forked(trial, seconds)
         return _judged(lines, stopped)
 
-    def _exchange(self, path: str, tree: ast.Module) -> None:
+    def _exchange(self, path: str, tree: ast.Module) -> int:
+        """Give the functions of a file the code of this tree; how many got another one."""
         filename = str(ROOT / path)
         old = list(_codes(compile(Path(filename).read_text(), filename, "exec")))
         new = list(_codes(compile(tree, filename, "exec")))
@@ -232,11 +234,14 @@ class Laboratory:
                 found[0] if len(found := named[c.co_qualname, c.co_firstlineno]) == 1 else None
                 for c in old
             ]
+        changed = 0
         for function in self.functions[path]:
             number = place.get(_identity(function.__code__))
             partner = None if number is None else partners[number]
             if partner is not None and partner.co_freevars == function.__code__.co_freevars:
+                changed += partner != function.__code__
                 function.__code__ = partner
+        return changed
 
 
 def _hit(hits: set[str], names: Sequence[str], number: int) -> None:
