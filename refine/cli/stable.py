@@ -148,9 +148,14 @@ def stable_command(
     elif quiet:
         reporter.lines([_counts(found, total)])
     else:
-        open_ones = [_cells(d) for d in found if d.code is not ExitCode.VERIFIED]
+        open_ones = [
+            _cells(d)
+            for d in found
+            if d.code is not ExitCode.VERIFIED and not (d.code is ExitCode.TIME_OUT and not d.claim)
+        ]
         rounded = f"; {points.rounded} points were rounded" if points.rounded else ""
-        answer = f"{_counts(found, total)}{_least(found)}{rounded}"
+        late = "; out of time" if any(d.code is ExitCode.TIME_OUT for d in found) else ""
+        answer = f"{_counts(found, total)}{_least(found)}{rounded}{late}"
         reporter.table(f"{model.name}, {data.name}", _COLUMNS, open_ones, answer)
     return exit_code_of(found)
 
