@@ -28,7 +28,6 @@ from encoders.functions.function import Function
 from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import FloatFormat
-from encoders.numbers.radius import is_negative, is_radius, radius_of
 from encoders.site import Element
 from encoders.site import Site as Site
 from encoders.site import remembered as remembered
@@ -165,20 +164,18 @@ class DifferenceMap:
     Where f(x̂) − f(x) = s·d for some s between b and 1 and nothing more is known (`unstable`), the
     bound of a functional that is affine in s is the larger of those for s = b and s = 1: `fixed(c,
     share, at)` is `backward` with the secant slope b + share·(1 − b) where `at`. `radius` must then
-    be |slope|·error + remainder (refine/bounds/secant_branching.py says why). `flawed` says that a
-    radius was negative before it passed the gate (`encoders.numbers.radius`): a bug of ours.
+    be |slope|·error + remainder (refine/bounds/secant_branching.py says why).
     """
 
-    radius: FloatArray
+    radius: Radius
     backward: Callable[[FloatArray], Contribution]
     unstable: npt.NDArray[np.bool_] | None = None
     fixed: Callable[[FloatArray, FloatArray, npt.NDArray[np.bool_]], Contribution] | None = None
-    flawed: bool = False
 
-    def __post_init__(self) -> None:
-        if not is_radius(self.radius):
-            object.__setattr__(self, "flawed", self.flawed or is_negative(self.radius))
-            object.__setattr__(self, "radius", radius_of(self.radius))
+    @property
+    def flawed(self) -> bool:
+        """Was a radius negative before the kernel made it infinite: a bug of ours?"""
+        return self.radius.record.flawed
 
 
 @dataclass(frozen=True)
@@ -217,7 +214,7 @@ class RoundingBound:
     row: Callable[[int], RowFacts] | None = None
 
     def __post_init__(self) -> None:
-        if NOT_NEGATIVE not in self.preconditions and self.radius.record.flaws:
+        if NOT_NEGATIVE not in self.preconditions and self.radius.record.flawed:
             object.__setattr__(self, "preconditions", (*self.preconditions, NOT_NEGATIVE))
 
     @property
@@ -317,7 +314,7 @@ class Operator:
     real: RealSemantics
     runtime: RuntimeSemantics
     values: Callable[[Site, Sequence[Interval]], ValueMap]
-    differences: Callable[[Site, Sequence[Interval], Sequence[FloatArray]], DifferenceMap]
+    differences: Callable[[Site, Sequence[Interval], Sequence[Radius]], DifferenceMap]
     rounding: Callable[[Site, Sequence[Interval], Interval, RuntimeContract], RoundingBound]
     movement: bool = False
     affine: bool = False

@@ -12,6 +12,7 @@ import numpy as np
 
 from encoders.families.matrix import left_action, right_action
 from encoders.families.products import linear_part
+from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart
 from encoders.operator import DifferenceMap, Site, ValueMap
 from encoders.relaxations.affine import AffineMap, affine_differences, affine_values, scaled_part
@@ -60,7 +61,7 @@ def computed_values(site: Site, bias: AffineMap, ranges: Sequence[Interval]) -> 
 
 
 def computed_differences(
-    site: Site, bias: AffineMap, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+    site: Site, bias: AffineMap, ranges: Sequence[Interval], errors: Sequence[Radius]
 ) -> DifferenceMap:
     """Differences through α·A·B + `bias` where A and B both vary."""
     product = bilinear_differences(bilinear_of(site), ranges[:2], errors[:2])

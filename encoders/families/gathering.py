@@ -15,6 +15,7 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, joined, moved
 from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
+from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart
 from encoders.operator import (
     DifferenceMap,
@@ -182,7 +183,7 @@ def gather_operator(
         return affine_values(affine(site), ranges)
 
     def differences(
-        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+        site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     ) -> DifferenceMap:
         return affine_differences(affine(site), errors)
 

@@ -22,7 +22,7 @@ from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.gathering import Index, gathered_part, picked
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import exactly_zero
+from encoders.lemmas.kernel import Radius, exactly_zero, unchecked
 from encoders.numbers.enclosure import (
     UNIT,
     FloatArray,
@@ -112,14 +112,14 @@ def _ranges(
     return np.where(absent, -np.inf, lo), np.where(absent, -np.inf, hi)
 
 
-def _errors(site: Site, operands: Sequence[Operand], errors: Sequence[FloatArray]) -> FloatArray:
+def _errors(site: Site, operands: Sequence[Operand], errors: Sequence[Radius]) -> FloatArray:
     known = dict(zip(site.variable, errors, strict=True))
     zero = np.zeros(site.outputs[0].shape)
 
     def one(c: Operand) -> FloatArray:
         if c.position not in known:
             return zero
-        return np.where(c.index < 0, 0.0, known[c.position].reshape(-1)[c.index])
+        return np.where(c.index < 0, 0.0, known[c.position].bound.reshape(-1)[c.index])
 
     return np.stack([one(c) for c in operands])
 
@@ -214,7 +214,7 @@ def extreme_differences(
     site: Site,
     operands: Sequence[Operand],
     ranges: Sequence[Interval],
-    errors: Sequence[FloatArray],
+    errors: Sequence[Radius],
     sign: float,
 ) -> DifferenceMap:
     """Follows the leader where no rival can rise far above it, else forgets where d came from."""
@@ -236,7 +236,7 @@ def extreme_differences(
         kept = np.where(follow, c, 0.0)
         return Contribution(places.carried(kept), dot_up(c, rest))
 
-    return DifferenceMap(radius, backward)
+    return DifferenceMap(unchecked(radius, "maximum-difference", of=errors), backward)
 
 
 def extreme_rounding(site: Site, result: Interval, contract: RuntimeContract) -> RoundingBound:
@@ -274,7 +274,7 @@ def extreme_operator(
         return extreme_values(site, operands(site), ranges, sign)
 
     def differences(
-        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+        site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     ) -> DifferenceMap:
         return extreme_differences(site, operands(site), ranges, errors, sign)
 

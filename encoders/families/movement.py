@@ -11,6 +11,7 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, moved
 from encoders.arithmetic.values import Inputs, Movement, V
 from encoders.contract.contract import RuntimeContract
+from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.affine import (
@@ -58,7 +59,7 @@ def movement_operator(
         return affine_values(affine(site), ranges)
 
     def differences(
-        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+        site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     ) -> DifferenceMap:
         return affine_differences(affine(site), errors)
 

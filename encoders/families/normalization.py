@@ -331,10 +331,10 @@ def scaled_values(inner: ValueMap, scale: FloatArray, bias: FloatArray) -> Value
 
 def scaled_differences(inner: DifferenceMap, scale: FloatArray) -> DifferenceMap:
     """Differences of scale·f, those of f being `inner`; `scale` is exact and broadcasts to them."""
-    charge = multiply_up(multiply_up(np.abs(scale), inner.radius), 2 * UNIT)
+    charge = multiply_up(multiply_up(np.abs(scale), inner.radius.bound), 2 * UNIT)
 
     def backward(c: FloatArray) -> Contribution:
         pulled = inner.backward(c * scale)
         return Contribution(pulled.coefficients, add_up(pulled.constant, dot_up(c, charge)))
 
-    return DifferenceMap(multiply_up(inner.radius, np.abs(scale)), backward)
+    return DifferenceMap(inner.radius.times(np.abs(scale)), backward)

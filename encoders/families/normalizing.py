@@ -33,7 +33,7 @@ from encoders.families.normalization import (
 )
 from encoders.families.signed_sum import check_float
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import exactly_zero, unchecked
+from encoders.lemmas.kernel import Radius, exactly_zero, unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, midpoint_radius, point
 from encoders.numbers.formats import FloatFormat
 from encoders.operator import (
@@ -221,13 +221,15 @@ def normalizing_operator(
         return scaled_values(inner, *parameters(site))
 
     def differences(
-        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+        site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     ) -> DifferenceMap:
         rows = layout.rows(site)
-        x, error = rows.of_interval(ranges[0]), rows.split(errors[0][None])[0]
+        x, error = rows.of_interval(ranges[0]), rows.split(errors[0].bound[None])[0]
         found = normalized(x.inflate(error), epsilon(site), layout.centred)
         limit = np.maximum(add_up(found.z.hi, -found.z.lo), 0.0)
-        inner = row_differences(rows, rows, jacobian(found, layout.centred), error, limit)
+        inner = row_differences(
+            rows, rows, jacobian(found, layout.centred), errors[0], error, limit
+        )
         return scaled_differences(inner, parameters(site)[0])
 
     def rounding(

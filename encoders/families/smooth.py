@@ -21,7 +21,7 @@ from encoders.curves.curves import linear_bounds_of, moved_by, range_of, slopes_
 from encoders.families.signed_sum import check_float
 from encoders.functions.curve import Curve
 from encoders.functions.function import Function
-from encoders.lemmas.kernel import any_of, unchecked
+from encoders.lemmas.kernel import Radius, any_of, unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
 from encoders.operator import (
     DifferenceMap,
@@ -100,13 +100,15 @@ def smooth_operator(
         return elementwise_values(range_, linear_bounds_of(curve(site), x, range_), x)
 
     def differences(
-        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+        site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     ) -> DifferenceMap:
-        (x,), (error,) = ranges, errors
+        (x,), (given,) = ranges, errors
+        error = given.bound
         shape, hull = curve(site), x.inflate(error)
         slopes = slopes_of(shape, hull)
         secant = _known(secant_of_slopes(*slopes, error), error)
-        return elementwise_differences(secant, moved_by(shape, hull, error, slopes), error)
+        moved = unchecked(moved_by(shape, hull, error, slopes), "mean-value-step", of=(given,))
+        return elementwise_differences(secant, moved, error)
 
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract

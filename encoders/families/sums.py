@@ -19,7 +19,7 @@ from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import AnyOrder, RuntimeContract
 from encoders.contract.orders import Sequential
 from encoders.families.gathering import Index, gathered_part
-from encoders.lemmas.kernel import unchecked
+from encoders.lemmas.kernel import Radius, unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart, add_up
 from encoders.operator import (
     DifferenceMap,
@@ -173,7 +173,7 @@ def sum_operator(
         return affine_values(affine(site), ranges)
 
     def differences(
-        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+        site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     ) -> DifferenceMap:
         return affine_differences(affine(site), errors)
 

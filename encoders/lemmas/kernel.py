@@ -59,9 +59,9 @@ class Application:
     """That a lemma was applied: to how many elements, and to which numbers at the worst of them.
 
     `numbers` follow `lemma.read`; `bound` is the largest radius, of that element. `failed` is a
-    hypothesis that did not hold of some element, whose radius is +∞. `flawed` says that a radius
-    was negative although all hypotheses held: an error of ours. Without a lemma it says that
-    nothing is known, or what a bound was computed beside that is `unchecked`: the lemmas `cited`.
+    hypothesis that did not hold of some element, whose radius is +∞. `flawed` says that a radius,
+    here or on the way, was negative although all hypotheses held: an error of ours. Without a lemma
+    it says that nothing is known, or names the lemmas beside which an `unchecked` bound was made.
     """
 
     lemma: Lemma | None
@@ -73,6 +73,10 @@ class Application:
     flawed: bool = False
     cited: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not self.flawed and any(premise.flawed for premise in self.premises):
+            object.__setattr__(self, "flawed", True)
+
     @property
     def lemmas(self) -> tuple[str, ...]:
         """Names of the lemmas that this rests on, its own first."""
@@ -81,11 +85,6 @@ class Application:
             cited = (here.lemma.name, *here.lemma.rests_on) if here.lemma else here.cited
             found.update(dict.fromkeys(cited))
         return tuple(found)
-
-    @property
-    def flaws(self) -> bool:
-        """Was a radius negative on the way, although all hypotheses held: an error of ours?"""
-        return any(here.flawed for here in self.everything())
 
     def everything(self) -> Iterator[Application]:
         """This application and all that it rests on, each once."""
@@ -210,8 +209,9 @@ class Radius:
     def __deepcopy__(self, memo: object) -> Radius:
         return self
 
-    def __reduce__(self) -> tuple[Callable[..., Radius], tuple[FloatArray, Application]]:
-        return _restored, (self._bound, self._record)
+    def __reduce__(self) -> tuple[Callable[..., Radius], tuple[Any, ...]]:
+        """Another process knows the numbers and the lemmas that they rest on, not each step."""
+        return _restored, (self._bound, self._record.lemmas, self._record.flawed)
 
 
 @final
@@ -329,6 +329,15 @@ def any_of(radii: Sequence[Radius]) -> Radius:
     return found
 
 
+def placed(shape: tuple[int, ...], parts: Sequence[tuple[Any, Radius]]) -> Radius:
+    """Errors at their places in an array, which holds stored numbers elsewhere; places do not
+    overlap."""
+    bound = np.zeros(shape)
+    for place, radius in parts:
+        bound[place] = radius.bound
+    return Radius(_KEY, bound, _following(MOVED_ERROR, bound, tuple(r.record for _, r in parts)))
+
+
 def stacked(radii: Sequence[Radius]) -> Radius:
     """Along a new last axis."""
     return radii[0].moved(_apart).joined([r.moved(_apart) for r in radii[1:]], axis=-1)
@@ -357,8 +366,9 @@ def nothing_known(shape: tuple[int, ...], besides: tuple[Application, ...] = ())
     return Radius(_KEY, bound, record)
 
 
-def unchecked(bound: FloatArray, *cited: str) -> Radius:
-    """A bound that was computed beside the lemmas that it cites: not through the kernel yet.
+def unchecked(bound: FloatArray, *cited: str, of: Sequence[Radius] = ()) -> Radius:
+    """A bound that was computed beside the lemmas that it cites, of other radii: not through the
+    kernel yet.
 
     Which files may do so is listed in `tests/test_kernel.py`; the list only gets shorter.
     """
@@ -367,7 +377,8 @@ def unchecked(bound: FloatArray, *cited: str) -> Radius:
     if clean is bound and any(bound.strides):
         clean = bound.copy()
     largest = float(np.max(_once(clean), initial=0.0))
-    record = Application(None, (), largest, clean.size, (), None, flawed, cited)
+    premises = tuple(radius.record for radius in of)
+    record = Application(None, (), largest, clean.size, premises, None, flawed, cited)
     return Radius(_KEY, clean, record)
 
 
@@ -401,5 +412,7 @@ def _at(a: FloatArray, shape: tuple[int, ...], place: tuple[int, ...]) -> float:
     return float(a[tuple(own)])
 
 
-def _restored(bound: FloatArray, record: Application) -> Radius:
-    return Radius(_KEY, _clean(bound), record)
+def _restored(bound: FloatArray, cited: tuple[str, ...], flawed: bool) -> Radius:
+    clean = _clean(bound)
+    largest = float(np.max(_once(clean), initial=0.0))
+    return Radius(_KEY, clean, Application(None, (), largest, clean.size, (), None, flawed, cited))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from encoders.lemmas import combining, operations, rounding, sums
+from encoders.lemmas import combining, differences, operations, rounding, sums
 from encoders.lemmas.lemma import Lemma
 
 LEMMAS: tuple[Lemma, ...] = (
     *combining.LEMMAS,
     *rounding.LEMMAS,
     *operations.LEMMAS,
+    *differences.LEMMAS,
     *sums.LEMMAS,
 )

@@ -9,11 +9,12 @@ none where that is 0. All presume that nothing overflows.
 
 from __future__ import annotations
 
-from encoders.lemmas.lemma import RoundingLemma
+from encoders.lemmas.lemma import Lemma, RoundingLemma
 from encoders.lemmas.terms import (
     Chosen,
     Formula,
     PowerOfTwo,
+    bound,
     equal,
     larger,
     magnitude,
@@ -137,6 +138,18 @@ ALIGNED = RoundingLemma(
     reach=_M,
 )
 
+_e = bound("e")
+TRUNCATED = Lemma(
+    "truncated-factor",
+    "A number cut off in place of rounded loses at most twice what rounding to nearest does, and "
+    "no more than itself.",
+    IEEE,
+    hypotheses=(),
+    assumed=(within(_z, _M), within(_fl - _z, 2 * _e), within(_fl - _z, magnitude(_z))),
+    error=_fl - _z,
+    radius=smaller(2 * _e, _M),
+)
+
 UNROUNDED = RoundingLemma(
     "unrounded",
     "Arithmetic of unit roundoff 0 rounds nothing.",
@@ -148,4 +161,4 @@ UNROUNDED = RoundingLemma(
     reach=_M,
 )
 
-LEMMAS = (ROUNDED, ROUNDED_SUM, COPIED, SCALED, ALIGNED, UNROUNDED)
+LEMMAS = (ROUNDED, ROUNDED_SUM, COPIED, SCALED, ALIGNED, TRUNCATED, UNROUNDED)

@@ -26,7 +26,7 @@ from encoders.arithmetic.runtime import Arithmetic, Relation, aligned, integers_
 from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import exactly_zero, unchecked
+from encoders.lemmas.kernel import Radius, exactly_zero, unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, dot_up, multiply_up
 from encoders.operator import (
     Contribution,
@@ -149,17 +149,17 @@ def _moved_by(x: Interval) -> AffineMap:
     return AffineMap((moved_part(lambda v: v, lambda v: v),), np.zeros(x.shape), _distance(x))
 
 
-def _difference(x: Interval, error: FloatArray) -> DifferenceMap:
+def _difference(x: Interval, given: Radius) -> DifferenceMap:
     """f(x̂) − f(x) is d up to the distances of both from their x, and nothing where d is."""
-    zero = np.zeros(x.shape)
-    plain = affine_differences(AffineMap(_moved_by(x).parts, zero, zero), [error])
+    zero, error = np.zeros(x.shape), given.bound
+    plain = affine_differences(AffineMap(_moved_by(x).parts, zero, zero), [given])
     rest = add_up(_distance(x), _distance(x.inflate(error))) if np.any(error) else zero
 
     def backward(c: FloatArray) -> Contribution:
         pulled = plain.backward(c)
         return Contribution(pulled.coefficients, add_up(pulled.constant, dot_up(c, rest)))
 
-    return DifferenceMap(add_up(plain.radius, rest), backward)
+    return DifferenceMap(plain.radius + unchecked(rest, "grid-step", of=(given,)), backward)
 
 
 def _with_scales(site: Site, scales: FloatArray) -> Site:
@@ -267,7 +267,7 @@ def dynamic_operator(name: str, p: DynamicProduct) -> Operator:
         return composed_values(inner, lambda f: p.product.core.values(p.scaled(site), [f]))
 
     def differences(
-        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+        site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     ) -> DifferenceMap:
         f = affine_values(_moved_by(ranges[0]), ranges).range
         return composed_differences(

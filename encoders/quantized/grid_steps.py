@@ -19,6 +19,7 @@ import numpy as np
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, Relation, integers_of
 from encoders.arithmetic.values import V
+from encoders.lemmas.kernel import Radius, unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up
 from encoders.operator import DifferenceMap, Field, LinearBounds, ValueMap
 from encoders.relaxations.elementwise import Secant, elementwise_differences, elementwise_values
@@ -80,9 +81,9 @@ def step_values(steps: IntegerGrid, u: Interval) -> ValueMap:
     return elementwise_values(range_, bounds, u)
 
 
-def step_differences(steps: IntegerGrid, u: Interval, error: FloatArray) -> DifferenceMap:
+def step_differences(steps: IntegerGrid, u: Interval, given: Radius) -> DifferenceMap:
     """Differences of q for real u and |û − u| ≤ `error`, infinite where û may be no number."""
-    error = np.where(np.isnan(error), np.inf, error)
+    error = given.bound
     real = np.isfinite(u.lo) & np.isfinite(u.hi)
     jump = np.where(error == 0, 0.0, _width(steps.range(u.inflate(error))))
     near, distance = piecewise_secant(clamp(steps.lowest, steps.highest), u, error)
@@ -93,7 +94,8 @@ def step_differences(steps: IntegerGrid, u: Interval, error: FloatArray) -> Diff
     )
     radius = np.minimum(jump, np.floor(add_up(distance, 1.0)))
     bounded = np.where(follows, error, 0.0)
-    return elementwise_differences(secant, np.where(real, radius, np.inf), bounded)
+    moved = unchecked(np.where(real, radius, np.inf), "grid-step", of=(given,))
+    return elementwise_differences(secant, moved, bounded)
 
 
 def step_rounding(

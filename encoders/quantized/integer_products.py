@@ -23,7 +23,7 @@ from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import SEQUENTIAL
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import exactly_zero
+from encoders.lemmas.kernel import Radius, exactly_zero
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import (
     DifferenceMap,
@@ -140,7 +140,7 @@ def product_values(p: IntegerProduct, site: Site, ranges: Sequence[Interval]) ->
 
 
 def product_differences(
-    p: IntegerProduct, site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+    p: IntegerProduct, site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
 ) -> DifferenceMap:
     """Differences through the product, those of the centred factors being those of the factors."""
     centred = _centred(p, site)
@@ -234,7 +234,7 @@ def integer_operator(name: str, since: int, p: IntegerProduct) -> Operator:
         return product_values(p, site, ranges)
 
     def differences(
-        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+        site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     ) -> DifferenceMap:
         return product_differences(p, site, ranges, errors)
 

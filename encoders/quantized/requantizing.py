@@ -20,7 +20,7 @@ from encoders.arithmetic.runtime import Arithmetic, aligned, integers_of, moved
 from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import exactly_zero, unchecked
+from encoders.lemmas.kernel import Radius, exactly_zero, unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up, multiply_up, point
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.quantized.grid_steps import (
@@ -157,7 +157,7 @@ def requantizing_operator(name: str, q: Requantized) -> Operator:
         return composed_values(scaled, lambda u: step_values(steps(site), u))
 
     def differences(
-        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+        site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     ) -> DifferenceMap:
         total = product_values(q.product, site, ranges).range
         u = affine_values(_scaling(q, site), [total]).range

@@ -7,12 +7,15 @@ step rests on the bounds stated in `encoders.numbers.enclosure`.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial, reduce
 
 import numpy as np
 
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import Radius, exactly_zero
 from encoders.numbers.enclosure import (
     SMALLEST,
     FloatArray,
@@ -139,14 +142,14 @@ def _ends(
     return add_down(centre, -radius), add_up(centre, radius)
 
 
-def affine_differences(affine: AffineMap, errors: Sequence[FloatArray]) -> DifferenceMap:
+def affine_differences(affine: AffineMap, errors: Sequence[Radius]) -> DifferenceMap:
     """Differences through an affine map, given |d| ≤ errors of the variable inputs."""
-    moved = [part.magnitude_up(e) for part, e in zip(affine.parts, errors, strict=True)]
-    radius = reduce(add_up, moved) if moved else np.zeros_like(affine.bias)
+    moved = [e.carried(part) for part, e in zip(affine.parts, errors, strict=True)]
+    radius = reduce(operator.add, moved) if moved else exactly_zero(EXACT, affine.bias.shape)
 
     @cache
     def charges() -> tuple[FloatArray, float]:
-        return _adjoint_errors(affine, errors, np.zeros_like(radius))
+        return _adjoint_errors(affine, [e.bound for e in errors], np.zeros(radius.shape))
 
     def backward(c: FloatArray) -> Contribution:
         rho, underflow = charges()
@@ -161,7 +164,7 @@ def affine_semantics(
     affine_of: Callable[[Site], AffineMap],
 ) -> tuple[
     Callable[[Site, Sequence[Interval]], ValueMap],
-    Callable[[Site, Sequence[Interval], Sequence[FloatArray]], DifferenceMap],
+    Callable[[Site, Sequence[Interval], Sequence[Radius]], DifferenceMap],
 ]:
     """`Operator.values` and `Operator.differences` of an operator that is affine at every site."""
 
@@ -171,7 +174,7 @@ def affine_semantics(
         return affine_values(affine_at(site), ranges)
 
     def differences(
-        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+        site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     ) -> DifferenceMap:
         return affine_differences(affine_at(site), errors)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from encoders.lemmas.kernel import Radius, nothing_known
 from encoders.numbers.enclosure import (
     SMALLEST,
     FloatArray,
@@ -71,22 +72,24 @@ def bilinear_values(b: Bilinear, ranges: Sequence[Interval], range_: Interval | 
 
 
 def bilinear_differences(
-    b: Bilinear, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+    b: Bilinear, ranges: Sequence[Interval], errors: Sequence[Radius]
 ) -> DifferenceMap:
     """Differences through b, given |d_x| and |d_y| in `errors`."""
-    x, y = (r.inflate(0.5 * e) for r, e in zip(ranges, errors, strict=True))
+    of_x, of_y = (e.bound for e in errors)
+    x, y = (r.inflate(0.5 * e) for r, e in zip(ranges, (of_x, of_y), strict=True))
     (mx, rx), (my, ry) = midpoint_radius(x), midpoint_radius(y)
-    if not _finite(mx, rx, my, ry, *errors):
-        return DifferenceMap(np.full(b.shape, np.inf), _unbounded(2))
+    if not _finite(mx, rx, my, ry, of_x, of_y):
+        return DifferenceMap(nothing_known(b.shape), _unbounded(2))
     parts = (b.on_x(my), b.on_y(mx))
     plain = affine_differences(AffineMap(parts, np.zeros(b.shape), np.zeros(b.shape)), errors)
-    rest = add_up(b.on_x(ry).magnitude_up(errors[0]), b.on_y(rx).magnitude_up(errors[1]))
+    remainder = errors[0].carried(b.on_x(ry)) + errors[1].carried(b.on_y(rx))
+    rest = remainder.bound
 
     def backward(c: FloatArray) -> Contribution:
         pulled = plain.backward(c)
         return Contribution(pulled.coefficients, add_up(pulled.constant, dot_up(c, rest)))
 
-    return DifferenceMap(add_up(plain.radius, rest), backward)
+    return DifferenceMap(plain.radius + remainder, backward)
 
 
 def _finite(*arrays: FloatArray) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up
 from encoders.operator import Contribution, DifferenceMap, ValueMap
 
@@ -23,7 +24,7 @@ def composed_values(inner: ValueMap, outer: Callable[[Interval], ValueMap]) -> V
 
 
 def composed_differences(
-    inner: DifferenceMap, outer: Callable[[FloatArray], DifferenceMap]
+    inner: DifferenceMap, outer: Callable[[Radius], DifferenceMap]
 ) -> DifferenceMap:
     """Differences through f∘g; `outer` is asked with those that g leaves."""
     last = outer(inner.radius)
@@ -46,7 +47,7 @@ def added_values(f: ValueMap, g: ValueMap) -> ValueMap:
 
 def added_differences(f: DifferenceMap, g: DifferenceMap) -> DifferenceMap:
     """Differences of f + g, which have different inputs, those of f first."""
-    radius = add_up(f.radius, g.radius)
+    radius = f.radius + g.radius
     return DifferenceMap(radius, lambda c: _joined(f.backward(c), g.backward(c)))
 
 

@@ -12,6 +12,7 @@ from functools import cache
 
 import numpy as np
 
+from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import (
     UNIT,
     BoolArray,
@@ -115,7 +116,7 @@ def free_slopes(
 
 def elementwise_differences(
     secant: Secant,
-    radius: FloatArray,
+    radius: Radius,
     error: FloatArray,
     unstable: BoolArray | None = None,
     below: FloatArray | float = 0.0,

@@ -12,6 +12,8 @@ from functools import cache
 
 import numpy as np
 
+from encoders.lemmas.differences import HINGE
+from encoders.lemmas.kernel import Radius, apply
 from encoders.numbers.enclosure import (
     FloatArray,
     Interval,
@@ -69,14 +71,17 @@ def hinge_values(below: FloatArray, x: Interval) -> ValueMap:
     return ValueMap(range_, through_linear_bounds(bounds, x), free_slopes(bounds, kink, x, below))
 
 
-def hinge_differences(below: FloatArray, x: Interval, error: FloatArray) -> DifferenceMap:
+def hinge_differences(below: FloatArray, x: Interval, given: Radius) -> DifferenceMap:
     """The best of three secants over the hull [l, h] of real and run-time range.
 
     With slope 1 the remainder is |1 − b| times relu(−x̂) − relu(−x), at most min(e, max(0, −l));
     with slope b it is |1 − b| times relu(x̂) − relu(x), at most min(e, max(0, h)); with slope
     (1 + b)/2 it is |1 − b|·(|x̂| − |x|)/2, at most |1 − b|·e/2.
     """
-    slope, rest, radius, half = all_in_blocks(_hinge_secants, below, x.lo, x.hi, error)
+    error = given.bound
+    slope, rest, half = all_in_blocks(_hinge_secants, below, x.lo, x.hi, error)
+    radius = apply(HINGE, lo=x.lo, hi=x.hi, b=below, m=slope, R=rest, e=given)
+    rest = np.where(radius.bound < np.inf, rest, np.inf)
     unstable = (half > 0) & (error > 0)
     return elementwise_differences(Secant(slope, rest), radius, error, unstable, below)
 
@@ -84,7 +89,7 @@ def hinge_differences(below: FloatArray, x: Interval, error: FloatArray) -> Diff
 def _hinge_secants(
     below: FloatArray, lo: FloatArray, hi: FloatArray, error: FloatArray
 ) -> tuple[FloatArray, ...]:
-    """Slopes, remainders, |f(x̂) − f(x)|, and 1 where the slope is the middle one."""
+    """Slopes, remainders, and 1 where the slope is the middle one; lemma `hinge` looks at them."""
     hull = Interval(lo, hi).inflate(error)
     bend = np.where(below == 0, 1.0, np.maximum(add_up(1.0, -below), add_up(below, -1.0)))
     by_one = np.minimum(error, np.maximum(-hull.lo, 0.0))
@@ -96,7 +101,4 @@ def _hinge_secants(
     rest = multiply_up(bend, np.where(half, 0.5 * error, best))
     rounded = half & (below != 0)  # the middle is, to float64
     rest = np.where(rounded, add_up(rest, multiply_up(2.0**-52 * np.abs(middle), error)), rest)
-    # |slope·d| + |r|: it also holds where d is what other slopes upstream would make it, which
-    # branching on secant slopes asks for (refine/bounds/secant_branching.py).
-    radius = add_up(multiply_up(np.abs(slope), error), rest)
-    return slope, rest, radius, half.astype(np.float64)
+    return slope, multiply_up(rest, 1.0 + 2.0**-49), half.astype(np.float64)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from encoders.lemmas.kernel import Radius, unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
 from encoders.operator import DifferenceMap, LinearBounds, ValueMap
 from encoders.relaxations.elementwise import Secant, elementwise_differences, elementwise_values
@@ -134,7 +135,8 @@ def piecewise_secant(
     return Secant(slope, remainder), np.where(np.isnan(radius), np.inf, radius)
 
 
-def piecewise_differences(f: PiecewiseLinear, x: Interval, error: FloatArray) -> DifferenceMap:
+def piecewise_differences(f: PiecewiseLinear, x: Interval, given: Radius) -> DifferenceMap:
     """Differences through f, by its best secants."""
-    secant, radius = piecewise_secant(f, x, error)
-    return elementwise_differences(secant, radius, error)
+    secant, distance = piecewise_secant(f, x, given.bound)
+    radius = unchecked(distance, "oscillation-secant", of=(given,))
+    return elementwise_differences(secant, radius, given.bound)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from encoders.lemmas.kernel import Radius, unchecked
 from encoders.numbers.enclosure import (
     FloatArray,
     Interval,
@@ -102,11 +103,14 @@ def _reciprocal_band(y: Interval) -> tuple[FloatArray, FloatArray, FloatArray]:
     return slope, np.where(negative, -middle, middle), radius
 
 
+QUOTIENTS = ("quotient-difference", "coefficient-remainder")
+
+
 def quotient_differences(
-    q: Quotient, x: Interval, y: Interval, errors: Sequence[FloatArray]
+    q: Quotient, x: Interval, y: Interval, errors: Sequence[Radius]
 ) -> DifferenceMap:
     """Differences of x/y for real ranges x and y; `errors` of numerator and divisor."""
-    hull = y.inflate(errors[1])
+    hull = y.inflate(errors[1].bound)
     away = np.broadcast_to(away_from_zero(hull), q.output) & np.isfinite(x.magnitude)
     clear = away_from_zero(hull)
     safe = Interval(np.where(clear, hull.lo, 1.0), np.where(clear, hull.hi, 1.0))
@@ -123,7 +127,7 @@ def quotient_differences(
         if q.varies[position]:
             parts.append(q.part(position, np.broadcast_to(middle, q.output)))
             given.append(errors[position])
-            rest = add_up(rest, multiply_up(radius, errors[position]))
+            rest = add_up(rest, multiply_up(radius, errors[position].bound))
     zero = np.zeros(q.output)
     plain = affine_differences(AffineMap(tuple(parts), zero, zero), given)
     total = np.where(away, rest, np.inf)
@@ -132,4 +136,4 @@ def quotient_differences(
         pulled = plain.backward(c)
         return Contribution(pulled.coefficients, add_up(pulled.constant, dot_up(c, total)))
 
-    return DifferenceMap(add_up(plain.radius, total), backward)
+    return DifferenceMap(plain.radius + unchecked(total, *QUOTIENTS, of=given), backward)

@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from encoders.lemmas.kernel import Radius, unchecked
 from encoders.numbers.enclosure import (
     SMALLEST,
     FloatArray,
@@ -93,10 +94,15 @@ def _steepest(jacobian: Jacobian, error: FloatArray) -> FloatArray:
 
 
 def row_differences(
-    inside: Rows, outside: Rows, jacobian: Jacobian, error: FloatArray, limit: FloatArray
+    inside: Rows,
+    outside: Rows,
+    jacobian: Jacobian,
+    given: Radius,
+    error: FloatArray,
+    limit: FloatArray,
 ) -> DifferenceMap:
     """Differences of rows: `jacobian` (rows, outputs, inputs) over the hull of real and run-time
-    range, |d| ≤ `error` (rows, inputs), and a direct bound `limit` (rows, outputs)."""
+    range, |d| ≤ `error` (rows, inputs) as `given`, and a direct bound `limit` (rows, outputs)."""
     radius = np.minimum(limit, _steepest(jacobian, error))
     linear = _linear(jacobian)
     rest = linear.remainder(error)
@@ -110,7 +116,8 @@ def row_differences(
         constant = add_up(dot_up(c, full), tiny)
         return Contribution((inside.merge(linear.pulled(outside.split(c))),), constant)
 
-    return DifferenceMap(np.asarray(outside.merge(radius[None])[0]), backward)
+    merged = np.asarray(outside.merge(radius[None])[0])
+    return DifferenceMap(unchecked(merged, "mean-value-step", of=(given,)), backward)
 
 
 def row_values(

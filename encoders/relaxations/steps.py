@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from encoders.lemmas.kernel import Radius, apply
+from encoders.lemmas.kernel import Radius, apply, unchecked
 from encoders.lemmas.operations import JUMP
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, dot_up
 from encoders.operator import Contribution, DifferenceMap, LinearBounds, ValueMap
@@ -39,16 +39,17 @@ def step_values(step: Step, x: Interval, follows: tuple[float, float] | None) ->
     return elementwise_values(range_, bounds, x)
 
 
-def step_differences(step: Step, x: Interval, error: FloatArray, apart: float) -> DifferenceMap:
+def step_differences(step: Step, x: Interval, given: Radius, apart: float) -> DifferenceMap:
     """Jumps over the hull, or the difference itself up to `apart`, where that is finite: no two
     values of step(x) − x are farther from each other."""
+    error = given.bound
     hull = x.inflate(error)
     with np.errstate(invalid="ignore"):
         jump = step(hull.hi) - step(hull.lo)
     jump = np.where(np.isnan(jump), np.inf, jump)
     jump = np.where(error == 0, 0.0, jump)
     one = (jump > apart).astype(np.float64)
-    radius = np.minimum(jump, add_up(error, apart))
+    radius = unchecked(np.minimum(jump, add_up(error, apart)), *LEMMAS, of=(given,))
     return elementwise_differences(Secant(one, np.minimum(jump, apart)), radius, error)
 
 
@@ -74,6 +75,6 @@ def without_slope(range_: Interval, inputs: int) -> ValueMap:
     return ValueMap(range_, backward)
 
 
-def jumping(radius: FloatArray, inputs: int) -> DifferenceMap:
+def jumping(radius: Radius, inputs: int) -> DifferenceMap:
     """Differences known by their size alone."""
-    return DifferenceMap(radius, lambda c: Contribution((None,) * inputs, dot_up(c, radius)))
+    return DifferenceMap(radius, lambda c: Contribution((None,) * inputs, dot_up(c, radius.bound)))

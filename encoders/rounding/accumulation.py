@@ -21,7 +21,7 @@ from encoders.arithmetic.runtime import Arithmetic, mixes_formats
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract, Subnormals
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import Radius, apply, exactly_zero, unchecked
+from encoders.lemmas.kernel import Radius, apply, exactly_zero
 from encoders.lemmas.operations import HELD_ALREADY
 from encoders.numbers.enclosure import Interval, add_up, with_zero
 from encoders.numbers.formats import FloatFormat
@@ -103,16 +103,16 @@ def _read(
     lost = []
     for position, x in zip(site.variable, inputs, strict=True):
         dtype = site.type_of(position).dtype
-        loss = np.zeros_like(x.lo)
+        loss = exactly_zero(EXACT, x.shape)
         if dtype.is_float:
             tiny = flushed_below(into(wide, contract.format_of(dtype)), operands, results)
             if not operands or tiny > 2.0**wide.emin:
-                loss = below(x, tiny).bound
+                loss = below(x, tiny)
         lost.append(loss)
-    if not any(np.any(loss) for loss in lost):
+    if not any(np.any(loss.bound) for loss in lost):
         return inputs, unmoved
-    moved = [with_zero(x, loss > 0) for x, loss in zip(inputs, lost, strict=True)]
-    return moved, unchecked(operator.differences(site, inputs, lost).radius)
+    moved = [with_zero(x, loss.bound > 0) for x, loss in zip(inputs, lost, strict=True)]
+    return moved, operator.differences(site, inputs, lost).radius
 
 
 def _wide(site: Site, contract: RuntimeContract) -> FloatFormat | None:

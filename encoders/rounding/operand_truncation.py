@@ -17,8 +17,10 @@ from encoders.arithmetic.runtime import Arithmetic
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import FactorRounding, OpenSchedule, RuntimeContract
 from encoders.contract.orders import alignment_of
-from encoders.lemmas.kernel import unchecked
-from encoders.numbers.enclosure import FloatArray, Interval, add_up, with_zero
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import Radius, apply, exactly_zero, unchecked
+from encoders.lemmas.rounding import TRUNCATED
+from encoders.numbers.enclosure import FloatArray, Interval, with_zero
 from encoders.numbers.formats import FloatFormat, truncated_operands
 from encoders.operator import Operator, RoundingBound, Site
 from encoders.rounding.rounding_bounds import Rounder, held, no_overflow, rounder
@@ -123,21 +125,20 @@ def _truncated(
     moved, errors, reached = [], [], []
     for position, x in zip(site.variable, inputs, strict=True):
         if position in operator.factors:
-            lost = r.operand_loss(x).bound
-            moved.append(
-                with_zero(x.move(lambda v: truncated_operands(v, short, truncated)), lost > 0)
-            )
-            errors.append(add_up(_loss(replace(r, format=short), x, truncated), lost))
+            lost = r.operand_loss(x)
+            shorter = x.move(lambda v: truncated_operands(v, short, truncated))
+            moved.append(with_zero(shorter, lost.bound > 0))
+            errors.append(_loss(replace(r, format=short), x, truncated) + lost)
         else:
             moved.append(x)
-            errors.append(np.zeros_like(x.lo))
+            errors.append(exactly_zero(EXACT, x.shape))
         reached.append(float(np.max(moved[-1].magnitude, initial=0.0)))
     change = operator.differences(there, inputs, errors).radius
     if any(site.constants[i] is not None for i in operator.factors):
-        change = add_up(change, _weights(operator, site, changes, inputs))
-    inner = operator.rounding(there, moved, result.inflate(change), contract)
+        change = change + unchecked(_weights(operator, site, changes, inputs), *LEMMAS)
+    inner = operator.rounding(there, moved, result.inflate(change.bound), contract)
     condition = no_overflow(replace(r, format=short), np.asarray(reached))
-    radius = inner.radius + unchecked(change, *LEMMAS)
+    radius = inner.radius + change
     return replace(
         inner,
         radius=radius.unless(flushed or not condition.holds),
@@ -146,10 +147,10 @@ def _truncated(
     )
 
 
-def _loss(r: Rounder, x: Interval, truncated: bool) -> FloatArray:
+def _loss(r: Rounder, x: Interval, truncated: bool) -> Radius:
     """|x̃ − x̂| for factors in a range, at most half an ulp of the short format or a whole one."""
-    nearest = replace(r, flush_results=False).of_product(x.magnitude).bound
-    return np.minimum(2.0 * nearest, x.magnitude) if truncated else nearest
+    nearest = replace(r, flush_results=False).of_product(x.magnitude)
+    return apply(TRUNCATED, e=nearest, M=x.magnitude) if truncated else nearest
 
 
 def _weights(

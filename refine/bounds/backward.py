@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import (
     UNIT,
     FloatArray,
@@ -36,7 +37,8 @@ from onnx_import.graph import Graph
 class Maps:
     """What is known of every tensor and node so far: the facts a pull-back rests on.
 
-    `flaws` names the nodes of which a bound was negative before it passed the gate.
+    `radii` are the bounds that the kernel gives, `errors` and `local` their numbers. `flaws` names
+    the nodes of which a bound was negative before it passed the gate.
     """
 
     program: Program
@@ -46,11 +48,16 @@ class Maps:
     difference_maps: dict[str, DifferenceMap] = field(default_factory=dict)
     local: dict[str, FloatArray] = field(default_factory=dict)
     flaws: set[str] = field(default_factory=set)
+    radii: dict[str, Radius] = field(default_factory=dict)
 
     @property
     def graph(self) -> Graph:
         """The graph whose steps these are."""
         return self.program.graph
+
+    def err_by(self, tensor: str, radius: Radius) -> None:
+        """What a tensor's run-time value is off by."""
+        self.radii[tensor], self.errors[tensor] = radius, radius.bound
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ network would round.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,7 @@ def compacted(maps: Maps, target: str) -> Maps:
         value_maps=dict(maps.value_maps),
         difference_maps=dict(maps.difference_maps),
         local=dict(maps.local),
+        radii={t: r.moved(partial(_cut, kept, t)) for t, r in maps.radii.items()},
     )
     for old, new in zip(steps, cut, strict=True):
         if old.node is not new:
@@ -56,7 +58,7 @@ def _translate(small: Maps, step: Step, kept: Mapping[str, Columns]) -> None:
     if step.name in small.value_maps:
         small.value_maps[step.name] = step.operator.values(step.site, ranges)
     if step.name in small.difference_maps:
-        errors = [small.errors[t] for t in step.reads]
+        errors = [small.radii[t] for t in step.reads]
         small.difference_maps[step.name] = step.operator.differences(step.site, ranges, errors)
         small.local[step.name] = _cut(kept, step.output, small.local[step.name])
 

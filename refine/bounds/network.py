@@ -16,7 +16,9 @@ from typing import TypeAlias
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.numbers.enclosure import FloatArray, Interval, add_up, any_in_blocks
+from encoders.lemmas.differences import GIVEN_ERROR, PULLED_BACK, TRUTH_VALUES
+from encoders.lemmas.kernel import apply
+from encoders.numbers.enclosure import FloatArray, Interval, any_in_blocks
 from encoders.numbers.radius import is_negative, is_radius, largest_radius, radius_of
 from encoders.operator import RoundingBound
 from encoders.program import Step, forward, program_of
@@ -194,7 +196,9 @@ def _network_bounds(
     spread: frozenset[str],
 ) -> NetworkBounds:
     program = program_of(graph).checked
-    maps = Maps(program, dict(box.values), dict(box.errors))
+    maps = Maps(program, dict(box.values))
+    for tensor, error in box.errors.items():
+        maps.err_by(tensor, apply(GIVEN_ERROR, U=error))
     cases = branching is not None and branching.cases > 0 and can_branch(program)
     passing = _Pass(
         maps,
@@ -260,7 +264,8 @@ class _Pass:
             self._refine_values(output, final)
         rounding, assumed, run = _bound_errors(maps, step, self.contract, self.runs)
         if self.known is not None and not self.cases:
-            maps.errors[output] = np.minimum(maps.errors[output], self.known.errors[output])
+            earlier = apply(PULLED_BACK, U=self.known.errors[output])
+            maps.err_by(output, maps.radii[output].and_also(earlier))
         if refine:
             self._refine_errors(output, final)
         if step.name in maps.flaws:
@@ -378,24 +383,26 @@ def _bound_errors(
     maps: Maps, step: Step, contract: RuntimeContract, runs: Runs | None
 ) -> tuple[RoundingBound, Mapping[str, Interval], Run]:
     output = step.output
-    ranges, errors = [maps.values[t] for t in step.reads], [maps.errors[t] for t in step.reads]
+    ranges, errors = [maps.values[t] for t in step.reads], [maps.radii[t] for t in step.reads]
     mapped = step.operator.differences(step.site, ranges, errors)
-    held = [x.inflate(e) for x, e in zip(ranges, errors, strict=True)]
+    held = [x.inflate(e.bound) for x, e in zip(ranges, errors, strict=True)]
     run = Run(step, np.zeros(()), contract) if runs is None else runs(step, held)
     changed = bool(np.any(run.change))
-    moved = add_up(mapped.radius, run.change) if changed else mapped.radius
-    result = maps.values[output].inflate(moved)
+    moved = mapped.radius + apply(GIVEN_ERROR, U=run.change) if changed else mapped.radius
+    result = maps.values[output].inflate(moved.bound)
     here = contract_at(run.step.site, run.contract)
     reads = held if run.held is None else run.held
     rounding = run.step.operator.rounding(run.step.site, reads, result, here)
-    local = rounding.radius.bound
-    local = add_up(local, run.change) if changed else local
+    local = rounding.radius
+    local = local + apply(GIVEN_ERROR, U=run.change) if changed else local
     maps.difference_maps[step.name] = mapped
-    local, error = _radius(maps, step, local), _radius(maps, step, add_up(mapped.radius, local))
-    if maps.graph.types[output].dtype is DType.BOOL:  # 0 or 1, on either side
-        local, error = np.minimum(local, 1.0), np.minimum(error, 1.0)
-    maps.local[step.name], maps.errors[output] = local, error
-    if mapped.flawed:
+    error = mapped.radius + local
+    if maps.graph.types[output].dtype is DType.BOOL:
+        truth = apply(TRUTH_VALUES)
+        local, error = local.and_also(truth), error.and_also(truth)
+    maps.local[step.name] = local.bound
+    maps.err_by(output, error)
+    if mapped.flawed or error.record.flawed:
         maps.flaws.add(step.name)
     return rounding, dict(zip(step.reads, held, strict=True)), run
 
@@ -403,8 +410,8 @@ def _bound_errors(
 def _refine_errors(
     maps: Maps, output: str, rows: Rows, tick: Callable[[], None], most: int | None
 ) -> Pulled:
-    errors = maps.errors[output].reshape(-1).copy()
     shape = maps.errors[output].shape
+    found = np.full(maps.errors[output].size, np.inf)
     upper = np.zeros(len(rows))
     costs: dict[str, FloatArray] = {}
     done, writer = 0, maps.program.writers[output]
@@ -412,12 +419,12 @@ def _refine_errors(
         c = unit_functionals(shape, chunk)
         pulled = pull_back(maps, {}, {output: c}, tick, most=most)
         limit = _radius(maps, writer, pulled.upper)
-        errors[chunk] = np.minimum(errors[chunk], limit)
+        found[chunk] = limit
         for name, cost in pulled.costs.items():
             costs.setdefault(name, np.zeros(len(rows)))[done : done + len(chunk)] = cost
         upper[done : done + len(chunk)] = limit
         done += len(chunk)
-    maps.errors[output] = errors.reshape(shape)
+    _pulled(maps, output, found)
     return Pulled(upper, costs)
 
 
@@ -431,8 +438,8 @@ def _branch_errors(
     tick: Callable[[], None],
 ) -> None:
     """Better errors by branching on secant slopes: of outputs, and of unstable elements."""
-    errors = maps.errors[output].reshape(-1).copy()
     shape = maps.errors[output].shape
+    found = np.full(maps.errors[output].size, np.inf)
     if not final:
         x = maps.values[output]
         rows = np.flatnonzero((x.lo < 0) & (x.hi > 0))
@@ -443,8 +450,15 @@ def _branch_errors(
         cases = branching.cases if final else 16 * branching.cases // (16 + len(chunk))
         upper = branched_upper(maps, output, c, replace(branching, cases=cases), tick)
         limit = _radius(maps, maps.program.writers[output], upper)
-        errors[chunk] = np.minimum(errors[chunk], limit)
-    maps.errors[output] = errors.reshape(shape)
+        found[chunk] = limit
+    _pulled(maps, output, found)
+
+
+def _pulled(maps: Maps, output: str, upper: FloatArray) -> None:
+    """The errors of a tensor, now that functionals of its elements have been carried back; +∞
+    where none has."""
+    limit = apply(PULLED_BACK, U=upper.reshape(maps.errors[output].shape))
+    maps.err_by(output, maps.radii[output].and_also(limit))
 
 
 def _radius(maps: Maps, step: Step, bound: FloatArray) -> FloatArray:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from encoders.lemmas.differences import GIVEN_ERROR
+from encoders.lemmas.kernel import apply
 from encoders.numbers.enclosure import FloatArray, point
 from encoders.operator import DifferenceMap
 from encoders.program import Step, backward, program_of
@@ -57,7 +59,8 @@ def slopes_at(step: Step, values: Mapping[str, FloatArray]) -> DifferenceMap:
     ranges = [point(values[t]) for t in step.reads]
     nearly = [_NEARBY * (1.0 + np.abs(values[t])) for t in step.reads]
     with np.errstate(all="ignore"):
-        return step.operator.differences(step.site, ranges, nearly)
+        errors = [apply(GIVEN_ERROR, U=e) for e in nearly]
+        return step.operator.differences(step.site, ranges, errors)
 
 
 def values_at(every: Mapping[str, FloatArray], sample: int) -> dict[str, FloatArray]:

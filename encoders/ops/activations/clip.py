@@ -14,8 +14,8 @@ from encoders.arithmetic.runtime import Arithmetic, moved
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_one_variable
-from encoders.lemmas.kernel import unchecked
-from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.lemmas.kernel import Radius, unchecked
+from encoders.numbers.enclosure import Interval
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.elements import broadcast_element
 from encoders.relaxations.piecewise import (
@@ -99,9 +99,7 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     return piecewise_values(_function(site), ranges[0])
 
 
-def differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
-) -> DifferenceMap:
+def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]) -> DifferenceMap:
     return piecewise_differences(_function(site), ranges[0], errors[0])
 
 

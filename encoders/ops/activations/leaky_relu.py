@@ -12,7 +12,7 @@ from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.parameters import require_broadcast
 from encoders.families.signed_sum import check_float, check_one_variable
-from encoders.lemmas.kernel import unchecked
+from encoders.lemmas.kernel import Radius, unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.elements import broadcast_element
@@ -74,7 +74,7 @@ def _operator(
         return hinge_values(below, ranges[0])
 
     def differences(
-        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+        site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     ) -> DifferenceMap:
         return hinge_differences(slopes(site), ranges[0], errors[0])
 

@@ -10,7 +10,8 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
-from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.lemmas.kernel import Radius
+from encoders.numbers.enclosure import Interval
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.elements import broadcast_element
 from encoders.relaxations.hinges import hinge_differences, hinge_values
@@ -40,9 +41,7 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     return hinge_values(np.zeros(()), ranges[0])
 
 
-def differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
-) -> DifferenceMap:
+def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]) -> DifferenceMap:
     return hinge_differences(np.zeros(()), ranges[0], errors[0])
 
 

@@ -12,7 +12,9 @@ from encoders.arithmetic.runtime import Arithmetic, aligned
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_float, check_one_variable
-from encoders.numbers.enclosure import FloatArray, Interval, multiply_up
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import Radius, exactly_zero
+from encoders.numbers.enclosure import Interval, multiply_up
 from encoders.operator import (
     DifferenceMap,
     Field,
@@ -72,15 +74,15 @@ def _stored_divisor(site: Site) -> bool:
 
 
 def _operands(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
-) -> tuple[Interval, Interval, list[FloatArray]]:
+    site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
+) -> tuple[Interval, Interval, list[Radius]]:
     """Numerator and divisor, stored or not, with how far each may be from its real value."""
     given, moved = iter(ranges), iter(errors)
     found, off = [], []
     for constant in site.constants[:2]:
         exact = None if constant is None else np.asarray(constant, np.float64)
         found.append(next(given) if exact is None else Interval(exact, exact))
-        off.append(next(moved) if exact is None else np.zeros(exact.shape))
+        off.append(next(moved) if exact is None else exactly_zero(EXACT, exact.shape))
     return found[0], found[1], off
 
 
@@ -106,13 +108,11 @@ def runtime(
 def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     if _stored_divisor(site):
         return affine_values(_affine(site), ranges)
-    x, y, _ = _operands(site, ranges, [np.zeros(r.shape) for r in ranges])
+    x, y, _ = _operands(site, ranges, [exactly_zero(EXACT, r.shape) for r in ranges])
     return quotient_values(_quotient(site), x, y)
 
 
-def differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
-) -> DifferenceMap:
+def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]) -> DifferenceMap:
     if _stored_divisor(site):
         return affine_differences(_affine(site), errors)
     return quotient_differences(_quotient(site), *_operands(site, ranges, errors))
@@ -170,10 +170,12 @@ def _reciprocal_values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
 
 
 def _reciprocal_differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+    site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
 ) -> DifferenceMap:
     one = _one(site)
-    return quotient_differences(_unit(site), one, ranges[0], [np.zeros(one.shape), errors[0]])
+    return quotient_differences(
+        _unit(site), one, ranges[0], [exactly_zero(EXACT, one.shape), errors[0]]
+    )
 
 
 def _reciprocal_rounding(

@@ -11,6 +11,7 @@ from encoders.arithmetic.runtime import Arithmetic, aligned
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_float
+from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart, multiply_up
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.affine import (
@@ -82,9 +83,7 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     return bilinear_values(b, ranges, _range(b, ranges))
 
 
-def differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
-) -> DifferenceMap:
+def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]) -> DifferenceMap:
     if len(site.variable) < 2:
         return affine_differences(_affine(site), errors)
     return bilinear_differences(_bilinear(site), ranges, errors)

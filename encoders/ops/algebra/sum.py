@@ -18,7 +18,7 @@ from encoders.families.sums import (
     total_rounding,
 )
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import exactly_zero
+from encoders.lemmas.kernel import Radius, exactly_zero
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart, add_up, point
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.affine import AffineMap, affine_differences, affine_values, scaled_part
@@ -63,7 +63,7 @@ def _operator(name: str, mean: bool) -> Operator:
         return affine_values(affine(site), ranges)
 
     def differences(
-        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+        site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     ) -> DifferenceMap:
         return affine_differences(affine(site), errors)
 

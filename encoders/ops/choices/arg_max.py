@@ -15,7 +15,7 @@ from encoders.contract.contract import RuntimeContract
 from encoders.families.gathering import Index, picked
 from encoders.families.movement import indices
 from encoders.families.parameters import axis_of
-from encoders.lemmas.kernel import unchecked
+from encoders.lemmas.kernel import Radius, unchecked
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import (
     DifferenceMap,
@@ -93,9 +93,9 @@ def _operator(name: str, sign: float) -> Operator:
         return np.where(some, held.hi - held.lo, 0.0)
 
     def differences(
-        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+        site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     ) -> DifferenceMap:
-        return jumping(flips(site, ranges[0], errors[0]), 1)
+        return jumping(unchecked(flips(site, ranges[0], errors[0].bound), *LEMMAS, of=errors), 1)
 
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract

@@ -11,7 +11,7 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, Relation, aligned
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
-from encoders.lemmas.kernel import unchecked
+from encoders.lemmas.kernel import Radius, unchecked
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.steps import LEMMAS, jumping, without_slope
@@ -70,9 +70,12 @@ def _operator(name: str, since: int, relation: Relation, swapped: bool) -> Opera
         return np.where(np.broadcast_to(still, held.shape), held.hi - held.lo, 0.0)
 
     def differences(
-        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+        site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     ) -> DifferenceMap:
-        return jumping(flips(site, ranges, errors), len(site.variable))
+        return jumping(
+            unchecked(flips(site, ranges, [e.bound for e in errors]), *LEMMAS, of=errors),
+            len(site.variable),
+        )
 
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract

@@ -13,7 +13,7 @@ from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_float
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import exactly_zero
+from encoders.lemmas.kernel import Radius, exactly_zero, unchecked
 from encoders.numbers.enclosure import (
     FloatArray,
     Interval,
@@ -48,10 +48,12 @@ def _known(site: Site, ranges: Sequence[Interval]) -> list[Interval]:
     return found
 
 
-def _errors(site: Site, errors: Sequence[FloatArray]) -> list[FloatArray]:
+def _errors(site: Site, errors: Sequence[Radius]) -> list[FloatArray]:
     shape, given = site.outputs[0].shape, iter(errors)
     zero = np.zeros(shape)
-    return [zero if c is not None else np.broadcast_to(next(given), shape) for c in site.constants]
+    return [
+        zero if c is not None else np.broadcast_to(next(given).bound, shape) for c in site.constants
+    ]
 
 
 def _parts(site: Site, yes: FloatArray, no: FloatArray) -> list[LinearPart | None]:
@@ -102,9 +104,7 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     return ValueMap(range_, backward)
 
 
-def differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
-) -> DifferenceMap:
+def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]) -> DifferenceMap:
     """The chosen difference; the larger one where the choice is open but the same on both sides;
     the distance of the two choices where it may flip (lemma `step-jump`)."""
     condition, a, b = _known(site, ranges)
@@ -128,7 +128,7 @@ def differences(
         coefficients = tuple(None if p is None else p.adjoint(c) for p in parts)
         return Contribution(coefficients, dot_up(c, rest))
 
-    return DifferenceMap(radius, backward)
+    return DifferenceMap(unchecked(radius, "step-jump", of=errors), backward)
 
 
 def rounding(

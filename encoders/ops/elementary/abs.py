@@ -11,7 +11,8 @@ from encoders.arithmetic.runtime import Arithmetic
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_one_variable
-from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.lemmas.kernel import Radius
+from encoders.numbers.enclosure import Interval
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.elements import broadcast_element
 from encoders.relaxations.piecewise import (
@@ -41,9 +42,7 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     return piecewise_values(MAGNITUDE, ranges[0])
 
 
-def differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
-) -> DifferenceMap:
+def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]) -> DifferenceMap:
     return piecewise_differences(MAGNITUDE, ranges[0], errors[0])
 
 

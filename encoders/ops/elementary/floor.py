@@ -15,7 +15,8 @@ from encoders.arithmetic.runtime import Arithmetic, Relation, knows_integers, mi
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_one_variable
-from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.lemmas.kernel import Radius
+from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import round_array
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.steps import LEMMAS, Step, read_jump, step_differences, step_values
@@ -53,7 +54,7 @@ def _operator(
         return step_values(step, ranges[0], follows)
 
     def differences(
-        site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+        site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     ) -> DifferenceMap:
         return step_differences(step, ranges[0], errors[0], np.inf if follows is None else 1.0)
 

@@ -15,8 +15,8 @@ from encoders.arithmetic.runtime import Arithmetic
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import exactly_zero
-from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.lemmas.kernel import Radius, exactly_zero
+from encoders.numbers.enclosure import Interval
 from encoders.operator import (
     FLOATS,
     DifferenceMap,
@@ -72,13 +72,11 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     return elementwise_values(x, LinearBounds(one, zero, one, zero), x)
 
 
-def differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
-) -> DifferenceMap:
+def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]) -> DifferenceMap:
     (x,), (error,) = ranges, errors
     if site.type_of(0).dtype.is_float:
         return step_differences(np.trunc, x, error, 2.0)
-    return elementwise_differences(Secant(np.ones(x.shape), np.zeros(x.shape)), error, error)
+    return elementwise_differences(Secant(np.ones(x.shape), np.zeros(x.shape)), error, error.bound)
 
 
 def rounding(

@@ -10,6 +10,7 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, joined
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
+from encoders.lemmas.kernel import Radius, placed
 from encoders.numbers.enclosure import FloatArray, Interval, inner_up, nothing
 from encoders.operator import (
     Contribution,
@@ -87,13 +88,10 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     return ValueMap(range_, _pulled(site, _bias(site)))
 
 
-def differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
-) -> DifferenceMap:
-    radius = np.zeros(site.outputs[0].shape)
-    places = _places(site)
-    for position, error in zip(site.variable, errors, strict=True):
-        radius[places[position][1:]] = error
+def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]) -> DifferenceMap:
+    places, shape = _places(site), site.outputs[0].shape
+    parts = zip(site.variable, errors, strict=True)
+    radius = placed(shape, [(places[position][1:], error) for position, error in parts])
     return DifferenceMap(radius, _pulled(site, nothing(radius.shape)))
 
 

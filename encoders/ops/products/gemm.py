@@ -28,7 +28,7 @@ from encoders.families.products import (
 )
 from encoders.families.signed_sum import check_float, require_normal
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import exactly_zero
+from encoders.lemmas.kernel import Radius, exactly_zero
 from encoders.numbers.enclosure import (
     SMALLEST,
     FloatArray,
@@ -196,9 +196,7 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     return affine_values(_affine(site), ranges)
 
 
-def differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
-) -> DifferenceMap:
+def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]) -> DifferenceMap:
     if _is_computed(site):
         return computed_differences(site, _added(site), ranges, errors)
     return affine_differences(_affine(site), errors)

@@ -25,6 +25,7 @@ from encoders.families.products import (
     product_rounding,
 )
 from encoders.families.signed_sum import check_float
+from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.affine import AffineMap, affine_differences, affine_map, affine_values
@@ -87,9 +88,7 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     return affine_values(_affine(site), ranges)
 
 
-def differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
-) -> DifferenceMap:
+def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]) -> DifferenceMap:
     if len(site.variable) == 2:
         return bilinear_differences(_bilinear(site), ranges, errors)
     return affine_differences(_affine(site), errors)

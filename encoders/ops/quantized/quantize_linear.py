@@ -16,7 +16,7 @@ from encoders.arithmetic.runtime import Arithmetic, aligned, integers_of, moved
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import exactly_zero, unchecked
+from encoders.lemmas.kernel import Radius, exactly_zero, unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, point
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.ops.algebra.div import OPERATORS as QUOTIENTS
@@ -129,9 +129,7 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     return composed_values(shifted, lambda u: step_values(_steps(site), u))
 
 
-def differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
-) -> DifferenceMap:
+def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]) -> DifferenceMap:
     zero, count = _zero(site)
     cut = len(ranges) - count
     u = added_values(*_divided(site, ranges)).range

@@ -13,7 +13,7 @@ from encoders.contract.contract import RuntimeContract
 from encoders.families.pooling import reduced_axes
 from encoders.families.signed_sum import check_float
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import exactly_zero, unchecked
+from encoders.lemmas.kernel import Radius, exactly_zero, unchecked
 from encoders.numbers.enclosure import (
     FloatArray,
     Interval,
@@ -96,13 +96,13 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     )
 
 
-def differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
-) -> DifferenceMap:
+def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]) -> DifferenceMap:
     inside, outside = _rows(site)
-    x, error = inside.of_interval(ranges[0]), inside.split(errors[0][None])[0]
+    x, error = inside.of_interval(ranges[0]), inside.split(errors[0].bound[None])[0]
     hull = x.inflate(error)
-    return row_differences(inside, outside, _jacobian(hull, _range(hull)), error, _norm(error))
+    return row_differences(
+        inside, outside, _jacobian(hull, _range(hull)), errors[0], error, _norm(error)
+    )
 
 
 def rounding(

@@ -22,8 +22,8 @@ from encoders.families.softmax_bounds import (
 from encoders.functions.exp import EXP
 from encoders.functions.log import LOG
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import exactly_zero, unchecked
-from encoders.numbers.enclosure import FloatArray, Interval, add_up, midpoint_radius, point
+from encoders.lemmas.kernel import Radius, exactly_zero, unchecked
+from encoders.numbers.enclosure import Interval, add_up, midpoint_radius, point
 from encoders.operator import (
     DifferenceMap,
     Field,
@@ -89,13 +89,11 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     )
 
 
-def differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
-) -> DifferenceMap:
+def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]) -> DifferenceMap:
     inside, outside = _rows(site)
-    x, error = inside.of_interval(ranges[0]), inside.split(errors[0][None])[0]
+    x, error = inside.of_interval(ranges[0]), inside.split(errors[0].bound[None])[0]
     limit = np.max(error, axis=1, keepdims=True)
-    return row_differences(inside, outside, _jacobian(x.inflate(error)), error, limit)
+    return row_differences(inside, outside, _jacobian(x.inflate(error)), errors[0], error, limit)
 
 
 def rounding(

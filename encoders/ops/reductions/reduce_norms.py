@@ -20,6 +20,7 @@ from encoders.families.sums import (
     has_known_tree,
     total_rounding,
 )
+from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart
 from encoders.operator import (
     Contribution,
@@ -62,7 +63,7 @@ def _summed(site: Site, x: Interval) -> ValueMap:
     return affine_values(affine_map((_part(site),), site.outputs[0].shape), (x,))
 
 
-def _summed_differences(site: Site, error: FloatArray) -> DifferenceMap:
+def _summed_differences(site: Site, error: Radius) -> DifferenceMap:
     return affine_differences(affine_map((_part(site),), site.outputs[0].shape), (error,))
 
 
@@ -88,7 +89,7 @@ def _l1_values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
 
 
 def _l1_differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+    site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
 ) -> DifferenceMap:
     inner = piecewise_differences(MAGNITUDE, ranges[0], errors[0])
     return composed_differences(inner, partial(_summed_differences, site))
@@ -160,7 +161,7 @@ def _square_values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
 
 
 def _square_differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+    site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
 ) -> DifferenceMap:
     (x,), (error,) = ranges, errors
     inner = bilinear_differences(_square(site), (x, x), (error, error))

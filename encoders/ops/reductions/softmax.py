@@ -39,7 +39,7 @@ from encoders.families.softmax_bounds import (
 )
 from encoders.functions.exp import EXP
 from encoders.functions.log import LOG
-from encoders.lemmas.kernel import unchecked
+from encoders.lemmas.kernel import Radius, unchecked
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up, point
 from encoders.operator import (
     DifferenceMap,
@@ -185,13 +185,11 @@ def _middle(x: Interval) -> FloatArray:
         return np.where(x.lo == x.hi, x.lo, 0.5 * x.lo + 0.5 * x.hi)
 
 
-def differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
-) -> DifferenceMap:
+def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]) -> DifferenceMap:
     """ŷ_i/y_i = 1/Σ y_j e^(d_j − d_i) lies within a factor e^(osc d) of 1 (lemma-free: Σ y_j = 1);
     against that, the mean value theorem."""
     rows, kept = _rows(site), _kept(site)
-    x, error = kept.fill_interval(rows.of_interval(ranges[0])), rows.split(errors[0][None])
+    x, error = kept.fill_interval(rows.of_interval(ranges[0])), rows.split(errors[0].bound[None])
     read = kept.fill(error)[0]
     hull = softmax_range(x.inflate(read), kept.mask)
     real_range = softmax_range(x, kept.mask)
@@ -199,20 +197,20 @@ def differences(
     limit = multiply_up(real_range.hi, growth(apart))
     width = np.maximum(add_up(hull.hi, -hull.lo), 0.0)
     limit = np.where(np.isnan(limit), width, np.minimum(limit, width))
-    return row_differences(rows, rows, softmax_jacobian(hull), error[0], limit)
+    return row_differences(rows, rows, softmax_jacobian(hull), errors[0], error[0], limit)
 
 
 def log_differences(
-    site: Site, ranges: Sequence[Interval], errors: Sequence[FloatArray]
+    site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
 ) -> DifferenceMap:
     """Differences through LogSoftmax, from its Jacobian on the hull of real and run-time range."""
     rows, kept = _rows(site), _kept(site)
-    x, error = kept.fill_interval(rows.of_interval(ranges[0])), rows.split(errors[0][None])
+    x, error = kept.fill_interval(rows.of_interval(ranges[0])), rows.split(errors[0].bound[None])
     read = kept.fill(error)[0]
     hull = softmax_range(x.inflate(read), kept.mask)
     limit = kept.mask * add_up(read, np.max(read, axis=1, keepdims=True))
     jacobian = log_softmax_jacobian(hull, kept.mask)
-    return row_differences(rows, rows, jacobian, error[0], limit)
+    return row_differences(rows, rows, jacobian, errors[0], error[0], limit)
 
 
 def _finite_rows(x: Interval) -> Precondition:

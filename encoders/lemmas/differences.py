@@ -1,0 +1,83 @@
+"""Lemmas on how a difference d = x̂ − x passes an operator."""
+
+from __future__ import annotations
+
+from encoders.lemmas.lemma import Lemma
+from encoders.lemmas.terms import (
+    Chosen,
+    Term,
+    bound,
+    equal,
+    every,
+    larger,
+    magnitude,
+    number,
+    smaller,
+    term,
+    value,
+    within,
+)
+
+_x, _d = value("x"), value("d")
+_lo, _hi, _b, _m = (number(name, signed=True) for name in ("lo", "hi", "b", "m"))
+_e, _R, _U = bound("e"), number("R"), number("U")
+
+
+def _hinge(x: Term) -> Term:
+    return Chosen(term(0) <= x, x, _b * x)
+
+
+_bend = magnitude(term(1) - _b)
+_middle = (term(1) + _b) / 2
+HINGE = Lemma(
+    "hinge",
+    "A hinge of slopes b and 1 moves by m·d up to R, and by at most |m|·e + R in all, for x in "
+    "[lo, hi] and |d| ≤ e: with m = 1 if R ≥ |1 − b|·min(e, max(0, e − lo)), with m = b if "
+    "R ≥ |1 − b|·min(e, max(0, hi + e)), and if R ≥ |1 − b|·e/2 + |m − (1 + b)/2|·e.",
+    "elementary; the three cases are those of encoders/ops/activations/relu.py",
+    hypotheses=(
+        (equal(_m, 1) & (_bend * smaller(_e, larger(0, _e - _lo)) <= _R))
+        | (equal(_m, _b) & (_bend * smaller(_e, larger(0, _hi + _e)) <= _R))
+        | (_bend * (_e / 2) + magnitude(_m - _middle) * _e <= _R),
+    ),
+    assumed=(every(_lo <= _x, _x <= _hi), within(_d, _e)),
+    error=(_hinge(_x + _d) - _hinge(_x)) - _m * _d,
+    step=_R,
+    radius=magnitude(_m) * _e + _R,
+    rests_on=("relu-secant-one", "relu-secant-zero", "relu-secant-half", "secant-step"),
+)
+
+PULLED_BACK = Lemma(
+    "pulled-back",
+    "An element whose functionals c = ±1 were carried back to c·d ≤ U is off by at most U.",
+    "Singh, Gehr, Püschel & Vechev 2019, DeepPoly, POPL; Zhang et al. 2018, CROWN, NeurIPS; on "
+    "differences: Paulsen, Wang & Wang 2020, ReluDiff, ICSE",
+    hypotheses=(),
+    assumed=(_d <= _U, -_d <= _U),
+    error=_d,
+    radius=_U,
+    rests_on=("composition", "affine-difference", "affine-rounding", "stored-coefficients"),
+)
+
+GIVEN_ERROR = Lemma(
+    "given-error",
+    "What a run receives may be as far from the real inputs as the domain says.",
+    "the claim",
+    hypotheses=(),
+    assumed=(within(_d, _U),),
+    error=_d,
+    radius=_U,
+)
+
+_x_hat = value("x_hat", "x̂")
+TRUTH_VALUES = Lemma(
+    "truth-values",
+    "Two truth values differ by at most 1.",
+    "algebra",
+    hypotheses=(),
+    assumed=(every(_x >= 0, _x <= 1, _x_hat >= 0, _x_hat <= 1),),
+    error=_x_hat - _x,
+    radius=term(1),
+)
+
+LEMMAS = (HINGE, PULLED_BACK, GIVEN_ERROR, TRUTH_VALUES)
