@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from encoders.lemmas.kernel import nothing_known, unchecked
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Contribution, DifferenceMap, LinearBounds, SlopeChoice, ValueMap
 from encoders.relaxations.composed import (
@@ -103,7 +104,7 @@ def check_differences(
         for p in points(x, i, kinks):
             for d in moves(p, fraction(error[i]), kinks):
                 change = f(p + d) - f(p)
-                assert abs(change) <= fraction(mapped.radius[i])
+                assert abs(change) <= fraction(mapped.radius.bound[i])
                 for row in (i, i + COUNT, i + 2 * COUNT):
                     assert fraction(c[row, i]) * change <= bound_of(pulled, row, i, d)
 
@@ -145,7 +146,7 @@ def test_differences_of_hinges(below: float) -> None:
     for seed in range(3):
         x = ranges(seed)
         error = errors(x, seed)
-        mapped = hinge_differences(np.full(COUNT, below), x, error)
+        mapped = hinge_differences(np.full(COUNT, below), x, unchecked(error))
         check_differences(mapped, f, x, error, (0.0,))
 
 
@@ -154,7 +155,7 @@ def test_fixed_secant_slopes_of_hinges(below: float) -> None:
     """With the slope that two points have, nothing but rounding remains; elsewhere as before."""
     f, x = hinged(below), ranges(5)
     error = errors(x, 5)
-    mapped = hinge_differences(np.full(COUNT, below), x, error)
+    mapped = hinge_differences(np.full(COUNT, below), x, unchecked(error))
     assert mapped.fixed is not None
     assert mapped.unstable is not None
     c = one_each(3)
@@ -239,7 +240,7 @@ def test_piecewise_linear_functions() -> None:
         check_values(piecewise_values(f, x), exact, x, kinks)
         assert np.all(range_.lo <= range_.hi)
         error = errors(x, seed)
-        check_differences(piecewise_differences(f, x, error), exact, x, error, kinks)
+        check_differences(piecewise_differences(f, x, unchecked(error)), exact, x, error, kinks)
 
 
 def test_mean_value_steps() -> None:
@@ -247,7 +248,7 @@ def test_mean_value_steps() -> None:
     low, high = np.sort(rng.standard_normal((2, COUNT)), axis=0)
     error = rng.random(COUNT)
     secant = secant_of_slopes(low, high, error)
-    mapped = elementwise_differences(secant, np.full(COUNT, np.inf), error)
+    mapped = elementwise_differences(secant, nothing_known((COUNT,)), error)
     c = one_each(9)
     pulled = mapped.backward(c)
     for i in range(COUNT):
@@ -284,9 +285,9 @@ def test_compositions_and_sums() -> None:
     check_values(cut, lambda p: third(first(p)), x, (*kinks, 5.0))
     total = added_values(one, piecewise_values(capped, x))
     check_values(total, lambda p: first(p) + third(p), x, kinks)
-    steps = hinge_differences(inner, x, error)
+    steps = hinge_differences(inner, x, unchecked(error))
     check_differences(
-        added_differences(steps, piecewise_differences(capped, x, error)),
+        added_differences(steps, piecewise_differences(capped, x, unchecked(error))),
         lambda p: first(p) + third(p), x, error, kinks,
     )  # fmt: skip
     check_differences(
@@ -331,7 +332,7 @@ def test_hinges_have_the_best_of_three_secants(below: float) -> None:
     for seed in range(3):
         x = ranges(seed)
         error = errors(x, seed)
-        mapped = hinge_differences(np.full(COUNT, below), x, error)
+        mapped = hinge_differences(np.full(COUNT, below), x, unchecked(error))
         c = one_each(3)
         pulled = mapped.backward(c)
         (coefficients,) = pulled.coefficients
@@ -348,7 +349,7 @@ def test_hinges_have_the_best_of_three_secants(below: float) -> None:
                 assert pulled.constant[row] <= abs(fraction(c[row, i])) * (best + slack) + TINY
             slope = abs(fraction(coefficients[i + 2 * COUNT, i]))
             assert slope <= max(Fraction(1), abs(b))
-            assert fraction(mapped.radius[i]) <= (slope * e + best) * ALMOST + slack
+            assert fraction(mapped.radius.bound[i]) <= (slope * e + best) * ALMOST + slack
 
 
 def test_piecewise_linear_functions_are_bounded_as_well_as_by_one_slope() -> None:
@@ -358,7 +359,7 @@ def test_piecewise_linear_functions_are_bounded_as_well_as_by_one_slope() -> Non
         x = ranges(seed)
         error = errors(x, seed)
         range_, bounds = piecewise_bounds(f, x)
-        mapped = piecewise_differences(f, x, error)
+        mapped = piecewise_differences(f, x, unchecked(error))
         pulled = mapped.backward(np.eye(COUNT))
         for i in range(COUNT):
             inside = points(x, i, kinks)[:-1]
@@ -388,7 +389,7 @@ def test_piecewise_linear_functions_are_bounded_as_well_as_by_one_slope() -> Non
             ends = [exact(p) for p in points(wide, 0, kinks)[:-1]]
             swing = (max(ends) - min(ends)) * ALMOST
             most = min(e * max(map(abs, met)), swing) * ALMOST + slack
-            assert fraction(mapped.radius[i]) <= most
+            assert fraction(mapped.radius.bound[i]) <= most
             assert pulled.constant[i] <= spread * e / 2 * ALMOST + slack
 
 

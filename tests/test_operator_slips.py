@@ -191,7 +191,7 @@ def _with_differences(operator: Operator, factor: float) -> Operator:
         mapped = operator.differences(site, ranges, errors)
         return replace(
             mapped,
-            radius=factor * mapped.radius,
+            radius=mapped.radius.times(factor),
             backward=lambda c: _scaled(mapped.backward(c), factor),
         )
 
@@ -201,7 +201,7 @@ def _with_differences(operator: Operator, factor: float) -> Operator:
 def halved_radius(operator: Operator) -> Operator:
     def differences(site: Any, ranges: Any, errors: Any) -> Any:
         mapped = operator.differences(site, ranges, errors)
-        return replace(mapped, radius=0.5 * mapped.radius)
+        return replace(mapped, radius=mapped.radius.times(0.5))
 
     return replace(operator, differences=differences)
 

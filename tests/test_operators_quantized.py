@@ -17,6 +17,7 @@ from operator_checks import Example, box_of, check_bounds, check_runtime, graph_
 from encoders.arithmetic.exact_fields import Rationals, fraction, object_array
 from encoders.arithmetic.values import Inputs
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
+from encoders.lemmas.kernel import unchecked
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Operator, Site, site_of
 from encoders.program import program_of
@@ -203,7 +204,7 @@ def _enclosed(site: Site, operator: Operator, width: float, moved: float) -> Non
     error = settle(moved * unit * draw.random(kind.shape))
     x = Interval(middle - radius, middle + radius)
     values = operator.values(site, [x])
-    differences = operator.differences(site, [x], [error])
+    differences = operator.differences(site, [x], [unchecked(error)])
     shape = site.outputs[0].shape
     c = draw.standard_normal((3, *shape))
     pulled, apart = values.backward(c), differences.backward(c)
@@ -212,7 +213,7 @@ def _enclosed(site: Site, operator: Operator, width: float, moved: float) -> Non
         step = settle(error * draw.choice([-1.0, 1.0, 0.5], kind.shape))
         y, y_hat = _exactly(site, operator, at), _exactly(site, operator, at, step)
         assert np.all((_fractions(values.range.lo) <= y) & (y <= _fractions(values.range.hi)))
-        assert np.all(abs(y_hat - y) <= _fractions(differences.radius))
+        assert np.all(abs(y_hat - y) <= _fractions(differences.radius.bound))
         for contribution, out, given in ((pulled, y, at), (apart, y_hat - y, step)):
             (coefficients,) = contribution.coefficients
             for k in range(len(c)):

@@ -15,6 +15,7 @@ from encoders.families.softmax_bounds import (
     softmax_jacobian,
     softmax_range,
 )
+from encoders.lemmas.kernel import unchecked
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import Contribution
 from encoders.relaxations.low_rank import LowRank
@@ -120,7 +121,9 @@ def test_structure_costs_softmax_nothing_and_normalisation_little(
     exact = KINDS[kind](x)
     structured = _structured(monkeypatch, KINDS[kind], x)
     c = np.random.default_rng(seed).normal(size=(20, *x.shape))
-    maps = [row_differences(rows, rows, j, error, limit) for j in (exact, structured)]
+    maps = [
+        row_differences(rows, rows, j, unchecked(error), error, limit) for j in (exact, structured)
+    ]
     bounds = [_reached(m.backward(c), error) for m in maps]
     assert np.all(bounds[1] <= LOSS[kind] * bounds[0] * (1.0 + 1e-6))
 
@@ -154,8 +157,9 @@ def test_an_unbounded_slope_leaves_the_direct_bound(monkeypatch: pytest.MonkeyPa
     rows = rows_along(x.shape, (1,))
     limit = np.full(x.shape, 4.0)
     with np.errstate(invalid="ignore"):
-        mapped = row_differences(rows, rows, found, np.full(x.shape, 1e-3), limit)
-    assert np.array_equal(mapped.radius, limit)
+        error = np.full(x.shape, 1e-3)
+        mapped = row_differences(rows, rows, found, unchecked(error), error, limit)
+    assert np.array_equal(mapped.radius.bound, limit)
     pulled = mapped.backward(np.eye(6)[:, None, :])
     coefficients = pulled.coefficients[0]
     assert coefficients is not None

@@ -126,8 +126,8 @@ def _truncated(
     for position, x in zip(site.variable, inputs, strict=True):
         if position in operator.factors:
             lost = r.operand_loss(x)
-            shorter = x.move(lambda v: truncated_operands(v, short, truncated))
-            moved.append(with_zero(shorter, lost.bound > 0))
+            cut = x.move(lambda v: truncated_operands(v, short, truncated))
+            moved.append(with_zero(cut, lost.bound > 0))
             errors.append(_loss(replace(r, format=short), x, truncated) + lost)
         else:
             moved.append(x)

@@ -106,7 +106,7 @@ def _wrong_adjoint_of_differences(operator: Operator) -> Operator:
 def _half_radius(operator: Operator) -> Operator:
     def differences(site: Any, ranges: Any, errors: Any) -> Any:
         mapped = operator.differences(site, ranges, errors)
-        return replace(mapped, radius=0.5 * mapped.radius)
+        return replace(mapped, radius=mapped.radius.times(0.5))
 
     return replace(operator, differences=differences)
 
