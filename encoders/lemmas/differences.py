@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from encoders.lemmas.lemma import Lemma
 from encoders.lemmas.terms import (
     Chosen,
@@ -28,7 +30,7 @@ def _hinge(x: Term) -> Term:
 
 
 _bend = magnitude(term(1) - _b)
-_middle = (term(1) + _b) / 2
+_middle = (term(1) + _b) * Fraction(1, 2)
 HINGE = Lemma(
     "hinge",
     "A hinge of slopes b and 1 moves by m·d up to R, and by at most |m|·e + R in all, for x in "
@@ -38,7 +40,7 @@ HINGE = Lemma(
     hypotheses=(
         (equal(_m, 1) & (_bend * smaller(_e, larger(0, _e - _lo)) <= _R))
         | (equal(_m, _b) & (_bend * smaller(_e, larger(0, _hi + _e)) <= _R))
-        | (_bend * (_e / 2) + magnitude(_m - _middle) * _e <= _R),
+        | (_bend * (_e * Fraction(1, 2)) + magnitude(_m - _middle) * _e <= _R),
     ),
     assumed=(every(_lo <= _x, _x <= _hi), within(_d, _e)),
     error=(_hinge(_x + _d) - _hinge(_x)) - _m * _d,
