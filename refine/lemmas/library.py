@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Collection, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -16,6 +17,8 @@ from gpu_check.common.writing import write_whole
 from refine.lemmas import schema
 from refine.lemmas.cache import discharge_cached
 from refine.lemmas.lemma import Lemma
+from refine.lemmas.reading import instance
+from refine.proof.z3_solver import hypotheses_text, smt2_text
 from refine.results.obligation import Kind, Obligation
 
 
@@ -49,14 +52,16 @@ def prove_library(
 
 
 def dump_smt2(obligations: Iterable[Obligation], directory: Path) -> tuple[Path, ...]:
-    """Write each query that was put to Z3 to its own file.
+    """Write each query that was put to Z3 to its own file, and the instance of each lemma that was
+    applied to the numbers of a node.
 
     A solver must answer unsat to each, and sat to each `.hypotheses.smt2`, which asks whether the
     hypotheses can hold. Either file says so in `(set-info :status …)`.
     """
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
-    for number, obligation in enumerate(o for o in obligations if o.smt2):
+    written = (_written(o) for o in obligations)
+    for number, obligation in enumerate(o for o in written if o.smt2):
         title = "-".join(filter(None, (obligation.kind.value, obligation.node, obligation.name)))
         safe = re.sub(r"[^A-Za-z0-9.-]+", "_", title)[:100]
         path = directory / f"{number:04d}-{safe}.smt2"
@@ -67,6 +72,14 @@ def dump_smt2(obligations: Iterable[Obligation], directory: Path) -> tuple[Path,
             write_whole(beside, partial(_put, obligation.smt2_hypotheses))
             paths.append(beside)
     return tuple(paths)
+
+
+def _written(obligation: Obligation) -> Obligation:
+    """With the text of its instance, if it is the application of a lemma to finite numbers."""
+    query = None if obligation.smt2 else instance(obligation)
+    if query is None:
+        return obligation
+    return replace(obligation, smt2=smt2_text(query), smt2_hypotheses=hypotheses_text(query))
 
 
 def _put(text: str, file: IO[bytes]) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 
+import numpy as np
 import z3
 
 from encoders.lemmas import library
+from encoders.lemmas.exact import Exact
 from encoders.lemmas.lemma import Lemma as Stated
 from encoders.lemmas.terms import (
     AtMost,
@@ -31,9 +34,10 @@ from encoders.lemmas.terms import (
     text,
 )
 from refine.lemmas.lemma import Argument, Lemma, nonnegative, schema
-from refine.proof.z3_solver import Fact
+from refine.proof.z3_solver import Fact, Query
 from refine.proof.z3_solver import Formula as Z3Formula
 from refine.proof.z3_solver import Term as Z3Term
+from refine.results.obligation import Kind, Obligation
 
 
 @dataclass
@@ -42,7 +46,7 @@ class Reading:
 
     known: dict[int, Z3Term] = field(default_factory=dict)
     quotients: list[Fact] = field(default_factory=list)
-    powers: list[str] = field(default_factory=list)
+    powers: list[Term] = field(default_factory=list)
 
     def of(self, term: Term) -> Z3Term:
         if id(term) not in self.known:
@@ -84,10 +88,11 @@ class Reading:
 
     def _power(self, of: Term) -> Z3Formula:
         """Nothing is known of it but that it is the same wherever it stands."""
-        shown = text(of)
-        if shown not in self.powers:
-            self.powers.append(shown)
-        return z3.Bool(f"power_of_two{self.powers.index(shown)}")
+        shown = [text(term) for term in self.powers]
+        if text(of) not in shown:
+            self.powers.append(of)
+            shown.append(text(of))
+        return z3.Bool(f"power_of_two{shown.index(text(of))}")
 
     def formula(self, formula: Formula) -> Z3Formula:
         match formula:
@@ -127,6 +132,43 @@ def argument(stated: Stated) -> Argument:
     goal = Fact(", ".join(g.text for g in goals), z3.And(*(g.formula for g in goals)))
     steps = tuple(reading.fact(f) for f in stated.by_way_of)
     return Argument((*signs, *reading.quotients, *hypotheses), goal, steps)
+
+
+def instance(obligation: Obligation) -> Query | None:
+    """That the hypotheses of an applied lemma hold of the numbers at its worst element, and that
+    the radius taken is at least the lemma's; None where a number is infinite.
+
+    All of it is closed: a solver has only to compute.
+    """
+    here = obligation.application
+    if here is None or here.lemma is None or here.failed is not None or not here.numbers:
+        return None
+    if not np.all(np.isfinite([*here.numbers, here.bound])):
+        return None
+    lemma, reading = here.lemma, Reading()
+    exact = {p.name: Fraction(n) for p, n in zip(lemma.read, here.numbers, strict=True)}
+    given = [
+        Fact(
+            f"{p.shown} = {float(exact[p.name])!r}", reading.of(p) == z3.RealVal(str(exact[p.name]))
+        )
+        for p in lemma.read
+    ]
+    limit = Number(Fraction(here.bound))
+    goals = [reading.fact(f) for f in (*lemma.hypotheses, lemma.radius <= limit)]
+    powers = [
+        z3.Bool(f"power_of_two{i}") == Exact(exact).holds(PowerOfTwo(term))
+        for i, term in enumerate(reading.powers)
+    ]
+    given += [Fact("what is a power of two", z3.And(*powers))] if powers else []
+    goal = Fact("; ".join(g.text for g in goals), z3.And(*(g.formula for g in goals)))
+    return Query(
+        obligation.name,
+        Kind.INSTANCE,
+        (*given, *reading.quotients),
+        goal,
+        node=obligation.node,
+        logic="QF_NRA",
+    )
 
 
 def read(stated: Stated) -> Lemma:

@@ -29,6 +29,7 @@ from refine.common.clock import Clock, OutOfTime
 from refine.common.rounding import float_down
 from refine.domain.box import Box
 from refine.domain.domain import Domain
+from refine.proof.applications import applied
 from refine.proof.compose import first_failure, node_obligations
 from refine.proof.input_splitting import Part, covers, part_of, split_box
 from refine.results.obligation import Obligation, Outcome
@@ -132,6 +133,9 @@ class Proof:
 
 def _settled(covered: Covered) -> dict[str, tuple[Obligation, ...]]:
     groups = node_obligations(covered.whole)
+    for node in covered.whole.nodes:
+        here = node.node.name
+        groups[here] = (*groups[here], *applied(node))
     scalar = covered.scalar
     if covered.failure is not None or (len(covered.parts) == 1 and scalar is None):
         return groups

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from encoders.lemmas.kernel import Application
+
 
 class Kind(Enum):
     """The four kinds of obligation, and the joints between them."""
@@ -42,7 +44,8 @@ class Obligation:
     `node` is the node it belongs to, empty for lemmas. `hypotheses` and `goal` are text for
     people; `smt2` is the query put to Z3 (expecting unsat), `smt2_hypotheses` the question whether
     the hypotheses can hold at all (expecting sat); both empty where Z3 was not asked. `point` has
-    what Z3's counterexample says of tensor elements, by tensor and flat position.
+    what Z3's counterexample says of tensor elements, by tensor and flat position. `application` is
+    that of a lemma, whose numbers and premises were checked where the bound was made.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Obligation:
     smt2: str = ""
     smt2_hypotheses: str = ""
     point: Mapping[tuple[str, int], float] = field(default_factory=dict)
+    application: Application | None = None
 
     @property
     def discharged(self) -> bool:
