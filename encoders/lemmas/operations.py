@@ -72,6 +72,16 @@ OPERAND_LOSS = Lemma(
     ),
 )
 
+UNTOUCHED = Lemma(
+    "untouched",
+    "Numbers of which none is small enough to be read as 0 are read as they are.",
+    OWN,
+    hypotheses=(),
+    assumed=(equal(_x_hat, _x),),
+    error=_x_hat - _x,
+    radius=term(0),
+)
+
 _w, _w_hat, _zeroed = number("w", signed=True), number("w_hat", "ŵ", signed=True), number("zeroed")
 STORED_NUMBER = Lemma(
     "stored-number",
@@ -306,6 +316,7 @@ LEMMAS = (
     ROUNDING_MODEL,
     WITHIN_RANGE,
     OPERAND_LOSS,
+    UNTOUCHED,
     STORED_NUMBER,
     COMPUTED_PRODUCT,
     COMPUTED_QUOTIENT,

@@ -28,6 +28,7 @@ from encoders.lemmas.operations import (
     OPERAND_LOSS,
     ROUNDING_MODEL,
     STORED_NUMBER,
+    UNTOUCHED,
     WITHIN_RANGE,
 )
 from encoders.lemmas.rounding import ALIGNED, COPIED, ROUNDED, ROUNDED_SUM, SCALED, UNROUNDED
@@ -197,6 +198,9 @@ def beyond(magnitude: FloatArray, error: FloatArray) -> FloatArray:
 
 def below(x: Interval, tiny: float) -> Radius:
     """How far numbers in a range move if those smaller than `tiny` may become zero."""
+    touched = (x.lo < tiny) & (x.hi > -tiny)
+    if not np.any(touched) or not np.any(touched & ((x.lo != 0.0) | (x.hi != 0.0))):
+        return exactly_zero(UNTOUCHED, touched.shape)
     return apply(OPERAND_LOSS, lo=x.lo, hi=x.hi, tiny=tiny)
 
 
