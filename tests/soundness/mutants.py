@@ -13,6 +13,7 @@ import pytest
 from encoders.families import products
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, exactly_zero
+from encoders.lemmas.operations import WITHIN_RANGE
 from encoders.lemmas.rounding import ROUNDED
 from encoders.numbers import enclosure
 from encoders.operator import Contribution
@@ -274,7 +275,7 @@ def errors_do_not_propagate_through_quotients(patch: Patch) -> None:
 def overflow_is_not_looked_for(patch: Patch) -> None:
     old = rounding_bounds.no_overflow
     everywhere(patch, old, lambda r, m: replace(old(r, np.zeros(1)), holds=True))
-    unchecked = replace(rounding_bounds.WITHIN_RANGE, hypotheses=())
+    unchecked = replace(WITHIN_RANGE, hypotheses=())
     patch.setattr(rounding_bounds, "WITHIN_RANGE", unchecked)
 
 
