@@ -25,6 +25,7 @@ from refine.lemmas.library import library, prove_lemmas
 from refine.proof import cross_check as cross_check_module
 from refine.proof import input_splitting as split_module
 from refine.proof import proof as proof_module
+from refine.proof.applications import applied
 from refine.proof.compose import node_obligations
 from refine.proof.cross_check import EVERYTHING, SAMPLE
 from refine.proof.z3_solver import Fact
@@ -375,7 +376,13 @@ def test_any_open_obligation_of_a_node_prevents_verified(
             )
             return groups
 
+        def unapplied(bounds: Any, node: str = node, name: str = name) -> Any:
+            spoilt = bounds.node.name == node
+            for o in applied(bounds):
+                yield dataclasses.replace(o, outcome=outcome) if spoilt and o.name == name else o
+
         with monkeypatch.context() as patch:
+            patch.setattr(proof_module, "applied", unapplied)
             patch.setattr(proof_module, "node_obligations", spoilt)
             patch.setattr(split_module, "node_obligations", spoilt)
             result = settled(net, eps="1", search=False)
