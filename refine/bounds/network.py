@@ -393,8 +393,8 @@ def _bound_errors(
     here = contract_at(run.step.site, run.contract)
     reads = held if run.held is None else run.held
     rounding = run.step.operator.rounding(run.step.site, reads, result, here)
-    local = rounding.radius
-    local = local + apply(GIVEN_ERROR, U=run.change) if changed else local
+    own = rounding.radius
+    local = own + apply(GIVEN_ERROR, U=run.change) if changed else own
     maps.difference_maps[step.name] = mapped
     error = mapped.radius + local
     if maps.graph.types[output].dtype is DType.BOOL:
@@ -402,7 +402,7 @@ def _bound_errors(
         local, error = local.and_also(truth), error.and_also(truth)
     maps.local[step.name] = local.bound
     maps.err_by(output, error)
-    if mapped.flawed or error.record.flawed:
+    if error.record.flawed:
         maps.flaws.add(step.name)
     return rounding, dict(zip(step.reads, held, strict=True)), run
 
@@ -455,8 +455,7 @@ def _branch_errors(
 
 
 def _pulled(maps: Maps, output: str, upper: FloatArray) -> None:
-    """The errors of a tensor, now that functionals of its elements have been carried back; +∞
-    where none has."""
+    """The errors of a tensor whose functionals have been carried back; +∞ where none has."""
     limit = apply(PULLED_BACK, U=upper.reshape(maps.errors[output].shape))
     maps.err_by(output, maps.radii[output].and_also(limit))
 
