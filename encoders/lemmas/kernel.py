@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, final, overload
+from typing import TypeAlias, final, overload
 
 import numpy as np
 
@@ -209,7 +209,7 @@ class Radius:
     def __deepcopy__(self, memo: object) -> Radius:
         return self
 
-    def __reduce__(self) -> tuple[Callable[..., Radius], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Callable[..., Radius], tuple[FloatArray, tuple[str, ...], bool]]:
         """Another process knows the numbers and the lemmas that they rest on, not each step."""
         return _restored, (self._bound, self._record.lemmas, self._record.flawed)
 
@@ -329,7 +329,7 @@ def any_of(radii: Sequence[Radius]) -> Radius:
     return found
 
 
-def placed(shape: tuple[int, ...], parts: Sequence[tuple[Any, Radius]]) -> Radius:
+def placed(shape: tuple[int, ...], parts: Sequence[tuple[tuple[slice, ...], Radius]]) -> Radius:
     """Errors at their places in an array, which holds stored numbers elsewhere; places do not
     overlap."""
     bound = np.zeros(shape)
