@@ -31,6 +31,12 @@ def _hinge(x: Term) -> Term:
 
 _bend = magnitude(term(1) - _b)
 _middle = (term(1) + _b) * Fraction(1, 2)
+_y = _x + _d
+_moved = _hinge(_y) - _hinge(_x)
+_below = larger(0, -_y) - larger(0, -_x)
+_above = larger(0, _y) - larger(0, _x)
+_sizes = magnitude(_y) - magnitude(_x)
+_steep = term(1) - _b
 HINGE = Lemma(
     "hinge",
     "A hinge of slopes b and 1 moves by m·d up to R, and by at most |m|·e + R in all, for x in "
@@ -47,6 +53,15 @@ HINGE = Lemma(
     step=_R,
     radius=magnitude(_m) * _e + _R,
     rests_on=("relu-secant-one", "relu-secant-zero", "relu-secant-half", "secant-step"),
+    by_way_of=(
+        within(_steep * _below, _bend * smaller(_e, larger(0, _e - _lo))),
+        within(_steep * _above, _bend * smaller(_e, larger(0, _hi + _e))),
+        within(_steep * _sizes, _bend * _e),
+        within((_m - _middle) * _d, magnitude(_m - _middle) * _e),
+        equal(_moved - _d, _steep * _below),
+        equal(_moved - _b * _d, _steep * _above),
+        equal((_moved - _middle * _d) * 2, _steep * _sizes),
+    ),
 )
 
 PULLED_BACK = Lemma(
