@@ -35,6 +35,7 @@ from encoders.lemmas.terms import (
     magnitude,
     number,
     smaller,
+    term,
     text,
 )
 
@@ -155,6 +156,15 @@ def test_signed_terms_are_enclosed(drawn: list[float], operation: str) -> None:
     value = Exact({n: Fraction(v) for n, v in numbers.items()}).of(made)
     assert np.isnan(low) or low == -np.inf or (low < np.inf and Fraction(low) <= value)
     assert np.isnan(high) or high == np.inf or (high > -np.inf and Fraction(high) >= value)
+
+
+def test_a_sum_below_the_range_of_float64_is_enclosed() -> None:
+    a, b = number("a", signed=True), number("b", signed=True)
+    arrays = read({"a": -1.7e308, "b": -1.7e308})
+    with np.errstate(all="ignore"):
+        assert -np.inf < arrays.up(a + b) <= -1.7e308
+        assert arrays.down(a + b) == -np.inf
+        assert arrays.up(a - (term(0) - b)) > -np.inf
 
 
 # --- application ----------------------------------------------------------------------------------

@@ -206,7 +206,8 @@ def _plus_up(a: FloatArray, b: FloatArray) -> FloatArray:
     s = np.asarray(a + b)
     back = s - a
     lost = (a - (s - back)) + (b - back)  # exactly a + b − s (Knuth), unless that overflows
-    return np.where(lost > 0, np.nextafter(s, np.inf), s)
+    below = (s == -np.inf) & (a > -np.inf) & (b > -np.inf)  # a number, however small
+    return np.where((lost > 0) | below, np.nextafter(s, np.inf), s)
 
 
 def _scales(x: FloatArray) -> bool:
