@@ -160,7 +160,10 @@ def main(arguments: Sequence[str]) -> int:
     except Rejected as error:
         print(f"rejected: {error}")
         return REJECTED
-    except (Outside, OSError, MemoryError, RecursionError) as error:
+    except OSError as error:
+        print(f"not checked: {error.filename} cannot be read ({error.strerror})")
+        return OUTSIDE
+    except (Outside, MemoryError, RecursionError) as error:
         print(f"not checked: {error}")
         return OUTSIDE
     print(f"accepted: {said}")

@@ -43,13 +43,16 @@ def label(x: np.float32) -> int:
     return int(np.argmax([(x + BIG) - BIG, (x + x) - SHIFT]))
 
 
-def test_stable_decisions_flips_and_what_is_open(folder: Path) -> None:
+def test_stable_decisions_flips_and_what_is_open(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     scores(folder / "m.onnx")
     points = np.array([[5.0], [0.35], [-4.0]])  # labels 1, 0, 0 over the reals
     assert [label(np.float32(x)) for x in points[:, 0]] == [1, 1, 0]
     np.savez(folder / "p.npz", anything=points)
     command = ["stable", "m.onnx", "--data", "p.npz", "--json", "s.json", *QUICK]
     assert run([*command, "--first", "1"]) is ExitCode.VERIFIED
+    assert capsys.readouterr().out.startswith("1 of 1 decisions cannot change")  # and no table
     assert not Path("m-flips").exists()
     assert run(command) is ExitCode.VIOLATED
     found = json.loads(Path("s.json").read_text())
@@ -99,6 +102,16 @@ def test_data_that_does_not_fit(
     said = capsys.readouterr().err
     assert word in said
     assert said.count("\n") == 1
+
+
+def test_a_row_of_scores_that_is_none(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores(folder / "m.onnx")
+    np.save(folder / "p.npy", np.ones((1, 1)))
+    command = ["stable", "m.onnx", "--data", "p.npy", "--output", "z", *QUICK]
+    assert run(command) is ExitCode.INPUT_ERROR
+    said = capsys.readouterr().err
+    assert "'z' is not one; the model has 'y': name one" in said
+    assert "--output NAME" in said
 
 
 def test_nothing_decided_is_not_stable() -> None:

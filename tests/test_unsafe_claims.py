@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from small_models import mlp, save
 
 import refine
 from refine.cli.main import run
+from refine.results.summary import advice_of
 from refine.results.verdict import ExitCode, Result
 
 Array = npt.NDArray[np.float32]
@@ -241,7 +243,9 @@ def test_a_counterexample_is_kept_and_run_again(
         ("Y[0] >= True", "is not a finite decimal number"),
         ("Y[0] * 1e4000 * 1e4000 >= 1", "more than 14000 bits"),
         ("property", "needs --vnnlib FILE"),
-        ("argmax:z", "argmax speaks of one row of scores"),
+        ("Y[0] >= ", "has nothing on one side of >="),
+        ("y >= 0", "say which element of y, such as y[0, 0]"),
+        ("argmax:z", "'z' is not one; the model has 'y'"),
     ],
 )
 def test_claims_that_are_none(
@@ -366,3 +370,24 @@ def test_what_ends_just_at_the_limit_is_verified(folder: Path) -> None:
         ]
     ]
     assert answers == ["verified", "violated", "verified", "violated", "verified"]
+
+
+def test_what_to_try_next(folder: Path) -> None:
+    """No share of no error; where time ran out, the limit is what to lengthen."""
+    mlp(folder / "m.onnx", (2, 4, 3))
+
+    def asked(contract: str, above: float) -> Result:
+        claim = f"y[0,0] >= {above:.6f}"
+        return refine.check(
+            "m.onnx", (-1, 1), claim=claim, contract=contract, budget=0, no_search=True
+        )
+
+    def advice(contract: str, *, late: bool) -> str:
+        (margin,) = asked(contract, 0).margins or ()
+        found = asked(contract, margin.run + 1e-3)
+        assert found.verdict == "unknown"
+        return " ".join(advice_of(replace(found, timed_out=late)))
+
+    assert advice("exact", late=False) == "to go on: a longer --budget, a smaller domain"
+    assert advice("exact", late=True) == "to go on: a longer --timeout, a smaller domain"
+    assert advice("sequential", late=False).startswith("the largest part of the bound")

@@ -43,12 +43,16 @@ _NONE = Tolerance(by_output={DEFICIT: Fraction(0)})
 
 
 def kept_out(
-    asked: Asked, unsafe: Property, statement: str, inside: tuple[Graph, Property] | None = None
+    asked: Asked,
+    unsafe: Property,
+    statement: str,
+    inside: tuple[Graph, Property] | None = None,
+    words: Words = _WORDS,
 ) -> Result:
     """Settle that no allowed execution reaches the unsafe set.
 
     `inside` is the same graph with more outputs, and an unsafe set of those that is reached
-    wherever the other one is: what is proved and searched.
+    wherever the other one is: what is proved and searched. `words` say what came of it.
 
     Raises ModelError where inputs are rounded and rows speak of them, UnsupportedModel, naming the
     node, for what has no meaning.
@@ -60,7 +64,7 @@ def kept_out(
     of_inputs = any(row.inputs for part in unsafe.unsafe for row in part.rows)
     if asked.domain.round_inputs and (of_inputs or any(part.limits for part in unsafe.unsafe)):
         raise ModelError("--round-inputs leaves open which inputs the property speaks of")
-    claim = out_of_reach(side, unsafe, statement, inside or (side.graph, unsafe))
+    claim = out_of_reach(side, unsafe, statement, inside or (side.graph, unsafe), words)
     return settle(claim, asked.domain, _NONE, asked.options, clock)
 
 
@@ -73,7 +77,7 @@ def reached_again(saved: Saved) -> Witness:
 
 
 def out_of_reach(
-    side: Side, unsafe: Property, statement: str, inside: tuple[Graph, Property]
+    side: Side, unsafe: Property, statement: str, inside: tuple[Graph, Property], words: Words
 ) -> Claim:
     """That the graph, run under the contract, stays out of an unsafe set; `inside` as above."""
     graph, contract = side.graph, side.contract
@@ -86,7 +90,7 @@ def out_of_reach(
         notes=lambda proof: nameless_rules(contract, graph),
         margins=partial(_margins, inside[1]),
         statement=statement,
-        words=_WORDS,
+        words=words,
     )
 
 

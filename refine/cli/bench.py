@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ _COLUMNS = ("instance", "answer", "margin", "over the reals", "seconds", "")
 @passing
 @click.command("bench")
 @click.argument("instances", metavar="INSTANCES.csv", type=click.Path(path_type=Path))
-@limiting
+@partial(limiting, help="Limit of each instance, in place of the list's.")
 @click.option(
     "--budget",
     type=click.FloatRange(min=0),

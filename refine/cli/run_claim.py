@@ -123,7 +123,11 @@ def _certified(result: Result, path: Path | None, reporter: Reporter) -> Result:
     """Write the certificate; the verdict stands, with or without the file."""
     made = result.certification
     if path is not None and (made is None or made.content is None):
-        why = "nothing is verified that certificates speak of" if made is None else made.outside
+        why = (
+            "a certificate is of a verified accuracy, and this answer is none"
+            if made is None
+            else made.outside
+        )
         reporter.error(f"--certificate is not written: {why}")
     try:
         return with_certificate(result, path)

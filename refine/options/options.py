@@ -46,14 +46,16 @@ def _positive(
     return seconds
 
 
-def limiting(command: Callable[..., Any]) -> Callable[..., Any]:
+def limiting(
+    command: Callable[..., Any], help: str = "Limit for everything."
+) -> Callable[..., Any]:
     """The option `--timeout`, of every command that may run for long."""
     return click.option(
         "--timeout",
         type=float,
         callback=_positive,
         metavar="SECONDS",
-        help="Limit for everything.",
+        help=help,
     )(command)
 
 

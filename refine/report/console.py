@@ -298,7 +298,7 @@ class Reporter:
     def table(
         self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], answer: str
     ) -> None:
-        """Plain cells under plain titles, the answer last."""
+        """Plain cells under plain titles, the answer last; it stands alone where no row is."""
         if self._silent:
             return
         table = plain_table(title)
@@ -307,7 +307,8 @@ class Reporter:
         for cells in rows:
             table.add_row(*map(escape, cells))
         with self._page():
-            self._out.print(table)
+            if table.row_count:
+                self._out.print(table)
             self._out.print(escape(answer))
 
     def operators(

@@ -51,12 +51,14 @@ def advice_of(result: Result) -> Iterator[str]:
         bound = up(largest_radius(result.bounds[worst]), 6)
         yield f"it hangs on output '{worst}': bound {bound}{least}"
     dearest = max(result.nodes, key=lambda n: n.share)
-    share = f"the largest part of the bound ({100 * dearest.share:.0f} %)"
-    ways = ["a longer --budget", "a smaller domain"]
+    ways = ["a longer --timeout" if result.timed_out else "a longer --budget", "a smaller domain"]
     if result.contract.name == IEEE_ANY.name:
         ways.append("a contract that allows less (ort-cpu, or one that was probed)")
-    node = f"'{dearest.name}' ({dearest.op})"
-    yield f"{share} comes from {node}; to go on: {', '.join(ways)}"
+    source = ""
+    if dearest.share > 0:  # nothing costs anything where no error is allowed
+        node = f"'{dearest.name}' ({dearest.op})"
+        source = f"the largest part of the bound ({100 * dearest.share:.0f} %) comes from {node}; "
+    yield f"{source}to go on: {', '.join(ways)}"
 
 
 def summary_of(result: Result) -> str:

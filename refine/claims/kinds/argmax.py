@@ -9,8 +9,9 @@ import numpy as np
 
 from encoders.program import program_of
 from encoders.traits import Discontinuity
-from onnx_import.errors import ModelError
+from onnx_import.errors import ModelError, shorten
 from onnx_import.graph import Graph
+from refine.claims.claim import Words
 from refine.claims.kind import Asked, ClaimKind, EpsilonUse
 from refine.claims.unsafe import kept_out, reached_again
 from refine.domain.box import Box
@@ -19,6 +20,11 @@ from refine.results.verdict import Result
 from refine.witness.witness import real_outputs
 
 _NAME = "argmax"
+_WORDS = Words(
+    holds="the label is the same over the reals and in every allowed execution, all of it finite",
+    broken="an input of the domain has another label in an allowed execution, decided exactly",
+    open="it is not shown that the label stays the same",
+)
 _NOTHING = Fraction(0)
 
 
@@ -44,8 +50,9 @@ def _settled(asked: Asked) -> Result:
     unsafe = other_labels(wide, found.scores, label, lost)
     statement = f"the largest of '{found.scores}' is element {label}, over the reals and as it runs"
     if found.label is None:
-        return kept_out(asked, unsafe, statement)
-    return kept_out(asked, _labels_apart(graph, found.label, label), statement, (wide, unsafe))
+        return kept_out(asked, unsafe, statement, words=_WORDS)
+    apart = _labels_apart(graph, found.label, label)
+    return kept_out(asked, apart, statement, (wide, unsafe), _WORDS)
 
 
 def _labels_apart(graph: Graph, output: str, label: int) -> Property:
@@ -78,13 +85,16 @@ def _labelled(graph: Graph, text: str) -> _Labelled:
     named = text.partition(":")[2].strip()
     rows = [_Labelled(t) for t in graph.outputs if _is_row(graph, t)]
     rows += [found for t in graph.outputs if (found := _of_label(graph, t)) is not None]
+    all_rows = rows
     if named:
         rows = [r for r in rows if named in (r.scores, r.label)]
     if len(rows) != 1:
-        names = ", ".join(f"'{r.label or r.scores}'" for r in rows) or "none"
+        names = ", ".join(f"'{r.label or r.scores}'" for r in all_rows) or "none"
+        which = f", and '{shorten(named)}' is not one" if named else ""
+        way = ": name one, as --claim argmax:NAME or, of stable, --output NAME" if all_rows else ""
         raise ModelError(
-            f"argmax speaks of one row of scores, or of the label that is made of one; the model "
-            f"has {names if not named else f'none that is named {named}'}: argmax:NAME says which"
+            "argmax speaks of one row of scores, or of the label that is made of one"
+            f"{which}; the model has {names}{way}"
         )
     return rows[0]
 

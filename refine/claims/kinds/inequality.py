@@ -10,6 +10,7 @@ import numpy as np
 
 from onnx_import.errors import ModelError, shorten
 from onnx_import.graph import Graph
+from refine.claims.claim import Words
 from refine.claims.kind import Asked, ClaimKind, EpsilonUse
 from refine.claims.unsafe import kept_out, reached_again
 from refine.common.exact import decimal
@@ -19,13 +20,19 @@ from refine.results.verdict import Result
 
 _RELATION = re.compile(r"[<>]=?")
 _LONGEST = 10_000
+_WORDS = Words(
+    holds="the inequality holds of every allowed execution, and every value is finite",
+    broken="at an input of the domain an allowed execution breaks the inequality, decided exactly",
+    open="it is not shown that the inequality holds",
+)
 
 Linear = tuple[dict[int, Fraction], Fraction]
 
 
 def _settled(asked: Asked) -> Result:
     row = row_of_text(asked.text, asked.side.graph)
-    return kept_out(asked, Property((Conjunction({}, (row,)),), asked.text), asked.text.strip())
+    unsafe = Property((Conjunction({}, (row,)),), asked.text)
+    return kept_out(asked, unsafe, asked.text.strip(), words=_WORDS)
 
 
 def row_of_text(text: str, graph: Graph) -> Row:
@@ -40,8 +47,11 @@ def row_of_text(text: str, graph: Graph) -> Row:
             f"claim '{shorten(text)}' is no inequality of outputs, such as \"Y[0] - Y[3] >= 0.1\""
         )
     (relation,) = relations
-    left = _linear(text[: relation.start()], graph)
-    right = _linear(text[relation.end() :], graph)
+    sides = (text[: relation.start()], text[relation.end() :])
+    if not all(side.strip() for side in sides):
+        raise ModelError(f"claim '{shorten(text)}' has nothing on one side of {relation[0]}")
+    left = _linear(sides[0], graph)
+    right = _linear(sides[1], graph)
     terms, constant = _sum(left, right, -1)
     terms = {i: c for i, c in terms.items() if c}
     require_bits(constant, *terms.values())
@@ -123,6 +133,11 @@ def _place(graph: Graph, name: str, index: tuple[int, ...]) -> int:
         start, shape = 0, (sum(graph.types[t].size for t in graph.outputs),)
     else:
         raise ModelError(f"there is no output '{shorten(name)}'; the outputs are {known}")
+    if shape and not index:
+        name, first = shorten(name), "0, " * (len(shape) - 1) + "0"
+        raise ModelError(
+            f"say which element of {name}, such as {name}[{first}]; the outputs are {known}"
+        )
     if len(index) != len(shape) or not all(0 <= i < n for i, n in zip(index, shape, strict=True)):
         raise ModelError(f"{shorten(name)}{list(index)} is no element; the outputs are {known}")
     return start + int(np.ravel_multi_index(index, shape)) if shape else start
