@@ -25,6 +25,7 @@ fuzz: $(INSTALLED)
 	$(BIN)/python tests/fuzzing/batches.py $(SECONDS) fuzz-findings
 	$(BIN)/python tests/fuzzing/contracts.py $(SECONDS) fuzz-findings
 	$(BIN)/python tests/fuzzing/pairs.py $(SECONDS)
+	$(BIN)/python tests/fuzzing/unsafe.py $(SECONDS) fuzz-findings
 	$(BIN)/python tests/fuzzing/files.py --seconds $(SECONDS) --keep fuzz-findings/files
 
 grids: $(INSTALLED)

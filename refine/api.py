@@ -44,6 +44,7 @@ from refine.claims.registry import (
     claims,
     own_defaults,
     own_options,
+    taken_of,
 )
 from refine.claims.replaying import Replay, replayed
 from refine.domain.domain import Domain, DomainOptions, read_domain
@@ -140,7 +141,7 @@ def check(
         raise ModelError("check needs eps=, the largest error allowed; bound finds the best one")
     if eps is not None and claim.epsilon is EpsilonUse.NONE:
         raise ModelError(f"claim {claim.name} speaks of no eps=")
-    return settled(claim, model, domain, eps, words, text=text, own=claim.taken(own))
+    return settled(claim, model, domain, eps, words, text=text, own=taken_of(claim, own))
 
 
 @with_keywords(ModelKeywords)

@@ -16,7 +16,8 @@ from encoders.operator import Operator
 from refine.claims import registry
 from refine.claims.kind import ClaimKind, ClaimOption, EpsilonUse
 from refine.cli.check import check_command
-from refine.cli.main import cli
+from refine.cli.main import cli, run
+from refine.results.verdict import ExitCode
 
 FILE = """
 from refine.claims.kind import ClaimKind, ClaimOption
@@ -120,3 +121,13 @@ def test_a_text_can_make_a_claim_and_an_eps_be_out_of_place(
         refine.check(demo, "-1..1", eps=1, claim="Y >= 1")
     with pytest.raises(refine.ModelError, match="batch= is an integer from 2, not 1"):
         refine.check(demo, "-1..1", claim="inequality", batch=1)
+
+
+def test_an_option_of_another_claim_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    demo = "examples/demo/pendulum.onnx"
+    said = "batch is an option of the claim batch-invariant, and this is accuracy"
+    with pytest.raises(refine.ModelError, match=said):
+        refine.check(demo, "-1..1", eps=1, batch=4)
+    arguments = ["check", demo, "--input", "-1..1", "--eps", "1", "--batch", "4"]
+    assert run(arguments) == ExitCode.INPUT_ERROR
+    assert said in capsys.readouterr().err

@@ -8,7 +8,7 @@ from functools import cache
 from encoders.collecting import collected
 from onnx_import.errors import ModelError
 from refine.claims import kinds
-from refine.claims.kind import ClaimKind, ClaimOption, Value
+from refine.claims.kind import ClaimKind, ClaimOption, Given, Value
 from refine.common.told import told
 
 USUAL = "accuracy"
@@ -45,6 +45,17 @@ def own_options() -> dict[str, ClaimOption]:
 def own_defaults() -> dict[str, Value]:
     """These options with their defaults."""
     return {name: option.default for name, option in own_options().items()}
+
+
+def taken_of(claim: ClaimKind, every: Given) -> Given:
+    """Of the options of all claims, this one's. Raises ModelError for one of another claim that is
+    given."""
+    mine = {option.name for option in claim.options}
+    for name, option in own_options().items():
+        if name not in mine and every.get(name, option.default) != option.default:
+            whose = " or ".join(c.name for c in checked_claims() if option in c.options)
+            raise ModelError(f"{name} is an option of the claim {whose}, and this is {claim.name}")
+    return claim.taken(every)
 
 
 def claim_for(text: object) -> ClaimKind:

@@ -18,6 +18,7 @@ from refine.certificate.keeping import with_certificate
 from refine.claims.asked import Question, answered
 from refine.claims.kind import ClaimKind
 from refine.claims.options import Options
+from refine.claims.registry import taken_of
 from refine.cli.answering import Telling
 from refine.cli.model_options import settings_of
 from refine.domain.domain import DomainOptions, read_domain
@@ -74,7 +75,7 @@ def run_claim(
         spec_contract=EXACT if spec is None else spec[1],
         match=match,
         text=text or claim.name,
-        given=claim.taken(given),
+        given=taken_of(claim, given),
         constraint=None if vnnlib is None else Path(vnnlib),
         certificate=certificate is not None,
     )
