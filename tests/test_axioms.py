@@ -53,11 +53,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (here / "measured.toml").write_text(CONTRACT)
     domain = ["--input", "-1..1", "--no-conform", "--quiet"]
     measured = ["--contract", str(here / "measured.toml"), "--no-search"]
+    wide = small_models.mlp(here / "wide.onnx", (2, 4, 3))
+    small = ["--no-conform", "--quiet", "--center", "0.5", "--radius", "1e-6"]
     asked = {
         "verified": ["check", str(model), "--eps", "1", *domain, "--z3", "sample"],
         "violated": ["check", str(model), "--eps", "1e-9", *domain, "--counterexample",
                      str(here / "c.json")],
         "measured": ["check", str(here / "s.onnx"), "--eps", "1", *domain, *measured],
+        "label": ["check", str(wide), "--claim", "argmax", *small, "--no-search"],
+        "inequality": ["check", str(model), "--claim", "Y[0] >= 1e6", *domain, "--counterexample",
+                       str(here / "i.json")],
         "difference": ["diff", str(model), str(model), "--eps", "1", *domain, "--no-search"],
     }  # fmt: skip
     for name, arguments in asked.items():
@@ -102,6 +107,20 @@ def has_cycle(graph: Mapping[str, Any]) -> bool:
         for rest in below.values():
             rest.difference_update(ends)
     return bool(below)
+
+
+def test_claims_on_what_runs_are_stated(folder: Path) -> None:
+    """They have margins in place of a bound."""
+    for name, verdict, words in (
+        ("label", "verified", "the largest of "),
+        ("inequality", "violated", "Y[0] >= 1e6: "),
+    ):
+        _, graph = axioms(folder, name)
+        assert graph["claim"] == f"claim/{verdict}"
+        assert graph["nodes"][0]["text"].startswith(words)
+        assert reached(graph) == {node["id"] for node in graph["nodes"]}
+        assert not has_cycle(graph)
+    assert axioms(folder, "label")[0] is ExitCode.VERIFIED
 
 
 @pytest.mark.parametrize("name", ["verified", "violated", "measured", "difference"])

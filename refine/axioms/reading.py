@@ -137,11 +137,11 @@ class _Reader:
         )
 
     def _claim(self, verdict: str) -> Support:
-        number = self.document.held.get("bound")
-        if isinstance(number, bool) or not isinstance(number, (int, float, str)):
-            raise _Unlike(f"'bound' is no number but {told(number)}")
-        bound = number if isinstance(number, str) else format(number, "g")
-        text = f"error at most {bound}: {self.document.text('reason')}"
+        if "margins" in self.document.held:  # in place of a bound, of a claim on what runs
+            stated = self.document.text("claim")
+        else:
+            stated = f"error at most {self._number()}"
+        text = f"{stated}: {self.document.text('reason')}"
         if self.document.held.get("model") is not None:  # it is null where time ran out before
             model, domain = self.document.table("model"), self.document.table("domain")
             text += f"; model of sha256 {model.text('sha256')}, domain {domain.text('source')}"
@@ -149,6 +149,12 @@ class _Reader:
         if verdict == Verdict.CONTRADICTION.value:
             return faulty(whole, "an error was found above the bound that was proved")
         return whole
+
+    def _number(self) -> str:
+        number = self.document.held.get("bound")
+        if isinstance(number, bool) or not isinstance(number, (int, float, str)):
+            raise _Unlike(f"'bound' is no number but {told(number)}")
+        return number if isinstance(number, str) else format(number, "g")
 
     def _witness(self, claim: Support) -> None:
         found = self.document.table("counterexample")
