@@ -56,6 +56,7 @@ def test_stable_decisions_flips_and_what_is_open(
     assert not Path("m-flips").exists()
     assert run(command) is ExitCode.VIOLATED
     found = json.loads(Path("s.json").read_text())
+    assert "run a flip again: refine replay FILE.json --model m.onnx" in capsys.readouterr().out
     assert [d["verdict"] for d in found["decisions"]] == ["verified", "violated", "verified"]
     assert (found["stable"], found["flips"], found["rounded"]) == (2, 1, 1)
     flip = found["decisions"][1]

@@ -107,7 +107,9 @@ def bench_command(
         reporter.lines([counts])
     elif json_path != "-":
         cells = [_cells(i, row) for i, row in zip(listed, rows, strict=True)]
-        reporter.table(instances.name, _COLUMNS, cells, f"{len(rows)} instances: {counts}")
+        again = f"; counterexamples are in {folder}: refine replay FILE.json --model MODEL"
+        more = again if any(row.counterexample for row in rows) else ""
+        reporter.table(instances.name, _COLUMNS, cells, f"{len(rows)} instances: {counts}{more}")
     return exit_code_of(rows)
 
 

@@ -155,7 +155,9 @@ def stable_command(
         ]
         rounded = f"; {points.rounded} points were rounded" if points.rounded else ""
         late = "; out of time" if any(d.code is ExitCode.TIME_OUT for d in found) else ""
-        answer = f"{_counts(found, total)}{_least(found)}{rounded}{late}"
+        again = f"; run a flip again: refine replay FILE.json --model {model}"
+        kept = again if any(d.file for d in found) else ""
+        answer = f"{_counts(found, total)}{_least(found)}{rounded}{late}{kept}"
         reporter.table(f"{model.name}, {data.name}", _COLUMNS, open_ones, answer)
     return exit_code_of(found)
 

@@ -233,7 +233,8 @@ class Reporter:
 
     def _witness(self, witness: Witness, epsilon: Fraction | None) -> None:
         element = escape(f"{witness.output}{list(witness.index)}")
-        table = plain_table(f"counterexample at output element {element}")
+        where = " at" if witness.reached is None else ", with values of"
+        table = plain_table(f"counterexample{where} output element {element}")
         between = "|f_rt − f_R|" if witness.spec_execution is None else "|impl − spec|"
         for title in ("execution", "value", f"exact error {between}"):
             table.add_column(title, overflow="fold")
