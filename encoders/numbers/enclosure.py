@@ -13,7 +13,7 @@ callers that may meet either silence numpy's warnings.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +41,19 @@ def gamma(terms: int) -> float:
 def in_blocks(f: Callable[..., FloatArray], *arguments: FloatArray | float) -> FloatArray:
     """f of arrays that broadcast, f working element by element; large ones in pieces, so that what
     f needs on the way stays in the processor's cache."""
-    return all_in_blocks(lambda *blocks: (f(*blocks),), *arguments)[0]
+    arrays = [np.asarray(a, dtype=np.float64) for a in arguments]
+    if _are_small(arrays):
+        return f(*arrays)
+    return all_in_blocks(lambda *blocks: (f(*blocks),), *arrays)[0]
+
+
+def _are_small(arrays: Sequence[FloatArray]) -> bool:
+    """Asked of every operation: a loop, for a generator costs as much as adding up a hundred
+    numbers."""
+    for a in arrays:  # noqa: SIM110
+        if a.size > _BLOCK:
+            return False
+    return True
 
 
 def all_in_blocks(
@@ -49,7 +61,7 @@ def all_in_blocks(
 ) -> tuple[FloatArray, ...]:
     """The same for an f that gives several arrays."""
     arrays = [np.asarray(a, dtype=np.float64) for a in arguments]
-    if max(a.size for a in arrays) <= _BLOCK:
+    if _are_small(arrays):
         return f(*arrays)
     shape = np.broadcast_shapes(*(a.shape for a in arrays))
     flat = [_flat(a, shape) for a in arrays]
