@@ -100,3 +100,15 @@ def test_what_is_outside_the_language_is_named(tmp_path: Path) -> None:
         "contract field 'exact' is not in the checker's language"
     )
     assert json.loads(path.read_text())["certificate"]["in_language"] is False
+
+
+def test_a_format_of_ones_own_is_outside_the_checkers_language() -> None:
+    """A contract spells it as a table, not as a name."""
+    result = refine.check(
+        DEMO, (0, 0), 10.0, format="e6p9", budget=0, no_search=True, z3="none", conform=False
+    )
+    assert result.verdict == "verified"
+    assert result.certification is not None
+    assert (
+        result.certification.outside == "contract field 'format' is not in the checker's language"
+    )

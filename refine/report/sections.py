@@ -235,7 +235,7 @@ def answer_of(result: Result, quiet: bool) -> Iterator[tuple[str, str]]:
                 shown = ", ".join(up(float(v), 4) for v in flat[:_ELEMENTS_SHOWN])
                 more = f", … ({flat.size} elements)" if flat.size > _ELEMENTS_SHOWN else ""
                 yield "[bold]bounds[/]", f"{output}: {shown}{more}"
-    late = ", out of time" if result.timed_out else ""
+    late = ", out of time" if result.timed_out and result.verdict is Verdict.UNKNOWN else ""
     yield (
         f"[bold {_COLOUR[result.verdict]}]{result.verdict.value}[/]",
         f"{', '.join(figures_of(result))}  ({result.seconds:.1f} s, seed {result.seed}{late})",

@@ -68,7 +68,7 @@ def summary_of(result: Result) -> str:
     reason = result.reason
     if len(reason) > _LONGEST_REASON:
         reason = reason[: _LONGEST_REASON - 1] + "…"
-    late = ", out of time" if result.timed_out else ""
+    late = ", out of time" if result.timed_out and result.verdict is Verdict.UNKNOWN else ""
     figures = ", ".join(figures_of(result))
     return f"{broken}{result.verdict.value}: {figures}{late}\n  {reason}"
 
