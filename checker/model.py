@@ -76,7 +76,12 @@ def read_model(data: bytes, shapes: Mapping[str, Sequence[int]]) -> Model:
         proto = onnx.load_model_from_string(data)
     except Exception as error:
         raise Outside(f"the model is no ONNX file ({type(error).__name__})") from error
-    return _Reader(proto, shapes).model()
+    try:
+        return _Reader(proto, shapes).model()
+    except Outside:
+        raise
+    except Exception as error:  # whatever else a file does to this program
+        raise Outside(f"the model is not read here ({type(error).__name__}: {error})") from error
 
 
 def _array(tensor: onnx.TensorProto, kind: int) -> Any:

@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 
 import refine
+from checker.exact import Outside
+from checker.model import read_model
 from refine.cli.main import run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -112,3 +115,22 @@ def test_a_format_of_ones_own_is_outside_the_checkers_language() -> None:
     assert (
         result.certification.outside == "contract field 'format' is not in the checker's language"
     )
+
+
+@pytest.mark.parametrize("size", [0, 2, 64])
+def test_a_file_that_breaks_what_reads_it_is_outside(size: int) -> None:
+    """The program's own reader may leave out what the checker's reads, and the other way round."""
+    weight = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[3])
+    weight.raw_data = bytes(size)
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Add", ["x", "w"], ["y"])],
+        "g",
+        [value("x", onnx.TensorProto.FLOAT, [3])],
+        [value("y", onnx.TensorProto.FLOAT, [3])],
+        [weight],
+    )
+    opset = [onnx.helper.make_opsetid("", 17)]
+    data = onnx.helper.make_model(graph, opset_imports=opset).SerializeToString()
+    with pytest.raises(Outside, match="the model is not read here"):
+        read_model(data, {"x": (3,)})
