@@ -135,6 +135,14 @@ def test_several_tensors_of_version_2_are_one_row_of_elements() -> None:
          "(assert (<= Y[0,2] 1.0))", "'Y[0,2]': Y has the shape [1, 2]"),
         ("(declare-network f (declare-input X float32 [1,2]) (declare-output Y float32 [1,2]))"
          "(assert (<= Z[0,1] 1.0))", "'Z[0,1]' is not declared"),
+        *(
+            (
+                "(declare-network f (declare-input X float32 [1,2]) (declare-output Y float32"
+                f" [1,2])) (assert (<= Y[{index}] 1.0))",
+                "is no element such as X[0,3]",
+            )
+            for index in ("0,", ",", " , 1", "0 1", "9" * 5000)
+        ),
         ("(declare-const X_0 Real)", "VNN-LIB 2 declares tensors"),
     ],
 )  # fmt: skip

@@ -111,7 +111,7 @@ class Declared:
         if name not in self.places:
             return None
         letter, first, shape = self.places[name]
-        index = tuple(int(i) for i in indices.split(",")) if indices.strip() else ()
+        index = _index(token, indices)
         inside = len(index) == len(shape) and all(i < n for i, n in zip(index, shape, strict=True))
         if not inside:
             raise DomainError(f"'{shorten(token)}': {name} has the shape {list(shape)}")
@@ -194,6 +194,14 @@ def _same_order(said: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     """Is an element of one shape plainly that of the other: axes of one aside, or in one row?"""
     left, right = ([n for n in s if n != 1] for s in (said, shape))
     return left == right or (len(left) < 2 and math.prod(said) == math.prod(shape))
+
+
+def _index(token: str, text: str) -> tuple[int, ...]:
+    """The integers between the brackets of an element. Raises DomainError."""
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    if not all(re.fullmatch(r"[0-9]{1,10}", part) for part in parts):
+        raise DomainError(f"'{shorten(token)}' is no element such as X[0,3]")
+    return tuple(map(int, parts))
 
 
 def _shape(text: str) -> tuple[int, ...]:
