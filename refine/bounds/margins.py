@@ -23,6 +23,7 @@ from refine.bounds.backward import Maps, pull_back
 from refine.bounds.network import InputBox, Known, Margin, NetworkBounds, network_bounds
 from refine.bounds.relu_splitting import optimised_upper
 from refine.domain.properties import Conjunction, Property, Row
+from refine.domain.vnnlib import Half, is_empty, meet
 
 DEFICIT = "property"
 """What stands for the outputs in the bounds of a property: how much its margin lacks."""
@@ -92,8 +93,9 @@ class Margins:
             known=known,
             branching=None if branching is None else replace(branching, cases=0),
         )
-        met = [i for i, part in enumerate(self.unsafe.unsafe) if _meets(part, box, self.graph)]
-        asked = [k for k, (i, _, _) in enumerate(self._rows) if i in set(met)]
+        met = _met(self.unsafe.unsafe, box, self.graph)
+        reachable = set(met)
+        asked = [k for k, (i, _, _) in enumerate(self._rows) if i in reachable]
         with np.errstate(all="ignore"):
             floors, pushes = _floors(
                 found,
@@ -113,15 +115,8 @@ class Margins:
                 if self._rows[place][:2] == (worst.conjunction, worst.row)
             )
             influence = {name: push[at] for name, push in pushes.items()}
-        return NetworkBounds(
-            found.maps,
-            found.nodes,
-            {DEFICIT: np.array([deficit])},
-            costs=found.costs,
-            influence=influence,
-            flawed=found.flawed,
-            margins=margins,
-        )
+        errors = {DEFICIT: np.array([deficit])}
+        return replace(found, errors=errors, influence=influence, margins=margins)
 
     def _margins(
         self,
@@ -301,20 +296,16 @@ def _nearest(factor: Fraction) -> tuple[float, float]:
     return float(low), 0.0 if low == high else float(np.nextafter(float(high) - float(low), np.inf))
 
 
-def _meets(part: Conjunction, box: InputBox, graph: Graph) -> bool:
-    """May an input of the box lie within the conjunction's limits?"""
-    if not part.limits:
-        return True
+def _met(unsafe: Sequence[Conjunction], box: InputBox, graph: Graph) -> list[int]:
+    """The conjunctions within whose limits an input of the box may lie."""
     ends = [box.values[name] for name in graph.inputs]
-    lo = np.concatenate([x.lo.reshape(-1) for x in ends])
-    hi = np.concatenate([x.hi.reshape(-1) for x in ends])
-    return not any(
-        (half.hi is not None and Fraction(float(lo[i])) > half.hi)
-        or (half.lo is not None and Fraction(float(hi[i])) < half.lo)
-        or (half.hi is not None and half.hi_open and Fraction(float(lo[i])) == half.hi)
-        or (half.lo is not None and half.lo_open and Fraction(float(hi[i])) == half.lo)
-        for i, half in part.limits.items()
-    )
+    lo = np.concatenate([*(x.lo.reshape(-1) for x in ends), np.zeros(0)])
+    hi = np.concatenate([*(x.hi.reshape(-1) for x in ends), np.zeros(0)])
+
+    def meets(i: int, half: Half) -> bool:
+        return not is_empty(meet(half, Half(Fraction(float(lo[i])), Fraction(float(hi[i])))))
+
+    return [k for k, part in enumerate(unsafe) if all(meets(*one) for one in part.limits.items())]
 
 
 def _beyond(floor: Fraction, row: Row) -> bool:

@@ -417,9 +417,13 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(f"'{name}'" for name in names) or "none"
 
 
+def elements_before(graph: Graph, names: Sequence[str], name: str) -> int:
+    """How many elements the tensors of `names` have that come before one of them."""
+    return sum(graph.types[other].size for other in names[: names.index(name)])
+
+
 def element_of(graph: Graph, name: str, k: int) -> str:
     """`input 'x'[0, 3] (X_3)`: an element of an input, by its row-major position there."""
-    before = graph.inputs[: graph.inputs.index(name)]
-    x = k + sum(graph.types[other].size for other in before)
+    x = k + elements_before(graph, graph.inputs, name)
     index = [int(i) for i in np.unravel_index(k, graph.types[name].shape)]
     return f"input '{name}'{index} (X_{x})"

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from onnx_import.files import MOST_TEXT, read_plain
 from refine.common.exact import DomainError, decimal, shorten
@@ -332,6 +332,45 @@ def compare(difference: Fraction, relation: str) -> bool:
             return difference == 0
         case _:
             return difference != 0
+
+
+@dataclass(frozen=True)
+class Unions(Generic[T]):
+    """What becomes of the parts of a formula: each a union, of boxes say, of conjunctions.
+
+    `literal(formula, difference, relation)` makes one of `difference relation 0` (None where it is
+    not linear), `every` their intersection, `either` their union; `anywhere` is what is always
+    true.
+    """
+
+    literal: Callable[[Expression, Linear | None, str], tuple[T, ...]]
+    every: Callable[[list[tuple[T, ...]]], tuple[T, ...]]
+    either: Callable[[list[tuple[T, ...]]], tuple[T, ...]]
+    anywhere: T
+
+    def of(
+        self, formula: Expression, declared: Declared, *, positive: bool = True
+    ) -> tuple[T, ...]:
+        """A formula, or its negation, as a union. Raises DomainError for what is no formula."""
+        compared = comparison(formula, positive)
+        if compared is not None:
+            relation, left, right = compared
+            return self.literal(formula, minus(left, right, declared), relation)
+        match formula:
+            case ["not", part]:
+                return self.of(part, declared, positive=not positive)
+            case ["=>", premise, conclusion]:
+                either: Expression = ["or", ["not", premise], conclusion]
+                return self.of(either, declared, positive=positive)
+            case ["and" | "or" as connective, *parts]:
+                unions = [self.of(part, declared, positive=positive) for part in parts]
+                joined = self.every if (connective == "and") == positive else self.either
+                return joined(unions)
+            case "true" | "false":
+                return (self.anywhere,) if (formula == "true") == positive else ()
+        raise DomainError(
+            f"'{text_of(formula)}' is not built from and, or, not and comparisons of two terms"
+        )
 
 
 def minus(left: Expression, right: Expression, declared: Declared) -> Linear | None:

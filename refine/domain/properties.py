@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from fractions import Fraction
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from refine.common.exact import DomainError
@@ -21,11 +22,10 @@ from refine.domain.formulas import (
     Expression,
     Linear,
     Tensors,
+    Unions,
     assertions,
     bound_of,
     compare,
-    comparison,
-    minus,
     naming,
     read_text,
     text_of,
@@ -120,43 +120,21 @@ def read_property(path: Path, tensors: Tensors) -> Property:
 def property_of_text(text: str, tensors: Tensors) -> Property:
     """`read_property` on the text of a file."""
     declared = Declared()
-    parts = assertions(text, declared, partial(_union, positive=True, declared=declared))
+    every = partial(_every, declared=declared)
+    unions = Unions[_Part](_literal, every, _either, _Part())
+    parts = assertions(text, declared, partial(unions.of, declared=declared))
     declared.require(tensors, outputs=True)
-    unsafe = _every(parts, declared)
+    unsafe = every(parts)
     if all(not any(row.outputs for row in part.rows) for part in unsafe):
         raise DomainError("it says nothing of the outputs: there is no property in it")
     made = tuple(Conjunction(part.limits, part.rows) for part in unsafe)
     return Property(made, "", real="real" in declared.types)
 
 
-def _union(formula: Expression, positive: bool, declared: Declared) -> tuple[_Part, ...]:
-    """A formula (its negation, if not positive) as a union of conjunctions."""
-    compared = comparison(formula, positive)
-    if compared is not None:
-        relation, left, right = compared
-        difference = minus(left, right, declared)
-        if difference is None:
-            raise DomainError(f"'{text_of(formula)}' is not linear")
-        return _literal(difference, relation)
-    match formula:
-        case ["not", part]:
-            return _union(part, not positive, declared)
-        case ["=>", premise, conclusion]:
-            return _union(["or", ["not", premise], conclusion], positive, declared)
-        case ["and" | "or" as connective, *parts]:
-            unions = [_union(part, positive, declared) for part in parts]
-            if (connective == "and") == positive:
-                return _every(unions, declared)
-            return _few(part for union in unions for part in union)
-        case "true" | "false":
-            return (_Part(),) if (formula == "true") == positive else ()
-    raise DomainError(
-        f"'{text_of(formula)}' is not built from and, or, not and comparisons of two terms"
-    )
-
-
-def _literal(difference: Linear, relation: str) -> tuple[_Part, ...]:
+def _literal(formula: Expression, difference: Linear | None, relation: str) -> tuple[_Part, ...]:
     """`difference relation 0`: a limit on one input, or rows."""
+    if difference is None:
+        raise DomainError(f"'{text_of(formula)}' is not linear")
     terms = {name: factor for name, factor in difference[0].items() if factor}
     constant = difference[1]
     if not terms:
@@ -219,6 +197,10 @@ def _both(part: _Part, other: _Part) -> _Part | None:
     if any(map(is_empty, met.values())):
         return None
     return _Part({**part.limits, **met}, (*part.rows, *other.rows))
+
+
+def _either(unions: Iterable[Sequence[_Part]]) -> tuple[_Part, ...]:
+    return _few(chain.from_iterable(unions))
 
 
 def _few(parts: Iterable[_Part]) -> tuple[_Part, ...]:

@@ -20,12 +20,11 @@ from refine.domain.formulas import (
     Expression,
     Linear,
     Tensors,
+    Unions,
     assertions,
     bound_of,
     compare,
-    comparison,
     mentions_outputs,
-    minus,
     naming,
     read_text,
     text_of,
@@ -54,70 +53,37 @@ PartialBox: TypeAlias = Mapping[int, Half]
 ANYWHERE: tuple[PartialBox, ...] = ({},)
 
 
-def read_vnnlib(
-    path: Path, tensors: Tensors, *, ties: bool = False
-) -> tuple[tuple[Bounds, ...], ...]:
+def read_vnnlib(path: Path, tensors: Tensors) -> tuple[tuple[Bounds, ...], ...]:
     """The input constraint of a VNN-LIB file, of version 1 or 2, for a model with these tensors.
 
     Returns one tuple of bounds per box, one per input element, boxes distinct and none empty in the
-    reals. With `ties`, conditions that tie several X_i together count as true, too; they are rows
-    of the property then (refine/domain/properties.py).
+    reals.
     Raises DomainError, naming the file, if it cannot be read, is no VNN-LIB, is about another
     model, leaves an X_i unbounded, is not a union of boxes, or is contradictory.
     """
     with naming(path):
-        return boxes_of_text(read_text(path), tensors, ties=ties)
+        return boxes_of_text(read_text(path), tensors)
 
 
-def boxes_of_text(
-    text: str, tensors: Tensors, *, ties: bool = False
-) -> tuple[tuple[Bounds, ...], ...]:
+def boxes_of_text(text: str, tensors: Tensors) -> tuple[tuple[Bounds, ...], ...]:
     """`read_vnnlib` on the text of a file."""
     declared = Declared()
-    reader = partial(_union, positive=True, context=_Context(declared, ties))
-    parts = assertions(text, declared, reader)
+    every = partial(_conjunction, known=declared)
+    unions = Unions[PartialBox](partial(_literal, declared), every, _either, ANYWHERE[0])
+    parts = assertions(text, declared, partial(unions.of, declared=declared))
     declared.require(tensors, outputs=False)
-    boxes = _conjunction(parts, declared)
+    boxes = every(parts)
     if not boxes:
         raise DomainError("the domain is empty: the conditions on X contradict each other")
     return tuple(tuple(_complete(box, i) for i in range(tensors.input_size)) for box in boxes)
 
 
-@dataclass(frozen=True)
-class _Context:
-    declared: Declared
-    ties: bool
-
-
-def _union(formula: Expression, positive: bool, context: _Context) -> tuple[PartialBox, ...]:
-    """The X-part of a formula (of its negation, if not positive) as a union of boxes."""
-    compared = comparison(formula, positive)
-    if compared is not None:
-        relation, left, right = compared
-        return _literal(formula, minus(left, right, context.declared), relation, context)
-    match formula:
-        case ["not", part]:
-            return _union(part, not positive, context)
-        case ["=>", premise, conclusion]:
-            return _union(["or", ["not", premise], conclusion], positive, context)
-        case ["and" | "or" as connective, *parts]:
-            unions = [_union(part, positive, context) for part in parts]
-            if (connective == "and") == positive:
-                return _conjunction(unions, context.declared)
-            return _either(unions)
-        case "true" | "false":
-            return ANYWHERE if (formula == "true") == positive else ()
-    raise DomainError(
-        f"'{text_of(formula)}' is not built from and, or, not and comparisons of two terms"
-    )
-
-
 def _literal(
-    formula: Expression, difference: Linear | None, relation: str, context: _Context
+    declared: Declared, formula: Expression, difference: Linear | None, relation: str
 ) -> tuple[PartialBox, ...]:
     """`difference relation 0` as boxes: a half-space of one X, or everywhere if no X occurs."""
     if difference is None:
-        if mentions_outputs(formula, context.declared):
+        if mentions_outputs(formula, declared):
             return ANYWHERE
         raise DomainError(f"'{text_of(formula)}' is not linear in X")
     terms = {name: factor for name, factor in difference[0].items() if factor}
@@ -126,8 +92,6 @@ def _literal(
     if any(name[0] == "Y" for name in terms):
         return ANYWHERE
     if len(terms) > 1:
-        if context.ties:
-            return ANYWHERE
         names = " and ".join(list(terms)[:2])
         raise DomainError(
             f"'{text_of(formula)}' ties {names} together; each X_i needs bounds of its own"

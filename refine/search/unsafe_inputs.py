@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -62,19 +63,22 @@ class _Aim:
     graph: Graph
     unsafe: Property
 
-    @property
-    def rows(self) -> list[Row]:
+    @cached_property
+    def _rows(self) -> list[Row]:
         return [row for part in self.unsafe.unsafe for row in part.rows]
 
-    @property
+    @cached_property
     def functionals(self) -> Functionals:
-        return functionals_of(self.rows, self.graph)
+        """The rows' left sides."""
+        return functionals_of(self._rows, self.graph)
 
-    def slacks(
-        self, f: Functionals, points: Points, outputs: Mapping[str, FloatArray]
-    ) -> FloatArray:
+    @cached_property
+    def _limits(self) -> FloatArray:
+        return np.array([float(round_down(row.at_most, BINARY64)) for row in self._rows])
+
+    def slacks(self, points: Points, outputs: Mapping[str, FloatArray]) -> FloatArray:
         """c·y + a·x − d of every row: (samples, rows)."""
-        limits = np.array([round_down(row.at_most, BINARY64) for row in self.rows])
+        f, limits = self.functionals, self._limits
         total = np.tile(-limits, (len(next(iter(points.values()))), 1))
         for part, given in ((f.on_outputs, outputs), (f.on_inputs, points)):
             for name, c in part.items():
@@ -111,38 +115,36 @@ def reaching(
     """The points found nearest to the unsafe set as executions compute them, nearest first."""
     hunt = Hunt(graph, box, contract, Tolerance())
     aim, rng = _Aim(graph, unsafe), np.random.default_rng(seed)
-    f = aim.functionals
     work = program_of(graph).work
     share = min(max(effort, 1.0), _MOST_EFFORT)
     many = int(np.clip(share * _WORK / max(work, 1), _FEWEST, share * _MOST))
     size = max(sum(t.size for t in graph.types.values()), 1)
     batch = int(np.clip(_BATCH_BYTES // (8 * size), 8, 1024))
-    kept = _scored(hunt, aim, f, _corners(box))
+    kept = _scored(hunt, aim, _corners(box))
     spent = 0
     while spent < many and not late() and not kept.within:
-        kept = kept.best(4 * _STARTS).joined(_scored(hunt, aim, f, box.sample(rng, batch)))
+        kept = kept.best(4 * _STARTS).joined(_scored(hunt, aim, box.sample(rng, batch)))
         spent += batch
     starts = kept.best(_STARTS)
     bits = share * _EMULATED / max(work, 1)
-    found = _on_bits(hunt, aim, f, starts, rng, bits / 4, late)
+    found = _on_bits(hunt, aim, starts, rng, bits / 4, late)
     rounds = 0
     while not starts.within and not late() and rounds < effort * _ROUNDS:
-        begun = starts if rounds == 0 else _scored(hunt, aim, f, box.sample(rng, _STARTS))
-        reached = _descended(hunt, aim, f, begun, _FIRST_STEP, _DECAY, late)
-        polished = _descended(hunt, aim, f, reached.best(_STARTS), _POLISHING, _FINER, late)
+        begun = starts if rounds == 0 else _scored(hunt, aim, box.sample(rng, _STARTS))
+        reached = _descended(hunt, aim, begun, _FIRST_STEP, _DECAY, late)
+        polished = _descended(hunt, aim, reached.best(_STARTS), _POLISHING, _FINER, late)
         starts = starts.joined(reached).joined(polished).best(_STARTS)
         rounds += 1
         if found[0].slack <= 0:
             break
     if found[0].slack > 0:
-        found = sorted([*found, *_on_bits(hunt, aim, f, starts, rng, bits, late)], key=_slack)
+        found = sorted([*found, *_on_bits(hunt, aim, starts, rng, bits, late)], key=_slack)
     return tuple(found)
 
 
 def _on_bits(
     hunt: Hunt,
     aim: _Aim,
-    f: Functionals,
     starts: _Kept,
     rng: np.random.Generator,
     most: float,
@@ -150,12 +152,12 @@ def _on_bits(
 ) -> list[Reaching]:
     """Climbing on the bits of executions, from the best points, for so many runs: nearest first."""
     box = hunt.box
-    found = sorted(_judged(hunt, aim, f, starts.best(_JUDGED).points, late, every=True), key=_slack)
+    found = sorted(_judged(hunt, aim, starts.best(_JUDGED).points, late, every=True), key=_slack)
     executed = 0
     while found[0].slack > 0 and executed < most and not late():
         tried = [_around(box, r.point, rng) for r in found[:_PARENTS]] + [box.sample(rng, _FRESH)]
         points = {n: np.concatenate([t[n] for t in tried]) for n in box.lo}
-        found = sorted([*found, *_judged(hunt, aim, f, points, late)], key=_slack)[: 2 * _PARENTS]
+        found = sorted([*found, *_judged(hunt, aim, points, late)], key=_slack)[: 2 * _PARENTS]
         executed += len(next(iter(points.values()))) * _EXECUTIONS
     return found
 
@@ -185,9 +187,9 @@ class _Kept:
         return _Kept(points, np.concatenate([self.slack, other.slack]))
 
 
-def _scored(hunt: Hunt, aim: _Aim, f: Functionals, points: Points) -> _Kept:
+def _scored(hunt: Hunt, aim: _Aim, points: Points) -> _Kept:
     with np.errstate(all="ignore"):
-        slack, _ = aim.nearest(aim.slacks(f, points, hunt.real_outputs(points)))
+        slack, _ = aim.nearest(aim.slacks(points, hunt.real_outputs(points)))
     return _Kept(points, slack)
 
 
@@ -200,7 +202,6 @@ def _corners(box: Box) -> Points:
 def _descended(
     hunt: Hunt,
     aim: _Aim,
-    f: Functionals,
     starts: _Kept,
     step: float,
     decay: float,
@@ -210,20 +211,23 @@ def _descended(
     box = hunt.box
     points = {n: v.copy() for n, v in starts.points.items()}
     best = starts
-    for _ in range(_STEPS):
+    for steps in range(_STEPS + 1):
         if late() or best.within:
             break
         with np.errstate(all="ignore"):
             values = hunt.real_values(points)
             outputs = {t: _valued(hunt.graph, t, values) for t in hunt.graph.outputs}
-            _, rows = aim.nearest(aim.slacks(f, points, outputs))
+            slack, rows = aim.nearest(aim.slacks(points, outputs))
+        if steps:
+            here = _Kept({n: v.copy() for n, v in points.items()}, slack)
+            best = best.joined(here).best(4 * _STARTS)
+        if steps == _STEPS or best.within:
+            break
         for i, row in enumerate(rows):
-            for name, slope in _slope(hunt.graph, f, values_at(values, i), int(row)).items():
+            for name, slope in _slope(aim, values_at(values, i), int(row)).items():
                 width = box.hi[name] - box.lo[name]
                 moved = points[name][i] - step * width * np.sign(slope)
                 points[name][i] = box.nearest(name, np.clip(moved, box.lo[name], box.hi[name]))
-        best = best.joined(_scored(hunt, aim, f, {n: v.copy() for n, v in points.items()}))
-        best = best.best(4 * _STARTS)
         step *= decay
     return best
 
@@ -235,10 +239,9 @@ def _valued(graph: Graph, tensor: str, values: Mapping[str, FloatArray]) -> Floa
     return np.asarray(graph.constants[tensor], np.float64)[None]
 
 
-def _slope(
-    graph: Graph, f: Functionals, values: Mapping[str, FloatArray], row: int
-) -> Mapping[str, FloatArray]:
+def _slope(aim: _Aim, values: Mapping[str, FloatArray], row: int) -> Mapping[str, FloatArray]:
     """The derivative of one row's left side by the inputs, at a point."""
+    graph, f = aim.graph, aim.functionals
     start = {t: c[row : row + 1] for t, c in f.on_outputs.items() if not graph.is_constant(t)}
     reached = adjoint(graph, values, start)
     slopes = {}
@@ -271,7 +274,6 @@ def _around(box: Box, point: Mapping[str, FloatArray], rng: np.random.Generator)
 def _judged(
     hunt: Hunt,
     aim: _Aim,
-    f: Functionals,
     points: Points,
     late: Callable[[], bool],
     *,
@@ -291,7 +293,7 @@ def _judged(
                 else emulate(hunt.graph, received(hunt, points, execution), execution)
             )
             wide = {t: np.asarray(v, np.float64) for t, v in outputs.items()}
-            slack, _ = aim.nearest(aim.slacks(f, points, wide))
+            slack, _ = aim.nearest(aim.slacks(points, wide))
         found += [
             Reaching({n: v[i] for n, v in points.items()}, execution, float(s))
             for i, s in enumerate(slack)

@@ -12,7 +12,7 @@ from encoders.numbers.enclosure import FloatArray
 from onnx_import.graph import Array, Graph
 from refine.domain.properties import Conjunction, Property, Row
 from refine.results.verdict import Reached, RealValue, Witness
-from refine.search.evaluation import Candidate
+from refine.search.evaluation import Candidate, element_at
 from refine.witness.witness import computed_outputs, confirm, real_outputs
 
 
@@ -38,7 +38,8 @@ def reached_at(graph: Graph, unsafe: Property, candidate: Candidate) -> Witness:
     number = min(range(len(slacks)), key=lambda i: (slacks[i] is None, slacks[i] or Fraction(0)))
     part, slack = unsafe.unsafe[number], slacks[number]
     place = next((i for row in part.rows for i in row.outputs), 0)
-    output, index = _element(graph, place)
+    output, flat = element_at(graph, place)
+    index = tuple(int(i) for i in np.unravel_index(flat, graph.types[output].shape))
     witness = confirm(graph, replace(candidate, output=output, index=index))
     within = [p for p in unsafe.unsafe if _holds_enclosed(p, real_inputs, computed)]
     shown = within[0] if within else part
@@ -145,13 +146,3 @@ def _not_finite(graph: Graph, outputs: Mapping[str, Array]) -> tuple[str, tuple[
         if len(bad):
             return name, tuple(int(i) for i in bad[0])
     return None
-
-
-def _element(graph: Graph, place: int) -> tuple[str, tuple[int, ...]]:
-    """The output and index of an element, counted over all outputs."""
-    for name in graph.outputs:
-        size = graph.types[name].size
-        if place < size:
-            return name, tuple(int(i) for i in np.unravel_index(place, graph.types[name].shape))
-        place -= size
-    raise ValueError("there are not so many output elements")

@@ -15,6 +15,7 @@ from refine.claims.claim import Words
 from refine.claims.kind import Asked, ClaimKind, EpsilonUse
 from refine.claims.unsafe import kept_out, reached_again
 from refine.domain.box import Box
+from refine.domain.domain import elements_before
 from refine.domain.properties import Conjunction, Property, Row
 from refine.results.verdict import Result
 from refine.witness.witness import real_outputs
@@ -57,8 +58,7 @@ def _settled(asked: Asked) -> Result:
 
 def _labels_apart(graph: Graph, output: str, label: int) -> Property:
     """The label that the model gives is another one."""
-    before = graph.outputs[: graph.outputs.index(output)]
-    place, one = sum(graph.types[t].size for t in before), Fraction(1)
+    place, one = elements_before(graph, graph.outputs, output), Fraction(1)
     less = Row({place: one}, {}, at_most=Fraction(label), strict=True)
     more = Row({place: -one}, {}, at_most=Fraction(-label), strict=True)
     unsafe = (Conjunction({}, (less,)), Conjunction({}, (more,)))
@@ -68,8 +68,7 @@ def _labels_apart(graph: Graph, output: str, label: int) -> Property:
 def other_labels(graph: Graph, output: str, label: int, lost: Fraction = _NOTHING) -> Property:
     """Scores of which another element is the first largest (ArgMax of ONNX takes the first), or
     would be if the difference of two were off by `lost`."""
-    before = graph.outputs[: graph.outputs.index(output)]
-    start, size = sum(graph.types[t].size for t in before), graph.types[output].size
+    start, size = elements_before(graph, graph.outputs, output), graph.types[output].size
     one = Fraction(1)
     rows = (
         Row({start + label: one, start + j: -one}, {}, at_most=lost, strict=j > label)

@@ -14,6 +14,7 @@ from refine.claims.claim import Words
 from refine.claims.kind import Asked, ClaimKind, EpsilonUse
 from refine.claims.unsafe import kept_out, reached_again
 from refine.common.exact import decimal
+from refine.domain.domain import elements_before
 from refine.domain.formulas import require_bits
 from refine.domain.properties import Conjunction, Property, Row
 from refine.results.verdict import Result
@@ -125,8 +126,7 @@ def _place(graph: Graph, name: str, index: tuple[int, ...]) -> int:
     """The position of an output element among all."""
     known = ", ".join(f"{t}{list(graph.types[t].shape)}" for t in graph.outputs)
     if name in graph.outputs:
-        before = graph.outputs[: graph.outputs.index(name)]
-        start, shape = sum(graph.types[t].size for t in before), graph.types[name].shape
+        start, shape = elements_before(graph, graph.outputs, name), graph.types[name].shape
         if len(index) == 1 and graph.types[name].size == max(shape, default=1):
             shape = (graph.types[name].size,)
     elif name == "Y" and len(index) == 1:
