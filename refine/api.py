@@ -29,6 +29,7 @@ from refine.claims.kinds.difference import diff as check_difference
 from refine.claims.options import Options
 from refine.claims.python_values import (
     contract_value,
+    margin_text,
     match_value,
     path_of,
     path_text,
@@ -39,6 +40,7 @@ from refine.claims.python_values import (
 )
 from refine.claims.registry import (
     DIFFERENCE,
+    MARGIN,
     USUAL,
     claim_for,
     claims,
@@ -54,9 +56,9 @@ from refine.options.applicable import require_applicable
 from refine.options.contract_choice import contract_for
 from refine.options.contract_file import write_contract
 from refine.options.keywords import (
+    BoundKeywords,
     CheckKeywords,
     DiffKeywords,
-    ModelKeywords,
     PathText,
     given,
     sentences,
@@ -144,17 +146,22 @@ def check(
     return settled(claim, model, domain, eps, words, text=text, own=taken_of(claim, own))
 
 
-@with_keywords(ModelKeywords)
-def bound(model: Model, domain: object = None, **options: Unpack[ModelKeywords]) -> Result:
+@with_keywords(BoundKeywords)
+def bound(model: Model, domain: object = None, **options: Unpack[BoundKeywords]) -> Result:
     """The best bound on |f_rt(x) − f_R(x)| over the domain that can be proved. As `check`.
+
+    With `margin`, of the difference of two scores instead: True for every two, a label for that
+    one's and the others', or text as the command line takes it.
 
     >>> import numpy as np
     >>> result = bound("examples/demo/pendulum.onnx", np.array([[0.0, 0.5]]), radius=0.1)
     >>> 0 < result.bound < 1e-4
     True
     """
-    words = given("bound", ModelKeywords, options)
-    return settled(claims()[USUAL], model, domain, None, words)
+    words = given("bound", BoundKeywords, options)
+    margin = margin_text(words.pop("margin", None))
+    claim = claims()[USUAL if margin is None else MARGIN]
+    return settled(claim, model, domain, None, words, text=margin or claim.name)
 
 
 @with_keywords(DiffKeywords)

@@ -93,7 +93,7 @@ class Margins:
             known=known,
             branching=None if branching is None else replace(branching, cases=0),
         )
-        met = _met(self.unsafe.unsafe, box, self.graph)
+        met = within_limits(self.unsafe.unsafe, box, self.graph)
         reachable = set(met)
         asked = [k for k, (i, _, _) in enumerate(self._rows) if i in reachable]
         with np.errstate(all="ignore"):
@@ -296,7 +296,7 @@ def _nearest(factor: Fraction) -> tuple[float, float]:
     return float(low), 0.0 if low == high else float(np.nextafter(float(high) - float(low), np.inf))
 
 
-def _met(unsafe: Sequence[Conjunction], box: InputBox, graph: Graph) -> list[int]:
+def within_limits(unsafe: Sequence[Conjunction], box: InputBox, graph: Graph) -> list[int]:
     """The conjunctions within whose limits an input of the box may lie."""
     ends = [box.values[name] for name in graph.inputs]
     lo = np.concatenate([*(x.lo.reshape(-1) for x in ends), np.zeros(0)])

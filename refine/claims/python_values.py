@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from onnx_import.graph import Graph
 from refine.certificate.keeping import with_certificate
 from refine.claims.asked import Question, answered
 from refine.claims.kind import ClaimKind, Given
+from refine.claims.registry import MARGIN
 from refine.common.told import told
 from refine.domain.values import Around, constraint_of, domain_of
 from refine.lemmas.library import dump_smt2
@@ -162,6 +164,17 @@ def match_value(value: object) -> Mapping[str, str] | None:
     if not isinstance(texts, list | tuple) or not all(isinstance(t, str) for t in texts):
         raise ModelError(f"match= is a mapping of tensors' names, not {told(value)}")
     return match_of(tuple(texts))
+
+
+def margin_text(value: object) -> str | None:
+    """The claim that `margin=` makes: of every two scores, or of one label's; None for none."""
+    if value is None or value is False:
+        return None
+    if value is True:
+        return MARGIN
+    if isinstance(value, str | Integral):
+        return f"{MARGIN}:{value}"
+    raise ModelError(f"margin= is True, a label or text such as 'NAME[3]', not {told(value)}")
 
 
 def text_of(name: str, value: object) -> str:

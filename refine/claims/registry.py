@@ -17,6 +17,8 @@ DIFFERENCE = "difference"
 """What `refine diff` asks."""
 BATCH_INVARIANT = "batch-invariant"
 """What rows of a batch are asked."""
+MARGIN = "margin"
+"""What `refine bound --margin` asks."""
 
 
 @cache

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from refine.claims.registry import USUAL, claims
+from refine.claims.registry import MARGIN, USUAL, claims
 from refine.cli.model_options import model_options
 from refine.cli.run_claim import run_claim
 from refine.results.verdict import ExitCode
@@ -15,6 +15,17 @@ from refine.results.verdict import ExitCode
 
 @click.command("bound")
 @model_options
-def bound_command(model: Path, **given: Any) -> ExitCode:
+@click.option(
+    "--margin",
+    is_flag=False,
+    flag_value="",
+    metavar="[LABEL]",
+    help="Of the difference of two scores instead, of every two or of LABEL's and the others': "
+    "a label that the real network keeps by a larger margin is kept in every execution. "
+    "NAME or NAME[LABEL] where several outputs are rows of scores.",
+)
+def bound_command(model: Path, margin: str | None, **given: Any) -> ExitCode:
     """The best bound on |f_rt(x) − f_R(x)| that can be proved."""
-    return run_claim(claims()[USUAL], model, (), given=given)
+    kind = claims()[USUAL if margin is None else MARGIN]
+    text = kind.name if not margin else f"{MARGIN}:{margin}"
+    return run_claim(kind, model, (), given=given, text=text)

@@ -22,7 +22,7 @@ _ONE_AT_A_TIME = RLock()
 
 
 class ModelKeywords(TypedDict, total=False):
-    """Those of `bound`, which `check` and `diff` have too."""
+    """Those that `bound`, `check` and `diff` share."""
 
     vnnlib: PathText | None
     input: str | Sequence[str] | None
@@ -48,6 +48,12 @@ class ModelKeywords(TypedDict, total=False):
     counterexample: PathText | None
     allow: PathText | Sequence[PathText]
     dump_smt2: PathText | None
+
+
+class BoundKeywords(ModelKeywords, total=False):
+    """Those of `bound`."""
+
+    margin: bool | int | str | None
 
 
 class CheckKeywords(ModelKeywords, total=False):
