@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from encoders.families.products import PRODUCTS
-from encoders.lemmas.kernel import Radius, nothing_known, unchecked
-from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
+from encoders.lemmas.kernel import Radius, apply, nothing_known
+from encoders.lemmas.products import PRODUCT_ERRORS
+from encoders.numbers.enclosure import FloatArray, Interval, add_up
 from encoders.operator import RoundingBound
 from encoders.relaxations.bilinear import Bilinear
 from encoders.rounding.rounding_bounds import Rounder, any_order_sum, finish
@@ -42,15 +42,14 @@ def varying_rounding(
         additions += 1.0
         every = add_up(every, bias.magnitude)
     partial = np.maximum(up, down)
-    products = np.zeros(b.shape)
+    charged, share, each = np.zeros(()), 0.0, 0.0
     if not r.exact:
-        products = multiply_up(size, r.relative)
-        products = add_up(products, b.terms * r.underflow)
+        share, each = r.relative, r.underflow
         lost_x, lost_y = r.operand_loss(x).bound, r.operand_loss(y).bound
-        products = add_up(products, total(lost_x, y.magnitude))
-        products = add_up(products, total(x.magnitude, lost_y))
-        products = add_up(products, np.where(partial > 0, r.flushed, 0.0))
-    wrong = unchecked(products, *PRODUCTS)
+        charged = add_up(total(lost_x, y.magnitude), total(x.magnitude, lost_y))
+    counts = np.full(b.shape, float(b.terms))
+    wrong = apply(PRODUCT_ERRORS, S=size, v=share, C=charged, n=counts, eta=each)
+    wrong = r.with_finished_sum(wrong, partial)
     if bias_error is not None:
         wrong = wrong + bias_error
     counts, clamped = np.full(b.shape, additions), r.clamped(x.magnitude, y.magnitude)

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.contract.contract import AnyOrder, BiasPlacement, RuntimeContract
-from encoders.lemmas.kernel import Radius, unchecked
+from encoders.lemmas.kernel import Radius, apply
+from encoders.lemmas.products import PRODUCT_ERRORS
 from encoders.numbers.enclosure import (
     BoolArray,
     FloatArray,
@@ -39,8 +40,6 @@ from encoders.rounding.rounding_bounds import (
     rounder,
     stored_loss,
 )
-
-PRODUCTS = ("dot-product", "dot-product-total", "underflow-term", "flush-operand-product")
 
 _FRACTION = np.int64(0x000F_FFFF_FFFF_FFFF)  # its bits are 0 in a power of two
 _LONG = 0.125  # relative error of all additions from where Σ|w·x| gets a matrix product of its own
@@ -109,11 +108,11 @@ def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
     terms = s.action.apply((s.weights != 0).astype(exact))(alive[None])[0].astype(np.float64)
     if some(loss):  # the runtime multiplies by ŵ
         stored = add_up(stored, loss)
-    of_products = _product_errors(r, s, x=x, stored=stored, loss=loss, total=total)
+    wrong = r.with_finished_sum(
+        _product_errors(r, s, x=x, stored=stored, loss=loss, total=total, terms=terms), largest
+    )
     bias = np.zeros(()) if s.bias is None else s.bias.magnitude
-    closed = partial(_closed, of_products.share, of_products.each, r.flushed)
-    products, additions = all_in_blocks(closed, of_products.of, terms, largest, bias)
-    wrong = unchecked(products, *PRODUCTS)
+    additions = in_blocks(_additions, terms, bias)
     if s.bias is not None and s.bias_error is not None:
         wrong = wrong + s.bias_error
     elif s.bias is not None and np.all(s.bias.lo == s.bias.hi):
@@ -146,20 +145,10 @@ def _sides(lo: FloatArray, hi: FloatArray) -> tuple[FloatArray, ...]:
     return up, down, np.maximum(up, down)
 
 
-def _closed(
-    share: float,
-    each: float,
-    flushed: float,
-    of: FloatArray,
-    terms: FloatArray,
-    largest: FloatArray,
-    bias: FloatArray,
-) -> tuple[FloatArray, ...]:
-    """The errors of products with what underflows and is flushed, and the number of additions."""
-    products = add_up(multiply_up(of, share), multiply_up(terms, each))
-    products = add_up(products, np.where(largest > 0, flushed, 0.0))
+def _additions(terms: FloatArray, bias: FloatArray) -> FloatArray:
+    """Of so many products, and of a bias that is not 0."""
     additions = np.maximum(terms - 1.0, 0.0)
-    return products, np.where((bias > 0) & (terms > 0), additions + 1.0, additions)
+    return np.where((bias > 0) & (terms > 0), additions + 1.0, additions)
 
 
 def _reached(largest: FloatArray, radius: FloatArray) -> FloatArray:
@@ -257,15 +246,6 @@ def product_rounding(
     return traced(runtime, site, inputs, contract)
 
 
-@dataclass(frozen=True)
-class _ProductErrors:
-    """`share`·`of` for all products of an output element, and `each` for every one of them."""
-
-    of: FloatArray
-    share: float
-    each: float
-
-
 def _product_errors(
     r: Rounder,
     s: ProductSum,
@@ -273,7 +253,8 @@ def _product_errors(
     stored: FloatArray,
     loss: FloatArray,
     total: FloatArray,
-) -> _ProductErrors:
+    terms: FloatArray,
+) -> Radius:
     """What products lose to rounding, to coefficients rounded to the compute format, and to
     subnormal operands read as zero.
 
@@ -288,7 +269,8 @@ def _product_errors(
     if total.size > _MANY and not changed and not exact:
         largest = np.asarray(np.max(stored, initial=0.0))
         lost = multiply_up(largest, float(np.max(lost_x, initial=0.0)))
-        return _ProductErrors(total, relative, float(add_up(lost, underflow)))
+        each = float(add_up(lost, underflow))
+        return apply(PRODUCT_ERRORS, S=total, v=relative, C=0.0, n=terms, eta=each)
     rounded = multiply_up(magnitude, relative)
     charges = [(stored, add_up(rounded, lost_x))]
     if exact:
@@ -297,7 +279,8 @@ def _product_errors(
     if changed:
         charges.append((add_up(loss, lost_w), magnitude))
     parts = [linear_part(s.action, w).magnitude_up(v) for w, v in charges if np.any(v)]
-    return _ProductErrors(reduce(add_up, parts, np.zeros(())), 1.0, underflow)
+    charged = reduce(add_up, parts, np.zeros(()))
+    return apply(PRODUCT_ERRORS, S=charged, v=1.0, C=0.0, n=terms, eta=underflow)
 
 
 def _powers_of_two(stored: FloatArray) -> BoolArray:

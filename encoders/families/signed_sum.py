@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial, reduce
 
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.lemmas.kernel import unchecked
-from encoders.numbers.enclosure import FloatArray, Interval, add_up, all_in_blocks, multiply_up
+from encoders.lemmas.kernel import apply
+from encoders.lemmas.products import ADDED
+from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up, some
 from encoders.operator import RoundingBound, Site
 from encoders.relaxations.affine import AffineMap, scaled_part
-from encoders.rounding.rounding_bounds import Rounder, finish, rounder, stored_loss
+from encoders.rounding.rounding_bounds import beyond, finish, rounder, stored_loss
 
 Signs = tuple[float, float]
 
@@ -75,28 +75,25 @@ def sum_rounding(
     `sum-error-below-operands`): the other one is a float too.
     """
     r = rounder(site, contract)
-    operands = [(x.magnitude, r.operand_loss(x).bound) for x in inputs]
+    sizes, losses = [x.magnitude for x in inputs], [r.operand_loss(x) for x in inputs]
     for constant in site.constants:
         if constant is not None:
             stored = np.asarray(constant, np.float64)
-            loss = stored_loss(r, stored).bound
-            read = add_up(loss, r.operand_loss(Interval(stored, stored)).bound)
-            operands.append((add_up(np.abs(stored), loss), read))
+            loss = stored_loss(r, stored)
+            losses.append(loss + r.operand_loss(Interval(stored, stored)))
+            sizes.append(add_up(np.abs(stored), loss.bound))
+    (a, b), (of_a, of_b) = sizes, losses
+    lost = of_a + of_b
     largest = result.magnitude
-    rounded = partial(_rounded_sum, r, not (r.flush_results or r.flush_operands))
-    given = [v for operand in operands for v in operand]
-    radius, magnitude = all_in_blocks(rounded, largest, *given)
-    return finish(r, unchecked(radius, "underflow-term", "flush-operand-sum"), magnitude)
-
-
-def _rounded_sum(
-    r: Rounder, gradual: bool, largest: FloatArray, *operands: FloatArray
-) -> tuple[FloatArray, ...]:
-    """What the sum errs by and reaches; `operands` holds magnitudes and losses in turn."""
-    lost = reduce(add_up, operands[1::2])
-    zero = reduce(np.logical_or, [v == 0 for v in operands[::2]])
-    magnitude = add_up(largest, lost)
-    fresh = np.where(zero, r.of_copy(magnitude).bound, r.of_sum(magnitude).bound)
-    if gradual:
-        fresh = reduce(np.minimum, operands[::2], fresh)
-    return add_up(lost, fresh), magnitude
+    reached = beyond(largest, lost.bound) if some(lost.bound) else largest
+    radius = apply(
+        ADDED,
+        M=largest,
+        e=lost,
+        r=r.of_sum(reached),
+        c=r.of_copy(reached),
+        a=a,
+        b=b,
+        tiny=r.flushed,
+    )
+    return finish(r, radius, reached)

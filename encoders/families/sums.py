@@ -19,7 +19,8 @@ from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import AnyOrder, RuntimeContract
 from encoders.contract.orders import Sequential
 from encoders.families.gathering import Index, gathered_part
-from encoders.lemmas.kernel import Radius, unchecked
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import Radius, exactly_zero
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart, add_up
 from encoders.operator import (
     DifferenceMap,
@@ -93,11 +94,9 @@ def any_order_total(
         down = add_up(down, part.magnitude_up(np.maximum(-x.lo, 0.0)))
         every = add_up(every, part.magnitude_up(x.magnitude))
     largest = np.maximum(up, down)
-    flushed = np.where(largest > 0, r.flushed, 0.0)
     additions = np.maximum(terms - 1.0, 0.0)
-    radius = any_order_sum(
-        r, largest, additions, unchecked(flushed, "flush-operand-sum"), total=every
-    )
+    flushed = r.with_finished_sum(exactly_zero(EXACT, shape), largest)
+    radius = any_order_sum(r, largest, additions, flushed, total=every)
     range_ = affine_values(affine_map(parts, shape), ranges).range
     reach = add_up(largest, np.where(np.isfinite(radius.bound), radius.bound, 0.0))
     return tracked(range_, radius), reach

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from encoders.lemmas import combining, differences, operations, rounding, sums
+from encoders.lemmas import combining, differences, operations, products, rounding, sums
 from encoders.lemmas.lemma import Lemma
 
 LEMMAS: tuple[Lemma, ...] = (
@@ -10,5 +10,6 @@ LEMMAS: tuple[Lemma, ...] = (
     *rounding.LEMMAS,
     *operations.LEMMAS,
     *differences.LEMMAS,
+    *products.LEMMAS,
     *sums.LEMMAS,
 )

@@ -31,6 +31,7 @@ from encoders.lemmas.operations import (
     UNTOUCHED,
     WITHIN_RANGE,
 )
+from encoders.lemmas.products import FLUSHED_SUM
 from encoders.lemmas.rounding import ALIGNED, COPIED, ROUNDED, ROUNDED_SUM, SCALED, UNROUNDED
 from encoders.lemmas.sums import ANY_ORDER_LINEAR, SUM_ANY_ORDER, SUM_ANY_ORDER_ALIGNED
 from encoders.numbers.enclosure import (
@@ -180,6 +181,13 @@ class Rounder:
         if self.exact or not self.flush_operands:
             return exactly_zero(EXACT, x.shape)
         return below(x, self.smallest_normal)
+
+    def with_finished_sum(self, terms: Radius, largest: FloatArray) -> Radius:
+        """Errors of a sum's terms, and what is lost where the sum of them, no partial one more than
+        `largest`, is flushed as adding a zero product or reading it flushes it."""
+        if not self.flushed:
+            return terms
+        return terms + apply(FLUSHED_SUM, T=largest, tiny=self.flushed)
 
     def after(
         self, rounded: Callable[[FloatArray], Rounding], magnitude: FloatArray, moved: Radius

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import z3
 
 from refine.lemmas.lemma import Argument, Lemma, larger, nonnegative, reals, within
+from refine.lemmas.sums import HIGHAM
 from refine.proof.z3_solver import Fact
 from refine.results.obligation import Kind
 
@@ -145,6 +146,26 @@ def grid_step() -> Argument:
     )
 
 
+def read_product() -> Argument:
+    p, w, w_hat, x, x_hat = reals("p w w_hat x x_hat")
+    W, X, k, e, rho, h = reals("W X k e rho h")
+    return Argument(
+        (
+            Fact("|ŵ| ≤ W, |x| ≤ X", z3.And(within(w_hat, W), within(x, X))),
+            Fact("|ŵ − w| ≤ k, |x̂ − x| ≤ e", z3.And(within(w_hat - w, k), within(x_hat - x, e))),
+            Fact("|p − ŵ·x̂| ≤ ρ·W·X + h", within(p - w_hat * x_hat, rho * W * X + h)),
+        ),
+        Fact(
+            "|p − w·x| ≤ ρ·W·X + W·e + k·X + h",
+            within(p - w * x, rho * W * X + W * e + k * X + h),
+        ),
+        steps=(
+            Fact("|ŵ·(x̂ − x)| ≤ W·e", within(w_hat * (x_hat - x), W * e)),
+            Fact("|(ŵ − w)·x| ≤ k·X", within((w_hat - w) * x, k * X)),
+        ),
+    )
+
+
 OWN = "algebra"
 CROWN = "Singh, Gehr, Püschel & Vechev 2019, DeepPoly, POPL"
 MIDPOINT = "McCormick 1976, Math. Programming 10, taken at the middle of both ranges"
@@ -183,6 +204,13 @@ _STATED: tuple[tuple[str, str, str, Callable[[], Argument]], ...] = (
         "arguments, up to one step.",
         OWN,
         grid_step,
+    ),
+    (
+        "read-product",
+        "A product p of factors that are read as ŵ and x̂, within k of w and e of x, rounded within "
+        "ρ·W·X + h, is within ρ·W·X + W·e + k·X + h of w·x, for |ŵ| ≤ W and |x| ≤ X.",
+        HIGHAM + "section 3.1",
+        read_product,
     ),
     ("bilinear-plane", "x·y − (m_y·x + m_x·y − m_x·m_y) = (x − m_x)·(y − m_y).", MIDPOINT,
      bilinear_plane),
