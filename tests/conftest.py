@@ -4,6 +4,7 @@ runtime is run only where that is what is tested."""
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,21 @@ os.environ.setdefault("REFINE_CONFORM", "0")
 
 CONFORMANCE = pytest.StashKey[str]()
 """The table that tests/test_conformance.py makes, if it ran."""
+
+TABLE = "conformance"
+"""What a process of the suite calls that table when it hands it to the one that prints."""
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    handed = getattr(session.config, "workeroutput", None)
+    if handed is not None and CONFORMANCE in session.config.stash:
+        handed[TABLE] = session.config.stash[CONFORMANCE]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    if TABLE in (handed := getattr(node, "workeroutput", {})):
+        node.config.stash[CONFORMANCE] = handed[TABLE]
 
 
 def pytest_terminal_summary(

@@ -69,6 +69,9 @@ class Tensor:
     def item(self) -> float:
         return float(self._values)
 
+    def __repr__(self) -> str:
+        return f"Tensor({self._values.tolist()})"
+
 
 WHOLE = [[-1.0, -0.5], [1.0, 1.0]]
 SAME: list[object] = [
