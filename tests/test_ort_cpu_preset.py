@@ -28,15 +28,15 @@ ONCE_WRONG = (
 
 
 def chosen() -> list[Case]:
-    rows = defaultdict(list)
-    for case in cases():
+    rows, every = defaultdict(list), list(cases())
+    for case in every:
         if np.prod(case.x) <= LARGEST:
             rows[case.row].append(case)
     rng = np.random.default_rng(1)
     sampled = {
         str(row[i]): row[i] for row in rows.values() for i in rng.permutation(len(row))[:1].tolist()
     }
-    named = {str(case): case for case in cases()}
+    named = {str(case): case for case in every}
     return list({**sampled, **{name: named[name] for name in ONCE_WRONG}}.values())
 
 

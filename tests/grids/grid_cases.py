@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -94,10 +95,17 @@ def _short(value: Any) -> Any:
 
 
 @cache
+def _schemas() -> Mapping[str, Mapping[int, Any]]:
+    every: dict[str, dict[int, Any]] = defaultdict(dict)
+    for schema in onnx.defs.get_all_schemas_with_history():
+        if not schema.domain:
+            every[schema.name][schema.since_version] = schema
+    return dict(every)
+
+
 def schemas(op: str) -> Mapping[int, Any]:
     """Every version of the operator by the opset in which it came."""
-    found = (s for s in onnx.defs.get_all_schemas_with_history() if s.name == op and not s.domain)
-    return {s.since_version: s for s in found}
+    return _schemas().get(op, {})
 
 
 def schema_of(op: str, opset: int) -> Any:
