@@ -33,7 +33,7 @@ formats = [lemma.name for lemma in library((Kind.FORMAT,))]
 
 def query_of(name: str) -> Query:
     (lemma,) = (m for m in library() if m.name == name)
-    return lemma.query(timeout=60.0, rlimit=STEPS if lemma.kind is Kind.SCHEMA else 0)
+    return lemma.query(timeout=300.0, rlimit=STEPS if lemma.kind is Kind.SCHEMA else 0)
 
 
 def ask(*hypotheses: Any, goal: Any, timeout: float = 10.0) -> Obligation:
