@@ -182,8 +182,10 @@ class Radius:
         bound = np.concatenate([r.bound for r in every], axis=axis)
         return Radius(_KEY, bound, _following(MOVED_ERROR, bound, tuple(r.record for r in every)))
 
-    def worst(self) -> Radius:
-        """Of any one of the elements; 0 of none."""
+    def worst(self, axis: int | None = None) -> Radius:
+        """Of any one of the elements, or of those along an axis; 0 of none."""
+        if axis is not None:
+            return self._followed(np.max(self._bound, axis=axis, initial=0.0), WORST)
         held = _once(self._bound).reshape(-1)
         place = int(np.argmax(held)) if held.size else 0
         found = held[place] if held.size else np.zeros(())

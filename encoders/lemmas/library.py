@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from encoders.lemmas import combining, differences, operations, products, rounding, sums
+from encoders.lemmas import (
+    choices,
+    combining,
+    differences,
+    operations,
+    products,
+    rounding,
+    rows,
+    sums,
+)
 from encoders.lemmas.lemma import Lemma
 
 LEMMAS: tuple[Lemma, ...] = (
@@ -11,5 +20,7 @@ LEMMAS: tuple[Lemma, ...] = (
     *operations.LEMMAS,
     *differences.LEMMAS,
     *products.LEMMAS,
+    *choices.LEMMAS,
+    *rows.LEMMAS,
     *sums.LEMMAS,
 )

@@ -86,7 +86,8 @@ def step_differences(steps: IntegerGrid, u: Interval, given: Radius) -> Differen
     error = given.bound
     real = np.isfinite(u.lo) & np.isfinite(u.hi)
     jump = np.where(error == 0, 0.0, _width(steps.range(u.inflate(error))))
-    near, distance = piecewise_secant(clamp(steps.lowest, steps.highest), u, error)
+    near, moved = piecewise_secant(clamp(steps.lowest, steps.highest), u, given)
+    distance = moved.bound
     follows = real & (jump > 1.0) & (distance < jump)
     secant = Secant(
         np.where(follows, near.slope, 0.0),
@@ -94,8 +95,8 @@ def step_differences(steps: IntegerGrid, u: Interval, given: Radius) -> Differen
     )
     radius = np.minimum(jump, np.floor(add_up(distance, 1.0)))
     bounded = np.where(follows, error, 0.0)
-    moved = unchecked(np.where(real, radius, np.inf), "grid-step", of=(given,))
-    return elementwise_differences(secant, moved, bounded)
+    stepped = unchecked(np.where(real, radius, np.inf), "grid-step", of=(given,))
+    return elementwise_differences(secant, stepped, bounded)
 
 
 def step_rounding(

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from encoders.lemmas.kernel import Radius, unchecked
+from encoders.lemmas.choices import PIECES
+from encoders.lemmas.kernel import Radius, apply
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
 from encoders.operator import DifferenceMap, LinearBounds, ValueMap
 from encoders.relaxations.elementwise import Secant, elementwise_differences, elementwise_values
@@ -108,15 +109,14 @@ def piecewise_values(f: PiecewiseLinear, x: Interval) -> ValueMap:
     return elementwise_values(*piecewise_bounds(f, x), x)
 
 
-def piecewise_secant(
-    f: PiecewiseLinear, x: Interval, error: FloatArray
-) -> tuple[Secant, FloatArray]:
+def piecewise_secant(f: PiecewiseLinear, x: Interval, given: Radius) -> tuple[Secant, Radius]:
     """The best secant over the hull: a slope met there, or the middle of the extreme ones; and a
     bound on |f(x̂) − f(x)|.
 
     With slopes in [s−, s+] on the hull, f(x̂) − f(x) = s·d up to max(s+ − s, s − s−)·|d|, and also
     up to the oscillation of f − s·x over the hull.
     """
+    error = given.bound
     hull = x.inflate(error)
     least, most = _active(f, hull)
     candidates: Sequence[FloatArray] = (least, most, 0.5 * least + 0.5 * most)
@@ -131,12 +131,10 @@ def piecewise_secant(
         slope, remainder = np.where(better, s, slope), np.where(better, rest, remainder)
     lowest, highest = _offsets(f, np.zeros(x.shape), hull)
     steepest = np.maximum(np.abs(least), np.abs(most))
-    radius = np.minimum(multiply_up(steepest, error), add_up(highest, -lowest))
-    return Secant(slope, remainder), np.where(np.isnan(radius), np.inf, radius)
+    return Secant(slope, remainder), apply(PIECES, K=steepest, lo=lowest, hi=highest, e=given)
 
 
 def piecewise_differences(f: PiecewiseLinear, x: Interval, given: Radius) -> DifferenceMap:
     """Differences through f, by its best secants."""
-    secant, distance = piecewise_secant(f, x, given.bound)
-    radius = unchecked(distance, "oscillation-secant", of=(given,))
+    secant, radius = piecewise_secant(f, x, given)
     return elementwise_differences(secant, radius, given.bound)

@@ -13,7 +13,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from encoders.lemmas.kernel import Radius, apply, unchecked
+from encoders.lemmas.choices import STEP_FOLLOWS
+from encoders.lemmas.kernel import Radius, apply
 from encoders.lemmas.operations import JUMP
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, dot_up
 from encoders.operator import Contribution, DifferenceMap, LinearBounds, ValueMap
@@ -44,12 +45,17 @@ def step_differences(step: Step, x: Interval, given: Radius, apart: float) -> Di
     values of step(x) − x are farther from each other."""
     error = given.bound
     hull = x.inflate(error)
+    low, high = step(hull.lo), step(hull.hi)
     with np.errstate(invalid="ignore"):
-        jump = step(hull.hi) - step(hull.lo)
+        jump = high - low
     jump = np.where(np.isnan(jump), np.inf, jump)
     jump = np.where(error == 0, 0.0, jump)
     one = (jump > apart).astype(np.float64)
-    radius = unchecked(np.minimum(jump, add_up(error, apart)), *LEMMAS, of=(given,))
+    radius = (
+        apply(STEP_FOLLOWS, lo=low, hi=high, e=given, A=apart)
+        if apart < np.inf
+        else apply(JUMP, lo=low, hi=high, e=given)
+    )
     return elementwise_differences(Secant(one, np.minimum(jump, apart)), radius, error)
 
 

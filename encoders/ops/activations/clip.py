@@ -14,7 +14,9 @@ from encoders.arithmetic.runtime import Arithmetic, moved
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_one_variable
-from encoders.lemmas.kernel import Radius, unchecked
+from encoders.lemmas.choices import CLAMPED
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import Radius, apply, exactly_zero
 from encoders.numbers.enclosure import Interval
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.elements import broadcast_element
@@ -109,16 +111,16 @@ def rounding(
     """Exact, but for stored bounds that are rounded and for flushed subnormals."""
     plain = exact_unless_flushed(site, result, contract)
     r, (x,) = rounder(site, contract), inputs
-    lost = np.zeros(x.shape)
+    lost = exactly_zero(EXACT, x.shape)
     low, high = _bounds(site)
-    for position, bound, beyond in ((1, -low, -x.lo), (2, high, x.hi)):
+    # max(x, low) as the negative of a minimum; what it gives is at most max(hi, low)
+    for position, bound, most in ((1, -low, -x.lo), (2, high, np.maximum(x.hi, low))):
         if math.isfinite(bound) and not r.exact:
             loss_of = stored_loss if _is_stored(site, position) else formula_loss
-            loss = loss_of(r, np.asarray(bound)).bound
-            least = np.asarray(bound) - np.nextafter(loss, np.inf)
-            lost = np.where(beyond > least, np.maximum(lost, loss), lost)
-    radius = plain.radius + unchecked(lost)
-    return replace(plain, radius=radius).using(*LEMMAS)
+            loss = loss_of(r, np.asarray(bound))
+            if loss.largest > 0:
+                lost = apply(CLAMPED, hi=most, b=bound, e=lost, f=loss)
+    return replace(plain, radius=plain.radius + lost).using(*LEMMAS)
 
 
 OPERATORS = (

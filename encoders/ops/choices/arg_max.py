@@ -15,8 +15,9 @@ from encoders.contract.contract import RuntimeContract
 from encoders.families.gathering import Index, picked
 from encoders.families.movement import indices
 from encoders.families.parameters import axis_of
-from encoders.lemmas.kernel import Radius, unchecked
-from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.lemmas.kernel import Radius, apply
+from encoders.lemmas.operations import JUMP
+from encoders.numbers.enclosure import Interval
 from encoders.operator import (
     DifferenceMap,
     Field,
@@ -26,7 +27,7 @@ from encoders.operator import (
     ValueMap,
     remembered,
 )
-from encoders.relaxations.steps import LEMMAS, jumping, without_slope
+from encoders.relaxations.steps import jumping, without_slope
 from encoders.rounding.rounding_bounds import rounder
 from encoders.traits import Discontinuity
 
@@ -87,22 +88,21 @@ def _operator(name: str, sign: float) -> Operator:
     def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
         return without_slope(places(site, ranges[0]), 1)
 
-    def flips(site: Site, x: Interval, moving: FloatArray) -> FloatArray:
-        held = places(site, x.inflate(moving))
-        some = np.any(moving.reshape(-1)[_terms(site)] > 0, axis=0)
-        return np.where(some, held.hi - held.lo, 0.0)
+    def flips(site: Site, x: Interval, moving: Radius) -> Radius:
+        held = places(site, x.inflate(moving.bound))
+        any_term = moving.moved(lambda v: v.reshape(-1)[_terms(site)]).worst(axis=0)
+        return apply(JUMP, lo=held.lo, hi=held.hi, e=any_term)
 
     def differences(
         site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     ) -> DifferenceMap:
-        return jumping(unchecked(flips(site, ranges[0], errors[0].bound), *LEMMAS, of=errors), 1)
+        return jumping(flips(site, ranges[0], errors[0]), 1)
 
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
     ) -> RoundingBound:
         r = rounder(replace(site, outputs=(site.type_of(0),)), contract)
-        found = flips(site, inputs[0], r.operand_loss(inputs[0]).bound)
-        return RoundingBound(unchecked(found, *LEMMAS))
+        return RoundingBound(flips(site, inputs[0], r.operand_loss(inputs[0])))
 
     return Operator(
         name,

@@ -11,10 +11,12 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, Relation, aligned
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
-from encoders.lemmas.kernel import Radius, unchecked
-from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import Radius, any_of, apply, exactly_zero
+from encoders.lemmas.operations import JUMP
+from encoders.numbers.enclosure import Interval
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
-from encoders.relaxations.steps import LEMMAS, jumping, without_slope
+from encoders.relaxations.steps import jumping, without_slope
 from encoders.rounding.rounding_bounds import Rounder, rounder, stored_loss
 from encoders.rounding.tracked_choices import decided
 from encoders.traits import Discontinuity
@@ -60,22 +62,18 @@ def _operator(name: str, since: int, relation: Relation, swapped: bool) -> Opera
     def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
         return without_slope(range_(site, ranges), len(site.variable))
 
-    def flips(site: Site, ranges: Sequence[Interval], moved: Sequence[FloatArray]) -> FloatArray:
-        """1 where operands that move by so much may change the answer."""
-        hulls = [x.inflate(m) for x, m in zip(ranges, moved, strict=True)]
+    def flips(
+        site: Site, ranges: Sequence[Interval], moved: Sequence[Radius], changed: Radius
+    ) -> Radius:
+        """1 where operands that move by so much may change the answer, if something `changed`."""
+        hulls = [x.inflate(m.bound) for x, m in zip(ranges, moved, strict=True)]
         held = range_(site, hulls)
-        still = np.zeros((), dtype=bool)
-        for m in moved:
-            still = still | (m > 0)
-        return np.where(np.broadcast_to(still, held.shape), held.hi - held.lo, 0.0)
+        return apply(JUMP, lo=held.lo, hi=held.hi, e=changed)
 
     def differences(
         site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     ) -> DifferenceMap:
-        return jumping(
-            unchecked(flips(site, ranges, [e.bound for e in errors]), *LEMMAS, of=errors),
-            len(site.variable),
-        )
+        return jumping(flips(site, ranges, errors, any_of(errors)), len(site.variable))
 
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
@@ -83,20 +81,20 @@ def _operator(name: str, since: int, relation: Relation, swapped: bool) -> Opera
         """Operands read as zero, and stored ones that the compute format cannot hold."""
         r = _operand_rounder(site, contract)
         operands = _operands(site, inputs, False)
-        lost = [r.operand_loss(x).bound for x in operands]
+        lost = [r.operand_loss(x) for x in operands]
         stored = [
-            np.zeros_like(x.lo) if constant is None else stored_loss(r, x.lo).bound
+            exactly_zero(EXACT, x.shape) if constant is None else stored_loss(r, x.lo)
             for x, constant in zip(operands, site.constants, strict=True)
         ]
         moved = [a + b for a, b in zip(lost, stored, strict=True)]
         whole = Site(site.node, site.inputs, site.outputs, (None, None))
-        bound = np.zeros(site.outputs[0].shape)
+        found = exactly_zero(EXACT, site.outputs[0].shape)
         for i in range(2):
             tiny = [_near_zero(x, r) if k == i else x for k, x in enumerate(operands)]
             for changed, held in ((lost[i], tiny), (stored[i], operands)):
-                flipped = flips(whole, held, moved)
-                bound = np.maximum(bound, np.where(changed > 0, flipped, 0.0))
-        return RoundingBound(unchecked(bound, *LEMMAS))
+                if changed.largest > 0:
+                    found = found.or_else(flips(whole, held, moved, changed))
+        return RoundingBound(found)
 
     return Operator(
         name,

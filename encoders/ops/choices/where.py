@@ -13,12 +13,12 @@ from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_float
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import Radius, exactly_zero, unchecked
+from encoders.lemmas.kernel import Radius, apply, exactly_zero
+from encoders.lemmas.operations import SELECTED
 from encoders.numbers.enclosure import (
     FloatArray,
     Interval,
     LinearPart,
-    add_down,
     add_up,
     dot_up,
     inner_up,
@@ -48,12 +48,9 @@ def _known(site: Site, ranges: Sequence[Interval]) -> list[Interval]:
     return found
 
 
-def _errors(site: Site, errors: Sequence[Radius]) -> list[FloatArray]:
-    shape, given = site.outputs[0].shape, iter(errors)
-    zero = np.zeros(shape)
-    return [
-        zero if c is not None else np.broadcast_to(next(given).bound, shape) for c in site.constants
-    ]
+def _errors(site: Site, errors: Sequence[Radius]) -> list[Radius]:
+    given, none = iter(errors), exactly_zero(EXACT, ())
+    return [none if c is not None else next(given) for c in site.constants]
 
 
 def _parts(site: Site, yes: FloatArray, no: FloatArray) -> list[LinearPart | None]:
@@ -106,29 +103,34 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
 
 def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]) -> DifferenceMap:
     """The chosen difference; the larger one where the choice is open but the same on both sides;
-    the distance of the two choices where it may flip (lemma `step-jump`)."""
+    how far the two choices may be apart where it may flip (lemma `selected`)."""
     condition, a, b = _known(site, ranges)
     flip, e_a, e_b = _errors(site, errors)
-    yes, no = _certain(condition)
-    a_hull, b_hull = a.inflate(e_a), b.inflate(e_b)
-    apart = add_up(
-        np.maximum(a_hull.hi, b_hull.hi), -add_down(np.minimum(a_hull.lo, b_hull.lo), 0.0)
+    radius = apply(
+        SELECTED,
+        lo=condition.lo,
+        hi=condition.hi,
+        e=flip,
+        ea=e_a,
+        eb=e_b,
+        a_lo=a.lo,
+        a_hi=a.hi,
+        b_lo=b.lo,
+        b_hi=b.hi,
     )
-    apart = np.where(np.isnan(apart), np.inf, apart)
-    larger = np.maximum(e_a, e_b)
-    steady = flip == 0
+    yes, no = _certain(condition)
+    steady = flip.bound == 0
     known = steady & ((yes > 0) | (no > 0))
-    own = np.where(yes > 0, e_a, e_b)
-    radius = np.where(known, own, np.where(steady, larger, apart))
+    own = np.where(yes > 0, e_a.bound, e_b.bound)
     parts = _parts(site, yes * steady, no * steady)
     finite = np.where(np.isfinite(own), own, np.finfo(np.float64).max)
-    rest = np.where(known, finite * ((own.size + 8) * 2.0**-52), radius)
+    rest = np.where(known, finite * ((own.size + 8) * 2.0**-52), radius.bound)
 
     def backward(c: FloatArray) -> Contribution:
         coefficients = tuple(None if p is None else p.adjoint(c) for p in parts)
         return Contribution(coefficients, dot_up(c, rest))
 
-    return DifferenceMap(unchecked(radius, "step-jump", of=errors), backward)
+    return DifferenceMap(radius, backward)
 
 
 def rounding(

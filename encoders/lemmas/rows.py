@@ -1,0 +1,118 @@
+"""Lemmas on functions of whole rows of numbers: how far they move with the row."""
+
+from __future__ import annotations
+
+from encoders.lemmas.lemma import Lemma
+from encoders.lemmas.terms import (
+    Chosen,
+    bound,
+    equal,
+    every,
+    larger,
+    number,
+    smaller,
+    value,
+    values,
+    within,
+)
+
+OWN = "algebra"
+MEAN_VALUES = "mean value theorem; Moore 1966, Interval Analysis, for its interval form"
+
+_f_x, _f_hat = value("f_x", "f(x)"), value("f_hat", "f(x̂)")
+_lo, _hi = number("lo", signed=True), number("hi", signed=True)
+_e, _s, _limit = bound("e"), bound("s"), bound("limit")
+
+SAME_RANGE = Lemma(
+    "same-range",
+    "Two numbers of [lo, hi] differ by at most hi − lo.",
+    OWN,
+    hypotheses=(),
+    assumed=(every(_lo <= _f_x, _f_x <= _hi, _lo <= _f_hat, _f_hat <= _hi),),
+    error=_f_hat - _f_x,
+    radius=larger(_hi - _lo, 0),
+    rests_on=("step-jump",),
+)
+
+_carried = value("j", "J·d")
+MEAN_VALUE = Lemma(
+    "mean-value",
+    "A function of a row moves by J·d, J its slopes somewhere between both rows, and so by at most "
+    "Σ|J|·e, and by no more than any other bound on it.",
+    MEAN_VALUES,
+    hypotheses=(),
+    assumed=(
+        equal(_f_hat - _f_x, _carried),
+        within(_carried, _s),
+        within(_f_hat - _f_x, _limit),
+    ),
+    error=_f_hat - _f_x,
+    radius=smaller(_s, _limit),
+    rests_on=("affine-error", "mean-value-step"),
+)
+
+_A, _P, _p, _d = values("A P p d")
+WEIGHTED_MEAN = Lemma(
+    "weighted-mean",
+    "A mean of differences, with weights ≥ 0 that add up to 1, is at most the largest of them: "
+    "the step that adds a weight.",
+    OWN,
+    hypotheses=(),
+    assumed=(within(_A, _P * _e), every(_p >= 0, _P + _p <= 1), within(_d, _e)),
+    error=_A + _p * _d,
+    step=(_P + _p) * _e,
+    radius=_e,
+    by_way_of=(within(_p * _d, _p * _e),),
+)
+
+_a, _a_hat, _x, _x_hat = value("a"), value("a_hat", "â"), value("x"), value("x_hat", "x̂")
+_n, _n_hat, _D = value("n"), value("n_hat", "n̂"), value("D")
+_q, _R = bound("q"), number("R")
+_moved = (_a_hat - _a) * (_a_hat - _a)
+NORM = Lemma(
+    "norm-moves",
+    "‖x̂‖ and ‖x‖ differ by at most R if R² is at least the sum of squares of differences: the step "
+    "that adds a coordinate to norms â and a, the squares of the others adding up to D.",
+    "triangle inequality",
+    hypotheses=(_q <= _R * _R,),
+    assumed=(
+        every(_a >= 0, _a_hat >= 0, _n >= 0, _n_hat >= 0),
+        equal(_n * _n, _a * _a + _x * _x),
+        equal(_n_hat * _n_hat, _a_hat * _a_hat + _x_hat * _x_hat),
+        _moved <= _D,
+        _D + (_x_hat - _x) * (_x_hat - _x) <= _q,
+    ),
+    error=_n_hat - _n,
+    radius=_R,
+    by_way_of=(
+        equal(
+            (_n_hat * _n) * (_n_hat * _n),
+            (_a_hat * _a + _x_hat * _x) * (_a_hat * _a + _x_hat * _x)
+            + (_a_hat * _x - _x_hat * _a) * (_a_hat * _x - _x_hat * _a),
+        ),
+        _a_hat * _a + _x_hat * _x <= _n_hat * _n,
+        (_n_hat - _n) * (_n_hat - _n) <= _q,
+    ),
+)
+
+_y, _y_hat, _g, _Y = value("y"), value("y_hat", "ŷ"), value("g"), number("Y")
+PROBABILITY = Lemma(
+    "probability-moves",
+    "A probability of at most Y whose odds against each other change by a factor within e^a of 1, "
+    "is off by at most Y·(a + a²) for a ≤ 1, and by hi − lo if it stays in [lo, hi].",
+    "e^a − 1 ≤ a + a² for 0 ≤ a ≤ 1",
+    hypotheses=(),
+    assumed=(
+        every(_lo <= _y, _y <= _hi, _lo <= _y_hat, _y_hat <= _hi),
+        every(_y >= 0, _y <= _Y),
+        within(_y_hat - _y, _y * _g),
+        (_e <= 1).implies(_g <= _e + _e * _e),
+    ),
+    error=_y_hat - _y,
+    radius=Chosen(
+        _e <= 1, smaller(_Y * (_e + _e * _e), larger(_hi - _lo, 0)), larger(_hi - _lo, 0)
+    ),
+    by_way_of=((_e <= 1).implies(_y * _g <= _Y * (_e + _e * _e)),),
+)
+
+LEMMAS = (SAME_RANGE, MEAN_VALUE, WEIGHTED_MEAN, NORM, PROBABILITY)
