@@ -40,7 +40,6 @@ from encoders.lemmas.terms import (
 )
 
 BESIDE = {
-    "encoders/families/maxima.py": 1,
     "encoders/families/normalization.py": 2,
     "encoders/families/normalizing.py": 2,
     "encoders/families/smooth.py": 3,
@@ -55,8 +54,6 @@ BESIDE = {
     "encoders/quantized/dynamic_products.py": 2,
     "encoders/quantized/grid_steps.py": 1,
     "encoders/quantized/requantizing.py": 1,
-    "encoders/relaxations/quotients.py": 1,
-    "encoders/relaxations/row_maps.py": 1,
     "encoders/rounding/operand_truncation.py": 1,
     "encoders/rounding/rounding_bounds.py": 1,
     "encoders/rounding/tracked_functions.py": 2,

@@ -122,7 +122,7 @@ def test_structure_costs_softmax_nothing_and_normalisation_little(
     structured = _structured(monkeypatch, KINDS[kind], x)
     c = np.random.default_rng(seed).normal(size=(20, *x.shape))
     maps = [
-        row_differences(rows, rows, j, unchecked(error), error, limit) for j in (exact, structured)
+        row_differences(rows, rows, j, unchecked(error), unchecked(limit)) for j in (exact, structured)
     ]
     bounds = [_reached(m.backward(c), error) for m in maps]
     assert np.all(bounds[1] <= LOSS[kind] * bounds[0] * (1.0 + 1e-6))
@@ -158,7 +158,7 @@ def test_an_unbounded_slope_leaves_the_direct_bound(monkeypatch: pytest.MonkeyPa
     limit = np.full(x.shape, 4.0)
     with np.errstate(invalid="ignore"):
         error = np.full(x.shape, 1e-3)
-        mapped = row_differences(rows, rows, found, unchecked(error), error, limit)
+        mapped = row_differences(rows, rows, found, unchecked(error), unchecked(limit))
     assert np.array_equal(mapped.radius.bound, limit)
     pulled = mapped.backward(np.eye(6)[:, None, :])
     coefficients = pulled.coefficients[0]

@@ -21,8 +21,9 @@ from encoders.arithmetic.runtime import Arithmetic, moved
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.gathering import Index, gathered_part, picked
+from encoders.lemmas.choices import EXTREME
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import Radius, exactly_zero, unchecked
+from encoders.lemmas.kernel import Radius, apply, exactly_zero
 from encoders.numbers.enclosure import (
     UNIT,
     FloatArray,
@@ -112,16 +113,17 @@ def _ranges(
     return np.where(absent, -np.inf, lo), np.where(absent, -np.inf, hi)
 
 
-def _errors(site: Site, operands: Sequence[Operand], errors: Sequence[Radius]) -> FloatArray:
-    known = dict(zip(site.variable, errors, strict=True))
-    zero = np.zeros(site.outputs[0].shape)
-
-    def one(c: Operand) -> FloatArray:
-        if c.position not in known:
-            return zero
-        return np.where(c.index < 0, 0.0, known[c.position].bound.reshape(-1)[c.index])
-
-    return np.stack([one(c) for c in operands])
+def _errors(site: Site, operands: Sequence[Operand], errors: Sequence[Radius]) -> Radius:
+    """Of shape (operands, *output); of an operand that is absent it is another's."""
+    flat = [e.moved(lambda v: v.reshape(-1)) for e in errors]
+    stored = exactly_zero(EXACT, (1,))
+    every = flat[0].joined([*flat[1:], stored], axis=0)
+    first, start = {}, 0
+    for position, error in zip(site.variable, flat, strict=True):
+        first[position], start = start, start + error.shape[0]
+    present = _filled(operands)
+    places = [first[c.position] + c.index if c.position in first else start for c in present]
+    return every.taken(np.stack([np.broadcast_to(p, operands[0].index.shape) for p in places]))
 
 
 @dataclass(frozen=True)
@@ -218,12 +220,21 @@ def extreme_differences(
     sign: float,
 ) -> DifferenceMap:
     """Follows the leader where no rival can rise far above it, else forgets where d came from."""
-    each = _errors(site, operands, errors)
+    moved = _errors(site, operands, errors)
+    absent = np.stack([c.index < 0 for c in operands])
+    each = np.where(absent, 0.0, moved.bound) if np.any(absent) else moved.bound
     lo, hi = _ranges(site, operands, ranges, sign)
     lo, hi = -add_up(-lo, each), add_up(hi, each)
     leader = _leader(lo, hi)
-    possible = hi >= leader.lo
-    radius = np.max(np.where(possible, each, 0.0), axis=0)
+    possible = (hi >= leader.lo) & ~absent
+    below = np.max(np.where(possible, -np.inf, hi), axis=0)
+    worst = apply(
+        EXTREME,
+        e=moved.worst(axis=0, where=possible),
+        rival=np.where(below > -np.inf, below, leader.lo),
+        low=leader.lo,
+    )
+    radius = worst.bound
     gap = np.maximum(add_up(leader.rival, -leader.lo), 0.0)
     gap = np.where(np.isnan(gap), np.inf, gap)
     follow = (gap < radius) | (gap == 0)
@@ -236,7 +247,7 @@ def extreme_differences(
         kept = np.where(follow, c, 0.0)
         return Contribution(places.carried(kept), dot_up(c, rest))
 
-    return DifferenceMap(unchecked(radius, "maximum-difference", of=errors), backward)
+    return DifferenceMap(worst, backward)
 
 
 def extreme_rounding(site: Site, result: Interval, contract: RuntimeContract) -> RoundingBound:

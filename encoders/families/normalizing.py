@@ -33,7 +33,8 @@ from encoders.families.normalization import (
 )
 from encoders.families.signed_sum import check_float
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import Radius, exactly_zero, unchecked
+from encoders.lemmas.kernel import Radius, apply, exactly_zero, unchecked
+from encoders.lemmas.rows import SAME_RANGE
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, midpoint_radius, point
 from encoders.numbers.formats import FloatFormat
 from encoders.operator import (
@@ -224,12 +225,10 @@ def normalizing_operator(
         site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     ) -> DifferenceMap:
         rows = layout.rows(site)
-        x, error = rows.of_interval(ranges[0]), rows.split(errors[0].bound[None])[0]
-        found = normalized(x.inflate(error), epsilon(site), layout.centred)
-        limit = np.maximum(add_up(found.z.hi, -found.z.lo), 0.0)
-        inner = row_differences(
-            rows, rows, jacobian(found, layout.centred), errors[0], error, limit
-        )
+        x, given = rows.of_interval(ranges[0]), rows.of_radius(errors[0])
+        found = normalized(x.inflate(given.bound), epsilon(site), layout.centred)
+        limit = apply(SAME_RANGE, lo=found.z.lo, hi=found.z.hi)
+        inner = row_differences(rows, rows, jacobian(found, layout.centred), given, limit)
         return scaled_differences(inner, parameters(site)[0])
 
     def rounding(

@@ -28,6 +28,8 @@ from encoders.curves.curves import BALLS, ball_array, lower, upper
 from encoders.functions.accuracy import FunctionAccuracy
 from encoders.functions.exp import EXP
 from encoders.functions.log import LOG
+from encoders.lemmas.kernel import Radius, apply
+from encoders.lemmas.rows import WEIGHTED_MEAN
 from encoders.numbers.enclosure import (
     FloatArray,
     Interval,
@@ -148,11 +150,16 @@ def log_softmax_jacobian(p: Interval, kept: Mask | None = None) -> Interval | Lo
     return Interval(low, high)
 
 
-def growth(a: FloatArray) -> FloatArray:
+def _growth(a: FloatArray) -> FloatArray:
     """An upper bound on e^a − 1 for a ≥ 0: a + a² up to 1, nothing beyond."""
     with np.errstate(over="ignore", invalid="ignore"):
         bound = add_up(a, multiply_up(a, a))
     return np.where(a <= 1.0, bound, np.inf)
+
+
+def mean_moved(given: Radius) -> Radius:
+    """How far log Σ eˣ moves, (rows, 1), for errors (rows, n): its slopes add up to 1."""
+    return apply(WEIGHTED_MEAN, e=given.worst(axis=1)).moved(lambda v: v[:, None])
 
 
 @dataclass(frozen=True)
@@ -186,7 +193,7 @@ def exponentials(r: Rounder, accuracy: FunctionAccuracy, x: Interval) -> Exponen
         assert accuracy.units is not None
         tiny += accuracy.units * r.unit
     tiny = float(np.nextafter(tiny * (1.0 + 2.0**-50), np.inf))
-    moved = growth(shift)
+    moved = _growth(shift)
     power = add_up(moved, multiply_up(add_up(1.0, moved), relative))
     behind = np.minimum(add_up(x.hi, -np.max(x.lo, axis=1, keepdims=True)), 0.0)
     gone = multiply_up(_far_below(add_up(behind, shift)), 1.0 + relative)

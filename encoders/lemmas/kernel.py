@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, final, overload
+from typing import Protocol, TypeAlias, final, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.lemmas.arrays import Arrays
 from encoders.lemmas.combining import (
@@ -32,10 +33,18 @@ from encoders.lemmas.combining import (
 )
 from encoders.lemmas.lemma import Lemma, RoundingLemma
 from encoders.lemmas.terms import Formula, Number, Role
-from encoders.numbers.enclosure import FloatArray, LinearPart, in_blocks, nothing, sum_up
+from encoders.numbers.enclosure import BoolArray, FloatArray, in_blocks, nothing, sum_up
 from encoders.numbers.radius import is_radius
 
 Given: TypeAlias = "Radius | FloatArray | float"
+
+
+class Carries(Protocol):
+    """A linear map, of which is known what it makes of magnitudes."""
+
+    def magnitude_up(self, values: FloatArray, /) -> FloatArray:
+        """An upper bound on Σ|w|·v for v ≥ 0."""
+        ...
 
 
 class _Key:
@@ -172,6 +181,10 @@ class Radius:
             there = np.asarray(held.reshape(-1)[places.astype(np.intp)])
         return self._followed(there, MOVED_ERROR)
 
+    def taken(self, places: npt.NDArray[np.intp]) -> Radius:
+        """The elements at these places of the flat array."""
+        return self._followed(np.take(self._bound, places), MOVED_ERROR)
+
     def on(self, shape: tuple[int, ...]) -> Radius:
         """Broadcast to a shape."""
         return self._followed(np.broadcast_to(self._bound, shape), MOVED_ERROR)
@@ -182,10 +195,12 @@ class Radius:
         bound = np.concatenate([r.bound for r in every], axis=axis)
         return Radius(_KEY, bound, _following(MOVED_ERROR, bound, tuple(r.record for r in every)))
 
-    def worst(self, axis: int | None = None) -> Radius:
-        """Of any one of the elements, or of those along an axis; 0 of none."""
+    def worst(self, axis: int | None = None, where: BoolArray | None = None) -> Radius:
+        """Of any one of the elements, or of those along an axis, `where` is true; 0 of none."""
         if axis is not None:
-            return self._followed(np.max(self._bound, axis=axis, initial=0.0), WORST)
+            among = True if where is None else where
+            found = np.max(self._bound, axis=axis, initial=0.0, where=among)
+            return self._followed(np.asarray(found), WORST)
         held = _once(self._bound).reshape(-1)
         place = int(np.argmax(held)) if held.size else 0
         found = held[place] if held.size else np.zeros(())
@@ -196,7 +211,7 @@ class Radius:
         bound = _clean(sum_up(self._bound, axis=axis))
         return self._followed(bound, SUM_OF_ERRORS)
 
-    def carried(self, part: LinearPart) -> Radius:
+    def carried(self, part: Carries) -> Radius:
         """Of what a linear map makes of it: Σ|w|·e, the induction of `affine-error`."""
         with np.errstate(all="ignore"):
             bound = _clean(np.asarray(part.magnitude_up(self._bound)))

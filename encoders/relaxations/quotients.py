@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from encoders.lemmas.kernel import Radius, unchecked
+from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import (
     FloatArray,
     Interval,
@@ -26,7 +26,11 @@ from encoders.numbers.enclosure import (
 )
 from encoders.operator import Contribution, DifferenceMap, ValueMap
 from encoders.relaxations.affine import AffineMap, affine_differences, affine_values, scaled_part
-from encoders.rounding.error_arithmetic import interval_product, interval_quotient
+from encoders.rounding.error_arithmetic import (
+    interval_product,
+    interval_quotient,
+    quotient_moved,
+)
 
 LEMMAS = (
     "reciprocal-tangent",
@@ -103,9 +107,6 @@ def _reciprocal_band(y: Interval) -> tuple[FloatArray, FloatArray, FloatArray]:
     return slope, np.where(negative, -middle, middle), radius
 
 
-QUOTIENTS = ("quotient-difference", "coefficient-remainder")
-
-
 def quotient_differences(
     q: Quotient, x: Interval, y: Interval, errors: Sequence[Radius]
 ) -> DifferenceMap:
@@ -136,4 +137,5 @@ def quotient_differences(
         pulled = plain.backward(c)
         return Contribution(pulled.coefficients, add_up(pulled.constant, dot_up(c, total)))
 
-    return DifferenceMap(plain.radius + unchecked(total, *QUOTIENTS, of=given), backward)
+    moved = quotient_moved(interval_quotient(x, y).magnitude, y, *errors)
+    return DifferenceMap(moved.on(q.output), backward)

@@ -15,7 +15,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from encoders.lemmas.kernel import Radius, unchecked
+from encoders.lemmas.kernel import Radius, apply
+from encoders.lemmas.rows import MEAN_VALUE
 from encoders.numbers.enclosure import (
     SMALLEST,
     FloatArray,
@@ -84,26 +85,29 @@ def _linear(jacobian: Jacobian) -> _Linear | LowRank:
     return _Linear(middle, np.where(known, spread, np.inf))
 
 
-def _steepest(jacobian: Jacobian, error: FloatArray) -> FloatArray:
-    """Σ_j max |J_ij|·error_j, (rows, outputs); infinite where nothing is known."""
-    if isinstance(jacobian, LowRank):
-        total = jacobian.steepest(error)
-        return np.where(np.isnan(total), np.inf, total)
-    each = multiply_up(jacobian.magnitude, error[:, None, :])
-    return sum_up(np.where(np.isnan(each), np.inf, each), axis=2)
+@dataclass(frozen=True)
+class _Slopes:
+    """What the slopes of rows make of magnitudes (rows, inputs)."""
+
+    jacobian: Jacobian
+
+    def magnitude_up(self, values: FloatArray) -> FloatArray:
+        """Σ_j max |J_ij|·values_j, (rows, outputs); infinite where nothing is known."""
+        if isinstance(self.jacobian, LowRank):
+            total = self.jacobian.steepest(values)
+            return np.where(np.isnan(total), np.inf, total)
+        each = multiply_up(self.jacobian.magnitude, values[:, None, :])
+        return sum_up(np.where(np.isnan(each), np.inf, each), axis=2)
 
 
 def row_differences(
-    inside: Rows,
-    outside: Rows,
-    jacobian: Jacobian,
-    given: Radius,
-    error: FloatArray,
-    limit: FloatArray,
+    inside: Rows, outside: Rows, jacobian: Jacobian, given: Radius, limit: Radius
 ) -> DifferenceMap:
     """Differences of rows: `jacobian` (rows, outputs, inputs) over the hull of real and run-time
-    range, |d| ≤ `error` (rows, inputs) as `given`, and a direct bound `limit` (rows, outputs)."""
-    radius = np.minimum(limit, _steepest(jacobian, error))
+    range, |d| ≤ `given` (rows, inputs), and a direct bound `limit` (rows, outputs)."""
+    error = given.bound
+    moved = apply(MEAN_VALUE, s=given.carried(_Slopes(jacobian)), limit=limit)
+    radius = moved.bound
     linear = _linear(jacobian)
     rest = linear.remainder(error)
     flat = ~(rest < radius)
@@ -116,8 +120,7 @@ def row_differences(
         constant = add_up(dot_up(c, full), tiny)
         return Contribution((inside.merge(linear.pulled(outside.split(c))),), constant)
 
-    merged = np.asarray(outside.merge(radius[None])[0])
-    return DifferenceMap(unchecked(merged, "mean-value-step", of=(given,)), backward)
+    return DifferenceMap(outside.to_radius(moved), backward)
 
 
 def row_values(

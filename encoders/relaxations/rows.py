@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from encoders.arithmetic.runtime import moved
 from encoders.arithmetic.values import E, V
+from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import Interval
 
 
@@ -55,6 +56,14 @@ class Rows:
     def of_interval(self, x: Interval) -> Interval:
         """Ranges of the tensor's shape as ranges (rows, length)."""
         return x.move(lambda v: self.split(v[None])[0])
+
+    def of_radius(self, radius: Radius) -> Radius:
+        """Errors of the tensor's elements as errors (rows, length)."""
+        return radius.moved(lambda v: self.split(v[None])[0])
+
+    def to_radius(self, radius: Radius) -> Radius:
+        """Errors (rows, length) as errors of the tensor's elements."""
+        return radius.moved(lambda v: self.merge(v[None])[0])
 
     def to_interval(self, x: Interval) -> Interval:
         """Ranges (rows, length) as ranges of the tensor's shape."""

@@ -161,20 +161,7 @@ class ErrorArithmetic:
 
     def divide(self, a: Tracked, b: Tracked) -> Tracked:
         ideal = interval_quotient(a.ideal, b.ideal)
-        # x̂/ŷ − x/y = (dx − (x/y)·dy)/ŷ
-        of_a, of_b = self._moved(a), self._moved(b)
-        with np.errstate(invalid="ignore"):
-            away = np.maximum(b.ideal.lo, -b.ideal.hi) - of_b.bound
-            away = away * (1.0 - 2.0**-49) if np.any(of_b.bound) else away
-        moved = apply(
-            COMPUTED_QUOTIENT,
-            Q=ideal.magnitude,
-            ex=of_a,
-            ey=of_b,
-            low=np.maximum(away, 0.0),
-            lo=b.ideal.lo,
-            hi=b.ideal.hi,
-        )
+        moved = quotient_moved(ideal.magnitude, b.ideal, self._moved(a), self._moved(b))
         return self._rounded(ideal, moved, lambda m: by_factors(self.rounder, m, b), a, b)
 
     def sqrt(self, a: Tracked) -> Tracked:
@@ -271,6 +258,23 @@ def interval_quotient(a: Interval, b: Interval) -> Interval:
     return Interval(
         np.where(away, np.nextafter(lo, -np.inf), -np.inf),
         np.where(away, np.nextafter(hi, np.inf), np.inf),
+    )
+
+
+def quotient_moved(size: FloatArray, y: Interval, of_x: Radius, of_y: Radius) -> Radius:
+    """How far x̂/ŷ is from x/y, which is at most `size`, y being in its range before it moves:
+    x̂/ŷ − x/y = (dx − (x/y)·dy)/ŷ."""
+    with np.errstate(invalid="ignore"):
+        away = np.maximum(y.lo, -y.hi) - of_y.bound
+        away = away * (1.0 - 2.0**-49) if np.any(of_y.bound) else away
+    return apply(
+        COMPUTED_QUOTIENT,
+        Q=size,
+        ex=of_x,
+        ey=of_y,
+        low=np.maximum(away, 0.0),
+        lo=y.lo,
+        hi=y.hi,
     )
 
 

@@ -13,7 +13,8 @@ from encoders.contract.contract import RuntimeContract
 from encoders.families.pooling import reduced_axes
 from encoders.families.signed_sum import check_float
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import Radius, exactly_zero, unchecked
+from encoders.lemmas.kernel import Radius, apply, exactly_zero, unchecked
+from encoders.lemmas.rows import NORM
 from encoders.numbers.enclosure import (
     FloatArray,
     Interval,
@@ -98,11 +99,19 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
 
 def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]) -> DifferenceMap:
     inside, outside = _rows(site)
-    x, error = inside.of_interval(ranges[0]), inside.split(errors[0].bound[None])[0]
-    hull = x.inflate(error)
+    x, given = inside.of_interval(ranges[0]), inside.of_radius(errors[0])
+    hull = x.inflate(given.bound)
     return row_differences(
-        inside, outside, _jacobian(hull, _range(hull)), errors[0], error, _norm(error)
+        inside, outside, _jacobian(hull, _range(hull)), given, _norm_moved(given)
     )
+
+
+def _norm_moved(given: Radius) -> Radius:
+    """What a norm moves by, (rows, 1), whose coordinates move by `given` (rows, n)."""
+    squares = given.times(given.bound).summed(axis=1)
+    root = np.sqrt(squares.bound) * (1.0 + 2.0**-50)
+    root = np.where(root > 0.0, np.maximum(root, 2.0**-510), root)
+    return apply(NORM, q=squares, R=root).moved(lambda v: v[:, None])
 
 
 def rounding(

@@ -17,6 +17,7 @@ from encoders.families.softmax_bounds import (
     exponentials,
     log_error,
     log_sum_exp_range,
+    mean_moved,
     softmax_range,
 )
 from encoders.functions.exp import EXP
@@ -91,9 +92,10 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
 
 def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]) -> DifferenceMap:
     inside, outside = _rows(site)
-    x, error = inside.of_interval(ranges[0]), inside.split(errors[0].bound[None])[0]
-    limit = np.max(error, axis=1, keepdims=True)
-    return row_differences(inside, outside, _jacobian(x.inflate(error)), errors[0], error, limit)
+    x, given = inside.of_interval(ranges[0]), inside.of_radius(errors[0])
+    return row_differences(
+        inside, outside, _jacobian(x.inflate(given.bound)), given, mean_moved(given)
+    )
 
 
 def rounding(

@@ -28,10 +28,10 @@ from encoders.families.signed_sum import check_float
 from encoders.families.softmax_bounds import (
     MOST_ENTRIES,
     exponentials,
-    growth,
     log_error,
     log_softmax_jacobian,
     log_softmax_range,
+    mean_moved,
     softmax_error,
     softmax_jacobian,
     softmax_range,
@@ -39,8 +39,9 @@ from encoders.families.softmax_bounds import (
 )
 from encoders.functions.exp import EXP
 from encoders.functions.log import LOG
-from encoders.lemmas.kernel import Radius, unchecked
-from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up, point
+from encoders.lemmas.kernel import Radius, apply, unchecked
+from encoders.lemmas.rows import PROBABILITY
+from encoders.numbers.enclosure import FloatArray, Interval, add_up, point
 from encoders.operator import (
     DifferenceMap,
     Field,
@@ -189,15 +190,17 @@ def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     """ŷ_i/y_i = 1/Σ y_j e^(d_j − d_i) lies within a factor e^(osc d) of 1 (lemma-free: Σ y_j = 1);
     against that, the mean value theorem."""
     rows, kept = _rows(site), _kept(site)
-    x, error = kept.fill_interval(rows.of_interval(ranges[0])), rows.split(errors[0].bound[None])
-    read = kept.fill(error)[0]
-    hull = softmax_range(x.inflate(read), kept.mask)
-    real_range = softmax_range(x, kept.mask)
-    apart = add_up(read, np.max(read, axis=1, keepdims=True))
-    limit = multiply_up(real_range.hi, growth(apart))
-    width = np.maximum(add_up(hull.hi, -hull.lo), 0.0)
-    limit = np.where(np.isnan(limit), width, np.minimum(limit, width))
-    return row_differences(rows, rows, softmax_jacobian(hull), errors[0], error[0], limit)
+    x, given = kept.fill_interval(rows.of_interval(ranges[0])), rows.of_radius(errors[0])
+    read = given.moved(lambda v: kept.fill(v[None])[0])
+    hull = softmax_range(x.inflate(read.bound), kept.mask)
+    limit = apply(
+        PROBABILITY,
+        e=read + mean_moved(read),
+        Y=softmax_range(x, kept.mask).hi,
+        lo=hull.lo,
+        hi=hull.hi,
+    )
+    return row_differences(rows, rows, softmax_jacobian(hull), given, limit)
 
 
 def log_differences(
@@ -205,12 +208,13 @@ def log_differences(
 ) -> DifferenceMap:
     """Differences through LogSoftmax, from its Jacobian on the hull of real and run-time range."""
     rows, kept = _rows(site), _kept(site)
-    x, error = kept.fill_interval(rows.of_interval(ranges[0])), rows.split(errors[0].bound[None])
-    read = kept.fill(error)[0]
-    hull = softmax_range(x.inflate(read), kept.mask)
-    limit = kept.mask * add_up(read, np.max(read, axis=1, keepdims=True))
+    x, given = kept.fill_interval(rows.of_interval(ranges[0])), rows.of_radius(errors[0])
+    read = given.moved(lambda v: kept.fill(v[None])[0])
+    hull = softmax_range(x.inflate(read.bound), kept.mask)
+    limit = read + mean_moved(read)
+    limit = limit if kept.everything else limit.times(kept.mask.astype(np.float64))
     jacobian = log_softmax_jacobian(hull, kept.mask)
-    return row_differences(rows, rows, jacobian, errors[0], error[0], limit)
+    return row_differences(rows, rows, jacobian, given, limit)
 
 
 def _finite_rows(x: Interval) -> Precondition:
