@@ -122,7 +122,8 @@ def test_structure_costs_softmax_nothing_and_normalisation_little(
     structured = _structured(monkeypatch, KINDS[kind], x)
     c = np.random.default_rng(seed).normal(size=(20, *x.shape))
     maps = [
-        row_differences(rows, rows, j, unchecked(error), unchecked(limit)) for j in (exact, structured)
+        row_differences(rows, rows, j, unchecked(error), unchecked(limit))
+        for j in (exact, structured)
     ]
     bounds = [_reached(m.backward(c), error) for m in maps]
     assert np.all(bounds[1] <= LOSS[kind] * bounds[0] * (1.0 + 1e-6))

@@ -1,0 +1,123 @@
+"""What lemmas on steps, choices and whole rows assume is true of computations, too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction as Q
+from math import floor
+
+import pytest
+from test_lemma_worlds import Draw, World, assert_met
+
+from encoders.lemmas import choices, rows
+
+
+def step(d: Draw) -> World:
+    x = d.real()
+    e = d.choice([Q(0), abs(d.real())])
+    moved = e * d.choice([-1, 0, 1])
+    f, f_hat = Q(floor(x)), Q(floor(x + moved))
+    ends = {"lo": Q(floor(x - e)), "hi": Q(floor(x + e))}
+    return {"d": moved, "f_x": f, "f_hat": f_hat, "e": e, "A": Q(1), **ends}, f_hat - f
+
+
+def pieces(d: Draw) -> World:
+    """x up to 1, then three times as steep."""
+    x, moved = d.real(), d.real()
+
+    def f(v: Q) -> Q:
+        return v + 2 * max(v - 1, Q(0))
+
+    change = f(x + moved) - f(x)
+    lo, hi = sorted((f(x), f(x + moved)))
+    numbers = {"d": moved, "e": d.beyond(moved), "s": change / moved if moved else Q(0)}
+    numbers |= {"K": Q(3), "lo": lo, "hi": hi + d.choice([Q(0), Q(4)])}
+    return {**numbers, "f_x": f(x), "f_hat": f(x + moved)}, change
+
+
+def clamped(d: Draw) -> World:
+    x, moved, b, off = d.real(), d.real(1), d.real(), d.real(1)
+    _, hi = d.around(x)
+    numbers = {"x": x, "x_hat": x + moved, "hi": hi, "e": d.beyond(moved)}
+    numbers |= {"b": b, "b_hat": b + off, "f": d.beyond(off)}
+    return numbers, min(x + moved, b + off) - min(x, b)
+
+
+def extreme(d: Draw) -> World:
+    x, moved = d.real(), d.real(1)
+    low = min(x, x + moved) - d.choice([Q(0), Q(1)])
+    rival = low - d.choice([Q(0), Q(1)])
+    e = d.beyond(moved)
+    y, off = d.real(), d.real(1)
+    if d.random() < 0.5 or abs(off) > e:
+        y, off = rival - abs(y), Q(0)
+    numbers = {"x": x, "x_hat": x + moved, "y": y, "y_hat": y + off}
+    error = max(x + moved, y + off) - max(x, y)
+    return {**numbers, "e": e, "rival": rival, "low": low}, error
+
+
+def same_range(d: Draw) -> World:
+    x, y = d.real(), d.real()
+    lo, hi = sorted((x, y))
+    return {"f_x": x, "f_hat": y, "lo": lo, "hi": hi + d.choice([Q(0), Q(1)])}, y - x
+
+
+def mean_value(d: Draw) -> World:
+    """x·y, whose slopes at the middle are what it moves by."""
+    x, y, dx, dy = d.real(), d.real(), d.real(1), d.real(1)
+    change = (x + dx) * (y + dy) - x * y
+    carried = (y + dy / 2) * dx + (x + dx / 2) * dy
+    steep = abs(y + dy / 2) * abs(dx) + abs(x + dx / 2) * abs(dy)
+    numbers = {"f_x": x * y, "f_hat": x * y + change, "j": carried, "s": steep}
+    return {**numbers, "limit": d.beyond(change)}, change
+
+
+def weighted_mean(d: Draw) -> World:
+    e, before, p = abs(d.real()), Q(d.randint(0, 4), 8), Q(d.randint(0, 4), 8)
+    total, last = before * e * d.choice([-1, 1]), e * d.choice([-1, 1])
+    return {"A": total, "P": before, "p": p, "d": last, "e": e}, total + p * last
+
+
+def norm(d: Draw) -> World:
+    """Coordinates of triples such as 3, 4, 5, so that norms are rational."""
+
+    def triple() -> tuple[Q, Q, Q]:
+        a, x, n = d.choice([(3, 4, 5), (4, 3, 5), (5, 12, 13), (0, 1, 1), (1, 0, 1), (8, 15, 17)])
+        scale = abs(d.real())
+        return scale * a, scale * x * d.choice([-1, 1]), scale * n
+
+    (a, x, n), (a_hat, x_hat, n_hat) = triple(), triple()
+    apart = abs(a_hat - a) + abs(x_hat - x)
+    square = (a_hat - a) ** 2 + (x_hat - x) ** 2
+    numbers = {"a": a, "x": x, "n": n, "a_hat": a_hat, "x_hat": x_hat, "n_hat": n_hat}
+    numbers |= {"D": (a_hat - a) ** 2, "q": square, "R": d.choice([apart, apart * Q(3, 4)])}
+    return numbers, n_hat - n
+
+
+def probability(d: Draw) -> World:
+    """Two scores, of which the first moves by a against the other: odds change by at most e^a."""
+    other, a = Q(d.randint(1, 8), 4), Q(d.randint(0, 6), 4)
+    odds = 1 + a + a * a / 2  # at most e^a
+    y, y_hat = 1 / (1 + other), odds / (odds + other)
+    g = odds - 1
+    numbers = {"y": y, "y_hat": y_hat, "g": g, "e": a, "Y": d.beyond(y)}
+    lo, hi = d.choice([(Q(0), Q(1)), (y, y_hat)])
+    return {**numbers, "lo": lo, "hi": hi}, y_hat - y
+
+
+WORLDS: dict[str, Callable[[Draw], World]] = {
+    "step-follows": step,
+    "pieces": pieces,
+    "clamped": clamped,
+    "extreme": extreme,
+    "same-range": same_range,
+    "mean-value": mean_value,
+    "weighted-mean": weighted_mean,
+    "norm-moves": norm,
+    "probability-moves": probability,
+}
+
+
+@pytest.mark.parametrize("lemma", (*choices.LEMMAS, *rows.LEMMAS), ids=lambda m: m.name)
+def test_computations_are_as_these_lemmas_assume(lemma: choices.Lemma) -> None:
+    assert_met(lemma.name, WORLDS[lemma.name])
