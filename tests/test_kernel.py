@@ -145,6 +145,12 @@ def test_signed_terms_are_enclosed(drawn: list[float], operation: str) -> None:
     assert np.isnan(high) or high == np.inf or (high > -np.inf and Fraction(high) >= value)
 
 
+def test_a_product_that_rounds_up_to_the_normal_range_is_enclosed() -> None:
+    made = number("a") * number("b")
+    arrays = read({"a": 2.0**-1022, "b": 1.0 - 2.0**-53})
+    assert arrays.down(made) < 2.0**-1022 <= arrays.up(made)
+
+
 def test_a_sum_below_the_range_of_float64_is_enclosed() -> None:
     a, b = number("a", signed=True), number("b", signed=True)
     arrays = read({"a": -1.7e308, "b": -1.7e308})

@@ -225,7 +225,8 @@ def _times_up(a: FloatArray, b: FloatArray) -> FloatArray:
 
 def _times_down(a: FloatArray, b: FloatArray) -> FloatArray:
     product = np.asarray(a * b)
-    if (_scales(a) or _scales(b)) and (not product.size or np.min(product) >= _NORMAL):
+    # what is 2^-1022 may have been rounded up to it
+    if (_scales(a) or _scales(b)) and (not product.size or np.min(product) > _NORMAL):
         return product
     return np.maximum(np.nextafter(product, -np.inf), 0.0)
 

@@ -118,6 +118,6 @@ WORLDS: dict[str, Callable[[Draw], World]] = {
 }
 
 
-@pytest.mark.parametrize("lemma", (*choices.LEMMAS, *rows.LEMMAS), ids=lambda m: m.name)
+@pytest.mark.parametrize("lemma", [*choices.LEMMAS, *rows.LEMMAS], ids=lambda m: m.name)
 def test_computations_are_as_these_lemmas_assume(lemma: choices.Lemma) -> None:
     assert_met(lemma.name, WORLDS[lemma.name])
