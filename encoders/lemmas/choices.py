@@ -13,7 +13,6 @@ from encoders.lemmas.terms import (
     smaller,
     term,
     value,
-    values,
     within,
 )
 
