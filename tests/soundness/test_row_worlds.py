@@ -10,6 +10,7 @@ import pytest
 from test_lemma_worlds import Draw, World, assert_met
 
 from encoders.lemmas import choices, rows
+from encoders.lemmas.lemma import Lemma
 
 
 def step(d: Draw) -> World:
@@ -119,5 +120,5 @@ WORLDS: dict[str, Callable[[Draw], World]] = {
 
 
 @pytest.mark.parametrize("lemma", [*choices.LEMMAS, *rows.LEMMAS], ids=lambda m: m.name)
-def test_computations_are_as_these_lemmas_assume(lemma: choices.Lemma) -> None:
+def test_computations_are_as_these_lemmas_assume(lemma: Lemma) -> None:
     assert_met(lemma.name, WORLDS[lemma.name])
