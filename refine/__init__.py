@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         load,
         probe,
         replay,
+        strengthen,
     )
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "load",
     "probe",
     "replay",
+    "strengthen",
 ]
 __version__ = "0.1.0"
 

@@ -27,6 +27,7 @@ from refine.claims.kind import EpsilonUse
 from refine.claims.kinds.accuracy import check as check_accuracy
 from refine.claims.kinds.difference import diff as check_difference
 from refine.claims.options import Options
+from refine.claims.outputs.strengthening import Strengthening, require_other
 from refine.claims.python_values import (
     contract_value,
     margin_text,
@@ -51,6 +52,7 @@ from refine.claims.registry import (
 from refine.claims.replaying import Replay, replayed
 from refine.domain.domain import Domain, DomainOptions, read_domain
 from refine.domain.random_inputs import sampled_inputs
+from refine.domain.vnnlib_writing import VERSIONS
 from refine.lemmas.cache import default_directory
 from refine.options.applicable import require_applicable
 from refine.options.contract_choice import contract_for
@@ -60,6 +62,7 @@ from refine.options.keywords import (
     CheckKeywords,
     DiffKeywords,
     PathText,
+    StrengthenKeywords,
     given,
     sentences,
     with_keywords,
@@ -101,6 +104,7 @@ __all__ = [
     "load",
     "probe",
     "replay",
+    "strengthen",
 ]
 
 Epsilon: TypeAlias = str | float | Mapping[str, str | float] | Tolerance
@@ -197,6 +201,29 @@ def diff(
         words["contract"] = EXACT
     pair = spec, contract_value("spec_contract", named), match
     return settled(claims()[DIFFERENCE], model, domain, eps, words, pair)
+
+
+@with_keywords(StrengthenKeywords)
+def strengthen(
+    model: Model, vnnlib: PathText, output: PathText, **options: Unpack[StrengthenKeywords]
+) -> Result:
+    """Write a property whose proof over the reals, by any verifier, gives `vnnlib` for what runs.
+
+    The result is verified where `output` is written; its `bounds` say by how much each row of the
+    unsafe set was moved. `version` of VNN-LIB is that of the given file unless it is said.
+    """
+    words = given("strengthen", StrengthenKeywords, options)
+    version = words.pop("version", None)
+    if version is not None:
+        require_choice("version", str(version), [str(v) for v in VERSIONS])
+    source, place = Path(path_text("vnnlib", vnnlib)), Path(path_text("output", output))
+    require_other(place, source)
+    asked = Strengthening()
+    result = settled(asked.kind, model, source, None, {**words, "no_search": True})
+    text = asked.text(result, None if version is None else int(version))
+    if text is not None:
+        write_text(place, text)
+    return result
 
 
 @sentences

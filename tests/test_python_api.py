@@ -315,7 +315,7 @@ WRONG: list[tuple[str, Callable[[], object], str]] = [
     ("an eps of no output", lambda: check(eps={"force": 1}), "names the output 'force'"),
     ("an eps of no output at all", lambda: check(eps={}), "no tolerance for the output torque"),
     ("a misspelt option", lambda: check(tiemout=1), "no option tiemout=; did you mean timeout"),
-    ("an unknown option", lambda: check(qqqq=1), "check has no option qqqq=; there are vnnlib"),
+    ("an unknown option", lambda: check(qqqq=1), "check has no option qqqq=; there are contract"),
     (
         "an option of another",
         lambda: bound(claim="accuracy"),

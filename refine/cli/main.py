@@ -32,6 +32,7 @@ SUMMARIES: Mapping[str, str] = {
     "recheck": "Check a certificate with the independent checker.",
     "replay": "Run a saved counterexample again, on every runtime.",
     "stable": "Which decisions of a data set no execution changes.",
+    "strengthen": "A property whose proof over the reals gives P for what runs.",
     "zoo": "Run the bugs of a zoo, each a wrong graph beside the right one.",
 }
 """What each command does, in a line."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -44,10 +44,11 @@ def run_claim(
     match: Mapping[str, str] | None = None,
     text: str = "",
     certificate: Path | None = None,
+    heard: Callable[[Result], None] = lambda result: None,
 ) -> ExitCode:
     """`text` made the claim, whose options are among those `given`; `spec` is another model to
     compare with, and the name of its contract; `certificate` is where that of a verified answer
-    goes."""
+    goes; `heard` hears the answer once it is told."""
     json_path: str | None = given["json_path"]
     reporter = Reporter(given["quiet"], silent=json_path == "-")
     timeout = given["timeout"]
@@ -98,6 +99,7 @@ def run_claim(
     if document is not None and json_path not in (None, "-"):
         _written(Path(json_path), document, reporter)
     reporter.result(result, document if json_path == "-" else None)
+    heard(result)
     return result.exit_code
 
 

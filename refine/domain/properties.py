@@ -8,7 +8,7 @@ property where no input of the domain leads into one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Context, Decimal
 from fractions import Fraction
 from functools import partial
@@ -89,13 +89,14 @@ class Property:
     """That no input leads into one of the unsafe conjunctions; `source` says where they are from.
 
     `real` is true where the file speaks of networks of real numbers; `both` where the property is
-    to hold of the real network and of every execution.
+    to hold of the real network and of every execution. `version` is that of the file's VNN-LIB.
     """
 
     unsafe: tuple[Conjunction, ...]
     source: str
     real: bool = False
     both: bool = False
+    version: int = 1
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def read_property(path: Path, tensors: Tensors) -> Property:
     """
     with naming(path):
         found = property_of_text(read_text(path), tensors)
-    return Property(found.unsafe, str(path), found.real)
+    return replace(found, source=str(path))
 
 
 def property_of_text(text: str, tensors: Tensors) -> Property:
@@ -128,7 +129,7 @@ def property_of_text(text: str, tensors: Tensors) -> Property:
     if all(not any(row.outputs for row in part.rows) for part in unsafe):
         raise DomainError("it says nothing of the outputs: there is no property in it")
     made = tuple(Conjunction(part.limits, part.rows) for part in unsafe)
-    return Property(made, "", real="real" in declared.types)
+    return Property(made, "", real="real" in declared.types, version=declared.version)
 
 
 def _literal(formula: Expression, difference: Linear | None, relation: str) -> tuple[_Part, ...]:

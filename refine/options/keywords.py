@@ -21,7 +21,33 @@ R = TypeVar("R")
 _ONE_AT_A_TIME = RLock()
 
 
-class ModelKeywords(TypedDict, total=False):
+class RunKeywords(TypedDict, total=False):
+    """Those of what reads a model and bounds it."""
+
+    contract: str | os.PathLike[str] | RuntimeContract | object
+    format: str | None
+    subnormals: str | None
+    as_optimised: str | None
+    timeout: float | None
+    budget: float
+    workers: int
+    seed: int
+    z3: str
+    no_cache: bool
+    conform: bool
+    json: PathText | None
+    allow: PathText | Sequence[PathText]
+
+
+class StrengthenKeywords(RunKeywords, total=False):
+    """Those of `strengthen`."""
+
+    round_inputs: bool
+    version: int | None
+    dump_smt2: PathText | None
+
+
+class ModelKeywords(RunKeywords, total=False):
     """Those that `bound`, `check` and `diff` share."""
 
     vnnlib: PathText | None
@@ -31,22 +57,9 @@ class ModelKeywords(TypedDict, total=False):
     clip: object
     box: PathText | None
     round_inputs: bool
-    contract: str | os.PathLike[str] | RuntimeContract | object
-    format: str | None
-    subnormals: str | None
-    as_optimised: str | None
-    timeout: float | None
-    budget: float
-    workers: int
-    seed: int
     search: float | None
     no_search: bool
-    z3: str
-    no_cache: bool
-    conform: bool
-    json: PathText | None
     counterexample: PathText | None
-    allow: PathText | Sequence[PathText]
     dump_smt2: PathText | None
 
 
