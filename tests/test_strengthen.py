@@ -244,23 +244,22 @@ def _exactly(value: float) -> str:
 
 def _contains(got: Conjunction, meant: Conjunction) -> None:
     for i, half in meant.limits.items():
-        assert got.limits[i].lo is not None
-        assert got.limits[i].hi is not None
-        assert half.lo is not None
-        assert half.hi is not None
-        assert half.lo - Fraction(1, 10**9) < got.limits[i].lo <= half.lo
-        assert half.hi <= got.limits[i].hi < half.hi + Fraction(1, 10**9)
-        assert not got.limits[i].lo_open
-        assert not got.limits[i].hi_open
+        wide, little = got.limits[i], Fraction(1, 10**9)
+        assert None not in (half.lo, half.hi, wide.lo, wide.hi)
+        lo, hi, low, high = (Fraction(s or 0) for s in (half.lo, half.hi, wide.lo, wide.hi))
+        assert lo - little < low <= lo
+        assert hi <= high < hi + little
+        assert not wide.lo_open
+        assert not wide.hi_open
     assert len(got.rows) == len(meant.rows)
-    for wide, row in zip(got.rows, meant.rows, strict=True):
+    for found, row in zip(got.rows, meant.rows, strict=True):
         place = next(iter(row.outputs))
-        scale = wide.outputs[place] / row.outputs[place]
+        scale = found.outputs[place] / row.outputs[place]
         assert scale > 0
-        assert {i: c * scale for i, c in row.outputs.items()} == wide.outputs
-        assert {i: c * scale for i, c in row.inputs.items()} == wide.inputs
-        assert not wide.strict
-        beyond = wide.at_most - row.at_most * scale
+        assert {i: c * scale for i, c in row.outputs.items()} == found.outputs
+        assert {i: c * scale for i, c in row.inputs.items()} == found.inputs
+        assert not found.strict
+        beyond = found.at_most - row.at_most * scale
         assert 0 <= beyond <= abs(row.at_most * scale) * Fraction(1, 2**50) + Fraction(1, 10**9)
 
 

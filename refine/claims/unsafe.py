@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
+from pathlib import Path
 
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
@@ -20,6 +21,7 @@ from refine.bounds.margins import DEFICIT, Margins
 from refine.claims.assumptions import assumptions_of
 from refine.claims.claim import Claim, Words, require_semantics
 from refine.claims.kind import Asked
+from refine.claims.outputs.with_leaves import settled_by_leaves
 from refine.claims.quarry import Late, Quarry, evaluations
 from refine.claims.settle import settle
 from refine.common.clock import Clock
@@ -48,11 +50,13 @@ def kept_out(
     statement: str,
     inside: tuple[Graph, Property] | None = None,
     words: Words = _WORDS,
+    leaves: Path | None = None,
 ) -> Result:
     """Settle that no allowed execution reaches the unsafe set.
 
     `inside` is the same graph with more outputs, and an unsafe set of those that is reached
-    wherever the other one is: what is proved and searched. `words` say what came of it.
+    wherever the other one is: what is proved and searched. `words` say what came of it. `leaves` is
+    the file of another verifier's, which are checked again one by one.
 
     Raises ModelError where inputs are rounded and rows speak of them, UnsupportedModel, naming the
     node, for what has no meaning.
@@ -65,6 +69,8 @@ def kept_out(
     if asked.domain.round_inputs and (of_inputs or any(part.limits for part in unsafe.unsafe)):
         raise ModelError("--round-inputs leaves open which inputs the property speaks of")
     claim = out_of_reach(side, unsafe, statement, inside or (side.graph, unsafe), words)
+    if leaves is not None:
+        return settled_by_leaves(asked, claim, unsafe, leaves)
     return settle(claim, asked.domain, _NONE, asked.options, clock)
 
 

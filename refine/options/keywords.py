@@ -77,6 +77,7 @@ class CheckKeywords(ModelKeywords, total=False):
 
     claim: str
     batch: int
+    margin_from: str | None
     certificate: PathText | None
 
 

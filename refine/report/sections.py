@@ -35,6 +35,7 @@ _COLOUR = {
     Verdict.VERIFIED: "green",
     Verdict.VIOLATED: "red",
     Verdict.UNKNOWN: "yellow",
+    Verdict.CONDITIONAL: "cyan",
     Verdict.CONTRADICTION: "white on red",
 }
 

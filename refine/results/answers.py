@@ -6,8 +6,9 @@ from enum import Enum
 
 
 class Verdict(Enum):
-    """The answers. Only `VERIFIED` and `VIOLATED` are claims; `CONTRADICTION` says that the search
-    found an error above the bound proved, so that nothing here can be trusted.
+    """The answers. Only `VERIFIED` and `VIOLATED` are claims; `CONDITIONAL` is one if another
+    verifier's numbers are right; `CONTRADICTION` says that the search found an error above the
+    bound proved, so that nothing here can be trusted.
 
     `bool()` is true of `VERIFIED` alone: `assert result.verdict` is what people write, and must
     fail wherever nothing was proved. A verdict equals its word, `"verified"`. Comparing it with a
@@ -21,6 +22,7 @@ class Verdict(Enum):
     VERIFIED = "verified"
     VIOLATED = "violated"
     UNKNOWN = "unknown"
+    CONDITIONAL = "conditional"
     CONTRADICTION = "contradiction"
 
     def __bool__(self) -> bool:
@@ -49,5 +51,6 @@ class ExitCode(Enum):
     UNKNOWN = 3
     TIME_OUT = 4
     CONTRACT_BROKEN = 5
+    CONDITIONAL = 6
     INTERNAL_ERROR = 70
     INTERRUPTED = 130

@@ -334,4 +334,6 @@ class Result:
             return ExitCode.CONTRACT_BROKEN
         if self.verdict is Verdict.VERIFIED:
             return ExitCode.VERIFIED
+        if self.verdict is Verdict.CONDITIONAL:
+            return ExitCode.CONDITIONAL
         return ExitCode.TIME_OUT if self.timed_out else ExitCode.UNKNOWN

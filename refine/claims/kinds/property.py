@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from onnx_import.errors import ModelError
 from refine.claims.kind import Asked, ClaimKind, EpsilonUse
+from refine.claims.outputs.with_leaves import MARGIN_FROM
 from refine.claims.unsafe import kept_out, reached_again
 from refine.domain.domain import tensors_of
 from refine.domain.properties import read_property
@@ -22,7 +25,10 @@ def _settled(asked: Asked) -> Result:
     many = len(unsafe.unsafe)
     parts = "1 conjunction" if many == 1 else f"any of {many} conjunctions"
     statement = f"no execution reaches the unsafe set of {unsafe.source} ({parts})"
-    return kept_out(asked, unsafe, statement)
+    leaves = asked.words(MARGIN_FROM.name)
+    if leaves is None:
+        return kept_out(asked, unsafe, statement)
+    return kept_out(asked, unsafe, statement, leaves=Path(leaves))
 
 
 CLAIMS = (
@@ -32,5 +38,6 @@ CLAIMS = (
         settle=_settled,
         again=reached_again,
         epsilon=EpsilonUse.NONE,
+        options=(MARGIN_FROM,),
     ),
 )

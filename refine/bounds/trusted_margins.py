@@ -1,0 +1,95 @@
+"""Margins over the reals that somebody else found, carried over to what runs.
+
+Where at each real input of a box some row of a conjunction has c·y − d above a margin, and no
+execution is more than m below the real network in any of these rows, no execution reaches the
+conjunction if the margin is above m. The margins themselves are not proved here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from encoders.contract.contract import RuntimeContract
+from onnx_import.graph import Graph
+from refine.bounds.alpha import Branching
+from refine.bounds.margins import DEFICIT, Margins
+from refine.bounds.network import InputBox, Known, NetworkBounds
+from refine.bounds.row_errors import ROWS, RowErrors
+from refine.domain.leaves import TrustedMargin
+
+_LEAST = 2.0**-900  # of a deficit that is there
+
+
+@dataclass(frozen=True)
+class TrustedBox:
+    """What is trusted over a box."""
+
+    box: InputBox
+    margins: tuple[TrustedMargin, ...]
+
+    def holds(self, other: InputBox) -> bool:
+        """Does the other box lie within it?"""
+        return all(
+            bool(np.all(x.lo <= other.values[name].lo) and np.all(other.values[name].hi <= x.hi))
+            for name, x in self.box.values.items()
+        )
+
+
+@dataclass(frozen=True)
+class Trusting:
+    """The problem of a property where margins over the reals are trusted in some boxes."""
+
+    margins: Margins
+    trusted: tuple[TrustedBox, ...]
+    single: bool = False
+
+    @property
+    def graph(self) -> Graph:
+        """That of the property."""
+        return self.margins.graph
+
+    @property
+    def contract(self) -> RuntimeContract:
+        """That of the property."""
+        return self.margins.contract
+
+    def bounds(
+        self,
+        box: InputBox,
+        backward: bool = True,
+        tick: Callable[[], None] = lambda: None,
+        known: Known | None = None,
+        branching: Branching | None = None,
+    ) -> NetworkBounds:
+        """As of the property, but that a conjunction is out of reach where a trusted margin is
+        above what executions take of its rows."""
+        found = self.margins.bounds(box, backward, tick, known, branching)
+        opened = [m for m in found.margins if not m.safe]
+        trusted = [t for one in self.trusted if one.holds(box) for t in one.margins]
+        if not opened or not trusted:
+            return found
+        rows = RowErrors(self.graph, self.contract, self.margins.unsafe)
+        moved = rows.bounds(box, backward, tick, known, branching).errors[ROWS]
+        lacking = [
+            max(-m.run, _LEAST)
+            for m in opened
+            if not self._carried(m.conjunction, trusted, moved.tolist())
+        ]
+        return replace(found, errors={DEFICIT: np.array([max(lacking, default=0.0)])})
+
+    def _carried(
+        self, conjunction: int, trusted: Sequence[TrustedMargin], moved: Sequence[float]
+    ) -> bool:
+        """Is a trusted margin of the conjunction above the errors of the rows it speaks of?"""
+        parts = self.margins.unsafe.unsafe
+        first = sum(len(part.rows) for part in parts[:conjunction])
+        of_rows = moved[first : first + len(parts[conjunction].rows)]
+        for margin in (t for t in trusted if t.conjunction == conjunction):
+            needed = of_rows if margin.row is None else [of_rows[margin.row]]
+            if needed and np.all(np.isfinite(needed)) and margin.margin > Fraction(max(needed)):
+                return True
+        return False
