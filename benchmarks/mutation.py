@@ -8,8 +8,10 @@ Makes N of the mutants of the lines that soundness rests on (`mutation_kinds` sa
 runs against each the tests that reach it, as many as take `--limit` processor seconds, until one
 fails; prints a table and the survivors. The
 mutants of a seed come in one order, so that a larger N goes on where a smaller one stopped;
-`--save` keeps what became of each, with a judgement once somebody wrote one; these are not run
-again unless `--again` names their outcome.
+`--save` keeps what became of each, with a judgement once somebody wrote one: "harmless: …" where no
+bound can be wrong by it, "open: …" where a test is missing. What is saved is not run again unless
+`--again` names its outcome, and then only what is not harmless; what the sources no longer hold is
+dropped. Noticed are the killed among those that are not harmless.
 `--reached` keeps which tests reach which lines. `--only` runs the mutants that a file lists
 ({key: tests}), and fails where one survives.
 
@@ -27,7 +29,7 @@ import random
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -169,7 +171,7 @@ class Campaign:
 
     def _listed(self, session: pytest.Session) -> int:
         files = sorted({key.split(" ")[0] for key in self.listed})
-        known = {m.key: m for file in files for m in mutants_of((ROOT / file).read_text(), file)}
+        known = {m.key: m for m in mutants_in(files)}
         laboratory = Laboratory(session, files)
         failures = 0
         for key, tests in self.listed.items():
@@ -183,23 +185,27 @@ class Campaign:
         return failures
 
     def _sample(self, session: pytest.Session) -> None:
+        """Those of the sample that are not saved yet, and the saved ones that are to run again."""
         given = self.given
         every = sorted({*files_of(PATHS), *files_of(given.paths)})
         laboratory = Laboratory(session, every)
         reached = Reached.read(given.reached, digest_of(every))
         laboratory.reach(every, reached, given.reached)
-        files = list(files_of(given.paths))
-        rows = {} if given.save is None else {r["key"]: r for r in rows_of(given.save)}
-        for number, mutant in enumerate(sampled(files, given.seed, given.count)):
-            row = rows.get(mutant.key)
-            if row is None or row["outcome"] in given.again:
-                tests = reached.tests_of(mutant, given.limit, SLOWEST)
-                outcome = laboratory.outcome(mutant, tests, reached.seconds)
-                judged = {} if row is None else {"judged": row.get("judged", "")}
-                rows[mutant.key] = {**row_of(mutant), **asdict(outcome), **judged}
-                print(f"{number} {outcome.outcome} ({outcome.tests}): {mutant.key}", flush=True)
-                if given.save is not None:
-                    save(given.save, list(rows.values()), seed=given.seed)
+        known = {m.key: m for m in mutants_in(every)}
+        saved = [] if given.save is None else rows_of(given.save)
+        rows = {r["key"]: r for r in saved if r["key"] in known}
+        print(f"{len(saved) - len(rows)} of {len(saved)} saved mutants are gone")
+        again = [known[k] for k, r in rows.items() if r["outcome"] in given.again and not harmless(r)]
+        sample = sampled(list(files_of(given.paths)), given.seed, given.count)
+        for number, mutant in enumerate([*again, *(m for m in sample if m.key not in rows)]):
+            tests = reached.tests_of(mutant, given.limit, SLOWEST)
+            outcome = laboratory.outcome(mutant, tests, reached.seconds)
+            judged = {"judged": rows.get(mutant.key, {}).get("judged", "")}
+            judged = {} if outcome.outcome == KILLED else judged
+            rows[mutant.key] = {**row_of(mutant), **asdict(outcome), **judged}
+            print(f"{number} {outcome.outcome} ({outcome.tests}): {mutant.key}", flush=True)
+            if given.save is not None:
+                save(given.save, list(rows.values()), seed=given.seed)
         show(list(rows.values()))
 
 
@@ -213,9 +219,13 @@ def files_of(paths: Sequence[str]) -> Iterator[str]:
                 yield name
 
 
+def mutants_in(files: Iterable[str]) -> list[Mutant]:
+    return [m for file in files for m in mutants_of((ROOT / file).read_text(), file)]
+
+
 def sampled(files: Sequence[str], seed: int, count: int) -> list[Mutant]:
     """The first `count` of all mutants of these files in the order that the seed gives."""
-    every = [m for file in files for m in mutants_of((ROOT / file).read_text(), file)]
+    every = mutants_in(files)
     random.Random(seed).shuffle(every)
     return every[:count]
 
@@ -230,21 +240,26 @@ def show(rows: Sequence[Mapping[str, Any]]) -> None:
     for title, name_of in (("room", _room), ("kind", lambda row: str(row["kind"]))):
         counts = Counter((name_of(row), row["outcome"]) for row in rows)
         table = Table(title=f"mutants by {title}")
-        for heading in (title, *outcomes, "of them judged", "noticed"):
+        for heading in (title, *outcomes, "of them harmless", "noticed"):
             table.add_column(heading, justify="left" if heading == title else "right")
         for name in (*sorted({name for name, _ in counts}), "all"):
             these = [row for row in rows if name in ("all", name_of(row))]
             each = Counter(row["outcome"] for row in these)
-            judged = sum(bool(row.get("judged")) for row in these)
-            noticed = each[KILLED] + each[TIMED_OUT]
-            share = f"{100 * noticed / len(these):.1f} %" if these else ""
-            table.add_row(name, *(str(each[o]) for o in outcomes), str(judged), share)
+            spared = sum(map(harmless, these))
+            noticed, counted = each[KILLED] + each[TIMED_OUT], len(these) - spared
+            share = f"{100 * noticed / counted:.1f} %" if counted else ""
+            table.add_row(name, *(str(each[o]) for o in outcomes), str(spared), share)
         console.print(table)
     for row in rows:
         if row["outcome"] in (SURVIVED, UNREACHED):
             print(f"{row['outcome']}, line {row['line']}: {row['key']}")
             if row.get("judged"):
                 print(f"  {row['judged']}")
+
+
+def harmless(row: Mapping[str, Any]) -> bool:
+    """Is it judged that no bound can be wrong by this change?"""
+    return row["outcome"] != KILLED and str(row.get("judged", "")).startswith("harmless")
 
 
 def _room(row: Mapping[str, Any]) -> str:
