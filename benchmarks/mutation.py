@@ -195,7 +195,8 @@ class Campaign:
         saved = [] if given.save is None else rows_of(given.save)
         rows = {r["key"]: r for r in saved if r["key"] in known}
         print(f"{len(saved) - len(rows)} of {len(saved)} saved mutants are gone")
-        again = [known[k] for k, r in rows.items() if r["outcome"] in given.again and not harmless(r)]
+        waiting = [r for r in rows.values() if r["outcome"] in given.again and not harmless(r)]
+        again = [known[r["key"]] for r in waiting]
         sample = sampled(list(files_of(given.paths)), given.seed, given.count)
         for number, mutant in enumerate([*again, *(m for m in sample if m.key not in rows)]):
             tests = reached.tests_of(mutant, given.limit, SLOWEST)
