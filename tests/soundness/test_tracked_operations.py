@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -47,9 +48,8 @@ def pinned(contract: RuntimeContract) -> Iterator[RuntimeContract]:
         both = (Subnormals.KEEP, Subnormals.FLUSH)
         return both if mode is Subnormals.EITHER else (mode,)
 
-    ways = (contract.contraction,)
-    if contract.contraction is Contraction.EITHER:
-        ways = (Contraction.NEVER, Contraction.ALWAYS)
+    open_ = contract.contraction is Contraction.EITHER
+    ways = [Contraction.NEVER, Contraction.ALWAYS] if open_ else [contract.contraction]
     for results, operands, way in product(
         either(contract.results), either(contract.operands), ways
     ):
@@ -99,10 +99,18 @@ def truth(rng: np.random.Generator) -> Operand:
     return Operand(tracked(Interval(lo, hi), unchecked(error)), meant, held)
 
 
+Made = tuple[str, Callable[..., Any], Callable[..., Any]]
+"""Kinds of operands; the operation in an arithmetic; what is meant by it."""
+
+
+def _compared(relation: Relation, m: Any, a: Any, b: Any) -> Any:
+    return m.compare(relation, a, b)
+
+
 RELATIONS = {
     Relation.LESS: np.less, Relation.AT_MOST: np.less_equal, Relation.EQUAL: np.equal
 }  # fmt: skip
-OPERATIONS: dict[str, tuple[str, Callable[..., Any], Callable[..., Any]]] = {
+OPERATIONS: dict[str, Made] = {
     "add": ("xx", lambda m, a, b: m.add(a, b), np.add),
     "subtract": ("xx", lambda m, a, b: m.subtract(a, b), np.subtract),
     "multiply": ("xx", lambda m, a, b: m.multiply(a, b), np.multiply),
@@ -126,7 +134,7 @@ OPERATIONS: dict[str, tuple[str, Callable[..., Any], Callable[..., Any]]] = {
         lambda a, b, c, d: a * b + c * d,
     ),
     **{
-        relation.name: ("xx", lambda m, a, b, r=relation: m.compare(r, a, b), meant)
+        relation.name: ("xx", partial(_compared, relation), meant)
         for relation, meant in RELATIONS.items()
     },
 }
@@ -159,17 +167,20 @@ def summed(start: Any, *factors: Any) -> Any:
     return sum((a * b for a, b in pairs), 0.0 if start is None else start)
 
 
-FUSED = {
+FUSED: dict[str, Made] = {
     "multiply-add": ("xxx", lambda m, a, b, c: m.multiply_add(a, b, c), lambda a, b, c: a * b + c),
     "chain": ("e" * 8, lambda m, *f: chained(m, None, *f), lambda *f: summed(None, *f)),
     "chain from a start": ("x" + "e" * 8, chained, summed),
 }
 
 
-@pytest.mark.parametrize("name", {**OPERATIONS, **FUSED})
+EVERY: dict[str, Made] = {**OPERATIONS, **FUSED}
+
+
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("results", Subnormals)
 def test_no_execution_leaves_the_bound(name: str, results: Subnormals) -> None:
-    kinds, run, meant = {**OPERATIONS, **FUSED}[name]
+    kinds, run, meant = EVERY[name]
     seen = 0.0
     for contract in (c for c in OPEN if c.results is results):
         if name not in FUSED and contract.contraction is not Contraction.NEVER:
@@ -199,13 +210,14 @@ def test_the_largest_number_of_each_case_is_known(name: str) -> None:
     operands = drawn(kinds, np.random.default_rng(5))
     for case in range(0, CASES, 5):
         at = slice(case, case + 1)
-        alone = [
-            replace(o.known.moved(lambda v, at=at: v[:, at]), largest=np.abs(o.held[:, at]).max())
-            for o in operands
-        ]
+        alone = [_alone(o, at) for o in operands]
         found = run(error_arithmetic(SEQUENTIAL), *alone)
         computed = run(NumpyArithmetic(FORMAT, SEQUENTIAL), *(o.held[:, at] for o in operands))
         assert np.all(np.abs(computed) <= found.largest)
+
+
+def _alone(o: Operand, at: slice) -> Tracked:
+    return replace(o.known.moved(lambda v: v[:, at]), largest=float(np.abs(o.held[:, at]).max()))
 
 
 def error_arithmetic(contract: RuntimeContract) -> ErrorArithmetic:

@@ -191,3 +191,30 @@ def test_a_bias_that_is_left_out_by_an_empty_name(op: str) -> None:
     inputs = given(step.site)
     out = real(step.operator, step.site, inputs)
     assert same(out, real(step.operator, step.site, inputs[:2]))
+
+
+AFFINE = [n for n, o in operators().items() if o.affine and n != "Not"]
+
+
+@pytest.mark.parametrize("name", AFFINE)
+def test_what_is_said_to_be_affine_moves_by_as_much_everywhere(name: str) -> None:
+    """f(x + d) − f(x) is the same of any x. Not takes truth values."""
+    for step in steps(name):
+        if not step.affine or not step.site.variable:
+            continue
+        starts = [given(step.site, seed) for seed in (0, 50)]
+        moved = [
+            [
+                a
+                if i not in step.site.variable
+                else a + 2 * random_numbers(step.site.type_of(i).shape, 9)
+                for i, a in enumerate(start)
+            ]
+            for start in starts
+        ]
+        with suppress(Transcendental):
+            changes = [
+                real(step.operator, step.site, there) - real(step.operator, step.site, here)
+                for here, there in zip(starts, moved, strict=True)
+            ]
+            assert np.array_equal(*changes), step.site.node.describe()
