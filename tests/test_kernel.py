@@ -7,6 +7,7 @@ import copy
 import pickle
 import re
 from collections import Counter
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from test_architecture import ROOT, files, tree_of
 
 from encoders.lemmas import kernel
-from encoders.lemmas.arrays import Arrays
+from encoders.lemmas.arrays import Frame, Reading
 from encoders.lemmas.combining import ERROR_SUM, EXACT
 from encoders.lemmas.exact import Exact
 from encoders.lemmas.kernel import Radius, Rounding, apply, exactly_zero, nothing_known, unchecked
@@ -31,6 +32,7 @@ from encoders.lemmas.terms import (
     Formula,
     Parameter,
     PowerOfTwo,
+    Term,
     larger,
     magnitude,
     number,
@@ -74,7 +76,7 @@ def met(lemma: Lemma, numbers: dict[str, float]) -> dict[str, float]:
     for formula in lemma.hypotheses:
         match formula:
             case AtMost(left, Parameter(name=name)):
-                wanted = float(read(numbers).up(left).item())
+                wanted = read(numbers).up(left)
                 if numbers[name] < wanted < np.inf:
                     numbers = {**numbers, name: wanted}
             case PowerOfTwo(Parameter(name=name)):
@@ -87,8 +89,30 @@ def checked_of(lemma: Lemma) -> list[Formula]:
     return [*(formula for _, formula in lemma.signs), *lemma.hypotheses]
 
 
+class Arrays:
+    """Terms and formulas read of these numbers: as one number each, and as elements of arrays."""
+
+    def __init__(self, numbers: dict[str, float]) -> None:
+        self.reading = Reading()
+        self.one: Frame = {name: float(v) for name, v in numbers.items()}
+        self.many: Frame = {name: np.full(2, v) for name, v in numbers.items()}
+
+    def up(self, term: Term) -> float:
+        """The least of what is claimed to be at least the term's value; NaN if all know nothing."""
+        return float(np.fmin.reduce(self._read(self.reading.up(term))))
+
+    def down(self, term: Term) -> float:
+        return float(np.fmax.reduce(self._read(self.reading.down(term))))
+
+    def surely(self, formula: Formula) -> bool:
+        return any(self._read(self.reading.surely(formula)))
+
+    def _read(self, end: Callable[[Frame], Any]) -> list[Any]:
+        return [end(self.one), *np.broadcast_to(end(self.many), (2,))]
+
+
 def read(numbers: dict[str, float]) -> Arrays:
-    return Arrays({name: np.asarray(v) for name, v in numbers.items()})
+    return Arrays(numbers)
 
 
 @every_lemma

@@ -13,14 +13,15 @@ record names the hypothesis. Nothing else makes one: this file holds the only ke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol, TypeAlias, final, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from encoders.lemmas.arrays import Arrays
+from encoders.lemmas.arrays import End, Frame, Reading, Test
 from encoders.lemmas.combining import (
     AFFINE_ERROR,
     BOTH_BOUNDS,
@@ -32,8 +33,17 @@ from encoders.lemmas.combining import (
     WORST,
 )
 from encoders.lemmas.lemma import Lemma, RoundingLemma
-from encoders.lemmas.terms import Formula, Number, Role
-from encoders.numbers.enclosure import BoolArray, FloatArray, in_blocks, nothing, sum_up
+from encoders.lemmas.outward import Value, all_of
+from encoders.lemmas.terms import Formula, Number, Parameter, Role
+from encoders.numbers.enclosure import (
+    BoolArray,
+    FloatArray,
+    highest,
+    in_blocks,
+    lowest,
+    nothing,
+    sum_up,
+)
 from encoders.numbers.radius import is_radius
 
 Given: TypeAlias = "Radius | FloatArray | float"
@@ -144,7 +154,7 @@ class Radius:
     @property
     def largest(self) -> float:
         """The largest of them, 0 of none."""
-        return float(np.max(_once(self._bound), initial=0.0))
+        return max(highest(_once(self._bound)), 0.0)
 
     def __add__(self, other: Radius) -> Radius:
         """Of what is off by this from something that is off by the other."""
@@ -257,84 +267,130 @@ def apply(lemma: Lemma, **given: Given) -> Radius:
 
     Raises TypeError if a parameter is missing, or is a number where a radius is asked for.
     """
-    numbers, premises = _numbers(lemma, given)
-    bound, failed = _evaluated(lemma, numbers)
-    record = _recorded(lemma, bound, numbers, premises, failed)
+    plan = _plan(lemma)
+    numbers, premises = _numbers(lemma, plan, given)
+    bound, failed = _evaluated(plan, numbers)
+    record = _recorded(lemma, bound, [numbers[name] for name in plan.read], premises, failed)
     if isinstance(lemma, RoundingLemma):
-        return Rounding(_KEY, bound, record, numbers[lemma.reach.name])
+        return Rounding(_KEY, bound, record, np.asarray(numbers[lemma.reach.name]))
     return Radius(_KEY, bound, record)
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What is done to apply a lemma, found once: the numbers that it asks for, whether each has to
+    be shown to be at least 0, and its formulas as functions of them."""
+
+    asked: tuple[tuple[str, Role, str | None], ...]
+    names: frozenset[str]
+    read: tuple[str, ...]
+    signs: tuple[tuple[str, Formula], ...]
+    hypotheses: tuple[tuple[Test, Formula], ...]
+    radius: End
+
+
+@lru_cache(maxsize=1024)
+def _plan(lemma: Lemma) -> _Plan:
+    reading = Reading()
+    return _Plan(
+        tuple((p.name, p.role, _reach_of(p)) for p in lemma.given),
+        frozenset(p.name for p in lemma.given),
+        tuple(p.name for p in lemma.read),
+        tuple((p.name, formula) for p, formula in lemma.signs),
+        tuple((reading.surely(formula), formula) for formula in lemma.hypotheses),
+        reading.up(lemma.radius),
+    )
+
+
+def _reach_of(parameter: Parameter) -> str | None:
+    return parameter.reach.name if parameter.role is Role.ROUNDING else None
+
+
 def _numbers(
-    lemma: Lemma, given: Mapping[str, Given]
-) -> tuple[dict[str, FloatArray], tuple[Application, ...]]:
+    lemma: Lemma, plan: _Plan, given: Mapping[str, Given]
+) -> tuple[dict[str, Value], tuple[Application, ...]]:
     """What the lemma reads, by name, and the applications that its premises are from."""
-    names = {p.name for p in lemma.given}
-    if set(given) != names:
-        wrong = ", ".join(sorted(set(given) ^ names))
+    if given.keys() != plan.names:
+        wrong = ", ".join(sorted(given.keys() ^ plan.names))
         raise TypeError(f"lemma {lemma.name} has other parameters than it is given: {wrong}")
-    numbers: dict[str, FloatArray] = {}
+    numbers: dict[str, Value] = {}
+    reaches: dict[str, Value] = {}
     premises: list[Application] = []
-    for parameter in lemma.given:
-        value = given[parameter.name]
-        if parameter.role is Role.NUMBER:
+    for name, role, reach in plan.asked:
+        value = given[name]
+        if role is Role.NUMBER:
             if isinstance(value, Radius):
-                raise TypeError(f"parameter {parameter.name} of lemma {lemma.name} is no error")
-            numbers[parameter.name] = np.asarray(value, np.float64)
+                raise TypeError(f"parameter {name} of lemma {lemma.name} is no error")
+            numbers[name] = _value(value)
             continue
-        wanted = Rounding if parameter.role is Role.ROUNDING else Radius
+        wanted = Rounding if role is Role.ROUNDING else Radius
         if not isinstance(value, wanted):
-            raise TypeError(
-                f"parameter {parameter.name} of lemma {lemma.name} has to be a {wanted.__name__}"
-            )
-        numbers[parameter.name] = value.bound
+            raise TypeError(f"parameter {name} of lemma {lemma.name} has to be a {wanted.__name__}")
+        numbers[name] = _value(value.bound)
         premises.append(value.record)
-        if parameter.role is Role.ROUNDING and isinstance(value, Rounding):
-            numbers[parameter.reach.name] = value.reach
-    return {p.name: numbers[p.name] for p in lemma.read}, tuple(premises)
+        if reach is not None and isinstance(value, Rounding):
+            reaches[reach] = _value(value.reach)
+    numbers.update(reaches)
+    return numbers, tuple(premises)
 
 
-def _evaluated(lemma: Lemma, numbers: Mapping[str, FloatArray]) -> tuple[FloatArray, _Failed]:
+def _value(given: FloatArray | float) -> Value:
+    """One number as a float, more of them as an array."""
+    if isinstance(given, np.ndarray) and given.ndim:
+        return given if given.dtype == np.float64 else given.astype(np.float64)
+    return float(given)
+
+
+def _evaluated(plan: _Plan, numbers: Mapping[str, Value]) -> tuple[FloatArray, _Failed]:
     """The radius where all hypotheses hold, else +∞; and which did not."""
     failed = _Failed()
+    shared: Frame = {name: value for name, value in numbers.items() if isinstance(value, float)}
+    arrays = {name: value for name, value in numbers.items() if not isinstance(value, float)}
 
     def evaluated(*blocks: FloatArray) -> FloatArray:
-        read = Arrays(dict(zip(numbers, blocks, strict=True)))
-        found = read.up(lemma.radius)
-        for parameter, formula in lemma.signs:
-            block = read.given[parameter.name]
-            if block.size and not block.min() >= 0.0:
+        frame = shared | dict(zip(arrays, blocks, strict=True))
+        found = plan.radius(frame)
+        for name, formula in plan.signs:
+            value = frame[name]
+            if not (value if isinstance(value, float) else lowest(value)) >= 0.0:
                 failed.hypothesis = failed.hypothesis or formula
-                found = np.where(block >= 0.0, found, np.inf)
-        for formula in lemma.hypotheses:
-            holds = read.surely(formula)
-            if not holds.all():
+                found = np.where(np.greater_equal(value, 0.0), found, np.inf)
+        for surely, formula in plan.hypotheses:
+            holds = surely(frame)
+            if not all_of(holds):
                 failed.hypothesis = failed.hypothesis or formula
                 found = np.where(holds, found, np.inf)
-        if not is_radius(found):
-            failed.flawed = failed.flawed or bool(np.any(found < 0.0))
-            found = np.where(found >= 0.0, found, np.inf)
-        return np.broadcast_to(found, np.broadcast_shapes(*(b.shape for b in blocks)))
+        radius = np.asarray(found)
+        if not is_radius(radius):
+            failed.flawed = failed.flawed or bool(np.any(radius < 0.0))
+            radius = np.where(radius >= 0.0, radius, np.inf)
+        shape = _shape_of(blocks)
+        return radius if radius.shape == shape else np.broadcast_to(radius, shape)
 
     with np.errstate(all="ignore"):
-        bound = in_blocks(evaluated, *numbers.values()) if numbers else evaluated()
+        bound = in_blocks(evaluated, *arrays.values()) if arrays else evaluated()
     if bound.size > _MANY and not np.any(bound):
         bound = nothing(bound.shape)
-    elif any(np.may_share_memory(bound, a) for a in numbers.values()):
+    elif any(np.may_share_memory(bound, a) for a in arrays.values()):
         bound = bound.copy()  # whoever holds the number may change it
     return bound, failed
+
+
+def _shape_of(blocks: Sequence[FloatArray]) -> tuple[int, ...]:
+    shapes = {block.shape for block in blocks}
+    return shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
 
 
 def _recorded(
     lemma: Lemma,
     bound: FloatArray,
-    numbers: Mapping[str, FloatArray],
+    numbers: Iterable[Value],
     premises: tuple[Application, ...],
     failed: _Failed,
 ) -> Application:
-    place = _worst(bound)
-    read = () if place is None else tuple(_at(a, bound.shape, place) for a in numbers.values())
-    largest = 0.0 if place is None else float(bound[place])
+    place = int(bound.argmax()) if bound.size else None
+    read = () if place is None else tuple(_at(a, bound.shape, place) for a in numbers)
+    largest = 0.0 if place is None else float(bound.item(place))
     return Application(lemma, read, largest, bound.size, premises, failed.hypothesis, failed.flawed)
 
 
@@ -393,14 +449,14 @@ def unchecked(bound: FloatArray, *cited: str, of: Sequence[Radius] = ()) -> Radi
     clean = _clean(bound)
     if clean is bound and any(bound.strides):
         clean = bound.copy()
-    largest = float(np.max(_once(clean), initial=0.0))
+    largest = max(highest(_once(clean)), 0.0)
     premises = tuple(radius.record for radius in of)
     record = Application(None, (), largest, clean.size, premises, None, flawed, cited)
     return Radius(_KEY, clean, record)
 
 
 def _following(lemma: Lemma, bound: FloatArray, premises: tuple[Application, ...]) -> Application:
-    largest = float(np.max(_once(bound), initial=0.0))
+    largest = max(highest(_once(bound)), 0.0)
     return Application(lemma, (), largest, bound.size, premises)
 
 
@@ -410,26 +466,19 @@ def _clean(bound: FloatArray) -> FloatArray:
 
 def _once(held: FloatArray) -> FloatArray:
     """One number that stands for all is read once."""
-    return held if any(held.strides) else held[(slice(1),) * held.ndim]
+    return held if held.size < 2 or any(held.strides) else held[(slice(1),) * held.ndim]
 
 
-def _worst(bound: FloatArray) -> tuple[int, ...] | None:
-    """Where the largest number is; None if there is none."""
-    if not bound.size:
-        return None
-    if not any(bound.strides):
-        return (0,) * bound.ndim
-    return tuple(int(i) for i in np.unravel_index(int(np.argmax(bound)), bound.shape))
-
-
-def _at(a: FloatArray, shape: tuple[int, ...], place: tuple[int, ...]) -> float:
-    """The number that broadcasting puts at this place."""
-    skipped = len(shape) - a.ndim
-    own = (0 if n == 1 else i for i, n in zip(place[skipped:], a.shape, strict=True))
-    return float(a[tuple(own)])
+def _at(value: Value, shape: tuple[int, ...], place: int) -> float:
+    """The number that broadcasting puts at this place, counted along the rows of the shape."""
+    if isinstance(value, float):
+        return value
+    if value.shape == shape:
+        return float(value.item(place))
+    return float(np.broadcast_to(value, shape).item(place))
 
 
 def _restored(bound: FloatArray, cited: tuple[str, ...], flawed: bool) -> Radius:
     clean = _clean(bound)
-    largest = float(np.max(_once(clean), initial=0.0))
+    largest = max(highest(_once(clean)), 0.0)
     return Radius(_KEY, clean, Application(None, (), largest, clean.size, (), None, flawed, cited))

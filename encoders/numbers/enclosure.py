@@ -13,6 +13,7 @@ callers that may meet either silence numpy's warnings.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -41,7 +42,7 @@ def gamma(terms: int) -> float:
 def in_blocks(f: Callable[..., FloatArray], *arguments: FloatArray | float) -> FloatArray:
     """f of arrays that broadcast, f working element by element; large ones in pieces, so that what
     f needs on the way stays in the processor's cache."""
-    arrays = [np.asarray(a, dtype=np.float64) for a in arguments]
+    arrays = [np.asarray(a, np.float64) for a in arguments]
     if _are_small(arrays):
         return f(*arrays)
     return all_in_blocks(lambda *blocks: (f(*blocks),), *arrays)[0]
@@ -91,13 +92,29 @@ def _flat(a: FloatArray, shape: tuple[int, ...]) -> FloatArray:
 
 
 def nothing(shape: tuple[int, ...]) -> FloatArray:
-    """Zeros, read only, that take no memory."""
-    return np.broadcast_to(0.0, shape)
+    """Zeros, read only, that take no memory to speak of."""
+    if math.prod(shape) > _MANY:
+        return np.broadcast_to(0.0, shape)
+    zeros = np.zeros(shape)
+    zeros.flags.writeable = False
+    return zeros
 
 
 def some(a: FloatArray) -> bool:
     """Whether a number is not 0; one that stands for all is read once."""
-    return bool(np.any(a if any(a.strides) else a[(slice(1),) * a.ndim]))
+    if a.size > 1 and not any(a.strides):
+        return bool(a.item(0) != 0.0)
+    return bool(a.size) and (highest(a) != 0.0 or lowest(a) != 0.0)
+
+
+def lowest(x: FloatArray) -> float:
+    """The least number, NaN if there is one, +∞ of none: `min`, and quicker of few."""
+    return float(x.item(x.argmin())) if x.size else float("inf")
+
+
+def highest(x: FloatArray) -> float:
+    """The greatest number, NaN if there is one, −∞ of none: `max`, and quicker of few."""
+    return float(x.item(x.argmax())) if x.size else -float("inf")
 
 
 def add_up(a: FloatArray | float, b: FloatArray | float) -> FloatArray:
@@ -111,7 +128,7 @@ def add_up(a: FloatArray | float, b: FloatArray | float) -> FloatArray:
 
 def _add_up(a: FloatArray, b: FloatArray) -> FloatArray:
     s = np.asarray(a + b)
-    if s.size > _MANY and np.min(s) >= 0.0:
+    if s.size > _MANY and lowest(s) >= 0.0:
         s *= _ABOVE
         return s
     up = np.abs(s)
@@ -141,13 +158,12 @@ def multiply_up(a: FloatArray, b: FloatArray | float) -> FloatArray:
 
 def _multiply_up(a: FloatArray, b: FloatArray) -> FloatArray:
     p = np.asarray(a * b)
-    many = p.size > _MANY and bool(np.max(p) < np.inf)
+    many = p.size > _MANY and highest(p) < np.inf
     if many and not np.any((a != 0) & (p < _NORMAL)):  # neither negative nor near underflow
         p *= _ABOVE
         return p
     zero = (a == 0) | (b == 0)
-    up = np.abs(p)
-    if not many or not np.max(up) < np.inf:
+    if not many or not (up := np.abs(p)).max() < np.inf:
         return np.where(zero, 0.0, np.nextafter(p, np.inf))
     # Quicker where there are many: the next number is at most 2U|p| or, if p is subnormal, 2^-1074
     # away.
@@ -176,31 +192,34 @@ def sum_up(a: FloatArray, axis: int | tuple[int, ...] | None = None) -> FloatArr
 def dot_up(weights: FloatArray, values: FloatArray) -> FloatArray:
     """Upper bounds on |c|·v for functionals c of shape (k, *shape) and v ≥ 0 of that shape."""
     flat = values.reshape(-1)
-    if not np.any(flat):
+    if not some(flat):
         return np.zeros(weights.shape[0])
     rows = weights.reshape(weights.shape[0], -1)
-    unbounded = ~np.isfinite(flat)
-    reached = np.zeros(rows.shape[0], dtype=np.bool_)
-    if np.any(unbounded):
+    reached = None
+    if not (highest(flat) < np.inf and lowest(flat) > -np.inf):
         # 0·∞: an unbounded element with weight zero must not poison the row.
+        unbounded = ~np.isfinite(flat)
         reached = np.any(rows[:, unbounded] != 0, axis=1)
         flat = np.where(unbounded, 0.0, flat)
     step = max(_BLOCK // max(rows.shape[0], 1), 2**10)  # columns, few enough to stay in the cache
-    pieces = [slice(start, start + step) for start in range(0, rows.shape[1], step)]
     with np.errstate(invalid="ignore", over="ignore"):
-        total = sum((np.abs(rows[:, p]) @ flat[p] for p in pieces), np.zeros(rows.shape[0]))
+        total = np.abs(rows[:, :step]) @ flat[:step]
+        for start in range(step, rows.shape[1], step):
+            total += np.abs(rows[:, start : start + step]) @ flat[start : start + step]
         total *= 1.0 + gamma(2 * rows.shape[1] + 4)
-    lost = np.where(_all_zero(rows, total), 0.0, 2.0 * rows.shape[1] * SMALLEST)
-    return np.where(reached, np.inf, add_up(total, lost))
+    total = add_up(total, _underflowing(rows, total))
+    return total if reached is None else np.where(reached, np.inf, total)
 
 
-def _all_zero(rows: FloatArray, total: FloatArray) -> BoolArray:
-    """Which functionals are zero, of which those are asked whose `total` is: it may be by
-    underflow."""
+def _underflowing(rows: FloatArray, total: FloatArray) -> FloatArray | float:
+    """What products of these functionals may lose to underflow; zero ones, of which those are asked
+    whose `total` is zero, lose nothing."""
+    lost: float = 2.0 * rows.shape[1] * SMALLEST
+    if lowest(total) > 0.0:
+        return lost
     zero: BoolArray = total == 0.0
-    if np.any(zero):
-        zero[zero] = ~np.any(rows[zero], axis=1)
-    return zero
+    zero[zero] = ~np.any(rows[zero], axis=1)
+    return np.asarray(np.where(zero, 0.0, lost))
 
 
 def inner_up(weights: FloatArray, values: FloatArray) -> FloatArray:
@@ -208,14 +227,16 @@ def inner_up(weights: FloatArray, values: FloatArray) -> FloatArray:
     element of v is, or where it is no number."""
     rows = weights.reshape(weights.shape[0], -1)
     flat = values.reshape(-1)
-    if not np.any(flat):
+    if not some(flat):
         return np.zeros(rows.shape[0])
     size = dot_up(rows, np.abs(flat))
     slack = size * gamma(rows.shape[1] + 1)
-    tiny = np.where(size == 0.0, 0.0, rows.shape[1] * SMALLEST)
+    tiny: FloatArray | float = rows.shape[1] * SMALLEST
+    if not lowest(size) > 0.0:
+        tiny = np.where(size == 0.0, 0.0, tiny)
     with np.errstate(invalid="ignore"):
         total = add_up(add_up(rows @ flat, slack), tiny)
-    return np.where(np.isnan(total), np.inf, total)
+    return np.where(np.isnan(total), np.inf, total) if np.isnan(lowest(total)) else total
 
 
 @dataclass(frozen=True)
@@ -293,7 +314,7 @@ class LinearPart:
 
     def magnitude_up(self, values: FloatArray) -> FloatArray:
         """An upper bound on |M_true|·v for one v ≥ 0 of the input's shape."""
-        largest = float(np.max(values, initial=0.0))
+        largest = max(highest(values), 0.0)
         if largest == 0.0:
             return np.zeros_like(self.apply_abs(values[None])[0])
         if not largest < np.inf:

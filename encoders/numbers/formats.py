@@ -33,17 +33,17 @@ class FloatFormat:
     emin: int
     emax: int
 
-    @property
+    @cached_property
     def unit_roundoff(self) -> Fraction:
         """u = 2^−p, half the spacing of numbers from 1 to 2."""
         return Fraction(1, 2**self.precision)
 
-    @property
+    @cached_property
     def smallest_normal(self) -> Fraction:
         """2^emin."""
         return power_of_two(self.emin)
 
-    @property
+    @cached_property
     def smallest_subnormal(self) -> Fraction:
         """2^(emin − p + 1), the spacing of subnormal numbers."""
         return power_of_two(self.emin - self.precision + 1)
@@ -58,7 +58,7 @@ class FloatFormat:
         """`largest_finite` as a float64; of no wider format."""
         return float(self.largest_finite)
 
-    @property
+    @cached_property
     def overflow_threshold(self) -> Fraction:
         """Least magnitude that rounds to infinity: largest_finite plus half an ulp."""
         return (2 - self.unit_roundoff) * power_of_two(self.emax)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from encoders.numbers.enclosure import FloatArray
+from encoders.numbers.enclosure import FloatArray, lowest
 
 
 def is_radius(bound: FloatArray) -> bool:
     """Is every number at least 0 (NaN is not)? One that stands for all is read once."""
-    held = bound if any(bound.strides) else bound[(slice(1),) * bound.ndim]
-    return not held.size or bool(np.min(held) >= 0.0)
+    if bound.size > 1 and not any(bound.strides):
+        return bool(bound.item(0) >= 0.0)
+    return lowest(bound) >= 0.0
 
 
 def radius_of(bound: FloatArray) -> FloatArray:

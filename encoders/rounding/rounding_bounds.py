@@ -38,7 +38,9 @@ from encoders.numbers.enclosure import (
     FloatArray,
     Interval,
     add_up,
+    highest,
     in_blocks,
+    lowest,
     multiply_up,
 )
 from encoders.numbers.formats import BINARY32, FloatFormat
@@ -206,8 +208,10 @@ def beyond(magnitude: FloatArray, error: FloatArray) -> FloatArray:
 
 def below(x: Interval, tiny: float) -> Radius:
     """How far numbers in a range move if those smaller than `tiny` may become zero."""
+    if lowest(x.lo) >= tiny or highest(x.hi) <= -tiny:
+        return exactly_zero(UNTOUCHED, x.shape)
     touched = (x.lo < tiny) & (x.hi > -tiny)
-    if not np.any(touched) or not np.any(touched & ((x.lo != 0.0) | (x.hi != 0.0))):
+    if not touched.any() or not (touched & ((x.lo != 0.0) | (x.hi != 0.0))).any():
         return exactly_zero(UNTOUCHED, touched.shape)
     return apply(OPERAND_LOSS, lo=x.lo, hi=x.hi, tiny=tiny)
 
@@ -294,7 +298,7 @@ def any_order_sum(
     # Where it closes with the relative error of a rounding in place of half an ulp, as it does
     # unless sums are very long, what half an ulp then asks for is a bound too.
     found = sum_.closed(in_blocks(sum_.guess, partial, additions, products.bound))
-    if np.all(np.isfinite(found.bound)):
+    if found.largest < np.inf:
         return found
     error = products.bound
     with np.errstate(over="ignore", invalid="ignore"):
@@ -435,7 +439,7 @@ def no_overflow(r: Rounder, magnitude: FloatArray) -> Precondition:
     Rounding is monotone and takes the threshold beyond every number below it, so it makes no
     difference whether the results are meant before they are rounded or after.
     """
-    largest = float(np.max(magnitude, initial=0.0))
+    largest = max(highest(magnitude), 0.0)
     limit = r.format.overflow_threshold
     return Precondition(
         OVERFLOW,
@@ -454,7 +458,7 @@ def finish(r: Rounder, radius: Radius, magnitude: FloatArray) -> RoundingBound:
     """A rounding bound that is infinite unless overflow is excluded."""
     condition = no_overflow(r, magnitude)
     if not r.exact:
-        largest = float(np.max(magnitude, initial=0.0))
+        largest = max(highest(magnitude), 0.0)
         radius = apply(WITHIN_RANGE, e=radius, M=largest, limit=_largest_below(r.format))
     return RoundingBound(radius.unless(not condition.holds), (condition,))
 

@@ -18,7 +18,7 @@ import numpy as np
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.differences import GIVEN_ERROR, PULLED_BACK, TRUTH_VALUES
 from encoders.lemmas.kernel import apply
-from encoders.numbers.enclosure import FloatArray, Interval, any_in_blocks
+from encoders.numbers.enclosure import FloatArray, Interval, lowest
 from encoders.numbers.radius import is_negative, is_radius, largest_radius, radius_of
 from encoders.operator import RoundingBound
 from encoders.program import Step, forward, program_of
@@ -478,14 +478,14 @@ def _chunks(graph: Graph, rows: Rows, copies: int) -> list[Rows]:
 
 def _sound(range_: Interval) -> Interval:
     """NaN, from ∞ − ∞, means that nothing is known."""
-    unknown = any_in_blocks(np.isnan, range_.lo)
+    unknown = np.isnan(lowest(range_.lo))
     lo = np.where(np.isnan(range_.lo), -np.inf, range_.lo) if unknown else range_.lo
     return Interval(lo, _known(range_.hi))
 
 
 def _known(bound: FloatArray) -> FloatArray:
     """An upper bound, infinite where it is NaN."""
-    return np.where(np.isnan(bound), np.inf, bound) if any_in_blocks(np.isnan, bound) else bound
+    return np.where(np.isnan(bound), np.inf, bound) if np.isnan(lowest(bound)) else bound
 
 
 def _costs_of_worst(
