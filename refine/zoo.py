@@ -1,8 +1,9 @@
 """The zoo: bugs that people shipped, each a right and a wrong graph with the answer expected.
 
 An entry is a folder with `right.onnx`, `wrong.onnx` and `entry.toml`. The wrong graph is compared
-with the right one, or, where the bug is one of arithmetic, held against its own real semantics or
-against itself in a batch; the right graph is asked the same about itself, and must be `verified`.
+with the right one, or, where the bug is one of arithmetic, held against its own real semantics,
+against itself in a batch, or against a claim about what runs; the right graph is asked the same
+about itself, and must be `verified`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from encoders.arithmetic.handling import handling_of
 from encoders.contract.presets import EXACT
 from onnx_import import load
 from onnx_import.errors import ModelError
-from refine.api import check_model, diff_models
+from refine.api import check, check_model, diff_models
 from refine.claims.kinds.batch_invariance import batch_invariance
 from refine.claims.options import Options
 from refine.common.toml_file import read_toml
@@ -41,11 +42,12 @@ _INPUTS_SHOWN = 8
 
 class Command(Enum):
     """What is asked: does the wrong graph differ from the right one, from its own meaning, or from
-    itself in a batch?"""
+    itself in a batch, or does it break a claim about what runs?"""
 
     DIFF = "diff"
     CHECK = "check"
     BATCH_INVARIANT = "batch-invariant"
+    CLAIM = "claim"
 
 
 class CrossCheck(Enum):
@@ -57,8 +59,8 @@ class CrossCheck(Enum):
 
 @dataclass(frozen=True)
 class Entry:
-    """The header of one entry. `eps`, `contract` and `input` are as the command line takes them,
-    but that a contract file lies in the folder of the entry.
+    """The header of one entry. `eps`, `claim`, `contract` and `input` are as the command line takes
+    them, but that a contract file lies in the folder of the entry. A `claim` has no `eps`.
 
     `contract` is that of the graph in question; `spec_contract` is that of the right graph it is
     compared with. Under `exact` a graph is read over the reals. `sources` say where the bug of the
@@ -69,8 +71,9 @@ class Entry:
     story: str
     expected: Verdict
     command: Command
-    eps: str
     input: tuple[str, ...]
+    eps: str = ""
+    claim: str = ""
     contract: str = "ieee-any"
     spec_contract: str = EXACT.name
     z3: CrossCheck = CrossCheck.NONE
@@ -130,11 +133,15 @@ def _entry(table: Mapping[str, Any]) -> Entry:
     """Raises ValueError for a key that is unknown or missing, or a value that has no meaning."""
     given = {key.replace("-", "_"): value for key, value in table.items()}
     known = {field.name for field in fields(Entry)}
-    required = {"title", "story", "expected", "command", "eps", "input"}
+    required = {"title", "story", "expected", "command", "input"}
+    if "command" in given:
+        required.add("claim" if given["command"] == Command.CLAIM.value else "eps")
     for key in sorted(given.keys() - known):
         raise ValueError(f"there is no key '{key}'")
     for key in sorted(required - given.keys()):
         raise ValueError(f"the key '{key}' is missing")
+    for key in sorted({"claim", "eps"} & (given.keys() - required)):
+        raise ValueError(f"the key '{key}' means nothing beside the command '{given['command']}'")
     for key, value in given.items():
         listed = key in _LISTS
         kind = list if listed else str
@@ -167,6 +174,17 @@ def _asked(entry: Entry, folder: Path, graph: str, seed: int) -> Result:
         contract_of(str(folder / name) if name.endswith(".toml") else name)
         for name in (entry.contract, entry.spec_contract)
     )
+    if entry.command is Command.CLAIM:
+        return check(
+            folder / graph,
+            input=entry.input,
+            claim=entry.claim,
+            contract=contract,
+            budget=_BUDGET,
+            seed=seed,
+            z3=entry.z3.value,
+            conform=False,
+        )
     if entry.command is Command.CHECK:
         return check_model(folder / graph, domain, entry.eps, contract, options)
     if entry.command is Command.BATCH_INVARIANT:
