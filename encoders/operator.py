@@ -26,7 +26,7 @@ from encoders.contract.contract import RuntimeContract
 from encoders.functions.curve import Number
 from encoders.functions.function import Function
 from encoders.lemmas.kernel import Radius
-from encoders.numbers.enclosure import Interval
+from encoders.numbers.enclosure import Interval, add_up, dot_up, inner_up
 from encoders.numbers.formats import FloatFormat
 from encoders.site import Element
 from encoders.site import Site as Site
@@ -98,6 +98,35 @@ class Contribution:
 
 
 @dataclass(frozen=True)
+class Carry:
+    """How functionals c of a node's output are carried to its inputs, and what that costs.
+
+    `coefficients(c)` are those on the variable inputs; c·out is at most what these give, plus
+    c·exact + max(c, 0)·above + min(c, 0)·below + |c|·around + least, arrays of the output's shape.
+    """
+
+    coefficients: Callable[[FloatArray], tuple[FloatArray, ...]]
+    around: FloatArray
+    exact: FloatArray | None = None
+    above: FloatArray | None = None
+    below: FloatArray | None = None
+    least: float | None = None
+
+    def __call__(self, c: FloatArray, kept: int = 0) -> Contribution:
+        """Functionals (k, *output shape) carried; over the first `kept` axes of the output costs
+        are not summed (`dot_up`): positions there belong to different functionals."""
+        cost = dot_up(c, self.around, kept)
+        if self.exact is not None:
+            cost = add_up(inner_up(c, self.exact, kept), cost)
+        if self.above is not None and self.below is not None:
+            high = inner_up(np.maximum(c, 0.0), self.above, kept)
+            cost = add_up(add_up(high, inner_up(np.minimum(c, 0.0), self.below, kept)), cost)
+        if self.least is not None:
+            cost = add_up(cost, self.least)
+        return Contribution(self.coefficients(c), cost)
+
+
+@dataclass(frozen=True)
 class SlopeChoice:
     """What a pull-back does at one node, per functional; arrays (k, *shape).
 
@@ -146,12 +175,14 @@ class ValueMap:
     """Real values through a node: their range, and functionals pulled back.
 
     `backward(c)` takes (k, *output shape) and bounds c·f(x) from above over the input ranges.
-    `choice` is filled where the relaxation leaves slopes to choose.
+    `choice` is filled where the relaxation leaves slopes to choose; `carry` where what `backward`
+    does is no more than a `Carry`.
     """
 
     range: Interval
     backward: Callable[[FloatArray], Contribution]
     choice: FreeSlopes | None = None
+    carry: Callable[[], Carry] | None = None
 
 
 @dataclass(frozen=True)
@@ -171,6 +202,7 @@ class DifferenceMap:
     backward: Callable[[FloatArray], Contribution]
     unstable: npt.NDArray[np.bool_] | None = None
     fixed: Callable[[FloatArray, FloatArray, npt.NDArray[np.bool_]], Contribution] | None = None
+    carry: Callable[[], Carry] | None = None
 
     @property
     def flawed(self) -> bool:
@@ -302,10 +334,13 @@ class Operator:
     constants of the node with only these columns of what it reads and writes, None where it cannot
     be cut down (`encoders.relaxations.narrowing`). `dtypes` are the types of its numbers (of a
     condition's, those that are compared or chosen). `exact_integer_sums` says that it takes sums of
-    products of integers to be exact. `formulas` counts the formulas by which runtimes compute
-    it: the rounding bound covers all, and `runtime` is one of them. `notes(site)` says where
-    runtimes are known to part from the specification here. What searches, comparisons and
-    schedules may know of it is in `breaks`, `jump`, `likeness` and `sums` (`encoders.traits`).
+    products of integers to be exact. `rowwise(site)`: where all that varies has a first axis of
+    length 1 and gets more rows along it, each row of the result comes of the same row alone, as it
+    did before; a scalar formula per element need not say so (refine/bounds/widened.py). `formulas`
+    counts the formulas by which runtimes compute it: the rounding bound covers all, and `runtime`
+    is one of them. `notes(site)` says where runtimes are known to part from the specification here.
+    What searches, comparisons and schedules may know of it is in `breaks`, `jump`, `likeness` and
+    `sums` (`encoders.traits`).
     """
 
     name: str
@@ -336,6 +371,7 @@ class Operator:
         | None
     ) = None
     exact_integer_sums: bool = False
+    rowwise: Callable[[Site], bool] = field(default=lambda site: False)
     formulas: int = 1
     notes: Callable[[Site], tuple[str, ...]] = field(default=lambda site: ())
     breaks: Breaks = NOWHERE

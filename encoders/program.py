@@ -33,13 +33,16 @@ Arrived = TypeVar("Arrived")
 @dataclass(frozen=True)
 class Step:
     """One node, resolved. `reads` are the tensors among its inputs that vary, by input position (a
-    tensor that is read twice is there twice), and `writes` its outputs, omitted ones left out."""
+    tensor that is read twice is there twice), and `writes` its outputs, omitted ones left out.
+    `runs_at` is where the node stands as it runs, if that is another site than the one whose
+    tensors are bounded: rules of a contract ask of that."""
 
     node: Node
     operator: Operator
     site: Site
     reads: tuple[str, ...]
     writes: tuple[str, ...]
+    runs_at: Site | None = None
 
     @property
     def name(self) -> str:
@@ -50,6 +53,11 @@ class Step:
     def output(self) -> str:
         """The first tensor that it writes."""
         return self.writes[0]
+
+    @property
+    def running(self) -> Site:
+        """Where the node stands as it runs."""
+        return self.site if self.runs_at is None else self.runs_at
 
     @property
     def constants(self) -> dict[str, Array]:

@@ -116,7 +116,8 @@ def reshaping_operator(
         shape = site.type_of(0).shape
         return lambda v: v.reshape(v.shape[0], *shape)
 
-    return replace(movement_operator(name, since, forward, backward, check), likeness=likeness)
+    made = movement_operator(name, since, forward, backward, check)
+    return replace(made, likeness=likeness, rowwise=lambda site: site.variable == (0,))
 
 
 def require_constants(site: Site, positions: Sequence[int]) -> None:

@@ -189,8 +189,14 @@ def sum_up(a: FloatArray, axis: int | tuple[int, ...] | None = None) -> FloatArr
     return np.asarray(total * (1.0 + gamma(2 * terms + 4)))
 
 
-def dot_up(weights: FloatArray, values: FloatArray) -> FloatArray:
-    """Upper bounds on |c|·v for functionals c of shape (k, *shape) and v ≥ 0 of that shape."""
+def dot_up(weights: FloatArray, values: FloatArray, kept: int = 0) -> FloatArray:
+    """Upper bounds on |c|·v for functionals c of shape (k, *shape) and v ≥ 0 of that shape.
+
+    Over the first `kept` axes of v nothing is summed: each position there has functionals of its
+    own, and the bounds have the shape (k, *those axes).
+    """
+    if kept:
+        return _dots_up(weights, values, kept)
     flat = values.reshape(-1)
     if not some(flat):
         return np.zeros(weights.shape[0])
@@ -211,31 +217,65 @@ def dot_up(weights: FloatArray, values: FloatArray) -> FloatArray:
     return total if reached is None else np.where(reached, np.inf, total)
 
 
+def _dots_up(weights: FloatArray, values: FloatArray, kept: int) -> FloatArray:
+    """`dot_up` of many values, whose functionals are multiplied at once."""
+    rows, flat = _apart(weights, values, kept)
+    shape = weights.shape[: 1 + kept]
+    if not some(flat):
+        return np.zeros(shape)
+    reached = None
+    if not highest(flat) < np.inf:
+        unbounded = ~np.isfinite(flat)
+        reached = np.any((rows != 0) & unbounded, axis=2)
+        flat = np.where(unbounded, 0.0, flat)
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = _sums(np.abs(rows), flat)
+        total *= 1.0 + gamma(2 * flat.shape[1] + 4)
+    total = add_up(total, _underflowing(rows, total))
+    return (total if reached is None else np.where(reached, np.inf, total)).reshape(shape)
+
+
+def _apart(weights: FloatArray, values: FloatArray, kept: int) -> tuple[FloatArray, FloatArray]:
+    """Functionals (k, n, elements) of values (n, elements), one set for each of n positions."""
+    many = int(np.prod(values.shape[:kept], dtype=np.int64))
+    terms = int(np.prod(values.shape[kept:], dtype=np.int64))
+    return weights.reshape(weights.shape[0], many, terms), values.reshape(many, terms)
+
+
+def _sums(rows: FloatArray, flat: FloatArray) -> FloatArray:
+    """Σ over the last axis, (k, n)."""
+    return np.asarray(np.matmul(rows.swapaxes(0, 1), flat[:, :, None])[:, :, 0].T)
+
+
 def _underflowing(rows: FloatArray, total: FloatArray) -> FloatArray | float:
     """What products of these functionals may lose to underflow; zero ones, of which those are asked
     whose `total` is zero, lose nothing."""
-    lost: float = 2.0 * rows.shape[1] * SMALLEST
+    lost: float = 2.0 * rows.shape[-1] * SMALLEST
     if lowest(total) > 0.0:
         return lost
     zero: BoolArray = total == 0.0
-    zero[zero] = ~np.any(rows[zero], axis=1)
+    zero[zero] = ~np.any(rows[zero], axis=-1)
     return np.asarray(np.where(zero, 0.0, lost))
 
 
-def inner_up(weights: FloatArray, values: FloatArray) -> FloatArray:
+def inner_up(weights: FloatArray, values: FloatArray, kept: int = 0) -> FloatArray:
     """Upper bounds on c·v for functionals c of shape (k, *shape) and signed v: infinite where an
-    element of v is, or where it is no number."""
-    rows = weights.reshape(weights.shape[0], -1)
-    flat = values.reshape(-1)
+    element of v is, or where it is no number. `kept` as in `dot_up`."""
+    if kept:
+        rows, flat = _apart(weights, values, kept)
+    else:
+        rows, flat = weights.reshape(weights.shape[0], -1), values.reshape(-1)
+    shape = weights.shape[: 1 + kept]
     if not some(flat):
-        return np.zeros(rows.shape[0])
-    size = dot_up(rows, np.abs(flat))
-    slack = size * gamma(rows.shape[1] + 1)
-    tiny: FloatArray | float = rows.shape[1] * SMALLEST
+        return np.zeros(shape)
+    size = dot_up(weights, np.abs(values), kept)
+    slack = size * gamma(flat.shape[-1] + 1)
+    tiny: FloatArray | float = flat.shape[-1] * SMALLEST
     if not lowest(size) > 0.0:
         tiny = np.where(size == 0.0, 0.0, tiny)
     with np.errstate(invalid="ignore"):
-        total = add_up(add_up(rows @ flat, slack), tiny)
+        sums = _sums(rows, flat).reshape(shape) if kept else rows @ flat
+        total = add_up(add_up(sums, slack), tiny)
     return np.where(np.isnan(total), np.inf, total) if np.isnan(lowest(total)) else total
 
 

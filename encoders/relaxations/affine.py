@@ -24,15 +24,13 @@ from encoders.numbers.enclosure import (
     add_down,
     add_up,
     all_in_blocks,
-    dot_up,
     gamma,
-    inner_up,
     midpoint_radius,
     multiply_up,
     nothing,
     some,
 )
-from encoders.operator import Contribution, DifferenceMap, Site, ValueMap, remembered
+from encoders.operator import Carry, DifferenceMap, Site, ValueMap, remembered
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,10 @@ class AffineMap:
     parts: tuple[LinearPart, ...]
     bias: FloatArray
     bias_radius: FloatArray
+
+    def adjoint(self, c: FloatArray) -> tuple[FloatArray, ...]:
+        """Functionals of y as functionals of every x, the bias left out."""
+        return tuple(part.adjoint(c) for part in self.parts)
 
 
 def affine_map(
@@ -58,17 +60,13 @@ def affine_values(
     """Range and pull-back of real values through an affine map; `range_` if it is known."""
 
     @cache  # not before a functional is pulled back
-    def errors() -> tuple[FloatArray, float]:
-        return _adjoint_errors(affine, [r.magnitude for r in ranges], affine.bias_radius)
+    def carry() -> Carry:
+        magnitudes = [r.magnitude for r in ranges]
+        rho, underflow = _adjoint_errors(affine, magnitudes, affine.bias_radius)
+        return Carry(affine.adjoint, rho, exact=affine.bias, least=underflow)
 
-    def backward(c: FloatArray) -> Contribution:
-        rho, underflow = errors()
-        constant = add_up(inner_up(c, affine.bias), dot_up(c, rho))
-        return Contribution(
-            tuple(part.adjoint(c) for part in affine.parts), add_up(constant, underflow)
-        )
-
-    return ValueMap(_range(affine, ranges) if range_ is None else range_, backward)
+    whole = _range(affine, ranges) if range_ is None else range_
+    return ValueMap(whole, lambda c: carry()(c), carry=carry)
 
 
 def _adjoint_errors(
@@ -148,16 +146,11 @@ def affine_differences(affine: AffineMap, errors: Sequence[Radius]) -> Differenc
     radius = reduce(operator.add, moved) if moved else exactly_zero(EXACT, affine.bias.shape)
 
     @cache
-    def charges() -> tuple[FloatArray, float]:
-        return _adjoint_errors(affine, [e.bound for e in errors], np.zeros(radius.shape))
+    def carry() -> Carry:
+        rho, underflow = _adjoint_errors(affine, [e.bound for e in errors], np.zeros(radius.shape))
+        return Carry(affine.adjoint, rho, least=underflow)
 
-    def backward(c: FloatArray) -> Contribution:
-        rho, underflow = charges()
-        return Contribution(
-            tuple(part.adjoint(c) for part in affine.parts), add_up(dot_up(c, rho), underflow)
-        )
-
-    return DifferenceMap(radius, backward)
+    return DifferenceMap(radius, lambda c: carry()(c), carry=carry)
 
 
 def affine_semantics(

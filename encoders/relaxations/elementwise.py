@@ -24,6 +24,7 @@ from encoders.numbers.enclosure import (
     multiply_up,
 )
 from encoders.operator import (
+    Carry,
     Contribution,
     DifferenceMap,
     FreeSlopes,
@@ -50,32 +51,34 @@ def secant_of_slopes(low: FloatArray, high: FloatArray, error: FloatArray) -> Se
 
 def elementwise_values(range_: Interval, bounds: LinearBounds, x: Interval) -> ValueMap:
     """Real values through linear bounds."""
-    return ValueMap(range_, through_linear_bounds(lambda: bounds, x))
+    return through_linear_bounds(range_, lambda: bounds, x)
 
 
 def through_linear_bounds(
-    bounds_of: Callable[[], LinearBounds], x: Interval
-) -> Callable[[FloatArray], Contribution]:
-    """Pull functionals of f(x) back through its linear bounds.
+    range_: Interval,
+    bounds_of: Callable[[], LinearBounds],
+    x: Interval,
+    choice: FreeSlopes | None = None,
+) -> ValueMap:
+    """Real values in a range, functionals of f(x) pulled back through its linear bounds.
 
     A product c·slope carries a relative error of at most U and the sum of the two of another U
     (one of the two summands is zero), charged at the largest |x|.
     """
 
     @cache
-    def charge() -> FloatArray:
+    def carry() -> Carry:
         bounds = bounds_of()
         slope = np.maximum(np.abs(bounds.low_slope), np.abs(bounds.high_slope))
-        return multiply_up(multiply_up(slope, _finite(x.magnitude)), 4 * UNIT)
+        charge = multiply_up(multiply_up(slope, _finite(x.magnitude)), 4 * UNIT)
 
-    def backward(c: FloatArray) -> Contribution:
-        bounds = bounds_of()
-        positive, negative = np.maximum(c, 0.0), np.minimum(c, 0.0)
-        coefficients = positive * bounds.high_slope + negative * bounds.low_slope
-        constant = add_up(inner_up(positive, bounds.high), inner_up(negative, bounds.low))
-        return Contribution((coefficients,), add_up(constant, dot_up(c, charge())))
+        def coefficients(c: FloatArray) -> tuple[FloatArray, ...]:
+            high, low = np.maximum(c, 0.0), np.minimum(c, 0.0)
+            return (high * bounds.high_slope + low * bounds.low_slope,)
 
-    return backward
+        return Carry(coefficients, charge, above=bounds.high, below=bounds.low)
+
+    return ValueMap(range_, lambda c: carry()(c), choice, carry)
 
 
 def free_slopes(
@@ -138,8 +141,12 @@ def elementwise_differences(
         steepest = np.maximum(1.0, np.abs(below))
         return np.where(np.asarray(below) == 0, 0.0, multiply_up(4 * UNIT * steepest, error))
 
+    @cache
+    def carry() -> Carry:
+        return Carry(lambda c: (c * middle,), charge())
+
     def backward(c: FloatArray) -> Contribution:
-        return Contribution((c * middle,), dot_up(c, charge()))
+        return carry()(c)
 
     def fixed(c: FloatArray, share: FloatArray, at: BoolArray) -> Contribution:
         slope = share + (1.0 - share) * below
@@ -149,8 +156,8 @@ def elementwise_differences(
         return Contribution((c * np.where(at, slope, middle),), cost)
 
     if unstable is None:
-        return DifferenceMap(radius, backward)
-    return DifferenceMap(radius, backward, unstable, fixed)
+        return DifferenceMap(radius, backward, carry=carry)
+    return DifferenceMap(radius, backward, unstable, fixed, carry)
 
 
 def _product_error(middle: FloatArray) -> FloatArray:

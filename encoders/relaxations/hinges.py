@@ -68,7 +68,7 @@ def hinge_values(below: FloatArray, x: Interval) -> ValueMap:
     def bounds() -> LinearBounds:
         return hinge_relaxation(below, x)
 
-    return ValueMap(range_, through_linear_bounds(bounds, x), free_slopes(bounds, kink, x, below))
+    return through_linear_bounds(range_, bounds, x, free_slopes(bounds, kink, x, below))
 
 
 def hinge_differences(below: FloatArray, x: Interval, given: Radius) -> DifferenceMap:

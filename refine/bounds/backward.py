@@ -28,7 +28,7 @@ from encoders.numbers.enclosure import (
     inner_up,
     midpoint_radius,
 )
-from encoders.operator import DifferenceMap, SlopeChoice, ValueMap
+from encoders.operator import Carry, DifferenceMap, SlopeChoice, ValueMap
 from encoders.program import Program, Step, backward
 from onnx_import.graph import Graph
 
@@ -38,7 +38,9 @@ class Maps:
     """What is known of every tensor and node so far: the facts a pull-back rests on.
 
     `radii` are the bounds that the kernel gives, `errors` and `local` their numbers. `flaws` names
-    the nodes of which a bound was negative before it passed the gate.
+    the nodes of which a bound was negative before it passed the gate. Along the first `kept` axes
+    of every tensor lie boxes that know nothing of each other (refine/bounds/widened.py):
+    functionals (k, *shape) are then k of each box, and bounds of them (k, boxes).
     """
 
     program: Program
@@ -49,6 +51,7 @@ class Maps:
     local: dict[str, FloatArray] = field(default_factory=dict)
     flaws: set[str] = field(default_factory=set)
     radii: dict[str, Radius] = field(default_factory=dict)
+    kept: int = 0
 
     @property
     def graph(self) -> Graph:
@@ -94,7 +97,8 @@ class _Pending:
     """Coefficients still to be pulled back, per tensor, on values or on differences."""
 
     magnitude: Callable[[str], FloatArray]
-    coefficients: dict[str, FloatArray] = field(default_factory=dict)
+    coefficients: dict[str, FloatArray]
+    kept: int
 
     def put(self, tensor: str, c: FloatArray | None) -> FloatArray | float:
         """Add coefficients on a tensor; returns what float64 rounding of the sum may cost."""
@@ -105,7 +109,7 @@ class _Pending:
             return 0.0
         total = self.coefficients[tensor] + c
         self.coefficients[tensor] = total
-        return dot_up(total, self.magnitude(tensor)) * (2 * UNIT)
+        return dot_up(total, self.magnitude(tensor), self.kept) * (2 * UNIT)
 
 
 def pull_back(
@@ -127,16 +131,16 @@ def pull_back(
     differences at nodes where such slopes are free. After `most` nodes, if that is said, what is
     known of the tensors reached so far takes the place of what would be known of the inputs.
     """
-    k = next(iter((*on_values.values(), *on_differences.values()))).shape[0]
+    first, kept = next(iter((*on_values.values(), *on_differences.values()))), maps.kept
     semantics = _Substitution(
         maps,
         tick,
         choices={} if choices is None else choices,
         seen=seen,
         fixed=fixed,
-        values=_Pending(lambda t: _finite(maps.values[t].magnitude), dict(on_values)),
-        differences=_Pending(lambda t: _finite(maps.errors[t]), dict(on_differences)),
-        total=np.zeros(k),
+        values=_Pending(lambda t: _finite(maps.values[t].magnitude), dict(on_values), kept),
+        differences=_Pending(lambda t: _finite(maps.errors[t]), dict(on_differences), kept),
+        total=np.zeros(first.shape[: 1 + kept]),
         left=len(maps.program.steps) if most is None else most,
     )
     backward(maps.program, semantics)
@@ -180,13 +184,16 @@ class _Substitution:
             self._substitute_value(step, c)
 
     def _substitute_difference(self, step: Step, d: FloatArray) -> None:
-        cost = dot_up(d, self.maps.local[step.name])
+        kept = self.maps.kept
+        cost = dot_up(d, self.maps.local[step.name], kept)
         between = self.maps.difference_maps[step.name]
         if self.fixed is not None and between.fixed is not None:
             if self.seen is not None:
                 self.seen[step.name] = d
             chosen = self.fixed[step.name]
             pulled = between.fixed(d, chosen.slope, chosen.at)
+        elif kept:
+            pulled = carried(step, between)(d, kept)
         else:
             pulled = between.backward(d)
         cost = add_up(cost, pulled.constant)
@@ -203,6 +210,8 @@ class _Substitution:
             self.seen[step.name] = c
         if mapped.choice is not None and step.name in self.choices:
             pulled = mapped.choice.backward(c, self.choices[step.name])
+        elif self.maps.kept:
+            pulled = carried(step, mapped)(c, self.maps.kept)
         else:
             pulled = mapped.backward(c)
         self.total = add_up(self.total, pulled.constant)
@@ -212,17 +221,26 @@ class _Substitution:
     def finished(self) -> Pulled:
         """The bounds, of what has reached the inputs or has been left on the way."""
         total, costs, writers = self.total, self.costs, self.maps.program.writers
+        kept = self.maps.kept
         for tensor, c in self.values.coefficients.items():
             mid, radius = midpoint_radius(self.maps.values[tensor])
-            total = add_up(total, add_up(inner_up(c, mid), dot_up(c, radius)))
+            total = add_up(total, add_up(inner_up(c, mid, kept), dot_up(c, radius, kept)))
         for tensor, d in self.differences.coefficients.items():
-            cost = dot_up(d, self.maps.errors[tensor])
+            cost = dot_up(d, self.maps.errors[tensor], kept)
             place = writers[tensor].name if tensor in writers else tensor
             costs[place] = add_up(costs[place], cost) if place in costs else cost
             total = add_up(total, cost)
         upper = np.where(np.isnan(total), np.inf, total)
         inputs = {t: c for t, c in self.values.coefficients.items() if t not in writers}
         return Pulled(upper, costs, inputs)
+
+
+def carried(step: Step, through: ValueMap | DifferenceMap) -> Carry:
+    """How a node carries the functionals of many boxes at once. Raises UnsupportedModel, naming the
+    node, where it can carry those of one box alone."""
+    if through.carry is None:
+        raise step.site.unsupported("it takes the functionals of one box at a time")
+    return through.carry()
 
 
 def unit_functionals(shape: tuple[int, ...], rows: npt.NDArray[np.intp]) -> FloatArray:

@@ -15,19 +15,32 @@ from functools import cached_property
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.numbers.enclosure import FloatArray, add_up, dot_up, inner_up
+from encoders.numbers.enclosure import (
+    FloatArray,
+    Interval,
+    add_down,
+    add_up,
+    dot_up,
+    inner_up,
+)
 from encoders.numbers.formats import BINARY64, round_down, round_up
+from encoders.program import program_of
+from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import Maps, pull_back
+from refine.bounds.batch import Batch, Batches, BoxBounds, batch_bounds, row_of
 from refine.bounds.network import InputBox, Known, Margin, NetworkBounds, network_bounds
+from refine.bounds.pruning import feeds_nonlinear
 from refine.bounds.relu_splitting import optimised_upper
+from refine.bounds.widened import widened
 from refine.domain.properties import Conjunction, Property, Row
 from refine.domain.vnnlib import Half, is_empty, meet
 
 DEFICIT = "property"
 """What stands for the outputs in the bounds of a property: how much its margin lacks."""
 _LEAST = 2.0**-900  # of a deficit that is there
+_BATCH = 128  # boxes
 _FEW = 64  # terms of a row that is looked at in exact numbers
 _PHASES = 8  # splits of phases per row, for every one that a tensor's elements get
 
@@ -42,6 +55,15 @@ class Functionals:
     on_outputs: Mapping[str, FloatArray]
     on_inputs: Mapping[str, FloatArray]
     off: Mapping[str, FloatArray]
+
+    def of_boxes(self, many: int) -> Functionals:
+        """All rows, of every box of a batch: (k, boxes, *one box's shape)."""
+
+        def spread(c: FloatArray) -> FloatArray:
+            return np.broadcast_to(c, (c.shape[0], many, *c.shape[2:]))
+
+        parts = (self.on_outputs, self.on_inputs, self.off)
+        return Functionals(*({t: spread(c) for t, c in part.items()} for part in parts))
 
     def taken(self, rows: Sequence[int]) -> Functionals:
         """Some of the rows."""
@@ -60,7 +82,7 @@ class Margins:
     single: bool = False
 
     @cached_property
-    def _rows(self) -> tuple[tuple[int, int, Row], ...]:
+    def rows(self) -> tuple[tuple[int, int, Row], ...]:
         return tuple(
             (i, j, row)
             for i, part in enumerate(self.unsafe.unsafe)
@@ -68,8 +90,8 @@ class Margins:
         )
 
     @cached_property
-    def _functionals(self) -> Functionals:
-        return functionals_of([row for _, _, row in self._rows], self.graph)
+    def functionals(self) -> Functionals:
+        return functionals_of([row for _, _, row in self.rows], self.graph)
 
     def bounds(
         self,
@@ -95,16 +117,16 @@ class Margins:
         )
         met = within_limits(self.unsafe.unsafe, box, self.graph)
         reachable = set(met)
-        asked = [k for k, (i, _, _) in enumerate(self._rows) if i in reachable]
+        asked = [k for k, (i, _, _) in enumerate(self.rows) if i in reachable]
         with np.errstate(all="ignore"):
             floors, pushes = _floors(
                 found,
-                self._functionals.taken(asked),
+                self.functionals.taken(asked),
                 tick=tick,
                 effort=branching,
                 late=not backward,
             )
-        margins = self._margins(met, [self._rows[k] for k in asked], floors, found)
+        margins = self._margins(met, [self.rows[k] for k in asked], floors, found)
         deficit = max((_deficit(m) for m in margins), default=0.0)
         worst = max(margins, key=_deficit, default=None)
         influence = found.influence
@@ -112,11 +134,18 @@ class Margins:
             at = next(
                 k
                 for k, place in enumerate(asked)
-                if self._rows[place][:2] == (worst.conjunction, worst.row)
+                if self.rows[place][:2] == (worst.conjunction, worst.row)
             )
             influence = {name: push[at] for name, push in pushes.items()}
         errors = {DEFICIT: np.array([deficit])}
         return replace(found, errors=errors, influence=influence, margins=margins)
+
+    @cached_property
+    def batches(self) -> Batches | None:
+        """Margins of many boxes at once, where the network takes them."""
+        if widened(program_of(self.graph), 2) is None:
+            return None
+        return _Many(self)
 
     def _margins(
         self,
@@ -146,8 +175,59 @@ class Margins:
 
 
 @dataclass(frozen=True)
+class _Many:
+    """Margins of batches of boxes, by functionals of all of them at once."""
+
+    problem: Margins
+    size: int = _BATCH
+
+    def bounded(
+        self, boxes: Sequence[InputBox], around: Known, ranges: Sequence[Mapping[str, Interval]]
+    ) -> Batch | None:
+        """As `Margins.bounds`, of each box; the least that a conjunction's rows stay out of reach
+        is that of pull-backs alone."""
+        problem, program = self.problem, program_of(self.problem.graph)
+        wide, rows = widened(program, len(boxes)), problem.rows
+        if wide is None:
+            return None
+        with np.errstate(all="ignore"):
+            try:
+                found = batch_bounds(wide, boxes, problem.contract, around=around, ranges=ranges)
+                functionals = problem.functionals.of_boxes(len(boxes))
+                floors, pushes = _floors(found, functionals, lambda: None, None, late=False)
+            except UnsupportedModel:
+                return None
+            least = np.array([_least_beyond(row) for _, _, row in rows])[:, None]
+            limits = np.array([round_up(r.at_most, BINARY64) for _, _, r in rows])[:, None]
+            run, real = (add_down(f, -limits) for f in (floors.run, floors.real))
+            both = problem.unsafe.both
+            floor = np.minimum(floors.run, floors.real) if both else floors.run
+            safe = np.isfinite(floor) & (floor >= least)
+        nonlinear = [t for t in found.maps.values if feeds_nonlinear(wide, t)]
+        made = []
+        for b, box in enumerate(boxes):
+            margins, worst, deficit = [], 0, -1.0
+            for i in within_limits(problem.unsafe.unsafe, box, problem.graph):
+                mine = [k for k, place in enumerate(rows) if place[0] == i]
+                if not mine:
+                    return None
+                k = max(mine, key=lambda k: (safe[k, b], run[k, b]))
+                row, proved = rows[k][1], bool(safe[k, b])
+                margin = Margin(i, row, run=float(run[k, b]), real=float(real[k, b]), safe=proved)
+                margins.append(margin)
+                if _deficit(margin) > deficit:
+                    worst, deficit = k, _deficit(margin)
+            known = {t: row_of(found.maps.values[t], b) for t in nonlinear if deficit > 0}
+            influence = {t: push[worst, b][None] for t, push in pushes.items()}
+            errors = {DEFICIT: np.array([max(deficit, 0.0)])}
+            made.append(BoxBounds(errors, influence, known, tuple(margins)))
+        return Batch(found, tuple(made))
+
+
+@dataclass(frozen=True)
 class _Floors:
-    """Lower bounds (k,) on the left sides of rows: of every execution, and over the reals."""
+    """Lower bounds (k,) on the left sides of rows: of every execution, and over the reals; of many
+    boxes, (k, boxes)."""
 
     run: FloatArray
     real: FloatArray
@@ -161,10 +241,11 @@ def _floors(
     late: bool,
 ) -> tuple[_Floors, Mapping[str, FloatArray]]:
     """Lower bounds of rows, and how each hangs on the inputs' elements, |coefficient|·width."""
-    k = next((len(c) for c in (*rows.on_outputs.values(), *rows.on_inputs.values())), 0)
-    if not k:
-        return _Floors(np.zeros(0), np.zeros(0)), {}
     maps = bounds.maps
+    given = (*rows.on_outputs.values(), *rows.on_inputs.values())
+    k = next((c.shape[: 1 + maps.kept] for c in given), (0,))
+    if not k[0]:
+        return _Floors(np.zeros(0), np.zeros(0)), {}
     varied = {t: -c for t, c in rows.on_outputs.items() if t in maps.values}
     values = dict(varied)
     for t, c in rows.on_inputs.items():
@@ -199,8 +280,8 @@ def _optimised(
     )
 
 
-def _of_constants(bounds: NetworkBounds, rows: Functionals, k: int) -> FloatArray:
-    """Upper bounds (k,) of what constant outputs and the coefficients' own rounding come to."""
+def _of_constants(bounds: NetworkBounds, rows: Functionals, k: tuple[int, ...]) -> FloatArray:
+    """Upper bounds, of shape k, of what constant outputs and rounded coefficients come to."""
     maps, total = bounds.maps, np.zeros(k)
     for tensor, c in rows.on_outputs.items():
         if tensor not in maps.values:
@@ -214,7 +295,7 @@ def _of_constants(bounds: NetworkBounds, rows: Functionals, k: int) -> FloatArra
         else:
             held, away = _constant(bounds, tensor)
             reach = add_up(np.abs(held), away)
-        total = add_up(total, dot_up(off, reach))
+        total = add_up(total, dot_up(off, reach, maps.kept))
     return total
 
 
@@ -311,6 +392,13 @@ def within_limits(unsafe: Sequence[Conjunction], box: InputBox, graph: Graph) ->
 def _beyond(floor: Fraction, row: Row) -> bool:
     """Lies every value of the row's left side beyond what it allows, exactly?"""
     return floor >= row.at_most if row.strict else floor > row.at_most
+
+
+def _least_beyond(row: Row) -> float:
+    """The least number that lies beyond what the row allows."""
+    if row.strict:
+        return round_up(row.at_most, BINARY64)
+    return float(np.nextafter(round_down(row.at_most, BINARY64), np.inf))
 
 
 def _less(floor: float, at_most: Fraction) -> float:

@@ -42,7 +42,7 @@ from refine.bounds.relu_splitting import optimised_upper
 from refine.bounds.secant_branching import branched_upper, can_branch
 
 _WORTHWHILE = 0.99
-_CHUNK_BYTES = 32 * 2**20  # coefficients of one pull-back: small enough to stay in cache
+CHUNK_BYTES = 32 * 2**20  # coefficients of one pull-back: small enough to stay in cache
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class InputBox:
 
 @dataclass(frozen=True)
 class Known:
-    """Bounds of every tensor, proved over a larger box."""
+    """Bounds of tensors, proved over a larger box."""
 
     values: Mapping[str, Interval]
     errors: Mapping[str, FloatArray]
@@ -257,13 +257,13 @@ class _Pass:
         if refine and not final and not gains(program, step, self.pushes):
             refine = False
             self.pushes[output] = self.pushes.get(step.reads[0], {})
-        _bound_values(maps, step)
-        if self.known is not None:
+        bound_values(maps, step)
+        if self.known is not None and output in self.known.values:
             maps.values[output] = maps.values[output].intersect(self.known.values[output])
         if refine:
             self._refine_values(output, final)
-        rounding, assumed, run = _bound_errors(maps, step, self.contract, self.runs)
-        if self.known is not None and not self.cases:
+        rounding, assumed, run = bound_errors(maps, step, self.contract, self.runs)
+        if self.known is not None and output in self.known.errors and not self.cases:
             earlier = apply(PULLED_BACK, U=self.known.errors[output])
             maps.err_by(output, maps.radii[output].and_also(earlier))
         if refine:
@@ -313,7 +313,8 @@ def _stored_errors(graph: Graph, tensor: str, contract: RuntimeContract) -> Floa
     return stored_loss(r, np.asarray(graph.constants[tensor], np.float64)).bound
 
 
-def _bound_values(maps: Maps, step: Step) -> None:
+def bound_values(maps: Maps, step: Step) -> None:
+    """Enter a step's map of values and range; UnsupportedModel where ONNX has another shape."""
     ranges, site = [maps.values[t] for t in step.reads], step.site
     mapped = step.operator.values(site, ranges)
     found, made = mapped.range.lo.shape, site.outputs[0].shape
@@ -379,9 +380,10 @@ def _optimise_values(
     maps.values[output] = Interval(lo.reshape(x.shape), hi.reshape(x.shape))
 
 
-def _bound_errors(
+def bound_errors(
     maps: Maps, step: Step, contract: RuntimeContract, runs: Runs | None
 ) -> tuple[RoundingBound, Mapping[str, Interval], Run]:
+    """Enter a step's map of differences and error; its rounding, what that assumes, what runs."""
     output = step.output
     ranges, errors = [maps.values[t] for t in step.reads], [maps.radii[t] for t in step.reads]
     mapped = step.operator.differences(step.site, ranges, errors)
@@ -390,7 +392,7 @@ def _bound_errors(
     changed = bool(np.any(run.change))
     moved = mapped.radius + apply(GIVEN_ERROR, U=run.change) if changed else mapped.radius
     result = maps.values[output].inflate(moved.bound)
-    here = contract_at(run.step.site, run.contract)
+    here = contract_at(run.step.running, run.contract)
     reads = held if run.held is None else run.held
     rounding = run.step.operator.rounding(run.step.site, reads, result, here)
     own = rounding.radius
@@ -462,8 +464,6 @@ def _pulled(maps: Maps, output: str, upper: FloatArray) -> None:
 
 def _radius(maps: Maps, step: Step, bound: FloatArray) -> FloatArray:
     """Bounds on errors after the gate; NaN, from ∞ − ∞, says that nothing is known."""
-    if is_radius(bound):
-        return bound
     if is_negative(bound):
         maps.flaws.add(step.name)
     return radius_of(bound)
@@ -472,7 +472,7 @@ def _radius(maps: Maps, step: Step, bound: FloatArray) -> FloatArray:
 def _chunks(graph: Graph, rows: Rows, copies: int) -> list[Rows]:
     """Rows in pieces whose coefficients on the widest tensor fit in memory."""
     widest = max(t.size for name, t in graph.types.items() if not graph.is_constant(name))
-    size = max(int(_CHUNK_BYTES // (8 * max(widest, 1) * copies)), 1)
+    size = max(int(CHUNK_BYTES // (8 * max(widest, 1) * copies)), 1)
     return [rows[i : i + size] for i in range(0, len(rows), size)]
 
 

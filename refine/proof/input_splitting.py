@@ -13,14 +13,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import TypeAlias
 
 import numpy as np
 
 from encoders.numbers.enclosure import FloatArray, Interval
 from gpu_check.common.children import start_worker
 from gpu_check.common.detached import DetachedContext
+from refine.bounds.batch import Batches, InBatches
 from refine.bounds.best_first import explored
 from refine.bounds.network import InputBox, Known, Margin, NetworkBounds
 from refine.bounds.problem import Problem
@@ -29,6 +31,10 @@ from refine.results.obligation import Obligation
 
 _PATIENCE = 0.2  # seconds, between looks at the clock
 _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+Asked: TypeAlias = tuple[InputBox, Known]
+"""A box, and what was proved over one around it."""
 
 
 @dataclass(frozen=True)
@@ -75,20 +81,25 @@ def split_box(
 ) -> Split:
     """Halve until every part's `excess` (a measure of its errors, such as bound/ε) is at most
     `enough`, nothing can be halved, or `deadline` (on the monotonic clock) has passed."""
-    frontier = _Parts(excess, enough)
-    frontier.restore(whole)
-    with _pool(problem, workers) as submit:
-        expansion = _Pooled(submit, most=4 * workers, deadline=deadline)
+    batches = _batches_of(problem)
+    piece = 1 if batches is None else batches.size
+    frontier = _Parts(excess, enough, most=max(piece // 2, 1), takers=workers)
+    frontier.restore([whole])
+    with _pool(problem, whole.known, workers) as submit:
+        expansion = _Pooled(submit, most=4 * workers, piece=piece, deadline=deadline)
         explored(frontier, expansion, lambda: time.monotonic() >= deadline)
     return Split(frontier.parts, expansion.bounded)
 
 
 @dataclass
 class _Parts:
-    """Parts that may be halved, the one with the largest excess first, and those that cannot be."""
+    """Parts that may be halved, the one with the largest excess first, and those that need not or
+    cannot be. At most `most` are taken at once, and no more than one of `takers` is to have."""
 
     excess: Callable[[Mapping[str, FloatArray]], float]
     enough: float
+    most: int = 1
+    takers: int = 1
     heap: list[tuple[float, int, Part]] = field(default_factory=list)
     whole: list[Part] = field(default_factory=list)
     order: count[int] = field(default_factory=count)
@@ -97,33 +108,39 @@ class _Parts:
     def parts(self) -> tuple[Part, ...]:
         return (*self.whole, *(part for _, _, part in self.heap))
 
-    def take(self) -> Part | None:
-        while self.heap:
-            if -self.heap[0][0] <= self.enough:
-                return None
+    def take(self) -> Sequence[Part] | None:
+        taken: list[Part] = []
+        most = min(self.most, max(len(self.heap) // self.takers, 1))
+        while self.heap and len(taken) < most:
             part = heapq.heappop(self.heap)[2]
             if part.splittable:
-                return part
-            self.whole.append(part)
-        return None
+                taken.append(part)
+            else:
+                self.whole.append(part)
+        return taken or None
 
     def put(self, made: Sequence[Part]) -> None:
         for part in made:
-            self.restore(part)
+            excess = self.excess(part.errors)
+            if excess <= self.enough:
+                self.whole.append(replace(part, known=Known({}, {})))
+            else:
+                heapq.heappush(self.heap, (-excess, next(self.order), part))
 
-    def restore(self, taken: Part) -> None:
-        heapq.heappush(self.heap, (-self.excess(taken.errors), next(self.order), taken))
+    restore = put
 
 
 @dataclass
 class _Pooled:
-    """Halves parts in worker processes, `most` halves at a time; `bounded` counts them."""
+    """Halves parts in worker processes, `most` pieces of work at a time, each of at most `piece`
+    halves; `bounded` counts these."""
 
-    submit: Callable[[InputBox, Known], Future[Part]]
+    submit: Callable[[Sequence[Asked]], Future[Sequence[Part]]]
     most: int
+    piece: int
     deadline: float
     bounded: int = 0
-    running: dict[Future[Part], tuple[Part, list[Part]]] = field(default_factory=dict)
+    running: dict[Future[Sequence[Part]], _Halving] = field(default_factory=dict)
 
     @property
     def room(self) -> bool:
@@ -133,29 +150,37 @@ class _Pooled:
     def pending(self) -> bool:
         return bool(self.running)
 
-    def start(self, taken: Part) -> None:
-        halves = halved(taken)
-        assert halves is not None
-        done: list[Part] = []
-        for half in halves:
-            self.running[self.submit(half, taken.known)] = (taken, done)
+    def start(self, taken: Sequence[Part]) -> None:
+        halves = [(half, part.known) for part in taken for half in halved(part) or ()]
+        halving = _Halving(taken, len(halves))
+        for start in range(0, len(halves), self.piece):
+            self.running[self.submit(halves[start : start + self.piece])] = halving
 
     def finished(self) -> Sequence[Sequence[Part]]:
         timeout = min(max(self.deadline - time.monotonic(), 0.0), _PATIENCE)
         ready, _ = wait(self.running, timeout=timeout, return_when=FIRST_COMPLETED)
-        pairs = []
+        whole = []
         for future in [f for f in self.running if f in ready]:
-            _, done = self.running.pop(future)
-            self.bounded += 1
-            done.append(future.result())
-            if len(done) == 2:
-                pairs.append(done)
-        return pairs
+            halving, made = self.running.pop(future), future.result()
+            self.bounded += len(made)
+            halving.done += made
+            if len(halving.done) == halving.halves:
+                whole.append(halving.done)
+        return whole
 
-    def abandoned(self) -> Sequence[Part]:
+    def abandoned(self) -> Sequence[Sequence[Part]]:
         for future in self.running:
             future.cancel()
-        return [*{id(part): part for part, _ in self.running.values()}.values()]
+        return [*{id(h): h.taken for h in self.running.values()}.values()]
+
+
+@dataclass
+class _Halving:
+    """Parts that are being halved, and the halves that are bounded by now."""
+
+    taken: Sequence[Part]
+    halves: int
+    done: list[Part] = field(default_factory=list)
 
 
 def halved(part: Part) -> tuple[InputBox, InputBox] | None:
@@ -259,19 +284,46 @@ def _ends(box: InputBox, names: Sequence[str]) -> tuple[FloatArray, FloatArray]:
     return np.concatenate([*lo, np.zeros(0)]), np.concatenate([*hi, np.zeros(0)])
 
 
-def bound_part(problem: Problem, box: InputBox, known: Known) -> Part:
-    """Bound one box, starting from what is known over a larger one."""
-    return part_of(box, problem.bounds(box, known=known))
+def bound_parts(problem: Problem, around: Known, asked: Sequence[Asked]) -> Sequence[Part]:
+    """Bound boxes, at once if that can be done, starting from what is known over larger ones:
+    `around` over one that contains them all."""
+    batches, batch = _batches_of(problem), None
+    if batches is not None:
+        ranges = [known.values for _, known in asked]
+        batch = batches.bounded([box for box, _ in asked], around, ranges)
+    if batch is None or _owes(batch.bounds):
+        return [part_of(box, problem.bounds(box, known=_joined(k, around))) for box, k in asked]
+    return [
+        Part(box, b.errors, b.influence, Known(b.ranges, {}), None, b.margins)
+        for (box, _), b in zip(asked, batch.boxes, strict=True)
+    ]
+
+
+def _batches_of(problem: Problem) -> Batches | None:
+    return problem.batches if isinstance(problem, InBatches) else None
+
+
+def _joined(known: Known, around: Known) -> Known:
+    """What is known over a box and, for what is not, over one around it."""
+    return Known({**around.values, **known.values}, {**around.errors, **known.errors})
+
+
+def _owes(bounds: NetworkBounds) -> bool:
+    """Is an obligation open?"""
+    every = (o for group in node_obligations(bounds).values() for o in group)
+    return first_failure(every) is not None
 
 
 @contextmanager
-def _pool(problem: Problem, workers: int) -> Iterator[Callable[[InputBox, Known], Future[Part]]]:
+def _pool(
+    problem: Problem, around: Known, workers: int
+) -> Iterator[Callable[[Sequence[Asked]], Future[Sequence[Part]]]]:
     """Submits boxes to worker processes, or, for one worker, bounds them at once."""
     if workers <= 1:
 
-        def at_once(box: InputBox, known: Known) -> Future[Part]:
-            future: Future[Part] = Future()
-            future.set_result(bound_part(problem, box, known))
+        def at_once(asked: Sequence[Asked]) -> Future[Sequence[Part]]:
+            future: Future[Sequence[Part]] = Future()
+            future.set_result(bound_parts(problem, around, asked))
             return future
 
         yield at_once
@@ -283,7 +335,7 @@ def _pool(problem: Problem, workers: int) -> Iterator[Callable[[InputBox, Known]
             workers, DetachedContext(), initializer=start_worker, initargs=(os.getpid(),)
         )
         try:
-            yield lambda box, known: pool.submit(bound_part, problem, box, known)
+            yield lambda asked: pool.submit(bound_parts, problem, around, asked)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
     finally:

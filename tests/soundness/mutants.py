@@ -56,14 +56,14 @@ def scaled(f: Callable[..., Any], factor: float) -> Callable[..., Any]:
 
 @mutant
 def local_errors_left_out_of_pull_backs(patch: Patch) -> None:
-    old = bounds._bound_errors
+    old = bounds.bound_errors
 
     def changed(maps: Any, node: Any, *rest: Any) -> Any:
         result = old(maps, node, *rest)
         maps.local[node.name] = np.zeros_like(maps.local[node.name])
         return result
 
-    patch.setattr(bounds, "_bound_errors", changed)
+    patch.setattr(bounds, "bound_errors", changed)
 
 
 @mutant
@@ -181,14 +181,14 @@ def relu_line_is_too_low(patch: Patch) -> None:
 
 @mutant
 def relu_charges_nothing_on_values(patch: Patch) -> None:
-    def changed(bounds: Any, x: Any) -> Any:
-        mapped = through_linear_bounds(bounds, x)
+    def changed(range_: Any, bounds: Any, x: Any, choice: Any = None) -> Any:
+        mapped = through_linear_bounds(range_, bounds, x, choice)
 
         def backward(c: Any) -> Contribution:
-            pulled: Contribution = mapped(c)
+            pulled = mapped.backward(c)
             return replace(pulled, constant=np.zeros_like(pulled.constant))
 
-        return backward
+        return replace(mapped, backward=backward, carry=None)
 
     patch.setattr(hinges, "through_linear_bounds", changed)
 

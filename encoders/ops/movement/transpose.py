@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from encoders.arithmetic.values import Movement
@@ -33,4 +35,9 @@ def backward(site: Site) -> Movement:
     return lambda v: np.transpose(v, axes)
 
 
-OPERATORS = (movement_operator("Transpose", 1, forward, backward, check).reading("perm"),)
+OPERATORS = (
+    replace(
+        movement_operator("Transpose", 1, forward, backward, check).reading("perm"),
+        rowwise=lambda site: _permutation(site)[0] == 0,
+    ),
+)

@@ -175,6 +175,7 @@ OPERATORS = (
         rounding=rounding,
         affine=True,
         factors=(0, 1),
+        rowwise=lambda site: site.variable == (0,),
         work=lambda site: site.outputs[0].size * _action(site)[0].terms,
         likeness=Likeness(
             implied=frozenset({"kernel_shape"}), linear_in_constants=True, per_weight=_per_weight

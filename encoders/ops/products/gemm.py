@@ -324,6 +324,12 @@ def _product(site: Site) -> Product | None:
     return Product(matrix.T if _transposed(site, 1) else matrix, bias)
 
 
+def _rowwise(site: Site) -> bool:
+    """The second factor is stored, and a C that varies has a row for each of the first's."""
+    plain = 0 in site.variable and 1 not in site.variable and not _transposed(site, 0)
+    return plain and (2 not in site.variable or len(site.type_of(2).shape) == 2)
+
+
 def _per_weight(site: Site, scale: FloatArray) -> FloatArray:
     return scale[:, None] if _transposed(site, 1) else scale[None, :]
 
@@ -342,6 +348,7 @@ OPERATORS = (
         narrowed=product_constants,
         factors=(0, 1),
         affine_where=lambda site: not _is_computed(site),
+        rowwise=_rowwise,
         work=_work,
         likeness=Likeness(product=_product, linear_in_constants=True, per_weight=_per_weight),
         sums=Sums(_extent, products=True, batched=lambda site: not _transposed(site, 0)),

@@ -135,6 +135,7 @@ OPERATORS = (
         narrowed=product_constants,
         factors=(0, 1),
         affine_where=lambda site: len(site.variable) < 2,
+        rowwise=lambda site: site.variable == (0,) and len(site.type_of(1).shape) == 2,
         work=lambda site: site.outputs[0].size * site.type_of(0).shape[-1],
         likeness=Likeness(product=_product, linear_in_constants=True),
         sums=Sums(_extent, products=True, batched=lambda site: len(site.type_of(1).shape) == 2),

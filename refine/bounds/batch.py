@@ -1,0 +1,167 @@
+"""Many boxes bounded at once: the pass of `refine.bounds.network` over a widened program.
+
+The steps, their maps and lemmas are the same; what differs is which functionals are pulled back:
+of every box those elements whose sign it leaves open, and none on differences, whose errors are
+those that were proved over a larger box or that composition gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from encoders.contract.contract import RuntimeContract
+from encoders.lemmas.differences import GIVEN_ERROR, PULLED_BACK
+from encoders.lemmas.kernel import apply
+from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.program import Program, Step, forward
+from refine.bounds.backward import Maps, pull_back
+from refine.bounds.network import (
+    CHUNK_BYTES,
+    InputBox,
+    Known,
+    Margin,
+    NetworkBounds,
+    NodeBounds,
+    bound_errors,
+    bound_values,
+)
+from refine.bounds.pruning import Rows, feeds_nonlinear
+
+
+@dataclass(frozen=True)
+class BoxBounds:
+    """What is kept of one box of a batch: as of `NetworkBounds`, and the ranges of tensors."""
+
+    errors: Mapping[str, FloatArray]
+    influence: Mapping[str, FloatArray]
+    ranges: Mapping[str, Interval]
+    margins: tuple[Margin, ...] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Bounds of a network with a row for each box, and what is kept of each."""
+
+    bounds: NetworkBounds
+    boxes: tuple[BoxBounds, ...]
+
+
+@runtime_checkable
+class InBatches(Protocol):
+    """A problem that may bound many boxes at once."""
+
+    @property
+    def batches(self) -> Batches | None:
+        """None where it cannot."""
+
+
+class Batches(Protocol):
+    """Bounds boxes many at a time."""
+
+    @property
+    def size(self) -> int:
+        """How many boxes make a good batch."""
+
+    def bounded(
+        self, boxes: Sequence[InputBox], around: Known, ranges: Sequence[Mapping[str, Interval]]
+    ) -> Batch | None:
+        """Bounds of each box; None where they have to be bounded one by one.
+
+        `around` was proved over a box that contains all of them, `ranges` over one around each.
+        """
+
+
+def batch_bounds(
+    program: Program,
+    boxes: Sequence[InputBox],
+    contract: RuntimeContract,
+    *,
+    around: Known,
+    ranges: Sequence[Mapping[str, Interval]],
+    tick: Callable[[], None] = lambda: None,
+) -> NetworkBounds:
+    """Bounds of a program widened to as many rows as there are boxes, row by row.
+
+    `around` are bounds proved over a box that contains them all, `ranges` those of some tensors
+    over one that contains each. Raises UnsupportedModel, naming the node, where functionals of
+    many boxes cannot be carried.
+    """
+    names = program.graph.inputs
+    maps = Maps(program, {n: _stacked([b.values[n] for b in boxes]) for n in names}, kept=1)
+    for name in names:
+        error = np.concatenate([b.errors[name] for b in boxes])
+        maps.err_by(name, apply(GIVEN_ERROR, U=error))
+
+    def bounded(step: Step, before: Mapping[str, NodeBounds]) -> tuple[NodeBounds]:
+        tick()
+        output = step.output
+        bound_values(maps, step)
+        if output in around.values:
+            maps.values[output] = maps.values[output].intersect(around.values[output])
+        if any(output in known for known in ranges):
+            nothing = maps.values[output]
+            known = _stacked([r.get(output, row_of(nothing, i)) for i, r in enumerate(ranges)])
+            maps.values[output] = nothing.intersect(known)
+        if feeds_nonlinear(program, output):
+            _refined(maps, output, tick)
+        rounding, assumed, run = bound_errors(maps, step, contract, None)
+        if output in around.errors:
+            earlier = apply(PULLED_BACK, U=around.errors[output])
+            maps.err_by(output, maps.radii[output].and_also(earlier))
+        if step.name in maps.flaws:
+            rounding = rounding.flawed()
+        values, errors = maps.values[output], maps.errors[output]
+        return (NodeBounds(step, values, errors, rounding=rounding, assumed=assumed, run=run),)
+
+    nodes = tuple(forward(program, {}, bounded).values())
+    errors = {t: maps.errors[t] for t in program.graph.outputs}
+    return NetworkBounds(maps, nodes, errors, {}, {})
+
+
+def row_of(x: Interval, row: int) -> Interval:
+    """One box's ranges among those of many."""
+    return Interval(x.lo[row : row + 1].copy(), x.hi[row : row + 1].copy())
+
+
+def _stacked(ranges: Sequence[Interval]) -> Interval:
+    """Ranges of single rows, one after the other."""
+    return Interval(np.concatenate([x.lo for x in ranges]), np.concatenate([x.hi for x in ranges]))
+
+
+def _refined(maps: Maps, output: str, tick: Callable[[], None]) -> None:
+    """Better ranges of the elements that leave something open, by unit functionals and their
+    negatives."""
+    x = maps.values[output]
+    boxes, lo, hi = len(x.lo), *(end.reshape(len(end), -1).copy() for end in (x.lo, x.hi))
+    wanted = lo < hi
+    if all(s.affine or s.operator.positive_part for s in maps.program.readers(output)):
+        wanted = (lo < 0) & (hi > 0)
+    places, real = _places(wanted)
+    widest = max(maps.graph.types[t].size for t in maps.values)
+    step = max(int(CHUNK_BYTES // (16 * widest)), 1)
+    box = np.arange(boxes)
+    for start in range(0, len(places), step):
+        at, there = places[start : start + step], real[start : start + step]
+        c = np.zeros((2, len(at), *lo.shape))
+        c[0, np.arange(len(at))[:, None], box, at] = there
+        c[1] = -c[0]
+        pulled = pull_back(maps, {output: c.reshape(-1, *x.shape)}, {}, tick)
+        upper = np.where(there, pulled.upper[: len(at)], np.inf)
+        lower = np.where(there, -pulled.upper[len(at) :], -np.inf)
+        for row in range(len(at)):
+            hi[box, at[row]] = np.minimum(hi[box, at[row]], upper[row])
+            lo[box, at[row]] = np.maximum(lo[box, at[row]], lower[row])
+    maps.values[output] = Interval(lo.reshape(x.shape), hi.reshape(x.shape))
+
+
+def _places(wanted: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> tuple[Rows, FloatArray]:
+    """Positions (k, boxes) of what is wanted of each box (boxes, elements), and 1 where they are
+    that, 0 where a box has fewer than another."""
+    counts = np.count_nonzero(wanted, axis=1)
+    most = int(np.max(counts, initial=0))
+    places = np.argsort(~wanted, axis=1, kind="stable")[:, :most].T
+    return places, (np.arange(most)[:, None] < counts).astype(np.float64)
