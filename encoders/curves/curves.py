@@ -19,7 +19,7 @@ import numpy.typing as npt
 from encoders.arithmetic.approximate_field import ApproximateReals
 from encoders.arithmetic.exact_fields import Balls, ObjectArray, object_array
 from encoders.functions.curve import Curve, Piece, Shape
-from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up, multiply_up
+from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up
 from encoders.operator import LinearBounds
 
 Mask = npt.NDArray[np.bool_]
@@ -92,18 +92,6 @@ def band_of(curve: Curve, x: Interval, slope: FloatArray) -> Interval:
     inside = _inside(curve, x)
     low, high = _extremes(curve, x, slope, inside)
     return Interval(np.where(inside, low, -np.inf), np.where(inside, high, np.inf))
-
-
-def moved_by(
-    curve: Curve, hull: Interval, change: FloatArray, slopes: tuple[FloatArray, FloatArray]
-) -> FloatArray:
-    """|f(x̂) − f(x)| for x, x̂ in the hull at most `change` apart: steepest slope, or whole range."""
-    steepest = np.maximum(np.abs(slopes[0]), np.abs(slopes[1]))
-    range_ = range_of(curve, hull)
-    with np.errstate(invalid="ignore", over="ignore"):
-        width = np.nextafter(range_.hi - range_.lo, np.inf)
-    width = np.where(np.isfinite(width), width, np.inf)
-    return np.where(change == 0, 0.0, np.minimum(multiply_up(steepest, change), width))
 
 
 def _inside(curve: Curve, x: Interval) -> Mask:

@@ -31,8 +31,9 @@ from encoders.numbers.enclosure import (
 )
 from encoders.operator import Contribution, DifferenceMap, ValueMap
 from encoders.relaxations.low_rank import LowRank, Pairs, is_wide, low_rank
+from encoders.rounding.any_order import any_order_sum
 from encoders.rounding.error_arithmetic import interval_product, interval_quotient
-from encoders.rounding.rounding_bounds import Rounder, any_order_sum, formula_loss, stored_loss
+from encoders.rounding.rounding_bounds import Rounder, formula_loss, stored_loss
 
 MOST_ENTRIES = (
     2**23

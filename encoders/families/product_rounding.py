@@ -9,7 +9,8 @@ from encoders.lemmas.products import PRODUCT_ERRORS
 from encoders.numbers.enclosure import FloatArray, Interval, add_up
 from encoders.operator import RoundingBound
 from encoders.relaxations.bilinear import Bilinear
-from encoders.rounding.rounding_bounds import Rounder, any_order_sum, finish
+from encoders.rounding.any_order import any_order_sum
+from encoders.rounding.rounding_bounds import Rounder, finish
 
 
 def varying_rounding(

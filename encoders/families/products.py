@@ -32,10 +32,10 @@ from encoders.numbers.enclosure import (
     some,
 )
 from encoders.operator import RoundingBound, RowFacts, RuntimeSemantics, Site
+from encoders.rounding.any_order import any_order_sum
 from encoders.rounding.error_arithmetic import traced
 from encoders.rounding.rounding_bounds import (
     Rounder,
-    any_order_sum,
     finish,
     rounder,
     stored_loss,

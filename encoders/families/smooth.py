@@ -17,12 +17,13 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
-from encoders.curves.curves import linear_bounds_of, moved_by, range_of, slopes_of
+from encoders.curves.curves import linear_bounds_of, range_of, slopes_of
 from encoders.families.signed_sum import check_float
 from encoders.functions.curve import Curve
 from encoders.functions.function import Function
-from encoders.lemmas.kernel import Radius, any_of, unchecked
-from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
+from encoders.lemmas.functions import BRANCHES, FORMULA_APART
+from encoders.lemmas.kernel import Radius, any_of, apply
+from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import (
     DifferenceMap,
     Field,
@@ -40,6 +41,7 @@ from encoders.relaxations.elementwise import (
 )
 from encoders.rounding.error_arithmetic import traced
 from encoders.rounding.rounding_bounds import rounder
+from encoders.rounding.tracked_functions import moved_along
 from encoders.site import Element
 from encoders.traits import NOWHERE, Breaks
 
@@ -107,7 +109,7 @@ def smooth_operator(
         shape, hull = curve(site), x.inflate(error)
         slopes = slopes_of(shape, hull)
         secant = _known(secant_of_slopes(*slopes, error), error)
-        moved = unchecked(moved_by(shape, hull, error, slopes), "mean-value-step", of=(given,))
+        moved = moved_along(given, slopes, range_of(shape, hull))
         return elementwise_differences(secant, moved, error)
 
     def rounding(
@@ -124,7 +126,8 @@ def smooth_operator(
         conditions = (*bound.preconditions, *preconditions(site, inputs[0]))
         radius = bound.radius
         if uncharged is not None and not contract.exact:
-            radius = radius + unchecked(uncharged(site, inputs[0]) * (1.0 + 2.0**-40))
+            apart = uncharged(site, inputs[0]) * (1.0 + 2.0**-40)
+            radius = radius + apply(FORMULA_APART, U=apart)
         radius = radius.unless(not all(c.holds for c in conditions))
         return replace(bound, radius=radius, preconditions=conditions)
 
@@ -185,21 +188,22 @@ def _by_sign(
     A runtime that reads a negative subnormal number as zero takes the other branch; that moves the
     argument by less than the smallest normal number.
     """
-    r = rounder(site, contract)
-    radius = np.zeros(x.shape)
-    conditions: list[Precondition] = []
-    halves = (
-        (x.lo < 0, Interval(np.minimum(x.lo, 0.0), np.minimum(x.hi, 0.0))),
-        (x.hi >= 0, Interval(np.maximum(x.lo, 0.0), np.maximum(x.hi, 0.0))),
+    below = Interval(np.minimum(x.lo, 0.0), np.minimum(x.hi, 0.0))
+    above = Interval(np.maximum(x.lo, 0.0), np.maximum(x.hi, 0.0))
+    bounds = [
+        _traced(branch, site, half, contract)
+        for branch, half in zip(branches, (below, above), strict=True)
+    ]
+    radius = apply(
+        BRANCHES,
+        below=bounds[0].radius,
+        above=bounds[1].radius,
+        lo=x.lo,
+        hi=x.hi,
+        S=np.maximum(np.abs(slopes[0]), np.abs(slopes[1])),
+        tiny=rounder(site, contract).flushed,
     )
-    for branch, (met, half) in zip(branches, halves, strict=True):
-        bound = _traced(branch, site, half, contract)
-        radius = np.where(met, np.maximum(radius, bound.radius.bound), radius)
-        conditions += bound.preconditions
-    steepest = np.maximum(np.abs(slopes[0]), np.abs(slopes[1]))
-    lost = multiply_up(add_up(steepest, 1.0), 2.0 * r.flushed)
-    radius = add_up(radius, np.where(x.lo < 0, lost, 0.0))
-    return RoundingBound(unchecked(radius, *LEMMAS), tuple(conditions))
+    return RoundingBound(radius, tuple(c for b in bounds for c in b.preconditions))
 
 
 def function_operator(

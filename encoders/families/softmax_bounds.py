@@ -272,4 +272,4 @@ def log_error(r: Rounder, accuracy: FunctionAccuracy, e: Exponentials, n: int) -
     moved = _over_rest(e.total, e.total)
     top = np.log(n) * 1.01
     reached = Interval(np.minimum(-2.0 * moved, 0.0), add_up(top, 2.0 * moved))
-    return add_up(moved, function_error(r, accuracy, reached))
+    return add_up(moved, function_error(r, accuracy, reached).bound)

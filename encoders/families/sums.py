@@ -37,8 +37,9 @@ from encoders.relaxations.affine import (
     affine_map,
     affine_values,
 )
+from encoders.rounding.any_order import any_order_sum
 from encoders.rounding.error_arithmetic import ErrorArithmetic, traced
-from encoders.rounding.rounding_bounds import Rounder, any_order_sum, finish, rounder
+from encoders.rounding.rounding_bounds import Rounder, finish, rounder
 from encoders.rounding.tracked import Tracked, tracked
 
 

@@ -402,6 +402,14 @@ def any_of(radii: Sequence[Radius]) -> Radius:
     return found
 
 
+def least_of(radii: Sequence[Radius]) -> Radius:
+    """Of a quantity that all of them bound."""
+    found = radii[0]
+    for radius in radii[1:]:
+        found = found.and_also(radius)
+    return found
+
+
 def placed(shape: tuple[int, ...], parts: Sequence[tuple[tuple[slice, ...], Radius]]) -> Radius:
     """Errors at their places in an array, which holds stored numbers elsewhere; places do not
     overlap."""

@@ -22,7 +22,8 @@ from encoders.arithmetic.number_path import Arrived, Hop, Path, arrived, stored_
 from encoders.contract.contract import RuntimeContract, Subnormals
 from encoders.contract.orders import alignment_of
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import Radius, Rounding, apply, exactly_zero, unchecked
+from encoders.lemmas.functions import IN_ULPS, IN_UNITS
+from encoders.lemmas.kernel import Radius, Rounding, apply, exactly_zero
 from encoders.lemmas.lemma import RoundingLemma
 from encoders.lemmas.operations import (
     OPERAND_LOSS,
@@ -33,7 +34,6 @@ from encoders.lemmas.operations import (
 )
 from encoders.lemmas.products import FLUSHED_SUM
 from encoders.lemmas.rounding import ALIGNED, COPIED, ROUNDED, ROUNDED_SUM, SCALED, UNROUNDED
-from encoders.lemmas.sums import ANY_ORDER_LINEAR, SUM_ANY_ORDER, SUM_ANY_ORDER_ALIGNED
 from encoders.numbers.enclosure import (
     FloatArray,
     Interval,
@@ -49,7 +49,6 @@ from onnx_import.graph import DType
 
 OVERFLOW = "no-overflow"  # the name of that precondition
 
-_ITERATIONS = 4
 _EXPONENT = np.int64(0x7FF0_0000_0000_0000)  # the bits of 2^⌊log2 M⌋ in a normal float64 M
 
 
@@ -158,14 +157,33 @@ class Rounder:
         tiny = 2.0**least
         return tiny * max(float(np.max(x, initial=tiny)), float(np.max(y, initial=tiny)))
 
-    def spacing(self, magnitude: FloatArray) -> FloatArray:
-        """The distance between neighbouring numbers at the largest value: one ulp.
+    def of_ulps(self, ulps: float, magnitude: FloatArray, y: Interval) -> Radius:
+        """Error of a function computed to so many ulps, of results y of at most `magnitude`; that
+        is not `of_product` twice, which knows that rounding never passes a power of two."""
+        return apply(
+            IN_ULPS,
+            M=magnitude,
+            P=in_blocks(self._power, magnitude),
+            u=self.unit,
+            least=self.smallest_normal,
+            ulps=ulps,
+            tiny=self._tiny,
+            lo=y.lo,
+            hi=y.hi,
+        )
 
-        Not twice `half_ulp`, which knows that rounding to nearest never passes a power of two.
-        """
-        _, exponent = np.frexp(magnitude)
-        last = np.maximum(exponent - 1, self.format.emin) - self.format.precision + 1
-        return np.where(np.isfinite(magnitude), np.ldexp(1.0, last), np.inf)
+    def of_units(self, units: float, magnitude: FloatArray, y: Interval) -> Radius:
+        """Error of a function computed to so many units of roundoff, absolutely."""
+        return apply(
+            IN_UNITS,
+            M=magnitude,
+            limit=sys.float_info.max,
+            u=self.unit,
+            units=units,
+            tiny=self._tiny,
+            lo=y.lo,
+            hi=y.hi,
+        )
 
     @property
     def flushed(self) -> float:
@@ -273,164 +291,6 @@ def _loss_of(values: FloatArray, there: Arrived) -> Radius:
 def _in_float32(values: FloatArray) -> bool:
     with np.errstate(over="ignore"):
         return bool(np.all(values.astype(np.float32) == values))
-
-
-def any_order_sum(
-    r: Rounder,
-    partial: FloatArray,
-    additions: FloatArray,
-    products: Radius,
-    steps: float = 0.0,
-    clamped: float = 0.0,
-    total: FloatArray | None = None,
-) -> Radius:
-    """|ŝ − s| for a sum in any order, with or without FMA: lemmas `sum-any-order` and, where that
-    knows of no bound because there are too many additions, `any-order-linear` or `-power`.
-
-    `partial` bounds every partial sum of the exact terms, `additions` counts the roundings of
-    sums, `products` bounds the total error of the rounded terms, `total` Σ|term| (None: both signs
-    may reach `partial`). Where aligned steps may be taken, there are at most `steps` of them, of
-    one product each or of fewer and longer ones, and `clamped` is what factors count for at least.
-    Infinite where a hypothesis of all three lemmas fails of these numbers.
-    """
-    every = multiply_up(partial, 2.0) if total is None else total
-    sum_ = _AnyOrder(r, partial, additions, products, steps, clamped)
-    # Where it closes with the relative error of a rounding in place of half an ulp, as it does
-    # unless sums are very long, what half an ulp then asks for is a bound too.
-    found = sum_.closed(in_blocks(sum_.guess, partial, additions, products.bound))
-    if found.largest < np.inf:
-        return found
-    error = products.bound
-    with np.errstate(over="ignore", invalid="ignore"):
-        for _ in range(_ITERATIONS):
-            error = sum_.needed(error)
-        for factor in (1.0, 1.0 + 2.0**-8, 2.0):
-            found = found.and_also(sum_.closed(multiply_up(error, factor)))
-    if sum_.aligned:
-        with np.errstate(over="ignore", invalid="ignore"):
-            powers = _powers(r, steps, clamped, every, additions, products.bound)
-        return found.and_also(unchecked(powers, "any-order-power", "any-order-power-growth"))
-    linear = apply(
-        ANY_ORDER_LINEAR,
-        S=every,
-        m=additions,
-        u=0.0 if r.exact else r.unit,
-        h=0.0 if r.exact else r.underflow,
-        lost=r.lost_operands,
-        p=products,
-    )
-    return found.and_also(linear)
-
-
-@dataclass(frozen=True)
-class _AnyOrder:
-    """A sum in any order, and what an error E within which all its partial sums stay would give."""
-
-    r: Rounder
-    partial: FloatArray
-    additions: FloatArray
-    products: Radius
-    steps: float
-    clamped: float
-
-    @property
-    def aligned(self) -> bool:
-        return self.r.alignment is not None and self.steps > 0.0
-
-    def guess(self, partial: FloatArray, additions: FloatArray, products: FloatArray) -> FloatArray:
-        """The E that relative errors of roundings ask for, and a little more; element by element.
-        Whatever it is, `closed` looks at it."""
-        r = self.r
-        least = 2.0 * r.underflow + r.lost_operands
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            linear = products + additions * (r.relative * partial + least)
-            return np.asarray(linear / (1.0 - r.relative * additions) * (1.0 + 2.0**-20))
-
-    def closed(self, error: FloatArray) -> Radius:
-        """The bound, if what the nodes err by stays within E; else infinite.
-
-        A node is an addition or, contracted, an FMA; the latter may underflow, and errs by no less
-        than an addition may.
-        """
-        reached = self._reached(error)
-        node = self.r.of_product(reached)
-        if not self.aligned:
-            return apply(
-                SUM_ANY_ORDER,
-                T=self.partial,
-                E=error,
-                m=self.additions,
-                r=node,
-                lost=self.r.lost_operands,
-                p=self.products,
-            )
-        return apply(
-            SUM_ANY_ORDER_ALIGNED,
-            T=self.partial,
-            E=error,
-            m=self.additions,
-            r=node,
-            k=self.steps,
-            s=self.r.of_step(1.0, np.maximum(reached, self.clamped)),
-            lost=self.r.lost_operands,
-            p=self.products,
-        )
-
-    def needed(self, error: FloatArray) -> FloatArray:
-        """What the nodes err by if no error on the way exceeds this one: the next guess."""
-        reached = self._reached(error)
-        lost = self.r.lost_operands
-        each = add_up(self.r.of_product(reached).bound, lost)
-        total = add_up(self.products.bound, multiply_up(self.additions, each))
-        if not self.aligned:
-            return total
-        step = add_up(self.r.of_step(1.0, np.maximum(reached, self.clamped)).bound, lost)
-        return add_up(total, multiply_up(step, self.steps))
-
-    def _reached(self, error: FloatArray) -> FloatArray:
-        """T + E, so far rounded up that the lemma cannot find it less."""
-        return beyond(self.partial, error)
-
-
-def _of_any_node(r: Rounder) -> float:
-    """λ: what a node of the tree may lose beyond the relative error of its rounding and what its
-    operands bound: by underflow of a fused one, by flushing, and by operands read as zero."""
-    if r.exact:
-        return 0.0
-    return float(add_up(r.underflow, r.lost_operands * (1.0 + 4.0 * r.relative)))
-
-
-def _powers(
-    r: Rounder,
-    steps: float,
-    clamped: float,
-    total: FloatArray,
-    additions: FloatArray,
-    products: FloatArray,
-) -> FloatArray:
-    """Lemma `any-order-power`: Q·(S + Π) − S, Q the product of 1 + (relative error) over all nodes,
-    aligned steps among them, and Π = products + Σλ."""
-    assert r.alignment is not None
-    if r.exact:
-        return products
-    share = 2.0 * 2.0**-r.alignment
-    of_step = share + 2.0 * r.unit * (1.0 + share)
-    of_step *= 1.0 + 2.0**-50
-    least = max(float(r.format.smallest_subnormal), 2.0**-1074)
-    least = max(least, r.smallest_normal if r.flush_results else 0.0)
-    tiny = add_up(least, of_step * clamped)
-    lost = add_up(products, multiply_up(additions, _of_any_node(r)))
-    lost = add_up(lost, multiply_up(add_up(tiny, r.lost_operands), steps * (1.0 + of_step)))
-    exponent = add_up(multiply_up(additions, r.relative), np.nextafter(steps * of_step, np.inf))
-    # 1 + x ≤ e^x ≤ (1 − x/k)^−k, k = 2^20
-    small = multiply_up(exponent, 2.0**-20)
-    power = np.where(
-        small <= 0.25, 1.0 / (1.0 - np.minimum(small, 0.25)) * (1.0 + 2.0**-50), np.inf
-    )
-    for _ in range(20):
-        power = multiply_up(power, power)
-    grown = add_up(power, -1.0)
-    return add_up(multiply_up(power, lost), multiply_up(grown, total))
 
 
 def no_overflow(r: Rounder, magnitude: FloatArray) -> Precondition:

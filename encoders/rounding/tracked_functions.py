@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from encoders.curves.curves import moved_by, range_of, slopes_of
+from encoders.curves.curves import range_of, slopes_of
 from encoders.functions.accuracy import Evidence, FunctionAccuracy
 from encoders.functions.function import Function
 from encoders.functions.log import LOG
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import Radius, exactly_zero, unchecked
-from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
+from encoders.lemmas.functions import BOUNDED_SLOPE
+from encoders.lemmas.kernel import Radius, apply, exactly_zero, least_of
+from encoders.numbers.enclosure import BoolArray, FloatArray, Interval, add_up
 from encoders.rounding.rounding_bounds import Rounder
 from encoders.rounding.tracked import Tracked
-
-FUNCTION_ERROR = "function-error"
 
 
 def applied(
@@ -30,35 +31,39 @@ def applied(
     moved, on_computed = exactly_zero(EXACT, change.shape), ideal
     if np.any(change.bound):
         reached = a.ideal.inflate(change.bound)
-        slopes = slopes_of(curve, reached)
-        moved = unchecked(moved_by(curve, reached, change.bound, slopes), FUNCTION_ERROR)
         on_computed = range_of(curve, reached)
+        moved = moved_along(change, slopes_of(curve, reached), on_computed)
     known = np.isfinite(reached.lo) & np.isfinite(reached.hi)
     if f is LOG:
         known &= reached.lo > 0
-    fresh = np.where(known, function_error(r, accuracy, on_computed), np.inf)
-    error = moved + unchecked(fresh, FUNCTION_ERROR)
+    error = moved + function_error(r, accuracy, on_computed, known)
     magnitude = add_up(ideal.magnitude, error.bound)
     largest = float(np.max(magnitude, initial=a.largest))
     return Tracked(ideal, error, np.inf if np.isnan(largest) else largest)
 
 
-def function_error(r: Rounder, accuracy: FunctionAccuracy, y: Interval) -> FloatArray:
-    """|computed − y| for results y = f(x̂) in a range, flushing included."""
-    magnitude = y.magnitude
+def moved_along(change: Radius, slopes: tuple[FloatArray, FloatArray], range_: Interval) -> Radius:
+    """|f(x̂) − f(x)| for x and x̂ at most `change` apart, f having these slopes between them, and
+    its values in this range."""
+    steepest = np.maximum(np.abs(slopes[0]), np.abs(slopes[1]))
+    return apply(BOUNDED_SLOPE, e=change, S=steepest, lo=range_.lo, hi=range_.hi)
+
+
+def function_error(
+    r: Rounder, accuracy: FunctionAccuracy, y: Interval, known: BoolArray | bool = True
+) -> Radius:
+    """|computed − y| for results y = f(x̂) in a range, flushing included; infinite where it is not
+    `known` that the function has a value."""
     if r.exact:
-        return np.zeros_like(magnitude)
-    bound = np.full_like(magnitude, np.inf)
+        return exactly_zero(EXACT, y.shape)
+    magnitude = np.where(known, y.magnitude, np.inf)
+    r = replace(r, flush_results=r.flush_results or accuracy.flushes)
+    found: list[Radius] = []
     if accuracy.ulps is not None:
-        bound = multiply_up(r.spacing(magnitude), accuracy.ulps)
-        if accuracy.evidence is Evidence.DEFINITION and accuracy.ulps == 0.5:
-            bound = np.minimum(bound, r.of_product(magnitude).bound)
+        rounded = accuracy.evidence is Evidence.DEFINITION and accuracy.ulps == 0.5
+        found += [r.of_product(magnitude)] if rounded else []
+        if not rounded or r.flush_results:
+            found.append(r.of_ulps(accuracy.ulps, magnitude, y))
     if accuracy.units is not None:
-        bound = np.minimum(bound, accuracy.units * r.unit)
-    if r.flush_results or accuracy.flushes:
-        # a computed result below the smallest normal number, itself off by the bound, becomes 0
-        tiny = r.smallest_normal
-        reached = y.inflate(bound)
-        lost = (reached.lo < tiny) & (reached.hi > -tiny)
-        bound = add_up(bound, np.where(lost, tiny, 0.0))
-    return np.where(np.isfinite(magnitude), bound, np.inf)
+        found.append(r.of_units(accuracy.units, magnitude, y))
+    return least_of(found)

@@ -56,8 +56,8 @@ def test_a_bound_that_is_too_small_is_found_and_made_smaller(
 ) -> None:
     from encoders.rounding.rounding_bounds import Rounder
 
-    spacing = Rounder.spacing
-    monkeypatch.setattr(Rounder, "spacing", lambda self, m: 0.125 * spacing(self, m))
+    honest = Rounder.of_ulps
+    monkeypatch.setattr(Rounder, "of_ulps", lambda self, n, *given: honest(self, 0.125 * n, *given))
     found = []
     for seed in range(200):
         trial = trial_of(500_000 + seed, "Tanh")

@@ -21,7 +21,7 @@ from encoders.ops.movement import concat
 from encoders.ops.products import gemm
 from encoders.relaxations import affine, elementwise, hinges
 from encoders.relaxations.elementwise import through_linear_bounds
-from encoders.rounding import rounding_bounds
+from encoders.rounding import any_order, rounding_bounds
 from encoders.rounding.error_arithmetic import ErrorArithmetic
 from encoders.rounding.rounding_bounds import Rounder
 from refine.bounds import backward as pullback
@@ -100,7 +100,7 @@ def adjoint_of_products_has_the_wrong_sign(patch: Patch) -> None:
 
 @mutant
 def one_addition_is_not_counted(patch: Patch) -> None:
-    old = rounding_bounds.any_order_sum
+    old = any_order.any_order_sum
 
     def changed(r: Any, partial: Any, additions: Any, *more: Any, **named: Any) -> Any:
         return old(r, partial, np.maximum(additions - 1.0, 0.0), *more, **named)

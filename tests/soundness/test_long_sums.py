@@ -29,7 +29,8 @@ from encoders.contract.contract import AnyOrder, Blocked, RuntimeContract, Subno
 from encoders.contract.presets import IEEE_ANY, PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.lemmas.kernel import unchecked
 from encoders.numbers.formats import round_array, small_format
-from encoders.rounding.rounding_bounds import Rounder, any_order_sum
+from encoders.rounding.any_order import any_order_sum
+from encoders.rounding.rounding_bounds import Rounder
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_exact
 

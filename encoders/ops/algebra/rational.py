@@ -16,8 +16,9 @@ from encoders.arithmetic.runtime import Arithmetic
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import exactly_zero, unchecked
-from encoders.numbers.enclosure import Interval, add_up
+from encoders.lemmas.functions import FORMULA_APART
+from encoders.lemmas.kernel import apply, exactly_zero
+from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import FORMAT_OF_DTYPE, round_fraction
 from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.relaxations.affine import AffineMap, affine_semantics
@@ -78,7 +79,8 @@ def rounding(
     stored = np.broadcast_to(_stored(site), site.outputs[0].shape)
     if r.exact:
         return RoundingBound(exactly_zero(EXACT, stored.shape))
-    return finish(r, unchecked(add_up(formula_loss(r, stored).bound, _rest(site))), np.abs(stored))
+    apart = apply(FORMULA_APART, U=np.broadcast_to(_rest(site), stored.shape))
+    return finish(r, formula_loss(r, stored) + apart, np.abs(stored))
 
 
 OPERATORS = (

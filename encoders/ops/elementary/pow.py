@@ -27,7 +27,8 @@ from encoders.functions.exp import EXP
 from encoders.functions.log import LOG
 from encoders.functions.pow import POW
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import any_of, exactly_zero, nothing_known, unchecked
+from encoders.lemmas.functions import POWERS_APART
+from encoders.lemmas.kernel import Radius, any_of, apply, exactly_zero, nothing_known
 from encoders.numbers.enclosure import FloatArray, Interval, add_up
 from encoders.operator import Field, Operator, Precondition, RoundingBound, Site
 from encoders.relaxations.elements import broadcast_element
@@ -251,8 +252,7 @@ def _covering(by_steps: Operator) -> Operator:
         # what is read as zero moves towards zero: a range from 0 on stays one
         wide = x.inflate(lost)
         read = Interval(np.maximum(wide.lo, np.minimum(x.lo, 0.0)), wide.hi)
-        other = function_error(r, accuracy, range_of(_curve(site), read))
-        whole = unchecked(other, "function-error")
+        whole = function_error(r, accuracy, range_of(_curve(site), read))
         whole = whole + bound.radius if np.any(lost) else whole
         return replace(bound, radius=bound.radius.or_else(whole))
 
@@ -281,7 +281,7 @@ def _raising_to(site: Site, n: float) -> Site:
     return replace(site, constants=(None, exponent, *site.constants[2:]))
 
 
-def _powers_apart(x: Interval, n: float, m: float) -> FloatArray:
+def _powers_apart(x: Interval, n: float, m: float) -> Radius:
     """|xᵐ − xⁿ| over ranges, n ≠ m being exponents with which it has a meaning there.
 
     |xᵐ − xⁿ| ≤ |m − n|·|ln x|·xᵗ for some t between them, and ≤ xᵐ + xⁿ; of whole exponents it is
@@ -290,17 +290,27 @@ def _powers_apart(x: Interval, n: float, m: float) -> FloatArray:
     lowest, highest = np.maximum(np.maximum(x.lo, -x.hi), 0.0), x.magnitude
     with np.errstate(all="ignore"):
         corners = [np.power(b, t) for b in (lowest, highest) for t in (n, m)]
-        both = np.maximum(corners[0], corners[2]) + np.maximum(corners[1], corners[3])
         below, above = (np.abs(np.log(b)) * np.maximum.reduce(corners) for b in (lowest, highest))
         if min(n, m) > 0:  # −ln x·xᵗ is at most 1/(e·t) for x up to 1
             below = np.fmin(below, 0.3679 / min(n, m))
         above, below = np.where(highest > 1, above, 0.0), np.where(lowest < 1, below, 0.0)
-        near = abs(m - n) * np.maximum(above, below)
     signs = _is_whole(n) and _is_whole(m) and (n - m) % 2 == 0
-    near = np.where(np.isnan(near) | ((x.lo < 0) & (not signs)), np.inf, near)
-    # a power of numpy's is right to a few units of 2^-52 times 1 + |t·ln x|
-    slack = 1.0 + 2.0**-40
-    return np.asarray(np.where(np.isnan(both), np.inf, np.minimum(both, near)) * slack + 2.0**-1000)
+    steep = np.maximum(above, below)
+    steep = np.where(np.isnan(steep) | ((x.lo < 0) & (not signs)), np.inf, steep)
+    return apply(
+        POWERS_APART,
+        n=n,
+        m=m,
+        N=_not_below(np.maximum(corners[0], corners[2])),
+        K=_not_below(np.maximum(corners[1], corners[3])),
+        D=_not_below(steep),
+    )
+
+
+def _not_below(computed: FloatArray) -> FloatArray:
+    """A power of numpy's is right to a few units of 2^-52 times 1 + |t·ln x|."""
+    with np.errstate(all="ignore"):
+        return np.asarray(computed * (1.0 + 2.0**-40) + 2.0**-1000)
 
 
 def _reading(power: Operator) -> Operator:
@@ -355,9 +365,9 @@ def _with(
     conditions = (*own.preconditions, *_power_preconditions(site, x))
     apart = _powers_apart(x, n, m)
     reach = no_overflow(
-        rounder(site, contract), add_up(result.magnitude, add_up(apart, own.radius.bound))
+        rounder(site, contract), add_up(result.magnitude, add_up(apart.bound, own.radius.bound))
     )
-    radius = own.radius + unchecked(apart)
+    radius = own.radius + apart
     radius = radius.unless(not all(c.holds for c in (*conditions, reach)))
     return replace(own, radius=radius, preconditions=(*conditions, reach))
 

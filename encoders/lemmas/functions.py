@@ -1,0 +1,149 @@
+"""Lemmas on functions of one variable: what moves their results, and how they are computed.
+
+What a slope, a range or a power is at most is found by ball arithmetic (`encoders/curves`) or
+stated beside the formula it is about; a lemma takes it as a number with that meaning.
+"""
+
+from __future__ import annotations
+
+from encoders.lemmas.lemma import Lemma
+from encoders.lemmas.terms import (
+    Chosen,
+    PowerOfTwo,
+    Term,
+    bound,
+    equal,
+    every,
+    larger,
+    magnitude,
+    number,
+    smaller,
+    term,
+    value,
+    values,
+    within,
+)
+
+MEAN_VALUE = "mean value theorem; Moore 1966, Interval Analysis, for its interval form"
+OWN = "algebra"
+
+_f, _f_hat, _f_zero = value("f_x", "f(x)"), value("f_hat", "f(x̂)"), value("f_0", "f(0)")
+_x, _d, _y, _z, _rnd, _fl = values("x d y z rnd fl")
+_lo, _hi = number("lo", signed=True), number("hi", signed=True)
+_e, _S, _tiny = bound("e"), number("S"), number("tiny", "λ")
+BOUNDED_SLOPE = Lemma(
+    "bounded-slope",
+    "A function with slopes at most S and values in [lo, hi] moves by at most S·e and hi − lo "
+    "where its argument moves by at most e, and not at all where that has not moved.",
+    MEAN_VALUE,
+    hypotheses=(),
+    assumed=(
+        within(_d, _e),
+        within(_f_hat - _f, _S * magnitude(_d)),
+        every(_lo <= _f, _f <= _hi, _lo <= _f_hat, _f_hat <= _hi),
+    ),
+    error=_f_hat - _f,
+    radius=Chosen(_e <= 0, term(0), smaller(_S * _e, larger(_hi - _lo, 0))),
+    rests_on=("mean-value-step",),
+    by_way_of=(_S * magnitude(_d) <= _S * _e,),
+)
+
+_M, _P, _u, _least = number("M"), number("P"), number("u"), number("least", "2^emin")
+_ulps, _units, _limit = number("ulps"), number("units"), number("limit")
+_spacing = 2 * _u * _P
+_flushed = equal(_fl, _rnd) | (equal(_fl, 0) & (magnitude(_rnd) < _tiny))
+
+
+def _perhaps_flushed(accuracy: Term) -> Term:
+    touched = (_lo - accuracy < _tiny) & (-_tiny < _hi + accuracy)
+    return Chosen(_tiny <= 0, accuracy, Chosen(touched, accuracy + _tiny, accuracy))
+
+
+IN_ULPS = Lemma(
+    "accuracy-in-ulps",
+    "A function computed to so many ulps, with results of at most M < 2·P in [lo, hi], errs by "
+    "that many times 2·u·P, the spacing from P on; by λ more where a result below it may be "
+    "flushed.",
+    "definition of an ulp, as encoders/functions/accuracy.py states it",
+    hypotheses=(PowerOfTwo(_P), _least <= _P, _M < 2 * _P),
+    assumed=(
+        every(_lo <= _y, _y <= _hi, within(_y, _M)),
+        (PowerOfTwo(_P) & (_least <= _P) & (magnitude(_y) < 2 * _P)).implies(
+            within(_rnd - _y, _ulps * _spacing)
+        ),
+        _flushed,
+    ),
+    error=_fl - _y,
+    radius=_perhaps_flushed(_ulps * _spacing),
+    rests_on=("function-error",),
+)
+IN_UNITS = Lemma(
+    "accuracy-in-units",
+    "A function computed within so many u absolutely, wherever its result, at most M, stays below "
+    "a limit, errs by that; by λ more where a result below it may be flushed.",
+    OWN,
+    hypotheses=(_limit >= _M,),
+    assumed=(
+        every(_lo <= _y, _y <= _hi, within(_y, _M)),
+        (magnitude(_y) <= _limit).implies(within(_rnd - _y, _units * _u)),
+        _flushed,
+    ),
+    error=_fl - _y,
+    radius=_perhaps_flushed(_units * _u),
+    rests_on=("function-error",),
+)
+
+_U = number("U")
+FORMULA_APART = Lemma(
+    "formula-apart",
+    "What a runtime computes without rounding may be within U of what it stands for: its formula "
+    "has other constants, or the number of a file is no number of the format.",
+    OWN,
+    hypotheses=(),
+    assumed=(within(_z - _y, _U),),
+    error=_z - _y,
+    radius=_U,
+)
+
+_below, _above = bound("below"), bound("above")
+_other = _above + (_S + 2) * _tiny
+BRANCHES = Lemma(
+    "branches",
+    "Of two formulas one is for x < 0 and one for x ≥ 0; a number below 0 that is read as 0 may go "
+    "the other way, and is less than λ from it. Each errs by its bound where it is taken, and that "
+    "way by at most (2·S + 2)·λ more, for slopes at most S.",
+    MEAN_VALUE,
+    hypotheses=(),
+    assumed=(
+        every(_lo <= _x, _x <= _hi),
+        within(_f - _f_zero, _S * magnitude(_x)),
+        ((_x < 0) & within(_fl - _f, _below))
+        | ((_x >= 0) & within(_fl - _f, _above))
+        | ((_x < 0) & (-_tiny < _x) & within(_fl - _f_zero, _other)),
+    ),
+    error=_fl - _f,
+    radius=larger(Chosen(_lo < 0, _below, term(0)), Chosen(-_tiny <= _hi, _above, term(0)))
+    + Chosen(_lo < 0, (_S + 1) * (2 * _tiny), term(0)),
+    rests_on=("mean-value-step",),
+    by_way_of=((-_tiny < _x).implies(_S * magnitude(_x) <= _S * _tiny) | (_x >= 0),),
+)
+
+_n, _m = number("n", signed=True), number("m", signed=True)
+_N, _K, _D = number("N", "X^n"), number("K", "X^m"), number("D")
+_x_n, _x_m = value("x_n", "x^n"), value("x_m", "x^m")
+POWERS_APART = Lemma(
+    "powers-apart",
+    "Powers xᵐ and xⁿ, of magnitude at most K and N, are at most N + K apart, and |m − n|·D where "
+    "no |ln x|·xᵗ for a t between them exceeds D.",
+    MEAN_VALUE,
+    hypotheses=(),
+    assumed=(
+        within(_x_n, _N),
+        within(_x_m, _K),
+        within(_x_m - _x_n, magnitude(_m - _n) * _D),
+    ),
+    error=_x_m - _x_n,
+    radius=smaller(_N + _K, magnitude(_m - _n) * _D),
+)
+
+LEMMAS = (BOUNDED_SLOPE, IN_ULPS, IN_UNITS, FORMULA_APART, BRANCHES, POWERS_APART)

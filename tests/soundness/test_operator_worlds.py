@@ -1,0 +1,187 @@
+"""Lemmas on sums of products, functions and grids in the worlds of `test_lemma_worlds.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction as Q
+
+import pytest
+from test_lemma_worlds import (
+    LEAST,
+    SPACING,
+    Draw,
+    U,
+    World,
+    assert_met,
+    half_ulp,
+    nearest,
+    power_below,
+    truncated,
+)
+
+# --- products and sums ----------------------------------------------------------------------------
+
+
+def product_errors(d: Draw) -> World:
+    """Products of stored coefficients that were rounded, in three bits, one after the other."""
+    v, eta, n = U, U * LEAST, d.randint(1, 4)
+    exact = computed = sizes = moved = Q(0)
+    world: dict[str, Q] = {}
+    for i in range(n):
+        w, x = d.real(), d.float()
+        p, z, a, b = nearest(nearest(w) * x), w * x, abs(nearest(w) * x), abs(nearest(w) - w)
+        b *= abs(x)
+        world = {"P": exact, "P_hat": computed, "p": p, "z": z, "a": a, "b": b, "i": Q(i)}
+        world |= {"A": sizes, "B": moved, "v": v, "eta": eta}
+        exact, computed, sizes, moved = exact + z, computed + p, sizes + a, moved + b
+    total = {"S": d.beyond(sizes), "C": d.beyond(moved), "n": Q(n + d.choice([0, 1]))}
+    return {**world, **total}, computed - exact
+
+
+def flushed_sum(d: Draw) -> World:
+    z, tiny = d.choice([d.float(), Q(1, 16), Q(-1, 8)]), d.tiny()
+    fl = d.flush(z, tiny)
+    return {"z": z, "fl": fl, "T": d.beyond(z), "tiny": tiny}, fl - z
+
+
+def added(d: Draw) -> World:
+    """Two stored numbers, of which one may be read as 0 or be 0."""
+    tiny = d.tiny()
+    exact = (d.float(), d.choice([d.float(), Q(0)]))
+    x, y = (d.flush(v, tiny) for v in exact)
+    e = d.beyond(x - exact[0]) + d.beyond(y - exact[1])
+    size = d.beyond(exact[0] + exact[1])
+    reach = size + e
+    z = x + y
+    fl = d.flush(nearest(z), tiny) if abs(z) < tiny else nearest(z)
+    numbers = {"x": x, "y": y, "s": exact[0] + exact[1], "fl": fl, "e": e, "M": size, "tiny": tiny}
+    numbers |= {"r": max(half_ulp(reach), tiny), "r_reach": reach, "c": tiny, "c_reach": reach}
+    return {**numbers, "a": d.beyond(x), "b": d.choice([abs(y), d.beyond(y)])}, fl - (
+        exact[0] + exact[1]
+    )
+
+
+def relative(share: Q) -> tuple[Q, Q]:
+    """What an addition and an aligned step multiply errors by, less 1."""
+    return U / (1 + U), 2 * share + 2 * U * (1 + 2 * share)
+
+
+def growth(d: Draw) -> World:
+    """A root that is as large as the exponential lets it be, or not."""
+    m, k, share = Q(d.randint(0, 4)), Q(d.randint(0, 4)), Q(1, d.choice([4, 64]))
+    v, w = relative(share)
+    y = (m * v + k * w) / 2**20
+    root = 1 + y * d.choice([Q(0), Q(1, 2), 1 / (1 - y)])
+    return {"root": root, "m": m, "k": k, "u": U, "share": share}, root - 1
+
+
+def growth_squared(d: Draw) -> World:
+    a = 1 + d.real(1)
+    return {"a": a, "e": d.beyond(a - 1)}, a * a - 1
+
+
+def any_order_growth(d: Draw) -> World:
+    """A running sum of a few terms that are off, some of its nodes coarser."""
+    share = Q(1, 64)
+    v, w = relative(share)
+    exact = [d.real(1) for _ in range(d.randint(2, 4))]
+    terms = [nearest(x) for x in exact]
+    total, m, k, g = terms[0], 0, 0, Q(1)
+    for x in terms[1:]:
+        coarse = d.random() < 0.3
+        total = truncated(total + x) if coarse else nearest(total + x)
+        m, k, g = m + (not coarse), k + coarse, g * (1 + (w if coarse else v))
+    p = sum((abs(x - y) for x, y in zip(terms, exact, strict=True)), Q(0))
+    sizes, s = sum(map(abs, exact), Q(0)), sum(exact, Q(0))
+    off = p + k * SPACING
+    numbers = {"s": s, "s_hat": total, "G": g, "g": d.beyond(g - 1), "A": sizes, "B": off, "p": p}
+    numbers |= {"S": d.beyond(sizes), "m": Q(m), "k": Q(k), "u": U, "share": share, "h": Q(0)}
+    return {**numbers, "lost": Q(0), "least": SPACING, "clamped": Q(0)}, total - s
+
+
+# --- functions ------------------------------------------------------------------------------------
+
+
+def square(x: Q) -> Q:
+    return x * x
+
+
+def bounded_slope(d: Draw) -> World:
+    """The square between the argument and where it has moved to."""
+    x, e = d.real(), d.choice([Q(0), abs(d.real())])
+    there = x + e * d.choice([-1, 0, 1])
+    steepest = d.beyond(2 * max(abs(x), abs(there)))
+    ends = sorted([square(x), square(there)])
+    lo, hi = ends[0] - d.choice([Q(0), Q(1)]), ends[1] + d.choice([Q(0), Q(1), Q(8)])
+    f, f_hat = square(x), square(there)
+    numbers = {"d": there - x, "e": e, "S": steepest, "lo": lo, "hi": hi}
+    return {**numbers, "f_x": f, "f_hat": f_hat}, f_hat - f
+
+
+def accuracy(d: Draw, rnd: Q, y: Q) -> World:
+    tiny = d.tiny()
+    fl = d.flush(rnd, tiny)
+    lo, hi = d.around(y)
+    size = max(abs(lo), abs(hi))
+    return {"y": y, "rnd": rnd, "fl": fl, "M": size, "lo": lo, "hi": hi, "tiny": tiny}, fl - y
+
+
+def in_ulps(d: Draw) -> World:
+    """A result next to the nearest number, that is, within one and a half ulps."""
+    y = d.choice([d.real(), d.real() / 16])
+    rnd = nearest(y) + d.choice([-1, 0, 1]) * 2 * U * power_below(abs(y))
+    numbers, error = accuracy(d, rnd, y)
+    power = power_below(numbers["M"]) * d.choice([1, 1, 1, 2])
+    return {**numbers, "P": power, "u": U, "least": LEAST, "ulps": Q(3, 2)}, error
+
+
+def in_units(d: Draw) -> World:
+    y = d.real(1)
+    rnd = y + d.choice([-2, -1, 0, 2]) * U
+    numbers, error = accuracy(d, rnd, y)
+    return {**numbers, "u": U, "units": Q(2), "limit": Q(1)}, error
+
+
+def formula_apart(d: Draw) -> World:
+    y = d.real()
+    return {"y": y, "z": nearest(y), "U": d.beyond(nearest(y) - y)}, nearest(y) - y
+
+
+def branches(d: Draw) -> World:
+    """|x| with −x below 0 and x from there on, rounded; a subnormal number may be read as 0."""
+    x, tiny = d.choice([d.float(), d.real(), d.real() / 16]), d.tiny()
+    lo, hi = d.around(x)
+    taken = x if x >= 0 or not (abs(x) < tiny and d.random() < 0.7) else Q(0)
+    fl = nearest(taken if taken >= 0 else -taken)
+    numbers = {"x": x, "f_x": abs(x), "f_0": Q(0), "fl": fl, "lo": lo, "hi": hi, "S": Q(1)}
+    return {**numbers, "below": half_ulp(-lo if lo < 0 else Q(0)),
+            "above": half_ulp(max(hi, Q(0))), "tiny": tiny}, fl - abs(x)  # fmt: skip
+
+
+def powers_apart(d: Draw) -> World:
+    """The second and the third power: |x|·x² ≤ D between them, (x³ − x²)/1 = x²·(x − 1)."""
+    x, (n, m) = d.real(2), d.choice([(2, 3), (3, 2)])
+    apart = abs(x**m - x**n)
+    numbers = {"n": Q(n), "m": Q(m), "x_n": x**n, "x_m": x**m, "D": d.beyond(apart)}
+    return {**numbers, "N": d.beyond(x**n), "K": d.beyond(x**m)}, x**m - x**n
+
+
+WORLDS: dict[str, Callable[[Draw], World]] = {
+    "product-errors": product_errors,
+    "flushed-sum": flushed_sum,
+    "added": added,
+    "growth": growth,
+    "growth-squared": growth_squared,
+    "any-order-growth": any_order_growth,
+    "bounded-slope": bounded_slope,
+    "accuracy-in-ulps": in_ulps,
+    "accuracy-in-units": in_units,
+    "formula-apart": formula_apart,
+    "branches": branches,
+    "powers-apart": powers_apart,
+}
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_what_a_lemma_assumes_is_true_and_what_it_bounds_is_meant(name: str) -> None:
+    assert_met(name, WORLDS[name])
