@@ -12,7 +12,7 @@ import onnx
 from onnx import numpy_helper
 
 from checker.exact import Array, Linear, Outside, add
-from checker.maps import Index, chosen, convolution, product, windows
+from checker.maps import Index, chosen, convolution
 
 FLOATS = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
 OPSETS = range(7, 27)
@@ -38,6 +38,7 @@ class Node:
     hinge (x, below 0 `below`·x) or maximum (of the elements that `index` chooses); `lemma` says how
     it rounds, `terms` how many numbers the longest of its sums adds, `stored` on what else."""
 
+    title: str
     name: str
     op: str
     output: str
@@ -51,10 +52,6 @@ class Node:
     terms: int = 1
     below: float = 0.0
     index: Index = field(default_factory=lambda: np.zeros((0, 0), np.int64))
-
-    @property
-    def title(self) -> str:
-        return f"node '{self.name}' ({self.op})"
 
 
 @dataclass(frozen=True)
@@ -72,14 +69,10 @@ def read_model(data: bytes, shapes: Mapping[str, Sequence[int]]) -> Model:
     """The model of a file's bytes, its inputs having these shapes. Raises Outside, naming the
     node, for whatever has no meaning here."""
     try:
-        proto = onnx.load_model_from_string(data)
-    except Exception as error:
-        raise Outside(f"the model is no ONNX file ({type(error).__name__})") from error
-    try:
-        return _Reader(proto, shapes).model()
+        return _Reader(onnx.load_model_from_string(data), shapes).model()
     except Outside:
         raise
-    except Exception as error:  # whatever else a file does to this program
+    except Exception as error:  # whatever a file does to this program
         raise Outside(f"the model is not read here ({type(error).__name__}: {error})") from error
 
 
@@ -90,14 +83,14 @@ def _array(tensor: onnx.TensorProto, kind: int) -> Any:
     value = numpy_helper.to_array(tensor)
     value = value.astype(np.float64) if tensor.data_type in FLOATS else value
     if tensor.data_type not in (kind, 6, 7) or not np.all(np.isfinite(value)):
-        raise Outside(
-            f"'{tensor.name}' does not hold finite {FLOATS[kind]}, int32 or int64 numbers"
-        )
+        only = f"finite {FLOATS[kind]}, int32 or int64 numbers"
+        raise Outside(f"'{tensor.name}' does not hold {only}")
     return value
 
 
 class _Reader:
-    """The reader at one node after the other; a method for each kind of operator."""
+    """The reader at one node after the other; a method for each kind of operator. `shapes` are of
+    what varies, `stored` what does not."""
 
     def __init__(self, proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> None:
         versions = [o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")]
@@ -108,16 +101,15 @@ class _Reader:
         self.graph, self.opset, self.nodes = proto.graph, versions[0], list[Node]()
         held = {t.name for t in self.graph.initializer}
         given = {i.name: i.type.tensor_type for i in self.graph.input if i.name not in held}
+        if set(given) != set(shapes):
+            raise Outside(f"the model's inputs are {sorted(given)}, not {sorted(shapes)}")
         self.kind = max((k.elem_type for k in given.values()), default=0)
-        self.shapes = {t: tuple(shapes[t]) for t in given if t in shapes}
+        self.shapes = {t: tuple(shapes[t]) for t in given}
         for t, shape in self.shapes.items():
             dims = given[t].shape.dim
-            fits = all(d.dim_value in (n, 0) and n > 0 for d, n in zip(dims, shape, strict=False))
-            one = given[t].elem_type == self.kind and self.kind in FLOATS
-            if len(dims) != len(shape) or not fits or not one:
+            fits = all(d.dim_value in (n, 0) and n > 0 for d, n in zip(dims, shape, strict=True))
+            if not fits or given[t].elem_type != self.kind or self.kind not in FLOATS:
                 raise Outside(f"input '{t}' does not hold floats in the certificate's shape")
-        if not set(given) == set(shapes):
-            raise Outside(f"the model's inputs are {sorted(given)}, not {sorted(shapes)}")
         self.stored = {t.name: _array(t, self.kind) for t in self.graph.initializer}
 
     def model(self) -> Model:
@@ -125,12 +117,18 @@ class _Reader:
         for position, self.proto in enumerate(self.graph.node):  # noqa: B020
             self.op = self.proto.op_type
             self.name = self.proto.name or f"{self.op}_{position}"
+            self.title = f"node '{self.name}' ({self.op})"
+            self.given = [*self.proto.input, "", "", "", ""]  # what is left out has no name
             self.held = {a.name: a for a in self.proto.attribute}
             known = self.proto.domain in ("", "ai.onnx") and self.op in OPERATORS
             self.require(known, "another operator")
             act, read = OPERATORS[self.op]
             unknown = sorted(set(self.held) - set(read.split()))
             self.require(not unknown, f"it without the attributes {unknown}")
+            written = {"", *self.shapes, *self.stored}
+            self.require(written.issuperset(self.given), "what the nodes before it write")
+            one = not any(self.proto.output[1:]) or self.op == "Dropout"  # whose mask nobody finds
+            self.require(one and self.proto.output[0] not in written, "one output, written once,")
             try:
                 getattr(self, act)()
             except (ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
@@ -140,81 +138,59 @@ class _Reader:
         sizes = {t: prod(s) for t, s in self.shapes.items()}
         return Model(tuple(self.nodes), FLOATS[self.kind], sizes, inputs, outputs)
 
-    # --- what a node reads and writes
-
     def require(self, holds: Any, what: str) -> None:
         if not holds:
-            only = f"only {what} is in the checker's language"
-            raise Outside(f"node '{self.name}' ({self.op}): {only}")
+            raise Outside(f"{self.title}: only {what} is in the checker's language")
 
     def a(self, name: str, default: Any) -> Any:
         value = onnx.helper.get_attribute_value(self.held[name]) if name in self.held else default
         return value.decode() if isinstance(value, bytes) else value
 
-    def given(self, k: int) -> str:
-        return self.proto.input[k] if k < len(self.proto.input) else ""
-
-    def varies(self, k: int) -> bool:
-        name = self.given(k)
-        self.require(name in self.shapes or name in self.stored, "what the nodes before it write")
-        return name in self.shapes
-
     def constant(self, k: int) -> Any:
         """Input k, which must be stored; None where it is left out."""
-        self.require(not self.given(k) or not self.varies(k), f"a stored input {k}")
-        return self.stored[self.given(k)] if self.given(k) else None
-
-    def shape(self, k: int) -> tuple[int, ...]:
-        return self.shapes[self.given(k)] if self.varies(k) else self.constant(k).shape
+        self.require(self.given[k] not in self.shapes, f"a stored input {k}")
+        return self.stored.get(self.given[k])
 
     def varying(self, k: int = 0) -> tuple[int, ...]:
-        self.require(self.varies(k), f"an input {k} that varies")
-        return self.shape(k)
-
-    def output(self) -> str:
-        name = str(self.proto.output[0])
-        once = name not in self.shapes and name not in self.stored
-        self.require(once and not any(self.proto.output[1:]), "one output, written once,")
-        return name
+        """The shape of input k, which must vary."""
+        self.require(self.given[k] in self.shapes, f"an input {k} that varies")
+        return self.shapes[self.given[k]]
 
     def put(self, shape: Any, sources: Sequence[int], kind: str, lemma: str, **what: Any) -> None:
         """A node of the model that reads the inputs `sources`."""
-        name, inputs = self.output(), tuple(self.given(k) for k in sources)
-        stored = what.pop("stored", ())
+        inputs, output = tuple(self.given[k] for k in sources), self.proto.output[0]
+        output, stored = what.pop("output", output), what.pop("stored", ())
         for key in ("bias", "unsure"):
             what[key] = np.broadcast_to(what.get(key, ZERO), shape).reshape(-1)
         if lemma != "sum-any-order":
             stored = tuple(np.broadcast_to(v, shape).reshape(-1) for v in stored)
-        where = (self.name, self.op, name, inputs, kind, lemma)
+        where = (self.title, self.name, self.op, output, inputs, kind, lemma)
         self.nodes.append(Node(*where, stored=stored, **what))
-        self.shapes[name] = tuple(int(n) for n in shape)
-
-    # --- operators that move data
+        self.shapes[output] = tuple(int(n) for n in shape)
 
     def move(self) -> None:
         """What ONNX's reference does to arrays, done to the places of their elements."""
         inputs = list(self.proto.input)
         names = list(dict.fromkeys(n for n in inputs if n))
         data = names if self.op == "Concat" else names[:1]
-        held = {n: self.constant(inputs.index(n)) for n in names if n not in self.shapes}
+        held = {n: self.stored[n] for n in names if n not in self.shapes}
         self.require(set(names) <= {*data, *held}, "stored inputs behind the first")
         if self.op == "Pad":
-            self.require(not np.any(held.get(self.given(2), self.a("value", 0))), "zeros in it")
+            self.require(not np.any(held.get(self.given[2], self.a("value", 0))), "zeros in it")
             held |= {n: np.int64(0) for n in inputs[2:3] if n}
         run = self.reference()
         if not any(n in self.shapes for n in data):
-            (self.stored[self.output()],) = run(None, held)
+            (self.stored[self.proto.output[0]],) = run(None, held)
             return
         shapes = [self.shapes[n] if n in self.shapes else held[n].shape for n in data]
         ends = np.cumsum([1, *map(prod, shapes)])
         places = [np.arange(*ends[i : i + 2]).reshape(s) for i, s in enumerate(shapes)]
         (given,) = run(None, held | dict(zip(data, places, strict=True)))
-        moved = np.asarray(given)
-        bias, maps, sources = ZERO, [], []
+        moved, bias, maps, sources = np.asarray(given), ZERO, [], []
         for i, n in enumerate(data):
             here = np.where((moved >= ends[i]) & (moved < ends[i + 1]), moved - ends[i], -1)
             if n in self.shapes:
-                maps.append(chosen(here.reshape(1, -1), prod(shapes[i]), np.ones(())))
+                maps.append(chosen(here.reshape(-1), prod(shapes[i]), 1.0))
                 sources.append(inputs.index(n))
             else:
                 bias = bias + np.where(here < 0, 0.0, held[n].reshape(-1)[here])
@@ -231,79 +207,111 @@ class _Reader:
         return ReferenceEvaluator(self.proto, opsets={"": self.opset}).run
 
     def dropout(self) -> None:
-        self.require(not self.given(2) or not bool(self.constant(2)), "inference")
-        self.proto = onnx.helper.make_node("Identity", self.proto.input[:1], self.proto.output[:1])
-        self.move()  # without the mask: whoever reads it finds nothing
+        self.require(not self.given[2] or not bool(self.constant(2)), "inference")
+        self.proto = onnx.helper.make_node("Identity", self.given[:1], self.proto.output[:1])
+        self.move()
 
     def store(self) -> None:
-        shape = np.array(self.shape(0), np.int64) if self.given(0) else None
+        shape = np.array(self.varying(), np.int64) if self.given[0] else None
         held = _array(self.a("value", None), self.kind) if shape is None else shape
-        self.stored[self.output()] = held
+        self.stored[self.proto.output[0]] = held
 
-    # --- sums of products
-
-    def products(self, linear: Linear, shape: Sequence[int], bias: Any) -> None:
+    def products(self, linear: Linear, shape: Sequence[int], bias: Any, **what: Any) -> None:
         bias, weights = ZERO if bias is None else bias, linear.weights
-        used = linear.forward((weights != 0).astype(float), np.ones((1, prod(self.varying()))))
-        what = {"maps": (linear,), "bias": bias, "stored": (weights,)}
+        used = linear.forward((weights != 0).astype(float), np.ones(prod(self.varying())))
         terms = int(np.max(used)) + int(np.any(bias))
-        self.put(shape, [0], "affine", "sum-any-order", terms=terms, **what)
+        what |= {"maps": (linear,), "bias": bias, "stored": (weights,), "terms": terms}
+        self.put(shape, [0], "affine", "sum-any-order", **what)
 
     def matrix(self) -> None:
         """Gemm and MatMul with a stored matrix behind."""
         shape, weights, gemm = self.varying(), self.constant(1), self.op == "Gemm"
         plain = self.a("alpha", 1.0) == 1.0 == self.a("beta", 1.0) and not self.a("transA", 0)
         self.require(plain and (len(shape) == 2 or not gemm), "'alpha' 1, 'beta' 1, 'transA' 0")
-        weights = weights.T if self.a("transB", 0) else weights
-        self.require(weights.ndim == 2 and len(weights) == shape[-1], "a stored matrix that fits")
-        bias = self.constant(2) if gemm else None
-        self.products(product(weights), (*shape[:-1], weights.shape[1]), bias)
+        weights = weights if self.a("transB", 0) else weights.T
+        fits = weights.ndim == 2 and weights.shape[1] == shape[-1]
+        self.require(fits, "a stored matrix that fits")
+        linear = convolution(weights[..., None], np.zeros((1, 1), np.int64), shape[-1], 1, 1)
+        self.products(linear, (*shape[:-1], len(weights)), self.constant(2) if gemm else None)
 
     def window(self, kernel: Sequence[int]) -> tuple[Index, tuple[int, ...]]:
-        """(places of the kernel, outputs): pixels that windows read; and the output's pixels."""
+        """(places of the kernel, outputs): pixels that windows read, -1 in the padding; and the
+        output's pixels."""
         pixels, rank, mode = self.varying()[2:], len(kernel), self.a("auto_pad", "NOTSET")
-        steps = self.a("strides", [1] * rank), self.a("dilations", [1] * rank)
+        steps, dilations = self.a("strides", [1] * rank), self.a("dilations", [1] * rank)
         pads = self.a("pads", [0] * (2 * rank))
-        fits = rank == len(pixels) == len(steps[0]) == len(steps[1]) == len(pads) / 2 > 0
-        fits = fits and min(*kernel, *steps[0], *steps[1]) > 0 <= min(pads)
+        fits = rank == len(pixels) == len(steps) == len(dilations) == len(pads) / 2 > 0
+        fits = fits and min(*kernel, *steps, *dilations) > 0 <= min(pads)
         plain = (mode == "NOTSET" or (mode == "VALID" and not any(pads))) and fits
         self.require(plain and not self.a("ceil_mode", 0), "a window that fits, with stated pads,")
-        seen = windows(pixels, kernel, *steps, pads)
+        sides = list(zip(pads[:rank], pads[rank:], strict=True))
+        padded = np.pad(np.arange(prod(pixels)).reshape(pixels), sides, constant_values=-1)
+        spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
+        seen = np.lib.stride_tricks.sliding_window_view(padded, spans)
+        seen = seen[tuple(slice(None, None, step) for step in (*steps, *dilations))]
         return seen.reshape(-1, prod(kernel)).T, seen.shape[:rank]
 
-    def conv(self) -> None:
-        shape, weights, bias = self.varying(), self.constant(1), self.constant(2)
-        (m, inside, *kernel), groups = weights.shape, self.a("group", 1)
-        fits = inside * groups == shape[1] and m % groups == 0
-        self.require(fits and self.a("kernel_shape", kernel) == kernel, "weights that fit")
+    def convolved(self, weights: Array, groups: int, bias: Any, **what: Any) -> tuple[int, ...]:
+        shape, (m, inside, *kernel) = self.varying(), weights.shape
+        self.require(inside * groups == shape[1] and m % groups == 0, "weights that fit")
         index, output = self.window(kernel)
         linear = convolution(weights, index, shape[1], prod(shape[2:]), groups)
         bias = None if bias is None else bias.reshape(1, m, *(1,) * len(kernel))
-        self.products(linear, (shape[0], m, *output), bias)
+        self.products(linear, (shape[0], m, *output), bias, **what)
+        return (shape[0], m, *output)
 
-    # --- one operation per element
+    def conv(self) -> None:
+        weights, bias = self.constant(1), self.constant(2)
+        fits = self.a("kernel_shape", list(weights.shape[2:])) == list(weights.shape[2:])
+        self.require(fits, "weights that fit")
+        self.convolved(weights, self.a("group", 1), bias)
+
+    def pool(self) -> None:
+        shape, kernel = self.varying(), self.a("kernel_shape", ())
+        index, output = self.window(kernel)
+        inside = np.sum(index >= 0, axis=0).astype(float)
+        self.require(np.all(inside > 0), "no window in the padding")
+        if self.op == "AveragePool":
+            counts = 0.0 * inside + len(index) if self.a("count_include_pad", 0) else inside
+            total = f"{self.proto.output[0]} before it is divided"
+            self.require(total not in self.shapes, "another name of its output")
+            whole = self.convolved(np.ones((shape[1], 1, *kernel)), shape[1], None, output=total)
+            self.given[0] = total
+            self.scaled(0, whole, np.broadcast_to(counts.reshape(output), whole), "mean")
+            return
+        start = np.arange(shape[0] * shape[1])[:, None] * prod(shape[2:])
+        index = np.where(index[:, None] < 0, -1, index[:, None] + start).reshape(len(index), -1)
+        first = np.take_along_axis(index, np.argmax(index >= 0, axis=0)[None], axis=0)
+        index = np.where(index < 0, first, index)
+        self.put((*shape[:2], *output), [0], "maximum", "copy", index=index)
 
     def spread(self, k: int, shape: Sequence[int], scale: Any, unsure: Any = ZERO) -> Linear:
         """Input k, broadcast to a shape and scaled."""
-        size = prod(self.shape(k))
-        index = np.broadcast_to(np.arange(size).reshape(self.shape(k)), shape).reshape(1, -1)
-        wide = (np.broadcast_to(v, shape).reshape(-1) for v in (scale, unsure))
-        return chosen(index, size, *wide)
+        places = np.arange(prod(self.varying(k))).reshape(self.varying(k))
+        index, *wide = (np.broadcast_to(v, shape).reshape(-1) for v in (places, scale, unsure))
+        return chosen(index, places.size, *wide)
 
     def sum(self) -> None:
-        signs, shape = (1.0, -1.0 if self.op == "Sub" else 1.0), [self.shape(0), self.shape(1)]
-        whole, sources = np.broadcast_shapes(*shape), [k for k in (0, 1) if self.varies(k)]
+        signs, stored = (
+            (1.0, -1.0 if self.op == "Sub" else 1.0),
+            [self.stored.get(n) for n in self.given[:2]],
+        )
+        sources = [k for k in (0, 1) if stored[k] is None]
         self.require(sources, "a sum with what varies")
+        whole = np.broadcast_shapes(
+            *(self.varying(k) if v is None else v.shape for k, v in enumerate(stored))
+        )
         maps = tuple(self.spread(k, whole, signs[k]) for k in sources)
-        stored = [signs[k] * self.constant(k) for k in (0, 1) if k not in sources]
-        what = {"bias": sum(stored, ZERO), "terms": 2, "maps": maps, "stored": stored}
+        numbers = [signs[k] * v for k, v in enumerate(stored) if v is not None]
+        what = {"bias": sum(numbers, ZERO), "terms": 2, "maps": maps, "stored": numbers}
         self.put(whole, sources, "affine", "sum-of-two", **what)
 
     def scale(self) -> None:
         """By a stored factor, or divided by one."""
-        k, lemma = (0, "quotient") if self.op == "Div" else (1 - self.varies(0), "product")
-        shape = np.broadcast_shapes(self.varying(k), self.shape(1 - k))
-        self.scaled(k, shape, self.constant(1 - k), lemma)
+        k = 0 if self.op == "Div" or self.given[0] in self.shapes else 1
+        factor = self.constant(1 - k)
+        shape = np.broadcast_shapes(self.varying(k), factor.shape)
+        self.scaled(k, shape, factor, "quotient" if self.op == "Div" else "product")
 
     def scaled(self, k: int, shape: Sequence[int], factor: Any, lemma: str) -> None:
         scale, unsure = factor, ZERO
@@ -328,28 +336,8 @@ class _Reader:
         what = {"bias": shift, "unsure": off, "stored": (beta, mean, base), "maps": (linear,)}
         self.put(shape, [0], "affine", "normalization", **what)
 
-    # --- hinges and pools
-
     def hinge(self) -> None:
         below = float(np.float32(self.a("alpha", 0.01))) if self.op == "LeakyRelu" else 0.0
         self.require(below == 0 or 2.0**-12 <= below <= 1.0, "a slope in [2^-12, 1]")
         one = self.spread(0, self.varying(), 1.0)
-        self.put(self.shape(0), [0], "hinge", "hinge", below=below, maps=(one,))
-
-    def pool(self) -> None:
-        shape = self.varying()
-        index, output = self.window(self.a("kernel_shape", ()))
-        start = np.arange(shape[0] * shape[1])[:, None] * prod(shape[2:])
-        index = np.where(index[:, None] < 0, -1, index[:, None] + start).reshape(len(index), -1)
-        whole, present = (*shape[:2], *output), np.sum(index >= 0, axis=0).astype(float)
-        self.require(np.all(present > 0), "no window in the padding")
-        if self.op == "MaxPool":
-            first = np.take_along_axis(index, np.argmax(index >= 0, axis=0)[None], axis=0)
-            self.put(whole, [0], "maximum", "copy", index=np.where(index < 0, first, index))
-            return
-        counts = 0.0 * present + len(index) if self.a("count_include_pad", 0) else present
-        node, total = self.proto, f"{self.proto.output[0]} before it is divided"
-        self.proto = onnx.helper.make_node(self.op, node.input, [total])
-        self.products(chosen(index, prod(shape), np.ones(())), whole, None)
-        self.proto = onnx.helper.make_node(self.op, [total], node.output)
-        self.scaled(0, whole, counts.reshape(whole), "mean")
+        self.put(self.varying(), [0], "hinge", "hinge", below=below, maps=(one,))

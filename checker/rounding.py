@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from checker.exact import Array, Outside, Rejected, add, middle, mul
+from checker.exact import Array, Outside, Rejected, add, mul, positive, raised
 from checker.model import Node
 
 FORMATS = {  # precision, emin, emax
@@ -78,19 +78,16 @@ class Rounding:
     def summed(self, leaves: Array, partial: Array, total: Array, additions: Array) -> Array:
         """E with leaves + additions·(rounding up to partial + E) ≤ E, or without a feedback."""
         m = np.maximum(additions, 0.0)
-
-        def needed(error: Array) -> Array:
-            return add(leaves, mul(m, add(self.any(add(partial, error)), self.lost)))
-
-        guess = leaves + m * (self.v * partial + 2 * self.tiny + self.lost + self.least)
-        guess = guess / (1.0 - self.v * m) * (1.0 + 2.0**-20)
-        found = needed(np.where((guess >= 0) & np.isfinite(guess), guess, 0.0))
-        best = np.where((guess >= 0) & (found <= guess), found, np.inf)
-        for factor in (1.0 + 2.0**-8, 2.0):
-            trial = mul(needed(needed(found)), factor)
-            best = np.minimum(best, np.where(needed(trial) <= trial, needed(trial), np.inf))
         off = add(leaves, mul(m, self.each + 2 * self.lost))
-        return np.minimum(best, add(off, mul(mul(m, self.v), add(total, off))))
+        best = add(off, mul(mul(m, self.v), add(total, off)))
+        trial = leaves + m * (self.v * partial + 2 * self.tiny + self.lost + self.least)
+        trial = np.abs(trial / (1.0 - self.v * m))
+        for factor in (1.0 + 2.0**-20, 1.0 + 2.0**-8, 2.0):
+            trial = trial * factor
+            found = add(leaves, mul(m, add(self.any(add(partial, trial)), self.lost)))
+            best = np.where(found <= trial, np.minimum(best, found), best)
+            trial = np.where(found <= trial, found, trial)
+        return best
 
     def of(self, node: Node, lows: list[Array], highs: list[Array], size: Array) -> Array:
         """|computed − meant| per element. Raises Rejected where something may overflow."""
@@ -106,15 +103,14 @@ class Rounding:
         return np.zeros(size.shape), size
 
     def on_sum_any_order(self, node: Node, lows: Any, highs: Any, size: Array) -> Any:
-        (linear,), (lo,), (hi,), bias = node.maps, lows, highs, np.abs(node.bias)
-        up, low, x = np.maximum(hi, 0.0), np.maximum(-lo, 0.0), np.maximum(-lo, hi)
-        # partial sums lie between the sums N and P of all negative and all positive parts
-        total, (balance, off) = add(linear.size(add(up, low)), bias), middle(up - low, up - low)
-        signed, sliced = linear.at(balance)
-        off = add(sliced, linear.size(add(off, 2.0**-50 * add(up, low))))
-        signed = add(np.abs(signed + node.bias) * (1 + 2.0**-52), off)  # |P − N|
-        partial, weights = 0.5 * add(total, np.minimum(signed, total)), linear.weights
-        count = linear.forward((weights != 0).astype(float), (x > 0).astype(float)[None])[0]
+        (linear,), (lo,), (hi,), x = node.maps, lows, highs, np.maximum(-lows[0], highs[0])
+        weights, bias = linear.weights, np.abs(node.bias)
+        # partial sums lie between the sums of all negative and of all positive parts
+        partial = np.zeros(size.shape)
+        for *ends, b in ((lo, hi, node.bias), (-hi, -lo, -node.bias)):
+            side = raised(positive(linear.forward, weights, *ends), 2 * linear.terms)
+            partial = np.maximum(partial, add(side, np.maximum(b, 0.0)))
+        count = linear.forward((weights != 0).astype(float), (x > 0).astype(float))
         inexact = np.where(np.abs(np.frexp(weights)[0]) == 0.5, 0.0, linear.absolute)
         leaves = add(mul(self.v, linear.of(inexact, x)), mul(count, self.each))
         leaves = add(leaves, linear.of(self.read(weights, weights, self.operands), x))

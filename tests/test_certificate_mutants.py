@@ -97,7 +97,7 @@ def values(model: Model, x: dict[str, Any]) -> dict[str, Any]:
             held[node.output] = np.max(read[0][node.index], axis=0)
         else:
             parts = zip(node.maps, read, strict=True)
-            held[node.output] = node.bias + sum(m.forward(m.weights, v[None])[0] for m, v in parts)
+            held[node.output] = node.bias + sum(m.forward(m.weights, v) for m, v in parts)
     return held
 
 
