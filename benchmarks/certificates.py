@@ -115,8 +115,7 @@ def mutants(data: bytes) -> Iterator[bytes]:
             value[place] += change * size[place] if name != "slope" else change
             yield packed(document, arrays | {f"{name}{i}": value})
         yield packed(document, arrays | {f"lo{i}": np.roll(arrays[f"lo{i}"], 1, axis=1) + 1e-3})
-    for name in ("box0_lo0", "leaf_lo0"):
-        yield packed(document, arrays | {name: arrays[name] - 1e-2})
+    yield packed(document, arrays | {"box_lo0": arrays["box_lo0"] - 1e-2})
     fewer = {n: v if n.startswith("box") else v[:-1] for n, v in arrays.items()}
     yield packed(document, fewer)
     twice = {n: v if n.startswith("box") else np.concatenate([v, v[:1]]) for n, v in arrays.items()}
@@ -127,8 +126,8 @@ def mutants(data: bytes) -> Iterator[bytes]:
         (["contract", "accumulation"], "float32"),
         (["nodes", len(document["nodes"]) - 1, "terms"], 1000003),
         (["tensors"], [*document["tensors"][::-1], "x"]),
-        (["boxes", 0, "tree"], [0, 0, float(arrays["box0_hi0"][0]).hex(), [0]]),
-        (["claim", "kind"], "property"),
+        (["boxes", 0], [0, 0, float(arrays["box_hi0"][0, 0]).hex(), None]),
+        (["claim", "kind"], "unsafe"),
     ]
     for path, other in changes:
         changed = deepcopy(document)

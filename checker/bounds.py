@@ -85,7 +85,7 @@ class Leaf:
             self.hi[t] = np.minimum(hi, self.met(t, "the upper end", shown, claim.hi))
             shown = self.pulled(t, -lo, -claim.lo, -1.0, True)
             self.lo[t] = -np.minimum(-lo, self.met(t, "the negated lower end", shown, -claim.lo))
-        lines = self._lines(node, False)
+        lines = self.lines(node, False)
         moved = lines.most  # |f(x̂) − f(x)|, rounding left out
         for i, linear in zip(node.inputs, lines.maps, strict=True):
             moved = add(moved, mul(lines.up, linear.size(self.err[i])))
@@ -119,7 +119,9 @@ class Leaf:
             return np.max(lo[node.index], axis=0), np.max(hi[node.index], axis=0)
         return np.where(lo < 0, -mul(-lo, b), lo), np.where(hi < 0, -down(-hi, b), hi)
 
-    # --- backward
+    def lines(self, node: Node, real: bool) -> Lines:
+        lines: Lines = getattr(self, f"_{node.kind}")(node, real)
+        return lines
 
     def pulled(self, t: str, known: Array, enough: Array | float, sign: float, real: bool) -> Array:
         """What is known of sign·x, or of |d|, and where that is not enough what pulling it back
@@ -146,7 +148,7 @@ class Leaf:
     def _step(self, node: Node, came: Rows, pending: dict[str, Rows], real: bool) -> Array:
         """Functionals of a node's output become some of its inputs, which are left in `pending`,
         and this constant."""
-        maps, low, up, least, most = self._lines(node, real)
+        maps, low, up, least, most = self.lines(node, real)
         total = upper(came.c, least, most)
         if node.kind != "affine":
             size = maps[0].size(self._size(node.inputs[0], real))
@@ -162,24 +164,29 @@ class Leaf:
             pending[t] = sent
         return total
 
-    def _lines(self, node: Node, real: bool) -> Lines:
-        """How a node's output hangs on its inputs; of differences, both slopes are one."""
-        if node.kind == "affine":
-            one, own = np.ones(node.bias.shape), self.own[node.output]
-            ends = (-add(-node.bias, node.unsure), add(node.bias, node.unsure))
-            return Lines(node.maps, one, one, *(ends if real else (-own, own)))
-        if real:
-            return self._hinge(node) if node.kind == "hinge" else self._maximum(node)
-        linear, slope, rest = self._secant(node) if node.kind == "hinge" else self._rivals(node)
-        rest = add(rest, self.own[node.output])
-        return Lines((linear,), slope, slope, -rest, rest)
+    def _affine(self, node: Node, real: bool) -> Lines:
+        one, own = np.ones(node.bias.shape), self.own[node.output]
+        ends = (-add(-node.bias, node.unsure), add(node.bias, node.unsure))
+        return Lines(node.maps, one, one, *(ends if real else (-own, own)))
 
-    # --- hinges and maxima
+    def _hinge(self, node: Node, real: bool) -> Lines:
+        """The chord above, and below any slope between b and 1, which the certificate chooses.
 
-    def _hinge(self, node: Node) -> Lines:
-        """The chord above, and below any slope between b and 1, which the certificate chooses."""
+        f(x̂) − f(x) = slope·d + r with |r| ≤ rest: 1, b, or between, whichever is best. With
+        f = b·x + (1 − b)·max(x, 0), what is left of slope 1 is (1 − b) times the change of
+        max(−x, 0), of slope b that of max(x, 0), of (1 + b)/2 that of |x|/2.
+        """
         t, b = node.inputs[0], node.below
-        lo, hi, claim = self.lo[t], self.hi[t], self.claims.get(t)
+        lo, hi, error, claim = self.lo[t], self.hi[t], self.err[t], self.claims.get(t)
+        if not real:
+            above = np.minimum(error, np.maximum(add(-lo, error), 0.0))
+            beneath = np.minimum(error, np.maximum(add(hi, error), 0.0))
+            half = np.minimum(above, beneath) > 0.5 * error
+            slope = np.where(half, 0.5 + 0.5 * b, np.where(above <= beneath, 1.0, b))
+            rest = np.where(half, 0.5 * error, np.minimum(above, beneath))
+            rest = rest if b == 0 else add(mul(rest, add(1.0, -b)), mul(error, 2.0**-52))
+            rest = add(rest, self.own[node.output])
+            return Lines(node.maps, slope, slope, -rest, rest)
         bent, stable, none = (lo < 0) & (hi > 0), np.where(lo >= 0, 1.0, b), np.zeros(lo.shape)
         steep = b + (1.0 - b) * np.clip(np.where(bent, hi / np.where(bent, hi - lo, 1.0), 0), 0, 1)
         over = np.maximum(add(mul(steep, -lo), -down(-lo, b)), add(hi, -down(hi, steep)))
@@ -189,46 +196,19 @@ class Leaf:
         up, low = np.where(bent, steep, stable), np.where(bent, low, stable)
         return Lines(node.maps, low, up, none, np.where(bent, np.maximum(over, 0.0), 0.0))
 
-    def _secant(self, node: Node) -> tuple[Linear, Array, Array]:
-        """f(x̂) − f(x) = slope·d + r with |r| ≤ rest: 1, b, or between, whichever is best.
-
-        With f = b·x + (1 − b)·max(x, 0), what is left of slope 1 is (1 − b) times the change of
-        max(−x, 0), of slope b that of max(x, 0), of (1 + b)/2 that of |x|/2.
-        """
-        t, b = node.inputs[0], node.below
-        error = self.err[t]
-        above = np.minimum(error, np.maximum(add(-self.lo[t], error), 0.0))
-        beneath = np.minimum(error, np.maximum(add(self.hi[t], error), 0.0))
-        half = np.minimum(above, beneath) > 0.5 * error
-        slope = np.where(half, 0.5 + 0.5 * b, np.where(above <= beneath, 1.0, b))
-        rest = np.where(half, 0.5 * error, np.minimum(above, beneath))
-        rest = rest if b == 0 else add(mul(rest, add(1.0, -b)), mul(error, 2.0**-52))
-        return node.maps[0], slope, rest
-
-    def _highest(self, node: Node, real: bool) -> tuple[Linear, Array, Array, Array, Array]:
-        """Of each maximum: the element whose lower end is highest, as a map, and its place; that
-        end; the highest end of another, and the upper ends of all."""
+    def _maximum(self, node: Node, real: bool) -> Lines:
+        """The element whose lower end is highest, where no other can rise above it. Where one can,
+        at least that element and at most the highest end; of differences, the largest of those of
+        elements that can be the maximum."""
         t, index = node.inputs[0], node.index
         error = np.zeros(self.err[t].shape) if real else self.err[t]
         lows, highs = (-add(-self.lo[t], error))[index], add(self.hi[t], error)[index]
         place = np.take_along_axis(index, np.argmax(lows, axis=0)[None], axis=0)[0]
-        rival = np.max(np.where(index == place, -np.inf, highs), axis=0)
-        linear = chosen(place, self.model.sizes[t], 1.0)
-        return linear, place, np.max(lows, axis=0), rival, highs
-
-    def _maximum(self, node: Node) -> Lines:
-        """The element whose lower end is highest, where no other can rise above it; else between
-        that element and the highest end."""
-        linear, place, low, rival, _ = self._highest(node, True)
-        alone = (rival <= low).astype(np.float64)
-        most = np.where(alone > 0, 0.0, np.maximum(self.hi[node.inputs[0]][place], rival))
-        return Lines((linear,), np.ones(low.shape), alone, np.zeros(low.shape), most)
-
-    def _rivals(self, node: Node) -> tuple[Linear, Array, Array]:
-        """The difference of that element up to how far another may rise above it, or the largest
-        in question, whichever is less."""
-        linear, _, low, rival, highs = self._highest(node, False)
-        gap = np.maximum(add(rival, -low), 0.0)
-        radius = np.max(np.where(highs >= low, self.err[node.inputs[0]][node.index], 0.0), axis=0)
-        kept = ((gap < radius) | (gap == 0)).astype(np.float64)
-        return linear, kept, np.where(kept > 0, gap, radius)
+        low, rival = np.max(lows, axis=0), np.max(np.where(index == place, -np.inf, highs), axis=0)
+        linear, alone = chosen(place, self.model.sizes[t], 1.0), (rival <= low).astype(float)
+        if real:
+            most = np.where(alone, 0.0, np.max(highs, axis=0))
+            return Lines((linear,), np.ones(low.shape), alone, np.zeros(low.shape), most)
+        rest = np.where(alone, 0.0, np.max(np.where(highs >= low, error[index], 0.0), axis=0))
+        rest = add(rest, self.own[node.output])
+        return Lines((linear,), alone, alone, -rest, rest)

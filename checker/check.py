@@ -1,4 +1,4 @@
-"""Check a certificate against a model: python checker/check.py CERTIFICATE MODEL.
+"""Check a certificate against a model: python checker/check.py CERTIFICATE MODEL [PROPERTY].
 
 Exit code 0: accepted, the claim printed holds. 1: rejected. 2: outside the language, or unreadable.
 README.md beside this file says what is assumed and what is then guaranteed.
@@ -12,9 +12,10 @@ import json
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,16 +23,103 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from checker.bounds import Claim, Leaf
-from checker.exact import Array, Outside, Rejected
+from checker.exact import Array, Outside, Rejected, Rows, add, joined
 from checker.model import Model, read_model
 from checker.rounding import read_contract
 
-SCHEMA = "refine-certificate-1"
+SCHEMA = "refine-certificate-2"
 KEYS = {"schema", "model", "contract", "inputs", "claim", "boxes", "tensors", "nodes", "by"}
 MOST_BYTES = 2**31
 ACCEPTED, REJECTED, OUTSIDE = 0, 1, 2
 
 Sides = dict[str, tuple[Array, Array]]
+
+
+class Row(NamedTuple):
+    """Σ c·z ≤ d, or < d if strict; terms are (tensor, element, c), of inputs and outputs."""
+
+    terms: Sequence[tuple[str, int, Fraction]]
+    at_most: Fraction
+    strict: bool
+
+    def __str__(self) -> str:
+        left = " + ".join(f"{c}*{t}[{i}]" for t, i, c in self.terms)
+        return f"{left} {'<' if self.strict else '<='} {self.at_most}"
+
+
+def above(leaf: Leaf, rows: Sequence[Row]) -> Array:
+    """Upper bounds of −c·z for every row, over the reals and for whatever runs in this leaf: what
+    errors inputs and outputs share is pulled back together."""
+    total, functionals = np.zeros(len(rows)), dict[str, Rows]()
+    for t in sorted({t for row in rows for t, _, _ in row.terms}):
+        c = np.zeros((len(rows), leaf.lo[t].size))
+        for k, row in enumerate(rows):
+            for i, factor in ((i, f) for tensor, i, f in row.terms if tensor == t):
+                c[k, i] = -float(factor)
+        size = add(np.maximum(-leaf.lo[t], leaf.hi[t]), leaf.err[t])
+        functionals[t], cost = joined([c], size)
+        total = add(total, cost)
+    real, run = (leaf.pull(dict(functionals), of_values) for of_values in (True, False))
+    return add(total, add(real, np.maximum(run, 0.0)))
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is claimed: an ε of each output, or that the conjunctions of an unsafe set, each some
+    rows, are out of reach."""
+
+    text: str
+    epsilons: Mapping[str, Fraction]
+    unsafe: Sequence[Sequence[Row]]
+
+    def shown(self, leaf: Leaf, picked: Sequence[int]) -> Iterator[tuple[str, Fraction]]:
+        """What is bounded and its bound: errors and, of these rows of the conjunctions, −c·z.
+        Raises Rejected where that is not within the claim."""
+        if any(not 0 <= k < len(part) for part, k in zip(self.unsafe, picked, strict=True)):
+            raise Rejected("a row that is out of reach is not one of its conjunction")
+        rows = [part[k] for part, k in zip(self.unsafe, picked, strict=True)]
+        asked: list[tuple[str, float, Fraction, bool]] = [
+            (f"-({row})", float(bound), -row.at_most, not row.strict)
+            for row, bound in zip(rows, above(leaf, rows), strict=True)
+        ]
+        for t, epsilon in self.epsilons.items():
+            error = leaf.pulled(t, leaf.err[t], -np.inf, 1.0, False)
+            asked.append((f"|error of '{t}'|", float(np.max(error, initial=0.0)), epsilon, False))
+        for what, bound, limit, strict in asked:
+            if not np.isfinite(bound) or not (bound < limit or (bound == limit and not strict)):
+                most = f"{'below' if strict else 'at most'} {float(limit):.9g}"
+                raise Rejected(f"{what} is only shown to be at most {bound:.9g}, not {most}")
+            yield what, Fraction(bound)
+
+
+def read_goal(claim: Mapping[str, Any], model: Model) -> Goal:
+    """Raises Rejected for a claim of what the model has not, Outside for one of another kind."""
+    kind, others = claim["kind"], set(claim) - {"kind"}
+    if kind == "accuracy" and others == {"eps"}:
+        epsilons = {t: Fraction(e) for t, e in claim["eps"].items()}
+        if set(epsilons) != set(model.outputs):
+            raise Rejected(f"it claims of {sorted(epsilons)}; outputs are {sorted(model.outputs)}")
+        return Goal(
+            ", ".join(f"|error of '{t}'| <= {e}" for t, e in epsilons.items()), epsilons, ()
+        )
+    if kind != "unsafe" or others != {"unsafe", "of", "sha256"}:
+        raise Outside(f"a claim of kind {kind!r} is not in the checker's language")
+    unsafe = [[_row(model, **row) for row in part] for part in claim["unsafe"]]
+    if not unsafe:
+        raise Rejected("it claims nothing")
+    ways = "\n  or ".join(" and ".join(map(str, part)) for part in unsafe)
+    source = f"said to be {claim['of']}, sha256 {claim['sha256']},"
+    return Goal(f"never, over the reals or as it runs,\n     {ways}\n{source}", {}, unsafe)
+
+
+def _row(model: Model, *, terms: Any, at_most: str, strict: bool) -> Row:
+    read = [(t, i, Fraction(c)) for t, i, c in terms]
+    for t, i, _ in read:
+        if t not in (*model.inputs, *model.outputs) or i not in range(model.sizes[t]):
+            raise Rejected(f"it claims of '{t}'[{i}], which is no element of an input or output")
+    if len({(t, i) for t, i, _ in read}) < len(read) or type(strict) is not bool:
+        raise Outside("a row has an element twice, or does not say whether it is strict")
+    return Row(read, Fraction(at_most), strict)
 
 
 def described(model: Model) -> list[dict[str, Any]]:
@@ -61,15 +149,16 @@ def read_certificate(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     return document, held
 
 
-def pieces(sides: Sides, tree: Any, inputs: Sequence[str]) -> Iterator[tuple[int, Sides]]:
-    """The leaves of a box by number, with their sides; together they are the box, because every
-    split leaves both halves. A tree is [number], or [input, element, at, below, above]."""
-    if len(tree) == 1 and type(tree[0]) is int:
-        yield tree[0], sides
+def pieces(sides: Sides, tree: Any, inputs: Sequence[str]) -> Iterator[Sides]:
+    """The leaves of a box in their order; together they are the box, because every split leaves
+    both halves. A tree is None, for a leaf, or [input, element, at, below, above]."""
+    if tree is None:
+        yield sides
         return
-    t, element, at, halves = inputs[tree[0]], tree[1], float.fromhex(tree[2]), tree[3:]
+    place, element, text, *halves = tree
+    t, at = inputs[place], float.fromhex(text)
     lo, hi = sides[t]
-    if min(tree[:2]) < 0 or not lo[element] <= at <= hi[element] or len(halves) != 2:
+    if min(place, element) < 0 or not lo[element] <= at <= hi[element] or len(halves) != 2:
         raise Rejected("a box is split outside its sides")
     below, above = hi.copy(), lo.copy()
     below[element] = above[element] = at
@@ -77,14 +166,19 @@ def pieces(sides: Sides, tree: Any, inputs: Sequence[str]) -> Iterator[tuple[int
         yield from pieces({**sides, t: ends}, half, inputs)
 
 
-def check(data: bytes, model_data: bytes) -> tuple[str, Mapping[str, Fraction]]:
-    """The claim that holds, in a sentence, and the bound shown of each output.
+def check(
+    data: bytes, model_data: bytes, property_data: bytes | None = None
+) -> tuple[str, Mapping[str, Fraction]]:
+    """The claim that holds, in words, and the largest bounds of what it bounds.
 
     Raises Rejected where something is not shown, Outside where it cannot be read or has no meaning
     here; each says where.
     """
     document, arrays = read_certificate(data)
     try:
+        other = property_data is not None and hashlib.sha256(property_data).hexdigest()
+        if other not in (False, document["claim"].get("sha256")):
+            raise Rejected("the certificate is of a property with another hash")
         return _checked(document, arrays, model_data)
     except (Rejected, Outside):
         raise
@@ -96,70 +190,57 @@ def _checked(document: Any, arrays: Any, data: bytes) -> tuple[str, Mapping[str,
     if hashlib.sha256(data).hexdigest() != document["model"]["sha256"]:
         raise Rejected("the certificate is of a model with another hash")
     shapes = {i["name"]: tuple(int(n) for n in i["shape"]) for i in document["inputs"]}
-    model, claim, table = read_model(data, shapes), document["claim"], document["contract"]
-    if set(claim) != {"kind", "eps"} or claim["kind"] != "accuracy":
-        raise Outside(f"a claim of kind {claim['kind']!r} is not in the checker's language")
-    epsilons = {t: Fraction(e) for t, e in claim["eps"].items()}
-    if set(epsilons) != set(model.outputs):
-        raise Rejected(f"it claims of {sorted(epsilons)}; the outputs are {sorted(model.outputs)}")
-    contract = read_contract(table, model.format)
-    if document["nodes"] != described(model) or document["tensors"] != claimed_tensors(model):
+    model, table, tensors = read_model(data, shapes), document["contract"], document["tensors"]
+    goal, contract = read_goal(document["claim"], model), read_contract(table, model.format)
+    if document["nodes"] != described(model) or tensors != claimed_tensors(model):
         raise Rejected("the lemmas or the tensors claimed are not those that this model needs")
 
-    def array(name: str, size: int, row: int | None = None) -> Array:
-        if name not in arrays or (row is not None and not 0 <= row < len(arrays[name])):
-            raise Rejected(f"'{name}' of leaf {row} is missing")
-        value = arrays[name] if row is None else arrays[name][row]
-        if value.dtype != np.float64 or value.shape != (size,) or not np.all(np.isfinite(value)):
-            raise Rejected(f"'{name}' does not hold {size} finite float64 numbers")
-        return np.asarray(value)
+    def rows(name: str, count: int, size: int, kind: Any = np.float64) -> Any:
+        value = arrays.get(name)
+        fits = value is not None and value.dtype == kind and value.shape == (count, size)
+        if not fits or not np.all(np.isfinite(value)):
+            raise Rejected(f"'{name}' does not hold {count} x {size} finite numbers")
+        return value
 
-    def sides(lo: str, hi: str, row: int | None = None) -> Sides:
-        sizes = enumerate(model.sizes[t] for t in model.inputs)
-        ends = [(array(f"{lo}{i}", n, row), array(f"{hi}{i}", n, row)) for i, n in sizes]
-        if any(np.any(a > b) for a, b in ends):
-            raise Rejected("a box of the domain is empty")
-        return dict(zip(model.inputs, ends, strict=True))
-
-    def claimed(i: int, t: str, row: int) -> Claim:
-        names = [f"{name}{i}" for name in ("lo", "hi", "err", "slope")]
-        c = Claim(*(array(name, model.sizes[t], row) for name in names))
-        if np.any((c.lo > c.hi) | (c.err < 0) | (np.abs(c.slope - 0.5) > 0.5)):
-            raise Rejected(f"an empty range or a slope beyond [0, 1] of '{t}' in leaf {row}")
-        return c
-
-    seen, largest = [], dict.fromkeys(model.outputs, Fraction(0))
-    for b, box in enumerate(document["boxes"]):
-        for leaf, piece in pieces(sides(f"box{b}_lo", f"box{b}_hi"), box["tree"], model.inputs):
-            seen.append(leaf)
-            stated = sides("leaf_lo", "leaf_hi", leaf)
-            if any(not np.array_equal(piece[t], stated[t]) for t in piece):
-                raise Rejected(f"leaf {leaf} is not the part of the domain that it stands for")
-            claims = {t: claimed(i, t, leaf) for i, t in enumerate(document["tensors"])}
-            settled = Leaf(model, contract, claims)
-            settled.settle(piece)
-            for t in model.outputs:
-                errors = settled.pulled(t, settled.err[t], -np.inf, 1.0, False)
-                most = float(np.max(errors, initial=0.0))
-                if not np.isfinite(most) or Fraction(most) > epsilons[t]:
-                    shown = f"{most:.9g}, not {float(epsilons[t]):.9g}"
-                    raise Rejected(f"the error of '{t}' in leaf {leaf} is shown to be <= {shown}")
-                largest[t] = max(largest[t], Fraction(most))
-    if not seen or sorted(seen) != list(range(len(arrays["leaf_lo0"]))):
-        raise Rejected("not every leaf stands for one part of the domain")
-    bounds = ", ".join(f"|error of '{t}'| <= {e}" for t, e in epsilons.items())
-    return f"{bounds} under contract '{table['name']}', in {len(seen)} parts", largest
+    boxes = len(document["boxes"])
+    ends = {
+        t: [rows(f"box_{side}{i}", boxes, model.sizes[t]) for side in ("lo", "hi")]
+        for i, t in enumerate(model.inputs)
+    }
+    if not boxes or any(np.any(lo > hi) for lo, hi in ends.values()):
+        raise Rejected("a box of the domain is empty, or there is none")
+    leaves = [
+        leaf
+        for b, tree in enumerate(document["boxes"])
+        for leaf in pieces({t: (lo[b], hi[b]) for t, (lo, hi) in ends.items()}, tree, model.inputs)
+    ]
+    claimed = {
+        t: [rows(f"{name}{i}", len(leaves), model.sizes[t]) for name in Claim._fields]
+        for i, t in enumerate(tensors)
+    }
+    picked = rows("row", len(leaves), len(goal.unsafe), np.int64)
+    largest: dict[str, Fraction] = {}
+    for k, sides in enumerate(leaves):
+        claims = {t: Claim(*(values[k] for values in every)) for t, every in claimed.items()}
+        for t, c in claims.items():
+            if np.any((c.lo > c.hi) | (c.err < 0) | (np.abs(c.slope - 0.5) > 0.5)):
+                raise Rejected(f"an empty range or a slope beyond [0, 1] of '{t}' in leaf {k}")
+        leaf = Leaf(model, contract, claims)
+        leaf.settle(sides)
+        for what, bound in goal.shown(leaf, picked[k]):
+            largest[what] = max(largest.get(what, bound), bound)
+    where = f"under contract '{table['name']}', {boxes} boxes in {len(leaves)} parts"
+    return f"{goal.text} {where}", largest
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit code, after one line on standard output."""
-    if len(arguments) != 2:
-        print("usage: python checker/check.py CERTIFICATE MODEL", file=sys.stderr)
+    """The exit code, after what is said on standard output."""
+    if len(arguments) not in (2, 3):
+        print("usage: python checker/check.py CERTIFICATE MODEL [PROPERTY]", file=sys.stderr)
         return OUTSIDE
     try:
-        data, model_data = (Path(a).read_bytes() for a in arguments)
         with np.errstate(all="ignore"):
-            said, _ = check(data, model_data)
+            said, _ = check(*(Path(a).read_bytes() for a in arguments))
     except Rejected as error:
         print(f"rejected: {error}")
         return REJECTED

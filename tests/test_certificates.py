@@ -85,7 +85,7 @@ def test_a_certificate_is_not_written_for_what_is_not_verified(
     words += ["--no-conform", "-q", "--certificate", str(file)]
     assert run([*words, "--eps", "1e-9"]).value == 3
     assert (
-        "--certificate is not written: a certificate is of a verified accuracy"
+        "--certificate is not written: a certificate is of a verified accuracy, property"
         in capsys.readouterr().err
     )
     assert run([*words, "--eps", "1e-3", "--contract", "ort-cpu"]).value == 0

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
-from checker.exact import Outside
+from checker.exact import Outside, Rejected
 from encoders.contract.contract import RuntimeContract
 from onnx_import.graph import Graph
+from refine.bounds.margins import Margins
 from refine.bounds.problem import Network
-from refine.certificate.language import subject_of
+from refine.certificate.language import Subject, subject_of
+from refine.certificate.stated import unsafe_claim
 from refine.certificate.writing import NotCertified, Writer
 from refine.common.clock import OutOfTime
 from refine.domain.domain import Domain
@@ -19,7 +23,7 @@ from refine.results.verdict import Tolerance
 _LARGE = 2**23  # bytes of a model's file that is not read again unasked
 
 
-def certification(
+def of_accuracy(
     graph: Graph,
     contract: RuntimeContract,
     domain: Domain,
@@ -31,21 +35,52 @@ def certification(
     """Of a result that is verified: whether the checker has a meaning for it and, if `wanted`, the
     certificate; None where that is not, and the model so large that reading it again takes long.
     `tick` may raise OutOfTime."""
-    source = graph.source
+
+    def claim(subject: Subject) -> Mapping[str, Any]:
+        epsilons = {t: tolerance.of(t) for t in subject.model.outputs}
+        if None in epsilons.values():
+            raise NotCertified("no eps is given that a certificate could show")
+        return {"kind": "accuracy", "eps": {t: str(e) for t, e in epsilons.items()}}
+
+    return _certification(Network(graph, contract), domain, claim, proof, wanted, tick)
+
+
+def of_margins(
+    problem: Margins,
+    source: Path | None,
+    domain: Domain,
+    tolerance: Tolerance,
+    proof: Proof,
+    wanted: bool,
+    tick: Callable[[], None] = lambda: None,
+) -> Certification | None:
+    """The same, of an unsafe set that is out of reach; `source` is the file that states it."""
+
+    def claim(subject: Subject) -> Mapping[str, Any]:
+        return unsafe_claim(problem.unsafe, problem.graph, [c.box for c in proof.boxes], source)
+
+    return _certification(problem, domain, claim, proof, wanted, tick)
+
+
+def _certification(
+    problem: Network | Margins,
+    domain: Domain,
+    claim: Callable[[Subject], Mapping[str, Any]],
+    proof: Proof,
+    wanted: bool,
+    tick: Callable[[], None],
+) -> Certification | None:
+    source = problem.graph.source
     if not wanted and source is not None and source.is_file() and source.stat().st_size > _LARGE:
         return None
     try:
-        subject = subject_of(graph, contract, domain)
+        subject = subject_of(problem.graph, problem.contract, domain)
         if not wanted:
             return Certification(None)
-        epsilons = {t: tolerance.of(t) for t in subject.model.outputs}
-        given = {t: e for t, e in epsilons.items() if e is not None}
-        if given != epsilons:
-            raise NotCertified("no eps is given that a certificate could show")
-        writer = Writer(subject, Network(graph, contract), given, tick)
+        writer = Writer(subject, problem, claim(subject), tick)
         content = writer.written(proof.boxes)
         return Certification(None, content, len(writer.leaves))
-    except (Outside, NotCertified) as error:
+    except (Outside, Rejected, NotCertified) as error:
         return Certification(str(error))
     except OutOfTime:
         return Certification("the time limit was reached before the certificate was written")

@@ -14,13 +14,13 @@ import json
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from checker.bounds import Claim, Leaf
-from checker.check import SCHEMA, claimed_tensors, described
+from checker.check import SCHEMA, Goal, Row, above, claimed_tensors, described, read_goal
 from checker.exact import Outside, Rejected
 from encoders.numbers.enclosure import FloatArray, Interval
 from refine import __version__
@@ -35,24 +35,33 @@ _SLACK = 2.0**-36  # relative, beyond what the checker showed
 _SMALLEST = 2.0**-400
 _MOST_LEAVES = 2**14
 
-Tree: TypeAlias = list[Any]
-Numbers: TypeAlias = Mapping[str, FloatArray]
+Tree: TypeAlias = list[Any] | None
 
 
 class NotCertified(Exception):
     """No certificate shows the claim; the message says why."""
 
 
+@dataclass(frozen=True)
+class _Leaf:
+    """A part of the domain with its claims, and the row that is out of reach of each conjunction
+    of an unsafe set."""
+
+    box: InputBox
+    claims: Mapping[str, Claim]
+    rows: Sequence[int]
+
+
 @dataclass
 class Writer:
-    """A certificate in the making; `epsilons` are exact, one for each output of the model. `tick`
-    is called often and may raise to stop."""
+    """A certificate in the making, of this claim in the checker's form. `tick` is called often and
+    may raise to stop."""
 
     subject: Subject
     problem: Problem
-    epsilons: Mapping[str, Fraction]
+    claim: Mapping[str, Any]
     tick: Callable[[], None] = lambda: None
-    leaves: list[tuple[InputBox, Mapping[str, Claim]]] = field(default_factory=list)
+    leaves: list[_Leaf] = field(default_factory=list)
 
     def written(self, boxes: Sequence[Covered]) -> bytes:
         """The file's content. Raises NotCertified, and what `tick` raises."""
@@ -64,8 +73,8 @@ class Writer:
             "model": {"sha256": self.subject.sha256, "file": self._file},
             "contract": self.subject.table,
             "inputs": [{"name": t, "shape": list(shape)} for t, shape in shapes.items()],
-            "claim": {"kind": "accuracy", "eps": {t: str(e) for t, e in self.epsilons.items()}},
-            "boxes": [{"tree": tree} for tree in trees],
+            "claim": self.claim,
+            "boxes": trees,
             "tensors": claimed_tensors(model),
             "nodes": described(model),
             "by": {"refine": __version__},
@@ -78,24 +87,26 @@ class Writer:
             zipped.writestr("arrays.npz", packed.getvalue())
         return whole.getvalue()
 
+    @cached_property
+    def _goal(self) -> Goal:
+        return read_goal(self.claim, self.subject.model)
+
     @property
     def _file(self) -> str:
         source = self.problem.graph.source
         return "" if source is None else source.name
 
-    def _arrays(self, boxes: Sequence[InputBox]) -> dict[str, FloatArray]:
-        arrays: dict[str, FloatArray] = {}
+    def _arrays(self, boxes: Sequence[InputBox]) -> dict[str, Any]:
+        arrays: dict[str, Any] = {}
         for i, t in enumerate(self.subject.model.inputs):
-            for b, box in enumerate(boxes):
-                arrays[f"box{b}_lo{i}"] = box.values[t].lo.reshape(-1)
-                arrays[f"box{b}_hi{i}"] = box.values[t].hi.reshape(-1)
-            sides = [box.values[t] for box, _ in self.leaves]
-            arrays[f"leaf_lo{i}"] = np.stack([x.lo.reshape(-1) for x in sides])
-            arrays[f"leaf_hi{i}"] = np.stack([x.hi.reshape(-1) for x in sides])
+            arrays[f"box_lo{i}"] = np.stack([_flat(box.values[t])[0] for box in boxes])
+            arrays[f"box_hi{i}"] = np.stack([_flat(box.values[t])[1] for box in boxes])
         for i, t in enumerate(claimed_tensors(self.subject.model)):
-            claims = [claimed[t] for _, claimed in self.leaves]
-            for name in ("lo", "hi", "err", "slope"):
+            claims = [leaf.claims[t] for leaf in self.leaves]
+            for name in Claim._fields:
                 arrays[f"{name}{i}"] = np.stack([getattr(c, name) for c in claims])
+        rows = [leaf.rows for leaf in self.leaves]
+        arrays["row"] = np.array(rows, np.int64).reshape(len(rows), len(self._goal.unsafe))
         return arrays
 
     def _divided(
@@ -114,21 +125,24 @@ class Writer:
         return self._leaf(box, None)
 
     def _leaf(self, box: InputBox, known: NetworkBounds | None) -> Tree:
-        """One part with its claims, or halves of it where these do not show ε."""
+        """One part with its claims, or halves of it where these do not show what is claimed."""
         self.tick()
         bounds = self.problem.bounds(box, tick=self.tick) if known is None else known
-        claims, errors = self._claims(box, bounds)
-        if all(
-            Fraction(float(np.max(errors[t], initial=0.0))) <= e for t, e in self.epsilons.items()
-        ):
-            self.leaves.append((box, claims))
-            return [len(self.leaves) - 1]
+        claims, leaf = self._settled(box, bounds)
+        rows = [_out_of_reach(leaf, part) for part in self._goal.unsafe]
+        try:
+            with np.errstate(all="ignore"):
+                _ = list(self._goal.shown(leaf, rows))
+        except Rejected as error:
+            why = error
+        else:
+            self.leaves.append(_Leaf(box, claims, rows))
+            return None
         halves = halved(part_of(box, bounds))
         if halves is None or len(self.leaves) >= _MOST_LEAVES:
-            largest = max(float(np.max(e, initial=0.0)) for e in errors.values())
             raise NotCertified(
-                f"without branching on phases and slopes, which certificates do not hold, the "
-                f"error of a part of the domain is shown to be at most {largest:.6g}"
+                f"without branching on phases and slopes, which certificates do not hold, of a "
+                f"part of the domain {why}"
             )
         name, index, at = _cut(box, halves[0])
         return self._split(box, name, index, at, [self._leaf(half, None) for half in halves])
@@ -140,8 +154,8 @@ class Writer:
         element = int(np.ravel_multi_index(index, shape)) if shape else 0
         return [self.subject.model.inputs.index(name), element, at.hex(), *trees]
 
-    def _claims(self, box: InputBox, bounds: NetworkBounds) -> tuple[Mapping[str, Claim], Numbers]:
-        """Claims that the checker accepts, and the errors of the outputs that it then shows."""
+    def _settled(self, box: InputBox, bounds: NetworkBounds) -> tuple[Mapping[str, Claim], Leaf]:
+        """Claims that the checker accepts, and what it makes of them."""
         model, below = self.subject.model, _slopes_below(self.subject)
         claims = {t: _claim(bounds, t, below[t]) for t in claimed_tensors(model)}
         made = {t: {"lo": c.lo, "hi": c.hi, "err": c.err} for t, c in claims.items()}
@@ -156,15 +170,22 @@ class Writer:
                 made[tensor]["hi" if what.startswith("the upper") else "err"] = found
             return found
 
-        sides = {t: _flat(box.values[t]) for t in model.inputs}
         try:
             with np.errstate(all="ignore"):
                 leaf = Leaf(model, self.subject.contract, claims, met)
-                leaf.settle(sides)
-                errors = {t: leaf.pulled(t, leaf.err[t], -np.inf, 1.0, False) for t in model.outputs}
+                leaf.settle({t: _flat(box.values[t]) for t in model.inputs})
         except (Rejected, Outside) as error:
             raise NotCertified(str(error)) from error
-        return {t: Claim(**made[t], slope=c.slope) for t, c in claims.items()}, errors
+        return {t: Claim(**made[t], slope=c.slope) for t, c in claims.items()}, leaf
+
+
+def _out_of_reach(leaf: Leaf, rows: Sequence[Row]) -> int:
+    """The row of a conjunction that what runs is farthest from."""
+    if not rows:
+        raise NotCertified("the unsafe set is reached whatever the outputs")
+    with np.errstate(all="ignore"):
+        low = above(leaf, rows) + np.array([float(row.at_most) for row in rows])
+    return int(np.argmin(low))
 
 
 def _plain(covered: Covered) -> NetworkBounds | None:

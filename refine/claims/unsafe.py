@@ -18,6 +18,7 @@ from pathlib import Path
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 from refine.bounds.margins import DEFICIT, Margins
+from refine.certificate.certifying import of_margins
 from refine.claims.assumptions import assumptions_of
 from refine.claims.claim import Claim, Words, require_semantics
 from refine.claims.kind import Asked
@@ -51,12 +52,14 @@ def kept_out(
     inside: tuple[Graph, Property] | None = None,
     words: Words = _WORDS,
     leaves: Path | None = None,
+    stated: Path | None = None,
 ) -> Result:
     """Settle that no allowed execution reaches the unsafe set.
 
     `inside` is the same graph with more outputs, and an unsafe set of those that is reached
     wherever the other one is: what is proved and searched. `words` say what came of it. `leaves` is
-    the file of another verifier's, which are checked again one by one.
+    the file of another verifier's, which are checked again one by one, `stated` the file that
+    states the unsafe set, if one does.
 
     Raises ModelError where inputs are rounded and rows speak of them, UnsupportedModel, naming the
     node, for what has no meaning.
@@ -71,6 +74,9 @@ def kept_out(
     claim = out_of_reach(side, unsafe, statement, inside or (side.graph, unsafe), words)
     if leaves is not None:
         return settled_by_leaves(asked, claim, unsafe, leaves)
+    if inside is None:  # else it is proved of a graph that no file holds
+        margins = Margins(side.graph, side.contract, unsafe)
+        claim = replace(claim, certified=partial(of_margins, margins, stated))
     return settle(claim, asked.domain, _NONE, asked.options, clock)
 
 

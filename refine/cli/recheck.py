@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 import checker
+from refine.certificate.stated import difference
 from refine.cli.answering import finish
 from refine.report.console import Reporter
 from refine.results.verdict import ExitCode
@@ -20,16 +21,24 @@ _CODES = {0: ExitCode.VERIFIED, 1: ExitCode.VIOLATED, 2: ExitCode.INPUT_ERROR}
 @click.command("recheck")
 @click.argument("certificate", type=click.Path(path_type=Path))
 @click.argument("model", type=click.Path(path_type=Path))
-def recheck_command(certificate: Path, model: Path) -> ExitCode:
+@click.option(
+    "--vnnlib",
+    type=click.Path(path_type=Path),
+    help="The file that states the property: its hash, its unsafe set and its domain are compared.",
+)
+def recheck_command(certificate: Path, model: Path, vnnlib: Path | None) -> ExitCode:
     """Check a certificate of `refine check --certificate` against its model.
 
     The checker, the folder `checker`, runs in a process of its own and imports nothing of refine.
+    With --vnnlib, refine reads that file anew and compares what it says with what the certificate
+    claims.
 
     Exit code 0 if the certificate is accepted, 1 if it is rejected, 2 if it cannot be read or is
     outside the checker's language.
     """
     script = Path(checker.__file__).with_name("check.py")
-    command = [sys.executable, str(script), os.fspath(certificate), os.fspath(model)]
+    files = [certificate, model, *([] if vnnlib is None else [vnnlib])]
+    command = [sys.executable, str(script), *map(os.fspath, files)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     finish(click.get_current_context().obj)
     reporter = Reporter()
@@ -40,4 +49,12 @@ def recheck_command(certificate: Path, model: Path) -> ExitCode:
     reporter.lines(done.stdout.splitlines())
     for line in done.stderr.splitlines():
         reporter.error(line)
-    return _CODES[done.returncode]
+    code = _CODES[done.returncode]
+    if vnnlib is None or code is not ExitCode.VERIFIED:
+        return code
+    other = difference(certificate.read_bytes(), model, vnnlib)
+    if other is not None:
+        reporter.lines([f"rejected: {other}"])
+        return ExitCode.VIOLATED
+    reporter.lines([f"its unsafe set and its domain are those of {vnnlib}"])
+    return code

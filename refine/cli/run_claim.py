@@ -127,7 +127,8 @@ def _certified(result: Result, path: Path | None, reporter: Reporter) -> Result:
     made = result.certification
     if path is not None and (made is None or made.content is None):
         why = (
-            "a certificate is of a verified accuracy, and this answer is none"
+            "a certificate is of a verified accuracy, property, inequality or label, "
+            "and this answer is none"
             if made is None
             else made.outside
         )

@@ -10,7 +10,7 @@ from functools import partial
 from encoders.contract.contract import RuntimeContract
 from onnx_import.graph import Graph
 from refine.bounds.problem import Network
-from refine.certificate.certifying import certification
+from refine.certificate.certifying import of_accuracy
 from refine.claims.assumptions import assumptions_of
 from refine.claims.claim import Claim, require_semantics
 from refine.claims.kind import Asked, ClaimKind
@@ -64,7 +64,7 @@ def accuracy(side: Side) -> Claim:
         assumptions=lambda domain: assumptions_of(graph, domain, contract),
         shown=partial(shown, graph),
         notes=lambda proof: nameless_rules(contract, graph),
-        certified=partial(certification, graph, contract),
+        certified=partial(of_accuracy, graph, contract),
     )
 
 

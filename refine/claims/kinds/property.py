@@ -25,10 +25,10 @@ def _settled(asked: Asked) -> Result:
     many = len(unsafe.unsafe)
     parts = "1 conjunction" if many == 1 else f"any of {many} conjunctions"
     statement = f"no execution reaches the unsafe set of {unsafe.source} ({parts})"
-    leaves = asked.words(MARGIN_FROM.name)
+    leaves, stated = asked.words(MARGIN_FROM.name), asked.constraint
     if leaves is None:
-        return kept_out(asked, unsafe, statement)
-    return kept_out(asked, unsafe, statement, leaves=Path(leaves))
+        return kept_out(asked, unsafe, statement, stated=stated)
+    return kept_out(asked, unsafe, statement, leaves=Path(leaves), stated=stated)
 
 
 CLAIMS = (
