@@ -16,15 +16,13 @@ from onnx_import.graph import Graph
 from refine.bounds.network import InputBox
 from refine.domain.domain import DomainOptions, read_domain, tensors_of
 from refine.domain.properties import Property, read_property
-from refine.options.models import read_as
 from refine.proof.proof import input_box
 
 
-def difference(certificate: bytes, model: Path, stated: Path) -> str | None:
+def difference(certificate: bytes, graph: Graph, stated: Path) -> str | None:
     """How what a certificate claims differs from what a VNN-LIB file states of a model; None where
-    it does not. Raises ModelError where these cannot be read."""
+    it does not. Raises ModelError where that cannot be read."""
     document, arrays = read_certificate(certificate)
-    graph = read_as(model, IEEE_ANY)
     domain = read_domain(graph, DomainOptions(vnnlib=str(stated)), IEEE_ANY.format_of)
     boxes = [input_box(box, domain, IEEE_ANY) for box in domain.boxes]
     names = [i["name"] for i in document["inputs"]]

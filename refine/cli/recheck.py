@@ -12,6 +12,7 @@ import click
 import checker
 from refine.certificate.stated import difference
 from refine.cli.answering import finish
+from refine.options.models import read_as
 from refine.report.console import Reporter
 from refine.results.verdict import ExitCode
 
@@ -52,7 +53,7 @@ def recheck_command(certificate: Path, model: Path, vnnlib: Path | None) -> Exit
     code = _CODES[done.returncode]
     if vnnlib is None or code is not ExitCode.VERIFIED:
         return code
-    other = difference(certificate.read_bytes(), model, vnnlib)
+    other = difference(certificate.read_bytes(), read_as(model), vnnlib)
     if other is not None:
         reporter.lines([f"rejected: {other}"])
         return ExitCode.VIOLATED
