@@ -197,11 +197,11 @@ class _Reader:
         self.put(moved.shape, sources, "affine", "movement", maps=tuple(maps), bias=bias)
 
     def reference(self) -> Any:
-        if self.op == "Flatten" and self.varies(0):  # the most frequent one, without ONNX's
-            shape, axis = self.shape(0), self.a("axis", 1)
+        if self.op == "Flatten" and self.given[0] in self.shapes:  # the most frequent, without it
+            shape, axis = self.varying(), self.a("axis", 1)
             if 0 <= axis <= len(shape):
                 rows = prod(shape[:axis])
-                return lambda _, given: (given[self.given(0)].reshape(rows, -1),)
+                return lambda _, given: (given[self.given[0]].reshape(rows, -1),)
         from onnx.reference import ReferenceEvaluator  # takes longer to import than most files
 
         return ReferenceEvaluator(self.proto, opsets={"": self.opset}).run
