@@ -100,7 +100,8 @@ def _hinge_secants(
     slope = np.where(half, middle, np.where(by_one <= by_below, 1.0, below))
     rest = multiply_up(bend, np.where(half, 0.5 * error, best))
     rounded = half & (below != 0)  # the middle is, to float64
-    rest = np.where(rounded, add_up(rest, multiply_up(2.0**-52 * np.abs(middle), error)), rest)
+    inexact = multiply_up(2.0**-48 * (np.abs(middle) + 1.0), error)
+    rest = np.where(rounded, add_up(rest, inexact), rest)
     # so far rounded up that the reading of the lemma cannot find it less
     rest = add_up(multiply_up(rest, 1.0 + 2.0**-49), np.where(rest > 0, 2.0**-1068, 0.0))
     return slope, rest, half.astype(np.float64)

@@ -27,16 +27,18 @@ from encoders.scheduling import contract_at
 from onnx_import.graph import DType, Graph, Node
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import Maps, Pulled, pull_back, unit_functionals
+from refine.bounds.evaluated import values_at
 from refine.bounds.influence import add_pushes, influence_of
 from refine.bounds.pruning import (
     Effort,
     Rows,
     deepest,
+    errors_worth_refining,
     feeds_nonlinear,
     gains,
     in_parts,
+    values_worth_refining,
     widths,
-    worth_refining,
 )
 from refine.bounds.relu_splitting import optimised_upper
 from refine.bounds.secant_branching import branched_upper, can_branch
@@ -137,7 +139,7 @@ class InputBox:
 
 @dataclass(frozen=True)
 class Known:
-    """Bounds of tensors, proved over a larger box."""
+    """Bounds of tensors, proved over a larger box or known otherwise."""
 
     values: Mapping[str, Interval]
     errors: Mapping[str, FloatArray]
@@ -199,6 +201,8 @@ def _network_bounds(
     maps = Maps(program, dict(box.values))
     for tensor, error in box.errors.items():
         maps.err_by(tensor, apply(GIVEN_ERROR, U=error))
+    if known is None and backward:
+        known = Known(values_at(graph, box.values), {})
     cases = branching is not None and branching.cases > 0 and can_branch(program)
     passing = _Pass(
         maps,
@@ -218,9 +222,7 @@ def _network_bounds(
         for t in graph.outputs
     }
     if known is not None:
-        errors = {
-            t: np.minimum(e, known.errors[t]) if t in known.errors else e for t, e in errors.items()
-        }
+        errors = {t: np.minimum(e, known.errors.get(t, np.inf)) for t, e in errors.items()}
     costs = _costs_of_worst(errors, passing.pulled, passing.refined)
     influence = influence_of(maps, costs, passing.pushes, spread)
     return NetworkBounds(maps, nodes, errors, costs, influence)
@@ -275,8 +277,7 @@ class _Pass:
 
     def _refine_values(self, output: str, final: bool) -> None:
         values = self.maps.values[output]
-        effort = self.effort.times(2)
-        rows = worth_refining(self.maps.program, output, values, widths(values), effort)
+        rows = values_worth_refining(self.maps.program, output, values, self.effort.times(2))
         asked, others = in_parts(rows, widths(values))
         most = None if final else self.deepest
         pushes = _refine_values(self.maps, output, asked, self.tick, most)
@@ -290,8 +291,8 @@ class _Pass:
 
     def _refine_errors(self, output: str, final: bool) -> None:
         errors = self.maps.errors[output]
-        held = self.maps.values[output].inflate(errors)
-        rows = worth_refining(self.maps.program, output, held, errors, self.effort)
+        values = self.maps.values[output]
+        rows = errors_worth_refining(self.maps.program, output, values, errors, self.effort)
         asked, others = in_parts(rows, errors)
         most = None if final else self.deepest
         pulled, refined = _refine_errors(self.maps, output, asked, self.tick, most), asked
@@ -337,9 +338,8 @@ def _refine_values(
     for chunk in _chunks(maps.graph, rows, copies=2):
         c = unit_functionals(range_.shape, chunk)
         pulled = pull_back(maps, {output: np.concatenate([c, -c])}, {}, tick, most=most)
-        upper = pulled.upper
-        hi[chunk] = np.minimum(hi[chunk], upper[: len(chunk)])
-        lo[chunk] = np.maximum(lo[chunk], -upper[len(chunk) :])
+        hi[chunk] = np.minimum(hi[chunk], pulled.upper[: len(chunk)])
+        lo[chunk] = np.maximum(lo[chunk], -pulled.upper[len(chunk) :])
         add_pushes(maps, pushes, pulled, lo[chunk], hi[chunk])
     maps.values[output] = Interval(lo.reshape(range_.shape), hi.reshape(range_.shape))
     return pushes

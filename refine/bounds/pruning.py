@@ -26,6 +26,8 @@ _FEW = 8  # one element in so many
 _ASKED_FIRST = 2**26  # coefficients, beyond which a part shows whether any are worth it
 _PART = 2**22  # of them
 _MOST_VISITS = 2**17  # nodes that all pull-backs together pass, beyond which they pass half that
+_NARROW = 2.0**-26  # of its magnitude: a width that says that an element is known
+_LARGE = 16  # times an error, that is
 _PER_ELEMENT = 8  # multiply-adds that take as long as carrying one coefficient past a node
 
 
@@ -81,6 +83,33 @@ def worth_refining(
         order = _most(doubt, most if small else min(most, _WORST // x.lo.size))
         return order[doubt[order] > 0]
     return _most(widths(x), _few(x.lo.size, int(_AFFORDABLE // effort.whole), effort))
+
+
+def values_worth_refining(program: Program, tensor: str, x: Interval, effort: Effort) -> Rows:
+    """Flat positions whose ranges get pull-backs: no element that is known to many bits."""
+    wide = widths(x)
+    rows = worth_refining(program, tensor, x, wide, effort)
+    return rows[(wide > _NARROW * x.magnitude).reshape(-1)[rows]]
+
+
+def errors_worth_refining(
+    program: Program, tensor: str, x: Interval, errors: FloatArray, effort: Effort
+) -> Rows:
+    """Flat positions whose errors get pull-backs. What an operator does with an element whose real
+    value is known hangs on its error only where that is large beside the value."""
+    rows = worth_refining(program, tensor, x.inflate(errors), errors, effort)
+    if tensor in program.graph.outputs or not _bends_at_zero(program, tensor):
+        return rows
+    doubtful = (widths(x) > _NARROW * x.magnitude) | (_LARGE * errors > x.magnitude)
+    return rows[doubtful.reshape(-1)[rows]]
+
+
+def _bends_at_zero(program: Program, tensor: str) -> bool:
+    """Is every step that reads it affine on either side of zero?"""
+    return all(
+        step.affine or step.operator.positive_part or step.operator.branches
+        for step in program.readers(tensor)
+    )
 
 
 def _few(size: int, most: int, effort: Effort) -> int:
