@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from encoders.numbers.enclosure import FloatArray
+from encoders.numbers.enclosure import FloatArray, Interval, point
 from encoders.numbers.radius import largest_radius
 from encoders.program import program_of
+from onnx_import.graph import Graph
 from refine.bounds.network import NetworkBounds
 from refine.claims.claim import Claim
 from refine.claims.conduct import conduct_of
@@ -93,7 +94,22 @@ def settle(
         claim.notes(proof),
     )
     result = _with_margins(result, claim, proof, unproved)
+    if claim.problem.single:
+        result = replace(result, reals=_reals(claim.side.graph, proof.wholes))
     return account.with_runtime(account.with_certification(result, proof), catch)
+
+
+def _reals(graph: Graph, bounds: Sequence[NetworkBounds]) -> Mapping[str, Interval]:
+    """The real values of the outputs over all boxes of the domain."""
+    found = {}
+    for t in graph.outputs:
+        known = [b.maps.values[t] for b in bounds if t in b.maps.values]
+        if graph.is_constant(t):
+            known = [point(np.asarray(graph.constants[t], np.float64))]
+        if known:
+            lows, highs = [x.lo for x in known], [x.hi for x in known]
+            found[t] = Interval(np.min(lows, axis=0), np.max(highs, axis=0))
+    return found
 
 
 def _with_margins(

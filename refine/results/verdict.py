@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from encoders.contract.contract import RuntimeContract
-from encoders.numbers.enclosure import FloatArray
+from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.numbers.radius import is_radius, largest_radius, radius_of
 from onnx_import.graph import Array, Graph
 from refine.domain.domain import Domain
@@ -229,7 +229,8 @@ class Result:
     contract, as the exit code 0 of the command line is, so that `assert result` says what it seems
     to say.
     `claimed` says what was claimed, where it is not that errors are at most ε.
-    `batch` is how many rows `graph` was read with, where the witness holds so many. Bounds pass the
+    `batch` is how many rows `graph` was read with, where the witness holds so many. `reals`
+    encloses the real values of outputs over the domain, where they are bounded. Bounds pass the
     gate (`encoders.numbers.radius`): nothing is verified by one that was negative or NaN.
     """
 
@@ -259,6 +260,7 @@ class Result:
     margins: tuple[ProvedMargin, ...] | None = None
     claimed: Claimed | None = None
     certification: Certification | None = None
+    reals: Mapping[str, Interval] = field(default_factory=dict, repr=False)
 
     def __bool__(self) -> bool:
         return self.exit_code is ExitCode.VERIFIED
