@@ -19,6 +19,8 @@ import z3
 from encoders.arithmetic.exact_fields import object_array
 from encoders.arithmetic.real_terms import RealTerms, rational_term
 from encoders.functions.accuracy import Transcendental
+from encoders.lemmas.exact import Exact
+from encoders.lemmas.sums import ANY_ORDER_LINEAR
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.numbers.formats import FloatFormat, power_of_two
 from encoders.operator import Contribution, Operator, RowFacts, Site
@@ -281,12 +283,17 @@ def _sum_queries(node: NodeBounds, row: int, facts: RowFacts, limits: _Limits) -
 
 
 def _linear_bound(facts: RowFacts) -> Fraction:
-    """Π′ + m·v·(S + Π′), Π′ = Π + m·λ, in exact rationals."""
-    u = facts.format.unit_roundoff
-    v = u / (1 + u)
-    underflow = max(facts.underflow, power_of_two(facts.format.emin - facts.format.precision))
-    lost = facts.products + facts.additions * (underflow + facts.lost_operands * (1 + v))
-    return lost + facts.additions * v * (facts.total_bound + lost)
+    """What `any-order-linear` says of the row's numbers, in exact rationals."""
+    half = power_of_two(facts.format.emin - facts.format.precision)
+    numbers = {
+        "S": facts.total_bound,
+        "m": Fraction(facts.additions),
+        "u": facts.format.unit_roundoff,
+        "h": max(facts.underflow, half),
+        "lost": facts.lost_operands,
+        "p": facts.products,
+    }
+    return Exact(numbers).of(ANY_ORDER_LINEAR.radius)
 
 
 def _rational(q: Fraction) -> Any:

@@ -42,6 +42,10 @@ def row(op: str, inputs: str, width: int, constants: Mapping[str, Any], **more: 
     return example(op, inputs, (ELEMENTS, width), name=f"of {width}", constants=constants, **more)
 
 
+POWERS = tuple(
+    example("Pow", "x w", (ELEMENTS,), name=str(n), constants={"w": np.array(n)}, lo=0.25)
+    for n in (0.3, 1.7, 0.5, 2.2)
+)
 THIRD = np.array([[1 / 3, -1.7]])
 CASES = (
     elements("Elu", "steep", alpha=8.0),
@@ -138,10 +142,12 @@ def real_values(graph: Graph, given: np.ndarray) -> np.ndarray:
     return np.asarray(y, np.float64)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+@pytest.mark.parametrize("case", [*CASES, *POWERS], ids=lambda c: c.name)
 def test_bounds_hold_of_coarse_executions(case: Example) -> None:
     rng = np.random.default_rng(1)
     x = ranges(rng, case.inputs["x"], FORMAT)
+    if case.lo > 0.0:
+        x = Interval(np.clip(x.lo, case.lo, 4.0), np.clip(x.hi, case.lo, 4.0))
     assert _checked(case, x, inside(rng, x, FORMAT), FORMAT) > 0.4
 
 
