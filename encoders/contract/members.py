@@ -64,6 +64,8 @@ def members(contract: RuntimeContract) -> tuple[RuntimeContract, ...]:
         ),
         replace(first, order=Blocked(LIBRARY_BLOCK), bias=BiasPlacement.AFTER_FIRST_BLOCK),
     ]
+    if len(roundings) > 1:  # a runtime may leave factors as they are, too
+        every += [replace(plain, order=simple, contraction=c, whole=True) for c in fused]
     found: dict[RuntimeContract, RuntimeContract] = {}
     for choice in every:
         member = choice.of(contract)
@@ -100,6 +102,7 @@ class _Choice:
     contraction: Contraction
     factors: FactorRounding
     short: bool
+    whole: bool = False
     bias: BiasPlacement = BiasPlacement.LAST
     results: Subnormals = Subnormals.KEEP
     operands: Subnormals = Subnormals.KEEP
@@ -117,12 +120,14 @@ class _Choice:
             operands=_chosen(contract.operands, Subnormals.EITHER, self.operands),
             normalization=_chosen(contract.normalization, Normalization.EITHER, self.normalization),
             factor_rounding=self.factors,
+            factor_format=None if self.whole else contract.factor_format,
             functions=CORRECTLY_ROUNDED,
             rules=tuple(replace(r, schedule=self.settled(r.schedule)) for r in contract.rules),
         )
         name = f"{contract.name}/{type(settled.order).__name__.lower()}"
         name += f"/fma-{settled.contraction.value}"
-        name += f"/factors-{self.factors.value}" if self.short else ""
+        how = "whole" if self.whole else self.factors.value
+        name += f"/factors-{how}" if self.short else ""
         if contract.bias is BiasPlacement.ANY and self.bias is not BiasPlacement.LAST:
             name += f"/bias-{self.bias.value}"
         if contract.results is not pinned.results and self.results is Subnormals.FLUSH:

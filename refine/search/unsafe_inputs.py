@@ -152,12 +152,16 @@ def _on_bits(
 ) -> list[Reaching]:
     """Climbing on the bits of executions, from the best points, for so many runs: nearest first."""
     box = hunt.box
-    found = sorted(_judged(hunt, aim, starts.best(_JUDGED).points, late, every=True), key=_slack)
-    executed = 0
+    every = (hunt.contract,) if hunt.contract.exact else members(hunt.contract)
+    first = _judged(hunt, aim, starts.best(_JUDGED).points, every, late)
+    found, executed = sorted(first, key=_slack), 0
+    nearest = tuple(dict.fromkeys([r.execution for r in found] + list(every)))[:_EXECUTIONS]
     while found[0].slack > 0 and executed < most and not late():
         tried = [_around(box, r.point, rng) for r in found[:_PARENTS]] + [box.sample(rng, _FRESH)]
         points = {n: np.concatenate([t[n] for t in tried]) for n in box.lo}
-        found = sorted([*found, *_judged(hunt, aim, points, late)], key=_slack)[: 2 * _PARENTS]
+        found = sorted([*found, *_judged(hunt, aim, points, nearest, late)], key=_slack)[
+            : 2 * _PARENTS
+        ]
         executed += len(next(iter(points.values()))) * _EXECUTIONS
     return found
 
@@ -275,14 +279,11 @@ def _judged(
     hunt: Hunt,
     aim: _Aim,
     points: Points,
+    executions: Sequence[RuntimeContract],
     late: Callable[[], bool],
-    *,
-    every: bool = False,
 ) -> Sequence[Reaching]:
-    """Each point under the execution that comes nearest, of the first few or of all members."""
+    """Each point under that of these executions which comes nearest."""
     found: list[Reaching] = []
-    executions = (hunt.contract,) if hunt.contract.exact else members(hunt.contract)
-    executions = executions if every else executions[:_EXECUTIONS]
     for execution in executions:
         if found and late():
             break
