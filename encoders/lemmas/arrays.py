@@ -37,6 +37,7 @@ from encoders.lemmas.terms import (
     Smaller,
     Sum,
     Term,
+    Whole,
 )
 
 Frame: TypeAlias = dict[object, Value]
@@ -156,8 +157,9 @@ class Reading:
             case Equal(a, b):
                 return _both(self.surely(a <= b), self.surely(b <= a))
             case PowerOfTwo(a):
-                low, high = self.down(a), self.up(a)
-                return _both(_power(low), _compared(operator.eq, low, high))
+                return _all(outward.is_power, self.down(a), self.up(a))
+            case Whole(a):
+                return _all(outward.is_whole, self.down(a), self.up(a))
             case Both(p, q):
                 return _both(self.surely(p), self.surely(q))
             case Either(p, q):
@@ -176,7 +178,9 @@ class Reading:
             case Equal(a, b):
                 return _either(self.surely(a < b), self.surely(b < a))
             case PowerOfTwo(a):
-                return _no_power(self.down(a), self.up(a))
+                return _none(outward.is_power, self.down(a), self.up(a))
+            case Whole(a):
+                return _none(outward.is_whole, self.down(a), self.up(a))
             case Both(p, q):
                 return _either(self.surely_not(p), self.surely_not(q))
             case Either(p, q):
@@ -235,19 +239,22 @@ def _either(p: Test, q: Test) -> Test:
     return read
 
 
-def _power(a: End) -> Test:
+def _all(kind: Callable[[Value], Truth], low: End, high: End) -> Test:
+    """An enclosure of one number that is of the kind."""
+
     def read(frame: Frame) -> Truth:
-        return outward.is_power(a(frame))
+        a = low(frame)
+        return kind(a) & (a == high(frame))
 
     return read
 
 
-def _no_power(low: End, high: End) -> Test:
-    """An enclosure of one finite number that is none."""
+def _none(kind: Callable[[Value], Truth], low: End, high: End) -> Test:
+    """An enclosure of one finite number that is none of the kind."""
 
     def read(frame: Frame) -> Truth:
         a, b = low(frame), high(frame)
         known = (a == b) & np.less(b, np.inf)
-        return known & np.logical_not(outward.is_power(b))
+        return known & np.logical_not(kind(b))
 
     return read

@@ -26,6 +26,7 @@ from encoders.lemmas.terms import (
     Smaller,
     Sum,
     Term,
+    Whole,
 )
 
 
@@ -76,6 +77,8 @@ class Exact:
                 return self.of(a) == self.of(b)
             case PowerOfTwo(a):
                 return _is_power(self.of(a))
+            case Whole(a):
+                return self.of(a).denominator == 1
             case Both(p, q):
                 return self.holds(p) and self.holds(q)
             case Either(p, q):

@@ -50,6 +50,11 @@ def is_power(x: Value) -> Truth:
     return np.asarray(np.frexp(x)[0] == 0.5)
 
 
+def is_whole(x: Value) -> Truth:
+    """An integer, or infinite."""
+    return np.asarray(np.floor(x) == x)
+
+
 def plus_up(a: Value, b: Value) -> Value:
     """a + b rounded up; of few numbers the very next one, or the sum where that is exact."""
     if isinstance(a, float) and isinstance(b, float):

@@ -11,6 +11,7 @@ from encoders.lemmas.terms import (
     Formula,
     bound,
     equal,
+    larger,
     magnitude,
     number,
     rounding,
@@ -100,4 +101,22 @@ ADDED = Lemma(
     rests_on=("underflow-term", "flush-operand-sum"),
 )
 
-LEMMAS = (PRODUCT_ERRORS, FLUSHED_SUM, ADDED)
+_low, _high = number("lo", signed=True), number("hi", signed=True)
+_of_w, _of_w_hat, _of_change = value("f_w"), value("f_w_hat", "f_ŵ"), value("f_dw", "f_(ŵ − w)")
+WEIGHTS_CHANGED = Lemma(
+    "weights-changed",
+    "A sum of products with other weights ŵ, f_ŵ = f_w + f_(ŵ − w), differs by at most the larger "
+    "end of a range [lo, hi] that holds the same sum with the change of the weights.",
+    "algebra",
+    hypotheses=(),
+    assumed=(
+        _low <= _of_change,
+        _of_change <= _high,
+        equal(_of_w_hat, _of_w + _of_change),
+    ),
+    error=_of_w_hat - _of_w,
+    radius=larger(magnitude(_low), magnitude(_high)),
+    rests_on=("affine-difference",),
+)
+
+LEMMAS = (PRODUCT_ERRORS, FLUSHED_SUM, ADDED, WEIGHTS_CHANGED)

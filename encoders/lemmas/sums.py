@@ -169,7 +169,12 @@ ANY_ORDER_GROWTH = Lemma(
     error=_s_hat - _exact,
     radius=_g * _S + (term(1) + _g) * _every,
     rests_on=("any-order-power", "any-order-power-growth", "aligned-step"),
-    by_way_of=((_G - 1) * _sum <= _g * _S, _G * _off <= (term(1) + _g) * _every),
+    by_way_of=(
+        (_G - 1) * _sum <= _g * _sum,
+        _g * _sum <= _g * _S,
+        _G * _off <= (term(1) + _g) * _off,
+        _g * _off <= _g * _every,
+    ),
 )
 
 LEMMAS = (

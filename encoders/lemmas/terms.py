@@ -241,6 +241,13 @@ class PowerOfTwo(Formula):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class Whole(Formula):
+    """An integer. Z3 reads it as a statement about which it knows nothing."""
+
+    of: Term
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Both(Formula):
     """left and right."""
 
@@ -335,7 +342,7 @@ def parts(of: Term | Formula) -> tuple[Term | Formula, ...]:
             return a, b
         case Both(p, q) | Either(p, q):
             return p, q
-        case Magnitude(a) | PowerOfTwo(a):
+        case Magnitude(a) | PowerOfTwo(a) | Whole(a):
             return (a,)
         case Not(p):
             return (p,)
@@ -391,6 +398,8 @@ def text(of: Term | Formula) -> str:
             return f"({text(a)} if {text(condition)}, else {text(b)})"
         case PowerOfTwo(a):
             return f"{text(a)} is a power of two"
+        case Whole(a):
+            return f"{text(a)} is whole"
         case Both(p, q):
             return f"{text(p)}, {text(q)}"
         case Either(Not(p), q):

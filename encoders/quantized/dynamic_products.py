@@ -26,8 +26,9 @@ from encoders.arithmetic.runtime import Arithmetic, Relation, aligned, integers_
 from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import Radius, exactly_zero, unchecked
-from encoders.numbers.enclosure import FloatArray, Interval, add_up, dot_up, multiply_up
+from encoders.lemmas.grids import COMPUTED_GRID, OWN_GRID, SCALED_INTEGERS
+from encoders.lemmas.kernel import Radius, apply, exactly_zero
+from encoders.numbers.enclosure import FloatArray, Interval, add_up, dot_up
 from encoders.operator import (
     Contribution,
     DifferenceMap,
@@ -133,33 +134,38 @@ def _flat(v: npt.NDArray[E]) -> npt.NDArray[E]:
     return v.reshape(v.shape[0], -1)
 
 
-def _step(x: Interval) -> float:
-    """The largest s for x in the ranges, rounded up."""
-    high = float(np.max(x.hi, initial=0.0))
-    low = float(np.min(x.lo, initial=0.0))
-    return float(multiply_up(add_up(high, -low), np.nextafter(1.0 / _LEVELS, 1.0)))
+def _ends(x: Interval) -> dict[str, float]:
+    """The largest range that has 0 in it, as numbers of a lemma."""
+    return {
+        "lo": float(np.min(x.lo, initial=0.0)),
+        "hi": float(np.max(x.hi, initial=0.0)),
+    }
 
 
-def _distance(x: Interval) -> FloatArray:
-    """|f − x|, rounded up."""
-    return np.minimum(multiply_up(np.asarray(_step(x)), 0.5), x.magnitude)
+def _distance(x: Interval) -> Radius:
+    """|f − x|."""
+    return apply(OWN_GRID, X=x.magnitude, **_ends(x))
 
 
 def _moved_by(x: Interval) -> AffineMap:
-    return AffineMap((moved_part(lambda v: v, lambda v: v),), np.zeros(x.shape), _distance(x))
+    part = moved_part(lambda v: v, lambda v: v)
+    return AffineMap((part,), np.zeros(x.shape), _distance(x).bound)
 
 
 def _difference(x: Interval, given: Radius) -> DifferenceMap:
     """f(x̂) − f(x) is d up to the distances of both from their x, and nothing where d is."""
     zero, error = np.zeros(x.shape), given.bound
     plain = affine_differences(AffineMap(_moved_by(x).parts, zero, zero), [given])
-    rest = add_up(_distance(x), _distance(x.inflate(error))) if np.any(error) else zero
+    rest = exactly_zero(EXACT, x.shape)
+    if np.any(error):
+        rest = _distance(x) + _distance(x.inflate(error))
 
     def backward(c: FloatArray) -> Contribution:
         pulled = plain.backward(c)
-        return Contribution(pulled.coefficients, add_up(pulled.constant, dot_up(c, rest)))
+        constant = add_up(pulled.constant, dot_up(c, rest.bound))
+        return Contribution(pulled.coefficients, constant)
 
-    return DifferenceMap(plain.radius + unchecked(rest, "grid-step", of=(given,)), backward)
+    return DifferenceMap(plain.radius + rest, backward)
 
 
 def _with_scales(site: Site, scales: FloatArray) -> Site:
@@ -200,26 +206,29 @@ def _rounding(
         return RoundingBound(exactly_zero(EXACT, result.shape), (fits,))
     scales = np.asarray(site.constants[_SCALE], np.float64)
     loss = stored_loss(r, scales).bound
-    precise = _precise(r, site)
+    there = held(r, scales).values if np.any(loss) else scales
+    precise = _precise(r, _with_scales(site, there))
     if np.any(loss):
-        precise = _precise(r, _with_scales(site, held(r, scales).values))
         own, site = site, _with_scales(site, add_up(scales, loss))
-    apart = np.minimum(np.asarray(_step(x)), multiply_up(x.magnitude, 2.0))
-    step = add_up(multiply_up(apart, 1.0 + 2.0**13 * r.unit), _tiny(r, 12))
-    stored = p.size(site, step)
-    size = p.size(site, add_up(x.magnitude, step))
-    error = add_up(stored, add_up(multiply_up(size, 5.0 * r.unit), _tiny(r, 34)))
+    apart = apply(COMPUTED_GRID, X=x.magnitude, u=r.unit, tiny=r.smallest_normal, **_ends(x)).bound
+    size = p.size(site, add_up(x.magnitude, apart))
+    other = np.zeros(())
     if np.any(loss):
-        other = p.size(_with_scales(own, loss), add_up(x.magnitude, step))
-        error = add_up(error, other)
-    largest = np.maximum(add_up(size, error), 2.0 * float(np.max(x.magnitude, initial=0.0)))
-    bound = finish(r, unchecked(error, "grid-step", "underflow-term"), np.maximum(largest, 2.0**32))
+        other = p.size(_with_scales(own, loss), add_up(x.magnitude, apart))
+    error = apply(
+        SCALED_INTEGERS,
+        A=p.size(site, apart),
+        B=size,
+        C=other,
+        u=r.unit,
+        tiny=r.smallest_normal,
+        least=float(np.min(there, initial=np.inf)),
+    )
+    largest = add_up(size, error.bound)
+    largest = np.maximum(largest, 2.0 * float(np.max(x.magnitude, initial=0.0)))
+    bound = finish(r, error, np.maximum(largest, 2.0**32))
     radius = bound.radius.unless(not (fits.holds and precise.holds))
     return replace(bound, radius=radius, preconditions=(fits, precise, *bound.preconditions))
-
-
-def _tiny(r: Rounder, power: int) -> float:
-    return float(r.smallest_normal * 2.0**power)
 
 
 def dynamic_operator(name: str, p: DynamicProduct) -> Operator:

@@ -19,7 +19,8 @@ import numpy as np
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, Relation, integers_of
 from encoders.arithmetic.values import V
-from encoders.lemmas.kernel import Radius, unchecked
+from encoders.lemmas.grids import WHOLE_STEPS
+from encoders.lemmas.kernel import Radius, apply
 from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up
 from encoders.operator import DifferenceMap, Field, LinearBounds, ValueMap
 from encoders.relaxations.elementwise import Secant, elementwise_differences, elementwise_values
@@ -85,7 +86,8 @@ def step_differences(steps: IntegerGrid, u: Interval, given: Radius) -> Differen
     """Differences of q for real u and |û − u| ≤ `error`, infinite where û may be no number."""
     error = given.bound
     real = np.isfinite(u.lo) & np.isfinite(u.hi)
-    jump = np.where(error == 0, 0.0, _width(steps.range(u.inflate(error))))
+    reached = steps.range(u.inflate(error))
+    jump = np.where(error == 0, 0.0, _width(reached))
     near, moved = piecewise_secant(clamp(steps.lowest, steps.highest), u, given)
     distance = moved.bound
     follows = real & (jump > 1.0) & (distance < jump)
@@ -93,23 +95,43 @@ def step_differences(steps: IntegerGrid, u: Interval, given: Radius) -> Differen
         np.where(follows, near.slope, 0.0),
         np.where(follows, add_up(near.remainder, 1.0), np.where(real, jump, np.inf)),
     )
-    radius = np.minimum(jump, np.floor(add_up(distance, 1.0)))
-    bounded = np.where(follows, error, 0.0)
-    stepped = unchecked(np.where(real, radius, np.inf), "grid-step", of=(given,))
-    return elementwise_differences(secant, stepped, bounded)
+    stepped = apply(
+        WHOLE_STEPS,
+        e=given,
+        k=_whole_beyond(error),
+        lo=np.where(real, reached.lo, np.nan),  # of which no hypothesis holds
+        hi=reached.hi,
+        M=0.0,
+        limit=0.0,
+    )
+    return elementwise_differences(secant, stepped, np.where(follows, error, 0.0))
 
 
 def step_rounding(
     steps: IntegerGrid, t: Tracked, zero: Interval, r: Rounder, shape: tuple[int, ...]
-) -> FloatArray:
+) -> Radius:
     """How far rounding before the step moves q, t having been followed under a contract."""
-    error = np.broadcast_to(t.error.bound[0], shape)
+    moved = t.sample.on(shape)
+    error = moved.bound
     ideal = t.ideal.move(lambda v: np.broadcast_to(v[0], shape))
     reach = ideal.inflate(error)
-    u = Interval(add_down(reach.lo, zero.lo), add_up(reach.hi, zero.hi))
-    jump = np.minimum(_width(steps.range(u)), np.floor(add_up(error, 1.0)))
-    known = np.isfinite(error) & (r.exact | (t.largest <= float(r.format.largest_finite)))
-    return np.where(error == 0, 0.0, np.where(known, jump, steps.highest - steps.lowest))
+    u = steps.range(Interval(add_down(reach.lo, zero.lo), add_up(reach.hi, zero.hi)))
+    limit = np.inf if r.exact else float(r.format.largest_finite)
+    known = np.isfinite(error) & (t.largest <= limit) & ~np.isnan(u.hi - u.lo)
+    return apply(
+        WHOLE_STEPS,
+        e=moved,
+        k=np.where(known, _whole_beyond(error), np.inf),
+        lo=np.where(known, u.lo, steps.lowest),
+        hi=np.where(known, u.hi, steps.highest),
+        M=t.largest,
+        limit=limit,
+    )
+
+
+def _whole_beyond(error: FloatArray) -> FloatArray:
+    """The next whole number above."""
+    return np.asarray(np.floor(add_up(error, 1.0)))
 
 
 def _width(range_: Interval) -> FloatArray:

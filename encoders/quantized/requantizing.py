@@ -20,7 +20,7 @@ from encoders.arithmetic.runtime import Arithmetic, aligned, integers_of, moved
 from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import Radius, exactly_zero, unchecked
+from encoders.lemmas.kernel import Radius, exactly_zero
 from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up, multiply_up, point
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.quantized.grid_steps import (
@@ -181,7 +181,7 @@ def requantizing_operator(name: str, q: Requantized) -> Operator:
         t = _taken(q, site, tracked(total, exactly_zero(EXACT, total.shape)), stored, arithmetic)
         zero = point(q.stored(site, q.y_zero))
         radius = step_rounding(steps(site), t, zero, r, result.shape)
-        return RoundingBound(unchecked(radius, *LEMMAS).unless(not fits.holds), (fits,))
+        return RoundingBound(radius.unless(not fits.holds), (fits,)).using(*LEMMAS)
 
     def work(site: Site) -> int:
         return q.product.core.work(centred_site(q.product, site))

@@ -18,15 +18,14 @@ from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import FactorRounding, OpenSchedule, RuntimeContract
 from encoders.contract.orders import alignment_of
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import Radius, apply, exactly_zero, unchecked
+from encoders.lemmas.kernel import Radius, apply, exactly_zero
+from encoders.lemmas.products import WEIGHTS_CHANGED
 from encoders.lemmas.rounding import TRUNCATED
-from encoders.numbers.enclosure import FloatArray, Interval, with_zero
+from encoders.numbers.enclosure import Interval, with_zero
 from encoders.numbers.formats import FloatFormat, truncated_operands
 from encoders.operator import Operator, RoundingBound, Site
 from encoders.rounding.rounding_bounds import Rounder, held, no_overflow, rounder
 from onnx_import.graph import Array
-
-LEMMAS = ("dot-product", "dot-product-total")
 
 
 def with_truncated_operands(operator: Operator) -> Operator:
@@ -135,7 +134,8 @@ def _truncated(
         reached.append(float(np.max(moved[-1].magnitude, initial=0.0)))
     change = operator.differences(there, inputs, errors).radius
     if any(site.constants[i] is not None for i in operator.factors):
-        change = change + unchecked(_weights(operator, site, changes, inputs), *LEMMAS)
+        range_ = _of_changes(operator, site, changes, inputs)
+        change = change + apply(WEIGHTS_CHANGED, lo=range_.lo, hi=range_.hi)
     inner = operator.rounding(there, moved, result.inflate(change.bound), contract)
     condition = no_overflow(replace(r, format=short), np.asarray(reached))
     radius = inner.radius + change
@@ -153,13 +153,13 @@ def _loss(r: Rounder, x: Interval, truncated: bool) -> Radius:
     return apply(TRUNCATED, e=nearest, M=x.magnitude) if truncated else nearest
 
 
-def _weights(
+def _of_changes(
     operator: Operator,
     site: Site,
     changes: Sequence[Array | None],
     inputs: Sequence[Interval],
-) -> FloatArray:
-    """|f_ΔW(x̂)| without a bias, x̂ in its ranges.
+) -> Interval:
+    """f_ΔW(x̂) without a bias, x̂ in its ranges.
 
     Differences of float64 weights may themselves be rounded, so these are taken absolutely.
     """
@@ -174,7 +174,7 @@ def _weights(
             for i, c in enumerate(without)
         ]
         ranges = [Interval(-x.magnitude, x.magnitude) for x in ranges]
-    return operator.values(replace(site, constants=tuple(without)), ranges).range.magnitude
+    return operator.values(replace(site, constants=tuple(without)), ranges).range
 
 
 def _zeros(values: Array | None) -> Array | None:

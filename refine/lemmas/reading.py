@@ -31,6 +31,7 @@ from encoders.lemmas.terms import (
     Smaller,
     Sum,
     Term,
+    Whole,
     text,
 )
 from refine.lemmas.lemma import Argument, Lemma, nonnegative, schema
@@ -46,7 +47,7 @@ class Reading:
 
     known: dict[int, Z3Term] = field(default_factory=dict)
     quotients: list[Fact] = field(default_factory=list)
-    powers: list[Term] = field(default_factory=list)
+    opaque: dict[str, Formula] = field(default_factory=dict)
 
     def of(self, term: Term) -> Z3Term:
         if id(term) not in self.known:
@@ -86,13 +87,13 @@ class Reading:
         self.quotients.append(Fact(said, z3.Implies(bottom != 0, name * bottom == top)))
         return name
 
-    def _power(self, of: Term) -> Z3Formula:
+    def _opaque(self, word: str, formula: Formula) -> Z3Formula:
         """Nothing is known of it but that it is the same wherever it stands."""
-        shown = [text(term) for term in self.powers]
-        if text(of) not in shown:
-            self.powers.append(of)
-            shown.append(text(of))
-        return z3.Bool(f"power_of_two{shown.index(text(of))}")
+        alike = {n: f for n, f in self.opaque.items() if n.startswith(word)}
+        same = [name for name, known in alike.items() if text(known) == text(formula)]
+        name = same[0] if same else f"{word}{len(alike)}"
+        self.opaque.setdefault(name, formula)
+        return z3.Bool(name)
 
     def formula(self, formula: Formula) -> Z3Formula:
         match formula:
@@ -104,8 +105,10 @@ class Reading:
                 return self.of(a) < self.of(b)
             case Equal(a, b):
                 return self.of(a) == self.of(b)
-            case PowerOfTwo(a):
-                return self._power(a)
+            case PowerOfTwo():
+                return self._opaque("power_of_two", formula)
+            case Whole():
+                return self._opaque("whole", formula)
             case Both(p, q):
                 return z3.And(self.formula(p), self.formula(q))
             case Either(Not(p), q):
@@ -155,11 +158,8 @@ def instance(obligation: Obligation) -> Query | None:
     ]
     limit = Number(Fraction(here.bound))
     goals = [reading.fact(f) for f in (*lemma.hypotheses, lemma.radius <= limit)]
-    powers = [
-        z3.Bool(f"power_of_two{i}") == Exact(exact).holds(PowerOfTwo(term))
-        for i, term in enumerate(reading.powers)
-    ]
-    given += [Fact("what is a power of two", z3.And(*powers))] if powers else []
+    kinds = [z3.Bool(n) == Exact(exact).holds(f) for n, f in reading.opaque.items()]
+    given += [Fact("what is a power of two, or whole", z3.And(*kinds))] if kinds else []
     goal = Fact("; ".join(g.text for g in goals), z3.And(*(g.formula for g in goals)))
     return Query(
         obligation.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction as Q
+from math import floor
 
 import pytest
 from test_lemma_worlds import (
@@ -59,6 +60,16 @@ def added(d: Draw) -> World:
     return {**numbers, "a": d.beyond(x), "b": d.choice([abs(y), d.beyond(y)])}, fl - (
         exact[0] + exact[1]
     )
+
+
+def weights_changed(d: Draw) -> World:
+    """A product of three terms with weights in three bits, where nothing is known of their signs
+    or it is."""
+    w, x = [d.real() for _ in range(3)], [d.float() for _ in range(3)]
+    cut = [truncated(v) for v in w]
+    s, s_hat = (sum((a * b for a, b in zip(v, x, strict=True)), Q(0)) for v in (w, cut))
+    lo, hi = d.around(s_hat - s)
+    return {"f_w": s, "f_w_hat": s_hat, "f_dw": s_hat - s, "lo": lo, "hi": hi}, s_hat - s
 
 
 def relative(share: Q) -> tuple[Q, Q]:
@@ -166,10 +177,68 @@ def powers_apart(d: Draw) -> World:
     return {**numbers, "N": d.beyond(x**n), "K": d.beyond(x**m)}, x**m - x**n
 
 
+# --- grids ----------------------------------------------------------------------------------------
+
+
+def whole_steps(d: Draw) -> World:
+    """Integers of [−4, 4] nearest to arguments; one that overflows is anything there."""
+    u, e = d.real(6), d.choice([Q(0), abs(d.real()), Q(1, 8)])
+    there = u + e * d.choice([-1, 0, 1])
+    overflows = d.random() < 0.2
+    q, q_hat = (Q(min(max(round(v), -4), 4)) for v in (u, there))
+    q_hat = Q(d.randint(-4, 4)) if overflows and e else q_hat
+    lo, hi = (Q(-4), Q(4)) if d.random() < 0.5 or overflows else (min(q, q_hat), max(q, q_hat))
+    k = Q(floor(e) + 1) if d.random() < 0.8 else hi - lo
+    numbers = {"q": q, "q_hat": q_hat, "e": e, "lo": lo, "hi": hi, "k": k}
+    return {**numbers, "M": Q(2 if overflows else 1), "limit": Q(1)}, q_hat - q
+
+
+def own_grid(d: Draw) -> World:
+    """Three numbers, 0 among them at least in the range, on the grid of 256 levels of theirs."""
+    numbers = [d.real() for _ in range(3)]
+    low, high = min(*numbers, Q(0)), max(*numbers, Q(0))
+    s, x = (high - low) / 255, numbers[0]
+    zero = round(-low / s) if s else 0
+    f = (min(max(round(x / s) + zero, 0), 255) - zero) * s if s else Q(0)
+    if d.random() < 0.5 and s:  # where a step is large beside the number
+        x = s * d.choice([Q(1, 4), Q(-1, 3), Q(1, 2), Q(3, 4)])
+        x = min(max(x, low), high)
+        f = (min(max(round(x / s) + zero, 0), 255) - zero) * s
+    world = {"x": x, "f": f, "s": s, "X": d.beyond(x)}
+    return {**world, "lo": low - d.choice([Q(0), Q(1)]), "hi": high}, f - x
+
+
+def computed_grid(d: Draw) -> World:
+    """Numbers stored at a step that is off by 3·u, at either side of a boundary."""
+    u, s, tiny = Q(1, 2**20), d.choice([Q(1), Q(1, 3)]), d.tiny() / 2**40
+    x = s * (d.choice([Q(0), Q(1, 4), Q(1, 2), Q(-3, 2), Q(7, 2)]) + d.choice([Q(0), u, -u]))
+    s_hat = s * (1 + d.choice([-3, 0, 3]) * u)
+    f, z = round(x / s) * s, round(x / s_hat) * s_hat
+    if d.random() < 0.3 and abs(2 * x) >= s:
+        z = (round(x / s) + d.choice([Q(0), 1 if f <= x else -1])) * s_hat
+        z = z if abs(z - x) <= (Q(1, 2) + 2**11 * u) * s_hat else f
+    world = {"x": x, "f": f, "z": z, "s": s, "s_hat": s_hat, "u": u, "tiny": tiny}
+    return {**world, "lo": Q(-1), "hi": 255 * s - 1, "X": d.beyond(x)}, z - f
+
+
+def scaled_integers(d: Draw) -> World:
+    u, tiny = Q(1, 2**20), d.tiny() / 2**60
+    f, z = d.real(), d.real()
+    w = z + d.choice([Q(0), Q(1, 64)])
+    a, b, c, e = (d.choice([u, -u, Q(0)]) for _ in range(4))
+    part = (1 + a) * (1 + b)
+    g = part * (1 + c) * (1 + e)
+    rho = tiny * 2**34 * d.choice([-1, 0, 1])
+    world = {"f": f, "z": z, "w": w, "a": a, "b": b, "c": c, "d": e, "part": part, "g": g}
+    world |= {"rho": rho, "y": w * g + rho, "u": u, "tiny": tiny, "least": d.choice([tiny, Q(1)])}
+    return {**world, "A": d.beyond(z - f), "C": w - z, "B": d.beyond(w)}, w * g + rho - f
+
+
 WORLDS: dict[str, Callable[[Draw], World]] = {
     "product-errors": product_errors,
     "flushed-sum": flushed_sum,
     "added": added,
+    "weights-changed": weights_changed,
     "growth": growth,
     "growth-squared": growth_squared,
     "any-order-growth": any_order_growth,
@@ -179,6 +248,10 @@ WORLDS: dict[str, Callable[[Draw], World]] = {
     "formula-apart": formula_apart,
     "branches": branches,
     "powers-apart": powers_apart,
+    "whole-steps": whole_steps,
+    "own-grid": own_grid,
+    "computed-own-grid": computed_grid,
+    "scaled-integers": scaled_integers,
 }
 
 

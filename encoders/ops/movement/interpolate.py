@@ -27,7 +27,8 @@ from encoders.families.products import ProductSum, linear_part, product_rounding
 from encoders.families.resizing import ATTRIBUTES, check_sizes, copy_notes, mode_of, scales_of
 from encoders.families.signed_sum import check_one_variable
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import exactly_zero, unchecked
+from encoders.lemmas.kernel import apply, exactly_zero
+from encoders.lemmas.products import PRODUCT_ERRORS
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.relaxations.affine import AffineMap, affine_map, affine_semantics
@@ -102,7 +103,8 @@ def rounding(
     bound = product_rounding(site, terms, inputs, contract, runtime)
     free = isinstance(contract.order, AnyOrder)
     off = weight_error(site, inputs[0].magnitude, free)
-    return replace(bound, radius=bound.radius + unchecked(off))
+    wrong = apply(PRODUCT_ERRORS, S=0.0, v=0.0, C=off, n=0.0, eta=0.0)
+    return replace(bound, radius=bound.radius + wrong)
 
 
 OPERATORS = (

@@ -16,7 +16,7 @@ from encoders.arithmetic.runtime import Arithmetic, aligned, integers_of, moved
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import Radius, exactly_zero, unchecked
+from encoders.lemmas.kernel import Radius, exactly_zero
 from encoders.numbers.enclosure import FloatArray, Interval, point
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.ops.algebra.div import OPERATORS as QUOTIENTS
@@ -149,7 +149,7 @@ def rounding(
     t = _taken(site, given[0], divisor, arithmetic)
     zero = inputs[-1] if 2 in site.variable else point(_stored_zero(site))
     radius = step_rounding(_steps(site), t, zero, r, result.shape)
-    return RoundingBound(unchecked(radius, "underflow-term", "quotient-error", *LEMMAS))
+    return RoundingBound(radius).using(*LEMMAS)
 
 
 OPERATORS = (
