@@ -36,8 +36,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "refine": (
         "siblings", "common", "process", "domain", "results", "bounds", "scalar", "proof",
         "certificate", "lemmas", "pair", "search", "options", "witness", "claims", "axioms",
-        "report", "api",
-        "zoo", "cli",
+        "everyday", "report", "api",
+        "zoo", "testing", "pytest_plugin", "cli",
     ),
 }  # fmt: skip
 """The rooms of each package, and its files beside them, from the lowest: each imports only itself

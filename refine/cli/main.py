@@ -33,13 +33,18 @@ SUMMARIES: Mapping[str, str] = {
     "replay": "Run a saved counterexample again, on every runtime.",
     "stable": "Which decisions of a data set no execution changes.",
     "strengthen": "A property whose proof over the reals gives P for what runs.",
+    "tolerance": "The atol that accepts every execution a contract allows.",
     "zoo": "Run the bugs of a zoo, each a wrong graph beside the right one.",
 }
 """What each command does, in a line."""
 
 
+_DAILY = ("advise", "judge", "tolerance")
+
+
 def _module_of(command: str) -> ModuleType:
-    return import_module(f"refine.cli.{command}")
+    room = "daily." if command in _DAILY else ""
+    return import_module(f"refine.cli.{room}{command}")
 
 
 class _Commands(click.Group):

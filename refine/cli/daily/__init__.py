@@ -1,0 +1,1 @@
+"""Commands that answer what people ask every day."""

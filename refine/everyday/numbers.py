@@ -1,0 +1,93 @@
+"""Numbers that some device gave: arrays by tensor, from .npz files and from Polygraphy's JSON.
+
+Polygraphy (`polygraphy run --save-outputs FILE.json`, `--save-inputs`) writes the runs of each
+runner, {"lst": [[runner, [{"outputs": {NAME: array}}, …]]]}, or a list of inputs by name; an array
+is {"array": base64 of an .npy file}, perhaps within {"values": …}.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnx_import.errors import ModelError
+from onnx_import.files import open_plain
+from onnx_import.graph import Array, Graph
+from refine.common.arrays import Stored, stored_arrays
+
+_LARGEST = 2**31  # bytes of a JSON file
+
+
+def device_numbers(path: Path, names: tuple[str, ...]) -> dict[str, Array]:
+    """Arrays by name. One array without a name is that of the only one of `names`.
+
+    Raises ModelError for a file that cannot be read or holds no arrays of numbers.
+    """
+    if path.suffix == ".json":
+        return _polygraphy(path)
+    stored = stored_arrays(path)
+    held = {"": stored} if isinstance(stored, Stored) else dict(stored)
+    if len(held) == len(names) == 1 and not set(held) & set(names):
+        held = dict(zip(names, held.values(), strict=True))
+    return {name: array.values() for name, array in held.items()}
+
+
+def _polygraphy(path: Path) -> dict[str, Array]:
+    try:
+        with open_plain(path) as file:
+            text = file.read(_LARGEST)
+        document = json.loads(text)
+        runs = _iterations(document)
+        arrays = {name: [_array(run[name]) for run in runs] for name in runs[0]}
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror or error})") from error
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, binascii.Error) as error:
+        raise ModelError(
+            f"{path} holds no arrays as `polygraphy run --save-outputs` writes them"
+        ) from error
+    return {name: a[0] if len(a) == 1 else np.stack(a) for name, a in arrays.items()}
+
+
+def _iterations(document: Any) -> list[Mapping[str, Any]]:
+    """Arrays by name, for each iteration; of several runners, of the first."""
+    if isinstance(document, dict):
+        _, iterations = document["lst"][0]
+        return [one["outputs"] for one in iterations]
+    return [{k: v for k, v in one.items() if isinstance(v, dict)} for one in document]
+
+
+def _array(value: Mapping[str, Any]) -> Array:
+    held = value.get("values", value)
+    data = base64.b64decode(held["array"].encode(), validate=True)
+    array = np.load(io.BytesIO(data), allow_pickle=False)
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        raise ValueError("no numbers")
+    return array
+
+
+def fitting(
+    arrays: Mapping[str, Array], graph: Graph, points: int, source: str
+) -> dict[str, Array]:
+    """By tensor of the graph, arrays (points, *shape); others are left out.
+
+    Raises ModelError for one of the graph's tensors that has another size.
+    """
+    found = {}
+    for name, array in arrays.items():
+        kind = graph.types.get(name)
+        if kind is None or graph.is_constant(name):
+            continue
+        if array.size != points * kind.size:
+            raise ModelError(
+                f"{source}: '{name}' has shape {list(array.shape)}; expected {list(kind.shape)}"
+                + (f" for each of {points} points" if points > 1 else "")
+            )
+        found[name] = np.asarray(array).reshape(points, *kind.shape)
+    return found

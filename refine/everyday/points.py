@@ -1,0 +1,106 @@
+"""One input of a model, or several along a first axis, as domains of single points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from encoders.numbers.formats import FloatFormat, round_array
+from onnx_import.errors import ModelError
+from onnx_import.graph import Array, DType, Graph
+from refine.common.arrays import Stored, stored_arrays
+from refine.domain.box import Box, FloatArray
+from refine.domain.domain import Domain, inputs_of
+
+
+@dataclass(frozen=True)
+class Given:
+    """Inputs, one mapping for each point, of numbers that the runtime can receive. `several` says
+    that they came along a first axis of their own; `rounded` how many numbers were none."""
+
+    points: tuple[Mapping[str, FloatArray], ...]
+    several: bool
+    rounded: int
+    source: str
+
+    def domain(self, graph: Graph, number: int, fmt_of: Callable[[DType], FloatFormat]) -> Domain:
+        """The domain that is one of the points."""
+        x = self.points[number]
+        formats = {t: fmt_of(graph.types[t].dtype) for t in graph.inputs}
+        which = f"point {number} of {self.source}" if self.several else self.source
+        notes = (
+            (f"{self.rounded} numbers were rounded to the input's format",) if self.rounded else ()
+        )
+        return Domain((Box(x, x, x, x, formats),), which, notes)
+
+
+def given_in(path: Path, graph: Graph, fmt_of: Callable[[DType], FloatFormat]) -> Given:
+    """The arrays of an .npz file by input, or of an .npy file where there is one input.
+
+    Raises ModelError as `given_by` does.
+    """
+    stored = stored_arrays(path)
+    arrays = {"": stored} if isinstance(stored, Stored) else dict(stored)
+    if len(arrays) == len(graph.inputs) == 1:
+        arrays = dict(zip(graph.inputs, arrays.values(), strict=True))
+    wanted = {t: arrays[t].values() for t in graph.inputs if t in arrays}
+    return given_by(wanted, graph, fmt_of, str(path))
+
+
+def given_by(
+    arrays: Mapping[str, Array],
+    graph: Graph,
+    fmt_of: Callable[[DType], FloatFormat],
+    source: str = "the inputs given",
+) -> Given:
+    """Arrays of the inputs' own shapes are one point; with an axis in front, several.
+
+    Raises ModelError, naming the input, for one that is missing, does not fit or holds a number
+    that is not finite.
+    """
+    rounded, values = 0, {}
+    several: set[bool] = set()
+    for name in graph.inputs:
+        kind = graph.types[name]
+        if name not in arrays:
+            raise ModelError(f"{source}: no array for input '{name}'; {inputs_of(graph)}")
+        if not kind.dtype.is_float:
+            raise ModelError(
+                f"input '{name}' holds {kind.dtype.value}; only float inputs can be given"
+            )
+        array = np.asarray(arrays[name])
+        if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
+            raise ModelError(f"{source}: '{name}' has type {array.dtype}; expected numbers")
+        wide = array.astype(np.float64)
+        rows, many = _rows(wide, kind.shape, f"{source}: '{name}'")
+        several.add(many)
+        values[name] = round_array(rows, fmt_of(kind.dtype))
+        rounded += int(np.count_nonzero(values[name] != rows))
+        if not np.all(np.isfinite(values[name])):
+            raise ModelError(f"{source}: '{name}' holds numbers that are not finite")
+    counts = {len(v) for v in values.values()}
+    if len(counts) != 1 or counts == {0} or len(several) != 1:
+        raise ModelError(f"{source}: not as many points for each input; {inputs_of(graph)}")
+    points = tuple({t: v[k] for t, v in values.items()} for k in range(counts.pop()))
+    return Given(points, several.pop(), rounded, source)
+
+
+def _rows(values: FloatArray, shape: Sequence[int], what: str) -> tuple[FloatArray, bool]:
+    """As (points, *shape), and whether there was an axis for several."""
+    wanted = _lasting(shape)
+    if values.shape == tuple(shape) or _lasting(values.shape) == wanted:
+        return values.reshape(1, *shape), False
+    if values.ndim and _lasting(values.shape[1:]) == wanted:
+        return values.reshape(len(values), *shape), True
+    raise ModelError(
+        f"{what} has shape {list(values.shape)}; expected {list(shape)}, or [points, "
+        f"{', '.join(map(str, shape))}]"
+    )
+
+
+def _lasting(shape: Sequence[int]) -> tuple[int, ...]:
+    """Without axes of length 1, which hold no order of elements."""
+    return tuple(extent for extent in shape if extent != 1)

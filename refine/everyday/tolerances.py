@@ -1,0 +1,214 @@
+"""Which tolerance a test may use: proved per output element, at points or over a whole domain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from encoders.contract.contract import RuntimeContract
+from encoders.numbers.enclosure import FloatArray
+from onnx_import.graph import Graph
+from refine.claims.kinds.accuracy import check
+from refine.claims.options import Options
+from refine.domain.domain import Domain
+from refine.everyday.allowance import Allowance, allowance
+from refine.lemmas.cache import default_directory
+from refine.results.document import versions
+from refine.results.numerals import plain_number
+from refine.results.verdict import Assumption, NodeReport, Result, Side, Tolerance
+
+SCHEMA = "refine-tolerance-1"
+_LISTED = 4096  # elements of an output whose tolerances a document lists one by one
+
+
+@dataclass(frozen=True)
+class Tolerated:
+    """One domain, or one point: what was proved of it, and what that allows at each output.
+
+    `reference` is what was proved of the run that serves as b, where one does.
+    """
+
+    result: Result
+    reference: Result | None
+    allowances: tuple[Allowance, ...]
+
+    @property
+    def worst(self) -> Allowance | None:
+        """The output that needs the largest tolerance."""
+        return max(self.allowances, key=lambda a: a.largest, default=None)
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """Tolerances of a model at points or over a domain; all executions of `contract` keep within
+    them, beside the real network or beside any execution of `against`."""
+
+    graph: Graph
+    contract: RuntimeContract
+    against: RuntimeContract | None
+    rtol: Fraction
+    parts: tuple[Tolerated, ...]
+    source: str
+
+    @property
+    def largest(self) -> Mapping[str, float]:
+        """By output, one atol that does for every element of every part."""
+        return {
+            name: max(a.largest for p in self.parts for a in p.allowances if a.output == name)
+            for name in self.graph.outputs
+        }
+
+    @property
+    def proved(self) -> bool:
+        """Is every tolerance finite?"""
+        return all(np.isfinite(atol) for atol in self.largest.values())
+
+    @property
+    def open_node(self) -> tuple[NodeReport, str] | None:
+        """The first node of which no bound is known, with the reason; None where all have one."""
+        for part in self.parts:
+            for result in (part.result, part.reference):
+                if result is not None and (found := _unbounded(result)) is not None:
+                    return found
+        return None
+
+    @property
+    def assumptions(self) -> tuple[Assumption, ...]:
+        """What the tolerances rest on and do not prove, each said once."""
+        every = [p.result for p in self.parts] + [p.reference for p in self.parts if p.reference]
+        said = dict.fromkeys(a for r in every if r is not None for a in r.assumptions)
+        b = "a float64 number nearest to the real value" if self.against is None else "another run"
+        last = Assumption("test", f"|a − b| ≤ atol + rtol·|b| is computed in float64, and b is {b}")
+        return (*said, last)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of the file and the inputs, each said once."""
+        return tuple(dict.fromkeys(n for p in self.parts for n in p.result.notes))
+
+
+def _unbounded(result: Result) -> tuple[NodeReport, str] | None:
+    for node in result.nodes:
+        owed = [o for o in node.obligations if not o.discharged]
+        if owed or not np.isfinite(node.error):
+            why = next((o.goal for o in owed), "its error is not bounded")
+            return node, why
+    return None
+
+
+def tolerances(
+    graph: Graph,
+    contract: RuntimeContract,
+    domains: Sequence[Domain],
+    *,
+    against: Side | None = None,
+    rtol: Fraction = Fraction(0),
+    options: Options | None = None,
+    source: str = "",
+    tell: Callable[[str], None] = lambda stage: None,
+) -> Tolerances:
+    """The tolerances over each of the domains, which may be points. `against` is the same model,
+    read as its contract has it, where b is a run under that.
+
+    Raises UnsupportedModel, naming the node, for what has no meaning.
+    """
+    effort = options or Options(cross_check=None, cache=default_directory(), search=False)
+    parts = []
+    for number, domain in enumerate(domains):
+        tell(f"bounds of part {number + 1} of {len(domains)}")
+        result = check(graph, domain, contract, Tolerance(), effort)
+        beside = None
+        if against is not None:
+            beside = check(against.graph, domain, against.contract, Tolerance(), effort)
+        allowed = tuple(
+            allowance(
+                t,
+                result.bounds[t],
+                result.reals[t],
+                None if beside is None else beside.bounds[t],
+                rtol,
+            )
+            for t in graph.outputs
+        )
+        parts.append(Tolerated(result, beside, allowed))
+    other = None if against is None else against.contract
+    return Tolerances(graph, contract, other, rtol, tuple(parts), source)
+
+
+def document_of_tolerances(found: Tolerances) -> dict[str, Any]:
+    """The answer as JSON values."""
+    node = found.open_node
+    return {
+        "schema": SCHEMA,
+        "model": None if found.graph.source is None else str(found.graph.source),
+        "contract": found.contract.name,
+        "against": "real" if found.against is None else found.against.name,
+        "rtol": float(found.rtol),
+        "inputs": found.source,
+        "proved": found.proved,
+        "atol": {t: plain_number(v) for t, v in found.largest.items()},
+        "atol_hex": {t: float(v).hex() for t, v in found.largest.items()},
+        "unbounded": None
+        if node is None
+        else {"node": node[0].name, "op": node[0].op, "why": node[1]},
+        "parts": [
+            {
+                "domain": p.result.domain.source,
+                "outputs": [_output(a) for a in p.allowances],
+                "nodes": [
+                    {"name": n.name, "op": n.op, "share": n.share, "error": plain_number(n.error)}
+                    for n in dearest(p.result)
+                ],
+            }
+            for p in found.parts
+        ],
+        "assumptions": [{"name": a.name, "text": a.text} for a in found.assumptions],
+        "notes": list(found.notes),
+        "versions": versions(),
+    }
+
+
+def _output(a: Allowance) -> dict[str, Any]:
+    listed = (
+        {} if a.atol.size > _LISTED else {"atols": _numbers(a.atol), "bounds": _numbers(a.bound)}
+    )
+    return {
+        "output": a.output,
+        "shape": list(a.atol.shape),
+        "atol": plain_number(a.largest),
+        "atol_hex": a.largest.hex(),
+        "element": list(a.place),
+        "bound": plain_number(float(np.max(a.bound, initial=0.0))),
+        "bound_hex": float(np.max(a.bound, initial=0.0)).hex(),
+        **listed,
+    }
+
+
+def _numbers(values: FloatArray) -> list[float | str | None]:
+    return [plain_number(v) for v in values.reshape(-1).tolist()]
+
+
+def dearest(result: Result, most: int = 3) -> list[NodeReport]:
+    """The nodes that carry most of the largest bound."""
+    carrying = [n for n in result.nodes if n.share > 0]
+    return sorted(carrying, key=lambda n: -n.share)[:most]
+
+
+def arrays_of(found: Tolerances) -> dict[str, Any]:
+    """By output `NAME`: the tolerances; `real:NAME`: float64 numbers nearest to the middle of the
+    real value's enclosure, `bound:NAME`: the bounds. Several points lie along a first axis."""
+    stacked: dict[str, FloatArray] = {}
+    for name in found.graph.outputs:
+        rows = [next(a for a in p.allowances if a.output == name) for p in found.parts]
+        pieces = {
+            name: [a.atol for a in rows],
+            f"real:{name}": [0.5 * a.real.lo + 0.5 * a.real.hi for a in rows],
+            f"bound:{name}": [a.bound for a in rows],
+        }
+        for key, arrays in pieces.items():
+            stacked[key] = arrays[0] if len(arrays) == 1 else np.stack(arrays)
+    return stacked

@@ -1,0 +1,176 @@
+"""Assertions for tests: what a runtime gave, held against what the model means.
+
+The tolerance is proved for every element at the test's own input, so that no reference run is
+needed and none of it is guessed. `refine.pytest_plugin` offers the same as a fixture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from encoders.contract.contract import RuntimeContract
+from encoders.numbers.enclosure import FloatArray, add_up
+from onnx_import.errors import ModelError
+from onnx_import.graph import Array, Graph
+from refine.claims.python_values import contract_value, path_of, places_of
+from refine.everyday.allowance import Allowance
+from refine.everyday.judging import Judged, judge, presets_for
+from refine.everyday.numbers import fitting
+from refine.everyday.points import Given, given_by
+from refine.everyday.tolerances import Tolerances, dearest, tolerances
+from refine.options.applicable import require_applicable
+from refine.options.contract_choice import contract_for
+from refine.options.keywords import PathText, sentences
+from refine.options.models import Model, opened, read_as
+from refine.results.numerals import down, up
+
+__all__ = ["assert_close"]
+
+
+@sentences
+def assert_close(
+    actual: object,
+    model: Model,
+    inputs: Mapping[str, Any],
+    *,
+    contract: object = "ieee-any",
+    intermediates: Mapping[str, Any] | None = None,
+    allow: PathText | Sequence[PathText] = (),
+) -> None:
+    """Every number of `actual` is one that some execution under the contract could give.
+
+    `actual` is an array, one for each output in order, or a mapping by name, of what a runtime
+    gave for `inputs` (arrays by name, the numbers that it received). Raises AssertionError, which
+    says where, how far outside, which nodes carry the tolerance and which contract explains the
+    numbers; where `intermediates` has tensors inside, also the first layer outside its budget.
+    Raises ModelError where no tolerance can be proved.
+
+    >>> import numpy as np, onnxruntime
+    >>> demo, x = "examples/demo/pendulum.onnx", np.array([[0.25, -0.5]], np.float32)
+    >>> (y,) = onnxruntime.InferenceSession(demo).run(None, {"state": x})
+    >>> assert_close(y, demo, {"state": x}, contract="cuda-fp32")
+    """
+    __tracebackhide__ = True
+    places = places_of(allow)
+    chosen = contract_value("contract", contract)
+    with opened(model) as source:
+        if not isinstance(chosen, RuntimeContract):
+            chosen = contract_for(chosen, None, None, path_of(source), places)
+        graph = read_as(source, chosen, allowed=places)
+        require_applicable(chosen, graph)
+        arrays = {name: np.asarray(x) for name, x in inputs.items()}
+        given = given_by(arrays, graph, chosen.format_of, "inputs")
+        outputs = fitting(_by_name(actual, graph), graph, len(given.points), "actual")
+        numbers = range(len(given.points))
+        domains = [given.domain(graph, k, chosen.format_of) for k in numbers]
+        found = tolerances(graph, chosen, domains)
+        inside = {t: np.asarray(x) for t, x in (intermediates or {}).items()}
+        text = _complaint(found, given, outputs, fitting(inside, graph, len(numbers), "inside"))
+    if text:
+        raise AssertionError(text)
+
+
+def _by_name(actual: object, graph: Graph) -> dict[str, Array]:
+    """Raises ModelError for what names no output, or not one array for each."""
+    if isinstance(actual, Mapping):
+        found = {str(name): np.asarray(v) for name, v in actual.items()}
+    elif isinstance(actual, list | tuple) and len(graph.outputs) == len(actual):
+        found = {t: np.asarray(v) for t, v in zip(graph.outputs, actual, strict=True)}
+    else:
+        found = {graph.outputs[0]: np.asarray(actual)}
+    if not found or any(name not in graph.outputs for name in found):
+        raise ModelError(f"the outputs of the model are {', '.join(graph.outputs)}")
+    if not isinstance(actual, Mapping) and len(found) != len(graph.outputs):
+        raise ModelError(
+            f"the model has {len(graph.outputs)} outputs: give a list of arrays or a mapping"
+        )
+    return found
+
+
+def _complaint(
+    found: Tolerances,
+    given: Given,
+    outputs: Mapping[str, Array],
+    inside: Mapping[str, Array],
+) -> str:
+    """What is wrong, in lines; nothing where all is right. Raises ModelError where no tolerance is
+    known."""
+    lines: list[str] = []
+    for number, part in enumerate(found.parts):
+        for a in part.allowances:
+            if a.output not in outputs:
+                continue
+            if not np.all(np.isfinite(a.bound)):
+                node = found.open_node
+                where = "" if node is None else f", from node '{node[0].name}' on: {node[1]}"
+                raise ModelError(
+                    f"no tolerance of '{a.output}' is known under {found.contract.name}{where}"
+                )
+            actual = np.asarray(outputs[a.output][number], np.float64)
+            several = f" of point {number}" if given.several else ""
+            lines += _outside(a, actual, f"'{a.output}'{several}", found.contract.name)
+        if lines:
+            carried = [f"{100 * n.share:.0f} % '{n.name}' ({n.op})" for n in dearest(part.result)]
+            lines.append(f"  the tolerance is carried by: {', '.join(carried)}")
+            points = {t: np.stack([p[t] for p in given.points]) for t in found.graph.inputs}
+            return "\n".join([*lines, *explained(found, points, outputs, inside)])
+    return ""
+
+
+def _outside(a: Allowance, actual: FloatArray, what: str, contract: str) -> Iterator[str]:
+    with np.errstate(all="ignore"):
+        off = np.maximum(-add_up(a.real.hi, -actual), -add_up(-a.real.lo, actual))
+    outside = (off > a.bound) | ~np.isfinite(actual)
+    if not np.any(outside):
+        return
+    with np.errstate(all="ignore"):
+        times = np.where(outside, np.where(np.isnan(off), np.inf, off / a.bound), 0.0)
+    at = tuple(int(i) for i in np.unravel_index(int(np.argmax(times)), times.shape))
+    value = float(actual[at])
+    yield (
+        f"{int(np.sum(outside))} of {outside.size} numbers of {what} are none that contract "
+        f"{contract} allows; the worst:"
+    )
+    yield f"  element   {list(at)}"
+    yield f"  actual    {value!r} ({value.hex()})"
+    yield f"  real      {down(float(a.real.lo[at]), 12)} … {up(float(a.real.hi[at]), 12)}"
+    yield (
+        f"  off by    {float(off[at]):.4g}, {float(times[at]):.3g} times the tolerance "
+        f"{up(float(a.bound[at]), 3)}"
+    )
+
+
+def explained(
+    found: Tolerances,
+    points: Mapping[str, Array],
+    outputs: Mapping[str, Array],
+    inside: Mapping[str, Array],
+) -> Iterator[str]:
+    """The first layer outside its budget, and which contracts explain the numbers."""
+    others = presets_for(found.graph)
+    asked = [found.contract, *(c for name, c in others.items() if name != found.contract.name)]
+    judged = judge(found.graph, points, {**outputs, **inside}, asked)
+    if inside:
+        yield f"  {first_layer(judged)}"
+    known = [j.contract.name for j in judged.judgements[1:] if j.explains]
+    if known:
+        yield f"  explained by contract {known[0]}" + (
+            f" (and {', '.join(known[1:])})" if known[1:] else ""
+        )
+    else:
+        yield "  no preset contract explains the numbers: other weights, inputs or operators?"
+
+
+def first_layer(judged: Judged) -> str:
+    """Where the first of the contracts is first overstepped."""
+    mine = judged.judgements[0]
+    if not mine.oversteps:
+        return f"no layer alone is outside its budget ({mine.compared} compared)"
+    one = mine.oversteps[0]
+    return (
+        f"the first layer outside its budget: {one.node.describe()}, element {list(one.index)} of "
+        f"'{one.tensor}' is {one.times:.3g} times its budget of {up(one.allowed, 3)} off"
+    )
