@@ -28,8 +28,8 @@ import numpy as np
 
 import checker
 import refine
+from checker.arithmetic import Outside, Rejected
 from checker.check import ACCEPTED, check, read_certificate
-from checker.exact import Outside, Rejected
 
 CHECKER = Path(checker.__file__).with_name("check.py")
 HEAD = (

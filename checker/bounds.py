@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from checker.exact import Array, Linear, Rejected, Rows, add, joined, mul, upper
-from checker.maps import chosen
+from checker.arithmetic import Array, Linear, Rejected, add, chosen, last_bits, mul, upper
 from checker.model import Model, Node
 from checker.rounding import Rounding
 
@@ -80,6 +79,8 @@ class Leaf:
         t, claim = node.output, self.claims.get(node.output)
         self.lo[t], self.hi[t] = lo, hi = self._image(node)
         self.own[t] = np.zeros(lo.shape)
+        if claim is not None and np.any(np.abs(claim.slope - 0.5) > 0.5):
+            raise Rejected(f"a slope claimed for '{t}' is not between 0 and 1")
         if claim is not None:
             shown = self.pulled(t, hi, claim.hi, 1.0, True)
             self.hi[t] = np.minimum(hi, self.met(t, "the upper end", shown, claim.hi))
@@ -131,36 +132,35 @@ class Leaf:
         for part in (rows[i : i + most] for i in range(0, len(rows), most)):
             c = np.zeros((len(part), n))
             c[np.arange(len(part)), part] = sign
-            units = Rows(c, np.full((len(part), 1), 2.0**-40))
-            shown[part] = np.minimum(shown[part], self.pull({t: units}, real))
+            shown[part] = np.minimum(shown[part], self.pull({t: c}, real))
         return shown
 
-    def pull(self, pending: dict[str, Rows], real: bool) -> Array:
+    def pull(self, pending: dict[str, Array], real: bool) -> Array:
         """Upper bounds of functionals of tensors' real values, or of their differences."""
         total = np.zeros(1)
         for node in reversed(self.model.nodes):
             if node.output in pending:
                 total = add(total, self._step(node, pending.pop(node.output), pending, real))
         for t, came in pending.items():
-            total = add(total, upper(came.c, *self._ends(t, real)))
+            total = add(total, upper(came, *self._ends(t, real)))
         return np.where(np.isnan(total), np.inf, total)
 
-    def _step(self, node: Node, came: Rows, pending: dict[str, Rows], real: bool) -> Array:
+    def _step(self, node: Node, came: Array, pending: dict[str, Array], real: bool) -> Array:
         """Functionals of a node's output become some of its inputs, which are left in `pending`,
         and this constant."""
         maps, low, up, least, most = self.lines(node, real)
-        total = upper(came.c, least, most)
+        total = upper(came, least, most)
         if node.kind != "affine":
             size = maps[0].size(self._size(node.inputs[0], real))
-            came, cost = joined([came.c * np.where(came.c > 0, up, low)], size)
-            total = add(total, cost)
+            came = came * np.where(came > 0, up, low)
+            total = add(total, last_bits(came, size))
         for t, linear in zip(node.inputs, maps, strict=True):
             size = self._size(t, real)
             sent, cost = linear.back(came, size)
             total = add(total, cost)
             if t in pending:
-                sent, cost = joined([pending[t].c, sent.c], size)
-                total = add(total, cost)
+                sent = pending[t] + sent
+                total = add(total, last_bits(sent, size))
             pending[t] = sent
         return total
 

@@ -22,8 +22,8 @@ import numpy as np
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from checker.arithmetic import Array, Outside, Rejected, add, last_bits
 from checker.bounds import Claim, Leaf
-from checker.exact import Array, Outside, Rejected, Rows, add, joined
 from checker.model import Model, read_model
 from checker.rounding import read_contract
 
@@ -31,7 +31,6 @@ SCHEMA = "refine-certificate-2"
 KEYS = {"schema", "model", "contract", "inputs", "claim", "boxes", "tensors", "nodes", "by"}
 MOST_BYTES = 2**31
 ACCEPTED, REJECTED, OUTSIDE = 0, 1, 2
-
 Sides = dict[str, tuple[Array, Array]]
 
 
@@ -47,22 +46,6 @@ class Row(NamedTuple):
         return f"{left} {'<' if self.strict else '<='} {self.at_most}"
 
 
-def above(leaf: Leaf, rows: Sequence[Row]) -> Array:
-    """Upper bounds of −c·z for every row, over the reals and for whatever runs in this leaf: what
-    errors inputs and outputs share is pulled back together."""
-    total, functionals = np.zeros(len(rows)), dict[str, Rows]()
-    for t in sorted({t for row in rows for t, _, _ in row.terms}):
-        c = np.zeros((len(rows), leaf.lo[t].size))
-        for k, row in enumerate(rows):
-            for i, factor in ((i, f) for tensor, i, f in row.terms if tensor == t):
-                c[k, i] = -float(factor)
-        size = add(np.maximum(-leaf.lo[t], leaf.hi[t]), leaf.err[t])
-        functionals[t], cost = joined([c], size)
-        total = add(total, cost)
-    real, run = (leaf.pull(dict(functionals), of_values) for of_values in (True, False))
-    return add(total, add(real, np.maximum(run, 0.0)))
-
-
 @dataclass(frozen=True)
 class Goal:
     """What is claimed: an ε of each output, or that the conjunctions of an unsafe set, each some
@@ -72,24 +55,36 @@ class Goal:
     epsilons: Mapping[str, Fraction]
     unsafe: Sequence[Sequence[Row]]
 
-    def shown(self, leaf: Leaf, picked: Sequence[int]) -> Iterator[tuple[str, Fraction]]:
-        """What is bounded and its bound: errors and, of these rows of the conjunctions, −c·z.
-        Raises Rejected where that is not within the claim."""
-        if any(not 0 <= k < len(part) for part, k in zip(self.unsafe, picked, strict=True)):
+    def require(self, leaf: Leaf, picked: Sequence[int]) -> None:
+        """Raises Rejected unless errors are at most ε, and −c·z is below −d, in this leaf, of the
+        row that is picked of each conjunction."""
+        for t, epsilon in self.epsilons.items():
+            error = float(np.max(leaf.pulled(t, leaf.err[t], -np.inf, 1.0, False), initial=0.0))
+            if not np.isfinite(error) or Fraction(error) > epsilon:
+                shown = f"{error:.9g}, not {float(epsilon):.9g}"
+                raise Rejected(f"the error of '{t}' is shown to be at most {shown}")
+        if any(k not in range(len(part)) for part, k in zip(self.unsafe, picked, strict=True)):
             raise Rejected("a row that is out of reach is not one of its conjunction")
         rows = [part[k] for part, k in zip(self.unsafe, picked, strict=True)]
-        asked: list[tuple[str, float, Fraction, bool]] = [
-            (f"-({row})", float(bound), -row.at_most, not row.strict)
-            for row, bound in zip(rows, above(leaf, rows), strict=True)
-        ]
-        for t, epsilon in self.epsilons.items():
-            error = leaf.pulled(t, leaf.err[t], -np.inf, 1.0, False)
-            asked.append((f"|error of '{t}'|", float(np.max(error, initial=0.0)), epsilon, False))
-        for what, bound, limit, strict in asked:
-            if not np.isfinite(bound) or not (bound < limit or (bound == limit and not strict)):
-                most = f"{'below' if strict else 'at most'} {float(limit):.9g}"
-                raise Rejected(f"{what} is only shown to be at most {bound:.9g}, not {most}")
-            yield what, Fraction(bound)
+        for row, bound in zip(rows, above(leaf, rows), strict=True):
+            least = -Fraction(float(bound)) if np.isfinite(bound) else row.at_most - 1
+            if least < row.at_most or (least == row.at_most and not row.strict):
+                raise Rejected(f"{row}: the left side is shown to be at least {-bound:.9g}")
+
+
+def above(leaf: Leaf, rows: Sequence[Row]) -> Array:
+    """Upper bounds of −c·z for every row, over the reals and for whatever runs in this leaf: all
+    tensors of a row are pulled back together, so that errors which they share cancel."""
+    total, functionals = np.zeros(len(rows)), dict[str, Array]()
+    for t in sorted({t for row in rows for t, _, _ in row.terms}):
+        functionals[t] = c = np.zeros((len(rows), leaf.lo[t].size))
+        for k, row in enumerate(rows):
+            for i, factor in ((i, f) for tensor, i, f in row.terms if tensor == t):
+                c[k, i] = -float(factor)
+        size = add(np.maximum(-leaf.lo[t], leaf.hi[t]), leaf.err[t])
+        total = add(total, last_bits(c, size))
+    real, run = (leaf.pull(dict(functionals), of_values) for of_values in (True, False))
+    return add(total, add(real, np.maximum(run, 0.0)))
 
 
 def read_goal(claim: Mapping[str, Any], model: Model) -> Goal:
@@ -102,11 +97,9 @@ def read_goal(claim: Mapping[str, Any], model: Model) -> Goal:
         return Goal(
             ", ".join(f"|error of '{t}'| <= {e}" for t, e in epsilons.items()), epsilons, ()
         )
-    if kind != "unsafe" or others != {"unsafe", "of", "sha256"}:
-        raise Outside(f"a claim of kind {kind!r} is not in the checker's language")
+    if kind != "unsafe" or others != {"unsafe", "of", "sha256"} or not claim["unsafe"]:
+        raise Outside(f"such a claim of kind {kind!r} is not in the checker's language")
     unsafe = [[_row(model, **row) for row in part] for part in claim["unsafe"]]
-    if not unsafe:
-        raise Rejected("it claims nothing")
     ways = "\n  or ".join(" and ".join(map(str, part)) for part in unsafe)
     source = f"said to be {claim['of']}, sha256 {claim['sha256']},"
     return Goal(f"never, over the reals or as it runs,\n     {ways}\n{source}", {}, unsafe)
@@ -134,19 +127,13 @@ def claimed_tensors(model: Model) -> list[str]:
 
 
 def read_certificate(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The document and the arrays of a certificate. Raises Outside where this is none."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as zipped:
-            if sum(i.file_size for i in zipped.infolist()) > MOST_BYTES:
-                raise ValueError("it is larger than 2 GiB")
-            document = json.loads(zipped.read("certificate.json"))
-            with np.load(io.BytesIO(zipped.read("arrays.npz")), allow_pickle=False) as arrays:
-                held = {name: arrays[name] for name in arrays.files}
-    except Exception as error:
-        raise Outside(f"this is no certificate ({error})") from error
-    if not isinstance(document, dict) or set(document) != KEYS or document["schema"] != SCHEMA:
-        raise Outside(f"this is no certificate of schema {SCHEMA}")
-    return document, held
+    """The document and the arrays of a certificate."""
+    with zipfile.ZipFile(io.BytesIO(data)) as zipped:
+        if sum(i.file_size for i in zipped.infolist()) > MOST_BYTES:
+            raise Outside("the certificate is larger than 2 GiB")
+        document = json.loads(zipped.read("certificate.json"))
+        with np.load(io.BytesIO(zipped.read("arrays.npz")), allow_pickle=False) as arrays:
+            return document, {name: arrays[name] for name in arrays.files}
 
 
 def pieces(sides: Sides, tree: Any, inputs: Sequence[str]) -> Iterator[Sides]:
@@ -166,16 +153,15 @@ def pieces(sides: Sides, tree: Any, inputs: Sequence[str]) -> Iterator[Sides]:
         yield from pieces({**sides, t: ends}, half, inputs)
 
 
-def check(
-    data: bytes, model_data: bytes, property_data: bytes | None = None
-) -> tuple[str, Mapping[str, Fraction]]:
-    """The claim that holds, in words, and the largest bounds of what it bounds.
-
-    Raises Rejected where something is not shown, Outside where it cannot be read or has no meaning
-    here; each says where.
-    """
-    document, arrays = read_certificate(data)
+def check(data: bytes, model_data: bytes, property_data: bytes | None = None) -> str:
+    """The claim that holds, in words. Raises Rejected where something is not shown, Outside where
+    it cannot be read or has no meaning here; each says where."""
     try:
+        document, arrays = read_certificate(data)
+        if set(document) != KEYS or document["schema"] != SCHEMA:
+            raise Outside(f"this is no certificate of schema {SCHEMA}")
+        if hashlib.sha256(model_data).hexdigest() != document["model"]["sha256"]:
+            raise Rejected("the certificate is of a model with another hash")
         other = property_data is not None and hashlib.sha256(property_data).hexdigest()
         if other not in (False, document["claim"].get("sha256")):
             raise Rejected("the certificate is of a property with another hash")
@@ -183,12 +169,10 @@ def check(
     except (Rejected, Outside):
         raise
     except Exception as error:  # whatever else its numbers and texts do to this program
-        raise Outside(f"the certificate does not have the form of its schema ({error})") from error
+        raise Outside(f"this is no certificate of schema {SCHEMA} ({error})") from error
 
 
-def _checked(document: Any, arrays: Any, data: bytes) -> tuple[str, Mapping[str, Fraction]]:
-    if hashlib.sha256(data).hexdigest() != document["model"]["sha256"]:
-        raise Rejected("the certificate is of a model with another hash")
+def _checked(document: Any, arrays: Any, data: bytes) -> str:
     shapes = {i["name"]: tuple(int(n) for n in i["shape"]) for i in document["inputs"]}
     model, table, tensors = read_model(data, shapes), document["contract"], document["tensors"]
     goal, contract = read_goal(document["claim"], model), read_contract(table, model.format)
@@ -219,18 +203,11 @@ def _checked(document: Any, arrays: Any, data: bytes) -> tuple[str, Mapping[str,
         for i, t in enumerate(tensors)
     }
     picked = rows("row", len(leaves), len(goal.unsafe), np.int64)
-    largest: dict[str, Fraction] = {}
     for k, sides in enumerate(leaves):
-        claims = {t: Claim(*(values[k] for values in every)) for t, every in claimed.items()}
-        for t, c in claims.items():
-            if np.any((c.lo > c.hi) | (c.err < 0) | (np.abs(c.slope - 0.5) > 0.5)):
-                raise Rejected(f"an empty range or a slope beyond [0, 1] of '{t}' in leaf {k}")
-        leaf = Leaf(model, contract, claims)
+        leaf = Leaf(model, contract, {t: Claim(*(v[k] for v in c)) for t, c in claimed.items()})
         leaf.settle(sides)
-        for what, bound in goal.shown(leaf, picked[k]):
-            largest[what] = max(largest.get(what, bound), bound)
-    where = f"under contract '{table['name']}', {boxes} boxes in {len(leaves)} parts"
-    return f"{goal.text} {where}", largest
+        goal.require(leaf, picked[k])
+    return f"{goal.text} under contract '{table['name']}', {boxes} boxes in {len(leaves)} parts"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -240,18 +217,16 @@ def main(arguments: Sequence[str]) -> int:
         return OUTSIDE
     try:
         with np.errstate(all="ignore"):
-            said, _ = check(*(Path(a).read_bytes() for a in arguments))
+            print(f"accepted: {check(*(Path(a).read_bytes() for a in arguments))}")
+        return ACCEPTED
     except Rejected as error:
         print(f"rejected: {error}")
         return REJECTED
     except OSError as error:
         print(f"not checked: {error.filename} cannot be read ({error.strerror})")
-        return OUTSIDE
     except (Outside, MemoryError, RecursionError) as error:
         print(f"not checked: {error}")
-        return OUTSIDE
-    print(f"accepted: {said}")
-    return ACCEPTED
+    return OUTSIDE
 
 
 if __name__ == "__main__":

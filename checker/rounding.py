@@ -13,32 +13,31 @@ from typing import Any
 
 import numpy as np
 
-from checker.exact import Array, Outside, Rejected, add, mul, positive, raised
+from checker.arithmetic import Array, Outside, Rejected, add, mul, positive, raised
 from checker.model import Node
 
 FORMATS = {  # precision, emin, emax
     "float16": (11, -14, 15), "bfloat16": (8, -126, 127), "float32": (24, -126, 127),
     "float64": (53, -1022, 1023),
 }  # fmt: skip
-_GRADUAL = ("gradual", "flush", "either")
-_WORDS = {  # what fields of a contract may say
+GRADUAL = ("gradual", "flush", "either")
+FIELDS: dict[str, tuple[Any, ...] | None] = {  # what fields of a contract may say; None: anything
     "order": ("any", "sequential", "pairwise", "blocked", "blocks", "lanes"),
     "fma": ("always", "never", "either"), "bias": ("first", "last", "after-first-block", "any"),
-    "subnormal_results": _GRADUAL, "subnormal_operands": _GRADUAL, "exact": (False,),
-    "normalization": ("folded", "reciprocal", "direct", "either"),
+    "subnormal_results": GRADUAL, "subnormal_operands": GRADUAL, "exact": (False,),
+    "normalization": ("folded", "reciprocal", "direct", "either"), "schema": None, "name": None,
+    "functions": None, "evidence": None, "provenance": None, "factor_rounding": None,
+    "block": None, "blocks": None, "lanes": None,
 }  # fmt: skip
-_FREE = {"schema", "name", "functions", "evidence", "provenance", "factor_rounding", "format"}
-_FREE |= {"block", "blocks", "lanes"}
 
 
 def read_contract(table: Mapping[str, Any], name: str) -> tuple[bool, bool]:
     """Whether results and operands may be flushed, for tensors of this format; every order, FMA
     or not, and every formula of a normalisation is covered. Raises Outside, naming a field."""
-    bad = set(table) - _FREE - set(_WORDS)
-    bad |= {k for k, words in _WORDS.items() if table.get(k) not in words}
-    bad |= {"format"} if table.get("format") not in (None, name) else set()
-    if bad:
-        raise Outside(f"contract field '{min(bad)}' is not in the checker's language")
+    allowed = FIELDS | {"format": (None, name)}
+    for key in sorted({*table, *allowed}):
+        if (words := allowed.get(key, ())) is not None and table.get(key) not in words:
+            raise Outside(f"contract field '{key}' is not in the checker's language")
     return table["subnormal_results"] != "gradual", table["subnormal_operands"] != "gradual"
 
 
@@ -122,10 +121,9 @@ class Rounding:
 
     def on_sum_of_two(self, node: Node, lows: Any, highs: Any, size: Array) -> Any:
         ends = list(zip(node.maps, lows, highs, strict=True))
-        read = [m.size(self.read(a, b, self.operands)) for m, a, b in ends]
-        read += [self.read(s, s, self.operands) for s in node.stored]
-        sizes = [m.size(np.maximum(-a, b)) for m, a, b in ends] + [np.abs(s) for s in node.stored]
-        lost, none = add(*read), (sizes[0] == 0) | (sizes[1] == 0)
+        lost = add(*(m.size(self.read(a, b, self.operands)) for m, a, b in ends))
+        sizes = [m.size(np.maximum(-a, b)) for m, a, b in ends]
+        none = (sizes[0] == 0) | (sizes[1] == 0)
         size = add(size, lost)
         error = np.minimum(self.half(size), mul(self.v, size))  # exact below L, or flushed
         error = self.flushed(np.where(none | (size < self.least), 0.0, error), size)

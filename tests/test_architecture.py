@@ -32,7 +32,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "scheduling", "program",
     ),
     "gpu_check": ("common", "emulator", "runtimes", "probe", "conformance", "cuda"),
-    "checker": ("exact", "maps", "model", "rounding", "bounds", "check"),
+    "checker": ("arithmetic", "model", "rounding", "bounds", "check"),
     "refine": (
         "siblings", "common", "process", "domain", "results", "bounds", "scalar", "proof",
         "certificate", "lemmas", "pair", "search", "options", "witness", "claims", "axioms",

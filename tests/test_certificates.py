@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 import refine
-from checker.exact import Outside
+from checker.arithmetic import Outside
 from checker.model import read_model
 from refine.cli.main import run
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from checker.exact import Outside, Rejected
+from checker.arithmetic import Outside, Rejected
 from encoders.contract.contract import RuntimeContract
 from onnx_import.graph import Graph
 from refine.bounds.margins import Margins

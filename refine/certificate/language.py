@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from checker.exact import Outside
+from checker.arithmetic import Outside
 from checker.model import Model, read_model
 from checker.rounding import read_contract
 from encoders.contract.contract import RuntimeContract

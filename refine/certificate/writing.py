@@ -19,9 +19,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from checker.arithmetic import Outside, Rejected
 from checker.bounds import Claim, Leaf
 from checker.check import SCHEMA, Goal, Row, above, claimed_tensors, described, read_goal
-from checker.exact import Outside, Rejected
 from encoders.numbers.enclosure import FloatArray, Interval
 from refine import __version__
 from refine.bounds.network import InputBox, NetworkBounds
@@ -132,7 +132,7 @@ class Writer:
         rows = [_out_of_reach(leaf, part) for part in self._goal.unsafe]
         try:
             with np.errstate(all="ignore"):
-                _ = list(self._goal.shown(leaf, rows))
+                self._goal.require(leaf, rows)
         except Rejected as error:
             why = error
         else:

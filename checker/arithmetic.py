@@ -1,0 +1,144 @@
+"""Arithmetic and linear maps: float64, with every rounding charged to the bound.
+
+`add` and `mul` take the next float64 above; sums of n terms that are not negative gain n + 4 units.
+Sums with signs are left as they are, and n + 4 units of the sum of magnitudes are charged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Array = np.typing.NDArray[np.float64]
+Index = np.typing.NDArray[np.int64]
+Apply = Callable[[Array, Array], Array]
+LEAST = -900  # 2^LEAST is charged for what is lost to underflow
+
+
+class Rejected(Exception):
+    """The certificate does not show what it claims; the message says where."""
+
+
+class Outside(Exception):
+    """The certificate or the model is not in the checker's language, or cannot be read."""
+
+
+def add(a: Array | float, b: Array | float) -> Array:
+    """An upper bound of a + b; that itself where one of the three is 0."""
+    s = np.asarray(a + b)
+    exact = (s == 0) | (np.asarray(a) == 0) | (np.asarray(b) == 0)
+    return np.where(exact, s, np.nextafter(s, np.inf))
+
+
+def mul(a: Array | float, b: Array | float) -> Array:
+    """An upper bound of a·b, 0 where a factor is."""
+    none = (np.asarray(a) == 0) | (np.asarray(b) == 0)
+    return np.where(none, 0.0, np.nextafter(np.multiply(a, b), np.inf))
+
+
+def raised(total: Any, terms: int, sign: float = 1.0) -> Array:
+    """Upper bounds (of sign -1, lower ones) of sums of so many products, none negative, that
+    float64 gave as `total`."""
+    return np.asarray(total * (1.0 + sign * (terms + 4) * 2.0**-52) + sign * 2.0**LEAST)
+
+
+def positive(apply: Apply, weights: Array, lo: Array, hi: Array) -> Array:
+    """What float64 makes of the sums of the positive parts of the products weights·x, each as large
+    as it can be for x from lo to hi."""
+    rising = apply(np.maximum(weights, 0.0), np.maximum(hi, 0.0))
+    return rising + apply(np.maximum(-weights, 0.0), np.maximum(-lo, 0.0))
+
+
+def upper(weights: Array, lo: Array, hi: Array, apply: Apply = np.matmul, terms: int = 0) -> Array:
+    """Upper bounds of sums of products weights·x, at most `terms` in one, for x from lo to hi."""
+    more, less, n = positive(apply, weights, lo, hi), positive(apply, weights, -lo, -hi), len(lo)
+    most = add(raised(more, 2 * (terms or n)), -raised(less, 2 * (terms or n), -1.0))
+    return np.where(np.isfinite(less), most, np.inf)
+
+
+def last_bits(c: Array, size: Array) -> Array:
+    """What rounding the coefficients of functionals once may change of them."""
+    return upper(np.abs(c) * 2.0**-52 + 2.0**LEAST, -size, size)
+
+
+class Linear:
+    """A linear map y = M·x of flat tensors, given by what its weights do.
+
+    `forward(weights, x)` maps (inputs,) to (outputs,) and `backward` (k, outputs) to (k, inputs);
+    both are linear in the weights, entry by entry, with at most `terms` products in a sum. `unsure`
+    bounds how far weights may be from those that are meant.
+    """
+
+    def __init__(
+        self, weights: Array, forward: Apply, backward: Apply, terms: int, unsure: Any = 0.0
+    ) -> None:
+        self.weights, self.forward, self.backward, self.terms = weights, forward, backward, terms
+        self.unsure, self.absolute = add(0.0 * weights, unsure), add(np.abs(weights), unsure)
+        self.moves = terms == 1 and bool(np.all(self.absolute == 1.0))
+
+    def back(self, c: Array, size: Array) -> tuple[Array, Array]:
+        """The functionals on an input of at most this size, and what is left out of them: twice
+        what the sums of float64 may have lost, and what weights are unsure of."""
+        found = self.backward(self.weights, c)
+        if self.moves:
+            return found, np.zeros(len(c))
+        lost = add(self.absolute * ((self.terms + 4) * 2.0**-52), self.unsure)
+        off = self.backward(lost, np.abs(c)) + 2.0**LEAST
+        return found, upper(off, -size, size)
+
+    def over(self, lo: Array, hi: Array) -> Array:
+        """Upper bounds of M·x for x from lo to hi."""
+        if self.moves:
+            return np.maximum(self.forward(self.weights, lo), self.forward(self.weights, hi))
+        most = upper(self.weights, lo, hi, self.forward, self.terms)
+        return add(most, self.of(self.unsure, np.maximum(-lo, hi)))
+
+    def of(self, weights: Array, x: Array) -> Array:
+        """Upper bounds of what these weights make of x, neither being negative."""
+        return raised(self.forward(weights, x), self.terms)
+
+    def size(self, x: Array) -> Array:
+        """Upper bounds of |M|·x, x not negative."""
+        return self.forward(self.absolute, x) if self.moves else self.of(self.absolute, x)
+
+
+def chosen(index: Index, size: int, scale: Any = 1.0, unsure: Any = 0.0) -> Linear:
+    """y = scale·x[index], index (outputs,) into `size` inputs, -1 where there is none."""
+    used = int(np.max(np.bincount(index[index >= 0]), initial=1))
+
+    def backward(w: Array, c: Array) -> Array:
+        sums = np.zeros((size + 1, len(c)))  # the last for what -1 chooses
+        if used > 1:
+            np.add.at(sums, index, (c * w).T)
+        else:
+            sums[index] = (c * w).T
+        return np.ascontiguousarray(sums[:size].T)
+
+    flat = np.broadcast_to(scale, index.shape).astype(np.float64)
+    return Linear(flat, lambda w, x: np.append(x, 0.0)[index] * w, backward, used, unsure)
+
+
+def convolution(weights: Array, index: Index, channels: int, pixels: int, groups: int) -> Linear:
+    """x (n, channels, pixels) with W (m, channels/groups, places), whose places read the pixels
+    index (places, outputs), -1 in the padding; a matrix product where there is one of each."""
+    m, places, outputs = weights.shape[0], *index.shape
+    inside = weights[0].size
+
+    def forward(w: Array, x: Array) -> Array:
+        padded = np.pad(x.reshape(-1, channels, pixels), ((0, 0), (0, 0), (0, 1)))
+        columns = padded[:, :, index].reshape(-1, groups, inside, outputs)
+        return np.asarray((w.reshape(groups, -1, inside) @ columns).reshape(-1))
+
+    def backward(w: Array, c: Array) -> Array:
+        inner = c.reshape(-1, groups, m // groups, outputs).transpose(1, 2, 0, 3)
+        wide = w.reshape(groups, -1, inside).swapaxes(1, 2)
+        columns = wide @ inner.reshape(groups, m // groups, -1)
+        columns = columns.reshape(channels, places, -1, outputs)
+        padded = np.zeros((channels, columns.shape[2], pixels + 1))
+        for k, row in enumerate(index):
+            padded[:, :, row] += columns[:, k]
+        return np.asarray(padded[:, :, :pixels].swapaxes(0, 1).reshape(len(c), -1))
+
+    return Linear(weights, forward, backward, max(inside, m // groups * places))
