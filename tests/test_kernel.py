@@ -44,10 +44,6 @@ from encoders.lemmas.terms import (
 BESIDE = {
     "encoders/families/normalization.py": 2,
     "encoders/families/normalizing.py": 2,
-    "encoders/ops/activations/leaky_relu.py": 1,
-    "encoders/ops/reductions/reduce_l2.py": 1,
-    "encoders/ops/reductions/reduce_log_sum_exp.py": 1,
-    "encoders/ops/reductions/softmax.py": 1,
 }
 """How often files still take a bound that was computed beside lemmas. Numbers only get smaller."""
 

@@ -28,7 +28,20 @@ from encoders.curves.curves import BALLS, ball_array, lower, upper
 from encoders.functions.accuracy import FunctionAccuracy
 from encoders.functions.exp import EXP
 from encoders.functions.log import LOG
-from encoders.lemmas.kernel import Radius, apply
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.exponentials import (
+    ANY_PROBABILITY,
+    EXP_FACTOR,
+    EXP_FAR_BELOW,
+    EXP_QUOTIENT,
+    EXP_STEADY,
+    EXP_SUM,
+    LOG_MOVES,
+    ROUNDED_TWICE,
+)
+from encoders.lemmas.kernel import Radius, apply, exactly_zero
+from encoders.lemmas.operations import UNTOUCHED
+from encoders.lemmas.products import FLUSHED_SUM
 from encoders.lemmas.rows import WEIGHTED_MEAN
 from encoders.numbers.enclosure import (
     FloatArray,
@@ -36,7 +49,6 @@ from encoders.numbers.enclosure import (
     add_up,
     midpoint_radius,
     multiply_up,
-    sum_up,
 )
 from encoders.relaxations.low_rank import LowRank, Pairs, is_wide, low_rank
 from encoders.rounding.rounding_bounds import Rounder
@@ -150,41 +162,34 @@ def log_softmax_jacobian(p: Interval, kept: Mask | None = None) -> Interval | Lo
     return Interval(low, high)
 
 
-def _growth(a: FloatArray) -> FloatArray:
-    """An upper bound on e^a − 1 for a ≥ 0: a + a² up to 1, nothing beyond."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        bound = add_up(a, multiply_up(a, a))
-    return np.where(a <= 1.0, bound, np.inf)
-
-
 def mean_moved(given: Radius) -> Radius:
     """How far log Σ eˣ moves, (rows, 1), for errors (rows, n): its slopes add up to 1."""
-    return apply(WEIGHTED_MEAN, e=given.worst(axis=1)).moved(lambda v: v[:, None])
+    return _row(apply(WEIGHTED_MEAN, e=given.worst(axis=1)))
 
 
 @dataclass(frozen=True)
 class Exponentials:
-    """Errors of a row's shifted exponentials: t off by `shift`, eᵗ by the relative `power` or the
-    absolute `gone`, and by `tiny`; their sum S by the relative `total`."""
+    """Errors of a row's shifted exponentials: t off by `shift`, eᵗ by the relative `power` and the
+    absolute `gone`, and by `tiny` beyond that; their sum S by the relative `total`, (rows, 1)."""
 
-    shift: FloatArray
-    power: FloatArray
-    gone: FloatArray
+    shift: Radius
+    power: Radius
+    gone: Radius
     tiny: float
-    total: FloatArray
+    total: Radius
 
 
 def exponentials(r: Rounder, accuracy: FunctionAccuracy, x: Interval) -> Exponentials:
     """For rows (rows, n) of run-time inputs."""
     n = x.shape[1]
-    largest = np.max(x.hi, axis=1, keepdims=True)
-    spread = np.maximum(add_up(largest, -x.lo), 0.0)
     if r.exact:
-        zero = np.zeros_like(spread)
-        return Exponentials(zero, zero, zero, 0.0, zero[:, :1])
-    lost = r.operand_loss(x).bound
-    read = add_up(lost, np.max(lost, axis=1, keepdims=True))
-    shift = add_up(add_up(read, r.of_sum(add_up(spread, read)).bound), r.flushed)
+        zero = exactly_zero(EXACT, x.shape)
+        return Exponentials(zero, zero, zero, 0.0, exactly_zero(EXACT, (x.shape[0], 1)))
+    spread = np.maximum(add_up(np.max(x.hi, axis=1, keepdims=True), -x.lo), 0.0)
+    lost = r.operand_loss(x)
+    read = lost + _row(lost.worst(axis=1))
+    flushed = _flushed(r, add_up(spread, 1.0))
+    shift = r.after(r.of_sum, spread, read) + flushed
     relative = 0.0 if accuracy.ulps is None else 2.0 * r.unit * accuracy.ulps
     tiny = 2.0 * r.flushed + (r.smallest_normal if accuracy.flushes else 0.0)
     if accuracy.ulps is not None:
@@ -193,29 +198,55 @@ def exponentials(r: Rounder, accuracy: FunctionAccuracy, x: Interval) -> Exponen
         assert accuracy.units is not None
         tiny += accuracy.units * r.unit
     tiny = float(np.nextafter(tiny * (1.0 + 2.0**-50), np.inf))
-    moved = _growth(shift)
-    power = add_up(moved, multiply_up(add_up(1.0, moved), relative))
+    power = apply(EXP_FACTOR, e=shift, eps=relative)
     behind = np.minimum(add_up(x.hi, -np.max(x.lo, axis=1, keepdims=True)), 0.0)
-    gone = multiply_up(_far_below(add_up(behind, shift)), 1.0 + relative)
-    gone = np.minimum(gone, _steady(r, relative, add_up(read, r.flushed)))
-    vanishing = gone < r.unit
-    worst = np.max(np.where(vanishing, 0.0, power), axis=1, keepdims=True)
-    worst = add_up(worst, sum_up(np.where(vanishing, gone, 0.0), axis=1)[:, None])
-    worst = np.minimum(worst, sum_up(gone, axis=1)[:, None])
+    far = _far_below(add_up(behind, shift.bound))
+    once = 0.36788 * r.unit / (1.0 - r.unit) * (1.0 + 2.0**-49)
+    gone = apply(EXP_STEADY, e=read + flushed, u=r.unit, c=once, eps=relative)
+    if np.any(far < np.inf):
+        gone = gone.and_also(apply(EXP_FAR_BELOW, E=far, eps=relative))
     steps = (n - 1) * r.unit
-    rounding = steps / (1.0 - steps) * (1.0 + 2.0**-40) if steps < 0.5 else np.inf
-    terms = add_up(worst, n * tiny * (1.0 + 2.0**-50))
-    flushed = (n - 1) * (r.flushed + r.lost_operands) * (1.0 + 2.0**-50)
-    total = add_up(add_up(terms, multiply_up(add_up(1.0, terms), rounding)), flushed)
-    return Exponentials(shift, power, gone, tiny, np.where(total < 0.5, total, np.inf))
+    total = apply(
+        EXP_SUM,
+        w=_row(_weighed(r, power, gone)),
+        n=float(n),
+        tau=tiny,
+        m=n - 1.0,
+        u=r.unit,
+        rho=steps / (1.0 - steps) * (1.0 + 2.0**-40) if steps < 0.5 else np.inf,
+        lost=r.flushed + r.lost_operands,
+    )
+    return Exponentials(shift, power, gone, tiny, total)
 
 
-def _steady(r: Rounder, relative: float, off: FloatArray) -> FloatArray:
-    """How far the computed power may be from eᵗ, t ≤ 0 being off by `off` and by one rounding; the
-    sums of `off` at most ⅛, e^off is below 1.2."""
-    rounded = 0.36788 * r.unit / (1.0 - r.unit) + 1.2 * relative
-    bound = add_up(multiply_up(off, 1.5), rounded * (1.0 + 2.0**-50))
-    return np.where(off <= 0.125, bound, np.inf)
+def _flushed(r: Rounder, size: FloatArray) -> Radius:
+    """What a number of at most this magnitude, which is not 0, loses by being flushed."""
+    if not r.flushed:
+        return exactly_zero(UNTOUCHED, size.shape)
+    return apply(FLUSHED_SUM, T=size, tiny=r.flushed)
+
+
+def two_flushed(r: Rounder, size: FloatArray) -> Radius:
+    """What two operands of a sum of about this magnitude lose by being flushed."""
+    one = _flushed(r, add_up(size, 1.0))
+    return one + one if r.flushed else one
+
+
+def _row(radius: Radius) -> Radius:
+    """(rows,) as (rows, 1)."""
+    return radius.moved(lambda v: v[:, None])
+
+
+def _weighed(r: Rounder, power: Radius, gone: Radius) -> Radius:
+    """What Σp̂ is off by relative to S ≥ 1, (rows,): a mean of the relative errors, weighed by the
+    probabilities; those that vanish are charged with their absolute errors."""
+    vanishing = gone.bound < r.unit
+    absolute = gone.summed(axis=1)
+    if not np.any(vanishing):
+        return apply(WEIGHTED_MEAN, e=power.worst(axis=1)).and_also(absolute)
+    mean = apply(WEIGHTED_MEAN, e=power.worst(axis=1, where=~vanishing))
+    rest = gone.times(vanishing.astype(np.float64)).summed(axis=1)
+    return (mean + rest).and_also(absolute)
 
 
 def _far_below(t: FloatArray) -> FloatArray:
@@ -229,47 +260,23 @@ def _far_below(t: FloatArray) -> FloatArray:
     return bound
 
 
-def _over_rest(a: FloatArray, b: FloatArray) -> FloatArray:
-    """a/(1 − b) rounded up, for 0 ≤ b ≤ 1/2; infinite where b is larger."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        bound = a / np.where(b <= 0.5, 1.0 - b, 1.0) * (1.0 + 2.0**-48)
-    return np.where((b <= 0.5) & np.isfinite(bound), bound, np.inf)
-
-
-def softmax_error(r: Rounder, e: Exponentials, y: Interval) -> FloatArray:
+def softmax_error(r: Rounder, accuracy: FunctionAccuracy, e: Exponentials, y: Interval) -> Radius:
     """|computed − y| for probabilities y at run-time inputs; divided or multiplied by 1/S."""
     if r.exact:
-        return np.zeros_like(y.lo)
-    quotient = multiply_up(y.hi, _over_rest(add_up(e.power, e.total), e.total))
-    absolute = _over_rest(add_up(e.gone, multiply_up(y.hi, e.total)), e.total)
-    quotient = np.fmin(quotient, absolute)
-    quotient = add_up(quotient, _over_rest(np.full_like(y.lo, e.tiny), e.total))
-    twice = 2.0 * r.unit + r.unit * r.unit
-    rounding = add_up(
-        multiply_up(add_up(y.hi, quotient), twice * (1.0 + 2.0**-50)), 4.0 * r.underflow
-    )
-    return add_up(quotient, add_up(rounding, r.flushed))
-
-
-def whatever_the_scores(r: Rounder, accuracy: FunctionAccuracy, n: int) -> float:
-    """|computed − y| of n finite scores that are off, or apart, by any amount.
-
-    Of the computed exponentials the largest is near 1, and none is below −s, s being what the
-    function may be off by at 0. Rounding is monotone, so neither it nor any larger one is reduced
-    by adding others while n·s is far less than half an ulp of it: no quotient is above 1 by more
-    than its roundings. Infinite where that cannot be said.
-    """
+        return exactly_zero(EXACT, y.shape)
+    quotient = apply(EXP_QUOTIENT, Y=y.hi, w=e.power, far=e.gone, W=e.total, tau=e.tiny)
+    error = apply(ROUNDED_TWICE, Y=y.hi, e=quotient, u=r.unit, h=r.underflow, lost=r.flushed)
     if accuracy.ulps is None:
-        return np.inf
-    below = n * accuracy.ulps * float(r.format.smallest_subnormal)
-    if 2.0 * r.unit * accuracy.ulps > 0.25 or below > r.unit / 8.0:
-        return np.inf
-    return 1.0 + 2.0**-8 + 16.0 * r.unit
+        return error
+    least, n = float(r.format.smallest_subnormal), float(y.shape[1])
+    whatever = apply(ANY_PROBABILITY, u=r.unit, ulps=accuracy.ulps, n=n, least=least)
+    return error.and_also(whatever)
 
 
-def log_error(r: Rounder, accuracy: FunctionAccuracy, e: Exponentials, n: int) -> FloatArray:
-    """|computed log S − log S|, (rows, 1): |log Ŝ − log S| ≤ B/(1 − B) for a relative error B."""
-    moved = _over_rest(e.total, e.total)
+def log_error(r: Rounder, accuracy: FunctionAccuracy, e: Exponentials, n: int) -> Radius:
+    """|computed log S − log S|, (rows, 1): |log Ŝ − log S| ≤ W/(1 − W) for a relative error W."""
+    moved = apply(LOG_MOVES, W=e.total)
     top = np.log(n) * 1.01
-    reached = Interval(np.minimum(-2.0 * moved, 0.0), add_up(top, 2.0 * moved))
-    return add_up(moved, function_error(r, accuracy, reached).bound)
+    twice = 2.0 * moved.bound
+    reached = Interval(np.minimum(-twice, 0.0), add_up(top, twice))
+    return moved + function_error(r, accuracy, reached)

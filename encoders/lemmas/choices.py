@@ -92,4 +92,21 @@ EXTREME = Lemma(
     rests_on=("maximum-difference", "maximum-leader"),
 )
 
-LEMMAS = (STEP_FOLLOWS, PIECES, CLAMPED, EXTREME)
+_below, _above = bound("below"), bound("above")
+_fl, _z = value("fl"), value("z")
+BY_SIGN = Lemma(
+    "by-sign",
+    "What errs by at most n for negative x and by at most p for others, x in [lo, hi], errs by at "
+    "most whichever of them there can be.",
+    OWN,
+    hypotheses=(),
+    assumed=(
+        every(_lo <= _x, _x <= _hi),
+        (_x < 0).implies(within(_fl - _z, _below)),
+        (_x >= 0).implies(within(_fl - _z, _above)),
+    ),
+    error=_fl - _z,
+    radius=larger(Chosen(_lo < 0, _below, term(0)), Chosen(_hi >= 0, _above, term(0))),
+)
+
+LEMMAS = (STEP_FOLLOWS, PIECES, CLAMPED, EXTREME, BY_SIGN)

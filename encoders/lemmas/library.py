@@ -6,6 +6,7 @@ from encoders.lemmas import (
     choices,
     combining,
     differences,
+    exponentials,
     functions,
     grids,
     operations,
@@ -26,5 +27,6 @@ LEMMAS: tuple[Lemma, ...] = (
     *products.LEMMAS,
     *choices.LEMMAS,
     *rows.LEMMAS,
+    *exponentials.LEMMAS,
     *sums.LEMMAS,
 )

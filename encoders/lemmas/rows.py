@@ -95,6 +95,42 @@ NORM = Lemma(
     ),
 )
 
+_root, _root_hat, _G, _t = value("root", "√s"), value("root_hat", "√ŝ"), value("G"), value("t")
+_k, _u, _tiny = number("k"), number("u"), number("tiny", "λ")
+_B, _C, _T, _N = number("B"), number("C"), number("T"), number("N")
+_drift = _root_hat * _root_hat - _root * _root
+ROOT_OF_SQUARES = Lemma(
+    "root-of-squares",
+    "The root of a sum of squares, at most N, each rounded k times on its way to the sum, which is "
+    "off by the relative B ≥ k·u/(1 − k·u) and by underflows of 2·k·λ·(1 + B) ≤ T², is off by at "
+    "most C·N + T, with B ≤ C·(2 − C).",
+    "Higham 2002, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1",
+    hypotheses=(
+        _k * _u + _B * (_k * _u) <= _B,
+        _B <= _C * (2 - _C),
+        2 * _k * _tiny * (1 + _B) <= _T * _T,
+    ),
+    assumed=(
+        every(_root >= 0, _root_hat >= 0, _root <= _N, _G >= 0),
+        _G * (1 - _k * _u) <= _k * _u,
+        _t <= 2 * _k * _tiny * (1 + _G),
+        within(_drift, _G * (_root * _root) + _t),
+    ),
+    error=_root_hat - _root,
+    radius=_C * _N + _T,
+    rests_on=("sum-any-order", "fma-node", "dot-product", "underflow-term", "sqrt-difference"),
+    by_way_of=(
+        (_G - _B) * (1 - _k * _u) <= 0,
+        _G <= _B,
+        _G * (_root * _root) <= _B * (_root * _root),
+        _t <= _T * _T,
+        within(_drift, _B * (_root * _root) + _T * _T),
+        _B * (_root * _root) <= (_C * (2 - _C)) * (_root * _root),
+        within(_drift, (_C * (2 - _C)) * (_root * _root) + _T * _T),
+        within(_root_hat - _root, _C * _root + _T),
+    ),
+)
+
 _y, _y_hat, _g, _Y = value("y"), value("y_hat", "ŷ"), value("g"), number("Y")
 PROBABILITY = Lemma(
     "probability-moves",
@@ -115,4 +151,4 @@ PROBABILITY = Lemma(
     by_way_of=((_e <= 1).implies(_y * _g <= _Y * (_e + _e * _e)),),
 )
 
-LEMMAS = (SAME_RANGE, MEAN_VALUE, WEIGHTED_MEAN, NORM, PROBABILITY)
+LEMMAS = (SAME_RANGE, MEAN_VALUE, WEIGHTED_MEAN, NORM, ROOT_OF_SQUARES, PROBABILITY)

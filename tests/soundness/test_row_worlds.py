@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction as Q
-from math import floor
+from math import floor, isqrt
 
 import pytest
-from test_lemma_worlds import Draw, World, assert_met
+from test_lemma_worlds import Draw, U, World, assert_met, half_ulp, nearest
 
 from encoders.lemmas import choices, rows
 from encoders.lemmas.lemma import Lemma
@@ -57,6 +57,15 @@ def extreme(d: Draw) -> World:
     return {**numbers, "e": e, "rival": rival, "low": low}, error
 
 
+def by_sign(d: Draw) -> World:
+    """A positive number is rounded, and what becomes of others is another matter."""
+    x = d.real()
+    fl = nearest(x) if x >= 0 else x + Q(1, 2)
+    lo, hi = d.around(x)
+    numbers = {"x": x, "z": x, "fl": fl, "lo": lo, "hi": hi}
+    return {**numbers, "above": half_ulp(abs(x)), "below": Q(1, 2)}, fl - x
+
+
 def same_range(d: Draw) -> World:
     x, y = d.real(), d.real()
     lo, hi = sorted((x, y))
@@ -95,6 +104,19 @@ def norm(d: Draw) -> World:
     return numbers, n_hat - n
 
 
+def root_of_squares(d: Draw) -> World:
+    """Two roundings by an eighth at most."""
+    root = abs(d.real())
+    there = root * (1 + Q(d.randint(-10, 9), 64)) + Q(d.randint(0, 4), 32)
+    k, grown = Q(2), d.choice([Q(1, 3), Q(1, 4)])
+    off = max(abs(there**2 - root**2) - grown * root**2, Q(0))
+    tiny = off / (2 * k * (1 + grown))
+    needed = 2 * k * tiny * Q(4, 3)
+    numbers = {"root": root, "root_hat": there, "G": grown, "t": off, "k": k, "u": U}
+    numbers |= {"tiny": tiny, "B": Q(1, 3), "C": Q(1, 5), "N": d.beyond(root)}
+    return {**numbers, "T": Q(isqrt(floor(needed * 2**20)) + 1, 2**10)}, there - root
+
+
 def probability(d: Draw) -> World:
     """Two scores, of which the first moves by a against the other: odds change by at most e^a."""
     other, a = Q(d.randint(1, 8), 4), Q(d.randint(0, 6), 4)
@@ -111,10 +133,12 @@ WORLDS: dict[str, Callable[[Draw], World]] = {
     "pieces": pieces,
     "clamped": clamped,
     "extreme": extreme,
+    "by-sign": by_sign,
     "same-range": same_range,
     "mean-value": mean_value,
     "weighted-mean": weighted_mean,
     "norm-moves": norm,
+    "root-of-squares": root_of_squares,
     "probability-moves": probability,
 }
 

@@ -12,7 +12,9 @@ from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.parameters import require_broadcast
 from encoders.families.signed_sum import check_float, check_one_variable
-from encoders.lemmas.kernel import Radius, unchecked
+from encoders.lemmas.choices import BY_SIGN
+from encoders.lemmas.kernel import Radius, Rounding, apply
+from encoders.lemmas.operations import COMPUTED_PRODUCT, KNOWN_FACTOR
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.elements import broadcast_element
@@ -81,26 +83,35 @@ def _operator(
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
     ) -> RoundingBound:
-        """A copy above zero, a product below; either branch for a number read as zero."""
+        """A copy above zero, a product below; a copy there too of a number read as zero."""
         r, (x,) = rounder(site, contract), inputs
         slope = slopes(site)
-        loss = stored_loss(r, slope).bound if stored else formula_loss(r, slope).bound
-        held = add_up(np.abs(slope), loss)
-        lost = add_up(
-            r.operand_loss(x).bound, r.operand_loss(Interval(slope, slope)).bound * x.magnitude
-        )
-        lost = multiply_up(add_up(held, 1.0), lost)
+        held = stored_loss(r, slope) if stored else formula_loss(r, slope)
+        lost, loss = r.operand_loss(x), held + r.operand_loss(Interval(slope, slope))
         below = np.maximum(-x.lo, 0.0)
-        moved = add_up(multiply_up(loss, below), lost)
-        magnitude = add_up(multiply_up(held, below), lost)
-        mantissa, _ = np.frexp(slope)
-        simple = (loss == 0) & ((np.abs(mantissa) == 0.5) | (slope == 0))
-        fresh = np.where(simple, r.of_scaling(magnitude).bound, r.of_product(magnitude).bound)
-        negative = np.where(x.lo < 0, add_up(moved, fresh), 0.0)
-        positive = np.where(x.hi >= 0, add_up(lost, r.of_copy(np.maximum(x.hi, 0.0)).bound), 0.0)
-        reach = np.maximum(x.magnitude, add_up(magnitude, negative))
-        lemmas = ("underflow-term", "product-error", *LEMMAS)
-        return finish(r, unchecked(np.maximum(negative, positive), *lemmas), reach)
+        moved = apply(COMPUTED_PRODUCT, X=np.abs(slope), Y=below, ex=loss, ey=lost)
+
+        def rounded(magnitude: FloatArray) -> Rounding:
+            return apply(
+                KNOWN_FACTOR,
+                size=magnitude,
+                r=r.of_product(magnitude),
+                s=r.of_scaling(magnitude),
+                c=r.of_copy(magnitude),
+                lo=slope,
+                hi=slope,
+                e=loss,
+            )
+
+        magnitude = multiply_up(np.abs(slope), below)
+        negative = r.after(rounded, magnitude, moved)
+        positive = r.after(r.of_copy, np.maximum(x.hi, 0.0), lost)
+        if lost.largest > 0:  # a negative x that is read as 0 is copied: off by x and by slope·x
+            copied = r.after(r.of_copy, below, lost.times(add_up(np.abs(slope), 1.0)))
+            negative = negative.or_else(copied)
+        reach = np.maximum(x.magnitude, add_up(add_up(magnitude, moved.bound), negative.bound))
+        radius = apply(BY_SIGN, lo=x.lo, hi=x.hi, below=negative, above=positive)
+        return finish(r, radius, reach).using(*LEMMAS)
 
     return Operator(
         name,

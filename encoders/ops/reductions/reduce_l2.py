@@ -13,8 +13,8 @@ from encoders.contract.contract import RuntimeContract
 from encoders.families.pooling import reduced_axes
 from encoders.families.signed_sum import check_float
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import Radius, apply, exactly_zero, unchecked
-from encoders.lemmas.rows import NORM
+from encoders.lemmas.kernel import Radius, apply, exactly_zero
+from encoders.lemmas.rows import NORM, ROOT_OF_SQUARES
 from encoders.numbers.enclosure import (
     FloatArray,
     Interval,
@@ -38,7 +38,7 @@ from encoders.relaxations.rows import Rows, columns, reduced_rows
 from encoders.rounding.error_arithmetic import interval_quotient
 from encoders.rounding.rounding_bounds import finish, rounder
 
-LEMMAS = ("sum-any-order", "fma-node", "dot-product", "underflow-term", "sqrt-difference")
+LEMMAS = ("norm-moves", "root-of-squares")
 
 
 def check(site: Site) -> None:
@@ -118,7 +118,8 @@ def rounding(
     site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
 ) -> RoundingBound:
     """The sum is off by the relative B = nu/(1 − nu), which costs B/(2 − B) in its root, and by
-    underflows τ, which cost √τ; flushed operands move the norm by at most their own."""
+    underflows τ, which cost √τ (lemma `root-of-squares`); flushed operands move the norm by at most
+    their own."""
     r = rounder(site, contract)
     if r.exact:
         return RoundingBound(exactly_zero(EXACT, site.outputs[0].shape), (), LEMMAS)
@@ -127,16 +128,23 @@ def rounding(
     n, y = inside.length, _range(x)
     steps = n * r.unit
     relative = steps / (1.0 - steps) * (1.0 + 2.0**-50) if steps < 0.5 else np.inf
-    tau = 2.0 * n * (r.underflow + r.flushed + r.lost_operands) * (1.0 + relative)
-    error = add_up(multiply_up(y.hi, relative / (2.0 - min(relative, 1.0)) * (1.0 + 2.0**-50)),
-                   np.sqrt(tau) * (1.0 + 2.0**-50))  # fmt: skip
-    error = add_up(error, _norm(r.operand_loss(x).bound))
-    reached = add_up(multiply_up(y.hi, y.hi), tau) * (1.0 + relative)
-    error = add_up(error, r.of_product(add_up(y.hi, error)).bound)
-    merged = outside.merge(error[None])[0]
-    return finish(
-        r, unchecked(merged, *LEMMAS), np.asarray(np.max(reached, initial=0.0) * (1.0 + 2.0**-50))
+    lost = r.underflow + r.flushed + r.lost_operands
+    tau = 2.0 * n * lost * (1.0 + relative)
+    root = apply(
+        ROOT_OF_SQUARES,
+        k=float(n),
+        u=r.unit,
+        B=relative,
+        C=relative / (2.0 - min(relative, 1.0)) * (1.0 + 2.0**-49),
+        tiny=lost,
+        T=max(float(np.sqrt(tau)) * (1.0 + 2.0**-49), 2.0**-510),
+        N=y.hi,
     )
+    error = r.after(r.of_product, y.hi, root + _norm_moved(r.operand_loss(x)))
+    reached = add_up(multiply_up(y.hi, y.hi), tau) * (1.0 + relative)
+    return finish(
+        r, outside.to_radius(error), np.asarray(np.max(reached, initial=0.0) * (1.0 + 2.0**-50))
+    ).using(*LEMMAS)
 
 
 OPERATORS = (

@@ -19,11 +19,12 @@ from encoders.families.softmax_bounds import (
     log_sum_exp_range,
     mean_moved,
     softmax_range,
+    two_flushed,
 )
 from encoders.functions.exp import EXP
 from encoders.functions.log import LOG
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import Radius, exactly_zero, unchecked
+from encoders.lemmas.kernel import Radius, exactly_zero
 from encoders.numbers.enclosure import Interval, add_up, midpoint_radius, point
 from encoders.operator import (
     DifferenceMap,
@@ -37,7 +38,7 @@ from encoders.relaxations.row_maps import row_differences, row_values
 from encoders.relaxations.rows import Rows, columns, reduced_rows
 from encoders.rounding.rounding_bounds import finish, rounder
 
-LEMMAS = ("relative-quotient", "function-error", "sum-any-order", "underflow-term")
+LEMMAS = ("weighted-mean", "sum-of-exponentials", "logarithm-moves")
 
 
 def check(site: Site) -> None:
@@ -107,16 +108,13 @@ def rounding(
     inside, outside = _rows(site)
     x = inside.of_interval(inputs[0])
     e = exponentials(r, contract.functions.accuracy(EXP), x)
-    error = log_error(r, contract.functions.accuracy(LOG), e, inside.length)
-    lost = np.max(r.operand_loss(x).bound, axis=1, keepdims=True)
-    error = add_up(add_up(error, lost), 2.0 * r.flushed)
-    magnitude = add_up(log_sum_exp_range(x).magnitude, error)
-    error = add_up(error, r.of_sum(magnitude).bound)
-    reached = 2.0 * inside.length
-    merged = outside.merge(error[None])[0]
-    return finish(
-        r, unchecked(merged, *LEMMAS), np.maximum(outside.merge(magnitude[None])[0], reached)
-    )
+    logarithm = log_error(r, contract.functions.accuracy(LOG), e, inside.length)
+    lost = r.operand_loss(x).worst(axis=1).moved(lambda v: v[:, None])
+    size = log_sum_exp_range(x).magnitude
+    moved = logarithm + lost + two_flushed(r, size)
+    error = r.after(r.of_sum, size, moved)
+    reached = np.maximum(add_up(size, moved.bound), 2.0 * inside.length)
+    return finish(r, outside.to_radius(error), outside.merge(reached[None])[0]).using(*LEMMAS)
 
 
 OPERATORS = (

@@ -35,11 +35,13 @@ from encoders.families.softmax_bounds import (
     softmax_error,
     softmax_jacobian,
     softmax_range,
-    whatever_the_scores,
+    two_flushed,
 )
 from encoders.functions.exp import EXP
 from encoders.functions.log import LOG
-from encoders.lemmas.kernel import Radius, apply, unchecked
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.exponentials import SOME_SCORE
+from encoders.lemmas.kernel import Radius, apply, exactly_zero
 from encoders.lemmas.rows import PROBABILITY
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, point
 from encoders.operator import (
@@ -56,7 +58,7 @@ from encoders.relaxations.row_maps import row_differences, row_values
 from encoders.relaxations.rows import Rows, columns, rows_along
 from encoders.rounding.rounding_bounds import finish, rounder
 
-LEMMAS = ("relative-quotient", "function-error", "sum-any-order", "underflow-term")
+LEMMAS = ("mean-value-step", "relative-quotient")
 
 
 def _rows(site: Site) -> Rows:
@@ -234,9 +236,8 @@ def rounding(
     x = kept.fill_interval(kept.rows.of_interval(inputs[0]))
     accuracy = contract.functions.accuracy(EXP)
     e = exponentials(r, accuracy, x)
-    error = softmax_error(r, e, softmax_range(x, kept.mask))
-    error = np.minimum(error, whatever_the_scores(r, accuracy, x.shape[1]))
-    return _finished(site, kept, x, error=error, reached=np.zeros_like(error), contract=contract)
+    error = softmax_error(r, accuracy, e, softmax_range(x, kept.mask))
+    return _finished(site, kept, x, error=error, reached=np.zeros(x.shape), contract=contract)
 
 
 def log_rounding(
@@ -247,11 +248,16 @@ def log_rounding(
     r, kept = rounder(site, contract), _kept(site)
     x = kept.fill_interval(kept.rows.of_interval(inputs[0]))
     e = exponentials(r, contract.functions.accuracy(EXP), x)
-    log = log_error(r, contract.functions.accuracy(LOG), e, kept.rows.length)
-    error = add_up(add_up(e.shift, log), 2.0 * r.flushed)
-    magnitude = add_up(log_softmax_range(x, kept.mask).magnitude, error)
-    error = kept.mask * add_up(error, r.of_sum(magnitude).bound)
-    return _finished(site, kept, x, error=error, reached=magnitude, contract=contract)
+    size = log_softmax_range(x, kept.mask).magnitude
+    if r.exact:
+        zero = exactly_zero(EXACT, x.shape)
+        return _finished(site, kept, x, error=zero, reached=size, contract=contract)
+    logarithm = log_error(r, contract.functions.accuracy(LOG), e, kept.rows.length)
+    moved = e.shift + logarithm + two_flushed(r, size)
+    error = r.after(r.of_sum, size, moved)
+    error = error if kept.everything else error.times(kept.mask.astype(np.float64))
+    reached = add_up(size, moved.bound)
+    return _finished(site, kept, x, error=error, reached=reached, contract=contract)
 
 
 def _finished(
@@ -259,18 +265,19 @@ def _finished(
     kept: Kept,
     x: Interval,
     *,
-    error: FloatArray,
+    error: Radius,
     reached: FloatArray,
     contract: RuntimeContract,
 ) -> RoundingBound:
     """`reached` bounds results after the subtraction: that may give −∞, whose exponential is 0."""
     r, rows = rounder(site, contract), kept.rows
-    radius = np.zeros_like(error) if r.exact else error
     magnitude = np.maximum(reached, float(rows.length) * 2.0)
     finite = _finite_rows(x)
     conditions = (finite,) if kept.everything else (finite, kept.some_in_each_row(site))
-    radius = np.where(kept.dead | (not finite.holds), np.inf, radius)
-    bound = finish(r, unchecked(np.asarray(rows.merge(radius[None])[0]), *LEMMAS), magnitude)
+    if not kept.everything:
+        some = np.sum(kept.mask, axis=1, keepdims=True).astype(np.float64)
+        error = apply(SOME_SCORE, e=error, some=some)
+    bound = finish(r, rows.to_radius(error.unless(not finite.holds)), magnitude)
     return RoundingBound(bound.radius, (*conditions, *bound.preconditions), LEMMAS)
 
 
