@@ -15,7 +15,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from encoders.contract.contract import AnyOrder, RuntimeContract
-from encoders.lemmas.kernel import unchecked
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.exponentials import ROUNDED_TWICE
+from encoders.lemmas.kernel import Radius, apply, exactly_zero
+from encoders.lemmas.normalizing import (
+    FOLDED,
+    FOLDED_SCALE,
+    KNOWN_OPERAND,
+    NORMALIZED,
+    OVER_SIGMA,
+    RECIPROCAL,
+    ROOTS_APART,
+    ROUNDED_THRICE,
+)
+from encoders.lemmas.operations import COMPUTED_PRODUCT, UNTOUCHED
+from encoders.lemmas.products import FLUSHED_SUM
 from encoders.numbers.enclosure import (
     UNIT,
     FloatArray,
@@ -173,9 +187,9 @@ class NormalizationError:
     """|computed z − z| ≤ `z`; the computed 1/σ is off by the relative `factor` (a product with it
     included), the computed mean by `mean`; `reached` is the largest magnitude on the way."""
 
-    z: FloatArray
-    factor: FloatArray
-    mean: FloatArray
+    z: Radius
+    factor: Radius
+    mean: Radius
     reached: float
 
 
@@ -187,66 +201,80 @@ def normalization_error(
     v: Normalized,
     epsilon: float,
     centred: bool,
-    converted: FloatArray | float = 0.0,
+    converted: Radius,
 ) -> NormalizationError:
     """For run-time inputs x, read with an error of at most `converted` and no other flaw."""
     n = x.shape[1]
-    u = r.unit
-    twice = (2 * u + u * u) * (1.0 + 2.0**-50)
-    tiny, flushed = r.underflow, r.flushed
     c = v.deviation.magnitude
-    read = add_up(r.operand_loss(x).bound, converted)
+    error = r.operand_loss(x) + converted
+    mean, reached = exactly_zero(EXACT, v.variance.shape), 0.0
     if centred:
         up = sum_up(np.maximum(x.hi, 0.0), axis=1)[:, None]
         down = sum_up(np.maximum(-x.lo, 0.0), axis=1)[:, None]
         partial = np.maximum(up, down)
         steps = np.full_like(partial, n - 1.0)
-        terms = add_up(sum_up(np.broadcast_to(converted, x.shape), axis=1)[:, None], n * flushed)
+        terms = _total(converted) + _flushed(r, float(n))
         every = sum_up(x.magnitude, axis=1)[:, None]
-        total = any_order_sum(r, partial, steps, unchecked(terms), total=every).bound
-        share = np.nextafter(total / n, np.inf)
-        mean = add_up(multiply_up(share, 1.0 + twice), multiply_up(v.mean.magnitude, twice))
-        off = add_up(add_up(mean, 4.0 * tiny + flushed), read)
-        error = add_up(off, r.of_sum(add_up(c, off)).bound)
-        reached = float(np.max(add_up(partial, total), initial=0.0))
-        mean_error = add_up(mean, 4.0 * tiny + flushed)
-    else:
-        mean_error = np.zeros_like(v.variance.lo)
-        error = read
-        reached = 0.0
-    error = add_up(error, flushed)
-    computed = add_up(c, error)
-    squares = add_up(multiply_up(multiply_up(c, 2.0), error), multiply_up(error, error))
-    products = add_up(squares, r.of_product(multiply_up(computed, computed)).bound)
+        total = any_order_sum(r, partial, steps, terms, total=every)
+        mean = _averaged(r, total, v.mean.magnitude, n, r.flushed)
+        error = r.after(r.of_sum, c, mean + error)
+        reached = float(np.max(add_up(partial, total.bound), initial=0.0))
+    error = error + _flushed(r)
+    squares = apply(COMPUTED_PRODUCT, X=c, Y=c, ex=error, ey=error)
+    products = r.after(r.of_product, multiply_up(c, c), squares)
     exact = multiply_up(v.variance.hi, float(n) * (1.0 + 2.0**-50))
-    partial = add_up(exact, sum_up(squares, axis=1)[:, None])
-    wrong = add_up(sum_up(products, axis=1)[:, None], n * flushed)
-    total = any_order_sum(
-        r, partial, np.full_like(partial, float(n)), unchecked(wrong), total=partial
-    ).bound
-    reached = max(reached, float(np.max(add_up(partial, total), initial=0.0)))
-    share = np.nextafter(total / n, np.inf)
-    variance = add_up(multiply_up(share, 1.0 + twice), multiply_up(v.variance.hi, twice))
-    variance = add_up(variance, 4.0 * tiny + 2.0 * flushed)
-    variance = add_up(variance, formula_loss(r, np.asarray(epsilon)).bound)
-    squared_low = add_down(v.variance.lo, epsilon)
-    variance = add_up(variance, r.of_sum(add_up(add_up(v.variance.hi, epsilon), variance)).bound)
-    room = add_down(squared_low, -variance)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        root = variance / (2.0 * np.sqrt(np.maximum(room, 0.0))) * (1.0 + 2.0**-48)
-        root = add_up(root, r.of_product(add_up(v.sigma.hi, root)).bound)
-        relative = root / v.sigma.lo * (1.0 + 2.0**-50)
-        inverse = relative / (1.0 - relative) * (1.0 + 2.0**-48)
-        scaled = error / v.sigma.lo * (1.0 + 2.0**-50)
-    sound = (room > 0) & (relative < 0.5) & (v.sigma.hi * (4.0 * r.smallest_normal) < 1.0)
-    slack = (8.0 if isinstance(contract.order, AnyOrder) else 3.0) * u * (1.0 + 16.0 * u)
-    factor = add_up(inverse, multiply_up(add_up(1.0, inverse), slack))
-    result = add_up(scaled, multiply_up(add_up(v.z.magnitude, scaled), factor))
-    result = add_up(result, 2.0 * tiny + flushed)
-    known = sound & np.isfinite(result)
-    return NormalizationError(
-        np.where(known, result, np.inf), np.where(sound, factor, np.inf), mean_error, reached
+    wrong = _total(products) + _flushed(r, float(n))
+    total = any_order_sum(r, exact, np.full_like(exact, float(n)), wrong, total=exact)
+    reached = max(reached, float(np.max(add_up(exact, total.bound), initial=0.0)))
+    variance = _averaged(r, total, v.variance.hi, n, 2.0 * r.flushed)
+    variance = variance + formula_loss(r, np.asarray(epsilon))
+    variance = r.after(r.of_sum, add_up(v.variance.hi, epsilon), variance)
+    root = r.after(r.of_product, v.sigma.hi, _root(variance, add_down(v.variance.lo, epsilon)))
+    factor = apply(
+        RECIPROCAL,
+        f=root,
+        low=v.sigma.lo,
+        top=v.sigma.hi,
+        least=r.smallest_normal,
+        k=8.0 if isinstance(contract.order, AnyOrder) else 3.0,
+        u=r.unit,
     )
+    z = apply(
+        NORMALIZED,
+        e=apply(OVER_SIGMA, e=error, low=v.sigma.lo),
+        Z=v.z.magnitude,
+        F=factor,
+        h=r.underflow,
+        lost=r.flushed,
+    )
+    return NormalizationError(z, factor, mean, reached)
+
+
+def _total(each: Radius) -> Radius:
+    """(rows, n) summed, (rows, 1)."""
+    return each.summed(axis=1).moved(lambda v: v[:, None])
+
+
+def _flushed(r: Rounder, times: float = 1.0) -> Radius:
+    """What a number, or each of so many, loses by being flushed."""
+    if not r.flushed:
+        return exactly_zero(UNTOUCHED, ())
+    one = apply(FLUSHED_SUM, T=1.0, tiny=r.flushed)
+    return one if times == 1.0 else one.times(times)
+
+
+def _averaged(r: Rounder, total: Radius, mean: FloatArray, n: int, lost: float) -> Radius:
+    """Of a sum that is off by `total`, divided by n; `mean` is its exact magnitude."""
+    share = total.times(float(np.nextafter(1.0 / n, np.inf)))
+    return apply(ROUNDED_TWICE, Y=mean, e=share, u=r.unit, h=r.underflow, lost=lost)
+
+
+def _root(variance: Radius, low: FloatArray) -> Radius:
+    """Of √x for x ≥ `low`, off by `variance`; infinite where x̂ may be 0."""
+    with np.errstate(invalid="ignore"):
+        room = add_down(low, -variance.bound) - 2.0**-49 * np.abs(low)
+        least = np.sqrt(np.maximum(room, 0.0)) * (1.0 - 2.0**-50)
+    return apply(ROOTS_APART, e=variance, low=low, rho=least)
 
 
 def folded_error(
@@ -257,60 +285,73 @@ def folded_error(
     e: NormalizationError,
     scale: FloatArray,
     bias: FloatArray,
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[Radius, FloatArray]:
     """|computed − y| for y = x·s + (bias − mean·s), s = scale/σ, which cancels; and magnitudes.
 
     s is off by the relative `factor` and a rounding, so both products are; the rest is three
     roundings and the mean's error.
     """
-    lost = add_up(stored_loss(r, scale).bound, r.operand_loss(Interval(scale, scale)).bound)
-    size = add_up(np.abs(scale), lost)
+    size, low, mean = np.abs(scale), v.sigma.lo, v.mean.magnitude
     with np.errstate(divide="ignore", invalid="ignore"):
-        steep = size / v.sigma.lo * (1.0 + 2.0**-50)
-        off = lost / v.sigma.lo * (1.0 + 2.0**-50)
-    mean = add_up(v.mean.magnitude, e.mean)
-    spread = add_up(x.magnitude, mean)
-    tiny = 8.0 * (r.underflow + r.flushed)
-    relative = add_up(e.factor, multiply_up(add_up(1.0, e.factor), 8.0 * r.unit))
-    error = add_up(multiply_up(multiply_up(spread, steep), relative), multiply_up(spread, off))
-    error = add_up(error, multiply_up(multiply_up(e.mean, steep), add_up(1.0, relative)))
-    # a product's operand read as zero takes the other with it
-    error = add_up(error, multiply_up(add_up(add_up(spread, steep), 2.0), tiny))
-    stored = add_up(stored_loss(r, bias).bound, r.operand_loss(Interval(bias, bias)).bound)
-    error = add_up(error, stored)
-    magnitude = add_up(add_up(multiply_up(spread, steep), np.abs(bias)), error)
-    rounding = multiply_up(
-        np.maximum(r.of_sum(magnitude).bound, r.of_product(magnitude).bound), 3.0
+        slope = size / low * (1.0 + 2.0**-49)
+    slopes = apply(
+        FOLDED_SCALE,
+        S=size,
+        P=slope,
+        low=low,
+        e=apply(OVER_SIGMA, e=_lost(r, scale), low=low),
+        F=e.factor,
+        u=r.unit,
     )
-    error = add_up(error, rounding)
-    # a scale of 0 hides an infinity in these bounds, but not in a runtime: 0·∞ is NaN
-    known = np.isfinite(relative) & np.isfinite(error)
-    return np.where(known, error, np.inf), add_up(magnitude, rounding)
+    error = apply(
+        FOLDED,
+        X=x.magnitude,
+        M=mean,
+        em=e.mean,
+        es=slopes,
+        P=slope,
+        h=8.0 * (r.underflow + r.flushed),
+        eb=_lost(r, bias),
+    )
+    spread = add_up(x.magnitude, add_up(mean, e.mean.bound))
+    steep = add_up(slope, slopes.bound)
+    magnitude = add_up(add_up(multiply_up(spread, steep), np.abs(bias)), error.bound)
+    rounded = r.of_product(magnitude)
+    error = apply(ROUNDED_THRICE, e=error, M=magnitude, r=rounded)
+    return _known(error, e.factor), add_up(magnitude, multiply_up(rounded.bound, 3.0))
+
+
+def _known(error: Radius, operand: Radius) -> Radius:
+    """A scale of 0 hides an infinity in a bound, but not in a runtime: 0·∞ is NaN."""
+    return apply(KNOWN_OPERAND, e=error, f=operand, limit=np.finfo(np.float64).max)
+
+
+def _lost(r: Rounder, stored: FloatArray) -> Radius:
+    return stored_loss(r, stored) + r.operand_loss(Interval(stored, stored))
 
 
 def scaled_error(
-    r: Rounder, z: FloatArray, error: FloatArray, scale: FloatArray | None, bias: FloatArray | None
-) -> tuple[FloatArray, FloatArray]:
+    r: Rounder, z: FloatArray, error: Radius, scale: FloatArray | None, bias: FloatArray | None
+) -> tuple[Radius, FloatArray]:
     """Error after z·scale + bias with stored scale and bias, fused or not; and the magnitudes.
 
     Infinite where that of z is, of which a scale of 0 makes NaN.
     """
-    known, magnitude = np.isfinite(error), add_up(z, error)
+    given, size = error, z
+    reached = add_up(z, error.bound)
     if scale is not None:
-        size = np.abs(scale)
-        lost = add_up(stored_loss(r, scale).bound, r.operand_loss(Interval(scale, scale)).bound)
-        error = add_up(
-            multiply_up(add_up(error, r.flushed), add_up(size, lost)), multiply_up(z, lost)
+        moved = apply(
+            COMPUTED_PRODUCT, X=z, Y=np.abs(scale), ex=error + _flushed(r), ey=_lost(r, scale)
         )
-        magnitude = add_up(multiply_up(size, z), error)
-        rounding = r.of_product(magnitude).bound
-        error, magnitude = add_up(error, rounding), add_up(magnitude, rounding)
+        size = multiply_up(np.abs(scale), z)
+        error = r.after(r.of_product, size, moved)
+        reached = add_up(size, error.bound)
     if bias is not None:
-        lost = add_up(stored_loss(r, bias).bound, r.operand_loss(Interval(bias, bias)).bound)
-        error = add_up(add_up(error, r.flushed), lost)
-        magnitude = add_up(add_up(magnitude, np.abs(bias)), lost)
-        error = add_up(error, np.maximum(r.of_sum(magnitude).bound, r.of_product(magnitude).bound))
-    return np.where(known, error, np.inf), magnitude
+        moved = error + _flushed(r) + _lost(r, bias)
+        size = add_up(size, np.abs(bias))
+        error = r.after(r.of_product, size, moved)
+        reached = add_up(size, moved.bound)
+    return error if error is given else _known(error, given), reached
 
 
 def scaled_values(inner: ValueMap, scale: FloatArray, bias: FloatArray) -> ValueMap:

@@ -33,7 +33,7 @@ from encoders.families.normalization import (
 )
 from encoders.families.signed_sum import check_float
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import Radius, apply, exactly_zero, unchecked
+from encoders.lemmas.kernel import Radius, apply, exactly_zero
 from encoders.lemmas.rows import SAME_RANGE
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, midpoint_radius, point
 from encoders.numbers.formats import FloatFormat
@@ -241,7 +241,8 @@ def normalizing_operator(
         found = normalized(x, epsilon(site), layout.centred)
         inner = rounder_of(layout.stash(site), contract)
         mixed = inner.format != r.format
-        read = conversion_error(inner, r.format, x).bound if mixed else 0.0
+        none = exactly_zero(EXACT, x.shape)
+        read = conversion_error(inner, r.format, x) if mixed else none
         e = normalization_error(
             inner,
             contract,
@@ -252,7 +253,7 @@ def normalizing_operator(
             converted=read,
         )
         scale, bias = parameters(site)
-        z, z_error = (rows.merge(v[None])[0] for v in (found.z.magnitude, e.z))
+        z, z_error = rows.merge(found.z.magnitude[None])[0], rows.to_radius(e.z)
         affine = (
             None if site.constant(1) is None else scale,
             None if site.constant(2) is None else bias,
@@ -261,24 +262,24 @@ def normalizing_operator(
             # scaled in the type of the result, as ONNX says, or before the only conversion back
             late, large = scaled_error(inner, z, z_error, *affine)
             wide = Interval(-large, large)
-            late = add_up(late, conversion_error(r, inner.format, wide).bound)
-            z_wide = add_up(z, z_error)
-            back = conversion_error(r, inner.format, Interval(-z_wide, z_wide)).bound
-            error, magnitude = scaled_error(r, z, add_up(z_error, back), *affine)
-            error, magnitude = np.maximum(error, late), np.maximum(magnitude, large)
+            late = late + conversion_error(r, inner.format, wide)
+            z_wide = add_up(z, z_error.bound)
+            back = conversion_error(r, inner.format, Interval(-z_wide, z_wide))
+            error, magnitude = scaled_error(r, z, z_error + back, *affine)
+            magnitude = np.maximum(magnitude, large)
             on_the_way = np.asarray(max(e.reached, float(rows.length), float(np.max(x.magnitude))))
-            done = finish(r, unchecked(error, *LEMMAS), magnitude)
+            done = finish(r, error.or_else(late), magnitude)
             condition = no_overflow(inner, on_the_way)
             radius = done.radius.unless(not condition.holds)
-            return RoundingBound(radius, (condition, *done.preconditions))
+            return RoundingBound(radius, (condition, *done.preconditions), LEMMAS)
         error, magnitude = scaled_error(r, z, z_error, *affine)
         if layout.foldable and contract.normalization is not Normalization.DIRECT:
             row_scale, row_bias = (rows.split(v[None])[0] for v in (scale, bias))
             folded, reached = folded_error(r, x, v=found, e=e, scale=row_scale, bias=row_bias)
-            error = np.maximum(error, rows.merge(folded[None])[0])
+            error = error.or_else(rows.to_radius(folded))
             magnitude = np.maximum(magnitude, rows.merge(reached[None])[0])
         magnitude = np.maximum(magnitude, max(e.reached, float(rows.length)))
-        return finish(r, unchecked(error, *LEMMAS), magnitude)
+        return finish(r, error, magnitude).using(*LEMMAS)
 
     return Operator(
         name,

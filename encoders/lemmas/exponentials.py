@@ -172,9 +172,7 @@ LOG_MOVES = Lemma(
     hypotheses=(Fraction(1, 2) >= _W,),
     assumed=(
         within(_delta, _W),
-        (magnitude(_delta) < 1).implies(
-            within(_log * (1 - magnitude(_delta)), magnitude(_delta))
-        ),
+        (magnitude(_delta) < 1).implies(within(_log * (1 - magnitude(_delta)), magnitude(_delta))),
     ),
     error=_log,
     radius=_W / (1 - _W),

@@ -9,6 +9,7 @@ from encoders.lemmas import (
     exponentials,
     functions,
     grids,
+    normalizing,
     operations,
     products,
     rounding,
@@ -28,5 +29,6 @@ LEMMAS: tuple[Lemma, ...] = (
     *choices.LEMMAS,
     *rows.LEMMAS,
     *exponentials.LEMMAS,
+    *normalizing.LEMMAS,
     *sums.LEMMAS,
 )

@@ -58,7 +58,6 @@ CASES = (
     elements("LeakyRelu", alpha=0.3),
     elements("HardSigmoid", alpha=0.3, beta=0.4),
     elements("HardSwish", opset=14),
-    elements("Softsign"),
     example(
         "Clip",
         "x low high",

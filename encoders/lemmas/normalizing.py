@@ -1,0 +1,195 @@
+"""Lemmas on rows that are normalised: z = c/σ, c the deviations and σ the root of a variance."""
+
+from __future__ import annotations
+
+from encoders.lemmas.lemma import Lemma
+from encoders.lemmas.terms import (
+    bound,
+    equal,
+    every,
+    number,
+    rounding,
+    value,
+    values,
+    within,
+)
+
+HIGHAM = "Higham 2002, Accuracy and Stability of Numerical Algorithms, 2nd ed., "
+OWN = "algebra"
+
+_e, _f = bound("e"), bound("f")
+_root, _root_hat = value("root", "√x"), value("root_hat", "√x̂")
+_low, _rho = number("low", "l", signed=True), number("rho", "ρ")
+_apart = _root_hat - _root
+ROOTS_APART = Lemma(
+    "roots-apart",
+    "√x̂ and √x of an x ≥ l that is off by e differ by at most e/(2·ρ), ρ² ≤ l − e.",
+    OWN,
+    hypotheses=(_rho > 0, _rho * _rho + _e <= _low),
+    assumed=(
+        every(_root >= 0, _root_hat >= 0, _root * _root >= _low),
+        within(_root_hat * _root_hat - _root * _root, _e),
+    ),
+    error=_apart,
+    radius=_e / (2 * _rho),
+    rests_on=("sqrt-difference",),
+    by_way_of=(
+        every(_root >= _rho, _root_hat >= _rho),
+        within(_apart * (_root + _root_hat), _e),
+        within(_apart * (2 * _rho), _e),
+    ),
+)
+
+_sigma, _sigma_hat = value("sigma", "σ"), value("sigma_hat", "σ̂")
+_quotient, _delta = value("kappa", "σ/σ̂"), value("delta", "δ")
+_least, _top, _bottom = number("least", "2^emin"), number("top"), number("low", "l")
+_k, _u = number("k"), number("u")
+_slack = _k * _u * (1 + 16 * _u)
+_inverse = _f / (_bottom - _f)
+RECIPROCAL = Lemma(
+    "reciprocal-root",
+    "The reciprocal of a σ in [l, top] that is off by f ≤ l/2, computed with k roundings or with "
+    "an error of k units, where nothing underflows, is off by the relative I + (1 + I)·s, "
+    "I = f/(l − f) and s = k·u·(1 + 16·u).",
+    HIGHAM + "section 3.1; vendors' documents of reciprocal square roots",
+    hypotheses=(_bottom > 0, 2 * _f <= _bottom, 4 * _least * _top < 1),
+    assumed=(
+        every(_bottom <= _sigma, _sigma <= _top),
+        within(_sigma_hat - _sigma, _f),
+        equal(_quotient * _sigma_hat, _sigma),
+        (4 * _least * _top < 1).implies(within(_delta, _slack)),
+    ),
+    error=_quotient * (1 + _delta) - 1,
+    radius=_inverse + (1 + _inverse) * _slack,
+    rests_on=("quotient-error",),
+    by_way_of=(
+        _sigma_hat >= _bottom - _f,
+        within((_quotient - 1) * _sigma_hat, _f),
+        within(_quotient - 1, _inverse),
+        within(_quotient * _delta, (1 + _inverse) * _slack),
+    ),
+)
+
+_z, _dc, _d, _factor, _fl = values("z dc d k fl")
+OVER_SIGMA = Lemma(
+    "over-sigma",
+    "What is off by e, over a σ ≥ l, is off by at most e/l.",
+    OWN,
+    hypotheses=(_bottom > 0,),
+    assumed=(_bottom <= _sigma, within(_dc, _e), equal(_d * _sigma, _dc)),
+    error=_d,
+    radius=_e / _bottom,
+    by_way_of=(within(_d * _bottom, _e),),
+)
+
+_Z, _F, _h, _lost = number("Z"), bound("F"), number("h"), number("lost", "λ'")
+NORMALIZED = Lemma(
+    "normalized",
+    "z = c/σ, |z| ≤ Z, of a c/σ that is off by e, times a reciprocal that is off by the relative "
+    "F, and by 2·h + λ' beyond that, is off by at most e + (Z + e)·F + 2·h + λ'.",
+    HIGHAM + "section 3.1",
+    hypotheses=(),
+    assumed=(
+        within(_z, _Z),
+        within(_d, _e),
+        within(_factor - 1, _F),
+        within(_fl - (_z + _d) * _factor, 2 * _h + _lost),
+    ),
+    error=_fl - _z,
+    radius=_e + (_Z + _e) * _F + (2 * _h + _lost),
+    rests_on=("relative-quotient", "underflow-term"),
+    by_way_of=(within((_z + _d) * (_factor - 1), (_Z + _e) * _F),),
+)
+
+_s, _o, _phi, _c = values("s o phi c")
+_S, _P, _relative = number("S"), number("P"), _F + (1 + _F) * (8 * _u)
+FOLDED_SCALE = Lemma(
+    "folded-scale",
+    "s = c/σ with |c| ≤ S ≤ P·l, σ ≥ l, off by e before what σ and the product that it is in are "
+    "off by, the relative R = F + (1 + F)·8·u, is off by at most e + (P + e)·R.",
+    HIGHAM + "section 3.1",
+    hypotheses=(_bottom > 0, _P * _bottom >= _S),
+    assumed=(
+        within(_c, _S),
+        _bottom <= _sigma,
+        equal(_s * _sigma, _c),
+        within(_o, _e),
+        within(_phi, _relative),
+    ),
+    error=(_s + _o) * (1 + _phi) - _s,
+    radius=_e + (_P + _e) * _relative,
+    rests_on=("relative-quotient",),
+    by_way_of=(
+        within(_s * _bottom, _S),
+        within(_s, _P),
+        within((_s + _o) * _phi, (_P + _e) * _relative),
+    ),
+)
+
+_x, _mu, _dmu, _ds, _a, _b, _b_hat = values("x mu dmu ds a b b_hat")
+_X, _M, _of_mean = number("X"), number("M"), bound("em", "e_μ")
+_of_scale, _of_bias = bound("es", "e_s"), bound("eb", "e_b")
+_spread = _X + (_M + _of_mean)
+_through = _a * (_s + _ds) + _b_hat
+FOLDED = Lemma(
+    "folded",
+    "(x − μ)·s + b computed as x·ŝ + (b̂ − μ̂·ŝ), a·ŝ + b̂ with a = x − μ̂ = x − μ − δ, |s| ≤ P: "
+    "nothing is lost to cancellation but what ŝ, μ̂ and b̂ are off by, and h for each number that is "
+    "made 0 on the way, times what it is multiplied by.",
+    HIGHAM + "section 3.1",
+    hypotheses=(),
+    assumed=(
+        within(_x, _X),
+        within(_mu, _M),
+        within(_dmu, _of_mean),
+        equal(_a, _x - (_mu + _dmu)),
+        within(_s, _P),
+        within(_ds, _of_scale),
+        within(_b_hat - _b, _of_bias),
+        within(_fl - _through, (_spread + (_P + _of_scale) + 2) * _h),
+    ),
+    error=_fl - ((_a + _dmu) * _s + _b),
+    radius=_spread * _of_scale + _of_mean * _P + (_spread + (_P + _of_scale) + 2) * _h + _of_bias,
+    rests_on=("folded-scale", "product-error", "underflow-term"),
+    by_way_of=(
+        within(_a, _spread),
+        within(_a * _ds, _spread * _of_scale),
+        within(_dmu * _s, _of_mean * _P),
+    ),
+)
+
+_y, _r = value("y"), rounding("r")
+ROUNDED_THRICE = Lemma(
+    "rounded-thrice",
+    "Three roundings of numbers of magnitude at most M, each with an error of at most r, of what "
+    "is off by e.",
+    HIGHAM + "section 3.3 (running error analysis)",
+    hypotheses=(_r.reach >= _M,),
+    assumed=(within(_z - _y, _e), (_r.reach >= _M).implies(within(_fl - _z, 3 * _r))),
+    error=_fl - _y,
+    radius=_e + 3 * _r,
+    rests_on=("rounding-model",),
+)
+
+_limit = number("limit")
+KNOWN_OPERAND = Lemma(
+    "known-operand",
+    "What an operation errs by, of an operand that is off by a finite number, f: not of one that "
+    "may be an infinity, which a factor of 0 hides.",
+    OWN,
+    hypotheses=(_f <= _limit,),
+    assumed=((_f <= _limit).implies(within(_fl - _z, _e)),),
+    error=_fl - _z,
+    radius=_e,
+)
+
+LEMMAS = (
+    ROOTS_APART,
+    RECIPROCAL,
+    OVER_SIGMA,
+    NORMALIZED,
+    FOLDED_SCALE,
+    FOLDED,
+    ROUNDED_THRICE,
+    KNOWN_OPERAND,
+)

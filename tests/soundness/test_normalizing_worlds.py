@@ -1,0 +1,114 @@
+"""What lemmas on normalised rows assume is true of computations, too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction as Q
+from math import floor, isqrt
+
+import pytest
+from test_exponential_worlds import between
+from test_lemma_worlds import Draw, World, assert_met, half_ulp, nearest
+
+from encoders.lemmas import normalizing
+from encoders.lemmas.lemma import Lemma
+
+
+def roots_apart(d: Draw) -> World:
+    root, there = abs(d.real()) + 1, abs(d.real()) + 1
+    if d.random() < 0.7:
+        there = root + d.real(1) / 4
+    e, low = d.beyond(there**2 - root**2), root**2 - d.choice([Q(0), Q(1, 8)])
+    rho = Q(isqrt(max(floor((low - e) * 2**20), 0)), 2**10)
+    numbers = {"root": root, "root_hat": there, "e": e, "low": low, "rho": rho}
+    return numbers, there - root
+
+
+def reciprocal(d: Draw) -> World:
+    low, k, u = Q(d.randint(1, 16), 8), Q(3), Q(1, 64)
+    sigma, f = low + d.choice([Q(0), Q(1)]), low * Q(d.randint(0, 5), 8)
+    there = sigma + between(d, -f, f)
+    slack = k * u * (1 + 16 * u)
+    ratio, delta = sigma / there, between(d, -slack, slack)
+    numbers = {"sigma": sigma, "sigma_hat": there, "kappa": ratio, "delta": delta, "f": f}
+    numbers |= {"low": low, "top": sigma + d.choice([Q(0), Q(64)]), "least": Q(1, 64)}
+    return {**numbers, "k": k, "u": u}, ratio * (1 + delta) - 1
+
+
+def over_sigma(d: Draw) -> World:
+    low, off = Q(d.randint(0, 16), 8), d.real()
+    sigma = low + d.choice([Q(0), Q(1)]) if low else Q(1)
+    numbers = {"sigma": sigma, "low": low, "dc": off, "d": off / sigma, "e": d.beyond(off)}
+    return numbers, off / sigma
+
+
+def normalized(d: Draw) -> World:
+    z, off, apart, h = d.real(), d.real(1), Q(d.randint(0, 8), 8), Q(1, 32)
+    lost, factor = d.choice([Q(0), Q(1, 4)]), 1 + between(d, -apart, apart)
+    fl = (z + off) * factor + between(d, -(2 * h + lost), 2 * h + lost)
+    numbers = {"z": z, "d": off, "k": factor, "fl": fl, "e": d.beyond(off), "Z": d.beyond(z)}
+    return {**numbers, "F": apart, "h": h, "lost": lost}, fl - z
+
+
+def folded_scale(d: Draw) -> World:
+    low, scale = Q(d.randint(1, 16), 8), d.real()
+    sigma, apart, u = low + d.choice([Q(0), Q(1)]), Q(d.randint(0, 8), 8), Q(1, 64)
+    s, o = scale / sigma, d.real(1)
+    relative = apart + (1 + apart) * 8 * u
+    phi, size = between(d, -relative, relative), d.beyond(scale)
+    numbers = {"s": s, "o": o, "phi": phi, "c": scale, "sigma": sigma, "S": size, "low": low}
+    numbers |= {"P": size / low, "e": d.beyond(o), "F": apart, "u": u}
+    return numbers, (s + o) * (1 + phi) - s
+
+
+def folded(d: Draw) -> World:
+    """The affine map of a row, with its numbers a little off and what is made 0 left out."""
+    x, mu, s, b = d.real(), d.real(), d.real(), d.real()
+    of_mu, of_s, of_b, h = d.real(1), d.real(1), d.real(1), d.choice([Q(0), Q(1, 64)])
+    a = x - (mu + of_mu)
+    bounds = {"X": d.beyond(x), "M": d.beyond(mu), "em": d.beyond(of_mu), "P": d.beyond(s)}
+    bounds |= {"es": d.beyond(of_s), "eb": d.beyond(of_b), "h": h}
+    gone = (bounds["X"] + bounds["M"] + bounds["em"] + bounds["P"] + bounds["es"] + 2) * h
+    fl = x * (s + of_s) + ((b + of_b) - (mu + of_mu) * (s + of_s)) + between(d, -gone, gone)
+    numbers = {"x": x, "mu": mu, "dmu": of_mu, "s": s, "ds": of_s, "b": b, "b_hat": b + of_b}
+    return {**numbers, **bounds, "a": a, "fl": fl}, fl - ((x - mu) * s + b)
+
+
+def rounded_thrice(d: Draw) -> World:
+    """A sum of four numbers, of which the last is off."""
+    terms = [d.float(1) for _ in range(4)]
+    z = sum(terms, Q(0))
+    fl = terms[0]
+    for term in terms[1:]:
+        fl = nearest(fl + term)
+    size = Q(d.choice([2, 4, 8]))
+    y = z + d.choice([Q(0), Q(1, 8)])
+    if sum(map(abs, terms), Q(0)) > size:
+        return rounded_thrice(d)
+    reach = size * d.choice([Q(1, 2), Q(1), Q(1)])
+    numbers = {"y": y, "z": z, "fl": fl, "e": abs(z - y), "M": size}
+    return {**numbers, "r": half_ulp(reach), "r_reach": reach}, fl - y
+
+
+def known_operand(d: Draw) -> World:
+    """An operand that is off by more than the limit may be an infinity."""
+    f, z = d.choice([Q(1), Q(16)]), d.real()
+    fl = nearest(z) if f == 1 else Q(1000)
+    return {"z": z, "fl": fl, "f": f, "limit": Q(8), "e": half_ulp(abs(z))}, fl - z
+
+
+WORLDS: dict[str, Callable[[Draw], World]] = {
+    "roots-apart": roots_apart,
+    "reciprocal-root": reciprocal,
+    "over-sigma": over_sigma,
+    "normalized": normalized,
+    "folded-scale": folded_scale,
+    "folded": folded,
+    "rounded-thrice": rounded_thrice,
+    "known-operand": known_operand,
+}
+
+
+@pytest.mark.parametrize("lemma", normalizing.LEMMAS, ids=lambda m: m.name)
+def test_computations_are_as_these_lemmas_assume(lemma: Lemma) -> None:
+    assert_met(lemma.name, WORLDS[lemma.name])
