@@ -248,7 +248,7 @@ def test_a_function_is_off_by_what_its_accuracy_allows(
     middle = round_array(rng.normal(0, 1, CASES) * 2.0 ** rng.integers(-9, 2, CASES), FORMAT)
     y = Interval(middle - rng.choice([0.0, LEAST, 0.25], CASES), middle)
     plain = Rounder(FORMAT, exact=False, flush_results=False, flush_operands=False)
-    bound = function_error(replace(plain, flush_results=flushes), accuracy, y)
+    bound = function_error(replace(plain, flush_results=flushes), accuracy, y).bound
     for exact in (y.lo, y.hi):
         allowed = np.full(CASES, np.inf)
         if accuracy.ulps is not None:
