@@ -10,7 +10,15 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from operator_checks import Described, Example, exact_values, example, graph_of, points
+from operator_checks import (
+    Described,
+    Example,
+    check_bounds,
+    exact_values,
+    example,
+    graph_of,
+    points,
+)
 
 from encoders.contract.presets import SEQUENTIAL
 from encoders.families.smooth import _known
@@ -115,3 +123,14 @@ def test_zero_points_of_a_stored_left_factor_are_those_of_its_rows() -> None:
         read = found["q"] - 100
         expected = (left.astype(object) - zeros.astype(object)[:, None]) @ read
         assert np.array_equal(found["y"], expected)
+
+
+def test_a_stored_number_is_cast_as_the_runtime_casts_it() -> None:
+    """Flushed on its way too, if it is subnormal in the shorter type."""
+    nodes: tuple[Described, ...] = (
+        ("Cast", "k", "h", {"to": 10}),
+        ("Cast", "h", "c", {"to": 1}),
+        ("Add", "x c", "y", {}),
+    )
+    stored = np.array([1e-6, 3.3e-6, 0.3], np.float32)
+    assert check_bounds(Example("cast", nodes, {"x": (3,)}, {"k": stored}), count=4) > 0.5
