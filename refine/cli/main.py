@@ -26,6 +26,7 @@ SUMMARIES: Mapping[str, str] = {
     "check": "Is |f_rt(x) − f_R(x)| at most E in every execution?",
     "conform": "Does a runtime honour a contract on a model?",
     "diff": "Is one model within a tolerance of another?",
+    "judge": "Which contracts can have produced the numbers of some device?",
     "lemmas": "Prove the lemma library and print it.",
     "ops": "List the operators that have a meaning here.",
     "probe": "Find out how a runtime computes a model: its contract.",

@@ -25,8 +25,10 @@ from refine.bounds.evaluated import values_at
 from refine.bounds.network import InputBox, Known, network_bounds
 from refine.options.applicable import require_applicable
 
-_SAMPLE = 512  # numbers of a tensor, below which nothing is said of their spacing
+_SAMPLE = 256  # numbers of a tensor, below which nothing is said of their spacing
+_DISTINCT = 16  # sizes, likewise
 _LEVELS = 256.0  # of 8 bits
+_NEAR = 1e-3  # relative, of a multiple
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,13 @@ class Overstep:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A contract beside the numbers: the nodes that overstep it, in order, how many nodes were
-    compared, and the largest part of its budget that a node within it uses."""
+    """A contract beside the numbers: of each node that oversteps it, in order, the worst number;
+    how many nodes were compared, and of how many others no bound is known."""
 
     contract: RuntimeContract
     oversteps: tuple[Overstep, ...]
     compared: int
     open: int
-    used: float
 
     @property
     def explains(self) -> bool:
@@ -64,17 +65,28 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Judged:
-    """All contracts beside the same numbers, those that allow less first."""
+    """All contracts beside the same numbers, those that allow less first. `grids` are tensors whose
+    numbers are few multiples of one step, as of devices that quantise to 8 bits."""
 
     graph: Graph
     judgements: tuple[Judgement, ...]
     unseen: tuple[str, ...]
-    grids: Mapping[str, int]
+    grids: tuple[str, ...]
 
     @property
     def explaining(self) -> tuple[Judgement, ...]:
         """The contracts that can have produced the numbers."""
         return tuple(j for j in self.judgements if j.explains)
+
+    @property
+    def all_but(self) -> tuple[Judgement, Node] | None:
+        """The first contract that one node alone of several oversteps, and this node."""
+        for j in self.judgements:
+            if j.explains:
+                return None
+            if len(j.oversteps) == 1 and j.compared > 1:
+                return j, j.oversteps[0].node
+        return None
 
     @property
     def everywhere(self) -> tuple[Node, ...]:
@@ -130,7 +142,6 @@ def judge(
     values = {**shown, **inputs}
     oversteps: list[list[Overstep]] = [[] for _ in contracts]
     compared, opened = [set[str]() for _ in contracts], [set[str]() for _ in contracts]
-    used = [0.0 for _ in contracts]
     unseen = []
     for step in program_of(graph).steps:
         tensors = [t for t in step.writes if t in shown and graph.types[t].dtype.is_float]
@@ -145,25 +156,18 @@ def judge(
                 continue
             for case in _cases(region, values, shown[tensor]):
                 for k, contract in enumerate(contracts):
-                    found = case.beside(contract, step.node)
-                    if found is None:
-                        opened[k].add(step.name)
-                        continue
-                    worst, share = found
-                    compared[k].add(step.name)
-                    used[k] = max(used[k], min(share, 1.0))
+                    known, worst = case.beside(contract, step.node)
+                    (compared if known else opened)[k].add(step.name)
                     if worst is not None:
                         oversteps[k].append(worst)
     judgements = tuple(
-        Judgement(c, _first_of_each(o), len(seen), len(left - seen), share)
-        for c, o, seen, left, share in zip(
-            contracts, oversteps, compared, opened, used, strict=True
-        )
+        Judgement(c, _worst_of_each(o), len(seen), len(left - seen))
+        for c, o, seen, left in zip(contracts, oversteps, compared, opened, strict=True)
     )
     return Judged(graph, judgements, tuple(unseen), _grids(graph, shown))
 
 
-def _first_of_each(found: Sequence[Overstep]) -> tuple[Overstep, ...]:
+def _worst_of_each(found: Sequence[Overstep]) -> tuple[Overstep, ...]:
     """Of each node, the worst."""
     worst: dict[str, Overstep] = {}
     for one in found:
@@ -183,8 +187,8 @@ class _Case:
     given: FloatArray
     number: int
 
-    def beside(self, contract: RuntimeContract, node: Node) -> tuple[Overstep | None, float] | None:
-        """The worst overstep, and the largest share of the budget; None where no bound is known."""
+    def beside(self, contract: RuntimeContract, node: Node) -> tuple[bool, Overstep | None]:
+        """Whether any bound is known, and the worst overstep of one."""
         graph = self.region.graph
         errors = {}
         for t, x in self.held.items():
@@ -201,27 +205,21 @@ class _Case:
             )
             share = np.where(beyond <= 0, 0.0, beyond / allowed)
         known = np.isfinite(allowed)
-        if not np.any(known):
-            return None
         outside = known & ((beyond > allowed) | ~np.isfinite(self.given))
-        share = np.where(known, share, 0.0)
         if not np.any(outside):
-            return None, float(np.max(share, initial=0.0))
+            return bool(np.any(known)), None
         times = np.where(outside, np.where(np.isnan(share), np.inf, share), 0.0)
         at = np.unravel_index(int(np.argmax(times)), times.shape)
-        return (
-            Overstep(
-                node,
-                self.region.output,
-                self.number,
-                tuple(int(i) for i in at),
-                float(self.given[at]),
-                float(self.exact.lo[at]),
-                float(self.exact.hi[at]),
-                float(allowed[at]),
-                float(times[at]),
-            ),
-            1.0,
+        return True, Overstep(
+            node,
+            self.region.output,
+            self.number,
+            index=tuple(int(i) for i in at),
+            given=float(self.given[at]),
+            low=float(self.exact.lo[at]),
+            high=float(self.exact.hi[at]),
+            allowed=float(allowed[at]),
+            times=float(times[at]),
         )
 
 
@@ -248,18 +246,15 @@ def _known(region: Region, held: Mapping[str, FloatArray]) -> Known:
     return Known(found, {})
 
 
-def _grids(graph: Graph, shown: Mapping[str, Array]) -> dict[str, int]:
-    """Tensors all of whose numbers are whole multiples of one, with how many bits these have: what
-    quantised devices give."""
-    found = {}
-    for name, array in shown.items():
-        flat = np.unique(np.abs(np.asarray(array, np.float64)))
-        flat = flat[flat > 0]
-        if array.size < _SAMPLE or len(flat) < 2 or not graph.types[name].dtype.is_float:
-            continue
-        step = float(np.min(np.diff(np.concatenate([[0.0], flat]))))
-        parts = flat / step
-        most = float(parts[-1])
-        if most <= _LEVELS and np.all(np.abs(parts - np.rint(parts)) < 1e-3 * np.maximum(parts, 1)):
-            found[name] = 8
-    return found
+def _grids(graph: Graph, shown: Mapping[str, Array]) -> tuple[str, ...]:
+    """Tensors all of whose numbers are multiples of one, up to as many as 8 bits have."""
+    return tuple(t for t, x in shown.items() if graph.types[t].dtype.is_float and _on_grid(x))
+
+
+def _on_grid(array: Array) -> bool:
+    sizes = np.unique(np.abs(np.asarray(array, np.float64)))
+    if array.size < _SAMPLE or len(sizes) < _DISTINCT or not np.isfinite(sizes[-1]):
+        return False
+    parts = sizes / np.min(np.diff(np.concatenate([[0.0], sizes[sizes > 0]])))
+    whole = np.abs(parts - np.rint(parts)) < _NEAR * np.maximum(parts, 1)
+    return bool(parts[-1] <= _LEVELS and np.all(whole))

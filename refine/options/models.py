@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -60,6 +60,14 @@ def read_as(
         return source
     handling = None if contract is None else handling_of(contract)
     return load(source, random=random, allowed=allowed, handling=handling)
+
+
+def read_for(
+    source: Path, contracts: Sequence[RuntimeContract], *, allowed: tuple[Path, ...] = ()
+) -> Graph:
+    """The graph of a file, in which nothing is computed of stored numbers that a runtime which
+    obeys one of the contracts would find otherwise."""
+    return load(source, allowed=allowed, handling=handling_of(*contracts))
 
 
 def is_file(model: Model) -> bool:
