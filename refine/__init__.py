@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Result,
         RuntimeContract,
         Verdict,
+        bench,
         bound,
         check,
         check_model,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         load,
         probe,
         replay,
+        stable,
         strengthen,
     )
 
@@ -49,6 +51,7 @@ __all__ = [
     "Result",
     "RuntimeContract",
     "Verdict",
+    "bench",
     "bound",
     "check",
     "check_model",
@@ -59,6 +62,7 @@ __all__ = [
     "load",
     "probe",
     "replay",
+    "stable",
     "strengthen",
 ]
 __version__ = "0.1.0"

@@ -26,6 +26,9 @@ from refine.claims.conforming import judged
 from refine.claims.kind import EpsilonUse
 from refine.claims.kinds.accuracy import check as check_accuracy
 from refine.claims.kinds.difference import diff as check_difference
+from refine.claims.many.answers import Decisions, Rows
+from refine.claims.many.asking import listed, stability
+from refine.claims.many.stability import BUDGET as STABLE_BUDGET
 from refine.claims.options import Options
 from refine.claims.outputs.strengthening import Strengthening, require_other
 from refine.claims.python_values import (
@@ -58,10 +61,12 @@ from refine.options.applicable import require_applicable
 from refine.options.contract_choice import contract_for
 from refine.options.contract_file import write_contract
 from refine.options.keywords import (
+    BenchKeywords,
     BoundKeywords,
     CheckKeywords,
     DiffKeywords,
     PathText,
+    StableKeywords,
     StrengthenKeywords,
     given,
     sentences,
@@ -94,6 +99,7 @@ __all__ = [
     "Result",
     "RuntimeContract",
     "Verdict",
+    "bench",
     "bound",
     "check",
     "check_model",
@@ -104,6 +110,7 @@ __all__ = [
     "load",
     "probe",
     "replay",
+    "stable",
     "strengthen",
 ]
 
@@ -224,6 +231,32 @@ def strengthen(
     if text is not None:
         write_text(place, text)
     return result
+
+
+@with_keywords(StableKeywords, {"radius": "0", "budget": STABLE_BUDGET})
+def stable(model: Model, data: object, **options: Unpack[StableKeywords]) -> Decisions:
+    """Which decisions of a data set no allowed execution changes.
+
+    `data` is a file of points (.npz, .npy), a mapping from input names to arrays, or an array where
+    there is one input, points along the first axis. The result is true where all are stable; it has
+    `stable` (how many), `flips`, and each decision in order. `spec` is another model, whose labels
+    count; flips are saved where `counterexamples` says so.
+
+    >>> import numpy as np
+    >>> refine.stable("examples/zoo/claim-float16-margin/right.onnx", np.array([[4.5], [7.0]]))
+    2 of 2 decisions cannot change, 0 flip, 0 are undecided
+    """
+    return stability(model, data, given("stable", StableKeywords, options))
+
+
+@with_keywords(BenchKeywords, {"resume": False, "budget": None})
+def bench(instances: PathText, **options: Unpack[BenchKeywords]) -> Rows:
+    """Settle the properties of a list of instances for what runs, as `refine bench` does.
+
+    The result is true where all are verified; it has each row in order. `json` is written after
+    each instance, and `resume` keeps the answers that it has.
+    """
+    return listed(instances, given("bench", BenchKeywords, options))
 
 
 @sentences

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from refine.axioms.foundations import (
     OF_RANGES,
     foundations_of,
 )
-from refine.axioms.permit import KEYS
+from refine.axioms.permit import ASSUMPTIONS, KEYS
 from refine.cli.main import run
 from refine.lemmas.library import library
 from refine.process.late import nothing_proved
@@ -39,6 +40,8 @@ source = "a look"
 [evidence.fma]
 kind = "proved"
 """
+
+CLAIMS = Path(__file__).resolve().parents[1] / "refine" / "claims"
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +221,12 @@ def test_what_is_listed_is_permitted(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["evidence = ['hearsay']", "solvers = 'z3'", "solver = []", "= 1", "lemmas = [1]"]
+    "text",
+    [
+        *("evidence = ['hearsay']", "solvers = 'z3'", "solver = []", "= 1", "lemmas = [1]"),
+        *("assumptions = ['grahp']", "solvers = ['yices']", "lemmas = ['relu-relaxtion']"),
+        "evaluations = ['exact']",
+    ],
 )
 def test_a_wrong_permit_is_one_sentence(
     folder: Path, text: str, capsys: pytest.CaptureFixture[str]
@@ -228,6 +236,23 @@ def test_a_wrong_permit_is_one_sentence(
     said = capsys.readouterr().err
     assert said.startswith("refine: ")
     assert said.count("\n") == 1
+
+
+def test_every_assumption_has_a_word() -> None:
+    """Whatever the source assumes can be named in a permit."""
+    every = "".join(p.read_text(encoding="utf-8") for p in sorted(CLAIMS.rglob("*.py")))
+    named = set(re.findall(r'Assumption\(\s*"([^"]+)"', every))
+    assert "trusted-margins" in named
+    assert named <= set(ASSUMPTIONS)
+
+
+def test_a_word_that_is_nearly_one_is_recognised(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "lemmas = ['relu-relaxtion']"
+    arguments = ["axioms", str(folder / "verified.json"), "--permit", permit(folder, text)]
+    assert run(arguments) is ExitCode.INPUT_ERROR
+    assert "did you mean relu-relaxation?" in capsys.readouterr().err
 
 
 def undecided(d: dict[str, Any]) -> str:

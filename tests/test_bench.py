@@ -13,6 +13,7 @@ import pytest
 from onnx import helper
 from small_models import save
 
+import refine
 from onnx_import.errors import ModelError
 from refine.claims.many.benching import Bench, Row, Standing, exit_code_of, kept_rows
 from refine.claims.many.instances import read_instances
@@ -139,3 +140,35 @@ def test_what_is_no_list_is_refused_in_a_sentence(folder: Path) -> None:
             read(folder / name)
     assert run(["bench", "empty.csv"]) is ExitCode.INPUT_ERROR
     assert run(["bench", "none.csv", "--resume"]) is ExitCode.INPUT_ERROR
+
+
+def test_words_over_the_columns_are_no_instance(folder: Path) -> None:
+    model(folder / "m.onnx")
+    unsafe_above(folder / "p.vnnlib", 3.5)
+    (folder / "l.csv").write_text("onnx,vnnlib,timeout\nm.onnx,p.vnnlib,60\n")
+    (instance,) = read_instances(folder / "l.csv")
+    assert instance.name == "m p"
+    (folder / "l.csv").write_text("onnx,vnnlib\nm.onnx,p.vnnlib\n")
+    assert [i.name for i in read_instances(folder / "l.csv", 60.0)] == ["m p"]
+    (folder / "network").write_bytes(b"")  # a file of that name is an instance
+    (folder / "l.csv").write_text("network,property,soon\nm.onnx,p.vnnlib,60\n")
+    assert len(read_instances(folder / "l.csv")) == 2
+
+
+def test_in_python(folder: Path) -> None:
+    model(folder / "m.onnx")
+    for name, level in (("out", 3.5), ("in", 2.5)):
+        unsafe_above(folder / f"{name}.vnnlib", level)
+    (folder / "l.csv").write_text("m.onnx,out.vnnlib,60\nm.onnx,in.vnnlib,60\n")
+    usual: dict[str, Any] = {"conform": False, "z3": "none", "workers": 1}
+    rows = refine.bench("l.csv", json="a.json", counterexamples="kept", **usual)
+    assert not rows
+    assert [row.standing for row in rows] == [Standing.VERIFIED, Standing.VIOLATED]
+    assert repr(rows) == "1 verified, 1 violated"
+    assert Path("a.json").read_text() == rows.to_json()
+    assert Path("kept").is_dir()
+    again = refine.bench("l.csv", json="a.json", resume=True, counterexamples="kept", **usual)
+    assert again.to_json() == rows.to_json()
+    for wrong in ({"resume": True}, {"z3": "most"}, {"nothing": 1}):
+        with pytest.raises(ModelError):
+            refine.bench("l.csv", **wrong)

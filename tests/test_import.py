@@ -15,6 +15,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from refused_models import REFUSED
+from small_models import save as save_small
 
 from onnx_import import load
 from onnx_import.errors import ModelError, UnsupportedModel, shorten
@@ -851,3 +852,19 @@ def test_types_and_constants_of_real_models_equal_onnxruntime(path: Path) -> Non
 @pytest.mark.skipif(not FILES, reason=f"no models in {MODELS}")
 def test_no_folder_of_models_is_forgotten() -> None:
     assert len(FILES) >= 100
+
+
+def test_names_that_readers_make_give_way_to_those_of_the_file(tmp_path: Path) -> None:
+    """A node of constants alone is given an operand that is computed, and masks are named: under
+    names with an @ that a file may have, too."""
+    for live, name in (("w@n", "a"), ("t", "n@w"), ("w@n", "n@w"), ("t@finite", "sm@Where")):
+        nodes = [
+            helper.make_node("Add", ["x", "v"], [live], name),
+            helper.make_node("Exp", ["w"], ["e"], "n"),
+            helper.make_node("Add", [live, "e"], ["out"], "last"),
+        ]
+        stored = {n: np.array([1.0, 2.0], np.float32) for n in ("w", "v")}
+        path = save_small(tmp_path / "m.onnx", nodes, {"x": [1, 2]}, {"out": [1, 2]}, stored)
+        graph = load(path)
+        assert len(graph.order) == 4
+        assert any(node.name == name and node.outputs == (live,) for node in graph.order)

@@ -17,6 +17,7 @@ import pytest
 import small_models
 from onnx import helper
 
+import refine
 from encoders.arithmetic.exact_fields import Rationals, fraction
 from encoders.contract.presets import PRESETS
 from gpu_check.conformance.divergence import DivergingNode, first_diverging_node
@@ -25,6 +26,7 @@ from gpu_check.runtimes.replay import NotReplayed
 from gpu_check.runtimes.runtimes import OnnxRuntime
 from gpu_check.runtimes.torch_replay import replay_on_torch
 from onnx_import import load
+from onnx_import.errors import ModelError
 from onnx_import.onnx.proto import sha256_of
 from refine.cli.main import run
 from refine.options.optimised import as_optimised
@@ -186,3 +188,22 @@ def test_what_has_no_semantics_is_refused_by_every_command(
         capsys.readouterr()
         assert run(command) is ExitCode.INPUT_ERROR
         assert "attribute 'mode' is 'cubic'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("key", "value"), [("model", None), ("eps", [1]), ("index", "x")])
+def test_a_damaged_file_is_told_in_words(tmp_path: Path, key: str, value: Any) -> None:
+    """No name of an exception; what is missing is named."""
+    document: dict[str, Any] = {
+        **{"schema": "refine-counterexample-1", "model": "m.onnx", "sha256": "", "index": [0]},
+        **{"execution": None, "output": "y", "eps": None, "inputs": "w.npz"},
+        "specification": {"execution": None, "model": "m.onnx", "sha256": ""},
+        key: value,
+    }
+    if value is None:
+        del document[key]
+    path = tmp_path / "w.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(ModelError, match="not a complete counterexample: ") as refusal:
+        refine.replay(path)
+    assert "Error" not in str(refusal.value)
+    assert value or f"it has no '{key}'" in str(refusal.value)

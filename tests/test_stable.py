@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from onnx import helper
-from small_models import save
+from small_models import mlp, save
 
+import refine
+from onnx_import.errors import ModelError
 from refine.claims.many.stability import exit_code_of
 from refine.cli.main import run
 from refine.results.verdict import ExitCode
@@ -36,6 +39,17 @@ def scores(path: Path) -> Path:
     ]
     stored = {"big": np.array([BIG]), "shift": np.array([SHIFT])}
     return save(path, nodes, {"x": [1, 1]}, {"y": [1, 2]}, stored)
+
+
+def specification(path: Path, shift: float) -> Path:
+    """x and 2x − shift, of an input with another name."""
+    nodes = [
+        helper.make_node("Add", ["given", "given"], ["c"]),
+        helper.make_node("Sub", ["c", "shift"], ["d"]),
+        helper.make_node("Concat", ["given", "d"], ["z"], axis=1),
+    ]
+    stored = {"shift": np.array([shift], np.float32)}
+    return save(path, nodes, {"given": [1, 1]}, {"z": [1, 2]}, stored)
 
 
 def label(x: np.float32) -> int:
@@ -117,3 +131,58 @@ def test_a_row_of_scores_that_is_none(folder: Path, capsys: pytest.CaptureFixtur
 
 def test_nothing_decided_is_not_stable() -> None:
     assert exit_code_of([]) is ExitCode.UNKNOWN
+
+
+def test_labels_of_another_network(folder: Path) -> None:
+    """The labels of x and 2x − 0.6: what float32 does to the model's x is a flip beside them."""
+    scores(folder / "m.onnx")
+    specification(folder / "spec.onnx", 0.6)
+    np.save(folder / "p.npy", np.array([[5.0], [0.35], [-4.0]], np.float32))
+    command = ["stable", "m.onnx", "--data", "p.npy", "--json", "s.json", *QUICK]
+    assert run([*command, "--spec", "spec.onnx"]) is ExitCode.VIOLATED
+    found = json.loads(Path("s.json").read_text())
+    assert [d["verdict"] for d in found["decisions"]] == ["verified", "violated", "verified"]
+    assert found["specification"]["path"] == "spec.onnx"
+    assert found["decisions"][1]["real"] is False
+    specification(folder / "other.onnx", 6.0)  # label 1 from 6 on
+    assert run([*command, "--spec", "other.onnx"]) is ExitCode.VIOLATED
+    found = json.loads(Path("s.json").read_text())
+    assert [d["verdict"] for d in found["decisions"]] == ["violated", "violated", "verified"]
+    assert [d["real"] for d in found["decisions"]] == [True, False, None]
+
+
+def test_a_ball_in_which_the_other_network_changes_its_mind(folder: Path) -> None:
+    """Nothing is stable there, and a flip of the model counts where the other one keeps its
+    label alone."""
+    scores(folder / "m.onnx")
+    specification(folder / "spec.onnx", 6.0)
+    points = np.array([[-4.0], [9.0], [5.9]], np.float32)
+    found = refine.stable(
+        "m.onnx", points, radius=0.5, spec="spec.onnx", contract="sequential", conform=False
+    )
+    assert [d.verdict.value for d in found] == ["verified", "verified", "violated"]
+    specification(folder / "near.onnx", 0.6)
+    found = refine.stable("m.onnx", [[0.6]], radius=0.01, spec="near.onnx", no_search=True)
+    assert [d.verdict.value for d in found] == ["unknown"]
+    model = mlp(folder / "wide.onnx", (2, 3, 2))
+    with pytest.raises(ModelError, match="has the shape"):
+        refine.stable("m.onnx", [[0.6]], spec=model)
+
+
+def test_in_python(folder: Path) -> None:
+    scores(folder / "m.onnx")
+    usual: dict[str, Any] = {"contract": "sequential", "conform": False, "workers": 1}
+    found = refine.stable("m.onnx", {"x": [[5.0], [0.35]]}, counterexamples="kept", **usual)
+    assert not found
+    assert (found.stable, len(found), len(found.flips)) == (1, 2, 1)
+    assert repr(found) == "1 of 2 decisions cannot change, 1 flips, 0 are undecided"
+    assert found.flips[0].file == "kept/flip-1.json"
+    assert json.loads(found.to_json())["flips"] == 1
+    alone = refine.stable("m.onnx", np.array([[5.0]]), first=1, output="y", json="s.json", **usual)
+    assert alone
+    assert Path("s.json").read_text() == alone.to_json()
+    for wrong in ({"first": 0}, {"output": 3}, {"radius": "x"}, {"spec": "none.onnx"}):
+        with pytest.raises(ModelError):
+            refine.stable("m.onnx", [[5.0]], **wrong)
+    with pytest.raises(ModelError, match="expected floats or integers"):
+        refine.stable("m.onnx", [["a"]])

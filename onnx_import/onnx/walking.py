@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,12 @@ class Walk:
     random_masks: list[str] = field(default_factory=list)
     folds: list[Fold] = field(default_factory=list)
     late: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def taken(self) -> set[str]:
+        """The names of nodes and tensors that the file has, and those made for others."""
+        tensors = (t for proto in self.protos.values() for t in (*proto.input, *proto.output))
+        return {*self.protos, *tensors}
 
     def over(
         self, inputs: Mapping[str, TensorType], stored: Mapping[str, Array]
@@ -101,7 +108,8 @@ class Walk:
         for part in split_into_slices(node, types, self.protos):
             value = self._folded(part, types, constants) if part is not node else None
             if value is None:
-                feeder, part = with_live_input(part, types, constants)
+                feeder, part = with_live_input(part, types, constants, self.taken)
+                self.taken.update(name for n in feeder for name in (n.name, *n.outputs))
                 nodes += [*feeder, part]
                 types.update({n.outputs[0]: types[n.inputs[0]] for n in feeder})
             else:

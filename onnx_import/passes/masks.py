@@ -19,6 +19,7 @@ import numpy.typing as npt
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, Node, TensorType
 from onnx_import.passes.fold import fold
+from onnx_import.passes.normalize import free
 from onnx_import.tensors import type_of
 
 Mask = npt.NDArray[np.bool_]
@@ -160,7 +161,7 @@ class _Work:
         return [
             replace(self._reading(node), outputs=(power,)),
             Node(
-                f"{node.name}@masked",
+                self._named(f"{node.name}@masked"),
                 "Where",
                 inputs=last,
                 outputs=node.outputs,
@@ -193,7 +194,7 @@ class _Work:
             written,
             *(
                 Node(
-                    f"{node.name}@{op}",
+                    self._named(f"{node.name}@{op}"),
                     op,
                     inputs=inputs,
                     outputs=tuple(writes),
@@ -246,9 +247,11 @@ class _Work:
         self.constants[name] = value
         return name
 
+    def _named(self, stem: str) -> str:
+        """A name for a new node."""
+        return free(stem, {node.name for node in self.nodes})
+
     def _fresh(self, stem: str, kind: TensorType) -> str:
-        name = stem if "@" in stem else f"{stem}@finite"
-        while name in self.types:
-            name += "_"
+        name = free(stem if "@" in stem else f"{stem}@finite", self.types)
         self.types[name] = kind
         return name

@@ -307,22 +307,33 @@ def split_into_slices(
     return tuple(slices)
 
 
+def free(stem: str, taken: Collection[str]) -> str:
+    """A name that begins so and is none of those taken."""
+    while stem in taken:
+        stem += "_"
+    return stem
+
+
 def with_live_input(
-    node: Node, types: Mapping[str, TensorType], constants: Mapping[str, Array]
+    node: Node,
+    types: Mapping[str, TensorType],
+    constants: Mapping[str, Array],
+    taken: Collection[str],
 ) -> tuple[tuple[Node, ...], Node]:
     """A node whose inputs are all constant reads the first number among them through an Identity,
     a DequantizeLinear the integers that it scales.
 
-    Its arithmetic belongs to the run time, and this way it has an operand that is computed.
+    Its arithmetic belongs to the run time, and this way it has an operand that is computed. `taken`
+    are names of nodes and tensors that others have.
     """
     present = [t for t in node.inputs if t]
     floats = [t for t in present if t in constants and types[t].dtype.is_float]
     if not floats or len([t for t in present if t in constants]) < len(present):
         return (), node
     stored = present[0] if node.op == "DequantizeLinear" else floats[0]
-    live_name = f"{stored}@{node.name}"
+    live_name = free(f"{stored}@{node.name}", taken)
     feeder = Node(
-        f"{node.name}@{stored}",
+        free(f"{node.name}@{stored}", taken),
         "Identity",
         inputs=(stored,),
         outputs=(live_name,),

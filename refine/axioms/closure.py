@@ -24,6 +24,8 @@ class Kind(Enum):
     EVALUATION = "evaluation"
 
 
+EXACT_EVALUATION = "exact evaluation"
+"""How the error of a counterexample is found: rationals, balls, and the run's own bits."""
 _IN_BRACKETS = frozenset((Kind.SOLVER, Kind.EVALUATION))
 """Written behind what they decided."""
 

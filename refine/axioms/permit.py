@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from encoders.contract.table import EVIDENCE_WORDS
 from onnx_import.errors import ModelError
-from refine.axioms.closure import Closure, Kind, Support
+from refine.axioms.closure import EXACT_EVALUATION, Closure, Kind, Support
 from refine.common.told import told
 from refine.common.toml_file import read_toml
 from refine.common.visible import visible
+from refine.lemmas.library import library
+from refine.results.obligation import Discharger
 
 SCHEMA = "refine-permit-1"
 KEYS: Mapping[str, tuple[Kind, ...]] = MappingProxyType(
@@ -26,6 +29,12 @@ KEYS: Mapping[str, tuple[Kind, ...]] = MappingProxyType(
     }
 )
 """The keys of such a file, each a list of words, and the kinds of nodes that it is about."""
+ASSUMPTIONS = (
+    *("contract", "graph", "semantics", "inputs", "analyser", "solver", "function", "evidence"),
+    *("integers", "model", "specification", "specification's contract", "trusted-margins"),
+)
+"""The names of everything that a result may assume."""
+_MANY = 20  # words, beyond which a message does not list them
 
 
 @dataclass(frozen=True)
@@ -66,8 +75,30 @@ def read_permit(path: Path) -> Permit:
 def _words(where: str, key: str, value: Any) -> frozenset[str]:
     if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
         raise ModelError(f"{where}: {key}: a list of words is wanted, not {visible(told(value))}")
-    wrong = [word for word in value if key == "evidence" and word not in EVIDENCE_WORDS]
+    known = _known(key)
+    wrong = [word for word in value if word not in known]
     if wrong:
-        known = ", ".join(EVIDENCE_WORDS)
-        raise ModelError(f"{where}: evidence: {visible(wrong[0])}: there are {known}")
+        close = get_close_matches(wrong[0], known, n=1)
+        few = ", ".join(known) if len(known) < _MANY else "those that refine lemmas lists"
+        meant = f"did you mean {close[0]}?" if close else f"there are {few}"
+        raise ModelError(f"{where}: {key}: {visible(wrong[0])}: {meant}")
     return frozenset(value)
+
+
+def _known(key: str) -> Sequence[str]:
+    """The words that a key may have."""
+    match key:
+        case "evidence":
+            return tuple(EVIDENCE_WORDS)
+        case "assumptions":
+            return ASSUMPTIONS
+        case "solvers":
+            return ("z3",)
+        case "evaluations":
+            return (Discharger.ENCLOSURE.value, EXACT_EVALUATION)
+    return tuple(dict.fromkeys(name for lemma in library() for name in _names(lemma.name)))
+
+
+def _names(name: str) -> tuple[str, ...]:
+    """A lemma's name, and that of its family where it speaks of one format."""
+    return (name, name.partition("[")[0].strip())

@@ -11,7 +11,7 @@ from typing import Any
 from encoders.contract.table import EVIDENCE_WORDS
 from onnx_import.errors import ModelError
 from onnx_import.files import read_text
-from refine.axioms.closure import Closure, Drawing, Kind, Support, faulty
+from refine.axioms.closure import EXACT_EVALUATION, Closure, Drawing, Kind, Support, faulty
 from refine.axioms.foundations import (
     OF_EVERY_FORMAT_LEMMA,
     OF_OVERFLOW,
@@ -28,8 +28,6 @@ from refine.results.obligation import Kind as Owed
 
 _BY_Z3 = {Discharger.Z3.value, Discharger.CACHE.value}
 _EVALUATIONS = {d.value for d in Discharger} - _BY_Z3 - {Discharger.NONE.value}
-_EXACT = "exact evaluation"
-"""How the error of a counterexample is found: rationals, balls, and the run's own bits."""
 _UNDECIDED = "it was not discharged"
 
 
@@ -163,7 +161,7 @@ class _Reader:
             Kind.WITNESS, found.text("output"), f"an execution that {execution} allows", "witness"
         )
         self.drawing.put(witness, claim)
-        self.drawing.put(_evaluation(_EXACT), witness)
+        self.drawing.put(_evaluation(EXACT_EVALUATION), witness)
 
     def _bounds(self, claim: Support, versions: Mapping[str, str]) -> None:
         solver = Support(Kind.SOLVER, f"z3 {versions.get('z3-solver', '')}".strip(), "", "z3")

@@ -90,6 +90,14 @@ def answered(
     return replace(result, claimed=made)
 
 
+def read_for(model: Path | Graph, settings: Settings) -> tuple[Graph, RuntimeContract]:
+    """A model as its contract has it run, and that contract. Raises ModelError."""
+    if settings.as_optimised is not None:
+        model = _optimised(model, settings)
+    contract = _contract(settings.contract, model, settings)
+    return read_as(model, contract, allowed=settings.allow), contract
+
+
 def _specification(question: Question, spec: Path | Graph) -> Side:
     contract = EXACT
     if question.spec_contract not in (EXACT, EXACT.name):

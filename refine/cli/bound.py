@@ -13,7 +13,22 @@ from refine.cli.run_claim import run_claim
 from refine.results.verdict import ExitCode
 
 
-@click.command("bound")
+class _Bound(click.Command):
+    """The command; says what to do about an option of `check`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name != "--eps":
+                raise
+            raise click.UsageError(
+                "refine bound finds the least E that can be proved and takes no --eps; "
+                "refine check MODEL --eps E asks whether E holds"
+            ) from error
+
+
+@click.command("bound", cls=_Bound)
 @model_options
 @click.option(
     "--margin",

@@ -71,7 +71,10 @@ def check_command(
     """Is |f_rt(x) − f_R(x)| ≤ E for every x of the domain and every allowed execution?"""
     kind = claim_for(claim)
     if not eps and kind.epsilon is EpsilonUse.NEEDED:
-        raise click.MissingParameter(param_type="option", param_hint="'--eps'")
+        raise click.UsageError(
+            "say the largest error allowed with --eps E, such as --eps 1e-3; refine bound MODEL "
+            "finds the least one that can be proved"
+        )
     if eps and kind.epsilon is EpsilonUse.NONE:
         raise click.UsageError(f"--claim {kind.name} speaks of no --eps")
     return run_claim(kind, model, eps, given=given, text=claim, certificate=certificate)

@@ -5,27 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from gpu_check.common.writing import require_writable, write_text
+from refine.claims.asked import read_for
+from refine.claims.many.answers import counted
 from refine.claims.many.points import read_points
 from refine.claims.many.stability import (
+    BUDGET,
     Decision,
     Stability,
     document_of_decisions,
     every_decision,
     exit_code_of,
+    settled_for,
+    specified,
 )
 from refine.cli.answering import finish
 from refine.cli.model_options import settings_of
 from refine.cli.passed import passing
-from refine.options.contract_choice import contract_for
-from refine.options.models import read_as
-from refine.options.optimised import as_optimised
 from refine.options.options import limiting
 from refine.process.supervision import Answer, Watcher
 from refine.report.console import Reporter
@@ -33,7 +34,6 @@ from refine.results.numerals import down
 from refine.results.verdict import ExitCode, Verdict
 
 _COLUMNS = ("point", "answer", "margin", "over the reals", "")
-_BUDGET = 2.0  # seconds
 
 
 @passing
@@ -48,13 +48,19 @@ _BUDGET = 2.0  # seconds
 )
 @click.option("--radius", default="0", show_default=True, metavar="R", help="Balls around points.")
 @click.option("--clip", metavar="LO..HI", help="Intersect the balls with this range.")
+@click.option(
+    "--spec",
+    type=click.Path(path_type=Path),
+    metavar="OTHER",
+    help="The network whose labels count, read over the reals, in place of MODEL.",
+)
 @click.option("--output", metavar="NAME", help="The row of scores, or the label, if several are.")
 @click.option("--first", type=click.IntRange(min=1), metavar="N", help="Only the first N points.")
 @limiting
 @click.option(
     "--budget",
     type=click.FloatRange(min=0),
-    default=_BUDGET,
+    default=BUDGET,
     show_default=True,
     metavar="SECONDS",
     help="How long to improve the bounds of a point that is not settled at once.",
@@ -72,6 +78,7 @@ def stable_command(
     data: Path,
     radius: str,
     clip: str | None,
+    spec: Path | None,
     output: str | None,
     first: int | None,
     timeout: float | None,
@@ -84,7 +91,13 @@ def stable_command(
     """How many decisions of a data set can no allowed execution change?
 
     The decision is the largest of a row of scores (the first of equals), or the label that the
-    model gives; each point has its own, that of the real network. Flips are kept and replayed.
+    model gives; each point has its own, that of the real network. Flips are kept and replayed. With
+    --spec, OTHER says what is right: a decision is stable where every execution of MODEL decides in
+    the whole ball as the real OTHER does.
+
+    \b
+    refine stable net.onnx --data test.npz
+    refine stable net_fp16.onnx --data test.npz --spec net.onnx --as-optimised none
 
     Exit code 0 if every decision is stable, 1 if a flip is found, 3 if some are undecided.
     """
@@ -98,12 +111,7 @@ def stable_command(
     settings = settings_of(passed, None, budget)
     folder = counterexamples or Path(f"{model.stem}-flips")
     with reporter.progress("reading the model") as progress:
-        if settings.as_optimised is not None:
-            model = as_optimised(model, settings.as_optimised, settings.allow)
-        contract = contract_for(
-            passed["contract"], settings.format, settings.subnormals, model, settings.allow
-        )
-        graph = read_as(model, contract, allowed=settings.allow)
+        graph, contract = read_for(model, settings)
         points = read_points(data, graph, contract.format_of)
         if watcher is not None:
             watcher.read()
@@ -112,25 +120,26 @@ def stable_command(
             limit = start + timeout
         asked = Stability(
             graph,
-            replace(settings, contract=contract, format=None, subnormals=None, as_optimised=None),
-            "argmax" if output is None else f"argmax:{output}",
+            settled_for(settings, contract),
+            output or "",
             points,
             radius,
             clip,
             folder,
             limit,
+            None if spec is None else specified(spec, graph, settings.allow),
         )
         total = len(points) if first is None else min(first, len(points))
 
         def tell(found: Sequence[Decision]) -> None:
-            progress.tell(f"point {len(found) + 1} of {total}; {_counts(found, total)}")
+            progress.tell(f"point {len(found) + 1} of {total}; {counted(found, total)}")
             if watcher is not None and watcher.limit is not None:
                 document = document_of_decisions(asked, found) if json_path else ""
                 code = exit_code_of(found)
                 quiet_ones = (ExitCode.VERIFIED, ExitCode.UNKNOWN)
                 late = ExitCode.TIME_OUT if code in quiet_ones else code
                 watcher.tell(
-                    Answer(late.value, f"{_counts(found, total)}; out of time\n", document)
+                    Answer(late.value, f"{counted(found, total)}; out of time\n", document)
                 )
 
         folder.mkdir(exist_ok=True)
@@ -146,7 +155,7 @@ def stable_command(
     if json_path == "-":
         reporter.text(document)
     elif quiet:
-        reporter.lines([_counts(found, total)])
+        reporter.lines([counted(found, total)])
     else:
         open_ones = [
             _cells(d)
@@ -157,16 +166,9 @@ def stable_command(
         late = "; out of time" if any(d.code is ExitCode.TIME_OUT for d in found) else ""
         again = f"; run a flip again: refine replay FILE.json --model {model}"
         kept = again if any(d.file for d in found) else ""
-        answer = f"{_counts(found, total)}{_least(found)}{rounded}{late}{kept}"
+        answer = f"{counted(found, total)}{_least(found)}{rounded}{late}{kept}"
         reporter.table(f"{model.name}, {data.name}", _COLUMNS, open_ones, answer)
     return exit_code_of(found)
-
-
-def _counts(found: Sequence[Decision], total: int) -> str:
-    stable = sum(d.code is ExitCode.VERIFIED for d in found)
-    flips = sum(d.verdict is Verdict.VIOLATED for d in found)
-    left = total - stable - flips
-    return f"{stable} of {total} decisions cannot change, {flips} flip, {left} are undecided"
 
 
 def _least(found: Sequence[Decision]) -> str:

@@ -157,7 +157,7 @@ def _completed(options: DomainOptions, around: Around) -> DomainOptions:
     for name in ("radius", "clip"):
         value = getattr(around, name)
         if value is not None:
-            texts[name] = _text_of_range(value) if name == "clip" else _exact_text(value)
+            texts[name] = range_text(value) if name == "clip" else exact_text(value)
     if around.round_inputs:
         options = replace(options, round_inputs=True)
     return _changed(options, texts)
@@ -167,14 +167,15 @@ def _changed(options: DomainOptions, changes: dict[str, Any]) -> DomainOptions:
     return replace(options, **changes)
 
 
-def _text_of_range(value: object) -> str:
+def range_text(value: object) -> str:
+    """`LO..HI`, of a pair of numbers or of that text. Raises DomainError for anything else."""
     if isinstance(value, str):
         return value
     lo, hi = _pair(value, "clip=")
-    return f"{_exact_text(lo)}..{_exact_text(hi)}"
+    return f"{exact_text(lo)}..{exact_text(hi)}"
 
 
-def _exact_text(value: object) -> str:
+def exact_text(value: object) -> str:
     """A number as a decimal that is exactly it. Raises DomainError where there is none."""
     exact = _number(value, "a bound")
     twos, rest = 0, exact.denominator
@@ -246,7 +247,7 @@ def _bounds_of(
     source = f"radius {radius} around {name}={shown}"
     if around.clip is None:
         return ball, source
-    limit = range_of(_text_of_range(around.clip))
+    limit = range_of(range_text(around.clip))
     cut = [Bounds(max(b.lo, limit.lo), min(b.hi, limit.hi)) for b in ball]
     for k, bounds in enumerate(cut):
         if bounds.empty:

@@ -94,7 +94,8 @@ def _literal(
     if len(terms) > 1:
         names = " and ".join(list(terms)[:2])
         raise DomainError(
-            f"'{text_of(formula)}' ties {names} together; each X_i needs bounds of its own"
+            f"'{text_of(formula)}' ties {names} together, and a domain is a union of boxes: each "
+            "X_i needs bounds of its own. Left out, the file has a larger domain, which may do"
         )
     (name, factor), *_ = terms.items()
     bound = bound_of(factor, difference[1])

@@ -39,6 +39,30 @@ class RunKeywords(TypedDict, total=False):
     allow: PathText | Sequence[PathText]
 
 
+class ManyKeywords(RunKeywords, total=False):
+    """Those that `stable` and `bench` share."""
+
+    search: float | None
+    no_search: bool
+    counterexamples: PathText | None
+
+
+class StableKeywords(ManyKeywords, total=False):
+    """Those of `stable`."""
+
+    radius: object
+    clip: object
+    output: str | None
+    first: int | None
+    spec: object
+
+
+class BenchKeywords(ManyKeywords, total=False):
+    """Those of `bench`."""
+
+    resume: bool
+
+
 class StrengthenKeywords(RunKeywords, total=False):
     """Those of `strengthen`."""
 

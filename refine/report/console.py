@@ -19,6 +19,7 @@ from encoders.operator import Operator
 from gpu_check.conformance.divergence import DivergingNode
 from onnx_import.graph import DType, Graph
 from refine.common.complaints import complain
+from refine.common.exact import show
 from refine.common.visible import visible
 from refine.report.sections import (
     COLUMNS_SHOWN,
@@ -236,7 +237,8 @@ class Reporter:
         where = " at" if witness.reached is None else ", with values of"
         table = plain_table(f"counterexample{where} output element {element}")
         between = "|f_rt − f_R|" if witness.spec_execution is None else "|impl − spec|"
-        for title in ("execution", "value", f"exact error {between}"):
+        third = f"exact error {between}" if witness.reached is None else "slack"
+        for title in ("execution", "value", third):
             table.add_column(title, overflow="fold")
         if epsilon is not None:
             table.add_column("above eps")
@@ -253,20 +255,19 @@ class Reporter:
         row(
             meant,
             shown_real(witness),
-            "",
+            "" if reached is None else _signed(reached.real_slack),
             None,
             _reaches(reached, None if reached is None else reached.real),
         )
-        for name, value, error, within in (
-            (done, witness.value, witness.error, None if reached is None else reached.within),
-            *(
-                (r.runtime, r.value, r.error, r.within)
-                for r in witness.replays
-                if isinstance(r, Execution)
-            ),
+        ran = [r for r in witness.replays if isinstance(r, Execution)]
+        ours = None if reached is None else (reached.within, reached.slack)
+        for name, value, error, within, slack in (
+            (done, witness.value, witness.error, *(ours or (None, None))),
+            *((r.runtime, r.value, r.error, r.within, r.slack) for r in ran),
         ):
             shown = _reaches(reached, within)
-            row(name, repr(value), show_error(error), violates(error, epsilon), shown)
+            third = show_error(error) if reached is None else _signed(slack)
+            row(name, repr(value), third, violates(error, epsilon), shown)
         self._out.print(table)
         self._lines(
             [("", f"{r.runtime}: {r.why}") for r in witness.replays if isinstance(r, Refusal)]
@@ -362,6 +363,11 @@ def _abandon_output() -> None:
     """What is still buffered goes nowhere, so that leaving does not fail."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _signed(slack: Fraction | None) -> str:
+    """A slack in few digits: at most 0 in the unsafe set."""
+    return "" if slack is None else show(slack, 6)
 
 
 def _reaches(reached: Reached | None, within: bool | None) -> str | None:

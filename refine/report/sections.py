@@ -274,7 +274,13 @@ def shown_reach(witness: Witness) -> list[tuple[str, str]]:
     reached = witness.reached
     if reached is None:
         return []
-    lines = [("[bold]unsafe[/]", str(reached.unsafe))]
+    lines = [
+        ("[bold]unsafe[/]", str(reached.unsafe)),
+        (
+            "",
+            "slack: left side minus right side, of several rows the largest: at most 0 in it",
+        ),
+    ]
     if reached.within and reached.real is False:
         lines.append(("", "the real network does not reach it here: rounding alone leads there"))
     elif reached.within and reached.real:

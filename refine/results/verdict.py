@@ -64,12 +64,14 @@ class ErrorEnclosure:
 @dataclass(frozen=True)
 class Execution:
     """What one runtime gave on the witness at the witnessed output element; `within` says whether
-    its outputs lie in the unsafe set, where a property is claimed."""
+    its outputs lie in the unsafe set, where a property is claimed, and `slack` how far they are
+    from it."""
 
     runtime: str
     value: float
     error: ErrorEnclosure
     within: bool | None = None
+    slack: Fraction | None = None
 
     def confirms(self, epsilon: Fraction) -> bool:
         """This runtime's own error is above ε too, or its value is not finite; where a property is
@@ -97,8 +99,8 @@ class Reached:
 
     `unsafe` is the conjunction that the outputs lie in, or are nearest to; `slack` is
     the largest left side minus right side of its rows. `within` says that they lie in it; `real`
-    whether those of the real network do, None where that cannot be told. `outputs` are all outputs
-    of the execution.
+    whether those of the real network do, None where that cannot be told, and `real_slack` is theirs
+    at most. `outputs` are all outputs of the execution.
     """
 
     unsafe: Conjunction
@@ -106,6 +108,7 @@ class Reached:
     within: bool
     real: bool | None
     outputs: Mapping[str, Array]
+    real_slack: Fraction | None = None
 
 
 @dataclass(frozen=True)

@@ -189,8 +189,7 @@ def load_witness(
         spec_model = None if other is None else _text(other["model"])
         spec_sha256 = None if other is None else _text(other["sha256"])
     except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
-        why = shorten(f"{type(error).__name__}: {error}")
-        raise ModelError(f"{path}: not a complete counterexample ({why})") from error
+        raise ModelError(f"{path}: not a complete counterexample: {_wrong(error)}") from error
     found = _found(model, trusted.model, path, trusted.allowed, "--model")
     rows = graph_of if batch is None else partial(graph_of, batch=batch)
     reader = partial(rows, handling=handling_of(execution))
@@ -224,19 +223,29 @@ def _unsafe(document: Any, graph: Graph, path: Path) -> Property | None:
     try:
         return unsafe_of_document(document, graph, _ratio)
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        why = shorten(f"{type(error).__name__}: {error}")
-        raise ModelError(f"{path}: not a complete unsafe set ({why})") from error
+        raise ModelError(f"{path}: not a complete unsafe set: {_wrong(error)}") from error
+
+
+class _Unlike(ValueError):
+    """Something that no counterexample has; the message is for people."""
+
+
+def _wrong(error: Exception) -> str:
+    """What is wrong with a file, in words."""
+    if isinstance(error, KeyError) and error.args:
+        return f"it has no '{shorten(str(error.args[0]))}'"
+    return str(error) if isinstance(error, _Unlike) else "a value in it is of another kind"
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError("a text is missing")
+        raise _Unlike("a text is missing")
     return value
 
 
 def _natural(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
-        raise ValueError("index holds something other than natural numbers")
+        raise _Unlike("index holds something other than natural numbers")
     return value
 
 
@@ -273,13 +282,13 @@ def _epsilon(text: str | None) -> Fraction | None:
     if text is None:
         return None
     if not re.fullmatch(r"[0-9]+(/[0-9]+)?", text):
-        raise ValueError("eps is not a ratio of integers")
+        raise _Unlike("eps is not a ratio of integers")
     return Fraction(text)
 
 
 def _ratio(text: str) -> Fraction:
     if not re.fullmatch(r"-?[0-9]+(/[0-9]+)?", text):
-        raise ValueError("a real input is not a ratio of integers")
+        raise _Unlike("a real input is not a ratio of integers")
     return Fraction(text)
 
 
@@ -298,7 +307,7 @@ def _claim(value: Any) -> tuple[str | None, Mapping[str, object]]:
 def _rows(value: Any) -> int | None:
     if value is None or (type(value) is int and 2 <= value < 2**31):
         return value
-    raise ValueError("batch is no number of rows")
+    raise _Unlike("batch is no number of rows")
 
 
 def _document(path: Path) -> Mapping[str, Any]:

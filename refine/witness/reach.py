@@ -51,21 +51,25 @@ def reached_at(graph: Graph, unsafe: Property, candidate: Candidate) -> Witness:
             within=bool(within),
             real=reached_over_reals(graph, unsafe, candidate.real_inputs),
             outputs=outputs,
+            real_slack=_slack(shown, real_inputs, _enclosures(graph, candidate.real_inputs)),
         ),
     )
 
 
-def lies_within(
+def standing_of(
     graph: Graph,
     unsafe: Property,
     real_inputs: Mapping[str, Array],
     outputs: Mapping[str, Array],
-) -> bool:
-    """Do outputs lie in the unsafe set? Those that are not finite do not."""
+) -> tuple[bool, Fraction | None]:
+    """Do outputs lie in the unsafe set, and what is their slack to the nearest conjunction? Those
+    that are not finite do not, and have none."""
     if _not_finite(graph, outputs) is not None:
-        return False
+        return False, None
     x, y = _flat(graph.inputs, real_inputs), _flat(graph.outputs, outputs)
-    return any(part.holds(x, y) for part in unsafe.unsafe)
+    values = [RealValue(v, v) for v in y]
+    slacks = [s for part in unsafe.unsafe if (s := _slack(part, x, values)) is not None]
+    return any(part.holds(x, y) for part in unsafe.unsafe), min(slacks, default=None)
 
 
 def reached_over_reals(

@@ -22,7 +22,7 @@ from refine.domain.properties import Property
 from refine.pair.pair import Pair
 from refine.results.verdict import ErrorEnclosure, Execution, Refusal, Witness
 from refine.search.evaluation import Candidate
-from refine.witness.reach import lies_within, reached_at
+from refine.witness.reach import reached_at, standing_of
 from refine.witness.witness import (
     computed_outputs,
     confirm,
@@ -47,8 +47,8 @@ def replays(
                 if t in outcome.outputs
             }
             if len(arrays) == len(graph.outputs):
-                within = lies_within(graph, unsafe, witness.real_inputs, arrays)
-                judged = replace(judged, within=within)
+                within, slack = standing_of(graph, unsafe, witness.real_inputs, arrays)
+                judged = replace(judged, within=within, slack=slack)
         found.append(judged)
     return tuple(found)
 

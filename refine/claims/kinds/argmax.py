@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-import numpy as np
-
 from onnx_import.graph import Graph
 from refine.claims.claim import Words
 from refine.claims.kind import Asked, ClaimKind, EpsilonUse
-from refine.claims.outputs.labels import labelled, other_labels
+from refine.claims.outputs.labels import chosen, label_at, other_labels
 from refine.claims.unsafe import kept_out, reached_again
 from refine.domain.box import Box
 from refine.domain.domain import elements_before
 from refine.domain.properties import Conjunction, Property, Row
 from refine.results.verdict import Result
-from refine.witness.witness import real_outputs
 
 _NAME = "argmax"
 _WORDS = Words(
@@ -23,14 +20,15 @@ _WORDS = Words(
     broken="an input of the domain has another label in an allowed execution, decided exactly",
     open="it is not shown that the label stays the same",
 )
-_NAMING = "name one, as --claim argmax:NAME or, of stable, --output NAME"
+_NAMING = "name one, as --claim argmax:NAME or argmax:NAME[LABEL] or, of stable, --output NAME"
 
 
 def _settled(asked: Asked) -> Result:
     graph = asked.side.graph
-    found = labelled(graph, asked.text.partition(":")[2].strip(), _NAMING)
+    found, label = chosen(graph, asked.text.partition(":")[2].strip(), _NAMING)
     wide = found.widened(graph)
-    label = _label(wide, found.scores, asked.domain.boxes[0])
+    if label is None:
+        label = _label(wide, found.scores, asked.domain.boxes[0])
     unsafe = other_labels(wide, found.scores, label, found.lost(graph, asked.side.contract))
     statement = f"the largest of '{found.scores}' is element {label}, over the reals and as it runs"
     if found.label is None:
@@ -51,11 +49,7 @@ def _labels_apart(graph: Graph, output: str, label: int) -> Property:
 def _label(graph: Graph, output: str, box: Box) -> int:
     """That of the real network in the middle of a box."""
     middle = {n: box.nearest(n, 0.5 * lo + 0.5 * box.hi[n]) for n, lo in box.lo.items()}
-    scores = [
-        -np.inf if value is None else float(value.lo)
-        for value in real_outputs(graph, box.real_point(middle))[output]
-    ]
-    return int(np.argmax(scores))
+    return label_at(graph, output, box.real_point(middle))
 
 
 CLAIMS = (

@@ -6,20 +6,19 @@ execution, whoever proved it of the real network.
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from encoders.numbers.enclosure import FloatArray
-from onnx_import.errors import ModelError, shorten
+from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 from refine.bounds.row_errors import ROWS, RowErrors
 from refine.claims.assumptions import assumptions_of
 from refine.claims.claim import Claim, Words, require_semantics
 from refine.claims.kind import Asked, ClaimKind
-from refine.claims.outputs.labels import Labelled, labelled, other_labels
+from refine.claims.outputs.labels import Labelled, chosen, other_labels
 from refine.claims.settle import settle
 from refine.common.clock import Clock
 from refine.common.rounding import float_up
@@ -30,7 +29,6 @@ from refine.results.verdict import Result
 _NAME = "margin"
 _NAMING = "name one, as margin:NAME or margin:NAME[LABEL]"
 _MOST_PAIRS = 4096
-_INDEXED = re.compile(r"(.*)\[\s*([0-9]+)\s*\]", re.DOTALL)
 _WORDS = Words(
     holds="every obligation is discharged and the error of the margin is at most eps",
     broken="an input of the domain has a margin with an error above eps, evaluated exactly",
@@ -88,23 +86,14 @@ def _settled(asked: Asked) -> Result:
 
 def _between(graph: Graph, text: str) -> _Asked:
     """`LABEL`, `NAME`, `NAME[LABEL]` or nothing. Raises ModelError."""
-    name, label = text, None
-    if text.isdecimal() and text.isascii():
-        name, label = "", text
-    elif (found := _INDEXED.fullmatch(text)) is not None and text not in graph.outputs:
-        name, label = found[1].strip(), found[2]
-    row = labelled(graph, name, _NAMING)
+    row, label = chosen(graph, text, _NAMING)
     size = graph.types[row.scores].size
-    if label is not None and (len(label) > len(str(size)) or int(label) >= size):
-        raise ModelError(
-            f"there is no label {shorten(label)}: '{row.scores}' has labels 0 to {size - 1}"
-        )
     if label is None and size * (size - 1) > _MOST_PAIRS:
         raise ModelError(
             f"'{row.scores}' has {size} labels, too many for the margin between every two: name "
             f"one, as margin:0"
         )
-    return _Asked(row, None if label is None else int(label))
+    return _Asked(row, label)
 
 
 def _statement(between: _Asked) -> str:

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import math
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,8 @@ class Instance:
 def read_instances(path: Path, seconds: float | None = None) -> tuple[Instance, ...]:
     """The rows of a list; `seconds` in place of those that it states.
 
-    A row that is not as it should be says so itself. Raises ModelError for what is no list, or an
+    A first row of words over the columns is passed over; one that is not as it should be says so
+    itself. Raises ModelError for what is no list, or an
     empty one.
     """
     try:
@@ -63,7 +65,15 @@ def read_instances(path: Path, seconds: float | None = None) -> tuple[Instance, 
         raise ModelError(f"{path}: holds no instances; a row is MODEL,PROPERTY,SECONDS")
     if len(numbered) > _MOST_ROWS:
         raise ModelError(f"{path}: holds more than {_MOST_ROWS} instances")
+    if _is_header(path.parent, numbered[0][1]) and len(numbered) > 1:
+        numbered = numbered[1:]
     return tuple(_instance(path.parent, row, n, seconds) for n, row in numbered)
+
+
+def _is_header(folder: Path, row: list[str]) -> bool:
+    """Words over the columns, such as `onnx,vnnlib,timeout`: no numbers, and no files."""
+    plain = all(re.fullmatch(r"[A-Za-z][\w ()]*", cell) for cell in row)
+    return plain and not any(_there(folder / cell).exists() for cell in row)
 
 
 def unpacked(path: Path, into: Path) -> Path:

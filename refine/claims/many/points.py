@@ -30,6 +30,10 @@ class Points:
     def __len__(self) -> int:
         return min(len(v) for v in self.values.values())
 
+    def at(self, number: int) -> dict[str, FloatArray]:
+        """One point, elements in a row."""
+        return {name: rows[number] for name, rows in self.values.items()}
+
     def domain(
         self,
         graph: Graph,
@@ -64,7 +68,16 @@ def read_points(path: Path, graph: Graph, fmt_of: Callable[[DType], FloatFormat]
 
     Raises ModelError for arrays that do not fit, and for numbers that are not finite.
     """
-    stored = stored_arrays(path)
+    return points_of(stored_arrays(path), str(path), graph, fmt_of)
+
+
+def points_of(
+    stored: Stored | Mapping[str, Stored],
+    path: str,
+    graph: Graph,
+    fmt_of: Callable[[DType], FloatFormat],
+) -> Points:
+    """`read_points` of arrays; `path` says where they are from."""
     if isinstance(stored, Stored):
         given: Mapping[str, Stored] = {"": stored}
     else:
@@ -89,10 +102,10 @@ def read_points(path: Path, graph: Graph, fmt_of: Callable[[DType], FloatFormat]
     counts = {len(v) for v in values.values()}
     if len(counts) != 1 or counts == {0}:
         raise ModelError(f"{path} holds no points, or not as many of each input")
-    return Points(values, str(path), rounded)
+    return Points(values, path, rounded)
 
 
-def _numbers(stored: Stored, graph: Graph, name: str, path: Path) -> FloatArray:
+def _numbers(stored: Stored, graph: Graph, name: str, path: str) -> FloatArray:
     """As (points, elements)."""
     shape = graph.types[name].shape
     if stored.dtype.kind not in "fiu" or stored.dtype.itemsize > 8:

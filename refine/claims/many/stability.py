@@ -8,22 +8,34 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.presets import EXACT
+from encoders.numbers.formats import BINARY64
 from onnx_import.errors import ModelError
-from onnx_import.graph import Graph
+from onnx_import.graph import Array, Graph
 from refine.claims.asked import Question, answered
 from refine.claims.many.points import Points
+from refine.claims.outputs.labels import Labelled, chosen, has_label, label_at
 from refine.claims.registry import claim_for
+from refine.domain.box import FloatArray
+from refine.options.models import read_as
 from refine.options.settings import Settings
 from refine.results.numerals import plain_number
 from refine.results.verdict import Execution, ExitCode, Result, Tolerance, Verdict
 from refine.witness.file import save_witness
 
 SCHEMA = "refine-stable-1"
+BUDGET = 2.0  # seconds for each point
+NAMING = "name one, as --output NAME"
+_NOT_KEPT = "it is not shown that the specification keeps its label in the ball"
+_THERE_TOO = "where another label was found, the specification has another one, too"
 
 
 @dataclass(frozen=True)
@@ -46,19 +58,58 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class Specification:
+    """The network whose real labels count: `graph`, read over the reals, and which of its inputs
+    each of the model's is."""
+
+    graph: Graph
+    inputs: Mapping[str, str]
+
+    def label(self, point: Mapping[str, FloatArray]) -> int:
+        """That of an input of the model."""
+        graph = self._row.widened(self.graph)
+        return label_at(graph, self._row.scores, self._named(point))
+
+    def _named(self, point: Mapping[str, Array]) -> dict[str, FloatArray]:
+        shapes = {ours: self.graph.types[theirs].shape for ours, theirs in self.inputs.items()}
+        return {
+            self.inputs[n]: np.asarray(v, np.float64).reshape(shapes[n]) for n, v in point.items()
+        }
+
+    def renamed(self, points: Points) -> Points:
+        """The points as inputs of the specification."""
+        return replace(points, values={self.inputs[n]: v for n, v in points.values.items()})
+
+    @property
+    def _row(self) -> Labelled:
+        return chosen(self.graph, "", NAMING)[0]
+
+    def claim(self, label: int) -> str:
+        """That its label is this one."""
+        return f"argmax:{self._row.label or self._row.scores}[{label}]"
+
+    def has(self, label: int, point: Mapping[str, Array]) -> bool:
+        """Is this surely the label of an input of the model?"""
+        graph = self._row.widened(self.graph)
+        return has_label(graph, self._row.scores, self._named(point), label)
+
+
+@dataclass(frozen=True)
 class Stability:
-    """What is asked: a graph whose contract `settings` holds, read; `text` the claim; a ball of
-    `radius` around each point, within `clip`; flips are kept in `folder`. `until` is when the time
-    is over, on the monotonic clock."""
+    """What is asked: a graph whose contract `settings` holds, read; `output` names its row of
+    scores, or its label, where there are several; a ball of `radius` around each point, within
+    `clip`; flips are kept in `folder`, None: nowhere. `until` is when the time is over, on the
+    monotonic clock. `spec` is the network whose labels count, where that is another one."""
 
     graph: Graph
     settings: Settings
-    text: str
+    output: str
     points: Points
     radius: str
     clip: str | None
-    folder: Path
+    folder: Path | None
     until: float | None = None
+    spec: Specification | None = None
 
     def decided(self, number: int) -> Decision:
         """One point. Raises ModelError for a model without labels, or a ball without numbers."""
@@ -69,17 +120,44 @@ class Stability:
                 why = "the time limit was reached"
                 return Decision(number, ExitCode.TIME_OUT, Verdict.UNKNOWN, why)
             settings = replace(settings, timeout=left)
+        if self.spec is None:
+            text = f"argmax:{self.output}" if self.output else "argmax"
+            return self._decision(number, self._asked(self.graph, number, text, settings))
+        row = chosen(self.graph, self.output, NAMING)[0]
+        label = self.spec.label(self.points.at(number))
+        text = f"argmax:{row.label or row.scores}[{label}]"
+        result = self._asked(self.graph, number, text, settings)
+        if result.verdict is Verdict.VERIFIED:
+            theirs = self._asked(self.spec.graph, number, self.spec.claim(label), settings)
+            if theirs.verdict is not Verdict.VERIFIED:
+                result = replace(
+                    result, verdict=Verdict.UNKNOWN, timed_out=theirs.timed_out, reason=_NOT_KEPT
+                )
+        if result.witness is not None and not self.spec.has(label, result.witness.inputs):
+            result = replace(result, verdict=Verdict.UNKNOWN, witness=None, reason=_THERE_TOO)
+        return self._decision(number, result)
+
+    def _asked(self, graph: Graph, number: int, text: str, settings: Settings) -> Result:
+        """What a claim about a point's ball comes to; of the specification, over the reals."""
+        ours = graph is self.graph
+        if not ours:
+            settings = replace(settings, contract=EXACT, no_search=True, search=None, conform=False)
+        points = self.points if ours or self.spec is None else self.spec.renamed(self.points)
         question = Question(
-            claim=claim_for(self.text),
-            model=self.graph,
-            domain=lambda graph, contract: self.points.domain(
-                graph, number, self.radius, self.clip, contract.format_of
+            claim=claim_for(text),
+            model=graph,
+            domain=lambda graph, contract: points.domain(
+                graph,
+                number,
+                self.radius,
+                self.clip,
+                contract.format_of if ours else lambda kind: BINARY64,
             ),
             tolerance=lambda graph: Tolerance(),
             settings=settings,
-            text=self.text,
+            text=text,
         )
-        return self._decision(number, answered(question))
+        return answered(question)
 
     def _decision(self, number: int, result: Result) -> Decision:
         margins, witness = result.margins or (), result.witness
@@ -100,6 +178,8 @@ class Stability:
             real=None if witness.reached is None else witness.reached.real,
             confirmed=tuple(r.runtime for r in ran),
         )
+        if self.folder is None:
+            return found
         place = self.folder / f"flip-{number}.json"
         try:
             save_witness(replace(result, witness_file=place), place)
@@ -107,6 +187,36 @@ class Stability:
             reason = f"{found.reason}; the flip is not saved: {error.strerror or error}"
             return replace(found, reason=reason)
         return replace(found, file=str(place))
+
+
+def settled_for(settings: Settings, contract: RuntimeContract) -> Settings:
+    """The settings of a model that has been read under a contract."""
+    return replace(settings, contract=contract, format=None, subnormals=None, as_optimised=None)
+
+
+def specified(spec: Path | Graph, model: Graph, allowed: tuple[Path, ...] = ()) -> Specification:
+    """The network whose labels count, beside a model. Inputs correspond by name, else in order.
+
+    Raises ModelError for one that cannot be read, or has other inputs.
+    """
+    graph = read_as(spec, EXACT, allowed=allowed)
+    ours, theirs = model.inputs, graph.inputs
+    if len(ours) != len(theirs):
+        raise ModelError(f"the specification has {len(theirs)} inputs, and the model {len(ours)}")
+    same = set(ours) == set(theirs)
+    pairs = dict(zip(ours, ours if same else theirs, strict=True))
+    for one, other in pairs.items():
+        shapes = [
+            [n for n in graph_.types[name].shape if n != 1]
+            for graph_, name in ((model, one), (graph, other))
+        ]
+        if shapes[0] != shapes[1]:
+            raise ModelError(
+                f"the specification's input '{other}' has the shape "
+                f"{list(graph.types[other].shape)}, the model's '{one}' "
+                f"{list(model.types[one].shape)}"
+            )
+    return Specification(graph, pairs)
 
 
 def every_decision(
@@ -142,9 +252,10 @@ def document_of_decisions(asked: Stability, decisions: Sequence[Decision]) -> st
     contract = asked.settings.contract
     made = {
         "schema": SCHEMA,
-        "model": {"path": str(asked.graph.source), "sha256": asked.graph.sha256},
+        "model": _model(asked.graph),
         "data": asked.points.source,
         "contract": contract if isinstance(contract, str) else contract.name,
+        "specification": None if asked.spec is None else _model(asked.spec.graph),
         "radius": asked.radius,
         "points": len(asked.points),
         "rounded": asked.points.rounded,
@@ -153,6 +264,10 @@ def document_of_decisions(asked: Stability, decisions: Sequence[Decision]) -> st
         "decisions": [_plain(d) for d in decisions],
     }
     return json.dumps(made, indent=2, allow_nan=False) + "\n"
+
+
+def _model(graph: Graph) -> dict[str, str | None]:
+    return {"path": str(graph.source), "sha256": graph.sha256}
 
 
 def _plain(decision: Decision) -> dict[str, Any]:

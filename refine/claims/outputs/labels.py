@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+
+import numpy as np
 
 from encoders.contract.contract import RuntimeContract
 from encoders.program import program_of
 from encoders.traits import Discontinuity
 from onnx_import.errors import ModelError, shorten
-from onnx_import.graph import Graph
+from onnx_import.graph import Array, Graph
 from refine.domain.domain import elements_before
 from refine.domain.properties import Conjunction, Property, Row
+from refine.witness.witness import real_outputs
 
 _NOTHING = Fraction(0)
+_INDEXED = re.compile(r"(.*)\[\s*([0-9]+)\s*\]", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,40 @@ def labelled(graph: Graph, named: str, way: str) -> Labelled:
             f"{which}; the model has {names}{f': {way}' if all_rows else ''}"
         )
     return rows[0]
+
+
+def chosen(graph: Graph, text: str, way: str) -> tuple[Labelled, int | None]:
+    """The row that a text names, and the label, where it names one: `LABEL`, `NAME`, `NAME[LABEL]`
+    or nothing. Raises ModelError."""
+    name, label = text, None
+    if text.isdecimal() and text.isascii():
+        name, label = "", text
+    elif (found := _INDEXED.fullmatch(text)) is not None and text not in graph.outputs:
+        name, label = found[1].strip(), found[2]
+    row = labelled(graph, name, way)
+    size = graph.types[row.scores].size
+    if label is not None and (len(label) > len(str(size)) or int(label) >= size):
+        raise ModelError(
+            f"there is no label {shorten(label)}: '{row.scores}' has labels 0 to {size - 1}"
+        )
+    return row, None if label is None else int(label)
+
+
+def label_at(graph: Graph, scores: str, inputs: Mapping[str, Array]) -> int:
+    """The label of the real network on one input; `scores` is one of its outputs."""
+    every = real_outputs(graph, inputs)[scores]
+    return int(np.argmax([-np.inf if value is None else float(value.lo) for value in every]))
+
+
+def has_label(graph: Graph, scores: str, inputs: Mapping[str, Array], label: int) -> bool:
+    """Is this surely the label of the real network on one input?"""
+    every = real_outputs(graph, inputs)[scores]
+    mine = every[label]
+    return mine is not None and all(
+        other is not None and (other.hi < mine.lo or (i > label and other.hi <= mine.lo))
+        for i, other in enumerate(every)
+        if i != label
+    )
 
 
 def _is_row(graph: Graph, tensor: str) -> bool:
