@@ -20,6 +20,7 @@ from refine.process.supervision import Watcher
 from refine.results.answers import ExitCode
 
 SUMMARIES: Mapping[str, str] = {
+    "advise": "A first look at a model: one page, with the commands that give it.",
     "axioms": "What does the verdict of a result rest on?",
     "bench": "Settle the properties of a list of instances.",
     "bound": "The best bound on |f_rt(x) − f_R(x)| that can be proved.",

@@ -34,6 +34,11 @@ def as_optimised(model: Path, level: str | None, allowed: tuple[Path, ...] = ())
     target = Path(f"{model.stem}.{level}.onnx")
     if target.exists() and target.resolve() == model.resolve():
         raise ModelError(f"{model}: this file is what --as-optimised {level} would write")
+    return optimised_into(model, level, target, allowed)
+
+
+def optimised_into(model: Path, level: str, target: Path, allowed: tuple[Path, ...] = ()) -> Path:
+    """As `as_optimised`, written to `target`, which is returned."""
     read_proto(model, allowed)  # onnxruntime would open whatever it names
     with TemporaryDirectory() as folder:
         made = Path(folder) / "optimised.onnx"

@@ -1,0 +1,197 @@
+"""`refine advise`: one page about a model, for somebody who asks for the first time."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gpu_check.common.writing import require_writable, write_text
+from refine.cli.answering import finish
+from refine.everyday.advising import Advice, advised
+from refine.options.options import allowing, limiting
+from refine.process.supervision import Watcher
+from refine.report.console import Reporter
+from refine.results.document import versions
+from refine.results.numerals import down, plain_number, up
+from refine.results.verdict import ExitCode
+
+SCHEMA = "refine-advice-1"
+_LABEL = 11  # width of the column of labels
+
+
+@click.command("advise")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--inputs",
+    "samples",
+    type=click.Path(path_type=Path),
+    metavar="FILE.npz",
+    help="Samples of the inputs: arrays by input, points along the first axis.",
+)
+@click.option("--json", "json_path", metavar="FILE", help="Write the answer; - for stdout.")
+@limiting
+@allowing
+def advise_command(
+    *,
+    model: Path,
+    samples: Path | None,
+    json_path: str | None,
+    timeout: float | None,
+    allowed: tuple[Path, ...],
+) -> ExitCode:
+    """A first look at a model: contract, domain, bound, tolerance, labels, the dearest nodes.
+
+    The contract is the one that allows least of those that fit the model's types and that the
+    runtime of this machine was not seen to leave; the domain is read off the samples. Each answer
+    comes with the command that gives it.
+
+    \b
+    refine advise net.onnx
+    refine advise net.onnx --inputs samples.npz
+
+    Exit code 0 if the bound is proved, 3 if none is.
+    """
+    if json_path not in (None, "-"):
+        require_writable(Path(str(json_path)))
+    reporter = Reporter(silent=json_path == "-")
+    watcher: Watcher | None = click.get_current_context().obj
+    with reporter.progress("reading the model") as progress:
+        found = advised(model, samples, allowed=allowed, timeout=timeout, tell=progress.tell)
+    finish(watcher)
+    rows = list(answers(found))
+    document = json.dumps(document_of_advice(found, rows), indent=2, allow_nan=False) + "\n"
+    if json_path == "-":
+        reporter.text(document)
+    else:
+        if json_path is not None:
+            write_text(Path(json_path), document)
+        reporter.lines(_page(rows))
+    return ExitCode.VERIFIED if math.isfinite(found.result.bound) else ExitCode.UNKNOWN
+
+
+Row = tuple[str, str, str]
+"""What is answered, the answer, and the command that gives it."""
+
+
+def answers(found: Advice) -> Iterator[Row]:
+    """The answers, in the order in which they are asked."""
+    result, setting = found.result, found.setting
+    domain = tuple(f"--input={text}" for text in found.domain)
+    bound = up(result.bound, 3)
+    seen = ""
+    if result.worst_found is not None:
+        seen = f"; the largest error that was found is {down(result.worst_found, 3)}"
+    if math.isfinite(result.bound):
+        said = f"every output is within {bound} of its real value over the domain{seen}"
+    else:
+        said = f"no bound is known over the domain: {_first_open(found)}"
+    yield "bound", said, found.command("bound", *domain)
+    yield from _tolerance(found)
+    yield from _labels(found)
+    yield "contract", _contract(found), found.conforming
+    yield "domain", _domain(found), ""
+    operators = Counter(n.op for n in setting.graph.order)
+    listed = ", ".join(f"{n} {op}" for op, n in operators.most_common(6))
+    yield "model", f"{setting.graph.parameters} parameters: {listed}", ""
+    for node in found.dearest:
+        without = up(result.bound * (1.0 - node.share), 3)
+        yield (
+            "dearest",
+            f"{100 * node.share:.0f} % of the bound hangs on '{node.name}' ({node.op}), without "
+            f"which it would be about {without}",
+            "",
+        )
+    if found.dearest:
+        yield "", "each layer with its own rounding and its share", found.command("bound", *domain)
+
+
+def _tolerance(found: Advice) -> Iterator[Row]:
+    if found.at_samples is None:
+        over = tuple(f"--input={text}" for text in found.domain)
+        said = "for a unit test: its atol at the test's own input; over the whole domain now"
+        yield "tolerance", said, found.command("tolerance", *over)
+        return
+    atol = ", ".join(f"{t} atol={v!r}" for t, v in found.at_samples.largest.items())
+    count = len(found.at_samples.parts)
+    said = f"for a unit test beside the real values, at {count} of the samples: {atol}"
+    yield "tolerance", said, found.command("tolerance", "--inputs", str(found.samples))
+
+
+def _labels(found: Advice) -> Iterator[Row]:
+    for label in found.labels:
+        said = (
+            f"of '{label.output}': at {label.stable} of {label.points} samples no execution "
+            "changes which score is the largest"
+        )
+        more = ("--output", label.output) if len(found.result.graph.outputs) > 1 else ()
+        yield "labels", said, found.command("stable", "--data", str(found.samples), *more)
+
+
+def _contract(found: Advice) -> str:
+    setting = found.setting
+    text = " ".join(setting.options) or f"--contract {setting.contract.name}, the default"
+    if setting.level is None:
+        text += " (of the graph as written; --as-optimised all reads what a session makes of it)"
+    seen = setting.conduct
+    if seen is None:
+        return f"{text}; no runtime here was looked at"
+    if seen.honours is None:
+        return f"{text}; {seen.runtime} was not compared: {seen.text}"
+    held = "keeps to it" if seen.honours else "does NOT keep to it"
+    return f"{text}; {seen.runtime} {held} on {seen.inputs} inputs: {seen.text}"
+
+
+def _domain(found: Advice) -> str:
+    text = ", ".join(found.domain) or "the ranges that the model states"
+    if found.assumed:
+        return f"{text}, a guess: --inputs with samples reads it off these"
+    return f"{text}, read off the samples" if found.samples is not None else text
+
+
+def _first_open(found: Advice) -> str:
+    for node in found.result.nodes:
+        owed = [o for o in node.obligations if not o.discharged]
+        if owed or not math.isfinite(node.error):
+            why = next((o.goal for o in owed), "its error is not bounded")
+            return f"from node '{node.name}' ({node.op}) on: {why}"
+    return found.result.reason
+
+
+def _page(rows: list[Row]) -> Iterator[str]:
+    last = ""
+    for label, said, command in rows:
+        yield f"{label if label != last else '':{_LABEL}}{said}"
+        if command:
+            yield f"{'':{_LABEL}}  $ {command}"
+        last = label
+
+
+def document_of_advice(found: Advice, rows: list[Row]) -> dict[str, Any]:
+    """The answer as JSON values."""
+    result, setting = found.result, found.setting
+    return {
+        "schema": SCHEMA,
+        "model": str(found.model),
+        "options": list(setting.options),
+        "contract": setting.contract.name,
+        "honoured": None if setting.conduct is None else setting.conduct.honours,
+        "domain": list(found.domain),
+        "assumed": found.assumed,
+        "bound": plain_number(result.bound),
+        "bound_hex": float(result.bound).hex(),
+        "atol": None
+        if found.at_samples is None
+        else {t: plain_number(v) for t, v in found.at_samples.largest.items()},
+        "labels": [
+            {"output": x.output, "stable": x.stable, "points": x.points} for x in found.labels
+        ],
+        "dearest": [{"name": n.name, "op": n.op, "share": n.share} for n in found.dearest],
+        "answers": [{"of": of, "answer": said, "command": command} for of, said, command in rows],
+        "versions": versions(),
+    }

@@ -1,0 +1,225 @@
+"""A first look at a model: the contract that its types and the runtime here ask for, a domain read
+off samples, a bound, a tolerance, which labels are stable, and which nodes cost most."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.presets import IEEE_ANY, PRESETS
+from encoders.numbers.enclosure import FloatArray, add_up
+from onnx_import import is_onnx
+from onnx_import.errors import ModelError
+from onnx_import.graph import DType, Graph
+from refine.claims.conduct import conduct_on, inputs_of
+from refine.claims.kinds.accuracy import check
+from refine.claims.options import Options
+from refine.domain.domain import DomainOptions, read_domain
+from refine.everyday.points import Given, given_in
+from refine.everyday.tolerances import Tolerances, dearest, tolerances
+from refine.lemmas.cache import default_directory
+from refine.options.models import read_as
+from refine.options.optimised import optimised_into
+from refine.results.verdict import Conduct, NodeReport, Result, Tolerance
+
+_ASSUMED = "-1..1"  # where nothing is said of the inputs
+_DIGITS = 3  # of the ends of a domain that is read off samples
+_MOST_POINTS = 8  # samples whose tolerance is proved
+_BUDGET = 5.0  # seconds for the bound over the domain
+_SHORT = (DType.FLOAT16, DType.BFLOAT16)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A contract, what of the file is read under it (after onnxruntime optimised it so far, where
+    a `level` says so), and what the runtime here did beside it."""
+
+    level: str | None
+    contract: RuntimeContract
+    graph: Graph
+    conduct: Conduct | None
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """As a user writes it on the command line."""
+        optimised = () if self.level is None else ("--as-optimised", self.level)
+        default = self.contract.name == IEEE_ANY.name
+        return optimised if default else (*optimised, "--contract", self.contract.name)
+
+
+@dataclass(frozen=True)
+class Label:
+    """Of how many samples no execution changes which score of an output is the largest."""
+
+    output: str
+    stable: int
+    points: int
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What is advised of a model. `domain` is `--input` of the command line, one for each input,
+    which was `assumed` where neither samples nor the model say anything."""
+
+    model: Path
+    samples: Path | None
+    setting: Setting
+    domain: tuple[str, ...]
+    assumed: bool
+    result: Result
+    at_samples: Tolerances | None
+    labels: tuple[Label, ...]
+
+    def command(self, name: str, *more: str) -> str:
+        """A command line that asks about the model under the advised contract."""
+        return shlex.join(["refine", name, str(self.model), *more, *self.setting.options])
+
+    @property
+    def conforming(self) -> str:
+        """The command that holds the runtime here to the contract: on the file that onnxruntime
+        makes of the model, where that is what is asked about."""
+        level, file = self.setting.level, self.model
+        if level is not None:
+            file = Path(f"{file.stem}.{level}.onnx")
+        inputs = [f"--input={text}" for text in self.domain]
+        named = ["--contract", self.setting.contract.name]
+        return shlex.join(["refine", "conform", str(file), *inputs, *named])
+
+    @property
+    def dearest(self) -> list[NodeReport]:
+        """The nodes worth fixing, those that cost most."""
+        return dearest(self.result)
+
+
+def advised(
+    model: Path,
+    samples: Path | None,
+    *,
+    allowed: tuple[Path, ...] = (),
+    timeout: float | None = None,
+    tell: Callable[[str], None] = lambda stage: None,
+) -> Advice:
+    """Advice on a model file. Raises ModelError for what cannot be read or has no meaning."""
+    graph = read_as(model, allowed=allowed)
+    given = None
+    if samples is not None:
+        given = given_in(samples, graph, IEEE_ANY.format_of)
+    ranges, assumed = _domain(graph, given)
+    points = _points(graph, given, ranges)
+    setting = _setting(model, graph, points, allowed, tell)
+    graph, contract = setting.graph, setting.contract
+    tell("bounds over the domain")
+    cache = default_directory()
+    domain = read_domain(graph, DomainOptions(inputs=ranges), contract.format_of)
+    effort = Options(cross_check=None, cache=cache, budget=_BUDGET, timeout=timeout)
+    result = check(graph, domain, contract, Tolerance(), effort)
+    at_samples = None
+    if given is not None:
+        tell("tolerances at the samples")
+        few = range(min(len(given.points), _MOST_POINTS))
+        domains = [given.domain(graph, k, contract.format_of) for k in few]
+        at_samples = tolerances(graph, contract, domains, source=str(samples))
+    return Advice(
+        model,
+        samples,
+        setting,
+        ranges,
+        assumed,
+        result,
+        at_samples,
+        () if at_samples is None else tuple(_labels(at_samples)),
+    )
+
+
+def _domain(graph: Graph, given: Given | None) -> tuple[tuple[str, ...], bool]:
+    """Ranges that hold the samples, with few digits; else what the model states, else a guess."""
+    if given is None:
+        if set(graph.ranges) >= set(graph.inputs):
+            return (), False
+        return tuple(f"{name}={_ASSUMED}" for name in graph.inputs), True
+    found = []
+    for name in graph.inputs:
+        every = np.stack([p[name] for p in given.points])
+        low = _few_digits(float(np.min(every, initial=np.inf)), ROUND_FLOOR)
+        high = _few_digits(float(np.max(every, initial=-np.inf)), ROUND_CEILING)
+        found.append(f"{name}={low}..{high}")
+    return tuple(found), False
+
+
+def _few_digits(value: float, rounding: str) -> str:
+    return format(Context(_DIGITS, rounding).plus(Decimal(value)).normalize(), "f")
+
+
+def _points(graph: Graph, given: Given | None, ranges: tuple[str, ...]) -> dict[str, FloatArray]:
+    """Inputs on which the runtime is looked at, (inputs, *shape)."""
+    count = inputs_of(graph)
+    if given is not None:
+        return {t: np.stack([p[t] for p in given.points[:count]]) for t in graph.inputs}
+    box = read_domain(graph, DomainOptions(inputs=ranges), IEEE_ANY.format_of).boxes[0]
+    return box.sample(np.random.default_rng(0), count)
+
+
+def _setting(
+    model: Path,
+    graph: Graph,
+    points: Mapping[str, FloatArray],
+    allowed: tuple[Path, ...],
+    tell: Callable[[str], None],
+) -> Setting:
+    """The first contract that the runtime here was not seen to leave; the default, where it leaves
+    all."""
+    settings: list[Setting] = []
+    for level, name in _offered(graph, model):
+        tell(f"is the runtime here within {name}?")
+        contract = PRESETS[name]
+        try:
+            with TemporaryDirectory(prefix="refine-") as folder:
+                source = model
+                if level is not None:
+                    source = optimised_into(model, level, Path(folder) / model.name, allowed)
+                read = read_as(source, contract, allowed=allowed)
+                conduct = conduct_on(read, contract, points)
+        except ModelError:
+            continue
+        settings.append(Setting(level, contract, replace(read, source=model), conduct))
+        if conduct is None or conduct.honours is not False:
+            return settings[-1]
+    if not settings:
+        raise ModelError(f"{model}: no contract was found under which it has a meaning")
+    return settings[-1]
+
+
+def _offered(graph: Graph, model: Path) -> Iterator[tuple[str | None, str]]:
+    """Levels of onnxruntime's optimisation and presets, those that allow less first."""
+    short = any(graph.types[t].dtype in _SHORT for n in graph.order for t in n.outputs if t)
+    if short and is_onnx(model):
+        yield "none", "ort-cpu"
+        yield "none", IEEE_ANY.name
+    if short:
+        kinds = {k.dtype for k in graph.types.values()}
+        yield None, "fp16" if DType.FLOAT16 in kinds else "bf16"
+    yield None, "ort-cpu"
+    yield None, IEEE_ANY.name
+
+
+def _labels(found: Tolerances) -> Iterator[Label]:
+    """Outputs that are rows of scores, and the samples at which one score stays the largest."""
+    for name in found.graph.outputs:
+        kind = found.graph.types[name]
+        if not kind.dtype.is_float or kind.size < 2 or kind.size != kind.shape[-1]:
+            continue
+        stable = 0
+        for part in found.parts:
+            a = next(a for a in part.allowances if a.output == name)
+            low = -add_up(-a.real.lo, a.bound).reshape(-1)
+            first = int(np.argmax(low))
+            others = np.delete(add_up(a.real.hi, a.bound).reshape(-1), first)
+            stable += bool(np.all(low[first] > others))
+        yield Label(name, stable, len(found.parts))

@@ -1,0 +1,116 @@
+"""`refine advise`: what a newcomer is told, and that the commands do what they say."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+from small_models import mlp, save
+
+from refine.cli.main import run
+from refine.everyday import advising
+from refine.everyday.advising import advised
+from refine.results.verdict import ExitCode
+
+USERS = Path(__file__).resolve().parents[2] / "shared" / "cases" / "user"
+
+
+@pytest.fixture(autouse=True)
+def briefly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(advising, "_BUDGET", 0.0)
+    monkeypatch.chdir(tmp_path)
+
+
+def told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[Any, dict[str, Any]]:
+    code = run(["advise", *arguments, "--json", "-"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def half(path: Path) -> Path:
+    """An addition and a product in float16, which onnxruntime computes in float32."""
+    nodes = [
+        helper.make_node("Add", ["x", "x"], ["a"]),
+        helper.make_node("Div", ["a", "x2"], ["d"]),
+        helper.make_node("MatMul", ["d", "w"], ["y"]),
+    ]
+    rng = np.random.default_rng(0)
+    held = {"w": rng.normal(0, 1, (8, 3)).astype(np.float16), "x2": np.float16(3)}
+    made = onnx.load(save(path, nodes, {"x": [1, 8]}, {"y": [1, 3]}, held))
+    for side in (*made.graph.input, *made.graph.output):
+        side.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    onnx.save(made, path)
+    return path
+
+
+def test_a_newcomer_is_told_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(mlp(tmp_path / "m.onnx", widths=(4, 16, 3)))
+    x = np.random.default_rng(0).uniform(-0.517, 0.723, (30, 4)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    code, found = told([path, "--inputs", str(tmp_path / "x.npz")], capsys)
+    assert code == ExitCode.VERIFIED
+    assert found["options"] == ["--contract", "ort-cpu"]
+    assert found["honoured"] is True
+    (text,) = found["domain"]
+    low, _, high = text.removeprefix("x=").partition("..")
+    assert -0.52 <= float(low) <= x.min()
+    assert x.max() <= float(high) <= 0.73
+    assert 0 < found["atol"]["y"] < found["bound"] < 1e-4
+    (label,) = found["labels"]
+    assert label["points"] == 8
+    assert len(found["dearest"]) == 3
+    assert run(["advise", path]) == ExitCode.VERIFIED
+    page = capsys.readouterr().out
+    assert page.startswith("bound")
+    assert "a guess: --inputs with samples reads it off these" in page
+
+
+@pytest.mark.parametrize("make", [lambda p: mlp(p, widths=(8, 16, 3)), half])
+def test_every_command_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Any) -> None:
+    path = str(make(tmp_path / "m.onnx"))
+    kind = np.float16 if make is half else np.float32
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).uniform(1, 2, (2, 8)).astype(kind))
+    _, found = told([path, "--inputs", str(tmp_path / "x.npz")], capsys)
+    if make is half:
+        assert found["options"][:2] == ["--as-optimised", "none"]
+        assert found["honoured"] is True
+    commands = [a["command"] for a in found["answers"] if a["command"]]
+    assert {shlex.split(c)[1] for c in commands} == {"bound", "tolerance", "stable", "conform"}
+    for command in dict.fromkeys(commands):
+        code = run(shlex.split(command)[1:])
+        assert code in (ExitCode.VERIFIED, ExitCode.UNKNOWN), command
+        if "bound" in command:
+            said = capsys.readouterr().out
+            assert "does NOT honour" not in said
+
+
+CASES = {
+    "mlp": ["--contract", "ort-cpu"],
+    "mlp_fp16": ["--as-optimised", "none", "--contract", "ort-cpu"],
+    "cnn": ["--contract", "ort-cpu"],
+    "cnn_int8_qdq": ["--contract", "ort-cpu"],
+}
+
+
+@pytest.mark.skipif(not USERS.exists(), reason="../shared is not here")
+@pytest.mark.parametrize("case", CASES)
+def test_models_of_first_users(case: str) -> None:
+    found = advised(USERS / f"{case}.onnx", None)
+    assert list(found.setting.options) == CASES[case]
+    assert found.setting.conduct is not None
+    assert found.setting.conduct.honours is True
+    assert np.isfinite(found.result.bound)
+
+
+def test_what_is_not_bounded_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nodes = [helper.make_node("Log", ["x"], ["y"], "falling")]
+    path = str(save(tmp_path / "m.onnx", nodes, {"x": [2]}, {"y": [2]}))
+    code, found = told([path], capsys)
+    assert code == ExitCode.UNKNOWN
+    assert found["bound"] == "inf"
+    assert "from node 'falling' (Log) on" in found["answers"][0]["answer"]
