@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import z3
+from given_radii import off_by
 from onnx import helper, numpy_helper
 
 from encoders.arithmetic.exact_fields import (
@@ -27,7 +28,6 @@ from encoders.arithmetic.values import Inputs
 from encoders.contract.contract import Contraction, Pairwise, RuntimeContract, Subnormals
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.functions.accuracy import Transcendental
-from encoders.lemmas.kernel import unchecked
 from encoders.numbers.enclosure import Interval
 from encoders.operator import site_of
 from encoders.registry import lookup
@@ -326,7 +326,7 @@ def _check_node(
     ranges = [Interval(lo[n], hi[n]) for n in names]
     errors = [error[n] for n in names]
     values = operator.values(site, ranges)
-    differences = operator.differences(site, ranges, [unchecked(e) for e in errors])
+    differences = operator.differences(site, ranges, [off_by(e) for e in errors])
 
     def run(given: Mapping[str, Any]) -> Any:
         arguments: list[Any] = []

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import small_models
 import z3
+from given_radii import off_by
 from small_models import settled
 
-from encoders.lemmas.kernel import apply, unchecked
+from encoders.lemmas.kernel import apply
 from encoders.lemmas.rounding import ROUNDED
 from encoders.lemmas.sums import SUM_ANY_ORDER
 from refine.lemmas.library import dump_smt2
@@ -57,9 +58,7 @@ def test_each_is_written_and_a_solver_agrees(
 @pytest.mark.parametrize("changed", ["E", "r_reach", "bound"])
 def test_other_numbers_are_not_believed(changed: str) -> None:
     node = apply(ROUNDED, M=1.25, P=1.0, u=2.0**-24, least=2.0**-126, tiny=0.0)
-    radius = apply(
-        SUM_ANY_ORDER, T=1.0, E=0.2, m=100.0, r=node, lost=0.0, p=unchecked(np.zeros(()))
-    )
+    radius = apply(SUM_ANY_ORDER, T=1.0, E=0.2, m=100.0, r=node, lost=0.0, p=off_by(np.zeros(())))
     record = replace(radius.record, premises=())
     names = [p.name for p in SUM_ANY_ORDER.read]
     numbers = tuple(1e-9 if n == changed else v for n, v in zip(names, record.numbers, strict=True))

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from given_radii import off_by
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_architecture import ROOT, files, tree_of
@@ -21,13 +22,14 @@ from encoders.lemmas import kernel
 from encoders.lemmas.arrays import Frame, Reading
 from encoders.lemmas.combining import ERROR_SUM, EXACT
 from encoders.lemmas.exact import Exact
-from encoders.lemmas.kernel import Radius, Rounding, apply, exactly_zero, nothing_known, unchecked
+from encoders.lemmas.kernel import Radius, Rounding, apply, exactly_zero, nothing_known
 from encoders.lemmas.lemma import Lemma
 from encoders.lemmas.library import LEMMAS
 from encoders.lemmas.rounding import ROUNDED
 from encoders.lemmas.sums import ANY_ORDER_LINEAR, SUM_ANY_ORDER
 from encoders.lemmas.terms import (
     AtMost,
+    Below,
     Formula,
     Parameter,
     PowerOfTwo,
@@ -35,6 +37,7 @@ from encoders.lemmas.terms import (
     larger,
     magnitude,
     number,
+    parameters,
     smaller,
     term,
     text,
@@ -50,7 +53,8 @@ NUMBERS = st.one_of(
 
 
 def met(lemma: Lemma, numbers: dict[str, float]) -> dict[str, float]:
-    """The numbers, changed so that hypotheses which ask for a large enough parameter get it."""
+    """The numbers, changed so that hypotheses which ask for a large enough parameter get it, and
+    others for smaller ones."""
     for formula in lemma.hypotheses:
         match formula:
             case AtMost(left, Parameter(name=name)):
@@ -60,6 +64,14 @@ def met(lemma: Lemma, numbers: dict[str, float]) -> dict[str, float]:
             case PowerOfTwo(Parameter(name=name)):
                 largest = max(v for v in numbers.values() if v < np.inf)
                 numbers = {**numbers, name: 2.0 ** np.ceil(np.log2(max(largest, 1e-30)))}
+            case AtMost(left, right) | Below(left, right):
+                with np.errstate(all="ignore"):
+                    holds = bool(read(numbers).surely(formula))
+                smaller_ones = {p.name for p in parameters(left)} - {
+                    p.name for p in parameters(right)
+                }
+                if not holds:
+                    numbers = {**numbers, **dict.fromkeys(smaller_ones, 0.0)}
     return numbers
 
 
@@ -171,7 +183,7 @@ def rounded(size: Any, power: Any) -> Rounding:
 
 def in_any_order(terms: Any, error: Any, node: Rounding, **other: Any) -> Radius:
     numbers: dict[str, Any] = {
-        "T": 1.0, "E": error, "m": terms, "r": node, "lost": 0.0, "p": unchecked(np.zeros(()))
+        "T": 1.0, "E": error, "m": terms, "r": node, "lost": 0.0, "p": off_by(np.zeros(()))
     }  # fmt: skip
     return apply(SUM_ANY_ORDER, **{**numbers, **other})
 
@@ -215,7 +227,7 @@ def test_half_an_ulp_needs_its_power_of_two(power: float, size: float) -> None:
 def test_numbers_are_no_errors() -> None:
     node: Any = rounded(1.25, 1.0)
     with pytest.raises(TypeError, match="has to be a Rounding"):
-        in_any_order(1.0, 0.2, unchecked(np.zeros(())))  # type: ignore[arg-type]
+        in_any_order(1.0, 0.2, off_by(np.zeros(())))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="has to be a Radius"):
         in_any_order(1.0, 0.2, node, p=np.zeros(()))
     with pytest.raises(TypeError, match="is no error"):
@@ -246,7 +258,7 @@ def test_only_the_kernel_makes_a_radius() -> None:
 
 def test_what_is_given_may_change_later() -> None:
     held = np.array([1.0, 2.0])
-    radius = unchecked(held)
+    radius = off_by(held)
     least = radius.and_also(nothing_known((2,)))
     held[:] = -1.0
     np.testing.assert_array_equal(radius.bound, [1.0, 2.0])
@@ -255,13 +267,13 @@ def test_what_is_given_may_change_later() -> None:
 
 @pytest.mark.parametrize("value", [-1.0, np.nan, -np.inf])
 def test_no_radius_is_negative(value: float) -> None:
-    made = unchecked(np.array([1.0, value]))
+    made = off_by(np.array([1.0, value]))
     np.testing.assert_array_equal(made.bound, [1.0, np.inf])
     assert made.record.flawed == (value < 0)
 
 
 def test_moving_makes_no_numbers() -> None:
-    radius = unchecked(np.arange(6.0).reshape(2, 3))
+    radius = off_by(np.arange(6.0).reshape(2, 3))
     np.testing.assert_array_equal(radius.moved(lambda v: v.T).bound, radius.bound.T)
     np.testing.assert_array_equal(radius.moved(lambda v: v[:, [2, 0]]).bound, [[2, 0], [5, 3]])
     for made in (lambda v: v * 0.5, lambda v: -v, lambda v: v + 100.0):
@@ -278,7 +290,7 @@ def test_radii_survive_copies_and_processes() -> None:
 
 
 def test_the_record_has_the_worst_numbers() -> None:
-    radius = unchecked(np.array([[1.0, 5.0], [2.0, 0.0]])) + unchecked(np.array([1.0, 2.0]))
+    radius = off_by(np.array([[1.0, 5.0], [2.0, 0.0]])) + off_by(np.array([1.0, 2.0]))
     record = radius.record
     assert (record.numbers, record.elements) == ((5.0, 2.0), 4)
     assert 7.0 <= record.bound < 7.0 + 1e-14
@@ -296,17 +308,21 @@ def test_large_arrays_are_read_in_blocks() -> None:
     np.testing.assert_array_equal(whole[some], rounded(many[some], power[some]).bound)
 
 
-# --- who computes beside it -----------------------------------------------------------------------
+# --- who makes one -------------------------------------------------------------------------------
 
 
-def test_nobody_computes_beside_the_kernel() -> None:
-    found = [
-        file
-        for file in files()
-        for node in ast.walk(tree_of(file))
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("unchecked")
-    ]
-    assert not found
+def test_who_makes_a_radius() -> None:
+    """A lemma applied, what follows from radii by an induction or by moving, and nothing known."""
+    tree = tree_of("encoders/lemmas/kernel.py")
+    makers = {
+        f.name
+        for f in ast.walk(tree)
+        if isinstance(f, ast.FunctionDef)
+        and any(isinstance(n, ast.Name) and n.id == "_KEY" for n in ast.walk(f))
+    }
+    own = {"__init__"}  # where the key is asked for
+    following = {"_followed", "joined", "placed"}
+    assert makers - own == {"apply", "exactly_zero", "nothing_known", "_restored", *following}
 
 
 def test_nobody_else_has_the_key() -> None:

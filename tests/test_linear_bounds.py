@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from given_radii import off_by
 
-from encoders.lemmas.kernel import nothing_known, unchecked
+from encoders.lemmas.kernel import nothing_known
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Contribution, DifferenceMap, LinearBounds, SlopeChoice, ValueMap
 from encoders.relaxations.composed import (
@@ -146,7 +147,7 @@ def test_differences_of_hinges(below: float) -> None:
     for seed in range(3):
         x = ranges(seed)
         error = errors(x, seed)
-        mapped = hinge_differences(np.full(COUNT, below), x, unchecked(error))
+        mapped = hinge_differences(np.full(COUNT, below), x, off_by(error))
         check_differences(mapped, f, x, error, (0.0,))
 
 
@@ -155,7 +156,7 @@ def test_fixed_secant_slopes_of_hinges(below: float) -> None:
     """With the slope that two points have, nothing but rounding remains; elsewhere as before."""
     f, x = hinged(below), ranges(5)
     error = errors(x, 5)
-    mapped = hinge_differences(np.full(COUNT, below), x, unchecked(error))
+    mapped = hinge_differences(np.full(COUNT, below), x, off_by(error))
     assert mapped.fixed is not None
     assert mapped.unstable is not None
     c = one_each(3)
@@ -240,7 +241,7 @@ def test_piecewise_linear_functions() -> None:
         check_values(piecewise_values(f, x), exact, x, kinks)
         assert np.all(range_.lo <= range_.hi)
         error = errors(x, seed)
-        check_differences(piecewise_differences(f, x, unchecked(error)), exact, x, error, kinks)
+        check_differences(piecewise_differences(f, x, off_by(error)), exact, x, error, kinks)
 
 
 def test_mean_value_steps() -> None:
@@ -285,9 +286,9 @@ def test_compositions_and_sums() -> None:
     check_values(cut, lambda p: third(first(p)), x, (*kinks, 5.0))
     total = added_values(one, piecewise_values(capped, x))
     check_values(total, lambda p: first(p) + third(p), x, kinks)
-    steps = hinge_differences(inner, x, unchecked(error))
+    steps = hinge_differences(inner, x, off_by(error))
     check_differences(
-        added_differences(steps, piecewise_differences(capped, x, unchecked(error))),
+        added_differences(steps, piecewise_differences(capped, x, off_by(error))),
         lambda p: first(p) + third(p), x, error, kinks,
     )  # fmt: skip
     check_differences(
@@ -332,7 +333,7 @@ def test_hinges_have_the_best_of_three_secants(below: float) -> None:
     for seed in range(3):
         x = ranges(seed)
         error = errors(x, seed)
-        mapped = hinge_differences(np.full(COUNT, below), x, unchecked(error))
+        mapped = hinge_differences(np.full(COUNT, below), x, off_by(error))
         c = one_each(3)
         pulled = mapped.backward(c)
         (coefficients,) = pulled.coefficients
@@ -359,7 +360,7 @@ def test_piecewise_linear_functions_are_bounded_as_well_as_by_one_slope() -> Non
         x = ranges(seed)
         error = errors(x, seed)
         range_, bounds = piecewise_bounds(f, x)
-        mapped = piecewise_differences(f, x, unchecked(error))
+        mapped = piecewise_differences(f, x, off_by(error))
         pulled = mapped.backward(np.eye(COUNT))
         for i in range(COUNT):
             inside = points(x, i, kinks)[:-1]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from given_radii import off_by
 from operator_checks import (
     Described,
     Example,
@@ -23,7 +24,6 @@ from encoders.arithmetic.approximate_field import ApproximateReals
 from encoders.arithmetic.values import Inputs
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
-from encoders.lemmas.kernel import unchecked
 from encoders.numbers.enclosure import Interval
 from encoders.operator import site_of
 from encoders.registry import lookup
@@ -487,7 +487,7 @@ def test_steps_follow_differences_of_several_steps(case: Example) -> None:
     site, operator = site_of(graph, node), lookup(node)
     x = Interval(np.full((3, 4), -2.5), np.full((3, 4), 2.25))
     for error in (0.25, 1.5, 3.0):
-        mapped = operator.differences(site, [x], [unchecked(np.full((3, 4), error))])
+        mapped = operator.differences(site, [x], [off_by(np.full((3, 4), error))])
         first = np.eye(12)[0].reshape(3, 4)
         pulled = mapped.backward(np.stack([first, -first]))
         (c,) = pulled.coefficients

@@ -11,13 +11,13 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
+from given_radii import off_by
 from onnx import TensorProto, helper, numpy_helper
 from operator_checks import Example, box_of, check_bounds, check_runtime, graph_of
 
 from encoders.arithmetic.exact_fields import Rationals, fraction, object_array
 from encoders.arithmetic.values import Inputs
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
-from encoders.lemmas.kernel import unchecked
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Operator, Site, site_of
 from encoders.program import program_of
@@ -204,7 +204,7 @@ def _enclosed(site: Site, operator: Operator, width: float, moved: float) -> Non
     error = settle(moved * unit * draw.random(kind.shape))
     x = Interval(middle - radius, middle + radius)
     values = operator.values(site, [x])
-    differences = operator.differences(site, [x], [unchecked(error)])
+    differences = operator.differences(site, [x], [off_by(error)])
     shape = site.outputs[0].shape
     c = draw.standard_normal((3, *shape))
     pulled, apart = values.backward(c), differences.backward(c)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import small_models
+from given_radii import off_by
 from small_models import settled
 
 from encoders import program as program_module
-from encoders.lemmas.kernel import unchecked
 from encoders.numbers.radius import is_negative, is_radius, largest_radius, radius_of
 from encoders.operator import NOT_NEGATIVE, Contribution, DifferenceMap, RoundingBound
 from encoders.registry import lookup
@@ -47,23 +47,21 @@ def test_what_is_no_radius_becomes_infinite() -> None:
 
 
 def test_no_bound_of_a_node_can_be_negative() -> None:
-    bound = RoundingBound(unchecked(NUMBERS))
+    bound = RoundingBound(off_by(NUMBERS))
     np.testing.assert_array_equal(bound.radius.bound, SOUND)
     assert bound.preconditions == (NOT_NEGATIVE,)
     assert not NOT_NEGATIVE.holds
-    sound = RoundingBound(unchecked(np.zeros(2)))
-    assert NOT_NEGATIVE in replace(sound, radius=unchecked(-np.ones(2))).preconditions
+    sound = RoundingBound(off_by(np.zeros(2)))
+    assert NOT_NEGATIVE in replace(sound, radius=off_by(-np.ones(2))).preconditions
     assert not sound.preconditions
 
     def backward(c: Any) -> Contribution:
         return Contribution((c,), np.zeros(len(c)))
 
-    mapped = DifferenceMap(unchecked(NUMBERS), backward)
+    mapped = DifferenceMap(off_by(NUMBERS), backward)
     np.testing.assert_array_equal(mapped.radius.bound, SOUND)
     assert mapped.flawed
-    assert not DifferenceMap(
-        unchecked(np.array([np.nan, 1.0])), backward
-    ).flawed  # nothing is known
+    assert not DifferenceMap(off_by(np.array([np.nan, 1.0])), backward).flawed  # nothing is known
 
 
 @pytest.fixture
@@ -77,7 +75,7 @@ def _negative_rounding(patch: pytest.MonkeyPatch) -> None:
         operator = lookup(node)
 
         def rounding(*a: Any) -> RoundingBound:
-            negative = unchecked(np.full(a[0].outputs[0].shape, -1.0))
+            negative = off_by(np.full(a[0].outputs[0].shape, -1.0))
             return replace(operator.rounding(*a), radius=negative)
 
         return replace(operator, rounding=rounding)
@@ -92,7 +90,7 @@ def _negative_differences(patch: pytest.MonkeyPatch) -> None:
 
         def differences(*a: Any) -> DifferenceMap:
             mapped = operator.differences(*a)
-            return replace(mapped, radius=unchecked(np.full(mapped.radius.shape, -1.0)))
+            return replace(mapped, radius=off_by(np.full(mapped.radius.shape, -1.0)))
 
         return replace(operator, differences=differences)
 

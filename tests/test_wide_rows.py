@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 import pytest
+from given_radii import off_by
 
 from encoders.families import normalization, softmax_bounds
 from encoders.families.normalization import jacobian, normalized
@@ -15,7 +16,6 @@ from encoders.families.softmax_bounds import (
     softmax_jacobian,
     softmax_range,
 )
-from encoders.lemmas.kernel import unchecked
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import Contribution
 from encoders.relaxations.low_rank import LowRank
@@ -122,8 +122,7 @@ def test_structure_costs_softmax_nothing_and_normalisation_little(
     structured = _structured(monkeypatch, KINDS[kind], x)
     c = np.random.default_rng(seed).normal(size=(20, *x.shape))
     maps = [
-        row_differences(rows, rows, j, unchecked(error), unchecked(limit))
-        for j in (exact, structured)
+        row_differences(rows, rows, j, off_by(error), off_by(limit)) for j in (exact, structured)
     ]
     bounds = [_reached(m.backward(c), error) for m in maps]
     assert np.all(bounds[1] <= LOSS[kind] * bounds[0] * (1.0 + 1e-6))
@@ -159,7 +158,7 @@ def test_an_unbounded_slope_leaves_the_direct_bound(monkeypatch: pytest.MonkeyPa
     limit = np.full(x.shape, 4.0)
     with np.errstate(invalid="ignore"):
         error = np.full(x.shape, 1e-3)
-        mapped = row_differences(rows, rows, found, unchecked(error), unchecked(limit))
+        mapped = row_differences(rows, rows, found, off_by(error), off_by(limit))
     assert np.array_equal(mapped.radius.bound, limit)
     pulled = mapped.backward(np.eye(6)[:, None, :])
     coefficients = pulled.coefficients[0]

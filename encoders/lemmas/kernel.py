@@ -80,7 +80,7 @@ class Application:
     `numbers` follow `lemma.read`; `bound` is the largest radius, of that element. `failed` is a
     hypothesis that did not hold of some element, whose radius is +∞. `flawed` says that a radius,
     here or on the way, was negative although all hypotheses held: an error of ours. Without a lemma
-    it says that nothing is known, or names the lemmas beside which an `unchecked` bound was made.
+    it says that nothing is known, or `cited` names those that a radius of another process rests on.
     """
 
     lemma: Lemma | None
@@ -445,22 +445,6 @@ def nothing_known(shape: tuple[int, ...], besides: tuple[Application, ...] = ())
     largest = np.inf if bound.size else 0.0
     record = Application(None, (), largest, bound.size, besides)
     return Radius(_KEY, bound, record)
-
-
-def unchecked(bound: FloatArray, *cited: str, of: Sequence[Radius] = ()) -> Radius:
-    """A bound that was computed beside the lemmas that it cites, of other radii: not through the
-    kernel yet.
-
-    Which files may do so is listed in `tests/test_kernel.py`; the list only gets shorter.
-    """
-    flawed = not is_radius(bound) and bool(np.any(bound < 0.0))
-    clean = _clean(bound)
-    if clean is bound and any(bound.strides):
-        clean = bound.copy()
-    largest = max(highest(_once(clean)), 0.0)
-    premises = tuple(radius.record for radius in of)
-    record = Application(None, (), largest, clean.size, premises, None, flawed, cited)
-    return Radius(_KEY, clean, record)
 
 
 def _following(lemma: Lemma, bound: FloatArray, premises: tuple[Application, ...]) -> Application:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from encoders.lemmas.lemma import Lemma
 from encoders.lemmas.terms import (
     bound,
@@ -31,7 +33,7 @@ ROOTS_APART = Lemma(
         within(_root_hat * _root_hat - _root * _root, _e),
     ),
     error=_apart,
-    radius=_e / (2 * _rho),
+    radius=_e / _rho * Fraction(1, 2),
     rests_on=("sqrt-difference",),
     by_way_of=(
         every(_root >= _rho, _root_hat >= _rho),

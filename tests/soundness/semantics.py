@@ -16,6 +16,7 @@ import flint
 import numpy as np
 import onnxruntime
 import z3
+from given_radii import off_by
 from onnx.reference import ReferenceEvaluator
 from operator_checks import Example, graph_of, model_of
 from ort_schedule import ORT_PLAIN
@@ -34,7 +35,6 @@ from encoders.contract.contract import (
 from encoders.contract.members import members
 from encoders.contract.presets import FP16, IEEE_ANY, PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.functions.accuracy import Transcendental
-from encoders.lemmas.kernel import unchecked
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import BINARY64
 from encoders.operator import Contribution, Operator, Site, site_of
@@ -268,7 +268,7 @@ def differences_enclose(s: Stand) -> Iterator[str]:
                               for v in scale])  # fmt: skip
             shifts = _same(s, [v * rng.choice([-1.0, 1.0, 0.4], p.shape) for v, p in
                                zip(scale, points, strict=True)])  # fmt: skip
-            mapped = s.operator.differences(s.site, ranges, [unchecked(v) for v in scale])
+            mapped = s.operator.differences(s.site, ranges, [off_by(v) for v in scale])
             radius, c = exact_array(mapped.radius.bound), _functionals(s)
             pulled = mapped.backward(c)
             for i in range(SAMPLES):

@@ -13,11 +13,11 @@ from typing import Any
 import flint
 import numpy as np
 import pytest
+from given_radii import off_by
 from test_traits import FIELD, real, steps
 
 from encoders.arithmetic.exact_fields import fraction
 from encoders.functions.accuracy import Transcendental
-from encoders.lemmas.kernel import unchecked
 from encoders.numbers.enclosure import Interval
 from encoders.program import Step
 from encoders.registry import operators
@@ -80,7 +80,7 @@ def _check(step: Step, rng: np.random.Generator) -> None:
     there = run([np.asarray(exact(v) + exact(w)) for v, w in zip(x, d, strict=True)])
     moved = np.asarray(there - here, dtype=object)
     values = operator.values(site, ranges)
-    differences = operator.differences(site, ranges, [unchecked(v) for v in e])
+    differences = operator.differences(site, ranges, [off_by(v) for v in e])
     for at, low, high in zip(here.ravel(), values.range.lo.ravel(), values.range.hi.ravel(),
                              strict=True):  # fmt: skip
         assert low <= high

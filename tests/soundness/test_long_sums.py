@@ -21,13 +21,13 @@ from checking import (
     exact_values,
     input_box,
 )
+from given_radii import off_by
 from operator_checks import Example, box_of, ends, example, graph_of
 from text_networks import node
 
 from encoders.arithmetic.exact_fields import Balls
 from encoders.contract.contract import AnyOrder, Blocked, RuntimeContract, Subnormals
 from encoders.contract.presets import IEEE_ANY, PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA
-from encoders.lemmas.kernel import unchecked
 from encoders.numbers.formats import round_array, small_format
 from encoders.rounding.any_order import any_order_sum
 from encoders.rounding.rounding_bounds import Rounder
@@ -210,7 +210,7 @@ def test_any_number_of_additions_has_a_true_bound(precision: int, flushes: bool)
             here,
             sums,
             additions=counts,
-            products=unchecked(0.125 * np.ones_like(sums)),
+            products=off_by(0.125 * np.ones_like(sums)),
             steps=steps,
             clamped=0.5,
         ).bound
@@ -229,5 +229,5 @@ def test_hypotheses_are_checked_of_the_numbers(numbers: tuple[float, float, floa
     r = _toy(3, False)
     with np.errstate(all="ignore"):
         partial, additions, products = (np.array([v]) for v in numbers)
-        found = any_order_sum(r, partial, additions, unchecked(products))
+        found = any_order_sum(r, partial, additions, off_by(products))
     assert found.bound == np.inf

@@ -10,6 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from given_radii import off_by
 from operator_checks import (
     Described,
     Example,
@@ -23,7 +24,7 @@ from operator_checks import (
 from encoders.contract.presets import SEQUENTIAL
 from encoders.families.smooth import _known
 from encoders.lemmas.exponentials import LOG_MOVES
-from encoders.lemmas.kernel import apply, unchecked
+from encoders.lemmas.kernel import apply
 from encoders.lemmas.lemma import Lemma
 from encoders.lemmas.terms import bound, number, parameters, value, within
 from encoders.numbers.enclosure import Interval
@@ -41,7 +42,7 @@ ROUNDER = Rounder(TINY, exact=False, flush_results=False, flush_operands=False)
 def test_a_quotient_by_what_is_left_of_one_is_rounded_up() -> None:
     rng = np.random.default_rng(0)
     b = rng.random(300) * 0.6
-    for found, y in zip(apply(LOG_MOVES, W=unchecked(b)).bound, b, strict=True):
+    for found, y in zip(apply(LOG_MOVES, W=off_by(b)).bound, b, strict=True):
         if found < np.inf:
             assert Fraction(float(found)) * (1 - Fraction(float(y))) >= Fraction(float(y))
         else:
@@ -70,12 +71,12 @@ def test_a_factor_cut_off_loses_no_more_than_is_charged() -> None:
 def test_a_wrong_lemma_gives_no_negative_radius() -> None:
     e, size, x = bound("e"), number("size"), value("x")
     wrong = Lemma("wrong", "", "", (), (within(x, size),), error=x, radius=e - size)
-    made = apply(wrong, e=unchecked(np.array([1.0, 3.0])), size=2.0)
+    made = apply(wrong, e=off_by(np.array([1.0, 3.0])), size=2.0)
     assert made.bound[0] == np.inf
     assert made.bound[1] == 1.0 or made.bound[1] == np.inf
     assert made.record.flawed
     assert made.largest == np.inf
-    assert unchecked(np.array([1.0, 3.0, 2.0])).largest == 3.0
+    assert off_by(np.array([1.0, 3.0, 2.0])).largest == 3.0
     assert parameters(wrong.radius, wrong.error) == (e, size, x)
 
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from given_radii import off_by
 
 from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
 from encoders.arithmetic.runtime import Relation
 from encoders.contract.contract import Contraction, RuntimeContract, Subnormals
 from encoders.contract.presets import SEQUENTIAL
 from encoders.functions.accuracy import Evidence, FunctionAccuracy
-from encoders.lemmas.kernel import unchecked
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import round_array, small_format
 from encoders.rounding.error_arithmetic import ErrorArithmetic
@@ -84,7 +84,7 @@ def operand(rng: np.random.Generator, *, positive: bool = False, exact: bool = F
     held = np.maximum(held, LEAST) if positive else held
     lo, hi = np.minimum(lo, meant.min(axis=0)), np.maximum(hi, meant.max(axis=0))
     error = np.max(np.abs(held - meant), axis=0)
-    return Operand(tracked(Interval(lo, hi), unchecked(error)), meant, held)
+    return Operand(tracked(Interval(lo, hi), off_by(error)), meant, held)
 
 
 def truth(rng: np.random.Generator) -> Operand:
@@ -96,7 +96,7 @@ def truth(rng: np.random.Generator) -> Operand:
     held = np.where(wrong & (rng.random(meant.shape) < 0.5), 1.0 - meant, meant)
     lo, hi = meant.min(axis=0), meant.max(axis=0)
     error = np.max(np.abs(held - meant), axis=0)
-    return Operand(tracked(Interval(lo, hi), unchecked(error)), meant, held)
+    return Operand(tracked(Interval(lo, hi), off_by(error)), meant, held)
 
 
 Made = tuple[str, Callable[..., Any], Callable[..., Any]]
