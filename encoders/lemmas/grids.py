@@ -34,10 +34,7 @@ WHOLE_STEPS = Lemma(
     "steps apart: at most any whole k > e where the arguments are off by at most e, unless these "
     "overflow; and nothing where they are off by nothing.",
     OWN,
-    hypotheses=(
-        _lo <= _hi,
-        ((_limit >= _M) & (_e < _k) & Whole(_k)) | (_hi - _lo <= _k),
-    ),
+    hypotheses=(((_limit >= _M) & (_e < _k) & Whole(_k)) | (_hi - _lo <= _k),),
     assumed=(
         every(_lo <= _q, _q <= _hi, _lo <= _q_hat, _q_hat <= _hi),
         (_limit >= _M).implies(within(_moved, _e + 1)),
@@ -52,13 +49,13 @@ WHOLE_STEPS = Lemma(
 _f, _x, _z, _s, _s_hat = *values("f x z s"), value("s_hat", "ŝ")
 _X, _u, _tiny = number("X"), number("u"), number("tiny", "2^emin")
 _least = number("least")
-_width = _hi - _lo
+_width = larger(_hi - _lo, 0)
 OWN_GRID = Lemma(
     "own-grid",
     "Numbers of [lo, hi] rounded to 256 levels, a step s = (hi − lo)/255 at most apart and 0 among "
     "them, move by half a step, and by no more than themselves, |x| ≤ X.",
     OWN,
-    hypotheses=(_lo <= _hi,),
+    hypotheses=(),
     assumed=(
         every(_s >= 0, _s * 255 <= _width),
         within(_x, _X),
@@ -77,7 +74,7 @@ COMPUTED_GRID = Lemma(
     "than half a step, and near the end 2^emin of the normal range they are within 2^12 times it: "
     "off by at most s·(1 + 2^13·u) + 2^12·2^emin, with 2·X for s where that is less.",
     "IEEE 754; encoders/quantized/dynamic_products.py",
-    hypotheses=(_lo <= _hi, _u * 2**20 <= 1),
+    hypotheses=(_u * 2**20 <= 1,),
     assumed=(
         every(_s >= 0, _s * 255 <= _width, _s_hat <= _s + 3 * _u * _s),
         within(_x, _X),

@@ -125,18 +125,28 @@ ANY_ORDER_LINEAR = Lemma(
 _share, _K = number("share", "2^−alignment"), 2**20
 _node = 2 * _share + (2 * _u) * (term(1) + 2 * _share)
 _y = (_m * _v + _k * _node) / _K
-_root, _e, _g = value("root"), bound("e"), bound("g")
+_root, _e, _g, _delta, _t = value("root"), bound("e"), bound("g"), value("delta", "δ"), value("t")
 GROWTH = Lemma(
     "growth",
-    "Let G be the product of 1 + v over m roundings to nearest and of 1 + w over k aligned steps, "
-    "w = 2·s + 2·u·(1 + 2·s), s = 2^−alignment: its 2^20th root exceeds 1 by at most y/(1 − y), "
-    "y = (m·v + k·w)/2^20, as 1 + x ≤ exp(x) and exp(y) ≤ 1/(1 − y).",
+    "Let G be the product of 1 + δ over m roundings to nearest, δ ≤ u/(1 + u), and of 1 + w over k "
+    "aligned steps, w = 2·s + 2·u·(1 + 2·s), s = 2^−alignment: its 2^20th root exceeds 1 by at "
+    "most y/(1 − y), y = (m·v + k·w)/2^20, as 1 + x ≤ exp(x) and exp(t) ≤ 1/(1 − t).",
     "1 + x ≤ exp(x)",
     hypotheses=(_y * 4 <= 1,),
-    assumed=(_root >= 1, _root * (term(1) - _y) <= 1),
+    assumed=(
+        _delta * (term(1) + _u) <= _u,
+        every(_t >= 0, _t * _K <= _m * _delta + _k * _node),
+        every(_root >= 1, _root * (term(1) - _t) <= 1),
+    ),
     error=_root - 1,
     radius=_y / (term(1) - _y),
-    by_way_of=((_root - 1) * (term(1) - _y) <= _y,),
+    by_way_of=(
+        _delta <= _v,
+        _m * _delta <= _m * _v,
+        _t <= _y,
+        _root * (term(1) - _y) <= _root * (term(1) - _t),
+        (_root - 1) * (term(1) - _y) <= _y,
+    ),
 )
 GROWTH_SQUARED = Lemma(
     "growth-squared",
@@ -153,23 +163,29 @@ _G, _sum, _off = value("G"), value("A"), value("B")
 _least, _clamped = number("least"), number("clamped")
 _of_step = (_least + _node * _clamped + _lost) * (term(1) + _node)
 _every = _p + _m * (_h + _lost * (term(1) + 4 * _v)) + _k * _of_step
+_here = _p + _m * (_h + _lost * (term(1) + 4 * _delta)) + _k * _of_step
 ANY_ORDER_GROWTH = Lemma(
     "any-order-growth",
-    "A sum of terms off by Π in all, with m roundings that lose λ = h + λ'·(1 + 4·v) each beyond "
-    "their relative error and k aligned steps that lose (least + w·c + λ')·(1 + w) each, errs by "
+    "A sum of terms off by Π in all, with m roundings that lose h + λ'·(1 + 4·δ) each beyond "
+    "their relative error δ and k aligned steps that lose (least + w·c + λ')·(1 + w) each, errs by "
     "at most G·(S + Π′) − S, Π′ what is lost in all and S = Σ|x|: at most g·S + (1 + g)·Π′ for "
     "G ≤ 1 + g.",
     HIGHAM + "section 4.2",
-    hypotheses=(_u <= 1,),
+    hypotheses=(),
     assumed=(
         every(_G >= 1, within(_G - 1, _g)),
-        every(_sum >= 0, _sum <= _S, _off >= 0, _off <= _every),
+        every(_sum >= 0, _sum <= _S, _off >= 0, _off <= _here),
+        _delta * (term(1) + _u) <= _u,
         within(_s_hat - _exact, (_G - 1) * _sum + _G * _off),
     ),
     error=_s_hat - _exact,
     radius=_g * _S + (term(1) + _g) * _every,
     rests_on=("any-order-power", "any-order-power-growth", "aligned-step"),
     by_way_of=(
+        _delta <= _v,
+        _lost * _delta <= _lost * _v,
+        _m * (_lost * _delta) <= _m * (_lost * _v),
+        _off <= _every,
         (_G - 1) * _sum <= _g * _sum,
         _g * _sum <= _g * _S,
         _G * _off <= (term(1) + _g) * _off,

@@ -99,9 +99,9 @@ def step_differences(steps: IntegerGrid, u: Interval, given: Radius) -> Differen
         WHOLE_STEPS,
         e=given,
         k=_whole_beyond(error),
-        lo=np.where(real, reached.lo, np.nan),  # of which no hypothesis holds
+        lo=np.where(real, reached.lo, np.nan),
         hi=reached.hi,
-        M=0.0,
+        M=np.where(real, 0.0, np.inf),
         limit=0.0,
     )
     return elementwise_differences(secant, stepped, np.where(follows, error, 0.0))

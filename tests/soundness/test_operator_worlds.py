@@ -82,8 +82,10 @@ def growth(d: Draw) -> World:
     m, k, share = Q(d.randint(0, 4)), Q(d.randint(0, 4)), Q(1, d.choice([4, 64]))
     v, w = relative(share)
     y = (m * v + k * w) / 2**20
-    root = 1 + y * d.choice([Q(0), Q(1, 2), 1 / (1 - y)])
-    return {"root": root, "m": m, "k": k, "u": U, "share": share}, root - 1
+    t = y * d.choice([Q(0), Q(1, 2), Q(1)])
+    root = 1 + t * d.choice([Q(0), Q(1, 2), 1 / (1 - t)])
+    numbers = {"root": root, "t": t, "delta": v, "m": m, "k": k, "u": U, "share": share}
+    return numbers, root - 1
 
 
 def growth_squared(d: Draw) -> World:
@@ -106,7 +108,15 @@ def any_order_growth(d: Draw) -> World:
     sizes, s = sum(map(abs, exact), Q(0)), sum(exact, Q(0))
     off = p + k * SPACING
     numbers = {"s": s, "s_hat": total, "G": g, "g": d.beyond(g - 1), "A": sizes, "B": off, "p": p}
-    numbers |= {"S": d.beyond(sizes), "m": Q(m), "k": Q(k), "u": U, "share": share, "h": Q(0)}
+    numbers |= {
+        "delta": v,
+        "S": d.beyond(sizes),
+        "m": Q(m),
+        "k": Q(k),
+        "u": U,
+        "share": share,
+        "h": Q(0),
+    }
     return {**numbers, "lost": Q(0), "least": SPACING, "clamped": Q(0)}, total - s
 
 
@@ -159,14 +169,16 @@ def formula_apart(d: Draw) -> World:
 
 
 def branches(d: Draw) -> World:
-    """|x| with −x below 0 and x from there on, rounded; a subnormal number may be read as 0."""
-    x, tiny = d.choice([d.float(), d.real(), d.real() / 16]), d.tiny()
+    """1 + 2·|x|, one formula below 0 and one from there on, each as far off as it may be; a
+    subnormal number may be read as 0, or its sign be."""
+    x, tiny, slope = d.choice([d.float(), d.real(), d.real() / 16]), d.tiny(), Q(2)
     lo, hi = d.around(x)
-    taken = x if x >= 0 or not (abs(x) < tiny and d.random() < 0.7) else Q(0)
-    fl = nearest(taken if taken >= 0 else -taken)
-    numbers = {"x": x, "f_x": abs(x), "f_0": Q(0), "fl": fl, "lo": lo, "hi": hi, "S": Q(1)}
-    return {**numbers, "below": half_ulp(-lo if lo < 0 else Q(0)),
-            "above": half_ulp(max(hi, Q(0))), "tiny": tiny}, fl - abs(x)  # fmt: skip
+    f, (below, above) = 1 + slope * abs(x), (d.choice([Q(0), Q(1, 8), Q(1)]) for _ in range(2))
+    fl = f + d.choice([-1, 0, 1]) * (below if x < 0 else above)
+    if -tiny < x < 0 and d.random() < 0.7:
+        fl = 1 + d.choice([-1, 0, 1]) * (above + (slope + 2) * tiny)
+    numbers = {"x": x, "f_x": f, "f_0": Q(1), "fl": fl, "lo": lo, "hi": hi, "S": slope}
+    return {**numbers, "below": below, "above": above, "tiny": tiny}, fl - f
 
 
 def powers_apart(d: Draw) -> World:
