@@ -1,7 +1,8 @@
-"""Radii of any numbers, for tests: what a lemma gives that believes whatever it is told."""
+"""Radii of any numbers, for tests: what `given-error` would give if it did not look at the sign."""
 
 from __future__ import annotations
 
+from encoders.lemmas.differences import GIVEN_ERROR
 from encoders.lemmas.kernel import Radius, apply
 from encoders.lemmas.lemma import Lemma
 from encoders.lemmas.terms import number, value, within
@@ -9,9 +10,9 @@ from encoders.numbers.enclosure import FloatArray
 
 _off, _told = value("d"), number("U", signed=True)
 TOLD = Lemma(
-    "told",
-    "A test says so, of negative numbers too.",
-    "none",
+    GIVEN_ERROR.name,
+    GIVEN_ERROR.statement,
+    GIVEN_ERROR.source,
     hypotheses=(),
     assumed=(within(_off, _told),),
     error=_off,
