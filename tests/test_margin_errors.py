@@ -13,8 +13,14 @@ from onnx import TensorProto, helper, load, save_model
 from small_models import save
 
 import refine
+from encoders.contract.presets import IEEE_ANY
+from encoders.numbers.enclosure import Interval
 from onnx_import.errors import ModelError
+from refine.bounds.network import InputBox, Known
+from refine.bounds.row_errors import ROWS, RowErrors
+from refine.claims.outputs.labels import other_labels
 from refine.cli.main import run
+from refine.domain.properties import Property
 from refine.results.verdict import ExitCode
 
 Array = npt.NDArray[np.float32]
@@ -137,3 +143,31 @@ def test_what_is_no_margin_is_refused(tmp_path: Path) -> None:
         refine.bound(wide, "-1..1", margin=True)
     assert refine.bound(wide, "-1..1", margin=79).bounds["margin"].shape == (80,)
     assert refine.bound(model, "-1..1", margin=0, contract="exact").bound == 0.0
+
+
+def test_boxes_in_batches_have_bounds_of_their_own(tmp_path: Path) -> None:
+    """Each box of a batch about as one alone, and above what executions do in it."""
+    weights, rng = random_weights(4), np.random.default_rng(4)
+    graph = refine.load(classifier(tmp_path / "m.onnx", weights))
+    unsafe = Property(other_labels(graph, "y", 1).unsafe, "")
+    problem = RowErrors(graph, IEEE_ANY, unsafe)
+    assert problem.batches is not None
+    boxes = []
+    for width in (1.0, 0.3, 0.1, 0.0):
+        lo = rng.uniform(-1, 0.0, (1, 4)).astype(np.float32).astype(np.float64)
+        boxes.append(InputBox({"x": Interval(lo, lo + width)}, {"x": np.zeros((1, 4))}))
+    batch = problem.batches.bounded(boxes, Known({}, {}), [{} for _ in boxes])
+    assert batch is not None
+    for box, found in zip(boxes, batch.boxes, strict=True):
+        alone = problem.bounds(box).errors[ROWS]
+        assert np.all(found.errors[ROWS] <= 2.0 * alone)
+        assert np.all(alone <= 2.0 * found.errors[ROWS])
+        for _ in range(30):
+            x = rng.uniform(box.values["x"].lo[0], box.values["x"].hi[0]).astype(np.float32)
+            inside = np.clip(x.astype(np.float64), box.values["x"].lo, box.values["x"].hi)[0]
+            if not np.array_equal(inside, x):
+                continue
+            real, ran = exact(weights, x), executed(weights, x, rng)
+            for k, j in enumerate((0, 2)):
+                run_margin = Fraction(float(ran[1])) - Fraction(float(ran[j]))
+                assert real[1] - real[j] - run_margin <= Fraction(float(found.errors[ROWS][k]))

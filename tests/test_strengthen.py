@@ -177,7 +177,7 @@ def test_on_the_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -
     usual = ["--budget", "0.5", "--no-conform", "-q", "--z3", "none"]
     arguments = ["strengthen", "m.onnx", "p.vnnlib"]
     assert run([*arguments, "-o", "p2.vnnlib", *usual]) is ExitCode.VERIFIED
-    assert "wrote p2.vnnlib: 1 rows moved by at most" in capsys.readouterr().out
+    assert "wrote p2.vnnlib: 1 row moved by at most" in capsys.readouterr().out
     assert run([*arguments, "-o", "q.vnnlib", "--write", "2", *usual]) is ExitCode.VERIFIED
     tensors = Tensors((("float32", (1, 4)),), (("float32", (1, 3)),))
     first = property_of_text(Path("p2.vnnlib").read_text(), tensors)

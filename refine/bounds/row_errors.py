@@ -8,24 +8,32 @@ cancel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.contract.contract import RuntimeContract
-from encoders.numbers.enclosure import FloatArray, add_up, dot_up
+from encoders.numbers.enclosure import FloatArray, Interval, add_up, dot_up
+from encoders.program import program_of
+from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import pull_back
+from refine.bounds.batch import Batch, Batches, BoxBounds, batch_bounds, row_of
 from refine.bounds.margins import Functionals, functionals_of, within_limits
 from refine.bounds.network import InputBox, Known, NetworkBounds, network_bounds
+from refine.bounds.pruning import feeds_nonlinear
+from refine.bounds.widened import widened
 from refine.domain.properties import Property, Row
 
 ROWS = "margin"
 """What stands for the outputs in the bounds of rows: how much each of them may be moved."""
 _CHUNK_BYTES = 32 * 2**20  # coefficients of one pull-back
+_BATCH_NUMBERS = 2**22  # likewise, of a batch of boxes
+_MOST_BOXES, _FEWEST_BOXES = 128, 8
 
 
 @dataclass(frozen=True)
@@ -45,8 +53,19 @@ class RowErrors:
     def _rows(self) -> tuple[tuple[int, Row], ...]:
         return tuple((i, row) for i, part in enumerate(self.unsafe.unsafe) for row in part.rows)
 
+    @property
+    def many(self) -> int:
+        """How many rows there are."""
+        return len(self._rows)
+
+    def met(self, box: InputBox) -> npt.NDArray[np.bool_]:
+        """Of each row, whether an input of the box may lie within the limits of its conjunction."""
+        met = set(within_limits(self.unsafe.unsafe, box, self.graph))
+        return np.array([i in met for i, _ in self._rows], np.bool_)
+
     @cached_property
-    def _functionals(self) -> Functionals:
+    def functionals(self) -> Functionals:
+        """The rows' left sides."""
         return functionals_of([row for _, row in self._rows], self.graph)
 
     def bounds(
@@ -71,12 +90,22 @@ class RowErrors:
             known=known,
             branching=branching,
         )
-        met = set(within_limits(self.unsafe.unsafe, box, self.graph))
-        asked = [k for k, (i, _) in enumerate(self._rows) if i in met]
+        asked = np.flatnonzero(self.met(box)).tolist()
         errors = np.zeros(len(self._rows))
         with np.errstate(all="ignore"):  # infinities and NaN mean that nothing is known
             errors[asked] = self._moved(found, asked, backward, tick)
         return replace(found, errors={ROWS: errors})
+
+    @cached_property
+    def batches(self) -> Batches | None:
+        """Rows of many boxes at once, where the network takes them and rows are not too many."""
+        program = program_of(self.graph)
+        largest = max((self.graph.types[t].size for s in program.steps for t in s.reads), default=1)
+        size = min(_MOST_BOXES, _BATCH_NUMBERS // max(len(self._rows) * largest, 1))
+        constant = any(self.graph.is_constant(t) for t in self.functionals.on_outputs)
+        if size < _FEWEST_BOXES or constant or widened(program, 2) is None:
+            return None
+        return _Many(self, size)
 
     def _moved(
         self, bounds: NetworkBounds, asked: Sequence[int], backward: bool, tick: Callable[[], None]
@@ -86,26 +115,71 @@ class RowErrors:
         step = max(1, _CHUNK_BYTES // (8 * max(largest, 1)))
         parts = [np.zeros(0)]
         for start in range(0, len(asked), step):
-            rows = self._functionals.taken(asked[start : start + step])
-            parts.append(_moved(bounds, rows, len(asked[start : start + step]), backward, tick))
+            rows = self.functionals.taken(asked[start : start + step])
+            many = (len(asked[start : start + step]),)
+            parts.append(_moved(bounds, rows, many, backward, tick))
         moved = np.concatenate(parts)
         return add_up(moved, np.full(len(moved), self.lost)) if self.lost else moved
 
 
+@dataclass(frozen=True)
+class _Many:
+    """Rows of batches of boxes, by functionals of all of them at once."""
+
+    problem: RowErrors
+    size: int
+
+    def bounded(
+        self, boxes: Sequence[InputBox], around: Known, ranges: Sequence[Mapping[str, Interval]]
+    ) -> Batch | None:
+        """As `RowErrors.bounds`, of each box, by pull-backs alone."""
+        problem, program = self.problem, program_of(self.problem.graph)
+        wide = widened(program, len(boxes))
+        if wide is None:
+            return None
+        rows = problem.functionals.of_boxes(len(boxes))
+        with np.errstate(all="ignore"):
+            try:
+                found = batch_bounds(wide, boxes, problem.contract, around=around, ranges=ranges)
+                moved = _moved(found, rows, (problem.many, len(boxes)), True, lambda: None)
+                pushes = pull_back(found.maps, dict(rows.on_outputs), {}).on_inputs
+            except UnsupportedModel:
+                return None
+            if problem.lost:
+                moved = add_up(moved, np.full(moved.shape, problem.lost))
+        nonlinear = [t for t in found.maps.values if feeds_nonlinear(wide, t)]
+        made = []
+        for b, box in enumerate(boxes):
+            errors = np.where(problem.met(box), moved[:, b], 0.0)
+            worst = int(np.argmax(errors)) if len(errors) else 0
+            known = {t: row_of(found.maps.values[t], b) for t in nonlinear}
+            influence = {
+                t: (np.abs(c[worst, b]) * (box.values[t].hi - box.values[t].lo)[0])[None]
+                for t, c in pushes.items()
+            }
+            made.append(BoxBounds({ROWS: errors}, influence, known))
+        return Batch(found, tuple(made))
+
+
 def _moved(
-    bounds: NetworkBounds, rows: Functionals, k: int, backward: bool, tick: Callable[[], None]
+    bounds: NetworkBounds,
+    rows: Functionals,
+    shape: tuple[int, ...],
+    backward: bool,
+    tick: Callable[[], None],
 ) -> FloatArray:
-    maps, apart, shared = bounds.maps, np.zeros(k), np.zeros(k)
+    """Upper bounds of c·y − c·ŷ, of shape (rows,), or (rows, boxes) of a batch."""
+    maps, apart, shared = bounds.maps, np.zeros(shape), np.zeros(shape)
     varied = {t: -c for t, c in rows.on_outputs.items() if t in maps.values}
     for tensor, c in rows.on_outputs.items():
         errors = bounds.errors[tensor]
-        cost = dot_up(c, errors)
+        cost = dot_up(c, errors, maps.kept)
         apart = add_up(apart, cost)
         if tensor not in varied:
             shared = add_up(shared, cost)
         off = rows.off[tensor]  # a coefficient that float64 does not hold
         if np.any(off):
-            extra = dot_up(off, errors)
+            extra = dot_up(off, errors, maps.kept)
             apart, shared = add_up(apart, extra), add_up(shared, extra)
     if not varied:
         return np.where(np.isnan(apart), np.inf, np.maximum(apart, 0.0))

@@ -14,6 +14,7 @@ from refine.cli.run_claim import run_claim
 from refine.common.complaints import complain
 from refine.domain.vnnlib_writing import VERSIONS
 from refine.report.console import Reporter
+from refine.results.numerals import up
 from refine.results.verdict import ExitCode, Result
 
 _OF_DOMAINS = ("vnnlib", "inputs", "center", "radius", "clip", "box")
@@ -75,5 +76,6 @@ def strengthen_command(
     write_text(output, text)
     if given["json_path"] != "-":
         moved = len(made[0].bounds["margin"])
-        Reporter().lines([f"wrote {output}: {moved} rows moved by at most {made[0].bound:.6g}"])
+        rows = "1 row" if moved == 1 else f"{moved} rows"
+        Reporter().lines([f"wrote {output}: {rows} moved by at most {up(made[0].bound, 6)}"])
     return code

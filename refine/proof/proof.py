@@ -245,7 +245,9 @@ def _improved_box(
         )
         if not covers(covered.box, split.parts):  # cannot happen; a proof must not rest on that
             return covered
-        return replace(covered, parts=split.parts)
+        parts = replace(covered, parts=split.parts)  # parts may be bounded by less than the whole
+        better = tolerance.given or excess(parts.errors) <= excess(covered.errors)
+        return parts if better else covered
     for level in _LEVELS:
         clock.tell("branching on hidden phases")
         covered = _branched(covered, problem, level, deadline, clock)
