@@ -5,6 +5,7 @@ A reader is imported when a file needs it: most files need one, and their errors
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from onnx_import.errors import ModelError
 from onnx_import.files import is_fpcore, is_json, is_onnx
 
 if TYPE_CHECKING:
-    from onnx_import.graph import Graph, Handling
+    from onnx_import.graph import Array, Graph, Handling
 
 MOST_ELEMENTS = 2**36  # of one stored tensor
 
@@ -23,6 +24,7 @@ def load(
     random: bool = False,
     allowed: tuple[Path, ...] = (),
     handling: Handling | None = None,
+    given: Mapping[str, Array] | None = None,
 ) -> Graph:
     """Read a model file: FPCore by its name, ONNX or TorchLean JSON as its content says.
 
@@ -30,7 +32,8 @@ def load(
     open or has 1. Only where `random` is true may the network draw numbers, its masks then being
     inputs (`Graph.random_masks`). `allowed` are places outside the model's folder where files
     that it names may lie. `handling` says what the runtime does to stored numbers (None: nothing):
-    nodes are computed while the file is read only where that changes none of them. Raises
+    nodes are computed while the file is read only where that changes none of them. `given`, for
+    ONNX only, are the numbers of inputs of integers or truth values, which become constants. Raises
     ModelError only.
     """
     source = Path(path)
@@ -48,7 +51,7 @@ def load(
         return _holdable(torchlean.load(source, handling or as_written))
     from onnx_import.onnx import reader
 
-    return _holdable(reader.load(source, batch, random, allowed, handling or as_written))
+    return _holdable(reader.load(source, batch, random, allowed, handling or as_written, given))
 
 
 def _holdable(graph: Graph) -> Graph:

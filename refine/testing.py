@@ -59,9 +59,9 @@ def assert_close(
     with opened(model) as source:
         if not isinstance(chosen, RuntimeContract):
             chosen = contract_for(chosen, None, None, path_of(source), places)
-        graph = read_as(source, chosen, allowed=places)
-        require_applicable(chosen, graph)
         arrays = {name: np.asarray(x) for name, x in inputs.items()}
+        graph = read_as(source, chosen, allowed=places, given=arrays)
+        require_applicable(chosen, graph)
         given = given_by(arrays, graph, chosen.format_of, "inputs")
         outputs = fitting(_by_name(actual, graph), graph, len(given.points), "actual")
         numbers = range(len(given.points))

@@ -9,6 +9,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from onnx import helper
@@ -24,6 +25,7 @@ from refine.everyday.allowance import allowance, rounded_up
 from refine.everyday.one_operator import operator_model
 from refine.everyday.points import given_by
 from refine.results.verdict import ExitCode
+from refine.testing import assert_close
 
 
 def test_numbers_of_three_digits_are_not_below() -> None:
@@ -81,8 +83,9 @@ def test_runs_at_points_keep_within_what_is_written(
     runs: list[Any] = [session.run(None, {"x": row[None]})[0] for row in x]
     graph = load(network)
     runs += [emulate(graph, {"x": x[:, None]}, PRESETS["sequential"])["y"][k] for k in range(5)]
+    assert held["y"].shape == (5, 3)
     for k, y in enumerate(runs):
-        off = np.abs(y.astype(np.float64) - held["real:y"][k % 5])
+        off = np.abs(y[0].astype(np.float64) - held["real:y"][k % 5])
         assert np.all(off <= held["y"][k % 5])
     assert held["y"].max() == found["atol"]["y"] == float.fromhex(found["atol_hex"]["y"])
 
@@ -183,3 +186,50 @@ def test_inputs_that_do_not_fit_are_refused_in_one_sentence(network: Path) -> No
     ):
         with pytest.raises(ModelError, match=said):
             given_by(wrong, graph, fmt_of)
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Path:
+    """Rows of a table chosen by integers, scaled by numbers that vary, and a dense layer."""
+    rng = np.random.default_rng(5)
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["rows"]),
+        helper.make_node("Mul", ["rows", "x"], ["scaled"]),
+        helper.make_node("MatMul", ["scaled", "w"], ["y"]),
+    ]
+    shapes = {"table": (10, 6), "w": (6, 2)}
+    held = {n: rng.normal(0, 1, s).astype(np.float32) for n, s in shapes.items()}
+    path = save(tmp_path / "t.onnx", nodes, {"ids": ["n"], "x": [6]}, {"y": ["n", 2]}, held)
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    onnx.save(model, path)
+    return path
+
+
+def test_integers_are_constants_of_one_run(
+    tokens: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: Any = {
+        "ids": np.array([7, 0, 3], np.int64),
+        "x": np.linspace(-1, 1, 6, dtype=np.float32),
+    }
+    np.savez(tmp_path / "in.npz", **given)
+    code, found = answer([str(tokens), "--inputs", str(tmp_path / "in.npz")], capsys)
+    assert code == ExitCode.VERIFIED
+    assert any("'ids'" in note for note in found["notes"])
+    y: Any = onnxruntime.InferenceSession(tokens).run(None, given)[0]
+    assert y.shape == tuple(found["parts"][0]["outputs"][0]["shape"])
+    assert_close(y, tokens, given)
+    with pytest.raises(AssertionError):
+        assert_close(y, tokens, {**given, "ids": np.array([7, 0, 4])})
+    with pytest.raises(ModelError, match="no array for input 'ids'"):
+        assert_close(y, tokens, {"x": given["x"]})
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [(np.zeros((2, 2), np.int64), "has shape"), (np.array([0.5, 1, 2]), "int64 numbers")],
+)
+def test_integers_that_do_not_fit_are_refused(tokens: Path, ids: Any, said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        assert_close(np.zeros((3, 2)), tokens, {"ids": ids, "x": np.ones(6, np.float32)})

@@ -19,6 +19,7 @@ from onnx_import.graph import (
     build_graph,
 )
 from onnx_import.onnx.foreign import is_known
+from onnx_import.onnx.given import with_given
 from onnx_import.onnx.inferable import require_inferable
 from onnx_import.onnx.inference import (
     input_type,
@@ -57,6 +58,7 @@ def load(
     random: bool = False,
     allowed: tuple[Path, ...] = (),
     handling: Handling = as_written,
+    given: Mapping[str, Array] | None = None,
 ) -> Graph:
     """Read an ONNX file into a graph in which every tensor has a known type and shape.
 
@@ -66,11 +68,13 @@ def load(
     `random`, the masks of Dropouts in training mode become inputs, `Graph.random_masks`. `allowed`
     are places outside the model's folder where its external data may lie. What `handling` says of a
     runtime's stored numbers decides which nodes are folded; the others are computed at run time.
+    Inputs of integers or truth values that are `given` become constants.
     Raises ModelError for a file that cannot be read or is not a valid model, UnsupportedModel for a
     valid one that uses something without a meaning here. Nothing else escapes.
     """
     source = Path(path)
     model, sha256, file_notes = read_proto(source, allowed)
+    model, given_notes = with_given(model, given or {})
     opset = opset_of(model, source)
     require_inferable(model)
     origin = origin_of(model)
@@ -96,20 +100,21 @@ def load(
     nodes = tuple(without_infinite_bounds(node, constants) for node in nodes)
     nodes, types, constants = without_infinities(nodes, types, constants, outputs)
     nodes = tuple(origin.marked(node) for node in nodes)
-    given = (*inputs, *random_masks)
-    used = {t for node in nodes for t in (*node.inputs, *node.outputs)} | {*given, *outputs}
+    received = (*inputs, *random_masks)
+    used = {t for node in nodes for t in (*node.inputs, *node.outputs)} | {*received, *outputs}
     require_finite_constants(constants, used, stored, protos)
     try:
         graph = build_graph(
             nodes,
             {tensor: kind for tensor, kind in types.items() if tensor in used},
             constants={tensor: value for tensor, value in constants.items() if tensor in used},
-            inputs=given,
+            inputs=received,
             outputs=outputs,
             source=source,
             sha256=sha256,
             notes=(
                 *file_notes,
+                *given_notes,
                 *function_notes,
                 *input_notes,
                 *node_notes,

@@ -22,7 +22,8 @@ from refine.claims.conduct import conduct_on, inputs_of
 from refine.claims.kinds.accuracy import check
 from refine.claims.options import Options
 from refine.domain.domain import DomainOptions, read_domain
-from refine.everyday.points import Given, given_in
+from refine.everyday.numbers import device_numbers
+from refine.everyday.points import Given, given_by
 from refine.everyday.tolerances import Tolerances, dearest, tolerances
 from refine.lemmas.cache import default_directory
 from refine.options.models import read_as
@@ -110,7 +111,7 @@ def advised(
     graph = read_as(model, allowed=allowed)
     given = None
     if samples is not None:
-        given = given_in(samples, graph, IEEE_ANY.format_of)
+        given = given_by(device_numbers(samples), graph, IEEE_ANY.format_of, str(samples))
     ranges, assumed = _domain(graph, given)
     points = _points(graph, given, ranges)
     setting = _setting(model, graph, points, allowed, tell)

@@ -25,8 +25,8 @@ from refine.common.arrays import Stored, stored_arrays
 _LARGEST = 2**31  # bytes of a JSON file
 
 
-def device_numbers(path: Path, names: tuple[str, ...]) -> dict[str, Array]:
-    """Arrays by name. One array without a name is that of the only one of `names`.
+def device_numbers(path: Path, names: tuple[str, ...] = ()) -> dict[str, Array]:
+    """Arrays by name. One array alone, whatever its name, is that of the only one of `names`.
 
     Raises ModelError for a file that cannot be read or holds no arrays of numbers.
     """
@@ -34,7 +34,7 @@ def device_numbers(path: Path, names: tuple[str, ...]) -> dict[str, Array]:
         return _polygraphy(path)
     stored = stored_arrays(path)
     held = {"": stored} if isinstance(stored, Stored) else dict(stored)
-    if len(held) == len(names) == 1 and not set(held) & set(names):
+    if len(held) == len(names) == 1:
         held = dict(zip(names, held.values(), strict=True))
     return {name: array.values() for name, array in held.items()}
 

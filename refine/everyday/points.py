@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from encoders.numbers.formats import FloatFormat, round_array
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, DType, Graph
-from refine.common.arrays import Stored, stored_arrays
 from refine.domain.box import Box, FloatArray
 from refine.domain.domain import Domain, inputs_of
 
@@ -37,19 +35,6 @@ class Given:
         return Domain((Box(x, x, x, x, formats),), which, notes)
 
 
-def given_in(path: Path, graph: Graph, fmt_of: Callable[[DType], FloatFormat]) -> Given:
-    """The arrays of an .npz file by input, or of an .npy file where there is one input.
-
-    Raises ModelError as `given_by` does.
-    """
-    stored = stored_arrays(path)
-    arrays = {"": stored} if isinstance(stored, Stored) else dict(stored)
-    if len(arrays) == len(graph.inputs) == 1:
-        arrays = dict(zip(graph.inputs, arrays.values(), strict=True))
-    wanted = {t: arrays[t].values() for t in graph.inputs if t in arrays}
-    return given_by(wanted, graph, fmt_of, str(path))
-
-
 def given_by(
     arrays: Mapping[str, Array],
     graph: Graph,
@@ -61,6 +46,10 @@ def given_by(
     Raises ModelError, naming the input, for one that is missing, does not fit or holds a number
     that is not finite.
     """
+    if not graph.inputs:
+        return Given(({},), False, 0, source)
+    if len(arrays) == len(graph.inputs) == 1:
+        arrays = dict(zip(graph.inputs, arrays.values(), strict=True))
     rounded, values = 0, {}
     several: set[bool] = set()
     for name in graph.inputs:
@@ -69,7 +58,8 @@ def given_by(
             raise ModelError(f"{source}: no array for input '{name}'; {inputs_of(graph)}")
         if not kind.dtype.is_float:
             raise ModelError(
-                f"input '{name}' holds {kind.dtype.value}; only float inputs can be given"
+                f"input '{name}' holds {kind.dtype.value} numbers, which are constants of one run: "
+                "ask with the model's file and an array for it (refine tolerance --inputs)"
             )
         array = np.asarray(arrays[name])
         if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":

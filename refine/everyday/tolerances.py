@@ -200,7 +200,8 @@ def dearest(result: Result, most: int = 3) -> list[NodeReport]:
 
 def arrays_of(found: Tolerances) -> dict[str, Any]:
     """By output `NAME`: the tolerances; `real:NAME`: float64 numbers nearest to the middle of the
-    real value's enclosure, `bound:NAME`: the bounds. Several points lie along a first axis."""
+    real value's enclosure, `bound:NAME`: the bounds. Several points lie along a first axis, which
+    is that of the batch where this is 1."""
     stacked: dict[str, FloatArray] = {}
     for name in found.graph.outputs:
         rows = [next(a for a in p.allowances if a.output == name) for p in found.parts]
@@ -210,5 +211,7 @@ def arrays_of(found: Tolerances) -> dict[str, Any]:
             f"bound:{name}": [a.bound for a in rows],
         }
         for key, arrays in pieces.items():
-            stacked[key] = arrays[0] if len(arrays) == 1 else np.stack(arrays)
+            batch = all(a.shape[:1] == (1,) for a in arrays)
+            join = np.concatenate if batch else np.stack
+            stacked[key] = arrays[0] if len(arrays) == 1 else join(arrays)
     return stacked

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +13,7 @@ from encoders.arithmetic.handling import handling_of
 from encoders.contract.contract import RuntimeContract
 from onnx_import import load
 from onnx_import.errors import ModelError
-from onnx_import.graph import Graph
+from onnx_import.graph import Array, Graph
 
 Model: TypeAlias = object
 """`str`, `os.PathLike`, `bytes`, `onnx.ModelProto` or a `Graph` that has been read."""
@@ -53,21 +53,26 @@ def read_as(
     *,
     random: bool = False,
     allowed: tuple[Path, ...] = (),
+    given: Mapping[str, Array] | None = None,
 ) -> Graph:
     """The graph of a file, read as a runtime that obeys the contract does where one is given; a
-    graph that has been read is itself."""
+    graph that has been read is itself. Inputs of integers that are `given` are constants."""
     if isinstance(source, Graph):
         return source
     handling = None if contract is None else handling_of(contract)
-    return load(source, random=random, allowed=allowed, handling=handling)
+    return load(source, random=random, allowed=allowed, handling=handling, given=given)
 
 
 def read_for(
-    source: Path, contracts: Sequence[RuntimeContract], *, allowed: tuple[Path, ...] = ()
+    source: Path,
+    contracts: Sequence[RuntimeContract],
+    *,
+    allowed: tuple[Path, ...] = (),
+    given: Mapping[str, Array] | None = None,
 ) -> Graph:
     """The graph of a file, in which nothing is computed of stored numbers that a runtime which
-    obeys one of the contracts would find otherwise."""
-    return load(source, allowed=allowed, handling=handling_of(*contracts))
+    obeys one of the contracts would find otherwise. `given` as in `read_as`."""
+    return load(source, allowed=allowed, handling=handling_of(*contracts), given=given)
 
 
 def is_file(model: Model) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from encoders.contract.contract import RuntimeContract
 from gpu_check.common.writing import require_writable, write_text
-from onnx_import.graph import Graph
+from onnx_import.graph import Array, Graph
 from refine.cli.answering import finish
 from refine.everyday.judging import Judged, Judgement, Overstep, judge, presets_for
 from refine.everyday.numbers import device_numbers, fitting
@@ -95,10 +95,9 @@ def judge_command(
     reporter = Reporter(quiet, silent=json_path == "-")
     watcher: Watcher | None = click.get_current_context().obj
     with reporter.progress("reading the model") as progress:
-        graph, contracts = _sides(model, names, allowed)
-        given = given_by(
-            device_numbers(inputs, graph.inputs), graph, contracts[0].format_of, str(inputs)
-        )
+        arrays = device_numbers(inputs)
+        graph, contracts = _sides(model, names, allowed, arrays)
+        given = given_by(arrays, graph, contracts[0].format_of, str(inputs))
         points = len(given.points)
         shown = fitting(device_numbers(outputs, graph.outputs), graph, points, str(outputs))
         if intermediate is not None:
@@ -123,17 +122,18 @@ def judge_command(
 
 
 def _sides(
-    model: Path, names: tuple[str, ...], allowed: tuple[Path, ...]
+    model: Path, names: tuple[str, ...], allowed: tuple[Path, ...], arrays: Mapping[str, Array]
 ) -> tuple[Graph, list[RuntimeContract]]:
-    """The graph, read as all the contracts have it, and these."""
+    """The graph, read as all the contracts have it, and these. Integers among the arrays are
+    constants."""
     if names:
         contracts = [contract_for(name, None, None, model, allowed) for name in names]
-        graph = read_for(model, contracts, allowed=allowed)
+        graph = read_for(model, contracts, allowed=allowed, given=arrays)
         for contract in contracts:
             require_applicable(contract, graph)
         return graph, contracts
-    offered = presets_for(read_for(model, (), allowed=allowed))
-    graph = read_for(model, list(offered.values()), allowed=allowed)
+    offered = presets_for(read_for(model, (), allowed=allowed, given=arrays))
+    graph = read_for(model, list(offered.values()), allowed=allowed, given=arrays)
     return graph, list(presets_for(graph).values())
 
 

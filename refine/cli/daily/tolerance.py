@@ -19,8 +19,9 @@ from refine.claims.options import Options
 from refine.cli.answering import finish
 from refine.common.exact import decimal
 from refine.domain.domain import Domain, DomainOptions, read_domain
+from refine.everyday.numbers import device_numbers
 from refine.everyday.one_operator import operator_model
-from refine.everyday.points import given_in
+from refine.everyday.points import given_by
 from refine.everyday.tolerances import (
     Tolerances,
     arrays_of,
@@ -164,18 +165,19 @@ def tolerance_command(
         if as_optimised is not None and isinstance(source, Path):
             source = optimised(source, as_optimised, allowed)
         place = source if isinstance(source, Path) else Path()
+        arrays = {} if inputs is None else device_numbers(inputs)
         runs = _accumulating(contract_for(contract, fmt, None, place, allowed), accumulate)
         beside = None
         if against != "real":
             other = _accumulating(contract_for(against, fmt, None, place, allowed), accumulate)
-            beside = Side(read_as(source, other, allowed=allowed), other)
-        graph = read_as(source, runs, allowed=allowed)
+            beside = Side(read_as(source, other, allowed=allowed, given=arrays), other)
+        graph = read_as(source, runs, allowed=allowed, given=arrays)
         if op is not None:
             graph = replace(graph, source=None)
         domains: list[Domain] = []
         where = f"--range {range_}" if range_ else " ".join(f"--input {text}" for text in ranges)
         if inputs is not None:
-            given = given_in(inputs, graph, runs.format_of)
+            given = given_by(arrays, graph, runs.format_of, str(inputs))
             numbers = range(len(given.points))
             domains = [given.domain(graph, k, runs.format_of) for k in numbers]
             where = given.source
