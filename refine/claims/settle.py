@@ -37,11 +37,17 @@ from refine.results.verdict import Claimed, Conduct, NodeReport, Result, Side, T
 
 
 def settle(
-    claim: Claim, domain: Domain, tolerance: Tolerance, options: Options, clock: Clock
+    claim: Claim,
+    domain: Domain,
+    tolerance: Tolerance,
+    options: Options,
+    clock: Clock,
+    begun: Proof | None = None,
 ) -> Result:
-    """Settle a claim over the domain; without an ε, find the best provable bound."""
+    """Settle a claim over the domain; without an ε, find the best provable bound. `begun` is what
+    is proved of every box by now."""
     account = _Account(claim, domain, tolerance, options, clock)
-    proof = first_proof(claim.problem, domain, options.backward, clock)
+    proof = begun or first_proof(claim.problem, domain, options.backward, clock)
     owed = claim.undefined(proof)
     account.tell_so_far(proof, NOTHING)
     quarry = claim.quarry if options.search else None

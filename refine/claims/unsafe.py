@@ -72,11 +72,11 @@ def kept_out(
     if asked.domain.round_inputs and (of_inputs or any(part.limits for part in unsafe.unsafe)):
         raise ModelError("--round-inputs leaves open which inputs the property speaks of")
     claim = out_of_reach(side, unsafe, statement, inside or (side.graph, unsafe), words)
-    if leaves is not None:
-        return settled_by_leaves(asked, claim, unsafe, leaves)
     if inside is None:  # else it is proved of a graph that no file holds
         margins = Margins(side.graph, side.contract, unsafe)
         claim = replace(claim, certified=partial(of_margins, margins, stated))
+    if leaves is not None:
+        return settled_by_leaves(asked, claim, unsafe, leaves)
     return settle(claim, asked.domain, _NONE, asked.options, clock)
 
 

@@ -78,13 +78,15 @@ def split_box(
     enough: float,
     deadline: float,
     workers: int,
+    parts: Sequence[Part] = (),
 ) -> Split:
     """Halve until every part's `excess` (a measure of its errors, such as bound/ε) is at most
-    `enough`, nothing can be halved, or `deadline` (on the monotonic clock) has passed."""
+    `enough`, nothing can be halved, or `deadline` (on the monotonic clock) has passed. Where there
+    are `parts`, which cover the whole, these are halved."""
     batches = _batches_of(problem)
     piece = 1 if batches is None else batches.size
     frontier = _Parts(excess, enough, most=max(piece // 2, 1), takers=workers)
-    frontier.restore([whole])
+    frontier.restore(parts or [whole])
     with _pool(problem, whole.known, workers) as submit:
         expansion = _Pooled(submit, most=4 * workers, piece=piece, deadline=deadline)
         explored(frontier, expansion, lambda: time.monotonic() >= deadline)

@@ -31,7 +31,7 @@ from refine.domain.box import Box
 from refine.domain.domain import Domain
 from refine.proof.applications import applied
 from refine.proof.compose import first_failure, node_obligations
-from refine.proof.input_splitting import Part, covers, part_of, split_box
+from refine.proof.input_splitting import Part, bound_parts, covers, part_of, split_box
 from refine.results.obligation import Obligation, Outcome
 from refine.results.verdict import Tolerance
 from refine.scalar.branch_and_bound import Largest, largest_error
@@ -47,6 +47,7 @@ _EFFORT = 0.8  # the share of the time left for effort; the rest is for the end 
 _PASSES = 2.0  # that end may take as long as so many plain passes
 _ROUNDS = 12  # batches of boxes that a first look at a network of scalars may halve
 _FIRST_LOOK = 10.0  # seconds that this takes at most
+_PIECES = 128  # parts that are bounded between two looks at the clock
 _POOL_SECONDS = 3.0  # starting worker processes pays only if there is more time than this
 
 
@@ -158,9 +159,16 @@ def _settled(covered: Covered) -> dict[str, tuple[Obligation, ...]]:
     return settled
 
 
-def first_proof(problem: Problem, domain: Domain, backward: bool, clock: Clock) -> Proof:
+def first_proof(
+    problem: Problem,
+    domain: Domain,
+    backward: bool,
+    clock: Clock,
+    pieces: Sequence[Sequence[InputBox]] = (),
+) -> Proof:
     """Bounds of every box; those that time does not allow stay with forward composition, which is
-    not asked for where there is no limit of time."""
+    not asked for where there is no limit of time. `pieces` are parts that somebody has cut each box
+    into, which are bounded, too."""
     boxes = [input_box(box, domain, problem.contract) for box in domain.boxes]
     bounds: list[NetworkBounds] = []
     if not backward or clock.timeout is not None:
@@ -184,7 +192,27 @@ def first_proof(problem: Problem, domain: Domain, backward: bool, clock: Clock) 
         until = time.monotonic() + _FIRST_LOOK
         quick = partial(largest_error, deadline=until, rounds=_ROUNDS, tick=clock.tick)
         covered = [_to_first_order(c, problem, Tolerance(), quick, clock) for c in covered]
+    try:
+        for i, cut in enumerate(pieces):
+            covered[i] = _in_pieces(covered[i], problem, cut, clock)
+    except OutOfTime:
+        late = True
     return Proof(tuple(covered), late)
+
+
+def _in_pieces(
+    covered: Covered, problem: Problem, pieces: Sequence[InputBox], clock: Clock
+) -> Covered:
+    """The box in these parts, bounded many at a time; as it was where they do not cover it."""
+    around, parts = covered.parts[0].known, list[Part]()
+    for start in range(0, len(pieces), _PIECES):
+        clock.tell(f"part {start + 1} of {len(pieces)}")
+        clock.tick()
+        some = pieces[start : start + _PIECES]
+        parts += bound_parts(problem, around, [(box, Known({}, {})) for box in some])
+    if not covers(covered.box, parts):
+        return covered
+    return replace(covered, parts=tuple(parts))
 
 
 def improved(
@@ -227,17 +255,19 @@ def _improved_box(
         covered = _to_first_order(covered, problem, tolerance, longer, clock)
         if covered.scalar is not None:
             return covered
-    clock.tell("optimising relaxations")
-    covered = _branched(covered, problem, _SLOPES, deadline, clock)
+    if len(covered.parts) == 1:
+        clock.tell("optimising relaxations")
+        covered = _branched(covered, problem, _SLOPES, deadline, clock)
     if excess(covered.errors) <= enough:
         return covered
-    if covered.parts[0].splittable:
+    if any(part.splittable for part in covered.parts):
         clock.tell("splitting the domain")
         rest = deadline - time.monotonic()
         several = workers if rest > _POOL_SECONDS else 1
         split = split_box(
             problem,
-            covered.parts[0],
+            part_of(covered.box, covered.whole),
+            parts=covered.parts if len(covered.parts) > 1 else (),
             excess=excess,
             enough=enough,
             deadline=deadline,

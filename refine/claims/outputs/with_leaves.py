@@ -7,9 +7,12 @@ number, and is conditional: it names whom it rests on.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+
+import numpy as np
 
 from encoders.numbers.enclosure import Interval
 from onnx_import.errors import ModelError
@@ -23,10 +26,10 @@ from refine.claims.settle import settle
 from refine.common.clock import Clock
 from refine.domain.box import Box
 from refine.domain.domain import Domain
-from refine.domain.leaves import Leaves, boxes_of, half_open, read_leaves
+from refine.domain.leaves import Leaf, Leaves, boxes_of, half_open, read_leaves
 from refine.domain.properties import Property
 from refine.proof.input_splitting import Part, covers
-from refine.proof.proof import input_box
+from refine.proof.proof import Proof, first_proof
 from refine.results.verdict import Assumption, Result, Tolerance, Verdict
 
 MARGIN_FROM = ClaimOption(
@@ -41,11 +44,12 @@ _NONE = Tolerance(by_output={DEFICIT: Fraction(0)})
 
 @dataclass(frozen=True)
 class _Cut:
-    """The domain as leaves, and what is trusted in them."""
+    """A box of the domain as leaves: of each its numbers, and the part of the box that is bounded
+    in its place, which ends at the next number beyond; so parts leave no gap between reals."""
 
-    domain: Domain
-    trusted: tuple[TrustedBox, ...]
-    of: Leaves
+    boxes: tuple[Box, ...]
+    leaves: tuple[Leaf, ...]
+    parts: tuple[InputBox, ...]
 
 
 def settled_by_leaves(asked: Asked, claim: Claim, unsafe: Property, path: Path) -> Result:
@@ -55,31 +59,64 @@ def settled_by_leaves(asked: Asked, claim: Claim, unsafe: Property, path: Path) 
     part of the domain.
     """
     clock = Clock(time.monotonic(), asked.options.timeout, asked.tell)
-    cut = _cut(asked, unsafe, path)
-    plain = settle(claim, cut.domain, _NONE, asked.options, clock)
-    if plain.verdict is not Verdict.UNKNOWN or not cut.trusted or clock.late:
+    graph, domain, options = asked.side.graph, asked.domain, asked.options
+    elements = sum(graph.types[name].size for name in graph.inputs)
+    leaves = read_leaves(path, elements, unsafe)
+    cuts = [_cut(whole, leaves, asked) for whole in domain.boxes]
+    pieces = [cut.parts for cut in cuts]
+    begun = first_proof(claim.problem, domain, options.backward, clock, pieces)
+    plain = _from_leaves(settle(claim, domain, _NONE, options, clock, begun), cuts, leaves)
+    rest, trusted = _left(begun, cuts, domain)
+    if plain.verdict is not Verdict.UNKNOWN or not rest or clock.late:
         return plain
-    trusting = replace(claim, problem=Trusting(_margins_of(claim), cut.trusted), quarry=None)
-    quiet = replace(asked.options, conform=False, so_far=None, certificate=False)
-    found = settle(trusting, cut.domain, _NONE, quiet, clock)
+    if not trusted or not all(o.discharged for o in plain.every_obligation):
+        return plain
+    problem = Trusting(_margins_of(claim), tuple(trusted))
+    trusting = replace(claim, problem=problem, quarry=None, certified=None)
+    quiet = replace(options, conform=False, so_far=None, certificate=False)
+    some = replace(domain, boxes=tuple(rest))
+    found = settle(trusting, some, _NONE, quiet, clock)
     if found.verdict is not Verdict.VERIFIED:
         return plain
-    whose = f"{cut.of.verifier} ({cut.of.source}, sha256 {sha256_of(path)})"
+    whose = f"{leaves.verifier} ({leaves.source}, sha256 {sha256_of(path)})"
     rests = Assumption(
         "trusted-margins",
-        f"margins over the reals that {whose} gives are right; nothing here has checked them",
+        f"margins over the reals that {whose} gives are right, in {len(rest)} of its leaves; "
+        "nothing here has checked them",
     )
     return replace(
         plain,
         verdict=Verdict.CONDITIONAL,
-        reason=f"no execution reaches the unsafe set if {cut.of.verifier} is right about margins "
-        f"over the reals ({cut.of.source}), which were not proved here",
+        reason=f"no execution reaches the unsafe set if {leaves.verifier} is right about margins "
+        f"over the reals ({leaves.source}), which were not proved here",
         assumptions=(*plain.assumptions, rests),
-        nodes=found.nodes,
-        obligations=found.obligations,
-        notes=found.notes,
+        obligations=(*plain.obligations, *(o for n in found.nodes for o in n.obligations)),
         seconds=clock.seconds,
     )
+
+
+def _left(begun: Proof, cuts: Sequence[_Cut], domain: Domain) -> tuple[list[Box], list[TrustedBox]]:
+    """The leaves that are not proved at once, and what is trusted in them."""
+    boxes: list[Box] = []
+    trusted: list[TrustedBox] = []
+    for cut, covered in zip(cuts, begun.boxes, strict=True):
+        whole = len(covered.parts) != len(cut.parts)  # time was too short for parts
+        for i, (box, leaf) in enumerate(zip(cut.boxes, cut.leaves, strict=True)):
+            part = covered.parts[0 if whole else i]
+            if part.failure is None and not np.any(part.errors[DEFICIT]):
+                continue
+            boxes.append(box)
+            if leaf.margins:
+                values = {n: Interval(box.lo[n], box.hi[n]) for n in box.lo}
+                errors = {n: np.zeros(v.shape) for n, v in values.items()}
+                trusted.append(TrustedBox(InputBox(values, errors), leaf.margins))
+    return boxes, trusted
+
+
+def _from_leaves(result: Result, cuts: Sequence[_Cut], leaves: Leaves) -> Result:
+    many = sum(len(cut.boxes) for cut in cuts)
+    said = f"the proof starts from {many} leaves of {leaves.verifier} ({leaves.source})"
+    return replace(result, notes=(*result.notes, said))
 
 
 def _margins_of(claim: Claim) -> Margins:
@@ -87,25 +124,21 @@ def _margins_of(claim: Claim) -> Margins:
     return claim.problem
 
 
-def _cut(asked: Asked, unsafe: Property, path: Path) -> _Cut:
-    graph, domain, contract = asked.side.graph, asked.domain, asked.side.contract
-    elements = sum(graph.types[name].size for name in graph.inputs)
-    leaves = read_leaves(path, elements, unsafe)
-    boxes: list[Box] = []
-    trusted: list[TrustedBox] = []
-    for whole in domain.boxes:
-        made = list(boxes_of(leaves, whole, graph))
-        parts = [_part(box) for box, leaf in made]
-        if not parts or not covers(_part(whole).box, parts):
-            raise ModelError(
-                f"{leaves.source}: the leaves leave out a part of the domain, {domain.source}"
-            )
-        for box, leaf in made:
-            boxes.append(box)
-            if leaf.margins:
-                trusted.append(TrustedBox(input_box(box, domain, contract), leaf.margins))
-    source = f"{domain.source}, in {len(boxes)} leaves of {leaves.source}"
-    return _Cut(replace(domain, boxes=tuple(boxes), source=source), tuple(trusted), leaves)
+def _cut(whole: Box, leaves: Leaves, asked: Asked) -> _Cut:
+    made = list(boxes_of(leaves, whole, asked.side.graph))
+    parts = [_part(box) for box, _ in made]
+    if not parts or not covers(_part(whole).box, parts):
+        raise ModelError(
+            f"{leaves.source}: the leaves leave out a part of the domain, {asked.domain.source}"
+        )
+    pieces = [
+        InputBox(
+            {n: Interval(x.lo, np.minimum(x.hi, whole.hi[n])) for n, x in p.box.values.items()},
+            p.box.errors,
+        )
+        for p in parts
+    ]
+    return _Cut(tuple(b for b, _ in made), tuple(leaf for _, leaf in made), tuple(pieces))
 
 
 def _part(box: Box) -> Part:
