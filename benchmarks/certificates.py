@@ -1,14 +1,16 @@
 """Certificates of published networks: sizes, parts, CPU seconds of the checker, mutants rejected.
 
-    python benchmarks/certificates.py ../shared/models [NAME …]
+    python benchmarks/certificates.py [NAME …] [--models DIR] [--save FILE]
 
-Each line is one property of one network: it is bounded, checked at a slightly larger ε (ACAS Xu: of
-a bound that took half a minute, so that the domain is split), and its certificate is checked in a
-process of its own, and again with changes that would mean more. NAME picks families.
+Each line is one property of one network. An accuracy is bounded and checked at a slightly larger ε,
+of ACAS Xu at an ε so small that the domain is split into at least a hundred parts; of some networks
+the property itself is checked. The certificate is checked in a process of its own, and again with
+changes that would mean more. NAME picks lines, `--save` keeps them as JSON after each.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import resource
@@ -25,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring import MODELS, save
 
 import checker
 import refine
@@ -33,18 +36,21 @@ from checker.check import ACCEPTED, check, read_certificate
 
 CHECKER = Path(checker.__file__).with_name("check.py")
 HEAD = (
-    "family/model | property | parts | kB | writing-s | checker-s | accepted | mutants | rejected"
-)
+    "family/model", "property", "claim", "parts", "kB", "writing-s", "checker-s", "accepted",
+    "mutants", "rejected",
+)  # fmt: skip
+SHARES = (0.06, 0.04, 0.03, 0.02)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A property; its certificate is asked for at `share` of the bound of `effort` seconds."""
+    """A property of a network. Of an accuracy, ε is the first of `shares` of the first bound at
+    which the certificate has so many `parts`; without shares the property itself is claimed."""
 
     model: Path
     property: Path
-    share: float = 1.001
-    effort: float = 0.0
+    shares: tuple[float, ...] = (1.001,)
+    parts: int = 1
 
 
 def cases(folder: Path) -> Iterator[Case]:
@@ -52,7 +58,7 @@ def cases(folder: Path) -> Iterator[Case]:
         for path in sorted(folder.glob("mnist_fc/*.vnnlib")):
             yield Case(folder / f"mnist_fc/mnist-net_{name}.onnx", path)
     for path in sorted(folder.glob("acasxu/*.onnx"))[:10]:
-        yield Case(path, folder / "acasxu/prop_3.vnnlib", share=1.05, effort=30.0)
+        yield Case(path, folder / "acasxu/prop_3.vnnlib", shares=SHARES, parts=100)
     for path in sorted(folder.glob("oval21/*.vnnlib")):
         yield Case(folder / "oval21/cifar_base_kw.onnx", path)
     yield Case(folder / "oval21/cifar_deep_kw.onnx", sorted(folder.glob("oval21/*.vnnlib"))[0])
@@ -63,17 +69,36 @@ def cases(folder: Path) -> Iterator[Case]:
     for name in ("maxpool", "avgpool"):
         model = folder / f"verivital21/Convnet_{name}.onnx"
         yield Case(model, folder / "verivital21/prop_5_0.02.vnnlib")
+    for name, prop in (("2", "0_0.03"), ("2", "3_0.03"), ("4", "0_0.03"), ("4", "3_0.03")):
+        network, stated = f"mnist-net_256x{name}.onnx", f"prop_{prop}.vnnlib"
+        yield Case(folder / "mnist_fc" / network, folder / "mnist_fc" / stated, shares=())
+    for name, prop in (("3_3", "4"), ("3_6", "4"), ("1_1", "1"), ("2_1", "3")):
+        model = folder / f"acasxu/ACASXU_run2a_{name}_batch_2000.onnx"
+        yield Case(model, folder / f"acasxu/prop_{prop}.vnnlib", shares=())
+    stated = sorted(folder.glob("cifar10_resnet/*.vnnlib"))[0]
+    yield Case(folder / "cifar10_resnet/resnet_2b.onnx", stated, shares=())
+    stated = sorted(folder.glob("oval21/*.vnnlib"))[0]
+    yield Case(folder / "oval21/cifar_base_kw.onnx", stated, shares=())
 
 
 def certified(case: Case, file: Path) -> Any:
     words: Any = {
         "vnnlib": case.property, "no_search": True, "z3": "none", "conform": False, "workers": 1,
     }  # fmt: skip
-    bound = refine.bound(case.model, budget=case.effort, **words).bound
-    epsilon = case.share * bound
-    return refine.check(
-        case.model, eps=epsilon, certificate=file, budget=8 * case.effort, **words
-    ).certification
+    if not case.shares:
+        return refine.check(
+            case.model, claim="property", certificate=file, budget=240, **words
+        ).certification
+    made, bound = None, refine.bound(case.model, budget=0, **words).bound
+    words |= {"budget": 0 if case.parts == 1 else 120}
+    for share in case.shares:
+        asked = refine.check(case.model, eps=share * bound, certificate=file, **words)
+        if asked.certification is None:
+            break  # what the share before it gave is kept
+        made = asked.certification
+        if made.leaves >= case.parts:
+            break
+    return made
 
 
 def checked(file: Path, model: Path) -> tuple[int, float]:
@@ -120,6 +145,7 @@ def mutants(data: bytes) -> Iterator[bytes]:
     yield packed(document, fewer)
     twice = {n: v if n.startswith("box") else np.concatenate([v, v[:1]]) for n, v in arrays.items()}
     yield packed(document, twice)
+    other = "unsafe" if document["claim"]["kind"] == "accuracy" else "accuracy"
     changes: list[tuple[list[Any], Any]] = [
         (["model", "sha256"], "0" * 64),
         (["contract", "format"], "float16"),
@@ -127,7 +153,7 @@ def mutants(data: bytes) -> Iterator[bytes]:
         (["nodes", len(document["nodes"]) - 1, "terms"], 1000003),
         (["tensors"], [*document["tensors"][::-1], "x"]),
         (["boxes", 0], [0, 0, float(arrays["box_hi0"][0, 0]).hex(), None]),
-        (["claim", "kind"], "unsafe"),
+        (["claim", "kind"], other),
     ]
     for path, other in changes:
         changed = deepcopy(document)
@@ -137,21 +163,26 @@ def mutants(data: bytes) -> Iterator[bytes]:
         there[path[-1]] = other
         yield packed(changed, arrays)
     smaller = deepcopy(document)
-    for t, e in smaller["claim"]["eps"].items():
+    for t, e in smaller["claim"].get("eps", {}).items():
         smaller["claim"]["eps"][t] = str(Fraction(e) / 4)
+    for part in smaller["claim"].get("unsafe", []):
+        for line in part:
+            line["at_most"] = str(Fraction(line["at_most"]) + 1000)
     yield packed(smaller, arrays)
 
 
-def row(case: Case, folder: Path) -> list[str]:
+def row(case: Case, folder: Path) -> dict[str, Any]:
     file = folder / "it.cert"
     file.unlink(missing_ok=True)
     start = time.process_time()
     made = certified(case, file)
-    writing = time.process_time() - start
-    name = [f"{case.model.parent.name}/{case.model.stem}", case.property.stem[:30]]
+    claim = "accuracy" if case.shares else "property"
+    name = [f"{case.model.parent.name}/{case.model.stem}", case.property.stem[:30], claim]
+    spent = round(time.process_time() - start, 1)
     if made is None or made.file is None:
-        return [*name, "-", "-", f"{writing:.1f}", "-", str(made and made.outside), "-", "-"]
-    code, spent = checked(file, case.model)
+        why = "not verified" if made is None else made.outside
+        return dict(zip(HEAD, [*name, 0, 0, spent, None, why, 0, 0], strict=True))
+    code, checking = checked(file, case.model)
     data, tried, rejected = file.read_bytes(), 0, 0
     model = case.model.read_bytes()
     content = bytearray(model)
@@ -160,20 +191,30 @@ def row(case: Case, folder: Path) -> list[str]:
         tried += 1
         rejected += is_rejected(mutant, it)
     accepted = "yes" if code == ACCEPTED else f"no ({code})"
-    size = f"{len(data) / 1024:.0f}"
-    return [
-        *name, str(made.leaves), size, f"{writing:.1f}", f"{spent:.1f}", accepted, str(tried),
-        str(rejected),
-    ]  # fmt: skip
+    size = round(len(data) / 1024)
+    found = [*name, made.leaves, size, spent, round(checking, 1), accepted, tried, rejected]
+    return dict(zip(HEAD, found, strict=True))
 
 
-def main(folder: Path, names: list[str]) -> None:
-    print(f"| {HEAD} |", flush=True)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--models", type=Path, default=MODELS)
+    parser.add_argument("--save", type=Path)
+    given = parser.parse_args()
+    print("| " + " | ".join(HEAD) + " |", flush=True)
+    rows = []
     with tempfile.TemporaryDirectory() as place:
-        for case in cases(folder):
-            if not names or any(n in f"{case.model} {case.property}" for n in names):
-                print("| " + " | ".join(row(case, Path(place))) + " |", flush=True)
+        for case in cases(given.models):
+            claim = "accuracy" if case.shares else "property"
+            text = f"{case.model} {case.property} {claim}"
+            if given.names and not any(name in text for name in given.names):
+                continue
+            rows.append(row(case, Path(place)))
+            print("| " + " | ".join(map(str, rows[-1].values())) + " |", flush=True)
+            if given.save is not None:
+                save(given.save, rows)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main()
