@@ -39,7 +39,7 @@ HEAD = (
     "family/model", "property", "claim", "parts", "kB", "writing-s", "checker-s", "accepted",
     "mutants", "rejected",
 )  # fmt: skip
-SHARES = (0.06, 0.04, 0.03, 0.02)
+SHARES = (0.015, 0.01, 0.007, 0.005)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def cases(folder: Path) -> Iterator[Case]:
         for path in sorted(folder.glob("mnist_fc/*.vnnlib")):
             yield Case(folder / f"mnist_fc/mnist-net_{name}.onnx", path)
     for path in sorted(folder.glob("acasxu/*.onnx"))[:10]:
-        yield Case(path, folder / "acasxu/prop_3.vnnlib", shares=SHARES, parts=100)
+        yield Case(path, folder / "acasxu/prop_1.vnnlib", shares=SHARES, parts=100)
     for path in sorted(folder.glob("oval21/*.vnnlib")):
         yield Case(folder / "oval21/cifar_base_kw.onnx", path)
     yield Case(folder / "oval21/cifar_deep_kw.onnx", sorted(folder.glob("oval21/*.vnnlib"))[0])
@@ -70,8 +70,8 @@ def cases(folder: Path) -> Iterator[Case]:
         model = folder / f"verivital21/Convnet_{name}.onnx"
         yield Case(model, folder / "verivital21/prop_5_0.02.vnnlib")
     for name, prop in (("2", "0_0.03"), ("2", "3_0.03"), ("4", "0_0.03"), ("4", "3_0.03")):
-        network, stated = f"mnist-net_256x{name}.onnx", f"prop_{prop}.vnnlib"
-        yield Case(folder / "mnist_fc" / network, folder / "mnist_fc" / stated, shares=())
+        model = folder / f"mnist_fc/mnist-net_256x{name}.onnx"
+        yield Case(model, folder / f"mnist_fc/prop_{prop}.vnnlib", shares=())
     for name, prop in (("3_3", "4"), ("3_6", "4"), ("1_1", "1"), ("2_1", "3")):
         model = folder / f"acasxu/ACASXU_run2a_{name}_batch_2000.onnx"
         yield Case(model, folder / f"acasxu/prop_{prop}.vnnlib", shares=())

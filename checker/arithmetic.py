@@ -1,7 +1,6 @@
 """Arithmetic and linear maps: float64, with every rounding charged to the bound.
 
-`add` and `mul` take the next float64 above; sums of n terms that are not negative gain n + 4 units.
-Sums with signs are left as they are, and n + 4 units of the sum of magnitudes are charged.
+`add` and `mul` take the next float64 above; of sums, n + 4 units of all magnitudes are charged.
 """
 
 from __future__ import annotations
@@ -39,14 +38,12 @@ def mul(a: Array | float, b: Array | float) -> Array:
 
 
 def raised(total: Any, terms: int, sign: float = 1.0) -> Array:
-    """Upper bounds (of sign -1, lower ones) of sums of so many products, none negative, that
-    float64 gave as `total`."""
+    """Upper (-1: lower) bounds of sums of products, none negative, that gave `total` in float64."""
     return np.asarray(total * (1.0 + sign * (terms + 4) * 2.0**-52) + sign * 2.0**LEAST)
 
 
 def positive(apply: Apply, weights: Array, lo: Array, hi: Array) -> Array:
-    """What float64 makes of the sums of the positive parts of the products weights·x, each as large
-    as it can be for x from lo to hi."""
+    """Float64's sums of positive parts of products weights·x, at their largest for lo ≤ x ≤ hi."""
     rising = apply(np.maximum(weights, 0.0), np.maximum(hi, 0.0))
     return rising + apply(np.maximum(-weights, 0.0), np.maximum(-lo, 0.0))
 
@@ -66,46 +63,42 @@ def last_bits(c: Array, size: Array) -> Array:
 class Linear:
     """A linear map y = M·x of flat tensors, given by what its weights do.
 
-    `forward(weights, x)` maps (inputs,) to (outputs,) and `backward` (k, outputs) to (k, inputs);
-    both are linear in the weights, entry by entry, with at most `terms` products in a sum. `unsure`
-    bounds how far weights may be from those that are meant.
+    `forward(weights, x)` gives (outputs,), `backward(weights, c)` of (k, outputs) (k, inputs), sums
+    of at most `terms` products. Weights may be 4 units off, but where a map only `moves` numbers.
     """
 
     def __init__(
-        self, weights: Array, forward: Apply, backward: Apply, terms: int, unsure: Any = 0.0
+        self, weights: Array, forward: Apply, backward: Apply, terms: int, moves: bool = False
     ) -> None:
-        self.weights, self.forward, self.backward, self.terms = weights, forward, backward, terms
-        self.unsure, self.absolute = add(0.0 * weights, unsure), add(np.abs(weights), unsure)
-        self.moves = terms == 1 and bool(np.all(self.absolute == 1.0))
+        self.weights, self.forward, self.backward = weights, forward, backward
+        self.terms, self.moves, self.absolute = terms, moves, np.abs(weights)
 
     def back(self, c: Array, size: Array) -> tuple[Array, Array]:
-        """The functionals on an input of at most this size, and what is left out of them: twice
-        what the sums of float64 may have lost, and what weights are unsure of."""
+        """The functionals on an input of at most this size, and what may be missing of them."""
         found = self.backward(self.weights, c)
         if self.moves:
             return found, np.zeros(len(c))
-        lost = add(self.absolute * ((self.terms + 4) * 2.0**-52), self.unsure)
-        off = self.backward(lost, np.abs(c)) + 2.0**LEAST
-        return found, upper(off, -size, size)
+        off = self.backward(self.absolute, np.abs(c)) * ((self.terms + 12) * 2.0**-52)
+        return found, upper(off + 2.0**LEAST, -size, size)
 
     def over(self, lo: Array, hi: Array) -> Array:
         """Upper bounds of M·x for x from lo to hi."""
         if self.moves:
             return np.maximum(self.forward(self.weights, lo), self.forward(self.weights, hi))
-        most = upper(self.weights, lo, hi, self.forward, self.terms)
-        return add(most, self.of(self.unsure, np.maximum(-lo, hi)))
+        return upper(self.weights, lo, hi, self.forward, self.terms + 4)
 
     def of(self, weights: Array, x: Array) -> Array:
         """Upper bounds of what these weights make of x, neither being negative."""
-        return raised(self.forward(weights, x), self.terms)
+        return raised(self.forward(weights, x), self.terms + 4)
 
     def size(self, x: Array) -> Array:
         """Upper bounds of |M|·x, x not negative."""
         return self.forward(self.absolute, x) if self.moves else self.of(self.absolute, x)
 
 
-def chosen(index: Index, size: int, scale: Any = 1.0, unsure: Any = 0.0) -> Linear:
-    """y = scale·x[index], index (outputs,) into `size` inputs, -1 where there is none."""
+def chosen(index: Index, size: int, scale: Any = 1.0) -> Linear:
+    """y = scale·x[index], index (outputs,) into `size` inputs, -1 where there is none; a scale that
+    is one number is 1 or -1."""
     used = int(np.max(np.bincount(index[index >= 0]), initial=1))
 
     def backward(w: Array, c: Array) -> Array:
@@ -117,7 +110,8 @@ def chosen(index: Index, size: int, scale: Any = 1.0, unsure: Any = 0.0) -> Line
         return np.ascontiguousarray(sums[:size].T)
 
     flat = np.broadcast_to(scale, index.shape).astype(np.float64)
-    return Linear(flat, lambda w, x: np.append(x, 0.0)[index] * w, backward, used, unsure)
+    forward = lambda w, x: np.append(x, 0.0)[index] * w  # noqa: E731
+    return Linear(flat, forward, backward, used, used == 1 and type(scale) is float)
 
 
 def convolution(weights: Array, index: Index, channels: int, pixels: int, groups: int) -> Linear:

@@ -11,12 +11,11 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from checker.arithmetic import Array, Index, Linear, Outside, add, chosen, convolution
+from checker.arithmetic import Array, Index, Linear, Outside, chosen, convolution
 
 FLOATS = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
 OPSETS = range(7, 27)
-DOMAINS = ("", "ai.onnx")
-ZERO = np.zeros(())
+DOMAINS, NONLINEAR = ("", "ai.onnx"), ("hinge", "maximum")
 _WINDOW = "auto_pad ceil_mode dilations kernel_shape pads strides "
 OPERATORS = {  # the method that reads it, and the attributes that are understood
     "Add": ("sum", ""), "AveragePool": ("pool", _WINDOW + "count_include_pad"),
@@ -34,27 +33,21 @@ OPERATORS = {  # the method that reads it, and the attributes that are understoo
 
 @dataclass(frozen=True)
 class Node:
-    """One node of the file. `kind` is affine (Σ maps·inputs + bias, which may be off by `unsure`),
-    hinge (x, below 0 `below`·x) or maximum (of the elements that `index` chooses); `lemma` says how
-    it rounds, `terms` how many numbers the longest of its sums adds, `stored` on what else."""
+    """One node of the file. `kind` is affine (Σ maps·inputs + bias), hinge (x, below 0 `below`·x)
+    or maximum (of the elements that `index` chooses); `lemma` says how it rounds, `terms` how many
+    numbers the longest of its sums adds, `stored` on what else."""
 
-    name: str
-    op: str
+    title: str
     output: str
     inputs: tuple[str, ...]
     kind: str
     lemma: str
     bias: Array
-    unsure: Array
     stored: tuple[Array, ...] = ()
     maps: tuple[Linear, ...] = ()
     terms: int = 1
     below: float = 0.0
     index: Index = field(default_factory=lambda: np.zeros((0, 0), np.int64))
-
-    @property
-    def title(self) -> str:
-        return f"node '{self.name}' ({self.op})"
 
 
 def read_model(data: bytes, shapes: Mapping[str, Sequence[int]]) -> Model:
@@ -69,17 +62,12 @@ def read_model(data: bytes, shapes: Mapping[str, Sequence[int]]) -> Model:
 
 
 class Model:
-    """The nodes in order; the format of all floats; sizes of all tensors that vary.
-
-    It is read node after node, by a method for each kind of operator. `shapes` are of what varies,
-    `stored` what does not.
-    """
+    """The nodes in order, of flat tensors; the format of all floats; `sizes` and `shapes` of what
+    varies, `stored` what does not. It is read node by node, by a method per kind of operator."""
 
     def __init__(self, proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> None:
-        versions, graph = (
-            [o.version for o in proto.opset_import if o.domain in DOMAINS],
-            proto.graph,
-        )
+        graph = proto.graph
+        versions = [o.version for o in proto.opset_import if o.domain in DOMAINS]
         if len(versions) != 1 or versions[0] not in OPSETS:
             raise Outside(f"the model's opset is {versions}, not among those read here")
         if proto.functions or graph.sparse_initializer or proto.training_info:
@@ -99,7 +87,8 @@ class Model:
         self.format, self.inputs = FLOATS[self.kind], tuple(self.shapes)
         self.stored = {t.name: self.array(t) for t in graph.initializer}
         for position, node in enumerate(graph.node):
-            self.read(node, node.name or f"{node.op_type}_{position}")
+            self.title = f"node '{node.name or f'{node.op_type}_{position}'}' ({node.op_type})"
+            self.read(node)
         self.outputs = tuple(o.name for o in graph.output)
         if not self.outputs or any(o not in self.shapes for o in self.outputs):
             raise Outside("an output of the model is stored or missing")
@@ -112,17 +101,15 @@ class Model:
         value = numpy_helper.to_array(tensor)
         value = value.astype(np.float64) if tensor.data_type in FLOATS else value
         if tensor.data_type not in (self.kind, 6, 7) or not np.all(np.isfinite(value)):
-            only = f"finite {self.format}, int32 or int64 numbers"
-            raise Outside(f"'{tensor.name}' does not hold {only}")
+            raise Outside(f"'{tensor.name}' does not hold finite {self.format} or integer numbers")
         return value
 
-    def read(self, proto: onnx.NodeProto, name: str) -> None:
-        self.proto, self.op, self.name = proto, proto.op_type, name
+    def read(self, proto: onnx.NodeProto) -> None:
+        self.proto, self.op = proto, proto.op_type
         self.given = [*proto.input, "", "", "", ""]  # what is left out has no name
         self.held = {a.name: a for a in proto.attribute}
-        known = proto.domain in DOMAINS and self.op in OPERATORS
-        self.require(known, "another operator")
-        act, understood = OPERATORS[self.op]
+        act, understood = OPERATORS.get(self.op, ("", ""))
+        self.require(proto.domain in DOMAINS and act, "another operator")
         unknown = sorted(set(self.held) - set(understood.split()))
         self.require(not unknown, f"it without the attributes {unknown}")
         written = {"", *self.shapes, *self.stored}
@@ -136,8 +123,7 @@ class Model:
 
     def require(self, holds: Any, what: str) -> None:
         if not holds:
-            only = f"only {what} is in the checker's language"
-            raise Outside(f"node '{self.name}' ({self.op}): {only}")
+            raise Outside(f"{self.title}: only {what} is in the checker's language")
 
     def a(self, name: str, default: Any) -> Any:
         value = onnx.helper.get_attribute_value(self.held[name]) if name in self.held else default
@@ -148,33 +134,27 @@ class Model:
         self.require(self.given[k] not in self.shapes, f"a stored input {k}")
         return self.stored.get(self.given[k])
 
-    def varying(self, k: int = 0) -> tuple[int, ...]:
-        """The shape of input k, which must vary."""
-        self.require(self.given[k] in self.shapes, f"an input {k} that varies")
-        return self.shapes[self.given[k]]
+    def varying(self) -> tuple[int, ...]:
+        """The shape of the first input, which must vary."""
+        self.require(self.given[0] in self.shapes, "a first input that varies")
+        return self.shapes[self.given[0]]
 
-    def put(
-        self,
-        shape: Any,
-        inputs: Sequence[str],
-        kind: str,
-        lemma: str,
-        output: str = "",
-        **what: Any,
-    ) -> None:
+    def put(self, shape: Any, inputs: Any, lemma: str, output: str = "", **what: Any) -> None:
         """A node of the model, which writes what the file's node does, or another tensor."""
-        for key in ("bias", "unsure"):
-            what[key] = np.broadcast_to(what.get(key, ZERO), shape).reshape(-1)
-        where = (self.name, self.op, output or self.proto.output[0], tuple(inputs), kind, lemma)
+        output, kind = output or self.proto.output[0], lemma if lemma in NONLINEAR else "affine"
+        flat: Any = lambda v: np.broadcast_to(v, shape).reshape(-1)  # noqa: E731
+        self.require(output not in self.shapes and output not in self.stored, "tensors named once")
+        bias, stored = flat(what.pop("bias", 0.0)), tuple(map(flat, what.pop("stored", ())))
+        where = (self.title, output, tuple(inputs), kind, lemma, bias, stored)
         self.nodes.append(Node(*where, **what))
-        self.shapes[where[2]] = tuple(int(n) for n in shape)
+        self.shapes[output] = tuple(int(n) for n in shape)
 
     def tensor(self, t: str) -> str:
         """An input as a tensor that varies: what is stored becomes a node without inputs."""
         if t not in self.stored:
             return t
         name, value = f"{t} in {self.proto.output[0]}", self.stored[t]
-        self.put(value.shape, (), "affine", "movement", name, bias=value)
+        self.put(value.shape, (), "movement", name, bias=value)
         return name
 
     def move(self) -> None:
@@ -195,23 +175,22 @@ class Model:
             self.stored[output] = self.reference(held)
         if output in self.stored:
             return
-        names = [self.tensor(t) for t in data]
-        ends = np.cumsum([1, *(prod(self.shapes[t]) for t in names)])
-        spans = list(zip(ends, ends[1:], names, strict=False))
-        places = [np.arange(a, b).reshape(self.shapes[t]) for a, b, t in spans]
-        moved = self.reference(held | dict(zip(data, places, strict=True)))
-        here = [np.where((moved >= a) & (moved < b), moved - a, -1) for a, b, _ in spans]
-        maps = tuple(
-            chosen(p.reshape(-1), int(b - a)) for p, (a, b, _) in zip(here, spans, strict=True)
-        )
-        self.put(moved.shape, names, "affine", "movement", maps=maps)
+        names, places, first = [self.tensor(t) for t in data], dict[str, Any](), 1
+        for t, shape in zip(data, (self.shapes[name] for name in names), strict=True):
+            places[t] = np.arange(first, first + prod(shape)).reshape(shape)
+            first += prod(shape)
+        moved, maps = self.reference(held | places), []
+        for p in places.values():
+            here = np.where((moved >= p.flat[0]) & (moved <= p.flat[-1]), moved - p.flat[0], -1)
+            maps.append(chosen(here.reshape(-1), p.size))
+        self.put(moved.shape, names, "movement", maps=tuple(maps))
 
     def reference(self, given: Mapping[str, Any]) -> Any:
         if self.op == "Flatten":  # the most frequent one, without ONNX's
             x, axis = given[self.given[0]], self.a("axis", 1)
             self.require(-x.ndim <= axis <= x.ndim, "an axis that it has")
             return x.reshape(prod(x.shape[:axis]), -1)
-        if self.op == "Dropout":
+        if self.op in ("Dropout", "Identity"):
             return given[self.given[0]]
         from onnx.reference import ReferenceEvaluator  # takes longer to import than most files
 
@@ -219,11 +198,10 @@ class Model:
         return np.asarray(made)
 
     def products(self, linear: Linear, shape: Sequence[int], bias: Any, output: str = "") -> None:
-        bias, weights = ZERO if bias is None else bias, linear.weights
-        used = linear.forward((weights != 0).astype(float), np.ones(prod(self.varying())))
-        terms, what = int(np.max(used)) + int(np.any(bias)), {"bias": bias, "maps": (linear,)}
-        what |= {"terms": terms, "stored": (weights,)}
-        self.put(shape, self.given[:1], "affine", "sum-any-order", output, **what)
+        used = linear.forward((linear.weights != 0) * 1.0, np.ones(prod(self.varying())))
+        bias = 0.0 if bias is None else bias
+        what = {"terms": int(np.max(used)) + int(np.any(bias)), "bias": bias, "maps": (linear,)}
+        self.put(shape, self.given[:1], "sum-any-order", output, **what)
 
     def matrix(self) -> None:
         """Gemm and MatMul with a stored matrix behind."""
@@ -231,20 +209,18 @@ class Model:
         plain = self.a("alpha", 1.0) == 1.0 == self.a("beta", 1.0) and not self.a("transA", 0)
         self.require(plain and (len(shape) == 2 or not gemm), "'alpha' 1, 'beta' 1, 'transA' 0")
         weights = weights if self.a("transB", 0) else weights.T
-        fits = weights.ndim == 2 and weights.shape[1] == shape[-1]
-        self.require(fits, "a stored matrix that fits")
+        self.require(weights.shape[1:] == shape[-1:], "a stored matrix that fits")
         linear = convolution(weights[..., None], np.zeros((1, 1), np.int64), shape[-1], 1, 1)
         self.products(linear, (*shape[:-1], len(weights)), self.constant(2) if gemm else None)
 
     def window(self, kernel: Sequence[int]) -> tuple[Index, tuple[int, ...]]:
-        """(places of the kernel, outputs): pixels that windows read, -1 in the padding; and the
-        output's pixels."""
-        pixels, rank, mode = self.varying()[2:], len(kernel), self.a("auto_pad", "NOTSET")
+        """(places of the kernel, outputs): pixels read, -1 in the padding; and the output's."""
+        pixels, rank = self.varying()[2:], len(kernel)
         steps, dilations = self.a("strides", [1] * rank), self.a("dilations", [1] * rank)
         pads = self.a("pads", [0] * (2 * rank))
-        fits = rank == len(pixels) == len(steps) == len(dilations) == len(pads) / 2 > 0
-        fits = fits and min(*kernel, *steps, *dilations) > 0 <= min(pads)
-        plain = (mode == "NOTSET" or (mode == "VALID" and not any(pads))) and fits
+        plain = self.a("auto_pad", "NOTSET") in ("NOTSET", "" if any(pads) else "VALID")
+        plain = plain and rank == len(pixels) == len(steps) == len(dilations) == len(pads) / 2 > 0
+        plain = plain and min(*kernel, *steps, *dilations) > 0 <= min(pads)
         self.require(plain and not self.a("ceil_mode", 0), "a window that fits, with stated pads,")
         sides = list(zip(pads[:rank], pads[rank:], strict=True))
         padded = np.pad(np.arange(prod(pixels)).reshape(pixels), sides, constant_values=-1)
@@ -254,13 +230,12 @@ class Model:
         return seen.reshape(-1, prod(kernel)).T, seen.shape[:rank]
 
     def conv(self) -> None:
-        weights, kernel = self.constant(1), list(self.constant(1).shape[2:])
-        self.require(self.a("kernel_shape", kernel) == kernel, "weights that fit")
-        self.convolved(weights, self.a("group", 1), self.constant(2))
+        self.convolved(self.constant(1), self.a("group", 1), self.constant(2))
 
     def convolved(self, weights: Array, groups: int, bias: Any, output: str = "") -> None:
         shape, (m, inside, *kernel) = self.varying(), weights.shape
-        self.require(inside * groups == shape[1] and m % groups == 0, "weights that fit")
+        fits = inside * groups == shape[1] and m % groups == 0
+        self.require(fits and self.a("kernel_shape", kernel) == kernel, "weights that fit")
         index, pixels = self.window(kernel)
         linear = convolution(weights, index, shape[1], prod(shape[2:]), groups)
         bias = None if bias is None else bias.reshape(1, m, *(1,) * len(kernel))
@@ -281,19 +256,19 @@ class Model:
         index = np.where(index[:, None] < 0, -1, index[:, None] + start).reshape(len(index), -1)
         first = np.take_along_axis(index, np.argmax(index >= 0, axis=0)[None], axis=0)
         index = np.where(index < 0, first, index)
-        self.put((*shape[:2], *pixels), self.given[:1], "maximum", "copy", index=index)
+        self.put((*shape[:2], *pixels), self.given[:1], "maximum", index=index)
 
-    def spread(self, t: str, shape: Sequence[int], scale: Any, unsure: Any = ZERO) -> Linear:
+    def spread(self, t: str, shape: Sequence[int], scale: Any = 1.0) -> Linear:
         """A tensor, broadcast to a shape and scaled."""
         places = np.arange(prod(self.shapes[t])).reshape(self.shapes[t])
-        index, *wide = (np.broadcast_to(v, shape).reshape(-1) for v in (places, scale, unsure))
-        return chosen(index, places.size, *wide)
+        wide = scale if type(scale) is float else np.broadcast_to(scale, shape).reshape(-1)
+        return chosen(np.broadcast_to(places, shape).reshape(-1), places.size, wide)
 
     def sum(self) -> None:
         names, sign = [self.tensor(t) for t in self.given[:2]], -1.0 if self.op == "Sub" else 1.0
         whole = np.broadcast_shapes(*(self.shapes[t] for t in names))
-        maps = self.spread(names[0], whole, 1.0), self.spread(names[1], whole, sign)
-        self.put(whole, names, "affine", "sum-of-two", maps=maps, terms=2)
+        maps = self.spread(names[0], whole), self.spread(names[1], whole, sign)
+        self.put(whole, names, "sum-of-two", maps=maps, terms=2)
 
     def scale(self) -> None:
         """By a stored factor, or divided by one."""
@@ -302,33 +277,25 @@ class Model:
         self.scaled(self.given[k], self.constant(1 - k), lemma)
 
     def scaled(self, t: str, factor: Any, lemma: str) -> None:
-        scale, unsure, shape = factor, ZERO, np.broadcast_shapes(self.shapes[t], factor.shape)
-        if lemma != "product":
-            self.require(np.min(np.abs(factor)) > 2.0**-120, "a divisor that is not 0")
-            scale, exact = 1.0 / factor, np.abs(np.frexp(factor)[0]) == 0.5
-            unsure = np.where(exact, 0.0, np.abs(scale) * 2.0**-52)
-        maps, stored = (self.spread(t, shape, scale, unsure),), np.broadcast_to(factor, shape)
-        self.put(shape, [t], "affine", lemma, maps=maps, stored=(stored.reshape(-1),))
+        shape, divides = np.broadcast_shapes(self.shapes[t], factor.shape), lemma != "product"
+        self.require(not divides or np.min(np.abs(factor)) > 2.0**-120, "a divisor that is not 0")
+        maps = (self.spread(t, shape, np.asarray(1.0 / factor if divides else factor)),)
+        self.put(shape, [t], lemma, maps=maps, stored=(factor,))
 
     def normalize(self) -> None:
-        shape = self.varying()
+        shape, x, t = self.varying(), self.given[0], f"the mean in {self.proto.output[0]}"
         tall = (1, -1, *(1,) * (len(shape) - 2))
         gamma, beta, mean, var = (self.constant(k).reshape(tall) for k in (1, 2, 3, 4))
         base = var + np.float64(np.float32(self.a("epsilon", 1e-5)))
         plain = not self.a("training_mode", 0) and self.a("spatial", 1) == 1
         self.require(plain and np.min(var) >= 0 and np.min(base) >= 2.0**-60, "inference")
         scale = gamma / np.sqrt(base)  # each operation errs by half a unit of float64
-        shift, unsure = beta - mean * scale, np.abs(scale) * 2.0**-50
-        off = add(np.abs(mean) * unsure, (np.abs(mean * scale) + np.abs(shift)) * 2.0**-50)
-        stored = tuple(np.broadcast_to(v, shape).reshape(-1) for v in (beta, mean, base))
-        maps, what = (
-            (self.spread(self.given[0], shape, scale, unsure),),
-            {"bias": shift, "unsure": off},
-        )
-        self.put(shape, self.given[:1], "affine", "normalization", maps=maps, stored=stored, **what)
+        self.put(mean.shape, (), "movement", t, bias=mean)
+        maps = self.spread(x, shape, scale), self.spread(t, shape, -scale)
+        self.put(shape, (x, t), "normalization", bias=beta, maps=maps, stored=(beta, mean, base))
 
     def hinge(self) -> None:
         below = float(np.float32(self.a("alpha", 0.01))) if self.op == "LeakyRelu" else 0.0
         self.require(below == 0 or 2.0**-12 <= below <= 1.0, "a slope in [2^-12, 1]")
-        maps, inputs = (self.spread(self.given[0], self.varying(), 1.0),), self.given[:1]
-        self.put(self.varying(), inputs, "hinge", "hinge", below=below, maps=maps)
+        maps = (self.spread(self.given[0], self.varying()),)
+        self.put(self.varying(), self.given[:1], "hinge", below=below, maps=maps)

@@ -44,8 +44,8 @@ def test_the_checker_imports_nothing_of_ours() -> None:
 
 
 def test_the_checker_can_be_read() -> None:
-    lines = [line for path in CHECKER for line in path.read_text().splitlines() if line.strip()]
-    assert len(lines) < 1000
+    """Blank lines and all, as `wc -l` counts them."""
+    assert sum(len(path.read_text().splitlines()) for path in CHECKER) < 1000
 
 
 def test_nothing_of_ours_is_loaded_when_it_runs(demo: Path) -> None:
@@ -71,7 +71,7 @@ def test_recheck(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for model, code, said in (
         (DEMO, 0, "accepted: "),
         (other, 1, "rejected: the certificate is of a model with another hash"),
-        (demo.parent / "none.onnx", 2, f"not checked: {demo.parent / 'none.onnx'} cannot be read"),
+        (demo.parent / "none.onnx", 2, "not checked: [Errno 2] No such file or directory"),
     ):
         assert run(["recheck", str(demo), str(model)]).value == code
         assert capsys.readouterr().out.startswith(said)

@@ -21,7 +21,7 @@ import numpy as np
 
 from checker.arithmetic import Outside, Rejected
 from checker.bounds import Claim, Leaf
-from checker.check import SCHEMA, Goal, Row, above, claimed_tensors, described, read_goal
+from checker.check import SCHEMA, Goal, Row, above, owed, read_goal
 from encoders.numbers.enclosure import FloatArray, Interval
 from refine import __version__
 from refine.bounds.network import InputBox, NetworkBounds
@@ -75,8 +75,7 @@ class Writer:
             "inputs": [{"name": t, "shape": list(shape)} for t, shape in shapes.items()],
             "claim": self.claim,
             "boxes": trees,
-            "tensors": claimed_tensors(model),
-            "nodes": described(model),
+            **owed(model),
             "by": {"refine": __version__},
         }
         packed, whole = io.BytesIO(), io.BytesIO()
@@ -101,7 +100,7 @@ class Writer:
         for i, t in enumerate(self.subject.model.inputs):
             arrays[f"box_lo{i}"] = np.stack([_flat(box.values[t])[0] for box in boxes])
             arrays[f"box_hi{i}"] = np.stack([_flat(box.values[t])[1] for box in boxes])
-        for i, t in enumerate(claimed_tensors(self.subject.model)):
+        for i, t in enumerate(owed(self.subject.model)["tensors"]):
             claims = [leaf.claims[t] for leaf in self.leaves]
             for name in Claim._fields:
                 arrays[f"{name}{i}"] = np.stack([getattr(c, name) for c in claims])
@@ -157,7 +156,7 @@ class Writer:
     def _settled(self, box: InputBox, bounds: NetworkBounds) -> tuple[Mapping[str, Claim], Leaf]:
         """Claims that the checker accepts, and what it makes of them."""
         model, below = self.subject.model, _slopes_below(self.subject)
-        claims = {t: _claim(bounds, t, below[t]) for t in claimed_tensors(model)}
+        claims = {t: _claim(bounds, t, below[t]) for t in owed(model)["tensors"]}
         made = {t: {"lo": c.lo, "hi": c.hi, "err": c.err} for t, c in claims.items()}
 
         def met(tensor: str, what: str, shown: FloatArray, claimed: FloatArray) -> FloatArray:
@@ -199,7 +198,7 @@ def _flat(x: Interval) -> tuple[FloatArray, FloatArray]:
 
 def _slopes_below(subject: Subject) -> Mapping[str, float]:
     """By tensor, the slope below zero of the hinge that reads it; 0 where there is none."""
-    found = dict.fromkeys(claimed_tensors(subject.model), 0.0)
+    found = dict.fromkeys(owed(subject.model)["tensors"], 0.0)
     for node in subject.model.nodes:
         if node.kind == "hinge" and node.inputs[0] in found:
             found[node.inputs[0]] = max(found[node.inputs[0]], node.below)
