@@ -22,10 +22,11 @@ from gpu_check.emulator.exact import evaluate_exact
 from onnx_import import load
 from onnx_import.graph import Graph
 from refine.bounds.batch import batch_bounds
-from refine.bounds.margins import DEFICIT, Margins
+from refine.bounds.margins import DEFICIT, Margins, within_limits
 from refine.bounds.network import InputBox, Known, NetworkBounds, network_bounds
 from refine.bounds.widened import widened
 from refine.domain.properties import Conjunction, Property, Row
+from refine.domain.vnnlib import Half, is_empty, meet
 from refine.proof.input_splitting import Part, bound_parts, covers, part_of, split_box
 
 NOTHING = Known({}, {})
@@ -98,7 +99,9 @@ def at_once(graph: Graph, boxes: Sequence[InputBox], contract: Any = IEEE_ANY) -
     wide = widened(program_of(graph), len(boxes))
     assert wide is not None
     with np.errstate(all="ignore"):
-        return batch_bounds(wide, boxes, contract, around=NOTHING, ranges=[{}] * len(boxes))
+        given: list[dict[str, Interval]] = [{}] * len(boxes)
+        bounds, _ = batch_bounds(wide, boxes, contract, around=NOTHING, ranges=given)
+        return bounds
 
 
 @pytest.mark.parametrize("contract", CONTRACTS)
@@ -135,7 +138,7 @@ def test_bounds_are_those_of_a_pass_over_one_box(tmp_path: Path, make: Any) -> N
         for tensor, x in alone.maps.values.items():
             found = together.maps.values[tensor]
             lo, hi = found.lo[i : i + 1], found.hi[i : i + 1]
-            wanted = (lo < 0) & (hi > 0) if make is not convolution else lo < hi
+            wanted = (lo < 0) & (hi > 0) if make is not convolution else hi - lo > 1e-9
             if any(not step.affine for step in program_of(graph).readers(tensor)):
                 wider = (hi - lo)[wanted] / (x.hi - x.lo)[wanted]
                 assert np.all(wider > 1.0 - 1e-9), tensor
@@ -250,6 +253,83 @@ def test_splitting_in_batches_decides_what_holds(tmp_path: Path) -> None:
             there = np.all((points >= inside.lo) & (points <= inside.hi), axis=(1, 2))
             least = np.min((y[:, 0] - y[:, 1])[there], initial=np.inf) - (lowest + slack)
             assert part.margins[0].run <= least
+
+
+def test_blame_goes_to_the_input_that_relaxations_hang_on(tmp_path: Path) -> None:
+    """y = 100·x₀ + relu(x₁ + x₂/8) − relu(x₁): a plane in x₀, of which nothing is lost."""
+    weights = {
+        "w": np.array([[1, 0, 0], [0, 1, 1], [0, 0.125, 0]], np.float32),
+        "lift": np.array([50.0, 0.0, 0.0], np.float32),
+        "v": np.array([[100.0, 0.0], [1.0, 0.0], [-1.0, 0.0]], np.float32),
+    }
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["s"]),
+        helper.make_node("Add", ["s", "lift"], ["a"]),
+        helper.make_node("Relu", ["a"], ["r"]),
+        helper.make_node("MatMul", ["r", "v"], ["y"]),
+    ]
+    graph = load(save(tmp_path / "m.onnx", nodes, {"x": [1, 3]}, {"y": [1, 2]}, weights))
+    x = Interval(np.full((1, 3), -1.0), np.full((1, 3), 1.0))
+    boxes = [InputBox({"x": x}, {"x": np.zeros((1, 3))})] * 2
+    problem = problem_of(graph, 1e4)
+    assert problem.batches is not None
+    batch = problem.batches.bounded(boxes, NOTHING, [{}, {}])
+    assert batch is not None
+    for found in batch.boxes:
+        blamed = found.influence["x"].ravel()
+        assert blamed[1] > 4 * blamed[2] > 0.0
+    wide = widened(program_of(graph), 2)
+    assert wide is not None
+    with np.errstate(all="ignore"):
+        _, shares = batch_bounds(wide, boxes, IEEE_ANY, around=NOTHING, ranges=[{}, {}])
+    expected = np.array([[0.0, 0.0, 0.0], [0.0, 8 / 9, 1 / 9], [0.0, 1.0, 0.0]])
+    np.testing.assert_allclose(shares["a"]["x"][0], expected)
+
+
+def test_which_boxes_meet_limits_is_decided_exactly(tmp_path: Path) -> None:
+    graph = load(dense(tmp_path / "m.onnx"))
+    rng = np.random.default_rng(8)
+    ends = [0.5, 0.25, float(np.nextafter(0.25, 1)), 0.0, -0.5]
+    exact = [Fraction(1, 3), Fraction(1, 4), Fraction(0), Fraction(-1, 2)]
+    boxes = []
+    for _ in range(60):
+        low, high = np.sort(rng.choice(ends, (2, 1, 3)), axis=0)
+        boxes.append(InputBox({graph.inputs[0]: Interval(low, high)}, {}))
+    for _ in range(60):
+        limits = {}
+        for i in range(3):
+            lo, hi = sorted(rng.choice(len(exact), 2))[::-1]
+            sides = (exact[lo] if rng.random() < 0.7 else None, exact[hi])
+            limits[i] = Half(*sides, bool(rng.random() < 0.5), bool(rng.random() < 0.5))
+        unsafe = (Conjunction(limits, ()),)
+        for box in boxes:
+            x = box.values[graph.inputs[0]]
+            there = all(
+                not is_empty(
+                    meet(half, Half(Fraction(float(x.lo[0, i])), Fraction(float(x.hi[0, i]))))
+                )
+                for i, half in limits.items()
+            )
+            assert within_limits(unsafe, box, graph) == ([0] if there else [])
+
+
+def test_what_ends_just_at_a_limit_is_decided_in_a_batch(tmp_path: Path) -> None:
+    """A sum of Relus is not below 0, though a functional, rounded outwards, may be."""
+    rng = np.random.default_rng(9)
+    weights = {"w": rng.normal(size=(2, 4)).astype(np.float32)}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"]),
+        helper.make_node("Relu", ["a"], ["y"]),
+    ]
+    graph = load(save(tmp_path / "m.onnx", nodes, {"x": [1, 2]}, {"y": [1, 4]}, weights))
+    row = Row({0: Fraction(1, 3)}, {}, Fraction(0), strict=True)
+    problem = Margins(graph, EXACT, Property((Conjunction({}, (row,)),), "a test"))
+    boxes = boxes_of(graph, 4)
+    assert problem.batches is not None
+    batch = problem.batches.bounded(boxes, NOTHING, [{}] * 4)
+    assert batch is not None
+    assert all(b.margins[0].safe for b in batch.boxes)
+    assert all(b.errors[DEFICIT][0] == 0.0 for b in batch.boxes)
 
 
 def test_a_batch_that_owes_something_is_bounded_one_by_one(tmp_path: Path) -> None:

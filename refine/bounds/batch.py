@@ -19,6 +19,7 @@ from encoders.lemmas.kernel import apply
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.program import Program, Step, forward
 from refine.bounds.backward import Maps, pull_back
+from refine.bounds.influence import Shares, add_shares
 from refine.bounds.network import (
     CHUNK_BYTES,
     InputBox,
@@ -29,7 +30,7 @@ from refine.bounds.network import (
     bound_errors,
     bound_values,
 )
-from refine.bounds.pruning import Rows, feeds_nonlinear
+from refine.bounds.pruning import MOST_SPLIT_INPUTS, Rows, feeds_nonlinear
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,9 @@ def batch_bounds(
     around: Known,
     ranges: Sequence[Mapping[str, Interval]],
     tick: Callable[[], None] = lambda: None,
-) -> NetworkBounds:
-    """Bounds of a program widened to as many rows as there are boxes, row by row.
+) -> tuple[NetworkBounds, Shares]:
+    """Bounds of a program widened to as many rows as there are boxes, row by row, and whose width
+    that of hidden elements is.
 
     `around` are bounds proved over a box that contains them all, `ranges` those of some tensors
     over one that contains each. Raises UnsupportedModel, naming the node, where functionals of
@@ -95,6 +97,8 @@ def batch_bounds(
     for name in names:
         error = np.concatenate([b.errors[name] for b in boxes])
         maps.err_by(name, apply(GIVEN_ERROR, U=error))
+
+    shares: dict[str, Mapping[str, FloatArray]] = {}
 
     def bounded(step: Step, before: Mapping[str, NodeBounds]) -> tuple[NodeBounds]:
         tick()
@@ -107,7 +111,7 @@ def batch_bounds(
             known = _stacked([r.get(output, row_of(nothing, i)) for i, r in enumerate(ranges)])
             maps.values[output] = nothing.intersect(known)
         if feeds_nonlinear(program, output):
-            _refined(maps, output, tick)
+            shares[output] = _refined(maps, output, tick)
         rounding, assumed, run = bound_errors(maps, step, contract, None)
         if output in around.errors:
             earlier = apply(PULLED_BACK, U=around.errors[output])
@@ -119,7 +123,7 @@ def batch_bounds(
 
     nodes = tuple(forward(program, {}, bounded).values())
     errors = {t: maps.errors[t] for t in program.graph.outputs}
-    return NetworkBounds(maps, nodes, errors, {}, {})
+    return NetworkBounds(maps, nodes, errors, {}, {}), shares
 
 
 def row_of(x: Interval, row: int) -> Interval:
@@ -132,9 +136,9 @@ def _stacked(ranges: Sequence[Interval]) -> Interval:
     return Interval(np.concatenate([x.lo for x in ranges]), np.concatenate([x.hi for x in ranges]))
 
 
-def _refined(maps: Maps, output: str, tick: Callable[[], None]) -> None:
+def _refined(maps: Maps, output: str, tick: Callable[[], None]) -> Mapping[str, FloatArray]:
     """Better ranges of the elements that leave something open, by unit functionals and their
-    negatives."""
+    negatives; and which part of their width each element of an input accounts for."""
     x = maps.values[output]
     boxes, lo, hi = len(x.lo), *(end.reshape(len(end), -1).copy() for end in (x.lo, x.hi))
     wanted = lo < hi
@@ -144,6 +148,11 @@ def _refined(maps: Maps, output: str, tick: Callable[[], None]) -> None:
     widest = max(maps.graph.types[t].size for t in maps.values)
     step = max(int(CHUNK_BYTES // (16 * widest)), 1)
     box = np.arange(boxes)
+    shares = {
+        t: np.zeros((*lo.shape, size // boxes))
+        for t in maps.graph.inputs
+        if (size := maps.values[t].lo.size) <= boxes * MOST_SPLIT_INPUTS
+    }
     for start in range(0, len(places), step):
         at, there = places[start : start + step], real[start : start + step]
         c = np.zeros((2, len(at), *lo.shape))
@@ -155,7 +164,9 @@ def _refined(maps: Maps, output: str, tick: Callable[[], None]) -> None:
         for row in range(len(at)):
             hi[box, at[row]] = np.minimum(hi[box, at[row]], upper[row])
             lo[box, at[row]] = np.maximum(lo[box, at[row]], lower[row])
+        add_shares(maps, shares, pulled.on_inputs, at, there)
     maps.values[output] = Interval(lo.reshape(x.shape), hi.reshape(x.shape))
+    return shares
 
 
 def _places(wanted: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> tuple[Rows, FloatArray]:

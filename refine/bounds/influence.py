@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import numpy as np
 
 from encoders.numbers.enclosure import FloatArray
 from refine.bounds.backward import Maps, Pulled
-from refine.bounds.pruning import (
-    MOST_SPLIT_INPUTS,
-)
+from refine.bounds.pruning import MOST_SPLIT_INPUTS, Rows
+
+_OF_PULL, _OF_UNDER = 0.1, 0.5  # weights, found by trying
 
 
 def add_pushes(
@@ -30,6 +31,66 @@ def add_pushes(
         box = maps.values[name]
         push = np.tensordot(weights, np.abs(c), axes=1) * (box.hi - box.lo)
         pushes[name] = pushes.get(name, np.zeros_like(push)) + push
+
+
+Shares: TypeAlias = Mapping[str, Mapping[str, FloatArray]]
+"""Of tensors, per input: (boxes, elements, elements of a box's input), which part of an element's
+width comes of that of an input's element; 0 where nothing was asked."""
+
+
+def add_shares(
+    maps: Maps,
+    shares: Mapping[str, FloatArray],
+    on_inputs: Mapping[str, FloatArray],
+    at: Rows,
+    there: FloatArray,
+) -> None:
+    """The shares of the elements `at` (k, boxes), where `there` is 1, of whose functionals and
+    their negatives these are the coefficients (2k, boxes, *shape)."""
+    k, boxes = at.shape
+    pulls = {}
+    for name in shares:
+        if name in on_inputs:
+            c, x = np.abs(on_inputs[name]).reshape(2, k, boxes, -1), maps.values[name]
+            pulls[name] = (c[0] + c[1]) * (x.hi - x.lo).reshape(boxes, -1)
+    total = sum((p.sum(axis=-1) for p in pulls.values()), np.zeros((k, boxes)))
+    weight = np.where((there > 0) & (total > 0), 1.0 / np.where(total > 0, total, 1.0), 0.0)
+    for name, pull in pulls.items():
+        for row in range(k):
+            shares[name][np.arange(boxes), at[row]] += weight[row][:, None] * pull[row]
+
+
+def blame(
+    maps: Maps, shares: Shares, seen: Mapping[str, FloatArray], on_inputs: Mapping[str, FloatArray]
+) -> dict[str, FloatArray]:
+    """Per input, (k, boxes, *shape of one box's input): what of the bounds of k functionals is
+    lost in relaxations that its width makes loose, and a little for its own pull.
+
+    `seen` are the coefficients that arrived at relaxations, `on_inputs` those at the inputs.
+    """
+    found: dict[str, FloatArray] = {}
+    for name, c in on_inputs.items():
+        x = maps.values[name]
+        if x.lo.size > len(x.lo) * MOST_SPLIT_INPUTS:
+            continue
+        found[name] = _OF_PULL * np.abs(c) * (x.hi - x.lo)
+    for step in maps.program.steps:
+        choice = maps.value_maps[step.name].choice
+        if choice is None or step.name not in seen or step.reads[0] not in shares:
+            continue
+        x, bounds = maps.values[step.reads[0]], choice.bounds()
+        under = np.maximum(
+            (1.0 - bounds.low_slope) * x.hi, (bounds.low_slope - choice.below) * -x.lo
+        )
+        under = np.where(choice.free, under, 0.0)
+        c = seen[step.name]
+        lost = np.maximum(c, 0.0) * bounds.high + _OF_UNDER * np.maximum(-c, 0.0) * under
+        lost = lost.reshape(*c.shape[:2], -1)
+        for name, share in shares[step.reads[0]].items():
+            if name in found:
+                more = np.einsum("kbn,bni->kbi", lost, share)
+                found[name] = found[name] + more.reshape(found[name].shape)
+    return found
 
 
 def influence_of(

@@ -16,6 +16,7 @@ import numpy as np
 
 from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import (
+    BoolArray,
     FloatArray,
     Interval,
     add_down,
@@ -30,17 +31,19 @@ from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import Maps, pull_back
 from refine.bounds.batch import Batch, Batches, BoxBounds, batch_bounds, row_of
+from refine.bounds.influence import blame
 from refine.bounds.network import InputBox, Known, Margin, NetworkBounds, network_bounds
 from refine.bounds.pruning import feeds_nonlinear
 from refine.bounds.relu_splitting import optimised_upper
 from refine.bounds.widened import widened
 from refine.domain.properties import Conjunction, Property, Row
-from refine.domain.vnnlib import Half, is_empty, meet
+from refine.domain.vnnlib import Half, is_empty
 
 DEFICIT = "property"
 """What stands for the outputs in the bounds of a property: how much its margin lacks."""
 _LEAST = 2.0**-900  # of a deficit that is there
 _BATCH = 128  # boxes
+_CLOSE = 2.0**-30  # deficits that rounding of functionals alone may be to blame for
 _FEW = 64  # terms of a row that is looked at in exact numbers
 _PHASES = 8  # splits of phases per row, for every one that a tensor's elements get
 
@@ -119,7 +122,7 @@ class Margins:
         reachable = set(met)
         asked = [k for k, (i, _, _) in enumerate(self.rows) if i in reachable]
         with np.errstate(all="ignore"):
-            floors, pushes = _floors(
+            floors, pulls = _floors(
                 found,
                 self.functionals.taken(asked),
                 tick=tick,
@@ -136,7 +139,8 @@ class Margins:
                 for k, place in enumerate(asked)
                 if self.rows[place][:2] == (worst.conjunction, worst.row)
             )
-            influence = {name: push[at] for name, push in pushes.items()}
+            ends = found.maps.values
+            influence = {t: np.abs(c[at]) * (ends[t].hi - ends[t].lo) for t, c in pulls.items()}
         errors = {DEFICIT: np.array([deficit])}
         return replace(found, errors=errors, influence=influence, margins=margins)
 
@@ -184,44 +188,66 @@ class _Many:
     def bounded(
         self, boxes: Sequence[InputBox], around: Known, ranges: Sequence[Mapping[str, Interval]]
     ) -> Batch | None:
-        """As `Margins.bounds`, of each box; the least that a conjunction's rows stay out of reach
-        is that of pull-backs alone."""
-        problem, program = self.problem, program_of(self.problem.graph)
-        wide, rows = widened(program, len(boxes)), problem.rows
-        if wide is None:
+        """As `Margins.bounds`, of each box."""
+        problem = self.problem
+        wide = widened(program_of(problem.graph), len(boxes))
+        if wide is None or not all(part.rows for part in problem.unsafe.unsafe):
             return None
         with np.errstate(all="ignore"):
             try:
-                found = batch_bounds(wide, boxes, problem.contract, around=around, ranges=ranges)
+                found, shares = batch_bounds(
+                    wide, boxes, problem.contract, around=around, ranges=ranges
+                )
                 functionals = problem.functionals.of_boxes(len(boxes))
-                floors, pushes = _floors(found, functionals, lambda: None, None, late=False)
+                seen: dict[str, FloatArray] = {}
+                floors, pulls = _floors(found, functionals, lambda: None, None, False, seen)
+                pushes = blame(found.maps, shares, seen, pulls)
             except UnsupportedModel:
                 return None
-            least = np.array([_least_beyond(row) for _, _, row in rows])[:, None]
-            limits = np.array([round_up(r.at_most, BINARY64) for _, _, r in rows])[:, None]
-            run, real = (add_down(f, -limits) for f in (floors.run, floors.real))
-            both = problem.unsafe.both
-            floor = np.minimum(floors.run, floors.real) if both else floors.run
-            safe = np.isfinite(floor) & (floor >= least)
+            margins = self._margins(boxes, floors)
         nonlinear = [t for t in found.maps.values if feeds_nonlinear(wide, t)]
+        first = {(i, j): k for k, (i, j, _) in enumerate(problem.rows)}
         made = []
-        for b, box in enumerate(boxes):
-            margins, worst, deficit = [], 0, -1.0
-            for i in within_limits(problem.unsafe.unsafe, box, problem.graph):
-                mine = [k for k, place in enumerate(rows) if place[0] == i]
-                if not mine:
-                    return None
-                k = max(mine, key=lambda k: (safe[k, b], run[k, b]))
-                row, proved = rows[k][1], bool(safe[k, b])
-                margin = Margin(i, row, run=float(run[k, b]), real=float(real[k, b]), safe=proved)
-                margins.append(margin)
-                if _deficit(margin) > deficit:
-                    worst, deficit = k, _deficit(margin)
-            known = {t: row_of(found.maps.values[t], b) for t in nonlinear if deficit > 0}
-            influence = {t: push[worst, b][None] for t, push in pushes.items()}
-            errors = {DEFICIT: np.array([max(deficit, 0.0)])}
-            made.append(BoxBounds(errors, influence, known, tuple(margins)))
+        for b, (box, mine) in enumerate(zip(boxes, margins, strict=True)):
+            worst = max(mine, key=_deficit, default=None)
+            if worst is not None and 0.0 < _deficit(worst) <= _CLOSE:  # what just ends at a limit
+                alone = problem.bounds(
+                    box, known=Known({**around.values, **ranges[b]}, around.errors)
+                )
+                made.append(BoxBounds(alone.errors, alone.influence, ranges[b], alone.margins))
+                continue
+            deficit = 0.0 if worst is None else _deficit(worst)
+            known: Mapping[str, Interval] = {}
+            influence: Mapping[str, FloatArray] = {}
+            if worst is not None and deficit:
+                known = {t: row_of(found.maps.values[t], b) for t in nonlinear}
+                k = first[worst.conjunction, worst.row]
+                influence = {t: push[k, b][None] for t, push in pushes.items()}
+            made.append(BoxBounds({DEFICIT: np.array([deficit])}, influence, known, mine))
         return Batch(found, tuple(made))
+
+    def _margins(self, boxes: Sequence[InputBox], floors: _Floors) -> list[tuple[Margin, ...]]:
+        """Of every box, for each conjunction that it meets, the row that stays out of reach by
+        most: by pull-backs alone."""
+        rows, both = self.problem.rows, self.problem.unsafe.both
+        least = np.array([[_least_beyond(row)] for _, _, row in rows])
+        limits = np.array([[round_up(row.at_most, BINARY64)] for _, _, row in rows])
+        run, real = (add_down(f, -limits) for f in (floors.run, floors.real))
+        floor = np.minimum(floors.run, floors.real) if both else floors.run
+        safe = np.isfinite(floor) & (floor >= least)
+        run, real = (np.where(np.isfinite(left), left, -np.inf) for left in (run, real))
+        unsafe = self.problem.unsafe.unsafe
+        found: list[list[Margin]] = [[] for _ in boxes]
+        for i, met in enumerate(_within(unsafe, boxes, self.problem.graph)):
+            mine = [k for k, (conjunction, _, _) in enumerate(rows) if conjunction == i]
+            order = np.lexsort((run[mine], safe[mine]), axis=0)[-1]
+            for b in np.flatnonzero(met):
+                k = mine[order[b]]
+                margin = Margin(
+                    i, rows[k][1], float(run[k, b]), float(real[k, b]), bool(safe[k, b])
+                )
+                found[b].append(margin)
+        return [tuple(margins) for margins in found]
 
 
 @dataclass(frozen=True)
@@ -239,8 +265,9 @@ def _floors(
     tick: Callable[[], None],
     effort: Branching | None,
     late: bool,
+    seen: dict[str, FloatArray] | None = None,
 ) -> tuple[_Floors, Mapping[str, FloatArray]]:
-    """Lower bounds of rows, and how each hangs on the inputs' elements, |coefficient|·width."""
+    """Lower bounds of rows, and the coefficients of each on inputs; `seen` as in `pull_back`."""
     maps = bounds.maps
     given = (*rows.on_outputs.values(), *rows.on_inputs.values())
     k = next((c.shape[: 1 + maps.kept] for c in given), (0,))
@@ -253,7 +280,7 @@ def _floors(
     fixed = _of_constants(bounds, rows, k)
     most = 0 if late else None
     real = pull_back(maps, values, {}, tick, most=most) if values else None
-    run = pull_back(maps, values, varied, tick, most=most) if values else None
+    run = pull_back(maps, values, varied, tick, seen=seen, most=most) if values else None
     upper_real = add_up(fixed, real.upper) if real is not None else fixed
     upper_run = add_up(fixed, run.upper) if run is not None else fixed
     if effort is not None and len(values) == 1 and len(varied) == 1:
@@ -261,12 +288,8 @@ def _floors(
         moved = pull_back(maps, {}, varied, tick).upper
         upper_real = np.minimum(upper_real, add_up(fixed, better))
         upper_run = np.minimum(upper_run, add_up(fixed, add_up(better, moved)))
-    pushes = {}
-    if run is not None:
-        for name, c in run.on_inputs.items():
-            x = maps.values[name]
-            pushes[name] = np.abs(c) * (x.hi - x.lo)
-    return _Floors(-upper_run, -upper_real), pushes
+    pulls = {} if run is None else run.on_inputs
+    return _Floors(-upper_run, -upper_real), pulls
 
 
 def _optimised(
@@ -379,14 +402,36 @@ def _nearest(factor: Fraction) -> tuple[float, float]:
 
 def within_limits(unsafe: Sequence[Conjunction], box: InputBox, graph: Graph) -> list[int]:
     """The conjunctions within whose limits an input of the box may lie."""
-    ends = [box.values[name] for name in graph.inputs]
-    lo = np.concatenate([*(x.lo.reshape(-1) for x in ends), np.zeros(0)])
-    hi = np.concatenate([*(x.hi.reshape(-1) for x in ends), np.zeros(0)])
+    return [i for i, met in enumerate(_within(unsafe, [box], graph)) if met[0]]
 
-    def meets(i: int, half: Half) -> bool:
-        return not is_empty(meet(half, Half(Fraction(float(lo[i])), Fraction(float(hi[i])))))
 
-    return [k for k, part in enumerate(unsafe) if all(meets(*one) for one in part.limits.items())]
+def _within(
+    unsafe: Sequence[Conjunction], boxes: Sequence[InputBox], graph: Graph
+) -> list[BoolArray]:
+    """For each conjunction, the boxes of which an input may lie within its limits."""
+
+    def ends(box: InputBox, side: str) -> FloatArray:
+        sides = [getattr(box.values[name], side).reshape(-1) for name in graph.inputs]
+        return np.concatenate([*sides, np.zeros(0)])
+
+    lo, hi = (np.stack([ends(box, side) for box in boxes]) for side in ("lo", "hi"))
+
+    def meets(i: int, half: Half) -> BoolArray:
+        """By Helly's theorem in one dimension: a range, and both sides, meet if any two do."""
+        met = np.full(len(boxes), not is_empty(half))
+        if half.lo is not None:
+            down, up = round_down(half.lo, BINARY64), round_up(half.lo, BINARY64)
+            met &= hi[:, i] > down if half.lo_open else hi[:, i] >= up
+        if half.hi is not None:
+            down, up = round_down(half.hi, BINARY64), round_up(half.hi, BINARY64)
+            met &= lo[:, i] < up if half.hi_open else lo[:, i] <= down
+        return met
+
+    none = np.full(len(boxes), True)
+    return [
+        np.logical_and.reduce([none, *(meets(*one) for one in part.limits.items())])
+        for part in unsafe
+    ]
 
 
 def _beyond(floor: Fraction, row: Row) -> bool:

@@ -140,7 +140,7 @@ class _Many:
         rows = problem.functionals.of_boxes(len(boxes))
         with np.errstate(all="ignore"):
             try:
-                found = batch_bounds(wide, boxes, problem.contract, around=around, ranges=ranges)
+                found, _ = batch_bounds(wide, boxes, problem.contract, around=around, ranges=ranges)
                 moved = _moved(found, rows, (problem.many, len(boxes)), True, lambda: None)
                 pushes = pull_back(found.maps, dict(rows.on_outputs), {}).on_inputs
             except UnsupportedModel:
