@@ -2,7 +2,7 @@
 
     python benchmarks/mutation.py [--count N] [--seed S] [--paths PATH ...] [--tests PATH ...]
                                   [--limit SECONDS] [--reached FILE] [--save FILE]
-                                  [--again OUTCOME ...] [--only FILE]
+                                  [--again OUTCOME ...] [--only FILE] [--show FILE]
 
 Makes N of the mutants of the lines that soundness rests on (`mutation_kinds` says which changes),
 runs against each the tests that reach it, as many as take `--limit` processor seconds, until one
@@ -13,7 +13,7 @@ bound can be wrong by it, "open: …" where a test is missing. What is saved is 
 `--again` names its outcome, and then only what is not harmless; what the sources no longer hold is
 dropped. Noticed are the killed among those that are not harmless.
 `--reached` keeps which tests reach which lines. `--only` runs the mutants that a file lists
-({key: tests}), and fails where one survives.
+({key: tests}), and fails where one survives. `--show` prints the table of a file that was saved.
 
 Why not mutmut or cosmic-ray: mutmut 3 forks too, but its changes are those of its own list, and it
 leaves out what is decorated and what runs on import; cosmic-ray can be taught operators, and starts
@@ -123,6 +123,9 @@ SLOWEST = 20.0
 
 def main() -> None:
     given = arguments()
+    if given.show is not None:
+        show(rows_of(given.show))
+        return
     campaign = Campaign(given)
     settings.register_profile("mutation", derandomize=True, database=None)
     settings.load_profile("mutation")
@@ -147,6 +150,7 @@ def arguments() -> argparse.Namespace:
         "--again", nargs="+", default=(), help="run mutants with these outcomes again"
     )
     parser.add_argument("--only", type=Path)
+    parser.add_argument("--show", type=Path, help="print what a file holds, and run nothing")
     return parser.parse_args()
 
 

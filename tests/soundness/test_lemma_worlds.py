@@ -372,6 +372,19 @@ def any_order_linear(d: Draw) -> World:
     return {**numbers, "m": Q(len(terms) - 1), "h": Q(0), "lost": Q(0)}, total - sum(exact, Q(0))
 
 
+# --- normalisation --------------------------------------------------------------------------------
+
+
+def normalized(d: Draw) -> World:
+    """A quotient that is off, times a reciprocal that is off, rounded and perhaps flushed."""
+    z, moved, factor = d.real(), d.real() / 8, 1 + d.real() / 16
+    exact = (z + moved) * factor
+    h, lost = half_ulp(abs(exact)), d.tiny()
+    fl = d.flush(nearest(exact), lost) + d.choice([-h, Q(0), h])
+    numbers = {"z": z, "d": moved, "k": factor, "fl": fl, "Z": d.beyond(z), "e": d.beyond(moved)}
+    return {**numbers, "F": d.beyond(factor - 1), "h": h, "lost": lost}, fl - z
+
+
 # --- errors joined --------------------------------------------------------------------------------
 
 
@@ -474,6 +487,7 @@ WORLDS: dict[str, Callable[[Draw], World]] = {
     "sum-any-order": any_order,
     "sum-any-order-aligned": any_order_aligned,
     "any-order-linear": any_order_linear,
+    "normalized": normalized,
     "error-sum": error_sum,
     "either-error": either_error,
     "both-bounds": both_bounds,
