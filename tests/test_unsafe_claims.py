@@ -391,3 +391,16 @@ def test_what_to_try_next(folder: Path) -> None:
     assert advice("exact", late=False) == "to go on: a longer --budget, a smaller domain"
     assert advice("exact", late=True) == "to go on: a longer --timeout, a smaller domain"
     assert advice("sequential", late=False).startswith("the largest part of the bound")
+
+
+def test_a_label_that_is_named(folder: Path) -> None:
+    """Elsewhere than in the middle of the domain: what is proved of one is refuted of another."""
+    model = chain(folder / "m.onnx", [np.array([[1.0, -1.0]], np.float32)])
+    usual: dict[str, Any] = {"budget": 0.0, "z3": "none", "conform": False}
+    for domain, right, wrong in (("1..2", 0, 1), ("-2..-1", 1, 0)):
+        for name in (f"argmax:{right}", f"argmax:y[{right}]"):
+            found = refine.check(model, domain, claim=name, **usual)
+            assert found.verdict == "verified"
+        assert refine.check(model, domain, claim=f"argmax:{wrong}", **usual).verdict == "violated"
+    with pytest.raises(refine.ModelError, match="there is no label 2"):
+        refine.check(model, "1..2", claim="argmax:2", **usual)

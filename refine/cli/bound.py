@@ -40,7 +40,13 @@ class _Bound(click.Command):
     "NAME or NAME[LABEL] where several outputs are rows of scores.",
 )
 def bound_command(model: Path, margin: str | None, **given: Any) -> ExitCode:
-    """The best bound on |f_rt(x) − f_R(x)| that can be proved."""
+    """The best bound on |f_rt(x) − f_R(x)| that can be proved.
+
+    \b
+    refine bound net.onnx --input -1..1
+    refine bound net.onnx --vnnlib p.vnnlib --margin
+    refine bound net.onnx --center x.npy --radius 0.01 --margin 3
+    """
     kind = claims()[USUAL if margin is None else MARGIN]
     text = kind.name if not margin else f"{MARGIN}:{margin}"
     return run_claim(kind, model, (), given=given, text=text)

@@ -77,5 +77,8 @@ def strengthen_command(
     if given["json_path"] != "-":
         moved = len(made[0].bounds["margin"])
         rows = "1 row" if moved == 1 else f"{moved} rows"
-        Reporter().lines([f"wrote {output}: {rows} moved by at most {up(made[0].bound, 6)}"])
+        source = made[0].graph.source
+        of = "" if source in (None, model) else f"; it is to be proved of {source}"
+        most = up(made[0].bound, 6)
+        Reporter().lines([f"wrote {output}: {rows} moved by at most {most}{of}"])
     return code
