@@ -1,1 +1,1 @@
-"""An independent checker of certificates. It imports onnx, numpy, python-flint and nothing else."""
+"""An independent checker of certificates. It imports onnx, numpy and nothing else."""

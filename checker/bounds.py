@@ -127,7 +127,7 @@ class Leaf:
             size = np.maximum(*np.abs(self._ends(t, real)))
             sent, cost = linear.back(came, size)
             pending[t] = pending.get(t, 0.0) + sent
-            total = add(total, add(cost, last_bits(pending[t], size)))
+            total = add(total, add(cost, last_bits(np.abs(sent) + np.abs(pending[t]), size)))
         return total
 
     def affine(self, node: Node, real: bool) -> Lines:

@@ -129,11 +129,10 @@ class Rounding:
         count = linear.forward((weights != 0).astype(float), (x > 0).astype(float))
         inexact = np.where(np.abs(np.frexp(weights)[0]) == 0.5, 0.0, linear.absolute)
         leaves = add(mul(self.v, linear.of(inexact, x)), mul(count, self.each))
-        leaves = add(leaves, linear.of(self.read(weights, weights, self.operands), x))
-        leaves = add(leaves, linear.size(self.read(lo, hi, self.operands)))
+        read = linear.of(self.read(weights, weights, self.operands), x)
+        leaves = add(leaves, add(read, linear.size(self.read(lo, hi, self.operands))))
         leaves = add(leaves, add(self.read(node.bias, node.bias, self.copies), self.lost))
-        m = count - 1.0 + (bias != 0)  # additions
-        error = self.summed(leaves, partial, add(linear.size(x), bias), m)
+        error = self.summed(leaves, partial, add(linear.size(x), bias), count - 1.0 + (bias != 0))
         return error, add(partial, error)
 
     def on_product(self, node: Node, lows: Any, highs: Any, sizes: Any, size: Array) -> Any:
