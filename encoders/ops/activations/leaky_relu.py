@@ -107,7 +107,8 @@ def _operator(
         negative = r.after(rounded, magnitude, moved)
         positive = r.after(r.of_copy, np.maximum(x.hi, 0.0), lost)
         if lost.largest > 0:  # a negative x that is read as 0 is copied: off by x and by slope·x
-            copied = r.after(r.of_copy, below, lost.times(add_up(np.abs(slope), 1.0)))
+            size = np.maximum(below, magnitude)
+            copied = r.after(r.of_copy, size, lost.times(add_up(np.abs(slope), 1.0)))
             negative = negative.or_else(copied)
         reach = np.maximum(x.magnitude, add_up(add_up(magnitude, moved.bound), negative.bound))
         radius = apply(BY_SIGN, lo=x.lo, hi=x.hi, below=negative, above=positive)
