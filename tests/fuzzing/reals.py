@@ -60,7 +60,7 @@ def _sigmoid(a: Any) -> Any:
 
 
 def _softplus(a: Any) -> Any:
-    return (1 + _exp(a)).log()
+    return _exp(a).log1p()
 
 
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
