@@ -1,7 +1,7 @@
 """Assertions for tests: what a runtime gave, held against what the model means.
 
 The tolerance is proved for every element at the test's own input, so that no reference run is
-needed and none of it is guessed. `refine.pytest_plugin` offers the same as a fixture.
+needed and none of it is guessed. `refine_pytest.py` offers the same as a fixture.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "siblings", "common", "process", "domain", "results", "bounds", "scalar", "proof",
         "certificate", "lemmas", "pair", "search", "options", "witness", "claims", "axioms",
         "everyday", "report", "api",
-        "zoo", "testing", "pytest_plugin", "cli",
+        "zoo", "testing", "cli",
     ),
 }  # fmt: skip
 """The rooms of each package, and its files beside them, from the lowest: each imports only itself

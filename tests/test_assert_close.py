@@ -119,3 +119,15 @@ def test_pytest_has_the_fixture(network: Path, tmp_path: Path) -> None:
     assert "1 failed, 1 passed" in done.stdout
     assert "explained by contract cuda-tf32" in done.stdout
     assert "FAILED test_export.py::test_as_set" in done.stdout
+
+
+def test_the_plugin_harms_no_project_that_hides_a_package_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "encoders").mkdir()
+    (tmp_path / "encoders" / "__init__.py").touch()
+    (tmp_path / "test_theirs.py").write_text("import encoders\ndef test_theirs():\n    pass\n")
+    command = [sys.executable, "-m", "pytest", "-p", "refine_pytest", "-q"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "1 passed" in done.stdout, done.stdout + done.stderr

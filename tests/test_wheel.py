@@ -20,8 +20,9 @@ from refine import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("checker", "encoders", "gpu_check", "onnx_import", "refine")
-SOURCES = (*PACKAGES, "examples/zoo", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md",
-           "LICENSE")  # fmt: skip
+PLUGIN = "refine_pytest"
+SOURCES = (*PACKAGES, f"{PLUGIN}.py", "examples/zoo", "pyproject.toml", "setup.py", "MANIFEST.in",
+           "README.md", "LICENSE")  # fmt: skip
 ENVIRONMENT = {n: v for n, v in os.environ.items() if not n.startswith("PYTHON")}
 BACKEND = 77  # the version of setuptools that pyproject.toml asks for
 
@@ -94,7 +95,7 @@ def test_what_the_wheel_holds(wheel: Path) -> None:
     assert fields["Name"] == "refine-onnx"
     assert fields["License-Expression"] == "Apache-2.0"
     tops = {n.split("/")[0] for n in names}
-    assert tops == {*PACKAGES, f"refine_onnx-{__version__}.dist-info"}
+    assert tops == {*PACKAGES, f"{PLUGIN}.py", f"refine_onnx-{__version__}.dist-info"}
     data = (p for package in PACKAGES for p in (ROOT / package).rglob("*") if p.is_file())
     wanted = {p.relative_to(ROOT).as_posix() for p in data if "__pycache__" not in p.parts}
     zoo = {p for p in (ROOT / "examples/zoo").glob("*/*") if p.suffix in (".onnx", ".toml")}

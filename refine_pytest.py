@@ -3,7 +3,9 @@
     def test_the_export(assert_close, session, x):
         assert_close(session.run(None, {"x": x}), "model.onnx", {"x": x})
 
-Imports nothing heavy before a test asks for the fixture.
+A module of its own, beside the packages: pytest imports it in every project of an environment, and
+`refine` where a test asks for the fixture. A folder that hides a package of refine's is no matter
+before that.
 """
 
 from __future__ import annotations
