@@ -11,11 +11,13 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from given_radii import off_by
 from operator_checks import (
     Described,
     Example,
+    box_of,
     check_bounds,
     exact_values,
     example,
@@ -57,6 +59,8 @@ from encoders.relaxations.piecewise import _offsets, clamp
 from encoders.rounding.any_order import any_order_sum
 from encoders.rounding.operand_truncation import _loss
 from encoders.rounding.rounding_bounds import Rounder
+from gpu_check.emulator.emulator import emulate
+from refine.bounds.network import network_bounds
 
 TINY = small_format(4, 3)
 ROUNDER = Rounder(TINY, exact=False, flush_results=False, flush_operands=False)
@@ -304,3 +308,41 @@ def test_a_quotient_by_what_may_be_zero_is_not_bounded() -> None:
     assert np.all(np.isnan(over_up(np.ones(2), low, np.ones(2))))
     assert np.isnan(over_up(1.0, 0.0, 1.0))
     assert over_up(1.0, 0.5, 1.0) >= 2.0
+
+
+@pytest.mark.parametrize(
+    ("op", "opset", "constants"),
+    [
+        ("Elu", 13, {}),
+        ("Selu", 13, {}),
+        ("Celu", 13, {}),
+        ("LeakyRelu", 13, {}),
+        ("HardSigmoid", 13, {}),
+        ("ThresholdedRelu", 13, {}),
+        ("Swish", 24, {}),
+        ("Gemm", 13, {"w": np.array([[0.3, 1.0], [2.0, 0.7]]), "b": np.array([0.1, 0.2])}),
+        ("LayerNormalization", 17, {"s": np.ones(2)}),
+        ("RMSNormalization", 23, {"s": np.ones(2)}),
+    ],
+)
+def test_a_number_that_is_not_stated_is_onnx_s(op: str, opset: int, constants: Any) -> None:
+    """Runs, values and errors are those of the same node with its schema's default written out."""
+    schema = onnx.defs.get_schema(op, opset)
+    stated: dict[str, Any] = {
+        name: a.default_value.f
+        for name, a in schema.attributes.items()
+        if a.default_value.type == onnx.AttributeProto.FLOAT
+    }
+    assert stated
+    x = np.random.default_rng(3).normal(0, 1, (5, 4, 2)).astype(np.float32)
+    found = []
+    plain: dict[str, Any] = {}
+    for attributes in (plain, stated):
+        case = example(op, " ".join(("x", *constants)), (4, 2), constants=constants, opset=opset,
+                       **attributes)  # fmt: skip
+        graph, _ = graph_of(case)
+        maps = network_bounds(graph, box_of(case, graph), SEQUENTIAL).maps
+        computed = emulate(graph, {"x": x}, SEQUENTIAL)["y"]
+        found.append((computed, maps.errors["y"], maps.values["y"].lo, maps.values["y"].hi))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
