@@ -3,7 +3,7 @@
     python benchmarks/certificates.py [NAME …] [--models DIR] [--save FILE]
 
 Each line is one property of one network. An accuracy is bounded and checked at a slightly larger ε,
-of ACAS Xu at an ε so small that the domain is split into at least a hundred parts; of some networks
+of ACAS Xu at an ε so small that the domain is split into about a hundred parts; of some networks
 the property itself is checked. The certificate is checked in a process of its own, and again with
 changes that would mean more. NAME picks lines, `--save` keeps them as JSON after each.
 """
@@ -35,11 +35,12 @@ from checker.arithmetic import Outside, Rejected
 from checker.check import ACCEPTED, check, read_certificate
 
 CHECKER = Path(checker.__file__).with_name("check.py")
+DEMO = Path(__file__).parents[1] / "examples" / "demo" / "pendulum.onnx"
 HEAD = (
     "family/model", "property", "claim", "parts", "kB", "writing-s", "checker-s", "accepted",
     "mutants", "rejected",
 )  # fmt: skip
-SHARES = (0.004, 0.008, 0.015)
+SHARES = (0.002, 0.004, 0.008, 0.015)
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,13 @@ class Case:
     is proved in `budget` seconds; without shares the property itself is claimed."""
 
     model: Path
-    property: Path
+    property: Path | None  # else inputs from -1 to 1
     shares: tuple[float, ...] = (1.001,)
     budget: int = 0
 
 
 def cases(folder: Path) -> Iterator[Case]:
+    yield Case(DEMO, None)
     for name in ("256x2", "256x4"):
         for path in sorted(folder.glob("mnist_fc/*.vnnlib")):
             yield Case(folder / f"mnist_fc/mnist-net_{name}.onnx", path)
@@ -85,6 +87,8 @@ def certified(case: Case, file: Path) -> Any:
     words: Any = {
         "vnnlib": case.property, "no_search": True, "z3": "none", "conform": False, "workers": 1,
     }  # fmt: skip
+    if case.property is None:
+        words |= {"input": "-1..1"}
     if not case.shares:
         return refine.check(
             case.model, claim="property", certificate=file, budget=240, **words
@@ -174,7 +178,8 @@ def row(case: Case, folder: Path) -> dict[str, Any]:
     start = time.process_time()
     made = certified(case, file)
     claim = "accuracy" if case.shares else "property"
-    name = [f"{case.model.parent.name}/{case.model.stem}", case.property.stem[:30], claim]
+    stated = "-1..1" if case.property is None else case.property.stem
+    name = [f"{case.model.parent.name}/{case.model.stem}", stated[:30], claim]
     spent = round(time.process_time() - start, 1)
     if made is None or made.file is None:
         why = "not verified" if made is None else made.outside

@@ -192,6 +192,7 @@ def test_recheck_compares_the_file(
         f"its unsafe set and its domain are those of {stated}",
     )
     assert said.startswith("accepted: never, over the reals or as it runs,\n     1*t6[0] <= ")
+    assert "box 0: 'x' in 60 elements between 0 and 1, each at most 1 wide\n" in said
     weaker = deepcopy(it.document)  # true, and not what the file says
     weaker["claim"]["unsafe"][0][0]["at_most"] = "-1000"
     assert answer(weaker)[0] == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +17,8 @@ from refine.bounds.network import InputBox
 from refine.domain.domain import DomainOptions, read_domain, tensors_of
 from refine.domain.properties import Property, read_property
 from refine.proof.proof import input_box
+
+_BOXES_TOLD, _SIDES_TOLD = 4, 8
 
 
 def difference(certificate: bytes, graph: Graph, stated: Path) -> str | None:
@@ -35,6 +37,23 @@ def difference(certificate: bytes, graph: Graph, stated: Path) -> str | None:
     if unsafe_claim(unsafe, graph, boxes, stated)["unsafe"] != document["claim"].get("unsafe"):
         return f"the certificate is of another unsafe set than {stated}"
     return None
+
+
+def domain_told(certificate: bytes) -> Iterator[str]:
+    """The boxes that a certificate speaks of, in a line for each input of the first few."""
+    document, arrays = read_certificate(certificate)
+    many = len(document["boxes"])
+    for b in range(min(many, _BOXES_TOLD)):
+        for k, t in enumerate(i["name"] for i in document["inputs"]):
+            lo, hi = arrays[f"box_lo{k}"][b], arrays[f"box_hi{k}"][b]
+            sides = ", ".join(f"[{a:.9g}, {c:.9g}]" for a, c in zip(lo, hi, strict=True))
+            if len(lo) > _SIDES_TOLD:
+                widest = float(np.max(hi - lo))
+                sides = f"{len(lo)} elements between {np.min(lo):.9g} and {np.max(hi):.9g}"
+                sides += f", each at most {widest:.9g} wide"
+            yield f"box {b}: '{t}' in {sides}"
+    if many > _BOXES_TOLD:
+        yield f"and {many - _BOXES_TOLD} more boxes, in arrays.npz"
 
 
 def unsafe_claim(

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 import checker
-from refine.certificate.stated import difference
+from refine.certificate.stated import difference, domain_told
 from refine.cli.answering import finish
 from refine.options.models import read_as
 from refine.report.console import Reporter
@@ -51,9 +51,13 @@ def recheck_command(certificate: Path, model: Path, vnnlib: Path | None) -> Exit
     for line in done.stderr.splitlines():
         reporter.error(line)
     code = _CODES[done.returncode]
-    if vnnlib is None or code is not ExitCode.VERIFIED:
+    if code is not ExitCode.VERIFIED:
         return code
-    other = difference(certificate.read_bytes(), read_as(model), vnnlib)
+    content = certificate.read_bytes()
+    reporter.lines(domain_told(content))
+    if vnnlib is None:
+        return code
+    other = difference(content, read_as(model), vnnlib)
     if other is not None:
         reporter.lines([f"rejected: {other}"])
         return ExitCode.VIOLATED
