@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
@@ -10,10 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from given_radii import off_by
+from encoders.numbers.enclosure import Interval
+from refine.bounds.network import InputBox, Known
 from refine.claims.decision import decide, proved_bounds, settled
 from refine.claims.hunting import NOTHING, Catch
+from refine.proof.input_splitting import Part
 from refine.proof.proof import Covered, Proof, within
 from refine.results.obligation import Discharger, Kind, Obligation, Outcome
+from refine.results.theorem import Theorem, theorem
 from refine.results.verdict import (
     ErrorEnclosure,
     Execution,
@@ -23,6 +29,7 @@ from refine.results.verdict import (
     Verdict,
     Witness,
 )
+from refine.scalar.branch_and_bound import Largest
 
 OPEN = Obligation(
     "no-overflow", Kind.INSTANCE, "it stays finite", Outcome.REFUTED, Discharger.ENCLOSURE, 0.0
@@ -30,13 +37,20 @@ OPEN = Obligation(
 EPSILON = 0.25
 
 
-def part(failure: Obligation | None = None, **errors: Any) -> Any:
-    return SimpleNamespace(errors={k: np.asarray(v) for k, v in errors.items()}, failure=failure)
+def box(lo: float, hi: float) -> InputBox:
+    return InputBox({"x": Interval(np.array([lo]), np.array([hi]))}, {"x": np.zeros(1)})
 
 
-def covered(*parts: Any, scalar: Any = None) -> Covered:
+def part(failure: Obligation | None = None, **errors: Any) -> Part:
+    radii = {k: off_by(np.asarray(v)) for k, v in errors.items()}
+    return Part(box(0, 1), radii, {}, Known({}, {}), failure)
+
+
+def covered(*parts: Part, scalar: Largest | None = None) -> Covered:
+    """A box in as many slices as there are parts."""
     whole: Any = SimpleNamespace()
-    return Covered(whole, whole, parts, scalar)
+    slices = tuple(replace(p, box=box(i, i + 1)) for i, p in enumerate(parts))
+    return Covered(box(0, len(parts)), whole, slices, scalar)
 
 
 def proof_of(*numbers: float) -> Proof:
@@ -123,13 +137,40 @@ def test_the_bound_of_a_domain_is_the_largest_of_its_parts() -> None:
     other = covered(part(y=np.array([0.5, 7.0])))
     assert Proof((one, other), late=False).bounds["y"].tolist() == [3.0, 7.0]
     assert Proof((other, one), late=False).parts == 3
-    scalar: Any = SimpleNamespace(bound=2.0, boxes=4, lemmas=frozenset({"a"}))
-    both = covered(part(y=np.array([1.0, 5.0])), scalar=scalar)
+    both = covered(part(y=np.array([1.0, 5.0])), scalar=Largest(2.0, 4, frozenset({"a"})))
     assert both.errors["y"].tolist() == [1.0, 2.0]
     assert Proof((one, both), late=False).parts == 6
     for wrong in (-1.0, np.nan):
-        bad: Any = SimpleNamespace(bound=wrong, boxes=1, lemmas=frozenset())
+        bad = Largest(wrong, 1, frozenset())
         assert covered(part(y=np.array([1.0])), scalar=bad).errors["y"].tolist() == [1.0]
+
+
+def test_nothing_is_verified_without_a_theorem() -> None:
+    proof = proof_of(0.1, 0.2)
+    shown = theorem(proof.radii, {"y": Fraction(1, 4), "z": Fraction(0)})
+    assert shown is not None
+    assert shown.shows(proof.bounds, {"y": Fraction(1, 4), "z": Fraction(0)})
+    assert not shown.shows(proof.bounds, {"y": Fraction(1, 5), "z": Fraction(0)})
+    assert not shown.shows({"y": np.array([0.1, 0.1])})
+    assert not shown.shows({"w": np.zeros(1)})
+    assert theorem(proof.radii, {"y": Fraction(1, 5), "z": Fraction(0)}) is None  # 0.2 is above
+    assert theorem(proof.radii, {"y": Fraction(1)}) is None
+    assert theorem(proof_of(np.inf).radii, None) is None
+    with pytest.raises(ValueError, match="nothing is proved"):
+        Theorem(proof_of(np.inf).radii, {})
+    with pytest.raises(ValueError, match="nothing is proved"):
+        Theorem({}, {})
+    with pytest.raises(ValueError, match="no bound of output"):
+        Theorem(proof_of(0.2).radii, shown.within)
+    with pytest.raises(ValueError, match="not shown"):
+        Theorem(proof.radii, proof.radii)
+
+
+def test_parts_that_leave_a_gap_prove_nothing() -> None:
+    one = covered(part(y=np.zeros(1)), part(y=np.zeros(1)))
+    apart = (one.parts[0], replace(one.parts[1], box=box(1 + 2.0**-52, 2)))
+    assert one.errors["y"].tolist() == [0.0]
+    assert replace(one, parts=apart).errors["y"].tolist() == [np.inf]
 
 
 def test_nothing_is_proved_while_an_obligation_is_open() -> None:

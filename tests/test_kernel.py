@@ -321,8 +321,8 @@ def test_who_makes_a_radius() -> None:
         and any(isinstance(n, ast.Name) and n.id == "_KEY" for n in ast.walk(f))
     }
     own = {"__init__"}  # where the key is asked for
-    following = {"_followed", "joined", "placed"}
-    assert makers - own == {"apply", "exactly_zero", "nothing_known", "_restored", *following}
+    following = {"_followed", "joined", "placed", "worst_of"}
+    assert makers - own == {"apply", "exactly", "exactly_zero", "nothing_known", "_restored", *following}
 
 
 def test_nobody_else_has_the_key() -> None:

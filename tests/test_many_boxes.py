@@ -27,7 +27,8 @@ from refine.bounds.network import InputBox, Known, NetworkBounds, network_bounds
 from refine.bounds.widened import widened
 from refine.domain.properties import Conjunction, Property, Row
 from refine.domain.vnnlib import Half, is_empty, meet
-from refine.proof.input_splitting import Part, bound_parts, covers, part_of, split_box
+from refine.proof.cover import covers
+from refine.proof.input_splitting import Part, bound_parts, part_of, split_box
 
 NOTHING = Known({}, {})
 CONTRACTS = {"any": IEEE_ANY, "pinned": SEQUENTIAL, "exact": EXACT, "short": FP16, "ort": ORT_CPU}
@@ -223,7 +224,7 @@ def test_margins_of_a_batch_are_those_of_its_boxes(tmp_path: Path, make: Any) ->
         if i > 2:  # the slopes chosen over wide boxes differ
             assert mine.run == pytest.approx(other.run, rel=1e-4, abs=1e-6)
         assert mine.safe == (mine.run > 0)
-        assert found.errors[DEFICIT][0] == max(-mine.run, 0.0) or mine.safe
+        assert found.radii[DEFICIT].largest == max(-mine.run, 0.0) or mine.safe
 
 
 def test_splitting_in_batches_decides_what_holds(tmp_path: Path) -> None:

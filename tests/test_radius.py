@@ -109,8 +109,9 @@ def _negative_pull_back(patch: pytest.MonkeyPatch) -> None:
 def _negative_network(patch: pytest.MonkeyPatch) -> None:
     old = bounds_module.NetworkBounds
 
-    def changed(maps: Any, nodes: Any, errors: Any, *more: Any) -> Any:
-        return old(maps, nodes, {t: -1.0 - e for t, e in errors.items()}, *more)
+    def changed(maps: Any, nodes: Any, radii: Any, *more: Any) -> Any:
+        negative = {t: unchecked(-1.0 - r.bound) for t, r in radii.items()}
+        return old(maps, nodes, negative, *more)
 
     patch.setattr(bounds_module, "NetworkBounds", changed)
 

@@ -17,6 +17,7 @@ import small_models
 
 from encoders.arithmetic.exact_fields import Rationals, enclosure
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
+from given_radii import off_by
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import BINARY32, round_array, small_format
 from encoders.program import program_of
@@ -34,7 +35,8 @@ from refine.cli.main import run
 from refine.common.clock import Clock
 from refine.domain.domain import DomainOptions, read_domain
 from refine.proof import proof
-from refine.proof.input_splitting import Part, Split, covers, halved, part_of, split_box
+from refine.proof.cover import covers, united
+from refine.proof.input_splitting import Part, Split, halved, part_of, split_box
 from refine.proof.unproved_boxes import remains
 from refine.results.verdict import ExitCode, Tolerance
 
@@ -127,8 +129,8 @@ def test_parts_cover_the_box_and_only_improve(deep: Graph) -> None:
             assert np.all(error <= whole.errors[output])
 
 
-def plain_part(box: InputBox) -> Part:
-    return Part(box, {}, {}, Known({}, {}), None)
+def plain_part(box: InputBox, error: float = 0.0) -> Part:
+    return Part(box, {"y": off_by(np.array([error]))}, {}, Known({}, {}), None)
 
 
 def plain_box(*sides: tuple[float, float], error: float = 0.0) -> InputBox:
@@ -168,6 +170,17 @@ def test_parts_cover_sides_of_no_width_and_differences_of_inputs() -> None:
     assert not covers(plain_box((1, 1)), [plain_part(plain_box((2, 3)))])
 
 
+def test_what_is_proved_of_parts_is_proved_of_the_whole() -> None:
+    parts = [plain_part(plain_box(sides), e) for sides, e in (((0, 1), 1.0), ((1, 2), 3.0))]
+    far = plain_part(plain_box((5, 6)), 7.0)
+    assert united(plain_box((0, 2)), [*parts, far])["y"].bound.tolist() == [3.0]
+    assert united(plain_box((0, 1)), [*parts, far])["y"].bound.tolist() == [1.0]
+    assert {"cut", "of-part", "within-part"} <= set(
+        united(plain_box((0, 2)), parts)["y"].record.lemmas
+    )
+    assert united(plain_box((0, 2), error=1.0), parts)["y"].bound.tolist() == [np.inf]
+
+
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_covers_agrees_with_looking_at_every_cell(axes: int) -> None:
     """Boxes with small integer ends: every cell of the grid is in one, or is not."""
@@ -184,7 +197,9 @@ def test_covers_agrees_with_looking_at_every_cell(axes: int) -> None:
         for sides in ends:
             cells[tuple(slice(max(a, 0), max(b, 0)) for a, b in sides)] = True
         parts = [plain_part(plain_box(*(tuple(side) for side in sides))) for sides in ends]
-        assert covers(plain_box(*((0, size),) * axes), parts) == bool(cells.all()), ends
+        whole = plain_box(*((0, size),) * axes)
+        assert covers(whole, parts) == bool(cells.all()), ends
+        assert united(whole, parts)["y"].largest == (0.0 if cells.all() else np.inf), ends
         outcomes.add(bool(cells.all()))
     assert outcomes == {True, False}
 
@@ -228,7 +243,7 @@ def test_every_part_holds_against_exact_executions(deep: Graph) -> None:
 def test_chosen_slopes_and_phases_keep_every_real_value(bent: Graph, effort: Branching) -> None:
     box = box_of(bent)
     plain = network_bounds(bent, box, IEEE_ANY)
-    known = Known(plain.maps.values, plain.maps.errors)
+    known = Known(plain.maps.values, plain.maps.radii)
     better = network_bounds(bent, box, IEEE_ANY, known=known, branching=effort)
     (name,) = bent.inputs
     rng = np.random.default_rng(0)
@@ -308,7 +323,7 @@ def test_branching_on_slopes_holds_where_it_bites(tmp_path: Path, leak: float | 
     toy = replace(SEQUENTIAL, compute_format=fmt)
     box = box_of(graph, -0.5, 0.5)
     plain = network_bounds(graph, box, toy)
-    known = Known(plain.maps.values, plain.maps.errors)
+    known = Known(plain.maps.values, plain.maps.radii)
     cases = Branching(4, cases=256)
     better = network_bounds(graph, box, toy, known=known, branching=cases)
     assert better.largest < 0.98 * plain.largest

@@ -13,15 +13,14 @@ record names the hypothesis. Nothing else makes one: this file holds the only ke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Protocol, TypeAlias, final, overload
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from typing import Protocol, TypeAlias, TypeVar, final, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from encoders.lemmas.arrays import End, Frame, Reading, Test
+from encoders.lemmas.application import Application, everything, lemmas_of
 from encoders.lemmas.combining import (
     AFFINE_ERROR,
     BOTH_BOUNDS,
@@ -32,21 +31,22 @@ from encoders.lemmas.combining import (
     SUM_OF_ERRORS,
     WORST,
 )
-from encoders.lemmas.lemma import Lemma, RoundingLemma
-from encoders.lemmas.outward import Value, all_of
-from encoders.lemmas.terms import Formula, Number, Parameter, Role
-from encoders.numbers.enclosure import (
-    BoolArray,
-    FloatArray,
-    highest,
-    in_blocks,
-    lowest,
-    nothing,
-    sum_up,
+from encoders.lemmas.evaluation import (
+    Plan,
+    evaluated,
+    exactly_evaluated,
+    plan_of,
+    recorded,
+    value_of,
 )
+from encoders.lemmas.lemma import Lemma, RoundingLemma
+from encoders.lemmas.outward import Value
+from encoders.lemmas.terms import Number, Role
+from encoders.numbers.enclosure import BoolArray, FloatArray, highest, nothing, sum_up
 from encoders.numbers.radius import is_radius
 
 Given: TypeAlias = "Radius | FloatArray | float"
+_Name = TypeVar("_Name")
 
 
 class Carries(Protocol):
@@ -62,59 +62,6 @@ class _Key:
 
 
 _KEY = _Key()
-_MANY = 2**10
-
-
-@dataclass
-class _Failed:
-    """The first hypothesis that did not hold of every element, and whether a radius was < 0."""
-
-    hypothesis: Formula | None = None
-    flawed: bool = False
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Application:
-    """That a lemma was applied: to how many elements, and to which numbers at the worst of them.
-
-    `numbers` follow `lemma.read`; `bound` is the largest radius, of that element. `failed` is a
-    hypothesis that did not hold of some element, whose radius is +∞. `flawed` says that a radius,
-    here or on the way, was negative although all hypotheses held: an error of ours. Without a lemma
-    it says that nothing is known, or `cited` names those that a radius of another process rests on.
-    """
-
-    lemma: Lemma | None
-    numbers: tuple[float, ...]
-    bound: float
-    elements: int
-    premises: tuple[Application, ...]
-    failed: Formula | None = None
-    flawed: bool = False
-    cited: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.flawed and any(premise.flawed for premise in self.premises):
-            object.__setattr__(self, "flawed", True)
-
-    @property
-    def lemmas(self) -> tuple[str, ...]:
-        """Names of the lemmas that this rests on, its own first."""
-        found: dict[str, None] = {}
-        for here in self.everything():
-            cited = (here.lemma.name, *here.lemma.rests_on) if here.lemma else here.cited
-            found.update(dict.fromkeys(cited))
-        return tuple(found)
-
-    def everything(self) -> Iterator[Application]:
-        """This application and all that it rests on, each once."""
-        seen, rest = {id(self)}, [self]
-        while rest:
-            here = rest.pop()
-            yield here
-            for premise in here.premises:
-                if id(premise) not in seen:
-                    seen.add(id(premise))
-                    rest.append(premise)
 
 
 class Radius:
@@ -267,47 +214,50 @@ def apply(lemma: Lemma, **given: Given) -> Radius:
 
     Raises TypeError if a parameter is missing, or is a number where a radius is asked for.
     """
-    plan = _plan(lemma)
+    plan = plan_of(lemma)
     numbers, premises = _numbers(lemma, plan, given)
-    bound, failed = _evaluated(plan, numbers)
-    record = _recorded(lemma, bound, [numbers[name] for name in plan.read], premises, failed)
+    bound, failed = evaluated(plan, numbers)
+    record = recorded(lemma, bound, [numbers[name] for name in plan.read], premises, failed)
     if isinstance(lemma, RoundingLemma):
         return Rounding(_KEY, bound, record, np.asarray(numbers[lemma.reach.name]))
     return Radius(_KEY, bound, record)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What is done to apply a lemma, found once: the numbers that it asks for, whether each has to
-    be shown to be at least 0, and its formulas as functions of them."""
+def exactly(lemma: Lemma, **given: Radius | Fraction) -> Radius:
+    """The radius that a lemma gives of rational numbers, one of each, where no hypothesis is
+    decided by rounded ones; of a radius that is given the largest element is meant.
 
-    asked: tuple[tuple[str, Role, str | None], ...]
-    names: frozenset[str]
-    read: tuple[str, ...]
-    signs: tuple[tuple[str, Formula], ...]
-    hypotheses: tuple[tuple[Test, Formula], ...]
-    radius: End
+    Its record holds the rational numbers. The radius is rounded up.
+    """
+    if given.keys() != plan_of(lemma).names:
+        raise TypeError(f"lemma {lemma.name} has other parameters than it is given")
+    numbers, premises = dict[str, Fraction](), list[Application]()
+    for parameter in lemma.given:
+        value = given[parameter.name]
+        if isinstance(value, Radius) is not (parameter.role is Role.BOUND):
+            raise TypeError(f"parameter {parameter.name} of lemma {lemma.name} has another role")
+        if isinstance(value, Radius):
+            worst = value.worst()
+            premises.append(worst.record)
+            if not worst.largest < np.inf:
+                return nothing_known((), besides=tuple(premises))
+            numbers[parameter.name] = Fraction(worst.largest)
+        else:
+            numbers[parameter.name] = value
+    bound, record = exactly_evaluated(lemma, numbers, tuple(premises))
+    return Radius(_KEY, bound, record)
 
 
-@lru_cache(maxsize=1024)
-def _plan(lemma: Lemma) -> _Plan:
-    reading = Reading()
-    return _Plan(
-        tuple((p.name, p.role, _reach_of(p)) for p in lemma.given),
-        frozenset(p.name for p in lemma.given),
-        tuple(p.name for p in lemma.read),
-        tuple((p.name, formula) for p, formula in lemma.signs),
-        tuple((reading.surely(formula), formula) for formula in lemma.hypotheses),
-        reading.up(lemma.radius),
-    )
-
-
-def _reach_of(parameter: Parameter) -> str | None:
-    return parameter.reach.name if parameter.role is Role.ROUNDING else None
+def remembered(radii: Mapping[_Name, Radius]) -> dict[_Name, Radius]:
+    """The same numbers, which know the lemmas that any of them rests on in place of each step."""
+    records = [radius.record for radius in radii.values()]
+    cited = lemmas_of(everything(records))
+    flawed = any(record.flawed for record in records)
+    return {name: _restored(radius.bound, cited, flawed) for name, radius in radii.items()}
 
 
 def _numbers(
-    lemma: Lemma, plan: _Plan, given: Mapping[str, Given]
+    lemma: Lemma, plan: Plan, given: Mapping[str, Given]
 ) -> tuple[dict[str, Value], tuple[Application, ...]]:
     """What the lemma reads, by name, and the applications that its premises are from."""
     if given.keys() != plan.names:
@@ -321,77 +271,17 @@ def _numbers(
         if role is Role.NUMBER:
             if isinstance(value, Radius):
                 raise TypeError(f"parameter {name} of lemma {lemma.name} is no error")
-            numbers[name] = _value(value)
+            numbers[name] = value_of(value)
             continue
         wanted = Rounding if role is Role.ROUNDING else Radius
         if not isinstance(value, wanted):
             raise TypeError(f"parameter {name} of lemma {lemma.name} has to be a {wanted.__name__}")
-        numbers[name] = _value(value.bound)
+        numbers[name] = value_of(value.bound)
         premises.append(value.record)
         if reach is not None and isinstance(value, Rounding):
-            reaches[reach] = _value(value.reach)
+            reaches[reach] = value_of(value.reach)
     numbers.update(reaches)
     return numbers, tuple(premises)
-
-
-def _value(given: FloatArray | float) -> Value:
-    """One number as a float, more of them as an array."""
-    if isinstance(given, np.ndarray) and given.ndim:
-        return given if given.dtype == np.float64 else given.astype(np.float64)
-    return float(given)
-
-
-def _evaluated(plan: _Plan, numbers: Mapping[str, Value]) -> tuple[FloatArray, _Failed]:
-    """The radius where all hypotheses hold, else +∞; and which did not."""
-    failed = _Failed()
-    shared: Frame = {name: value for name, value in numbers.items() if isinstance(value, float)}
-    arrays = {name: value for name, value in numbers.items() if not isinstance(value, float)}
-
-    def evaluated(*blocks: FloatArray) -> FloatArray:
-        frame = shared | dict(zip(arrays, blocks, strict=True))
-        found = plan.radius(frame)
-        for name, formula in plan.signs:
-            value = frame[name]
-            if not (value if isinstance(value, float) else lowest(value)) >= 0.0:
-                failed.hypothesis = failed.hypothesis or formula
-                found = np.where(np.greater_equal(value, 0.0), found, np.inf)
-        for surely, formula in plan.hypotheses:
-            holds = surely(frame)
-            if not all_of(holds):
-                failed.hypothesis = failed.hypothesis or formula
-                found = np.where(holds, found, np.inf)
-        radius = np.asarray(found)
-        if not is_radius(radius):
-            failed.flawed = failed.flawed or bool(np.any(radius < 0.0))
-            radius = np.where(radius >= 0.0, radius, np.inf)
-        shape = _shape_of(blocks)
-        return radius if radius.shape == shape else np.broadcast_to(radius, shape)
-
-    with np.errstate(all="ignore"):
-        bound = in_blocks(evaluated, *arrays.values()) if arrays else evaluated()
-    if bound.size > _MANY and not np.any(bound):
-        bound = nothing(bound.shape)
-    elif any(np.may_share_memory(bound, a) for a in arrays.values()):
-        bound = bound.copy()  # whoever holds the number may change it
-    return bound, failed
-
-
-def _shape_of(blocks: Sequence[FloatArray]) -> tuple[int, ...]:
-    shapes = {block.shape for block in blocks}
-    return shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
-
-
-def _recorded(
-    lemma: Lemma,
-    bound: FloatArray,
-    numbers: Iterable[Value],
-    premises: tuple[Application, ...],
-    failed: _Failed,
-) -> Application:
-    place = int(bound.argmax()) if bound.size else None
-    read = () if place is None else tuple(_at(a, bound.shape, place) for a in numbers)
-    largest = 0.0 if place is None else float(bound.item(place))
-    return Application(lemma, read, largest, bound.size, premises, failed.hypothesis, failed.flawed)
 
 
 def any_of(radii: Sequence[Radius]) -> Radius:
@@ -408,6 +298,12 @@ def least_of(radii: Sequence[Radius]) -> Radius:
     for radius in radii[1:]:
         found = found.and_also(radius)
     return found
+
+
+def worst_of(radii: Sequence[Radius]) -> Radius:
+    """Of any element of any of them."""
+    bound = np.asarray(max(radius.largest for radius in radii))
+    return Radius(_KEY, bound, _following(WORST, bound, tuple(r.record for r in radii)))
 
 
 def placed(shape: tuple[int, ...], parts: Sequence[tuple[tuple[slice, ...], Radius]]) -> Radius:
@@ -459,15 +355,6 @@ def _clean(bound: FloatArray) -> FloatArray:
 def _once(held: FloatArray) -> FloatArray:
     """One number that stands for all is read once."""
     return held if held.size < 2 or any(held.strides) else held[(slice(1),) * held.ndim]
-
-
-def _at(value: Value, shape: tuple[int, ...], place: int) -> float:
-    """The number that broadcasting puts at this place, counted along the rows of the shape."""
-    if isinstance(value, float):
-        return value
-    if value.shape == shape:
-        return float(value.item(place))
-    return float(np.broadcast_to(value, shape).item(place))
 
 
 def _restored(bound: FloatArray, cited: tuple[str, ...], flawed: bool) -> Radius:

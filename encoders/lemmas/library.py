@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from encoders.lemmas import (
     choices,
+    claims,
     combining,
     differences,
     exponentials,
@@ -31,4 +32,5 @@ LEMMAS: tuple[Lemma, ...] = (
     *exponentials.LEMMAS,
     *normalizing.LEMMAS,
     *sums.LEMMAS,
+    *claims.LEMMAS,
 )

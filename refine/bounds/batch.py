@@ -14,8 +14,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.lemmas.differences import GIVEN_ERROR, PULLED_BACK
-from encoders.lemmas.kernel import apply
+from encoders.lemmas.differences import GIVEN_ERROR
+from encoders.lemmas.kernel import Radius, apply
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.program import Program, Step, forward
 from refine.bounds.backward import Maps, pull_back
@@ -37,10 +37,15 @@ from refine.bounds.pruning import MOST_SPLIT_INPUTS, Rows, feeds_nonlinear
 class BoxBounds:
     """What is kept of one box of a batch: as of `NetworkBounds`, and the ranges of tensors."""
 
-    errors: Mapping[str, FloatArray]
+    radii: Mapping[str, Radius]
     influence: Mapping[str, FloatArray]
     ranges: Mapping[str, Interval]
     margins: tuple[Margin, ...] = ()
+
+    @property
+    def errors(self) -> Mapping[str, FloatArray]:
+        """The numbers of the radii."""
+        return {t: radius.bound for t, radius in self.radii.items()}
 
 
 @dataclass(frozen=True)
@@ -113,17 +118,16 @@ def batch_bounds(
         if feeds_nonlinear(program, output):
             shares[output] = _refined(maps, output, tick)
         rounding, assumed, run = bound_errors(maps, step, contract, None)
-        if output in around.errors:
-            earlier = apply(PULLED_BACK, U=around.errors[output])
-            maps.err_by(output, maps.radii[output].and_also(earlier))
+        if output in around.radii:
+            maps.err_by(output, maps.radii[output].and_also(around.radii[output]))
         if step.name in maps.flaws:
             rounding = rounding.flawed()
         values, errors = maps.values[output], maps.errors[output]
         return (NodeBounds(step, values, errors, rounding=rounding, assumed=assumed, run=run),)
 
     nodes = tuple(forward(program, {}, bounded).values())
-    errors = {t: maps.errors[t] for t in program.graph.outputs}
-    return NetworkBounds(maps, nodes, errors, {}, {}), shares
+    radii = {t: maps.radii[t] for t in program.graph.outputs}
+    return NetworkBounds(maps, nodes, radii, {}, {}), shares
 
 
 def row_of(x: Interval, row: int) -> Interval:

@@ -15,6 +15,8 @@ from functools import cached_property
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
+from encoders.lemmas.claims import OUT_OF_REACH, STRICTLY_OUT_OF_REACH, UNMET
+from encoders.lemmas.kernel import Radius, apply, exactly, exactly_zero, nothing_known, worst_of
 from encoders.numbers.enclosure import (
     BoolArray,
     FloatArray,
@@ -41,7 +43,7 @@ from refine.domain.vnnlib import Half, is_empty
 
 DEFICIT = "property"
 """What stands for the outputs in the bounds of a property: how much its margin lacks."""
-_LEAST = 2.0**-900  # of a deficit that is there
+LEAST = 2.0**-900  # of a deficit that is there
 _BATCH = 128  # boxes
 _CLOSE = 2.0**-30  # deficits that rounding of functionals alone may be to blame for
 _FEW = 64  # terms of a row that is looked at in exact numbers
@@ -106,7 +108,7 @@ class Margins:
     ) -> NetworkBounds:
         """Bounds over one box, of the network and of the property's margins there.
 
-        `errors` has one entry, `DEFICIT`: 0 where the box is proved safe, else how much the margin
+        `radii` has one entry, `DEFICIT`: 0 where the box is proved safe, else how much the margin
         of the worst conjunction lacks.
         """
         found = network_bounds(
@@ -129,8 +131,8 @@ class Margins:
                 effort=branching,
                 late=not backward,
             )
-        margins = self._margins(met, [self.rows[k] for k in asked], floors, found)
-        deficit = max((_deficit(m) for m in margins), default=0.0)
+        chosen = self._chosen(met, [self.rows[k] for k in asked], floors, found)
+        margins = tuple(margin for margin, _ in chosen)
         worst = max(margins, key=_deficit, default=None)
         influence = found.influence
         if worst is not None:
@@ -141,8 +143,8 @@ class Margins:
             )
             ends = found.maps.values
             influence = {t: np.abs(c[at]) * (ends[t].hi - ends[t].lo) for t, c in pulls.items()}
-        errors = {DEFICIT: np.array([deficit])}
-        return replace(found, errors=errors, influence=influence, margins=margins)
+        radii = {DEFICIT: deficit_of([lacks for _, lacks in chosen])}
+        return replace(found, radii=radii, influence=influence, margins=margins)
 
     @cached_property
     def batches(self) -> Batches | None:
@@ -151,31 +153,68 @@ class Margins:
             return None
         return _Many(self)
 
-    def _margins(
+    def _chosen(
         self,
         met: Iterable[int],
         rows: Sequence[tuple[int, int, Row]],
         floors: _Floors,
         bounds: NetworkBounds,
-    ) -> tuple[Margin, ...]:
-        """Of each conjunction that the box meets, the row that stays out of reach by most."""
-        found: dict[int, list[Margin]] = {i: [] for i in met}
+    ) -> tuple[tuple[Margin, Radius], ...]:
+        """Of each conjunction that the box meets, the row that stays out of reach by most, and what
+        it lacks."""
+        found: dict[int, list[_Option]] = {i: [] for i in met}
         for k, (i, j, row) in enumerate(rows):
             run, real = floors.run[k], floors.real[k]
-            floor = np.minimum(run, real) if self.unsafe.both else run
-            safe = bool(np.isfinite(floor)) and _beyond(Fraction(float(floor)), row)
+            lower = np.minimum(run, real) if self.unsafe.both else run
+            floor = Fraction(float(lower)) if np.isfinite(lower) else None
             run_left, real_left = _less(run, row.at_most), _less(real, row.at_most)
-            if not safe:
+            if floor is None or not _beyond(floor, row):
                 least = _of_ranges(row, bounds)
                 if least is not None and _beyond(least, row):
-                    safe, low = True, float(round_down(least - row.at_most, BINARY64))
+                    floor, low = least, float(round_down(least - row.at_most, BINARY64))
                     run_left, real_left = max(run_left, low), max(real_left, low)
-            found[i].append(Margin(i, j, run_left, real_left, safe))
-        never = Margin(-1, -1, -np.inf, -np.inf, False)
-        return tuple(
-            max(options, key=lambda m: (m.safe, m.run), default=replace(never, conjunction=i))
-            for i, options in found.items()
-        )
+            found[i].append(_Option(j, row, floor, run_left, real_left))
+        return tuple(_best(i, options) for i, options in found.items())
+
+
+@dataclass(frozen=True)
+class _Option:
+    """A row of a conjunction, and what its left side is at least; None where nothing is known."""
+
+    place: int
+    row: Row
+    floor: Fraction | None
+    run: float
+    real: float
+
+    @property
+    def beyond(self) -> bool:
+        return self.floor is not None and _beyond(self.floor, self.row)
+
+    @property
+    def lacks(self) -> Radius:
+        """By how much it may be reached, at most."""
+        lack = max(-self.run, LEAST)
+        if self.floor is None or not (self.beyond or np.isfinite(lack)):
+            return nothing_known(())
+        lemma = STRICTLY_OUT_OF_REACH if self.row.strict else OUT_OF_REACH
+        lack = lack if np.isfinite(lack) else LEAST
+        return exactly(lemma, floor=self.floor, most=self.row.at_most, lack=Fraction(lack))
+
+
+def _best(conjunction: int, options: Sequence[_Option]) -> tuple[Margin, Radius]:
+    best = max(options, key=lambda o: (o.beyond, o.run), default=None)
+    if best is None:
+        return Margin(conjunction, -1, -np.inf, -np.inf, False), nothing_known(())
+    lacks = best.lacks
+    safe = lacks.largest == 0.0
+    return Margin(conjunction, best.place, best.run, best.real, safe), lacks
+
+
+def deficit_of(lacking: Sequence[Radius]) -> Radius:
+    """What a property's margin lacks where its conjunctions lack so much; of one element."""
+    lacks = worst_of(lacking) if lacking else exactly_zero(UNMET, ())
+    return lacks.on((1,))
 
 
 @dataclass(frozen=True)
@@ -208,13 +247,13 @@ class _Many:
         nonlinear = [t for t in found.maps.values if feeds_nonlinear(wide, t)]
         first = {(i, j): k for k, (i, j, _) in enumerate(problem.rows)}
         made = []
-        for b, (box, mine) in enumerate(zip(boxes, margins, strict=True)):
+        for b, (box, (mine, lacks)) in enumerate(zip(boxes, margins, strict=True)):
             worst = max(mine, key=_deficit, default=None)
             if worst is not None and 0.0 < _deficit(worst) <= _CLOSE:  # what just ends at a limit
                 alone = problem.bounds(
-                    box, known=Known({**around.values, **ranges[b]}, around.errors)
+                    box, known=Known({**around.values, **ranges[b]}, around.radii)
                 )
-                made.append(BoxBounds(alone.errors, alone.influence, ranges[b], alone.margins))
+                made.append(BoxBounds(alone.radii, alone.influence, ranges[b], alone.margins))
                 continue
             deficit = 0.0 if worst is None else _deficit(worst)
             known: Mapping[str, Interval] = {}
@@ -223,19 +262,28 @@ class _Many:
                 known = {t: row_of(found.maps.values[t], b) for t in nonlinear}
                 k = first[worst.conjunction, worst.row]
                 influence = {t: push[k, b][None] for t, push in pushes.items()}
-            made.append(BoxBounds({DEFICIT: np.array([deficit])}, influence, known, mine))
+            made.append(BoxBounds({DEFICIT: lacks}, influence, known, mine))
         return Batch(found, tuple(made))
 
-    def _margins(self, boxes: Sequence[InputBox], floors: _Floors) -> list[tuple[Margin, ...]]:
+    def _margins(
+        self, boxes: Sequence[InputBox], floors: _Floors
+    ) -> list[tuple[tuple[Margin, ...], Radius]]:
         """Of every box, for each conjunction that it meets, the row that stays out of reach by
-        most: by pull-backs alone."""
+        most, and what all of them lack: by pull-backs alone."""
         rows, both = self.problem.rows, self.problem.unsafe.both
         least = np.array([[_least_beyond(row)] for _, _, row in rows])
         limits = np.array([[round_up(row.at_most, BINARY64)] for _, _, row in rows])
         run, real = (add_down(f, -limits) for f in (floors.run, floors.real))
         floor = np.minimum(floors.run, floors.real) if both else floors.run
-        safe = np.isfinite(floor) & (floor >= least)
         run, real = (np.where(np.isfinite(left), left, -np.inf) for left in (run, real))
+        lacks = apply(
+            STRICTLY_OUT_OF_REACH,  # what is at most `at_most` is less than the number beyond it
+            floor=np.where(np.isfinite(floor), floor, -np.inf),
+            most=least,
+            lack=np.maximum(-run, LEAST),
+        )
+        safe = lacks.bound == 0.0
+        places: list[list[int]] = [[] for _ in boxes]
         unsafe = self.problem.unsafe.unsafe
         found: list[list[Margin]] = [[] for _ in boxes]
         for i, met in enumerate(_within(unsafe, boxes, self.problem.graph)):
@@ -247,7 +295,12 @@ class _Many:
                     i, rows[k][1], float(run[k, b]), float(real[k, b]), bool(safe[k, b])
                 )
                 found[b].append(margin)
-        return [tuple(margins) for margins in found]
+                places[b].append(k * len(boxes) + int(b))
+        none = deficit_of([])
+        return [
+            (tuple(m), deficit_of([lacks.taken(np.array(p))]) if p else none)
+            for m, p in zip(found, places, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -454,4 +507,4 @@ def _less(floor: float, at_most: Fraction) -> float:
 
 
 def _deficit(margin: Margin) -> float:
-    return 0.0 if margin.safe else max(-margin.run, _LEAST)
+    return 0.0 if margin.safe else max(-margin.run, LEAST)

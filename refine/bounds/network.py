@@ -16,10 +16,11 @@ from typing import TypeAlias
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
+from encoders.lemmas.combining import EXACT
 from encoders.lemmas.differences import GIVEN_ERROR, PULLED_BACK, TRUTH_VALUES
-from encoders.lemmas.kernel import apply
+from encoders.lemmas.kernel import Radius, apply, exactly_zero
 from encoders.numbers.enclosure import FloatArray, Interval, lowest
-from encoders.numbers.radius import is_negative, is_radius, largest_radius, radius_of
+from encoders.numbers.radius import is_negative, radius_of
 from encoders.operator import RoundingBound
 from encoders.program import Step, forward, program_of
 from encoders.rounding.rounding_bounds import rounder_of, stored_loss
@@ -100,33 +101,34 @@ class Margin:
 class NetworkBounds:
     """Bounds of a whole network on one box.
 
-    `errors` maps each graph output to |x̂ − x| per element; `costs` says, for the output element
+    `radii` maps each graph output to |x̂ − x| per element; `costs` says, for the output element
     with the largest bound, how much of it each node's rounding and relaxation is responsible for.
     `influence` says, per graph input element, how much of that is tied to its width: a guide for
-    splitting the box, no more. `flawed` names outputs whose bound was negative or NaN before it
-    passed the gate: a bug of ours. `margins` are those of a property, where one is claimed
+    splitting the box, no more. `margins` are those of a property, where one is claimed
     (refine/bounds/margins.py).
     """
 
     maps: Maps
     nodes: tuple[NodeBounds, ...]
-    errors: Mapping[str, FloatArray]
+    radii: Mapping[str, Radius]
     costs: Mapping[str, float]
     influence: Mapping[str, FloatArray]
-    flawed: frozenset[str] = frozenset()
     margins: tuple[Margin, ...] = ()
 
-    def __post_init__(self) -> None:
-        bad = {t for t, e in self.errors.items() if not is_radius(e)}
-        if bad:
-            errors = {t: radius_of(e) for t, e in self.errors.items()}
-            object.__setattr__(self, "errors", errors)
-            object.__setattr__(self, "flawed", self.flawed | bad)
+    @property
+    def errors(self) -> Mapping[str, FloatArray]:
+        """The numbers of the radii."""
+        return {t: radius.bound for t, radius in self.radii.items()}
+
+    @property
+    def flawed(self) -> frozenset[str]:
+        """Outputs whose bound was negative on the way to what it is: a bug of ours."""
+        return frozenset(t for t, radius in self.radii.items() if radius.record.flawed)
 
     @property
     def largest(self) -> float:
         """The largest bound of all output elements; +∞ where nothing is known of one."""
-        return max((largest_radius(e) for e in self.errors.values()), default=0.0)
+        return max((radius.largest for radius in self.radii.values()), default=0.0)
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ class Known:
     """Bounds of tensors, proved over a larger box or known otherwise."""
 
     values: Mapping[str, Interval]
-    errors: Mapping[str, FloatArray]
+    radii: Mapping[str, Radius]
 
 
 Runs: TypeAlias = Callable[[Step, Sequence[Interval]], Run]
@@ -217,15 +219,15 @@ def _network_bounds(
         deepest=deepest(program),
     )
     nodes = tuple(forward(program, {}, passing.bounded).values())
-    errors = {
-        t: maps.errors[t] if t in maps.errors else _stored_errors(graph, t, contract)
+    radii = {
+        t: maps.radii[t] if t in maps.radii else _stored_errors(graph, t, contract)
         for t in graph.outputs
     }
     if known is not None:
-        errors = {t: np.minimum(e, known.errors.get(t, np.inf)) for t, e in errors.items()}
-    costs = _costs_of_worst(errors, passing.pulled, passing.refined)
+        radii = {t: r.and_also(known.radii[t]) if t in known.radii else r for t, r in radii.items()}
+    costs = _costs_of_worst(radii, passing.pulled, passing.refined)
     influence = influence_of(maps, costs, passing.pushes, spread)
-    return NetworkBounds(maps, nodes, errors, costs, influence)
+    return NetworkBounds(maps, nodes, radii, costs, influence)
 
 
 @dataclass
@@ -265,9 +267,8 @@ class _Pass:
         if refine:
             self._refine_values(output, final)
         rounding, assumed, run = bound_errors(maps, step, self.contract, self.runs)
-        if self.known is not None and output in self.known.errors and not self.cases:
-            earlier = apply(PULLED_BACK, U=self.known.errors[output])
-            maps.err_by(output, maps.radii[output].and_also(earlier))
+        if self.known is not None and output in self.known.radii and not self.cases:
+            maps.err_by(output, maps.radii[output].and_also(self.known.radii[output]))
         if refine:
             self._refine_errors(output, final)
         if step.name in maps.flaws:
@@ -306,12 +307,12 @@ class _Pass:
             )
 
 
-def _stored_errors(graph: Graph, tensor: str, contract: RuntimeContract) -> FloatArray:
+def _stored_errors(graph: Graph, tensor: str, contract: RuntimeContract) -> Radius:
     """A constant output: what storing it in the compute format changes."""
     if not graph.types[tensor].dtype.is_float:
-        return np.zeros(graph.types[tensor].shape)
+        return exactly_zero(EXACT, graph.types[tensor].shape)
     r = rounder_of(graph.types[tensor].dtype, contract)
-    return stored_loss(r, np.asarray(graph.constants[tensor], np.float64)).bound
+    return stored_loss(r, np.asarray(graph.constants[tensor], np.float64))
 
 
 def bound_values(maps: Maps, step: Step) -> None:
@@ -489,12 +490,12 @@ def _known(bound: FloatArray) -> FloatArray:
 
 
 def _costs_of_worst(
-    errors: Mapping[str, FloatArray], pulled: Mapping[str, Pulled], refined: Mapping[str, Rows]
+    radii: Mapping[str, Radius], pulled: Mapping[str, Pulled], refined: Mapping[str, Rows]
 ) -> Mapping[str, float]:
     """What each node's differences cost in the largest error that was pulled back."""
-    candidates = [t for t in errors if t in pulled and len(pulled[t].upper)]
+    candidates = [t for t in radii if t in pulled and len(pulled[t].upper)]
     if not candidates:
         return {}
-    worst = max(candidates, key=lambda t: float(np.max(errors[t])))
-    row = int(np.argmax(errors[worst].reshape(-1)[refined[worst]]))
+    worst = max(candidates, key=lambda t: radii[t].largest)
+    row = int(np.argmax(radii[worst].bound.reshape(-1)[refined[worst]]))
     return {name: float(cost[row]) for name, cost in pulled[worst].costs.items()}

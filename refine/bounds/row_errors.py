@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.contract.contract import RuntimeContract
+from encoders.lemmas.claims import MOVED_DOWN
+from encoders.lemmas.kernel import apply
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, dot_up
 from encoders.program import program_of
 from onnx_import.errors import UnsupportedModel
@@ -78,7 +80,7 @@ class RowErrors:
     ) -> NetworkBounds:
         """Bounds over one box, of the network and of its rows' errors there.
 
-        `errors` has one entry, `ROWS`, of shape (rows,): 0 for rows of conjunctions whose limits no
+        `radii` has one entry, `ROWS`, of shape (rows,): 0 for rows of conjunctions whose limits no
         input of the box meets.
         """
         found = network_bounds(
@@ -94,7 +96,7 @@ class RowErrors:
         errors = np.zeros(len(self._rows))
         with np.errstate(all="ignore"):  # infinities and NaN mean that nothing is known
             errors[asked] = self._moved(found, asked, backward, tick)
-        return replace(found, errors={ROWS: errors})
+        return replace(found, radii={ROWS: apply(MOVED_DOWN, U=errors)})
 
     @cached_property
     def batches(self) -> Batches | None:
@@ -157,7 +159,7 @@ class _Many:
                 t: (np.abs(c[worst, b]) * (box.values[t].hi - box.values[t].lo)[0])[None]
                 for t, c in pushes.items()
             }
-            made.append(BoxBounds({ROWS: errors}, influence, known))
+            made.append(BoxBounds({ROWS: apply(MOVED_DOWN, U=errors)}, influence, known))
         return Batch(found, tuple(made))
 
 

@@ -14,14 +14,14 @@ from fractions import Fraction
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
+from encoders.lemmas.claims import OUT_OF_REACH, STRICTLY_OUT_OF_REACH
+from encoders.lemmas.kernel import Radius, apply, exactly
 from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
-from refine.bounds.margins import DEFICIT, Margins
-from refine.bounds.network import InputBox, Known, NetworkBounds
+from refine.bounds.margins import DEFICIT, LEAST, Margins, deficit_of
+from refine.bounds.network import InputBox, Known, Margin, NetworkBounds
 from refine.bounds.row_errors import ROWS, RowErrors
 from refine.domain.leaves import TrustedMargin
-
-_LEAST = 2.0**-900  # of a deficit that is there
 
 
 @dataclass(frozen=True)
@@ -74,22 +74,23 @@ class Trusting:
             return found
         rows = RowErrors(self.graph, self.contract, self.margins.unsafe)
         moved = rows.bounds(box, backward, tick, known, branching).errors[ROWS]
-        lacking = [
-            max(-m.run, _LEAST)
-            for m in opened
-            if not self._carried(m.conjunction, trusted, moved.tolist())
-        ]
-        return replace(found, errors={DEFICIT: np.array([max(lacking, default=0.0)])})
+        lacking = [self._lacks(m, trusted, moved.tolist()) for m in opened]
+        return replace(found, radii={DEFICIT: deficit_of(lacking)})
 
-    def _carried(
-        self, conjunction: int, trusted: Sequence[TrustedMargin], moved: Sequence[float]
-    ) -> bool:
-        """Is a trusted margin of the conjunction above the errors of the rows it speaks of?"""
+    def _lacks(
+        self, margin: Margin, trusted: Sequence[TrustedMargin], moved: Sequence[float]
+    ) -> Radius:
+        """What a conjunction lacks: nothing where a trusted margin of it is above the errors of the
+        rows it speaks of."""
         parts = self.margins.unsafe.unsafe
-        first = sum(len(part.rows) for part in parts[:conjunction])
-        of_rows = moved[first : first + len(parts[conjunction].rows)]
-        for margin in (t for t in trusted if t.conjunction == conjunction):
-            needed = of_rows if margin.row is None else [of_rows[margin.row]]
-            if needed and np.all(np.isfinite(needed)) and margin.margin > Fraction(max(needed)):
-                return True
-        return False
+        first = sum(len(part.rows) for part in parts[: margin.conjunction])
+        of_rows = moved[first : first + len(parts[margin.conjunction].rows)]
+        for given in (t for t in trusted if t.conjunction == margin.conjunction):
+            needed = of_rows if given.row is None else [of_rows[given.row]]
+            if needed and np.all(np.isfinite(needed)):
+                most, floor = Fraction(max(needed)), Fraction(given.margin)
+                lacks = exactly(OUT_OF_REACH, floor=floor, most=most, lack=Fraction(1))
+                if lacks.largest == 0.0:
+                    return lacks
+        lack = max(-margin.run, LEAST)
+        return apply(STRICTLY_OUT_OF_REACH, floor=-np.inf, most=0.0, lack=lack)

@@ -15,16 +15,18 @@ from refine.claims.contradiction import contradiction, opposition
 from refine.claims.hunting import Catch
 from refine.proof.proof import Proof, failure_of, within
 from refine.results.obligation import Obligation
+from refine.results.theorem import Theorem, theorem
 from refine.results.verdict import Tolerance, Verdict, Witness
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The verdict, why, and the input that shows it, where one does."""
+    """The verdict, why, and what shows it: an input, or a theorem."""
 
     verdict: Verdict
     reason: str
     witness: Witness | None = None
+    theorem: Theorem | None = None
 
 
 def decide(
@@ -47,7 +49,7 @@ def decide(
     witness = catch.violation
     if witness is not None:
         return Decision(Verdict.VIOLATED, _violation(witness, words), witness)
-    return Decision(*_without_witness(proof, tolerance, unproved, timed_out, words))
+    return _without_witness(proof, tolerance, unproved, timed_out, words)
 
 
 def _violation(witness: Witness, words: Words) -> str:
@@ -62,22 +64,24 @@ def _without_witness(
     unproved: Obligation | None,
     timed_out: bool,
     words: Words,
-) -> tuple[Verdict, str]:
+) -> Decision:
     if unproved is not None:
         where = f" at node '{unproved.node}'" if unproved.node else ""
         why = f": {unproved.detail}" if unproved.detail else ""
-        return Verdict.UNKNOWN, (
-            f"{unproved.outcome.value} obligation {unproved.name}{where}: {unproved.goal}{why}"
+        return Decision(
+            Verdict.UNKNOWN,
+            f"{unproved.outcome.value} obligation {unproved.name}{where}: {unproved.goal}{why}",
         )
-    if tolerance.given and within(proof.bounds, tolerance):
-        return Verdict.VERIFIED, words.holds
-    if not tolerance.given and proof.finite and not timed_out:
-        return Verdict.VERIFIED, "every obligation is discharged; the bound is proved"
+    shown = theorem(proof.radii, tolerance.all_of(proof.radii))
+    if shown is not None and (tolerance.given or not timed_out):
+        holds = "every obligation is discharged; the bound is proved"
+        reason = words.holds if tolerance.given else holds
+        return Decision(Verdict.VERIFIED, reason, theorem=shown)
     if timed_out:
-        return Verdict.UNKNOWN, "the time limit was reached"
+        return Decision(Verdict.UNKNOWN, "the time limit was reached")
     if not proof.finite:
-        return Verdict.UNKNOWN, "no finite bound was found"
-    return Verdict.UNKNOWN, words.open
+        return Decision(Verdict.UNKNOWN, "no finite bound was found")
+    return Decision(Verdict.UNKNOWN, words.open)
 
 
 def settled(proof: Proof, tolerance: Tolerance) -> bool:

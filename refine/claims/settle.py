@@ -183,6 +183,7 @@ class _Account:
             spec=claim.spec,
             pairing=claim.pairing,
             claimed=None if claim.statement is None else Claimed(claim.statement),
+            theorem=answer.theorem,
         )
 
     def tell_so_far(self, proof: Proof, catch: Catch) -> None:
@@ -193,7 +194,7 @@ class _Account:
         words = self.claim.words
         answer = decide(proof, self.tolerance, None, catch, timed_out=True, words=words)
         if answer.verdict is not Verdict.VIOLATED:
-            answer = replace(answer, verdict=Verdict.UNKNOWN, reason="the time limit was reached")
+            answer = Decision(Verdict.UNKNOWN, "the time limit was reached", answer.witness)
         result = self.result(answer, proof.bounds, catch, timed_out=True)
         self.options.so_far(_with_margins(result, self.claim, proof, None))
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-import numpy as np
 import z3
 
 from encoders.lemmas import library
@@ -146,7 +146,7 @@ def instance(obligation: Obligation) -> Query | None:
     here = obligation.application
     if here is None or here.lemma is None or here.failed is not None or not here.numbers:
         return None
-    if not np.all(np.isfinite([*here.numbers, here.bound])):
+    if not all(map(math.isfinite, (*here.numbers, here.bound))):
         return None
     lemma, reading = here.lemma, Reading()
     exact = {p.name: Fraction(n) for p, n in zip(lemma.read, here.numbers, strict=True)}

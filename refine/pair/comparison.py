@@ -18,7 +18,11 @@ import numpy as np
 
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import EXACT
-from encoders.numbers.enclosure import FloatArray, Interval, add_up
+from encoders.lemmas import combining
+from encoders.lemmas.claims import REAL_GAP
+from encoders.lemmas.differences import TRUTH_VALUES
+from encoders.lemmas.kernel import Radius, apply, exactly_zero
+from encoders.numbers.enclosure import Interval
 from encoders.program import Step
 from onnx_import.graph import DType, Graph
 from refine.bounds.alpha import Branching
@@ -78,7 +82,7 @@ class Comparison:
             runs=partial(self._run, {}),
             spread=spread,
         )
-        return replace(bounds, errors={t: self._sum(bounds, t) for t in self.totals})
+        return replace(bounds, radii={t: self._sum(bounds, t) for t in self.totals})
 
     def _run(self, read: dict[str, Interval], step: Step, held: Sequence[Interval]) -> Run:
         """`read` is filled with the ranges of what has been read so far."""
@@ -88,15 +92,16 @@ class Comparison:
             return self.aligned.run(step, held, contract, read)
         return Run(step, np.zeros(step.site.outputs[0].shape), contract)
 
-    def _sum(self, bounds: NetworkBounds, output: str) -> FloatArray:
-        total = np.zeros(self.graph.types[output].shape)
+    def _sum(self, bounds: NetworkBounds, output: str) -> Radius:
+        total = exactly_zero(combining.EXACT, self.graph.types[output].shape)
         for tensor in self.totals[output].errors:
-            total = add_up(total, bounds.errors[tensor])
+            total = total + bounds.radii[tensor]
         for tensor in self.totals[output].magnitudes:
-            total = add_up(total, bounds.maps.values[tensor].magnitude)
+            gap = bounds.maps.values[tensor]
+            total = total + apply(REAL_GAP, lo=gap.lo, hi=gap.hi)
         if self.graph.types[output].dtype is DType.BOOL:  # 0 or 1, on either side
-            total = np.minimum(total, 1.0)
-        return np.where(np.isnan(total), np.inf, total)
+            total = total.and_also(apply(TRUTH_VALUES))
+        return total
 
 
 def comparison(pair: Pair) -> Comparison:

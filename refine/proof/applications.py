@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from encoders.lemmas.kernel import Application
+from encoders.lemmas.application import Application
 from encoders.lemmas.terms import text
 from refine.bounds.network import NodeBounds
 from refine.results.obligation import Discharger, Kind, Obligation, Outcome

@@ -19,6 +19,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from encoders.lemmas.kernel import Radius, remembered
 from encoders.numbers.enclosure import FloatArray, Interval
 from gpu_check.common.children import start_worker
 from gpu_check.common.detached import DetachedContext
@@ -42,11 +43,16 @@ class Part:
     """One box with what was proved over it. `failure` is an obligation that does not hold."""
 
     box: InputBox
-    errors: Mapping[str, FloatArray]
+    radii: Mapping[str, Radius]
     influence: Mapping[str, FloatArray]
     known: Known
     failure: Obligation | None
     margins: tuple[Margin, ...] = ()
+
+    @property
+    def errors(self) -> Mapping[str, FloatArray]:
+        """The numbers of the radii."""
+        return {t: radius.bound for t, radius in self.radii.items()}
 
     @property
     def splittable(self) -> bool:
@@ -63,11 +69,13 @@ class Split:
 
 
 def part_of(box: InputBox, bounds: NetworkBounds) -> Part:
-    """What is kept of a box's bounds."""
+    """What is kept of a box's bounds: of radii the lemmas that they rest on, and not each step."""
     every = (o for group in node_obligations(bounds).values() for o in group)
-    known = Known(dict(bounds.maps.values), dict(bounds.maps.errors))
-    failure = first_failure(every)
-    return Part(box, bounds.errors, bounds.influence, known, failure, bounds.margins)
+    inner, outer = bounds.maps.radii, bounds.radii
+    kept = remembered({(False, t): inner[t] for t in inner} | {(True, t): outer[t] for t in outer})
+    known = Known(dict(bounds.maps.values), {t: kept[False, t] for t in inner})
+    radii = {t: kept[True, t] for t in outer}
+    return Part(box, radii, bounds.influence, known, first_failure(every), bounds.margins)
 
 
 def split_box(
@@ -215,77 +223,6 @@ def _place_to_split(part: Part) -> tuple[str, tuple[int, ...]] | None:
     return None if best is None else best[1:]
 
 
-def covers(whole: InputBox, parts: Sequence[Part]) -> bool:
-    """Do closed boxes cover the whole one? Exactly, on the ends as they are, and whatever else the
-    parts overlap or reach beyond.
-
-    What the runtime receives may be as far from its input in a part as in the whole. The box is cut
-    in two along an end of a part that lies strictly inside it, and each half asked about the parts
-    that have inner points in common with it, until one part holds all of a piece or none meets it.
-    Sides of no width are compared as they are; a part with a NaN is left out.
-    """
-    names = tuple(whole.values)
-    if any(set(p.box.values) != set(names) for p in parts):
-        return False
-    if any(np.any(~(p.box.errors[n] >= whole.errors[n])) for p in parts for n in names):
-        return False
-    lo, hi = _ends(whole, names)
-    if np.any(np.isnan(lo)) or np.any(np.isnan(hi)) or np.any(lo > hi):
-        return False
-    every = [_ends(p.box, names) for p in parts]
-    every = [(a, b) for a, b in every if not (np.any(np.isnan(a)) or np.any(np.isnan(b)))]
-    if not every:
-        return False
-    lows, highs = (np.stack([e[i] for e in every]) for i in (0, 1))
-    flat = lo == hi
-    kept = np.all((lows[:, flat] <= lo[flat]) & (hi[flat] <= highs[:, flat]), axis=1)
-    varied = ~flat & (np.any(lows > lo, axis=0) | np.any(highs < hi, axis=0))
-    return _covered(lo[varied], hi[varied], lows[kept][:, varied], highs[kept][:, varied])
-
-
-def _covered(lo: FloatArray, hi: FloatArray, lows: FloatArray, highs: FloatArray) -> bool:
-    """Boxes (n, axes) against one with inner points, its sides all of positive width."""
-    pending = [(lo, hi, np.arange(len(lows)))]
-    while pending:
-        low, high, rows = pending.pop()
-        rows = rows[np.all((lows[rows] < high) & (highs[rows] > low), axis=1)]
-        if not len(rows):
-            return False
-        if np.any(np.all((lows[rows] <= low) & (highs[rows] >= high), axis=1)):
-            continue
-        axis, at = _cut(low, high, lows[rows], highs[rows])
-        below, above = high.copy(), low.copy()
-        below[axis] = above[axis] = at
-        pending += [(low, below, rows), (above, high, rows)]
-    return True
-
-
-def _cut(
-    low: FloatArray, high: FloatArray, lows: FloatArray, highs: FloatArray
-) -> tuple[int, float]:
-    """An end of a part strictly inside the box, with as few parts on both sides of it as can be."""
-    best: tuple[int, int, int, float] | None = None
-    for axis in np.flatnonzero(np.any((lows > low) | (highs < high), axis=0)):
-        first, last = np.sort(lows[:, axis]), np.sort(highs[:, axis])
-        ends = np.unique(np.concatenate([first, last]))
-        ends = ends[(low[axis] < ends) & (ends < high[axis])]
-        below = np.searchsorted(first, ends, side="left")
-        above = len(last) - np.searchsorted(last, ends, side="right")
-        both, larger = below + above - len(lows), np.maximum(below, above)
-        k = int(np.lexsort((larger, both))[0])
-        found = (int(both[k]), int(larger[k]), int(axis), float(ends[k]))
-        best = found if best is None else min(best, found)
-    assert best is not None
-    return best[2], best[3]
-
-
-def _ends(box: InputBox, names: Sequence[str]) -> tuple[FloatArray, FloatArray]:
-    """Both ends of all elements in one dimension."""
-    lo = [box.values[n].lo.reshape(-1) for n in names]
-    hi = [box.values[n].hi.reshape(-1) for n in names]
-    return np.concatenate([*lo, np.zeros(0)]), np.concatenate([*hi, np.zeros(0)])
-
-
 def bound_parts(problem: Problem, around: Known, asked: Sequence[Asked]) -> Sequence[Part]:
     """Bound boxes, at once if that can be done, starting from what is known over larger ones:
     `around` over one that contains them all."""
@@ -296,7 +233,7 @@ def bound_parts(problem: Problem, around: Known, asked: Sequence[Asked]) -> Sequ
     if batch is None or _owes(batch.bounds):
         return [part_of(box, problem.bounds(box, known=_joined(k, around))) for box, k in asked]
     return [
-        Part(box, b.errors, b.influence, Known(b.ranges, {}), None, b.margins)
+        Part(box, b.radii, b.influence, Known(b.ranges, {}), None, b.margins)
         for (box, _), b in zip(asked, batch.boxes, strict=True)
     ]
 
@@ -307,7 +244,7 @@ def _batches_of(problem: Problem) -> Batches | None:
 
 def _joined(known: Known, around: Known) -> Known:
     """What is known over a box and, for what is not, over one around it."""
-    return Known({**around.values, **known.values}, {**around.errors, **known.errors})
+    return Known({**around.values, **known.values}, {**around.radii, **known.radii})
 
 
 def _owes(bounds: NetworkBounds) -> bool:

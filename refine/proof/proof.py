@@ -11,15 +11,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
 from encoders.functions.accuracy import Transcendental
+from encoders.lemmas.kernel import Radius, any_of
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.numbers.formats import round_array
-from encoders.numbers.radius import is_radius, radius_of
+from encoders.numbers.radius import is_radius
 from encoders.program import program_of
 from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
@@ -31,7 +32,8 @@ from refine.domain.box import Box
 from refine.domain.domain import Domain
 from refine.proof.applications import applied
 from refine.proof.compose import first_failure, node_obligations
-from refine.proof.input_splitting import Part, bound_parts, covers, part_of, split_box
+from refine.proof.cover import covers, united
+from refine.proof.input_splitting import Part, bound_parts, part_of, split_box
 from refine.results.obligation import Obligation, Outcome
 from refine.results.verdict import Tolerance
 from refine.scalar.branch_and_bound import Largest, largest_error
@@ -66,15 +68,19 @@ class Covered:
     seconds: float = 0.0
     plain: bool = True
 
+    @cached_property
+    def radii(self) -> Mapping[str, Radius]:
+        """What is proved of the box, by what is proved of the parts that cover it."""
+        found = united(self.box, self.parts)
+        if self.scalar is None:
+            return found
+        limit = self.scalar.radius
+        return {t: radius.and_also(limit) for t, radius in found.items()}
+
     @property
     def errors(self) -> Mapping[str, FloatArray]:
-        """Lemma `domain-split`: over the parts, the largest bound of each element."""
-        names = self.parts[0].errors
-        errors = {t: np.maximum.reduce([p.errors[t] for p in self.parts]) for t in names}
-        if self.scalar is None:
-            return errors
-        limit = radius_of(np.asarray(self.scalar.bound))
-        return {t: np.minimum(e, limit) for t, e in errors.items()}
+        """The numbers of the radii."""
+        return {t: radius.bound for t, radius in self.radii.items()}
 
     @property
     def failure(self) -> Obligation | None:
@@ -91,11 +97,16 @@ class Proof:
     boxes: tuple[Covered, ...]
     late: bool
 
+    @cached_property
+    def radii(self) -> Mapping[str, Radius]:
+        """What is proved of the domain: an input of it lies in one of the boxes."""
+        every = [c.radii for c in self.boxes]
+        return {t: any_of([radii[t] for radii in every]) for t in every[0]}
+
     @property
     def bounds(self) -> Mapping[str, FloatArray]:
         """Bounds by output, arrays of the outputs' shapes, rounded up."""
-        every = [c.errors for c in self.boxes]
-        return {t: np.maximum.reduce([e[t] for e in every]) for t in every[0]}
+        return {t: radius.bound for t, radius in self.radii.items()}
 
     @property
     def wholes(self) -> list[NetworkBounds]:
@@ -315,8 +326,8 @@ def _branched(
 ) -> Covered:
     """The box bounded again with more effort; as it was if time does not allow."""
     whole = covered.whole
-    own = whole.errors if problem.single else {}  # else they are not errors of the tensors
-    known = Known(whole.maps.values, {**whole.maps.errors, **own})
+    own = whole.radii if problem.single else {}  # else they are not errors of the tensors
+    known = Known(whole.maps.values, {**whole.maps.radii, **own})
     now = time.monotonic()
     ending = max((1.0 - _EFFORT) * (deadline - now), _PASSES * covered.seconds)
     if now + ending > deadline:

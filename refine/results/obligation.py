@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from encoders.lemmas.kernel import Application
+from encoders.lemmas.application import Application
 
 
 class Kind(Enum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +17,7 @@ from refine.results.answers import ExitCode as ExitCode
 from refine.results.answers import Verdict as Verdict
 from refine.results.certification import Certification
 from refine.results.obligation import Obligation
+from refine.results.theorem import Theorem
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,10 @@ class Tolerance:
         """ε for an output; None where it has none."""
         return self.by_output.get(output, self.common)
 
+    def all_of(self, outputs: Iterable[str]) -> Mapping[str, Fraction | None] | None:
+        """ε of each of these outputs; None where none was given at all."""
+        return {t: self.of(t) for t in outputs} if self.given else None
+
     def excess(self, output: str, error: FloatArray) -> float:
         """The largest of the errors divided by ε, about; where there is no ε, the largest."""
         epsilon, largest = self.of(output), largest_radius(error)
@@ -235,6 +240,8 @@ class Result:
     `batch` is how many rows `graph` was read with, where the witness holds so many. `reals`
     encloses the real values of outputs over the domain, where they are bounded. Bounds pass the
     gate (`encoders.numbers.radius`): nothing is verified by one that was negative or NaN.
+    A `theorem` is what `verified` says: without one, or with bounds below what it proves, there is
+    no such answer, and making one raises ValueError.
     """
 
     verdict: Verdict
@@ -264,6 +271,7 @@ class Result:
     claimed: Claimed | None = None
     certification: Certification | None = None
     reals: Mapping[str, Interval] = field(default_factory=dict, repr=False)
+    theorem: Theorem | None = None
 
     def __bool__(self) -> bool:
         return self.exit_code is ExitCode.VERIFIED
@@ -302,6 +310,7 @@ class Result:
 
     def __post_init__(self) -> None:
         if all(is_radius(b) for b in self.bounds.values()):
+            self._require_theorem()
             return
         object.__setattr__(self, "bounds", {t: radius_of(b) for t, b in self.bounds.items()})
         said = "a bound was negative or no number, an internal error: please report it"
@@ -309,6 +318,13 @@ class Result:
         if self.verdict is Verdict.VERIFIED:
             object.__setattr__(self, "verdict", Verdict.UNKNOWN)
             object.__setattr__(self, "reason", said)
+
+    def _require_theorem(self) -> None:
+        if self.verdict is not Verdict.VERIFIED:
+            return
+        shown = self.theorem
+        if shown is None or not shown.shows(self.bounds, self.tolerance.all_of(shown.bounds)):
+            raise ValueError("nothing is verified without a theorem that shows these bounds")
 
     @property
     def every_obligation(self) -> tuple[Obligation, ...]:

@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.contract.contract import RuntimeContract
+from encoders.lemmas.claims import LARGEST_FOUND
+from encoders.lemmas.kernel import Radius, apply
 from encoders.numbers.enclosure import FloatArray
 from encoders.numbers.radius import radius_of
 from onnx_import.graph import Graph
@@ -38,6 +40,11 @@ class Largest:
     bound: float
     boxes: int
     lemmas: frozenset[str]
+
+    @property
+    def radius(self) -> Radius:
+        """The bound, of every element of the output; an upper end that is no radius is no bound."""
+        return apply(LARGEST_FOUND, U=self.bound)
 
     def obligation(self, node: str) -> Obligation:
         """What was shown, at the node that gives the output."""

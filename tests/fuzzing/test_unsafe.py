@@ -11,6 +11,9 @@ import pytest
 import unsafe
 from running import lemmas_once
 
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import exactly_zero
+from refine.results.theorem import theorem
 from refine.results.verdict import Result, Verdict
 
 
@@ -34,7 +37,9 @@ def test_wrong_answers_are_noticed(wrong: Verdict, monkeypatch: pytest.MonkeyPat
     claimed = unsafe.claimed
 
     def spoilt(*given: Any) -> Result:
-        return replace(claimed(*given), verdict=wrong)
+        result = claimed(*given)
+        forged = theorem({"y": exactly_zero(EXACT, ())}, None)
+        return replace(result, verdict=wrong, theorem=forged, bounds={})
 
     monkeypatch.setattr(unsafe, "claimed", spoilt)
     found = {f.kind for s in range(7_000_000, 7_000_010) for f in unsafe.judged(s)[1]}

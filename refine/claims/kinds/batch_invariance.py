@@ -19,6 +19,7 @@ import numpy as np
 from encoders.arithmetic.handling import handling_of
 from encoders.contract.contract import RuntimeContract, ScheduleRule
 from encoders.contract.orders import AnyOrder
+from encoders.lemmas.kernel import any_of
 from encoders.program import program_of
 from encoders.scheduling import contract_at
 from onnx_import import load
@@ -48,6 +49,7 @@ from refine.claims.shown import with_shown
 from refine.common.clock import Clock, OutOfTime
 from refine.domain.domain import Domain
 from refine.pair.sameness import content_of
+from refine.results.theorem import Theorem, theorem
 from refine.results.verdict import Result, Side, Tolerance, Verdict, Witness
 from refine.witness.file import Saved
 
@@ -183,12 +185,22 @@ def _joined(compared: Sequence[_Compared], reading: Reading) -> Result:
         notes = (*notes, f"rows differ in their constants; the layers are shown for row {rows}")
     return replace(
         worst,
+        theorem=_theorem_of(results, worst.tolerance),
         bounds=bounds,
         worst_found=max(errors, default=None),
         seconds=sum(r.seconds for r in results),
         timed_out=any(r.timed_out for r in results),
         notes=notes,
     )
+
+
+def _theorem_of(results: Sequence[Result], tolerance: Tolerance) -> Theorem | None:
+    """What is proved of every row, by what is proved of each."""
+    shown = [r.theorem.bounds for r in results if r.theorem is not None]
+    if len(shown) < len(results):
+        return None
+    bounds = {t: any_of([radii[t] for radii in shown]) for t in shown[0]}
+    return theorem(bounds, tolerance.all_of(bounds))
 
 
 def _decided(

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import Radius, exactly_zero
 from encoders.numbers.enclosure import FloatArray
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
@@ -24,6 +26,7 @@ from refine.common.clock import Clock
 from refine.common.rounding import float_up
 from refine.domain.properties import Property
 from refine.options.applicable import nameless_rules
+from refine.results.theorem import theorem
 from refine.results.verdict import Result
 
 _NAME = "margin"
@@ -56,6 +59,16 @@ class _Asked:
             return np.asarray(np.max(errors.reshape(size, size - 1), axis=1))
         return np.asarray(np.insert(errors, self.label, 0.0))
 
+    def arranged_radius(self, errors: Radius, size: int) -> Radius:
+        """The same of what is proved."""
+        if self.label is None:
+            return errors.moved(lambda a: a.reshape(size, size - 1)).worst(axis=1)
+        before, behind = slice(self.label), slice(self.label, None)
+        own = exactly_zero(EXACT, (1,))
+        return errors.moved(lambda a: a[before]).joined(
+            [own, errors.moved(lambda a: a[behind])], axis=0
+        )
+
 
 def _settled(asked: Asked) -> Result:
     side, clock = asked.side, Clock(time.monotonic(), asked.options.timeout, asked.tell)
@@ -81,7 +94,11 @@ def _settled(asked: Asked) -> Result:
     found = settle(claim, asked.domain, asked.tolerance, asked.options, clock)
     size = graph.types[scores].size
     bounds = {ROWS: between.arranged(found.bounds[ROWS], size)}
-    return replace(found, bounds=bounds)
+    if found.theorem is None:
+        return replace(found, bounds=bounds)
+    proved = {ROWS: between.arranged_radius(found.theorem.bounds[ROWS], size)}
+    shown = theorem(proved, found.tolerance.all_of(proved))
+    return replace(found, bounds=bounds, theorem=shown)
 
 
 def _between(graph: Graph, text: str) -> _Asked:

@@ -28,7 +28,8 @@ from refine.domain.box import Box
 from refine.domain.domain import Domain
 from refine.domain.leaves import Leaf, Leaves, boxes_of, half_open, read_leaves
 from refine.domain.properties import Property
-from refine.proof.input_splitting import Part, covers
+from refine.proof.cover import covers
+from refine.proof.input_splitting import Part
 from refine.proof.proof import Proof, first_proof
 from refine.results.verdict import Assumption, Result, Tolerance, Verdict
 

@@ -1,0 +1,149 @@
+"""A lemma evaluated on numbers: are its hypotheses met, what is its radius, what is kept of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+import numpy as np
+
+from encoders.lemmas.application import Application
+from encoders.lemmas.arrays import End, Frame, Reading, Test
+from encoders.lemmas.exact import Exact
+from encoders.lemmas.lemma import Lemma
+from encoders.lemmas.outward import Value, all_of, rounded
+from encoders.lemmas.terms import Formula, Parameter, Role
+from encoders.numbers.enclosure import FloatArray, in_blocks, lowest, nothing
+from encoders.numbers.radius import is_radius
+
+_MANY = 2**10
+
+
+@dataclass
+class Failed:
+    """The first hypothesis that did not hold of every element, and whether a radius was < 0."""
+
+    hypothesis: Formula | None = None
+    flawed: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done to apply a lemma, found once: the numbers that it asks for, whether each has to
+    be shown to be at least 0, and its formulas as functions of them."""
+
+    asked: tuple[tuple[str, Role, str | None], ...]
+    names: frozenset[str]
+    read: tuple[str, ...]
+    signs: tuple[tuple[str, Formula], ...]
+    hypotheses: tuple[tuple[Test, Formula], ...]
+    radius: End
+
+
+@lru_cache(maxsize=1024)
+def plan_of(lemma: Lemma) -> Plan:
+    """What is done to apply this one."""
+    reading = Reading()
+    return Plan(
+        tuple((p.name, p.role, _reach_of(p)) for p in lemma.given),
+        frozenset(p.name for p in lemma.given),
+        tuple(p.name for p in lemma.read),
+        tuple((p.name, formula) for p, formula in lemma.signs),
+        tuple((reading.surely(formula), formula) for formula in lemma.hypotheses),
+        reading.up(lemma.radius),
+    )
+
+
+def _reach_of(parameter: Parameter) -> str | None:
+    return parameter.reach.name if parameter.role is Role.ROUNDING else None
+
+
+def value_of(given: FloatArray | float) -> Value:
+    """One number as a float, more of them as an array."""
+    if isinstance(given, np.ndarray) and given.ndim:
+        return given if given.dtype == np.float64 else given.astype(np.float64)
+    return float(given)
+
+
+def evaluated(plan: Plan, numbers: Mapping[str, Value]) -> tuple[FloatArray, Failed]:
+    """The radius where all hypotheses hold, else +∞; and which did not."""
+    failed = Failed()
+    shared: Frame = {name: value for name, value in numbers.items() if isinstance(value, float)}
+    arrays = {name: value for name, value in numbers.items() if not isinstance(value, float)}
+
+    def of_blocks(*blocks: FloatArray) -> FloatArray:
+        frame = shared | dict(zip(arrays, blocks, strict=True))
+        found = plan.radius(frame)
+        for name, formula in plan.signs:
+            value = frame[name]
+            if not (value if isinstance(value, float) else lowest(value)) >= 0.0:
+                failed.hypothesis = failed.hypothesis or formula
+                found = np.where(np.greater_equal(value, 0.0), found, np.inf)
+        for surely, formula in plan.hypotheses:
+            holds = surely(frame)
+            if not all_of(holds):
+                failed.hypothesis = failed.hypothesis or formula
+                found = np.where(holds, found, np.inf)
+        radius = np.asarray(found)
+        if not is_radius(radius):
+            failed.flawed = failed.flawed or bool(np.any(radius < 0.0))
+            radius = np.where(radius >= 0.0, radius, np.inf)
+        shape = _shape_of(blocks)
+        return radius if radius.shape == shape else np.broadcast_to(radius, shape)
+
+    with np.errstate(all="ignore"):
+        bound = in_blocks(of_blocks, *arrays.values()) if arrays else of_blocks()
+    if bound.size > _MANY and not np.any(bound):
+        bound = nothing(bound.shape)
+    elif any(np.may_share_memory(bound, a) for a in arrays.values()):
+        bound = bound.copy()  # whoever holds the number may change it
+    return bound, failed
+
+
+def exactly_evaluated(
+    lemma: Lemma, numbers: Mapping[str, Fraction], premises: tuple[Application, ...]
+) -> tuple[FloatArray, Application]:
+    """The radius of rational numbers, rounded up; +∞ unless all hypotheses hold of them."""
+    exact = Exact(numbers)
+    hypotheses = (*(formula for _, formula in lemma.signs), *lemma.hypotheses)
+    failed = next((formula for formula in hypotheses if not exact.holds(formula)), None)
+    bound = math.inf
+    if failed is None:
+        with suppress(OverflowError):
+            bound = rounded(exact.of(lemma.radius), math.inf)
+    radius = bound if bound >= 0.0 else math.inf
+    read = tuple(numbers[parameter.name] for parameter in lemma.read)
+    record = Application(lemma, read, radius, 1, premises, failed, flawed=bound < 0.0)
+    return np.asarray(radius), record
+
+
+def _shape_of(blocks: Sequence[FloatArray]) -> tuple[int, ...]:
+    shapes = {block.shape for block in blocks}
+    return shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
+
+
+def recorded(
+    lemma: Lemma,
+    bound: FloatArray,
+    numbers: Iterable[Value],
+    premises: tuple[Application, ...],
+    failed: Failed,
+) -> Application:
+    """The record of an application: its numbers at the worst element."""
+    place = int(bound.argmax()) if bound.size else None
+    read = () if place is None else tuple(_at(a, bound.shape, place) for a in numbers)
+    largest = 0.0 if place is None else float(bound.item(place))
+    return Application(lemma, read, largest, bound.size, premises, failed.hypothesis, failed.flawed)
+
+
+def _at(value: Value, shape: tuple[int, ...], place: int) -> float:
+    """The number that broadcasting puts at this place, counted along the rows of the shape."""
+    if isinstance(value, float):
+        return value
+    if value.shape == shape:
+        return float(value.item(place))
+    return float(np.broadcast_to(value, shape).item(place))
