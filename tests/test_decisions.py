@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from given_radii import off_by
+
 from encoders.numbers.enclosure import Interval
 from refine.bounds.network import InputBox, Known
 from refine.claims.decision import decide, proved_bounds, settled

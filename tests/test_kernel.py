@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from test_architecture import ROOT, files, tree_of
 
 from encoders.lemmas import kernel
-from encoders.lemmas.arrays import Frame, Reading
 from encoders.lemmas.combining import ERROR_SUM, EXACT
-from encoders.lemmas.exact import Exact
 from encoders.lemmas.kernel import Radius, Rounding, apply, exactly_zero, nothing_known
 from encoders.lemmas.lemma import Lemma
 from encoders.lemmas.library import LEMMAS
+from encoders.lemmas.reading.arrays import Frame, Reading
+from encoders.lemmas.reading.exact import Exact
 from encoders.lemmas.rounding import ROUNDED
 from encoders.lemmas.sums import ANY_ORDER_LINEAR, SUM_ANY_ORDER
 from encoders.lemmas.terms import (
@@ -322,7 +322,14 @@ def test_who_makes_a_radius() -> None:
     }
     own = {"__init__"}  # where the key is asked for
     following = {"_followed", "joined", "placed", "worst_of"}
-    assert makers - own == {"apply", "exactly", "exactly_zero", "nothing_known", "_restored", *following}
+    assert makers - own == {
+        "apply",
+        "exactly",
+        "exactly_zero",
+        "nothing_known",
+        "_restored",
+        *following,
+    }
 
 
 def test_nobody_else_has_the_key() -> None:

@@ -110,7 +110,7 @@ def _negative_network(patch: pytest.MonkeyPatch) -> None:
     old = bounds_module.NetworkBounds
 
     def changed(maps: Any, nodes: Any, radii: Any, *more: Any) -> Any:
-        negative = {t: unchecked(-1.0 - r.bound) for t, r in radii.items()}
+        negative = {t: off_by(-1.0 - r.bound) for t, r in radii.items()}
         return old(maps, nodes, negative, *more)
 
     patch.setattr(bounds_module, "NetworkBounds", changed)

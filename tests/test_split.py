@@ -14,10 +14,10 @@ import numpy as np
 import onnx
 import pytest
 import small_models
+from given_radii import off_by
 
 from encoders.arithmetic.exact_fields import Rationals, enclosure
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
-from given_radii import off_by
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import BINARY32, round_array, small_format
 from encoders.program import program_of

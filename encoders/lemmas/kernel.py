@@ -31,7 +31,8 @@ from encoders.lemmas.combining import (
     SUM_OF_ERRORS,
     WORST,
 )
-from encoders.lemmas.evaluation import (
+from encoders.lemmas.lemma import Lemma, RoundingLemma
+from encoders.lemmas.reading.evaluation import (
     Plan,
     evaluated,
     exactly_evaluated,
@@ -39,8 +40,7 @@ from encoders.lemmas.evaluation import (
     recorded,
     value_of,
 )
-from encoders.lemmas.lemma import Lemma, RoundingLemma
-from encoders.lemmas.outward import Value
+from encoders.lemmas.reading.outward import Value
 from encoders.lemmas.terms import Number, Role
 from encoders.numbers.enclosure import BoolArray, FloatArray, highest, nothing, sum_up
 from encoders.numbers.radius import is_radius

@@ -1,9 +1,9 @@
 """The language that lemmas are stated in: terms over the reals, and formulas about them.
 
-A term or formula is built once and says nothing of how it is read. `encoders/lemmas/arrays.py`
-reads it as outward-rounded arrays, `encoders/lemmas/exact.py` as rational numbers, and
-`refine/lemmas/reading.py` as Z3 terms; `text` is for people. Whatever occurs twice is one object,
-so that each reading evaluates it once.
+A term or formula is built once and says nothing of how it is read. In `encoders/lemmas/reading`,
+`arrays.py` reads it as outward-rounded arrays and `exact.py` as rational numbers;
+`refine/lemmas/reading.py` reads it as Z3 terms; `text` is for people. Whatever occurs twice is one
+object, so that each reading evaluates it once.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ from fractions import Fraction
 import z3
 
 from encoders.lemmas import library
-from encoders.lemmas.exact import Exact
 from encoders.lemmas.lemma import Lemma as Stated
+from encoders.lemmas.reading.exact import Exact
 from encoders.lemmas.terms import (
     AtMost,
     Below,

@@ -19,7 +19,7 @@ import z3
 from encoders.arithmetic.exact_fields import object_array
 from encoders.arithmetic.real_terms import RealTerms, rational_term
 from encoders.functions.accuracy import Transcendental
-from encoders.lemmas.exact import Exact
+from encoders.lemmas.reading.exact import Exact
 from encoders.lemmas.sums import ANY_ORDER_LINEAR
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.numbers.formats import FloatFormat, power_of_two

@@ -16,8 +16,8 @@ from math import floor, isqrt
 
 import pytest
 
-from encoders.lemmas.exact import Exact
 from encoders.lemmas.library import LEMMAS
+from encoders.lemmas.reading.exact import Exact
 
 EMIN = -2
 U, LEAST = Q(1, 8), Q(1, 4)  # three bits

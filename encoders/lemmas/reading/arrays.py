@@ -15,8 +15,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from encoders.lemmas import outward
-from encoders.lemmas.outward import Truth, Value
+from encoders.lemmas.reading import outward
+from encoders.lemmas.reading.outward import Truth, Value
 from encoders.lemmas.terms import (
     AtMost,
     Below,

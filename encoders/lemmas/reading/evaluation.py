@@ -12,10 +12,10 @@ from functools import lru_cache
 import numpy as np
 
 from encoders.lemmas.application import Application
-from encoders.lemmas.arrays import End, Frame, Reading, Test
-from encoders.lemmas.exact import Exact
 from encoders.lemmas.lemma import Lemma
-from encoders.lemmas.outward import Value, all_of, rounded
+from encoders.lemmas.reading.arrays import End, Frame, Reading, Test
+from encoders.lemmas.reading.exact import Exact
+from encoders.lemmas.reading.outward import Value, all_of, rounded
 from encoders.lemmas.terms import Formula, Parameter, Role
 from encoders.numbers.enclosure import FloatArray, in_blocks, lowest, nothing
 from encoders.numbers.radius import is_radius

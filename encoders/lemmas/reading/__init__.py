@@ -1,0 +1,1 @@
+"""How terms, formulas and whole lemmas are read of numbers."""
