@@ -34,11 +34,11 @@ from encoders.functions.accuracy import Transcendental
 from encoders.functions.curve import Piece
 from encoders.functions.tanh import TANH
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.exact import Exact
 from encoders.lemmas.exponentials import LOG_MOVES
 from encoders.lemmas.kernel import apply, exactly_zero
 from encoders.lemmas.lemma import Lemma
-from encoders.lemmas.outward import over_up
+from encoders.lemmas.reading.exact import Exact
+from encoders.lemmas.reading.outward import over_up
 from encoders.lemmas.terms import bound, number, parameters, value, within
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import (
