@@ -61,7 +61,7 @@ def main() -> None:
     problem = Margins(graph, IEEE_ANY, read_property(files[1], tensors_of(graph)))
     whole = input_box(domain.boxes[0], domain, IEEE_ANY)
     bounds = problem.bounds(whole)
-    known = Known(dict(bounds.maps.values), dict(bounds.maps.errors))
+    known = Known(dict(bounds.maps.values), dict(bounds.maps.radii))
     rng, batches = np.random.default_rng(0), problem.batches
     boxes = [inside(whole, given.width, rng) for _ in range(max(given.sizes))]
     alone = seconds(lambda: problem.bounds(boxes[0], known=known))

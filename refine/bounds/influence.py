@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import FloatArray
 from refine.bounds.backward import Maps, Pulled
 from refine.bounds.pruning import MOST_SPLIT_INPUTS, Rows
@@ -118,3 +119,15 @@ def influence_of(
             if sum_of > 0 and np.isfinite(cost):
                 total[name] = total[name] + push * (cost / sum_of)
     return total
+
+
+def costs_of_worst(
+    radii: Mapping[str, Radius], pulled: Mapping[str, Pulled], refined: Mapping[str, Rows]
+) -> Mapping[str, float]:
+    """What each node's differences cost in the largest error that was pulled back."""
+    candidates = [t for t in radii if t in pulled and len(pulled[t].upper)]
+    if not candidates:
+        return {}
+    worst = max(candidates, key=lambda t: radii[t].largest)
+    row = int(np.argmax(radii[worst].bound.reshape(-1)[refined[worst]]))
+    return {name: float(cost[row]) for name, cost in pulled[worst].costs.items()}

@@ -15,8 +15,8 @@ from functools import cached_property
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.lemmas.claims import OUT_OF_REACH, STRICTLY_OUT_OF_REACH, UNMET
-from encoders.lemmas.kernel import Radius, apply, exactly, exactly_zero, nothing_known, worst_of
+from encoders.lemmas.claims import STRICTLY_OUT_OF_REACH
+from encoders.lemmas.kernel import Radius, apply
 from encoders.numbers.enclosure import (
     BoolArray,
     FloatArray,
@@ -33,6 +33,7 @@ from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import Maps, pull_back
 from refine.bounds.batch import Batch, Batches, BoxBounds, batch_bounds, row_of
+from refine.bounds.deficits import LEAST, Option, best_of, beyond, deficit_of
 from refine.bounds.influence import blame
 from refine.bounds.network import InputBox, Known, Margin, NetworkBounds, network_bounds
 from refine.bounds.pruning import feeds_nonlinear
@@ -43,7 +44,6 @@ from refine.domain.vnnlib import Half, is_empty
 
 DEFICIT = "property"
 """What stands for the outputs in the bounds of a property: how much its margin lacks."""
-LEAST = 2.0**-900  # of a deficit that is there
 _BATCH = 128  # boxes
 _CLOSE = 2.0**-30  # deficits that rounding of functionals alone may be to blame for
 _FEW = 64  # terms of a row that is looked at in exact numbers
@@ -162,59 +162,19 @@ class Margins:
     ) -> tuple[tuple[Margin, Radius], ...]:
         """Of each conjunction that the box meets, the row that stays out of reach by most, and what
         it lacks."""
-        found: dict[int, list[_Option]] = {i: [] for i in met}
+        found: dict[int, list[Option]] = {i: [] for i in met}
         for k, (i, j, row) in enumerate(rows):
             run, real = floors.run[k], floors.real[k]
             lower = np.minimum(run, real) if self.unsafe.both else run
             floor = Fraction(float(lower)) if np.isfinite(lower) else None
             run_left, real_left = _less(run, row.at_most), _less(real, row.at_most)
-            if floor is None or not _beyond(floor, row):
+            if floor is None or not beyond(floor, row):
                 least = _of_ranges(row, bounds)
-                if least is not None and _beyond(least, row):
+                if least is not None and beyond(least, row):
                     floor, low = least, float(round_down(least - row.at_most, BINARY64))
                     run_left, real_left = max(run_left, low), max(real_left, low)
-            found[i].append(_Option(j, row, floor, run_left, real_left))
-        return tuple(_best(i, options) for i, options in found.items())
-
-
-@dataclass(frozen=True)
-class _Option:
-    """A row of a conjunction, and what its left side is at least; None where nothing is known."""
-
-    place: int
-    row: Row
-    floor: Fraction | None
-    run: float
-    real: float
-
-    @property
-    def beyond(self) -> bool:
-        return self.floor is not None and _beyond(self.floor, self.row)
-
-    @property
-    def lacks(self) -> Radius:
-        """By how much it may be reached, at most."""
-        lack = max(-self.run, LEAST)
-        if self.floor is None or not (self.beyond or np.isfinite(lack)):
-            return nothing_known(())
-        lemma = STRICTLY_OUT_OF_REACH if self.row.strict else OUT_OF_REACH
-        lack = lack if np.isfinite(lack) else LEAST
-        return exactly(lemma, floor=self.floor, most=self.row.at_most, lack=Fraction(lack))
-
-
-def _best(conjunction: int, options: Sequence[_Option]) -> tuple[Margin, Radius]:
-    best = max(options, key=lambda o: (o.beyond, o.run), default=None)
-    if best is None:
-        return Margin(conjunction, -1, -np.inf, -np.inf, False), nothing_known(())
-    lacks = best.lacks
-    safe = lacks.largest == 0.0
-    return Margin(conjunction, best.place, best.run, best.real, safe), lacks
-
-
-def deficit_of(lacking: Sequence[Radius]) -> Radius:
-    """What a property's margin lacks where its conjunctions lack so much; of one element."""
-    lacks = worst_of(lacking) if lacking else exactly_zero(UNMET, ())
-    return lacks.on((1,))
+            found[i].append(Option(j, row, floor, run_left, real_left))
+        return tuple(best_of(i, options) for i, options in found.items())
 
 
 @dataclass(frozen=True)
@@ -485,11 +445,6 @@ def _within(
         np.logical_and.reduce([none, *(meets(*one) for one in part.limits.items())])
         for part in unsafe
     ]
-
-
-def _beyond(floor: Fraction, row: Row) -> bool:
-    """Lies every value of the row's left side beyond what it allows, exactly?"""
-    return floor >= row.at_most if row.strict else floor > row.at_most
 
 
 def _least_beyond(row: Row) -> float:

@@ -29,7 +29,7 @@ from onnx_import.graph import DType, Graph, Node
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import Maps, Pulled, pull_back, unit_functionals
 from refine.bounds.evaluated import values_at
-from refine.bounds.influence import add_pushes, influence_of
+from refine.bounds.influence import add_pushes, costs_of_worst, influence_of
 from refine.bounds.pruning import (
     Effort,
     Rows,
@@ -225,7 +225,7 @@ def _network_bounds(
     }
     if known is not None:
         radii = {t: r.and_also(known.radii[t]) if t in known.radii else r for t, r in radii.items()}
-    costs = _costs_of_worst(radii, passing.pulled, passing.refined)
+    costs = costs_of_worst(radii, passing.pulled, passing.refined)
     influence = influence_of(maps, costs, passing.pushes, spread)
     return NetworkBounds(maps, nodes, radii, costs, influence)
 
@@ -487,15 +487,3 @@ def _sound(range_: Interval) -> Interval:
 def _known(bound: FloatArray) -> FloatArray:
     """An upper bound, infinite where it is NaN."""
     return np.where(np.isnan(bound), np.inf, bound) if np.isnan(lowest(bound)) else bound
-
-
-def _costs_of_worst(
-    radii: Mapping[str, Radius], pulled: Mapping[str, Pulled], refined: Mapping[str, Rows]
-) -> Mapping[str, float]:
-    """What each node's differences cost in the largest error that was pulled back."""
-    candidates = [t for t in radii if t in pulled and len(pulled[t].upper)]
-    if not candidates:
-        return {}
-    worst = max(candidates, key=lambda t: radii[t].largest)
-    row = int(np.argmax(radii[worst].bound.reshape(-1)[refined[worst]]))
-    return {name: float(cost[row]) for name, cost in pulled[worst].costs.items()}

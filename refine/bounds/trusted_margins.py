@@ -18,7 +18,8 @@ from encoders.lemmas.claims import OUT_OF_REACH, STRICTLY_OUT_OF_REACH
 from encoders.lemmas.kernel import Radius, apply, exactly
 from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
-from refine.bounds.margins import DEFICIT, LEAST, Margins, deficit_of
+from refine.bounds.deficits import LEAST, deficit_of
+from refine.bounds.margins import DEFICIT, Margins
 from refine.bounds.network import InputBox, Known, Margin, NetworkBounds
 from refine.bounds.row_errors import ROWS, RowErrors
 from refine.domain.leaves import TrustedMargin
