@@ -26,7 +26,7 @@ from encoders.contract.contract import RuntimeContract
 from encoders.functions.curve import Number
 from encoders.functions.function import Function
 from encoders.lemmas.kernel import Radius
-from encoders.numbers.enclosure import Interval, add_up, dot_up, inner_up
+from encoders.numbers.enclosure import Interval, add_up, dot_up, inner_up, lowest, some
 from encoders.numbers.formats import FloatFormat
 from encoders.site import Element
 from encoders.site import Site as Site
@@ -115,15 +115,29 @@ class Carry:
     def __call__(self, c: FloatArray, kept: int = 0) -> Contribution:
         """Functionals (k, *output shape) carried; over the first `kept` axes of the output costs
         are not summed (`dot_up`): positions there belong to different functionals."""
-        cost = dot_up(c, self.around, kept)
+        if kept:
+            return Contribution(self.coefficients(c), self._cost_apart(c, kept))
+        cost = dot_up(c, self.around)
         if self.exact is not None:
-            cost = add_up(inner_up(c, self.exact, kept), cost)
+            cost = add_up(inner_up(c, self.exact), cost)
         if self.above is not None and self.below is not None:
-            high = inner_up(np.maximum(c, 0.0), self.above, kept)
-            cost = add_up(add_up(high, inner_up(np.minimum(c, 0.0), self.below, kept)), cost)
+            high = inner_up(np.maximum(c, 0.0), self.above)
+            cost = add_up(add_up(high, inner_up(np.minimum(c, 0.0), self.below)), cost)
         if self.least is not None:
             cost = add_up(cost, self.least)
         return Contribution(self.coefficients(c), cost)
+
+    def _cost_apart(self, c: FloatArray, kept: int) -> FloatArray:
+        """The same cost of many boxes, whose arrays are long: what is zero is left out."""
+        cost = dot_up(c, self.around, kept)
+        if self.exact is not None and some(self.exact):
+            cost = add_up(inner_up(c, self.exact, kept), cost)
+        if self.above is not None and some(self.above):
+            up = dot_up if lowest(self.above) >= 0.0 else inner_up
+            cost = add_up(up(np.maximum(c, 0.0), self.above, kept), cost)
+        if self.below is not None and some(self.below):
+            cost = add_up(inner_up(np.minimum(c, 0.0), self.below, kept), cost)
+        return cost if self.least is None else add_up(cost, self.least)
 
 
 @dataclass(frozen=True)

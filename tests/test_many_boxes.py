@@ -16,6 +16,7 @@ from small_models import mlp, save
 from encoders.arithmetic.exact_fields import Rationals, enclosure
 from encoders.contract.presets import EXACT, FP16, IEEE_ANY, ORT_CPU, SEQUENTIAL
 from encoders.numbers.enclosure import Interval, dot_up, inner_up
+from encoders.operator import Carry
 from encoders.program import program_of
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_exact
@@ -202,6 +203,30 @@ def test_costs_are_summed_within_a_position_alone() -> None:
             for b in range(5):
                 alone = up(c[k : k + 1, b], values[b])[0]
                 assert together[k, b] == pytest.approx(alone, rel=1e-12), (k, b)
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+@pytest.mark.parametrize("exact", [False, True])
+def test_what_carrying_costs_is_the_same_apart(exact: bool, bounded: bool) -> None:
+    rng = np.random.default_rng(3)
+    c = rng.normal(size=(4, 5, 6)) * (rng.random((4, 5, 6)) < 0.7)
+    around, above, below = np.abs(rng.normal(size=(3, 5, 6)))
+    above[1] = 0.0
+    sides = {"above": above, "below": -below} if bounded else {}
+    if exact:
+        sides["exact"] = rng.normal(size=(5, 6))
+
+    def carry(box: int | slice) -> Carry:
+        given = {name: v[box] for name, v in sides.items()}
+        return Carry(lambda c: (2.0 * c,), around[box], least=1e-300, **given)
+
+    together = carry(slice(None))(c, 1)
+    for b in range(5):
+        alone = carry(b)(c[:, b])
+        np.testing.assert_allclose(together.constant[:, b], alone.constant, rtol=1e-12)
+        (mine,), (other,) = together.coefficients, alone.coefficients
+        assert mine is not None
+        np.testing.assert_array_equal(mine[:, b], other)
 
 
 def problem_of(graph: Graph, at_most: float) -> Margins:

@@ -73,8 +73,7 @@ def through_linear_bounds(
         charge = multiply_up(multiply_up(slope, _finite(x.magnitude)), 4 * UNIT)
 
         def coefficients(c: FloatArray) -> tuple[FloatArray, ...]:
-            high, low = np.maximum(c, 0.0), np.minimum(c, 0.0)
-            return (high * bounds.high_slope + low * bounds.low_slope,)
+            return (c * np.where(c > 0.0, bounds.high_slope, bounds.low_slope),)
 
         return Carry(coefficients, charge, above=bounds.high, below=bounds.low)
 
