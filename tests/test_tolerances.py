@@ -140,6 +140,9 @@ def test_one_operator_alone(dtype: str, capsys: pytest.CaptureFixture[str]) -> N
     ran = (a.astype(np.float32) @ b.astype(np.float32)).astype(kind).astype(np.float64)
     (atol,) = wide["atol"].values()
     assert np.max(np.abs(ran - exact)) <= atol < next(iter(narrow["atol"].values()))
+    for more, hinted in (([], True), (["--accumulate", "float32"], False)):
+        run(["tolerance", *given, *more])
+        assert ("--accumulate float32" in capsys.readouterr().out) == hinted
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.numbers.enclosure import FloatArray
+from encoders.numbers.enclosure import FloatArray, Interval
 from onnx_import.graph import Graph
 from refine.claims.kinds.accuracy import check
 from refine.claims.options import Options
@@ -127,9 +127,9 @@ def tolerances(
         allowed = tuple(
             allowance(
                 t,
-                result.bounds[t],
-                result.reals[t],
-                None if beside is None else beside.bounds[t],
+                _bound(result, t),
+                result.reals.get(t, _anywhere(graph, t)),
+                None if beside is None else _bound(beside, t),
                 rtol,
             )
             for t in graph.outputs
@@ -137,6 +137,17 @@ def tolerances(
         parts.append(Tolerated(result, beside, allowed))
     other = None if against is None else against.contract
     return Tolerances(graph, contract, other, rtol, tuple(parts), source)
+
+
+def _bound(result: Result, output: str) -> FloatArray:
+    """Nothing is known of an output that no bound was found for."""
+    shape = result.graph.types[output].shape
+    return np.broadcast_to(result.bounds.get(output, np.full((), np.inf)), shape)
+
+
+def _anywhere(graph: Graph, output: str) -> Interval:
+    unknown = np.full(graph.types[output].shape, np.inf)
+    return Interval(-unknown, unknown)
 
 
 def document_of_tolerances(found: Tolerances) -> dict[str, Any]:

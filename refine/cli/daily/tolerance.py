@@ -15,6 +15,7 @@ from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import PRESETS
 from gpu_check.common.writing import require_writable, write_text, write_whole
 from onnx_import.errors import ModelError
+from onnx_import.graph import DType
 from refine.claims.options import Options
 from refine.cli.answering import finish
 from refine.common.exact import decimal
@@ -40,6 +41,7 @@ from refine.report.console import Reporter
 from refine.results.numerals import down, up
 from refine.results.verdict import ExitCode, Side
 
+_SHORT = (DType.FLOAT16, DType.BFLOAT16)
 _COLUMNS = ("output", "elements", "atol", "hex", "needed at", "real value there", "B there")
 
 
@@ -227,7 +229,7 @@ def _report(reporter: Reporter, found: Tolerances, quiet: bool) -> None:
     if quiet:
         reporter.lines(head)
         return
-    reporter.lines([*head, *_open(found), ""])
+    reporter.lines([*head, *_open(found), *_hint(found), ""])
     rows = []
     for part in found.parts[:8]:
         for a in part.allowances:
@@ -261,6 +263,19 @@ def _open(found: Tolerances) -> Iterator[str]:
         yield (
             f"no bound is known from node '{node[0].name}' ({node[0].op}) on: {node[1]}; "
             "a smaller range, or a contract that allows less, may give one"
+        )
+
+
+def _hint(found: Tolerances) -> Iterator[str]:
+    """Where the default contract asks for far more than the model's types do."""
+    graph = found.graph
+    short = any(graph.types[t].dtype in _SHORT for n in graph.order for t in n.outputs if t)
+    if short and found.contract.accumulation is None and found.contract.compute_format is None:
+        asked = "MODEL" if graph.source is None else str(graph.source)
+        yield (
+            f"sums of 16 bits are added in 16 bits under {found.contract.name}; libraries add in "
+            f"float32 (--accumulate float32), and refine advise {asked} says what the runtime "
+            "here does"
         )
 
 
