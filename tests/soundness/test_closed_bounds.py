@@ -1,4 +1,4 @@
-"""Closed bounds against what they are of, in rational numbers: long sums, and steps of grids."""
+"""Closed bounds against what they are of: long sums, functions of some accuracy, steps of grids."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from given_radii import off_by
 
+from encoders.functions.accuracy import Evidence, FunctionAccuracy
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import BINARY32, small_format
 from encoders.quantized.grid_steps import IntegerGrid, step_differences, step_rounding
 from encoders.rounding.any_order import any_order_sum
 from encoders.rounding.rounding_bounds import Rounder
 from encoders.rounding.tracked import tracked
+from encoders.rounding.tracked_functions import function_error
 
 ALIGNMENT = 10
 CLAMPED = 2.0**-18
@@ -54,6 +56,24 @@ def test_long_sums_have_the_bound_that_their_lemma_gives(steps: int, flushes: bo
     else:
         expected, slack = off + additions * v * (Q(TOTAL) + off), Q(1, 2**40)
     assert expected <= Q(float(found.bound[0])) <= expected * (1 + slack)
+
+
+@pytest.mark.parametrize("flushes", [False, True])
+def test_what_a_function_errs_by_is_what_its_accuracy_says(flushes: bool) -> None:
+    """In ulps, in units, in the less of both; and λ more only where a result may be below it."""
+    r = Rounder(BINARY32, False, False, False)
+    tiny, u = r.smallest_normal, r.unit
+    y = Interval(np.array([0.0, 1.0, tiny]), np.array([tiny, 3.0, 2.0 * tiny]))
+    ulps = np.array([2 * u * tiny, 4 * u, 4 * u * tiny]) * 3
+    lost = np.array([tiny, 0.0, tiny]) if flushes else np.zeros(3)
+    for of_ulps, of_units, wanted in (
+        (3.0, None, ulps + lost),
+        (None, 5.0, 5.0 * u + lost),
+        (3.0, 5.0, np.minimum(ulps, 5.0 * u) + lost),
+    ):
+        accuracy = FunctionAccuracy(of_ulps, of_units, Evidence.PROVED, "", flushes=flushes)
+        found = function_error(r, accuracy, y).bound
+        assert np.all((wanted <= found) & (found <= wanted * (1 + 2.0**-45)))
 
 
 GRID = IntegerGrid(-4.0, 5.0)
