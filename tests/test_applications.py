@@ -4,6 +4,7 @@ can check again on its numbers."""
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,16 @@ def test_every_lemma_that_was_applied_is_an_obligation(
     assert all("π + m·(r + λ') ≤ E" in o.hypotheses for o in of_sums)
     beside = [o for o in obligations if o.application is not None and o.application.lemma is None]
     assert all(o.name.startswith("beside dot-product") for o in beside)
+
+
+def test_so_are_the_lemmas_of_the_claim(obligations: tuple[Obligation, ...]) -> None:
+    """From the parts to the domain, and the comparison with ε, on the rational number it is."""
+    of_claim = {o.name.split("/")[0]: o for o in obligations if "/claim/" in o.name}
+    assert {"within-part", "of-part", "within-tolerance"} <= set(of_claim)
+    compared = of_claim["within-tolerance"].application
+    assert compared is not None
+    assert compared.numbers[1] == Fraction(1000)
+    assert compared.numbers[0] <= compared.numbers[1]
 
 
 def test_each_is_written_and_a_solver_agrees(

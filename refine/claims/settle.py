@@ -28,6 +28,7 @@ from refine.claims.shown import with_shown
 from refine.common.clock import Clock
 from refine.domain.domain import Domain
 from refine.lemmas.library import prove_lemmas
+from refine.proof.applications import claimed
 from refine.proof.compose import lemmas_used, merged
 from refine.proof.cross_check import cross_checks
 from refine.proof.proof import Proof, failure_of, first_proof, improved
@@ -89,8 +90,12 @@ def settle(
         catch = catch.joined(hunt_at(given, quarry, domain, tolerance, clock))
     unproved = failure_of(proof, every)
     timed_out = proof.late or catch.late or late
+    answer = decide(proof, tolerance, unproved, catch, timed_out, claim.words)
+    if answer.theorem is not None and proof.wholes[0].nodes:
+        last = proof.wholes[0].nodes[-1].node.name
+        groups = {**groups, last: (*groups.get(last, ()), *claimed(answer.theorem, last))}
     result = account.result(
-        decide(proof, tolerance, unproved, catch, timed_out, claim.words),
+        answer,
         proved_bounds(proof, unproved),
         catch,
         timed_out,

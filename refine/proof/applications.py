@@ -16,6 +16,7 @@ from encoders.lemmas.application import Application
 from encoders.lemmas.terms import text
 from refine.bounds.network import NodeBounds
 from refine.results.obligation import Discharger, Kind, Obligation, Outcome
+from refine.results.theorem import Theorem
 
 
 def applied(node: NodeBounds) -> Iterator[Obligation]:
@@ -23,7 +24,21 @@ def applied(node: NodeBounds) -> Iterator[Obligation]:
 
     An application of which a hypothesis failed counts only where nothing else bounds the error.
     """
-    name, record = node.node.name, node.rounding.radius.record
+    return _each(node.node.name, node.rounding.radius.record)
+
+
+def claimed(theorem: Theorem, node: str) -> tuple[Obligation, ...]:
+    """The lemmas that carry the bounds of parts to the whole domain and compare them with ε, each
+    with its worst application, at the node that is named. What parts rest on is not repeated."""
+    return tuple(
+        replace(o, node=node)
+        for output, record in theorem.records.items()
+        for o in _each(f"claim/{output}", record)
+        if o.application is not None and o.application.lemma is not None
+    )
+
+
+def _each(name: str, record: Application) -> Iterator[Obligation]:
     bounded = bool(np.isfinite(record.bound))
     worst: dict[str, Application] = {}
     times: dict[str, int] = {}
@@ -53,7 +68,7 @@ def _obligation(node: str, title: str, here: Application, elements: int) -> Obli
         hypotheses: tuple[str, ...] = ()
     else:
         given = ", ".join(
-            f"{p.shown} = {n:.6g}" for p, n in zip(lemma.read, here.numbers, strict=False)
+            f"{p.shown} = {float(n):.6g}" for p, n in zip(lemma.read, here.numbers, strict=False)
         )
         goal = f"|{text(lemma.error)}| ≤ {here.bound:.6g}" + (f" for {given}" if given else "")
         goal += f"; {elements} elements"

@@ -17,6 +17,7 @@ import numpy as np
 
 from encoders.contract.contract import RuntimeContract
 from encoders.functions.accuracy import Transcendental
+from encoders.lemmas.claims import WITHIN_TOLERANCE
 from encoders.lemmas.kernel import Radius, any_of
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.numbers.formats import round_array
@@ -120,9 +121,10 @@ class Proof:
 
     @property
     def lemmas(self) -> frozenset[str]:
-        """Those that the first-order proofs rest on."""
+        """Those that the bounds of the domain rest on, and the first-order proofs."""
         found = (c.scalar.lemmas for c in self.boxes if c.scalar is not None)
-        return frozenset[str]().union(*found)
+        of_bounds = (radius.record.lemmas for radius in self.radii.values())
+        return frozenset((WITHIN_TOLERANCE.name,)).union(*found, *of_bounds)
 
     @property
     def finite(self) -> bool:
