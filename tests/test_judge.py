@@ -26,7 +26,7 @@ from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 from refine.cli.main import run
 from refine.everyday.judging import presets_for
-from refine.everyday.numbers import device_numbers
+from refine.everyday.numbers import device_numbers, fitting
 from refine.results.verdict import ExitCode
 
 Tensors = dict[str, Any]
@@ -213,6 +213,15 @@ def test_what_does_not_fit_is_refused(network: Path, capsys: pytest.CaptureFixtu
     given = ["judge", str(network), f"--inputs={folder}/in.npz", f"--outputs={folder}/out.npz"]
     assert run(given) == ExitCode.INPUT_ERROR
     assert "'y' has shape [7]; expected [1, 3]" in capsys.readouterr().err
+
+
+def test_arrays_of_another_shape_are_no_numbers_of_a_tensor(network: Path) -> None:
+    graph = load(network)
+    for shape, points in (((1, 3), 1), ((3,), 1), ((2, 3), 2), ((2, 1, 3), 2)):
+        assert fitting({"y": np.zeros(shape)}, graph, points, "file")["y"].shape == (points, 1, 3)
+    turned = np.zeros((1, 8, 8, 4))
+    with pytest.raises(ModelError, match="'c' has shape"):
+        fitting({"c": turned}, graph, 1, "file")
 
 
 def test_offered_contracts_have_a_meaning(network: Path) -> None:

@@ -21,6 +21,7 @@ from onnx_import.errors import ModelError
 from onnx_import.files import open_plain
 from onnx_import.graph import Array, Graph
 from refine.common.arrays import Stored, stored_arrays
+from refine.everyday.points import lasting
 
 _LARGEST = 2**31  # bytes of a JSON file
 
@@ -77,17 +78,23 @@ def fitting(
 ) -> dict[str, Array]:
     """By tensor of the graph, arrays (points, *shape); others are left out.
 
-    Raises ModelError for one of the graph's tensors that has another size.
+    Raises ModelError for one of the graph's tensors that has another shape.
     """
     found = {}
     for name, array in arrays.items():
         kind = graph.types.get(name)
         if kind is None or graph.is_constant(name):
             continue
-        if array.size != points * kind.size:
+        if not _is_batch(np.shape(array), kind.shape, points):
             raise ModelError(
                 f"{source}: '{name}' has shape {list(array.shape)}; expected {list(kind.shape)}"
                 + (f" for each of {points} points" if points > 1 else "")
             )
         found[name] = np.asarray(array).reshape(points, *kind.shape)
     return found
+
+
+def _is_batch(found: tuple[int, ...], shape: tuple[int, ...], points: int) -> bool:
+    """Are these so many arrays of a shape: along an axis of their own, or along its first?"""
+    joined = (points * shape[0], *shape[1:]) if shape else (points,)
+    return lasting(found) in (lasting((points, *shape)), lasting(joined))

@@ -80,10 +80,10 @@ def given_by(
 
 def _rows(values: FloatArray, shape: Sequence[int], what: str) -> tuple[FloatArray, bool]:
     """As (points, *shape), and whether there was an axis for several."""
-    wanted = _lasting(shape)
-    if values.shape == tuple(shape) or _lasting(values.shape) == wanted:
+    wanted = lasting(shape)
+    if values.shape == tuple(shape) or lasting(values.shape) == wanted:
         return values.reshape(1, *shape), False
-    if values.ndim and _lasting(values.shape[1:]) == wanted:
+    if values.ndim and lasting(values.shape[1:]) == wanted:
         return values.reshape(len(values), *shape), True
     raise ModelError(
         f"{what} has shape {list(values.shape)}; expected {list(shape)}, or [points, "
@@ -91,6 +91,6 @@ def _rows(values: FloatArray, shape: Sequence[int], what: str) -> tuple[FloatArr
     )
 
 
-def _lasting(shape: Sequence[int]) -> tuple[int, ...]:
+def lasting(shape: Sequence[int]) -> tuple[int, ...]:
     """Without axes of length 1, which hold no order of elements."""
     return tuple(extent for extent in shape if extent != 1)
