@@ -66,6 +66,7 @@ def main() -> None:
     for op in PUBLISHED:
         row = elementwise(op, given.points)
         rows.append(row)
+        print(*(f"{key} {value}" for key, value in row.items()), sep="; ", flush=True)
         cells = (row["operator"], row["contract"], row["points"], row["allowed"])
         seen = (f"{row['ulps']:.4g}", f"{row['at']!r}", row["left_published"], row["left"])
         table.add_row(*map(str, (*cells, *seen)), f"{row['share']:.3f}")
