@@ -100,8 +100,8 @@ def read_goal(claim: Mapping[str, Any], model: Model) -> Goal:
 def _row(model: Model, *, terms: Any, at_most: str, strict: bool) -> Row:
     places = [(t, i) for t, i, _ in terms]
     ends = {t: range(model.sizes[t]) for t in (*model.inputs, *model.outputs)}
-    fits = len({*places}) == len(places) and all(i in ends.get(t, ()) for t, i in places)
-    if not fits or type(strict) is not bool:
+    fits = all(type(i) is int and i in ends.get(t, ()) for t, i in places)  # `False == 0`
+    if not fits or len({*places}) < len(places) or type(strict) is not bool:
         raise Rejected(f"a row of {places} is not one of different elements of inputs and outputs")
     return Row([(t, i, Fraction(c)) for t, i, c in terms], Fraction(at_most), strict)
 
@@ -133,7 +133,8 @@ def pieces(sides: Sides, tree: Any, inputs: Sequence[str]) -> Iterator[Sides]:
     place, element, text, *halves = tree
     t, at = inputs[place], float.fromhex(text)
     lo, hi = sides[t]
-    if min(place, element) < 0 or not lo[element] <= at <= hi[element] or len(halves) != 2:
+    fits = type(place) is type(element) is int and min(place, element) >= 0
+    if not fits or not lo[element] <= at <= hi[element] or len(halves) != 2:
         raise Rejected("a box is split outside its sides")
     below, above = hi.copy(), lo.copy()
     below[element] = above[element] = at

@@ -65,7 +65,7 @@ class Rounding:
         power = np.ldexp(1.0, np.maximum(np.frexp(size)[1] - 1, self.emin))
         within = np.where(power > self.least, 0.5 * self.u * power, self.u * power)
         half = np.minimum(self.u * power, np.maximum(add(size, -power), within))
-        return np.where(np.isfinite(size), half, np.inf)
+        return np.where(np.isfinite(size), np.maximum(half, 2.0**-1074), np.inf)  # u·2^e may be 0
 
     def flushed(self, error: Array, size: Array) -> Array:
         return np.minimum(np.maximum(error, self.least) if self.results else error, size)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from checker.arithmetic import Linear, chosen, convolution, last_bits, upper
+from checker.rounding import FORMATS, Rounding
 
 ZERO = Fraction(0)
 WINDOWS = np.array([[-1, 0, 1, 2, 3], [0, 1, 2, 3, 4], [1, 2, 3, 4, 5]])
@@ -80,3 +81,13 @@ def test_upper_bounds_and_last_bits() -> None:
         missing = [abs(a - Fraction(float(b))) for a, b in zip(third, rounded[0], strict=True)]
         moved = sum((m * Fraction(float(abs(x))) for m, x in zip(missing, lo, strict=True)), ZERO)
         assert 0 < moved <= Fraction(float(last_bits(rounded, np.abs(lo))[0]))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_half_an_ulp_of_the_smallest_numbers_is_not_lost(name: str) -> None:
+    """In float64, too, where half of the smallest subnormal is no number."""
+    rounding = Rounding(name, (False, False))
+    ulp = Fraction(2) ** (rounding.emin - rounding.p + 1)
+    for size in (float(ulp), float(3 * ulp), 0.75 * rounding.least, rounding.least):
+        found = Fraction(float(rounding.any(np.array([size]))[0]))
+        assert found >= ulp / 2, size

@@ -125,6 +125,9 @@ def of_unsafe(it: Made) -> Iterator[Mutant]:
             for other in (["nothing", 0, "1"], [first[0], 10**6, "1"], [first[0], -1, "1"], first,
                           [first[0], 0.5, "1"], [first[0], "0", "1"], [0, 0, "1"]):  # fmt: skip
                 yield told(it, f"a term {other}", [*here, "terms"], [*row["terms"], other])
+            for one in (False, True, float(first[1])):  # equal to an element, and no integer
+                changed = [[first[0], one, first[2]], *row["terms"][1:]]
+                yield told(it, f"element {one}", [*here, "terms"], changed)
             for text in ("nan", "", "1/0", "inf", [1]):
                 yield told(it, f"d {text}", [*here, "at_most"], text)
                 changed = [[first[0], first[1], text], *row["terms"][1:]]
