@@ -166,8 +166,9 @@ def _checked(data: bytes, model_data: bytes, property_data: bytes | None = None)
     shapes = {i["name"]: tuple(int(n) for n in i["shape"]) for i in document["inputs"]}
     model = read_model(model_data, shapes)
     goal, contract = read_goal(claim, model), read_contract(said, model.format)
-    if any(document[key] != listed for key, listed in owed(model).items()):
-        raise Rejected("the lemmas or the tensors claimed are not those that this model needs")
+    listed = {**owed(model), "inputs": [{"name": t, "shape": [*shapes[t]]} for t in model.inputs]}
+    if any(document[key] != value for key, value in listed.items()):
+        raise Rejected("the inputs, lemmas or tensors listed are not those of this model")
 
     def rows(name: str, count: int, size: int, kind: Any = np.float64) -> Any:
         value = arrays.get(name, np.zeros(0))
@@ -193,8 +194,7 @@ def _checked(data: bytes, model_data: bytes, property_data: bytes | None = None)
         leaf = Leaf(model, contract, {t: Claim(*c) for t, c in claimed.items()})
         leaf.settle(sides)
         goal.require(leaf, row)
-    parts = f"{len(boxes)} boxes in {len(leaves)} parts"
-    return f"{goal.text} under contract {said['name']!r}, {parts}"
+    return f"{goal.text} under contract {said['name']!r}, {len(boxes)} boxes in {len(leaves)} parts"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx.parser
 import pytest
 from certified_networks import examples
 from test_certificate_mutants import SETTINGS, Made, Mutant, mutants, packed, survivors, told
@@ -236,6 +237,24 @@ def test_ties_are_decided_as_argmax_decides_them(tmp_path: Path) -> None:
     (first, _, _), (other, place, _) = row["terms"]
     assert first == other == "t6"
     assert row["strict"] is (place > 0)
+
+
+def test_inputs_are_those_of_the_model_in_its_order(tmp_path: Path) -> None:
+    """Boxes are numbered: with names exchanged they would be those of other inputs."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 9, opset_import: ["" : 19]>
+        net (float[1] a, float[1] b) => (float[1] y) { y = Sub (a, b) }"""
+    )
+    path, file = tmp_path / "m.onnx", tmp_path / "it.cert"
+    path.write_bytes(model.SerializeToString())
+    domain = {"a": (0.0, 1.0), "b": (5.0, 6.0)}
+    words: Any = SETTINGS | {"claim": "Y[0] <= -1", "certificate": file}
+    assert refine.check(path, domain, **words).verdict == "verified"
+    document, arrays = read_certificate(file.read_bytes())
+    assert check(packed(document, arrays), path.read_bytes())
+    for inputs in (document["inputs"][::-1], [*document["inputs"], document["inputs"][0]]):
+        with pytest.raises(Rejected, match="the inputs, lemmas or tensors"):
+            check(packed({**document, "inputs": inputs}, arrays), path.read_bytes())
 
 
 @pytest.mark.skipif(not MODELS.is_dir(), reason="needs ../shared/models")
