@@ -243,7 +243,7 @@ def stable(model: Model, data: object, **options: Unpack[StableKeywords]) -> Dec
     count; flips are saved where `counterexamples` says so.
 
     >>> import numpy as np
-    >>> refine.stable("examples/zoo/claim-float16-margin/right.onnx", np.array([[4.5], [7.0]]))
+    >>> stable("examples/zoo/claim-float16-margin/right.onnx", np.array([[4.5], [7.0]]))
     2 of 2 decisions cannot change, 0 flip, 0 are undecided
     """
     return stability(model, data, given("stable", StableKeywords, options))

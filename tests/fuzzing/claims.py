@@ -292,9 +292,12 @@ def forbidden(contract: RuntimeContract, execution: RuntimeContract) -> list[str
         return [] if contract.exact == execution.exact else ["exact"]
     found = [
         name
-        for name in ("compute_format", "accumulation", "stored_format", "factor_format")
+        for name in ("compute_format", "accumulation", "stored_format")
         if getattr(contract, name) != getattr(execution, name)
     ]
+    left_whole = execution.factor_format is None and contract.factor_rounding is FactorRounding.ANY
+    if contract.factor_format != execution.factor_format and not left_whole:
+        found.append("factor_format")
     opened = (
         ("results", Subnormals.EITHER), ("operands", Subnormals.EITHER),
         ("normalization", Normalization.EITHER), ("factor_rounding", FactorRounding.ANY),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pairs
@@ -12,7 +13,6 @@ from pairs import judged_pair
 from trial import Trial
 
 from encoders.contract.contract import RuntimeContract
-from refine.results.verdict import Result
 
 PAIRS = 40
 
@@ -30,9 +30,10 @@ def test_no_two_sides_are_further_apart_than_proved() -> None:
 def test_sides_taken_for_equal_are_found(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = pairs.compared_sides
 
-    def equal(trial: Trial, other: RuntimeContract) -> Result:
-        result = whole(trial, other)
-        return replace(result, bounds={t: np.zeros_like(b) for t, b in result.bounds.items()})
+    def equal(trial: Trial, other: RuntimeContract) -> Any:
+        result = whole(trial, other)  # a result of ours cannot say so without a proof
+        nothing = {t: np.zeros_like(b) for t, b in result.bounds.items()}
+        return SimpleNamespace(verdict=result.verdict, graph=result.graph, bounds=nothing)
 
     monkeypatch.setattr(pairs, "compared_sides", equal)
     found = (f.kind for seed in range(5 * PAIRS) for f in judged_pair(seed)[1])
