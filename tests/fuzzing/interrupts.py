@@ -77,6 +77,11 @@ def listen() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def before_main(err: str) -> bool:
+    """Was Python itself interrupted, before the first line of ours that could hear it?"""
+    return "KeyboardInterrupt" in err and ", in main\n" not in err
+
+
 def fault_of(folder: Path, seconds: float, number: signal.Signals, eps: str) -> str | None:
     """Disturb one run after so long; what went wrong, if anything."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -100,6 +105,8 @@ def fault_of(folder: Path, seconds: float, number: signal.Signals, eps: str) -> 
         time.sleep(0.05)
     if left:
         return f"processes left: {left}"
+    if number is signal.SIGINT and before_main(err):
+        return None
     if number is signal.SIGINT and (code, err) != (130, "refine: interrupted\n") and code != 1:
         return f"exit code {code}: {err[-300:]}"
     if number is signal.SIGINT and code == 1 and "violated" not in out:
