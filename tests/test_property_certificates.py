@@ -197,6 +197,10 @@ def test_recheck_compares_the_file(
     )
     assert said.startswith("accepted: never, over the reals or as it runs,\n     1*t6[0] <= ")
     assert "box 0: 'x' in 60 elements between 0 and 1, each at most 1 wide\n" in said
+    assert "\ncontract ieee-any: " in said
+    named = deepcopy(it.document)
+    named["contract"]["name"] = "cuda-tf32"  # a name is no contract
+    assert "not refine's preset of that name" in answer(named)[1]
     weaker = deepcopy(it.document)  # true, and not what the file says
     weaker["claim"]["unsafe"][0][0]["at_most"] = "-1000"
     assert answer(weaker)[0] == 0

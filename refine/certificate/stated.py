@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from checker.check import read_certificate
-from encoders.contract.presets import IEEE_ANY
+from encoders.contract.presets import IEEE_ANY, PRESETS
+from encoders.contract.table import ContractError, contract_of_table
 from onnx_import.graph import Graph
 from refine.bounds.network import InputBox
 from refine.domain.domain import DomainOptions, read_domain, tensors_of
@@ -40,9 +41,19 @@ def difference(certificate: bytes, graph: Graph, stated: Path) -> str | None:
     return None
 
 
-def domain_told(certificate: bytes) -> Iterator[str]:
-    """The boxes that a certificate speaks of, in a line for each input of the first few."""
+def premises_told(certificate: bytes) -> Iterator[str]:
+    """What a certificate's contract allows, whatever it is called, and the boxes that it speaks of,
+    in a line for each input of the first few."""
     document, arrays = read_certificate(certificate)
+    try:
+        contract = contract_of_table(document["contract"])
+    except ContractError as error:
+        yield f"its contract is none that refine reads: {error}"
+    else:
+        yield f"contract {contract.describe()}"
+        preset = PRESETS.get(contract.name)
+        if preset is not None and preset.describe() != contract.describe():
+            yield f"which is not refine's preset of that name, {preset.describe()}"
     many = len(document["boxes"])
     for b in range(min(many, _BOXES_TOLD)):
         for k, t in enumerate(i["name"] for i in document["inputs"]):

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 import checker
-from refine.certificate.stated import difference, domain_told
+from refine.certificate.stated import difference, premises_told
 from refine.cli.answering import finish
 from refine.options.models import read_as
 from refine.report.console import Reporter
@@ -54,7 +54,7 @@ def recheck_command(certificate: Path, model: Path, vnnlib: Path | None) -> Exit
     if code is not ExitCode.VERIFIED:
         return code
     content = certificate.read_bytes()
-    reporter.lines(domain_told(content))
+    reporter.lines(premises_told(content))
     if vnnlib is None:
         return code
     other = difference(content, read_as(model), vnnlib)
