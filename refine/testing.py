@@ -19,7 +19,7 @@ from refine.claims.python_values import contract_value, path_of, places_of
 from refine.everyday.allowance import Allowance
 from refine.everyday.judging import Judged, judge, presets_for
 from refine.everyday.numbers import fitting
-from refine.everyday.points import Given, given_by
+from refine.everyday.points import Given, given_by, numbers_of
 from refine.everyday.tolerances import Tolerances, dearest, tolerances
 from refine.options.applicable import require_applicable
 from refine.options.contract_choice import contract_for
@@ -59,7 +59,9 @@ def assert_close(
     with opened(model) as source:
         if not isinstance(chosen, RuntimeContract):
             chosen = contract_for(chosen, None, None, path_of(source), places)
-        arrays = {name: np.asarray(x) for name, x in inputs.items()}
+        if not isinstance(inputs, Mapping):
+            raise ModelError("inputs: a mapping of arrays by name, {name: array}")
+        arrays = {str(t): numbers_of(x, f"inputs: '{t}'") for t, x in inputs.items()}
         graph = read_as(source, chosen, allowed=places, given=arrays)
         require_applicable(chosen, graph)
         given = given_by(arrays, graph, chosen.format_of, "inputs")
@@ -67,7 +69,7 @@ def assert_close(
         numbers = range(len(given.points))
         domains = [given.domain(graph, k, chosen.format_of) for k in numbers]
         found = tolerances(graph, chosen, domains)
-        inside = {t: np.asarray(x) for t, x in (intermediates or {}).items()}
+        inside = {t: numbers_of(x, f"inside: '{t}'") for t, x in (intermediates or {}).items()}
         text = _complaint(found, given, outputs, fitting(inside, graph, len(numbers), "inside"))
     if text:
         raise AssertionError(text)
@@ -76,11 +78,12 @@ def assert_close(
 def _by_name(actual: object, graph: Graph) -> dict[str, Array]:
     """Raises ModelError for what names no output, or not one array for each."""
     if isinstance(actual, Mapping):
-        found = {str(name): np.asarray(v) for name, v in actual.items()}
+        found = {str(name): numbers_of(v, f"actual: '{name}'") for name, v in actual.items()}
     elif isinstance(actual, list | tuple) and len(graph.outputs) == len(actual):
-        found = {t: np.asarray(v) for t, v in zip(graph.outputs, actual, strict=True)}
+        pairs = zip(graph.outputs, actual, strict=True)
+        found = {t: numbers_of(v, f"actual: '{t}'") for t, v in pairs}
     else:
-        found = {graph.outputs[0]: np.asarray(actual)}
+        found = {graph.outputs[0]: numbers_of(actual, "actual")}
     if not found or any(name not in graph.outputs for name in found):
         raise ModelError(f"the outputs of the model are {', '.join(graph.outputs)}")
     if not isinstance(actual, Mapping) and len(found) != len(graph.outputs):

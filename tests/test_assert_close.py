@@ -131,3 +131,21 @@ def test_the_plugin_harms_no_project_that_hides_a_package_of_ours(tmp_path: Path
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [np.zeros((1, 3), complex), [["a", "b", "c"]], [[0.0], [1.0, 2.0]], None, [{"y": 1.0}]],
+    ids=["complex", "texts", "ragged", "nothing", "objects"],
+)
+def test_what_is_no_array_of_numbers_is_refused(network: Path, numbers: Any) -> None:
+    y = np.zeros((1, 3), np.float32)
+    for given in (
+        {"actual": {"y": numbers}, "inputs": {"x": X}},
+        {"actual": y, "inputs": {"x": numbers}},
+        {"actual": y, "inputs": {"x": X}, "intermediates": {"y": numbers}},
+    ):
+        with pytest.raises(ModelError, match="numbers"):
+            assert_close(model=network, **given)
+    with pytest.raises(ModelError, match="by name"):
+        assert_close(y, network, X)  # type: ignore[arg-type]

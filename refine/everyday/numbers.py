@@ -21,7 +21,7 @@ from onnx_import.errors import ModelError
 from onnx_import.files import open_plain
 from onnx_import.graph import Array, Graph
 from refine.common.arrays import Stored, stored_arrays
-from refine.everyday.points import lasting
+from refine.everyday.points import lasting, numbers_of
 
 _LARGEST = 2**31  # bytes of a JSON file
 
@@ -78,19 +78,20 @@ def fitting(
 ) -> dict[str, Array]:
     """By tensor of the graph, arrays (points, *shape); others are left out.
 
-    Raises ModelError for one of the graph's tensors that has another shape.
+    Raises ModelError for one of the graph's tensors that has another shape or holds no numbers.
     """
     found = {}
-    for name, array in arrays.items():
+    for name, given in arrays.items():
         kind = graph.types.get(name)
         if kind is None or graph.is_constant(name):
             continue
-        if not _is_batch(np.shape(array), kind.shape, points):
+        array = numbers_of(given, f"{source}: '{name}'")
+        if not _is_batch(array.shape, kind.shape, points):
             raise ModelError(
                 f"{source}: '{name}' has shape {list(array.shape)}; expected {list(kind.shape)}"
                 + (f" for each of {points} points" if points > 1 else "")
             )
-        found[name] = np.asarray(array).reshape(points, *kind.shape)
+        found[name] = array.reshape(points, *kind.shape)
     return found
 
 

@@ -61,10 +61,7 @@ def given_by(
                 f"input '{name}' holds {kind.dtype.value} numbers, which are constants of one run: "
                 "ask with the model's file and an array for it (refine tolerance --inputs)"
             )
-        array = np.asarray(arrays[name])
-        if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
-            raise ModelError(f"{source}: '{name}' has type {array.dtype}; expected numbers")
-        wide = array.astype(np.float64)
+        wide = numbers_of(arrays[name], f"{source}: '{name}'").astype(np.float64)
         rows, many = _rows(wide, kind.shape, f"{source}: '{name}'")
         several.add(many)
         values[name] = round_array(rows, fmt_of(kind.dtype))
@@ -76,6 +73,18 @@ def given_by(
         raise ModelError(f"{source}: not as many points for each input; {inputs_of(graph)}")
     points = tuple({t: v[k] for t, v in values.items()} for k in range(counts.pop()))
     return Given(points, several.pop(), rounded, source)
+
+
+def numbers_of(value: object, what: str) -> Array:
+    """An array of real numbers. Raises ModelError for texts, complex numbers, rows of several
+    lengths and other objects."""
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"{what} is no array of numbers ({error})") from error
+    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+        raise ModelError(f"{what} has type {array.dtype}; expected numbers")
+    return array
 
 
 def _rows(values: FloatArray, shape: Sequence[int], what: str) -> tuple[FloatArray, bool]:

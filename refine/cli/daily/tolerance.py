@@ -14,7 +14,7 @@ import numpy as np
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import PRESETS
 from gpu_check.common.writing import require_writable, write_text, write_whole
-from onnx_import.errors import ModelError
+from onnx_import.errors import ModelError, shorten
 from onnx_import.graph import DType
 from refine.claims.options import Options
 from refine.cli.answering import finish
@@ -157,8 +157,8 @@ def tolerance_command(
         if place is not None:
             require_writable(place)
     r = decimal(rtol)
-    if r < 0:
-        raise ModelError(f"--rtol is negative: {rtol}")
+    if not 0 <= r <= 1:
+        raise ModelError(f"--rtol is from 0 to 1, not {shorten(rtol)}")
     reporter = Reporter(quiet, silent=json_path == "-")
     watcher: Watcher | None = click.get_current_context().obj
     with ExitStack() as stack, reporter.progress("reading the model") as progress:
