@@ -229,6 +229,27 @@ def test_integers_are_constants_of_one_run(
         assert_close(y, tokens, {"x": given["x"]})
 
 
+def test_a_dimension_that_integers_name_is_that_of_every_input(tmp_path: Path) -> None:
+    """Rows of ids and rows of numbers are those of one run, as onnxruntime takes them."""
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["rows"]),
+        helper.make_node("Mul", ["rows", "x"], ["y"]),
+    ]
+    held = {"table": np.random.default_rng(1).normal(0, 1, (10, 3)).astype(np.float32)}
+    shapes = {"ids": ["N", 2], "x": ["N", 1, 1]}
+    path = save(tmp_path / "m.onnx", nodes, shapes, {"y": ["N", 2, 3]}, held)
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    onnx.save(model, path)
+    ids, x = np.array([[1, 2], [3, 4]]), np.array([[[0.5]], [[0.1]]], np.float32)
+    y: Any = onnxruntime.InferenceSession(path).run(None, {"ids": ids, "x": x})[0]
+    assert_close(y, path, {"ids": ids, "x": x})
+    with pytest.raises(AssertionError):
+        assert_close(y[::-1], path, {"ids": ids, "x": x})
+    with pytest.raises(ModelError, match="shape"):
+        assert_close(y, path, {"ids": ids, "x": np.concatenate([x, x[:1]])})
+
+
 @pytest.mark.parametrize(
     ("ids", "said"),
     [(np.zeros((2, 2), np.int64), "has shape"), (np.array([0.5, 1, 2]), "int64 numbers")],

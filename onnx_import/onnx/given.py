@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -18,9 +18,12 @@ def with_given(
     """The model with those of its inputs as constants that hold no floating-point numbers and are
     among the arrays; and notes on them. The model itself is changed.
 
+    A dimension that they name has the size that they give it in the other inputs, too.
+
     Raises ModelError, naming the input, for an array that does not fit.
     """
     stored = {tensor.name for tensor in model.graph.initializer}
+    sizes: dict[str, int] = {}
     notes = []
     for value in [v for v in model.graph.input if v.name in arrays and v.name not in stored]:
         declared = value.type.tensor_type
@@ -30,10 +33,27 @@ def with_given(
             continue
         if dtype.kind not in "iub":
             continue
-        model.graph.initializer.append(_stored(value, np.asarray(arrays[value.name]), dtype))
+        tensor = _stored(value, np.asarray(arrays[value.name]), dtype)
+        _name(sizes, value, tensor.dims)
+        model.graph.initializer.append(tensor)
         model.graph.input.remove(value)
         notes.append(f"input '{value.name}' holds the {dtype} numbers that are given")
+    for value in model.graph.input:
+        for dim in value.type.tensor_type.shape.dim:
+            if not dim.HasField("dim_value") and dim.dim_param in sizes:
+                dim.dim_value = sizes[dim.dim_param]
     return model, tuple(notes)
+
+
+def _name(sizes: dict[str, int], value: onnx.ValueInfoProto, shape: Sequence[int]) -> None:
+    """What the named dimensions of an input are. Raises ModelError where one was something else."""
+    for dim, size in zip(value.type.tensor_type.shape.dim, shape, strict=True):
+        named = not dim.HasField("dim_value") and dim.dim_param != ""
+        if named and sizes.setdefault(dim.dim_param, size) != size:
+            raise ModelError(
+                f"dimension '{dim.dim_param}' is {size} in the array given for '{value.name}', and "
+                f"{sizes[dim.dim_param]} in another one"
+            )
 
 
 def _stored(
