@@ -96,7 +96,7 @@ def test_what_cannot_be_asserted_is_no_failure(tmp_path: Path, network: Path) ->
 def test_pytest_has_the_fixture(network: Path, tmp_path: Path) -> None:
     """In a process of its own, with the plugin that the distribution declares."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    plugin = project["entry-points"]["pytest11"]["refine"]
+    plugin = project["entry-points"]["pytest11"]["refine_pytest"]
     np.savez(tmp_path / "run.npz", **tensors(network, X, "cuda-tf32"))
     (tmp_path / "pytest.ini").write_text("[pytest]\nrefine_contract = cuda-fp32\n")
     (tmp_path / "test_export.py").write_text(
