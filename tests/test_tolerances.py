@@ -236,7 +236,7 @@ def test_a_dimension_that_integers_name_is_that_of_every_input(tmp_path: Path) -
         helper.make_node("Mul", ["rows", "x"], ["y"]),
     ]
     held = {"table": np.random.default_rng(1).normal(0, 1, (10, 3)).astype(np.float32)}
-    shapes = {"ids": ["N", 2], "x": ["N", 1, 1]}
+    shapes: Any = {"ids": ["N", 2], "x": ["N", 1, 1]}
     path = save(tmp_path / "m.onnx", nodes, shapes, {"y": ["N", 2, 3]}, held)
     model = onnx.load(path)
     model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
