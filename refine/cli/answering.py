@@ -1,11 +1,13 @@
-"""What a worker tells its watcher: the answer as it would be now."""
+"""How commands answer: what a worker tells its watcher, and where an answer as JSON goes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
+from gpu_check.common.writing import require_writable, write_text
 from refine.process.supervision import Answer, Watcher
 from refine.report.console import Reporter
 from refine.results.document import json_text
@@ -40,6 +42,20 @@ def finish(watcher: Watcher | None) -> None:
     """Wait for leave to answer, if somebody watches."""
     if watcher is not None:
         watcher.finish()
+
+
+def require_json_place(json_path: str | None) -> None:
+    """Raises OSError before any work is done if `--json` names a file that cannot be written."""
+    if json_path not in (None, "-"):
+        require_writable(Path(str(json_path)))
+
+
+def tell_json(document: str, json_path: str | None, reporter: Reporter) -> None:
+    """Write an answer where `--json` says: to a file, to standard output, nowhere."""
+    if json_path == "-":
+        reporter.text(document)
+    elif json_path is not None:
+        write_text(Path(json_path), document)
 
 
 def _brief(result: Result) -> Result:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +9,12 @@ from typing import Any
 
 import click
 
-from gpu_check.common.writing import require_writable, write_text
 from refine.axioms.closure import Closure, Kind, Support, lines_of
 from refine.axioms.permit import EVERYTHING, read_permit
 from refine.axioms.reading import read_closure
+from refine.cli.answering import require_json_place, tell_json
 from refine.report.console import Reporter
+from refine.results.document import strict_json
 from refine.results.verdict import ExitCode
 
 SCHEMA = "refine-axioms-1"
@@ -35,18 +35,12 @@ def axioms_command(file: Path, permit: Path | None, json_path: str | None) -> Ex
     RESULT.json is what --json of a check wrote. Exit code 1 if the verdict rests on something that
     is not permitted, which is named.
     """
-    if json_path not in (None, "-"):
-        require_writable(Path(str(json_path)))
+    require_json_place(json_path)
     permitted = EVERYTHING if permit is None else read_permit(permit)
     closure = read_closure(file)
     offences = permitted.offences(closure)
     reporter = Reporter()
-    if json_path is not None:
-        text = json.dumps(_document(closure, offences), indent=2, allow_nan=False) + "\n"
-        if json_path == "-":
-            reporter.text(text)
-        else:
-            write_text(Path(json_path), text)
+    tell_json(strict_json(_document(closure, offences)), json_path, reporter)
     if json_path != "-":
         reporter.lines(lines_of(closure))
         reporter.lines(_summary(closure))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
-from gpu_check.common.writing import require_writable, write_text
 from refine.claims.asked import read_for
 from refine.claims.many.answers import counted
 from refine.claims.many.points import read_points
@@ -24,7 +22,7 @@ from refine.claims.many.stability import (
     settled_for,
     specified,
 )
-from refine.cli.answering import finish
+from refine.cli.answering import finish, require_json_place, tell_json
 from refine.cli.model_options import settings_of
 from refine.cli.passed import passing
 from refine.options.options import limiting
@@ -104,8 +102,7 @@ def stable_command(
     reporter = Reporter(quiet, silent=json_path == "-")
     if passed["search_seconds"] is not None and passed["no_search"]:
         raise click.UsageError("--search does not go with --no-search")
-    if json_path not in (None, "-"):
-        require_writable(Path(str(json_path)))
+    require_json_place(json_path)
     watcher: Watcher | None = click.get_current_context().obj
     start = time.monotonic()
     settings = settings_of(passed, None, budget)
@@ -142,19 +139,13 @@ def stable_command(
                     Answer(late.value, f"{counted(found, total)}; out of time\n", document)
                 )
 
-        folder.mkdir(exist_ok=True)
-        try:
-            found = every_decision(asked, range(total), tell)
-        finally:
-            with suppress(OSError):
-                folder.rmdir()  # where nothing was found
+        found = every_decision(asked, range(total), tell)
     finish(watcher)
     document = document_of_decisions(asked, found)
-    if json_path not in (None, "-"):
-        write_text(Path(str(json_path)), document)
+    tell_json(document, json_path, reporter)
     if json_path == "-":
-        reporter.text(document)
-    elif quiet:
+        return exit_code_of(found)
+    if quiet:
         reporter.lines([counted(found, total)])
     else:
         open_ones = [

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from gpu_check.common.writing import require_writable, write_text
+from refine.cli.answering import require_json_place, tell_json
 from refine.report.console import Reporter
+from refine.results.document import strict_json
 from refine.results.verdict import ExitCode
 from refine.zoo import document, folders, row, run_entry, shipped_zoo
 
@@ -26,20 +26,14 @@ def zoo_command(folder: Path, only: str | None, json_path: str | None) -> ExitCo
     is verified, 2 if an entry cannot be read, else 1.
     """
     reporter = Reporter(silent=json_path == "-")
-    if json_path not in (None, "-"):
-        require_writable(Path(str(json_path)))
+    require_json_place(json_path)
     entries = folders(folder, only)
     with reporter.progress("running the zoo") as progress:
         outcomes = []
         for entry in entries:
             progress.tell(entry.name)
             outcomes.append(run_entry(entry))
-    if json_path is not None:
-        text = json.dumps(document(tuple(outcomes)), indent=2, allow_nan=False) + "\n"
-        if json_path == "-":
-            reporter.text(text)
-        else:
-            write_text(Path(json_path), text)
+    tell_json(strict_json(document(tuple(outcomes))), json_path, reporter)
     expected = sum(o.as_expected for o in outcomes)
     answer = f"{expected} of {len(outcomes)} entries are as expected"
     unread = [o.failure for o in outcomes if o.wrong is None or o.right is None]

@@ -112,14 +112,19 @@ def document_of(result: Result) -> dict[str, Any]:
 
 def json_text(result: Result) -> str:
     """The document as strict JSON, one trailing newline."""
-    return json.dumps(document_of(result), indent=2, allow_nan=False) + "\n"
+    return strict_json(document_of(result))
 
 
 def contradiction_text(result: Result, arguments: Sequence[str]) -> str:
     """What a report of an internal contradiction needs beside the model: the document of the
     result, and the command line that gave it."""
     whole = {"command": list(arguments), **document_of(result)}
-    return json.dumps(whole, indent=2, allow_nan=False) + "\n"
+    return strict_json(whole)
+
+
+def strict_json(document: Mapping[str, Any]) -> str:
+    """A document as text that every reader of JSON takes, one trailing newline."""
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"
 
 
 def versions() -> dict[str, str]:

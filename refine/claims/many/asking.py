@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -65,14 +65,7 @@ def stability(model: Model, data: object, words: dict[str, Any]) -> Decisions:
             None if other is None else specified(other, graph, allow),
         )
         numbers = range(len(points) if first is None else min(first, len(points)))
-        if kept is not None:
-            kept.mkdir(exist_ok=True)
-        try:
-            found = every_decision(asked, numbers, lambda so_far: None)
-        finally:
-            if kept is not None:
-                with suppress(OSError):
-                    kept.rmdir()  # where nothing was found
+        found = every_decision(asked, numbers, lambda so_far: None)
     answer = Decisions(asked, found)
     if json is not None:
         write_text(json, answer.to_json())

@@ -24,7 +24,7 @@ from onnx_import.onnx.proto import sha256_of
 from refine.claims.many.instances import Instance, unpacked
 from refine.process.supervision import GRACE
 from refine.results.answers import ExitCode, Verdict
-from refine.results.document import versions
+from refine.results.document import strict_json, versions
 from refine.results.numerals import plain_number
 
 SCHEMA = "refine-bench-1"
@@ -244,7 +244,7 @@ def document_of_rows(rows: Sequence[Row], instances: int) -> str:
         "answers": counts_of(rows),
         "rows": [_plain(row) for row in rows],
     }
-    return json.dumps(made, indent=2, allow_nan=False) + "\n"
+    return strict_json(made)
 
 
 def _plain(row: Row) -> dict[str, Any]:

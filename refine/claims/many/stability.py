@@ -6,9 +6,9 @@ the point, ties go to the first, and a flip is an input and an execution with an
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from refine.claims.registry import claim_for
 from refine.domain.box import FloatArray
 from refine.options.models import read_as
 from refine.options.settings import Settings
+from refine.results.document import strict_json
 from refine.results.numerals import plain_number
 from refine.results.verdict import Execution, ExitCode, Result, Tolerance, Verdict
 from refine.witness.file import save_witness
@@ -222,8 +223,22 @@ def specified(spec: Path | Graph, model: Graph, allowed: tuple[Path, ...] = ()) 
 def every_decision(
     asked: Stability, numbers: Sequence[int], tell: Callable[[Sequence[Decision]], None]
 ) -> tuple[Decision, ...]:
-    """All of them in order; `tell` hears those so far, before each. Raises ModelError as `decided`
-    does at the first point, where no other can be asked either; later, that is the point's row."""
+    """All of them in order; `tell` hears those so far, before each. The folder of counterexamples
+    is made, and left where something was found. Raises ModelError as `decided` does at the first
+    point, where no other can be asked either; later, that is the point's row."""
+    if asked.folder is None:
+        return _in_order(asked, numbers, tell)
+    asked.folder.mkdir(exist_ok=True)
+    try:
+        return _in_order(asked, numbers, tell)
+    finally:
+        with suppress(OSError):
+            asked.folder.rmdir()  # where nothing was found
+
+
+def _in_order(
+    asked: Stability, numbers: Sequence[int], tell: Callable[[Sequence[Decision]], None]
+) -> tuple[Decision, ...]:
     found: list[Decision] = []
     for number in numbers:
         tell(found)
@@ -263,7 +278,7 @@ def document_of_decisions(asked: Stability, decisions: Sequence[Decision]) -> st
         "flips": sum(d.verdict is Verdict.VIOLATED for d in decisions),
         "decisions": [_plain(d) for d in decisions],
     }
-    return json.dumps(made, indent=2, allow_nan=False) + "\n"
+    return strict_json(made)
 
 
 def _model(graph: Graph) -> dict[str, str | None]:

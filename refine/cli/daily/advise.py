@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -11,13 +10,12 @@ from typing import Any
 
 import click
 
-from gpu_check.common.writing import require_writable, write_text
-from refine.cli.answering import finish
+from refine.cli.answering import finish, require_json_place, tell_json
 from refine.everyday.advising import Advice, advised
 from refine.options.options import allowing, limiting
 from refine.process.supervision import Watcher
 from refine.report.console import Reporter
-from refine.results.document import versions
+from refine.results.document import strict_json, versions
 from refine.results.numerals import down, plain_number, up
 from refine.results.verdict import ExitCode
 
@@ -57,20 +55,15 @@ def advise_command(
 
     Exit code 0 if the bound is proved, 3 if none is.
     """
-    if json_path not in (None, "-"):
-        require_writable(Path(str(json_path)))
+    require_json_place(json_path)
     reporter = Reporter(silent=json_path == "-")
     watcher: Watcher | None = click.get_current_context().obj
     with reporter.progress("reading the model") as progress:
         found = advised(model, samples, allowed=allowed, timeout=timeout, tell=progress.tell)
     finish(watcher)
     rows = list(answers(found))
-    document = json.dumps(document_of_advice(found, rows), indent=2, allow_nan=False) + "\n"
-    if json_path == "-":
-        reporter.text(document)
-    else:
-        if json_path is not None:
-            write_text(Path(json_path), document)
+    tell_json(strict_json(document_of_advice(found, rows)), json_path, reporter)
+    if json_path != "-":
         reporter.lines(_page(rows))
     return ExitCode.VERIFIED if math.isfinite(found.result.bound) else ExitCode.UNKNOWN
 

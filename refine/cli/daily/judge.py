@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,8 @@ import click
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from gpu_check.common.writing import require_writable, write_text
 from onnx_import.graph import Array, Graph
-from refine.cli.answering import finish
+from refine.cli.answering import finish, require_json_place, tell_json
 from refine.everyday.judging import Judged, Judgement, Overstep, judge, presets_for
 from refine.everyday.numbers import device_numbers, fitting
 from refine.everyday.points import given_by
@@ -23,7 +21,7 @@ from refine.options.models import read_for
 from refine.options.options import allowing, limiting
 from refine.process.supervision import Watcher
 from refine.report.console import Reporter
-from refine.results.document import versions
+from refine.results.document import strict_json, versions
 from refine.results.numerals import down, plain_number, up
 from refine.results.verdict import ExitCode
 
@@ -90,8 +88,7 @@ def judge_command(
 
     Exit code 0 if some contract explains the numbers, 1 if none does, 3 if nothing was compared.
     """
-    if json_path not in (None, "-"):
-        require_writable(Path(str(json_path)))
+    require_json_place(json_path)
     reporter = Reporter(quiet, silent=json_path == "-")
     watcher: Watcher | None = click.get_current_context().obj
     with reporter.progress("reading the model") as progress:
@@ -108,12 +105,8 @@ def judge_command(
         received = {t: np.stack([p[t] for p in given.points]) for t in graph.inputs}
         found = judge(graph, received, shown, contracts, progress.tell)
     finish(watcher)
-    document = json.dumps(document_of_judged(found), indent=2, allow_nan=False) + "\n"
-    if json_path == "-":
-        reporter.text(document)
-    else:
-        if json_path is not None:
-            write_text(Path(json_path), document)
+    tell_json(strict_json(document_of_judged(found)), json_path, reporter)
+    if json_path != "-":
         lines = list(account(found, intermediate is not None))
         reporter.lines(lines[:1] if quiet else lines)
     if not any(j.compared for j in found.judgements):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,11 +12,11 @@ import numpy as np
 
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import PRESETS
-from gpu_check.common.writing import require_writable, write_text, write_whole
+from gpu_check.common.writing import require_writable, write_whole
 from onnx_import.errors import ModelError, shorten
 from onnx_import.graph import DType
 from refine.claims.options import Options
-from refine.cli.answering import finish
+from refine.cli.answering import finish, require_json_place, tell_json
 from refine.common.exact import decimal
 from refine.domain.domain import Domain, DomainOptions, read_domain
 from refine.everyday.numbers import device_numbers
@@ -38,6 +37,7 @@ from refine.options.options import allowing, format_of, limiting
 from refine.options.settings import LEVELS
 from refine.process.supervision import Watcher
 from refine.report.console import Reporter
+from refine.results.document import strict_json
 from refine.results.numerals import down, up
 from refine.results.verdict import ExitCode, Side
 
@@ -153,9 +153,9 @@ def tolerance_command(
         raise click.UsageError("--shapes, --attribute and --range go with --op")
     if inputs is not None and (ranges or range_):
         raise click.UsageError("--inputs and a range each give a domain; keep one of them")
-    for place in (output, None if json_path in (None, "-") else Path(str(json_path))):
-        if place is not None:
-            require_writable(place)
+    require_json_place(json_path)
+    if output is not None:
+        require_writable(output)
     r = decimal(rtol)
     if not 0 <= r <= 1:
         raise ModelError(f"--rtol is from 0 to 1, not {shorten(rtol)}")
@@ -207,12 +207,8 @@ def tolerance_command(
     finish(watcher)
     if output is not None:
         write_whole(output, lambda file: np.savez(file, **arrays_of(found)))
-    document = json.dumps(document_of_tolerances(found), indent=2, allow_nan=False) + "\n"
-    if json_path == "-":
-        reporter.text(document)
-    else:
-        if json_path is not None:
-            write_text(Path(json_path), document)
+    tell_json(strict_json(document_of_tolerances(found)), json_path, reporter)
+    if json_path != "-":
         _report(reporter, found, quiet)
     return ExitCode.VERIFIED if found.proved else ExitCode.UNKNOWN
 
