@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.numbers.enclosure import FloatArray, add_up
+from encoders.numbers.enclosure import FloatArray
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
 from refine.claims.python_values import contract_value, path_of, places_of
 from refine.everyday.allowance import Allowance
+from refine.everyday.beyond import furthest_beyond
 from refine.everyday.judging import Judged, judge, presets_for
 from refine.everyday.numbers import fitting
 from refine.everyday.points import Given, given_by, numbers_of
@@ -124,25 +125,18 @@ def _complaint(
 
 
 def _outside(a: Allowance, actual: FloatArray, what: str, contract: str) -> Iterator[str]:
-    with np.errstate(all="ignore"):
-        off = np.maximum(-add_up(a.real.hi, -actual), -add_up(-a.real.lo, actual))
-    outside = (off > a.bound) | ~np.isfinite(actual)
-    if not np.any(outside):
+    worst = furthest_beyond(a.real, a.bound, actual)
+    if worst is None:
         return
-    with np.errstate(all="ignore"):
-        times = np.where(outside, np.where(np.isnan(off), np.inf, off / a.bound), 0.0)
-    at = tuple(int(i) for i in np.unravel_index(int(np.argmax(times)), times.shape))
-    value = float(actual[at])
     yield (
-        f"{int(np.sum(outside))} of {outside.size} numbers of {what} are none that contract "
+        f"{worst.count} of {actual.size} numbers of {what} are none that contract "
         f"{contract} allows; the worst:"
     )
-    yield f"  element   {list(at)}"
-    yield f"  actual    {value!r} ({value.hex()})"
-    yield f"  real      {down(float(a.real.lo[at]), 12)} … {up(float(a.real.hi[at]), 12)}"
+    yield f"  element   {list(worst.index)}"
+    yield f"  actual    {worst.given!r} ({worst.given.hex()})"
+    yield f"  real      {down(worst.low, 12)} … {up(worst.high, 12)}"
     yield (
-        f"  off by    {float(off[at]):.4g}, {float(times[at]):.3g} times the tolerance "
-        f"{up(float(a.bound[at]), 3)}"
+        f"  off by    {worst.off:.4g}, {worst.times:.3g} times the tolerance {up(worst.allowed, 3)}"
     )
 
 

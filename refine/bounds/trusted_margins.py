@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 
@@ -58,6 +59,10 @@ class Trusting:
         """That of the property."""
         return self.margins.contract
 
+    @cached_property
+    def _rows(self) -> RowErrors:
+        return RowErrors(self.graph, self.contract, self.margins.unsafe)
+
     def bounds(
         self,
         box: InputBox,
@@ -73,8 +78,7 @@ class Trusting:
         trusted = [t for one in self.trusted if one.holds(box) for t in one.margins]
         if not opened or not trusted:
             return found
-        rows = RowErrors(self.graph, self.contract, self.margins.unsafe)
-        moved = rows.bounds(box, backward, tick, known, branching).errors[ROWS]
+        moved = self._rows.bounds(box, backward, tick, known, branching).errors[ROWS]
         lacking = [self._lacks(m, trusted, moved.tolist()) for m in opened]
         return replace(found, radii={DEFICIT: deficit_of(lacking)})
 

@@ -199,7 +199,7 @@ def _setting(
 
 def _offered(graph: Graph, model: Path) -> Iterator[tuple[str | None, str]]:
     """Levels of onnxruntime's optimisation and presets, those that allow less first."""
-    short = any(graph.types[t].dtype in _SHORT for n in graph.order for t in n.outputs if t)
+    short = in_16_bits(graph)
     if short and is_onnx(model):
         yield "none", "ort-cpu"
         yield "none", IEEE_ANY.name
@@ -210,6 +210,11 @@ def _offered(graph: Graph, model: Path) -> Iterator[tuple[str | None, str]]:
     yield None, IEEE_ANY.name
 
 
+def in_16_bits(graph: Graph) -> bool:
+    """Does a node give numbers of 16 bits?"""
+    return any(graph.types[t].dtype in _SHORT for n in graph.order for t in n.outputs if t)
+
+
 def _labels(found: Tolerances) -> Iterator[Label]:
     """Outputs that are rows of scores, and the samples at which one score stays the largest."""
     for name in found.graph.outputs:
@@ -218,7 +223,7 @@ def _labels(found: Tolerances) -> Iterator[Label]:
             continue
         stable = 0
         for part in found.parts:
-            a = next(a for a in part.allowances if a.output == name)
+            a = part.of(name)
             low = -add_up(-a.real.lo, a.bound).reshape(-1)
             first = int(np.argmax(low))
             others = np.delete(add_up(a.real.hi, a.bound).reshape(-1), first)

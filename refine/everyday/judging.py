@@ -15,7 +15,7 @@ import numpy as np
 
 from encoders.contract.contract import RuntimeContract, Subnormals
 from encoders.contract.presets import EXACT, PRESETS
-from encoders.numbers.enclosure import FloatArray, Interval, add_up, point
+from encoders.numbers.enclosure import FloatArray, Interval, point
 from encoders.numbers.formats import BFLOAT16, BINARY16, BINARY32, round_array
 from encoders.program import program_of
 from gpu_check.conformance.regions import Region, region_behind
@@ -23,6 +23,7 @@ from onnx_import.errors import ModelError
 from onnx_import.graph import Array, DType, Graph, Node
 from refine.bounds.evaluated import values_at
 from refine.bounds.network import InputBox, Known, network_bounds
+from refine.everyday.beyond import furthest_beyond
 from refine.options.applicable import require_applicable
 
 _SAMPLE = 256  # numbers of a tensor, below which nothing is said of their spacing
@@ -199,27 +200,20 @@ class _Case:
         with np.errstate(all="ignore"):
             bounds = network_bounds(graph, box, contract, known=self.known)
             allowed = bounds.errors[self.region.output]
-            allowed = np.broadcast_to(allowed, self.given.shape)
-            beyond = np.maximum(
-                -add_up(self.exact.hi, -self.given), -add_up(-self.exact.lo, self.given)
-            )
-            share = np.where(beyond <= 0, 0.0, beyond / allowed)
-        known = np.isfinite(allowed)
-        outside = known & ((beyond > allowed) | ~np.isfinite(self.given))
-        if not np.any(outside):
-            return bool(np.any(known)), None
-        times = np.where(outside, np.where(np.isnan(share), np.inf, share), 0.0)
-        at = np.unravel_index(int(np.argmax(times)), times.shape)
+        allowed = np.broadcast_to(allowed, self.given.shape)
+        worst = furthest_beyond(self.exact, allowed, self.given)
+        if worst is None:
+            return bool(np.any(np.isfinite(allowed))), None
         return True, Overstep(
             node,
             self.region.output,
             self.number,
-            index=tuple(int(i) for i in at),
-            given=float(self.given[at]),
-            low=float(self.exact.lo[at]),
-            high=float(self.exact.hi[at]),
-            allowed=float(allowed[at]),
-            times=float(times[at]),
+            index=worst.index,
+            given=worst.given,
+            low=worst.low,
+            high=worst.high,
+            allowed=worst.allowed,
+            times=worst.times,
         )
 
 

@@ -20,8 +20,9 @@ import numpy as np
 from onnx_import.errors import ModelError
 from onnx_import.files import open_plain
 from onnx_import.graph import Array, Graph
+from refine.claims.many.points import lasting
 from refine.common.arrays import Stored, stored_arrays
-from refine.everyday.points import lasting, numbers_of
+from refine.everyday.points import numbers_of
 
 _LARGEST = 2**31  # bytes of a JSON file
 

@@ -10,6 +10,7 @@ import numpy as np
 from encoders.numbers.formats import FloatFormat, round_array
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, DType, Graph
+from refine.claims.many.points import lasting
 from refine.domain.box import Box, FloatArray
 from refine.domain.domain import Domain, inputs_of
 
@@ -98,8 +99,3 @@ def _rows(values: FloatArray, shape: Sequence[int], what: str) -> tuple[FloatArr
         f"{what} has shape {list(values.shape)}; expected {list(shape)}, or [points, "
         f"{', '.join(map(str, shape))}]"
     )
-
-
-def lasting(shape: Sequence[int]) -> tuple[int, ...]:
-    """Without axes of length 1, which hold no order of elements."""
-    return tuple(extent for extent in shape if extent != 1)

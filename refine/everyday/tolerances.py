@@ -36,6 +36,10 @@ class Tolerated:
     reference: Result | None
     allowances: tuple[Allowance, ...]
 
+    def of(self, output: str) -> Allowance:
+        """Of one output of the model."""
+        return next(a for a in self.allowances if a.output == output)
+
     @property
     def worst(self) -> Allowance | None:
         """The output that needs the largest tolerance."""
@@ -57,10 +61,7 @@ class Tolerances:
     @property
     def largest(self) -> Mapping[str, float]:
         """By output, one atol that does for every element of every part."""
-        return {
-            name: max(a.largest for p in self.parts for a in p.allowances if a.output == name)
-            for name in self.graph.outputs
-        }
+        return {name: max(p.of(name).largest for p in self.parts) for name in self.graph.outputs}
 
     @property
     def proved(self) -> bool:
@@ -72,7 +73,7 @@ class Tolerances:
         """The first node of which no bound is known, with the reason; None where all have one."""
         for part in self.parts:
             for result in (part.result, part.reference):
-                if result is not None and (found := _unbounded(result)) is not None:
+                if result is not None and (found := open_node(result)) is not None:
                     return found
         return None
 
@@ -91,7 +92,8 @@ class Tolerances:
         return tuple(dict.fromkeys(n for p in self.parts for n in p.result.notes))
 
 
-def _unbounded(result: Result) -> tuple[NodeReport, str] | None:
+def open_node(result: Result) -> tuple[NodeReport, str] | None:
+    """The first node of which no bound is known, with the reason; None where all have one."""
     for node in result.nodes:
         owed = [o for o in node.obligations if not o.discharged]
         if owed or not np.isfinite(node.error):
@@ -215,7 +217,7 @@ def arrays_of(found: Tolerances) -> dict[str, Any]:
     is that of the batch where this is 1."""
     stacked: dict[str, FloatArray] = {}
     for name in found.graph.outputs:
-        rows = [next(a for a in p.allowances if a.output == name) for p in found.parts]
+        rows = [p.of(name) for p in found.parts]
         pieces = {
             name: [a.atol for a in rows],
             f"real:{name}": [0.5 * a.real.lo + 0.5 * a.real.hi for a in rows],

@@ -110,10 +110,10 @@ def _numbers(stored: Stored, graph: Graph, name: str, path: str) -> FloatArray:
     shape = graph.types[name].shape
     if stored.dtype.kind not in "fiu" or stored.dtype.itemsize > 8:
         raise ModelError(f"{path}: '{name}' has type {stored.dtype}; expected floats or integers")
-    if not stored.shape or _lasting(stored.shape[1:]) != _lasting(shape):
+    if not stored.shape or lasting(stored.shape[1:]) != lasting(shape):
         raise ModelError(
             f"{path}: '{name}' has shape {list(stored.shape)}; expected [points, "
-            f"{', '.join(map(str, _lasting(shape)))}]"
+            f"{', '.join(map(str, lasting(shape)))}]"
         )
     written = stored.values()
     values = written.reshape(len(written), graph.types[name].size).astype(np.float64)
@@ -122,6 +122,6 @@ def _numbers(stored: Stored, graph: Graph, name: str, path: str) -> FloatArray:
     return values
 
 
-def _lasting(shape: tuple[int, ...]) -> tuple[int, ...]:
+def lasting(shape: Sequence[int]) -> tuple[int, ...]:
     """Without axes of length 1, which hold no order of elements."""
     return tuple(extent for extent in shape if extent != 1)

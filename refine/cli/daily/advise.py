@@ -12,6 +12,7 @@ import click
 
 from refine.cli.answering import finish, require_json_place, tell_json
 from refine.everyday.advising import Advice, advised
+from refine.everyday.tolerances import open_node
 from refine.options.options import allowing, limiting
 from refine.process.supervision import Watcher
 from refine.report.console import Reporter
@@ -148,12 +149,11 @@ def _domain(found: Advice) -> str:
 
 
 def _first_open(found: Advice) -> str:
-    for node in found.result.nodes:
-        owed = [o for o in node.obligations if not o.discharged]
-        if owed or not math.isfinite(node.error):
-            why = next((o.goal for o in owed), "its error is not bounded")
-            return f"from node '{node.name}' ({node.op}) on: {why}"
-    return found.result.reason
+    first = open_node(found.result)
+    if first is None:
+        return found.result.reason
+    node, why = first
+    return f"from node '{node.name}' ({node.op}) on: {why}"
 
 
 def _page(rows: list[Row]) -> Iterator[str]:

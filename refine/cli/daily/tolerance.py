@@ -14,11 +14,11 @@ from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import PRESETS
 from gpu_check.common.writing import require_writable, write_whole
 from onnx_import.errors import ModelError, shorten
-from onnx_import.graph import DType
 from refine.claims.options import Options
 from refine.cli.answering import finish, require_json_place, tell_json
 from refine.common.exact import decimal
 from refine.domain.domain import Domain, DomainOptions, read_domain
+from refine.everyday.advising import in_16_bits
 from refine.everyday.numbers import device_numbers
 from refine.everyday.one_operator import operator_model
 from refine.everyday.points import given_by
@@ -41,7 +41,6 @@ from refine.results.document import strict_json
 from refine.results.numerals import down, up
 from refine.results.verdict import ExitCode, Side
 
-_SHORT = (DType.FLOAT16, DType.BFLOAT16)
 _COLUMNS = ("output", "elements", "atol", "hex", "needed at", "real value there", "B there")
 
 
@@ -265,8 +264,8 @@ def _open(found: Tolerances) -> Iterator[str]:
 def _hint(found: Tolerances) -> Iterator[str]:
     """Where the default contract asks for far more than the model's types do."""
     graph = found.graph
-    short = any(graph.types[t].dtype in _SHORT for n in graph.order for t in n.outputs if t)
-    if short and found.contract.accumulation is None and found.contract.compute_format is None:
+    open_inside = found.contract.accumulation is None and found.contract.compute_format is None
+    if in_16_bits(graph) and open_inside:
         asked = "MODEL" if graph.source is None else str(graph.source)
         yield (
             f"sums of 16 bits are added in 16 bits under {found.contract.name}; libraries add in "
