@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from checker.arithmetic import Outside
-from checker.model import Model, read_model
-from checker.rounding import read_contract
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.table import contract_table
 from onnx_import.graph import Graph
 from refine.domain.domain import Domain
 
+if TYPE_CHECKING:
+    from checker.model import Model
+
 LARGEST = 2**28  # bytes of a model's file
+
+
+class NotCertified(Exception):
+    """No certificate shows the claim; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,9 @@ class Subject:
 
 def subject_of(graph: Graph, contract: RuntimeContract, domain: Domain) -> Subject:
     """Raises Outside, naming the node or the field, for what the checker has no meaning for."""
+    from checker.model import read_model  # only what is verified asks for these
+    from checker.rounding import read_contract
+
     if graph.source is None or not graph.source.is_file():
         raise Outside("the model was not given as a file")
     if domain.round_inputs:

@@ -26,7 +26,7 @@ from encoders.numbers.enclosure import FloatArray, Interval
 from refine import __version__
 from refine.bounds.network import InputBox, NetworkBounds
 from refine.bounds.problem import Problem
-from refine.certificate.language import Subject
+from refine.certificate.language import NotCertified, Subject
 from refine.proof.input_splitting import halved, part_of
 from refine.proof.proof import Covered
 
@@ -36,10 +36,6 @@ _SMALLEST = 2.0**-400
 _MOST_LEAVES = 2**14
 
 Tree: TypeAlias = list[Any] | None
-
-
-class NotCertified(Exception):
-    """No certificate shows the claim; the message says why."""
 
 
 @dataclass(frozen=True)
