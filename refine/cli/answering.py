@@ -21,7 +21,7 @@ class Telling:
     """Tells a watcher, if there is one and a limit, what has been proved so far."""
 
     watcher: Watcher | None
-    quiet: bool
+    reporter: Reporter
     wants_json: bool
 
     def so_far(self, result: Result) -> None:
@@ -30,7 +30,7 @@ class Telling:
             return
         brief = _brief(result)
         document = json_text(brief) if self.wants_json else ""
-        report = Reporter(self.quiet).report_of(brief)
+        report = self.reporter.report_of(brief)
         self.watcher.tell(Answer(result.exit_code.value, report, document))
 
     def finish(self) -> None:

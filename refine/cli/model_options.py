@@ -80,7 +80,14 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="N",
             help="Processes that share the work on parts of the domain.",
         ),
-        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+        click.option(
+            "--seed",
+            type=click.IntRange(min=0),
+            default=0,
+            show_default=True,
+            metavar="N",
+            help="Of everything that is drawn: inputs, directions, samples.",
+        ),
         click.option(
             "--search",
             "search_seconds",
@@ -112,8 +119,19 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Where to save a counterexample; default: MODEL-counterexample.json here.",
         ),
         allowing,
-        click.option("--dump-smt2", type=click.Path(path_type=Path), metavar="DIR"),
+        click.option(
+            "--dump-smt2",
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="Write every query to Z3 into this folder.",
+        ),
         click.option("--quiet", "-q", is_flag=True, help="Only the verdict."),
+        click.option(
+            "--verbose",
+            "-v",
+            is_flag=True,
+            help="Every layer, who proved what, and each assumption in full.",
+        ),
     )
     return _decorated(command, decorators)
 

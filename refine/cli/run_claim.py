@@ -50,7 +50,9 @@ def run_claim(
     compare with, and the name of its contract; `certificate` is where that of a verified answer
     goes; `heard` hears the answer once it is told."""
     json_path: str | None = given["json_path"]
-    reporter = Reporter(given["quiet"], silent=json_path == "-")
+    if given["quiet"] and given["verbose"]:
+        raise click.UsageError("--quiet does not go with --verbose")
+    reporter = Reporter(given["quiet"], silent=json_path == "-", verbose=given["verbose"])
     timeout = given["timeout"]
     if given["search_seconds"] is not None and given["no_search"]:
         raise click.UsageError("--search does not go with --no-search")
@@ -81,7 +83,7 @@ def run_claim(
         certificate=certificate is not None,
     )
     watcher = click.get_current_context().obj
-    telling = Telling(watcher, given["quiet"], json_path is not None)
+    telling = Telling(watcher, reporter, json_path is not None)
     with reporter.progress("reading the model") as progress:
         result = answered(question, progress.tell, partial(_ready, watcher, telling))
     telling.so_far(result)

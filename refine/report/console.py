@@ -78,8 +78,9 @@ class _Page(StringIO):
 class Reporter:
     """Writes reports to standard output, progress (on a terminal) and errors to standard error."""
 
-    def __init__(self, quiet: bool = False, silent: bool = False) -> None:
+    def __init__(self, quiet: bool = False, silent: bool = False, verbose: bool = False) -> None:
         self._quiet = quiet
+        self._verbose = verbose
         self._silent = silent
         terminal = sys.stdout.isatty()
         self._written = _Page()
@@ -128,9 +129,9 @@ class Reporter:
         self.text("".join(f"{visible(line)}\n" for line in lines))
 
     def result(self, result: Result, document: str | None = None) -> None:
-        """The whole account, the answer last, where a terminal still shows it; or `document`
-        instead. A runtime that was seen to leave the contract comes before everything. An answer
-        that standard output does not take goes to standard error."""
+        """The account, the answer first; or `document` instead. A runtime that was seen to leave
+        the contract comes before everything. An answer that standard output does not take goes to
+        standard error."""
         if self._silent and document is None:
             return
         report = self.report_of(result)
@@ -142,24 +143,28 @@ class Reporter:
                 self.error(f"{Text.from_markup(label)} {text}".strip())
 
     def report_of(self, result: Result) -> str:
-        """The account as text, for this console."""
+        """The account as text, for this console: the answer, what was found and what the runtime
+        here did; then where the bound comes from; then what was asked and assumed."""
+        every = self._verbose
         self._lines(broken_of(result))
+        self._lines(answer_of(result, self._quiet))
         if not self._quiet:
-            self._lines(header_of(result))
-            self._out.print(layers_of(result.nodes))
-            self._lines(legend_of(result))
-            self._lines(proof_of(result))
+            if result.witness is not None:
+                epsilon = result.tolerance.of(result.witness.output)
+                self._witness(result.witness, epsilon, refusals=every)
             for conduct in (result.conduct, result.spec_conduct):
                 self._lines(looked_at(conduct, result))
-            if result.witness is not None:
-                self._witness(result.witness, result.tolerance.of(result.witness.output))
-        self._lines(answer_of(result, self._quiet))
+            if result.nodes:
+                self._out.print(layers_of(result.nodes, every))
+                self._lines(legend_of(result, every))
+            self._lines(proof_of(result, every))
+            self._lines(header_of(result, every))
         return self._written.taken()
 
     def counterexample(self, witness: Witness, epsilon: Fraction | None) -> None:
         """A counterexample: its executions, their values and exact errors, and its inputs."""
         with self._page():
-            self._witness(witness, epsilon)
+            self._witness(witness, epsilon, refusals=True)
 
     def confirmed(self, witness: Witness, epsilon: Fraction | None) -> None:
         """Whether the exact error of a counterexample violates ε."""
@@ -232,7 +237,7 @@ class Reporter:
             for line in lines[1:]:
                 self._out.print(f"{'':{_LABEL}}{_escape(line)}", soft_wrap=True)
 
-    def _witness(self, witness: Witness, epsilon: Fraction | None) -> None:
+    def _witness(self, witness: Witness, epsilon: Fraction | None, refusals: bool) -> None:
         element = escape(f"{witness.output}{list(witness.index)}")
         where = " at" if witness.reached is None else ", with values of"
         table = plain_table(f"counterexample{where} output element {element}")
@@ -260,6 +265,7 @@ class Reporter:
             _reaches(reached, None if reached is None else reached.real),
         )
         ran = [r for r in witness.replays if isinstance(r, Execution)]
+        refused = [r for r in witness.replays if isinstance(r, Refusal)]
         ours = None if reached is None else (reached.within, reached.slack)
         for name, value, error, within, slack in (
             (done, witness.value, witness.error, *(ours or (None, None))),
@@ -270,7 +276,7 @@ class Reporter:
             row(name, repr(value), third, violates(error, epsilon), shown)
         self._out.print(table)
         self._lines(
-            [("", f"{r.runtime}: {r.why}") for r in witness.replays if isinstance(r, Refusal)]
+            [("", f"{r.runtime}: {r.why}") for r in refused if refusals or not ran]
             + shown_reach(witness)
             + shown_inputs(witness)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -48,9 +49,12 @@ _WITHOUT_ROUNDINGS = (
 _ELEMENTS_SHOWN = 10
 COLUMNS_SHOWN = 5
 _INPUTS_SHOWN = 8
-_LAYERS_SHOWN = 32
+_LAYERS_SHOWN = 10
+_ALL_SHOWN = 6  # layers that are shown whatever their shares
+_LEAST_SHARE = 0.005  # of the bound, of a layer that is shown
 _FAILURES_SHOWN = 8
 _IN_HEADER = ("contract", "model")  # assumptions that the header has said already
+_OF_EVERY_ANSWER = ("graph", "semantics", "inputs", "analyser", "solver")
 
 
 def escape(text: str) -> str:
@@ -79,8 +83,9 @@ def plain_table(title: str) -> Table:
     return Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
 
 
-def header_of(result: Result) -> Iterator[tuple[str, str]]:
-    """What was asked: model, contract, domain, ε, and what reading the file decided."""
+def header_of(result: Result, every: bool) -> Iterator[tuple[str, str]]:
+    """What was asked: model, contract, domain, and what is assumed; of what every answer assumes
+    the names alone, unless `every` word is asked for."""
     graph, domain = result.graph, result.domain
     operators = ", ".join(f"{n} {op}" for op, n in Counter(n.op for n in graph.order).items())
     if result.spec is not None:
@@ -103,21 +108,24 @@ def header_of(result: Result) -> Iterator[tuple[str, str]]:
         yield "", note
     yield "[bold]contract[/]", program_of(result.graph).ruled(result.contract).describe()
     label = "[bold]assumed[/]"
+    usual = () if every or domain.round_inputs else _OF_EVERY_ANSWER
     for a in result.assumptions:
-        if a.name not in _IN_HEADER:
+        if a.name not in (*_IN_HEADER, *usual):
             yield label, f"{a.name}: {a.text}"
             label = ""
+    named = ", ".join(a.name for a in result.assumptions if a.name in usual)
+    if named:
+        yield label, f"{named}: what every answer assumes, said in full with -v"
 
 
-def layers_of(nodes: Sequence[NodeReport]) -> Table:
-    """The layers in order; of very many, those that matter most to the bound."""
+def layers_of(nodes: Sequence[NodeReport], every: bool) -> Table:
+    """The layers that matter to the bound, in order, or `every` layer."""
     table = plain_table("per layer")
     table.add_column("node", overflow="fold")
     table.add_column("operator")
     for title in ("real range", "error", "own rounding", "share"):
         table.add_column(title, justify="right")
-    largest = sorted(range(len(nodes)), key=lambda i: -nodes[i].share)[:_LAYERS_SHOWN]
-    for n in (nodes[i] for i in sorted(largest)):
+    for n in (nodes[i] for i in sorted(range(len(nodes)) if every else _mattering(nodes))):
         table.add_row(
             escape(n.name.replace("  ", " \\x20")),  # no answer of its own on a folded line
             escape(n.op),
@@ -129,30 +137,45 @@ def layers_of(nodes: Sequence[NodeReport]) -> Table:
     return table
 
 
-def legend_of(result: Result) -> Iterator[tuple[str, str]]:
-    """What the columns of the table of layers are."""
-    nodes = result.nodes
-    apart = "|f_rt − f_R|" if result.spec is None else "|impl − spec|"
-    if len(nodes) > _LAYERS_SHOWN:
-        yield "", f"{len(nodes) - _LAYERS_SHOWN} layers with smaller shares are in --json"
-    yield (
-        "",
-        f"error: bound on {apart} after the layer; own rounding: what the layer's own "
-        "arithmetic adds; share: how much of the largest bound its rounding and relaxation cost",
+def _mattering(nodes: Sequence[NodeReport]) -> set[int]:
+    """Places of the layers with the largest shares, and of the first whose error is infinite."""
+    if len(nodes) <= _ALL_SHOWN:
+        return set(range(len(nodes)))
+    largest = sorted(range(len(nodes)), key=lambda i: -nodes[i].share)[:_LAYERS_SHOWN]
+    infinite = (i for i, n in enumerate(nodes) if not np.isfinite(n.error))
+    return {i for i in largest if nodes[i].share >= _LEAST_SHARE} | set(
+        itertools.islice(infinite, 1)
     )
 
 
-def proof_of(result: Result) -> Iterator[tuple[str, str]]:
-    """What was proved, by whom, and which obligations failed."""
+def legend_of(result: Result, every: bool) -> Iterator[tuple[str, str]]:
+    """What the columns of the table of layers are."""
+    nodes = result.nodes
+    apart = "|f_rt − f_R|" if result.spec is None else "|impl − spec|"
+    left = 0 if every else len(nodes) - len(_mattering(nodes))
+    if left:
+        yield (
+            "",
+            f"{left} more {'layer' if left == 1 else 'layers'} with smaller shares: -v, --json",
+        )
+    if every:
+        yield (
+            "",
+            f"error: bound on {apart} after the layer; own rounding: what the layer's own "
+            "arithmetic adds; share: how much of the largest bound its rounding and relaxation "
+            "cost",
+        )
+
+
+def proof_of(result: Result, every: bool) -> Iterator[tuple[str, str]]:
+    """What was proved, and which obligations failed; with `every`, by whom."""
     shown = {*result.graph.notes, *result.domain.notes}
     for note in result.notes:
         if note not in shown:
             yield "", note
     owed = [o for n in result.nodes for o in n.obligations]
-    yield (
-        "[bold]proved[/]",
-        f"{by_whom(result.obligations, 'lemmas')}; {by_whom(owed, 'obligations of the layers')}",
-    )
+    lemmas = by_whom(result.obligations, "lemmas", every)
+    yield "[bold]proved[/]", f"{lemmas}; {by_whom(owed, 'obligations of the layers', every)}"
     yield from certificate_of(result.certification)
     failed = [o for o in (*result.obligations, *owed) if not o.discharged]
     for o in failed[:_FAILURES_SHOWN]:
@@ -220,22 +243,17 @@ def looked_at(conduct: Conduct | None, result: Result) -> Iterator[tuple[str, st
     yield "", "what is proved holds for runtimes that do; refine conform says more about this one"
 
 
-def by_whom(obligations: Sequence[Obligation], what: str) -> str:
-    """`19 of 19 lemmas (12 by z3, 7 by z3 (cached))`."""
+def by_whom(obligations: Sequence[Obligation], what: str, named: bool) -> str:
+    """`19 of 19 lemmas (12 by z3, 7 by z3 (cached))`; who proved them where they are `named`."""
     by = Counter(o.discharger for o in obligations if o.discharged)
     shown = ", ".join(f"{by[who]} by {who.value}" for who in Discharger if by[who])
-    return f"{sum(by.values())} of {len(obligations)} {what}" + (f" ({shown})" if shown else "")
+    return f"{sum(by.values())} of {len(obligations)} {what}" + (
+        f" ({shown})" if shown and named else ""
+    )
 
 
 def answer_of(result: Result, quiet: bool) -> Iterator[tuple[str, str]]:
-    """The bounds by output and the verdict with its figures."""
-    if not quiet:
-        for output, bound in result.bounds.items():
-            flat = bound.reshape(-1)
-            if flat.size > 1 or len(result.bounds) > 1:
-                shown = ", ".join(up(float(v), 4) for v in flat[:_ELEMENTS_SHOWN])
-                more = f", … ({flat.size} elements)" if flat.size > _ELEMENTS_SHOWN else ""
-                yield "[bold]bounds[/]", f"{output}: {shown}{more}"
+    """The verdict with its figures, why, and the bounds by output."""
     late = ", out of time" if result.timed_out and result.verdict is Verdict.UNKNOWN else ""
     yield (
         f"[bold {_COLOUR[result.verdict]}]{result.verdict.value}[/]",
@@ -245,6 +263,12 @@ def answer_of(result: Result, quiet: bool) -> Iterator[tuple[str, str]]:
     yield from (("", text) for text in advice_of(result))
     if result.witness_file is not None:
         yield "", f"run the counterexample again: refine replay {replaying(result)}"
+    for output, bound in () if quiet else result.bounds.items():
+        flat = bound.reshape(-1)
+        if flat.size > 1 or len(result.bounds) > 1:
+            shown = ", ".join(up(float(v), 4) for v in flat[:_ELEMENTS_SHOWN])
+            more = f", … ({flat.size} elements)" if flat.size > _ELEMENTS_SHOWN else ""
+            yield "[bold]bounds[/]", f"{output}: {shown}{more}"
 
 
 def executed(witness: Witness) -> tuple[str, str]:
