@@ -9,25 +9,37 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 import small_models
 from onnx import helper
 from small_models import domain_of, mlp, settled
 
+from encoders.arithmetic.approximate_field import ApproximateReals
 from encoders.contract.presets import PRESETS
+from encoders.program import program_of
 from gpu_check.emulator.emulator import emulate
+from gpu_check.emulator.exact import evaluate_real
 from gpu_check.emulator.screening import ScreeningArithmetic, agrees, screen
 from onnx_import import load
+from refine.bounds.widened import widened
 from refine.claims import quarry
-from refine.claims.hunting import hunt_at
+from refine.claims import settle as settling
+from refine.claims.hunting import Catch, hunt, hunt_at
+from refine.claims.kind import Asked
 from refine.claims.kinds.accuracy import accuracy
+from refine.claims.options import Options
+from refine.claims.unsafe import kept_out
 from refine.common.clock import Clock
 from refine.domain.domain import DomainOptions
+from refine.domain.properties import Conjunction, Property, Row
+from refine.lemmas.cache import default_directory
 from refine.proof.cross_check import EVERYTHING
 from refine.results.verdict import Side, Tolerance, Verdict
 from refine.search import search as search_module
 from refine.search.evaluation import Hunt, score
+from refine.search.gradients import adjoint_of
 from refine.search.search import search
 
 WEIGHTS = np.array([[0.5], [-0.25], [1.0]], np.float32)
@@ -269,3 +281,60 @@ def test_little_is_tried_where_one_evaluation_is_dear(
     assert found[0].excess > 0
     assert np.all(np.diff(looked) <= 2**21)
     assert sum(done) <= 2**23
+
+
+def test_slopes_of_many_samples_side_by_side(tmp_path: Path) -> None:
+    """A widened program carries a functional of each sample as difference quotients have it."""
+    graph = load(mlp(tmp_path / "m.onnx", widths=(3, 7, 5, 2), seed=3))
+    rng = np.random.default_rng(0)
+    x, c = rng.normal(size=(4, 3)), rng.normal(size=(4, 2))
+
+    def values(at: npt.NDArray[np.float64]) -> Mapping[str, npt.NDArray[np.float64]]:
+        return evaluate_real(graph, {"x": at[:, None]}, ApproximateReals(), every_tensor=True)
+
+    wide = widened(program_of(graph), 4)
+    assert wide is not None
+    here = {t: v[:, 0] for t, v in values(x).items()}
+    slopes = adjoint_of(wide, here, {"y": c[None]})["x"]
+    step = 1e-6
+    for j in range(3):
+        ends = [values(x + sign * step * np.eye(3)[j])["y"][:, 0] for sign in (1, -1)]
+        quotient = np.sum(c * (ends[0] - ends[1]), axis=1) / (2 * step)
+        assert np.allclose(slopes.reshape(4, 3)[:, j], quotient, rtol=1e-6, atol=1e-6)
+
+
+def test_what_splitting_shows_soon_is_not_searched_for_at_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim that first bounds leave open and a few halves settle: one short search, no more."""
+    efforts: list[float] = []
+
+    def hunted(*given: Any, **more: Any) -> Catch:
+        efforts.append(more.get("effort", 1.0))
+        return hunt(*given, **more)
+
+    monkeypatch.setattr(settling, "hunt", hunted)
+    model = mlp(tmp_path / "m.onnx", widths=(2, 8, 2), seed=1)
+    graph, box = load(model), domain_of(model, "-1..1")
+    corners = np.stack(np.meshgrid(*[np.linspace(-1, 1, 65)] * 2), axis=-1).reshape(-1, 1, 2)
+    values = np.asarray(evaluate_real(graph, {"x": corners}, ApproximateReals())["y"])[:, 0]
+    least = float(np.min(values[:, 0] - values[:, 1]))
+    looked: list[list[float]] = []
+    for margin in (0.4, 0.2, 0.1, 0.05):
+        row = Row({0: Fraction(1), 1: Fraction(-1)}, {}, Fraction(least - margin), strict=False)
+        told: list[str] = []
+        efforts.clear()
+        asked = Asked(
+            text="property",
+            side=Side(graph, PRESETS["ieee-any"]),
+            domain=box,
+            tolerance=Tolerance(),
+            options=Options(cross_check=None, cache=default_directory(), budget=8.0),
+            tell=told.append,
+        )
+        result = kept_out(asked, Property((Conjunction({}, (row,)),), "here"), "y stays above")
+        assert result.verdict is Verdict.VERIFIED
+        if "splitting the domain" in told:
+            looked.append(list(efforts))
+    assert looked
+    assert all(len(one) == 1 and one[0] < 0.5 for one in looked)

@@ -1,15 +1,18 @@
 """Any claim becomes a verdict: the one place where proof, search and runtime meet.
 
-Order of work: first bounds of every box; a search where they do not settle the claim; better
-bounds while the budget lasts; another search in the parts where they are still too large; the
-lemmas and obligations the bounds rest on; cross-checks by Z3; a look at a runtime of this machine.
+Order of work: first bounds of every box; where they do not settle the claim and cost little, a
+short search and a short while of better bounds, for one of them settles most of what is easy; a
+search; better bounds while the budget lasts; another search in the parts where they are still too
+large; the lemmas and obligations the bounds rest on; cross-checks by Z3; a look at a runtime here.
 Whenever time runs out, what was shown so far is reported.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -36,6 +39,9 @@ from refine.proof.unproved_boxes import remains
 from refine.results.obligation import Obligation
 from refine.results.verdict import Claimed, Conduct, NodeReport, Result, Side, Tolerance, Verdict
 
+_GLANCE = 1 / 8  # of a search, before anything else
+_PASSES = 16  # first bounds of every box that a search's time has to be worth
+
 
 def settle(
     claim: Claim,
@@ -53,28 +59,26 @@ def settle(
     account.tell_so_far(proof, NOTHING)
     quarry = claim.quarry if options.search else None
     catch = NOTHING
+    improve = partial(
+        improved,
+        problem=claim.problem,
+        tolerance=tolerance,
+        workers=options.workers,
+        clock=clock,
+    )
     if quarry is not None and not settled(proof, tolerance):
+        search = partial(hunt, quarry, domain, tolerance, options.seed, clock)
         seconds, effort = searching(options)
-        catch = hunt(
-            quarry,
-            domain,
-            tolerance=tolerance,
-            seed=options.seed,
-            clock=clock,
-            seconds=seconds,
-            effort=effort,
-        )
+        if _alternates(proof, tolerance, options):
+            catch = search(seconds=_GLANCE * seconds, effort=_GLANCE)
+            if catch.violation is None:
+                until = min(time.monotonic() + seconds, improving_until(options, clock))
+                proof = improve(proof, deadline=until)
+        if catch.violation is None and not settled(proof, tolerance):
+            catch = catch.joined(search(seconds=seconds, effort=effort))
         account.tell_so_far(proof, catch)
     if catch.violation is None and not settled(proof, tolerance) and options.backward:
-        deadline = improving_until(options, clock)
-        proof = improved(
-            proof,
-            claim.problem,
-            tolerance=tolerance,
-            deadline=deadline,
-            workers=options.workers,
-            clock=clock,
-        )
+        proof = improve(proof, deadline=improving_until(options, clock))
         left = remains(proof, domain, tolerance)
         if quarry is not None and left is not None and not settled(proof, tolerance):
             seconds, seed = searching_again(options), options.seed + 1
@@ -108,6 +112,13 @@ def settle(
     if claim.problem.single:
         result = replace(result, reals=_reals(claim.side.graph, proof.wholes))
     return account.with_runtime(account.with_certification(result, proof), catch)
+
+
+def _alternates(proof: Proof, tolerance: Tolerance, options: Options) -> bool:
+    """Can bounds become much better in the time of one search, so that both begin in short?"""
+    seconds, effort = searching(options)
+    asked = tolerance.given and options.backward and effort <= 1.0
+    return asked and _PASSES * sum(covered.seconds for covered in proof.boxes) <= seconds
 
 
 def _reals(graph: Graph, bounds: Sequence[NetworkBounds]) -> Mapping[str, Interval]:

@@ -15,7 +15,7 @@ from encoders.lemmas.differences import GIVEN_ERROR
 from encoders.lemmas.kernel import apply
 from encoders.numbers.enclosure import FloatArray, point
 from encoders.operator import DifferenceMap
-from encoders.program import Step, backward, program_of
+from encoders.program import Program, Step, backward, program_of
 from onnx_import.graph import Graph
 
 _NEARBY = 2.0**-40  # a secant over no distance at all could have any slope
@@ -24,14 +24,21 @@ _NEARBY = 2.0**-40  # a secant over no distance at all could have any slope
 def adjoint(
     graph: Graph, values: Mapping[str, FloatArray], start: Mapping[str, FloatArray]
 ) -> Mapping[str, FloatArray]:
-    """What functionals become on every tensor before them.
+    """What functionals become on every tensor before them, as `adjoint_of` has it."""
+    return adjoint_of(program_of(graph), values, start)
+
+
+def adjoint_of(
+    program: Program, values: Mapping[str, FloatArray], start: Mapping[str, FloatArray]
+) -> Mapping[str, FloatArray]:
+    """What functionals become on every tensor of a program before them.
 
     `values` holds every tensor's value at the point, of the tensor's shape; `start` coefficients
     (k, *shape) on some tensors. The result has coefficients (k, *shape) for each tensor that they
     reach, those in `start` included; what is not finite becomes 0.
     """
     reached = {tensor: np.asarray(c, np.float64) for tensor, c in start.items()}
-    backward(program_of(graph), _Derivative(values, reached))
+    backward(program, _Derivative(values, reached))
     return reached
 
 

@@ -23,11 +23,12 @@ from encoders.program import program_of
 from gpu_check.emulator.emulator import emulate
 from onnx_import.graph import Graph
 from refine.bounds.margins import Functionals, functionals_of
+from refine.bounds.widened import widened
 from refine.domain.box import Box
 from refine.domain.properties import Property, Row
 from refine.results.verdict import Tolerance
 from refine.search.evaluation import Hunt, Points, received
-from refine.search.gradients import adjoint, values_at
+from refine.search.gradients import adjoint, adjoint_of, values_at
 
 _WORK = 2 * 10**9  # multiply-adds spent on float64 evaluations, for an effort of 1
 _FEWEST, _MOST = 64, 20000  # points, likewise
@@ -116,7 +117,7 @@ def reaching(
     hunt = Hunt(graph, box, contract, Tolerance())
     aim, rng = _Aim(graph, unsafe), np.random.default_rng(seed)
     work = program_of(graph).work
-    share = min(max(effort, 1.0), _MOST_EFFORT)
+    share = min(effort, _MOST_EFFORT)
     many = int(np.clip(share * _WORK / max(work, 1), _FEWEST, share * _MOST))
     size = max(sum(t.size for t in graph.types.values()), 1)
     batch = int(np.clip(_BATCH_BYTES // (8 * size), 8, 1024))
@@ -227,11 +228,9 @@ def _descended(
             best = best.joined(here).best(4 * _STARTS)
         if steps == _STEPS or best.within:
             break
-        for i, row in enumerate(rows):
-            for name, slope in _slope(aim, values_at(values, i), int(row)).items():
-                width = box.hi[name] - box.lo[name]
-                moved = points[name][i] - step * width * np.sign(slope)
-                points[name][i] = box.nearest(name, np.clip(moved, box.lo[name], box.hi[name]))
+        for name, slope in _slopes(aim, values, rows).items():
+            moved = points[name] - step * (box.hi[name] - box.lo[name]) * np.sign(slope)
+            points[name] = box.nearest(name, np.clip(moved, box.lo[name], box.hi[name]))
         step *= decay
     return best
 
@@ -243,20 +242,38 @@ def _valued(graph: Graph, tensor: str, values: Mapping[str, FloatArray]) -> Floa
     return np.asarray(graph.constants[tensor], np.float64)[None]
 
 
-def _slope(aim: _Aim, values: Mapping[str, FloatArray], row: int) -> Mapping[str, FloatArray]:
-    """The derivative of one row's left side by the inputs, at a point."""
-    graph, f = aim.graph, aim.functionals
-    start = {t: c[row : row + 1] for t, c in f.on_outputs.items() if not graph.is_constant(t)}
-    reached = adjoint(graph, values, start)
-    slopes = {}
-    for name in graph.inputs:
-        total = np.zeros(graph.types[name].shape)
-        if name in reached:
-            total = total + reached[name][0]
-        if name in f.on_inputs:
-            total = total + f.on_inputs[name][row]
-        slopes[name] = total
-    return slopes
+def _slopes(
+    aim: _Aim, values: Mapping[str, FloatArray], rows: npt.NDArray[np.intp]
+) -> Mapping[str, FloatArray]:
+    """The derivative by the inputs of the left side of one row for each sample: (samples, *shape).
+
+    `values` have an axis of samples in front. Networks that may be widened carry all at once.
+    """
+    graph, f, many = aim.graph, aim.functionals, len(rows)
+    wide = widened(program_of(graph), many)
+    outputs = {t: c[rows] for t, c in f.on_outputs.items() if not graph.is_constant(t)}
+    if wide is None:
+        each = [
+            adjoint(graph, values_at(values, i), {t: c[i : i + 1] for t, c in outputs.items()})
+            for i in range(many)
+        ]
+        reached = {
+            t: np.concatenate([one.get(t, np.zeros((1, *graph.types[t].shape))) for one in each])
+            for t in graph.inputs
+        }
+    else:
+        side_by_side = {
+            t: np.broadcast_to(v, (many, *v.shape[1:]))[:, 0] for t, v in values.items()
+        }
+        found = adjoint_of(wide, side_by_side, {t: c[None, :, 0] for t, c in outputs.items()})
+        reached = {
+            t: found[t].reshape(many, *graph.types[t].shape) for t in graph.inputs if t in found
+        }
+    zero = {n: np.zeros((many, *graph.types[n].shape)) for n in graph.inputs}
+    return {
+        n: reached.get(n, zero[n]) + (f.on_inputs[n][rows] if n in f.on_inputs else 0.0)
+        for n in graph.inputs
+    }
 
 
 def _around(box: Box, point: Mapping[str, FloatArray], rng: np.random.Generator) -> Points:
