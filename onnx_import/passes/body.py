@@ -59,8 +59,10 @@ class Body:
         return self.add(op, tensor, self.store(np.array(axes, np.int64)), keepdims=0)
 
     def finish(self) -> Body:
-        """The last node writes what the whole node wrote."""
-        list(self.protos.values())[-1].output[0] = self.node.outputs[0]
+        """The last node writes what the whole node wrote, unless another one was told to."""
+        written = {t for proto in self.protos.values() for t in proto.output}
+        if self.node.outputs[0] and self.node.outputs[0] not in written:
+            list(self.protos.values())[-1].output[0] = self.node.outputs[0]
         return self
 
     def shape(self, position: int) -> tuple[int, ...]:

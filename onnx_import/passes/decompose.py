@@ -6,7 +6,7 @@ runtimes compute it. Cast to truth values becomes |x| > 0. Dropout in training b
 with a random mask. LRN becomes x·(bias + Σ alpha/size·x²)^−beta. Pow with several stored exponents
 is done for each of them. DynamicQuantizeLinear becomes the computation of scale and zero point, as
 runtimes do it, and a QuantizeLinear by these. ReduceLogSum and ThresholdedRelu are decomposed at
-opsets that do not say how.
+opsets that do not say how. RNN, GRU and LSTM are unrolled over time.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from onnx_import.errors import shorten
 from onnx_import.graph import Array, DType, Node, TensorType
 from onnx_import.passes.body import Body
 from onnx_import.passes.einsum import einsum
+from onnx_import.passes.recurrent import gru, lstm, rnn
 
 _MOST_EXPONENTS = 64
 _MOST_CHANNELS = 512
@@ -375,6 +376,7 @@ def _pow(body: Body) -> None:
 
 
 _REDUCTIONS = {"none": "", "add": "Add", "mul": "Mul", "max": "Max", "min": "Min"}
+_RECURRENT = "activation_alpha activation_beta activations clip direction hidden_size layout"
 REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
     op: (rewriting, frozenset(attributes.split()))
     for op, rewriting, attributes in (
@@ -382,12 +384,15 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         ("Dropout", _dropout, "seed"),
         ("DynamicQuantizeLinear", _dynamic_quantize_linear, ""),
         ("Einsum", einsum, "equation"),
+        ("GRU", gru, f"{_RECURRENT} linear_before_reset"),
         ("GatherND", _gather_nd, "batch_dims"),
         ("GlobalLpPool", _global_lp_pool, "p"),
         ("LRN", _lrn, "alpha beta bias size"),
+        ("LSTM", lstm, f"{_RECURRENT} input_forget"),
         ("LpPool", _lp_pool, "auto_pad ceil_mode dilations kernel_shape p pads strides"),
         ("OneHot", _one_hot, "axis"),
         ("Pow", _pow, ""),
+        ("RNN", rnn, _RECURRENT),
         ("ReduceLogSum", _reduce_log_sum, "axes keepdims noop_with_empty_axes"),
         ("Scatter", _scatter_elements, "axis"),
         ("ScatterElements", _scatter_elements, "axis reduction"),

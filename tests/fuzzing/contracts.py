@@ -71,6 +71,9 @@ FREE = (
     "RotaryEmbedding",
     "Resize",
     "Upsample",
+    "RNN",
+    "GRU",
+    "LSTM",
 )
 
 

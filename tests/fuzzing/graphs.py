@@ -262,6 +262,18 @@ def _gemm(b: Builder, op: str) -> None:
     b.add(op, inputs, (rows, m), transB=trans, **more)
 
 
+@_recipe("RNN", "GRU", "LSTM")
+def _recurrent(b: Builder, op: str) -> None:
+    n, size, gates = b.n(1, 3), b.n(1, 3), {"RNN": 1, "GRU": 3, "LSTM": 4}[op]
+    shape = (b.n(1, 3), b.n(1, 2), size)
+    x = b.tensor(lambda t: t == shape, shape)
+    inputs = [x, b.weights((1, gates * n, size)), b.weights((1, gates * n, n))]
+    inputs += [b.weights((1, 2 * gates * n))] if b.rng.random() < 0.7 else []
+    more = {"linear_before_reset": b.n(0, 1)} if op == "GRU" else {}
+    b.add(op, inputs, (*shape[:1], 1, shape[1], n), hidden_size=n,
+          direction=b.pick("forward", "reverse"), **more)  # fmt: skip
+
+
 @_recipe("Conv")
 def _conv(b: Builder, op: str) -> None:
     groups, c, m, n, k = b.pick(1, 1, 2), b.n(1, 2), b.n(1, 2), b.n(1, 2), b.n(1, 3)

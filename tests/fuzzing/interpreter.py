@@ -25,6 +25,7 @@ from reading import (
     chosen,
     moved,
 )
+from recurrent import RECURRENT
 from windowed import WINDOWED
 
 from encoders.contract.contract import Normalization
@@ -457,7 +458,7 @@ _ELEMENTS: dict[str, Meaning] = {
 }  # fmt: skip
 
 SEMANTICS: dict[str, Meaning] = {
-    **_ELEMENTS, **WINDOWED, **QUANTIZED,
+    **_ELEMENTS, **WINDOWED, **QUANTIZED, **RECURRENT,
     **{n: _unary(n.lower())
        for n in ("Exp", "Log", "Tanh", "Sigmoid", "Erf", "Sin", "Cos", "Atan", "Softplus")},
     "MatMul": matmul, "Gemm": gemm,
