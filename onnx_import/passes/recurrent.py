@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -350,8 +351,7 @@ def _clipping(body: Body) -> Unary:
         raise body.unsupported(f"attribute 'clip' is {limit:g}, and must not be negative")
     if body.node.opset < 11:
         return lambda x: body.add("Clip", x, min=-float(limit), max=float(limit))
-    high = _held(body, "clip", limit)
-    ends = [body.store(-high), body.store(high)]
+    ends = [body.store(_held(body, "clip", v)) for v in (-limit, limit)]
     return lambda x: body.add("Clip", x, *ends)
 
 
@@ -416,7 +416,9 @@ def _activation(body: Body, name: str, alpha: float, beta: float) -> Unary:
         return lambda x: body.add("Add", body.add("Mul", x, scale), shift)
     if name == "ScaledTanh":
         return _scaled_tanh(body, alpha, beta)
-    given = dict(zip(("alpha", "beta"), (alpha, beta)[: len(_DEFAULTS[name])], strict=False))
+    given: dict[str, Any] = dict(
+        zip(("alpha", "beta"), (alpha, beta)[: len(_DEFAULTS[name])], strict=False)
+    )
     return lambda x: body.add(name, x, **given)
 
 

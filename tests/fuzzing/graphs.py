@@ -269,7 +269,7 @@ def _recurrent(b: Builder, op: str) -> None:
     x = b.tensor(lambda t: t == shape, shape)
     inputs = [x, b.weights((1, gates * n, size)), b.weights((1, gates * n, n))]
     inputs += [b.weights((1, 2 * gates * n))] if b.rng.random() < 0.7 else []
-    more = {"linear_before_reset": b.n(0, 1)} if op == "GRU" else {}
+    more: dict[str, Any] = {"linear_before_reset": b.n(0, 1)} if op == "GRU" else {}
     b.add(op, inputs, (*shape[:1], 1, shape[1], n), hidden_size=n,
           direction=b.pick("forward", "reverse"), **more)  # fmt: skip
 
