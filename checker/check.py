@@ -156,7 +156,7 @@ def check(*files: bytes) -> str:
 def _checked(data: bytes, model_data: bytes, property_data: bytes | None = None) -> str:
     document, arrays = read_certificate(data)
     if set(document) != KEYS or document["schema"] != SCHEMA or not document["boxes"]:
-        raise Outside(f"this is no certificate of schema {SCHEMA}")
+        raise Outside(f"no certificate of schema {SCHEMA}: {document.get('outside', '')!r}")
     claim, said, tensors = document["claim"], document["contract"], document["tensors"]
     if hashlib.sha256(model_data).hexdigest() != document["model"]["sha256"]:
         raise Rejected("the certificate is of a model with another hash")

@@ -35,12 +35,11 @@ def obligations(tmp_path_factory: pytest.TempPathFactory) -> tuple[Obligation, .
 def test_every_lemma_that_was_applied_is_an_obligation(
     obligations: tuple[Obligation, ...],
 ) -> None:
-    of_sums = [o for o in obligations if o.name.startswith("sum-any-order/")]
+    of_sums = [o for o in obligations if o.name.startswith("sum-any-order/gemm")]
     assert len(of_sums) == 2
     assert all(o.discharged and o.kind is Kind.INSTANCE for o in obligations)
     assert all("π + m·(r + λ') ≤ E" in o.hypotheses for o in of_sums)
-    beside = [o for o in obligations if o.application is not None and o.application.lemma is None]
-    assert all(o.name.startswith("beside dot-product") for o in beside)
+    assert all(o.application and o.application.lemma for o in obligations)
 
 
 def test_so_are_the_lemmas_of_the_claim(obligations: tuple[Obligation, ...]) -> None:
@@ -56,10 +55,9 @@ def test_so_are_the_lemmas_of_the_claim(obligations: tuple[Obligation, ...]) -> 
 def test_each_is_written_and_a_solver_agrees(
     obligations: tuple[Obligation, ...], tmp_path: Path
 ) -> None:
-    counted = [o for o in obligations if o.application and o.application.numbers]
     paths = dump_smt2(obligations, tmp_path)
     queries = [p for p in paths if not p.name.endswith(".hypotheses.smt2")]
-    assert len(queries) == len(counted) > 5
+    assert len(queries) == len(obligations) > 5
     for path in paths:
         solver = z3.SolverFor("QF_NRA")
         solver.add(z3.parse_smt2_string(path.read_text(encoding="utf-8")))

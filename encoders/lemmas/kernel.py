@@ -20,7 +20,7 @@ from typing import Protocol, TypeAlias, TypeVar, final, overload
 import numpy as np
 import numpy.typing as npt
 
-from encoders.lemmas.application import Application, everything, lemmas_of
+from encoders.lemmas.application import Application, worst_of_each
 from encoders.lemmas.combining import (
     AFFINE_ERROR,
     BOTH_BOUNDS,
@@ -101,7 +101,7 @@ class Radius:
     @property
     def largest(self) -> float:
         """The largest of them, 0 of none."""
-        return max(highest(_once(self._bound)), 0.0)
+        return _largest(self._bound)
 
     def __add__(self, other: Radius) -> Radius:
         """Of what is off by this from something that is off by the other."""
@@ -136,46 +136,46 @@ class Radius:
             if np.any((places < 0) | (places >= size) | (places != np.floor(places))):
                 raise ValueError("this moves no elements about: it makes numbers of its own")
             there = np.asarray(held.reshape(-1)[places.astype(np.intp)])
-        return self._followed(there, MOVED_ERROR)
+        return _moved(there, (self,))
 
     def taken(self, places: npt.NDArray[np.intp]) -> Radius:
         """The elements at these places of the flat array."""
-        return self._followed(np.take(self._bound, places), MOVED_ERROR)
+        return _moved(np.take(self._bound, places), (self,))
 
     def on(self, shape: tuple[int, ...]) -> Radius:
         """Broadcast to a shape."""
-        return self._followed(np.broadcast_to(self._bound, shape), MOVED_ERROR)
+        return _moved(np.broadcast_to(self._bound, shape), (self,))
 
     def joined(self, others: Sequence[Radius], axis: int) -> Radius:
         """Concatenated along an axis."""
         every = (self, *others)
         bound = np.concatenate([r.bound for r in every], axis=axis)
-        return Radius(_KEY, bound, _following(MOVED_ERROR, bound, tuple(r.record for r in every)))
+        return _moved(bound, every)
 
     def worst(self, axis: int | None = None, where: BoolArray | None = None) -> Radius:
         """Of any one of the elements, or of those along an axis, `where` is true; 0 of none."""
         if axis is not None:
             among = True if where is None else where
             found = np.max(self._bound, axis=axis, initial=0.0, where=among)
-            return self._followed(np.asarray(found), WORST)
+            return self._gathered(np.asarray(found), WORST)
         held = _once(self._bound).reshape(-1)
         place = int(np.argmax(held)) if held.size else 0
         found = held[place] if held.size else np.zeros(())
-        return self._followed(np.asarray(found), WORST)
+        return self._gathered(np.asarray(found), WORST)
 
     def summed(self, axis: int | tuple[int, ...]) -> Radius:
         """Of the sum along axes, the induction of `sum-of-errors`."""
         bound = _clean(sum_up(self._bound, axis=axis))
-        return self._followed(bound, SUM_OF_ERRORS)
+        return self._gathered(bound, SUM_OF_ERRORS)
 
     def carried(self, part: Carries) -> Radius:
         """Of what a linear map makes of it: Σ|w|·e, the induction of `affine-error`."""
         with np.errstate(all="ignore"):
             bound = _clean(np.asarray(part.magnitude_up(self._bound)))
-        return self._followed(bound, AFFINE_ERROR)
+        return self._gathered(bound, AFFINE_ERROR)
 
-    def _followed(self, bound: FloatArray, lemma: Lemma) -> Radius:
-        return Radius(_KEY, bound, _following(lemma, bound, (self._record,)))
+    def _gathered(self, bound: FloatArray, lemma: Lemma) -> Radius:
+        return Radius(_KEY, bound, _after_all(lemma, bound, (self._record,)))
 
     def __copy__(self) -> Radius:
         return self
@@ -183,9 +183,10 @@ class Radius:
     def __deepcopy__(self, memo: object) -> Radius:
         return self
 
-    def __reduce__(self) -> tuple[Callable[..., Radius], tuple[FloatArray, tuple[str, ...], bool]]:
-        """Another process knows the numbers and the lemmas that they rest on, not each step."""
-        return _restored, (self._bound, self._record.lemmas, self._record.flawed)
+    def __reduce__(self) -> tuple[Callable[..., Radius], tuple[FloatArray, Application]]:
+        """Another process knows the numbers and the worst application of each lemma that they rest
+        on, not each step."""
+        return _restored, (self._bound, _kept((self._record,)))
 
 
 @final
@@ -249,11 +250,10 @@ def exactly(lemma: Lemma, **given: Radius | Fraction) -> Radius:
 
 
 def remembered(radii: Mapping[_Name, Radius]) -> dict[_Name, Radius]:
-    """The same numbers, which know the lemmas that any of them rests on in place of each step."""
-    records = [radius.record for radius in radii.values()]
-    cited = lemmas_of(everything(records))
-    flawed = any(record.flawed for record in records)
-    return {name: _restored(radius.bound, cited, flawed) for name, radius in radii.items()}
+    """The same numbers, which know the worst application of each lemma that any of them rests on in
+    place of each step."""
+    kept = _kept([radius.record for radius in radii.values()])
+    return {name: _restored(radius.bound, kept) for name, radius in radii.items()}
 
 
 def _numbers(
@@ -303,7 +303,7 @@ def least_of(radii: Sequence[Radius]) -> Radius:
 def worst_of(radii: Sequence[Radius]) -> Radius:
     """Of any element of any of them."""
     bound = np.asarray(max(radius.largest for radius in radii))
-    return Radius(_KEY, bound, _following(WORST, bound, tuple(r.record for r in radii)))
+    return Radius(_KEY, bound, _after_all(WORST, bound, tuple(r.record for r in radii)))
 
 
 def placed(shape: tuple[int, ...], parts: Sequence[tuple[tuple[slice, ...], Radius]]) -> Radius:
@@ -312,7 +312,7 @@ def placed(shape: tuple[int, ...], parts: Sequence[tuple[tuple[slice, ...], Radi
     bound = np.zeros(shape)
     for place, radius in parts:
         bound[place] = radius.bound
-    return Radius(_KEY, bound, _following(MOVED_ERROR, bound, tuple(r.record for _, r in parts)))
+    return _moved(bound, [radius for _, radius in parts])
 
 
 def stacked(radii: Sequence[Radius]) -> Radius:
@@ -332,7 +332,7 @@ def exactly_zero(reason: Lemma, shape: tuple[int, ...]) -> Radius:
     if reason.given or not (isinstance(reason.radius, Number) and reason.radius.value == 0):
         raise TypeError(f"lemma {reason.name} does not say that there is no error")
     zeros = nothing(shape)
-    return Radius(_KEY, zeros, _following(reason, zeros, ()))
+    return Radius(_KEY, zeros, Application(reason, (), 0.0, zeros.size, ()))
 
 
 def nothing_known(shape: tuple[int, ...], besides: tuple[Application, ...] = ()) -> Radius:
@@ -343,9 +343,22 @@ def nothing_known(shape: tuple[int, ...], besides: tuple[Application, ...] = ())
     return Radius(_KEY, bound, record)
 
 
-def _following(lemma: Lemma, bound: FloatArray, premises: tuple[Application, ...]) -> Application:
-    largest = max(highest(_once(bound)), 0.0)
-    return Application(lemma, (), largest, bound.size, premises)
+def _moved(bound: FloatArray, given: Sequence[Radius]) -> Radius:
+    """Elements of these radii at other places: the worst is as large as it was."""
+    largest = _largest(bound)
+    records = tuple(radius.record for radius in given)
+    return Radius(_KEY, bound, Application(MOVED_ERROR, (largest,), largest, bound.size, records))
+
+
+def _after_all(lemma: Lemma, bound: FloatArray, premises: tuple[Application, ...]) -> Application:
+    """The record of an induction: its first number is what all terms come to, and none is left."""
+    largest = _largest(bound)
+    numbers = (largest, *(0.0 for _ in lemma.read[1:]))
+    return Application(lemma, numbers, largest, bound.size, premises)
+
+
+def _largest(bound: FloatArray) -> float:
+    return max(highest(_once(bound)), 0.0)
 
 
 def _clean(bound: FloatArray) -> FloatArray:
@@ -357,7 +370,13 @@ def _once(held: FloatArray) -> FloatArray:
     return held if held.size < 2 or any(held.strides) else held[(slice(1),) * held.ndim]
 
 
-def _restored(bound: FloatArray, cited: tuple[str, ...], flawed: bool) -> Radius:
+def _kept(records: Sequence[Application]) -> Application:
+    """What stands for all that these rest on, where the steps between are not kept."""
+    flawed = any(record.flawed for record in records)
+    return Application(None, (), 0.0, 0, worst_of_each(records), flawed=flawed)
+
+
+def _restored(bound: FloatArray, kept: Application) -> Radius:
     clean = _clean(bound)
-    largest = max(highest(_once(clean)), 0.0)
-    return Radius(_KEY, clean, Application(None, (), largest, clean.size, (), None, flawed, cited))
+    record = Application(None, (), _largest(clean), clean.size, (kept,))
+    return Radius(_KEY, clean, record)

@@ -90,6 +90,12 @@ class RoundingLemma(Lemma):
         return (self.reach,)
 
 
+def not_negative(lemma: Lemma) -> tuple[Formula, ...]:
+    """That no number read is negative unless it is signed, radii included."""
+    zero = Number(Fraction(0))
+    return tuple(AtMost(zero, p) for p in lemma.read if not p.signed)
+
+
 def _named(name: str) -> Lemma:
     from encoders.lemmas.library import LEMMAS
 

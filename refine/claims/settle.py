@@ -95,9 +95,12 @@ def settle(
     unproved = failure_of(proof, every)
     timed_out = proof.late or catch.late or late
     answer = decide(proof, tolerance, unproved, catch, timed_out, claim.words)
-    if answer.theorem is not None and proof.wholes[0].nodes:
-        last = proof.wholes[0].nodes[-1].node.name
-        groups = {**groups, last: (*groups.get(last, ()), *claimed(answer.theorem, last))}
+    if answer.theorem is not None:
+        nodes = proof.wholes[0].nodes
+        last = nodes[-1].node.name if nodes else ""
+        of_theorem = claimed(answer.theorem, last)
+        groups = {**groups, last: (*groups.get(last, ()), *of_theorem)}
+        owed = owed if nodes else (*owed, *of_theorem)
     result = account.result(
         answer,
         proved_bounds(proof, unproved),

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import click
 
 import checker
+from refine.certificate.recorded import recorded, unmet
 from refine.certificate.stated import difference, premises_told
 from refine.cli.answering import finish
 from refine.options.models import read_as
 from refine.report.console import Reporter
 from refine.results.verdict import ExitCode
 
+_WRONG_TOLD = 4
 _CODES = {0: ExitCode.VERIFIED, 1: ExitCode.VIOLATED, 2: ExitCode.INPUT_ERROR}
 
 
@@ -31,6 +34,7 @@ def recheck_command(certificate: Path, model: Path, vnnlib: Path | None) -> Exit
     """Check a certificate of `refine check --certificate` against its model.
 
     The checker, the folder `checker`, runs in a process of its own and imports nothing of refine.
+    The record of applied lemmas, which the checker does not read, is recomputed by refine.
     With --vnnlib, refine reads that file anew and compares what it says with what the certificate
     claims.
 
@@ -51,9 +55,14 @@ def recheck_command(certificate: Path, model: Path, vnnlib: Path | None) -> Exit
     for line in done.stderr.splitlines():
         reporter.error(line)
     code = _CODES[done.returncode]
-    if code is not ExitCode.VERIFIED:
+    if code is ExitCode.VIOLATED or not certificate.is_file():
         return code
     content = certificate.read_bytes()
+    accepted = code is ExitCode.VERIFIED
+    if not _recomputed(content, reporter, accepted):
+        return ExitCode.VIOLATED
+    if not accepted:
+        return code
     reporter.lines(premises_told(content))
     if vnnlib is None:
         return code
@@ -63,3 +72,20 @@ def recheck_command(certificate: Path, model: Path, vnnlib: Path | None) -> Exit
         return ExitCode.VIOLATED
     reporter.lines([f"its unsafe set and its domain are those of {vnnlib}"])
     return code
+
+
+def _recomputed(content: bytes, reporter: Reporter, accepted: bool) -> bool:
+    """Say what becomes of the applications in a certificate; does each hold? What is no certificate
+    has none."""
+    try:
+        applications = recorded(content) or []
+    except ValueError as error:
+        if accepted:
+            reporter.lines([f"rejected: {error}"])
+        return not accepted
+    wrong = list(islice(unmet(applications), _WRONG_TOLD))
+    reporter.lines(f"rejected: {line}" for line in wrong)
+    if applications and not wrong:
+        lemmas = len({entry["lemma"] for entry in applications})
+        reporter.lines([f"{len(applications)} applications of {lemmas} lemmas recomputed exactly"])
+    return not wrong

@@ -127,14 +127,13 @@ def _written(path: Path, document: str, reporter: Reporter) -> None:
 def _certified(result: Result, path: Path | None, reporter: Reporter) -> Result:
     """Write the certificate; the verdict stands, with or without the file."""
     made = result.certification
-    if path is not None and (made is None or made.content is None):
-        why = (
-            "a certificate is of a verified accuracy, property, inequality or label, "
-            "and this answer is none"
-            if made is None
-            else made.outside
+    if path is not None and made is None:
+        reporter.error(
+            "--certificate is not written: a certificate is of a verified accuracy, property, "
+            "inequality or label, and this answer is none"
         )
-        reporter.error(f"--certificate is not written: {why}")
+    elif path is not None and made is not None and made.outside is not None:
+        reporter.error(f"--certificate holds only the lemmas that were applied: {made.outside}")
     try:
         return with_certificate(result, path)
     except OSError as error:

@@ -10,6 +10,7 @@ import z3
 
 from encoders.lemmas import library
 from encoders.lemmas.lemma import Lemma as Stated
+from encoders.lemmas.lemma import not_negative
 from encoders.lemmas.reading.exact import Exact
 from encoders.lemmas.terms import (
     AtMost,
@@ -32,6 +33,7 @@ from encoders.lemmas.terms import (
     Sum,
     Term,
     Whole,
+    parameters,
     text,
 )
 from refine.lemmas.lemma import Argument, Lemma, nonnegative, schema
@@ -39,6 +41,9 @@ from refine.proof.z3_solver import Fact, Query
 from refine.proof.z3_solver import Formula as Z3Formula
 from refine.proof.z3_solver import Term as Z3Term
 from refine.results.obligation import Kind, Obligation
+
+_BEYOND = 2**1024
+"""A number that no float64 reaches."""
 
 
 @dataclass
@@ -139,28 +144,29 @@ def argument(stated: Stated) -> Argument:
 
 def instance(obligation: Obligation) -> Query | None:
     """That the hypotheses of an applied lemma hold of the numbers at its worst element, and that
-    the radius taken is at least the lemma's; None where a number is infinite.
+    the radius taken is at least the lemma's; None of what is no application.
 
-    All of it is closed: a solver has only to compute.
+    All of it is closed: a solver has only to compute. An infinite number is one beyond all formats,
+    and of an infinite radius nothing is to be shown.
     """
     here = obligation.application
-    if here is None or here.lemma is None or here.failed is not None or not here.numbers:
-        return None
-    if not all(map(math.isfinite, (*here.numbers, here.bound))):
+    if here is None or here.lemma is None:
         return None
     lemma, reading = here.lemma, Reading()
-    exact = {p.name: Fraction(n) for p, n in zip(lemma.read, here.numbers, strict=True)}
-    given = [
-        Fact(
-            f"{p.shown} = {float(exact[p.name])!r}", reading.of(p) == z3.RealVal(str(exact[p.name]))
-        )
-        for p in lemma.read
+    numbers = {p.name: n for p, n in zip(lemma.read, here.numbers, strict=True)}
+    exact = {name: Fraction(n) for name, n in numbers.items() if math.isfinite(n)}
+    given = [_given(p, reading.of(p), numbers[p.name]) for p in lemma.read]
+    limit = Number(Fraction(here.bound)) if math.isfinite(here.bound) else None
+    shown = (*not_negative(lemma), *lemma.hypotheses)
+    goals = [reading.fact(f) for f in (*shown, *((lemma.radius <= limit,) if limit else ()))]
+    kinds = [
+        z3.Bool(n) == Exact(exact).holds(f)
+        for n, f in reading.opaque.items()
+        if all(p.name in exact for p in parameters(f))
     ]
-    limit = Number(Fraction(here.bound))
-    goals = [reading.fact(f) for f in (*lemma.hypotheses, lemma.radius <= limit)]
-    kinds = [z3.Bool(n) == Exact(exact).holds(f) for n, f in reading.opaque.items()]
     given += [Fact("what is a power of two, or whole", z3.And(*kinds))] if kinds else []
-    goal = Fact("; ".join(g.text for g in goals), z3.And(*(g.formula for g in goals)))
+    said = "; ".join(g.text for g in goals) or "nothing"
+    goal = Fact(said, z3.And(*(g.formula for g in goals)))
     return Query(
         obligation.name,
         Kind.INSTANCE,
@@ -169,6 +175,13 @@ def instance(obligation: Obligation) -> Query | None:
         node=obligation.node,
         logic="QF_NRA",
     )
+
+
+def _given(parameter: Parameter, term: Z3Term, number: float | Fraction) -> Fact:
+    if math.isfinite(number):
+        exact = Fraction(number)
+        return Fact(f"{parameter.shown} = {float(exact)!r}", term == z3.RealVal(str(exact)))
+    return Fact(f"{parameter.shown} is infinite", term >= z3.RealVal(str(_BEYOND)))
 
 
 def read(stated: Stated) -> Lemma:

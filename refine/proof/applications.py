@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from encoders.lemmas.application import Application
+from encoders.lemmas.application import Application, worst_of_each
 from encoders.lemmas.terms import text
 from refine.bounds.network import NodeBounds
 from refine.results.obligation import Discharger, Kind, Obligation, Outcome
@@ -24,65 +24,62 @@ def applied(node: NodeBounds) -> Iterator[Obligation]:
 
     An application of which a hypothesis failed counts only where nothing else bounds the error.
     """
-    return _each(node.node.name, node.rounding.radius.record)
+    return _each(node.node.name, node.node.name, node.rounding.radius.record)
 
 
 def claimed(theorem: Theorem, node: str) -> tuple[Obligation, ...]:
-    """The lemmas that carry the bounds of parts to the whole domain and compare them with ε, each
-    with its worst application, at the node that is named. What parts rest on is not repeated."""
+    """The lemmas that the theorem rests on, those of all parts of the domain, each with its worst
+    application, at the node that is named."""
     return tuple(
-        replace(o, node=node)
+        o
         for output, record in theorem.records.items()
-        for o in _each(f"claim/{output}", record)
-        if o.application is not None and o.application.lemma is not None
+        for o in _each(f"claim/{output}", node, record)
     )
 
 
-def _each(name: str, record: Application) -> Iterator[Obligation]:
+def together(one: Application, other: Application) -> Application:
+    """The worst of two applications of a lemma, of the elements of both."""
+    if (one.failed is None) is not (other.failed is None):
+        return one if one.failed is not None else other
+    worse = max(one, other, key=lambda here: (here.elements > 0, here.bound))
+    return replace(worse, elements=one.elements + other.elements)
+
+
+def with_application(obligation: Obligation, here: Application) -> Obligation:
+    """The obligation that says what this application of its lemma does."""
+    made = _obligation(obligation.name, obligation.node, here)
+    return replace(made, seconds=obligation.seconds)
+
+
+def _each(place: str, node: str, record: Application) -> Iterator[Obligation]:
     bounded = bool(np.isfinite(record.bound))
     worst: dict[str, Application] = {}
-    times: dict[str, int] = {}
-    for here in record.everything():
-        if here.lemma is None and not here.cited:
+    for here in worst_of_each((record,)):
+        if here.lemma is None or not here.elements or (here.failed is not None and bounded):
             continue
-        if here.failed is not None and bounded:
-            continue
-        title = here.lemma.name if here.lemma else f"beside {', '.join(here.cited)}"
-        times[title] = times.get(title, 0) + here.elements
-        if title not in worst or _worse(here, worst[title]):
-            worst[title] = here
-    for title, here in worst.items():
-        yield _obligation(name, title, replace(here, premises=()), times[title])
+        name = here.lemma.name
+        worst[name] = together(worst[name], here) if name in worst else here
+    for name, here in worst.items():
+        yield _obligation(f"{name}/{place}", node, here)
 
 
-def _worse(here: Application, other: Application) -> bool:
-    if (here.failed is None) is not (other.failed is None):
-        return here.failed is not None
-    return here.bound > other.bound
-
-
-def _obligation(node: str, title: str, here: Application, elements: int) -> Obligation:
+def _obligation(name: str, node: str, here: Application) -> Obligation:
     lemma = here.lemma
-    if lemma is None:
-        goal = f"a bound of at most {here.bound:.6g} on {elements} elements, computed {title}"
-        hypotheses: tuple[str, ...] = ()
-    else:
-        given = ", ".join(
-            f"{p.shown} = {float(n):.6g}" for p, n in zip(lemma.read, here.numbers, strict=False)
-        )
-        goal = f"|{text(lemma.error)}| ≤ {here.bound:.6g}" + (f" for {given}" if given else "")
-        goal += f"; {elements} elements"
-        hypotheses = tuple(text(h) for h in lemma.hypotheses)
+    assert lemma is not None
+    given = ", ".join(
+        f"{p.shown} = {float(n):.6g}" for p, n in zip(lemma.read, here.numbers, strict=True)
+    )
+    goal = f"|{text(lemma.error)}| ≤ {here.bound:.6g}" + (f" for {given}" if given else "")
     failed = "" if here.failed is None else f"not shown: {text(here.failed)}"
     return Obligation(
-        f"{title}/{node}",
+        name,
         Kind.INSTANCE,
-        goal=goal,
+        goal=f"{goal}; {here.elements} elements",
         outcome=Outcome.UNDECIDED if failed else Outcome.DISCHARGED,
         discharger=Discharger.ENCLOSURE,
         seconds=0.0,
         node=node,
-        hypotheses=hypotheses,
+        hypotheses=tuple(text(h) for h in lemma.hypotheses),
         detail=failed,
         application=here,
     )

@@ -17,6 +17,7 @@ from encoders.numbers.enclosure import Interval
 from encoders.operator import NOT_NEGATIVE
 from encoders.rounding.rounding_bounds import OVERFLOW
 from refine.bounds.network import NetworkBounds, NodeBounds
+from refine.proof.applications import together, with_application
 from refine.results.obligation import Discharger, Kind, Obligation, Outcome
 
 ENGINE_LEMMAS = (
@@ -156,5 +157,7 @@ def merged(
 
 
 def _weaker(a: Obligation, b: Obligation) -> Obligation:
+    if a.application is not None and b.application is not None:
+        return with_application(a, together(a.application, b.application))
     failed = b if a.discharged and not b.discharged else a
     return replace(failed, seconds=a.seconds + b.seconds)

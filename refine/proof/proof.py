@@ -163,6 +163,7 @@ def _settled(covered: Covered) -> dict[str, tuple[Obligation, ...]]:
             outcome=Outcome.DISCHARGED,
             goal=f"shown in each of {n} parts of the box: {o.name}",
             detail="",
+            application=None,
         )
 
     settled = {node: tuple(settle(o) for o in group) for node, group in groups.items()}

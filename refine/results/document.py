@@ -23,6 +23,7 @@ from refine.common.rounding import float_down, float_up
 from refine.results.certification import Certification
 from refine.results.grounds import grounds_of
 from refine.results.obligation import Obligation
+from refine.results.record import application_document
 from refine.results.verdict import (
     Conduct,
     ErrorEnclosure,
@@ -217,11 +218,14 @@ def _obligation(o: Obligation) -> dict[str, Any]:
         "seconds": o.seconds,
         **({"detail": o.detail} if o.detail else {}),
         **({"lemmas": applied} if (applied := _applied(o)) else {}),
+        **({"application": application_document(o.application)} if o.application else {}),
     }
 
 
 def _applied(o: Obligation) -> list[str]:
     """The names of the lemmas that an obligation was decided by."""
+    if o.application is not None and o.application.lemma is not None:
+        return [o.application.lemma.name]
     return [h.removeprefix(_LEMMA) for h in o.hypotheses if h.startswith(_LEMMA)]
 
 

@@ -1,0 +1,112 @@
+"""The record of applied lemmas in a certificate: written into it, and recomputed exactly from it.
+
+The checker does not read it. `applications.json` holds what the JSON of the result holds, and what
+`--dump-smt2` asks solvers about.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from checker.check import SCHEMA
+from encoders.lemmas.lemma import Lemma, not_negative
+from encoders.lemmas.library import LEMMAS
+from encoders.lemmas.reading.exact import Exact
+from encoders.lemmas.terms import text
+from onnx_import.graph import Graph
+from refine import __version__
+from refine.results.record import record_of
+from refine.results.verdict import Result
+
+MEMBER = "applications.json"
+_LARGEST = 2**28  # bytes
+_BEYOND = Fraction(2**1024)  # stands for an infinite number
+_RATIONAL = re.compile(r"-?\d{1,2000}(/\d{1,2000})?")
+_FLOAT = re.compile(r"-?0x[01]\.[0-9a-f]{1,13}p[+-]\d{1,4}|inf")
+
+
+def with_record(content: bytes | None, result: Result, outside: str | None) -> bytes:
+    """A certificate with the applications of its result; where it is outside the checker's language
+    there is no `content`, and it says why in place of what could be checked."""
+    whole = io.BytesIO(content or b"")
+    with zipfile.ZipFile(whole, "a" if content else "w", zipfile.ZIP_DEFLATED) as zipped:
+        if not content:
+            only = _without_claims(result.graph, outside)
+            zipped.writestr("certificate.json", json.dumps(only, indent=1))
+            np.savez(empty := io.BytesIO())
+            zipped.writestr("arrays.npz", empty.getvalue())
+        zipped.writestr(MEMBER, json.dumps(record_of(result.every_obligation), indent=1))
+    return whole.getvalue()
+
+
+def _without_claims(graph: Graph, outside: str | None) -> dict[str, Any]:
+    name = "" if graph.source is None else graph.source.name
+    model = {"sha256": graph.sha256, "file": name}
+    return {"schema": SCHEMA, "outside": outside, "model": model, "by": {"refine": __version__}}
+
+
+def recorded(certificate: bytes) -> list[Mapping[str, Any]] | None:
+    """The applications in a certificate; None in one without them. Raises ValueError for what is
+    no record."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(certificate)) as zipped:
+            if MEMBER not in zipped.namelist():
+                return None
+            if zipped.getinfo(MEMBER).file_size > _LARGEST:
+                raise ValueError("the record of its applications is too large")
+            found = json.loads(zipped.read(MEMBER))
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, RecursionError) as error:
+        raise ValueError(f"the record of its applications cannot be read: {error}") from error
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        raise ValueError("the record of its applications is no list of objects")
+    return found
+
+
+def unmet(applications: list[Mapping[str, Any]]) -> Iterator[str]:
+    """What is wrong with each application of which a hypothesis does not hold of its numbers, or
+    whose lemma gives more than the radius taken, in exact arithmetic."""
+    lemmas = {lemma.name: lemma for lemma in LEMMAS}
+    for entry in applications:
+        name = ascii(str(entry.get("name")))[:200]
+        lemma = lemmas.get(str(entry.get("lemma")))
+        try:
+            why = "it is of no lemma that is known" if lemma is None else _wrong(lemma, entry)
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            why = f"it is not read: {error!r}"
+        if why:
+            yield f"application {name}: {why}"
+
+
+def _wrong(lemma: Lemma, entry: Mapping[str, Any]) -> str:
+    if "not_shown" in entry:
+        return "a hypothesis was not shown"
+    given = {name: _read(number) for name, number in entry["numbers"].items()}
+    if list(given) != [p.name for p in lemma.read]:
+        return f"its numbers are not those of lemma {lemma.name}"
+    exact = Exact({n: _BEYOND if v is None else v for n, v in given.items()})
+    for formula in (*not_negative(lemma), *lemma.hypotheses):
+        if not exact.holds(formula):
+            return f"{text(formula)} does not hold of its numbers"
+    radius = _read(entry["radius"])
+    if radius is not None and exact.of(lemma.radius) > radius:
+        return f"lemma {lemma.name} gives more than the radius"
+    return ""
+
+
+def _read(number: str) -> Fraction | None:
+    """None for infinity."""
+    if _RATIONAL.fullmatch(number):
+        return Fraction(number)
+    if not _FLOAT.fullmatch(number):
+        raise ValueError(f"{number[:40]!r} is no number")
+    value = float.fromhex(number)
+    return None if math.isinf(value) else Fraction(value)
