@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property
+from functools import cache, cached_property
 
 from encoders.lemmas.terms import (
     AtMost,
@@ -96,6 +96,7 @@ def not_negative(lemma: Lemma) -> tuple[Formula, ...]:
     return tuple(AtMost(zero, p) for p in lemma.read if not p.signed)
 
 
+@cache
 def _named(name: str) -> Lemma:
     from encoders.lemmas.library import LEMMAS
 

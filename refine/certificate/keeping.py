@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from gpu_check.common.writing import write_whole
-from refine.certificate.recorded import with_record
 from refine.results.verdict import Result
 
 
@@ -17,6 +16,8 @@ def with_certificate(result: Result, path: Path | None) -> Result:
     made = result.certification
     if path is None or made is None:
         return result
+    from refine.certificate.recorded import with_record  # most answers write none
+
     content = with_record(made.content, result, made.outside)
     write_whole(path, lambda file: file.write(content))
     return replace(result, certification=replace(made, file=path))

@@ -11,7 +11,7 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -71,7 +71,7 @@ def recorded(certificate: bytes) -> list[Mapping[str, Any]] | None:
     return found
 
 
-def unmet(applications: list[Mapping[str, Any]]) -> Iterator[str]:
+def unmet(applications: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What is wrong with each application of which a hypothesis does not hold of its numbers, or
     whose lemma gives more than the radius taken, in exact arithmetic."""
     lemmas = {lemma.name: lemma for lemma in LEMMAS}
