@@ -13,7 +13,7 @@ from onnx_import.errors import ModelError
 from onnx_import.files import is_fpcore, is_json, is_onnx
 
 if TYPE_CHECKING:
-    from onnx_import.graph import Array, Graph, Handling
+    from onnx_import.graph import Array, Graph, Handling, Sizes
 
 MOST_ELEMENTS = 2**36  # of one stored tensor
 
@@ -25,6 +25,7 @@ def load(
     allowed: tuple[Path, ...] = (),
     handling: Handling | None = None,
     given: Mapping[str, Array] | None = None,
+    sizes: Sizes | None = None,
 ) -> Graph:
     """Read a model file: FPCore by its name, ONNX or TorchLean JSON as its content says.
 
@@ -33,12 +34,14 @@ def load(
     inputs (`Graph.random_masks`). `allowed` are places outside the model's folder where files
     that it names may lie. `handling` says what the runtime does to stored numbers (None: nothing):
     nodes are computed while the file is read only where that changes none of them. `given`, for
-    ONNX only, are the numbers of inputs of integers or truth values, which become constants. Raises
-    ModelError only.
+    ONNX only, are the numbers of inputs of integers or truth values, which become constants, and
+    `sizes` says what the dimensions are that the file leaves open. Raises ModelError only.
     """
     source = Path(path)
     if batch is not None and not is_onnx(source):
         raise ModelError(f"{source}: only ONNX files can be read with a batch of {batch}")
+    if sizes is not None and (sizes.shapes or sizes.dims) and not is_onnx(source):
+        raise ModelError(f"{source}: only ONNX files leave shapes open, which can be given")
     if is_fpcore(source):
         from onnx_import.fpcore import reader as fpcore
 
@@ -51,7 +54,8 @@ def load(
         return _holdable(torchlean.load(source, handling or as_written))
     from onnx_import.onnx import reader
 
-    return _holdable(reader.load(source, batch, random, allowed, handling or as_written, given))
+    graph = reader.load(source, batch, random, allowed, handling or as_written, given, sizes)
+    return _holdable(graph)
 
 
 def _holdable(graph: Graph) -> Graph:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import networkx as nx
 
 T = TypeVar("T")
+Shape: TypeAlias = tuple[int, ...]
 Array: TypeAlias = npt.NDArray[np.generic]
 AttributeValue: TypeAlias = (
     int
@@ -190,6 +191,24 @@ class InputRange:
         return replace(self, hi=hi, hi_open=strict)
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """What is said of the shapes of a file's inputs.
+
+    `shapes` has whole shapes by input, `dims` sizes by the file's names of dimensions: both stand
+    against the file. `arrays` has the shapes of arrays that are given for inputs, and only what is
+    still open is taken from these; where they name none of the inputs, they come in the order of
+    these. Where they hold `points` along a first axis, an open first dimension is no part of them.
+    `lenient` passes over names that the file does not have.
+    """
+
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+    dims: Mapping[str, int] = field(default_factory=dict)
+    arrays: Mapping[str, Shape] = field(default_factory=dict)
+    points: bool = False
+    lenient: bool = False
+
+
 @dataclass(frozen=True, repr=False)
 class Graph(Remembering):
     """A network: operator nodes in a DAG, tensor types, constants, inputs and outputs.
@@ -200,7 +219,8 @@ class Graph(Remembering):
     masks that the runtime draws, of numbers from 0 to 1. `notes` says in words what the reader
     decided for the user (a symbolic batch dimension read as 1, say). `ranges` has the range of
     every input where the file states them all, and is empty otherwise. `allowed` are places outside
-    the folder of `source` where files that it names may lie. `folds` are the nodes that were
+    the folder of `source` where files that it names may lie, and `sizes` what was said of the
+    dimensions that it leaves open. `folds` are the nodes that were
     computed of stored numbers, and `late` says of tensors that are computed at run time, of
     constants alone, why they were not.
     """
@@ -216,6 +236,7 @@ class Graph(Remembering):
     ranges: Mapping[str, InputRange] = field(default_factory=dict)
     random_masks: tuple[str, ...] = ()
     allowed: tuple[Path, ...] = ()
+    sizes: Sizes = field(default_factory=Sizes, compare=False)
     folds: tuple[Fold, ...] = field(default=(), compare=False)
     late: Mapping[str, str] = field(default_factory=dict, compare=False)
 

@@ -82,6 +82,7 @@ from refine.options.settings import (
     require_choice,
     require_count,
 )
+from refine.options.sizes import sizes_from
 from refine.proof.cross_check import SAMPLE
 from refine.results.document import document_of
 from refine.results.verdict import Result, Side, Tolerance, Verdict
@@ -269,6 +270,8 @@ def probe(
     exhaustive: bool = False,
     seed: int = 0,
     allow: PathText | Sequence[PathText] = (),
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    dims: Mapping[str, int] | None = None,
 ) -> Probed:
     """Find out how a runtime computes this model: its contract is the result's `contract`.
 
@@ -279,7 +282,7 @@ def probe(
     require_count("seed", seed, least=0)
     choice = runtime_choice(text_of("runtime", runtime))
     with opened(model) as source:
-        graph = read_as(source, allowed=places_of(allow))
+        graph = read_as(source, allowed=places_of(allow), sizes=sizes_from(shapes, dims))
         found = probed(graph, choice, samples, bool(exhaustive), seed)
     if output is not None:
         write_contract(found.contract, Path(path_text("output", output)))
@@ -296,6 +299,8 @@ def conform(
     samples: int = 100,
     seed: int = 0,
     allow: PathText | Sequence[PathText] = (),
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    dims: Mapping[str, int] | None = None,
 ) -> Conformance:
     """Run a runtime against a contract: bit for bit where that is pinned, else within bounds.
 
@@ -309,10 +314,11 @@ def conform(
     require_count("seed", seed, least=0)
     choice = runtime_choice(text_of("runtime", runtime))
     chosen = contract_value("contract", contract)
+    places, sizes = places_of(allow), sizes_from(shapes, dims)
     with opened(model) as source:
         if not isinstance(chosen, RuntimeContract):
-            chosen = contract_for(chosen, None, None, path_of(source), places_of(allow))
-        graph = read_as(source, chosen, allowed=places_of(allow))
+            chosen = contract_for(chosen, None, None, path_of(source), places, sizes=sizes)
+        graph = read_as(source, chosen, allowed=places, sizes=sizes)
         require_applicable(chosen, graph)
         batch = sampled_inputs(graph, ranges_of(input), samples, seed)
         return judged(graph, choice, chosen, batch)
@@ -351,6 +357,8 @@ def load(
     batch: int | None = None,
     allow: PathText | Sequence[PathText] = (),
     contract: object = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    dims: Mapping[str, int] | None = None,
 ) -> Graph:
     """The graph of a model, which the other functions take instead of the model.
 
@@ -362,14 +370,15 @@ def load(
     """
     if batch is not None:
         require_count("batch", batch, least=1)
+    places, sizes = places_of(allow), sizes_from(shapes, dims)
     with opened(model) as source:
         if isinstance(source, Graph):
             return source
         chosen = None if contract is None else contract_value("contract", contract)
         if isinstance(chosen, str):
-            chosen = contract_for(chosen, None, None, path_of(source), places_of(allow))
+            chosen = contract_for(chosen, None, None, path_of(source), places, sizes=sizes)
         handling = None if chosen is None else handling_of(chosen)
-        graph = load_file(source, batch, allowed=places_of(allow), handling=handling)
+        graph = load_file(source, batch, allowed=places, handling=handling, sizes=sizes)
         return graph if is_file(model) else replace(graph, source=None)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import FloatArray
 from onnx_import.errors import ModelError
-from onnx_import.graph import Array, Graph
+from onnx_import.graph import Array, Graph, Sizes
 from refine.claims.python_values import contract_value, path_of, places_of
 from refine.everyday.allowance import Allowance
 from refine.everyday.beyond import furthest_beyond
@@ -26,6 +26,7 @@ from refine.options.applicable import require_applicable
 from refine.options.contract_choice import contract_for
 from refine.options.keywords import PathText, sentences
 from refine.options.models import Model, opened, read_as
+from refine.options.sizes import shown_by
 from refine.results.numerals import down, up
 
 __all__ = ["assert_close"]
@@ -58,12 +59,13 @@ def assert_close(
     places = places_of(allow)
     chosen = contract_value("contract", contract)
     with opened(model) as source:
-        if not isinstance(chosen, RuntimeContract):
-            chosen = contract_for(chosen, None, None, path_of(source), places)
         if not isinstance(inputs, Mapping):
             raise ModelError("inputs: a mapping of arrays by name, {name: array}")
         arrays = {str(t): numbers_of(x, f"inputs: '{t}'") for t, x in inputs.items()}
-        graph = read_as(source, chosen, allowed=places, given=arrays)
+        sizes = shown_by(Sizes(), arrays, points=True)
+        if not isinstance(chosen, RuntimeContract):
+            chosen = contract_for(chosen, None, None, path_of(source), places, sizes=sizes)
+        graph = read_as(source, chosen, allowed=places, given=arrays, sizes=sizes)
         require_applicable(chosen, graph)
         given = given_by(arrays, graph, chosen.format_of, "inputs")
         outputs = fitting(_by_name(actual, graph), graph, len(given.points), "actual")

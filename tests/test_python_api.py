@@ -384,6 +384,9 @@ def test_a_message_whose_weights_lie_elsewhere(folder: Path) -> None:
     assert refine.bound("outside.onnx", "-1..1", no_search=True).bound > 0
 
 
+_MAPPINGS = {"--shape": "shapes", "--dim": "dims"}  # options that are repeated
+
+
 @pytest.mark.parametrize("name", ["check", "bound", "diff"])
 def test_every_option_of_the_command_line_is_a_keyword(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -397,9 +400,15 @@ def test_every_option_of_the_command_line_is_a_keyword(
     read = command.make_context(name, [*models, *eps]).params
     expected = {}
     for parameter in command.params:
-        if isinstance(parameter, click.Option) and parameter.name not in ("quiet", "eps", "help"):
+        if isinstance(parameter, click.Option) and parameter.name not in (
+            "quiet",
+            "verbose",
+            "eps",
+            "help",
+        ):
             long = next(o for o in parameter.opts if o.startswith("--"))
-            expected[long[2:].replace("-", "_")] = read[parameter.name]
+            keyword = _MAPPINGS.get(long, long[2:].replace("-", "_"))
+            expected[keyword] = read[parameter.name]
     keywords = inspect.signature(getattr(refine, name)).parameters
     given = {n: p.default for n, p in keywords.items() if p.kind is p.KEYWORD_ONLY}
     assert {n: d or None for n, d in expected.items()} == {n: d or None for n, d in given.items()}

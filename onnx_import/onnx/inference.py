@@ -15,6 +15,7 @@ from onnx.shape_inference import InferenceError
 from onnx_import.errors import ModelError, UnsupportedModel, shorten
 from onnx_import.graph import Array, DType, TensorType
 from onnx_import.onnx.foreign import FOREIGN, Typed
+from onnx_import.onnx.sizes import known_size
 from onnx_import.onnx.transposed import transposed_shape
 from onnx_import.tensors import dtype_of, type_of
 
@@ -67,11 +68,6 @@ def input_type(
             )
         shape.append(size)
     return TensorType(dtype_of(tensor.elem_type, place), tuple(shape)), note
-
-
-def known_size(dim: onnx.TensorShapeProto.Dimension) -> int | None:
-    """A dimension's size; None if symbolic, unset or negative (some exporters write −1)."""
-    return dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None
 
 
 def infer(

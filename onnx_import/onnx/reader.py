@@ -14,6 +14,7 @@ from onnx_import.graph import (
     Array,
     Graph,
     Handling,
+    Sizes,
     TensorType,
     as_written,
     build_graph,
@@ -26,6 +27,7 @@ from onnx_import.onnx.inference import (
 )
 from onnx_import.onnx.origin import origin_of
 from onnx_import.onnx.proto import opset_of, read_proto
+from onnx_import.onnx.sizes import require_sizes, with_sizes
 from onnx_import.onnx.walking import Walk
 from onnx_import.passes.bounds import without_infinite_bounds
 from onnx_import.passes.decompose import ALWAYS
@@ -59,6 +61,7 @@ def load(
     allowed: tuple[Path, ...] = (),
     handling: Handling = as_written,
     given: Mapping[str, Array] | None = None,
+    sizes: Sizes | None = None,
 ) -> Graph:
     """Read an ONNX file into a graph in which every tensor has a known type and shape.
 
@@ -68,13 +71,17 @@ def load(
     `random`, the masks of Dropouts in training mode become inputs, `Graph.random_masks`. `allowed`
     are places outside the model's folder where its external data may lie. What `handling` says of a
     runtime's stored numbers decides which nodes are folded; the others are computed at run time.
-    Inputs of integers or truth values that are `given` become constants.
+    Inputs of integers or truth values that are `given` become constants. `sizes` says what the
+    dimensions are that the file leaves open.
     Raises ModelError for a file that cannot be read or is not a valid model, UnsupportedModel for a
     valid one that uses something without a meaning here. Nothing else escapes.
     """
     source = Path(path)
     model, sha256, file_notes = read_proto(source, allowed)
+    sizes = sizes or Sizes()
+    model, size_notes = with_sizes(model, sizes)
     model, given_notes = with_given(model, given or {})
+    require_sizes(model.graph)
     opset = opset_of(model, source)
     require_inferable(model)
     origin = origin_of(model)
@@ -114,6 +121,7 @@ def load(
             sha256=sha256,
             notes=(
                 *file_notes,
+                *size_notes,
                 *given_notes,
                 *function_notes,
                 *input_notes,
@@ -125,7 +133,7 @@ def load(
         )
     except ValueError as error:
         raise ModelError(f"'{source}' is not a valid ONNX model: {error}") from error
-    return replace(graph, allowed=allowed, folds=tuple(work.folds), late=work.late)
+    return replace(graph, allowed=allowed, sizes=sizes, folds=tuple(work.folds), late=work.late)
 
 
 def runtime_inputs(

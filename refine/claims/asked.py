@@ -10,7 +10,7 @@ from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import EXACT
 from gpu_check.runtimes.isolated import server_for
 from onnx_import.errors import ModelError
-from onnx_import.graph import Graph
+from onnx_import.graph import Graph, Shape
 from refine.claims.kind import Asked, ClaimKind, Given
 from refine.claims.options import Options
 from refine.domain.domain import Domain
@@ -19,6 +19,7 @@ from refine.options.contract_choice import contract_for
 from refine.options.models import read_as
 from refine.options.options import changed_contract
 from refine.options.settings import Settings
+from refine.options.sizes import beside, with_shapes
 from refine.proof.cross_check import EVERYTHING, SAMPLE
 from refine.results.verdict import Result, Side, Tolerance
 
@@ -30,7 +31,8 @@ class Question:
 
     `domain` and `tolerance` are read when graph and contract are known. `match` says which tensor
     of the specification an input or an output is. `constraint` is the VNN-LIB file that states the
-    domain, where one does. `certificate` asks for one.
+    domain, where one does. `certificate` asks for one. `shapes` are those of the domain's arrays by
+    input: what the file leaves open is as there.
     """
 
     claim: ClaimKind
@@ -45,6 +47,7 @@ class Question:
     given: Given = field(default_factory=dict)
     constraint: Path | None = None
     certificate: bool = False
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
 
 
 def _ready(options: Options) -> Options:
@@ -66,11 +69,13 @@ def answered(
         server_for().start()
     if settings.as_optimised is not None:
         model = _optimised(model, settings)
+    sizes = with_shapes(settings.sizes, question.shapes)
+    settings = replace(settings, sizes=sizes)
     contract = _contract(settings.contract, model, settings, claim.rows(question.given))
-    graph = read_as(model, contract, random=claim.draws, allowed=settings.allow)
+    graph = read_as(model, contract, random=claim.draws, allowed=settings.allow, sizes=sizes)
     domain = question.domain(graph, contract)
     tolerance = question.tolerance(graph)
-    spec = None if question.spec is None else _specification(question, question.spec)
+    spec = None if question.spec is None else _specification(question, question.spec, graph)
     asked = Asked(
         text=question.text,
         side=Side(graph, contract),
@@ -90,19 +95,27 @@ def answered(
     return replace(result, claimed=made)
 
 
-def read_for(model: Path | Graph, settings: Settings) -> tuple[Graph, RuntimeContract]:
-    """A model as its contract has it run, and that contract. Raises ModelError."""
+def read_for(
+    model: Path | Graph, settings: Settings, points: Mapping[str, Shape] | None = None
+) -> tuple[Graph, RuntimeContract]:
+    """A model as its contract has it run, and that contract. `points` are the shapes of arrays of
+    points for its inputs, which tell what the file leaves open. Raises ModelError."""
+    if points is not None:
+        sizes = with_shapes(settings.sizes, points, points=True)
+        settings = replace(settings, sizes=sizes)
     if settings.as_optimised is not None:
         model = _optimised(model, settings)
     contract = _contract(settings.contract, model, settings)
-    return read_as(model, contract, allowed=settings.allow), contract
+    return read_as(model, contract, allowed=settings.allow, sizes=settings.sizes), contract
 
 
-def _specification(question: Question, spec: Path | Graph) -> Side:
+def _specification(question: Question, spec: Path | Graph, model: Graph) -> Side:
+    settings = question.settings
+    settings = replace(settings, sizes=beside(settings.sizes, model))
     contract = EXACT
     if question.spec_contract not in (EXACT, EXACT.name):
-        contract = _contract(question.spec_contract, spec, question.settings)
-    return Side(read_as(spec, contract, allowed=question.settings.allow), contract)
+        contract = _contract(question.spec_contract, spec, settings)
+    return Side(read_as(spec, contract, allowed=settings.allow, sizes=settings.sizes), contract)
 
 
 def _options(settings: Settings) -> Options:
@@ -134,7 +147,7 @@ def _contract(
         if contract.startswith("probe:"):
             raise ModelError("a runtime is probed on a model that is a file")
         source = Path()
-    return contract_for(contract, *changes, source, settings.allow, batch)
+    return contract_for(contract, *changes, source, settings.allow, batch, settings.sizes)
 
 
 def _optimised(model: Path | Graph, settings: Settings) -> Path:

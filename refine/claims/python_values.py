@@ -21,11 +21,13 @@ from refine.claims.asked import Question, answered
 from refine.claims.kind import ClaimKind, Given
 from refine.claims.registry import MARGIN
 from refine.common.told import told
+from refine.domain.shown import shapes_of_value
 from refine.domain.values import Around, constraint_of, domain_of
 from refine.lemmas.library import dump_smt2
 from refine.options.models import Model, is_file, opened, shown
 from refine.options.options import match_of, tolerance_from
 from refine.options.settings import Settings
+from refine.options.sizes import sizes_from
 from refine.results.verdict import Result
 from refine.witness.file import save_witness
 from refine.witness.places import as_json, require_places
@@ -54,7 +56,8 @@ def settled(
         raise ModelError("counterexample= needs a model that is a file, to be run again")
     allow = places_of(words.pop("allow", ()))
     contract = contract_value("contract", words.pop("contract", "ieee-any"))
-    settings = Settings(contract=contract, allow=allow, **words)
+    sizes = sizes_from(words.pop("shapes", None), words.pop("dims", None))
+    settings = Settings(contract=contract, allow=allow, sizes=sizes, **words)
     with ExitStack() as stack:
         source = stack.enter_context(opened(model))
         spec, spec_contract, match = (None, EXACT, None) if pair is None else pair
@@ -73,6 +76,7 @@ def settled(
                 given={} if own is None else own,
                 constraint=constraint_of(value),
                 certificate=places["certificate"] is not None,
+                shapes=shapes_of_value(value),
             )
         )
         for one, where in ((model, source), (spec, other)):

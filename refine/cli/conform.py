@@ -20,6 +20,7 @@ from refine.options.applicable import require_applicable
 from refine.options.contract_choice import contract_for
 from refine.options.options import allowing, limiting
 from refine.options.runtime_choice import runtime_choice
+from refine.options.sizes import sizes_of, sizing
 from refine.process.supervision import Answer, Watcher
 from refine.report.console import Reporter
 from refine.results.verdict import ExitCode
@@ -54,6 +55,7 @@ from refine.results.verdict import ExitCode
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @limiting
 @allowing
+@sizing
 def conform_command(
     *,
     model: Path,
@@ -64,6 +66,8 @@ def conform_command(
     seed: int,
     timeout: float | None,
     allowed: tuple[Path, ...],
+    shape: tuple[str, ...],
+    dim: tuple[str, ...],
 ) -> ExitCode:
     """Run a runtime against a contract: bit for bit where that is pinned, else in bounds.
 
@@ -74,8 +78,9 @@ def conform_command(
     reporter = Reporter()
     watcher: Watcher | None = click.get_current_context().obj
     with reporter.progress("reading the model") as progress:
-        chosen = contract_for(contract, None, None, model, allowed)
-        graph = load(model, allowed=allowed, handling=handling_of(chosen))
+        sizes = sizes_of(shape, dim)
+        chosen = contract_for(contract, None, None, model, allowed, sizes=sizes)
+        graph = load(model, allowed=allowed, handling=handling_of(chosen), sizes=sizes)
         if watcher is not None:
             watcher.read()
         require_applicable(chosen, graph)

@@ -13,12 +13,14 @@ from encoders.contract.contract import Subnormals
 from encoders.contract.presets import PRESETS
 from refine.options.options import allowing, limiting
 from refine.options.settings import Settings
+from refine.options.sizes import sizes_of, sizing
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What `check`, `bound` and `diff` share."""
     decorators = (
         click.argument("model", type=click.Path(path_type=Path)),
+        sizing,
         click.option("--vnnlib", metavar="FILE", help="The input constraint of a VNN-LIB file."),
         click.option(
             "--input",
@@ -161,4 +163,5 @@ def settings_of(given: dict[str, Any], timeout: float | None, budget: float) -> 
         conform=given["conform"],
         z3=given["cross_check"],
         allow=given["allowed"],
+        sizes=sizes_of(given["shape"], given["dim"]),
     )

@@ -8,7 +8,7 @@ from refine.cli.check import check_command
 
 _PASSED = (
     *("contract", "fmt", "subnormals", "as_optimised", "workers", "seed", "search_seconds"),
-    *("no_search", "cross_check", "no_cache", "conform", "allowed"),
+    *("no_search", "cross_check", "no_cache", "conform", "allowed", "shape", "dim"),
 )
 
 

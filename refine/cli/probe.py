@@ -15,6 +15,7 @@ from refine.options.contract_file import contract_text, write_contract
 from refine.options.options import allowing, limiting
 from refine.options.probing import probed
 from refine.options.runtime_choice import runtime_choice
+from refine.options.sizes import sizes_of, sizing
 from refine.process.supervision import Watcher
 from refine.report.console import Reporter
 from refine.results.verdict import ExitCode
@@ -50,6 +51,7 @@ from refine.results.verdict import ExitCode
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @limiting
 @allowing
+@sizing
 def probe_command(
     *,
     model: Path,
@@ -60,6 +62,8 @@ def probe_command(
     seed: int,
     timeout: float | None,
     allowed: tuple[Path, ...],
+    shape: tuple[str, ...],
+    dim: tuple[str, ...],
 ) -> ExitCode:
     """Find out how a runtime computes this model, and write the contract it obeys.
 
@@ -71,7 +75,7 @@ def probe_command(
     reporter = Reporter(silent=output is None)
     with reporter.progress("probing") as progress:
         choice = runtime_choice(runtime)
-        graph = load(model, allowed=allowed)
+        graph = load(model, allowed=allowed, sizes=sizes_of(shape, dim))
         if watcher is not None:
             watcher.read()
         found = probed(

@@ -22,6 +22,7 @@ from refine.claims.registry import taken_of
 from refine.cli.answering import Telling
 from refine.cli.model_options import settings_of
 from refine.domain.domain import DomainOptions, read_domain
+from refine.domain.shown import shapes_of_options
 from refine.lemmas.library import dump_smt2
 from refine.options.options import tolerance_of
 from refine.process.supervision import Watcher
@@ -81,6 +82,7 @@ def run_claim(
         given=taken_of(claim, given),
         constraint=None if vnnlib is None else Path(vnnlib),
         certificate=certificate is not None,
+        shapes=shapes_of_options(written),
     )
     watcher = click.get_current_context().obj
     telling = Telling(watcher, reporter, json_path is not None)

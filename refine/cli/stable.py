@@ -11,7 +11,7 @@ import click
 
 from refine.claims.asked import read_for
 from refine.claims.many.answers import counted
-from refine.claims.many.points import read_points
+from refine.claims.many.points import points_of, shapes_in
 from refine.claims.many.stability import (
     BUDGET,
     Decision,
@@ -25,6 +25,7 @@ from refine.claims.many.stability import (
 from refine.cli.answering import finish, require_json_place, tell_json
 from refine.cli.model_options import settings_of
 from refine.cli.passed import passing
+from refine.common.arrays import stored_arrays
 from refine.options.options import limiting
 from refine.process.supervision import Answer, Watcher
 from refine.report.console import Reporter
@@ -108,8 +109,9 @@ def stable_command(
     settings = settings_of(passed, None, budget)
     folder = counterexamples or Path(f"{model.stem}-flips")
     with reporter.progress("reading the model") as progress:
-        graph, contract = read_for(model, settings)
-        points = read_points(data, graph, contract.format_of)
+        arrays = stored_arrays(data)
+        graph, contract = read_for(model, settings, shapes_in(arrays))
+        points = points_of(arrays, str(data), graph, contract.format_of)
         if watcher is not None:
             watcher.read()
         limit = None if watcher is None else watcher.limit
@@ -124,7 +126,7 @@ def stable_command(
             clip,
             folder,
             limit,
-            None if spec is None else specified(spec, graph, settings.allow),
+            None if spec is None else specified(spec, graph, settings),
         )
         total = len(points) if first is None else min(first, len(points))
 

@@ -288,7 +288,7 @@ def rationals(
     if stored.dtype.kind not in "fiu" or stored.dtype.itemsize > 8:
         raise DomainError(f"{where} has type {stored.dtype}; expected float16, float32 or float64")
     shape = graph.types[name].shape
-    if _unbatched(stored.shape) != _unbatched(shape):
+    if unbatched(stored.shape) != unbatched(shape):
         raise DomainError(
             f"{where} has shape {list(stored.shape)}, but input '{name}' has shape {list(shape)}"
         )
@@ -300,7 +300,8 @@ def rationals(
     return [Fraction(value) for value in values.reshape(-1).tolist()]
 
 
-def _unbatched(shape: tuple[int, ...]) -> tuple[int, ...]:
+def unbatched(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without its leading axes of 1."""
     leading = next((i for i, extent in enumerate(shape) if extent != 1), len(shape))
     return shape[leading:]
 

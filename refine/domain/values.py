@@ -65,7 +65,7 @@ def domain_of(
     if isinstance(value, DomainOptions):
         rounded = _alone(value.round_inputs, around, "DomainOptions")
         return read_domain(graph, replace(value, round_inputs=rounded), fmt_of)
-    options = _options(value)
+    options = options_of(value)
     if options is not None:
         return read_domain(graph, _completed(options, around), fmt_of)
     given = given_inputs(graph)
@@ -95,7 +95,7 @@ def domain_of(
 def constraint_of(value: object) -> Path | None:
     """The VNN-LIB file by which a value states the domain, where it does."""
     try:
-        options = value if isinstance(value, DomainOptions) else _options(value)
+        options = value if isinstance(value, DomainOptions) else options_of(value)
     except DomainError:
         return None  # said where the domain is read
     return None if options is None or options.vnnlib is None else Path(options.vnnlib)
@@ -108,7 +108,7 @@ def _alone(rounded: bool, around: Around, what: str) -> bool:
     return rounded or around.round_inputs
 
 
-def _options(value: object) -> DomainOptions | None:
+def options_of(value: object) -> DomainOptions | None:
     """Text, a path or a list of texts as the command line's options; None for other values."""
     if value is None:
         return DomainOptions()
@@ -122,7 +122,7 @@ def _options(value: object) -> DomainOptions | None:
         if value.lstrip().startswith("--"):
             return _of_texts(value.split())
         if ".." not in Path(value).name and Path(value).suffix in _FILES:
-            return _options(Path(value))
+            return options_of(Path(value))
         return _of_texts([value])
     if isinstance(value, list | tuple) and value and all(isinstance(v, str) for v in value):
         return _of_texts([str(v) for v in value])

@@ -17,7 +17,7 @@ from encoders.contract.presets import IEEE_ANY, PRESETS
 from encoders.numbers.enclosure import FloatArray, add_up
 from onnx_import import is_onnx
 from onnx_import.errors import ModelError
-from onnx_import.graph import DType, Graph
+from onnx_import.graph import DType, Graph, Sizes
 from refine.claims.conduct import conduct_on, inputs_of
 from refine.claims.kinds.accuracy import check
 from refine.claims.options import Options
@@ -28,6 +28,7 @@ from refine.everyday.tolerances import Tolerances, dearest, tolerances
 from refine.lemmas.cache import default_directory
 from refine.options.models import read_as
 from refine.options.optimised import optimised_into
+from refine.options.sizes import shown_by
 from refine.results.verdict import Conduct, NodeReport, Result, Tolerance
 
 _ASSUMED = "-1..1"  # where nothing is said of the inputs
@@ -104,14 +105,17 @@ def advised(
     samples: Path | None,
     *,
     allowed: tuple[Path, ...] = (),
+    sizes: Sizes | None = None,
     timeout: float | None = None,
     tell: Callable[[str], None] = lambda stage: None,
 ) -> Advice:
     """Advice on a model file. Raises ModelError for what cannot be read or has no meaning."""
-    graph = read_as(model, allowed=allowed)
+    arrays = None if samples is None else device_numbers(samples)
+    sizes = shown_by(sizes or Sizes(), arrays or {}, points=True)
+    graph = read_as(model, allowed=allowed, sizes=sizes)
     given = None
-    if samples is not None:
-        given = given_by(device_numbers(samples), graph, IEEE_ANY.format_of, str(samples))
+    if arrays is not None:
+        given = given_by(arrays, graph, IEEE_ANY.format_of, str(samples))
     ranges, assumed = _domain(graph, given)
     points = _points(graph, given, ranges)
     setting = _setting(model, graph, points, allowed, tell)
@@ -185,7 +189,7 @@ def _setting(
                 source = model
                 if level is not None:
                     source = optimised_into(model, level, Path(folder) / model.name, allowed)
-                read = read_as(source, contract, allowed=allowed)
+                read = read_as(source, contract, allowed=allowed, sizes=graph.sizes)
                 conduct = conduct_on(read, contract, points)
         except ModelError:
             continue

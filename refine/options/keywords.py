@@ -37,6 +37,8 @@ class RunKeywords(TypedDict, total=False):
     conform: bool
     json: PathText | None
     allow: PathText | Sequence[PathText]
+    shapes: Mapping[str, Sequence[int]] | None
+    dims: Mapping[str, int] | None
 
 
 class ManyKeywords(RunKeywords, total=False):

@@ -13,7 +13,7 @@ from encoders.arithmetic.handling import handling_of
 from encoders.contract.contract import RuntimeContract
 from onnx_import import load
 from onnx_import.errors import ModelError
-from onnx_import.graph import Array, Graph
+from onnx_import.graph import Array, Graph, Sizes
 
 Model: TypeAlias = object
 """`str`, `os.PathLike`, `bytes`, `onnx.ModelProto` or a `Graph` that has been read."""
@@ -54,13 +54,17 @@ def read_as(
     random: bool = False,
     allowed: tuple[Path, ...] = (),
     given: Mapping[str, Array] | None = None,
+    sizes: Sizes | None = None,
 ) -> Graph:
     """The graph of a file, read as a runtime that obeys the contract does where one is given; a
-    graph that has been read is itself. Inputs of integers that are `given` are constants."""
+    graph that has been read is itself. Inputs of integers that are `given` are constants; `sizes`
+    says what the dimensions are that the file leaves open."""
     if isinstance(source, Graph):
+        if sizes is not None and (sizes.shapes or sizes.dims):
+            raise ModelError("a graph that has been read has its shapes: give them to load")
         return source
     handling = None if contract is None else handling_of(contract)
-    return load(source, random=random, allowed=allowed, handling=handling, given=given)
+    return load(source, random=random, allowed=allowed, handling=handling, given=given, sizes=sizes)
 
 
 def read_for(
@@ -69,10 +73,11 @@ def read_for(
     *,
     allowed: tuple[Path, ...] = (),
     given: Mapping[str, Array] | None = None,
+    sizes: Sizes | None = None,
 ) -> Graph:
     """The graph of a file, in which nothing is computed of stored numbers that a runtime which
-    obeys one of the contracts would find otherwise. `given` as in `read_as`."""
-    return load(source, allowed=allowed, handling=handling_of(*contracts), given=given)
+    obeys one of the contracts would find otherwise. `given` and `sizes` as in `read_as`."""
+    return load(source, allowed=allowed, handling=handling_of(*contracts), given=given, sizes=sizes)
 
 
 def is_file(model: Model) -> bool:

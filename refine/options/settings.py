@@ -15,6 +15,7 @@ import numpy as np
 
 from encoders.contract.contract import RuntimeContract, Subnormals
 from onnx_import.errors import ModelError
+from onnx_import.graph import Sizes
 from refine.common.told import told
 
 BUDGET = 10.0  # seconds
@@ -40,7 +41,8 @@ class Settings:
     contract. `format` and `subnormals` change it. `as_optimised` has the model optimised by
     onnxruntime first. `timeout` limits everything, `budget` how long a bound is improved, `search`
     how long errors are searched for (all in seconds). `z3` says which rows Z3 checks again. `allow`
-    are places outside the model's folder where files that it names may lie.
+    are places outside the model's folder where files that it names may lie, `sizes` is what is said
+    of the dimensions that the file leaves open.
 
     Raises ModelError, naming the setting, for a value without a meaning.
     """
@@ -66,6 +68,7 @@ class Settings:
     )
     z3: str = "sample"
     allow: tuple[Path, ...] = ()
+    sizes: Sizes = field(default_factory=Sizes, metadata={_PLAIN: Sizes()})
 
     def __post_init__(self) -> None:
         for name in ("timeout", "search"):

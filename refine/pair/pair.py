@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnx_import.errors import ModelError
+from refine.domain.domain import unbatched
 from refine.pair.alignment import checked
+from refine.pair.leading_axes import in_shapes
 from refine.results.verdict import Side
 
 
@@ -26,7 +28,8 @@ class Pair:
 
 def pair_of(spec: Side, impl: Side, match: Mapping[str, str] | None = None) -> Pair:
     """Match inputs and outputs: as `match` says, implementation to specification; the others by
-    name if all names agree, by order if none does.
+    name if all names agree, by order if none does. A specification over the reals is read in the
+    implementation's shapes where these differ by leading axes of 1.
 
     Raises ModelError if their numbers, shapes or kinds differ, if only some names agree, or a graph
     cannot be compared.
@@ -41,6 +44,9 @@ def pair_of(spec: Side, impl: Side, match: Mapping[str, str] | None = None) -> P
     outputs = _paired(
         "output", spec, impl=impl, ours=impl.graph.outputs, theirs=spec.graph.outputs, match=said
     )
+    types = impl.graph.types
+    shapes = {b: types[a].shape for a, b in (*inputs.items(), *outputs.items())}
+    spec = replace(spec, graph=in_shapes(spec.graph, shapes))
     return Pair(spec, impl, inputs, outputs)
 
 
@@ -100,10 +106,12 @@ def _paired(
             f"{len(theirs)}, {', '.join(theirs)}"
         )
     pairs = _matched(kind, ours, theirs, match)
+    real = spec.contract.exact
     for a, b in pairs.items():
         mine, other = impl.graph.types[a], spec.graph.types[b]
         both_run = not (spec.contract.exact or impl.contract.exact)
-        if mine.shape != other.shape:
+        same = unbatched(mine.shape) == unbatched(other.shape)
+        if not (same if real else mine.shape == other.shape):
             raise ModelError(
                 f"{kind} '{a}' of the implementation has shape {list(mine.shape)}, "
                 f"'{b}' of the specification {list(other.shape)}"

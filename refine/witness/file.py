@@ -24,7 +24,7 @@ from encoders.program import program_of
 from gpu_check.common.writing import write_text, write_whole
 from onnx_import.errors import ModelError, shorten
 from onnx_import.files import read_text, within
-from onnx_import.graph import Array, Graph, TensorType
+from onnx_import.graph import Array, Graph, Sizes, TensorType
 from onnx_import.onnx.proto import sha256_of
 from refine.common.arrays import Stored, stored_arrays
 from refine.domain.properties import Property
@@ -33,6 +33,7 @@ from refine.search.evaluation import Candidate
 from refine.witness.unsafe_sets import unsafe_document, unsafe_of_document, vnncomp_witness
 
 SCHEMA = "refine-counterexample-1"
+_REAL = "real:"  # before the name of an input, of the real network's numbers
 
 
 def saved_digests(path: Path) -> tuple[str, str] | None:
@@ -120,7 +121,7 @@ def replaying(result: Result) -> str:
 def _arrays(witness: Witness) -> dict[str, Any]:
     """Inputs as float64 (exact for every narrower float), real ones under `real:NAME`."""
     given = {name: np.asarray(v, np.float64) for name, v in witness.inputs.items()}
-    real = {f"real:{name}": np.asarray(v, np.float64) for name, v in witness.real_inputs.items()}
+    real = {f"{_REAL}{name}": np.asarray(v, np.float64) for name, v in witness.real_inputs.items()}
     return given | real
 
 
@@ -191,6 +192,8 @@ def load_witness(
     except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise ModelError(f"{path}: not a complete counterexample: {_wrong(error)}") from error
     found = _found(model, trusted.model, path, trusted.allowed, "--model")
+    stored = _stored(archive)
+    graph_of = partial(graph_of, sizes=_sizes_in(stored))
     rows = graph_of if batch is None else partial(graph_of, batch=batch)
     reader = partial(rows, handling=handling_of(execution))
     graph = _unchanged(found, sha256, reader)
@@ -199,7 +202,7 @@ def load_witness(
         found = _found(spec_model, trusted.spec, path, trusted.allowed, "--spec")
         spec_reader = partial(graph_of, handling=handling_of(theirs))
         spec = Side(_unchanged(found, spec_sha256, spec_reader), theirs)
-    inputs, real = _read_arrays(archive, graph, execution, exact)
+    inputs, real = _read_arrays(stored, archive, graph, execution, exact)
     shape = graph.types[output].shape if output in graph.outputs else ()
     fits = len(index) == len(shape) and all(0 <= i < n for i, n in zip(index, shape, strict=True))
     if output not in graph.outputs or not fits:
@@ -215,6 +218,19 @@ def load_witness(
         given=own,
         unsafe=_unsafe(document.get("unsafe"), graph, path),
     )
+
+
+def _stored(archive: Path) -> Mapping[str, Stored]:
+    stored = stored_arrays(archive)
+    if isinstance(stored, Stored):
+        raise ModelError(f"{archive}: not an .npz file of arrays")
+    return stored
+
+
+def _sizes_in(stored: Mapping[str, Stored]) -> Sizes:
+    """What the arrays of inputs show of the dimensions that the models leave open."""
+    shapes = {n: array.shape for n, array in stored.items() if not n.startswith(_REAL)}
+    return Sizes(arrays=shapes, lenient=True)
 
 
 def _unsafe(document: Any, graph: Graph, path: Path) -> Property | None:
@@ -321,15 +337,13 @@ def _document(path: Path) -> Mapping[str, Any]:
 
 
 def _read_arrays(
+    stored: Mapping[str, Stored],
     archive: Path,
     graph: Graph,
     execution: RuntimeContract,
     exact: Mapping[str, tuple[Fraction, ...]],
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """The runtime's inputs and the real network's, of which the former are the rounded latter."""
-    stored = stored_arrays(archive)
-    if isinstance(stored, Stored):
-        raise ModelError(f"{archive}: not an .npz file of arrays")
     inputs: dict[str, Array] = {}
     real: dict[str, Array] = {}
     for name in graph.inputs:
@@ -338,7 +352,7 @@ def _read_arrays(
         if name not in stored:
             raise ModelError(f"{archive}: lacks the model's input '{name}'")
         inputs[name] = _numbers(stored[name], archive, name, kind)
-        meant = stored.get(f"real:{name}", stored[name])
+        meant = stored.get(f"{_REAL}{name}", stored[name])
         real[name] = _numbers(meant, archive, name, kind)
         rounded = round_array(real[name], fmt)
         if name in exact:

@@ -100,7 +100,8 @@ def batch_invariance(
     no row to speak of.
     """
     assert alone.source is not None
-    many = load(alone.source, batch, allowed=alone.allowed, handling=handling_of(contract))
+    handling = handling_of(contract)
+    many = load(alone.source, batch, allowed=alone.allowed, handling=handling, sizes=alone.sizes)
     for graph in (alone, many):
         require_semantics(Side(graph, contract))
     clock = Clock(time.monotonic(), options.timeout, tell)

@@ -72,7 +72,7 @@ def diff(
     clock = Clock(time.monotonic(), options.timeout, tell)
     pair = pair_of(spec, impl, match)
     _require_held(pair)
-    for side in (spec, impl):
+    for side in (pair.spec, impl):
         require_semantics(side)
     tell("comparing the graphs")
     return settle(difference(pair, clock), domain, tolerance, options, clock)

@@ -13,22 +13,21 @@ from typing import Any
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.numbers.formats import FloatFormat
 from gpu_check.common.writing import require_writable, write_text
 from onnx_import.errors import ModelError
-from onnx_import.graph import DType, Graph
 from refine.claims.asked import read_for
 from refine.claims.many.answers import Decisions, Rows
 from refine.claims.many.benching import Bench, Row, document_of_rows, kept_rows, run_list
 from refine.claims.many.instances import read_instances
-from refine.claims.many.points import Points, points_of, read_points
+from refine.claims.many.points import points_of, shapes_in
 from refine.claims.many.stability import BUDGET, Stability, every_decision, settled_for, specified
 from refine.claims.python_values import contract_value, path_text, places_of
-from refine.common.arrays import Stored
+from refine.common.arrays import Stored, stored_arrays
 from refine.common.told import told
 from refine.domain.values import exact_text, range_text
 from refine.options.models import Model, opened
 from refine.options.settings import Settings, require_count
+from refine.options.sizes import sizes_from, written
 
 _FLAGS = ("no_search", "no_cache")
 
@@ -44,14 +43,16 @@ def stability(model: Model, data: object, words: dict[str, Any]) -> Decisions:
         require_count("first", first, least=1)
     contract = contract_value("contract", words.pop("contract", "ieee-any"))
     allow = places_of(words.pop("allow", ()))
-    settings = Settings(contract=contract, allow=allow, **{"budget": BUDGET, **words})
+    sizes = sizes_from(words.pop("shapes", None), words.pop("dims", None))
+    settings = Settings(contract=contract, allow=allow, sizes=sizes, **{"budget": BUDGET, **words})
     if json is not None:
         require_writable(json)
     start, timeout = time.monotonic(), settings.timeout
     with ExitStack() as stack:
         source = stack.enter_context(opened(model))
-        graph, chosen = read_for(source, settings)
-        points = _points(data, graph, chosen)
+        arrays, where = _arrays_of(data)
+        graph, chosen = read_for(source, settings, shapes_in(arrays))
+        points = points_of(arrays, where, graph, chosen.format_of)
         other = None if spec is None else stack.enter_context(opened(spec, "spec"))
         asked = Stability(
             graph,
@@ -62,7 +63,7 @@ def stability(model: Model, data: object, words: dict[str, Any]) -> Decisions:
             None if clip is None else range_text(clip),
             kept,
             None if timeout is None else start + timeout,
-            None if other is None else specified(other, graph, allow),
+            None if other is None else specified(other, graph, settings),
         )
         numbers = range(len(points) if first is None else min(first, len(points)))
         found = every_decision(asked, numbers, lambda so_far: None)
@@ -72,12 +73,10 @@ def stability(model: Model, data: object, words: dict[str, Any]) -> Decisions:
     return answer
 
 
-def _points(data: object, graph: Graph, contract: RuntimeContract) -> Points:
-    def fmt_of(kind: DType) -> FloatFormat:
-        return contract.format_of(kind)
-
+def _arrays_of(data: object) -> tuple[Stored | Mapping[str, Stored], str]:
+    """The arrays of the points, and where they are from."""
     if isinstance(data, str | Path):
-        return read_points(Path(data), graph, fmt_of)
+        return stored_arrays(Path(data)), str(data)
     given = data if isinstance(data, Mapping) else {"": data}
     stored = {}
     for name, value in given.items():
@@ -86,7 +85,7 @@ def _points(data: object, graph: Graph, contract: RuntimeContract) -> Points:
         except Exception as error:  # what an __array__ of a foreign class raises
             raise ModelError("the points cannot be read as arrays") from error
         stored[str(name)] = Stored(array.dtype, array.shape, partial(np.asarray, array))
-    return points_of(stored, "the points given", graph, fmt_of)
+    return stored, "the points given"
 
 
 def listed(instances: object, words: dict[str, Any]) -> Rows:
@@ -100,7 +99,7 @@ def listed(instances: object, words: dict[str, Any]) -> Rows:
     if isinstance(words.get("contract"), RuntimeContract):
         raise ModelError("bench takes a contract by its name or its file: each check reads it")
     _ = Settings(  # says what is wrong with them
-        **{n: v for n, v in words.items() if n not in ("contract", "allow")},
+        **{n: v for n, v in words.items() if n not in ("contract", "allow", "shapes", "dims")},
         timeout=timeout,
         **({} if budget is None else {"budget": budget}),
     )
@@ -136,6 +135,8 @@ def _arguments(words: Mapping[str, Any]) -> tuple[str, ...]:
             made += [option] if value else []
         elif name == "allow":
             made += [part for place in places_of(value) for part in (option, str(place))]
+        elif name in ("shapes", "dims"):
+            made += written(sizes_from(**{name: value}))
         elif value is not None:
             made += [option, str(value)]
     return tuple(made)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 
 from encoders.numbers.formats import FloatFormat, round_array
 from onnx_import.errors import ModelError
-from onnx_import.graph import DType, Graph
-from refine.common.arrays import Stored, stored_arrays
+from onnx_import.graph import DType, Graph, Shape
+from refine.common.arrays import Stored
 from refine.common.exact import Bounds, decimal
 from refine.domain.box import FloatArray
 from refine.domain.domain import Domain, domain_of_boxes, inputs_of, range_of
@@ -62,13 +61,10 @@ class Points:
         return domain_of_boxes(graph, [box], source, fmt_of, round_inputs=False)
 
 
-def read_points(path: Path, graph: Graph, fmt_of: Callable[[DType], FloatFormat]) -> Points:
-    """The points of a file for a graph: an array for each input by name (.npz), or a single one
-    (.npy), with the points along the first axis.
-
-    Raises ModelError for arrays that do not fit, and for numbers that are not finite.
-    """
-    return points_of(stored_arrays(path), str(path), graph, fmt_of)
+def shapes_in(stored: Stored | Mapping[str, Stored]) -> dict[str, Shape]:
+    """The shapes of arrays by input; that of one alone stands for the only input."""
+    arrays = {"": stored} if isinstance(stored, Stored) else stored
+    return {name: array.shape for name, array in arrays.items()}
 
 
 def points_of(
@@ -77,7 +73,11 @@ def points_of(
     graph: Graph,
     fmt_of: Callable[[DType], FloatFormat],
 ) -> Points:
-    """`read_points` of arrays; `path` says where they are from."""
+    """The points of a data set for a graph: an array for each input by name, or a single one, with
+    the points along the first axis; `path` says where they are from.
+
+    Raises ModelError for arrays that do not fit, and for numbers that are not finite.
+    """
     if isinstance(stored, Stored):
         given: Mapping[str, Stored] = {"": stored}
     else:

@@ -27,6 +27,7 @@ from refine.claims.registry import claim_for
 from refine.domain.box import FloatArray
 from refine.options.models import read_as
 from refine.options.settings import Settings
+from refine.options.sizes import beside
 from refine.results.document import strict_json
 from refine.results.numerals import plain_number
 from refine.results.verdict import Execution, ExitCode, Result, Tolerance, Verdict
@@ -195,12 +196,13 @@ def settled_for(settings: Settings, contract: RuntimeContract) -> Settings:
     return replace(settings, contract=contract, format=None, subnormals=None, as_optimised=None)
 
 
-def specified(spec: Path | Graph, model: Graph, allowed: tuple[Path, ...] = ()) -> Specification:
+def specified(spec: Path | Graph, model: Graph, settings: Settings) -> Specification:
     """The network whose labels count, beside a model. Inputs correspond by name, else in order.
 
     Raises ModelError for one that cannot be read, or has other inputs.
     """
-    graph = read_as(spec, EXACT, allowed=allowed)
+    sizes = beside(settings.sizes, model)
+    graph = read_as(spec, EXACT, allowed=settings.allow, sizes=sizes)
     ours, theirs = model.inputs, graph.inputs
     if len(ours) != len(theirs):
         raise ModelError(f"the specification has {len(theirs)} inputs, and the model {len(ours)}")

@@ -14,6 +14,7 @@ from refine.cli.answering import finish, require_json_place, tell_json
 from refine.everyday.advising import Advice, advised
 from refine.everyday.tolerances import open_node
 from refine.options.options import allowing, limiting
+from refine.options.sizes import sizes_of, sizing
 from refine.process.supervision import Watcher
 from refine.report.console import Reporter
 from refine.results.document import strict_json, versions
@@ -36,6 +37,7 @@ _LABEL = 11  # width of the column of labels
 @click.option("--json", "json_path", metavar="FILE", help="Write the answer; - for stdout.")
 @limiting
 @allowing
+@sizing
 def advise_command(
     *,
     model: Path,
@@ -43,6 +45,8 @@ def advise_command(
     json_path: str | None,
     timeout: float | None,
     allowed: tuple[Path, ...],
+    shape: tuple[str, ...],
+    dim: tuple[str, ...],
 ) -> ExitCode:
     """A first look at a model: contract, domain, bound, tolerance, labels, the dearest nodes.
 
@@ -60,7 +64,14 @@ def advise_command(
     reporter = Reporter(silent=json_path == "-")
     watcher: Watcher | None = click.get_current_context().obj
     with reporter.progress("reading the model") as progress:
-        found = advised(model, samples, allowed=allowed, timeout=timeout, tell=progress.tell)
+        found = advised(
+            model,
+            samples,
+            allowed=allowed,
+            sizes=sizes_of(shape, dim),
+            timeout=timeout,
+            tell=progress.tell,
+        )
     finish(watcher)
     rows = list(answers(found))
     tell_json(strict_json(document_of_advice(found, rows)), json_path, reporter)

@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from onnx_import.graph import Array, Graph
+from onnx_import.graph import Array, Graph, Sizes
 from refine.cli.answering import finish, require_json_place, tell_json
 from refine.everyday.judging import Judged, Judgement, Overstep, judge, presets_for
 from refine.everyday.numbers import device_numbers, fitting
@@ -19,6 +19,7 @@ from refine.options.applicable import require_applicable
 from refine.options.contract_choice import contract_for
 from refine.options.models import read_for
 from refine.options.options import allowing, limiting
+from refine.options.sizes import shown_by, sizes_of, sizing
 from refine.process.supervision import Watcher
 from refine.report.console import Reporter
 from refine.results.document import strict_json, versions
@@ -62,6 +63,7 @@ _SHOWN = 8
 @click.option("--json", "json_path", metavar="FILE", help="Write the answer; - for stdout.")
 @limiting
 @allowing
+@sizing
 @click.option("--quiet", "-q", is_flag=True, help="Only the first line.")
 def judge_command(
     *,
@@ -73,6 +75,8 @@ def judge_command(
     json_path: str | None,
     timeout: float | None,
     allowed: tuple[Path, ...],
+    shape: tuple[str, ...],
+    dim: tuple[str, ...],
     quiet: bool,
 ) -> ExitCode:
     """Numbers that some device gave: which contracts can have produced them, which cannot?
@@ -93,7 +97,8 @@ def judge_command(
     watcher: Watcher | None = click.get_current_context().obj
     with reporter.progress("reading the model") as progress:
         arrays = device_numbers(inputs)
-        graph, contracts = _sides(model, names, allowed, arrays)
+        sizes = shown_by(sizes_of(shape, dim), arrays, points=True)
+        graph, contracts = _sides(model, names, allowed, arrays, sizes)
         given = given_by(arrays, graph, contracts[0].format_of, str(inputs))
         points = len(given.points)
         shown = fitting(device_numbers(outputs, graph.outputs), graph, points, str(outputs))
@@ -115,18 +120,23 @@ def judge_command(
 
 
 def _sides(
-    model: Path, names: tuple[str, ...], allowed: tuple[Path, ...], arrays: Mapping[str, Array]
+    model: Path,
+    names: tuple[str, ...],
+    allowed: tuple[Path, ...],
+    arrays: Mapping[str, Array],
+    sizes: Sizes,
 ) -> tuple[Graph, list[RuntimeContract]]:
     """The graph, read as all the contracts have it, and these. Integers among the arrays are
     constants."""
     if names:
-        contracts = [contract_for(name, None, None, model, allowed) for name in names]
-        graph = read_for(model, contracts, allowed=allowed, given=arrays)
+        contracts = [contract_for(n, None, None, model, allowed, sizes=sizes) for n in names]
+        graph = read_for(model, contracts, allowed=allowed, given=arrays, sizes=sizes)
         for contract in contracts:
             require_applicable(contract, graph)
         return graph, contracts
-    offered = presets_for(read_for(model, (), allowed=allowed, given=arrays))
-    graph = read_for(model, list(offered.values()), allowed=allowed, given=arrays)
+    plain = read_for(model, (), allowed=allowed, given=arrays, sizes=sizes)
+    offered = list(presets_for(plain).values())
+    graph = read_for(model, offered, allowed=allowed, given=arrays, sizes=sizes)
     return graph, list(presets_for(graph).values())
 
 

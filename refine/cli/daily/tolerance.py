@@ -35,6 +35,7 @@ from refine.options.models import Model, opened, read_as
 from refine.options.optimised import as_optimised as optimised
 from refine.options.options import allowing, format_of, limiting
 from refine.options.settings import LEVELS
+from refine.options.sizes import shown_by, sizes_of, sizing
 from refine.process.supervision import Watcher
 from refine.report.console import Reporter
 from refine.results.document import strict_json
@@ -106,6 +107,7 @@ _COLUMNS = ("output", "elements", "atol", "hex", "needed at", "real value there"
 )
 @limiting
 @allowing
+@sizing
 @click.option("--quiet", "-q", is_flag=True, help="Only one atol per output.")
 def tolerance_command(
     *,
@@ -128,6 +130,8 @@ def tolerance_command(
     budget: float,
     timeout: float | None,
     allowed: tuple[Path, ...],
+    shape: tuple[str, ...],
+    dim: tuple[str, ...],
     quiet: bool,
 ) -> ExitCode:
     """The atol that accepts every execution a contract allows, proved per output element.
@@ -167,12 +171,19 @@ def tolerance_command(
             source = optimised(source, as_optimised, allowed)
         place = source if isinstance(source, Path) else Path()
         arrays = {} if inputs is None else device_numbers(inputs)
-        runs = _accumulating(contract_for(contract, fmt, None, place, allowed), accumulate)
+        sizes = shown_by(sizes_of(shape, dim), arrays, points=True)
+
+        def chosen(name: str) -> RuntimeContract:
+            given = contract_for(name, fmt, None, place, allowed, sizes=sizes)
+            return _accumulating(given, accumulate)
+
+        runs = chosen(contract)
         beside = None
         if against != "real":
-            other = _accumulating(contract_for(against, fmt, None, place, allowed), accumulate)
-            beside = Side(read_as(source, other, allowed=allowed, given=arrays), other)
-        graph = read_as(source, runs, allowed=allowed, given=arrays)
+            other = chosen(against)
+            read = read_as(source, other, allowed=allowed, given=arrays, sizes=sizes)
+            beside = Side(read, other)
+        graph = read_as(source, runs, allowed=allowed, given=arrays, sizes=sizes)
         if op is not None:
             graph = replace(graph, source=None)
         domains: list[Domain] = []
