@@ -25,7 +25,9 @@ from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.functions.curve import Number
 from encoders.functions.function import Function
-from encoders.lemmas.kernel import Radius
+from encoders.lemmas.kernel import Radius, apply
+from encoders.lemmas.lemma import Lemma
+from encoders.lemmas.terms import Formula, bound, term
 from encoders.numbers.enclosure import Interval, add_up, dot_up, inner_up, lowest, some
 from encoders.numbers.formats import FloatFormat
 from encoders.site import Element
@@ -226,20 +228,32 @@ class DifferenceMap:
 
 @dataclass(frozen=True)
 class Precondition:
-    """A condition under which the node's rounding bound holds, already decided.
+    """A condition under which the node's rounding bound holds: the hypotheses of a lemma that the
+    bound was made by.
 
-    `statement` is for people; `holds` is the outcome of an outward-rounded comparison.
+    `statement` is for people; `failed` is the hypothesis that the numbers did not meet, None if
+    they met all.
     """
 
     name: str
     statement: str
-    holds: bool
+    failed: Formula | None
+
+    @property
+    def holds(self) -> bool:
+        """Did the numbers meet every hypothesis?"""
+        return self.failed is None
+
+    @classmethod
+    def of(cls, name: str, statement: str, radius: Radius) -> Precondition:
+        """The hypotheses of the lemma that this radius was made by."""
+        return cls(name, statement, radius.record.failed)
 
 
 NOT_NEGATIVE = Precondition(
     "bound-not-negative",
     "a bound computed here was negative or no number: an internal error, please report it",
-    False,
+    term(0) <= bound("e"),
 )
 
 
@@ -271,6 +285,15 @@ class RoundingBound:
     def flawed(self) -> RoundingBound:
         """The same at a node of which another bound was negative."""
         return replace(self, preconditions=(*self.preconditions, NOT_NEGATIVE))
+
+    def given(
+        self, name: str, statement: str, lemma: Lemma, **numbers: FloatArray | float
+    ) -> RoundingBound:
+        """The bound where a lemma, which takes it as e, finds that these numbers meet what it
+        asks, and +∞ elsewhere: a precondition of this name."""
+        radius = apply(lemma, e=self.radius, **numbers)
+        condition = Precondition.of(name, statement, radius)
+        return replace(self, radius=radius, preconditions=(*self.preconditions, condition))
 
     def using(self, *lemmas: str) -> RoundingBound:
         """The same bound at a node whose values and differences rest on these lemmas."""

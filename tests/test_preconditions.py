@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from onnx import helper
 from small_models import save, settled
+from test_architecture import files, tree_of
 
 from onnx_import.errors import ModelError
 from refine.results.verdict import Verdict
@@ -46,6 +48,49 @@ def test_outside_an_operators_domain_the_reason_says_where(
     for expected in ("node 'node'", words, f"it reads 'x' between {low} and {high}"):
         assert expected in result.reason
     assert "inf," not in result.reason, "an overflow is no reason where there is another"
+
+
+FAILING = (
+    (
+        "Div",
+        "c x",
+        {"c": np.ones(2, np.float32)},
+        "-1..1",
+        "defined-quotient",
+        "(0 < lo or hi < 0)",
+    ),
+    ("Log", "x", {}, "-1..1", "defined-above-zero", "0 < lo"),
+    ("Sqrt", "x", {}, "-1..1", "defined-from-zero", "0 ≤ lo"),
+    ("Exp", "x", {}, "0..100", "no-overflow", "M ≤ limit"),
+)
+
+
+@pytest.mark.parametrize(("op", "inputs", "weights", "domain", "lemma", "words"), FAILING)
+def test_the_hypothesis_that_fails_is_named(
+    tmp_path: Path,
+    op: str,
+    inputs: str,
+    weights: Mapping[str, Any],
+    domain: str,
+    lemma: str,
+    words: str,
+) -> None:
+    result = settled(model(tmp_path, op, inputs, weights), domain, search=False)
+    owed = [o for node in result.nodes for o in node.obligations if o.application is not None]
+    assert f"not shown: {words}" in {o.detail for o in owed if o.name == f"{lemma}/node"}
+
+
+def test_preconditions_are_hypotheses_of_lemmas() -> None:
+    """None is decided beside one: whether it holds is read from the record of a radius."""
+    makers = [
+        file
+        for file in files()
+        for node in ast.walk(tree_of(file))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "Precondition"
+    ]
+    assert makers == ["encoders/operator.py"], "NOT_NEGATIVE, which no numbers meet"
 
 
 def test_a_root_of_numbers_down_to_zero_has_a_bound(tmp_path: Path) -> None:

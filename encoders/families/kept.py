@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.arithmetic.values import E
+from encoders.lemmas.exponentials import SOME_SCORE
 from encoders.numbers.enclosure import Interval
-from encoders.operator import Precondition, Site
+from encoders.operator import RoundingBound, Site
 from encoders.relaxations.rows import Rows
 
 
@@ -44,8 +45,8 @@ class Kept:
         """`fill` of the ends of ranges (rows, n)."""
         return x.move(lambda v: self.fill(v[None])[0])
 
-    def some_in_each_row(self, site: Site) -> Precondition:
-        """The precondition that no row is masked entirely, whose softmax would be 0/0."""
+    def some_in_each_row(self, bound: RoundingBound, site: Site) -> RoundingBound:
+        """The bound, of rows, if none is masked entirely, whose softmax would be 0/0."""
         statement = f"{site.node.describe()}: every row keeps a score"
         if np.any(self.dead):
             sizes = [n for a, n in enumerate(self.rows.view) if a not in self.rows.axes]
@@ -55,7 +56,8 @@ class Kept:
                 f"; row {row} is entirely masked, and its softmax is 0/0: NaN at run time, "
                 f"undefined over the reals ({int(np.sum(self.dead))} of {len(self.mask)} rows)"
             )
-        return Precondition("row-not-masked", statement, not np.any(self.dead))
+        some = np.sum(self.mask, axis=1, keepdims=True).astype(np.float64)
+        return bound.given("row-not-masked", statement, SOME_SCORE, some=some)
 
 
 def kept_scores(site: Site, rows: Rows) -> Kept:

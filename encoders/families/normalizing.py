@@ -269,9 +269,7 @@ def normalizing_operator(
             magnitude = np.maximum(magnitude, large)
             on_the_way = np.asarray(max(e.reached, float(rows.length), float(np.max(x.magnitude))))
             done = finish(r, error.or_else(late), magnitude)
-            condition = no_overflow(inner, on_the_way)
-            radius = done.radius.unless(not condition.holds)
-            return RoundingBound(radius, (condition, *done.preconditions), LEMMAS)
+            return no_overflow(done, inner, on_the_way).using(*LEMMAS)
         error, magnitude = scaled_error(r, z, z_error, *affine)
         if layout.foldable and contract.normalization is not Normalization.DIRECT:
             row_scale, row_bias = (rows.split(v[None])[0] for v in (scale, bias))

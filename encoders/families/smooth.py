@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -28,7 +28,6 @@ from encoders.operator import (
     DifferenceMap,
     Field,
     Operator,
-    Precondition,
     RoundingBound,
     Site,
     ValueMap,
@@ -48,6 +47,8 @@ from encoders.traits import NOWHERE, Breaks
 LEMMAS = ("convex-tangent", "function-error", "underflow-term", "product-error", "quotient-error")
 
 Real = Callable[[Site, ObjectArray, Field], ObjectArray]
+Defined: TypeAlias = Callable[[RoundingBound, Site, Interval], RoundingBound]
+"""A bound where the function has a value on all of a run-time range, and infinite elsewhere."""
 
 
 class Runtime(Protocol):
@@ -65,7 +66,7 @@ def smooth_operator(
     runtime: Runtime,
     check: Callable[[Site], None] = check_float,
     uncharged: Callable[[Site, Interval], FloatArray] | None = None,
-    preconditions: Callable[[Site, Interval], tuple[Precondition, ...]] = lambda s, x: (),
+    defined: Defined = lambda bound, site, x: bound,
     uses: tuple[Function, ...] = (),
     element: Callable[[Site, int], Element] | None = None,
     branches: tuple[Runtime, Runtime] | None = None,
@@ -78,7 +79,8 @@ def smooth_operator(
     computes without rounding may differ from `real` by `uncharged(site, x)`. `uses` names the
     elementary functions in it. Where `runtime` chooses between a formula for x < 0 and one for
     x ≥ 0, `branches` are these two, and f is continuous at 0. `alternatives` are other formulas (or
-    pairs of branches) that runtimes use; the rounding bound covers them too.
+    pairs of branches) that runtimes use; the rounding bound covers them too. `defined` asks where
+    f has a value.
     """
 
     def whole_check(site: Site) -> None:
@@ -123,13 +125,11 @@ def smooth_operator(
             radius=any_of([b.radius for b in each]),
             preconditions=tuple(c for b in each for c in b.preconditions),
         )
-        conditions = (*bound.preconditions, *preconditions(site, inputs[0]))
         radius = bound.radius
         if uncharged is not None and not contract.exact:
             apart = uncharged(site, inputs[0]) * (1.0 + 2.0**-40)
             radius = radius + apply(FORMULA_APART, U=apart)
-        radius = radius.unless(not all(c.holds for c in conditions))
-        return replace(bound, radius=radius, preconditions=conditions)
+        return defined(replace(bound, radius=radius), site, inputs[0])
 
     return Operator(
         name,
@@ -210,7 +210,7 @@ def function_operator(
     name: str,
     since: int,
     function: Function,
-    preconditions: Callable[[Site, Interval], tuple[Precondition, ...]] = lambda s, x: (),
+    defined: Defined = lambda bound, site, x: bound,
     breaks: Breaks = NOWHERE,
 ) -> Operator:
     """An operator that is one elementary function, computed as one."""
@@ -220,7 +220,7 @@ def function_operator(
         lambda site: function.shape,
         real=lambda site, x, field: field.function(function, x),
         runtime=lambda site, x, arithmetic: arithmetic.function(function, x),
-        preconditions=preconditions,
+        defined=defined,
         uses=(function,),
         breaks=breaks,
     )

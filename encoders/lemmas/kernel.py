@@ -115,10 +115,6 @@ class Radius:
         """Of a quantity that both bound: the least of the two, element by element."""
         return apply(BOTH_BOUNDS, e=self, f=other)
 
-    def unless(self, failed: bool) -> Radius:
-        """This, or +∞ everywhere if something that it rests on has failed."""
-        return nothing_known(self.shape, besides=(self._record,)) if failed else self
-
     def times(self, factor: FloatArray | float) -> Radius:
         """Of the product with an exact number of at most this magnitude."""
         return apply(SCALED_ERROR, e=self, C=factor)

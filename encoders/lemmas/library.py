@@ -7,6 +7,7 @@ from encoders.lemmas import (
     claims,
     combining,
     differences,
+    domains,
     exponentials,
     functions,
     grids,
@@ -32,5 +33,6 @@ LEMMAS: tuple[Lemma, ...] = (
     *exponentials.LEMMAS,
     *normalizing.LEMMAS,
     *sums.LEMMAS,
+    *domains.LEMMAS,
     *claims.LEMMAS,
 )

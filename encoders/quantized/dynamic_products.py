@@ -174,15 +174,18 @@ def _with_scales(site: Site, scales: FloatArray) -> Site:
     return replace(site, constants=tuple(constants))
 
 
-def _precise(r: Rounder, site: Site) -> Precondition:
-    """Of the node with the scales that reach it."""
-    scales = np.asarray(site.constants[_SCALE], np.float64)
-    least = float(np.min(scales)) if np.all(np.isfinite(scales)) else 0.0
-    return Precondition(
+def _least(scales: FloatArray) -> float:
+    """The least of the scales, 0 if one is no finite number."""
+    return float(np.min(scales, initial=np.inf)) if np.all(np.isfinite(scales)) else 0.0
+
+
+def _precise(r: Rounder, site: Site, scales: FloatArray, error: Radius) -> Precondition:
+    """What `error` asks for, of the node with the scales that reach it."""
+    return Precondition.of(
         "precise-enough",
         f"{site.node.describe()}: the unit roundoff {r.unit:.3g} must not exceed {_COARSEST:.3g}, "
-        f"nor the smallest normal number {r.smallest_normal:.3g} the scale {least:.3g}",
-        r.exact or (r.unit <= _COARSEST and r.smallest_normal <= least),
+        f"nor the smallest normal number {r.smallest_normal:.3g} the scale {_least(scales):.3g}",
+        error,
     )
 
 
@@ -199,15 +202,15 @@ def _rounding(
     more, and may lose numbers below the normal range times a sum below 2^31. Where stored scales
     reach the node as others, ŵ − w is charged for all that is multiplied by them.
     """
-    r = rounder(site, contract)
-    fits = no_wrapping(p.product, p.whole(site), [Interval(*(np.full(x.shape, v) for v in
-                       (0.0, _LEVELS))), Interval(np.zeros(()), np.full((), _LEVELS))])  # fmt: skip
+    r, bytes_ = rounder(site, contract), p.whole(site)
+    levels = [Interval(*(np.full(x.shape, v) for v in (0.0, _LEVELS)))]
+    levels.append(Interval(np.zeros(()), np.full((), _LEVELS)))
     if r.exact:
-        return RoundingBound(exactly_zero(EXACT, result.shape), (fits,))
+        exact = RoundingBound(exactly_zero(EXACT, result.shape))
+        return no_wrapping(exact, p.product, bytes_, levels)
     scales = np.asarray(site.constants[_SCALE], np.float64)
     loss = stored_loss(r, scales).bound
     there = held(r, scales).values if np.any(loss) else scales
-    precise = _precise(r, _with_scales(site, there))
     if np.any(loss):
         own, site = site, _with_scales(site, add_up(scales, loss))
     apart = apply(COMPUTED_GRID, X=x.magnitude, u=r.unit, tiny=r.smallest_normal, **_ends(x)).bound
@@ -222,13 +225,14 @@ def _rounding(
         C=other,
         u=r.unit,
         tiny=r.smallest_normal,
-        least=float(np.min(there, initial=np.inf)),
+        least=_least(there),
     )
     largest = add_up(size, error.bound)
     largest = np.maximum(largest, 2.0 * float(np.max(x.magnitude, initial=0.0)))
     bound = finish(r, error, np.maximum(largest, 2.0**32))
-    radius = bound.radius.unless(not (fits.holds and precise.holds))
-    return replace(bound, radius=radius, preconditions=(fits, precise, *bound.preconditions))
+    precise = _precise(r, site, there, error)
+    bound = replace(bound, preconditions=(*bound.preconditions, precise))
+    return no_wrapping(bound, p.product, bytes_, levels)
 
 
 def dynamic_operator(name: str, p: DynamicProduct) -> Operator:

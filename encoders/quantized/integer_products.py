@@ -23,13 +23,13 @@ from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import SEQUENTIAL
 from encoders.lemmas.combining import EXACT
+from encoders.lemmas.domains import INTEGERS_FIT
 from encoders.lemmas.kernel import Radius, exactly_zero
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import (
     DifferenceMap,
     Field,
     Operator,
-    Precondition,
     RoundingBound,
     Site,
     ValueMap,
@@ -152,9 +152,13 @@ def product_differences(
 
 
 def no_wrapping(
-    p: IntegerProduct, site: Site, ranges: Sequence[Interval], bias: float = 0.0
-) -> Precondition:
-    """No partial sum of |a|·|b|, zero points counted too, and |bias| leaves int32."""
+    bound: RoundingBound,
+    p: IntegerProduct,
+    site: Site,
+    ranges: Sequence[Interval],
+    bias: float = 0.0,
+) -> RoundingBound:
+    """The bound if no partial sum of |a|·|b|, zero points counted too, and |bias| leaves int32."""
     computed = p.variable(site)
     sizes = [x.magnitude for x in ranges]
     if len(sizes) == 1:
@@ -166,11 +170,15 @@ def no_wrapping(
     here = replace(centred_site(p, site), constants=constants)
     every = np.full(site.type_of(p.factors[computed]).shape, size)
     largest = float(np.max(product_size(p, here, every), initial=0.0)) + bias
-    return Precondition(
+    return bound.given(
         "no-int32-overflow",
         f"{site.node.describe()}: partial sums reach at most {largest:.6g}, which must not exceed "
         f"{_LARGEST:.0f}",
-        largest <= _LARGEST,
+        INTEGERS_FIT,
+        lo=-largest,
+        hi=largest,
+        least=-_LARGEST - 1.0,
+        most=_LARGEST,
     )
 
 
@@ -241,9 +249,8 @@ def integer_operator(name: str, since: int, p: IntegerProduct) -> Operator:
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
     ) -> RoundingBound:
-        fits = no_wrapping(p, site, inputs)
-        exact = exactly_zero(EXACT, result.shape)
-        return RoundingBound(exact.unless(not fits.holds), (fits,))
+        exact = RoundingBound(exactly_zero(EXACT, result.shape))
+        return no_wrapping(exact, p, site, inputs)
 
     def work(site: Site) -> int:
         return p.core.work(centred_site(p, site))

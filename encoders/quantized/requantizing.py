@@ -171,7 +171,6 @@ def requantizing_operator(name: str, q: Requantized) -> Operator:
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
     ) -> RoundingBound:
         bias = q.stored(site, q.bias)
-        fits = no_wrapping(q.product, site, inputs, float(np.max(np.abs(bias))))
         r = rounder_of(DType.FLOAT32, contract)
         arithmetic = ErrorArithmetic(r, contract)
         total = product_values(q.product, site, inputs).range
@@ -181,7 +180,9 @@ def requantizing_operator(name: str, q: Requantized) -> Operator:
         t = _taken(q, site, tracked(total, exactly_zero(EXACT, total.shape)), stored, arithmetic)
         zero = point(q.stored(site, q.y_zero))
         radius = step_rounding(steps(site), t, zero, r, result.shape)
-        return RoundingBound(radius.unless(not fits.holds), (fits,)).using(*LEMMAS)
+        most = float(np.max(np.abs(bias)))
+        found = no_wrapping(RoundingBound(radius), q.product, site, inputs, most)
+        return found.using(*LEMMAS)
 
     def work(site: Site) -> int:
         return q.product.core.work(centred_site(q.product, site))

@@ -74,12 +74,9 @@ def accumulating(operator: Operator) -> Operator:
             narrow = operator.rounding(site, inputs, result, contract).radius
             copied = conversion_error(r, r.format, reached)
             back = apply(HELD_ALREADY, e=back, f=copied, wide=radius, narrow=narrow)
-        condition = no_overflow(r, add_up(reached.magnitude, back.bound))
-        return replace(
-            inner,
-            radius=(radius + back).unless(not condition.holds),
-            preconditions=(*inner.preconditions, condition),
-        ).using(ACCUMULATED)
+        moved = replace(inner, radius=radius + back)
+        found = no_overflow(moved, r, add_up(reached.magnitude, back.bound))
+        return found.using(ACCUMULATED)
 
     return replace(operator, runtime=runtime, rounding=rounding)
 

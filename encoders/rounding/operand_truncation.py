@@ -18,6 +18,7 @@ from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import FactorRounding, OpenSchedule, RuntimeContract
 from encoders.contract.orders import alignment_of
 from encoders.lemmas.combining import EXACT
+from encoders.lemmas.domains import FACTORS_KEPT
 from encoders.lemmas.kernel import Radius, apply, exactly_zero
 from encoders.lemmas.products import WEIGHTS_CHANGED
 from encoders.lemmas.rounding import TRUNCATED
@@ -137,13 +138,13 @@ def _truncated(
         range_ = _of_changes(operator, site, changes, inputs)
         change = change + apply(WEIGHTS_CHANGED, lo=range_.lo, hi=range_.hi)
     inner = operator.rounding(there, moved, result.inflate(change.bound), contract)
-    condition = no_overflow(replace(r, format=short), np.asarray(reached))
-    radius = inner.radius + change
-    return replace(
-        inner,
-        radius=radius.unless(flushed or not condition.holds),
-        preconditions=(*inner.preconditions, condition),
-        row=None,
+    moved_by = replace(inner, radius=inner.radius + change, row=None)
+    found = no_overflow(moved_by, replace(r, format=short), np.asarray(reached))
+    return found.given(
+        "factors-kept",
+        f"{site.node.describe()}: no stored factor is flushed where it is cut short",
+        FACTORS_KEPT,
+        zeroed=float(flushed),
     )
 
 

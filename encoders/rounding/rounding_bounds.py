@@ -44,7 +44,7 @@ from encoders.numbers.enclosure import (
     multiply_up,
 )
 from encoders.numbers.formats import BINARY32, FloatFormat
-from encoders.operator import Precondition, RoundingBound, Site
+from encoders.operator import RoundingBound, Site
 from onnx_import.graph import DType
 
 OVERFLOW = "no-overflow"  # the name of that precondition
@@ -293,19 +293,22 @@ def _in_float32(values: FloatArray) -> bool:
         return bool(np.all(values.astype(np.float32) == values))
 
 
-def no_overflow(r: Rounder, magnitude: FloatArray) -> Precondition:
-    """Every intermediate result is at most `magnitude`, so none rounds to infinity.
+def no_overflow(bound: RoundingBound, r: Rounder, magnitude: FloatArray) -> RoundingBound:
+    """The bound if every intermediate result is at most `magnitude`, so that none rounds to
+    infinity.
 
     Rounding is monotone and takes the threshold beyond every number below it, so it makes no
     difference whether the results are meant before they are rounded or after.
     """
     largest = max(highest(magnitude), 0.0)
     limit = r.format.overflow_threshold
-    return Precondition(
+    return bound.given(
         OVERFLOW,
         f"intermediate magnitudes reach at most {largest:.6g}, which must stay below "
         f"{_shown(limit)}, from where numbers round to infinity",
-        r.exact or (np.isfinite(largest) and Fraction(largest) < limit),
+        WITHIN_RANGE,
+        M=math.inf if r.exact and math.isnan(largest) else largest,
+        limit=math.inf if r.exact else _largest_below(r.format),
     )
 
 
@@ -316,11 +319,7 @@ def _shown(limit: Fraction) -> str:
 
 def finish(r: Rounder, radius: Radius, magnitude: FloatArray) -> RoundingBound:
     """A rounding bound that is infinite unless overflow is excluded."""
-    condition = no_overflow(r, magnitude)
-    if not r.exact:
-        largest = max(highest(magnitude), 0.0)
-        radius = apply(WITHIN_RANGE, e=radius, M=largest, limit=_largest_below(r.format))
-    return RoundingBound(radius.unless(not condition.holds), (condition,))
+    return no_overflow(RoundingBound(radius), r, magnitude)
 
 
 def _largest_below(fmt: FloatFormat) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +12,10 @@ from encoders.functions.accuracy import Evidence, FunctionAccuracy
 from encoders.functions.function import Function
 from encoders.functions.log import LOG
 from encoders.lemmas.combining import EXACT
+from encoders.lemmas.domains import DEFINED_ABOVE_ZERO, DEFINED_WHERE_FINITE
 from encoders.lemmas.functions import BOUNDED_SLOPE
 from encoders.lemmas.kernel import Radius, apply, exactly_zero, least_of
-from encoders.numbers.enclosure import BoolArray, FloatArray, Interval, add_up
+from encoders.numbers.enclosure import FloatArray, Interval, add_up
 from encoders.rounding.rounding_bounds import Rounder
 from encoders.rounding.tracked import Tracked
 
@@ -33,13 +35,19 @@ def applied(
         reached = a.ideal.inflate(change.bound)
         on_computed = range_of(curve, reached)
         moved = moved_along(change, slopes_of(curve, reached), on_computed)
-    known = np.isfinite(reached.lo) & np.isfinite(reached.hi)
-    if f is LOG:
-        known &= reached.lo > 0
-    error = moved + function_error(r, accuracy, on_computed, known)
+    error = moved + _where_defined(f, function_error(r, accuracy, on_computed), reached, r)
     magnitude = add_up(ideal.magnitude, error.bound)
     largest = float(np.max(magnitude, initial=a.largest))
     return Tracked(ideal, error, np.inf if np.isnan(largest) else largest)
+
+
+def _where_defined(f: Function, error: Radius, x: Interval, r: Rounder) -> Radius:
+    """The error on arguments in a range, where the function has a value on all of it."""
+    if r.exact:
+        return error
+    limit = sys.float_info.max
+    error = apply(DEFINED_WHERE_FINITE, e=error, M=x.magnitude, limit=limit)
+    return apply(DEFINED_ABOVE_ZERO, e=error, lo=x.lo) if f is LOG else error
 
 
 def moved_along(change: Radius, slopes: tuple[FloatArray, FloatArray], range_: Interval) -> Radius:
@@ -49,14 +57,11 @@ def moved_along(change: Radius, slopes: tuple[FloatArray, FloatArray], range_: I
     return apply(BOUNDED_SLOPE, e=change, S=steepest, lo=range_.lo, hi=range_.hi)
 
 
-def function_error(
-    r: Rounder, accuracy: FunctionAccuracy, y: Interval, known: BoolArray | bool = True
-) -> Radius:
-    """|computed − y| for results y = f(x̂) in a range, flushing included; infinite where it is not
-    `known` that the function has a value."""
+def function_error(r: Rounder, accuracy: FunctionAccuracy, y: Interval) -> Radius:
+    """|computed − y| for results y = f(x̂) in a range, flushing included."""
     if r.exact:
         return exactly_zero(EXACT, y.shape)
-    magnitude = np.where(known, y.magnitude, np.inf)
+    magnitude = y.magnitude
     r = replace(r, flush_results=r.flush_results or accuracy.flushes)
     found: list[Radius] = []
     if accuracy.ulps is not None:

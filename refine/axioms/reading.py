@@ -208,7 +208,7 @@ class _Reader:
                 if o.text("kind") == Owed.COMPOSITION.value:
                     continue
                 put = self.drawing.put(discharged(_owed(_kind(o), o), o), *(joints or (claim,)))
-                if o.text("name").startswith("no-overflow/"):
+                if o.text("name").startswith("precondition/no-overflow/"):
                     self._formats(OF_OVERFLOW, put, solver)
                 for name in o.texts("lemmas"):
                     lemma(name, put)

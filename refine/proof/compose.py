@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from encoders.lemmas.terms import text
 from encoders.numbers.enclosure import Interval
 from encoders.operator import NOT_NEGATIVE
 from encoders.rounding.rounding_bounds import OVERFLOW
@@ -70,12 +71,13 @@ def _obligations_of(bounds: NetworkBounds, node: NodeBounds) -> Iterable[Obligat
     )
     for condition in node.rounding.preconditions:
         yield _decided(
-            f"{condition.name}/{node.node.name}",
+            f"precondition/{condition.name}/{node.node.name}",
             Kind.FLOATING_POINT,
             node.node.name,
             goal=condition.statement,
             holds=condition.holds,
             seconds=0.0,
+            detail="" if condition.failed is None else f"not shown: {text(condition.failed)}",
         )
     for tensor, assumed in node.assumed.items():
         start = time.perf_counter()

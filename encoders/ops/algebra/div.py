@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -13,13 +13,13 @@ from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_float, check_one_variable
 from encoders.lemmas.combining import EXACT
+from encoders.lemmas.domains import DEFINED_QUOTIENT
 from encoders.lemmas.kernel import Radius, exactly_zero
 from encoders.numbers.enclosure import Interval, multiply_up
 from encoders.operator import (
     DifferenceMap,
     Field,
     Operator,
-    Precondition,
     RoundingBound,
     Site,
     ValueMap,
@@ -126,18 +126,18 @@ def rounding(
 
 
 def _guarded(bound: RoundingBound, site: Site, divisor: Interval) -> RoundingBound:
-    away = bool(np.all(away_from_zero(divisor)))
     low, high = float(np.min(divisor.lo, initial=0.0)), float(np.max(divisor.hi, initial=0.0))
-    if away:
+    if np.all(away_from_zero(divisor)):
         low, high = float(np.min(divisor.lo)), float(np.max(divisor.hi))
-    condition = Precondition(
+    found = bound.given(
         "divisor-not-zero",
         f"{site.node.describe()}: no divisor, between {low + 0.0:.6g} and {high:.6g}, may be 0",
-        away,
+        DEFINED_QUOTIENT,
+        lo=divisor.lo,
+        hi=divisor.hi,
+        limit=sys.float_info.max,
     )
-    radius = bound.radius.unless(not away)
-    conditions = (condition, *bound.preconditions)
-    return replace(bound, radius=radius, preconditions=conditions).using(*LEMMAS)
+    return found.using(*LEMMAS)
 
 
 def _unit(site: Site) -> Quotient:

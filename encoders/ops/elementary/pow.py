@@ -27,10 +27,11 @@ from encoders.functions.exp import EXP
 from encoders.functions.log import LOG
 from encoders.functions.pow import POW
 from encoders.lemmas.combining import EXACT
+from encoders.lemmas.domains import DEFINED_ABOVE_ZERO, DEFINED_FROM_ZERO
 from encoders.lemmas.functions import POWERS_APART
 from encoders.lemmas.kernel import Radius, any_of, apply, exactly_zero, nothing_known
 from encoders.numbers.enclosure import FloatArray, Interval, add_up
-from encoders.operator import Field, Operator, Precondition, RoundingBound, Site
+from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.relaxations.elements import broadcast_element
 from encoders.rounding.rounding_bounds import held, no_overflow, rounder, rounder_of
 from encoders.rounding.tracked_functions import function_error
@@ -208,32 +209,31 @@ def _runtime(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
     return power if n > 0 else arithmetic.divide(stored(arithmetic, 1.0), power)
 
 
-def _not_negative(site: Site, x: Interval) -> tuple[Precondition, ...]:
+def _not_negative(bound: RoundingBound, site: Site, x: Interval) -> RoundingBound:
     low = float(np.min(x.lo, initial=np.inf)) + 0.0
-    return (
-        Precondition(
-            "argument-not-negative",
-            f"{site.node.describe()}: the computed argument of the square root, at least "
-            f"{low:.6g}, is not negative",
-            low >= 0,
-        ),
+    return bound.given(
+        "argument-not-negative",
+        f"{site.node.describe()}: the computed argument of the square root, at least "
+        f"{low:.6g}, is not negative",
+        DEFINED_FROM_ZERO,
+        lo=x.lo,
     )
 
 
-def _power_preconditions(site: Site, x: Interval) -> tuple[Precondition, ...]:
+def _power_defined(bound: RoundingBound, site: Site, x: Interval) -> RoundingBound:
+    """The bound if every computed base has such a power."""
     n = _exponent(site)
     if _is_whole(n):
-        return ()
+        return bound
     if n > 0 and _has_roots(n):
-        return _not_negative(site, x)
+        return _not_negative(bound, site, x)
     low = float(np.min(x.lo, initial=np.inf)) + 0.0
-    return (
-        Precondition(
-            "argument-positive",
-            f"{site.node.describe()}: the computed base of the power {n:g}, at least {low:.6g}, is "
-            "positive",
-            low > 0,
-        ),
+    return bound.given(
+        "argument-positive",
+        f"{site.node.describe()}: the computed base of the power {n:g}, at least {low:.6g}, is "
+        "positive",
+        DEFINED_ABOVE_ZERO,
+        lo=x.lo,
     )
 
 
@@ -357,19 +357,15 @@ def _with(
         return power.rounding(site, inputs, result, contract)
     (x,) = inputs
     if m == 0.0:
-        own = RoundingBound(exactly_zero(EXACT, x.shape), _power_preconditions(site, x), LEMMAS)
+        own = RoundingBound(exactly_zero(EXACT, x.shape), besides=LEMMAS)
     elif abs(m) <= _HIGHEST:
         own = power.rounding(_raising_to(site, m), inputs, result, contract)
     else:
         own = RoundingBound(nothing_known(x.shape), (), LEMMAS)
-    conditions = (*own.preconditions, *_power_preconditions(site, x))
     apart = _powers_apart(x, n, m)
-    reach = no_overflow(
-        rounder(site, contract), add_up(result.magnitude, add_up(apart.bound, own.radius.bound))
-    )
-    radius = own.radius + apart
-    radius = radius.unless(not all(c.holds for c in (*conditions, reach)))
-    return replace(own, radius=radius, preconditions=(*conditions, reach))
+    reach = add_up(result.magnitude, add_up(apart.bound, own.radius.bound))
+    found = _power_defined(replace(own, radius=own.radius + apart), site, x)
+    return no_overflow(found, rounder(site, contract), reach)
 
 
 OPERATORS = (
@@ -379,7 +375,7 @@ OPERATORS = (
         lambda site: ROOT,
         real=lambda site, x, field: field.sqrt(x),
         runtime=lambda site, x, arithmetic: arithmetic.sqrt(x),
-        preconditions=_not_negative,
+        defined=_not_negative,
         element=broadcast_element,
         breaks=Breaks(vanishing=0),
     ),
@@ -392,7 +388,7 @@ OPERATORS = (
                 real=_real,
                 runtime=_runtime,
                 check=_check,
-                preconditions=_power_preconditions,
+                defined=_power_defined,
                 uses=(POW, EXP, LOG),
                 element=broadcast_element,
                 breaks=Breaks(vanishing=0),

@@ -15,6 +15,7 @@ from encoders.arithmetic.runtime import Arithmetic
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.combining import EXACT
+from encoders.lemmas.domains import INTEGERS_FIT
 from encoders.lemmas.kernel import Radius, exactly_zero
 from encoders.numbers.enclosure import Interval
 from encoders.operator import (
@@ -23,7 +24,6 @@ from encoders.operator import (
     Field,
     LinearBounds,
     Operator,
-    Precondition,
     RoundingBound,
     Site,
     ValueMap,
@@ -84,18 +84,22 @@ def rounding(
 ) -> RoundingBound:
     (x,), source = inputs, site.type_of(0)
     limits = np.iinfo(site.outputs[0].dtype.value)
-    low, high = (float(v) for v in (np.min(np.trunc(x.lo)), np.max(np.trunc(x.hi))))
-    fits = max(limits.min, -_EXACT) <= low and high <= min(limits.max, _EXACT)
-    condition = Precondition(
-        "integer-fits",
-        f"{site.node.describe()}: integers between {low + 0.0:.6g} and {high + 0.0:.6g} are "
-        f"numbers of {site.outputs[0].dtype.value}, and at most 2^53",
-        fits,
-    )
+    whole = x.move(np.trunc)
+    low, high = float(np.min(whole.lo)), float(np.max(whole.hi))
     radius = exactly_zero(EXACT, x.shape)
     if source.dtype.is_float:
         radius = read_jump(np.trunc, rounder(replace(site, outputs=(source,)), contract), x)
-    return RoundingBound(radius.unless(not fits), (condition,)).using(*LEMMAS)
+    found = RoundingBound(radius).given(
+        "integer-fits",
+        f"{site.node.describe()}: integers between {low + 0.0:.6g} and {high + 0.0:.6g} are "
+        f"numbers of {site.outputs[0].dtype.value}, and at most 2^53",
+        INTEGERS_FIT,
+        lo=whole.lo,
+        hi=whole.hi,
+        least=float(max(limits.min, -_EXACT)),
+        most=float(min(limits.max, _EXACT)),
+    )
+    return found.using(*LEMMAS)
 
 
 OPERATORS = (

@@ -12,6 +12,7 @@ that keeps no score is 0/0.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
@@ -40,7 +41,7 @@ from encoders.families.softmax_bounds import (
 from encoders.functions.exp import EXP
 from encoders.functions.log import LOG
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.exponentials import SOME_SCORE
+from encoders.lemmas.domains import DEFINED_WHERE_FINITE
 from encoders.lemmas.kernel import Radius, apply, exactly_zero
 from encoders.lemmas.rows import PROBABILITY
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, point
@@ -48,7 +49,6 @@ from encoders.operator import (
     DifferenceMap,
     Field,
     Operator,
-    Precondition,
     RoundingBound,
     Site,
     ValueMap,
@@ -219,13 +219,15 @@ def log_differences(
     return row_differences(rows, rows, jacobian, given, limit)
 
 
-def _finite_rows(x: Interval) -> Precondition:
-    """A row that is −∞ throughout, or holds +∞, has no softmax."""
+def _finite_rows(bound: RoundingBound, x: Interval) -> RoundingBound:
+    """The bound, of rows; one that is −∞ throughout, or holds +∞, has no softmax."""
     largest = float(np.max(x.magnitude, initial=0.0))
-    return Precondition(
+    return bound.given(
         "finite-scores",
         f"no row holds an infinity or is -inf throughout: magnitudes at most {largest:.6g}",
-        bool(np.isfinite(largest)),
+        DEFINED_WHERE_FINITE,
+        M=largest,
+        limit=sys.float_info.max,
     )
 
 
@@ -272,13 +274,11 @@ def _finished(
     """`reached` bounds results after the subtraction: that may give −∞, whose exponential is 0."""
     r, rows = rounder(site, contract), kept.rows
     magnitude = np.maximum(reached, float(rows.length) * 2.0)
-    finite = _finite_rows(x)
-    conditions = (finite,) if kept.everything else (finite, kept.some_in_each_row(site))
+    found = _finite_rows(RoundingBound(error), x)
     if not kept.everything:
-        some = np.sum(kept.mask, axis=1, keepdims=True).astype(np.float64)
-        error = apply(SOME_SCORE, e=error, some=some)
-    bound = finish(r, rows.to_radius(error.unless(not finite.holds)), magnitude)
-    return RoundingBound(bound.radius, (*conditions, *bound.preconditions), LEMMAS)
+        found = kept.some_in_each_row(found, site)
+    bound = finish(r, rows.to_radius(found.radius), magnitude)
+    return RoundingBound(bound.radius, (*found.preconditions, *bound.preconditions), LEMMAS)
 
 
 _PLAIN = Operator(
