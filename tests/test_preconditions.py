@@ -50,7 +50,7 @@ def test_outside_an_operators_domain_the_reason_says_where(
     assert "inf," not in result.reason, "an overflow is no reason where there is another"
 
 
-FAILING = (
+FAILING: tuple[tuple[str, str, dict[str, Any], str, str, str], ...] = (
     (
         "Div",
         "c x",

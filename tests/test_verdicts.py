@@ -364,7 +364,8 @@ def test_a_sample_ends_with_the_questions_that_z3_cannot_decide(
 def test_any_open_obligation_of_a_node_prevents_verified(
     net: Path, monkeypatch: pytest.MonkeyPatch, outcome: Outcome
 ) -> None:
-    names = [(n, o.name) for n, group in owed_of(net).items() for o in group]
+    owed = [(n, o.name) for n, group in owed_of(net).items() for o in group]
+    names = [(n, name) for n, name in owed if "/claim/" not in name]  # which the theorem owes
     assert len(names) > 10
     for node, name in names[::4]:
 
