@@ -133,8 +133,9 @@ def commands(page: Path) -> Iterator[str]:
 def complaint(line: str) -> str:
     """Why a command line would be refused, without running it; placeholders in capitals stand for
     any value, brackets for what may be left out."""
+    typed = re.split(r"\s>+\s", line)[0]  # without what a shell does with the output
     plain = re.sub(
-        r"\[([^\]=]*)\](?!=)", r" \1 ", line.replace("[NAME=]", "").replace("[OUTPUT=]", "")
+        r"\[([^\]=]*)\](?!=)", r" \1 ", typed.replace("[NAME=]", "").replace("[OUTPUT=]", "")
     )
     words = [w for w in shlex.split(plain) if w not in ("…", "OPTIONS", "[OPTIONS]")]
     _, name, *given = words
@@ -182,8 +183,27 @@ def test_every_option_is_described(name: str) -> None:
     (heading,) = (words for words in shown if name in words.split(", "))
     section, together = shown[heading], heading.split(", ")
     described = set(re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", section))
-    assert options_of(name) - described == set()
+    assert options_of(name) - described - of_every_command() == set()
     assert described - {o for other in together for o in options_of(other)} == set()
+
+
+def of_every_command() -> set[str]:
+    """What stands once, for it is an option of all of them."""
+    found = set.intersection(*(options_of(name) for name in SUMMARIES))
+    assert all(f"`{o}" in sections(DOCS / "command-line.md")["Of every command"] for o in found)
+    return found
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_help_says_what_each_option_does_with_examples(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    unsaid = [p.name for p in command.params if isinstance(p, click.Option) and not p.help]
+    assert unsaid == []
+    text = (command.help or "").replace("\\\n", "")
+    examples = re.findall(rf"^ *(refine {name}\b.*)$", text, re.MULTILINE)
+    assert examples
+    assert {line: why for line in examples if (why := complaint(line))} == {}
 
 
 def options_of(name: str) -> set[str]:

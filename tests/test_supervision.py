@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -112,6 +113,43 @@ def stuck(*a, **k):
 setattr(import_module("refine.cli.{command}"), "{where}", stuck)
 entry.main()
 """
+
+
+SLOW_LEMMAS = """
+import time
+from refine.claims import settle
+from refine.cli import entry
+from refine.process import supervision
+supervision._EVERY = 0.2
+proved = settle.prove_lemmas
+settle.prove_lemmas = lambda *given: (time.sleep(1.5), proved(*given))[1]
+entry.main()
+"""
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_line_now_and_then_where_there_is_no_terminal(folder: Path, quiet: bool) -> None:
+    """What is being done, for how long, and the time left; nothing with -q."""
+    command = [sys.executable, "-c", SLOW_LEMMAS, "check", "net.onnx", "--input", "-1..1", "--eps",
+               "1e-3", "--z3", "none", "--no-conform", "--budget", "500",
+               *["-q"][:quiet]]  # fmt: skip
+    done = subprocess.run(command, cwd=folder, text=True, capture_output=True, check=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+    if quiet:
+        assert done.stderr == ""
+    else:
+        assert re.search(r"^refine: proving lemmas \(after \d+ s, about \d+ s left\)$", done.stderr,
+                         re.MULTILINE)  # fmt: skip
+
+
+def test_a_limit_in_a_file_is_a_limit(folder: Path) -> None:
+    (folder / "refine.toml").write_text("timeout = 3\n")
+    running = started(folder, "check", HOLDS_THE_INTERPRETER, "-q", "--json", "r.json")
+    out, err = running.communicate(timeout=120)
+    assert running.returncode == 4
+    assert "options from" in err
+    assert "out of time" in out
+    assert (folder / "r.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,15 @@ def require_writable(path: Path) -> None:
         raise _failure(errno.EACCES, path.parent)
 
 
+def append_text(path: Path, text: str) -> None:
+    """Add text to the end of a file, which is made where there is none. Raises OSError, NoPlainFile
+    for a link, a pipe or a device."""
+    _require_plain(path)
+    flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
+    with os.fdopen(os.open(path, flags, _MODE), "ab") as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
+
+
 def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Write a file that has no name, or a temporary one beside `path`, then give it its name: an
     interruption leaves nothing.

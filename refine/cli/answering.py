@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import click
 import numpy as np
 
 from gpu_check.common.writing import require_writable, write_text
+from refine.cli.setup.journal import journal_of
+from refine.common.visible import visible
 from refine.process.supervision import Answer, Watcher
 from refine.report.console import Reporter
 from refine.results.document import json_text
@@ -36,6 +40,24 @@ class Telling:
     def finish(self) -> None:
         """Wait for leave to answer, if somebody watches."""
         finish(self.watcher)
+
+
+def hearing(quiet: bool = False, until: float | None = None) -> Callable[[str], None]:
+    """Who hears what is being done, beside a terminal: the log and, unless `quiet`, the process
+    that watches this one, which says it now and then. `until` is when the work ends (monotonic),
+    if it is known."""
+    context = click.get_current_context()
+    watcher: Watcher | None = context.obj
+    until = until if watcher is None or watcher.limit is None else watcher.limit
+    journal = journal_of(context)
+
+    def hear(stage: str) -> None:
+        if journal is not None:
+            journal.note(stage)
+        if watcher is not None and not quiet:
+            watcher.progress(visible(stage), until)
+
+    return hear
 
 
 def finish(watcher: Watcher | None) -> None:

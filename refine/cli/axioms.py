@@ -32,6 +32,10 @@ SCHEMA = "refine-axioms-1"
 def axioms_command(file: Path, permit: Path | None, json_path: str | None) -> ExitCode:
     """Print what a verdict rests on: joints, applications, lemmas, contract fields, solvers.
 
+    \b
+    refine axioms result.json
+    refine axioms result.json --permit permit.toml
+
     RESULT.json is what --json of a check wrote. Exit code 1 if the verdict rests on something that
     is not permitted, which is named.
     """

@@ -22,6 +22,7 @@ from refine.claims.many.benching import (
     run_list,
 )
 from refine.claims.many.instances import Instance, read_instances
+from refine.cli.answering import hearing
 from refine.cli.check import check_command
 from refine.cli.passed import passing
 from refine.options.options import limiting
@@ -63,6 +64,10 @@ def bench_command(
 ) -> ExitCode:
     """Settle the properties of a list of instances for the network that runs.
 
+    \b
+    refine bench instances.csv
+    refine bench instances.csv --json answers.json --resume --timeout 60
+
     Each row of the list is MODEL,PROPERTY,SECONDS as VNN-COMP has it, paths relative to the list;
     both files may be packed (.gz). Each instance is a refine check --claim property of its own.
 
@@ -91,7 +96,7 @@ def bench_command(
 
     folder.mkdir(exist_ok=True)
     try:
-        with reporter.progress("reading the list") as progress:
+        with reporter.progress("reading the list", hearing(quiet)) as progress:
 
             def tell(number: int, instance: Instance) -> None:
                 progress.tell(f"{number} of {len(listed)}: {instance.name}")

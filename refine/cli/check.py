@@ -68,7 +68,13 @@ def _claiming(command: Callable[..., Any]) -> Callable[..., Any]:
 def check_command(
     model: Path, eps: tuple[str, ...], claim: str, certificate: Path | None, **given: Any
 ) -> ExitCode:
-    """Is |f_rt(x) − f_R(x)| ≤ E for every x of the domain and every allowed execution?"""
+    """Is |f_rt(x) − f_R(x)| ≤ E for every x of the domain and every allowed execution?
+
+    \b
+    refine check net.onnx --input -1..1 --eps 1e-3
+    refine check net.onnx --center x.npy --radius 0.01 --eps 1e-3 --contract ort-cpu
+    refine check net.onnx --vnnlib p.vnnlib --claim property
+    """
     kind = claim_for(claim)
     if not eps and kind.epsilon is EpsilonUse.NEEDED:
         raise click.UsageError(

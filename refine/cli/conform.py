@@ -14,7 +14,7 @@ from gpu_check.conformance.conformance import THOROUGH, Conformance, How, NodeCh
 from onnx_import import load
 from onnx_import.graph import Graph
 from refine.claims.conforming import judged
-from refine.cli.answering import finish
+from refine.cli.answering import finish, hearing
 from refine.domain.random_inputs import sampled_inputs
 from refine.options.applicable import require_applicable
 from refine.options.contract_choice import contract_for
@@ -51,8 +51,22 @@ from refine.results.verdict import ExitCode
     show_default=True,
     help="Where random inputs are sampled from; repeat for other inputs.",
 )
-@click.option("--samples", type=click.IntRange(min=1), default=100, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="How many random inputs are run.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Of the random inputs.",
+)
 @limiting
 @allowing
 @sizing
@@ -71,13 +85,17 @@ def conform_command(
 ) -> ExitCode:
     """Run a runtime against a contract: bit for bit where that is pinned, else in bounds.
 
+    \b
+    refine conform net.onnx --contract ort-cpu
+    refine conform net.onnx --contract cuda-fp32 --runtime torch:device=cuda
+
     Exit code 0 if the runtime honours the contract on all that was compared, 1 if it does not, 3 if
     nothing could be compared, 4 if --timeout runs out before a difference is seen. The last line
     says how many nodes were.
     """
     reporter = Reporter()
     watcher: Watcher | None = click.get_current_context().obj
-    with reporter.progress("reading the model") as progress:
+    with reporter.progress("reading the model", hearing()) as progress:
         sizes = sizes_of(shape, dim)
         chosen = contract_for(contract, None, None, model, allowed, sizes=sizes)
         graph = load(model, allowed=allowed, handling=handling_of(chosen), sizes=sizes)

@@ -57,7 +57,12 @@ def diff_command(
     matches: tuple[str, ...],
     **given: Any,
 ) -> ExitCode:
-    """Is |MODEL(x) − SPEC(x)| ≤ E for every x of the domain? Without --eps, the best bound."""
+    """Is |MODEL(x) − SPEC(x)| ≤ E for every x of the domain? Without --eps, the best bound.
+
+    \b
+    refine diff float32.onnx float16.onnx --input 0..1 --eps 0.01
+    refine diff net.onnx folded.onnx --input -1..1 --match x=input
+    """
     theirs = spec_contract or given["contract"]
     if spec_as == "real":
         if spec_contract is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from refine.cli.answering import hearing
 from refine.lemmas.agreement import Agreement, agreements, opinions_of, scripts_in, scripts_of
 from refine.lemmas.cache import default_directory
 from refine.lemmas.library import dump_smt2 as write_smt2
@@ -21,7 +22,12 @@ _LONGEST = 1e6  # seconds: solvers count milliseconds in 32 bits
 
 
 @click.command("lemmas")
-@click.option("--dump-smt2", type=click.Path(path_type=Path), metavar="DIR")
+@click.option(
+    "--dump-smt2",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write every query to a solver into this folder.",
+)
 @click.option("--no-cache", is_flag=True, help="Prove every lemma anew.")
 @click.option(
     "--timeout",
@@ -32,7 +38,11 @@ _LONGEST = 1e6  # seconds: solvers count milliseconds in 32 bits
     help="For each question to a solver.",
 )
 @click.option(
-    "--kind", type=click.Choice(["schema", "format", _ALL]), default=_ALL, show_default=True
+    "--kind",
+    type=click.Choice(["schema", "format", _ALL]),
+    default=_ALL,
+    show_default=True,
+    help="Lemmas over the reals (schema), those of floating-point formats, or both.",
 )
 @click.option(
     "--solver",
@@ -56,6 +66,10 @@ def lemmas_command(
 ) -> ExitCode:
     """Prove the lemma library and print it.
 
+    \b
+    refine lemmas
+    refine lemmas --kind schema --dump-smt2 queries
+
     With --solver, exit code 1 if a solver refutes a query that is to be proved, or shows that its
     hypotheses cannot hold; 3 if one does not know.
     """
@@ -69,13 +83,13 @@ def lemmas_command(
             raise click.UsageError("--queries stands alone: only --solver and --timeout go with it")
         scripts = scripts_in(queries)
         solvers = solvers or (Solver.Z3,)
-        with reporter.progress("asking solvers") as progress:
+        with reporter.progress("asking solvers", hearing()) as progress:
             rows = tuple(agreements(scripts, solvers, timeout, progress.tell))
         return _told(reporter, rows, solvers)
     kinds = {"schema": (Kind.SCHEMA,), "format": (Kind.FORMAT,)}.get(
         kind, (Kind.SCHEMA, Kind.FORMAT)
     )
-    with reporter.progress("proving the lemma library") as progress:
+    with reporter.progress("proving the lemma library", hearing()) as progress:
         cache = None if no_cache else default_directory()
         obligations = prove_library(kinds, timeout, cache, processes=2)
         if solvers:

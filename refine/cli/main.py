@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from copy import copy
+from functools import partial
 from importlib import import_module
 from types import ModuleType
 
@@ -25,6 +27,7 @@ SUMMARIES: Mapping[str, str] = {
     "bench": "Settle the properties of a list of instances.",
     "bound": "The best bound on |f_rt(x) − f_R(x)| that can be proved.",
     "check": "Is |f_rt(x) − f_R(x)| at most E in every execution?",
+    "completion": "What a shell needs to complete commands and options.",
     "conform": "Does a runtime honour a contract on a model?",
     "diff": "Is one model within a tolerance of another?",
     "judge": "Which contracts can have produced the numbers of some device?",
@@ -41,12 +44,17 @@ SUMMARIES: Mapping[str, str] = {
 """What each command does, in a line."""
 
 
-_DAILY = ("advise", "judge", "tolerance")
+_ROOMS: Mapping[str, str] = {
+    "advise": "daily.",
+    "completion": "setup.",
+    "judge": "daily.",
+    "tolerance": "daily.",
+}
+"""The room of a command that does not stand beside this file."""
 
 
 def _module_of(command: str) -> ModuleType:
-    room = "daily." if command in _DAILY else ""
-    return import_module(f"refine.cli.{room}{command}")
+    return import_module(f"refine.cli.{_ROOMS.get(command, '')}{command}")
 
 
 class _Commands(click.Group):
@@ -58,8 +66,29 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in SUMMARIES:
             return None
-        command: click.Command = getattr(_module_of(cmd_name), f"{cmd_name}_command")
+        from refine.cli.setup.journal import announcing, log_option
+
+        command: click.Command = copy(getattr(_module_of(cmd_name), f"{cmd_name}_command"))
+        command.params = [*command.params, log_option()]
+        if command.callback is not None:
+            command.callback = announcing(command.callback)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        from refine.cli.setup.configuration import configure
+
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and not {"-h", "--help"} & set(rest):
+            every = {n: partial(self.get_command, ctx, n) for n in SUMMARIES}
+            values = configure(ctx, command, every)
+            watcher: Watcher | None = ctx.obj
+            if watcher is not None:
+                timeout = values.get("timeout")
+                seconds = None if timeout is None else float(timeout)
+                ctx.obj = watcher.limited(str(name), seconds, values.get("json_path"))
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -102,25 +131,43 @@ def guarded(watcher: Watcher | None) -> ExitCode:
 
 
 def run(arguments: list[str], watcher: Watcher | None = None) -> ExitCode:
-    """One command line to one exit code; every expected failure becomes one sentence."""
+    """One command line to one exit code; every expected failure becomes one sentence. Without
+    arguments it is the help that is printed; nothing was verified."""
+    if not arguments:
+        run(["--help"])
+        return ExitCode.INPUT_ERROR
+    context: click.Context | None = None
     try:
         with cli.make_context("refine", list(arguments), obj=watcher) as context:
-            code = cli.invoke(context)
+            code, sentence = cli.invoke(context), None
     except click.exceptions.Exit as stop:
         return ExitCode.VERIFIED if stop.exit_code == 0 else ExitCode.INPUT_ERROR
     except (KeyboardInterrupt, click.Abort):
-        complain("interrupted")
-        return ExitCode.INTERRUPTED
+        code, sentence = ExitCode.INTERRUPTED, "interrupted"
     except click.ClickException as error:
-        complain(error.format_message())
-        return ExitCode.INPUT_ERROR
+        code, sentence = ExitCode.INPUT_ERROR, error.format_message()
     except ModelError as error:
-        complain(str(error))
-        return ExitCode.INPUT_ERROR
+        code, sentence = ExitCode.INPUT_ERROR, str(error)
     except OSError as error:
-        complain(f"{error.filename or 'a file'}: {error.strerror or error}")
-        return ExitCode.INPUT_ERROR
+        sentence = f"{error.filename or 'a file'}: {error.strerror or error}"
+        code = ExitCode.INPUT_ERROR
     except MemoryError:
-        complain("the model needs more memory than this machine gives")
-        return ExitCode.UNKNOWN
-    return code if isinstance(code, ExitCode) else ExitCode.VERIFIED
+        code, sentence = ExitCode.UNKNOWN, "the model needs more memory than this machine gives"
+    if sentence is not None:
+        complain(sentence)
+    code = code if isinstance(code, ExitCode) else ExitCode.VERIFIED
+    _note_the_end(context, sentence, code)
+    return code
+
+
+def _note_the_end(context: click.Context | None, sentence: str | None, code: ExitCode) -> None:
+    """Into the log of the command, if it has one."""
+    if context is None or not context.meta:
+        return
+    from refine.cli.setup.journal import journal_of
+
+    journal = journal_of(context)
+    if journal is not None:
+        if sentence is not None:
+            journal.note(sentence)
+        journal.note(f"exit code {code.value}: {code.name.lower().replace('_', ' ')}")

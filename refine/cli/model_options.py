@@ -11,6 +11,7 @@ import click
 
 from encoders.contract.contract import Subnormals
 from encoders.contract.presets import PRESETS
+from refine.cli.setup.presets import Budget, preset_option
 from refine.options.options import allowing, limiting
 from refine.options.settings import Settings
 from refine.options.sizes import sizes_of, sizing
@@ -64,8 +65,10 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "it needs, no more); kept beside the result.",
         ),
         limiting,
+        preset_option,
         click.option(
             "--budget",
+            cls=Budget,
             type=click.FloatRange(min=0),
             default=10.0,
             show_default=True,

@@ -13,6 +13,10 @@ from refine.results.verdict import ExitCode
 
 @click.command("ops")
 def ops_command() -> ExitCode:
-    """List the operators that have a meaning here."""
+    """List the operators that have a meaning here.
+
+    \b
+    refine ops
+    """
     Reporter().operators(operators().values(), DECOMPOSED, MADE, ALONE)
     return ExitCode.VERIFIED

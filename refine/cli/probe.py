@@ -10,7 +10,7 @@ import click
 from gpu_check.common.writing import require_writable
 from gpu_check.probe.probed_contract import Probed
 from onnx_import import load
-from refine.cli.answering import finish
+from refine.cli.answering import finish, hearing
 from refine.options.contract_file import contract_text, write_contract
 from refine.options.options import allowing, limiting
 from refine.options.probing import probed
@@ -48,7 +48,14 @@ from refine.results.verdict import ExitCode
 @click.option(
     "--exhaustive", is_flag=True, help="Measure float32 functions on all 2^32 inputs (minutes)."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Of the random inputs.",
+)
 @limiting
 @allowing
 @sizing
@@ -67,13 +74,17 @@ def probe_command(
 ) -> ExitCode:
     """Find out how a runtime computes this model, and write the contract it obeys.
 
+    \b
+    refine probe net.onnx -o here.toml
+    refine probe net.onnx --runtime onnxruntime:threads=1,optimization=all
+
     Exit code 4, and no contract, if --timeout runs out.
     """
     if output is not None:
         require_writable(output)
     watcher: Watcher | None = click.get_current_context().obj
     reporter = Reporter(silent=output is None)
-    with reporter.progress("probing") as progress:
+    with reporter.progress("probing", hearing()) as progress:
         choice = runtime_choice(runtime)
         graph = load(model, allowed=allowed, sizes=sizes_of(shape, dim))
         if watcher is not None:

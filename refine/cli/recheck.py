@@ -28,10 +28,15 @@ _CODES = {0: ExitCode.VERIFIED, 1: ExitCode.VIOLATED, 2: ExitCode.INPUT_ERROR}
 @click.option(
     "--vnnlib",
     type=click.Path(path_type=Path),
+    metavar="FILE",
     help="The file that states the property: its hash, its unsafe set and its domain are compared.",
 )
 def recheck_command(certificate: Path, model: Path, vnnlib: Path | None) -> ExitCode:
     """Check a certificate of `refine check --certificate` against its model.
+
+    \b
+    refine recheck net.cert net.onnx
+    refine recheck net.cert net.onnx --vnnlib p.vnnlib
 
     The checker, the folder `checker`, runs in a process of its own and imports nothing of refine.
     The record of applied lemmas, which the checker does not read, is recomputed by refine.

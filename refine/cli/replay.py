@@ -43,6 +43,10 @@ def replay_command(
 ) -> ExitCode:
     """Run a saved counterexample again, on the emulator and on real runtimes.
 
+    \b
+    refine replay net-counterexample.json --model net.onnx
+    refine replay net-counterexample.json --script show.py
+
     A model outside the counterexample's folder is opened only if --model, --spec or --allow says
     so.
 

@@ -19,8 +19,11 @@ from refine.claims.asked import Question, answered
 from refine.claims.kind import ClaimKind
 from refine.claims.options import Options
 from refine.claims.registry import taken_of
-from refine.cli.answering import Telling
+from refine.cli.answering import Telling, hearing
 from refine.cli.model_options import settings_of
+from refine.cli.setup.configuration import origin
+from refine.cli.setup.journal import journal_of
+from refine.cli.setup.presets import search_of
 from refine.domain.domain import DomainOptions, read_domain
 from refine.domain.shown import shapes_of_options
 from refine.lemmas.library import dump_smt2
@@ -55,8 +58,8 @@ def run_claim(
         raise click.UsageError("--quiet does not go with --verbose")
     reporter = Reporter(given["quiet"], silent=json_path == "-", verbose=given["verbose"])
     timeout = given["timeout"]
-    if given["search_seconds"] is not None and given["no_search"]:
-        raise click.UsageError("--search does not go with --no-search")
+    context = click.get_current_context()
+    given = search_of(context, given)
     require_places(json_path, given["counterexample"], given["dump_smt2"], certificate)
     written = DomainOptions(
         given["vnnlib"],
@@ -84,10 +87,16 @@ def run_claim(
         certificate=certificate is not None,
         shapes=shapes_of_options(written),
     )
-    watcher = click.get_current_context().obj
+    watcher = context.obj
     telling = Telling(watcher, reporter, json_path is not None)
-    with reporter.progress("reading the model") as progress:
+    limit = None if watcher is None else watcher.limit
+    until = limit or time.monotonic() + settings.budget + (settings.search or 0.0)
+    hear = hearing(given["quiet"] or json_path == "-", until)
+    with reporter.progress("reading the model", hear, until) as progress:
         result = answered(question, progress.tell, partial(_ready, watcher, telling))
+    set_by_file = origin(context)
+    if set_by_file is not None:
+        result = replace(result, notes=(*result.notes, set_by_file))
     telling.so_far(result)
     place = _witness_place(result, given["counterexample"])
     result = _certified(replace(result, witness_file=place), certificate, reporter)
@@ -102,6 +111,9 @@ def run_claim(
         dump_smt2(result.every_obligation, given["dump_smt2"])
     if document is not None and json_path not in (None, "-"):
         _written(Path(json_path), document, reporter)
+    journal = journal_of(context)
+    if journal is not None:
+        journal.note(f"the report:\n{Reporter(verbose=True).report_of(result)}")
     reporter.result(result, document if json_path == "-" else None)
     heard(result)
     return result.exit_code

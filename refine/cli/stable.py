@@ -22,7 +22,7 @@ from refine.claims.many.stability import (
     settled_for,
     specified,
 )
-from refine.cli.answering import finish, require_json_place, tell_json
+from refine.cli.answering import finish, hearing, require_json_place, tell_json
 from refine.cli.model_options import settings_of
 from refine.cli.passed import passing
 from refine.common.arrays import stored_arrays
@@ -108,7 +108,7 @@ def stable_command(
     start = time.monotonic()
     settings = settings_of(passed, None, budget)
     folder = counterexamples or Path(f"{model.stem}-flips")
-    with reporter.progress("reading the model") as progress:
+    with reporter.progress("reading the model", hearing(quiet)) as progress:
         arrays = stored_arrays(data)
         graph, contract = read_for(model, settings, shapes_in(arrays))
         points = points_of(arrays, str(data), graph, contract.format_of)

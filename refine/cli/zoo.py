@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from refine.cli.answering import require_json_place, tell_json
+from refine.cli.answering import hearing, require_json_place, tell_json
 from refine.report.console import Reporter
 from refine.results.document import strict_json
 from refine.results.verdict import ExitCode
@@ -22,13 +22,17 @@ _COLUMNS = ("entry", "expected", "verdict", "right graph", "seconds", "witness")
 def zoo_command(folder: Path, only: str | None, json_path: str | None) -> ExitCode:
     """Run the bugs of a zoo, each a wrong graph beside the right one.
 
+    \b
+    refine zoo
+    refine zoo --only batchnorm-epsilon
+
     Exit code 0 if every wrong graph gets the verdict that its header expects and every right one
     is verified, 2 if an entry cannot be read, else 1.
     """
     reporter = Reporter(silent=json_path == "-")
     require_json_place(json_path)
     entries = folders(folder, only)
-    with reporter.progress("running the zoo") as progress:
+    with reporter.progress("running the zoo", hearing()) as progress:
         outcomes = []
         for entry in entries:
             progress.tell(entry.name)

@@ -15,7 +15,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 
 from gpu_check.common.children import Scratch, Sweeper, die_with_parent
@@ -28,9 +28,10 @@ _READING = ("advise", "conform", "judge", "probe", "stable", "tolerance")
 _RUNNING = ("replay",)
 _INPUT_ERROR, _UNKNOWN, _INTERNAL_ERROR, _INTERRUPTED = 2, 3, 70, 130
 _FRAME = struct.Struct(">cBII")
-_TOLD, _READ, _DONE, _GRANTED = b"s", b"r", b"d", b"g"
+_TOLD, _READ, _DONE, _GRANTED, _STAGE, _LIMIT = b"s", b"r", b"d", b"g", b"p", b"l"
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 _POLL = 0.05  # seconds between looks whether the worker has ended
+_EVERY = 10.0  # seconds between lines that say what is being done
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,23 @@ class Watcher:
         """The files have been read: a crash from here on is a bug, not a file that a library
         stumbles over."""
         _write(self.telling, _FRAME.pack(_READ, 0, 0, 0))
+
+    def progress(self, stage: str, until: float | None) -> None:
+        """Say what is being done; `until` is when the work ends (monotonic), if it is known. The
+        watcher says it on standard error now and then."""
+        end = -1.0 if until is None else until
+        text = f"{end!r} {stage}".encode("utf-8", "backslashreplace")
+        _write(self.telling, _FRAME.pack(_STAGE, 0, len(text), 0) + text)
+
+    def limited(self, command: str, timeout: float | None, json_path: str | None) -> Watcher:
+        """What the watcher could not read off the command line, for a command with a limit: the
+        limit in seconds, and where `--json` goes. Gives what the worker knows from now on."""
+        if command not in (*_TIMED, *_READING, *_RUNNING) or (timeout, json_path) == (None, None):
+            return self
+        end = None if timeout is None else process_start() + timeout
+        text = f"{'' if end is None else repr(end)} {json_path or ''}".encode()
+        _write(self.telling, _FRAME.pack(_LIMIT, 0, len(text), 0) + text)
+        return self if self.limit is not None else replace(self, limit=end)
 
     def finish(self) -> None:
         """Wait for leave to answer: after the limit there is none, and this process is ended."""
@@ -98,7 +116,7 @@ def places(arguments: list[str], start: float) -> Places:
     try:
         seconds = float(found["--timeout"])
     except (KeyError, ValueError):
-        return Places(reads=reads, verdict=verdict)
+        seconds = 0.0
     limit = start + seconds if 0 < seconds < 1e9 else None
     quiet = bool({"-q", "--quiet"} & set(arguments))
     return Places(limit, found.get("--json"), quiet, reads, verdict)
@@ -165,6 +183,10 @@ class _Watching:
     read: bool = False
     interrupted: float | None = None
     open: bool = True
+    start: float = field(default_factory=time.monotonic)
+    stage: str = ""
+    until: float | None = None
+    said: int = 0
 
     def listen(self) -> None:
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as with nohup
@@ -190,6 +212,8 @@ class _Watching:
             if not self.granted and now >= self._deadline():
                 self._kill()
                 return self._answer()
+            if self._tells and not self.granted and now >= self.start + _EVERY * (self.said + 1):
+                self._say_stage(now)
 
     def _deadline(self) -> float:
         return float("inf") if self.wanted.limit is None else self.wanted.limit + GRACE
@@ -227,9 +251,28 @@ class _Watching:
                 self.told = Answer(code, *texts)
             elif kind == _READ:
                 self.read = True
+            elif kind == _STAGE:
+                end, _, self.stage = body.decode("utf-8", "replace").partition(" ")
+                self.until = None if float(end) < 0 else float(end)
+            elif kind == _LIMIT:
+                limit, _, path = body.decode().partition(" ")
+                known = self.wanted
+                end = float(limit) if limit and known.limit is None else known.limit
+                self.wanted = replace(known, limit=end, json=known.json or path or None)
             elif time.monotonic() < self._deadline():
                 self.granted = True
                 _write(self.granting, _GRANTED)
+
+    @property
+    def _tells(self) -> bool:
+        """Is there something to say to who reads standard error later? A terminal has a spinner."""
+        return bool(self.stage) and not os.isatty(2)
+
+    def _say_stage(self, now: float) -> None:
+        """A line for who reads a log of standard error."""
+        self.said = int((now - self.start) / _EVERY)
+        times = spoken_times(now - self.start, now, self.until)
+        _say(f"refine: {self.stage} ({times})\n".encode("utf-8", "backslashreplace"))
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self.interrupted = self.interrupted or time.monotonic()
@@ -290,6 +333,12 @@ class _Watching:
             _say(b"refine: the time limit was reached before anything was found\n")
             return TIME_OUT
         return answer_late(self.told, self.wanted.json, self.wanted.quiet)
+
+
+def spoken_times(seconds: float, now: float, until: float | None) -> str:
+    """`after 12 s, about 48 s left`."""
+    left = "" if until is None or until < now else f", about {until - now:.0f} s left"
+    return f"after {seconds:.0f} s{left}"
 
 
 def _name(number: int) -> bytes:

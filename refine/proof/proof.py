@@ -21,7 +21,7 @@ from encoders.lemmas.claims import WITHIN_TOLERANCE
 from encoders.lemmas.kernel import Radius, any_of
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.numbers.formats import round_array
-from encoders.numbers.radius import is_radius
+from encoders.numbers.radius import is_radius, largest_radius
 from encoders.program import program_of
 from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
@@ -35,6 +35,7 @@ from refine.proof.applications import applied
 from refine.proof.compose import first_failure, node_obligations
 from refine.proof.cover import covers, united
 from refine.proof.input_splitting import Part, bound_parts, part_of, split_box
+from refine.results.numerals import up
 from refine.results.obligation import Obligation, Outcome
 from refine.results.verdict import Tolerance
 from refine.scalar.branch_and_bound import Largest, largest_error
@@ -270,12 +271,12 @@ def _improved_box(
         if covered.scalar is not None:
             return covered
     if len(covered.parts) == 1:
-        clock.tell("optimising relaxations")
+        clock.tell(f"optimising relaxations, {_so_far(covered)}")
         covered = _branched(covered, problem, _SLOPES, deadline, clock)
     if excess(covered.errors) <= enough:
         return covered
     if any(part.splittable for part in covered.parts):
-        clock.tell("splitting the domain")
+        clock.tell(f"splitting the domain, {_so_far(covered)}")
         rest = deadline - time.monotonic()
         several = workers if rest > _POOL_SECONDS else 1
         split = split_box(
@@ -293,11 +294,17 @@ def _improved_box(
         better = tolerance.given or excess(parts.errors) <= excess(covered.errors)
         return parts if better else covered
     for level in _LEVELS:
-        clock.tell("branching on hidden phases")
+        clock.tell(f"branching on hidden phases, {_so_far(covered)}")
         covered = _branched(covered, problem, level, deadline, clock)
         if excess(covered.errors) <= enough or time.monotonic() > deadline:
             break
     return covered
+
+
+def _so_far(covered: Covered) -> str:
+    """`bound so far 0.00123`."""
+    largest = max((largest_radius(e) for e in covered.errors.values()), default=0.0)
+    return f"bound so far {up(largest, 3)}"
 
 
 def _to_first_order(

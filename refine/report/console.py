@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from fractions import Fraction
 from io import StringIO
 from textwrap import wrap
@@ -21,6 +23,7 @@ from onnx_import.graph import DType, Graph
 from refine.common.complaints import complain
 from refine.common.exact import show
 from refine.common.visible import visible
+from refine.process.supervision import spoken_times
 from refine.report.sections import (
     COLUMNS_SHOWN,
     answer_of,
@@ -94,13 +97,18 @@ class Reporter:
         self._err = _Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
     @contextmanager
-    def progress(self, title: str) -> Iterator[Progress]:
-        """A spinner that says what is being done; nothing where stderr is not a terminal."""
-        if self._quiet or self._silent or not self._err.is_terminal:
-            yield Progress(None)
+    def progress(
+        self, title: str, hear: Callable[[str], None] | None = None, until: float | None = None
+    ) -> Iterator[Progress]:
+        """What is being done, with the seconds so far: a spinner where stderr is a terminal; else
+        `hear` is told, and says what it likes. `until` is when the work ends (monotonic)."""
+        shown = not (self._quiet or self._silent) and self._err.is_terminal
+        stage = _Stage(title, time.monotonic(), until)
+        if not shown:
+            yield Progress(stage, hear)
             return
-        with self._err.status(escape(title)) as status:
-            yield Progress(status)
+        with self._err.status(stage):
+            yield Progress(stage, hear)
 
     def error(self, message: str) -> None:
         """One line on standard error."""
@@ -354,15 +362,31 @@ class Reporter:
             self._out.print(f"no ONNX operators, but made when a file is read: {origins}")
 
 
-class Progress:
-    """Tells a person what is being done; silent without a terminal."""
+@dataclass
+class _Stage:
+    """What is being done now, as a spinner shows it."""
 
-    def __init__(self, status: object | None) -> None:
-        self._status = status
+    text: str
+    start: float
+    until: float | None
+
+    def __rich__(self) -> str:
+        now = time.monotonic()
+        return escape(f"{self.text} ({spoken_times(now - self.start, now, self.until)})")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Tells whoever wants to know what is being done."""
+
+    stage: _Stage
+    hear: Callable[[str], None] | None = None
 
     def tell(self, stage: str) -> None:
-        if self._status is not None:
-            self._status.update(escape(stage))  # type: ignore[attr-defined]
+        """From now on it is this."""
+        self.stage.text = stage
+        if self.hear is not None:
+            self.hear(stage)
 
 
 def _abandon_output() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from refine.cli.answering import finish, require_json_place, tell_json
+from refine.cli.answering import finish, hearing, require_json_place, tell_json
 from refine.everyday.advising import Advice, advised
 from refine.everyday.tolerances import open_node
 from refine.options.options import allowing, limiting
@@ -63,7 +63,7 @@ def advise_command(
     require_json_place(json_path)
     reporter = Reporter(silent=json_path == "-")
     watcher: Watcher | None = click.get_current_context().obj
-    with reporter.progress("reading the model") as progress:
+    with reporter.progress("reading the model", hearing()) as progress:
         found = advised(
             model,
             samples,

@@ -11,7 +11,7 @@ import numpy as np
 
 from encoders.contract.contract import RuntimeContract
 from onnx_import.graph import Array, Graph, Sizes
-from refine.cli.answering import finish, require_json_place, tell_json
+from refine.cli.answering import finish, hearing, require_json_place, tell_json
 from refine.everyday.judging import Judged, Judgement, Overstep, judge, presets_for
 from refine.everyday.numbers import device_numbers, fitting
 from refine.everyday.points import given_by
@@ -95,7 +95,7 @@ def judge_command(
     require_json_place(json_path)
     reporter = Reporter(quiet, silent=json_path == "-")
     watcher: Watcher | None = click.get_current_context().obj
-    with reporter.progress("reading the model") as progress:
+    with reporter.progress("reading the model", hearing(quiet)) as progress:
         arrays = device_numbers(inputs)
         sizes = shown_by(sizes_of(shape, dim), arrays, points=True)
         graph, contracts = _sides(model, names, allowed, arrays, sizes)

@@ -15,7 +15,7 @@ from encoders.contract.presets import PRESETS
 from gpu_check.common.writing import require_writable, write_whole
 from onnx_import.errors import ModelError, shorten
 from refine.claims.options import Options
-from refine.cli.answering import finish, require_json_place, tell_json
+from refine.cli.answering import finish, hearing, require_json_place, tell_json
 from refine.common.exact import decimal
 from refine.domain.domain import Domain, DomainOptions, read_domain
 from refine.everyday.advising import in_16_bits
@@ -164,7 +164,7 @@ def tolerance_command(
         raise ModelError(f"--rtol is from 0 to 1, not {shorten(rtol)}")
     reporter = Reporter(quiet, silent=json_path == "-")
     watcher: Watcher | None = click.get_current_context().obj
-    with ExitStack() as stack, reporter.progress("reading the model") as progress:
+    with ExitStack() as stack, reporter.progress("reading the model", hearing(quiet)) as progress:
         asked: Model = model if op is None else operator_model(op, str(shapes), dtype, attributes)
         source = stack.enter_context(opened(asked, op or "model"))
         if as_optimised is not None and isinstance(source, Path):

@@ -1,0 +1,1 @@
+"""How a user sets the command line up: options from a file, presets, a log, completion."""
