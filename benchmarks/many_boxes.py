@@ -20,8 +20,8 @@ from measuring import MODELS
 from encoders.contract.presets import IEEE_ANY
 from encoders.numbers.enclosure import Interval
 from onnx_import import load
-from refine.bounds.margins import Margins
 from refine.bounds.network import InputBox, Known
+from refine.bounds.properties.margins import Margins
 from refine.domain.domain import DomainOptions, read_domain, tensors_of
 from refine.domain.properties import read_property
 from refine.proof.proof import input_box

@@ -23,8 +23,10 @@ from gpu_check.emulator.exact import evaluate_exact
 from onnx_import import load
 from onnx_import.graph import Graph
 from refine.bounds.batch import batch_bounds
-from refine.bounds.margins import DEFICIT, Margins, within_limits
 from refine.bounds.network import InputBox, Known, NetworkBounds, network_bounds
+from refine.bounds.properties.deficits import DEFICIT
+from refine.bounds.properties.margins import Margins
+from refine.bounds.properties.rows import within_limits
 from refine.bounds.widened import widened
 from refine.domain.properties import Conjunction, Property, Row
 from refine.domain.vnnlib import Half, is_empty, meet

@@ -17,7 +17,7 @@ from encoders.contract.presets import IEEE_ANY
 from encoders.numbers.enclosure import Interval
 from onnx_import.errors import ModelError
 from refine.bounds.network import InputBox, Known
-from refine.bounds.row_errors import ROWS, RowErrors
+from refine.bounds.properties.row_errors import ROWS, RowErrors
 from refine.claims.outputs.labels import other_labels
 from refine.cli.main import run
 from refine.domain.properties import Property

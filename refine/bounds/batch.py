@@ -27,6 +27,7 @@ from refine.bounds.network import (
     Margin,
     NetworkBounds,
     NodeBounds,
+    Runs,
     bound_errors,
     bound_values,
 )
@@ -89,13 +90,16 @@ def batch_bounds(
     around: Known,
     ranges: Sequence[Mapping[str, Interval]],
     tick: Callable[[], None] = lambda: None,
+    runs: Runs | None = None,
+    besides: NetworkBounds | None = None,
 ) -> tuple[NetworkBounds, Shares]:
     """Bounds of a program widened to as many rows as there are boxes, row by row, and whose width
     that of hidden elements is.
 
     `around` are bounds proved over a box that contains them all, `ranges` those of some tensors
-    over one that contains each. Raises UnsupportedModel, naming the node, where functionals of
-    many boxes cannot be carried.
+    over one that contains each. `runs` as of `network_bounds`; `besides` has the nodes that no
+    input changes (refine/bounds/settled.py). Raises UnsupportedModel, naming the node, where
+    functionals of many boxes cannot be carried.
     """
     names = program.graph.inputs
     maps = Maps(program, {n: _stacked([b.values[n] for b in boxes]) for n in names}, kept=1)
@@ -117,7 +121,7 @@ def batch_bounds(
             maps.values[output] = nothing.intersect(known)
         if feeds_nonlinear(program, output):
             shares[output] = _refined(maps, output, tick)
-        rounding, assumed, run = bound_errors(maps, step, contract, None)
+        rounding, assumed, run = bound_errors(maps, step, contract, runs)
         if output in around.radii:
             maps.err_by(output, maps.radii[output].and_also(around.radii[output]))
         if step.name in maps.flaws:
@@ -126,6 +130,11 @@ def batch_bounds(
         return (NodeBounds(step, values, errors, rounding=rounding, assumed=assumed, run=run),)
 
     nodes = tuple(forward(program, {}, bounded).values())
+    if besides is not None:
+        nodes = (*besides.nodes, *nodes)
+        maps.values.update(besides.maps.values)
+        for tensor, radius in besides.maps.radii.items():
+            maps.err_by(tensor, radius)
     radii = {t: maps.radii[t] for t in program.graph.outputs}
     return NetworkBounds(maps, nodes, radii, {}, {}), shares
 

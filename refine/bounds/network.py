@@ -105,7 +105,7 @@ class NetworkBounds:
     with the largest bound, how much of it each node's rounding and relaxation is responsible for.
     `influence` says, per graph input element, how much of that is tied to its width: a guide for
     splitting the box, no more. `margins` are those of a property, where one is claimed
-    (refine/bounds/margins.py).
+    (refine/bounds/properties/margins.py).
     """
 
     maps: Maps

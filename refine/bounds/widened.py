@@ -29,7 +29,7 @@ def widened(program: Program, rows: int) -> Program | None:
         return None
     types = dict(graph.types) | {t: _longer(graph.types[t], rows) for t in varied}
     wide = replace(graph, types=types)
-    return Program(wide, tuple(_widened(wide, step) for step in program.steps))
+    return Program(wide, tuple(widened_step(wide, step) for step in program.steps))
 
 
 def _keeps_rows(step: Step) -> bool:
@@ -45,7 +45,9 @@ def _longer(kind: TensorType, rows: int) -> TensorType:
     return TensorType(kind.dtype, (rows, *kind.shape[1:]))
 
 
-def _widened(graph: Graph, step: Step) -> Step:
+def widened_step(graph: Graph, step: Step) -> Step:
+    """The step where its tensors have the types of this graph; rules still ask where it stands as
+    it runs."""
     node, site = step.node, step.site
     read = tuple(graph.types[t] if t else None for t in node.inputs)
     written = tuple(graph.types[t] for t in step.writes)

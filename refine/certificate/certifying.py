@@ -9,8 +9,8 @@ from typing import Any
 from checker.arithmetic import Outside, Rejected
 from encoders.contract.contract import RuntimeContract
 from onnx_import.graph import Graph
-from refine.bounds.margins import Margins
 from refine.bounds.problem import Network
+from refine.bounds.properties.margins import Margins
 from refine.certificate.language import NotCertified, Subject, subject_of
 from refine.certificate.unsafe_sets import unsafe_claim
 from refine.common.clock import OutOfTime

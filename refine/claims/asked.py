@@ -81,7 +81,7 @@ def answered(
         side=Side(graph, contract),
         domain=domain,
         tolerance=tolerance,
-        options=ready(replace(_options(settings), certificate=question.certificate)),
+        options=ready(replace(options_of(settings), certificate=question.certificate)),
         given=question.given,
         spec=spec,
         match=question.match,
@@ -118,7 +118,8 @@ def _specification(question: Question, spec: Path | Graph, model: Graph) -> Side
     return Side(read_as(spec, contract, allowed=settings.allow, sizes=settings.sizes), contract)
 
 
-def _options(settings: Settings) -> Options:
+def options_of(settings: Settings) -> Options:
+    """How hard a claim is tried."""
     efforts = {"none": None, "sample": SAMPLE, "all": EVERYTHING}
     return Options(
         efforts[settings.z3],

@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 
 from encoders.numbers.enclosure import FloatArray
-from refine.bounds.margins import DEFICIT
+from refine.bounds.properties.deficits import DEFICIT
 from refine.common.rounding import float_down
 from refine.results.numerals import down, up
 from refine.results.verdict import Tolerance, Witness

@@ -2,8 +2,8 @@
 properties have in common.
 
 Every allowed execution is finite and reaches none of the unsafe conjunctions, on every input of the
-domain. The proof bounds rows on values and differences at once (`refine.bounds.margins`) and halves
-boxes where that does not do; the search descends on the rows' slack.
+domain. The proof bounds rows on values and differences at once (refine/bounds/properties) and
+halves boxes where that does not do; the search descends on the rows' slack.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pathlib import Path
 
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
-from refine.bounds.margins import DEFICIT, Margins
+from refine.bounds.properties.deficits import DEFICIT
+from refine.bounds.properties.margins import Margins
 from refine.certificate.certifying import of_margins
 from refine.claims.assumptions import assumptions_of
 from refine.claims.claim import Claim, Words, require_semantics

@@ -22,7 +22,7 @@ from encoders.numbers.formats import BINARY64, round_down
 from encoders.program import program_of
 from gpu_check.emulator.emulator import emulate
 from onnx_import.graph import Graph
-from refine.bounds.margins import Functionals, functionals_of
+from refine.bounds.properties.rows import Functionals, functionals_of
 from refine.bounds.widened import widened
 from refine.domain.box import Box
 from refine.domain.properties import Property, Row

@@ -111,6 +111,7 @@ OPERATORS = (
         rounding=rounding,
         affine=True,
         converts=True,
+        rowwise=lambda site: site.variable == (0,),
         likeness=Likeness(copies=lambda site: True, implied=frozenset({"to"})),
         dtypes=(*FLOATS, DType.BOOL, *_WHOLE),
     ).reading("round_mode", "saturate", "to"),

@@ -7,7 +7,7 @@ from fractions import Fraction
 from onnx_import.graph import Graph
 from refine.claims.claim import Words
 from refine.claims.kind import Asked, ClaimKind, EpsilonUse
-from refine.claims.outputs.labels import chosen, label_at, other_labels
+from refine.claims.outputs.labels import chosen, kept_statement, label_at, other_labels
 from refine.claims.unsafe import kept_out, reached_again
 from refine.domain.box import Box
 from refine.domain.domain import elements_before
@@ -15,7 +15,7 @@ from refine.domain.properties import Conjunction, Property, Row
 from refine.results.verdict import Result
 
 _NAME = "argmax"
-_WORDS = Words(
+WORDS = Words(
     holds="the label is the same over the reals and in every allowed execution, all of it finite",
     broken="an input of the domain has another label in an allowed execution, decided exactly",
     open="it is not shown that the label stays the same",
@@ -30,11 +30,11 @@ def _settled(asked: Asked) -> Result:
     if label is None:
         label = _label(wide, found.scores, asked.domain.boxes[0])
     unsafe = other_labels(wide, found.scores, label, found.lost(graph, asked.side.contract))
-    statement = f"the largest of '{found.scores}' is element {label}, over the reals and as it runs"
+    statement = kept_statement(found.scores, label)
     if found.label is None:
-        return kept_out(asked, unsafe, statement, words=_WORDS)
+        return kept_out(asked, unsafe, statement, words=WORDS)
     apart = _labels_apart(graph, found.label, label)
-    return kept_out(asked, apart, statement, (wide, unsafe), _WORDS)
+    return kept_out(asked, apart, statement, (wide, unsafe), WORDS)
 
 
 def _labels_apart(graph: Graph, output: str, label: int) -> Property:

@@ -16,7 +16,7 @@ from encoders.lemmas.kernel import Radius, exactly_zero
 from encoders.numbers.enclosure import FloatArray
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
-from refine.bounds.row_errors import ROWS, RowErrors
+from refine.bounds.properties.row_errors import ROWS, RowErrors
 from refine.claims.assumptions import assumptions_of
 from refine.claims.claim import Claim, Words, require_semantics
 from refine.claims.kind import Asked, ClaimKind

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,18 @@ from encoders.contract.presets import EXACT
 from encoders.numbers.formats import BINARY64
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
-from refine.claims.asked import Question, answered
+from refine.claims.asked import Question, answered, options_of
+from refine.claims.kinds.argmax import WORDS
 from refine.claims.many.points import Points
-from refine.claims.outputs.labels import Labelled, chosen, has_label, label_at
+from refine.claims.many.together import Labels
+from refine.claims.outputs.labels import Labelled, chosen, has_label, kept_statement, label_at
 from refine.claims.registry import claim_for
 from refine.domain.box import FloatArray
+from refine.domain.domain import Domain
 from refine.options.models import read_as
 from refine.options.settings import Settings
 from refine.options.sizes import beside
+from refine.proof.proof import input_box
 from refine.results.document import strict_json
 from refine.results.numerals import plain_number
 from refine.results.verdict import Execution, ExitCode, Result, Tolerance, Verdict
@@ -36,6 +41,7 @@ from refine.witness.file import save_witness
 SCHEMA = "refine-stable-1"
 BUDGET = 2.0  # seconds for each point
 NAMING = "name one, as --output NAME"
+_FIRST_BATCH = 8  # points that show whether passes over many of them are worth it
 _NOT_KEPT = "it is not shown that the specification keeps its label in the ball"
 _THERE_TOO = "where another label was found, the specification has another one, too"
 
@@ -69,8 +75,8 @@ class Specification:
 
     def label(self, point: Mapping[str, FloatArray]) -> int:
         """That of an input of the model."""
-        graph = self._row.widened(self.graph)
-        return label_at(graph, self._row.scores, self._named(point))
+        graph = self.row.widened(self.graph)
+        return label_at(graph, self.row.scores, self._named(point))
 
     def _named(self, point: Mapping[str, Array]) -> dict[str, FloatArray]:
         shapes = {ours: self.graph.types[theirs].shape for ours, theirs in self.inputs.items()}
@@ -83,17 +89,18 @@ class Specification:
         return replace(points, values={self.inputs[n]: v for n, v in points.values.items()})
 
     @property
-    def _row(self) -> Labelled:
+    def row(self) -> Labelled:
+        """Where its labels come from."""
         return chosen(self.graph, "", NAMING)[0]
 
     def claim(self, label: int) -> str:
         """That its label is this one."""
-        return f"argmax:{self._row.label or self._row.scores}[{label}]"
+        return f"argmax:{self.row.label or self.row.scores}[{label}]"
 
     def has(self, label: int, point: Mapping[str, Array]) -> bool:
         """Is this surely the label of an input of the model?"""
-        graph = self._row.widened(self.graph)
-        return has_label(graph, self._row.scores, self._named(point), label)
+        graph = self.row.widened(self.graph)
+        return has_label(graph, self.row.scores, self._named(point), label)
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,11 @@ class Stability:
     folder: Path | None
     until: float | None = None
     spec: Specification | None = None
+
+    @property
+    def late(self) -> bool:
+        """Is the time over?"""
+        return self.until is not None and time.monotonic() >= self.until
 
     def decided(self, number: int) -> Decision:
         """One point. Raises ModelError for a model without labels, or a ball without numbers."""
@@ -139,22 +151,91 @@ class Stability:
             result = replace(result, verdict=Verdict.UNKNOWN, witness=None, reason=_THERE_TOO)
         return self._decision(number, result)
 
+    @cached_property
+    def _each(self) -> tuple[Labels, ...]:
+        """Whose labels have to stay in every ball: the model's, and over the reals those of the
+        specification."""
+        options, contract = options_of(self.settings), self.settings.contract
+        assert isinstance(contract, RuntimeContract)
+        row = chosen(self.graph, self.output, NAMING)[0]
+        own = Labels(self.graph, contract, row, options)
+        if self.spec is None:
+            return (own,)
+        return (own, Labels(self.spec.graph, EXACT, self.spec.row, options))
+
+    @property
+    def batch(self) -> int:
+        """How many points are asked about together; 0 where each is asked about alone."""
+        return min(labels.size for labels in self._each)
+
+    def together(self, numbers: Sequence[int]) -> Mapping[int, Decision]:
+        """Those of the points whose decision is found to be stable in a pass over all of them; of
+        the others nothing is known."""
+        own, *others = self._each
+        domains: dict[int, Domain] = {}
+        for number in numbers:
+            with suppress(ModelError):  # which is raised when it is asked about alone
+                domains[number] = self._domain(self.graph, number)
+        if len(domains) < 2:
+            return {}
+        where = list(domains)
+        boxes = [[input_box(d.boxes[0], d, own.contract) for d in domains.values()]]
+        meant = (others or [own])[0]
+        for labels in others:
+            theirs = [self._domain(labels.graph, number) for number in where]
+            boxes.append([input_box(d.boxes[0], d, EXACT) for d in theirs])
+        found = meant.guessed(self._points(meant.graph, where))
+        kept = [
+            labels.kept(some, found) for labels, some in zip((own, *others), boxes, strict=True)
+        ]
+        if not own.honoured([d.boxes[0] for d in domains.values()]):
+            return {}
+        return {
+            number: Decision(
+                number,
+                ExitCode.VERIFIED,
+                Verdict.VERIFIED,
+                WORDS.holds,
+                claim=kept_statement(own.row.scores, first.label),
+                margin=first.run,
+                margin_over_reals=first.real,
+            )
+            for number, (first, *rest) in zip(where, zip(*kept, strict=True), strict=True)
+            if first is not None and None not in rest
+        }
+
+    def _points(self, graph: Graph, numbers: Sequence[int]) -> dict[str, FloatArray]:
+        """Points as inputs of the model or of the specification, (points, *shape)."""
+        ours = graph is self.graph or self.spec is None
+        points = self.points if ours or self.spec is None else self.spec.renamed(self.points)
+        return {
+            name: rows[list(numbers)].reshape(len(numbers), *graph.types[name].shape)
+            for name, rows in points.values.items()
+        }
+
+    def _domain(self, graph: Graph, number: int) -> Domain:
+        """A point's ball, of inputs of the model or, as float64 numbers, of the specification.
+        Raises ModelError."""
+        contract, ours = self.settings.contract, graph is self.graph
+        points = self.points if ours or self.spec is None else self.spec.renamed(self.points)
+        assert isinstance(contract, RuntimeContract)
+        return points.domain(
+            graph,
+            number,
+            self.radius,
+            self.clip,
+            contract.format_of if ours else lambda kind: BINARY64,
+        )
+
     def _asked(self, graph: Graph, number: int, text: str, settings: Settings) -> Result:
         """What a claim about a point's ball comes to; of the specification, over the reals."""
         ours = graph is self.graph
         if not ours:
             settings = replace(settings, contract=EXACT, no_search=True, search=None, conform=False)
-        points = self.points if ours or self.spec is None else self.spec.renamed(self.points)
         question = Question(
             claim=claim_for(text),
             model=graph,
-            domain=lambda graph, contract: points.domain(
-                graph,
-                number,
-                self.radius,
-                self.clip,
-                contract.format_of if ours else lambda kind: BINARY64,
-            ),
+            domain=lambda graph, contract: self._domain(graph, number),
             tolerance=lambda graph: Tolerance(),
             settings=settings,
             text=text,
@@ -242,8 +323,19 @@ def _in_order(
     asked: Stability, numbers: Sequence[int], tell: Callable[[Sequence[Decision]], None]
 ) -> tuple[Decision, ...]:
     found: list[Decision] = []
-    for number in numbers:
+    known: dict[int, Decision] = {}
+    size, ahead = min(_FIRST_BATCH, asked.batch), 0
+    for place, number in enumerate(numbers):
         tell(found)
+        if size > 1 and place >= ahead and not asked.late:
+            some = numbers[place : place + size]
+            stable = asked.together(some)
+            known.update(stable)
+            ahead = place + len(some)
+            size = asked.batch if 2 * len(stable) >= len(some) else 0
+        if number in known:
+            found.append(known.pop(number))
+            continue
         try:
             found.append(asked.decided(number))
         except ModelError as error:

@@ -58,6 +58,11 @@ def other_labels(graph: Graph, output: str, label: int, lost: Fraction = _NOTHIN
     return Property(unsafe, f"labels of '{output}' other than {label}", both=True)
 
 
+def kept_statement(scores: str, label: int) -> str:
+    """What is claimed of the label of a row of scores."""
+    return f"the largest of '{scores}' is element {label}, over the reals and as it runs"
+
+
 def labelled(graph: Graph, named: str, way: str) -> Labelled:
     """The output whose largest element is the label, or that is the label: the one of that name, or
     the only one. `way` says how one is named. Raises ModelError."""

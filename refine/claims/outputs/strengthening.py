@@ -21,7 +21,7 @@ from encoders.numbers.enclosure import FloatArray
 from encoders.numbers.formats import FloatFormat, round_fraction
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
-from refine.bounds.row_errors import ROWS, RowErrors
+from refine.bounds.properties.row_errors import ROWS, RowErrors
 from refine.claims.assumptions import assumptions_of
 from refine.claims.claim import Claim, require_semantics
 from refine.claims.kind import Asked, ClaimKind, EpsilonUse

@@ -17,9 +17,10 @@ import numpy as np
 from encoders.numbers.enclosure import Interval
 from onnx_import.errors import ModelError
 from onnx_import.onnx.proto import sha256_of
-from refine.bounds.margins import DEFICIT, Margins
 from refine.bounds.network import InputBox, Known
-from refine.bounds.trusted_margins import TrustedBox, Trusting
+from refine.bounds.properties.deficits import DEFICIT
+from refine.bounds.properties.margins import Margins
+from refine.bounds.properties.trusted_margins import TrustedBox, Trusting
 from refine.claims.claim import Claim
 from refine.claims.kind import Asked, ClaimOption
 from refine.claims.settle import settle

@@ -13,6 +13,8 @@ from encoders.lemmas.kernel import Radius, exactly, exactly_zero, nothing_known,
 from refine.bounds.network import Margin
 from refine.domain.properties import Row
 
+DEFICIT = "property"
+"""What stands for the outputs in the bounds of a property: how much its margin lacks."""
 LEAST = 2.0**-900  # of a deficit that is there
 
 
@@ -61,3 +63,8 @@ def deficit_of(lacking: Sequence[Radius]) -> Radius:
     """What a property's margin lacks where its conjunctions lack so much; of one element."""
     lacks = worst_of(lacking) if lacking else exactly_zero(UNMET, ())
     return lacks.on((1,))
+
+
+def deficit_in(margin: Margin) -> float:
+    """What one conjunction lacks, as a number to compare."""
+    return 0.0 if margin.safe else max(-margin.run, LEAST)

@@ -19,10 +19,10 @@ from encoders.lemmas.claims import OUT_OF_REACH, STRICTLY_OUT_OF_REACH
 from encoders.lemmas.kernel import Radius, apply, exactly
 from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
-from refine.bounds.deficits import LEAST, deficit_of
-from refine.bounds.margins import DEFICIT, Margins
 from refine.bounds.network import InputBox, Known, Margin, NetworkBounds
-from refine.bounds.row_errors import ROWS, RowErrors
+from refine.bounds.properties.deficits import DEFICIT, LEAST, deficit_of
+from refine.bounds.properties.margins import Margins
+from refine.bounds.properties.row_errors import ROWS, RowErrors
 from refine.domain.leaves import TrustedMargin
 
 

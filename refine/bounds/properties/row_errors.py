@@ -25,8 +25,8 @@ from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import pull_back
 from refine.bounds.batch import Batch, Batches, BoxBounds, batch_bounds, row_of
-from refine.bounds.margins import Functionals, functionals_of, within_limits
 from refine.bounds.network import InputBox, Known, NetworkBounds, network_bounds
+from refine.bounds.properties.rows import Functionals, functionals_of, within_limits
 from refine.bounds.pruning import feeds_nonlinear
 from refine.bounds.widened import widened
 from refine.domain.properties import Property, Row

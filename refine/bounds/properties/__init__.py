@@ -1,0 +1,1 @@
+"""Margins of unsafe sets: how far what runs stays from them, and what executions take of that."""

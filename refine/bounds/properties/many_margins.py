@@ -1,0 +1,194 @@
+"""Margins of many boxes at once: functionals of all of them pulled back together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from encoders.contract.contract import RuntimeContract
+from encoders.lemmas.claims import STRICTLY_OUT_OF_REACH
+from encoders.lemmas.kernel import Radius, apply
+from encoders.numbers.enclosure import FloatArray, Interval, add_down
+from encoders.numbers.formats import BINARY64, round_down, round_up
+from onnx_import.errors import UnsupportedModel
+from onnx_import.graph import Graph
+from refine.bounds.batch import Batch, BoxBounds, batch_bounds, row_of
+from refine.bounds.influence import blame
+from refine.bounds.network import InputBox, Known, Margin, NetworkBounds
+from refine.bounds.properties.deficits import DEFICIT, LEAST, deficit_in, deficit_of
+from refine.bounds.properties.rows import Floors, Functionals, functionals_of, lower_bounds, within
+from refine.bounds.pruning import feeds_nonlinear
+from refine.bounds.settled import Settled, settled
+from refine.bounds.widened import widened
+from refine.domain.properties import Property, Row
+
+_BATCH = 128  # boxes
+_CLOSE = 2.0**-30  # deficits that rounding of functionals alone may be to blame for
+
+
+class Alone(Protocol):
+    """Bounds one box by itself, exactly where its margins end at a limit."""
+
+    def __call__(self, box: InputBox, *, known: Known) -> NetworkBounds: ...
+
+
+def many_margins(
+    graph: Graph, contract: RuntimeContract, unsafe: Sequence[Property], alone: Alone | None
+) -> ManyMargins | None:
+    """Margins of batches of boxes, where the network takes them: all of one unsafe set, or each box
+    of its own, which then differ in the numbers of their rows alone."""
+    try:
+        network = settled(graph, contract)
+        if network is None or widened(network.program, 2) is None:
+            return None
+    except UnsupportedModel:
+        return None
+    return ManyMargins(network, contract, tuple(unsafe), alone)
+
+
+@dataclass(frozen=True)
+class ManyMargins:
+    """`unsafe` is one set, or one for each box of the only batch; `alone` bounds a box whose margin
+    ends just at a limit."""
+
+    network: Settled
+    contract: RuntimeContract
+    unsafe: tuple[Property, ...]
+    alone: Alone | None
+    size: int = _BATCH
+
+    @cached_property
+    def _rows(self) -> tuple[tuple[tuple[int, int, Row], ...], ...]:
+        """Of each set, its rows with their places."""
+        return tuple(
+            tuple((i, j, row) for i, part in enumerate(p.unsafe) for j, row in enumerate(part.rows))
+            for p in self.unsafe
+        )
+
+    @cached_property
+    def _functionals(self) -> Functionals:
+        graph = self.network.program.graph
+        return stacked([functionals_of([row for *_, row in rows], graph) for rows in self._rows])
+
+    @cached_property
+    def _limits(self) -> tuple[FloatArray, FloatArray]:
+        """Of each row, and set: what it allows, and the least number beyond that."""
+        rows = list(zip(*self._rows, strict=True))
+        most = [[round_up(row.at_most, BINARY64) for *_, row in each] for each in rows]
+        least = [[_least_beyond(row) for *_, row in each] for each in rows]
+        return np.array(most), np.array(least)
+
+    def bounded(
+        self, boxes: Sequence[InputBox], around: Known, ranges: Sequence[Mapping[str, Interval]]
+    ) -> Batch | None:
+        """As of a single box, of each."""
+        network, places = self.network, self._rows[0]
+        wide = widened(network.program, len(boxes))
+        if wide is None or not all(part.rows for part in self.unsafe[0].unsafe):
+            return None
+        with np.errstate(all="ignore"):
+            try:
+                found, shares = batch_bounds(
+                    wide,
+                    boxes,
+                    self.contract,
+                    around=around,
+                    ranges=ranges,
+                    runs=network.runs(wide.graph, self.contract),
+                    besides=network.besides,
+                )
+                functionals = self._functionals.of_boxes(len(boxes))
+                seen: dict[str, FloatArray] = {}
+                floors, pulls = lower_bounds(
+                    found, functionals, lambda: None, None, late=False, seen=seen
+                )
+                pushes = blame(found.maps, shares, seen, pulls)
+            except UnsupportedModel:
+                return None
+            margins = self._margins(boxes, floors)
+        nonlinear = [
+            t for t in found.maps.values if t in wide.graph.types and feeds_nonlinear(wide, t)
+        ]
+        first = {(i, j): k for k, (i, j, _) in enumerate(places)}
+        made = []
+        for b, (box, (mine, lacks)) in enumerate(zip(boxes, margins, strict=True)):
+            worst = max(mine, key=deficit_in, default=None)
+            deficit = 0.0 if worst is None else deficit_in(worst)
+            if self.alone is not None and 0.0 < deficit <= _CLOSE:  # what just ends at a limit
+                known = Known({**around.values, **ranges[b]}, around.radii)
+                one = self.alone(box, known=known)
+                made.append(BoxBounds(one.radii, one.influence, ranges[b], one.margins))
+                continue
+            inside: Mapping[str, Interval] = {}
+            influence: Mapping[str, FloatArray] = {}
+            if worst is not None and deficit:
+                inside = {t: row_of(found.maps.values[t], b) for t in nonlinear}
+                k = first[worst.conjunction, worst.row]
+                influence = {t: push[k, b][None] for t, push in pushes.items()}
+            made.append(BoxBounds({DEFICIT: lacks}, influence, inside, mine))
+        return Batch(found, tuple(made))
+
+    def _margins(
+        self, boxes: Sequence[InputBox], floors: Floors
+    ) -> list[tuple[tuple[Margin, ...], Radius]]:
+        """Of every box, for each conjunction that it meets, the row that stays out of reach by
+        most, and what all of them lack: by pull-backs alone."""
+        (first, *_), rows = self.unsafe, self._rows[0]
+        limits, least = self._limits
+        run, real = (add_down(f, -limits) for f in (floors.run, floors.real))
+        floor = np.minimum(floors.run, floors.real) if first.both else floors.run
+        run, real = (np.where(np.isfinite(left), left, -np.inf) for left in (run, real))
+        lacks = apply(
+            STRICTLY_OUT_OF_REACH,  # what is at most `at_most` is less than the number beyond it
+            floor=np.where(np.isfinite(floor), floor, -np.inf),
+            most=np.broadcast_to(least, floor.shape),
+            lack=np.maximum(-run, LEAST),
+        )
+        safe = lacks.bound == 0.0
+        places: list[list[int]] = [[] for _ in boxes]
+        found: list[list[Margin]] = [[] for _ in boxes]
+        for i, met in enumerate(within(first.unsafe, boxes, self.network.program.graph)):
+            mine = [k for k, (conjunction, _, _) in enumerate(rows) if conjunction == i]
+            order = np.lexsort((run[mine], safe[mine]), axis=0)[-1]
+            for b in np.flatnonzero(met):
+                k = mine[order[b]]
+                margin = Margin(
+                    i, rows[k][1], float(run[k, b]), float(real[k, b]), bool(safe[k, b])
+                )
+                found[b].append(margin)
+                places[b].append(k * len(boxes) + int(b))
+        none = deficit_of([])
+        return [
+            (tuple(m), deficit_of([lacks.taken(np.array(p))]) if p else none)
+            for m, p in zip(found, places, strict=True)
+        ]
+
+
+def stacked(each: Sequence[Functionals]) -> Functionals:
+    """The rows of many boxes, (k, boxes, *one box's shape), from those of each, (k, 1, ...)."""
+    if len(each) == 1:
+        return each[0]
+
+    def joined(parts: Sequence[Mapping[str, FloatArray]]) -> dict[str, FloatArray]:
+        shapes = {t: c.shape for part in parts for t, c in part.items()}
+        return {
+            t: np.concatenate([p.get(t, np.zeros(shape)) for p in parts], axis=1)
+            for t, shape in shapes.items()
+        }
+
+    return Functionals(
+        joined([f.on_outputs for f in each]),
+        joined([f.on_inputs for f in each]),
+        joined([f.off for f in each]),
+    )
+
+
+def _least_beyond(row: Row) -> float:
+    """The least number that lies beyond what the row allows."""
+    if row.strict:
+        return round_up(row.at_most, BINARY64)
+    return float(np.nextafter(round_down(row.at_most, BINARY64), np.inf))
