@@ -25,8 +25,10 @@ from refine.claims.many.instances import Instance, read_instances
 from refine.cli.answering import hearing
 from refine.cli.check import check_command
 from refine.cli.passed import passing
+from refine.cli.setup.findings import finding_options, require_finding_places, tell_findings
 from refine.options.options import limiting
 from refine.report.console import Reporter
+from refine.report.findings import Finding, Outcome
 from refine.results.numerals import down
 from refine.results.verdict import ExitCode
 
@@ -51,6 +53,7 @@ _COLUMNS = ("instance", "answer", "margin", "over the reals", "seconds", "")
     metavar="DIR",
     help="Where counterexamples are saved; default: INSTANCES-counterexamples here.",
 )
+@finding_options
 @click.option("--quiet", "-q", is_flag=True, help="Only the counts.")
 def bench_command(
     instances: Path,
@@ -59,6 +62,8 @@ def bench_command(
     json_path: str | None,
     resume: bool,
     counterexamples: Path | None,
+    junit: Path | None,
+    sarif: Path | None,
     quiet: bool,
     **passed: Any,
 ) -> ExitCode:
@@ -82,6 +87,7 @@ def bench_command(
         raise click.UsageError("--search does not go with --no-search")
     if kept is not None:
         require_writable(kept)
+    require_finding_places(junit, sarif)
     listed = read_instances(instances, timeout)
     earlier = kept_rows(kept) if resume and kept is not None else ()
     folder = counterexamples or Path(f"{instances.stem}-counterexamples")
@@ -105,6 +111,9 @@ def bench_command(
     finally:
         with suppress(OSError):
             folder.rmdir()  # where nothing was found
+    if junit is not None or sarif is not None:
+        findings = [_finding(i, row) for i, row in zip(listed, rows, strict=True)]
+        tell_findings(findings, junit=junit, sarif=sarif, reporter=reporter)
     if json_path == "-":
         reporter.text(document_of_rows(rows, len(listed)))
     counts = ", ".join(f"{n} {answer}" for answer, n in counts_of(rows).items() if n)
@@ -135,6 +144,25 @@ def _arguments(passed: dict[str, Any]) -> tuple[str, ...]:
 def _cells(instance: Instance, row: Row) -> tuple[str, ...]:
     margins = ["" if m is None else down(m, 4) for m in (row.margin, row.margin_over_reals)]
     return (instance.name, row.standing.value, *margins, f"{row.seconds:.1f}", _remark(row))
+
+
+_OUTCOMES = {
+    Standing.VERIFIED: (Outcome.PASSED, "verified"),
+    Standing.VIOLATED: (Outcome.FAILED, "violated"),
+    Standing.UNKNOWN: (Outcome.UNDECIDED, "unknown"),
+    Standing.BROKEN: (Outcome.UNDECIDED, "contract-broken"),
+    Standing.UNREAD: (Outcome.ERROR, "input-error"),
+    Standing.FAILED: (Outcome.ERROR, "internal-error"),
+}
+
+
+def _finding(instance: Instance, row: Row) -> Finding:
+    outcome, rule = _OUTCOMES[row.standing]
+    remark = _remark(row)
+    model = str(instance.folder / instance.model)
+    said = f"{row.standing.value}: {row.reason}"
+    more = (said, remark) if remark and remark != row.reason else (said,)
+    return Finding(instance.name, model, outcome, rule, said, more, seconds=row.seconds)
 
 
 def _remark(row: Row) -> str:

@@ -11,6 +11,7 @@ import click
 
 from encoders.contract.contract import Subnormals
 from encoders.contract.presets import PRESETS
+from refine.cli.setup.findings import finding_options
 from refine.cli.setup.presets import Budget, preset_option
 from refine.options.options import allowing, limiting
 from refine.options.settings import Settings
@@ -123,6 +124,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="FILE.json",
             help="Where to save a counterexample; default: MODEL-counterexample.json here.",
         ),
+        finding_options,
         allowing,
         click.option(
             "--dump-smt2",

@@ -22,6 +22,7 @@ from refine.claims.registry import taken_of
 from refine.cli.answering import Telling, hearing
 from refine.cli.model_options import settings_of
 from refine.cli.setup.configuration import origin
+from refine.cli.setup.findings import require_finding_places, tell_findings
 from refine.cli.setup.journal import journal_of
 from refine.cli.setup.presets import search_of
 from refine.domain.domain import DomainOptions, read_domain
@@ -60,6 +61,7 @@ def run_claim(
     timeout = given["timeout"]
     context = click.get_current_context()
     given = search_of(context, given)
+    require_finding_places(given["junit"], given["sarif"])
     require_places(json_path, given["counterexample"], given["dump_smt2"], certificate)
     written = DomainOptions(
         given["vnnlib"],
@@ -111,6 +113,11 @@ def run_claim(
         dump_smt2(result.every_obligation, given["dump_smt2"])
     if document is not None and json_path not in (None, "-"):
         _written(Path(json_path), document, reporter)
+    if given["junit"] is not None or given["sarif"] is not None:
+        from refine.report.findings import finding_of
+
+        found = finding_of(result, question.text)
+        tell_findings([found], junit=given["junit"], sarif=given["sarif"], reporter=reporter)
     journal = journal_of(context)
     if journal is not None:
         journal.note(f"the report:\n{Reporter(verbose=True).report_of(result)}")

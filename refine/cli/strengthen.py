@@ -18,7 +18,7 @@ from refine.results.numerals import up
 from refine.results.verdict import ExitCode, Result
 
 _OF_DOMAINS = ("vnnlib", "inputs", "center", "radius", "clip", "box")
-_OF_SEARCH = ("search_seconds", "no_search", "counterexample")
+_OF_SEARCH = ("search_seconds", "no_search", "counterexample", "junit", "sarif")
 
 
 def _strengthening(command: click.Command) -> click.Command:

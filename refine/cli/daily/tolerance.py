@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,6 +17,7 @@ from gpu_check.common.writing import require_writable, write_whole
 from onnx_import.errors import ModelError, shorten
 from refine.claims.options import Options
 from refine.cli.answering import finish, hearing, require_json_place, tell_json
+from refine.cli.setup.findings import finding_options, require_finding_places, tell_findings
 from refine.common.exact import decimal
 from refine.domain.domain import Domain, DomainOptions, read_domain
 from refine.everyday.advising import in_16_bits
@@ -38,6 +40,7 @@ from refine.options.settings import LEVELS
 from refine.options.sizes import shown_by, sizes_of, sizing
 from refine.process.supervision import Watcher
 from refine.report.console import Reporter
+from refine.report.findings import Finding, Outcome
 from refine.results.document import strict_json
 from refine.results.numerals import down, up
 from refine.results.verdict import ExitCode, Side
@@ -108,6 +111,7 @@ _COLUMNS = ("output", "elements", "atol", "hex", "needed at", "real value there"
 @limiting
 @allowing
 @sizing
+@finding_options
 @click.option("--quiet", "-q", is_flag=True, help="Only one atol per output.")
 def tolerance_command(
     *,
@@ -132,6 +136,8 @@ def tolerance_command(
     allowed: tuple[Path, ...],
     shape: tuple[str, ...],
     dim: tuple[str, ...],
+    junit: Path | None,
+    sarif: Path | None,
     quiet: bool,
 ) -> ExitCode:
     """The atol that accepts every execution a contract allows, proved per output element.
@@ -157,6 +163,7 @@ def tolerance_command(
     if inputs is not None and (ranges or range_):
         raise click.UsageError("--inputs and a range each give a domain; keep one of them")
     require_json_place(json_path)
+    require_finding_places(junit, sarif)
     if output is not None:
         require_writable(output)
     r = decimal(rtol)
@@ -218,6 +225,8 @@ def tolerance_command(
     if output is not None:
         write_whole(output, lambda file: np.savez(file, **arrays_of(found)))
     tell_json(strict_json(document_of_tolerances(found)), json_path, reporter)
+    if junit is not None or sarif is not None:
+        tell_findings(list(_findings(found)), junit=junit, sarif=sarif, reporter=reporter)
     if json_path != "-":
         _report(reporter, found, quiet)
     return ExitCode.VERIFIED if found.proved else ExitCode.UNKNOWN
@@ -261,6 +270,19 @@ def _report(reporter: Reporter, found: Tolerances, quiet: bool) -> None:
     reporter.lines(_carried(found))
     reporter.lines(["assumed:", *(f"  {a.name}: {a.text}" for a in found.assumptions)])
     reporter.lines(f"note: {note}" for note in found.notes)
+
+
+def _findings(found: Tolerances) -> Iterator[Finding]:
+    """One for each output: is its tolerance proved?"""
+    node = found.open_node
+    model = str(found.graph.source or "model")
+    for name, atol in found.largest.items():
+        proved = math.isfinite(atol)
+        said = f"{name}: atol={atol!r}" if proved else next(_open(found), "no bound is known")
+        at = None if proved or node is None else node[0].name
+        outcome = Outcome.PASSED if proved else Outcome.UNDECIDED
+        rule = "verified" if proved else "unknown"
+        yield Finding(f"tolerance of {name}", model, outcome, rule, said, node=at)
 
 
 def _open(found: Tolerances) -> Iterator[str]:
