@@ -493,13 +493,6 @@ def test_operators_of_other_domains_are_refused(read: Any) -> None:
         read(proto)
 
 
-def test_control_flow_is_refused(read: Any) -> None:
-    branch = helper.make_graph([relu(target="b")], "b", [], [tensor("b", [1])])
-    node = helper.make_node("If", ["c"], ["y"], name="i", then_branch=branch, else_branch=branch)
-    with pytest.raises(UnsupportedModel, match=r"node 'i' \(If\) contains a subgraph"):
-        read(model([node], {"x": [1]}, ["y"], {"c": np.array(True)}))
-
-
 def test_functions_of_the_model_are_refused(read: Any) -> None:
     function = helper.make_function(
         "mine", "Twice", ["a"], ["b"], [helper.make_node("Add", ["a", "a"], ["b"])],

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import onnx
+
+from onnx_import.errors import UnsupportedModel
+
 
 @dataclass(frozen=True)
 class Typed:
@@ -27,3 +31,12 @@ FOREIGN: Mapping[tuple[str, str], Typed] = {
 def is_known(domain: str, op: str) -> bool:
     """Is it an operator of ONNX, or one of these?"""
     return domain in ("", "ai.onnx") or (domain, op) in FOREIGN
+
+
+def require_known(name: str, proto: onnx.NodeProto) -> None:
+    """Raises UnsupportedModel for an operator of a domain that has no meaning here."""
+    if not is_known(proto.domain, proto.op_type):
+        raise UnsupportedModel(
+            f"node '{name}' is {proto.domain}.{proto.op_type}, an operator outside the standard "
+            "ONNX set, which is not supported; export the model with standard operators"
+        )

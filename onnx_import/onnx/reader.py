@@ -19,7 +19,8 @@ from onnx_import.graph import (
     as_written,
     build_graph,
 )
-from onnx_import.onnx.foreign import is_known
+from onnx_import.onnx.control import CONTROL
+from onnx_import.onnx.foreign import require_known
 from onnx_import.onnx.given import with_given
 from onnx_import.onnx.inferable import require_inferable
 from onnx_import.onnx.inference import (
@@ -29,6 +30,7 @@ from onnx_import.onnx.origin import origin_of
 from onnx_import.onnx.proto import opset_of, read_proto
 from onnx_import.onnx.sizes import require_sizes, with_sizes
 from onnx_import.onnx.walking import Walk
+from onnx_import.passes.bodies import read_by
 from onnx_import.passes.bounds import without_infinite_bounds
 from onnx_import.passes.decompose import ALWAYS
 from onnx_import.passes.dynamic import with_dynamic_products
@@ -42,7 +44,7 @@ from onnx_import.passes.normalize import (
 )
 from onnx_import.tensors import array_of, require_finite, type_of
 
-DECOMPOSED = ALWAYS | FUNCTIONS | {"CastLike", "Dropout", "Split"}  # what no graph holds
+DECOMPOSED = ALWAYS | CONTROL | FUNCTIONS | {"CastLike", "Dropout", "Split"}  # what no graph holds
 MADE: Mapping[str, str] = {
     "DynamicQuantizeConv": "DynamicQuantizeLinear before ConvInteger",
     "DynamicQuantizeMatMul": "DynamicQuantizeLinear before MatMulInteger",
@@ -91,7 +93,7 @@ def load(
     protos, node_notes = live_nodes(model)
     initializers = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     protos, product_notes = with_dynamic_products(protos, initializers)
-    read = {t for proto in protos.values() for t in proto.input if t} | set(outputs)
+    read = {t for proto in protos.values() for t in read_by(proto)} | set(outputs)
     stored = stored_constants(model.graph, source.parent, read)
     work = Walk(protos, read, opset=opset, folder=source.parent, random=random, handling=handling)
     nodes, types, constants = work.over(inputs, stored)
@@ -167,7 +169,8 @@ def live_nodes(
     Raises UnsupportedModel if one of them is not a standard ONNX operator.
     """
     graph = model.graph
-    kept = live([(n.input, n.output) for n in graph.node], [v.name for v in graph.output])
+    ports = [(tuple(read_by(n)), n.output) for n in graph.node]
+    kept = live(ports, [v.name for v in graph.output])
     named = zip(unique_names(graph.node), graph.node, kept, strict=True)
     protos = {name: proto for name, proto, keep in named if keep}
     functions = {(function.domain, function.name) for function in model.functions}
@@ -177,7 +180,7 @@ def live_nodes(
     if len(protos) < len(graph.node):
         count = len(graph.node) - len(protos)
         notes.append(f"{count} node(s) that reach no output are left out")
-    written = sorted({proto.op_type for proto in protos.values()} & ALWAYS)
+    written = sorted({proto.op_type for proto in protos.values()} & (ALWAYS | CONTROL))
     if written:
         notes.append(f"{', '.join(written)}: decomposed into other operators")
     notes += [PARTING[op] for op in written if op in PARTING]
@@ -210,11 +213,7 @@ def require_standard(
             f"node '{name}' ({proto.op_type}) calls a function defined in the model, which is not "
             "supported; inline it with onnx.inliner.inline_local_functions"
         )
-    if not is_known(proto.domain, proto.op_type):
-        raise UnsupportedModel(
-            f"node '{name}' is {proto.domain}.{proto.op_type}, an operator outside the standard "
-            "ONNX set, which is not supported; export the model with standard operators"
-        )
+    require_known(name, proto)
 
 
 def stored_constants(

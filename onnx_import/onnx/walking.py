@@ -12,7 +12,9 @@ import onnx
 
 from onnx_import.errors import ModelError, UnsupportedModel, shorten
 from onnx_import.graph import Array, Fold, Handling, Node, TensorType
+from onnx_import.onnx.control import CONTROL, Control
 from onnx_import.onnx.inference import constant_type, infer, output_type, require_holdable
+from onnx_import.passes.bodies import read_by
 from onnx_import.passes.decompose import decomposed
 from onnx_import.passes.fold import fold, needs
 from onnx_import.passes.late import counted, explained, why_late
@@ -47,8 +49,12 @@ class Walk:
     @cached_property
     def taken(self) -> set[str]:
         """The names of nodes and tensors that the file has, and those made for others."""
-        tensors = (t for proto in self.protos.values() for t in (*proto.input, *proto.output))
+        tensors = (t for proto in self.protos.values() for t in (*read_by(proto), *proto.output))
         return {*self.protos, *tensors}
+
+    @cached_property
+    def control(self) -> Control:
+        return Control(self.opset, self.folder, self.taken)
 
     def over(
         self, inputs: Mapping[str, TensorType], stored: Mapping[str, Array]
@@ -79,6 +85,11 @@ class Walk:
         nodes: list[Node],
     ) -> list[tuple[str, onnx.NodeProto]]:
         """Reads one node; what it is decomposed into, if anything, is still to be read."""
+        if proto.op_type in CONTROL and proto.domain in ("", "ai.onnx"):
+            unfolded = self.control.unfolded(name, proto, types, constants)
+            constants.update(unfolded.constants)
+            types.update({t: type_of(value) for t, value in unfolded.constants.items()})
+            return unfolded.protos
         node = read_node(name, proto, self.opset, self.folder)
         inferred = infer(proto, node.describe(), types, constants, self.opset)
         require_holdable(proto, node.describe(), inferred, types)

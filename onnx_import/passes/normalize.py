@@ -12,6 +12,7 @@ from onnx.checker import ValidationError
 
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, DType, Node, TensorType
+from onnx_import.passes.bodies import read_by
 from onnx_import.passes.function_inputs import require_valid
 
 # Decomposed although a runtime may have a kernel of its own, which then rounds differently.
@@ -61,7 +62,7 @@ def sort_nodes(graph: onnx.GraphProto) -> bool:
     left at the end, for the checker to reject.
     """
     writer = {t: i for i, node in enumerate(graph.node) for t in node.output if t}
-    waiting = [{writer[t] for t in node.input if t in writer} for node in graph.node]
+    waiting = [{writer[t] for t in read_by(node) if t in writer} for node in graph.node]
     readers: dict[int, list[int]] = {}
     for position, sources in enumerate(waiting):
         for source in sources:

@@ -1,0 +1,272 @@
+"""If, Loop and Scan as the nodes of their bodies: a branch that is taken, steps that are counted.
+
+A loop is unrolled step by step, so that its condition is known, where constants decide it, before
+the next step is read. Of an If whose condition is computed both branches are, and a Where chooses:
+what its bounds make of a condition that is decided by ranges, or is not, holds here, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnx_import.errors import UnsupportedModel, shorten
+from onnx_import.graph import Array, TensorType
+from onnx_import.onnx.foreign import require_known
+from onnx_import.passes.bodies import bodies_of
+from onnx_import.tensors import array_of
+
+CONTROL = frozenset(("If", "Loop", "Scan"))
+_MOST_STEPS = 1024
+
+
+@dataclass
+class Unfolded:
+    """What takes the place of a node: other nodes, in order, and the constants they read."""
+
+    protos: list[tuple[str, onnx.NodeProto]] = field(default_factory=list)
+    constants: dict[str, Array] = field(default_factory=dict)
+
+
+@dataclass
+class Control:
+    """Unfolds nodes with bodies. `steps` says how far each loop is, and the outputs of its steps;
+    `taken` are the names of all nodes and tensors."""
+
+    opset: int
+    folder: Path
+    taken: set[str]
+    steps: dict[str, tuple[int, list[list[str]]]] = field(default_factory=dict)
+
+    def unfolded(
+        self,
+        name: str,
+        proto: onnx.NodeProto,
+        types: Mapping[str, TensorType],
+        constants: Mapping[str, Array],
+    ) -> Unfolded:
+        """Raises UnsupportedModel, naming the node, for one that is not known to end, and for
+        branches of other shapes between which a computed condition chooses."""
+        ways: Mapping[str, Callable[[_Unfolding], None]] = {
+            "If": _if, "Loop": _loop, "Scan": _scan
+        }  # fmt: skip
+        work = _Unfolding(self, name, proto, types, constants)
+        try:
+            ways[proto.op_type](work)
+        except (ValueError, LookupError, ArithmeticError, TypeError, AttributeError) as error:
+            raise work.unsupported(
+                f"its body does not fit it ({shorten(error)}); export the model again"
+            ) from error
+        return work.made
+
+
+@dataclass
+class _Unfolding:
+    control: Control
+    name: str
+    proto: onnx.NodeProto
+    types: Mapping[str, TensorType]
+    constants: Mapping[str, Array]
+    made: Unfolded = field(default_factory=Unfolded)
+
+    def unsupported(self, why: str) -> UnsupportedModel:
+        return UnsupportedModel(f"node '{self.name}' ({self.proto.op_type}): {why}")
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        found = [a for a in self.proto.attribute if a.name == name]
+        if not found and default is None:
+            raise self.unsupported(f"attribute '{name}' is missing; export the model again")
+        return onnx.helper.get_attribute_value(found[0]) if found else default
+
+    def input(self, position: int) -> str:
+        inputs = self.proto.input
+        return inputs[position] if position < len(inputs) else ""
+
+    def fresh(self, stem: str) -> str:
+        taken, name = self.control.taken, stem
+        while name in taken:
+            name = f"{stem}.{len(taken)}" if name == stem else f"{name}_"
+        taken.add(name)
+        return name
+
+    def add(self, op: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
+        name = self.fresh(f"{self.name}.{op}")
+        written = output or self.fresh(f"{name}:output")
+        node = onnx.helper.make_node(op, inputs, [written], name=name, **attributes)
+        self.made.protos.append((name, node))
+        return written
+
+    def store(self, value: Array) -> str:
+        name = self.fresh(f"{self.name}.constant")
+        self.made.constants[name] = value
+        return name
+
+    def unsqueezed(self, tensor: str, axis: int) -> str:
+        if self.control.opset < 13:
+            return self.add("Unsqueeze", [tensor], axes=[axis])
+        return self.add("Unsqueeze", [tensor, self.store(np.array([axis], np.int64))])
+
+    def body(self, graph: onnx.GraphProto, place: str, given: Sequence[str]) -> list[str]:
+        """The nodes of a body under names of their own; the names of its outputs."""
+        if len(given) != len(graph.input):
+            raise self.unsupported(
+                f"its body has {len(graph.input)} inputs, and is given {len(given)}"
+            )
+        if graph.sparse_initializer:
+            raise self.unsupported("a tensor stored in its body is sparse; store it dense")
+        names = dict(zip((v.name for v in graph.input), given, strict=True))
+        stem = f"{self.name}.{place}"
+        for tensor in graph.initializer:
+            if tensor.name not in names:
+                names[tensor.name] = self.fresh(f"{stem}.{tensor.name}")
+                where = f"initializer '{tensor.name}' of node '{self.name}'"
+                self.made.constants[names[tensor.name]] = array_of(
+                    tensor, self.control.folder, where
+                )
+        for node in graph.node:
+            names.update((t, self.fresh(f"{stem}.{t}")) for t in node.output if t)
+        for node in graph.node:
+            require_known(f"{stem}.{node.name or node.op_type}", node)
+            copy = onnx.NodeProto.FromString(node.SerializeToString())
+            copy.name = self.fresh(f"{stem}.{node.name or node.op_type}")
+            _rename(copy, names)
+            self.made.protos.append((copy.name, copy))
+        return [names.get(v.name, v.name) for v in graph.output]
+
+    def write(self, outputs: Sequence[str]) -> None:
+        """These are the node's outputs."""
+        for source, output in zip(outputs, self.proto.output, strict=False):
+            if output:
+                self.add("Identity", [source], output=output)
+
+    def truth(self, tensor: str) -> bool | None:
+        """A condition that is constant; None where it is computed."""
+        if tensor not in self.constants:
+            return None
+        value = self.constants[tensor]
+        if value.size != 1:
+            raise self.unsupported(f"its condition has {value.size} elements, and needs one")
+        return bool(value.reshape(())[()])
+
+
+def _rename(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
+    """Other names for tensors, in the node and where bodies within it read them."""
+    inputs, outputs = ([names.get(t, t) for t in ts] for ts in (node.input, node.output))
+    del node.input[:], node.output[:]
+    node.input.extend(inputs)
+    node.output.extend(outputs)
+    for body in bodies_of(node):
+        own = {v.name for v in body.input} | {t.name for t in body.initializer}
+        own |= {t for inner in body.node for t in inner.output}
+        seen = {old: new for old, new in names.items() if old not in own}
+        for inner in body.node:
+            _rename(inner, seen)
+        for value in body.output:
+            value.name = seen.get(value.name, value.name)
+
+
+def _if(work: _Unfolding) -> None:
+    """One branch where a constant says which, else both and a choice."""
+    condition = work.input(0)
+    known = work.truth(condition)
+    if known is not None:
+        branch = "then_branch" if known else "else_branch"
+        work.write(work.body(work.attribute(branch), branch.partition("_")[0], []))
+        return
+    if work.types[condition].size != 1:
+        raise work.unsupported("its condition must have one element")
+    flat = work.add("Reshape", [condition, work.store(np.array([], np.int64))])
+    sides = [
+        work.body(work.attribute(branch), branch.partition("_")[0], [])
+        for branch in ("then_branch", "else_branch")
+    ]
+    for yes, no, output in zip(*sides, work.proto.output, strict=True):
+        work.add("Where", [flat, yes, no], output=output)
+
+
+def _loop(work: _Unfolding) -> None:
+    """One more step, and the same Loop behind it; or what its outputs are at the end."""
+    name, body = work.name, work.attribute("body")
+    count, condition, carried = work.input(0), work.input(1), list(work.proto.input[2:])
+    step, outputs = work.control.steps.get(name, (0, [[] for _ in body.output[1 + len(carried) :]]))
+    if count and count not in work.constants:
+        raise work.unsupported(
+            f"how often it runs ('{count}') is computed from the inputs; export the model with a "
+            "constant count"
+        )
+    going = work.truth(condition) if condition else True
+    if going is None:
+        raise work.unsupported(
+            f"whether it goes on after step {step} is computed from the inputs; export the model "
+            "with a constant count"
+        )
+    most = int(work.constants[count].reshape(())[()]) if count else None
+    if not going or (most is not None and step >= most):
+        stacked = [_stacked(work, parts, 0) for parts in outputs]
+        work.write([*carried, *stacked])
+        return
+    if step >= _MOST_STEPS:
+        raise work.unsupported(f"it runs more than {_MOST_STEPS} times")
+    number = work.store(np.array(step, np.int64))
+    before = condition or work.store(np.array(True))
+    after = work.body(body, str(step), [number, before, *carried])
+    goes_on, state, parts = after[0], after[1 : 1 + len(carried)], after[1 + len(carried) :]
+    for every, part in zip(outputs, parts, strict=True):
+        every.append(part)
+    work.control.steps[name] = (step + 1, outputs)
+    rest = onnx.NodeProto.FromString(work.proto.SerializeToString())
+    del rest.input[:]
+    rest.input.extend([count, goes_on, *state])
+    work.made.protos.append((name, rest))
+
+
+def _stacked(work: _Unfolding, parts: Sequence[str], axis: int) -> str:
+    """The tensors of all steps along a new axis."""
+    if not parts:
+        raise work.unsupported("it never runs, and what its steps give is read")
+    tall = [work.unsqueezed(part, axis) for part in parts]
+    return work.add("Concat", tall, axis=axis) if len(tall) > 1 else tall[0]
+
+
+def _scan(work: _Unfolding) -> None:
+    if work.control.opset < 9:
+        raise work.unsupported("before opset 9 it has lengths of sequences, which are not read")
+    scanned = int(work.attribute("num_scan_inputs"))
+    body, inputs = work.attribute("body"), list(work.proto.input)
+    if not 0 < scanned <= len(inputs):
+        raise work.unsupported(f"attribute 'num_scan_inputs' is {scanned}")
+    state, parts = inputs[:-scanned], inputs[-scanned:]
+    made = len(body.output) - len(state)
+    backwards = work.attribute("scan_input_directions", [0] * scanned)
+    reverse = work.attribute("scan_output_directions", [0] * made)
+    to = work.attribute("scan_output_axes", [0] * made)
+    axes = work.attribute("scan_input_axes", [0] * scanned)
+    shapes = [work.types[t].shape for t in parts]
+    if any(not -len(s) <= a < len(s) for s, a in zip(shapes, axes, strict=True)):
+        raise work.unsupported(f"attribute 'scan_input_axes' is {list(axes)}, out of range")
+    lengths = {s[a] for s, a in zip(shapes, axes, strict=True)}
+    (steps,) = lengths if len(lengths) == 1 else (-1,)
+    if not 0 < steps <= _MOST_STEPS:
+        raise work.unsupported(
+            f"it runs over {sorted(lengths)} steps; supported is one number from 1 to {_MOST_STEPS}"
+        )
+    outputs: list[list[str]] = [[] for _ in range(made)]
+    for step in range(steps):
+        slices = []
+        for tensor, axis, back in zip(parts, axes, backwards, strict=True):
+            place = work.store(np.array(steps - 1 - step if back else step, np.int64))
+            slices.append(work.add("Gather", [tensor, place], axis=axis))
+        after = work.body(body, str(step), [*state, *slices])
+        state = after[: len(state)]
+        for every, part in zip(outputs, after[len(state) :], strict=True):
+            every.append(part)
+    stacked = [
+        _stacked(work, every[::-1] if back else every, axis)
+        for every, back, axis in zip(outputs, reverse, to, strict=True)
+    ]
+    work.write([*state, *stacked])
