@@ -28,7 +28,6 @@ import refine
 import refine.api
 from refine.cli.main import cli, run
 from refine.results.answers import ExitCode
-from refine.results.summary import html_of
 from refine.results.verdict import Conduct
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -184,7 +183,7 @@ def test_only_verified_is_true(folder: Path) -> None:
     assert len(repr(violated).splitlines()) == 2
     assert len(repr(violated)) < 400
     assert repr(violated).startswith("violated: bound 0.000")
-    assert "<td>violated</td>" in violated._repr_html_() == html_of(violated)
+    assert ">violated</span>" in violated._repr_html_()
 
 
 def test_a_runtime_that_leaves_the_contract_is_not_true(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 from encoders.contract.table import EVIDENCE_WORDS
 from onnx_import.errors import ModelError
-from onnx_import.files import read_text
 from refine.axioms.closure import EXACT_EVALUATION, Closure, Drawing, Kind, Support, faulty
 from refine.axioms.foundations import (
     OF_EVERY_FORMAT_LEMMA,
@@ -22,9 +20,9 @@ from refine.common.told import told
 from refine.common.visible import visible
 from refine.lemmas.library import library
 from refine.results.answers import Verdict
-from refine.results.document import SCHEMA
 from refine.results.obligation import Discharger, Outcome
 from refine.results.obligation import Kind as Owed
+from refine.results.saved import read_document
 
 _BY_Z3 = {Discharger.Z3.value, Discharger.CACHE.value}
 _EVALUATIONS = {d.value for d in Discharger} - _BY_Z3 - {Discharger.NONE.value}
@@ -35,16 +33,7 @@ def read_closure(path: Path) -> Closure:
     """What the result in this file rests on. Raises ModelError, in one sentence, for a file that
     holds no result."""
     try:
-        document = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{visible(str(path))}: not a JSON file") from error
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise ModelError(
-            f"{visible(str(path))}: not the result of a check; give a file that --json wrote "
-            f"(schema {SCHEMA})"
-        )
-    try:
-        return closure_of(document)
+        return closure_of(read_document(path))
     except _Unlike as unlike:
         raise ModelError(
             f"{visible(str(path))}: {unlike}; give a file that --json of this version wrote"

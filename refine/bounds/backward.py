@@ -75,21 +75,26 @@ class FixedSlopes:
 class Pulled:
     """Upper bounds (k,) of k functionals, and what each node's differences cost in them.
 
-    `on_inputs` holds the coefficients (k, *shape) that reached the network's inputs.
+    `roundings` is the part of these `costs` that the nodes' own roundings are; the rest is lost in
+    relaxations. `on_inputs` holds the coefficients (k, *shape) that reached the network's inputs.
     """
 
     upper: FloatArray
     costs: Mapping[str, FloatArray]
+    roundings: Mapping[str, FloatArray] = field(default_factory=dict)
     on_inputs: Mapping[str, FloatArray] = field(default_factory=dict)
 
     def joined(self, other: Pulled) -> Pulled:
         """These functionals and others; a node that only some reach costs the others nothing."""
         none, nothing = np.zeros(len(self.upper)), np.zeros(len(other.upper))
-        costs = {
-            name: np.concatenate([self.costs.get(name, none), other.costs.get(name, nothing)])
-            for name in {**self.costs, **other.costs}
-        }
-        return Pulled(np.concatenate([self.upper, other.upper]), costs)
+        costs, roundings = (
+            {
+                name: np.concatenate([ours.get(name, none), theirs.get(name, nothing)])
+                for name in {**ours, **theirs}
+            }
+            for ours, theirs in ((self.costs, other.costs), (self.roundings, other.roundings))
+        )
+        return Pulled(np.concatenate([self.upper, other.upper]), costs, roundings)
 
 
 @dataclass
@@ -165,6 +170,7 @@ class _Substitution:
     total: FloatArray
     left: int
     costs: dict[str, FloatArray] = field(default_factory=dict)
+    roundings: dict[str, FloatArray] = field(default_factory=dict)
 
     def arrived(self, step: Step) -> _Both | None:
         """Coefficients (k, *shape) on the step's output, on its values and on its differences."""
@@ -186,6 +192,7 @@ class _Substitution:
     def _substitute_difference(self, step: Step, d: FloatArray) -> None:
         kept = self.maps.kept
         cost = dot_up(d, self.maps.local[step.name], kept)
+        self.roundings[step.name] = cost
         between = self.maps.difference_maps[step.name]
         if self.fixed is not None and between.fixed is not None:
             if self.seen is not None:
@@ -232,7 +239,7 @@ class _Substitution:
             total = add_up(total, cost)
         upper = np.where(np.isnan(total), np.inf, total)
         inputs = {t: c for t, c in self.values.coefficients.items() if t not in writers}
-        return Pulled(upper, costs, inputs)
+        return Pulled(upper, costs, self.roundings, inputs)
 
 
 def carried(step: Step, through: ValueMap | DifferenceMap) -> Carry:

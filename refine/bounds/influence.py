@@ -123,11 +123,16 @@ def influence_of(
 
 def costs_of_worst(
     radii: Mapping[str, Radius], pulled: Mapping[str, Pulled], refined: Mapping[str, Rows]
-) -> Mapping[str, float]:
-    """What each node's differences cost in the largest error that was pulled back."""
+) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    """What each node's differences, and its own roundings alone, cost in the largest error that was
+    pulled back."""
     candidates = [t for t in radii if t in pulled and len(pulled[t].upper)]
     if not candidates:
-        return {}
+        return {}, {}
     worst = max(candidates, key=lambda t: radii[t].largest)
     row = int(np.argmax(radii[worst].bound.reshape(-1)[refined[worst]]))
-    return {name: float(cost[row]) for name, cost in pulled[worst].costs.items()}
+    every, own = (
+        {name: float(cost[row]) for name, cost in costs.items()}
+        for costs in (pulled[worst].costs, pulled[worst].roundings)
+    )
+    return every, own

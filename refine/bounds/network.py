@@ -102,7 +102,8 @@ class NetworkBounds:
     """Bounds of a whole network on one box.
 
     `radii` maps each graph output to |x̂ − x| per element; `costs` says, for the output element
-    with the largest bound, how much of it each node's rounding and relaxation is responsible for.
+    with the largest bound, how much of it each node's rounding and relaxation is responsible for,
+    and `roundings` how much its rounding alone.
     `influence` says, per graph input element, how much of that is tied to its width: a guide for
     splitting the box, no more. `margins` are those of a property, where one is claimed
     (refine/bounds/properties/margins.py).
@@ -114,6 +115,7 @@ class NetworkBounds:
     costs: Mapping[str, float]
     influence: Mapping[str, FloatArray]
     margins: tuple[Margin, ...] = ()
+    roundings: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def errors(self) -> Mapping[str, FloatArray]:
@@ -225,9 +227,9 @@ def _network_bounds(
     }
     if known is not None:
         radii = {t: r.and_also(known.radii[t]) if t in known.radii else r for t, r in radii.items()}
-    costs = costs_of_worst(radii, passing.pulled, passing.refined)
+    costs, roundings = costs_of_worst(radii, passing.pulled, passing.refined)
     influence = influence_of(maps, costs, passing.pushes, spread)
-    return NetworkBounds(maps, nodes, radii, costs, influence)
+    return NetworkBounds(maps, nodes, radii, costs, influence, roundings=roundings)
 
 
 @dataclass
@@ -417,18 +419,20 @@ def _refine_errors(
     found = np.full(maps.errors[output].size, np.inf)
     upper = np.zeros(len(rows))
     costs: dict[str, FloatArray] = {}
+    roundings: dict[str, FloatArray] = {}
     done, writer = 0, maps.program.writers[output]
     for chunk in _chunks(maps.graph, rows, copies=1):
         c = unit_functionals(shape, chunk)
         pulled = pull_back(maps, {}, {output: c}, tick, most=most)
         limit = _radius(maps, writer, pulled.upper)
         found[chunk] = limit
-        for name, cost in pulled.costs.items():
-            costs.setdefault(name, np.zeros(len(rows)))[done : done + len(chunk)] = cost
+        for kept, found_costs in ((costs, pulled.costs), (roundings, pulled.roundings)):
+            for name, cost in found_costs.items():
+                kept.setdefault(name, np.zeros(len(rows)))[done : done + len(chunk)] = cost
         upper[done : done + len(chunk)] = limit
         done += len(chunk)
     _pulled(maps, output, found)
-    return Pulled(upper, costs)
+    return Pulled(upper, costs, roundings)
 
 
 def _branch_errors(

@@ -33,7 +33,7 @@ from refine.witness.file import save_witness
 from refine.witness.places import as_json, require_places
 
 _DOMAINS = ("vnnlib", "input", "center", "box")
-_PLACES = ("json", "counterexample", "dump_smt2", "certificate")
+_PLACES = ("json", "counterexample", "dump_smt2", "certificate", "report")
 
 
 def settled(
@@ -51,7 +51,13 @@ def settled(
     value, around = _domain_value(domain, words)
     places = {name: _place(name, words.pop(name, None)) for name in _PLACES}
     json = None if places["json"] is None else str(places["json"])
-    require_places(json, places["counterexample"], places["dump_smt2"], places["certificate"])
+    require_places(
+        json,
+        places["counterexample"],
+        places["dump_smt2"],
+        places["certificate"],
+        places["report"],
+    )
     if places["counterexample"] is not None and not is_file(model):
         raise ModelError("counterexample= needs a model that is a file, to be run again")
     allow = places_of(words.pop("allow", ()))
@@ -113,6 +119,8 @@ def _kept(result: Result, places: Mapping[str, Path | None]) -> Result:
     if document is not None:
         text = result.to_json()
         write_text(document, text)
+    if places["report"] is not None:
+        write_text(places["report"], result.to_html())
     return result
 
 

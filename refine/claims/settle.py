@@ -27,6 +27,7 @@ from refine.claims.decision import Decision, conditional, decide, proved_bounds,
 from refine.claims.hunting import NOTHING, Catch, hunt, hunt_at
 from refine.claims.options import Options, improving_until, searching, searching_again
 from refine.claims.quarry import evaluations
+from refine.claims.remedies import NO_SHARE, remedies_of, shares_of
 from refine.claims.shown import with_shown
 from refine.common.clock import Clock
 from refine.domain.domain import Domain
@@ -37,7 +38,17 @@ from refine.proof.cross_check import cross_checks
 from refine.proof.proof import Proof, failure_of, first_proof, improved
 from refine.proof.unproved_boxes import remains
 from refine.results.obligation import Obligation
-from refine.results.verdict import Claimed, Conduct, NodeReport, Result, Side, Tolerance, Verdict
+from refine.results.verdict import (
+    Claimed,
+    Conduct,
+    NodeReport,
+    Result,
+    Side,
+    Tolerance,
+    Verdict,
+    Witness,
+)
+from refine.witness.layers import layer_values
 
 _GLANCE = 1 / 8  # of a search, before anything else
 _PASSES = 16  # first bounds of every box that a search's time has to be worth
@@ -112,8 +123,12 @@ def settle(
         claim.notes(proof),
     )
     result = _with_margins(result, claim, proof, unproved)
+    if claim.margins is None:
+        result = replace(result, remedies=remedies_of(proof.wholes, result.bound))
     if claim.problem.single:
         result = replace(result, reals=_reals(claim.side.graph, proof.wholes))
+    if result.witness is not None and quarry is not None and evaluations(quarry.graph):
+        result = replace(result, witness=_by_layers(quarry.graph, result.witness, clock))
     return account.with_runtime(account.with_certification(result, proof), catch)
 
 
@@ -122,6 +137,12 @@ def _alternates(proof: Proof, tolerance: Tolerance, options: Options) -> bool:
     seconds, effort = searching(options)
     asked = tolerance.given and options.backward and effort <= 1.0
     return asked and _PASSES * sum(covered.seconds for covered in proof.boxes) <= seconds
+
+
+def _by_layers(graph: Graph, witness: Witness, clock: Clock) -> Witness:
+    """The counterexample with what it gives after every node."""
+    clock.tell("evaluating the counterexample layer by layer")
+    return replace(witness, layers=layer_values(graph, witness, lambda: clock.late))
 
 
 def _reals(graph: Graph, bounds: Sequence[NetworkBounds]) -> Mapping[str, Interval]:
@@ -297,7 +318,7 @@ def node_reports(
     """A report per node: over the parts of the domain the hull of its ranges, the largest bounds,
     and its share of the largest bound."""
     worst = max(bounds, key=lambda b: b.largest)
-    shares = _shares(worst.costs)
+    shares = shares_of(worst)
     return tuple(
         NodeReport(
             n.node.name,
@@ -306,17 +327,22 @@ def node_reports(
             high=max(float(np.max(b.nodes[i].values.hi, initial=-np.inf)) for b in bounds),
             error=max(largest_radius(b.nodes[i].errors) for b in bounds),
             local=max(b.nodes[i].rounding.radius.largest for b in bounds),
-            share=shares.get(n.node.name, 0.0),
+            share=shares.get(n.node.name, NO_SHARE).whole,
             obligations=obligations.get(n.node.name, ()),
+            rounding_share=shares.get(n.node.name, NO_SHARE).rounding,
+            inherited=max(_inherited(b, i) for b in bounds),
+            change=max(largest_radius(b.nodes[i].run.change) for b in bounds),
+            reads=n.step.reads,
+            writes=n.step.writes,
         )
         for i, n in enumerate(bounds[0].nodes)
     )
 
 
-def _shares(costs: Mapping[str, float]) -> Mapping[str, float]:
-    """Each node's part of the sum of all; infinite costs share it among themselves."""
-    infinite = {name for name, cost in costs.items() if not np.isfinite(cost)}
-    if infinite:
-        return {name: (name in infinite) / len(infinite) for name in costs}
-    total = sum(costs.values()) or 1.0
-    return {name: cost / total for name, cost in costs.items()}
+def _inherited(bounds: NetworkBounds, place: int) -> float:
+    """The largest error after a node less what its own arithmetic adds."""
+    node = bounds.nodes[place]
+    local = bounds.maps.local[node.step.name]
+    with np.errstate(invalid="ignore"):
+        rest = np.where(np.isfinite(local), node.errors - local, 0.0)
+    return float(np.max(rest, initial=0.0))

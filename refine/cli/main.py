@@ -36,6 +36,7 @@ SUMMARIES: Mapping[str, str] = {
     "probe": "Find out how a runtime computes a model: its contract.",
     "recheck": "Check a certificate with the independent checker.",
     "replay": "Run a saved counterexample again, on every runtime.",
+    "report": "A result that was saved as JSON, as a page that a browser shows.",
     "stable": "Which decisions of a data set no execution changes.",
     "strengthen": "A property whose proof over the reals gives P for what runs.",
     "tolerance": "The atol that accepts every execution a contract allows.",
@@ -48,6 +49,7 @@ _ROOMS: Mapping[str, str] = {
     "advise": "daily.",
     "completion": "setup.",
     "judge": "daily.",
+    "report": "daily.",
     "tolerance": "daily.",
 }
 """The room of a command that does not stand beside this file."""

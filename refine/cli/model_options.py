@@ -119,6 +119,12 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--json", "json_path", metavar="FILE", help="Write the result; - for stdout."),
         click.option(
+            "--report",
+            type=click.Path(path_type=Path),
+            metavar="FILE.html",
+            help="Write the result as a page that a browser shows offline.",
+        ),
+        click.option(
             "--counterexample",
             type=click.Path(path_type=Path),
             metavar="FILE.json",

@@ -55,6 +55,7 @@ def run_claim(
     compare with, and the name of its contract; `certificate` is where that of a verified answer
     goes; `heard` hears the answer once it is told."""
     json_path: str | None = given["json_path"]
+    report: Path | None = given["report"]
     if given["quiet"] and given["verbose"]:
         raise click.UsageError("--quiet does not go with --verbose")
     reporter = Reporter(given["quiet"], silent=json_path == "-", verbose=given["verbose"])
@@ -62,7 +63,7 @@ def run_claim(
     context = click.get_current_context()
     given = search_of(context, given)
     require_finding_places(given["junit"], given["sarif"])
-    require_places(json_path, given["counterexample"], given["dump_smt2"], certificate)
+    require_places(json_path, given["counterexample"], given["dump_smt2"], certificate, report)
     written = DomainOptions(
         given["vnnlib"],
         given["inputs"],
@@ -90,7 +91,7 @@ def run_claim(
         shapes=shapes_of_options(written),
     )
     watcher = context.obj
-    telling = Telling(watcher, reporter, json_path is not None)
+    telling = Telling(watcher, reporter, json_path is not None or report is not None)
     limit = None if watcher is None else watcher.limit
     until = limit or time.monotonic() + settings.budget + (settings.search or 0.0)
     hear = hearing(given["quiet"] or json_path == "-", until)
@@ -112,7 +113,9 @@ def run_claim(
     if given["dump_smt2"] is not None:
         dump_smt2(result.every_obligation, given["dump_smt2"])
     if document is not None and json_path not in (None, "-"):
-        _written(Path(json_path), document, reporter)
+        _written("--json", Path(json_path), document, reporter)
+    if report is not None:
+        _written("--report", report, result.to_html(), reporter)
     if given["junit"] is not None or given["sarif"] is not None:
         from refine.report.findings import finding_of
 
@@ -137,12 +140,12 @@ def _ready(watcher: Watcher | None, telling: Telling, options: Options) -> Optio
     return replace(options, timeout=left, so_far=telling.so_far)
 
 
-def _written(path: Path, document: str, reporter: Reporter) -> None:
+def _written(option: str, path: Path, document: str, reporter: Reporter) -> None:
     """Write a finished result, which stands with or without the file."""
     try:
         write_text(path, document)
     except OSError as error:
-        reporter.error(f"--json is not written: {path}: {error.strerror or error}")
+        reporter.error(f"{option} is not written: {path}: {error.strerror or error}")
 
 
 def _certified(result: Result, path: Path | None, reporter: Reporter) -> Result:

@@ -18,7 +18,7 @@ from refine.results.numerals import up
 from refine.results.verdict import ExitCode, Result
 
 _OF_DOMAINS = ("vnnlib", "inputs", "center", "radius", "clip", "box")
-_OF_SEARCH = ("search_seconds", "no_search", "counterexample", "junit", "sarif")
+_OF_SEARCH = ("search_seconds", "no_search", "counterexample", "junit", "sarif", "report")
 
 
 def _strengthening(command: click.Command) -> click.Command:

@@ -86,6 +86,7 @@ class ModelKeywords(RunKeywords, total=False):
     search: float | None
     no_search: bool
     counterexample: PathText | None
+    report: PathText | None
     dump_smt2: PathText | None
 
 

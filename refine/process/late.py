@@ -44,8 +44,9 @@ def nothing_proved() -> Answer:
     return Answer(TIME_OUT, _TEXT, json.dumps(document, indent=2) + "\n")
 
 
-def answer_late(told: Answer | None, json_path: str | None, quiet: bool) -> int:
-    """Write what was told, or that nothing was proved; the exit code."""
+def answer_late(told: Answer | None, json_path: str | None, report: str | None) -> int:
+    """Write what was told, or that nothing was proved; the exit code. There is no time for a
+    page."""
     answer = told or nothing_proved()
     if json_path not in (None, "", "-"):
         path = Path(str(json_path))
@@ -53,6 +54,12 @@ def answer_late(told: Answer | None, json_path: str | None, quiet: bool) -> int:
             write_text(path, answer.document)
         except OSError as error:
             _write(sys.stderr, f"refine: --json is not written: {error.strerror or error}\n")
+    if report is not None:
+        _write(
+            sys.stderr,
+            f"refine: --report is not written: {REASON}; refine report makes it of what --json "
+            "wrote\n",
+        )
     text = answer.document if json_path == "-" else answer.report
     if not _write(sys.stdout, text):
         _write(sys.stderr, answer.report)

@@ -95,6 +95,7 @@ class Places:
 
     limit: float | None = None
     json: str | None = None
+    report: str | None = None
     quiet: bool = False
     reads: bool = False
     verdict: bool = True
@@ -111,7 +112,7 @@ def places(arguments: list[str], start: float) -> Places:
     found: dict[str, str] = {}
     for i, text in enumerate(arguments):
         name, equals, value = text.partition("=")
-        if name in ("--timeout", "--json"):
+        if name in ("--timeout", "--json", "--report"):
             found[name] = value if equals else "".join(arguments[i + 1 : i + 2])
     try:
         seconds = float(found["--timeout"])
@@ -119,7 +120,7 @@ def places(arguments: list[str], start: float) -> Places:
         seconds = 0.0
     limit = start + seconds if 0 < seconds < 1e9 else None
     quiet = bool({"-q", "--quiet"} & set(arguments))
-    return Places(limit, found.get("--json"), quiet, reads, verdict)
+    return Places(limit, found.get("--json"), found.get("--report"), quiet, reads, verdict)
 
 
 def process_start() -> float:
@@ -332,7 +333,7 @@ class _Watching:
         if self.told is None and not self.wanted.verdict:
             _say(b"refine: the time limit was reached before anything was found\n")
             return TIME_OUT
-        return answer_late(self.told, self.wanted.json, self.wanted.quiet)
+        return answer_late(self.told, self.wanted.json, self.wanted.report)
 
 
 def spoken_times(seconds: float, now: float, until: float | None) -> str:

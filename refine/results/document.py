@@ -28,6 +28,7 @@ from refine.results.verdict import (
     Conduct,
     ErrorEnclosure,
     Execution,
+    LayerValue,
     ProvedMargin,
     Reached,
     Result,
@@ -83,10 +84,26 @@ def document_of(result: Result) -> dict[str, Any]:
                 "range": [_json(n.low), _json(n.high)],
                 **_number("error", n.error),
                 **_number("local_error", n.local),
+                **_number("inherited_error", n.inherited),
+                **_number("change_error", n.change),
                 "share": n.share,
+                "rounding_share": n.rounding_share,
+                "relaxation_share": n.relaxation_share,
+                "reads": list(n.reads),
+                "writes": list(n.writes),
                 "obligations": [_obligation(o) for o in n.obligations],
             }
             for n in result.nodes
+        ],
+        "remedies": [
+            {
+                "node": r.node,
+                "op": r.op,
+                "kind": r.kind.value,
+                "change": r.change,
+                **_number("bound", r.bound),
+            }
+            for r in result.remedies
         ],
         "counterexample": None if result.witness is None else _witness(result, result.witness),
         "contract_broken": bool(result.broken),
@@ -270,6 +287,26 @@ def _witness(result: Result, witness: Witness) -> dict[str, Any]:
             }
             for r in witness.replays
         ],
+        "layers": [_layer(layer) for layer in witness.layers],
+    }
+
+
+def _layer(layer: LayerValue) -> dict[str, Any]:
+    """What was computed after a node, its real value (both ends), and the error."""
+    real = layer.real
+    return {
+        "name": layer.name,
+        "op": layer.op,
+        "tensor": layer.tensor,
+        "index": list(layer.index),
+        **_number("value", layer.value),
+        "real": None
+        if real is None
+        else {
+            **_number("low", -float_up(-real.lo) if real.lo < 0 else float_down(real.lo)),
+            **_number("high", -float_down(-real.hi) if real.hi < 0 else float_up(real.hi)),
+        },
+        "error": _error(layer.error),
     }
 
 

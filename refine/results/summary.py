@@ -1,9 +1,8 @@
-"""A result in few words: for a prompt, and for a notebook."""
+"""A result in few words."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from html import escape
 
 from encoders.contract.presets import IEEE_ANY
 from encoders.numbers.radius import largest_radius
@@ -11,7 +10,6 @@ from refine.results.numerals import down, plain, up
 from refine.results.verdict import ProvedMargin, Result, Tolerance, Verdict
 
 _LONGEST_REASON = 200  # characters
-_LAYERS = 8
 
 
 def figures_of(result: Result) -> Iterator[str]:
@@ -71,32 +69,6 @@ def summary_of(result: Result) -> str:
     late = ", out of time" if result.timed_out and result.verdict is Verdict.UNKNOWN else ""
     figures = ", ".join(figures_of(result))
     return f"{broken}{result.verdict.value}: {figures}{late}\n  {reason}"
-
-
-def html_of(result: Result) -> str:
-    """A table for a notebook: the answer, what was asked, and the layers that cost most."""
-    rows = [
-        (
-            "answer",
-            result.verdict.value + ("; the contract is broken here" if result.broken else ""),
-        ),
-        ("why", result.reason),
-        ("figures", ", ".join(figures_of(result))),
-        ("domain", result.domain.source),
-        ("contract", result.contract.name),
-        *(("runtime", f"{c.runtime}: {c.text}") for c in (result.conduct,) if c is not None),
-        ("seconds", f"{result.seconds:.1f}"),
-    ]
-    table = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in rows)
-    dearest = sorted(result.nodes, key=lambda n: -n.share)[:_LAYERS]
-    layers = "".join(
-        f"<tr><td>{escape(n.name)}</td><td>{escape(n.op)}</td><td>{up(n.error, 3)}</td>"
-        f"<td>{up(n.local, 3)}</td><td>{100 * n.share:.1f} %</td></tr>"
-        for n in dearest
-    )
-    heads = ("node", "operator", "error", "own rounding", "share")
-    head = "".join(f"<th>{h}</th>" for h in heads)
-    return f"<table>{table}</table><table><tr>{head}</tr>{layers}</table>"
 
 
 def _eps(tolerance: Tolerance) -> Iterator[str]:

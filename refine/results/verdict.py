@@ -17,6 +17,7 @@ from refine.results.answers import ExitCode as ExitCode
 from refine.results.answers import Verdict as Verdict
 from refine.results.certification import Certification
 from refine.results.obligation import Obligation
+from refine.results.remedy import Remedy
 from refine.results.theorem import Theorem
 
 
@@ -123,6 +124,20 @@ class ProvedMargin:
 
 
 @dataclass(frozen=True)
+class LayerValue:
+    """What a counterexample gives after one node, at the element `index` of `tensor` that is
+    furthest off: the `value` that was computed, the real one (None: it has none), and the error."""
+
+    name: str
+    op: str
+    tensor: str
+    index: tuple[int, ...]
+    value: float
+    real: RealValue | None
+    error: ErrorEnclosure
+
+
+@dataclass(frozen=True)
 class Witness:
     """An input in the domain, an execution the contract allows, and the exact error it makes.
 
@@ -134,6 +149,8 @@ class Witness:
     Of a property, `reached` says how the input stands to its unsafe set.
     In a comparison of two graphs, `real` is what the specification gives; `spec_execution` is
     the pinned contract under which it ran, `exact` where it is read over the reals.
+    `layers` are the nodes of the graph that ran, in order, beside its own real values; empty where
+    nobody looked.
     """
 
     inputs: Mapping[str, Array]
@@ -147,6 +164,7 @@ class Witness:
     replays: tuple[Execution | Refusal, ...] = ()
     spec_execution: RuntimeContract | None = None
     reached: Reached | None = None
+    layers: tuple[LayerValue, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,8 +172,11 @@ class NodeReport:
     """One line of the per-layer account.
 
     `low` and `high` enclose all its real output values, `error` bounds |d| after it, `local` its
-    own rounding error (both: largest element); `share` is its part, between 0 and 1, of the bound
-    of the worst output element.
+    own rounding error, `change` by how much another layer in its place differs (in a difference),
+    `inherited` what it has of its inputs' (each: largest element); `share` is its part, between 0
+    and 1, of the bound of the worst output element: `rounding_share` by its own rounding and
+    change, the rest by relaxation. `reads` are the tensors among its inputs that vary, `writes` its
+    outputs.
     """
 
     name: str
@@ -166,6 +187,16 @@ class NodeReport:
     local: float
     share: float
     obligations: tuple[Obligation, ...] = field(repr=False)
+    rounding_share: float = 0.0
+    inherited: float = 0.0
+    change: float = 0.0
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+
+    @property
+    def relaxation_share(self) -> float:
+        """What its relaxation costs of the bound of the worst output element."""
+        return max(self.share - self.rounding_share, 0.0)
 
 
 @dataclass(frozen=True)
@@ -238,7 +269,8 @@ class Result:
     to say.
     `claimed` says what was claimed, where it is not that errors are at most ε.
     `batch` is how many rows `graph` was read with, where the witness holds so many. `reals`
-    encloses the real values of outputs over the domain, where they are bounded. Bounds pass the
+    encloses the real values of outputs over the domain, where they are bounded. `remedies` are the
+    changes to three nodes that would make the largest bound smaller. Bounds pass the
     gate (`encoders.numbers.radius`): nothing is verified by one that was negative or NaN.
     A `theorem` is what `verified` says: without one, or with bounds below what it proves, there is
     no such answer, and making one raises ValueError.
@@ -272,6 +304,7 @@ class Result:
     certification: Certification | None = None
     reals: Mapping[str, Interval] = field(default_factory=dict, repr=False)
     theorem: Theorem | None = None
+    remedies: tuple[Remedy, ...] = ()
 
     def __bool__(self) -> bool:
         return self.exit_code is ExitCode.VERIFIED
@@ -282,16 +315,24 @@ class Result:
         return summary_of(self)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        from refine.results.summary import html_of
+        """What a notebook shows: the page that `--report` writes, without its data."""
+        from refine.results.document import document_of
+        from refine.results.page.writing import fragment_of
 
-        return html_of(self)
+        return fragment_of(document_of(self))
 
     def to_json(self) -> str:
         """The document that `--json` writes, as text."""
         from refine.results.document import json_text
 
         return json_text(self)
+
+    def to_html(self) -> str:
+        """The page that `--report` writes: one file, which needs nothing else."""
+        from refine.results.document import document_of
+        from refine.results.page.writing import page_of
+
+        return page_of(document_of(self))
 
     @property
     def largest_found(self) -> float | None:

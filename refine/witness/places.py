@@ -14,6 +14,7 @@ def require_places(
     counterexample: Path | None,
     smt2: Path | None,
     certificate: Path | None = None,
+    report: Path | None = None,
 ) -> None:
     """Raises OSError before any work is done if a result could not be written where asked.
 
@@ -22,6 +23,9 @@ def require_places(
     with suppress(NoPlainFile):
         if json_path is not None and json_path != "-":
             require_writable(Path(json_path))
+    with suppress(NoPlainFile):
+        if report is not None:
+            require_writable(report)
     with suppress(NoPlainFile):
         if counterexample is not None:
             require_writable(as_json(counterexample))

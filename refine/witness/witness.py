@@ -73,17 +73,18 @@ def computed_outputs(
             t: [np.nan if v is None else round_down(v.lo, BINARY64) for v in real[t]] for t in real
         }
         return {t: np.array(v).reshape(graph.types[t].shape) for t, v in near.items()}
-    batch = {name: _carried(graph, name, v, execution)[None] for name, v in inputs.items()}
+    batch = {name: carried(graph, name, v, execution)[None] for name, v in inputs.items()}
     with np.errstate(all="ignore"):
         return {t: np.asarray(v[0]) for t, v in emulate(graph, batch, execution).items()}
 
 
-def _carried(graph: Graph, name: str, v: Array, execution: RuntimeContract) -> Array:
+def carried(graph: Graph, name: str, v: Array, execution: RuntimeContract) -> Array:
+    """An input as the emulator takes it."""
     wide = np.asarray(v, np.float64)
     return wide if execution.compute_format else wide.astype(graph.types[name].dtype.numpy)
 
 
-def _exactly(inputs: Mapping[str, Array]) -> dict[str, Array]:
+def exactly(inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Real inputs as they are evaluated: float64 numbers, and rationals that are none."""
     arrays = {name: np.asarray(v) for name, v in inputs.items()}
     return {n: v if v.dtype.kind == "O" else v.astype(np.float64) for n, v in arrays.items()}
@@ -94,13 +95,13 @@ def real_value(
 ) -> RealValue | None:
     """An enclosure of one output element of the real network; None where it has no value, or
     none that can be written down (a logarithm of zero, the exponential of a huge number)."""
-    wide = _exactly(inputs)
+    wide = exactly(inputs)
     found: RealValue | None = None
     for bits in _BITS:
         number = evaluate_element(graph, wide, Balls(bits), output, index)
         if isinstance(number, flint.arb) and number.is_finite() and not abs(number) < _BEYOND:
             return None
-        found = _enclosed(number)
+        found = enclosed(number)
         if found is None:
             continue
         lo, hi = found.lo, found.hi
@@ -113,12 +114,13 @@ def real_outputs(
     graph: Graph, inputs: Mapping[str, Array]
 ) -> Mapping[str, tuple[RealValue | None, ...]]:
     """Enclosures of all elements of all outputs, flat; None as in `real_value`."""
-    wide = _exactly(inputs)
+    wide = exactly(inputs)
     exact = evaluate_exact(graph, wide, Balls(_BITS[0]))
-    return {t: tuple(_enclosed(number) for number in v.reshape(-1)) for t, v in exact.items()}
+    return {t: tuple(enclosed(number) for number in v.reshape(-1)) for t, v in exact.items()}
 
 
-def _enclosed(number: flint.arb | flint.fmpq) -> RealValue | None:
+def enclosed(number: flint.arb | flint.fmpq) -> RealValue | None:
+    """What a ball holds; None where that is unbounded, or beyond every format."""
     if isinstance(number, flint.arb) and not abs(number) < _BEYOND:
         return None
     try:

@@ -1,0 +1,1 @@
+"""A result document as one HTML page, which needs nothing else."""
