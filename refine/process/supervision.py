@@ -95,10 +95,10 @@ class Places:
 
     limit: float | None = None
     json: str | None = None
-    report: str | None = None
     quiet: bool = False
     reads: bool = False
     verdict: bool = True
+    report: str | None = None
 
 
 def places(arguments: list[str], start: float) -> Places:
@@ -120,7 +120,7 @@ def places(arguments: list[str], start: float) -> Places:
         seconds = 0.0
     limit = start + seconds if 0 < seconds < 1e9 else None
     quiet = bool({"-q", "--quiet"} & set(arguments))
-    return Places(limit, found.get("--json"), found.get("--report"), quiet, reads, verdict)
+    return Places(limit, found.get("--json"), quiet, reads, verdict, found.get("--report"))
 
 
 def process_start() -> float:
