@@ -27,7 +27,6 @@ from refine.claims.decision import Decision, conditional, decide, proved_bounds,
 from refine.claims.hunting import NOTHING, Catch, hunt, hunt_at
 from refine.claims.options import Options, improving_until, searching, searching_again
 from refine.claims.quarry import evaluations
-from refine.claims.remedies import NO_SHARE, remedies_of, shares_of
 from refine.claims.shown import with_shown
 from refine.common.clock import Clock
 from refine.domain.domain import Domain
@@ -36,6 +35,7 @@ from refine.proof.applications import claimed
 from refine.proof.compose import lemmas_used, merged
 from refine.proof.cross_check import cross_checks
 from refine.proof.proof import Proof, failure_of, first_proof, improved
+from refine.proof.remedies import NO_SHARE, remedies_of, shares_of
 from refine.proof.unproved_boxes import remains
 from refine.results.obligation import Obligation
 from refine.results.verdict import (
