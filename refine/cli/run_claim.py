@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from refine.certificate.keeping import with_certificate
 from refine.claims.asked import Question, answered
 from refine.claims.kind import ClaimKind
 from refine.claims.options import Options
-from refine.claims.registry import taken_of
+from refine.claims.registry import USUAL, taken_of
 from refine.cli.answering import Telling, hearing
 from refine.cli.model_options import settings_of
 from refine.cli.setup.configuration import origin
@@ -97,6 +98,8 @@ def run_claim(
     hear = hearing(given["quiet"] or json_path == "-", until)
     with reporter.progress("reading the model", hear, until) as progress:
         result = answered(question, progress.tell, partial(_ready, watcher, telling))
+        if claim.name == USUAL and not given["quiet"]:
+            result = _with_suggestion(result, watcher, settings.allow, progress.tell)
     set_by_file = origin(context)
     if set_by_file is not None:
         result = replace(result, notes=(*result.notes, set_by_file))
@@ -138,6 +141,23 @@ def _ready(watcher: Watcher | None, telling: Telling, options: Options) -> Optio
         return options
     left = max(watcher.limit - time.monotonic(), _SHORTEST)
     return replace(options, timeout=left, so_far=telling.so_far)
+
+
+def _with_suggestion(
+    result: Result,
+    watcher: Watcher | None,
+    allowed: tuple[Path, ...],
+    tell: Callable[[str], None],
+) -> Result:
+    """The result with what to ask in place of it, if that is worth its time."""
+    if result.conduct is None or result.timed_out:
+        return result
+    from refine.everyday.suggesting import suggested
+
+    limit = None if watcher is None else watcher.limit
+    left = math.inf if limit is None else limit - time.monotonic()
+    text = suggested(result, allowed=allowed, left=left, tell=tell)
+    return replace(result, suggestion=text)
 
 
 def _written(option: str, path: Path, document: str, reporter: Reporter) -> None:

@@ -118,7 +118,7 @@ def advised(
         given = given_by(arrays, graph, IEEE_ANY.format_of, str(samples))
     ranges, assumed = _domain(graph, given)
     points = _points(graph, given, ranges)
-    setting = _setting(model, graph, points, allowed, tell)
+    setting = setting_for(model, graph, points, allowed, tell)
     graph, contract = setting.graph, setting.contract
     tell("bounds over the domain")
     cache = default_directory()
@@ -171,7 +171,7 @@ def _points(graph: Graph, given: Given | None, ranges: tuple[str, ...]) -> dict[
     return box.sample(np.random.default_rng(0), count)
 
 
-def _setting(
+def setting_for(
     model: Path,
     graph: Graph,
     points: Mapping[str, FloatArray],

@@ -261,6 +261,8 @@ def answer_of(result: Result, quiet: bool) -> Iterator[tuple[str, str]]:
     )
     yield "", result.reason
     yield from (("", text) for text in advice_of(result))
+    if result.suggestion is not None:
+        yield "[bold]better[/]", result.suggestion
     if result.witness_file is not None:
         yield "", f"run the counterexample again: refine replay {replaying(result)}"
     for output, bound in () if quiet else result.bounds.items():

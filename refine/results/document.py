@@ -122,6 +122,7 @@ def document_of(result: Result) -> dict[str, Any]:
         else {"inputs": dict(result.pairing.inputs), "outputs": dict(result.pairing.outputs)},
         "certificate": _certificate(result.certification),
         "notes": list(result.notes),
+        "suggestion": result.suggestion,
         "seed": result.seed,
         "versions": versions(),
         "seconds": result.seconds,

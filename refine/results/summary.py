@@ -50,7 +50,7 @@ def advice_of(result: Result) -> Iterator[str]:
         yield f"it hangs on output '{worst}': bound {bound}{least}"
     dearest = max(result.nodes, key=lambda n: n.share)
     ways = ["a longer --timeout" if result.timed_out else "a longer --budget", "a smaller domain"]
-    if result.contract.name == IEEE_ANY.name:
+    if result.contract.name == IEEE_ANY.name and result.suggestion is None:
         ways.append("a contract that allows less (ort-cpu, or one that was probed)")
     source = ""
     if dearest.share > 0:  # nothing costs anything where no error is allowed

@@ -272,6 +272,7 @@ class Result:
     encloses the real values of outputs over the domain, where they are bounded. `remedies` are the
     changes to three nodes that would make the largest bound smaller. Bounds pass the
     gate (`encoders.numbers.radius`): nothing is verified by one that was negative or NaN.
+    A `suggestion` says which options the model's types and the runtime here ask for.
     A `theorem` is what `verified` says: without one, or with bounds below what it proves, there is
     no such answer, and making one raises ValueError.
     """
@@ -305,6 +306,7 @@ class Result:
     reals: Mapping[str, Interval] = field(default_factory=dict, repr=False)
     theorem: Theorem | None = None
     remedies: tuple[Remedy, ...] = ()
+    suggestion: str | None = None
 
     def __bool__(self) -> bool:
         return self.exit_code is ExitCode.VERIFIED
