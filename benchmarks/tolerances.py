@@ -1,12 +1,14 @@
 """Tolerances that people set by hand, beside those that are proved and what onnxruntime does.
 
-    python benchmarks/tolerances.py [--points N] [--save FILE]
+    python benchmarks/tolerances.py [--points N] [--runs N] [--save FILE]
 
 First WebNN's elementwise operators (web-platform-tests, webnn/resources/utils.js), in float32 on
 onnxruntime's CPU: at N points of all magnitudes, how often the runtime leaves the published number
 of ulps, the worst of them, how often it leaves the tolerance proved at that point (never, unless
 the contract is wrong), and the largest share of that which it uses. Then a matrix product with an
-addend (as iree-test-suites 138) and one expert of a mixture in bfloat16 (as ROCm/aiter 5031).
+addend (as iree-test-suites 138) and one expert of a mixture in bfloat16 (as ROCm/aiter 5031). With
+--runs, networks of VNN-COMP under ../shared/models at so many inputs within their properties, each
+run held against the tolerance of its own input, and the largest of these beside the largest error.
 """
 
 from __future__ import annotations
@@ -22,16 +24,22 @@ import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime
-from measuring import save
+from measuring import MODELS, save
 from onnx import helper, numpy_helper
 from rich.console import Console
 from rich.table import Table
 
 from encoders.contract.presets import PRESETS
 from encoders.numbers.enclosure import FloatArray, Interval, point
+from encoders.program import program_of
+from onnx_import import load
 from onnx_import.graph import Graph
+from refine.bounds.backward import pull_back
+from refine.bounds.batch import batch_bounds
 from refine.bounds.evaluated import values_at
-from refine.bounds.network import InputBox, network_bounds
+from refine.bounds.network import InputBox, Known, network_bounds
+from refine.bounds.widened import widened
+from refine.domain.domain import DomainOptions, read_domain
 from refine.everyday.allowance import allowance
 from refine.options.models import opened, read_as
 
@@ -50,11 +58,20 @@ PUBLISHED: dict[str, tuple[int, dict[str, Any]]] = {
 CONTRACTS = {"HardSigmoid": "ieee-any", "HardSwish": "ieee-any"}
 """Where `ort-cpu` is known not to hold."""
 CHUNK = 2**16
+NETWORKS = (
+    ("mnist_fc/mnist-net_256x2", "ieee-any", 1.0),
+    ("mnist_fc/mnist-net_256x4", "ieee-any", 1.0),
+    ("mnist_fc/mnist-net_256x4", "ort-cpu", 0.01),
+    ("cifar10_resnet/resnet_2b", "ieee-any", 0.01),
+)
+"""A network, a contract, and which part of the runs: pinned orders of long sums take time."""
+BATCH = 64  # inputs bounded in one pass
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--points", type=int, default=1_000_000)
+    parser.add_argument("--runs", type=int, default=0)
     parser.add_argument("--save", type=Path)
     given = parser.parse_args()
     table = Table(title=f"WebNN in float32, onnxruntime {onnxruntime.__version__}, CPU")
@@ -79,6 +96,19 @@ def main() -> None:
         numbers = (row["largest"], row["seen"], row["atol"], row["seconds"])
         others.add_row(row["network"], row["contract"], *(f"{v:.3g}" for v in numbers))
     Console(width=120).print(others)
+    if given.runs:
+        runs = Table(title="inputs within the properties of networks")
+        for title in ("network", "contract", "runs", "above", "largest error", "largest atol"):
+            runs.add_column(title)
+        for title in ("largest share", "CPU s"):
+            runs.add_column(title)
+        for name, contract, part in NETWORKS:
+            row = runs_of(name, contract, max(int(given.runs * part), BATCH))
+            rows.append(row)
+            numbers = (row["seen"], row["atol"], row["share"], row["seconds"])
+            cells = (name, contract, str(row["runs"]), str(row["left"]))
+            runs.add_row(*cells, *(f"{v:.3g}" for v in numbers))
+        Console(width=120).print(runs)
     if given.save is not None:
         save(given.save, rows)
 
@@ -162,6 +192,55 @@ def model_of(
     graph = helper.make_graph(nodes, "g", sides, made, stored)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
     return onnx.shape_inference.infer_shapes(model)
+
+
+def runs_of(name: str, contract: str, runs: int) -> dict[str, Any]:
+    """A network at random inputs within the boxes of its properties."""
+    path = MODELS / f"{name}.onnx"
+    graph, session = load(path), onnxruntime.InferenceSession(path)
+    tensor, fed = graph.inputs[0], session.get_inputs()[0]
+    shape = [d if isinstance(d, int) else 1 for d in fed.shape]
+    files = [DomainOptions(vnnlib=str(file)) for file in sorted(path.parent.glob("*.vnnlib"))]
+    formats = PRESETS[contract].format_of
+    boxes = [box for file in files for box in read_domain(graph, file, formats).boxes]
+    rng = np.random.default_rng(3)
+    found: dict[str, Any] = {"network": path.stem, "contract": contract, "runs": 0, "left": 0}
+    found |= {"seen": 0.0, "atol": 0.0, "share": 0.0}
+    start = time.process_time()
+    for number in range(runs // BATCH):
+        x = boxes[number % len(boxes)].sample(rng, BATCH)[tensor]
+        real, bound = at_points(graph, x, contract)
+        each = x.astype(np.float32).reshape(BATCH, *shape)
+        y = np.stack([np.asarray(session.run(None, {fed.name: one})[0]) for one in each])
+        off = distance(y.astype(np.float64).reshape(bound.shape), real)
+        found["runs"] += BATCH
+        found["left"] += int(np.sum(np.any(off > bound, axis=1)))
+        found["seen"] = max(found["seen"], float(np.max(off)))
+        found["atol"] = max(found["atol"], float(np.max(bound)))
+        found["share"] = max(found["share"], float(np.max(off / bound)))
+    return found | {"seconds": time.process_time() - start}
+
+
+def at_points(graph: Graph, points: FloatArray, contract: str) -> tuple[Interval, FloatArray]:
+    """Where the real values of the output lie at many inputs, and how far runs may be from them:
+    (points, elements)."""
+    (tensor,), (output,), many = graph.inputs, graph.outputs, len(points)
+    wide = widened(program_of(graph), many)
+    assert wide is not None, "rows of this network are no networks of their own"
+    shape = graph.types[tensor].shape
+    exactly = {tensor: np.zeros(shape)}
+    boxes = [InputBox({tensor: point(x.reshape(shape))}, exactly) for x in points]
+    with np.errstate(all="ignore"):
+        found, _ = batch_bounds(
+            wide, boxes, PRESETS[contract], around=Known({}, {}), ranges=[{} for _ in boxes]
+        )
+        values = found.maps.values[output]
+        size = values.lo.size // many
+        each = np.broadcast_to(np.eye(size)[:, None], (size, many, size))
+        upper = pull_back(found.maps, {}, {output: each.reshape(size, *values.lo.shape)}).upper
+    composed = np.broadcast_to(found.maps.errors[output], values.lo.shape).reshape(many, size)
+    real = Interval(values.lo.reshape(many, size), values.hi.reshape(many, size))
+    return real, np.minimum(composed, upper.T)
 
 
 def graph_of(model: onnx.ModelProto) -> Graph:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small_models
 from onnx import TensorProto, helper, numpy_helper, save
 
 from encoders.contract.presets import IEEE_ANY
@@ -72,6 +73,31 @@ def test_of_a_huge_output_the_worst_elements_are_refined(
     assert np.array_equal(part.errors["y"], whole.errors["y"])
     assert part.costs.keys() == whole.costs.keys()
     assert part.costs == whole.costs
+
+
+def test_of_the_outputs_of_a_huge_network_the_worst_are_refined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """y = (x, x/2, x/4) + v − v, with v = x·W: pull-backs cancel what composition adds up."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["v"], "scaled"),
+        helper.make_node("Add", ["x", "v"], ["a"], "there"),
+        helper.make_node("Sub", ["a", "v"], ["b"], "back"),
+        helper.make_node("Mul", ["b", "c"], ["y"], "parts"),
+    ]
+    stored = {
+        "w": 8 * np.eye(3, dtype=np.float32) + np.float32(0.1),
+        "c": np.array([0.5, 1, 0.25], np.float32),
+    }
+    graph = load(
+        small_models.save(tmp_path / "m.onnx", nodes, {"x": [1, 3]}, {"y": [1, 3]}, stored)
+    )
+    all_refined = bounds_of(graph).errors["y"].reshape(-1)
+    monkeypatch.setattr(worth, "_MOST_FOR_OUTPUTS", 1)
+    monkeypatch.setattr(worth, "_FEWEST_OUTPUTS", 1)
+    one = bounds_of(graph).errors["y"].reshape(-1)
+    assert (one > all_refined).tolist() == [True, False, True]
+    assert np.all(np.isfinite(one))
 
 
 def test_effort_counts_what_is_carried_past_nodes_that_multiply_nothing() -> None:

@@ -18,6 +18,8 @@ _AFFORDABLE = (
     4 * 10**9
 )  # multiply-adds of a tensor's pull-backs before only unstable elements get one
 _MOST_WORK = 2 * 10**10  # multiply-adds beyond which the elements most in doubt get one
+_MOST_FOR_OUTPUTS = 2 * 10**11  # multiply-adds, likewise, of an output's elements
+_FEWEST_OUTPUTS = 10  # that get one nevertheless
 _MOST_COEFFICIENTS = 4 * 10**9  # of the functionals of an output, beyond which the worst get one
 _MOST_HIDDEN = 2**34  # the same, of a tensor inside
 _WORST = 2**29  # coefficients of those
@@ -63,16 +65,17 @@ def worth_refining(
 ) -> Rows:
     """Flat positions that get a pull-back of so much effort each.
 
-    Outputs all do, unless they are so large that their functionals alone take too long: then a few
-    elements with the largest `measure`. Before operators that read only what is positive, those
-    that may be positive do where that is affordable, else the unstable ones, the most
-    doubtful first; before other nonlinear operators, as many as are affordable, widest first.
+    Outputs all do, unless they are so large, or the network is, that their functionals alone take
+    too long: then a few elements with the largest `measure`. Before operators that read only what
+    is positive, those that may be positive do where that is affordable, else the unstable ones, the
+    most doubtful first; before other nonlinear operators, as many as are affordable, widest first.
     """
     if tensor in program.graph.outputs:
         size = x.lo.size
-        if size**2 <= _MOST_COEFFICIENTS:
-            return np.arange(size)
-        return _most(measure, _few(size, _WORST // size, effort))
+        most = max(_MOST_FOR_OUTPUTS // max(effort.work, 1), _FEWEST_OUTPUTS)
+        if size**2 > _MOST_COEFFICIENTS:
+            most = min(most, _few(size, _WORST // size, effort))
+        return np.arange(size) if most >= size else _most(measure, most)
     if all(step.affine or step.operator.positive_part for step in program.readers(tensor)):
         alive = np.flatnonzero(x.hi > 0)
         small = len(alive) * x.lo.size <= _MOST_HIDDEN
