@@ -26,6 +26,7 @@ def load(
     handling: Handling | None = None,
     given: Mapping[str, Array] | None = None,
     sizes: Sizes | None = None,
+    pinned: Mapping[str, Array] | None = None,
 ) -> Graph:
     """Read a model file: FPCore by its name, ONNX or TorchLean JSON as its content says.
 
@@ -34,8 +35,9 @@ def load(
     inputs (`Graph.random_masks`). `allowed` are places outside the model's folder where files
     that it names may lie. `handling` says what the runtime does to stored numbers (None: nothing):
     nodes are computed while the file is read only where that changes none of them. `given`, for
-    ONNX only, are the numbers of inputs of integers or truth values, which become constants, and
-    `sizes` says what the dimensions are that the file leaves open. Raises ModelError only.
+    ONNX only, are the numbers of inputs of integers or truth values, which become constants, as
+    do those that are `pinned`, which stay inputs without effect; `sizes` says what the dimensions
+    are that the file leaves open. Raises ModelError only.
     """
     source = Path(path)
     if batch is not None and not is_onnx(source):
@@ -54,8 +56,19 @@ def load(
         return _holdable(torchlean.load(source, handling or as_written))
     from onnx_import.onnx import reader
 
-    graph = reader.load(source, batch, random, allowed, handling or as_written, given, sizes)
-    return _holdable(graph)
+    how = handling or as_written
+    return _holdable(reader.load(source, batch, random, allowed, how, given, sizes, pinned))
+
+
+def interface(
+    path: Path, allowed: tuple[Path, ...] = (), sizes: Sizes | None = None
+) -> Graph | None:
+    """A graph with the inputs of an ONNX file alone; None for another file. Raises ModelError."""
+    if not is_onnx(path):
+        return None
+    from onnx_import.onnx import reader
+
+    return reader.interface(path, allowed, sizes)
 
 
 def _holdable(graph: Graph) -> Graph:
@@ -72,4 +85,4 @@ def _holdable(graph: Graph) -> Graph:
     return graph
 
 
-__all__ = ["is_onnx", "load"]
+__all__ = ["interface", "is_onnx", "load"]

@@ -220,9 +220,9 @@ class Graph(Remembering):
     decided for the user (a symbolic batch dimension read as 1, say). `ranges` has the range of
     every input where the file states them all, and is empty otherwise. `allowed` are places outside
     the folder of `source` where files that it names may lie, and `sizes` what was said of the
-    dimensions that it leaves open. `folds` are the nodes that were
-    computed of stored numbers, and `late` says of tensors that are computed at run time, of
-    constants alone, why they were not.
+    dimensions that it leaves open. `pinned` are integers of inputs that nothing reads: constants
+    stand in their place. `folds` are the nodes that were computed of stored numbers, and `late`
+    says of tensors that are computed at run time, of constants alone, why they were not.
     """
 
     types: Mapping[str, TensorType]
@@ -237,6 +237,7 @@ class Graph(Remembering):
     random_masks: tuple[str, ...] = ()
     allowed: tuple[Path, ...] = ()
     sizes: Sizes = field(default_factory=Sizes, compare=False)
+    pinned: Mapping[str, Array] = field(default_factory=dict, compare=False)
     folds: tuple[Fold, ...] = field(default=(), compare=False)
     late: Mapping[str, str] = field(default_factory=dict, compare=False)
 

@@ -260,9 +260,12 @@ def test_several_inputs_must_be_named(tmp_path: Path) -> None:
         domain_of(graph, center=str(tmp_path / "c.npy"), radius="1")
 
 
-def test_an_integer_input_has_no_domain() -> None:
-    with pytest.raises(DomainError, match="input 'ids' holds int64"):
-        domain_of(graph_with(DType.INT64, ids=(1,)), inputs=("0..1",))
+def test_an_integer_input_holds_whole_numbers() -> None:
+    box = domain_of(graph_with(DType.INT64, ids=(1,)), inputs=("-0.5..3.25",)).boxes[0]
+    assert [*box.lo["ids"], *box.hi["ids"]] == [0.0, 3.0]
+    assert set(box.sample(np.random.default_rng(0), 99)["ids"].ravel()) == {0.0, 1.0, 2.0, 3.0}
+    truth = domain_of(graph_with(DType.BOOL, ids=(1,)), inputs=("-3..7",)).boxes[0]
+    assert [*truth.lo["ids"], *truth.hi["ids"]] == [0.0, 1.0]
 
 
 # VNN-LIB

@@ -94,6 +94,9 @@ TENSOR_FLOAT_32 = FloatFormat("tf32", 11, -126, 127)
 BINARY32 = FloatFormat("float32", 24, -126, 127)
 BINARY64 = FloatFormat("float64", 53, -1022, 1023)
 
+WHOLE = FloatFormat("whole", 24, 23, 23)
+"""Integers of less than 24 bits, evenly spaced: what inputs that hold integers can be."""
+
 FORMAT_OF_DTYPE = {
     DType.FLOAT16: BINARY16,
     DType.BFLOAT16: BFLOAT16,

@@ -10,6 +10,7 @@ from onnx import numpy_helper
 
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array
+from onnx_import.onnx.inferable import every_node
 
 
 def with_given(
@@ -42,6 +43,46 @@ def with_given(
         for dim in value.type.tensor_type.shape.dim:
             if not dim.HasField("dim_value") and dim.dim_param in sizes:
                 dim.dim_value = sizes[dim.dim_param]
+    return model, tuple(notes)
+
+
+def with_pinned(
+    model: onnx.ModelProto, arrays: Mapping[str, Array]
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The model in which nodes read constants in place of those of its inputs that hold no
+    floating-point numbers and are among the arrays; and notes on them. The inputs stay, and nothing
+    reads them: what is said of the model holds where they are given these numbers. The model itself
+    is changed.
+
+    Raises ModelError, naming the input, for an array that does not fit.
+    """
+    taken = {t for node in every_node(model) for t in (*node.input, *node.output)}
+    instead: dict[str, str] = {}
+    notes = []
+    for value in model.graph.input:
+        if value.name not in arrays:
+            continue
+        code = value.type.tensor_type.elem_type
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(code)
+        if dtype.kind not in "iub":
+            continue
+        tensor = _stored(value, np.asarray(arrays[value.name]), dtype)
+        name = f"{value.name}/given"
+        while name in taken:
+            name += "'"
+        taken.add(name)
+        tensor.name = instead[value.name] = name
+        model.graph.initializer.append(tensor)
+        notes.append(f"input '{value.name}' is one point, whose {dtype} numbers are constants")
+    for node in every_node(model):
+        for position, tensor_name in enumerate(node.input):
+            if tensor_name in instead:
+                node.input[position] = instead[tensor_name]
+    for value in model.graph.output:
+        if value.name in instead:
+            raise ModelError(
+                f"input '{value.name}' is an output as well, of which nothing is asked"
+            )
     return model, tuple(notes)
 
 

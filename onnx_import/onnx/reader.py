@@ -21,7 +21,7 @@ from onnx_import.graph import (
 )
 from onnx_import.onnx.control import CONTROL
 from onnx_import.onnx.foreign import require_known
-from onnx_import.onnx.given import with_given
+from onnx_import.onnx.given import with_given, with_pinned
 from onnx_import.onnx.inferable import require_inferable
 from onnx_import.onnx.inference import (
     input_type,
@@ -64,6 +64,7 @@ def load(
     handling: Handling = as_written,
     given: Mapping[str, Array] | None = None,
     sizes: Sizes | None = None,
+    pinned: Mapping[str, Array] | None = None,
 ) -> Graph:
     """Read an ONNX file into a graph in which every tensor has a known type and shape.
 
@@ -74,7 +75,8 @@ def load(
     are places outside the model's folder where its external data may lie. What `handling` says of a
     runtime's stored numbers decides which nodes are folded; the others are computed at run time.
     Inputs of integers or truth values that are `given` become constants. `sizes` says what the
-    dimensions are that the file leaves open.
+    dimensions are that the file leaves open. Those that are `pinned` stay inputs, which nothing
+    reads.
     Raises ModelError for a file that cannot be read or is not a valid model, UnsupportedModel for a
     valid one that uses something without a meaning here. Nothing else escapes.
     """
@@ -84,6 +86,7 @@ def load(
     model, size_notes = with_sizes(model, sizes)
     model, given_notes = with_given(model, given or {})
     require_sizes(model.graph)
+    model, pinned_notes = with_pinned(model, pinned or {})
     opset = opset_of(model, source)
     require_inferable(model)
     origin = origin_of(model)
@@ -125,6 +128,7 @@ def load(
                 *file_notes,
                 *size_notes,
                 *given_notes,
+                *pinned_notes,
                 *function_notes,
                 *input_notes,
                 *node_notes,
@@ -135,7 +139,26 @@ def load(
         )
     except ValueError as error:
         raise ModelError(f"'{source}' is not a valid ONNX model: {error}") from error
-    return replace(graph, allowed=allowed, sizes=sizes, folds=tuple(work.folds), late=work.late)
+    return replace(
+        graph,
+        allowed=allowed,
+        sizes=sizes,
+        pinned=dict(pinned or {}),
+        folds=tuple(work.folds),
+        late=work.late,
+    )
+
+
+def interface(
+    path: str | Path, allowed: tuple[Path, ...] = (), sizes: Sizes | None = None
+) -> Graph:
+    """A graph with the inputs of a file alone. Raises ModelError as `load` does of them."""
+    source = Path(path)
+    model, sha256, _ = read_proto(source, allowed)
+    model, _ = with_sizes(model, sizes or Sizes())
+    require_sizes(model.graph)
+    types, notes = runtime_inputs(model.graph)
+    return Graph(types, {}, tuple(types), (), source, sha256, notes)
 
 
 def runtime_inputs(

@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import EXACT
 from gpu_check.runtimes.isolated import server_for
+from onnx_import import interface
 from onnx_import.errors import ModelError
-from onnx_import.graph import Graph, Shape
+from onnx_import.graph import Array, Graph, Shape
 from refine.claims.kind import Asked, ClaimKind, Given
 from refine.claims.options import Options
 from refine.domain.domain import Domain
@@ -72,7 +75,10 @@ def answered(
     sizes = with_shapes(settings.sizes, question.shapes)
     settings = replace(settings, sizes=sizes)
     contract = _contract(settings.contract, model, settings, claim.rows(question.given))
-    graph = read_as(model, contract, random=claim.draws, allowed=settings.allow, sizes=sizes)
+    pinned = _pinned(question, model, contract, settings)
+    graph = read_as(
+        model, contract, random=claim.draws, allowed=settings.allow, sizes=sizes, pinned=pinned
+    )
     domain = question.domain(graph, contract)
     tolerance = question.tolerance(graph)
     spec = None if question.spec is None else _specification(question, question.spec, graph)
@@ -115,7 +121,31 @@ def _specification(question: Question, spec: Path | Graph, model: Graph) -> Side
     contract = EXACT
     if question.spec_contract not in (EXACT, EXACT.name):
         contract = _contract(question.spec_contract, spec, settings)
-    return Side(read_as(spec, contract, allowed=settings.allow, sizes=settings.sizes), contract)
+    graph = read_as(
+        spec, contract, allowed=settings.allow, sizes=settings.sizes, pinned=model.pinned
+    )
+    return Side(graph, contract)
+
+
+def _pinned(
+    question: Question, model: Path | Graph, contract: RuntimeContract, settings: Settings
+) -> dict[str, Array]:
+    """Inputs of integers or truth values of which the domain holds a single point."""
+    if isinstance(model, Graph) or question.claim.rows(question.given) is not None:
+        return {}
+    inputs = interface(model, settings.allow, settings.sizes)
+    if inputs is None or question.constraint is not None:
+        return {}
+    whole = [t for t in inputs.inputs if not inputs.types[t].dtype.is_float]
+    if not whole:
+        return {}
+    boxes = question.domain(inputs, contract).boxes
+    first = boxes[0].lo
+    return {
+        t: first[t].astype(inputs.types[t].dtype.numpy)
+        for t in whole
+        if all(np.array_equal(end[t], first[t]) for box in boxes for end in (box.lo, box.hi))
+    }
 
 
 def options_of(settings: Settings) -> Options:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +16,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from encoders.numbers.formats import BINARY64, FloatFormat, round_down, round_fraction, round_up
+from encoders.numbers.formats import (
+    BINARY64,
+    WHOLE,
+    FloatFormat,
+    round_down,
+    round_fraction,
+    round_up,
+)
 from onnx_import.errors import ModelError
 from onnx_import.graph import DType, Graph
 from refine.common.arrays import Stored, stored_arrays
@@ -110,15 +117,24 @@ def domain_of_boxes(
     if empty:
         notes += (f"{len(empty)} of {len(written)} boxes hold no representable input: left out",)
     distinct = {_content(box): box for _, box in kept}
+    require_pinned(graph, distinct.values())
     return Domain(tuple(distinct.values()), source, notes, round_inputs)
 
 
+def require_pinned(graph: Graph, boxes: Iterable[Box]) -> None:
+    """Raises DomainError where an input whose numbers are constants of the graph has others."""
+    for name, held in graph.pinned.items():
+        for box in boxes:
+            if not all(np.array_equal(end[name], held) for end in (box.lo, box.hi)):
+                raise DomainError(
+                    f"the graph was read with one point of input '{name}', and this domain has "
+                    "another one; read the file again"
+                )
+
+
 def _formats(graph: Graph, fmt_of: Callable[[DType], FloatFormat]) -> dict[str, FloatFormat]:
-    for name in graph.inputs:
-        dtype = graph.types[name].dtype
-        if not dtype.is_float:
-            raise DomainError(f"input '{name}' holds {dtype.value}; a domain needs float inputs")
-    return {name: fmt_of(graph.types[name].dtype) for name in graph.inputs}
+    kinds = {name: graph.types[name].dtype for name in graph.inputs}
+    return {name: fmt_of(kind) if kind.is_float else WHOLE for name, kind in kinds.items()}
 
 
 def _boxes_as_written(graph: Graph, options: DomainOptions) -> tuple[tuple[ExactBox, ...], str]:
@@ -285,7 +301,7 @@ def rationals(
     """
     if not isinstance(stored, Stored):
         raise DomainError(f"{where} holds several arrays; expected one .npy array")
-    if stored.dtype.kind not in "fiu" or stored.dtype.itemsize > 8:
+    if stored.dtype.kind not in "fiub" or stored.dtype.itemsize > 8:
         raise DomainError(f"{where} has type {stored.dtype}; expected float16, float32 or float64")
     shape = graph.types[name].shape
     if unbatched(stored.shape) != unbatched(shape):
@@ -313,15 +329,19 @@ def _rounded(
     sides: tuple[dict[str, FloatArray], ...] = ({}, {}, {}, {})
     stated: dict[str, tuple[Any, Any]] = {}
     for name in graph.inputs:
+        kind = graph.types[name].dtype
         rows: list[tuple[float, ...]] = []
         for k, bounds in enumerate(exact[name]):
-            ends = (_rounded_ends if round_inputs else _members)(bounds, formats[name])
+            if not kind.is_float:
+                ends = _whole_ends(bounds, kind, name)
+            else:
+                ends = (_rounded_ends if round_inputs else _members)(bounds, formats[name])
             if ends is None:
                 element = element_of(graph, name, k) if len(exact[name]) > 1 else f"input '{name}'"
                 span = f"{element}, from {show(bounds.lo)} to {show(bounds.hi)},"
                 raise _EmptyError(
                     f"{span} overflows when it is rounded to {formats[name].name}"
-                    if round_inputs
+                    if round_inputs and kind.is_float
                     else f"the domain is empty: {span} contains no {formats[name].name} number "
                     "(--round-inputs would take real inputs)"
                 )
@@ -354,6 +374,29 @@ def _members(bounds: Bounds, fmt: FloatFormat) -> tuple[float, ...] | None:
     """Run-time ends, then real ends, where both sides receive the same numbers of `fmt`."""
     ends = inward(bounds, fmt)
     return None if ends is None else ends * 2
+
+
+def _whole_ends(bounds: Bounds, kind: DType, name: str) -> tuple[float, ...] | None:
+    """The ends of the integers within bounds that the type holds; None where there is none. Raises
+    DomainError where `WHOLE` does not hold an end."""
+    least, most = (0, 1) if kind is DType.BOOL else _ends_of(kind)
+    lo = math.floor(bounds.lo) + 1 if bounds.lo_open else math.ceil(bounds.lo)
+    hi = math.ceil(bounds.hi) - 1 if bounds.hi_open else math.floor(bounds.hi)
+    lo, hi = max(lo, least), min(hi, most)
+    if lo > hi:
+        return None
+    limit = int(WHOLE.largest_finite)
+    if max(abs(lo), abs(hi)) > limit:
+        raise DomainError(
+            f"input '{name}' holds {kind.value} numbers, of which a domain takes those up to "
+            f"{limit} in magnitude, and not {lo} to {hi}"
+        )
+    return (float(lo), float(hi)) * 2
+
+
+def _ends_of(kind: DType) -> tuple[int, int]:
+    info = np.iinfo(kind.value)
+    return int(info.min), int(info.max)
 
 
 def _rounded_ends(bounds: Bounds, fmt: FloatFormat) -> tuple[float, ...] | None:

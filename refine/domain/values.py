@@ -34,6 +34,7 @@ from refine.domain.domain import (
     range_of,
     rationals,
     read_domain,
+    require_pinned,
 )
 
 _FILES = {".vnnlib": "vnnlib", ".gz": "vnnlib", ".npz": "box", ".npy": "center"}
@@ -61,6 +62,7 @@ def domain_of(
     DomainError for anything else, and as `read_domain` does.
     """
     if isinstance(value, Domain):
+        require_pinned(graph, value.boxes)
         return replace(value, round_inputs=_alone(value.round_inputs, around, "a Domain"))
     if isinstance(value, DomainOptions):
         rounded = _alone(value.round_inputs, around, "DomainOptions")

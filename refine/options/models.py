@@ -55,16 +55,26 @@ def read_as(
     allowed: tuple[Path, ...] = (),
     given: Mapping[str, Array] | None = None,
     sizes: Sizes | None = None,
+    pinned: Mapping[str, Array] | None = None,
 ) -> Graph:
     """The graph of a file, read as a runtime that obeys the contract does where one is given; a
     graph that has been read is itself. Inputs of integers that are `given` are constants; `sizes`
-    says what the dimensions are that the file leaves open."""
+    says what the dimensions are that the file leaves open. Inputs that are `pinned` stay inputs,
+    and constants are read in their place."""
     if isinstance(source, Graph):
         if sizes is not None and (sizes.shapes or sizes.dims):
             raise ModelError("a graph that has been read has its shapes: give them to load")
         return source
     handling = None if contract is None else handling_of(contract)
-    return load(source, random=random, allowed=allowed, handling=handling, given=given, sizes=sizes)
+    return load(
+        source,
+        random=random,
+        allowed=allowed,
+        handling=handling,
+        given=given,
+        sizes=sizes,
+        pinned=pinned,
+    )
 
 
 def read_for(

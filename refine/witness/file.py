@@ -19,7 +19,7 @@ from encoders.arithmetic.handling import handling_of
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import EXACT
 from encoders.contract.table import contract_document, contract_of_table
-from encoders.numbers.formats import round_array, round_fraction
+from encoders.numbers.formats import WHOLE, round_array, round_fraction
 from encoders.program import program_of
 from gpu_check.common.writing import write_text, write_whole
 from onnx_import.errors import ModelError, shorten
@@ -55,6 +55,7 @@ def save_witness(result: Result, path: Path) -> None:
         "model": _relative(result.graph.source, path),
         "sha256": result.graph.sha256,
         "inputs": arrays.name,
+        "pinned": sorted(result.graph.pinned),
         "output": witness.output,
         "index": list(witness.index),
         "execution": None if witness.execution.exact else contract_document(witness.execution),
@@ -186,6 +187,7 @@ def load_witness(
         exact = {_text(n): tuple(map(_ratio, v)) for n, v in dict(given).items()}
         match = None if other is None else _match(other.get("match"))
         claim, own = _claim(document.get("claim"))
+        held = [_text(name) for name in document.get("pinned") or ()]
         archive = within(_text(document["inputs"]), path.parent, trusted.allowed, "the array file")
         spec_model = None if other is None else _text(other["model"])
         spec_sha256 = None if other is None else _text(other["sha256"])
@@ -193,7 +195,8 @@ def load_witness(
         raise ModelError(f"{path}: not a complete counterexample: {_wrong(error)}") from error
     found = _found(model, trusted.model, path, trusted.allowed, "--model")
     stored = _stored(archive)
-    graph_of = partial(graph_of, sizes=_sizes_in(stored))
+    pinned = {n: stored[n].values() for n in held if n in stored}
+    graph_of = partial(graph_of, sizes=_sizes_in(stored), pinned=pinned)
     rows = graph_of if batch is None else partial(graph_of, batch=batch)
     reader = partial(rows, handling=handling_of(execution))
     graph = _unchanged(found, sha256, reader)
@@ -348,7 +351,7 @@ def _read_arrays(
     real: dict[str, Array] = {}
     for name in graph.inputs:
         kind = graph.types[name]
-        fmt = execution.format_of(kind.dtype)
+        fmt = execution.format_of(kind.dtype) if kind.dtype.is_float else WHOLE
         if name not in stored:
             raise ModelError(f"{archive}: lacks the model's input '{name}'")
         inputs[name] = _numbers(stored[name], archive, name, kind)
