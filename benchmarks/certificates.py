@@ -3,8 +3,8 @@
     python benchmarks/certificates.py [NAME …] [--models DIR] [--save FILE]
 
 Each line is one property of one network. An accuracy is bounded and checked at a slightly larger ε,
-of ACAS Xu at an ε so small that the domain is split into about a hundred parts; of some networks
-the property itself is checked. The certificate is checked in a process of its own, and again with
+of ACAS Xu at smaller ones until the domain is split into a hundred parts; of some networks the
+property itself is checked. The certificate is checked in a process of its own, and again with
 changes that would mean more. NAME picks lines, `--save` keeps them as JSON after each.
 """
 
@@ -40,18 +40,20 @@ HEAD = (
     "family/model", "property", "claim", "parts", "kB", "writing-s", "checker-s", "accepted",
     "mutants", "rejected",
 )  # fmt: skip
-SHARES = (0.002, 0.004, 0.008, 0.015)
+SHARES = tuple(0.016 * 0.6**k for k in range(12))
 
 
 @dataclass(frozen=True)
 class Case:
-    """A property of a network. Of an accuracy, ε is the first of `shares` of the first bound that
-    is proved in `budget` seconds; without shares the property itself is claimed."""
+    """A property of a network. Of an accuracy, ε is the first of `shares` of the first bound with
+    which the certificate has as many `parts`, or the last that is proved in `budget` seconds;
+    without shares the property itself is claimed."""
 
     model: Path
     property: Path | None  # else inputs from -1 to 1
     shares: tuple[float, ...] = (1.001,)
     budget: int = 0
+    parts: int = 1
 
 
 def cases(folder: Path) -> Iterator[Case]:
@@ -60,7 +62,7 @@ def cases(folder: Path) -> Iterator[Case]:
         for path in sorted(folder.glob("mnist_fc/*.vnnlib")):
             yield Case(folder / f"mnist_fc/mnist-net_{name}.onnx", path)
     for path in sorted(folder.glob("acasxu/*.onnx"))[:10]:
-        yield Case(path, folder / "acasxu/prop_1.vnnlib", shares=SHARES, budget=150)
+        yield Case(path, folder / "acasxu/prop_1.vnnlib", shares=SHARES, budget=150, parts=100)
     for path in sorted(folder.glob("oval21/*.vnnlib")):
         yield Case(folder / "oval21/cifar_base_kw.onnx", path)
     yield Case(folder / "oval21/cifar_deep_kw.onnx", sorted(folder.glob("oval21/*.vnnlib"))[0])
@@ -96,8 +98,11 @@ def certified(case: Case, file: Path) -> Any:
     made, bound = None, refine.bound(case.model, budget=0, **words).bound
     words |= {"budget": case.budget, "certificate": file}
     for share in case.shares:
-        made = refine.check(case.model, eps=share * bound, **words).certification
-        if made is not None:
+        smaller = refine.check(case.model, eps=share * bound, **words).certification
+        if smaller is None:
+            break
+        made = smaller
+        if made.outside is not None or made.leaves >= case.parts:
             break
     return made
 
@@ -181,7 +186,7 @@ def row(case: Case, folder: Path) -> dict[str, Any]:
     stated = "-1..1" if case.property is None else case.property.stem
     name = [f"{case.model.parent.name}/{case.model.stem}", stated[:30], claim]
     spent = round(time.process_time() - start, 1)
-    if made is None or made.file is None:
+    if made is None or made.outside is not None:
         why = "not verified" if made is None else made.outside
         return dict(zip(HEAD, [*name, 0, 0, spent, None, why, 0, 0], strict=True))
     code, checking = checked(file, case.model)
