@@ -40,7 +40,7 @@ HEAD = (
     "family/model", "property", "claim", "parts", "kB", "writing-s", "checker-s", "accepted",
     "mutants", "rejected",
 )  # fmt: skip
-SHARES = tuple(0.016 * 0.6**k for k in range(12))
+SHARES = (0.008, 0.004, 0.002, 0.001, 0.0005)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def cases(folder: Path) -> Iterator[Case]:
         for path in sorted(folder.glob("mnist_fc/*.vnnlib")):
             yield Case(folder / f"mnist_fc/mnist-net_{name}.onnx", path)
     for path in sorted(folder.glob("acasxu/*.onnx"))[:10]:
-        yield Case(path, folder / "acasxu/prop_1.vnnlib", shares=SHARES, budget=150, parts=100)
+        yield Case(path, folder / "acasxu/prop_1.vnnlib", shares=SHARES, budget=1500, parts=100)
     for path in sorted(folder.glob("oval21/*.vnnlib")):
         yield Case(folder / "oval21/cifar_base_kw.onnx", path)
     yield Case(folder / "oval21/cifar_deep_kw.onnx", sorted(folder.glob("oval21/*.vnnlib"))[0])
