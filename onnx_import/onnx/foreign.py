@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx
 
 from onnx_import.errors import UnsupportedModel
+from onnx_import.passes.pipelines import DOMAIN, PIPELINES
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,9 @@ FOREIGN: Mapping[tuple[str, str], Typed] = {
 
 
 def is_known(domain: str, op: str) -> bool:
-    """Is it an operator of ONNX, or one of these?"""
-    return domain in ("", "ai.onnx") or (domain, op) in FOREIGN
+    """Is it an operator of ONNX, or one of these, or of a pipeline?"""
+    pipelined = domain == DOMAIN and op in PIPELINES
+    return domain in ("", "ai.onnx") or pipelined or (domain, op) in FOREIGN
 
 
 def require_known(name: str, proto: onnx.NodeProto) -> None:

@@ -13,7 +13,10 @@ from onnx.checker import ValidationError
 from onnx_import.errors import ModelError, UnsupportedModel, shorten
 from onnx_import.files import open_plain, read_plain, within
 from onnx_import.passes.normalize import sort_nodes
+from onnx_import.passes.pipelines import DOMAIN
 from onnx_import.tensors import every_tensor, external_file
+
+_OF_PIPELINES = 17
 
 
 def read_proto(
@@ -100,9 +103,13 @@ def require_text(model: onnx.ModelProto, source: Path) -> None:
 def opset_of(model: onnx.ModelProto, source: Path) -> int:
     """The version of the default operator set that a model imports.
 
+    Of a model that uses none of it, and only ai.onnx.ml, one that has all that those need.
+
     Raises ModelError if it imports none, UnsupportedModel if the version is out of range.
     """
     versions = {o.version for o in model.opset_import if o.domain in ("", "ai.onnx")}
+    if not versions and all(node.domain == DOMAIN for node in model.graph.node):
+        versions = {_OF_PIPELINES}
     if len(versions) != 1:
         raise ModelError(
             f"'{source}' imports {'no version' if not versions else 'several versions'} of the "

@@ -26,6 +26,7 @@ from onnx_import.onnx.inferable import require_inferable
 from onnx_import.onnx.inference import (
     input_type,
 )
+from onnx_import.onnx.numeric import with_numeric_outputs
 from onnx_import.onnx.origin import origin_of
 from onnx_import.onnx.proto import opset_of, read_proto
 from onnx_import.onnx.sizes import require_sizes, with_sizes
@@ -84,6 +85,7 @@ def load(
     model, sha256, file_notes = read_proto(source, allowed)
     sizes = sizes or Sizes()
     model, size_notes = with_sizes(model, sizes)
+    model, output_notes = with_numeric_outputs(model)
     model, given_notes = with_given(model, given or {})
     require_sizes(model.graph)
     model, pinned_notes = with_pinned(model, pinned or {})
@@ -127,6 +129,7 @@ def load(
             notes=(
                 *file_notes,
                 *size_notes,
+                *output_notes,
                 *given_notes,
                 *pinned_notes,
                 *function_notes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +28,7 @@ from onnx_import.passes.normalize import (
     without_dropout,
     without_like,
 )
+from onnx_import.passes.pipelines import DOMAIN, pipeline
 from onnx_import.tensors import attribute_of, type_of
 
 
@@ -90,6 +92,8 @@ class Walk:
             constants.update(unfolded.constants)
             types.update({t: type_of(value) for t, value in unfolded.constants.items()})
             return unfolded.protos
+        if proto.domain == DOMAIN:
+            return self._pipeline(name, proto, types, constants)
         node = read_node(name, proto, self.opset, self.folder)
         inferred = infer(proto, node.describe(), types, constants, self.opset)
         require_holdable(proto, node.describe(), inferred, types)
@@ -126,6 +130,22 @@ class Walk:
             else:
                 constants[part.outputs[0]] = value
         return []
+
+    def _pipeline(
+        self,
+        name: str,
+        proto: onnx.NodeProto,
+        types: dict[str, TensorType],
+        constants: dict[str, Array],
+    ) -> list[tuple[str, onnx.NodeProto]]:
+        """What an operator of classical pipelines is made of. NaN that are replaced are nowhere."""
+        if any(a.name == "replaced_value_float" and math.isnan(a.f) for a in proto.attribute):
+            return [(name, onnx.helper.make_node("Identity", proto.input, proto.output, name=name))]
+        node = read_node(name, proto, self.opset, self.folder)
+        body = pipeline(node, types, constants, self.protos)
+        constants.update(body.constants)
+        types.update({tensor: type_of(value) for tensor, value in body.constants.items()})
+        return list(body.protos.items())
 
     def _folded(
         self, node: Node, types: Mapping[str, TensorType], constants: Mapping[str, Array]

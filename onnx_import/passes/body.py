@@ -12,7 +12,8 @@ import onnx
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, Node, TensorType
 
-_AXES_AS_INPUT = {"ReduceSum": 13, "ReduceL1": 18, "ReduceL2": 18}
+_AXES_AS_INPUT = {"ReduceSum": 13}
+_AXES_SINCE = 18  # of the other reductions
 
 
 @dataclass
@@ -52,11 +53,12 @@ class Body:
         """The tensor, under a new name, in another shape."""
         return self.add("Reshape", tensor, self.store(np.array(shape, np.int64)))
 
-    def over(self, op: str, tensor: str, axes: Sequence[int]) -> str:
-        """A reduction that drops its axes."""
-        if self.node.opset < _AXES_AS_INPUT[op]:
-            return self.add(op, tensor, axes=list(axes), keepdims=0)
-        return self.add(op, tensor, self.store(np.array(axes, np.int64)), keepdims=0)
+    def over(self, op: str, tensor: str, axes: Sequence[int], keepdims: int = 0) -> str:
+        """A reduction that drops its axes, or keeps them with length 1."""
+        if self.node.opset < _AXES_AS_INPUT.get(op, _AXES_SINCE):
+            return self.add(op, tensor, axes=list(axes), keepdims=keepdims)
+        places = self.store(np.array(axes, np.int64))
+        return self.add(op, tensor, places, keepdims=keepdims)
 
     def finish(self) -> Body:
         """The last node writes what the whole node wrote, unless another one was told to."""

@@ -1,0 +1,304 @@
+"""Operators of ai.onnx.ml: what they are decomposed into, against onnxruntime's own kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from encoders.arithmetic.exact_fields import Balls
+from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
+from encoders.numbers.enclosure import Interval
+from gpu_check.emulator.emulator import emulate
+from gpu_check.emulator.exact import evaluate_exact
+from onnx_import import load
+from onnx_import.errors import UnsupportedModel
+from refine.bounds.network import InputBox, network_bounds
+
+RNG = np.random.default_rng(5)
+
+
+def floats(*shape: int, scale: float = 1.0) -> list[float]:
+    return [float(np.float32(v)) for v in RNG.uniform(-scale, scale, shape).reshape(-1)]
+
+
+def pipeline(
+    op: str,
+    outputs: str = "y",
+    features: int = 3,
+    kind: int = TensorProto.FLOAT,
+    stored: Mapping[str, Any] | None = None,
+    version: int = 3,
+    **attributes: Any,
+) -> onnx.ModelProto:
+    """A model of one node with rows of features."""
+    kept = stored or {}
+    node = helper.make_node(
+        op, ["x", *kept], outputs.split(), name="p", domain="ai.onnx.ml", **attributes
+    )
+    graph = helper.make_graph(
+        [node],
+        "pipeline",
+        [helper.make_tensor_value_info("x", kind, [2, features])],
+        [onnx.ValueInfoProto(name=t) for t in outputs.split() if t],
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in kept.items()],
+    )
+    for value in graph.output:  # which ONNX does not infer for all of them
+        value.type.tensor_type.elem_type = TensorProto.FLOAT if value.name != "label" else 7
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", version)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+def forest(
+    trees: int, depth: int, targets: Sequence[int], kind: str, modes: Sequence[str] = ("LEQ",)
+) -> dict[str, Any]:
+    """Random trees, whose leaves give numbers to some targets, none at 0."""
+    found: dict[str, list[Any]] = {
+        k: [] for k in ("treeids", "nodeids", "featureids", "modes", "values", "true", "false")
+    }
+    leaves = []
+    for tree in range(trees):
+        count = 2**depth - 1
+        for node in range(2 * count + 1):
+            inner = node < count and not (node and RNG.random() < 0.15)
+            found["treeids"].append(tree)
+            found["nodeids"].append(node)
+            found["featureids"].append(int(RNG.integers(3)) if inner else 0)
+            found["modes"].append(f"BRANCH_{RNG.choice(modes)}" if inner else "LEAF")
+            found["values"].append(float(np.float32(RNG.uniform(-1, 1))) if inner else 0.0)
+            found["true"].append(2 * node + 1 if inner else 0)
+            found["false"].append(2 * node + 2 if inner else 0)
+            if not inner:
+                leaves += [(tree, node, t, float(np.float32(RNG.uniform(-1, 1)))) for t in targets]
+    reached = set()
+    waiting = [(t, 0) for t in range(trees)]
+    at = {
+        (t, n): k for k, (t, n) in enumerate(zip(found["treeids"], found["nodeids"], strict=True))
+    }
+    while waiting:
+        here = waiting.pop()
+        reached.add(here)
+        k = at[here]
+        if found["modes"][k] != "LEAF":
+            waiting += [(here[0], found[s][k]) for s in ("true", "false")]
+    keep = sorted(at[r] for r in reached)
+    kept = {k: [v[i] for i in keep] for k, v in found.items()}
+    leaves = [leaf for leaf in leaves if leaf[:2] in reached]
+    given = {f"nodes_{k}": kept[k] for k in ("treeids", "nodeids", "featureids", "modes", "values")}
+    given |= {f"nodes_{s}nodeids": kept[s] for s in ("true", "false")}
+    names = ("treeids", "nodeids", "ids", "weights")
+    return given | {f"{kind}_{n}": [leaf[i] for leaf in leaves] for i, n in enumerate(names)}
+
+
+def positive(given: dict[str, Any]) -> dict[str, Any]:
+    return given | {"class_weights": [abs(w) for w in given["class_weights"]]}
+
+
+@dataclass(frozen=True)
+class Stump:
+    """The one tree of a TreeEnsemble."""
+
+    def given(self, aggregate: int) -> dict[str, Any]:
+        tensor = {
+            "nodes_splits": np.array([0.25, -0.5], np.float32),
+            "nodes_modes": np.array([0, 3], np.uint8),
+            "leaf_weights": np.array([1.5, -2.0, 0.75], np.float32),
+        }
+        return {
+            "tree_roots": [0], "nodes_featureids": [0, 1], "nodes_truenodeids": [1, 0],
+            "nodes_trueleafs": [0, 1], "nodes_falsenodeids": [2, 1], "nodes_falseleafs": [1, 1],
+            "leaf_targetids": [0, 1, 0], "n_targets": 2, "aggregate_function": aggregate,
+            **{k: numpy_helper.from_array(v, k) for k, v in tensor.items()},
+        }  # fmt: skip
+
+
+LEAVES = "label scores"
+EVERY = ("LEQ", "LT", "GTE", "GT", "EQ", "NEQ")
+SVM = {"coefficients": floats(4), "support_vectors": floats(4, 3), "n_supports": 4, "rho": [0.3]}
+CASES = {
+    "Scaler": pipeline("Scaler", offset=floats(3), scale=floats(3, scale=5)),
+    "Scaler of doubles": pipeline("Scaler", kind=TensorProto.DOUBLE, offset=[0.5], scale=[2.0]),
+    "Normalizer L1": pipeline("Normalizer", norm="L1"),
+    "Normalizer L2": pipeline("Normalizer", norm="L2"),
+    "Imputer": pipeline("Imputer", imputed_value_floats=[7.0], replaced_value_float=0.5),
+    "Imputer of NaN": pipeline("Imputer", imputed_value_floats=[7.0], replaced_value_float=np.nan),
+    "Binarizer": pipeline("Binarizer", threshold=0.25),
+    "OneHotEncoder": pipeline("OneHotEncoder", cats_int64s=[-1, 0, 1], zeros=1),
+    "ArrayFeatureExtractor": pipeline("ArrayFeatureExtractor", stored={"i": np.array([2, 0, 2])}),
+    "LabelEncoder": pipeline(
+        "LabelEncoder", keys_floats=[0.5, -0.25], values_floats=[3.0, 4.0], default_float=9.0
+    ),
+    "LinearRegressor": pipeline(
+        "LinearRegressor", coefficients=floats(6), intercepts=floats(2), targets=2
+    ),
+    **{
+        f"LinearClassifier {post}": pipeline(
+            "LinearClassifier", LEAVES, coefficients=floats(9), intercepts=floats(3),
+            classlabels_ints=[4, 2, 9], post_transform=post,
+        )
+        for post in ("NONE", "LOGISTIC", "SOFTMAX")
+    },
+    "LinearClassifier of two": pipeline(
+        "LinearClassifier", LEAVES, coefficients=floats(3), intercepts=floats(1),
+        classlabels_ints=[4, 2], post_transform="LOGISTIC",
+    ),
+    **{
+        f"SVMRegressor {kernel}": pipeline(
+            "SVMRegressor", kernel_type=kernel, kernel_params=[0.4, 0.2, 3.0], **SVM
+        )
+        for kernel in ("LINEAR", "POLY", "RBF", "SIGMOID")
+    },
+    "SVMRegressor without supports": pipeline(
+        "SVMRegressor", coefficients=floats(3), rho=[0.25], n_supports=0, kernel_type="LINEAR",
+        kernel_params=[0.0, 0.0, 0.0],
+    ),
+    "TreeEnsembleRegressor": pipeline(
+        "TreeEnsembleRegressor", n_targets=2, **forest(5, 3, (0, 1), "target", EVERY)
+    ),
+    "TreeEnsembleRegressor with a base": pipeline(
+        "TreeEnsembleRegressor", n_targets=1, base_values=[0.3], **forest(7, 4, (0,), "target")
+    ),
+    **{
+        f"TreeEnsembleRegressor {how}": pipeline(
+            "TreeEnsembleRegressor", n_targets=1, aggregate_function=how,
+            **forest(4, 2, (0,), "target"),
+        )
+        for how in ("AVERAGE", "MIN", "MAX")
+    },
+    **{
+        f"TreeEnsembleClassifier {post}": pipeline(
+            "TreeEnsembleClassifier", LEAVES, classlabels_int64s=[3, 1, 2], post_transform=post,
+            **forest(6, 3, (0, 1, 2), "class"),
+        )
+        for post in ("NONE", "LOGISTIC", "SOFTMAX")
+    },
+    **{
+        f"TreeEnsembleClassifier of two {post} {positive_ones}": pipeline(
+            "TreeEnsembleClassifier", LEAVES, classlabels_int64s=[3, 5], post_transform=post,
+            **(positive if positive_ones else dict)(forest(3, 2, (0,), "class")),
+        )
+        for post in ("NONE", "LOGISTIC")
+        for positive_ones in (True, False)
+    },
+    "TreeEnsembleClassifier of two with a base": pipeline(
+        "TreeEnsembleClassifier", LEAVES, classlabels_int64s=[3, 5], post_transform="LOGISTIC",
+        base_values=[0.25], **forest(3, 2, (0,), "class"),
+    ),
+    "TreeEnsemble": pipeline("TreeEnsemble", version=5, **Stump().given(1)),
+    "TreeEnsemble of averages": pipeline("TreeEnsemble", version=5, **Stump().given(0)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_pipeline_is_what_onnxruntime_computes(name: str, tmp_path: Path) -> None:
+    """On every kind of input: thresholds of trees among them, and near them; errors are within the
+    bounds of a small box around each."""
+    made = CASES[name]
+    onnx.save(made, tmp_path / "m.onnx")
+    graph = load(tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(
+        made.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    rng, kind = np.random.default_rng(1), graph.types["x"].dtype.numpy
+    x: Any = rng.uniform(-1, 1, (40, *graph.types["x"].shape)).astype(kind)
+    steps = next((list(a.floats) for a in made.graph.node[0].attribute if a.name == "nodes_values"),
+                 [0.5, 0.25, -0.25, 1.0, 0.0])  # fmt: skip
+    x = np.where(rng.random(x.shape) < 0.3, rng.choice(np.array(steps, kind), x.shape), x)
+    if "Normalizer" in name:
+        x = np.abs(x) + kind.type(0.1)
+    emulated = emulate(graph, {"x": x}, SEQUENTIAL)
+    for k in range(len(x)):
+        ran = session.run(list(graph.outputs), {"x": x[k]})
+        for tensor, want in zip(graph.outputs, ran, strict=True):
+            got: Any = emulated[tensor][k]
+            assert got.shape == np.shape(want)
+            np.testing.assert_allclose(got, np.asarray(want), rtol=1e-5, atol=1e-6)
+    for k in range(3):
+        ran = session.run(list(graph.outputs), {"x": x[k]})
+        centre = x[k].astype(np.float64)
+        box = InputBox({"x": Interval(centre, centre)}, {"x": np.zeros(centre.shape)})
+        bounds = network_bounds(graph, box, IEEE_ANY).maps
+        real = evaluate_exact(graph, {"x": x[k]}, Balls(), every_tensor=True)
+        for tensor, value in zip(graph.outputs, ran, strict=True):
+            exact = np.array([float(v) for v in np.ravel(real[tensor])])
+            wrong = np.abs(np.ravel(np.asarray(value, np.float64)) - exact)
+            assert np.all(wrong <= np.ravel(bounds.errors[tensor]) + 1e-14)
+
+
+def test_thresholds_that_an_error_may_cross_are_charged(tmp_path: Path) -> None:
+    """Exact features cross none; those of a Scaler do where a threshold lies in the box."""
+    stump = {
+        "nodes_treeids": [0] * 3, "nodes_nodeids": [0, 1, 2], "nodes_featureids": [0] * 3,
+        "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"], "nodes_values": [0.5, 0.0, 0.0],
+        "nodes_truenodeids": [1, 0, 0], "nodes_falsenodeids": [2, 0, 0],
+        "target_treeids": [0, 0], "target_nodeids": [1, 2], "target_ids": [0, 0],
+        "target_weights": [1.0, 4.0], "n_targets": 1,
+    }  # fmt: skip
+    plain = pipeline("TreeEnsembleRegressor", features=1, **stump)
+    scaled = onnx.ModelProto.FromString(plain.SerializeToString())
+    scaled.graph.node[0].input[0] = "s"
+    scaler = helper.make_node("Scaler", ["x"], ["s"], domain="ai.onnx.ml", offset=[0.1],
+                              scale=[3.0])  # fmt: skip
+    scaled.graph.node.insert(0, scaler)
+    found = []
+    for name, made, box in (("a", plain, (0, 1)), ("b", scaled, (0, 1)), ("b", scaled, (0.3, 1))):
+        onnx.save(made, tmp_path / f"{name}.onnx")
+        graph = load(tmp_path / f"{name}.onnx")
+        ends = Interval(np.full((2, 1), float(box[0])), np.full((2, 1), float(box[1])))
+        bounds = network_bounds(graph, InputBox({"x": ends}, {"x": np.zeros((2, 1))}), IEEE_ANY)
+        found.append(float(np.max(bounds.maps.errors["y"])))
+    assert found[0] < 1e-6
+    assert found[1] == pytest.approx(3, rel=1e-6)
+    assert found[2] < 1e-6
+
+
+def test_maps_are_read_as_tensors_and_texts_left_out(tmp_path: Path) -> None:
+    made = CASES["LinearClassifier SOFTMAX"]
+    mapped = onnx.ModelProto.FromString(made.SerializeToString())
+    attribute = mapped.graph.node[0].attribute
+    labels = next(a for a in attribute if a.name == "classlabels_ints")
+    attribute.remove(labels)
+    attribute.append(helper.make_attribute("classlabels_strings", ["a", "b", "c"]))
+    mapped.graph.node.append(
+        helper.make_node("ZipMap", ["scores"], ["map"], domain="ai.onnx.ml",
+                         classlabels_strings=["a", "b", "c"])
+    )  # fmt: skip
+    del mapped.graph.output[:]
+    mapped.graph.output.extend([
+        helper.make_tensor_value_info("label", TensorProto.STRING, [2]),
+        helper.make_value_info("map", helper.make_sequence_type_proto(
+            helper.make_map_type_proto(
+                TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+            ))),
+    ])  # fmt: skip
+    onnx.save(mapped, tmp_path / "m.onnx")
+    graph = load(tmp_path / "m.onnx")
+    assert graph.outputs == ("scores",)
+    assert "output 'label' holds texts and is left out" in graph.notes
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (pipeline("TreeEnsembleClassifier", LEAVES, classlabels_int64s=[0, 1],
+                  **forest(2, 2, (0, 1), "class")), "runtimes differ"),
+        (pipeline("LinearRegressor", coefficients=[1.0], targets=1), "1 coefficients for 1"),
+        (pipeline("LinearRegressor", coefficients=floats(3), post_transform="PROBIT"), "'PROBIT'"),
+        (pipeline("TreeEnsembleRegressor", n_targets=1, **(
+            forest(1, 1, (0,), "target") | {"nodes_truenodeids": [0, 0, 0]})), "own descendant"),
+        (pipeline("OneHotEncoder", cats_strings=["a"]), "texts"),
+    ],
+)  # fmt: skip
+def test_what_runtimes_differ_in_is_refused(
+    made: onnx.ModelProto, words: str, tmp_path: Path
+) -> None:
+    onnx.save(made, tmp_path / "m.onnx")
+    with pytest.raises(UnsupportedModel, match=words):
+        load(tmp_path / "m.onnx")
