@@ -827,7 +827,8 @@ def test_types_and_constants_of_real_models_equal_onnxruntime(path: Path) -> Non
     proto = onnx.load(path)
     declared = {value.name for value in proto.graph.output}
     written = [t for node in proto.graph.node for t in node.output if t in graph.types]
-    names = [*graph.outputs, *(t for t in dict.fromkeys(written) if t not in declared)]
+    shown = (t for t in written if t not in declared)
+    names = list(dict.fromkeys((*graph.outputs, *shown)))
     proto.graph.output.extend(onnx.ValueInfoProto(name=t) for t in names if t not in declared)
     zeros = {t: np.zeros(graph.types[t].shape, graph.types[t].dtype.numpy) for t in graph.inputs}
     results = dict(zip(names, session(proto).run(names, zeros), strict=True))

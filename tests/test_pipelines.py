@@ -106,7 +106,7 @@ class Stump:
     """The one tree of a TreeEnsemble."""
 
     def given(self, aggregate: int) -> dict[str, Any]:
-        tensor = {
+        tensor: dict[str, Any] = {
             "nodes_splits": np.array([0.25, -0.5], np.float32),
             "nodes_modes": np.array([0, 3], np.uint8),
             "leaf_weights": np.array([1.5, -2.0, 0.75], np.float32),
@@ -121,7 +121,12 @@ class Stump:
 
 LEAVES = "label scores"
 EVERY = ("LEQ", "LT", "GTE", "GT", "EQ", "NEQ")
-SVM = {"coefficients": floats(4), "support_vectors": floats(4, 3), "n_supports": 4, "rho": [0.3]}
+SVM: dict[str, Any] = {
+    "coefficients": floats(4),
+    "support_vectors": floats(4, 3),
+    "n_supports": 4,
+    "rho": [0.3],
+}
 CASES = {
     "Scaler": pipeline("Scaler", offset=floats(3), scale=floats(3, scale=5)),
     "Scaler of doubles": pipeline("Scaler", kind=TensorProto.DOUBLE, offset=[0.5], scale=[2.0]),
@@ -216,7 +221,7 @@ def test_a_pipeline_is_what_onnxruntime_computes(name: str, tmp_path: Path) -> N
     emulated = emulate(graph, {"x": x}, SEQUENTIAL)
     for k in range(len(x)):
         ran = session.run(list(graph.outputs), {"x": x[k]})
-        for tensor, want in zip(graph.outputs, ran, strict=True):
+        for tensor, want in zip(graph.outputs, map(np.asarray, ran), strict=True):
             got: Any = emulated[tensor][k]
             assert got.shape == np.shape(want)
             np.testing.assert_allclose(got, np.asarray(want), rtol=1e-5, atol=1e-6)
@@ -234,7 +239,7 @@ def test_a_pipeline_is_what_onnxruntime_computes(name: str, tmp_path: Path) -> N
 
 def test_thresholds_that_an_error_may_cross_are_charged(tmp_path: Path) -> None:
     """Exact features cross none; those of a Scaler do where a threshold lies in the box."""
-    stump = {
+    stump: dict[str, Any] = {
         "nodes_treeids": [0] * 3, "nodes_nodeids": [0, 1, 2], "nodes_featureids": [0] * 3,
         "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"], "nodes_values": [0.5, 0.0, 0.0],
         "nodes_truenodeids": [1, 0, 0], "nodes_falsenodeids": [2, 0, 0],

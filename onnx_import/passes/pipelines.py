@@ -137,7 +137,7 @@ def _one_hot_encoder(body: Body) -> None:
         body.types = {**body.types, x: TensorType(DType.INT64, body.shape(0))}
     tall = body.reshape(_exact(body, x), *body.shape(0), 1)
     here = body.add("Equal", tall, body.store(categories.astype(np.float64)))
-    one, zero = (body.store(np.float32(v).reshape(())) for v in (1, 0))
+    one, zero = (body.store(np.array(v, np.float32)) for v in (1, 0))
     _write(body, body.add("Where", here, one, zero))
 
 
@@ -274,7 +274,7 @@ def _kernel(body: Body, x: str, rows: Array) -> str:
     """The kernel of every row of x with each of these, shape (rows of x, rows)."""
     kind = word(body, "kernel_type", "LINEAR")
     gamma, shift, degree = (float(v) for v in (*body.number("kernel_params", ()), 0, 0, 0)[:3])
-    scale, added, power = (body.store(np.float32(v).reshape(())) for v in (gamma, shift, degree))
+    scale, added, power = (body.store(np.array(v, np.float32)) for v in (gamma, shift, degree))
     if kind == "RBF":
         n, m, f = body.shape(0)[0], *rows.shape
         apart = body.add("Sub", body.reshape(x, n, 1, f), body.store(rows.reshape(1, m, f)))
@@ -366,12 +366,12 @@ def _tree_classifier(body: Body) -> None:
         return
     if classes != 2 or (base is not None and len(base) != 1):
         raise body.unsupported("supported are at least two classes, and one base value for two")
-    positive = bool(np.all(forest.leaves >= 0))
+    positive = bool(np.all(forest.leaves.astype(np.float64) >= 0))
     one = body.store(np.array([0], np.int64))
     first = body.add("Gather", trees, one, axis=2)
     score = aggregated(body, first, "SUM", base, forest.leaves[:, :1])
     score = _in_single(body, score, forest.leaves)
-    half = body.store(np.float32(0.5 if positive else 0.0).reshape(()))
+    half = body.store(np.array(0.5 if positive else 0.0, np.float32))
     if labels is not None and _output(body, 0):
         above = body.add("Greater", body.reshape(score, -1), half)
         numbers = [body.store(np.asarray(float(v))) for v in labels[::-1]]

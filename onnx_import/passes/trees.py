@@ -156,7 +156,7 @@ def new_forest(body: Body, targets: int) -> Forest:
             roots[i] = sides[0][k]  # a tree that is one leaf
     return Forest(
         tuple(_MODES[m] for m in modes), integers(body, "nodes_featureids"), splits,
-        *sides, roots, leaves,
+        sides[0], sides[1], roots, leaves,
     )  # fmt: skip
 
 
