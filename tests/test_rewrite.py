@@ -148,6 +148,30 @@ CASES = (
     ),
     example("Gemm", "a b", {"a": (2, 3), "b": (3, 2)}, "no bias", exact=False),
     example("Gemm", "a b", {"a": (2, 3), "b": (3, 2)}, "scaled", alpha=0.5, exact=False),
+    *(
+        example(
+            op,
+            "x i u",
+            {"x": (3, 2), "u": (4, 2)},
+            f"repeated, {reduction}",
+            constants={"i": np.array(index)},
+            opset=18,
+            exact=False,
+            reduction=reduction,
+        )
+        for op, index in (
+            ("ScatterElements", [[2, 0], [0, -1], [2, 0], [-1, 1]]),
+            ("ScatterND", [[2], [0], [-1], [2]]),
+        )
+        for reduction in ("add", "max", "min")
+    ),
+    example("Hardmax", "x", (2, 3)),
+    example("Hardmax", "x", (3, 2, 2), "first axis", axis=0),
+    example("Shrink", "x", (2, 3), lambd=0.5, bias=0.25),
+    example("Shrink", "x", (4,), "to zero"),
+    example("IsNaN", "x", (2, 3)),
+    example("IsInf", "x", (3,), opset=20),
+    example("IsInf", "x", (3,), "below", opset=20, detect_positive=0),
 )
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)

@@ -5,7 +5,8 @@ windows and a norm: only data are moved. Einsum becomes transpositions, matrix p
 runtimes compute it. Cast to truth values becomes |x| > 0. Dropout in training becomes a product
 with a random mask. LRN becomes x·(bias + Σ alpha/size·x²)^−beta. Pow with several stored exponents
 is done for each of them. DynamicQuantizeLinear becomes the computation of scale and zero point, as
-runtimes do it, and a QuantizeLinear by these. ReduceLogSum and ThresholdedRelu are decomposed at
+runtimes do it, and a QuantizeLinear by these. IsNaN, IsInf, Hardmax and
+Shrink become comparisons. ReduceLogSum and ThresholdedRelu are decomposed at
 opsets that do not say how. RNN, GRU and LSTM are unrolled over time.
 """
 
@@ -23,6 +24,7 @@ from onnx_import.graph import Array, DType, Node, TensorType
 from onnx_import.passes.body import Body
 from onnx_import.passes.einsum import einsum
 from onnx_import.passes.recurrent import gru, lstm, rnn
+from onnx_import.passes.telling import hardmax, is_inf, is_nan, shrink
 
 _MOST_EXPONENTS = 64
 _MOST_CHANNELS = 512
@@ -128,6 +130,9 @@ def _replace(body: Body, places: Array) -> None:
         raise body.unsupported(f"attribute 'reduction' is '{reduction}', which has no meaning here")
     flat = places.reshape(-1)
     if len(np.unique(flat)) < len(flat):
+        if reduction in _REPEATED:
+            _reduce_repeated(body, flat.astype(np.int64), _REPEATED[reduction])
+            return
         raise body.unsupported("an index occurs twice, and which update wins is not defined")
     shape = body.shape(0)
     source = np.arange(math.prod(shape))
@@ -138,6 +143,31 @@ def _replace(body: Body, places: Array) -> None:
         updates = body.add(_REDUCTIONS[reduction], old, updates)
     both = body.add("Concat", data, updates, axis=0)
     body.add("Gather", both, body.store(source.reshape(shape)), axis=0)
+
+
+def _reduce_repeated(body: Body, flat: Array, op: str) -> None:
+    """The data and, layer by layer, the updates of each place, reduced in whatever order a runtime
+    takes: a layer has the next update of every place that has one."""
+    shape, size = body.shape(0), math.prod(body.shape(0))
+    order = np.argsort(flat, kind="stable")
+    starts = np.flatnonzero(np.diff(flat[order], prepend=-1))
+    depth = np.empty(len(flat), np.int64)  # how many updates of its place stand before each
+    depth[order] = np.arange(len(flat)) - np.repeat(starts, np.diff([*starts, len(flat)]))
+    layers = int(depth.max()) + 1
+    if (layers + 1) * size > _MOST_SCATTERED:
+        raise body.unsupported(f"it adds up to {layers} updates at one of {size} places")
+    data, updates = (body.reshape(body.node.inputs[i], -1) for i in (0, 2))
+    nothing = body.store(np.zeros(1, body.types[body.node.inputs[0]].dtype.numpy))
+    every = body.add("Concat", data, updates, nothing, axis=0)
+    # of a sum what is absent is 0, of an extreme the number of the data once more
+    absent = np.full(size, size + len(flat)) if op == "ReduceSum" else np.arange(size)
+    source = np.stack([np.arange(size), *[absent] * layers])
+    source[depth + 1, flat] = size + np.arange(len(flat))
+    stacked = body.add("Gather", every, body.store(source.reshape(-1, *shape)), axis=0)
+    if body.node.opset < (13 if op == "ReduceSum" else 18):
+        body.add(op, stacked, axes=[0], keepdims=0)
+    else:
+        body.add(op, stacked, body.store(np.zeros(1, np.int64)), keepdims=0)
 
 
 def _gather_nd(body: Body) -> None:
@@ -376,6 +406,7 @@ def _pow(body: Body) -> None:
 
 
 _REDUCTIONS = {"none": "", "add": "Add", "mul": "Mul", "max": "Max", "min": "Min"}
+_REPEATED = {"add": "ReduceSum", "max": "ReduceMax", "min": "ReduceMin"}
 _RECURRENT = "activation_alpha activation_beta activations clip direction hidden_size layout"
 REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
     op: (rewriting, frozenset(attributes.split()))
@@ -387,6 +418,9 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         ("GRU", gru, f"{_RECURRENT} linear_before_reset"),
         ("GatherND", _gather_nd, "batch_dims"),
         ("GlobalLpPool", _global_lp_pool, "p"),
+        ("Hardmax", hardmax, "axis"),
+        ("IsInf", is_inf, "detect_negative detect_positive"),
+        ("IsNaN", is_nan, ""),
         ("LRN", _lrn, "alpha beta bias size"),
         ("LSTM", lstm, f"{_RECURRENT} input_forget"),
         ("LpPool", _lp_pool, "auto_pad ceil_mode dilations kernel_shape p pads strides"),
@@ -397,6 +431,7 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         ("Scatter", _scatter_elements, "axis"),
         ("ScatterElements", _scatter_elements, "axis reduction"),
         ("ScatterND", _scatter_nd, "reduction"),
+        ("Shrink", shrink, "bias lambd"),
         ("ThresholdedRelu", _thresholded, "alpha"),
         ("Xor", _xor, ""),
     )

@@ -136,7 +136,7 @@ SINCE = {
     "LayerNormalization": 17,
     "RMSNormalization": 23, "Attention": 23, "RotaryEmbedding": 23, "GroupNormalization": 21,
     "CenterCropPad": 18, "Trilu": 14, "BitShift": 11,
-    "ReverseSequence": 10,
+    "ReverseSequence": 10, "IsInf": 10,
 }  # fmt: skip
 
 
@@ -206,7 +206,7 @@ def _pairs(b: Builder, op: str) -> None:
 
 
 @_recipe("Less", "Greater", "LessOrEqual", "GreaterOrEqual", "Equal", "And", "Or", "Xor", "Not",
-         "Where")  # fmt: skip
+         "Where", "IsNaN", "IsInf")  # fmt: skip
 def _logic(b: Builder, op: str) -> None:
     """Comparisons that choose between two numbers."""
     x = b.tensor()
@@ -222,6 +222,8 @@ def _logic(b: Builder, op: str) -> None:
         condition = b.add(op, [condition], s, held=False)
     elif op in ("And", "Or", "Xor"):
         condition = b.add(op, [condition, relation(b.pick(*relations))], s, held=False)
+    elif op in ("IsNaN", "IsInf"):
+        condition = b.add(op, [x], s, held=False)
     elif op == "Where" and b.rng.random() < 0.3:
         condition = b.keep(b.rng.random(s) < 0.5)
     other = b.weights(s) if b.rng.random() < 0.5 else b.tensor(lambda t: t == s, s)
@@ -360,7 +362,13 @@ def _running(b: Builder, op: str) -> None:
     b.add(op, [x, axis], s, exclusive=b.n(0, 1), reverse=b.n(0, 1))
 
 
-@_recipe("Softmax", "LogSoftmax")
+@_recipe("Shrink")
+def _shrink(b: Builder, op: str) -> None:
+    x = b.tensor()
+    b.add(op, [x], b.pool[x], lambd=b.pick(0.0, 0.5, 1.0), bias=b.pick(0.0, 0.25, 1.0))
+
+
+@_recipe("Softmax", "LogSoftmax", "Hardmax")
 def _softmax(b: Builder, op: str) -> None:
     x = b.tensor(lambda t: True, (b.n(1, 2), _length(b)))
     b.add(op, [x], b.pool[x], axis=b.n(-len(b.pool[x]), -1))

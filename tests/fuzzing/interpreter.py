@@ -394,6 +394,28 @@ def _arg(sign: int) -> Meaning:
     return meaning
 
 
+def _hardmax(r: Reading) -> Array:
+    axis = r.get("axis", -1) % r.rank
+    x = np.moveaxis(r.x[0], axis + 1, 0)
+    best, at = x[0], np.zeros(x[0].shape, np.int64)
+    for k in range(1, len(x)):
+        better = r.a.less(best, x[k])
+        best, at = np.where(better, x[k], best), np.where(better, k, at)
+    ones = [chosen(at == k, r.number(1.0), r.number(0.0)) for k in range(len(x))]
+    return np.moveaxis(np.stack(ones), 0, axis + 1)
+
+
+def _never(r: Reading) -> Array:
+    """What holds of no finite number."""
+    return np.zeros(r.x[0].shape, bool)
+
+
+def _shrink(r: Reading) -> Array:
+    x, edge, bias = r.x[0], r.real("lambd", 0.5), r.real("bias", 0.0)
+    above = chosen(r.a.less(edge, x), r.a.subtract(x, bias), r.number(0.0))
+    return chosen(r.a.less(x, r.a.negate(edge)), r.a.add(x, bias), above)
+
+
 def _prelu(r: Reading) -> Array:
     x, slope = aligned(r)
     return chosen(r.a.less(x, r.number(0.0)), r.a.multiply(slope, x), x)
@@ -455,6 +477,7 @@ _ELEMENTS: dict[str, Meaning] = {
     "Equal": _relation(lambda a, x, y: ~a.less(x, y) & ~a.less(y, x)),
     "And": _bool(np.logical_and), "Or": _bool(np.logical_or), "Xor": _bool(np.logical_xor),
     "Not": lambda r: ~r.x[0].astype(bool), "Where": lambda r: chosen(*aligned(r)),
+    "IsNaN": _never, "IsInf": _never, "Shrink": _shrink,
 }  # fmt: skip
 
 SEMANTICS: dict[str, Meaning] = {
@@ -469,7 +492,7 @@ SEMANTICS: dict[str, Meaning] = {
     "LayerNormalization": _layer_normalization, "RMSNormalization": _layer_normalization,
     "InstanceNormalization": _instance_normalization,
     "GroupNormalization": _instance_normalization, "ArgMax": _arg(1), "ArgMin": _arg(-1),
-    "Einsum": _einsum,
+    "Einsum": _einsum, "Hardmax": _hardmax,
 }  # fmt: skip
 
 

@@ -86,7 +86,8 @@ STEPPING = (
     "Floor", "Ceil", "Round", "Sign", "ArgMax", "ArgMin", "Less", "GreaterOrEqual", "Equal", "Not",
     "Where", "Cast", "Truncate", "QuantizeLinear", "ThresholdedRelu", "PRelu", "Div", "Mul", "Add",
     "Sub", "Neg", "Abs", "Relu", "Max", "Min", "Reciprocal", "Clip", "Exp", "Sqrt", "MatMul",
-    "ReduceSum", "ReduceMax", "Identity", "DynamicQuantizeMatMul", "Resize", "MaxPool",
+    "ReduceSum", "ReduceMax", "Identity", "DynamicQuantizeMatMul", "Resize", "MaxPool", "Hardmax",
+    "Shrink",
 )  # fmt: skip
 
 

@@ -52,6 +52,9 @@ def _operator(name: str, since: int, relation: Relation, swapped: bool) -> Opera
         return (arithmetic.compare(relation, *ordered(inputs)),)
 
     def range_(site: Site, ranges: Sequence[Interval]) -> Interval:
+        if site.node.inputs[0] == site.node.inputs[1]:  # a number beside itself
+            truth = np.full(site.outputs[0].shape, float(relation is not Relation.LESS))
+            return Interval(truth, truth)
         holds, fails = decided(relation, *_operands(site, ranges, swapped))
         shape = site.outputs[0].shape
         return Interval(

@@ -1,0 +1,74 @@
+"""IsNaN, IsInf, Hardmax and Shrink: operators that compare, decomposed into comparisons.
+
+Over the reals nothing is NaN or infinite, and a proof shows that nothing is so at run time.
+"""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+
+from onnx_import.passes.body import Body
+
+
+def is_nan(body: Body) -> None:
+    """What does not equal itself."""
+    (x,) = body.node.inputs
+    body.add("Not", body.add("Equal", x, x))
+
+
+def is_inf(body: Body) -> None:
+    """Beyond the largest finite number, on the sides that are asked for."""
+    (x,) = body.node.inputs
+    kind = body.types[x].dtype
+    if not kind.is_float:
+        raise body.unsupported(f"it reads {kind.value} numbers, of which none is infinite")
+    most = float(ml_dtypes.finfo(kind.numpy).max)  # type: ignore[no-untyped-call]
+    high, low = (body.store(np.asarray(v, kind.numpy)) for v in (most, -most))
+    above, below = (bool(body.number(f"detect_{side}", 1)) for side in ("positive", "negative"))
+    if above and below:
+        body.add("Greater", body.add("Abs", x), high)
+        return
+    found = [body.add("Greater", x, high)] if above or not below else []
+    found += [body.add("Less", x, low)] if below or not above else []
+    if len(found) == 2:  # neither side: never
+        body.add("And", *found)
+
+
+def hardmax(body: Body) -> None:
+    """1 at the first of the largest elements along an axis, else 0."""
+    (x,), shape = body.node.inputs, body.shape(0)
+    if body.node.opset < 13:
+        raise body.unsupported(
+            f"opset {body.node.opset} reads its input as a matrix; convert the model with "
+            "onnx.version_converter to opset 13"
+        )
+    axis = body.number("axis", -1)
+    place = body.add("ArgMax", x, axis=axis, keepdims=1)
+    along = [1] * len(shape)
+    along[axis] = shape[axis]
+    every = np.arange(shape[axis], dtype=np.float32).reshape(along)
+    chosen = body.add("Cast", place, to=_FLOAT32)
+    same = body.add("Equal", chosen, body.store(every))
+    kind = body.types[x].dtype.numpy
+    body.add("Cast", same, to=_CODES[kind.name])
+
+
+def shrink(body: Body) -> None:
+    """x + bias below −lambd, x − bias above lambd, 0 between."""
+    (x,), kind = body.node.inputs, body.types[body.node.inputs[0]].dtype
+    if kind.name not in ("FLOAT32", "FLOAT64"):
+        raise body.unsupported(f"its attributes are float32 numbers, and its input {kind.value}")
+    edge, bias = (np.float32(body.number(name, given)) for name, given in _SHRINK)
+    if edge < 0:
+        raise body.unsupported(f"attribute 'lambd' is {edge}, which has no meaning")
+    low, high, shift, zero = (
+        body.store(np.asarray(v, kind.numpy)) for v in (-edge, edge, bias, np.float32(0))
+    )
+    above = body.add("Where", body.add("Greater", x, high), body.add("Sub", x, shift), zero)
+    body.add("Where", body.add("Less", x, low), body.add("Add", x, shift), above)
+
+
+_SHRINK = (("lambd", 0.5), ("bias", 0.0))
+_FLOAT32 = 1  # onnx.TensorProto.FLOAT
+_CODES = {"float32": _FLOAT32, "float16": 10, "float64": 11, "bfloat16": 16}
