@@ -91,6 +91,20 @@ STRICTLY_OUT_OF_REACH = Lemma(
     radius=Chosen(_most <= _floor, term(0), _lack),
 )
 
+_slack = value("slack")
+SUM_OUT_OF_REACH = Lemma(
+    "sum-out-of-reach",
+    "A conjunction of rows, all of which hold where the largest of their slacks is at most 0, "
+    "lacks nothing if a sum of them, left ≤ most, has a left side that is at least a floor above "
+    "that; what it may lack else is said.",
+    "algebra",
+    hypotheses=(),
+    assumed=(_floor <= _left, (_slack <= 0).implies(_left <= _most)),
+    error=Chosen(_slack <= 0, _lack, term(0)),
+    radius=Chosen(_most < _floor, term(0), _lack),
+    rests_on=("summed-rows",),
+)
+
 UNMET = Lemma(
     "unmet",
     "Of a conjunction whose limits no input meets nothing is lacking.",
@@ -138,6 +152,7 @@ LEMMAS = (
     WITHIN_TOLERANCE,
     OUT_OF_REACH,
     STRICTLY_OUT_OF_REACH,
+    SUM_OUT_OF_REACH,
     UNMET,
     MOVED_DOWN,
     REAL_GAP,

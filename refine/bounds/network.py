@@ -87,7 +87,8 @@ class Margin:
     at least.
 
     `run` is proved of every allowed execution, `real` of the real network; a negative one says that
-    the row may hold. `row` is its place in the conjunction.
+    the row may hold. `row` is its place in the conjunction; behind all rows, that of a sum of
+    them with factors of which the sum is 1.
     """
 
     conjunction: int

@@ -201,6 +201,14 @@ def domain_split() -> Argument:
     )
 
 
+def summed_rows() -> Argument:
+    s, t, a, d, f = reals("s t a d f")
+    return Argument(
+        (Fact("s ≤ t, a ≤ d", z3.And(s <= t, a <= d)), Fact("f ≥ 0", f >= 0)),
+        Fact("s + f·a ≤ t + f·d", s + f * a <= t + f * d),
+    )
+
+
 def violation() -> Argument:
     rt, s, lo, hi, eps = reals("rt s lo hi eps")
     return Argument(
@@ -312,6 +320,13 @@ LEMMAS: tuple[Lemma, ...] = (
         "other, then |d| ≤ max(ε₁, ε₂).",
         OWN,
         domain_split,
+    ),
+    schema(
+        "summed-rows",
+        "Where s ≤ t and a row a ≤ d hold, so does s + f·a ≤ t + f·d for any f ≥ 0: by induction "
+        "any sum of rows with factors ≥ 0.",
+        OWN,
+        summed_rows,
     ),
     schema(
         "violation",

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from encoders.lemmas.claims import OUT_OF_REACH, STRICTLY_OUT_OF_REACH, UNMET
+from encoders.lemmas.claims import OUT_OF_REACH, STRICTLY_OUT_OF_REACH, SUM_OUT_OF_REACH, UNMET
 from encoders.lemmas.kernel import Radius, exactly, exactly_zero, nothing_known, worst_of
 from refine.bounds.network import Margin
 from refine.domain.properties import Row
@@ -25,13 +25,15 @@ def beyond(floor: Fraction, row: Row) -> bool:
 
 @dataclass(frozen=True)
 class Option:
-    """A row of a conjunction, and what its left side is at least; None where nothing is known."""
+    """A row of a conjunction, or a sum of its rows, and what its left side is at least; None where
+    nothing is known."""
 
     place: int
     row: Row
     floor: Fraction | None
     run: float
     real: float
+    summed: bool = False
 
     @property
     def out_of_reach(self) -> bool:
@@ -45,6 +47,8 @@ class Option:
         if self.floor is None or not (self.out_of_reach or np.isfinite(lack)):
             return nothing_known(())
         lemma = STRICTLY_OUT_OF_REACH if self.row.strict else OUT_OF_REACH
+        if self.summed:
+            lemma = SUM_OUT_OF_REACH
         lack = lack if np.isfinite(lack) else LEAST
         return exactly(lemma, floor=self.floor, most=self.row.at_most, lack=Fraction(lack))
 

@@ -10,8 +10,9 @@ from typing import Protocol
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.lemmas.claims import STRICTLY_OUT_OF_REACH
+from encoders.lemmas.claims import STRICTLY_OUT_OF_REACH, SUM_OUT_OF_REACH
 from encoders.lemmas.kernel import Radius, apply
+from encoders.lemmas.lemma import Lemma
 from encoders.numbers.enclosure import FloatArray, Interval, add_down
 from encoders.numbers.formats import BINARY64, round_down, round_up
 from onnx_import.errors import UnsupportedModel
@@ -19,6 +20,7 @@ from onnx_import.graph import Graph
 from refine.bounds.batch import Batch, BoxBounds, batch_bounds, row_of
 from refine.bounds.influence import blame
 from refine.bounds.network import InputBox, Known, Margin, NetworkBounds
+from refine.bounds.properties.combining import factors_of, summed, summed_limit
 from refine.bounds.properties.deficits import DEFICIT, LEAST, deficit_in, deficit_of
 from refine.bounds.properties.rows import Floors, Functionals, functionals_of, lower_bounds, within
 from refine.bounds.pruning import feeds_nonlinear
@@ -82,11 +84,19 @@ class ManyMargins:
         least = [[_least_beyond(row) for *_, row in each] for each in rows]
         return np.array(most), np.array(least)
 
+    @cached_property
+    def _conjoined(self) -> tuple[tuple[int, tuple[int, ...]], ...]:
+        """The conjunctions of several rows, with their rows."""
+        found: dict[int, list[int]] = {}
+        for k, (i, _, _) in enumerate(self._rows[0]):
+            found.setdefault(i, []).append(k)
+        return tuple((i, tuple(rows)) for i, rows in found.items() if len(rows) > 1)
+
     def bounded(
         self, boxes: Sequence[InputBox], around: Known, ranges: Sequence[Mapping[str, Interval]]
     ) -> Batch | None:
         """As of a single box, of each."""
-        network, places = self.network, self._rows[0]
+        network = self.network
         wide = widened(network.program, len(boxes))
         if wide is None or not all(part.rows for part in self.unsafe[0].unsafe):
             return None
@@ -101,19 +111,14 @@ class ManyMargins:
                     runs=network.runs(wide.graph, self.contract),
                     besides=network.besides,
                 )
-                functionals = self._functionals.of_boxes(len(boxes))
-                seen: dict[str, FloatArray] = {}
-                floors, pulls = lower_bounds(
-                    found, functionals, lambda: None, None, late=False, seen=seen
-                )
-                pushes = blame(found.maps, shares, seen, pulls)
+                asked = self._asked(found, len(boxes))
+                blamed = [blame(found.maps, shares, a.seen, a.pulls) for a in asked]
             except UnsupportedModel:
                 return None
-            margins = self._margins(boxes, floors)
+            margins = self._margins(boxes, asked)
         nonlinear = [
             t for t in found.maps.values if t in wide.graph.types and feeds_nonlinear(wide, t)
         ]
-        first = {(i, j): k for k, (i, j, _) in enumerate(places)}
         made = []
         for b, (box, (mine, lacks)) in enumerate(zip(boxes, margins, strict=True)):
             worst = max(mine, key=deficit_in, default=None)
@@ -127,45 +132,115 @@ class ManyMargins:
             influence: Mapping[str, FloatArray] = {}
             if worst is not None and deficit:
                 inside = {t: row_of(found.maps.values[t], b) for t in nonlinear}
-                k = first[worst.conjunction, worst.row]
-                influence = {t: push[k, b][None] for t, push in pushes.items()}
+                place = worst.conjunction, worst.row
+                influence = next(
+                    {t: push[each.places.index(place), b][None] for t, push in pushes.items()}
+                    for each, pushes in zip(asked, blamed, strict=True)
+                    if place in each.places
+                )
             made.append(BoxBounds({DEFICIT: lacks}, influence, inside, mine))
         return Batch(found, tuple(made))
 
+    def _asked(self, found: NetworkBounds, boxes: int) -> list[_Asked]:
+        """Lower bounds of all rows and, where no row alone keeps some box out, of sums of those of
+        a conjunction."""
+        rows, (limits, least) = self._functionals.of_boxes(boxes), self._limits
+        places = tuple((i, j) for i, j, _ in self._rows[0])
+        # what is at most `at_most` is less than the number beyond it
+        every = _bounded(found, rows, places, limits, least, STRICTLY_OUT_OF_REACH)
+        asked, widths = [every], {}
+        for t in every.pulls:
+            widths[t] = found.maps.values[t].hi - found.maps.values[t].lo
+        for i, of in self._conjoined:
+            some = list(of)
+            left, some_pulls = every.left[some], {t: c[some] for t, c in every.pulls.items()}
+            factor, expected = factors_of(left, some_pulls, widths)
+            if not np.any((np.max(left, axis=0) <= 0) & (expected > np.max(left, axis=0))):
+                continue
+            most = summed_limit(np.broadcast_to(limits[some], left.shape), factor)[None]
+            total, place = summed(rows, of, factor), ((i, len(of)),)
+            asked.append(_bounded(found, total, place, most, most, SUM_OUT_OF_REACH))
+        return asked
+
     def _margins(
-        self, boxes: Sequence[InputBox], floors: Floors
+        self, boxes: Sequence[InputBox], asked: Sequence[_Asked]
     ) -> list[tuple[tuple[Margin, ...], Radius]]:
-        """Of every box, for each conjunction that it meets, the row that stays out of reach by
-        most, and what all of them lack: by pull-backs alone."""
-        (first, *_), rows = self.unsafe, self._rows[0]
-        limits, least = self._limits
-        run, real = (add_down(f, -limits) for f in (floors.run, floors.real))
-        floor = np.minimum(floors.run, floors.real) if first.both else floors.run
-        run, real = (np.where(np.isfinite(left), left, -np.inf) for left in (run, real))
-        lacks = apply(
-            STRICTLY_OUT_OF_REACH,  # what is at most `at_most` is less than the number beyond it
-            floor=np.where(np.isfinite(floor), floor, -np.inf),
-            most=np.broadcast_to(least, floor.shape),
-            lack=np.maximum(-run, LEAST),
-        )
-        safe = lacks.bound == 0.0
-        places: list[list[int]] = [[] for _ in boxes]
+        """Of every box, for each conjunction that it meets, the row, or the sum of rows, that stays
+        out of reach by most, and what all of them lack: by pull-backs alone."""
+        first = self.unsafe[0]
+        lacks = [a.lacks(first.both) for a in asked]
+        places = [place for a in asked for place in a.places]
+        at = [(a, k) for a, each in enumerate(asked) for k in range(len(each.places))]
+        run = np.concatenate([a.left for a in asked])
+        real = np.concatenate([a.left_of_reals for a in asked])
+        safe = np.concatenate([radius.bound == 0.0 for radius in lacks])
+        worst: list[list[Radius]] = [[] for _ in boxes]
         found: list[list[Margin]] = [[] for _ in boxes]
         for i, met in enumerate(within(first.unsafe, boxes, self.network.program.graph)):
-            mine = [k for k, (conjunction, _, _) in enumerate(rows) if conjunction == i]
+            mine = [k for k, (conjunction, _) in enumerate(places) if conjunction == i]
             order = np.lexsort((run[mine], safe[mine]), axis=0)[-1]
             for b in np.flatnonzero(met):
                 k = mine[order[b]]
                 margin = Margin(
-                    i, rows[k][1], float(run[k, b]), float(real[k, b]), bool(safe[k, b])
+                    i, places[k][1], float(run[k, b]), float(real[k, b]), bool(safe[k, b])
                 )
                 found[b].append(margin)
-                places[b].append(k * len(boxes) + int(b))
-        none = deficit_of([])
-        return [
-            (tuple(m), deficit_of([lacks.taken(np.array(p))]) if p else none)
-            for m, p in zip(found, places, strict=True)
-        ]
+                one, row = at[k]
+                worst[b].append(lacks[one].taken(np.array([row * len(boxes) + int(b)])))
+        return [(tuple(m), deficit_of(one)) for m, one in zip(found, worst, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Rows, or a sum of rows, of every box: what the left side is at least, what it may be at most,
+    and from `most` on by the lemma nothing is lacking; coefficients on inputs and at relaxations.
+    """
+
+    places: tuple[tuple[int, int], ...]
+    floors: Floors
+    limits: FloatArray
+    most: FloatArray
+    lemma: Lemma
+    pulls: Mapping[str, FloatArray]
+    seen: Mapping[str, FloatArray]
+
+    @property
+    def left(self) -> FloatArray:
+        """By how much executions stay away, at least: (k, boxes)."""
+        return self._left(self.floors.run)
+
+    @property
+    def left_of_reals(self) -> FloatArray:
+        """By how much the real network stays away, at least."""
+        return self._left(self.floors.real)
+
+    def _left(self, floor: FloatArray) -> FloatArray:
+        left = add_down(floor, -self.limits)
+        return np.where(np.isfinite(left), left, -np.inf)
+
+    def lacks(self, both: bool) -> Radius:
+        """What each is short of being out of reach, of executions and, if asked, over the reals."""
+        floors = self.floors
+        floor = np.minimum(floors.run, floors.real) if both else floors.run
+        return apply(
+            self.lemma,
+            floor=np.where(np.isfinite(floor), floor, -np.inf),
+            most=np.broadcast_to(self.most, floor.shape),
+            lack=np.maximum(-self.left, LEAST),
+        )
+
+
+def _bounded(
+    found: NetworkBounds,
+    rows: Functionals,
+    places: tuple[tuple[int, int], ...],
+    limits: FloatArray,
+    most: FloatArray,
+    lemma: Lemma,
+) -> _Asked:
+    seen: dict[str, FloatArray] = {}
+    floors, pulls = lower_bounds(found, rows, lambda: None, None, late=False, seen=seen)
+    return _Asked(places, floors, limits, most, lemma, pulls, seen)
 
 
 def stacked(each: Sequence[Functionals]) -> Functionals:

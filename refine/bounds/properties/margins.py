@@ -2,25 +2,27 @@
 
 For a row Σ c·ŷ + Σ a·x ≤ d of an unsafe conjunction, its left side, negated, is pulled back as a
 functional of real values and differences at once, so that errors which outputs share cancel. A box
-is safe from a conjunction where one of its rows cannot hold anywhere in it.
+is safe from a conjunction where one of its rows, or a sum of them with factors ≥ 0, cannot hold
+anywhere in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.lemmas.kernel import Radius
+from encoders.numbers.enclosure import FloatArray
 from encoders.numbers.formats import BINARY64, round_down
 from onnx_import.graph import Graph, Remembering
 from refine.bounds.alpha import Branching
 from refine.bounds.batch import Batches
-from refine.bounds.network import InputBox, Known, Margin, NetworkBounds, network_bounds
+from refine.bounds.network import InputBox, Known, NetworkBounds, network_bounds
+from refine.bounds.properties.combining import factors_of, summed_row
 from refine.bounds.properties.deficits import (
     DEFICIT,
     Option,
@@ -39,6 +41,7 @@ from refine.bounds.properties.rows import (
 )
 from refine.domain.properties import Property, Row
 
+_NOTHING = Floors(np.zeros(1), np.zeros(1))  # of a row without terms
 _FEW = 64  # terms of a row that is looked at in exact numbers
 
 
@@ -88,26 +91,33 @@ class Margins(Remembering):
         met = within_limits(self.unsafe.unsafe, box, self.graph)
         reachable = set(met)
         asked = [k for k, (i, _, _) in enumerate(self.rows) if i in reachable]
+        ask = partial(lower_bounds, found, tick=tick, effort=branching, late=not backward)
         with np.errstate(all="ignore"):
-            floors, pulls = lower_bounds(
-                found,
-                self.functionals.taken(asked),
-                tick=tick,
-                effort=branching,
-                late=not backward,
-            )
-        chosen = self._chosen(met, [self.rows[k] for k in asked], floors, found)
+            floors, pulls = ask(self.functionals.taken(asked))
+            options: dict[int, list[Option]] = {i: [] for i in met}
+            pulled: dict[tuple[int, int], Mapping[str, FloatArray]] = {}
+            for k, (i, j, row) in enumerate(self.rows[k] for k in asked):
+                options[i].append(self._option(j, row, floors, k, found))
+                pulled[i, j] = {t: c[k] for t, c in pulls.items()}
+            for i, rows in options.items():
+                if len(rows) < 2 or any(option.out_of_reach for option in rows):
+                    continue
+                total = _summed(rows, [pulled[i, option.place] for option in rows], found)
+                if total is None:
+                    continue
+                place, floors, pulls = len(rows), _NOTHING, {}
+                if total.outputs or total.inputs:
+                    floors, pulls = ask(functionals_of([total], self.graph))
+                option = self._option(place, total, floors, 0, found)
+                pulled[i, place] = {t: c[0] for t, c in pulls.items()}
+                rows.append(replace(option, summed=True))
+        chosen = [best_of(i, rows) for i, rows in options.items()]
         margins = tuple(margin for margin, _ in chosen)
         worst = max(margins, key=deficit_in, default=None)
         influence = found.influence
         if worst is not None:
-            at = next(
-                k
-                for k, place in enumerate(asked)
-                if self.rows[place][:2] == (worst.conjunction, worst.row)
-            )
-            ends = found.maps.values
-            influence = {t: np.abs(c[at]) * (ends[t].hi - ends[t].lo) for t, c in pulls.items()}
+            ends, mine = found.maps.values, pulled.get((worst.conjunction, worst.row), {})
+            influence = {t: np.abs(c) * (ends[t].hi - ends[t].lo) for t, c in mine.items()}
         radii = {DEFICIT: deficit_of([lacks for _, lacks in chosen])}
         return replace(found, radii=radii, influence=influence, margins=margins)
 
@@ -116,28 +126,35 @@ class Margins(Remembering):
         """Margins of many boxes at once, where the network takes them."""
         return self.once(_batches)
 
-    def _chosen(
-        self,
-        met: Iterable[int],
-        rows: Sequence[tuple[int, int, Row]],
-        floors: Floors,
-        bounds: NetworkBounds,
-    ) -> tuple[tuple[Margin, Radius], ...]:
-        """Of each conjunction that the box meets, the row that stays out of reach by most, and what
-        it lacks."""
-        found: dict[int, list[Option]] = {i: [] for i in met}
-        for k, (i, j, row) in enumerate(rows):
-            run, real = floors.run[k], floors.real[k]
-            lower = np.minimum(run, real) if self.unsafe.both else run
-            floor = Fraction(float(lower)) if np.isfinite(lower) else None
-            run_left, real_left = _less(run, row.at_most), _less(real, row.at_most)
-            if floor is None or not beyond(floor, row):
-                least = _of_ranges(row, bounds)
-                if least is not None and beyond(least, row):
-                    floor, low = least, float(round_down(least - row.at_most, BINARY64))
-                    run_left, real_left = max(run_left, low), max(real_left, low)
-            found[i].append(Option(j, row, floor, run_left, real_left))
-        return tuple(best_of(i, options) for i, options in found.items())
+    def _option(
+        self, place: int, row: Row, floors: Floors, k: int, bounds: NetworkBounds
+    ) -> Option:
+        """The k-th of these rows, at its place in a conjunction, with what is known of it."""
+        run, real = floors.run[k], floors.real[k]
+        lower = np.minimum(run, real) if self.unsafe.both else run
+        floor = Fraction(float(lower)) if np.isfinite(lower) else None
+        run_left, real_left = _less(run, row.at_most), _less(real, row.at_most)
+        if floor is None or not beyond(floor, row):
+            least = _of_ranges(row, bounds)
+            if least is not None and beyond(least, row):
+                floor, low = least, float(round_down(least - row.at_most, BINARY64))
+                run_left, real_left = max(run_left, low), max(real_left, low)
+        return Option(place, row, floor, run_left, real_left)
+
+
+def _summed(
+    options: Sequence[Option], pulls: Sequence[Mapping[str, FloatArray]], bounds: NetworkBounds
+) -> Row | None:
+    """A sum of rows that may be out of reach where none of them is."""
+    left = np.array([[option.run] for option in options])
+    inputs = pulls[0].keys()
+    coefficients = {t: np.stack([c[t] for c in pulls])[:, None] for t in inputs}
+    ends = {t: bounds.maps.values[t] for t in inputs}
+    widths = {t: (x.hi - x.lo)[None] for t, x in ends.items()}
+    factor, expected = factors_of(left, coefficients, widths)
+    if not expected[0] > np.max(left):
+        return None
+    return summed_row([option.row for option in options], factor[:, 0].tolist())
 
 
 def _batches(problem: Margins) -> Batches | None:
