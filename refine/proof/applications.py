@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 
 from encoders.lemmas.application import Application, worst_of_each
 from encoders.lemmas.terms import text
 from refine.bounds.network import NodeBounds
+from refine.common.exact import show
 from refine.results.obligation import Discharger, Kind, Obligation, Outcome
 from refine.results.theorem import Theorem
 
@@ -67,7 +69,7 @@ def _obligation(name: str, node: str, here: Application) -> Obligation:
     lemma = here.lemma
     assert lemma is not None
     given = ", ".join(
-        f"{p.shown} = {float(n):.6g}" for p, n in zip(lemma.read, here.numbers, strict=True)
+        f"{p.shown} = {_shown(n)}" for p, n in zip(lemma.read, here.numbers, strict=True)
     )
     goal = f"|{text(lemma.error)}| ≤ {here.bound:.6g}" + (f" for {given}" if given else "")
     failed = "" if here.failed is None else f"not shown: {text(here.failed)}"
@@ -83,3 +85,7 @@ def _obligation(name: str, node: str, here: Application) -> Obligation:
         detail=failed,
         application=here,
     )
+
+
+def _shown(number: Fraction | float) -> str:
+    return show(number, 6) if isinstance(number, Fraction) else f"{float(number):.6g}"
