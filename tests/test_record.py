@@ -26,7 +26,10 @@ from checker.check import check as check_certificate
 from refine.certificate.recorded import MEMBER, recorded, unmet
 from refine.cli.main import run
 from refine.lemmas.agreement import HYPOTHESES, scripts_in
+from refine.lemmas.reading import instance
 from refine.proof.solvers import Asker, Opinion, Solver
+from refine.proof.z3_solver import solve
+from refine.results.obligation import Outcome
 
 ROOT = Path(__file__).resolve().parents[1]
 node = helper.make_node
@@ -146,7 +149,7 @@ def numbers_in(script: str) -> dict[str, str]:
 
 
 def rational(number: str) -> str:
-    return number if number.lstrip("-")[:2] != "0x" else str(Fraction(float.fromhex(number)))
+    return number if "0x" not in number else str(Fraction(float.fromhex(number)))
 
 
 def test_all_three_hold_the_same_applications(written: Written) -> None:
@@ -165,8 +168,9 @@ def test_all_three_hold_the_same_applications(written: Written) -> None:
     for entry in held:
         asked = numbers_in(scripts[entry["name"], entry["node"]])
         given = {name: rational(number) for name, number in entry["numbers"].items()}
-        finite = {name: number for name, number in given.items() if number != "inf"}
-        assert asked == finite
+        finite = {name: number for name, number in given.items() if "inf" not in number}
+        assert {n: v for n, v in asked.items() if n in finite} == finite
+        assert asked.keys() == given.keys()
 
 
 @pytest.mark.parametrize("solver", [Solver.Z3, Solver.CVC5], ids=lambda s: s.value)
@@ -274,3 +278,23 @@ def test_recheck_recomputes_them(
     other = changed(certificate, change)
     assert run(["recheck", str(other), str(model)]).value == 1
     assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("entry", ["layernorm-constant-row", "float16-epsilon"])
+def test_what_is_not_bounded_is_asked_as_it_is(entry: str) -> None:
+    """Ranges and radii are infinite there: what counts as shown is proved, and of what does not
+    something is refuted."""
+    result = refine.check(
+        ROOT / "examples" / "zoo" / entry / "wrong.onnx", (-0.5, 0.5), 1e-3, budget=0,
+        no_search=True, z3="none", conform=False,
+    )  # fmt: skip
+    applied = [o for o in result.every_obligation if o.application is not None]
+    numbers = [n for o in applied if o.application for n in o.application.numbers]
+    assert np.inf in numbers
+    found: dict[bool, list[tuple[str, Outcome]]] = {True: [], False: []}
+    for obligation in applied:
+        query = instance(obligation)
+        assert query is not None
+        found[obligation.discharged].append((obligation.name, solve(query).outcome))
+    assert [name for name, outcome in found[True] if outcome is not Outcome.DISCHARGED] == []
+    assert Outcome.REFUTED in [outcome for _, outcome in found[False]]

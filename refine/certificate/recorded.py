@@ -20,7 +20,7 @@ import numpy as np
 from checker.check import SCHEMA
 from encoders.lemmas.lemma import Lemma, not_negative
 from encoders.lemmas.library import LEMMAS
-from encoders.lemmas.reading.exact import Exact
+from encoders.lemmas.reading.exact import Exact, made_finite
 from encoders.lemmas.terms import text
 from onnx_import.graph import Graph
 from refine import __version__
@@ -29,9 +29,8 @@ from refine.results.verdict import Result
 
 MEMBER = "applications.json"
 _LARGEST = 2**28  # bytes
-_BEYOND = Fraction(2**1024)  # stands for an infinite number
 _RATIONAL = re.compile(r"-?\d{1,2000}(/\d{1,2000})?")
-_FLOAT = re.compile(r"-?0x[01]\.[0-9a-f]{1,13}p[+-]\d{1,4}|inf")
+_FLOAT = re.compile(r"-?0x[01]\.[0-9a-f]{1,13}p[+-]\d{1,4}|-?inf")
 
 
 def with_record(content: bytes | None, result: Result, outside: str | None) -> bytes:
@@ -92,21 +91,19 @@ def _wrong(lemma: Lemma, entry: Mapping[str, Any]) -> str:
     given = {name: _read(number) for name, number in entry["numbers"].items()}
     if list(given) != [p.name for p in lemma.read]:
         return f"its numbers are not those of lemma {lemma.name}"
-    exact = Exact({n: _BEYOND if v is None else v for n, v in given.items()})
+    radius = _read(entry["radius"])
+    if radius == math.inf:
+        return ""
+    exact = Exact(made_finite(lemma, given))
     for formula in (*not_negative(lemma), *lemma.hypotheses):
         if not exact.holds(formula):
             return f"{text(formula)} does not hold of its numbers"
-    radius = _read(entry["radius"])
-    if radius is not None and exact.of(lemma.radius) > radius:
-        return f"lemma {lemma.name} gives more than the radius"
-    return ""
+    return f"lemma {lemma.name} gives more than the radius" * (exact.of(lemma.radius) > radius)
 
 
-def _read(number: str) -> Fraction | None:
-    """None for infinity."""
+def _read(number: str) -> Fraction | float:
     if _RATIONAL.fullmatch(number):
         return Fraction(number)
     if not _FLOAT.fullmatch(number):
         raise ValueError(f"{number[:40]!r} is no number")
-    value = float.fromhex(number)
-    return None if math.isinf(value) else Fraction(value)
+    return float.fromhex(number)

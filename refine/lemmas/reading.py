@@ -11,7 +11,7 @@ import z3
 from encoders.lemmas import library
 from encoders.lemmas.lemma import Lemma as Stated
 from encoders.lemmas.lemma import not_negative
-from encoders.lemmas.reading.exact import Exact
+from encoders.lemmas.reading.exact import Exact, made_finite
 from encoders.lemmas.terms import (
     AtMost,
     Below,
@@ -33,7 +33,6 @@ from encoders.lemmas.terms import (
     Sum,
     Term,
     Whole,
-    parameters,
     text,
 )
 from refine.lemmas.lemma import Argument, Lemma, nonnegative, schema
@@ -41,9 +40,6 @@ from refine.proof.z3_solver import Fact, Query
 from refine.proof.z3_solver import Formula as Z3Formula
 from refine.proof.z3_solver import Term as Z3Term
 from refine.results.obligation import Kind, Obligation
-
-_BEYOND = 2**1024
-"""A number that no float64 reaches."""
 
 
 @dataclass
@@ -146,24 +142,26 @@ def instance(obligation: Obligation) -> Query | None:
     """That the hypotheses of an applied lemma hold of the numbers at its worst element, and that
     the radius taken is at least the lemma's; None of what is no application.
 
-    All of it is closed: a solver has only to compute. An infinite number is one beyond all formats,
-    and of an infinite radius nothing is to be shown.
+    All of it is closed: a solver has only to compute. An infinite number is a large one
+    (`made_finite`), and where an infinite radius was taken nothing is to be shown unless a
+    hypothesis was not.
     """
     here = obligation.application
     if here is None or here.lemma is None:
         return None
     lemma, reading = here.lemma, Reading()
     numbers = {p.name: n for p, n in zip(lemma.read, here.numbers, strict=True)}
-    exact = {name: Fraction(n) for name, n in numbers.items() if math.isfinite(n)}
-    given = [_given(p, reading.of(p), numbers[p.name]) for p in lemma.read]
-    limit = Number(Fraction(here.bound)) if math.isfinite(here.bound) else None
-    shown = (*not_negative(lemma), *lemma.hypotheses)
-    goals = [reading.fact(f) for f in (*shown, *((lemma.radius <= limit,) if limit else ()))]
-    kinds = [
-        z3.Bool(n) == Exact(exact).holds(f)
-        for n, f in reading.opaque.items()
-        if all(p.name in exact for p in parameters(f))
+    exact = made_finite(lemma, numbers)
+    given = [
+        Fact(f"{p.shown} = {float(numbers[p.name])!r}", reading.of(p) == _rational(exact[p.name]))
+        for p in lemma.read
     ]
+    bounded = math.isfinite(here.bound)
+    claimed = bounded or here.failed is not None
+    shown = [*not_negative(lemma), *lemma.hypotheses] if claimed else []
+    shown += [lemma.radius <= Number(Fraction(here.bound))] if bounded else []
+    goals = [reading.fact(f) for f in shown]
+    kinds = [z3.Bool(n) == Exact(exact).holds(f) for n, f in reading.opaque.items()]
     given += [Fact("what is a power of two, or whole", z3.And(*kinds))] if kinds else []
     said = "; ".join(g.text for g in goals) or "nothing"
     goal = Fact(said, z3.And(*(g.formula for g in goals)))
@@ -177,11 +175,8 @@ def instance(obligation: Obligation) -> Query | None:
     )
 
 
-def _given(parameter: Parameter, term: Z3Term, number: float | Fraction) -> Fact:
-    if math.isfinite(number):
-        exact = Fraction(number)
-        return Fact(f"{parameter.shown} = {float(exact)!r}", term == z3.RealVal(str(exact)))
-    return Fact(f"{parameter.shown} is infinite", term >= z3.RealVal(str(_BEYOND)))
+def _rational(exact: Fraction) -> Z3Term:
+    return z3.RealVal(str(exact))
 
 
 def read(stated: Stated) -> Lemma:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
@@ -39,4 +38,4 @@ def application_document(here: Application) -> dict[str, Any]:
 def _written(number: float | Fraction) -> str:
     if isinstance(number, Fraction):
         return str(number)
-    return float(number).hex() if math.isfinite(number) else "inf"
+    return float(number).hex()

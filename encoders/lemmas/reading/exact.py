@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from encoders.lemmas.lemma import Lemma
 from encoders.lemmas.terms import (
     AtMost,
     Below,
@@ -28,6 +30,9 @@ from encoders.lemmas.terms import (
     Term,
     Whole,
 )
+
+_BEYOND = Fraction(2**1024)
+"""No float64 reaches it."""
 
 
 @dataclass
@@ -86,6 +91,28 @@ class Exact:
             case Not(p):
                 return not self.holds(p)
         raise TypeError(f"a {type(formula).__name__} is no formula")
+
+
+def made_finite(lemma: Lemma, numbers: Mapping[str, float | Fraction]) -> dict[str, Fraction]:
+    """What a lemma was applied to, each infinite number beyond all formats, and as large as the
+    hypotheses ask of it: what is so for every number may be said of a large one."""
+    found = {
+        n: _BEYOND if v == math.inf else Fraction(max(v, -_BEYOND)) for n, v in numbers.items()
+    }
+    asked = [part for formula in lemma.hypotheses for part in _conjuncts(formula)]
+    for part in (*asked, *asked):  # what one is at least may be raised after it
+        match part:
+            case AtMost(least, Parameter(name=name)) if numbers[name] == math.inf:
+                found[name] = max(found[name], Exact(found).of(least))
+    return found
+
+
+def _conjuncts(formula: Formula) -> Iterator[Formula]:
+    if isinstance(formula, Both):
+        yield from _conjuncts(formula.left)
+        yield from _conjuncts(formula.right)
+    else:
+        yield formula
 
 
 def _is_power(x: Fraction) -> bool:
