@@ -164,6 +164,28 @@ def test_round_inputs_keeps_the_real_box() -> None:
         domain_of(graph_with(x=(1,)), inputs=("0..3.5e38",), round_inputs=True)
 
 
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [
+        ("0.1..0.1", (0.1, 0.1)),
+        ("0.10000000149011613..0.10000000149011613", (0.1, 0.1)),
+        ("1.00000001..1.0000001", (1.0, 1.0000001)),  # either of two neighbours may be meant
+        ("1e-60..1e-50", (0.0, 0.0)),
+        ("0.1..0.2", None),
+    ],
+)
+def test_between_two_floats_the_nearest_is_taken(
+    text: str, ends: tuple[float, float] | None
+) -> None:
+    domain = domain_of(graph_with(x=(1,)), inputs=(text,))
+    box = only_box(domain)
+    assert domain.nearest == (ends is not None)
+    assert any("the nearest was taken" in note for note in domain.notes) == domain.nearest
+    for side, end in zip((box.lo, box.hi), ends or (), strict=ends is not None):
+        assert side["x"].tolist() == [float(np.float32(end))]
+        assert np.array_equal(side["x"], (box.real_lo if side is box.lo else box.real_hi)["x"])
+
+
 def test_ball_and_clip(tmp_path: Path) -> None:
     center = np.array([[0.0, 0.5, 1.0]], dtype=np.float32)
     np.save(tmp_path / "c.npy", center)
@@ -212,7 +234,10 @@ def npy(folder: Path, **arrays: object) -> None:
         ({"inputs": ("x=0..inf",)}, "'0..inf' is not a range LO..HI"),
         ({"inputs": ("x=1...5",)}, "'1...5' is not a range LO..HI"),
         ({"inputs": ("x=0.5",)}, "'0.5' is not a range LO..HI"),
-        ({"inputs": ("x=0.1..0.1",)}, "the domain is empty: input 'x', from 0.1 to 0.1, contains"),
+        (
+            {"inputs": ("x=0.1..0.1",), "strict_inputs": True},
+            "the domain is empty: input 'x', from 0.1 to 0.1, contains",
+        ),
         ({"inputs": ("x=1e40..1e41",)}, "contains no float32 number"),
         ({"center": "missing.npy", "radius": "1"}, "cannot be read (No such file"),
         (
@@ -375,7 +400,10 @@ def test_an_unrepresentable_box_of_a_union_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "p.vnnlib.gz"
     text = "(assert (or (= X_0 0.1) (and (>= X_0 0.2) (<= X_0 0.5)) (= X_0 0.5)))"
     path.write_bytes(gzip.compress((declarations(1) + text).encode()))
-    domain = domain_of(graph_with(x=(1,)), vnnlib=str(path))
+    graph = graph_with(x=(1,))
+    nearest = domain_of(graph, vnnlib=str(path))
+    assert [box.hi["x"][0] for box in nearest.boxes] == [float(np.float32(0.1)), 0.5, 0.5]
+    domain = domain_of(graph, vnnlib=str(path), strict_inputs=True)
     assert [box.hi["x"][0] for box in domain.boxes] == [0.5, 0.5]
     assert domain.notes[-1] == "1 of 3 boxes hold no representable input: left out"
 

@@ -404,3 +404,36 @@ def test_a_label_that_is_named(folder: Path) -> None:
         assert refine.check(model, domain, claim=f"argmax:{wrong}", **usual).verdict == "violated"
     with pytest.raises(refine.ModelError, match="there is no label 2"):
         refine.check(model, "1..2", claim="argmax:2", **usual)
+
+
+@pytest.mark.parametrize("part", ["{}", "(or (and {} (<= X_1 0.3)) (and {} (>= X_1 0.3)))"])
+def test_an_input_pinned_between_two_floats_is_the_nearest(folder: Path, part: str) -> None:
+    """The unsafe set means that number, too: nothing holds because no input has it."""
+    model = mlp(folder / "m.onnx", (2, 8, 2), seed=2)
+    rng = np.random.default_rng(0)
+    session = onnxruntime.InferenceSession(model)
+    points = [np.array([[0.1, x]], np.float32) for x in rng.uniform(-1, 1, 500)]
+    outputs = np.concatenate([np.asarray(session.run(None, {"x": p})[0]) for p in points])
+    least = float(np.min(outputs[:, 0].astype(np.float64) - outputs[:, 1]))
+
+    def asked(level: float, **more: Any) -> Result:
+        names = ("X_0", "X_1", "Y_0", "Y_1")
+        text = "".join(f"(declare-const {n} Real)\n" for n in names)
+        text += "(assert (<= X_0 0.1))(assert (>= X_0 0.1))(assert (<= X_1 1))(assert (>= X_1 -1))"
+        rows = f"(<= (- Y_0 Y_1) {level:.6f})"
+        (folder / "p.vnnlib").write_text(f"{text}(assert {part.format(rows, rows)})\n")
+        return refine.check(model, folder / "p.vnnlib", claim="property", budget=2.0, **more)
+
+    broken = asked(least + 0.1)
+    assert broken.verdict == "violated"
+    assert broken.witness is not None
+    assert broken.witness.inputs["x"].reshape(-1)[0] == np.float32(0.1)
+    kept = asked(least - 0.3, certificate=folder / "p.cert")
+    assert kept.verdict == "verified"
+    assert kept.margins is not None
+    assert 0.0 < kept.margins[0].run < 5.0  # of outputs that were looked at
+    assert any("the nearest" in a.text for a in kept.assumptions if a.name == "inputs")
+    command = ["recheck", str(folder / "p.cert"), str(model), "--vnnlib", str(folder / "p.vnnlib")]
+    assert run(command) is ExitCode.VERIFIED
+    with pytest.raises(refine.ModelError, match="the domain is empty"):
+        asked(least - 0.3, strict_inputs=True)

@@ -14,7 +14,7 @@ from encoders.contract.table import ContractError, contract_of_table
 from onnx_import.graph import Graph
 from refine.certificate.unsafe_sets import unsafe_claim
 from refine.domain.domain import DomainOptions, read_domain, tensors_of
-from refine.domain.properties import read_property
+from refine.domain.properties import read_property, received
 from refine.proof.proof import input_box
 
 _BOXES_TOLD, _SIDES_TOLD = 4, 8
@@ -31,7 +31,7 @@ def difference(certificate: bytes, graph: Graph, stated: Path) -> str | None:
             here = np.stack([getattr(box.values[t], side).reshape(-1) for box in boxes])
             if not np.array_equal(here, arrays[f"box_{side}{k}"]):
                 return f"the certificate is of another domain than {stated}, at '{t}'"
-    unsafe = read_property(stated, tensors_of(graph))
+    unsafe = received(read_property(stated, tensors_of(graph)), graph, domain)
     meant = unsafe_claim(unsafe, graph, boxes, stated)["unsafe"]
     if json.dumps(document["claim"].get("unsafe")) != json.dumps(meant):  # where `true` is not 1
         return f"the certificate is of another unsafe set than {stated}"

@@ -19,6 +19,7 @@ def assumptions_of(
         if domain.round_inputs
         else "both sides receive the same input, a point of the domain that the runtime's input "
         "format represents"
+        + ("; where none lies between the ends of an element, the nearest" * domain.nearest)
     )
     fixed = (
         Assumption("contract", program_of(graph).ruled(contract).describe()),

@@ -131,10 +131,14 @@ def _domain_value(domain: object, words: dict[str, Any]) -> tuple[object, Around
         every = [*(["domain"] if domain is not None else []), *(f"{n}=" for n in named)]
         raise ModelError(f"{' and '.join(every)} each give a domain; keep one of them")
     around = Around(
-        words.pop("radius", None), words.pop("clip", None), words.pop("round_inputs", False)
+        words.pop("radius", None),
+        words.pop("clip", None),
+        words.pop("round_inputs", False),
+        words.pop("strict_inputs", False),
     )
-    if not isinstance(around.round_inputs, bool):
-        raise ModelError(f"round_inputs= is True or False, not {told(around.round_inputs)}")
+    for name in ("round_inputs", "strict_inputs"):
+        if not isinstance(said := getattr(around, name), bool):
+            raise ModelError(f"{name}= is True or False, not {told(said)}")
     for name, value in named.items():
         if name == "input":
             return ranges_of(value), around

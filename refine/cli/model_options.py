@@ -41,6 +41,11 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="The domain is all reals of the box; the runtime receives them rounded.",
         ),
         click.option(
+            "--strict-inputs",
+            is_flag=True,
+            help="Refuse bounds between which no input lies, instead of the nearest one.",
+        ),
+        click.option(
             "--contract",
             metavar="NAME|FILE.toml|probe:RUNTIME",
             default="ieee-any",

@@ -73,6 +73,7 @@ def run_claim(
         clip=given["clip"],
         box=given["box"],
         round_inputs=given["round_inputs"],
+        strict_inputs=given["strict_inputs"],
     )
     settings = settings_of(given, timeout, given["budget"])
     vnnlib = given["vnnlib"]

@@ -6,12 +6,20 @@ interval that the user wrote.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from decimal import Context
 from fractions import Fraction
 
-from encoders.numbers.formats import FloatFormat, next_down, next_up, round_down, round_up
+from encoders.numbers.formats import (
+    FloatFormat,
+    next_down,
+    next_up,
+    round_down,
+    round_fraction,
+    round_up,
+)
 from onnx_import.errors import ModelError
 
 DECIMAL = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
@@ -65,12 +73,23 @@ def inward(bounds: Bounds, fmt: FloatFormat) -> tuple[float, float] | None:
     return (lo, hi) if lo <= hi else None
 
 
-def show(value: Fraction, digits: int | None = None) -> str:
+def received_ends(bounds: Bounds, fmt: FloatFormat) -> tuple[float, float] | None:
+    """The ends of what a runtime receives of bounds: `inward`, and where no number of `fmt` lies
+    within, the numbers that are nearest to reals within. None if these overflow."""
+    within = inward(bounds, fmt)
+    if within is not None:
+        return within
+    lo, hi = (float(round_fraction(end, fmt)) for end in (bounds.lo, bounds.hi))
+    return (lo, hi) if math.isfinite(lo) and math.isfinite(hi) else None
+
+
+def show(value: Fraction | float, digits: int | None = None) -> str:
     """A number for messages: to so many digits, or as the shortest decimal of its double."""
     try:
         return repr(float(value)) if digits is None else f"{float(value):.{digits}g}"
     except OverflowError:
-        return f"{Context(prec=digits or 6).divide(value.numerator, value.denominator):E}"
+        exact = Fraction(value)
+        return f"{Context(prec=digits or 6).divide(exact.numerator, exact.denominator):E}"
 
 
 def shorten(text: str, limit: int = 60) -> str:

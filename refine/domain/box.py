@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, TypeAlias
@@ -11,8 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.numbers.formats import FloatFormat, round_array
+from onnx_import.graph import Graph
+from refine.common.exact import Bounds
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
+ExactBox: TypeAlias = Mapping[str, Sequence[Bounds]]
 IntegerArray: TypeAlias = npt.NDArray[np.int64]
 
 
@@ -92,6 +95,11 @@ class Box:
         return points
 
 
+def element_formats(graph: Graph, box: Box) -> list[FloatFormat]:
+    """Of every element of all inputs of a graph, in order."""
+    return [box.formats[name] for name in graph.inputs for _ in range(graph.types[name].size)]
+
+
 def _ordinal(values: FloatArray, fmt: FloatFormat) -> IntegerArray:
     """Positions of numbers of `fmt` in its order: 0 for zero, odd."""
     size = np.abs(values)
@@ -107,3 +115,15 @@ def _of_ordinal(positions: IntegerArray, fmt: FloatFormat) -> FloatArray:
     steps = (size - (binade << fmt.precision - 1)).astype(np.float64)
     values: FloatArray = np.ldexp(steps, (binade + (fmt.emin - fmt.precision + 1)).astype(np.int32))
     return np.where(positions < 0, -values, values)
+
+
+def elements_before(graph: Graph, names: Sequence[str], name: str) -> int:
+    """How many elements the tensors of `names` have that come before one of them."""
+    return sum(graph.types[other].size for other in names[: names.index(name)])
+
+
+def element_of(graph: Graph, name: str, k: int) -> str:
+    """`input 'x'[0, 3] (X_3)`: an element of an input, by its row-major position there."""
+    x = k + elements_before(graph, graph.inputs, name)
+    index = [int(i) for i in np.unravel_index(k, graph.types[name].shape)]
+    return f"input '{name}'{index} (X_{x})"

@@ -6,30 +6,32 @@ as 0.1 never lets in a float above it.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
 
 from encoders.numbers.formats import (
-    BINARY64,
     WHOLE,
     FloatFormat,
-    round_down,
-    round_fraction,
-    round_up,
 )
 from onnx_import.errors import ModelError
 from onnx_import.graph import DType, Graph
 from refine.common.arrays import Stored, stored_arrays
-from refine.common.exact import DECIMAL, Bounds, DomainError, decimal, inward, shorten, show
-from refine.domain.box import Box, FloatArray
+from refine.common.exact import (
+    DECIMAL,
+    Bounds,
+    DomainError,
+    decimal,
+    shorten,
+    show,
+)
+from refine.domain.box import Box, ExactBox, element_of
 from refine.domain.formulas import Tensors
+from refine.domain.receiving import EmptyError, rounded_box, rounding_notes
 from refine.domain.vnnlib import read_vnnlib
 
 __all__ = ["Box", "Domain", "DomainError", "DomainOptions", "read_domain"]
@@ -37,12 +39,17 @@ __all__ = ["Box", "Domain", "DomainError", "DomainOptions", "read_domain"]
 
 @dataclass(frozen=True)
 class Domain:
-    """A union of boxes, where it came from, and what was decided in reading it."""
+    """A union of boxes, where it came from, and what was decided in reading it.
+
+    `nearest` says that of some elements no number that the runtime can receive lies between the
+    ends that were written, and that the nearest one is taken.
+    """
 
     boxes: tuple[Box, ...]
     source: str
     notes: tuple[str, ...] = ()
     round_inputs: bool = False
+    nearest: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,15 +67,11 @@ class DomainOptions:
     clip: str | None = None
     box: str | None = None
     round_inputs: bool = False
+    strict_inputs: bool = False
 
 
 # By graph input: one Bounds per element in row-major order, or a single one for all elements.
-ExactBox: TypeAlias = Mapping[str, Sequence[Bounds]]
 _MASK = (Bounds(Fraction(0), Fraction(1)),)  # of all elements of a mask that is sampled
-
-
-class _EmptyError(DomainError):
-    """A box without a representable point: fatal only if every box of the union is like that."""
 
 
 def read_domain(
@@ -81,7 +84,14 @@ def read_domain(
     """
     _formats(graph, fmt_of)
     written, source = _boxes_as_written(given_inputs(graph), options)
-    return domain_of_boxes(graph, written, source, fmt_of, round_inputs=options.round_inputs)
+    return domain_of_boxes(
+        graph,
+        written,
+        source,
+        fmt_of,
+        round_inputs=options.round_inputs,
+        strict_inputs=options.strict_inputs,
+    )
 
 
 def given_inputs(graph: Graph) -> Graph:
@@ -96,29 +106,31 @@ def domain_of_boxes(
     fmt_of: Callable[[DType], FloatFormat],
     *,
     round_inputs: bool,
+    strict_inputs: bool = False,
 ) -> Domain:
     """The union of boxes with exact bounds, rounded inward; `source` says where they are from.
 
-    Raises DomainError where no input that is representable lies in any of them.
+    Where no number of the input's format lies between two bounds the nearest one is taken, unless
+    `strict_inputs`. Raises DomainError where no input that is representable lies in any of them.
     """
     formats = _formats(graph, fmt_of)
     masks = dict.fromkeys(graph.random_masks, _MASK)
     boxes = tuple({**exact, **masks} for exact in written)
     kept: list[tuple[ExactBox, Box]] = []
-    empty: list[_EmptyError] = []
+    empty: list[EmptyError] = []
     for exact in boxes:
         try:
-            kept.append((exact, _rounded(graph, exact, formats, round_inputs)))
-        except _EmptyError as error:
+            kept.append((exact, rounded_box(graph, exact, formats, round_inputs, strict_inputs)))
+        except EmptyError as error:
             empty.append(error)
     if not kept:
         raise empty[0]
-    notes = _rounding_notes(kept, formats, round_inputs)
+    notes, nearest = rounding_notes(kept, formats, round_inputs)
     if empty:
         notes += (f"{len(empty)} of {len(written)} boxes hold no representable input: left out",)
     distinct = {_content(box): box for _, box in kept}
     require_pinned(graph, distinct.values())
-    return Domain(tuple(distinct.values()), source, notes, round_inputs)
+    return Domain(tuple(distinct.values()), source, notes, round_inputs, nearest)
 
 
 def require_pinned(graph: Graph, boxes: Iterable[Box]) -> None:
@@ -322,120 +334,6 @@ def unbatched(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[leading:]
 
 
-def _rounded(
-    graph: Graph, exact: ExactBox, formats: Mapping[str, FloatFormat], round_inputs: bool
-) -> Box:
-    """The box of run-time inputs. Raises _EmptyError if some element has none."""
-    sides: tuple[dict[str, FloatArray], ...] = ({}, {}, {}, {})
-    stated: dict[str, tuple[Any, Any]] = {}
-    for name in graph.inputs:
-        kind = graph.types[name].dtype
-        rows: list[tuple[float, ...]] = []
-        for k, bounds in enumerate(exact[name]):
-            if not kind.is_float:
-                ends = _whole_ends(bounds, kind, name)
-            else:
-                ends = (_rounded_ends if round_inputs else _members)(bounds, formats[name])
-            if ends is None:
-                element = element_of(graph, name, k) if len(exact[name]) > 1 else f"input '{name}'"
-                span = f"{element}, from {show(bounds.lo)} to {show(bounds.hi)},"
-                raise _EmptyError(
-                    f"{span} overflows when it is rounded to {formats[name].name}"
-                    if round_inputs and kind.is_float
-                    else f"the domain is empty: {span} contains no {formats[name].name} number "
-                    "(--round-inputs would take real inputs)"
-                )
-            rows.append(ends)
-        shape = graph.types[name].shape
-        for side, column in zip(
-            sides, np.array(rows, dtype=np.float64).reshape(-1, 4).T, strict=True
-        ):
-            side[name] = np.full(shape, column[0]) if len(column) == 1 else column.reshape(shape)
-            side[name].setflags(write=False)
-        if round_inputs and any(_is_no_float(end) for b in exact[name] for end in (b.lo, b.hi)):
-            stated[name] = tuple(_spread([getattr(b, end) for b in exact[name]], shape)
-                                 for end in ("lo", "hi"))  # fmt: skip
-    lo, hi, real_lo, real_hi = sides
-    return Box(lo, hi, real_lo=real_lo, real_hi=real_hi, formats=formats, stated=stated)
-
-
-def _is_no_float(end: Fraction) -> bool:
-    return round_down(end, BINARY64) != round_up(end, BINARY64)
-
-
-def _spread(ends: Sequence[Fraction], shape: tuple[int, ...]) -> Any:
-    """Rationals as an array of objects; a single one for all elements."""
-    made = np.empty(len(ends), dtype=object)
-    made[:] = ends
-    return made.reshape(shape) if made.size == math.prod(shape) else np.broadcast_to(made, shape)
-
-
-def _members(bounds: Bounds, fmt: FloatFormat) -> tuple[float, ...] | None:
-    """Run-time ends, then real ends, where both sides receive the same numbers of `fmt`."""
-    ends = inward(bounds, fmt)
-    return None if ends is None else ends * 2
-
-
-def _whole_ends(bounds: Bounds, kind: DType, name: str) -> tuple[float, ...] | None:
-    """The ends of the integers within bounds that the type holds; None where there is none. Raises
-    DomainError where `WHOLE` does not hold an end."""
-    least, most = (0, 1) if kind is DType.BOOL else _ends_of(kind)
-    lo = math.floor(bounds.lo) + 1 if bounds.lo_open else math.ceil(bounds.lo)
-    hi = math.ceil(bounds.hi) - 1 if bounds.hi_open else math.floor(bounds.hi)
-    lo, hi = max(lo, least), min(hi, most)
-    if lo > hi:
-        return None
-    limit = int(WHOLE.largest_finite)
-    if max(abs(lo), abs(hi)) > limit:
-        raise DomainError(
-            f"input '{name}' holds {kind.value} numbers, of which a domain takes those up to "
-            f"{limit} in magnitude, and not {lo} to {hi}"
-        )
-    return (float(lo), float(hi)) * 2
-
-
-def _ends_of(kind: DType) -> tuple[int, int]:
-    info = np.iinfo(kind.value)
-    return int(info.min), int(info.max)
-
-
-def _rounded_ends(bounds: Bounds, fmt: FloatFormat) -> tuple[float, ...] | None:
-    """The same where the runtime receives the reals rounded to nearest; None for an overflow."""
-    reals = round_down(bounds.lo, BINARY64), round_up(bounds.hi, BINARY64)
-    if not all(map(math.isfinite, reals)):
-        return None
-    ends = tuple(float(round_fraction(end, fmt)) for end in (bounds.lo, bounds.hi))
-    return (*ends, *reals) if all(map(math.isfinite, ends)) else None
-
-
-def _rounding_notes(
-    boxes: Sequence[tuple[ExactBox, Box]], formats: Mapping[str, FloatFormat], round_inputs: bool
-) -> tuple[str, ...]:
-    """What rounding the bounds did, per format, over all boxes."""
-    if round_inputs:
-        return ("inputs are real numbers; the runtime receives each rounded to nearest",)
-    notes: list[str] = []
-    for fmt in dict.fromkeys(formats.values()):
-        moves = [
-            move
-            for exact, box in boxes
-            for name in exact
-            if formats[name] == fmt
-            for bounds, lo, hi in zip(
-                exact[name], box.lo[name].flat, box.hi[name].flat, strict=False
-            )
-            for move in (Fraction(lo) - bounds.lo, bounds.hi - Fraction(hi))
-        ]
-        moved = sum(map(bool, moves))
-        if moved:
-            notes.append(
-                f"{moved} of {len(moves)} bounds are not {fmt.name} numbers of the domain; each "
-                f"was moved inward to the nearest {fmt.name} inside the box "
-                f"(largest move {show(max(moves), 2)})"
-            )
-    return tuple(notes)
-
-
 def _content(box: Box) -> tuple[bytes, ...]:
     sides = (box.lo, box.hi, box.real_lo, box.real_hi)
     return tuple(array.tobytes() for side in sides for array in side.values())
@@ -459,15 +357,3 @@ def inputs_of(graph: Graph) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(f"'{name}'" for name in names) or "none"
-
-
-def elements_before(graph: Graph, names: Sequence[str], name: str) -> int:
-    """How many elements the tensors of `names` have that come before one of them."""
-    return sum(graph.types[other].size for other in names[: names.index(name)])
-
-
-def element_of(graph: Graph, name: str, k: int) -> str:
-    """`input 'x'[0, 3] (X_3)`: an element of an input, by its row-major position there."""
-    x = k + elements_before(graph, graph.inputs, name)
-    index = [int(i) for i in np.unravel_index(k, graph.types[name].shape)]
-    return f"input '{name}'{index} (X_{x})"

@@ -15,7 +15,11 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from refine.common.exact import DomainError
+from encoders.numbers.formats import FloatFormat
+from onnx_import.graph import Graph
+from refine.common.exact import Bounds, DomainError, inward, received_ends
+from refine.domain.box import element_formats
+from refine.domain.domain import Domain
 from refine.domain.formulas import (
     MIRRORED,
     Declared,
@@ -116,6 +120,29 @@ def read_property(path: Path, tensors: Tensors) -> Property:
     with naming(path):
         found = property_of_text(read_text(path), tensors)
     return replace(found, source=str(path))
+
+
+def received(unsafe: Property, graph: Graph, domain: Domain) -> Property:
+    """The same set of what a runtime receives of a domain that was read from the same file: limits
+    between which no number lies become the nearest ones, where they became that in the domain."""
+    if not domain.nearest:
+        return unsafe
+    formats = element_formats(graph, domain.boxes[0])
+    return replace(
+        unsafe,
+        unsafe=tuple(
+            replace(p, limits={i: _received(half, formats[i]) for i, half in p.limits.items()})
+            for p in unsafe.unsafe
+        ),
+    )
+
+
+def _received(half: Half, fmt: FloatFormat) -> Half:
+    if half.lo is None or half.hi is None:
+        return half
+    bounds = Bounds(half.lo, half.hi, half.lo_open, half.hi_open)
+    ends = None if inward(bounds, fmt) else received_ends(bounds, fmt)
+    return half if ends is None else Half(Fraction(ends[0]), Fraction(ends[1]))
 
 
 def property_of_text(text: str, tensors: Tensors) -> Property:

@@ -23,11 +23,11 @@ from onnx_import.graph import Array, DType, Graph
 from refine.common.arrays import Stored
 from refine.common.exact import Bounds, DomainError, decimal, shorten, show
 from refine.common.told import told
+from refine.domain.box import element_of
 from refine.domain.domain import (
     Domain,
     DomainOptions,
     domain_of_boxes,
-    element_of,
     given_inputs,
     inputs_of,
     only_input,
@@ -38,17 +38,19 @@ from refine.domain.domain import (
 )
 
 _FILES = {".vnnlib": "vnnlib", ".gz": "vnnlib", ".npz": "box", ".npy": "center"}
+_SWITCHES = {"--round-inputs": "round_inputs", "--strict-inputs": "strict_inputs"}
 _FLAGS = {"--vnnlib", "--input", "--center", "--radius", "--clip", "--box"}
 
 
 @dataclass(frozen=True)
 class Around:
     """What goes with a centre: the radius, and a range that the ball is cut to. And whether the
-    runtime receives real inputs rounded."""
+    runtime receives real inputs rounded, and whether bounds without an input are refused."""
 
     radius: object = None
     clip: object = None
     round_inputs: bool = False
+    strict_inputs: bool = False
 
 
 def domain_of(
@@ -66,7 +68,9 @@ def domain_of(
         return replace(value, round_inputs=_alone(value.round_inputs, around, "a Domain"))
     if isinstance(value, DomainOptions):
         rounded = _alone(value.round_inputs, around, "DomainOptions")
-        return read_domain(graph, replace(value, round_inputs=rounded), fmt_of)
+        strict = value.strict_inputs or around.strict_inputs
+        said = replace(value, round_inputs=rounded, strict_inputs=strict)
+        return read_domain(graph, said, fmt_of)
     options = options_of(value)
     if options is not None:
         return read_domain(graph, _completed(options, around), fmt_of)
@@ -90,7 +94,12 @@ def domain_of(
         box[name], source = _bounds_of(given, name, by_input[name], around)
         sources.append(source)
     return domain_of_boxes(
-        graph, (box,), " ".join(sources), fmt_of, round_inputs=around.round_inputs
+        graph,
+        (box,),
+        " ".join(sources),
+        fmt_of,
+        round_inputs=around.round_inputs,
+        strict_inputs=around.strict_inputs,
     )
 
 
@@ -139,8 +148,8 @@ def _of_texts(texts: Sequence[str]) -> DomainOptions:
     options, place = DomainOptions(), 0
     while place < len(words):
         flag, value = words[place], words[place + 1 : place + 2]
-        if flag == "--round-inputs":
-            options, place = replace(options, round_inputs=True), place + 1
+        if flag in _SWITCHES:
+            options, place = _changed(options, {_SWITCHES[flag]: True}), place + 1
             continue
         if flag not in _FLAGS or not value:
             known = ", ".join(sorted(_FLAGS))
@@ -162,6 +171,8 @@ def _completed(options: DomainOptions, around: Around) -> DomainOptions:
             texts[name] = range_text(value) if name == "clip" else exact_text(value)
     if around.round_inputs:
         options = replace(options, round_inputs=True)
+    if around.strict_inputs:
+        options = replace(options, strict_inputs=True)
     return _changed(options, texts)
 
 

@@ -69,6 +69,7 @@ class StrengthenKeywords(RunKeywords, total=False):
     """Those of `strengthen`."""
 
     round_inputs: bool
+    strict_inputs: bool
     version: int | None
     dump_smt2: PathText | None
 
@@ -83,6 +84,7 @@ class ModelKeywords(RunKeywords, total=False):
     clip: object
     box: PathText | None
     round_inputs: bool
+    strict_inputs: bool
     search: float | None
     no_search: bool
     counterexample: PathText | None
@@ -119,6 +121,7 @@ class DiffKeywords(ModelKeywords, total=False):
 
 _OWN: Mapping[str, object] = {
     "round_inputs": False,
+    "strict_inputs": False,
     "claim": "accuracy",
     "impl_as": "runtime",
     "spec_as": "real",

@@ -9,8 +9,7 @@ from refine.claims.claim import Words
 from refine.claims.kind import Asked, ClaimKind, EpsilonUse
 from refine.claims.outputs.labels import chosen, kept_statement, label_at, other_labels
 from refine.claims.unsafe import kept_out, reached_again
-from refine.domain.box import Box
-from refine.domain.domain import elements_before
+from refine.domain.box import Box, elements_before
 from refine.domain.properties import Conjunction, Property, Row
 from refine.results.verdict import Result
 

@@ -14,7 +14,7 @@ from refine.claims.claim import Words
 from refine.claims.kind import Asked, ClaimKind, EpsilonUse
 from refine.claims.unsafe import kept_out, reached_again
 from refine.common.exact import decimal
-from refine.domain.domain import elements_before
+from refine.domain.box import elements_before
 from refine.domain.formulas import require_bits
 from refine.domain.properties import Conjunction, Property, Row
 from refine.results.verdict import Result

@@ -9,7 +9,7 @@ from refine.claims.kind import Asked, ClaimKind, EpsilonUse
 from refine.claims.outputs.with_leaves import MARGIN_FROM
 from refine.claims.unsafe import kept_out, reached_again
 from refine.domain.domain import tensors_of
-from refine.domain.properties import read_property
+from refine.domain.properties import read_property, received
 from refine.results.verdict import Result
 
 
@@ -18,6 +18,7 @@ def _settled(asked: Asked) -> Result:
         raise ModelError("the claim 'property' needs --vnnlib FILE, whose unsafe set it speaks of")
     graph, contract = asked.side.graph, asked.side.contract
     unsafe = read_property(asked.constraint, tensors_of(graph))
+    unsafe = received(unsafe, graph, asked.domain)
     if unsafe.real and not contract.exact:
         raise ModelError(
             f"{asked.constraint} speaks of a network of real numbers; ask with --contract exact"

@@ -14,7 +14,7 @@ from encoders.program import program_of
 from encoders.traits import Discontinuity
 from onnx_import.errors import ModelError, shorten
 from onnx_import.graph import Array, Graph
-from refine.domain.domain import elements_before
+from refine.domain.box import elements_before
 from refine.domain.properties import Conjunction, Property, Row
 from refine.witness.witness import real_outputs
 

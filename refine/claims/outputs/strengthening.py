@@ -20,7 +20,6 @@ import numpy as np
 from encoders.numbers.enclosure import FloatArray
 from encoders.numbers.formats import FloatFormat, round_fraction
 from onnx_import.errors import ModelError
-from onnx_import.graph import Graph
 from refine.bounds.properties.row_errors import ROWS, RowErrors
 from refine.claims.assumptions import assumptions_of
 from refine.claims.claim import Claim, require_semantics
@@ -28,9 +27,9 @@ from refine.claims.kind import Asked, ClaimKind, EpsilonUse
 from refine.claims.settle import settle
 from refine.common.clock import Clock
 from refine.common.exact import show
-from refine.domain.box import Box
+from refine.domain.box import Box, element_formats
 from refine.domain.domain import Domain, tensors_of
-from refine.domain.properties import Property, read_property
+from refine.domain.properties import Property, read_property, received
 from refine.domain.vnnlib import Half
 from refine.domain.vnnlib_writing import vnnlib_text
 from refine.options.applicable import nameless_rules
@@ -123,12 +122,12 @@ def _received_set(asked: Asked) -> Property:
             "executions could move"
         )
     if not asked.domain.round_inputs:
-        return unsafe
+        return received(unsafe, graph, asked.domain)
     if any(row.inputs for part in unsafe.unsafe for row in part.rows):
         raise ModelError(
             "--round-inputs leaves open which inputs the rows speak of that have some X_i"
         )
-    formats = _formats(graph, asked.domain.boxes[0])
+    formats = element_formats(graph, asked.domain.boxes[0])
     parts = (
         replace(p, limits={i: _widened(half, formats[i]) for i, half in p.limits.items()})
         for p in unsafe.unsafe
@@ -142,11 +141,6 @@ def _received(domain: Domain) -> Domain:
         return domain
     boxes = (Box(b.lo, b.hi, b.lo, b.hi, b.formats) for b in domain.boxes)
     return replace(domain, boxes=tuple(boxes), round_inputs=False)
-
-
-def _formats(graph: Graph, box: Box) -> list[FloatFormat]:
-    """Of every element of all inputs."""
-    return [box.formats[name] for name in graph.inputs for _ in range(graph.types[name].size)]
 
 
 def _widened(half: Half, fmt: FloatFormat) -> Half:
