@@ -24,6 +24,7 @@ from gpu_check.common.children import start_worker
 
 _BFLOAT16, _BFLOAT16_CODE = "tensor(bfloat16)", 16  # onnxruntime's and ONNX's names of it
 LENGTH = struct.Struct(">Q")
+_LAYOUTS = ["NchwcTransformer"]  # whose blocks depend on the processor, and compute the same
 BOUNDARY = 64  # bytes; onnxruntime's own tensors begin at multiples of it
 OK, REFUSED, UNKNOWN, MEMORY, MISSING = "ok", "refused", "unknown", "memory", "missing"
 
@@ -138,7 +139,9 @@ def _run_typed(
 def _optimise(library: Any, model: str, level: str, target: str) -> None:
     settings = _settings(library, level)
     settings.optimized_model_filepath = target
-    library.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+    library.InferenceSession(
+        model, settings, providers=["CPUExecutionProvider"], disabled_optimizers=_LAYOUTS
+    )
 
 
 def _settings(library: Any, level: str) -> Any:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import onnx
 
 from onnx_import.errors import UnsupportedModel
+from onnx_import.passes.fused import DOMAIN as OPTIMISED
+from onnx_import.passes.fused import FUSED
 from onnx_import.passes.pipelines import DOMAIN, PIPELINES
 
 
@@ -31,7 +33,7 @@ FOREIGN: Mapping[tuple[str, str], Typed] = {
 
 def is_known(domain: str, op: str) -> bool:
     """Is it an operator of ONNX, or one of these, or of a pipeline?"""
-    pipelined = domain == DOMAIN and op in PIPELINES
+    pipelined = (domain == DOMAIN and op in PIPELINES) or (domain == OPTIMISED and op in FUSED)
     return domain in ("", "ai.onnx") or pipelined or (domain, op) in FOREIGN
 
 

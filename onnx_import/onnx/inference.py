@@ -17,6 +17,7 @@ from onnx_import.graph import Array, DType, TensorType
 from onnx_import.onnx.foreign import FOREIGN, Typed
 from onnx_import.onnx.sizes import known_size
 from onnx_import.onnx.transposed import transposed_shape
+from onnx_import.passes.fused import SINCE
 from onnx_import.tensors import dtype_of, type_of
 
 MOST_COMPUTED = 2**26  # elements of one tensor: bounds keep a dozen float64 numbers of each
@@ -95,6 +96,7 @@ def infer(
         shape = transposed_shape(proto, place, types)
         if shape is not None:
             return {proto.output[0]: type_proto(replace(types[proto.input[0]], shape=shape))}
+    opset = max(opset, SINCE.get(proto.op_type, 0))
     try:
         return shape_inference.infer_node_outputs(
             onnx.defs.get_schema(proto.op_type, opset, ""),

@@ -16,8 +16,11 @@ from onnx_import.graph import Array, Fold, Handling, Node, TensorType
 from onnx_import.onnx.control import CONTROL, Control
 from onnx_import.onnx.inference import constant_type, infer, output_type, require_holdable
 from onnx_import.passes.bodies import read_by
+from onnx_import.passes.body import Body
 from onnx_import.passes.decompose import decomposed
 from onnx_import.passes.fold import fold, needs
+from onnx_import.passes.fused import DOMAIN as OPTIMISED
+from onnx_import.passes.fused import FUSED, SINCE, fused
 from onnx_import.passes.late import counted, explained, why_late
 from onnx_import.passes.normalize import (
     interpolating,
@@ -94,6 +97,11 @@ class Walk:
             return unfolded.protos
         if proto.domain == DOMAIN:
             return self._pipeline(name, proto, types, constants)
+        if proto.domain == OPTIMISED and proto.op_type in FUSED:
+            found = fused(
+                read_node(name, proto, self.opset, self.folder), types, constants, self.protos
+            )
+            return _taken_over(found, types, constants)
         node = read_node(name, proto, self.opset, self.folder)
         inferred = infer(proto, node.describe(), types, constants, self.opset)
         require_holdable(proto, node.describe(), inferred, types)
@@ -115,11 +123,9 @@ class Walk:
         node = truncating(node, types)
         body = decomposed(node, types, constants, self.protos)
         if body is not None:
-            constants.update(body.constants)
             self.random_masks += body.random_masks
             types.update(body.random_masks)
-            types.update({tensor: type_of(value) for tensor, value in body.constants.items()})
-            return list(body.protos.items())
+            return _taken_over(body, types, constants)
         for part in split_into_slices(node, types, self.protos):
             value = self._folded(part, types, constants) if part is not node else None
             if value is None:
@@ -143,9 +149,7 @@ class Walk:
             return [(name, onnx.helper.make_node("Identity", proto.input, proto.output, name=name))]
         node = read_node(name, proto, self.opset, self.folder)
         body = pipeline(node, types, constants, self.protos)
-        constants.update(body.constants)
-        types.update({tensor: type_of(value) for tensor, value in body.constants.items()})
-        return list(body.protos.items())
+        return _taken_over(body, types, constants)
 
     def _folded(
         self, node: Node, types: Mapping[str, TensorType], constants: Mapping[str, Array]
@@ -174,6 +178,15 @@ class Walk:
             self.late.update({t: why for t in node.outputs if t and why})
 
 
+def _taken_over(
+    body: Body, types: dict[str, TensorType], constants: dict[str, Array]
+) -> list[tuple[str, onnx.NodeProto]]:
+    """The nodes of a body, whose constants are known from here on."""
+    constants.update(body.constants)
+    types.update({tensor: type_of(value) for tensor, value in body.constants.items()})
+    return list(body.protos.items())
+
+
 def read_node(name: str, proto: onnx.NodeProto, opset: int, folder: Path) -> Node:
     """The node as it is in the file. Raises ModelError or UnsupportedModel for its attributes."""
     place = f"node '{name}' ({proto.op_type})"
@@ -186,7 +199,7 @@ def read_node(name: str, proto: onnx.NodeProto, opset: int, folder: Path) -> Nod
         inputs=inputs,
         outputs=outputs,
         attributes=attributes,
-        opset=opset,
+        opset=opset if proto.domain else max(opset, SINCE.get(proto.op_type, 0)),
         domain=proto.domain,
     )
 

@@ -1,7 +1,9 @@
 """The model that onnxruntime really runs: saved after its own optimisations.
 
 FusedGemm and FusedConv with Relu are written as the two operators they stand for: Relu rounds
-nothing, so nothing is lost. Other operators of onnxruntime's own are refused.
+nothing, so nothing is lost. Other operators of onnxruntime's own are read as those that they put
+together, where they have a meaning here. Convolutions keep the layout that the file has: what
+onnxruntime computes in blocks of channels is the same function, its sums in another order.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from gpu_check.common.writing import write_whole
 from gpu_check.runtimes.runtimes import RuntimeUnavailable, save_optimised
 from onnx_import.errors import ModelError
 from onnx_import.files import is_json
+from onnx_import.onnx.foreign import is_known
 from onnx_import.onnx.proto import read_proto
 
-_STANDARD = ("", "ai.onnx")
 _FUSED = ("FusedGemm", "FusedConv")
 
 
@@ -49,7 +51,7 @@ def optimised_into(model: Path, level: str, target: Path, allowed: tuple[Path, .
         proto = onnx.load(str(made))
     _undo_simple_fusions(proto)
     write_whole(target, lambda file: file.write(proto.SerializeToString()))
-    own = [n for n in proto.graph.node if n.domain not in _STANDARD]
+    own = [n for n in proto.graph.node if not is_known(n.domain, n.op_type)]
     if own:
         node = own[0]
         raise ModelError(

@@ -1,0 +1,280 @@
+"""Operators that onnxruntime's optimiser writes, as the operators of ONNX that they put together.
+
+What a kernel adds up in one sum is one sum here, too, so that a contract that leaves the order of
+sums open covers the kernel: what is added to a convolution (`Z`) is a channel of its input, with
+weights of 1. Activations are those of ONNX, of what the sum gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import numpy as np
+
+from onnx_import.errors import shorten
+from onnx_import.graph import Array, Node, TensorType
+from onnx_import.passes.body import Body
+
+DOMAIN = "com.microsoft"
+SINCE = {"LayerNormalization": 17, "RMSNormalization": 23, "Gelu": 20}
+"""Operators that optimisers write into models of older opsets, by the first opset of their own."""
+
+_ACTIVATIONS: Mapping[str, tuple[str, ...]] = {
+    "Clip": ("min", "max"),
+    "HardSigmoid": ("alpha", "beta"),
+    "LeakyRelu": ("alpha",),
+    "Relu": (),
+    "Sigmoid": (),
+    "Tanh": (),
+}
+_BLOCK = 64  # at least so many products are summed before a kernel scales what they give
+
+
+def fused(
+    node: Node,
+    types: Mapping[str, TensorType],
+    constants: Mapping[str, Array],
+    taken: Collection[str],
+) -> Body:
+    """The node with operators of ONNX. Raises UnsupportedModel, naming the node."""
+    body = Body(node, types, constants, taken)
+    rewriting, attributes = FUSED[node.op]
+    unknown = sorted(set(node.attributes) - set(attributes.split()))
+    if unknown:
+        raise body.unsupported(f"attribute '{unknown[0]}' is not supported")
+    try:
+        rewriting(body)
+    except (ValueError, LookupError, ArithmeticError, TypeError) as error:
+        raise body.unsupported(
+            f"its inputs do not fit each other ({shorten(error)}); export the model again"
+        ) from error
+    return body.finish()
+
+
+def _given(body: Body, position: int) -> str:
+    inputs = body.node.inputs
+    return inputs[position] if position < len(inputs) else ""
+
+
+def _word(body: Body, name: str) -> str:
+    value = body.number(name, "")
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _kept(body: Body, *names: str) -> dict[str, object]:
+    """Those of these attributes that the node has."""
+    return {n: body.node.attributes[n] for n in names if n in body.node.attributes}
+
+
+def _activated(body: Body, x: str, parameters: Sequence[float]) -> None:
+    """Writes the activation that attribute `activation` names, if any."""
+    name = _word(body, "activation")
+    if not name:
+        body.add("Identity", x)
+        return
+    if name not in _ACTIVATIONS or len(parameters) != len(_ACTIVATIONS[name]):
+        raise body.unsupported(f"attribute 'activation' is '{name}', which is not supported here")
+    if name == "Clip" and body.node.opset >= 11:
+        kind = body.types[body.node.inputs[0]].dtype.numpy
+        body.add("Clip", x, *(body.store(np.array(p, kind)) for p in parameters))
+        return
+    body.add(name, x, **dict(zip(_ACTIVATIONS[name], parameters, strict=True)))  # type: ignore[arg-type]
+
+
+def _gemm(body: Body) -> None:
+    names = ("activation_alpha", "activation_beta", "activation_gamma")
+    given = [float(body.node.attributes[n]) for n in names if n in body.node.attributes]  # type: ignore[arg-type]
+    count = len(_ACTIVATIONS.get(_word(body, "activation"), ()))
+    kept = _kept(body, "alpha", "beta", "transA", "transB")
+    total = body.add("Gemm", *body.node.inputs, **kept)  # type: ignore[arg-type]
+    _activated(body, total, given[:count])
+
+
+def _matmul(body: Body) -> None:
+    """alpha·A·B, transposed. A kernel may scale the sums of blocks of products rather than all of
+    it, which rounds once for each: zeros among the products stand for these roundings."""
+    alpha = np.float32(body.number("alpha", 1.0))
+    sides = []
+    for position, side in enumerate("AB"):
+        tensor, rank = body.node.inputs[position], len(body.shape(position))
+        if rank < 2:
+            raise body.unsupported(f"input {position} is a vector")
+        axes = list(range(rank))
+        if body.number(f"transBatch{side}", 0):
+            if rank < 3:
+                raise body.unsupported(f"attribute 'transBatch{side}' of a matrix")
+            axes = [*axes[1:-1], 0, axes[-1]]  # the first axis stands before the last
+        if body.number(f"trans{side}", 0):
+            axes[-2:] = axes[:-3:-1]
+        turned = axes != list(range(rank))
+        sides.append(body.add("Transpose", tensor, perm=axes) if turned else tensor)
+    if alpha == 1:
+        body.add("MatMul", *sides)
+        return
+    terms = body.shape(0)[-2 if body.number("transA", 0) else -1]
+    more = -(-terms // _BLOCK) - 1
+    if more and np.frexp(alpha)[0] != 0.5:
+        sides = [_padded(body, s, p, more) for p, s in enumerate(sides)]
+    kind = body.types[body.node.inputs[0]].dtype.numpy
+    if float(alpha.astype(kind)) != float(alpha):
+        raise body.unsupported(f"attribute 'alpha' {float(alpha):g} is no {kind.name} number")
+    scale = body.store(alpha.astype(kind).reshape(()))
+    body.add("Mul", body.add("MatMul", *sides), scale)
+
+
+def _padded(body: Body, tensor: str, position: int, more: int) -> str:
+    """A factor with so many zeros more along the axis that is summed."""
+    rank = len(body.shape(position))
+    kind = body.types[body.node.inputs[position]].dtype.numpy
+    pads = np.zeros((2, rank), np.int64)
+    pads[1, rank - 1 - position] = more
+    zero = body.store(np.zeros((), kind))
+    return body.add("Pad", tensor, body.store(pads.reshape(-1)), zero)
+
+
+def _conv(body: Body) -> None:
+    kept = _kept(body, "auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
+    x, w = body.node.inputs[:2]
+    if _given(body, 3):
+        x, w = _with_summand(body, x, w)
+    bias = [b] if (b := _given(body, 2)) else []
+    total = body.add("Conv", x, w, *bias, **kept)  # type: ignore[arg-type]
+    _activated(body, total, tuple(body.number("activation_params", ())))
+
+
+def _with_summand(body: Body, x: str, w: str) -> tuple[str, str]:
+    """Input and weights of a convolution that adds input 3, too: as further channels, each read by
+    one weight of 1. The result has the input's size, as where a graph adds its own input."""
+    (n, channels, *size), (m, each, *kernel) = body.shape(0), body.shape(1)
+    rank, groups = len(size), int(body.number("group", 1))
+    dilations = body.number("dilations", (1,) * rank)
+    pads = body.number("pads", (0,) * 2 * rank)[:rank]
+    taps = tuple(p // d for p, d in zip(pads, dilations, strict=True))
+    central = all(
+        p == t * d and t < k for p, t, d, k in zip(pads, taps, dilations, kernel, strict=True)
+    )
+    strides = body.number("strides", (1,) * rank)
+    plain = _word(body, "auto_pad") in ("", "NOTSET") and set(strides) <= {1}
+    if not (plain and central and body.shape(3) == (n, m, *size) and channels == each * groups):
+        raise body.unsupported(
+            "what it adds (input 3) is supported where strides are 1 and the result has the size "
+            "of the input"
+        )
+    some = m // groups
+    more = np.zeros((m, some, *kernel), body.types[body.node.inputs[1]].dtype.numpy)
+    for k in range(m):
+        more[(k, k % some, *taps)] = 1
+    order = [
+        k
+        for g in range(groups)
+        for k in (*range(g * each, (g + 1) * each),
+                  *range(channels + g * some, channels + (g + 1) * some))
+    ]  # fmt: skip
+    both = body.add("Concat", x, body.node.inputs[3], axis=1)
+    if groups > 1:
+        both = body.add("Gather", both, body.store(np.array(order, np.int64)), axis=1)
+    return both, body.add("Concat", w, body.store(more), axis=1)
+
+
+def _normalized(op: str, skip: bool) -> Callable[[Body], None]:
+    """A normalisation of the last axis, of a sum of inputs where `skip`."""
+
+    def rewriting(body: Body) -> None:
+        outputs = body.node.outputs
+        if any(outputs[1:3]):
+            raise body.unsupported("its mean or deviation is read, which is not supported")
+        x, rest = body.node.inputs[0], list(body.node.inputs[1:])
+        epsilon = body.number("epsilon", 1e-12 if skip else 1e-5)
+        if skip:
+            scale, shift = rest[1], rest[2] if op == "LayerNormalization" and len(rest) > 2 else ""
+            bias = _given(body, 4 if op == "LayerNormalization" else 3)
+            parts = [x, rest[0], *([bias] if bias else [])]
+            whole = outputs[3] if len(outputs) > 3 else ""
+            x = body.add("Sum" if bias else "Add", *parts, output=whole)
+        else:
+            scale, shift = rest[0], rest[1] if len(rest) > 1 else ""
+        axis = body.number("axis", -1)
+        more = [shift] if shift else []
+        body.add(op, x, scale, *more, axis=axis, epsilon=float(epsilon))
+
+    return rewriting
+
+
+def _gelu(body: Body) -> None:
+    x = body.node.inputs[0]
+    body.add("Gelu", body.add("Add", x, _given(body, 1)) if _given(body, 1) else x)
+
+
+def _fast_gelu(body: Body) -> None:
+    """x/2·(1 + tanh(x·(c·x·x + b))), with the numbers that the kernel has."""
+    x = body.node.inputs[0]
+    kind = body.types[x].dtype.numpy
+    x = body.add("Add", x, _given(body, 1)) if _given(body, 1) else x
+    half, one, b, c = (
+        body.store(np.asarray(np.float32(v), kind))
+        for v in (0.5, 1.0, 0.7978845608028654, 0.035677408136300125)
+    )
+    square = body.add("Mul", body.add("Mul", c, x), x)
+    gate = body.add("Tanh", body.add("Mul", x, body.add("Add", square, b)))
+    body.add("Mul", body.add("Mul", half, x), body.add("Add", gate, one))
+
+
+def _quick_gelu(body: Body) -> None:
+    """x·sigmoid(alpha·x)."""
+    x = body.node.inputs[0]
+    kind = body.types[x].dtype.numpy
+    alpha = np.float32(body.number("alpha", 1.702))
+    if float(alpha.astype(kind)) != float(alpha):
+        raise body.unsupported(f"attribute 'alpha' {float(alpha):g} is no {kind.name} number")
+    scaled = body.add("Mul", x, body.store(alpha.astype(kind).reshape(())))
+    body.add("Mul", x, body.add("Sigmoid", scaled))
+
+
+def _channels_first(op: str) -> Callable[[Body], None]:
+    """An operator whose data have their channels last."""
+
+    def rewriting(body: Body) -> None:
+        rank = len(body.shape(0))
+        last = body.number("channels_last", 1 if op == "MaxPool" else 0)
+        x, *rest = body.node.inputs
+        kept = {k: v for k, v in body.node.attributes.items() if k != "channels_last"}
+        if last:
+            x = body.add("Transpose", x, perm=[0, rank - 1, *range(1, rank - 1)])
+        found = body.add(op, x, *rest, **kept)  # type: ignore[arg-type]
+        if last:
+            body.add("Transpose", found, perm=[0, *range(2, rank), 1])
+
+    return rewriting
+
+
+def _dynamic_matmul(body: Body) -> None:
+    """The product that the import itself makes of DynamicQuantizeLinear and MatMulInteger."""
+    x, weights, scale = body.node.inputs[:3]
+    zero = [_given(body, 3)] if _given(body, 3) else []
+    total = body.add("DynamicQuantizeMatMul", x, weights, scale, *zero)
+    if _given(body, 4):
+        body.add("Add", total, _given(body, 4))
+
+
+_WINDOW = "auto_pad dilations kernel_shape pads strides"
+FUSED: Mapping[str, tuple[Callable[[Body], None], str]] = {
+    "BiasGelu": (_gelu, ""),
+    "DynamicQuantizeMatMul": (_dynamic_matmul, ""),
+    "FastGelu": (_fast_gelu, ""),
+    "FusedConv": (_conv, f"activation activation_params group {_WINDOW}"),
+    "FusedGemm": (
+        _gemm,
+        "activation activation_alpha activation_beta activation_gamma alpha beta transA transB",
+    ),
+    "FusedMatMul": (_matmul, "alpha transA transB transBatchA transBatchB"),
+    "Gelu": (_gelu, ""),
+    "NhwcMaxPool": (_channels_first("MaxPool"), f"ceil_mode {_WINDOW}"),
+    "QLinearConv": (_channels_first("QLinearConv"), f"channels_last group {_WINDOW}"),
+    "QuickGelu": (_quick_gelu, "alpha"),
+    "SimplifiedLayerNormalization": (
+        _normalized("RMSNormalization", skip=False),
+        "axis epsilon stash_type",
+    ),
+    "SkipLayerNormalization": (_normalized("LayerNormalization", skip=True), "epsilon"),
+    "SkipSimplifiedLayerNormalization": (_normalized("RMSNormalization", skip=True), "epsilon"),
+}

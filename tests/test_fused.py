@@ -1,0 +1,178 @@
+"""Operators that onnxruntime's optimiser writes, against onnxruntime's own kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from encoders.arithmetic.exact_fields import Balls
+from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
+from encoders.numbers.enclosure import Interval
+from gpu_check.emulator.emulator import emulate
+from gpu_check.emulator.exact import evaluate_exact
+from onnx_import import load
+from onnx_import.errors import UnsupportedModel
+from refine.bounds.network import InputBox, network_bounds
+
+RNG = np.random.default_rng(11)
+
+
+def numbers(*shape: int) -> Any:
+    return RNG.uniform(-1, 1, shape).astype(np.float32)
+
+
+def fused(
+    op: str,
+    inputs: Mapping[str, tuple[int, ...]],
+    stored: Mapping[str, Any] | None = None,
+    order: str = "",
+    outputs: str = "y",
+    before: list[onnx.NodeProto] | None = None,
+    after: list[onnx.NodeProto] | None = None,
+    **attributes: Any,
+) -> onnx.ModelProto:
+    kept = stored or {}
+    names = ["" if t == "-" else t for t in order.split()] or [*inputs, *kept]
+    node = helper.make_node(op, names, ["" if t == "-" else t for t in outputs.split()],
+                            name="f", domain="com.microsoft", **attributes)  # fmt: skip
+    nodes = [*(before or []), node, *(after or [])]
+    written = [t for t in nodes[-1].output if t]
+    graph = helper.make_graph(
+        nodes,
+        "fused",
+        [helper.make_tensor_value_info(k, TensorProto.FLOAT, s) for k, s in inputs.items()],
+        [helper.make_tensor_value_info(t, TensorProto.FLOAT, None) for t in written],
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in kept.items()],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+def gemm(activation: str, **more: Any) -> onnx.ModelProto:
+    kept = {"b": numbers(4, 3), "c": numbers(4)}
+    return fused("FusedGemm", {"x": (2, 3)}, kept, activation=activation, transB=1, **more)
+
+
+def conv(activation: str = "", group: int = 1, added: bool = False, **more: Any) -> onnx.ModelProto:
+    inputs: dict[str, tuple[int, ...]] = {"x": (1, 4, 5, 5)}
+    kept = {"w": numbers(4, 4 // group, 3, 3), "b": numbers(4)}
+    if added:
+        inputs["z"] = (1, 4, 5, 5)
+    given: dict[str, Any] = {"activation": activation} if activation else {}
+    return fused("FusedConv", inputs, kept, "x w b z" if added else "x w b", group=group,
+                 kernel_shape=[3, 3], pads=[1, 1, 1, 1], **given, **more)  # fmt: skip
+
+
+def matmul(a: tuple[int, ...], b: tuple[int, ...], **attributes: Any) -> onnx.ModelProto:
+    return fused("FusedMatMul", {"x": a, "z": b}, **attributes)
+
+
+def quantised(channels_last: int) -> onnx.ModelProto:
+    """x, quantised, convolved, and back to float."""
+    kept = {
+        "s": np.float32(0.02), "o": np.uint8(120),
+        "w": RNG.integers(-90, 90, (3, 2, 2, 2), np.int8),
+        "ws": np.float32(0.01), "wo": np.int8(0), "t": np.float32(0.03), "p": np.uint8(100),
+    }  # fmt: skip
+    shape = (1, 4, 4, 2) if channels_last else (1, 2, 4, 4)
+    quantise = helper.make_node("QuantizeLinear", ["x", "s", "o"], ["q"])
+    back = helper.make_node("DequantizeLinear", ["r", "t", "p"], ["y"])
+    return fused("QLinearConv", {"x": shape}, kept, "q s o w ws wo t p", "r", [quantise], [back],
+                 channels_last=channels_last)  # fmt: skip
+
+
+CASES = {
+    "FusedGemm Relu": gemm("Relu", alpha=0.7, beta=0.3),
+    "FusedGemm LeakyRelu": gemm("LeakyRelu", activation_alpha=0.1),
+    "FusedGemm Tanh": gemm("Tanh"),
+    "FusedConv Relu": conv("Relu"),
+    "FusedConv Clip": conv("Clip", activation_params=[-0.25, 0.5]),
+    "FusedConv HardSigmoid": conv("HardSigmoid", activation_params=[0.25, 0.5]),
+    "FusedConv Sigmoid in groups": conv("Sigmoid", group=2),
+    "FusedConv of a sum": conv(added=True),
+    "FusedConv of a sum in groups": conv("Relu", group=2, added=True),
+    "FusedMatMul scaled": matmul((2, 3, 4), (4, 2), alpha=0.3),
+    "FusedMatMul long": matmul((2, 200), (200, 2), alpha=0.3),
+    "FusedMatMul transposed": matmul((2, 4, 3), (2, 5, 4), transA=1, transB=1),
+    "FusedMatMul batches": matmul((4, 2, 3), (4, 2, 3), transBatchA=1, transBatchB=1, transB=1),
+    "Gelu": fused("Gelu", {"x": (2, 5)}),
+    "BiasGelu": fused("BiasGelu", {"x": (2, 5)}, {"b": numbers(5)}),
+    "FastGelu": fused("FastGelu", {"x": (2, 5)}, {"b": numbers(5)}),
+    "QuickGelu": fused("QuickGelu", {"x": (2, 5)}, alpha=1.702),
+    "SkipLayerNormalization": fused(
+        "SkipLayerNormalization", {"x": (1, 2, 6), "z": (1, 2, 6)},
+        {"g": numbers(6), "b": numbers(6), "c": numbers(6)}, epsilon=1e-3,
+    ),
+    "SkipLayerNormalization and its sum": fused(
+        "SkipLayerNormalization", {"x": (1, 2, 6), "z": (1, 2, 6)}, {"g": numbers(6)},
+        outputs="y - - s", epsilon=1e-3,
+    ),
+    "SkipSimplifiedLayerNormalization": fused(
+        "SkipSimplifiedLayerNormalization", {"x": (1, 2, 6), "z": (1, 2, 6)}, {"g": numbers(6)},
+        epsilon=1e-3,
+    ),
+    "QLinearConv": quantised(0),
+    "QLinearConv with channels last": quantised(1),
+    "DynamicQuantizeMatMul": fused(
+        "DynamicQuantizeMatMul", {"x": (2, 4)},
+        {"w": RNG.integers(-90, 90, (4, 3), np.int8), "s": np.float32(0.01),
+         "o": np.int8(0), "b": numbers(3)},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_fused_operator_is_what_onnxruntime_computes(name: str, tmp_path: Path) -> None:
+    """Within the bound of each point, and little else."""
+    made = CASES[name]
+    onnx.save(made, tmp_path / "m.onnx")
+    graph = load(tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(
+        made.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    rng = np.random.default_rng(2)
+    x = {t: rng.uniform(-2, 2, (8, *graph.types[t].shape)).astype(np.float32) for t in graph.inputs}
+    emulated = emulate(graph, x, SEQUENTIAL)
+    for k in range(8):
+        one = {t: v[k] for t, v in x.items()}
+        ran = dict(zip(graph.outputs, map(np.asarray, session.run(list(graph.outputs), one)),
+                       strict=True))  # fmt: skip
+        for tensor, want in ran.items():
+            got: Any = emulated[tensor][k]
+            assert got.shape == want.shape
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+        if k > 1:
+            continue
+        box = {t: Interval(*2 * (v.astype(np.float64),)) for t, v in one.items()}
+        still = {t: np.zeros(v.shape) for t, v in one.items()}
+        bounds = network_bounds(graph, InputBox(box, still), IEEE_ANY).maps
+        real = evaluate_exact(graph, one, Balls(), every_tensor=True)
+        for tensor, value in ran.items():
+            exact = np.array([float(v) for v in np.ravel(real[tensor])])
+            limit = np.ravel(bounds.errors[tensor])
+            assert np.all(np.abs(np.ravel(value).astype(np.float64) - exact) <= limit + 1e-14)
+            assert name.startswith(("QLinear", "Dynamic")) or np.all(limit < 1e-2)
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (gemm("Softplus"), "attribute 'activation' is 'Softplus'"),
+        (conv(added=True, strides=[2, 2]), "strides are 1"),
+        (fused("SkipLayerNormalization", {"x": (1, 2, 6), "z": (1, 2, 6)}, {"g": numbers(6)},
+               outputs="y m"), "its mean or deviation"),
+        (fused("Gelu", {"x": (2,)}, quality=1), "attribute 'quality'"),
+        (fused("FusedMatMul", {"x": (3,), "z": (3, 2)}), "is a vector"),
+    ],
+)  # fmt: skip
+def test_what_has_no_meaning_is_refused(made: onnx.ModelProto, words: str, tmp_path: Path) -> None:
+    onnx.save(made, tmp_path / "m.onnx")
+    with pytest.raises(UnsupportedModel, match=words):
+        load(tmp_path / "m.onnx")
