@@ -33,6 +33,7 @@ from refine.claims.options import Options
 from refine.claims.outputs.strengthening import Strengthening, require_other
 from refine.claims.python_values import (
     contract_value,
+    domain_value,
     margin_text,
     match_value,
     path_of,
@@ -55,7 +56,10 @@ from refine.claims.registry import (
 from refine.claims.replaying import Replay, replayed
 from refine.domain.domain import Domain, DomainOptions, read_domain
 from refine.domain.random_inputs import sampled_inputs
+from refine.domain.values import domain_of
 from refine.domain.vnnlib_writing import VERSIONS
+from refine.everyday.planning import Plan, format_named, usual_contract
+from refine.everyday.planning import plan as planned
 from refine.lemmas.cache import default_directory
 from refine.options.applicable import require_applicable
 from refine.options.contract_choice import contract_for
@@ -95,6 +99,7 @@ __all__ = [
     "Graph",
     "ModelError",
     "Options",
+    "Plan",
     "Probed",
     "Replay",
     "Result",
@@ -109,6 +114,7 @@ __all__ = [
     "diff_models",
     "document_of",
     "load",
+    "plan",
     "probe",
     "replay",
     "stable",
@@ -258,6 +264,47 @@ def bench(instances: PathText, **options: Unpack[BenchKeywords]) -> Rows:
     each instance, and `resume` keeps the answers that it has.
     """
     return listed(instances, given("bench", BenchKeywords, options))
+
+
+@sentences
+def plan(
+    model: PathText,
+    domain: object,
+    eps: object,
+    output: PathText,
+    *,
+    format: str = "float16",
+    contract: object = None,
+    budget: float = BUDGET,
+    timeout: float | None = None,
+    radius: object = None,
+    clip: object = None,
+    allow: PathText | Sequence[PathText] = (),
+) -> Plan:
+    """Which nodes of an ONNX file may run in 16 bits, proved; the mixed model is written.
+
+    The result is true where the file `output`, run under the contract (by default `fp16` or `bf16`:
+    sums accumulated in float32), is within eps of the original over the reals. It has `nodes` (what
+    decides the format of each), `share` (of the multiply-adds), `block_list`, `model` and `result`.
+    `domain` and `eps` as in `check`.
+    """
+    to = format_named(text_of("format", format))
+    runs = usual_contract(to) if contract is None else contract_value("contract", contract)
+    source, place = Path(path_text("model", model)), Path(path_text("output", output))
+    if not isinstance(runs, RuntimeContract):
+        runs = contract_for(runs, None, None, source, places_of(allow))
+    value, around = domain_value(domain, {"radius": radius, "clip": clip})
+    usual = replace(_usual(), search=False, cross_check=None, budget=budget, timeout=timeout)
+    return planned(
+        source,
+        lambda graph: domain_of(graph, value, around, runs.format_of),
+        lambda graph: tolerance_from(eps, graph.outputs, True),
+        runs,
+        place,
+        to=to,
+        options=replace(usual, conform=False),
+        allowed=places_of(allow),
+    )
 
 
 @sentences

@@ -48,7 +48,7 @@ def settled(
 ) -> Result:
     """`text` made the claim, and `own` are its options; `pair` is another model to compare with,
     its contract, and which tensors correspond."""
-    value, around = _domain_value(domain, words)
+    value, around = domain_value(domain, words)
     places = {name: _place(name, words.pop(name, None)) for name in _PLACES}
     json = None if places["json"] is None else str(places["json"])
     require_places(
@@ -124,7 +124,7 @@ def _kept(result: Result, places: Mapping[str, Path | None]) -> Result:
     return result
 
 
-def _domain_value(domain: object, words: dict[str, Any]) -> tuple[object, Around]:
+def domain_value(domain: object, words: dict[str, Any]) -> tuple[object, Around]:
     """The domain, which one of the keywords may give instead, and what goes with it."""
     named = {n: v for n in _DOMAINS if (v := words.pop(n, None)) is not None}
     if len(named) + (domain is not None) > 1:

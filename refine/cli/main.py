@@ -33,6 +33,7 @@ SUMMARIES: Mapping[str, str] = {
     "judge": "Which contracts can have produced the numbers of some device?",
     "lemmas": "Prove the lemma library and print it.",
     "ops": "List the operators that have a meaning here.",
+    "plan": "Which nodes may run in 16 bits, proved of the mixed model that it writes.",
     "probe": "Find out how a runtime computes a model: its contract.",
     "recheck": "Check a certificate with the independent checker.",
     "replay": "Run a saved counterexample again, on every runtime.",
@@ -49,6 +50,7 @@ _ROOMS: Mapping[str, str] = {
     "advise": "daily.",
     "completion": "setup.",
     "judge": "daily.",
+    "plan": "daily.",
     "report": "daily.",
     "tolerance": "daily.",
 }
