@@ -62,6 +62,7 @@ NAMES_OPERATORS: dict[str, str] = {
     "gpu_check/cuda/sources.py": "a word of CUDA's that is spelled as an operator",
     "gpu_check/probe/modes.py": "the models of one node by which a runtime is asked what it does",
     "gpu_check/runtimes/library_kernels.py": "a library's call for each operator",
+    "refine/everyday/mixed.py": "the casts that it adds to a file, and weights kept as nodes",
     "refine/options/optimised.py": "what one runtime's fused operators are made of",
 }
 """Files beside the operators' own that may name one, and why."""

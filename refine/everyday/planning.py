@@ -226,7 +226,7 @@ class _Search:
         return tuple(
             Placed(n.name or n.output[0], n.op_type, *self._why(n), self.works.get(n.output[0], 0))
             for n in self.proto.graph.node
-            if n.op_type != "Constant"
+            if n.input or n.output[0] in self.moved
         )
 
     def give_up_dearest(self) -> bool:
