@@ -83,6 +83,10 @@ def test_files_are_relative_to_the_one_that_names_them(
         ("no-search = 1", "no-search is true or false"),
         ("z3 = 'most'", "z3: 'most' is not one of"),
         ("bound = 3", "bound is a command"),
+        (
+            "[tolerance]\nx = 1\n[bound]\ny = 1",
+            "refine bound has no option 'y'",
+        ),
         ("allow = ['/']", "--allow is given on the command line alone"),
         ("seed = {a = 1}", "seed takes a number or text"),
         ("seed", "not TOML"),
@@ -101,8 +105,28 @@ def test_what_means_nothing_is_refused_in_a_sentence(
 
 
 def test_an_option_of_another_command_is_passed_over(folder: Path) -> None:
-    (folder / "refine.toml").write_text("rtol = 0.1\neps = 1e-3\n")
+    (folder / "refine.toml").write_text("rtol = 0.1\neps = 1e-3\nconform = false\n")
+    assert run(["tolerance", "net.onnx", "--input", "-1..1", "-q"]) is ExitCode.VERIFIED
     assert run(ASKED) is ExitCode.VERIFIED
+
+
+def test_what_is_typed_goes_before_another_kind_of_it_in_the_file(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "refine.toml").write_text(
+        'input = ["-3..3"]\nverbose = true\nno-search = true\nseed = 9\n'
+        "[check]\neps = 1e-3\nbatch = 4\n"
+    )
+    asked = ["--z3", "none", "--json", "r.json"]
+    typed = ["--center", "0", "--radius", "0.5", "-q", "--search", "0.1"]
+    assert run(["bound", "net.onnx", *typed, *asked]) is ExitCode.VERIFIED
+    found = json.loads((folder / "r.json").read_text())
+    assert (found["domain"]["source"], found["seed"]) == ("radius 0.5 around 0", 9)
+    assert "refine.toml: seed\n" in capsys.readouterr().err
+    inequality = ["check", "net.onnx", "--claim", "y[0] <= 1000", "-q", *asked]
+    assert run(inequality) is ExitCode.VERIFIED
+    assert run(["check", "net.onnx", "-q", *asked]) is ExitCode.VERIFIED
+    assert "no-search, seed, eps\n" in capsys.readouterr().err.splitlines()[-1] + "\n"
 
 
 def settings_of(monkeypatch: pytest.MonkeyPatch, *more: str) -> tuple[float, float | None, str]:

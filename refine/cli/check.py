@@ -12,6 +12,7 @@ from refine.claims.kind import ClaimOption, EpsilonUse
 from refine.claims.registry import USUAL, checked_claims, claim_for, own_options
 from refine.cli.model_options import model_options
 from refine.cli.run_claim import run_claim
+from refine.cli.setup.configuration import without_file
 from refine.results.verdict import ExitCode
 
 
@@ -49,7 +50,20 @@ def _claiming(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-@click.command("check")
+class _Check(click.Command):
+    """The command; what a file sets of claims that are not asked about is no matter."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        rest = super().parse_args(ctx, args)
+        if "claim" in ctx.params:
+            kind = claim_for(ctx.params["claim"])
+            others = own_options().keys() - {option.name for option in kind.options}
+            none = ["eps"] if kind.epsilon is EpsilonUse.NONE else []
+            ctx.params = without_file(ctx, ctx.params, [*others, *none])
+        return rest
+
+
+@click.command("check", cls=_Check)
 @model_options
 @click.option(
     "--eps",

@@ -6,6 +6,7 @@ A process for each: it has a time limit that is enforced, and whatever becomes o
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -155,6 +156,7 @@ def _ended(arguments: Sequence[str], most: float) -> tuple[int | None, str]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
+        env={**os.environ, "REFINE_CONFIG": ""},  # what a file sets is among the arguments
     ) as process:
         try:
             said = process.communicate(timeout=most)[1]

@@ -4,7 +4,7 @@ the working directory. A flag goes before the file, and the environment does."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,13 @@ from onnx_import.errors import ModelError
 VARIABLE = "REFINE_CONFIG"
 _OWN, _SHARED = "refine.toml", "pyproject.toml"
 _META = "refine.configured"
+_EXCLUSIVE = (
+    (("quiet",), ("verbose",)),
+    (("search_seconds",), ("no_search",)),
+    (("inputs",), ("ranges",), ("range_",), ("vnnlib",), ("center", "radius", "clip"), ("box",)),
+)
+"""Parameters of which one kind alone goes: kinds, and what belongs to each."""
+
 _NEVER = ("help", "version", "allow")
 """Not for a file: what may be read outside a model's folder is said by who runs the command."""
 
@@ -45,6 +52,38 @@ def configure(
     context.meta[_META] = configured
     context.default_map = {command.name: dict(configured.values)}
     return configured.values
+
+
+def typed_first(context: click.Context, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a command is given, without what a file sets beside another kind of the same that was
+    typed."""
+    typed = {n for n in given if context.get_parameter_source(n) is ParameterSource.COMMANDLINE}
+    dropped = {
+        name
+        for kinds in _EXCLUSIVE
+        if any(typed.intersection(kind) for kind in kinds)
+        for kind in kinds
+        if not typed.intersection(kind)
+        for name in kind
+    }
+    return without_file(context, given, dropped)
+
+
+def without_file(
+    context: click.Context, given: Mapping[str, Any], names: Iterable[str]
+) -> dict[str, Any]:
+    """What a command is given, without what a file sets of these parameters: what is built in
+    stands for it."""
+    found = dict(given)
+    for option in context.command.params:
+        name = str(option.name)
+        ours = name in found and context.get_parameter_source(name) is ParameterSource.DEFAULT_MAP
+        if ours and name in names:
+            flag = isinstance(option, click.Option) and option.is_flag and not option.multiple
+            plain = option.get_default(click.Context(context.command))
+            found[name] = () if option.multiple else bool(plain) if flag else plain
+            context.set_parameter_source(name, ParameterSource.DEFAULT)
+    return found
 
 
 def origin(context: click.Context) -> str | None:
@@ -107,16 +146,18 @@ def _configured(
     options, name = dict(_options(command)), str(command.name)
     given: dict[str, Any] = {}
     for key, value in table.items():
-        if key in commands:
-            if not isinstance(value, dict):
-                raise ModelError(f"{path}: {key} is a command, whose options are a table")
-        elif key in options:
+        if key in commands and isinstance(value, dict):
+            continue
+        if key in options:
             given[key] = value
         else:
-            _require_known(path, key, "refine", _every_key(commands))
+            every = _every_key(commands)
+            if key in commands and key not in every:
+                raise ModelError(f"{path}: {key} is a command, whose options are a table")
+            _require_known(path, key, "refine", [*commands, *every])
     of_command: Mapping[str, Any] = table.get(name, {})
     for key in of_command:
-        _require_known(path, key, f"refine {name}", lambda: options)
+        _require_known(path, key, f"refine {name}", list(options))
     given.update(of_command)
     context = click.Context(command, info_name=name)
     values = {
@@ -134,21 +175,14 @@ def _options(command: click.Command) -> Iterator[tuple[str, click.Option]]:
             yield from ((key, option) for key in long if key not in _NEVER)
 
 
-def _every_key(commands: Mapping[str, Callable[[], object]]) -> Callable[[], list[str]]:
-    """Options of all commands, which are imported to this end, and the commands' names."""
-
-    def found() -> list[str]:
-        every = (load() for load in commands.values())
-        keys = (key for c in every if isinstance(c, click.Command) for key, _ in _options(c))
-        return [*commands, *dict.fromkeys(keys)]
-
-    return found
+def _every_key(commands: Mapping[str, Callable[[], object]]) -> list[str]:
+    """Options of all commands, which are imported to this end."""
+    every = (load() for load in commands.values())
+    keys = (key for c in every if isinstance(c, click.Command) for key, _ in _options(c))
+    return list(dict.fromkeys(keys))
 
 
-def _require_known(
-    path: Path, key: str, where: str, known: Callable[[], Mapping[str, Any] | list[str]]
-) -> None:
-    names = list(known())
+def _require_known(path: Path, key: str, where: str, names: Sequence[str]) -> None:
     if key in names:
         return
     if key in _NEVER:

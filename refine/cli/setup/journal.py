@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from gpu_check.common.writing import append_text
-from refine.cli.setup.configuration import origin
+from refine.cli.setup.configuration import origin, typed_first
 from refine.common.complaints import complain
 from refine.common.visible import visible
 
@@ -56,6 +56,7 @@ def announcing(callback: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(callback)
     def done(*given: Any, **named: Any) -> Any:
         context = click.get_current_context()
+        named = typed_first(context, named)
         said = origin(context)
         if said is not None:
             complain(said)

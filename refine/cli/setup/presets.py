@@ -57,6 +57,5 @@ def search_of(context: click.Context, given: Mapping[str, Any]) -> dict[str, Any
     }
     if typed["search_seconds"] == typed["no_search"]:
         raise click.UsageError("--search does not go with --no-search")
-    if typed["no_search"]:
-        return {**given, "search_seconds": None}
-    return {**given, "no_search": False}
+    dropped = "search_seconds" if typed["no_search"] else "no_search"
+    return {**given, dropped: None if typed["no_search"] else False}
