@@ -345,6 +345,8 @@ def test_a_stored_tensor_that_rounding_may_quantise_otherwise_stays() -> None:
 REFUSED = (
     (case("x", (("QuantizeLinear", "x s z", "y", {}),), (2,), s=0.1, z=np.int16(0), opset=21),
      "int16 is not supported"),
+    (case("x", (("Cast", "x", "q", {"to": TensorProto.INT16}),
+                ("DequantizeLinear", "q s", "y", {})), (2,), s=0.1, opset=21), "input 0 is int16"),
     (case("x", (("QuantizeLinear", "x s", "y", {"block_size": 2}),), (2, 4), s=np.ones((2, 2)),
           opset=21), "blocks"),
     (case("x", (("QuantizeLinear", "x s", "y", {}),), (2,), s=0.0), "not positive"),

@@ -101,3 +101,19 @@ def test_every_rounding_of_a_normalized_row_counts(bias: float) -> None:
             radius = here.operator.rounding(here.site, [wide], range_, contract).radius.bound
             error = np.abs(emulated(here, [x[None]], contract)[0] - expected)
             assert np.all(error <= radius + 1e-12 * np.abs(expected)), contract.name
+
+
+def test_the_last_addition_of_a_log_sum_counts() -> None:
+    """max + log Σ: where the maximum is large, everything else is exact to its last bits."""
+    here = stand(
+        operators()["ReduceLogSumExp"],
+        replace(example(node("ReduceLogSumExp", "x", "y", axes=[1]), x=(1, 2)), opset=13),
+    )
+    rng = np.random.default_rng(2)
+    for top in rng.uniform(8192.0, 16384.0, 40).astype(np.float32):
+        x = np.array([[top, top - np.float32(rng.uniform(0.0, 1.0))]], np.float32)
+        wide = Interval(x.astype(np.float64), x.astype(np.float64))
+        expected = np.logaddexp.reduce(wide.lo, axis=1, keepdims=True)
+        range_ = here.operator.values(here.site, [wide]).range
+        radius = here.operator.rounding(here.site, [wide], range_, SEQUENTIAL).radius.bound
+        assert np.all(np.abs(emulated(here, [x[None]], SEQUENTIAL)[0] - expected) <= radius)
