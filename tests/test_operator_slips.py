@@ -230,7 +230,9 @@ COARSE = ("DynamicQuantizeConv", "DynamicQuantizeMatMul")
 
 # Whose rounding bound is 0 under every contract: truth values and integers, and what takes
 # subnormal numbers to 0 whether they are flushed or not. So is that of what only moves data.
-NOTHING_ROUNDED = ("And", "ConvInteger", "MatMulInteger", "Not", "Or", "Round", "Truncate")
+NOTHING_ROUNDED = (
+    *("And", "ConvInteger", "Lookup", "MatMulInteger", "Not", "Or", "Round", "Truncate"),
+)
 
 # Whose rounding bound is what flushing takes from a result or an operand and nothing else; slips of
 # that are in tests/soundness/mutants.py.

@@ -348,6 +348,21 @@ CHOICES = (
         {"k": np.array(-3.7)},
     ),
     Example(
+        "Lookup",
+        (("Cast", "x", "i", {"to": 6}), ("Gather", "d i", "y", {"axis": 1})),
+        {"x": (2, 3)},
+        {"d": np.array([[0.3, -1.2, 4.0], [2.5, 0.1, -0.7]])},
+        lo=-2.75,
+        hi=1.75,
+    ),
+    Example(
+        "Gather by a position",
+        (("ArgMax", "x", "i", {"axis": 1}), ("Gather", "d i", "y", {})),
+        {"x": (2, 3)},
+        {"d": np.array([0.3, -1.2, 4.0])},
+        lo=0.5,
+    ),
+    Example(
         "Cast to truth values",
         (("Relu", "x", "r", {}), ("Cast", "r", "c", {"to": 9}), ("Where", "c k x", "y", {})),
         {"x": (3, 4)},

@@ -42,6 +42,7 @@ def test_attributes_with_a_meaning_are_attributes_of_onnx(name: str) -> None:
         "MaskedLogSoftmax": {"axis"},
         "Interpolate": known["Resize"] | known["Upsample"],
         "Truncate": known["Cast"],
+        "Lookup": known["Gather"],
         "DynamicQuantizeMatMul": operator.attributes,
         "QGemm": operator.attributes,
         "DynamicQuantizeConv": known["Conv"] | operator.attributes,

@@ -50,6 +50,7 @@ MADE: Mapping[str, str] = {
     "DynamicQuantizeConv": "DynamicQuantizeLinear before ConvInteger",
     "DynamicQuantizeMatMul": "DynamicQuantizeLinear before MatMulInteger",
     "Interpolate": "Resize and Upsample",
+    "Lookup": "Gather from stored data by computed indices",
     "MaskedLogSoftmax": "LogSoftmax behind a mask of -inf",
     "MaskedSoftmax": "Softmax behind a mask of -inf",
     "Rational": "numbers of FPCore files",

@@ -24,6 +24,7 @@ from onnx_import.passes.fused import FUSED, SINCE, fused
 from onnx_import.passes.late import counted, explained, why_late
 from onnx_import.passes.normalize import (
     interpolating,
+    looking_up,
     require_agreed,
     split_into_slices,
     truncating,
@@ -120,7 +121,7 @@ class Walk:
         for tensor in node.outputs:
             if tensor:
                 types[tensor] = output_type(inferred.get(tensor), tensor, node.describe())
-        node = truncating(node, types)
+        node = looking_up(truncating(node, types), constants)
         body = decomposed(node, types, constants, self.protos)
         if body is not None:
             self.random_masks += body.random_masks

@@ -208,6 +208,12 @@ def truncating(node: Node, types: Mapping[str, TensorType]) -> Node:
     return node if dtype.is_float or dtype is DType.BOOL else replace(node, op="Truncate")
 
 
+def looking_up(node: Node, constants: Mapping[str, Array]) -> Node:
+    """A Gather from stored data by computed indices as a Lookup, which moves none."""
+    stored = [t in constants for t in node.inputs]
+    return replace(node, op="Lookup") if node.op == "Gather" and stored == [True, False] else node
+
+
 def without_like(node: Node, types: Mapping[str, TensorType]) -> Node:
     """A CastLike as the Cast that it is once types are known; any other node unchanged."""
     if node.op != "CastLike":

@@ -353,6 +353,19 @@ def _arg(b: Builder, op: str) -> None:
     b.pool.setdefault(x, s)
 
 
+@_recipe("Lookup")
+def _lookup(b: Builder, op: str) -> None:
+    """What is picked from stored numbers by the place of the largest element."""
+    x = b.tensor()
+    s = b.pool[x]
+    axis = b.n(0, len(s) - 1)
+    at = b.add("ArgMax", [x], tuple(v for i, v in enumerate(s) if i != axis), axis=axis,
+               keepdims=0, held=False)  # fmt: skip
+    b.pool.setdefault(x, s)
+    picked = tuple(v for i, v in enumerate(s) if i != axis)
+    b.add("Gather", [b.weights((s[axis], 2)), at], (*picked, 2))
+
+
 @_recipe("CumSum")
 def _running(b: Builder, op: str) -> None:
     few = min(_length(b), 100)  # the interpreter adds every running sum up anew

@@ -77,6 +77,8 @@ class Reading:
 
 def moved(r: Reading) -> list[Array]:
     """Movement, by onnx's reference on the places of elements; −1 is a padded place."""
+    if r.node.op_type == "Gather" and r.stored[1] is None:
+        return [_looked_up(r)]
     floats = [k for k, v in enumerate(r.x) if v is not None and k in _data_of(r)]
     feeds, names, start, flat = {}, [], 1, []
     samples = max(r.x[k].shape[0] for k in floats)
@@ -116,6 +118,18 @@ def moved(r: Reading) -> list[Array]:
     every = np.concatenate([zero, *flat], axis=1)
     return [every[:, np.asarray(f).astype(np.int64).ravel()].reshape(samples, *np.shape(f))
             for f in found]  # fmt: skip
+
+
+def _looked_up(r: Reading) -> Array:
+    """Gather from stored data by computed indices, which are whole numbers or balls of one."""
+    data, at = r.x
+    axis = r.get("axis", 0) % (data.ndim - 1)
+    whole = np.frompyfunc(lambda v: int(v.unique_fmpz() if hasattr(v, "unique_fmpz") else v), 1, 1)
+    places = whole(at).astype(np.int64)
+    if np.any((places < -data.shape[axis + 1]) | (places >= data.shape[axis + 1])):
+        raise Unread("an index out of range")
+    rows = np.broadcast_to(data, (len(places), *data.shape[1:]))
+    return np.stack([np.take(v, p, axis=axis) for v, p in zip(rows, places, strict=True)])
 
 
 def _data_of(r: Reading) -> Sequence[int]:

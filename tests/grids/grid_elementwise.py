@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from grid_cases import Grid, const, kept, run
-from grid_shared import ANY, BRAIN, binary, logical, unary, variadic
+from grid_shared import ANY, AXES, BRAIN, binary, logical, unary, variadic
 
 I64 = "int64"
 ELEMENTWISE: Mapping[str, Sequence[Grid]] = {
@@ -20,6 +20,10 @@ ELEMENTWISE: Mapping[str, Sequence[Grid]] = {
     "Selu": (unary(alpha=(None, 0.5, 2.0), gamma=(None, 1.0, 0.5, 2.0)),),
     "LeakyRelu": (unary(alpha=(None, 0.0, 0.1, 1.0, 2.0, -0.5)),),
     "ThresholdedRelu": (unary(alpha=(None, 0.0, 0.5, 1.0, -1.0)),),
+    "Shrink": (unary(lambd=(None, 0.0, 0.5, -1.0), bias=(None, 0.0, 0.25)),),
+    "IsNaN": (unary(),),
+    "IsInf": (unary(detect_negative=(None, 0, 1), detect_positive=(None, 0, 1)),),
+    "Hardmax": (unary(axis=AXES),),
     "HardSigmoid": (unary(alpha=(None, 0.5, 1.0, 0.0, -0.2), beta=(None, 0.0, 0.5, 1.5, -1.0)),),
     "Gelu": (unary(approximate=(None, "none", "tanh")),),
     "Swish": (unary(alpha=(None, 1.0, 0.5, 2.0, 0.0, -1.0)),),

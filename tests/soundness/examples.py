@@ -153,6 +153,7 @@ def every_example() -> dict[str, list[Example]]:
     for name, op in (("Interpolate", "Resize"), ("Slice", "Split")):
         found[name] += [c for c in found[op] if name == "Slice" or "mode" in c.nodes[0][3]]
     found["Truncate"] += [c for c in found["Cast"] if "to" in c.nodes[0][3]]
+    found["Lookup"] += [c for c in found["Gather"] if c.nodes[0][0] in ("Cast", "ArgMax")]
     for op in ("Softmax", "LogSoftmax"):
         found[f"Masked{op}"] += [c for c in test_masks.CASES if c.nodes[1][0] == op]
     return found
