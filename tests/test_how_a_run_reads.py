@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_models
 
 from refine.cli.main import run
 from refine.report.sections import layers_of
@@ -45,6 +46,22 @@ def test_verbose_says_each_assumption_and_who_proved_what(
 def test_quiet_and_verbose_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*ASKED, "-q", "-v"]) is ExitCode.INPUT_ERROR
     assert "--verbose" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("quiet", [(), ("-q",)])
+def test_a_runtime_that_leaves_the_contract_is_never_hidden(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    quiet: tuple[str, ...],
+) -> None:
+    """Wide sums in another order than the contract has; `bound` has a test of its own."""
+    monkeypatch.chdir(tmp_path)
+    small_models.mlp(tmp_path / "wide.onnx", widths=(6, 300, 300, 3))
+    np.savez("d.npz", x=np.random.default_rng(0).uniform(-1, 1, (1, 6)).astype(np.float32))
+    asked = ["--contract", "sequential", "--no-search", "--conform", "--z3", "none", *quiet]
+    assert run(["stable", "wide.onnx", "--data", "d.npz", *asked]) is ExitCode.CONTRACT_BROKEN
+    assert "at 1 the runtime here leaves the contract" in capsys.readouterr().out
 
 
 def layer(number: int, *, share: float, error: float = 1.0) -> NodeReport:

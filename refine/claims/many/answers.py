@@ -85,4 +85,6 @@ def counted(found: Sequence[Decision], total: int) -> str:
     left = total - stable - flips
     undecided = "1 is undecided" if left == 1 else f"{left} are undecided"
     flipped = "1 flips" if flips == 1 else f"{flips} flip"
-    return f"{stable} of {total} decisions cannot change, {flipped}, {undecided}"
+    broken = sum(d.code is ExitCode.CONTRACT_BROKEN for d in found)
+    left_it = f"; at {broken} the runtime here leaves the contract" if broken else ""
+    return f"{stable} of {total} decisions cannot change, {flipped}, {undecided}{left_it}"
