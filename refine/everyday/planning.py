@@ -25,6 +25,7 @@ from onnx_import import is_onnx
 from onnx_import.errors import ModelError
 from onnx_import.graph import DType, Graph
 from onnx_import.onnx.proto import read_proto
+from onnx_import.passes.normalize import sort_nodes
 from refine.bounds.network import NetworkBounds
 from refine.claims.kinds.difference import diff
 from refine.claims.options import Options
@@ -158,7 +159,9 @@ def _write(output: Path, model: onnx.ModelProto) -> None:
 def _inlined(model: Path, allowed: tuple[Path, ...]) -> onnx.ModelProto:
     """The message of a file, weights inside."""
     read_proto(model, allowed)  # what it names outside its folder is refused
-    return onnx.load(str(model))
+    whole = onnx.load(str(model))
+    sort_nodes(whole.graph)
+    return whole
 
 
 def _proved(
@@ -216,6 +219,9 @@ class _Search:
                 break
         if self.last is not None and self.last.excess <= 1.0:
             self._takes_back(until)
+            return
+        for key in list(self.chosen):
+            self._keep(key, Why.BUDGET, "no choice that keeps eps was found")
 
     def copy(self) -> Mixed:
         """The mixed model of the present choice."""
