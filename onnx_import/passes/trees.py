@@ -25,6 +25,8 @@ _RELATIONS = {
     "BRANCH_GT": "Greater", "BRANCH_EQ": "Equal", "BRANCH_NEQ": "Equal",
 }  # fmt: skip
 _MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
+_COMPLEMENTS = {"LessOrEqual": "Greater", "GreaterOrEqual": "Less"}
+_WITH_EQUAL = 12  # the opset from which on ONNX has the former
 _MOST_NODES = 2**20
 _AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
 
@@ -177,11 +179,14 @@ def grown(body: Body, x: str, forest: Forest) -> str:
             tall = forest.features[nodes][:, None]
             feature = body.add("Gather", x, body.store(tall), axis=1)
             limit = body.store(forest.thresholds[nodes].astype(kind)[:, None])
-            holds = body.add(_RELATIONS[relation], feature, limit)
+            asked, turned = _RELATIONS[relation], relation == "BRANCH_NEQ"
+            if body.node.opset < _WITH_EQUAL and asked in _COMPLEMENTS:
+                asked, turned = _COMPLEMENTS[asked], True
+            holds = body.add(asked, feature, limit)
             sides = [[place[int(side[k])] for k in nodes] for side in (forest.true, forest.false)]
             yes, no = (
                 body.add("Gather", pool, body.store(np.array(side, np.int64)), axis=1)
-                for side in (sides[::-1] if relation == "BRANCH_NEQ" else sides)
+                for side in (sides[::-1] if turned else sides)
             )
             chosen = body.add("Where", holds, yes, no)
             pool = body.add("Concat", pool, chosen, axis=1)
