@@ -88,6 +88,19 @@ def quantised(channels_last: int) -> onnx.ModelProto:
                  channels_last=channels_last)  # fmt: skip
 
 
+def quantised_lstm(direction: str) -> onnx.ModelProto:
+    d = 2 if direction == "bidirectional" else 1
+    kept = {
+        "w": RNG.integers(-90, 90, (d, 2, 12), np.int8),
+        "r": RNG.integers(-90, 90, (d, 3, 12), np.int8),
+        "b": numbers(d, 24), "h": numbers(d, 1, 3),
+        "ws": np.full(d, 0.01, np.float32), "wo": np.zeros(d, np.int8),
+        "rs": np.full(d, 0.02, np.float32), "ro": np.zeros(d, np.int8),
+    }  # fmt: skip
+    return fused("DynamicQuantizeLSTM", {"x": (4, 1, 2)}, kept, "x w r b - h - - ws wo rs ro",
+                 "y l c", hidden_size=3, direction=direction)  # fmt: skip
+
+
 CASES = {
     "FusedGemm Relu": gemm("Relu", alpha=0.7, beta=0.3),
     "FusedGemm LeakyRelu": gemm("LeakyRelu", activation_alpha=0.1),
@@ -120,6 +133,9 @@ CASES = {
     ),
     "QLinearConv": quantised(0),
     "QLinearConv with channels last": quantised(1),
+    "DynamicQuantizeLSTM": quantised_lstm("forward"),
+    "DynamicQuantizeLSTM backwards": quantised_lstm("reverse"),
+    "DynamicQuantizeLSTM both ways": quantised_lstm("bidirectional"),
     "DynamicQuantizeMatMul": fused(
         "DynamicQuantizeMatMul", {"x": (2, 4)},
         {"w": RNG.integers(-90, 90, (4, 3), np.int8), "s": np.float32(0.01),

@@ -14,6 +14,7 @@ import numpy as np
 from onnx_import.errors import shorten
 from onnx_import.graph import Array, Node, TensorType
 from onnx_import.passes.body import Body
+from onnx_import.passes.recurrent import quantised_lstm
 
 DOMAIN = "com.microsoft"
 SINCE = {"LayerNormalization": 17, "RMSNormalization": 23, "Gelu": 20}
@@ -259,6 +260,10 @@ def _dynamic_matmul(body: Body) -> None:
 _WINDOW = "auto_pad dilations kernel_shape pads strides"
 FUSED: Mapping[str, tuple[Callable[[Body], None], str]] = {
     "BiasGelu": (_gelu, ""),
+    "DynamicQuantizeLSTM": (
+        quantised_lstm,
+        "activation_alpha activation_beta activations clip direction hidden_size input_forget",
+    ),
     "DynamicQuantizeMatMul": (_dynamic_matmul, ""),
     "FastGelu": (_fast_gelu, ""),
     "FusedConv": (_conv, f"activation activation_params group {_WINDOW}"),

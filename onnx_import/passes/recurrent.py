@@ -55,6 +55,28 @@ def lstm(body: Body) -> None:
     _unrolled(body, 4, ("Sigmoid", "Tanh", "Tanh"), _lstm_cell)
 
 
+def quantised_lstm(body: Body) -> None:
+    """onnxruntime's DynamicQuantizeLSTM: all inputs are quantised by one scale, and every state by
+    its own. What runtimes do with several rows depends on their threads."""
+    if body.shape(0)[1] != 1 or (len(body.node.inputs) > 7 and body.node.inputs[7]):
+        raise body.unsupported("supported is one row, without peepholes")
+
+    def products(d: _Direction, x: str) -> str:
+        flat = body.reshape(x, -1, body.shape(0)[2])
+        return body.reshape(d.quantised(flat, 1, 8), -1, 1, 4 * d.hidden)
+
+    def cell(d: _Direction) -> Step:
+        def sums(x: str, h: str) -> str:
+            held = body.constants.get(h)  # a state of zeros adds nothing
+            parts = [x] if held is not None and not np.any(held) else [x, d.quantised(h, 2, 10)]
+            parts += d.biases([0, 1, 2, 3])
+            return d.clipped(body.add("Sum", *parts) if len(parts) > 1 else x)
+
+        return _lstm_cell(d, sums)
+
+    _unrolled(body, 4, ("Sigmoid", "Tanh", "Tanh"), cell, products)
+
+
 @dataclass
 class _Direction:
     """One direction of a layer over some rows of the batch, with its weights and activations."""
@@ -69,7 +91,7 @@ class _Direction:
 
     @cached_property
     def hidden(self) -> int:
-        return self.body.shape(2)[-1]
+        return _hidden(self.body)
 
     @cached_property
     def kind(self) -> np.dtype[np.generic]:
@@ -99,6 +121,12 @@ class _Direction:
     def weights(self, position: int, gates: Sequence[int]) -> str:
         """Rows of W (1) or R (2) for these gates, shape (gates·hidden, columns)."""
         return self.pick(self.own(position), self._places(gates), 0)
+
+    def quantised(self, x: str, weights: int, scale: int) -> str:
+        """x, quantised by its own range, times the weights in input `weights`; their scale is input
+        `scale`, and their zero the next one."""
+        zero = [self.own(scale + 1)] if self.present(scale + 1) else []
+        return self.body.add("DynamicQuantizeMatMul", x, self.own(weights), self.own(scale), *zero)
 
     def biases(self, gates: Sequence[int], halves: Sequence[int] = (0, 1)) -> list[str]:
         """The biases Wb (half 0) and Rb (1) for these gates, those that are all zero left out."""
@@ -149,6 +177,12 @@ class _Direction:
 
 
 Step = Callable[[str, State], State]
+Cell = Callable[[_Direction], Step]
+
+
+def _hidden(body: Body) -> int:
+    """The length of the state, by R: (directions, gates·hidden, hidden), quantised transposed."""
+    return body.shape(2)[1 if body.node.domain else 2]
 
 
 def _rnn_cell(d: _Direction) -> Step:
@@ -180,7 +214,8 @@ def _gru_cell(d: _Direction) -> Step:
     return step
 
 
-def _lstm_cell(d: _Direction) -> Step:
+def _lstm_cell(d: _Direction, sums_of: Callable[[str, str], str] | None = None) -> Step:
+    """`sums_of` x and H gives what is summed for all gates, where that is not as usual."""
     f, g, h_of = d.activations
     coupled = bool(d.body.number("input_forget", 0))
     one = d.body.store(np.ones((), d.kind)) if coupled else ""
@@ -193,7 +228,7 @@ def _lstm_cell(d: _Direction) -> Step:
         late = d.summed([d.weights(1, [1]), d.weights(2, [1]), d.diagonal([1])], d.biases([1]))
     else:
         gates = [0, 1, 2, 3]
-        early = d.summed([d.weights(1, gates), d.weights(2, gates)], d.biases(gates))
+        early = sums_of or d.summed([d.weights(1, gates), d.weights(2, gates)], d.biases(gates))
 
     def step(x: str, state: State) -> State:
         h, c = state
@@ -212,7 +247,11 @@ def _lstm_cell(d: _Direction) -> Step:
 
 
 def _unrolled(
-    body: Body, gates: int, defaults: tuple[str, ...], cell: Callable[[_Direction], Step]
+    body: Body,
+    gates: int,
+    defaults: tuple[str, ...],
+    cell: Cell,
+    prepared: Callable[[_Direction, str], str] = lambda direction, x: x,
 ) -> None:
     """Writes all outputs that the node has: every state in time, and the last ones."""
     numbers = _directions(body, gates)
@@ -237,6 +276,7 @@ def _unrolled(
             )
             part = direction.pick(x, rows, 1) if len(rows) < batch else x
             first = tuple(_initial(direction, 5 + s, rows, batch, layout) for s in range(states))
+            part = prepared(direction, part)
             times = range(length)[::-1] if reverse else range(length)
             parts.append(_run(direction, cell, part, first, times, steps))
             order += rows
@@ -257,7 +297,7 @@ def _directions(body: Body, gates: int) -> tuple[bool, ...]:
     known = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
     if text not in known:
         raise body.unsupported(f"attribute 'direction' is '{text}', which has no meaning here")
-    hidden, n = body.shape(2)[-1], len(known[text])
+    hidden, n = _hidden(body), len(known[text])
     size = body.number("hidden_size", hidden)
     batch, inputs = body.shape(0)[0 if body.number("layout", 0) else 1], body.shape(0)[-1]
     states = (batch, n, hidden) if body.number("layout", 0) else (n, batch, hidden)
@@ -265,7 +305,9 @@ def _directions(body: Body, gates: int) -> tuple[bool, ...]:
         1: (n, gates * hidden, inputs), 2: (n, gates * hidden, hidden), 3: (n, 2 * gates * hidden),
         4: (batch,), 5: states, 6: states, 7: (n, 3 * hidden),
     }  # fmt: skip
-    for position, tensor in enumerate(body.node.inputs):
+    if body.node.domain:
+        wanted |= {1: (n, inputs, gates * hidden), 2: (n, hidden, gates * hidden)}
+    for position, tensor in enumerate(body.node.inputs[: len(wanted) + 1]):
         if position and tensor and body.shape(position) != wanted[position]:
             raise body.unsupported(
                 f"input {position} must have the shape {list(wanted[position])}, not "
@@ -298,7 +340,7 @@ def _initial(d: _Direction, position: int, rows: list[int], batch: int, layout: 
 
 def _run(
     d: _Direction,
-    cell: Callable[[_Direction], Step],
+    cell: Cell,
     x: str,
     state: State,
     times: Sequence[int],
@@ -325,7 +367,7 @@ def _in_order(body: Body, parts: list[str], axis: int, order: list[int]) -> str:
         joined = body.add("Concat", *parts, axis=axis - (axis == 1))
         where = body.store(np.argsort(order).astype(np.int64))
         parts = [body.add("Gather", joined, where, axis=axis - (axis == 1))]
-    return parts[0] if axis == 2 else body.reshape(parts[0], 1, len(order), body.shape(2)[-1])
+    return parts[0] if axis == 2 else body.reshape(parts[0], 1, len(order), _hidden(body))
 
 
 def _written(
