@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 
 import numpy as np
 
-from refine.claims.quarry import Quarry
+from refine.bounds.network import InputBox
+from refine.claims.quarry import Followed, Quarry
 from refine.common.clock import Clock
 from refine.common.rounding import float_down
 from refine.domain.domain import Domain
@@ -21,6 +22,7 @@ from refine.search.shrinking import Points, shrunk
 from refine.witness.witness import is_violation
 
 _SHRINKING = 1.0  # second
+_TRIES = 8  # times that what a proof led to is evaluated exactly
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,36 @@ def hunt(
             candidates += quarry.leads(one, seed + i, late)
             candidates += quarry.searched(one, seed + i, late, effort)
     return _judged(candidates, quarry, domain, tolerance, clock)
+
+
+@dataclass
+class Trail:
+    """The search that goes where a proof halves boxes; `catch` is what it has found by now."""
+
+    quarry: Quarry | None
+    domain: Domain
+    tolerance: Tolerance
+    seed: int
+    clock: Clock
+    catch: Catch = NOTHING
+    tries: int = _TRIES
+    followed: dict[int, Followed] = field(default_factory=dict)
+
+    def look(self, place: int, boxes: Sequence[InputBox]) -> bool:
+        """Hears of parts of a box of the domain that are left open: is a violation found?"""
+        quarry = self.quarry
+        if quarry is None or quarry.following is None or not quarry.most or not self.tries:
+            return False
+        if place not in self.followed:
+            box = self.domain.boxes[place]
+            one = Hunt(quarry.graph, box, quarry.contract, self.tolerance)
+            self.followed[place] = quarry.following(one, self.seed + place)
+        candidates = list(self.followed[place](boxes))
+        if candidates:
+            self.tries -= 1
+            found = _judged(candidates, quarry, self.domain, self.tolerance, self.clock)
+            self.catch = self.catch.joined(found)
+        return self.catch.violation is not None
 
 
 def hunt_at(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from encoders.contract.contract import RuntimeContract
 from encoders.program import program_of
 from onnx_import.graph import Graph
+from refine.bounds.network import InputBox
 from refine.results.verdict import Witness
 from refine.search.evaluation import Candidate, Hunt, Reference
 from refine.search.search import search
@@ -18,6 +19,7 @@ _MUCH, _TOO_MUCH = 5_000_000, 50_000_000  # multiply-adds, each in balls
 Late = Callable[[], bool]
 Leads = Callable[[Hunt, int, Late], Iterator[Candidate]]
 Searched = Callable[[Hunt, int, Late, float], Sequence[Candidate]]
+Followed = Callable[[Sequence[InputBox]], Sequence[Candidate]]
 
 
 def _none(hunt: Hunt, seed: int, late: Late) -> Iterator[Candidate]:
@@ -32,7 +34,8 @@ class Quarry:
     real values of `graph` itself). `decide` evaluates a candidate exactly; `replayed` runs a
     witness on real runtimes. At most `most` inputs are evaluated exactly; 0 means that one alone
     takes minutes, and nothing is searched for. `leads` gives candidates beside those that the
-    search finds, and `searched` is that search: seed, whether it is late, and effort.
+    search finds, and `searched` is that search: seed, whether it is late, and effort. `following`
+    (seeded) hears of the boxes that a proof leaves open on its way, and gives candidates.
     """
 
     graph: Graph
@@ -43,6 +46,7 @@ class Quarry:
     references: tuple[Reference | None, ...] = (None,)
     leads: Leads = _none
     searched: Searched = search
+    following: Callable[[Hunt, int], Followed] | None = None
 
 
 def evaluations(graph: Graph) -> int:

@@ -2,8 +2,9 @@
 
 Order of work: first bounds of every box; where they do not settle the claim and cost little, a
 short search and a short while of better bounds, for one of them settles most of what is easy; a
-search; better bounds while the budget lasts; another search in the parts where they are still too
-large; the lemmas and obligations the bounds rest on; cross-checks by Z3; a look at a runtime here.
+search; better bounds while the budget lasts, and a look into boxes that stay open on the way;
+another search in the parts where they are still too large; the lemmas and obligations the bounds
+rest on; cross-checks by Z3; a look at a runtime here.
 Whenever time runs out, what was shown so far is reported.
 """
 
@@ -24,7 +25,7 @@ from refine.bounds.network import NetworkBounds
 from refine.claims.claim import Claim
 from refine.claims.conduct import conduct_of
 from refine.claims.decision import Decision, conditional, decide, proved_bounds, settled
-from refine.claims.hunting import NOTHING, Catch, hunt, hunt_at
+from refine.claims.hunting import NOTHING, Catch, Trail, hunt, hunt_at
 from refine.claims.options import Options, improving_until, searching, searching_again
 from refine.claims.quarry import evaluations
 from refine.claims.shown import with_shown
@@ -70,12 +71,14 @@ def settle(
     account.tell_so_far(proof, NOTHING)
     quarry = claim.quarry if options.search else None
     catch = NOTHING
+    trail = Trail(quarry, domain, tolerance, options.seed, clock)
     improve = partial(
         improved,
         problem=claim.problem,
         tolerance=tolerance,
         workers=options.workers,
         clock=clock,
+        look=trail.look,
     )
     if quarry is not None and not settled(proof, tolerance):
         search = partial(hunt, quarry, domain, tolerance, options.seed, clock)
@@ -85,12 +88,15 @@ def settle(
             if catch.violation is None:
                 until = min(time.monotonic() + seconds, improving_until(options, clock))
                 proof = improve(proof, deadline=until)
+                catch = catch.joined(trail.catch)
         if catch.violation is None and not settled(proof, tolerance):
             catch = catch.joined(search(seconds=seconds, effort=effort))
         account.tell_so_far(proof, catch)
     if catch.violation is None and not settled(proof, tolerance) and options.backward:
+        trail.catch = NOTHING
         proof = improve(proof, deadline=improving_until(options, clock))
-        left = remains(proof, domain, tolerance)
+        catch = catch.joined(trail.catch)
+        left = None if catch.violation is not None else remains(proof, domain, tolerance)
         if quarry is not None and left is not None and not settled(proof, tolerance):
             seconds, seed = searching_again(options), options.seed + 1
             catch = catch.joined(

@@ -24,7 +24,7 @@ from refine.claims.assumptions import assumptions_of
 from refine.claims.claim import Claim, Words, require_semantics
 from refine.claims.kind import Asked
 from refine.claims.outputs.with_leaves import settled_by_leaves
-from refine.claims.quarry import Late, Quarry, evaluations
+from refine.claims.quarry import Followed, Late, Quarry, evaluations
 from refine.claims.settle import settle
 from refine.common.clock import Clock
 from refine.domain.properties import Property
@@ -32,7 +32,7 @@ from refine.options.applicable import nameless_rules
 from refine.proof.proof import Proof
 from refine.results.verdict import ProvedMargin, Result, Side, Tolerance, Witness
 from refine.search.evaluation import Candidate, Hunt
-from refine.search.unsafe_inputs import reaching
+from refine.search.unsafe_inputs import Following, Reaching, reaching
 from refine.witness.file import Saved
 from refine.witness.reach import reached_at
 from refine.witness.replay import replays, run_again
@@ -120,14 +120,21 @@ def _quarry(side: Side, unsafe: Property, inside: tuple[Graph, Property]) -> Qua
     def replayed(witness: Witness) -> Witness:
         return replace(witness, replays=replays(witness, graph, contract, unsafe))
 
-    def searched(hunt: Hunt, seed: int, late: Late, effort: float) -> Sequence[Candidate]:
-        found = reaching(inside[0], contract, inside[1], hunt.box, seed, late, effort)
+    def candidates(hunt: Hunt, found: Sequence[Reaching]) -> list[Candidate]:
         return [
             Candidate(
                 r.point, hunt.box.real_point(r.point), r.execution, graph.outputs[0], (), -r.slack
             )
             for r in found[:_EVALUATED]
         ]
+
+    def following(hunt: Hunt, seed: int) -> Followed:
+        follower = Following(replace(hunt, graph=inside[0]), inside[1], seed)
+        return lambda boxes: candidates(hunt, follower.seen(boxes))
+
+    def searched(hunt: Hunt, seed: int, late: Late, effort: float) -> Sequence[Candidate]:
+        found = reaching(inside[0], contract, inside[1], hunt.box, seed, late, effort)
+        return candidates(hunt, found)
 
     return Quarry(
         graph,
@@ -136,4 +143,5 @@ def _quarry(side: Side, unsafe: Property, inside: tuple[Graph, Property]) -> Qua
         replayed=replayed,
         most=evaluations(graph),
         searched=searched,
+        following=following,
     )

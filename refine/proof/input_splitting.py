@@ -38,6 +38,14 @@ Asked: TypeAlias = tuple[InputBox, Known]
 """A box, and what was proved over one around it."""
 
 
+Look: TypeAlias = Callable[[Sequence[InputBox]], bool]
+"""Hears of boxes that are still open; is what was to be found there found?"""
+
+
+def _look_away(boxes: Sequence[InputBox]) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Part:
     """One box with what was proved over it. `failure` is an obligation that does not hold."""
@@ -87,17 +95,19 @@ def split_box(
     deadline: float,
     workers: int,
     parts: Sequence[Part] = (),
+    look: Look = _look_away,
 ) -> Split:
     """Halve until every part's `excess` (a measure of its errors, such as bound/ε) is at most
     `enough`, nothing can be halved, or `deadline` (on the monotonic clock) has passed. Where there
-    are `parts`, which cover the whole, these are halved."""
+    are `parts`, which cover the whole, these are halved. `look` hears of halves that are left open,
+    and ends it where it has seen enough."""
     batches = _batches_of(problem)
     piece = 1 if batches is None else batches.size
-    frontier = _Parts(excess, enough, most=max(piece // 2, 1), takers=workers)
+    frontier = _Parts(excess, enough, most=max(piece // 2, 1), takers=workers, look=look)
     frontier.restore(parts or [whole])
     with _pool(problem, whole.known, workers) as submit:
         expansion = _Pooled(submit, most=4 * workers, piece=piece, deadline=deadline)
-        explored(frontier, expansion, lambda: time.monotonic() >= deadline)
+        explored(frontier, expansion, lambda: frontier.ended or time.monotonic() >= deadline)
     return Split(frontier.parts, expansion.bounded)
 
 
@@ -111,6 +121,8 @@ class _Parts:
     most: int = 1
     takers: int = 1
     heap: list[tuple[float, int, Part]] = field(default_factory=list)
+    look: Look = _look_away
+    ended: bool = False
     whole: list[Part] = field(default_factory=list)
     order: count[int] = field(default_factory=count)
 
@@ -130,14 +142,24 @@ class _Parts:
         return taken or None
 
     def put(self, made: Sequence[Part]) -> None:
+        left = self._put(made)
+        if left and not self.ended:
+            self.ended = self.look([part.box for part in left])
+
+    def restore(self, taken: Sequence[Part]) -> None:
+        self._put(taken)
+
+    def _put(self, made: Sequence[Part]) -> list[Part]:
+        """Returns those that are left open."""
+        left = []
         for part in made:
             excess = self.excess(part.errors)
             if excess <= self.enough:
                 self.whole.append(replace(part, known=Known({}, {})))
             else:
                 heapq.heappush(self.heap, (-excess, next(self.order), part))
-
-    restore = put
+                left.append(part)
+        return left
 
 
 @dataclass

@@ -34,7 +34,7 @@ from refine.domain.domain import Domain
 from refine.proof.applications import applied
 from refine.proof.compose import first_failure, node_obligations
 from refine.proof.cover import covers, united
-from refine.proof.input_splitting import Part, bound_parts, part_of, split_box
+from refine.proof.input_splitting import Look, Part, bound_parts, part_of, split_box
 from refine.results.numerals import up
 from refine.results.obligation import Obligation, Outcome
 from refine.results.verdict import Tolerance
@@ -238,9 +238,11 @@ def improved(
     deadline: float,
     workers: int,
     clock: Clock,
+    look: Callable[[int, Sequence[InputBox]], bool] = lambda i, boxes: False,
 ) -> Proof:
     """Tighter bounds, worst box first, until they are within ε, `deadline` (monotonic) has
-    passed, or nothing more can be done."""
+    passed, or nothing more can be done. `look` hears of parts of the i-th box that are left open,
+    and ends it where it has seen enough."""
     excess = excess_over(tolerance)
     boxes = list(proof.boxes)
     branches = not all(step.affine for step in program_of(problem.graph).steps)
@@ -250,7 +252,13 @@ def improved(
         if rest <= 0 or excess(boxes[i].errors) <= _enough(tolerance) or not branches:
             continue
         boxes[i] = _improved_box(
-            boxes[i], problem, tolerance=tolerance, deadline=share, workers=workers, clock=clock
+            boxes[i],
+            problem,
+            tolerance=tolerance,
+            deadline=share,
+            workers=workers,
+            clock=clock,
+            look=partial(look, i),
         )
     return replace(proof, boxes=tuple(boxes))
 
@@ -263,6 +271,7 @@ def _improved_box(
     deadline: float,
     workers: int,
     clock: Clock,
+    look: Look,
 ) -> Covered:
     excess, enough = excess_over(tolerance), _enough(tolerance)
     if _of_scalars(problem):
@@ -287,6 +296,7 @@ def _improved_box(
             enough=enough,
             deadline=deadline,
             workers=several,
+            look=look,
         )
         if not covers(covered.box, split.parts):  # cannot happen; a proof must not rest on that
             return covered

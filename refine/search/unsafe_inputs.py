@@ -22,6 +22,7 @@ from encoders.numbers.formats import BINARY64, round_down
 from encoders.program import program_of
 from gpu_check.emulator.emulator import emulate
 from onnx_import.graph import Graph
+from refine.bounds.network import InputBox
 from refine.bounds.properties.rows import Functionals, functionals_of
 from refine.bounds.widened import widened
 from refine.domain.box import Box
@@ -38,6 +39,8 @@ _STARTS = 8
 _STEPS = 40
 _FIRST_STEP, _DECAY = 0.25, 0.88  # of the box's widths
 _POLISHING, _FINER = 0.01, 0.7  # the same, from the best points on
+_NEAR = 0.02  # the same, from the middle of a box that a proof has halved often
+_OFTEN = 512  # boxes that a proof leaves open between two descents
 _ROUNDS = 6  # of descents, for an effort of 1
 _JUDGED = 6  # points whose bits are computed
 _EMULATED = 2 * 10**8  # multiply-adds spent on bits around the best points, for an effort of 1
@@ -141,6 +144,51 @@ def reaching(
     if found[0].slack > 0:
         found = sorted([*found, *_on_bits(hunt, aim, starts, rng, bits, late)], key=_slack)
     return tuple(found)
+
+
+@dataclass
+class Following:
+    """Looks where a proof halves boxes: at their middles, and from time to time down from the
+    nearest of these. Rare counterexamples lie where bounds stay open longest."""
+
+    hunt: Hunt
+    unsafe: Property
+    seed: int
+    _kept: _Kept | None = None
+    _seen: int = 0
+
+    @cached_property
+    def _aim(self) -> _Aim:
+        return _Aim(self.hunt.graph, self.unsafe)
+
+    def seen(self, boxes: Sequence[InputBox]) -> tuple[Reaching, ...]:
+        """Hears of boxes that are still open; the points found in the unsafe set, to float64, as
+        executions compute them, nearest first. They are found once."""
+        hunt, aim, box = self.hunt, self._aim, self.hunt.box
+        if not boxes:
+            return ()
+        middles = {
+            n: np.stack(
+                [box.nearest(n, 0.5 * x.lo + 0.5 * x.hi) for x in (b.values[n] for b in boxes)]
+            )
+            for n in box.lo
+        }
+        found = _scored(hunt, aim, middles)
+        kept = found if self._kept is None else self._kept.joined(found)
+        before, self._seen = self._seen, self._seen + len(boxes)
+        if before // _OFTEN != self._seen // _OFTEN and not kept.within:
+            starts = kept.best(_STARTS)
+            reached = _descended(hunt, aim, starts, _NEAR, _DECAY, lambda: False)
+            if reached.within:
+                kept = reached.best(_JUDGED).joined(kept)
+        self._kept = _Kept(kept.points, kept.slack).best(4 * _STARTS)
+        if not self._kept.within:
+            return ()
+        inside = self._kept.best(_JUDGED)
+        self._kept = None
+        return tuple(
+            _on_bits(hunt, aim, inside, np.random.default_rng(self.seed), 0.0, lambda: False)
+        )
 
 
 def _on_bits(
