@@ -1,4 +1,4 @@
-"""Clip by an infinity clips nothing on that side."""
+"""Infinite bounds: a Clip clips nothing on that side, and an extreme is another number."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from onnx import helper
 from small_models import save, settled
 
+from onnx_import.errors import ModelError
 from refine.results.verdict import Verdict
 
 
@@ -23,3 +24,28 @@ def test_a_clip_by_an_infinity_is_read(low: float, high: float, tmp_path: Path) 
     assert result.verdict is Verdict.VERIFIED
     (clipped,) = result.nodes
     assert (clipped.low, clipped.high) == pytest.approx((max(low, -1.0), min(high, 1.0)))
+
+
+@pytest.mark.parametrize(
+    ("op", "bound", "shape", "read"),
+    [
+        ("Max", -np.inf, (), True),
+        ("Min", np.inf, (1,), True),
+        ("Max", np.inf, (), False),
+        ("Max", -np.inf, (1, 1), False),  # which gives the result another axis
+    ],
+)
+def test_an_extreme_by_what_it_never_is(
+    op: str, bound: float, shape: tuple[int, ...], read: bool, tmp_path: Path
+) -> None:
+    node = helper.make_node(op, ["x", "k"], ["y"])
+    stored = {"k": np.full(shape, bound, np.float32)}
+    path = save(tmp_path / "m.onnx", [node], {"x": [2]}, {"y": None}, stored)
+    if not read:
+        with pytest.raises(ModelError, match="infinite"):
+            settled(path, "-1..1", "1e-6")
+        return
+    result = settled(path, "-1..1", "1e-6")
+    assert result.verdict is Verdict.VERIFIED
+    (found,) = result.nodes
+    assert (found.low, found.high) == (-1.0, 1.0)

@@ -112,7 +112,7 @@ def load(
     # Folding Shape can cut the last use of the nodes that computed its argument.
     kept = live([(node.inputs, node.outputs) for node in nodes], outputs)
     nodes = tuple(node for node, keep in zip(nodes, kept, strict=True) if keep)
-    nodes = tuple(without_infinite_bounds(node, constants) for node in nodes)
+    nodes = tuple(without_infinite_bounds(node, constants, types) for node in nodes)
     nodes, types, constants = without_infinities(nodes, types, constants, outputs)
     nodes = tuple(origin.marked(node) for node in nodes)
     received = (*inputs, *random_masks)

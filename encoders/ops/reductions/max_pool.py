@@ -15,10 +15,14 @@ from encoders.families.maxima import (
 from encoders.families.pooling import global_terms, pad_notes, pool_terms, reduced_terms
 from encoders.families.signed_sum import check_one_variable
 from encoders.operator import (
+    FLOATS,
     Operator,
     Site,
     remembered,
 )
+from onnx_import.graph import DType
+
+_BYTES = (DType.INT8, DType.UINT8)
 
 
 def window_extreme(
@@ -39,7 +43,8 @@ def window_extreme(
 
 
 def _check_pool(site: Site) -> None:
-    check_one_variable(site)
+    if site.outputs[0].dtype not in _BYTES:  # of which a maximum is exact
+        check_one_variable(site)
     if len([t for t in site.node.outputs if t]) != 1:
         raise site.unsupported("the output 'Indices' has no meaning here")
     if site.integer("storage_order", 0):
@@ -67,6 +72,7 @@ OPERATORS = (
             *("storage_order", "strides"),
         ),
         notes=pad_notes,
+        dtypes=(*FLOATS, *_BYTES),
     ),
     window_extreme("GlobalMaxPool", 1, global_terms, 1.0, _check_global),
     window_extreme("ReduceMax", 1, reduced_terms, 1.0, _check_reduction).reading(
