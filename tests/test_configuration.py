@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,19 @@ def test_the_log_has_the_stages_the_report_and_the_exit_code(
     (folder / "link.log").symlink_to(folder / "run.log")
     assert run([*ASKED, "--log", "link.log"]) is ExitCode.INPUT_ERROR
     assert (folder / "run.log").read_text() == text
+
+
+def test_the_bound_so_far_is_said_where_errors_are_bounded(folder: Path) -> None:
+    small_models.mlp(folder / "wide.onnx", widths=(2, 30, 30, 1))
+    asked = ["check", "wide.onnx", "--input", "-1..1", "--z3", "none", "-q", "--budget", "1"]
+    said = {}
+    for claim in ("--eps=2e-6", "--claim=y[0] <= 0.1"):
+        run([*asked, claim, "--log", "run.log"])
+        found = re.findall(r"searching for a .*, bound so far (\S+)", Path("run.log").read_text())
+        said[claim] = [float(text) for text in found]
+        Path("run.log").unlink()
+    assert said["--claim=y[0] <= 0.1"] == []
+    assert min(said["--eps=2e-6"]) > 2e-6
 
 
 def completed(script: str, words: list[str]) -> set[str]:

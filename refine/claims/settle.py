@@ -38,6 +38,7 @@ from refine.proof.cross_check import cross_checks
 from refine.proof.proof import Proof, failure_of, first_proof, improved
 from refine.proof.remedies import NO_SHARE, remedies_of, shares_of
 from refine.proof.unproved_boxes import remains
+from refine.results.numerals import up
 from refine.results.obligation import Obligation
 from refine.results.verdict import (
     Claimed,
@@ -81,7 +82,8 @@ def settle(
         look=trail.look,
     )
     if quarry is not None and not settled(proof, tolerance):
-        search = partial(hunt, quarry, domain, tolerance, options.seed, clock)
+        told = _with_bound(clock, claim, proof)
+        search = partial(hunt, quarry, domain, tolerance, options.seed, told)
         seconds, effort = searching(options)
         if _alternates(proof, tolerance, options):
             catch = search(seconds=_GLANCE * seconds, effort=_GLANCE)
@@ -99,8 +101,9 @@ def settle(
         left = None if catch.violation is not None else remains(proof, domain, tolerance)
         if quarry is not None and left is not None and not settled(proof, tolerance):
             seconds, seed = searching_again(options), options.seed + 1
+            told = _with_bound(clock, claim, proof)
             catch = catch.joined(
-                hunt(quarry, left, tolerance=tolerance, seed=seed, clock=clock, seconds=seconds)
+                hunt(quarry, left, tolerance=tolerance, seed=seed, clock=told, seconds=seconds)
             )
     account.tell_so_far(proof, catch)
     groups, lemmas, late = _obligations(proof, options, clock)
@@ -149,6 +152,15 @@ def _by_layers(graph: Graph, witness: Witness, clock: Clock) -> Witness:
     """The counterexample with what it gives after every node."""
     clock.tell("evaluating the counterexample layer by layer")
     return replace(witness, layers=layer_values(graph, witness, lambda: clock.late))
+
+
+def _with_bound(clock: Clock, claim: Claim, proof: Proof) -> Clock:
+    """The clock, which says beside a stage the bound so far, where that is one on errors."""
+    if not claim.problem.single:
+        return clock
+    largest = max((largest_radius(b) for b in proof.bounds.values()), default=0.0)
+    told = f", bound so far {up(largest, 3)}"
+    return replace(clock, tell=lambda stage: clock.tell(f"{stage}{told}"))
 
 
 def _reals(graph: Graph, bounds: Sequence[NetworkBounds]) -> Mapping[str, Interval]:

@@ -280,12 +280,12 @@ def _improved_box(
         if covered.scalar is not None:
             return covered
     if len(covered.parts) == 1:
-        clock.tell(f"optimising relaxations, {_so_far(covered)}")
+        clock.tell(f"optimising relaxations{_so_far(covered, problem)}")
         covered = _branched(covered, problem, _SLOPES, deadline, clock)
     if excess(covered.errors) <= enough:
         return covered
     if any(part.splittable for part in covered.parts):
-        clock.tell(f"splitting the domain, {_so_far(covered)}")
+        clock.tell(f"splitting the domain{_so_far(covered, problem)}")
         rest = deadline - time.monotonic()
         several = workers if rest > _POOL_SECONDS else 1
         split = split_box(
@@ -304,17 +304,19 @@ def _improved_box(
         better = tolerance.given or excess(parts.errors) <= excess(covered.errors)
         return parts if better else covered
     for level in _LEVELS:
-        clock.tell(f"branching on hidden phases, {_so_far(covered)}")
+        clock.tell(f"branching on hidden phases{_so_far(covered, problem)}")
         covered = _branched(covered, problem, level, deadline, clock)
         if excess(covered.errors) <= enough or time.monotonic() > deadline:
             break
     return covered
 
 
-def _so_far(covered: Covered) -> str:
-    """`bound so far 0.00123`."""
+def _so_far(covered: Covered, problem: Problem) -> str:
+    """`, bound so far 0.00123`; nothing where it is no error that is bounded."""
+    if not problem.single:
+        return ""
     largest = max((largest_radius(e) for e in covered.errors.values()), default=0.0)
-    return f"bound so far {up(largest, 3)}"
+    return f", bound so far {up(largest, 3)}"
 
 
 def _to_first_order(
