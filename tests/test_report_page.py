@@ -236,6 +236,16 @@ def test_layers_of_a_counterexample(results: dict[str, refine.Result]) -> None:
     assert float(first.real.lo) == pytest.approx(float(y[first.index]))
 
 
+def test_layers_of_a_difference(results: dict[str, refine.Result]) -> None:
+    """Beside the specification's tensors: the last error is the counterexample's."""
+    witness = results["diff"].witness
+    assert witness is not None
+    last = witness.layers[-1]
+    assert len(witness.layers) == 3
+    assert float(last.error.lo) == pytest.approx(float(witness.error.lo))
+    assert float(witness.layers[0].error.lo) > 0.01
+
+
 def test_a_remedy_gives_its_bound(results: dict[str, refine.Result]) -> None:
     """Of precision and order: another pass, in which this one node runs under another contract."""
     result = results["bound"]

@@ -137,7 +137,7 @@ def settle(
     if claim.problem.single:
         result = replace(result, reals=_reals(claim.side.graph, proof.wholes))
     if result.witness is not None and quarry is not None and evaluations(quarry.graph):
-        result = replace(result, witness=_by_layers(quarry.graph, result.witness, clock))
+        result = replace(result, witness=_by_layers(claim, quarry.graph, result.witness, clock))
     return account.with_runtime(account.with_certification(result, proof), catch)
 
 
@@ -148,10 +148,13 @@ def _alternates(proof: Proof, tolerance: Tolerance, options: Options) -> bool:
     return asked and _PASSES * sum(covered.seconds for covered in proof.boxes) <= seconds
 
 
-def _by_layers(graph: Graph, witness: Witness, clock: Clock) -> Witness:
+def _by_layers(claim: Claim, graph: Graph, witness: Witness, clock: Clock) -> Witness:
     """The counterexample with what it gives after every node."""
     clock.tell("evaluating the counterexample layer by layer")
-    return replace(witness, layers=layer_values(graph, witness, lambda: clock.late))
+    spec = claim.spec if claim.spec is not None and claim.spec.contract.exact else None
+    meant = None if spec is None else spec.graph
+    layers = layer_values(graph, witness, meant, claim.pairing, lambda: clock.late)
+    return replace(witness, layers=layers)
 
 
 def _with_bound(clock: Clock, claim: Claim, proof: Proof) -> Clock:

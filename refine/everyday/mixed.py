@@ -14,6 +14,7 @@ from onnx import TensorProto, defs, helper, numpy_helper
 from onnx_import.graph import DType
 
 _STANDARD = ("", "ai.onnx")
+_SEPARATE = 4  # the version of ONNX's files from which on weights are no inputs
 _TYPED = ("to", "dtype", "output_dtype")  # attributes that say a type
 _ONNX_TYPES: Mapping[DType, int] = {
     DType.FLOAT16: TensorProto.FLOAT16,
@@ -227,4 +228,8 @@ def _with(model: onnx.ModelProto, copy: _Copy, read_wide: set[str]) -> onnx.Mode
     inputs = [v for v in graph.input if v.name not in gone]
     del graph.input[:]
     graph.input.extend(inputs)
+    if model.ir_version < _SEPARATE:
+        graph.input.extend(
+            helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in copy.stored
+        )
     return made

@@ -11,18 +11,25 @@ from encoders.numbers.enclosure import FloatArray
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_exact
 from onnx_import.graph import Array, Graph
-from refine.results.verdict import LayerValue, Witness
+from refine.results.verdict import LayerValue, Pairing, Witness
 from refine.witness.witness import carried, enclosed, error_between, exactly
 
 _BITS = 400
 
 
 def layer_values(
-    graph: Graph, witness: Witness, late: Callable[[], bool] = lambda: False
+    graph: Graph,
+    witness: Witness,
+    spec: Graph | None = None,
+    pairing: Pairing | None = None,
+    late: Callable[[], bool] = lambda: False,
 ) -> tuple[LayerValue, ...]:
     """Every node with a floating-point output, in order, at the element that is furthest off.
 
-    None where the witness is not of this graph's inputs, or nothing of it ran.
+    With a specification that is read over the reals the values are held against those of its
+    tensors of the same name and shape (of an output: the one that it is paired with), as far as
+    there are such; else against the graph's own real values. Nothing where the witness is not of
+    this graph's inputs, or nothing of it ran.
     """
     of_graph = {t: graph.types[t].shape for t in graph.inputs}
     given = {t: np.shape(v) for t, v in witness.inputs.items()}
@@ -35,8 +42,16 @@ def layer_values(
         ran = emulate(graph, batch, witness.execution, every_tensor=True)
     if late():
         return ()
-    real = evaluate_exact(graph, exactly(witness.real_inputs), Balls(_BITS), every_tensor=True)
-    return tuple(_values(graph, witness, ran, real))
+    numbers = exactly(witness.real_inputs)
+    if spec is None or pairing is None:
+        real = evaluate_exact(graph, numbers, Balls(_BITS), every_tensor=True)
+        return tuple(_values(graph, witness, ran, real))
+    names = pairing.inputs
+    theirs = {names[t]: v.reshape(spec.types[names[t]].shape) for t, v in numbers.items()}
+    meant = evaluate_exact(spec, theirs, Balls(_BITS), every_tensor=True)
+    shapes = {t: kind.shape for t, kind in graph.types.items()}
+    alike = {t: t for t in meant if shapes.get(t) == spec.types[t].shape} | dict(pairing.outputs)
+    return tuple(_values(graph, witness, ran, {t: meant[s] for t, s in alike.items()}))
 
 
 def _values(

@@ -86,7 +86,7 @@ def _flat(nested: Any) -> Iterator[str]:
 
 
 def _layers(document: Document, witness: Mapping[str, Any]) -> str:
-    layers = witness.get("layers", [])
+    layers = witness["layers"]
     if not layers:
         return ""
     rows = []
@@ -102,5 +102,8 @@ def _layers(document: Document, witness: Mapping[str, Any]) -> str:
                 figure(document, (*place, "error", "high"), 3, up),
             ]
         )
-    heads = ("node", "operator", "furthest element", "computed", "exact", "error")
+    spec = document["specification"]
+    of_spec = spec is not None and spec["contract"]["exact"]
+    meant = "exact, of the specification" if of_spec else "exact"
+    heads = ("node", "operator", "furthest element", "computed", meant, "error")
     return "<h3>Layer by layer</h3>" + table(heads, rows)
