@@ -176,3 +176,12 @@ def test_bodies_are_read_where_nodes_are_put_in_order(tmp_path: Path) -> None:
     straight, other = (load(tmp_path / f"{name}.onnx") for name in "ab")
     assert [n.op for n in straight.order] == [n.op for n in other.order]
     assert [n.op for n in straight.order] == ["Add", "Tanh", "Identity"]
+
+
+def test_integers_are_truth_values_where_a_branch_asks(tmp_path: Path) -> None:
+    """A size that is not 1 is true, as ONNX casts it."""
+    condition = [
+        node("Shape", "x", "s"), node("Gather", "s one", "n"), node("Cast", "n", "c", to=B)
+    ]  # fmt: skip
+    onnx.save(chosen(condition, {"one": np.int64(1)}), tmp_path / "m.onnx")
+    assert "Exp" in [n.op for n in load(tmp_path / "m.onnx").order]

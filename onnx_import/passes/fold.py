@@ -68,7 +68,10 @@ def moved(
         case "Cast" if rounded:
             code = node.attributes["to"]
             assert isinstance(code, int)
-            return cast_exactly(data, dtype_of(code, node.describe()))
+            target = dtype_of(code, node.describe())
+            if target is DType.BOOL and data.dtype.kind in "iub":
+                return np.asarray(data != 0)
+            return cast_exactly(data, target)
         case "Reshape":
             return reshape(data, others[0], integer(node, "allowzero", 0))
         case "Flatten":
@@ -88,8 +91,8 @@ def moved(
         case "Slice":
             return sliced(node, values)
         case "Expand":
-            target = np.broadcast_shapes(data.shape, tuple(int(n) for n in others[0]))
-            return np.broadcast_to(data, target)
+            wider = np.broadcast_shapes(data.shape, tuple(int(n) for n in others[0]))
+            return np.broadcast_to(data, wider)
         case "Tile":
             return np.tile(data, tuple(int(n) for n in others[0]))
         case "Trilu":
