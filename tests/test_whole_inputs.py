@@ -150,3 +150,25 @@ def test_what_no_domain_holds_is_refused(tokens: Path, tmp_path: Path) -> None:
 def load_bytes(proto: onnx.ModelProto, folder: Path) -> None:
     onnx.save(proto, folder / "strings.onnx")
     load(folder / "strings.onnx")
+
+
+@pytest.mark.parametrize("op", ["Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual"])
+@pytest.mark.parametrize("code", [TensorProto.INT32, TensorProto.INT64])
+def test_integers_are_compared(op: str, code: int, tmp_path: Path) -> None:
+    """y is 0.5 where the integers are so related, else −2; decided everywhere, or nowhere."""
+    nodes = [
+        helper.make_node(op, ["i", "k"], ["c"]),
+        helper.make_node("Where", ["c", "a", "b"], ["y"]),
+    ]
+    kind = helper.tensor_dtype_to_np_dtype(code)
+    weights = {"k": np.array([3, 4, 9], kind), "a": np.float32(0.5), "b": np.float32(-2.0)}
+    path = write(tmp_path / "m.onnx", nodes, {"i": (code, [3])}, weights)
+    session = ort.InferenceSession(path)
+    result = refine.bound(path, "3..4", **QUICK)
+    assert result.bound < 1e-30  # a flushed copy
+    (last,) = (n for n in result.nodes if n.op == "Where")
+    seen = np.concatenate([
+        session.run(None, {"i": np.full(3, v, kind)})[0] for v in (3, 4)
+    ])  # fmt: skip
+    assert last.low == seen.min()
+    assert last.high == seen.max()

@@ -24,7 +24,7 @@ from onnx_import.graph import Array, DType, Node, TensorType
 from onnx_import.passes.body import Body
 from onnx_import.passes.einsum import einsum
 from onnx_import.passes.recurrent import gru, lstm, rnn
-from onnx_import.passes.telling import hardmax, is_inf, is_nan, shrink
+from onnx_import.passes.telling import hardmax, is_inf, is_nan, of_integers, shrink
 
 _MOST_EXPONENTS = 64
 _MOST_CHANNELS = 512
@@ -405,6 +405,7 @@ def _pow(body: Body) -> None:
     body.add("Gather", joined, body.store(order.reshape(shape)), axis=0)
 
 
+COMPARISONS = ("Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual")
 _REDUCTIONS = {"none": "", "add": "Add", "mul": "Mul", "max": "Max", "min": "Min"}
 _REPEATED = {"add": "ReduceSum", "max": "ReduceMax", "min": "ReduceMin"}
 _RECURRENT = "activation_alpha activation_beta activations clip direction hidden_size layout"
@@ -414,6 +415,7 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         ("Cast", _cast, "round_mode saturate to"),
         ("Dropout", _dropout, "seed"),
         ("DynamicQuantizeLinear", _dynamic_quantize_linear, ""),
+        *((op, of_integers, "") for op in COMPARISONS),
         ("Einsum", einsum, "equation"),
         ("GRU", gru, f"{_RECURRENT} linear_before_reset"),
         ("GatherND", _gather_nd, "batch_dims"),
@@ -436,4 +438,9 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         ("Xor", _xor, ""),
     )
 }
-ALWAYS = frozenset(REWRITINGS) - {"Cast", "Dropout", "Pow"}  # these stay for the most part
+ALWAYS = frozenset(REWRITINGS) - {
+    "Cast",
+    "Dropout",
+    "Pow",
+    *COMPARISONS,
+}  # these stay for the most part

@@ -69,6 +69,13 @@ def shrink(body: Body) -> None:
     body.add("Where", body.add("Less", x, low), body.add("Add", x, shift), above)
 
 
+def of_integers(body: Body) -> None:
+    """A comparison of integers or truth values as one of the float64 numbers that they are."""
+    if not body.types[body.node.inputs[0]].dtype.is_float:
+        wide = [body.add("Cast", t, to=_CODES["float64"]) for t in body.node.inputs]
+        body.add(body.node.op, *wide)
+
+
 _SHRINK = (("lambd", 0.5), ("bias", 0.0))
 _FLOAT32 = 1  # onnx.TensorProto.FLOAT
 _CODES = {"float32": _FLOAT32, "float16": 10, "float64": 11, "bfloat16": 16}
