@@ -160,6 +160,17 @@ CASES = {
         )
         for kernel in ("LINEAR", "POLY", "RBF", "SIGMOID")
     },
+    **{
+        f"SVMClassifier of {classes} {kernel} {post}": pipeline(
+            "SVMClassifier", LEAVES, kernel_type=kernel, kernel_params=[0.4, 0.2, 3.0],
+            coefficients=floats(classes - 1, 2 * classes), support_vectors=floats(2 * classes, 3),
+            rho=floats(classes * (classes - 1) // 2, scale=0.2), vectors_per_class=[2] * classes,
+            classlabels_ints=[7, 3, 5, 4][:classes], post_transform=post,
+        )
+        for classes, kernel, post in (
+            (2, "RBF", "NONE"), (2, "POLY", "LOGISTIC"), (3, "RBF", "NONE"), (4, "LINEAR", "NONE")
+        )
+    },
     "SVMRegressor without supports": pipeline(
         "SVMRegressor", coefficients=floats(3), rho=[0.25], n_supports=0, kernel_type="LINEAR",
         kernel_params=[0.0, 0.0, 0.0],

@@ -307,6 +307,47 @@ def _svm_regressor(body: Body) -> None:
     _write(body, body.add("Gemm", x, body.store(weights.reshape(1, -1)), body.store(rho), transB=1))
 
 
+def _svm_classifier(body: Body) -> None:
+    """Pairs of classes are compared, and the class that wins most of them is the label.
+
+    The score of classes i and j is Σ coefficient·kernel over their support vectors, and rho; where
+    it is above 0, i wins. Of two classes the scores are (-score, score).
+    """
+    labels, classes = _labels(body)
+    counts = integers(body, "vectors_per_class").tolist()
+    if len(counts) != classes or classes < 2 or body.number("prob_a", ()):
+        raise body.unsupported(
+            "supported are support vectors of at least two classes, without probabilities, which "
+            "are the result of an iteration"
+        )
+    pairs = [(i, j) for i in range(classes) for j in range(i + 1, classes)]
+    given = np.array(body.number("coefficients", ()), np.float32).reshape(classes - 1, -1)
+    held = np.array(body.number("support_vectors", ()), np.float32).reshape(sum(counts), -1)
+    rho = np.array(body.number("rho", ()), np.float32)
+    starts = np.cumsum([0, *counts])
+    weights = np.zeros((len(pairs), sum(counts)), np.float32)
+    votes = np.zeros((len(pairs), classes), np.float32)
+    for row, (i, j) in enumerate(pairs):
+        for mine, other in ((i, j - 1), (j, i)):
+            part = slice(starts[mine], starts[mine + 1])
+            weights[row, part] = given[other, part]
+        votes[row, i], votes[row, j] = 1, -1
+    if len(rho) != len(pairs):
+        raise body.unsupported(f"it has {len(rho)} numbers rho for {len(pairs)} pairs of classes")
+    kernels = _kernel(body, _single(body), held)
+    scores = body.add("Gemm", kernels, body.store(weights), body.store(rho), transB=1)
+    one, zero = (body.store(np.array(v, np.float32)) for v in (1, 0))
+    if _output(body, 0) and labels is not None:
+        won = body.add("Greater", scores, body.store(np.zeros((), np.float32)))
+        taken = body.add("Where", won, one, zero)
+        lost = body.store(np.sum(votes < 0, axis=0).astype(np.float32))
+        _label(body, body.add("Gemm", taken, body.store(votes), lost), labels)
+    if _output(body, 1):
+        if classes == 2:
+            scores = body.add("Concat", body.add("Neg", scores), scores, axis=1)
+        _write(body, softened(body, scores, ("NONE", "LOGISTIC")), 1)
+
+
 def _features(body: Body) -> str:
     """The features that trees compare: float32 or float64 numbers."""
     x = body.node.inputs[0]
@@ -395,6 +436,7 @@ PIPELINES: Mapping[str, Callable[[Body], None]] = {
     "LinearRegressor": _linear_regressor,
     "Normalizer": _normalizer,
     "OneHotEncoder": _one_hot_encoder,
+    "SVMClassifier": _svm_classifier,
     "SVMRegressor": _svm_regressor,
     "Scaler": _scaler,
     "TreeEnsemble": _tree_ensemble,
