@@ -314,7 +314,7 @@ class Reporter:
     def table(
         self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], answer: str
     ) -> None:
-        """Plain cells under plain titles, the answer last; it stands alone where no row is."""
+        """The answer, if there is one, then plain cells under plain titles, if there are any."""
         if self._silent:
             return
         table = plain_table(title)
@@ -323,9 +323,10 @@ class Reporter:
         for cells in rows:
             table.add_row(*map(escape, cells))
         with self._page():
+            if answer:
+                self._out.print(escape(answer))
             if table.row_count:
                 self._out.print(table)
-            self._out.print(escape(answer))
 
     def operators(
         self,

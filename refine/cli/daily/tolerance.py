@@ -266,7 +266,9 @@ def _report(reporter: Reporter, found: Tolerances, quiet: bool) -> None:
     more = len(found.parts) - 8
     beside = "the real value" if found.against is None else f"a run under {found.against.name}"
     said = f"a runs under {found.contract.name}, b is {beside}; {found.source}"
-    reporter.table(said, _COLUMNS, rows, f"and {more} points more, in --json" if more > 0 else "")
+    reporter.table(said, _COLUMNS, rows, answer="")
+    if more > 0:
+        reporter.lines([f"and {more} points more, in --json"])
     reporter.lines(_carried(found))
     reporter.lines(["assumed:", *(f"  {a.name}: {a.text}" for a in found.assumptions)])
     reporter.lines(f"note: {note}" for note in found.notes)
