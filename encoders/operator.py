@@ -25,7 +25,7 @@ from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.functions.curve import Number
 from encoders.functions.function import Function
-from encoders.lemmas.kernel import Radius, apply
+from encoders.lemmas.kernel import Radius, apply, carried_back
 from encoders.lemmas.lemma import Lemma
 from encoders.lemmas.terms import Formula, bound, term
 from encoders.numbers.enclosure import Interval, add_up, dot_up, inner_up, lowest, some
@@ -91,12 +91,28 @@ class Contribution:
 
     For k functionals c: sup c·out ≤ Σ_i coefficients[i]·in_i + constant, where `coefficients` has
     one entry per variable input, of shape (k, *input shape) or None for zero, and `constant` (k,)
-    is rounded up. For differences, `on_values` may add functionals of the real values themselves.
+    is rounded up.
     """
 
     coefficients: tuple[FloatArray | None, ...]
     constant: FloatArray
-    on_values: tuple[FloatArray | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a linear functional of a node's difference becomes on those of its inputs.
+
+    For k functionals c: c·d is Σ_i coefficients[i]·d_i up to `cost`, a radius of each, with
+    coefficients as in `Contribution`.
+    """
+
+    coefficients: tuple[FloatArray | None, ...]
+    cost: Radius
+
+    @property
+    def constant(self) -> FloatArray:
+        """The numbers of the radius."""
+        return self.cost.bound
 
 
 @dataclass(frozen=True)
@@ -140,6 +156,26 @@ class Carry:
         if self.below is not None and some(self.below):
             cost = add_up(inner_up(np.minimum(c, 0.0), self.below, kept), cost)
         return cost if self.least is None else add_up(cost, self.least)
+
+
+@dataclass(frozen=True)
+class DifferenceCarry:
+    """How functionals c of a node's difference are carried to those of its inputs.
+
+    `coefficients(c)` are those on the variable inputs; c·d is what these give up to |c|·around, a
+    radius of the output's shape, and `least`, one number.
+    """
+
+    coefficients: Callable[[FloatArray], tuple[FloatArray | None, ...]]
+    around: Radius
+    least: Radius | None = None
+
+    def __call__(self, c: FloatArray, kept: int = 0) -> Moved:
+        """As `Carry`."""
+        cost = self.around.weighed(c, kept)
+        if self.least is not None:
+            cost = carried_back((cost, self.least.on(cost.shape)))
+        return Moved(self.coefficients(c), cost)
 
 
 @dataclass(frozen=True)
@@ -205,8 +241,8 @@ class ValueMap:
 class DifferenceMap:
     """Differences through a node, its own rounding error left out.
 
-    `radius` bounds |f(x̂) − f(x)| element by element; `backward(c)` bounds c·(f(x̂) − f(x)) from
-    above (and, by symmetry, its negative from below: contributions must be odd in d).
+    `radius` bounds |f(x̂) − f(x)| element by element; `backward(c)` bounds how far c·(f(x̂) − f(x))
+    is from a functional of what is read.
 
     Where f(x̂) − f(x) = s·d for some s between b and 1 and nothing more is known (`unstable`), the
     bound of a functional that is affine in s is the larger of those for s = b and s = 1: `fixed(c,
@@ -215,10 +251,10 @@ class DifferenceMap:
     """
 
     radius: Radius
-    backward: Callable[[FloatArray], Contribution]
+    backward: Callable[[FloatArray], Moved]
     unstable: npt.NDArray[np.bool_] | None = None
-    fixed: Callable[[FloatArray, FloatArray, npt.NDArray[np.bool_]], Contribution] | None = None
-    carry: Callable[[], Carry] | None = None
+    fixed: Callable[[FloatArray, FloatArray, npt.NDArray[np.bool_]], Moved] | None = None
+    carry: Callable[[], DifferenceCarry] | None = None
 
     @property
     def flawed(self) -> bool:

@@ -17,7 +17,14 @@ from given_radii import off_by
 
 from encoders.lemmas.kernel import nothing_known
 from encoders.numbers.enclosure import Interval
-from encoders.operator import Contribution, DifferenceMap, LinearBounds, SlopeChoice, ValueMap
+from encoders.operator import (
+    Contribution,
+    DifferenceMap,
+    LinearBounds,
+    Moved,
+    SlopeChoice,
+    ValueMap,
+)
 from encoders.relaxations.composed import (
     added_differences,
     added_values,
@@ -66,7 +73,7 @@ def one_each(seed: int) -> Any:
     return np.concatenate([np.diag(c), np.diag(-c), np.eye(COUNT)])
 
 
-def bound_of(pulled: Contribution, row: int, i: int, at: Fraction) -> Fraction:
+def bound_of(pulled: Contribution | Moved, row: int, i: int, at: Fraction) -> Fraction:
     """Of several inputs, which are all at the same place."""
     constant = pulled.constant[row]
     assert np.isfinite(constant)
@@ -248,15 +255,15 @@ def test_mean_value_steps() -> None:
     rng = np.random.default_rng(8)
     low, high = np.sort(rng.standard_normal((2, COUNT)), axis=0)
     error = rng.random(COUNT)
-    secant = secant_of_slopes(low, high, error)
-    mapped = elementwise_differences(secant, nothing_known((COUNT,)), error)
+    secant = secant_of_slopes(low, high, off_by(error))
+    mapped = elementwise_differences(secant, nothing_known((COUNT,)), off_by(error))
     c = one_each(9)
     pulled = mapped.backward(c)
     for i in range(COUNT):
         for slope in (fraction(low[i]), fraction(high[i])):
             for d in (fraction(error[i]), -fraction(error[i])):
                 rest = abs(slope * d - fraction(secant.slope[i]) * d)
-                assert rest <= fraction(secant.remainder[i])
+                assert rest <= fraction(secant.remainder.bound[i])
                 for row in (i, i + COUNT):
                     assert fraction(c[row, i]) * slope * d <= bound_of(pulled, row, i, d)
 

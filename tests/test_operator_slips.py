@@ -32,7 +32,7 @@ from operator_checks import (
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import exactly_zero
 from encoders.numbers.enclosure import Interval
-from encoders.operator import Contribution, Operator, RoundingBound
+from encoders.operator import Contribution, Moved, Operator, RoundingBound
 from encoders.registry import operators
 
 
@@ -169,8 +169,15 @@ def shrunk_values(operator: Operator) -> Operator:
 
 
 def _scaled(c: Contribution, factor: float) -> Contribution:
-    parts = tuple(None if v is None else factor * v for v in c.coefficients)
-    return Contribution(parts, factor * c.constant, c.on_values)
+    return Contribution(_times(c.coefficients, factor), factor * c.constant)
+
+
+def _scaled_moves(c: Moved, factor: float) -> Moved:
+    return Moved(_times(c.coefficients, factor), c.cost.times(factor))
+
+
+def _times(coefficients: tuple[Any, ...], factor: float) -> tuple[Any, ...]:
+    return tuple(None if v is None else factor * v for v in coefficients)
 
 
 def wrong_pull_back_of_values(operator: Operator) -> Operator:
@@ -192,7 +199,7 @@ def _with_differences(operator: Operator, factor: float) -> Operator:
         return replace(
             mapped,
             radius=mapped.radius.times(factor),
-            backward=lambda c: _scaled(mapped.backward(c), factor),
+            backward=lambda c: _scaled_moves(mapped.backward(c), factor),
         )
 
     return replace(operator, differences=differences)

@@ -16,7 +16,7 @@ from small_models import settled
 
 from encoders import program as program_module
 from encoders.numbers.radius import is_negative, is_radius, largest_radius, radius_of
-from encoders.operator import NOT_NEGATIVE, Contribution, DifferenceMap, RoundingBound
+from encoders.operator import NOT_NEGATIVE, DifferenceMap, Moved, RoundingBound
 from encoders.registry import lookup
 from refine.bounds import network as bounds_module
 from refine.bounds.backward import pull_back
@@ -55,8 +55,8 @@ def test_no_bound_of_a_node_can_be_negative() -> None:
     assert NOT_NEGATIVE in replace(sound, radius=off_by(-np.ones(2))).preconditions
     assert not sound.preconditions
 
-    def backward(c: Any) -> Contribution:
-        return Contribution((c,), np.zeros(len(c)))
+    def backward(c: Any) -> Moved:
+        return Moved((c,), off_by(np.zeros(len(c))))
 
     mapped = DifferenceMap(off_by(NUMBERS), backward)
     np.testing.assert_array_equal(mapped.radius.bound, SOUND)
@@ -101,7 +101,9 @@ def _negative_pull_back(patch: pytest.MonkeyPatch) -> None:
 
     def changed(*a: Any, **more: Any) -> Any:
         pulled = pull_back(*a, **more)
-        return replace(pulled, upper=-np.abs(pulled.upper) - 1.0) if a[2] else pulled
+        if pulled.moved is None:
+            return pulled
+        return replace(pulled, moved=off_by(-pulled.moved.bound - 1.0))
 
     patch.setattr(bounds_module, "pull_back", changed)
 

@@ -17,7 +17,7 @@ from encoders.families.softmax_bounds import (
     softmax_range,
 )
 from encoders.numbers.enclosure import FloatArray, Interval
-from encoders.operator import Contribution
+from encoders.operator import Moved
 from encoders.relaxations.low_rank import LowRank
 from encoders.relaxations.row_maps import row_differences, row_values
 from encoders.relaxations.rows import rows_along
@@ -67,7 +67,7 @@ def _sampled(seed: int) -> Given:
     return Interval(centre - width, centre + width), width + 1e-6 * rng.random(shape)
 
 
-def _reached(pulled: Contribution, error: FloatArray) -> FloatArray:
+def _reached(pulled: Moved, error: FloatArray) -> FloatArray:
     """What functionals of differences come to, the input's being at most `error`."""
     c = pulled.coefficients[0]
     assert c is not None

@@ -21,6 +21,7 @@ from encoders.arithmetic.runtime import Arithmetic, moved
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.gathering import Index, gathered_part, picked
+from encoders.lemmas.carrying import FOLLOWED, LEADER
 from encoders.lemmas.choices import EXTREME
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, apply, exactly_zero
@@ -37,6 +38,7 @@ from encoders.operator import (
     Contribution,
     DifferenceMap,
     Field,
+    Moved,
     Operator,
     RoundingBound,
     Site,
@@ -238,14 +240,15 @@ def extreme_differences(
     gap = np.maximum(add_up(leader.rival, -leader.lo), 0.0)
     gap = np.where(np.isnan(gap), np.inf, gap)
     follow = (gap < radius) | (gap == 0)
-    own = _at(each, leader.place)
-    rounding = multiply_up(own, 2.0 * len(operands) * gap.size * UNIT)
-    rest = np.where(follow, add_up(gap, rounding), radius)
+    own = moved.moved(lambda v: _at(v, leader.place))
+    near = apply(LEADER, low=leader.lo, rival=leader.rival)
+    near = near + own.times(2.0 * len(operands) * gap.size * UNIT)
+    remainder = apply(FOLLOWED, m=follow.astype(np.float64), r=worst, q=near)
     places = _Places.of(site, operands, leader.place)
 
-    def backward(c: FloatArray) -> Contribution:
+    def backward(c: FloatArray) -> Moved:
         kept = np.where(follow, c, 0.0)
-        return Contribution(places.carried(kept), dot_up(c, rest))
+        return Moved(places.carried(kept), remainder.weighed(c))
 
     return DifferenceMap(worst, backward)
 

@@ -17,7 +17,7 @@ import numpy as np
 from encoders.contract.contract import AnyOrder, RuntimeContract
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.exponentials import ROUNDED_TWICE
-from encoders.lemmas.kernel import Radius, apply, exactly_zero
+from encoders.lemmas.kernel import Radius, apply, carried_back, exactly_zero
 from encoders.lemmas.normalizing import (
     FOLDED,
     FOLDED_SCALE,
@@ -43,7 +43,7 @@ from encoders.numbers.enclosure import (
     multiply_up,
     sum_up,
 )
-from encoders.operator import Contribution, DifferenceMap, ValueMap
+from encoders.operator import Contribution, DifferenceMap, Moved, ValueMap
 from encoders.relaxations.low_rank import LowRank, Pairs, is_wide, low_rank
 from encoders.rounding.any_order import any_order_sum
 from encoders.rounding.error_arithmetic import interval_product, interval_quotient
@@ -373,10 +373,10 @@ def scaled_values(inner: ValueMap, scale: FloatArray, bias: FloatArray) -> Value
 
 def scaled_differences(inner: DifferenceMap, scale: FloatArray) -> DifferenceMap:
     """Differences of scale·f, those of f being `inner`; `scale` is exact and broadcasts to them."""
-    charge = multiply_up(multiply_up(np.abs(scale), inner.radius.bound), 2 * UNIT)
+    inexact = inner.radius.times(np.abs(scale) * (2 * UNIT))
 
-    def backward(c: FloatArray) -> Contribution:
+    def backward(c: FloatArray) -> Moved:
         pulled = inner.backward(c * scale)
-        return Contribution(pulled.coefficients, add_up(pulled.constant, dot_up(c, charge)))
+        return Moved(pulled.coefficients, carried_back((pulled.cost, inexact.weighed(c))))
 
     return DifferenceMap(inner.radius.times(np.abs(scale)), backward)

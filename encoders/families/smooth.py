@@ -33,7 +33,6 @@ from encoders.operator import (
     ValueMap,
 )
 from encoders.relaxations.elementwise import (
-    Secant,
     elementwise_differences,
     elementwise_values,
     secant_of_slopes,
@@ -107,12 +106,10 @@ def smooth_operator(
         site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     ) -> DifferenceMap:
         (x,), (given,) = ranges, errors
-        error = given.bound
-        shape, hull = curve(site), x.inflate(error)
+        shape, hull = curve(site), x.inflate(given.bound)
         slopes = slopes_of(shape, hull)
-        secant = _known(secant_of_slopes(*slopes, error), error)
         moved = moved_along(given, slopes, range_of(shape, hull))
-        return elementwise_differences(secant, moved, error)
+        return elementwise_differences(secant_of_slopes(*slopes, given), moved, given)
 
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
@@ -146,13 +143,6 @@ def smooth_operator(
         formulas=1 + len(alternatives),
         breaks=breaks,
     )
-
-
-def _known(secant: Secant, error: FloatArray) -> Secant:
-    """Slope 0 and an infinite remainder where a slope is unbounded."""
-    known = np.isfinite(secant.slope) & np.isfinite(secant.remainder)
-    rest = np.where(error == 0, 0.0, np.inf)
-    return Secant(np.where(known, secant.slope, 0.0), np.where(known, secant.remainder, rest))
 
 
 def _of_form(

@@ -39,9 +39,9 @@ _sizes = magnitude(_y) - magnitude(_x)
 _steep = term(1) - _b
 HINGE = Lemma(
     "hinge",
-    "A hinge of slopes b and 1 moves by m·d up to R, and by at most |m|·e + R in all, for x in "
-    "[lo, hi] and |d| ≤ e: with m = 1 if R ≥ |1 − b|·min(e, max(0, e − lo)), with m = b if "
-    "R ≥ |1 − b|·min(e, max(0, hi + e)), and if R ≥ |1 − b|·e/2 + |m − (1 + b)/2|·e.",
+    "A hinge of slopes b and 1 moves by m·d up to R for x in [lo, hi] and |d| ≤ e: with m = 1 if "
+    "R ≥ |1 − b|·min(e, max(0, e − lo)), with m = b if R ≥ |1 − b|·min(e, max(0, hi + e)), and if "
+    "R ≥ |1 − b|·e/2 + |m − (1 + b)/2|·e.",
     "elementary; the three cases are those of encoders/ops/activations/relu.py",
     hypotheses=(
         (equal(_m, 1) & (_bend * smaller(_e, larger(0, _e - _lo)) <= _R))
@@ -50,8 +50,7 @@ HINGE = Lemma(
     ),
     assumed=(every(_lo <= _x, _x <= _hi), within(_d, _e)),
     error=(_hinge(_x + _d) - _hinge(_x)) - _m * _d,
-    step=_R,
-    radius=magnitude(_m) * _e + _R,
+    radius=_R,
     rests_on=("relu-secant-one", "relu-secant-zero", "relu-secant-half", "secant-step"),
     by_way_of=(
         within(_steep * _below, _bend * smaller(_e, larger(0, _e - _lo))),

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.lemmas.application import Application, worst_of_each
+from encoders.lemmas.carrying import CARRIED_BACK
 from encoders.lemmas.combining import (
     AFFINE_ERROR,
     BOTH_BOUNDS,
@@ -42,7 +43,15 @@ from encoders.lemmas.reading.evaluation import (
 )
 from encoders.lemmas.reading.outward import Value
 from encoders.lemmas.terms import Number, Role
-from encoders.numbers.enclosure import BoolArray, FloatArray, highest, nothing, sum_up
+from encoders.numbers.enclosure import (
+    BoolArray,
+    FloatArray,
+    add_up,
+    dot_up,
+    highest,
+    nothing,
+    sum_up,
+)
 from encoders.numbers.radius import is_radius
 
 Given: TypeAlias = "Radius | FloatArray | float"
@@ -170,6 +179,13 @@ class Radius:
             bound = _clean(np.asarray(part.magnitude_up(self._bound)))
         return self._gathered(bound, AFFINE_ERROR)
 
+    def weighed(self, c: FloatArray, kept: int = 0) -> Radius:
+        """Of functionals c of shape (k, *shape): Σ|c|·e, the induction of `affine-error`; over the
+        first `kept` axes nothing is summed (`dot_up`)."""
+        with np.errstate(all="ignore"):
+            bound = _clean(dot_up(c, self._bound, kept))
+        return self._gathered(bound, AFFINE_ERROR)
+
     def _gathered(self, bound: FloatArray, lemma: Lemma) -> Radius:
         return Radius(_KEY, bound, _after_all(lemma, bound, (self._record,)))
 
@@ -278,6 +294,28 @@ def _numbers(
             reaches[reach] = value_of(value.reach)
     numbers.update(reaches)
     return numbers, tuple(premises)
+
+
+def carried_back(costs: Sequence[Radius]) -> Radius:
+    """Of functionals that were carried back through nodes, or through one: what that costs in
+    all, the induction of `carried-back`."""
+    bound = costs[0].bound
+    with np.errstate(all="ignore"):
+        for cost in costs[1:]:
+            bound = add_up(bound, cost.bound)
+    bound = _clean(bound)
+    records = tuple(cost.record for cost in costs)
+    return Radius(_KEY, bound, _after_all(CARRIED_BACK, bound, records))
+
+
+def known_at(
+    shape: tuple[int, ...], parts: Sequence[tuple[npt.NDArray[np.intp], Radius]]
+) -> Radius:
+    """Radii of some elements of a tensor, by their places in the flat array; +∞ elsewhere."""
+    bound = np.full(shape, np.inf)
+    for places, radius in parts:
+        bound.reshape(-1)[places] = radius.bound
+    return _moved(bound, [radius for _, radius in parts])
 
 
 def any_of(radii: Sequence[Radius]) -> Radius:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from encoders.lemmas import (
+    carrying,
     choices,
     claims,
     combining,
@@ -25,6 +26,7 @@ LEMMAS: tuple[Lemma, ...] = (
     *rounding.LEMMAS,
     *operations.LEMMAS,
     *differences.LEMMAS,
+    *carrying.LEMMAS,
     *functions.LEMMAS,
     *grids.LEMMAS,
     *products.LEMMAS,

@@ -368,9 +368,14 @@ class LinearPart:
             return np.asarray(total)
         return np.asarray(total * ((1.0 + gamma(2 * self.terms + 8)) * (1.0 + 2 * self.relative)))
 
+    @property
+    def exact(self) -> bool:
+        """Is `adjoint` computed without an error?"""
+        return self.adjoint_terms == 0 and self.relative == 0.0
+
     def adjoint_error(self, magnitudes: FloatArray) -> FloatArray:
         """ρ with |c·M_true x − fl(Mᵀc)·x| ≤ |c|·ρ for every |x| ≤ magnitudes, underflow apart."""
-        if self.adjoint_terms == 0 and self.relative == 0.0:
+        if self.exact:
             return np.zeros_like(self.apply_abs(magnitudes[None])[0])
         factor = gamma(self.adjoint_terms) + self.relative
         return multiply_up(self.magnitude_up(magnitudes), factor * (1.0 + 2.0**-40))

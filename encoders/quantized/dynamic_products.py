@@ -27,12 +27,12 @@ from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.grids import COMPUTED_GRID, OWN_GRID, SCALED_INTEGERS
-from encoders.lemmas.kernel import Radius, apply, exactly_zero
-from encoders.numbers.enclosure import FloatArray, Interval, add_up, dot_up
+from encoders.lemmas.kernel import Radius, apply, carried_back, exactly_zero
+from encoders.numbers.enclosure import FloatArray, Interval, add_up
 from encoders.operator import (
-    Contribution,
     DifferenceMap,
     Field,
+    Moved,
     Operator,
     Precondition,
     RoundingBound,
@@ -160,10 +160,9 @@ def _difference(x: Interval, given: Radius) -> DifferenceMap:
     if np.any(error):
         rest = _distance(x) + _distance(x.inflate(error))
 
-    def backward(c: FloatArray) -> Contribution:
+    def backward(c: FloatArray) -> Moved:
         pulled = plain.backward(c)
-        constant = add_up(pulled.constant, dot_up(c, rest.bound))
-        return Contribution(pulled.coefficients, constant)
+        return Moved(pulled.coefficients, carried_back((pulled.cost, rest.weighed(c))))
 
     return DifferenceMap(plain.radius + rest, backward)
 

@@ -19,6 +19,7 @@ import numpy as np
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, Relation, integers_of
 from encoders.arithmetic.values import V
+from encoders.lemmas.carrying import FOLLOWED, STEP_APART
 from encoders.lemmas.grids import WHOLE_STEPS
 from encoders.lemmas.kernel import Radius, apply
 from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up
@@ -91,10 +92,6 @@ def step_differences(steps: IntegerGrid, u: Interval, given: Radius) -> Differen
     near, moved = piecewise_secant(clamp(steps.lowest, steps.highest), u, given)
     distance = moved.bound
     follows = real & (jump > 1.0) & (distance < jump)
-    secant = Secant(
-        np.where(follows, near.slope, 0.0),
-        np.where(follows, add_up(near.remainder, 1.0), np.where(real, jump, np.inf)),
-    )
     stepped = apply(
         WHOLE_STEPS,
         e=given,
@@ -104,7 +101,10 @@ def step_differences(steps: IntegerGrid, u: Interval, given: Radius) -> Differen
         M=np.where(real, 0.0, np.inf),
         limit=0.0,
     )
-    return elementwise_differences(secant, stepped, np.where(follows, error, 0.0))
+    slope = np.where(follows, near.slope, 0.0)
+    apart = near.remainder + apply(STEP_APART, e=moved, A=1.0)
+    remainder = apply(FOLLOWED, m=follows.astype(np.float64), r=stepped, q=apart)
+    return elementwise_differences(Secant(slope, remainder), stepped, given)
 
 
 def step_rounding(

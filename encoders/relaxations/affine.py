@@ -14,8 +14,9 @@ from functools import cache, partial, reduce
 
 import numpy as np
 
+from encoders.lemmas.carrying import UNDERFLOWN
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import Radius, exactly_zero
+from encoders.lemmas.kernel import Radius, apply, exactly_zero
 from encoders.numbers.enclosure import (
     SMALLEST,
     FloatArray,
@@ -30,7 +31,7 @@ from encoders.numbers.enclosure import (
     nothing,
     some,
 )
-from encoders.operator import Carry, DifferenceMap, Site, ValueMap, remembered
+from encoders.operator import Carry, DifferenceCarry, DifferenceMap, Site, ValueMap, remembered
 
 
 @dataclass(frozen=True)
@@ -146,11 +147,27 @@ def affine_differences(affine: AffineMap, errors: Sequence[Radius]) -> Differenc
     radius = reduce(operator.add, moved) if moved else exactly_zero(EXACT, affine.bias.shape)
 
     @cache
-    def carry() -> Carry:
-        rho, underflow = _adjoint_errors(affine, [e.bound for e in errors], np.zeros(radius.shape))
-        return Carry(affine.adjoint, rho, least=underflow)
+    def carry() -> DifferenceCarry:
+        pairs = list(zip(affine.parts, errors, strict=True))
+        own = [e.carried(_Adjoint(part)) for part, e in pairs if not part.exact]
+        around = reduce(operator.add, own) if own else exactly_zero(EXACT, radius.shape)
+        underflow = sum(part.adjoint_underflow(e.bound) for part, e in pairs)
+        least = apply(UNDERFLOWN, U=2.0 * underflow) if underflow else None
+        return DifferenceCarry(affine.adjoint, around, least)
 
     return DifferenceMap(radius, lambda c: carry()(c), carry=carry)
+
+
+@dataclass(frozen=True)
+class _Adjoint:
+    """By how much float64 coefficients of a functional, carried back, may be off: per unit of |c|,
+    as a map of magnitudes."""
+
+    part: LinearPart
+
+    def magnitude_up(self, values: FloatArray) -> FloatArray:
+        """Σ|w|·v times the relative error of the coefficients."""
+        return self.part.adjoint_error(values)
 
 
 def affine_semantics(

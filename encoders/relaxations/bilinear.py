@@ -13,19 +13,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from encoders.lemmas.kernel import Radius, nothing_known
+from encoders.lemmas.kernel import Radius, carried_back, nothing_known
 from encoders.numbers.enclosure import (
     SMALLEST,
     FloatArray,
     Interval,
     LinearPart,
     add_up,
-    dot_up,
     gamma,
     midpoint_radius,
     multiply_up,
 )
-from encoders.operator import Contribution, DifferenceMap, ValueMap
+from encoders.operator import Contribution, DifferenceMap, Moved, ValueMap
 from encoders.relaxations.affine import AffineMap, affine_differences, affine_values
 
 LEMMAS = (
@@ -79,15 +78,15 @@ def bilinear_differences(
     x, y = (r.inflate(0.5 * e) for r, e in zip(ranges, (of_x, of_y), strict=True))
     (mx, rx), (my, ry) = midpoint_radius(x), midpoint_radius(y)
     if not _finite(mx, rx, my, ry, of_x, of_y):
-        return DifferenceMap(nothing_known(b.shape), _unbounded(2))
+        nothing = nothing_known(b.shape)
+        return DifferenceMap(nothing, lambda c: Moved((None, None), nothing.weighed(c)))
     parts = (b.on_x(my), b.on_y(mx))
     plain = affine_differences(AffineMap(parts, np.zeros(b.shape), np.zeros(b.shape)), errors)
     remainder = errors[0].carried(b.on_x(ry)) + errors[1].carried(b.on_y(rx))
-    rest = remainder.bound
 
-    def backward(c: FloatArray) -> Contribution:
+    def backward(c: FloatArray) -> Moved:
         pulled = plain.backward(c)
-        return Contribution(pulled.coefficients, add_up(pulled.constant, dot_up(c, rest)))
+        return Moved(pulled.coefficients, carried_back((pulled.cost, remainder.weighed(c))))
 
     return DifferenceMap(plain.radius + remainder, backward)
 

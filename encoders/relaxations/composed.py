@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from encoders.lemmas.kernel import Radius
+from encoders.lemmas.kernel import Radius, carried_back
 from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up
-from encoders.operator import Contribution, DifferenceMap, ValueMap
+from encoders.operator import Contribution, DifferenceMap, Moved, ValueMap
 
 
 def composed_values(inner: ValueMap, outer: Callable[[Interval], ValueMap]) -> ValueMap:
@@ -29,12 +29,12 @@ def composed_differences(
     """Differences through f∘g; `outer` is asked with those that g leaves."""
     last = outer(inner.radius)
 
-    def backward(c: FloatArray) -> Contribution:
+    def backward(c: FloatArray) -> Moved:
         pulled = last.backward(c)
         (coefficients,) = pulled.coefficients
         assert coefficients is not None
         first = inner.backward(coefficients)
-        return Contribution(first.coefficients, add_up(first.constant, pulled.constant))
+        return Moved(first.coefficients, carried_back((first.cost, pulled.cost)))
 
     return DifferenceMap(last.radius, backward)
 
@@ -48,7 +48,13 @@ def added_values(f: ValueMap, g: ValueMap) -> ValueMap:
 def added_differences(f: DifferenceMap, g: DifferenceMap) -> DifferenceMap:
     """Differences of f + g, which have different inputs, those of f first."""
     radius = f.radius + g.radius
-    return DifferenceMap(radius, lambda c: _joined(f.backward(c), g.backward(c)))
+
+    def backward(c: FloatArray) -> Moved:
+        first, second = f.backward(c), g.backward(c)
+        cost = carried_back((first.cost, second.cost))
+        return Moved((*first.coefficients, *second.coefficients), cost)
+
+    return DifferenceMap(radius, backward)
 
 
 def _joined(first: Contribution, second: Contribution) -> Contribution:

@@ -12,7 +12,8 @@ from functools import cache
 
 import numpy as np
 
-from encoders.lemmas.kernel import Radius
+from encoders.lemmas.carrying import HELD_COEFFICIENT, SECANT
+from encoders.lemmas.kernel import Radius, apply, carried_back
 from encoders.numbers.enclosure import (
     UNIT,
     BoolArray,
@@ -22,13 +23,16 @@ from encoders.numbers.enclosure import (
     dot_up,
     inner_up,
     multiply_up,
+    some,
 )
 from encoders.operator import (
     Carry,
     Contribution,
+    DifferenceCarry,
     DifferenceMap,
     FreeSlopes,
     LinearBounds,
+    Moved,
     SlopeChoice,
     ValueMap,
 )
@@ -39,14 +43,19 @@ class Secant:
     """f(x̂) − f(x) = `slope`·(x̂ − x) + r with |r| ≤ `remainder`, element by element."""
 
     slope: FloatArray
-    remainder: FloatArray
+    remainder: Radius
 
 
-def secant_of_slopes(low: FloatArray, high: FloatArray, error: FloatArray) -> Secant:
-    """The mean-value step: f(x̂) − f(x) = s·d with s in [low, high] and |d| ≤ `error`."""
+def secant_of_slopes(low: FloatArray, high: FloatArray, given: Radius) -> Secant:
+    """The mean-value step: f(x̂) − f(x) = s·d with s in [low, high] and |d| ≤ `given`; slope 0
+    where a slope is unbounded."""
     middle = 0.5 * low + 0.5 * high
     spread = np.maximum(add_up(high, -middle), add_up(middle, -low))
-    return Secant(middle, multiply_up(spread, error))
+    known = np.isfinite(middle) & np.isfinite(spread)
+    if not np.all(known):
+        middle, spread = np.where(known, middle, 0.0), np.where(known, spread, np.inf)
+        low, high = np.where(known, low, -np.inf), np.where(known, high, np.inf)
+    return Secant(middle, apply(SECANT, s_lo=low, s_hi=high, m=middle, sigma=spread, e=given))
 
 
 def elementwise_values(range_: Interval, bounds: LinearBounds, x: Interval) -> ValueMap:
@@ -119,40 +128,42 @@ def free_slopes(
 def elementwise_differences(
     secant: Secant,
     radius: Radius,
-    error: FloatArray,
+    given: Radius,
     unstable: BoolArray | None = None,
     below: FloatArray | float = 0.0,
 ) -> DifferenceMap:
-    """Differences through f: `radius` bounds |f(x̂) − f(x)|, `error` bounds |d|.
+    """Differences through f: `radius` bounds |f(x̂) − f(x)|, `given` bounds |d|.
 
-    c·(f(x̂) − f(x)) ≤ (c·m)·d + |c|·(remainder + θ·|m|·error), θ the rounding error of c·m.
+    c·(f(x̂) − f(x)) is (c·m)·d up to |c|·(remainder + θ·|m|·given), θ the rounding error of c·m.
     `unstable` says where f(x̂) − f(x) = s·d with s anywhere between `below` and 1.
     """
     middle = secant.slope
 
     @cache
-    def charge() -> FloatArray:
-        product_error = multiply_up(multiply_up(np.abs(middle), _product_error(middle)), error)
-        return add_up(secant.remainder, product_error)
+    def around() -> Radius:
+        inexact = multiply_up(np.abs(middle), _product_error(middle))
+        if not some(inexact):
+            return secant.remainder
+        return apply(HELD_COEFFICIENT, m=middle, R=secant.remainder, k=inexact, e=given)
 
     @cache
-    def inexact() -> FloatArray:
+    def inexact() -> Radius:
         steepest = np.maximum(1.0, np.abs(below))
-        return np.where(np.asarray(below) == 0, 0.0, multiply_up(4 * UNIT * steepest, error))
+        return given.times(np.where(np.asarray(below) == 0, 0.0, 4 * UNIT * steepest))
 
     @cache
-    def carry() -> Carry:
-        return Carry(lambda c: (c * middle,), charge())
+    def carry() -> DifferenceCarry:
+        return DifferenceCarry(lambda c: (c * middle,), around())
 
-    def backward(c: FloatArray) -> Contribution:
+    def backward(c: FloatArray) -> Moved:
         return carry()(c)
 
-    def fixed(c: FloatArray, share: FloatArray, at: BoolArray) -> Contribution:
+    def fixed(c: FloatArray, share: FloatArray, at: BoolArray) -> Moved:
         slope = share + (1.0 - share) * below
-        cost = dot_up(np.where(at, 0.0, c), charge())
-        if np.any(inexact()):  # products of c with 0, ½ and 1 are exact
-            cost = add_up(cost, dot_up(np.where(at, c, 0.0), inexact()))
-        return Contribution((c * np.where(at, slope, middle),), cost)
+        cost = around().weighed(np.where(at, 0.0, c))
+        if np.any(below):  # products of c with 0, ½ and 1 are exact
+            cost = carried_back((cost, inexact().weighed(np.where(at, c, 0.0))))
+        return Moved((c * np.where(at, slope, middle),), cost)
 
     if unstable is None:
         return DifferenceMap(radius, backward, carry=carry)

@@ -12,6 +12,7 @@ from functools import cache
 
 import numpy as np
 
+from encoders.lemmas.carrying import ALONG_SECANT
 from encoders.lemmas.differences import HINGE
 from encoders.lemmas.kernel import Radius, apply
 from encoders.numbers.enclosure import (
@@ -80,10 +81,10 @@ def hinge_differences(below: FloatArray, x: Interval, given: Radius) -> Differen
     """
     error = given.bound
     slope, rest, half = all_in_blocks(_hinge_secants, below, x.lo, x.hi, error)
-    radius = apply(HINGE, lo=x.lo, hi=x.hi, b=below, m=slope, R=rest, e=given)
-    rest = np.where(radius.bound < np.inf, rest, np.inf)
+    remainder = apply(HINGE, lo=x.lo, hi=x.hi, b=below, m=slope, R=rest, e=given)
+    radius = apply(ALONG_SECANT, m=slope, R=remainder, e=given)
     unstable = (half > 0) & (error > 0)
-    return elementwise_differences(Secant(slope, rest), radius, error, unstable, below)
+    return elementwise_differences(Secant(slope, remainder), radius, given, unstable, below)
 
 
 def _hinge_secants(

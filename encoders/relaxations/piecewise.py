@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from encoders.lemmas.carrying import OSCILLATION, SECANT
 from encoders.lemmas.choices import PIECES
 from encoders.lemmas.kernel import Radius, apply
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
@@ -121,6 +122,7 @@ def piecewise_secant(f: PiecewiseLinear, x: Interval, given: Radius) -> tuple[Se
     least, most = _active(f, hull)
     candidates: Sequence[FloatArray] = (least, most, 0.5 * least + 0.5 * most)
     slope, remainder = np.zeros(x.shape), np.full(x.shape, np.inf)
+    away, under, over = (np.full(x.shape, v) for v in (np.inf, -np.inf, np.inf))
     for s in candidates:
         spread = np.maximum(add_up(most, -s), add_up(s, -least))
         lowest, highest = _offsets(f, s, hull)
@@ -129,12 +131,18 @@ def piecewise_secant(f: PiecewiseLinear, x: Interval, given: Radius) -> tuple[Se
         rest = np.where(np.isnan(rest), np.inf, rest)
         better = rest < remainder
         slope, remainder = np.where(better, s, slope), np.where(better, rest, remainder)
+        away = np.where(better, spread, away)
+        under, over = np.where(better, lowest, under), np.where(better, highest, over)
     lowest, highest = _offsets(f, np.zeros(x.shape), hull)
     steepest = np.maximum(np.abs(least), np.abs(most))
-    return Secant(slope, remainder), apply(PIECES, K=steepest, lo=lowest, hi=highest, e=given)
+    by_slopes = apply(SECANT, s_lo=least, s_hi=most, m=slope, sigma=away, e=given)
+    by_rest = apply(OSCILLATION, m=slope, lo=under, hi=over)
+    return Secant(slope, by_slopes.and_also(by_rest)), apply(
+        PIECES, K=steepest, lo=lowest, hi=highest, e=given
+    )
 
 
 def piecewise_differences(f: PiecewiseLinear, x: Interval, given: Radius) -> DifferenceMap:
     """Differences through f, by its best secants."""
     secant, radius = piecewise_secant(f, x, given)
-    return elementwise_differences(secant, radius, given.bound)
+    return elementwise_differences(secant, radius, given)

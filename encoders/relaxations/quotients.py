@@ -8,23 +8,25 @@ With w = 1/y, chord slope s and intercepts such that w = s·y + t ± ρ on the d
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from encoders.lemmas.kernel import Radius
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.domains import DEFINED_QUOTIENT, DEFINED_WHERE_FINITE
+from encoders.lemmas.kernel import Radius, apply, carried_back, exactly_zero
 from encoders.numbers.enclosure import (
     FloatArray,
     Interval,
     LinearPart,
     add_up,
-    dot_up,
     midpoint_radius,
     multiply_up,
 )
-from encoders.operator import Contribution, DifferenceMap, ValueMap
+from encoders.operator import DifferenceMap, Moved, ValueMap
 from encoders.relaxations.affine import AffineMap, affine_differences, affine_values, scaled_part
 from encoders.rounding.error_arithmetic import (
     interval_product,
@@ -112,7 +114,6 @@ def quotient_differences(
 ) -> DifferenceMap:
     """Differences of x/y for real ranges x and y; `errors` of numerator and divisor."""
     hull = y.inflate(errors[1].bound)
-    away = np.broadcast_to(away_from_zero(hull), q.output) & np.isfinite(x.magnitude)
     clear = away_from_zero(hull)
     safe = Interval(np.where(clear, hull.lo, 1.0), np.where(clear, hull.hi, 1.0))
     ones = np.ones(safe.shape)
@@ -123,19 +124,21 @@ def quotient_differences(
     numerator = Interval(*(np.where(np.isfinite(v), v, 0.0) for v in (x.lo, x.hi)))
     by_y = interval_quotient(numerator, Interval(low, square.hi))
     (mx, rx), (my, ry) = midpoint_radius(by_x), midpoint_radius(Interval(-by_y.hi, -by_y.lo))
-    parts, given, rest = [], [], np.zeros(q.output)
+    parts, given, rest = [], [], exactly_zero(EXACT, q.output)
     for position, middle, radius in ((0, mx, rx), (1, my, ry)):
         if q.varies[position]:
             parts.append(q.part(position, np.broadcast_to(middle, q.output)))
             given.append(errors[position])
-            rest = add_up(rest, multiply_up(radius, errors[position].bound))
+            rest = rest + errors[position].times(radius).on(q.output)
     zero = np.zeros(q.output)
     plain = affine_differences(AffineMap(tuple(parts), zero, zero), given)
-    total = np.where(away, rest, np.inf)
+    limit = sys.float_info.max
+    rest = apply(DEFINED_QUOTIENT, e=rest, lo=hull.lo, hi=hull.hi, limit=limit)
+    rest = apply(DEFINED_WHERE_FINITE, e=rest, M=x.magnitude, limit=limit)
 
-    def backward(c: FloatArray) -> Contribution:
+    def backward(c: FloatArray) -> Moved:
         pulled = plain.backward(c)
-        return Contribution(pulled.coefficients, add_up(pulled.constant, dot_up(c, total)))
+        return Moved(pulled.coefficients, carried_back((pulled.cost, rest.weighed(c))))
 
     moved = quotient_moved(interval_quotient(x, y).magnitude, y, *errors)
     return DifferenceMap(moved.on(q.output), backward)

@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from encoders.lemmas.carrying import FOLLOWED, UNDERFLOWN
 from encoders.lemmas.kernel import Radius, apply
 from encoders.lemmas.rows import MEAN_VALUE
 from encoders.numbers.enclosure import (
@@ -29,7 +30,7 @@ from encoders.numbers.enclosure import (
     multiply_up,
     sum_up,
 )
-from encoders.operator import Contribution, DifferenceMap, ValueMap
+from encoders.operator import Contribution, DifferenceCarry, DifferenceMap, ValueMap
 from encoders.relaxations.low_rank import LowRank
 from encoders.relaxations.rows import Rows
 
@@ -100,6 +101,26 @@ class _Slopes:
         return sum_up(np.where(np.isnan(each), np.inf, each), axis=2)
 
 
+@dataclass(frozen=True)
+class _Remainder:
+    """What the slopes of rows that are not taken for coefficients make of magnitudes."""
+
+    linear: _Linear | LowRank
+
+    def magnitude_up(self, values: FloatArray) -> FloatArray:
+        return self.linear.remainder(values)
+
+
+@dataclass(frozen=True)
+class _Charge:
+    """By how much coefficients that float64 computes may be off, as a map of magnitudes."""
+
+    linear: _Linear | LowRank
+
+    def magnitude_up(self, values: FloatArray) -> FloatArray:
+        return self.linear.charge(values)
+
+
 def row_differences(
     inside: Rows, outside: Rows, jacobian: Jacobian, given: Radius, limit: Radius
 ) -> DifferenceMap:
@@ -109,18 +130,17 @@ def row_differences(
     moved = apply(MEAN_VALUE, s=given.carried(_Slopes(jacobian)), limit=limit)
     radius = moved.bound
     linear = _linear(jacobian)
-    rest = linear.remainder(error)
-    flat = ~(rest < radius)
+    near = given.carried(_Remainder(linear))
+    flat = ~(near.bound < radius)
     linear = linear.without(flat)
-    charge = np.where(flat, radius, add_up(rest, linear.charge(error)))
-    full = outside.merge(charge[None])[0]
+    near = near + given.carried(_Charge(linear))
+    around = apply(FOLLOWED, m=(~flat).astype(np.float64), r=moved, q=near)
     tiny = linear.underflow(error)
-
-    def backward(c: FloatArray) -> Contribution:
-        constant = add_up(dot_up(c, full), tiny)
-        return Contribution((inside.merge(linear.pulled(outside.split(c))),), constant)
-
-    return DifferenceMap(outside.to_radius(moved), backward)
+    least = apply(UNDERFLOWN, U=tiny) if tiny else None
+    carry = DifferenceCarry(
+        lambda c: (inside.merge(linear.pulled(outside.split(c))),), outside.to_radius(around), least
+    )
+    return DifferenceMap(outside.to_radius(moved), carry)
 
 
 def row_values(

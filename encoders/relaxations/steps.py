@@ -13,11 +13,12 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from encoders.lemmas.carrying import FOLLOWED, STEP_APART
 from encoders.lemmas.choices import STEP_FOLLOWS
 from encoders.lemmas.kernel import Radius, apply
 from encoders.lemmas.operations import JUMP
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, dot_up
-from encoders.operator import Contribution, DifferenceMap, LinearBounds, ValueMap
+from encoders.operator import Contribution, DifferenceMap, LinearBounds, Moved, ValueMap
 from encoders.relaxations.elementwise import Secant, elementwise_differences, elementwise_values
 from encoders.rounding.rounding_bounds import Rounder
 
@@ -51,12 +52,13 @@ def step_differences(step: Step, x: Interval, given: Radius, apart: float) -> Di
     jump = np.where(np.isnan(jump), np.inf, jump)
     jump = np.where(error == 0, 0.0, jump)
     one = (jump > apart).astype(np.float64)
-    radius = (
-        apply(STEP_FOLLOWS, lo=low, hi=high, e=given, A=apart)
-        if apart < np.inf
-        else apply(JUMP, lo=low, hi=high, e=given)
-    )
-    return elementwise_differences(Secant(one, np.minimum(jump, apart)), radius, error)
+    if apart == np.inf:
+        jumps = apply(JUMP, lo=low, hi=high, e=given)
+        return elementwise_differences(Secant(np.zeros(x.shape), jumps), jumps, given)
+    radius = apply(STEP_FOLLOWS, lo=low, hi=high, e=given, A=apart)
+    near = apply(STEP_APART, e=given, A=apart)
+    remainder = apply(FOLLOWED, m=one, r=radius, q=near)
+    return elementwise_differences(Secant(one, remainder), radius, given)
 
 
 def read_jump(step: Step, r: Rounder, x: Interval) -> Radius:
@@ -83,4 +85,4 @@ def without_slope(range_: Interval, inputs: int) -> ValueMap:
 
 def jumping(radius: Radius, inputs: int) -> DifferenceMap:
     """Differences known by their size alone."""
-    return DifferenceMap(radius, lambda c: Contribution((None,) * inputs, dot_up(c, radius.bound)))
+    return DifferenceMap(radius, lambda c: Moved((None,) * inputs, radius.weighed(c)))

@@ -12,13 +12,13 @@ costs are rounded up exactly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from encoders.lemmas.kernel import Radius
+from encoders.lemmas.kernel import Radius, carried_back
 from encoders.numbers.enclosure import (
     UNIT,
     FloatArray,
@@ -28,8 +28,9 @@ from encoders.numbers.enclosure import (
     inner_up,
     midpoint_radius,
 )
-from encoders.operator import Carry, DifferenceMap, SlopeChoice, ValueMap
+from encoders.operator import DifferenceMap, SlopeChoice, ValueMap
 from encoders.program import Program, Step, backward
+from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph
 
 
@@ -37,7 +38,8 @@ from onnx_import.graph import Graph
 class Maps:
     """What is known of every tensor and node so far: the facts a pull-back rests on.
 
-    `radii` are the bounds that the kernel gives, `errors` and `local` their numbers. `flaws` names
+    `radii` are the bounds that the kernel gives and `errors` their numbers; `local` are those of a
+    node's own rounding. `flaws` names
     the nodes of which a bound was negative before it passed the gate. Along the first `kept` axes
     of every tensor lie boxes that know nothing of each other (refine/bounds/widened.py):
     functionals (k, *shape) are then k of each box, and bounds of them (k, boxes).
@@ -48,7 +50,7 @@ class Maps:
     errors: dict[str, FloatArray] = field(default_factory=dict)
     value_maps: dict[str, ValueMap] = field(default_factory=dict)
     difference_maps: dict[str, DifferenceMap] = field(default_factory=dict)
-    local: dict[str, FloatArray] = field(default_factory=dict)
+    local: dict[str, Radius] = field(default_factory=dict)
     flaws: set[str] = field(default_factory=set)
     radii: dict[str, Radius] = field(default_factory=dict)
     kept: int = 0
@@ -75,13 +77,15 @@ class FixedSlopes:
 class Pulled:
     """Upper bounds (k,) of k functionals, and what each node's differences cost in them.
 
-    `roundings` is the part of these `costs` that the nodes' own roundings are; the rest is lost in
-    relaxations. `on_inputs` holds the coefficients (k, *shape) that reached the network's inputs.
+    `moved` bounds those of differences alone, in magnitude, where there are any. `roundings` is the
+    part of these `costs` that the nodes' own roundings are; the rest is lost in relaxations.
+    `on_inputs` holds the coefficients (k, *shape) that reached the network's inputs.
     """
 
     upper: FloatArray
     costs: Mapping[str, FloatArray]
     roundings: Mapping[str, FloatArray] = field(default_factory=dict)
+    moved: Radius | None = None
     on_inputs: Mapping[str, FloatArray] = field(default_factory=dict)
 
     def joined(self, other: Pulled) -> Pulled:
@@ -101,20 +105,18 @@ class Pulled:
 class _Pending:
     """Coefficients still to be pulled back, per tensor, on values or on differences."""
 
-    magnitude: Callable[[str], FloatArray]
     coefficients: dict[str, FloatArray]
-    kept: int
 
-    def put(self, tensor: str, c: FloatArray | None) -> FloatArray | float:
-        """Add coefficients on a tensor; returns what float64 rounding of the sum may cost."""
+    def put(self, tensor: str, c: FloatArray | None) -> FloatArray | None:
+        """Add coefficients on a tensor; returns their sum if float64 may have rounded it."""
         if c is None:
-            return 0.0
+            return None
         if tensor not in self.coefficients:
             self.coefficients[tensor] = c
-            return 0.0
+            return None
         total = self.coefficients[tensor] + c
         self.coefficients[tensor] = total
-        return dot_up(total, self.magnitude(tensor), self.kept) * (2 * UNIT)
+        return total
 
 
 def pull_back(
@@ -143,8 +145,8 @@ def pull_back(
         choices={} if choices is None else choices,
         seen=seen,
         fixed=fixed,
-        values=_Pending(lambda t: _finite(maps.values[t].magnitude), dict(on_values), kept),
-        differences=_Pending(lambda t: _finite(maps.errors[t]), dict(on_differences), kept),
+        values=_Pending(dict(on_values)),
+        differences=_Pending(dict(on_differences)),
         total=np.zeros(first.shape[: 1 + kept]),
         left=len(maps.program.steps) if most is None else most,
     )
@@ -171,6 +173,7 @@ class _Substitution:
     left: int
     costs: dict[str, FloatArray] = field(default_factory=dict)
     roundings: dict[str, FloatArray] = field(default_factory=dict)
+    moved: list[Radius] = field(default_factory=list)
 
     def arrived(self, step: Step) -> _Both | None:
         """Coefficients (k, *shape) on the step's output, on its values and on its differences."""
@@ -191,8 +194,6 @@ class _Substitution:
 
     def _substitute_difference(self, step: Step, d: FloatArray) -> None:
         kept = self.maps.kept
-        cost = dot_up(d, self.maps.local[step.name], kept)
-        self.roundings[step.name] = cost
         between = self.maps.difference_maps[step.name]
         if self.fixed is not None and between.fixed is not None:
             if self.seen is not None:
@@ -200,16 +201,27 @@ class _Substitution:
             chosen = self.fixed[step.name]
             pulled = between.fixed(d, chosen.slope, chosen.at)
         elif kept:
-            pulled = carried(step, between)(d, kept)
+            if between.carry is None:
+                raise one_box_alone(step)
+            pulled = between.carry()(d, kept)
         else:
             pulled = between.backward(d)
-        cost = add_up(cost, pulled.constant)
+        own = self.maps.local[step.name].weighed(d, kept)
+        self.roundings[step.name] = own.bound
+        costs = [own, pulled.cost]
         for tensor, coefficients in zip(step.reads, pulled.coefficients, strict=True):
-            cost = add_up(cost, self.differences.put(tensor, coefficients))
-        for tensor, coefficients in zip(step.reads, pulled.on_values, strict=False):
-            cost = add_up(cost, self.values.put(tensor, coefficients))
-        self.costs[step.name] = cost
-        self.total = add_up(self.total, cost)
+            total = self.differences.put(tensor, coefficients)
+            if total is not None:
+                # each sum is off by at most U of itself
+                costs.append(self.maps.radii[tensor].weighed(total, kept).times(2 * UNIT))
+        self._spend(step.name, costs)
+
+    def _spend(self, place: str, costs: Sequence[Radius]) -> None:
+        """What carrying functionals of differences through a place costs."""
+        cost = carried_back(costs)
+        self.moved.append(cost)
+        before = self.costs.get(place)
+        self.costs[place] = cost.bound if before is None else add_up(before, cost.bound)
 
     def _substitute_value(self, step: Step, c: FloatArray) -> None:
         mapped = self.maps.value_maps[step.name]
@@ -218,36 +230,39 @@ class _Substitution:
         if mapped.choice is not None and step.name in self.choices:
             pulled = mapped.choice.backward(c, self.choices[step.name])
         elif self.maps.kept:
-            pulled = carried(step, mapped)(c, self.maps.kept)
+            if mapped.carry is None:
+                raise one_box_alone(step)
+            pulled = mapped.carry()(c, self.maps.kept)
         else:
             pulled = mapped.backward(c)
         self.total = add_up(self.total, pulled.constant)
         for tensor, coefficients in zip(step.reads, pulled.coefficients, strict=True):
-            self.total = add_up(self.total, self.values.put(tensor, coefficients))
+            total = self.values.put(tensor, coefficients)
+            if total is not None:
+                size = _finite(self.maps.values[tensor].magnitude)
+                rounded = dot_up(total, size, self.maps.kept) * (2 * UNIT)
+                self.total = add_up(self.total, rounded)
 
     def finished(self) -> Pulled:
         """The bounds, of what has reached the inputs or has been left on the way."""
-        total, costs, writers = self.total, self.costs, self.maps.program.writers
-        kept = self.maps.kept
+        total, writers, kept = self.total, self.maps.program.writers, self.maps.kept
         for tensor, c in self.values.coefficients.items():
             mid, radius = midpoint_radius(self.maps.values[tensor])
             total = add_up(total, add_up(inner_up(c, mid, kept), dot_up(c, radius, kept)))
         for tensor, d in self.differences.coefficients.items():
-            cost = dot_up(d, self.maps.errors[tensor], kept)
             place = writers[tensor].name if tensor in writers else tensor
-            costs[place] = add_up(costs[place], cost) if place in costs else cost
-            total = add_up(total, cost)
+            self._spend(place, [self.maps.radii[tensor].weighed(d, kept)])
+        moved = carried_back(self.moved) if self.moved else None
+        if moved is not None:
+            total = add_up(total, moved.bound)
         upper = np.where(np.isnan(total), np.inf, total)
         inputs = {t: c for t, c in self.values.coefficients.items() if t not in writers}
-        return Pulled(upper, costs, self.roundings, inputs)
+        return Pulled(upper, self.costs, self.roundings, moved, inputs)
 
 
-def carried(step: Step, through: ValueMap | DifferenceMap) -> Carry:
-    """How a node carries the functionals of many boxes at once. Raises UnsupportedModel, naming the
-    node, where it can carry those of one box alone."""
-    if through.carry is None:
-        raise step.site.unsupported("it takes the functionals of one box at a time")
-    return through.carry()
+def one_box_alone(step: Step) -> UnsupportedModel:
+    """What is raised, naming the node, where functionals of many boxes cannot be carried."""
+    return step.site.unsupported("it takes the functionals of one box at a time")
 
 
 def unit_functionals(shape: tuple[int, ...], rows: npt.NDArray[np.intp]) -> FloatArray:

@@ -60,7 +60,8 @@ def _translate(small: Maps, step: Step, kept: Mapping[str, Columns]) -> None:
     if step.name in small.difference_maps:
         errors = [small.radii[t] for t in step.reads]
         small.difference_maps[step.name] = step.operator.differences(step.site, ranges, errors)
-        small.local[step.name] = _cut(kept, step.output, small.local[step.name])
+        cut = partial(_cut, kept, step.output)
+        small.local[step.name] = small.local[step.name].moved(cut)
 
 
 def _needed(maps: Maps, steps: tuple[Step, ...], target: str) -> dict[str, Columns]:

@@ -18,7 +18,7 @@ import numpy as np
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.differences import GIVEN_ERROR, PULLED_BACK, TRUTH_VALUES
-from encoders.lemmas.kernel import Radius, apply, exactly_zero
+from encoders.lemmas.kernel import Radius, apply, exactly_zero, known_at
 from encoders.numbers.enclosure import FloatArray, Interval, lowest
 from encoders.numbers.radius import is_negative, radius_of
 from encoders.operator import RoundingBound
@@ -406,7 +406,7 @@ def bound_errors(
     if maps.graph.types[output].dtype is DType.BOOL:
         truth = apply(TRUTH_VALUES)
         local, error = local.and_also(truth), error.and_also(truth)
-    maps.local[step.name] = local.bound
+    maps.local[step.name] = local
     maps.err_by(output, error)
     if error.record.flawed:
         maps.flaws.add(step.name)
@@ -417,22 +417,25 @@ def _refine_errors(
     maps: Maps, output: str, rows: Rows, tick: Callable[[], None], most: int | None
 ) -> Pulled:
     shape = maps.errors[output].shape
-    found = np.full(maps.errors[output].size, np.inf)
+    found: list[tuple[Rows, Radius]] = []
     upper = np.zeros(len(rows))
     costs: dict[str, FloatArray] = {}
     roundings: dict[str, FloatArray] = {}
-    done, writer = 0, maps.program.writers[output]
+    done = 0
     for chunk in _chunks(maps.graph, rows, copies=1):
         c = unit_functionals(shape, chunk)
         pulled = pull_back(maps, {}, {output: c}, tick, most=most)
-        limit = _radius(maps, writer, pulled.upper)
-        found[chunk] = limit
-        for kept, found_costs in ((costs, pulled.costs), (roundings, pulled.roundings)):
-            for name, cost in found_costs.items():
+        assert pulled.moved is not None
+        found.append((chunk, pulled.moved))
+        for kept, spent in ((costs, pulled.costs), (roundings, pulled.roundings)):
+            for name, cost in spent.items():
                 kept.setdefault(name, np.zeros(len(rows)))[done : done + len(chunk)] = cost
-        upper[done : done + len(chunk)] = limit
+        upper[done : done + len(chunk)] = pulled.moved.bound
         done += len(chunk)
-    _pulled(maps, output, found)
+    if found:
+        maps.err_by(output, maps.radii[output].and_also(known_at(shape, found)))
+    if maps.radii[output].record.flawed:
+        maps.flaws.add(maps.program.writers[output].name)
     return Pulled(upper, costs, roundings)
 
 

@@ -23,7 +23,7 @@ from encoders.lemmas.reading.exact import Exact
 from encoders.lemmas.sums import ANY_ORDER_LINEAR
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.numbers.formats import FloatFormat, power_of_two
-from encoders.operator import Contribution, Operator, RowFacts, Site
+from encoders.operator import Contribution, Moved, Operator, RowFacts, Site
 from encoders.site import Element
 from refine.bounds.backward import unit_functionals
 from refine.bounds.network import NetworkBounds, NodeBounds
@@ -174,8 +174,6 @@ def _difference(make: Callable[[], _View], limits: _Limits) -> Iterator[Query]:
     except Transcendental:
         return
     pulled = view.bounds.maps.difference_maps[view.node.node.name].backward(view.unit())
-    if any(c is not None for c in pulled.on_values):
-        return  # the functional of d alone is not the whole claim
     if not _finite(pulled):
         return
     yield Query(
@@ -220,7 +218,7 @@ def _in_radius(variables: Any, radius: FloatArray) -> Any:
     return _in_range(variables, Interval(-radius, radius))
 
 
-def _linear(pulled: Contribution, variables: list[Any], places: list[IntArray]) -> Any:
+def _linear(pulled: Contribution | Moved, variables: list[Any], places: list[IntArray]) -> Any:
     terms = [_exact(float(pulled.constant[0]))]
     for c, v, place in zip(pulled.coefficients, variables, places, strict=True):
         if c is not None:
@@ -229,7 +227,7 @@ def _linear(pulled: Contribution, variables: list[Any], places: list[IntArray]) 
     return z3.Sum(terms)
 
 
-def _finite(pulled: Contribution) -> bool:
+def _finite(pulled: Contribution | Moved) -> bool:
     """Is every number of a functional one, at a pole or an end of the domain too?"""
     coefficients = (c for c in pulled.coefficients if c is not None)
     return bool(

@@ -60,7 +60,7 @@ def local_errors_left_out_of_pull_backs(patch: Patch) -> None:
 
     def changed(maps: Any, node: Any, *rest: Any) -> Any:
         result = old(maps, node, *rest)
-        maps.local[node.name] = np.zeros_like(maps.local[node.name])
+        maps.local[node.name] = nothing_lost(maps.local[node.name].shape)
         return result
 
     patch.setattr(bounds, "bound_errors", changed)
@@ -163,7 +163,7 @@ def midpoints_have_no_radius(patch: Patch) -> None:
 @mutant
 def relu_remainder_dropped(patch: Patch) -> None:
     def changed(secant: Any, *rest: Any) -> Any:
-        none = replace(secant, remainder=np.zeros_like(secant.remainder))
+        none = replace(secant, remainder=nothing_lost(secant.remainder.shape))
         return elementwise.elementwise_differences(none, *rest)
 
     patch.setattr(hinges, "elementwise_differences", changed)

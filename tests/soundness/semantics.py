@@ -37,7 +37,7 @@ from encoders.contract.presets import FP16, IEEE_ANY, PAIRWISE, SEQUENTIAL, SEQU
 from encoders.functions.accuracy import Transcendental
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import BINARY64
-from encoders.operator import Contribution, Operator, Site, site_of
+from encoders.operator import Contribution, Moved, Operator, Site, site_of
 
 SAMPLES = 3
 SCHEDULES = (
@@ -329,7 +329,7 @@ def _functionals(s: Stand) -> Any:
 
 
 def _broken(
-    c: Any, result: Any, pulled: Contribution, inputs: Sequence[Any], what: str
+    c: Any, result: Any, pulled: Contribution | Moved, inputs: Sequence[Any], what: str
 ) -> Iterator[str]:
     for k in range(len(c)):
         total = Fraction(float(pulled.constant[k]))

@@ -29,7 +29,6 @@ from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
 from encoders.curves import curves
 from encoders.families.normalization import scaled_differences
-from encoders.families.smooth import _known
 from encoders.functions.accuracy import Transcendental
 from encoders.functions.curve import Piece
 from encoders.functions.tanh import TANH
@@ -49,10 +48,10 @@ from encoders.numbers.formats import (
     small_format,
     truncated_operands,
 )
-from encoders.operator import Contribution, DifferenceMap, Operator, Site, site_of
+from encoders.operator import DifferenceMap, Moved, Operator, Site, site_of
 from encoders.ops.products.matmul import _extent
 from encoders.registry import lookup
-from encoders.relaxations.elementwise import Secant
+from encoders.relaxations.elementwise import secant_of_slopes
 from encoders.relaxations.form_fields import Forms
 from encoders.relaxations.narrowing import product_constants
 from encoders.relaxations.piecewise import _offsets, clamp
@@ -78,10 +77,10 @@ def test_a_quotient_by_what_is_left_of_one_is_rounded_up() -> None:
 
 @pytest.mark.parametrize("error", [1.0, 0.5, 0.0])
 def test_an_unbounded_slope_leaves_nothing_known(error: float) -> None:
-    steep = Secant(np.array([np.inf]), np.array([0.0]))
-    found = _known(steep, np.array([error]))
-    assert found.slope[0] == 0.0
-    assert found.remainder[0] == (np.inf if error else 0.0)
+    for steep in (np.array([np.inf]), np.array([np.nan])):
+        found = secant_of_slopes(np.zeros(1), steep, off_by(np.array([error])))
+        assert found.slope[0] == 0.0
+        assert found.remainder.bound[0] == (np.inf if error else 0.0)
 
 
 def test_a_factor_cut_off_loses_no_more_than_is_charged() -> None:
@@ -170,7 +169,7 @@ def test_a_stored_number_is_cast_as_the_runtime_casts_it() -> None:
 def test_scaled_differences_pay_for_their_product() -> None:
     rng = np.random.default_rng(4)
     e, scale, c = (rng.uniform(0.5, 1.0, n) for n in ((5,), (5,), (3, 5)))
-    inner = DifferenceMap(off_by(e), lambda c: Contribution((c,), np.zeros(len(c))))
+    inner = DifferenceMap(off_by(e), lambda c: Moved((c,), off_by(np.zeros(len(c)))))
     pulled = scaled_differences(inner, scale).backward(c)
     for k, row in enumerate(c):
         (carried,) = pulled.coefficients

@@ -12,6 +12,7 @@ from encoders.arithmetic.runtime import Arithmetic, aligned
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_float
+from encoders.lemmas.carrying import FOLLOWED
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, apply, exactly_zero
 from encoders.lemmas.operations import SELECTED
@@ -28,6 +29,7 @@ from encoders.operator import (
     Contribution,
     DifferenceMap,
     Field,
+    Moved,
     Operator,
     RoundingBound,
     Site,
@@ -121,14 +123,14 @@ def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     yes, no = _certain(condition)
     steady = flip.bound == 0
     known = steady & ((yes > 0) | (no > 0))
-    own = np.where(yes > 0, e_a.bound, e_b.bound)
     parts = _parts(site, yes * steady, no * steady)
-    finite = np.where(np.isfinite(own), own, np.finfo(np.float64).max)
-    rest = np.where(known, finite * ((own.size + 8) * 2.0**-52), radius.bound)
+    inexact = (known.size + 8) * 2.0**-52  # of sums over broadcast axes
+    summed = e_a.times(yes * inexact) + e_b.times(no * inexact)
+    remainder = apply(FOLLOWED, m=known.astype(np.float64), r=radius, q=summed.on(radius.shape))
 
-    def backward(c: FloatArray) -> Contribution:
+    def backward(c: FloatArray) -> Moved:
         coefficients = tuple(None if p is None else p.adjoint(c) for p in parts)
-        return Contribution(coefficients, dot_up(c, rest))
+        return Moved(coefficients, remainder.weighed(c))
 
     return DifferenceMap(radius, backward)
 

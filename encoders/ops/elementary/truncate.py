@@ -76,7 +76,8 @@ def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     (x,), (error,) = ranges, errors
     if site.type_of(0).dtype.is_float:
         return step_differences(np.trunc, x, error, 2.0)
-    return elementwise_differences(Secant(np.ones(x.shape), np.zeros(x.shape)), error, error.bound)
+    unmoved = Secant(np.ones(x.shape), exactly_zero(EXACT, x.shape))
+    return elementwise_differences(unmoved, error, error)
 
 
 def rounding(

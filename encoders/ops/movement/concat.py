@@ -10,10 +10,12 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, joined
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
-from encoders.lemmas.kernel import Radius, placed
-from encoders.numbers.enclosure import FloatArray, Interval, inner_up, nothing
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import Radius, exactly_zero, placed
+from encoders.numbers.enclosure import FloatArray, Interval, inner_up
 from encoders.operator import (
     Contribution,
+    DifferenceCarry,
     DifferenceMap,
     Field,
     Operator,
@@ -92,7 +94,9 @@ def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     places, shape = _places(site), site.outputs[0].shape
     parts = zip(site.variable, errors, strict=True)
     radius = placed(shape, [(places[position][1:], error) for position, error in parts])
-    return DifferenceMap(radius, _pulled(site, nothing(radius.shape)))
+    wanted, zero = tuple(places[i] for i in site.variable), exactly_zero(EXACT, shape)
+    carry = DifferenceCarry(lambda c: tuple(c[where] for where in wanted), zero)
+    return DifferenceMap(radius, carry)
 
 
 def rounding(

@@ -26,6 +26,7 @@ from encoders.operator import (
     Contribution,
     DifferenceMap,
     Field,
+    Moved,
     Operator,
     RoundingBound,
     Site,
@@ -120,17 +121,27 @@ def _square(site: Site) -> Bilinear:
     return Bilinear(on, on, np.multiply, shape, terms=1, square=True)
 
 
-def _both(pulled: ValueMap | DifferenceMap) -> Callable[[FloatArray], Contribution]:
+def _both(pulled: ValueMap) -> Callable[[FloatArray], Contribution]:
     """The two factors are one tensor: their functionals add up."""
 
     def backward(c: FloatArray) -> Contribution:
         found = pulled.backward(c)
-        first, second = found.coefficients
-        if first is None or second is None:
-            return type(found)((np.zeros_like(c),), found.constant)
-        return type(found)((first + second,), found.constant)
+        return Contribution(_added(c, found.coefficients), found.constant)
 
     return backward
+
+
+def _both_moved(pulled: DifferenceMap) -> Callable[[FloatArray], Moved]:
+    def backward(c: FloatArray) -> Moved:
+        found = pulled.backward(c)
+        return Moved(_added(c, found.coefficients), found.cost)
+
+    return backward
+
+
+def _added(c: FloatArray, of_both: tuple[FloatArray | None, ...]) -> tuple[FloatArray]:
+    first, second = of_both
+    return (np.zeros_like(c) if first is None or second is None else first + second,)
 
 
 def _square_real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
@@ -166,7 +177,7 @@ def _square_differences(
     (x,), (error,) = ranges, errors
     inner = bilinear_differences(_square(site), (x, x), (error, error))
     return composed_differences(
-        DifferenceMap(inner.radius, _both(inner)), partial(_summed_differences, site)
+        DifferenceMap(inner.radius, _both_moved(inner)), partial(_summed_differences, site)
     )
 
 
