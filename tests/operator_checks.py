@@ -392,7 +392,6 @@ def _check_node(
                 [d[n] for n in names],
                 pulled,
                 tolerance,
-                [x[n] for n in names],
             )
 
 
@@ -405,14 +404,10 @@ def _holds(
     at: Any,
     pulled: Any,
     tolerance: float,
-    values: Any = (),
 ) -> None:
     left = np.sum((c * out).reshape(c.shape[0], -1), axis=1)
     right = np.array(pulled.constant)
     for part, x in zip(coefficients, at, strict=True):
-        if part is not None:
-            right = right + np.sum((part * x).reshape(c.shape[0], -1), axis=1)
-    for part, x in zip(pulled.on_values, values, strict=False):
         if part is not None:
             right = right + np.sum((part * x).reshape(c.shape[0], -1), axis=1)
     slack = tolerance * (1 + np.sum(np.abs(c)))

@@ -19,7 +19,9 @@ import numpy.typing as npt
 from encoders.arithmetic.approximate_field import ApproximateReals
 from encoders.arithmetic.exact_fields import Balls, ObjectArray, object_array
 from encoders.functions.curve import Curve, Piece, Shape
-from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up
+from encoders.lemmas.kernel import apply
+from encoders.lemmas.relaxing import CONVEX_PIECE
+from encoders.numbers.enclosure import FloatArray, Interval, add_down
 from encoders.operator import LinearBounds
 
 Mask = npt.NDArray[np.bool_]
@@ -163,14 +165,34 @@ def _piece_extremes(
     touch = _tangency(piece, part, slope, ascending=convex)
     t = ball_array(touch)
     at_touch, tilt = g(t), np.asarray(piece.slope(BALLS, t) - m, dtype=object)
-    towards_a, towards_b = tilt * (a - t), tilt * (b - t)
     if convex:
-        # g(x) ≥ g(t) + g'(t)·(x − t), and the largest value is at an end
-        less = np.maximum(0.0, np.maximum(upper(-towards_a), upper(-towards_b)))
-        below = add_down(lower(at_touch), -less)
-        return below, np.maximum(upper(ends[0]), upper(ends[1]))
-    more = np.maximum(0.0, np.maximum(upper(towards_a), upper(towards_b)))
-    return np.minimum(lower(ends[0]), lower(ends[1])), add_up(upper(at_touch), more)
+        top = np.maximum(upper(ends[0]), upper(ends[1]))
+        return _over_convex(part, touch, lower(at_touch), top, (lower(tilt), upper(tilt))), top
+    top = np.maximum(upper(-ends[0]), upper(-ends[1]))  # of −g, which is convex
+    steep = -upper(tilt), -lower(tilt)
+    return -top, -_over_convex(part, touch, -upper(at_touch), top, steep)
+
+
+def _over_convex(
+    part: Interval,
+    touch: FloatArray,
+    low: FloatArray,
+    top: FloatArray,
+    steep: tuple[FloatArray, FloatArray],
+) -> FloatArray:
+    """What a convex function is at least: at `touch` it is at least `low` and has a tangent of a
+    slope between these, at the ends it is at most `top`."""
+    less = apply(
+        CONVEX_PIECE,
+        a=part.lo,
+        z=part.hi,
+        at=touch,
+        low=low,
+        top=top,
+        tau_lo=steep[0],
+        tau_hi=steep[1],
+    )
+    return add_down(low, -less.bound)
 
 
 def _tangency(piece: Piece, part: Interval, slope: FloatArray, ascending: bool) -> FloatArray:

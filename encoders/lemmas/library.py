@@ -15,6 +15,7 @@ from encoders.lemmas import (
     normalizing,
     operations,
     products,
+    relaxing,
     rounding,
     rows,
     sums,
@@ -36,5 +37,6 @@ LEMMAS: tuple[Lemma, ...] = (
     *normalizing.LEMMAS,
     *sums.LEMMAS,
     *domains.LEMMAS,
+    *relaxing.LEMMAS,
     *claims.LEMMAS,
 )

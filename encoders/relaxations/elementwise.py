@@ -68,8 +68,10 @@ def through_linear_bounds(
     bounds_of: Callable[[], LinearBounds],
     x: Interval,
     choice: FreeSlopes | None = None,
+    crossed: Callable[[], Radius] | None = None,
 ) -> ValueMap:
-    """Real values in a range, functionals of f(x) pulled back through its linear bounds.
+    """Real values in a range, functionals of f(x) pulled back through its linear bounds, which f
+    crosses by no more than `crossed`, or not at all.
 
     A product c·slope carries a relative error of at most U and the sum of the two of another U
     (one of the two summands is zero), charged at the largest |x|.
@@ -80,6 +82,8 @@ def through_linear_bounds(
         bounds = bounds_of()
         slope = np.maximum(np.abs(bounds.low_slope), np.abs(bounds.high_slope))
         charge = multiply_up(multiply_up(slope, _finite(x.magnitude)), 4 * UNIT)
+        if crossed is not None:
+            charge = add_up(charge, crossed().bound)
 
         def coefficients(c: FloatArray) -> tuple[FloatArray, ...]:
             return (c * np.where(c > 0.0, bounds.high_slope, bounds.low_slope),)
@@ -90,13 +94,19 @@ def through_linear_bounds(
 
 
 def free_slopes(
-    bounds_of: Callable[[], LinearBounds], free: BoolArray, x: Interval, below: FloatArray
+    bounds_of: Callable[[], LinearBounds],
+    free: BoolArray,
+    x: Interval,
+    below: FloatArray,
+    *,
+    crossed: Callable[[], Radius],
 ) -> FreeSlopes:
     """The freedom of a hinge's relaxation: lower bound t·x for any t in [b, 1], and phases.
 
     f is x for x ≥ 0 and b·x below, with b = `below` ≤ 1 and `low` of the bounds zero. Over inputs
     with x ≥ −e, c·f(x) ≤ (c + β)·x + ((1 − b)·max(c, 0) + β)·e, and over those with x ≤ e,
     c·f(x) ≤ (c·b − β)·x + ((1 − b)·max(c, 0) + β)·e, for any β ≥ 0 (lemma `phase-multiplier`).
+    `crossed` is as in `through_linear_bounds`.
     """
 
     @cache
@@ -104,7 +114,7 @@ def free_slopes(
         bounds = bounds_of()
         slope = np.maximum(np.maximum(np.abs(bounds.high_slope), np.abs(below)), 1.0)
         unit = multiply_up(_finite(x.magnitude), 4 * UNIT)
-        return unit, multiply_up(slope, unit)
+        return unit, add_up(multiply_up(slope, unit), crossed().bound)
 
     def backward(c: FloatArray, choice: SlopeChoice) -> Contribution:
         bounds, (unit, charge) = bounds_of(), charges()

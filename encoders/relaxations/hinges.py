@@ -15,6 +15,7 @@ import numpy as np
 from encoders.lemmas.carrying import ALONG_SECANT
 from encoders.lemmas.differences import HINGE
 from encoders.lemmas.kernel import Radius, apply
+from encoders.lemmas.relaxing import HINGE_LINES
 from encoders.numbers.enclosure import (
     FloatArray,
     Interval,
@@ -49,7 +50,10 @@ def hinge_relaxation(below: FloatArray, x: Interval) -> LinearBounds:
     over_lo = add_up(multiply_up(high_slope, -lo), multiply_up(below, lo))
     over_lo = np.where(high_slope == below, 0.0, over_lo)
     over_hi = add_up(hi, multiply_up(-high_slope, hi))
-    high = np.where(unstable, np.maximum(over_lo, over_hi), 0.0)
+    # so far above that no reading of the lemma finds the line too low
+    size = hi - np.where(high_slope == below, 0.0, (np.abs(high_slope) + np.abs(below)) * lo)
+    over = add_up(np.maximum(over_lo, over_hi), 2.0**-50 * size + 2.0**-1070)
+    high = np.where(unstable, over, 0.0)
     low_slope = np.where((lo >= 0) | (unstable & (hi > -lo)), 1.0, below)
     return LinearBounds(low_slope, np.zeros_like(lo), high_slope, high)
 
@@ -69,7 +73,21 @@ def hinge_values(below: FloatArray, x: Interval) -> ValueMap:
     def bounds() -> LinearBounds:
         return hinge_relaxation(below, x)
 
-    return through_linear_bounds(range_, bounds, x, free_slopes(bounds, kink, x, below))
+    @cache
+    def crossed() -> Radius:
+        lines = bounds()
+        return apply(
+            HINGE_LINES,
+            lo=x.lo,
+            hi=x.hi,
+            b=below,
+            s=lines.high_slope,
+            t=lines.high,
+            l=lines.low_slope,
+        )
+
+    choice = free_slopes(bounds, kink, x, below, crossed=crossed)
+    return through_linear_bounds(range_, bounds, x, choice, crossed=crossed)
 
 
 def hinge_differences(below: FloatArray, x: Interval, given: Radius) -> DifferenceMap:

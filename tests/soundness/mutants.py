@@ -14,7 +14,9 @@ from encoders.families import products
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, exactly_zero
 from encoders.lemmas.operations import WITHIN_RANGE
+from encoders.lemmas.relaxing import HINGE_LINES
 from encoders.lemmas.rounding import ROUNDED
+from encoders.lemmas.terms import term
 from encoders.numbers import enclosure
 from encoders.operator import Contribution
 from encoders.ops.movement import concat
@@ -68,10 +70,9 @@ def local_errors_left_out_of_pull_backs(patch: Patch) -> None:
 
 @mutant
 def later_coefficients_replace_earlier_ones(patch: Patch) -> None:
-    def put(self: Any, tensor: str, c: Any) -> float:
+    def put(self: Any, tensor: str, c: Any) -> None:
         if c is not None:
             self.coefficients[tensor] = c
-        return 0.0
 
     patch.setattr(pullback._Pending, "put", put)
 
@@ -177,12 +178,14 @@ def relu_line_is_too_low(patch: Patch) -> None:
         return replace(old(below, x), high=0.75 * old(below, x).high)
 
     patch.setattr(hinges, "hinge_relaxation", changed)
+    unchecked = tuple(h | (term(0) <= 0) for h in HINGE_LINES.hypotheses)
+    patch.setattr(hinges, "HINGE_LINES", replace(HINGE_LINES, hypotheses=unchecked))
 
 
 @mutant
 def relu_charges_nothing_on_values(patch: Patch) -> None:
-    def changed(range_: Any, bounds: Any, x: Any, choice: Any = None) -> Any:
-        mapped = through_linear_bounds(range_, bounds, x, choice)
+    def changed(range_: Any, bounds: Any, x: Any, choice: Any = None, **more: Any) -> Any:
+        mapped = through_linear_bounds(range_, bounds, x, choice, **more)
 
         def backward(c: Any) -> Contribution:
             pulled = mapped.backward(c)
