@@ -363,7 +363,7 @@ def node_reports(
 def _inherited(bounds: NetworkBounds, place: int) -> float:
     """The largest error after a node less what its own arithmetic adds."""
     node = bounds.nodes[place]
-    local = bounds.maps.local[node.step.name]
+    local = bounds.maps.local[node.step.name].bound
     with np.errstate(invalid="ignore"):
         rest = np.where(np.isfinite(local), node.errors - local, 0.0)
     return float(np.max(rest, initial=0.0))

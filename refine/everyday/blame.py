@@ -25,7 +25,7 @@ def blame_of(bounds: NetworkBounds) -> Mapping[str, float]:
         if relaxed <= _NOISE * cost:
             relaxed = 0.0
         amount = arrived.pop(node.step.output, 0.0)
-        own, whole = largest_radius(maps.local[name]), largest_radius(node.errors)
+        own, whole = maps.local[name].largest, largest_radius(node.errors)
         part = min(own / whole, 1.0) if whole > 0 and np.isfinite(whole) else 1.0
         found[name] = found.get(name, 0.0) + rounding + part * amount
         rest = (1.0 - part) * amount + relaxed
