@@ -111,9 +111,9 @@ def _negative_pull_back(patch: pytest.MonkeyPatch) -> None:
 def _negative_network(patch: pytest.MonkeyPatch) -> None:
     old = bounds_module.NetworkBounds
 
-    def changed(maps: Any, nodes: Any, radii: Any, *more: Any) -> Any:
+    def changed(maps: Any, nodes: Any, radii: Any, *more: Any, **named: Any) -> Any:
         negative = {t: off_by(-1.0 - r.bound) for t, r in radii.items()}
-        return old(maps, nodes, negative, *more)
+        return old(maps, nodes, negative, *more, **named)
 
     patch.setattr(bounds_module, "NetworkBounds", changed)
 
