@@ -19,8 +19,8 @@ import numpy.typing as npt
 from encoders.arithmetic.approximate_field import ApproximateReals
 from encoders.arithmetic.exact_fields import Balls, ObjectArray, object_array
 from encoders.functions.curve import Curve, Piece, Shape
+from encoders.lemmas.functions import CONVEX_PIECE
 from encoders.lemmas.kernel import apply
-from encoders.lemmas.relaxing import CONVEX_PIECE
 from encoders.numbers.enclosure import FloatArray, Interval, add_down
 from encoders.operator import LinearBounds
 

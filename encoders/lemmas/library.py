@@ -15,7 +15,6 @@ from encoders.lemmas import (
     normalizing,
     operations,
     products,
-    relaxing,
     rounding,
     rows,
     sums,
@@ -37,6 +36,5 @@ LEMMAS: tuple[Lemma, ...] = (
     *normalizing.LEMMAS,
     *sums.LEMMAS,
     *domains.LEMMAS,
-    *relaxing.LEMMAS,
     *claims.LEMMAS,
 )

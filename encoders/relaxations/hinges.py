@@ -14,8 +14,8 @@ import numpy as np
 
 from encoders.lemmas.carrying import ALONG_SECANT
 from encoders.lemmas.differences import HINGE
+from encoders.lemmas.functions import HINGE_LINES
 from encoders.lemmas.kernel import Radius, apply
-from encoders.lemmas.relaxing import HINGE_LINES
 from encoders.numbers.enclosure import (
     FloatArray,
     Interval,

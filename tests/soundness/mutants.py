@@ -12,9 +12,9 @@ import pytest
 
 from encoders.families import products
 from encoders.lemmas.combining import EXACT
+from encoders.lemmas.functions import HINGE_LINES
 from encoders.lemmas.kernel import Radius, exactly_zero
 from encoders.lemmas.operations import WITHIN_RANGE
-from encoders.lemmas.relaxing import HINGE_LINES
 from encoders.lemmas.rounding import ROUNDED
 from encoders.lemmas.terms import term
 from encoders.numbers import enclosure
