@@ -239,6 +239,7 @@ COARSE = ("DynamicQuantizeConv", "DynamicQuantizeMatMul")
 # subnormal numbers to 0 whether they are flushed or not. So is that of what only moves data.
 NOTHING_ROUNDED = (
     *("And", "ConvInteger", "Lookup", "MatMulInteger", "Not", "Or", "Round", "Truncate"),
+    *("WholeAdd", "WholeMul", "WholeSub"),
 )
 
 # Whose rounding bound is what flushing takes from a result or an operand and nothing else; slips of

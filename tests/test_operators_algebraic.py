@@ -355,6 +355,26 @@ CHOICES = (
         lo=-2.75,
         hi=1.75,
     ),
+    *(
+        Example(
+            whole,
+            (
+                ("Cast", "x", "i", {"to": 7}),
+                (whole.removeprefix("Whole"), of, "j", {}),
+                ("Cast", "j", "y", {"to": 1}),
+            ),
+            {"x": (2, 3)},
+            {"k": np.array([[2], [-3]])},
+            lo=-30.0,
+            hi=30.0,
+        )
+        for whole, of in (
+            ("WholeAdd", "i k"),
+            ("WholeAdd", "i i"),
+            ("WholeSub", "k i"),
+            ("WholeMul", "i k"),
+        )
+    ),
     Example(
         "Gather by a position",
         (("ArgMax", "x", "i", {"axis": 1}), ("Gather", "d i", "y", {})),

@@ -55,6 +55,9 @@ MADE: Mapping[str, str] = {
     "MaskedSoftmax": "Softmax behind a mask of -inf",
     "Rational": "numbers of FPCore files",
     "Truncate": "Cast to integers",
+    "WholeAdd": "Add of integers",
+    "WholeMul": "Mul of integers",
+    "WholeSub": "Sub of integers",
 }
 
 

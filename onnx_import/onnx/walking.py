@@ -25,6 +25,7 @@ from onnx_import.passes.late import counted, explained, why_late
 from onnx_import.passes.normalize import (
     interpolating,
     looking_up,
+    of_whole_numbers,
     require_agreed,
     split_into_slices,
     truncating,
@@ -121,7 +122,7 @@ class Walk:
         for tensor in node.outputs:
             if tensor:
                 types[tensor] = output_type(inferred.get(tensor), tensor, node.describe())
-        node = looking_up(truncating(node, types), constants)
+        node = looking_up(of_whole_numbers(truncating(node, types), types), constants)
         body = decomposed(node, types, constants, self.protos)
         if body is not None:
             self.random_masks += body.random_masks

@@ -16,6 +16,7 @@ from onnx_import.passes.bodies import read_by
 from onnx_import.passes.function_inputs import require_valid
 
 # Decomposed although a runtime may have a kernel of its own, which then rounds differently.
+_WHOLE = ("Add", "Sub", "Mul")
 FUNCTIONS = frozenset(
     (
         "Attention",
@@ -206,6 +207,12 @@ def truncating(node: Node, types: Mapping[str, TensorType]) -> Node:
         return node
     dtype = types[node.outputs[0]].dtype
     return node if dtype.is_float or dtype is DType.BOOL else replace(node, op="Truncate")
+
+
+def of_whole_numbers(node: Node, types: Mapping[str, TensorType]) -> Node:
+    """An Add, Sub or Mul of integers as one that is exact, or leaves its type."""
+    integers = not types[node.outputs[0]].dtype.is_float
+    return replace(node, op=f"Whole{node.op}") if integers and node.op in _WHOLE else node
 
 
 def looking_up(node: Node, constants: Mapping[str, Array]) -> Node:

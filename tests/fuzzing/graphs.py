@@ -353,6 +353,19 @@ def _arg(b: Builder, op: str) -> None:
     b.pool.setdefault(x, s)
 
 
+@_recipe("WholeAdd", "WholeSub", "WholeMul")
+def _whole(b: Builder, op: str) -> None:
+    """Places of largest elements, computed with."""
+    x = b.tensor()
+    s = b.pool[x]
+    picked = s[1:]
+    at = b.add("ArgMax", [x], picked, axis=0, keepdims=0, held=False)
+    b.pool.setdefault(x, s)
+    pair = [at, b.keep(np.array(b.n(-3, 3)), np.int64)]
+    made = b.add(op.removeprefix("Whole"), pair, picked, held=False)
+    b.add("Cast", [made], picked, to=CODES[b.dtype])
+
+
 @_recipe("Lookup")
 def _lookup(b: Builder, op: str) -> None:
     """What is picked from stored numbers by the place of the largest element."""

@@ -128,6 +128,7 @@ PAIR = {"a": (2, 3), "b": (3,)}
 MORE = (
     *(of_one(op, "a b", PAIR) for op in ("And", "Or", "Xor")),
     of_one("Not", "a", {"a": (2, 3)}),
+    of_one("Mul", "x k", (2, 3), constants={"k": np.array([2.0, 3.0, 1.0])}),
     of_one(
         "GroupNormalization", "x s b", (2, 4, 3), opset=21, num_groups=2,
         constants={"s": np.array([0.7, -1.25, 3.0, 0.1]), "b": np.zeros(4)},
@@ -154,6 +155,8 @@ def every_example() -> dict[str, list[Example]]:
         found[name] += [c for c in found[op] if name == "Slice" or "mode" in c.nodes[0][3]]
     found["Truncate"] += [c for c in found["Cast"] if "to" in c.nodes[0][3]]
     found["Lookup"] += [c for c in found["Gather"] if c.nodes[0][0] in ("Cast", "ArgMax")]
+    for op in ("Add", "Sub", "Mul"):
+        found[f"Whole{op}"] += sorted(found[op], key=lambda c: not c.name.startswith("Whole"))
     for op in ("Softmax", "LogSoftmax"):
         found[f"Masked{op}"] += [c for c in test_masks.CASES if c.nodes[1][0] == op]
     return found
