@@ -114,3 +114,6 @@ def test_what_is_not_bounded_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert code == ExitCode.UNKNOWN
     assert found["bound"] == "inf"
     assert "from node 'falling' (Log) on" in found["answers"][0]["answer"]
+    answers = {a["of"]: a["answer"] for a in found["answers"]}
+    assert "--center" in answers["smaller"]
+    assert not any("about inf" in text for text in answers.values())

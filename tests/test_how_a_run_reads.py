@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small_models
+from onnx import helper
 
 from refine.cli.main import run
 from refine.report.sections import layers_of
@@ -62,6 +63,20 @@ def test_a_runtime_that_leaves_the_contract_is_never_hidden(
     asked = ["--contract", "sequential", "--no-search", "--conform", "--z3", "none", *quiet]
     assert run(["stable", "wide.onnx", "--data", "d.npz", *asked]) is ExitCode.CONTRACT_BROKEN
     assert "at 1 the runtime here leaves the contract" in capsys.readouterr().out
+
+
+def test_an_infinite_bound_comes_with_the_node_that_it_begins_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = [
+        helper.make_node("Neg", ["x"], ["a"], "flip"),
+        helper.make_node("Reciprocal", ["a"], ["b"], "pole"),
+        helper.make_node("Relu", ["b"], ["y"], "after"),
+    ]
+    small_models.save(tmp_path / "net.onnx", nodes, {"x": [1, 2]}, {"y": [1, 2]})
+    asked = ["bound", str(tmp_path / "net.onnx"), "--input", "-1..1", "--no-search", "-q"]
+    assert run(asked) is ExitCode.UNKNOWN
+    assert "no bound is known from 'pole' (Reciprocal) on" in capsys.readouterr().out
 
 
 def layer(number: int, *, share: float, error: float = 1.0) -> NodeReport:

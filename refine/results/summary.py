@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from encoders.contract.presets import IEEE_ANY
@@ -53,7 +54,10 @@ def advice_of(result: Result) -> Iterator[str]:
     if result.contract.name == IEEE_ANY.name and result.suggestion is None:
         ways.append("a contract that allows less (ort-cpu, or one that was probed)")
     source = ""
-    if dearest.share > 0:  # nothing costs anything where no error is allowed
+    infinite = next((n for n in result.nodes if not math.isfinite(n.error)), None)
+    if infinite is not None:
+        source = f"no bound is known from '{infinite.name}' ({infinite.op}) on; "
+    elif dearest.share > 0:  # nothing costs anything where no error is allowed
         node = f"'{dearest.name}' ({dearest.op})"
         source = f"the largest part of the bound ({100 * dearest.share:.0f} %) comes from {node}; "
     yield f"{source}to go on: {', '.join(ways)}"

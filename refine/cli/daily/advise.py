@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,10 +101,17 @@ def answers(found: Advice) -> Iterator[Row]:
     yield from _tolerance(found)
     yield from _labels(found)
     yield "contract", _contract(found), found.conforming
+    if not setting.options:
+        said = "what the runtime here does, found out by running it, may allow less"
+        yield "", said, shlex.join(["refine", "probe", str(found.model), "-o", "here.toml"])
     yield "domain", _domain(found), ""
     operators = Counter(n.op for n in setting.graph.order)
     listed = ", ".join(f"{n} {op}" for op, n in operators.most_common(6))
     yield "model", f"{setting.graph.parameters} parameters: {listed}", ""
+    if not math.isfinite(result.bound):
+        said = "at one input, or near it, more may be known: --center SAMPLE.npy --radius R"
+        yield "smaller", said, ""
+        return
     for node in found.dearest:
         without = up(result.bound * (1.0 - node.share), 3)
         yield (
