@@ -74,6 +74,12 @@ FREE = (
     "RNN",
     "GRU",
     "LSTM",
+    "FusedGemm",
+    "FusedMatMul",
+    "QuickGelu",
+    "BiasGelu",
+    "Scaler",
+    "TreeEnsembleRegressor",
 )
 
 

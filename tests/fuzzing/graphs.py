@@ -276,6 +276,52 @@ def _recurrent(b: Builder, op: str) -> None:
           direction=b.pick("forward", "reverse"), **more)  # fmt: skip
 
 
+@_recipe("FusedGemm", "FusedMatMul", "QuickGelu", "BiasGelu")
+def _optimised(b: Builder, op: str) -> None:
+    """What onnxruntime's optimiser writes, in float32."""
+    k, m, n = b.n(1, 4), b.n(1, 3), b.n(1, 3)
+    x = b.tensor(lambda t: t == (n, k), (n, k))
+    given: dict[str, Any] = {"domain": "com.microsoft"}
+    if op == "FusedGemm":
+        given |= b.pick({"activation": "Relu"}, {"activation": "Tanh"},
+                        {"activation": "LeakyRelu", "activation_alpha": 0.1})  # fmt: skip
+        b.add(op, [x, b.weights((k, m)), b.weights((m,))], (n, m), **given)
+    elif op == "FusedMatMul":
+        trans = b.n(0, 1)
+        y = b.weights((m, k) if trans else (k, m))
+        b.add(op, [x, y], (n, m), alpha=b.pick(1.0, 0.3, 2.0), transB=trans, **given)
+    elif op == "QuickGelu":
+        b.add(op, [x], (n, k), alpha=1.702, **given)
+    else:
+        b.add(op, [x, b.weights((k,))], (n, k), **given)
+
+
+@_recipe("Scaler", "TreeEnsembleRegressor")
+def _pipeline(b: Builder, op: str) -> None:
+    """Classical pipelines: a Scaler, and stumps that read a scaled feature or one as it is."""
+    n, k = b.n(1, 3), b.n(1, 3)
+    x = b.tensor(lambda t: t == (n, k), (n, k))
+    given: dict[str, Any] = {"domain": "ai.onnx.ml"}
+
+    def some(count: int) -> list[float]:
+        return [float(np.float32(v)) for v in b.rng.standard_normal(count)]
+
+    if op == "Scaler" or b.rng.random() < 0.5:
+        x = b.add("Scaler", [x], (n, k), offset=some(k), scale=some(k), **given)
+    if op == "Scaler":
+        return
+    trees = b.n(1, 3)
+    each = range(trees)
+    b.add(op, [x], (n, 1), n_targets=1,
+          nodes_treeids=[t for t in each for _ in range(3)], nodes_nodeids=[0, 1, 2] * trees,
+          nodes_featureids=[f for _ in each for f in (b.n(0, k - 1), 0, 0)],
+          nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"] * trees,
+          nodes_values=[v for _ in each for v in (some(1)[0], 0.0, 0.0)],
+          nodes_truenodeids=[1, 0, 0] * trees, nodes_falsenodeids=[2, 0, 0] * trees,
+          target_treeids=[t for t in each for _ in range(2)], target_nodeids=[1, 2] * trees,
+          target_ids=[0, 0] * trees, target_weights=some(2 * trees), **given)  # fmt: skip
+
+
 @_recipe("Conv")
 def _conv(b: Builder, op: str) -> None:
     groups, c, m, n, k = b.pick(1, 1, 2), b.n(1, 2), b.n(1, 2), b.n(1, 2), b.n(1, 3)
@@ -608,7 +654,8 @@ FORMATS = (BINARY16, BFLOAT16, BINARY32, BINARY64, small_format(3, 8), small_for
 
 DTYPES = (*("float32",) * 6, *("float16",) * 3, "float64", "bfloat16")
 LENGTHS = (*(3,) * 6, *(8,) * 6, *(16,) * 4, *(40,) * 3, 200, 600)
-FLOAT32_ONLY = ("Q", "Dyn", "Deq", "Conv", "MatMulI", "Celu", "MeanV", "Thre")
+FLOAT32_ONLY = ("Q", "Dyn", "Deq", "Conv", "MatMulI", "Celu", "MeanV", "Thre", "Fused", "Bias",
+                "Scaler", "Tree")  # fmt: skip
 
 
 def random_graph(
@@ -633,9 +680,7 @@ def _sampled(rng: np.random.Generator, first: str | None, among: Sequence[str]) 
     if {"Upsample"} & set(names):
         names, dtype = [n for n in names if n == "Upsample"][:1], "float32"
     b = Builder(rng, opset, dtype, int(rng.choice(LENGTHS)), 1.0)
-    if any(
-        n.startswith(("Q", "Dyn", "Deq", "Conv", "MatMulI", "Celu", "MeanV", "Thre")) for n in names
-    ):
+    if any(n.startswith(FLOAT32_ONLY) for n in names):
         b.dtype = "float32"
     for name in names:
         RECIPES[name](b)
@@ -669,14 +714,18 @@ def model_of(b: Builder) -> onnx.ModelProto:
         outputs.append(b.pick(*extra))
     code = CODES[b.dtype]
     used = {name: s for name, s in b.inputs.items() if name in read}
+    foreign = {n.output[0] for n in b.nodes if n.domain} & set(b.pool)  # which ONNX cannot type
+    typed = {t: helper.make_tensor_value_info(t, code, b.pool[t]) for t in foreign}
     graph = helper.make_graph(
         b.nodes,
         "random",
         [helper.make_tensor_value_info(n, code, s) for n, s in used.items()],
-        [onnx.ValueInfoProto(name=t) for t in dict.fromkeys(outputs)],
+        [typed.get(t, onnx.ValueInfoProto(name=t)) for t in dict.fromkeys(outputs)],
         [numpy_helper.from_array(v, n) for n, v in b.stored.items() if n in read],
+        value_info=[v for t, v in typed.items() if t not in outputs],
     )
-    opsets = [helper.make_opsetid("", b.opset), helper.make_opsetid("com.microsoft", 1)]
+    opsets = [helper.make_opsetid("", b.opset), helper.make_opsetid("com.microsoft", 1),
+              helper.make_opsetid("ai.onnx.ml", 3)]  # fmt: skip
     made_model = helper.make_model(graph, opset_imports=opsets)
     made_model.ir_version = 10
     return onnx.shape_inference.infer_shapes(made_model)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from foreign import FOREIGN, bias_gelu, fused_gemm
 from machine import Machine, Place
 from onnx import TensorProto, numpy_helper
 from quantized import FLOATS, QUANTIZED
@@ -481,10 +482,10 @@ _ELEMENTS: dict[str, Meaning] = {
 }  # fmt: skip
 
 SEMANTICS: dict[str, Meaning] = {
-    **_ELEMENTS, **WINDOWED, **QUANTIZED, **RECURRENT,
+    **_ELEMENTS, **WINDOWED, **QUANTIZED, **RECURRENT, **FOREIGN,
     **{n: _unary(n.lower())
        for n in ("Exp", "Log", "Tanh", "Sigmoid", "Erf", "Sin", "Cos", "Atan", "Softplus")},
-    "MatMul": matmul, "Gemm": gemm,
+    "MatMul": matmul, "Gemm": gemm, "FusedGemm": fused_gemm(gemm), "BiasGelu": bias_gelu(_gelu),
     **{f"Reduce{n}": _reduced for n in (
         "Sum", "Mean", "Max", "Min", "L1", "L2", "SumSquare", "LogSumExp")},
     "CumSum": _running, "Softmax": _softmax, "LogSoftmax": _softmax,
