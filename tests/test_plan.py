@@ -175,7 +175,7 @@ def test_the_command(
     monkeypatch.chdir(tmp_path)
     mlp(Path("net.onnx"), (4, 24, 24, 3))
     asked = ["plan", "net.onnx", "--input=-1..1", "-o", "mixed.onnx", "--budget=0"]
-    files = ["--json=plan.json", "--block-list=blocked.txt"]
+    files = ["--json=plan.json", "--block-list=blocked.txt", "--report=plan.html"]
     assert run([*asked, "--eps=0.8", *files]).value == 0
     out = capsys.readouterr().out
     document = json.loads(Path("plan.json").read_text())
@@ -183,6 +183,7 @@ def test_the_command(
     assert f"{100 * document['share']:.1f} % of the multiply-adds in float16" in out
     assert document["verdict"] == "verified"
     assert document["bound"] <= 0.8
+    assert "|model(x) − spec(x)|" in Path("plan.html").read_text(encoding="utf-8")
     assert Path("blocked.txt").read_text().split() == document["node_block_list"]
     assert {n["format"] for n in document["nodes"]} == {"float16", "float32"}
     assert run([*asked, "--eps=1e-9"]).value == 3

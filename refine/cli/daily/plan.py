@@ -84,6 +84,12 @@ _LISTED = 24
 )
 @click.option("--json", "json_path", metavar="FILE", help="Write the answer; - for stdout.")
 @click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE.html",
+    help="Write what is proved of the mixed model as a page that a browser shows offline.",
+)
+@click.option(
     "--budget",
     type=click.FloatRange(min=0),
     default=10.0,
@@ -115,6 +121,7 @@ def plan_command(
     output: Path,
     block_list: Path | None,
     json_path: str | None,
+    report: Path | None,
     budget: float,
     conform: bool,
     timeout: float | None,
@@ -134,7 +141,7 @@ def plan_command(
     Exit code as of refine check.
     """
     require_json_place(json_path)
-    for place in (output, block_list):
+    for place in (output, block_list, report):
         if place is not None:
             require_writable(place)
     reporter = Reporter(quiet, silent=json_path == "-")
@@ -166,6 +173,8 @@ def plan_command(
     finish(watcher)
     if block_list is not None:
         write_text(block_list, "".join(f"{name}\n" for name in found.block_list))
+    if report is not None:
+        write_text(report, found.result.to_html())
     tell_json(strict_json(document_of_plan(found, output)), json_path, reporter)
     if json_path != "-":
         reporter.lines(_lines(found, output, quiet))
