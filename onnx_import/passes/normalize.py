@@ -211,8 +211,8 @@ def truncating(node: Node, types: Mapping[str, TensorType]) -> Node:
 
 def of_whole_numbers(node: Node, types: Mapping[str, TensorType]) -> Node:
     """An Add, Sub or Mul of integers as one that is exact, or leaves its type."""
-    integers = not types[node.outputs[0]].dtype.is_float
-    return replace(node, op=f"Whole{node.op}") if integers and node.op in _WHOLE else node
+    whole = node.op in _WHOLE and not types[node.outputs[0]].dtype.is_float
+    return replace(node, op=f"Whole{node.op}") if whole else node
 
 
 def looking_up(node: Node, constants: Mapping[str, Array]) -> Node:
