@@ -250,6 +250,7 @@ def test_options_that_make_no_sense(refused: Any, options: list[str], said: str)
 
 def test_no_such_command(refused: Any) -> None:
     assert "prove" in refused("prove", "net.onnx")
+    assert "did you mean check?" in refused("chek", "net.onnx")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

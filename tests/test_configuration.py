@@ -91,6 +91,7 @@ def test_files_are_relative_to_the_one_that_names_them(
         ("allow = ['/']", "--allow is given on the command line alone"),
         ("seed = {a = 1}", "seed takes a number or text"),
         ("seed", "not TOML"),
+        ("timeout = -1", "--timeout needs a positive number"),
     ],
 )
 def test_what_means_nothing_is_refused_in_a_sentence(

@@ -83,6 +83,12 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         from refine.cli.setup.configuration import configure
 
+        if args and args[0] not in SUMMARIES and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], SUMMARIES, n=1)
+            meant = f"; did you mean {near[0]}?" if near else "; refine --help lists all"
+            raise click.UsageError(f"there is no command '{args[0]}'{meant}")
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None and not {"-h", "--help"} & set(rest):
             every = {n: partial(self.get_command, ctx, n) for n in SUMMARIES}
@@ -90,7 +96,8 @@ class _Commands(click.Group):
             watcher: Watcher | None = ctx.obj
             if watcher is not None:
                 timeout = values.get("timeout")
-                seconds = None if timeout is None else float(timeout)
+                asked = 0.0 if timeout is None else float(timeout)
+                seconds = asked if 0 < asked < 1e9 else None  # what is no limit is refused later
                 ctx.obj = watcher.limited(str(name), seconds, values.get("json_path"))
         return name, command, rest
 

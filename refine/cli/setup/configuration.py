@@ -206,7 +206,9 @@ def _value(path: Path, key: str, value: Any, option: click.Option, context: clic
     texts = [_text(path, key, one, option) for one in several]
     found = texts if option.multiple else texts[0]
     try:
-        option.type_cast_value(context, found)
+        converted = option.type_cast_value(context, found)
+        if option.callback is not None and not option.is_eager:
+            option.callback(context, option, converted)
     except click.UsageError as error:
         raise ModelError(f"{path}: {key}: {error.message}") from error
     return found
