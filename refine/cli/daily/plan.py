@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -182,8 +183,10 @@ def plan_command(
 
 
 def _lines(found: Plan, output: Path, quiet: bool) -> Iterator[str]:
-    for _, text in broken_of(found.result):
+    for _, text in list(broken_of(found.result))[:1]:
+        asked = shlex.join(["refine", "diff", str(found.graph.source), str(output)])
         yield f"broken: {text}"
+        yield f"  {asked} --as-optimised none, with domain and eps, asks about what really runs"
     part = f"{100 * found.share:.1f} % of the multiply-adds in {found.format.value}"
     yield f"{found.result.verdict.value}: {part}, {', '.join(figures_of(found.result))}"
     if quiet:
@@ -199,6 +202,5 @@ def _lines(found: Plan, output: Path, quiet: bool) -> Iterator[str]:
             yield f"  {n.name} ({n.op}): {n.detail}"
         if len(nodes) > _LISTED:
             yield f"  and {len(nodes) - _LISTED} more, in --json"
-    contract = found.contract
-    yield f"contract {contract.name}: {contract.describe()}"
+    yield f"contract {found.contract.describe()}"
     yield f"domain {found.result.domain.source}"
