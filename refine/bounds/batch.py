@@ -14,9 +14,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.lemmas.differences import GIVEN_ERROR
+from encoders.lemmas.differences import GIVEN_ERROR, PULLED_BACK
 from encoders.lemmas.kernel import Radius, apply
 from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.numbers.radius import is_negative, radius_of
 from encoders.program import Program, Step, forward
 from refine.bounds.backward import Maps, pull_back
 from refine.bounds.influence import Shares, add_shares
@@ -92,13 +93,15 @@ def batch_bounds(
     tick: Callable[[], None] = lambda: None,
     runs: Runs | None = None,
     besides: NetworkBounds | None = None,
+    errors_too: bool = False,
 ) -> tuple[NetworkBounds, Shares]:
     """Bounds of a program widened to as many rows as there are boxes, row by row, and whose width
     that of hidden elements is.
 
     `around` are bounds proved over a box that contains them all, `ranges` those of some tensors
     over one that contains each. `runs` as of `network_bounds`; `besides` has the nodes that no
-    input changes (refine/bounds/settled.py). Raises UnsupportedModel, naming the node, where
+    input changes (refine/bounds/settled.py). `errors_too` pulls back the errors of elements whose
+    sign is open, too. Raises UnsupportedModel, naming the node, where
     functionals of many boxes cannot be carried.
     """
     names = program.graph.inputs
@@ -124,6 +127,8 @@ def batch_bounds(
         rounding, assumed, run = bound_errors(maps, step, contract, runs)
         if output in around.radii:
             maps.err_by(output, maps.radii[output].and_also(around.radii[output]))
+        if errors_too and feeds_nonlinear(program, output):
+            _refined_errors(maps, output, tick)
         if step.name in maps.flaws:
             rounding = rounding.flawed()
         values, errors = maps.values[output], maps.errors[output]
@@ -180,6 +185,31 @@ def _refined(maps: Maps, output: str, tick: Callable[[], None]) -> Mapping[str, 
         add_shares(maps, shares, pulled.on_inputs, at, there)
     maps.values[output] = Interval(lo.reshape(x.shape), hi.reshape(x.shape))
     return shares
+
+
+def _refined_errors(maps: Maps, output: str, tick: Callable[[], None]) -> None:
+    """Better errors of the elements whose sign is open as they run."""
+    x, error = maps.values[output], maps.errors[output]
+    boxes = len(error)
+    wanted = ((x.lo - error < 0) & (x.hi + error > 0)).reshape(boxes, -1)
+    if not all(s.affine or s.operator.positive_part for s in maps.program.readers(output)):
+        wanted = np.ones_like(wanted)
+    places, real = _places(wanted & np.isfinite(error).reshape(boxes, -1))
+    widest = max(maps.graph.types[t].size for t in maps.values)
+    step = max(int(CHUNK_BYTES // (8 * widest)), 1)
+    box, found = np.arange(boxes), np.full(wanted.shape, np.inf)
+    for start in range(0, len(places), step):
+        at, there = places[start : start + step], real[start : start + step]
+        c = np.zeros((len(at), *wanted.shape))
+        c[np.arange(len(at))[:, None], box, at] = there
+        upper = pull_back(maps, {}, {output: c.reshape(-1, *x.shape)}, tick).upper
+        upper = np.where(there, upper, np.inf)
+        if is_negative(upper):
+            maps.flaws.add(maps.program.writers[output].name)
+        for row, limit in enumerate(radius_of(upper)):
+            found[box, at[row]] = np.minimum(found[box, at[row]], limit)
+    limit = apply(PULLED_BACK, U=found.reshape(error.shape))
+    maps.err_by(output, maps.radii[output].and_also(limit))
 
 
 def _places(wanted: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> tuple[Rows, FloatArray]:

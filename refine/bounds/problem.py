@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from encoders.contract.contract import RuntimeContract
-from onnx_import.graph import Graph
+from onnx_import.graph import Graph, Remembering
 from refine.bounds.alpha import Branching
+from refine.bounds.batch import Batches
+from refine.bounds.many_errors import many_errors
 from refine.bounds.network import InputBox, Known, NetworkBounds, network_bounds
 
 
@@ -45,7 +47,7 @@ class Problem(Protocol):
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(Remembering):
     """The error of one network under a contract."""
 
     graph: Graph
@@ -69,3 +71,12 @@ class Network:
             known=known,
             branching=branching,
         )
+
+    @property
+    def batches(self) -> Batches | None:
+        """Errors of many boxes at once, where the network takes them."""
+        return self.once(_batches)
+
+
+def _batches(problem: Network) -> Batches | None:
+    return many_errors(problem.graph, problem.contract)
