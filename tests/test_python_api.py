@@ -404,6 +404,7 @@ def test_every_option_of_the_command_line_is_a_keyword(
             "verbose",
             "eps",
             "help",
+            *("preset", "log", "junit", "sarif"),  # of a command line alone
         ):
             long = next(o for o in parameter.opts if o.startswith("--"))
             keyword = _MAPPINGS.get(long, long[2:].replace("-", "_"))
