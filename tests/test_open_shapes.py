@@ -162,3 +162,13 @@ def test_two_models_that_differ_by_an_axis_of_1(tmp_path: Path) -> None:
         result = refine.diff(one, another, "-1..1", 1e-5, **quick)
         assert result.verdict is refine.Verdict.VIOLATED
         assert result.largest_found == pytest.approx(1.0, rel=1e-3)
+
+
+def test_a_first_dimension_that_is_1_is_so_in_other_inputs(tmp_path: Path) -> None:
+    """A state of [2, batch, 3] beside an input of [batch, 3]."""
+    nodes = [helper.make_node("Add", ["x", "state"], ["y"])]
+    path = save(
+        tmp_path / "m.onnx", nodes, {"x": ["batch", 3], "state": [2, "batch", 3]}, {"y": None}
+    )
+    assert shape_in(path, Sizes(), "state") == (2, 1, 3)
+    assert shape_in(path, sizes_of([], ["batch=4"]), "state") == (2, 4, 3)

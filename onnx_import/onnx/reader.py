@@ -88,7 +88,7 @@ def load(
     source = Path(path)
     model, sha256, file_notes = read_proto(source, allowed)
     sizes = sizes or Sizes()
-    model, size_notes = with_sizes(model, sizes)
+    model, size_notes = with_sizes(model, sizes, batch)
     model, output_notes = with_numeric_outputs(model)
     model, given_notes = with_given(model, given or {})
     require_sizes(model.graph)

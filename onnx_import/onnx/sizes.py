@@ -21,16 +21,18 @@ def known_size(dim: onnx.TensorShapeProto.Dimension) -> int | None:
     return dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None
 
 
-def with_sizes(model: onnx.ModelProto, sizes: Sizes) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """The model with the sizes that are said of its inputs, and notes on them. The model itself is
-    changed.
+def with_sizes(
+    model: onnx.ModelProto, sizes: Sizes, batch: int | None = None
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The model with the sizes that are said of its inputs, and notes on them; first dimensions
+    that are open will be `batch`, or 1. The model itself is changed.
 
     Raises ModelError, naming the input or the dimension, for a size that contradicts the file or
     another one, and for a name that the file does not have.
     """
-    if sizes == Sizes():
-        return model, ()
     given = _given_inputs(model.graph)
+    if sizes == Sizes():
+        return model, _alike(given, batch or 1)
     if not sizes.lenient:
         _require_known(given, sizes)
     notes = []
@@ -52,7 +54,27 @@ def with_sizes(model: onnx.ModelProto, sizes: Sizes) -> tuple[onnx.ModelProto, t
                     dim.dim_value = size
     _spread(given, named)
     notes += [f"dimension '{name}' is {size}" for name, size in sizes.dims.items()]
-    return model, tuple(notes)
+    return model, (*notes, *_alike(given, batch or 1))
+
+
+def _alike(given: Sequence[onnx.ValueInfoProto], size: int) -> tuple[str, ...]:
+    """Dimensions that are open and called what the open first dimension of another input is called
+    are of the size that this one is read with; and a note on them."""
+    firsts = {
+        dim.dim_param: value.name
+        for value in given
+        for k, dim in _open(value)
+        if k == 0 and dim.dim_param not in _NAMELESS
+    }
+    found = []
+    for value in given:
+        for k, dim in _open(value):
+            if k > 0 and firsts.get(dim.dim_param, value.name) != value.name:
+                dim.dim_value = size
+                found.append(
+                    f"dimension {k} ('{dim.dim_param}') of input '{value.name}' is {size}, too"
+                )
+    return tuple(found)
 
 
 def require_sizes(graph: onnx.GraphProto) -> None:
