@@ -88,6 +88,19 @@ def quantised(channels_last: int) -> onnx.ModelProto:
                  channels_last=channels_last)  # fmt: skip
 
 
+def blocks(bits: int, columns: int, zeros: bool) -> onnx.ModelProto:
+    """Three rows of weights in blocks of 16."""
+    count = -(-columns // 16)
+    kept: dict[str, Any] = {
+        "w": RNG.integers(0, 255, (3, count, 16 * bits // 8), np.uint8),
+        "s": np.abs(numbers(3, count)) / 10,
+    }
+    if zeros:
+        kept |= {"o": RNG.integers(0, 255, (3, -(-count * bits // 8)), np.uint8), "b": numbers(3)}
+    return fused("MatMulNBits", {"x": (1, 2, columns)}, kept, "x w s o - b" if zeros else "x w s",
+                 K=columns, N=3, bits=bits, block_size=16)  # fmt: skip
+
+
 def quantised_lstm(direction: str) -> onnx.ModelProto:
     d = 2 if direction == "bidirectional" else 1
     kept = {
@@ -118,6 +131,9 @@ CASES = {
     "Gelu": fused("Gelu", {"x": (2, 5)}),
     "BiasGelu": fused("BiasGelu", {"x": (2, 5)}, {"b": numbers(5)}),
     "FastGelu": fused("FastGelu", {"x": (2, 5)}, {"b": numbers(5)}),
+    "MatMulNBits": blocks(4, 32, zeros=False),
+    "MatMulNBits with zeros and a bias": blocks(4, 40, zeros=True),
+    "MatMulNBits of bytes": blocks(8, 32, zeros=False),
     "QuickGelu": fused("QuickGelu", {"x": (2, 5)}, alpha=1.702),
     "SkipLayerNormalization": fused(
         "SkipLayerNormalization", {"x": (1, 2, 6), "z": (1, 2, 6)},

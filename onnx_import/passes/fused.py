@@ -257,6 +257,46 @@ def _dynamic_matmul(body: Body) -> None:
         body.add("Add", total, _given(body, 4))
 
 
+def _blocks_matmul(body: Body) -> None:
+    """A·Wᵀ of weights W = (q - zero)·scale, stored in blocks of 4 or 8 bits along a row. They are
+    computed as the network runs, as by DequantizeLinear, each product rounded."""
+    bits, block = int(body.number("bits", 4)), int(body.number("block_size", 0))
+    rows, columns = int(body.number("N", 0)), int(body.number("K", 0))
+    if bits not in (4, 8) or body.number("accuracy_level", 0) not in (0, 1) or _given(body, 4):
+        raise body.unsupported(
+            "supported are 4 and 8 bits, products of float32 numbers (accuracy_level 0 or 1), and "
+            "no 'g_idx'"
+        )
+    count = -(-columns // block)
+    whole = _unpacked(body.constant(1, "the weights").reshape(rows, count, -1), bits)
+    zero = np.full((rows, count, 1), float(1 << (bits - 1)))
+    if _given(body, 3):
+        packed = body.constant(3, "the zero points")
+        if packed.dtype != np.uint8:
+            raise body.unsupported("its zero points are no packed integers")
+        zero = _unpacked(packed.reshape(rows, -1), bits)[:, :count, None]
+    kind = body.types[body.node.inputs[0]].dtype.numpy
+    steps = body.store((whole - zero).astype(kind))
+    scales = body.reshape(body.node.inputs[2], rows, count, 1)
+    flat = body.reshape(body.add("Mul", steps, scales), rows, count * block)
+    if columns < count * block:
+        flat = body.add("Gather", flat, body.store(np.arange(columns)), axis=1)
+    shape = body.shape(0)
+    x = body.reshape(body.node.inputs[0], -1, columns)
+    bias = [b] if (b := _given(body, 5)) else []
+    total = body.add("Gemm", x, flat, *bias, transB=1)
+    body.reshape(total, *shape[:-1], rows)
+
+
+def _unpacked(packed: Array, bits: int) -> Array:
+    """Bytes as the numbers in them along the last axis, the lower half first, in float64."""
+    if bits == 8:
+        return packed.astype(np.float64)
+    bytes_ = packed.astype(np.int64)
+    halves = np.stack((bytes_ & 15, bytes_ >> 4), axis=-1)
+    return halves.reshape(*packed.shape[:-1], -1).astype(np.float64)
+
+
 _WINDOW = "auto_pad dilations kernel_shape pads strides"
 FUSED: Mapping[str, tuple[Callable[[Body], None], str]] = {
     "BiasGelu": (_gelu, ""),
@@ -273,6 +313,7 @@ FUSED: Mapping[str, tuple[Callable[[Body], None], str]] = {
     ),
     "FusedMatMul": (_matmul, "alpha transA transB transBatchA transBatchB"),
     "Gelu": (_gelu, ""),
+    "MatMulNBits": (_blocks_matmul, "K N accuracy_level bits block_size"),
     "NhwcMaxPool": (_channels_first("MaxPool"), f"ceil_mode {_WINDOW}"),
     "QLinearConv": (_channels_first("QLinearConv"), f"channels_last group {_WINDOW}"),
     "QuickGelu": (_quick_gelu, "alpha"),
