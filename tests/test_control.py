@@ -185,3 +185,29 @@ def test_integers_are_truth_values_where_a_branch_asks(tmp_path: Path) -> None:
     ]  # fmt: skip
     onnx.save(chosen(condition, {"one": np.int64(1)}), tmp_path / "m.onnx")
     assert "Abs" in [n.op for n in load(tmp_path / "m.onnx").order]
+
+
+@pytest.mark.parametrize("shapes", [([3], [1, 3]), ([3, 1], [1, 3])])
+def test_branches_of_other_shapes_are_not_stretched(
+    shapes: Sequence[Sequence[int]], tmp_path: Path
+) -> None:
+    """What one branch gives is not what a Where makes of both."""
+    branches = [
+        branch(node("ReduceSum", "x axis", "s"), node("Reshape", "s shape", "r"),
+               stored={"shape": np.array(shape, np.int64)})
+        for shape in shapes
+    ]  # fmt: skip
+    condition = [node("ReduceMax", "x", "m", keepdims=0), node("Greater", "m zero", "c")]
+    made = model(
+        [*condition, node("If", "c", "y", then_branch=branches[0], else_branch=branches[1])],
+        ["y"],
+        {"axis": np.array([0], np.int64), "zero": np.float32(0)},
+    )
+    session = onnxruntime.InferenceSession(
+        made.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    for sign, shape in zip((1, -1), shapes, strict=True):
+        assert session.run(None, {"x": np.full((2, 3), sign, np.float32)})[0].shape == tuple(shape)
+    onnx.save(made, tmp_path / "m.onnx")
+    with pytest.raises(UnsupportedModel, match="its branches give the shapes"):
+        load(tmp_path / "m.onnx")

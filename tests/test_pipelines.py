@@ -120,6 +120,13 @@ class Stump:
 
 
 LEAVES = "label scores"
+STUMP: dict[str, Any] = {
+    "nodes_treeids": [0] * 3, "nodes_nodeids": [0, 1, 2], "nodes_featureids": [0] * 3,
+    "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"], "nodes_values": [0.5, 0.0, 0.0],
+    "nodes_truenodeids": [1, 0, 0], "nodes_falsenodeids": [2, 0, 0],
+    "target_treeids": [0, 0], "target_nodeids": [1, 2], "target_ids": [0, 0],
+    "target_weights": [1.0, 4.0],
+}  # fmt: skip
 EVERY = ("LEQ", "LT", "GTE", "GT", "EQ", "NEQ")
 SVM: dict[str, Any] = {
     "coefficients": floats(4),
@@ -250,14 +257,7 @@ def test_a_pipeline_is_what_onnxruntime_computes(name: str, tmp_path: Path) -> N
 
 def test_thresholds_that_an_error_may_cross_are_charged(tmp_path: Path) -> None:
     """Exact features cross none; those of a Scaler do where a threshold lies in the box."""
-    stump: dict[str, Any] = {
-        "nodes_treeids": [0] * 3, "nodes_nodeids": [0, 1, 2], "nodes_featureids": [0] * 3,
-        "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"], "nodes_values": [0.5, 0.0, 0.0],
-        "nodes_truenodeids": [1, 0, 0], "nodes_falsenodeids": [2, 0, 0],
-        "target_treeids": [0, 0], "target_nodeids": [1, 2], "target_ids": [0, 0],
-        "target_weights": [1.0, 4.0], "n_targets": 1,
-    }  # fmt: skip
-    plain = pipeline("TreeEnsembleRegressor", features=1, **stump)
+    plain = pipeline("TreeEnsembleRegressor", features=1, n_targets=1, **STUMP)
     scaled = onnx.ModelProto.FromString(plain.SerializeToString())
     scaled.graph.node[0].input[0] = "s"
     scaler = helper.make_node("Scaler", ["x"], ["s"], domain="ai.onnx.ml", offset=[0.1],
@@ -307,8 +307,13 @@ def test_maps_are_read_as_tensors_and_texts_left_out(tmp_path: Path) -> None:
                   **forest(2, 2, (0, 1), "class")), "runtimes differ"),
         (pipeline("LinearRegressor", coefficients=[1.0], targets=1), "1 coefficients for 1"),
         (pipeline("LinearRegressor", coefficients=floats(3), post_transform="PROBIT"), "'PROBIT'"),
-        (pipeline("TreeEnsembleRegressor", n_targets=1, **(
-            forest(1, 1, (0,), "target") | {"nodes_truenodeids": [0, 0, 0]})), "own descendant"),
+        (pipeline("TreeEnsembleRegressor", n_targets=1, **(STUMP | {
+            "nodes_modes": ["BRANCH_LEQ", "BRANCH_LEQ", "LEAF"], "nodes_truenodeids": [1, 1, 0],
+            "nodes_falsenodeids": [2, 2, 0], "target_treeids": [0], "target_nodeids": [2], "target_ids": [0],
+            "target_weights": [1.0]})), "own descendant"),
+        (pipeline("LabelEncoder", keys_floats=[1.0, 1.0], values_floats=[5.0, 6.0]), "key is there"),
+        (pipeline("OneHotEncoder", cats_int64s=[0, 1, 1]), "category is there twice"),
+        (pipeline("ArrayFeatureExtractor", stored={"i": np.array([-1])}), "is none of the 3"),
         (pipeline("OneHotEncoder", cats_strings=["a"]), "texts"),
     ],
 )  # fmt: skip
@@ -317,4 +322,46 @@ def test_what_runtimes_differ_in_is_refused(
 ) -> None:
     onnx.save(made, tmp_path / "m.onnx")
     with pytest.raises(UnsupportedModel, match=words):
+        load(tmp_path / "m.onnx")
+
+
+def _moved(order: list[int]) -> onnx.ModelProto:
+    """A tree whose nodes stand in this order; 3 is a tree of its own, of one leaf."""
+    nodes = {
+        "treeids": [0, 0, 0, 1], "nodeids": [0, 1, 2, 0], "featureids": [0] * 4,
+        "modes": ["BRANCH_LEQ", "LEAF", "LEAF", "LEAF"], "values": [0.5, 0.0, 0.0, 0.0],
+        "truenodeids": [1, 0, 0, 0], "falsenodeids": [2, 0, 0, 0],
+    }  # fmt: skip
+    given: dict[str, Any] = {f"nodes_{k}": [v[i] for i in order] for k, v in nodes.items()}
+    targets = {"treeids": [0, 0, 1], "nodeids": [1, 2, 0], "ids": [0] * 3, "weights": [1.0, 4.0, 9]}
+    given |= {f"target_{k}": v for k, v in targets.items()}
+    return pipeline("TreeEnsembleRegressor", n_targets=1, features=1, **given)
+
+
+@pytest.mark.parametrize("order", [[0, 2, 1, 3], [3, 0, 1, 2], [1, 0, 2, 3], [0, 3, 1, 2]])
+def test_nodes_in_an_order_that_onnxruntime_reads_otherwise_are_refused(
+    order: list[int], tmp_path: Path
+) -> None:
+    """What is read is what onnxruntime computes; it takes the first node of a tree as its root."""
+    made = _moved(order)
+    onnx.save(made, tmp_path / "m.onnx")
+    if order[0] == 1 or order[1] == 3:
+        with pytest.raises(UnsupportedModel, match="its root first"):
+            load(tmp_path / "m.onnx")
+        return
+    graph = load(tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(
+        made.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    for low in (-1.0, 0.5, 2.0):
+        x = np.array([[low], [0.75]], np.float32)
+        real = evaluate_exact(graph, {"x": x}, Balls())["y"]
+        assert session.run(None, {"x": x})[0].tolist() == [[float(v) for v in r] for r in real]
+
+
+def test_a_base_where_a_leaf_gives_nothing_is_refused(tmp_path: Path) -> None:
+    """onnxruntime adds it there only where some tree gives something to the target."""
+    given = STUMP | {"target_ids": [0, 1], "n_targets": 2, "base_values": [0.25, 0.5]}
+    onnx.save(pipeline("TreeEnsembleRegressor", features=1, **given), tmp_path / "m.onnx")
+    with pytest.raises(UnsupportedModel, match="base values"):
         load(tmp_path / "m.onnx")

@@ -172,3 +172,33 @@ def test_integers_are_compared(op: str, code: int, tmp_path: Path) -> None:
     ])  # fmt: skip
     assert last.low == seen.min()
     assert last.high == seen.max()
+
+
+def test_a_name_that_a_body_has_of_its_own_is_not_the_point(tmp_path: Path) -> None:
+    """A loop whose counter has the name of an input: y = x + (0 + 1 + 2) + ids."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["going"], ["goes"]),
+            helper.make_node("Cast", ["ids"], ["c"], to=TensorProto.FLOAT),
+            helper.make_node("Add", ["s", "c"], ["t"]),
+        ],
+        "body",
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, []),
+         helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+         helper.make_tensor_value_info("s", TensorProto.FLOAT, [3])],
+        [helper.make_tensor_value_info("goes", TensorProto.BOOL, []),
+         helper.make_tensor_value_info("t", TensorProto.FLOAT, [3])],
+    )  # fmt: skip
+    nodes = [
+        helper.make_node("Loop", ["count", "", "x"], ["l"], body=body),
+        helper.make_node("Cast", ["ids"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["l", "f"], ["y"]),
+    ]
+    inputs = {"x": (TensorProto.FLOAT, [3]), "ids": (TensorProto.INT64, [])}
+    path = write(tmp_path / "m.onnx", nodes, inputs, {"count": np.array(3, np.int64)})
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    ran = session.run(None, {"x": np.ones(3, np.float32), "ids": np.array(5)})[0]
+    assert ran.tolist() == [9.0] * 3
+    domain = {"x": (1, 1), "ids": (5, 5)}
+    assert refine.check(path, domain, claim="y[0] <= 9.001", **QUICK)
+    assert not refine.check(path, domain, claim="y[0] <= 8.999", **QUICK)

@@ -18,7 +18,7 @@ import onnx
 from onnx_import.errors import UnsupportedModel, shorten
 from onnx_import.graph import Array, TensorType
 from onnx_import.onnx.foreign import require_known
-from onnx_import.passes.bodies import bodies_of
+from onnx_import.passes.bodies import rename
 from onnx_import.tensors import array_of
 
 CONTROL = frozenset(("If", "Loop", "Scan"))
@@ -36,12 +36,24 @@ class Unfolded:
 @dataclass
 class Control:
     """Unfolds nodes with bodies. `steps` says how far each loop is, and the outputs of its steps;
-    `taken` are the names of all nodes and tensors."""
+    `taken` are the names of all nodes and tensors; `choices` says of a Where that an If became
+    what the If was."""
 
     opset: int
     folder: Path
     taken: set[str]
     steps: dict[str, tuple[int, list[list[str]]]] = field(default_factory=dict)
+    choices: dict[str, str] = field(default_factory=dict)
+
+    def require_alike(self, name: str, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Raises UnsupportedModel where an If became this node, a Where, and its branches give
+        tensors of other shapes: a Where would stretch them."""
+        if name in self.choices and len(set(shapes[1:])) > 1:
+            raise UnsupportedModel(
+                f"node '{self.choices[name]}' (If): its branches give the shapes "
+                f"{list(shapes[1])} and {list(shapes[2])}, and its condition is computed; export "
+                "the model with branches of one shape"
+            )
 
     def unfolded(
         self,
@@ -134,7 +146,7 @@ class _Unfolding:
             require_known(f"{stem}.{node.name or node.op_type}", node)
             copy = onnx.NodeProto.FromString(node.SerializeToString())
             copy.name = self.fresh(f"{stem}.{node.name or node.op_type}")
-            _rename(copy, names)
+            rename(copy, names)
             self.made.protos.append((copy.name, copy))
         return [names.get(v.name, v.name) for v in graph.output]
 
@@ -154,22 +166,6 @@ class _Unfolding:
         return bool(value.reshape(())[()])
 
 
-def _rename(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
-    """Other names for tensors, in the node and where bodies within it read them."""
-    inputs, outputs = ([names.get(t, t) for t in ts] for ts in (node.input, node.output))
-    del node.input[:], node.output[:]
-    node.input.extend(inputs)
-    node.output.extend(outputs)
-    for body in bodies_of(node):
-        own = {v.name for v in body.input} | {t.name for t in body.initializer}
-        own |= {t for inner in body.node for t in inner.output}
-        seen = {old: new for old, new in names.items() if old not in own}
-        for inner in body.node:
-            _rename(inner, seen)
-        for value in body.output:
-            value.name = seen.get(value.name, value.name)
-
-
 def _if(work: _Unfolding) -> None:
     """One branch where a constant says which, else both and a choice."""
     condition = work.input(0)
@@ -187,6 +183,7 @@ def _if(work: _Unfolding) -> None:
     ]
     for yes, no, output in zip(*sides, work.proto.output, strict=True):
         work.add("Where", [flat, yes, no], output=output)
+        work.control.choices[work.made.protos[-1][0]] = work.name
 
 
 def _loop(work: _Unfolding) -> None:

@@ -11,6 +11,7 @@ from onnx import numpy_helper
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array
 from onnx_import.onnx.inferable import every_node
+from onnx_import.passes.bodies import rename
 
 
 def with_given(
@@ -74,10 +75,8 @@ def with_pinned(
         tensor.name = instead[value.name] = name
         model.graph.initializer.append(tensor)
         notes.append(f"input '{value.name}' is one point, whose {dtype} numbers are constants")
-    for node in every_node(model):
-        for position, tensor_name in enumerate(node.input):
-            if tensor_name in instead:
-                node.input[position] = instead[tensor_name]
+    for node in model.graph.node:
+        rename(node, instead)
     for value in model.graph.output:
         if value.name in instead:
             raise ModelError(

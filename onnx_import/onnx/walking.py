@@ -105,6 +105,7 @@ class Walk:
             )
             return _taken_over(found, types, constants)
         node = read_node(name, proto, self.opset, self.folder)
+        self.control.require_alike(name, [types[t].shape for t in node.inputs if t in types])
         inferred = infer(proto, node.describe(), types, constants, self.opset)
         require_holdable(proto, node.describe(), inferred, types)
         require_agreed(node, constants)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import onnx
 
@@ -17,6 +17,22 @@ def read_by(proto: onnx.NodeProto) -> Iterator[str]:
 def bodies_of(proto: onnx.NodeProto) -> list[onnx.GraphProto]:
     """The graphs among a node's attributes."""
     return [g for a in proto.attribute for g in ((a.g, *a.graphs) if _holds_graph(a) else ())]
+
+
+def rename(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
+    """Other names for tensors, in the node and where bodies within it read them."""
+    inputs, outputs = ([names.get(t, t) for t in ts] for ts in (node.input, node.output))
+    del node.input[:], node.output[:]
+    node.input.extend(inputs)
+    node.output.extend(outputs)
+    for body in bodies_of(node):
+        own = {v.name for v in body.input} | {t.name for t in body.initializer}
+        own |= {t for inner in body.node for t in inner.output}
+        seen = {old: new for old, new in names.items() if old not in own}
+        for inner in body.node:
+            rename(inner, seen)
+        for value in body.output:
+            value.name = seen.get(value.name, value.name)
 
 
 def _holds_graph(attribute: onnx.AttributeProto) -> bool:

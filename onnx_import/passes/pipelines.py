@@ -128,6 +128,8 @@ def _one_hot_encoder(body: Body) -> None:
     categories = integers(body, "cats_int64s")
     if not len(categories):
         raise body.unsupported("its categories are texts, which are not supported")
+    if len(set(categories.tolist())) < len(categories):
+        raise body.unsupported("a category is there twice; runtimes differ in which counts")
     if not body.number("zeros", 1):
         raise body.unsupported(
             "attribute 'zeros' is 0: what is no category is an error at run time"
@@ -145,7 +147,9 @@ def _array_feature_extractor(body: Body) -> None:
     """Places of the last axis; of stored numbers in one row, places that are computed, too."""
     x, y = body.node.inputs
     shape, count = body.shape(0), body.types[y].size
-    held = body.known.get(x)
+    held, at = body.known.get(x), body.known.get(y)
+    if at is not None and np.any((at < 0) | (at >= shape[-1])):
+        raise body.unsupported(f"a place is none of the {shape[-1]} of its last axis")
     if y not in body.known and held is not None and held.size == shape[-1] <= _MOST_KEYS:
         places = body.add("Cast", body.reshape(y, *shape[:-1], count), to=_DOUBLE)
         keys = np.arange(held.size, dtype=np.float64)
@@ -197,6 +201,8 @@ def _label_encoder(body: Body) -> None:
     kind = body.types[x].dtype.numpy if body.types[x].dtype.is_float else np.dtype(np.float64)
     if np.any(keys.astype(kind) != keys):
         raise body.unsupported(f"a key is no {kind.name} number")
+    if len(set(keys.tolist())) < len(keys):
+        raise body.unsupported("a key is there twice; runtimes differ in which counts")
     made = np.dtype(np.float64) if values.dtype.kind == "i" else values.dtype
     start = body.store(np.asarray(default).astype(made).reshape(()))
     pairs = dict(zip(keys.astype(kind), values, strict=True))
@@ -367,8 +373,14 @@ def _in_single(body: Body, scores: str, leaves: Array) -> str:
 def _tree_regressor(body: Body) -> None:
     forest = old_forest(body, "target", int(body.number("n_targets", 1)))
     trees = grown(body, _features(body), forest)
-    how = word(body, "aggregate_function", "SUM")
-    scores = aggregated(body, trees, how, listed(body, "base_values"), forest.leaves)
+    how, base = word(body, "aggregate_function", "SUM"), listed(body, "base_values")
+    everywhere = len(integers(body, "target_ids")) == forest.leaves.size
+    if base is not None and np.any(base) and len(base) > 1 and not everywhere:
+        raise body.unsupported(
+            "a leaf gives nothing to one of several targets that have base values; runtimes "
+            "differ in whether they are added there"
+        )
+    scores = aggregated(body, trees, how, base, forest.leaves)
     _write(body, softened(body, _in_single(body, scores, forest.leaves)))
 
 

@@ -100,6 +100,12 @@ def old_forest(body: Body, kind: str, targets: int) -> Forest:
             first[tree] = k
     if len(first) < len(set(trees.tolist())):
         raise body.unsupported("one of its trees has no root; export the model again")
+    starts = [k for k in range(len(trees)) if not k or trees[k] != trees[k - 1]]
+    if sorted(first.values()) != starts:
+        raise body.unsupported(
+            "the nodes of a tree do not stand together, its root first; runtimes differ in what "
+            "they make of that"
+        )
     leaves = _weights(body, kind, targets, places, rank, len(modes) - len(inner))
     return Forest(
         tuple(modes[k] for k in inner), features[inner], thresholds[inner],
