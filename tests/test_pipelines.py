@@ -309,9 +309,9 @@ def test_maps_are_read_as_tensors_and_texts_left_out(tmp_path: Path) -> None:
         (pipeline("LinearRegressor", coefficients=floats(3), post_transform="PROBIT"), "'PROBIT'"),
         (pipeline("TreeEnsembleRegressor", n_targets=1, **(STUMP | {
             "nodes_modes": ["BRANCH_LEQ", "BRANCH_LEQ", "LEAF"], "nodes_truenodeids": [1, 1, 0],
-            "nodes_falsenodeids": [2, 2, 0], "target_treeids": [0], "target_nodeids": [2], "target_ids": [0],
-            "target_weights": [1.0]})), "own descendant"),
-        (pipeline("LabelEncoder", keys_floats=[1.0, 1.0], values_floats=[5.0, 6.0]), "key is there"),
+            "nodes_falsenodeids": [2, 2, 0], "target_treeids": [0], "target_nodeids": [2],
+            "target_ids": [0], "target_weights": [1.0]})), "own descendant"),
+        (pipeline("LabelEncoder", keys_floats=[1.0, 1.0], values_floats=[5.0, 6.0]), "a key is"),
         (pipeline("OneHotEncoder", cats_int64s=[0, 1, 1]), "category is there twice"),
         (pipeline("ArrayFeatureExtractor", stored={"i": np.array([-1])}), "is none of the 3"),
         (pipeline("OneHotEncoder", cats_strings=["a"]), "texts"),
@@ -327,13 +327,18 @@ def test_what_runtimes_differ_in_is_refused(
 
 def _moved(order: list[int]) -> onnx.ModelProto:
     """A tree whose nodes stand in this order; 3 is a tree of its own, of one leaf."""
-    nodes = {
+    nodes: dict[str, list[Any]] = {
         "treeids": [0, 0, 0, 1], "nodeids": [0, 1, 2, 0], "featureids": [0] * 4,
         "modes": ["BRANCH_LEQ", "LEAF", "LEAF", "LEAF"], "values": [0.5, 0.0, 0.0, 0.0],
         "truenodeids": [1, 0, 0, 0], "falsenodeids": [2, 0, 0, 0],
     }  # fmt: skip
     given: dict[str, Any] = {f"nodes_{k}": [v[i] for i in order] for k, v in nodes.items()}
-    targets = {"treeids": [0, 0, 1], "nodeids": [1, 2, 0], "ids": [0] * 3, "weights": [1.0, 4.0, 9]}
+    targets: dict[str, list[Any]] = {
+        "treeids": [0, 0, 1],
+        "nodeids": [1, 2, 0],
+        "ids": [0] * 3,
+        "weights": [1.0, 4.0, 9],
+    }
     given |= {f"target_{k}": v for k, v in targets.items()}
     return pipeline("TreeEnsembleRegressor", n_targets=1, features=1, **given)
 
@@ -356,7 +361,9 @@ def test_nodes_in_an_order_that_onnxruntime_reads_otherwise_are_refused(
     for low in (-1.0, 0.5, 2.0):
         x = np.array([[low], [0.75]], np.float32)
         real = evaluate_exact(graph, {"x": x}, Balls())["y"]
-        assert session.run(None, {"x": x})[0].tolist() == [[float(v) for v in r] for r in real]
+        assert np.asarray(session.run(None, {"x": x})[0]).tolist() == [
+            [float(v) for v in r] for r in real
+        ]
 
 
 def test_a_base_where_a_leaf_gives_nothing_is_refused(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def _array_feature_extractor(body: Body) -> None:
     x, y = body.node.inputs
     shape, count = body.shape(0), body.types[y].size
     held, at = body.known.get(x), body.known.get(y)
-    if at is not None and np.any((at < 0) | (at >= shape[-1])):
+    if at is not None and not set(at.reshape(-1).tolist()) <= set(range(shape[-1])):
         raise body.unsupported(f"a place is none of the {shape[-1]} of its last axis")
     if y not in body.known and held is not None and held.size == shape[-1] <= _MOST_KEYS:
         places = body.add("Cast", body.reshape(y, *shape[:-1], count), to=_DOUBLE)
