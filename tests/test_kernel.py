@@ -327,7 +327,7 @@ def test_who_makes_a_radius() -> None:
         and any(isinstance(n, ast.Name) and n.id == "_KEY" for n in ast.walk(f))
     }
     own = {"__init__"}  # where the key is asked for
-    following = {"_gathered", "_moved", "carried_back", "worst_of"}
+    following = {"_gathered", "_moved", "carried_back", "known_at", "worst_of"}
     made = {"apply", "exactly", "exactly_zero", "nothing_known", "_restored"}
     assert makers - own == {*made, *following}
 

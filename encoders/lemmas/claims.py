@@ -114,15 +114,16 @@ UNMET = Lemma(
     error=_d,
     radius=term(0),
 )
+_met = number("met")
 MOVED_DOWN = Lemma(
     "moved-down",
-    "A row that was carried back to c·y − c·ŷ ≤ U is moved down by at most U.",
+    "A row whose outputs are off by at most e in all is moved down by no more, and one of which no "
+    "input meets the limits, `met` = 0, by nothing that counts.",
     "Singh, Gehr, Püschel & Vechev 2019, DeepPoly, POPL; Zhang et al. 2018, CROWN, NeurIPS",
     hypotheses=(),
-    assumed=(_d <= _U,),
-    error=larger(0, _d),
-    radius=_U,
-    rests_on=("composition", "affine-difference", "affine-rounding", "stored-coefficients"),
+    assumed=(equal(_met, 0) | (_d <= _e),),
+    error=Chosen(equal(_met, 0), term(0), larger(0, _d)),
+    radius=Chosen(equal(_met, 0), term(0), _e),
 )
 REAL_GAP = Lemma(
     "real-gap",

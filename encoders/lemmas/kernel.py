@@ -315,6 +315,9 @@ def known_at(
     bound = np.full(shape, np.inf)
     for places, radius in parts:
         bound.reshape(-1)[places] = radius.bound
+    records = tuple(radius.record for _, radius in parts)
+    if sum(len(places) for places, _ in parts) < bound.size:
+        return Radius(_KEY, bound, Application(None, (), np.inf, bound.size, records))
     return _moved(bound, [radius for _, radius in parts])
 
 

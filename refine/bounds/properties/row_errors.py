@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
 
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.claims import MOVED_DOWN
-from encoders.lemmas.kernel import apply
-from encoders.numbers.enclosure import FloatArray, Interval, add_up, dot_up
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.differences import GIVEN_ERROR
+from encoders.lemmas.kernel import Radius, apply, carried_back, exactly_zero, known_at
+from encoders.numbers.enclosure import Interval
 from encoders.program import program_of
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph
@@ -92,11 +94,16 @@ class RowErrors:
             known=known,
             branching=branching,
         )
-        asked = np.flatnonzero(self.met(box)).tolist()
-        errors = np.zeros(len(self._rows))
+        met = self.met(box)
         with np.errstate(all="ignore"):  # infinities and NaN mean that nothing is known
-            errors[asked] = self._moved(found, asked, backward, tick)
-        return replace(found, radii={ROWS: apply(MOVED_DOWN, U=errors)})
+            moved = self._moved(found, np.flatnonzero(met), backward, tick)
+        return replace(found, radii={ROWS: self.lacking(moved, met)})
+
+    def lacking(self, moved: Radius, met: npt.NDArray[np.bool_]) -> Radius:
+        """By how much rows may be missed that are `met` and `moved` by the network."""
+        if self.lost:
+            moved = moved + apply(GIVEN_ERROR, U=self.lost)
+        return apply(MOVED_DOWN, e=moved, met=met.astype(np.float64))
 
     @cached_property
     def batches(self) -> Batches | None:
@@ -110,18 +117,21 @@ class RowErrors:
         return _Many(self, size)
 
     def _moved(
-        self, bounds: NetworkBounds, asked: Sequence[int], backward: bool, tick: Callable[[], None]
-    ) -> FloatArray:
-        """Upper bounds of c·y − c·ŷ, rows `asked` of them."""
+        self,
+        bounds: NetworkBounds,
+        asked: npt.NDArray[np.intp],
+        backward: bool,
+        tick: Callable[[], None],
+    ) -> Radius:
+        """Bounds on |c·y − c·ŷ| of rows `asked`; nothing is known of the others."""
         largest = max((x.lo.size for x in bounds.maps.values.values()), default=1)
         step = max(1, _CHUNK_BYTES // (8 * max(largest, 1)))
-        parts = [np.zeros(0)]
+        parts = []
         for start in range(0, len(asked), step):
-            rows = self.functionals.taken(asked[start : start + step])
-            many = (len(asked[start : start + step]),)
-            parts.append(_moved(bounds, rows, many, backward, tick))
-        moved = np.concatenate(parts)
-        return add_up(moved, np.full(len(moved), self.lost)) if self.lost else moved
+            some = asked[start : start + step]
+            rows = self.functionals.taken(some.tolist())
+            parts.append((some, _moved(bounds, rows, (len(some),), backward, tick)))
+        return known_at((self.many,), parts)
 
 
 @dataclass(frozen=True)
@@ -147,19 +157,18 @@ class _Many:
                 pushes = pull_back(found.maps, dict(rows.on_outputs), {}).on_inputs
             except UnsupportedModel:
                 return None
-            if problem.lost:
-                moved = add_up(moved, np.full(moved.shape, problem.lost))
         nonlinear = [t for t in found.maps.values if feeds_nonlinear(wide, t)]
         made = []
         for b, box in enumerate(boxes):
-            errors = np.where(problem.met(box), moved[:, b], 0.0)
-            worst = int(np.argmax(errors)) if len(errors) else 0
+            column = moved.moved(partial(np.take, indices=b, axis=1))
+            lacking = problem.lacking(column, problem.met(box))
+            worst = int(np.argmax(lacking.bound)) if problem.many else 0
             known = {t: row_of(found.maps.values[t], b) for t in nonlinear}
             influence = {
                 t: (np.abs(c[worst, b]) * (box.values[t].hi - box.values[t].lo)[0])[None]
                 for t, c in pushes.items()
             }
-            made.append(BoxBounds({ROWS: apply(MOVED_DOWN, U=errors)}, influence, known))
+            made.append(BoxBounds({ROWS: lacking}, influence, known))
         return Batch(found, tuple(made))
 
 
@@ -169,26 +178,22 @@ def _moved(
     shape: tuple[int, ...],
     backward: bool,
     tick: Callable[[], None],
-) -> FloatArray:
-    """Upper bounds of c·y − c·ŷ, of shape (rows,), or (rows, boxes) of a batch."""
-    maps, apart, shared = bounds.maps, np.zeros(shape), np.zeros(shape)
+) -> Radius:
+    """Bounds on |c·y − c·ŷ|, of shape (rows,), or (rows, boxes) of a batch."""
+    maps, apart, shared = bounds.maps, list[Radius](), list[Radius]()
     varied = {t: -c for t, c in rows.on_outputs.items() if t in maps.values}
     for tensor, c in rows.on_outputs.items():
-        errors = bounds.errors[tensor]
-        cost = dot_up(c, errors, maps.kept)
-        apart = add_up(apart, cost)
+        radius, off = bounds.radii[tensor], rows.off[tensor]
+        cost = radius.weighed(c, maps.kept)
+        apart.append(cost)
         if tensor not in varied:
-            shared = add_up(shared, cost)
-        off = rows.off[tensor]  # a coefficient that float64 does not hold
-        if np.any(off):
-            extra = dot_up(off, errors, maps.kept)
-            apart, shared = add_up(apart, extra), add_up(shared, extra)
+            shared.append(cost)
+        if np.any(off):  # a coefficient that float64 does not hold
+            extra = radius.weighed(off, maps.kept)
+            apart.append(extra)
+            shared.append(extra)
+    whole = carried_back(apart) if apart else exactly_zero(EXACT, shape)
     if not varied:
-        return np.where(np.isnan(apart), np.inf, np.maximum(apart, 0.0))
-    most = None if backward else 0
-    pulled = pull_back(maps, {}, varied, tick, most=most).upper
-    joint = add_up(shared, pulled)
-    best = np.fmin(
-        np.where(np.isnan(joint), np.inf, joint), np.where(np.isnan(apart), np.inf, apart)
-    )
-    return np.maximum(best, 0.0)
+        return whole
+    moved = pull_back(maps, {}, varied, tick, most=None if backward else 0).moved
+    return whole if moved is None else whole.and_also(carried_back((moved, *shared)))
