@@ -37,7 +37,7 @@ def write(
     return path
 
 
-def image(path: Path, code: int) -> Path:
+def image(path: Path, code: int, rows: int = 2) -> Path:
     """y = tanh(W·(x/255))."""
     rng = np.random.default_rng(1)
     weights = {"w": rng.normal(size=(6, 3)).astype(np.float32), "s": np.float32(255.0)}
@@ -47,7 +47,7 @@ def image(path: Path, code: int) -> Path:
         helper.make_node("MatMul", ["d", "w"], ["m"]),
         helper.make_node("Tanh", ["m"], ["y"]),
     ]
-    return write(path, nodes, {"x": (code, [2, 6])}, weights)
+    return write(path, nodes, {"x": (code, [rows, 6])}, weights)
 
 
 @pytest.mark.parametrize(
@@ -202,3 +202,17 @@ def test_a_name_that_a_body_has_of_its_own_is_not_the_point(tmp_path: Path) -> N
     domain = {"x": (1, 1), "ids": (5, 5)}
     assert refine.check(path, domain, claim="y[0] <= 9.001", **QUICK)
     assert not refine.check(path, domain, claim="y[0] <= 8.999", **QUICK)
+
+
+def test_points_of_integers_are_decided(tmp_path: Path) -> None:
+    path = image(tmp_path / "m.onnx", TensorProto.UINT8, rows=1)
+    points = np.random.default_rng(0).integers(0, 256, (3, 1, 6)).astype(np.uint8)
+    quick: dict[str, Any] = {"no_search": True, "z3": "none", "conform": False}
+    session = ort.InferenceSession(path)
+    found = refine.stable(path, points, **quick)
+    labels = [int(np.argmax(session.run(None, {"x": x})[0])) for x in points]
+    claimed = zip(found, labels, strict=True)
+    assert all(f"is element {label}," in d.claim for d, label in claimed)
+    assert found.stable == 3
+    with pytest.raises(ModelError, match="not all are whole"):
+        refine.stable(path, points + 0.5, **quick)

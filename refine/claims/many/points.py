@@ -92,10 +92,13 @@ def points_of(
     rounded, values = 0, {}
     for name in graph.inputs:
         kind = graph.types[name]
-        if not kind.dtype.is_float:
-            raise ModelError(f"input '{name}' holds {kind.dtype.value}; points need float inputs")
         written = _numbers(given[name], graph, name, path)
-        values[name] = round_array(written, fmt_of(kind.dtype))
+        if kind.dtype.is_float:
+            values[name] = round_array(written, fmt_of(kind.dtype))
+        elif np.array_equal(written, np.trunc(written)):
+            values[name] = written  # the domain refuses those that the type does not hold
+        else:
+            raise ModelError(f"{path}: '{name}' is of {kind.dtype.value}, and not all are whole")
         if not np.all(np.isfinite(values[name])):
             raise ModelError(f"{path}: numbers of '{name}' overflow in the format of the input")
         rounded += int(np.count_nonzero(np.any(values[name] != written, axis=1)))
@@ -108,7 +111,7 @@ def points_of(
 def _numbers(stored: Stored, graph: Graph, name: str, path: str) -> FloatArray:
     """As (points, elements)."""
     shape = graph.types[name].shape
-    if stored.dtype.kind not in "fiu" or stored.dtype.itemsize > 8:
+    if stored.dtype.kind not in "fiub" or stored.dtype.itemsize > 8:
         raise ModelError(f"{path}: '{name}' has type {stored.dtype}; expected floats or integers")
     if not stored.shape or lasting(stored.shape[1:]) != lasting(shape):
         raise ModelError(
