@@ -168,8 +168,6 @@ HINGE_LINES = Lemma(
         term(0) <= _t,
         (_hi <= 0) | (_s >= 1) | (_hi <= _s * _hi + _t),
         (_lo >= 0) | (_s <= _b) | (_b * _lo <= _s * _lo + _t),
-        (_hi > 0) | (_s <= _b),
-        (_lo < 0) | (_s >= 1),
     ),
     assumed=(every(_lo <= _x, _x <= _hi),),
     error=larger(0, _hinge(_x) - (_s * _x + _t)) + larger(0, _l * _x - _hinge(_x)),
@@ -187,7 +185,7 @@ CONVEX_PIECE = Lemma(
     "tangent at t, which has a slope of [τ−, τ+]: less than a number below g(t) by no more than "
     "τ+·(t − a) and −τ−·(b − t).",
     "Boyd & Vandenberghe 2004, Convex Optimization, §3.1.3",
-    hypotheses=(_a <= _at, _at <= _end),
+    hypotheses=(),
     assumed=(
         every(_a <= _x, _x <= _end),
         every(_low <= _g_at, _g_a <= _top, _g_b <= _top, _steep_lo <= _tau, _tau <= _steep_hi),
