@@ -20,7 +20,9 @@ from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_exact
 from onnx_import import load
 from onnx_import.errors import UnsupportedModel
+from refine.api import check
 from refine.bounds.network import InputBox, network_bounds
+from refine.results.verdict import Verdict
 
 RNG = np.random.default_rng(5)
 
@@ -255,14 +257,20 @@ def test_a_pipeline_is_what_onnxruntime_computes(name: str, tmp_path: Path) -> N
             assert np.all(wrong <= np.ravel(bounds.errors[tensor]) + 1e-14)
 
 
-def test_thresholds_that_an_error_may_cross_are_charged(tmp_path: Path) -> None:
-    """Exact features cross none; those of a Scaler do where a threshold lies in the box."""
+def scaled_stump(scale: float) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """One feature, which a tree compares with 0.5: as it is, and through a Scaler."""
     plain = pipeline("TreeEnsembleRegressor", features=1, n_targets=1, **STUMP)
     scaled = onnx.ModelProto.FromString(plain.SerializeToString())
     scaled.graph.node[0].input[0] = "s"
     scaler = helper.make_node("Scaler", ["x"], ["s"], domain="ai.onnx.ml", offset=[0.1],
-                              scale=[3.0])  # fmt: skip
+                              scale=[scale])  # fmt: skip
     scaled.graph.node.insert(0, scaler)
+    return plain, scaled
+
+
+def test_thresholds_that_an_error_may_cross_are_charged(tmp_path: Path) -> None:
+    """Exact features cross none; those of a Scaler do where a threshold lies in the box."""
+    plain, scaled = scaled_stump(3.0)
     found = []
     for name, made, box in (("a", plain, (0, 1)), ("b", scaled, (0, 1)), ("b", scaled, (0.3, 1))):
         onnx.save(made, tmp_path / f"{name}.onnx")
@@ -273,6 +281,14 @@ def test_thresholds_that_an_error_may_cross_are_charged(tmp_path: Path) -> None:
     assert found[0] < 1e-6
     assert found[1] == pytest.approx(3, rel=1e-6)
     assert found[2] < 1e-6
+
+
+def test_the_one_number_at_which_a_tree_flips_is_found(tmp_path: Path) -> None:
+    """Of all float32 numbers from 0 to 1 the comparison behind the Scaler is wrong at one."""
+    onnx.save(scaled_stump(2.9)[1], tmp_path / "m.onnx")
+    result = check(tmp_path / "m.onnx", "0..1", eps=1, conform=False, z3="none")
+    assert result.verdict is Verdict.VIOLATED
+    assert result.worst_found == pytest.approx(3, rel=1e-6)
 
 
 def test_maps_are_read_as_tensors_and_texts_left_out(tmp_path: Path) -> None:
