@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from encoders.arithmetic.exact_fields import Balls
+from encoders.contract.contract import Subnormals
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
 from encoders.numbers.enclosure import Interval
 from gpu_check.emulator.emulator import emulate
@@ -388,3 +389,27 @@ def test_a_base_where_a_leaf_gives_nothing_is_refused(tmp_path: Path) -> None:
     onnx.save(pipeline("TreeEnsembleRegressor", features=1, **given), tmp_path / "m.onnx")
     with pytest.raises(UnsupportedModel, match="base values"):
         load(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("subnormals", ["gradual", "either"])
+def test_a_share_whose_square_is_tiny_is_within_its_bound(subnormals: str, tmp_path: Path) -> None:
+    """onnxruntime divides squares, and takes the root: 10^-22 beside 1 is 1 % off, 10^-25 is 0."""
+    onnx.save(pipeline("Normalizer", norm="L2"), tmp_path / "m.onnx")
+    graph = load(tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    contract = replace(
+        IEEE_ANY,
+        results=Subnormals(subnormals),
+        operands=Subnormals(subnormals),
+    )
+    for rows in ([1e-22, 1e-25, 1.0], [3e-20, 1.0, 1e15], [1e-42, 1e-12, 1e-9]):
+        x = np.array([rows, rows[::-1]], np.float32)
+        real = evaluate_exact(graph, {"x": x}, Balls())["y"]
+        exact = np.array([[float(v) for v in row] for row in real])
+        np.testing.assert_allclose(exact, x / np.linalg.norm(x.astype(np.float64), axis=1)[:, None],
+                                   rtol=1e-6)  # fmt: skip
+        wide = Interval(x.astype(np.float64), x.astype(np.float64) * 1.5)
+        bounds = network_bounds(graph, InputBox({"x": wide}, {"x": np.zeros(x.shape)}), contract)
+        wrong = np.abs(np.asarray(session.run(None, {"x": x})[0], np.float64) - exact)
+        assert np.any(wrong > np.abs(exact) * 2.0**-20)  # more than roundings
+        assert np.all(wrong <= bounds.maps.errors["y"])

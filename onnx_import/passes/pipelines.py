@@ -86,7 +86,23 @@ def _normalizer(body: Body) -> None:
     if norm not in ("MAX", "L1", "L2"):
         raise body.unsupported(f"attribute 'norm' is '{norm}', which has no meaning here")
     size = body.over("ReduceMax" if norm == "MAX" else f"Reduce{norm}", x, [1], keepdims=1)
-    _write(body, body.add("Div", x, size))
+    if norm == "L2":
+        zeros = _uncertain_zeros(body, x)
+        shares = body.add("Div", body.add("Add", x, zeros), size)
+        _write(body, body.add("Add", shares, zeros))
+    else:
+        _write(body, body.add("Div", x, size))
+
+
+def _uncertain_zeros(body: Body, x: str) -> str:
+    """Zeros whose bound is 2^-63 or more. onnxruntime takes the root of x²/Σx², so that a square or
+    a quotient below the least normal number, 2^-126, costs up to the root of that number: these
+    zeros, added to x and to what is divided, stand for that. They are the difference of two
+    exponentials of 0, scaled, each with an error of its own."""
+    nothing = body.add("Mul", x, body.store(np.zeros((), np.float32)))
+    scale = body.store(np.asarray(2.0**-40, np.float32))
+    parts = [body.add("Mul", body.add("Exp", nothing), scale) for _ in range(2)]
+    return body.add("Sub", *parts)
 
 
 def _imputer(body: Body) -> None:
