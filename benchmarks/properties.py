@@ -1,24 +1,28 @@
 """The properties of VNN-COMP under ../shared/models, settled for the float32 network that runs.
 
     python benchmarks/properties.py [PATTERN ...] [--seconds S] [--contract NAME] [--save FILE]
+                                    [--table FILE]
 
 ACAS Xu: properties 1 to 4 of 27 networks. Each other family: a property goes with the network
 whose name its own begins with, else with every network of the folder. PATTERN chooses among
 `family/network property`. The list is run by `refine bench`, each instance for as long as --seconds
-says; FILE is its JSON, from which a run
-goes on; counterexamples are kept beside it. `--list` prints the list alone.
+says; --save names its JSON, from which a run
+goes on; counterexamples are kept beside it. --table is where the answers alone go. `--list` prints
+the list alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import fnmatch
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from measuring import MODELS
+from measuring import MODELS, save
 
 from refine.cli.main import run
 
@@ -58,6 +62,7 @@ def main() -> None:
     parser.add_argument("--contract", default="ieee-any")
     parser.add_argument("--models", type=Path, default=MODELS)
     parser.add_argument("--save", type=Path)
+    parser.add_argument("--table", type=Path)
     parser.add_argument("--list", action="store_true")
     given = parser.parse_args()
     every = instances(given.models.resolve())
@@ -74,7 +79,32 @@ def main() -> None:
         else:
             found = given.save.with_name(f"{given.save.stem}-counterexamples")
             options += ["--counterexamples", str(found), "--json", str(given.save), "--resume"]
-        sys.exit(run(["bench", str(listed), *options]).value)
+        code = run(["bench", str(listed), *options])
+        if given.table is not None and given.save is not None:
+            save(
+                given.table,
+                answers(json.loads(given.save.read_text())["rows"]),
+                seconds=given.seconds,
+                contract=given.contract,
+            )
+        sys.exit(code.value)
+
+
+def answers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is kept of each instance: its answer, margins, and on how many runtimes a violation was
+    seen."""
+    return [
+        {
+            "instance": f"{Path(r['model']).parent.name}/{Path(r['model']).stem}",
+            "property": Path(r["vnnlib"]).stem,
+            "answer": r["standing"],
+            "margin": r["margin"],
+            "over_the_reals": r["margin_over_reals"],
+            "confirmed": len(r["confirmed"]),
+            "seconds": round(r["seconds"], 1),
+        }
+        for r in rows
+    ]
 
 
 if __name__ == "__main__":
