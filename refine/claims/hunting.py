@@ -27,11 +27,13 @@ _TRIES = 8  # times that what a proof led to is evaluated exactly
 
 @dataclass(frozen=True)
 class Catch:
-    """The violation found, if any; every input evaluated exactly; was time too short?"""
+    """The violation found, if any, and on how many runtimes it was seen; every input evaluated
+    exactly; was time too short?"""
 
     violation: Witness | None
     witnesses: tuple[Witness, ...]
     late: bool
+    confirmed: int = 0
 
     @property
     def worst(self) -> Witness | None:
@@ -46,7 +48,15 @@ class Catch:
     def joined(self, other: Catch) -> Catch:
         """What this search and another one found."""
         every = (*self.witnesses, *other.witnesses)
-        return Catch(self.violation or other.violation, every, self.late or other.late)
+        found = [c for c in (self, other) if c.violation is not None]
+        best = max(found, key=lambda c: c.confirmed, default=self)
+        return Catch(best.violation, every, self.late or other.late, best.confirmed)
+
+    @property
+    def convincing(self) -> bool:
+        """Is there a violation, and did a real runtime show it, if any could be asked?"""
+        found = self.violation
+        return found is not None and (self.confirmed > 0 or not found.replays)
 
 
 NOTHING = Catch(None, (), late=False)
@@ -154,7 +164,8 @@ def _judged(
     if best is not None and not late:
         clock.tell("simplifying the counterexample")
         best = _simplest(best, quarry, domain, tolerance, clock)
-    return Catch(best, tuple(witnesses), late)
+    confirmed = 0 if best is None else _confirmations(best, tolerance)
+    return Catch(best, tuple(witnesses), late, confirmed)
 
 
 def _simplest(
@@ -165,8 +176,8 @@ def _simplest(
     box = next((b for b in domain.boxes if b.contains(witness.inputs)), None)
     if box is None:
         return witness
-    epsilon, until = tolerance.of(witness.output), time.monotonic() + _SHRINKING
-    confirmed = _confirmations(witness, epsilon)
+    until = time.monotonic() + _SHRINKING
+    confirmed = _confirmations(witness, tolerance)
 
     def kept(point: Points) -> Witness | None:
         found = quarry.decide(
@@ -183,7 +194,7 @@ def _simplest(
         if not is_violation(found, tolerance) or 2 * error_found(found) < error_found(witness):
             return None
         found = quarry.replayed(found)
-        return found if _confirmations(found, epsilon) >= confirmed else None
+        return found if _confirmations(found, tolerance) >= confirmed else None
 
     point = {n: np.asarray(v, np.float64) for n, v in witness.inputs.items()}
     return shrunk(point, box, kept, partial(over, clock, until)) or witness
@@ -203,8 +214,11 @@ def error_found(witness: Witness) -> float:
 
 def _replayed_excess(witness: Witness, tolerance: Tolerance) -> tuple[int, float]:
     """Prefer witnesses that real runtimes confirm, then the larger error."""
-    return _confirmations(witness, tolerance.of(witness.output)), error_found(witness)
+    return _confirmations(witness, tolerance), error_found(witness)
 
 
-def _confirmations(witness: Witness, epsilon: Fraction | None) -> int:
+def _confirmations(witness: Witness, tolerance: Tolerance) -> int:
+    """On how many runtimes the violation is seen; of a property, whose outputs have no ε, how many
+    reach the unsafe set."""
+    epsilon = tolerance.of(witness.output) if witness.reached is None else Fraction(0)
     return sum(1 for r in witness.replays if epsilon is not None and r.confirms(epsilon))

@@ -91,7 +91,7 @@ def settle(
                 until = min(time.monotonic() + seconds, improving_until(options, clock))
                 proof = improve(proof, deadline=until)
                 catch = catch.joined(trail.catch)
-        if catch.violation is None and not settled(proof, tolerance):
+        if not catch.convincing and not settled(proof, tolerance):
             catch = catch.joined(search(seconds=seconds, effort=effort))
         account.tell_so_far(proof, catch)
     if catch.violation is None and not settled(proof, tolerance) and options.backward:
