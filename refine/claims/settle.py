@@ -52,7 +52,7 @@ from refine.results.verdict import (
 )
 from refine.witness.layers import layer_values
 
-_GLANCE = 1 / 8  # of a search, before anything else
+_GLANCE = 1 / 8  # of the effort of a search, before anything else
 _PASSES = 16  # first bounds of every box that a search's time has to be worth
 
 
@@ -86,7 +86,7 @@ def settle(
         search = partial(hunt, quarry, domain, tolerance, options.seed, told)
         seconds, effort = searching(options)
         if _alternates(proof, tolerance, options):
-            catch = search(seconds=_GLANCE * seconds, effort=_GLANCE)
+            catch = search(seconds=seconds, effort=_GLANCE)
             if catch.violation is None:
                 until = min(time.monotonic() + seconds, improving_until(options, clock))
                 proof = improve(proof, deadline=until)
