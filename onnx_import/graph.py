@@ -198,7 +198,8 @@ class Sizes:
     `shapes` has whole shapes by input, `dims` sizes by the file's names of dimensions: both stand
     against the file. `arrays` has the shapes of arrays that are given for inputs, and only what is
     still open is taken from these; where they name none of the inputs, they come in the order of
-    these. Where they hold `points` along a first axis, an open first dimension is no part of them.
+    these. Where they hold `points` along a first axis, an open first dimension is no part of them;
+    where integers are `constants` of all points, theirs do not, and what they name is so elsewhere.
     `lenient` passes over names that the file does not have.
     """
 
@@ -206,6 +207,7 @@ class Sizes:
     dims: Mapping[str, int] = field(default_factory=dict)
     arrays: Mapping[str, Shape] = field(default_factory=dict)
     points: bool = False
+    constants: bool = False
     lenient: bool = False
 
 

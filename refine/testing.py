@@ -62,7 +62,7 @@ def assert_close(
         if not isinstance(inputs, Mapping):
             raise ModelError("inputs: a mapping of arrays by name, {name: array}")
         arrays = {str(t): numbers_of(x, f"inputs: '{t}'") for t, x in inputs.items()}
-        sizes = shown_by(Sizes(), arrays, points=True)
+        sizes = shown_by(Sizes(), arrays)
         if not isinstance(chosen, RuntimeContract):
             chosen = contract_for(chosen, None, None, path_of(source), places, sizes=sizes)
         graph = read_as(source, chosen, allowed=places, given=arrays, sizes=sizes)

@@ -42,17 +42,19 @@ def with_sizes(
             _set_whole(value, sizes.shapes[value.name], named)
             notes.append(f"input '{value.name}' is of shape {list(sizes.shapes[value.name])}")
     _spread(given, named)
-    for value, shape in _shown(given, sizes):
-        taken = _taken(value, shape, sizes.points)
-        if taken is not None:
-            notes.append(
-                f"the open dimensions of input '{value.name}' are those of what is given for it"
-            )
-            for dim, size in zip(value.type.tensor_type.shape.dim, taken, strict=True):
-                if known_size(dim) is None:
-                    _name(named, dim, size, value.name)
-                    dim.dim_value = size
-    _spread(given, named)
+    whole = [v for v in given if sizes.constants and not _is_float(v)]
+    for some, points in ((whole, False), (given, sizes.points)):
+        for value, shape in _shown(some, given, sizes):
+            taken = _taken(value, shape, points)
+            if taken is not None:
+                notes.append(
+                    f"the open dimensions of input '{value.name}' are those of what is given for it"
+                )
+                for dim, size in zip(value.type.tensor_type.shape.dim, taken, strict=True):
+                    if known_size(dim) is None:
+                        _name(named, dim, size, value.name)
+                        dim.dim_value = size
+        _spread(given, named)
     notes += [f"dimension '{name}' is {size}" for name, size in sizes.dims.items()]
     return model, (*notes, *_alike(given, batch or 1))
 
@@ -188,15 +190,22 @@ def _spread(given: Sequence[onnx.ValueInfoProto], named: Mapping[str, int]) -> N
                 dim.dim_value = named[dim.dim_param]
 
 
+def _is_float(value: onnx.ValueInfoProto) -> bool:
+    """Does an input hold floating-point numbers?"""
+    held = onnx.TensorProto
+    kinds = (held.FLOAT, held.DOUBLE, held.FLOAT16, held.BFLOAT16)
+    return value.type.tensor_type.elem_type in kinds
+
+
 def _shown(
-    given: Sequence[onnx.ValueInfoProto], sizes: Sizes
+    some: Sequence[onnx.ValueInfoProto], given: Sequence[onnx.ValueInfoProto], sizes: Sizes
 ) -> Iterator[tuple[onnx.ValueInfoProto, Shape]]:
-    """The inputs for which there are arrays, with the shapes of these."""
+    """Those of some inputs for which there are arrays, with the shapes of these."""
     names = [value.name for value in given]
     arrays = sizes.arrays
     if len(arrays) == len(names) and not set(arrays) & set(names):
         arrays = dict(zip(names, arrays.values(), strict=True))
-    for value in given:
+    for value in some:
         if value.name in arrays and _open(value):
             yield value, arrays[value.name]
 

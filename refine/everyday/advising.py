@@ -111,7 +111,7 @@ def advised(
 ) -> Advice:
     """Advice on a model file. Raises ModelError for what cannot be read or has no meaning."""
     arrays = None if samples is None else device_numbers(samples)
-    sizes = shown_by(sizes or Sizes(), arrays or {}, points=True)
+    sizes = shown_by(sizes or Sizes(), arrays or {})
     graph = read_as(model, allowed=allowed, sizes=sizes)
     given = None
     if arrays is not None:

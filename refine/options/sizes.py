@@ -68,10 +68,11 @@ def sizes_from(shapes: object = None, dims: object = None) -> Sizes:
     return Sizes(whole, named)
 
 
-def shown_by(sizes: Sizes, arrays: Mapping[str, Array], *, points: bool = False) -> Sizes:
-    """What is still open is as these arrays by input have it, which hold several `points` along a
-    first axis or not."""
-    return with_shapes(sizes, {name: array.shape for name, array in arrays.items()}, points=points)
+def shown_by(sizes: Sizes, arrays: Mapping[str, Array]) -> Sizes:
+    """What is still open is as these arrays by input have it, which may hold several points along a
+    first axis; integers are constants of all of them."""
+    shapes = {name: array.shape for name, array in arrays.items()}
+    return replace(with_shapes(sizes, shapes, points=True), constants=True)
 
 
 def with_shapes(sizes: Sizes, shapes: Mapping[str, Shape], *, points: bool = False) -> Sizes:

@@ -97,7 +97,7 @@ def judge_command(
     watcher: Watcher | None = click.get_current_context().obj
     with reporter.progress("reading the model", hearing(quiet)) as progress:
         arrays = device_numbers(inputs)
-        sizes = shown_by(sizes_of(shape, dim), arrays, points=True)
+        sizes = shown_by(sizes_of(shape, dim), arrays)
         graph, contracts = _sides(model, names, allowed, arrays, sizes)
         given = given_by(arrays, graph, contracts[0].format_of, str(inputs))
         points = len(given.points)

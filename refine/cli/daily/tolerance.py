@@ -178,7 +178,7 @@ def tolerance_command(
             source = optimised(source, as_optimised, allowed)
         place = source if isinstance(source, Path) else Path()
         arrays = {} if inputs is None else device_numbers(inputs)
-        sizes = shown_by(sizes_of(shape, dim), arrays, points=True)
+        sizes = shown_by(sizes_of(shape, dim), arrays)
 
         def chosen(name: str) -> RuntimeContract:
             given = contract_for(name, fmt, None, place, allowed, sizes=sizes)
