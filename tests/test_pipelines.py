@@ -413,3 +413,24 @@ def test_a_share_whose_square_is_tiny_is_within_its_bound(subnormals: str, tmp_p
         wrong = np.abs(np.asarray(session.run(None, {"x": x})[0], np.float64) - exact)
         assert np.any(wrong > np.abs(exact) * 2.0**-20)  # more than roundings
         assert np.all(wrong <= bounds.maps.errors["y"])
+
+
+@pytest.mark.parametrize("opset", [8, 9, 10])
+def test_pipelines_of_old_files_are_made_of_newer_operators(opset: int, tmp_path: Path) -> None:
+    """Equal of floats, Where and a Gemm without a summand are younger than these files."""
+    plain = pipeline("LinearRegressor", coefficients=[1.0, 2.0, 3.0])
+    names = ("LabelEncoder", "OneHotEncoder", "Imputer", "LinearClassifier NONE", "Binarizer")
+    for k, made in enumerate([plain, *(CASES[name] for name in names)]):
+        old = onnx.ModelProto.FromString(made.SerializeToString())
+        old.opset_import[0].version = opset
+        onnx.save(old, tmp_path / f"{k}.onnx")
+        graph = load(tmp_path / f"{k}.onnx")
+        session = onnxruntime.InferenceSession(
+            tmp_path / f"{k}.onnx", providers=["CPUExecutionProvider"]
+        )
+        x = np.array([[0.5, -0.25, 1.0], [0.25, 0.75, -1.0]], np.float32)
+        real = evaluate_exact(graph, {"x": x}, Balls())
+        ran = session.run(list(graph.outputs), {"x": x})
+        for tensor, want in zip(graph.outputs, ran, strict=True):
+            got = np.array([float(v) for v in np.ravel(real[tensor])])
+            np.testing.assert_allclose(got, np.ravel(np.asarray(want)), rtol=1e-6, atol=1e-6)

@@ -36,12 +36,16 @@ from onnx_import.passes.normalize import (
 from onnx_import.passes.pipelines import DOMAIN, pipeline
 from onnx_import.tensors import attribute_of, type_of
 
+_MODERN = 13  # an opset that has all that pipelines, fused operators and layers are made of
+_UNROLLED = ("GRU", "LSTM", "RNN")
+
 
 @dataclass
 class Walk:
     """The walk over a model's nodes. `random_masks` are the random masks met on the way, `folds`
     the nodes that were computed of stored numbers, `late` says of tensors computed of constants
-    alone why that is done at run time."""
+    alone why that is done at run time; `modern` are nodes that were made for others, and are of
+    opset 13 where the file's is older."""
 
     protos: Mapping[str, onnx.NodeProto]
     read: Collection[str]
@@ -52,6 +56,7 @@ class Walk:
     random_masks: list[str] = field(default_factory=list)
     folds: list[Fold] = field(default_factory=list)
     late: dict[str, str] = field(default_factory=dict)
+    modern: set[str] = field(default_factory=set)
 
     @cached_property
     def taken(self) -> set[str]:
@@ -100,13 +105,15 @@ class Walk:
         if proto.domain == DOMAIN:
             return self._pipeline(name, proto, types, constants)
         if proto.domain == OPTIMISED and proto.op_type in FUSED:
-            found = fused(
-                read_node(name, proto, self.opset, self.folder), types, constants, self.protos
-            )
+            node = read_node(name, proto, max(self.opset, _MODERN), self.folder)
+            found = fused(node, types, constants, self.protos)
+            self.modern.update(found.protos)
             return _taken_over(found, types, constants)
-        node = read_node(name, proto, self.opset, self.folder)
+        newer = name in self.modern or proto.op_type in _UNROLLED
+        opset = max(self.opset, _MODERN) if newer else self.opset
+        node = read_node(name, proto, opset, self.folder)
         self.control.require_alike(name, [types[t].shape for t in node.inputs if t in types])
-        inferred = infer(proto, node.describe(), types, constants, self.opset)
+        inferred = infer(proto, node.describe(), types, constants, opset)
         require_holdable(proto, node.describe(), inferred, types)
         require_agreed(node, constants)
         node = without_dropout(node, constants, self.read, self.random)
@@ -128,6 +135,7 @@ class Walk:
         if body is not None:
             self.random_masks += body.random_masks
             types.update(body.random_masks)
+            self.modern.update(body.protos if newer else ())
             return _taken_over(body, types, constants)
         for part in split_into_slices(node, types, self.protos):
             value = self._folded(part, types, constants) if part is not node else None
@@ -150,8 +158,9 @@ class Walk:
         """What an operator of classical pipelines is made of. NaN that are replaced are nowhere."""
         if any(a.name == "replaced_value_float" and math.isnan(a.f) for a in proto.attribute):
             return [(name, onnx.helper.make_node("Identity", proto.input, proto.output, name=name))]
-        node = read_node(name, proto, self.opset, self.folder)
+        node = read_node(name, proto, max(self.opset, _MODERN), self.folder)
         body = pipeline(node, types, constants, self.protos)
+        self.modern.update(body.protos)
         return _taken_over(body, types, constants)
 
     def _folded(
