@@ -202,6 +202,8 @@ def test_a_fused_operator_is_what_onnxruntime_computes(name: str, tmp_path: Path
                outputs="y m"), "its mean or deviation"),
         (fused("Gelu", {"x": (2,)}, quality=1), "attribute 'quality'"),
         (fused("FusedMatMul", {"x": (3,), "z": (3, 2)}), "is a vector"),
+        (fused("DynamicQuantizeMatMul", {"x": (2, 4)}, {"s": np.float32(1)}, order="x - s"),
+         "leaves out input 1"),
     ],
 )  # fmt: skip
 def test_what_has_no_meaning_is_refused(made: onnx.ModelProto, words: str, tmp_path: Path) -> None:

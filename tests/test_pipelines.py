@@ -332,6 +332,7 @@ def test_maps_are_read_as_tensors_and_texts_left_out(tmp_path: Path) -> None:
         (pipeline("OneHotEncoder", cats_int64s=[0, 1, 1]), "category is there twice"),
         (pipeline("ArrayFeatureExtractor", stored={"i": np.array([-1])}), "is none of the 3"),
         (pipeline("OneHotEncoder", cats_strings=["a"]), "texts"),
+        (pipeline("TreeEnsembleRegressor", **(STUMP | {"n_targets": 2**40})), "numbers together"),
     ],
 )  # fmt: skip
 def test_what_runtimes_differ_in_is_refused(

@@ -133,6 +133,10 @@ def _infer_foreign(
 ) -> Mapping[str, onnx.TypeProto]:
     if len(proto.input) <= max(*foreign.inputs, foreign.result or 0):
         raise UnsupportedModel(f"{place} has only {len(proto.input)} inputs, which has no meaning")
+    needed = (*foreign.inputs, *(() if foreign.result is None else (foreign.result,)))
+    left = next((i for i in needed if proto.input[i] not in types), None)
+    if left is not None:
+        raise UnsupportedModel(f"{place} leaves out input {left}, without which it has no meaning")
     plain = onnx.helper.make_node(
         foreign.like, [proto.input[i] for i in foreign.inputs], proto.output
     )

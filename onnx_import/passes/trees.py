@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ _MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BR
 _COMPLEMENTS = {"LessOrEqual": "Greater", "GreaterOrEqual": "Less"}
 _WITH_EQUAL = 12  # the opset from which on ONNX has the former
 _MOST_NODES = 2**20
+_MOST_NUMBERS = 2**26  # of all rows, leaves and targets
 _AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
 
 
@@ -126,7 +128,7 @@ def _weights(
     trees, nodes = integers(body, f"{kind}_treeids"), integers(body, f"{kind}_nodeids")
     ids, weights = integers(body, f"{kind}_ids"), listed(body, f"{kind}_weights")
     given = np.zeros(len(ids), np.float32) if weights is None else weights
-    found = np.zeros((count, targets), given.dtype)
+    found = _nothing(body, count, targets, given.dtype)
     seen: set[tuple[int, int]] = set()
     for tree, node, target, weight in zip(
         trees.tolist(), nodes.tolist(), ids.tolist(), given, strict=True
@@ -151,7 +153,7 @@ def new_forest(body: Body, targets: int) -> Forest:
         raise body.unsupported("a node asks whether a feature is a member of a set")
     weights = np.asarray(body.number("leaf_weights", np.zeros(0, np.float32)))
     ids = integers(body, "leaf_targetids")
-    leaves = np.zeros((len(ids), targets), weights.dtype)
+    leaves = _nothing(body, len(ids), targets, weights.dtype)
     leaves[np.arange(len(ids)), ids] = weights
     sides = []
     for side in ("true", "false"):
@@ -166,6 +168,17 @@ def new_forest(body: Body, targets: int) -> Forest:
         tuple(_MODES[m] for m in modes), integers(body, "nodes_featureids"), splits,
         sides[0], sides[1], roots, leaves,
     )  # fmt: skip
+
+
+def _nothing(body: Body, leaves: int, targets: int, kind: np.dtype[Any]) -> Array:
+    """What leaves give before weights are read. Raises UnsupportedModel for too many numbers."""
+    rows = body.shape(0)[0] if body.shape(0) else 1
+    if targets < 1 or rows * leaves * targets > _MOST_NUMBERS:
+        raise body.unsupported(
+            f"it has {leaves} leaves and {targets} targets for {rows} rows; supported are "
+            f"{_MOST_NUMBERS} numbers together"
+        )
+    return np.zeros((leaves, targets), kind)
 
 
 def grown(body: Body, x: str, forest: Forest) -> str:
