@@ -174,6 +174,14 @@ def test_integers_are_compared(op: str, code: int, tmp_path: Path) -> None:
     assert last.high == seen.max()
 
 
+def test_from_no_numbers_none_is_picked(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Gather", ["d", "x"], ["y"])]
+    data = {"d": np.ones((0, 3), np.float32)}
+    path = write(tmp_path / "m.onnx", nodes, {"x": (TensorProto.INT64, [4])}, data)
+    with pytest.raises(ModelError, match="picks nothing, or from no numbers"):
+        refine.bound(path, "0..1", **QUICK)
+
+
 def test_a_name_that_a_body_has_of_its_own_is_not_the_point(tmp_path: Path) -> None:
     """A loop whose counter has the name of an input: y = x + (0 + 1 + 2) + ids."""
     body = helper.make_graph(

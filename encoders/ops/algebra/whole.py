@@ -62,7 +62,7 @@ def rounding(
     """Nothing, while every result is a number of its type."""
     limits = np.iinfo(site.outputs[0].dtype.value)
     lo, hi = np.ceil(result.lo), np.floor(result.hi)
-    low, high = float(np.min(lo)), float(np.max(hi))
+    low, high = (float(np.min(lo)), float(np.max(hi))) if lo.size else (0.0, 0.0)
     found = RoundingBound(exactly_zero(EXACT, site.outputs[0].shape))
     return found.given(
         "integer-fits",

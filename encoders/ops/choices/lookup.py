@@ -39,6 +39,8 @@ def check(site: Site) -> None:
     if site.type_of(1).dtype.is_float or not site.outputs[0].dtype.is_float:
         raise site.unsupported("it picks floating-point numbers by integers")
     count = site.type_of(0).shape[_axis(site)]
+    if not count or not site.type_of(1).size:
+        raise site.unsupported("it picks nothing, or from no numbers")
     if count * site.outputs[0].size > _MOST:
         raise site.unsupported(
             f"each of {site.outputs[0].size} numbers could be one of {count}; supported are "
