@@ -253,6 +253,20 @@ def test_no_such_command(refused: Any) -> None:
     assert "did you mean check?" in refused("chek", "net.onnx")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["completion"], "{bash|zsh|fish} is missing; refine completion --help"),
+        (["judge", "net.onnx"], "--inputs FILE.npz is missing (What the device was given"),
+        (["report"], "RESULT.json is missing"),
+        (["tolerance", "net.onnx"], "--inputs FILE.npz, or a whole domain with --input x=LO..HI"),
+        (["bound", "net.onnx"], "no domain is given: use --input x=LO..HI"),
+    ],
+)
+def test_what_is_missing_is_said(refused: Any, words: list[str], said: str) -> None:
+    assert said in refused(*words)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission(refused: Any, folder: Path) -> None:
     (folder / "closed").mkdir(mode=0o500)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,9 @@ def test_the_graph_names_its_file_and_hash(tmp_path: Path) -> None:
         (b"", "is empty"),
         (b"def f(x): return x\n", "is not an ONNX file, or is cut short"),
         (gzip.compress(b"x" * 100, mtime=0), "gunzip"),
+        (b"PK\x03\x04" + b"archive/data.pkl" * 9, "torch.onnx.export"),
+        (pickle.dumps({"coef_": [1.0]}, protocol=4), "skl2onnx"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(40), "tf2onnx"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         (onnx.ModelProto(ir_version=8).SerializeToString(), "holds no ONNX graph"),
     ],

@@ -54,6 +54,13 @@ def executed(code: str, known: dict[str, Any]) -> None:
             known[name]()
 
 
+def program(name: str) -> None:
+    """Run a program as a reader does, from the folder in which the file was written."""
+    done = subprocess.run([sys.executable, name], capture_output=True, text=True, check=False,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+    assert done.returncode == 0, f"{name}: {done.stderr}"
+
+
 def answered(command: str, capsys: pytest.CaptureFixture[str]) -> str:
     """What a command prints. It may say no, but not that it cannot."""
     words = shlex.split(command)
@@ -88,6 +95,8 @@ def test_a_tutorial_is_what_it_says(page: Path, capsys: pytest.CaptureFixture[st
             Path(named[1]).write_text(body, encoding="utf-8")
         if language == "console":
             typed(body, capsys)
+        elif language == "python" and named is not None and not named[1].startswith("test_"):
+            program(named[1])
         elif language == "python":
             executed(body, known)
         else:
@@ -116,5 +125,8 @@ def test_a_notebook_runs_from_top_to_bottom(path: Path) -> None:
 def test_a_wrong_tutorial_is_noticed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(AssertionError, match="no 'refuted "):
         typed("$ refine --version\nrefuted … 1\n", capsys)
+    Path("numbers.py").write_text("import numpy\nnumpy.zeros(1)\n", encoding="utf-8")
+    with pytest.raises(AssertionError, match="numbers"):
+        program("numbers.py")  # numpy finds this in place of the module of the standard library
     with pytest.raises(AssertionError):
         executed("def test_x():\n    assert 1 == 2\n", {})

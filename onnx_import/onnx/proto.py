@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -44,6 +45,17 @@ def read_proto(
     return model, hashlib.sha256(data).hexdigest(), notes
 
 
+_FOREIGN: Mapping[bytes, str] = {
+    b"PK\x03\x04": "a zip archive, such as torch.save (export with torch.onnx.export) or Keras "
+    "(export with tf2onnx) writes",
+    b"\x80": "a pickle, as of scikit-learn (export with skl2onnx.to_onnx) or of an older "
+    "torch.save (export with torch.onnx.export)",
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file, as of Keras (export with tf2onnx)",
+    b"\x93NUMPY": "an array of numpy",
+}
+"""How files begin that are given in place of an exported model, and what these are."""
+
+
 def read_bytes(source: Path) -> bytes:
     """The file's bytes. Raises ModelError if there are none."""
     try:
@@ -70,6 +82,9 @@ def parse(data: bytes, source: Path) -> onnx.ModelProto:
     try:
         model: onnx.ModelProto = onnx.ModelProto.FromString(data)
     except DecodeError as error:
+        for start, what in _FOREIGN.items():
+            if data.startswith(start):
+                raise ModelError(f"'{source}' is {what}, not an ONNX file") from error
         raise ModelError(
             f"'{source}' is not an ONNX file, or is cut short ({shorten(error)}); {advice}"
         ) from error

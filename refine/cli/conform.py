@@ -18,8 +18,10 @@ from refine.cli.answering import finish, hearing
 from refine.domain.random_inputs import sampled_inputs
 from refine.options.applicable import require_applicable
 from refine.options.contract_choice import contract_for
+from refine.options.optimised import as_optimised as optimised
 from refine.options.options import allowing, limiting
 from refine.options.runtime_choice import runtime_choice
+from refine.options.settings import LEVELS
 from refine.options.sizes import sizes_of, sizing
 from refine.process.supervision import Answer, Watcher
 from refine.report.console import Reporter
@@ -41,6 +43,11 @@ from refine.results.verdict import ExitCode
     show_default=True,
     help="Which runtime; settings: threads=N,flush,optimization=LEVEL; torch: device=cuda,"
     "precision=high.",
+)
+@click.option(
+    "--as-optimised",
+    type=click.Choice(LEVELS),
+    help="The graph that onnxruntime makes of the file (none: with the casts it needs, no more).",
 )
 @click.option(
     "--input",
@@ -75,6 +82,7 @@ def conform_command(
     model: Path,
     contract: str,
     runtime: str,
+    as_optimised: str | None,
     inputs: tuple[str, ...],
     samples: int,
     seed: int,
@@ -97,6 +105,7 @@ def conform_command(
     watcher: Watcher | None = click.get_current_context().obj
     with reporter.progress("reading the model", hearing()) as progress:
         sizes = sizes_of(shape, dim)
+        model = optimised(model, as_optimised, allowed)
         chosen = contract_for(contract, None, None, model, allowed, sizes=sizes)
         graph = load(model, allowed=allowed, handling=handling_of(chosen), sizes=sizes)
         if watcher is not None:

@@ -120,6 +120,8 @@ def _show_version(context: click.Context, parameter: click.Parameter, asked: boo
 def cli() -> None:
     """How far can the network that runs be from the network that was proved?
 
+    A first look at a model: refine advise MODEL.onnx
+
     Exit codes: 0 verified, 1 violated, 2 bad input, 3 unknown, 4 time-out, 5 the runtime here
     was seen to leave the contract, 6 conditional on another verifier, 70 internal error or
     contradiction, 130 interrupted.
@@ -155,6 +157,8 @@ def run(arguments: list[str], watcher: Watcher | None = None) -> ExitCode:
         return ExitCode.VERIFIED if stop.exit_code == 0 else ExitCode.INPUT_ERROR
     except (KeyboardInterrupt, click.Abort):
         code, sentence = ExitCode.INTERRUPTED, "interrupted"
+    except click.MissingParameter as error:
+        code, sentence = ExitCode.INPUT_ERROR, _missing(error)
     except click.ClickException as error:
         code, sentence = ExitCode.INPUT_ERROR, error.format_message()
     except ModelError as error:
@@ -169,6 +173,18 @@ def run(arguments: list[str], watcher: Watcher | None = None) -> ExitCode:
     code = code if isinstance(code, ExitCode) else ExitCode.VERIFIED
     _note_the_end(context, sentence, code)
     return code
+
+
+def _missing(error: click.MissingParameter) -> str:
+    """What has to be said and what it is, with the command whose help shows how."""
+    asked, context = error.param, error.ctx
+    if asked is None or context is None:
+        return error.format_message()
+    named, what = asked.make_metavar(context), ""
+    if isinstance(asked, click.Option):
+        named = f"{max(asked.opts, key=len)} {named}"
+        what = f" ({asked.help.rstrip('.')})" if asked.help else ""
+    return f"{named} is missing{what}; {context.command_path} --help shows how it is asked"
 
 
 def _note_the_end(context: click.Context | None, sentence: str | None, code: ExitCode) -> None:

@@ -177,8 +177,9 @@ def _boxes_as_written(graph: Graph, options: DomainOptions) -> tuple[tuple[Exact
         return (_from_arrays(graph, Path(options.box)),), f"box file {options.box}"
     if graph.ranges:
         return (_from_model(graph),), "the ranges that the model states"
+    first = next(iter(graph.inputs), "NAME")
     raise DomainError(
-        "no domain is given: use --input NAME=LO..HI, --vnnlib FILE, --center with --radius, "
+        f"no domain is given: use --input {first}=LO..HI, --vnnlib FILE, --center with --radius, "
         "or --box FILE.npz"
     )
 

@@ -4,7 +4,7 @@ off samples, a bound, a tolerance, which labels are stable, and which nodes cost
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from pathlib import Path
@@ -28,7 +28,7 @@ from refine.everyday.tolerances import Tolerances, dearest, tolerances
 from refine.lemmas.cache import default_directory
 from refine.options.models import read_as
 from refine.options.optimised import optimised_into
-from refine.options.sizes import shown_by
+from refine.options.sizes import shown_by, written
 from refine.results.verdict import Conduct, NodeReport, Result, Tolerance
 
 _ASSUMED = "-1..1"  # where nothing is said of the inputs
@@ -68,7 +68,8 @@ class Label:
 @dataclass(frozen=True)
 class Advice:
     """What is advised of a model. `domain` is `--input` of the command line, one for each input,
-    which was `assumed` where neither samples nor the model say anything."""
+    which was `assumed` where neither samples nor the model say anything; `sized` says on the
+    command line what the model leaves open of its shapes."""
 
     model: Path
     samples: Path | None
@@ -78,21 +79,21 @@ class Advice:
     result: Result
     at_samples: Tolerances | None
     labels: tuple[Label, ...]
+    sized: tuple[str, ...] = ()
 
     def command(self, name: str, *more: str) -> str:
         """A command line that asks about the model under the advised contract."""
-        return shlex.join(["refine", name, str(self.model), *more, *self.setting.options])
+        return shlex.join(
+            ["refine", name, str(self.model), *self.sized, *more, *self.setting.options]
+        )
 
     @property
     def conforming(self) -> str:
-        """The command that holds the runtime here to the contract: on the file that onnxruntime
-        makes of the model, where that is what is asked about."""
-        level, file = self.setting.level, self.model
-        if level is not None:
-            file = Path(f"{file.stem}.{level}.onnx")
+        """The command that holds the runtime here to the contract."""
         inputs = [f"--input={text}" for text in self.domain]
-        named = ["--contract", self.setting.contract.name]
-        return shlex.join(["refine", "conform", str(file), *inputs, *named])
+        name = self.setting.contract.name  # which conform is always told
+        named = [] if "--contract" in self.setting.options else ["--contract", name]
+        return self.command("conform", *inputs, *named)
 
     @property
     def dearest(self) -> list[NodeReport]:
@@ -111,8 +112,9 @@ def advised(
 ) -> Advice:
     """Advice on a model file. Raises ModelError for what cannot be read or has no meaning."""
     arrays = None if samples is None else device_numbers(samples)
-    sizes = shown_by(sizes or Sizes(), arrays or {})
-    graph = read_as(model, allowed=allowed, sizes=sizes)
+    said = sizes or Sizes()
+    graph = read_as(model, allowed=allowed, sizes=shown_by(said, arrays or {}))
+    sized = _sized(model, graph, said, allowed)
     given = None
     if arrays is not None:
         given = given_by(arrays, graph, IEEE_ANY.format_of, str(samples))
@@ -140,7 +142,18 @@ def advised(
         result,
         at_samples,
         () if at_samples is None else tuple(_labels(at_samples)),
+        sized,
     )
+
+
+def _sized(model: Path, graph: Graph, said: Sizes, allowed: tuple[Path, ...]) -> tuple[str, ...]:
+    """What a command has to say of the shapes: what was said, or those of the samples, where the
+    model cannot be read without."""
+    try:
+        read_as(model, allowed=allowed, sizes=said)
+    except ModelError:
+        return tuple(written(Sizes(shapes={t: graph.types[t].shape for t in graph.inputs})))
+    return tuple(written(said))
 
 
 def _domain(graph: Graph, given: Given | None) -> tuple[tuple[str, ...], bool]:
@@ -214,9 +227,13 @@ def _offered(graph: Graph, model: Path) -> Iterator[tuple[str | None, str]]:
     yield None, IEEE_ANY.name
 
 
-def in_16_bits(graph: Graph) -> bool:
-    """Does a node give numbers of 16 bits?"""
-    return any(graph.types[t].dtype in _SHORT for n in graph.order for t in n.outputs if t)
+def in_16_bits(graph: Graph, *, of_16_bits: bool = False) -> bool:
+    """Does a node give numbers of 16 bits: `of_16_bits`, and not of a cast?"""
+
+    def short(tensors: Iterable[str]) -> bool:
+        return any(graph.types[t].dtype in _SHORT for t in tensors if t)
+
+    return any(short(n.outputs) and (not of_16_bits or short(n.inputs)) for n in graph.order)
 
 
 def _labels(found: Tolerances) -> Iterator[Label]:

@@ -103,7 +103,8 @@ def answers(found: Advice) -> Iterator[Row]:
     yield "contract", _contract(found), found.conforming
     if not setting.options:
         said = "what the runtime here does, found out by running it, may allow less"
-        yield "", said, shlex.join(["refine", "probe", str(found.model), "-o", "here.toml"])
+        asked = ["refine", "probe", str(found.model), *found.sized, "-o", "here.toml"]
+        yield "", said, shlex.join(asked)
     yield "domain", _domain(found), ""
     operators = Counter(n.op for n in setting.graph.order)
     listed = ", ".join(f"{n} {op}" for op, n in operators.most_common(6))
@@ -127,7 +128,10 @@ def answers(found: Advice) -> Iterator[Row]:
 def _tolerance(found: Advice) -> Iterator[Row]:
     if found.at_samples is None:
         over = tuple(f"--input={text}" for text in found.domain)
-        said = "for a unit test: its atol at the test's own input; over the whole domain now"
+        said = (
+            "the atol of a unit test, over the whole domain; at the test's own input "
+            "(--inputs test.npz in place of --input) it is smaller"
+        )
         yield "tolerance", said, found.command("tolerance", *over)
         return
     atol = ", ".join(f"{t} atol={v!r}" for t, v in found.at_samples.largest.items())

@@ -161,6 +161,11 @@ def account(found: Judged, inside: bool) -> Iterator[str]:
         yield from _of_contract(judgement)
     if not inside and not explaining:
         yield "with --intermediate, tensors inside by name, the layer is found"
+    elif not inside and len(explaining) > 1 and len(found.graph.order) > 1:
+        yield (
+            "only the outputs were compared, which the bounds of all layers allow together: "
+            "--intermediate, tensors inside by name, tells more contracts and faults apart"
+        )
     if found.unseen and inside:
         yield f"{len(found.unseen)} nodes gave no numbers and were judged with what they lead to"
 
@@ -177,8 +182,9 @@ def _why(found: Judged) -> str:
         return "each is overstepped by another node"
     within = _best_but(found)
     every = ", ".join(n.describe() for n in wrong[:_SHOWN])
-    rest = f"; every other node is within {within}, so that it has" if within else ": is it of"
-    return f"{every} is outside of all of them{rest} another weight, attribute or input?"
+    held = "is" if len(wrong) == 1 else "are"
+    rest = f"; every other node is within {within}" if within else ""
+    return f"{every} {held} outside of all of them{rest}: another weight, attribute or input there?"
 
 
 def _best_but(found: Judged) -> str:
@@ -193,16 +199,20 @@ def _best_but(found: Judged) -> str:
 def _of_contract(j: Judgement) -> Iterator[str]:
     opened = f", {j.open} without a bound" if j.open else ""
     if j.explains:
-        yield f"  {j.contract.name}: {j.compared} nodes within{opened}"
+        yield f"  {j.contract.name}: {j.compared} {_nodes(j.compared)} within{opened}"
     elif not j.compared:
         yield f"  {j.contract.name}: nothing was compared{opened}"
     else:
         first = j.oversteps[0]
         yield (
             f"  not {j.contract.name}: {first.node.describe()} is {first.times:.3g} times outside "
-            f"its budget; {len(j.oversteps)} of {j.compared} nodes are outside{opened}"
+            f"its budget; {len(j.oversteps)} of {j.compared} {_nodes(j.compared)} outside{opened}"
         )
         yield f"    {_number(first)}"
+
+
+def _nodes(count: int) -> str:
+    return "node" if count == 1 else "nodes"
 
 
 def _number(one: Overstep) -> str:

@@ -201,6 +201,12 @@ def tolerance_command(
             domains = [given.domain(graph, k, runs.format_of) for k in numbers]
             where = given.source
         else:
+            if not ranges and range_ is None and not graph.ranges:
+                first = next(iter(graph.inputs), "NAME")
+                raise ModelError(
+                    "say the test's input with --inputs FILE.npz, or a whole domain with "
+                    f"--input {first}=LO..HI"
+                )
             texts = ranges if range_ is None else tuple(f"{t}={range_}" for t in graph.inputs)
             domains = [read_domain(graph, DomainOptions(inputs=texts), runs.format_of)]
         if watcher is not None:
@@ -300,7 +306,7 @@ def _hint(found: Tolerances) -> Iterator[str]:
     """Where the default contract asks for far more than the model's types do."""
     graph = found.graph
     open_inside = found.contract.accumulation is None and found.contract.compute_format is None
-    if in_16_bits(graph) and open_inside:
+    if in_16_bits(graph, of_16_bits=True) and open_inside:
         asked = "MODEL" if graph.source is None else str(graph.source)
         yield (
             f"sums of 16 bits are added in 16 bits under {found.contract.name}; libraries add in "
