@@ -267,6 +267,19 @@ def test_what_is_missing_is_said(refused: Any, words: list[str], said: str) -> N
     assert said in refused(*words)
 
 
+@pytest.mark.parametrize(
+    ("command", "first"),
+    [("check", ["--input", "--eps"]), ("bound", ["--input"]), ("tolerance", ["--inputs"])],
+)
+def test_the_help_has_first_what_is_always_said(
+    command: str, first: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([command, "--help"]) is ExitCode.VERIFIED
+    lines = capsys.readouterr().out.split("Options:")[1].splitlines()
+    options = [line.split()[0] for line in lines if line.startswith("  --")]
+    assert options[: len(first)] == first
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission(refused: Any, folder: Path) -> None:
     (folder / "closed").mkdir(mode=0o500)

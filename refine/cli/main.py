@@ -57,6 +57,14 @@ _ROOMS: Mapping[str, str] = {
 """The room of a command that does not stand beside this file."""
 
 
+_FIRST = ("inputs", "eps", "vnnlib", "center", "radius", "clip", "box", "claim")
+"""What is asked: these parameters stand before the others in the help of a command."""
+
+
+def _place(parameter: click.Parameter) -> int:
+    return _FIRST.index(str(parameter.name))
+
+
 def _module_of(command: str) -> ModuleType:
     return import_module(f"refine.cli.{_ROOMS.get(command, '')}{command}")
 
@@ -73,7 +81,9 @@ class _Commands(click.Group):
         from refine.cli.setup.journal import announcing, log_option
 
         command: click.Command = copy(getattr(_module_of(cmd_name), f"{cmd_name}_command"))
-        command.params = [*command.params, log_option()]
+        first = sorted((p for p in command.params if p.name in _FIRST), key=_place)
+        others = [p for p in command.params if p.name not in _FIRST]
+        command.params = [*first, *others, log_option()]
         if command.callback is not None:
             command.callback = announcing(command.callback)
         return command
