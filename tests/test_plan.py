@@ -186,7 +186,11 @@ def test_the_command(
     assert "|model(x) − spec(x)|" in Path("plan.html").read_text(encoding="utf-8")
     assert Path("blocked.txt").read_text().split() == document["node_block_list"]
     assert {n["format"] for n in document["nodes"]} == {"float16", "float32"}
+    assert "every node stays in float32" not in out
     assert run([*asked, "--eps=1e-9"]).value == 3
+    assert "not even with every node in float32" in capsys.readouterr().out
+    assert run([*asked, "--eps=2e-3"]).value == 0  # of float32, which is not what was hoped for
+    assert "every node stays in float32" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not MNIST.exists(), reason="needs ../shared/models/mnist_fc")

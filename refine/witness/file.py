@@ -271,7 +271,9 @@ def _natural(value: Any) -> int:
 def _unchanged(model: Path, sha256: str, graph_of: Callable[[Path], Graph]) -> Graph:
     graph = graph_of(model)
     if graph.sha256 != sha256:
-        raise ModelError(f"{model} has changed since this counterexample was saved")
+        raise ModelError(
+            f"{model} is not the model of this counterexample, or has changed since it was saved"
+        )
     return program_of(graph).checked.graph
 
 

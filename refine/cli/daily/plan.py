@@ -192,8 +192,12 @@ def _lines(found: Plan, output: Path, quiet: bool) -> Iterator[str]:
     if quiet:
         return
     yield f"  {found.result.reason}; wrote {output}"
-    if not found.result and not any(n.short for n in found.nodes):
-        yield "  not even with every node in float32: a larger --eps, or a smaller domain"
+    if not any(n.short for n in found.nodes):
+        yield (
+            "  every node stays in float32: for one in 16 bits a larger --eps, or a smaller domain"
+            if found.result
+            else "  not even with every node in float32: a larger --eps, or a smaller domain"
+        )
     for why in (Why.OVERFLOW, Why.BUDGET, Why.UNSUITED):
         nodes = [n for n in found.nodes if n.why is why]
         if nodes:

@@ -307,11 +307,10 @@ def _hint(found: Tolerances) -> Iterator[str]:
     graph = found.graph
     open_inside = found.contract.accumulation is None and found.contract.compute_format is None
     if in_16_bits(graph, of_16_bits=True) and open_inside:
-        asked = "MODEL" if graph.source is None else str(graph.source)
+        more = f", and refine advise {graph.source} says what the runtime here does"
         yield (
             f"sums of 16 bits are added in 16 bits under {found.contract.name}; libraries add in "
-            f"float32 (--accumulate float32), and refine advise {asked} says what the runtime "
-            "here does"
+            f"float32 (--accumulate float32){more if graph.source is not None else ''}"
         )
 
 
