@@ -671,7 +671,6 @@ def test_data_movement_on_constants_is_folded_to_what_onnxruntime_gives(
         ("Cast", [[2**24 + 1]], {"to": FLOAT}),
         ("Cast", [DATA], {"to": TensorProto.INT64}),
         ("Cast", [[300]], {"to": TensorProto.INT8}),
-        ("Cast", [[2]], {"to": TensorProto.BOOL}),
     ],
 )
 def test_arithmetic_and_rounding_on_constants_stay_in_the_graph(

@@ -320,7 +320,7 @@ def test_hinges_have_their_triangle(below: float) -> None:
         mapped = hinge_values(np.full(COUNT, below), x)
         for i in range(COUNT):
             lo, hi = fraction(x.lo[i]), fraction(x.hi[i])
-            slack = (hi - lo + abs(lo) + abs(hi)) * Fraction(1, 2**48) + Fraction(1, 2**1070)
+            slack = (hi - lo + abs(lo) + abs(hi)) * Fraction(1, 2**48) + Fraction(1, 2**1069)
             for p in (lo, hi):
                 high = fraction(bounds.high_slope[i]) * p + fraction(bounds.high[i])
                 assert high <= f(p) + slack * (lo < hi)

@@ -196,7 +196,7 @@ def load_witness(
     found = _found(model, trusted.model, path, trusted.allowed, "--model")
     stored = _stored(archive)
     pinned = {n: stored[n].values() for n in held if n in stored}
-    graph_of = partial(graph_of, sizes=_sizes_in(stored), pinned=pinned)
+    graph_of = partial(graph_of, sizes=_sizes_in(stored, batch is not None), pinned=pinned)
     rows = graph_of if batch is None else partial(graph_of, batch=batch)
     reader = partial(rows, handling=handling_of(execution))
     graph = _unchanged(found, sha256, reader)
@@ -230,10 +230,11 @@ def _stored(archive: Path) -> Mapping[str, Stored]:
     return stored
 
 
-def _sizes_in(stored: Mapping[str, Stored]) -> Sizes:
-    """What the arrays of inputs show of the dimensions that the models leave open."""
+def _sizes_in(stored: Mapping[str, Stored], rows: bool) -> Sizes:
+    """What the arrays of inputs show of the dimensions that the models leave open; `rows` along the
+    first of these are counted elsewhere."""
     shapes = {n: array.shape for n, array in stored.items() if not n.startswith(_REAL)}
-    return Sizes(arrays=shapes, lenient=True)
+    return Sizes(arrays=shapes, points=rows, lenient=True)
 
 
 def _unsafe(document: Any, graph: Graph, path: Path) -> Property | None:
