@@ -130,7 +130,10 @@ def test_arrays_agree_with_exact_arithmetic(lemma: Lemma) -> None:
             if not lemma.step and high < np.inf and radius > Fraction(2) ** -900:
                 assert Fraction(high) <= radius * (1 + Fraction(1, 2**40))
 
-    agree()
+    for _ in range(5):  # of some lemmas chance alone may meet no hypotheses in sixty draws
+        agree()
+        if seen["held"]:
+            break
     assert seen["held"]
 
 
