@@ -144,6 +144,11 @@ def test_a_wrong_weight_is_named(network: Path, capsys: pytest.CaptureFixture[st
     assert "dense" in found["outside_of_all"]
     assert "'dense'" in line
     assert "weight" in line
+    wrong = with_wrong_weight(network, 100.0)
+    code, found, line = judged(network, wrong, capsys, inside=False)
+    assert code == ExitCode.VIOLATED
+    assert "of a layer that leads there" in line  # not the last one alone
+    assert not any(f"'{name}'" in line for name in found["outside_of_all"])
 
 
 def test_a_weight_that_is_a_little_wrong_is_not_taken_for_another_format(

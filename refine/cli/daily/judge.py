@@ -156,7 +156,7 @@ def account(found: Judged, inside: bool) -> Iterator[str]:
                 "weight or attribute there explains them, too"
             )
     else:
-        yield f"no contract explains the numbers: {_why(found)}"
+        yield f"no contract explains the numbers: {_why(found, inside)}"
     for judgement in found.judgements:
         yield from _of_contract(judgement)
     if not inside and not explaining:
@@ -170,7 +170,7 @@ def account(found: Judged, inside: bool) -> Iterator[str]:
         yield f"{len(found.unseen)} nodes gave no numbers and were judged with what they lead to"
 
 
-def _why(found: Judged) -> str:
+def _why(found: Judged, inside: bool) -> str:
     if found.grids:
         some = ", ".join(f"'{t}'" for t in found.grids[:3])
         return (
@@ -180,6 +180,12 @@ def _why(found: Judged) -> str:
     wrong = found.everywhere
     if not wrong:
         return "each is overstepped by another node"
+    if not inside and len(found.graph.order) > len(wrong):
+        some = ", ".join(f"'{t}'" for n in wrong[:_SHOWN] for t in n.outputs if t)
+        return (
+            f"{some}, an output, is outside of all of them: another weight, attribute or input of "
+            "a layer that leads there?"
+        )
     within = _best_but(found)
     every = ", ".join(n.describe() for n in wrong[:_SHOWN])
     held = "is" if len(wrong) == 1 else "are"
