@@ -144,3 +144,32 @@ def test_what_is_not_bounded_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     answers = {a["of"]: a["answer"] for a in found["answers"]}
     assert "--center" in answers["smaller"]
     assert not any("about inf" in text for text in answers.values())
+
+
+@pytest.mark.parametrize("many", [1, 3])
+def test_token_ids_are_advised_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], many: int
+) -> None:
+    """Samples of integers: a domain of them, and commands that run."""
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["rows"]),
+        helper.make_node("ReduceMean", ["rows"], ["mean"], axes=[1], keepdims=0),
+        helper.make_node("MatMul", ["mean", "w"], ["y"]),
+    ]
+    rng = np.random.default_rng(0)
+    held = {n: rng.normal(size=s).astype(np.float32) for n, s in (("table", (9, 4)), ("w", (4, 3)))}
+    path = save(tmp_path / "m.onnx", nodes, {"ids": [1, 5]}, {"y": [1, 3]}, held)
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    onnx.save(model, path)
+    np.savez(tmp_path / "ids.npz", ids=rng.integers(2, 8, (many, 5)))
+    code, found = told([str(path), "--inputs", str(tmp_path / "ids.npz")], capsys)
+    assert code == ExitCode.VERIFIED
+    (text,) = found["domain"]
+    low, _, high = text.removeprefix("ids=").partition("..")
+    assert 2 <= int(low) <= int(high) <= 7
+    commands = [a["command"] for a in found["answers"] if a["command"]]
+    assert {shlex.split(c)[1] for c in commands} == {"bound", "tolerance", "stable", "conform"}
+    for command in dict.fromkeys(commands):
+        assert run(shlex.split(command)[1:]) in (ExitCode.VERIFIED, ExitCode.UNKNOWN), command
+        capsys.readouterr()

@@ -117,7 +117,7 @@ def advised(
     sized = _sized(model, graph, said, allowed)
     given = None
     if arrays is not None:
-        given = given_by(arrays, graph, IEEE_ANY.format_of, str(samples))
+        given = given_by(arrays, graph, IEEE_ANY.format_of, str(samples), whole=True)
     ranges, assumed = _domain(graph, given)
     points = _points(graph, given, ranges)
     setting = setting_for(model, graph, points, allowed, tell)

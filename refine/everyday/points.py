@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from encoders.numbers.formats import FloatFormat, round_array
+from encoders.numbers.formats import WHOLE, FloatFormat, round_array
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, DType, Graph
 from refine.claims.many.points import lasting
@@ -28,7 +28,7 @@ class Given:
     def domain(self, graph: Graph, number: int, fmt_of: Callable[[DType], FloatFormat]) -> Domain:
         """The domain that is one of the points."""
         x = self.points[number]
-        formats = {t: fmt_of(graph.types[t].dtype) for t in graph.inputs}
+        formats = {t: _received_in(graph.types[t].dtype, fmt_of) for t in graph.inputs}
         which = f"point {number} of {self.source}" if self.several else self.source
         notes = (
             (f"{self.rounded} numbers were rounded to the input's format",) if self.rounded else ()
@@ -41,8 +41,11 @@ def given_by(
     graph: Graph,
     fmt_of: Callable[[DType], FloatFormat],
     source: str = "the inputs given",
+    *,
+    whole: bool = False,
 ) -> Given:
-    """Arrays of the inputs' own shapes are one point; with an axis in front, several.
+    """Arrays of the inputs' own shapes are one point; with an axis in front, several. Integers and
+    truth values are constants of one run unless they are `whole` numbers like others.
 
     Raises ModelError, naming the input, for one that is missing, does not fit or holds a number
     that is not finite.
@@ -57,7 +60,7 @@ def given_by(
         kind = graph.types[name]
         if name not in arrays:
             raise ModelError(f"{source}: no array for input '{name}'; {inputs_of(graph)}")
-        if not kind.dtype.is_float:
+        if not kind.dtype.is_float and not whole:
             raise ModelError(
                 f"input '{name}' holds {kind.dtype.value} numbers, which are constants of one run: "
                 "ask with the model's file and an array for it (refine tolerance --inputs)"
@@ -65,7 +68,7 @@ def given_by(
         wide = numbers_of(arrays[name], f"{source}: '{name}'").astype(np.float64)
         rows, many = _rows(wide, kind.shape, f"{source}: '{name}'")
         several.add(many)
-        values[name] = round_array(rows, fmt_of(kind.dtype))
+        values[name] = round_array(rows, _received_in(kind.dtype, fmt_of))
         rounded += int(np.count_nonzero(values[name] != rows))
         if not np.all(np.isfinite(values[name])):
             raise ModelError(f"{source}: '{name}' holds numbers that are not finite")
@@ -74,6 +77,11 @@ def given_by(
         raise ModelError(f"{source}: not as many points for each input; {inputs_of(graph)}")
     points = tuple({t: v[k] for t, v in values.items()} for k in range(counts.pop()))
     return Given(points, several.pop(), rounded, source)
+
+
+def _received_in(dtype: DType, fmt_of: Callable[[DType], FloatFormat]) -> FloatFormat:
+    """The format of what the runtime receives of an input; of integers, one that holds them."""
+    return fmt_of(dtype) if dtype.is_float else WHOLE
 
 
 def numbers_of(value: object, what: str) -> Array:
