@@ -343,6 +343,17 @@ def test_what_runtimes_differ_in_is_refused(
         load(tmp_path / "m.onnx")
 
 
+def test_places_that_are_computed_are_refused(tmp_path: Path) -> None:
+    """A negative one fails in onnxruntime; read from the end it would have a value."""
+    made = pipeline("ArrayFeatureExtractor", stored={"i": np.array([0])})
+    made.graph.initializer.pop()
+    made.graph.node.insert(0, helper.make_node("Cast", ["k"], ["i"], to=TensorProto.INT64))
+    made.graph.input.append(helper.make_tensor_value_info("k", TensorProto.FLOAT, [1]))
+    onnx.save(made, tmp_path / "m.onnx")
+    with pytest.raises(UnsupportedModel, match="places are computed"):
+        load(tmp_path / "m.onnx")
+
+
 def _moved(order: list[int]) -> onnx.ModelProto:
     """A tree whose nodes stand in this order; 3 is a tree of its own, of one leaf."""
     nodes: dict[str, list[Any]] = {

@@ -175,6 +175,11 @@ def _array_feature_extractor(body: Body) -> None:
         else:
             table = dict(zip(keys, held.reshape(-1), strict=True))
             found = _looked_up(body, places, table, held)
+    elif at is None:
+        raise body.unsupported(
+            "its places are computed: a negative one fails when it runs, and would be read as "
+            "counted from the end"
+        )
     else:
         found = body.add("Gather", x, body.reshape(y, -1), axis=len(shape) - 1)
     _write(body, body.reshape(found, 1, -1) if len(shape) == 1 else found)
