@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx
 
-from onnx_import.errors import UnsupportedModel
+from onnx_import.errors import UnsupportedModel, shorten
 from onnx_import.graph import Array, Node, TensorType
 
 _AXES_AS_INPUT = {"ReduceSum": 13}
@@ -78,6 +78,16 @@ class Body:
         if tensor not in self.known:
             raise self.unsupported(f"{what} (input {position}) must be constant")
         return self.known[tensor]
+
+    def written_by(self, rewriting: Callable[[Body], None]) -> None:
+        """Have it written. Raises UnsupportedModel, naming the node, for a node whose inputs and
+        attributes `rewriting` trips over."""
+        try:
+            rewriting(self)
+        except (ValueError, LookupError, ArithmeticError, TypeError) as error:
+            raise self.unsupported(
+                f"its inputs do not fit each other ({shorten(error)}); export the model again"
+            ) from error
 
     def unsupported(self, why: str) -> UnsupportedModel:
         """The error that says why the node that is decomposed has no meaning here."""

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnx_import.errors import shorten
 from onnx_import.graph import Array, DType, Node, TensorType
 from onnx_import.passes.body import Body
 from onnx_import.passes.einsum import einsum
@@ -49,12 +48,7 @@ def decomposed(
     unknown = sorted(set(node.attributes) - attributes)
     if unknown:
         raise body.unsupported(f"attribute '{unknown[0]}' (opset {node.opset}) is not supported")
-    try:
-        rewriting(body)
-    except (ValueError, LookupError, ArithmeticError, TypeError) as error:
-        raise body.unsupported(
-            f"its inputs do not fit each other ({shorten(error)}); export the model again"
-        ) from error
+    body.written_by(rewriting)
     return body.finish() if body.protos else None
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
-from onnx_import.errors import shorten
 from onnx_import.graph import Array, Node, TensorType
 from onnx_import.passes.body import Body
 from onnx_import.passes.recurrent import quantised_lstm
@@ -43,12 +42,7 @@ def fused(
     unknown = sorted(set(node.attributes) - set(attributes.split()))
     if unknown:
         raise body.unsupported(f"attribute '{unknown[0]}' is not supported")
-    try:
-        rewriting(body)
-    except (ValueError, LookupError, ArithmeticError, TypeError) as error:
-        raise body.unsupported(
-            f"its inputs do not fit each other ({shorten(error)}); export the model again"
-        ) from error
+    body.written_by(rewriting)
     return body.finish()
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnx_import.errors import shorten
 from onnx_import.graph import Array, DType, Node, TensorType
 from onnx_import.passes.body import Body
 from onnx_import.passes.trees import (
@@ -40,12 +39,7 @@ def pipeline(
 ) -> Body:
     """The node with operators of ONNX. Raises UnsupportedModel, naming the node."""
     body = Body(node, types, constants, taken)
-    try:
-        PIPELINES[node.op](body)
-    except (ValueError, LookupError, ArithmeticError, TypeError) as error:
-        raise body.unsupported(
-            f"its inputs do not fit each other ({shorten(error)}); export the model again"
-        ) from error
+    body.written_by(PIPELINES[node.op])
     return body
 
 

@@ -15,7 +15,7 @@ from encoders.numbers.radius import is_negative, radius_of
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph
 from refine.bounds.backward import Maps, pull_back
-from refine.bounds.batch import Batch, BoxBounds, batch_bounds, row_of
+from refine.bounds.batch import Batch, BoxBounds, row_of
 from refine.bounds.influence import Shares
 from refine.bounds.network import InputBox, Known
 from refine.bounds.pruning import feeds_nonlinear
@@ -44,15 +44,8 @@ class ManyErrors:
             return None
         with np.errstate(all="ignore"):
             try:
-                found, shares = batch_bounds(
-                    wide,
-                    boxes,
-                    self.contract,
-                    around=around,
-                    ranges=ranges,
-                    runs=network.runs(wide.graph, self.contract),
-                    besides=network.besides,
-                    errors_too=True,
+                found, shares = network.batch(
+                    wide, boxes, self.contract, around=around, ranges=ranges, errors_too=True
                 )
                 pulled = {t: _pulled(found.maps, t) for t in wide.graph.outputs}
             except UnsupportedModel:

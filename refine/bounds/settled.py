@@ -9,7 +9,7 @@ and by how much the tensor's error moves its result is charged there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +21,18 @@ from encoders.numbers.enclosure import Interval
 from encoders.program import Program, Step, program_of
 from onnx_import.graph import Graph
 from refine.bounds.backward import Maps
-from refine.bounds.network import NetworkBounds, NodeBounds, Run, Runs, bound_errors, bound_values
+from refine.bounds.batch import batch_bounds
+from refine.bounds.influence import Shares
+from refine.bounds.network import (
+    InputBox,
+    Known,
+    NetworkBounds,
+    NodeBounds,
+    Run,
+    Runs,
+    bound_errors,
+    bound_values,
+)
 from refine.bounds.widened import widened_step
 
 
@@ -60,6 +71,29 @@ class Settled:
             return Run(ran, np.broadcast_to(change.bound, none.shape), contract, tuple(reached))
 
         return run
+
+    def batch(
+        self,
+        wide: Program,
+        boxes: Sequence[InputBox],
+        contract: RuntimeContract,
+        *,
+        around: Known,
+        ranges: Sequence[Mapping[str, Interval]],
+        errors_too: bool = False,
+    ) -> tuple[NetworkBounds, Shares]:
+        """`batch_bounds` of the program, widened to as many rows as there are boxes, with what the
+        file executes."""
+        return batch_bounds(
+            wide,
+            boxes,
+            contract,
+            around=around,
+            ranges=ranges,
+            runs=self.runs(wide.graph, contract),
+            besides=self.besides,
+            errors_too=errors_too,
+        )
 
 
 def settled(graph: Graph, contract: RuntimeContract) -> Settled | None:

@@ -18,11 +18,9 @@ from refine.options.settings import Settings
 from refine.options.sizes import sizes_of, sizing
 
 
-def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What `check`, `bound` and `diff` share."""
+def domain_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How a domain is written: by a file, ranges, or a ball."""
     decorators = (
-        click.argument("model", type=click.Path(path_type=Path)),
-        sizing,
         click.option("--vnnlib", metavar="FILE", help="The input constraint of a VNN-LIB file."),
         click.option(
             "--input",
@@ -35,6 +33,18 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--radius", metavar="R", help="Radius of the ball around --center."),
         click.option("--clip", metavar="LO..HI", help="Intersect the ball with this range."),
         click.option("--box", metavar="FILE.npz", help="Arrays lo and hi, or NAME_lo and NAME_hi."),
+    )
+    for decorator in reversed(decorators):
+        command = decorator(command)
+    return command
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What `check`, `bound` and `diff` share."""
+    decorators = (
+        click.argument("model", type=click.Path(path_type=Path)),
+        sizing,
+        domain_options,
         click.option(
             "--round-inputs",
             is_flag=True,

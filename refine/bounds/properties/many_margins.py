@@ -17,7 +17,7 @@ from encoders.numbers.enclosure import FloatArray, Interval, add_down
 from encoders.numbers.formats import BINARY64, round_down, round_up
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph
-from refine.bounds.batch import Batch, BoxBounds, batch_bounds, row_of
+from refine.bounds.batch import Batch, BoxBounds, row_of
 from refine.bounds.influence import blame
 from refine.bounds.network import InputBox, Known, Margin, NetworkBounds
 from refine.bounds.properties.combining import factors_of, summed, summed_limit
@@ -102,14 +102,8 @@ class ManyMargins:
             return None
         with np.errstate(all="ignore"):
             try:
-                found, shares = batch_bounds(
-                    wide,
-                    boxes,
-                    self.contract,
-                    around=around,
-                    ranges=ranges,
-                    runs=network.runs(wide.graph, self.contract),
-                    besides=network.besides,
+                found, shares = network.batch(
+                    wide, boxes, self.contract, around=around, ranges=ranges
                 )
                 asked = self._asked(found, len(boxes))
                 blamed = [blame(found.maps, shares, a.seen, a.pulls) for a in asked]

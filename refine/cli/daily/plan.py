@@ -12,6 +12,7 @@ from encoders.contract.presets import PRESETS
 from gpu_check.common.writing import require_writable, write_text
 from refine.claims.options import Options
 from refine.cli.answering import finish, hearing, require_json_place, tell_json
+from refine.cli.model_options import domain_options
 from refine.domain.domain import DomainOptions, read_domain
 from refine.everyday.planning import (
     Plan,
@@ -36,18 +37,7 @@ _LISTED = 24
 
 @click.command("plan")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--vnnlib", metavar="FILE", help="The input constraint of a VNN-LIB file.")
-@click.option(
-    "--input",
-    "inputs",
-    metavar="[NAME=]LO..HI",
-    multiple=True,
-    help="All elements of an input between two decimals; repeat for other inputs.",
-)
-@click.option("--center", metavar="FILE.npy|NUMBER", help="Centre of an L∞ ball.")
-@click.option("--radius", metavar="R", help="Radius of the ball around --center.")
-@click.option("--clip", metavar="LO..HI", help="Intersect the ball with this range.")
-@click.option("--box", metavar="FILE.npz", help="Arrays lo and hi, or NAME_lo and NAME_hi.")
+@domain_options
 @click.option(
     "--eps",
     multiple=True,
