@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import onnx
 from onnx import numpy_helper, shape_inference
 from onnx.checker import ValidationError
@@ -13,10 +14,11 @@ from onnx.defs import SchemaError
 from onnx.shape_inference import InferenceError
 
 from onnx_import.errors import ModelError, UnsupportedModel, shorten
-from onnx_import.graph import Array, DType, TensorType
+from onnx_import.graph import Array, DType, Node, TensorType
 from onnx_import.onnx.foreign import FOREIGN, Typed
 from onnx_import.onnx.sizes import known_size
 from onnx_import.onnx.transposed import transposed_shape
+from onnx_import.passes.fold import frozen
 from onnx_import.passes.fused import SINCE
 from onnx_import.tensors import dtype_of, type_of
 
@@ -188,6 +190,22 @@ def constant_type(inferred: onnx.TypeProto | None, value: Array) -> TensorType:
     if inferred is None or not inferred.tensor_type.elem_type:
         return type_of(value)
     return TensorType(dtype_of(inferred.tensor_type.elem_type, "a constant"), value.shape)
+
+
+def empty_outputs(node: Node, inferred: Mapping[str, onnx.TypeProto]) -> Mapping[str, Array]:
+    """The outputs of a node that has none but empty tensors: nothing is computed for them. No
+    array where one of them is not empty, or is not known to be."""
+    found: dict[str, Array] = {}
+    for tensor in filter(None, node.outputs):
+        kind = inferred.get(tensor)
+        if kind is None or not kind.HasField("tensor_type"):
+            return {}
+        sizes = [known_size(dim) for dim in kind.tensor_type.shape.dim]
+        if 0 not in sizes or None in sizes:
+            return {}
+        held = output_type(kind, tensor, node.describe())
+        found[tensor] = frozen(np.empty(held.shape, held.dtype.numpy))
+    return found
 
 
 def output_type(inferred: onnx.TypeProto | None, tensor: str, place: str) -> TensorType:

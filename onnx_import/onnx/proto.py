@@ -37,7 +37,7 @@ def read_proto(
     opset_of(model, source)
     external = external_files(model, source, allowed)
     in_order = sort_nodes(model.graph)
-    plain = in_order and not external and not unshaped(model.graph)
+    plain = in_order and not external and not unshaped(model.graph) and not withdrawn(model.graph)
     check(data if plain else checkable(model), source)
     notes = tuple(
         f"weights are also read from '{file.name}' (sha256 {sha256_of(file)})" for file in external
@@ -174,6 +174,7 @@ def checkable(model: onnx.ModelProto) -> bytes:
 
     Tensors stored outside, which it would look for in the current directory, are emptied; inputs
     and outputs without a shape get one (the reader judges the inputs, and ignores the outputs').
+    What ONNX has withdrawn stands as an operator of as many inputs.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -184,6 +185,9 @@ def checkable(model: onnx.ModelProto) -> bytes:
             tensor.ClearField("data_location")
     for value in unshaped(copy.graph):
         value.type.tensor_type.shape.SetInParent()
+    for node in withdrawn(copy.graph):
+        node.op_type = _WITHDRAWN[node.op_type]
+        del node.attribute[:]
     return bytes(copy.SerializeToString())
 
 
@@ -194,6 +198,15 @@ def unshaped(graph: onnx.GraphProto) -> tuple[onnx.ValueInfoProto, ...]:
         for value in (*graph.input, *graph.output)
         if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape")
     )
+
+
+def withdrawn(graph: onnx.GraphProto) -> tuple[onnx.NodeProto, ...]:
+    """The nodes that ONNX's checker rejects at the opsets of their first meaning, which was
+    withdrawn later, though runtimes go on computing it."""
+    return tuple(n for n in graph.node if n.op_type in _WITHDRAWN and n.domain in ("", "ai.onnx"))
+
+
+_WITHDRAWN: Mapping[str, str] = {"GroupNormalization": "InstanceNormalization"}
 
 
 def check(model: bytes, source: Path) -> None:

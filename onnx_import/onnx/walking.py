@@ -14,10 +14,11 @@ import onnx
 from onnx_import.errors import ModelError, UnsupportedModel, shorten
 from onnx_import.graph import Array, Fold, Handling, Node, TensorType
 from onnx_import.onnx.control import CONTROL, Control
-from onnx_import.onnx.inference import constant_type, infer, output_type, require_holdable
+from onnx_import.onnx.inference import constant_type, empty_outputs, infer, output_type, require_holdable
 from onnx_import.passes.bodies import read_by
 from onnx_import.passes.body import Body
 from onnx_import.passes.decompose import decomposed
+from onnx_import.passes.empty import without_empty
 from onnx_import.passes.fold import fold, needs
 from onnx_import.passes.fused import DOMAIN as OPTIMISED
 from onnx_import.passes.fused import FUSED, SINCE, fused
@@ -119,6 +120,12 @@ class Walk:
         node = without_dropout(node, constants, self.read, self.random)
         node = interpolating(without_like(node, types))
         self.folds += counted(node, types, constants)
+        empty = empty_outputs(node, inferred)
+        if empty and node.op != "Constant":
+            constants.update(empty)
+            types.update({tensor: type_of(value) for tensor, value in empty.items()})
+            return []
+        node = without_empty(node, types)
         if node.op == "Constant":
             value: Array | None = constant_value(node)
         else:

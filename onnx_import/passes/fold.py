@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnx_import.graph import Array, DType, Need, Node, TensorType, Use
+from onnx_import.passes.empty import OF_NOTHING, of_nothing
 from onnx_import.passes.fold_quantized import dequantized, farthest_step, quantized
 from onnx_import.passes.fold_values import whole
 from onnx_import.tensors import dtype_of
@@ -50,7 +51,9 @@ def fold(
         t is None or v is None or not t.dtype.is_float or v.dtype == t.dtype.numpy
         for t, v in zip(types, values, strict=True)
     )
-    result = moved(node, values, present, rounded) if present else None
+    result = of_nothing(node, values) if node.op in OF_NOTHING else None
+    if result is None and present:
+        result = moved(node, values, present, rounded)
     return None if result is None else frozen(result)
 
 
@@ -129,7 +132,7 @@ def needs(
     result: Array,
 ) -> tuple[Need, ...]:
     """What must hold at run time for a node's folded output to be what a runtime computes."""
-    if node.op in MOVING:
+    if node.op in MOVING or (values and values[0] is not None and not values[0].size):
         return ()
     read = [
         Need(Use.READ, t.dtype, v)
