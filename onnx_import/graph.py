@@ -79,19 +79,44 @@ class DType(Enum):
     INT64 = "int64"
     UINT64 = "uint64"
     BOOL = "bool"
+    INT4 = "int4"
+    UINT4 = "uint4"
+    INT2 = "int2"
+    UINT2 = "uint2"
+    FLOAT8E4M3FN = "float8_e4m3fn"
+    FLOAT8E4M3FNUZ = "float8_e4m3fnuz"
+    FLOAT8E5M2 = "float8_e5m2"
+    FLOAT8E5M2FNUZ = "float8_e5m2fnuz"
+    FLOAT8E8M0 = "float8_e8m0fnu"
+    FLOAT4E2M1 = "float4_e2m1fn"
 
     @property
     def numpy(self) -> np.dtype[np.generic]:
         """The numpy element type that holds these values exactly."""
+        outside = self is DType.BFLOAT16 or self.is_narrow
         dtype: np.dtype[np.generic] = np.dtype(
-            ml_dtypes.bfloat16 if self is DType.BFLOAT16 else self.value
+            getattr(ml_dtypes, self.value) if outside else self.value
         )
         return dtype
+
+    @property
+    def is_narrow(self) -> bool:
+        """Is it a type of at most eight bits in which weights are stored and nothing is computed?
+        Of these numbers every one is a float64 number, or NaN, or infinite."""
+        return self in _NARROW
 
     @property
     def is_float(self) -> bool:
         """Is it a floating-point format, and no type of integers or truth values?"""
         return self in (DType.FLOAT16, DType.BFLOAT16, DType.FLOAT32, DType.FLOAT64)
+
+
+_NARROW = frozenset(
+    (
+        *(DType.INT4, DType.UINT4, DType.INT2, DType.UINT2, DType.FLOAT4E2M1, DType.FLOAT8E8M0),
+        *(DType.FLOAT8E4M3FN, DType.FLOAT8E4M3FNUZ, DType.FLOAT8E5M2, DType.FLOAT8E5M2FNUZ),
+    )
+)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,21 @@ def dtype_of(code: int, place: str) -> DType:
         ) from error
 
 
+def computed_dtype(code: int, place: str) -> DType:
+    """The element type of a tensor that is given or computed at run time.
+
+    Raises UnsupportedModel, naming the place, for one that the graph cannot hold, or holds of
+    stored tensors only.
+    """
+    found = dtype_of(code, place)
+    if found.is_narrow:
+        raise UnsupportedModel(
+            f"{place} has the element type {found.value}, in which only weights may be stored; "
+            f"use one of {', '.join(d.value for d in DType if not d.is_narrow)}"
+        )
+    return found
+
+
 def type_of(value: Array) -> TensorType:
     """Element type and shape of an array whose element type the graph can hold."""
     return TensorType(DType(value.dtype.name), value.shape)

@@ -14,7 +14,13 @@ import onnx
 from onnx_import.errors import ModelError, UnsupportedModel, shorten
 from onnx_import.graph import Array, Fold, Handling, Node, TensorType
 from onnx_import.onnx.control import CONTROL, Control
-from onnx_import.onnx.inference import constant_type, empty_outputs, infer, output_type, require_holdable
+from onnx_import.onnx.inference import (
+    constant_type,
+    empty_outputs,
+    infer,
+    output_type,
+    require_holdable,
+)
 from onnx_import.passes.bodies import read_by
 from onnx_import.passes.body import Body
 from onnx_import.passes.decompose import decomposed

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import ml_dtypes
 import numpy as np
 
 from onnx_import.graph import Array, DType, Need, Node, TensorType, Use
@@ -247,6 +248,12 @@ def cast_exactly(value: Array, dtype: DType) -> Array | None:
     target = dtype.numpy
     if value.dtype == target:
         return value
+    if DType(value.dtype.name).is_narrow:
+        wide = value.astype(np.float64)
+        whole = not dtype.is_float and bool(np.all(np.isfinite(wide) & (wide == np.floor(wide))))
+        value = wide.astype(np.int64) if whole else wide
+    if dtype.is_narrow:
+        return _narrowed(value, dtype)
     if value.dtype.kind == "b" or not value.size:
         return value.astype(target)
     low, high = value.min(), value.max()
@@ -263,6 +270,20 @@ def cast_exactly(value: Array, dtype: DType) -> Array | None:
         with np.errstate(over="ignore", under="ignore"):
             exact = bool(np.all(value.astype(target).astype(value.dtype) == value))
     return value.astype(target) if exact else None
+
+
+def _narrowed(value: Array, dtype: DType) -> Array | None:
+    """The same numbers in a type that weights are stored in, or None if one of them is not in it
+    or is a zero whose sign is lost."""
+    wide = value.astype(np.float64)
+    if dtype.value.startswith(("int", "uint")):
+        limits = ml_dtypes.iinfo(dtype.value)
+        if not np.all((wide == np.floor(wide)) & (wide >= limits.min) & (wide <= limits.max)):
+            return None
+    found = wide.astype(dtype.numpy)
+    back = found.astype(np.float64)
+    same = (back == wide) & ((np.signbit(back) == np.signbit(wide)) | (dtype.value[0] != "f"))
+    return found if bool(np.all(same)) else None
 
 
 def integer_bits(dtype: DType) -> int:

@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from onnx_import.graph import Array, Node
+from onnx_import.graph import Array, DType, Node
+from onnx_import.tensors import dtype_of
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -48,7 +50,7 @@ class _Operands:
 def dequantized(node: Node, values: Sequence[Array | None]) -> Array | None:
     """The exact numbers in float64; None where a runtime may round more than once or flush."""
     found = _operands(node, values)
-    if found is None or found.x.dtype.kind not in "iu" or found.x.dtype.itemsize > 4:
+    if found is None or not _is_counted(found):
         return None
     kind = found.kind
     steps = found.x.astype(np.float64) - found.zero
@@ -57,6 +59,21 @@ def dequantized(node: Node, values: Sequence[Array | None]) -> Array | None:
     once = np.all(np.abs(steps) <= 2.0**kind.precision)
     plain = np.all((steps == 0) | ((size >= kind.smallest) & (size <= kind.largest)))
     return exact if once and plain else None
+
+
+def _is_counted(found: _Operands) -> bool:
+    """Are these integers, of which no runtime rounds a difference, or the numbers of a narrow
+    format, from which nothing is taken?"""
+    if found.x.dtype.kind in "iu":
+        return found.x.dtype.itemsize <= 4
+    if not DType(found.x.dtype.name).is_narrow:
+        return False
+    wide = found.x.astype(np.float64)
+    return bool(np.all(np.isfinite(wide)) and (_is_whole(found.x) or not np.any(found.zero)))
+
+
+def _is_whole(values: Array) -> bool:
+    return values.dtype.name.startswith(("int", "uint"))
 
 
 def farthest_step(node: Node, values: Sequence[Array | None]) -> Array:
@@ -71,7 +88,7 @@ def quantized(node: Node, values: Sequence[Array | None]) -> Array | None:
     found = _operands(node, values)
     stored = values[2] if len(values) > 2 else None
     wanted = np.dtype(np.uint8) if stored is None else stored.dtype
-    if found is None or wanted not in (np.dtype(np.int8), np.dtype(np.uint8)):
+    if found is None or wanted.name not in _QUANTIZED:
         return None
     x, scale, kind = found.x.astype(np.float64), found.scale, found.kind
     if found.x.dtype.name != "float32" or kind.precision != 24 or np.any(scale < kind.smallest):
@@ -81,10 +98,11 @@ def quantized(node: Node, values: Sequence[Array | None]) -> Array | None:
         return None
     steps = np.rint(quotient.astype(np.float32).astype(np.float64))
     every = np.broadcast_to(scale, x.shape)
-    for at in map(tuple, np.argwhere(np.abs(quotient - steps) > 0.5 - 2.0**-12)):
+    near = 0.5 - 2.0**-12 - np.abs(quotient) * 2.0**-23  # the runtime's quotient is rounded
+    for at in map(tuple, np.argwhere(np.abs(quotient - steps) > near)):
         if steps[at] != round(Fraction(float(x[at])) / Fraction(float(every[at]))):
             return None
-    limits = np.iinfo(wanted.name)
+    limits = ml_dtypes.iinfo(wanted.name)
     return np.clip(steps + found.zero, limits.min, limits.max).astype(wanted)
 
 
@@ -95,24 +113,53 @@ def _operands(node: Node, values: Sequence[Array | None]) -> _Operands | None:
     if x is None or scale is None or scale.dtype.name not in _KINDS:
         return None
     wide = scale.astype(np.float64)
-    if any(node.attributes.get(name, 0) for name in ("block_size", "output_dtype", "precision")):
+    if node.attributes.get("precision", 0) or not _as_stored(node, values):
         return None
     if not np.all((wide > 0) & np.isfinite(wide)):
         return None
     axis = node.attributes.get("axis", 1)
     assert isinstance(axis, int)
     taken_off = np.zeros(()) if zero is None else zero.astype(np.float64)
-    along = [_along(v, axis, x.ndim) for v in (wide, taken_off)]
+    block = node.attributes.get("block_size", 0)
+    assert isinstance(block, int)
+    along = [_along(v, axis, x.shape, block) for v in (wide, taken_off)]
     return _Operands(x, along[0], along[1], _KINDS[scale.dtype.name])
 
 
-def _along(values: FloatArray, axis: int, rank: int) -> FloatArray:
-    """One number for all, or one per element of an axis of a tensor of this rank.
+def _as_stored(node: Node, values: Sequence[Array | None]) -> bool:
+    """Does `output_dtype`, where it is given, say what scale and zero point say without it?"""
+    code = node.attributes.get("output_dtype", 0)
+    if not code:
+        return True
+    assert isinstance(code, int)
+    told = dtype_of(code, node.describe())
+    implied = values[1] if node.op == "DequantizeLinear" else (*values, None, None)[2]
+    return implied is not None and told.value == implied.dtype.name
 
-    Raises IndexError for an axis that the tensor has not.
+
+def _along(values: FloatArray, axis: int, shape: tuple[int, ...], block: int) -> FloatArray:
+    """One number for all, one per element of an axis of a tensor of this shape, or one for each
+    `block` of them.
+
+    Raises IndexError for an axis that the tensor has not, ValueError for blocks that do not fit.
     """
-    if values.size == 1:
+    rank = len(shape)
+    if not block and values.size == 1:
         return values.reshape(())
     if not -rank <= axis < rank:
         raise IndexError(f"axis {axis} of a tensor with {rank} axes")
-    return values.reshape(-1, *(1,) * (rank - 1 - axis % rank))
+    axis %= rank
+    if not block:
+        return values.reshape(-1, *(1,) * (rank - 1 - axis))
+    if block < 0:
+        raise ValueError(f"block_size is {block}")
+    if not values.ndim and not np.any(values):  # no zero points
+        return values
+    blocks = tuple(-(-n // block) if i == axis else n for i, n in enumerate(shape))
+    if values.shape != blocks:
+        raise ValueError(f"scales of shape {list(values.shape)} for blocks {list(blocks)}")
+    every: FloatArray = np.repeat(values, block, axis)
+    return every[tuple(slice(n) for n in shape)]
+
+
+_QUANTIZED = frozenset(f"{s}int{bits}" for s in ("", "u") for bits in (2, 4, 8, 16))
