@@ -118,6 +118,9 @@ _NARROW = frozenset(
     )
 )
 
+COMPUTED = tuple(dtype for dtype in DType if dtype not in _NARROW)
+"""The types of what is given or computed at run time."""
+
 
 @dataclass(frozen=True)
 class TensorType:

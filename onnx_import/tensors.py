@@ -48,6 +48,12 @@ def computed_dtype(code: int, place: str) -> DType:
     return found
 
 
+def integer_limits(name: str) -> tuple[int, int]:
+    """The least and the largest number of an integer type, `int4` or `uint16`."""
+    bits = int(name.removeprefix("u").removeprefix("int"))
+    return (0, 2**bits - 1) if name[0] == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
 def type_of(value: Array) -> TensorType:
     """Element type and shape of an array whose element type the graph can hold."""
     return TensorType(DType(value.dtype.name), value.shape)

@@ -29,8 +29,9 @@ def _dtype(name: str) -> np.dtype[Any]:
 def _stored(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray[Any, Any]:
     if name.startswith("float8"):
         return rng.normal(size=shape).astype(np.float32).astype(_dtype(name))
-    limits = ml_dtypes.iinfo(name)
-    return rng.integers(limits.min, limits.max + 1, shape).astype(np.int64).astype(_dtype(name))
+    bits = int(name.removeprefix("u").removeprefix("int"))
+    low = 0 if name[0] == "u" else -(2 ** (bits - 1))
+    return rng.integers(low, low + 2**bits, shape).astype(np.int64).astype(_dtype(name))
 
 
 def _dense(path: Path, name: str, *, axis: int, block: int, zero: bool, seed: int) -> Path:
@@ -40,7 +41,10 @@ def _dense(path: Path, name: str, *, axis: int, block: int, zero: bool, seed: in
     blocks: tuple[int, ...] = (shape[axis],)
     if block:
         blocks = tuple(-(-n // block) if i == axis else n for i, n in enumerate(shape))
-    held = {"w": _stored(name, (6, 4), rng), "s": rng.uniform(0.01, 0.3, blocks).astype("f")}
+    held: dict[str, np.ndarray[Any, Any]] = {
+        "w": _stored(name, (6, 4), rng),
+        "s": rng.uniform(0.01, 0.3, blocks).astype("f"),
+    }
     if zero:
         held["z"] = _stored(name, blocks, rng)
     nodes = [
@@ -143,7 +147,7 @@ def test_narrow_numbers_are_stored_only(tmp_path: Path) -> None:
         "g",
         [helper.make_tensor_value_info("q", TensorProto.INT4, [2])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2])],
-        [numpy_helper.from_array(np.float32(0.5), "s")],
+        [numpy_helper.from_array(np.array(0.5, np.float32), "s")],
     )
     path = _saved(tmp_path / "m.onnx", graph, 21)
     with pytest.raises(ModelError, match="'q' has the element type int4, in which only weights"):
@@ -156,13 +160,13 @@ def test_narrow_numbers_are_stored_only(tmp_path: Path) -> None:
 def test_what_is_computed_of_no_elements_changes_nothing(
     tmp_path: Path, op: str, inside: bool
 ) -> None:
-    held = {
+    held: dict[str, np.ndarray[Any, Any]] = {
         "from": np.array([2], np.int64),
         "to": np.array([2], np.int64),
         "w": np.ones((3, 3), np.float32) * 2,
     }
     second = [] if op == "Exp" else ["w" if op == "MatMul" else "two"]
-    held["two"] = np.float32(2.0)
+    held["two"] = np.array(2.0, np.float32)
     nodes = [
         helper.make_node("Slice", ["x", "from", "to"], ["none"]),
         helper.make_node(op, ["none", *second], ["made"]),
@@ -173,7 +177,7 @@ def test_what_is_computed_of_no_elements_changes_nothing(
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 3])],
-        [numpy_helper.from_array(np.asarray(v), t) for t, v in held.items()],
+        [numpy_helper.from_array(v, t) for t, v in held.items()],
     )
     path = _saved(tmp_path / "m.onnx", graph, 17)
     x = np.random.default_rng(0).normal(size=(2, 3)).astype("f")
@@ -182,7 +186,10 @@ def test_what_is_computed_of_no_elements_changes_nothing(
 
 
 def test_a_sum_of_nothing_is_zero(tmp_path: Path) -> None:
-    held = {"none": np.zeros((2, 0), np.float32), "axes": np.array([1], np.int64)}
+    held: dict[str, np.ndarray[Any, Any]] = {
+        "none": np.zeros((2, 0), np.float32),
+        "axes": np.array([1], np.int64),
+    }
     nodes = [
         helper.make_node("ReduceSum", ["none", "axes"], ["zero"], keepdims=1),
         helper.make_node("Add", ["x", "zero"], ["y"]),

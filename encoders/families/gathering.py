@@ -28,7 +28,7 @@ from encoders.operator import (
 )
 from encoders.relaxations.affine import AffineMap, affine_differences, affine_values
 from encoders.rounding.rounding_bounds import no_rounding, rounder, stored_loss
-from onnx_import.graph import Array, DType
+from onnx_import.graph import COMPUTED, Array
 
 Index = npt.NDArray[np.intp]
 
@@ -214,5 +214,5 @@ def gather_operator(
         rounding=rounding,
         movement=True,
         affine=True,
-        dtypes=tuple(DType),
+        dtypes=COMPUTED,
     )

@@ -23,7 +23,7 @@ from encoders.relaxations.affine import (
 )
 from encoders.rounding.rounding_bounds import no_rounding, rounder, stored_loss
 from encoders.traits import Likeness
-from onnx_import.graph import DType
+from onnx_import.graph import COMPUTED
 
 
 def movement_operator(
@@ -81,7 +81,7 @@ def movement_operator(
         rounding=rounding,
         movement=True,
         affine=True,
-        dtypes=tuple(DType),
+        dtypes=COMPUTED,
     )
 
 

@@ -14,14 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import ml_dtypes
 import numpy as np
 
 from onnx_import.graph import Array, DType, Need, Node, TensorType, Use
 from onnx_import.passes.empty import OF_NOTHING, of_nothing
 from onnx_import.passes.fold_quantized import dequantized, farthest_step, quantized
 from onnx_import.passes.fold_values import whole
-from onnx_import.tensors import dtype_of
+from onnx_import.tensors import dtype_of, integer_limits
 
 ALONE = frozenset(
     (
@@ -277,8 +276,8 @@ def _narrowed(value: Array, dtype: DType) -> Array | None:
     or is a zero whose sign is lost."""
     wide = value.astype(np.float64)
     if dtype.value.startswith(("int", "uint")):
-        limits = ml_dtypes.iinfo(dtype.value)
-        if not np.all((wide == np.floor(wide)) & (wide >= limits.min) & (wide <= limits.max)):
+        least, most = integer_limits(dtype.value)
+        if not np.all((wide == np.floor(wide)) & (wide >= least) & (wide <= most)):
             return None
     found = wide.astype(dtype.numpy)
     back = found.astype(np.float64)

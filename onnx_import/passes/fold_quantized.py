@@ -11,12 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
 from onnx_import.graph import Array, DType, Node
-from onnx_import.tensors import dtype_of
+from onnx_import.tensors import dtype_of, integer_limits
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -102,8 +101,8 @@ def quantized(node: Node, values: Sequence[Array | None]) -> Array | None:
     for at in map(tuple, np.argwhere(np.abs(quotient - steps) > near)):
         if steps[at] != round(Fraction(float(x[at])) / Fraction(float(every[at]))):
             return None
-    limits = ml_dtypes.iinfo(wanted.name)
-    return np.clip(steps + found.zero, limits.min, limits.max).astype(wanted)
+    least, most = integer_limits(wanted.name)
+    return np.clip(steps + found.zero, least, most).astype(wanted)
 
 
 def _operands(node: Node, values: Sequence[Array | None]) -> _Operands | None:

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from encoders.operator import Operator
 from gpu_check.conformance.divergence import DivergingNode
-from onnx_import.graph import DType, Graph
+from onnx_import.graph import COMPUTED, Graph
 from refine.common.complaints import complain
 from refine.common.exact import show
 from refine.common.visible import visible
@@ -345,7 +345,7 @@ class Reporter:
         for title in ("operator", "opset from", "types", "attributes", "further semantics"):
             table.add_column(title)
         for o in sorted(operators, key=lambda o: o.name):
-            every = set(o.dtypes) == set(DType)
+            every = set(o.dtypes) == set(COMPUTED)
             types = "all" if every else ", ".join(d.value for d in o.dtypes)
             attributes = ", ".join(sorted(o.attributes))
             table.add_row(o.name, str(o.since), types, attributes, ", ".join(further(o)))

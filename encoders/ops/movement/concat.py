@@ -24,7 +24,7 @@ from encoders.operator import (
     ValueMap,
 )
 from encoders.rounding.rounding_bounds import no_rounding, rounder, stored_loss
-from onnx_import.graph import DType
+from onnx_import.graph import COMPUTED
 
 
 def _axis(site: Site) -> int:
@@ -120,6 +120,6 @@ OPERATORS = (
         rounding=rounding,
         movement=True,
         affine=True,
-        dtypes=tuple(DType),
+        dtypes=COMPUTED,
     ).reading("axis"),
 )

@@ -32,7 +32,7 @@ from encoders.families.resizing import (
     simple,
 )
 from encoders.operator import Site, remembered
-from onnx_import.graph import DType
+from onnx_import.graph import COMPUTED, DType
 
 _ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 _HALF = Fraction(1, 2)
@@ -129,7 +129,7 @@ def notes(site: Site) -> tuple[str, ...]:
 OPERATORS = (
     replace(
         gather_operator("Upsample", 7, index_of, check=check).reading("mode", "scales"),
-        dtypes=tuple(d for d in DType if d is not DType.BFLOAT16),
+        dtypes=tuple(d for d in COMPUTED if d is not DType.BFLOAT16),
         notes=notes,
     ),
     replace(

@@ -10,7 +10,7 @@ from encoders.families.gathering import Index, gather_operator
 from encoders.families.movement import indices
 from encoders.families.parameters import integers_at
 from encoders.operator import Site
-from onnx_import.graph import DType
+from onnx_import.graph import COMPUTED, DType
 
 
 def _lengths(site: Site) -> tuple[int, ...]:
@@ -49,6 +49,6 @@ def check(site: Site) -> None:
 OPERATORS = (
     replace(
         gather_operator("ReverseSequence", 10, index_of, check=check),
-        dtypes=tuple(dtype for dtype in DType if dtype is not DType.BFLOAT16),
+        dtypes=tuple(dtype for dtype in COMPUTED if dtype is not DType.BFLOAT16),
     ).reading("batch_axis", "time_axis"),
 )
