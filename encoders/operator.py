@@ -25,6 +25,7 @@ from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.functions.curve import Number
 from encoders.functions.function import Function
+from encoders.gradients.rule import Gradient
 from encoders.lemmas.kernel import Radius, apply, carried_back
 from encoders.lemmas.lemma import Lemma
 from encoders.lemmas.terms import Formula, bound, term
@@ -413,7 +414,8 @@ class Operator:
     counts the formulas by which runtimes compute it: the rounding bound covers all, and `runtime`
     is one of them. `notes(site)` says where runtimes are known to part from the specification here.
     What searches, comparisons and schedules may know of it is in `breaks`, `jump`, `likeness` and
-    `sums` (`encoders.traits`).
+    `sums` (`encoders.traits`). `gradient` is how it is differentiated, None where nothing is known
+    of that.
     """
 
     name: str
@@ -451,10 +453,15 @@ class Operator:
     jump: Discontinuity | None = None
     likeness: Likeness = UNLIKE
     sums: Sums | None = None
+    gradient: Gradient | None = None
 
     def reading(self, *attributes: str) -> Operator:
         """The same operator, which understands these attributes."""
         return replace(self, attributes=self.attributes.union(attributes))
+
+    def derived(self, gradient: Gradient) -> Operator:
+        """The same operator, which is differentiated so."""
+        return replace(self, gradient=gradient)
 
 
 def is_affine(operator: Operator, site: Site) -> bool:

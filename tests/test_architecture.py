@@ -28,23 +28,22 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "onnx_import": ("errors", "graph", "files", "tensors", "passes", "onnx", "torchlean", "fpcore"),
     "encoders": (
         "collecting", "numbers", "lemmas", "functions", "contract", "arithmetic", "site", "traits",
-        "operator", "curves", "rounding", "relaxations", "families", "quantized", "ops", "registry",
-        "scheduling", "program",
+        "gradients", "operator", "curves", "rounding", "relaxations", "families", "quantized",
+        "ops", "registry", "scheduling", "program",
     ),
     "gpu_check": ("common", "emulator", "runtimes", "probe", "conformance", "cuda"),
     "checker": ("arithmetic", "model", "rounding", "bounds", "check"),
     "refine": (
         "siblings", "common", "process", "domain", "results", "bounds", "scalar", "proof",
-        "certificate", "lemmas", "pair", "search", "options", "witness", "claims", "axioms",
-        "everyday", "report", "api",
-        "zoo", "testing", "cli",
+        "certificate", "lemmas", "pair", "search", "options", "witness", "gradients", "claims",
+        "axioms", "everyday", "report", "api", "zoo", "testing", "cli",
     ),
 }  # fmt: skip
 """The rooms of each package, and its files beside them, from the lowest: each imports only itself
 and what stands before it."""
 HAVE_TYPES = (
     "operator", "site", "program", "traits", "scheduling", "collecting", "registry", "lemmas",
-    "ops", "families", "quantized", "relaxations", "rounding", "curves",
+    "gradients", "ops", "families", "quantized", "relaxations", "rounding", "curves",
     "arithmetic/runtime", "arithmetic/values", "arithmetic/number_path",
 )  # fmt: skip
 """What operators are written with and against, in encoders: it says nothing with Any, which is left

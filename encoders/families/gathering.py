@@ -15,6 +15,7 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, joined, moved
 from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
+from encoders.families.carried import gathered
 from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart
 from encoders.operator import (
@@ -215,4 +216,5 @@ def gather_operator(
         movement=True,
         affine=True,
         dtypes=COMPUTED,
+        gradient=gathered(index_at),
     )

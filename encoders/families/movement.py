@@ -11,6 +11,7 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, moved
 from encoders.arithmetic.values import Inputs, Movement, V
 from encoders.contract.contract import RuntimeContract
+from encoders.gradients.rule import Gradient
 from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
@@ -86,6 +87,7 @@ def movement_operator(
 
 
 RESHAPED = Likeness(reshapes=True)
+_RESHAPED = Gradient(rule=lambda r: {0: r.up.reshaped(r.x.shape)})
 
 
 def reshaping_operator(
@@ -116,7 +118,7 @@ def reshaping_operator(
         shape = site.type_of(0).shape
         return lambda v: v.reshape(v.shape[0], *shape)
 
-    made = movement_operator(name, since, forward, backward, check)
+    made = movement_operator(name, since, forward, backward, check).derived(_RESHAPED)
     return replace(made, likeness=likeness, rowwise=lambda site: site.variable == (0,))
 
 

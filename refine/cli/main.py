@@ -30,6 +30,7 @@ SUMMARIES: Mapping[str, str] = {
     "completion": "What a shell needs to complete commands and options.",
     "conform": "Does a runtime honour a contract on a model?",
     "diff": "Is one model within a tolerance of another?",
+    "grad": "The gradient of a model as an ordinary ONNX model.",
     "judge": "Which contracts can have produced the numbers of some device?",
     "lemmas": "Prove the lemma library and print it.",
     "ops": "List the operators that have a meaning here.",
@@ -49,6 +50,7 @@ SUMMARIES: Mapping[str, str] = {
 _ROOMS: Mapping[str, str] = {
     "advise": "daily.",
     "completion": "setup.",
+    "grad": "daily.",
     "judge": "daily.",
     "plan": "daily.",
     "report": "daily.",

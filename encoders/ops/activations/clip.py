@@ -14,6 +14,8 @@ from encoders.arithmetic.runtime import Arithmetic, moved
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_one_variable
+from encoders.gradients.rule import Carried, Gradient, Reverse
+from encoders.gradients.tape import Term
 from encoders.lemmas.choices import CLAMPED
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, apply, exactly_zero
@@ -123,6 +125,20 @@ def rounding(
     return replace(plain, radius=plain.radius + lost).using(*LEMMAS)
 
 
+def _between(x: Term, site: Site) -> Term | None:
+    """Where no bound is crossed, the ends included; None where there are no bounds."""
+    low, high = _bounds(site)
+    beyond = [x < low] if math.isfinite(low) else []
+    beyond += [x > high] if math.isfinite(high) else []
+    inside = [b.negated() for b in beyond]
+    return inside[0].also(inside[1]) if len(inside) == 2 else inside[0] if inside else None
+
+
+def gradient(r: Reverse) -> Carried:
+    inside = _between(r.x, r.site)
+    return {0: r.up if inside is None else inside.chosen(r.up, 0)}
+
+
 OPERATORS = (
     Operator(
         "Clip",
@@ -133,6 +149,7 @@ OPERATORS = (
         values=values,
         differences=differences,
         rounding=rounding,
+        gradient=Gradient(rule=gradient, convention="clip' = 1 at both ends"),
         element=broadcast_element,
     ).reading("max", "min"),
 )

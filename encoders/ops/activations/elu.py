@@ -19,6 +19,7 @@ from encoders.families.signed_sum import check_float
 from encoders.families.smooth import Real, Runtime, smooth_operator, stored
 from encoders.functions.curve import Curve, Number, Piece, Reals, Shape
 from encoders.functions.exp import EXP
+from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Field, Operator, Site
 from encoders.traits import NOWHERE, Breaks
@@ -184,6 +185,11 @@ def _made(
     )
 
 
+def _elu_gradient(r: Reverse) -> Carried:
+    below = r.up * (r.output + r.site.real("alpha", 1.0))
+    return {0: (r.x > 0).chosen(r.up, below)}
+
+
 OPERATORS = (
     _made(
         "Elu",
@@ -194,7 +200,9 @@ OPERATORS = (
         above=_unchanged,
         check=check_float,
         breaks=Breaks(turning=0),
-    ).reading("alpha"),
+    )
+    .reading("alpha")
+    .derived(Gradient(rule=_elu_gradient, convention="its slope at 0 is alpha")),
     _made(
         "Selu",
         6,

@@ -12,6 +12,7 @@ from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.parameters import require_broadcast
 from encoders.families.signed_sum import check_float, check_one_variable
+from encoders.gradients.rule import Carried, Gradient, Reverse, each
 from encoders.lemmas.choices import BY_SIGN
 from encoders.lemmas.kernel import Radius, Rounding, apply
 from encoders.lemmas.operations import COMPUTED_PRODUCT, KNOWN_FACTOR
@@ -129,7 +130,29 @@ def _operator(
     )
 
 
+def _leaky(r: Reverse) -> Carried:
+    return {0: (r.x > 0).chosen(r.up, r.up * r.site.real("alpha", 0.01))}
+
+
+def _parametric(r: Reverse) -> Carried:
+    above, slope = r.x > 0, r.read(1)
+    return each(
+        (
+            (0, lambda: above.chosen(r.up, r.up * slope)),
+            (1, lambda: above.chosen(0, r.up * r.x).unbroadcast(slope.shape)),
+        ),
+        r,
+    )
+
+
+_AT_ZERO = "the slope at 0 is that below it"
+
+
 OPERATORS = (
-    _operator("LeakyRelu", 6, _leak, check_one_variable, stored=False).reading("alpha"),
-    _operator("PRelu", 7, _stored_slope, _check_slope, stored=True),
+    _operator("LeakyRelu", 6, _leak, check_one_variable, stored=False)
+    .reading("alpha")
+    .derived(Gradient(rule=_leaky, convention=_AT_ZERO)),
+    _operator("PRelu", 7, _stored_slope, _check_slope, stored=True).derived(
+        Gradient(rule=_parametric, convention=_AT_ZERO)
+    ),
 )

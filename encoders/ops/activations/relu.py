@@ -10,6 +10,7 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
+from encoders.gradients.rule import unary
 from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import Interval
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
@@ -61,6 +62,7 @@ OPERATORS = (
         values=values,
         differences=differences,
         rounding=rounding,
+        gradient=unary(lambda x, y, up: (x > 0).chosen(up, 0), convention="relu'(0) = 0"),
         element=broadcast_element,
         branches=True,
         positive_part=True,

@@ -2,5 +2,7 @@
 
 from encoders.families.smooth import function_operator
 from encoders.functions.sigmoid import SIGMOID
+from encoders.gradients.rule import unary
 
-OPERATORS = (function_operator("Sigmoid", 6, SIGMOID),)
+_GRADIENT = unary(lambda x, y, up: up * (1 - y) * y)
+OPERATORS = (function_operator("Sigmoid", 6, SIGMOID).derived(_GRADIENT),)

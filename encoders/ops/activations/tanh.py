@@ -2,5 +2,7 @@
 
 from encoders.families.smooth import function_operator
 from encoders.functions.tanh import TANH
+from encoders.gradients.rule import unary
 
-OPERATORS = (function_operator("Tanh", 6, TANH),)
+_GRADIENT = unary(lambda x, y, up: up * (1 - y * y))
+OPERATORS = (function_operator("Tanh", 6, TANH).derived(_GRADIENT),)

@@ -9,6 +9,7 @@ from encoders.arithmetic.runtime import Arithmetic, aligned
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_float, signed_affine, sum_rounding
+from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.operator import Field, Operator, Site
 from encoders.relaxations.affine import affine_semantics
 from encoders.relaxations.elements import broadcast_element
@@ -32,6 +33,10 @@ def runtime(
 values, differences = affine_semantics(partial(signed_affine, signs=SIGNS))
 
 
+def gradient(r: Reverse) -> Carried:
+    return {i: r.up.unbroadcast(r.read(i).shape) for i in r.wanted}
+
+
 OPERATORS = (
     Operator(
         "Add",
@@ -42,6 +47,7 @@ OPERATORS = (
         values=values,
         differences=differences,
         rounding=sum_rounding,
+        gradient=Gradient(rule=gradient),
         affine=True,
         element=broadcast_element,
         per_element=True,

@@ -12,6 +12,7 @@ from encoders.arithmetic.runtime import Arithmetic, aligned
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_float, check_one_variable
+from encoders.gradients.rule import Carried, Gradient, Reverse, each, unary
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.domains import DEFINED_QUOTIENT
 from encoders.lemmas.kernel import Radius, exactly_zero
@@ -185,6 +186,15 @@ def _reciprocal_rounding(
     return _guarded(bound, site, inputs[0])
 
 
+def gradient(r: Reverse) -> Carried:
+    a, b = r.x, r.read(1)
+    terms = (
+        (0, lambda: (r.up / b).unbroadcast(a.shape)),
+        (1, lambda: (-(r.up * (r.output / b))).unbroadcast(b.shape)),
+    )
+    return each(terms, r)
+
+
 OPERATORS = (
     Operator(
         "Div",
@@ -195,6 +205,7 @@ OPERATORS = (
         values=values,
         differences=differences,
         rounding=rounding,
+        gradient=Gradient(rule=gradient),
         affine=True,
         affine_where=_stored_divisor,
         element=broadcast_element,
@@ -210,6 +221,7 @@ OPERATORS = (
         values=_reciprocal_values,
         differences=_reciprocal_differences,
         rounding=_reciprocal_rounding,
+        gradient=unary(lambda x, y, up: -(up * (y * y))),
         element=broadcast_element,
         per_element=True,
         breaks=Breaks(vanishing=0),

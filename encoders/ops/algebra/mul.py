@@ -11,6 +11,7 @@ from encoders.arithmetic.runtime import Arithmetic, aligned
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_float
+from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart, multiply_up
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
@@ -96,6 +97,10 @@ def rounding(
     return bound if len(site.variable) < 2 else bound.using(*LEMMAS)
 
 
+def gradient(r: Reverse) -> Carried:
+    return {i: (r.up * r.read(1 - i)).unbroadcast(r.read(i).shape) for i in r.wanted}
+
+
 OPERATORS = (
     Operator(
         "Mul",
@@ -106,6 +111,7 @@ OPERATORS = (
         values=values,
         differences=differences,
         rounding=rounding,
+        gradient=Gradient(rule=gradient),
         affine=True,
         affine_where=lambda site: len(site.variable) < 2,
         element=broadcast_element,

@@ -9,6 +9,7 @@ from encoders.arithmetic.runtime import Arithmetic, aligned
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_float, signed_affine, sum_rounding
+from encoders.gradients.rule import Carried, Gradient, Reverse, each
 from encoders.operator import Field, Operator, Site
 from encoders.relaxations.affine import affine_semantics
 from encoders.relaxations.elements import broadcast_element
@@ -30,6 +31,11 @@ def runtime(
 values, differences = affine_semantics(partial(signed_affine, signs=SIGNS))
 
 
+def gradient(r: Reverse) -> Carried:
+    a, b = (lambda: r.up.unbroadcast(r.x.shape)), (lambda: (-r.up).unbroadcast(r.read(1).shape))
+    return each(((0, a), (1, b)), r)
+
+
 OPERATORS = (
     Operator(
         "Sub",
@@ -40,6 +46,7 @@ OPERATORS = (
         values=values,
         differences=differences,
         rounding=sum_rounding,
+        gradient=Gradient(rule=gradient),
         affine=True,
         element=broadcast_element,
         per_element=True,

@@ -17,6 +17,7 @@ from encoders.families.sums import (
     scaled_down,
     total_rounding,
 )
+from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, exactly_zero
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart, add_up, point
@@ -59,6 +60,10 @@ def _operator(name: str, mean: bool) -> Operator:
         radius = size * ((len(site.inputs) + 2) * 2.0**-52)
         return AffineMap(parts, bias / counts, np.broadcast_to(radius, shape))
 
+    def gradient(r: Reverse) -> Carried:
+        up = r.up / len(r.inputs) if mean else r.up
+        return {i: up.unbroadcast(r.read(i).shape) for i in r.wanted}
+
     def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
         return affine_values(affine(site), ranges)
 
@@ -98,6 +103,7 @@ def _operator(name: str, mean: bool) -> Operator:
         differences=differences,
         rounding=rounding,
         affine=True,
+        gradient=Gradient(rule=gradient),
     )
 
 

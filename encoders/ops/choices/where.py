@@ -12,6 +12,8 @@ from encoders.arithmetic.runtime import Arithmetic, aligned
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_float
+from encoders.gradients.rule import Carried, Gradient, Reverse
+from encoders.gradients.tape import Term
 from encoders.lemmas.carrying import FOLLOWED
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, apply, exactly_zero
@@ -147,6 +149,11 @@ def rounding(
     return replace(bound, radius=bound.radius + lost).using("step-jump")
 
 
+def gradient(r: Reverse) -> Carried:
+    choices: dict[int, tuple[Term | int, Term | int]] = {1: (r.up, 0), 2: (0, r.up)}
+    return {i: r.x.chosen(*choices[i]).unbroadcast(r.read(i).shape) for i in r.wanted & {1, 2}}
+
+
 OPERATORS = (
     Operator(
         "Where",
@@ -157,6 +164,7 @@ OPERATORS = (
         values=values,
         differences=differences,
         rounding=rounding,
+        gradient=Gradient(rule=gradient),
         affine=True,
         affine_where=lambda site: 0 not in site.variable,
         per_element=True,

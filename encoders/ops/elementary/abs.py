@@ -11,6 +11,8 @@ from encoders.arithmetic.runtime import Arithmetic
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_one_variable
+from encoders.gradients.rule import unary
+from encoders.gradients.tape import Term
 from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import Interval
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
@@ -52,6 +54,17 @@ def rounding(
     return exact_unless_flushed(site, result, contract).using(*LEMMAS)
 
 
+def _by_sign(x: Term, y: Term, up: Term) -> Term:
+    return (x > 0).chosen(up, (x < 0).chosen(-up, 0))
+
+
+_GRADIENT = unary(
+    _by_sign,
+    convention="|x|' = 0 at x = 0",
+    frameworks={"torch": lambda x, y, up: up * x.apply("Sign")},
+)
+
+
 OPERATORS = (
     Operator(
         "Abs",
@@ -62,6 +75,7 @@ OPERATORS = (
         values=values,
         differences=differences,
         rounding=rounding,
+        gradient=_GRADIENT,
         element=broadcast_element,
         per_element=True,
     ),

@@ -15,6 +15,7 @@ from encoders.arithmetic.runtime import Arithmetic, Relation, knows_integers, mi
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_one_variable
+from encoders.gradients.rule import FLAT
 from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import round_array
@@ -78,6 +79,7 @@ def _operator(
         differences=differences,
         rounding=rounding,
         jump=Discontinuity.STEP,
+        gradient=FLAT,
     )
 
 

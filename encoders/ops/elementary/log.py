@@ -4,6 +4,7 @@ import numpy as np
 
 from encoders.families.smooth import function_operator
 from encoders.functions.log import LOG
+from encoders.gradients.rule import unary
 from encoders.lemmas.domains import DEFINED_ABOVE_ZERO
 from encoders.numbers.enclosure import Interval
 from encoders.operator import RoundingBound, Site
@@ -22,4 +23,5 @@ def positive(bound: RoundingBound, site: Site, x: Interval) -> RoundingBound:
     )
 
 
-OPERATORS = (function_operator("Log", 6, LOG, positive, Breaks(vanishing=0)),)
+_GRADIENT = unary(lambda x, y, up: up / x)
+OPERATORS = (function_operator("Log", 6, LOG, positive, Breaks(vanishing=0)).derived(_GRADIENT),)

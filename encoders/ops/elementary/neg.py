@@ -11,6 +11,7 @@ from encoders.arithmetic.runtime import Arithmetic
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_one_variable
+from encoders.gradients.rule import unary
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.relaxations.affine import AffineMap, affine_map, affine_semantics, scaled_part
@@ -54,6 +55,7 @@ OPERATORS = (
         values=values,
         differences=differences,
         rounding=rounding,
+        gradient=unary(lambda x, y, up: -up),
         affine=True,
         element=broadcast_element,
         per_element=True,

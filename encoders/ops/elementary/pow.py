@@ -26,6 +26,7 @@ from encoders.functions.curve import Curve, Number, Piece, Reals, Shape
 from encoders.functions.exp import EXP
 from encoders.functions.log import LOG
 from encoders.functions.pow import POW
+from encoders.gradients.rule import Carried, Gradient, Reverse, unary
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.domains import DEFINED_ABOVE_ZERO, DEFINED_FROM_ZERO
 from encoders.lemmas.functions import POWERS_APART
@@ -368,6 +369,21 @@ def _with(
     return no_overflow(found, rounder(site, contract), reach)
 
 
+def gradient(r: Reverse) -> Carried:
+    """n·x^(n−1), and 2·x without a power; a power of 0 is constant."""
+    if r.wants(1):
+        raise r.site.unsupported("its exponent (input 1) must be stored to be differentiated")
+    n = _exponent(r.site)
+    if n == 0.0:
+        return {}
+    if n == 1.0:
+        return {0: r.up}
+    if n == 2.0:
+        return {0: r.up * (r.x * 2)}
+    power = r.tape.elementwise(r.x, r.tape.number(n - 1, r.x.kind.dtype), op="Pow")
+    return {0: r.up * (power * n)}
+
+
 OPERATORS = (
     smooth_operator(
         "Sqrt",
@@ -378,7 +394,7 @@ OPERATORS = (
         defined=_not_negative,
         element=broadcast_element,
         breaks=Breaks(vanishing=0),
-    ),
+    ).derived(unary(lambda x, y, up: up / (y * 2))),
     _reading(
         _covering(
             smooth_operator(
@@ -392,7 +408,7 @@ OPERATORS = (
                 uses=(POW, EXP, LOG),
                 element=broadcast_element,
                 breaks=Breaks(vanishing=0),
-            )
+            ).derived(Gradient(rule=gradient))
         )
     ),
 )

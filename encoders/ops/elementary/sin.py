@@ -2,5 +2,7 @@
 
 from encoders.families.smooth import function_operator
 from encoders.functions.waves import SIN
+from encoders.gradients.rule import unary
 
-OPERATORS = (function_operator("Sin", 7, SIN),)
+_GRADIENT = unary(lambda x, y, up: up * x.apply("Cos"))
+OPERATORS = (function_operator("Sin", 7, SIN).derived(_GRADIENT),)

@@ -10,6 +10,7 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, joined
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
+from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, exactly_zero, placed
 from encoders.numbers.enclosure import FloatArray, Interval, inner_up
@@ -108,6 +109,17 @@ def rounding(
     return RoundingBound(stored_loss(rounder(site, contract), _bias(site)))
 
 
+def gradient(r: Reverse) -> Carried:
+    axis, start = _axis(r.site) - 1, 0
+    found = {}
+    for i, kind in enumerate(r.site.inputs):
+        assert kind is not None
+        if r.wants(i):
+            found[i] = r.up.cut(axis, start, start + kind.shape[axis])
+        start += kind.shape[axis]
+    return found
+
+
 OPERATORS = (
     Operator(
         "Concat",
@@ -118,6 +130,7 @@ OPERATORS = (
         values=values,
         differences=differences,
         rounding=rounding,
+        gradient=Gradient(rule=gradient),
         movement=True,
         affine=True,
         dtypes=COMPUTED,

@@ -6,6 +6,7 @@ import numpy as np
 
 from encoders.families.gathering import Index, gather_operator
 from encoders.families.movement import indices, require_constants
+from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.operator import Site
 
 
@@ -18,4 +19,8 @@ def check(site: Site) -> None:
     require_constants(site, (1,))
 
 
-OPERATORS = (gather_operator("Expand", 8, index_of, check=check),)
+def gradient(r: Reverse) -> Carried:
+    return {0: r.up.unbroadcast(r.x.shape)}
+
+
+OPERATORS = (gather_operator("Expand", 8, index_of, check=check).derived(Gradient(rule=gradient)),)

@@ -8,6 +8,7 @@ import numpy as np
 
 from encoders.arithmetic.values import Movement
 from encoders.families.movement import movement_operator
+from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.operator import Site
 
 
@@ -35,9 +36,15 @@ def backward(site: Site) -> Movement:
     return lambda v: np.transpose(v, axes)
 
 
+def gradient(r: Reverse) -> Carried:
+    return {0: r.up.permuted(tuple(int(i) for i in np.argsort(_permutation(r.site))))}
+
+
 OPERATORS = (
     replace(
-        movement_operator("Transpose", 1, forward, backward, check).reading("perm"),
+        movement_operator("Transpose", 1, forward, backward, check)
+        .reading("perm")
+        .derived(Gradient(rule=gradient)),
         rowwise=lambda site: _permutation(site)[0] == 0,
     ),
 )

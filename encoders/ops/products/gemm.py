@@ -27,6 +27,8 @@ from encoders.families.products import (
     product_rounding,
 )
 from encoders.families.signed_sum import check_float, require_normal
+from encoders.gradients.rule import Carried, Gradient, Reverse, each
+from encoders.gradients.tape import Term
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, exactly_zero
 from encoders.numbers.enclosure import (
@@ -334,6 +336,27 @@ def _per_weight(site: Site, scale: FloatArray) -> FloatArray:
     return scale[:, None] if _transposed(site, 1) else scale[None, :]
 
 
+def gradient(r: Reverse) -> Carried:
+    site, a, b = r.site, r.x, r.read(1)
+    alpha, beta = site.real("alpha", 1.0), site.real("beta", 1.0)
+
+    def scaled() -> Term:
+        return r.up if alpha == 1.0 else r.up * alpha
+
+    def to_left() -> Term:
+        found = scaled().matmul(b if _transposed(site, 1) else b.transposed)
+        return found.transposed if _transposed(site, 0) else found
+
+    def to_right() -> Term:
+        found = (a if _transposed(site, 0) else a.transposed).matmul(scaled())
+        return found.transposed if _transposed(site, 1) else found
+
+    def to_bias() -> Term:
+        return (r.up if beta == 1.0 else r.up * beta).unbroadcast(r.read(2).shape)
+
+    return each(((0, to_left), (1, to_right), (2, to_bias)), r)
+
+
 OPERATORS = (
     Operator(
         "Gemm",
@@ -344,6 +367,7 @@ OPERATORS = (
         values=values,
         differences=differences,
         rounding=rounding,
+        gradient=Gradient(rule=gradient),
         affine=True,
         narrowed=product_constants,
         factors=(0, 1),

@@ -25,6 +25,8 @@ from encoders.families.products import (
     product_rounding,
 )
 from encoders.families.signed_sum import check_float
+from encoders.gradients.rule import Carried, Gradient, Reverse, each
+from encoders.gradients.tape import Term
 from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
@@ -121,6 +123,28 @@ def _product(site: Site) -> Product | None:
     return None if matrix is None else Product(matrix)
 
 
+def gradient(r: Reverse) -> Carried:
+    """A factor that is stored without a batch gets one product over all rows of the other."""
+    a, b = r.x, r.read(1)
+    left = a if len(a.shape) > 1 else a.reshaped((1, *a.shape))
+    right = b if len(b.shape) > 1 else b.reshaped((*b.shape, 1))
+    lead = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    up = r.up.reshaped((*lead, left.shape[-2], right.shape[-1]))
+
+    def to_left() -> Term:
+        return up.matmul(right.transposed).unbroadcast(left.shape).reshaped(a.shape)
+
+    def to_right() -> Term:
+        if len(right.shape) > 2 or len(left.shape) == 2:
+            found = left.transposed.matmul(up).unbroadcast(right.shape)
+        else:
+            rows, columns = left.reshaped((-1, left.shape[-1])), up.reshaped((-1, up.shape[-1]))
+            found = rows.transposed.matmul(columns)
+        return found.reshaped(b.shape)
+
+    return each(((0, to_left), (1, to_right)), r)
+
+
 OPERATORS = (
     Operator(
         "MatMul",
@@ -131,6 +155,7 @@ OPERATORS = (
         values=values,
         differences=differences,
         rounding=rounding,
+        gradient=Gradient(rule=gradient),
         affine=True,
         narrowed=product_constants,
         factors=(0, 1),

@@ -13,6 +13,7 @@ from encoders.arithmetic.number_path import Hop, stored_path
 from encoders.arithmetic.runtime import Arithmetic, integers_of, mixes_formats
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
+from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import exactly_zero
 from encoders.numbers.enclosure import Interval, add_up
@@ -99,6 +100,10 @@ def rounding(
     return finish(r, error, add_up(result.magnitude, error.bound))
 
 
+def gradient(r: Reverse) -> Carried:
+    return {0: r.up.converted(r.x.kind.dtype)} if r.x.kind.dtype.is_float else {}
+
+
 OPERATORS = (
     Operator(
         "Cast",
@@ -109,6 +114,7 @@ OPERATORS = (
         values=values,
         differences=differences,
         rounding=rounding,
+        gradient=Gradient(rule=gradient),
         affine=True,
         converts=True,
         rowwise=lambda site: site.variable == (0,),

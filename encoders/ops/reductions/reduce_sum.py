@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from encoders.families.pooling import reduced_extent, reduced_terms
+from encoders.families.pooling import reduced_axes, reduced_extent, reduced_terms
 from encoders.families.signed_sum import check_one_variable
 from encoders.families.sums import sum_operator
+from encoders.gradients.rule import Carried, Gradient, Reverse
+from encoders.gradients.tape import Term
 from encoders.numbers.enclosure import FloatArray
 from encoders.operator import Site
 from encoders.traits import Sums
@@ -24,13 +26,29 @@ def _counts(site: Site) -> FloatArray:
     return np.full((1,) * len(site.outputs[0].shape), float(len(reduced_terms(site))))
 
 
+def gradient(r: Reverse) -> Carried:
+    return {0: _spread(r, r.up)}
+
+
+def _mean_gradient(r: Reverse) -> Carried:
+    return {0: _spread(r, r.up / len(reduced_terms(r.site)))}
+
+
+def _spread(r: Reverse, up: Term) -> Term:
+    shape, axes = r.x.shape, reduced_axes(r.site)
+    kept = [1 if i in axes else n for i, n in enumerate(shape)]
+    return up.reshaped(kept).expanded(shape)
+
+
 OPERATORS = (
     replace(
         sum_operator("ReduceSum", 1, reduced_terms, lambda site: None, check),
         sums=Sums(reduced_extent, summands=reduced_terms),
+        gradient=Gradient(rule=gradient),
     ).reading("axes", "keepdims", "noop_with_empty_axes"),
     replace(
         sum_operator("ReduceMean", 1, reduced_terms, _counts, check),
         sums=Sums(reduced_extent, summands=reduced_terms, mean=True),
+        gradient=Gradient(rule=_mean_gradient),
     ).reading("axes", "keepdims", "noop_with_empty_axes"),
 )

@@ -40,6 +40,8 @@ from encoders.families.softmax_bounds import (
 )
 from encoders.functions.exp import EXP
 from encoders.functions.log import LOG
+from encoders.gradients.rule import Carried, Gradient, Reverse
+from encoders.gradients.tape import Term
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.domains import DEFINED_WHERE_FINITE
 from encoders.lemmas.kernel import Radius, apply, exactly_zero
@@ -281,6 +283,31 @@ def _finished(
     return RoundingBound(bound.radius, (*found.preconditions, *bound.preconditions), LEMMAS)
 
 
+def gradient(r: Reverse) -> Carried:
+    y = r.output
+    return {0: y * (r.up - (r.up * y).summed(_normalized(r.site)))}
+
+
+def _log_gradient(r: Reverse) -> Carried:
+    axis = r.site.integer("axis", -1 if r.site.node.opset >= 13 else 1)
+    return _from_logarithms(r, r.x.apply("Softmax", axis=axis))
+
+
+def _log_gradient_by_exp(r: Reverse) -> Carried:
+    return _from_logarithms(r, r.output.apply("Exp"))
+
+
+def _from_logarithms(r: Reverse, probabilities: Term) -> Carried:
+    return {0: r.up - probabilities * r.up.summed(_normalized(r.site))}
+
+
+def _normalized(site: Site) -> tuple[int, ...]:
+    """The axes along which probabilities add up to 1: before opset 13 all from one on."""
+    rank, new = len(site.type_of(0).shape), site.node.opset >= 13
+    axis = axis_of(site, site.integer("axis", -1 if new else 1), rank)
+    return (axis,) if new else tuple(range(axis, rank))
+
+
 _PLAIN = Operator(
     "Softmax",
     since=1,
@@ -292,6 +319,7 @@ _PLAIN = Operator(
     rounding=rounding,
     work=lambda site: multiply_adds(_rows(site).count, _rows(site).length, MOST_ENTRIES),
     functions=(EXP,),
+    gradient=Gradient(rule=gradient),
 ).reading("axis")
 _LOG = Operator(
     "LogSoftmax",
@@ -304,11 +332,12 @@ _LOG = Operator(
     rounding=log_rounding,
     work=lambda site: multiply_adds(_rows(site).count, _rows(site).length, MOST_ENTRIES),
     functions=(EXP, LOG),
+    gradient=Gradient(rule=_log_gradient, frameworks={"torch": _log_gradient_by_exp}),
 ).reading("axis")
 
 OPERATORS = (
     _PLAIN,
     _LOG,
-    replace(_PLAIN, name="MaskedSoftmax", check=_check_masked),
-    replace(_LOG, name="MaskedLogSoftmax", check=_check_masked),
+    replace(_PLAIN, name="MaskedSoftmax", check=_check_masked, gradient=None),
+    replace(_LOG, name="MaskedLogSoftmax", check=_check_masked, gradient=None),
 )

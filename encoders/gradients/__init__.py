@@ -1,0 +1,1 @@
+"""Rules of differentiation: terms of ONNX operators, written node by node."""

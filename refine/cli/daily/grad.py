@@ -1,0 +1,150 @@
+"""`refine grad`: the gradient of a model as an ordinary ONNX model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import click
+
+from gpu_check.common.writing import require_writable, write_whole
+from onnx_import import load
+from onnx_import.errors import ModelError
+from onnx_import.graph import Array, Graph
+from onnx_import.onnx.writer import model_of
+from refine.common.arrays import stored_arrays
+from refine.gradients.differentiate import OWN
+from refine.gradients.request import ADAM, SGD, Request
+from refine.options.options import allowing
+from refine.options.sizes import sizes_of, sizing
+from refine.report.console import Reporter
+from refine.results.verdict import ExitCode
+
+_FRAMEWORKS = ("torch",)
+
+
+@click.command("grad")
+@click.argument("model", type=click.Path(path_type=Path))
+@sizing
+@click.option("--of", metavar="OUTPUT[,…]", help="What is differentiated; default: every output.")
+@click.option(
+    "--loss",
+    metavar="cross-entropy|mse|EXPR",
+    help="One number instead: a loss of the output against a new input target of its shape, or an "
+    "expression of outputs and inputs such as mean(Y*Y).",
+)
+@click.option(
+    "--wrt",
+    metavar="NAME[,…]",
+    help="Inputs and weights; default: every input. Weights stay constants of the file.",
+)
+@click.option(
+    "--ones",
+    is_flag=True,
+    help="The cotangents of the outputs are 1: the gradient of their sum; default: new inputs "
+    "upstream.",
+)
+@click.option("--keep", is_flag=True, help="The model's own outputs are outputs too.")
+@click.option(
+    "--step",
+    type=click.Choice([SGD, ADAM]),
+    help="Also the weights after one step of training.",
+)
+@click.option("--lr", "rate", type=float, metavar="RATE", help="The rate of that step.")
+@click.option(
+    "--step-number",
+    "number",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Which step of Adam; from the second on its moments are inputs.",
+)
+@click.option(
+    "--rules",
+    type=click.Choice([OWN, *_FRAMEWORKS]),
+    default=OWN,
+    show_default=True,
+    help="Whose formulas: a framework's where they differ.",
+)
+@click.option(
+    "--given",
+    type=click.Path(path_type=Path),
+    metavar="FILE.npz",
+    help="Inputs of integers or truth values, such as labels, which become constants.",
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="VJP.onnx",
+    help="Where the gradient is written.",
+)
+@allowing
+@click.option("--quiet", "-q", is_flag=True, help="Only errors.")
+def grad_command(
+    *,
+    model: Path,
+    shape: tuple[str, ...],
+    dim: tuple[str, ...],
+    of: str | None,
+    loss: str | None,
+    wrt: str | None,
+    ones: bool,
+    keep: bool,
+    step: str | None,
+    rate: float | None,
+    number: int,
+    rules: str,
+    given: Path | None,
+    output: Path,
+    allowed: tuple[Path, ...],
+    quiet: bool,
+) -> ExitCode:
+    """The gradient of a model as an ordinary ONNX model.
+
+    Its inputs are the model's and the cotangents of its outputs, its outputs the derivatives by
+    what --wrt names. Every other command works on it.
+
+    \b
+    refine grad net.onnx --wrt x,W1 -o vjp.onnx
+    refine grad net.onnx --loss cross-entropy --wrt W2 --step sgd --lr 0.01 -o step.onnx
+    refine bound vjp.onnx --input -1..1
+
+    Exit code 0 where the file was written, 2 for what cannot be differentiated.
+    """
+    require_writable(output)
+    request = Request(
+        of=of, loss=loss, wrt=wrt, step=step, rate=rate, number=number, rules=rules, ones=ones,
+        keep=keep,
+    )  # fmt: skip
+    graph = load(
+        model,
+        random=True,
+        allowed=allowed,
+        given=None if given is None else _arrays(given),
+        sizes=sizes_of(shape, dim),
+    )
+    made = request.gradient_of(graph)
+    data = model_of(made, f"gradient of {model.name}").SerializeToString()
+    if len(data) >= 2**31:
+        raise ModelError("the gradient takes more than 2 GiB, which no ONNX file holds")
+    write_whole(output, lambda file: file.write(data))
+    if not quiet:
+        Reporter(quiet).lines(_lines(made, output))
+    return ExitCode.VERIFIED
+
+
+def _arrays(path: Path) -> Mapping[str, Array]:
+    found = stored_arrays(path)
+    if not isinstance(found, Mapping):
+        raise ModelError(f"{path} is one array without a name; --given takes a .npz file")
+    return {name: stored.values() for name, stored in found.items()}
+
+
+def _lines(graph: Graph, output: Path) -> Iterator[str]:
+    for word, names in (("from", graph.inputs), ("to", graph.outputs)):
+        parts = (f"{name} {list(graph.types[name].shape)}" for name in names)
+        yield f"{word}: {', '.join(parts)}"
+    yield f"wrote {output}: {len(graph.order)} nodes"

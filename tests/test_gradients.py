@@ -1,0 +1,123 @@
+"""Gradient graphs that `refine grad` writes, run by onnxruntime, beside derivatives by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+from click.testing import CliRunner
+from onnx import TensorProto, helper, numpy_helper
+
+from gpu_check.runtimes.runtimes import OnnxRuntime
+from onnx_import.errors import UnsupportedModel
+from onnx_import.graph import Array
+from onnx_import.onnx.reader import load
+from onnx_import.onnx.writer import model_of
+from refine.cli.main import cli, run
+from refine.gradients.request import Request
+from refine.results.verdict import ExitCode
+
+RNG = np.random.default_rng(7)
+
+
+def saved(
+    path: Path, nodes: list[onnx.NodeProto], shape: list[int], out: list[int], **weights: Array
+) -> Path:
+    stored = [numpy_helper.from_array(np.asarray(v, np.float32), n) for n, v in weights.items()]
+    graph = helper.make_graph(
+        nodes,
+        "model",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, out)],
+        stored,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.save(model, path)
+    return path
+
+
+def run_file(path: Path, given: Mapping[str, Array]) -> list[npt.NDArray[np.float32]]:
+    """The outputs of a model by onnxruntime, of the inputs that it has."""
+    found = OnnxRuntime(path.read_bytes()).run(given)
+    return [np.asarray(v, np.float32) for v in found.values()]
+
+
+@pytest.fixture
+def classifier(tmp_path: Path) -> Path:
+    nodes = [
+        helper.make_node("Gemm", ["x", "W1", "b1"], ["z"]),
+        helper.make_node("Relu", ["z"], ["h"]),
+        helper.make_node("MatMul", ["h", "W2"], ["Y"]),
+    ]
+    shapes = {"W1": (4, 8), "b1": (8,), "W2": (8, 3)}
+    weights = {name: RNG.normal(size=shape) for name, shape in shapes.items()}
+    return saved(tmp_path / "mlp.onnx", nodes, [2, 4], [2, 3], **weights)
+
+
+def test_a_step_by_onnxruntime_is_that_by_hand(classifier: Path, tmp_path: Path) -> None:
+    """The command's file is an ordinary model: a step of SGD on cross-entropy, in float64 by
+    hand."""
+    step = tmp_path / "step.onnx"
+    arguments = ["grad", str(classifier), "--loss", "cross-entropy", "--wrt", "W2", "-o", str(step)]
+    assert run([*arguments, "--step", "sgd", "--lr", "0.5", "-q"]) is ExitCode.VERIFIED
+    onnx.checker.check_model(onnx.load(step), full_check=True)
+    x = RNG.normal(size=(2, 4)).astype(np.float32)
+    target = np.eye(3, dtype=np.float32)[[0, 2]]
+    gradient, moved = run_file(step, {"x": x, "target": target})
+    w1, b1, w2 = (load(classifier).constants[n].astype(float) for n in ("W1", "b1", "W2"))
+    hidden = np.maximum(x @ w1 + b1, 0)
+    scores = hidden @ w2
+    p = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    wanted = hidden.T @ (p - target) / 2
+    assert np.allclose(gradient, wanted, rtol=1e-5, atol=1e-6)
+    assert np.allclose(moved, w2 - 0.5 * wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_what_has_no_rule_is_refused_by_name(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Hardmax", ["x"], ["h"]), helper.make_node("Mod", ["x", "h"], ["Y"])]
+    with pytest.raises(UnsupportedModel, match="Mod"):
+        Request().gradient_of(load(saved(tmp_path / "m.onnx", nodes, [2, 4], [2, 4])))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--wrt", "q"], "no input or weight 'q'"),
+        (["--of", "q"], "no output 'q'"),
+        (["--loss", "Y*Y"], "is no number"),
+        (["--loss", "Y["], "is no loss"),
+        (["--loss", "mean(q)"], "no output or input 'q'"),
+        (["--step", "sgd"], "--lr"),
+        (["--step", "sgd", "--lr", "-1", "--wrt", "W2"], "positive"),
+    ],
+)
+def test_what_cannot_be_asked_is_said(
+    classifier: Path,
+    tmp_path: Path,
+    options: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    made = ["grad", str(classifier), "-o", str(tmp_path / "v.onnx"), *options]
+    assert run(made) is ExitCode.INPUT_ERROR
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "v.onnx").exists()
+    assert CliRunner().invoke(cli, made).exit_code  # and never a traceback
+
+
+def test_a_gradient_graph_can_be_differentiated_again(classifier: Path, tmp_path: Path) -> None:
+    """∂/∂upstream of the gradient by x, in a direction v, is the forward derivative: J·v."""
+    first = Request(wrt="x").gradient_of(load(classifier))
+    again = Request(of="grad_x", wrt="upstream").gradient_of(first)
+    onnx.save(model_of(again, "again"), tmp_path / "again.onnx")
+    x, v = (RNG.normal(size=(2, 4)).astype(np.float32) for _ in range(2))
+    given = {"x": x, "upstream": np.zeros((2, 3), np.float32), "upstream_": v}
+    (tangent,) = run_file(tmp_path / "again.onnx", given)
+    w1, b1, w2 = (load(classifier).constants[n].astype(float) for n in ("W1", "b1", "W2"))
+    wanted = ((v @ w1) * (x @ w1 + b1 > 0)) @ w2
+    assert np.allclose(tangent, wanted, rtol=1e-4, atol=1e-5)
