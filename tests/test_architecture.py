@@ -36,7 +36,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "refine": (
         "siblings", "common", "process", "domain", "results", "bounds", "scalar", "proof",
         "certificate", "lemmas", "pair", "search", "options", "witness", "gradients", "claims",
-        "axioms", "everyday", "report", "api", "zoo", "testing", "cli",
+        "axioms", "everyday", "traces", "report", "api", "zoo", "testing", "cli",
     ),
 }  # fmt: skip
 """The rooms of each package, and its files beside them, from the lowest: each imports only itself
@@ -60,6 +60,7 @@ NAMES_OPERATORS: dict[str, str] = {
     "encoders/functions/exp.py": "what one runtime does in some operators: its figures",
     "gpu_check/cuda/sources.py": "a word of CUDA's that is spelled as an operator",
     "gpu_check/probe/modes.py": "the models of one node by which a runtime is asked what it does",
+    "gpu_check/runtimes/array_calls.py": "the call for each operator of libraries like numpy",
     "gpu_check/runtimes/library_kernels.py": "a library's call for each operator",
     "refine/everyday/mixed.py": "the casts that it adds to a file, and weights kept as nodes",
     "refine/options/optimised.py": "what one runtime's fused operators are made of",

@@ -1,26 +1,26 @@
-"""numpy and PyTorch as runtimes: ONNX operators as the calls that people write for them."""
+"""numpy, PyTorch and JAX as runtimes: ONNX operators as the calls that people write for them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import Any, TypeAlias
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from encoders.contract.presets import SEQUENTIAL
-from encoders.families.pooling import reduced_axes
+from encoders.families.parameters import word
+from encoders.families.pooling import pool_window, reduced_axes
 from encoders.families.windows import window_of
 from encoders.operator import Site
 from encoders.program import Step, forward, program_of, step_of
 from gpu_check.emulator.emulator import emulate_step
+from gpu_check.runtimes.array_calls import Call, array_calls, quiet
 from gpu_check.runtimes.kernels import Run
 from gpu_check.runtimes.runtimes import LibraryOptions, RuntimeUnavailable
 from onnx_import.graph import Array, Graph, Node
-
-Call: TypeAlias = Callable[[Site, Sequence[Any]], Any]
 
 _PLAIN = LibraryOptions()
 _TORCH = {
@@ -28,9 +28,16 @@ _TORCH = {
         op: op.lower() for op in ("Abs", "Add", "Atan", "Ceil", "Cos", "Div", "Erf", "Exp", "Floor")
     },
     **{op: op.lower() for op in ("Log", "Mul", "Neg", "Relu", "Round", "Sigmoid", "Sign", "Sin")},
-    **{op: op.lower() for op in ("Sqrt", "Sub", "Tanh")},
+    **{op: op.lower() for op in ("Less", "Greater", "Pow", "Reciprocal", "Sqrt", "Sub", "Tanh")},
+    "And": "logical_and",
+    "Equal": "eq",
+    "GreaterOrEqual": "greater_equal",
+    "LessOrEqual": "less_equal",
     "Max": "maximum",
     "Min": "minimum",
+    "Not": "logical_not",
+    "Or": "logical_or",
+    "Where": "where",
 }  # ONNX's operators, and torch's functions of the same arguments
 
 
@@ -101,24 +108,53 @@ class LibraryMachine:
 
 def numpy_library() -> Library:
     """numpy, as installed here."""
+    calls = {**array_calls(np), "Gemm": _gemm(np.matmul)}
+    return Library(f"numpy {np.__version__}", np.asarray, np.asarray, quiet(calls))
+
+
+def jax_library(options: LibraryOptions = _PLAIN) -> Library:
+    """JAX, each operator a call of its own, on the device that it takes by itself.
+
+    Raises RuntimeUnavailable where it is not installed.
+    """
+    try:
+        jax, xp = import_module("jax"), import_module("jax.numpy")
+    except ImportError as error:
+        raise RuntimeUnavailable(f"jax cannot be imported: {error}") from error
     calls: dict[str, Call] = {
-        "MatMul": lambda site, a: np.matmul(a[0], a[1]),
-        "Gemm": _gemm(np.matmul),
-        "ReduceSum": lambda site, a: np.sum(a[0], axis=reduced_axes(site)),
-        "ReduceMean": lambda site, a: np.mean(a[0], axis=reduced_axes(site)),
-        "Add": lambda site, a: a[0] + a[1],
-        "Sub": lambda site, a: a[0] - a[1],
-        "Mul": lambda site, a: a[0] * a[1],
-        "Div": lambda site, a: a[0] / a[1],
-        "Relu": lambda site, a: np.maximum(a[0], np.float32(0)),
-        "Exp": lambda site, a: np.exp(a[0]),
-        "Log": lambda site, a: np.log(a[0]),
-        "Tanh": lambda site, a: np.tanh(a[0]),
-        "Sin": lambda site, a: np.sin(a[0]),
-        "Atan": lambda site, a: np.arctan(a[0]),
-        "Cos": lambda site, a: np.cos(a[0]),
+        **array_calls(xp),
+        "Conv": lambda site, a: _jax_conv(jax.lax, site, a),
+        "Elu": lambda site, a: jax.nn.elu(a[0], a[0].dtype.type(site.real("alpha", 1.0))),
+        "Erf": lambda site, a: jax.lax.erf(a[0]),
+        "Gemm": _gemm(xp.matmul),
+        "LogSoftmax": lambda site, a: jax.nn.log_softmax(a[0], axis=site.integer("axis", -1)),
+        "Relu": lambda site, a: jax.nn.relu(a[0]),
+        "Sigmoid": lambda site, a: jax.nn.sigmoid(a[0]),
+        "Softmax": lambda site, a: jax.nn.softmax(a[0], axis=site.integer("axis", -1)),
+        "Softplus": lambda site, a: jax.nn.softplus(a[0]),
     }
-    return Library(f"numpy {np.__version__}", np.asarray, np.asarray, _quiet(calls))
+    coarse = "" if options.precision == "highest" else f", precision {options.precision}"
+
+    def prepare() -> None:
+        jax.config.update("jax_enable_x64", True)
+        jax.config.update("jax_default_matmul_precision", options.precision)
+
+    title = f"jax {jax.__version__} ({jax.default_backend()}{coarse})"
+    return Library(title, xp.asarray, np.asarray, calls, prepare)
+
+
+def _jax_conv(lax: Any, site: Site, arguments: Sequence[Any]) -> Any:
+    window = window_of(site, site.type_of(1).shape[2:])
+    found = lax.conv_general_dilated(
+        arguments[0],
+        arguments[1],
+        window.strides,
+        list(zip(window.before, window.after, strict=True)),
+        rhs_dilation=window.dilations,
+        feature_group_count=site.integer("group", 1),
+    )
+    bias = arguments[2] if len(arguments) > 2 else None
+    return found if bias is None else found + bias.reshape((1, -1) + (1,) * len(window.kernel))
 
 
 def torch_library(options: LibraryOptions = _PLAIN) -> Library:
@@ -134,9 +170,28 @@ def torch_library(options: LibraryOptions = _PLAIN) -> Library:
         raise RuntimeUnavailable(f"torch {torch.__version__} sees no CUDA device")
     calls: dict[str, Call] = {
         **{op: _elementwise(getattr(torch, name)) for op, name in _TORCH.items()},
-        "MatMul": lambda site, a: torch.matmul(a[0], a[1]),
-        "Gemm": _torch_gemm(torch),
+        "AveragePool": lambda site, a: _torch_pool(torch, "avg_pool", site, a[0]),
+        "BatchNormalization": lambda site, a: torch.nn.functional.batch_norm(
+            a[0], a[3], a[4], a[1], a[2], False, 0.0, site.real("epsilon", 1e-5)
+        ),
+        "Cast": lambda site, a: a[0].to(getattr(torch, str(site.outputs[0].dtype.value))),
+        "Clip": lambda site, a: torch.clamp(a[0], *(*a[1:], None, None)[:2]),
         "Conv": lambda site, a: _torch_conv(torch, site, a),
+        "Elu": lambda site, a: torch.nn.functional.elu(a[0], site.real("alpha", 1.0)),
+        "Gelu": lambda site, a: torch.nn.functional.gelu(
+            a[0], approximate=word(site, "approximate", "none", ("none", "tanh"))
+        ),
+        "Gemm": _torch_gemm(torch),
+        "GlobalAveragePool": lambda site, a: torch.mean(a[0], dim=(*range(2, a[0].ndim),)),
+        "LayerNormalization": lambda site, a: torch.nn.functional.layer_norm(
+            a[0], a[0].shape[site.integer("axis", -1) :], *a[1:3], eps=site.real("epsilon", 1e-5)
+        ),
+        "LeakyRelu": lambda site, a: torch.nn.functional.leaky_relu(a[0], site.real("alpha", 0.01)),
+        "LogSoftmax": lambda site, a: torch.log_softmax(a[0], dim=site.integer("axis", -1)),
+        "MatMul": lambda site, a: torch.matmul(a[0], a[1]),
+        "MaxPool": lambda site, a: _torch_pool(torch, "max_pool", site, a[0]),
+        "ReduceMax": lambda site, a: torch.amax(a[0], dim=reduced_axes(site)),
+        "ReduceMin": lambda site, a: torch.amin(a[0], dim=reduced_axes(site)),
         "ReduceSum": lambda site, a: torch.sum(a[0], dim=reduced_axes(site)),
         "ReduceMean": lambda site, a: torch.mean(a[0], dim=reduced_axes(site)),
         "Softmax": lambda site, a: torch.softmax(a[0], dim=site.integer("axis", -1)),
@@ -171,19 +226,6 @@ def torch_library(options: LibraryOptions = _PLAIN) -> Library:
 
 def _elementwise(function: Callable[..., Any]) -> Call:
     return lambda site, arguments: function(*arguments)
-
-
-def _quiet(calls: Mapping[str, Call]) -> dict[str, Call]:
-    """numpy's calls without its warnings: infinities and NaN are results like others."""
-
-    def quiet(call: Call) -> Call:
-        def run(site: Site, arguments: Sequence[Any]) -> Any:
-            with np.errstate(all="ignore"):
-                return call(site, arguments)
-
-        return run
-
-    return {op: quiet(call) for op, call in calls.items()}
 
 
 def _gemm(product: Callable[[Any, Any], Any]) -> Call:
@@ -229,3 +271,17 @@ def _torch_conv(torch: Any, site: Site, arguments: Sequence[Any]) -> Any:
         window.dilations,
         site.integer("group", 1),
     )
+
+
+def _torch_pool(torch: Any, name: str, site: Site, x: Any) -> Any:
+    window = pool_window(site)
+    rank = len(window.kernel)
+    if rank > 3 or window.before != window.after or site.integer("ceil_mode", 0):
+        raise RuntimeUnavailable("only pools with even pads have a plain call")
+    function = getattr(torch.nn.functional, f"{name}{rank}d")
+    if name == "max_pool":
+        return function(x, window.kernel, window.strides, window.before, window.dilations)
+    if any(d != 1 for d in window.dilations):
+        raise RuntimeUnavailable("only averages over whole windows have a plain call")
+    padded = bool(site.integer("count_include_pad", 0))
+    return function(x, window.kernel, window.strides, window.before, count_include_pad=padded)

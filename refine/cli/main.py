@@ -42,6 +42,8 @@ SUMMARIES: Mapping[str, str] = {
     "stable": "Which decisions of a data set no execution changes.",
     "strengthen": "A property whose proof over the reals gives P for what runs.",
     "tolerance": "The atol that accepts every execution a contract allows.",
+    "trace": "What a runtime gives, tensor by tensor, step after step.",
+    "trace-diff": "Are two runs as far apart as rounding brings them, or further?",
     "zoo": "Run the bugs of a zoo, each a wrong graph beside the right one.",
 }
 """What each command does, in a line."""
@@ -55,6 +57,8 @@ _ROOMS: Mapping[str, str] = {
     "plan": "daily.",
     "report": "daily.",
     "tolerance": "daily.",
+    "trace": "daily.",
+    "trace-diff": "daily.",
 }
 """The room of a command that does not stand beside this file."""
 
@@ -68,7 +72,12 @@ def _place(parameter: click.Parameter) -> int:
 
 
 def _module_of(command: str) -> ModuleType:
-    return import_module(f"refine.cli.{_ROOMS.get(command, '')}{command}")
+    return import_module(f"refine.cli.{_ROOMS.get(command, '')}{_spelled(command)}")
+
+
+def _spelled(command: str) -> str:
+    """A command as a name in Python."""
+    return command.replace("-", "_")
 
 
 class _Commands(click.Group):
@@ -82,7 +91,9 @@ class _Commands(click.Group):
             return None
         from refine.cli.setup.journal import announcing, log_option
 
-        command: click.Command = copy(getattr(_module_of(cmd_name), f"{cmd_name}_command"))
+        command: click.Command = copy(
+            getattr(_module_of(cmd_name), f"{_spelled(cmd_name)}_command")
+        )
         first = sorted((p for p in command.params if p.name in _FIRST), key=_place)
         others = [p for p in command.params if p.name not in _FIRST]
         command.params = [*first, *others, log_option()]

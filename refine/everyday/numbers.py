@@ -41,28 +41,46 @@ def device_numbers(path: Path, names: tuple[str, ...] = ()) -> dict[str, Array]:
     return {name: array.values() for name, array in held.items()}
 
 
-def _polygraphy(path: Path) -> dict[str, Array]:
+def runners_of(path: Path) -> dict[str, list[Mapping[str, Array]]]:
+    """What Polygraphy saved: by runner, arrays by name for each iteration. Inputs are those of one
+    runner without a name.
+
+    Raises ModelError for a file that cannot be read or holds no arrays of numbers.
+    """
     try:
         with open_plain(path) as file:
-            text = file.read(_LARGEST)
-        document = json.loads(text)
-        runs = _iterations(document)
-        arrays = {name: [_array(run[name]) for run in runs] for name in runs[0]}
+            document = json.loads(file.read(_LARGEST))
+        found: dict[str, list[Mapping[str, Array]]] = {
+            name: [{k: _array(v) for k, v in run.items()} for run in runs]
+            for name, runs in _runners(document)
+        }
+        if not found or not all(found.values()):
+            raise ValueError("no runs")
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror or error})") from error
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, binascii.Error) as error:
         raise ModelError(
             f"{path} holds no arrays as `polygraphy run --save-outputs` writes them"
         ) from error
+    return found
+
+
+def _polygraphy(path: Path) -> dict[str, Array]:
+    """Of several runners, those of the first, iterations along an axis in front."""
+    runs = next(iter(runners_of(path).values()))
+    if any(run.keys() != runs[0].keys() for run in runs):
+        raise ModelError(f"{path}: not every iteration has the same arrays")
+    arrays = {name: [run[name] for run in runs] for name in runs[0]}
+    if any(len({a.shape for a in each}) != 1 for each in arrays.values()):
+        raise ModelError(f"{path}: iterations hold arrays of several shapes")
     return {name: a[0] if len(a) == 1 else np.stack(a) for name, a in arrays.items()}
 
 
-def _iterations(document: Any) -> list[Mapping[str, Any]]:
-    """Arrays by name, for each iteration; of several runners, of the first."""
+def _runners(document: Any) -> list[tuple[str, list[Mapping[str, Any]]]]:
     if isinstance(document, dict):
-        _, iterations = document["lst"][0]
-        return [one["outputs"] for one in iterations]
-    return [{k: v for k, v in one.items() if isinstance(v, dict)} for one in document]
+        return [(str(name), [one["outputs"] for one in runs]) for name, runs in document["lst"]]
+    kept = [{k: v for k, v in one.items() if isinstance(v, dict)} for one in document]
+    return [("", kept)]
 
 
 def _array(value: Mapping[str, Any]) -> Array:

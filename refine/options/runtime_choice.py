@@ -9,8 +9,10 @@ from dataclasses import dataclass, fields, replace
 import onnx
 
 from gpu_check.runtimes.library_kernels import (
+    Library,
     LibraryKernels,
     LibraryMachine,
+    jax_library,
     numpy_library,
     torch_library,
 )
@@ -27,7 +29,7 @@ from onnx_import.files import is_json
 from onnx_import.graph import Graph
 from onnx_import.onnx.proto import read_proto
 
-RUNTIMES = ("onnxruntime", "numpy", "torch")
+RUNTIMES = ("onnxruntime", "numpy", "torch", "jax")
 _MOST_THREADS = 256
 _KEYS = {"flush_subnormals": "flush"}
 
@@ -97,7 +99,7 @@ def machine(choice: RuntimeChoice, graph: Graph) -> Iterator[Machine]:
     """
     options = choice.options
     if isinstance(options, LibraryOptions):
-        library = numpy_library() if choice.name == "numpy" else torch_library(options)
+        library = _library(choice.name, options)
         yield LibraryMachine(graph, LibraryKernels(graph, library))
         return
     if graph.source is None or is_json(graph.source):
@@ -108,3 +110,14 @@ def machine(choice: RuntimeChoice, graph: Graph) -> Iterator[Machine]:
             f"'{graph.source}' keeps weights in other files; save it as one file to run its nodes"
         )
     yield OnnxMachine(graph, model, options)
+
+
+def _library(name: str, options: LibraryOptions) -> Library:
+    """Raises RuntimeUnavailable where it is not installed."""
+    match name:
+        case "numpy":
+            return numpy_library()
+        case "jax":
+            return jax_library(options)
+        case _:
+            return torch_library(options)

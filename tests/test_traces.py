@@ -1,0 +1,337 @@
+"""`refine trace` and `refine trace-diff`: runs of known origin, and what is said of two of them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import helper
+from small_models import save
+
+from encoders.contract.presets import PRESETS
+from gpu_check.emulator.emulator import emulate
+from onnx_import import load
+from onnx_import.errors import ModelError
+from onnx_import.graph import Array
+from refine.cli.main import run
+from refine.results.verdict import ExitCode
+from refine.traces.comparing import Status, compare, joint_bounds
+from refine.traces.recording import reading, runs_of
+from refine.traces.trace import Line, line_of, read_trace
+
+RNG = np.random.default_rng(5)
+W1 = RNG.normal(0, 0.4, (12, 16)).astype(np.float32)
+W2 = RNG.normal(0, 0.4, (16, 4)).astype(np.float32)
+X = RNG.uniform(-1, 1, (1, 12)).astype(np.float32)
+PAIR = (PRESETS["ieee-any"], PRESETS["ieee-any"])
+
+
+def network(path: Path, first: Array = W1) -> Path:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w1"], ["h"], "layer1"),
+        helper.make_node("Relu", ["h"], ["r"], "bend"),
+        helper.make_node("MatMul", ["r", "w2"], ["z"], "layer2"),
+        helper.make_node("Softmax", ["z"], ["y"], "share"),
+    ]
+    return save(path, nodes, {"x": [1, 12]}, {"y": [1, 4]}, {"w1": first, "w2": W2})
+
+
+def step(path: Path) -> Path:
+    """One step of descent on half the square of W·x − t: W − rate·(W·x − t)·xᵀ."""
+    nodes = [
+        helper.make_node("MatMul", ["W", "x"], ["p"], "predict"),
+        helper.make_node("Sub", ["p", "t"], ["e"], "error"),
+        helper.make_node("Transpose", ["x"], ["xt"], "turn", perm=[1, 0]),
+        helper.make_node("MatMul", ["e", "xt"], ["g"], "slope"),
+        helper.make_node("Mul", ["g", "rate"], ["d"], "scale"),
+        helper.make_node("Sub", ["W", "d"], ["W_next"], "move"),
+    ]
+    shapes: dict[str, Any] = {"W": [3, 6], "x": [6, 2], "t": [3, 2]}
+    return save(path, nodes, shapes, {"W_next": [3, 6]}, {"rate": np.float32(0.125)})
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    network(tmp_path / "m.onnx")
+    np.savez("x.npz", x=X)
+    return tmp_path
+
+
+def traced(model: str, target: str, *more: str) -> None:
+    assert run(["trace", model, "--inputs", "x.npz", "-o", target, *more]) is ExitCode.VERIFIED
+
+
+def compared(
+    capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[ExitCode, dict[str, Any], str]:
+    """Exit code, document, and the first line for people."""
+    capsys.readouterr()
+    code = run(["trace-diff", *arguments, "--json", "-"])
+    document = json.loads(capsys.readouterr().out)
+    assert run(["trace-diff", *arguments, "-q"]) is code
+    return code, document, capsys.readouterr().out
+
+
+def statuses(document: dict[str, Any]) -> dict[str, str]:
+    return {row["tensor"]: row["status"] for row in document["tensors"]}
+
+
+def test_the_same_runtime_gives_the_same_bits(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    traced("m.onnx", "a.jsonl")
+    traced("m.onnx", "b.jsonl")
+    code, document, line = compared(capsys, "a.jsonl", "b.jsonl")
+    assert code is ExitCode.VERIFIED
+    assert statuses(document) == dict.fromkeys("hrzy", "equal")
+    assert "same bits" in line
+
+
+def test_a_line_says_what_the_runtime_gave(files: Path) -> None:
+    traced("m.onnx", "a.jsonl", "--values")
+    header, *lines = [json.loads(row) for row in Path("a.jsonl").read_text().splitlines()]
+    assert header["runs"] == 1
+    assert [row["tensor"] for row in lines] == ["x", "h", "r", "z", "y"]
+    h = np.frombuffer(base64.b64decode(lines[1]["values"]), "<f4")
+    assert np.allclose(h, (X.astype(np.float64) @ W1)[0], atol=1e-5)
+    assert (lines[1]["low"], lines[1]["high"]) == (float(h.min()), float(h.max()))
+    assert (lines[1]["node"], lines[1]["op"], lines[1]["nan"]) == ("layer1", "MatMul", 0)
+
+
+def test_two_runtimes_are_within_the_bound(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    traced("m.onnx", "a.jsonl", "--values")
+    traced("m.onnx", "b.jsonl", "--values", "--runtime", "numpy")
+    code, document, _ = compared(capsys, "a.jsonl", "b.jsonl")
+    assert code is ExitCode.VERIFIED
+    assert set(statuses(document).values()) <= {"equal", "within"}
+    for row in document["tensors"]:
+        assert row["status"] == "equal" or row["apart"] <= row["allowed"] < 1e-5
+
+
+def test_a_wrong_weight_is_named_and_what_follows_is_not(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = W1.copy()
+    wrong[3, np.argmax((X @ W1)[0])] *= 1.01
+    network(files / "w.onnx", wrong)
+    traced("m.onnx", "a.jsonl", "--values")
+    traced("w.onnx", "b.jsonl", "--values")
+    code, document, line = compared(capsys, "a.jsonl", "b.jsonl")
+    assert code is ExitCode.VIOLATED
+    assert [row["node"] for row in document["outside"]] == ["layer1"]
+    assert statuses(document)["y"] == "carried"
+    assert "'layer1'" in line
+    assert "the second is" in line  # and not the first, whose weights are those of the model
+
+
+def test_without_numbers_only_ranges_refute(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slightly, much = W1 * np.float32(1 + 2e-7), W1 * np.float32(3)
+    network(files / "s.onnx", slightly)
+    network(files / "w.onnx", much)
+    traced("m.onnx", "a.jsonl")
+    traced("s.onnx", "s.jsonl")
+    traced("w.onnx", "w.jsonl")
+    code, document, line = compared(capsys, "a.jsonl", "s.jsonl")
+    assert code is ExitCode.UNKNOWN
+    assert "unseen" in statuses(document).values()
+    assert "--values" in line
+    code, document, _ = compared(capsys, "a.jsonl", "w.jsonl")
+    assert code is ExitCode.VIOLATED
+    assert document["outside"][0]["node"] == "layer1"
+
+
+def test_without_a_model_bits_alone_are_compared(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    traced("m.onnx", "a.jsonl", "--values")
+    traced("m.onnx", "b.jsonl", "--values", "--runtime", "numpy")
+    (files / "m.onnx").unlink()
+    code, document, line = compared(capsys, "a.jsonl", "b.jsonl")
+    assert code is ExitCode.UNKNOWN
+    assert document["contracts"] is None
+    assert "--model" in line
+
+
+def test_a_number_that_is_not_finite_is_outside(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    traced("m.onnx", "a.jsonl", "--values")
+    trace = read_trace(Path("a.jsonl"))
+    broken = np.array(trace.of(0)["z"].values)
+    broken[0, 2] = np.nan
+    np.savez("dump.npz", z=broken)
+    code, document, _ = compared(capsys, "a.jsonl", "dump.npz", "--model", "m.onnx")
+    assert code is ExitCode.VIOLATED
+    assert document["outside"] == [{"run": 0, "node": "layer2", "op": "MatMul", "tensor": "z"}]
+
+
+def polygraphy(array: Array) -> dict[str, Any]:
+    """An array as Polygraphy 0.53 saves it."""
+    file = io.BytesIO()
+    np.save(file, array)
+    text = base64.b64encode(file.getvalue()).decode()
+    held = {"array": text, "polygraphy_class": "ndarray"}
+    return {"values": held, "polygraphy_class": "LazyArray"}
+
+
+def test_two_runners_of_polygraphy(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    h = X @ W1
+    near, far = h.copy(), h.copy()
+    near[0, 0] = np.nextafter(near[0, 0], np.float32(2))
+    far[0, 5] += np.float32(1e-3)
+    for name, other in {"near": near, "far": far}.items():
+        runs = {"trt": [h, h], "ort": [h, other]}
+        lst = [[k, [{"outputs": {"h": polygraphy(v)}} for v in each]] for k, each in runs.items()]
+        Path(f"{name}.json").write_text(json.dumps({"lst": lst}))
+    Path("in.json").write_text(json.dumps([{"x": polygraphy(X)["values"]}] * 2))
+    rest = ("--inputs", "in.json", "--model", "m.onnx")
+    code, document, _ = compared(capsys, "near.json", *rest)
+    assert code is ExitCode.VERIFIED
+    assert [row["status"] for row in document["tensors"]] == ["equal", "within"]
+    code, document, _ = compared(capsys, "far.json", *rest)
+    assert code is ExitCode.VIOLATED
+    assert document["outside"][0]["run"] == 1
+    assert document["tensors"][1]["element"] == [0, 5]
+
+
+def test_training_is_fed_and_the_first_step_outside_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    step(tmp_path / "step.onnx")
+    W, x, t = (RNG.normal(0, 1, s).astype(np.float32) for s in ((3, 6), (4, 6, 2), (3, 2)))
+    np.savez("x.npz", W=W, x=x, t=t)
+    fed = ("--feed", "W=W_next", "--values")
+    traced("step.onnx", "a.jsonl", *fed)
+    traced("step.onnx", "b.jsonl", *fed, "--runtime", "numpy")
+    a = read_trace(Path("a.jsonl"))
+    assert a.runs == 4
+    exact = W.astype(np.float64)
+    for k in range(4):
+        e = exact @ x[k] - t
+        exact = exact - 0.125 * e @ x[k].T.astype(np.float64)
+        assert np.allclose(np.asarray(a.of(k)["W_next"].values, np.float64), exact, atol=1e-4)
+    code, *_ = compared(capsys, "a.jsonl", "b.jsonl")
+    assert code is ExitCode.VERIFIED
+    b = read_trace(Path("b.jsonl"))
+    wrong = np.array(b.of(2)["g"].values)
+    wrong[1, 4] *= np.float32(1.001)
+    lines = tuple(other(e, wrong) if (e.run, e.tensor) == (2, "g") else e for e in b.lines)
+    found = compare(a, replace(b, lines=lines), reading(Path("step.onnx")), PAIR)
+    assert (found.outside[0].line.run, found.outside[0].line.node) == (2, "slope")
+    assert set(found.outside[0].alone or {}) == {1}
+    assert all(r.status is not Status.OUTSIDE for r in found.rows if r.line.run < 2)
+
+
+def other(line: Line, values: Array) -> Line:
+    return line_of(values, line.tensor, run=line.run, node=line.node, op=line.op)
+
+
+@pytest.mark.parametrize("drift", [0.0, 1e-3])
+def test_no_two_executions_are_further_apart_than_the_joint_bound(
+    tmp_path: Path, drift: float
+) -> None:
+    path = network(tmp_path / "m.onnx")
+    graph = load(path)
+    # binary32 products in two orders, with and without FMA; exp and division correctly rounded
+    ways = [PRESETS[name] for name in ("sequential", "sequential-fma", "pairwise")]
+    worst = 0.0
+    for _ in range(6):
+        x = RNG.uniform(-1, 1, (1, 12)).astype(np.float32)
+        moved = (x + RNG.uniform(-drift, drift, x.shape)).astype(np.float32)
+        exact = joint_bounds(graph, ({"x": x}, {"x": moved}), PAIR)
+        room = np.full(x.shape, np.abs(moved.astype(np.float64) - x).max())
+        rough = joint_bounds(graph, ({"x": x}, {}), PAIR, {"x": room})
+        runs = [emulate(graph, {"x": x[None]}, c, every_tensor=True) for c in ways]
+        others = [emulate(graph, {"x": moved[None]}, c, every_tensor=True) for c in ways]
+        for first in runs:
+            for second in others:
+                for t in "hrzy":
+                    apart = np.abs(first[t][0].astype(np.float64) - second[t][0])
+                    assert np.all(apart <= exact[t])
+                    assert np.all(apart <= rough[t])
+                    if t == "z":
+                        worst = max(worst, float(np.max(apart / exact[t])))
+    assert worst > 0.02
+
+
+def test_what_does_not_fit_is_said(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    step(files / "step.onnx")
+    graph = load(files / "step.onnx")
+    rows = {"W": np.zeros((3, 6)), "x": np.zeros((4, 6, 2)), "t": np.zeros((3, 2))}
+    assert len(runs_of(graph, rows, {"W": "W_next"}).given) == 4
+    assert len(runs_of(graph, rows, {"W": "W_next"}, 2).given) == 2
+    for arrays, fed, words in (
+        ({**rows, "W": np.zeros((4, 3, 6))}, {"W": "W_next"}, "that of the first run"),
+        ({**rows, "t": np.zeros((3, 3, 2))}, {}, "as many rows"),
+        ({**rows, "x": np.zeros((5, 2))}, {}, "'x' has shape"),
+        (rows, {"V": "W_next"}, "'V' is no input"),
+        (rows, {"x": "W_next"}, "another type or shape"),
+        ({"x": rows["x"]}, {}, "no array for input 'W'"),
+    ):
+        with pytest.raises(ModelError, match=words):
+            runs_of(graph, arrays, fed)
+    with pytest.raises(ModelError, match="4 runs need"):
+        runs_of(graph, {**rows, "x": np.zeros((2, 6, 2))}, {}, 4)
+    for arguments, words in (
+        (["trace", "m.onnx", "--inputs", "x.npz"], "--against"),
+        (["trace", "m.onnx", "--inputs", "x.npz", "-o", "a.jsonl", "--feed", "x"], "INPUT=OUTPUT"),
+        (["trace-diff", "x.npz", "x.npz"], "--model"),
+        (["trace-diff", "x.npz", "x.npz", "--model", "m.onnx"], "--inputs"),
+        (["trace-diff", "x.npz"], "two files"),
+    ):
+        assert run(arguments) is ExitCode.INPUT_ERROR
+        assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: "",
+        lambda text: text.replace("refine-trace-1", "refine-trace-9"),
+        lambda text: text.replace('"run": 0', '"run": 7'),
+        lambda text: text.replace('"float32"', '"float31"'),
+        lambda text: text.replace("[1, 16]", "[1, 17]"),
+        lambda text: text[: len(text) // 2],
+        lambda text: text.replace('"bits": "', '"bits": "0'),
+        lambda text: text.replace('"values": "', '"values": "%'),
+    ],
+)
+def test_a_damaged_trace_is_refused(
+    files: Path, capsys: pytest.CaptureFixture[str], spoil: Callable[[str], str]
+) -> None:
+    traced("m.onnx", "a.jsonl", "--values")
+    Path("b.jsonl").write_text(spoil(Path("a.jsonl").read_text()))
+    assert run(["trace-diff", "a.jsonl", "b.jsonl"]) is ExitCode.INPUT_ERROR
+    assert "b.jsonl" in capsys.readouterr().err
+
+
+def test_a_missing_library_is_said(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for library in ("torch", "jax"):
+        if find_spec(library) is None:
+            code = run(["trace", "m.onnx", "--inputs", "x.npz", "--against", library])
+            assert code is ExitCode.INPUT_ERROR
+            assert f"{library} cannot be imported" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
+def test_frameworks_are_within_the_bound(
+    files: Path, capsys: pytest.CaptureFixture[str], library: str
+) -> None:
+    pytest.importorskip(library)
+    code = run(["trace", "m.onnx", "--inputs", "x.npz", "--against", library, "--json", "-"])
+    document = json.loads(capsys.readouterr().out)
+    assert code is ExitCode.VERIFIED
+    assert document["second"]["runtime"].startswith(library)
+    assert len(document["tensors"]) == 4
