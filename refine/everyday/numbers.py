@@ -79,7 +79,9 @@ def _polygraphy(path: Path) -> dict[str, Array]:
 def _runners(document: Any) -> list[tuple[str, list[Mapping[str, Any]]]]:
     if isinstance(document, dict):
         return [(str(name), [one["outputs"] for one in runs]) for name, runs in document["lst"]]
-    kept = [{k: v for k, v in one.items() if isinstance(v, dict)} for one in document]
+    kept: list[Mapping[str, Any]] = [
+        {k: v for k, v in one.items() if isinstance(v, dict)} for one in document
+    ]
     return [("", kept)]
 
 

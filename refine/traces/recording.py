@@ -118,8 +118,8 @@ def record(
     Raises ModelError where the runtime is not here or does not run the model.
     """
     lines: list[Line] = []
-    described, latest = "", {}
-    source = None
+    described, source = "", None
+    latest: Mapping[str, Array] = {}
     for run, fresh in enumerate(runs.given):
         tell(f"run {run + 1} of {len(runs.given)}")
         given = {**latest, **fresh}

@@ -256,7 +256,7 @@ def trace_of_arrays(
 ) -> Trace:
     """The trace that arrays of tensors by name are, those of each run: what some other tool
     dumped. Arrays are of the graph's types where they hold its numbers."""
-    lines = []
+    lines: list[Line] = []
     for run, (graph, x, y) in enumerate(zip(graphs, given, shown, strict=True)):
         typed = {t: _typed(v, graph, t) for t, v in y.items() if t in graph.types}
         lines += lines_of(graph, x, typed, run=run, keep=True)

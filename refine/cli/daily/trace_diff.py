@@ -155,9 +155,10 @@ def _sides(
     sides = []
     for path, trace in zip(paths, stored, strict=True):
         if trace is None and path is not None:
-            is_json = path.suffix == ".json"
-            named = runners_of(path) if is_json else {str(path): [device_numbers(path)]}
-            name, runs = next(iter(named.items()))
+            alone: dict[str, list[Mapping[str, Array]]] = {}
+            if path.suffix != ".json":
+                alone[str(path)] = [device_numbers(path)]
+            name, runs = next(iter((alone or runners_of(path)).items()))
             trace = _dumped(runs, name, read, kept, arrays)
         if trace is not None:
             sides.append(trace)
