@@ -228,7 +228,7 @@ def test_training_is_fed_and_the_first_step_outside_is_named(
     wrong = np.array(b.of(2)["g"].values)
     wrong[1, 4] *= np.float32(1.001)
     lines = tuple(other(e, wrong) if (e.run, e.tensor) == (2, "g") else e for e in b.lines)
-    found = compare(a, replace(b, lines=lines), reading(Path("step.onnx")), PAIR)
+    found = compare(a, replace(b, lines=lines), reading(Path("step.onnx"), tmp_path / "with"), PAIR)
     assert (found.outside[0].line.run, found.outside[0].line.node) == (2, "slope")
     assert set(found.outside[0].alone or {}) == {1}
     assert all(r.status is not Status.OUTSIDE for r in found.rows if r.line.run < 2)
@@ -250,9 +250,7 @@ def test_no_two_executions_are_further_apart_than_the_joint_bound(
     for _ in range(6):
         x = RNG.uniform(-1, 1, (1, 12)).astype(np.float32)
         moved = (x + RNG.uniform(-drift, drift, x.shape)).astype(np.float32)
-        exact = joint_bounds(graph, ({"x": x}, {"x": moved}), PAIR)
-        room = np.full(x.shape, np.abs(moved.astype(np.float64) - x).max())
-        rough = joint_bounds(graph, ({"x": x}, {}), PAIR, {"x": room})
+        exact = joint_bounds((graph, graph), ({"x": x}, {"x": moved}), PAIR)
         runs = [emulate(graph, {"x": x[None]}, c, every_tensor=True) for c in ways]
         others = [emulate(graph, {"x": moved[None]}, c, every_tensor=True) for c in ways]
         for first in runs:
@@ -260,7 +258,6 @@ def test_no_two_executions_are_further_apart_than_the_joint_bound(
                 for t in "hrzy":
                     apart = np.abs(first[t][0].astype(np.float64) - second[t][0])
                     assert np.all(apart <= exact[t])
-                    assert np.all(apart <= rough[t])
                     if t == "z":
                         worst = max(worst, float(np.max(apart / exact[t])))
     assert worst > 0.02
@@ -335,3 +332,35 @@ def test_frameworks_are_within_the_bound(
     assert code is ExitCode.VERIFIED
     assert document["second"]["runtime"].startswith(library)
     assert len(document["tensors"]) == 4
+
+
+def test_stored_weights_are_fed_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """W is a weight of the file, whose new numbers are the output next_W: W·x is a product with
+    what the step before made of it."""
+    monkeypatch.chdir(tmp_path)
+    w = RNG.normal(0, 1, (3, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "W"], ["y"], "product"),
+        helper.make_node("Mul", ["W", "half"], ["next_W"], "shrink"),
+    ]
+    weights = {"W": w, "half": np.float32(0.5)}
+    save(tmp_path / "s.onnx", nodes, {"x": [1, 3]}, {"y": [1, 3], "next_W": [3, 3]}, weights)
+    x = RNG.normal(0, 1, (1, 3)).astype(np.float32)
+    np.savez("x.npz", x=x)
+    for name, runtime in {"a": "onnxruntime", "b": "numpy"}.items():
+        traced("s.onnx", f"{name}.jsonl", "--values", "--steps", "3", "--runtime", runtime)
+    trace = read_trace(Path("a.jsonl"))
+    assert dict(trace.fed) == {"W": "next_W"}
+    for k in range(3):  # halves of W are exact
+        exact = x.astype(np.float64) @ (w.astype(np.float64) / 2**k)
+        assert np.allclose(np.asarray(trace.of(k)["y"].values, np.float64), exact, rtol=1e-5)
+        assert np.array_equal(np.asarray(trace.received(k)["W"]), w / np.float32(2**k))
+    code, _, _ = compared(capsys, "a.jsonl", "b.jsonl")
+    assert code is ExitCode.VERIFIED
+    np.savez("x.npz", x=x, W=w * np.float32(1.001))
+    traced("s.onnx", "b.jsonl", "--values", "--steps", "3", "--runtime", "numpy")
+    code, document, _ = compared(capsys, "a.jsonl", "b.jsonl")
+    assert code is ExitCode.VERIFIED  # of each step from its own weights
+    assert document["unlike_inputs"] == ["W"]

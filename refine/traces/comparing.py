@@ -1,10 +1,10 @@
 """Two traces of one model, tensor by tensor: equal bits, as far apart as is proved possible, or
 further.
 
-Two executions that begin a run with numbers x and x′ are held against the exact values from x: the
-first is within its bound of these, the second within its bound where the inputs are off by
-|x′ − x|, which is known. Besides, each trace is judged on its own numbers (refine judge), so that a
-fault is seen where it happens and not only where it is large.
+Each execution is within its bound of the exact values from the numbers that it began with, which
+are known. So two executions are no further apart than both bounds and the exact values together.
+Besides, each trace is judged on its own numbers, node by node (refine judge), so that a fault is
+seen where it happens and not only where it is large.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import numpy as np
 
 from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, point
-from encoders.numbers.formats import FORMAT_OF_DTYPE, round_array
+from encoders.numbers.formats import round_array
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
 from refine.bounds.network import InputBox, network_bounds
 from refine.everyday.beyond import furthest_beyond
 from refine.everyday.judging import Overstep, judge
-from refine.traces.recording import Read, constants_of
+from refine.traces.recording import Read
 from refine.traces.trace import Line, Trace
 
-_CAST = 1.0 + 2.0**-50  # of a difference that was rounded once
+_CAST = 1.0 + 2.0**-50  # of a difference that is rounded once
 
 
 class Status(Enum):
@@ -150,11 +150,11 @@ def _of_run(
     alone: list[Mapping[str, Overstep]] = [{}, {}]
     if read is not None and any(a.bits != b.bits for a, b in pairs.values()):
         given = traces[0].received(run), traces[1].received(run)
-        graph = read(constants_of(given[0]))
-        if all(t in x for t in graph.inputs for x in given):
-            joint = joint_bounds(graph, given, contracts)
+        graphs = read(given[0]), read(given[1])
+        if all(t in x for g, x in zip(graphs, given, strict=True) for t in g.inputs):
+            joint = joint_bounds(graphs, given, contracts)
             alone = [
-                _oversteps(graph, given[k], [p[k] for p in pairs.values()], contracts[k])
+                _oversteps(graphs[k], given[k], [p[k] for p in pairs.values()], contracts[k])
                 for k in range(2)
             ]
     rows: list[Beside] = []
@@ -169,42 +169,49 @@ def _of_run(
 
 
 def joint_bounds(
-    graph: Graph,
+    graphs: tuple[Graph, Graph],
     given: tuple[Mapping[str, Array], Mapping[str, Array]],
     contracts: tuple[RuntimeContract, RuntimeContract],
-    drift: Mapping[str, FloatArray] | None = None,
 ) -> Mapping[str, FloatArray]:
-    """How far two executions of a graph, each under its contract, may be apart in every tensor:
-    the first from given[0], the second from given[1]. With `drift`, the second instead begins with
-    any numbers that are within that of the first's, by input.
+    """How far two executions may be apart in every tensor, each of its graph, from its inputs,
+    under its contract. The graphs differ in the numbers of constants at most. Nothing is known
+    where a number that was given is not finite.
 
     Raises UnsupportedModel, naming the node, for what has no meaning.
     """
-    centre = {t: np.asarray(given[0][t], np.float64) for t in graph.inputs}
-    if not all(np.all(np.isfinite(x)) for x in centre.values()):
-        return {}
-    bounds: list[Mapping[str, FloatArray]] = []
-    for k, contract in enumerate(contracts):
-        errors = {}
-        for t, x in centre.items():
-            kind = graph.types[t].dtype
-            begun = x if k == 0 or drift is not None else np.asarray(given[1][t], np.float64)
-            kept = round_array(begun, contract.format_of(kind)) if kind.is_float else begun
-            errors[t] = np.abs(kept - x) * _CAST
-            if k == 1 and drift is not None:
-                same = not kind.is_float or contract.format_of(kind) == FORMAT_OF_DTYPE[kind]
-                errors[t] = drift[t] if same else np.full(x.shape, np.inf)
-        if k == 1 and contract == contracts[0] and all(not np.any(e) for e in errors.values()):
-            bounds.append(bounds[0])  # from the same numbers, which the contract keeps
+    sides: list[tuple[Mapping[str, FloatArray], Mapping[str, Interval]]] = []
+    for k, graph in enumerate(graphs):
+        box = {t: np.asarray(given[k][t], np.float64) for t in graph.inputs}
+        same = graph is graphs[0] and contracts[k] == contracts[0]
+        if k == 1 and same and all(np.array_equal(x, given[0][t]) for t, x in box.items()):
+            sides.append(sides[0])
             continue
-        box = InputBox({t: point(x) for t, x in centre.items()}, errors)
-        bounds.append(network_bounds(graph, box, contract).maps.errors)
+        if not all(np.all(np.isfinite(x)) for x in box.values()):
+            return {}
+        errors = {}
+        for t, x in box.items():
+            kind = graph.types[t].dtype
+            kept = round_array(x, contracts[k].format_of(kind)) if kind.is_float else x
+            errors[t] = np.abs(kept - x) * _CAST
+        whole = InputBox({t: point(x) for t, x in box.items()}, errors)
+        maps = network_bounds(graph, whole, contracts[k]).maps
+        sides.append((maps.errors, maps.values))
+    (first, here), (second, there) = sides
+    found = {}
     with np.errstate(all="ignore"):
-        return {
-            t: np.broadcast_to(add_up(e, bounds[1][t]), graph.types[t].shape)
-            for t, e in bounds[0].items()
-            if t in bounds[1]
-        }
+        for t in first:
+            if t in second and t in here and t in there:
+                total = add_up(first[t], second[t])
+                if here is not there:
+                    total = add_up(total, _furthest(here[t], there[t]))
+                total = np.where(np.isnan(total), np.inf, total)
+                found[t] = np.broadcast_to(total, graphs[0].types[t].shape)
+    return found
+
+
+def _furthest(a: Interval, b: Interval) -> FloatArray:
+    """How far two numbers may be apart, one from each."""
+    return np.maximum(np.maximum(add_up(a.hi, -b.lo), add_up(b.hi, -a.lo)), 0.0)
 
 
 def _oversteps(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -21,7 +22,7 @@ from refine.process.supervision import Watcher
 from refine.report.console import Reporter
 from refine.results.verdict import ExitCode
 from refine.traces.comparing import compare
-from refine.traces.recording import reading, record, runs_of
+from refine.traces.recording import fed_by_name, reading, record, runs_of
 from refine.traces.trace import Trace, write_trace
 
 _FILE = click.Path(path_type=Path)
@@ -58,7 +59,8 @@ _RUNTIME = f"one of {', '.join(RUNTIMES)}, with settings as in refine conform"
     "--feed",
     multiple=True,
     metavar="INPUT=OUTPUT",
-    help="What is given to INPUT after the first step: an output of the step before; repeat.",
+    help="What is given to INPUT, or a stored weight, after the first step: an output of the step "
+    "before; repeat. Default with --steps: each output next_NAME to NAME.",
 )
 @click.option(
     "--contract",
@@ -92,14 +94,14 @@ def trace_command(
 ) -> ExitCode:
     """Run a model and write down every tensor: its bits' hash, range, NaNs and infinities.
 
-    One line of JSON for each tensor of each run. With --feed the outputs of one step are inputs of
-    the next, as weights are that are trained. refine trace-diff compares two such files, and
+    One line of JSON for each tensor of each run. With --feed the outputs of one step are inputs or
+    weights of the next, as in training. refine trace-diff compares two such files, and
     --against runs a second runtime and compares at once.
 
     \b
     refine trace net.onnx --inputs x.npz -o a.jsonl
     refine trace net.onnx --inputs x.npz --runtime torch --values -o b.jsonl
-    refine trace step.onnx --inputs batch.npz --steps 3 --feed W=W_next --against numpy
+    refine trace step.onnx --inputs batch.npz --steps 3 --against numpy
 
     Exit code 0; with --against as in refine trace-diff.
     """
@@ -113,17 +115,22 @@ def trace_command(
     choices = [runtime_choice(name) for name in (runtime, against) if name is not None]
     reporter = Reporter(quiet, silent=json_path == "-")
     watcher: Watcher | None = click.get_current_context().obj
-    with reporter.progress("reading the model", hearing(quiet)) as progress:
+    with (
+        reporter.progress("reading the model", hearing(quiet)) as progress,
+        TemporaryDirectory(prefix="refine-") as folder,
+    ):
         arrays = device_numbers(inputs)
         sizes = shown_by(sizes_of(shape, dim), arrays)
         whole = load(model, allowed=allowed, sizes=sizes)
-        runs = runs_of(whole, arrays, _pairs(feed), steps)
+        fed = _pairs(feed) or (fed_by_name(whole) if steps is not None else {})
+        runs = runs_of(whole, arrays, fed, steps)
         contracts = contracts_of(names, model, allowed, sizes)
-        read = reading(model, contracts if against is not None else (), allowed, sizes)
+        held = contracts if against is not None else ()
+        read = reading(model, Path(folder), held, allowed, sizes)
         if watcher is not None:
             watcher.read()
         keep = values or against is not None
-        traces = [record(read, c, runs, keep=keep, tell=progress.tell) for c in choices]
+        traces = [record(model, read, c, runs, keep=keep, tell=progress.tell) for c in choices]
         found = None
         if against is not None:
             found = compare(traces[0], traces[1], read, contracts, tell=progress.tell)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -23,14 +24,14 @@ from refine.results.document import strict_json, versions
 from refine.results.numerals import down, plain_number, up
 from refine.results.verdict import ExitCode
 from refine.traces.comparing import Beside, Comparison, Status, compare
-from refine.traces.recording import Read, constants_of, reading, runs_of
+from refine.traces.recording import Read, reading, runs_of
 from refine.traces.trace import Line, Trace, digest_of, read_trace, trace_of_arrays
 
 SCHEMA = "refine-trace-diff-1"
 _FILE = click.Path(path_type=Path)
 _DEFAULT = "ieee-any"
 _COLUMNS = ("run", "node", "operator", "tensor", "shape", "bits", "apart", "bound", "of it")
-_MOST_ROWS = 200
+_MOST_ROWS = 40
 _NAMES = ("the first", "the second")
 
 
@@ -92,7 +93,10 @@ def trace_diff_command(
     require_json_place(json_path)
     reporter = Reporter(quiet, silent=json_path == "-")
     watcher: Watcher | None = click.get_current_context().obj
-    with reporter.progress("reading the traces", hearing(quiet)) as progress:
+    with (
+        reporter.progress("reading the traces", hearing(quiet)) as progress,
+        TemporaryDirectory(prefix="refine-") as folder,
+    ):
         stored = [read_trace(p) if p.suffix == ".jsonl" else None for p in (first, second) if p]
         file = model or _named(stored)
         sizes, arrays = sizes_of(shape, dim), {}
@@ -103,7 +107,7 @@ def trace_diff_command(
             shown = next(t for t in stored if t is not None).received(0)
             sizes = shown_by(sizes, shown)
         contracts = contracts_of(names, file, allowed, sizes)
-        read = None if file is None else reading(file, contracts, allowed, sizes)
+        read = None if file is None else reading(file, Path(folder), contracts, allowed, sizes)
         if watcher is not None:
             watcher.read()
         sides = _sides((first, second), stored, read, arrays)
@@ -188,7 +192,7 @@ def _dumped(
         dumped = [{t: v[k] for t, v in joined.items()} for k in range(len(given))]
     if len(dumped) != len(given):
         raise ModelError(f"{name}: {len(dumped)} runs, but inputs for {len(given)}")
-    graphs = [read(constants_of(x)) for x in given]
+    graphs = [read(x) for x in given]
     fitted = [
         {t: v[0] for t, v in fitting(y, g, 1, name).items()}
         for y, g in zip(dumped, graphs, strict=True)
@@ -204,9 +208,11 @@ def answer(found: Comparison, json_path: str | None, reporter: Reporter, quiet: 
         if quiet:
             reporter.lines(lines[:1])
         else:
-            shown = found.rows[:_MOST_ROWS]
-            reporter.table("", _COLUMNS, [_row(r) for r in shown], "")
-            reporter.lines(lines)
+            apart = [r for r in found.rows if r.status is not Status.EQUAL]
+            reporter.table("", _COLUMNS, [_row(r) for r in apart[:_MOST_ROWS]], lines[0])
+            if len(apart) > _MOST_ROWS:
+                reporter.lines([f"and {len(apart) - _MOST_ROWS} more, which --json has"])
+            reporter.lines(lines[1:])
     if found.outside:
         return ExitCode.VIOLATED
     return ExitCode.UNKNOWN if found.open else ExitCode.VERIFIED
