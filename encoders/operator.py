@@ -34,7 +34,15 @@ from encoders.numbers.formats import FloatFormat
 from encoders.site import Element
 from encoders.site import Site as Site
 from encoders.site import remembered as remembered
-from encoders.traits import NOWHERE, UNLIKE, Breaks, Discontinuity, Likeness, Sums
+from encoders.traits import (
+    NOWHERE,
+    UNLIKE,
+    Absorbing,
+    Breaks,
+    Discontinuity,
+    Likeness,
+    Sums,
+)
 from onnx_import.graph import Array, DType, Graph, Node
 
 FLOATS = (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.FLOAT64)
@@ -414,8 +422,8 @@ class Operator:
     counts the formulas by which runtimes compute it: the rounding bound covers all, and `runtime`
     is one of them. `notes(site)` says where runtimes are known to part from the specification here.
     What searches, comparisons and schedules may know of it is in `breaks`, `jump`, `likeness` and
-    `sums` (`encoders.traits`). `gradient` is how it is differentiated, None where nothing is known
-    of that.
+    `sums` (`encoders.traits`), what backward errors may, in `absorbs`. `gradient` is how it is
+    differentiated, None where nothing is known of that.
     """
 
     name: str
@@ -454,6 +462,7 @@ class Operator:
     likeness: Likeness = UNLIKE
     sums: Sums | None = None
     gradient: Gradient | None = None
+    absorbs: Absorbing | None = None
 
     def reading(self, *attributes: str) -> Operator:
         """The same operator, which understands these attributes."""

@@ -140,3 +140,37 @@ class Sums:
     products: bool = False
     weights_left: bool = False
     batched: Callable[[Site], bool] = _never
+
+
+class Absorption(Enum):
+    """On what a node reads its own relative rounding errors, and those asked of its result, can be
+    laid, so that the result is exact: what backward errors are computed from.
+
+    Of TERMS every one has to take them, of FACTORS any one; ALIKE and SCALED results are chosen
+    among numbers that are read, or are such numbers times a fixed one, without and with a rounding.
+    """
+
+    TERMS = "each term of a sum"
+    FACTORS = "either factor of a product"
+    QUOTIENT = "the dividend or the divisor"
+    ROOT = "the argument of a root"
+    ALIKE = "every number of which one is chosen"
+    SCALED = "every number of which one is chosen and scaled"
+    CHOSEN = "both numbers of which a condition chooses"
+    COMPARED = "nothing: what is compared has to be exact"
+    NUMBER = "nothing: a number of a formula, rounded once"
+    MATRIX = "either factor of a product of matrices, and its bias"
+    CHANNELS = "scale, shift and mean of a channel"
+
+
+@dataclass(frozen=True)
+class Absorbing:
+    """How a node absorbs errors; `scalings(site)` counts roundings of each product and of the bias
+    beside those of the sum, and `factor(site)` is the largest magnitude that a result is scaled by.
+    `terms_of(site)` counts the terms of a sum that is no operation of two operands, None of those.
+    """
+
+    by: Absorption
+    scalings: Callable[[Site], tuple[int, int]] = lambda site: (0, 0)
+    factor: Callable[[Site], float] = lambda site: 1.0
+    terms_of: Callable[[Site], int | None] = lambda site: None

@@ -34,8 +34,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "gpu_check": ("common", "emulator", "runtimes", "probe", "conformance", "cuda"),
     "checker": ("arithmetic", "model", "rounding", "bounds", "check"),
     "refine": (
-        "siblings", "common", "process", "domain", "results", "bounds", "scalar", "proof",
-        "certificate", "lemmas", "pair", "search", "options", "witness", "gradients", "claims",
+        "siblings", "common", "process", "domain", "results", "bounds", "perturbed", "scalar",
+        "proof", "certificate", "lemmas", "pair", "search", "options", "witness", "gradients", "claims",
         "axioms", "everyday", "traces", "report", "api", "zoo", "testing", "cli",
     ),
 }  # fmt: skip

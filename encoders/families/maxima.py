@@ -45,6 +45,7 @@ from encoders.operator import (
     ValueMap,
 )
 from encoders.rounding.rounding_bounds import exact_unless_flushed, rounder, stored_loss
+from encoders.traits import Absorbing, Absorption
 
 
 @dataclass(frozen=True)
@@ -306,4 +307,5 @@ def extreme_operator(
         differences=differences,
         rounding=rounding,
         check=check,
+        absorbs=Absorbing(Absorption.ALIKE),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from encoders.lemmas import (
+    backward,
     carrying,
     choices,
     claims,
@@ -37,4 +38,5 @@ LEMMAS: tuple[Lemma, ...] = (
     *sums.LEMMAS,
     *domains.LEMMAS,
     *claims.LEMMAS,
+    *backward.LEMMAS,
 )

@@ -8,8 +8,10 @@ from typing import Any
 import click
 
 from refine.claims.registry import MARGIN, USUAL, claims
+from refine.cli.backward import backward_options, run_backward
 from refine.cli.model_options import model_options
 from refine.cli.run_claim import run_claim
+from refine.perturbed.standing import Laid
 from refine.results.verdict import ExitCode
 
 
@@ -39,14 +41,34 @@ class _Bound(click.Command):
     "a label that the real network keeps by a larger margin is kept in every execution. "
     "NAME or NAME[LABEL] where several outputs are rows of scores.",
 )
-def bound_command(model: Path, margin: str | None, **given: Any) -> ExitCode:
+@click.option(
+    "--backward",
+    type=click.Choice([laid.value for laid in Laid]),
+    help="By how much weights, or inputs, are moved in a network whose exact output is the bits "
+    "that run: the backward error, of every input.",
+)
+@backward_options
+def bound_command(
+    model: Path,
+    margin: str | None,
+    backward: str | None,
+    discrete: tuple[str, ...],
+    **given: Any,
+) -> ExitCode:
     """The best bound on |f_rt(x) − f_R(x)| that can be proved.
 
     \b
     refine bound net.onnx --input -1..1
     refine bound net.onnx --vnnlib p.vnnlib --margin
     refine bound net.onnx --center x.npy --radius 0.01 --margin 3
+    refine bound net.onnx --backward weights
     """
+    if backward is not None:
+        if margin is not None:
+            raise click.UsageError("--margin does not go with --backward")
+        return run_backward(model, backward, discrete=discrete, given=given)
+    if discrete:
+        raise click.UsageError("--discrete goes with --backward")
     kind = claims()[USUAL if margin is None else MARGIN]
     text = kind.name if not margin else f"{MARGIN}:{margin}"
     return run_claim(kind, model, (), given=given, text=text)

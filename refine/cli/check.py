@@ -10,17 +10,24 @@ import click
 
 from refine.claims.kind import ClaimOption, EpsilonUse
 from refine.claims.registry import USUAL, checked_claims, claim_for, own_options
+from refine.cli.backward import CLAIM, backward_options, makes_backward, run_backward
 from refine.cli.model_options import model_options
 from refine.cli.run_claim import run_claim
 from refine.cli.setup.configuration import without_file
+from refine.perturbed.standing import Laid
 from refine.results.verdict import ExitCode
+
+BACKWARD = (
+    f"{CLAIM}: the bits that run are the exact output for weights (backward:inputs: inputs) that "
+    "differ relatively by at most E, or by E = k·u"
+)
 
 
 class _ClaimText(click.Choice[str]):
     """A claim by name, or a text that makes one."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if any(claim.reads(value) for claim in checked_claims()):
+        if any(claim.reads(value) for claim in checked_claims()) or makes_backward(value):
             return str(value)
         return super().convert(value, param, ctx)
 
@@ -43,10 +50,10 @@ def _claiming(command: Callable[..., Any]) -> Callable[..., Any]:
         command = _option(option)(command)
     return click.option(
         "--claim",
-        type=_ClaimText([claim.name for claim in offered]),
+        type=_ClaimText([*(claim.name for claim in offered), CLAIM]),
         default=USUAL,
         show_default=True,
-        help="; ".join(f"{c.name}: {c.summary}" for c in offered) + ".",
+        help="; ".join((*(f"{c.name}: {c.summary}" for c in offered), BACKWARD)) + ".",
     )(command)
 
 
@@ -55,7 +62,7 @@ class _Check(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         rest = super().parse_args(ctx, args)
-        if "claim" in ctx.params:
+        if "claim" in ctx.params and not makes_backward(ctx.params["claim"]):
             kind = claim_for(ctx.params["claim"])
             others = own_options().keys() - {option.name for option in kind.options}
             none = ["eps"] if kind.epsilon is EpsilonUse.NONE else []
@@ -73,6 +80,7 @@ class _Check(click.Command):
     help="Largest error allowed, for all outputs or for one; repeat for more.",
 )
 @_claiming
+@backward_options
 @click.option(
     "--certificate",
     type=click.Path(path_type=Path),
@@ -80,7 +88,12 @@ class _Check(click.Command):
     help="Write what a verified answer rests on, for refine recheck.",
 )
 def check_command(
-    model: Path, eps: tuple[str, ...], claim: str, certificate: Path | None, **given: Any
+    model: Path,
+    eps: tuple[str, ...],
+    claim: str,
+    discrete: tuple[str, ...],
+    certificate: Path | None,
+    **given: Any,
 ) -> ExitCode:
     """Is |f_rt(x) − f_R(x)| ≤ E for every x of the domain and every allowed execution?
 
@@ -88,7 +101,17 @@ def check_command(
     refine check net.onnx --input -1..1 --eps 1e-3
     refine check net.onnx --center x.npy --radius 0.01 --eps 1e-3 --contract ort-cpu
     refine check net.onnx --vnnlib p.vnnlib --claim property
+    refine check net.onnx --claim backward --eps 65u
     """
+    if makes_backward(claim):
+        if len(eps) != 1:
+            raise click.UsageError(f"--claim {claim} takes one --eps, a relative change or k·u")
+        if certificate is not None:
+            raise click.UsageError("--certificate is of claims about a domain, not of --backward")
+        laid = claim.partition(":")[2] or Laid.WEIGHTS.value
+        return run_backward(model, laid, discrete=discrete, given=given, eps=eps[0])
+    if discrete:
+        raise click.UsageError("--discrete goes with --claim backward")
     kind = claim_for(claim)
     if not eps and kind.epsilon is EpsilonUse.NEEDED:
         raise click.UsageError(

@@ -22,7 +22,7 @@ from encoders.relaxations.elements import broadcast_element
 from encoders.relaxations.hinges import hinge_differences, hinge_values
 from encoders.relaxations.piecewise import LEMMAS, hinge, piecewise_values
 from encoders.rounding.rounding_bounds import finish, formula_loss, rounder, stored_loss
-from encoders.traits import Breaks
+from encoders.traits import Absorbing, Absorption, Breaks
 from onnx_import.graph import Array
 
 
@@ -127,6 +127,9 @@ def _operator(
         element=broadcast_element,
         branches=True,
         breaks=Breaks(turning=0),
+        absorbs=Absorbing(
+            Absorption.SCALED, factor=lambda site: float(np.max(np.abs(slopes(site)), initial=1.0))
+        ),
     )
 
 

@@ -18,7 +18,7 @@ from encoders.relaxations.elements import broadcast_element
 from encoders.relaxations.hinges import hinge_differences, hinge_values
 from encoders.relaxations.narrowing import element_constants
 from encoders.rounding.rounding_bounds import exact_unless_flushed
-from encoders.traits import Breaks
+from encoders.traits import Absorbing, Absorption, Breaks
 
 
 def check(site: Site) -> None:
@@ -68,5 +68,6 @@ OPERATORS = (
         positive_part=True,
         narrowed=element_constants,
         breaks=Breaks(turning=0),
+        absorbs=Absorbing(Absorption.ALIKE),
     ),
 )

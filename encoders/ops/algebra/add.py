@@ -14,7 +14,7 @@ from encoders.operator import Field, Operator, Site
 from encoders.relaxations.affine import affine_semantics
 from encoders.relaxations.elements import broadcast_element
 from encoders.relaxations.narrowing import element_constants
-from encoders.traits import Commuting, Likeness
+from encoders.traits import Absorbing, Absorption, Commuting, Likeness
 
 SIGNS = (1.0, 1.0)
 
@@ -53,5 +53,6 @@ OPERATORS = (
         per_element=True,
         narrowed=element_constants,
         likeness=Likeness(commuting=Commuting.SUM),
+        absorbs=Absorbing(Absorption.TERMS),
     ),
 )

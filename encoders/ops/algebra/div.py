@@ -41,7 +41,7 @@ from encoders.relaxations.quotients import (
     quotient_values,
 )
 from encoders.rounding.error_arithmetic import traced
-from encoders.traits import Breaks
+from encoders.traits import Absorbing, Absorption, Breaks
 
 _LEMMAS = ("underflow-term", "quotient-error")
 
@@ -211,6 +211,7 @@ OPERATORS = (
         element=broadcast_element,
         per_element=True,
         breaks=Breaks(vanishing=1),
+        absorbs=Absorbing(Absorption.QUOTIENT),
     ),
     Operator(
         "Reciprocal",

@@ -25,7 +25,7 @@ from encoders.relaxations.affine import (
 from encoders.relaxations.bilinear import LEMMAS, Bilinear, bilinear_differences, bilinear_values
 from encoders.relaxations.elements import broadcast_element
 from encoders.rounding.error_arithmetic import interval_product, traced
-from encoders.traits import Commuting, Likeness
+from encoders.traits import Absorbing, Absorption, Commuting, Likeness
 
 
 def _affine(site: Site) -> AffineMap:
@@ -117,5 +117,6 @@ OPERATORS = (
         element=broadcast_element,
         per_element=True,
         likeness=Likeness(commuting=Commuting.PRODUCT, linear_in_constants=True),
+        absorbs=Absorbing(Absorption.FACTORS),
     ),
 )

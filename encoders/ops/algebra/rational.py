@@ -23,6 +23,7 @@ from encoders.numbers.formats import FORMAT_OF_DTYPE, round_fraction
 from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.relaxations.affine import AffineMap, affine_semantics
 from encoders.rounding.rounding_bounds import finish, formula_loss, rounder
+from encoders.traits import Absorbing, Absorption
 
 
 def number(site: Site) -> Fraction:
@@ -95,5 +96,6 @@ OPERATORS = (
         rounding=rounding,
         affine=True,
         per_element=True,
+        absorbs=Absorbing(Absorption.NUMBER),
     ).reading("value"),
 )

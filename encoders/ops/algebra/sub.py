@@ -13,6 +13,7 @@ from encoders.gradients.rule import Carried, Gradient, Reverse, each
 from encoders.operator import Field, Operator, Site
 from encoders.relaxations.affine import affine_semantics
 from encoders.relaxations.elements import broadcast_element
+from encoders.traits import Absorbing, Absorption
 
 SIGNS = (1.0, -1.0)
 
@@ -50,5 +51,6 @@ OPERATORS = (
         affine=True,
         element=broadcast_element,
         per_element=True,
+        absorbs=Absorbing(Absorption.TERMS),
     ),
 )

@@ -26,6 +26,7 @@ from encoders.relaxations.affine import AffineMap, affine_differences, affine_va
 from encoders.rounding.error_arithmetic import traced
 from encoders.rounding.rounding_bounds import rounder, stored_loss
 from encoders.rounding.tracked import Tracked
+from encoders.traits import Absorbing, Absorption
 
 
 def _part(site: Site, position: int) -> LinearPart:
@@ -104,6 +105,9 @@ def _operator(name: str, mean: bool) -> Operator:
         rounding=rounding,
         affine=True,
         gradient=Gradient(rule=gradient),
+        absorbs=None
+        if mean
+        else Absorbing(Absorption.TERMS, terms_of=lambda site: len(site.inputs)),
     )
 
 

@@ -19,7 +19,7 @@ from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Sit
 from encoders.relaxations.steps import jumping, without_slope
 from encoders.rounding.rounding_bounds import Rounder, rounder, stored_loss
 from encoders.rounding.tracked_choices import decided
-from encoders.traits import Discontinuity
+from encoders.traits import Absorbing, Absorption, Discontinuity
 
 
 def _check(site: Site) -> None:
@@ -110,6 +110,7 @@ def _operator(name: str, since: int, relation: Relation, swapped: bool) -> Opera
         rounding=rounding,
         per_element=True,
         jump=Discontinuity.COMPARISON,
+        absorbs=Absorbing(Absorption.COMPARED),
     )
 
 

@@ -24,6 +24,7 @@ from encoders.relaxations.piecewise import (
     piecewise_values,
 )
 from encoders.rounding.rounding_bounds import exact_unless_flushed
+from encoders.traits import Absorbing, Absorption
 
 MAGNITUDE = PiecewiseLinear((np.zeros(()),), (np.asarray(-1.0), np.asarray(1.0)), np.abs, np.abs)
 
@@ -78,5 +79,6 @@ OPERATORS = (
         gradient=_GRADIENT,
         element=broadcast_element,
         per_element=True,
+        absorbs=Absorbing(Absorption.ALIKE),
     ),
 )

@@ -17,6 +17,7 @@ from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.relaxations.affine import AffineMap, affine_map, affine_semantics, scaled_part
 from encoders.relaxations.elements import broadcast_element
 from encoders.rounding.rounding_bounds import exact_unless_flushed
+from encoders.traits import Absorbing, Absorption
 
 
 def _affine(site: Site) -> AffineMap:
@@ -59,5 +60,6 @@ OPERATORS = (
         affine=True,
         element=broadcast_element,
         per_element=True,
+        absorbs=Absorbing(Absorption.ALIKE),
     ),
 )

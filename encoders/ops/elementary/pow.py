@@ -36,7 +36,7 @@ from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.relaxations.elements import broadcast_element
 from encoders.rounding.rounding_bounds import held, no_overflow, rounder, rounder_of
 from encoders.rounding.tracked_functions import function_error
-from encoders.traits import Breaks
+from encoders.traits import Absorbing, Absorption, Breaks
 
 _INFINITY = float("inf")
 _HIGHEST = 16
@@ -385,16 +385,19 @@ def gradient(r: Reverse) -> Carried:
 
 
 OPERATORS = (
-    smooth_operator(
-        "Sqrt",
-        6,
-        lambda site: ROOT,
-        real=lambda site, x, field: field.sqrt(x),
-        runtime=lambda site, x, arithmetic: arithmetic.sqrt(x),
-        defined=_not_negative,
-        element=broadcast_element,
-        breaks=Breaks(vanishing=0),
-    ).derived(unary(lambda x, y, up: up / (y * 2))),
+    replace(
+        smooth_operator(
+            "Sqrt",
+            6,
+            lambda site: ROOT,
+            real=lambda site, x, field: field.sqrt(x),
+            runtime=lambda site, x, arithmetic: arithmetic.sqrt(x),
+            defined=_not_negative,
+            element=broadcast_element,
+            breaks=Breaks(vanishing=0),
+        ).derived(unary(lambda x, y, up: up / (y * 2))),
+        absorbs=Absorbing(Absorption.ROOT),
+    ),
     _reading(
         _covering(
             smooth_operator(

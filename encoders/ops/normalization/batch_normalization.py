@@ -32,7 +32,7 @@ from encoders.operator import Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.affine import AffineMap, affine_semantics, affine_values, scaled_part
 from encoders.rounding.error_arithmetic import traced
 from encoders.site import Element
-from encoders.traits import ChannelMap, Likeness
+from encoders.traits import Absorbing, Absorption, ChannelMap, Likeness
 from onnx_import.graph import TensorType
 
 _LEMMAS = (
@@ -205,5 +205,6 @@ OPERATORS = (
         affine=True,
         element=element,
         likeness=Likeness(channels=folded_normalization),
+        absorbs=Absorbing(Absorption.CHANNELS),
     ).reading("epsilon", "is_test", "momentum", "spatial", "training_mode"),
 )

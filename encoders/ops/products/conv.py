@@ -24,7 +24,7 @@ from encoders.families.windows import Window, patches, scattered, window_of
 from encoders.numbers.enclosure import FloatArray, Interval, point
 from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.relaxations.affine import AffineMap, affine_map, affine_semantics
-from encoders.traits import Extent, Likeness, Sums
+from encoders.traits import Absorbing, Absorption, Extent, Likeness, Sums
 
 
 def check(site: Site) -> None:
@@ -181,5 +181,6 @@ OPERATORS = (
             implied=frozenset({"kernel_shape"}), linear_in_constants=True, per_weight=_per_weight
         ),
         sums=Sums(_extent, products=True, weights_left=True, batched=lambda site: True),
+        absorbs=Absorbing(Absorption.MATRIX),
     ).reading("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"),
 )

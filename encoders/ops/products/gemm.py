@@ -53,7 +53,7 @@ from encoders.relaxations.narrowing import product_constants
 from encoders.rounding.error_arithmetic import ErrorArithmetic, of_output, traced
 from encoders.rounding.rounding_bounds import Rounder, finish, rounder
 from encoders.rounding.tracked import Tracked, tracked
-from encoders.traits import Extent, Likeness, Product, Sums
+from encoders.traits import Absorbing, Absorption, Extent, Likeness, Product, Sums
 from onnx_import.graph import DType
 
 
@@ -305,6 +305,16 @@ def _computed_rounding(
     )
 
 
+def _scalings(site: Site) -> tuple[int, int]:
+    """A finished sum is multiplied by alpha and added to beta·C, which may be rounded too."""
+    plain = site.real("alpha", 1.0) == 1.0
+    return 0 if plain else 2, 0 if plain and site.real("beta", 1.0) == 1.0 else 2
+
+
+def _largest_scaling(site: Site) -> float:
+    return max(1.0, abs(site.real("alpha", 1.0)), abs(site.real("beta", 1.0)))
+
+
 def _work(site: Site) -> int:
     terms = site.type_of(0).shape[0 if _transposed(site, 0) else 1]
     return site.outputs[0].size * terms
@@ -376,5 +386,6 @@ OPERATORS = (
         work=_work,
         likeness=Likeness(product=_product, linear_in_constants=True, per_weight=_per_weight),
         sums=Sums(_extent, products=True, batched=lambda site: not _transposed(site, 0)),
+        absorbs=Absorbing(Absorption.MATRIX, scalings=_scalings, factor=_largest_scaling),
     ).reading("alpha", "beta", "transA", "transB"),
 )

@@ -35,7 +35,7 @@ from encoders.relaxations.bilinear import LEMMAS, Bilinear, bilinear_differences
 from encoders.relaxations.narrowing import product_constants
 from encoders.rounding.error_arithmetic import traced
 from encoders.rounding.rounding_bounds import rounder
-from encoders.traits import Extent, Likeness, Product, Sums
+from encoders.traits import Absorbing, Absorption, Extent, Likeness, Product, Sums
 
 
 def check(site: Site) -> None:
@@ -164,5 +164,6 @@ OPERATORS = (
         work=lambda site: site.outputs[0].size * site.type_of(0).shape[-1],
         likeness=Likeness(product=_product, linear_in_constants=True),
         sums=Sums(_extent, products=True, batched=lambda site: len(site.type_of(1).shape) == 2),
+        absorbs=Absorbing(Absorption.MATRIX),
     ),
 )

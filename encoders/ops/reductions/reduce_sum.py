@@ -13,7 +13,7 @@ from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.gradients.tape import Term
 from encoders.numbers.enclosure import FloatArray
 from encoders.operator import Site
-from encoders.traits import Sums
+from encoders.traits import Absorbing, Absorption, Sums
 
 
 def check(site: Site) -> None:
@@ -45,6 +45,7 @@ OPERATORS = (
         sum_operator("ReduceSum", 1, reduced_terms, lambda site: None, check),
         sums=Sums(reduced_extent, summands=reduced_terms),
         gradient=Gradient(rule=gradient),
+        absorbs=Absorbing(Absorption.TERMS, terms_of=lambda site: len(reduced_terms(site))),
     ).reading("axes", "keepdims", "noop_with_empty_axes"),
     replace(
         sum_operator("ReduceMean", 1, reduced_terms, _counts, check),

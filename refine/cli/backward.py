@@ -1,0 +1,136 @@
+"""What `bound --backward` and `check --claim backward` do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnx_import.errors import ModelError
+from refine.claims.asked import read_for
+from refine.cli.answering import finish, hearing, require_json_place, tell_json
+from refine.cli.model_options import settings_of
+from refine.common.exact import decimal
+from refine.perturbed.bound import BackwardBound, backward_bound
+from refine.perturbed.document import COLUMNS, document_of, rows_of
+from refine.perturbed.standing import Laid
+from refine.report.console import Reporter
+from refine.results.numerals import up
+from refine.results.verdict import ExitCode, Verdict
+
+CLAIM = "backward"
+_OTHERS = ("vnnlib", "inputs", "center", "radius", "clip", "box", "round_inputs", "strict_inputs")
+_MULTIPLE = re.compile(r"(?P<k>\d+(?:\.\d+)?(?:/\d+)?)\s*u")
+
+
+def backward_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What `bound --backward` and `check --claim backward` share."""
+    return click.option(
+        "--discrete",
+        multiple=True,
+        metavar="NAME",
+        help="With a backward error, an input or stored tensor that is not moved; repeat for more.",
+    )(command)
+
+
+def makes_backward(text: str) -> bool:
+    """Is a `--claim` this one: `backward`, `backward:weights` or `backward:inputs`?"""
+    name, _, on = text.partition(":")
+    return name == CLAIM and on in ("", *(laid.value for laid in Laid))
+
+
+def run_backward(
+    model: Path,
+    laid: str,
+    *,
+    discrete: tuple[str, ...],
+    given: dict[str, Any],
+    eps: str | None = None,
+) -> ExitCode:
+    """Print the backward error of a model, or whether it is at most `eps`; the exit code."""
+    named = [name for name in _OTHERS if given[name]]
+    if named:
+        raise click.UsageError(
+            f"a backward error is of every input and takes no --{named[0].replace('_', '-')}"
+        )
+    json_path: str | None = given["json_path"]
+    require_json_place(json_path)
+    reporter = Reporter(given["quiet"], silent=json_path == "-", verbose=given["verbose"])
+    settings = settings_of(given, given["timeout"], given["budget"])
+    watcher = click.get_current_context().obj
+    with reporter.progress("reading the model", hearing(given["quiet"] or json_path == "-")):
+        graph, contract = read_for(model, settings)
+        if watcher is not None:
+            watcher.read()
+        found = backward_bound(graph, contract, Laid(laid), discrete)
+    limit = None if eps is None else _limit(eps)
+    verdict = None if limit is None else _verdict(found, *limit)
+    finish(watcher)
+    epsilon = None if limit is None else limit[0] * (_unit(found) if limit[1] else 1)
+    tell_json(document_of(found, epsilon=epsilon, verdict=verdict), json_path, reporter)
+    answer = answer_of(found) if verdict is None else f"{verdict.value}: {answer_of(found)}"
+    if given["quiet"]:
+        reporter.lines([answer])
+    else:
+        rows = rows_of(found)
+        reporter.table(f"{graph_name(found)}: backward error", COLUMNS, rows, answer)
+        reporter.lines([f"assumed: {text}" for text in found.assumed])
+    codes = {Verdict.UNKNOWN: ExitCode.UNKNOWN, Verdict.CONDITIONAL: ExitCode.CONDITIONAL}
+    return codes[verdict] if verdict in codes else ExitCode.VERIFIED
+
+
+def graph_name(found: BackwardBound) -> str:
+    """The file's name."""
+    return "the model" if found.graph.source is None else found.graph.source.name
+
+
+def answer_of(found: BackwardBound) -> str:
+    """The claim in a sentence."""
+    things = "weights" if found.laid is Laid.WEIGHTS else "inputs"
+    besides = [m for m in found.moved if m.besides is not None]
+    if not found.moved:
+        return "the bits that run are the exact output: nothing rounds"
+    text = (
+        f"the bits that run are the exact output for {things} that differ relatively by at most "
+        f"{up(found.largest, 4)} ({up(found.multiples, 6)} u)"
+    )
+    most = max((m.besides.largest for m in besides if m.besides is not None), default=0.0)
+    if besides:
+        text += f", and biases by {up(most, 3)} besides, where something underflows"
+    if found.mixed:
+        rest = max(r.largest for r in found.mixed.values())
+        text += f"; outputs without a bias, up to {up(rest, 3)} (mixed)"
+    return text
+
+
+def _unit(found: BackwardBound) -> Fraction:
+    return Fraction(max((m.unit for m in found.moved), default=0.0))
+
+
+def _limit(text: str) -> tuple[Fraction, bool]:
+    """A relative change as a decimal, or as k·u (`65u`). Raises ModelError."""
+    found = _MULTIPLE.fullmatch(text.strip().replace("*", "").replace("·", ""))
+    if found is not None:
+        return Fraction(found["k"]), True
+    if "=" in text:
+        raise ModelError("--claim backward takes one --eps, for every parameter and input")
+    try:
+        value = decimal(text)
+    except ModelError as error:
+        raise ModelError(f"--eps: {error}, and no multiple of u such as 65u") from None
+    if value < 0:
+        raise ModelError(f"--eps {text} is negative")
+    return value, False
+
+
+def _verdict(found: BackwardBound, limit: Fraction, in_units: bool) -> Verdict:
+    """Conditional, since that all values are finite is not proved of a run."""
+    if in_units:
+        holds = all(Fraction(m.multiples) <= limit for m in found.moved)
+    else:
+        holds = Fraction(found.largest) <= limit
+    return Verdict.CONDITIONAL if holds else Verdict.UNKNOWN

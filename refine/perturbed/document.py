@@ -1,0 +1,80 @@
+"""The backward error as a table and as JSON."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from encoders.lemmas.application import lemmas_of
+from encoders.lemmas.kernel import Radius
+from refine.perturbed.bound import BackwardBound, Moved
+from refine.results.document import strict_json
+from refine.results.numerals import plain_number, up
+from refine.results.verdict import Verdict
+
+SCHEMA = "refine-backward-1"
+COLUMNS = ("takes", "shape", "in", "|ln(w̃/w)|", "|w̃ − w|/|w|", "and absolutely")
+
+
+def rows_of(found: BackwardBound) -> list[tuple[str, ...]]:
+    """The table: one row for each parameter or input, and one for each output without a bias."""
+    rows = [
+        (
+            m.tensor,
+            "×".join(map(str, m.shape)) or "scalar",
+            m.node,
+            f"{up(m.multiples, 6)} u",
+            up(m.relative.largest, 4),
+            "" if m.besides is None else up(m.besides.largest, 3),
+        )
+        for m in found.moved
+    ]
+    mixed = [(t, "", "mixed", "", "", up(r.largest, 3)) for t, r in found.mixed.items()]
+    return rows + mixed
+
+
+def document_of(
+    found: BackwardBound,
+    *,
+    epsilon: Fraction | None = None,
+    verdict: Verdict | None = None,
+    witness: dict[str, Any] | None = None,
+) -> str:
+    """What `--json` writes."""
+    radii = [m.log for m in found.moved] + [m.relative for m in found.moved]
+    radii += [m.besides for m in found.moved if m.besides is not None]
+    records = [radius.record for radius in (*radii, *found.mixed.values())]
+    made = {
+        "schema": SCHEMA,
+        "model": {"path": str(found.graph.source), "sha256": found.graph.sha256},
+        "contract": found.contract.name,
+        "backward": found.laid.value,
+        "verdict": None if verdict is None else verdict.value,
+        "eps": None if epsilon is None else str(epsilon),
+        "multiples": plain_number(found.multiples),
+        "relative": plain_number(found.largest),
+        "moved": [_plain(m) for m in found.moved],
+        "mixed": {t: plain_number(r.largest) for t, r in found.mixed.items()},
+        "assumptions": list(found.assumed),
+        "lemmas": sorted({name for record in records for name in _names(record)}),
+        "witness": witness,
+    }
+    return strict_json(made)
+
+
+def _names(record: Any) -> tuple[str, ...]:
+    return lemmas_of(record.everything())
+
+
+def _plain(moved: Moved) -> dict[str, Any]:
+    besides: Radius | None = moved.besides
+    return {
+        "tensor": moved.tensor,
+        "shape": list(moved.shape),
+        "node": moved.node,
+        "u": moved.unit,
+        "multiples": plain_number(moved.multiples),
+        "log": plain_number(moved.log.largest),
+        "relative": plain_number(moved.relative.largest),
+        "besides": None if besides is None else plain_number(besides.largest),
+    }
