@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from encoders.lemmas import (
-    backward,
     carrying,
     choices,
     claims,
@@ -20,6 +19,8 @@ from encoders.lemmas import (
     rows,
     sums,
 )
+from encoders.lemmas.backward import paths
+from encoders.lemmas.backward import rows as perturbed_rows
 from encoders.lemmas.lemma import Lemma
 
 LEMMAS: tuple[Lemma, ...] = (
@@ -38,5 +39,6 @@ LEMMAS: tuple[Lemma, ...] = (
     *sums.LEMMAS,
     *domains.LEMMAS,
     *claims.LEMMAS,
-    *backward.LEMMAS,
+    *paths.LEMMAS,
+    *perturbed_rows.LEMMAS,
 )

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from refine.claims.registry import MARGIN, USUAL, claims
-from refine.cli.backward import backward_options, run_backward
+from refine.cli.daily.backward import backward_options, run_backward
 from refine.cli.model_options import model_options
 from refine.cli.run_claim import run_claim
 from refine.perturbed.standing import Laid

@@ -10,7 +10,7 @@ import click
 
 from refine.claims.kind import ClaimOption, EpsilonUse
 from refine.claims.registry import USUAL, checked_claims, claim_for, own_options
-from refine.cli.backward import CLAIM, backward_options, makes_backward, run_backward
+from refine.cli.daily.backward import CLAIM, backward_options, makes_backward, run_backward
 from refine.cli.model_options import model_options
 from refine.cli.run_claim import run_claim
 from refine.cli.setup.configuration import without_file

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.lemmas.backward import RELATIVE_OF_LOG, ROW_RATIO
+from encoders.lemmas.backward.paths import RELATIVE_OF_LOG
+from encoders.lemmas.backward.rows import ROW_RATIO
 from encoders.lemmas.kernel import Radius, apply
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
-from refine.perturbed.laying import Layout, Laying, Place, of_log
+from refine.perturbed.laying import Laying, Layout, Place, of_log
 from refine.perturbed.standing import Laid
 
 FINITE = "of every execution in which all values are finite"

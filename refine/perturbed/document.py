@@ -18,7 +18,7 @@ COLUMNS = ("takes", "shape", "in", "|ln(w̃/w)|", "|w̃ − w|/|w|", "and absolu
 
 def rows_of(found: BackwardBound) -> list[tuple[str, ...]]:
     """The table: one row for each parameter or input, and one for each output without a bias."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             m.tensor,
             "×".join(map(str, m.shape)) or "scalar",
@@ -29,7 +29,9 @@ def rows_of(found: BackwardBound) -> list[tuple[str, ...]]:
         )
         for m in found.moved
     ]
-    mixed = [(t, "", "mixed", "", "", up(r.largest, 3)) for t, r in found.mixed.items()]
+    mixed: list[tuple[str, ...]] = [
+        (t, "", "mixed", "", "", up(r.largest, 3)) for t, r in found.mixed.items()
+    ]
     return rows + mixed
 
 

@@ -66,7 +66,7 @@ def plus(a: float, b: float) -> float:
 def times(a: float, count: float) -> float:
     """a·count for count a small integer, or a half, rounded up only where it is inexact."""
     product = a * count
-    if not math.isfinite(product) or a == 0.0 or product / count == a and _short(a) + 24 <= 53:
+    if not math.isfinite(product) or a == 0.0 or (product / count == a and _short(a) + 24 <= 53):
         return product
     return math.nextafter(product, math.inf)
 

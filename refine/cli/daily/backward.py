@@ -80,7 +80,7 @@ def run_backward(
         reporter.table(f"{graph_name(found)}: backward error", COLUMNS, rows, answer)
         reporter.lines([f"assumed: {text}" for text in found.assumed])
     codes = {Verdict.UNKNOWN: ExitCode.UNKNOWN, Verdict.CONDITIONAL: ExitCode.CONDITIONAL}
-    return codes[verdict] if verdict in codes else ExitCode.VERIFIED
+    return ExitCode.VERIFIED if verdict is None else codes[verdict]
 
 
 def graph_name(found: BackwardBound) -> str:
