@@ -14,7 +14,7 @@ from encoders.lemmas.kernel import Radius, apply
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 from refine.perturbed.forwards import of_log
-from refine.perturbed.laying import Laying, Layout, Place, of_log
+from refine.perturbed.laying import Laying, Layout, Place
 from refine.perturbed.standing import Laid
 
 FINITE = "of every execution in which all values are finite"
