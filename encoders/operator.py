@@ -31,6 +31,7 @@ from encoders.lemmas.lemma import Lemma
 from encoders.lemmas.terms import Formula, bound, term
 from encoders.numbers.enclosure import Interval, add_up, dot_up, inner_up, lowest, some
 from encoders.numbers.formats import FloatFormat
+from encoders.quantizing import Meaning
 from encoders.site import Element
 from encoders.site import Site as Site
 from encoders.site import remembered as remembered
@@ -421,6 +422,8 @@ class Operator:
     did before; a scalar formula per element need not say so (refine/bounds/widened.py). `formulas`
     counts the formulas by which runtimes compute it: the rounding bound covers all, and `runtime`
     is one of them. `notes(site)` says where runtimes are known to part from the specification here.
+    `meant(site)` says what a node with quantised tensors computes of the real numbers that these
+    stand for (`encoders.quantizing`), None where it says nothing.
     What searches, comparisons and schedules may know of it is in `breaks`, `jump`, `likeness` and
     `sums` (`encoders.traits`), what backward errors may, in `absorbs`. `gradient` is how it is
     differentiated, None where nothing is known of that.
@@ -463,6 +466,7 @@ class Operator:
     sums: Sums | None = None
     gradient: Gradient | None = None
     absorbs: Absorbing | None = None
+    meant: Callable[[Site], Meaning | None] = field(default=lambda site: None)
 
     def reading(self, *attributes: str) -> Operator:
         """The same operator, which understands these attributes."""

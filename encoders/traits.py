@@ -89,7 +89,9 @@ class Likeness:
     is linear in all of these together. `per_weight(site, scale)`, of a layer with weights at input
     1 and a bias per channel at input 2, spreads numbers (channels,) over the weights, each to
     those that lead to its channel. `channels(site)` is what a node that has passed `check` does to
-    each channel.
+    each channel. `limits(site)` are the ends between which the first input is kept, where that is
+    all a node does to it. `selects` says that every element of the result is one of the first
+    input's, and which one depends on their order alone.
     """
 
     reshapes: bool = False
@@ -100,6 +102,8 @@ class Likeness:
     linear_in_constants: bool = False
     per_weight: Callable[[Site, FloatArray], FloatArray] | None = None
     channels: Callable[[Site], ChannelMap] | None = None
+    limits: Callable[[Site], tuple[float, float] | None] = lambda site: None
+    selects: bool = False
 
 
 UNLIKE = Likeness()

@@ -28,8 +28,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "onnx_import": ("errors", "graph", "files", "tensors", "passes", "onnx", "torchlean", "fpcore"),
     "encoders": (
         "collecting", "numbers", "lemmas", "functions", "contract", "arithmetic", "site", "traits",
-        "gradients", "operator", "curves", "rounding", "relaxations", "families", "quantized",
-        "ops", "registry", "scheduling", "program",
+        "gradients", "quantizing", "operator", "curves", "rounding", "relaxations", "families",
+        "quantized", "ops", "registry", "scheduling", "program",
     ),
     "gpu_check": ("common", "emulator", "runtimes", "probe", "conformance", "cuda"),
     "checker": ("arithmetic", "model", "rounding", "bounds", "check"),

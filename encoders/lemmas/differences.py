@@ -85,6 +85,21 @@ GIVEN_ERROR = Lemma(
     radius=_U,
 )
 
+_f = bound("f")
+_u, _v = value("u"), value("v")
+_rise, _fall = number("U", signed=True), number("V", signed=True)
+BOTH_SIDES = Lemma(
+    "both-sides",
+    "A difference that exceeds a quantity u ≤ U by at most e, and falls below the negative of a "
+    "v ≤ V by at most f, is at most the larger of U + e and V + f in magnitude.",
+    "Singh, Gehr, Püschel & Vechev 2019, DeepPoly, POPL; Zhang et al. 2018, CROWN, NeurIPS",
+    hypotheses=(),
+    assumed=(every(_u <= _rise, _v <= _fall, _d - _u <= _e, -_d - _v <= _f),),
+    error=_d,
+    radius=larger(larger(_rise + _e, _fall + _f), 0),
+    rests_on=("composition", "affine-rounding", "stored-coefficients"),
+)
+
 _x_hat = value("x_hat", "x̂")
 TRUTH_VALUES = Lemma(
     "truth-values",
@@ -96,4 +111,4 @@ TRUTH_VALUES = Lemma(
     radius=term(1),
 )
 
-LEMMAS = (HINGE, PULLED_BACK, GIVEN_ERROR, TRUTH_VALUES)
+LEMMAS = (HINGE, PULLED_BACK, GIVEN_ERROR, BOTH_SIDES, TRUTH_VALUES)

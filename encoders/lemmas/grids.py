@@ -94,6 +94,47 @@ COMPUTED_GRID = Lemma(
     ),
 )
 
+_t, _n, _zp = value("t"), value("n"), value("zp")
+_off, _r, _big = bound("off"), number("r"), number("M")
+_total = _n + _zp
+OFF_GRID = Lemma(
+    "off-grid",
+    "An integer n within half a step of a computed number of steps, which is off from t by at most "
+    "`off` and does not overflow, shifted by a zero point and clamped to [lo, hi], stands for t up "
+    "to ½ + off, or up to r where t + zp leaves [lo, hi] by at most r and that is more.",
+    "IEEE 754; elementary",
+    hypotheses=(_big <= _limit,),
+    assumed=(
+        (_big <= _limit).implies(within(_n - _t, _off + _HALF)),
+        within(_t + _zp - larger(_lo, smaller(_hi, _t + _zp)), _r),
+        equal(_q, larger(_lo, smaller(_hi, _total))),
+    ),
+    error=_q - _zp - _t,
+    radius=larger(_off + _HALF, _r),
+    rests_on=("grid-step",),
+)
+
+COMPUTED_OWN_GRID = Lemma(
+    "off-own-grid",
+    "What is stored in steps ŝ of a range's own, computed with unit roundoff u, is within "
+    "½ + 2^11·u steps ŝ of what is stored, or within 2^12 times the end 2^emin of the normal range "
+    "where ŝ is below that; ŝ is within 3·u of a 255th of the range.",
+    "IEEE 754; encoders/quantized/dynamic_products.py",
+    hypotheses=(_u * 2**20 <= 1,),
+    assumed=(
+        every(_s >= 0, _s * 255 <= _width, _s_hat >= 0, _s_hat <= _s + 3 * _u * _s),
+        within(_z - _x, (term(_HALF) + _u * 2**11) * _s_hat) | within(_z - _x, _tiny * 2**12),
+    ),
+    error=_z - _x,
+    radius=(_width / 510) * _growth + _tiny * 2**12,
+    by_way_of=(
+        (_u * _u * _s) * 2**20 <= _u * _s,
+        (term(_HALF) + _u * 2**11) * _s_hat <= (term(_HALF) + _u * 2**11) * (_s + 3 * _u * _s),
+        (term(_HALF) + _u * 2**11) * (_s + 3 * _u * _s) <= (_s * _HALF) * _growth,
+        (_s * _HALF) * _growth <= (_width / 510) * _growth,
+    ),
+)
+
 _A, _B, _C = number("A"), number("B"), number("C")
 _y, _w, _g, _rho, _part = values("y w g rho part")
 _a, _b, _c, _d = values("a b c d")
@@ -125,4 +166,11 @@ SCALED_INTEGERS = Lemma(
     ),
 )
 
-LEMMAS = (WHOLE_STEPS, OWN_GRID, COMPUTED_GRID, SCALED_INTEGERS)
+LEMMAS = (
+    WHOLE_STEPS,
+    OWN_GRID,
+    COMPUTED_GRID,
+    OFF_GRID,
+    COMPUTED_OWN_GRID,
+    SCALED_INTEGERS,
+)

@@ -26,7 +26,12 @@ from encoders.arithmetic.runtime import Arithmetic, Relation, aligned, integers_
 from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.grids import COMPUTED_GRID, OWN_GRID, SCALED_INTEGERS
+from encoders.lemmas.grids import (
+    COMPUTED_GRID,
+    COMPUTED_OWN_GRID,
+    OWN_GRID,
+    SCALED_INTEGERS,
+)
 from encoders.lemmas.kernel import Radius, apply, carried_back, exactly_zero
 from encoders.numbers.enclosure import FloatArray, Interval, add_up
 from encoders.operator import (
@@ -51,6 +56,7 @@ from encoders.quantized.integer_products import (
     product_size,
 )
 from encoders.quantized.parameters import check_scale
+from encoders.quantizing import Meaning, OwnGrid
 from encoders.relaxations.affine import AffineMap, affine_differences, affine_values, moved_part
 from encoders.relaxations.composed import composed_differences, composed_values
 from encoders.rounding.rounding_bounds import Rounder, finish, held, rounder, stored_loss
@@ -60,6 +66,7 @@ from onnx_import.graph import DType, TensorType
 _STEPS = grid_of(DType.UINT8)
 _LEVELS = 255.0
 _SCALE, _ZERO = 2, 3
+_WIDE = 2.0**-45  # relative: more than all roundings of a few float64 operations
 _COARSEST = 2.0**-20  # the unit roundoff up to which the constants below hold
 
 
@@ -201,18 +208,35 @@ def _rounding(
     more, and may lose numbers below the normal range times a sum below 2^31. Where stored scales
     reach the node as others, ŵ − w is charged for all that is multiplied by them.
     """
-    r, bytes_ = rounder(site, contract), p.whole(site)
+    r = rounder(site, contract)
+    if r.exact:
+        apart = np.zeros(x.shape)
+    else:
+        grid = apply(COMPUTED_GRID, X=x.magnitude, u=r.unit, tiny=r.smallest_normal, **_ends(x))
+        apart = grid.bound
+    return _lost(p, site, x, apart, result.shape, r)
+
+
+def _lost(
+    p: DynamicProduct,
+    site: Site,
+    x: Interval,
+    apart: FloatArray,
+    shape: tuple[int, ...],
+    r: Rounder,
+) -> RoundingBound:
+    """What is lost where stored numbers are `apart` from those that the product is meant of."""
+    bytes_ = p.whole(site)
     levels = [Interval(*(np.full(x.shape, v) for v in (0.0, _LEVELS)))]
     levels.append(Interval(np.zeros(()), np.full((), _LEVELS)))
     if r.exact:
-        exact = RoundingBound(exactly_zero(EXACT, result.shape))
+        exact = RoundingBound(exactly_zero(EXACT, shape))
         return no_wrapping(exact, p.product, bytes_, levels)
     scales = np.asarray(site.constants[_SCALE], np.float64)
     loss = stored_loss(r, scales).bound
     there = held(r, scales).values if np.any(loss) else scales
     if np.any(loss):
         own, site = site, _with_scales(site, add_up(scales, loss))
-    apart = apply(COMPUTED_GRID, X=x.magnitude, u=r.unit, tiny=r.smallest_normal, **_ends(x)).bound
     size = p.size(site, add_up(x.magnitude, apart))
     other = np.zeros(())
     if np.any(loss):
@@ -232,6 +256,65 @@ def _rounding(
     precise = _precise(r, site, there, error)
     bound = replace(bound, preconditions=(*bound.preconditions, precise))
     return no_wrapping(bound, p.product, bytes_, levels)
+
+
+def _noise(site: Site, x: Interval, contract: RuntimeContract) -> Radius:
+    """How far what is stored is from what is read at run time."""
+    r = rounder(site, contract)
+    unit, tiny = (0.0, 0.0) if r.exact else (r.unit, r.smallest_normal)
+    return apply(COMPUTED_OWN_GRID, u=unit, tiny=tiny, **_ends(x)).on(x.shape)
+
+
+def _reached(site: Site, x: Interval, contract: RuntimeContract) -> Interval:
+    """What may be stored, as numbers: a whole number of steps, of which there are few where x is
+    known well.
+
+    With r the range, ŝ is within 3u of r/255, and a quotient by it off by 5u of itself at most; the
+    zero point is −min/ŝ, likewise, taken to the nearest integer, and q − z lies in [−z, 255 − z].
+    """
+    r = rounder(site, contract)
+    unit, tiny = (0.0, 0.0) if r.exact else (r.unit, r.smallest_normal)
+    unknown = Interval(np.full(x.shape, -np.inf), np.full(x.shape, np.inf))
+    low = [min(float(np.min(v, initial=0.0)), 0.0) for v in (x.lo, x.hi)]
+    high = [max(float(np.max(v, initial=0.0)), 0.0) for v in (x.lo, x.hi)]
+    least = (high[0] - low[1]) / _LEVELS * (1.0 - 4.0 * unit - _WIDE)
+    most = (high[1] - low[0]) / _LEVELS * (1.0 + 4.0 * unit + _WIDE)
+    if not (unit <= _COARSEST and 2.0**12 * tiny < least and most < 2.0**100):
+        return unknown
+    more = 1.0 + 6.0 * unit + _WIDE
+    zeros = (_nearest(-low[1] / most / more)[0], _nearest(-low[0] / least * more)[1])
+    if zeros[1] > zeros[0] + 1.0 or np.any(np.isnan(x.lo) | np.isnan(x.hi)):
+        return unknown
+    down = np.where(x.lo >= 0, x.lo / most / more, x.lo / least * more)
+    up = np.where(x.hi >= 0, x.hi / least * more, x.hi / most / more)
+    first = np.clip(_nearest(down)[0], -zeros[1], _LEVELS - zeros[1])
+    last = np.clip(_nearest(up)[1], -zeros[0], _LEVELS - zeros[0])
+    lo = np.where(first >= 0, first * least, first * most)
+    hi = np.where(last >= 0, last * most, last * least)
+    slack = _WIDE * np.maximum(np.abs(lo), np.abs(hi))
+    return Interval(lo - slack, hi + slack)
+
+
+def _nearest(t: FloatArray | float) -> tuple[FloatArray, FloatArray]:
+    """The integers within half of numbers, the least and the greatest where there are two."""
+    return np.asarray(np.ceil(np.asarray(t) - 0.5)), np.asarray(np.floor(np.asarray(t) + 0.5))
+
+
+def _meant(p: DynamicProduct, site: Site) -> Meaning:
+    """The product of what is read, put on a grid of its own, and the stored numbers."""
+
+    def rounding(site: Site, x: Interval, contract: RuntimeContract) -> Radius:
+        r = rounder(site, contract)
+        width = np.full(x.shape, 0.0)  # none of the product's meaning, which is of what is stored
+        held_at = x.inflate(_noise(site, x, contract).bound)
+        return _lost(p, site, held_at, width, site.outputs[0].shape, r).radius
+
+    scaled = p.scaled(site)
+    own = OwnGrid(noise=_noise, reached=_reached, rounding=rounding)
+    core = p.product.core
+    attributes = {k: v for k, v in site.node.attributes.items() if k in core.attributes}
+    weights = np.asarray(scaled.constants[1], np.float64)
+    return Meaning(core.name, ((0, None), weights), attributes=attributes, own=own)
 
 
 def dynamic_operator(name: str, p: DynamicProduct) -> Operator:
@@ -305,6 +388,7 @@ def dynamic_operator(name: str, p: DynamicProduct) -> Operator:
         dtypes=(DType.FLOAT32,),
         exact_integer_sums=True,
         jump=Discontinuity.OWN_GRID,
+        meant=lambda site: _meant(p, site),
     )
     return operator.reading(*p.product.core.attributes)
 

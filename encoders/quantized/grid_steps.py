@@ -24,6 +24,7 @@ from encoders.lemmas.grids import WHOLE_STEPS
 from encoders.lemmas.kernel import Radius, apply
 from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up
 from encoders.operator import DifferenceMap, Field, LinearBounds, ValueMap
+from encoders.quantizing import Grid, Stored
 from encoders.relaxations.elementwise import Secant, elementwise_differences, elementwise_values
 from encoders.relaxations.piecewise import LEMMAS as PIECES
 from encoders.relaxations.piecewise import clamp, piecewise_bounds, piecewise_secant
@@ -60,6 +61,10 @@ class IntegerGrid:
         low, high = (whole.constant(np.full(ones, v)) for v in (self.lowest, self.highest))
         q = whole.select(whole.compare(Relation.EQUAL, q, q), q, low)
         return whole.minimum(whole.maximum(q, low), high)
+
+    def of(self, scale: FloatArray, zero: FloatArray) -> Grid:
+        """What they stand for with this scale and zero point."""
+        return Grid(scale, zero, lowest=self.lowest, highest=self.highest)
 
 
 def grid_of(dtype: DType) -> IntegerGrid:
@@ -127,6 +132,12 @@ def step_rounding(
         M=t.largest,
         limit=limit,
     )
+
+
+def stored_steps(r: Rounder, t: Tracked, shape: tuple[int, ...]) -> Stored:
+    """A number of steps, followed under a contract, that is taken to the nearest integer."""
+    limit = np.inf if r.exact else float(r.format.largest_finite)
+    return Stored(t.sample.on(shape), largest=t.largest, limit=limit)
 
 
 def _whole_beyond(error: FloatArray) -> FloatArray:

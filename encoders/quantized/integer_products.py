@@ -82,7 +82,7 @@ def check_product(p: IntegerProduct, site: Site) -> None:
                 "computed factor"
             )
     for factor in (0, 1):
-        shape, zeros = site.type_of(p.factors[factor]).shape, _stored_zero(p, site, factor).shape
+        shape, zeros = site.type_of(p.factors[factor]).shape, stored_zero(p, site, factor).shape
         if not broadcasts(zeros, shape):
             raise site.unsupported(
                 f"zero points of shape {list(zeros)} (input {p.zeros[factor]}) do not fit "
@@ -96,7 +96,7 @@ def centred_site(p: IntegerProduct, site: Site) -> Site:
     computed = p.variable(site)
     stored = 1 - computed
     weights: Array = np.asarray(site.constants[p.factors[stored]], np.float64)
-    weights = weights - np.broadcast_to(_stored_zero(p, site, stored), weights.shape)
+    weights = weights - np.broadcast_to(stored_zero(p, site, stored), weights.shape)
     constants = (None, weights) if computed == 0 else (weights, None)
     kinds = tuple(TensorType(DType.FLOAT64, site.type_of(at).shape) for at in p.factors)
     output = TensorType(DType.FLOAT64, site.outputs[0].shape)
@@ -112,7 +112,7 @@ def product_real(
     for factor, (at, zero) in enumerate(zip(p.factors, p.zeros, strict=True)):
         x, z = inputs[at], inputs.optional(zero)
         if z is not None:
-            x, z = aligned((x, _spread(p, site, factor, z)))
+            x, z = aligned((x, spread(p, site, factor, z)))
             x = np.asarray(x - z)
         factors.append(x)
     return p.core.real(centred_site(p, site), Inputs(factors), field)[0]
@@ -127,8 +127,8 @@ def product_runtime(
     for factor, (at, zero) in enumerate(zip(p.factors, p.zeros, strict=True)):
         x, z = as_whole(inputs[at]), inputs.optional(zero)
         if z is not None:
-            spread = moved(as_whole(z), partial(_spread, p, site, factor))
-            x = whole.subtract(*aligned((x, spread)))
+            over = moved(as_whole(z), partial(spread, p, site, factor))
+            x = whole.subtract(*aligned((x, over)))
         factors.append(x)
     return p.core.runtime(centred_site(p, site), Inputs(factors), whole, SEQUENTIAL)[0]
 
@@ -162,10 +162,10 @@ def no_wrapping(
     computed = p.variable(site)
     sizes = [x.magnitude for x in ranges]
     if len(sizes) == 1:
-        sizes.append(np.abs(_stored_zero(p, site, computed)))
+        sizes.append(np.abs(stored_zero(p, site, computed)))
     size = sum(float(np.max(v, initial=0.0)) for v in sizes)
     stored = np.asarray(site.constants[p.factors[1 - computed]], np.float64)
-    weights: Array = np.abs(stored) + np.abs(_stored_zero(p, site, 1 - computed))
+    weights: Array = np.abs(stored) + np.abs(stored_zero(p, site, 1 - computed))
     constants = (None, weights) if computed == 0 else (weights, None)
     here = replace(centred_site(p, site), constants=constants)
     every = np.full(site.type_of(p.factors[computed]).shape, size)
@@ -208,17 +208,18 @@ def _centred(p: IntegerProduct, site: Site) -> AffineMap:
     if p.zeros[computed] in site.variable:
         zero = site.type_of(p.zeros[computed]).shape
         return affine_map((itself, scaled_part(np.asarray(-1.0), zero, shape)), shape)
-    return affine_map((itself,), shape, -_stored_zero(p, site, computed))
+    return affine_map((itself,), shape, -stored_zero(p, site, computed))
 
 
-def _stored_zero(p: IntegerProduct, site: Site, factor: int) -> FloatArray:
+def stored_zero(p: IntegerProduct, site: Site, factor: int) -> FloatArray:
+    """The stored zero points of a factor, broadcasting to it; 0 where there are none."""
     zero = site.constant(p.zeros[factor])
     if zero is None:
         return np.zeros(())
-    return np.asarray(_spread(p, site, factor, np.asarray(zero, np.float64)[None])[0])
+    return np.asarray(spread(p, site, factor, np.asarray(zero, np.float64)[None])[0])
 
 
-def _spread(p: IntegerProduct, site: Site, factor: int, values: npt.NDArray[E]) -> npt.NDArray[E]:
+def spread(p: IntegerProduct, site: Site, factor: int, values: npt.NDArray[E]) -> npt.NDArray[E]:
     """(k, *stored) → (k, *such that it broadcasts to the factor)."""
     shape = () if prod(values.shape[1:]) == 1 else p.spread(site, factor, values.shape[1:])
     return values.reshape(values.shape[0], *shape)

@@ -8,7 +8,7 @@ too: that is what onnxruntime does, bit for bit (tests/test_quantized_models.py)
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 
@@ -30,6 +30,7 @@ from encoders.quantized.grid_steps import (
     step_differences,
     step_rounding,
     step_values,
+    stored_steps,
 )
 from encoders.quantized.integer_products import (
     BYTES,
@@ -43,13 +44,16 @@ from encoders.quantized.integer_products import (
     product_real,
     product_runtime,
     product_values,
+    spread,
+    stored_zero,
 )
 from encoders.quantized.parameters import check_scale
+from encoders.quantizing import Meaning, Stored, Storing, Term
 from encoders.relaxations.affine import AffineMap, affine_differences, affine_values, scaled_part
 from encoders.relaxations.composed import composed_differences, composed_values
 from encoders.rounding.error_arithmetic import ErrorArithmetic
-from encoders.rounding.rounding_bounds import rounder_of
-from encoders.rounding.tracked import tracked
+from encoders.rounding.rounding_bounds import Rounder, rounder_of
+from encoders.rounding.tracked import Tracked, tracked
 from onnx_import.graph import DType
 
 _SCALES = (1, 4)
@@ -122,6 +126,39 @@ def _taken(q: Requantized, site: Site, total: V, inputs: Inputs[V], arithmetic: 
     return arithmetic.multiply(*aligned((total, factor)))
 
 
+def _meant(q: Requantized, site: Site, storing: Storing) -> Meaning:
+    """The product of the numbers that the factors stand for, its sum on the grid of the output."""
+    p = q.product
+    computed = p.variable(site)
+    at = p.factors[computed]
+    own, other = _SCALES if computed == 0 else _SCALES[::-1]
+    zero = stored_zero(p, site, computed)
+    scale = np.asarray(site.constants[own], np.float64)
+    read = grid_of(site.type_of(at).dtype).of(spread(p, site, computed, scale[None])[0], zero)
+    core = centred_site(p, site)
+    centred = np.asarray(core.constants[1 - computed], np.float64)
+    scale = np.asarray(site.constants[other], np.float64)
+    weights = centred * spread(p, site, 1 - computed, scale[None])[0]  # 9 times 24 bits
+    a, b, y = (q.stored(site, i) for i in (*_SCALES, q.y_scale))
+    bias = q.stored(site, q.bias) * (a * b)
+    terms: tuple[Term, ...] = ((at, read), weights)
+    weighed = (None, weights) if computed == 0 else (weights, None)
+    plain = p.core.meant(replace(core, constants=weighed))
+    attributes = {k: v for k, v in site.node.attributes.items() if k in p.core.attributes}
+    op = p.core.name
+    if plain is not None:
+        op, attributes, terms = plain.op, dict(plain.attributes), ((at, read), plain.terms[1])
+    return Meaning(
+        op,
+        terms if computed == 0 else terms[::-1],
+        attributes=attributes,
+        bias=None if site.constant(q.bias) is None else bias,
+        bias_error=multiply_up(np.abs(bias), 2.0**-51),
+        written=grid_of(site.outputs[0].dtype).of(y, q.stored(site, q.y_zero)),
+        storing=storing,
+    )
+
+
 def requantizing_operator(name: str, q: Requantized) -> Operator:
     """The operator of this name, since opset 10."""
 
@@ -167,9 +204,9 @@ def requantizing_operator(name: str, q: Requantized) -> Operator:
         )
         return composed_differences(scaled, lambda e: step_differences(steps(site), u, e))
 
-    def rounding(
-        site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
-    ) -> RoundingBound:
+    def followed(
+        site: Site, inputs: Sequence[Interval], contract: RuntimeContract
+    ) -> tuple[Rounder, Tracked]:
         bias = q.stored(site, q.bias)
         r = rounder_of(DType.FLOAT32, contract)
         arithmetic = ErrorArithmetic(r, contract)
@@ -177,10 +214,28 @@ def requantizing_operator(name: str, q: Requantized) -> Operator:
         exact = np.broadcast_to(bias, total.shape)
         total = Interval(add_down(total.lo, exact), add_up(total.hi, exact))
         stored = Inputs(None if c is None else arithmetic.stored(c) for c in site.constants)
-        t = _taken(q, site, tracked(total, exactly_zero(EXACT, total.shape)), stored, arithmetic)
+        whole = tracked(total, exactly_zero(EXACT, total.shape))
+        return r, _taken(q, site, whole, stored, arithmetic)
+
+    def storing(site: Site, inputs: Sequence[Interval], contract: RuntimeContract) -> Stored:
+        r, t = followed(site, inputs, contract)
+        moved = stored_steps(r, t, site.outputs[0].shape)
+        whole = no_wrapping(
+            RoundingBound(moved.moved),
+            q.product,
+            site,
+            inputs,
+            float(np.max(np.abs(q.stored(site, q.bias)))),
+        )
+        return replace(moved, moved=whole.radius)
+
+    def rounding(
+        site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+    ) -> RoundingBound:
+        r, t = followed(site, inputs, contract)
         zero = point(q.stored(site, q.y_zero))
         radius = step_rounding(steps(site), t, zero, r, result.shape)
-        most = float(np.max(np.abs(bias)))
+        most = float(np.max(np.abs(q.stored(site, q.bias))))
         found = no_wrapping(RoundingBound(radius), q.product, site, inputs, most)
         return found.using(*LEMMAS)
 
@@ -199,5 +254,6 @@ def requantizing_operator(name: str, q: Requantized) -> Operator:
         work=work,
         dtypes=BYTES,
         exact_integer_sums=True,
+        meant=lambda site: _meant(q, site, storing),
     )
     return operator.reading(*q.product.core.attributes)

@@ -28,6 +28,8 @@ from onnx_import.graph import DType, Graph
 from refine.bounds.alpha import Branching
 from refine.bounds.network import InputBox, Known, NetworkBounds, Run, network_bounds
 from refine.pair.alignment import COPY, Aligned, align
+from refine.pair.lockstep import Lockstep, lockstep
+from refine.pair.noise import noise_radii
 from refine.pair.pair import Pair
 from refine.pair.product import Product, product, with_copy
 
@@ -54,6 +56,7 @@ class Comparison:
     totals: Mapping[str, Total]
     aligned: Aligned | None
     joint: Product | None = None
+    lockstep: Lockstep | None = None
     single: bool = False
 
     @property
@@ -82,7 +85,11 @@ class Comparison:
             runs=partial(self._run, {}),
             spread=spread,
         )
-        return replace(bounds, radii={t: self._sum(bounds, t) for t in self.totals})
+        radii = {t: self._sum(bounds, t) for t in self.totals}
+        if self.lockstep is not None and backward:
+            noisy = noise_radii(self.lockstep, box, self.contract, tick)
+            radii = {t: r.and_also(noisy[t]) for t, r in radii.items()}
+        return replace(bounds, radii=radii)
 
     def _run(self, read: dict[str, Interval], step: Step, held: Sequence[Interval]) -> Run:
         """`read` is filled with the ranges of what has been read so far."""
@@ -115,7 +122,11 @@ def comparison(pair: Pair) -> Comparison:
     if aligned is not None and not pair.equal.issuperset(impl.outputs):
         totals = {t: Total((t,)) for t in impl.outputs}
         return _with_run(pair, Comparison(aligned.spec, pair.impl.contract, {}, totals, aligned))
-    return _with_run(pair, _joint(pair))
+    joint = _joint(pair)
+    if pair.spec.contract.exact and not pair.equal.issuperset(impl.outputs):
+        beside = lockstep(spec, impl, pair.inputs, pair.outputs)
+        return replace(joint, lockstep=beside)
+    return _with_run(pair, joint)
 
 
 def _joint(pair: Pair) -> Comparison:

@@ -10,6 +10,7 @@ from onnx_import.graph import Graph, Node
 from refine.bounds.network import NetworkBounds
 from refine.pair.alignment import FOLDED, SPEC, Aligned
 from refine.pair.comparison import Comparison
+from refine.pair.lockstep import Lockstep
 from refine.pair.pair import Pair
 from refine.pair.product import Product
 from refine.pair.sameness import shown
@@ -23,7 +24,23 @@ def parting(pair: Pair, problem: Comparison, bounds: NetworkBounds) -> str:
         return "the graphs are equal over the reals"
     if problem.aligned is not None:
         return _first_difference(problem.aligned, bounds)
+    if problem.lockstep is not None:
+        return quantised(problem.lockstep)
     return _first_apart(pair, problem.joint)
+
+
+def quantised(pair: Lockstep) -> str:
+    """How many layers of a quantised copy correspond, and how many tensors it puts on grids."""
+    roles = [pair.copy.roles[node.name] for node in pair.meant.order]
+    stored = sum(r.stored is not None for r in roles)
+    own = sum(r.own is not None for r in roles)
+    said = [f"{stored} tensors on stored grids"] if stored else []
+    said += [f"{own} on grids of their own range"] if own else []
+    return (
+        f"the graphs correspond layer by layer: impl puts {' and '.join(said)}, and has other "
+        f"constants at {len(pair.changed)} nodes; each rounding to a grid is bounded as a noise of "
+        "half a step, and both copies are carried back together"
+    )
 
 
 def _first_difference(aligned: Aligned, bounds: NetworkBounds) -> str:

@@ -246,6 +246,40 @@ def scaled_integers(d: Draw) -> World:
     return {**world, "A": d.beyond(z - f), "C": w - z, "B": d.beyond(w)}, w * g + rho - f
 
 
+def off_grid(d: Draw) -> World:
+    """A number of steps that a runtime has off by up to an eighth, stored in [−4, 4]."""
+    t, zero, off = d.real(8), Q(d.randint(-3, 3)), d.choice([Q(0), Q(1, 8)])
+    n = Q(round(t + d.choice([-1, 0, 1]) * off))
+    if 2 * (t - round(t)) in (1, -1):  # a tie, broken either way
+        n = d.choice([Q(floor(t)), Q(floor(t) + 1)])
+    q, outside = min(max(n + zero, Q(-4)), Q(4)), max(abs(t + zero) - 4, Q(0))
+    r = outside + d.choice([Q(0), Q(0), Q(1)])
+    numbers = {"t": t, "n": n, "zp": zero, "q": q, "off": off, "r": r, "lo": Q(-4), "hi": Q(4)}
+    return {**numbers, "M": Q(1), "limit": Q(1)}, q - zero - t
+
+
+def off_own_grid(d: Draw) -> World:
+    """Numbers stored at a step that is off by 3·u, or near the end of the normal range."""
+    u, s, tiny = Q(1, 2**20), d.choice([Q(1), Q(1, 3)]), d.tiny() / 2**12
+    s_hat = s * (1 + d.choice([-3, 0, 3]) * u)
+    z = d.randint(-100, 100) * s_hat
+    x = z + d.choice([-1, 0, 1]) * (Q(1, 2) + 2**11 * u) * s_hat
+    if d.random() < 0.2:
+        x = z + d.choice([-1, 1]) * tiny * 2**12
+    world = {"x": x, "z": z, "s": s, "s_hat": s_hat, "u": u, "tiny": tiny}
+    return {**world, "lo": Q(-1), "hi": 255 * s - 1 + d.choice([Q(0), Q(1)])}, z - x
+
+
+def both_sides(d: Draw) -> World:
+    """A difference between what two functionals say of it."""
+    u, v, e, f = d.real(), d.real(), abs(d.real()), abs(d.real())
+    if -v - f > u + e:
+        u = -v - f - e + abs(d.real())
+    x = d.choice([u + e, -v - f, (u + e - v - f) / 2])
+    rise, fall = u + d.choice([Q(0), Q(1)]), v + d.choice([Q(0), Q(1)])
+    return {"u": u, "v": v, "e": e, "f": f, "d": x, "U": rise, "V": fall}, x
+
+
 WORLDS: dict[str, Callable[[Draw], World]] = {
     "product-errors": product_errors,
     "flushed-sum": flushed_sum,
@@ -264,6 +298,9 @@ WORLDS: dict[str, Callable[[Draw], World]] = {
     "own-grid": own_grid,
     "computed-own-grid": computed_grid,
     "scaled-integers": scaled_integers,
+    "off-grid": off_grid,
+    "off-own-grid": off_own_grid,
+    "both-sides": both_sides,
 }
 
 

@@ -35,6 +35,7 @@ from encoders.rounding.rounding_bounds import (
     rounder,
     stored_loss,
 )
+from encoders.traits import Likeness
 
 
 def _bounds(site: Site) -> tuple[float, float]:
@@ -151,5 +152,6 @@ OPERATORS = (
         rounding=rounding,
         gradient=Gradient(rule=gradient, convention="clip' = 1 at both ends"),
         element=broadcast_element,
+        likeness=Likeness(limits=_bounds),
     ).reading("max", "min"),
 )

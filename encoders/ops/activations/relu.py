@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ from encoders.relaxations.elements import broadcast_element
 from encoders.relaxations.hinges import hinge_differences, hinge_values
 from encoders.relaxations.narrowing import element_constants
 from encoders.rounding.rounding_bounds import exact_unless_flushed
-from encoders.traits import Absorbing, Absorption, Breaks
+from encoders.traits import Absorbing, Absorption, Breaks, Likeness
 
 
 def check(site: Site) -> None:
@@ -69,5 +70,6 @@ OPERATORS = (
         narrowed=element_constants,
         breaks=Breaks(turning=0),
         absorbs=Absorbing(Absorption.ALIKE),
+        likeness=Likeness(limits=lambda site: (0.0, math.inf)),
     ),
 )

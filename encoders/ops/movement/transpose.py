@@ -10,6 +10,7 @@ from encoders.arithmetic.values import Movement
 from encoders.families.movement import movement_operator
 from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.operator import Site
+from encoders.traits import Likeness
 
 
 def _permutation(site: Site) -> tuple[int, ...]:
@@ -46,5 +47,6 @@ OPERATORS = (
         .reading("perm")
         .derived(Gradient(rule=gradient)),
         rowwise=lambda site: _permutation(site)[0] == 0,
+        likeness=Likeness(selects=True),
     ),
 )

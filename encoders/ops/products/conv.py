@@ -23,6 +23,7 @@ from encoders.families.signed_sum import check_float
 from encoders.families.windows import Window, patches, scattered, window_of
 from encoders.numbers.enclosure import FloatArray, Interval, point
 from encoders.operator import Field, Operator, RoundingBound, Site
+from encoders.quantizing import Meaning
 from encoders.relaxations.affine import AffineMap, affine_map, affine_semantics
 from encoders.traits import Absorbing, Absorption, Extent, Likeness, Sums
 
@@ -163,6 +164,15 @@ def _per_weight(site: Site, scale: FloatArray) -> FloatArray:
     return scale.reshape(-1, *(1,) * (len(site.type_of(1).shape) - 1))
 
 
+def _meant(site: Site) -> Meaning | None:
+    """Without its bias, where that and the weights are stored."""
+    if site.variable != (0,) or site.constant(2) is None:
+        return None
+    weights, bias = (np.asarray(site.constants[i], np.float64) for i in (1, 2))
+    along = bias.reshape(-1, *(1,) * (len(site.outputs[0].shape) - 2))
+    return Meaning(site.node.op, ((0, None), weights), site.node.attributes, bias=along)
+
+
 OPERATORS = (
     Operator(
         "Conv",
@@ -177,6 +187,7 @@ OPERATORS = (
         factors=(0, 1),
         rowwise=lambda site: site.variable == (0,),
         work=lambda site: site.outputs[0].size * _action(site)[0].terms,
+        meant=_meant,
         likeness=Likeness(
             implied=frozenset({"kernel_shape"}), linear_in_constants=True, per_weight=_per_weight
         ),

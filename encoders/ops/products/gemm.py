@@ -40,6 +40,7 @@ from encoders.numbers.enclosure import (
     point,
 )
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
+from encoders.quantizing import Meaning
 from encoders.relaxations.affine import (
     AffineMap,
     affine_differences,
@@ -342,6 +343,16 @@ def _rowwise(site: Site) -> bool:
     return plain and (2 not in site.variable or len(site.type_of(2).shape) == 2)
 
 
+def _meant(site: Site) -> Meaning | None:
+    """The product and the sum that it is, where all but its first factor is stored."""
+    product = _product(site)
+    if product is None or site.variable != (0,):
+        return None
+    bias = None if product.bias is None else np.asarray(site.constants[product.bias], np.float64)
+    weights = np.asarray(product.matrix, np.float64)
+    return Meaning("MatMul", ((0, None), weights), bias=bias)
+
+
 def _per_weight(site: Site, scale: FloatArray) -> FloatArray:
     return scale[:, None] if _transposed(site, 1) else scale[None, :]
 
@@ -384,6 +395,7 @@ OPERATORS = (
         affine_where=lambda site: not _is_computed(site),
         rowwise=_rowwise,
         work=_work,
+        meant=_meant,
         likeness=Likeness(product=_product, linear_in_constants=True, per_weight=_per_weight),
         sums=Sums(_extent, products=True, batched=lambda site: not _transposed(site, 0)),
         absorbs=Absorbing(Absorption.MATRIX, scalings=_scalings, factor=_largest_scaling),

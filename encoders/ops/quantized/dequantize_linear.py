@@ -18,8 +18,10 @@ from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import exactly_zero
 from encoders.numbers.enclosure import FloatArray, Interval, multiply_up
 from encoders.operator import Field, Operator, RoundingBound, Site
-from encoders.quantized.integer_products import as_whole
+from encoders.quantized.grid_steps import grid_of
+from encoders.quantized.integer_products import BYTES, as_whole
 from encoders.quantized.parameters import along_axis, check_plain, check_scale
+from encoders.quantizing import Meaning
 from encoders.relaxations.affine import AffineMap, affine_semantics, scaled_part
 from encoders.rounding.error_arithmetic import ErrorArithmetic, of_output
 from encoders.rounding.rounding_bounds import finish, rounder
@@ -89,6 +91,14 @@ def rounding(
     return finish(r, of_output(y, site), np.asarray(y.largest))
 
 
+def meant(site: Site) -> Meaning | None:
+    """The number that a stored one stands for."""
+    if site.type_of(0).dtype not in BYTES:
+        return None
+    grid = grid_of(site.type_of(0).dtype).of(_stored(site, 1), _stored(site, 2))
+    return Meaning("", ((0, grid),))
+
+
 OPERATORS = (
     Operator(
         "DequantizeLinear",
@@ -101,5 +111,6 @@ OPERATORS = (
         rounding=rounding,
         affine=True,
         dtypes=_WHOLE,
+        meant=meant,
     ).reading("axis", "block_size", "output_dtype"),
 )

@@ -27,9 +27,11 @@ from encoders.quantized.grid_steps import (
     step_differences,
     step_rounding,
     step_values,
+    stored_steps,
 )
 from encoders.quantized.integer_products import BYTES, as_whole
 from encoders.quantized.parameters import along_axis, check_plain, check_scale
+from encoders.quantizing import Meaning, Stored
 from encoders.relaxations.affine import AffineMap, affine_differences, affine_values, scaled_part
 from encoders.relaxations.composed import (
     added_differences,
@@ -38,7 +40,7 @@ from encoders.relaxations.composed import (
     composed_values,
 )
 from encoders.rounding.error_arithmetic import ErrorArithmetic
-from encoders.rounding.rounding_bounds import rounder_of
+from encoders.rounding.rounding_bounds import Rounder, rounder_of
 from encoders.rounding.tracked import Tracked, tracked
 from encoders.traits import Discontinuity
 from onnx_import.graph import DType, TensorType
@@ -141,15 +143,36 @@ def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
 def rounding(
     site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
 ) -> RoundingBound:
+    r, t = _followed(site, inputs, contract)
+    zero = inputs[-1] if 2 in site.variable else point(_stored_zero(site))
+    radius = step_rounding(_steps(site), t, zero, r, result.shape)
+    return RoundingBound(radius).using(*LEMMAS)
+
+
+def _followed(
+    site: Site, inputs: Sequence[Interval], contract: RuntimeContract
+) -> tuple[Rounder, Tracked]:
+    """The quotient as a runtime computes it."""
     r = rounder_of(site.type_of(0).dtype, contract)
     arithmetic = ErrorArithmetic(r, contract)
     given: list[Tracked] = [tracked(x, exactly_zero(EXACT, x.shape)) for x in inputs]
     scale = site.constant(1)
     divisor = given[1] if scale is None else arithmetic.stored(scale)
-    t = _taken(site, given[0], divisor, arithmetic)
-    zero = inputs[-1] if 2 in site.variable else point(_stored_zero(site))
-    radius = step_rounding(_steps(site), t, zero, r, result.shape)
-    return RoundingBound(radius).using(*LEMMAS)
+    return r, _taken(site, given[0], divisor, arithmetic)
+
+
+def _storing(site: Site, inputs: Sequence[Interval], contract: RuntimeContract) -> Stored:
+    return stored_steps(*_followed(site, inputs, contract), site.outputs[0].shape)
+
+
+def meant(site: Site) -> Meaning | None:
+    """The number itself, put on a grid; nothing is said where the scale is computed."""
+    scale = site.constant(1)
+    if site.variable != (0,) or scale is None:
+        return None
+    steps = np.asarray(along_axis(site, np.asarray(scale, np.float64)[None])[0])
+    grid = grid_of(site.outputs[0].dtype).of(steps, _stored_zero(site))
+    return Meaning("", ((0, None),), written=grid, storing=_storing)
 
 
 OPERATORS = (
@@ -163,6 +186,7 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         jump=Discontinuity.STEP,
+        meant=meant,
         dtypes=(DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16),
     ).reading("axis", "block_size", "output_dtype", "precision", "saturate"),
 )

@@ -20,6 +20,7 @@ from encoders.operator import (
     Site,
     remembered,
 )
+from encoders.traits import Likeness
 from onnx_import.graph import DType
 
 _BYTES = (DType.INT8, DType.UINT8)
@@ -73,6 +74,7 @@ OPERATORS = (
         ),
         notes=pad_notes,
         dtypes=(*FLOATS, *_BYTES),
+        likeness=Likeness(selects=True),
     ),
     window_extreme("GlobalMaxPool", 1, global_terms, 1.0, _check_global),
     window_extreme("ReduceMax", 1, reduced_terms, 1.0, _check_reduction).reading(

@@ -1,0 +1,212 @@
+"""Functionals of a quantised copy's tensors on their way back to the inputs.
+
+Of every tensor there are x, its real value in the original, x̂, what the copy holds, and d = x̂ − x
+(`refine.pair.noise`). A functional lives on x and on d at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from encoders.lemmas.claims import REAL_GAP
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import Radius, apply, carried_back, exactly_zero
+from encoders.numbers.enclosure import (
+    UNIT,
+    BoolArray,
+    FloatArray,
+    Interval,
+    add_down,
+    add_up,
+    dot_up,
+    inner_up,
+    midpoint_radius,
+    multiply_up,
+)
+from encoders.operator import DifferenceMap, ValueMap
+from encoders.program import Step
+from encoders.quantizing import Grid
+from refine.bounds.backward import Maps
+
+
+@dataclass(frozen=True)
+class Through:
+    """How d leaves a node: differences of what it reads through `moved` (of elements where `kept`),
+    and element by element `on_d`·d + `on_x`·x of its only input, plus what the real values give
+    through `shift`, plus something in `range`, plus noise up to `noise`."""
+
+    moved: DifferenceMap | None = None
+    kept: BoolArray | None = None
+    on_d: FloatArray | None = None
+    on_x: FloatArray | None = None
+    shift: ValueMap | None = None
+    range: Interval | None = None
+    noise: Radius | None = None
+
+
+@dataclass
+class Ranges:
+    """What is known of every tensor: the maps of real values, x̂ and d."""
+
+    maps: Maps
+    held: dict[str, Interval] = field(default_factory=dict)
+    apart: dict[str, Interval] = field(default_factory=dict)
+    radii: dict[str, Radius] = field(default_factory=dict)
+    through: dict[str, Through] = field(default_factory=dict)
+
+    def enter(self, tensor: str, held: Interval, apart: Interval, radius: Radius) -> None:
+        """The ranges of x̂ and d, each taken from the other where that is tighter."""
+        x = self.maps.values[tensor]
+        radius = radius.and_also(apply(REAL_GAP, lo=apart.lo, hi=apart.hi))
+        around = Interval(-radius.bound, radius.bound)
+        apart = both(apart, around)
+        held = both(held, plus(x, apart))
+        apart = both(apart, minus(held, x))
+        radius = radius.and_also(apply(REAL_GAP, lo=apart.lo, hi=apart.hi))
+        self.held[tensor], self.apart[tensor], self.radii[tensor] = held, apart, radius
+
+
+@dataclass
+class Walk:
+    """Functionals of x and of d on their way back."""
+
+    ranges: Ranges
+    tick: Callable[[], None]
+    on_x: dict[str, FloatArray] = field(default_factory=dict)
+    on_d: dict[str, FloatArray] = field(default_factory=dict)
+    total: FloatArray = field(default_factory=lambda: np.zeros(0))
+    costs: list[Radius] = field(default_factory=list)
+
+    def put(self, where: dict[str, FloatArray], tensor: str, c: FloatArray | None) -> None:
+        """Adds coefficients on a tensor; each sum is off by at most U of itself."""
+        if c is None:
+            return
+        if tensor not in where:
+            where[tensor] = c
+            return
+        where[tensor] = total = where[tensor] + c
+        if where is self.on_d:
+            self.costs.append(self.ranges.radii[tensor].weighed(total).times(2 * UNIT))
+        else:
+            size = self.ranges.maps.values[tensor].magnitude
+            size = np.where(np.isfinite(size), size, np.finfo(np.float64).max)
+            self.spend(dot_up(total, size) * (2 * UNIT))
+
+    def spend(self, upper: FloatArray) -> None:
+        """Adds what some part of the functionals is at most."""
+        self.total = add_up(self.total, upper)
+
+    def carry(self, step: Step) -> None:
+        """Puts what has arrived behind a step on what it reads."""
+        d, c = self.on_d.pop(step.output, None), self.on_x.pop(step.output, None)
+        if d is None and c is None:
+            return
+        self.tick()
+        if d is not None:
+            self._difference(step, d)
+        if c is not None:
+            pulled = self.ranges.maps.value_maps[step.name].backward(c)
+            self.spend(pulled.constant)
+            for tensor, on in zip(step.reads, pulled.coefficients, strict=True):
+                self.put(self.on_x, tensor, on)
+
+    def _difference(self, step: Step, d: FloatArray) -> None:
+        through = self.ranges.through[step.name]
+        if through.moved is not None:
+            given = d if through.kept is None else d * through.kept
+            moved = through.moved.backward(given)
+            self.costs.append(moved.cost)
+            for tensor, on in zip(step.reads, moved.coefficients, strict=True):
+                self.put(self.on_d, tensor, on)
+        if through.on_d is not None and through.on_x is not None:
+            (source,) = step.reads
+            for where, by in ((self.on_d, through.on_d), (self.on_x, through.on_x)):
+                if np.any(by):
+                    self.put(where, source, d * by)
+                    if not np.all(np.isin(by, (-1.0, 0.0, 1.0))):
+                        self._rounded(where, source, d * by)
+        if through.shift is not None:
+            pulled = through.shift.backward(d)
+            self.spend(pulled.constant)
+            for tensor, on in zip(step.reads, pulled.coefficients, strict=True):
+                self.put(self.on_x, tensor, on)
+        if through.range is not None:
+            middle, radius = midpoint_radius(through.range)
+            self.spend(add_up(inner_up(d, middle), dot_up(d, radius)))
+        if through.noise is not None:
+            self.costs.append(through.noise.on(d.shape[1:]).weighed(d))
+
+    def _rounded(self, where: dict[str, FloatArray], tensor: str, c: FloatArray) -> None:
+        if where is self.on_d:
+            self.costs.append(self.ranges.radii[tensor].weighed(c).times(2 * UNIT))
+        else:
+            self.spend(dot_up(c, self.ranges.maps.values[tensor].magnitude) * (2 * UNIT))
+
+    def finished(self) -> tuple[FloatArray, Radius]:
+        """What all functionals are at most, up to the second."""
+        for tensor, c in self.on_x.items():
+            middle, radius = midpoint_radius(self.ranges.maps.values[tensor])
+            self.spend(add_up(inner_up(c, middle), dot_up(c, radius)))
+        for tensor, d in self.on_d.items():
+            self.costs.append(self.ranges.radii[tensor].weighed(d))
+        none = exactly_zero(EXACT, self.total.shape)
+        upper = np.where(np.isnan(self.total), np.inf, self.total)
+        return upper, carried_back((none, *self.costs))
+
+
+def settled_or_noisy(settled: BoolArray, reached: Interval, noise: Radius) -> Through:
+    """A number that is known where `settled`, else the number before with some noise."""
+    shape = settled.shape
+    noisy = np.where(settled, 0.0, 1.0)
+    zero = np.zeros(shape)
+    return Through(
+        on_d=noisy,
+        on_x=np.where(settled, -1.0, 0.0),
+        range=Interval(np.where(settled, reached.lo, zero), np.where(settled, reached.hi, zero)),
+        noise=noise.on(shape).times(noisy),
+    )
+
+
+def regridded(grids: tuple[Grid, Grid], x: Interval, held: Interval) -> tuple[Through, Interval]:
+    """(q − z′)·s′ of the number (q − z)·s."""
+    before, after = grids
+    ratio = np.broadcast_to(after.scale / before.scale, held.shape)
+    shift = np.broadcast_to((before.zero - after.zero) * after.scale, held.shape)
+    size = add_up(held.magnitude, x.magnitude)
+    off = multiply_up(multiply_up(np.abs(ratio) + 1.0, 2.0**-50), size)
+    off = add_up(off, multiply_up(np.abs(shift), 2.0**-50))
+    range_ = Interval(add_down(shift, -off), add_up(shift, off))
+    through = Through(on_d=np.asarray(ratio), on_x=np.asarray(ratio - 1.0), range=range_)
+    return through, after.numbers(before.integers(held))
+
+
+def both(a: Interval, b: Interval) -> Interval:
+    """Where both hold; an end that is no number says nothing."""
+    return Interval(np.fmax(a.lo, b.lo), np.fmin(a.hi, b.hi))
+
+
+def plus(a: Interval, b: Interval) -> Interval:
+    """Sums, element by element, rounded outward."""
+    return known(Interval(add_down(a.lo, b.lo), add_up(a.hi, b.hi)))
+
+
+def minus(a: Interval, b: Interval) -> Interval:
+    """Differences, element by element, rounded outward."""
+    return known(Interval(add_down(a.lo, -b.hi), add_up(a.hi, -b.lo)))
+
+
+def times(factor: FloatArray, x: Interval) -> Interval:
+    """Element by element, by numbers; 0·∞ is 0."""
+    a, b = (np.where(factor == 0, 0.0, factor * v) for v in (x.lo, x.hi))
+    low, high = np.minimum(a, b), np.maximum(a, b)
+    exact = np.isin(factor, (-1.0, 0.0, 1.0))
+    slack = np.where(exact, 0.0, multiply_up(np.maximum(np.abs(a), np.abs(b)), 4.0 * UNIT))
+    return Interval(add_down(low, -slack), add_up(high, slack))
+
+
+def known(x: Interval) -> Interval:
+    """NaN, from ∞ − ∞, means that nothing is known."""
+    return Interval(np.where(np.isnan(x.lo), -np.inf, x.lo), np.where(np.isnan(x.hi), np.inf, x.hi))

@@ -1,0 +1,122 @@
+"""A quantised copy against its original: no execution of onnxruntime's is beyond the bound, and the
+bound is near what executions find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import pytest
+from quantised_networks import Form, Network, cnn, files, mlp, transformer
+
+from encoders.arithmetic.approximate_field import ApproximateReals
+from encoders.contract.presets import IEEE_ANY
+from encoders.numbers.enclosure import Interval
+from gpu_check.emulator.exact import evaluate_real
+from onnx_import import load
+from onnx_import.graph import Graph
+from refine.bounds.network import InputBox
+from refine.pair.lockstep import Lockstep, lockstep
+from refine.pair.noise import noise_radii
+
+Points = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """An original, its copy, and what relates them."""
+
+    original: Graph
+    pair: Lockstep
+    session: onnxruntime.InferenceSession
+
+    def bound(self, lo: npt.NDArray[np.float64], hi: npt.NDArray[np.float64]) -> float:
+        box = InputBox({"x": Interval(lo, hi)}, {"x": np.zeros(lo.shape)})
+        return max(r.largest for r in noise_radii(self.pair, box, IEEE_ANY).values())
+
+    def apart(self, x: Points) -> float:
+        """How far the copy's run is from the original over the reals."""
+        (run,) = self.session.run(None, {"x": x})
+        field = ApproximateReals()
+        (real,) = evaluate_real(self.original, {"x": field.constant(x)}, field).values()
+        return float(np.max(np.abs(run - np.asarray(real[0], np.float64))))
+
+
+def compared(folder: Path, net: Network, form: Form) -> Compared:
+    source, target = files(folder, "net", net, form)
+    original, copy = load(source), load(target)
+    pair = lockstep(original, copy, {"x": "x"}, {"y": "y"})
+    assert pair is not None
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(target), options)
+    return Compared(original, pair, session)
+
+
+def found_within(both: Compared, centre: Points, radius: float, tries: int, seed: int) -> float:
+    """The largest difference found by sampling and by climbing from the best sample on."""
+    rng = np.random.default_rng(seed)
+    lo, hi = centre - np.float32(radius), centre + np.float32(radius)
+    best, most = centre, both.apart(centre)
+    for i in range(tries):
+        if i % 2:
+            x = best + rng.normal(0, radius / 3, centre.shape) * (rng.random(centre.shape) < 0.4)
+        else:
+            x = centre + radius * rng.choice([-1.0, 1.0], centre.shape)
+        x = np.clip(x.astype(np.float32), lo, hi)
+        here = both.apart(x)
+        if here > most:
+            best, most = x, here
+    return most
+
+
+NETWORKS: dict[str, Callable[[int], Network]] = {
+    "mlp": mlp,
+    "tanh": lambda seed: mlp(seed, (5, 10, 3), "Tanh"),
+    "cnn": lambda seed: cnn(seed, 4, (3, 3)),
+    "residual": lambda seed: cnn(seed, 4, (3, 3), True),
+    "transformer": lambda seed: transformer(seed, 3, 4),
+}
+CASES = [
+    (name, form)
+    for name in NETWORKS
+    for form in Form
+    if form is not Form.OPERATORS or name not in ("residual", "transformer")
+]
+
+
+@pytest.mark.parametrize(("name", "form"), CASES, ids=lambda v: getattr(v, "value", v))
+def test_no_execution_is_beyond_the_bound(tmp_path: Path, name: str, form: Form) -> None:
+    both = compared(tmp_path, NETWORKS[name](7), form)
+    rng = np.random.default_rng(11)
+    shape = both.original.types["x"].shape
+    for radius in (0.0, 0.003, 0.3):
+        centre = rng.uniform(-0.9, 0.9, shape).astype(np.float32)
+        bound = both.bound(
+            (centre - np.float32(radius)).astype(np.float64),
+            (centre + np.float32(radius)).astype(np.float64),
+        )
+        found = found_within(both, centre, radius, 1 if radius == 0 else 30, seed=5)
+        assert found <= bound
+        if radius == 0:
+            assert bound <= 1.5 * found + 1e-6
+
+
+@pytest.mark.parametrize("form", Form, ids=lambda f: f.value)
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_in_a_small_ball_the_bound_is_near_what_is_found(
+    tmp_path: Path, name: str, form: Form
+) -> None:
+    both = compared(tmp_path, NETWORKS[name](3), form)
+    centre = np.random.default_rng(2).uniform(-0.8, 0.8, both.original.types["x"].shape)
+    centre = centre.astype(np.float32)
+    radius = 0.001
+    bound = both.bound(
+        (centre - np.float32(radius)).astype(np.float64),
+        (centre + np.float32(radius)).astype(np.float64),
+    )
+    assert bound <= 10 * found_within(both, centre, radius, 60, seed=1)
