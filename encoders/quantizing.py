@@ -52,10 +52,7 @@ class Grid:
 
     def like(self, other: Grid) -> bool:
         """Does every integer stand for the same number on both?"""
-        ours, theirs = (np.broadcast_arrays(g.scale, g.zero) for g in (self, other))
-        return all(
-            np.array_equal(*np.broadcast_arrays(a, b)) for a, b in zip(ours, theirs, strict=True)
-        )
+        return bool(np.all(self.scale == other.scale) and np.all(self.zero == other.zero))
 
 
 def _scaled(q: Interval, shift: FloatArray, scale: FloatArray) -> Interval:

@@ -40,7 +40,7 @@ class Compared:
 
     def apart(self, x: Points) -> float:
         """How far the copy's run is from the original over the reals."""
-        (run,) = self.session.run(None, {"x": x})
+        run = np.asarray(self.session.run(None, {"x": x})[0], np.float64)
         field = ApproximateReals()
         (real,) = evaluate_real(self.original, {"x": field.constant(x)}, field).values()
         return float(np.max(np.abs(run - np.asarray(real[0], np.float64))))
@@ -57,17 +57,23 @@ def compared(folder: Path, net: Network, form: Form) -> Compared:
     return Compared(original, pair, session)
 
 
+def ends(centre: Points, radius: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The ends of a ball, numbers of float32."""
+    lo, hi = centre - np.float32(radius), centre + np.float32(radius)
+    return lo.astype(np.float64), hi.astype(np.float64)
+
+
 def found_within(both: Compared, centre: Points, radius: float, tries: int, seed: int) -> float:
     """The largest difference found by sampling and by climbing from the best sample on."""
     rng = np.random.default_rng(seed)
-    lo, hi = centre - np.float32(radius), centre + np.float32(radius)
+    lo, hi = ends(centre, radius)
     best, most = centre, both.apart(centre)
     for i in range(tries):
         if i % 2:
-            x = best + rng.normal(0, radius / 3, centre.shape) * (rng.random(centre.shape) < 0.4)
+            at = best + rng.normal(0, radius / 3, centre.shape) * (rng.random(centre.shape) < 0.4)
         else:
-            x = centre + radius * rng.choice([-1.0, 1.0], centre.shape)
-        x = np.clip(x.astype(np.float32), lo, hi)
+            at = centre + radius * rng.choice([-1.0, 1.0], centre.shape)
+        x: Points = np.clip(at.astype(np.float32), lo, hi).astype(np.float32)
         here = both.apart(x)
         if here > most:
             best, most = x, here
@@ -96,10 +102,7 @@ def test_no_execution_is_beyond_the_bound(tmp_path: Path, name: str, form: Form)
     shape = both.original.types["x"].shape
     for radius in (0.0, 0.003, 0.3):
         centre = rng.uniform(-0.9, 0.9, shape).astype(np.float32)
-        bound = both.bound(
-            (centre - np.float32(radius)).astype(np.float64),
-            (centre + np.float32(radius)).astype(np.float64),
-        )
+        bound = both.bound(*ends(centre, radius))
         found = found_within(both, centre, radius, 1 if radius == 0 else 30, seed=5)
         assert found <= bound
         if radius == 0:
@@ -112,11 +115,8 @@ def test_in_a_small_ball_the_bound_is_near_what_is_found(
     tmp_path: Path, name: str, form: Form
 ) -> None:
     both = compared(tmp_path, NETWORKS[name](3), form)
-    centre = np.random.default_rng(2).uniform(-0.8, 0.8, both.original.types["x"].shape)
-    centre = centre.astype(np.float32)
+    rng = np.random.default_rng(2)
+    centre = rng.uniform(-0.8, 0.8, both.original.types["x"].shape).astype(np.float32)
     radius = 0.001
-    bound = both.bound(
-        (centre - np.float32(radius)).astype(np.float64),
-        (centre + np.float32(radius)).astype(np.float64),
-    )
+    bound = both.bound(*ends(centre, radius))
     assert bound <= 10 * found_within(both, centre, radius, 60, seed=1)
