@@ -16,7 +16,9 @@ from encoders.families.movement import indices
 from encoders.families.windows import Window, patches
 from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.gradients.tape import Term
+from encoders.numbers.formats import FORMAT_OF_DTYPE
 from encoders.operator import Site
+from onnx_import.graph import DType, TensorType
 
 Index = npt.NDArray[np.intp]
 
@@ -64,8 +66,81 @@ def gathered(index_of: Callable[[Site], Index]) -> Gradient:
     return Gradient(rule=rule)
 
 
+def summed_back(r: Reverse, terms: Index, counts: npt.NDArray[np.float64] | None) -> Carried:
+    """Of sums of the elements that `terms` (terms, *output) names, divided by `counts`."""
+    up, size = r.up, prod(r.output.shape)
+    if counts is not None:
+        up = up / r.stored(counts.astype(up.kind.dtype.numpy))
+    named = readers(terms, r.x.shape, r.site)
+    found = up.picked(np.where(named < 0, -1, named % size))
+    return {0: found.reshaped(r.x.shape) if len(named) == 1 else found.summed((0,), keep=False)}
+
+
+def extreme_back(r: Reverse, terms: Index, *, largest: bool) -> Carried:
+    """Of the largest or the smallest of the elements that `terms` (terms, *output) names: all goes
+    to the first one that is it."""
+    tape, kind = r.tape, r.x.kind.dtype
+    limit = FORMAT_OF_DTYPE[kind].largest_number
+    read = r.x.picked(np.maximum(terms, -1), absent=-limit if largest else limit)
+    shape = (1, *terms.shape[1:])
+    place = tape.node(
+        read,
+        op="ArgMax" if largest else "ArgMin",
+        kind=TensorType(DType.INT64, shape),
+        axis=0,
+        keepdims=1,
+    )
+    every = np.arange(len(terms)).reshape(-1, *(1,) * (len(shape) - 1))
+    first = tape.elementwise(place, r.stored(every), op="Equal", dtype=DType.BOOL)
+    chosen = first.chosen(r.up.reshaped(shape), 0)
+    return {0: added_up(chosen, np.maximum(terms, -1), r.x.shape, r.site)}
+
+
 def window_places(shape: tuple[int, ...], window: Window) -> Index:
     """(N, C, kernel elements, *output): the flat places of an input of this shape that the windows
     read, −1 in the pads."""
     widths = [(0, 0), (0, 0), *zip(window.before, window.after, strict=True)]
     return patches(np.pad(indices(shape), widths, constant_values=-1), window)
+
+
+def transposed_conv(r: Reverse, up: Term, weights: Term, window: Window) -> Term:
+    """The transpose of a convolution with these windows, of the shape of the first input."""
+    needed = zip(r.x.shape[2:], window.output, strict=True)
+    extra = tuple(
+        n - (s * (m - 1) + d * (k - 1) + 1 - b - a)
+        for (n, m), s, d, k, b, a in zip(
+            needed,
+            window.strides,
+            window.dilations,
+            window.kernel,
+            window.before,
+            window.after,
+            strict=True,
+        )
+    )
+    return r.tape.node(
+        up,
+        weights,
+        op="ConvTranspose",
+        kind=r.x.kind,
+        dilations=window.dilations,
+        group=r.site.integer("group", 1),
+        kernel_shape=window.kernel,
+        output_padding=extra,
+        pads=(*window.before, *window.after),
+        strides=window.strides,
+    )
+
+
+def window_products(read: Term, beside: Term, window: Window, per_group: tuple[int, int]) -> Term:
+    """(groups, outputs per group, terms): of each output channel of `beside` with every element
+    that a window of `read` has, the sum of products over samples and places."""
+    groups, outputs = per_group
+    columns = read.picked(window_places(read.shape, window))
+    samples = read.shape[0]
+    columns = columns.reshaped((samples, groups, -1, prod(window.output)))
+    rows = beside.reshaped((samples, groups, outputs, -1))
+    left = rows.permuted((1, 2, 0, 3)).reshaped((groups, outputs, -1))
+    terms = columns.shape[2]
+    right = columns.permuted((1, 0, 3, 2)).reshaped((groups, -1, terms))
+    return left.matmul(right)

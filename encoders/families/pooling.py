@@ -11,6 +11,8 @@ from encoders.families.gathering import Index
 from encoders.families.movement import indices
 from encoders.families.parameters import axes_of, integers_at
 from encoders.families.windows import Window, patches, window_of
+from encoders.gradients.rule import Reverse
+from encoders.gradients.tape import Term
 from encoders.operator import Site, remembered
 from encoders.traits import Extent
 from onnx_import.errors import UnsupportedModel
@@ -136,6 +138,12 @@ def reduced_axes(site: Site) -> tuple[int, ...]:
     if not axes:
         return () if site.integer("noop_with_empty_axes", 0) else tuple(range(rank))
     return axes_of(site, axes, rank)
+
+
+def with_reduced(r: Reverse, term: Term) -> Term:
+    """What a reduction gives, or its cotangent, with the axes that it went along of length 1."""
+    axes = reduced_axes(r.site)
+    return term.reshaped([1 if i in axes else n for i, n in enumerate(r.x.shape)])
 
 
 @remembered

@@ -18,7 +18,9 @@ from encoders.arithmetic.runtime import Arithmetic, joined, moved, sum_of_terms
 from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import AnyOrder, RuntimeContract
 from encoders.contract.orders import Sequential
+from encoders.families.carried import summed_back
 from encoders.families.gathering import Index, gathered_part
+from encoders.gradients.rule import Gradient
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, exactly_zero
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart, add_up
@@ -199,6 +201,7 @@ def sum_operator(
         rounding=rounding,
         affine=True,
         work=lambda site: int(terms_of(site).size),
+        gradient=Gradient(rule=lambda r: summed_back(r, terms_of(r.site), counts_of(r.site))),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,8 @@ from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, AttributeValue, DType, Graph, Node, TensorType, build_graph
 
 _AXES_AS_INPUT = 13  # of ReduceSum
-_OLDEST = 11
+_BOUNDS_AS_INPUTS = 10  # of Slice
+_OLDEST = 9
 _CODES: Mapping[DType, int] = {
     DType.FLOAT32: 1,
     DType.UINT8: 2,
@@ -36,6 +38,8 @@ _CODES: Mapping[DType, int] = {
 """ONNX's numbers of element types, which a Cast names."""
 
 Number = int | float
+ROUNDED = "numbers of derivatives that are stored as the next one of their type"
+"""How a note begins that says which constants of a gradient are not what they stand for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +71,8 @@ class Term:
         return self.tape.elementwise(self, self._like(other), op="Div")
 
     def __neg__(self) -> Term:
-        return self.apply(op="Neg")
+        known = self.tape.constants.get(self.name)
+        return self.apply(op="Neg") if known is None else self.tape.stored(np.negative(known))
 
     def __gt__(self, other: Term | Number) -> Term:
         return self.tape.elementwise(self, self._like(other), dtype=DType.BOOL, op="Greater")
@@ -119,10 +124,16 @@ class Term:
         return self.permuted((*range(n - 2), n - 1, n - 2))
 
     def reshaped(self, shape: Sequence[int]) -> Term:
-        """Another shape, elements in row-major order."""
+        """Another shape, elements in row-major order; −1 stands for what is left."""
         wanted = tuple(shape)
+        if -1 in wanted:
+            rest = math.prod(self.shape) // math.prod(n for n in wanted if n != -1)
+            wanted = tuple(rest if n == -1 else n for n in wanted)
         if wanted == self.shape:
             return self
+        known = self.tape.constants.get(self.name)
+        if known is not None:
+            return self.tape.stored(known.reshape(wanted))
         sizes = self.tape.stored(np.array(wanted, np.int64))
         return self.tape.node(self, sizes, kind=self._of(wanted), op="Reshape")
 
@@ -160,12 +171,12 @@ class Term:
         along = [i for i, (n, m) in enumerate(zip(self.shape, padded, strict=True)) if n != m]
         return self.summed(along).reshaped(wanted)
 
-    def picked(self, places: npt.NDArray[np.intp]) -> Term:
-        """The elements at flat places, in the shape of `places`; −1 gives 0."""
+    def picked(self, places: npt.NDArray[np.intp], *, absent: float = 0.0) -> Term:
+        """The elements at flat places, in the shape of `places`; a negative one gives `absent`."""
         size = math.prod(self.shape)
         flat = self.reshaped((size,))
         if np.any(places < 0):
-            nothing = self.tape.stored(np.zeros(1, self.kind.dtype.numpy))
+            nothing = self.tape.number(absent, self.kind.dtype).reshaped((1,))
             flat = self.tape.node(flat, nothing, kind=self._of((size + 1,)), axis=0, op="Concat")
         index = self.tape.stored(np.where(places < 0, size, places).astype(np.int64))
         return self.tape.node(flat, index, kind=self._of(places.shape), axis=0, op="Gather")
@@ -175,6 +186,9 @@ class Term:
         shape = tuple(end - start if i == axis else n for i, n in enumerate(self.shape))
         if shape == self.shape:
             return self
+        if self.tape.opset < _BOUNDS_AS_INPUTS:
+            attributes = {"starts": (start,), "ends": (end,), "axes": (axis,)}
+            return self.tape.node(self, op="Slice", kind=self._of(shape), **attributes)
         bounds = [self.tape.stored(np.array([v], np.int64)) for v in (start, end, axis)]
         return self.tape.node(self, *bounds, kind=self._of(shape), op="Slice")
 
@@ -196,7 +210,8 @@ class Term:
 class Tape:
     """What is written so far behind a graph's own nodes.
 
-    `opset` is the version of ONNX's operators that all nodes are written for.
+    `opset` is the version of ONNX's operators that all nodes are written for. `roots` are constants
+    that stand for the root of a rational number times a power of π.
     """
 
     graph: Graph
@@ -204,6 +219,7 @@ class Tape:
     nodes: list[Node] = field(default_factory=list)
     types: dict[str, TensorType] = field(default_factory=dict)
     constants: dict[str, Array] = field(default_factory=dict)
+    roots: dict[str, tuple[Fraction, int]] = field(default_factory=dict)
 
     @classmethod
     def after(cls, graph: Graph) -> Tape:
@@ -240,6 +256,13 @@ class Tape:
                 "convert the model to float32 or float64"
             )
         return self.stored(found)
+
+    def root(self, square: Fraction, dtype: DType, *, pi: int = 0) -> Term:
+        """√(square·π^pi) as stored: the number of a type next to it. `roots` has what is meant."""
+        exact = math.sqrt(square) * math.pi ** (pi / 2)
+        found = self.nearest(exact, dtype)
+        self.roots[found.name] = (square, pi)
+        return found
 
     def nearest(self, value: float, dtype: DType) -> Term:
         """The number of a type next to this one: what is meant is the stored number."""
@@ -315,10 +338,17 @@ class Tape:
             {t: v for t, v in constants.items() if t in used},
             inputs=given,
             outputs=tuple(outputs),
-            notes=graph.notes,
+            notes=(*graph.notes, *self._rounded(used)),
             ranges=graph.ranges if not inputs else None,
             random_masks=graph.random_masks,
         )
+
+    def _rounded(self, used: set[str]) -> tuple[str, ...]:
+        roots = {self.roots[name] for name in used if name in self.roots}
+        if not roots:
+            return ()
+        listed = ", ".join(f"√({q}{'·π' if pi > 0 else '/π' if pi < 0 else ''})" for q, pi in roots)
+        return (f"{ROUNDED}: {listed}",)
 
     def _fresh(self, name: str) -> str:
         while name in self.types or name in self.graph.types or name in self.graph.named:

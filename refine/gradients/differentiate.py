@@ -75,9 +75,15 @@ def require_meaning(graph: Graph) -> None:
 
 
 def cotangents(
-    tape: Tape, ups: Mapping[str, Term], wrt: Sequence[str], *, rules: str = OWN
+    tape: Tape,
+    ups: Mapping[str, Term],
+    wrt: Sequence[str],
+    *,
+    rules: str = OWN,
+    lenient: bool = False,
 ) -> dict[str, Term]:
-    """The cotangents of these tensors, written on the tape, from those of others.
+    """The cotangents of these tensors, written on the tape, from those of others; where `lenient`
+    those that are 0 are left out.
 
     Raises as `differentiated` does.
     """
@@ -91,12 +97,12 @@ def cotangents(
         for tensor, term in _carried(tape, step, _sum(arrived), moving, rules):
             reached.setdefault(tensor, []).append(term)
     missing = [name for name in wrt if name not in reached]
-    if missing:
+    if missing and not lenient:
         raise ModelError(
             f"what is differentiated does not depend on '{shorten(missing[0])}', or only through "
             "steps whose derivative is 0"
         )
-    return {name: _sum(reached[name]) for name in wrt}
+    return {name: _sum(reached[name]) for name in wrt if name in reached}
 
 
 def _carried(

@@ -20,6 +20,7 @@ from encoders.families.smooth import Real, Runtime, smooth_operator, stored
 from encoders.functions.curve import Curve, Number, Piece, Reals, Shape
 from encoders.functions.exp import EXP
 from encoders.gradients.rule import Carried, Gradient, Reverse
+from encoders.gradients.tape import Term
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Field, Operator, Site
 from encoders.traits import NOWHERE, Breaks
@@ -185,9 +186,28 @@ def _made(
     )
 
 
+_BELOW = "its slope at 0 is that below it"
+
+
 def _elu_gradient(r: Reverse) -> Carried:
     below = r.up * (r.output + r.site.real("alpha", 1.0))
     return {0: (r.x > 0).chosen(r.up, below)}
+
+
+def _selu_gradient(r: Reverse) -> Carried:
+    alpha, gamma = r.site.real("alpha", SELU_ALPHA), r.site.real("gamma", SELU_GAMMA)
+    below = _falling(r.x, 1.0) * alpha * gamma
+    return {0: r.up * (r.x > 0).chosen(r.tape.number(gamma, r.x.kind.dtype), below)}
+
+
+def _celu_gradient(r: Reverse) -> Carried:
+    return {0: (r.x > 0).chosen(r.up, r.up * _falling(r.x, r.site.real("alpha", 1.0)))}
+
+
+def _falling(x: Term, alpha: float) -> Term:
+    """exp(x/alpha) below 0 and 1 above, where the exponential itself may overflow."""
+    below = x.tape.elementwise(x, x.tape.number(0, x.kind.dtype), op="Min")
+    return (below if alpha == 1.0 else below / alpha).apply("Exp")
 
 
 OPERATORS = (
@@ -202,7 +222,7 @@ OPERATORS = (
         breaks=Breaks(turning=0),
     )
     .reading("alpha")
-    .derived(Gradient(rule=_elu_gradient, convention="its slope at 0 is alpha")),
+    .derived(Gradient(rule=_elu_gradient, convention=_BELOW)),
     _made(
         "Selu",
         6,
@@ -212,7 +232,9 @@ OPERATORS = (
         above=_selu_above,
         check=_positive("gamma", SELU_GAMMA),
         alternatives=((_selu_factored, _selu_above),),
-    ).reading("alpha", "gamma"),
+    )
+    .reading("alpha", "gamma")
+    .derived(Gradient(rule=_selu_gradient, convention=_BELOW)),
     replace(
         _made(
             "Celu",
@@ -222,7 +244,9 @@ OPERATORS = (
             below=_celu_below,
             above=_unchanged,
             check=_positive("alpha", 1.0),
-        ).reading("alpha"),
+        )
+        .reading("alpha")
+        .derived(Gradient(rule=_celu_gradient, convention=_BELOW)),
         dtypes=(DType.FLOAT32,),
     ),
 )

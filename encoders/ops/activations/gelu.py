@@ -21,6 +21,8 @@ from encoders.families.smooth import smooth_operator, stored
 from encoders.functions.curve import Curve
 from encoders.functions.erf import ERF
 from encoders.functions.tanh import TANH
+from encoders.gradients.rule import Carried, Gradient, Reverse
+from encoders.gradients.tape import Term
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import Field, Site
 
@@ -74,6 +76,27 @@ def uncharged(site: Site, x: Interval) -> FloatArray:
     return x.magnitude * 2.0**-52 if _by_tanh(site) else np.zeros_like(x.lo)
 
 
+def gradient(r: Reverse) -> Carried:
+    return {0: _by_tanh_back(r) if _by_tanh(r.site) else _by_erf_back(r)}
+
+
+def _by_erf_back(r: Reverse) -> Term:
+    """Φ(x) + x·φ(x)."""
+    x, kind = r.x, r.x.kind.dtype
+    below = ((x * r.tape.root(_HALF, kind)).apply("Erf") + 1) * 0.5
+    density = (x * x * -0.5).apply("Exp") * r.tape.root(_HALF, kind, pi=-1)
+    return r.up * (below + x * density)
+
+
+def _by_tanh_back(r: Reverse) -> Term:
+    x, kind = r.x, r.x.kind.dtype
+    scale = r.tape.root(Fraction(2), kind, pi=-1)
+    square = x * x
+    gate = ((x + x * square * r.tape.root(_CUBIC**2, kind)) * scale).apply("Tanh")
+    inner = (square * r.tape.root((3 * _CUBIC) ** 2, kind) + 1) * scale
+    return r.up * ((gate + 1) * 0.5 + x * 0.5 * (1 - gate * gate) * inner)
+
+
 OPERATORS = (
     smooth_operator(
         "Gelu",
@@ -84,5 +107,7 @@ OPERATORS = (
         check=check,
         uncharged=uncharged,
         uses=(ERF, TANH),
-    ).reading("approximate"),
+    )
+    .reading("approximate")
+    .derived(Gradient(rule=gradient)),
 )

@@ -22,6 +22,7 @@ from encoders.functions.curve import (
     positive_part,
     within,
 )
+from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.numbers.formats import BINARY64, round_down, round_up
 from encoders.operator import Field, Site
 from encoders.relaxations.elements import broadcast_element
@@ -131,6 +132,21 @@ def swish_divided(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
     return arithmetic.divide(arithmetic.multiply(x, clipped), six)
 
 
+_AT_KINKS = "at both kinks it has the slope outside"
+
+
+def gradient(r: Reverse) -> Carried:
+    alpha, beta = r.site.real("alpha", 0.2), r.site.real("beta", 0.5)
+    line = r.x * alpha + beta
+    return {0: (line > 0).also(line < 1).chosen(r.up * alpha, 0)}
+
+
+def _swish_gradient(r: Reverse) -> Carried:
+    x = r.x
+    inside = (x > -3).chosen(r.up * ((x * 2 + 3) / 6), 0)
+    return {0: (x < 3).chosen(inside, r.up)}
+
+
 OPERATORS = (
     smooth_operator(
         "HardSigmoid",
@@ -140,7 +156,9 @@ OPERATORS = (
         runtime=runtime,
         check=check,
         element=broadcast_element,
-    ).reading("alpha", "beta"),
+    )
+    .reading("alpha", "beta")
+    .derived(Gradient(rule=gradient, convention=_AT_KINKS)),
     smooth_operator(
         "HardSwish",
         14,
@@ -149,5 +167,5 @@ OPERATORS = (
         runtime=swish_runtime,
         element=broadcast_element,
         alternatives=(swish_divided,),
-    ),
+    ).derived(Gradient(rule=_swish_gradient, convention=_AT_KINKS)),
 )

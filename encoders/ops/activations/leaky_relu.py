@@ -57,7 +57,7 @@ def _operator(
         return np.asarray(slope_of(site), np.float64)
 
     def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
-        x, slope = aligned((inputs[0], field.constant(slope_of(site))))
+        x, slope = aligned((inputs[0], inputs[1] if stored else field.constant(slope_of(site))))
         zero = field.constant(np.zeros((1,) * (x.ndim - 1)))
         return (field.maximum(x, zero) - slope * field.maximum(-x, zero),)
 

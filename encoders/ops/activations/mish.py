@@ -11,6 +11,8 @@ from encoders.curves.gated_curves import MISH
 from encoders.families.smooth import smooth_operator
 from encoders.functions.softplus import SOFTPLUS
 from encoders.functions.tanh import TANH
+from encoders.gradients.rule import unary
+from encoders.gradients.tape import Term
 from encoders.operator import Field, Site
 
 
@@ -23,8 +25,13 @@ def runtime(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
     return arithmetic.multiply(x, gate)
 
 
+def _slope(x: Term, y: Term, up: Term) -> Term:
+    gate = x.apply("Softplus").apply("Tanh")
+    return up * (gate + x * (1 - gate * gate) * x.apply("Sigmoid"))
+
+
 OPERATORS = (
     smooth_operator(
         "Mish", 18, lambda site: MISH, real=real, runtime=runtime, uses=(SOFTPLUS, TANH)
-    ),
+    ).derived(unary(_slope)),
 )

@@ -9,6 +9,8 @@ from encoders.arithmetic.runtime import Arithmetic
 from encoders.arithmetic.values import V
 from encoders.families.smooth import smooth_operator, stored
 from encoders.functions.curve import Curve, Piece, Shape, within
+from encoders.gradients.rule import unary
+from encoders.gradients.tape import Term
 from encoders.operator import Field, Site
 from encoders.relaxations.elements import broadcast_element
 
@@ -52,6 +54,11 @@ def by_reciprocal(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
     return arithmetic.multiply(arithmetic.divide(one, below), x)
 
 
+def _slope(x: Term, y: Term, up: Term) -> Term:
+    below = x.apply("Abs") + 1
+    return up / (below * below)
+
+
 OPERATORS = (
     smooth_operator(
         "Softsign",
@@ -61,5 +68,5 @@ OPERATORS = (
         runtime=runtime,
         element=broadcast_element,
         alternatives=(by_reciprocal,),
-    ),
+    ).derived(unary(_slope)),
 )

@@ -13,6 +13,7 @@ from encoders.curves.gated_curves import swish_curve
 from encoders.families.signed_sum import check_float
 from encoders.families.smooth import smooth_operator, stored
 from encoders.functions.sigmoid import SIGMOID
+from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.operator import Field, Site
 
 
@@ -35,6 +36,12 @@ def runtime(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
     return arithmetic.multiply(x, arithmetic.function(SIGMOID, inner))
 
 
+def gradient(r: Reverse) -> Carried:
+    inner = r.x if _alpha(r.site) == 1.0 else r.x * _alpha(r.site)
+    gate = inner.apply("Sigmoid")
+    return {0: r.up * (gate + inner * (gate * (1 - gate)))}
+
+
 OPERATORS = (
     smooth_operator(
         "Swish",
@@ -44,5 +51,7 @@ OPERATORS = (
         runtime=runtime,
         check=check,
         uses=(SIGMOID,),
-    ).reading("alpha"),
+    )
+    .reading("alpha")
+    .derived(Gradient(rule=gradient)),
 )

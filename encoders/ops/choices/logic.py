@@ -57,9 +57,13 @@ def rounding(
     return no_rounding(site)
 
 
+def _of_truths(extreme: Operator) -> Operator:
+    return replace(extreme, check=_check, element=None, dtypes=(DType.BOOL,), gradient=None)
+
+
 OPERATORS = (
-    replace(_MINIMUM, name="And", since=7, check=_check, element=None, dtypes=(DType.BOOL,)),
-    replace(_MAXIMUM, name="Or", since=7, check=_check, element=None, dtypes=(DType.BOOL,)),
+    replace(_of_truths(_MINIMUM), name="And", since=7),
+    replace(_of_truths(_MAXIMUM), name="Or", since=7),
     Operator(
         "Not",
         1,

@@ -18,6 +18,8 @@ from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import Normalization, OpenSchedule, RuntimeContract
 from encoders.families.parameters import require_shape
 from encoders.families.signed_sum import check_float, require_normal
+from encoders.gradients.rule import Carried, Gradient, Reverse, each
+from encoders.gradients.tape import Term
 from encoders.lemmas.kernel import any_of
 from encoders.numbers.enclosure import (
     SMALLEST,
@@ -192,6 +194,33 @@ def element(site: Site, row: int) -> Element:
     return Element(small, (row,))
 
 
+def gradient(r: Reverse) -> Carried:
+    """Of the input: the same scale without mean and bias. Mean and variance are statistics and are
+    not differentiated by."""
+    if r.wanted & {3, 4}:
+        raise r.site.unsupported("its mean and variance cannot be differentiated by")
+    scale, bias = r.read(1), r.read(2)
+    kind = r.x.kind.dtype.numpy
+    ones, zeros = r.stored(np.ones(scale.shape, kind)), r.stored(np.zeros(scale.shape, kind))
+
+    def normalized(x: Term, gamma: Term, mean: Term) -> Term:
+        epsilon = r.site.real("epsilon", 1e-5)
+        parameters = (gamma, zeros, mean, r.read(4))
+        return r.tape.node(x, *parameters, op="BatchNormalization", kind=x.kind, epsilon=epsilon)
+
+    def over_places(term: Term) -> Term:
+        return term.summed((0, *range(2, len(term.shape))), keep=False)
+
+    return each(
+        (
+            (0, lambda: normalized(r.up, scale, zeros)),
+            (1, lambda: over_places(r.up * normalized(r.x, ones, r.read(3)))),
+            (2, lambda: over_places(r.up).reshaped(bias.shape)),
+        ),
+        r,
+    )
+
+
 OPERATORS = (
     Operator(
         "BatchNormalization",
@@ -202,6 +231,7 @@ OPERATORS = (
         values=values,
         differences=differences,
         rounding=rounding,
+        gradient=Gradient(rule=gradient),
         affine=True,
         element=element,
         likeness=Likeness(channels=folded_normalization),

@@ -15,6 +15,9 @@ import numpy.typing as npt
 from encoders.arithmetic.values import E
 from encoders.families.normalizing import Layout, normalizing_operator, stash_type
 from encoders.families.parameters import require_shape
+from encoders.gradients.rows import normalized_back
+from encoders.gradients.rule import Carried, Gradient, Reverse
+from encoders.gradients.tape import Term
 from encoders.operator import Site
 from encoders.relaxations.rows import Rows, rows_along
 from onnx_import.graph import DType
@@ -73,13 +76,30 @@ def check_group(site: Site) -> None:
         require_shape(site, position, (groups if site.node.opset < 21 else channels,))
 
 
+def gradient(r: Reverse) -> Carried:
+    rank, kind = len(r.x.shape), r.x.kind.dtype.numpy
+    shape = r.read(1).shape
+
+    def normalized(x: Term) -> Term:
+        ones, zeros = r.stored(np.ones(shape, kind)), r.stored(np.zeros(shape, kind))
+        epsilon = r.site.real("epsilon", 1e-5)
+        return r.tape.node(x, ones, zeros, op="InstanceNormalization", kind=x.kind, epsilon=epsilon)
+
+    def aligned(parameter: Term) -> Term:
+        return parameter.reshaped((1, -1, *(1,) * (rank - 2)))
+
+    return normalized_back(r, axes=range(2, rank), aligned=aligned, normalized=normalized)
+
+
 OPERATORS = (
     normalizing_operator(
         "InstanceNormalization",
         6,
         Layout(_instance_rows, _per_channel, _per_channel, centred=True, foldable=True),
         check_instance,
-    ).reading("epsilon"),
+    )
+    .reading("epsilon")
+    .derived(Gradient(rule=gradient)),
     normalizing_operator(
         "GroupNormalization",
         18,

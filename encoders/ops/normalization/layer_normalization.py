@@ -7,11 +7,15 @@ narrower input's type only once, at the end, as onnxruntime does.
 
 from __future__ import annotations
 
+import numpy as np
 import numpy.typing as npt
 
 from encoders.arithmetic.values import E
 from encoders.families.normalizing import Layout, normalizing_operator, stash_type
 from encoders.families.parameters import axis_of, require_broadcast
+from encoders.gradients.rows import normalized_back
+from encoders.gradients.rule import Carried, Gradient, Reverse
+from encoders.gradients.tape import Term
 from encoders.operator import Site
 from encoders.relaxations.rows import Rows, rows_along
 
@@ -34,12 +38,35 @@ def check(site: Site) -> None:
         require_broadcast(site, position, site.type_of(0).shape)
 
 
+def _gradient(name: str, *, centred: bool) -> Gradient:
+    def rule(r: Reverse) -> Carried:
+        rank = len(r.x.shape)
+        first = axis_of(r.site, r.site.integer("axis", -1), rank)
+
+        def normalized(x: Term) -> Term:
+            ones = r.stored(np.ones(x.shape[first:], x.kind.dtype.numpy))
+            epsilon = r.site.real("epsilon", 1e-5)
+            return r.tape.node(x, ones, op=name, kind=x.kind, axis=first, epsilon=epsilon)
+
+        def aligned(parameter: Term) -> Term:
+            missing = rank - len(parameter.shape)
+            return parameter.reshaped((*(1,) * missing, *parameter.shape))
+
+        return normalized_back(
+            r, axes=range(first, rank), aligned=aligned, normalized=normalized, centred=centred
+        )
+
+    return Gradient(rule=rule)
+
+
 OPERATORS = tuple(
     normalizing_operator(
         name,
         since,
         Layout(_rows, _aligned, _aligned, centred, foldable=False, stash=stash_type),
         check,
-    ).reading("axis", "epsilon", "stash_type")
+    )
+    .reading("axis", "epsilon", "stash_type")
+    .derived(_gradient(name, centred=centred))
     for name, since, centred in (("LayerNormalization", 17, True), ("RMSNormalization", 23, False))
 )

@@ -17,10 +17,13 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, factors, moved, sum_of_products, zero_padded
 from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
+from encoders.families.carried import transposed_conv, window_products
 from encoders.families.parameters import require_shape
 from encoders.families.products import Action, Map, ProductSum, linear_part, product_rounding
 from encoders.families.signed_sum import check_float
 from encoders.families.windows import Window, patches, scattered, window_of
+from encoders.gradients.rule import Carried, Gradient, Reverse, each
+from encoders.gradients.tape import Term
 from encoders.numbers.enclosure import FloatArray, Interval, point
 from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.quantizing import Meaning
@@ -173,6 +176,24 @@ def _meant(site: Site) -> Meaning | None:
     return Meaning(site.node.op, ((0, None), weights), site.node.attributes, bias=along)
 
 
+def gradient(r: Reverse) -> Carried:
+    """Of the input: the transposed convolution. Of weights: a product of the cotangent with the
+    windows, over all samples and places at once."""
+    site, w = r.site, r.read(1)
+    window, groups = _window(site), site.integer("group", 1)
+
+    def to_weights() -> Term:
+        per_group = (groups, w.shape[0] // groups)
+        return window_products(r.x, r.up, window, per_group).reshaped(w.shape)
+
+    def to_bias() -> Term:
+        return r.up.summed((0, *range(2, len(r.up.shape))), keep=False)
+
+    return each(
+        ((0, lambda: transposed_conv(r, r.up, w, window)), (1, to_weights), (2, to_bias)), r
+    )
+
+
 OPERATORS = (
     Operator(
         "Conv",
@@ -183,6 +204,7 @@ OPERATORS = (
         values=values,
         differences=differences,
         rounding=rounding,
+        gradient=Gradient(rule=gradient),
         affine=True,
         factors=(0, 1),
         rowwise=lambda site: site.variable == (0,),

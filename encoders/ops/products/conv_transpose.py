@@ -7,7 +7,7 @@ contract pins the order; a position that no input element reaches contributes a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -17,11 +17,14 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, joined, moved, sum_of_products
 from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
+from encoders.families.carried import window_products
 from encoders.families.gathering import Index
 from encoders.families.parameters import require_shape, word
 from encoders.families.products import Action, Map, ProductSum, linear_part, product_rounding
 from encoders.families.signed_sum import check_float
 from encoders.families.windows import Window, fitted, require_one_padding
+from encoders.gradients.rule import Carried, Gradient, Reverse, each
+from encoders.gradients.tape import Term
 from encoders.numbers.enclosure import FloatArray, Interval, point
 from encoders.operator import Field, Operator, RoundingBound, Site, remembered
 from encoders.relaxations.affine import AffineMap, affine_map, affine_semantics
@@ -287,6 +290,44 @@ def _per_weight(site: Site, scale: FloatArray) -> FloatArray:
     return each.reshape(shape[0], shape[1], *(1,) * (len(shape) - 2))
 
 
+def gradient(r: Reverse) -> Carried:
+    """Of the input: the convolution. Of weights: a product of the input with the windows that the
+    cotangent is read in."""
+    site, w = r.site, r.read(1)
+    groups, window = site.integer("group", 1), _positive_window(site)
+
+    def to_input() -> Term:
+        return r.tape.node(
+            r.up,
+            w,
+            op="Conv",
+            kind=r.x.kind,
+            dilations=window.dilations,
+            group=groups,
+            kernel_shape=window.kernel,
+            pads=(*window.before, *window.after),
+            strides=window.strides,
+        )
+
+    def to_weights() -> Term:
+        per_group = (groups, r.x.shape[1] // groups)
+        return window_products(r.up, r.x, window, per_group).reshaped(w.shape)
+
+    def to_bias() -> Term:
+        return r.up.summed((0, *range(2, len(r.up.shape))), keep=False)
+
+    return each(((0, to_input), (1, to_weights), (2, to_bias)), r)
+
+
+def _positive_window(site: Site) -> Window:
+    """The windows of the transposed action with pads that a convolution may have."""
+    window = _window(site)
+    after = tuple(max(a, 0) for a in window.after)
+    if min(window.before) < 0:
+        raise site.unsupported("its output begins before what it computes, which has no gradient")
+    return replace(window, after=after)
+
+
 OPERATORS = (
     Operator(
         "ConvTranspose",
@@ -297,6 +338,7 @@ OPERATORS = (
         values=values,
         differences=differences,
         rounding=rounding,
+        gradient=Gradient(rule=gradient),
         affine=True,
         factors=(0, 1),
         work=_work,

@@ -10,6 +10,7 @@ from encoders.families.parameters import axis_of, integers_at
 from encoders.families.pooling import PADDING
 from encoders.families.signed_sum import check_one_variable
 from encoders.families.sums import sum_operator
+from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.numbers.enclosure import FloatArray, LinearPart
 from encoders.operator import Site, remembered
 
@@ -70,8 +71,17 @@ def _axis(site: Site) -> int:
     return axis_of(site, named[0], len(site.type_of(0).shape))
 
 
+def gradient(r: Reverse) -> Carried:
+    """The same from the other end."""
+    backwards, shifted = (r.site.integer(name, 0) for name in ("reverse", "exclusive"))
+    found = r.tape.node(
+        r.up, r.read(1), op="CumSum", kind=r.x.kind, reverse=int(not backwards), exclusive=shifted
+    )
+    return {0: found}
+
+
 OPERATORS = (
-    sum_operator("CumSum", 11, _terms, lambda site: None, check, _summed).reading(
-        "exclusive", "reverse"
-    ),
+    sum_operator("CumSum", 11, _terms, lambda site: None, check, _summed)
+    .reading("exclusive", "reverse")
+    .derived(Gradient(rule=gradient)),
 )

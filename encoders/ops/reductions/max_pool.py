@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from encoders.families.carried import extreme_back
 from encoders.families.gathering import Index
 from encoders.families.maxima import (
     Operand,
@@ -14,6 +15,7 @@ from encoders.families.maxima import (
 )
 from encoders.families.pooling import global_terms, pad_notes, pool_terms, reduced_terms
 from encoders.families.signed_sum import check_one_variable
+from encoders.gradients.rule import Gradient
 from encoders.operator import (
     FLOATS,
     Operator,
@@ -40,7 +42,11 @@ def window_extreme(
         return [Operand(0, np.maximum(index, -1)) for index in terms_of(site)]
 
     operator = extreme_operator(name, since, operands, sign, check)
-    return replace(operator, work=lambda site: int(terms_of(site).size))
+    gradient = Gradient(
+        rule=lambda r: extreme_back(r, terms_of(r.site), largest=sign > 0),
+        convention="of several extreme elements the first gets all",
+    )
+    return replace(operator, work=lambda site: int(terms_of(site).size), gradient=gradient)
 
 
 def _check_pool(site: Site) -> None:

@@ -10,8 +10,9 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_products
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
-from encoders.families.pooling import reduced_axes
+from encoders.families.pooling import reduced_axes, with_reduced
 from encoders.families.signed_sum import check_float
+from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, apply, exactly_zero
 from encoders.lemmas.rows import NORM, ROOT_OF_SQUARES
@@ -147,6 +148,17 @@ def rounding(
     ).using(*LEMMAS)
 
 
+def gradient(r: Reverse) -> Carried:
+    """x·(up/norm), which is 0/0 at 0."""
+    up, norm = (with_reduced(r, t) for t in (r.up, r.output))
+    return {0: r.x * (up / norm)}
+
+
+def _masked_gradient(r: Reverse) -> Carried:
+    up, norm = (with_reduced(r, t) for t in (r.up, r.output))
+    return {0: r.x * norm.equals(0).chosen(0, up / norm)}
+
+
 OPERATORS = (
     Operator(
         "ReduceL2",
@@ -157,6 +169,7 @@ OPERATORS = (
         values=values,
         differences=differences,
         rounding=rounding,
+        gradient=Gradient(rule=gradient, frameworks={"torch": _masked_gradient}),
         work=lambda site: site.type_of(0).size,
     ).reading("axes", "keepdims", "noop_with_empty_axes"),
 )

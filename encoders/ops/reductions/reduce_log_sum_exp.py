@@ -11,7 +11,7 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_terms
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
-from encoders.families.pooling import reduced_axes
+from encoders.families.pooling import reduced_axes, with_reduced
 from encoders.families.signed_sum import check_float
 from encoders.families.softmax_bounds import (
     exponentials,
@@ -23,6 +23,7 @@ from encoders.families.softmax_bounds import (
 )
 from encoders.functions.exp import EXP
 from encoders.functions.log import LOG
+from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, exactly_zero
 from encoders.numbers.enclosure import Interval, add_up, midpoint_radius, point
@@ -117,6 +118,12 @@ def rounding(
     return finish(r, outside.to_radius(error), outside.merge(reached[None])[0]).using(*LEMMAS)
 
 
+def gradient(r: Reverse) -> Carried:
+    """The softmax of the row, by its own logarithm."""
+    up, y = (with_reduced(r, t) for t in (r.up, r.output))
+    return {0: up * (r.x - y).apply("Exp")}
+
+
 OPERATORS = (
     Operator(
         "ReduceLogSumExp",
@@ -127,6 +134,7 @@ OPERATORS = (
         values=values,
         differences=differences,
         rounding=rounding,
+        gradient=Gradient(rule=gradient),
         work=lambda site: site.type_of(0).size,
         functions=(EXP, LOG),
     ).reading("axes", "keepdims", "noop_with_empty_axes"),

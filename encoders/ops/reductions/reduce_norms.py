@@ -12,7 +12,7 @@ from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_products, sum_
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import AnyOrder, RuntimeContract
 from encoders.families.gathering import gathered_part, picked
-from encoders.families.pooling import reduced_extent, reduced_terms
+from encoders.families.pooling import reduced_extent, reduced_terms, with_reduced
 from encoders.families.product_rounding import varying_rounding
 from encoders.families.signed_sum import check_one_variable
 from encoders.families.sums import (
@@ -20,6 +20,7 @@ from encoders.families.sums import (
     has_known_tree,
     total_rounding,
 )
+from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart
 from encoders.operator import (
@@ -204,6 +205,15 @@ def _square_rounding(
     return varying_rounding(rounder(site, contract), b, x, x).using(*PRODUCT_LEMMAS)
 
 
+def _l1_gradient(r: Reverse) -> Carried:
+    up = with_reduced(r, r.up)
+    return {0: (r.x > 0).chosen(up, (r.x < 0).chosen(-up, 0))}
+
+
+def _square_gradient(r: Reverse) -> Carried:
+    return {0: with_reduced(r, r.up) * (r.x * 2)}
+
+
 OPERATORS = (
     Operator(
         "ReduceL1",
@@ -214,6 +224,7 @@ OPERATORS = (
         values=_l1_values,
         differences=_l1_differences,
         rounding=_l1_rounding,
+        gradient=Gradient(rule=_l1_gradient, convention="|x|' = 0 at x = 0"),
         sums=Sums(reduced_extent),
     ).reading("axes", "keepdims", "noop_with_empty_axes"),
     Operator(
@@ -225,6 +236,7 @@ OPERATORS = (
         values=_square_values,
         differences=_square_differences,
         rounding=_square_rounding,
+        gradient=Gradient(rule=_square_gradient),
         sums=Sums(reduced_extent),
     ).reading("axes", "keepdims", "noop_with_empty_axes"),
 )

@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from encoders.families.pooling import reduced_axes, reduced_extent, reduced_terms
+from encoders.families.pooling import reduced_extent, reduced_terms, with_reduced
 from encoders.families.signed_sum import check_one_variable
 from encoders.families.sums import sum_operator
 from encoders.gradients.rule import Carried, Gradient, Reverse
-from encoders.gradients.tape import Term
 from encoders.numbers.enclosure import FloatArray
 from encoders.operator import Site
 from encoders.traits import Absorbing, Absorption, Sums
@@ -27,17 +26,11 @@ def _counts(site: Site) -> FloatArray:
 
 
 def gradient(r: Reverse) -> Carried:
-    return {0: _spread(r, r.up)}
+    return {0: with_reduced(r, r.up).expanded(r.x.shape)}
 
 
 def _mean_gradient(r: Reverse) -> Carried:
-    return {0: _spread(r, r.up / len(reduced_terms(r.site)))}
-
-
-def _spread(r: Reverse, up: Term) -> Term:
-    shape, axes = r.x.shape, reduced_axes(r.site)
-    kept = [1 if i in axes else n for i, n in enumerate(shape)]
-    return up.reshaped(kept).expanded(shape)
+    return {0: with_reduced(r, r.up / len(reduced_terms(r.site))).expanded(r.x.shape)}
 
 
 OPERATORS = (

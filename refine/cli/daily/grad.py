@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from pathlib import Path
 
 import click
+import numpy as np
 
+from encoders.numbers.formats import FORMAT_OF_DTYPE
 from gpu_check.common.writing import require_writable, write_whole
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
 from onnx_import.onnx.writer import model_of
 from refine.common.arrays import stored_arrays
-from refine.gradients.differentiate import OWN
+from refine.domain.domain import DomainOptions, read_domain
+from refine.gradients.checking import checked
+from refine.gradients.differentiate import OWN, require_meaning
 from refine.gradients.request import ADAM, SGD, Request
 from refine.options.options import allowing
 from refine.options.sizes import sizes_of, sizing
@@ -74,10 +79,23 @@ _FRAMEWORKS = ("torch",)
     help="Inputs of integers or truth values, such as labels, which become constants.",
 )
 @click.option(
+    "--check",
+    "checking",
+    is_flag=True,
+    help="Hold the rule of each node to exact derivatives instead, at inputs of the domain.",
+)
+@click.option(
+    "--input",
+    "inputs",
+    metavar="[NAME=]LO..HI",
+    multiple=True,
+    help="With --check, where inputs are drawn from; default: -1..1.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of what --check draws.")
+@click.option(
     "--output",
     "-o",
     type=click.Path(path_type=Path),
-    required=True,
     metavar="VJP.onnx",
     help="Where the gradient is written.",
 )
@@ -98,7 +116,10 @@ def grad_command(
     number: int,
     rules: str,
     given: Path | None,
-    output: Path,
+    checking: bool,
+    inputs: tuple[str, ...],
+    seed: int,
+    output: Path | None,
     allowed: tuple[Path, ...],
     quiet: bool,
 ) -> ExitCode:
@@ -111,10 +132,17 @@ def grad_command(
     refine grad net.onnx --wrt x,W1 -o vjp.onnx
     refine grad net.onnx --loss cross-entropy --wrt W2 --step sgd --lr 0.01 -o step.onnx
     refine bound vjp.onnx --input -1..1
+    refine grad net.onnx --check
 
-    Exit code 0 where the file was written, 2 for what cannot be differentiated.
+    Exit code 0 where the file was written, 2 for what cannot be differentiated; of --check 0 where
+    every rule is right, 1 where one is contradicted, 3 where one was not compared.
     """
-    require_writable(output)
+    if output is None and not checking:
+        raise ModelError("-o says where the gradient is written; --check holds rules instead")
+    if inputs and not checking:
+        raise ModelError("--input belongs to --check; the gradient is of the whole model")
+    if output is not None:
+        require_writable(output)
     request = Request(
         of=of, loss=loss, wrt=wrt, step=step, rate=rate, number=number, rules=rules, ones=ones,
         keep=keep,
@@ -126,6 +154,9 @@ def grad_command(
         given=None if given is None else _arrays(given),
         sizes=sizes_of(shape, dim),
     )
+    if checking:
+        return _check(graph, rules, inputs, seed, Reporter(quiet))
+    assert output is not None
     made = request.gradient_of(graph)
     data = model_of(made, f"gradient of {model.name}").SerializeToString()
     if len(data) >= 2**31:
@@ -134,6 +165,41 @@ def grad_command(
     if not quiet:
         Reporter(quiet).lines(_lines(made, output))
     return ExitCode.VERIFIED
+
+
+def _check(
+    graph: Graph, rules: str, inputs: tuple[str, ...], seed: int, reporter: Reporter
+) -> ExitCode:
+    require_meaning(graph)
+    domain = read_domain(
+        graph, DomainOptions(inputs=inputs or ("-1..1",)), FORMAT_OF_DTYPE.__getitem__
+    )
+    box, rng = domain.boxes[0], np.random.default_rng(seed)
+    share = {name: rng.random(lo.shape) for name, lo in box.lo.items()}
+    point = {
+        name: box.nearest(name, lo * (1.0 - share[name]) + box.hi[name] * share[name])
+        for name, lo in box.lo.items()
+    }
+    rows = list(checked(graph, point, rules=rules, seed=seed))
+    wrong = [row for row in rows if row.wrong]
+    open_ = [row for row in rows if not row.right and not row.wrong]
+    proved = sum(row.identity is True for row in rows)
+    if wrong:
+        answer = f"violated: the rule of {wrong[0].node} ({wrong[0].op}) is not its derivative"
+    elif open_:
+        answer = f"unknown: {open_[0].node} ({open_[0].op}) was not compared: {open_[0].why}"
+    else:
+        answer = f"every rule is right: {proved} proved by Z3, {len(rows) - proved} tested"
+    columns = ("node", "operator", "jets", "differences", "status")
+    cells = ((r.node, r.op, _power(r.jet), _power(r.difference), r.status) for r in rows)
+    reporter.table("rules of differentiation", columns, cells, answer)
+    return ExitCode.VIOLATED if wrong else ExitCode.UNKNOWN if open_ else ExitCode.VERIFIED
+
+
+def _power(apart: Fraction | None) -> str:
+    if apart is None:
+        return "—"
+    return "0" if apart == 0 else f"{float(apart):.1e}"
 
 
 def _arrays(path: Path) -> Mapping[str, Array]:
