@@ -421,7 +421,8 @@ class Operator:
     length 1 and gets more rows along it, each row of the result comes of the same row alone, as it
     did before; a scalar formula per element need not say so (refine/bounds/widened.py). `formulas`
     counts the formulas by which runtimes compute it: the rounding bound covers all, and `runtime`
-    is one of them. `notes(site)` says where runtimes are known to part from the specification here.
+    is one of them; `followed` are all of them, the order of sums apart, where relative precisions
+    can follow them. `notes(site)` says where runtimes are known to part from the specification.
     `meant(site)` says what a node with quantised tensors computes of the real numbers that these
     stand for (`encoders.quantizing`), None where it says nothing.
     What searches, comparisons and schedules may know of it is in `breaks`, `jump`, `likeness` and
@@ -467,6 +468,7 @@ class Operator:
     gradient: Gradient | None = None
     absorbs: Absorbing | None = None
     meant: Callable[[Site], Meaning | None] = field(default=lambda site: None)
+    followed: tuple[RuntimeSemantics, ...] = ()
 
     def reading(self, *attributes: str) -> Operator:
         """The same operator, which understands these attributes."""

@@ -306,6 +306,7 @@ def extreme_operator(
         values=values,
         differences=differences,
         rounding=rounding,
+        followed=(runtime,),
         check=check,
         absorbs=Absorbing(Absorption.ALIKE),
     )

@@ -29,6 +29,7 @@ from encoders.operator import (
     Field,
     Operator,
     RoundingBound,
+    RuntimeSemantics,
     Site,
     ValueMap,
 )
@@ -128,6 +129,8 @@ def smooth_operator(
             radius = radius + apply(FORMULA_APART, U=apart)
         return defined(replace(bound, radius=radius), site, inputs[0])
 
+    plain = [form for form in (runtime, *alternatives) if not isinstance(form, tuple)]
+    exact = branches is None and uncharged is None and len(plain) == 1 + len(alternatives)
     return Operator(
         name,
         since,
@@ -137,6 +140,7 @@ def smooth_operator(
         values=values,
         differences=differences,
         rounding=rounding,
+        followed=tuple(_alone(form) for form in plain) if exact else (),
         element=element,
         functions=uses,
         per_element=True,
@@ -158,12 +162,18 @@ def _of_form(
 
 
 def _traced(form: Runtime, site: Site, x: Interval, contract: RuntimeContract) -> RoundingBound:
+    return traced(_alone(form), site, [x], contract)
+
+
+def _alone(form: Runtime) -> RuntimeSemantics:
+    """The formula as the run-time semantics of a node."""
+
     def runtime(
         site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
     ) -> tuple[V, ...]:
         return (form(site, inputs[0], arithmetic),)
 
-    return traced(runtime, site, [x], contract)
+    return runtime
 
 
 def _by_sign(

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, joined, moved, sum_of_terms
 from encoders.arithmetic.values import E, Inputs, V
-from encoders.contract.contract import AnyOrder, RuntimeContract
+from encoders.contract.contract import AnyOrder, OpenSchedule, RuntimeContract
 from encoders.contract.orders import Sequential
 from encoders.families.carried import summed_back
 from encoders.families.gathering import Index, gathered_part
@@ -29,6 +29,7 @@ from encoders.operator import (
     Field,
     Operator,
     RoundingBound,
+    RuntimeSemantics,
     Site,
     ValueMap,
     remembered,
@@ -161,6 +162,13 @@ def sum_operator(
         counts = counts_of(site)
         return (total if counts is None else divided(total, counts, arithmetic),)
 
+    def by_reciprocal(
+        site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+    ) -> tuple[V, ...]:
+        terms = term_list(site, inputs[0], arithmetic.constant(np.zeros((), np.float32)))
+        total, counts = sum_of_terms(arithmetic, contract, terms), counts_of(site)
+        return (total if counts is None else times_reciprocal(total, counts, arithmetic),)
+
     @remembered
     def part_of(site: Site) -> LinearPart:
         if summed is not None:
@@ -199,10 +207,24 @@ def sum_operator(
         values=values,
         differences=differences,
         rounding=rounding,
+        followed=tuple(_of_known_tree(f, terms_of) for f in (runtime, by_reciprocal)),
         affine=True,
         work=lambda site: int(terms_of(site).size),
         gradient=Gradient(rule=lambda r: summed_back(r, terms_of(r.site), counts_of(r.site))),
     )
+
+
+def _of_known_tree(form: RuntimeSemantics, terms_of: Callable[[Site], Index]) -> RuntimeSemantics:
+    """The formula, where it is known in which order its terms are added."""
+
+    def runtime(
+        site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+    ) -> tuple[V, ...]:
+        if not has_known_tree(contract, padded=bool(np.any(terms_of(site) < 0))):
+            raise OpenSchedule("a sum whose padding may be left out is no known tree")
+        return form(site, inputs, arithmetic, contract)
+
+    return runtime
 
 
 def _column(values: npt.NDArray[E], index: Index) -> npt.NDArray[E]:

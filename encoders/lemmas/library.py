@@ -22,6 +22,7 @@ from encoders.lemmas import (
 from encoders.lemmas.backward import paths
 from encoders.lemmas.backward import rows as perturbed_rows
 from encoders.lemmas.lemma import Lemma
+from encoders.lemmas.ways import relative
 
 LEMMAS: tuple[Lemma, ...] = (
     *combining.LEMMAS,
@@ -41,4 +42,5 @@ LEMMAS: tuple[Lemma, ...] = (
     *claims.LEMMAS,
     *paths.LEMMAS,
     *perturbed_rows.LEMMAS,
+    *relative.LEMMAS,
 )

@@ -64,6 +64,7 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         gradient=unary(lambda x, y, up: (x > 0).chosen(up, 0), convention="relu'(0) = 0"),
+        followed=(runtime,),
         element=broadcast_element,
         branches=True,
         positive_part=True,

@@ -112,6 +112,7 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         gradient=Gradient(rule=gradient),
+        followed=(runtime,),
         affine=True,
         affine_where=lambda site: len(site.variable) < 2,
         element=broadcast_element,

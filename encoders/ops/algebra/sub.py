@@ -48,6 +48,7 @@ OPERATORS = (
         differences=differences,
         rounding=sum_rounding,
         gradient=Gradient(rule=gradient),
+        followed=(runtime,),
         affine=True,
         element=broadcast_element,
         per_element=True,

@@ -15,6 +15,7 @@ from encoders.families.sums import (
     any_order_total,
     divided,
     scaled_down,
+    times_reciprocal,
     total_rounding,
 )
 from encoders.gradients.rule import Carried, Gradient, Reverse
@@ -49,6 +50,12 @@ def _operator(name: str, mean: bool) -> Operator:
     ) -> tuple[V, ...]:
         total = sum_of_terms(arithmetic, contract, aligned(inputs))
         return (divided(total, counts_of(site), arithmetic) if mean else total,)
+
+    def by_reciprocal(
+        site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+    ) -> tuple[V, ...]:
+        total = sum_of_terms(arithmetic, contract, aligned(inputs))
+        return (times_reciprocal(total, counts_of(site), arithmetic),)
 
     def affine(site: Site) -> AffineMap:
         shape, counts = site.outputs[0].shape, counts_of(site)
@@ -103,6 +110,7 @@ def _operator(name: str, mean: bool) -> Operator:
         values=values,
         differences=differences,
         rounding=rounding,
+        followed=(runtime, by_reciprocal) if mean else (runtime,),
         affine=True,
         gradient=Gradient(rule=gradient),
         absorbs=None

@@ -77,6 +77,7 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         gradient=_GRADIENT,
+        followed=(runtime,),
         element=broadcast_element,
         per_element=True,
         absorbs=Absorbing(Absorption.ALIKE),

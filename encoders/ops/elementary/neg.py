@@ -57,6 +57,7 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         gradient=unary(lambda x, y, up: -up),
+        followed=(runtime,),
         affine=True,
         element=broadcast_element,
         per_element=True,

@@ -257,7 +257,7 @@ def _covering(by_steps: Operator) -> Operator:
         whole = whole + bound.radius if np.any(lost) else whole
         return replace(bound, radius=bound.radius.or_else(whole))
 
-    return replace(by_steps, rounding=rounding)
+    return replace(by_steps, rounding=rounding, followed=())
 
 
 def _as_read(site: Site, contract: RuntimeContract) -> tuple[float, ...]:

@@ -205,6 +205,7 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         gradient=Gradient(rule=gradient),
+        followed=(runtime,),
         affine=True,
         factors=(0, 1),
         rowwise=lambda site: site.variable == (0,),

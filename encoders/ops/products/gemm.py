@@ -389,6 +389,7 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         gradient=Gradient(rule=gradient),
+        followed=(runtime,),
         affine=True,
         narrowed=product_constants,
         factors=(0, 1),

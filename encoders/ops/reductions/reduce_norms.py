@@ -10,7 +10,7 @@ import numpy as np
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_products, sum_of_terms
 from encoders.arithmetic.values import Inputs, V
-from encoders.contract.contract import AnyOrder, RuntimeContract
+from encoders.contract.contract import AnyOrder, OpenSchedule, RuntimeContract
 from encoders.families.gathering import gathered_part, picked
 from encoders.families.pooling import reduced_extent, reduced_terms, with_reduced
 from encoders.families.product_rounding import varying_rounding
@@ -84,6 +84,14 @@ def _l1_runtime(
 ) -> tuple[V, ...]:
     terms = [arithmetic.absolute(t) for t in _columns(site, inputs[0])]
     return (sum_of_terms(arithmetic, contract, terms),)
+
+
+def _l1_followed(
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
+    if not has_known_tree(contract, padded=not site.node.written):
+        raise OpenSchedule("a sum whose padding may be left out is no known tree")
+    return _l1_runtime(site, inputs, arithmetic, contract)
 
 
 def _l1_values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
@@ -225,6 +233,7 @@ OPERATORS = (
         differences=_l1_differences,
         rounding=_l1_rounding,
         gradient=Gradient(rule=_l1_gradient, convention="|x|' = 0 at x = 0"),
+        followed=(_l1_followed,),
         sums=Sums(reduced_extent),
     ).reading("axes", "keepdims", "noop_with_empty_axes"),
     Operator(
@@ -237,6 +246,7 @@ OPERATORS = (
         differences=_square_differences,
         rounding=_square_rounding,
         gradient=Gradient(rule=_square_gradient),
+        followed=(_square_runtime,),
         sums=Sums(reduced_extent),
     ).reading("axes", "keepdims", "noop_with_empty_axes"),
 )

@@ -141,6 +141,15 @@ def runtime(
     return (moved(arithmetic.divide(powers, total), _rows(site).merge),)
 
 
+def by_reciprocal(
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
+    """As some runtimes divide, with one reciprocal for each row."""
+    _, powers, total = _computed(site, inputs[0], arithmetic, contract)
+    over = arithmetic.divide(arithmetic.constant(np.ones((1, 1))), total)
+    return (moved(arithmetic.multiply(powers, over), _rows(site).merge),)
+
+
 def log_runtime(
     site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
 ) -> tuple[V, ...]:
@@ -317,6 +326,7 @@ _PLAIN = Operator(
     values=values,
     differences=differences,
     rounding=rounding,
+    followed=(runtime, by_reciprocal),
     work=lambda site: multiply_adds(_rows(site).count, _rows(site).length, MOST_ENTRIES),
     functions=(EXP,),
     gradient=Gradient(rule=gradient),

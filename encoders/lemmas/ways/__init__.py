@@ -1,0 +1,1 @@
+"""Lemmas on other ways to say how far a computation is off."""

@@ -1,0 +1,143 @@
+"""A value with its relative precision: the numbers of `RelativeArithmetic`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.kernel import Radius, apply, exactly_zero, known_at
+from encoders.lemmas.ways.relative import ABSORBED
+from encoders.numbers.enclosure import BoolArray, FloatArray, Interval, add_up, multiply_up
+from encoders.rounding.tracked import Tracked
+
+_WORTH = 16.0  # times an absolute error, a precision is worth keeping for what is added to it
+
+
+@dataclass(frozen=True)
+class Proportion:
+    """A real value and what is computed for it; arrays of one shape with a leading sample axis.
+
+    `tracked` says where it lies and how far it is off. There is a number x′ that has the sign of
+    the real value x, with |ln(x′/x)| ≤ `precision` (x′ = 0 where x = 0), and the computed value is
+    within `lost` of x′. What is only known absolutely has precision 0, and all of its error is
+    `lost`. `additions` counts the additions in a sum whose order is open, `leaves` are then the
+    precisions of its worst term and `parts` what its terms lost in all.
+    """
+
+    tracked: Tracked
+    precision: Radius
+    lost: Radius
+    leaves: Radius
+    parts: Radius
+    additions: int = 0
+
+    @classmethod
+    def of(cls, tracked: Tracked, precision: Radius, lost: Radius) -> Proportion:
+        """A value that is no sum, or one whose order is known; whatever is less of what is known
+        relatively and absolutely."""
+        absolute = tracked.error
+        if not np.any(absolute.bound):
+            precision, lost = absolute, absolute
+        elif absolute.largest < np.inf or not (precision.largest < np.inf):
+            flows = _flows(tracked, precision, lost)
+            nothing = exactly_zero(EXACT, tracked.shape)
+            precision = _either(flows, precision, nothing)
+            lost = _either(flows, lost, absolute)
+        return cls(tracked, precision, lost, precision, lost)
+
+    @classmethod
+    def absolutely(cls, tracked: Tracked) -> Proportion:
+        """A value of which no more is known than what it is off by."""
+        nothing = exactly_zero(EXACT, tracked.shape)
+        return cls(tracked, nothing, tracked.error, nothing, tracked.error)
+
+    @property
+    def ideal(self) -> Interval:
+        """The real value."""
+        return self.tracked.ideal
+
+    @property
+    def absorbed(self) -> Radius:
+        """The precision of the computed value itself; infinite where that is not known."""
+        return absorbed(self.precision, self.lost, self.ideal)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.tracked.shape
+
+    def beside(self, real: Interval, error: Radius) -> Proportion:
+        """The same value, of which the range and the error are known besides; no sum any more."""
+        both = Tracked(self.ideal.intersect(real), error, self.tracked.largest)
+        return Proportion.of(both, self.precision, self.lost)
+
+    def or_else(self, other: Proportion) -> Proportion:
+        """A value that is computed in the one way or in the other, it is not known in which."""
+        tracked = Tracked(
+            self.ideal.intersect(other.ideal),
+            self.tracked.error.or_else(other.tracked.error),
+            max(self.tracked.largest, other.tracked.largest),
+        )
+        precision = self.precision.or_else(other.precision)
+        lost = self.lost.or_else(other.lost)
+        return Proportion(tracked, precision, lost, precision, lost)
+
+    def moved(self, f: Callable[[FloatArray], FloatArray]) -> Proportion:
+        return Proportion(
+            self.tracked.moved(f),
+            self.precision.moved(f),
+            self.lost.moved(f),
+            self.leaves.moved(f),
+            self.parts.moved(f),
+            self.additions,
+        )
+
+    def joined(self, others: Sequence[Proportion], axis: int) -> Proportion:
+        """Of several sums in one array, the longest counts for each."""
+        return Proportion(
+            self.tracked.joined([o.tracked for o in others], axis),
+            self.precision.joined([o.precision for o in others], axis),
+            self.lost.joined([o.lost for o in others], axis),
+            self.leaves.joined([o.leaves for o in others], axis),
+            self.parts.joined([o.parts for o in others], axis),
+            max((o.additions for o in others), default=0)
+            if not self.additions
+            else max(self.additions, *(o.additions for o in others)),
+        )
+
+
+def absorbed(precision: Radius, lost: Radius, real: Interval) -> Radius:
+    """The precision of what is off by `lost` from numbers of a precision, of real values in a
+    range."""
+    return apply(ABSORBED, g=precision, h=lost, low=least_magnitude(real))
+
+
+def least_magnitude(x: Interval) -> FloatArray:
+    """At most the magnitude of every number of a range: 0 where it holds 0."""
+    return np.maximum(np.maximum(x.lo, -x.hi), 0.0)
+
+
+def _flows(tracked: Tracked, precision: Radius, lost: Radius) -> BoolArray:
+    """Where it is better to know a precision than an absolute error: where that is the better
+    precision in the end or, where neither is any, not much more of an error on large values."""
+    known = absorbed(precision, lost, tracked.ideal).bound
+    other = absorbed(exactly_zero(EXACT, tracked.shape), tracked.error, tracked.ideal).bound
+    with np.errstate(invalid="ignore", over="ignore"):
+        size = tracked.ideal.magnitude
+        small = add_up(multiply_up(precision.bound, size), lost.bound) <= _WORTH * tracked.error.bound
+    return np.where(np.isfinite(known) | np.isfinite(other), known <= other, small)
+
+
+def _either(first: BoolArray, one: Radius, other: Radius) -> Radius:
+    """One radius where `first` holds, and the other elsewhere."""
+    if first.all():
+        return one
+    if not first.any():
+        return other
+    places, rest = np.flatnonzero(first), np.flatnonzero(~first)
+    shape = first.shape
+    return known_at(
+        shape, [(places, one.on(shape).taken(places)), (rest, other.on(shape).taken(rest))]
+    )
