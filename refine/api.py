@@ -46,6 +46,7 @@ from refine.claims.python_values import (
 from refine.claims.registry import (
     DIFFERENCE,
     MARGIN,
+    RELATIVE,
     USUAL,
     claim_for,
     claims,
@@ -169,7 +170,8 @@ def bound(model: Model, domain: object = None, **options: Unpack[BoundKeywords])
     """The best bound on |f_rt(x) − f_R(x)| over the domain that can be proved. As `check`.
 
     With `margin`, of the difference of two scores instead: True for every two, a label for that
-    one's and the others', or text as the command line takes it.
+    one's and the others', or text as the command line takes it. With `relative`, of the relative
+    error, whose figures are in the result's `relative`.
 
     >>> import numpy as np
     >>> result = bound("examples/demo/pendulum.onnx", np.array([[0.0, 0.5]]), radius=0.1)
@@ -177,8 +179,10 @@ def bound(model: Model, domain: object = None, **options: Unpack[BoundKeywords])
     True
     """
     words = given("bound", BoundKeywords, options)
-    margin = margin_text(words.pop("margin", None))
-    claim = claims()[USUAL if margin is None else MARGIN]
+    margin, relative = margin_text(words.pop("margin", None)), words.pop("relative", False)
+    if margin is not None and relative:
+        raise ModelError("margin= does not go with relative=")
+    claim = claims()[RELATIVE if relative else USUAL if margin is None else MARGIN]
     return settled(claim, model, domain, None, words, text=margin or claim.name)
 
 

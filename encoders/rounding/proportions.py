@@ -126,8 +126,9 @@ def _flows(tracked: Tracked, precision: Radius, lost: Radius) -> BoolArray:
     other = absorbed(exactly_zero(EXACT, tracked.shape), tracked.error, tracked.ideal).bound
     with np.errstate(invalid="ignore", over="ignore"):
         size = tracked.ideal.magnitude
-        small = add_up(multiply_up(precision.bound, size), lost.bound) <= _WORTH * tracked.error.bound
-    return np.where(np.isfinite(known) | np.isfinite(other), known <= other, small)
+        whole = add_up(multiply_up(precision.bound, size), lost.bound)
+        worth = whole <= _WORTH * tracked.error.bound
+    return np.where(np.isfinite(known) | np.isfinite(other), known <= other, worth)
 
 
 def _either(first: BoolArray, one: Radius, other: Radius) -> Radius:

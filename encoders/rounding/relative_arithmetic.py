@@ -276,7 +276,7 @@ class RelativeArithmetic:
         accuracy, r = self.errors.contract.functions.accuracy(f), self.errors.rounder
         if r.exact:
             return exactly_zero(EXACT, ())
-        if accuracy.ulps is None or accuracy.flushes and not r.flush_results:
+        if accuracy.ulps is None or (accuracy.flushes and not r.flush_results):
             return None
         if accuracy.evidence is Evidence.DEFINITION and accuracy.ulps == 0.5:
             return apply(ROUNDED, u=r.unit, w=1.0)

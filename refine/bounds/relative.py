@@ -186,26 +186,29 @@ def _by(
     contract: RuntimeContract,
     normal: bool,
 ) -> Proportion | None:
-    open_order = isinstance(contract.order, AnyOrder) or contract.bias is BiasPlacement.ANY
-    for any_order in (False, True):
-        if open_order and not any_order:
-            continue
-        runs = replace(
-            contract, order=Sequential(), bias=BiasPlacement.LAST, contraction=Contraction.NEVER
-        )
-        errors = ErrorArithmetic(rounder(step.running, contract), contract)
-        arithmetic = RelativeArithmetic(errors, any_order, normal)
+    pinned = not isinstance(contract.order, AnyOrder) and contract.bias is not BiasPlacement.ANY
+    if pinned:
         try:
-            out = _computed(form, step, held, arithmetic, runs if any_order else contract)
+            return _computed(form, step, held, _arithmetic(step, contract, False, normal), contract)
+        except Transcendental:
+            return None
         except OpenSchedule:
             if isinstance(contract.order, AlignedSteps):
                 return None
-            continue
-        except Transcendental:
-            return None
-        shape = step.site.outputs[0].shape
-        return out.moved(lambda v: np.broadcast_to(v[0], shape))
-    return None
+    runs = replace(
+        contract, order=Sequential(), bias=BiasPlacement.LAST, contraction=Contraction.NEVER
+    )
+    try:
+        return _computed(form, step, held, _arithmetic(step, contract, True, normal), runs)
+    except (Transcendental, OpenSchedule):
+        return None
+
+
+def _arithmetic(
+    step: Step, contract: RuntimeContract, any_order: bool, normal: bool
+) -> RelativeArithmetic:
+    errors = ErrorArithmetic(rounder(step.running, contract), contract)
+    return RelativeArithmetic(errors, any_order, normal)
 
 
 def _computed(
@@ -215,6 +218,7 @@ def _computed(
     arithmetic: RelativeArithmetic,
     contract: RuntimeContract,
 ) -> Proportion:
+    """What a step writes by one formula."""
     once: dict[str, Proportion] = {}
     operands: list[Proportion | None] = []
     names = iter(step.reads)
@@ -229,5 +233,5 @@ def _computed(
                 once[tensor] = held[tensor].moved(lambda v: v[None])
             operands.append(once[tensor])
     (out,) = form(step.site, Inputs(operands), arithmetic, contract)
-    return out
-
+    shape = step.site.outputs[0].shape
+    return out.moved(lambda v: np.broadcast_to(v[0], shape))

@@ -19,6 +19,8 @@ BATCH_INVARIANT = "batch-invariant"
 """What rows of a batch are asked."""
 MARGIN = "margin"
 """What `refine bound --margin` asks."""
+RELATIVE = "relative"
+"""What `refine bound --relative` asks."""
 
 
 @cache

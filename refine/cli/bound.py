@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from refine.claims.registry import MARGIN, USUAL, claims
+from refine.claims.registry import MARGIN, RELATIVE, USUAL, claims
 from refine.cli.daily.backward import backward_options, run_backward
 from refine.cli.model_options import model_options
 from refine.cli.run_claim import run_claim
@@ -42,6 +42,12 @@ class _Bound(click.Command):
     "NAME or NAME[LABEL] where several outputs are rows of scores.",
 )
 @click.option(
+    "--relative",
+    is_flag=True,
+    help="Of the relative error instead, |f_rt(x) − f_R(x)|/|f_R(x)|, as relative precision, in "
+    "ulp and as rtol; with an atol where results may be 0 or subnormal.",
+)
+@click.option(
     "--backward",
     type=click.Choice([laid.value for laid in Laid]),
     help="By how much weights, or inputs, are moved in a network whose exact output is the bits "
@@ -51,6 +57,7 @@ class _Bound(click.Command):
 def bound_command(
     model: Path,
     margin: str | None,
+    relative: bool,
     backward: str | None,
     discrete: tuple[str, ...],
     **given: Any,
@@ -61,14 +68,18 @@ def bound_command(
     refine bound net.onnx --input -1..1
     refine bound net.onnx --vnnlib p.vnnlib --margin
     refine bound net.onnx --center x.npy --radius 0.01 --margin 3
+    refine bound net.onnx --input 0.1..1 --relative
     refine bound net.onnx --backward weights
     """
     if backward is not None:
-        if margin is not None:
-            raise click.UsageError("--margin does not go with --backward")
+        if margin is not None or relative:
+            other = "--relative" if margin is None else "--margin"
+            raise click.UsageError(f"{other} does not go with --backward")
         return run_backward(model, backward, discrete=discrete, given=given)
     if discrete:
         raise click.UsageError("--discrete goes with --backward")
-    kind = claims()[USUAL if margin is None else MARGIN]
+    if margin is not None and relative:
+        raise click.UsageError("--margin does not go with --relative")
+    kind = claims()[RELATIVE if relative else USUAL if margin is None else MARGIN]
     text = kind.name if not margin else f"{MARGIN}:{margin}"
     return run_claim(kind, model, (), given=given, text=text)

@@ -96,6 +96,7 @@ class BoundKeywords(ModelKeywords, total=False):
     """Those of `bound`."""
 
     margin: bool | int | str | None
+    relative: bool
 
 
 class CheckKeywords(ModelKeywords, total=False):

@@ -24,6 +24,7 @@ from refine.results.certification import Certification
 from refine.results.grounds import grounds_of
 from refine.results.obligation import Obligation
 from refine.results.record import application_document
+from refine.results.relative import RelativeFigures
 from refine.results.verdict import (
     Conduct,
     ErrorEnclosure,
@@ -55,6 +56,7 @@ def document_of(result: Result) -> dict[str, Any]:
         **({} if result.claimed is None else {"claim": result.claimed.statement}),
         **_tolerance(result.tolerance),
         **_margins(result.margins),
+        **_relative(result.relative),
         **_bound(result),
         "bounds": {t: _nested(b) for t, b in result.bounds.items()},
         "bounds_hex": {t: _nested_hex(b) for t, b in result.bounds.items()},
@@ -323,6 +325,25 @@ def _margins(margins: tuple[ProvedMargin, ...] | None) -> dict[str, Any]:
                 **_number("margin_over_reals", m.real),
             }
             for m in margins
+        ]
+    }
+
+
+def _relative(figures: tuple[RelativeFigures, ...]) -> dict[str, Any]:
+    """Of a claim of relative errors."""
+    if not figures:
+        return {}
+    return {
+        "relative": [
+            {
+                "output": f.output,
+                **_number("precision", f.precision),
+                **_number("relative_error", f.error),
+                **_number("ulps", f.ulps),
+                **_number("rtol", f.rtol),
+                **_number("atol", f.atol),
+            }
+            for f in figures
         ]
     }
 

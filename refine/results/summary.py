@@ -19,6 +19,11 @@ def figures_of(result: Result) -> Iterator[str]:
         yield from _margin(result.margins)
         return
     yield f"bound {up(result.bound, 6)}"
+    for f in result.relative:
+        of = f" of '{f.output}'" if len(result.relative) > 1 else ""
+        yield f"precision{of} {up(f.precision, 6)} ({up(f.ulps, 4)} ulp)"
+        if f.atol and math.isfinite(f.atol):
+            yield f"or rtol {up(f.rtol, 4)} with atol {up(f.atol, 4)}"
     yield from _eps(result.tolerance)
     if result.largest_found is not None:
         whose = result.shown is not None and result.found_by == result.shown.runtime

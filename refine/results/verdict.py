@@ -17,6 +17,7 @@ from refine.results.answers import ExitCode as ExitCode
 from refine.results.answers import Verdict as Verdict
 from refine.results.certification import Certification
 from refine.results.obligation import Obligation
+from refine.results.relative import RelativeFigures
 from refine.results.remedy import Remedy
 from refine.results.theorem import Theorem
 
@@ -272,6 +273,7 @@ class Result:
     encloses the real values of outputs over the domain, where they are bounded. `remedies` are the
     changes to three nodes that would make the largest bound smaller. Bounds pass the
     gate (`encoders.numbers.radius`): nothing is verified by one that was negative or NaN.
+    `relative` has the figures of each output where relative errors are claimed: `bounds` are these.
     A `suggestion` says which options the model's types and the runtime here ask for.
     A `theorem` is what `verified` says: without one, or with bounds below what it proves, there is
     no such answer, and making one raises ValueError.
@@ -307,6 +309,7 @@ class Result:
     theorem: Theorem | None = None
     remedies: tuple[Remedy, ...] = ()
     suggestion: str | None = None
+    relative: tuple[RelativeFigures, ...] = ()
 
     def __bool__(self) -> bool:
         return self.exit_code is ExitCode.VERIFIED

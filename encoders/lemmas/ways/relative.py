@@ -188,9 +188,7 @@ LOST_PRODUCT = Lemma(
         within(_y_hat - _y, _f),
     ),
     error=_x_hat * _y_hat - _x * _y,
-    radius=Chosen(
-        every(_e <= 0, _f <= 0), term(0), _e * (_Y * _C + _f) + _X * _B * _f
-    ),
+    radius=Chosen(every(_e <= 0, _f <= 0), term(0), _e * (_Y * _C + _f) + _X * _B * _f),
     by_way_of=(
         (_B * (1 - _g) >= 1).implies(every(_g < 1, magnitude(_x) <= _X * _B)),
         (_C * (1 - _h) >= 1).implies(every(_h < 1, magnitude(_y) <= _Y * _C)),

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 
-from refine.bounds.relative import RelativeErrors
+import numpy as np
+
+from encoders.lemmas.kernel import apply
+from encoders.lemmas.ways.relative import TO_ERROR
+from encoders.rounding.proportions import Proportion
+from encoders.rounding.rounding_bounds import rounder_of
+from refine.bounds.network import NetworkBounds
+from refine.bounds.relative import RelativeErrors, output_precisions
 from refine.claims.assumptions import assumptions_of
 from refine.claims.claim import Claim, Words, require_semantics
 from refine.claims.kind import Asked, ClaimKind
 from refine.claims.settle import settle
 from refine.common.clock import Clock
 from refine.options.applicable import nameless_rules
+from refine.proof.proof import first_proof
+from refine.results.relative import RelativeFigures
 from refine.results.verdict import Result, Side
 
-NAME = "relative"
+_NAME = "relative"
 _STATEMENT = (
     "every output element is off by at most eps times the magnitude of its real value, and is 0 "
     "where that is 0"
@@ -26,10 +37,17 @@ _WORDS = Words(
 
 
 def _settled(asked: Asked) -> Result:
-    side = asked.side
+    side, options = asked.side, asked.options
     require_semantics(side)
-    clock = Clock(time.monotonic(), asked.options.timeout, asked.tell)
-    return settle(_relative(side), asked.domain, asked.tolerance, asked.options, clock)
+    clock = Clock(time.monotonic(), options.timeout, asked.tell)
+    claim = _relative(side)
+    begun = first_proof(claim.problem, asked.domain, options.backward, clock)
+    known = [_known(side, whole) for whole in begun.wholes]
+    if all(_needs_no_box(p) for box in known for p in box.values()):
+        options = replace(options, budget=0.0)
+    found = settle(claim, asked.domain, asked.tolerance, options, clock, begun)
+    holds = all(o.discharged for o in found.every_obligation)
+    return replace(found, relative=tuple(_figures(found, side, known, t, holds) for t in known[0]))
 
 
 def _relative(side: Side) -> Claim:
@@ -46,9 +64,34 @@ def _relative(side: Side) -> Claim:
     )
 
 
+def _known(side: Side, bounds: NetworkBounds) -> dict[str, Proportion]:
+    with np.errstate(all="ignore"):  # infinities and NaN mean that nothing is known
+        return output_precisions(side.graph, bounds, side.contract)
+
+
+def _needs_no_box(value: Proportion) -> bool:
+    """Does a precision hold whatever the inputs are, so that parts of the domain have it too?"""
+    return value.precision.largest < np.inf and not np.any(value.lost.bound)
+
+
+def _figures(
+    found: Result, side: Side, known: Sequence[dict[str, Proportion]], output: str, holds: bool
+) -> RelativeFigures:
+    """Of one output; `holds` says that every obligation is discharged."""
+    rtol = [apply(TO_ERROR, g=box[output].precision).largest for box in known]
+    atol = [box[output].lost.largest for box in known]
+    return RelativeFigures(
+        output,
+        error=float(np.max(found.bounds[output], initial=0.0)),
+        rtol=max(rtol, default=0.0) if holds else np.inf,
+        atol=max(atol, default=0.0) if holds else np.inf,
+        unit=rounder_of(side.graph.types[output].dtype, side.contract).unit,
+    )
+
+
 CLAIMS = (
     ClaimKind(
-        name=NAME,
+        name=_NAME,
         summary="every output element is within E of its real value, relatively",
         settle=_settled,
     ),
