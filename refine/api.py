@@ -32,9 +32,9 @@ from refine.claims.many.stability import BUDGET as STABLE_BUDGET
 from refine.claims.options import Options
 from refine.claims.outputs.strengthening import Strengthening, require_other
 from refine.claims.python_values import (
+    bounded_text,
     contract_value,
     domain_value,
-    margin_text,
     match_value,
     path_of,
     path_text,
@@ -45,8 +45,6 @@ from refine.claims.python_values import (
 )
 from refine.claims.registry import (
     DIFFERENCE,
-    MARGIN,
-    RELATIVE,
     USUAL,
     claim_for,
     claims,
@@ -179,11 +177,8 @@ def bound(model: Model, domain: object = None, **options: Unpack[BoundKeywords])
     True
     """
     words = given("bound", BoundKeywords, options)
-    margin, relative = margin_text(words.pop("margin", None)), words.pop("relative", False)
-    if margin is not None and relative:
-        raise ModelError("margin= does not go with relative=")
-    claim = claims()[RELATIVE if relative else USUAL if margin is None else MARGIN]
-    return settled(claim, model, domain, None, words, text=margin or claim.name)
+    text = bounded_text(words.pop("margin", None), words.pop("relative", False))
+    return settled(claim_for(text), model, domain, None, words, text=text)
 
 
 @with_keywords(DiffKeywords)

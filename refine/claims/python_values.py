@@ -19,7 +19,7 @@ from onnx_import.graph import Graph
 from refine.certificate.keeping import with_certificate
 from refine.claims.asked import Question, answered
 from refine.claims.kind import ClaimKind, Given
-from refine.claims.registry import MARGIN
+from refine.claims.registry import MARGIN, RELATIVE, USUAL
 from refine.common.told import told
 from refine.domain.shown import shapes_of_value
 from refine.domain.values import Around, constraint_of, domain_of
@@ -182,10 +182,13 @@ def match_value(value: object) -> Mapping[str, str] | None:
     return match_of(tuple(texts))
 
 
-def margin_text(value: object) -> str | None:
-    """The claim that `margin=` makes: of every two scores, or of one label's; None for none."""
+def bounded_text(value: object, relative: object = False) -> str:
+    """The claim that `bound` makes: of relative errors, by `margin=` of every two scores or of one
+    label's, or else of errors. Raises ModelError for both together."""
     if value is None or value is False:
-        return None
+        return RELATIVE if relative else USUAL
+    if relative:
+        raise ModelError("margin= does not go with relative=")
     if value is True:
         return MARGIN
     if isinstance(value, str | Integral):
