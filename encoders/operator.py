@@ -478,6 +478,10 @@ class Operator:
         """The same operator, which is differentiated so."""
         return replace(self, gradient=gradient)
 
+    def by_version(self) -> Operator:
+        """The same operator, of which it is said that its semantics ask for the version."""
+        return replace(self, likeness=replace(self.likeness, by_version=True))
+
 
 def is_affine(operator: Operator, site: Site) -> bool:
     """Does nothing get lost when functionals are pulled back through the operator here?"""

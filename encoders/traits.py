@@ -91,7 +91,9 @@ class Likeness:
     those that lead to its channel. `channels(site)` is what a node that has passed `check` does to
     each channel. `limits(site)` are the ends between which the first input is kept, where that is
     all a node does to it. `selects` says that every element of the result is one of the first
-    input's, and which one depends on their order alone.
+    input's, and which one depends on their order alone. `by_version`: the semantics here ask for
+    the version of the operator set; of an operator that does not, nodes of all versions with the
+    same attributes are alike.
     """
 
     reshapes: bool = False
@@ -104,6 +106,7 @@ class Likeness:
     channels: Callable[[Site], ChannelMap] | None = None
     limits: Callable[[Site], tuple[float, float] | None] = lambda site: None
     selects: bool = False
+    by_version: bool = False
 
 
 UNLIKE = Likeness()

@@ -34,7 +34,11 @@ def key_of(graph: Graph, step: Step, names: Mapping[str, str], bits: bool = Fals
     `bits` asks for equal types too: equal nodes then compute the same bits, not only the same
     real numbers.
     """
-    node = step.node
+    node, like = step.node, step.operator.likeness
+    if like.reshapes and not bits and not graph.is_constant(node.inputs[0]):
+        made = graph.types[node.outputs[0]]
+        read = names.get(node.inputs[0], node.inputs[0])
+        return "shaped", made.shape, made.dtype.is_float or made.dtype.value, read
     arguments = tuple(
         ""
         if not t
@@ -46,25 +50,33 @@ def key_of(graph: Graph, step: Step, names: Mapping[str, str], bits: bool = Fals
     attributes = attributes_of(step, bits)
     dtype = graph.types[node.outputs[0]].dtype
     kind = "float" if dtype.is_float and not bits else dtype.value  # all widths are reals
-    return node.op, node.domain, _version(node), kind, attributes, arguments
+    version = _version(node) if like.by_version else None
+    return node.op, node.domain, version, kind, attributes, arguments
 
 
 def attributes_of(step: Step, bits: bool) -> tuple[Any, ...]:
-    """Those that say something: not what would be so without them."""
-    schema, implied = _schema(step.node), step.operator.likeness.implied
+    """Those that say something, and what ONNX assumes where one is left out: that changes from one
+    version of an operator to another."""
+    implied = step.operator.likeness.implied
+    said = {**_assumed(step.node), **step.node.attributes}
     return tuple(
-        (k, content_of(v, bits) if isinstance(v, np.ndarray) else repr(v))
-        for k, v in sorted(step.node.attributes.items())
-        if k not in implied and not _says_nothing(k, v, schema)
+        (k, content_of(v, bits) if isinstance(v, np.ndarray) else shown(v))
+        for k, v in sorted(said.items())
+        if k not in implied and not _says_nothing(k, v)
     )
 
 
-def _says_nothing(name: str, value: Any, schema: onnx.defs.OpSchema | None) -> bool:
-    """Is this what ONNX assumes where the attribute is left out?"""
-    if schema is not None and name in schema.attributes:
-        default = schema.attributes[name].default_value
-        if default.name and shown(onnx.helper.get_attribute_value(default)) == shown(value):
-            return True
+def _assumed(node: Node) -> dict[str, Any]:
+    """The attributes that the operator has where the node does not give them."""
+    schema = _schema(node)
+    if schema is None:
+        return {}
+    defaults = ((name, a.default_value) for name, a in schema.attributes.items())
+    return {name: onnx.helper.get_attribute_value(v) for name, v in defaults if v.name}
+
+
+def _says_nothing(name: str, value: Any) -> bool:
+    """Is this what it is where nobody says anything, of attributes that ONNX has no default of?"""
     plain = {"dilations": 1, "strides": 1, "pads": 0, "output_padding": 0}
     return name in plain and all(v == plain[name] for v in value)
 

@@ -134,5 +134,7 @@ OPERATORS = (
         movement=True,
         affine=True,
         dtypes=COMPUTED,
-    ).reading("axis"),
+    )
+    .reading("axis")
+    .by_version(),
 )

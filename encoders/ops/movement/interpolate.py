@@ -120,5 +120,7 @@ OPERATORS = (
         affine=True,
         work=lambda site: site.outputs[0].size * 2 ** len(axes_of(site)),
         notes=copy_notes,
-    ).reading(*ATTRIBUTES, "scales"),
+    )
+    .reading(*ATTRIBUTES, "scales")
+    .by_version(),
 )

@@ -128,12 +128,14 @@ def notes(site: Site) -> tuple[str, ...]:
 
 OPERATORS = (
     replace(
-        gather_operator("Upsample", 7, index_of, check=check).reading("mode", "scales"),
+        gather_operator("Upsample", 7, index_of, check=check)
+        .reading("mode", "scales")
+        .by_version(),
         dtypes=tuple(d for d in COMPUTED if d is not DType.BFLOAT16),
         notes=notes,
     ),
     replace(
-        gather_operator("Resize", 10, index_of, check=check).reading(*ATTRIBUTES),
+        gather_operator("Resize", 10, index_of, check=check).reading(*ATTRIBUTES).by_version(),
         notes=notes,
     ),
 )

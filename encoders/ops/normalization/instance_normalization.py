@@ -99,7 +99,8 @@ OPERATORS = (
         check_instance,
     )
     .reading("epsilon")
-    .derived(Gradient(rule=gradient)),
+    .derived(Gradient(rule=gradient))
+    .by_version(),
     normalizing_operator(
         "GroupNormalization",
         18,
@@ -112,5 +113,7 @@ OPERATORS = (
             stash=_stash,
         ),
         check_group,
-    ).reading("epsilon", "num_groups", "stash_type"),
+    )
+    .reading("epsilon", "num_groups", "stash_type")
+    .by_version(),
 )

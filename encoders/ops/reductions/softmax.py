@@ -345,9 +345,12 @@ _LOG = Operator(
     gradient=Gradient(rule=_log_gradient, frameworks={"torch": _log_gradient_by_exp}),
 ).reading("axis")
 
-OPERATORS = (
-    _PLAIN,
-    _LOG,
-    replace(_PLAIN, name="MaskedSoftmax", check=_check_masked, gradient=None),
-    replace(_LOG, name="MaskedLogSoftmax", check=_check_masked, gradient=None),
+OPERATORS = tuple(
+    o.by_version()
+    for o in (
+        _PLAIN,
+        _LOG,
+        replace(_PLAIN, name="MaskedSoftmax", check=_check_masked, gradient=None),
+        replace(_LOG, name="MaskedLogSoftmax", check=_check_masked, gradient=None),
+    )
 )
