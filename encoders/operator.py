@@ -233,18 +233,31 @@ class FreeSlopes:
 
 
 @dataclass(frozen=True)
+class FreeLines:
+    """An elementwise relaxation with several linear `bounds`, ordered as they lean along the range.
+
+    `backward(c, over, under)` bounds functionals by means of two neighbouring lines, above and
+    below: arrays (k, *shape) of numbers from 0 to len(bounds) − 1 say which.
+    """
+
+    bounds: tuple[LinearBounds, ...]
+    backward: Callable[[FloatArray, FloatArray, FloatArray], Contribution]
+
+
+@dataclass(frozen=True)
 class ValueMap:
     """Real values through a node: their range, and functionals pulled back.
 
     `backward(c)` takes (k, *output shape) and bounds c·f(x) from above over the input ranges.
-    `choice` is filled where the relaxation leaves slopes to choose; `carry` where what `backward`
-    does is no more than a `Carry`.
+    `choice` is filled where the relaxation leaves slopes to choose, `lines` where it leaves lines;
+    `carry` where what `backward` does is no more than a `Carry`.
     """
 
     range: Interval
     backward: Callable[[FloatArray], Contribution]
     choice: FreeSlopes | None = None
     carry: Callable[[], Carry] | None = None
+    lines: Callable[[], FreeLines] | None = None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from encoders.operator import LinearBounds
 Mask = npt.NDArray[np.bool_]
 
 _SAMPLES = 16
+_LINES = 5  # on either side, where several are asked for
 _BISECTIONS = 30
 _CHUNK = 4096
 _MANY = 256  # elements from which on equal ones are looked for
@@ -76,7 +77,26 @@ def _slopes(curve: Curve, x: Interval) -> tuple[FloatArray, FloatArray]:
 def linear_bounds_of(curve: Curve, x: Interval, range_: Interval) -> LinearBounds:
     """Linear bounds of f over each interval; constants where nothing better is known."""
     inside = _inside(curve, x)
-    high_slope, low_slope = _proposed(curve, x, inside)
+    high_slope, low_slope = _proposed(curve, x, inside, _SAMPLES // 2)
+    return _with_slopes(curve, x, range_, high_slope=high_slope, low_slope=low_slope)
+
+
+def lines_of(curve: Curve, x: Interval, range_: Interval) -> tuple[LinearBounds, ...]:
+    """Several linear bounds of f over each interval: of slopes evenly from that of the line that is
+    best near its lower end to that of the one near its upper end."""
+    inside = _inside(curve, x)
+    first, last = (_proposed(curve, x, inside, place) for place in (1, _SAMPLES - 1))
+    found = []
+    for share in np.linspace(0.0, 1.0, _LINES):
+        high, low = ((1.0 - share) * a + share * b for a, b in zip(first, last, strict=True))
+        found.append(_with_slopes(curve, x, range_, high_slope=high, low_slope=low))
+    return tuple(found)
+
+
+def _with_slopes(
+    curve: Curve, x: Interval, range_: Interval, *, high_slope: FloatArray, low_slope: FloatArray
+) -> LinearBounds:
+    inside = _inside(curve, x)
     _, high = _extremes(curve, x, high_slope, inside)
     low, _ = _extremes(curve, x, low_slope, inside)
     flat_high = ~inside | ~np.isfinite(high)
@@ -213,9 +233,9 @@ def _tangency(piece: Piece, part: Interval, slope: FloatArray, ascending: bool) 
     return np.where(at_start, part.lo, np.where(before_end, part.hi, middle))
 
 
-def _proposed(curve: Curve, x: Interval, inside: Mask) -> tuple[FloatArray, FloatArray]:
-    """Slopes of the upper and the lower line whose heights at the midpoint are about the best:
-    those of the edges of the hull of sampled points that lie over and under the midpoint."""
+def _proposed(curve: Curve, x: Interval, inside: Mask, place: int) -> tuple[FloatArray, FloatArray]:
+    """Slopes of the upper and the lower line whose heights at a sample are about the best: those of
+    the edges of the hull of sampled points that lie over and under it."""
     shape = x.shape
     lo, hi = (np.where(inside, v, 0.0).reshape(-1) for v in (x.lo, x.hi))
     upper, lower = np.zeros(lo.size), np.zeros(lo.size)
@@ -224,12 +244,11 @@ def _proposed(curve: Curve, x: Interval, inside: Mask) -> tuple[FloatArray, Floa
         steps = np.linspace(0.0, 1.0, _SAMPLES + 1)
         at = lo[cut, None] + (hi[cut] - lo[cut])[:, None] * steps
         values = _approximate(curve, at)
-        half = _SAMPLES // 2
-        x0, y0 = at[:, :half, None], values[:, :half, None]
-        x1, y1 = at[:, None, half + 1 :], values[:, None, half + 1 :]
+        x0, y0 = at[:, :place, None], values[:, :place, None]
+        x1, y1 = at[:, None, place + 1 :], values[:, None, place + 1 :]
         with np.errstate(all="ignore"):
             rise = (y1 - y0) / (x1 - x0)
-            height = y0 + rise * (at[:, half, None, None] - x0)
+            height = y0 + rise * (at[:, place, None, None] - x0)
         height = np.where(np.isfinite(height), height, np.nan)
         flat_rise, flat_height = rise.reshape(len(at), -1), height.reshape(len(at), -1)
         rows = np.arange(len(at))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -17,7 +18,7 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
-from encoders.curves.curves import linear_bounds_of, range_of, slopes_of
+from encoders.curves.curves import linear_bounds_of, lines_of, range_of, slopes_of
 from encoders.families.signed_sum import check_float
 from encoders.functions.curve import Curve
 from encoders.functions.function import Function
@@ -27,6 +28,7 @@ from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import (
     DifferenceMap,
     Field,
+    FreeLines,
     Operator,
     RoundingBound,
     RuntimeSemantics,
@@ -38,6 +40,7 @@ from encoders.relaxations.elementwise import (
     elementwise_values,
     secant_of_slopes,
 )
+from encoders.relaxations.lines import free_lines
 from encoders.rounding.error_arithmetic import traced
 from encoders.rounding.rounding_bounds import rounder
 from encoders.rounding.tracked_functions import moved_along
@@ -100,8 +103,15 @@ def smooth_operator(
 
     def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
         (x,) = ranges
-        range_ = range_of(curve(site), x)
-        return elementwise_values(range_, linear_bounds_of(curve(site), x, range_), x)
+        shape = curve(site)
+        range_ = range_of(shape, x)
+
+        @cache  # not before they are chosen from
+        def lines() -> FreeLines:
+            return free_lines(lines_of(shape, x, range_), x)
+
+        mapped = elementwise_values(range_, linear_bounds_of(shape, x, range_), x)
+        return replace(mapped, lines=lines)
 
     def differences(
         site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
@@ -127,7 +137,7 @@ def smooth_operator(
         if uncharged is not None and not contract.exact:
             apart = uncharged(site, inputs[0]) * (1.0 + 2.0**-40)
             radius = radius + apply(FORMULA_APART, U=apart)
-        return defined(replace(bound, radius=radius), site, inputs[0])
+        return defined(replace(bound, radius=radius), site, inputs[0]).using("mean-of-lines")
 
     plain = [form for form in (runtime, *alternatives) if not isinstance(form, tuple)]
     exact = branches is None and uncharged is None and len(plain) == 1 + len(alternatives)

@@ -185,25 +185,18 @@ def at_corner(
 ) -> tuple[dict[str, Any], Any]:
     """At each functional's worst corner: what arrives at every choice node in the relaxed
     network, and the target's value in the true one. Approximate."""
-    graph = maps.graph
-    k = pulled.upper.shape[0]
-    relaxed: dict[str, Any] = {}
-    for name in graph.inputs:
-        box = maps.values[name]
-        c = pulled.on_inputs.get(name)
-        corner = 0.5 * (box.lo + box.hi) if c is None else np.where(c > 0, box.hi, box.lo)
-        relaxed[name] = np.broadcast_to(corner, (k, *box.lo.shape))
+    relaxed = corners_of(maps, pulled)
     true = dict(relaxed)
     arriving: dict[str, Any] = {}
     for step in maps.program.steps:
         output = step.output
         same = all(true[t] is relaxed[t] for t in step.reads)
-        true[output] = _evaluated(step, true)
+        true[output] = evaluated(step, true)
         choice = maps.value_maps[step.name].choice
         if choice is None or step.name not in seen:
             if target == output:
                 break
-            relaxed[output] = true[output] if same else _evaluated(step, relaxed)
+            relaxed[output] = true[output] if same else evaluated(step, relaxed)
             continue
         (tensor,) = step.reads
         v = arriving[step.name] = relaxed[tensor]
@@ -223,7 +216,19 @@ def at_corner(
     return arriving, true[target]
 
 
-def _evaluated(step: Step, values: Mapping[str, Any]) -> Any:
+def corners_of(maps: Maps, pulled: Pulled) -> dict[str, Any]:
+    """The inputs (k, *shape) at which each functional's relaxed bound is attained."""
+    found: dict[str, Any] = {}
+    for name in maps.graph.inputs:
+        box = maps.values[name]
+        c = pulled.on_inputs.get(name)
+        corner = 0.5 * (box.lo + box.hi) if c is None else np.where(c > 0, box.hi, box.lo)
+        found[name] = np.broadcast_to(corner, (len(pulled.upper), *box.lo.shape))
+    return found
+
+
+def evaluated(step: Step, values: Mapping[str, Any]) -> Any:
+    """What a step gives of approximate real values."""
     field = ApproximateReals()
     with field.working():
         return real_step(step, values, field)[0]

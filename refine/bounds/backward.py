@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +64,11 @@ class Maps:
     def err_by(self, tensor: str, radius: Radius) -> None:
         """What a tensor's run-time value is off by."""
         self.radii[tensor], self.errors[tensor] = radius, radius.bound
+
+
+Lines: TypeAlias = tuple[FloatArray, FloatArray]
+"""Which lines stand above a node's function and which below, per functional: (k, *shape) each, as
+of `FreeLines.backward`."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,7 @@ def pull_back(
     seen: dict[str, FloatArray] | None = None,
     fixed: Mapping[str, FixedSlopes] | None = None,
     most: int | None = None,
+    lines: Mapping[str, Lines] | None = None,
 ) -> Pulled:
     """Upper bounds of functionals given by coefficients (k, *shape) on some tensors.
 
@@ -137,12 +144,15 @@ def pull_back(
     secant slopes of differences to be taken as exact; with it, `seen` collects the coefficients on
     differences at nodes where such slopes are free. After `most` nodes, if that is said, what is
     known of the tensors reached so far takes the place of what would be known of the inputs.
+    `lines` says, per node that leaves lines to choose from, which to take; `seen` has their
+    coefficients.
     """
     first, kept = next(iter((*on_values.values(), *on_differences.values()))), maps.kept
     semantics = _Substitution(
         maps,
         tick,
         choices={} if choices is None else choices,
+        lines={} if lines is None else lines,
         seen=seen,
         fixed=fixed,
         values=_Pending(dict(on_values)),
@@ -165,6 +175,7 @@ class _Substitution:
     maps: Maps
     tick: Callable[[], None]
     choices: Mapping[str, SlopeChoice]
+    lines: Mapping[str, Lines]
     seen: dict[str, FloatArray] | None
     fixed: Mapping[str, FixedSlopes] | None
     values: _Pending
@@ -227,7 +238,11 @@ class _Substitution:
         mapped = self.maps.value_maps[step.name]
         if self.seen is not None and mapped.choice is not None:
             self.seen[step.name] = c
-        if mapped.choice is not None and step.name in self.choices:
+        if mapped.lines is not None and step.name in self.lines:
+            if self.seen is not None:
+                self.seen[step.name] = c
+            pulled = mapped.lines().backward(c, *self.lines[step.name])
+        elif mapped.choice is not None and step.name in self.choices:
             pulled = mapped.choice.backward(c, self.choices[step.name])
         elif self.maps.kept:
             if mapped.carry is None:

@@ -22,7 +22,6 @@ from encoders.program import Program, Step, forward
 from refine.bounds.backward import Maps, pull_back
 from refine.bounds.influence import Shares, add_shares
 from refine.bounds.network import (
-    CHUNK_BYTES,
     InputBox,
     Known,
     Margin,
@@ -32,6 +31,7 @@ from refine.bounds.network import (
     bound_errors,
     bound_values,
 )
+from refine.bounds.optimising import CHUNK_BYTES
 from refine.bounds.pruning import MOST_SPLIT_INPUTS, Rows, feeds_nonlinear
 
 

@@ -30,6 +30,7 @@ from refine.bounds.alpha import Branching
 from refine.bounds.backward import Maps, Pulled, pull_back, unit_functionals
 from refine.bounds.evaluated import values_at
 from refine.bounds.influence import add_pushes, costs_of_worst, influence_of
+from refine.bounds.optimising import chunks, optimise_values
 from refine.bounds.pruning import (
     Effort,
     Rows,
@@ -41,11 +42,9 @@ from refine.bounds.pruning import (
     values_worth_refining,
     widths,
 )
-from refine.bounds.relu_splitting import optimised_upper
 from refine.bounds.secant_branching import branched_upper, can_branch
 
 _WORTHWHILE = 0.99
-CHUNK_BYTES = 32 * 2**20  # coefficients of one pull-back: small enough to stay in cache
 
 
 @dataclass(frozen=True)
@@ -291,7 +290,7 @@ class _Pass:
         self.pushes[output] = pushes
         wanted = not final or output in self.spread
         if self.branching is not None and not self.branching.late and wanted:
-            _optimise_values(self.maps, output, final, self.branching, self.tick)
+            optimise_values(self.maps, output, final, self.branching, self.tick)
 
     def _refine_errors(self, output: str, final: bool) -> None:
         errors = self.maps.errors[output]
@@ -339,7 +338,7 @@ def _refine_values(
     pushes: dict[str, FloatArray] = {}
     range_ = maps.values[output]
     lo, hi = range_.lo.reshape(-1).copy(), range_.hi.reshape(-1).copy()
-    for chunk in _chunks(maps.graph, rows, copies=2):
+    for chunk in chunks(maps.graph, rows, copies=2):
         c = unit_functionals(range_.shape, chunk)
         pulled = pull_back(maps, {output: np.concatenate([c, -c])}, {}, tick, most=most)
         hi[chunk] = np.minimum(hi[chunk], pulled.upper[: len(chunk)])
@@ -352,36 +351,6 @@ def _refine_values(
 def _improved(before: FloatArray, after: FloatArray) -> bool:
     """Did pull-backs make any of these sizes smaller, to speak of?"""
     return bool(np.any(after < _WORTHWHILE * before))
-
-
-def _optimise_values(
-    maps: Maps, output: str, final: bool, branching: Branching, tick: Callable[[], None]
-) -> None:
-    """Better ranges by chosen slopes and split phases: of the elements that are still unstable,
-    or of all elements of an output.
-
-    A bound is worth what lowering it takes off the height −lo·hi/(hi − lo) of the triangle that
-    relaxes a Relu; those of outputs are all worth the same.
-    """
-    x = maps.values[output]
-    rows = np.flatnonzero((x.lo < 0) & (x.hi > 0) | (final & (x.lo < x.hi)))
-    lo, hi = x.lo.reshape(-1).copy(), x.hi.reshape(-1).copy()
-    for chunk in _chunks(maps.graph, rows, copies=4):
-        if branching.late:
-            break
-        c = unit_functionals(x.shape, chunk)
-        both = np.concatenate([c, -c])
-        share = -lo[chunk] / (hi[chunk] - lo[chunk])
-        worth = np.nan_to_num(np.concatenate([share**2, (1.0 - share) ** 2]))
-        if final:
-            worth = np.ones(2 * len(chunk))
-        parts = replace(branching, total=branching.total * len(chunk) // len(rows))
-        upper = optimised_upper(
-            maps, output, functionals=both, branching=parts, worth=worth, tick=tick
-        )
-        hi[chunk] = np.minimum(hi[chunk], upper[: len(chunk)])
-        lo[chunk] = np.maximum(lo[chunk], -upper[len(chunk) :])
-    maps.values[output] = Interval(lo.reshape(x.shape), hi.reshape(x.shape))
 
 
 def bound_errors(
@@ -422,7 +391,7 @@ def _refine_errors(
     costs: dict[str, FloatArray] = {}
     roundings: dict[str, FloatArray] = {}
     done = 0
-    for chunk in _chunks(maps.graph, rows, copies=1):
+    for chunk in chunks(maps.graph, rows, copies=1):
         c = unit_functionals(shape, chunk)
         pulled = pull_back(maps, {}, {output: c}, tick, most=most)
         assert pulled.moved is not None
@@ -454,7 +423,7 @@ def _branch_errors(
     if not final:
         x = maps.values[output]
         rows = np.flatnonzero((x.lo < 0) & (x.hi > 0))
-    for chunk in _chunks(maps.graph, rows, copies=4):
+    for chunk in chunks(maps.graph, rows, copies=4):
         if branching.late:
             break
         c = unit_functionals(shape, chunk)
@@ -476,13 +445,6 @@ def _radius(maps: Maps, step: Step, bound: FloatArray) -> FloatArray:
     if is_negative(bound):
         maps.flaws.add(step.name)
     return radius_of(bound)
-
-
-def _chunks(graph: Graph, rows: Rows, copies: int) -> list[Rows]:
-    """Rows in pieces whose coefficients on the widest tensor fit in memory."""
-    widest = max(t.size for name, t in graph.types.items() if not graph.is_constant(name))
-    size = max(int(CHUNK_BYTES // (8 * max(widest, 1) * copies)), 1)
-    return [rows[i : i + size] for i in range(0, len(rows), size)]
 
 
 def _sound(range_: Interval) -> Interval:

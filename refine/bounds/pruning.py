@@ -101,13 +101,13 @@ def errors_worth_refining(
     """Flat positions whose errors get pull-backs. What an operator does with an element whose real
     value is known hangs on its error only where that is large beside the value."""
     rows = worth_refining(program, tensor, x.inflate(errors), errors, effort)
-    if tensor in program.graph.outputs or not _bends_at_zero(program, tensor):
+    if tensor in program.graph.outputs or not bends_at_zero(program, tensor):
         return rows
     doubtful = (widths(x) > _NARROW * x.magnitude) | (_LARGE * errors > x.magnitude)
     return rows[doubtful.reshape(-1)[rows]]
 
 
-def _bends_at_zero(program: Program, tensor: str) -> bool:
+def bends_at_zero(program: Program, tensor: str) -> bool:
     """Is every step that reads it affine on either side of zero?"""
     return all(
         step.affine or step.operator.positive_part or step.operator.branches

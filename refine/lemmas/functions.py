@@ -42,6 +42,20 @@ def function_error() -> Argument:
     )
 
 
+def mean_of_lines() -> Argument:
+    f, x, w, s, t, h, g = reals("f x w s t h g")
+    return Argument(
+        (
+            Fact("f ≤ s·x + h, f ≤ t·x + g", z3.And(f <= s * x + h, f <= t * x + g)),
+            Fact("0 ≤ w ≤ 1", z3.And(w >= 0, w <= 1)),
+        ),
+        Fact(
+            "f ≤ ((1 − w)·s + w·t)·x + (1 − w)·h + w·g",
+            f <= ((1 - w) * s + w * t) * x + (1 - w) * h + w * g,
+        ),
+    )
+
+
 def relative_quotient() -> Argument:
     alpha, sigma, a, b, y, y_hat = reals("alpha sigma A B y y_hat")
     return Argument(
@@ -67,6 +81,12 @@ LEMMAS: tuple[Lemma, ...] = (
         "off by at most A + S·e.",
         "mean value theorem; Higham 2002, Accuracy and Stability, §1.6",
         function_error,
+    ),
+    schema(
+        "mean-of-lines",
+        "What lies under two lines lies under every mean of them.",
+        "algebra",
+        mean_of_lines,
     ),
     schema(
         "relative-quotient",

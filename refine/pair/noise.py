@@ -39,7 +39,8 @@ from encoders.site import Site
 from encoders.traits import Commuting
 from onnx_import.graph import DType, TensorType
 from refine.bounds.backward import Maps, pull_back, unit_functionals
-from refine.bounds.network import CHUNK_BYTES, InputBox
+from refine.bounds.network import InputBox
+from refine.bounds.optimising import CHUNK_BYTES
 from refine.bounds.pruning import Effort, Rows, feeds_nonlinear, widths, worth_refining
 from refine.pair.lifting import Role
 from refine.pair.lockstep import Lockstep
