@@ -3,6 +3,7 @@ in a network whose exact output is the bits that ran."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 from refine.perturbed.forwards import of_log
 from refine.perturbed.laying import Laying, Layout, Place
-from refine.perturbed.standing import Laid
+from refine.perturbed.standing import Laid, Standing
 
 FINITE = "of every execution in which all values are finite"
 NORMAL = (
@@ -50,13 +51,15 @@ class Moved:
 @dataclass(frozen=True, eq=False)
 class BackwardBound:
     """The answer: what each parameter or input takes, what outputs without a bias are off by
-    besides (by name), what is assumed of the execution, and what it is a claim about."""
+    besides (by name), how what each node writes stands, what is assumed of the execution, and what it
+    is a claim about."""
 
     laid: Laid
     contract: RuntimeContract
     graph: Graph
     moved: tuple[Moved, ...]
     mixed: dict[str, Radius]
+    made: Mapping[str, Standing]
     assumed: tuple[str, ...]
 
     @property
@@ -91,7 +94,9 @@ def backward_bound(
         layout = Laying(graph, contract, laid, kept, underflow=False).layout()
         assumed.append(NORMAL)
     moved = tuple(_moved(place, graph) for place in layout.places)
-    return BackwardBound(laid, contract, graph, moved, dict(layout.outputs), tuple(assumed))
+    return BackwardBound(
+        laid, contract, graph, moved, dict(layout.outputs), layout.made, tuple(assumed)
+    )
 
 
 def _known(layout: Layout) -> bool:

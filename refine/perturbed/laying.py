@@ -49,11 +49,12 @@ class Place:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What all take, in the order of the program, and what is left beside outputs: rows whose
-    products underflow and which have no bias."""
+    """What all take, in the order of the program, what is left beside outputs (rows whose products
+    underflow and which have no bias), and how what each step writes stands."""
 
     places: tuple[Place, ...]
     outputs: Mapping[str, Radius]
+    made: Mapping[str, Standing]
 
 
 class Laying(Forwards):
@@ -77,7 +78,7 @@ class Laying(Forwards):
             if any(self.made[t].free for t in step.writes):
                 self._backward(step)
         places = tuple(self._place(tensor) for tensor in self._leaves())
-        return Layout(places, {t: r for t, r in left.items() if np.any(r.bound)})
+        return Layout(places, {t: r for t, r in left.items() if np.any(r.bound)}, self.made)
 
     # --- backwards ---------------------------------------------------------------------------
 
