@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -55,7 +56,7 @@ def chain(
         return nodes[-1].outputs[0]
 
     last = len(widths) - 2
-    for k, (n, m) in enumerate(zip(widths, widths[1:], strict=False)):
+    for k, (n, m) in enumerate(itertools.pairwise(widths)):
         scale = float(10.0 ** rng.uniform(-24, -18)) if tiny and k == 0 else 1.0
         kind = rng.integers(0, 3)
         if kind == 0:

@@ -12,7 +12,7 @@ from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.backward.paths import RELATIVE_OF_LOG
 from encoders.lemmas.backward.rows import ROW_RATIO
 from encoders.lemmas.kernel import Radius, apply
-from onnx_import.errors import ModelError
+from onnx_import.errors import ModelError, UnsupportedModel
 from onnx_import.graph import Graph
 from refine.perturbed.forwards import of_log
 from refine.perturbed.laying import Laying, Layout, Place
@@ -20,8 +20,8 @@ from refine.perturbed.standing import Laid, Standing
 
 FINITE = "of every execution in which all values are finite"
 NORMAL = (
-    "no product, quotient or root of the execution underflows, as in Bean: what comes of a result "
-    "below the normal range cannot be bounded without knowing by what it is multiplied"
+    "of these, of every one in which no number but 0 is below the normal range, as in Bean: what "
+    "comes of an underflow cannot be bounded without knowing by what it is multiplied"
 )
 
 
@@ -51,8 +51,8 @@ class Moved:
 @dataclass(frozen=True, eq=False)
 class BackwardBound:
     """The answer: what each parameter or input takes, what outputs without a bias are off by
-    besides (by name), how what each node writes stands, what is assumed of the execution, and what it
-    is a claim about."""
+    besides (by name), how what each node writes stands, what is assumed of the execution, and what
+    it is a claim about."""
 
     laid: Laid
     contract: RuntimeContract
@@ -89,14 +89,24 @@ def backward_bound(
             f"{', '.join(graph.inputs)}"
         )
     kept, assumed = frozenset(discrete), [FINITE]
-    layout = Laying(graph, contract, laid, kept).layout()
-    if not _known(layout):
+    layout = _with_underflow(Laying(graph, contract, laid, kept))
+    if layout is None:
         layout = Laying(graph, contract, laid, kept, underflow=False).layout()
         assumed.append(NORMAL)
     moved = tuple(_moved(place, graph) for place in layout.places)
     return BackwardBound(
         laid, contract, graph, moved, dict(layout.outputs), layout.made, tuple(assumed)
     )
+
+
+def _with_underflow(laying: Laying) -> Layout | None:
+    """None where what underflows cannot be bounded; if there is nothing on which errors can be laid
+    at all, the other layout says so."""
+    try:
+        layout = laying.layout()
+    except UnsupportedModel:
+        return None
+    return layout if _known(layout) else None
 
 
 def _known(layout: Layout) -> bool:

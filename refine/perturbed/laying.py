@@ -23,6 +23,7 @@ from encoders.traits import Absorption
 from onnx_import.errors import UnsupportedModel
 from refine.perturbed.forwards import Forwards, is_zero, of_log, slope_rounded
 from refine.perturbed.standing import (
+    Standing,
     additions_on_a_path,
     plus,
     stored,

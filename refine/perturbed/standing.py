@@ -152,7 +152,7 @@ def reads_of(step: Step, position: int) -> int:
     if step.operator.movement:
         return _copies(step, position)
     if absorbing is None:
-        return 2
+        return 1
     if absorbing.by is Absorption.MATRIX and position < 2:
         sums = step.operator.sums
         assert sums is not None

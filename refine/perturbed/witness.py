@@ -1,9 +1,9 @@
 """The witness of a backward error: weights with which the exact output is the bits that ran.
 
-For each row, w̃ = w·(1 + ω·sgn(w·x̂)) with ω = e/S, e what the row's sum erred by and S = Σ|w·x̂| + |b|
-(Oettli & Prager 1964), all in rational numbers; what ω would have to exceed its bound for is added
-to the bias. Where x̂ is not exactly what the perturbed layers before give, x̃, weights also take
-x̂/x̃. Everything is checked again on the way: each row by sums of its positive and negative terms.
+For each row, w̃ = w·(1 + ω·sgn(w·x̂)) with ω = e/S, e what the row's sum erred by and S = Σ|w·x̂|
+plus |b| (Oettli & Prager 1964), all in rational numbers; what ω would have to exceed its bound for
+is added to the bias. Where x̂ is not exactly what the perturbed layers before give, x̃, weights also
+take x̂/x̃. Each row is checked again by the sums of its positive and of its negative terms.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from encoders.traits import Absorption, Product
 from onnx_import.errors import ModelError, UnsupportedModel
 from onnx_import.graph import Array
 from refine.perturbed.bound import BackwardBound, Moved
-from refine.perturbed.integers import row_sums
 from refine.perturbed.forwards import slope_rounded
+from refine.perturbed.integers import row_sums
 from refine.perturbed.standing import Laid, roundings_of
 
 _FIELD = Rationals()
@@ -40,8 +40,9 @@ class OutsideBound(ModelError):
 
 @dataclass(frozen=True)
 class Layer:
-    """The rows of one matrix product, sample by sample: `omega` (samples, columns), what is added
-    to the bias, `beside`, and per sample x̂/x̃ of what it reads, None where all are 1.
+    """The rows of one matrix product, sample by sample: `omega` (samples, columns), that of the
+    bias, `of_bias`, what is added to the bias, `beside`, and per sample x̂/x̃ of what it reads, None
+    where all are 1.
 
     `places` (terms, columns) are where its weights stand in the stored tensor.
     """
@@ -54,6 +55,7 @@ class Layer:
     places: npt.NDArray[np.intp]
     signs: npt.NDArray[np.int8]  # of x̂, (samples, terms)
     omega: tuple[tuple[Fraction, ...], ...]
+    of_bias: tuple[tuple[Fraction, ...], ...]
     beside: tuple[tuple[Fraction, ...], ...]
     ratios: tuple[tuple[Fraction, ...], ...] | None
 
@@ -192,7 +194,7 @@ class _Build:
             _clamped(fraction(a), fraction(b), reach)
             for a, b in zip(ran.ravel().tolist(), scaled.ravel().tolist(), strict=True)
         ]
-        return bits * object_array([_rational(f) for f in factors], bits.shape)
+        return np.asarray(bits * object_array([_rational(f) for f in factors], bits.shape))
 
     def _reach(self, count: int, step: Step) -> Fraction:
         """By what factor a number may be moved for so many roundings of a scaled copy."""
@@ -220,10 +222,12 @@ class _Build:
         bound = Fraction(moved.relative.largest)
         limits = self._limits(bound, ratios, samples)
         besides = self._besides(bias, written, columns)
-        omegas, extras = [], []
+        held = self.moved.get(bias or "")
+        of_offset = Fraction(0) if held is None else Fraction(held.relative.largest)
+        omegas, biases, extras = [], [], []
         exact: list[flint.fmpq] = []
         for k in range(samples):
-            omega, extra = [], []
+            omega, tilt, extra = [], [], []
             off, sided = _carried(apart[k], x[k], weights) if apart is not None else (None, None)
             for j in range(columns):
                 row = _Row(
@@ -235,20 +239,22 @@ class _Build:
                 )
                 target = fraction(targets[k, j])
                 error = target - (sums.total[k][j] + offsets[j] - row.off)
-                turn, rest = row.solved(error, limits[k])
+                turn, turn_b, rest = row.solved(error, limits[k], of_offset)
                 if abs(rest) > besides[j]:
                     raise OutsideBound(
                         f"row {j} of {step.node.describe()} ran farther from its exact sum, by "
                         f"{float(error):.4g}, than the bound allows: {float(bound):.4g} of "
                         f"{float(row.size):.4g}, and {float(besides[j]):.4g}"
                     )
-                if row.value(turn) + rest != target:
+                if row.value(turn, turn_b) + rest != target:
                     raise OutsideBound("a row of the witness is not exact: an error of ours")
                 kept = bias is not None or written in self.found.mixed
                 exact.append(_rational(target if kept else target - rest))
                 omega.append(turn)
+                tilt.append(turn_b)
                 extra.append(rest if kept else Fraction(0))
             omegas.append(tuple(omega))
+            biases.append(tuple(tilt))
             extras.append(tuple(extra))
         self.layers.append(
             Layer(
@@ -260,6 +266,7 @@ class _Build:
                 places=places,
                 signs=np.sign(x).astype(np.int8),
                 omega=tuple(omegas),
+                of_bias=tuple(biases),
                 beside=tuple(extras),
                 ratios=ratios,
             )
@@ -321,21 +328,32 @@ class _Row:
     sided: Fraction
 
     @property
+    def products(self) -> Fraction:
+        """By how much the products move for ω = 1."""
+        return self.positive - self.negative - self.sided
+
+    @property
     def size(self) -> Fraction:
         """By how much the row moves for ω = 1."""
-        return self.positive - self.negative + abs(self.offset) - self.sided
+        return self.products + abs(self.offset)
 
-    def solved(self, error: Fraction, limit: Fraction) -> tuple[Fraction, Fraction]:
-        """ω, at most `limit`, and what is left to be added."""
-        turn = error / self.size if self.size > 0 else Fraction(0)
+    def solved(
+        self, error: Fraction, limit: Fraction, of_offset: Fraction
+    ) -> tuple[Fraction, Fraction, Fraction]:
+        """ω of the products, at most `limit`, and of the bias, the same if that is at most its own
+        limit; and what is left to be added."""
+        alike = error / self.size if self.size > 0 else Fraction(0)
+        tilt = max(min(alike, of_offset), -of_offset)
+        rest = error - tilt * abs(self.offset)
+        turn = rest / self.products if self.products > 0 else Fraction(0)
         turn = max(min(turn, limit), -limit)
-        return turn, error - turn * self.size
+        return turn, tilt, rest - turn * self.products
 
-    def value(self, turn: Fraction) -> Fraction:
+    def value(self, turn: Fraction, tilt: Fraction) -> Fraction:
         """The row with its new weights, term by term in four parts."""
         facing = 1 if self.offset >= 0 else -1
         made = self.positive * (1 + turn) + self.negative * (1 - turn)
-        return made + self.offset * (1 + turn * facing) - self.off - turn * self.sided
+        return made + self.offset * (1 + tilt * facing) - self.off - turn * self.sided
 
 
 def _clamped(run: Fraction, real: Fraction, reach: Fraction) -> Fraction:
@@ -417,7 +435,8 @@ def perturbed_constants(
             flat = offsets.reshape(-1).copy()
             for j, value in enumerate(flat.tolist()):
                 beside = _rational(layer.beside[sample][j])
-                flat[j] = value * (up[j] if value >= 0 else down[j]) + beside
+                tilt = _rational(layer.of_bias[sample][j])
+                flat[j] = value * (1 + tilt if value >= 0 else 1 - tilt) + beside
             made[layer.bias] = flat.reshape(held.shape)
     return made
 

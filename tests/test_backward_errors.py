@@ -1,0 +1,217 @@
+"""Backward errors: bounds beside the exact networks that runs are the outputs of."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from backward import matvec, polyval, programs, row_of, solver, total
+from random_chains import chain, executions, inputs_of
+
+from encoders.arithmetic.exact_fields import fraction
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.presets import IEEE_ANY, PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA
+from encoders.numbers.formats import FloatFormat, round_array
+from gpu_check.emulator.emulator import emulate
+from onnx_import.errors import ModelError, UnsupportedModel
+from onnx_import.graph import Array, DType, Graph, Node, TensorType, build_graph
+from refine.perturbed.bound import NORMAL, BackwardBound, backward_bound
+from refine.perturbed.standing import Laid, plus, times
+from refine.perturbed.witness import OutsideBound, exact_outputs, perturbed_constants, witness_of
+
+E4P3 = FloatFormat("e4p3", 3, -6, 7)
+
+
+def ran_of(graph: Graph, x: Array, contract: RuntimeContract) -> dict[str, Array]:
+    with np.errstate(all="ignore"):
+        return {**emulate(graph, {"x": x}, contract, every_tensor=True), "x": x}
+
+
+def exact_in(found: BackwardBound, ran: dict[str, Array]) -> int:
+    """Builds the witness of every sample, evaluates its network by the real semantics in rational
+    numbers, and compares weights with the bounds; how many rows needed something beside."""
+    witness = witness_of(found, ran)
+    moved = {m.tensor: m for m in found.moved}
+    for sample in range(witness.samples):
+        made = perturbed_constants(found, witness, sample)
+        for tensor, values in made.items():
+            stored = found.graph.constants[tensor].ravel().tolist()
+            bound = Fraction(moved[tensor].relative.largest)
+            beside = moved[tensor].besides
+            more = Fraction(0) if beside is None else Fraction(beside.largest)
+            for w, new in zip(stored, values.ravel().tolist(), strict=True):
+                change = abs(fraction(new) - Fraction(w))
+                assert change <= bound * abs(Fraction(w)) + more
+        outputs = exact_outputs(found, witness, made, {"x": ran["x"][sample]}, sample)
+        for tensor, values in outputs.items():
+            bits = ran[tensor][sample].ravel().tolist()
+            assert [fraction(v) for v in values.ravel().tolist()] == [Fraction(b) for b in bits]
+    return sum(layer.underflows for layer in witness.layers)
+
+
+@pytest.mark.parametrize(("tiny", "count"), [(False, 20), (True, 20)], ids=["usual", "underflow"])
+def test_every_run_is_the_exact_output_of_a_network_within_the_bound(
+    tiny: bool, count: int
+) -> None:
+    beside = 0
+    for k in range(count):
+        rng = np.random.default_rng((20, k, tiny))
+        graph = chain(rng, tiny=tiny)
+        x = inputs_of(rng, graph, 2, tiny=tiny)
+        for _, contract in executions(rng, graph):
+            bounded = IEEE_ANY if contract.rules else contract
+            for claimed in {bounded.name: bounded, IEEE_ANY.name: IEEE_ANY}.values():
+                found = backward_bound(graph, claimed, Laid.WEIGHTS)
+                beside += exact_in(found, ran_of(graph, x, contract))
+    assert (beside > 0) == tiny
+
+
+def test_small_formats_whatever_the_input() -> None:
+    """One row of two products and a bias, on every pair of numbers of a format."""
+    numbers = np.unique(round_array(np.linspace(-40.0, 40.0, 4001), E4P3))
+    pairs = np.array(list(itertools.product(numbers[::3], numbers)), np.float32).reshape(-1, 1, 2)
+    weights = np.array([[1.75], [-0.0234375]], np.float32)
+    graph = dense(weights, np.array([0.15625], np.float32))
+    worst = 0.0
+    for base in (SEQUENTIAL, SEQUENTIAL_FMA, PAIRWISE):
+        contract = replace(base, compute_format=E4P3)
+        found = backward_bound(graph, contract, Laid.WEIGHTS)
+        ran = ran_of(graph, pairs, contract)
+        finite = np.isfinite(ran["y"]).reshape(len(pairs), -1).all(axis=1)
+        witness = witness_of(found, {t: v[finite] for t, v in ran.items()})
+        worst = max(worst, witness.layers[0].multiples)
+        assert np.count_nonzero(finite) > 1000
+    assert 1.2 < worst <= 3.0
+
+
+def dense(weights: Array, bias: Array | None, **attributes: float) -> Graph:
+    """One Gemm."""
+    n, m = weights.shape
+    names = ("x", "w") if bias is None else ("x", "w", "b")
+    constants = {"w": weights} if bias is None else {"w": weights, "b": bias}
+    types = {"x": (1, n), "w": (n, m), "y": (1, m)} | ({} if bias is None else {"b": bias.shape})
+    return build_graph(
+        (Node("fc", "Gemm", names, ("y",), attributes, 17),),
+        {t: TensorType(DType.FLOAT32, shape) for t, shape in types.items()},
+        constants=constants,
+        inputs=("x",),
+        outputs=("y",),
+    )
+
+
+def test_a_bound_that_is_too_small_has_no_witness() -> None:
+    """The witness is no formality: half of the bound is refuted by some run."""
+    rng = np.random.default_rng(3)
+    graph = dense(rng.normal(size=(1, 40)).astype(np.float32), rng.normal(size=40).astype("f4"))
+    ran = ran_of(graph, rng.normal(size=(400, 1, 1)).astype(np.float32), SEQUENTIAL)
+    found = backward_bound(graph, SEQUENTIAL, Laid.WEIGHTS)
+    half = tuple(replace(m, relative=m.relative.times(0.7)) for m in found.moved)
+    with pytest.raises(OutsideBound, match="row"):
+        witness_of(replace(found, moved=half), ran)
+    assert witness_of(found, ran).layers[0].multiples > 1.4
+
+
+def test_rows_count_products_and_bias() -> None:
+    weights = np.ones((64, 3), np.float32)
+    bare = backward_bound(dense(weights, None), IEEE_ANY, Laid.WEIGHTS)
+    assert [m.multiples for m in bare.moved] == [64.0]
+    assert bare.moved[0].relative.largest == 64 * 2.0**-24
+    assert set(bare.mixed) == {"y"}
+    whole = backward_bound(dense(weights, np.ones(3, np.float32)), IEEE_ANY, Laid.WEIGHTS)
+    assert [m.multiples for m in whole.moved] == [65.0, 65.0]
+    assert not whole.mixed
+    assert whole.moved[1].besides is not None
+    halved = backward_bound(dense(weights, None), PAIRWISE, Laid.WEIGHTS)
+    assert [m.multiples for m in halved.moved] == [7.0]
+
+
+def test_programs_of_bean_have_its_figures() -> None:
+    small = [p for p in programs() if p.name not in ("PolyVal 100", "Horner 500", "PolyVal 50")]
+    rows = [row_of(program) for program in small]
+    assert [row["program"] for row in rows if not row["as_good"]] == []
+    assert {row["program"]: row["ours"] for row in rows}["LinSolve 2×2"] == {"a": 2.5, "b": 1.5}
+
+
+def test_polynomials_in_a_small_format() -> None:
+    """aₖ·zᵏ can be moved apart from each other, so that the bound holds of a run if its error is
+    at most Σ(exp(k·u) − 1)·|aₖ·zᵏ|; on every kind of coefficient, in the normal range."""
+    graph = polyval(2)
+    found = backward_bound(graph, SEQUENTIAL, Laid.INPUTS, ("z",))
+    assert NORMAL in backward_bound(graph, IEEE_ANY, Laid.INPUTS, ("z",)).assumed
+    take = {m.tensor: m.multiples for m in found.moved}
+    wide = FloatFormat("e6p3", 3, -30, 31)
+    numbers = np.array([1.0, 1.25, 1.5, 1.75, -1.0, -1.25, -1.5, -1.75, 3.5, -5.0, 0.625])
+    rows = np.array(list(itertools.product(numbers, repeat=4)))
+    given = {t: rows[:, i].copy() for i, t in enumerate(("z", "a0", "a1", "a2"))}
+    contract = replace(SEQUENTIAL, compute_format=wide)
+    (ran,) = emulate(graph, given, contract).values()
+    z = rows[:, 0]
+    terms = [rows[:, 1 + k] * z**k for k in range(3)]  # exact in float64
+    error = np.abs(ran - sum(terms))
+    room = sum((np.exp(take[f"a{k}"] * 0.125) - 1.0) * np.abs(term) for k, term in enumerate(terms))
+    assert np.all(error <= room)
+    assert np.max(error / room) > 0.3
+
+
+REFUSED = {
+    "twice": ("(FPCore (x y) (+ (* x x) y))", (), "read more than once"),
+    "kept": ("(FPCore (x y) (+ (* x x) y))", ("x",), "a sum moves with each of its terms"),
+    "compared": ("(FPCore (x y) (if (< x 1) (* x y) y))", (), "read more than once"),
+    "unknown": ("(FPCore (x) (exp x))", (), "no rule"),
+    "no name": ("(FPCore (x y) (+ x y))", ("z",), "no input or stored tensor 'z'"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_moved_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    from onnx_import import load
+
+    text, discrete, why = REFUSED[name]
+    (tmp_path / "k.fpcore").write_text(text)
+    with pytest.raises(ModelError, match=why):
+        backward_bound(load(tmp_path / "k.fpcore"), SEQUENTIAL, Laid.INPUTS, discrete)
+
+
+def test_conditionals_on_what_is_kept(tmp_path: Path) -> None:
+    from onnx_import import load
+
+    (tmp_path / "k.fpcore").write_text("(FPCore (z a b) (if (< z 1) (* a z) (+ (* b z) a)))")
+    with pytest.raises(UnsupportedModel, match="'a' is read more than once"):
+        backward_bound(load(tmp_path / "k.fpcore"), SEQUENTIAL, Laid.INPUTS, ("z",))
+    (tmp_path / "k.fpcore").write_text("(FPCore (z a b c) (if (< z 1) (* a z) (+ (* b z) c)))")
+    found = backward_bound(load(tmp_path / "k.fpcore"), SEQUENTIAL, Laid.INPUTS, ("z",))
+    assert {m.tensor: m.multiples for m in found.moved} == {"a": 1.0, "b": 2.0, "c": 1.0}
+
+
+def test_shared_weights_are_refused_with_their_number() -> None:
+    types = {"x": (1, 1, 4, 4), "w": (1, 1, 3, 3), "y": (1, 1, 2, 2)}
+    graph = build_graph(
+        (Node("c", "Conv", ("x", "w"), ("y",), {}, 17),),
+        {t: TensorType(DType.FLOAT32, shape) for t, shape in types.items()},
+        constants={"w": np.ones(types["w"], np.float32)},
+        inputs=("x",),
+        outputs=("y",),
+    )
+    with pytest.raises(UnsupportedModel, match=r"'w' is used 4 times .*strict linearity"):
+        backward_bound(graph, IEEE_ANY, Laid.WEIGHTS)
+
+
+def test_vectors_are_shared_by_rows() -> None:
+    with pytest.raises(UnsupportedModel, match="'x' is read more than once"):
+        backward_bound(matvec(3, 4), SEQUENTIAL, Laid.INPUTS)
+    assert len(backward_bound(total(5), SEQUENTIAL, Laid.INPUTS).moved) == 1
+    assert len(backward_bound(solver(3), SEQUENTIAL, Laid.INPUTS).moved) == 9
+
+
+def test_grades_are_exact_or_rounded_up() -> None:
+    rng = np.random.default_rng(0)
+    for a, b in rng.uniform(0, 8, (200, 2)).tolist():
+        assert Fraction(plus(a, b)) >= Fraction(a) + Fraction(b)
+        assert Fraction(times(a, 0.5)) >= Fraction(a) / 2
+        assert Fraction(times(a, 3)) >= Fraction(a) * 3
+    assert plus(2.0**-53, 3 * 2.0**-53) == 4 * 2.0**-53
+    assert times(2.0**-53, 1000) == 1000 * 2.0**-53
