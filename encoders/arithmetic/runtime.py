@@ -175,6 +175,24 @@ class IntegerArithmetic(Protocol[V]):
         """Integers in this arithmetic's own format, with one rounding."""
 
 
+@runtime_checkable
+class RangingArithmetic(Protocol[V]):
+    """An arithmetic that keeps ranges of real values."""
+
+    def between(self, a: V, low: float, high: float) -> V:
+        """The same value, of which is known otherwise that the real one lies in [low, high]."""
+
+
+def between(arithmetic: Arithmetic[V], a: V, low: float, high: float) -> V:
+    """A value of a formula, whose real value lies in [low, high] for a reason that arithmetic does
+    not see; the value itself where no ranges are kept."""
+    return arithmetic.between(a, low, high) if _keeps_ranges(arithmetic) else a
+
+
+def _keeps_ranges(arithmetic: Arithmetic[V]) -> TypeGuard[RangingArithmetic[V]]:
+    return isinstance(arithmetic, RangingArithmetic)
+
+
 def adds_chains(arithmetic: Arithmetic[V]) -> TypeGuard[ChainArithmetic[V]]:
     """Does it add a whole chain of products at once?"""
     return isinstance(arithmetic, ChainArithmetic)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from encoders.lemmas.combining import EXACT
+from encoders.lemmas.combining import EXACT, SCALED_ERROR
 from encoders.lemmas.kernel import Radius, apply, exactly_zero, known_at
-from encoders.lemmas.ways.relative import ABSORBED
+from encoders.lemmas.ways.relative import ABSORBED, TO_ERROR
 from encoders.numbers.enclosure import BoolArray, FloatArray, Interval, add_up, multiply_up
 from encoders.rounding.tracked import Tracked
 
@@ -43,16 +43,22 @@ class Proportion:
             precision, lost = absolute, absolute
         elif absolute.largest < np.inf or not (precision.largest < np.inf):
             flows = _flows(tracked, precision, lost)
-            nothing = exactly_zero(EXACT, tracked.shape)
-            precision = _either(flows, precision, nothing)
-            lost = _either(flows, lost, absolute)
+            known = cls.absolutely(tracked)
+            precision = _either(flows, precision, known.precision)
+            lost = _either(flows, lost, known.lost)
         return cls(tracked, precision, lost, precision, lost)
 
     @classmethod
     def absolutely(cls, tracked: Tracked) -> Proportion:
-        """A value of which no more is known than what it is off by."""
+        """A value of which no more is known than what it is off by: a precision, where real values
+        are all of about one size."""
         nothing = exactly_zero(EXACT, tracked.shape)
-        return cls(tracked, nothing, tracked.error, nothing, tracked.error)
+        precision = absorbed(nothing, tracked.error, tracked.ideal)
+        with np.errstate(invalid="ignore", over="ignore"):
+            whole = multiply_up(precision.bound, tracked.ideal.magnitude)
+            even = whole <= _WORTH * tracked.error.bound
+        precision, lost = _either(even, precision, nothing), _either(even, nothing, tracked.error)
+        return cls(tracked, precision, lost, precision, lost)
 
     @property
     def ideal(self) -> Interval:
@@ -63,6 +69,24 @@ class Proportion:
     def absorbed(self) -> Radius:
         """The precision of the computed value itself; infinite where that is not known."""
         return absorbed(self.precision, self.lost, self.ideal)
+
+    @property
+    def least(self) -> FloatArray:
+        """At most what is computed for a value that is at least 0; −∞ of others."""
+        with np.errstate(invalid="ignore"):
+            g, low = self.precision.bound, self.ideal.lo
+            kept = np.where(g < 1.0, low * (1.0 - g) * (1.0 - 2.0**-50), 0.0)
+            kept = np.where(low < 2.0**-1000, 0.0, kept)
+            least = -add_up(-kept, self.lost.bound)
+        return np.where((low >= 0.0) & np.isfinite(g), least, -np.inf)
+
+    @property
+    def off(self) -> Radius:
+        """How far the computed value is off, absolutely, by its precision and by its error."""
+        relative = apply(TO_ERROR, g=self.precision)
+        size = self.ideal.magnitude
+        by_precision = apply(SCALED_ERROR, e=relative, C=size) + self.lost
+        return by_precision.and_also(self.tracked.error)
 
     @property
     def shape(self) -> tuple[int, ...]:

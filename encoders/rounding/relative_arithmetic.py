@@ -11,7 +11,7 @@ of positive numbers. Where a sum has both signs nothing is known but its absolut
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -219,7 +219,8 @@ class RelativeArithmetic:
             near = np.where(x.lost.bound > 0, np.sqrt(x.lost.bound) * (1 + 2.0**-50), 0.0)
             near = np.where(near > 0, np.maximum(near, 2.0**-510), near)
         lost = apply(LOST_ROOT, e=x.lost, R=near)
-        defined = np.asarray((x.ideal.lo >= 0.0) & (x.tracked.computed.lo >= 0.0))
+        least = np.maximum(x.tracked.computed.lo, x.least)
+        defined = np.asarray((x.ideal.lo >= 0.0) & (least >= 0.0))
         if not defined.all():
             return Proportion.absolutely(tracked)
         moved = apply(ROOT, g=x.precision)
@@ -295,6 +296,11 @@ class RelativeArithmetic:
     def select(self, condition: Proportion, a: Proportion, b: Proportion) -> Proportion:
         found = self.errors.select(condition.tracked, a.tracked, b.tracked)
         return Proportion.absolutely(found)
+
+    def between(self, a: Proportion, low: float, high: float) -> Proportion:
+        """The same value, whose real value lies there."""
+        ideal = Interval(np.maximum(a.ideal.lo, low), np.minimum(a.ideal.hi, high))
+        return replace(a, tracked=replace(a.tracked, ideal=ideal))
 
     @property
     def _unit(self) -> float:

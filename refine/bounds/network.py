@@ -106,7 +106,8 @@ class NetworkBounds:
     and `roundings` how much its rounding alone.
     `influence` says, per graph input element, how much of that is tied to its width: a guide for
     splitting the box, no more. `margins` are those of a property, where one is claimed
-    (refine/bounds/properties/margins.py).
+    (refine/bounds/properties/margins.py). `running` has ranges at run time that are proved to be
+    narrower than values and errors say.
     """
 
     maps: Maps
@@ -116,6 +117,7 @@ class NetworkBounds:
     influence: Mapping[str, FloatArray]
     margins: tuple[Margin, ...] = ()
     roundings: Mapping[str, float] = field(default_factory=dict)
+    running: Mapping[str, Interval] = field(default_factory=dict)
 
     @property
     def errors(self) -> Mapping[str, FloatArray]:

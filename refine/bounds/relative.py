@@ -9,7 +9,7 @@ both signs, can start the flow anew behind it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,20 +24,32 @@ from encoders.contract.contract import (
 )
 from encoders.contract.orders import AlignedSteps, Sequential, alignment_of
 from encoders.functions.accuracy import Transcendental
-from encoders.lemmas.kernel import Radius, apply
+from encoders.lemmas.combining import EXACT
+from encoders.lemmas.differences import GIVEN_ERROR
+from encoders.lemmas.kernel import Radius, apply, exactly_zero
 from encoders.lemmas.ways.relative import TO_ERROR
-from encoders.numbers.enclosure import Interval, point
+from encoders.numbers.enclosure import Interval, add_up, multiply_up, point
 from encoders.operator import RuntimeSemantics
 from encoders.program import Step, program_of
 from encoders.rounding.error_arithmetic import ErrorArithmetic
 from encoders.rounding.proportions import Proportion
 from encoders.rounding.relative_arithmetic import RelativeArithmetic
-from encoders.rounding.rounding_bounds import rounder
+from encoders.rounding.rounding_bounds import rounder, rounder_of, stored_loss
 from encoders.rounding.tracked import tracked
 from encoders.scheduling import contract_at
 from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
-from refine.bounds.network import InputBox, Known, NetworkBounds, network_bounds
+from refine.bounds.backward import Maps
+from refine.bounds.network import (
+    InputBox,
+    Known,
+    NetworkBounds,
+    NodeBounds,
+    Run,
+    bound_errors,
+    bound_values,
+    network_bounds,
+)
 
 _CHEAP = 2**22  # coefficients of a pull-back that is done although precisions are known without
 
@@ -61,36 +73,27 @@ class RelativeErrors:
     ) -> NetworkBounds:
         """As `network_bounds`. Functionals are pulled back where precisions that flow forward do
         not reach an output, or where that costs little."""
-        flowed = None
-        if backward and self._coefficients > _CHEAP:
-            found = self._bounded(box, False, tick, known, None)
-            flowed = self._relative(found)
-            if all(r.largest < np.inf for r in flowed.radii.values()):
-                return flowed
-        found = self._relative(self._bounded(box, backward, tick, known, branching))
-        if flowed is None:
-            return found
-        radii = {t: r.and_also(flowed.radii[t]) for t, r in found.radii.items()}
-        return replace(found, radii=radii)
-
-    def _bounded(
-        self,
-        box: InputBox,
-        backward: bool,
-        tick: Callable[[], None],
-        known: Known | None,
-        branching: Branching | None,
-    ) -> NetworkBounds:
-        return network_bounds(
-            self.graph,
-            box,
-            contract=self.contract,
-            backward=backward,
-            tick=tick,
-            known=known,
-            branching=branching,
-            spread=frozenset(self.graph.outputs),
-        )
+        with np.errstate(all="ignore"):  # infinities and NaN mean that nothing is known
+            flow = flowed(self.graph, box, self.contract, tick)
+            found = self._relative(flow.bounds)
+            reached = all(r.largest < np.inf for r in found.radii.values())
+            if not backward or (reached and self._coefficients > _CHEAP):
+                return found
+            pulled = network_bounds(
+                self.graph,
+                box,
+                contract=self.contract,
+                tick=tick,
+                known=flow.known(known),
+                branching=branching,
+                runs=flow.run,
+                spread=frozenset(self.graph.outputs),
+            )
+            nodes = tuple(replace(n, assumed=flow.assumed(n)) for n in pulled.nodes)
+            running = flow.bounds.running
+            better = self._relative(replace(pulled, nodes=nodes, running=running))
+            radii = {t: r.and_also(found.radii[t]) for t, r in better.radii.items()}
+        return replace(better, radii=radii)
 
     @property
     def _coefficients(self) -> int:
@@ -101,10 +104,97 @@ class RelativeErrors:
         return largest * max((types[t].size for t in self.graph.outputs), default=1)
 
     def _relative(self, bounds: NetworkBounds) -> NetworkBounds:
-        with np.errstate(all="ignore"):  # infinities and NaN mean that nothing is known
-            found = output_precisions(self.graph, bounds, self.contract)
-            radii = {t: apply(TO_ERROR, g=p.absorbed) for t, p in found.items()}
+        found = output_precisions(self.graph, bounds, self.contract)
+        radii = {t: apply(TO_ERROR, g=p.absorbed) for t, p in found.items()}
         return replace(bounds, radii=radii, costs={}, roundings={})
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A network's bounds over a box by forward composition, in which what a precision says of a
+    tensor is known absolutely too: how far it is off, and in which range it runs."""
+
+    bounds: NetworkBounds
+    contract: RuntimeContract
+    held: Mapping[str, Proportion]
+
+    def run(self, step: Step, ranges: Sequence[Interval]) -> Run:
+        """The step itself, on run-time ranges that precisions narrow down."""
+        known = (run_time_range(self.held[t]) for t in step.reads)
+        both = tuple(x.intersect(y) for x, y in zip(ranges, known, strict=True))
+        return Run(step, np.zeros(()), self.contract, both)
+
+    def assumed(self, node: NodeBounds) -> Mapping[str, Interval]:
+        """The run-time ranges that the rounding bound of a node rests on."""
+        held = node.run.held
+        return node.assumed if held is None else dict(zip(node.step.reads, held, strict=True))
+
+    def known(self, before: Known | None) -> Known:
+        """What is known of tensors by now, and was before."""
+        maps = self.bounds.maps
+        values, radii = dict(maps.values), dict(maps.radii)
+        if before is not None:
+            for t, x in before.values.items():
+                values[t] = values[t].intersect(x) if t in values else x
+            for t, r in before.radii.items():
+                radii[t] = radii[t].and_also(r) if t in radii else r
+        return Known(values, radii)
+
+
+def flowed(
+    graph: Graph, box: InputBox, contract: RuntimeContract, tick: Callable[[], None]
+) -> Flow:
+    """The forward composition of a network over a box, with relative precisions."""
+    program = program_of(graph).checked
+    maps = Maps(program, dict(box.values))
+    held: dict[str, Proportion] = {}
+    for tensor, error in box.errors.items():
+        maps.err_by(tensor, apply(GIVEN_ERROR, U=error))
+        held[tensor] = _absolutely(maps.values[tensor], maps.radii[tensor])
+    flow = Flow(NetworkBounds(maps, (), {}, {}, {}), contract, held)
+    nodes = []
+    for step in program.steps:
+        tick()
+        bound_values(maps, step)
+        rounding, _, run = bound_errors(maps, step, contract, flow.run)
+        if step.name in maps.flaws:
+            rounding = rounding.flawed()
+        output = step.output
+        value = _known_after(step, maps, held, contract)
+        maps.err_by(output, maps.radii[output].and_also(value.off))
+        held[output] = value
+        real, error = maps.values[output], maps.errors[output]
+        node = NodeBounds(step, real, errors=error, rounding=rounding, assumed={}, run=run)
+        nodes.append(replace(node, assumed=flow.assumed(node)))
+    radii = {
+        t: maps.radii[t] if t in maps.radii else _stored(graph, t, contract) for t in graph.outputs
+    }
+    running = {tensor: run_time_range(value) for tensor, value in held.items()}
+    found = NetworkBounds(maps, tuple(nodes), radii, {}, {}, running=running)
+    return replace(flow, bounds=found)
+
+
+def run_time_range(value: Proportion) -> Interval:
+    """Where what is computed lies, by its precision and by what it is off by."""
+    g, x, lost = value.precision.bound, value.ideal, value.lost.bound
+    with np.errstate(all="ignore"):
+        grown = np.where(g < 1.0, (1.0 + 2.0**-50) / (1.0 - g), np.inf)
+        shrunk = np.where(g < 1.0, (1.0 - g) * (1.0 - 2.0**-50), 0.0)
+        ends = []
+        for end in (-x.lo, x.hi):  # the lower end is the upper one of what is negated
+            least = np.where(end >= -(2.0**-1000), 0.0, end * shrunk)
+            ends.append(np.where(end > 0, multiply_up(end, grown), least))
+        low, high = -add_up(ends[0], lost), add_up(ends[1], lost)
+    low, high = np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
+    return value.tracked.computed.intersect(Interval(low, high))
+
+
+def _stored(graph: Graph, tensor: str, contract: RuntimeContract) -> Radius:
+    """A constant output: what storing it in the compute format changes."""
+    if not graph.types[tensor].dtype.is_float:
+        return exactly_zero(EXACT, graph.types[tensor].shape)
+    r = rounder_of(graph.types[tensor].dtype, contract)
+    return stored_loss(r, np.asarray(graph.constants[tensor], np.float64))
 
 
 def output_precisions(
@@ -130,16 +220,24 @@ def proportions(
         if tensor in maps.values and tensor in maps.radii:
             held[tensor] = _absolutely(maps.values[tensor], maps.radii[tensor])
     for step in program.steps:
-        output = step.output
-        real, error = maps.values[output], maps.radii[output]
-        flowed = None
-        if step.site.outputs[0].dtype.is_float:
-            flowed = followed(step, held, contract, normal=normal)
-        if flowed is None:
-            held[output] = _absolutely(real, error)
-        else:
-            held[output] = flowed.beside(real, error)
+        held[step.output] = _known_after(step, maps, held, contract, normal=normal)
     return held
+
+
+def _known_after(
+    step: Step,
+    maps: Maps,
+    held: Mapping[str, Proportion],
+    contract: RuntimeContract,
+    *,
+    normal: bool = False,
+) -> Proportion:
+    """What a step writes, by the flow and by what is known absolutely."""
+    real, error = maps.values[step.output], maps.radii[step.output]
+    flow = None
+    if step.site.outputs[0].dtype.is_float:
+        flow = followed(step, held, contract, normal=normal)
+    return _absolutely(real, error) if flow is None else flow.beside(real, error)
 
 
 def _absolutely(real: Interval, error: Radius) -> Proportion:

@@ -82,6 +82,8 @@ def _obligations_of(bounds: NetworkBounds, node: NodeBounds) -> Iterable[Obligat
     for tensor, assumed in node.assumed.items():
         start = time.perf_counter()
         proved = bounds.maps.values[tensor].inflate(bounds.maps.errors[tensor])
+        if tensor in bounds.running:
+            proved = proved.intersect(bounds.running[tensor])
         yield _decided(
             f"joint/{node.node.name}/{tensor}",
             Kind.COMPOSITION,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product
@@ -147,9 +147,10 @@ def check_every_execution(
     contract: RuntimeContract,
     points: Sequence[tuple[Point, Point]],
     label: str,
+    judged: Callable[[Graph, NetworkBounds, str], Judge] = Judge,
 ) -> Findings:
     """All executions of an any-order contract, on (input, exact values of all tensors)."""
-    judge, machine = Judge(graph, bounds, label), Machine(contract)
+    judge, machine = judged(graph, bounds, label), Machine(contract)
     known: dict[Any, Any] = {}
     for point, exact in points:
         judge.reals(exact)
@@ -218,9 +219,10 @@ def check_emulated(
     points: Sequence[tuple[Point, Point]],
     label: str,
     carrier: Any = np.float64,
+    judged: Callable[[Graph, NetworkBounds, str], Judge] = Judge,
 ) -> Findings:
     """The emulator's execution of a pinned contract, on (input, exact values of all tensors)."""
-    judge = Judge(graph, bounds, label)
+    judge = judged(graph, bounds, label)
     stacked = {
         t: np.stack([p[t].astype(np.float64) for p, _ in points]).astype(carrier)
         for t in graph.inputs

@@ -20,7 +20,7 @@ from functools import reduce
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
-from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_terms
+from encoders.arithmetic.runtime import Arithmetic, between, moved, sum_of_terms
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.kept import Kept, kept_scores
@@ -127,11 +127,14 @@ def _computed(
     kept = _kept(site)
     rows = moved(moved(x, _rows(site).split), kept.fill)
     shifted = arithmetic.subtract(rows, reduce(arithmetic.maximum, columns(rows)))
-    powers = arithmetic.function(EXP, shifted)
+    powers = between(arithmetic, arithmetic.function(EXP, shifted), 0.0, 1.0)
     if not kept.everything:
         mask, zero = arithmetic.constant(kept.mask), arithmetic.constant(np.zeros((1, 1)))
         powers = arithmetic.select(mask, powers, zero)
-    return shifted, powers, sum_of_terms(arithmetic, contract, columns(powers))
+    total = sum_of_terms(arithmetic, contract, columns(powers))
+    if kept.everything:  # the largest score has the power 1
+        total = between(arithmetic, total, 1.0, float(kept.rows.length))
+    return shifted, powers, total
 
 
 def runtime(
