@@ -232,10 +232,11 @@ def _known_after(
     *,
     normal: bool = False,
 ) -> Proportion:
-    """What a step writes, by the flow and by what is known absolutely."""
+    """What a step writes, by the flow and by what is known absolutely; no flow passes where a
+    rounding has no bound, as where it may overflow."""
     real, error = maps.values[step.output], maps.radii[step.output]
     flow = None
-    if step.site.outputs[0].dtype.is_float:
+    if step.site.outputs[0].dtype.is_float and maps.local[step.name].largest < np.inf:
         flow = followed(step, held, contract, normal=normal)
     return _absolutely(real, error) if flow is None else flow.beside(real, error)
 

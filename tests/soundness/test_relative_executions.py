@@ -65,7 +65,8 @@ class _Relatively(Judge):
 POSITIVE = (
     case(
         "positive products", E4P3, 0.25, 1.25,
-        (node("MatMul", "x W", "p"), node("Add", "p b", "y")), {"x": (1, 2)}, W=[[1.25, 0.75], [0.625, 1.0]], b=[0.375, 0.25],
+        (node("MatMul", "x W", "p"), node("Add", "p b", "y")), {"x": (1, 2)},
+        W=[[1.25, 0.75], [0.625, 1.0]], b=[0.375, 0.25],
     ),
     case(
         "squares of both signs", E3P3, -0.75, 0.75,
