@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from onnx_import.errors import ModelError
+from onnx_import.graph import Graph
 from refine.claims.options import Options
 from refine.common.told import told
 from refine.domain.domain import Domain
@@ -97,7 +98,8 @@ class ClaimKind:
     several results. `epsilon` says whether it takes a tolerance, `zero` that this may be 0.
     `compares` marks a claim of two models, which `refine diff` asks; all others are asked by
     `refine check`. `draws`: the model may draw numbers as it runs. `rows(given)` is the number of
-    rows of the batch in which it runs, where that is not the file's own. `again(saved)` evaluates a
+    rows of the batch in which it runs, where that is not the file's own. `about(graph, given)` is
+    the graph that the claim speaks of, where that is made of the model; `again(saved)` evaluates a
     saved counterexample anew, on the emulator and on runtimes; None where nothing can be.
     """
 
@@ -111,6 +113,7 @@ class ClaimKind:
     draws: bool = False
     reads: Callable[[str], bool] = lambda text: False
     rows: Callable[[Given], int | None] = lambda given: None
+    about: Callable[[Graph, Given], Graph] | None = None
     again: Callable[[Saved], Witness] | None = None
 
     def taken(self, every: Given) -> Given:

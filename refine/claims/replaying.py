@@ -9,7 +9,8 @@ from pathlib import Path
 
 from onnx_import import load
 from onnx_import.errors import ModelError
-from refine.claims.kind import ClaimKind
+from onnx_import.graph import Graph
+from refine.claims.kind import ClaimKind, Given
 from refine.claims.registry import BATCH_INVARIANT, DIFFERENCE, USUAL, claim_for, claims
 from refine.results.verdict import Execution, Refusal, Tolerance, Witness
 from refine.witness.file import Saved, Trusted, load_witness
@@ -61,7 +62,7 @@ def replayed(file: Path, trusted: Trusted) -> Replay:
 
     Raises ModelError for a file that is no counterexample, or one whose model has changed.
     """
-    saved = load_witness(file, partial(load, allowed=trusted.allowed), trusted)
+    saved = load_witness(file, partial(load, allowed=trusted.allowed), trusted, _about)
     kind = _kind_of(saved)
     if kind.again is None:
         raise ModelError(f"{file}: claim {kind.name} does not say how to replay a counterexample")
@@ -70,6 +71,12 @@ def replayed(file: Path, trusted: Trusted) -> Replay:
         option.require(own[option.name])
     saved = replace(saved, given=own)
     return Replay(saved, kind.again(saved))
+
+
+def _about(graph: Graph, text: str, given: Given) -> Graph:
+    """What the claim of this text speaks of. Raises ModelError for no claim."""
+    made = claim_for(text).about
+    return graph if made is None else made(graph, given)
 
 
 def _kind_of(saved: Saved) -> ClaimKind:

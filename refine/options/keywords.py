@@ -108,6 +108,10 @@ class CheckKeywords(ModelKeywords, total=False):
     claim: str
     batch: int
     margin_from: str | None
+    of: str | None
+    wrt: str | None
+    loss: str | None
+    rules: str | None
     certificate: PathText | None
 
 

@@ -163,10 +163,13 @@ class Trusted:
 
 
 def load_witness(
-    path: Path, graph_of: Callable[..., Graph], trusted: Trusted | None = None
+    path: Path,
+    graph_of: Callable[..., Graph],
+    trusted: Trusted | None = None,
+    about: Callable[[Graph, str, Mapping[str, object]], Graph] = lambda graph, claim, given: graph,
 ) -> Saved:
     """The saved counterexample; `graph_of` loads a model from a path, with `batch` rows, and as
-    a `handling` has its stored numbers.
+    a `handling` has its stored numbers. `about` makes of a model what a claim speaks of.
 
     Nothing that it names is opened outside its folder, unless the user says so. Raises ModelError,
     in one sentence, for a file that is not a counterexample, a model that has changed since or is
@@ -200,6 +203,7 @@ def load_witness(
     rows = graph_of if batch is None else partial(graph_of, batch=batch)
     reader = partial(rows, handling=handling_of(execution))
     graph = _unchanged(found, sha256, reader)
+    graph = graph if claim is None else about(graph, claim, own)
     spec = None
     if spec_model is not None and spec_sha256 is not None and theirs is not None:
         found = _found(spec_model, trusted.spec, path, trusted.allowed, "--spec")

@@ -14,10 +14,10 @@ from gpu_check.common.writing import require_writable, write_whole
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
-from onnx_import.onnx.writer import model_of
 from refine.common.arrays import stored_arrays
 from refine.domain.domain import DomainOptions, read_domain
 from refine.gradients.checking import checked
+from refine.gradients.derived import serialised
 from refine.gradients.differentiate import OWN, require_meaning
 from refine.gradients.request import ADAM, SGD, Request
 from refine.options.options import allowing
@@ -158,9 +158,7 @@ def grad_command(
         return _check(graph, rules, inputs, seed, Reporter(quiet))
     assert output is not None
     made = request.gradient_of(graph)
-    data = model_of(made, f"gradient of {model.name}").SerializeToString()
-    if len(data) >= 2**31:
-        raise ModelError("the gradient takes more than 2 GiB, which no ONNX file holds")
+    data = serialised(made, f"gradient of {model.name}")
     write_whole(output, lambda file: file.write(data))
     if not quiet:
         Reporter(quiet).lines(_lines(made, output))

@@ -1,0 +1,127 @@
+"""No derivative is NaN where the outputs themselves are finite.
+
+It is proved by bounds on the gradient graph: where all its values are finite none is NaN. An input
+breaks it at which an allowed execution gives finite outputs and a derivative that is NaN, as a mask
+does that is put on a quotient by 0 too late.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+
+import numpy as np
+
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.members import members
+from encoders.program import program_of
+from gpu_check.emulator.emulator import emulate
+from onnx_import.graph import Graph
+from refine.claims.claim import Words, require_semantics
+from refine.claims.kind import Asked, ClaimKind, EpsilonUse
+from refine.claims.kinds.accuracy import accuracy
+from refine.claims.outputs.gradients import OPTIONS, about, assumed, derived, of_model
+from refine.claims.quarry import Late
+from refine.claims.settle import settle
+from refine.common.clock import Clock
+from refine.results.verdict import ErrorEnclosure, Result, Side, Tolerance, Witness
+from refine.search.evaluation import Candidate, Hunt, received
+from refine.witness.file import Saved
+from refine.witness.replay import run_again
+from refine.witness.witness import computed_outputs, confirm
+
+_FINITE = Tolerance(Fraction(10) ** 300)  # errors of finite numbers are of no interest
+_SAMPLED, _MOST_LEADS = 128, 64
+_WORK = 20_000_000  # multiply-adds
+_WORDS = Words(
+    holds="every derivative is finite in every allowed execution",
+    broken="at an input of the domain an allowed execution gives finite outputs and a derivative "
+    "that is NaN",
+    open="it is not shown that every derivative is finite",
+)
+
+
+def _settled(asked: Asked) -> Result:
+    clock = Clock(time.monotonic(), asked.options.timeout, asked.tell)
+    clock.tell("differentiating")
+    side = Side(derived(asked), asked.side.contract)
+    require_semantics(side)
+    of_errors = accuracy(side)
+    quarry = of_errors.quarry
+    if quarry is not None:
+        decide = partial(_decided, asked.side.graph, side.graph)
+        leads = partial(_leads, asked.side.graph)
+        quarry = replace(quarry, decide=decide, leads=leads)
+    claim = replace(
+        of_errors,
+        quarry=quarry,
+        certified=None,
+        assumptions=lambda domain: assumed(side.graph, domain, side.contract),
+        shown=lambda domain, witness, seed: None,
+        statement="no derivative is NaN where the outputs are finite",
+        words=_WORDS,
+    )
+    result = settle(claim, asked.domain, _FINITE, asked.options, clock)
+    return of_model(replace(result, tolerance=Tolerance()), asked.side.graph)
+
+
+def _decided(model: Graph, gradient: Graph, candidate: Candidate) -> Witness:
+    """The candidate, whose error counts only where it breaks the claim."""
+    witness = confirm(gradient, candidate)
+    if np.isnan(witness.value) and _is_finite(model, candidate.inputs, candidate.execution):
+        return witness
+    return replace(witness, error=ErrorEnclosure(Fraction(0), Fraction(0)))
+
+
+def _leads(model: Graph, hunt: Hunt, seed: int, late: Late) -> Iterator[Candidate]:
+    """Inputs with many zeros, where the range has them, that give finite outputs and a NaN."""
+    rng = np.random.default_rng(seed)
+    count = int(np.clip(_WORK // max(program_of(hunt.graph).work, 1), 4, _SAMPLED))
+    points = hunt.box.sample(rng, count)
+    for name, values in points.items():
+        share = np.linspace(0.0, 1.0, count).reshape(-1, *(1,) * (values.ndim - 1))
+        zeroed = np.where(rng.random(values.shape) < share, 0.0, values)
+        points[name] = hunt.box.nearest(name, zeroed)
+    for execution in members(hunt.contract):
+        if late():
+            return
+        given = received(hunt, points, execution)
+        with np.errstate(all="ignore"):
+            outputs, gradients = (emulate(g, given, execution) for g in (model, hunt.graph))
+        finite = np.ones(count, bool)
+        for value in outputs.values():
+            finite &= np.all(np.isfinite(np.asarray(value, np.float64).reshape(count, -1)), 1)
+        for output, value in gradients.items():
+            broken = np.isnan(np.asarray(value, np.float64))
+            for sample, *index in np.argwhere(broken)[:_MOST_LEADS].tolist():
+                if finite[sample]:
+                    point = {n: np.asarray(v[sample]) for n, v in points.items()}
+                    real = hunt.box.real_point(point)
+                    yield Candidate(point, real, execution, output, tuple(index), np.inf)
+                    return
+
+
+def _is_finite(model: Graph, inputs: object, execution: RuntimeContract) -> bool:
+    assert isinstance(inputs, dict)
+    outputs = computed_outputs(model, inputs, execution)
+    return all(bool(np.all(np.isfinite(np.asarray(v, np.float64)))) for v in outputs.values())
+
+
+def _again(saved: Saved) -> Witness:
+    return run_again(saved.graph, saved.candidate)
+
+
+CLAIMS = (
+    ClaimKind(
+        name="gradient-safe",
+        summary="no derivative is NaN where the outputs are finite",
+        settle=_settled,
+        options=OPTIONS,
+        about=about,
+        again=_again,
+        epsilon=EpsilonUse.NONE,
+    ),
+)

@@ -1,0 +1,85 @@
+"""What claims about gradients share: the graph that they are of, and their options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.presets import EXACT
+from encoders.gradients.tape import ROUNDED
+from encoders.program import program_of
+from onnx_import.errors import ModelError
+from onnx_import.graph import Graph
+from refine.claims.assumptions import assumptions_of
+from refine.claims.kind import Asked, ClaimOption, Given
+from refine.domain.domain import Domain
+from refine.gradients.derived import gradient_of
+from refine.results.verdict import Assumption, Result
+
+OPTIONS = (
+    ClaimOption(
+        name="of",
+        default=None,
+        metavar="OUTPUT[,…]",
+        help="Of a claim about gradients, the outputs that are differentiated; default: all.",
+    ),
+    ClaimOption(
+        name="wrt",
+        default=None,
+        metavar="NAME[,…]",
+        help="Of a claim about gradients, the inputs and weights; default: all inputs.",
+    ),
+    ClaimOption(
+        name="loss",
+        default=None,
+        metavar="EXPR",
+        help="Of a claim about gradients, an expression of outputs such as mean(Y*Y) instead of "
+        "the sum of all outputs.",
+    ),
+    ClaimOption(
+        name="rules",
+        default=None,
+        metavar="torch",
+        help="Of a claim about gradients, whose formulas; default: refine's own.",
+    ),
+)
+
+
+def about(graph: Graph, given: Given) -> Graph:
+    """The gradient that a saved counterexample is of."""
+    return gradient_of(graph, given, EXACT)
+
+
+def derived(asked: Asked) -> Graph:
+    """The gradient that is asked about. Raises ModelError for a graph of no file's operators."""
+    if asked.tolerance.by_output:
+        raise ModelError("--eps of a claim about gradients is one number for all derivatives")
+    return gradient_of(asked.side.graph, asked.given, asked.side.contract)
+
+
+def of_model(result: Result, graph: Graph) -> Result:
+    """The result as one about the model itself, which its documents and counterexamples name."""
+    whole = replace(result.graph, source=graph.source, sha256=graph.sha256)
+    return replace(result, graph=whole)
+
+
+def assumed(graph: Graph, domain: Domain, contract: RuntimeContract) -> tuple[Assumption, ...]:
+    """What an answer about a gradient rests on: where it is no derivative, by which convention, and
+    which of its numbers are rounded."""
+    found = assumptions_of(graph, domain, contract)
+    kinks = tuple(dict.fromkeys(_conventions(graph)))
+    if kinks:
+        found = (*found, Assumption("kinks", f"where there is no derivative: {'; '.join(kinks)}"))
+    rounded = [note for note in graph.notes if note.startswith(ROUNDED)]
+    if rounded:
+        text = f"the real gradient is the written graph over the reals, with {rounded[0]}"
+        found = (*found, Assumption("stored-numbers", text))
+    return found
+
+
+def _conventions(graph: Graph) -> Iterable[str]:
+    for step in program_of(graph).steps:
+        gradient = step.operator.gradient
+        if gradient is not None and gradient.convention and not step.name.startswith("grad."):
+            yield f"{step.node.op}: {gradient.convention}"

@@ -1,0 +1,133 @@
+"""Claims about gradients: bounds that runs keep to, and derivatives that are NaN behind a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import refine
+from gpu_check.runtimes.runtimes import OnnxRuntime
+from onnx_import.errors import ModelError
+from onnx_import.onnx.reader import load
+from onnx_import.onnx.writer import model_of
+from refine.gradients.request import Request
+from refine.results.verdict import Verdict
+
+Nodes = Sequence[tuple[str, str, str]]
+QUICK: Mapping[str, Any] = {"budget": 1.0, "search": 2.0, "conform": False, "z3": "none"}
+
+
+def written(folder: Path, nodes: Nodes, stored: Mapping[str, Any], inputs: str = "x") -> Path:
+    made = [helper.make_node(op, read.split(), [out]) for op, read, out in nodes]
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in inputs.split()
+    ]
+    graph = helper.make_graph(
+        made,
+        "masked",
+        values,
+        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(v, np.float32), n) for n, v in stored.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, folder / "masked.onnx")
+    return folder / "masked.onnx"
+
+
+Z: Mapping[str, Any] = {"zero": 0.0, "one": 1.0}
+DIVISION: Nodes = (("Equal", "n zero", "c"), ("Div", "x n", "q"), ("Where", "c zero q", "Y"))
+EXPONENTIAL: Nodes = (
+    ("Greater", "a zero", "c"), ("Exp", "a", "e"), ("Add", "a one", "p"), ("Where", "c p e", "Y"),
+)  # fmt: skip
+CAPPED: Nodes = (
+    ("Greater", "a zero", "c"), ("Min", "a zero", "m"), ("Exp", "m", "e"), ("Add", "a one", "p"),
+    ("Where", "c p e", "Y"),
+)  # fmt: skip
+ROOT: Nodes = (("Greater", "x zero", "c"), ("Sqrt", "x", "s"), ("Where", "c s zero", "Y"))
+NORM: Nodes = (("ReduceL2", "x", "Y"),)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "inputs", "ranges", "verdict"),
+    [
+        (DIVISION, "x n", ("x=-1..1", "n=-1..1"), Verdict.VIOLATED),
+        (DIVISION, "x n", ("x=-1..1", "n=0.25..1"), Verdict.VERIFIED),
+        (EXPONENTIAL, "a", ("a=-1..100",), Verdict.VIOLATED),
+        (CAPPED, "a", ("a=-1..100",), Verdict.VERIFIED),
+        (ROOT, "x", ("x=0..1",), Verdict.VIOLATED),
+        (NORM, "x", ("x=-1..1",), Verdict.VIOLATED),
+    ],
+)
+def test_a_mask_put_on_too_late_is_found(
+    nodes: Nodes, inputs: str, ranges: tuple[str, ...], verdict: Verdict, tmp_path: Path
+) -> None:
+    path = written(tmp_path, nodes, Z, inputs)
+    result = refine.check(path, claim="gradient-safe", input=ranges, **QUICK)
+    assert result.verdict is verdict
+    if verdict is Verdict.VIOLATED:
+        assert result.witness is not None
+        point = result.witness.inputs
+        assert all(np.all(np.isfinite(v)) for v in OnnxRuntime(path).run(point).values())
+        gradient = Request(ones=True).gradient_of(load(path))
+        data = model_of(gradient, "gradient").SerializeToString()
+        found = OnnxRuntime(data).run(point)
+        assert any(np.any(np.isnan(np.asarray(v, np.float64))) for v in found.values())
+
+
+def test_a_counterexample_is_replayed_from_its_file(tmp_path: Path) -> None:
+    path = written(tmp_path, ROOT, Z)
+    kept = tmp_path / "found.json"
+    options = {**QUICK, "counterexample": kept}
+    result = refine.check(path, claim="gradient-safe", input="0..1", **options)
+    assert result.verdict is Verdict.VIOLATED
+    again = refine.replay(kept)
+    assert again
+    assert again.witness.output == "grad_x"
+
+
+def test_a_bound_on_the_gradient_holds_of_runs(tmp_path: Path) -> None:
+    """Against derivatives by hand in float64, which are far more exact than the bound."""
+    rng = np.random.default_rng(2)
+    weights = rng.normal(size=(2, 2)).astype(np.float32)
+    nodes: Nodes = (("MatMul", "x W", "h"), ("Tanh", "h", "t"), ("Mul", "t t", "Y"))
+    path = written(tmp_path, nodes, {"W": weights})
+    result = refine.check(path, claim="gradient", input="-1..1", eps=1e-4, **QUICK)
+    assert result.verdict is Verdict.VERIFIED
+    (bound,) = result.bounds.values()
+    gradient = Request(ones=True).gradient_of(load(path))
+    machine = OnnxRuntime(model_of(gradient, "gradient").SerializeToString())
+    for _ in range(20):
+        x = rng.uniform(-1, 1, 2).astype(np.float32)
+        t = np.tanh(x.astype(float) @ weights.astype(float))
+        wanted = weights.astype(float) @ (2 * t * (1 - t * t))
+        (found,) = machine.run({"x": x}).values()
+        assert np.all(np.abs(np.asarray(found, float) - wanted) <= bound)
+    worse = refine.check(path, claim="gradient", input="-1..1", eps=1e-9, **QUICK)
+    assert worse.verdict is Verdict.VIOLATED
+
+
+def test_a_claim_is_of_derivatives_by_what_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path, (("Mul", "x w", "h"), ("Sigmoid", "h", "Y")), {"w": [1.0, 2.0]})
+    asked = {"claim": "gradient", "input": "-1..1", "eps": 1e-3, **QUICK}
+    result = refine.check(path, wrt="x,w", loss="mean(Y*Y)", **asked)
+    assert result.verdict is Verdict.VERIFIED
+    assert set(result.bounds) == {"grad_x", "grad_w"}
+    with pytest.raises(ModelError, match="target"):
+        refine.check(path, loss="mse", **asked)
+    with pytest.raises(ModelError, match="no input or weight"):
+        refine.check(path, wrt="q", **asked)
+
+
+def test_conventions_and_rounded_numbers_are_said(tmp_path: Path) -> None:
+    path = written(tmp_path, (("Relu", "x", "h"), ("Erf", "h", "Y")), {})
+    result = refine.check(path, claim="gradient", input="0.5..1", eps=1e-3, **QUICK)
+    assert result.verdict is Verdict.VERIFIED
+    said = {a.name: a.text for a in result.assumptions}
+    assert "relu'(0) = 0" in said["kinks"]
+    assert "√(4/π)" in said["stored-numbers"]
