@@ -229,6 +229,10 @@ ELSEWHERE = {
     "GroupNormalization": "onnx infers no type: test_operators_elementary.py, by hand; it is "
     "InstanceNormalization's code",
     "QGemm": "of another domain: test_operators_quantized.py; it is QLinearMatMul's code",
+    **dict.fromkeys(
+        ("QLinearAdd", "QLinearGlobalAveragePool", "QLinearMul"),
+        "of another domain: test_quantised_layers.py, bit for bit and by its bounds",
+    ),
     "Rational": "made of an FPCore only: test_operators_rational.py",
 }
 

@@ -16,11 +16,13 @@ from onnx_import.passes.pipelines import DOMAIN, PIPELINES
 @dataclass(frozen=True)
 class Typed:
     """Typed like the ONNX operator `like` of these inputs, taken to be float32; the element type of
-    the result is that of the input `result`, where there is one."""
+    the result is that of the input `result`, where there is one. Attributes in `own` are not those
+    of the ONNX operator."""
 
     like: str
     inputs: tuple[int, ...]
     result: int | None = None
+    own: frozenset[str] = frozenset()
 
 
 # "" are operators that the import itself makes (onnx_import/passes/dynamic.py)
@@ -28,6 +30,11 @@ FOREIGN: Mapping[tuple[str, str], Typed] = {
     ("", "DynamicQuantizeMatMul"): Typed("MatMul", (0, 1)),
     ("", "DynamicQuantizeConv"): Typed("Conv", (0, 1)),
     ("com.microsoft", "QGemm"): Typed("Gemm", (0, 3), 8),
+    ("com.microsoft", "QLinearAdd"): Typed("Add", (0, 3), 0),
+    ("com.microsoft", "QLinearMul"): Typed("Mul", (0, 3), 0),
+    ("com.microsoft", "QLinearGlobalAveragePool"): Typed(
+        "GlobalAveragePool", (0,), 0, frozenset({"channels_last"})
+    ),
 }
 
 

@@ -142,7 +142,7 @@ def _infer_foreign(
     plain = onnx.helper.make_node(
         foreign.like, [proto.input[i] for i in foreign.inputs], proto.output
     )
-    plain.attribute.extend(proto.attribute)
+    plain.attribute.extend(a for a in proto.attribute if a.name not in foreign.own)
     wide = {t: replace(types[t], dtype=DType.FLOAT32) for t in plain.input}
     found = infer(plain, place, wide, {}, opset)
     if foreign.result is not None:

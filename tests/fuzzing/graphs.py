@@ -618,6 +618,18 @@ def _quantized(b: Builder, op: str) -> None:
     b.add("DequantizeLinear", [y, scale, zero], b.pool[x])
 
 
+@_recipe("QLinearAdd", "QLinearMul", "QLinearGlobalAveragePool")
+def _layers(b: Builder, op: str) -> None:
+    x = b.tensor(lambda t: t == (1, 2, 4), (1, 2, 4))
+    scale, zero = b.keep(np.array(b.pick(0.1, 0.5))), b.keep(np.array(b.n(0, 9)), np.uint8)
+    q = b.add("QuantizeLinear", [x, scale, zero], b.pool[x], held=False)
+    pool = "Pool" in op
+    inputs = [q, scale, zero, *(() if pool else (q, scale, zero)), scale, zero]
+    out = (1, 2, 1) if pool else b.pool[x]
+    y = b.add(op, inputs, out, domain="com.microsoft", held=False)
+    b.add("DequantizeLinear", [y, scale, zero], out)
+
+
 @_recipe("QLinearMatMul", "QLinearConv", "QGemm", "MatMulInteger", "ConvInteger",
          "DynamicQuantizeMatMul", "DynamicQuantizeConv")  # fmt: skip
 def _integers(b: Builder, op: str) -> None:

@@ -128,6 +128,31 @@ def _requantized(r: Reading, y: int, bias: int) -> Array:
     return _stepped(r, m.multiply(m.converted(total), factor), column(_zero(r, y + 1)), r.made[0])
 
 
+def _layered(r: Reading) -> Array:
+    """A sum, a product or a mean of quantised tensors, as onnxruntime computes it."""
+    m, op = r.of(TensorProto.FLOAT), r.node.op_type
+    wide = (-1, *(1,) * r.rank)
+    scales = [r.x[i].reshape(wide) for i in ((1, 3) if "Pool" in op else (1, 4, 6))]
+    zeros = [_zero(r, i) for i in ((2, 4) if "Pool" in op else (2, 5, 7))]
+    if "Pool" in op:
+        n = float(np.prod(r.x[0].shape[3:]))
+        axes = tuple(range(3, r.x[0].ndim))
+        total = np.add.reduce(r.x[0] - zeros[0].reshape(wide), axis=axes, keepdims=True)
+        factor = m.divide(scales[0], m.multiply(scales[1], r.number(n)))
+        steps = m.multiply(m.converted(total), factor)
+        return _stepped(r, steps, zeros[1].reshape(wide), r.made[0])
+    if op == "QLinearMul":
+        a, b = (r.x[i] - z.reshape(wide) for i, z in ((0, zeros[0]), (3, zeros[1])))
+        factor = m.divide(m.multiply(scales[0], scales[1]), scales[2])
+        t = m.multiply_add(m.converted(a * b), factor, m.converted(zeros[2].reshape(wide)))
+        return _stepped(r, t, r.number(0.0), r.made[0])
+    f, g = (m.divide(s, scales[2]) for s in scales[:2])
+    za, zb, zy = (m.converted(z.reshape(wide)) for z in zeros)
+    fixed = m.subtract(zy, m.add(m.multiply(f, za), m.multiply(g, zb)))
+    t = m.multiply_add(m.converted(r.x[3]), g, fixed)
+    return _stepped(r, m.multiply_add(m.converted(r.x[0]), f, t), r.number(0.0), r.made[0])
+
+
 def _cast(r: Reading) -> Array:
     x, source, target = r.x[0], r.kinds[0], r.made[0]
     if source == TensorProto.BOOL:
@@ -147,5 +172,6 @@ QUANTIZED: dict[str, Meaning] = {
     "DynamicQuantizeLinear": _dynamic, "MatMulInteger": _integer_product,
     "ConvInteger": _integer_product, "Cast": _cast,
     "QLinearMatMul": lambda r: _requantized(r, 6, 8),
+    "QLinearAdd": _layered, "QLinearMul": _layered, "QLinearGlobalAveragePool": _layered,
     "QLinearConv": lambda r: _requantized(r, 6, 8), "QGemm": lambda r: _requantized(r, 7, 6),
 }  # fmt: skip

@@ -183,6 +183,44 @@ QUANTIZED: Mapping[str, Sequence[Grid]] = {
             (1, 2, 3),
         ),
     ),
+    **{
+        op: (
+            Grid(
+                [
+                    (
+                        f(*a, dtype=t),
+                        single(0.5),
+                        z,
+                        g(*b, dtype=t),
+                        single(0.25),
+                        z,
+                        single(1.0),
+                        z,
+                    )
+                    for a, b in (((2, 3), (2, 3)), ((2, 3), (3,)), ((2, 1), (1, 4)), ((), (2,)))
+                    for f, g in ((run, kept), (run, run), (kept, run))
+                    for t in (U8, I8)
+                    for z in (whole(3, t), None)
+                ],
+                {},
+                ("float32",),
+                domain="com.microsoft",
+            ),
+        )
+        for op in ("QLinearAdd", "QLinearMul")
+    },
+    "QLinearGlobalAveragePool": (
+        Grid(
+            [
+                (run(*s, dtype=t), single(0.5), whole(3, t), single(0.25), whole(2, t))
+                for s in ((1, 2, 3), (2, 3, 2, 2), (1, 1, 1, 7))
+                for t in (U8, I8)
+            ],
+            {"channels_last": (None, 0, 1)},
+            ("float32",),
+            domain="com.microsoft",
+        ),
+    ),
     "QGemm": (
         Grid(
             [

@@ -31,8 +31,11 @@ WITH_SCALES = {  # their types come in combinations: tests/test_operators_quanti
     "DynamicQuantizeMatMul",
     "MatMulInteger",
     "QGemm",
+    "QLinearAdd",
     "QLinearConv",
+    "QLinearGlobalAveragePool",
     "QLinearMatMul",
+    "QLinearMul",
     "QuantizeLinear",
 }
 ELSEWHERE = WITHOUT_FILES | WITH_SCALES

@@ -124,6 +124,18 @@ def _likeness(
         shape = (1, 1, channels, *(1,) * (out.ndim - 3))
         assert same(real(operator, site, weighted), plain * FIELD.constant(scale).reshape(shape))
         held += 1
+    if (limits := like.limits(site)) is not None:
+        low, high = (None if np.isinf(v) else flint.fmpq(*v.as_integer_ratio()) for v in limits)
+        kept = [v if low is None or v > low else low for v in x.reshape(-1)]
+        kept = [v if high is None or v < high else high for v in kept]
+        assert same(out.reshape(-1), np.array(kept, dtype=object))
+        held += 1
+    if like.selects:
+        assert {str(v) for v in out.reshape(-1)} <= {str(v) for v in x.reshape(-1)}
+        moved = [v * 3 + 7 for v in x.reshape(-1)]
+        other = np.array(moved, dtype=object).reshape(x.shape)
+        assert same(real(operator, site, [other, *inputs[1:]]), out * 3 + 7)
+        held += 1
     return held
 
 
