@@ -20,12 +20,14 @@ from encoders.numbers.enclosure import FloatArray, Interval, add_up, point
 from encoders.numbers.formats import round_array
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
-from refine.bounds.network import InputBox, network_bounds
+from refine.bounds.evaluated import values_at
+from refine.bounds.network import InputBox, Known, network_bounds
 from refine.everyday.beyond import furthest_beyond
 from refine.everyday.judging import Overstep, judge
 from refine.traces.recording import Read
 from refine.traces.trace import Line, Trace
 
+_FEW = 2**12  # numbers of a graph that are bounded one by one, back to the inputs
 _CAST = 1.0 + 2.0**-50  # of a difference that is rounded once
 
 
@@ -194,7 +196,9 @@ def joint_bounds(
             kept = round_array(x, contracts[k].format_of(kind)) if kind.is_float else x
             errors[t] = np.abs(kept - x) * _CAST
         whole = InputBox({t: point(x) for t, x in box.items()}, errors)
-        maps = network_bounds(graph, whole, contracts[k]).maps
+        few = sum(graph.types[t].size for n in graph.order for t in n.outputs if t) <= _FEW
+        known = Known(values_at(graph, whole.values), {})
+        maps = network_bounds(graph, whole, contracts[k], backward=few, known=known).maps
         sides.append((maps.errors, maps.values))
     (first, here), (second, there) = sides
     found = {}
