@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from backward import matvec, polyval, programs, row_of, solver, total
+from click.testing import CliRunner
 from random_chains import chain, executions, inputs_of
 
 from encoders.arithmetic.exact_fields import fraction
@@ -17,12 +19,16 @@ from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import IEEE_ANY, PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.numbers.formats import FloatFormat, round_array
 from gpu_check.emulator.emulator import emulate
+from onnx_import import load
 from onnx_import.errors import ModelError, UnsupportedModel
 from onnx_import.graph import Array, DType, Graph, Node, TensorType, build_graph
+from refine.cli.main import cli
 from refine.perturbed.bound import NORMAL, BackwardBound, backward_bound
+from refine.perturbed.files import read_perturbed
 from refine.perturbed.standing import Laid, plus, times
 from refine.perturbed.witness import OutsideBound, exact_outputs, perturbed_constants, witness_of
 
+ROOT = Path(__file__).resolve().parents[1]
 E4P3 = FloatFormat("e4p3", 3, -6, 7)
 
 
@@ -168,8 +174,6 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_moved_is_refused_by_name(name: str, tmp_path: Path) -> None:
-    from onnx_import import load
-
     text, discrete, why = REFUSED[name]
     (tmp_path / "k.fpcore").write_text(text)
     with pytest.raises(ModelError, match=why):
@@ -177,8 +181,6 @@ def test_what_cannot_be_moved_is_refused_by_name(name: str, tmp_path: Path) -> N
 
 
 def test_conditionals_on_what_is_kept(tmp_path: Path) -> None:
-    from onnx_import import load
-
     (tmp_path / "k.fpcore").write_text("(FPCore (z a b) (if (< z 1) (* a z) (+ (* b z) a)))")
     with pytest.raises(UnsupportedModel, match="'a' is read more than once"):
         backward_bound(load(tmp_path / "k.fpcore"), SEQUENTIAL, Laid.INPUTS, ("z",))
@@ -205,6 +207,68 @@ def test_vectors_are_shared_by_rows() -> None:
         backward_bound(matvec(3, 4), SEQUENTIAL, Laid.INPUTS)
     assert len(backward_bound(total(5), SEQUENTIAL, Laid.INPUTS).moved) == 1
     assert len(backward_bound(solver(3), SEQUENTIAL, Laid.INPUTS).moved) == 9
+
+
+def test_the_witness_of_onnxruntime_is_written_and_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.array([0.3, -0.7], np.float32))
+    model = ROOT / "examples" / "demo" / "pendulum.onnx"
+    asked = ["bound", str(model), "--backward", "weights", "--json", "r.json"]
+    done = CliRunner().invoke(cli, [*asked, "--witness", "x.npy", "-o", "p.onnx"])
+    assert done.exit_code == 0, done.output
+    document = json.loads(Path("r.json").read_text())
+    assert document["multiples"] == 65.0
+    assert [layer["bound"] for layer in document["witness"]["layers"]] == [3.0, 65.0, 65.0]
+    found = backward_bound(load(model), IEEE_ANY, Laid.WEIGHTS)
+    witness, constants, ran = read_perturbed(Path("p.onnx"), found)
+    (output,) = exact_outputs(
+        found, witness, constants, {t: ran[t][0] for t in found.graph.inputs}
+    ).values()
+    (bits,) = (ran[t].ravel().tolist() for t in found.graph.outputs)
+    assert [fraction(v) for v in output.ravel().tolist()] == [Fraction(b) for b in bits]
+    near = load(Path("p.onnx"))
+    for tensor, exact in constants.items():
+        nearest = [float(fraction(v)) for v in exact.ravel().tolist()]
+        assert near.constants[tensor].ravel().tolist() == nearest
+
+
+WRONG = {
+    "several inputs in one file": (["--witness", "many.npy", "-o", "p.onnx"], "-o writes"),
+    "no number of its type": (["--witness", "double.npy", "-o", "p.onnx"], "none of the input's"),
+    "a place of nothing": (["-o", "p.onnx"], "names an input"),
+    "a folder that is none": (["--witness", "x.npy", "-o", "no/p.onnx"], "no"),
+    "a domain": (["--input", "-1..1"], "takes no --input"),
+    "a margin": (["--margin"], "--margin does not go"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_witnesses_write_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.array([0.3, -0.7], np.float32))
+    np.save("many.npy", np.zeros((3, 2), np.float32))
+    np.save("double.npy", np.array([0.1, 0.2]))
+    before = set(tmp_path.iterdir())
+    given, why = WRONG[name]
+    model = ROOT / "examples" / "demo" / "pendulum.onnx"
+    done = CliRunner().invoke(cli, ["bound", str(model), "--backward", "weights", *given])
+    assert done.exit_code != 0
+    assert why in str(done.exception or "") + done.output
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_claims_about_relative_changes() -> None:
+    model = str(ROOT / "examples" / "demo" / "pendulum.onnx")
+    for eps, code in (("65u", 6), ("64.9 u", 3), ("3.9e-6", 6), ("3.8e-6", 3), ("65·u", 6)):
+        asked = ["check", model, "--claim", "backward", "--eps", eps, "-q"]
+        done = CliRunner().invoke(cli, asked, standalone_mode=False)
+        assert done.return_value.value == code
+    refused = CliRunner().invoke(cli, ["check", model, "--claim", "backward", "--eps", "a"])
+    assert "multiple of u" in str(refused.exception or "") + refused.output
 
 
 def test_grades_are_exact_or_rounded_up() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from refine.claims.registry import MARGIN, RELATIVE, USUAL, claims
-from refine.cli.daily.backward import backward_options, run_backward
+from refine.cli.daily.backward import backward_options, run_backward, witness_options
 from refine.cli.model_options import model_options
 from refine.cli.run_claim import run_claim
 from refine.perturbed.standing import Laid
@@ -54,12 +54,15 @@ class _Bound(click.Command):
     "that run: the backward error, of every input.",
 )
 @backward_options
+@witness_options
 def bound_command(
     model: Path,
     margin: str | None,
     relative: bool,
     backward: str | None,
     discrete: tuple[str, ...],
+    witness: Path | None,
+    output: Path | None,
     **given: Any,
 ) -> ExitCode:
     """The best bound on |f_rt(x) − f_R(x)| that can be proved.
@@ -70,14 +73,17 @@ def bound_command(
     refine bound net.onnx --center x.npy --radius 0.01 --margin 3
     refine bound net.onnx --input 0.1..1 --relative
     refine bound net.onnx --backward weights
+    refine bound net.onnx --backward weights --witness x.npy -o perturbed.onnx
     """
     if backward is not None:
         if margin is not None or relative:
             other = "--relative" if margin is None else "--margin"
             raise click.UsageError(f"{other} does not go with --backward")
-        return run_backward(model, backward, discrete=discrete, given=given)
-    if discrete:
-        raise click.UsageError("--discrete goes with --backward")
+        return run_backward(
+            model, backward, discrete=discrete, given=given, witness=witness, output=output
+        )
+    if discrete or witness is not None or output is not None:
+        raise click.UsageError("--discrete, --witness and --output go with --backward")
     if margin is not None and relative:
         raise click.UsageError("--margin does not go with --relative")
     kind = claims()[RELATIVE if relative else USUAL if margin is None else MARGIN]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
 from encoders.lemmas.application import lemmas_of
 from encoders.lemmas.kernel import Radius
 from refine.perturbed.bound import BackwardBound, Moved
+from refine.perturbed.witness import Witness
 from refine.results.document import strict_json
 from refine.results.numerals import plain_number, up
 from refine.results.verdict import Verdict
 
 SCHEMA = "refine-backward-1"
+WITNESS_COLUMNS = ("node", "weights", "observed |w̃ − w|/|w|", "bound", "rows that underflow")
 COLUMNS = ("takes", "shape", "in", "|ln(w̃/w)|", "|w̃ − w|/|w|", "and absolutely")
 
 
@@ -62,6 +65,55 @@ def document_of(
         "witness": witness,
     }
     return strict_json(made)
+
+
+def witness_document(
+    witness: Witness, *, runtime: str, output: str | None, exact: str | None
+) -> dict[str, Any]:
+    """What is said of a witness: layer by layer the largest relative change in units of u."""
+    return {
+        "inputs": witness.samples,
+        "runtime": runtime,
+        "output": output,
+        "exact": exact,
+        "layers": [
+            {
+                "node": layer.node,
+                "weights": layer.weights,
+                "observed": layer.multiples,
+                "bound": float(layer.bound / Fraction(layer.unit)),
+                "underflows": layer.underflows,
+            }
+            for layer in witness.layers
+        ],
+    }
+
+
+def witness_rows(witness: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The same as a table."""
+    return [
+        (
+            layer["node"],
+            layer["weights"],
+            f"{up(layer['observed'], 3)} u",
+            f"{up(layer['bound'], 6)} u",
+            str(layer["underflows"] or ""),
+        )
+        for layer in witness["layers"]
+    ]
+
+
+def told_witness(witness: Mapping[str, Any]) -> str:
+    """What a witness shows, in a sentence."""
+    count = witness["inputs"]
+    of = "the input" if count == 1 else f"each of {count} inputs"
+    text = (
+        f"on {of} the bits of {witness['runtime']} are the exact output for weights moved so far: "
+        "checked in rational numbers"
+    )
+    if witness["output"] is not None:
+        text += f"; wrote {witness['output']} (binary64) and {witness['exact']} (exact)"
+    return text
 
 
 def _names(record: Any) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 
 import flint
 import numpy as np
@@ -25,10 +24,11 @@ class Scaled:
         """The exact product of two matrices."""
         return Scaled(self.matrix * other.matrix, self.exponent + other.exponent)
 
-    def fractions(self) -> list[list[Fraction]]:
+    def rationals(self) -> list[list[flint.fmpq]]:
         """The numbers, row by row."""
         scale = power_of_two(self.exponent)
-        return [[Fraction(int(v)) * scale for v in row] for row in self.matrix.tolist()]
+        factor = flint.fmpq(scale.numerator, scale.denominator)
+        return [[v * factor for v in row] for row in self.matrix.tolist()]
 
 
 def scaled(values: FloatArray) -> Scaled:
@@ -50,9 +50,9 @@ class RowSums:
     """Of x·W, for each sample and column: the exact sum, and the sums of its positive and of its
     negative terms, found from other products than the sum."""
 
-    total: list[list[Fraction]]
-    positive: list[list[Fraction]]
-    negative: list[list[Fraction]]
+    total: list[list[flint.fmpq]]
+    positive: list[list[flint.fmpq]]
+    negative: list[list[flint.fmpq]]
 
 
 def row_sums(x: FloatArray, weights: FloatArray) -> RowSums:
@@ -60,12 +60,12 @@ def row_sums(x: FloatArray, weights: FloatArray) -> RowSums:
     up_x, down_x = scaled(np.maximum(x, 0.0)), scaled(np.minimum(x, 0.0))
     up_w, down_w = scaled(np.maximum(weights, 0.0)), scaled(np.minimum(weights, 0.0))
     return RowSums(
-        scaled(x).times(scaled(weights)).fractions(),
+        scaled(x).times(scaled(weights)).rationals(),
         _added(up_x.times(up_w), down_x.times(down_w)),
         _added(up_x.times(down_w), down_x.times(up_w)),
     )
 
 
-def _added(one: Scaled, other: Scaled) -> list[list[Fraction]]:
-    pairs = zip(one.fractions(), other.fractions(), strict=True)
+def _added(one: Scaled, other: Scaled) -> list[list[flint.fmpq]]:
+    pairs = zip(one.rationals(), other.rationals(), strict=True)
     return [[a + b for a, b in zip(*rows, strict=True)] for rows in pairs]

@@ -24,7 +24,7 @@ from encoders.numbers.enclosure import FloatArray
 from encoders.program import Program, Step, arguments, forward, program_of
 from encoders.traits import Absorption, Product
 from onnx_import.errors import ModelError, UnsupportedModel
-from onnx_import.graph import Array
+from onnx_import.graph import Array, Graph
 from refine.perturbed.bound import BackwardBound, Moved
 from refine.perturbed.forwards import slope_rounded
 from refine.perturbed.integers import row_sums
@@ -54,15 +54,15 @@ class Layer:
     bound: Fraction
     places: npt.NDArray[np.intp]
     signs: npt.NDArray[np.int8]  # of x̂, (samples, terms)
-    omega: tuple[tuple[Fraction, ...], ...]
-    of_bias: tuple[tuple[Fraction, ...], ...]
-    beside: tuple[tuple[Fraction, ...], ...]
-    ratios: tuple[tuple[Fraction, ...], ...] | None
+    omega: tuple[tuple[flint.fmpq, ...], ...]
+    of_bias: tuple[tuple[flint.fmpq, ...], ...]
+    beside: tuple[tuple[flint.fmpq, ...], ...]
+    ratios: tuple[tuple[flint.fmpq, ...], ...] | None
 
     @property
     def observed(self) -> Fraction:
         """The largest relative change of a weight, in all samples."""
-        return max((abs(w) for row in self.omega for w in row), default=Fraction(0))
+        return fraction(max((abs(w) for row in self.omega for w in row), default=flint.fmpq(0)))
 
     @property
     def multiples(self) -> float:
@@ -191,16 +191,16 @@ class _Build:
         made = self.found.made[reader.output]
         reach = self._reach(1 if made.free else 0, reader)
         factors = [
-            _clamped(fraction(a), fraction(b), reach)
+            _clamped(a, b, reach)
             for a, b in zip(ran.ravel().tolist(), scaled.ravel().tolist(), strict=True)
         ]
-        return np.asarray(bits * object_array([_rational(f) for f in factors], bits.shape))
+        return np.asarray(bits * object_array(factors, bits.shape))
 
-    def _reach(self, count: int, step: Step) -> Fraction:
+    def _reach(self, count: int, step: Step) -> flint.fmpq:
         """By what factor a number may be moved for so many roundings of a scaled copy."""
         unit = Fraction(max((m.unit for m in self.moved.values()), default=0.0))
         twice = slope_rounded(roundings_of(step.site.outputs[0].dtype, self.found.contract))
-        return (1 + unit) ** (count * (2 if twice else 1))
+        return _rational((1 + unit) ** (count * (2 if twice else 1)))
 
     def _solve(self, step: Step, product: Product, bias: str | None, written: str) -> None:
         names = step.node.inputs
@@ -215,7 +215,7 @@ class _Build:
         if bias is not None:
             constant = self.found.graph.constants[bias]
             added = np.broadcast_to(np.asarray(constant, np.float64).reshape(-1), (columns,))
-        offsets = [Fraction(v) for v in added.tolist()]
+        offsets = [_rational(Fraction(v)) for v in added.tolist()]
         sums = row_sums(x, weights)
         ratios, apart = self._ratios(read, x)
         moved = self.moved[names[1]]
@@ -223,36 +223,37 @@ class _Build:
         limits = self._limits(bound, ratios, samples)
         besides = self._besides(bias, written, columns)
         held = self.moved.get(bias or "")
-        of_offset = Fraction(0) if held is None else Fraction(held.relative.largest)
+        of_offset = _rational(Fraction(0.0 if held is None else held.relative.largest))
         omegas, biases, extras = [], [], []
         exact: list[flint.fmpq] = []
         for k in range(samples):
             omega, tilt, extra = [], [], []
-            off, sided = _carried(apart[k], x[k], weights) if apart is not None else (None, None)
+            missed = _carried(apart[k], x[k], weights) if apart is not None else None
             for j in range(columns):
                 row = _Row(
                     sums.positive[k][j],
                     sums.negative[k][j],
                     offsets[j],
-                    Fraction(0) if off is None else off[j],
-                    Fraction(0) if sided is None else sided[j],
+                    flint.fmpq(0) if missed is None else missed[0][j],
+                    flint.fmpq(0) if missed is None else missed[1][j],
                 )
-                target = fraction(targets[k, j])
+                target = targets[k, j]
                 error = target - (sums.total[k][j] + offsets[j] - row.off)
                 turn, turn_b, rest = row.solved(error, limits[k], of_offset)
                 if abs(rest) > besides[j]:
+                    off, size, more = (float(fraction(v)) for v in (error, row.size, besides[j]))
                     raise OutsideBound(
                         f"row {j} of {step.node.describe()} ran farther from its exact sum, by "
-                        f"{float(error):.4g}, than the bound allows: {float(bound):.4g} of "
-                        f"{float(row.size):.4g}, and {float(besides[j]):.4g}"
+                        f"{off:.4g}, than the bound allows: {float(bound):.4g} of {size:.4g}, and "
+                        f"{more:.4g}"
                     )
                 if row.value(turn, turn_b) + rest != target:
                     raise OutsideBound("a row of the witness is not exact: an error of ours")
                 kept = bias is not None or written in self.found.mixed
-                exact.append(_rational(target if kept else target - rest))
+                exact.append(target if kept else target - rest)
                 omega.append(turn)
                 tilt.append(turn_b)
-                extra.append(rest if kept else Fraction(0))
+                extra.append(rest if kept else flint.fmpq(0))
             omegas.append(tuple(omega))
             biases.append(tuple(tilt))
             extras.append(tuple(extra))
@@ -275,7 +276,7 @@ class _Build:
 
     def _ratios(
         self, read: str, x: FloatArray
-    ) -> tuple[tuple[tuple[Fraction, ...], ...] | None, list[dict[int, Fraction]] | None]:
+    ) -> tuple[tuple[tuple[flint.fmpq, ...], ...] | None, list[dict[int, flint.fmpq]] | None]:
         """x̂/x̃ of what a product reads, as far as its standing allows it, and what x̂ is off by
         then."""
         if self.same[read]:
@@ -283,11 +284,11 @@ class _Build:
         made = self.found.made.get(read)
         apart = 0.0 if made is None or made.free else made.apart
         unit = max((m.unit for m in self.moved.values()), default=1.0)
-        reach = (1 + Fraction(unit)) ** math.ceil(apart / unit)
+        reach = _rational((1 + Fraction(unit)) ** math.ceil(apart / unit))
         exact = self.exact[read].reshape(x.shape)
         ratios, off = [], []
         for run, real in zip(x.tolist(), exact.tolist(), strict=True):
-            pairs = [(Fraction(a), fraction(b)) for a, b in zip(run, real, strict=True)]
+            pairs = [(_rational(Fraction(a)), b) for a, b in zip(run, real, strict=True)]
             row = [_clamped(a, b, reach) for a, b in pairs]
             rests = [a - r * b for (a, b), r in zip(pairs, row, strict=True)]
             ratios.append(tuple(row))
@@ -296,24 +297,24 @@ class _Build:
 
     @staticmethod
     def _limits(
-        bound: Fraction, ratios: tuple[tuple[Fraction, ...], ...] | None, samples: int
-    ) -> list[Fraction]:
+        bound: Fraction, ratios: tuple[tuple[flint.fmpq, ...], ...] | None, samples: int
+    ) -> list[flint.fmpq]:
         """How large |ω| may be, sample by sample, for weights to stay within the bound."""
         if ratios is None:
-            return [bound] * samples
-        limits = []
+            return [_rational(bound)] * samples
+        limits, most = [], _rational(bound)
         for row in ratios:
-            high, low = max(row, default=Fraction(1)), min(row, default=Fraction(1))
-            limits.append(max(min((1 + bound) / high - 1, 1 - (1 - bound) / low), Fraction(0)))
+            high, low = max(row, default=flint.fmpq(1)), min(row, default=flint.fmpq(1))
+            limits.append(max(min((1 + most) / high - 1, 1 - (1 - most) / low), flint.fmpq(0)))
         return limits
 
-    def _besides(self, bias: str | None, written: str, columns: int) -> list[Fraction]:
+    def _besides(self, bias: str | None, written: str, columns: int) -> list[flint.fmpq]:
         held = self.moved[bias].besides if bias in self.moved else self.found.made[written].besides
         if held is None:
             found = np.zeros(columns)
         else:
             found = np.broadcast_to(held.bound.reshape(-1), (columns,))
-        return [Fraction(v) for v in found.tolist()]
+        return [_rational(Fraction(v)) for v in found.tolist()]
 
 
 @dataclass(frozen=True)
@@ -321,56 +322,56 @@ class _Row:
     """One row: the sums of its positive and negative products of what ran, its bias; what comes off
     since x̂ is off by d, Σ w·d, and the same with the sign of w·x̂ in each term."""
 
-    positive: Fraction
-    negative: Fraction
-    offset: Fraction
-    off: Fraction
-    sided: Fraction
+    positive: flint.fmpq
+    negative: flint.fmpq
+    offset: flint.fmpq
+    off: flint.fmpq
+    sided: flint.fmpq
 
     @property
-    def products(self) -> Fraction:
+    def products(self) -> flint.fmpq:
         """By how much the products move for ω = 1."""
         return self.positive - self.negative - self.sided
 
     @property
-    def size(self) -> Fraction:
+    def size(self) -> flint.fmpq:
         """By how much the row moves for ω = 1."""
         return self.products + abs(self.offset)
 
     def solved(
-        self, error: Fraction, limit: Fraction, of_offset: Fraction
-    ) -> tuple[Fraction, Fraction, Fraction]:
+        self, error: flint.fmpq, limit: flint.fmpq, of_offset: flint.fmpq
+    ) -> tuple[flint.fmpq, flint.fmpq, flint.fmpq]:
         """ω of the products, at most `limit`, and of the bias, the same if that is at most its own
         limit; and what is left to be added."""
-        alike = error / self.size if self.size > 0 else Fraction(0)
+        alike = error / self.size if self.size > 0 else flint.fmpq(0)
         tilt = max(min(alike, of_offset), -of_offset)
         rest = error - tilt * abs(self.offset)
-        turn = rest / self.products if self.products > 0 else Fraction(0)
+        turn = rest / self.products if self.products > 0 else flint.fmpq(0)
         turn = max(min(turn, limit), -limit)
         return turn, tilt, rest - turn * self.products
 
-    def value(self, turn: Fraction, tilt: Fraction) -> Fraction:
+    def value(self, turn: flint.fmpq, tilt: flint.fmpq) -> flint.fmpq:
         """The row with its new weights, term by term in four parts."""
         facing = 1 if self.offset >= 0 else -1
         made = self.positive * (1 + turn) + self.negative * (1 - turn)
         return made + self.offset * (1 + tilt * facing) - self.off - turn * self.sided
 
 
-def _clamped(run: Fraction, real: Fraction, reach: Fraction) -> Fraction:
+def _clamped(run: flint.fmpq, real: flint.fmpq, reach: flint.fmpq) -> flint.fmpq:
     """run/real if that is a factor between 1/reach and reach, else the nearest; 1 of no use."""
     if run * real <= 0:
-        return Fraction(1)
+        return flint.fmpq(1)
     return min(max(run / real, 1 / reach), reach)
 
 
 def _carried(
-    off: dict[int, Fraction], x: FloatArray, weights: FloatArray
-) -> tuple[list[Fraction], list[Fraction]]:
+    off: dict[int, flint.fmpq], x: FloatArray, weights: FloatArray
+) -> tuple[list[flint.fmpq], list[flint.fmpq]]:
     """Σ w·d over what is off, column by column, and Σ |w|·sgn(x̂)·d."""
     columns = weights.shape[1]
-    total, sided = [Fraction(0)] * columns, [Fraction(0)] * columns
+    total, sided = [flint.fmpq(0)] * columns, [flint.fmpq(0)] * columns
     for i, d in off.items():
-        row = [Fraction(w) for w in weights[i].tolist()]
+        row = [_rational(Fraction(w)) for w in weights[i].tolist()]
         facing = int(np.sign(x[i]))
         total = [t + w * d for t, w in zip(total, row, strict=True)]
         sided = [t + abs(w) * facing * d for t, w in zip(sided, row, strict=True)]
@@ -386,6 +387,12 @@ def _places(step: Step) -> npt.NDArray[np.intp]:
     found = step.operator.likeness.product(replace(step.site, constants=constants))
     assert found is not None
     return np.asarray(found.matrix, np.intp)
+
+
+def places_of(graph: Graph, node: str) -> npt.NDArray[np.intp]:
+    """Where the weights (terms, columns) of a node's product stand in its stored tensor. Raises
+    KeyError for a name that no node has."""
+    return _places(program_of(graph).step(graph.named[node]))
 
 
 def _rationals(values: FloatArray) -> ObjectArray:
@@ -416,9 +423,9 @@ def perturbed_constants(
         stored = found.graph.constants[layer.weights]
         weights = np.asarray(_FIELD.constant(np.asarray(stored, np.float64))[0]).reshape(-1)
         turned = weights.copy()
-        turns = [_rational(w) for w in layer.omega[sample]]
+        turns = list(layer.omega[sample])
         up, down = [1 + t for t in turns], [1 - t for t in turns]
-        ratios = None if layer.ratios is None else [_rational(r) for r in layer.ratios[sample]]
+        ratios = None if layer.ratios is None else layer.ratios[sample]
         signs = np.sign(np.asarray(stored, np.float64)).reshape(-1)
         for i, row in enumerate(layer.places.tolist()):
             facing = int(layer.signs[sample, i])
@@ -434,8 +441,8 @@ def perturbed_constants(
             offsets = np.asarray(_FIELD.constant(np.asarray(held, np.float64))[0])
             flat = offsets.reshape(-1).copy()
             for j, value in enumerate(flat.tolist()):
-                beside = _rational(layer.beside[sample][j])
-                tilt = _rational(layer.of_bias[sample][j])
+                beside = layer.beside[sample][j]
+                tilt = layer.of_bias[sample][j]
                 flat[j] = value * (1 + tilt if value >= 0 else 1 - tilt) + beside
             made[layer.bias] = flat.reshape(held.shape)
     return made
@@ -473,7 +480,7 @@ def exact_outputs(
         beside = added.get(step.node.name)
         if beside is None:
             return made
-        more = object_array([_rational(v) for v in beside], made[0].shape)
+        more = object_array(beside, made[0].shape)
         return (made[0] + more,)
 
     start = {t: _FIELD.constant(np.asarray(inputs[t])) for t in found.graph.inputs}

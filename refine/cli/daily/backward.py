@@ -13,10 +13,20 @@ import click
 from onnx_import.errors import ModelError
 from refine.claims.asked import read_for
 from refine.cli.answering import finish, hearing, require_json_place, tell_json
+from refine.cli.daily.backward_witness import built_witness
 from refine.cli.model_options import settings_of
+from refine.common.arrays import stored_arrays
 from refine.common.exact import decimal
 from refine.perturbed.bound import BackwardBound, backward_bound
-from refine.perturbed.document import COLUMNS, document_of, rows_of
+from refine.perturbed.document import (
+    COLUMNS,
+    WITNESS_COLUMNS,
+    document_of,
+    rows_of,
+    told_witness,
+    witness_rows,
+)
+from refine.perturbed.files import require_places
 from refine.perturbed.standing import Laid
 from refine.report.console import Reporter
 from refine.results.numerals import up
@@ -37,6 +47,30 @@ def backward_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def witness_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What only `bound --backward weights` has."""
+    decorators = (
+        click.option(
+            "--witness",
+            type=click.Path(path_type=Path),
+            metavar="FILE.npy",
+            help="With --backward weights: run onnxruntime on this input, or these along the first "
+            "axis, and build the weights with which the exact outputs are the bits that ran.",
+        ),
+        click.option(
+            "--output",
+            "-o",
+            type=click.Path(path_type=Path),
+            metavar="PERTURBED.onnx",
+            help="Where the network of a --witness of one input is written, with its exact numbers "
+            "beside it.",
+        ),
+    )
+    for decorator in reversed(decorators):
+        command = decorator(command)
+    return command
+
+
 def makes_backward(text: str) -> bool:
     """Is a `--claim` this one: `backward`, `backward:weights` or `backward:inputs`?"""
     name, _, on = text.partition(":")
@@ -50,28 +84,44 @@ def run_backward(
     discrete: tuple[str, ...],
     given: dict[str, Any],
     eps: str | None = None,
+    witness: Path | None = None,
+    output: Path | None = None,
 ) -> ExitCode:
-    """Print the backward error of a model, or whether it is at most `eps`; the exit code."""
+    """Print the backward error of a model, or whether it is at most `eps`; the exit code. With a
+    `witness`, a file of inputs, the exact networks are built that runs are the outputs of, and one
+    is written to `output`."""
     named = [name for name in _OTHERS if given[name]]
     if named:
         raise click.UsageError(
             f"a backward error is of every input and takes no --{named[0].replace('_', '-')}"
         )
+    if output is not None and witness is None:
+        raise click.UsageError("--output is of a --witness, which names an input")
     json_path: str | None = given["json_path"]
     require_json_place(json_path)
+    if output is not None:
+        require_places(output)
     reporter = Reporter(given["quiet"], silent=json_path == "-", verbose=given["verbose"])
     settings = settings_of(given, given["timeout"], given["budget"])
     watcher = click.get_current_context().obj
-    with reporter.progress("reading the model", hearing(given["quiet"] or json_path == "-")):
+    hear = hearing(given["quiet"] or json_path == "-")
+    built = None
+    with reporter.progress("reading the model", hear) as progress:
         graph, contract = read_for(model, settings)
+        arrays = None if witness is None else stored_arrays(witness)
         if watcher is not None:
             watcher.read()
         found = backward_bound(graph, contract, Laid(laid), discrete)
+        if arrays is not None:
+            progress.tell("running onnxruntime, and building its witness")
+            built = built_witness(found, arrays, str(witness), model=model, output=output)
     limit = None if eps is None else _limit(eps)
     verdict = None if limit is None else _verdict(found, *limit)
     finish(watcher)
     epsilon = None if limit is None else limit[0] * (_unit(found) if limit[1] else 1)
-    tell_json(document_of(found, epsilon=epsilon, verdict=verdict), json_path, reporter)
+    tell_json(
+        document_of(found, epsilon=epsilon, verdict=verdict, witness=built), json_path, reporter
+    )
     answer = answer_of(found) if verdict is None else f"{verdict.value}: {answer_of(found)}"
     if given["quiet"]:
         reporter.lines([answer])
@@ -79,6 +129,8 @@ def run_backward(
         rows = rows_of(found)
         reporter.table(f"{graph_name(found)}: backward error", COLUMNS, rows, answer)
         reporter.lines([f"assumed: {text}" for text in found.assumed])
+        if built is not None:
+            reporter.table("the witness", WITNESS_COLUMNS, witness_rows(built), told_witness(built))
     codes = {Verdict.UNKNOWN: ExitCode.UNKNOWN, Verdict.CONDITIONAL: ExitCode.CONDITIONAL}
     return ExitCode.VERIFIED if verdict is None else codes[verdict]
 
