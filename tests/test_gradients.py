@@ -11,7 +11,10 @@ import onnx
 import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
+from encoders.arithmetic.exact_fields import Balls
+from gpu_check.emulator.exact import evaluate_exact
 from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array
@@ -121,3 +124,92 @@ def test_a_gradient_graph_can_be_differentiated_again(classifier: Path, tmp_path
     w1, b1, w2 = (load(classifier).constants[n].astype(float) for n in ("W1", "b1", "W2"))
     wanted = ((v @ w1) * (x @ w1 + b1 > 0)) @ w2
     assert np.allclose(tangent, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_batch_statistics_are_those_of_the_batch(tmp_path: Path) -> None:
+    """BatchNormalization in training, whose three outputs ONNX's reference gives, and its gradient
+    by x against differences of that."""
+    stored = {n: RNG.uniform(0.5, 1.5, 3).astype(np.float32) for n in "sbmv"}
+    node = helper.make_node(
+        "BatchNormalization", ["x", *stored], ["Y", "mean", "variance"],
+        training_mode=1, momentum=0.75,
+    )  # fmt: skip
+    graph = helper.make_graph(
+        [node],
+        "statistics",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 3, 2, 2])],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in node.output],
+        [numpy_helper.from_array(v, n) for n, v in stored.items()],
+    )
+    path = tmp_path / "statistics.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)]), path)
+    x = RNG.normal(size=(4, 3, 2, 2)).astype(np.float32)
+    read = load(path)
+    exact = evaluate_exact(read, {"x": x}, Balls(200))
+    reference = ReferenceEvaluator(str(path)).run(None, {"x": x})
+    for name, wanted in zip(node.output, reference, strict=True):
+        found = np.array([float(v) for v in exact[name].ravel()]).reshape(wanted.shape)
+        assert np.allclose(found, wanted, atol=1e-6)
+    gradient = Request(of="Y").gradient_of(read)
+    onnx.save(model_of(gradient, "gradient"), tmp_path / "gradient.onnx")
+    up = RNG.normal(size=x.shape).astype(np.float32)
+    (found,) = run_file(tmp_path / "gradient.onnx", {"x": x, "upstream": up})
+
+    def weighed(values: npt.NDArray[np.float64]) -> float:
+        axes = (0, 2, 3)
+        centred = values - values.mean(axes, keepdims=True)
+        z = centred / np.sqrt((centred**2).mean(axes, keepdims=True) + np.float32(1e-5))
+        return float((z * stored["s"].reshape(1, 3, 1, 1) * up).sum())
+
+    for place in ((0, 0, 0, 0), (3, 2, 1, 1), (1, 1, 0, 1)):
+        step = np.zeros(x.shape)
+        step[place] = 1e-5
+        slope = (weighed(x + step) - weighed(x - step)) / 2e-5
+        assert abs(found[place] - slope) < 1e-4
+
+
+def test_a_mask_that_is_given_is_the_one_that_is_differentiated(tmp_path: Path) -> None:
+    node = helper.make_node("Dropout", ["x", "ratio", "on"], ["Y"], name="drop")
+    stored = {"ratio": np.float32(0.5), "on": np.array(True)}
+    graph = helper.make_graph(
+        [node],
+        "dropping",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3])],
+        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(v), n) for n, v in stored.items()],
+    )
+    path = tmp_path / "dropping.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), path)
+    assert run(["grad", str(path), "-o", str(tmp_path / "v.onnx"), "-q"]) is ExitCode.VERIFIED
+    mask = np.array([[1, 0, 1], [0, 0, 1]], np.float32)
+    up = RNG.normal(size=(2, 3)).astype(np.float32)
+    given = {"x": up, "drop.mask": mask, "upstream": up}
+    (found,) = run_file(tmp_path / "v.onnx", given)
+    assert np.array_equal(found, up * mask * 2)
+
+
+def test_labels_that_are_ignored_get_no_gradient(tmp_path: Path) -> None:
+    """SoftmaxCrossEntropyLoss with its labels given: of the mean over those that count."""
+    node = helper.make_node(
+        "SoftmaxCrossEntropyLoss", ["x", "labels"], ["Y"], ignore_index=-1, reduction="mean"
+    )
+    graph = helper.make_graph(
+        [node],
+        "loss",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [3, 4]),
+            helper.make_tensor_value_info("labels", TensorProto.INT64, [3]),
+        ],
+        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, None)],
+    )
+    path = tmp_path / "loss.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), path)
+    labels = np.array([2, -1, 0])
+    np.savez(tmp_path / "labels.npz", labels=labels)
+    arguments = ["grad", str(path), "--wrt", "x", "--given", str(tmp_path / "labels.npz"), "--ones"]
+    assert run([*arguments, "-o", str(tmp_path / "v.onnx"), "-q"]) is ExitCode.VERIFIED
+    x = RNG.normal(size=(3, 4)).astype(np.float32)
+    (found,) = run_file(tmp_path / "v.onnx", {"x": x})
+    p = np.exp(x) / np.exp(x).sum(1, keepdims=True)
+    wanted = (p - np.eye(4)[np.maximum(labels, 0)]) * (labels >= 0)[:, None] / 2
+    assert np.allclose(found, wanted, atol=1e-6)

@@ -7,7 +7,8 @@ with a random mask. LRN becomes x·(bias + Σ alpha/size·x²)^−beta. Pow with
 is done for each of them. DynamicQuantizeLinear becomes the computation of scale and zero point, as
 runtimes do it, and a QuantizeLinear by these. IsNaN, IsInf, Hardmax and
 Shrink become comparisons. ReduceLogSum and ThresholdedRelu are decomposed at
-opsets that do not say how. RNN, GRU and LSTM are unrolled over time.
+opsets that do not say how, BatchNormalization in training. RNN, GRU and LSTM are unrolled over
+time.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from onnx_import.graph import Array, DType, Node, TensorType
 from onnx_import.passes.body import Body
 from onnx_import.passes.einsum import einsum
 from onnx_import.passes.recurrent import gru, lstm, rnn
+from onnx_import.passes.statistics import batch_statistics
 from onnx_import.passes.telling import hardmax, is_inf, is_nan, of_integers, shrink
 
 _MOST_EXPONENTS = 64
@@ -406,6 +408,7 @@ _RECURRENT = "activation_alpha activation_beta activations clip direction hidden
 REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
     op: (rewriting, frozenset(attributes.split()))
     for op, rewriting, attributes in (
+        ("BatchNormalization", batch_statistics, "epsilon is_test momentum spatial training_mode"),
         ("Cast", _cast, "round_mode saturate to"),
         ("Dropout", _dropout, "seed"),
         ("DynamicQuantizeLinear", _dynamic_quantize_linear, ""),
@@ -433,6 +436,7 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
     )
 }
 ALWAYS = frozenset(REWRITINGS) - {
+    "BatchNormalization",
     "Cast",
     "Dropout",
     "Pow",

@@ -1,0 +1,50 @@
+"""BatchNormalization by the statistics of its batch, as it runs in training."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from onnx_import.passes.body import Body
+
+_TRAINING_SINCE = 14
+
+
+def batch_statistics(body: Body) -> None:
+    """Channels become the rows of one sample, of which InstanceNormalization takes mean and
+    variance; running mean and variance, where something reads them, are computed beside."""
+    node, shape = body.node, body.shape(0)
+    if node.opset < _TRAINING_SINCE or not body.number("training_mode", 0):
+        return
+    if len(shape) < 2:
+        raise body.unsupported("its input has no axis of channels")
+    channels, count = shape[1], math.prod(shape) // max(shape[1], 1)
+    if not math.prod(shape):
+        raise body.unsupported("it computes with an empty tensor")
+    x, scale, bias = node.inputs[:3]
+    order = [1, 0, *range(2, len(shape))]
+    first = body.add("Transpose", x, perm=order)
+    rows = body.reshape(first, 1, channels, count)
+    epsilon = float(body.number("epsilon", float(np.float32(1e-5))))
+    normal = body.add("InstanceNormalization", rows, scale, bias, epsilon=epsilon)
+    back = body.reshape(normal, *(shape[i] for i in order))
+    body.add("Transpose", back, perm=order, output=node.outputs[0])
+    for place, name in enumerate(node.outputs[1:3], start=1):
+        if name:
+            _running(body, rows, place=place, output=name)
+
+
+def _running(body: Body, rows: str, *, place: int, output: str) -> None:
+    """momentum·old + (1 − momentum)·new of mean (place 1) or variance (place 2), which is that of
+    the batch itself, not an estimate of a larger one's."""
+    kind = body.types[body.node.inputs[0]].dtype.numpy
+    momentum = np.float32(body.number("momentum", 0.9)).astype(kind)
+    new = body.over("ReduceMean", rows, [2], keepdims=1)
+    if place == 2:
+        off = body.add("Sub", rows, new)
+        new = body.over("ReduceMean", body.add("Mul", off, off), [2], keepdims=1)
+    flat = body.reshape(new, -1)
+    part = body.add("Mul", flat, body.store(np.asarray(1 - momentum, kind)))
+    kept = body.add("Mul", body.node.inputs[2 + place], body.store(np.asarray(momentum, kind)))
+    body.add("Add", kept, part, output=output)
