@@ -93,7 +93,9 @@ class Likeness:
     all a node does to it. `selects` says that every element of the result is one of the first
     input's, and which one depends on their order alone. `by_version`: the semantics here ask for
     the version of the operator set; of an operator that does not, nodes of all versions with the
-    same attributes are alike.
+    same attributes are alike. `lower` is the position of the operand that is not the larger one
+    where a comparison holds; `chooses` says that the result is the second input where the first
+    is true, else the third.
     """
 
     reshapes: bool = False
@@ -107,6 +109,8 @@ class Likeness:
     limits: Callable[[Site], tuple[float, float] | None] = lambda site: None
     selects: bool = False
     by_version: bool = False
+    lower: int | None = None
+    chooses: bool = False
 
 
 UNLIKE = Likeness()

@@ -233,6 +233,7 @@ ELSEWHERE = {
         ("QLinearAdd", "QLinearGlobalAveragePool", "QLinearMul"),
         "of another domain: test_quantised_layers.py, bit for bit and by its bounds",
     ),
+    "RunsInstead": "stands between two graphs only: test_cuts.py",
     "Rational": "made of an FPCore only: test_operators_rational.py",
 }
 
@@ -243,7 +244,7 @@ COARSE = ("DynamicQuantizeConv", "DynamicQuantizeMatMul")
 # subnormal numbers to 0 whether they are flushed or not. So is that of what only moves data.
 NOTHING_ROUNDED = (
     *("And", "ConvInteger", "Lookup", "MatMulInteger", "Not", "Or", "Round", "Truncate"),
-    *("WholeAdd", "WholeMul", "WholeSub"),
+    *("RunsInstead", "WholeAdd", "WholeMul", "WholeSub"),
 )
 
 # Whose rounding bound is what flushing takes from a result or an operand and nothing else; slips of

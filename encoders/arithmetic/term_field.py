@@ -45,6 +45,12 @@ class TermField:
         size = int(np.prod(shape))
         return object_array((self._pool.fresh() for _ in range(size)), (1, *shape))
 
+    def opaque(self, made_of: bytes, shape: tuple[int, ...]) -> ObjectArray:
+        """An array of what nothing is known of but that it is made of this."""
+        pool, size = self._pool, int(np.prod(shape))
+        items = (pool.single(pool.atom("opaque", made_of, place)) for place in range(size))
+        return object_array(items, (1, *shape))
+
     def constant(self, values: Array) -> ObjectArray:
         self._pool.spend(values.size)
         rational = Rationals().constant(values)

@@ -54,6 +54,7 @@ MADE: Mapping[str, str] = {
     "MaskedLogSoftmax": "LogSoftmax behind a mask of -inf",
     "MaskedSoftmax": "Softmax behind a mask of -inf",
     "Rational": "numbers of FPCore files",
+    "RunsInstead": "two graphs that are compared",
     "Truncate": "Cast to integers",
     "WholeAdd": "Add of integers",
     "WholeMul": "Mul of integers",

@@ -23,6 +23,7 @@ from refine.pair.node_change import PAIR, change_between
 from refine.pair.sameness import is_copy, key_of
 
 SPEC, GAP, COPY, FOLDED = "spec//", "difference//", "spec-run//", "folded//"
+EXECUTED, CHANGED = "executed//", "change//"
 
 
 @dataclass(frozen=True)
@@ -194,5 +195,5 @@ def checked(graph: Graph) -> None:
                 f"{step.node.describe()} has several outputs, which diff cannot compare"
             )
     for tensor in graph.types:
-        if tensor.startswith((SPEC, GAP, COPY, FOLDED, PAIR)):
+        if tensor.startswith((SPEC, GAP, COPY, FOLDED, PAIR, EXECUTED, CHANGED)):
             raise ModelError(f"tensor '{tensor}' has a name that diff needs itself: rename it")

@@ -2,8 +2,9 @@
 
 Each graph is read over the reals or as its runtime computes it. Where they correspond node by
 node, one backward substitution bounds the difference: a weight or an operator that differs is one
-more local error, |f_impl − f_spec| over the run-time range of the node's inputs. Elsewhere it is
-the errors of those that run plus the real range of impl − spec in a graph that holds both. Two
+more local error, |f_impl − f_spec| over the run-time range of the node's inputs. Where they part
+and meet again, a graph holds both, and a change is such an error at the cut. Elsewhere it is the
+errors of those that run plus the real range of impl − spec in a graph that holds both. Two
 runtimes that must compute the same bits all the way do not differ at all.
 """
 
@@ -22,12 +23,16 @@ from encoders.lemmas import combining
 from encoders.lemmas.claims import REAL_GAP
 from encoders.lemmas.differences import TRUTH_VALUES
 from encoders.lemmas.kernel import Radius, apply, exactly_zero
-from encoders.numbers.enclosure import Interval
+from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.program import Step
 from onnx_import.graph import DType, Graph
 from refine.bounds.alpha import Branching
 from refine.bounds.network import InputBox, Known, NetworkBounds, Run, network_bounds
+from refine.common.clock import OutOfTime
 from refine.pair.alignment import COPY, Aligned, align
+from refine.pair.cuts import cuts_of
+from refine.pair.extremes import with_extremes
+from refine.pair.joined import Joined, joined
 from refine.pair.lockstep import Lockstep, lockstep
 from refine.pair.noise import noise_radii
 from refine.pair.pair import Pair
@@ -47,8 +52,8 @@ class Total:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A `Problem`: both graphs in one, `aligned` or `joint`; `placed` says which nodes keep to
-    another contract."""
+    """A `Problem`: both graphs in one, `aligned`, `joined` at cuts or `joint`; `placed` says which
+    nodes keep to another contract."""
 
     graph: Graph
     contract: RuntimeContract
@@ -57,6 +62,7 @@ class Comparison:
     aligned: Aligned | None
     joint: Product | None = None
     lockstep: Lockstep | None = None
+    joined: Joined | None = None
     single: bool = False
 
     @property
@@ -111,8 +117,16 @@ class Comparison:
         return total
 
 
-def comparison(pair: Pair) -> Comparison:
-    """The problem of bounding |impl − spec|, each read as the pair says."""
+def comparison(
+    pair: Pair,
+    points: Mapping[str, FloatArray] | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> Comparison:
+    """The problem of bounding |impl − spec|, each read as the pair says.
+
+    `points` are inputs of the implementation, (points, *shape): with them both graphs can be cut
+    where they part. `tick` is called often while that is done, and may raise OutOfTime.
+    """
     spec, impl = pair.spec.graph, pair.impl.graph
     pinned = _pinned(pair)
     if pinned and product(spec, impl, pair.inputs, pair.outputs, pinned=pinned).identical:
@@ -123,10 +137,37 @@ def comparison(pair: Pair) -> Comparison:
         totals = {t: Total((t,)) for t in impl.outputs}
         return _with_run(pair, Comparison(aligned.spec, pair.impl.contract, {}, totals, aligned))
     joint = _joint(pair)
-    if pair.spec.contract.exact and not pair.equal.issuperset(impl.outputs):
+    if pair.equal.issuperset(impl.outputs):
+        return _with_run(pair, joint)
+    if pair.spec.contract.exact:
         beside = lockstep(spec, impl, pair.inputs, pair.outputs)
-        return replace(joint, lockstep=beside)
-    return _with_run(pair, joint)
+        if beside is not None:
+            return replace(joint, lockstep=beside)
+    cut = None if points is None else _cut(pair, points, tick)
+    return _with_run(pair, joint if cut is None else cut)
+
+
+def _cut(
+    pair: Pair, points: Mapping[str, FloatArray], tick: Callable[[], None]
+) -> Comparison | None:
+    """Both graphs in one, cut where they part."""
+    try:
+        cuts = cuts_of(pair, points, tick)
+    except (OutOfTime, ArithmeticError, TypeError, ValueError):
+        return None  # what has no value at a point, say
+    both = None
+    if cuts is not None:
+        both = joined(pair.spec.graph, pair.impl.graph, pair.inputs, cuts)
+    if both is None:
+        return None
+    return Comparison(
+        with_extremes(both.graph),
+        pair.impl.contract,
+        placed=dict.fromkeys(both.exact, EXACT),
+        totals={t: Total((t,)) for t in both.graph.outputs},
+        aligned=None,
+        joined=both,
+    )
 
 
 def _joint(pair: Pair) -> Comparison:
@@ -134,7 +175,12 @@ def _joint(pair: Pair) -> Comparison:
     placed = dict.fromkeys(both.only_spec, EXACT)
     totals = {t: Total((t,), () if g is None else (g,)) for t, g in both.gaps.items()}
     return Comparison(
-        both.graph, pair.impl.contract, placed=placed, totals=totals, aligned=None, joint=both
+        with_extremes(both.graph),
+        pair.impl.contract,
+        placed=placed,
+        totals=totals,
+        aligned=None,
+        joint=both,
     )
 
 

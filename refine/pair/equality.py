@@ -13,7 +13,6 @@ import numpy as np
 
 from encoders.arithmetic.algebraic_field import AlgebraicField, TooLarge
 from encoders.arithmetic.approximate_field import ApproximateReals
-from encoders.arithmetic.canonical_terms import TermsTooLarge, same_terms
 from encoders.arithmetic.term_field import TermField
 from encoders.functions.accuracy import Transcendental
 from encoders.numbers.enclosure import FloatArray
@@ -24,6 +23,7 @@ from onnx_import.graph import DType, Graph
 from refine.common.clock import OutOfTime
 from refine.pair.pair import Pair
 from refine.pair.sameness import content_of, is_copy, is_unchanged, key_of
+from refine.pair.terms import Terms
 
 _ELEMENTS = 4000  # of all tensors not constant, beyond which no formulas are written
 _WORK = 100_000  # multiply-adds, likewise
@@ -157,17 +157,19 @@ def _one_is_quantized(pair: Pair) -> bool:
 
 
 def _by_terms(pair: Pair, tick: Callable[[], None]) -> frozenset[str]:
-    field = TermField(_TERMS, tick)
+    numbers = TermField(_TERMS, tick)
     impl, spec = pair.impl.graph, pair.spec.graph
-    inputs = {n: field.variables(impl.types[n].shape) for n in impl.inputs}
-    theirs = {
-        pair.inputs[n]: v.reshape(1, *spec.types[pair.inputs[n]].shape) for n, v in inputs.items()
-    }
+    inputs = {n: numbers.variables(impl.types[n].shape) for n in impl.inputs}
+    shaped = {b: inputs[a].reshape(1, *spec.types[b].shape) for a, b in pair.inputs.items()}
+    mine, theirs = Terms(impl, numbers, inputs), Terms(spec, numbers, shaped)
+    found: set[str] = set()
     try:
-        mine, other = evaluate_real(impl, inputs, field), evaluate_real(spec, theirs, field)
-    except (TermsTooLarge, OutOfTime, Transcendental, ArithmeticError, TypeError, ValueError):
-        return frozenset()  # some operator asks more of numbers than terms can give
-    return frozenset(a for a, b in pair.outputs.items() if same_terms(mine[a], other[b]))
+        for a, b in pair.outputs.items():
+            if mine.key(a) == theirs.key(b):
+                found.add(a)
+    except OutOfTime:
+        pass
+    return frozenset(found)
 
 
 def _by_algebra(pair: Pair, tick: Callable[[], None]) -> frozenset[str]:

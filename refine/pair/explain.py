@@ -10,6 +10,7 @@ from onnx_import.graph import Graph, Node
 from refine.bounds.network import NetworkBounds
 from refine.pair.alignment import FOLDED, SPEC, Aligned
 from refine.pair.comparison import Comparison
+from refine.pair.joined import Joined
 from refine.pair.lockstep import Lockstep
 from refine.pair.pair import Pair
 from refine.pair.product import Product
@@ -24,6 +25,8 @@ def parting(pair: Pair, problem: Comparison, bounds: NetworkBounds) -> str:
         return "the graphs are equal over the reals"
     if problem.aligned is not None:
         return _first_difference(problem.aligned, bounds)
+    if problem.joined is not None:
+        return differences_at(problem.joined, pair, bounds)
     if problem.lockstep is not None:
         return quantised(problem.lockstep)
     return _first_apart(pair, problem.joint)
@@ -41,6 +44,22 @@ def quantised(pair: Lockstep) -> str:
         f"constants at {len(pair.changed)} nodes; each rounding to a grid is bounded as a noise of "
         "half a step, and both copies are carried back together"
     )
+
+
+def differences_at(both: Joined, pair: Pair, bounds: NetworkBounds) -> str:
+    """The cuts, the one with the largest effect on an output first."""
+    changes = sorted(both.changes, key=lambda c: -float(bounds.costs.get(c.node, 0.0)))
+    said: list[str] = []
+    for change in changes[:3]:
+        mine = pair.impl.graph.writers[change.impl]
+        other = pair.spec.graph.writers[change.spec]
+        gap = bounds.maps.values[change.gap].magnitude
+        said.append(
+            f"'{mine.name}', {formula(pair.impl.graph, mine)}: specified "
+            f"{formula(pair.spec.graph, other)}; at most {np.max(gap):.3g} apart there"
+        )
+    more = f"; and {len(changes) - 3} places more" if len(changes) > 3 else ""
+    return f"the graphs agree but at {'; at '.join(said)}{more}"
 
 
 def _first_difference(aligned: Aligned, bounds: NetworkBounds) -> str:

@@ -19,7 +19,7 @@ from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Sit
 from encoders.relaxations.steps import jumping, without_slope
 from encoders.rounding.rounding_bounds import Rounder, rounder, stored_loss
 from encoders.rounding.tracked_choices import decided
-from encoders.traits import Absorbing, Absorption, Discontinuity
+from encoders.traits import Absorbing, Absorption, Discontinuity, Likeness
 
 
 def _check(site: Site) -> None:
@@ -111,6 +111,7 @@ def _operator(name: str, since: int, relation: Relation, swapped: bool) -> Opera
         per_element=True,
         jump=Discontinuity.COMPARISON,
         absorbs=Absorbing(Absorption.COMPARED),
+        likeness=Likeness(lower=None if relation is Relation.EQUAL else int(swapped)),
     )
 
 

@@ -39,7 +39,7 @@ from encoders.operator import (
 )
 from encoders.relaxations.affine import scaled_part
 from encoders.rounding.rounding_bounds import exact_unless_flushed, rounder, stored_loss
-from encoders.traits import Absorbing, Absorption
+from encoders.traits import Absorbing, Absorption, Likeness
 
 
 def _known(site: Site, ranges: Sequence[Interval]) -> list[Interval]:
@@ -170,5 +170,6 @@ OPERATORS = (
         affine_where=lambda site: 0 not in site.variable,
         per_element=True,
         absorbs=Absorbing(Absorption.CHOSEN),
+        likeness=Likeness(chooses=True),
     ),
 )

@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 
 from encoders.contract.presets import IEEE_ANY
+from encoders.numbers.enclosure import FloatArray
 from encoders.numbers.formats import BINARY64
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
@@ -36,6 +37,7 @@ from refine.proof.proof import Proof
 from refine.results.obligation import Discharger, Kind, Obligation, Outcome
 from refine.results.verdict import Assumption, Pairing, Result, Side, Tolerance
 
+_POINTS = 6  # of the domain, at which tensors of both graphs are compared
 _WIDE = replace(IEEE_ANY, compute_format=BINARY64)
 
 
@@ -75,13 +77,15 @@ def diff(
     for side in (pair.spec, impl):
         require_semantics(side)
     tell("comparing the graphs")
-    return settle(difference(pair, clock), domain, tolerance, options, clock)
+    points = domain.boxes[0].sample(np.random.default_rng(options.seed), _POINTS)
+    return settle(difference(pair, clock, points), domain, tolerance, options, clock)
 
 
-def difference(pair: Pair, clock: Clock) -> Claim:
-    """That two graphs give nearly the same outputs on the same inputs."""
+def difference(pair: Pair, clock: Clock, points: Mapping[str, FloatArray] | None = None) -> Claim:
+    """That two graphs give nearly the same outputs on the same inputs, of which `points` are
+    some."""
     pair = replace(pair, equal=equal_outputs(pair, clock.tick))
-    problem = comparison(pair)
+    problem = comparison(pair, points, clock.tick)
     return Claim(
         pair.impl,
         problem,

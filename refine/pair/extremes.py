@@ -1,0 +1,61 @@
+"""Choices by a comparison of the two numbers that are chosen between, as the maxima and minima that
+they are: Where(x < c, c, x) is Max(x, c), bit for bit where x is a number, but for subnormal
+numbers that a comparison takes for 0, which Max and Min are charged for too."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from encoders.program import program_of
+from onnx_import.graph import Graph, Node, build_graph
+
+_OPSET = 13
+
+
+def with_extremes(graph: Graph) -> Graph:
+    """The graph with such choices replaced; comparisons that nobody reads any more are left out."""
+    nodes = [_extreme(graph, node) or node for node in graph.order]
+    if nodes == list(graph.order):
+        return graph
+    wanted = set(graph.outputs)
+    kept: list[Node] = []
+    for node in reversed(nodes):
+        if wanted.intersection(node.outputs):
+            kept.append(node)
+            wanted.update(node.inputs)
+    made = build_graph(
+        tuple(reversed(kept)),
+        graph.types,
+        graph.constants,
+        inputs=graph.inputs,
+        outputs=graph.outputs,
+        source=graph.source,
+        sha256=graph.sha256,
+        notes=graph.notes,
+        ranges=graph.ranges,
+        random_masks=graph.random_masks,
+    )
+    return replace(made, late=graph.late, folds=graph.folds, sizes=graph.sizes)
+
+
+def _extreme(graph: Graph, node: Node) -> Node | None:
+    steps = program_of(graph)
+    if not steps.step(node).operator.likeness.chooses:
+        return None
+    condition = graph.writers.get(node.inputs[0])
+    lower = None if condition is None else steps.step(condition).operator.likeness.lower
+    if condition is None or lower is None:
+        return None
+    a, b = condition.inputs
+    if a == b or set(node.inputs[1:]) != {a, b}:
+        return None
+    takes_lower = node.inputs[1] == condition.inputs[lower]
+    version = max(node.opset, _OPSET)
+    return replace(
+        node,
+        op="Min" if takes_lower else "Max",
+        inputs=(a, b),
+        attributes={},
+        opset=version,
+        stored=frozenset(),
+    )

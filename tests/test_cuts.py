@@ -1,0 +1,186 @@
+"""Graphs that part and meet again: cut where they part, bounded there, and named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from encoders.arithmetic.approximate_field import ApproximateReals
+from encoders.contract.presets import EXACT, PRESETS
+from encoders.numbers.enclosure import FloatArray, Interval
+from gpu_check.emulator.exact import evaluate_real
+from gpu_check.runtimes.replay import NotReplayed, replay_on_onnxruntime
+from onnx_import import load
+from refine.bounds.network import InputBox
+from refine.pair.comparison import Comparison, comparison
+from refine.pair.equality import equal_outputs
+from refine.pair.extremes import with_extremes
+from refine.pair.pair import Pair, pair_of
+from refine.results.verdict import Side
+
+_N = helper.make_node
+_F = np.float32
+Nodes = Sequence[onnx.NodeProto]
+Constants = dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]
+
+
+def _saved(folder: Path, name: str, nodes: Nodes, constants: Constants) -> Path:
+    graph = helper.make_graph(
+        list(nodes),
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 8))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 4))],
+        [numpy_helper.from_array(v, k) for k, v in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path = folder / f"{name}.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def _constants(seed: int = 3) -> Constants:
+    rng = np.random.default_rng(seed)
+    shapes = {"w": (8, 16), "b": (16,), "v": (16, 16), "c": (16,), "u": (16, 4)}
+    made: Constants = {k: rng.normal(size=s).astype(_F) / _F(3) for k, s in shapes.items()}
+    return made | {"zero": np.zeros((), _F), "six": np.array(6, _F)}
+
+
+_SPEC = (
+    _N("MatMul", ["x", "w"], ["m"], name="first"),
+    _N("Add", ["m", "b"], ["a"], name="bias"),
+    _N("Relu", ["a"], ["r"], name="relu"),
+    _N("Gemm", ["r", "v", "c"], ["h"], name="middle"),
+    _N("Clip", ["h", "zero", "six"], ["k"], name="clip"),
+    _N("MatMul", ["k", "u"], ["y"], name="last"),
+)
+_IMPL = (
+    _N("Gemm", ["x", "w", "b"], ["a"], name="one"),
+    _N("Max", ["zero", "a"], ["r"], name="two"),
+    _N("MatMul", ["r", "v"], ["n"], name="three"),
+    _N("Add", ["c", "n"], ["h"], name="four"),
+    _N("Less", ["h", "zero"], ["l"], name="five"),
+    _N("Where", ["l", "zero", "h"], ["g"], name="six"),
+    _N("Min", ["six", "g"], ["k"], name="seven"),
+    _N("MatMul", ["k", "u"], ["y"], name="eight"),
+)
+
+
+def _pair(spec: Path, impl: Path, contract: str = "exact") -> Pair:
+    pair = pair_of(Side(load(spec), EXACT), Side(load(impl), PRESETS[contract]))
+    return Pair(pair.spec, pair.impl, pair.inputs, pair.outputs, equal_outputs(pair))
+
+
+def _points(count: int, seed: int = 0) -> dict[str, FloatArray]:
+    drawn = np.random.default_rng(seed).uniform(-1, 1, (count, 1, 8))
+    return {"x": drawn.astype(_F).astype(np.float64)}
+
+
+def _bounded(problem: Comparison) -> float:
+    box = InputBox(
+        {"x": Interval(np.full((1, 8), -1.0), np.full((1, 8), 1.0))}, {"x": np.zeros((1, 8))}
+    )
+    return problem.bounds(box).largest
+
+
+def _run(path: Path, points: FloatArray) -> FloatArray:
+    rows = []
+    for x in points:
+        outcome = replay_on_onnxruntime(path, {"x": x.astype(_F)})
+        assert not isinstance(outcome, NotReplayed)
+        rows.append(outcome.outputs["y"].astype(np.float64))
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize(
+    ("changed", "place", "node"),
+    [
+        ({"u": 1e-5}, (3, 1), "eight"),
+        ({"b": 1e-4}, (2,), "one"),
+        ({"c": 1e-3}, (5,), "four"),
+        ({"six": -5.5}, (), "seven"),
+    ],
+)
+def test_a_changed_constant_among_rewrites(
+    tmp_path: Path, changed: dict[str, float], place: tuple[int, ...], node: str
+) -> None:
+    constants = _constants()
+    spec = _saved(tmp_path, "spec", _SPEC, constants)
+    ((name, by),) = changed.items()
+    other = {k: v.copy() for k, v in constants.items()}
+    other[name][place] += _F(by)
+    impl = _saved(tmp_path, "impl", _IMPL, other)
+    pair = _pair(spec, impl)
+    assert not pair.equal
+    problem = comparison(pair, _points(4))
+    assert problem.joined is not None
+    (change,) = problem.joined.changes
+    assert pair.impl.graph.writers[change.impl].name == node
+    points = _points(200, 1)["x"]
+    found = float(np.max(np.abs(_run(impl, points) - _run(spec, points))))
+    bound = _bounded(problem)
+    assert found <= bound + 1e-6
+    assert bound <= 20 * found + 1e-6
+
+
+def test_rewrites_alone_are_equal(tmp_path: Path) -> None:
+    spec = _saved(tmp_path, "spec", _SPEC, _constants())
+    impl = _saved(tmp_path, "impl", _IMPL, _constants())
+    pair = _pair(spec, impl)
+    assert pair.equal == {"y"}
+    assert _bounded(comparison(pair, _points(4))) == 0.0
+
+
+def test_what_runs_stays_within_the_bound(tmp_path: Path) -> None:
+    """Two changes and a runtime: onnxruntime against the specification in float64."""
+    constants = _constants(5)
+    other = {k: v.copy() for k, v in constants.items()}
+    other["b"][0] += _F(3e-5)
+    other["u"] = other["u"].astype(np.float16).astype(_F)
+    spec, impl = (
+        _saved(tmp_path, n, g, c) for n, g, c in (("s", _SPEC, constants), ("i", _IMPL, other))
+    )
+    problem = comparison(_pair(spec, impl, "ieee-any"), _points(4))
+    assert problem.joined is not None
+    assert len(problem.joined.changes) == 2
+    points = _points(300, 2)["x"]
+    w, b, v, c, u = (constants[k].astype(np.float64) for k in "wbvcu")
+    h = np.clip(np.maximum(points @ w + b, 0) @ v + c, 0, 6)
+    found = np.max(np.abs(_run(impl, points) - h @ u))
+    assert found <= _bounded(problem)
+
+
+def test_an_operator_that_is_another_is_named(tmp_path: Path) -> None:
+    spec = _saved(tmp_path, "spec", _SPEC, _constants())
+    nodes = [*_IMPL]
+    nodes[1] = _N("Sigmoid", ["a"], ["r"], name="two")
+    pair = _pair(spec, _saved(tmp_path, "impl", nodes, _constants()))
+    problem = comparison(pair, _points(4))
+    assert problem.joined is not None
+    assert [pair.impl.graph.writers[c.impl].name for c in problem.joined.changes] == ["two"]
+
+
+def test_choices_by_a_comparison_are_extremes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    points = rng.integers(-3, 4, (40, 1, 8)) / 2.0
+    for compare in ("Less", "LessOrEqual", "Greater", "GreaterOrEqual"):
+        for operands in (["x", "c"], ["c", "x"]):
+            for chosen in (["x", "c"], ["c", "x"]):
+                nodes = [_N(compare, operands, ["l"]), _N("Where", ["l", *chosen], ["w"])]
+                nodes.append(_N("MatMul", ["w", "u"], ["y"]))
+                constants: Constants = {"c": np.array(0.5, _F), "u": np.eye(8, 4, dtype=_F)}
+                graph = load(_saved(tmp_path, "where", nodes, constants))
+                made = with_extremes(graph)
+                assert len(made.order) == 2
+                before, after = (
+                    evaluate_real(g, {"x": points}, ApproximateReals())["y"] for g in (graph, made)
+                )
+                np.testing.assert_array_equal(before, after)
+    other = [_N("Less", ["x", "c"], ["l"]), _N("Where", ["l", "x", "d"], ["w"])]
+    other.append(_N("MatMul", ["w", "u"], ["y"]))
+    graph = load(_saved(tmp_path, "other", other, constants | {"d": np.array(0.25, _F)}))
+    assert with_extremes(graph) is graph
