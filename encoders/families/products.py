@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.contract.contract import AnyOrder, BiasPlacement, RuntimeContract
+from encoders.contract.orders import AlignedSteps
 from encoders.lemmas.kernel import Radius, apply
 from encoders.lemmas.products import PRODUCT_ERRORS
 from encoders.numbers.enclosure import (
@@ -239,11 +240,25 @@ def product_rounding(
     contract: RuntimeContract,
     runtime: RuntimeSemantics,
 ) -> RoundingBound:
-    """The rounding bound of a sum of products: closed form for free orders, step by step else."""
+    """The rounding bound of a sum of products: closed form for free orders, step by step else; the
+    least of both where the steps are additions of two numbers, which any order covers."""
     free_bias = s.bias is not None and contract.bias is BiasPlacement.ANY
     if isinstance(contract.order, AnyOrder) or free_bias:
         return any_order_rounding(rounder(site, contract), s, inputs[0])
-    return traced(runtime, site, inputs, contract)
+    pinned = traced(runtime, site, inputs, contract)
+    if contract.exact or isinstance(contract.order, AlignedSteps):
+        return pinned
+    free = any_order_rounding(rounder(site, replace(contract, order=AnyOrder())), s, inputs[0])
+    least = pinned.radius.and_also(free.radius)
+    if not all(c.holds for c in (*pinned.preconditions, *free.preconditions)):
+        return pinned
+    if np.array_equal(least.bound, np.broadcast_to(pinned.radius.bound, least.shape)):
+        return pinned
+    names = {c.name for c in pinned.preconditions}
+    others = tuple(c for c in free.preconditions if c.name not in names)
+    conditions = (*pinned.preconditions, *others)
+    besides = tuple(dict.fromkeys((*pinned.besides, *free.besides)))
+    return RoundingBound(least, conditions, besides)
 
 
 def _product_errors(
