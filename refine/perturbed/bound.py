@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.lemmas.backward.paths import RELATIVE_OF_LOG
 from encoders.lemmas.backward.rows import ROW_RATIO
 from encoders.lemmas.kernel import Radius, apply
 from onnx_import.errors import ModelError, UnsupportedModel
 from onnx_import.graph import Graph
-from refine.perturbed.forwards import of_log
+from refine.perturbed.forwards import of_log, relative_of
 from refine.perturbed.laying import Laying, Layout, Place
 from refine.perturbed.standing import Laid, Standing
 
@@ -117,7 +116,7 @@ def _known(layout: Layout) -> bool:
 def _moved(place: Place, graph: Graph) -> Moved:
     log = of_log(place.log, place.unit)
     if place.row is None:
-        relative = apply(RELATIVE_OF_LOG, g=log)
+        relative = relative_of(place.log, place.unit)
     else:
         relative = apply(ROW_RATIO, m=float(place.row - 1), u=place.unit)
     shape = graph.types[place.tensor].shape

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.lemmas.backward.paths import PERTURBED_PATH
+from encoders.lemmas.backward.paths import PERTURBED_PATH, RELATIVE_OF_LOG
 from encoders.lemmas.backward.rows import ROW_SHARE
 from encoders.lemmas.kernel import Radius, any_of, apply, nothing_known
 from encoders.lemmas.operations import OPERAND_LOSS
+from encoders.lemmas.sums import GROWTH_SQUARED
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import BINARY32
 from encoders.program import Program, Step, program_of
@@ -33,6 +34,8 @@ from refine.perturbed.standing import (
     unmoved,
     uses_of,
 )
+
+_HALVINGS = 10
 
 
 @dataclass
@@ -437,6 +440,14 @@ class Forwards:
                 X=self._carried(step, {0: seen}),
             )
         return self._taken([names[2]], besides)
+
+
+def relative_of(log: float, unit: float) -> Radius:
+    """|w̃/w − 1| of a bound on |ln(w̃/w)|: that of its 2^10th part, squared ten times."""
+    part = apply(RELATIVE_OF_LOG, g=of_log(log / 2.0**_HALVINGS, unit))
+    for _ in range(_HALVINGS):
+        part = apply(GROWTH_SQUARED, e=part)
+    return part
 
 
 def of_log(log: float, unit: float) -> Radius:

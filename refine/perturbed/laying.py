@@ -8,6 +8,7 @@ reads it takes it as it is. So each layer of a chain answers for its own sums on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from encoders.rounding.rounding_bounds import rounder_of
 from encoders.scheduling import contract_at
 from encoders.traits import Absorption
 from onnx_import.errors import UnsupportedModel
-from refine.perturbed.forwards import Forwards, is_zero, of_log, slope_rounded
+from refine.perturbed.forwards import Forwards, is_zero, of_log, relative_of, slope_rounded
 from refine.perturbed.standing import (
     Standing,
     additions_on_a_path,
@@ -189,5 +190,7 @@ class Laying(Forwards):
             log, row = plus(log, apart), row if apart == 0.0 else None
         besides = self.besides.get(tensor)
         if besides is not None and row is None:
-            besides = apply(GROWN_BESIDES, g=of_log(log, rounder.unit), A=besides)
+            grown = apply(GROWN_BESIDES, g=of_log(log, rounder.unit), A=besides)
+            factor = math.nextafter(1.0 + relative_of(log, rounder.unit).largest, math.inf)
+            besides = grown.and_also(besides.times(factor))
         return Place(tensor, self.nodes.get(tensor, ""), log, rounder.unit, besides, row)
