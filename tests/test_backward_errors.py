@@ -239,7 +239,7 @@ WRONG = {
     "no number of its type": (["--witness", "double.npy", "-o", "p.onnx"], "none of the input's"),
     "a place of nothing": (["-o", "p.onnx"], "names an input"),
     "a folder that is none": (["--witness", "x.npy", "-o", "no/p.onnx"], "no"),
-    "a domain": (["--input", "-1..1"], "takes no --input"),
+    "a report": (["--report", "r.html"], "no --report"),
     "a margin": (["--margin"], "--margin does not go"),
 }
 
@@ -265,6 +265,10 @@ def test_claims_about_relative_changes() -> None:
     model = str(ROOT / "examples" / "demo" / "pendulum.onnx")
     for eps, code in (("65u", 6), ("64.9 u", 3), ("3.9e-6", 6), ("3.8e-6", 3), ("65·u", 6)):
         asked = ["check", model, "--claim", "backward", "--eps", eps, "-q"]
+        done = CliRunner().invoke(cli, asked, standalone_mode=False)
+        assert done.return_value.value == code
+    for domain, code in (("-1..1", 0), ("-1e38..1e38", 6)):
+        asked = ["check", model, "--claim", "backward", "--eps", "65u", "-q", "--input", domain]
         done = CliRunner().invoke(cli, asked, standalone_mode=False)
         assert done.return_value.value == code
     refused = CliRunner().invoke(cli, ["check", model, "--claim", "backward", "--eps", "a"])

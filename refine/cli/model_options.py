@@ -13,6 +13,7 @@ from encoders.contract.contract import Subnormals
 from encoders.contract.presets import PRESETS
 from refine.cli.setup.findings import finding_options
 from refine.cli.setup.presets import Budget, preset_option
+from refine.domain.domain import DomainOptions
 from refine.options.options import allowing, limiting
 from refine.options.settings import Settings
 from refine.options.sizes import sizes_of, sizing
@@ -170,6 +171,20 @@ def _decorated(
     for decorate in reversed(decorators):
         command = decorate(command)
     return command
+
+
+def written_domain(given: dict[str, Any]) -> DomainOptions:
+    """The options of `domain_options`, and how their numbers are rounded."""
+    return DomainOptions(
+        given["vnnlib"],
+        given["inputs"],
+        center=given["center"],
+        radius=given["radius"],
+        clip=given["clip"],
+        box=given["box"],
+        round_inputs=given["round_inputs"],
+        strict_inputs=given["strict_inputs"],
+    )
 
 
 def settings_of(given: dict[str, Any], timeout: float | None, budget: float) -> Settings:

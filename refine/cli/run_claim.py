@@ -21,12 +21,12 @@ from refine.claims.kind import ClaimKind
 from refine.claims.options import Options
 from refine.claims.registry import USUAL, taken_of
 from refine.cli.answering import Telling, hearing
-from refine.cli.model_options import settings_of
+from refine.cli.model_options import settings_of, written_domain
 from refine.cli.setup.configuration import origin
 from refine.cli.setup.findings import require_finding_places, tell_findings
 from refine.cli.setup.journal import journal_of
 from refine.cli.setup.presets import search_of
-from refine.domain.domain import DomainOptions, read_domain
+from refine.domain.domain import read_domain
 from refine.domain.shown import shapes_of_options
 from refine.lemmas.library import dump_smt2
 from refine.options.options import tolerance_of
@@ -65,16 +65,7 @@ def run_claim(
     given = search_of(context, given)
     require_finding_places(given["junit"], given["sarif"])
     require_places(json_path, given["counterexample"], given["dump_smt2"], certificate, report)
-    written = DomainOptions(
-        given["vnnlib"],
-        given["inputs"],
-        center=given["center"],
-        radius=given["radius"],
-        clip=given["clip"],
-        box=given["box"],
-        round_inputs=given["round_inputs"],
-        strict_inputs=given["strict_inputs"],
-    )
+    written = written_domain(given)
     settings = settings_of(given, timeout, given["budget"])
     vnnlib = given["vnnlib"]
     question = Question(

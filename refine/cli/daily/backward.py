@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,17 @@ from typing import Any
 import click
 
 from onnx_import.errors import ModelError
-from refine.claims.asked import read_for
+from refine.claims.asked import Question, answered, read_for
+from refine.claims.registry import USUAL, claims
 from refine.cli.answering import finish, hearing, require_json_place, tell_json
 from refine.cli.daily.backward_witness import built_witness
-from refine.cli.model_options import settings_of
+from refine.cli.model_options import settings_of, written_domain
 from refine.common.arrays import stored_arrays
 from refine.common.exact import decimal
-from refine.perturbed.bound import BackwardBound, backward_bound
+from refine.domain.domain import read_domain
+from refine.domain.shown import shapes_of_options
+from refine.options.options import tolerance_of
+from refine.perturbed.bound import FINITE, BackwardBound, backward_bound
 from refine.perturbed.document import (
     COLUMNS,
     WITNESS_COLUMNS,
@@ -30,10 +36,12 @@ from refine.perturbed.files import require_places
 from refine.perturbed.standing import Laid
 from refine.report.console import Reporter
 from refine.results.numerals import up
+from refine.results.obligation import Outcome
 from refine.results.verdict import ExitCode, Verdict
 
 CLAIM = "backward"
-_OTHERS = ("vnnlib", "inputs", "center", "radius", "clip", "box", "round_inputs", "strict_inputs")
+_DOMAIN = ("vnnlib", "inputs", "center", "radius", "clip", "box", "round_inputs", "strict_inputs")
+_MEANINGLESS = ("report", "junit", "sarif", "counterexample", "dump_smt2")
 _MULTIPLE = re.compile(r"(?P<k>\d+(?:\.\d+)?(?:/\d+)?)\s*u")
 
 
@@ -90,10 +98,10 @@ def run_backward(
     """Print the backward error of a model, or whether it is at most `eps`; the exit code. With a
     `witness`, a file of inputs, the exact networks are built that runs are the outputs of, and one
     is written to `output`."""
-    named = [name for name in _OTHERS if given[name]]
+    named = [name for name in _MEANINGLESS if given[name] is not None]
     if named:
         raise click.UsageError(
-            f"a backward error is of every input and takes no --{named[0].replace('_', '-')}"
+            f"a backward error has a table and --json, and no --{named[0].replace('_', '-')}"
         )
     if output is not None and witness is None:
         raise click.UsageError("--output is of a --witness, which names an input")
@@ -112,6 +120,9 @@ def run_backward(
         if watcher is not None:
             watcher.read()
         found = backward_bound(graph, contract, Laid(laid), discrete)
+        if any(given[name] for name in _DOMAIN):
+            progress.tell("proving that no value of the domain overflows")
+            found = _on_domain(found, _overflow_of(model, given, progress.tell))
         if arrays is not None:
             progress.tell("running onnxruntime, and building its witness")
             built = built_witness(found, arrays, str(witness), model=model, output=output)
@@ -132,7 +143,36 @@ def run_backward(
         if built is not None:
             reporter.table("the witness", WITNESS_COLUMNS, witness_rows(built), told_witness(built))
     codes = {Verdict.UNKNOWN: ExitCode.UNKNOWN, Verdict.CONDITIONAL: ExitCode.CONDITIONAL}
-    return ExitCode.VERIFIED if verdict is None else codes[verdict]
+    return ExitCode.VERIFIED if verdict is None else codes.get(verdict, ExitCode.VERIFIED)
+
+
+def _overflow_of(model: Path, given: dict[str, Any], tell: Callable[[str], None]) -> str | None:
+    """Which obligation of the usual bound over the domain is not met; None if all are, so that
+    every value of every execution is finite there."""
+    kind, written = claims()[USUAL], written_domain(given)
+    settings = settings_of(given, given["timeout"], 0.0)
+    asked = Question(
+        claim=kind,
+        model=model,
+        domain=lambda graph, contract: read_domain(graph, written, contract.format_of),
+        tolerance=lambda graph: tolerance_of((), graph.outputs, kind.zero),
+        settings=replace(settings, no_search=True, conform=False, z3="none"),
+        text=kind.name,
+        shapes=shapes_of_options(written),
+    )
+    result = answered(asked, tell)
+    for obligation in result.every_obligation:
+        if obligation.outcome is not Outcome.DISCHARGED:
+            return obligation.name
+    return None if math.isfinite(result.bound) else "the bound is infinite"
+
+
+def _on_domain(found: BackwardBound, unmet: str | None) -> BackwardBound:
+    """The claim where executions are those of a domain."""
+    if unmet is None:
+        return replace(found, assumed=tuple(text for text in found.assumed if text != FINITE))
+    text = f"{FINITE} (that all are, over the domain, is not proved: {unmet})"
+    return replace(found, assumed=(text, *found.assumed[1:]))
 
 
 def graph_name(found: BackwardBound) -> str:
@@ -180,9 +220,11 @@ def _limit(text: str) -> tuple[Fraction, bool]:
 
 
 def _verdict(found: BackwardBound, limit: Fraction, in_units: bool) -> Verdict:
-    """Conditional, since that all values are finite is not proved of a run."""
+    """Conditional where something is assumed of the execution, as that all values are finite."""
     if in_units:
         holds = all(Fraction(m.multiples) <= limit for m in found.moved)
     else:
         holds = Fraction(found.largest) <= limit
-    return Verdict.CONDITIONAL if holds else Verdict.UNKNOWN
+    if not holds:
+        return Verdict.UNKNOWN
+    return Verdict.CONDITIONAL if found.assumed else Verdict.VERIFIED
