@@ -66,8 +66,17 @@ def check_claim(name: str, found: np.ndarray) -> None:
     assert broken[name](found)
 
 
+def check_gradient(folder: Path, inputs: dict[str, np.ndarray], place: Path) -> None:
+    """Both models are finite there, and so is the gradient of the right one alone."""
+    for side, finite in (("right", True), ("wrong", False)):
+        model, gradient = folder / f"{side}.onnx", place / f"{side}.onnx"
+        assert all(np.all(np.isfinite(y)) for y in outputs(model, inputs))
+        assert run(["grad", str(model), "--ones", "-o", str(gradient)]) is ExitCode.VERIFIED
+        assert all(np.all(np.isfinite(g)) for g in outputs(gradient, inputs)) is finite
+
+
 @pytest.mark.parametrize("name", ENTRIES)
-def test_an_entry_is_as_expected_and_onnxruntime_confirms_it(name: str) -> None:
+def test_an_entry_is_as_expected_and_onnxruntime_confirms_it(name: str, tmp_path: Path) -> None:
     entry = read_entry(ZOO / name)
     outcome = run_entry(ZOO / name)
     assert outcome.wrong is not None, outcome.failure
@@ -78,6 +87,9 @@ def test_an_entry_is_as_expected_and_onnxruntime_confirms_it(name: str) -> None:
         return
     witness = outcome.wrong.witness
     assert witness is not None
+    if entry.claim == "gradient-safe":
+        check_gradient(ZOO / name, dict(witness.inputs), tmp_path)
+        return
     if entry.command is Command.CLAIM:
         assert witness.reached is not None
         assert witness.reached.real is False
