@@ -18,13 +18,15 @@ import numpy as np
 
 from onnx_import.graph import Array, DType, Need, Node, TensorType, Use
 from onnx_import.passes.empty import OF_NOTHING, of_nothing
+from onnx_import.passes.fold_picked import PICKING, eye_like, picked
 from onnx_import.passes.fold_quantized import dequantized, farthest_step, quantized
-from onnx_import.passes.fold_values import whole
+from onnx_import.passes.fold_values import plain, whole
 from onnx_import.tensors import dtype_of, integer_limits
 
 ALONE = frozenset(
     (
         *("BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Constant", "ConstantOfShape"),
+        *("BitCast", "BitShift", "Compress", "EyeLike", "NonZero", "Unique"),
         *("Mod", "Range", "ReduceProd", "Shape", "Size"),
     )
 )
@@ -44,6 +46,8 @@ def fold(
         return frozen(shape(node, types[0].shape))
     if node.op == "Size" and types[0] is not None:
         return frozen(np.array(types[0].size, dtype=np.int64))
+    if node.op == "EyeLike" and types[0] is not None:
+        return frozen(eye_like(node, types[0]))
     if any(t is not None and v is None for t, v in zip(types, values, strict=True)):
         return None
     present = [v for v in values if v is not None]
@@ -112,6 +116,9 @@ def moved(
             return dequantized(node, values)
         case "Pad":
             return padded(node, values)
+        case _ if node.op in PICKING:
+            known = rounded and all(v is None or plain(v) for v in values)
+            return picked(node, values) if known else None
         case _:
             return whole(node, present) if rounded else None
 

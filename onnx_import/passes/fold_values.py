@@ -29,7 +29,7 @@ def whole(node: Node, values: Sequence[Array]) -> Array | None:
         exact = node.op in _ORDERED or (node.op == "Add" and any(_is_mask(v) for v in values))
         if node.op == "Range":
             return _float_range(*values)
-        if not exact or not all(_plain(v) for v in values):
+        if not exact or not all(plain(v) for v in values):
             return None
     if node.op in _EXACT:
         return _exactly(_EXACT[node.op], values)
@@ -60,10 +60,10 @@ def _exactly(operation: Callable[..., Any], values: Sequence[Array]) -> Array:
         if math.prod(m + 1 for m in farthest) <= np.iinfo(values[0].dtype.name).max:
             return np.asarray(operation(*values))
     exact: Any = operation(*(np.asarray(v, dtype=object) for v in values))
-    return _fitting(exact, values[0])
+    return fitting(exact, values[0])
 
 
-def _plain(values: Array) -> bool:
+def plain(values: Array) -> bool:
     """Is the order of these numbers beyond doubt: no NaN, no −0, nothing that may be flushed?"""
     if values.dtype.kind in "iub":
         return True
@@ -105,7 +105,7 @@ def _quotient(a: Array, b: Array) -> Array | None:
         return None
     x, y = np.asarray(a, dtype=object), np.asarray(b, dtype=object)
     exact: Any = np.sign(x) * np.sign(y) * (abs(x) // abs(y))
-    return _fitting(exact, a)
+    return fitting(exact, a)
 
 
 def _remainder(node: Node, a: Array, b: Array) -> Array | None:
@@ -116,7 +116,7 @@ def _remainder(node: Node, a: Array, b: Array) -> Array | None:
     return np.asarray(operation(a, b))
 
 
-def _fitting(exact: Any, like: Array) -> Array:
+def fitting(exact: Any, like: Array) -> Array:
     """Exact numbers in the type that a result has. Raises OverflowError where one is beyond it."""
     values = np.asarray(exact, dtype=object)
     if like.dtype.kind in "iu" and values.size:
@@ -130,7 +130,7 @@ def _fitting(exact: Any, like: Array) -> Array:
 
 def _reduced(node: Node, values: Sequence[Array]) -> Array | None:
     data = values[0]
-    if data.dtype.kind == "b" or not data.size:
+    if not data.size or (data.dtype.kind == "b" and node.op not in ("ReduceMax", "ReduceMin")):
         return None
     given = node.attributes.get("axes")
     axes = tuple(given) if isinstance(given, tuple) else ()
@@ -143,7 +143,7 @@ def _reduced(node: Node, values: Sequence[Array]) -> Array | None:
     chosen: Any = axes or None
     kept = bool(node.attributes.get("keepdims", 1))
     exact: Any = _REDUCTIONS[node.op](np.asarray(data, dtype=object), axis=chosen, keepdims=kept)
-    return _fitting(exact, data)
+    return fitting(exact, data)
 
 
 _TINY: Mapping[str, float] = {
