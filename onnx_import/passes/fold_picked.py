@@ -50,8 +50,7 @@ def _unique(node: Node, values: Sequence[Array | None]) -> Array | None:
     found, first = np.unique(data, return_index=True, axis=along)
     if _integer(node, "sorted", 1):
         return np.asarray(found)
-    order = np.sort(first)
-    return np.take(data.reshape(-1) if along is None else data, order, along or 0)
+    return None if along is not None else np.take(data.reshape(-1), np.sort(first))
 
 
 def _bit_shift(node: Node, values: Sequence[Array | None]) -> Array | None:

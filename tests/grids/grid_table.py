@@ -10,6 +10,7 @@ from grid_elementwise import ELEMENTWISE
 from grid_functions import FUNCTIONS
 from grid_gathers import GATHERS
 from grid_movements import MOVEMENTS
+from grid_picked import PICKED
 from grid_products import PRODUCTS
 from grid_quantized import QUANTIZED
 from grid_resizes import RESIZES
@@ -21,6 +22,7 @@ GRIDS: Mapping[str, Sequence[Grid]] = {
     **FUNCTIONS,
     **GATHERS,
     **MOVEMENTS,
+    **PICKED,
     **PRODUCTS,
     **QUANTIZED,
     **RESIZES,

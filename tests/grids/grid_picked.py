@@ -1,0 +1,72 @@
+"""Grids of what picks elements out of constants, or reads their bits anew, when a file is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from grid_cases import Grid, const, kept, run
+
+WHOLE = ("int64", "int32", "uint8", "int8")
+SPARSE = np.array([[0, 3, 0, -2], [1, 0, 0, 3], [0, 0, 0, 0]])
+PICKED: Mapping[str, Sequence[Grid]] = {
+    "BitCast": (
+        Grid(
+            [(const(np.array([[0, 3], [7, 2]], t), t),) for t in ("int32", "uint32", "int64")]
+            + [(const(np.array([1.5, -2.25, 0.0], t), t),) for t in ("float32", "float64")],
+            {"to": (6, 12, 7, 13, 1, 11)},
+            ("int32",),
+        ),
+    ),
+    "BitShift": tuple(
+        Grid(
+            [
+                (const(np.array(a, t), t), const(np.array(b, t), t))
+                for a, b in (([16, 4, 1], [1, 2, 3]), ([[255, 3]], [[1], [0]]), (7, 2))
+            ],
+            {"direction": ("LEFT", "RIGHT")},
+            (t,),
+        )
+        for t in ("uint8", "uint16", "uint32", "uint64")
+    ),
+    "Compress": (
+        Grid(
+            [
+                (const(SPARSE.astype(t), t), const(np.array(chosen), "bool"))
+                for t in WHOLE[:2]
+                for chosen in ([True, False, True], [False, True], [False, False, False])
+            ],
+            {"axis": (None, 0, 1, -1)},
+            ("int64",),
+        ),
+    ),
+    "EyeLike": (
+        Grid(
+            [(made(2, 3),) for made in (run, kept)] + [(run(3, 3),), (kept(4, 2),)],
+            {"dtype": (None, 1, 7, 11), "k": (None, 0, 1, -1, 5)},
+            ("float32", "float64", "int64", "int32"),
+        ),
+    ),
+    "NonZero": (
+        Grid(
+            [
+                (const(values.astype(t), t),)
+                for t in (*WHOLE, "float32", "bool")
+                for values in (SPARSE, SPARSE[0], SPARSE[None, 1:], np.abs(SPARSE[0]))
+            ],
+            {},
+            ("int64",),
+        ),
+    ),
+    "Unique": (
+        Grid(
+            [
+                (const(values.astype(t), t),)
+                for t in ("int64", "int8", "float32")
+                for values in (SPARSE, SPARSE[0], np.array([[1, 2], [1, 2], [0, 2]]))
+            ],
+            {"axis": (None, 0, 1), "sorted": (None, 0, 1)},
+            ("int64",),
+        ),
+    ),
+}
