@@ -47,10 +47,9 @@ def _unique(node: Node, values: Sequence[Array | None]) -> Array | None:
     if any(node.outputs[1:]):
         return None
     along = axis if isinstance(axis, int) else None
-    found, first = np.unique(data, return_index=True, axis=along)
-    if _integer(node, "sorted", 1):
-        return np.asarray(found)
-    return None if along is not None else np.take(data.reshape(-1), np.sort(first))
+    if not _integer(node, "sorted", 1):
+        return None
+    return np.asarray(np.unique(data, axis=along))
 
 
 def _bit_shift(node: Node, values: Sequence[Array | None]) -> Array | None:
