@@ -261,6 +261,8 @@ class Operator:
     What searches, comparisons and schedules may know of it is in `breaks`, `jump`, `likeness` and
     `sums` (`encoders.traits`), what backward errors may, in `absorbs`. `gradient` is how it is
     differentiated, None where nothing is known of that.
+    `keeps(site, ranges, contract)` is a range of what is computed of run-time numbers in these
+    ranges, whatever its rounding is (`encoders.families.signs`), None where none is known.
     """
 
     name: str
@@ -302,6 +304,7 @@ class Operator:
     absorbs: Absorbing | None = None
     meant: Callable[[Site], Meaning | None] = field(default=lambda site: None)
     followed: tuple[RuntimeSemantics, ...] = ()
+    keeps: Callable[[Site, Sequence[Interval], RuntimeContract], Interval | None] | None = None
 
     def reading(self, *attributes: str) -> Operator:
         """The same operator, which understands these attributes."""

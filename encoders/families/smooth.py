@@ -20,6 +20,7 @@ from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.curves.curves import linear_bounds_of, lines_of, range_of, slopes_of
 from encoders.families.signed_sum import check_float
+from encoders.families.signs import Keeps, of_function
 from encoders.functions.curve import Curve
 from encoders.functions.function import Function
 from encoders.lemmas.functions import BRANCHES, FORMULA_APART
@@ -75,6 +76,7 @@ def smooth_operator(
     branches: tuple[Runtime, Runtime] | None = None,
     alternatives: tuple[Runtime | tuple[Runtime, Runtime], ...] = (),
     breaks: Breaks = NOWHERE,
+    keeps: Keeps | None = None,
 ) -> Operator:
     """An operator y = f(x), element by element.
 
@@ -156,6 +158,7 @@ def smooth_operator(
         per_element=True,
         formulas=1 + len(alternatives),
         breaks=breaks,
+        keeps=keeps,
     )
 
 
@@ -233,6 +236,7 @@ def function_operator(
         defined=defined,
         uses=(function,),
         breaks=breaks,
+        keeps=of_function(function),
     )
 
 

@@ -20,6 +20,7 @@ from encoders.contract.contract import AnyOrder, OpenSchedule, RuntimeContract
 from encoders.contract.orders import Sequential
 from encoders.families.carried import summed_back
 from encoders.families.gathering import Index, gathered_part
+from encoders.families.signs import of_terms
 from encoders.gradients.rule import Gradient
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, exactly_zero
@@ -211,6 +212,7 @@ def sum_operator(
         affine=True,
         work=lambda site: int(terms_of(site).size),
         gradient=Gradient(rule=lambda r: summed_back(r, terms_of(r.site), counts_of(r.site))),
+        keeps=of_terms,
     )
 
 

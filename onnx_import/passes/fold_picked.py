@@ -4,6 +4,7 @@ of integers that are cut off or raised to powers."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -105,7 +106,7 @@ def _pow(node: Node, values: Sequence[Array | None]) -> Array | None:
     return fitting(np.power(base.astype(object), exponent.astype(object)), base)
 
 
-def _held(values: Sequence[Array | None], position: int) -> Array:
+def _held(values: Sequence[Array | None], position: int) -> Any:
     value = values[position]
     if value is None:
         raise ValueError(f"input {position} is left out")

@@ -43,7 +43,8 @@ class Maps:
     node's own rounding. `flaws` names
     the nodes of which a bound was negative before it passed the gate. Along the first `kept` axes
     of every tensor lie boxes that know nothing of each other (refine/bounds/widened.py):
-    functionals (k, *shape) are then k of each box, and bounds of them (k, boxes).
+    functionals (k, *shape) are then k of each box, and bounds of them (k, boxes). `held` are ranges
+    of run-time numbers, where somebody asked for them (refine/bounds/held.py).
     """
 
     program: Program
@@ -55,6 +56,7 @@ class Maps:
     flaws: set[str] = field(default_factory=set)
     radii: dict[str, Radius] = field(default_factory=dict)
     kept: int = 0
+    held: dict[str, Interval] = field(default_factory=dict)
 
     @property
     def graph(self) -> Graph:

@@ -27,10 +27,9 @@ from refine.bounds.network import (
     Margin,
     NetworkBounds,
     NodeBounds,
-    Runs,
-    bound_errors,
     bound_values,
 )
+from refine.bounds.node_errors import Runs, bound_errors
 from refine.bounds.optimising import CHUNK_BYTES
 from refine.bounds.pruning import MOST_SPLIT_INPUTS, Rows, feeds_nonlinear
 

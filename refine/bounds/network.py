@@ -9,27 +9,27 @@ to the input, in both semantics, and the better bound is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
 
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
+from encoders.contract.presets import EXACT as EXACT_REALS
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.differences import GIVEN_ERROR, PULLED_BACK, TRUTH_VALUES
+from encoders.lemmas.differences import GIVEN_ERROR, PULLED_BACK
 from encoders.lemmas.kernel import Radius, apply, exactly_zero, known_at
 from encoders.numbers.enclosure import FloatArray, Interval, lowest
 from encoders.numbers.radius import is_negative, radius_of
 from encoders.operator import RoundingBound
 from encoders.program import Step, forward, program_of
 from encoders.rounding.rounding_bounds import rounder_of, stored_loss
-from encoders.scheduling import contract_at
-from onnx_import.graph import DType, Graph, Node
+from onnx_import.graph import Graph, Node
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import Maps, Pulled, pull_back, unit_functionals
 from refine.bounds.evaluated import values_at
 from refine.bounds.influence import add_pushes, costs_of_worst, influence_of
+from refine.bounds.node_errors import Run, Runs, bound_errors
 from refine.bounds.optimising import chunks, optimise_values
 from refine.bounds.pruning import (
     Effort,
@@ -45,18 +45,6 @@ from refine.bounds.pruning import (
 from refine.bounds.secant_branching import branched_upper, can_branch
 
 _WORTHWHILE = 0.99
-
-
-@dataclass(frozen=True)
-class Run:
-    """What executes in place of a node: a step, a bound on |f_run(x̂) − f_node(x̂)|, per output
-    element, over the run-time ranges of its inputs, and the contract it keeps to. `held` are the
-    ranges of what it reads, where that is not what the node reads."""
-
-    step: Step
-    change: FloatArray
-    contract: RuntimeContract
-    held: tuple[Interval, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -149,9 +137,6 @@ class Known:
 
     values: Mapping[str, Interval]
     radii: Mapping[str, Radius]
-
-
-Runs: TypeAlias = Callable[[Step, Sequence[Interval]], Run]
 
 
 def network_bounds(
@@ -330,7 +315,11 @@ def bound_values(maps: Maps, step: Step) -> None:
             "please report it"
         )
     maps.value_maps[step.name] = mapped
-    maps.values[step.output] = _sound(mapped.range)
+    range_ = _sound(mapped.range)
+    if step.operator.keeps is not None and lowest(range_.lo) < 0.0:
+        kept = step.operator.keeps(site, ranges, EXACT_REALS)
+        range_ = range_ if kept is None else range_.intersect(kept)
+    maps.values[step.output] = range_
 
 
 def _refine_values(
@@ -353,35 +342,6 @@ def _refine_values(
 def _improved(before: FloatArray, after: FloatArray) -> bool:
     """Did pull-backs make any of these sizes smaller, to speak of?"""
     return bool(np.any(after < _WORTHWHILE * before))
-
-
-def bound_errors(
-    maps: Maps, step: Step, contract: RuntimeContract, runs: Runs | None
-) -> tuple[RoundingBound, Mapping[str, Interval], Run]:
-    """Enter a step's map of differences and error; its rounding, what that assumes, what runs."""
-    output = step.output
-    ranges, errors = [maps.values[t] for t in step.reads], [maps.radii[t] for t in step.reads]
-    mapped = step.operator.differences(step.site, ranges, errors)
-    held = [x.inflate(e.bound) for x, e in zip(ranges, errors, strict=True)]
-    run = Run(step, np.zeros(()), contract) if runs is None else runs(step, held)
-    changed = bool(np.any(run.change))
-    moved = mapped.radius + apply(GIVEN_ERROR, U=run.change) if changed else mapped.radius
-    result = maps.values[output].inflate(moved.bound)
-    here = contract_at(run.step.running, run.contract)
-    reads = held if run.held is None else run.held
-    rounding = run.step.operator.rounding(run.step.site, reads, result, here)
-    own = rounding.radius
-    local = own + apply(GIVEN_ERROR, U=run.change) if changed else own
-    maps.difference_maps[step.name] = mapped
-    error = mapped.radius + local
-    if maps.graph.types[output].dtype is DType.BOOL:
-        truth = apply(TRUTH_VALUES)
-        local, error = local.and_also(truth), error.and_also(truth)
-    maps.local[step.name] = local
-    maps.err_by(output, error)
-    if error.record.flawed:
-        maps.flaws.add(step.name)
-    return rounding, dict(zip(step.reads, held, strict=True)), run
 
 
 def _refine_errors(

@@ -28,11 +28,9 @@ from refine.bounds.network import (
     Known,
     NetworkBounds,
     NodeBounds,
-    Run,
-    Runs,
-    bound_errors,
     bound_values,
 )
+from refine.bounds.node_errors import Run, Runs, bound_errors
 from refine.bounds.widened import widened_step
 
 

@@ -84,6 +84,8 @@ def _obligations_of(bounds: NetworkBounds, node: NodeBounds) -> Iterable[Obligat
         proved = bounds.maps.values[tensor].inflate(bounds.maps.errors[tensor])
         if tensor in bounds.running:
             proved = proved.intersect(bounds.running[tensor])
+        if tensor in bounds.maps.held:
+            proved = proved.intersect(bounds.maps.held[tensor])
         yield _decided(
             f"joint/{node.node.name}/{tensor}",
             Kind.COMPOSITION,

@@ -182,6 +182,7 @@ def _difference(make: Callable[[], _View], limits: _Limits) -> Iterator[Query]:
         hypotheses=(
             Fact("the real inputs lie in their ranges", z3.And(*view.ranges)),
             Fact("the input differences lie in their budgets", z3.And(*view.errors)),
+            *_kept(view, moved),
         ),
         goal=Fact(
             f"(f(x + d) − f(x))[{view.row}] ≤ pulled-back functional of d, plus its charge",
@@ -191,6 +192,18 @@ def _difference(make: Callable[[], _View], limits: _Limits) -> Iterator[Query]:
         timeout=limits.timeout,
         rlimit=limits.rlimit,
     )
+
+
+def _kept(view: _View, moved: list[Any]) -> Iterator[Fact]:
+    """What else is known of run-time inputs, where it was asked for."""
+    held, reads = view.bounds.maps.held, view.node.step.reads
+    known = [
+        _in_range(v, Interval(held[t].lo.ravel()[p], held[t].hi.ravel()[p]))
+        for v, t, p in zip(moved, reads, view.places, strict=True)
+        if t in held and np.all(np.isfinite(held[t].lo)) and np.all(np.isfinite(held[t].hi))
+    ]
+    if known:
+        yield Fact("the run-time inputs lie in their ranges", z3.And(*known))
 
 
 def _signed(term: Any, sign: float) -> Any:

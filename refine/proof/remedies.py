@@ -24,6 +24,7 @@ from refine.results.remedy import Remedy, RemedyKind
 _NODES = 3
 _LOOKED_AT = 8  # the dearest nodes
 _WORTHWHILE = 0.99
+_MOST_ADDED = 2**22
 _NOISE = 1e-9
 
 
@@ -103,7 +104,8 @@ def _contracts(node: NodeBounds) -> Iterator[tuple[RemedyKind, str, RuntimeContr
     if wide is not None and here.wider_than(dtype) is None:
         said = f"computed in {wide.name}, its result rounded once"
         yield RemedyKind.PRECISION, said, replace(here, accumulation=wide)
-    if step.operator.sums is not None and isinstance(here.order, AnyOrder):
+    small = step.work <= _MOST_ADDED  # a pinned order is followed addition by addition
+    if step.operator.sums is not None and isinstance(here.order, AnyOrder) and small:
         yield RemedyKind.ORDER, "its sums pairwise", replace(here, order=Pairwise())
     if step.operator.functions:
         said = "its functions rounded correctly"

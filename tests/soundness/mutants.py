@@ -28,6 +28,7 @@ from encoders.rounding.error_arithmetic import ErrorArithmetic
 from encoders.rounding.rounding_bounds import Rounder
 from refine.bounds import backward as pullback
 from refine.bounds import network as bounds
+from refine.bounds import node_errors
 
 Patch = pytest.MonkeyPatch
 Mutant = Callable[[Patch], None]
@@ -58,7 +59,7 @@ def scaled(f: Callable[..., Any], factor: float) -> Callable[..., Any]:
 
 @mutant
 def local_errors_left_out_of_pull_backs(patch: Patch) -> None:
-    old = bounds.bound_errors
+    old = node_errors.bound_errors
 
     def changed(maps: Any, node: Any, *rest: Any) -> Any:
         result = old(maps, node, *rest)

@@ -9,6 +9,7 @@ from encoders.arithmetic.runtime import Arithmetic, aligned
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_float, signed_affine, sum_rounding
+from encoders.families.signs import of_sum
 from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.operator import Field, Operator, Site
 from encoders.relaxations.affine import affine_semantics
@@ -55,5 +56,6 @@ OPERATORS = (
         narrowed=element_constants,
         likeness=Likeness(commuting=Commuting.SUM),
         absorbs=Absorbing(Absorption.TERMS),
+        keeps=of_sum,
     ),
 )

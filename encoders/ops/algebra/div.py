@@ -12,6 +12,7 @@ from encoders.arithmetic.runtime import Arithmetic, aligned
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_float, check_one_variable
+from encoders.families.signs import of_product
 from encoders.gradients.rule import Carried, Gradient, Reverse, each, unary
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.domains import DEFINED_QUOTIENT
@@ -213,6 +214,7 @@ OPERATORS = (
         per_element=True,
         breaks=Breaks(vanishing=1),
         absorbs=Absorbing(Absorption.QUOTIENT),
+        keeps=of_product,
     ),
     Operator(
         "Reciprocal",
@@ -228,5 +230,6 @@ OPERATORS = (
         element=broadcast_element,
         per_element=True,
         breaks=Breaks(vanishing=0),
+        keeps=of_product,
     ),
 )

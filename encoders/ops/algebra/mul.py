@@ -11,6 +11,7 @@ from encoders.arithmetic.runtime import Arithmetic, aligned
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_float
+from encoders.families.signs import of_product
 from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart, multiply_up
@@ -119,5 +120,6 @@ OPERATORS = (
         per_element=True,
         likeness=Likeness(commuting=Commuting.PRODUCT, linear_in_constants=True),
         absorbs=Absorbing(Absorption.FACTORS),
+        keeps=of_product,
     ),
 )

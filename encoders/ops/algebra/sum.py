@@ -11,6 +11,7 @@ from encoders.arithmetic.runtime import Arithmetic, aligned, sum_of_terms
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import AnyOrder, RuntimeContract
 from encoders.families.signed_sum import check_equal_shapes, sum_rounding
+from encoders.families.signs import of_terms
 from encoders.families.sums import (
     any_order_total,
     divided,
@@ -116,6 +117,7 @@ def _operator(name: str, mean: bool) -> Operator:
         absorbs=None
         if mean
         else Absorbing(Absorption.TERMS, terms_of=lambda site: len(site.inputs)),
+        keeps=of_terms,
     )
 
 

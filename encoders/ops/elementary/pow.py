@@ -21,6 +21,7 @@ from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import OpenSchedule, RuntimeContract, Subnormals
 from encoders.curves.curves import range_of
 from encoders.families.signed_sum import check_float
+from encoders.families.signs import of_root, when
 from encoders.families.smooth import LEMMAS, smooth_operator, stored
 from encoders.functions.curve import Curve, Number, Piece, Reals, Shape
 from encoders.functions.exp import EXP
@@ -369,6 +370,15 @@ def _with(
     return no_overflow(found, rounder(site, contract), reach)
 
 
+def _keeps(site: Site, held: Sequence[Interval], contract: RuntimeContract) -> Interval | None:
+    """Even powers, and powers of what is not negative, if the exponent is read as it is."""
+    n = _exponent(site)
+    even = _is_whole(n) and n % 2 == 0
+    signed = even or bool(np.all(held[0].lo >= 0.0))
+    kept = all(not contract.functions.accuracy(f).excess for f in (POW, EXP))
+    return when(signed and kept and tuple(_as_read(site, contract)) == (n,), site)
+
+
 def gradient(r: Reverse) -> Carried:
     """n·x^(n−1), and 2·x without a power; a power of 0 is constant."""
     if r.wants(1):
@@ -398,6 +408,17 @@ OPERATORS = (
         ).derived(unary(lambda x, y, up: up / (y * 2))),
         absorbs=Absorbing(Absorption.ROOT),
     ),
+    smooth_operator(
+        "Sqrt",
+        6,
+        lambda site: ROOT,
+        real=lambda site, x, field: field.sqrt(x),
+        runtime=lambda site, x, arithmetic: arithmetic.sqrt(x),
+        defined=_not_negative,
+        element=broadcast_element,
+        breaks=Breaks(vanishing=0),
+        keeps=of_root,
+    ).derived(unary(lambda x, y, up: up / (y * 2))),
     _reading(
         _covering(
             smooth_operator(
@@ -411,6 +432,7 @@ OPERATORS = (
                 uses=(POW, EXP, LOG),
                 element=broadcast_element,
                 breaks=Breaks(vanishing=0),
+                keeps=_keeps,
             ).derived(Gradient(rule=gradient))
         )
     ),

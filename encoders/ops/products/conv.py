@@ -21,6 +21,7 @@ from encoders.families.carried import transposed_conv, window_products
 from encoders.families.parameters import require_shape
 from encoders.families.products import Action, Map, ProductSum, linear_part, product_rounding
 from encoders.families.signed_sum import check_float
+from encoders.families.signs import of_product
 from encoders.families.windows import Window, patches, scattered, window_of
 from encoders.gradients.rule import Carried, Gradient, Reverse, each
 from encoders.gradients.tape import Term
@@ -211,6 +212,7 @@ OPERATORS = (
         rowwise=lambda site: site.variable == (0,),
         work=lambda site: site.outputs[0].size * _action(site)[0].terms,
         meant=_meant,
+        keeps=of_product,
         likeness=Likeness(
             implied=frozenset({"kernel_shape"}), linear_in_constants=True, per_weight=_per_weight
         ),

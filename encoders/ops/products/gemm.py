@@ -27,6 +27,7 @@ from encoders.families.products import (
     product_rounding,
 )
 from encoders.families.signed_sum import check_float, require_normal
+from encoders.families.signs import of_product
 from encoders.gradients.rule import Carried, Gradient, Reverse, each
 from encoders.gradients.tape import Term
 from encoders.lemmas.combining import EXACT
@@ -397,6 +398,7 @@ OPERATORS = (
         rowwise=_rowwise,
         work=_work,
         meant=_meant,
+        keeps=of_product,
         likeness=Likeness(product=_product, linear_in_constants=True, per_weight=_per_weight),
         sums=Sums(_extent, products=True, batched=lambda site: not _transposed(site, 0)),
         absorbs=Absorbing(Absorption.MATRIX, scalings=_scalings, factor=_largest_scaling),

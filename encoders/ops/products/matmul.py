@@ -25,6 +25,7 @@ from encoders.families.products import (
     product_rounding,
 )
 from encoders.families.signed_sum import check_float
+from encoders.families.signs import of_product
 from encoders.gradients.rule import Carried, Gradient, Reverse, each
 from encoders.gradients.tape import Term
 from encoders.lemmas.kernel import Radius
@@ -163,6 +164,7 @@ OPERATORS = (
         affine_where=lambda site: len(site.variable) < 2,
         rowwise=lambda site: site.variable == (0,) and len(site.type_of(1).shape) == 2,
         work=lambda site: site.outputs[0].size * site.type_of(0).shape[-1],
+        keeps=of_product,
         likeness=Likeness(product=_product, linear_in_constants=True),
         sums=Sums(_extent, products=True, batched=lambda site: len(site.type_of(1).shape) == 2),
         absorbs=Absorbing(Absorption.MATRIX),

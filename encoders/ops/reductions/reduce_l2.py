@@ -12,6 +12,7 @@ from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.pooling import reduced_axes, with_reduced
 from encoders.families.signed_sum import check_float
+from encoders.families.signs import not_negative
 from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, apply, exactly_zero
@@ -171,5 +172,6 @@ OPERATORS = (
         rounding=rounding,
         gradient=Gradient(rule=gradient, frameworks={"torch": _masked_gradient}),
         work=lambda site: site.type_of(0).size,
+        keeps=not_negative,
     ).reading("axes", "keepdims", "noop_with_empty_axes"),
 )

@@ -15,6 +15,7 @@ from encoders.families.gathering import gathered_part, picked
 from encoders.families.pooling import reduced_extent, reduced_terms, with_reduced
 from encoders.families.product_rounding import varying_rounding
 from encoders.families.signed_sum import check_one_variable
+from encoders.families.signs import not_negative
 from encoders.families.sums import (
     any_order_total,
     has_known_tree,
@@ -235,6 +236,7 @@ OPERATORS = (
         gradient=Gradient(rule=_l1_gradient, convention="|x|' = 0 at x = 0"),
         followed=(_l1_followed,),
         sums=Sums(reduced_extent),
+        keeps=not_negative,
     ).reading("axes", "keepdims", "noop_with_empty_axes"),
     Operator(
         "ReduceSumSquare",
@@ -248,5 +250,6 @@ OPERATORS = (
         gradient=Gradient(rule=_square_gradient),
         followed=(_square_runtime,),
         sums=Sums(reduced_extent),
+        keeps=not_negative,
     ).reading("axes", "keepdims", "noop_with_empty_axes"),
 )

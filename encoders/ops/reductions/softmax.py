@@ -26,6 +26,7 @@ from encoders.contract.contract import RuntimeContract
 from encoders.families.kept import Kept, kept_scores
 from encoders.families.parameters import axis_of
 from encoders.families.signed_sum import check_float
+from encoders.families.signs import not_negative
 from encoders.families.softmax_bounds import (
     MOST_ENTRIES,
     exponentials,
@@ -332,6 +333,7 @@ _PLAIN = Operator(
     followed=(runtime, by_reciprocal),
     work=lambda site: multiply_adds(_rows(site).count, _rows(site).length, MOST_ENTRIES),
     functions=(EXP,),
+    keeps=not_negative,
     gradient=Gradient(rule=gradient),
 ).reading("axis")
 _LOG = Operator(

@@ -1,0 +1,90 @@
+"""Ranges of run-time numbers, where a real range and an error alone say too little of them.
+
+x̂ lies within the error of the real range; it is also what the node computes of the run-time numbers
+that it reads: the function over their ranges, up to the node's own rounding, within what rounding
+keeps to (`Operator.keeps`). Asked for where a node has no bound otherwise, by then for what leads
+there alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from encoders.contract.contract import RuntimeContract
+from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.program import Step
+from encoders.scheduling import contract_at
+from refine.bounds.backward import Maps
+
+
+@dataclass(frozen=True)
+class Reached(Interval):
+    """The real range of a tensor, of which it is known what else run-time numbers keep to.
+
+    Inflated by `error`, the very array, it is what holds both; by any other, it is a range.
+    """
+
+    error: FloatArray
+    run: Interval
+
+    def inflate(self, radius: FloatArray) -> Interval:
+        """All points within `radius` of the range; of the error, those of them that lie between
+        real and run-time numbers."""
+        wide = Interval(self.lo, self.hi).inflate(radius)
+        if radius is not self.error:
+            return wide
+        low, high = np.minimum(self.lo, self.run.lo), np.maximum(self.hi, self.run.hi)
+        return wide.intersect(Interval(low, high))
+
+
+def reached(maps: Maps, step: Step, contract: RuntimeContract) -> list[Interval]:
+    """The real ranges of what a step reads, with the ranges of their run-time numbers."""
+    every = {tensor: _known(maps, tensor, contract) for tensor in step.reads}
+    return [
+        Reached(maps.values[t].lo, maps.values[t].hi, maps.errors[t], every[t]) for t in step.reads
+    ]
+
+
+def tells_more(ranges: Sequence[Interval], maps: Maps, step: Step) -> bool:
+    """Is any of these narrower, inflated, than what is known without them?"""
+    for x, tensor in zip(ranges, step.reads, strict=True):
+        narrow = x.inflate(maps.errors[tensor])
+        wide = maps.values[tensor].inflate(maps.errors[tensor])
+        if np.any(narrow.lo > wide.lo) or np.any(narrow.hi < wide.hi):
+            return True
+    return False
+
+
+def _known(maps: Maps, tensor: str, contract: RuntimeContract) -> Interval:
+    """What the run-time numbers of a tensor are between. Each is worked out once."""
+    waiting, known = [tensor], maps.held
+    while waiting:
+        name = waiting[-1]
+        step = maps.program.writers.get(name)
+        missing = [] if step is None else [t for t in step.reads if t not in known]
+        if missing:
+            waiting += missing
+            continue
+        waiting.pop()
+        if name not in known:
+            known[name] = _found(maps, name, step, contract)
+    return known[tensor]
+
+
+def _found(maps: Maps, name: str, step: Step | None, contract: RuntimeContract) -> Interval:
+    near = maps.values[name].inflate(maps.errors[name])
+    if step is None or name != step.output or step.name not in maps.local:
+        return near
+    running = [maps.held[t] for t in step.reads]
+    with np.errstate(all="ignore"):
+        run = step.operator.values(step.site, running).range
+        run = run.inflate(maps.local[step.name].bound)
+        if step.operator.keeps is not None:
+            kept = step.operator.keeps(step.site, running, contract_at(step.running, contract))
+            run = run if kept is None else run.intersect(kept)
+    low = np.where(np.isnan(run.lo), -np.inf, run.lo)
+    high = np.where(np.isnan(run.hi), np.inf, run.hi)
+    return near.intersect(Interval(low, high))

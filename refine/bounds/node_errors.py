@@ -1,0 +1,99 @@
+"""What one node adds to errors: its differences, its rounding, and what executes in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from encoders.contract.contract import RuntimeContract
+from encoders.lemmas.differences import GIVEN_ERROR, TRUTH_VALUES
+from encoders.lemmas.kernel import Radius, apply
+from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.operator import DifferenceMap, RoundingBound
+from encoders.program import Step
+from encoders.scheduling import contract_at
+from onnx_import.graph import DType
+from refine.bounds.backward import Maps
+from refine.bounds.held import reached, tells_more
+
+
+@dataclass(frozen=True)
+class Run:
+    """What executes in place of a node: a step, a bound on |f_run(x̂) − f_node(x̂)|, per output
+    element, over the run-time ranges of its inputs, and the contract it keeps to. `held` are the
+    ranges of what it reads, where that is not what the node reads."""
+
+    step: Step
+    change: FloatArray
+    contract: RuntimeContract
+    held: tuple[Interval, ...] | None = None
+
+
+Runs: TypeAlias = Callable[[Step, Sequence[Interval]], Run]
+
+
+def bound_errors(
+    maps: Maps, step: Step, contract: RuntimeContract, runs: Runs | None
+) -> tuple[RoundingBound, Mapping[str, Interval], Run]:
+    """Enter a step's map of differences and error; its rounding, what that assumes, what runs.
+
+    Where there is no bound, it is asked once more with what is known of run-time numbers alone.
+    """
+    ranges = [maps.values[t] for t in step.reads]
+    found = _local_errors(maps, step, contract, runs=runs, ranges=ranges)
+    if runs is None and not np.all(np.isfinite(found.error.bound)) and _all_finite(maps, step):
+        ranges = reached(maps, step, contract)
+        if tells_more(ranges, maps, step):
+            found = _local_errors(maps, step, contract, runs=runs, ranges=ranges)
+    maps.difference_maps[step.name] = found.mapped
+    maps.local[step.name] = found.local
+    maps.err_by(step.output, found.error)
+    if found.error.record.flawed:
+        maps.flaws.add(step.name)
+    return found.rounding, dict(zip(step.reads, found.held, strict=True)), found.run
+
+
+def _all_finite(maps: Maps, step: Step) -> bool:
+    return all(bool(np.all(np.isfinite(maps.errors[t]))) for t in step.reads)
+
+
+@dataclass(frozen=True)
+class _Local:
+    """One node's difference map, its rounding, what executes and reads, its own error and all."""
+
+    mapped: DifferenceMap
+    rounding: RoundingBound
+    held: Sequence[Interval]
+    run: Run
+    local: Radius
+    error: Radius
+
+
+def _local_errors(
+    maps: Maps,
+    step: Step,
+    contract: RuntimeContract,
+    *,
+    runs: Runs | None,
+    ranges: Sequence[Interval],
+) -> _Local:
+    errors = [maps.radii[t] for t in step.reads]
+    mapped = step.operator.differences(step.site, ranges, errors)
+    held = [x.inflate(e.bound) for x, e in zip(ranges, errors, strict=True)]
+    run = Run(step, np.zeros(()), contract) if runs is None else runs(step, held)
+    changed = bool(np.any(run.change))
+    moved = mapped.radius + apply(GIVEN_ERROR, U=run.change) if changed else mapped.radius
+    result = maps.values[step.output].inflate(moved.bound)
+    here = contract_at(run.step.running, run.contract)
+    reads = held if run.held is None else run.held
+    rounding = run.step.operator.rounding(run.step.site, reads, result, here)
+    own = rounding.radius
+    local = own + apply(GIVEN_ERROR, U=run.change) if changed else own
+    error = mapped.radius + local
+    if maps.graph.types[step.output].dtype is DType.BOOL:
+        truth = apply(TRUTH_VALUES)
+        local, error = local.and_also(truth), error.and_also(truth)
+    return _Local(mapped, rounding, held, run, local, error)

@@ -1,0 +1,123 @@
+"""What rounding keeps to (`Operator.keeps`), against emulated executions in several formats."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import NodeProto, helper
+from small_models import save
+
+from encoders.contract.contract import RuntimeContract, Subnormals
+from encoders.contract.presets import PRESETS, SEQUENTIAL
+from encoders.numbers.enclosure import Interval
+from encoders.numbers.formats import BFLOAT16, BINARY16, round_array
+from encoders.program import program_of
+from encoders.scheduling import contract_at
+from gpu_check.emulator.emulator import emulate
+from onnx_import import load
+from refine import bound
+
+FLUSHING = replace(SEQUENTIAL, operands=Subnormals.FLUSH, results=Subnormals.FLUSH)
+CONTRACTS = {
+    "sequential": SEQUENTIAL,
+    "flushing": FLUSHING,
+    "float16": replace(SEQUENTIAL, compute_format=BINARY16),
+    "bfloat16": replace(SEQUENTIAL, compute_format=BFLOAT16),
+    "weights in float16": replace(SEQUENTIAL, stored_format=BINARY16),
+    "fma": PRESETS["sequential-fma"],
+}
+POSITIVE = np.array([[0.5, 2.0, 0.0], [0.25, 1e-3, 3.0], [1.0, 0.0, 0.125]], np.float32)
+CASES: dict[str, tuple[list[Any], dict[str, Any]]] = {
+    "square": ([("Mul", ["x", "x"])], {}),
+    "power": ([("Pow", ["x", "w"])], {"w": np.float32(2)}),
+    "eps": ([("Abs", ["x"]), ("Add", [None, "w"])], {"w": np.float32(1e-5)}),
+    "sum": ([("Abs", ["x"]), ("Add", [None, None])], {}),
+    "mean": ([("Mul", ["x", "x"]), ("ReduceMean", [None])], {}),
+    "product": ([("Abs", ["x"]), ("MatMul", [None, "w"])], {"w": POSITIVE}),
+    "gemm": ([("Abs", ["x"]), ("Gemm", [None, "w", "b"])], {"w": POSITIVE, "b": POSITIVE[0]}),
+    "mixed": ([("Abs", ["x"]), ("MatMul", [None, "w"])], {"w": POSITIVE - np.float32(1)}),
+    "root": ([("Abs", ["x"]), ("Add", [None, "w"]), ("Sqrt", [None])], {"w": np.float32(1e-3)}),
+    "exp": ([("Exp", ["x"])], {}),
+    "quotient": (
+        [("Abs", ["x"]), ("Add", [None, "w"]), ("Div", ["w", None])],
+        {"w": np.float32(0.01)},
+    ),
+    "norm": ([("ReduceL2", ["x"])], {}),
+    "softmax": ([("Softmax", ["x"])], {}),
+}
+
+
+def _model(path: Path, case: str) -> Path:
+    chain, weights = CASES[case]
+    nodes: list[NodeProto] = []
+    for i, (op, inputs) in enumerate(chain):
+        last = "x" if i == 0 else f"t{i - 1}"
+        output = "y" if i == len(chain) - 1 else f"t{i}"
+        nodes.append(helper.make_node(op, [last if t is None else t for t in inputs], [output]))
+    whole = nodes[-1].op_type in ("ReduceMean", "ReduceL2")
+    return save(path, nodes, {"x": [3, 3]}, {"y": [1, 1] if whole else [3, 3]}, weights)
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
+@pytest.mark.parametrize("case", CASES)
+def test_executions_stay_in_what_rounding_keeps_to(
+    tmp_path: Path, case: str, contract: str
+) -> None:
+    graph = load(_model(tmp_path / "m.onnx", case))
+    rule: RuntimeContract = CONTRACTS[contract]
+    rng = np.random.default_rng(0)
+    size = 10.0 ** rng.uniform(-42, 2, (400, 3, 3))
+    x = (size * rng.choice([-1.0, 1.0], size.shape)).astype(np.float32)
+    x[:50] = rng.choice([0.0, -0.0, 1e-40, -1e-40, 1.0], (50, 3, 3))
+    if rule.compute_format is not None:
+        x = round_array(x.astype(np.float64), rule.compute_format)
+    with np.errstate(all="ignore"):
+        computed = {"x": x, **emulate(graph, {"x": x}, rule, every_tensor=True)}
+    for step in program_of(graph).checked.steps:
+        if step.operator.keeps is None:
+            continue
+        held = [Interval(np.min(v, 0), np.max(v, 0)) for v in (computed[t] for t in step.reads)]
+        kept = step.operator.keeps(step.site, held, contract_at(step.running, rule))
+        if kept is not None:
+            found = np.asarray(computed[step.output], np.float64)
+            assert np.all((found >= kept.lo) & (found <= kept.hi)), step.name
+
+
+def test_what_is_known_is_worth_something(tmp_path: Path) -> None:
+    told = {}
+    for case in CASES:
+        step = program_of(load(_model(tmp_path / "m.onnx", case))).checked.steps[-1]
+        assert step.operator.keeps is not None
+        held = [
+            Interval(np.zeros(s), np.ones(s))
+            for s in (step.site.type_of(i).shape for i in step.site.variable)
+        ]
+        kept = step.operator.keeps(step.site, held, SEQUENTIAL)
+        told[case] = None if kept is None else float(np.min(kept.lo))
+    assert told.pop("mixed") is None
+    assert told.pop("eps") == pytest.approx(1e-5, rel=1e-3)
+    assert set(told.values()) == {0.0}
+
+
+def test_a_deviation_by_hand_has_a_bound(tmp_path: Path) -> None:
+    """(x − mean)/√(mean (x − mean)² + ε), where a bound on rounding alone allows a root of less
+    than nothing."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["m"], axes=[1]),
+        helper.make_node("Sub", ["x", "m"], ["c"]),
+        helper.make_node("Pow", ["c", "two"], ["q"]),
+        helper.make_node("ReduceMean", ["q"], ["v"], axes=[1]),
+        helper.make_node("Add", ["v", "eps"], ["e"]),
+        helper.make_node("Sqrt", ["e"], ["s"]),
+        helper.make_node("Div", ["c", "s"], ["y"]),
+    ]
+    weights = {"two": np.float32(2), "eps": np.float32(1e-5)}
+    path = save(tmp_path / "m.onnx", nodes, {"x": [1, 8]}, {"y": [1, 8]}, weights)
+    result = bound(str(path), "x=-30..30", seed=0)
+    assert np.isfinite(result.bound)
+    onnx.checker.check_model(str(path))
