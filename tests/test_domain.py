@@ -248,7 +248,7 @@ def npy(folder: Path, **arrays: object) -> None:
         ({"center": "object.npy", "radius": "1"}, "object arrays are refused"),
         ({"center": "text.npy", "radius": "1"}, "has type <U1; expected float16"),
         ({"center": "junk.npy", "radius": "1"}, "is not a .npy or .npz file of numbers"),
-        ({"center": "above.npz", "radius": "1"}, "holds several arrays"),
+        ({"center": "above.npz", "radius": "1"}, "holds the arrays"),
         ({"box": "nan.npy"}, "is one array; a box is an .npz file"),
         ({"box": "other.npz"}, "holds the arrays 'low'; expected 'x_lo', 'x_hi'"),
         ({"box": "above.npz"}, "at input 'x'[0, 1] (X_1), lo = 2.0 is above hi = 1.0"),

@@ -224,3 +224,29 @@ def test_points_of_integers_are_decided(tmp_path: Path) -> None:
     assert found.stable == 3
     with pytest.raises(ModelError, match="not all are whole"):
         refine.stable(path, points + 0.5, **quick)
+
+
+def test_a_centre_for_each_input_takes_integers_as_they_are(tmp_path: Path) -> None:
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["x", "i"], ["g"], axis=0),
+            helper.make_node("Add", ["g", "z"], ["y"]),
+        ],
+        "g",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2]),
+            helper.make_tensor_value_info("i", TensorProto.INT64, [1]),
+            helper.make_tensor_value_info("z", TensorProto.FLOAT, [2]),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])],
+    )
+    model, center = tmp_path / "m.onnx", tmp_path / "c.npz"
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), model)
+    x = np.arange(6, dtype=np.float32).reshape(3, 2)
+    np.savez(center, x=x, i=np.array([2]), z=np.zeros(2, np.float32))
+    result = refine.bound(model, ["--center", str(center)], radius=0.25, **QUICK)
+    assert 2.0**-22 <= result.bound <= 2.0**-21  # a sum between 3.5 and 5.5, rounded once
+    np.savez(center, x=x)
+    with pytest.raises(ModelError, match="expected one for each input: 'x', 'i', 'z'"):
+        refine.bound(model, ["--center", str(center)], radius=0.25, **QUICK)

@@ -30,7 +30,7 @@ def domain_options(command: Callable[..., Any]) -> Callable[..., Any]:
             multiple=True,
             help="All elements of an input between two decimals; repeat for other inputs.",
         ),
-        click.option("--center", metavar="FILE.npy|NUMBER", help="Centre of an L∞ ball."),
+        click.option("--center", metavar="FILE.npy|.npz|NUMBER", help="Centre of an L∞ ball."),
         click.option("--radius", metavar="R", help="Radius of the ball around --center."),
         click.option("--clip", metavar="LO..HI", help="Intersect the ball with this range."),
         click.option("--box", metavar="FILE.npz", help="Arrays lo and hi, or NAME_lo and NAME_hi."),

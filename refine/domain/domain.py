@@ -57,7 +57,8 @@ class DomainOptions:
     """The domain as the user wrote it: one of vnnlib, inputs, center and box, or none of them
     where the model states ranges itself.
 
-    `inputs` holds `NAME=LO..HI` or `LO..HI`; `center` is a number or a .npy file.
+    `inputs` holds `NAME=LO..HI` or `LO..HI`; `center` is a number, a .npy
+    file, or an .npz file with an array for each input.
     """
 
     vnnlib: str | None = None
@@ -250,25 +251,45 @@ def range_of(text: str) -> Bounds:
 
 
 def _from_ball(graph: Graph, center: str, radius: str, clip: str | None) -> ExactBox:
+    """Integers and truth values of an array are the points that they are."""
     r = decimal(radius)
     if r < 0:
         raise DomainError(f"the radius {radius} is negative")
+    limit = None if clip is None else range_of(clip)
     if re.fullmatch(DECIMAL, center.strip()):
-        names, middle = graph.inputs, [decimal(center)]
-    else:
-        names = (only_input(graph, f"--center {center} is one array"),)
-        middle = rationals(_load(Path(center)), graph, names[0], center)
+        return dict.fromkeys(graph.inputs, _balls([decimal(center)], r, limit, f"--clip {clip}"))
+    arrays = _load(Path(center))
+    if isinstance(arrays, Stored):
+        arrays = {only_input(graph, f"--center {center} is one array"): arrays}
+    elif set(arrays) != set(graph.inputs):
+        raise DomainError(
+            f"{center} holds the arrays {_listed(sorted(arrays))}; expected one for each input: "
+            f"{_listed(list(graph.inputs))}"
+        )
+    box: dict[str, Sequence[Bounds]] = {}
+    for name in graph.inputs:
+        middle = rationals(arrays[name], graph, name, center)
+        whole = not graph.types[name].dtype.is_float
+        if whole and len(graph.inputs) > 1:
+            box[name] = [Bounds(c, c) for c in middle]
+        else:
+            box[name] = _balls(middle, r, limit, f"--clip {clip}")
+    return box
+
+
+def _balls(
+    middle: Sequence[Fraction], r: Fraction, limit: Bounds | None, clip: str
+) -> Sequence[Bounds]:
     ball = [Bounds(c - r, c + r) for c in middle]
-    if clip is not None:
-        limit = range_of(clip)
+    if limit is not None:
         ball = [Bounds(max(b.lo, limit.lo), min(b.hi, limit.hi)) for b in ball]
         for k, bounds in enumerate(ball):
             if bounds.empty:
                 raise DomainError(
                     f"the ball around {show(middle[k])} "
-                    f"(element {k} in row-major order) lies outside --clip {clip}"
+                    f"(element {k} in row-major order) lies outside {clip}"
                 )
-    return dict.fromkeys(names, ball)
+    return ball
 
 
 def _from_arrays(graph: Graph, path: Path) -> ExactBox:

@@ -25,7 +25,9 @@ def shapes_of_options(options: DomainOptions) -> Mapping[str, Shape]:
     try:
         if options.center is not None and not re.fullmatch(DECIMAL, options.center.strip()):
             stored = stored_arrays(Path(options.center))
-            return {_ONLY: stored.shape} if isinstance(stored, Stored) else {}
+            if isinstance(stored, Stored):
+                return {_ONLY: stored.shape}
+            return {name: array.shape for name, array in stored.items()}
         if options.box is None:
             return {}
         arrays = stored_arrays(Path(options.box))
