@@ -3,10 +3,11 @@ lemmas, all of them; each is a closed query in SMT-LIB, and holds in exact arith
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.util import find_spec
@@ -23,7 +24,7 @@ from onnx import helper
 import refine
 from checker.arithmetic import Outside
 from checker.check import check as check_certificate
-from refine.certificate.recorded import MEMBER, recorded, unmet
+from refine.certificate.recorded import MEMBER, SEAL, recorded, unmet
 from refine.cli.main import run
 from refine.lemmas.agreement import HYPOTHESES, scripts_in
 from refine.lemmas.reading import instance
@@ -220,10 +221,19 @@ def changed(certificate: Path, change: Callable[[list[Any]], None]) -> Path:
     """The certificate with other applications."""
     held: Any = recorded(certificate.read_bytes())
     change(held)
+    text = json.dumps(held).encode()
+    seal = hashlib.sha256(text).hexdigest().encode()
+    return with_members(certificate, {MEMBER: text, SEAL: seal})
+
+
+def with_members(certificate: Path, members: Mapping[str, bytes | None]) -> Path:
+    """The certificate with these members of its zip, or without those that are None."""
     other, whole = certificate.with_name("other.cert"), io.BytesIO()
     with zipfile.ZipFile(certificate) as old, zipfile.ZipFile(whole, "w") as new:
         for name in old.namelist():
-            new.writestr(name, json.dumps(held) if name == MEMBER else old.read(name))
+            held = members.get(name, old.read(name))
+            if held is not None:
+                new.writestr(name, held)
     other.write_bytes(whole.getvalue())
     return other
 
@@ -255,6 +265,11 @@ def _beyond_reading(entries: list[Any]) -> None:
     entries[0]["radius"] = "1e999999999"
 
 
+def _of_another_claim(entries: list[Any]) -> None:
+    entry = next(e for e in entries if e["lemma"] == "within-tolerance")
+    entry["numbers"]["eps"] = "2"
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -264,6 +279,8 @@ def _beyond_reading(entries: list[Any]) -> None:
         (_of_another, "is of no lemma"),
         (_without_a_number, "it is not read"),
         (_beyond_reading, "it is not read"),
+        (list.clear, "no application shows the claim on output 'y'"),
+        (_of_another_claim, "no application shows the claim on output 'y'"),
     ],
 )
 def test_recheck_recomputes_them(
@@ -278,6 +295,20 @@ def test_recheck_recomputes_them(
     other = changed(certificate, change)
     assert run(["recheck", str(other), str(model)]).value == 1
     assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "members", [{MEMBER: b"[]"}, {MEMBER: None}, {SEAL: None}, {MEMBER: None, SEAL: None}]
+)
+def test_a_certificate_has_the_record_that_was_written(
+    members: Mapping[str, bytes | None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, certificate = small_models.mlp(tmp_path / "net.onnx"), tmp_path / "it.cert"
+    quick: dict[str, Any] = {"budget": 0, "no_search": True, "z3": "none", "conform": False}
+    assert refine.check(model, (-1, 1), 1.0, certificate=certificate, **quick)
+    other = with_members(certificate, members)
+    assert run(["recheck", str(other), str(model)]).value == 1
+    assert "rejected: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("entry", ["layernorm-constant-row", "float16-epsilon"])

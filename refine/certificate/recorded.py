@@ -6,6 +6,7 @@ The checker does not read it. `applications.json` holds what the JSON of the res
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from checker.check import SCHEMA
+from encoders.lemmas.claims import WITHIN_TOLERANCE
 from encoders.lemmas.lemma import Lemma, not_negative
 from encoders.lemmas.library import LEMMAS
 from encoders.lemmas.reading.exact import Exact, made_finite
@@ -28,6 +30,8 @@ from refine.results.record import record_of
 from refine.results.verdict import Result
 
 MEMBER = "applications.json"
+SEAL = "applications.sha256"
+_DOCUMENT = "certificate.json"
 _LARGEST = 2**28  # bytes
 _RATIONAL = re.compile(r"-?\d{1,2000}(/\d{1,2000})?")
 _FLOAT = re.compile(r"-?0x[01]\.[0-9a-f]{1,13}p[+-]\d{1,4}|-?inf")
@@ -36,15 +40,28 @@ _FLOAT = re.compile(r"-?0x[01]\.[0-9a-f]{1,13}p[+-]\d{1,4}|-?inf")
 def with_record(content: bytes | None, result: Result, outside: str | None) -> bytes:
     """A certificate with the applications of its result; where it is outside the checker's language
     there is no `content`, and it says why in place of what could be checked."""
-    whole = io.BytesIO(content or b"")
-    with zipfile.ZipFile(whole, "a" if content else "w", zipfile.ZIP_DEFLATED) as zipped:
-        if not content:
-            only = _without_claims(result.graph, outside)
-            zipped.writestr("certificate.json", json.dumps(only, indent=1))
-            np.savez(empty := io.BytesIO())
-            zipped.writestr("arrays.npz", empty.getvalue())
-        zipped.writestr(MEMBER, json.dumps(record_of(result.every_obligation), indent=1))
+    record = json.dumps(record_of(result.every_obligation), indent=1).encode()
+    members = _members(content) if content else {}
+    if not content:
+        np.savez(empty := io.BytesIO())
+        only = _without_claims(result.graph, outside)
+        members = {_DOCUMENT: json.dumps(only).encode(), "arrays.npz": empty.getvalue()}
+    members = {**members, MEMBER: record, SEAL: _seal(record).encode()}
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for name, held in members.items():
+            zipped.writestr(name, held)
     return whole.getvalue()
+
+
+def _members(content: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(content)) as zipped:
+        return {name: zipped.read(name) for name in zipped.namelist()}
+
+
+def _seal(record: bytes) -> str:
+    """The SHA-256 of the record, in hexadecimal."""
+    return hashlib.sha256(record).hexdigest()
 
 
 def _without_claims(graph: Graph, outside: str | None) -> dict[str, Any]:
@@ -53,16 +70,19 @@ def _without_claims(graph: Graph, outside: str | None) -> dict[str, Any]:
     return {"schema": SCHEMA, "outside": outside, "model": model, "by": {"refine": __version__}}
 
 
-def recorded(certificate: bytes) -> list[Mapping[str, Any]] | None:
-    """The applications in a certificate; None in one without them. Raises ValueError for what is
-    no record."""
+def recorded(certificate: bytes) -> list[Mapping[str, Any]]:
+    """The applications in a certificate. Raises ValueError for what is no record, or is another one
+    than was written."""
     try:
         with zipfile.ZipFile(io.BytesIO(certificate)) as zipped:
-            if MEMBER not in zipped.namelist():
-                return None
-            if zipped.getinfo(MEMBER).file_size > _LARGEST:
+            if MEMBER not in zipped.namelist() or SEAL not in zipped.namelist():
+                raise ValueError("it has no record of the lemmas that were applied")
+            if max(zipped.getinfo(name).file_size for name in (MEMBER, SEAL)) > _LARGEST:
                 raise ValueError("the record of its applications is too large")
-            found = json.loads(zipped.read(MEMBER))
+            held, seal = zipped.read(MEMBER), zipped.read(SEAL)
+        if seal != _seal(held).encode():
+            raise ValueError("the record of its applications is not the one that was written")
+        found = json.loads(held)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, RecursionError) as error:
         raise ValueError(f"the record of its applications cannot be read: {error}") from error
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
@@ -107,3 +127,16 @@ def _read(number: str) -> Fraction | float:
     if not _FLOAT.fullmatch(number):
         raise ValueError(f"{number[:40]!r} is no number")
     return float.fromhex(number)
+
+
+def missing(certificate: bytes, applications: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Of each output whose accuracy is claimed, if no application says that the bound is within
+    what is claimed."""
+    with zipfile.ZipFile(io.BytesIO(certificate)) as zipped:
+        document = json.loads(zipped.read(_DOCUMENT))
+    claim = document.get("claim") or {}
+    entries = {str(entry.get("name")): entry for entry in applications}
+    for output, eps in (claim.get("eps") or {}).items():
+        entry = entries.get(f"{WITHIN_TOLERANCE.name}/claim/{output}", {})
+        if entry.get("numbers", {}).get("eps") != eps:
+            yield f"no application shows the claim on output {ascii(output)[:200]}"

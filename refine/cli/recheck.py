@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import click
 
 import checker
-from refine.certificate.recorded import recorded, unmet
+from refine.certificate.recorded import missing, recorded, unmet
 from refine.certificate.stated import difference, premises_told
 from refine.cli.answering import finish
 from refine.options.models import read_as
@@ -83,12 +83,13 @@ def _recomputed(content: bytes, reporter: Reporter, accepted: bool) -> bool:
     """Say what becomes of the applications in a certificate; does each hold? What is no certificate
     has none."""
     try:
-        applications = recorded(content) or []
+        applications = recorded(content)
     except ValueError as error:
         if accepted:
             reporter.lines([f"rejected: {error}"])
         return not accepted
-    wrong = list(islice(unmet(applications), _WRONG_TOLD))
+    told = chain(unmet(applications), missing(content, applications) if accepted else ())
+    wrong = list(islice(told, _WRONG_TOLD))
     reporter.lines(f"rejected: {line}" for line in wrong)
     if applications and not wrong:
         lemmas = len({entry["lemma"] for entry in applications})
