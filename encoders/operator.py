@@ -262,7 +262,7 @@ class Operator:
     `sums` (`encoders.traits`), what backward errors may, in `absorbs`. `gradient` is how it is
     differentiated, None where nothing is known of that.
     `keeps(site, ranges, contract)` is a range of what is computed of run-time numbers in these
-    ranges, whatever its rounding is (`encoders.families.signs`), None where none is known.
+    ranges, whatever its rounding is (`encoders.rounding.signs`), None where none is known.
     """
 
     name: str

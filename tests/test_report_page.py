@@ -26,8 +26,8 @@ from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import BINARY64
 from encoders.program import Step
 from onnx_import import load
+from refine.bounds.local.errors import Run
 from refine.bounds.network import InputBox, network_bounds
-from refine.bounds.node_errors import Run
 from refine.cli.main import run
 from refine.results.page.writing import DATA
 

@@ -20,7 +20,6 @@ from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.curves.curves import linear_bounds_of, lines_of, range_of, slopes_of
 from encoders.families.signed_sum import check_float
-from encoders.families.signs import Keeps, of_function
 from encoders.functions.curve import Curve
 from encoders.functions.function import Function
 from encoders.lemmas.functions import BRANCHES, FORMULA_APART
@@ -44,6 +43,7 @@ from encoders.relaxations.elementwise import (
 from encoders.relaxations.lines import free_lines
 from encoders.rounding.error_arithmetic import traced
 from encoders.rounding.rounding_bounds import rounder
+from encoders.rounding.signs import Keeps, of_function
 from encoders.rounding.tracked_functions import moved_along
 from encoders.site import Element
 from encoders.traits import NOWHERE, Breaks

@@ -20,7 +20,6 @@ from encoders.contract.contract import AnyOrder, OpenSchedule, RuntimeContract
 from encoders.contract.orders import Sequential
 from encoders.families.carried import summed_back
 from encoders.families.gathering import Index, gathered_part
-from encoders.families.signs import of_terms
 from encoders.gradients.rule import Gradient
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, exactly_zero
@@ -44,6 +43,7 @@ from encoders.relaxations.affine import (
 from encoders.rounding.any_order import any_order_sum
 from encoders.rounding.error_arithmetic import ErrorArithmetic, traced
 from encoders.rounding.rounding_bounds import Rounder, finish, rounder
+from encoders.rounding.signs import of_terms
 from encoders.rounding.tracked import Tracked, tracked
 
 

@@ -44,7 +44,7 @@ class Maps:
     the nodes of which a bound was negative before it passed the gate. Along the first `kept` axes
     of every tensor lie boxes that know nothing of each other (refine/bounds/widened.py):
     functionals (k, *shape) are then k of each box, and bounds of them (k, boxes). `held` are ranges
-    of run-time numbers, where somebody asked for them (refine/bounds/held.py).
+    of run-time numbers, where somebody asked for them (refine/bounds/local/held.py).
     """
 
     program: Program

@@ -21,6 +21,7 @@ from encoders.numbers.radius import is_negative, radius_of
 from encoders.program import Program, Step, forward
 from refine.bounds.backward import Maps, pull_back
 from refine.bounds.influence import Shares, add_shares
+from refine.bounds.local.errors import Runs, bound_errors
 from refine.bounds.network import (
     InputBox,
     Known,
@@ -29,7 +30,6 @@ from refine.bounds.network import (
     NodeBounds,
     bound_values,
 )
-from refine.bounds.node_errors import Runs, bound_errors
 from refine.bounds.optimising import CHUNK_BYTES
 from refine.bounds.pruning import MOST_SPLIT_INPUTS, Rows, feeds_nonlinear
 

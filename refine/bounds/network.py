@@ -29,7 +29,7 @@ from refine.bounds.alpha import Branching
 from refine.bounds.backward import Maps, Pulled, pull_back, unit_functionals
 from refine.bounds.evaluated import values_at
 from refine.bounds.influence import add_pushes, costs_of_worst, influence_of
-from refine.bounds.node_errors import Run, Runs, bound_errors
+from refine.bounds.local.errors import Run, Runs, bound_errors
 from refine.bounds.optimising import chunks, optimise_values
 from refine.bounds.pruning import (
     Effort,

@@ -40,13 +40,12 @@ from encoders.scheduling import contract_at
 from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import Maps
+from refine.bounds.local.errors import Run, bound_errors
 from refine.bounds.network import (
     InputBox,
     Known,
     NetworkBounds,
     NodeBounds,
-    Run,
-    bound_errors,
     bound_values,
     network_bounds,
 )

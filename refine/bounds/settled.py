@@ -23,6 +23,7 @@ from onnx_import.graph import Graph
 from refine.bounds.backward import Maps
 from refine.bounds.batch import batch_bounds
 from refine.bounds.influence import Shares
+from refine.bounds.local.errors import Run, Runs, bound_errors
 from refine.bounds.network import (
     InputBox,
     Known,
@@ -30,7 +31,6 @@ from refine.bounds.network import (
     NodeBounds,
     bound_values,
 )
-from refine.bounds.node_errors import Run, Runs, bound_errors
 from refine.bounds.widened import widened_step
 
 

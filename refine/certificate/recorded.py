@@ -70,13 +70,16 @@ def _without_claims(graph: Graph, outside: str | None) -> dict[str, Any]:
     return {"schema": SCHEMA, "outside": outside, "model": model, "by": {"refine": __version__}}
 
 
-def recorded(certificate: bytes) -> list[Mapping[str, Any]]:
-    """The applications in a certificate. Raises ValueError for what is no record, or is another one
-    than was written."""
+def recorded(certificate: bytes) -> list[Mapping[str, Any]] | None:
+    """The applications in a certificate, None in one of others, which has no record. Raises
+    ValueError for what is no record, or is another one than was written."""
     try:
         with zipfile.ZipFile(io.BytesIO(certificate)) as zipped:
-            if MEMBER not in zipped.namelist() or SEAL not in zipped.namelist():
-                raise ValueError("it has no record of the lemmas that were applied")
+            kept = {MEMBER, SEAL} & set(zipped.namelist())
+            if not kept:
+                return None
+            if len(kept) < 2:
+                raise ValueError("the record of its applications is not whole")
             if max(zipped.getinfo(name).file_size for name in (MEMBER, SEAL)) > _LARGEST:
                 raise ValueError("the record of its applications is too large")
             held, seal = zipped.read(MEMBER), zipped.read(SEAL)

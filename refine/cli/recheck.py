@@ -88,6 +88,9 @@ def _recomputed(content: bytes, reporter: Reporter, accepted: bool) -> bool:
         if accepted:
             reporter.lines([f"rejected: {error}"])
         return not accepted
+    if applications is None:
+        reporter.lines(["it has no record of the lemmas that were applied"] if accepted else [])
+        return True
     told = chain(unmet(applications), missing(content, applications) if accepted else ())
     wrong = list(islice(told, _WRONG_TOLD))
     reporter.lines(f"rejected: {line}" for line in wrong)

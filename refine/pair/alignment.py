@@ -17,7 +17,7 @@ from encoders.numbers.enclosure import Interval
 from encoders.program import Step, program_of
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph, Node, TensorType, build_graph
-from refine.bounds.node_errors import Run
+from refine.bounds.local.errors import Run
 from refine.pair.batchnorm_folding import folded_change, is_folded
 from refine.pair.node_change import PAIR, change_between
 from refine.pair.sameness import is_copy, key_of

@@ -27,8 +27,8 @@ from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.program import Step
 from onnx_import.graph import DType, Graph
 from refine.bounds.alpha import Branching
+from refine.bounds.local.errors import Run
 from refine.bounds.network import InputBox, Known, NetworkBounds, network_bounds
-from refine.bounds.node_errors import Run
 from refine.common.clock import OutOfTime
 from refine.pair.alignment import COPY, Aligned, align
 from refine.pair.cuts import cuts_of

@@ -28,7 +28,7 @@ from encoders.rounding.error_arithmetic import ErrorArithmetic
 from encoders.rounding.rounding_bounds import Rounder
 from refine.bounds import backward as pullback
 from refine.bounds import network as bounds
-from refine.bounds import node_errors
+from refine.bounds.local import errors as node_errors
 
 Patch = pytest.MonkeyPatch
 Mutant = Callable[[Patch], None]

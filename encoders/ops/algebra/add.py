@@ -9,12 +9,12 @@ from encoders.arithmetic.runtime import Arithmetic, aligned
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_float, signed_affine, sum_rounding
-from encoders.families.signs import of_sum
 from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.operator import Field, Operator, Site
 from encoders.relaxations.affine import affine_semantics
 from encoders.relaxations.elements import broadcast_element
 from encoders.relaxations.narrowing import element_constants
+from encoders.rounding.signs import of_sum
 from encoders.traits import Absorbing, Absorption, Commuting, Likeness
 
 SIGNS = (1.0, 1.0)

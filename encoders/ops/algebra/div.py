@@ -12,7 +12,6 @@ from encoders.arithmetic.runtime import Arithmetic, aligned
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_float, check_one_variable
-from encoders.families.signs import of_product
 from encoders.gradients.rule import Carried, Gradient, Reverse, each, unary
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.domains import DEFINED_QUOTIENT
@@ -42,6 +41,7 @@ from encoders.relaxations.quotients import (
     quotient_values,
 )
 from encoders.rounding.error_arithmetic import traced
+from encoders.rounding.signs import of_product
 from encoders.traits import Absorbing, Absorption, Breaks
 
 _LEMMAS = ("underflow-term", "quotient-error")

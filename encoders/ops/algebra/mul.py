@@ -11,7 +11,6 @@ from encoders.arithmetic.runtime import Arithmetic, aligned
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_float
-from encoders.families.signs import of_product
 from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart, multiply_up
@@ -26,6 +25,7 @@ from encoders.relaxations.affine import (
 from encoders.relaxations.bilinear import LEMMAS, Bilinear, bilinear_differences, bilinear_values
 from encoders.relaxations.elements import broadcast_element
 from encoders.rounding.error_arithmetic import interval_product, traced
+from encoders.rounding.signs import of_factors
 from encoders.traits import Absorbing, Absorption, Commuting, Likeness
 
 
@@ -120,6 +120,6 @@ OPERATORS = (
         per_element=True,
         likeness=Likeness(commuting=Commuting.PRODUCT, linear_in_constants=True),
         absorbs=Absorbing(Absorption.FACTORS),
-        keeps=of_product,
+        keeps=of_factors,
     ),
 )

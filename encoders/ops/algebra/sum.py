@@ -11,7 +11,6 @@ from encoders.arithmetic.runtime import Arithmetic, aligned, sum_of_terms
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import AnyOrder, RuntimeContract
 from encoders.families.signed_sum import check_equal_shapes, sum_rounding
-from encoders.families.signs import of_terms
 from encoders.families.sums import (
     any_order_total,
     divided,
@@ -27,6 +26,7 @@ from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Sit
 from encoders.relaxations.affine import AffineMap, affine_differences, affine_values, scaled_part
 from encoders.rounding.error_arithmetic import traced
 from encoders.rounding.rounding_bounds import rounder, stored_loss
+from encoders.rounding.signs import of_terms
 from encoders.rounding.tracked import Tracked
 from encoders.traits import Absorbing, Absorption
 

@@ -21,7 +21,6 @@ from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import OpenSchedule, RuntimeContract, Subnormals
 from encoders.curves.curves import range_of
 from encoders.families.signed_sum import check_float
-from encoders.families.signs import of_root, when
 from encoders.families.smooth import LEMMAS, smooth_operator, stored
 from encoders.functions.curve import Curve, Number, Piece, Reals, Shape
 from encoders.functions.exp import EXP
@@ -36,6 +35,7 @@ from encoders.numbers.enclosure import FloatArray, Interval, add_up
 from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.relaxations.elements import broadcast_element
 from encoders.rounding.rounding_bounds import held, no_overflow, rounder, rounder_of
+from encoders.rounding.signs import of_root, when
 from encoders.rounding.tracked_functions import function_error
 from encoders.traits import Absorbing, Absorption, Breaks
 
@@ -405,20 +405,10 @@ OPERATORS = (
             defined=_not_negative,
             element=broadcast_element,
             breaks=Breaks(vanishing=0),
+            keeps=of_root,
         ).derived(unary(lambda x, y, up: up / (y * 2))),
         absorbs=Absorbing(Absorption.ROOT),
     ),
-    smooth_operator(
-        "Sqrt",
-        6,
-        lambda site: ROOT,
-        real=lambda site, x, field: field.sqrt(x),
-        runtime=lambda site, x, arithmetic: arithmetic.sqrt(x),
-        defined=_not_negative,
-        element=broadcast_element,
-        breaks=Breaks(vanishing=0),
-        keeps=of_root,
-    ).derived(unary(lambda x, y, up: up / (y * 2))),
     _reading(
         _covering(
             smooth_operator(

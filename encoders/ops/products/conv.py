@@ -21,7 +21,6 @@ from encoders.families.carried import transposed_conv, window_products
 from encoders.families.parameters import require_shape
 from encoders.families.products import Action, Map, ProductSum, linear_part, product_rounding
 from encoders.families.signed_sum import check_float
-from encoders.families.signs import of_product
 from encoders.families.windows import Window, patches, scattered, window_of
 from encoders.gradients.rule import Carried, Gradient, Reverse, each
 from encoders.gradients.tape import Term
@@ -29,6 +28,7 @@ from encoders.numbers.enclosure import FloatArray, Interval, point
 from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.quantizing import Meaning
 from encoders.relaxations.affine import AffineMap, affine_map, affine_semantics
+from encoders.rounding.signs import of_product
 from encoders.traits import Absorbing, Absorption, Extent, Likeness, Sums
 
 

@@ -27,7 +27,6 @@ from encoders.families.products import (
     product_rounding,
 )
 from encoders.families.signed_sum import check_float, require_normal
-from encoders.families.signs import of_product
 from encoders.gradients.rule import Carried, Gradient, Reverse, each
 from encoders.gradients.tape import Term
 from encoders.lemmas.combining import EXACT
@@ -54,6 +53,7 @@ from encoders.relaxations.bilinear import bilinear_values
 from encoders.relaxations.narrowing import product_constants
 from encoders.rounding.error_arithmetic import ErrorArithmetic, of_output, traced
 from encoders.rounding.rounding_bounds import Rounder, finish, rounder
+from encoders.rounding.signs import of_product
 from encoders.rounding.tracked import Tracked, tracked
 from encoders.traits import Absorbing, Absorption, Extent, Likeness, Product, Sums
 from onnx_import.graph import DType

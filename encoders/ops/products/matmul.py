@@ -25,7 +25,6 @@ from encoders.families.products import (
     product_rounding,
 )
 from encoders.families.signed_sum import check_float
-from encoders.families.signs import of_product
 from encoders.gradients.rule import Carried, Gradient, Reverse, each
 from encoders.gradients.tape import Term
 from encoders.lemmas.kernel import Radius
@@ -36,6 +35,7 @@ from encoders.relaxations.bilinear import LEMMAS, Bilinear, bilinear_differences
 from encoders.relaxations.narrowing import product_constants
 from encoders.rounding.error_arithmetic import traced
 from encoders.rounding.rounding_bounds import rounder
+from encoders.rounding.signs import of_product
 from encoders.traits import Absorbing, Absorption, Extent, Likeness, Product, Sums
 
 

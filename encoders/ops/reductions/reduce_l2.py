@@ -12,7 +12,6 @@ from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.pooling import reduced_axes, with_reduced
 from encoders.families.signed_sum import check_float
-from encoders.families.signs import not_negative
 from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, apply, exactly_zero
@@ -39,6 +38,7 @@ from encoders.relaxations.row_maps import row_differences, row_values
 from encoders.relaxations.rows import Rows, columns, reduced_rows
 from encoders.rounding.error_arithmetic import interval_quotient
 from encoders.rounding.rounding_bounds import finish, rounder
+from encoders.rounding.signs import not_negative
 
 LEMMAS = ("norm-moves", "root-of-squares")
 

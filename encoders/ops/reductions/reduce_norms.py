@@ -15,7 +15,6 @@ from encoders.families.gathering import gathered_part, picked
 from encoders.families.pooling import reduced_extent, reduced_terms, with_reduced
 from encoders.families.product_rounding import varying_rounding
 from encoders.families.signed_sum import check_one_variable
-from encoders.families.signs import not_negative
 from encoders.families.sums import (
     any_order_total,
     has_known_tree,
@@ -44,6 +43,7 @@ from encoders.relaxations.piecewise import LEMMAS as PIECE_LEMMAS
 from encoders.relaxations.piecewise import piecewise_differences, piecewise_values
 from encoders.rounding.error_arithmetic import traced
 from encoders.rounding.rounding_bounds import rounder
+from encoders.rounding.signs import not_negative
 from encoders.traits import Sums
 
 

@@ -26,7 +26,6 @@ from encoders.contract.contract import RuntimeContract
 from encoders.families.kept import Kept, kept_scores
 from encoders.families.parameters import axis_of
 from encoders.families.signed_sum import check_float
-from encoders.families.signs import not_negative
 from encoders.families.softmax_bounds import (
     MOST_ENTRIES,
     exponentials,
@@ -60,6 +59,7 @@ from encoders.relaxations.low_rank import multiply_adds
 from encoders.relaxations.row_maps import row_differences, row_values
 from encoders.relaxations.rows import Rows, columns, rows_along
 from encoders.rounding.rounding_bounds import finish, rounder
+from encoders.rounding.signs import not_negative
 
 LEMMAS = ("mean-value-step", "relative-quotient")
 

@@ -47,13 +47,16 @@ def of_sum(site: Site, held: Ranges, contract: RuntimeContract) -> Interval | No
 
 
 def of_product(site: Site, held: Ranges, contract: RuntimeContract) -> Interval | None:
-    """A product, quotient or sum of products of numbers that are not negative, or a square."""
-    inputs = site.node.inputs
-    if site.node.op == "Mul" and inputs[0] == inputs[1]:
-        return _from(site, np.zeros(()))
+    """A product, quotient or sum of products of numbers that are not negative."""
     factors = [site.node.attributes.get(name, 1.0) for name in ("alpha", "beta")]
     scaled = all(isinstance(factor, float | int) and factor >= 0 for factor in factors)
     return when(scaled and _not_negative(_lows(site, held)), site)
+
+
+def of_factors(site: Site, held: Ranges, contract: RuntimeContract) -> Interval | None:
+    """A product of two, or a square."""
+    first, second = site.node.inputs
+    return when(first == second or _not_negative(_lows(site, held)), site)
 
 
 def of_root(site: Site, held: Ranges, contract: RuntimeContract) -> Interval | None:

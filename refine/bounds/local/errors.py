@@ -17,7 +17,7 @@ from encoders.program import Step
 from encoders.scheduling import contract_at
 from onnx_import.graph import DType
 from refine.bounds.backward import Maps
-from refine.bounds.held import reached, tells_more
+from refine.bounds.local.held import reached, tells_more
 
 
 @dataclass(frozen=True)
