@@ -14,7 +14,7 @@ from encoders.rounding.operand_truncation import with_truncated_operands
 from onnx_import.errors import UnsupportedModel, shorten
 from onnx_import.graph import Node
 from onnx_import.onnx.foreign import is_known
-from onnx_import.passes.fold import ALONE
+from onnx_import.passes.folding.fold import ALONE
 
 
 @cache

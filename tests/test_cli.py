@@ -25,7 +25,7 @@ from onnx import helper
 from encoders.registry import operators
 from gpu_check.common.writing import NoPlainFile, write_whole
 from onnx_import.onnx.reader import DECOMPOSED
-from onnx_import.passes.fold import ALONE
+from onnx_import.passes.folding.fold import ALONE
 from refine.cli.main import run
 from refine.proof import z3_solver as solve
 from refine.results.verdict import ExitCode

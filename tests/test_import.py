@@ -21,7 +21,7 @@ from small_models import save as save_small
 from onnx_import import load
 from onnx_import.errors import ModelError, UnsupportedModel, shorten
 from onnx_import.graph import Array, DType, Graph, TensorType
-from onnx_import.passes.fold import cast_exactly
+from onnx_import.passes.folding.fold import cast_exactly
 
 MODELS = Path(__file__).parents[2] / "shared" / "models"
 FILES = sorted(MODELS.rglob("*.onnx"))

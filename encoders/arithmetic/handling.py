@@ -1,7 +1,7 @@
 """What a contract does to the stored numbers that something was computed of when a file was read.
 
-A fold (onnx_import/passes/fold.py) takes it that a runtime reads a number as it is written, or
-rounds a result as it rounds stored numbers. A contract may have these rounded to another format
+A fold (onnx_import/passes/folding/fold.py) takes it that a runtime reads a number as it is written,
+or rounds a result as it rounds stored numbers. A contract may have these rounded to another format
 first, compute in another format than their types, and flush: `objection` says so.
 """
 

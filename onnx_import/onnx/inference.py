@@ -18,7 +18,7 @@ from onnx_import.graph import Array, DType, Node, TensorType
 from onnx_import.onnx.foreign import FOREIGN, Typed
 from onnx_import.onnx.sizes import known_size
 from onnx_import.onnx.transposed import transposed_shape
-from onnx_import.passes.fold import frozen
+from onnx_import.passes.folding.fold import frozen
 from onnx_import.passes.fused import SINCE
 from onnx_import.tensors import computed_dtype, dtype_of, type_of
 

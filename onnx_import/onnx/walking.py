@@ -24,8 +24,8 @@ from onnx_import.onnx.inference import (
 from onnx_import.passes.bodies import read_by
 from onnx_import.passes.body import Body
 from onnx_import.passes.decompose import decomposed
-from onnx_import.passes.empty import without_empty
-from onnx_import.passes.fold import fold, needs
+from onnx_import.passes.folding.empty import without_empty
+from onnx_import.passes.folding.fold import fold, needs
 from onnx_import.passes.fused import DOMAIN as OPTIMISED
 from onnx_import.passes.fused import FUSED, SINCE, fused
 from onnx_import.passes.late import counted, explained, why_late

@@ -1,8 +1,8 @@
 """Stored numbers that decide what a graph is, and nodes that wait for the run time because of them.
 
 A runtime that rounds stored numbers before it uses them computes other results of constants than
-are in the file, so that such a node is not folded (onnx_import/passes/fold.py). Where what reads
-its result must know it in advance, a refusal says which number it was.
+are in the file, so that such a node is not folded (onnx_import/passes/folding/fold.py). Where what
+reads its result must know it in advance, a refusal says which number it was.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, Node, TensorType
-from onnx_import.passes.fold import fold
+from onnx_import.passes.folding.fold import fold
 from onnx_import.passes.normalize import free
 from onnx_import.tensors import type_of
 

@@ -8,7 +8,7 @@ import click
 
 from encoders.registry import operators
 from onnx_import.onnx.reader import DECOMPOSED, MADE
-from onnx_import.passes.fold import ALONE
+from onnx_import.passes.folding.fold import ALONE
 from refine.everyday.understood import not_understood
 from refine.options.options import allowing
 from refine.options.sizes import sizes_of, sizing

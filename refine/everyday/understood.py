@@ -18,7 +18,7 @@ from onnx_import.onnx.foreign import FOREIGN, is_known
 from onnx_import.onnx.inferable import every_node
 from onnx_import.onnx.proto import parse, read_bytes
 from onnx_import.onnx.reader import DECOMPOSED
-from onnx_import.passes.fold import ALONE
+from onnx_import.passes.folding.fold import ALONE
 
 _STANDARD = ("", "ai.onnx")
 

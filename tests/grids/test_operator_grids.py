@@ -17,7 +17,7 @@ from grid_table import GRIDS
 
 from encoders.registry import operators
 from onnx_import.onnx.reader import DECOMPOSED, MADE
-from onnx_import.passes.fold import ALONE
+from onnx_import.passes.folding.fold import ALONE
 
 TRIED, WANTED = 60, 7  # cases of an operator, and how many of them must have been compared
 FEW = {  # operators of which fewer cases can be compared, or are not refused

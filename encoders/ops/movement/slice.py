@@ -6,7 +6,7 @@ from encoders.families.gathering import Index, gather_operator
 from encoders.families.movement import indices
 from encoders.families.parameters import axis_of, integers_at
 from encoders.operator import Site, remembered
-from onnx_import.passes.fold import clamped
+from onnx_import.passes.folding.fold import clamped
 
 
 def _cut(site: Site) -> tuple[slice, ...]:

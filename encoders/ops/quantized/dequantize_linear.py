@@ -1,7 +1,7 @@
 """DequantizeLinear: (x − zero point)·scale, the difference exact, the product rounded.
 
 Stored tensors never reach it: they are read as the exact products that they stand for, which the
-runtime rounds (onnx_import/passes/fold_quantized.py).
+runtime rounds (onnx_import/passes/folding/quantized.py).
 """
 
 from __future__ import annotations

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnx_import.graph import Array, DType, Need, Node, TensorType, Use
-from onnx_import.passes.empty import OF_NOTHING, of_nothing
-from onnx_import.passes.fold_picked import PICKING, eye_like, picked
-from onnx_import.passes.fold_quantized import dequantized, farthest_step, quantized
-from onnx_import.passes.fold_values import plain, whole
+from onnx_import.passes.folding.empty import OF_NOTHING, of_nothing
+from onnx_import.passes.folding.picked import PICKING, eye_like, picked
+from onnx_import.passes.folding.quantized import dequantized, farthest_step, quantized
+from onnx_import.passes.folding.values import plain, whole
 from onnx_import.tensors import dtype_of, integer_limits
 
 ALONE = frozenset(

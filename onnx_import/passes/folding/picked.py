@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from onnx_import.graph import Array, DType, Node, TensorType
-from onnx_import.passes.fold_values import fitting
+from onnx_import.passes.folding.values import fitting
 from onnx_import.tensors import dtype_of
 
 

@@ -1,0 +1,1 @@
+"""Folding on constants of what a runtime computes bit-exactly."""
