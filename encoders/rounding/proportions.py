@@ -36,8 +36,15 @@ class Proportion:
 
     @classmethod
     def of(cls, tracked: Tracked, precision: Radius, lost: Radius) -> Proportion:
-        """A value that is no sum, or one whose order is known; whatever is less of what is known
-        relatively and absolutely."""
+        """A value that is no sum, or one whose order is known: relatively, as far as that is known
+        at all."""
+        if precision.largest < np.inf:
+            return cls(tracked, precision, lost, precision, lost)
+        return cls._better(tracked, precision, lost)
+
+    @classmethod
+    def _better(cls, tracked: Tracked, precision: Radius, lost: Radius) -> Proportion:
+        """Whatever is less of what is known relatively and absolutely."""
         absolute = tracked.error
         if not np.any(absolute.bound):
             precision, lost = absolute, absolute
@@ -95,7 +102,7 @@ class Proportion:
     def beside(self, real: Interval, error: Radius) -> Proportion:
         """The same value, of which the range and the error are known besides; no sum any more."""
         both = Tracked(self.ideal.intersect(real), error, self.tracked.largest)
-        return Proportion.of(both, self.precision, self.lost)
+        return self._better(both, self.precision, self.lost)
 
     def or_else(self, other: Proportion) -> Proportion:
         """A value that is computed in the one way or in the other, it is not known in which."""

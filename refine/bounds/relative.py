@@ -74,7 +74,7 @@ class RelativeErrors:
         not reach an output, or where that costs little."""
         with np.errstate(all="ignore"):  # infinities and NaN mean that nothing is known
             flow = flowed(self.graph, box, self.contract, tick)
-            found = self._relative(flow.bounds)
+            found = self._relative(flow.bounds, flow.held)
             reached = all(r.largest < np.inf for r in found.radii.values())
             if not backward or (reached and self._coefficients > _CHEAP):
                 return found
@@ -102,8 +102,10 @@ class RelativeErrors:
         largest = max((types[t].size for s in program.steps for t in s.reads), default=1)
         return largest * max((types[t].size for t in self.graph.outputs), default=1)
 
-    def _relative(self, bounds: NetworkBounds) -> NetworkBounds:
-        found = output_precisions(self.graph, bounds, self.contract)
+    def _relative(
+        self, bounds: NetworkBounds, known: Mapping[str, Proportion] | None = None
+    ) -> NetworkBounds:
+        found = output_precisions(self.graph, bounds, self.contract, known)
         radii = {t: apply(TO_ERROR, g=p.absorbed) for t, p in found.items()}
         return replace(bounds, radii=radii, costs={}, roundings={})
 
@@ -197,10 +199,14 @@ def _stored(graph: Graph, tensor: str, contract: RuntimeContract) -> Radius:
 
 
 def output_precisions(
-    graph: Graph, bounds: NetworkBounds, contract: RuntimeContract
+    graph: Graph,
+    bounds: NetworkBounds,
+    contract: RuntimeContract,
+    known: Mapping[str, Proportion] | None = None,
 ) -> dict[str, Proportion]:
-    """The outputs' elements, with their relative precision, from a network's bounds over a box."""
-    known = proportions(graph, bounds, contract)
+    """The outputs' elements, with their relative precision, from a network's bounds over a box;
+    `known` is that of its tensors, if it has been found by now."""
+    known = proportions(graph, bounds, contract) if known is None else known
     return {
         t: known[t]
         if t in known
