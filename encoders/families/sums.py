@@ -166,9 +166,13 @@ def sum_operator(
     def by_reciprocal(
         site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
     ) -> tuple[V, ...]:
+        """Another way to divide, where there is something to divide."""
+        counts = counts_of(site)
+        if counts is None:
+            return ()
         terms = term_list(site, inputs[0], arithmetic.constant(np.zeros((), np.float32)))
-        total, counts = sum_of_terms(arithmetic, contract, terms), counts_of(site)
-        return (total if counts is None else times_reciprocal(total, counts, arithmetic),)
+        total = sum_of_terms(arithmetic, contract, terms)
+        return (times_reciprocal(total, counts, arithmetic),)
 
     @remembered
     def part_of(site: Site) -> LinearPart:

@@ -266,10 +266,11 @@ def followed(
     here = here if operator.factors else here.for_sums()
     found: Proportion | None = None
     for form in forms:
-        out = _by(form, step, held, here, normal)
-        if out is None:
+        outs = _by(form, step, held, here, normal)
+        if outs is None:
             return None
-        found = out if found is None else found.or_else(out)
+        for out in outs:
+            found = out if found is None else found.or_else(out)
     return found
 
 
@@ -289,7 +290,9 @@ def _by(
     held: Mapping[str, Proportion],
     contract: RuntimeContract,
     normal: bool,
-) -> Proportion | None:
+) -> tuple[Proportion, ...] | None:
+    """What a step writes by one formula, nothing where that is none here; None where it cannot be
+    followed."""
     pinned = not isinstance(contract.order, AnyOrder) and contract.bias is not BiasPlacement.ANY
     if pinned:
         try:
@@ -321,8 +324,7 @@ def _computed(
     held: Mapping[str, Proportion],
     arithmetic: RelativeArithmetic,
     contract: RuntimeContract,
-) -> Proportion:
-    """What a step writes by one formula."""
+) -> tuple[Proportion, ...]:
     once: dict[str, Proportion] = {}
     operands: list[Proportion | None] = []
     names = iter(step.reads)
@@ -336,6 +338,6 @@ def _computed(
             if tensor not in once:
                 once[tensor] = held[tensor].moved(lambda v: v[None])
             operands.append(once[tensor])
-    (out,) = form(step.site, Inputs(operands), arithmetic, contract)
+    outs = form(step.site, Inputs(operands), arithmetic, contract)
     shape = step.site.outputs[0].shape
-    return out.moved(lambda v: np.broadcast_to(v[0], shape))
+    return tuple(out.moved(lambda v: np.broadcast_to(v[0], shape)) for out in outs)

@@ -33,13 +33,10 @@ def _mean_gradient(r: Reverse) -> Carried:
     return {0: with_reduced(r, r.up / len(reduced_terms(r.site))).expanded(r.x.shape)}
 
 
-_SUM = sum_operator("ReduceSum", 1, reduced_terms, lambda site: None, check)
-
 OPERATORS = (
     replace(
-        _SUM,
+        sum_operator("ReduceSum", 1, reduced_terms, lambda site: None, check),
         sums=Sums(reduced_extent, summands=reduced_terms),
-        followed=_SUM.followed[:1],
         gradient=Gradient(rule=gradient),
         absorbs=Absorbing(Absorption.TERMS, terms_of=lambda site: len(reduced_terms(site))),
     ).reading("axes", "keepdims", "noop_with_empty_axes"),
