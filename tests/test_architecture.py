@@ -35,8 +35,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "checker": ("arithmetic", "model", "rounding", "bounds", "check"),
     "refine": (
         "siblings", "common", "process", "domain", "results", "bounds", "perturbed", "scalar",
-        "proof", "certificate", "lemmas", "pair", "search", "options", "witness", "gradients",
-        "claims", "axioms", "everyday", "traces", "report", "api", "zoo", "testing", "cli",
+        "proof", "probable", "certificate", "lemmas", "pair", "search", "options", "witness",
+        "gradients", "claims", "axioms", "everyday", "traces", "report", "api", "zoo", "testing",
+        "cli",
     ),
 }  # fmt: skip
 """The rooms of each package, and its files beside them, from the lowest: each imports only itself

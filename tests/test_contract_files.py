@@ -20,6 +20,7 @@ from encoders.contract.contract import (
     FieldEvidence,
     Normalization,
     Reduction,
+    RoundingMode,
     RuntimeContract,
     Schedule,
     ScheduleRule,
@@ -36,7 +37,7 @@ from encoders.contract.orders import (
     Sequential,
     Tree,
 )
-from encoders.contract.presets import IEEE_ANY, ORT_CPU, PRESETS
+from encoders.contract.presets import IEEE_ANY, ORT_CPU, PRESETS, SCATTERING
 from encoders.contract.table import SCHEMA, contract_of_table, contract_table
 from encoders.functions.accuracy import Evidence, FunctionAccuracy
 from encoders.functions.registry import every_function
@@ -138,6 +139,7 @@ CONTRACTS = st.builds(
         st.tuples(KINDS, TEXT),
     ).map(lambda d: tuple(FieldEvidence(k, *v) for k, v in d.items())),
     st.dictionaries(TEXT, TEXT).map(lambda d: tuple(d.items())),
+    rounding=st.sampled_from(RoundingMode),
 ).map(without_conversions_if_exact)
 
 
@@ -153,17 +155,17 @@ def test_every_contract_comes_back(contract: RuntimeContract, written: Path) -> 
     assert read_contract(written) == contract
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_presets_come_back(name: str, written: Path) -> None:
-    write_contract(PRESETS[name], written)
-    assert read_contract(written) == PRESETS[name]
+@pytest.mark.parametrize("contract", {**PRESETS, **SCATTERING}.values(), ids=lambda c: c.name)
+def test_presets_come_back(contract: RuntimeContract, written: Path) -> None:
+    write_contract(contract, written)
+    assert read_contract(written) == contract
 
 
 def test_no_field_is_forgotten() -> None:
     """A field added to the contract must be added to the file: the random contracts vary all.
 
     `narrow` is of a node's inside, and in no file."""
-    assert len({f.name for f in fields(RuntimeContract)} - {"narrow"}) == 17
+    assert len({f.name for f in fields(RuntimeContract)} - {"narrow"}) == 18
 
 
 def test_what_a_file_leaves_out_is_open(tmp_path: Path) -> None:

@@ -63,6 +63,18 @@ class Normalization(Enum):
     EITHER = "either"
 
 
+class RoundingMode(Enum):
+    """To which of its two neighbours a number between them is rounded.
+
+    NEAREST: the nearer, ties to even. STOCHASTIC: either, each with a probability that falls
+    linearly with its distance, independently of every other rounding; the mean is the number
+    itself. A number of the format stays what it is.
+    """
+
+    NEAREST = "nearest"
+    STOCHASTIC = "stochastic"
+
+
 class FactorRounding(Enum):
     """How the factors of a matrix product are truncated: all of a node's alike. ANY leaves it to
     the runtime, which may also leave them whole (as libraries do with some shapes)."""
@@ -72,6 +84,10 @@ class FactorRounding(Enum):
     ANY = "any"
 
 
+_ROUNDING = {
+    RoundingMode.NEAREST: "round to nearest even",
+    RoundingMode.STOCHASTIC: "round stochastically",
+}
 _SHOWN = 6  # rules that a description spells out
 
 
@@ -232,8 +248,10 @@ class RuntimeContract:
     `compute_format` None means that each tensor is computed in the format of its own dtype;
     otherwise every floating-point tensor, stored weights included, is first rounded to that
     format. `exact` is the degenerate contract whose unit roundoff is 0: no operation rounds.
-    Overflow gives an infinity; rounding is to nearest, ties to even. `functions` says how accurate
-    elementary functions are; an execution that is emulated rounds them correctly.
+    Overflow gives an infinity. `rounding` says how every operation rounds; where it is stochastic,
+    executions are many per input, and what is bounded is how they scatter (refine/probable).
+    `functions` says how accurate elementary functions are; an execution that is emulated rounds
+    them correctly, or stochastically.
     """
 
     name: str
@@ -254,6 +272,7 @@ class RuntimeContract:
     evidence: tuple[FieldEvidence, ...] = ()
     provenance: tuple[tuple[str, str], ...] = ()
     narrow: FloatFormat | None = None
+    rounding: RoundingMode = RoundingMode.NEAREST
 
     @property
     def schedule(self) -> Schedule:
@@ -319,6 +338,8 @@ class RuntimeContract:
     @property
     def pinned(self) -> bool:
         """True if the contract allows exactly one execution per input, functions apart."""
+        if self.rounding is RoundingMode.STOCHASTIC:
+            return False
         choices: tuple[Enum, ...] = (self.results, self.operands, self.normalization)
         if self.factor_format is not None:
             choices = (*choices, self.factor_rounding)
@@ -348,8 +369,9 @@ class RuntimeContract:
         if self.factor_format is not None:
             short, rounding = self.factor_format.name, self.factor_rounding.value
             wide += f", factors of matrix products rounded to {short} ({rounding})"
+        mode = _ROUNDING[self.rounding]
         return (
-            f"{self.name}: format {fmt}{wide}; round to nearest even; {self.schedule.describe()}; "
+            f"{self.name}: format {fmt}{wide}; {mode}; {self.schedule.describe()}; "
             f"subnormal results {self.results.value}; subnormal operands {self.operands.value}; "
             f"normalisation {self.normalization.value}; functions {self.functions.name}{ruled}"
         )

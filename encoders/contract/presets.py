@@ -9,6 +9,7 @@ from encoders.contract.contract import (
     BiasPlacement,
     Contraction,
     Normalization,
+    RoundingMode,
     RuntimeContract,
     Schedule,
     ScheduleRule,
@@ -44,6 +45,11 @@ SEQUENTIAL = RuntimeContract(
 SEQUENTIAL_FMA = RuntimeContract(
     "sequential-fma", Sequential(), Contraction.ALWAYS, functions=CORRECTLY_ROUNDED
 )
+
+
+# One execution for each sequence of random numbers; its roundings are zero on average by
+# definition, so that what `--confidence` says of it is a theorem.
+STOCHASTIC = replace(SEQUENTIAL, name="stochastic", rounding=RoundingMode.STOCHASTIC)
 
 
 PAIRWISE = RuntimeContract("pairwise", Pairwise(), Contraction.NEVER, functions=CORRECTLY_ROUNDED)
@@ -143,3 +149,5 @@ PRESETS = {
         EXACT,
     )
 }
+SCATTERING = {STOCHASTIC.name: STOCHASTIC}
+"""Contracts of which no worst case is proved, but how far executions scatter."""

@@ -19,6 +19,7 @@ from encoders.contract.contract import (
     FactorRounding,
     FieldEvidence,
     Normalization,
+    RoundingMode,
     RuntimeContract,
     Schedule,
     ScheduleRule,
@@ -38,7 +39,7 @@ from encoders.contract.orders import (
     Tree,
     checked_tree,
 )
-from encoders.contract.presets import IEEE_ANY, PRESETS
+from encoders.contract.presets import IEEE_ANY, PRESETS, SCATTERING
 from encoders.functions.accuracy import Evidence, FunctionAccuracy
 from encoders.functions.registry import every_function
 from encoders.numbers.formats import (
@@ -70,6 +71,7 @@ _CHOICES: Mapping[str, type[Enum]] = {
     "subnormal_operands": Subnormals,
     "normalization": Normalization,
     "factor_rounding": FactorRounding,
+    "rounding": RoundingMode,
 }
 _ORDER_KEYS = ("order", "block", "blocks", "lanes", "merges", "step", "alignment")
 _SCHEDULE_KEYS = (*_ORDER_KEYS, "fma", "bias")
@@ -121,6 +123,8 @@ def contract_table(contract: RuntimeContract) -> dict[str, Any]:
         "exact": contract.exact,
         "functions": _functions_table(contract.functions),
     }
+    if contract.rounding is not RoundingMode.NEAREST:
+        table["rounding"] = contract.rounding.value
     for key, field in _FORMAT_KEYS.items():
         fmt: FloatFormat | None = getattr(contract, field)
         if fmt is not None:
@@ -143,7 +147,7 @@ def contract_of_table(table: Mapping[str, Any]) -> RuntimeContract:
         raise ContractError(f"schema: this program reads {SCHEMA}, not {table['schema']!r}")
     base = IEEE_ANY
     if "base" in table:
-        base = _among("base", table["base"], PRESETS)
+        base = _among("base", table["base"], {**PRESETS, **SCATTERING})
     schedule = _schedule("", table, base.schedule)
     if table.get("exact", base.exact) is True:
         for key in _FORMAT_KEYS:
@@ -167,6 +171,7 @@ def contract_of_table(table: Mapping[str, Any]) -> RuntimeContract:
         stored_format=_format("weights", table, base.stored_format),
         factor_format=_format("factors", table, base.factor_format),
         factor_rounding=_choice("", table, "factor_rounding", FactorRounding, base.factor_rounding),
+        rounding=_choice("", table, "rounding", RoundingMode, base.rounding),
         exact=_typed("exact", table.get("exact", base.exact), bool),
         functions=_functions(table["functions"]) if "functions" in table else base.functions,
         rules=_rules(table) if "rules" in table else _inherited(table, base),

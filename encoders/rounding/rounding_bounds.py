@@ -19,7 +19,7 @@ from fractions import Fraction
 import numpy as np
 
 from encoders.arithmetic.number_path import Arrived, Hop, Path, arrived, stored_path
-from encoders.contract.contract import RuntimeContract, Subnormals
+from encoders.contract.contract import RoundingMode, RuntimeContract, Subnormals
 from encoders.contract.orders import alignment_of
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.functions import IN_ULPS, IN_UNITS
@@ -45,6 +45,7 @@ from encoders.numbers.enclosure import (
 )
 from encoders.numbers.formats import BINARY32, FloatFormat
 from encoders.operator import RoundingBound, Site
+from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import DType
 
 OVERFLOW = "no-overflow"  # the name of that precondition
@@ -240,7 +241,15 @@ def rounder(site: Site, contract: RuntimeContract) -> Rounder:
 
 
 def rounder_of(dtype: DType, contract: RuntimeContract) -> Rounder:
-    """The rounding of tensors of a floating-point type under a contract."""
+    """The rounding of tensors of a floating-point type under a contract.
+
+    Raises UnsupportedModel under stochastic rounding: the lemmas are of rounding to nearest.
+    """
+    if contract.rounding is RoundingMode.STOCHASTIC:
+        raise UnsupportedModel(
+            f"contract '{contract.name}' rounds stochastically, and every lemma is of rounding to "
+            "nearest; ask how far executions scatter: refine bound MODEL --confidence 1e-9"
+        )
     return Rounder(
         contract.format_of(dtype),
         contract.exact,

@@ -9,7 +9,7 @@ import numpy as np
 
 from encoders.arithmetic.number_path import stored
 from encoders.arithmetic.numpy_arithmetic import Carrier, NumpyArithmetic
-from encoders.contract.contract import OpenSchedule, RuntimeContract
+from encoders.contract.contract import OpenSchedule, RoundingMode, RuntimeContract
 from encoders.contract.functions import CORRECTLY_ROUNDED
 from encoders.numbers.formats import BINARY32, FloatFormat
 from encoders.operator import Site
@@ -40,7 +40,8 @@ def emulate(
     misshapen input and for an input that is not representable in the format in which the contract
     stores it; UnsupportedModel for an operator without a meaning.
     """
-    if not contract.pinned and not contract.rules:
+    drawn = contract.rounding is RoundingMode.STOCHASTIC and arithmetic is not None
+    if not contract.pinned and not contract.rules and not drawn:
         raise ValueError(f"contract '{contract.name}' allows more than one execution")
     given = {name: _checked(graph, name, inputs, contract) for name in graph.inputs}
     values = forward(
@@ -68,6 +69,8 @@ def emulate_step(
     Raises OpenSchedule, naming the node, where the contract leaves open how it is computed.
     """
     here = contract_at(step.site, contract)
+    if here.rounding is RoundingMode.STOCHASTIC and arithmetic is None:
+        raise OpenSchedule(f"{step.node.describe()}: its roundings are drawn at random")
     make = quickest_arithmetic() if arithmetic is None else arithmetic
     numbers = make(here.format_of(_dtype_of(step.site)), here)
     given = arguments(step, values, lambda stored, kind: _stored(stored, kind, here))

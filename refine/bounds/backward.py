@@ -137,6 +137,7 @@ def pull_back(
     fixed: Mapping[str, FixedSlopes] | None = None,
     most: int | None = None,
     lines: Mapping[str, Lines] | None = None,
+    arriving: dict[str, FloatArray] | None = None,
 ) -> Pulled:
     """Upper bounds of functionals given by coefficients (k, *shape) on some tensors.
 
@@ -147,7 +148,8 @@ def pull_back(
     differences at nodes where such slopes are free. After `most` nodes, if that is said, what is
     known of the tensors reached so far takes the place of what would be known of the inputs.
     `lines` says, per node that leaves lines to choose from, which to take; `seen` has their
-    coefficients.
+    coefficients. `arriving`, if given, is filled with the coefficients on differences that arrived
+    at each node: what its rounding errors count for.
     """
     first, kept = next(iter((*on_values.values(), *on_differences.values()))), maps.kept
     semantics = _Substitution(
@@ -161,6 +163,7 @@ def pull_back(
         differences=_Pending(dict(on_differences)),
         total=np.zeros(first.shape[: 1 + kept]),
         left=len(maps.program.steps) if most is None else most,
+        arriving=arriving,
     )
     backward(maps.program, semantics)
     return semantics.finished()
@@ -187,6 +190,7 @@ class _Substitution:
     costs: dict[str, FloatArray] = field(default_factory=dict)
     roundings: dict[str, FloatArray] = field(default_factory=dict)
     moved: list[Radius] = field(default_factory=list)
+    arriving: dict[str, FloatArray] | None = None
 
     def arrived(self, step: Step) -> _Both | None:
         """Coefficients (k, *shape) on the step's output, on its values and on its differences."""
@@ -207,6 +211,8 @@ class _Substitution:
 
     def _substitute_difference(self, step: Step, d: FloatArray) -> None:
         kept = self.maps.kept
+        if self.arriving is not None:
+            self.arriving[step.name] = d
         between = self.maps.difference_maps[step.name]
         if self.fixed is not None and between.fixed is not None:
             if self.seen is not None:

@@ -9,6 +9,7 @@ import click
 
 from refine.claims.registry import MARGIN, RELATIVE, USUAL, claims
 from refine.cli.daily.backward import backward_options, run_backward, witness_options
+from refine.cli.daily.probable import run_confidence
 from refine.cli.model_options import model_options
 from refine.cli.run_claim import run_claim
 from refine.perturbed.standing import Laid
@@ -55,6 +56,13 @@ class _Bound(click.Command):
 )
 @backward_options
 @witness_options
+@click.option(
+    "--confidence",
+    metavar="P",
+    help="Beside the worst case, what is exceeded with a probability of at most P, such as 1e-9, "
+    "if roundings are zero on average: a model of rounding to nearest, a theorem under "
+    "--contract stochastic.",
+)
 def bound_command(
     model: Path,
     margin: str | None,
@@ -63,6 +71,7 @@ def bound_command(
     discrete: tuple[str, ...],
     witness: Path | None,
     output: Path | None,
+    confidence: str | None,
     **given: Any,
 ) -> ExitCode:
     """The best bound on |f_rt(x) − f_R(x)| that can be proved.
@@ -72,9 +81,17 @@ def bound_command(
     refine bound net.onnx --vnnlib p.vnnlib --margin
     refine bound net.onnx --center x.npy --radius 0.01 --margin 3
     refine bound net.onnx --input 0.1..1 --relative
+    refine bound net.onnx --input -1..1 --confidence 1e-9
     refine bound net.onnx --backward weights
     refine bound net.onnx --backward weights --witness x.npy -o perturbed.onnx
     """
+    if confidence is not None:
+        others = {"--margin": margin is not None, "--relative": relative}
+        others |= {"--backward": backward is not None, "--discrete": bool(discrete)}
+        named = [option for option, is_given in others.items() if is_given]
+        if named:
+            raise click.UsageError(f"{named[0]} does not go with --confidence")
+        return run_confidence(model, confidence, given)
     if backward is not None:
         if margin is not None or relative:
             other = "--relative" if margin is None else "--margin"

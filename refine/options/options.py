@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from encoders.contract.contract import RuntimeContract, Subnormals
-from encoders.contract.presets import PRESETS
+from encoders.contract.presets import PRESETS, SCATTERING
 from encoders.contract.table import FORMATS
 from encoders.numbers.formats import FloatFormat, small_format
 from onnx_import.errors import ModelError
@@ -70,6 +70,8 @@ def contract_of(
         contract = read_contract(Path(name))
     elif name in PRESETS:
         contract = PRESETS[name]
+    elif name in SCATTERING:
+        contract = SCATTERING[name]
     else:
         raise ModelError(
             f"there is no contract '{name}'; give FILE.toml, probe:RUNTIME or a preset: "

@@ -1,0 +1,1 @@
+"""How far roundings scatter: probable errors."""

@@ -1,0 +1,189 @@
+"""How roundings scatter: sizes beside the kernel's bounds, and executions drawn at random."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import helper
+from small_models import mlp, save
+
+from encoders.arithmetic.approximate_field import ApproximateReals
+from encoders.arithmetic.stochastic import StochasticArithmetic
+from encoders.contract.contract import RuntimeContract
+from encoders.contract.presets import PRESETS, STOCHASTIC
+from encoders.numbers.enclosure import Interval
+from encoders.numbers.formats import BINARY16, BINARY32, FloatFormat, round_fraction, small_format
+from encoders.program import Step, program_of
+from encoders.rounding.scattered import NotScattered, Scatter, scatter_of
+from encoders.scheduling import contract_at
+from gpu_check.emulator.exact import evaluate_real
+from gpu_check.emulator.stochastic import drawn
+from onnx_import import load
+from onnx_import.errors import ModelError
+from refine.claims.kinds.accuracy import check
+from refine.claims.options import Options
+from refine.domain.domain import DomainOptions, read_domain
+from refine.lemmas.cache import default_directory
+from refine.probable.likely import (
+    Certain,
+    ProbableErrors,
+    Probably,
+    factor_of,
+    probable_errors,
+)
+from refine.proof.proof import input_box
+from refine.results.verdict import Tolerance
+
+NAMES = ("ieee-any", "sequential", "sequential-fma", "pairwise", "ort-cpu")
+
+
+def _scatter(step: Step, x: Interval, contract: RuntimeContract) -> Scatter:
+    return scatter_of(step.operator, step.site, [x], contract_at(step.site, contract))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_worst_of_a_node_is_about_what_the_kernel_bounds(tmp_path: Path, name: str) -> None:
+    """Neither is far from the other: both add up half ulps of the same partial sums."""
+    contract = PRESETS[name]
+    rng = np.random.default_rng(1)
+    for step in program_of(load(mlp(tmp_path / "m.onnx", (17, 6, 3)))).steps:
+        centre = rng.uniform(-1, 1, step.site.type_of(0).shape).astype(np.float32)
+        for width in (0.0, 0.25):
+            x = Interval(centre.astype(np.float64) - width, centre.astype(np.float64) + width)
+            found = _scatter(step, x, contract)
+            here = contract_at(step.site, contract)
+            known = step.operator.rounding(step.site, [x], x, here).radius.bound
+            assert np.all(found.worst <= known * 1.01 + 1e-35)
+            assert np.all(found.worst >= known * 0.5)
+            assert np.all(np.sqrt(found.square) <= found.worst + 1e-35)
+            assert np.all(found.rest <= 1e-35)
+
+
+def test_a_rounding_that_several_results_share_is_refused(tmp_path: Path) -> None:
+    """beta·C is rounded once and added to every row."""
+    gemm = helper.make_node("Gemm", ["x", "w", "c"], ["y"], beta=0.3)
+    weights = {"w": np.ones((2, 3), np.float32), "c": np.array([0.1], np.float32)}
+    path = save(tmp_path / "m.onnx", [gemm], {"x": [4, 2]}, {"y": [4, 3]}, weights)
+    (step,) = program_of(load(path)).steps
+    x = Interval(np.zeros((4, 2)), np.ones((4, 2)))
+    with pytest.raises(NotScattered):
+        _scatter(step, x, PRESETS["sequential"])
+
+
+@pytest.mark.parametrize("fmt", [BINARY32, BINARY16, small_format(3, 3)], ids=lambda f: f.name)
+def test_a_stochastic_rounding_is_one_of_two_neighbours_with_the_right_mean(
+    fmt: FloatFormat,
+) -> None:
+    rng = np.random.default_rng(2)
+    arithmetic = StochasticArithmetic(fmt, STOCHASTIC, np.random.default_rng(3))
+    draws = 10_000
+    for _ in range(3):
+        a, b = (float(round_fraction(Fraction(v), fmt)) for v in rng.uniform(-4, 4, 2))
+        exact = {
+            "add": Fraction(a) + Fraction(b),
+            "multiply": Fraction(a) * Fraction(b),
+            "subtract": Fraction(a) - Fraction(b),
+        }
+        wide = np.full(draws, a, arithmetic.carrier)
+        for name, value in exact.items():
+            found = getattr(arithmetic, name)(wide, np.full(draws, b, arithmetic.carrier))
+            seen = sorted({Fraction(float(v)) for v in found})
+            assert len(seen) <= 2
+            gap = _gap(value, fmt)
+            assert all(abs(v - value) < gap or v == value for v in seen)
+            if len(seen) == 1:
+                near = min(abs(seen[0] - value), gap)
+                assert near <= gap * 24 / draws  # exact, or close to a number of the format
+            mean = sum(map(Fraction, found.astype(float).tolist())) / draws
+            assert abs(float((mean - value) / gap)) <= 5 * 0.5 / np.sqrt(draws)
+
+
+def _gap(value: Fraction, fmt: FloatFormat) -> Fraction:
+    _, exponent = np.frexp(float(abs(value)))
+    return Fraction(2) ** int(max(int(exponent) - 1, fmt.emin) - fmt.precision + 1)
+
+
+def _bounded(
+    path: Path, contract: RuntimeContract, asked: DomainOptions, how: Certain | Probably
+) -> ProbableErrors:
+    graph = load(path)
+    domain = read_domain(graph, asked, contract.format_of)
+    (box,) = domain.boxes
+    return probable_errors(graph, input_box(box, domain, contract), contract, how)
+
+
+def _smooth(path: Path) -> Path:
+    rng = np.random.default_rng(5)
+    nodes = [
+        helper.make_node("Gemm", ["x", "a", "b"], ["h"]),
+        helper.make_node("Sigmoid", ["h"], ["s"]),
+        helper.make_node("Mul", ["s", "h"], ["m"]),
+        helper.make_node("MatMul", ["m", "c"], ["y"]),
+    ]
+    weights = {
+        "a": rng.normal(size=(3, 16)).astype(np.float32),
+        "b": rng.normal(size=16).astype(np.float32),
+        "c": rng.normal(size=(16, 2)).astype(np.float32),
+    }
+    return save(path, nodes, {"x": [1, 3]}, {"y": [1, 2]}, weights)
+
+
+MAKERS: dict[str, Any] = {"dense": lambda p: mlp(p, (3, 16, 16, 2), seed=2), "smooth": _smooth}
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_drawn_executions_exceed_no_more_often_than_asked(tmp_path: Path, kind: str) -> None:
+    """At a point and over a box, where the relaxations count; the worst case is never exceeded."""
+    path = MAKERS[kind](tmp_path / "m.onnx")
+    graph, runs = load(path), 4_000
+    for radius in ("0", "0.05"):
+        asked = DomainOptions(center="0.3", radius=radius)
+        worst = _bounded(path, STOCHASTIC, asked, Certain())
+        rng = np.random.default_rng(4)
+        x = (0.3 + float(radius) * rng.uniform(-1, 1, (1, 1, 3))).astype(np.float32)
+        x = np.clip(x, np.float32(0.3 - float(radius)), None) if float(radius) else x
+        ran = drawn(graph, {"x": np.repeat(x, runs, axis=0)}, STOCHASTIC, seed=11)["y"]
+        real = evaluate_real(graph, {"x": x.astype(np.float64)}, ApproximateReals())["y"]
+        off = np.abs(ran.astype(np.float64) - real)
+        assert np.all(off <= worst.errors["y"])
+        for failing in (0.5, 0.1, 1e-2):
+            likely = _bounded(path, STOCHASTIC, asked, Probably(failing))
+            often = np.mean(np.any(off > likely.errors["y"], axis=(1, 2)))
+            assert often <= failing + 3 * np.sqrt(failing / runs)
+        assert likely.largest < worst.largest
+
+
+def test_the_worst_case_of_the_walk_is_that_of_a_check(tmp_path: Path) -> None:
+    """The same coefficients, two ways of adding up half ulps: under rounding to nearest the walk's
+    worst case must not lie below what is proved, but by its own sharper sums."""
+    path = mlp(tmp_path / "m.onnx", (4, 12, 2), seed=3)
+    for name in NAMES:
+        contract, graph = PRESETS[name], load(path)
+        asked = DomainOptions(center="0.25", radius="0.01")
+        domain = read_domain(graph, asked, contract.format_of)
+        options = Options(None, default_directory(), search=False)
+        proved = check(graph, domain, contract, Tolerance(), options).bound
+        found = _bounded(path, contract, asked, Certain())
+        assert 0.5 * proved <= found.largest <= 1.05 * proved
+        likely = _bounded(path, contract, asked, Probably(0.5))
+        assert likely.largest < found.largest
+
+
+def test_the_factor_counts_every_event() -> None:
+    for failing, events in ((1e-9, 1), (1e-2, 1000), (0.5, 3)):
+        factor = factor_of(failing, events)
+        assert 2 * events * np.exp(-(factor**2) / 2) <= failing
+    for outside in (0.0, 1.0, -1.0, 2.0):
+        with pytest.raises(ModelError):
+            factor_of(outside, 1)
+
+
+def test_nothing_is_proved_under_stochastic_rounding(tmp_path: Path) -> None:
+    graph = load(mlp(tmp_path / "m.onnx"))
+    domain = read_domain(graph, DomainOptions(center="0.3", radius="0"), STOCHASTIC.format_of)
+    with pytest.raises(ModelError, match="stochastically"):
+        check(graph, domain, STOCHASTIC, Tolerance(), Options(None, default_directory()))
