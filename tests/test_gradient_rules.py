@@ -24,6 +24,7 @@ from encoders import registry
 from encoders.arithmetic.exact_fields import Balls
 from encoders.gradients.rule import Carried, Gradient, Reverse, Rule
 from encoders.gradients.tape import Term
+from encoders.program import program_of
 from onnx_import.graph import Array, Graph
 from onnx_import.onnx.reader import load
 from refine.gradients.checking import (
@@ -32,6 +33,7 @@ from refine.gradients.checking import (
     JET_LIMIT,
     TIED,
     Checked,
+    alone,
     apart,
     checked,
     whole,
@@ -94,6 +96,22 @@ def test_every_rule_is_the_derivative() -> None:
     seen = {row.op for _, row in rows}
     assert len(seen) >= 60
     assert {"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "MaxPool"} <= seen
+
+
+def test_what_rules_write_has_rules_again() -> None:
+    """Every operator of floating-point numbers in a gradient graph can be differentiated."""
+    without = set()
+    for case in EVERY:
+        graph = graph_of(case)[0]
+        for step in program_of(graph).steps:
+            if step.operator.gradient is None or not graph.types[step.output].dtype.is_float:
+                continue
+            both = alone(graph, step)
+            for written in () if both is None else program_of(both.backward).steps:
+                floats = written.site.outputs[0].dtype.is_float
+                if floats and written.operator.gradient is None:
+                    without.add(written.node.op)
+    assert without == set()
 
 
 RATIONAL = (

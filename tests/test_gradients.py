@@ -213,3 +213,32 @@ def test_labels_that_are_ignored_get_no_gradient(tmp_path: Path) -> None:
     p = np.exp(x) / np.exp(x).sum(1, keepdims=True)
     wanted = (p - np.eye(4)[np.maximum(labels, 0)]) * (labels >= 0)[:, None] / 2
     assert np.allclose(found, wanted, atol=1e-6)
+
+
+def test_a_residual_of_second_derivatives_is_that_by_hand(tmp_path: Path) -> None:
+    """u_t + u·u_x − ν·u_xx of a layer of tanh, by three commands and onnxruntime."""
+    w, v, b, a = (RNG.normal(size=5).astype(np.float32) for _ in range(4))
+    made = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> net (float[1,1] t, float[1,1] x) => '
+        "(float[1,1] u) { p = Concat <axis = 1> (t, x)  z = Gemm(p, W, b)  h = Tanh(z)"
+        "  u = MatMul(h, A) }"
+    )
+    stored = {"W": np.stack([w, v]), "b": b, "A": a[:, None]}
+    made.graph.initializer.extend(numpy_helper.from_array(s, n) for n, s in stored.items())
+    names = ("u", "first", "second", "residual")
+    paths = [str(tmp_path / f"{name}.onnx") for name in names]
+    onnx.save(made, paths[0])
+    for read, written, options in (
+        (0, 1, ["--wrt", "t,x", "--ones", "--keep"]),
+        (1, 2, ["--of", "grad_x", "--wrt", "x", "--ones", "--keep"]),
+        (2, 3, ["--value", "grad_t + u*grad_x - 0.25*grad_x_of_grad_x"]),
+    ):
+        assert run(["grad", paths[read], *options, "-o", paths[written], "-q"]) is ExitCode.VERIFIED
+    for t, x in RNG.uniform(-1, 1, (10, 2)).astype(np.float32):
+        given = {"t": np.array([[t]]), "x": np.array([[x]])}
+        ((found,),) = run_file(Path(paths[3]), given)
+        s = np.tanh(np.float64(t) * w + np.float64(x) * v + b)
+        one = 1 - s * s
+        u, u_t, u_x = s @ a, one @ (a * w), one @ (a * v)
+        wanted = u_t + u * u_x - 0.25 * ((-2 * s * one) @ (a * v * v))
+        assert abs(found[0] - wanted) < 1e-5

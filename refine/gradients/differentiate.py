@@ -38,8 +38,9 @@ class Asked:
 
 
 def differentiated(graph: Graph, asked: Asked) -> Graph:
-    """The graph whose outputs `grad_NAME` are the derivatives by the tensors of `wrt`, each summed
-    over the outputs with their cotangents; weights stay constants.
+    """The graph whose outputs `grad_NAME` (`grad_NAME_of_OUTPUT` where a gradient graph is
+    differentiated in turn and has that name) are the derivatives by the tensors of `wrt`, each
+    summed over the outputs with their cotangents; weights stay constants.
 
     Raises UnsupportedModel, naming the node, for an operator without a rule, ModelError for a name
     that is none or a tensor on which the outputs do not depend.
@@ -60,7 +61,14 @@ def differentiated(graph: Graph, asked: Asked) -> Graph:
             ups[output] = tape.given(name, kind)
             given.append(ups[output].name)
     found = cotangents(tape, ups, wrt, rules=asked.rules)
-    named = [tape.named(found[name], f"grad_{name}").name for name in wrt]
+    taken = {*graph.types, *graph.inputs}
+    several = "_and_".join(of)
+    named = [
+        tape.named(
+            found[name], f"grad_{name}_of_{several}" if f"grad_{name}" in taken else f"grad_{name}"
+        ).name
+        for name in wrt
+    ]
     kept = graph.outputs if asked.keep else ()
     if asked.step is not None:
         made, moments = steps.stepped(tape, asked.step, found)

@@ -11,13 +11,15 @@ from onnx_import.errors import ModelError, shorten
 from onnx_import.graph import Graph
 
 LOSS = "loss"
+VALUE = "value"
 TARGET = "target"
 _LONGEST = 10_000
 
 
 def with_loss(graph: Graph, loss: str, of: str | None = None, *, keep: bool = False) -> Graph:
     """The graph with an output `loss`: `cross-entropy` or `mse` of the output `of` against an
-    input `target` of its shape, or an expression of outputs and inputs.
+    input `target` of its shape, or an expression of outputs and inputs, whose numbers are stored
+    as the next ones of the type.
 
     Cross-entropy is −Σ target·log softmax along axis 1 (of a vector: its only one), the mean over
     all other places; a row of zeros is a label that is ignored, and counts in that mean. With
@@ -38,6 +40,14 @@ def with_loss(graph: Graph, loss: str, of: str | None = None, *, keep: bool = Fa
         )
     named = tape.named(total.reshaped(()), LOSS)
     return tape.finish((*(graph.outputs if keep else ()), named.name), inputs=given)
+
+
+def with_value(graph: Graph, text: str, *, keep: bool = False) -> Graph:
+    """The graph with an output `value`: an expression of outputs and inputs, element by element.
+    With `keep` its own outputs stay. Raises ModelError for what is no expression."""
+    tape = Tape.after(graph)
+    named = tape.named(_expression(tape, text), VALUE)
+    return tape.finish((*(graph.outputs if keep else ()), named.name))
 
 
 def _one_output(graph: Graph, of: str | None) -> str:
@@ -140,7 +150,9 @@ def _joined(a: Term | float, operation: ast.operator, b: Term | float, tape: Tap
     if not isinstance(a, Term):
         if not isinstance(b, Term):
             raise ModelError("write a number of the loss as one number, and no computation")
-        a = tape.number(a, b.kind.dtype)
+        a = tape.nearest(a, b.kind.dtype)
+    elif not isinstance(b, Term):
+        b = tape.nearest(b, a.kind.dtype)
     match operation:
         case ast.Add():
             return a + b

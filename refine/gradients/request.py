@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from onnx_import.errors import ModelError, shorten
 from onnx_import.graph import Graph
 from refine.gradients.differentiate import OWN, Asked, differentiated, require_meaning
-from refine.gradients.losses import LOSS, with_loss
+from refine.gradients.losses import LOSS, with_loss, with_value
 from refine.gradients.steps import Adam, Sgd, Step
 
 SGD, ADAM = "sgd", "adam"
@@ -26,9 +26,15 @@ class Request:
     rules: str = OWN
     ones: bool = False
     keep: bool = False
+    value: str | None = None
 
     def gradient_of(self, graph: Graph) -> Graph:
         """The gradient graph. Raises ModelError, UnsupportedModel as `differentiated` does."""
+        if self.value is not None:
+            if (self.of, self.loss, self.wrt, self.step) != (None,) * 4:
+                raise ModelError("--value writes an expression alone; differentiate its file next")
+            require_meaning(graph)
+            return with_value(graph, self.value, keep=self.keep)
         of = _names(self.of)
         asked = Asked(
             of=of,

@@ -39,6 +39,11 @@ _FRAMEWORKS = ("torch",)
     "expression of outputs and inputs such as mean(Y*Y).",
 )
 @click.option(
+    "--value",
+    metavar="EXPR",
+    help="No gradient, but such an expression, element by element, as a residual of derivatives.",
+)
+@click.option(
     "--wrt",
     metavar="NAME[,…]",
     help="Inputs and weights; default: every input. Weights stay constants of the file.",
@@ -108,6 +113,7 @@ def grad_command(
     dim: tuple[str, ...],
     of: str | None,
     loss: str | None,
+    value: str | None,
     wrt: str | None,
     ones: bool,
     keep: bool,
@@ -145,7 +151,7 @@ def grad_command(
         require_writable(output)
     request = Request(
         of=of, loss=loss, wrt=wrt, step=step, rate=rate, number=number, rules=rules, ones=ones,
-        keep=keep,
+        keep=keep, value=value,
     )  # fmt: skip
     graph = load(
         model,
