@@ -283,3 +283,13 @@ def test_grades_are_exact_or_rounded_up() -> None:
         assert Fraction(times(a, 3)) >= Fraction(a) * 3
     assert plus(2.0**-53, 3 * 2.0**-53) == 4 * 2.0**-53
     assert times(2.0**-53, 1000) == 1000 * 2.0**-53
+
+
+def test_json_alone_on_standard_output(tmp_path: Path) -> None:
+    kernel = tmp_path / "k.fpcore"
+    for text in ("(FPCore (x y) (+ x y))", "(FPCore (x) (+ x x))"):
+        kernel.write_text(text)
+        asked = ["bound", str(kernel), "--backward", "inputs", "--json", "-"]
+        document = json.loads(CliRunner().invoke(cli, asked).output)
+        assert document["schema"] == "refine-backward-1"
+        assert ("reason" in document) == ("x x" in text)

@@ -11,11 +11,11 @@ import numpy as np
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.backward.rows import ROW_RATIO
 from encoders.lemmas.kernel import Radius, apply
-from onnx_import.errors import ModelError, UnsupportedModel
+from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 from refine.perturbed.forwards import of_log, relative_of
 from refine.perturbed.laying import Laying, Layout, Place
-from refine.perturbed.standing import Laid, Standing
+from refine.perturbed.standing import Laid, NothingTakesThem, Standing
 
 FINITE = "of every execution in which all values are finite"
 NORMAL = (
@@ -77,8 +77,8 @@ def backward_bound(
 ) -> BackwardBound:
     """The backward error under a contract; tensors named `discrete` are not moved.
 
-    Raises ModelError for a discrete name that the graph does not have, UnsupportedModel, naming the
-    node or tensor, where an error can be laid on nothing.
+    Raises ModelError for a discrete name that the graph does not have, NothingTakesThem, naming
+    the node or tensor, where an error can be laid on nothing.
     """
     known = {*graph.inputs, *graph.constants}
     wrong = next((name for name in discrete if name not in known), None)
@@ -103,7 +103,7 @@ def _with_underflow(laying: Laying) -> Layout | None:
     at all, the other layout says so."""
     try:
         layout = laying.layout()
-    except UnsupportedModel:
+    except NothingTakesThem:
         return None
     return layout if _known(layout) else None
 

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
+from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.application import lemmas_of
 from encoders.lemmas.kernel import Radius
+from onnx_import.graph import Graph
 from refine.perturbed.bound import BackwardBound, Moved
+from refine.perturbed.standing import Laid
 from refine.perturbed.witness import Witness
 from refine.results.document import strict_json
 from refine.results.numerals import plain_number, up
@@ -65,6 +68,20 @@ def document_of(
         "witness": witness,
     }
     return strict_json(made)
+
+
+def refused_document(graph: Graph, contract: RuntimeContract, laid: Laid, reason: str) -> str:
+    """What `--json` writes where errors can be laid on nothing."""
+    return strict_json(
+        {
+            "schema": SCHEMA,
+            "model": {"path": str(graph.source), "sha256": graph.sha256},
+            "contract": contract.name,
+            "backward": laid.value,
+            "verdict": Verdict.UNKNOWN.value,
+            "reason": reason,
+        }
+    )
 
 
 def witness_document(

@@ -20,10 +20,10 @@ from encoders.program import Program, Step, program_of
 from encoders.rounding.rounding_bounds import rounder_of
 from encoders.scheduling import contract_at
 from encoders.traits import Absorption
-from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, Graph
 from refine.perturbed.standing import (
     Laid,
+    NothingTakesThem,
     Roundings,
     Standing,
     plus,
@@ -66,7 +66,7 @@ class Forwards:
             return Standing(unmoved(shape), why=f"'{tensor}' is an input, kept as it is")
         count, readers = self.uses.get(tensor, (0, ()))
         if count > 1:
-            raise UnsupportedModel(
+            raise NothingTakesThem(
                 f"input '{tensor}' is read more than once (by {_listed(readers)}), and one change "
                 "of it would have to be right for every reading: errors are laid on what is read "
                 f"once (strict linearity); keep it exact with --discrete {tensor}"
@@ -94,7 +94,7 @@ class Forwards:
                 f"each number of '{tensor}' is used {count} times (by {_listed(readers)}), and one "
                 "change of it would have to be right for each of these sums (strict linearity)"
             )
-            return Standing(besides, apart=apart, why=why)
+            return Standing(besides, apart=apart, why=why, shared=True)
         return Standing(besides, free=True, leaf=True)
 
     def _as_read(self, tensor: str, made: Standing) -> Standing:
@@ -108,7 +108,7 @@ class Forwards:
             return unmoved(self.graph.types[tensor].shape)
         found = self.made.get(tensor, self.standing[tensor])
         if not found.free and found.apart != 0.0:
-            raise UnsupportedModel(
+            raise NothingTakesThem(
                 f"the errors of output '{tensor}' can be laid on none of the {self.laid.value}: "
                 f"{found.why}"
             )
@@ -476,7 +476,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _why(read: Sequence[Standing], step: Step | None = None) -> str:
     """Why none of these can be moved: what was lost before, else the first that says it."""
-    for s in sorted(read, key=lambda s: (s.free, -s.apart)):
+    for s in sorted(read, key=lambda s: (s.free, not s.shared, -s.apart)):
         if not s.free and s.why:
             if step is None or not math.isfinite(s.apart):
                 return s.why

@@ -21,9 +21,9 @@ from encoders.program import Step
 from encoders.rounding.rounding_bounds import rounder_of
 from encoders.scheduling import contract_at
 from encoders.traits import Absorption
-from onnx_import.errors import UnsupportedModel
 from refine.perturbed.forwards import Forwards, is_zero, of_log, relative_of, slope_rounded
 from refine.perturbed.standing import (
+    NothingTakesThem,
     Standing,
     additions_on_a_path,
     plus,
@@ -63,7 +63,7 @@ class Laying(Forwards):
     """Both walks over one program."""
 
     def layout(self) -> Layout:
-        """Raises UnsupportedModel, naming what is in the way, where an error can be laid on
+        """Raises NothingTakesThem, naming what is in the way, where an error can be laid on
         nothing."""
         for tensor in self.graph.inputs:
             self.standing[tensor] = self._input(tensor)
@@ -149,7 +149,7 @@ class Laying(Forwards):
         plain = plain and not rounding.twice and products == of_bias == 0
         count += len(added)
         if not plain and rounding.of(count) > 0.25 and np.any(self.made[step.output].besides.bound):
-            raise UnsupportedModel(
+            raise NothingTakesThem(
                 f"{step.node.describe()} adds up so many terms that what underflows on the way "
                 "has no bound here"
             )

@@ -19,6 +19,7 @@ from encoders.numbers.enclosure import FloatArray, add_up
 from encoders.program import Program, Step
 from encoders.rounding.rounding_bounds import Rounder, held, rounder_of
 from encoders.traits import Absorption
+from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, DType
 
 
@@ -29,13 +30,17 @@ class Laid(Enum):
     INPUTS = "inputs"
 
 
+class NothingTakesThem(UnsupportedModel):
+    """Errors that can be laid on nothing; the message names the node or tensor, and why."""
+
+
 @dataclass(frozen=True, eq=False)
 class Standing:
     """x̂ is x̃·exp(θ) + ν element by element, x̃ the exact value in the perturbed network.
 
     `free`: whatever θ is asked for can be had, since errors before it can be laid on something.
     Else |θ| ≤ `apart`; +∞ where nothing is known, and `why` says what is in the way. |ν| ≤
-    `besides`. `leaf` is a parameter or an input itself.
+    `besides`. `leaf` is a parameter or an input itself, `shared` a parameter of several sums.
     """
 
     besides: Radius
@@ -43,6 +48,7 @@ class Standing:
     apart: float = 0.0
     why: str = ""
     leaf: bool = False
+    shared: bool = False
 
     @property
     def exact(self) -> bool:

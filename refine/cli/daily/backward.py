@@ -28,12 +28,13 @@ from refine.perturbed.document import (
     COLUMNS,
     WITNESS_COLUMNS,
     document_of,
+    refused_document,
     rows_of,
     told_witness,
     witness_rows,
 )
 from refine.perturbed.files import require_places
-from refine.perturbed.standing import Laid
+from refine.perturbed.standing import Laid, NothingTakesThem
 from refine.report.console import Reporter
 from refine.results.numerals import up
 from refine.results.obligation import Outcome
@@ -119,7 +120,15 @@ def run_backward(
         arrays = None if witness is None else stored_arrays(witness)
         if watcher is not None:
             watcher.read()
-        found = backward_bound(graph, contract, Laid(laid), discrete)
+        try:
+            found = backward_bound(graph, contract, Laid(laid), discrete)
+        except NothingTakesThem as error:
+            refusal = refused_document(graph, contract, Laid(laid), str(error))
+            finish(watcher)
+            tell_json(refusal, json_path, reporter)
+            if json_path != "-":
+                reporter.lines([f"unknown: {error}"])
+            return ExitCode.UNKNOWN
         if any(given[name] for name in _DOMAIN):
             progress.tell("proving that no value of the domain overflows")
             found = _on_domain(found, _overflow_of(model, given, progress.tell))
@@ -134,9 +143,9 @@ def run_backward(
         document_of(found, epsilon=epsilon, verdict=verdict, witness=built), json_path, reporter
     )
     answer = answer_of(found) if verdict is None else f"{verdict.value}: {answer_of(found)}"
-    if given["quiet"]:
+    if given["quiet"] and json_path != "-":
         reporter.lines([answer])
-    else:
+    elif json_path != "-":
         rows = rows_of(found)
         reporter.table(f"{graph_name(found)}: backward error", COLUMNS, rows, answer)
         reporter.lines([f"assumed: {text}" for text in found.assumed])
