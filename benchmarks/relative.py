@@ -320,8 +320,13 @@ def main() -> None:
         )
     console.print(second)
     if given.save is not None:
-        save(given.save, [*rows, *tried])
+        save(given.save, [_finite(row) for row in (*rows, *tried)])
     sys.exit(0 if all(row["held"] for row in (*rows, *tried)) else 1)
+
+
+def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as JSON has it: null where there is no figure."""
+    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()}
 
 
 def _figures(

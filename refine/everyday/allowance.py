@@ -47,9 +47,10 @@ def allowance(
     real: Interval,
     reference: FloatArray | None,
     rtol: Fraction,
+    pair: Pair | None = None,
 ) -> Allowance:
     """`bound` is of |a − f_R|, and `reference` of |b − f_R| where b is another run; without it b is
-    the real value."""
+    the real value. What else is known of |a − f_R| says a `pair`."""
     nearest = np.maximum(np.maximum(real.lo, -real.hi), 0.0)
     farthest = real.magnitude
     if reference is not None:
@@ -61,8 +62,31 @@ def allowance(
     relative = multiply_up(np.full((), -float_down(rtol)), nearest)
     with np.errstate(invalid="ignore"):
         needed = np.maximum(add_up(whole, relative), 0.0)
+        if pair is not None and reference is None:
+            beyond = np.maximum(add_up(pair.needs, -float_down(rtol)), 0.0)
+            beyond = np.where(beyond > 0.0, multiply_up(beyond, farthest), 0.0)
+            needed = np.fmin(needed, add_up(pair.absolute, beyond))
     atol = rounded_up(np.where(np.isnan(needed), np.inf, needed))
     return Allowance(output, bound, real, nearest, atol)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Of every element of an output: |a − f_R| ≤ `relative`·|f_R| + `absolute`."""
+
+    relative: FloatArray
+    absolute: FloatArray
+
+    @property
+    def needs(self) -> FloatArray:
+        """The rtol of a test with `absolute` for its atol, with what the test itself loses."""
+        return add_up(self.relative, _OF_TESTS)
+
+    def or_else(self, other: Pair) -> Pair:
+        """In the one part of a domain or in the other."""
+        return Pair(
+            np.maximum(self.relative, other.relative), np.maximum(self.absolute, other.absolute)
+        )
 
 
 def rounded_up(values: FloatArray) -> FloatArray:

@@ -15,7 +15,8 @@ from onnx_import.graph import Graph
 from refine.claims.kinds.accuracy import check
 from refine.claims.options import Options
 from refine.domain.domain import Domain
-from refine.everyday.allowance import Allowance, allowance
+from refine.everyday.allowance import Allowance, Pair, allowance, rounded_up
+from refine.everyday.relatively import pairs
 from refine.lemmas.cache import default_directory
 from refine.results.document import versions
 from refine.results.numerals import plain_number
@@ -108,17 +109,20 @@ def tolerances(
     domains: Sequence[Domain],
     *,
     against: Side | None = None,
-    rtol: Fraction = Fraction(0),
+    rtol: Fraction | None = Fraction(0),
     options: Options | None = None,
     source: str = "",
     tell: Callable[[str], None] = lambda stage: None,
 ) -> Tolerances:
     """The tolerances over each of the domains, which may be points. `against` is the same model,
-    read as its contract has it, where b is a run under that.
+    read as its contract has it, where b is a run under that. Without an rtol the one is taken that
+    relative precisions ask for, as far as there are any.
 
     Raises UnsupportedModel, naming the node, for what has no meaning.
     """
     effort = options or Options(cross_check=None, cache=default_directory(), search=False)
+    known = [None if rtol == 0 else pairs(graph, d, contract, effort) for d in domains]
+    rtol = _proved_rtol(known) if rtol is None else rtol
     parts = []
     for number, domain in enumerate(domains):
         tell(f"bounds of part {number + 1} of {len(domains)}")
@@ -133,12 +137,20 @@ def tolerances(
                 result.reals.get(t, _anywhere(graph, t)),
                 None if beside is None else _bound(beside, t),
                 rtol,
+                None if (pair := known[number]) is None else pair[t],
             )
             for t in graph.outputs
         )
         parts.append(Tolerated(result, beside, allowed))
     other = None if against is None else against.contract
     return Tolerances(graph, contract, other, rtol, tuple(parts), source)
+
+
+def _proved_rtol(known: Sequence[Mapping[str, Pair] | None]) -> Fraction:
+    """The largest that an element asks for, of those that are at most 1; three digits."""
+    every = [p.needs.reshape(-1) for part in known if part is not None for p in part.values()]
+    asked = np.concatenate([np.zeros(1), *every])
+    return Fraction(str(float(np.max(rounded_up(asked[asked <= 1.0])))))
 
 
 def _bound(result: Result, output: str) -> FloatArray:

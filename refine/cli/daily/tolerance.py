@@ -45,6 +45,7 @@ from refine.results.document import strict_json
 from refine.results.numerals import down, up
 from refine.results.verdict import ExitCode, Side
 
+_PROVED = "proved"
 _COLUMNS = ("output", "elements", "atol", "hex", "needed at", "real value there", "B there")
 
 
@@ -91,7 +92,13 @@ _COLUMNS = ("output", "elements", "atol", "hex", "needed at", "real value there"
     metavar="real|NAME|FILE.toml",
     help="What is compared with: the real values, or another run under this contract.",
 )
-@click.option("--rtol", default="0", show_default=True, metavar="R", help="The test's rtol.")
+@click.option(
+    "--rtol",
+    default="0",
+    show_default=True,
+    metavar="R|proved",
+    help="The test's rtol; proved: the one that the relative precision of the model asks for.",
+)
 @click.option(
     "-o",
     "--output",
@@ -148,7 +155,7 @@ def tolerance_command(
     \b
     refine tolerance net.onnx --inputs test.npz
     refine tolerance net.onnx --inputs test.npz --contract cuda-fp32 --rtol 1e-5 -o tol.npz
-    refine tolerance net.onnx --input x=-1..1
+    refine tolerance net.onnx --input x=0.1..1 --rtol proved
     refine tolerance --op MatMul --shapes 4x1024,1024x64 --dtype float16 \\
       --accumulate float32 --range -1..1
 
@@ -166,8 +173,8 @@ def tolerance_command(
     require_finding_places(junit, sarif)
     if output is not None:
         require_writable(output)
-    r = decimal(rtol)
-    if not 0 <= r <= 1:
+    r = None if rtol == _PROVED else decimal(rtol)
+    if r is not None and not 0 <= r <= 1:
         raise ModelError(f"--rtol is from 0 to 1, not {shorten(rtol)}")
     reporter = Reporter(quiet, silent=json_path == "-")
     watcher: Watcher | None = click.get_current_context().obj

@@ -110,6 +110,14 @@ def _claim(document: Document) -> str:
 def _figures(document: Document) -> Iterator[tuple[str, str]]:
     if document["bound"] is not None:
         yield "bound proved", figure(document, ("bound",), 6)
+        for i, found in enumerate(document.get("relative", [])):
+            here: Place = ("relative", i)
+            of = f" of '{found['output']}'" if len(document["relative"]) > 1 else ""
+            yield f"relative precision{of}", figure(document, (*here, "precision"), 6)
+            yield f"in ulp{of}", figure(document, (*here, "ulps"), 4)
+            if float(found["atol"]):
+                yield f"or rtol{of}", figure(document, (*here, "rtol"), 4)
+                yield f"with atol{of}", figure(document, (*here, "atol"), 4)
     elif document.get("margins"):
         margins = document["margins"]
         least = min(range(len(margins)), key=lambda i: float(margins[i]["margin"]))
