@@ -22,7 +22,7 @@ from refine.everyday.tolerances import tolerances
 from refine.results.verdict import ExitCode, Result, Verdict
 
 UNIT = 2.0**-53
-QUIET = {"conform": False, "budget": 0.0, "z3": "none"}
+QUIET: dict[str, Any] = {"conform": False, "budget": 0.0, "z3": "none"}
 
 
 def made(
