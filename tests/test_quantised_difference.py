@@ -3,6 +3,7 @@ bound is near what executions find."""
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,17 @@ import pytest
 from quantised_networks import Form, Network, cnn, files, mlp, transformer
 
 from encoders.arithmetic.approximate_field import ApproximateReals
-from encoders.contract.presets import IEEE_ANY
+from encoders.contract.presets import EXACT, IEEE_ANY
 from encoders.numbers.enclosure import Interval
 from gpu_check.emulator.exact import evaluate_real
 from onnx_import import load
 from onnx_import.graph import Graph
 from refine.bounds.network import InputBox
+from refine.pair.comparison import comparison
 from refine.pair.lockstep import Lockstep, lockstep
-from refine.pair.noise import noise_radii
+from refine.pair.noise import noise_bounds
+from refine.pair.pair import pair_of
+from refine.results.verdict import Side
 
 Points = npt.NDArray[np.float32]
 
@@ -36,7 +40,7 @@ class Compared:
 
     def bound(self, lo: npt.NDArray[np.float64], hi: npt.NDArray[np.float64]) -> float:
         box = InputBox({"x": Interval(lo, hi)}, {"x": np.zeros(lo.shape)})
-        return max(r.largest for r in noise_radii(self.pair, box, IEEE_ANY).values())
+        return noise_bounds(self.pair, box, IEEE_ANY).largest
 
     def apart(self, x: Points) -> float:
         """How far the copy's run is from the original over the reals."""
@@ -117,3 +121,14 @@ def test_in_a_small_ball_the_bound_is_near_what_is_found(
     radius = 0.001
     bound = both.bound(*ends(centre, radius))
     assert bound <= 10 * found_within(both, centre, radius, 60, seed=1)
+
+
+def test_a_problem_is_handed_to_other_processes(tmp_path: Path) -> None:
+    source, target = files(tmp_path, "net", mlp(3), Form.QDQ)
+    pair = pair_of(Side(load(source), EXACT), Side(load(target), IEEE_ANY))
+    problem = comparison(pair)
+    assert problem.lockstep is not None
+    other = pickle.loads(pickle.dumps(problem))
+    centre = np.full((1, 8), 0.25)
+    box = InputBox({"x": Interval(centre, centre)}, {"x": np.zeros((1, 8))})
+    assert other.bounds(box).largest == problem.bounds(box).largest

@@ -34,8 +34,8 @@ from refine.pair.alignment import COPY, Aligned, align
 from refine.pair.cuts import cuts_of
 from refine.pair.extremes import with_extremes
 from refine.pair.joined import Joined, joined
-from refine.pair.lockstep import Lockstep, lockstep
-from refine.pair.noise import noise_radii
+from refine.pair.lockstep import Beside, Lockstep
+from refine.pair.noise import noise_bounds
 from refine.pair.pair import Pair
 from refine.pair.product import Product, product, with_copy
 
@@ -53,8 +53,8 @@ class Total:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A `Problem`: both graphs in one, `aligned`, `joined` at cuts or `joint`; `placed` says which
-    nodes keep to another contract."""
+    """A `Problem`: both graphs in one, `aligned`, `joined` at cuts or `joint`, or a quantised copy
+    `beside` its original; `placed` says which nodes keep to another contract."""
 
     graph: Graph
     contract: RuntimeContract
@@ -62,9 +62,14 @@ class Comparison:
     totals: Mapping[str, Total]
     aligned: Aligned | None
     joint: Product | None = None
-    lockstep: Lockstep | None = None
+    beside: Beside | None = None
     joined: Joined | None = None
     single: bool = False
+
+    @property
+    def lockstep(self) -> Lockstep | None:
+        """How a quantised copy corresponds to its original, if that is what is compared."""
+        return None if self.beside is None else self.beside.lockstep
 
     @property
     def identical(self) -> bool:
@@ -80,6 +85,10 @@ class Comparison:
         branching: Branching | None = None,
     ) -> NetworkBounds:
         """Bounds on the differences of both graphs over a box."""
+        if self.lockstep is not None:
+            return noise_bounds(
+                self.lockstep, box, self.contract, backward=backward, tick=tick, known=known
+            )
         spread = frozenset(t for total in self.totals.values() for t in total.magnitudes)
         bounds = network_bounds(
             self.graph,
@@ -92,11 +101,7 @@ class Comparison:
             runs=partial(self._run, {}),
             spread=spread,
         )
-        radii = {t: self._sum(bounds, t) for t in self.totals}
-        if self.lockstep is not None and backward:
-            noisy = noise_radii(self.lockstep, box, self.contract, tick)
-            radii = {t: r.and_also(noisy[t]) for t, r in radii.items()}
-        return replace(bounds, radii=radii)
+        return replace(bounds, radii={t: self._sum(bounds, t) for t in self.totals})
 
     def _run(self, read: dict[str, Interval], step: Step, held: Sequence[Interval]) -> Run:
         """`read` is filled with the ranges of what has been read so far."""
@@ -141,9 +146,11 @@ def comparison(
     if pair.equal.issuperset(impl.outputs):
         return _with_run(pair, joint)
     if pair.spec.contract.exact:
-        beside = lockstep(spec, impl, pair.inputs, pair.outputs)
-        if beside is not None:
-            return replace(joint, lockstep=beside)
+        beside = Beside(spec, impl, pair.inputs, pair.outputs)
+        if beside.lockstep is not None:
+            totals = {t: Total((t,)) for t in impl.outputs}
+            meant = beside.lockstep.meant
+            return Comparison(meant, pair.impl.contract, {}, totals, None, beside=beside)
     cut = None if points is None else _cut(pair, points, tick)
     return _with_run(pair, joint if cut is None else cut)
 

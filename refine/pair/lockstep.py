@@ -23,7 +23,27 @@ from refine.pair.sameness import is_copy, key_of
 
 
 @dataclass(frozen=True)
-class Lockstep(Remembering):
+class Beside(Remembering):
+    """An original and a copy, whose inputs and outputs are said in pairs; what relates them is
+    found anew in each process."""
+
+    spec: Graph
+    impl: Graph
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+    @property
+    def lockstep(self) -> Lockstep | None:
+        """The correspondence, layer by layer, if there is one."""
+        return self.once(_of_both)
+
+
+def _of_both(sides: Beside) -> Lockstep | None:
+    return lockstep(sides.spec, sides.impl, sides.inputs, sides.outputs)
+
+
+@dataclass(frozen=True)
+class Lockstep:
     """The original's layers under the names of the copy's nodes and tensors.
 
     `meant` has a node for each of the copy's, an Identity where the original has none; `changed`

@@ -19,7 +19,6 @@ from functools import cached_property
 
 import numpy as np
 
-from encoders.arithmetic.numpy_arithmetic import two_sum_error
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.claims import REAL_GAP
 from encoders.lemmas.combining import EXACT
@@ -29,24 +28,24 @@ from encoders.numbers.enclosure import (
     BoolArray,
     FloatArray,
     Interval,
-    add_down,
     add_up,
 )
+from encoders.operator import RoundingBound
 from encoders.program import Step, program_of
 from encoders.quantizing import Grid
 from encoders.scheduling import contract_at
-from encoders.site import Site
-from encoders.traits import Commuting
-from onnx_import.graph import DType, TensorType
 from refine.bounds.backward import Maps, pull_back, unit_functionals
-from refine.bounds.network import InputBox
+from refine.bounds.local.errors import Run
+from refine.bounds.network import InputBox, Known, NetworkBounds, NodeBounds
 from refine.bounds.optimising import CHUNK_BYTES
 from refine.bounds.pruning import Effort, Rows, feeds_nonlinear, widths, worth_refining
+from refine.pair.changed_layers import changed_layer
 from refine.pair.lifting import Role
 from refine.pair.lockstep import Lockstep
-from refine.pair.sameness import attributes_of, is_copy
+from refine.pair.sameness import is_copy
 from refine.pair.through import (
     Ranges,
+    Spent,
     Through,
     Walk,
     both,
@@ -63,18 +62,23 @@ _FEW_STEPS = 4.0  # of a grid: a range that a pull-back may narrow to one of the
 _ROWS = 4096  # functionals of one tensor at most
 
 
-def noise_radii(
+def noise_bounds(
     pair: Lockstep,
     box: InputBox,
     contract: RuntimeContract,
+    *,
+    backward: bool = True,
     tick: Callable[[], None] = lambda: None,
-) -> Mapping[str, Radius]:
-    """|x̂ − x| of every output of the copy over a box, each element.
+    known: Known | None = None,
+) -> NetworkBounds:
+    """|x̂ − x| of every tensor of the copy over a box, each element, as `network_bounds` gives it.
 
-    `tick` is called often and may raise to stop.
+    `backward` False composes forward only. `tick` is called often and may raise to stop. `known`
+    are bounds proved over a box that contains this one.
     """
     with np.errstate(all="ignore"):  # infinities and NaN mean that nothing is known
-        return _Bounding(pair, contract, tick, _start(pair, box)).radii()
+        whole = Known({}, {}) if known is None else known
+        return _Bounding(pair, contract, tick, _start(pair, box), backward, whole).bounds()
 
 
 def _start(pair: Lockstep, box: InputBox) -> Ranges:
@@ -92,26 +96,66 @@ class _Bounding:
     contract: RuntimeContract
     tick: Callable[[], None]
     ranges: Ranges
+    backward: bool
+    known: Known
     effort: Effort = field(default_factory=Effort)
+    nodes: list[NodeBounds] = field(default_factory=list)
+    worst: dict[str, Spent] = field(default_factory=dict)
+    last: Walk | None = None
 
     @cached_property
     def _copy(self) -> Mapping[str, Step]:
         return {s.name: s for s in program_of(self.pair.copy.graph).steps}
 
-    def radii(self) -> Mapping[str, Radius]:
-        program, graph = self.ranges.maps.program, self.pair.meant
-        for step in program.steps:
+    def bounds(self) -> NetworkBounds:
+        """Of all tensors, one step after the other."""
+        maps, graph, ranges = self.ranges.maps, self.pair.meant, self.ranges
+        made: list[tuple[Step, RoundingBound, Mapping[str, Interval]]] = []
+        for step in maps.program.steps:
             self.tick()
-            self._forward(step)
+            held = {t: ranges.held[t] for t in step.reads}
+            made.append((step, self._forward(step), held))
             out = step.output
             self.effort = self.effort.after(step.work, graph.types[out].size)
             final = out in graph.outputs
             rows = self._worth(out, final)
-            if len(rows):
+            if self.backward and len(rows):
                 if not final:
                     self._refine_values(out, rows)
                 self._refine_apart(out, rows)
-        return {t: self.ranges.radii[t] for t in graph.outputs}
+        for tensor, radius in ranges.radii.items():
+            maps.err_by(tensor, radius)
+        nodes = tuple(self._node(*each) for each in made)
+        radii = {t: ranges.radii[t] for t in graph.outputs}
+        worst = max(radii, key=lambda t: radii[t].largest)
+        spent = self.worst.get(worst, Spent({}, {}))
+        return NetworkBounds(
+            maps, nodes, radii, spent.costs, spent.influence, running=dict(ranges.held)
+        )
+
+    def _node(
+        self, step: Step, rounding: RoundingBound, held: Mapping[str, Interval]
+    ) -> NodeBounds:
+        """A node as it is shown: under the name of the operator that runs."""
+        role, maps = self.pair.copy.roles[step.name], self.ranges.maps
+        shown = step if role.step is None else _called(step, role.step.node.op)
+        return NodeBounds(
+            shown,
+            maps.values[step.output],
+            errors=maps.errors[step.output],
+            rounding=rounding,
+            assumed=held,
+            run=self._run(step, role, tuple(held[t] for t in step.reads)),
+        )
+
+    def _run(self, step: Step, role: Role, held: tuple[Interval, ...]) -> Run:
+        """What executes: the copy's own step, where it is one and reads numbers."""
+        own, none = role.step, np.zeros(())
+        if own is not None and own.reads == step.reads and own.output == step.output:
+            types = self.pair.copy.source.types
+            if all(types[t].dtype.is_float for t in (*own.reads, own.output)):
+                return Run(own, none, self.contract)
+        return Run(self._copy[step.name], none, self.contract, held)
 
     def _worth(self, out: str, final: bool) -> Rows:
         """Elements that get a pull-back."""
@@ -146,38 +190,55 @@ class _Bounding:
         u = grid.steps(held)
         return np.asarray(np.ceil(u.lo - 0.5) == np.floor(u.hi + 0.5))
 
-    def _forward(self, step: Step) -> None:
+    def _forward(self, step: Step) -> RoundingBound:
+        """Enters what is known behind a node; what its run loses."""
         maps, ranges, out = self.ranges.maps, self.ranges, step.output
         copy, role = self._copy[step.name], self.pair.copy.roles[step.name]
         real = [maps.values[t] for t in step.reads]
         mapped = step.operator.values(step.site, real)
         maps.value_maps[step.name] = mapped
         maps.values[out] = known(mapped.range)
+        if out in self.known.values:
+            maps.values[out] = maps.values[out].intersect(self.known.values[out])
         held = [ranges.held[t] for t in step.reads]
         if is_copy(step):
-            through, after = self._identity(step, role, held[0])
+            through, after, lost = self._identity(step, role, held[0])
         else:
-            through, after = self._layer(step, copy, role, real, held)
+            through, after, lost = self._layer(step, copy, role, real, held)
         ranges.through[step.name] = through
         apart, radius = self._left(step, through)
+        if out in self.known.radii:
+            radius = radius.and_also(self.known.radii[out])
         ranges.enter(out, after, apart, radius)
+        shape = self.pair.meant.types[out].shape
+        maps.local[step.name] = exactly_zero(EXACT, shape)
+        if through.noise is not None:
+            maps.local[step.name] = through.noise.on(shape)
+        errors = [ranges.radii[t] for t in step.reads]
+        own = step.name not in self.pair.changed and through.moved is not None
+        maps.difference_maps[step.name] = (
+            through.moved
+            if own and through.moved is not None
+            else step.operator.differences(step.site, real, errors)
+        )
+        return replace(lost, radius=maps.local[step.name])
 
-    def _lost(self, step: Step, role: Role, result: Interval) -> Radius:
+    def _lost(self, step: Step, role: Role, result: Interval) -> RoundingBound:
         """What the run of a node of the copy loses, over the ranges of what it reads."""
         shape = self.pair.meant.types[step.output].shape
         if role.product is not None and role.step is not None:
             site = role.step.site
             here = contract_at(role.step.running, self.contract)
             (source,) = role.step.reads
-            return role.product.rounding(site, self.ranges.held[source], here)
+            return RoundingBound(role.product.rounding(site, self.ranges.held[source], here))
         if role.step is None or role.stored is not None or role.own is not None:
-            return exactly_zero(EXACT, shape)
+            return RoundingBound(exactly_zero(EXACT, shape))
         here = contract_at(role.step.running, self.contract)
         given = [self._read(role.step, t) for t in role.step.reads]
         grid = self.pair.copy.grids.get(step.output)
         if grid is not None:  # integers moved about
             result = grid.integers(result)
-        return role.step.operator.rounding(role.step.site, given, result, here).radius
+        return role.step.operator.rounding(role.step.site, given, result, here)
 
     def _read(self, step: Step, tensor: str) -> Interval:
         """What a step of the copy reads: numbers, or the integers that stand for them."""
@@ -186,11 +247,13 @@ class _Bounding:
             return held
         return self.pair.copy.grids[tensor].integers(held)
 
-    def _identity(self, step: Step, role: Role, held: Interval) -> tuple[Through, Interval]:
+    def _identity(
+        self, step: Step, role: Role, held: Interval
+    ) -> tuple[Through, Interval, RoundingBound]:
         x = self.ranges.maps.values[step.reads[0]]
-        one, none = np.ones(x.shape), np.zeros(x.shape)
+        nothing = RoundingBound(exactly_zero(EXACT, x.shape))
         if role.stored is not None:
-            return self._stored(role, x, held)
+            return (*self._stored(role, held), nothing)
         if role.own is not None:
             assert role.step is not None
             here = contract_at(role.step.running, self.contract)
@@ -198,13 +261,15 @@ class _Bounding:
             reached = role.own.reached(role.step.site, held, here)
             after = both(reached, held.inflate(noise.bound))
             settled = (reached.hi - reached.lo) < noise.bound
-            return settled_or_noisy(settled, reached, noise), after
+            return settled_or_noisy(settled, reached, noise), after, nothing
         if role.regrid is not None:
-            return regridded(role.regrid, x, held)
+            return (*regridded(role.regrid, x, held), nothing)
         lost = self._lost(step, role, held)
-        return Through(on_d=one, on_x=none, noise=lost), held.inflate(lost.bound)
+        one, none = np.ones(x.shape), np.zeros(x.shape)
+        through = Through(on_d=one, on_x=none, noise=lost.radius)
+        return through, held.inflate(lost.radius.bound), lost
 
-    def _stored(self, role: Role, x: Interval, held: Interval) -> tuple[Through, Interval]:
+    def _stored(self, role: Role, held: Interval) -> tuple[Through, Interval]:
         assert role.step is not None
         assert role.stored is not None
         grid, storing = role.stored.written, role.stored.storing
@@ -226,19 +291,22 @@ class _Bounding:
         role: Role,
         real: Sequence[Interval],
         held: Sequence[Interval],
-    ) -> tuple[Through, Interval]:
+    ) -> tuple[Through, Interval, RoundingBound]:
         errors = [self.ranges.radii[t] for t in step.reads]
         if is_copy(copy):  # the original's clamp, which the copy's grid does as well
             copy = step
         run = copy.operator.values(copy.site, held).range
         lost = self._lost(step, role, run)
-        after = known(run).inflate(lost.bound)
+        after = known(run).inflate(lost.radius.bound)
         if step.name not in self.pair.changed:
             moved = step.operator.differences(step.site, real, errors)
-            through = Through(moved=moved, noise=lost)
+            through = Through(moved=moved, noise=lost.radius)
             through = self._phases(step, through) or through
         else:
-            through = replace(self._changed(step, copy, real, errors, held), noise=lost)
+            through = replace(
+                changed_layer(step, copy, real, errors, held, self.ranges.maps.values[step.output]),
+                noise=lost.radius,
+            )
         if role.loose is not None:
             shape = step.site.outputs[0].shape
             loose = np.broadcast_to(role.loose, shape)
@@ -247,7 +315,7 @@ class _Bounding:
             through = replace(
                 through, range=around if through.range is None else plus(through.range, around)
             )
-        return self._cut(step, through, after), after
+        return self._cut(step, through, after), after, lost
 
     def _phases(self, step: Step, through: Through) -> Through | None:
         """Where the signs of x and x̂ are known, a Relu does one of four exact things."""
@@ -284,45 +352,6 @@ class _Bounding:
             None if v is None else np.where(cut, 0.0, v) for v in (through.on_d, through.on_x)
         )
         return replace(through, kept=kept, range=range_, noise=noise, on_d=on_d, on_x=on_x)
-
-    def _changed(
-        self,
-        step: Step,
-        copy: Step,
-        real: Sequence[Interval],
-        errors: Sequence[Radius],
-        held: Sequence[Interval],
-    ) -> Through:
-        """A layer whose constants the copy has changed."""
-        places = [i for i, c in enumerate(step.site.constants) if c is None]
-        plain = len(places) == 1 and step.node.op == copy.node.op
-        weights = [i for i, c in enumerate(step.site.constants) if c is not None]
-        same = attributes_of(step, False) == attributes_of(copy, False)
-        plain = plain and same
-        if plain and step.operator.likeness.linear_in_constants and len(weights) == 1:
-            (at,) = weights
-            a = np.asarray(copy.site.constants[at], np.float64)
-            b = np.asarray(step.site.constants[at], np.float64)
-            if a.shape == b.shape:
-                moved = copy.operator.differences(copy.site, real, errors)
-                less = np.asarray(a - b)
-                missed = np.abs(np.asarray(two_sum_error(a, -b, less), np.float64))
-                shift = step.operator.values(_with(step, at, less), real)
-                range_ = None
-                if np.any(missed):
-                    wide = [Interval(-x.magnitude, x.magnitude) for x in real]
-                    off = step.operator.values(_with(step, at, missed), wide).range.magnitude
-                    range_ = Interval(-off, off)
-                return Through(moved=moved, shift=shift, range=range_)
-        if plain and step.operator.likeness.commuting is Commuting.SUM and len(weights) == 1:
-            (at,) = weights
-            a, b = (np.asarray(s.site.constants[at], np.float64) for s in (copy, step))
-            shape = step.site.outputs[0].shape
-            lo, hi = (np.broadcast_to(v, shape) for v in (add_down(a, -b), add_up(a, -b)))
-            moved = step.operator.differences(step.site, real, errors)
-            return Through(moved=moved, range=Interval(lo, hi))
-        after = copy.operator.values(copy.site, held).range
-        return Through(range=minus(known(after), self.ranges.maps.values[step.output]))
 
     def _left(self, step: Step, through: Through) -> tuple[Interval, Radius]:
         """The range of d behind a node, and a radius of it, from those before it."""
@@ -390,6 +419,8 @@ class _Bounding:
             )
             found.append((chunk, radius))
             ends = add_up(upper, cost.bound)
+            if final:
+                self._blame(out, radius)
             hi[chunk] = np.minimum(hi[chunk], ends[:k])
             lo[chunk] = np.maximum(lo[chunk], -ends[k:])
             if not final:
@@ -404,6 +435,15 @@ class _Bounding:
             both(d, Interval(lo.reshape(d.shape), hi.reshape(d.shape))),
             radius,
         )
+
+    def _blame(self, out: str, radius: Radius) -> None:
+        """What the largest bound of an output is made of."""
+        if self.last is None or not radius.bound.size:
+            return
+        place = int(np.argmax(radius.bound))
+        before = self.worst.get(out)
+        if before is None or before.total < radius.bound[place]:
+            self.worst[out] = self.last.spent(place, float(radius.bound[place]))
 
     def _chunks(self, rows: Rows) -> list[Rows]:
         graph = self.pair.meant
@@ -423,12 +463,10 @@ class _Bounding:
             walk.put(walk.on_x, out, on_x)
         for step in reversed(self.ranges.maps.program.steps):
             walk.carry(step)
+        self.last = walk
         return walk.finished()
 
 
-def _with(step: Step, at: int, values: FloatArray) -> Site:
-    constants = list(step.site.constants)
-    constants[at] = values
-    kinds = list(step.site.inputs)
-    kinds[at] = TensorType(DType.FLOAT64, values.shape)
-    return replace(step.site, constants=tuple(constants), inputs=tuple(kinds))
+def _called(step: Step, op: str) -> Step:
+    """The step under the name of another operator, for a reader."""
+    return replace(step, node=replace(step.node, op=op))

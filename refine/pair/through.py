@@ -6,7 +6,7 @@ Of every tensor there are x, its real value in the original, x̂, what the copy 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -69,6 +69,15 @@ class Ranges:
         self.held[tensor], self.apart[tensor], self.radii[tensor] = held, apart, radius
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What each node adds to a bound, and how much of it hangs on the widths of the inputs."""
+
+    costs: Mapping[str, float]
+    influence: Mapping[str, FloatArray]
+    total: float = 0.0
+
+
 @dataclass
 class Walk:
     """Functionals of x and of d on their way back."""
@@ -79,6 +88,7 @@ class Walk:
     on_d: dict[str, FloatArray] = field(default_factory=dict)
     total: FloatArray = field(default_factory=lambda: np.zeros(0))
     costs: list[Radius] = field(default_factory=list)
+    shares: dict[str, FloatArray] = field(default_factory=dict)
 
     def put(self, where: dict[str, FloatArray], tensor: str, c: FloatArray | None) -> None:
         """Adds coefficients on a tensor; each sum is off by at most U of itself."""
@@ -105,6 +115,7 @@ class Walk:
         if d is None and c is None:
             return
         self.tick()
+        before, spent = len(self.costs), self.total
         if d is not None:
             self._difference(step, d)
         if c is not None:
@@ -112,6 +123,16 @@ class Walk:
             self.spend(pulled.constant)
             for tensor, on in zip(step.reads, pulled.coefficients, strict=True):
                 self.put(self.on_x, tensor, on)
+        own = sum((np.asarray(r.bound) for r in self.costs[before:]), np.zeros(()))
+        self.shares[step.name] = np.broadcast_to(own + np.abs(self.total - spent), spent.shape)
+
+    def spent(self, row: int, total: float) -> Spent:
+        """What nodes add to the bound of one functional."""
+        values = self.ranges.maps.values
+        ends = {t: c for t, c in self.on_x.items() if t in values}
+        influence = {t: np.abs(c[row]) * (values[t].hi - values[t].lo) for t, c in ends.items()}
+        costs = {name: float(share[row]) for name, share in self.shares.items()}
+        return Spent(costs, influence, total)
 
     def _difference(self, step: Step, d: FloatArray) -> None:
         through = self.ranges.through[step.name]
