@@ -10,9 +10,11 @@ from typing import Any
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
+import onnxruntime
 import pytest
 import small_models
 from onnx import helper
+from onnxruntime.quantization import quantize_dynamic
 
 from refine.cli.main import run
 from refine.report.findings import Finding, Outcome
@@ -148,6 +150,23 @@ def test_commands_of_continuous_integration_are_run(
     named = set(re.findall(r"(?:junit|sarif_file): (\S+)", (CI / name).read_text()))
     assert named
     assert named <= kept
+
+
+def test_steps_of_tools_are_held_to_rounding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime's optimiser stands for the simplifier, which is not installed here."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = "simplified.onnx"
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    onnxruntime.InferenceSession("examples/demo/pendulum.onnx", options)
+    quantize_dynamic("simplified.onnx", "int8.onnx")
+    commands = commands_in(CI / "tool-steps.yml")
+    assert [command[0] for command in commands] == ["step", "diff"]
+    for command in commands:
+        assert run(command) is ExitCode.VERIFIED
 
 
 def test_the_hook_is_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from gpu_check.emulator.exact import evaluate_real
 from gpu_check.runtimes.replay import NotReplayed, replay_on_onnxruntime
 from onnx_import import load
 from refine.bounds.network import InputBox
+from refine.cli.main import run
 from refine.pair.comparison import Comparison, comparison
 from refine.pair.equality import equal_outputs
 from refine.pair.extremes import with_extremes
@@ -184,3 +186,25 @@ def test_choices_by_a_comparison_are_extremes(tmp_path: Path) -> None:
     other.append(_N("MatMul", ["w", "u"], ["y"]))
     graph = load(_saved(tmp_path, "other", other, constants | {"d": np.array(0.25, _F)}))
     assert with_extremes(graph) is graph
+
+
+def test_the_document_names_the_culprit_first(tmp_path: Path) -> None:
+    """Rounded weights are harmless beside a limit of Clip that was lost."""
+    constants = _constants()
+    other = {k: v.copy() for k, v in constants.items()} | {"six": np.array(0.5, _F)}
+    other["v"] = (other["v"].astype(np.float64) * (1 + 1e-6)).astype(_F)
+    spec, impl = (
+        _saved(tmp_path, n, g, c) for n, g, c in (("s", _SPEC, constants), ("i", _IMPL, other))
+    )
+    path = tmp_path / "out.json"
+    asked = ["diff", str(spec), str(impl), "--input=-1..1", "--impl-as=real", "--budget=0"]
+    more = ["--no-search", "--no-conform", "--z3=none", f"--json={path}", "-q"]
+    run([*asked, *more])
+    document = json.loads(path.read_text())
+    assert document["relation"] == "equal but for constants"
+    assert document["matching"]["inputs"] == {"by": "name", "pairs": {"x": "x"}}
+    first, second = document["differences"]
+    assert first["impl"][-1] == "seven"
+    assert "six is 0.5, specified 6" in first["text"]
+    assert second["impl"][-1] == "four"
+    assert first["effect"] > 100 * second["effect"]

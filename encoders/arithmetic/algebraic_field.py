@@ -184,11 +184,14 @@ def number(unknowns: _Unknowns, value: Fraction) -> Formula:
 
 
 class AlgebraicField:
-    """`Field` of formulas of at most `most` terms; beyond that, operations raise TooLarge."""
+    """`Field` of formulas of at most `most` terms, of which products take so much `work` together;
+    beyond that, operations raise TooLarge."""
 
-    def __init__(self, most: int = 400, tick: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, most: int = 400, tick: Callable[[], None] = lambda: None, work: int = _WORK
+    ) -> None:
         """`tick` is called often and may raise to stop."""
-        self._unknowns = _Unknowns(most, tick)
+        self._unknowns = _Unknowns(most, tick, work)
 
     @contextmanager
     def working(self) -> Iterator[None]:

@@ -17,6 +17,7 @@ from refine.domain.domain import Domain
 from refine.options.applicable import require_applicable
 from refine.proof.proof import Proof
 from refine.results.certification import Certification
+from refine.results.compared import Compared
 from refine.results.obligation import Obligation
 from refine.results.verdict import (
     Assumption,
@@ -58,7 +59,8 @@ class Claim:
     it is compared with where that is another graph, and `pairing` says which tensors correspond.
     `quarry` is a counterexample of the claim; None where no input can be one. `assumptions` are
     what an answer rests on; `undefined` gives obligations beside those of the nodes, `notes` what
-    is to be said of the bounds, `shown` the errors of a real runtime on a witness and a few inputs
+    is to be said of the bounds, `compared` how two graphs are related, `shown` the errors of a real
+    runtime on a witness and a few inputs
     of the domain (seeded). `statement` says what is claimed, where it is not that errors are at
     most ε, and `words` are those of its answers. `certified` says whether a certificate of a
     verified result can be checked, and makes one if it is wanted; None where certificates have no
@@ -76,6 +78,7 @@ class Claim:
     pairing: Pairing | None = None
     undefined: Callable[[Proof], tuple[Obligation, ...]] = lambda proof: ()
     notes: Callable[[Proof], tuple[str, ...]] = lambda proof: ()
+    compared: Callable[[Proof], Compared] | None = None
     margins: Callable[[Proof], tuple[ProvedMargin, ...]] | None = None
     statement: str | None = None
     words: Words = OF_ERRORS

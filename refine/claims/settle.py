@@ -131,6 +131,8 @@ def settle(
         (*_split_notes(proof), *conditional(proof, unproved)),
         claim.notes(proof),
     )
+    if claim.compared is not None:
+        result = replace(result, compared=claim.compared(proof))
     result = _with_margins(result, claim, proof, unproved)
     if claim.margins is None:
         result = replace(result, remedies=remedies_of(proof.wholes, result.bound))

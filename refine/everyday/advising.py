@@ -118,7 +118,7 @@ def advised(
     given = None
     if arrays is not None:
         given = given_by(arrays, graph, IEEE_ANY.format_of, str(samples), whole=True)
-    ranges, assumed = _domain(graph, given)
+    ranges, assumed = ranges_of(graph, given)
     points = _points(graph, given, ranges)
     setting = setting_for(model, graph, points, allowed, tell)
     graph, contract = setting.graph, setting.contract
@@ -156,7 +156,7 @@ def _sized(model: Path, graph: Graph, said: Sizes, allowed: tuple[Path, ...]) ->
     return tuple(written(said))
 
 
-def _domain(graph: Graph, given: Given | None) -> tuple[tuple[str, ...], bool]:
+def ranges_of(graph: Graph, given: Given | None) -> tuple[tuple[str, ...], bool]:
     """Ranges that hold the samples, with few digits; else what the model states, else a guess."""
     if given is None:
         if set(graph.ranges) >= set(graph.inputs):

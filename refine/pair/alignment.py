@@ -34,12 +34,14 @@ class Aligned:
     in order, whose operator, attributes or constants are not the implementation's. `folded` are
     layers of the specification, by the node that executes each and its normalisation in one: the
     layer comes before it, and what it gives is an exact number that no runtime ever holds.
+    `originals` are the names that the specification has for the nodes in place of each.
     """
 
     spec: Graph
     impl: Graph
     changed: tuple[str, ...]
     folded: Mapping[str, Node] = field(default_factory=dict)
+    originals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def run(
         self,
@@ -111,6 +113,7 @@ def _in_the_shape_of(
     nodes: list[Node] = []
     changed: list[str] = []
     layers: dict[str, Node] = {}
+    originals: dict[str, tuple[str, ...]] = {}
     for node in impl.order:
         out = node.outputs[0]
         if out not in matched:
@@ -121,8 +124,10 @@ def _in_the_shape_of(
             types[out] = impl.types[out]
             continue
         other = makers[matched[out]]
+        originals[node.name] = (other.name,)
         if node.name in folded:
             before, between = folded[node.name], FOLDED + out
+            originals[node.name] = (before.name, other.name)
             inputs = _renamed(spec, before, node.inputs)
             layers[node.name] = replace(before, name=between, inputs=inputs, outputs=(between,))
             types[between] = spec.types[before.outputs[0]]
@@ -138,7 +143,7 @@ def _in_the_shape_of(
         if not _same_semantics(impl, node, spec, other):
             changed.append(node.name)
     whole = build_graph(tuple(nodes), types, constants, inputs=impl.inputs, outputs=impl.outputs)
-    return Aligned(whole, impl, tuple(changed), layers)
+    return Aligned(whole, impl, tuple(changed), layers, originals)
 
 
 def _is_folded(spec: Graph, layer: Node, norm: Node, impl: Graph, other: Node) -> bool:

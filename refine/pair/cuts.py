@@ -24,11 +24,11 @@ from onnx_import.graph import Graph
 from refine.pair.pair import Pair
 from refine.pair.terms import Terms
 
-_TERMS = 12_000_000  # parts of terms that are made, of both graphs together
+_TERMS = 5_000_000  # parts of terms that are made, of both graphs together
 _NEAR = 0.03  # largest relative difference of tensors that play one part
 _ALIKE = 3.0  # a pair may be as many times as far apart as the nearest one
 _SAME = 1e-12  # differences that are none
-_RESTARTS = 6
+_RESTARTS = 4
 
 
 @dataclass(frozen=True)

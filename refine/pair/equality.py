@@ -27,7 +27,8 @@ from refine.pair.terms import Terms
 
 _ELEMENTS = 4000  # of all tensors not constant, beyond which no formulas are written
 _WORK = 100_000  # multiply-adds, likewise
-_TERMS = 8_000_000  # parts of terms that are made, of both graphs together
+_PRODUCTS = 40_000  # of terms of formulas
+_TERMS = 6_000_000  # parts of terms that are made, of both graphs together
 _POINTS = 3  # that are drawn
 _FAR = 1e-9  # relative difference that float64 does not make of equal formulas
 
@@ -173,7 +174,7 @@ def _by_terms(pair: Pair, tick: Callable[[], None]) -> frozenset[str]:
 
 
 def _by_algebra(pair: Pair, tick: Callable[[], None]) -> frozenset[str]:
-    field = AlgebraicField(tick=tick)
+    field = AlgebraicField(tick=tick, work=_PRODUCTS)
     impl, spec = pair.impl.graph, pair.spec.graph
     inputs = {n: field.variables(impl.types[n].shape) for n in impl.inputs}
     try:

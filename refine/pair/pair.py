@@ -16,7 +16,8 @@ from refine.results.verdict import Side
 class Pair:
     """Two graphs, and the specification's tensor of each input and output of the implementation.
 
-    `equal` names outputs of the implementation at which both are the same real function.
+    `equal` names outputs of the implementation at which both are the same real function, `said`
+    inputs and outputs of it that the user paired.
     """
 
     spec: Side
@@ -24,6 +25,7 @@ class Pair:
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     equal: frozenset[str] = frozenset()
+    said: frozenset[str] = frozenset()
 
 
 def pair_of(spec: Side, impl: Side, match: Mapping[str, str] | None = None) -> Pair:
@@ -47,7 +49,7 @@ def pair_of(spec: Side, impl: Side, match: Mapping[str, str] | None = None) -> P
     types = impl.graph.types
     shapes = {b: types[a].shape for a, b in (*inputs.items(), *outputs.items())}
     spec = replace(spec, graph=in_shapes(spec.graph, shapes))
-    return Pair(spec, impl, inputs, outputs)
+    return Pair(spec, impl, inputs, outputs, said=frozenset(said))
 
 
 def shown_pairs(pairs: Mapping[str, str]) -> str:

@@ -122,12 +122,38 @@ def document_of(result: Result) -> dict[str, Any]:
         "pairing": None
         if result.pairing is None
         else {"inputs": dict(result.pairing.inputs), "outputs": dict(result.pairing.outputs)},
+        **_compared(result),
         "certificate": _certificate(result.certification),
         "notes": list(result.notes),
         "suggestion": result.suggestion,
         "seed": result.seed,
         "versions": versions(),
         "seconds": result.seconds,
+    }
+
+
+def _compared(result: Result) -> dict[str, Any]:
+    """How two graphs are related, how their ends were matched, and where they differ."""
+    compared, pairing = result.compared, result.pairing
+    if compared is None or pairing is None:
+        return {}
+    ends = {"inputs": pairing.inputs, "outputs": pairing.outputs}
+    return {
+        "relation": compared.relation.value,
+        "matching": {
+            name: {"by": pairing.by(pairs), "pairs": dict(pairs)} for name, pairs in ends.items()
+        },
+        "differences": [
+            {
+                "spec": list(d.spec),
+                "impl": list(d.impl),
+                "kind": d.kind.value,
+                **_number("effect", d.effect),
+                **_number("largest", d.largest),
+                "text": d.text,
+            }
+            for d in compared.differences
+        ],
     }
 
 

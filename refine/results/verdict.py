@@ -16,6 +16,7 @@ from refine.domain.properties import Conjunction
 from refine.results.answers import ExitCode as ExitCode
 from refine.results.answers import Verdict as Verdict
 from refine.results.certification import Certification
+from refine.results.compared import Compared
 from refine.results.obligation import Obligation
 from refine.results.relative import RelativeFigures
 from refine.results.remedy import Remedy
@@ -40,10 +41,18 @@ class Side:
 
 @dataclass(frozen=True)
 class Pairing:
-    """The specification's tensor of each input and output of the implementation."""
+    """The specification's tensor of each input and output of the implementation; `said` are those
+    that the user paired."""
 
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
+    said: frozenset[str] = frozenset()
+
+    def by(self, pairs: Mapping[str, str]) -> str:
+        """How these were matched: `said`, by `name` or by `order`."""
+        if any(a in self.said for a in pairs):
+            return "said"
+        return "name" if all(a == b for a, b in pairs.items()) else "order"
 
 
 @dataclass(frozen=True)
@@ -301,6 +310,7 @@ class Result:
     spec_conduct: Conduct | None = None
     batch: int | None = None
     pairing: Pairing | None = None
+    compared: Compared | None = None
     shown: Shown | None = None
     margins: tuple[ProvedMargin, ...] | None = None
     claimed: Claimed | None = None

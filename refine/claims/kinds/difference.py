@@ -29,6 +29,7 @@ from refine.claims.settle import settle
 from refine.claims.shown import shown_apart
 from refine.common.clock import Clock
 from refine.domain.domain import Domain
+from refine.pair.blame import compared
 from refine.pair.comparison import Comparison, comparison
 from refine.pair.equality import equal_outputs
 from refine.pair.explain import parting
@@ -96,9 +97,10 @@ def difference(pair: Pair, clock: Clock, points: Mapping[str, FloatArray] | None
         ),
         shown=partial(shown_apart, pair),
         spec=pair.spec,
-        pairing=Pairing(pair.inputs, pair.outputs),
+        pairing=Pairing(pair.inputs, pair.outputs, pair.said),
         undefined=partial(_undefined, problem, pair),
         notes=lambda proof: (parting(pair, problem, proof.wholes[0]),),
+        compared=lambda proof: compared(pair, problem, proof.wholes[0]),
     )
 
 
