@@ -111,4 +111,17 @@ TRUTH_VALUES = Lemma(
     radius=term(1),
 )
 
-LEMMAS = (HINGE, PULLED_BACK, GIVEN_ERROR, BOTH_SIDES, TRUTH_VALUES)
+_lo, _hi = number("lo", signed=True), number("hi", signed=True)
+_low, _high = number("low", signed=True), number("high", signed=True)
+BETWEEN_ENDS = Lemma(
+    "between-ends",
+    "A computed number between low and high and a real one between lo and hi are no farther apart "
+    "than these ends.",
+    "algebra",
+    hypotheses=(),
+    assumed=(every(_lo <= _x, _x <= _hi, _low <= _x_hat, _x_hat <= _high),),
+    error=_x_hat - _x,
+    radius=larger(larger(_high - _lo, _hi - _low), 0),
+)
+
+LEMMAS = (HINGE, PULLED_BACK, GIVEN_ERROR, BOTH_SIDES, TRUTH_VALUES, BETWEEN_ENDS)

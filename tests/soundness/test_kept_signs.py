@@ -121,3 +121,19 @@ def test_a_deviation_by_hand_has_a_bound(tmp_path: Path) -> None:
     result = bound(str(path), "x=-30..30", seed=0)
     assert np.isfinite(result.bound)
     onnx.checker.check_model(str(path))
+
+
+@pytest.mark.parametrize("op", ["Clip", "HardSigmoid"])
+def test_errors_are_no_larger_than_what_is_between_the_ends(tmp_path: Path, op: str) -> None:
+    """Cancellation makes an error far larger than what comes of it."""
+    inputs = ["t", "zero", "six"] if op == "Clip" else ["t"]
+    nodes = [
+        helper.make_node("Add", ["x", "big"], ["a"]),
+        helper.make_node("Sub", ["a", "big"], ["t"]),
+        helper.make_node(op, inputs, ["y"]),
+    ]
+    weights = {"big": np.float32(2.0**60), "zero": np.float32(0), "six": np.float32(6)}
+    path = save(tmp_path / "m.onnx", nodes, {"x": [4]}, {"y": [4]}, weights)
+    largest = {"Clip": 6.0, "HardSigmoid": 1.0}[op]
+    result = bound(str(path), "x=-1..1", seed=0)
+    assert 0 < result.bound <= largest * (1 + 1e-9)

@@ -459,6 +459,12 @@ def truth_values(d: Draw) -> World:
     return {"x": x, "x_hat": y}, y - x
 
 
+def between_ends(d: Draw) -> World:
+    x, y = d.real(), d.real()
+    (lo, hi), (low, high) = d.around(x), d.around(y)
+    return {"lo": lo, "hi": hi, "low": low, "high": high, "x": x, "x_hat": y}, y - x
+
+
 WORLDS: dict[str, Callable[[Draw], World]] = {
     "rounded-result": rounded_result,
     "rounded-sum": rounded_sum,
@@ -501,6 +507,7 @@ WORLDS: dict[str, Callable[[Draw], World]] = {
     "pulled-back": bounded,
     "given-error": bounded,
     "truth-values": truth_values,
+    "between-ends": between_ends,
 }
 
 

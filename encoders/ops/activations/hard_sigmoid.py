@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 import flint
@@ -10,6 +11,7 @@ import numpy as np
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic
 from encoders.arithmetic.values import V
+from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_float
 from encoders.families.smooth import smooth_operator, stored
 from encoders.functions.curve import (
@@ -23,6 +25,7 @@ from encoders.functions.curve import (
     within,
 )
 from encoders.gradients.rule import Carried, Gradient, Reverse
+from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import BINARY64, round_down, round_up
 from encoders.operator import Field, Site
 from encoders.relaxations.elements import broadcast_element
@@ -147,6 +150,12 @@ def _swish_gradient(r: Reverse) -> Carried:
     return {0: (x < 3).chosen(inside, r.up)}
 
 
+def _clamped(site: Site, held: Sequence[Interval], contract: RuntimeContract) -> Interval:
+    """0 and 1 are numbers of every format."""
+    shape = site.outputs[0].shape
+    return Interval(np.zeros(shape), np.ones(shape))
+
+
 OPERATORS = (
     smooth_operator(
         "HardSigmoid",
@@ -156,6 +165,7 @@ OPERATORS = (
         runtime=runtime,
         check=check,
         element=broadcast_element,
+        keeps=_clamped,
     )
     .reading("alpha", "beta")
     .derived(Gradient(rule=gradient, convention=_AT_KINKS)),

@@ -9,15 +9,17 @@ from typing import TypeAlias
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.lemmas.differences import GIVEN_ERROR, TRUTH_VALUES
+from encoders.lemmas.differences import BETWEEN_ENDS, GIVEN_ERROR, TRUTH_VALUES
 from encoders.lemmas.kernel import Radius, apply
-from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.numbers.enclosure import FloatArray, Interval, highest
 from encoders.operator import DifferenceMap, RoundingBound
 from encoders.program import Step
 from encoders.scheduling import contract_at
 from onnx_import.graph import DType
 from refine.bounds.backward import Maps
 from refine.bounds.local.held import reached, tells_more
+
+_OUTGROWN = 2.0
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,29 @@ def bound_errors(
         ranges = reached(maps, step, contract)
         if tells_more(ranges, maps, step):
             found = _local_errors(maps, step, contract, runs=runs, ranges=ranges)
+    error = _between_ends(maps, step, found)
     maps.difference_maps[step.name] = found.mapped
     maps.local[step.name] = found.local
-    maps.err_by(step.output, found.error)
+    maps.err_by(step.output, error)
     if found.error.record.flawed:
         maps.flaws.add(step.name)
     return found.rounding, dict(zip(step.reads, found.held, strict=True)), found.run
+
+
+def _between_ends(maps: Maps, step: Step, found: _Local) -> Radius:
+    """A node's error, which is no larger than what its function leaves between its ends: asked for
+    where errors have outgrown the numbers, as through a Clip that is one and not the other."""
+    real, error = maps.values[step.output], found.error
+    if not error.largest > _OUTGROWN * highest(real.magnitude) or error.largest == np.inf:
+        return error
+    with np.errstate(all="ignore"):
+        run = step.operator.values(step.site, found.held).range.inflate(found.local.bound)
+        kept = found.kept()
+        run = run if kept is None else run.intersect(kept)
+    ends = (real.lo, real.hi, run.lo, run.hi)
+    if not all(np.all(np.isfinite(end)) for end in ends):
+        return error
+    return error.and_also(apply(BETWEEN_ENDS, lo=real.lo, hi=real.hi, low=run.lo, high=run.hi))
 
 
 def _all_finite(maps: Maps, step: Step) -> bool:
@@ -62,7 +81,8 @@ def _all_finite(maps: Maps, step: Step) -> bool:
 
 @dataclass(frozen=True)
 class _Local:
-    """One node's difference map, its rounding, what executes and reads, its own error and all."""
+    """One node's difference map, its rounding, what executes and reads, its own error and all; what
+    its computed numbers keep to."""
 
     mapped: DifferenceMap
     rounding: RoundingBound
@@ -70,6 +90,7 @@ class _Local:
     run: Run
     local: Radius
     error: Radius
+    kept: Callable[[], Interval | None]
 
 
 def _local_errors(
@@ -96,4 +117,9 @@ def _local_errors(
     if maps.graph.types[step.output].dtype is DType.BOOL:
         truth = apply(TRUTH_VALUES)
         local, error = local.and_also(truth), error.and_also(truth)
-    return _Local(mapped, rounding, held, run, local, error)
+
+    def kept() -> Interval | None:
+        keeps = None if changed else run.step.operator.keeps
+        return None if keeps is None else keeps(run.step.site, reads, here)
+
+    return _Local(mapped, rounding, held, run, local, error, kept)
