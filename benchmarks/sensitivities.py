@@ -51,7 +51,8 @@ class RecordingArithmetic:
     """`Arithmetic[Recorded]`: one runtime's operations in float64, each with its rounding.
 
     `loudest` adds up sums of products in the order of `Chain` instead of the contract's. `bend` is
-    the width of the bends that stand for the kinks of maxima, by the mean distance from these.
+    the width of the bends that stand for the kinks of maxima, by the mean distance of the samples
+    from these.
     """
 
     format: FloatFormat
@@ -143,7 +144,7 @@ class RecordingArithmetic:
 
         def bends() -> list[tuple[int, int, FloatArray]]:
             apart = np.abs(a.value - b.value)
-            width = self.bend * (np.mean(apart) + np.finfo(np.float64).tiny)
+            width = self.bend * (np.mean(apart, axis=0) + np.finfo(np.float64).tiny)
             second = sign * np.exp(-apart / width) / (2.0 * width)
             return [(0, 0, second), (0, 1, -second), (1, 0, -second), (1, 1, second)]
 

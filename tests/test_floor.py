@@ -168,7 +168,7 @@ def test_no_execution_is_further_than_its_loudness(
 @pytest.mark.parametrize("kind", MAKERS)
 def test_the_floor_is_never_above_the_bound(tmp_path: Path, kind: str) -> None:
     graph = load(MAKERS[kind](tmp_path / "m.onnx"))
-    effort = Effort(starts=6, steps=12, outputs=1)
+    effort = Effort(starts=6, batches=2, steps=12, outputs=1)
     for name in CONTRACTS:
         contract = PRESETS[name]
         for width in ("0", "0.01", "1"):
@@ -189,6 +189,6 @@ def test_the_floor_of_a_published_network() -> None:
     contract = PRESETS["sequential-fma"]
     asked = DomainOptions(vnnlib=str(MODELS / "acasxu" / "prop_3.vnnlib"))
     domain = read_domain(graph, asked, contract.format_of)
-    floor = floor_of(graph, domain, contract, Effort(starts=8, steps=12, outputs=1))
+    floor = floor_of(graph, domain, contract, Effort(starts=8, batches=2, steps=12, outputs=1))
     options = Options(None, default_directory(), search=False)
     assert 6e-6 < floor.value <= check(graph, domain, contract, Tolerance(), options).bound
