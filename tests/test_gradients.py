@@ -242,3 +242,26 @@ def test_a_residual_of_second_derivatives_is_that_by_hand(tmp_path: Path) -> Non
         u, u_t, u_x = s @ a, one @ (a * w), one @ (a * v)
         wanted = u_t + u * u_x - 0.25 * ((-2 * s * one) @ (a * v * v))
         assert abs(found[0] - wanted) < 1e-5
+
+
+@pytest.mark.parametrize("opset", [7, 8, 10, 12, 17])
+def test_models_of_old_opsets_are_differentiated(opset: int, tmp_path: Path) -> None:
+    """Of the largest elements of windows the first gets all, at every opset."""
+    made = helper.make_graph(
+        [
+            helper.make_node("MaxPool", ["x"], ["m"], kernel_shape=[2], strides=[2]),
+            helper.make_node("Mul", ["m", "s"], ["Y"]),
+        ],
+        "old",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, 6])],
+        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.array([2, 3, 4], np.float32), "s")],
+    )
+    path = tmp_path / "old.onnx"
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)]), path)
+    assert run(["grad", str(path), "--ones", "-o", str(tmp_path / "v.onnx"), "-q"]) is (
+        ExitCode.VERIFIED
+    )
+    x = np.array([[[1, 5, 7, 7, 9, 8]]], np.float32)
+    (found,) = run_file(tmp_path / "v.onnx", {"x": x})
+    assert found.tolist() == [[[0, 2, 3, 0, 4, 0]]]

@@ -23,6 +23,7 @@ from onnx_import.graph import DType, TensorType
 Index = npt.NDArray[np.intp]
 
 _MOST = 2**26
+_EQUAL_OF_ALL = 11  # the opset from which on Equal is of numbers of every type
 
 
 def readers(index: Index, shape: tuple[int, ...], site: Site) -> Index:
@@ -90,8 +91,12 @@ def extreme_back(r: Reverse, terms: Index, *, largest: bool) -> Carried:
         axis=0,
         keepdims=1,
     )
-    every = np.arange(len(terms)).reshape(-1, *(1,) * (len(shape) - 1))
-    first = tape.elementwise(place, r.stored(every), op="Equal", dtype=DType.BOOL)
+    every = r.stored(np.arange(len(terms)).reshape(-1, *(1,) * (len(shape) - 1)))
+    if tape.opset < _EQUAL_OF_ALL:
+        below, above = place.converted(kind), every.converted(kind)
+        first = (below < above).negated().also((below > above).negated())
+    else:
+        first = place.equals(every)
     chosen = first.chosen(r.up.reshaped(shape), 0)
     return {0: added_up(chosen, np.maximum(terms, -1), r.x.shape, r.site)}
 

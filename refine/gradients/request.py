@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from onnx_import.errors import ModelError, shorten
 from onnx_import.graph import Graph
+from onnx_import.passes.newer import with_newer_operators
 from refine.gradients.differentiate import OWN, Asked, differentiated, require_meaning
 from refine.gradients.losses import LOSS, with_loss, with_value
 from refine.gradients.steps import Adam, Sgd, Step
@@ -30,10 +31,11 @@ class Request:
 
     def gradient_of(self, graph: Graph) -> Graph:
         """The gradient graph. Raises ModelError, UnsupportedModel as `differentiated` does."""
+        require_meaning(graph)
+        graph = with_newer_operators(graph)
         if self.value is not None:
             if (self.of, self.loss, self.wrt, self.step) != (None,) * 4:
                 raise ModelError("--value writes an expression alone; differentiate its file next")
-            require_meaning(graph)
             return with_value(graph, self.value, keep=self.keep)
         of = _names(self.of)
         asked = Asked(
@@ -44,7 +46,6 @@ class Request:
             keep=self.keep,
             step=self._step(),
         )
-        require_meaning(graph)
         if self.loss is None:
             return differentiated(graph, asked)
         if len(of) > 1:

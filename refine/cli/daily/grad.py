@@ -14,6 +14,7 @@ from gpu_check.common.writing import require_writable, write_whole
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
+from onnx_import.passes.newer import with_newer_operators
 from refine.common.arrays import stored_arrays
 from refine.domain.domain import DomainOptions, read_domain
 from refine.gradients.checking import checked
@@ -175,6 +176,7 @@ def _check(
     graph: Graph, rules: str, inputs: tuple[str, ...], seed: int, reporter: Reporter
 ) -> ExitCode:
     require_meaning(graph)
+    graph = with_newer_operators(graph)
     domain = read_domain(
         graph, DomainOptions(inputs=inputs or ("-1..1",)), FORMAT_OF_DTYPE.__getitem__
     )
