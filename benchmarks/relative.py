@@ -341,6 +341,7 @@ def _figures(
         relative=True,
         contract=program.contract,
         conform=False,
+        no_search=True,
         z3="none",
         budget=0,
     )

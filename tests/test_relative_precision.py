@@ -22,7 +22,7 @@ from refine.everyday.tolerances import tolerances
 from refine.results.verdict import ExitCode, Result, Verdict
 
 UNIT = 2.0**-53
-QUIET: dict[str, Any] = {"conform": False, "budget": 0.0, "z3": "none"}
+QUIET: dict[str, Any] = {"conform": False, "budget": 0.0, "z3": "none", "no_search": True}
 
 
 def made(
@@ -135,6 +135,20 @@ def test_a_claim_is_verified_or_left_open(eps: float) -> None:
     found = refine.check(squares(), domain, eps=eps, claim="relative", **QUIET)
     assert bool(found) == (eps > found.bound)
     assert found.verdict is (Verdict.VERIFIED if eps == 1e-6 else Verdict.UNKNOWN)
+
+
+def test_an_input_with_a_larger_relative_error_is_found(tmp_path: Path) -> None:
+    model = made([node("Mul", "x x", "q"), node("Add", "q z", "y")], dict.fromkeys("xz", (1,)),
+                 (1,), TensorProto.FLOAT)  # fmt: skip
+    domain = {"x": "1..2", "z": "-3..0"}
+    options = {**QUIET, "no_search": False}
+    found = refine.check(model, domain, eps=1e-3, claim="relative", **options)
+    assert found.verdict is Verdict.VIOLATED
+    assert found.witness is not None
+    x, z = (Fraction(float(found.witness.inputs[n][0])) for n in "xz")
+    value, real = Fraction(found.witness.value), x * x + z
+    assert abs(value - real) > Fraction(1, 1000) * abs(real)
+    assert found.witness.error.lo <= abs(value - real) / abs(real) <= found.witness.error.hi
 
 
 @pytest.mark.parametrize("build", [squares, lambda: product(5, TensorProto.FLOAT)])

@@ -63,7 +63,8 @@ class Reference(Protocol):
 class Hunt:
     """What is searched: the network, one box of its domain, the allowed executions, and ε.
 
-    `meant` gives what the outputs are compared with, by default their real values.
+    `meant` gives what the outputs are compared with, by default their real values. `relative`: in
+    parts of these.
     """
 
     graph: Graph
@@ -71,6 +72,7 @@ class Hunt:
     contract: RuntimeContract
     tolerance: Tolerance
     meant: Reference | None = None
+    relative: bool = False
 
     def real(self, points: Points) -> dict[str, FloatArray]:
         """The inputs of the real network that the runtime receives as `points`, to float64."""
@@ -114,7 +116,7 @@ def score(hunt: Hunt, points: Points, execution: RuntimeContract, run: Run = emu
         )
         exact = hunt.real_outputs(points) if hunt.meant is None else hunt.meant(hunt, points)
         columns = [
-            _excess(computed[t], exact[t], samples) * _scale(hunt.tolerance.of(t))
+            _excess(computed[t], exact[t], samples, hunt.relative) * _scale(hunt.tolerance.of(t))
             for t in graph.outputs
         ]
     excess = np.concatenate(columns, axis=1)
@@ -138,12 +140,16 @@ def received(hunt: Hunt, points: Points, execution: RuntimeContract) -> dict[str
     return {name: v.astype(types[name].dtype.numpy) for name, v in points.items()}
 
 
-def _excess(computed: Array, exact: FloatArray, samples: int) -> FloatArray:
-    """|computed − exact|; infinite where the runtime's value is no number, 0 where only the real
-    one is none: nothing can be shown there."""
+def _excess(computed: Array, exact: FloatArray, samples: int, relative: bool) -> FloatArray:
+    """|computed − exact|, or that in parts of |exact|; infinite where the runtime's value is no
+    number, 0 where only the real one is none: nothing can be shown there."""
     value: FloatArray = np.asarray(computed, np.promote_types(computed.dtype, np.float64))
     value = value.reshape(len(computed), -1)
-    error = np.abs(value - np.asarray(exact).reshape(len(exact), -1)).astype(np.float64)
+    meant = np.asarray(exact).reshape(len(exact), -1)
+    error = np.abs(value - meant)
+    if relative:
+        error = np.where(error == 0, 0.0, error / np.abs(meant))
+    error = error.astype(np.float64)
     error = np.where(np.isfinite(value), np.where(np.isnan(error), 0.0, error), np.inf)
     return np.broadcast_to(error, (samples, error.shape[1]))
 

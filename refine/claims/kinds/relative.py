@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 
@@ -17,14 +18,28 @@ from refine.bounds.relative import RelativeErrors, output_precisions
 from refine.claims.assumptions import assumptions_of
 from refine.claims.claim import Claim, Words, require_semantics
 from refine.claims.kind import Asked, ClaimKind
+from refine.claims.quarry import Late, Quarry, evaluations
 from refine.claims.settle import settle
 from refine.common.clock import Clock
 from refine.options.applicable import nameless_rules
 from refine.proof.proof import first_proof
 from refine.results.relative import RelativeFigures
-from refine.results.verdict import Result, Side
+from refine.results.verdict import (
+    ErrorEnclosure,
+    Execution,
+    RealValue,
+    Refusal,
+    Result,
+    Side,
+    Witness,
+)
+from refine.search.evaluation import Candidate, Hunt
+from refine.search.search import search
+from refine.witness.replay import replays, run_again
+from refine.witness.witness import confirm
 
 _NAME = "relative"
+_BEYOND = Fraction(10) ** 300  # of a real value that is 0
 _STATEMENT = (
     "every output element is off by at most eps times the magnitude of its real value, and is 0 "
     "where that is 0"
@@ -52,16 +67,64 @@ def _settled(asked: Asked) -> Result:
 
 def _relative(side: Side) -> Claim:
     graph, contract = side.graph, side.contract
+    searchable = not graph.random_masks and not contract.exact
     return Claim(
         side,
         RelativeErrors(graph, contract),
-        quarry=None,
+        quarry=_quarry(side) if searchable else None,
         assumptions=lambda domain: assumptions_of(graph, domain, contract),
         shown=lambda domain, witness, seed: None,
         notes=lambda proof: nameless_rules(contract, graph),
         statement=_STATEMENT,
         words=_WORDS,
     )
+
+
+def _quarry(side: Side) -> Quarry:
+    def searched(hunt: Hunt, seed: int, late: Late, effort: float) -> Sequence[Candidate]:
+        return search(replace(hunt, relative=True), seed, late, effort)
+
+    def replayed(witness: Witness) -> Witness:
+        found = replays(witness, side.graph, side.contract)
+        return replace(witness, replays=_replays_in_parts(found, witness.real))
+
+    return Quarry(
+        side.graph,
+        side.contract,
+        lambda candidate: _in_parts(confirm(side.graph, candidate)),
+        replayed,
+        evaluations(side.graph),
+        searched=searched,
+    )
+
+
+def _in_parts(witness: Witness) -> Witness:
+    """The witness, whose errors are relative."""
+    found = _replays_in_parts(witness.replays, witness.real)
+    return replace(witness, error=in_parts(witness.error, witness.real), replays=found)
+
+
+def _replays_in_parts(
+    found: Sequence[Execution | Refusal], real: RealValue | None
+) -> tuple[Execution | Refusal, ...]:
+    return tuple(
+        replace(r, error=in_parts(r.error, real)) if isinstance(r, Execution) else r for r in found
+    )
+
+
+def in_parts(error: ErrorEnclosure, real: RealValue | None) -> ErrorEnclosure:
+    """An error in parts of the magnitude of the real value; beyond all bounds where that is 0."""
+    if not error.finite or real is None:
+        return error
+    far = max(abs(real.lo), abs(real.hi))
+    near = Fraction(0) if real.lo <= 0 <= real.hi else min(abs(real.lo), abs(real.hi))
+    return replace(error, lo=_ratio(error.lo, far), hi=_ratio(error.hi, near))
+
+
+def _ratio(error: Fraction, size: Fraction) -> Fraction:
+    if not error:
+        return error
+    return error / size if size else _BEYOND
 
 
 def _known(side: Side, bounds: NetworkBounds) -> dict[str, Proportion]:
@@ -94,5 +157,6 @@ CLAIMS = (
         name=_NAME,
         summary="every output element is within E of its real value, relatively",
         settle=_settled,
+        again=lambda saved: _in_parts(run_again(saved.graph, saved.candidate)),
     ),
 )
