@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.lemmas.grids import OFF_GRID
+from encoders.lemmas.grids import OFF_GRID, ON_GRID
 from encoders.lemmas.kernel import Radius, apply
 from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up, multiply_up
 from encoders.site import Site
@@ -79,6 +79,18 @@ class Stored:
             OFF_GRID,
             off=self.moved,
             r=np.maximum(outside, 0.0),
+            M=self.largest,
+            limit=self.limit,
+            lo=grid.lowest,
+            hi=grid.highest,
+        )
+
+    def again(self, grid: Grid, off: Radius) -> Radius:
+        """The same of numbers that are within `off` of numbers of this very grid."""
+        return apply(
+            ON_GRID,
+            a=off.times(multiply_up(1.0 / grid.scale, 1.0 + 2.0**-50)),
+            off=self.moved,
             M=self.largest,
             limit=self.limit,
             lo=grid.lowest,

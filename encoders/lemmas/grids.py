@@ -114,6 +114,25 @@ OFF_GRID = Lemma(
     rests_on=("grid-step",),
 )
 
+_near, _known = bound("a"), value("n0", "n₀")
+ON_GRID = Lemma(
+    "on-grid",
+    "A number of steps within a of an integer that can be stored, computed with an error of less "
+    "than ½ − a and without overflow, is stored as that integer: as itself, up to a.",
+    "IEEE 754; elementary",
+    hypotheses=(_big <= _limit, _near + _off < _HALF),
+    assumed=(
+        (_big <= _limit).implies(within(_n - _t, _off + _HALF)),
+        within(_t - _known, _near),
+        every(_lo <= _known + _zp, _known + _zp <= _hi),
+        (magnitude(_n - _known) < 1).implies(equal(_n, _known)),
+        equal(_q, larger(_lo, smaller(_hi, _total))),
+    ),
+    error=_q - _zp - _t,
+    radius=_near,
+    rests_on=("grid-step",),
+)
+
 COMPUTED_OWN_GRID = Lemma(
     "off-own-grid",
     "What is stored in steps ŝ of a range's own, computed with unit roundoff u, is within "
@@ -171,6 +190,7 @@ LEMMAS = (
     OWN_GRID,
     COMPUTED_GRID,
     OFF_GRID,
+    ON_GRID,
     COMPUTED_OWN_GRID,
     SCALED_INTEGERS,
 )

@@ -253,7 +253,8 @@ class _Bounding:
         x = self.ranges.maps.values[step.reads[0]]
         nothing = RoundingBound(exactly_zero(EXACT, x.shape))
         if role.stored is not None:
-            return (*self._stored(role, held), nothing)
+            self.ranges.gridded[step.output] = grid_written(role), exactly_zero(EXACT, x.shape)
+            return (*self._stored(step, role, held), nothing)
         if role.own is not None:
             assert role.step is not None
             here = contract_at(role.step.running, self.contract)
@@ -265,11 +266,12 @@ class _Bounding:
         if role.regrid is not None:
             return (*regridded(role.regrid, x, held), nothing)
         lost = self._lost(step, role, held)
+        self._keep_grid(step, lost)
         one, none = np.ones(x.shape), np.zeros(x.shape)
         through = Through(on_d=one, on_x=none, noise=lost.radius)
         return through, held.inflate(lost.radius.bound), lost
 
-    def _stored(self, role: Role, held: Interval) -> tuple[Through, Interval]:
+    def _stored(self, step: Step, role: Role, held: Interval) -> tuple[Through, Interval]:
         assert role.step is not None
         assert role.stored is not None
         grid, storing = role.stored.written, role.stored.storing
@@ -279,6 +281,9 @@ class _Bounding:
         given = [self._read(role.step, t) for t in role.step.reads]
         stored = storing(role.step.site, given, here)
         steps = stored.noise(grid, held).on(held.shape)
+        before = self.ranges.gridded.get(step.reads[0])
+        if before is not None and before[0].like(grid):
+            steps = steps.and_also(stored.again(grid, before[1]))
         noise = steps.times(np.broadcast_to(grid.scale, held.shape))
         reached = grid.numbers(stored.reached(grid, held))
         settled = (reached.hi - reached.lo) < 2.0 * noise.bound * (1.0 - _KNOWN)
@@ -315,7 +320,21 @@ class _Bounding:
             through = replace(
                 through, range=around if through.range is None else plus(through.range, around)
             )
+        self._keep_grid(step, lost)
         return self._cut(step, through, after), after, lost
+
+    def _keep_grid(self, step: Step, lost: RoundingBound) -> None:
+        """Numbers of a grid that are moved about, or converted, are that still, up to what is lost
+        of them."""
+        like, source = step.operator.likeness, step.reads[0]
+        if source not in self.ranges.gridded or len(step.reads) > 1:
+            return
+        grid, off = self.ranges.gridded[source]
+        shape = self.pair.meant.types[step.output].shape
+        if is_copy(step):
+            self.ranges.gridded[step.output] = grid, off + lost.radius.on(shape)
+        elif (like.reshapes or like.selects) and grid.scale.size == grid.zero.size == 1:
+            self.ranges.gridded[step.output] = grid, off.worst().on(shape) + lost.radius.on(shape)
 
     def _phases(self, step: Step, through: Through) -> Through | None:
         """Where the signs of x and x̂ are known, a Relu does one of four exact things."""
@@ -465,6 +484,13 @@ class _Bounding:
             walk.carry(step)
         self.last = walk
         return walk.finished()
+
+
+def grid_written(role: Role) -> Grid:
+    """The grid that a node of this role puts its result on."""
+    assert role.stored is not None
+    assert role.stored.written is not None
+    return role.stored.written
 
 
 def _called(step: Step, op: str) -> Step:

@@ -49,13 +49,15 @@ class Through:
 
 @dataclass
 class Ranges:
-    """What is known of every tensor: the maps of real values, x̂ and d."""
+    """What is known of every tensor: the maps of real values, x̂ and d. Of tensors `gridded` every x̂
+    is within a radius of a number of a grid."""
 
     maps: Maps
     held: dict[str, Interval] = field(default_factory=dict)
     apart: dict[str, Interval] = field(default_factory=dict)
     radii: dict[str, Radius] = field(default_factory=dict)
     through: dict[str, Through] = field(default_factory=dict)
+    gridded: dict[str, tuple[Grid, Radius]] = field(default_factory=dict)
 
     def enter(self, tensor: str, held: Interval, apart: Interval, radius: Radius) -> None:
         """The ranges of x̂ and d, each taken from the other where that is tighter."""

@@ -258,6 +258,17 @@ def off_grid(d: Draw) -> World:
     return {**numbers, "M": Q(1), "limit": Q(1)}, q - zero - t
 
 
+def on_grid(d: Draw) -> World:
+    """A number of steps near an integer that can be stored, computed with an error."""
+    zero, a, off = Q(d.randint(-3, 3)), d.choice([Q(0), Q(1, 8)]), d.choice([Q(0), Q(1, 4)])
+    there = Q(d.randint(-4, 4)) - zero
+    t = there + d.choice([-1, 0, 1]) * a
+    n = Q(round(t + d.choice([-1, 0, 1]) * off))
+    q = min(max(n + zero, Q(-4)), Q(4))
+    numbers = {"t": t, "n": n, "n0": there, "zp": zero, "q": q, "off": off, "a": a}
+    return {**numbers, "lo": Q(-4), "hi": Q(4), "M": Q(1), "limit": Q(1)}, q - zero - t
+
+
 def off_own_grid(d: Draw) -> World:
     """Numbers stored at a step that is off by 3·u, or near the end of the normal range."""
     u, s, tiny = Q(1, 2**20), d.choice([Q(1), Q(1, 3)]), d.tiny() / 2**12
@@ -299,6 +310,7 @@ WORLDS: dict[str, Callable[[Draw], World]] = {
     "computed-own-grid": computed_grid,
     "scaled-integers": scaled_integers,
     "off-grid": off_grid,
+    "on-grid": on_grid,
     "off-own-grid": off_own_grid,
     "both-sides": both_sides,
 }
