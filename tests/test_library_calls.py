@@ -51,6 +51,7 @@ CASES: dict[str, Case] = {
     "Conv": ([IMAGE], [KERNEL, BIAS], {"group": 2, "strides": [2, 1], "pads": [1, 1, 1, 1]}),
     "Gemm": ([ROWS], [OTHER, np.ones((1, 3), np.float32)], {"transB": 1}),
     "GlobalAveragePool": ([IMAGE], [], {}),
+    "InstanceNormalization": ([IMAGE], CHANNELS[:2], {"epsilon": 1e-3}),
     "LayerNormalization": ([ROWS], [np.ones(5, np.float32), ROWS[0]], {"epsilon": 1e-3}),
     "LogSoftmax": ([ROWS], [], {"axis": 0}),
     "MatMul": ([ROWS, OTHER.T.copy()], [], {}),

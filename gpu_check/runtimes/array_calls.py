@@ -68,6 +68,7 @@ def array_calls(xp: Any) -> dict[str, Call]:
         "Conv": lambda site, a: _convolved(xp, site, a),
         "GlobalAveragePool": lambda site, a: xp.mean(a[0], axis=_pixels(site)),
         "GlobalMaxPool": lambda site, a: xp.max(a[0], axis=_pixels(site)),
+        "InstanceNormalization": lambda site, a: _instance_normalized(xp, site, a),
         "LayerNormalization": lambda site, a: _layer_normalized(xp, site, a),
         "LeakyRelu": lambda site, a: xp.where(
             a[0] >= 0, a[0], a[0] * _like(a[0], site.real("alpha", 0.01))
@@ -141,6 +142,14 @@ def _normalized(xp: Any, site: Site, arguments: Sequence[Any]) -> Any:
     scale, shift, mean, variance = (_of_channels(v, x.ndim) for v in arguments[1:5])
     deviation = xp.sqrt(variance + _like(x, site.real("epsilon", 1e-5)))
     return (x - mean) / deviation * scale + shift
+
+
+def _instance_normalized(xp: Any, site: Site, arguments: Sequence[Any]) -> Any:
+    x, axes = arguments[0], _pixels(site)
+    scale, shift = (_of_channels(v, x.ndim) for v in arguments[1:3])
+    centred = x - xp.mean(x, axis=axes, keepdims=True)
+    variance = xp.mean(centred * centred, axis=axes, keepdims=True)
+    return centred / xp.sqrt(variance + _like(x, site.real("epsilon", 1e-5))) * scale + shift
 
 
 def _layer_normalized(xp: Any, site: Site, arguments: Sequence[Any]) -> Any:

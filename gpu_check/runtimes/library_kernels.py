@@ -183,6 +183,9 @@ def torch_library(options: LibraryOptions = _PLAIN) -> Library:
         ),
         "Gemm": _torch_gemm(torch),
         "GlobalAveragePool": lambda site, a: torch.mean(a[0], dim=(*range(2, a[0].ndim),)),
+        "InstanceNormalization": lambda site, a: torch.nn.functional.instance_norm(
+            a[0], weight=a[1], bias=a[2], eps=site.real("epsilon", 1e-5)
+        ),
         "LayerNormalization": lambda site, a: torch.nn.functional.layer_norm(
             a[0], a[0].shape[site.integer("axis", -1) :], *a[1:3], eps=site.real("epsilon", 1e-5)
         ),
