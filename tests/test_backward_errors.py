@@ -163,11 +163,44 @@ def test_polynomials_in_a_small_format() -> None:
     assert np.max(error / room) > 0.3
 
 
+def test_functions_are_charged_to_the_biases_that_follow() -> None:
+    """σ(h) is off by what the contract allows, which the next layer's biases take."""
+    rng = np.random.default_rng(4)
+    held = {"v": rng.normal(size=(6, 9)), "a": rng.normal(size=9), "w": rng.normal(size=(9, 4))}
+    constants = {t: v.astype(np.float32) for t, v in held.items()}
+    constants["b"] = np.full(4, 1e-6, np.float32)
+    shapes = {"x": (1, 6), "h": (1, 9), "s": (1, 9), "y": (1, 4)}
+    kinds = shapes | {t: v.shape for t, v in constants.items()}
+    graph = build_graph(
+        (
+            Node("one", "Gemm", ("x", "v", "a"), ("h",), {}, 17),
+            Node("curve", "Sigmoid", ("h",), ("s",), {}, 17),
+            Node("two", "Gemm", ("s", "w", "b"), ("y",), {}, 17),
+        ),
+        {t: TensorType(DType.FLOAT32, shape) for t, shape in kinds.items()},
+        constants=constants,
+        inputs=("x",),
+        outputs=("y",),
+    )
+    found = backward_bound(graph, SEQUENTIAL, Laid.WEIGHTS)
+    take = {m.tensor: m for m in found.moved}
+    assert "curve" in found.assumed[1]
+    assert take["b"].besides is not None
+    ran = ran_of(graph, rng.normal(size=(200, 1, 6)).astype(np.float32) * 3, SEQUENTIAL)
+    h, y, w = (np.float64(v) for v in (ran["h"], ran["y"], constants["w"]))
+    s = 1.0 / (1.0 + np.exp(-h))
+    error = np.abs(y - (s @ w + np.float64(constants["b"])))
+    share = take["w"].relative.largest * (s @ np.abs(w)) + take["b"].relative.largest * 1e-6
+    room = share + take["b"].besides.bound
+    assert np.all(error <= room)
+    assert np.max(error / room) > 0.02
+
+
 REFUSED = {
     "twice": ("(FPCore (x y) (+ (* x x) y))", (), "read more than once"),
     "kept": ("(FPCore (x y) (+ (* x x) y))", ("x",), "a sum moves with each of its terms"),
     "compared": ("(FPCore (x y) (if (< x 1) (* x y) y))", (), "read more than once"),
-    "unknown": ("(FPCore (x) (exp x))", (), "no rule"),
+    "unknown": ("(FPCore (x) (exp x))", (), "no bound on its rounding"),
     "no name": ("(FPCore (x y) (+ x y))", ("z",), "no input or stored tensor 'z'"),
 }
 

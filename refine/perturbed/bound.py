@@ -13,11 +13,12 @@ from encoders.lemmas.backward.rows import ROW_RATIO
 from encoders.lemmas.kernel import Radius, apply
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
-from refine.perturbed.forwards import of_log, relative_of
+from refine.perturbed.amounts import of_log, relative_of
 from refine.perturbed.laying import Laying, Layout, Place
 from refine.perturbed.standing import Laid, NothingTakesThem, Standing
 
 FINITE = "of every execution in which all values are finite"
+FUNCTIONS = "what the contract says of rounding in {}, which holds for every finite input"
 NORMAL = (
     "of these, of every one in which no number but 0 is below the normal range, as in Bean: what "
     "comes of an underflow cannot be bounded without knowing by what it is multiplied"
@@ -50,8 +51,9 @@ class Moved:
 @dataclass(frozen=True, eq=False)
 class BackwardBound:
     """The answer: what each parameter or input takes, what outputs without a bias are off by
-    besides (by name), how what each node writes stands, what is assumed of the execution, and what
-    it is a claim about."""
+    besides (by name), how what each node writes stands, of which nodes only an absolute bound on
+    their rounding is known, what is assumed of the execution, and what it is a claim about.
+    """
 
     laid: Laid
     contract: RuntimeContract
@@ -59,6 +61,7 @@ class BackwardBound:
     moved: tuple[Moved, ...]
     mixed: dict[str, Radius]
     made: Mapping[str, Standing]
+    absolute: tuple[str, ...]
     assumed: tuple[str, ...]
 
     @property
@@ -91,10 +94,24 @@ def backward_bound(
     layout = _with_underflow(Laying(graph, contract, laid, kept))
     if layout is None:
         layout = Laying(graph, contract, laid, kept, underflow=False).layout()
+        if not _known(layout):
+            raise NothingTakesThem(
+                "errors of functions come beside what they round, and where that is multiplied by "
+                "values that vary they have no bound"
+            )
         assumed.append(NORMAL)
+    if layout.absolute:
+        assumed.append(FUNCTIONS.format(", ".join(layout.absolute)))
     moved = tuple(_moved(place, graph) for place in layout.places)
     return BackwardBound(
-        laid, contract, graph, moved, dict(layout.outputs), layout.made, tuple(assumed)
+        laid=laid,
+        contract=contract,
+        graph=graph,
+        moved=moved,
+        mixed=dict(layout.outputs),
+        made=layout.made,
+        absolute=layout.absolute,
+        assumed=tuple(assumed),
     )
 
 

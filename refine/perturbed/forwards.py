@@ -9,18 +9,22 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.lemmas.backward.paths import PERTURBED_PATH, RELATIVE_OF_LOG
 from encoders.lemmas.backward.rows import ROW_SHARE
 from encoders.lemmas.kernel import Radius, any_of, apply, nothing_known
-from encoders.lemmas.operations import OPERAND_LOSS
-from encoders.lemmas.sums import GROWTH_SQUARED
 from encoders.numbers.enclosure import Interval
-from encoders.numbers.formats import BINARY32
 from encoders.program import Program, Step, program_of
 from encoders.rounding.rounding_bounds import rounder_of
 from encoders.scheduling import contract_at
 from encoders.traits import Absorption
 from onnx_import.graph import Array, Graph
+from refine.perturbed.amounts import (
+    flushed_below_size,
+    is_zero,
+    listed,
+    sentence,
+    slope_rounded,
+    why_not,
+)
 from refine.perturbed.standing import (
     Laid,
     NothingTakesThem,
@@ -34,8 +38,6 @@ from refine.perturbed.standing import (
     unmoved,
     uses_of,
 )
-
-_HALVINGS = 10
 
 
 @dataclass
@@ -55,6 +57,7 @@ class Forwards:
     rows: dict[str, int | None] = field(default_factory=dict)
     nodes: dict[str, str] = field(default_factory=dict)
     added: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    absolute: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.program: Program = program_of(self.graph).checked
@@ -67,7 +70,7 @@ class Forwards:
         count, readers = self.uses.get(tensor, (0, ()))
         if count > 1:
             raise NothingTakesThem(
-                f"input '{tensor}' is read more than once (by {_listed(readers)}), and one change "
+                f"input '{tensor}' is read more than once (by {listed(readers)}), and one change "
                 "of it would have to be right for every reading: errors are laid on what is read "
                 f"once (strict linearity); keep it exact with --discrete {tensor}"
             )
@@ -91,7 +94,7 @@ class Forwards:
             )
         if count > 1:
             why = (
-                f"each number of '{tensor}' is used {count} times (by {_listed(readers)}), and one "
+                f"each number of '{tensor}' is used {count} times (by {listed(readers)}), and one "
                 "change of it would have to be right for each of these sums (strict linearity)"
             )
             return Standing(besides, apart=apart, why=why, shared=True)
@@ -122,13 +125,13 @@ class Forwards:
         if not step.site.outputs[0].dtype.is_float and step.operator.absorbs is None:
             exact = all(self.standing[t].exact for t in step.node.inputs if t)
             return Standing(
-                unmoved(shape), apart=0.0 if exact else math.inf, why=_why(self._read(step))
+                unmoved(shape), apart=0.0 if exact else math.inf, why=why_not(self._read(step))
             )
         if step.operator.movement:
             return self._alike(step, factor=1.0)
         absorbing = step.operator.absorbs
         if absorbing is None:
-            return self._lost(step, f"{step.node.describe()}: no rule lays its errors on anything")
+            return self._absolutely(step)
         here = contract_at(step.site, self.contract)
         match absorbing.by:
             case Absorption.TERMS:
@@ -157,6 +160,33 @@ class Forwards:
 
     def _lost(self, step: Step, why: str) -> Standing:
         return Standing(unmoved(step.site.outputs[0].shape), apart=math.inf, why=why)
+
+    def _absolutely(self, step: Step) -> Standing:
+        """A node of whose rounding only an absolute bound is known, over all finite numbers."""
+        node = step.node.describe()
+        read = [self.standing[t] for t in step.reads]
+        if len(step.writes) > 1 or not all(s.free or s.apart == 0.0 for s in read):
+            return self._lost(step, f"{node}: no rule lays its errors on anything")
+        here = contract_at(step.site, self.contract)
+        kinds = [step.site.type_of(i) for i in step.site.variable]
+        if not all(kind.dtype.is_float for kind in kinds):
+            return self._lost(step, f"{node}: no rule lays its errors on anything")
+        largest = [here.format_of(kind.dtype).largest_number for kind in kinds]
+        whole = [
+            Interval(np.full(kind.shape, -top), np.full(kind.shape, top))
+            for kind, top in zip(kinds, largest, strict=True)
+        ]
+        operator = step.operator
+        with np.errstate(all="ignore"):
+            result = operator.values(step.site, whole).range
+            besides = operator.rounding(step.site, whole, result, here).radius
+            if any(np.any(s.besides.bound) for s in read):
+                moved = [s.besides for s in read]
+                besides = besides + operator.differences(step.site, whole, moved).radius
+        if not np.all(np.isfinite(besides.bound)):
+            return self._lost(step, f"{node}: no bound on its rounding holds for every input")
+        self.absolute.append(step.node.name)
+        return Standing(besides, why=f"{node} rounds, and has no parameters")
 
     def _rounding(self, step: Step, here: RuntimeContract) -> Roundings:
         return roundings_of(step.site.outputs[0].dtype, here)
@@ -196,7 +226,7 @@ class Forwards:
         if all(s.free for s in read.values()):
             return Standing(besides, free=True)
         apart = max(0.0 if s.free else s.apart for s in read.values())
-        return Standing(besides, apart=plus(apart, own), why=_why(list(read.values()), step))
+        return Standing(besides, apart=plus(apart, own), why=why_not(list(read.values()), step))
 
     def _least(
         self, rounding: Roundings, shape: tuple[int, ...], *, products: int, factor: float = 1.0
@@ -215,7 +245,7 @@ class Forwards:
             n=float(products),
             h=h,
             lost=0.0,
-            X=_flushed(flushed * max(factor, 1.0)),
+            X=flushed_below_size(flushed * max(factor, 1.0)),
         ).on(shape)
 
     @staticmethod
@@ -242,9 +272,9 @@ class Forwards:
             return replace(taken, free=other.free, apart=other.apart, why=other.why)
         if not all(s.free for s in read.values()):
             if count == 2 and all(s.free or s.apart == 0.0 for s in read.values()):
-                why = _why(list(read.values()), step)
+                why = why_not(list(read.values()), step)
                 return Standing(besides, apart=rounding.of(1), why=why)
-            return self._lost(step, _sentence(step, read, "a sum moves with each of its terms"))
+            return self._lost(step, sentence(step, read, "a sum moves with each of its terms"))
         return self._taken([step.node.inputs[i] for i in read], besides)
 
     def _taken(self, tensors: Sequence[str], besides: Radius) -> Standing:
@@ -267,17 +297,17 @@ class Forwards:
         shape = step.site.outputs[0].shape
         rounding = self._rounding(step, here)
         besides = self._least(rounding, shape, products=1)
-        scaled = any(np.any(s.besides.bound) for s in read.values()) or self._flushes(rounding)
-        if scaled and self.underflow and not rounding.inner.exact:
+        flushed = self._flushes(rounding) and self.underflow and not rounding.inner.exact
+        if flushed or any(np.any(s.besides.bound) for s in read.values()):
             besides = nothing_known(shape)
         if any(s.free for s in read.values()):
             if any(not s.free and not math.isfinite(s.apart) for s in read.values()):
-                return self._lost(step, _why(list(read.values()), step))
+                return self._lost(step, why_not(list(read.values()), step))
             return Standing(besides, free=True)
         apart = rounding.of(1)
         for s in read.values():
             apart = plus(apart, s.apart)
-        return Standing(besides, apart=apart, why=_why(list(read.values()), step))
+        return Standing(besides, apart=apart, why=why_not(list(read.values()), step))
 
     def _root(self, step: Step, here: RuntimeContract) -> Standing:
         (read,) = self._read(step)
@@ -291,7 +321,7 @@ class Forwards:
         if read.free:
             return Standing(besides, free=True)
         apart = plus(times(read.apart, 0.5), rounding.of(1))
-        return Standing(besides, apart=apart, why=_why([read], step))
+        return Standing(besides, apart=apart, why=why_not([read], step))
 
     def _chosen(self, step: Step) -> Standing:
         condition = self.standing[step.node.inputs[0]]
@@ -307,7 +337,7 @@ class Forwards:
         if all(s.free for s in read):
             return Standing(besides, free=True)
         apart = max(0.0 if s.free else s.apart for s in read)
-        return Standing(besides, apart=apart, why=_why(read, step))
+        return Standing(besides, apart=apart, why=why_not(read, step))
 
     def _compared(self, step: Step) -> Standing:
         read = self._read(step)
@@ -317,7 +347,7 @@ class Forwards:
         if all(s.exact for s in read) and not (flushes and self.underflow):
             return Standing(unmoved(shape), why="what is compared is met to the bit")
         inexact = [s for s in read if not s.exact]
-        why = _why(inexact, step) if inexact else "operands of a comparison may be flushed"
+        why = why_not(inexact, step) if inexact else "operands of a comparison may be flushed"
         return self._lost(
             step, f"{step.node.describe()} compares what is not met to the bit: {why}"
         )
@@ -351,14 +381,14 @@ class Forwards:
             return self._lost(step, f"{step.node.describe()}: {refusal}")
         factors = {i: self.standing[names[i]] for i in (0, 1)}
         if taker is None:
-            return self._lost(step, _sentence(step, factors, "its errors go to one of its factors"))
+            return self._lost(step, sentence(step, factors, "its errors go to one of its factors"))
         other = factors[1 - taker]
         bias = names[2] if len(names) > 2 and names[2] else None
         nought = names[2] if bias is not None and is_zero(step.site.constant(2)) else None
         bias = None if nought is not None else bias
         if bias is not None and not self.standing[bias].free:
             read = {2: self.standing[bias]}
-            return self._lost(step, _sentence(step, read, "its bias takes a share of the error"))
+            return self._lost(step, sentence(step, read, "its bias takes a share of the error"))
         if np.any(factors[taker].besides.bound):
             return self._lost(step, f"'{names[taker]}' holds numbers that may be flushed to 0")
         besides = self._row_besides(step, here, other.besides, 1 - taker, bias)
@@ -376,11 +406,10 @@ class Forwards:
         shape = step.site.outputs[0].shape
         rounding = self._rounding(step, here)
         r = rounding.inner
-        if r.exact or not self.underflow:
-            return unmoved(shape)
-        if self._flushes(rounding):
+        tiny = self.underflow and not r.exact
+        if tiny and self._flushes(rounding):
             flushed = max(r.smallest_normal, rounding.own.smallest_normal)
-            read = read + _flushed(flushed).on(read.shape)
+            read = read + flushed_below_size(flushed).on(read.shape)
         carried = unmoved(shape)
         if np.any(read.bound):
             if len(set(step.site.variable) & {0, 1}) > 1 or position not in step.site.variable:
@@ -398,8 +427,8 @@ class Forwards:
             m=float(additions + scalings),
             u=r.unit,
             n=float(n + scalings),
-            h=r.underflow,
-            lost=r.smallest_normal if r.flush_operands or r.flush_results else 0.0,
+            h=r.underflow if tiny else 0.0,
+            lost=r.smallest_normal if tiny and (r.flush_operands or r.flush_results) else 0.0,
             X=carried,
         )
         scale = step.operator.absorbs.factor(step.site)
@@ -417,77 +446,24 @@ class Forwards:
         params = {i: read[i] for i in (1, 2, 3)}
         rounding = self._rounding(step, here)
         if not all(s.free for s in params.values()):
-            return self._lost(step, _sentence(step, params, "a normalisation moves all three"))
+            return self._lost(step, sentence(step, params, "a normalisation moves all three"))
         if not read[0].free and not math.isfinite(read[0].apart):
             return self._lost(step, read[0].why)
         if rounding.own.smallest_normal > step.site.real("epsilon", 1e-5):
             return self._lost(step, f"{step.node.describe()}: epsilon underflows in this format")
         if any(np.any(s.besides.bound) for s in (*params.values(), read[4])):
             return self._lost(step, f"{step.node.describe()} has parameters that may be flushed")
-        besides = unmoved(step.site.outputs[0].shape)
-        if self.underflow and not rounding.inner.exact:
-            flushed = rounding.own.smallest_normal if self._flushes(rounding) else 0.0
-            seen = read[0].besides + _flushed(flushed).on(read[0].besides.shape)
-            gamma = float(np.max(np.abs(step.site.coefficients(1)), initial=1.0))
-            r = rounding.inner
-            besides = apply(
-                ROW_SHARE,
-                m=4.0,
-                u=r.unit,
-                n=3.0 * (1.0 + gamma),
-                h=max(r.underflow, rounding.own.underflow),
-                lost=flushed * (1.0 + gamma),
-                X=self._carried(step, {0: seen}),
-            )
+        r, tiny = rounding.inner, self.underflow and not rounding.inner.exact
+        flushed = rounding.own.smallest_normal if tiny and self._flushes(rounding) else 0.0
+        seen = read[0].besides + flushed_below_size(flushed).on(read[0].besides.shape)
+        gamma = float(np.max(np.abs(step.site.coefficients(1)), initial=1.0))
+        besides = apply(
+            ROW_SHARE,
+            m=4.0,
+            u=r.unit,
+            n=3.0 * (1.0 + gamma),
+            h=max(r.underflow, rounding.own.underflow) if tiny else 0.0,
+            lost=flushed * (1.0 + gamma),
+            X=self._carried(step, {0: seen}),
+        )
         return self._taken([names[2]], besides)
-
-
-def relative_of(log: float, unit: float) -> Radius:
-    """|w̃/w − 1| of a bound on |ln(w̃/w)|: that of its 2^10th part, squared ten times."""
-    part = apply(RELATIVE_OF_LOG, g=of_log(log / 2.0**_HALVINGS, unit))
-    for _ in range(_HALVINGS):
-        part = apply(GROWTH_SQUARED, e=part)
-    return part
-
-
-def of_log(log: float, unit: float) -> Radius:
-    """|ln(w̃/w)| as a radius: so many multiples of u."""
-    return apply(PERTURBED_PATH, k=log / unit, u=unit)
-
-
-def _flushed(size: float) -> Radius:
-    """What is lost of numbers below this size that are taken for zero."""
-    return apply(OPERAND_LOSS, lo=-np.inf, hi=np.inf, tiny=size) if size else unmoved(())
-
-
-def slope_rounded(rounding: Roundings) -> bool:
-    """Does the format hold less than the float32 numbers in which slopes are given?"""
-    return not rounding.own.format.holds(BINARY32)
-
-
-def is_zero(constant: Array | None) -> bool:
-    """Is it stored, and 0 throughout?"""
-    return constant is not None and not np.any(constant)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _why(read: Sequence[Standing], step: Step | None = None) -> str:
-    """Why none of these can be moved: what was lost before, else the first that says it."""
-    for s in sorted(read, key=lambda s: (s.free, not s.shared, -s.apart)):
-        if not s.free and s.why:
-            if step is None or not math.isfinite(s.apart):
-                return s.why
-            return f"{step.node.describe()} rounds, and {s.why}"
-    return ""
-
-
-def _sentence(step: Step, read: Mapping[int, Standing], rule: str) -> str:
-    stuck = sorted((s for s in read.values() if not s.free), key=lambda s: -s.apart)
-    if stuck and not math.isfinite(stuck[0].apart):
-        return stuck[0].why
-    constant = [s for i, s in read.items() if not s.free and step.site.constant(i) is not None]
-    why = next((s.why for s in (*constant, *stuck)), "")
-    return f"{step.node.describe()}: {rule}, but {why}"

@@ -21,7 +21,8 @@ from encoders.program import Step
 from encoders.rounding.rounding_bounds import rounder_of
 from encoders.scheduling import contract_at
 from encoders.traits import Absorption
-from refine.perturbed.forwards import Forwards, is_zero, of_log, relative_of, slope_rounded
+from refine.perturbed.amounts import is_zero, of_log, relative_of, slope_rounded
+from refine.perturbed.forwards import Forwards
 from refine.perturbed.standing import (
     NothingTakesThem,
     Standing,
@@ -52,11 +53,13 @@ class Place:
 @dataclass(frozen=True, eq=False)
 class Layout:
     """What all take, in the order of the program, what is left beside outputs (rows whose products
-    underflow and which have no bias), and how what each step writes stands."""
+    underflow and which have no bias), how what each step writes stands, and the nodes of whose
+    rounding only an absolute bound is known."""
 
     places: tuple[Place, ...]
     outputs: Mapping[str, Radius]
     made: Mapping[str, Standing]
+    absolute: tuple[str, ...]
 
 
 class Laying(Forwards):
@@ -80,7 +83,8 @@ class Laying(Forwards):
             if any(self.made[t].free for t in step.writes):
                 self._backward(step)
         places = tuple(self._place(tensor) for tensor in self._leaves())
-        return Layout(places, {t: r for t, r in left.items() if np.any(r.bound)}, self.made)
+        mixed = {t: r for t, r in left.items() if np.any(r.bound)}
+        return Layout(places, mixed, self.made, tuple(self.absolute))
 
     # --- backwards ---------------------------------------------------------------------------
 

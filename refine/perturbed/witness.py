@@ -25,8 +25,8 @@ from encoders.program import Program, Step, arguments, forward, program_of
 from encoders.traits import Absorption, Product
 from onnx_import.errors import ModelError, UnsupportedModel
 from onnx_import.graph import Array, Graph
+from refine.perturbed.amounts import slope_rounded
 from refine.perturbed.bound import BackwardBound, Moved
-from refine.perturbed.forwards import slope_rounded
 from refine.perturbed.integers import row_sums
 from refine.perturbed.standing import Laid, roundings_of
 

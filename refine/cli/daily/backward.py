@@ -201,7 +201,8 @@ def answer_of(found: BackwardBound) -> str:
     )
     most = max((m.besides.largest for m in besides if m.besides is not None), default=0.0)
     if besides:
-        text += f", and biases by {up(most, 3)} besides, where something underflows"
+        for_what = "for what functions lose" if found.absolute else "where something underflows"
+        text += f", and biases by {up(most, 3)} besides, {for_what}"
     if found.mixed:
         rest = max(r.largest for r in found.mixed.values())
         text += f"; outputs without a bias, up to {up(rest, 3)} (mixed)"
