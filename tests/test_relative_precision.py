@@ -137,6 +137,19 @@ def test_a_claim_is_verified_or_left_open(eps: float) -> None:
     assert found.verdict is (Verdict.VERIFIED if eps == 1e-6 else Verdict.UNKNOWN)
 
 
+def test_nothing_is_known_of_a_value_that_is_zero_over_the_reals_alone() -> None:
+    """x + z − x − z is 0, and what is computed for it is not: 0 times an unknown precision."""
+    nodes = [node("Add", "x z", "s"), node("Sub", "s x", "d"), node("Sub", "d z", "e"),
+             node("Add", "e e", "y")]  # fmt: skip
+    model = made(nodes, dict.fromkeys("xz", (1,)), (1,), TensorProto.FLOAT)
+    found = refine.bound(
+        model, {"x": "1..1", "z": "0.3..0.3"}, relative=True, round_inputs=True, **QUIET
+    )
+    (figures,) = found.relative
+    assert figures.error == np.inf
+    assert figures.atol > 2.0**-25
+
+
 def test_an_input_with_a_larger_relative_error_is_found(tmp_path: Path) -> None:
     model = made([node("Mul", "x x", "q"), node("Add", "q z", "y")], dict.fromkeys("xz", (1,)),
                  (1,), TensorProto.FLOAT)  # fmt: skip

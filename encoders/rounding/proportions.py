@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from encoders.lemmas.combining import EXACT, SCALED_ERROR
+from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, apply, exactly_zero, known_at
-from encoders.lemmas.ways.relative import ABSORBED, TO_ERROR
+from encoders.lemmas.ways.relative import ABSORBED, OFF
 from encoders.numbers.enclosure import BoolArray, FloatArray, Interval, add_up, multiply_up
 from encoders.rounding.tracked import Tracked
 
@@ -63,7 +63,7 @@ class Proportion:
         precision = absorbed(nothing, tracked.error, tracked.ideal)
         with np.errstate(invalid="ignore", over="ignore"):
             whole = multiply_up(precision.bound, tracked.ideal.magnitude)
-            even = whole <= _WORTH * tracked.error.bound
+            even = np.isfinite(precision.bound) & (whole <= _WORTH * tracked.error.bound)
         precision, lost = _either(even, precision, nothing), _either(even, nothing, tracked.error)
         return cls(tracked, precision, lost, precision, lost)
 
@@ -90,9 +90,8 @@ class Proportion:
     @property
     def off(self) -> Radius:
         """How far the computed value is off, absolutely, by its precision and by its error."""
-        relative = apply(TO_ERROR, g=self.precision)
         size = self.ideal.magnitude
-        by_precision = apply(SCALED_ERROR, e=relative, C=size) + self.lost
+        by_precision = apply(OFF, g=self.precision, h=self.lost, size=size)
         return by_precision.and_also(self.tracked.error)
 
     @property
@@ -158,7 +157,7 @@ def _flows(tracked: Tracked, precision: Radius, lost: Radius) -> BoolArray:
     with np.errstate(invalid="ignore", over="ignore"):
         size = tracked.ideal.magnitude
         whole = add_up(multiply_up(precision.bound, size), lost.bound)
-        worth = whole <= _WORTH * tracked.error.bound
+        worth = np.isfinite(precision.bound) & (whole <= _WORTH * tracked.error.bound)
     return np.where(np.isfinite(known) | np.isfinite(other), known <= other, worth)
 
 

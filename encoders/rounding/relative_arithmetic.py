@@ -21,7 +21,7 @@ from encoders.functions.accuracy import Evidence
 from encoders.functions.exp import EXP
 from encoders.functions.function import Function
 from encoders.functions.sigmoid import SIGMOID
-from encoders.lemmas.combining import EXACT, SCALED_ERROR
+from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, apply, exactly_zero, nothing_known, stacked
 from encoders.lemmas.ways.relative import (
     EXPONENTIAL,
@@ -32,13 +32,13 @@ from encoders.lemmas.ways.relative import (
     LOST_ROOT,
     LOST_STEP,
     LOST_SUM,
+    OFF,
     PRODUCT,
     ROOT,
     ROUNDED,
     SUM,
     SUM_ANY_ORDER,
     SUM_OF_EXACT,
-    TO_ERROR,
 )
 from encoders.numbers.enclosure import BoolArray, FloatArray, Interval, add_down, add_up
 from encoders.rounding.error_arithmetic import ErrorArithmetic, interval_product
@@ -112,8 +112,7 @@ class RelativeArithmetic:
             loses = np.where(fuses & (parts.bound > 0), r.underflow, 0.0)
             loses = np.full(parts.shape, r.smallest_normal) if r.flush_results else loses
         lost = apply(LOST_SUM, h=parts, m=float(additions), u=self._unit, E=loses)
-        relative = apply(SCALED_ERROR, e=apply(TO_ERROR, g=precision), C=ideal.magnitude)
-        error = relative + lost
+        error = apply(OFF, g=precision, h=lost, size=ideal.magnitude)
         with np.errstate(over="ignore", invalid="ignore"):
             reached = largest_of(add_up(ideal.magnitude, error.bound))
         tracked = Tracked(ideal, error, max(largest, reached))

@@ -186,7 +186,9 @@ def run_time_range(value: Proportion) -> Interval:
             least = np.where(end >= -(2.0**-1000), 0.0, end * shrunk)
             ends.append(np.where(end > 0, multiply_up(end, grown), least))
         low, high = -add_up(ends[0], lost), add_up(ends[1], lost)
-    low, high = np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
+    unknown = ~np.isfinite(g)  # nothing at all, then, not even of the sign
+    low = np.where(unknown | np.isnan(low), -np.inf, low)
+    high = np.where(unknown | np.isnan(high), np.inf, high)
     return value.tracked.computed.intersect(Interval(low, high))
 
 

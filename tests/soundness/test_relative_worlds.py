@@ -44,6 +44,12 @@ def to_error(d: Draw) -> World:
     return {"q": q, "l": ln(q), "g": d.choice([abs(ln(q)), d.beyond(ln(q))])}, q - 1
 
 
+def off(d: Draw) -> World:
+    x, q, moved = d.choice([Q(0), d.real()]), factor(d), d.choice([Q(0), d.real(1)])
+    numbers = {"x": x, "q": q, "l": ln(q), "g": abs(ln(q)), "size": d.beyond(x)}
+    return {**numbers, "x_hat": q * x + moved, "h": d.beyond(moved)}, (q - 1) * x + moved
+
+
 def rounded(d: Draw) -> World:
     z = some(d)
     w = Q(d.choice([0, 1, 1]))
@@ -179,6 +185,7 @@ def exponential(d: Draw) -> World:
 WORLDS: dict[str, Callable[[Draw], World]] = {
     "relative-absorbed": absorbed,
     "relative-error-of-precision": to_error,
+    "relative-off": off,
     "relative-rounding": rounded,
     "relative-ulps": in_ulps,
     "relative-lost-step": lost_step,

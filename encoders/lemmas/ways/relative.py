@@ -87,6 +87,28 @@ TO_ERROR = Lemma(
         (_q - 1) * (1 - _g) <= _g,
     ),
 )
+OFF = Lemma(
+    "relative-off",
+    "What is off by at most h from a number of precision g < 1, whose real value has at most a "
+    "size, is off by at most size·g/(1 − g) + h.",
+    "e^l ≤ 1/(1 − l) for l < 1, and 1 + l ≤ e^l",
+    hypotheses=(_g < 1,),
+    assumed=(
+        within(_x, _size),
+        within(_l, _g),
+        _q >= 1 + _l,
+        (_l < 1).implies(_q * (1 - _l) <= 1),
+        within(_x_hat - _q * _x, _h),
+    ),
+    error=_x_hat - _x,
+    radius=_size * (_g / (1 - _g)) + _h,
+    by_way_of=(
+        _g <= _g / (1 - _g),
+        _q * (1 - _g) <= _q * (1 - _l),
+        within(_q - 1, _g / (1 - _g)),
+        within((_q - 1) * _x, magnitude(_x) * (_g / (1 - _g))),
+    ),
+)
 _w = number("w")
 ROUNDED = Lemma(
     "relative-rounding",
@@ -377,6 +399,7 @@ EXPONENTIAL = Lemma(
 LEMMAS = (
     ABSORBED,
     TO_ERROR,
+    OFF,
     ROUNDED,
     IN_ULPS,
     LOST_STEP,
