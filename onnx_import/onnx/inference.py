@@ -99,6 +99,9 @@ def infer(
         if shape is not None:
             return {proto.output[0]: type_proto(replace(types[proto.input[0]], shape=shape))}
     opset = max(opset, SINCE.get(proto.op_type, 0))
+    if proto.op_type == "Range":  # runtimes take vectors of one element for scalars
+        types = {t: replace(k, shape=()) if k.shape == (1,) else k for t, k in types.items()}
+        constants = {t: constants[t].reshape(types[t].shape) for t in present & constants.keys()}
     try:
         return shape_inference.infer_node_outputs(
             onnx.defs.get_schema(proto.op_type, opset, ""),

@@ -41,6 +41,7 @@ from onnx_import.passes.normalize import (
     without_like,
 )
 from onnx_import.passes.pipelines import DOMAIN, pipeline
+from onnx_import.passes.sorting import with_what_is_read
 from onnx_import.tensors import attribute_of, type_of
 
 _MODERN = 13  # an opset that has all that pipelines, fused operators and layers are made of
@@ -124,7 +125,7 @@ class Walk:
         require_holdable(proto, node.describe(), inferred, types)
         require_agreed(node, constants)
         node = without_dropout(node, constants, self.read, self.random)
-        node = interpolating(without_like(node, types))
+        node = with_what_is_read(interpolating(without_like(node, types)), self.read)
         self.folds += counted(node, types, constants)
         empty = empty_outputs(node, inferred)
         if empty and node.op != "Constant":

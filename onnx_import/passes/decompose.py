@@ -23,7 +23,9 @@ import onnx
 from onnx_import.graph import Array, DType, Node, TensorType
 from onnx_import.passes.body import Body
 from onnx_import.passes.einsum import einsum
+from onnx_import.passes.overlapping import col2im, lp_normalization
 from onnx_import.passes.recurrent import gru, lstm, rnn
+from onnx_import.passes.sorting import top_k
 from onnx_import.passes.statistics import batch_statistics
 from onnx_import.passes.telling import hardmax, is_inf, is_nan, of_integers, shrink
 
@@ -410,6 +412,7 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
     for op, rewriting, attributes in (
         ("BatchNormalization", batch_statistics, "epsilon is_test momentum spatial training_mode"),
         ("Cast", _cast, "round_mode saturate to"),
+        ("Col2Im", col2im, "dilations pads strides"),
         ("Dropout", _dropout, "seed"),
         ("DynamicQuantizeLinear", _dynamic_quantize_linear, ""),
         *((op, of_integers, "") for op in COMPARISONS),
@@ -422,6 +425,7 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         ("IsNaN", is_nan, ""),
         ("LRN", _lrn, "alpha beta bias size"),
         ("LSTM", lstm, f"{_RECURRENT} input_forget"),
+        ("LpNormalization", lp_normalization, "axis p"),
         ("LpPool", _lp_pool, "auto_pad ceil_mode dilations kernel_shape p pads strides"),
         ("OneHot", _one_hot, "axis"),
         ("Pow", _pow, ""),
@@ -432,6 +436,7 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         ("ScatterND", _scatter_nd, "reduction"),
         ("Shrink", shrink, "bias lambd"),
         ("ThresholdedRelu", _thresholded, "alpha"),
+        ("TopK", top_k, "axis k largest sorted"),
         ("Xor", _xor, ""),
     )
 }

@@ -19,9 +19,11 @@ from onnx_import.passes.function_inputs import require_valid
 _WHOLE = ("Add", "Sub", "Mul")
 FUNCTIONS = frozenset(
     (
+        "AffineGrid",
         "Attention",
         "CausalConvWithState",
         "CenterCropPad",
+        "LinearAttention",
         "MeanVarianceNormalization",
         "NegativeLogLikelihoodLoss",
         "ReduceLogSum",

@@ -70,3 +70,86 @@ PICKED: Mapping[str, Sequence[Grid]] = {
         ),
     ),
 }
+I64 = "int64"
+ARRANGED: Mapping[str, Sequence[Grid]] = {
+    "AffineGrid": (
+        Grid(
+            [
+                (run(2, 2, 3), const(np.array([2, 1, 3, 2], I64), I64)),
+                (run(1, 2, 3), const(np.array([1, 2, 1, 4], I64), I64)),
+                (run(1, 3, 4), const(np.array([1, 1, 2, 2, 3], I64), I64)),
+            ],
+            {"align_corners": (None, 0, 1)},
+            ("float32",),
+        ),
+    ),
+    "Col2Im": (
+        Grid(
+            [
+                (
+                    made(1, 2 * 4, columns),
+                    const(np.array(image, I64), I64),
+                    const(np.array(block, I64), I64),
+                )
+                for made in (run, kept)
+                for columns, image, block in (
+                    (4, [3, 3], [2, 2]),
+                    (1, [2, 2], [2, 2]),
+                    (9, [4, 4], [2, 2]),
+                    (6, [2, 4], [2, 2]),
+                    (2, [5], [4]),
+                )
+            ],
+            {
+                "strides": (None, (1, 1), (2, 2)),
+                "dilations": (None, (1, 1), (2, 2)),
+                "pads": (None, (0, 0, 0, 0), (1, 0, 0, 1)),
+            },
+            ("float32", "float64"),
+        ),
+    ),
+    "LinearAttention": (
+        Grid(
+            [
+                (run(1, 2, 4), run(1, 2, 4), run(1, 2, 4), None, *more)
+                for more in ((), (run(1, 2, 2),), (run(1, 2, 2), run(1, 2, 2, kind="positive")))
+            ]
+            + [(run(1, 2, 4), run(1, 2, 4), run(1, 2, 4), run(1, 2, 2, 2))],
+            {
+                "chunk_size": (None, 1, 64),
+                "kv_num_heads": (2, 1),
+                "q_num_heads": (2,),
+                "scale": (None, 0.5),
+                "update_rule": ("linear", "gated", "delta", "gated_delta"),
+            },
+            ("float32", "float64"),
+            (1, 2),
+        ),
+    ),
+    "LpNormalization": (
+        Grid(
+            [(made(*s),) for made in (run, kept) for s in ((3,), (2, 3), (2, 3, 2), (2, 0))],
+            {"axis": (None, 0, 1, -1, 3), "p": (None, 1, 2, 3)},
+            ("float32", "float64", "float16"),
+        ),
+    ),
+    "TopK": (
+        Grid(
+            [
+                (made(*s), const(np.array([k], I64), I64))
+                for made in (run, kept)
+                for s in ((5,), (2, 3), (3, 4, 2), (1, 1))
+                for k in (1, 2, 3)
+            ]
+            + [(run(2, 3),)],
+            {
+                "axis": (None, 0, 1, -1, 5),
+                "k": (None, None, 1, 2),
+                "largest": (None, 0, 1),
+                "sorted": (None, 0, 1),
+            },
+            ("float32", "float64", "float16"),
+            (1, 2),
+        ),
+    ),
+}

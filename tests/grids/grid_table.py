@@ -10,13 +10,14 @@ from grid_elementwise import ELEMENTWISE
 from grid_functions import FUNCTIONS
 from grid_gathers import GATHERS
 from grid_movements import MOVEMENTS
-from grid_picked import PICKED
+from grid_picked import ARRANGED, PICKED
 from grid_products import PRODUCTS
 from grid_quantized import QUANTIZED
 from grid_resizes import RESIZES
 from grid_windows import WINDOWS
 
 GRIDS: Mapping[str, Sequence[Grid]] = {
+    **ARRANGED,
     **CONSTANTS,
     **ELEMENTWISE,
     **FUNCTIONS,

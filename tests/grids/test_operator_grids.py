@@ -23,6 +23,7 @@ TRIED, WANTED = 60, 7  # cases of an operator, and how many of them must have be
 FEW = {  # operators of which fewer cases can be compared, or are not refused
     "Constant": 5,
     "BitwiseNot": 6,
+    "LinearAttention": 6,
     "QLinearGlobalAveragePool": 0,  # alone, it ends the runtime's process: test_quantised_layers.py
 }
 NO_NUMBERS = {  # attributes that hold text or sparse tensors
