@@ -292,6 +292,24 @@ def test_what_does_not_fit_is_said(files: Path, capsys: pytest.CaptureFixture[st
         assert words in capsys.readouterr().err
 
 
+def test_traces_of_another_model_are_refused(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    traced("m.onnx", "a.jsonl", "--values")
+    traced("m.onnx", "b.jsonl", "--values", "--runtime", "numpy")
+    for shape, node in (([1, 12], "x"), ([1, 16], "y")):
+        nodes = [helper.make_node("Relu", ["x"], ["h"], "other")]
+        weights = {}
+        if node == "y":
+            nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], "other")]
+            weights = {"w": np.ones((12, 16), np.float32)}
+        outputs = {nodes[0].output[0]: shape}
+        save(files / "other.onnx", nodes, {"x": [1, 12]}, outputs, weights)
+        code = run(["trace-diff", "a.jsonl", "b.jsonl", "--model", "other.onnx"])
+        assert code is ExitCode.INPUT_ERROR
+        assert "is it another one that ran?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "spoil",
     [

@@ -9,7 +9,7 @@ seen where it happens and not only where it is large.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -153,6 +153,8 @@ def _of_run(
     if read is not None and any(a.bits != b.bits for a, b in pairs.values()):
         given = traces[0].received(run), traces[1].received(run)
         graphs = read(given[0]), read(given[1])
+        for graph, trace in zip(graphs, traces, strict=True):
+            _require_shapes(graph, trace.of(run).values())
         if all(t in x for g, x in zip(graphs, given, strict=True) for t in g.inputs):
             joint = joint_bounds(graphs, given, contracts)
             alone = [
@@ -168,6 +170,17 @@ def _of_run(
         broken |= row.status is Status.OUTSIDE
         rows.append(row)
     return rows
+
+
+def _require_shapes(graph: Graph, lines: Iterable[Line]) -> None:
+    """Raises ModelError where a trace is not of this model."""
+    for line in lines:
+        kind = graph.types.get(line.tensor)
+        if kind is not None and kind.shape != line.shape:
+            raise ModelError(
+                f"'{line.tensor}' has shape {list(line.shape)} in a trace and {list(kind.shape)} "
+                "in the model: is it another one that ran?"
+            )
 
 
 def joint_bounds(
@@ -255,7 +268,7 @@ def _beside(
         part = np.where(np.isfinite(allowed), np.where(np.isnan(part), np.inf, part), -1.0)
     at = tuple(int(i) for i in np.unravel_index(int(np.argmax(part)), part.shape))
     status = Status.OUTSIDE if beyond is not None or wrong else Status.WITHIN
-    if status is Status.WITHIN and np.any(~np.isfinite(allowed) & (apart != 0)):
+    if status is Status.WITHIN and np.any(~np.isfinite(allowed) & (x != y)):
         status = Status.OPEN
     return Beside(
         a,
