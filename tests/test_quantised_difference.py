@@ -4,14 +4,17 @@ bound is near what executions find."""
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime
 import pytest
+from onnx import numpy_helper
 from quantised_networks import Form, Network, cnn, files, mlp, transformer
 
 from encoders.arithmetic.approximate_field import ApproximateReals
@@ -21,6 +24,7 @@ from gpu_check.emulator.exact import evaluate_real
 from onnx_import import load
 from onnx_import.graph import Graph
 from refine.bounds.network import InputBox
+from refine.pair.beyond_rounding import beyond_rounding
 from refine.pair.comparison import comparison
 from refine.pair.lockstep import Lockstep, lockstep
 from refine.pair.noise import noise_bounds
@@ -132,3 +136,50 @@ def test_a_problem_is_handed_to_other_processes(tmp_path: Path) -> None:
     centre = np.full((1, 8), 0.25)
     box = InputBox({"x": Interval(centre, centre)}, {"x": np.zeros((1, 8))})
     assert other.bounds(box).largest == problem.bounds(box).largest
+
+
+def scaled(path: Path, node: str, place: int, factor: float) -> Path:
+    """The file with one scale of one node, and of no other, wrong by a factor."""
+    model = onnx.load(path)
+    (found,) = (n for n in model.graph.node if n.name == node)
+    held = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    wrong = np.asarray(held[found.input[place]] * np.float32(factor), np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(wrong, "wrong"))
+    found.input[place] = "wrong"
+    other = path.with_name("wrong.onnx")
+    onnx.save(model, other)
+    return other
+
+
+@pytest.mark.parametrize("form", [Form.QDQ, Form.OPERATORS], ids=lambda f: f.value)
+@pytest.mark.parametrize("name", ["mlp", "cnn", "transformer"])
+def test_a_scale_that_is_wrong_by_two_percent_is_told_from_rounding(
+    tmp_path: Path, name: str, form: Form
+) -> None:
+    source, target = files(tmp_path, "net", NETWORKS[name](5), form, nodes_to_exclude=KEPT)
+    spec, copy = load(source), onnx.load(target)
+    plain = lockstep(spec, load(target), {"x": "x"}, {"y": "y"})
+    assert plain is not None
+    assert beyond_rounding(plain) == ()
+    weights = {"QLinearConv": 4, "QGemm": 4, "QLinearMatMul": 4, "DequantizeLinear": 1}
+    held = {t.name: numpy_helper.to_array(t) for t in copy.graph.initializer}
+    tried = 0
+    for node in copy.graph.node:
+        if node.op_type not in weights or tried == 3:
+            continue
+        place = weights[node.op_type]
+        stored = held.get(node.input[place - 1])
+        if stored is not None and (stored.size < 48 or stored.dtype == np.int32):
+            continue
+        if node.op_type == "DequantizeLinear" and node.output[0] in {
+            o.name for o in copy.graph.output
+        }:
+            continue
+        wrong = load(scaled(target, node.name, place, 1.02))
+        pair = lockstep(spec, wrong, {"x": "x"}, {"y": "y"})
+        assert pair is not None
+        (said, *_) = beyond_rounding(pair)
+        (factor,) = re.findall(r"([\d.]+) times", said)
+        assert min(abs(float(factor) - 1.02), abs(float(factor) - 1 / 1.02)) < 4e-3
+        tried += 1
+    assert tried

@@ -7,6 +7,7 @@ from itertools import islice
 
 from refine.bounds.network import NetworkBounds
 from refine.pair.alignment import SPEC
+from refine.pair.beyond_rounding import beyond_rounding
 from refine.pair.blame import compared, formula
 from refine.pair.comparison import Comparison
 from refine.pair.lockstep import Lockstep
@@ -57,10 +58,12 @@ def quantised(pair: Lockstep) -> str:
     own = sum(r.own is not None for r in roles)
     said = [f"{stored} tensors on stored grids"] if stored else []
     said += [f"{own} on grids of their own range"] if own else []
+    wrong = beyond_rounding(pair)
+    more = f"; beyond rounding: {'; '.join(wrong)}" if wrong else ""
     return (
         f"the graphs correspond layer by layer: impl puts {' and '.join(said)}, and has other "
         f"constants at {len(pair.changed)} nodes; each rounding to a grid is bounded as a noise of "
-        "half a step, and both copies are carried back together"
+        f"half a step, and both copies are carried back together{more}"
     )
 
 
