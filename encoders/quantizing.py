@@ -3,7 +3,7 @@
 An integer q of a grid stands for (q − zero)·scale. Seen so, a quantised layer is a plain operator
 on real numbers whose result is moved to the nearest point of a grid: a bounded noise, however the
 runtime writes it down. Comparisons of a quantised copy with its original read it like that
-(`refine.pair.lifting`); every operator that stores integers says so of itself.
+(`refine.pair.quantised.lifting`); every operator that stores integers says so of itself.
 """
 
 from __future__ import annotations

@@ -24,11 +24,11 @@ from gpu_check.emulator.exact import evaluate_real
 from onnx_import import load
 from onnx_import.graph import Graph
 from refine.bounds.network import InputBox
-from refine.pair.beyond_rounding import beyond_rounding
 from refine.pair.comparison import comparison
-from refine.pair.lockstep import Lockstep, lockstep
-from refine.pair.noise import noise_bounds
 from refine.pair.pair import pair_of
+from refine.pair.quantised.beyond_rounding import beyond_rounding
+from refine.pair.quantised.lockstep import Lockstep, lockstep
+from refine.pair.quantised.noise import noise_bounds
 from refine.results.verdict import Side
 
 Points = npt.NDArray[np.float32]

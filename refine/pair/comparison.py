@@ -34,10 +34,10 @@ from refine.pair.alignment import COPY, Aligned, align
 from refine.pair.cuts import cuts_of
 from refine.pair.extremes import with_extremes
 from refine.pair.joined import Joined, joined
-from refine.pair.lockstep import Beside, Lockstep
-from refine.pair.noise import noise_bounds
 from refine.pair.pair import Pair
 from refine.pair.product import Product, product, with_copy
+from refine.pair.quantised.lockstep import Beside, Lockstep
+from refine.pair.quantised.noise import noise_bounds
 
 _Contracts: TypeAlias = tuple[RuntimeContract, RuntimeContract]
 

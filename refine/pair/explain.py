@@ -7,12 +7,12 @@ from itertools import islice
 
 from refine.bounds.network import NetworkBounds
 from refine.pair.alignment import SPEC
-from refine.pair.beyond_rounding import beyond_rounding
 from refine.pair.blame import compared, formula
 from refine.pair.comparison import Comparison
-from refine.pair.lockstep import Lockstep
 from refine.pair.pair import Pair
 from refine.pair.product import Product
+from refine.pair.quantised.beyond_rounding import beyond_rounding
+from refine.pair.quantised.lockstep import Lockstep
 from refine.results.compared import Difference
 
 _SHOWN, _HARMLESS = 3, 0.01  # places that are told, and the part of the largest effect that counts

@@ -1,7 +1,7 @@
 """Functionals of a quantised copy's tensors on their way back to the inputs.
 
 Of every tensor there are x, its real value in the original, x̂, what the copy holds, and d = x̂ − x
-(`refine.pair.noise`). A functional lives on x and on d at once.
+(`refine.pair.quantised.noise`). A functional lives on x and on d at once.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from encoders.program import Step
 from encoders.site import Site
 from encoders.traits import Commuting
 from onnx_import.graph import DType, TensorType
+from refine.pair.quantised.through import Through, known, minus
 from refine.pair.sameness import attributes_of
-from refine.pair.through import Through, known, minus
 
 
 def changed_layer(

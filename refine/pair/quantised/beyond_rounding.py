@@ -13,7 +13,7 @@ import numpy as np
 
 from encoders.numbers.enclosure import FloatArray
 from encoders.program import program_of
-from refine.pair.lockstep import Lockstep
+from refine.pair.quantised.lockstep import Lockstep
 
 _DEVIATIONS = 8.0  # of standard errors, beyond which chance does not explain a factor
 _NOTICED = 1e-3  # of a factor: less does less than the roundings do

@@ -39,11 +39,10 @@ from refine.bounds.local.errors import Run
 from refine.bounds.network import InputBox, Known, NetworkBounds, NodeBounds
 from refine.bounds.optimising import CHUNK_BYTES
 from refine.bounds.pruning import Effort, Rows, feeds_nonlinear, widths, worth_refining
-from refine.pair.changed_layers import changed_layer
-from refine.pair.lifting import Role
-from refine.pair.lockstep import Lockstep
-from refine.pair.sameness import is_copy
-from refine.pair.through import (
+from refine.pair.quantised.changed_layers import changed_layer
+from refine.pair.quantised.lifting import Role
+from refine.pair.quantised.lockstep import Lockstep
+from refine.pair.quantised.through import (
     Ranges,
     Spent,
     Through,
@@ -56,6 +55,7 @@ from refine.pair.through import (
     settled_or_noisy,
     times,
 )
+from refine.pair.sameness import is_copy
 
 _KNOWN = 2.0**-6  # of a difference's bound: a range this narrow is as good as a number
 _FEW_STEPS = 4.0  # of a grid: a range that a pull-back may narrow to one of them

@@ -1,10 +1,10 @@
 """A network and its quantised copy side by side, layer by layer.
 
-Both are lifted (`refine.pair.lifting`), so that a copy's layers are those of the original and
-identities whose result the runtime puts on a grid. What the original computes over the reals is
+Both are lifted (`refine.pair.quantised.lifting`), so that a copy's layers are those of the original
+and identities whose result the runtime puts on a grid. What the original computes over the reals is
 then the real value of every tensor of the copy, and the copy's run is off from it by d: through a
 layer d moves as differences do, changed weights add a functional of the real values, and each
-rounding to a grid a bounded noise (`refine.pair.noise`).
+rounding to a grid a bounded noise (`refine.pair.quantised.noise`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from encoders.program import Step, program_of
 from encoders.quantizing import Grid
 from onnx_import.graph import Graph, Node, Remembering, TensorType, build_graph
 from refine.pair.alignment import SPEC
-from refine.pair.lifting import Lifted, lifted
+from refine.pair.quantised.lifting import Lifted, lifted
 from refine.pair.sameness import is_copy, key_of
 
 

@@ -1,0 +1,1 @@
+"""A quantised copy of a network beside its original, layer by layer."""
