@@ -292,6 +292,26 @@ def test_what_does_not_fit_is_said(files: Path, capsys: pytest.CaptureFixture[st
         assert words in capsys.readouterr().err
 
 
+def test_a_model_without_a_meaning_is_compared_by_its_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    nodes = [
+        helper.make_node("Relu", ["x"], ["h"], "first"),
+        helper.make_node("Det", ["h"], ["y"], "strange"),
+    ]
+    save(tmp_path / "m.onnx", nodes, {"x": [3, 3]}, {"y": []})
+    x = RNG.normal(0, 1, (3, 3)).astype(np.float32)
+    for name, values in {"a": x, "b": x * np.float32(1.5)}.items():
+        np.savez("x.npz", x=values)
+        traced("m.onnx", f"{name}.jsonl", "--values")
+    assert run(["trace-diff", "a.jsonl", "a.jsonl"]) is ExitCode.VERIFIED
+    code, document, line = compared(capsys, "a.jsonl", "b.jsonl")
+    assert code is ExitCode.UNKNOWN
+    assert "strange" in document["refused"]
+    assert "no meaning here" in line
+
+
 def test_traces_of_another_model_are_refused(
     files: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, point
 from encoders.numbers.formats import round_array
-from onnx_import.errors import ModelError
+from onnx_import.errors import ModelError, UnsupportedModel
 from onnx_import.graph import Array, Graph
 from refine.bounds.evaluated import values_at
 from refine.bounds.network import InputBox, Known, network_bounds
@@ -70,13 +70,15 @@ class Beside:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two traces, tensor by tensor in the order of the runs and of the model."""
+    """Two traces, tensor by tensor in the order of the runs and of the model. `unlike` are inputs
+    that were not the same; `refused` says why the model has no meaning here, and so no bounds."""
 
     first: Trace
     second: Trace
     contracts: tuple[RuntimeContract, RuntimeContract] | None
     rows: tuple[Beside, ...]
     unlike: tuple[str, ...]
+    refused: str = ""
 
     @property
     def outside(self) -> tuple[Beside, ...]:
@@ -112,12 +114,12 @@ def compare(
     """`contracts` are those that the first and the second trace are held to; `read` gives the
     model, None where there is none, and then bits alone are compared.
 
-    Raises ModelError for traces that have nothing in common, UnsupportedModel, naming the node,
-    for a model that has no meaning.
+    Raises ModelError for traces that have nothing in common, or are of another model.
     """
     runs = min(first.runs, second.runs)
     rows: list[Beside] = []
     unlike: list[str] = []
+    refused = ""
     for run in range(runs):
         tell(f"comparing run {run + 1} of {runs}")
         ours, theirs = first.of(run), second.of(run)
@@ -134,11 +136,15 @@ def compare(
             for t, (a, b) in inputs.items()
             if a.bits != b.bits and t not in unlike and (run == 0 or t not in first.fed)
         ]
-        rows += _of_run(run, (first, second), computed, read, contracts)
+        try:
+            rows += _of_run(run, (first, second), computed, read, contracts)
+        except UnsupportedModel as error:
+            refused = str(error)
+            rows += _of_run(run, (first, second), computed, None, contracts)
     if not rows:
         raise ModelError("the two traces have no tensor in common")
     known = None if read is None else contracts
-    return Comparison(first, second, known, tuple(rows), tuple(unlike))
+    return Comparison(first, second, known, tuple(rows), tuple(unlike), refused)
 
 
 def _of_run(

@@ -239,6 +239,8 @@ def account(found: Comparison) -> Iterator[str]:
     if found.closest is not None and found.closest.share:
         share = found.closest.share
         yield f"most of its bound, {100 * share:.3g} %, takes {_where(found.closest, found)}"
+    if found.refused:
+        yield f"no bounds, as the model has no meaning here: {found.refused}"
     for name in found.unlike:
         yield f"input '{name}' was not the same; bounds begin with the difference"
     digests = found.first.digest, found.second.digest
@@ -283,6 +285,8 @@ def _bound(row: Beside) -> str:
 def _unknown(row: Beside, found: Comparison) -> str:
     if found.contracts is None:
         return "and what a model allows needs --model"
+    if found.refused:
+        return "and the model has no meaning here"
     if row.status is Status.UNSEEN:
         return "and the traces keep no numbers: write them with --values"
     return "and no bound is known there"
@@ -314,6 +318,7 @@ def document_of_comparison(found: Comparison) -> dict[str, Any]:
         "outside": [_named_row(r) for r in found.outside],
         "first_other_bits": None if found.parting is None else _named_row(found.parting),
         "unlike_inputs": list(found.unlike),
+        "refused": found.refused or None,
         "tensors": [_entry(r) for r in found.rows],
         "versions": versions(),
     }
