@@ -26,7 +26,7 @@ from encoders.contract.orders import AlignedSteps, Sequential, alignment_of
 from encoders.functions.accuracy import Transcendental
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.differences import GIVEN_ERROR
-from encoders.lemmas.kernel import Radius, apply, exactly_zero
+from encoders.lemmas.kernel import Radius, apply, exactly_zero, nothing_known
 from encoders.lemmas.ways.relative import TO_ERROR
 from encoders.numbers.enclosure import Interval, add_up, multiply_up, point
 from encoders.operator import RuntimeSemantics
@@ -173,6 +173,30 @@ def flowed(
     running = {tensor: run_time_range(value) for tensor, value in held.items()}
     found = NetworkBounds(maps, tuple(nodes), radii, {}, {}, running=running)
     return replace(flow, bounds=found)
+
+
+def while_normal(
+    graph: Graph, box: InputBox, contract: RuntimeContract, tick: Callable[[], None]
+) -> dict[str, Radius]:
+    """By output, the precision in every execution that overflows nowhere and has no subnormal
+    result or operand: by signs alone, whatever the ranges are. The real values of inputs are
+    taken from the box; of operators that are not followed nothing is known."""
+    held = {
+        t: _absolutely(box.values[t], apply(GIVEN_ERROR, U=error))
+        for t, error in box.errors.items()
+    }
+    with np.errstate(all="ignore"):
+        for step in program_of(graph).checked.steps:
+            tick()
+            kind = step.site.outputs[0]
+            found = followed(step, held, contract, normal=True) if kind.dtype.is_float else None
+            held[step.output] = _anything(kind.shape) if found is None else found
+    return {t: held[t].absorbed for t in graph.outputs if t in held}
+
+
+def _anything(shape: tuple[int, ...]) -> Proportion:
+    anywhere = Interval(np.full(shape, -np.inf), np.full(shape, np.inf))
+    return _absolutely(anywhere, nothing_known(shape))
 
 
 def run_time_range(value: Proportion) -> Interval:

@@ -368,6 +368,7 @@ def _relative(figures: tuple[RelativeFigures, ...]) -> dict[str, Any]:
                 **_number("ulps", f.ulps),
                 **_number("rtol", f.rtol),
                 **_number("atol", f.atol),
+                **({} if f.while_normal is None else _number("while_normal", f.while_normal)),
             }
             for f in figures
         ]

@@ -14,13 +14,19 @@ _UP = 1.0 + 2.0**-50
 class RelativeFigures:
     """Of every element of an output, |x̂ − x| ≤ `error`·|x|; and, whatever that is, |x̂ − x| ≤
     `rtol`·|x| + `atol`, as `numpy.testing.assert_allclose` has it. `unit` is u = 2^−p of its
-    format. All are rounded up, and infinite where nothing is known."""
+    format. All are rounded up, and infinite where nothing is known.
+
+    `while_normal` is the relative precision in the executions that overflow nowhere and have no
+    subnormal result: it is given where that they do not is an obligation that stays open, and
+    nothing is proved by it.
+    """
 
     output: str
     error: float
     rtol: float
     atol: float
     unit: float
+    while_normal: float | None = None
 
     @property
     def precision(self) -> float:

@@ -22,6 +22,9 @@ def figures_of(result: Result) -> Iterator[str]:
     for f in result.relative:
         of = f" of '{f.output}'" if len(result.relative) > 1 else ""
         yield f"precision{of} {up(f.precision, 6)} ({up(f.ulps, 4)} ulp)"
+        if f.while_normal is not None:
+            units = f.while_normal / f.unit
+            yield f"precision {up(f.while_normal, 6)} ({up(units, 4)} u) where all is normal"
         if f.atol and math.isfinite(f.atol):
             yield f"or rtol {up(f.rtol, 4)} with atol {up(f.atol, 4)}"
     yield from _eps(result.tolerance)

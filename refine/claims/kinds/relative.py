@@ -14,15 +14,17 @@ from encoders.lemmas.ways.relative import TO_ERROR
 from encoders.rounding.proportions import Proportion
 from encoders.rounding.rounding_bounds import rounder_of
 from refine.bounds.network import NetworkBounds
-from refine.bounds.relative import RelativeErrors, output_precisions
+from refine.bounds.relative import RelativeErrors, output_precisions, while_normal
 from refine.claims.assumptions import assumptions_of
 from refine.claims.claim import Claim, Words, require_semantics
 from refine.claims.kind import Asked, ClaimKind
 from refine.claims.quarry import Late, Quarry, evaluations
 from refine.claims.settle import settle
 from refine.common.clock import Clock
+from refine.domain.domain import Domain
 from refine.options.applicable import nameless_rules
-from refine.proof.proof import first_proof
+from refine.proof.proof import first_proof, input_box
+from refine.results.obligation import Discharger, Kind, Obligation, Outcome
 from refine.results.relative import RelativeFigures
 from refine.results.verdict import (
     ErrorEnclosure,
@@ -62,7 +64,37 @@ def _settled(asked: Asked) -> Result:
         options = replace(options, budget=0.0)
     found = settle(claim, asked.domain, asked.tolerance, options, clock, begun)
     holds = all(o.discharged for o in found.every_obligation)
-    return replace(found, relative=tuple(_figures(found, side, known, t, holds) for t in known[0]))
+    figures = tuple(_figures(found, side, known, t, holds) for t in known[0])
+    if all(np.isfinite(f.error) for f in figures):
+        return replace(found, relative=figures)
+    return _while_normal(replace(found, relative=figures), side, asked.domain, clock)
+
+
+def _while_normal(found: Result, side: Side, domain: Domain, clock: Clock) -> Result:
+    """The result, with what would be known if nothing overflowed or were subnormal: an obligation
+    that is listed and open."""
+    worst: dict[str, float] = {}
+    for box in domain.boxes:
+        given = input_box(box, domain, side.contract)
+        known = while_normal(side.graph, given, side.contract, clock.tick)
+        for t, precision in known.items():
+            worst[t] = max(worst.get(t, 0.0), precision.largest)
+    if not any(np.isfinite(v) for v in worst.values()):
+        return found
+    figures = tuple(
+        replace(f, while_normal=worst[f.output]) if np.isfinite(worst.get(f.output, np.inf)) else f
+        for f in found.relative
+    )
+    owed = Obligation(
+        "normal-range",
+        Kind.FLOATING_POINT,
+        goal="no operation overflows, and every operand and result is 0 or a normal number",
+        outcome=Outcome.UNDECIDED,
+        discharger=Discharger.NONE,
+        seconds=0.0,
+        detail="the ranges of the domain do not show it",
+    )
+    return replace(found, relative=figures, obligations=(*found.obligations, owed))
 
 
 def _relative(side: Side) -> Claim:
