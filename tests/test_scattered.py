@@ -187,3 +187,77 @@ def test_nothing_is_proved_under_stochastic_rounding(tmp_path: Path) -> None:
     domain = read_domain(graph, DomainOptions(center="0.3", radius="0"), STOCHASTIC.format_of)
     with pytest.raises(ModelError, match="stochastically"):
         check(graph, domain, STOCHASTIC, Tolerance(), Options(None, default_directory()))
+
+
+def _net(
+    path: Path, nodes: list[Any], weights: dict[str, Any], out: tuple[int, ...] = (1, 4)
+) -> Path:
+    return save(path, nodes, {"x": [1, 4]}, {"y": list(out)}, weights)
+
+
+_C = np.array([0.3, -1.7, 0.9, 1.1], np.float32)
+_LONG = {"axes": np.array([0], np.int64), "shape": np.array([16, 4], np.int64)}
+ODD: dict[str, tuple[list[Any], dict[str, Any], tuple[int, ...]]] = {
+    "a value that meets itself again": (
+        [
+            helper.make_node("Mul", ["x", "c"], ["a"]),
+            helper.make_node("Relu", ["a"], ["r"]),
+            helper.make_node("Add", ["r", "a"], ["y"]),
+        ],
+        {"c": _C},
+        (1, 4),
+    ),
+    "a square of what has been rounded": (
+        [
+            helper.make_node("Mul", ["x", "c"], ["a"]),
+            helper.make_node("Mul", ["a", "a"], ["y"]),
+        ],
+        {"c": _C},
+        (1, 4),
+    ),
+    "one rounding in many terms": (
+        [
+            helper.make_node("Mul", ["x", "c"], ["a"]),
+            helper.make_node("Expand", ["a", "shape"], ["b"]),
+            helper.make_node("ReduceSum", ["b", "axes"], ["y"], keepdims=0),
+        ],
+        {"c": _C[:1], **_LONG},
+        (4,),
+    ),
+    "subnormal results": (
+        [
+            helper.make_node("Mul", ["x", "c"], ["a"]),
+            helper.make_node("Mul", ["a", "c"], ["y"]),
+        ],
+        {"c": np.array([1e-20, 1e-22, 3e-19, 1.1e-38], np.float32)},
+        (1, 4),
+    ),
+    "cancellation": (
+        [
+            helper.make_node("Add", ["x", "d"], ["a"]),
+            helper.make_node("Sub", ["a", "d"], ["y"]),
+        ],
+        {"d": np.array([1e6, 1e3, 16777216, 3e7], np.float32)},
+        (1, 4),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_networks_scatter_no_further(tmp_path: Path, kind: str) -> None:
+    nodes, weights, out = ODD[kind]
+    path, runs = _net(tmp_path / "m.onnx", nodes, weights, out), 1_500
+    graph = load(path)
+    for centre, radius in (("0.3", "0"), ("0", "0.25")):
+        asked = DomainOptions(center=centre, radius=radius)
+        worst = _bounded(path, STOCHASTIC, asked, Certain()).errors["y"].reshape(1, -1)
+        x = np.full((1, 1, 4), float(centre) + 0.7 * float(radius)).astype(np.float32)
+        ran = drawn(graph, {"x": np.repeat(x, runs, axis=0)}, STOCHASTIC, seed=5)["y"]
+        reals = ApproximateReals(wide=True)
+        real = evaluate_real(graph, {"x": x.astype(np.float64)}, reals)["y"]
+        off = np.abs(ran.astype(np.longdouble) - real).reshape(runs, -1)
+        assert np.all(off <= worst * (1 + 1e-9))
+        for failing in (0.5, 0.05):
+            likely = _bounded(path, STOCHASTIC, asked, Probably(failing)).errors["y"]
+            often = np.mean(np.any(off > likely.reshape(1, -1), axis=1))
+            assert often <= failing + 3 * np.sqrt(failing / runs)
