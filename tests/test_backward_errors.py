@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +17,7 @@ from random_chains import chain, executions, inputs_of
 
 from encoders.arithmetic.exact_fields import fraction
 from encoders.contract.contract import RuntimeContract
-from encoders.contract.presets import IEEE_ANY, PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA
+from encoders.contract.presets import CUDA_TF32, IEEE_ANY, PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.numbers.formats import FloatFormat, round_array
 from gpu_check.emulator.emulator import emulate
 from onnx_import import load
@@ -326,3 +327,70 @@ def test_json_alone_on_standard_output(tmp_path: Path) -> None:
         document = json.loads(CliRunner().invoke(cli, asked).output)
         assert document["schema"] == "refine-backward-1"
         assert ("reason" in document) == ("x x" in text)
+
+
+def one_node(op: str, inputs: Mapping[str, Array], shape: tuple[int, ...], out: DType) -> Graph:
+    """x and stored tensors into one node, and a Gemm after it that could take its errors."""
+    types = {t: TensorType(DType.FLOAT32, v.shape) for t, v in inputs.items()}
+    return build_graph(
+        (Node("n", op, tuple(inputs), ("y",), {}, 17),),
+        {**types, "y": TensorType(out, shape)},
+        constants={t: v for t, v in inputs.items() if t != "x"},
+        inputs=("x",),
+        outputs=("y",),
+    )
+
+
+def test_weights_of_several_rows_are_shared() -> None:
+    x, w = np.zeros((3, 4), np.float32), np.ones((4, 2), np.float32)
+    graph = one_node("MatMul", {"x": x, "w": w}, (3, 2), DType.FLOAT32)
+    with pytest.raises(UnsupportedModel, match="'w' is used 3 times"):
+        backward_bound(graph, IEEE_ANY, Laid.WEIGHTS)
+
+
+def test_weights_of_two_layers_are_shared() -> None:
+    w = np.eye(3, dtype=np.float32)
+    nodes = (
+        Node("one", "MatMul", ("x", "w"), ("h",), {}, 17),
+        Node("two", "MatMul", ("h", "w"), ("y",), {}, 17),
+    )
+    kinds = {t: TensorType(DType.FLOAT32, (1, 3)) for t in "xhy"}
+    kinds["w"] = TensorType(DType.FLOAT32, (3, 3))
+    graph = build_graph(nodes, kinds, constants={"w": w}, inputs=("x",), outputs=("y",))
+    with pytest.raises(UnsupportedModel, match=r"'w' is used 2 times .*'one'.*'two'"):
+        backward_bound(graph, IEEE_ANY, Laid.WEIGHTS)
+
+
+def test_what_has_no_exact_meaning_is_no_ground() -> None:
+    """Numbers that are not finite, truncated factors, and integers made of rounded numbers."""
+    x = np.zeros((1, 2), np.float32)
+    endless = one_node(
+        "MatMul", {"x": x, "w": np.array([[np.inf], [1.0]], np.float32)}, (1, 1), DType.FLOAT32
+    )
+    with pytest.raises(UnsupportedModel, match="infinity or NaN"):
+        backward_bound(endless, IEEE_ANY, Laid.WEIGHTS)
+    plain = one_node("MatMul", {"x": x, "w": np.ones((2, 1), np.float32)}, (1, 1), DType.FLOAT32)
+    with pytest.raises(UnsupportedModel, match="aligned steps"):
+        backward_bound(plain, CUDA_TF32, Laid.WEIGHTS)
+    scales = {"x": x, "s": np.float32(0.3) * np.ones((), np.float32)}
+    steps = one_node("QuantizeLinear", scales, (1, 2), DType.UINT8)
+    with pytest.raises(UnsupportedModel, match="makes other numbers"):
+        backward_bound(steps, IEEE_ANY, Laid.WEIGHTS)
+
+
+def test_so_many_terms_that_n_times_u_exceeds_one() -> None:
+    """The row's bound needs no n·u < 1 (Jeannerod & Rump 2013); a witness exists."""
+    rng = np.random.default_rng(8)
+    weights = rng.uniform(0.5, 1.0, (3000, 1)).astype(np.float16)
+    x = np.ones((2, 1, 3000), np.float16) / 64
+    types = {"x": (1, 3000), "w": (3000, 1), "y": (1, 1)}
+    graph = build_graph(
+        (Node("fc", "MatMul", ("x", "w"), ("y",), {}, 17),),
+        {t: TensorType(DType.FLOAT16, shape) for t, shape in types.items()},
+        constants={"w": weights},
+        inputs=("x",),
+        outputs=("y",),
+    )
+    found = backward_bound(graph, IEEE_ANY, Laid.WEIGHTS)
+    assert found.moved[0].relative.largest == 3000 / 2048
+    assert exact_in(found, ran_of(graph, x, SEQUENTIAL)) == 0

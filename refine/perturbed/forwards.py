@@ -11,9 +11,9 @@ import numpy as np
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.backward.rows import ROW_SHARE
 from encoders.lemmas.kernel import Radius, any_of, apply, nothing_known
+from encoders.lemmas.operations import OPERAND_LOSS
 from encoders.numbers.enclosure import Interval
 from encoders.program import Program, Step, program_of
-from encoders.rounding.rounding_bounds import rounder_of
 from encoders.scheduling import contract_at
 from encoders.traits import Absorption
 from onnx_import.graph import Array, Graph
@@ -80,11 +80,13 @@ class Forwards:
         kind = self.graph.types[tensor]
         if not kind.dtype.is_float:
             return Standing(unmoved(kind.shape))
-        rounder = rounder_of(kind.dtype, self.contract)
-        apart, lost = stored(values, rounder)
+        if not np.all(np.isfinite(np.asarray(values, np.float64))):
+            why = f"'{tensor}' holds an infinity or NaN"
+            return Standing(unmoved(kind.shape), apart=math.inf, why=why)
+        apart, lost = stored(values, roundings_of(kind.dtype, self.contract).inner)
         besides = unmoved(kind.shape)
         if np.any(lost) and self.underflow:
-            besides = rounder.operand_loss(Interval(-lost, lost))
+            besides = apply(OPERAND_LOSS, lo=-lost, hi=lost, tiny=np.finfo(np.float64).max)
         count, readers = self.uses.get(tensor, (0, ()))
         if self.laid is Laid.INPUTS:
             return Standing(besides, apart=apart, why=f"'{tensor}' is a stored number")
@@ -121,12 +123,18 @@ class Forwards:
 
     def _forward(self, step: Step) -> Standing:
         """How what a step writes stands, given what it reads."""
-        shape = step.site.outputs[0].shape
+        node = step.node.describe()
+        names = {i: t for i, t in enumerate(step.node.inputs) if t}
+        whole = [t for i, t in names.items() if not step.site.type_of(i).dtype.is_float]
+        inexact = next((t for t in whole if not self.standing[t].exact), None)
+        if inexact is not None:
+            return self._lost(step, self.standing[inexact].why)
+        if len(step.writes) > 1:
+            return self._lost(step, f"{node}: no rule lays its errors on anything")
         if not step.site.outputs[0].dtype.is_float and step.operator.absorbs is None:
-            exact = all(self.standing[t].exact for t in step.node.inputs if t)
-            return Standing(
-                unmoved(shape), apart=0.0 if exact else math.inf, why=why_not(self._read(step))
-            )
+            if len(whole) == len(names):
+                return Standing(unmoved(step.site.outputs[0].shape), why=f"{node} is exact")
+            return self._lost(step, f"{node} makes other numbers of what is rounded")
         if step.operator.movement:
             return self._alike(step, factor=1.0)
         absorbing = step.operator.absorbs
@@ -392,6 +400,9 @@ class Forwards:
         if np.any(factors[taker].besides.bound):
             return self._lost(step, f"'{names[taker]}' holds numbers that may be flushed to 0")
         besides = self._row_besides(step, here, other.besides, 1 - taker, bias)
+        assert step.operator.absorbs is not None
+        if step.operator.absorbs.scalings(step.site)[1]:
+            return Standing(besides, free=True)  # of a scaled bias it would be another amount
         return self._taken([t for t in (bias, nought) if t is not None], besides)
 
     def _row_besides(

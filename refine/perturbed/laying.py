@@ -28,6 +28,7 @@ from refine.perturbed.standing import (
     Standing,
     additions_on_a_path,
     plus,
+    roundings_of,
     stored,
     times,
 )
@@ -190,7 +191,8 @@ class Laying(Forwards):
         rounder = rounder_of(kind.dtype, self.contract)
         log, row = self.asked.get(tensor, 0.0), self.rows.get(tensor)
         if self.graph.is_constant(tensor):
-            apart, _ = stored(self.graph.constants[tensor], rounder)
+            inner = roundings_of(kind.dtype, self.contract).inner
+            apart, _ = stored(self.graph.constants[tensor], inner)
             log, row = plus(log, apart), row if apart == 0.0 else None
         besides = self.besides.get(tensor)
         if besides is not None and row is None:

@@ -1,0 +1,142 @@
+"""Backward errors of single rows, in every arithmetic that a contract can ask for.
+
+A row's new weights exist if its error is at most what they may move it by: Σ|w·x|·r over the
+products, |b|·r for the bias, and what is allowed beside. All in rational numbers, of executions in
+16 bits and more, accumulated in a wider format or not, flushed or not, fused or not, scaled or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from encoders.contract.contract import BiasPlacement, Contraction, RuntimeContract, Subnormals
+from encoders.contract.orders import AnyOrder, Blocked, Lanes
+from encoders.contract.presets import PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA
+from encoders.numbers.formats import BINARY16, BINARY32, BINARY64, round_array
+from gpu_check.emulator.emulator import emulate
+from onnx_import.graph import Array, DType, Graph, Node, TensorType, build_graph
+from refine.perturbed.bound import NORMAL, BackwardBound, backward_bound
+from refine.perturbed.standing import Laid
+
+WIDER = {DType.FLOAT16: BINARY32, DType.BFLOAT16: BINARY32, DType.FLOAT32: BINARY64}
+
+
+def contracts(rng: np.random.Generator, dtype: DType) -> Iterator[RuntimeContract]:
+    """Four pinned contracts, drawn."""
+    for base in (SEQUENTIAL, SEQUENTIAL_FMA, PAIRWISE, SEQUENTIAL):
+        subnormals = Subnormals.FLUSH if rng.random() < 0.5 else Subnormals.KEEP
+        made = replace(
+            base,
+            bias=BiasPlacement.FIRST if rng.random() < 0.5 else BiasPlacement.LAST,
+            results=subnormals,
+            operands=subnormals,
+        )
+        if rng.random() < 0.3:
+            made = replace(made, order=Blocked(4) if rng.random() < 0.5 else Lanes(4))
+        if rng.random() < 0.6:
+            made = replace(made, accumulation=WIDER[dtype])
+        if dtype is DType.FLOAT32 and rng.random() < 0.5:
+            yield replace(made, compute_format=BINARY16, accumulation=None)
+        else:
+            yield made
+
+
+def drawn(rng: np.random.Generator) -> tuple[Graph, Array, float, float]:
+    """A row or three: Gemm, scaled Gemm, MatMul, MatMul and Add; numbers of all sizes."""
+    dtype = DType(rng.choice([kind.value for kind in WIDER]))
+    n, m = int(rng.integers(1, 14)), int(rng.integers(1, 4))
+    scale = 10.0 ** (rng.uniform(-4, 2) if rng.random() < 0.4 else rng.uniform(-9, -3))
+
+    def numbers(*shape: int) -> Array:
+        values = round_array(rng.normal(size=shape) * scale, BINARY16)
+        return np.asarray(values).astype(dtype.numpy)
+
+    x = round_array(rng.normal(size=(4, 1, n)), BINARY16).astype(dtype.numpy)
+    kind = rng.choice(["Gemm", "scaled", "MatMul", "Add"])
+    alpha, beta = 1.0, 1.0
+    stored = {"w": numbers(n, m)} | ({} if kind == "MatMul" else {"b": numbers(m)})
+    shapes = {"x": (1, n), "t": (1, m), "y": (1, m)} | {t: v.shape for t, v in stored.items()}
+    if kind in ("Gemm", "scaled"):
+        if kind == "scaled":
+            alpha, beta = (float(np.float32(v)) for v in rng.choice([0.5, 1.0, 3.7, 0.3], 2))
+        nodes = [Node("g", "Gemm", ("x", "w", "b"), ("y",), {"alpha": alpha, "beta": beta}, 17)]
+        del shapes["t"]
+    elif kind == "MatMul":
+        nodes = [Node("g", "MatMul", ("x", "w"), ("y",), {}, 17)]
+        del shapes["t"]
+    else:
+        nodes = [
+            Node("g", "MatMul", ("x", "w"), ("t",), {}, 17),
+            Node("a", "Add", ("t", "b"), ("y",), {}, 17),
+        ]
+    types = {t: TensorType(dtype, shape) for t, shape in shapes.items()}
+    graph = build_graph(tuple(nodes), types, constants=stored, inputs=("x",), outputs=("y",))
+    return graph, x, alpha, beta
+
+
+def room(found: BackwardBound, x: Array, column: int, scales: tuple[float, float]) -> Fraction:
+    """By how much the row may be moved."""
+    take = {m.tensor: m for m in found.moved}
+    alpha, beta = (Fraction(s) for s in scales)
+    weights = found.graph.constants["w"][:, column].tolist()
+    size = sum(abs(alpha * Fraction(w) * Fraction(v)) for w, v in zip(weights, x, strict=True))
+    total = size * Fraction(take["w"].relative.largest)
+    if "b" in take:
+        held = take["b"]
+        bias = Fraction(float(found.graph.constants["b"][column]))
+        total += abs(beta * bias) * Fraction(held.relative.largest)
+        if held.besides is not None:
+            total += abs(beta) * Fraction(float(held.besides.bound[column]))
+    if "y" in found.mixed:
+        total += Fraction(float(found.mixed["y"].bound[0, column]))
+    return total
+
+
+def error(graph: Graph, x: Array, y: float, column: int, scales: tuple[float, float]) -> Fraction:
+    """How far the row is from its exact value."""
+    weights = graph.constants["w"][:, column].tolist()
+    exact = sum(Fraction(w) * Fraction(v) for w, v in zip(weights, x, strict=True))
+    exact *= Fraction(scales[0])
+    if "b" in graph.constants:
+        exact += Fraction(scales[1]) * Fraction(float(graph.constants["b"][column]))
+    return abs(Fraction(y) - exact)
+
+
+@pytest.mark.parametrize("pinned", [True, False], ids=["as it runs", "any order"])
+def test_rows_may_be_moved_as_far_as_they_err(pinned: bool) -> None:
+    closest, seen = 0.0, 0
+    for seed in range(60):
+        rng = np.random.default_rng((11, seed))
+        graph, samples, *scales = drawn(rng)
+        for contract in contracts(rng, graph.types["x"].dtype):
+            claimed = contract
+            if not pinned:
+                claimed = replace(
+                    contract,
+                    order=AnyOrder(),
+                    contraction=Contraction.EITHER,
+                    bias=BiasPlacement.ANY,
+                    results=Subnormals.EITHER,
+                    operands=Subnormals.EITHER,
+                )
+            found = backward_bound(graph, claimed, Laid.WEIGHTS)
+            if NORMAL in found.assumed:
+                continue
+            with np.errstate(all="ignore"):
+                ran = np.asarray(emulate(graph, {"x": samples}, contract)["y"], np.float64)
+            for x, y in zip(samples[:, 0].tolist(), ran[:, 0], strict=True):
+                for column, value in enumerate(y.tolist()):
+                    if not np.isfinite(value):
+                        continue
+                    off = error(graph, x, value, column, (scales[0], scales[1]))
+                    limit = room(found, x, column, (scales[0], scales[1]))
+                    assert off <= limit, (seed, contract.describe())
+                    closest = max(closest, float(off / limit) if limit else 0.0)
+                    seen += 1
+    assert seen > 500
+    assert closest > 0.5
