@@ -12,8 +12,10 @@ proved of two executions from the weights that both had. Published traces of two
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,16 +28,19 @@ from rich.console import Console
 from rich.table import Table
 
 from encoders.contract.presets import IEEE_ANY
+from encoders.families.pooling import reduced_axes
+from encoders.operator import Site
+from gpu_check.runtimes.library_kernels import LibraryKernels, LibraryMachine, numpy_library
 from onnx_import import load
 from onnx_import.errors import ModelError
-from onnx_import.graph import Array
+from onnx_import.graph import Array, Graph
 from refine.gradients.derived import serialised
 from refine.gradients.request import Request
-from refine.options.runtime_choice import runtime_choice
+from refine.options.runtime_choice import machine, runtime_choice
 from refine.traces.comparing import Comparison, Status, compare
-from refine.traces.recording import fed_by_name, reading, record, runs_of
+from refine.traces.recording import Opening, fed_by_name, reading, record, runs_of
 
-RUNTIMES = ("numpy", "torch", "jax")
+RUNTIMES = ("numpy", "torch", "jax", "numpy, sums in sequence")
 RATE = 0.125
 CLASSES = 10
 
@@ -125,11 +130,11 @@ def trained(name: str, network: Network, steps: int) -> list[dict[str, Any]]:
         read = reading(path, folder / "with", (IEEE_ANY,))
         whole = load(path)
         runs = runs_of(whole, given, fed_by_name(whole), steps)
-        first = record(path, read, runtime_choice("onnxruntime"), runs, keep=network.bounded)
+        first = record(path, read, opening("onnxruntime"), runs, keep=network.bounded)
         rows = []
         for runtime in RUNTIMES:
             try:
-                second = record(path, read, runtime_choice(runtime), runs, keep=network.bounded)
+                second = record(path, read, opening(runtime), runs, keep=network.bounded)
             except ModelError as error:
                 Console().print(f"left out: {error}")
                 continue
@@ -137,6 +142,49 @@ def trained(name: str, network: Network, steps: int) -> list[dict[str, Any]]:
             found = compare(first, second, known, (IEEE_ANY, IEEE_ANY))
             rows.append({"network": name, "runtime": second.runtime, "steps": steps, **said(found)})
     return rows
+
+
+def opening(runtime: str) -> Opening:
+    """A runtime by name; numpy also with every sum taken from first to last."""
+    if runtime != RUNTIMES[-1]:
+        return partial(machine, runtime_choice(runtime))
+
+    def total(x: Any, axes: tuple[int, ...]) -> Any:
+        moved = np.moveaxis(x, axes, range(len(axes))).reshape(-1, *_kept(x.shape, axes))
+        return np.cumsum(moved, axis=0, dtype=x.dtype)[-1].reshape(_ones(x.shape, axes))
+
+    def mean(x: Any, axes: tuple[int, ...]) -> Any:
+        count = np.prod([x.shape[a] for a in axes])
+        return total(x, axes) / x.dtype.type(count)
+
+    def normal(site: Site, a: Sequence[Any]) -> Any:
+        axes = tuple(range(2, a[0].ndim))
+        scale, shift = (v.reshape(-1, *(1,) * len(axes)) for v in a[1:3])
+        centred = a[0] - mean(a[0], axes)
+        raised = mean(centred * centred, axes) + a[0].dtype.type(site.real("epsilon", 1e-5))
+        return centred / np.sqrt(raised) * scale + shift
+
+    plain = numpy_library()
+    sums = {
+        "InstanceNormalization": normal,
+        "ReduceMean": lambda site, a: mean(a[0], reduced_axes(site)),
+        "ReduceSum": lambda site, a: total(a[0], reduced_axes(site)),
+    }
+    library = replace(plain, title=runtime, calls={**plain.calls, **sums})
+
+    @contextmanager
+    def opened(graph: Graph) -> Iterator[LibraryMachine]:
+        yield LibraryMachine(graph, LibraryKernels(graph, library))
+
+    return opened
+
+
+def _kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(n for i, n in enumerate(shape) if i not in axes)
+
+
+def _ones(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(1 if i in axes else n for i, n in enumerate(shape))
 
 
 def said(found: Comparison) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +32,7 @@ from onnx_import import load
 from onnx_import.graph import Array
 from refine.gradients.derived import serialised
 from refine.gradients.request import Request
-from refine.options.runtime_choice import runtime_choice
+from refine.options.runtime_choice import machine, runtime_choice
 from refine.traces.comparing import joint_bounds
 from refine.traces.recording import fed_by_name, reading, record, runs_of
 
@@ -330,7 +331,7 @@ def measured(name: str, case: Case, libraries: Sequence[Any]) -> list[dict[str, 
         read = reading(step, folder / "with", (IEEE_ANY,))
         whole = load(step)
         runs = runs_of(whole, given, fed_by_name(whole), STEPS)
-        trace = record(step, read, runtime_choice("onnxruntime"), runs, keep=True)
+        trace = record(step, read, partial(machine, runtime_choice("onnxruntime")), runs, keep=True)
         rows = []
         for library in libraries:
             held = weights

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,18 +12,20 @@ from onnx import numpy_helper
 
 from encoders.contract.contract import RuntimeContract
 from gpu_check.runtimes.runtimes import RuntimeUnavailable
+from gpu_check.runtimes.tensors import Machine
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph, Sizes
 from onnx_import.onnx.proto import read_proto
 from refine.claims.many.points import lasting
 from refine.everyday.points import numbers_of
 from refine.options.models import read_for
-from refine.options.runtime_choice import RuntimeChoice, machine
 from refine.traces.trace import Line, Trace, digest_of, lines_of
 
 Read = Callable[[Mapping[str, Array]], Graph]
 """The graph of a file for one run, of what that run is given: inputs of integers are constants, and
 stored weights that are given have these numbers."""
+Opening = Callable[[Graph], AbstractContextManager[Machine]]
+"""A runtime with a graph."""
 NEXT = "next_"
 """How outputs that are the next step's weights begin, as `refine grad --step` names them."""
 
@@ -152,7 +155,7 @@ def _rows(array: Array, graph: Graph, name: str) -> Array:
 def record(
     model: Path,
     read: Read,
-    choice: RuntimeChoice,
+    opened: Opening,
     runs: Runs,
     *,
     keep: bool = False,
@@ -170,13 +173,13 @@ def record(
         given = {**latest, **fresh}
         graph = read(given)
         try:
-            with machine(choice, graph) as one:
+            with opened(graph) as one:
                 described = one.describe()
                 inputs = {t: v for t, v in given.items() if not graph.is_constant(t)}
                 integers = {t: v for t, v in given.items() if v.dtype.kind in "iub"}
                 (shown,) = _each(one.tensors([{**integers, **inputs}]))
         except RuntimeUnavailable as error:
-            raise ModelError(f"{choice.name}: {error}") from error
+            raise ModelError(str(error)) from error
         lines += lines_of(graph, given, shown, run=run, keep=keep)
         latest = {name: shown[output] for name, output in runs.fed.items()}
     return Trace(described, str(model), digest_of(model), len(runs.given), tuple(lines), runs.fed)

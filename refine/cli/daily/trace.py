@@ -4,6 +4,7 @@ step."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,7 +17,7 @@ from refine.cli.answering import finish, hearing, require_json_place
 from refine.cli.daily.trace_diff import answer, contracts_of
 from refine.everyday.numbers import device_numbers
 from refine.options.options import allowing, limiting
-from refine.options.runtime_choice import RUNTIMES, runtime_choice
+from refine.options.runtime_choice import RUNTIMES, machine, runtime_choice
 from refine.options.sizes import shown_by, sizes_of, sizing
 from refine.process.supervision import Watcher
 from refine.report.console import Reporter
@@ -130,7 +131,10 @@ def trace_command(
         if watcher is not None:
             watcher.read()
         keep = values or against is not None
-        traces = [record(model, read, c, runs, keep=keep, tell=progress.tell) for c in choices]
+        traces = [
+            record(model, read, partial(machine, c), runs, keep=keep, tell=progress.tell)
+            for c in choices
+        ]
         found = None
         if against is not None:
             found = compare(traces[0], traces[1], read, contracts, tell=progress.tell)
