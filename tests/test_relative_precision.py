@@ -105,6 +105,15 @@ def test_no_size_of_numbers_matters_until_they_underflow() -> None:
     assert asked(model, "1e-200..1e200").verdict is Verdict.UNKNOWN  # overflows
 
 
+def test_of_all_positive_numbers_a_precision_is_left_open() -> None:
+    found = asked(product(6), "0..1e308")
+    (figures,) = found.relative
+    assert found.verdict is Verdict.UNKNOWN
+    assert figures.error == np.inf
+    assert figures.while_normal == pytest.approx(6 * UNIT, rel=1e-9)
+    assert "normal-range" in [o.name for o in found.obligations if not o.discharged]
+
+
 def test_what_may_be_zero_has_an_rtol_with_an_atol() -> None:
     found = asked(product(4, TensorProto.FLOAT), "0..1")
     (figures,) = found.relative

@@ -88,7 +88,8 @@ def _while_normal(found: Result, side: Side, domain: Domain, clock: Clock) -> Re
     owed = Obligation(
         "normal-range",
         Kind.FLOATING_POINT,
-        goal="no operation overflows, and every operand and result is 0 or a normal number",
+        goal="every operation has a value and a finite result, and operands and results are 0 or "
+        "normal numbers",
         outcome=Outcome.UNDECIDED,
         discharger=Discharger.NONE,
         seconds=0.0,
