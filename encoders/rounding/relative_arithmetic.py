@@ -33,6 +33,7 @@ from encoders.lemmas.ways.relative import (
     LOST_STEP,
     LOST_SUM,
     OFF,
+    POWER,
     PRODUCT,
     ROOT,
     ROUNDED,
@@ -250,7 +251,21 @@ class RelativeArithmetic:
         error, r = a.tracked.error, self.errors.rounder
         if r.flush_operands and not r.exact:
             error = error + r.operand_loss(a.tracked.computed)
-        moved, exact = apply(EXPONENTIAL, e=error), r.exact or self.normal
+        return self._of_function(f, apply(EXPONENTIAL, e=error), own, tracked)
+
+    def power(self, f: Function, a: Proportion, exponent: float, ideal: Interval) -> Proportion:
+        """A power with an exact exponent, of real values in a range, computed by one function."""
+        x, own = self._read(a).absorbed, self._accuracy(f)
+        unknown = Tracked(ideal, nothing_known(ideal.shape), largest_of(ideal.magnitude))
+        if own is None:
+            return Proportion.absolutely(unknown)
+        return self._of_function(f, apply(POWER, g=x, N=abs(exponent)), own, unknown)
+
+    def _of_function(self, f: Function, moved: Radius, own: Radius, tracked: Tracked) -> Proportion:
+        """A result of a function that moved on computed arguments, and has the precision `own`
+        where it is normal."""
+        r = self.errors.rounder
+        exact = r.exact or self.normal
         lost = apply(
             LOST_STEP,
             g=moved,

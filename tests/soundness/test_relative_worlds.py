@@ -115,6 +115,12 @@ def root(d: Draw) -> World:
     return {"la": a, "l": x, "g": d.beyond(a)}, x
 
 
+def power(d: Draw) -> World:
+    a, k = d.real(1), Q(d.randint(-3, 3), d.choice([1, 2]))
+    x = d.choice([k * a, k * a, Q(0)])
+    return {"la": a, "k": k, "l": x, "g": d.beyond(a), "N": d.beyond(k)}, x
+
+
 def pair(d: Draw, x: Q, y: Q) -> dict[str, Q]:
     f, g = factor(d), factor(d)
     most = max(f, 1 / f, g, 1 / g)
@@ -194,6 +200,7 @@ WORLDS: dict[str, Callable[[Draw], World]] = {
     "relative-lost-quotient": lost_quotient,
     "relative-lost-root": lost_root,
     "relative-root": root,
+    "relative-power": power,
     "relative-sum": total,
     "relative-sum-of-exact": sum_of_exact,
     "relative-sum-any-order": any_order,

@@ -267,6 +267,18 @@ ROOT = Lemma(
     radius=_g / 2,
 )
 
+_k, _N = value("k"), number("N")
+POWER = Lemma(
+    "relative-power",
+    "The power with an exact exponent of at most N in magnitude has at most N times the precision.",
+    OLVER,
+    hypotheses=(),
+    assumed=(within(_la, _g), within(_k, _N), equal(_l, _k * _la) | equal(_l, 0)),
+    error=_l,
+    radius=_N * _g,
+    by_way_of=(magnitude(_k) * magnitude(_la) <= _N * _g,),
+)
+
 _A, _most = value("A", "e^g"), larger(_g, _h)
 _lo, _hi = number("lo", signed=True), number("hi", signed=True)
 _lo2, _hi2 = number("lo2", "lo′", signed=True), number("hi2", "hi′", signed=True)
@@ -329,7 +341,7 @@ SUM_ANY_ORDER = Lemma(
     rests_on=("relative-sum",),
     by_way_of=(_i * _r >= 0, _j * _r >= 0, (_i + _j + 1) * _r <= _m * _r),
 )
-_k, _c, _c2 = value("k"), value("c"), value("c2", "c′")
+_c, _c2 = value("c"), value("c2", "c′")
 SHARE = Lemma(
     "relative-lost-share",
     "(1 + u)·(1 − (k + 1)·u) is at most 1 − k·u.",
@@ -408,6 +420,7 @@ LEMMAS = (
     LOST_QUOTIENT,
     LOST_ROOT,
     ROOT,
+    POWER,
     SUM,
     SUM_OF_EXACT,
     SUM_ANY_ORDER,

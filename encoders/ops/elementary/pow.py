@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import reduce
+from typing import cast
 
 import numpy as np
 
@@ -34,6 +35,8 @@ from encoders.lemmas.kernel import Radius, any_of, apply, exactly_zero, nothing_
 from encoders.numbers.enclosure import FloatArray, Interval, add_up
 from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.relaxations.elements import broadcast_element
+from encoders.rounding.proportions import Proportion
+from encoders.rounding.relative_arithmetic import RelativeArithmetic
 from encoders.rounding.rounding_bounds import held, no_overflow, rounder, rounder_of
 from encoders.rounding.signs import of_root, when
 from encoders.rounding.tracked_functions import function_error
@@ -341,7 +344,31 @@ def _reading(power: Operator) -> Operator:
             preconditions=tuple(c for b in bounds for c in b.preconditions),
         )
 
-    return replace(power, runtime=runtime, rounding=rounding)
+    def by_steps(
+        site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+    ) -> tuple[V, ...]:
+        _require_exponent_as_stored(site, contract)
+        return power.runtime(site, inputs, arithmetic, contract)
+
+    return replace(power, runtime=runtime, rounding=rounding, followed=(by_steps, _by_function))
+
+
+def _require_exponent_as_stored(site: Site, contract: RuntimeContract) -> None:
+    if _as_read(site, contract) != (_exponent(site),):
+        raise OpenSchedule(f"contract '{contract.name}' raises to another exponent")
+
+
+def _by_function(
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
+    """A pow of the contract's accuracy; nothing where the exponent is 1."""
+    _require_exponent_as_stored(site, contract)
+    n, x = _exponent(site), inputs[0]
+    if n == 1.0:
+        return ()
+    if not isinstance(arithmetic, RelativeArithmetic) or not isinstance(x, Proportion):
+        raise OpenSchedule("a power by one function has no meaning in this arithmetic")
+    return (cast(V, arithmetic.power(POW, x, n, range_of(_curve(site), x.ideal))),)
 
 
 def _with(
