@@ -29,6 +29,7 @@ OTHER = RNG.normal(0, 1, (3, 5)).astype(np.float32)
 POSITIVE = np.abs(ROWS) + np.float32(0.25)
 CHANNELS = [np.abs(RNG.normal(1, 0.2, 4)).astype(np.float32) for _ in range(4)]
 KERNEL = RNG.normal(0, 1, (6, 2, 3, 3)).astype(np.float32)
+TURNED = RNG.normal(0, 1, (4, 3, 3, 2)).astype(np.float32)
 BIAS = RNG.normal(0, 1, 6).astype(np.float32)
 AXES = np.array([1], np.int64)
 
@@ -49,6 +50,17 @@ CASES: dict[str, Case] = {
     "BatchNormalization": ([IMAGE], CHANNELS, {"epsilon": 1e-3}),
     "Clip": ([ROWS], [np.float32(-0.5), np.float32(0.75)], {}),
     "Conv": ([IMAGE], [KERNEL, BIAS], {"group": 2, "strides": [2, 1], "pads": [1, 1, 1, 1]}),
+    "ConvTranspose": (
+        [IMAGE],
+        [TURNED, BIAS],
+        {
+            "group": 2,
+            "strides": [2, 3],
+            "pads": [1, 2, 1, 2],
+            "dilations": [2, 1],
+            "output_padding": [1, 0],
+        },
+    ),
     "Gemm": ([ROWS], [OTHER, np.ones((1, 3), np.float32)], {"transB": 1}),
     "GlobalAveragePool": ([IMAGE], [], {}),
     "InstanceNormalization": ([IMAGE], CHANNELS[:2], {"epsilon": 1e-3}),

@@ -14,6 +14,7 @@ from encoders.families.pooling import pool_window, reduced_axes
 from encoders.families.windows import Window, window_of
 from encoders.operator import Site
 from encoders.ops.reductions.average_pool import counts_of
+from gpu_check.runtimes.runtimes import RuntimeUnavailable
 
 Call: TypeAlias = Callable[[Site, Sequence[Any]], Any]
 
@@ -66,6 +67,7 @@ def array_calls(xp: Any) -> dict[str, Call]:
         "Cast": lambda site, a: a[0].astype(site.outputs[0].dtype.numpy),
         "Clip": lambda site, a: _clipped(xp, a),
         "Conv": lambda site, a: _convolved(xp, site, a),
+        "ConvTranspose": lambda site, a: _transposed(xp, site, a),
         "GlobalAveragePool": lambda site, a: xp.mean(a[0], axis=_pixels(site)),
         "GlobalMaxPool": lambda site, a: xp.max(a[0], axis=_pixels(site)),
         "InstanceNormalization": lambda site, a: _instance_normalized(xp, site, a),
@@ -190,14 +192,74 @@ def _average(xp: Any, site: Site, x: Any) -> Any:
 def _convolved(xp: Any, site: Site, arguments: Sequence[Any]) -> Any:
     x, weights = arguments[:2]
     window, groups = window_of(site, site.type_of(1).shape[2:]), site.integer("group", 1)
-    reads = _read(xp, x, window, 0.0)
-    batch, channels = reads.shape[:2]
-    outputs = weights.shape[0]
-    rows = weights.reshape(groups, outputs // groups, -1)
-    columns = reads.reshape(batch, groups, channels // groups * reads.shape[2], -1)
-    found = xp.matmul(rows, columns).reshape(batch, outputs, *window.output)
+    rows = weights.reshape(groups, weights.shape[0] // groups, -1)
+    return _product(xp, rows, _read(xp, x, window, 0.0), arguments)
+
+
+def _product(xp: Any, rows: Any, reads: Any, arguments: Sequence[Any]) -> Any:
+    """Rows (groups, channels of one, terms) with what windows read; a bias, if there is one."""
+    batch, channels, size = reads.shape[:3]
+    groups, outputs = rows.shape[:2]
+    columns = reads.reshape(batch, groups, channels // groups * size, -1)
+    found = xp.matmul(rows, columns).reshape(batch, groups * outputs, *reads.shape[3:])
     bias = arguments[2] if len(arguments) > 2 else None
     return found if bias is None else found + _of_channels(bias, found.ndim)
+
+
+def _transposed(xp: Any, site: Site, arguments: Sequence[Any]) -> Any:
+    """A convolution of the input with zeros between its elements and around it, the kernel turned
+    round."""
+    x, weights = arguments[:2]
+    spread = transposed_window(site)
+    for axis, (n, s) in enumerate(zip(x.shape[2:], spread.strides, strict=True), start=2):
+        apart = xp.pad(x[..., None], [(0, 0)] * x.ndim + [(0, s - 1)])
+        apart = xp.moveaxis(apart, -1, axis + 1)
+        x = apart.reshape(*x.shape[:axis], n * s, *x.shape[axis + 1 :])
+        x = x[(slice(None),) * axis + (slice(0, (n - 1) * s + 1),)]
+    for axis, (k, d, cut) in enumerate(
+        zip(spread.kernel, spread.dilations, spread.before, strict=True), start=2
+    ):
+        around = d * (k - 1) - cut
+        x = x[(slice(None),) * axis + (slice(max(-around, 0), None),)]
+        x = xp.pad(x, [(max(around, 0), 0) if i == axis else (0, 0) for i in range(x.ndim)])
+        most = spread.output[axis - 2] + d * (k - 1)
+        x = x[(slice(None),) * axis + (slice(0, most),)]
+    none = (0,) * len(spread.kernel)
+    window = Window(
+        spread.kernel,
+        (1,) * len(none),
+        dilations=spread.dilations,
+        before=none,
+        after=none,
+        output=spread.output,
+    )
+    groups, (channels, outputs) = site.integer("group", 1), weights.shape[:2]
+    turned = xp.flip(weights, axis=tuple(range(2, weights.ndim)))
+    parts = turned.reshape(groups, channels // groups, outputs, -1)
+    rows = xp.swapaxes(parts, 1, 2).reshape(groups, outputs, -1)
+    return _product(xp, rows, _read(xp, x, window, 0.0), arguments)
+
+
+def transposed_window(site: Site) -> Window:
+    """Of a transposed convolution: what is cut off `before` and `after`, and the output's extents.
+    Raises RuntimeUnavailable where its pads are not stated."""
+    attributes = site.node.attributes
+    if attributes.get("auto_pad", "NOTSET") not in ("NOTSET", b"NOTSET", "", b""):
+        raise RuntimeUnavailable("ConvTranspose with 'auto_pad' has no plain call")
+    if "output_shape" in attributes:
+        raise RuntimeUnavailable("ConvTranspose with 'output_shape' has no plain call")
+    kernel = site.type_of(1).shape[2:]
+    rank = len(kernel)
+    pads = site.integers("pads", (0,) * (2 * rank)) or (0,) * (2 * rank)
+    ones = (1,) * rank
+    return Window(
+        kernel,
+        site.integers("strides", ones) or ones,
+        dilations=site.integers("dilations", ones) or ones,
+        before=pads[:rank],
+        after=pads[rank:],
+        output=site.outputs[0].shape[2:],
+    )
 
 
 def quiet(calls: Mapping[str, Call]) -> dict[str, Call]:

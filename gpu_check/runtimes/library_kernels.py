@@ -17,7 +17,7 @@ from encoders.families.windows import window_of
 from encoders.operator import Site
 from encoders.program import Step, forward, program_of, step_of
 from gpu_check.emulator.emulator import emulate_step
-from gpu_check.runtimes.array_calls import Call, array_calls, quiet
+from gpu_check.runtimes.array_calls import Call, array_calls, quiet, transposed_window
 from gpu_check.runtimes.kernels import Run
 from gpu_check.runtimes.runtimes import LibraryOptions, RuntimeUnavailable
 from onnx_import.graph import Array, Graph, Node
@@ -177,6 +177,7 @@ def torch_library(options: LibraryOptions = _PLAIN) -> Library:
         "Cast": lambda site, a: a[0].to(getattr(torch, str(site.outputs[0].dtype.value))),
         "Clip": lambda site, a: torch.clamp(a[0], *(*a[1:], None, None)[:2]),
         "Conv": lambda site, a: _torch_conv(torch, site, a),
+        "ConvTranspose": lambda site, a: _torch_transposed(torch, site, a),
         "Elu": lambda site, a: torch.nn.functional.elu(a[0], site.real("alpha", 1.0)),
         "Gelu": lambda site, a: torch.nn.functional.gelu(
             a[0], approximate=word(site, "approximate", "none", ("none", "tanh"))
@@ -288,3 +289,32 @@ def _torch_pool(torch: Any, name: str, site: Site, x: Any) -> Any:
         raise RuntimeUnavailable("only averages over whole windows have a plain call")
     padded = bool(site.integer("count_include_pad", 0))
     return function(x, window.kernel, window.strides, window.before, count_include_pad=padded)
+
+
+def _torch_transposed(torch: Any, site: Site, arguments: Sequence[Any]) -> Any:
+    window = transposed_window(site)
+    rank = len(window.kernel)
+    if rank > 3 or window.before != window.after:
+        raise RuntimeUnavailable("only convolutions with even pads have a plain call")
+    more = tuple(
+        o - ((n - 1) * s - 2 * p + d * (k - 1) + 1)
+        for o, n, s, p, d, k in zip(
+            window.output,
+            site.type_of(0).shape[2:],
+            window.strides,
+            window.before,
+            window.dilations,
+            window.kernel,
+            strict=True,
+        )
+    )
+    return getattr(torch.nn.functional, f"conv_transpose{rank}d")(
+        arguments[0],
+        arguments[1],
+        arguments[2] if len(arguments) > 2 else None,
+        window.strides,
+        window.before,
+        more,
+        site.integer("group", 1),
+        window.dilations,
+    )
