@@ -50,6 +50,29 @@ class Grid:
             np.clip(np.ceil(u.hi - 0.5), self.lowest, self.highest),
         )
 
+    def clamped(self, x: Interval, steep: bool) -> tuple[FloatArray, Interval]:
+        """A slope λ per element, and what clamping numbers x in these ranges to the ends of the
+        grid leaves beside λ·x: nothing beside x itself within them. Where it does more λ is 1 if
+        `steep`, and that of the chord if not; nothing is known of x where λ is 0."""
+        every = (np.full(x.shape, v) for v in (self.lowest, self.highest))
+        first, last = (self.numbers(Interval(v, v)) for v in every)
+        low, high = first.lo, last.hi
+        inside = (x.lo >= first.hi) & (x.hi <= last.lo)
+        known = np.isfinite(x.lo) & np.isfinite(x.hi)
+        a, b = (np.where(known, v, 0.0) for v in (x.lo, x.hi))
+        slope = np.ones(x.shape)
+        if not steep:
+            chord = (np.clip(b, low, high) - np.clip(a, low, high)) / np.where(b > a, b - a, 1.0)
+            slope = np.where(b > a, chord, slope)
+        # the rest bends at the ends alone, which are known up to their own rounding
+        places = np.array([a, b, np.clip(low, a, b), np.clip(high, a, b)])
+        rest = np.clip(places, low, high) - slope * places
+        size = np.max(np.abs([a, b, low, high]), axis=0)
+        least, most = rest.min(axis=0) - 2.0**-45 * size, rest.max(axis=0) + 2.0**-45 * size
+        slope = np.where(inside, 1.0, np.where(known, slope, 0.0))
+        lo = np.where(inside, 0.0, np.where(known, least, low))
+        return slope, Interval(lo, np.where(inside, 0.0, np.where(known, most, high)))
+
     def like(self, other: Grid) -> bool:
         """Does every integer stand for the same number on both?"""
         return bool(np.all(self.scale == other.scale) and np.all(self.zero == other.zero))
@@ -70,15 +93,12 @@ class Stored:
     largest: float
     limit: float
 
-    def noise(self, grid: Grid, x: Interval) -> Radius:
-        """How far, in steps, the stored number is from the exact number of steps at run time, of
-        numbers x."""
-        u = grid.steps(x)
-        outside = np.maximum(add_up(u.hi, -grid.highest), add_up(-u.lo, grid.lowest))
+    def noise(self, grid: Grid) -> Radius:
+        """How far, in steps, the stored number is from the exact number of steps at run time, zero
+        point added and clamped."""
         return apply(
             OFF_GRID,
             off=self.moved,
-            r=np.maximum(outside, 0.0),
             M=self.largest,
             limit=self.limit,
             lo=grid.lowest,

@@ -95,22 +95,22 @@ COMPUTED_GRID = Lemma(
 )
 
 _t, _n, _zp = value("t"), value("n"), value("zp")
-_off, _r, _big = bound("off"), number("r"), number("M")
+_off, _big = bound("off"), number("M")
 _total = _n + _zp
+_clamped = larger(_lo, smaller(_hi, _t + _zp))
 OFF_GRID = Lemma(
     "off-grid",
     "An integer n within half a step of a computed number of steps, which is off from t by at most "
-    "`off` and does not overflow, shifted by a zero point and clamped to [lo, hi], stands for t up "
-    "to ½ + off, or up to r where t + zp leaves [lo, hi] by at most r and that is more.",
+    "`off` and does not overflow, shifted by a zero point and clamped to [lo, hi], is within "
+    "½ + off of t, shifted and clamped likewise.",
     "IEEE 754; elementary",
     hypotheses=(_big <= _limit,),
     assumed=(
         (_big <= _limit).implies(within(_n - _t, _off + _HALF)),
-        within(_t + _zp - larger(_lo, smaller(_hi, _t + _zp)), _r),
         equal(_q, larger(_lo, smaller(_hi, _total))),
     ),
-    error=_q - _zp - _t,
-    radius=larger(_off + _HALF, _r),
+    error=_q - _clamped,
+    radius=_off + _HALF,
     rests_on=("grid-step",),
 )
 

@@ -252,10 +252,9 @@ def off_grid(d: Draw) -> World:
     n = Q(round(t + d.choice([-1, 0, 1]) * off))
     if 2 * (t - round(t)) in (1, -1):  # a tie, broken either way
         n = d.choice([Q(floor(t)), Q(floor(t) + 1)])
-    q, outside = min(max(n + zero, Q(-4)), Q(4)), max(abs(t + zero) - 4, Q(0))
-    r = outside + d.choice([Q(0), Q(0), Q(1)])
-    numbers = {"t": t, "n": n, "zp": zero, "q": q, "off": off, "r": r, "lo": Q(-4), "hi": Q(4)}
-    return {**numbers, "M": Q(1), "limit": Q(1)}, q - zero - t
+    q, clamped = (min(max(v + zero, Q(-4)), Q(4)) for v in (n, t))
+    numbers = {"t": t, "n": n, "zp": zero, "q": q, "off": off, "lo": Q(-4), "hi": Q(4)}
+    return {**numbers, "M": Q(1), "limit": Q(1)}, q - clamped
 
 
 def on_grid(d: Draw) -> World:

@@ -39,6 +39,7 @@ from refine.bounds.local.errors import Run
 from refine.bounds.network import InputBox, Known, NetworkBounds, NodeBounds
 from refine.bounds.optimising import CHUNK_BYTES
 from refine.bounds.pruning import Effort, Rows, feeds_nonlinear, widths, worth_refining
+from refine.pair.quantised.bends import cut, phases
 from refine.pair.quantised.changed_layers import changed_layer
 from refine.pair.quantised.lifting import Role
 from refine.pair.quantised.lockstep import Lockstep
@@ -49,7 +50,7 @@ from refine.pair.quantised.through import (
     Walk,
     both,
     known,
-    minus,
+    on_grid,
     plus,
     regridded,
     settled_or_noisy,
@@ -57,7 +58,6 @@ from refine.pair.quantised.through import (
 )
 from refine.pair.sameness import is_copy
 
-_KNOWN = 2.0**-6  # of a difference's bound: a range this narrow is as good as a number
 _FEW_STEPS = 4.0  # of a grid: a range that a pull-back may narrow to one of them
 _ROWS = 4096  # functionals of one tensor at most
 
@@ -78,7 +78,16 @@ def noise_bounds(
     """
     with np.errstate(all="ignore"):  # infinities and NaN mean that nothing is known
         whole = Known({}, {}) if known is None else known
-        return _Bounding(pair, contract, tick, _start(pair, box), backward, whole).bounds()
+        bounding = _Bounding(pair, contract, tick, _start(pair, box), backward, whole)
+        bounds = bounding.bounds()
+        if not (backward and bounding.saturated):
+            return bounds
+        other = replace(
+            bounding, ranges=_start(pair, box), steep=False, effort=Effort(), worst={}, last=None
+        ).bounds()
+        best, worse = sorted((bounds, other), key=lambda b: b.largest)
+        radii = {t: r.and_also(worse.radii[t]) for t, r in best.radii.items()}
+        return replace(best, radii=radii)
 
 
 def _start(pair: Lockstep, box: InputBox) -> Ranges:
@@ -98,8 +107,9 @@ class _Bounding:
     ranges: Ranges
     backward: bool
     known: Known
+    steep: bool = True
+    saturated: bool = False
     effort: Effort = field(default_factory=Effort)
-    nodes: list[NodeBounds] = field(default_factory=list)
     worst: dict[str, Spent] = field(default_factory=dict)
     last: Walk | None = None
 
@@ -280,14 +290,20 @@ class _Bounding:
         here = contract_at(role.step.running, self.contract)
         given = [self._read(role.step, t) for t in role.step.reads]
         stored = storing(role.step.site, given, here)
-        steps = stored.noise(grid, held).on(held.shape)
+        x = self.ranges.maps.values[step.reads[0]]
+        steps = stored.noise(grid).on(held.shape)
+        slope, rest = grid.clamped(held, self.steep)
+        self.saturated |= bool(np.any(rest.lo != rest.hi))
         before = self.ranges.gridded.get(step.reads[0])
         if before is not None and before[0].like(grid):
-            steps = steps.and_also(stored.again(grid, before[1]))
+            again = stored.again(grid, before[1]).on(held.shape)
+            same = np.isfinite(again.bound)  # the very numbers, which nothing clamps
+            slope = np.where(same, 1.0, slope)
+            rest = Interval(np.where(same, 0.0, rest.lo), np.where(same, 0.0, rest.hi))
+            steps = steps.and_also(again)
         noise = steps.times(np.broadcast_to(grid.scale, held.shape))
         reached = grid.numbers(stored.reached(grid, held))
-        settled = (reached.hi - reached.lo) < 2.0 * noise.bound * (1.0 - _KNOWN)
-        return settled_or_noisy(settled, reached, noise), reached
+        return on_grid(reached, slope, rest, noise, add_up(x.magnitude, held.magnitude)), reached
 
     def _layer(
         self,
@@ -306,7 +322,8 @@ class _Bounding:
         if step.name not in self.pair.changed:
             moved = step.operator.differences(step.site, real, errors)
             through = Through(moved=moved, noise=lost.radius)
-            through = self._phases(step, through) or through
+            if len(step.reads) == 1:
+                through = phases(step, through, real[0], held[0]) or through
         else:
             through = replace(
                 changed_layer(step, copy, real, errors, held, self.ranges.maps.values[step.output]),
@@ -321,7 +338,7 @@ class _Bounding:
                 through, range=around if through.range is None else plus(through.range, around)
             )
         self._keep_grid(step, lost)
-        return self._cut(step, through, after), after, lost
+        return cut(step, through, after, self.ranges.maps.values[step.output]), after, lost
 
     def _keep_grid(self, step: Step, lost: RoundingBound) -> None:
         """Numbers of a grid that are moved about, or converted, are that still, up to what is lost
@@ -335,42 +352,6 @@ class _Bounding:
             self.ranges.gridded[step.output] = grid, off + lost.radius.on(shape)
         elif (like.reshapes or like.selects) and grid.scale.size == grid.zero.size == 1:
             self.ranges.gridded[step.output] = grid, off.worst().on(shape) + lost.radius.on(shape)
-
-    def _phases(self, step: Step, through: Through) -> Through | None:
-        """Where the signs of x and x̂ are known, a Relu does one of four exact things."""
-        if step.operator.likeness.limits(step.site) != (0.0, np.inf):
-            return None
-        (source,) = step.reads
-        x, held = self.ranges.maps.values[source], self.ranges.held[source]
-        up, down = x.lo >= 0, x.hi <= 0
-        run_up, run_down = held.lo >= 0, held.hi <= 0
-        known = (up | down) & (run_up | run_down)
-        on_d = np.where(known & run_up, 1.0, 0.0)
-        on_x = np.where(known, np.where(run_up, 1.0, 0.0) - np.where(up, 1.0, 0.0), 0.0)
-        return replace(through, kept=~known, on_d=on_d, on_x=on_x)
-
-    def _cut(self, step: Step, through: Through, after: Interval) -> Through:
-        """Where x and x̂ are known so well that d is, through a layer that bends, take it as it is:
-        what depends on nothing but its range is lost nowhere else."""
-        if step.affine or through.moved is None:
-            return through
-        apart = minus(after, self.ranges.maps.values[step.output])
-        size = through.moved.radius.bound
-        cut = (apart.hi - apart.lo) <= _KNOWN * size
-        if not np.any(cut):
-            return through
-        kept = ~cut if through.kept is None else through.kept & ~cut
-        range_ = Interval(np.where(cut, apart.lo, 0.0), np.where(cut, apart.hi, 0.0))
-        if through.range is not None:
-            rest = through.range
-            range_ = Interval(np.where(cut, range_.lo, rest.lo), np.where(cut, range_.hi, rest.hi))
-        noise = through.noise
-        if noise is not None:
-            noise = noise.on(cut.shape).times(np.where(cut, 0.0, 1.0))
-        on_d, on_x = (
-            None if v is None else np.where(cut, 0.0, v) for v in (through.on_d, through.on_x)
-        )
-        return replace(through, kept=kept, range=range_, noise=noise, on_d=on_d, on_x=on_x)
 
     def _left(self, step: Step, through: Through) -> tuple[Interval, Radius]:
         """The range of d behind a node, and a radius of it, from those before it."""

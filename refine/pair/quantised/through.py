@@ -193,6 +193,23 @@ def settled_or_noisy(settled: BoolArray, reached: Interval, noise: Radius) -> Th
     )
 
 
+def on_grid(
+    reached: Interval, slope: FloatArray, rest: Interval, noise: Radius, size: FloatArray
+) -> Through:
+    """A stored number: one of those `reached` where these are closer together than what is known
+    otherwise, else slope·x̂ + `rest` up to noise. `size` bounds |x| + |x̂|."""
+    width = add_up(rest.hi - rest.lo, 2.0 * noise.bound)
+    settled = (reached.hi - reached.lo) < 0.98 * width
+    exact = (slope == 1.0) | (slope == 0.0)
+    slack = np.where(exact, 0.0, multiply_up(size, 2.0**-50))  # of slope − 1
+    lo = np.where(settled, reached.lo, add_down(rest.lo, -slack))
+    hi = np.where(settled, reached.hi, add_up(rest.hi, slack))
+    on_d = np.where(settled, 0.0, slope)
+    on_x = np.where(settled, -1.0, slope - 1.0)
+    kept = noise.times(np.where(settled, 0.0, 1.0))
+    return Through(on_d=on_d, on_x=on_x, range=Interval(lo, hi), noise=kept)
+
+
 def regridded(grids: tuple[Grid, Grid], x: Interval, held: Interval) -> tuple[Through, Interval]:
     """(q − z′)·s′ of the number (q − z)·s."""
     before, after = grids
