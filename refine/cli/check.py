@@ -50,7 +50,7 @@ def _claiming(command: Callable[..., Any]) -> Callable[..., Any]:
         command = _option(option)(command)
     return click.option(
         "--claim",
-        type=_ClaimText([*(claim.name for claim in offered), CLAIM]),
+        type=_ClaimText([claim.name for claim in offered]),
         default=USUAL,
         show_default=True,
         help="; ".join((*(f"{c.name}: {c.summary}" for c in offered), BACKWARD)) + ".",
