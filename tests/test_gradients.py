@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from encoders.arithmetic.exact_fields import Balls
+from encoders.gradients.tape import ROUNDED
 from gpu_check.emulator.exact import evaluate_exact
 from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import.errors import UnsupportedModel
@@ -95,6 +96,8 @@ def test_what_has_no_rule_is_refused_by_name(tmp_path: Path) -> None:
         (["--loss", "Y*Y"], "is no number"),
         (["--loss", "Y["], "is no loss"),
         (["--loss", "mean(q)"], "no output or input 'q'"),
+        (["--loss", "mean(Y/0)"], "divides by 0"),
+        (["--value", "Y*1e39"], "beyond the numbers of float32"),
         (["--step", "sgd"], "--lr"),
         (["--step", "sgd", "--lr", "-1", "--wrt", "W2"], "positive"),
     ],
@@ -265,3 +268,19 @@ def test_models_of_old_opsets_are_differentiated(opset: int, tmp_path: Path) -> 
     x = np.array([[[1, 5, 7, 7, 9, 8]]], np.float32)
     (found,) = run_file(tmp_path / "v.onnx", {"x": x})
     assert found.tolist() == [[[0, 2, 3, 0, 4, 0]]]
+
+
+def test_numbers_that_a_type_does_not_have_are_meant_exactly(tmp_path: Path) -> None:
+    """alpha = 0.1 in float16: the rule is checked with the number itself, and a note says what is
+    stored; two inputs are drawn each from its own range."""
+    made = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> half (float16[2] x, float16[2] y) => '
+        "(float16[2] z) { a = LeakyRelu <alpha = 0.1> (x)  z = Mul(a, y) }"
+    )
+    path = tmp_path / "half.onnx"
+    onnx.save(made, path)
+    assert run(["grad", str(path), "--check", "-q"]) is ExitCode.VERIFIED
+    gradient = Request(wrt="x,x,y").gradient_of(load(path))
+    assert gradient.outputs == ("grad_x", "grad_y")
+    (said,) = (note for note in gradient.notes if note.startswith(ROUNDED))
+    assert said.endswith(": 0.100000001")

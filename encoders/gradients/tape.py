@@ -206,6 +206,13 @@ class Term:
         return value if isinstance(value, Term) else self.tape.number(value, self.kind.dtype)
 
 
+def _written(square: Fraction, pi: int) -> str:
+    whole = math.isqrt(square.numerator), math.isqrt(square.denominator)
+    if not pi and Fraction(*whole) ** 2 == square:
+        return f"{float(Fraction(*whole)):.9g}"
+    return f"√({square}{'·π' if pi > 0 else '/π' if pi < 0 else ''})"
+
+
 @dataclass
 class Tape:
     """What is written so far behind a graph's own nodes.
@@ -245,17 +252,21 @@ class Tape:
         return Term(self, name, self.types[name])
 
     def number(self, value: Number, dtype: DType) -> Term:
-        """One number of a type, which broadcasts to any tensor.
+        """One number of a type, which broadcasts to any tensor; what the type does not have is
+        stored as a `root` is.
 
-        Raises UnsupportedModel for one that the type does not have: it would be another one.
+        Raises UnsupportedModel for a negative one that it does not have, or one beyond it.
         """
-        found = np.asarray(value, np.float64).astype(dtype.numpy)
-        if float(found) != float(value):
+        with np.errstate(over="ignore"):
+            found = np.asarray(value, np.float64).astype(dtype.numpy)
+        if float(found) == float(value):
+            return self.stored(found)
+        if not 0 < value < float("inf") or not np.isfinite(float(found)):
             raise UnsupportedModel(
                 f"to differentiate takes the number {value}, which is no {dtype.value} number; "
                 "convert the model to float32 or float64"
             )
-        return self.stored(found)
+        return self.root(Fraction(value) ** 2, dtype)
 
     def root(self, square: Fraction, dtype: DType, *, pi: int = 0) -> Term:
         """√(square·π^pi) as stored: the number of a type next to it. `roots` has what is meant."""
@@ -265,8 +276,15 @@ class Tape:
         return found
 
     def nearest(self, value: float, dtype: DType) -> Term:
-        """The number of a type next to this one: what is meant is the stored number."""
-        return self.stored(np.asarray(value, np.float64).astype(dtype.numpy))
+        """The number of a type next to this one: what is meant is the stored number.
+
+        Raises UnsupportedModel for one beyond the type, and where the next one is 0.
+        """
+        with np.errstate(over="ignore", under="ignore"):
+            found = np.asarray(value, np.float64).astype(dtype.numpy)
+        if not np.isfinite(float(found)) or (value and not float(found)):
+            raise UnsupportedModel(f"{value} is beyond the numbers of {dtype.value}")
+        return self.stored(found)
 
     def elementwise(self, *terms: Term, op: str, dtype: DType | None = None) -> Term:
         """An operator on tensors that broadcast to one shape."""
@@ -347,8 +365,7 @@ class Tape:
         roots = {self.roots[name] for name in used if name in self.roots}
         if not roots:
             return ()
-        listed = ", ".join(f"√({q}{'·π' if pi > 0 else '/π' if pi < 0 else ''})" for q, pi in roots)
-        return (f"{ROUNDED}: {listed}",)
+        return (f"{ROUNDED}: {', '.join(sorted(_written(*root) for root in roots))}",)
 
     def _fresh(self, name: str) -> str:
         while name in self.types or name in self.graph.types or name in self.graph.named:

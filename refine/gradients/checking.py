@@ -266,7 +266,14 @@ def _difference(
 
 def _identity(both: Alone, name: str) -> bool | None:
     try:
-        return proved(both.forward, both.backward, both.wrt, upstream=both.upstream, name=name)
+        return proved(
+            both.forward,
+            both.backward,
+            both.wrt,
+            upstream=both.upstream,
+            roots=both.roots,
+            name=name,
+        )
     except (Transcendental, UnsupportedModel, ValueError, TypeError, ArithmeticError):
         return None
 

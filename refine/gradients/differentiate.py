@@ -47,7 +47,7 @@ def differentiated(graph: Graph, asked: Asked) -> Graph:
     """
     of = asked.of or tuple(t for t in graph.outputs if graph.types[t].dtype.is_float)
     _require_outputs(graph, of)
-    wrt = asked.wrt or _float_inputs(graph)
+    wrt = tuple(dict.fromkeys(asked.wrt or _float_inputs(graph)))
     _require_sources(graph, wrt)
     tape = Tape.after(graph)
     given: list[str] = []
@@ -133,7 +133,13 @@ def _carried(
         raise UnsupportedModel(f"{node.describe()}: only its first output can be differentiated")
     terms = tuple(tape.term(t) if t else None for t in node.inputs)
     reverse = Reverse(step.site, tape, terms, tape.term(step.output), up, wanted)
-    for position, term in gradient.by(rules)(reverse).items():
+    try:
+        carried = gradient.by(rules)(reverse)
+    except UnsupportedModel as error:
+        if node.describe() in str(error):
+            raise
+        raise UnsupportedModel(f"{node.describe()}: {error}") from error
+    for position, term in carried.items():
         if position in wanted:
             yield node.inputs[position], term
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from fractions import Fraction
 
 import numpy as np
 import z3
 
 from encoders.arithmetic.exact_fields import ObjectArray, object_array
-from encoders.arithmetic.real_terms import RealTerms
+from encoders.arithmetic.real_terms import RealTerms, rational_term
+from encoders.functions.accuracy import Transcendental
 from encoders.program import forward, program_of, real_step
 from onnx_import.graph import Graph
 from refine.gradients.jets import Jets
@@ -24,12 +27,13 @@ def proved(
     wrt: Mapping[str, str],
     *,
     upstream: str,
+    roots: Mapping[str, tuple[Fraction, int]],
     name: str,
     timeout: float = 10.0,
 ) -> bool | None:
     """Is ⟨up, J·v⟩ = ⟨Jᵀ·up, v⟩ for all inputs of `function`, v and up? `back` writes Jᵀ·up by the
-    names in `wrt`, of the inputs of the function and of `upstream`. Both sides are linear in v, so
-    that it is asked for v with a single 1.
+    names in `wrt`, of the inputs of the function, of `upstream` and of `roots`. Both sides are
+    linear in v, so that it is asked for v with a single 1.
 
     True where Z3 proves it where no divisor is 0, roots are of positive numbers and nothing that
     is compared is equal, False
@@ -46,7 +50,7 @@ def proved(
     given = {t: jets.of(v, along.get(t, _zeros(v.shape))) for t, v in at.items()}
     values = forward(program_of(function), given, lambda s, v: real_step(s, v, jets))
     tangent = jets.parts(values[output])[1]
-    known = {**at, upstream: up}
+    known = {**at, upstream: up, **{t: _rational(*root) for t, root in roots.items()}}
     found = forward(
         program_of(back),
         {t: known[t] for t in back.inputs},
@@ -78,6 +82,14 @@ def proved(
             if outcome is not Outcome.DISCHARGED:
                 return False if outcome is Outcome.REFUTED else None
     return True
+
+
+def _rational(square: Fraction, pi: int) -> ObjectArray:
+    """√(square·π^pi) as a term. Raises Transcendental for no rational number."""
+    whole = Fraction(math.isqrt(square.numerator), math.isqrt(square.denominator))
+    if pi or whole**2 != square:
+        raise Transcendental("a number of the rule is not rational")
+    return object_array((rational_term(whole),), (1,))
 
 
 def _variables(name: str, shape: tuple[int, ...]) -> ObjectArray:

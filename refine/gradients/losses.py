@@ -6,6 +6,8 @@ import ast
 import math
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from encoders.gradients.tape import Tape, Term
 from onnx_import.errors import ModelError, shorten
 from onnx_import.graph import Graph
@@ -146,6 +148,11 @@ def _value(tree: ast.expr, tape: Tape) -> Term | float:
     )
 
 
+def _is_zero(divisor: Term, tape: Tape) -> bool:
+    known = tape.constants.get(divisor.name)
+    return known is not None and not np.all(known)
+
+
 def _joined(a: Term | float, operation: ast.operator, b: Term | float, tape: Tape) -> Term | float:
     if not isinstance(a, Term):
         if not isinstance(b, Term):
@@ -160,6 +167,8 @@ def _joined(a: Term | float, operation: ast.operator, b: Term | float, tape: Tap
             return a - b
         case ast.Mult():
             return a * b
-        case ast.Div():
+        case ast.Div() if not _is_zero(b, tape):
             return a / b
+        case ast.Div():
+            raise ModelError("the expression divides by 0")
     raise ModelError("a loss is built with +, -, *, / and whole powers")

@@ -178,7 +178,7 @@ def _check(
     require_meaning(graph)
     graph = with_newer_operators(graph)
     domain = read_domain(
-        graph, DomainOptions(inputs=inputs or ("-1..1",)), FORMAT_OF_DTYPE.__getitem__
+        graph, DomainOptions(inputs=inputs or _usual(graph)), FORMAT_OF_DTYPE.__getitem__
     )
     box, rng = domain.boxes[0], np.random.default_rng(seed)
     share = {name: rng.random(lo.shape) for name, lo in box.lo.items()}
@@ -200,6 +200,11 @@ def _check(
     cells = ((r.node, r.op, _power(r.jet), _power(r.difference), r.status) for r in rows)
     reporter.table("rules of differentiation", columns, cells, answer)
     return ExitCode.VIOLATED if wrong else ExitCode.UNKNOWN if open_ else ExitCode.VERIFIED
+
+
+def _usual(graph: Graph) -> tuple[str, ...]:
+    given = [t for t in graph.inputs if t not in graph.random_masks]
+    return tuple(f"{t}={'-1..1' if graph.types[t].dtype.is_float else '0..1'}" for t in given)
 
 
 def _power(apart: Fraction | None) -> str:
