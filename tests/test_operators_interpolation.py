@@ -54,6 +54,19 @@ CASES = (
     resized("width alone", (1, 1, 3, 4), (1, 1, 1, 1.7)),
     resized("channels last", (1, 3, 4, 2), (1, 1.7, 2, 1), exact=False),
     resized("two axes", (3, 4), (1.7, 2.3)),
+    resized("cubic", (1, 1, 3, 4), (1, 1, 1, 2), mode="cubic"),
+    resized("cubic, rounded", (1, 1, 3, 4), (1, 1, 1, 1.7), mode="cubic"),
+    resized("cubic down", (1, 1, 6, 3), (1, 1, 0.5, 1), mode="cubic"),
+    resized("cubic down, rounded", (1, 1, 5, 3), (1, 1, 0.6, 1), mode="cubic"),
+    resized("cubic by sizes", (1, 1, 3, 5), sizes=(1, 1, 3, 8), mode="cubic", cubic_coeff_a=-0.5),
+    resized(
+        "cubic corners", (1, 1, 3, 4), sizes=(1, 1, 3, 7), mode="cubic",
+        coordinate_transformation_mode="align_corners",
+    ),
+    resized(
+        "cubic asymmetric", (1, 1, 4, 4), (1, 1, 1, 4), mode="cubic",
+        coordinate_transformation_mode="asymmetric",
+    ),
     resized("three axes", (2, 3, 3), (1.5, 1.7, 2.3)),
     resized("five axes", (1, 1, 2, 3, 2), (1, 1, 1.5, 1.7, 2.3)),
     resized("chosen axes", (1, 1, 3, 4), (2.6, 1.3), axes=[3, 2]),
@@ -85,7 +98,11 @@ def test_maps_hold(case: Example) -> None:
     check_terms(case)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.opset > 10], ids=lambda c: c.name)
+REFERRED = [c for c in CASES if c.opset > 10 and "rounded" not in c.name]
+"""Those whose coordinates, which the reference computes in float32 for cubics, need no rounding."""
+
+
+@pytest.mark.parametrize("case", REFERRED, ids=lambda c: c.name)
 def test_real_meaning_is_the_reference(case: Example) -> None:
     check_against_reference(case)
 

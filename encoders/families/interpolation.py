@@ -1,4 +1,4 @@
-"""Linear interpolation between the elements of a tensor along some of its axes.
+"""Interpolation between the elements of a tensor along some of its axes, linear or cubic.
 
 Along one axis, output element o has the weights 1 − r on element i and r on i + 1, where i + r is
 the coordinate of o, kept within the axis. Several axes multiply. Over the reals coordinates and
@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -39,34 +40,41 @@ _UNIT = 2.0**-24  # of the float32 in which weights are computed
 _STEPS = 8  # rounded operations that give a coordinate and its weights, at most
 
 
+Taps: TypeAlias = tuple[tuple[int, Fraction], ...]  # elements and their weights
+
+
 @dataclass(frozen=True)
 class Axis:
     """Interpolation along one axis of `length` elements, for every output element o.
 
-    `exact[o]` is the first element and the weight of the next; `index` (2, out) and `weights`
-    (2, out) are what a runtime computes in float32.
+    `taps[o]` are the elements that o is made of, as many for each, and their exact weights; `index`
+    (taps, out) and `weights` (taps, out) are what a runtime computes in float32. Coordinates that
+    are rounded otherwise move a weight by at most `steepness` for each unit, and weights computed
+    otherwise are `loose` of them.
     """
 
     axis: int
     length: int
-    exact: tuple[tuple[int, Fraction], ...]
+    taps: tuple[Taps, ...]
     index: Index
     weights: Weights
+    steepness: float = 1.0
+    loose: float = 0.0
 
     @property
     def matrix(self) -> FloatArray:
         """(out, length): the exact weights, each rounded to the nearest float64."""
-        made = np.zeros((len(self.exact), self.length))
-        for o, (i, r) in enumerate(self.exact):
-            made[o, i] += float(1 - r)
-            made[o, min(i + 1, self.length - 1)] += float(r)
+        made = np.zeros((len(self.taps), self.length))
+        for o, taps in enumerate(self.taps):
+            for i, weight in taps:
+                made[o, i] += float(weight)
         return made
 
     @property
     def computed(self) -> FloatArray:
         """(out, length): the weights that a runtime computes, within 2^-52 of their size."""
-        made = np.zeros((len(self.exact), self.length))
-        rows = np.arange(len(self.exact))
+        made = np.zeros((len(self.taps), self.length))
+        rows = np.arange(len(self.taps))
         for index, weights in zip(self.index, self.weights, strict=True):
             made[rows, index] += weights.astype(np.float64)
         return made
@@ -74,16 +82,18 @@ class Axis:
     def off(self, free: bool) -> FloatArray:
         """(out, length): how far a runtime's weights are from the exact ones.
 
-        Where the algorithm is `free`, its coordinates may be rounded otherwise; the output moves
-        by at most |x_{j+1} − x_j| for every unit of the coordinate between j and j + 1.
+        Where the algorithm is `free`, its coordinates may be rounded otherwise, into the next
+        interval too, and its weights.
         """
         exact, computed = self.matrix, self.computed
-        off = add_up(np.abs(exact - computed), 2.0**-51 * np.maximum(exact, computed))
+        size = np.abs(exact) + np.abs(computed)
+        off = add_up(np.abs(exact - computed), 2.0**-49 * size)
         if not free:
             return off
-        reach = _STEPS * _UNIT * (self.length + 1)
-        for o, (i, _) in enumerate(self.exact):
-            off[o, max(i - 1, 0) : i + 3] += reach
+        reach = self.steepness * _STEPS * _UNIT * (self.length + 1) + self.loose
+        for o, taps in enumerate(self.taps):
+            first, last = taps[0][0], taps[-1][0]
+            off[o, max(first - 1, 0) : last + 2] += reach
         return np.asarray(off * (1.0 + 2.0**-50))
 
 
@@ -99,6 +109,9 @@ def axes_of(site: Site) -> tuple[Axis, ...]:
     rank = len(shape)
     usual = (range(max(rank - 2, 0), rank), range(max(rank - 3, 0), rank), range(1, rank - 1))
     chosen = next((set(axes) for axes in usual[rank == 5 :] if resized <= set(axes)), resized)
+    cubic = is_cubic(site)
+    if cubic:
+        chosen = resized
     made = []
     for a in sorted(chosen):
         n, out = shape[a], output[a]
@@ -109,15 +122,16 @@ def axes_of(site: Site) -> tuple[Axis, ...]:
             )
         else:
             at, places = np.arange(n, dtype=np.float32), [Fraction(o) for o in range(n)]
-        made.append(_axis(a, n, at, places))
+        made.append(_cubic(site, a, n, at, places) if cubic else _axis(a, n, at, places))
     return tuple(made)
 
 
 def _axis(axis: int, n: int, at: Float32s, places: Sequence[Fraction]) -> Axis:
-    exact = []
+    exact: list[Taps] = []
     for place in places:
         kept = min(max(place, Fraction(0)), Fraction(n - 1))
-        exact.append((math.floor(kept), kept - math.floor(kept)))
+        i, r = math.floor(kept), kept - math.floor(kept)
+        exact.append(((i, 1 - r), (min(i + 1, n - 1), r)))
     kept32 = np.clip(at, np.float32(0), np.float32(n - 1))
     first = np.minimum(kept32.astype(np.intp), n - 1)
     second = np.minimum(first + 1, n - 1)
@@ -126,6 +140,52 @@ def _axis(axis: int, n: int, at: Float32s, places: Sequence[Fraction]) -> Axis:
     half = np.float32(0.5)
     weights = np.where(first == second, half, np.stack([near, far]))
     return Axis(axis, n, tuple(exact), np.stack([first, second]), weights)
+
+
+def is_cubic(site: Site) -> bool:
+    """Does it interpolate by cubic polynomials, four taps to an element?"""
+    return site.node.attributes.get("mode") == "cubic"
+
+
+def _cubic(site: Site, axis: int, n: int, at: Float32s, places: Sequence[Fraction]) -> Axis:
+    """Keys' kernel (1981), whose free parameter is the node's; what lies outside is the element at
+    the edge."""
+    given = site.node.attributes.get("cubic_coeff_a", -0.75)
+    assert isinstance(given, float)
+    a, single = Fraction(float(np.float32(given))), np.float32(given)
+    exact: list[Taps] = []
+    for place in places:
+        i = math.floor(place)
+        places_of = (min(max(i - 1 + k, 0), n - 1) for k in range(4))
+        exact.append(tuple(zip(places_of, _keys(place - i, a, Fraction(1)), strict=True)))
+    first = np.floor(at)
+    steps = first.astype(np.intp)[None] + np.arange(-1, 3)[:, None]
+    computed: Weights = np.stack(_keys(at - first, single, np.float32(1)))
+    size = abs(float(a))
+    sizes = 48.0 * size + abs(float(a) + 2.0) + abs(float(a) + 3.0) + 1.0
+    return Axis(
+        axis,
+        n,
+        tuple(exact),
+        np.clip(steps, 0, n - 1),
+        computed,
+        steepness=4.0 * (3.0 * abs(float(a) + 2.0) + 2.0 * abs(float(a) + 3.0) + size),
+        loose=4.0 * 16.0 * _UNIT * sizes,
+    )
+
+
+def _keys(s: Any, a: Any, one: Any) -> tuple[Any, ...]:
+    """The weights of the four elements around a coordinate s beyond the second, in the order of
+    operations of onnxruntime; each step rounds in float32 where these are."""
+    two, three, four, five, eight = (type(one)(k) for k in (2, 3, 4, 5, 8))
+
+    def outer(t: Any) -> Any:
+        return ((a * t - five * a) * t + eight * a) * t - four * a
+
+    def inner(t: Any) -> Any:
+        return ((a + two) * t - (a + three)) * t * t + one
+
+    return outer(s + one), inner(s), inner(one - s), outer(two - s)
 
 
 def _along(values: npt.NDArray[E], axis: int, rank: int) -> npt.NDArray[E]:
@@ -147,7 +207,7 @@ def terms_of(site: Site, axes: Sequence[Axis]) -> tuple[Index, Weights]:
     shape, output = site.type_of(0).shape, site.outputs[0].shape
     rank, flat = len(shape), indices(shape)
     index, weights = [], []
-    for chosen in itertools.product((0, 1), repeat=len(axes)):
+    for chosen in itertools.product(*(range(len(axis.index)) for axis in axes)):
         places = [np.arange(n) for n in shape]
         weight = np.ones((1,) * rank, axes[0].weights.dtype if axes else np.float32)
         for axis, which in reversed(list(zip(axes, chosen, strict=True))):
@@ -164,15 +224,17 @@ def interpolated(
     """The exact map on (k, *in) of a field's numbers; `number` makes one from rationals."""
     rank = len(site.type_of(0).shape)
     for axis in axes_of(site):
-        if all(r == 0 for _, r in axis.exact):
-            values = values.take([i for i, _ in axis.exact], axis.axis + 1)
+        if not is_cubic(site) and all(taps[0][1] == 1 for taps in axis.taps):
+            values = values.take([taps[0][0] for taps in axis.taps], axis.axis + 1)
             continue
-        parts = []
-        for which in (0, 1):
-            at = [min(i + which, axis.length - 1) for i, _ in axis.exact]
-            weights = number([r if which else 1 - r for _, r in axis.exact])
-            parts.append(values.take(at, axis.axis + 1) * _along(weights, axis.axis, rank))
-        values = parts[0] + parts[1]
+        total = None
+        for which in range(len(axis.index)):
+            at = [taps[which][0] for taps in axis.taps]
+            weights = number([taps[which][1] for taps in axis.taps])
+            part = values.take(at, axis.axis + 1) * _along(weights, axis.axis, rank)
+            total = part if total is None else total + part
+        assert total is not None
+        values = total
     return values
 
 
@@ -204,7 +266,8 @@ def weight_error(site: Site, x: FloatArray, free: bool) -> FloatArray:
     total = np.zeros(site.outputs[0].shape)
     for k, axis in enumerate(axes):
         # Π ŵ − Π w = Σ_k ŵ_1 … ŵ_{k−1} (ŵ_k − w_k) w_{k+1} …
-        larger = [np.maximum(m, c) for m, c in zip(matrices, computed, strict=True)]
+        larger = [np.maximum(np.abs(m), np.abs(c)) for m, c in zip(matrices, computed, strict=True)]
         total = add_up(total, through(site, [*larger[:k], axis.off(free), *larger[k + 1 :]], x))
     rounded = 2.0 * _UNIT * max(len(axes) - 1, 0)
-    return add_up(total, multiply_up(through(site, computed, x), rounded))
+    sizes = [np.abs(c) for c in computed]
+    return add_up(total, multiply_up(through(site, sizes, x), rounded))

@@ -25,6 +25,8 @@ from onnx_import.passes.body import Body
 from onnx_import.passes.einsum import einsum
 from onnx_import.passes.overlapping import col2im, lp_normalization
 from onnx_import.passes.recurrent import gru, lstm, rnn
+from onnx_import.passes.resizing import ATTRIBUTES as RESIZING
+from onnx_import.passes.resizing import along_each_axis
 from onnx_import.passes.sorting import top_k
 from onnx_import.passes.statistics import batch_statistics
 from onnx_import.passes.telling import hardmax, is_inf, is_nan, of_integers, shrink
@@ -421,6 +423,7 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         ("GatherND", _gather_nd, "batch_dims"),
         ("GlobalLpPool", _global_lp_pool, "p"),
         ("Hardmax", hardmax, "axis"),
+        ("Interpolate", along_each_axis, RESIZING),
         ("IsInf", is_inf, "detect_negative detect_positive"),
         ("IsNaN", is_nan, ""),
         ("LRN", _lrn, "alpha beta bias size"),
@@ -444,6 +447,7 @@ ALWAYS = frozenset(REWRITINGS) - {
     "BatchNormalization",
     "Cast",
     "Dropout",
+    "Interpolate",
     "Pow",
     *COMPARISONS,
 }  # these stay for the most part

@@ -198,7 +198,10 @@ def without_dropout(
 
 def interpolating(node: Node) -> Node:
     """A Resize or Upsample that interpolates as an Interpolate: it computes where others move."""
-    if node.op not in ("Resize", "Upsample") or node.attributes.get("mode") != "linear":
+    if node.op not in ("Resize", "Upsample") or node.attributes.get("mode") not in (
+        "linear",
+        "cubic",
+    ):
         return node
     return replace(node, op="Interpolate")
 

@@ -1,4 +1,5 @@
-"""Interpolate: a Resize or Upsample in mode linear, as the reader names it. No ONNX operator."""
+"""Interpolate: a Resize or Upsample in mode linear or cubic, as the reader names it. No ONNX
+operator. What is cubic along several axes is done along one after the other."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from encoders.families.interpolation import (
     axes_of,
     computed_terms,
     interpolated,
+    is_cubic,
     terms_of,
     weight_error,
 )
@@ -37,8 +39,10 @@ from encoders.rounding.rounding_bounds import rounder
 
 def check(site: Site) -> None:
     check_one_variable(site)
-    word(site, "mode", "linear", ("linear",))
+    word(site, "mode", "linear", ("linear", "cubic"))
     check_sizes(site)
+    if is_cubic(site) and (site.integer("exclude_outside", 0) or len(axes_of(site)) > 1):
+        raise site.unsupported("attribute 'exclude_outside' is 1; supported is 0")
     if site.integer("antialias", 0):
         raise site.unsupported("attribute 'antialias' is 1; supported is 0")
     mode_of(site)
@@ -75,8 +79,8 @@ def _affine(site: Site) -> AffineMap:
     exact = tuple(
         replace(
             axis,
-            index=np.array([[min(i + k, axis.length - 1) for i, _ in axis.exact] for k in (0, 1)]),
-            weights=np.array([[float(1 - r), float(r)] for _, r in axis.exact]).T,
+            index=np.array([[i for i, _ in taps] for taps in axis.taps]).T,
+            weights=np.array([[float(weight) for _, weight in taps] for taps in axis.taps]).T,
         )
         for axis in axes
     )
@@ -118,7 +122,7 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         affine=True,
-        work=lambda site: site.outputs[0].size * 2 ** len(axes_of(site)),
+        work=lambda site: site.outputs[0].size * 4 ** len(axes_of(site)),
         notes=copy_notes,
     )
     .reading(*ATTRIBUTES, "scales")
