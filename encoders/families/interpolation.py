@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,7 @@ _UNIT = 2.0**-24  # of the float32 in which weights are computed
 _STEPS = 8  # rounded operations that give a coordinate and its weights, at most
 
 
+N = TypeVar("N", Fraction, Float32s)
 Taps: TypeAlias = tuple[tuple[int, Fraction], ...]  # elements and their weights
 
 
@@ -152,7 +153,7 @@ def _cubic(site: Site, axis: int, n: int, at: Float32s, places: Sequence[Fractio
     the edge."""
     given = site.node.attributes.get("cubic_coeff_a", -0.75)
     assert isinstance(given, float)
-    a, single = Fraction(float(np.float32(given))), np.float32(given)
+    a, single = Fraction(float(np.float32(given))), np.asarray(given, np.float32)
     exact: list[Taps] = []
     for place in places:
         i = math.floor(place)
@@ -160,7 +161,7 @@ def _cubic(site: Site, axis: int, n: int, at: Float32s, places: Sequence[Fractio
         exact.append(tuple(zip(places_of, _keys(place - i, a, Fraction(1)), strict=True)))
     first = np.floor(at)
     steps = first.astype(np.intp)[None] + np.arange(-1, 3)[:, None]
-    computed: Weights = np.stack(_keys(at - first, single, np.float32(1)))
+    computed: Weights = np.stack(_keys(at - first, single, np.ones((), np.float32)))
     size = abs(float(a))
     sizes = 48.0 * size + abs(float(a) + 2.0) + abs(float(a) + 3.0) + 1.0
     return Axis(
@@ -174,15 +175,17 @@ def _cubic(site: Site, axis: int, n: int, at: Float32s, places: Sequence[Fractio
     )
 
 
-def _keys(s: Any, a: Any, one: Any) -> tuple[Any, ...]:
+def _keys(s: N, a: N, one: N) -> tuple[N, N, N, N]:
     """The weights of the four elements around a coordinate s beyond the second, in the order of
     operations of onnxruntime; each step rounds in float32 where these are."""
-    two, three, four, five, eight = (type(one)(k) for k in (2, 3, 4, 5, 8))
+    two = one + one
+    three, four = two + one, two + two
+    five, eight = four + one, four + four
 
-    def outer(t: Any) -> Any:
+    def outer(t: N) -> N:
         return ((a * t - five * a) * t + eight * a) * t - four * a
 
-    def inner(t: Any) -> Any:
+    def inner(t: N) -> N:
         return ((a + two) * t - (a + three)) * t * t + one
 
     return outer(s + one), inner(s), inner(one - s), outer(two - s)
