@@ -40,7 +40,7 @@ _UNIT = 2.0**-24  # of the float32 in which weights are computed
 _STEPS = 8  # rounded operations that give a coordinate and its weights, at most
 
 
-N = TypeVar("N", Fraction, Float32s)
+N = TypeVar("N", Fraction, Weights)
 Taps: TypeAlias = tuple[tuple[int, Fraction], ...]  # elements and their weights
 
 
