@@ -52,6 +52,9 @@ def answered(folder: Path, pair: Mapping[str, Any]) -> dict[str, Any]:
         result, allowed = _result(folder, pair, spec, impl)
     except ModelError as error:
         return row | {"verdict": "refused", "reason": str(error), "right": True}
+    except Exception as error:  # a bug of ours, which is counted
+        why = f"{type(error).__name__}: {error}"
+        return row | {"verdict": "crash", "reason": why, "right": False}
     compared = result.compared
     differences = () if compared is None else compared.differences
     named = [n for d in differences[:1] for n in d.impl]

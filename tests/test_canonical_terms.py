@@ -122,6 +122,7 @@ def test_laws_of_choice_and_clipping() -> None:
     laws = (
         z3.Implies(low <= high, most(low, least(x, high)) == least(most(x, low), high)),
         z3.Implies(low >= high, most(low, least(x, high)) == low),
+        z3.Implies(z3.And(low < high, x >= low), most(low, least(x, high)) == least(x, high)),
         z3.Implies(k < 0, z3.If(d < 0, a, b) == most(a, b)),
         z3.Implies(k < 0, z3.If(d <= 0, a, b) == most(a, b)),
         z3.Implies(k > 0, z3.If(d < 0, a, b) == least(a, b)),

@@ -31,7 +31,7 @@ Nodes = Sequence[onnx.NodeProto]
 Constants = dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]
 
 
-def _saved(folder: Path, name: str, nodes: Nodes, constants: Constants) -> Path:
+def _saved(folder: Path, name: str, nodes: Nodes, constants: Constants, opset: int = 17) -> Path:
     graph = helper.make_graph(
         list(nodes),
         "g",
@@ -39,7 +39,7 @@ def _saved(folder: Path, name: str, nodes: Nodes, constants: Constants) -> Path:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 4))],
         [numpy_helper.from_array(v, k) for k, v in constants.items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     path = folder / f"{name}.onnx"
     onnx.save(model, path)
     return path
@@ -208,3 +208,44 @@ def test_the_document_names_the_culprit_first(tmp_path: Path) -> None:
     assert "six is 0.5, specified 6" in first["text"]
     assert second["impl"][-1] == "four"
     assert first["effect"] > 100 * second["effect"]
+
+
+_ERF = (
+    _N("Div", ["x", "s"], ["a"]),
+    _N("Erf", ["a"], ["b"]),
+    _N("Add", ["b", "one"], ["c"]),
+    _N("Mul", ["x", "c"], ["d"]),
+    _N("Mul", ["d", "half"], ["e"]),
+    _N("MatMul", ["e", "u"], ["y"]),
+)
+_TANH = (
+    _N("Mul", ["x", "x"], ["a"]),
+    _N("Mul", ["a", "x"], ["b"]),
+    _N("Mul", ["b", "cubic"], ["c"]),
+    _N("Add", ["c", "x"], ["d"]),
+    _N("Mul", ["d", "scale"], ["e"]),
+    _N("Tanh", ["e"], ["f"]),
+    _N("Add", ["f", "one"], ["g"]),
+    _N("Mul", ["g", "half"], ["h"]),
+    _N("Mul", ["h", "x"], ["i"]),
+    _N("MatMul", ["i", "u"], ["y"]),
+)
+
+
+@pytest.mark.parametrize("nodes", [_ERF, _TANH], ids=["erf", "tanh"])
+def test_two_forms_of_gelu_are_bounded_together(tmp_path: Path, nodes: Nodes) -> None:
+    """Against float64 on a fine grid: the bound is above every gap, and not far above."""
+    numbers = {"s": 1.4142135, "one": 1, "half": 0.5, "cubic": 0.044715, "scale": 0.7978845}
+    constants: Constants = {k: np.array(v, _F) for k, v in numbers.items()}
+    constants["u"] = np.eye(8, 4, dtype=_F)
+    whole = [_N("Gelu", ["x"], ["e"]), _N("MatMul", ["e", "u"], ["y"])]
+    spec = _saved(tmp_path, "whole", whole, {"u": constants["u"]}, opset=20)
+    impl = _saved(tmp_path, "written", nodes, constants, opset=20)
+    problem = comparison(_pair(spec, impl), _points(4))
+    assert problem.joined is not None
+    t = np.linspace(-1, 1, 20001)
+    grid = {"x": np.repeat(t[:, np.newaxis], 8, axis=1)[:, np.newaxis]}
+    reals = ApproximateReals(wide=True)
+    real = [evaluate_real(load(p), grid, reals)["y"] for p in (spec, impl)]
+    found = float(np.max(np.abs(real[0] - real[1])))
+    assert 1e-10 < found <= _bounded(problem) <= 1.2 * found

@@ -11,7 +11,7 @@ where all quotients, roots and logarithms that are written exist:
   taken out of it where it is a factor;
 - √x·√x = x, √(c·x) = √c·√x for c > 0, exp(Σ c·a) = Π exp(a)^c, log(exp(a)·x) = a + log x;
 - max as a set: no order, no repetition, nested ones joined; max(l, min(x, h)) = min(max(x, l), h)
-  for l ≤ h;
+  for l ≤ h, and = min(x, h) where x ≥ l;
 - a choice by a < b or a ≤ b between two terms whose difference is a multiple of b − a is a maximum
   or a minimum.
 """

@@ -195,6 +195,9 @@ class TermField:
         x, high = bounded[0].scaled(-ONE), -bounded[1].constant
         if low >= high:
             return self._pool.number(low)
+        least = members_of(self._pool, x)
+        if least is not None and not least[-1].parts and least[-1].constant >= low:
+            return term  # x is no smaller than l
         if x.parts[0][1] > 0:
             return None
         raised = self._largest((x, self._pool.number(low)))

@@ -43,6 +43,17 @@ class Aligned:
     folded: Mapping[str, Node] = field(default_factory=dict)
     originals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
+    @property
+    def linear(self) -> bool:
+        """Do all changed nodes differ in constants alone, in which they are linear, or in a
+        normalisation that is folded?"""
+        for name in self.changed:
+            mine, other = self.impl.named[name], self.spec.named[name]
+            like = program_of(self.impl).step(mine).operator.likeness
+            if name not in self.folded and not (like.linear_in_constants and mine.op == other.op):
+                return False
+        return True
+
     def run(
         self,
         step: Step,

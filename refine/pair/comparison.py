@@ -31,6 +31,7 @@ from refine.bounds.local.errors import Run
 from refine.bounds.network import InputBox, Known, NetworkBounds, network_bounds
 from refine.common.clock import OutOfTime
 from refine.pair.alignment import COPY, Aligned, align
+from refine.pair.curves import gap_ranges, has_curves
 from refine.pair.cuts import cuts_of
 from refine.pair.extremes import with_extremes
 from refine.pair.joined import Joined, joined
@@ -89,6 +90,13 @@ class Comparison:
             return noise_bounds(
                 self.lockstep, box, self.contract, backward=backward, tick=tick, known=known
             )
+        if self.joined is not None and backward:
+            gaps = gap_ranges(self.joined, self.graph, box, tick)
+            if gaps:
+                values = {} if known is None else dict(known.values)
+                for gap, x in gaps.items():
+                    values[gap] = x.intersect(values[gap]) if gap in values else x
+                known = Known(values, {} if known is None else known.radii)
         spread = frozenset(t for total in self.totals.values() for t in total.magnitudes)
         bounds = network_bounds(
             self.graph,
@@ -140,6 +148,9 @@ def comparison(
         return Comparison(impl, pair.impl.contract, {}, nothing, None)
     aligned = align(spec, impl, pair.inputs, pair.outputs)
     if aligned is not None and not pair.equal.issuperset(impl.outputs):
+        other = None if points is None or aligned.linear else _cut(pair, points, tick)
+        if other is not None and other.joined is not None and has_curves(other.joined):
+            return _with_run(pair, other)
         totals = {t: Total((t,)) for t in impl.outputs}
         return _with_run(pair, Comparison(aligned.spec, pair.impl.contract, {}, totals, aligned))
     joint = _joint(pair)

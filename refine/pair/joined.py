@@ -107,7 +107,7 @@ class _Joining:
     def _alike(self, tensor: str, other: str) -> bool:
         mine, theirs = self.impl.types[tensor], self.spec.types[other]
         both_float = mine.dtype.is_float and theirs.dtype.is_float
-        return mine.shape == theirs.shape and (both_float or mine.dtype is theirs.dtype)
+        return mine.size == theirs.size and (both_float or mine.dtype is theirs.dtype)
 
     def _cut(self, tensor: str) -> None:
         other = self.cuts.pairs[tensor]
