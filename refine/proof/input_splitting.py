@@ -15,7 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from encoders.lemmas.kernel import Radius, remembered
 from encoders.numbers.enclosure import FloatArray, Interval
 from gpu_check.common.children import start_worker
 from gpu_check.common.detached import DetachedContext
+from refine.bounds.alpha import Branching
 from refine.bounds.batch import Batches, InBatches
 from refine.bounds.best_first import explored
 from refine.bounds.network import InputBox, Known, Margin, NetworkBounds
@@ -31,6 +32,9 @@ from refine.proof.compose import first_failure, node_obligations
 from refine.results.obligation import Obligation
 
 _PATIENCE = 0.2  # seconds, between looks at the clock
+_HALVINGS = 8  # without a gain, after which a part is bounded with more effort
+_GAIN = 0.98  # of a part's bound: what a half's has to be at most to be one
+_EFFORT = Branching(steps=8, cases=64)
 _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -48,7 +52,8 @@ def _look_away(boxes: Sequence[InputBox]) -> bool:
 
 @dataclass(frozen=True)
 class Part:
-    """One box with what was proved over it. `failure` is an obligation that does not hold."""
+    """One box with what was proved over it. `failure` is an obligation that does not hold; `idle`
+    counts the halvings that led to it since the last one that lowered the bound, to speak of."""
 
     box: InputBox
     radii: Mapping[str, Radius]
@@ -56,6 +61,7 @@ class Part:
     known: Known
     failure: Obligation | None
     margins: tuple[Margin, ...] = ()
+    idle: int = 0
 
     @property
     def errors(self) -> Mapping[str, FloatArray]:
@@ -66,6 +72,18 @@ class Part:
     def splittable(self) -> bool:
         """Is there an input whose range can be halved?"""
         return _place_to_split(self) is not None
+
+
+_Effort: TypeAlias = tuple[Part, Branching]
+_Work = TypeVar("_Work")
+
+
+class _Submit(Protocol):
+    """Has work done on a problem, of which is known what was proved around all its parts."""
+
+    def __call__(
+        self, work: Callable[[Problem, Known, _Work], Sequence[Part]], asked: _Work, /
+    ) -> Future[Sequence[Part]]: ...
 
 
 @dataclass(frozen=True)
@@ -106,7 +124,9 @@ def split_box(
     frontier = _Parts(excess, enough, most=max(piece // 2, 1), takers=workers, look=look)
     frontier.restore(parts or [whole])
     with _pool(problem, whole.known, workers) as submit:
-        expansion = _Pooled(submit, most=4 * workers, piece=piece, deadline=deadline)
+        expansion = _Pooled(
+            submit, most=4 * workers, piece=piece, deadline=deadline, single=problem.single
+        )
         explored(frontier, expansion, lambda: frontier.ended or time.monotonic() >= deadline)
     return Split(frontier.parts, expansion.bounded)
 
@@ -167,10 +187,11 @@ class _Pooled:
     """Halves parts in worker processes, `most` pieces of work at a time, each of at most `piece`
     halves; `bounded` counts these."""
 
-    submit: Callable[[Sequence[Asked]], Future[Sequence[Part]]]
+    submit: _Submit
     most: int
     piece: int
     deadline: float
+    single: bool
     bounded: int = 0
     running: dict[Future[Sequence[Part]], _Halving] = field(default_factory=dict)
 
@@ -183,10 +204,15 @@ class _Pooled:
         return bool(self.running)
 
     def start(self, taken: Sequence[Part]) -> None:
-        halves = [(half, part.known) for part in taken for half in halved(part) or ()]
-        halving = _Halving(taken, len(halves))
+        stuck = [part for part in taken if self.single and part.idle >= _HALVINGS]
+        for part in stuck:
+            asked = (part, replace(_EFFORT, until=self.deadline))
+            self.running[self.submit(_bound_again, asked)] = _Halving([part], 1)
+        others = [part for part in taken if not (self.single and part.idle >= _HALVINGS)]
+        halves = [(half, part.known) for part in others for half in halved(part) or ()]
+        halving = _Halving(others, len(halves))
         for start in range(0, len(halves), self.piece):
-            self.running[self.submit(halves[start : start + self.piece])] = halving
+            self.running[self.submit(bound_parts, halves[start : start + self.piece])] = halving
 
     def finished(self) -> Sequence[Sequence[Part]]:
         timeout = min(max(self.deadline - time.monotonic(), 0.0), _PATIENCE)
@@ -197,7 +223,7 @@ class _Pooled:
             self.bounded += len(made)
             halving.done += made
             if len(halving.done) == halving.halves:
-                whole.append(halving.done)
+                whole.append(halving.counted())
         return whole
 
     def abandoned(self) -> Sequence[Sequence[Part]]:
@@ -213,6 +239,20 @@ class _Halving:
     taken: Sequence[Part]
     halves: int
     done: list[Part] = field(default_factory=list)
+
+    def counted(self) -> list[Part]:
+        """What was made of each part, and for how long nothing has been gained."""
+        if self.halves != 2 * len(self.taken):
+            return self.done
+        parents = [part for part in self.taken for _ in range(2)]
+        return [
+            replace(half, idle=0 if _size(half) <= _GAIN * _size(part) else part.idle + 1)
+            for half, part in zip(self.done, parents, strict=True)
+        ]
+
+
+def _size(part: Part) -> float:
+    return max((radius.largest for radius in part.radii.values()), default=0.0)
 
 
 def halved(part: Part) -> tuple[InputBox, InputBox] | None:
@@ -260,6 +300,18 @@ def bound_parts(problem: Problem, around: Known, asked: Sequence[Asked]) -> Sequ
     ]
 
 
+def _bound_again(problem: Problem, around: Known, asked: _Effort) -> Sequence[Part]:
+    """A part bounded by itself, with effort: no worse than before."""
+    part, effort = asked
+    known = _joined(part.known, around)
+    bounds = problem.bounds(part.box, known=known, branching=effort)
+    made = part_of(part.box, bounds)
+    if made.failure is not None:
+        return [replace(part, idle=0)]
+    radii = {t: radius.and_also(part.radii[t]) for t, radius in made.radii.items()}
+    return [replace(made, radii=radii, margins=part.margins)]
+
+
 def _batches_of(problem: Problem) -> Batches | None:
     return problem.batches if isinstance(problem, InBatches) else None
 
@@ -276,15 +328,15 @@ def _owes(bounds: NetworkBounds) -> bool:
 
 
 @contextmanager
-def _pool(
-    problem: Problem, around: Known, workers: int
-) -> Iterator[Callable[[Sequence[Asked]], Future[Sequence[Part]]]]:
-    """Submits boxes to worker processes, or, for one worker, bounds them at once."""
+def _pool(problem: Problem, around: Known, workers: int) -> Iterator[_Submit]:
+    """Submits work to worker processes, or, for one worker, does it at once."""
     if workers <= 1:
 
-        def at_once(asked: Sequence[Asked]) -> Future[Sequence[Part]]:
+        def at_once(
+            work: Callable[[Problem, Known, _Work], Sequence[Part]], asked: _Work
+        ) -> Future[Sequence[Part]]:
             future: Future[Sequence[Part]] = Future()
-            future.set_result(bound_parts(problem, around, asked))
+            future.set_result(work(problem, around, asked))
             return future
 
         yield at_once
@@ -296,7 +348,7 @@ def _pool(
             workers, DetachedContext(), initializer=start_worker, initargs=(os.getpid(),)
         )
         try:
-            yield lambda asked: pool.submit(bound_parts, problem, around, asked)
+            yield lambda work, asked: pool.submit(work, problem, around, asked)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
     finally:
