@@ -17,6 +17,7 @@ from onnx import helper
 from small_models import save
 
 from encoders.contract.presets import PRESETS
+from encoders.numbers.formats import BINARY16, round_array
 from gpu_check.emulator.emulator import emulate
 from onnx_import import load
 from onnx_import.errors import ModelError
@@ -402,3 +403,42 @@ def test_stored_weights_are_fed_by_name(
     code, document, _ = compared(capsys, "a.jsonl", "b.jsonl")
     assert code is ExitCode.VERIFIED  # of each step from its own weights
     assert document["unlike_inputs"] == ["W"]
+
+
+def test_each_side_has_a_bound_of_its_own(tmp_path: Path) -> None:
+    """Beside the exact network all of it is the other side's."""
+    graph = load(network(tmp_path / "m.onnx"))
+    given = {"x": X}
+    run_ = emulate(graph, {"x": X[None]}, PRESETS["sequential"], every_tensor=True)
+    exact = X.astype(np.float64) @ W1.astype(np.float64)
+    off = np.abs(run_["h"][0].astype(np.float64) - exact)
+    assert np.max(off) > 0
+    for names in (("exact", "ieee-any"), ("ieee-any", "exact")):
+        pair = PRESETS[names[0]], PRESETS[names[1]]
+        found = joint_bounds((graph, graph), (given, given), pair)
+        assert np.all(off <= found["h"])
+        both = joint_bounds((graph, graph), (given, given), PAIR)
+        assert np.allclose(2 * found["h"], both["h"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("end", [np.argmin, np.argmax])
+def test_one_end_of_a_range_refutes(files: Path, end: Callable[[Array], Any]) -> None:
+    traced("m.onnx", "a.jsonl", "--values")
+    a = read_trace(Path("a.jsonl"))
+    moved = np.array(a.of(0)["h"].values)
+    moved.reshape(-1)[end(moved)] *= np.float32(1.01)
+    lines = tuple(other(e, moved) if e.tensor == "h" else e for e in a.lines)
+    first, second = a.without_values, replace(a, lines=lines).without_values
+    found = compare(first, second, reading(Path("m.onnx"), files / "with"), PAIR)
+    assert [r.line.tensor for r in found.outside] == ["h"]
+
+
+def test_inputs_are_received_in_the_format_of_the_contract(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["y"], "bend")]
+    graph = load(save(tmp_path / "r.onnx", nodes, {"x": [1, 12]}, {"y": [1, 12]}))
+    x = np.abs(X)
+    short = replace(PRESETS["sequential"], compute_format=BINARY16)
+    found = joint_bounds((graph, graph), ({"x": x}, {"x": x}), (PRESETS["exact"], short))
+    off = np.abs(round_array(x.astype(np.float64), BINARY16) - x)
+    assert np.max(off) > 0
+    assert np.all(off <= found["y"])
