@@ -311,6 +311,11 @@ class RelativeArithmetic:
         found = self.errors.select(condition.tracked, a.tracked, b.tracked)
         return Proportion.absolutely(found)
 
+    def converted(self, a: Proportion) -> Proportion:
+        """A number of a wider format, rounded once to this one."""
+        unknown = Tracked(a.ideal, nothing_known(a.shape), a.tracked.largest)
+        return self._rounded(a.precision, a.lost, unknown, np.ones((), np.bool_))
+
     def between(self, a: Proportion, low: float, high: float) -> Proportion:
         """The same value, whose real value lies there."""
         ideal = Interval(np.maximum(a.ideal.lo, low), np.minimum(a.ideal.hi, high))

@@ -21,6 +21,7 @@ from encoders.contract.contract import (
     Contraction,
     OpenSchedule,
     RuntimeContract,
+    Subnormals,
 )
 from encoders.contract.orders import AlignedSteps, Sequential, alignment_of
 from encoders.functions.accuracy import Transcendental
@@ -290,9 +291,14 @@ def followed(
     elif not forms or not _is_plain(step, here):
         return None
     here = here if operator.factors else here.for_sums()
+    wide = None if operator.movement else here.wider_than(site.outputs[0].dtype)
+    narrow = None
+    if wide is not None:
+        narrow = _arithmetic(step, here, False, normal)
+        here = here.within(wide, here.format_of(site.outputs[0].dtype))
     found: Proportion | None = None
     for form in forms:
-        outs = _by(form, step, held, here, normal)
+        outs = _by(form, step, held, here, normal=normal, narrow=narrow)
         if outs is None:
             return None
         for out in outs:
@@ -301,12 +307,15 @@ def followed(
 
 
 def _is_plain(step: Step, contract: RuntimeContract) -> bool:
-    """Does a node compute in the format of its tensors, and a product of all of its factors?"""
-    dtype = step.site.outputs[0].dtype
-    if contract.wider_than(dtype) is not None or contract.narrow is not None:
+    """Does a node compute by its formulas: a product of all of its factors, and what accumulates in
+    a wider format without flushing anything?"""
+    wide = contract.wider_than(step.site.outputs[0].dtype)
+    keeps = contract.results is Subnormals.KEEP and contract.operands is Subnormals.KEEP
+    if contract.narrow is not None or (wide is not None and not keeps):
         return False
     if not step.operator.factors:
         return True
+    dtype = step.site.outputs[0].dtype
     return contract.shorter_than(dtype) is None and alignment_of(contract.order) is None
 
 
@@ -315,14 +324,17 @@ def _by(
     step: Step,
     held: Mapping[str, Proportion],
     contract: RuntimeContract,
+    *,
     normal: bool,
+    narrow: RelativeArithmetic | None,
 ) -> tuple[Proportion, ...] | None:
-    """What a step writes by one formula, nothing where that is none here; None where it cannot be
-    followed."""
+    """What a step writes by one formula, converted to a `narrow` format at the end where there is
+    one; nothing where that is no formula here, None where it cannot be followed."""
     pinned = not isinstance(contract.order, AnyOrder) and contract.bias is not BiasPlacement.ANY
     if pinned:
         try:
-            return _computed(form, step, held, _arithmetic(step, contract, False, normal), contract)
+            arithmetic = _arithmetic(step, contract, False, normal)
+            return _computed(form, step, held, arithmetic, contract, narrow)
         except Transcendental:
             return None
         except OpenSchedule:
@@ -332,7 +344,7 @@ def _by(
         contract, order=Sequential(), bias=BiasPlacement.LAST, contraction=Contraction.NEVER
     )
     try:
-        return _computed(form, step, held, _arithmetic(step, contract, True, normal), runs)
+        return _computed(form, step, held, _arithmetic(step, contract, True, normal), runs, narrow)
     except (Transcendental, OpenSchedule):
         return None
 
@@ -350,6 +362,7 @@ def _computed(
     held: Mapping[str, Proportion],
     arithmetic: RelativeArithmetic,
     contract: RuntimeContract,
+    narrow: RelativeArithmetic | None,
 ) -> tuple[Proportion, ...]:
     once: dict[str, Proportion] = {}
     operands: list[Proportion | None] = []
@@ -365,5 +378,6 @@ def _computed(
                 once[tensor] = held[tensor].moved(lambda v: v[None])
             operands.append(once[tensor])
     outs = form(step.site, Inputs(operands), arithmetic, contract)
+    outs = tuple(out if narrow is None else narrow.converted(out) for out in outs)
     shape = step.site.outputs[0].shape
     return tuple(out.moved(lambda v: np.broadcast_to(v[0], shape)) for out in outs)

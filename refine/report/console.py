@@ -250,6 +250,7 @@ class Reporter:
         where = " at" if witness.reached is None else ", with values of"
         table = plain_table(f"counterexample{where} output element {element}")
         between = "|f_rt − f_R|" if witness.spec_execution is None else "|impl − spec|"
+        between += "/|f_R|" if witness.relative else ""
         third = f"exact error {between}" if witness.reached is None else "slack"
         for title in ("execution", "value", third):
             table.add_column(title, overflow="fold")

@@ -300,6 +300,7 @@ def _witness(result: Result, witness: Witness) -> dict[str, Any]:
         "index": list(witness.index),
         **_number("value", witness.value),
         "error": _error(witness.error),
+        **({"relative": True} if witness.relative else {}),
         **_reached(witness.reached),
         "replays": [
             {

@@ -159,6 +159,7 @@ class Witness:
     Of a property, `reached` says how the input stands to its unsafe set.
     In a comparison of two graphs, `real` is what the specification gives; `spec_execution` is
     the pinned contract under which it ran, `exact` where it is read over the reals.
+    `relative`: errors, those of `replays` too, are in parts of the magnitude of the real value.
     `layers` are the nodes of the graph that ran, in order, beside its own real values; empty where
     nobody looked.
     """
@@ -175,6 +176,7 @@ class Witness:
     spec_execution: RuntimeContract | None = None
     reached: Reached | None = None
     layers: tuple[LayerValue, ...] = ()
+    relative: bool = False
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,8 @@ def _quarry(side: Side) -> Quarry:
 def _in_parts(witness: Witness) -> Witness:
     """The witness, whose errors are relative."""
     found = _replays_in_parts(witness.replays, witness.real)
-    return replace(witness, error=in_parts(witness.error, witness.real), replays=found)
+    error = in_parts(witness.error, witness.real)
+    return replace(witness, error=error, replays=found, relative=True)
 
 
 def _replays_in_parts(

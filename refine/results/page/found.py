@@ -50,7 +50,8 @@ def counterexample_of(document: Document) -> str:
         value, error = exactly(document, (*at, "value")), _error(document, (*at, "error"))
         rows.append([text(replay["runtime"]), value, error, _reaching(replay.get("reaches"))])
     of_property = "reached" in witness
-    heads = ["execution", "value", "exact error"] + (["in the unsafe set"] if of_property else [])
+    error = "exact relative error" if witness.get("relative") else "exact error"
+    heads = ["execution", "value", error] + (["in the unsafe set"] if of_property else [])
     body = table(heads, [row[: len(heads)] for row in rows])
     if of_property:
         body += f"<p>unsafe set: {text(witness['reached']['unsafe'])}</p>"
