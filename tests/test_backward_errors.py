@@ -394,3 +394,25 @@ def test_so_many_terms_that_n_times_u_exceeds_one() -> None:
     found = backward_bound(graph, IEEE_ANY, Laid.WEIGHTS)
     assert found.moved[0].relative.largest == 3000 / 2048
     assert exact_in(found, ran_of(graph, x, SEQUENTIAL)) == 0
+
+
+def test_a_runtime_that_leaves_the_contract_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bound that is too small for what ran: exit code 5, and nothing written."""
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.array([0.3, -0.7], np.float32))
+
+    def narrow(*given: object) -> BackwardBound:
+        found = backward_bound(*given)  # type: ignore[arg-type]
+        return replace(
+            found,
+            moved=tuple(replace(m, relative=m.relative.times(0.01)) for m in found.moved),
+        )
+
+    monkeypatch.setattr("refine.cli.daily.backward.backward_bound", narrow)
+    model = ROOT / "examples" / "demo" / "pendulum.onnx"
+    asked = ["bound", str(model), "--backward", "weights", "--witness", "x.npy", "-o", "p.onnx"]
+    done = CliRunner().invoke(cli, asked, standalone_mode=False)
+    assert done.return_value.value == 5
+    assert [p.name for p in tmp_path.iterdir()] == ["x.npy"]

@@ -35,6 +35,7 @@ from refine.perturbed.document import (
 )
 from refine.perturbed.files import require_places
 from refine.perturbed.standing import Laid, NothingTakesThem
+from refine.perturbed.witness import OutsideBound
 from refine.report.console import Reporter
 from refine.results.numerals import up
 from refine.results.obligation import Outcome
@@ -134,7 +135,12 @@ def run_backward(
             found = _on_domain(found, _overflow_of(model, given, progress.tell))
         if arrays is not None:
             progress.tell("running onnxruntime, and building its witness")
-            built = built_witness(found, arrays, str(witness), model=model, output=output)
+            try:
+                built = built_witness(found, arrays, str(witness), model=model, output=output)
+            except OutsideBound as error:
+                finish(watcher)
+                reporter.error(f"the runtime here leaves contract '{contract.name}': {error}")
+                return ExitCode.CONTRACT_BROKEN
     limit = None if eps is None else _limit(eps)
     verdict = None if limit is None else _verdict(found, *limit)
     finish(watcher)
