@@ -120,6 +120,8 @@ def test_a_claim_is_of_derivatives_by_what_is_named(tmp_path: Path) -> None:
     assert set(result.bounds) == {"grad_x", "grad_w"}
     with pytest.raises(ModelError, match="target"):
         refine.check(path, loss="mse", **asked)
+    with pytest.raises(ModelError, match="there are no rules 'other'"):
+        refine.check(path, rules="other", **asked)
     with pytest.raises(ModelError, match="no input or weight"):
         refine.check(path, wrt="q", **asked)
 

@@ -38,6 +38,7 @@ from refine.gradients.checking import (
     checked,
     whole,
 )
+from refine.gradients.differentiate import FRAMEWORKS
 
 RNG = np.random.default_rng(5)
 NO_RULE = ("Lookup",)  # of data by computed places
@@ -333,3 +334,31 @@ def test_a_wrong_rule_is_found(
     monkeypatch.setattr(registry, "operators", lambda: {**known, op: wrong})
     (found,) = (row for row in rules_of(case) if row.op == op)
     assert found.wrong
+
+
+def test_a_table_names_frameworks_that_can_be_asked_for() -> None:
+    every = [o.gradient for o in registry.operators().values() if o.gradient is not None]
+    assert {name for gradient in every for name in gradient.frameworks} == set(FRAMEWORKS)
+
+
+def test_rules_of_a_framework_are_the_same_derivative() -> None:
+    """Where they write another expression, all but at ties; each is compared."""
+    found = []
+    for case in EVERY:
+        graph = graph_of(case)[0]
+        for step in program_of(graph).steps:
+            gradient = step.operator.gradient
+            if gradient is not None and gradient.frameworks:
+                rng = np.random.default_rng(3)
+                kinds = {t: graph.types[t] for t in graph.inputs}
+                point = {
+                    t: rng.uniform(case.lo, case.hi, k.shape).astype(k.dtype.numpy)
+                    for t, k in kinds.items()
+                }
+                found += [
+                    (case.name, row)
+                    for row in checked(graph, point, rules="torch", ask_z3=False)
+                    if row.op == step.node.op and row.why != TIED
+                ]
+    assert [(name, row) for name, row in found if not row.right] == []
+    assert {row.op for _, row in found} >= {"Softplus", "LogSoftmax", "Max", "Min", "ReduceL2"}

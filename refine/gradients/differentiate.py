@@ -16,6 +16,8 @@ from refine.gradients import steps
 
 OWN = "own"
 """The name of the rules that stand in the operators' own files."""
+FRAMEWORKS = ("torch",)
+"""The frameworks of which operators' files have other rules."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,9 @@ def differentiated(graph: Graph, asked: Asked) -> Graph:
     Raises UnsupportedModel, naming the node, for an operator without a rule, ModelError for a name
     that is none or a tensor on which the outputs do not depend.
     """
+    if asked.rules not in (OWN, *FRAMEWORKS):
+        known = ", ".join((OWN, *FRAMEWORKS))
+        raise ModelError(f"there are no rules '{shorten(asked.rules)}'; there are {known}")
     of = asked.of or tuple(t for t in graph.outputs if graph.types[t].dtype.is_float)
     _require_outputs(graph, of)
     wrt = tuple(dict.fromkeys(asked.wrt or _float_inputs(graph)))

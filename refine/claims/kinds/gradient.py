@@ -33,7 +33,7 @@ def _settled(asked: Asked) -> Result:
     claim = replace(
         accuracy(side),
         certified=None,
-        assumptions=lambda domain: assumed(side.graph, domain, side.contract),
+        assumptions=lambda domain: assumed(side.graph, domain, side.contract, asked.given),
         statement="every derivative is finite and within eps of its real value",
         words=_WORDS,
     )

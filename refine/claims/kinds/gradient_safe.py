@@ -59,7 +59,7 @@ def _settled(asked: Asked) -> Result:
         of_errors,
         quarry=quarry,
         certified=None,
-        assumptions=lambda domain: assumed(side.graph, domain, side.contract),
+        assumptions=lambda domain: assumed(side.graph, domain, side.contract, asked.given),
         shown=lambda domain, witness, seed: None,
         statement="no derivative is NaN where the outputs are finite",
         words=_WORDS,

@@ -15,6 +15,7 @@ from refine.claims.assumptions import assumptions_of
 from refine.claims.kind import Asked, ClaimOption, Given
 from refine.domain.domain import Domain
 from refine.gradients.derived import gradient_of
+from refine.gradients.differentiate import OWN
 from refine.results.verdict import Assumption, Result
 
 OPTIONS = (
@@ -64,10 +65,16 @@ def of_model(result: Result, graph: Graph) -> Result:
     return replace(result, graph=whole)
 
 
-def assumed(graph: Graph, domain: Domain, contract: RuntimeContract) -> tuple[Assumption, ...]:
-    """What an answer about a gradient rests on: where it is no derivative, by which convention, and
-    which of its numbers are rounded."""
+def assumed(
+    graph: Graph, domain: Domain, contract: RuntimeContract, given: Given
+) -> tuple[Assumption, ...]:
+    """What an answer about a gradient rests on: whose formulas, where it is no derivative, by which
+    convention, and which of its numbers are rounded."""
     found = assumptions_of(graph, domain, contract)
+    rules = given.get("rules")
+    if rules not in (None, OWN):
+        text = f"the real gradient is what the formulas of {rules} are over the reals"
+        found = (*found, Assumption("rules", text))
     kinks = tuple(dict.fromkeys(_conventions(graph)))
     if kinks:
         found = (*found, Assumption("kinks", f"where there is no derivative: {'; '.join(kinks)}"))

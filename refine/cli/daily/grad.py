@@ -19,14 +19,12 @@ from refine.common.arrays import stored_arrays
 from refine.domain.domain import DomainOptions, read_domain
 from refine.gradients.checking import checked
 from refine.gradients.derived import serialised
-from refine.gradients.differentiate import OWN, require_meaning
+from refine.gradients.differentiate import FRAMEWORKS, OWN, require_meaning
 from refine.gradients.request import ADAM, SGD, Request
 from refine.options.options import allowing
 from refine.options.sizes import sizes_of, sizing
 from refine.report.console import Reporter
 from refine.results.verdict import ExitCode
-
-_FRAMEWORKS = ("torch",)
 
 
 @click.command("grad")
@@ -73,7 +71,7 @@ _FRAMEWORKS = ("torch",)
 )
 @click.option(
     "--rules",
-    type=click.Choice([OWN, *_FRAMEWORKS]),
+    type=click.Choice([OWN, *FRAMEWORKS]),
     default=OWN,
     show_default=True,
     help="Whose formulas: a framework's where they differ.",
