@@ -176,9 +176,7 @@ def flowed(
     return replace(flow, bounds=found)
 
 
-def while_normal(
-    graph: Graph, box: InputBox, contract: RuntimeContract, tick: Callable[[], None]
-) -> dict[str, Radius]:
+def while_normal(graph: Graph, box: InputBox, contract: RuntimeContract) -> dict[str, Radius]:
     """By output, the precision in every execution that overflows nowhere and has no subnormal
     result or operand: by signs alone, whatever the ranges are. The real values of inputs are
     taken from the box; of operators that are not followed nothing is known."""
@@ -188,7 +186,6 @@ def while_normal(
     }
     with np.errstate(all="ignore"):
         for step in program_of(graph).checked.steps:
-            tick()
             kind = step.site.outputs[0]
             found = followed(step, held, contract, normal=True) if kind.dtype.is_float else None
             held[step.output] = _anything(kind.shape) if found is None else found

@@ -65,18 +65,19 @@ def _settled(asked: Asked) -> Result:
     found = settle(claim, asked.domain, asked.tolerance, options, clock, begun)
     holds = all(o.discharged for o in found.every_obligation)
     figures = tuple(_figures(found, side, known, t, holds) for t in known[0])
-    if all(np.isfinite(f.error) for f in figures):
-        return replace(found, relative=figures)
-    return _while_normal(replace(found, relative=figures), side, asked.domain, clock)
+    found = replace(found, relative=figures)
+    if clock.late or all(np.isfinite(f.error) for f in figures):
+        return found
+    return _while_normal(found, side, asked.domain)
 
 
-def _while_normal(found: Result, side: Side, domain: Domain, clock: Clock) -> Result:
+def _while_normal(found: Result, side: Side, domain: Domain) -> Result:
     """The result, with what would be known if nothing overflowed or were subnormal: an obligation
     that is listed and open."""
     worst: dict[str, float] = {}
     for box in domain.boxes:
         given = input_box(box, domain, side.contract)
-        known = while_normal(side.graph, given, side.contract, clock.tick)
+        known = while_normal(side.graph, given, side.contract)
         for t, precision in known.items():
             worst[t] = max(worst.get(t, 0.0), precision.largest)
     if not any(np.isfinite(v) for v in worst.values()):
