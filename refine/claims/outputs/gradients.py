@@ -75,7 +75,7 @@ def assumed(
     if rules not in (None, OWN):
         text = f"the real gradient is what the formulas of {rules} are over the reals"
         found = (*found, Assumption("rules", text))
-    kinks = tuple(dict.fromkeys(_conventions(graph)))
+    kinks = tuple(dict.fromkeys(_conventions(graph, rules)))
     if kinks:
         found = (*found, Assumption("kinks", f"where there is no derivative: {'; '.join(kinks)}"))
     rounded = [note for note in graph.notes if note.startswith(ROUNDED)]
@@ -85,8 +85,11 @@ def assumed(
     return found
 
 
-def _conventions(graph: Graph) -> Iterable[str]:
+def _conventions(graph: Graph, rules: object) -> Iterable[str]:
+    """Those of the rules that were applied: a framework's own are what its formulas say."""
     for step in program_of(graph).steps:
         gradient = step.operator.gradient
-        if gradient is not None and gradient.convention and not step.name.startswith("grad."):
+        if gradient is None or not gradient.convention or step.name.startswith("grad."):
+            continue
+        if rules not in gradient.frameworks:
             yield f"{step.node.op}: {gradient.convention}"
