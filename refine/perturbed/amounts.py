@@ -27,6 +27,11 @@ def relative_of(log: float, unit: float) -> Radius:
     return part
 
 
+def grown(log: float, unit: float) -> float:
+    """At most what a factor within a bound on its logarithm makes of 1."""
+    return math.nextafter(1.0 + relative_of(log, unit).largest, math.inf)
+
+
 def of_log(log: float, unit: float) -> Radius:
     """|ln(w̃/w)| as a radius: so many multiples of u."""
     return apply(PERTURBED_PATH, k=log / unit, u=unit)

@@ -19,6 +19,7 @@ from encoders.traits import Absorption
 from onnx_import.graph import Array, Graph
 from refine.perturbed.amounts import (
     flushed_below_size,
+    grown,
     is_zero,
     listed,
     sentence,
@@ -228,7 +229,8 @@ class Forwards:
         if step.operator.movement:
             besides = self._carried(step, {i: s.besides for i, s in read.items()})
         else:
-            besides = any_of([s.besides.worst() for s in read.values()]).times(factor).on(shape)
+            worst = any_of([s.besides.worst() for s in read.values()]).times(factor)
+            besides = worst.times(1.0 + 4.0 * rounding.own.unit).on(shape)
             besides = besides + self._least(rounding, shape, products=int(scaled), factor=factor)
         own = rounding.of(2 if slope_rounded(rounding) else 1) if scaled else 0.0
         if all(s.free for s in read.values()):
@@ -442,6 +444,8 @@ class Forwards:
             lost=r.smallest_normal if tiny and (r.flush_operands or r.flush_results) else 0.0,
             X=carried,
         )
+        # each leaf of the sum may have its roundings as factors, in place of one for the row
+        found = found.times(grown(times(r.unit, additions + scalings + 1), r.unit))
         scale = step.operator.absorbs.factor(step.site)
         if scale > 1.0:
             found = found.times(scale)

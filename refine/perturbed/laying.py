@@ -8,7 +8,6 @@ reads it takes it as it is. So each layer of a chain answers for its own sums on
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,10 +20,9 @@ from encoders.program import Step
 from encoders.rounding.rounding_bounds import rounder_of
 from encoders.scheduling import contract_at
 from encoders.traits import Absorption
-from refine.perturbed.amounts import is_zero, of_log, relative_of, slope_rounded
+from refine.perturbed.amounts import grown, is_zero, of_log, slope_rounded
 from refine.perturbed.forwards import Forwards
 from refine.perturbed.standing import (
-    NothingTakesThem,
     Standing,
     additions_on_a_path,
     plus,
@@ -153,11 +151,6 @@ class Laying(Forwards):
         plain = (asked == 0.0 or bool(added)) and leaves and apart == 0.0
         plain = plain and not rounding.twice and products == of_bias == 0
         count += len(added)
-        if not plain and rounding.of(count) > 0.25 and np.any(self.made[step.output].besides.bound):
-            raise NothingTakesThem(
-                f"{step.node.describe()} adds up so many terms that what underflows on the way "
-                "has no bound here"
-            )
         for tensor in added if plain else ():
             self.rows[tensor] = count
         self._ask(names[taker], plus(own, apart), step, count if plain else None)
@@ -196,7 +189,6 @@ class Laying(Forwards):
             log, row = plus(log, apart), row if apart == 0.0 else None
         besides = self.besides.get(tensor)
         if besides is not None and row is None:
-            grown = apply(GROWN_BESIDES, g=of_log(log, rounder.unit), A=besides)
-            factor = math.nextafter(1.0 + relative_of(log, rounder.unit).largest, math.inf)
-            besides = grown.and_also(besides.times(factor))
+            divided = apply(GROWN_BESIDES, g=of_log(log, rounder.unit), A=besides)
+            besides = divided.and_also(besides.times(grown(log, rounder.unit)))
         return Place(tensor, self.nodes.get(tensor, ""), log, rounder.unit, besides, row)
