@@ -224,6 +224,14 @@ ODD: dict[str, tuple[list[Any], dict[str, Any], tuple[int, ...]]] = {
         {"c": _C[:1], **_LONG},
         (4,),
     ),
+    "a slope by the sign": (
+        [
+            helper.make_node("Mul", ["x", "c"], ["a"]),
+            helper.make_node("LeakyRelu", ["a"], ["y"], alpha=0.3),
+        ],
+        {"c": _C},
+        (1, 4),
+    ),
     "subnormal results": (
         [
             helper.make_node("Mul", ["x", "c"], ["a"]),

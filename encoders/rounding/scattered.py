@@ -293,14 +293,27 @@ class ScatterArithmetic:
         return _exactly(np.zeros(shape), np.ones(shape))
 
     def select(self, condition: Scattered, a: Scattered, b: Scattered) -> Scattered:
-        """a or b, of exact values."""
-        self._need_exact(condition, a, b)
+        """a or b, as an exact value says: it is known before either is rounded."""
+        self._need_exact(condition)
         never, always = condition.zero(), ~((condition.lo <= 0) & (condition.hi >= 0))
-        lo, hi = np.minimum(a.lo, b.lo), np.maximum(a.hi, b.hi)
-        return _exactly(
-            np.where(always, a.lo, np.where(never, b.lo, lo)),
-            np.where(always, a.hi, np.where(never, b.hi, hi)),
+        _need_own(np.broadcast_shapes(condition.shape, a.shape, b.shape), a, b)
+
+        def chosen(one: FloatArray, other: FloatArray, either: FloatArray) -> FloatArray:
+            return np.where(always, one, np.where(never, other, either))
+
+        arrays = (
+            chosen(a.lo, b.lo, np.minimum(a.lo, b.lo)),
+            *(
+                chosen(v, w, np.maximum(v, w))
+                for v, w in (
+                    (a.hi, b.hi),
+                    (a.square, b.square),
+                    (a.rest, b.rest),
+                    (a.worst, b.worst),
+                )
+            ),
         )
+        return _made(arrays, a.sources | b.sources)
 
     def _need_exact(self, *values: Scattered, flushed: bool = False) -> None:
         if not all(v.exact for v in values) or (self._operand and not flushed):
