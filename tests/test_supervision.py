@@ -13,9 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import small_models
 
+from refine.cli.main import SUMMARIES, cli
 from refine.process.supervision import Places, places
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -310,3 +312,18 @@ def test_nothing_is_left_half_written(folder: Path, seconds: float, number: sign
     for name in left:
         if name.endswith(".json"):
             json.loads((folder / name).read_text())
+
+
+THEIR_OWN = {"bench", "lemmas", "step", "strengthen"}
+"""Commands whose limit is of one instance or lemma, or that look at the clock themselves."""
+
+
+def test_every_command_with_a_limit_is_watched() -> None:
+    """What has --timeout ends by it, though nothing in the work looks at the clock."""
+    context = click.Context(cli)
+    for name in SUMMARIES.keys() - THEIR_OWN:
+        command = cli.get_command(context, name)
+        assert command is not None
+        limited = any(p.name == "timeout" for p in command.params)
+        found = places([name, "--timeout", "5"], 0.0)
+        assert (found.limit is not None) is limited, name

@@ -23,7 +23,9 @@ from gpu_check.common.children import Scratch, Sweeper, die_with_parent
 GRACE = 1.0  # seconds after the limit in which work ends by itself
 _AFTER_CTRL_C = 2.0  # seconds in which it does
 _TIMED = ("check", "bound", "diff")
-_READING = ("advise", "conform", "judge", "plan", "probe", "stable", "tolerance")
+_READING = (
+    *("advise", "conform", "judge", "plan", "probe", "stable", "tolerance", "trace", "trace-diff"),
+)
 """These have a limit, too, and give no verdict."""
 _RUNNING = ("replay",)
 _INPUT_ERROR, _UNKNOWN, _INTERNAL_ERROR, _INTERRUPTED = 2, 3, 70, 130
