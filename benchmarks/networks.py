@@ -34,6 +34,20 @@ ROWS = (
     ("mnist_fc/mnist-net_256x4", "mnist_fc/prop_0_0.03", "sequential-fma", "4.5e-5", 60.0),
     ("mnist_fc/mnist-net_256x4", "mnist_fc/prop_1_0.03", "sequential-fma", "1e-2", 120.0),
     ("cifar10_resnet/resnet_2b", "cifar10_resnet/prop_0_eps_0.008", "ieee-any", "1e-1", 120.0),
+    (
+        "eran21_sigmoid/ffnnSIGMOID__Point_6x200",
+        "eran21_sigmoid/mnist_spec_idx_1013_eps_0.01500",
+        "ieee-any",
+        "10",
+        120.0,
+    ),
+    (
+        "eran21_sigmoid/ffnnSIGMOID__Point_6x200",
+        "eran21_sigmoid/mnist_spec_idx_1013_eps_0.01500",
+        "ort-cpu",
+        "1",
+        120.0,
+    ),
 )
 
 
