@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal, localcontext
 
@@ -19,7 +20,10 @@ from refine.perturbed.witness import witness_of
 
 
 def graph_of(
-    nodes: list[Node], stored: dict[str, Array], made: dict[str, tuple[int, ...]], dtype: DType
+    nodes: Sequence[Node],
+    stored: Mapping[str, Array],
+    made: Mapping[str, tuple[int, ...]],
+    dtype: DType,
 ) -> Graph:
     shapes = {**made, **{t: v.shape for t, v in stored.items()}}
     types = {t: TensorType(dtype, shape) for t, shape in shapes.items()}
@@ -42,7 +46,7 @@ def test_what_a_layer_cannot_take_the_next_one_does(dtype: DType, skipped: str) 
         Node("leak2", "LeakyRelu", ("s",), ("q",), {"alpha": 0.3}, 17),
         Node("three", "Gemm", ("q", "u", "c"), ("y",), {}, 17),
     ]
-    made = dict.fromkeys(("x", "h", "r", "g", "s", "q"), (1, n)) | {"y": (1, 3)}
+    made = {**dict.fromkeys(("x", "h", "r", "g", "s", "q"), (1, n)), "y": (1, 3)}
     graph = graph_of(nodes, stored, made, dtype)
     x = rng.normal(size=(4, 1, n)).astype(dtype.numpy)
     for contract in (SEQUENTIAL, SEQUENTIAL_FMA, PAIRWISE):
