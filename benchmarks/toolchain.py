@@ -54,7 +54,7 @@ def answered(folder: Path, pair: Mapping[str, Any]) -> dict[str, Any]:
         return row | {"verdict": "refused", "reason": str(error), "right": True}
     except Exception as error:  # a bug of ours, which is counted
         why = f"{type(error).__name__}: {error}"
-        return row | {"verdict": "crash", "reason": why, "right": False}
+        return row | {"verdict": "crash", "reason": why, "right": None}
     compared = result.compared
     differences = () if compared is None else compared.differences
     named = [n for d in differences[:1] for n in d.impl]
@@ -159,7 +159,7 @@ def main() -> None:
     print(f"{sum(bool(r.get('useful')) for r in good)} of {len(good)} certified usefully")
     print(f"{sum(bool(r.get('missed')) for r in broken)} of {len(broken)} broken ones verified")
     print(f"{sum(bool(r.get('culprit_named')) for r in broken)} of {len(broken)} culprits named")
-    print(f"{sum(not r['right'] for r in rows)} answers wrong")
+    print(f"{sum(r['right'] is False for r in rows)} answers wrong")
 
 
 def _shown(value: object) -> str:
