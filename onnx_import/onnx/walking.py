@@ -24,7 +24,7 @@ from onnx_import.onnx.inference import (
 from onnx_import.passes.bodies import read_by
 from onnx_import.passes.body import Body
 from onnx_import.passes.decompose import decomposed
-from onnx_import.passes.folding.empty import without_empty
+from onnx_import.passes.folding.empty import require_counted, without_empty
 from onnx_import.passes.folding.fold import fold, needs
 from onnx_import.passes.fused import DOMAIN as OPTIMISED
 from onnx_import.passes.fused import FUSED, SINCE, fused
@@ -127,6 +127,7 @@ class Walk:
         node = without_dropout(node, constants, self.read, self.random)
         node = with_what_is_read(interpolating(without_like(node, types)), self.read)
         self.folds += counted(node, types, constants)
+        require_counted(node, types, constants)
         empty = empty_outputs(node, inferred)
         if empty and node.op != "Constant":
             constants.update(empty)

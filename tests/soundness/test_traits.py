@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import flint
@@ -24,10 +25,15 @@ from encoders.traits import NOWHERE, UNLIKE, Commuting
 from examples import every_example
 from gpu_check.emulator.terms import NoTerms, terms_of
 from onnx_import.errors import UnsupportedModel
+from onnx_import.graph import DType
 
 FIELD = Rationals()
 ZERO = object_array([flint.fmpq(0)], (1,))  # what padding reads
-KNOWN = [n for n, o in operators().items() if o.likeness is not UNLIKE or o.sums is not None]
+KNOWN = [
+    name
+    for name, o in operators().items()
+    if replace(o.likeness, by_version=False) != UNLIKE or o.sums is not None
+]
 
 
 NOTHING_PADDED = example("Pad", "x p", (2, 3), constants={"p": np.zeros(4, np.int64)})
@@ -68,7 +74,9 @@ def test_what_is_said_is_so(name: str) -> None:
     held = 0
     for step in steps(name):
         site, operator = step.site, step.operator
-        if not all(t.dtype.is_float for t in (*filter(None, site.inputs[:1]), *site.outputs)):
+        kinds = [t.dtype for t in (*filter(None, site.inputs[:1]), *site.outputs)]
+        whole = operator.likeness.lower is not None or operator.likeness.chooses
+        if not all(kind.is_float or (whole and kind is DType.BOOL) for kind in kinds):
             continue
         inputs = given(site)
         try:
@@ -136,7 +144,23 @@ def _likeness(
         other = np.array(moved, dtype=object).reshape(x.shape)
         assert same(real(operator, site, [other, *inputs[1:]]), out * 3 + 7)
         held += 1
+    if like.lower is not None:
+        assert same(real(operator, site, _moved(inputs, like.lower, -100)), 1)
+        assert same(real(operator, site, _moved(inputs, like.lower, 100)), 0)
+        held += 1
+    if like.chooses:
+        for chosen in (0, 1):
+            condition = np.full(x.shape, flint.fmpq(chosen), dtype=object)
+            found = real(operator, site, [condition, *inputs[1:]])
+            wanted = inputs[2 - chosen]
+            assert wanted is not None
+            assert same(found, np.broadcast_to(wanted, found.shape))
+        held += 1
     return held
+
+
+def _moved(inputs: list[ObjectArray | None], position: int, by: int) -> list[ObjectArray | None]:
+    return [v + by if i == position and v is not None else v for i, v in enumerate(inputs)]
 
 
 def _sums(step: Step, inputs: list[ObjectArray | None], out: ObjectArray) -> int:

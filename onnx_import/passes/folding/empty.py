@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, Node, TensorType
 
 
@@ -29,15 +30,34 @@ OF_NOTHING: Mapping[str, Callable[..., Any]] = {
 """Reductions that have a value where there is nothing to reduce, which these have too."""
 
 
+def require_counted(
+    node: Node, types: Mapping[str, TensorType], constants: Mapping[str, Array]
+) -> None:
+    """Raises UnsupportedModel for a reduction of a tensor without elements along axes that are
+    counted from the end, which onnxruntime leaves out there."""
+    if not node.op.startswith("Reduce") or types[node.inputs[0]].size:
+        return
+    stored = constants.get(node.inputs[1]) if len(node.inputs) > 1 else None
+    if any(axis < 0 for axis in _axes(node, stored)):
+        raise UnsupportedModel(
+            f"{node.describe()}: it reduces a tensor without elements along axes counted from the "
+            "end, which runtimes read differently; count them from the front"
+        )
+
+
+def _axes(node: Node, stored: Array | None) -> tuple[int, ...]:
+    given = node.attributes.get("axes")
+    if stored is not None:
+        return tuple(int(axis) for axis in stored.reshape(-1))
+    return tuple(int(a) for a in given if isinstance(a, int)) if isinstance(given, tuple) else ()
+
+
 def of_nothing(node: Node, values: Sequence[Array | None]) -> Array | None:
     """What a reduction makes of a tensor without elements; None of any other tensor."""
     data = values[0]
     if data is None or data.size:
         return None
-    given = node.attributes.get("axes")
-    axes = tuple(given) if isinstance(given, tuple) else None
-    if len(values) > 1 and values[1] is not None:
-        axes = tuple(values[1].reshape(-1).tolist())
+    axes = _axes(node, values[1] if len(values) > 1 else None)
     if not axes and node.attributes.get("noop_with_empty_axes", 0):
         return data
     kept = bool(node.attributes.get("keepdims", 1))
