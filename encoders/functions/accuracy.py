@@ -50,6 +50,11 @@ class FunctionAccuracy:
         if self.ulps is None and self.units is None:
             raise ValueError("an accuracy needs a bound")
 
+    @property
+    def is_rounding(self) -> bool:
+        """Is a result the real value, rounded to nearest?"""
+        return self.evidence is Evidence.DEFINITION and self.ulps == 0.5
+
     def describe(self) -> str:
         parts = [f"{self.ulps:g} ulp"] if self.ulps is not None else []
         parts += [f"{self.units:g} u absolute"] if self.units is not None else []

@@ -17,7 +17,6 @@ import numpy as np
 
 from encoders.arithmetic.runtime import Relation, Slices
 from encoders.contract.contract import Contraction
-from encoders.functions.accuracy import Evidence
 from encoders.functions.exp import EXP
 from encoders.functions.function import Function
 from encoders.functions.sigmoid import SIGMOID
@@ -293,7 +292,7 @@ class RelativeArithmetic:
             return exactly_zero(EXACT, ())
         if accuracy.ulps is None or (accuracy.flushes and not r.flush_results):
             return None
-        if accuracy.evidence is Evidence.DEFINITION and accuracy.ulps == 0.5:
+        if accuracy.is_rounding:
             return apply(ROUNDED, u=r.unit, w=1.0)
         relative = 2.0 * r.unit * accuracy.ulps
         return apply(IN_ULPS, D=relative) if relative <= 0.5 else None

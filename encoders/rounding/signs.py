@@ -15,9 +15,11 @@ import numpy as np
 
 from encoders.contract.contract import RuntimeContract
 from encoders.curves.curves import range_of
+from encoders.functions.accuracy import FunctionAccuracy
+from encoders.functions.exp import EXP
 from encoders.functions.function import Function
 from encoders.numbers.enclosure import FloatArray, Interval, lowest
-from encoders.rounding.rounding_bounds import rounder
+from encoders.rounding.rounding_bounds import Rounder, rounder
 from encoders.site import Site
 
 Ranges: TypeAlias = Sequence[Interval]
@@ -60,22 +62,62 @@ def of_factors(site: Site, held: Ranges, contract: RuntimeContract) -> Interval 
 
 
 def of_root(site: Site, held: Ranges, contract: RuntimeContract) -> Interval | None:
-    """A square root, which is monotone."""
-    low = np.sqrt(np.maximum(held[0].lo, 0.0)) * (1.0 - 2.0**-50)
+    """A square root, which is monotone; what is subnormal may be read as 0, whose root is 0."""
+    r = rounder(site, contract)
+    read = _as_read(held[0], r)
+    low = np.sqrt(np.maximum(read.lo, 0.0)) * (1.0 - 2.0**-50)
     return _from(site, _rounded(site, low, contract))
 
 
 def of_function(function: Function) -> Keeps:
     """What is computed of an elementary function, which does not leave the range of its values
-    unless its accuracy says so."""
+    unless its accuracy says so; in a part of that range, what it errs by may change its sign."""
 
     def keeps(site: Site, held: Ranges, contract: RuntimeContract) -> Interval | None:
-        accuracy = contract.functions.accuracy(function)
-        y = range_of(function.shape, held[0])
-        inside = not accuracy.excess and bool(np.all(y.lo >= 0.0))
-        return when(inside, site)
+        accuracy, r = contract.functions.accuracy(function), rounder(site, contract)
+        whole = function.shape.range(_anywhere(held[0].shape))
+        if bool(np.all(whole.lo >= 0.0)):
+            return when(r.exact or not accuracy.excess, site)
+        least = range_of(function.shape, _as_read(held[0], r)).lo
+        return when(bool(np.all(least >= _least_of_one_sign(site, accuracy, contract))), site)
 
     return keeps
+
+
+def of_exponentials(site: Site, held: Ranges, contract: RuntimeContract) -> Interval | None:
+    """Quotients and sums of exponentials, none of which is negative unless their accuracy says
+    so."""
+    exact = rounder(site, contract).exact
+    return when(exact or not contract.functions.accuracy(EXP).excess, site)
+
+
+def _least_of_one_sign(
+    site: Site, accuracy: FunctionAccuracy, contract: RuntimeContract
+) -> FloatArray:
+    """From which value on no result of a function has another sign, for what it errs by."""
+    if rounder(site, contract).exact or accuracy.is_rounding:
+        return np.zeros(())
+    unit, _, tiny = _largest_of_formats(site, contract)
+    found = np.inf
+    if accuracy.units is not None:
+        found = accuracy.units * unit
+    if accuracy.ulps is not None and 2.0 * accuracy.ulps * unit <= 1.0:
+        found = min(found, accuracy.ulps * tiny)
+    return np.asarray(found)
+
+
+def _as_read(x: Interval, r: Rounder) -> Interval:
+    """What numbers are read as: 0 as well where one may be subnormal, and these may be lost."""
+    if r.exact or not r.flush_operands:
+        return x
+    small = (x.lo < r.smallest_normal) & (x.hi > -r.smallest_normal)
+    return Interval(
+        np.where(small, np.minimum(x.lo, 0.0), x.lo), np.where(small, np.maximum(x.hi, 0.0), x.hi)
+    )
+
+
+def _anywhere(shape: tuple[int, ...]) -> Interval:
+    return Interval(np.full(shape, -np.inf), np.full(shape, np.inf))
 
 
 def when(known: bool, site: Site) -> Interval | None:
@@ -100,12 +142,22 @@ def _not_negative(lows: Sequence[FloatArray]) -> bool:
 
 def _rounded(site: Site, low: FloatArray, contract: RuntimeContract) -> FloatArray:
     """The least that numbers from here on may be once they are read and rounded."""
-    r = rounder(site, contract)
-    formats = (r.format, contract.stored_format, contract.accumulation, contract.narrow)
-    unit = max(float(fmt.unit_roundoff) for fmt in formats if fmt is not None)
-    smallest = max(float(fmt.smallest_normal) for fmt in formats if fmt is not None)
+    unit, smallest, _ = _largest_of_formats(site, contract)
     kept = low * (1.0 - _ROUNDINGS * unit) * (1.0 - 2.0**-50)
     return np.where(kept > 2.0 * smallest, kept, 0.0)
+
+
+def _largest_of_formats(site: Site, contract: RuntimeContract) -> tuple[float, float, float]:
+    """Of the formats in which a node may hold a number: the largest unit roundoff, smallest normal
+    number and smallest subnormal one."""
+    r = rounder(site, contract)
+    formats = (r.format, contract.stored_format, contract.accumulation, contract.narrow)
+    given = [fmt for fmt in formats if fmt is not None]
+    return (
+        max(float(fmt.unit_roundoff) for fmt in given),
+        max(float(fmt.smallest_normal) for fmt in given),
+        max(float(fmt.smallest_subnormal) for fmt in given),
+    )
 
 
 def _from(site: Site, low: FloatArray) -> Interval:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from encoders.curves.curves import range_of, slopes_of
-from encoders.functions.accuracy import Evidence, FunctionAccuracy
+from encoders.functions.accuracy import FunctionAccuracy
 from encoders.functions.function import Function
 from encoders.functions.log import LOG
 from encoders.lemmas.combining import EXACT
@@ -65,7 +65,7 @@ def function_error(r: Rounder, accuracy: FunctionAccuracy, y: Interval) -> Radiu
     r = replace(r, flush_results=r.flush_results or accuracy.flushes)
     found: list[Radius] = []
     if accuracy.ulps is not None:
-        rounded = accuracy.evidence is Evidence.DEFINITION and accuracy.ulps == 0.5
+        rounded = accuracy.is_rounding
         found += [r.of_product(magnitude)] if rounded else []
         if not rounded or r.flush_results:
             found.append(r.of_ulps(accuracy.ulps, magnitude, y))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,16 @@ from onnx import NodeProto, helper
 from small_models import save
 
 from encoders.contract.contract import RuntimeContract, Subnormals
+from encoders.contract.functions import Functions
 from encoders.contract.presets import PRESETS, SEQUENTIAL
+from encoders.functions.accuracy import Evidence, FunctionAccuracy
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import BFLOAT16, BINARY16, round_array
 from encoders.program import program_of
 from encoders.scheduling import contract_at
 from gpu_check.emulator.emulator import emulate
 from onnx_import import load
+from onnx_import.graph import Graph
 from refine import bound
 
 FLUSHING = replace(SEQUENTIAL, operands=Subnormals.FLUSH, results=Subnormals.FLUSH)
@@ -42,6 +47,7 @@ CASES: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "gemm": ([("Abs", ["x"]), ("Gemm", [None, "w", "b"])], {"w": POSITIVE, "b": POSITIVE[0]}),
     "mixed": ([("Abs", ["x"]), ("MatMul", [None, "w"])], {"w": POSITIVE - np.float32(1)}),
     "root": ([("Abs", ["x"]), ("Add", [None, "w"]), ("Sqrt", [None])], {"w": np.float32(1e-3)}),
+    "plain root": ([("Sqrt", ["x"])], {}),
     "exp": ([("Exp", ["x"])], {}),
     "quotient": (
         [("Abs", ["x"]), ("Add", [None, "w"]), ("Div", ["w", None])],
@@ -74,6 +80,13 @@ def test_executions_stay_in_what_rounding_keeps_to(
     size = 10.0 ** rng.uniform(-42, 2, (400, 3, 3))
     x = (size * rng.choice([-1.0, 1.0], size.shape)).astype(np.float32)
     x[:50] = rng.choice([0.0, -0.0, 1e-40, -1e-40, 1.0], (50, 3, 3))
+    for decade in (-44, -40, -7, -5):  # inputs of one magnitude, subnormal ones too
+        near = rng.uniform(1.0, 2.0, (60, 3, 3)) * 10.0**decade
+        _held_to_what_is_kept(graph, near.astype(np.float32), rule, case)
+    _held_to_what_is_kept(graph, x, rule, case)
+
+
+def _held_to_what_is_kept(graph: Graph, x: Any, rule: RuntimeContract, case: str) -> None:
     if rule.compute_format is not None:
         x = round_array(x.astype(np.float64), rule.compute_format)
     with np.errstate(all="ignore"):
@@ -85,7 +98,60 @@ def test_executions_stay_in_what_rounding_keeps_to(
         kept = step.operator.keeps(step.site, held, contract_at(step.running, rule))
         if kept is not None:
             found = np.asarray(computed[step.output], np.float64)
-            assert np.all((found >= kept.lo) & (found <= kept.hi)), step.name
+            inside = (found >= kept.lo) & (found <= kept.hi)
+            assert np.all(inside | (np.isnan(found) & (case == "plain root"))), step.name
+
+
+TABLES = {
+    "ulps": FunctionAccuracy(3.0, None, Evidence.PROVED, "test"),
+    "units": FunctionAccuracy(None, 5.0, Evidence.PROVED, "test"),
+    "both": FunctionAccuracy(200.0, 5.0, Evidence.PROVED, "test"),
+    "beyond": FunctionAccuracy(None, 5.0, Evidence.PROVED, "test", excess=5.0),
+}
+EXACTLY: dict[str, Callable[[float], float]] = {
+    "Erf": math.erf,
+    "Tanh": math.tanh,
+    "Atan": math.atan,
+    "Sin": math.sin,
+    "Log": lambda x: math.log1p(x - 1.0),
+    "Exp": math.exp,
+    "Sigmoid": lambda x: 1.0 / (1.0 + math.exp(-x)),
+}
+
+
+@pytest.mark.parametrize("flush", [False, True])
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("op", EXACTLY)
+def test_a_function_keeps_its_sign_only_where_its_accuracy_says_so(
+    tmp_path: Path, op: str, table: str, flush: bool
+) -> None:
+    """What is least of the results that a table allows, by its definition."""
+    accuracy = TABLES[table]
+    node = helper.make_node(op, ["x"], ["y"])
+    graph = load(save(tmp_path / "m.onnx", [node], {"x": [1]}, {"y": [1]}))
+    (step,) = program_of(graph).checked.steps
+    functions = Functions("test", tuple((f, accuracy) for f, _ in SEQUENTIAL.functions.table))
+    contract = replace(FLUSHING if flush else SEQUENTIAL, functions=functions)
+    assert step.operator.keeps is not None
+    told = 0
+    for size in (0.0, 2.0**-149, 1e-44, 1e-40, 2.0**-126, 1e-20, 1e-7, 4e-7, 1e-3, 0.5):
+        x = float(np.float32(1.0 + size)) if op == "Log" else size
+        held = [Interval(np.array([x]), np.array([x + 0.5]))]
+        kept = step.operator.keeps(step.site, held, contract_at(step.running, contract))
+        if kept is None:
+            continue
+        read = 0.0 if flush and x < 2.0**-126 else x
+        value = EXACTLY[op](read)
+        ulp = 2.0 ** (max(math.frexp(value)[1] - 1 if value else -126, -126) - 23)
+        bounds = [n for n in (accuracy.ulps and accuracy.ulps * ulp, accuracy.units) if n]
+        if accuracy.units is not None:
+            bounds[-1] = accuracy.units * 2.0**-24
+        least = value - min(bounds)
+        if op in ("Exp", "Sigmoid") and not accuracy.excess:
+            least = max(least, 0.0)
+        assert kept.lo[0] <= least * (1.0 + 1e-12) + 2.0**-160, x
+        told += 1
+    assert told or table == "beyond"
 
 
 def test_what_is_known_is_worth_something(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ from encoders.relaxations.low_rank import multiply_adds
 from encoders.relaxations.row_maps import row_differences, row_values
 from encoders.relaxations.rows import Rows, columns, rows_along
 from encoders.rounding.rounding_bounds import finish, rounder
-from encoders.rounding.signs import not_negative
+from encoders.rounding.signs import of_exponentials
 
 LEMMAS = ("mean-value-step", "relative-quotient")
 
@@ -333,7 +333,7 @@ _PLAIN = Operator(
     followed=(runtime, by_reciprocal),
     work=lambda site: multiply_adds(_rows(site).count, _rows(site).length, MOST_ENTRIES),
     functions=(EXP,),
-    keeps=not_negative,
+    keeps=of_exponentials,
     gradient=Gradient(rule=gradient),
 ).reading("axis")
 _LOG = Operator(
