@@ -31,7 +31,8 @@ KEYS: Mapping[str, tuple[Kind, ...]] = MappingProxyType(
 """The keys of such a file, each a list of words, and the kinds of nodes that it is about."""
 ASSUMPTIONS = (
     *("contract", "graph", "semantics", "inputs", "analyser", "solver", "function", "evidence"),
-    *("integers", "model", "specification", "specification's contract", "trusted-margins"),
+    *("integers", "kinks", "model", "rules", "specification", "specification's contract"),
+    *("stored-numbers", "trusted-margins"),
 )
 """The names of everything that a result may assume."""
 _MANY = 20  # words, beyond which a message does not list them

@@ -343,9 +343,9 @@ class _Bounding:
     def _keep_grid(self, step: Step, lost: RoundingBound) -> None:
         """Numbers of a grid that are moved about, or converted, are that still, up to what is lost
         of them."""
-        like, source = step.operator.likeness, step.reads[0]
-        if source not in self.ranges.gridded or len(step.reads) > 1:
+        if len(step.reads) != 1 or step.reads[0] not in self.ranges.gridded:
             return
+        like, source = step.operator.likeness, step.reads[0]
         grid, off = self.ranges.gridded[source]
         shape = self.pair.meant.types[step.output].shape
         if is_copy(step):
