@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from operator_checks import (
     Example,
     box_of,
@@ -19,11 +23,13 @@ from operator_checks import (
     graph_of,
 )
 
+from encoders.arithmetic.approximate_field import ApproximateReals
 from encoders.arithmetic.exact_fields import Rationals, fraction
 from encoders.contract.presets import EXACT, IEEE_ANY, SEQUENTIAL
 from encoders.operator import site_of
 from encoders.registry import lookup
-from gpu_check.emulator.exact import evaluate_exact
+from gpu_check.emulator.exact import evaluate_exact, evaluate_real
+from onnx_import import load
 from onnx_import.errors import UnsupportedModel
 from refine.bounds.network import network_bounds
 
@@ -128,6 +134,33 @@ def test_without_a_schedule_weights_may_be_computed_otherwise() -> None:
         for c in (SEQUENTIAL, IEEE_ANY)
     )
     assert 0 < pinned < free < 2e-5
+
+
+@pytest.mark.parametrize("opset", [11, 12, 13, 18])
+@pytest.mark.parametrize("sized", [False, True], ids=["scales", "sizes"])
+def test_cubics_along_two_axes_are_what_runs(tmp_path: Path, opset: int, sized: bool) -> None:
+    """Until opset 12 a region must be named, and scales beside sizes."""
+    old = opset < 13
+    stored = {"none": np.zeros(0, np.float32), "s": np.array([1, 1, 2, 1.5], np.float32)}
+    if sized:
+        stored["s"] = np.array([1, 2, 7, 6])
+    left_out = "none" if old else ""
+    given = ["x", left_out, left_out, "s"] if sized else ["x", left_out, "s"]
+    graph = helper.make_graph(
+        [helper.make_node("Resize", given, ["y"], mode="cubic")],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 3, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(v, k) for k, v in stored.items() if k == "s" or old],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    onnx.save(model, tmp_path / "cubic.onnx")
+    x = np.random.default_rng(opset).normal(size=(1, 2, 3, 4)).astype(np.float32)
+    (run,) = onnxruntime.InferenceSession(tmp_path / "cubic.onnx").run(None, {"x": x})
+    real = evaluate_real(
+        load(tmp_path / "cubic.onnx"), {"x": x[None].astype(np.float64)}, ApproximateReals()
+    )
+    assert np.max(np.abs(real["y"][0] - run)) < 1e-5
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ ATTRIBUTES = (
     "extrapolation_value keep_aspect_ratio_policy mode nearest_mode scales"
 )
 
+_ROI_MAY_BE_LEFT_OUT = 13  # and scales beside sizes, from this opset on
+
 
 def along_each_axis(body: Body) -> None:
     """Nothing where it is not cubic, or along one axis only."""
@@ -38,5 +40,7 @@ def along_each_axis(body: Body) -> None:
         sizes[axis] = output[axis]
         only = np.ones(len(shape), np.float32)
         only[axis] = scales[axis]
-        more = ["", "", body.store(np.array(sizes))] if sized else ["", body.store(only)]
+        whole = inputs[1] if opset < _ROI_MAY_BE_LEFT_OUT else ""
+        last = body.store(np.zeros(0, np.float32)) if opset < _ROI_MAY_BE_LEFT_OUT else ""
+        more = [whole, last, body.store(np.array(sizes))] if sized else [whole, body.store(only)]
         x = body.add("Resize", x, *(more[1:] if opset <= 10 else more), **same)
