@@ -144,6 +144,9 @@ def test_what_is_not_bounded_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     answers = {a["of"]: a["answer"] for a in found["answers"]}
     assert "--center" in answers["smaller"]
     assert not any("about inf" in text for text in answers.values())
+    assert "between" in answers["bound"]
+    assert "inf " not in answers["bound"]
+    assert all(a["command"] == "" or "tolerance" not in a["command"] for a in found["answers"])
 
 
 @pytest.mark.parametrize("many", [1, 3])

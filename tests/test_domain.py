@@ -278,10 +278,15 @@ def test_several_inputs_must_be_named(tmp_path: Path) -> None:
     graph = graph_with(a=(1,), b=(1,))
     with pytest.raises(DomainError, match="names no input, but the model has the inputs 'a', 'b'"):
         domain_of(graph, inputs=("0..1",))
+    with pytest.raises(DomainError, match=r"say --input a=0\.\.1 --input b=0\.\.1$"):
+        domain_of(graph, inputs=("0..1",))
     with pytest.raises(DomainError, match=r"input 'b' has no range; add --input b=LO\.\.HI"):
         domain_of(graph, inputs=("a=0..1",))
     np.save(tmp_path / "c.npy", np.zeros(1))
-    with pytest.raises(DomainError, match="is one array, but the model has the inputs"):
+    with pytest.raises(
+        DomainError,
+        match=r"is one array, but the model has the inputs .*\.npz file with an array for each$",
+    ):
         domain_of(graph, center=str(tmp_path / "c.npy"), radius="1")
 
 

@@ -210,3 +210,16 @@ def test_what_has_no_meaning_is_refused(made: onnx.ModelProto, words: str, tmp_p
     onnx.save(made, tmp_path / "m.onnx")
     with pytest.raises(UnsupportedModel, match=words):
         load(tmp_path / "m.onnx")
+
+
+def test_a_convolution_in_blocks_names_the_level_that_saves_none(tmp_path: Path) -> None:
+    plain = fused("Conv", {"x": (1, 8, 2, 2)}, {"w": numbers(8, 8, 1, 1)})
+    plain.graph.node[0].domain = ""
+    onnx.save(plain, tmp_path / "plain.onnx")
+    load(tmp_path / "plain.onnx")
+    blocked = fused("Conv", {"x": (1, 8, 2, 2)}, {"w": numbers(8, 8, 1, 1)})
+    blocked.graph.node[0].domain = "com.microsoft.nchwc"
+    blocked.opset_import.append(helper.make_opsetid("com.microsoft.nchwc", 1))
+    onnx.save(blocked, tmp_path / "m.onnx")
+    with pytest.raises(UnsupportedModel, match="at level ORT_ENABLE_EXTENDED"):
+        load(tmp_path / "m.onnx")

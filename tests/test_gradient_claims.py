@@ -133,3 +133,16 @@ def test_conventions_and_rounded_numbers_are_said(tmp_path: Path) -> None:
     said = {a.name: a.text for a in result.assumptions}
     assert "relu'(0) = 0" in said["kinks"]
     assert "√(4/π)" in said["stored-numbers"]
+
+
+def test_that_a_slope_may_be_the_other_one_is_said_where_it_matters(tmp_path: Path) -> None:
+    weight = {"W": [[0.1], [0.3]]}
+    path = written(tmp_path, (("MatMul", "x W", "h"), ("Relu", "h", "Y")), weight)
+    asked: dict[str, Any] = {"claim": "gradient", "eps": 1e-3, **QUICK}
+    across = refine.check(path, input="-1..1", **asked)
+    assert across.verdict is not Verdict.VERIFIED
+    assert any("crosses a kink" in note for note in across.notes)
+    assert any("relu'(0) = 0" in a.text for a in across.assumptions)
+    aside = refine.check(path, input="0.5..1", **asked)
+    assert aside.verdict is Verdict.VERIFIED
+    assert not any("kink" in note for note in aside.notes)

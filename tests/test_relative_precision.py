@@ -19,6 +19,7 @@ from gpu_check.emulator.emulator import emulate
 from refine.cli.main import run
 from refine.domain.domain import DomainOptions, read_domain
 from refine.everyday.tolerances import tolerances
+from refine.results.summary import advice_of
 from refine.results.verdict import ExitCode, Result, Verdict
 
 UNIT = 2.0**-53
@@ -130,6 +131,16 @@ def test_a_difference_has_no_precision_near_zero_and_one_away_from_it() -> None:
     assert near.verdict is Verdict.UNKNOWN
     far = refine.bound(model, {"x": "3..4", "z": "1..2"}, relative=True, **QUIET)
     assert far.bound == pytest.approx(2 * UNIT, rel=1e-6)
+
+
+def test_that_a_result_may_be_zero_is_the_reason_and_the_way_out_is_said() -> None:
+    result = asked(total(4), "-1..1")
+    assert result.verdict is Verdict.UNKNOWN
+    assert "where the real value may be 0: y[0, 0] lies between -4 and 4" in result.reason
+    said = " ".join(advice_of(result))
+    assert "--rtol proved" in said
+    assert "--budget" not in said
+    assert asked(total(4), "0.5..1").verdict is Verdict.VERIFIED
 
 
 def test_denominators_take_inputs_of_both_signs() -> None:

@@ -12,6 +12,8 @@ from onnx_import.passes.fused import DOMAIN as OPTIMISED
 from onnx_import.passes.fused import FUSED
 from onnx_import.passes.pipelines import DOMAIN, PIPELINES
 
+BLOCKED = "com.microsoft.nchwc"
+
 
 @dataclass(frozen=True)
 class Typed:
@@ -47,6 +49,12 @@ def is_known(domain: str, op: str) -> bool:
 def require_known(name: str, proto: onnx.NodeProto) -> None:
     """Raises UnsupportedModel for an operator of a domain that has no meaning here."""
     if not is_known(proto.domain, proto.op_type):
+        if proto.domain == BLOCKED:
+            raise UnsupportedModel(
+                f"node '{name}' is {proto.domain}.{proto.op_type}, with channels in blocks, which "
+                "onnxruntime writes for the machine that it ran on; save the optimised model at "
+                "level ORT_ENABLE_EXTENDED instead of ORT_ENABLE_ALL"
+            )
         raise UnsupportedModel(
             f"node '{name}' is {proto.domain}.{proto.op_type}, an operator outside the standard "
             "ONNX set, which is not supported; export the model with standard operators"

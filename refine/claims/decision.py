@@ -18,6 +18,8 @@ from refine.results.obligation import Obligation
 from refine.results.theorem import Theorem, theorem
 from refine.results.verdict import Tolerance, Verdict, Witness
 
+UNBOUNDED = "no finite bound was found"
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -80,7 +82,7 @@ def _without_witness(
     if timed_out:
         return Decision(Verdict.UNKNOWN, "the time limit was reached")
     if not proof.finite:
-        return Decision(Verdict.UNKNOWN, "no finite bound was found")
+        return Decision(Verdict.UNKNOWN, UNBOUNDED)
     return Decision(Verdict.UNKNOWN, words.open)
 
 

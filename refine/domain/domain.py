@@ -170,7 +170,7 @@ def _boxes_as_written(graph: Graph, options: DomainOptions) -> tuple[tuple[Exact
         return (_from_ranges(graph, options.inputs),), " ".join(options.inputs)
     if options.center is not None:
         if options.radius is None:
-            raise DomainError("--center needs --radius")
+            raise DomainError("--center needs --radius R; 0 is the point alone")
         ball = _from_ball(graph, options.center, options.radius, options.clip)
         clip = f", clipped to {options.clip}" if options.clip is not None else ""
         return (ball,), f"radius {options.radius} around {options.center}{clip}"
@@ -214,7 +214,8 @@ def _from_ranges(graph: Graph, texts: Sequence[str]) -> ExactBox:
     for text in texts:
         name, equals, interval = text.rpartition("=")
         if not equals:
-            name = only_input(graph, f"'{shorten(text)}' names no input")
+            ways = " ".join(f"--input {n}={shorten(text)}" for n in graph.inputs)
+            name = only_input(graph, f"'{shorten(text)}' names no input", f"say {ways}")
         if name not in graph.inputs:
             raise DomainError(f"there is no input '{name}'; {inputs_of(graph)}")
         if name in found:
@@ -260,7 +261,8 @@ def _from_ball(graph: Graph, center: str, radius: str, clip: str | None) -> Exac
         return dict.fromkeys(graph.inputs, _balls([decimal(center)], r, limit, f"--clip {clip}"))
     arrays = _load(Path(center))
     if isinstance(arrays, Stored):
-        arrays = {only_input(graph, f"--center {center} is one array"): arrays}
+        way = "give an .npz file with an array for each"
+        arrays = {only_input(graph, f"--center {center} is one array", way): arrays}
     elif set(arrays) != set(graph.inputs):
         raise DomainError(
             f"{center} holds the arrays {_listed(sorted(arrays))}; expected one for each input: "
@@ -361,11 +363,12 @@ def _content(box: Box) -> tuple[bytes, ...]:
     return tuple(array.tobytes() for side in sides for array in side.values())
 
 
-def only_input(graph: Graph, what: str) -> str:
+def only_input(graph: Graph, what: str, way: str = "") -> str:
     """The name of the model's only input. Raises DomainError, beginning with `what`, where it has
-    another number of them."""
+    another number of them; where these are several it ends with the `way` to name them."""
     if len(graph.inputs) != 1:
-        raise DomainError(f"{what}, but {inputs_of(graph)}")
+        ending = f"; {way}" if way and graph.inputs else ""
+        raise DomainError(f"{what}, but {inputs_of(graph)}{ending}")
     return graph.inputs[0]
 
 

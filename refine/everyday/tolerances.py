@@ -20,6 +20,7 @@ from refine.everyday.relatively import pairs
 from refine.lemmas.cache import default_directory
 from refine.results.document import versions
 from refine.results.numerals import plain_number
+from refine.results.obligation import Obligation
 from refine.results.verdict import Assumption, NodeReport, Result, Side, Tolerance
 
 SCHEMA = "refine-tolerance-1"
@@ -98,9 +99,17 @@ def open_node(result: Result) -> tuple[NodeReport, str] | None:
     for node in result.nodes:
         owed = [o for o in node.obligations if not o.discharged]
         if owed or not np.isfinite(node.error):
-            why = next((o.goal for o in owed), "its error is not bounded")
-            return node, why
+            return node, _missing(node, owed) if owed else "its error is not bounded"
     return None
+
+
+def _missing(node: NodeReport, owed: Sequence[Obligation]) -> str:
+    """Why the first of these is open: of an infinite rounding, which argument of which range."""
+    first = owed[0]
+    if first.name != f"rounding/{node.name}" or not first.detail:
+        return first.goal
+    why = first.detail.removeprefix("not shown: ")
+    return why.removeprefix(f"node '{node.name}' ({node.op}): ")
 
 
 def tolerances(

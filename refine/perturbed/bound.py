@@ -20,8 +20,8 @@ from refine.perturbed.standing import Laid, NothingTakesThem, Standing
 FINITE = "of every execution in which all values are finite"
 FUNCTIONS = "what the contract says of rounding in {}, which holds for every finite input"
 NORMAL = (
-    "of these, of every one in which no number but 0 is below the normal range, as in Bean: what "
-    "comes of an underflow cannot be bounded without knowing by what it is multiplied"
+    "of every execution in which no number but 0 is below the normal range: what comes of an "
+    "underflow cannot be bounded without knowing by what it is multiplied"
 )
 
 

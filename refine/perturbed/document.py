@@ -125,8 +125,8 @@ def told_witness(witness: Mapping[str, Any]) -> str:
     count = witness["inputs"]
     of = "the input" if count == 1 else f"each of {count} inputs"
     text = (
-        f"on {of} the bits of {witness['runtime']} are the exact output for weights moved so far: "
-        "checked in rational numbers"
+        f"on {of} the bits of {witness['runtime']} are the exact output for weights moved by "
+        "what is below: checked in rational numbers"
     )
     if witness["output"] is not None:
         text += f"; wrote {witness['output']} (binary64) and {witness['exact']} (exact)"

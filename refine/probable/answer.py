@@ -42,8 +42,8 @@ IN_ORDER = "where the contract leaves an order open, it does not hang on roundin
 
 @dataclass(frozen=True, eq=False)
 class ProbableBound:
-    """`likely` holds but with probability `failing`; `worst` bounds every execution: `proved` by
-    the lemmas, or found by the same walk where no lemma speaks of the contract."""
+    """`likely` fails with a probability of at most `failing`; `worst` bounds every execution:
+    `proved` by the lemmas, or found by the same walk where no lemma speaks of the contract."""
 
     graph: Graph
     contract: RuntimeContract
@@ -58,9 +58,9 @@ class ProbableBound:
         """What the likely bounds rest on."""
         drawn = self.contract.rounding is RoundingMode.STOCHASTIC
         events = (
-            f"all {self.likely.events} bounds, on outputs and inner tensors, hold together but "
-            f"with probability {self.failing:g}: λ = {self.likely.factor:.4g} (Azuma & Hoeffding, "
-            "union bound)"
+            f"all {self.likely.events} bounds, on outputs and inner tensors, hold together "
+            f"except with a probability of at most {self.failing:g}: λ = "
+            f"{self.likely.factor:.4g} (Azuma & Hoeffding, union bound)"
         )
         kept = tuple(
             f"the errors of node '{name}' are taken at their worst: {reason}"
@@ -75,8 +75,9 @@ class ProbableBound:
         largest = max((float(np.max(e, initial=0.0)) for e in self.worst.values()), default=0.0)
         kind = "proved" if self.proved else "by the same walk, without lemmas"
         return (
-            f"likely: |f_rt(x) − f_R(x)| ≤ {up(self.likely.largest, 4)} but with probability "
-            f"{self.failing:g}, for each x; in the worst case {up(largest, 4)} ({kind})"
+            f"likely: |f_rt(x) − f_R(x)| ≤ {up(self.likely.largest, 4)} except with a "
+            f"probability of at most {self.failing:g}, for each x; in the worst case "
+            f"{up(largest, 4)} ({kind})"
         )
 
 

@@ -61,6 +61,12 @@ def advice_of(result: Result) -> Iterator[str]:
     ways = ["a longer --timeout" if result.timed_out else "a longer --budget", "a smaller domain"]
     if result.contract.name == IEEE_ANY.name and result.suggestion is None:
         ways.append("a contract that allows less (ort-cpu, or one that was probed)")
+    if result.relative and not math.isfinite(result.bound):
+        ways = [
+            "a smaller domain, on which results keep away from 0",
+            "an atol beside the rtol (refine tolerance --rtol proved)",
+            "an absolute bound (without --relative)",
+        ]
     source = ""
     infinite = next((n for n in result.nodes if not math.isfinite(n.error)), None)
     if infinite is not None:

@@ -12,16 +12,24 @@ from dataclasses import replace
 from refine.claims.claim import Words, require_semantics
 from refine.claims.kind import Asked, ClaimKind
 from refine.claims.kinds.accuracy import accuracy
-from refine.claims.outputs.gradients import OPTIONS, about, assumed, derived, of_model
+from refine.claims.outputs.gradients import KINKS, OPTIONS, about, assumed, derived, of_model
 from refine.claims.settle import settle
 from refine.common.clock import Clock
-from refine.results.verdict import Result, Side
+from refine.results.verdict import Result, Side, Verdict
 from refine.witness.replay import run_again
 
 _WORDS = Words(
     holds="every derivative is finite and within eps of its real value, in every allowed execution",
     broken="at an input of the domain a derivative has an error above eps, evaluated exactly",
     open="the proved bound is above eps, and no error found is",
+)
+
+
+_JUMPS = (
+    "where what a kink reads (Relu at 0) is within rounding of it, the slope that runs may be that "
+    "of the other side, and a derivative is off by the whole jump, however precise the arithmetic: "
+    "a domain that crosses a kink may have no smaller bound; one around a single input (--center "
+    "x.npy --radius R) may cross none"
 )
 
 
@@ -33,12 +41,22 @@ def _settled(asked: Asked) -> Result:
     claim = replace(
         accuracy(side),
         certified=None,
-        assumptions=lambda domain: assumed(side.graph, domain, side.contract, asked.given),
+        assumptions=lambda domain: assumed(
+            side.graph, asked.side.graph, domain, side.contract, asked.given
+        ),
         statement="every derivative is finite and within eps of its real value",
         words=_WORDS,
     )
     result = settle(claim, asked.domain, asked.tolerance, asked.options, clock)
-    return of_model(result, asked.side.graph)
+    return of_model(_at_kinks(result), asked.side.graph)
+
+
+def _at_kinks(result: Result) -> Result:
+    """The result, with why it stays above ε where the slope of a kink may be the other one."""
+    kinked = any(a.name == KINKS for a in result.assumptions)
+    if not kinked or result.verdict not in (Verdict.VIOLATED, Verdict.UNKNOWN):
+        return result
+    return replace(result, notes=(*result.notes, _JUMPS))
 
 
 CLAIMS = (

@@ -59,7 +59,9 @@ def _settled(asked: Asked) -> Result:
         of_errors,
         quarry=quarry,
         certified=None,
-        assumptions=lambda domain: assumed(side.graph, domain, side.contract, asked.given),
+        assumptions=lambda domain: assumed(
+            side.graph, asked.side.graph, domain, side.contract, asked.given
+        ),
         shown=lambda domain, witness, seed: None,
         statement="no derivative is NaN where the outputs are finite",
         words=_WORDS,

@@ -17,6 +17,7 @@ from refine.bounds.network import NetworkBounds
 from refine.bounds.relative import RelativeErrors, output_precisions, while_normal
 from refine.claims.assumptions import assumptions_of
 from refine.claims.claim import Claim, Words, require_semantics
+from refine.claims.decision import UNBOUNDED
 from refine.claims.kind import Asked, ClaimKind
 from refine.claims.quarry import Late, Quarry, evaluations
 from refine.claims.settle import settle
@@ -68,7 +69,26 @@ def _settled(asked: Asked) -> Result:
     found = replace(found, relative=figures)
     if clock.late or all(np.isfinite(f.error) for f in figures):
         return found
-    return _while_normal(found, side, asked.domain)
+    return _while_normal(_around_zero(found, begun.wholes), side, asked.domain)
+
+
+def _around_zero(found: Result, wholes: Sequence[NetworkBounds]) -> Result:
+    """The result, its reason being a real value that may be 0 where one is why nothing is known."""
+    if found.reason != UNBOUNDED:
+        return found
+    for output, bound in found.bounds.items():
+        for real in (bounds.maps.values[output] for bounds in wholes):
+            crossing = ~np.isfinite(bound) & (real.lo <= 0.0) & (real.hi >= 0.0)
+            if np.any(crossing):
+                first = tuple(int(i) for i in np.argwhere(crossing)[0])
+                at = f"{output}[{', '.join(map(str, first))}]"
+                lo, hi = float(real.lo[first]), float(real.hi[first])
+                reason = (
+                    f"no relative error is bounded where the real value may be 0: {at} lies "
+                    f"between {lo:.6g} and {hi:.6g}"
+                )
+                return replace(found, reason=reason)
+    return found
 
 
 def _while_normal(found: Result, side: Side, domain: Domain) -> Result:

@@ -18,6 +18,9 @@ from refine.gradients.derived import gradient_of
 from refine.gradients.differentiate import OWN
 from refine.results.verdict import Assumption, Result
 
+KINKS = "kinks"
+"""The assumption that says by which convention a slope is taken where there is none."""
+
 OPTIONS = (
     ClaimOption(
         name="of",
@@ -66,18 +69,18 @@ def of_model(result: Result, graph: Graph) -> Result:
 
 
 def assumed(
-    graph: Graph, domain: Domain, contract: RuntimeContract, given: Given
+    graph: Graph, model: Graph, domain: Domain, contract: RuntimeContract, given: Given
 ) -> tuple[Assumption, ...]:
-    """What an answer about a gradient rests on: whose formulas, where it is no derivative, by which
-    convention, and which of its numbers are rounded."""
+    """What an answer about `graph`, the gradient of `model`, rests on: whose formulas, where it is
+    no derivative, by which convention, and which of its numbers are rounded."""
     found = assumptions_of(graph, domain, contract)
     rules = given.get("rules")
     if rules not in (None, OWN):
         text = f"the real gradient is what the formulas of {rules} are over the reals"
         found = (*found, Assumption("rules", text))
-    kinks = tuple(dict.fromkeys(_conventions(graph, rules)))
+    kinks = tuple(dict.fromkeys(_conventions(graph, model, given)))
     if kinks:
-        found = (*found, Assumption("kinks", f"where there is no derivative: {'; '.join(kinks)}"))
+        found = (*found, Assumption(KINKS, f"where there is no derivative: {'; '.join(kinks)}"))
     rounded = [note for note in graph.notes if note.startswith(ROUNDED)]
     if rounded:
         text = f"the real gradient is the written graph over the reals, with {rounded[0]}"
@@ -85,11 +88,18 @@ def assumed(
     return found
 
 
-def _conventions(graph: Graph, rules: object) -> Iterable[str]:
-    """Those of the rules that were applied: a framework's own are what its formulas say."""
-    for step in program_of(graph).steps:
+def _conventions(graph: Graph, model: Graph, given: Given) -> Iterable[str]:
+    """Those of the rules that were applied: a framework's own are what its formulas say. The
+    model's nodes are asked, too: one whose value no rule needs is not in the gradient."""
+    rules, wrt = given.get("rules"), given.get("wrt")
+    named = wrt.split(",") if isinstance(wrt, str) else model.inputs
+    varied = {name.strip() for name in named}
+    steps = [s for s in program_of(graph).steps if not s.name.startswith("grad.")]
+    for step in program_of(model).steps:
+        if not varied.isdisjoint(step.node.inputs):
+            varied.update(t for t in step.node.outputs if t)
+            steps.append(step)
+    for step in steps:
         gradient = step.operator.gradient
-        if gradient is None or not gradient.convention or step.name.startswith("grad."):
-            continue
-        if rules not in gradient.frameworks:
+        if gradient is not None and gradient.convention and rules not in gradient.frameworks:
             yield f"{step.node.op}: {gradient.convention}"

@@ -110,7 +110,8 @@ def answers(found: Advice) -> Iterator[Row]:
     listed = ", ".join(f"{n} {op}" for op, n in operators.most_common(6))
     yield "model", f"{setting.graph.parameters} parameters: {listed}", ""
     if not math.isfinite(result.bound):
-        said = "at one input, or near it, more may be known: --center SAMPLE.npy --radius R"
+        sample = "SAMPLE.npy" if len(setting.graph.inputs) == 1 else "SAMPLE.npz"
+        said = f"at one input, or near it, more may be known: --center {sample} --radius R"
         yield "smaller", said, ""
         return
     for node in found.dearest:
@@ -126,6 +127,10 @@ def answers(found: Advice) -> Iterator[Row]:
 
 
 def _tolerance(found: Advice) -> Iterator[Row]:
+    if found.at_samples is None and not math.isfinite(found.result.bound):
+        said = "none over this domain; at a test's own input there may be one: --inputs test.npz"
+        yield "tolerance", said, ""
+        return
     if found.at_samples is None:
         over = tuple(f"--input={text}" for text in found.domain)
         said = (
