@@ -1,4 +1,5 @@
-"""Real values at a point: evaluated in balls, far more precisely than ranges are carried forward.
+"""Real values at a point: evaluated in balls, far more precisely than ranges are carried forward;
+and the numbers of a run there, where a contract allows one run only.
 
 Where every input is one number nothing has to be relaxed: the exact semantics of the operators
 gives every tensor, and pull-backs are left to the errors.
@@ -7,17 +8,25 @@ gives every tensor, and pull-backs are left to the errors.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import Balls
+from encoders.contract.contract import RoundingMode, RuntimeContract
+from encoders.lemmas.differences import BETWEEN_ENDS
+from encoders.lemmas.kernel import Radius, apply
 from encoders.numbers.enclosure import SMALLEST, UNIT, BoolArray, FloatArray, Interval
-from encoders.program import program_of
+from encoders.program import Step, program_of
+from encoders.scheduling import contract_at
+from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_exact
+from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph
 
 _MOST_WORK = 2**27  # multiply-adds of one evaluation
+_MOST_EMULATED = 2**23
 _BITS = 128
 
 
@@ -33,6 +42,49 @@ def values_at(graph: Graph, box: Mapping[str, Interval]) -> Mapping[str, Interva
     except ValueError:  # a stored infinity, a logarithm of nothing: ranges say what is known
         return {}
     return {t: enclosed(values) for t, values in exact.items()}
+
+
+def errors_at(
+    graph: Graph,
+    box: Mapping[str, Interval],
+    contract: RuntimeContract,
+    values: Mapping[str, Interval],
+) -> Mapping[str, Radius]:
+    """How far every tensor is off at a point of these real `values` where the contract allows one
+    execution only: that one, bit for bit. Nothing where it allows more, or something overflows."""
+    program = program_of(graph).checked
+    if not values or graph.random_masks or program.work > _MOST_EMULATED:
+        return {}
+    if not all(_decided(step, contract) for step in program.steps):
+        return {}
+    given = {t: np.broadcast_to(x.lo, graph.types[t].shape)[None] for t, x in box.items()}
+    try:
+        carried = {t: v.astype(graph.types[t].dtype.numpy) for t, v in given.items()}
+        if not all(np.array_equal(carried[t].astype(np.float64), v) for t, v in given.items()):
+            return {}
+        with np.errstate(all="ignore"):
+            run = emulate(graph, carried, contract, every_tensor=True)
+    except (ValueError, UnsupportedModel):  # an order that is left open, an input of another format
+        return {}
+    computed = {t: np.asarray(v, np.float64)[0] for t, v in run.items() if t in values}
+    if not all(np.all(np.isfinite(v)) for v in computed.values()):
+        return {}
+    return {
+        t: apply(BETWEEN_ENDS, lo=values[t].lo, hi=values[t].hi, low=v, high=v)
+        for t, v in computed.items()
+    }
+
+
+def _decided(step: Step, contract: RuntimeContract) -> bool:
+    """Does the contract leave nothing open here but what an emulation would find open itself?"""
+    here, operator = contract_at(step.running, contract), step.operator
+    choices: tuple[Enum, ...] = (here.results, here.operands, here.normalization)
+    if here.factor_format is not None:
+        choices = (*choices, here.factor_rounding)
+    plain = operator.movement or operator.affine or operator.element is not None
+    one = operator.formulas == 1 and len(operator.followed) <= 1 and not operator.functions
+    fixed = all(choice.value not in ("either", "any") for choice in choices)
+    return plain and one and fixed and here.rounding is RoundingMode.NEAREST
 
 
 def enclosed(balls: Any) -> Interval:

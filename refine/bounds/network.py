@@ -27,7 +27,7 @@ from encoders.rounding.rounding_bounds import rounder_of, stored_loss
 from onnx_import.graph import Graph, Node
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import Maps, Pulled, pull_back, unit_functionals
-from refine.bounds.evaluated import values_at
+from refine.bounds.evaluated import errors_at, values_at
 from refine.bounds.influence import add_pushes, costs_of_worst, influence_of
 from refine.bounds.local.errors import Run, Runs, bound_errors
 from refine.bounds.optimising import chunks, optimise_values
@@ -193,7 +193,9 @@ def _network_bounds(
     for tensor, error in box.errors.items():
         maps.err_by(tensor, apply(GIVEN_ERROR, U=error))
     if known is None and backward:
-        known = Known(values_at(graph, box.values), {})
+        exact = values_at(graph, box.values)
+        same = runs is None and not any(np.any(error) for error in box.errors.values())
+        known = Known(exact, errors_at(graph, box.values, contract, exact) if same else {})
     cases = branching is not None and branching.cases > 0 and can_branch(program)
     passing = _Pass(
         maps,

@@ -1,0 +1,132 @@
+"""Errors at a point where a contract allows one execution: those of that execution."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import helper
+from small_models import mlp, save
+
+from encoders.contract.contract import RuntimeContract, Subnormals
+from encoders.contract.presets import IEEE_ANY, PRESETS, SEQUENTIAL
+from encoders.numbers.enclosure import Interval, point
+from encoders.program import program_of
+from onnx_import import load
+from onnx_import.graph import Graph
+from refine.bounds.evaluated import errors_at, values_at
+from refine.bounds.network import InputBox, network_bounds
+
+X = np.random.default_rng(0).normal(size=(1, 24)).astype(np.float32)
+
+
+def _box(graph: Graph, x: Any = X) -> InputBox:
+    (tensor,) = graph.inputs
+    shape = graph.types[tensor].shape
+    return InputBox({tensor: point(x.reshape(shape).astype(np.float64))}, {tensor: np.zeros(shape)})
+
+
+def _found(graph: Graph, contract: RuntimeContract, box: InputBox | None = None) -> int:
+    given = _box(graph) if box is None else box
+    return len(errors_at(graph, given.values, contract, values_at(graph, given.values)))
+
+
+def _in_sequence(path: Path) -> tuple[Any, Any]:
+    """The output of the network, term after term in float32, and in rational numbers."""
+    weights = load(path).constants
+    run, exact = X.reshape(-1), [Fraction(float(v)) for v in X.reshape(-1)]
+    layers = [step for step in program_of(load(path)).checked.steps if step.node.op == "Gemm"]
+    for layer in layers:
+        w, b = (weights[t] for t in layer.node.inputs[1:])
+        w = w.T if layer.node.attributes.get("transB", 0) else w
+        sums, whole = [], []
+        for j in range(w.shape[1]):
+            total = np.float32(0.0)
+            for i in range(w.shape[0]):
+                total = np.float32(total + np.float32(run[i] * w[i, j]))
+            sums.append(np.float32(total + b[j]))
+            terms = (exact[i] * Fraction(float(w[i, j])) for i in range(w.shape[0]))
+            whole.append(sum(terms, Fraction(float(b[j]))))
+        last = layer is layers[-1]
+        run = np.array(sums if last else [max(v, np.float32(0)) for v in sums], np.float32)
+        exact = whole if last else [max(v, Fraction(0)) for v in whole]
+    return run, exact
+
+
+def test_the_bound_is_the_error_of_the_only_execution(tmp_path: Path) -> None:
+    path = mlp(tmp_path / "m.onnx", widths=(24, 16, 3), seed=1)
+    graph = load(path)
+    found = network_bounds(graph, _box(graph), SEQUENTIAL)
+    run, exact = _in_sequence(path)
+    errors = [float(abs(Fraction(float(a)) - b)) for a, b in zip(run, exact, strict=True)]
+    bounds = next(iter(found.errors.values())).reshape(-1)
+    np.testing.assert_allclose(bounds, errors, rtol=1e-6)
+    assert np.all(bounds >= errors)
+
+
+def test_onnxruntime_is_no_farther_under_its_own_preset(tmp_path: Path) -> None:
+    path = mlp(tmp_path / "m.onnx", widths=(24, 300, 16, 3), seed=2)
+    graph = load(path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(3)
+    for _ in range(5):
+        x = rng.normal(size=(1, 24)).astype(np.float32)
+        bounds = network_bounds(graph, _box(graph, x), PRESETS["ort-cpu"])
+        (output,) = graph.outputs
+        real = bounds.maps.values[output]
+        (ran,) = session.run(None, {session.get_inputs()[0].name: x})
+        off = np.maximum(np.abs(ran - real.lo), np.abs(ran - real.hi))
+        assert np.all(off <= bounds.errors[output] * (1 + 1e-9))
+
+
+@pytest.mark.parametrize(
+    ("contract", "known"),
+    [
+        (SEQUENTIAL, True),
+        (PRESETS["sequential-fma"], True),
+        (PRESETS["pairwise"], True),
+        (IEEE_ANY, False),
+        (replace(SEQUENTIAL, results=Subnormals.EITHER), False),
+        (replace(SEQUENTIAL, operands=Subnormals.EITHER), False),
+        (PRESETS["cuda-fp32"], False),
+    ],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_what_is_left_open_is_no_single_execution(
+    tmp_path: Path, contract: RuntimeContract, known: bool
+) -> None:
+    graph = load(mlp(tmp_path / "m.onnx", widths=(24, 16, 3)))
+    assert bool(_found(graph, contract)) is known
+
+
+@pytest.mark.parametrize("op", ["Sigmoid", "Exp", "Softmax", "LayerNormalization", "ReduceMean"])
+def test_what_libraries_compute_in_their_own_way_is_left_out(tmp_path: Path, op: str) -> None:
+    inputs = ["x", "s"] if op == "LayerNormalization" else ["x"]
+    shape = [1, 1] if op == "ReduceMean" else [1, 24]
+    path = save(
+        tmp_path / "m.onnx",
+        [helper.make_node(op, inputs, ["y"])],
+        {"x": [1, 24]},
+        {"y": shape},
+        {"s": np.ones(24, np.float32)} if len(inputs) > 1 else {},
+    )
+    contract = replace(SEQUENTIAL, functions=PRESETS["ort-cpu"].functions)
+    assert _found(load(path), contract) == 0
+
+
+def test_a_box_or_a_rounded_input_is_no_point(tmp_path: Path) -> None:
+    graph = load(mlp(tmp_path / "m.onnx", widths=(24, 16, 3)))
+    (tensor,) = graph.inputs
+    here = _box(graph)
+    x = here.values[tensor]
+    wide = InputBox({tensor: Interval(x.lo, np.nextafter(x.hi, 9))}, here.errors)
+    assert _found(graph, SEQUENTIAL, wide) == 0
+    between = InputBox({tensor: point(x.lo + 2.0**-40)}, here.errors)
+    assert _found(graph, SEQUENTIAL, between) == 0
+    off = InputBox(here.values, {tensor: np.full(x.shape, 1e-3)})
+    assert network_bounds(graph, off, SEQUENTIAL).largest > 1e-4
