@@ -79,7 +79,7 @@ def test_onnxruntime_is_no_farther_under_its_own_preset(tmp_path: Path) -> None:
         bounds = network_bounds(graph, _box(graph, x), PRESETS["ort-cpu"])
         (output,) = graph.outputs
         real = bounds.maps.values[output]
-        (ran,) = session.run(None, {session.get_inputs()[0].name: x})
+        ran = np.asarray(session.run(None, {session.get_inputs()[0].name: x})[0])
         off = np.maximum(np.abs(ran - real.lo), np.abs(ran - real.hi))
         assert np.all(off <= bounds.errors[output] * (1 + 1e-9))
 
