@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 from small_models import save
 
 from encoders.contract.presets import PRESETS
@@ -442,3 +442,20 @@ def test_inputs_are_received_in_the_format_of_the_contract(tmp_path: Path) -> No
     off = np.abs(round_array(x.astype(np.float64), BINARY16) - x)
     assert np.max(off) > 0
     assert np.all(off <= found["y"])
+
+
+@pytest.mark.parametrize("off", [0, 1])
+def test_whole_numbers_that_are_apart_are_not_called_within(files: Path, off: int) -> None:
+    """2^60 and 2^60 + 1 are one number of float64, and no execution gives the second."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["i"], "whole", to=TensorProto.INT64),
+        helper.make_node("Identity", ["i"], ["j"], "moved"),
+        helper.make_node("Cast", ["j"], ["y"], "back", to=TensorProto.FLOAT),
+    ]
+    save(files / "w.onnx", nodes, {"x": [1, 2]}, {"y": [1, 2]})
+    np.savez(files / "w.npz", x=np.full((1, 2), 2.0**60, np.float32))
+    whole = np.full((1, 2), 2**60)
+    np.savez(files / "one.npz", i=whole)
+    np.savez(files / "two.npz", i=whole + off)
+    sides = ["trace-diff", "one.npz", "two.npz", "--inputs", "w.npz", "--model", "w.onnx"]
+    assert run(sides) == (ExitCode.UNKNOWN if off else ExitCode.VERIFIED)

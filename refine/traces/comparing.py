@@ -29,6 +29,7 @@ from refine.traces.trace import Line, Trace
 
 _FEW = 2**12  # numbers of a graph that are bounded one by one, back to the inputs
 _CAST = 1.0 + 2.0**-50  # of a difference that is rounded once
+_WHOLE = 2**53  # whole numbers up to which float64 holds every one
 
 
 class Status(Enum):
@@ -260,6 +261,8 @@ def _beside(
     allowed = joint.get(tensor)
     if a.values is None or b.values is None:
         return _by_ranges(a, b, allowed)
+    if not (_held(a.values) and _held(b.values)):
+        return Beside(a, Status.OUTSIDE if wrong else Status.OPEN, alone=wrong)
     x, y = a.values.astype(np.float64), b.values.astype(np.float64)
     if np.array_equal(x, y) and not wrong:  # zeros of two signs
         return Beside(a, Status.WITHIN, apart=0.0, allowed=0.0, alone=wrong)
@@ -286,6 +289,13 @@ def _beside(
         second=float(y[at]),
         alone=wrong,
     )
+
+
+def _held(values: Array) -> bool:
+    """Is every number of the array one of float64? Integers beyond 2^53 may not be."""
+    if values.dtype.kind not in "iu":
+        return True
+    return not values.size or (int(np.min(values)) >= -_WHOLE and int(np.max(values)) <= _WHOLE)
 
 
 def _by_ranges(a: Line, b: Line, allowed: FloatArray | None) -> Beside:
