@@ -133,10 +133,12 @@ class InputBox:
 
 @dataclass(frozen=True)
 class Known:
-    """Bounds of tensors, proved over a larger box or known otherwise."""
+    """Bounds of tensors, proved over a larger box or known otherwise. Of those that are `followed`
+    through the only execution nothing better can be known."""
 
     values: Mapping[str, Interval]
     radii: Mapping[str, Radius]
+    followed: frozenset[str] = frozenset()
 
 
 def network_bounds(
@@ -195,7 +197,8 @@ def _network_bounds(
     if known is None and backward:
         exact = values_at(graph, box.values)
         same = runs is None and not any(np.any(error) for error in box.errors.values())
-        known = Known(exact, errors_at(graph, box.values, contract, exact) if same else {})
+        radii = errors_at(graph, box.values, contract, exact) if same else {}
+        known = Known(exact, radii, frozenset(radii))
     cases = branching is not None and branching.cases > 0 and can_branch(program)
     passing = _Pass(
         maps,
@@ -260,7 +263,8 @@ class _Pass:
         rounding, assumed, run = bound_errors(maps, step, self.contract, self.runs)
         if self.known is not None and output in self.known.radii and not self.cases:
             maps.err_by(output, maps.radii[output].and_also(self.known.radii[output]))
-        if refine:
+        followed = self.known is not None and output in self.known.followed
+        if refine and (final or not followed):
             self._refine_errors(output, final)
         if step.name in maps.flaws:
             rounding = rounding.flawed()
