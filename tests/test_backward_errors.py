@@ -8,12 +8,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from backward import matvec, polyval, programs, row_of, solver, total
 from click.testing import CliRunner
+from onnx import TensorProto, helper, numpy_helper
 from random_chains import chain, executions, inputs_of
+from small_models import save
 
 from encoders.arithmetic.exact_fields import fraction
 from encoders.contract.contract import RuntimeContract
@@ -416,3 +420,53 @@ def test_a_runtime_that_leaves_the_contract_is_told(
     done = CliRunner().invoke(cli, asked, standalone_mode=False)
     assert done.return_value.value == 5
     assert [p.name for p in tmp_path.iterdir()] == ["x.npy"]
+
+
+@pytest.mark.parametrize("op", ["Sigmoid", "Softmax", "Sqrt"])
+def test_no_witness_of_values_that_are_not_rational(
+    op: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    layers = [
+        helper.make_node("Gemm", ["x", "v", "b"], ["h"]),
+        helper.make_node(op, ["h"], ["a"]),
+        helper.make_node("Gemm", ["a", "w", "c"], ["y"]),
+    ]
+    weights: dict[str, Any] = {name: np.full((2, 2), 0.3, np.float32) for name in ("v", "w")}
+    weights |= {name: np.full(2, 0.8, np.float32) for name in ("b", "c")}
+    save(Path("m.onnx"), layers, {"x": [1, 2]}, {"y": [1, 2]}, weights)
+    np.save("x.npy", np.array([[0.3, 0.7]], np.float32))
+    asked = ["bound", "m.onnx", "--backward", "weights", "--witness", "x.npy"]
+    assert CliRunner().invoke(cli, asked[:4]).exit_code == 0
+    done = CliRunner().invoke(cli, asked, standalone_mode=False)
+    assert isinstance(done.exception, UnsupportedModel)
+    assert "not rational" in str(done.exception)
+
+
+def test_a_run_below_the_normal_range_is_no_runtime_that_leaves_its_contract(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a chain of products in float16 the bound is of normal numbers alone."""
+    monkeypatch.chdir(tmp_path)
+    layers = [
+        helper.make_node("MatMul", ["x", "v"], ["g"]),
+        helper.make_node("Add", ["g", "b"], ["h"]),
+        helper.make_node("Gemm", ["h", "w", "c"], ["y"]),
+    ]
+    numbers: dict[str, Any] = {
+        "v": [[1.574e-05], [7.451e-06], [-9.716e-06]],
+        "b": [0.0],
+        "w": [[1.0, 2.0]],
+        "c": [0.0, 0.0],
+    }
+    stored = [numpy_helper.from_array(np.array(v, np.float16), k) for k, v in numbers.items()]
+    kinds = [("x", [1, 3]), ("y", [1, 2])]
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT16, s) for n, s in kinds)
+    graph = helper.make_graph(layers, "g", [x], [y], stored)
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), "m.onnx")
+    np.save("x.npy", np.array([[-0.5625, -0.1514, -1.159]], np.float16))
+    asked = ["bound", "m.onnx", "--backward", "weights", "--contract", "bf16"]
+    done = CliRunner().invoke(cli, [*asked, "--witness", "x.npy"], standalone_mode=False)
+    assert isinstance(done.exception, UnsupportedModel)
+    assert "below the normal range" in str(done.exception)

@@ -157,9 +157,15 @@ class _Build:
         if any(t in self.moved and self.moved[t].log.largest > 0.0 for t in step.constants):
             raise UnsupportedModel(f"{step.node.describe()}: no witness is built of its parameters")
         given = {t: self.numbers(t) for t in step.reads}
-        made = step.operator.real(
-            step.site, arguments(step, given, lambda held, _: _FIELD.constant(held)), _FIELD
-        )
+        try:
+            made = step.operator.real(
+                step.site, arguments(step, given, lambda held, _: _FIELD.constant(held)), _FIELD
+            )
+        except ValueError as error:  # no rational: a root, or a transcendental function
+            raise UnsupportedModel(
+                f"{step.node.describe()}: no witness is built of a network whose exact values are "
+                f"not rational ({error}); without --witness its bound is still proved"
+            ) from error
         for tensor, value in zip(step.writes, made, strict=True):
             self.put(tensor, value)
 

@@ -13,14 +13,14 @@ import onnx
 
 from gpu_check.runtimes.runtimes import RuntimeUnavailable
 from gpu_check.runtimes.tensors import OnnxMachine
-from onnx_import.errors import ModelError
+from onnx_import.errors import ModelError, UnsupportedModel
 from onnx_import.graph import Array
 from refine.claims.many.points import Points, points_of
 from refine.common.arrays import Stored
-from refine.perturbed.bound import BackwardBound
+from refine.perturbed.bound import NORMAL, BackwardBound
 from refine.perturbed.document import witness_document
 from refine.perturbed.files import checked_constants, exact_beside, write_perturbed
-from refine.perturbed.witness import witness_of
+from refine.perturbed.witness import OutsideBound, witness_of
 
 
 def built_witness(
@@ -53,17 +53,53 @@ def built_witness(
     except RuntimeUnavailable as error:
         raise ModelError(str(error)) from error
     ran.update({t: np.stack([s[t] for s in samples]) for t in graph.inputs})
-    witness = witness_of(found, ran)
-    if output is None:
-        checked_constants(found, witness, ran, 0)
-    else:
-        write_perturbed(found, witness, ran, output, runtime=runtime)
+    try:
+        witness = witness_of(found, ran)
+        if output is None:
+            checked_constants(found, witness, ran, 0)
+        else:
+            write_perturbed(found, witness, ran, output, runtime=runtime)
+    except OutsideBound as error:
+        if NORMAL in found.assumed and may_underflow(found, ran):
+            raise UnsupportedModel(
+                f"{error}; the bound is of executions in which no number but 0 is below the normal "
+                "range, and in this one some may be: ask about inputs or weights farther from 0"
+            ) from error
+        raise
     return witness_document(
         witness,
         runtime=runtime,
         output=None if output is None else str(output),
         exact=None if output is None else str(exact_beside(output)),
     )
+
+
+def may_underflow(found: BackwardBound, ran: Mapping[str, Array]) -> bool:
+    """Can a number, product or partial sum of a run have been below the normal range? Surely not,
+    where every factor is so large that what is left of a cancelled sum of products is normal."""
+    graph, contract = found.graph, found.contract
+    small = [_least(graph.constants[m.tensor]) for m in found.moved if m.tensor in graph.constants]
+    factor = min([1.0, *small])
+    for tensor, values in ran.items():
+        dtype = graph.types[tensor].dtype
+        if not dtype.is_float:
+            continue
+        own = contract.format_of(dtype)
+        inner = contract.wider_than(dtype) or own
+        least = _least(values)
+        if least < float(own.smallest_normal) or (
+            tensor not in graph.inputs and not np.all(values)
+        ):
+            return True
+        if least * factor < float(inner.smallest_normal) * 2.0**inner.precision:
+            return True
+    return False
+
+
+def _least(values: Array) -> float:
+    """The smallest magnitude of what is not 0; 1 where all is 0."""
+    sizes = np.abs(np.asarray(values, np.float64))
+    return float(np.min(sizes[sizes > 0], initial=1.0))
 
 
 def _with_points(
