@@ -263,6 +263,8 @@ class Operator:
     differentiated, None where nothing is known of that.
     `keeps(site, ranges, contract)` is a range of what is computed of run-time numbers in these
     ranges, whatever its rounding is (`encoders.rounding.signs`), None where none is known.
+    `executed(ranges)`, of an operator that computes something else than its real semantics of what
+    it reads, is the range of that; of all others it is the range of `values`.
     """
 
     name: str
@@ -305,6 +307,7 @@ class Operator:
     meant: Callable[[Site], Meaning | None] = field(default=lambda site: None)
     followed: tuple[RuntimeSemantics, ...] = ()
     keeps: Callable[[Site, Sequence[Interval], RuntimeContract], Interval | None] | None = None
+    executed: Callable[[Sequence[Interval]], Interval] | None = None
 
     def reading(self, *attributes: str) -> Operator:
         """The same operator, which understands these attributes."""
@@ -322,6 +325,13 @@ class Operator:
 def is_affine(operator: Operator, site: Site) -> bool:
     """Does nothing get lost when functionals are pulled back through the operator here?"""
     return operator.affine and (operator.affine_where is None or operator.affine_where(site))
+
+
+def executed_range(operator: Operator, site: Site, ranges: Sequence[Interval]) -> Interval:
+    """What a run computes of run-time numbers in these ranges, but for its rounding."""
+    if operator.executed is not None:
+        return operator.executed(ranges)
+    return operator.values(site, ranges).range
 
 
 def site_of(graph: Graph, node: Node) -> Site:

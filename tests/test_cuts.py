@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from small_models import save
 
 from encoders.arithmetic.approximate_field import ApproximateReals
 from encoders.contract.presets import EXACT, PRESETS
@@ -249,3 +250,26 @@ def test_two_forms_of_gelu_are_bounded_together(tmp_path: Path, nodes: Nodes) ->
     real = [evaluate_real(load(p), grid, reals)["y"] for p in (spec, impl)]
     found = float(np.max(np.abs(real[0] - real[1])))
     assert 1e-10 < found <= _bounded(problem) <= 1.2 * found
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_change_that_outgrows_the_numbers_is_charged_in_full(tmp_path: Path, sign: int) -> None:
+    """The run computes 0.5 − x where x turned is specified: what it computes is no number of the
+    specified range, however narrow that is."""
+    half = {"half": np.float32(0.5), "w": np.eye(3, dtype=np.float32)}
+    turned = [
+        *(_N("Transpose", ["x"], ["t"]), _N("Reshape", ["t", "s"], ["y"])),
+        _N("MatMul", ["x", "w"], ["z"]),
+    ]
+    other = [_N("Sub", ["half", "x"], ["y"]), _N("MatMul", ["x", "w"], ["z"])]
+    ends = {"x": [2, 3]}, {"y": [2, 3], "z": [2, 3]}
+    sized = {"s": np.array([2, 3]), "w": half["w"]}
+    spec = save(tmp_path / "spec.onnx", turned, *ends, sized)
+    impl = save(tmp_path / "impl.onnx", other, *ends, half)
+    lo, hi = sorted((19.0 * sign, 21.0 * sign))
+    box = {"x": Interval(np.full((2, 3), lo), np.full((2, 3), hi))}
+    problem = comparison(_pair(spec, impl), {"x": np.full((1, 2, 3), lo)})
+    assert problem.joined is not None
+    bounds = problem.bounds(InputBox(box, {"x": np.zeros((2, 3))}))
+    farthest = max(abs(hi - (0.5 - hi)), abs(lo - (0.5 - lo)))
+    assert farthest <= np.min(bounds.radii["y"].bound) <= farthest * 1.01

@@ -83,5 +83,6 @@ OPERATORS = (
         values=values,
         differences=differences,
         rounding=rounding,
+        executed=lambda ranges: ranges[1],
     ),
 )

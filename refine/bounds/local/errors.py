@@ -12,7 +12,7 @@ from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.differences import BETWEEN_ENDS, GIVEN_ERROR, TRUTH_VALUES
 from encoders.lemmas.kernel import Radius, apply
 from encoders.numbers.enclosure import FloatArray, Interval, highest
-from encoders.operator import DifferenceMap, RoundingBound
+from encoders.operator import DifferenceMap, RoundingBound, executed_range
 from encoders.program import Step
 from encoders.scheduling import contract_at
 from onnx_import.graph import DType
@@ -66,7 +66,7 @@ def _between_ends(maps: Maps, step: Step, found: _Local) -> Radius:
     if not error.largest > _OUTGROWN * highest(real.magnitude) or error.largest == np.inf:
         return error
     with np.errstate(all="ignore"):
-        run = step.operator.values(step.site, found.held).range.inflate(found.local.bound)
+        run = executed_range(step.operator, step.site, found.held).inflate(found.local.bound)
         kept = found.kept()
         run = run if kept is None else run.intersect(kept)
     ends = (real.lo, real.hi, run.lo, run.hi)

@@ -15,6 +15,7 @@ import numpy as np
 
 from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.operator import executed_range
 from encoders.program import Step
 from encoders.scheduling import contract_at
 from refine.bounds.backward import Maps
@@ -80,7 +81,7 @@ def _found(maps: Maps, name: str, step: Step | None, contract: RuntimeContract) 
         return near
     running = [maps.held[t] for t in step.reads]
     with np.errstate(all="ignore"):
-        run = step.operator.values(step.site, running).range
+        run = executed_range(step.operator, step.site, running)
         run = run.inflate(maps.local[step.name].bound)
         if step.operator.keeps is not None:
             kept = step.operator.keeps(step.site, running, contract_at(step.running, contract))
