@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from onnx import helper
 from small_models import mlp, save
 
+from refine.cli.daily.advise import answers
 from refine.cli.main import run
 from refine.everyday import advising
 from refine.everyday.advising import advised
@@ -147,6 +149,16 @@ def test_what_is_not_bounded_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "between" in answers["bound"]
     assert "inf " not in answers["bound"]
     assert all(a["command"] == "" or "tolerance" not in a["command"] for a in found["answers"])
+
+
+def test_a_bound_far_above_what_was_found_is_said_to_be(tmp_path: Path) -> None:
+    found = advised(mlp(tmp_path / "m.onnx", widths=(4, 8, 3)), None)
+    for share, said in ((0.1, False), (1e-5, True)):
+        result = replace(found.result, worst_found=share * found.result.bound)
+        rows = list(answers(replace(found, result=result)))
+        smaller = [(text, command) for of, text, command in rows if of == "smaller"]
+        assert len(smaller) == said
+        assert all("1e+05 times" in t and "--preset thorough" in c for t, c in smaller)
 
 
 @pytest.mark.parametrize("many", [1, 3])

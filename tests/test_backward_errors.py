@@ -305,6 +305,8 @@ def test_claims_about_relative_changes() -> None:
         asked = ["check", model, "--claim", "backward", "--eps", eps, "-q"]
         done = CliRunner().invoke(cli, asked, standalone_mode=False)
         assert done.return_value.value == code
+        assert f"eps {eps}" in done.output
+        assert ("assumed: of every execution" in done.output) == (code == 6)
     for domain, code in (("-1..1", 0), ("-1e38..1e38", 6)):
         asked = ["check", model, "--claim", "backward", "--eps", "65u", "-q", "--input", domain]
         done = CliRunner().invoke(cli, asked, standalone_mode=False)

@@ -220,6 +220,19 @@ def test_check_needs_an_eps(refused: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("claim", "said"),
+    [
+        ("relative", "refine bound MODEL --relative finds"),
+        ("gradient", "refine grad MODEL --ones -o vjp.onnx"),
+        ("property", "speaks of no"),
+    ],
+)
+def test_what_finds_the_least_eps_is_that_of_the_claim(refused: Any, claim: str, said: str) -> None:
+    eps = ["--eps", "1"] if claim == "property" else []
+    assert said in refused("check", "net.onnx", "--claim", claim, "--input", "-1..1", *eps)
+
+
+@pytest.mark.parametrize(
     ("options", "said"),
     [
         (["--format", "float12"], "float12"),

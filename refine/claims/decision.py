@@ -19,6 +19,9 @@ from refine.results.theorem import Theorem, theorem
 from refine.results.verdict import Tolerance, Verdict, Witness
 
 UNBOUNDED = "no finite bound was found"
+_ONLY_BOUND = (
+    "every obligation is discharged; the bound is proved, and held to no eps, since none was given"
+)
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,7 @@ def _without_witness(
         )
     shown = theorem(proof.radii, tolerance.all_of(proof.radii))
     if shown is not None and (tolerance.given or not timed_out):
-        holds = "every obligation is discharged; the bound is proved"
-        reason = words.holds if tolerance.given else holds
+        reason = words.holds if tolerance.given else _ONLY_BOUND
         return Decision(Verdict.VERIFIED, reason, theorem=shown)
     if timed_out:
         return Decision(Verdict.UNKNOWN, "the time limit was reached")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,17 @@ BACKWARD = (
     f"{CLAIM}: the bits that run are the exact output for weights (backward:inputs: inputs) that "
     "differ relatively by at most E, or by E = k·u"
 )
+
+
+_LEAST: Mapping[str, str] = {
+    name: f"; {command} finds the least one that can be proved"
+    for name, command in {
+        USUAL: "refine bound MODEL",
+        "relative": "refine bound MODEL --relative",
+        "margin": "refine bound MODEL --margin",
+        "gradient": "refine bound of the file that refine grad MODEL --ones -o vjp.onnx writes",
+    }.items()
+}
 
 
 class _ClaimText(click.Choice[str]):
@@ -50,7 +61,7 @@ def _claiming(command: Callable[..., Any]) -> Callable[..., Any]:
         command = _option(option)(command)
     return click.option(
         "--claim",
-        type=_ClaimText([claim.name for claim in offered]),
+        type=_ClaimText([*(claim.name for claim in offered), CLAIM]),
         default=USUAL,
         show_default=True,
         help="; ".join((*(f"{c.name}: {c.summary}" for c in offered), BACKWARD)) + ".",
@@ -115,8 +126,8 @@ def check_command(
     kind = claim_for(claim)
     if not eps and kind.epsilon is EpsilonUse.NEEDED:
         raise click.UsageError(
-            "say the largest error allowed with --eps E, such as --eps 1e-3; refine bound MODEL "
-            "finds the least one that can be proved"
+            "say the largest error allowed with --eps E, such as --eps 1e-3"
+            f"{_LEAST.get(kind.name, '')}"
         )
     if eps and kind.epsilon is EpsilonUse.NONE:
         raise click.UsageError(f"--claim {kind.name} speaks of no --eps")

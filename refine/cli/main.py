@@ -148,8 +148,8 @@ def cli() -> None:
     A first look at a model: refine advise MODEL.onnx
 
     Exit codes: 0 verified, 1 violated, 2 bad input, 3 unknown, 4 time-out, 5 the runtime here
-    was seen to leave the contract, 6 conditional on another verifier, 70 internal error or
-    contradiction, 130 interrupted.
+    was seen to leave the contract, 6 conditional on what the answer names, 70 internal error
+    or contradiction, 130 interrupted.
     """
 
 

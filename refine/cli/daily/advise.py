@@ -85,6 +85,9 @@ Row = tuple[str, str, str]
 """What is answered, the answer, and the command that gives it."""
 
 
+_FAR = 1000  # times what was found: then the domain is more than the analysis can hold together
+
+
 def answers(found: Advice) -> Iterator[Row]:
     """The answers, in the order in which they are asked."""
     result, setting = found.result, found.setting
@@ -114,6 +117,13 @@ def answers(found: Advice) -> Iterator[Row]:
         said = f"at one input, or near it, more may be known: --center {sample} --radius R"
         yield "smaller", said, ""
         return
+    most = result.worst_found
+    if most is not None and 0 < most * _FAR < result.bound:
+        said = (
+            f"the bound is {result.bound / most:.0e} times what was found: around the inputs that "
+            "matter (--center, --inputs), and with more time, it is nearer"
+        )
+        yield "smaller", said, found.command("bound", *domain, "--preset", "thorough")
     for node in found.dearest:
         without = up(result.bound * (1.0 - node.share), 3)
         yield (

@@ -148,7 +148,11 @@ def run_backward(
     tell_json(
         document_of(found, epsilon=epsilon, verdict=verdict, witness=built), json_path, reporter
     )
-    answer = answer_of(found) if verdict is None else f"{verdict.value}: {answer_of(found)}"
+    answer = answer_of(found)
+    if verdict is not None:
+        answer = f"{verdict.value}: {answer}; eps {eps}"
+    if verdict is Verdict.CONDITIONAL and given["quiet"]:
+        answer += f"; assumed: {'; '.join(found.assumed)}"
     if given["quiet"] and json_path != "-":
         reporter.lines([answer])
     elif json_path != "-":
