@@ -445,6 +445,30 @@ def test_no_witness_of_values_that_are_not_rational(
     assert "not rational" in str(done.exception)
 
 
+def test_no_witness_of_rows_that_only_a_later_function_bounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    layers = [
+        helper.make_node("MatMul", ["x", "v"], ["g"]),
+        helper.make_node("Add", ["g", "b"], ["h"]),
+        helper.make_node("Mul", ["h", "c"], ["i"]),
+        helper.make_node("MatMul", ["i", "w"], ["k"]),
+        helper.make_node("Tanh", ["k"], ["a"]),
+        helper.make_node("MatMul", ["a", "u"], ["z"]),
+        helper.make_node("Softmax", ["z"], ["y"]),
+    ]
+    weights = {name: np.full((2, 2), 0.3, np.float32) for name in ("u", "v", "w")}
+    bias = {"b": np.full(2, 0.8, np.float32), "c": np.float32(-0.3)}
+    save(Path("m.onnx"), layers, {"x": [1, 2]}, {"y": [1, 2]}, {**weights, **bias})
+    np.save("x.npy", np.array([[0.3, 0.7]], np.float32))
+    asked = ["bound", "m.onnx", "--backward", "weights", "--witness", "x.npy"]
+    asked += ["--contract", "fp16", "--subnormals", "either"]
+    done = CliRunner().invoke(cli, asked, standalone_mode=False)
+    assert isinstance(done.exception, UnsupportedModel)
+    assert "its own part has no bound" in str(done.exception)
+
+
 def test_a_run_below_the_normal_range_is_no_runtime_that_leaves_its_contract(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

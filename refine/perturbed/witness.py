@@ -320,6 +320,8 @@ class _Build:
             found = np.zeros(columns)
         else:
             found = np.broadcast_to(held.bound.reshape(-1), (columns,))
+        if not np.all(np.isfinite(found)):
+            raise UnsupportedModel(f"no witness is built of '{written}': its own part has no bound")
         return [_rational(Fraction(v)) for v in found.tolist()]
 
 
