@@ -146,6 +146,7 @@ def test_what_is_not_bounded_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     answers = {a["of"]: a["answer"] for a in found["answers"]}
     assert "--center" in answers["smaller"]
     assert not any("about inf" in text for text in answers.values())
+    assert "on: it is not shown that" in answers["bound"]
     assert "between" in answers["bound"]
     assert "inf " not in answers["bound"]
     assert all(a["command"] == "" or "tolerance" not in a["command"] for a in found["answers"])

@@ -311,6 +311,8 @@ def test_claims_about_relative_changes() -> None:
         asked = ["check", model, "--claim", "backward", "--eps", "65u", "-q", "--input", domain]
         done = CliRunner().invoke(cli, asked, standalone_mode=False)
         assert done.return_value.value == code
+    table = CliRunner().invoke(cli, ["bound", model, "--backward", "weights"])
+    assert "u is 2^-24" in table.output
     refused = CliRunner().invoke(cli, ["check", model, "--claim", "backward", "--eps", "a"])
     assert "multiple of u" in str(refused.exception or "") + refused.output
 

@@ -106,10 +106,9 @@ def open_node(result: Result) -> tuple[NodeReport, str] | None:
 def _missing(node: NodeReport, owed: Sequence[Obligation]) -> str:
     """Why the first of these is open: of an infinite rounding, which argument of which range."""
     first = owed[0]
-    if first.name != f"rounding/{node.name}" or not first.detail:
-        return first.goal
-    why = first.detail.removeprefix("not shown: ")
-    return why.removeprefix(f"node '{node.name}' ({node.op}): ")
+    told = first.name == f"rounding/{node.name}" and first.detail
+    why = first.detail.removeprefix("not shown: ") if told else first.goal
+    return "it is not shown that " + why.removeprefix(f"node '{node.name}' ({node.op}): ")
 
 
 def tolerances(

@@ -116,7 +116,8 @@ def _paired(
         if not (same if real else mine.shape == other.shape):
             raise ModelError(
                 f"{kind} '{a}' of the implementation has shape {list(mine.shape)}, "
-                f"'{b}' of the specification {list(other.shape)}"
+                f"'{b}' of the specification {list(other.shape)}; two models are compared on the "
+                "same tensors, and --match NAME=NAME says which of several correspond"
             )
         if mine.dtype.is_float != other.dtype.is_float:
             raise ModelError(

@@ -158,6 +158,11 @@ def run_backward(
     elif json_path != "-":
         rows = rows_of(found)
         reporter.table(f"{graph_name(found)}: backward error", COLUMNS, rows, answer)
+        units = {Fraction(m.unit) for m in found.moved}
+        if len(units) == 1:
+            reporter.lines(
+                [f"u is {_power(*units)}, what one rounding errs by relatively, at most"]
+            )
         reporter.lines([f"assumed: {text}" for text in found.assumed])
         if built is not None:
             reporter.table("the witness", WITNESS_COLUMNS, witness_rows(built), told_witness(built))
@@ -217,6 +222,11 @@ def answer_of(found: BackwardBound) -> str:
         rest = max(r.largest for r in found.mixed.values())
         text += f"; outputs without a bias, up to {up(rest, 3)} (mixed)"
     return text
+
+
+def _power(unit: Fraction) -> str:
+    power = unit.denominator.bit_length() - 1
+    return f"2^-{power}" if unit == Fraction(1, 2**power) else f"{float(unit):.4g}"
 
 
 def _unit(found: BackwardBound) -> Fraction:
