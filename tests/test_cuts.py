@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,13 +19,14 @@ from encoders.numbers.enclosure import FloatArray, Interval
 from gpu_check.emulator.exact import evaluate_real
 from gpu_check.runtimes.replay import NotReplayed, replay_on_onnxruntime
 from onnx_import import load
+from refine.api import diff
 from refine.bounds.network import InputBox
 from refine.cli.main import run
 from refine.pair.comparison import Comparison, comparison
 from refine.pair.equality import equal_outputs
 from refine.pair.extremes import with_extremes
 from refine.pair.pair import Pair, pair_of
-from refine.results.verdict import Side
+from refine.results.verdict import Side, Verdict
 
 _N = helper.make_node
 _F = np.float32
@@ -273,3 +275,14 @@ def test_a_change_that_outgrows_the_numbers_is_charged_in_full(tmp_path: Path, s
     bounds = problem.bounds(InputBox(box, {"x": np.zeros((2, 3))}))
     farthest = max(abs(hi - (0.5 - hi)), abs(lo - (0.5 - lo)))
     assert farthest <= np.min(bounds.radii["y"].bound) <= farthest * 1.01
+
+
+def test_a_limit_that_is_infinite_is_passed_without_a_warning(tmp_path: Path) -> None:
+    ends = {"x": [2, 3]}, {"y": [2, 3]}
+    spec = save(tmp_path / "spec.onnx", [_N("Identity", ["x"], ["y"])], *ends)
+    limit = {"most": np.float32(np.inf)}
+    impl = save(tmp_path / "impl.onnx", [_N("Min", ["x", "most"], ["y"])], *ends, limit)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = diff(spec, impl, "-1..1", "0.01", budget=0, no_search=True, conform=False)
+    assert result.verdict is Verdict.VERIFIED

@@ -122,7 +122,8 @@ def _left(node: NodeBounds, contract: RuntimeContract) -> float:
     reads = [node.assumed[t] for t in node.step.reads] if held is None else list(held)
     result = node.values.inflate(node.errors)
     here = contract_at(step.running, contract)
-    found: FloatArray = step.operator.rounding(step.site, reads, result, here).radius.bound
+    with np.errstate(all="ignore"):  # infinities and NaN mean that nothing is known
+        found: FloatArray = step.operator.rounding(step.site, reads, result, here).radius.bound
     change = np.abs(node.run.change)
     before: FloatArray = node.rounding.radius.bound + change
     found, before = np.broadcast_arrays(found + change, before)
