@@ -81,7 +81,7 @@ def _around_zero(found: Result, wholes: Sequence[NetworkBounds]) -> Result:
             crossing = ~np.isfinite(bound) & (real.lo <= 0.0) & (real.hi >= 0.0)
             if np.any(crossing):
                 first = tuple(int(i) for i in np.argwhere(crossing)[0])
-                at = f"{output}[{', '.join(map(str, first))}]"
+                at = f"{output}[{', '.join(map(str, first))}]" if first else f"'{output}'"
                 lo, hi = float(real.lo[first]), float(real.hi[first])
                 reason = (
                     f"no relative error is bounded where the real value may be 0: {at} lies "
