@@ -16,6 +16,7 @@ from encoders.operator import Operator
 from refine.claims import registry
 from refine.claims.kind import ClaimKind, ClaimOption, EpsilonUse
 from refine.cli.check import check_command
+from refine.cli.daily.backward import CLAIM
 from refine.cli.main import cli, run
 from refine.results.verdict import ExitCode
 
@@ -64,7 +65,7 @@ def test_every_claim_says_what_is_offered() -> None:
     (offered,) = (p for p in check_command.params if p.name == "claim")
     assert isinstance(offered, click.Option)
     assert isinstance(offered.type, click.Choice)
-    assert list(offered.type.choices) == names
+    assert list(offered.type.choices) == [*names, CLAIM]
     for claim in registry.checked_claims():
         assert offered.help is not None
         assert claim.summary in offered.help
