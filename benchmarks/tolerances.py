@@ -8,7 +8,8 @@ of ulps, the worst of them, how often it leaves the tolerance proved at that poi
 the contract is wrong), and the largest share of that which it uses. Then a matrix product with an
 addend (as iree-test-suites 138) and one expert of a mixture in bfloat16 (as ROCm/aiter 5031). With
 --runs, networks of VNN-COMP under ../shared/models at so many inputs within their properties, each
-run held against the tolerance of its own input, and the largest of these beside the largest error.
+run held against the tolerance of its own input, and the largest of these beside the largest error;
+a few inputs are bounded alone, as `refine tolerance` does it.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ NETWORKS = (
 )
 """A network, a contract, and which part of the runs: pinned orders of long sums take time."""
 BATCH = 64  # inputs bounded in one pass
+MOST_ALONE = 64  # inputs bounded by themselves
 
 
 def main() -> None:
@@ -98,12 +100,14 @@ def main() -> None:
         runs = Table(title="inputs within the properties of networks")
         for title in ("network", "contract", "runs", "above", "largest error", "largest atol"):
             runs.add_column(title)
-        for title in ("largest share", "CPU s"):
+        for title in ("largest share", "of few: error", "atol", "CPU s"):
             runs.add_column(title)
         for name, contract, part in NETWORKS:
             row = runs_of(name, contract, max(int(given.runs * part), BATCH))
             rows.append(row)
-            numbers = (row["seen"], row["atol"], row["share"], row["seconds"])
+            numbers = tuple(
+                row[key] for key in ("seen", "atol", "share", "seen_alone", "alone", "seconds")
+            )
             cells = (name, contract, str(row["runs"]), str(row["left"]))
             runs.add_row(*cells, *(f"{v:.3g}" for v in numbers))
         Console(width=120).print(runs)
@@ -203,9 +207,9 @@ def runs_of(name: str, contract: str, runs: int) -> dict[str, Any]:
     boxes = [box for file in files for box in read_domain(graph, file, formats).boxes]
     rng = np.random.default_rng(3)
     found: dict[str, Any] = {"network": path.stem, "contract": contract, "runs": 0, "left": 0}
-    found |= {"seen": 0.0, "atol": 0.0, "share": 0.0}
+    found |= {"seen": 0.0, "atol": 0.0, "share": 0.0, "alone": 0.0, "seen_alone": 0.0}
     start = time.process_time()
-    for number in range(runs // BATCH):
+    for number in range(-(-runs // BATCH)):
         x = boxes[number % len(boxes)].sample(rng, BATCH)[tensor]
         real, bound = at_points(graph, x, contract)
         each = x.astype(np.float32).reshape(BATCH, *shape)
@@ -216,6 +220,12 @@ def runs_of(name: str, contract: str, runs: int) -> dict[str, Any]:
         found["seen"] = max(found["seen"], float(np.max(off)))
         found["atol"] = max(found["atol"], float(np.max(bound)))
         found["share"] = max(found["share"], float(np.max(off / bound)))
+        if number < MOST_ALONE:
+            own = InputBox({tensor: point(x[0])}, {tensor: np.zeros(graph.types[tensor].shape)})
+            alone = network_bounds(graph, own, PRESETS[contract]).largest
+            found["left"] += int(float(np.max(off[0])) > alone)
+            found["alone"] = max(found["alone"], alone)
+            found["seen_alone"] = max(found["seen_alone"], float(np.max(off[0])))
     return found | {"seconds": time.process_time() - start}
 
 
