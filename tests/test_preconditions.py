@@ -112,7 +112,7 @@ def on_a_slice(path: Path, op: str, **attributes: Any) -> Path:
     )
 
 
-@pytest.mark.parametrize("op", ["ReduceMean", "ReduceMax", "Relu"])
+@pytest.mark.parametrize("op", ["ReduceMean", "ReduceMax"])
 def test_numbers_of_an_empty_axis_are_refused(tmp_path: Path, op: str) -> None:
     with pytest.raises(ModelError, match=rf"node 'node' \({op}\): .* empty tensor"):
         settled(on_a_slice(tmp_path, op))

@@ -170,22 +170,22 @@ def test_what_has_no_semantics_is_refused_by_every_command(
 ) -> None:
     """A runtime is not held to what nobody says, nor is a counterexample to it believed."""
     scales = {"s": np.array([1, 1, 2, 2], np.float32)}
-    node = helper.make_node("Resize", ["x", "", "s"], ["y"], mode="cubic")
-    small_models.save(Path("cubic.onnx"), [node], {"x": [1, 1, 2, 2]}, {"y": [1, 1, 4, 4]}, scales)
+    node = helper.make_node("Resize", ["x", "", "s"], ["y"], coordinate_transformation_mode="none")
+    small_models.save(Path("odd.onnx"), [node], {"x": [1, 1, 2, 2]}, {"y": [1, 1, 4, 4]}, scales)
     violated("net.onnx", "--contract", "sequential-fma")
     saved = json.loads(Path("net-counterexample.json").read_text())
-    saved |= {"model": "cubic.onnx", "sha256": sha256_of(Path("cubic.onnx"))}
-    Path("cubic.json").write_text(json.dumps(saved))
+    saved |= {"model": "odd.onnx", "sha256": sha256_of(Path("odd.onnx"))}
+    Path("odd.json").write_text(json.dumps(saved))
     for command in (
-        ["bound", "cubic.onnx", "--input", "0..1"],
-        ["conform", "cubic.onnx", "--contract", "ieee-any"],
-        ["probe", "cubic.onnx"],
-        ["check", "cubic.onnx", "--input", "0..1", "--eps", "1", "--contract", "probe:onnxruntime"],
-        ["replay", "cubic.json"],
+        ["bound", "odd.onnx", "--input", "0..1"],
+        ["conform", "odd.onnx", "--contract", "ieee-any"],
+        ["probe", "odd.onnx"],
+        ["check", "odd.onnx", "--input", "0..1", "--eps", "1", "--contract", "probe:onnxruntime"],
+        ["replay", "odd.json"],
     ):
         capsys.readouterr()
         assert run(command) is ExitCode.INPUT_ERROR
-        assert "attribute 'mode' is 'cubic'" in capsys.readouterr().err
+        assert "'coordinate_transformation_mode' is 'none'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("key", "value"), [("model", None), ("eps", [1]), ("index", "x")])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -105,7 +106,14 @@ class Layer:
         return np.zeros(()) if held is None else np.asarray(held, np.float64).reshape(())
 
     def plain(self, site: Site) -> Site:
-        """The operator on the numbers that its inputs stand for."""
+        """The operator on the numbers that its inputs stand for; one site for all who ask."""
+        return site.once(self._plain)
+
+    @cached_property
+    def _plain(self) -> Callable[[Site], Site]:
+        return lambda site: self._of_numbers(site)
+
+    def _of_numbers(self, site: Site) -> Site:
         kinds, constants, names = [], [], []
         for read in self.reads:
             kinds.append(TensorType(DType.FLOAT64, site.type_of(read.at).shape))

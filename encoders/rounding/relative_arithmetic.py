@@ -348,8 +348,10 @@ class RelativeArithmetic:
         precision = apply(PRODUCT, g=x.precision, h=y.precision, zero=zero)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             grown = [
-                np.where(g < 1.0, (1.0 + 2.0**-50) / (1.0 - g), np.inf)
-                for g in (x.precision.bound, y.precision.bound)
+                np.where(v.precision.bound < 1.0, size * (1.0 + 2.0**-48) / left, np.inf)
+                for v, size, left in (
+                    (v, v.ideal.magnitude, 1.0 - v.precision.bound) for v in (x, y)
+                )
             ]
         lost = apply(
             LOST_PRODUCT,
@@ -359,8 +361,8 @@ class RelativeArithmetic:
             h=y.precision,
             X=x.ideal.magnitude,
             Y=y.ideal.magnitude,
-            B=grown[0],
-            C=grown[1],
+            P=grown[0],
+            Q=grown[1],
         )
         ideal = _with_signs(interval_product(a.ideal, b.ideal), *_product_signs(a, b))
         tracked = Tracked(ideal, nothing_known(ideal.shape), largest_of(ideal.magnitude))

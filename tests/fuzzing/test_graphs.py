@@ -20,7 +20,7 @@ from encoders.numbers.formats import BFLOAT16, BINARY16, BINARY32, FloatFormat
 from encoders.registry import operators
 from gpu_check.emulator.emulator import emulate
 
-MADE_OF_OTHER_FILES = {"Rational"}  # FPCore's numbers
+MADE_OF_OTHER_FILES = {"Rational", "RunsInstead"}  # FPCore's numbers; between two graphs
 PLAIN = 100
 
 

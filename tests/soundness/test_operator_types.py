@@ -23,7 +23,10 @@ from onnx_import.errors import ModelError
 from onnx_import.graph import COMPUTED, DType, Graph
 
 NEWER = (0, 16, 22, 24)  # opsets in which ONNX allows more types
-WITHOUT_FILES = {"Rational"}  # ONNX has no such operator, and no other is read as one
+WITHOUT_FILES = {
+    "Rational",
+    "RunsInstead",
+}  # ONNX has no such operator, and no other is read as one
 WITH_SCALES = {  # their types come in combinations: tests/test_operators_quantized.py has them
     "ConvInteger",
     "DequantizeLinear",

@@ -89,7 +89,7 @@ def lost_product(d: Draw) -> World:
     g, h = Q(d.randint(0, 32), 64), Q(d.randint(0, 32), 64)
     numbers = {"x": x, "y": y, "x_hat": x + a, "y_hat": y + b, "e": d.beyond(a), "f": d.beyond(b)}
     numbers |= {"g": g, "h": h, "X": d.beyond(x * (1 - g)), "Y": d.beyond(y * (1 - h))}
-    numbers |= {"B": d.choice([1 / (1 - g), Q(2)]), "C": d.choice([1 / (1 - h), Q(2)])}
+    numbers |= {"P": d.beyond(numbers["X"] / (1 - g)), "Q": d.beyond(numbers["Y"] / (1 - h))}
     return numbers, (x + a) * (y + b) - x * y
 
 

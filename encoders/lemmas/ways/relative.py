@@ -194,15 +194,16 @@ PRODUCT = Lemma(
     radius=Chosen(equal(_zero, 1), term(0), _g + _h),
 )
 _X, _Y = number("X"), number("Y")
-_B, _C = number("B"), number("C")
+_P, _Q = number("P"), number("Q")
 _e, _f = bound("e"), bound("f")
+_held = every(_g < 1, _h < 1, _P * (1 - _g) >= _X, _Q * (1 - _h) >= _Y)
 LOST_PRODUCT = Lemma(
     "relative-lost-product",
     "A product of numbers that are off by e and f from numbers of precisions g and h, of real "
-    "magnitudes up to X and Y, is off by at most e·(Y·C + f) + X·B·f from the product of those, "
-    "B ≥ 1/(1 − g) and C ≥ 1/(1 − h); by nothing where e and f are 0.",
+    "magnitudes up to X and Y, is off by at most e·(Q + f) + P·f from the product of those, "
+    "P ≥ X/(1 − g) and Q ≥ Y/(1 − h); by nothing where e and f are 0.",
     "e^g ≤ 1/(1 − g)",
-    hypotheses=(every(_e <= 0, _f <= 0) | every(_B * (1 - _g) >= 1, _C * (1 - _h) >= 1),),
+    hypotheses=(every(_e <= 0, _f <= 0) | _held,),
     assumed=(
         magnitude(_x) * (1 - _g) <= _X,
         magnitude(_y) * (1 - _h) <= _Y,
@@ -210,13 +211,17 @@ LOST_PRODUCT = Lemma(
         within(_y_hat - _y, _f),
     ),
     error=_x_hat * _y_hat - _x * _y,
-    radius=Chosen(every(_e <= 0, _f <= 0), term(0), _e * (_Y * _C + _f) + _X * _B * _f),
+    radius=Chosen(every(_e <= 0, _f <= 0), term(0), _e * (_Q + _f) + _P * _f),
     by_way_of=(
-        (_B * (1 - _g) >= 1).implies(every(_g < 1, magnitude(_x) <= _X * _B)),
-        (_C * (1 - _h) >= 1).implies(every(_h < 1, magnitude(_y) <= _Y * _C)),
+        _held.implies((magnitude(_x) - _P) * (1 - _g) <= 0),
+        _held.implies(magnitude(_x) <= _P),
+        _held.implies((magnitude(_y) - _Q) * (1 - _h) <= 0),
+        _held.implies(magnitude(_y) <= _Q),
         within((_x_hat - _x) * (_y_hat - _y), _e * _f),
         within((_x_hat - _x) * _y, _e * magnitude(_y)),
         within(_x * (_y_hat - _y), magnitude(_x) * _f),
+        _held.implies(_e * magnitude(_y) <= _e * _Q),
+        _held.implies(magnitude(_x) * _f <= _P * _f),
     ),
 )
 LOST_QUOTIENT = Lemma(
