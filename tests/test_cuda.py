@@ -250,7 +250,8 @@ def test_networks_have_the_emulators_bits(
     )
     limit = network_bounds(network, box, contract).errors["y"]
     real = evaluate_real(network, {"x": x[:1].astype(float)}, ApproximateReals())["y"][0]
-    assert np.all(np.abs(given[0] - real) <= limit)
+    own = 1e-12 * np.abs(real)  # of these float64 numbers; the bound may be the error itself
+    assert np.all(np.abs(given[0] - real) <= limit + own)
     assert np.any(given[0] != real)
 
 
