@@ -264,6 +264,19 @@ def test_every_key_of_a_file_is_described(violated: tuple[dict[str, Any], dict[s
         assert {key for key in keys if not key.endswith("_hex")} - known == set()
 
 
+def test_every_schema_has_a_section_of_its_own() -> None:
+    schema = re.compile(r"refine-[a-z-]+-\d\b")
+    written = {
+        name
+        for path in (ROOT / "refine").rglob("*.py")
+        for name in re.findall(rf'"({schema.pattern})"', text_of(path))
+    }
+    told = [set(schema.findall(body)) for body in sections(DOCS / "file-formats.md").values()]
+    assert len(written) > 10
+    assert all(len(names) <= 1 for names in told)
+    assert written <= set().union(*told)
+
+
 def as_built(page: Path) -> str:
     """The text with the tables that the site gets as it is built."""
     spec = importlib.util.spec_from_file_location("claims_table", DOCS / "claims_table.py")
