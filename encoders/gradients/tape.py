@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, AttributeValue, DType, Graph, Node, TensorType, build_graph
+from onnx_import.passes.normalize import without_dead
 
 _AXES_AS_INPUT = 13  # of ReduceSum
 _BOUNDS_AS_INPUTS = 10  # of Slice
@@ -340,12 +341,8 @@ class Tape:
 
     def finish(self, outputs: Sequence[str], *, inputs: Sequence[str] = ()) -> Graph:
         """The graph with what is written, cut down to what `outputs` need; `inputs` are new."""
-        graph, kept, needed = self.graph, list[Node](), set(outputs)
-        for node in reversed((*graph.order, *self.nodes)):
-            if needed.intersection(t for t in node.outputs if t):
-                kept.append(node)
-                needed.update(t for t in node.inputs if t)
-        nodes = tuple(reversed(kept))
+        graph = self.graph
+        nodes = without_dead((*graph.order, *self.nodes), outputs)
         types = {**graph.types, **self.types}
         constants = {**graph.constants, **self.constants}
         given = (*graph.inputs, *inputs)

@@ -20,7 +20,7 @@ from onnx_import.fpcore.precondition import ranges_of
 from onnx_import.fpcore.text import Expression, expressions, number, written
 from onnx_import.graph import Array, DType, Graph, Node, TensorType, build_graph
 from onnx_import.onnx.proto import read_bytes
-from onnx_import.passes.normalize import live
+from onnx_import.passes.normalize import without_dead
 
 OPSET = 17
 _PRECISIONS = {"binary64": DType.FLOAT64, "binary32": DType.FLOAT32}
@@ -84,8 +84,7 @@ def load(path: str | Path) -> Graph:
     dtype = _dtype(kernel)
     build = _Build(kernel, dtype)
     output = build.output(build.tensor(kernel.body, {a: a for a in kernel.arguments}))
-    kept = live([(node.inputs, node.outputs) for node in build.nodes], (output,))
-    nodes = tuple(n for n, keep in zip(build.nodes, kept, strict=True) if keep)
+    nodes = without_dead(build.nodes, (output,))
     read = {t for node in nodes for t in (*node.inputs, *node.outputs)}
     inputs = tuple(a for a in kernel.arguments if a in read)
     if not inputs:

@@ -41,6 +41,7 @@ from onnx_import.passes.normalize import (
     PARTING,
     live,
     unique_names,
+    without_dead,
     without_functions,
 )
 from onnx_import.tensors import array_of, require_finite, type_of
@@ -114,8 +115,7 @@ def load(
                 f"the model's output '{tensor}' is written by no node; export the model again"
             )
     # Folding Shape can cut the last use of the nodes that computed its argument.
-    kept = live([(node.inputs, node.outputs) for node in nodes], outputs)
-    nodes = tuple(node for node, keep in zip(nodes, kept, strict=True) if keep)
+    nodes = without_dead(nodes, outputs)
     nodes = tuple(without_infinite_bounds(node, constants, types) for node in nodes)
     nodes, types, constants = without_infinities(nodes, types, constants, outputs)
     nodes = tuple(origin.marked(node) for node in nodes)

@@ -164,6 +164,12 @@ def live(
     return tuple(reversed(reached))
 
 
+def without_dead(nodes: Sequence[Node], outputs: Collection[str]) -> tuple[Node, ...]:
+    """The nodes, given in topological order, that reach one of the outputs."""
+    kept = live([(node.inputs, node.outputs) for node in nodes], outputs)
+    return tuple(node for node, reaches in zip(nodes, kept, strict=True) if reaches)
+
+
 def without_dropout(
     node: Node, constants: Mapping[str, Array], read: Collection[str], random: bool
 ) -> Node:

@@ -26,7 +26,7 @@ from onnx_import.graph import (
 )
 from onnx_import.onnx.proto import read_bytes
 from onnx_import.onnx.walking import Walk
-from onnx_import.passes.normalize import live
+from onnx_import.passes.normalize import live, without_dead
 from onnx_import.tensors import require_finite, type_of
 from onnx_import.torchlean.assignment import Reader, assign
 from onnx_import.torchlean.documents import (
@@ -125,14 +125,13 @@ def load(path: str | Path, handling: Handling = as_written) -> Graph:
     whole = lower_all(document, entries, kinds=kinds, weights=weights, dtype=dtype, file=file)
     names = {e.id: e.name for e in document.entries}
     outputs = tuple(dict.fromkeys(names[i] for i in document.output_ids))
-    kept = live([(node.inputs, node.outputs) for node in whole.nodes], outputs)
-    nodes = [node for node, keep in zip(whole.nodes, kept, strict=True) if keep]
+    nodes = without_dead(whole.nodes, outputs)
     read = {t for node in nodes for t in (*node.inputs, *node.outputs)} | set(outputs)
     inputs = (names[document.input_id],)
     dropped = len(document.entries) - len(entries)
     try:
         graph = build_graph(
-            tuple(nodes),
+            nodes,
             {t: kind for t, kind in whole.types.items() if t in read or t in inputs},
             constants={t: value for t, value in whole.constants.items() if t in read},
             inputs=inputs,

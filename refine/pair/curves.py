@@ -25,6 +25,7 @@ from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.program import Step, program_of
 from gpu_check.emulator.exact import evaluate_real
 from onnx_import.graph import Graph, build_graph
+from onnx_import.passes.normalize import without_dead
 from refine.bounds.network import InputBox, network_bounds
 from refine.pair.joined import Joined
 
@@ -244,10 +245,5 @@ def _reshapes(step: Step) -> bool:
 
 def _part(graph: Graph, ends: tuple[str, ...]) -> Graph:
     """The graph as far as some of its tensors."""
-    wanted, kept = set(ends), []
-    for node in reversed(graph.order):
-        if wanted.intersection(node.outputs):
-            kept.append(node)
-            wanted.update(node.inputs)
-    nodes = tuple(reversed(kept))
+    nodes = without_dead(graph.order, ends)
     return build_graph(nodes, graph.types, graph.constants, inputs=graph.inputs, outputs=ends)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from encoders.program import program_of
 from onnx_import.graph import Graph, Node, build_graph
+from onnx_import.passes.normalize import without_dead
 
 _OPSET = 13
 
@@ -17,14 +18,8 @@ def with_extremes(graph: Graph) -> Graph:
     nodes = [_extreme(graph, node) or node for node in graph.order]
     if nodes == list(graph.order):
         return graph
-    wanted = set(graph.outputs)
-    kept: list[Node] = []
-    for node in reversed(nodes):
-        if wanted.intersection(node.outputs):
-            kept.append(node)
-            wanted.update(node.inputs)
     made = build_graph(
-        tuple(reversed(kept)),
+        without_dead(nodes, graph.outputs),
         graph.types,
         graph.constants,
         inputs=graph.inputs,

@@ -15,6 +15,7 @@ import numpy as np
 from onnx import helper
 
 from onnx_import.graph import Array, DType, Graph, Node, Remembering, TensorType, build_graph
+from onnx_import.passes.normalize import without_dead
 from refine.pair.alignment import CHANGED, EXECUTED, GAP, SPEC
 from refine.pair.cuts import Cuts
 from refine.pair.node_change import gap_nodes
@@ -51,14 +52,9 @@ def joined(spec: Graph, impl: Graph, inputs: Mapping[str, str], cuts: Cuts) -> J
     made = _Joining(spec, impl, cuts, {b: a for a, b in inputs.items()})
     for node in impl.order:
         made.take(node)
-    wanted = set(impl.outputs)
-    kept: list[Node] = []
-    for node in reversed(made.nodes):
-        if wanted.intersection(node.outputs):
-            kept.append(node)
-            wanted.update(node.inputs)
+    kept = without_dead(made.nodes, impl.outputs)
     graph = build_graph(
-        tuple(reversed(kept)),
+        kept,
         made.types,
         made.constants,
         inputs=impl.inputs,

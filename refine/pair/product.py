@@ -12,6 +12,7 @@ from encoders.program import Step, program_of
 from encoders.scheduling import contract_at
 from gpu_check.emulator.emulator import leaves_no_choice
 from onnx_import.graph import Graph, Node, TensorType, build_graph
+from onnx_import.passes.normalize import without_dead
 from refine.pair.alignment import COPY, GAP, SPEC
 from refine.pair.node_change import gap_nodes
 from refine.pair.sameness import is_copy, key_of
@@ -90,13 +91,13 @@ def product(
     apart = {a: g for a, g in gaps.items() if g is not None}
     ends = (theirs.get(outputs[a], SPEC + outputs[a]) for a in apart)
     wanted = tuple(dict.fromkeys((*impl.outputs, *ends, *apart.values())))
-    needed = _needed((*nodes, *fresh), wanted)
+    needed = without_dead((*nodes, *fresh), wanted)
     graph = build_graph(needed, types, constants, inputs=impl.inputs, outputs=wanted)
     alone = (n for n in impl.order if same[n.outputs[0]] == n.outputs[0])
     return Product(
         graph,
         gaps,
-        frozenset(n.name for n in fresh if n in needed),
+        frozenset(n.name for n in fresh).intersection(n.name for n in needed),
         frozenset(n.name for n in alone if n.outputs[0] not in shared),
     )
 
@@ -130,16 +131,6 @@ def _computed(step: Step, contract: RuntimeContract) -> object:
         return object()
     here = contract_at(step.site, contract)
     return replace(here, name="", evidence=(), provenance=())
-
-
-def _needed(nodes: tuple[Node, ...], outputs: Collection[str]) -> tuple[Node, ...]:
-    """The nodes that outputs depend on, given in an order in which nothing is read too early."""
-    read, kept = set(outputs), []
-    for node in reversed(nodes):
-        if read.intersection(node.outputs):
-            kept.append(node)
-            read.update(node.inputs)
-    return tuple(reversed(kept))
 
 
 def _with_constants(spec: Graph, constants: dict[str, Any], types: dict[str, TensorType]) -> None:
