@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
+from onnx import save as save_model
 from small_models import save
 
 from encoders.contract.presets import PRESETS
@@ -21,12 +22,12 @@ from encoders.numbers.formats import BINARY16, round_array
 from gpu_check.emulator.emulator import emulate
 from onnx_import import load
 from onnx_import.errors import ModelError
-from onnx_import.graph import Array
+from onnx_import.graph import Array, Graph
 from refine.cli.main import run
 from refine.results.verdict import ExitCode
 from refine.traces.comparing import Status, compare, joint_bounds
 from refine.traces.recording import reading, runs_of
-from refine.traces.trace import Line, line_of, read_trace
+from refine.traces.trace import Line, Trace, line_of, read_trace, trace_of_arrays
 
 RNG = np.random.default_rng(5)
 W1 = RNG.normal(0, 0.4, (12, 16)).astype(np.float32)
@@ -459,3 +460,38 @@ def test_whole_numbers_that_are_apart_are_not_called_within(files: Path, off: in
     np.savez(files / "two.npz", i=whole + off)
     sides = ["trace-diff", "one.npz", "two.npz", "--inputs", "w.npz", "--model", "w.onnx"]
     assert run(sides) == (ExitCode.UNKNOWN if off else ExitCode.VERIFIED)
+
+
+def test_two_runs_on_the_same_integers_have_one_graph(files: Path) -> None:
+    """Of which there is one set of bounds, too; integers are read again with each run's own."""
+    nodes = [
+        helper.make_node("Gather", ["w1", "k"], ["row"], "chosen"),
+        helper.make_node("MatMul", ["row", "w2"], ["z"], "product"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("k", TensorProto.INT64, [1])],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 4])],
+        [numpy_helper.from_array(w, n) for n, w in {"w1": W1, "w2": W2}.items()],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    save_model(helper.make_model(graph, opset_imports=opset, ir_version=8), files / "g.onnx")
+    read = reading(files / "g.onnx", files / "with")
+    asked = []
+
+    def counted(given: Mapping[str, Array]) -> Graph:
+        asked.append(given)
+        return read(given)
+
+    def trace(k: int, off: float) -> Trace:
+        given = {"k": np.array([k])}
+        z = (W1[[k]] @ W2 + np.float32(off)).astype(np.float32)
+        return trace_of_arrays([read(given)], [given], [{"z": z}], "made")
+
+    found = compare(trace(3, 0.0), trace(3, 1e-3), counted, PAIR)
+    assert [r.line.tensor for r in found.outside] == ["z"]
+    assert len(asked) == 1
+    found = compare(trace(3, 0.0), trace(4, 0.0), counted, PAIR)
+    assert not found.outside  # each is what its own row gives
+    assert [dict(a)["k"].tolist() for a in asked[1:]] == [[3], [4]]

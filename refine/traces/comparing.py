@@ -159,7 +159,8 @@ def _of_run(
     alone: list[Mapping[str, Overstep]] = [{}, {}]
     if read is not None and any(a.bits != b.bits for a, b in pairs.values()):
         given = traces[0].received(run), traces[1].received(run)
-        graphs = read(given[0]), read(given[1])
+        first = read(given[0])
+        graphs = first, first if _same(*given) else read(given[1])
         for graph, trace in zip(graphs, traces, strict=True):
             _require_shapes(graph, trace.of(run).values())
         if all(t in x for g, x in zip(graphs, given, strict=True) for t in g.inputs):
@@ -177,6 +178,13 @@ def _of_run(
         broken |= row.status is Status.OUTSIDE
         rows.append(row)
     return rows
+
+
+def _same(first: Mapping[str, Array], second: Mapping[str, Array]) -> bool:
+    """Were both given the same bits?"""
+    return first.keys() == second.keys() and all(
+        x.dtype == second[t].dtype and x.tobytes() == second[t].tobytes() for t, x in first.items()
+    )
 
 
 def _require_shapes(graph: Graph, lines: Iterable[Line]) -> None:
