@@ -177,14 +177,9 @@ def record(
                 described = one.describe()
                 inputs = {t: v for t, v in given.items() if not graph.is_constant(t)}
                 integers = {t: v for t, v in given.items() if v.dtype.kind in "iub"}
-                (shown,) = _each(one.tensors([{**integers, **inputs}]))
+                shown = {t: v[0] for t, v in one.tensors([{**integers, **inputs}]).items()}
         except RuntimeUnavailable as error:
             raise ModelError(str(error)) from error
         lines += lines_of(graph, given, shown, run=run, keep=keep)
         latest = {name: shown[output] for name, output in runs.fed.items()}
     return Trace(described, str(model), digest_of(model), len(runs.given), tuple(lines), runs.fed)
-
-
-def _each(tensors: Mapping[str, Array]) -> Sequence[Mapping[str, Array]]:
-    count = max((len(v) for v in tensors.values()), default=1)
-    return [{t: v[k] for t, v in tensors.items()} for k in range(count)]

@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,16 @@ class Trace:
     lines: tuple[Line, ...]
     fed: Mapping[str, str]
 
+    @cached_property
+    def _by_run(self) -> Mapping[int, Mapping[str, Line]]:
+        found: dict[int, dict[str, Line]] = {}
+        for line in self.lines:
+            found.setdefault(line.run, {})[line.tensor] = line
+        return found
+
     def of(self, run: int) -> Mapping[str, Line]:
         """What one run showed, by tensor, in the order of the file."""
-        return {line.tensor: line for line in self.lines if line.run == run}
+        return self._by_run.get(run, {})
 
     @property
     def without_values(self) -> Trace:
@@ -215,7 +223,7 @@ def _line(found: Mapping[str, Any]) -> Line:
         if values.size != math.prod(shape):
             raise ValueError("more or fewer numbers than the shape has")
         values = values.reshape(shape)
-        if hashlib.sha256(_raw(values)).hexdigest() != found["bits"]:
+        if hashlib.sha256(raw).hexdigest() != found["bits"]:
             raise ValueError("numbers of other bits than those of the hash")
     return Line(
         int(found["run"]),
@@ -233,19 +241,13 @@ def _line(found: Mapping[str, Any]) -> Line:
     )
 
 
-def _number(value: object) -> float | None:
-    if value is None:
-        return None
-    number = float(value)  # type: ignore[arg-type]
-    return number
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _raw(array: Array) -> bytes:
     """The bits of the numbers, the lowest byte first, row after row."""
-    little = np.ascontiguousarray(array)
-    if not little.dtype.isnative or little.dtype.byteorder == ">":
-        little = little.astype(little.dtype.newbyteorder("<"))
-    return little.tobytes()
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def trace_of_arrays(
