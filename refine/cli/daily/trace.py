@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 import click
 
 from gpu_check.common.writing import require_writable
-from onnx_import import load
 from onnx_import.errors import ModelError
 from refine.cli.answering import finish, hearing, require_json_place
 from refine.cli.daily.trace_diff import answer, contracts_of
@@ -122,12 +121,12 @@ def trace_command(
     ):
         arrays = device_numbers(inputs)
         sizes = shown_by(sizes_of(shape, dim), arrays)
-        whole = load(model, allowed=allowed, sizes=sizes)
-        fed = _pairs(feed) or (fed_by_name(whole) if steps is not None else {})
-        runs = runs_of(whole, arrays, fed, steps)
         contracts = contracts_of(names, model, allowed, sizes)
         held = contracts if against is not None else ()
         read = reading(model, Path(folder), held, allowed, sizes)
+        whole = read({})
+        fed = _pairs(feed) or (fed_by_name(whole) if steps is not None else {})
+        runs = runs_of(whole, arrays, fed, steps)
         if watcher is not None:
             watcher.read()
         keep = values or against is not None

@@ -159,10 +159,10 @@ def _sides(
     sides = []
     for path, trace in zip(paths, stored, strict=True):
         if trace is None and path is not None:
-            alone: dict[str, list[Mapping[str, Array]]] = {}
-            if path.suffix != ".json":
-                alone[str(path)] = [device_numbers(path)]
-            name, runs = next(iter((alone or runners_of(path)).items()))
+            named: Mapping[str, Sequence[Mapping[str, Array]]] = (
+                runners_of(path) if path.suffix == ".json" else {str(path): [device_numbers(path)]}
+            )
+            name, runs = next(iter(named.items()))
             trace = _dumped(runs, name, read, kept, arrays)
         if trace is not None:
             sides.append(trace)
