@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 from small_models import mlp, save
 
 from encoders.contract.contract import RuntimeContract, Subnormals
@@ -130,3 +131,26 @@ def test_a_box_or_a_rounded_input_is_no_point(tmp_path: Path) -> None:
     assert _found(graph, SEQUENTIAL, between) == 0
     off = InputBox(here.values, {tensor: np.full(x.shape, 1e-3)})
     assert network_bounds(graph, off, SEQUENTIAL).largest > 1e-4
+
+
+@pytest.mark.parametrize("contract", [SEQUENTIAL, PRESETS["ort-cpu"]], ids=lambda c: c.name)
+def test_an_attribute_in_float32_is_another_execution(
+    tmp_path: Path, contract: RuntimeContract
+) -> None:
+    slopes = (0.1, 0.3)
+    nodes = [
+        helper.make_node("LeakyRelu", [a], [b], alpha=slope)
+        for a, b, slope in zip("xz", "zy", slopes, strict=True)
+    ]
+    ends = [helper.make_tensor_value_info(t, TensorProto.FLOAT16, [64]) for t in "xy"]
+    made = helper.make_graph(nodes, "g", ends[:1], ends[1:])
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(made, opset_imports=opset, ir_version=8), tmp_path / "m.onnx")
+    graph = load(tmp_path / "m.onnx")
+    x = -np.random.default_rng(0).uniform(0.1, 2, 64).astype(np.float16)
+    run, exact = x, [Fraction(float(v)) for v in x]
+    for kept in (np.float32(slope) for slope in slopes):
+        run = (run.astype(np.float32) * kept).astype(np.float16)
+        exact = [v * Fraction(float(kept)) for v in exact]
+    errors = [float(abs(Fraction(float(a)) - b)) for a, b in zip(run, exact, strict=True)]
+    assert np.all(errors <= network_bounds(graph, _box(graph, x), contract).errors["y"])
