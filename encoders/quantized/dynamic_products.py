@@ -50,6 +50,7 @@ from encoders.quantized.integer_products import (
     broadcasts,
     centred_site,
     check_product,
+    core_attributes,
     no_wrapping,
     product_real,
     product_runtime,
@@ -305,16 +306,14 @@ def _meant(p: DynamicProduct, site: Site) -> Meaning:
 
     def rounding(site: Site, x: Interval, contract: RuntimeContract) -> Radius:
         r = rounder(site, contract)
-        width = np.full(x.shape, 0.0)  # none of the product's meaning, which is of what is stored
-        held_at = x.inflate(_noise(site, x, contract).bound)
-        return _lost(p, site, held_at, width, site.outputs[0].shape, r).radius
+        stored = x.inflate(_noise(site, x, contract).bound)  # of which the product is meant
+        return _lost(p, site, stored, np.zeros(x.shape), site.outputs[0].shape, r).radius
 
     scaled = p.scaled(site)
     own = OwnGrid(noise=_noise, reached=_reached, rounding=rounding)
-    core = p.product.core
-    attributes = {k: v for k, v in site.node.attributes.items() if k in core.attributes}
     weights = np.asarray(scaled.constants[1], np.float64)
-    return Meaning(core.name, ((0, None), weights), attributes=attributes, own=own)
+    attributes = core_attributes(p.product, site)
+    return Meaning(p.product.core.name, ((0, None), weights), attributes=attributes, own=own)
 
 
 def dynamic_operator(name: str, p: DynamicProduct) -> Operator:

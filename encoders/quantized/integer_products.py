@@ -43,7 +43,7 @@ from encoders.relaxations.affine import (
     scaled_part,
 )
 from encoders.relaxations.composed import composed_differences, composed_values
-from onnx_import.graph import Array, DType, TensorType
+from onnx_import.graph import Array, AttributeValue, DType, TensorType
 
 BYTES = (DType.INT8, DType.UINT8)
 _LARGEST = 2.0**31 - 1
@@ -66,6 +66,11 @@ class IntegerProduct:
         if len(found) != 1:
             raise site.unsupported("exactly one of its two factors must be constant")
         return found[0]
+
+
+def core_attributes(p: IntegerProduct, site: Site) -> dict[str, AttributeValue]:
+    """The node's attributes that the product of real numbers has too."""
+    return {k: v for k, v in site.node.attributes.items() if k in p.core.attributes}
 
 
 def check_product(p: IntegerProduct, site: Site) -> None:
@@ -170,6 +175,11 @@ def no_wrapping(
     here = replace(centred_site(p, site), constants=constants)
     every = np.full(site.type_of(p.factors[computed]).shape, size)
     largest = float(np.max(product_size(p, here, every), initial=0.0)) + bias
+    return sums_in_int32(bound, site, largest)
+
+
+def sums_in_int32(bound: RoundingBound, site: Site, largest: float) -> RoundingBound:
+    """The bound if partial sums, none larger than `largest` in magnitude, stay in int32."""
     return bound.given(
         "no-int32-overflow",
         f"{site.node.describe()}: partial sums reach at most {largest:.6g}, which must not exceed "

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +19,6 @@ from encoders.arithmetic.runtime import Arithmetic, aligned, integers_of, moved
 from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import Contraction, RuntimeContract
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.domains import INTEGERS_FIT
 from encoders.lemmas.kernel import Radius, carried_back, exactly_zero
 from encoders.numbers.enclosure import FloatArray, Interval, add_up
 from encoders.operator import (
@@ -42,7 +40,7 @@ from encoders.quantized.grid_steps import (
     step_values,
     stored_steps,
 )
-from encoders.quantized.integer_products import BYTES, as_whole
+from encoders.quantized.integer_products import BYTES, as_whole, sums_in_int32
 from encoders.quantized.parameters import check_scale
 from encoders.quantizing import Meaning, Stored, Term
 from encoders.relaxations.affine import AffineMap, affine_differences, affine_values, scaled_part
@@ -60,6 +58,10 @@ class Quantised:
     at: int
     scale: int
     zero: int
+
+
+FACTORS = (Quantised(0, 1, 2), Quantised(3, 4, 5))
+"""Where an operator of two quantised tensors has them; 6 and 7 are those of its result."""
 
 
 class Taken(Protocol):
@@ -107,11 +109,7 @@ class Layer:
 
     def plain(self, site: Site) -> Site:
         """The operator on the numbers that its inputs stand for; one site for all who ask."""
-        return site.once(self._plain)
-
-    @cached_property
-    def _plain(self) -> Callable[[Site], Site]:
-        return lambda site: self._of_numbers(site)
+        return site.once(self._of_numbers)
 
     def _of_numbers(self, site: Site) -> Site:
         kinds, constants, names = [], [], []
@@ -261,6 +259,17 @@ def _single(v: npt.NDArray[E]) -> npt.NDArray[E]:
     return v.reshape(v.shape[0])
 
 
+def centred(stored: Sequence[V], zeros: Sequence[V], arithmetic: Arithmetic[V]) -> list[V]:
+    """The integers of inputs, zero points taken off: exact."""
+    whole = integers_of(arithmetic).integers()
+    return [whole.subtract(*aligned((q, z))) for q, z in zip(stored, zeros, strict=True)]
+
+
+def product_scale(scales: Sequence[V], scale: V, arithmetic: Arithmetic[V]) -> V:
+    """(s_a·s_b)/s_y, each rounded: what a product of two factors is multiplied by."""
+    return arithmetic.divide(*aligned((arithmetic.multiply(*scales), scale)))
+
+
 def nothing(arithmetic: Arithmetic[V]) -> V:
     """What is added to a number of steps that has its zero point already."""
     return integers_of(arithmetic).integers().constant(np.zeros(()))
@@ -273,9 +282,7 @@ def layer_operator(name: str, layer: Layer) -> Operator:
         numbers = []
         for read in layer.reads:
             x = np.asarray(inputs[read.at])
-            scale, zero = (
-                field.constant(layer.number(site, p)[None][0]) for p in (read.scale, read.zero)
-            )
+            scale, zero = (field.constant(layer.number(site, p)) for p in (read.scale, read.zero))
             x, scale, zero = aligned((x, scale, zero))
             numbers.append((x - zero) * scale)
         (y,) = layer.core.real(layer.plain(site), Inputs(numbers), field)
@@ -355,19 +362,7 @@ def layer_operator(name: str, layer: Layer) -> Operator:
 def _fitting(layer: Layer, site: Site, bound: RoundingBound) -> RoundingBound:
     """The bound where sums of integers stay in int32, if there are any."""
     largest = layer.largest(site)
-    if not largest:
-        return bound
-    most = 2.0**31 - 1
-    return bound.given(
-        "no-int32-overflow",
-        f"{site.node.describe()}: sums of integers reach at most {largest:.6g}, which must not "
-        f"exceed {most:.0f}",
-        INTEGERS_FIT,
-        lo=-largest,
-        hi=largest,
-        least=-most - 1.0,
-        most=most,
-    )
+    return sums_in_int32(bound, site, largest) if largest else bound
 
 
 def chosen(first: Operator, second: Operator, where: Callable[[Site], bool]) -> Operator:

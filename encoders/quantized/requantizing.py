@@ -39,6 +39,7 @@ from encoders.quantized.integer_products import (
     broadcasts,
     centred_site,
     check_product,
+    core_attributes,
     no_wrapping,
     product_differences,
     product_real,
@@ -144,8 +145,7 @@ def _meant(q: Requantized, site: Site, storing: Storing) -> Meaning:
     terms: tuple[Term, ...] = ((at, read), weights)
     weighed = (None, weights) if computed == 0 else (weights, None)
     plain = p.core.meant(replace(core, constants=weighed))
-    attributes = {k: v for k, v in site.node.attributes.items() if k in p.core.attributes}
-    op = p.core.name
+    op, attributes = p.core.name, core_attributes(p, site)
     if plain is not None:
         op, attributes, terms = plain.op, dict(plain.attributes), ((at, read), plain.terms[1])
     return Meaning(
@@ -217,17 +217,14 @@ def requantizing_operator(name: str, q: Requantized) -> Operator:
         whole = tracked(total, exactly_zero(EXACT, total.shape))
         return r, _taken(q, site, whole, stored, arithmetic)
 
+    def fitting(site: Site, inputs: Sequence[Interval], radius: Radius) -> RoundingBound:
+        bias = float(np.max(np.abs(q.stored(site, q.bias))))
+        return no_wrapping(RoundingBound(radius), q.product, site, inputs, bias)
+
     def storing(site: Site, inputs: Sequence[Interval], contract: RuntimeContract) -> Stored:
         r, t = followed(site, inputs, contract)
-        moved = stored_steps(r, t, site.outputs[0].shape)
-        whole = no_wrapping(
-            RoundingBound(moved.moved),
-            q.product,
-            site,
-            inputs,
-            float(np.max(np.abs(q.stored(site, q.bias)))),
-        )
-        return replace(moved, moved=whole.radius)
+        found = stored_steps(r, t, site.outputs[0].shape)
+        return replace(found, moved=fitting(site, inputs, found.moved).radius)
 
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
@@ -235,9 +232,7 @@ def requantizing_operator(name: str, q: Requantized) -> Operator:
         r, t = followed(site, inputs, contract)
         zero = point(q.stored(site, q.y_zero))
         radius = step_rounding(steps(site), t, zero, r, result.shape)
-        most = float(np.max(np.abs(q.stored(site, q.bias))))
-        found = no_wrapping(RoundingBound(radius), q.product, site, inputs, most)
-        return found.using(*LEMMAS)
+        return fitting(site, inputs, radius).using(*LEMMAS)
 
     def work(site: Site) -> int:
         return q.product.core.work(centred_site(q.product, site))

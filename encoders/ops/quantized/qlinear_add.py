@@ -8,7 +8,7 @@ from encoders.arithmetic.runtime import Arithmetic, aligned, integers_of
 from encoders.arithmetic.values import V
 from encoders.operator import Site
 from encoders.ops.algebra.add import OPERATORS as SUMS
-from encoders.quantized.layers import Layer, Quantised, layer_operator, nothing
+from encoders.quantized.layers import FACTORS, Layer, layer_operator, nothing
 
 
 def taken(
@@ -31,9 +31,4 @@ def taken(
     return arithmetic.multiply_add(*aligned((converted(stored[0]), a, inner))), nothing(arithmetic)
 
 
-OPERATORS = (
-    layer_operator(
-        "QLinearAdd",
-        Layer(SUMS[0], (Quantised(0, 1, 2), Quantised(3, 4, 5)), scale=6, zero=7, taken=taken),
-    ),
-)
+OPERATORS = (layer_operator("QLinearAdd", Layer(SUMS[0], FACTORS, scale=6, zero=7, taken=taken)),)

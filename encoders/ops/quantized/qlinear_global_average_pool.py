@@ -12,7 +12,7 @@ from encoders.arithmetic.runtime import Arithmetic, aligned, integers_of, moved
 from encoders.arithmetic.values import Movement, V
 from encoders.operator import Site
 from encoders.ops.reductions.average_pool import OPERATORS as POOLS
-from encoders.quantized.layers import Layer, Quantised, layer_operator
+from encoders.quantized.layers import Layer, Quantised, centred, layer_operator
 
 _POOL = next(o for o in POOLS if o.name == "GlobalAveragePool")
 
@@ -47,7 +47,7 @@ def taken(
     """The sum of all q − z, in int32, times s_x/(s_y·n) in float32 (MLAS, qlgavgpool.cpp)."""
     numbers, count = integers_of(arithmetic), _pixels(site)
     whole = numbers.integers()
-    x = whole.subtract(*aligned((stored[0], zeros[0])))
+    (x,) = centred(stored, zeros, arithmetic)
     shape = site.type_of(0).shape
     x = moved(x, lambda v: v.reshape(v.shape[0], *shape[:2], count))
     total = reduce(whole.add, (moved(x, _pixel(i)) for i in range(count)))

@@ -12,7 +12,14 @@ from encoders.operator import Site
 from encoders.ops.products.matmul import OPERATORS as PRODUCTS
 from encoders.ops.quantized.matmul_integer import per_row_or_column
 from encoders.quantized.integer_products import IntegerProduct
-from encoders.quantized.layers import Layer, Quantised, chosen, layer_operator
+from encoders.quantized.layers import (
+    FACTORS,
+    Layer,
+    centred,
+    chosen,
+    layer_operator,
+    product_scale,
+)
 from encoders.quantized.requantizing import Requantized, requantizing_operator
 
 _SIZE = 511.0  # of a byte, its zero point taken off
@@ -32,18 +39,17 @@ def taken(
 ) -> tuple[V, V]:
     """The exact sum in int32 times (s_a·s_b)/s_y in float32, as where one factor is stored."""
     numbers = integers_of(arithmetic)
-    whole = numbers.integers()
-    factors = [whole.subtract(*aligned((q, z))) for q, z in zip(stored, zeros, strict=True)]
-    plain = _BOTH.plain(site)
-    (total,) = PRODUCTS[0].runtime(plain, Inputs(factors), whole, SEQUENTIAL)
+    factors = Inputs(centred(stored, zeros, arithmetic))
+    plain, whole = _BOTH.plain(site), numbers.integers()
+    (total,) = PRODUCTS[0].runtime(plain, factors, whole, SEQUENTIAL)
     scale, zero = result
-    factor = arithmetic.divide(*aligned((arithmetic.multiply(*scales), scale)))
+    factor = product_scale(scales, scale, arithmetic)
     return arithmetic.multiply(*aligned((numbers.converted(total), factor))), zero
 
 
 _BOTH = Layer(
     PRODUCTS[0],
-    (Quantised(0, 1, 2), Quantised(3, 4, 5)),
+    FACTORS,
     scale=6,
     zero=7,
     taken=taken,

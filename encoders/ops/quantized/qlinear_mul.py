@@ -9,7 +9,14 @@ from encoders.arithmetic.runtime import Arithmetic, aligned, integers_of
 from encoders.arithmetic.values import V
 from encoders.operator import Site
 from encoders.ops.algebra.mul import OPERATORS as PRODUCTS
-from encoders.quantized.layers import Layer, Quantised, layer_operator, nothing
+from encoders.quantized.layers import (
+    FACTORS,
+    Layer,
+    centred,
+    layer_operator,
+    nothing,
+    product_scale,
+)
 
 
 def taken(
@@ -23,18 +30,14 @@ def taken(
     """(a − z_a)·(b − z_b), which is exact, times (s_a·s_b)/s_y, plus z_y, in float32: onnxruntime's
     formula (MLAS, qlmul.cpp)."""
     numbers = integers_of(arithmetic)
-    whole = numbers.integers()
-    a, b = (whole.subtract(*aligned((q, z))) for q, z in zip(stored, zeros, strict=True))
-    product = numbers.converted(whole.multiply(*aligned((a, b))))
+    factors = centred(stored, zeros, arithmetic)
+    product = numbers.converted(numbers.integers().multiply(*aligned(factors)))
     scale, zero = result
-    factor = arithmetic.divide(*aligned((arithmetic.multiply(*scales), scale)))
+    factor = product_scale(scales, scale, arithmetic)
     product, factor, zero = aligned((product, factor, numbers.converted(zero)))
     return arithmetic.multiply_add(product, factor, zero), nothing(arithmetic)
 
 
 OPERATORS = (
-    layer_operator(
-        "QLinearMul",
-        Layer(PRODUCTS[0], (Quantised(0, 1, 2), Quantised(3, 4, 5)), scale=6, zero=7, taken=taken),
-    ),
+    layer_operator("QLinearMul", Layer(PRODUCTS[0], FACTORS, scale=6, zero=7, taken=taken)),
 )
