@@ -15,7 +15,7 @@ from gpu_check.emulator.emulator import emulate
 from onnx_import.graph import Array, DType, Graph, Node, TensorType, build_graph
 from refine.perturbed.bound import backward_bound
 from refine.perturbed.files import checked_constants
-from refine.perturbed.standing import Laid
+from refine.perturbed.standing import Laid, uses_of
 from refine.perturbed.witness import witness_of
 
 
@@ -61,6 +61,24 @@ def test_what_a_layer_cannot_take_the_next_one_does(dtype: DType, skipped: str) 
     slope = 1 if dtype is DType.FLOAT32 else 2  # its slope is rounded to float16, too
     assert take["w"] == n + 1
     assert take["u"] == n + 1 + 1 + slope
+
+
+@pytest.mark.parametrize("fill", [0.5, 2.0, -3.0e38, 2.0**53 + 2.0])
+def test_what_is_padded_with_is_nothing_that_is_read(fill: float) -> None:
+    """Whatever number surrounds the result of a layer, which is read once."""
+    rng = np.random.default_rng(2)
+    sizes = {"w": (2, 2), "b": (2,), "v": (6, 3), "c": (3,)}
+    stored = {t: rng.normal(size=shape).astype(np.float32) for t, shape in sizes.items()}
+    nodes = [
+        Node("one", "Gemm", ("x", "w", "b"), ("h",), {}, 10),
+        Node("pad", "Pad", ("h",), ("p",), {"pads": (0, 2, 0, 2), "value": fill}, 10),
+        Node("two", "Gemm", ("p", "v", "c"), ("y",), {}, 10),
+    ]
+    graph = graph_of(
+        nodes, stored, {"x": (1, 2), "h": (1, 2), "p": (1, 6), "y": (1, 3)}, DType.FLOAT32
+    )
+    assert uses_of(graph)["h"] == (1, (nodes[1].describe(),))
+    assert {m.tensor for m in backward_bound(graph, SEQUENTIAL, Laid.WEIGHTS).moved} == set(sizes)
 
 
 @pytest.mark.parametrize("formula", [n for n in Normalization if n is not Normalization.EITHER])

@@ -62,7 +62,7 @@ class Forwards:
 
     def __post_init__(self) -> None:
         self.program: Program = program_of(self.graph).checked
-        self.uses = uses_of(self.program)
+        self.uses = self.graph.once(uses_of)
 
     def _input(self, tensor: str) -> Standing:
         shape = self.graph.types[tensor].shape

@@ -4,6 +4,7 @@ perturbed network stands to the bits that ran."""
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -16,11 +17,13 @@ from encoders.contract.orders import AnyOrder, Order, Sequential, alignment_of, 
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, exactly_zero
 from encoders.numbers.enclosure import FloatArray, add_up
-from encoders.program import Program, Step
+from encoders.program import Step, program_of
 from encoders.rounding.rounding_bounds import Rounder, held, rounder_of
 from encoders.traits import Absorption
 from onnx_import.errors import UnsupportedModel
-from onnx_import.graph import Array, DType
+from onnx_import.graph import Array, DType, Graph
+
+_FAR = 2**53 + 1  # where places are counted from: not at a float32 number, as a Pad fills with
 
 
 class Laid(Enum):
@@ -176,7 +179,7 @@ def _copies(step: Step, position: int) -> int:
     """How often data movement copies the most copied element of an input."""
     if step.operator.likeness.reshapes:
         return 1
-    field, start = Rationals(), 1
+    field, start = Rationals(), _FAR
     given: list[np.ndarray[tuple[int, ...], np.dtype[np.object_]] | None] = []
     for kind, constant in zip(step.site.inputs, step.site.constants, strict=True):
         if kind is None:
@@ -196,15 +199,16 @@ def _copies(step: Step, position: int) -> int:
         if kind is not None and kind.dtype.is_float
     )
     size = step.site.type_of(position).size
-    places = np.array([int(str(v)) for v in made.tolist()], np.int64) - before - 1
-    mine = places[(places >= 0) & (places < size)]
+    first, said = _FAR + before, map(str, made.tolist())  # a fraction is what a Pad fills with
+    read = [int(v) - first for v in said if "/" not in v]
+    mine = np.array([place for place in read if 0 <= place < size], np.int64)
     return int(np.max(np.bincount(mine), initial=0))
 
 
-def uses_of(program: Program) -> dict[str, tuple[int, tuple[str, ...]]]:
+def uses_of(graph: Graph) -> Mapping[str, tuple[int, tuple[str, ...]]]:
     """How often an element of each tensor is read, and by which nodes, outputs included."""
     found: dict[str, tuple[int, tuple[str, ...]]] = {}
-    for step in program.steps:
+    for step in program_of(graph).steps:
         for position, tensor in enumerate(step.node.inputs):
             kind = step.site.inputs[position] if tensor else None
             if kind is None or not kind.dtype.is_float:
@@ -213,7 +217,7 @@ def uses_of(program: Program) -> dict[str, tuple[int, tuple[str, ...]]]:
             said = step.node.describe()
             named = readers if said in readers else (*readers, said)
             found[tensor] = (count + reads_of(step, position), named)
-    for tensor in program.graph.outputs:
+    for tensor in graph.outputs:
         count, readers = found.get(tensor, (0, ()))
         found[tensor] = (count + 1, (*readers, "the output"))
     return found
