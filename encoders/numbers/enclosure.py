@@ -317,6 +317,11 @@ def point(values: FloatArray) -> Interval:
     return Interval(values, values)
 
 
+def anywhere(shape: tuple[int, ...]) -> Interval:
+    """Of what nothing is known."""
+    return Interval(np.full(shape, -np.inf), np.full(shape, np.inf))
+
+
 def with_zero(x: Interval, where: BoolArray) -> Interval:
     """The ranges, widened to hold zero at these places."""
     low, high = np.minimum(x.lo, 0.0), np.maximum(x.hi, 0.0)

@@ -33,7 +33,7 @@ from encoders.lemmas.grids import (
     SCALED_INTEGERS,
 )
 from encoders.lemmas.kernel import Radius, apply, carried_back, exactly_zero
-from encoders.numbers.enclosure import FloatArray, Interval, add_up
+from encoders.numbers.enclosure import FloatArray, Interval, add_up, anywhere
 from encoders.operator import (
     DifferenceMap,
     Field,
@@ -275,17 +275,16 @@ def _reached(site: Site, x: Interval, contract: RuntimeContract) -> Interval:
     """
     r = rounder(site, contract)
     unit, tiny = (0.0, 0.0) if r.exact else (r.unit, r.smallest_normal)
-    unknown = Interval(np.full(x.shape, -np.inf), np.full(x.shape, np.inf))
     low = [min(float(np.min(v, initial=0.0)), 0.0) for v in (x.lo, x.hi)]
     high = [max(float(np.max(v, initial=0.0)), 0.0) for v in (x.lo, x.hi)]
     least = (high[0] - low[1]) / _LEVELS * (1.0 - 4.0 * unit - _WIDE)
     most = (high[1] - low[0]) / _LEVELS * (1.0 + 4.0 * unit + _WIDE)
     if not (unit <= _COARSEST and 2.0**12 * tiny < least and most < 2.0**100):
-        return unknown
+        return anywhere(x.shape)
     more = 1.0 + 6.0 * unit + _WIDE
     zeros = (_nearest(-low[1] / most / more)[0], _nearest(-low[0] / least * more)[1])
     if zeros[1] > zeros[0] + 1.0 or np.any(np.isnan(x.lo) | np.isnan(x.hi)):
-        return unknown
+        return anywhere(x.shape)
     down = np.where(x.lo >= 0, x.lo / most / more, x.lo / least * more)
     up = np.where(x.hi >= 0, x.hi / least * more, x.hi / most / more)
     first = np.clip(_nearest(down)[0], -zeros[1], _LEVELS - zeros[1])

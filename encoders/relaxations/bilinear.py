@@ -20,6 +20,7 @@ from encoders.numbers.enclosure import (
     Interval,
     LinearPart,
     add_up,
+    anywhere,
     gamma,
     midpoint_radius,
     multiply_up,
@@ -54,8 +55,7 @@ def bilinear_values(b: Bilinear, ranges: Sequence[Interval], range_: Interval | 
     x, y = ranges
     (mx, rx), (my, ry) = midpoint_radius(x), midpoint_radius(y)
     if not _finite(mx, rx, my, ry):
-        whole = Interval(np.full(b.shape, -np.inf), np.full(b.shape, np.inf))
-        return ValueMap(range_ if range_ is not None else whole, _unbounded(2))
+        return ValueMap(range_ if range_ is not None else anywhere(b.shape), _unbounded(2))
     radius = b.on_x(ry).magnitude_up(rx)
     size = b.on_x(np.abs(my)).magnitude_up(np.abs(mx))
     centre = -b.product(mx, my)

@@ -18,7 +18,7 @@ from encoders.curves.curves import range_of
 from encoders.functions.accuracy import FunctionAccuracy
 from encoders.functions.exp import EXP
 from encoders.functions.function import Function
-from encoders.numbers.enclosure import FloatArray, Interval, lowest
+from encoders.numbers.enclosure import FloatArray, Interval, anywhere, lowest
 from encoders.rounding.rounding_bounds import Rounder, rounder
 from encoders.site import Site
 
@@ -75,7 +75,7 @@ def of_function(function: Function) -> Keeps:
 
     def keeps(site: Site, held: Ranges, contract: RuntimeContract) -> Interval | None:
         accuracy, r = contract.functions.accuracy(function), rounder(site, contract)
-        whole = function.shape.range(_anywhere(held[0].shape))
+        whole = function.shape.range(anywhere(held[0].shape))
         if bool(np.all(whole.lo >= 0.0)):
             return when(r.exact or not accuracy.excess, site)
         least = range_of(function.shape, _as_read(held[0], r)).lo
@@ -114,10 +114,6 @@ def _as_read(x: Interval, r: Rounder) -> Interval:
     return Interval(
         np.where(small, np.minimum(x.lo, 0.0), x.lo), np.where(small, np.maximum(x.hi, 0.0), x.hi)
     )
-
-
-def _anywhere(shape: tuple[int, ...]) -> Interval:
-    return Interval(np.full(shape, -np.inf), np.full(shape, np.inf))
 
 
 def when(known: bool, site: Site) -> Interval | None:

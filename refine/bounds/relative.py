@@ -29,7 +29,7 @@ from encoders.lemmas.combining import EXACT
 from encoders.lemmas.differences import GIVEN_ERROR
 from encoders.lemmas.kernel import Radius, apply, exactly_zero, nothing_known
 from encoders.lemmas.ways.relative import TO_ERROR
-from encoders.numbers.enclosure import Interval, add_up, multiply_up, point
+from encoders.numbers.enclosure import Interval, add_up, anywhere, multiply_up, point
 from encoders.operator import RuntimeSemantics
 from encoders.program import Step, program_of
 from encoders.rounding.error_arithmetic import ErrorArithmetic
@@ -193,8 +193,7 @@ def while_normal(graph: Graph, box: InputBox, contract: RuntimeContract) -> dict
 
 
 def _anything(shape: tuple[int, ...]) -> Proportion:
-    anywhere = Interval(np.full(shape, -np.inf), np.full(shape, np.inf))
-    return _absolutely(anywhere, nothing_known(shape))
+    return _absolutely(anywhere(shape), nothing_known(shape))
 
 
 def run_time_range(value: Proportion) -> Interval:

@@ -12,7 +12,7 @@ from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.backward.rows import ROW_SHARE
 from encoders.lemmas.kernel import Radius, any_of, apply, nothing_known
 from encoders.lemmas.operations import OPERAND_LOSS
-from encoders.numbers.enclosure import Interval
+from encoders.numbers.enclosure import Interval, anywhere
 from encoders.program import Program, Step, program_of
 from encoders.scheduling import contract_at
 from encoders.traits import Absorption
@@ -206,7 +206,7 @@ class Forwards:
         made = unmoved(step.site.outputs[0].shape)
         if not any(np.any(r.bound) for r in given):
             return made
-        whole = [Interval(np.full(r.shape, -np.inf), np.full(r.shape, np.inf)) for r in given]
+        whole = [anywhere(r.shape) for r in given]
         with np.errstate(all="ignore"):
             return step.operator.differences(step.site, whole, given).radius
 
