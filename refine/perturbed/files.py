@@ -15,7 +15,7 @@ from typing import Any
 import flint
 import numpy as np
 
-from encoders.arithmetic.exact_fields import ObjectArray, fraction
+from encoders.arithmetic.exact_fields import ObjectArray, Rationals, fraction
 from gpu_check.common.writing import require_writable, write_text, write_whole
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, DType, Graph
@@ -155,8 +155,7 @@ def _document(
 
 
 def _number(text: str) -> flint.fmpq:
-    value = Fraction(text)
-    return flint.fmpq(value.numerator, value.denominator)
+    return Rationals().number(Fraction(text))
 
 
 def _texts(values: Sequence[flint.fmpq]) -> list[str]:

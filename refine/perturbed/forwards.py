@@ -174,7 +174,7 @@ class Forwards:
         """A node of whose rounding only an absolute bound is known, over all finite numbers."""
         node = step.node.describe()
         read = [self.standing[t] for t in step.reads]
-        if len(step.writes) > 1 or not all(s.free or s.apart == 0.0 for s in read):
+        if not all(s.free or s.apart == 0.0 for s in read):
             return self._lost(step, f"{node}: no rule lays its errors on anything")
         here = contract_at(step.site, self.contract)
         kinds = [step.site.type_of(i) for i in step.site.variable]
@@ -246,7 +246,8 @@ class Forwards:
         nothing = unmoved(())
         if r.exact or not self.underflow:
             return nothing.on(shape)
-        flushed = max(r.smallest_normal, own.smallest_normal) if self._flushes(rounding) else 0.0
+        flushes = self._flushes(rounding)
+        flushed = max(r.smallest_normal, own.smallest_normal) if flushes else 0.0
         h = max(r.underflow, own.underflow if rounding.twice else 0.0)
         return apply(
             ROW_SHARE,
@@ -258,9 +259,10 @@ class Forwards:
             X=flushed_below_size(flushed * max(factor, 1.0)),
         ).on(shape)
 
-    @staticmethod
-    def _flushes(rounding: Roundings) -> bool:
-        return any(r.flush_operands or r.flush_results for r in (rounding.inner, rounding.own))
+    def _flushes(self, rounding: Roundings) -> bool:
+        """May subnormal numbers be lost, and does that count?"""
+        flushes = any(r.flush_operands or r.flush_results for r in (rounding.inner, rounding.own))
+        return flushes and self.underflow and not rounding.inner.exact
 
     def _terms(self, step: Step, here: RuntimeContract) -> Standing:
         read = {i: self.standing[t] for i, t in enumerate(step.node.inputs) if t}
@@ -307,8 +309,7 @@ class Forwards:
         shape = step.site.outputs[0].shape
         rounding = self._rounding(step, here)
         besides = self._least(rounding, shape, products=1)
-        flushed = self._flushes(rounding) and self.underflow and not rounding.inner.exact
-        if flushed or any(np.any(s.besides.bound) for s in read.values()):
+        if self._flushes(rounding) or any(np.any(s.besides.bound) for s in read.values()):
             besides = nothing_known(shape)
         if any(s.free for s in read.values()):
             if any(not s.free and not math.isfinite(s.apart) for s in read.values()):
@@ -324,9 +325,7 @@ class Forwards:
         shape = step.site.outputs[0].shape
         rounding = self._rounding(step, here)
         besides = read.besides
-        if np.any(besides.bound) or (
-            self._flushes(rounding) and self.underflow and not rounding.inner.exact
-        ):
+        if np.any(besides.bound) or self._flushes(rounding):
             besides = nothing_known(shape)
         if read.free:
             return Standing(besides, free=True)
@@ -354,7 +353,7 @@ class Forwards:
         shape = step.site.outputs[0].shape
         dtype = step.site.type_of(0).dtype
         flushes = dtype.is_float and self._flushes(roundings_of(dtype, self.contract))
-        if all(s.exact for s in read) and not (flushes and self.underflow):
+        if all(s.exact for s in read) and not flushes:
             return Standing(unmoved(shape), why="what is compared is met to the bit")
         inexact = [s for s in read if not s.exact]
         why = why_not(inexact, step) if inexact else "operands of a comparison may be flushed"
@@ -420,7 +419,7 @@ class Forwards:
         rounding = self._rounding(step, here)
         r = rounding.inner
         tiny = self.underflow and not r.exact
-        if tiny and self._flushes(rounding):
+        if self._flushes(rounding):
             flushed = max(r.smallest_normal, rounding.own.smallest_normal)
             read = read + flushed_below_size(flushed).on(read.shape)
         carried = unmoved(shape)
@@ -469,7 +468,7 @@ class Forwards:
         if any(np.any(s.besides.bound) for s in (*params.values(), read[4])):
             return self._lost(step, f"{step.node.describe()} has parameters that may be flushed")
         r, tiny = rounding.inner, self.underflow and not rounding.inner.exact
-        flushed = rounding.own.smallest_normal if tiny and self._flushes(rounding) else 0.0
+        flushed = rounding.own.smallest_normal if self._flushes(rounding) else 0.0
         seen = read[0].besides + flushed_below_size(flushed).on(read[0].besides.shape)
         gamma = float(np.max(np.abs(step.site.coefficients(1)), initial=1.0))
         besides = apply(

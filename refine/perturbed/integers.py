@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import flint
 import numpy as np
 
+from encoders.arithmetic.exact_fields import Rationals
 from encoders.numbers.enclosure import FloatArray
 from encoders.numbers.formats import power_of_two
 
@@ -26,8 +27,7 @@ class Scaled:
 
     def rationals(self) -> list[list[flint.fmpq]]:
         """The numbers, row by row."""
-        scale = power_of_two(self.exponent)
-        factor = flint.fmpq(scale.numerator, scale.denominator)
+        factor = Rationals().number(power_of_two(self.exponent))
         return [[v * factor for v in row] for row in self.matrix.tolist()]
 
 

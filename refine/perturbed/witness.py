@@ -206,7 +206,7 @@ class _Build:
         """By what factor a number may be moved for so many roundings of a scaled copy."""
         unit = Fraction(max((m.unit for m in self.moved.values()), default=0.0))
         twice = slope_rounded(roundings_of(step.site.outputs[0].dtype, self.found.contract))
-        return _rational((1 + unit) ** (count * (2 if twice else 1)))
+        return _FIELD.number((1 + unit) ** (count * (2 if twice else 1)))
 
     def _solve(self, step: Step, product: Product, bias: str | None, written: str) -> None:
         names = step.node.inputs
@@ -221,7 +221,7 @@ class _Build:
         if bias is not None:
             constant = self.found.graph.constants[bias]
             added = np.broadcast_to(np.asarray(constant, np.float64).reshape(-1), (columns,))
-        offsets = [_rational(Fraction(v)) for v in added.tolist()]
+        offsets = [_FIELD.number(Fraction(v)) for v in added.tolist()]
         sums = row_sums(x, weights)
         ratios, apart = self._ratios(read, x)
         moved = self.moved[names[1]]
@@ -229,7 +229,7 @@ class _Build:
         limits = self._limits(bound, ratios, samples)
         besides = self._besides(bias, written, columns)
         held = self.moved.get(bias or "")
-        of_offset = _rational(Fraction(0.0 if held is None else held.relative.largest))
+        of_offset = _FIELD.number(Fraction(0.0 if held is None else held.relative.largest))
         omegas, biases, extras = [], [], []
         exact: list[flint.fmpq] = []
         for k in range(samples):
@@ -290,11 +290,11 @@ class _Build:
         made = self.found.made.get(read)
         apart = 0.0 if made is None or made.free else made.apart
         unit = max((m.unit for m in self.moved.values()), default=1.0)
-        reach = _rational((1 + Fraction(unit)) ** math.ceil(apart / unit))
+        reach = _FIELD.number((1 + Fraction(unit)) ** math.ceil(apart / unit))
         exact = self.exact[read].reshape(x.shape)
         ratios, off = [], []
         for run, real in zip(x.tolist(), exact.tolist(), strict=True):
-            pairs = [(_rational(Fraction(a)), b) for a, b in zip(run, real, strict=True)]
+            pairs = [(_FIELD.number(Fraction(a)), b) for a, b in zip(run, real, strict=True)]
             row = [_clamped(a, b, reach) for a, b in pairs]
             rests = [a - r * b for (a, b), r in zip(pairs, row, strict=True)]
             ratios.append(tuple(row))
@@ -307,8 +307,8 @@ class _Build:
     ) -> list[flint.fmpq]:
         """How large |ω| may be, sample by sample, for weights to stay within the bound."""
         if ratios is None:
-            return [_rational(bound)] * samples
-        limits, most = [], _rational(bound)
+            return [_FIELD.number(bound)] * samples
+        limits, most = [], _FIELD.number(bound)
         for row in ratios:
             high, low = max(row, default=flint.fmpq(1)), min(row, default=flint.fmpq(1))
             limits.append(max(min((1 + most) / high - 1, 1 - (1 - most) / low), flint.fmpq(0)))
@@ -322,7 +322,7 @@ class _Build:
             found = np.broadcast_to(held.bound.reshape(-1), (columns,))
         if not np.all(np.isfinite(found)):
             raise UnsupportedModel(f"no witness is built of '{written}': its own part has no bound")
-        return [_rational(Fraction(v)) for v in found.tolist()]
+        return [_FIELD.number(Fraction(v)) for v in found.tolist()]
 
 
 @dataclass(frozen=True)
@@ -379,7 +379,7 @@ def _carried(
     columns = weights.shape[1]
     total, sided = [flint.fmpq(0)] * columns, [flint.fmpq(0)] * columns
     for i, d in off.items():
-        row = [_rational(Fraction(w)) for w in weights[i].tolist()]
+        row = [_FIELD.number(Fraction(w)) for w in weights[i].tolist()]
         facing = int(np.sign(x[i]))
         total = [t + w * d for t, w in zip(total, row, strict=True)]
         sided = [t + abs(w) * facing * d for t, w in zip(sided, row, strict=True)]
@@ -494,7 +494,3 @@ def exact_outputs(
     start = {t: _FIELD.constant(np.asarray(inputs[t])) for t in found.graph.inputs}
     values = forward(program, start, transform)
     return {t: np.asarray(values[t][0]) for t in found.graph.outputs if t in values}
-
-
-def _rational(value: Fraction) -> flint.fmpq:
-    return flint.fmpq(value.numerator, value.denominator)
