@@ -21,7 +21,6 @@ from typing import NoReturn
 import numpy as np
 
 from encoders.arithmetic.runtime import Relation, Slices
-from encoders.arithmetic.values import Inputs
 from encoders.contract.contract import (
     AnyOrder,
     BiasPlacement,
@@ -145,6 +144,11 @@ def _made(arrays: Sequence[FloatArray], sources: frozenset[int]) -> Scattered:
 def _exactly(lo: FloatArray, hi: FloatArray, sources: frozenset[int] = frozenset()) -> Scattered:
     nothing = np.zeros(np.shape(lo))
     return Scattered(lo, hi, nothing, nothing, nothing, sources)
+
+
+def _stored(values: Array) -> Scattered:
+    exact = np.asarray(values).astype(np.float64)[np.newaxis]
+    return _exactly(exact, exact)
 
 
 @dataclass(frozen=True)
@@ -444,21 +448,12 @@ def scatter_of(
         raise NotScattered("aligned steps, whose truncations are not zero on average")
     plain, any_order = _one_order(operator, contract)
     arithmetic = ScatterArithmetic(contract.format_of(dtype), plain, any_order, count())
-    ranges = iter(inputs)
-    operands: list[Scattered | None] = []
-    for kind, constant in zip(site.inputs, site.constants, strict=True):
-        if kind is None:
-            operands.append(None)
-            continue
-        if constant is not None:
-            exact = np.asarray(constant).astype(np.float64)[np.newaxis]
-            operands.append(_exactly(exact, exact))
-            continue
-        x = next(ranges)
-        operands.append(_exactly(x.lo[np.newaxis], x.hi[np.newaxis]))
+    given = site.arguments(
+        (_exactly(x.lo[np.newaxis], x.hi[np.newaxis]) for x in inputs), lambda v, _: _stored(v)
+    )
     try:
         with np.errstate(all="ignore"):
-            (out,) = operator.runtime(site, Inputs(operands), arithmetic, plain)
+            (out,) = operator.runtime(site, given, arithmetic, plain)
     except (OpenSchedule, Transcendental, UnsupportedModel) as error:
         raise NotScattered(str(error)) from error
     shape = site.outputs[0].shape

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from encoders.arithmetic.values import Inputs
 from encoders.contract.contract import (
     AnyOrder,
     BiasPlacement,
@@ -31,7 +30,7 @@ from encoders.lemmas.kernel import Radius, apply, exactly_zero, nothing_known
 from encoders.lemmas.ways.relative import TO_ERROR
 from encoders.numbers.enclosure import Interval, add_up, anywhere, multiply_up, point
 from encoders.operator import RuntimeSemantics
-from encoders.program import Step, program_of
+from encoders.program import Step, arguments, program_of
 from encoders.rounding.error_arithmetic import ErrorArithmetic
 from encoders.rounding.proportions import Proportion
 from encoders.rounding.relative_arithmetic import RelativeArithmetic
@@ -360,20 +359,9 @@ def _computed(
     contract: RuntimeContract,
     narrow: RelativeArithmetic | None,
 ) -> tuple[Proportion, ...]:
-    once: dict[str, Proportion] = {}
-    operands: list[Proportion | None] = []
-    names = iter(step.reads)
-    for kind, constant in zip(step.site.inputs, step.site.constants, strict=True):
-        if kind is None:
-            operands.append(None)
-        elif constant is not None:
-            operands.append(arithmetic.stored(constant))
-        else:
-            tensor = next(names)
-            if tensor not in once:
-                once[tensor] = held[tensor].moved(lambda v: v[None])
-            operands.append(once[tensor])
-    outs = form(step.site, Inputs(operands), arithmetic, contract)
+    read = {tensor: held[tensor].moved(lambda v: v[None]) for tensor in step.reads}
+    given = arguments(step, read, lambda constant, _: arithmetic.stored(constant))
+    outs = form(step.site, given, arithmetic, contract)
     outs = tuple(out if narrow is None else narrow.converted(out) for out in outs)
     shape = step.site.outputs[0].shape
     return tuple(out.moved(lambda v: np.broadcast_to(v[0], shape)) for out in outs)
