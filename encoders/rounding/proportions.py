@@ -39,8 +39,13 @@ class Proportion:
         """A value that is no sum, or one whose order is known: relatively, as far as that is known
         at all."""
         if precision.largest < np.inf:
-            return cls(tracked, precision, lost, precision, lost)
+            return cls.alone(tracked, precision, lost)
         return cls._better(tracked, precision, lost)
+
+    @classmethod
+    def alone(cls, tracked: Tracked, precision: Radius, lost: Radius) -> Proportion:
+        """The same, as it stands."""
+        return cls(tracked, precision, lost, leaves=precision, parts=lost)
 
     @classmethod
     def _better(cls, tracked: Tracked, precision: Radius, lost: Radius) -> Proportion:
@@ -53,7 +58,7 @@ class Proportion:
             known = cls.absolutely(tracked)
             precision = _either(flows, precision, known.precision)
             lost = _either(flows, lost, known.lost)
-        return cls(tracked, precision, lost, precision, lost)
+        return cls.alone(tracked, precision, lost)
 
     @classmethod
     def absolutely(cls, tracked: Tracked) -> Proportion:
@@ -65,7 +70,7 @@ class Proportion:
             whole = multiply_up(precision.bound, tracked.ideal.magnitude)
             even = np.isfinite(precision.bound) & (whole <= _WORTH * tracked.error.bound)
         precision, lost = _either(even, precision, nothing), _either(even, nothing, tracked.error)
-        return cls(tracked, precision, lost, precision, lost)
+        return cls.alone(tracked, precision, lost)
 
     @property
     def ideal(self) -> Interval:
@@ -111,8 +116,7 @@ class Proportion:
             max(self.tracked.largest, other.tracked.largest),
         )
         precision = self.precision.or_else(other.precision)
-        lost = self.lost.or_else(other.lost)
-        return Proportion(tracked, precision, lost, precision, lost)
+        return self.alone(tracked, precision, self.lost.or_else(other.lost))
 
     def moved(self, f: Callable[[FloatArray], FloatArray]) -> Proportion:
         return Proportion(
@@ -132,9 +136,7 @@ class Proportion:
             self.lost.joined([o.lost for o in others], axis),
             self.leaves.joined([o.leaves for o in others], axis),
             self.parts.joined([o.parts for o in others], axis),
-            max((o.additions for o in others), default=0)
-            if not self.additions
-            else max(self.additions, *(o.additions for o in others)),
+            max(value.additions for value in (self, *others)),
         )
 
 

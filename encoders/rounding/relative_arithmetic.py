@@ -170,7 +170,7 @@ class RelativeArithmetic:
         products = self._exact_product(a, b)
         if fused:  # what is rounded may be as small as a product
             lost = self._lost(products.precision, products.lost, products.ideal)
-            products = Proportion(products.tracked, products.precision, lost, lost, lost)
+            products = Proportion.alone(products.tracked, products.precision, lost)
         else:
             products = self.multiply(a, b)
         terms = products.ideal
@@ -196,7 +196,7 @@ class RelativeArithmetic:
         found = self._in_any_order(leaves.on(shape), parts.on(shape), additions, total, largest)
         if self.any_order:
             return found
-        return Proportion(found.tracked, found.precision, found.lost, found.precision, found.lost)
+        return Proportion.alone(found.tracked, found.precision, found.lost)
 
     def divide(self, a: Proportion, b: Proportion) -> Proportion:
         tracked = _signed(self.errors.divide(a.tracked, b.tracked), *_product_signs(a, b))
@@ -346,13 +346,6 @@ class RelativeArithmetic:
         x, y = self._read(a), self._read(b)
         zero = is_zero_product(a.tracked, b.tracked).astype(np.float64)
         precision = apply(PRODUCT, g=x.precision, h=y.precision, zero=zero)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            grown = [
-                np.where(v.precision.bound < 1.0, size * (1.0 + 2.0**-48) / left, np.inf)
-                for v, size, left in (
-                    (v, v.ideal.magnitude, 1.0 - v.precision.bound) for v in (x, y)
-                )
-            ]
         lost = apply(
             LOST_PRODUCT,
             e=x.lost,
@@ -361,12 +354,12 @@ class RelativeArithmetic:
             h=y.precision,
             X=x.ideal.magnitude,
             Y=y.ideal.magnitude,
-            P=grown[0],
-            Q=grown[1],
+            P=_grown(x),
+            Q=_grown(y),
         )
         ideal = _with_signs(interval_product(a.ideal, b.ideal), *_product_signs(a, b))
         tracked = Tracked(ideal, nothing_known(ideal.shape), largest_of(ideal.magnitude))
-        return Proportion(tracked, precision, lost, precision, lost)
+        return Proportion.alone(tracked, precision, lost)
 
     def _rounded(
         self,
@@ -406,10 +399,18 @@ class RelativeArithmetic:
         )
 
 
+def _grown(a: Proportion) -> FloatArray:
+    """At least the magnitude of what has this precision."""
+    g = a.precision.bound
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        most = a.ideal.magnitude * (1.0 + 2.0**-48) / (1.0 - g)
+    return np.where(g < 1.0, most, np.inf)
+
+
 def _negated(a: Proportion) -> Proportion:
     ideal = Interval(-a.ideal.hi, -a.ideal.lo)
     tracked = Tracked(ideal, a.tracked.error, a.tracked.largest)
-    return Proportion(tracked, a.precision, a.lost, a.precision, a.lost)
+    return Proportion.alone(tracked, a.precision, a.lost)
 
 
 def _sum_of_precisions(g: Radius, h: Radius, x: Interval, y: Interval) -> Radius:
@@ -474,4 +475,4 @@ def _stacked(terms: Sequence[Proportion]) -> Proportion:
     error = stacked([t.tracked.error for t in terms])
     tracked = Tracked(ideal, error, max(t.tracked.largest for t in terms))
     precision, lost = stacked([t.precision for t in terms]), stacked([t.lost for t in terms])
-    return Proportion(tracked, precision, lost, precision, lost)
+    return Proportion.alone(tracked, precision, lost)
