@@ -60,7 +60,13 @@ def test_what_is_no_probability_is_refused(
     assert "--confidence" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("other", [["--margin"], ["--relative"], ["--backward", "weights"]])
+@pytest.mark.parametrize(
+    "other",
+    [
+        *(["--margin"], ["--relative"], ["--backward", "weights"]),
+        *(["--discrete", "w"], ["--witness", "x.npy"], ["--output", "p.onnx"]),
+    ],
+)
 def test_other_claims_do_not_go_with_it(
     model: Path, other: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

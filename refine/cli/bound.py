@@ -85,24 +85,23 @@ def bound_command(
     refine bound net.onnx --backward weights
     refine bound net.onnx --backward weights --witness x.npy -o perturbed.onnx
     """
+    bounds = {
+        "--margin": margin is not None,
+        "--relative": relative,
+        "--backward": backward is not None,
+        "--confidence": confidence is not None,
+    }
+    asked = [option for option, is_given in bounds.items() if is_given]
+    if len(asked) > 1:
+        raise click.UsageError(f"{asked[0]} does not go with {asked[-1]}")
+    if backward is None and (discrete or witness is not None or output is not None):
+        raise click.UsageError("--discrete, --witness and --output go with --backward")
     if confidence is not None:
-        others = {"--margin": margin is not None, "--relative": relative}
-        others |= {"--backward": backward is not None, "--discrete": bool(discrete)}
-        named = [option for option, is_given in others.items() if is_given]
-        if named:
-            raise click.UsageError(f"{named[0]} does not go with --confidence")
         return run_confidence(model, confidence, given)
     if backward is not None:
-        if margin is not None or relative:
-            other = "--relative" if margin is None else "--margin"
-            raise click.UsageError(f"{other} does not go with --backward")
         return run_backward(
             model, backward, discrete=discrete, given=given, witness=witness, output=output
         )
-    if discrete or witness is not None or output is not None:
-        raise click.UsageError("--discrete, --witness and --output go with --backward")
-    if margin is not None and relative:
-        raise click.UsageError("--margin does not go with --relative")
     kind = claims()[RELATIVE if relative else USUAL if margin is None else MARGIN]
     text = kind.name if not margin else f"{MARGIN}:{margin}"
     return run_claim(kind, model, (), given=given, text=text)
