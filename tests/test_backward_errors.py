@@ -315,6 +315,9 @@ def test_claims_about_relative_changes() -> None:
     assert "u is 2^-24" in table.output
     refused = CliRunner().invoke(cli, ["check", model, "--claim", "backward", "--eps", "a"])
     assert "multiple of u" in str(refused.exception or "") + refused.output
+    asked = ["check", model, "--claim", "backward", "--eps", "65u", "--batch", "4"]
+    refused = CliRunner().invoke(cli, asked)
+    assert "option of the claim batch-invariant" in str(refused.exception or "") + refused.output
 
 
 def test_grades_are_exact_or_rounded_up() -> None:

@@ -127,6 +127,7 @@ def test_what_is_typed_goes_before_another_kind_of_it_in_the_file(
     assert "refine.toml: seed\n" in capsys.readouterr().err
     inequality = ["check", "net.onnx", "--claim", "y[0] <= 1000", "-q", *asked]
     assert run(inequality) is ExitCode.VERIFIED
+    assert run(["check", "net.onnx", "--claim", "backward", "-q", *asked]) is ExitCode.VERIFIED
     assert run(["check", "net.onnx", "-q", *asked]) is ExitCode.VERIFIED
     assert "no-search, seed, eps\n" in capsys.readouterr().err.splitlines()[-1] + "\n"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 
 from encoders.collecting import collected
@@ -54,12 +54,17 @@ def own_defaults() -> dict[str, Value]:
 def taken_of(claim: ClaimKind, every: Given) -> Given:
     """Of the options of all claims, this one's. Raises ModelError for one of another claim that is
     given."""
-    mine = {option.name for option in claim.options}
-    for name, option in own_options().items():
-        if name not in mine and every.get(name, option.default) != option.default:
-            whose = " or ".join(c.name for c in checked_claims() if option in c.options)
-            raise ModelError(f"{name} is an option of the claim {whose}, and this is {claim.name}")
+    require_own(claim.name, claim.options, every)
     return claim.taken(every)
+
+
+def require_own(claim: str, mine: Collection[ClaimOption], every: Given) -> None:
+    """Raises ModelError where an option of another claim is given than this one's, which are
+    `mine`."""
+    for name, option in own_options().items():
+        if option not in mine and every.get(name, option.default) != option.default:
+            whose = " or ".join(c.name for c in checked_claims() if option in c.options)
+            raise ModelError(f"{name} is an option of the claim {whose}, and this is {claim}")
 
 
 def claim_for(text: object) -> ClaimKind:

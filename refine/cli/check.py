@@ -9,7 +9,15 @@ from typing import Any
 import click
 
 from refine.claims.kind import ClaimOption, EpsilonUse
-from refine.claims.registry import USUAL, checked_claims, claim_for, own_options
+from refine.claims.registry import (
+    MARGIN,
+    RELATIVE,
+    USUAL,
+    checked_claims,
+    claim_for,
+    own_options,
+    require_own,
+)
 from refine.cli.daily.backward import CLAIM, backward_options, makes_backward, run_backward
 from refine.cli.model_options import model_options
 from refine.cli.run_claim import run_claim
@@ -27,8 +35,8 @@ _LEAST: Mapping[str, str] = {
     name: f"; {command} finds the least one that can be proved"
     for name, command in {
         USUAL: "refine bound MODEL",
-        "relative": "refine bound MODEL --relative",
-        "margin": "refine bound MODEL --margin",
+        RELATIVE: "refine bound MODEL --relative",
+        MARGIN: "refine bound MODEL --margin",
         "gradient": "refine bound of the file that refine grad MODEL --ones -o vjp.onnx writes",
     }.items()
 }
@@ -73,10 +81,12 @@ class _Check(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         rest = super().parse_args(ctx, args)
-        if "claim" in ctx.params and not makes_backward(ctx.params["claim"]):
-            kind = claim_for(ctx.params["claim"])
-            others = own_options().keys() - {option.name for option in kind.options}
-            none = ["eps"] if kind.epsilon is EpsilonUse.NONE else []
+        if "claim" in ctx.params:
+            text = ctx.params["claim"]
+            kind = None if makes_backward(text) else claim_for(text)
+            mine = () if kind is None else kind.options
+            others = own_options().keys() - {option.name for option in mine}
+            none = ["eps"] if kind is not None and kind.epsilon is EpsilonUse.NONE else []
             ctx.params = without_file(ctx, ctx.params, [*others, *none])
         return rest
 
@@ -115,6 +125,7 @@ def check_command(
     refine check net.onnx --claim backward --eps 65u
     """
     if makes_backward(claim):
+        require_own(CLAIM, (), given)
         if len(eps) != 1:
             raise click.UsageError(f"--claim {claim} takes one --eps, a relative change or k·u")
         if certificate is not None:
