@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from encoders.program import program_of
-from onnx_import.graph import Graph, Node, build_graph
+from onnx_import.graph import Graph, Node
 from onnx_import.passes.normalize import without_dead
 
 _OPSET = 13
@@ -18,19 +18,7 @@ def with_extremes(graph: Graph) -> Graph:
     nodes = [_extreme(graph, node) or node for node in graph.order]
     if nodes == list(graph.order):
         return graph
-    made = build_graph(
-        without_dead(nodes, graph.outputs),
-        graph.types,
-        graph.constants,
-        inputs=graph.inputs,
-        outputs=graph.outputs,
-        source=graph.source,
-        sha256=graph.sha256,
-        notes=graph.notes,
-        ranges=graph.ranges,
-        random_masks=graph.random_masks,
-    )
-    return replace(made, late=graph.late, folds=graph.folds, sizes=graph.sizes)
+    return replace(graph, order=without_dead(nodes, graph.outputs))
 
 
 def _extreme(graph: Graph, node: Node) -> Node | None:
