@@ -153,9 +153,8 @@ def comparison(
             return _with_run(pair, other)
         totals = {t: Total((t,)) for t in impl.outputs}
         return _with_run(pair, Comparison(aligned.spec, pair.impl.contract, {}, totals, aligned))
-    joint = _joint(pair)
     if pair.equal.issuperset(impl.outputs):
-        return _with_run(pair, joint)
+        return _with_run(pair, _joint(pair))
     if pair.spec.contract.exact:
         beside = Beside(spec, impl, pair.inputs, pair.outputs)
         if beside.lockstep is not None:
@@ -163,7 +162,7 @@ def comparison(
             meant = beside.lockstep.meant
             return Comparison(meant, pair.impl.contract, {}, totals, None, beside=beside)
     cut = None if points is None else _cut(pair, points, tick)
-    return _with_run(pair, joint if cut is None else cut)
+    return _with_run(pair, _joint(pair) if cut is None else cut)
 
 
 def _cut(
