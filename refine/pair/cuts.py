@@ -20,9 +20,10 @@ from encoders.arithmetic.approximate_field import ApproximateReals
 from encoders.arithmetic.term_field import TermField
 from encoders.numbers.enclosure import FloatArray
 from encoders.program import Step, program_of, real_step
+from gpu_check.emulator.exact import evaluate_real
 from onnx_import.graph import Graph
 from refine.pair.pair import Pair
-from refine.pair.terms import Terms
+from refine.pair.terms import terms_of
 
 _TERMS = 5_000_000  # parts of terms that are made, of both graphs together
 _NEAR = 0.03  # largest relative difference of tensors that play one part
@@ -49,8 +50,10 @@ def cuts_of(
     raise to stop.
     """
     forced: dict[str, str] = {}
+    reals = ApproximateReals()
+    specified = evaluate_real(pair.spec.graph, pair.specified(points), reals, every_tensor=True)
     for _ in range(_RESTARTS):
-        walk = _Walk(pair, points, tick, forced)
+        walk = _Walk(pair, points, specified, reals, tick=tick, forced=forced)
         failing = walk.failing()
         if failing is None:
             return Cuts(walk.pairs, walk.same)
@@ -68,20 +71,15 @@ class _Walk:
         self,
         pair: Pair,
         points: Mapping[str, FloatArray],
+        specified: Mapping[str, FloatArray],
+        reals: ApproximateReals,
+        *,
         tick: Callable[[], None],
         forced: Mapping[str, str],
     ) -> None:
-        self.pair, self.forced = pair, forced
+        self.pair, self.specified, self.reals, self.forced = pair, specified, reals, forced
         spec, impl = pair.spec.graph, pair.impl.graph
-        self.reals = ApproximateReals()
-        count = len(next(iter(points.values())))
-        theirs = {b: points[a].reshape(count, *spec.types[b].shape) for a, b in pair.inputs.items()}
-        self.specified = self._simulated(spec, theirs)
-        terms = TermField(_TERMS, tick)
-        given = {a: terms.variables(impl.types[a].shape) for a in pair.inputs}
-        self.mine = Terms(impl, terms, dict(given))
-        shaped = {b: given[a].reshape(1, *spec.types[b].shape) for a, b in pair.inputs.items()}
-        self.theirs = Terms(spec, terms, shaped)
+        self.mine, self.theirs = terms_of(pair, TermField(_TERMS, tick))
         self.place = {t: i for i, s in enumerate(program_of(spec).steps) for t in s.writes}
         self.pairs: dict[str, str] = {}
         self.same = {b: a for a, b in pair.inputs.items()}
@@ -90,13 +88,6 @@ class _Walk:
         for step in program_of(impl).steps:
             tick()
             self._take(step)
-
-    def _simulated(self, graph: Graph, given: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        values: dict[str, Any] = dict(given)
-        with self.reals.working():
-            for step in program_of(graph).steps:
-                values |= zip(step.writes, real_step(step, values, self.reals), strict=True)
-        return values
 
     def _take(self, step: Step) -> None:
         """One step of the implementation."""

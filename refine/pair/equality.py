@@ -23,7 +23,7 @@ from onnx_import.graph import DType, Graph
 from refine.common.clock import OutOfTime
 from refine.pair.pair import Pair
 from refine.pair.sameness import content_of, is_copy, is_unchanged, key_of
-from refine.pair.terms import Terms
+from refine.pair.terms import terms_of
 
 _ELEMENTS = 4000  # of all tensors not constant, beyond which no formulas are written
 _WORK = 100_000  # multiply-adds, likewise
@@ -57,12 +57,12 @@ def unequal_at_a_point(pair: Pair) -> frozenset[str]:
     """Outputs of the implementation that the real graphs give other numbers at some points that are
     drawn, as far as float64 can tell: it is not worth while to prove that they are equal."""
     rng = np.random.default_rng(0)
-    impl, spec = pair.impl.graph, pair.spec.graph
+    impl = pair.impl.graph
     drawn = {n: _drawn(impl.types[n].dtype, impl.types[n].shape, rng) for n in impl.inputs}
-    theirs = {b: drawn[a].reshape(_POINTS, *spec.types[b].shape) for a, b in pair.inputs.items()}
     reals = ApproximateReals()
     try:
-        mine, other = evaluate_real(impl, drawn, reals), evaluate_real(spec, theirs, reals)
+        mine = evaluate_real(impl, drawn, reals)
+        other = evaluate_real(pair.spec.graph, pair.specified(drawn), reals)
     except (ArithmeticError, TypeError, ValueError, Transcendental):
         return frozenset()
     return frozenset(a for a, b in pair.outputs.items() if _apart(mine[a], other[b]))
@@ -158,11 +158,7 @@ def _one_is_quantized(pair: Pair) -> bool:
 
 
 def _by_terms(pair: Pair, tick: Callable[[], None]) -> frozenset[str]:
-    numbers = TermField(_TERMS, tick)
-    impl, spec = pair.impl.graph, pair.spec.graph
-    inputs = {n: numbers.variables(impl.types[n].shape) for n in impl.inputs}
-    shaped = {b: inputs[a].reshape(1, *spec.types[b].shape) for a, b in pair.inputs.items()}
-    mine, theirs = Terms(impl, numbers, inputs), Terms(spec, numbers, shaped)
+    mine, theirs = terms_of(pair, TermField(_TERMS, tick))
     found: set[str] = set()
     try:
         for a, b in pair.outputs.items():

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy.typing as npt
+
+from encoders.arithmetic.values import E
 from onnx_import.errors import ModelError
 from refine.domain.domain import unbatched
 from refine.pair.alignment import checked
@@ -26,6 +29,13 @@ class Pair:
     outputs: Mapping[str, str]
     equal: frozenset[str] = frozenset()
     said: frozenset[str] = frozenset()
+
+    def specified(self, inputs: Mapping[str, npt.NDArray[E]]) -> dict[str, npt.NDArray[E]]:
+        """Inputs of the implementation, (k, *shape), as those of the specification."""
+        types = self.spec.graph.types
+        return {
+            b: inputs[a].reshape(len(inputs[a]), *types[b].shape) for a, b in self.inputs.items()
+        }
 
 
 def pair_of(spec: Side, impl: Side, match: Mapping[str, str] | None = None) -> Pair:

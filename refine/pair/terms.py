@@ -18,6 +18,7 @@ from encoders.arithmetic.term_field import TermField
 from encoders.functions.accuracy import Transcendental
 from encoders.program import Step, program_of, real_step
 from onnx_import.graph import Array, Graph
+from refine.pair.pair import Pair
 from refine.pair.sameness import content_of, key_of
 
 _LAYER = 1_500_000  # multiply-adds of a node, beyond which it is known by what it reads
@@ -92,3 +93,11 @@ class Terms:
             atoms = np.array([t.number for t in self.of(tensor).ravel().tolist()], np.int64)
             self.keys[tensor] = hashlib.sha256(atoms.tobytes()).digest()
         return self.keys[tensor]
+
+
+def terms_of(pair: Pair, numbers: TermField) -> tuple[Terms, Terms]:
+    """The implementation and the specification in terms of the same variables."""
+    impl = pair.impl.graph
+    given = {a: numbers.variables(impl.types[a].shape) for a in pair.inputs}
+    shaped = pair.specified(given)
+    return Terms(impl, numbers, given), Terms(pair.spec.graph, numbers, shaped)
