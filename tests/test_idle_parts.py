@@ -85,8 +85,10 @@ def test_halving_in_vain_ends_in_effort(deep: Graph, monkeypatch: pytest.MonkeyP
 def test_parts_bounded_with_effort_hold(deep: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(input_splitting, "_HALVINGS", 0)
     plain = network_bounds(deep, whole_box(deep), SEQUENTIAL)
-    found = split(Network(deep, SEQUENTIAL), 3.0, 0.6 * plain.largest)
+    enough = 0.9 * plain.largest
+    found = split(Network(deep, SEQUENTIAL), 60.0, enough)
     assert covers(whole_box(deep), found.parts)
+    assert max(float(np.max(part.errors["y"])) for part in found.parts) <= enough
     rng = np.random.default_rng(0)
     (name,) = deep.inputs
     for part in found.parts[:6]:
