@@ -115,14 +115,14 @@ def dense(weights: Array, bias: Array | None, **attributes: float) -> Graph:
 
 
 def test_a_bound_that_is_too_small_has_no_witness() -> None:
-    """The witness is no formality: half of the bound is refuted by some run."""
+    """The witness is no formality: seven tenths of the bound are refuted by some run."""
     rng = np.random.default_rng(3)
     graph = dense(rng.normal(size=(1, 40)).astype(np.float32), rng.normal(size=40).astype("f4"))
     ran = ran_of(graph, rng.normal(size=(400, 1, 1)).astype(np.float32), SEQUENTIAL)
     found = backward_bound(graph, SEQUENTIAL, Laid.WEIGHTS)
-    half = tuple(replace(m, relative=m.relative.times(0.7)) for m in found.moved)
+    less = tuple(replace(m, relative=m.relative.times(0.7)) for m in found.moved)
     with pytest.raises(OutsideBound, match="row"):
-        witness_of(replace(found, moved=half), ran)
+        witness_of(replace(found, moved=less), ran)
     assert witness_of(found, ran).layers[0].multiples > 1.4
 
 
@@ -341,7 +341,7 @@ def test_json_alone_on_standard_output(tmp_path: Path) -> None:
 
 
 def one_node(op: str, inputs: Mapping[str, Array], shape: tuple[int, ...], out: DType) -> Graph:
-    """x and stored tensors into one node, and a Gemm after it that could take its errors."""
+    """x and stored tensors into one node."""
     types = {t: TensorType(DType.FLOAT32, v.shape) for t, v in inputs.items()}
     return build_graph(
         (Node("n", op, tuple(inputs), ("y",), {}, 17),),
