@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+from small_models import save
 
 from onnx_import import load
 from onnx_import.graph import Graph
@@ -49,21 +49,10 @@ class Draft:
     def copy(self) -> Draft:
         return Draft(list(self.ops), {k: v.copy() for k, v in self.constants.items()}, self.count)
 
-    def model(self) -> onnx.ModelProto:
-        kind, shape = TensorProto.FLOAT, [ROWS, WIDTH]
-        graph = helper.make_graph(
-            [helper.make_node(o.kind, o.reads, [o.out], **dict(o.attributes)) for o in self.ops],
-            "g",
-            [helper.make_tensor_value_info("x", kind, shape)],
-            [helper.make_tensor_value_info("y", kind, shape)],
-            [numpy_helper.from_array(v, k) for k, v in self.constants.items()],
-        )
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
     def graph(self, folder: Path) -> Graph:
-        path = folder / "drawn.onnx"
-        onnx.save(self.model(), path)
-        return load(path)
+        nodes = [helper.make_node(o.kind, o.reads, [o.out], **dict(o.attributes)) for o in self.ops]
+        shape = (ROWS, WIDTH)
+        return load(save(folder / "drawn.onnx", nodes, {"x": shape}, {"y": shape}, self.constants))
 
 
 def drawn(rng: np.random.Generator, size: int) -> Draft:
@@ -259,7 +248,7 @@ class Edited:
     """A graph with one edit, and what was edited."""
 
     draft: Draft
-    what: str = field(default="")
+    what: str
 
 
 def edited(draft: Draft, rng: np.random.Generator) -> Edited | None:

@@ -30,8 +30,10 @@ def save(
     inputs: Mapping[str, Shape | None],
     outputs: Mapping[str, Shape | None],
     weights: Mapping[str, Any] | None = None,
+    *,
+    opset: int = 17,
 ) -> Path:
-    """A float32 model, opset 17."""
+    """A float32 model."""
     graph = helper.make_graph(
         nodes,
         "g",
@@ -39,8 +41,8 @@ def save(
         [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in outputs.items()],
         [numpy_helper.from_array(np.asarray(w), n) for n, w in (weights or {}).items()],
     )
-    opset = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    opsets = [helper.make_opsetid("", opset)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
     return path
 
 

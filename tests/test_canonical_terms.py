@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +14,8 @@ import numpy as np
 import onnx
 import pytest
 import z3
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
+from small_models import save
 
 import encoders
 from encoders.arithmetic.canonical_terms import TermsTooLarge, same_terms
@@ -26,8 +27,6 @@ from encoders.functions.log import LOG
 from encoders.registry import operators
 from gpu_check.emulator.exact import evaluate_real
 from onnx_import import load
-
-_OPSET = 17
 
 
 @dataclass(frozen=True)
@@ -165,28 +164,6 @@ def test_too_much_work_is_refused() -> None:
         field.matmul(x, field.constant(np.ones((40, 40))))
 
 
-def _model(
-    tmp_path: Path,
-    name: str,
-    nodes: Iterable[onnx.NodeProto],
-    shape: tuple[int, ...],
-    out: tuple[int, ...],
-    constants: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]],
-    opset: int = _OPSET,
-) -> Path:
-    graph = helper.make_graph(
-        list(nodes),
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, out)],
-        [numpy_helper.from_array(v, k) for k, v in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    path = tmp_path / f"{name}.onnx"
-    onnx.save(model, path)
-    return path
-
-
 def _equal(a: Path, b: Path) -> bool:
     field = TermField(10**7)
     spec, impl = load(a), load(b)
@@ -195,7 +172,7 @@ def _equal(a: Path, b: Path) -> bool:
     return same_terms(mine, evaluate_real(spec, {"x": x}, field)["y"])
 
 
-Make = Callable[[str], tuple[Iterable[onnx.NodeProto], dict[str, np.ndarray]]]
+Make = Callable[[str], tuple[list[onnx.NodeProto], dict[str, np.ndarray]]]
 _N = helper.make_node
 _F = np.float32
 
@@ -301,15 +278,17 @@ def test_an_operator_and_what_it_is_written_out_as(
     files = {}
     for kind in ("one", *others, different):
         nodes, constants = make(kind)
-        files[kind] = _model(tmp_path, kind.replace(" ", "_"), nodes, (4, 6), (4, 6), constants)
+        path = tmp_path / f"{kind.replace(' ', '_')}.onnx"
+        files[kind] = save(path, nodes, {"x": (4, 6)}, {"y": (4, 6)}, constants)
     assert all(_equal(files["one"], files[other]) for other in others)
     assert not _equal(files["one"], files[different])
 
 
 def test_softmax_means_what_it_meant_at_its_version(tmp_path: Path) -> None:
     """Without an axis: all axes from 1 on to opset 12, the last one from 13."""
+    node, shape = _N("Softmax", ["x"], ["y"]), (2, 3, 4)
     files = [
-        _model(tmp_path, f"v{v}", [_N("Softmax", ["x"], ["y"])], (2, 3, 4), (2, 3, 4), {}, v)
+        save(tmp_path / f"v{v}.onnx", [node], {"x": shape}, {"y": shape}, opset=v)
         for v in (11, 12, 13)
     ]
     assert _equal(files[0], files[1])

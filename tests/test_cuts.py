@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 from small_models import save
 
 from encoders.arithmetic.approximate_field import ApproximateReals
@@ -35,17 +35,8 @@ Constants = dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]
 
 
 def _saved(folder: Path, name: str, nodes: Nodes, constants: Constants, opset: int = 17) -> Path:
-    graph = helper.make_graph(
-        list(nodes),
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 8))],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 4))],
-        [numpy_helper.from_array(v, k) for k, v in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     path = folder / f"{name}.onnx"
-    onnx.save(model, path)
-    return path
+    return save(path, nodes, {"x": (1, 8)}, {"y": (1, 4)}, constants, opset=opset)
 
 
 def _constants(seed: int = 3) -> Constants:

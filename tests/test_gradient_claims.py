@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
+from small_models import save
 
 import refine
 from gpu_check.runtimes.runtimes import OnnxRuntime
@@ -25,19 +25,9 @@ QUICK: Mapping[str, Any] = {"budget": 1.0, "search": 2.0, "conform": False, "z3"
 
 def written(folder: Path, nodes: Nodes, stored: Mapping[str, Any], inputs: str = "x") -> Path:
     made = [helper.make_node(op, read.split(), [out]) for op, read, out in nodes]
-    values = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in inputs.split()
-    ]
-    graph = helper.make_graph(
-        made,
-        "masked",
-        values,
-        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(np.asarray(v, np.float32), n) for n, v in stored.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, folder / "masked.onnx")
-    return folder / "masked.onnx"
+    weights = {n: np.asarray(v, np.float32) for n, v in stored.items()}
+    shapes = dict.fromkeys(inputs.split(), (2,))
+    return save(folder / "masked.onnx", made, shapes, {"Y": None}, weights)
 
 
 Z: Mapping[str, Any] = {"zero": 0.0, "one": 1.0}

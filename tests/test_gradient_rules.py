@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 from operator_checks import Example, example, graph_of
+from small_models import save
 from test_operators_algebraic import EVERY as ALGEBRAIC
 from test_operators_elementary import EVERY as ELEMENTARY
 
@@ -40,7 +40,6 @@ from refine.gradients.checking import (
 )
 from refine.gradients.differentiate import FRAMEWORKS
 
-RNG = np.random.default_rng(5)
 NO_RULE = ("Lookup",)  # of data by computed places
 
 
@@ -134,20 +133,10 @@ def test_rational_rules_are_identities() -> None:
 Nodes = Sequence[tuple[str, str, str, Mapping[str, Any]]]
 
 
-def network(
-    folder: Path, nodes: Nodes, shape: Sequence[int], stored: Mapping[str, Array], opset: int = 20
-) -> Graph:
+def network(folder: Path, nodes: Nodes, shape: Sequence[int], stored: Mapping[str, Array]) -> Graph:
     made = [helper.make_node(op, i.split(), o.split(), **a) for op, i, o, a in nodes]
-    graph = helper.make_graph(
-        made,
-        "network",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(np.asarray(v), n) for n, v in stored.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    onnx.save(model, folder / "network.onnx")
-    return load(folder / "network.onnx")
+    path = folder / "network.onnx"
+    return load(save(path, made, {"x": shape}, {"y": None}, stored, opset=20))
 
 
 DENSE: Nodes = (("Gemm", "x W b", "y", {}),)
@@ -226,11 +215,12 @@ def test_gradients_of_networks_are_derivatives(kind: Any, tmp_path: Path) -> Non
     _, nodes, shape, stored, wrt = kind
     graph = network(tmp_path, nodes, list(shape), stored)
     balls = Balls(BITS)
-    values = {"x": RNG.uniform(-1, 1, shape).astype(np.float32), **stored}
+    rng = np.random.default_rng(5)
+    values = {"x": rng.uniform(-1, 1, shape).astype(np.float32), **stored}
     for name in wrt.split():
         both = whole(graph, [name])
         at = {t: balls.constant(np.asarray(values[t])) for t in both.forward.inputs}
-        jet, difference = apart(both, at, RNG)
+        jet, difference = apart(both, at, rng)
         assert jet is not None
         assert difference is not None
         assert jet <= JET_LIMIT

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from small_models import save
 
 from encoders.arithmetic.exact_fields import Balls
 from encoders.gradients.tape import ROUNDED
@@ -25,25 +26,6 @@ from refine.cli.main import cli, run
 from refine.gradients.request import Request
 from refine.results.verdict import ExitCode
 
-RNG = np.random.default_rng(7)
-
-
-def saved(
-    path: Path, nodes: list[onnx.NodeProto], shape: list[int], out: list[int], **weights: Array
-) -> Path:
-    stored = [numpy_helper.from_array(np.asarray(v, np.float32), n) for n, v in weights.items()]
-    graph = helper.make_graph(
-        nodes,
-        "model",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, out)],
-        stored,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    model.ir_version = 8
-    onnx.save(model, path)
-    return path
-
 
 def run_file(path: Path, given: Mapping[str, Array]) -> list[npt.NDArray[np.float32]]:
     """The outputs of a model by onnxruntime, of the inputs that it has."""
@@ -52,25 +34,32 @@ def run_file(path: Path, given: Mapping[str, Array]) -> list[npt.NDArray[np.floa
 
 
 @pytest.fixture
-def classifier(tmp_path: Path) -> Path:
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+@pytest.fixture
+def classifier(tmp_path: Path, rng: np.random.Generator) -> Path:
     nodes = [
         helper.make_node("Gemm", ["x", "W1", "b1"], ["z"]),
         helper.make_node("Relu", ["z"], ["h"]),
         helper.make_node("MatMul", ["h", "W2"], ["Y"]),
     ]
     shapes = {"W1": (4, 8), "b1": (8,), "W2": (8, 3)}
-    weights = {name: RNG.normal(size=shape) for name, shape in shapes.items()}
-    return saved(tmp_path / "mlp.onnx", nodes, [2, 4], [2, 3], **weights)
+    weights = {name: rng.normal(size=s).astype(np.float32) for name, s in shapes.items()}
+    return save(tmp_path / "mlp.onnx", nodes, {"x": [2, 4]}, {"Y": [2, 3]}, weights)
 
 
-def test_a_step_by_onnxruntime_is_that_by_hand(classifier: Path, tmp_path: Path) -> None:
+def test_a_step_by_onnxruntime_is_that_by_hand(
+    classifier: Path, tmp_path: Path, rng: np.random.Generator
+) -> None:
     """The command's file is an ordinary model: a step of SGD on cross-entropy, in float64 by
     hand."""
     step = tmp_path / "step.onnx"
     arguments = ["grad", str(classifier), "--loss", "cross-entropy", "--wrt", "W2", "-o", str(step)]
     assert run([*arguments, "--step", "sgd", "--lr", "0.5", "-q"]) is ExitCode.VERIFIED
     onnx.checker.check_model(onnx.load(step), full_check=True)
-    x = RNG.normal(size=(2, 4)).astype(np.float32)
+    x = rng.normal(size=(2, 4)).astype(np.float32)
     target = np.eye(3, dtype=np.float32)[[0, 2]]
     gradient, moved = run_file(step, {"x": x, "target": target})
     w1, b1, w2 = (load(classifier).constants[n].astype(float) for n in ("W1", "b1", "W2"))
@@ -85,7 +74,7 @@ def test_a_step_by_onnxruntime_is_that_by_hand(classifier: Path, tmp_path: Path)
 def test_what_has_no_rule_is_refused_by_name(tmp_path: Path) -> None:
     nodes = [helper.make_node("Hardmax", ["x"], ["h"]), helper.make_node("Mod", ["x", "h"], ["Y"])]
     with pytest.raises(UnsupportedModel, match="Mod"):
-        Request().gradient_of(load(saved(tmp_path / "m.onnx", nodes, [2, 4], [2, 4])))
+        Request().gradient_of(load(save(tmp_path / "m.onnx", nodes, {"x": [2, 4]}, {"Y": [2, 4]})))
 
 
 @pytest.mark.parametrize(
@@ -116,12 +105,14 @@ def test_what_cannot_be_asked_is_said(
     assert CliRunner().invoke(cli, made).exit_code  # and never a traceback
 
 
-def test_a_gradient_graph_can_be_differentiated_again(classifier: Path, tmp_path: Path) -> None:
+def test_a_gradient_graph_can_be_differentiated_again(
+    classifier: Path, tmp_path: Path, rng: np.random.Generator
+) -> None:
     """∂/∂upstream of the gradient by x, in a direction v, is the forward derivative: J·v."""
     first = Request(wrt="x").gradient_of(load(classifier))
     again = Request(of="grad_x", wrt="upstream").gradient_of(first)
     onnx.save(model_of(again, "again"), tmp_path / "again.onnx")
-    x, v = (RNG.normal(size=(2, 4)).astype(np.float32) for _ in range(2))
+    x, v = (rng.normal(size=(2, 4)).astype(np.float32) for _ in range(2))
     given = {"x": x, "upstream": np.zeros((2, 3), np.float32), "upstream_": v}
     (tangent,) = run_file(tmp_path / "again.onnx", given)
     w1, b1, w2 = (load(classifier).constants[n].astype(float) for n in ("W1", "b1", "W2"))
@@ -129,24 +120,17 @@ def test_a_gradient_graph_can_be_differentiated_again(classifier: Path, tmp_path
     assert np.allclose(tangent, wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_batch_statistics_are_those_of_the_batch(tmp_path: Path) -> None:
+def test_batch_statistics_are_those_of_the_batch(tmp_path: Path, rng: np.random.Generator) -> None:
     """BatchNormalization in training, whose three outputs ONNX's reference gives, and its gradient
     by x against differences of that."""
-    stored = {n: RNG.uniform(0.5, 1.5, 3).astype(np.float32) for n in "sbmv"}
+    stored = {n: rng.uniform(0.5, 1.5, 3).astype(np.float32) for n in "sbmv"}
     node = helper.make_node(
         "BatchNormalization", ["x", *stored], ["Y", "mean", "variance"],
         training_mode=1, momentum=0.75,
     )  # fmt: skip
-    graph = helper.make_graph(
-        [node],
-        "statistics",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 3, 2, 2])],
-        [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in node.output],
-        [numpy_helper.from_array(v, n) for n, v in stored.items()],
-    )
-    path = tmp_path / "statistics.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)]), path)
-    x = RNG.normal(size=(4, 3, 2, 2)).astype(np.float32)
+    path, written = tmp_path / "statistics.onnx", dict.fromkeys(node.output)
+    save(path, [node], {"x": [4, 3, 2, 2]}, written, stored, opset=15)
+    x = rng.normal(size=(4, 3, 2, 2)).astype(np.float32)
     read = load(path)
     exact = evaluate_exact(read, {"x": x}, Balls(200))
     reference = ReferenceEvaluator(str(path)).run(None, {"x": x})
@@ -155,7 +139,7 @@ def test_batch_statistics_are_those_of_the_batch(tmp_path: Path) -> None:
         assert np.allclose(found, wanted, atol=1e-6)
     gradient = Request(of="Y").gradient_of(read)
     onnx.save(model_of(gradient, "gradient"), tmp_path / "gradient.onnx")
-    up = RNG.normal(size=x.shape).astype(np.float32)
+    up = rng.normal(size=x.shape).astype(np.float32)
     (found,) = run_file(tmp_path / "gradient.onnx", {"x": x, "upstream": up})
 
     def weighed(values: npt.NDArray[np.float64]) -> float:
@@ -171,27 +155,22 @@ def test_batch_statistics_are_those_of_the_batch(tmp_path: Path) -> None:
         assert abs(found[place] - slope) < 1e-4
 
 
-def test_a_mask_that_is_given_is_the_one_that_is_differentiated(tmp_path: Path) -> None:
+def test_a_mask_that_is_given_is_the_one_that_is_differentiated(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
     node = helper.make_node("Dropout", ["x", "ratio", "on"], ["Y"], name="drop")
     stored = {"ratio": np.float32(0.5), "on": np.array(True)}
-    graph = helper.make_graph(
-        [node],
-        "dropping",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3])],
-        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(np.asarray(v), n) for n, v in stored.items()],
-    )
     path = tmp_path / "dropping.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), path)
+    save(path, [node], {"x": [2, 3]}, {"Y": None}, stored, opset=13)
     assert run(["grad", str(path), "-o", str(tmp_path / "v.onnx"), "-q"]) is ExitCode.VERIFIED
     mask = np.array([[1, 0, 1], [0, 0, 1]], np.float32)
-    up = RNG.normal(size=(2, 3)).astype(np.float32)
+    up = rng.normal(size=(2, 3)).astype(np.float32)
     given = {"x": up, "drop.mask": mask, "upstream": up}
     (found,) = run_file(tmp_path / "v.onnx", given)
     assert np.array_equal(found, up * mask * 2)
 
 
-def test_labels_that_are_ignored_get_no_gradient(tmp_path: Path) -> None:
+def test_labels_that_are_ignored_get_no_gradient(tmp_path: Path, rng: np.random.Generator) -> None:
     """SoftmaxCrossEntropyLoss with its labels given: of the mean over those that count."""
     node = helper.make_node(
         "SoftmaxCrossEntropyLoss", ["x", "labels"], ["Y"], ignore_index=-1, reduction="mean"
@@ -211,16 +190,18 @@ def test_labels_that_are_ignored_get_no_gradient(tmp_path: Path) -> None:
     np.savez(tmp_path / "labels.npz", labels=labels)
     arguments = ["grad", str(path), "--wrt", "x", "--given", str(tmp_path / "labels.npz"), "--ones"]
     assert run([*arguments, "-o", str(tmp_path / "v.onnx"), "-q"]) is ExitCode.VERIFIED
-    x = RNG.normal(size=(3, 4)).astype(np.float32)
+    x = rng.normal(size=(3, 4)).astype(np.float32)
     (found,) = run_file(tmp_path / "v.onnx", {"x": x})
     p = np.exp(x) / np.exp(x).sum(1, keepdims=True)
     wanted = (p - np.eye(4)[np.maximum(labels, 0)]) * (labels >= 0)[:, None] / 2
     assert np.allclose(found, wanted, atol=1e-6)
 
 
-def test_a_residual_of_second_derivatives_is_that_by_hand(tmp_path: Path) -> None:
+def test_a_residual_of_second_derivatives_is_that_by_hand(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
     """u_t + u·u_x − ν·u_xx of a layer of tanh, by three commands and onnxruntime."""
-    w, v, b, a = (RNG.normal(size=5).astype(np.float32) for _ in range(4))
+    w, v, b, a = (rng.normal(size=5).astype(np.float32) for _ in range(4))
     made = onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["": 17]> net (float[1,1] t, float[1,1] x) => '
         "(float[1,1] u) { p = Concat <axis = 1> (t, x)  z = Gemm(p, W, b)  h = Tanh(z)"
@@ -237,7 +218,7 @@ def test_a_residual_of_second_derivatives_is_that_by_hand(tmp_path: Path) -> Non
         (2, 3, ["--value", "grad_t + u*grad_x - 0.25*grad_x_of_grad_x"]),
     ):
         assert run(["grad", paths[read], *options, "-o", paths[written], "-q"]) is ExitCode.VERIFIED
-    for t, x in RNG.uniform(-1, 1, (10, 2)).astype(np.float32):
+    for t, x in rng.uniform(-1, 1, (10, 2)).astype(np.float32):
         given = {"t": np.array([[t]]), "x": np.array([[x]])}
         ((found,),) = run_file(Path(paths[3]), given)
         s = np.tanh(np.float64(t) * w + np.float64(x) * v + b)
@@ -250,18 +231,13 @@ def test_a_residual_of_second_derivatives_is_that_by_hand(tmp_path: Path) -> Non
 @pytest.mark.parametrize("opset", [7, 8, 10, 12, 17])
 def test_models_of_old_opsets_are_differentiated(opset: int, tmp_path: Path) -> None:
     """Of the largest elements of windows the first gets all, at every opset."""
-    made = helper.make_graph(
-        [
-            helper.make_node("MaxPool", ["x"], ["m"], kernel_shape=[2], strides=[2]),
-            helper.make_node("Mul", ["m", "s"], ["Y"]),
-        ],
-        "old",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, 6])],
-        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(np.array([2, 3, 4], np.float32), "s")],
-    )
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["m"], kernel_shape=[2], strides=[2]),
+        helper.make_node("Mul", ["m", "s"], ["Y"]),
+    ]
+    scales = {"s": np.array([2, 3, 4], np.float32)}
     path = tmp_path / "old.onnx"
-    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)]), path)
+    save(path, nodes, {"x": [1, 1, 6]}, {"Y": None}, scales, opset=opset)
     assert run(["grad", str(path), "--ones", "-o", str(tmp_path / "v.onnx"), "-q"]) is (
         ExitCode.VERIFIED
     )

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from small_models import save
 
 from encoders.arithmetic.approximate_field import ApproximateReals
 from gpu_check.emulator.exact import evaluate_real
@@ -172,14 +173,7 @@ def test_what_is_computed_of_no_elements_changes_nothing(
         helper.make_node(op, ["none", *second], ["made"]),
         helper.make_node("Concat", ["x", "made"] if inside else ["made", "x"], ["y"], axis=0),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 3])],
-        [numpy_helper.from_array(v, t) for t, v in held.items()],
-    )
-    path = _saved(tmp_path / "m.onnx", graph, 17)
+    path = save(tmp_path / "m.onnx", nodes, {"x": [2, 3]}, {"y": [2, 3]}, held)
     x = np.random.default_rng(0).normal(size=(2, 3)).astype("f")
     np.testing.assert_array_equal(_ran(path, x), x)
     assert float(bound(str(path), "x=-1..1", seed=0).bound) == 0
@@ -194,14 +188,7 @@ def test_a_sum_of_nothing_is_zero(tmp_path: Path) -> None:
         helper.make_node("ReduceSum", ["none", "axes"], ["zero"], keepdims=1),
         helper.make_node("Add", ["x", "zero"], ["y"]),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 3])],
-        [numpy_helper.from_array(v, t) for t, v in held.items()],
-    )
-    path = _saved(tmp_path / "m.onnx", graph, 17)
+    path = save(tmp_path / "m.onnx", nodes, {"x": [2, 3]}, {"y": [2, 3]}, held)
     x = np.random.default_rng(0).normal(size=(2, 3)).astype("f")
     np.testing.assert_array_equal(_ran(path, x), x)
     assert load(path).constants["zero"].tolist() == [[0.0], [0.0]]

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 from operator_checks import (
     Example,
     box_of,
@@ -22,6 +21,7 @@ from operator_checks import (
     example,
     graph_of,
 )
+from small_models import save
 
 from encoders.arithmetic.approximate_field import ApproximateReals
 from encoders.arithmetic.exact_fields import Rationals, fraction
@@ -146,20 +146,13 @@ def test_cubics_along_two_axes_are_what_runs(tmp_path: Path, opset: int, sized: 
         stored["s"] = np.array([1, 2, 7, 6])
     left_out = "none" if old else ""
     given = ["x", left_out, left_out, "s"] if sized else ["x", left_out, "s"]
-    graph = helper.make_graph(
-        [helper.make_node("Resize", given, ["y"], mode="cubic")],
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 3, 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(v, k) for k, v in stored.items() if k == "s" or old],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    onnx.save(model, tmp_path / "cubic.onnx")
+    held = {k: v for k, v in stored.items() if k == "s" or old}
+    node = helper.make_node("Resize", given, ["y"], mode="cubic")
+    path = tmp_path / "cubic.onnx"
+    save(path, [node], {"x": [1, 2, 3, 4]}, {"y": None}, held, opset=opset)
     x = np.random.default_rng(opset).normal(size=(1, 2, 3, 4)).astype(np.float32)
-    (run,) = onnxruntime.InferenceSession(tmp_path / "cubic.onnx").run(None, {"x": x})
-    real = evaluate_real(
-        load(tmp_path / "cubic.onnx"), {"x": x[None].astype(np.float64)}, ApproximateReals()
-    )
+    (run,) = onnxruntime.InferenceSession(path).run(None, {"x": x})
+    real = evaluate_real(load(path), {"x": x[None].astype(np.float64)}, ApproximateReals())
     assert np.max(np.abs(real["y"][0] - run)) < 1e-5
 
 

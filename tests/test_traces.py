@@ -29,10 +29,10 @@ from refine.traces.comparing import Status, compare, joint_bounds
 from refine.traces.recording import reading, runs_of
 from refine.traces.trace import Line, Trace, line_of, read_trace, trace_of_arrays
 
-RNG = np.random.default_rng(5)
-W1 = RNG.normal(0, 0.4, (12, 16)).astype(np.float32)
-W2 = RNG.normal(0, 0.4, (16, 4)).astype(np.float32)
-X = RNG.uniform(-1, 1, (1, 12)).astype(np.float32)
+_RNG = np.random.default_rng(5)
+W1 = _RNG.normal(0, 0.4, (12, 16)).astype(np.float32)
+W2 = _RNG.normal(0, 0.4, (16, 4)).astype(np.float32)
+X = _RNG.uniform(-1, 1, (1, 12)).astype(np.float32)
 PAIR = (PRESETS["ieee-any"], PRESETS["ieee-any"])
 
 
@@ -212,7 +212,8 @@ def test_training_is_fed_and_the_first_step_outside_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     step(tmp_path / "step.onnx")
-    W, x, t = (RNG.normal(0, 1, s).astype(np.float32) for s in ((3, 6), (4, 6, 2), (3, 2)))
+    rng = np.random.default_rng(6)
+    W, x, t = (rng.normal(0, 1, s).astype(np.float32) for s in ((3, 6), (4, 6, 2), (3, 2)))
     np.savez("x.npz", W=W, x=x, t=t)
     fed = ("--feed", "W=W_next", "--values")
     traced("step.onnx", "a.jsonl", *fed)
@@ -248,10 +249,10 @@ def test_no_two_executions_are_further_apart_than_the_joint_bound(
     graph = load(path)
     # binary32 products in two orders, with and without FMA; exp and division correctly rounded
     ways = [PRESETS[name] for name in ("sequential", "sequential-fma", "pairwise")]
-    worst = 0.0
+    rng, worst = np.random.default_rng(7), 0.0
     for _ in range(6):
-        x = RNG.uniform(-1, 1, (1, 12)).astype(np.float32)
-        moved = (x + RNG.uniform(-drift, drift, x.shape)).astype(np.float32)
+        x = rng.uniform(-1, 1, (1, 12)).astype(np.float32)
+        moved = (x + rng.uniform(-drift, drift, x.shape)).astype(np.float32)
         exact = joint_bounds((graph, graph), ({"x": x}, {"x": moved}), PAIR)
         runs = [emulate(graph, {"x": x[None]}, c, every_tensor=True) for c in ways]
         others = [emulate(graph, {"x": moved[None]}, c, every_tensor=True) for c in ways]
@@ -303,7 +304,7 @@ def test_a_model_without_a_meaning_is_compared_by_its_bits(
         helper.make_node("Det", ["h"], ["y"], "strange"),
     ]
     save(tmp_path / "m.onnx", nodes, {"x": [3, 3]}, {"y": []})
-    x = RNG.normal(0, 1, (3, 3)).astype(np.float32)
+    x = np.random.default_rng(8).normal(0, 1, (3, 3)).astype(np.float32)
     for name, values in {"a": x, "b": x * np.float32(1.5)}.items():
         np.savez("x.npz", x=values)
         traced("m.onnx", f"{name}.jsonl", "--values")
@@ -386,14 +387,15 @@ def test_stored_weights_are_fed_by_name(
     """W is a weight of the file, whose new numbers are the output next_W: W·x is a product with
     what the step before made of it."""
     monkeypatch.chdir(tmp_path)
-    w = RNG.normal(0, 1, (3, 3)).astype(np.float32)
+    rng = np.random.default_rng(9)
+    w = rng.normal(0, 1, (3, 3)).astype(np.float32)
     nodes = [
         helper.make_node("MatMul", ["x", "W"], ["y"], "product"),
         helper.make_node("Mul", ["W", "half"], ["next_W"], "shrink"),
     ]
     weights = {"W": w, "half": np.float32(0.5)}
     save(tmp_path / "s.onnx", nodes, {"x": [1, 3]}, {"y": [1, 3], "next_W": [3, 3]}, weights)
-    x = RNG.normal(0, 1, (1, 3)).astype(np.float32)
+    x = rng.normal(0, 1, (1, 3)).astype(np.float32)
     np.savez("x.npz", x=x)
     for name, runtime in {"a": "onnxruntime", "b": "numpy"}.items():
         traced("s.onnx", f"{name}.jsonl", "--values", "--steps", "3", "--runtime", runtime)
