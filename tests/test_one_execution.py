@@ -154,3 +154,33 @@ def test_an_attribute_in_float32_is_another_execution(
         exact = [v * Fraction(float(kept)) for v in exact]
     errors = [float(abs(Fraction(float(a)) - b)) for a, b in zip(run, exact, strict=True)]
     assert np.all(errors <= network_bounds(graph, _box(graph, x), contract).errors["y"])
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "x", "computed"),
+    [
+        ("Relu", ["x"], 1e-40, 0.0),
+        ("Abs", ["x"], 1e-40, 0.0),
+        ("Where", ["k", "x", "w"], 1e-40, 0.0),
+        ("PRelu", ["x", "w"], 1e-40, 0.0),
+        ("Mul", ["x", "w"], 2.0**-126 * (1 + 2.0**-23), 0.0),  # measured before it is rounded
+        ("Mul", ["x", "w"], 2.0**-126 * (1 + 2.0**-23), 2.0**-126),
+    ],
+)
+def test_a_runtime_that_flushes_may_lose_what_it_copies(
+    tmp_path: Path, op: str, inputs: list[str], x: float, computed: float
+) -> None:
+    factor = np.array([1 - 2.0**-23], np.float32)
+    path = save(
+        tmp_path / "m.onnx",
+        [helper.make_node(op, inputs, ["y"])],
+        {"x": [1]},
+        {"y": [1]},
+        {"k": np.array([True]), "w": factor},
+    )
+    flushing = replace(SEQUENTIAL, results=Subnormals.FLUSH)
+    given = np.array([x], np.float32)
+    real = Fraction(float(given[0])) * (Fraction(float(factor[0])) if op == "Mul" else 1)
+    graph = load(path)
+    error = float(abs(Fraction(computed) - real))
+    assert error <= network_bounds(graph, _box(graph, given), flushing).errors["y"][0]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from encoders.arithmetic.exact_fields import Balls
-from encoders.contract.contract import RoundingMode, RuntimeContract
+from encoders.contract.contract import RoundingMode, RuntimeContract, Subnormals
 from encoders.lemmas.differences import BETWEEN_ENDS
 from encoders.lemmas.kernel import Radius, apply
 from encoders.numbers.enclosure import SMALLEST, UNIT, BoolArray, FloatArray, Interval
@@ -78,15 +78,20 @@ def errors_at(
 
 
 def _decided(step: Step, contract: RuntimeContract) -> bool:
-    """Does the contract leave nothing open here but what an emulation would find open itself?"""
+    """Does the contract leave nothing open here but what an emulation would find open itself?
+
+    Where subnormal numbers are flushed it does: whether those that are only copied are lost too,
+    and whether a result is measured before it is rounded or after.
+    """
     here, operator = contract_at(step.running, contract), step.operator
-    choices: tuple[Enum, ...] = (here.results, here.operands, here.normalization)
+    kept = here.results is here.operands is Subnormals.KEEP
+    choices: tuple[Enum, ...] = (here.normalization,)
     if here.factor_format is not None:
         choices = (*choices, here.factor_rounding)
     plain = operator.movement or operator.affine or operator.element is not None
     one = operator.formulas == 1 and len(operator.followed) <= 1 and not operator.functions
     fixed = all(choice.value not in ("either", "any") for choice in choices)
-    return plain and one and fixed and here.rounding is RoundingMode.NEAREST
+    return plain and one and kept and fixed and here.rounding is RoundingMode.NEAREST
 
 
 def enclosed(balls: Any) -> Interval:
