@@ -73,6 +73,14 @@ class Body:
     def number(self, name: str, default: Any) -> Any:
         return self.node.attributes.get(name, default)
 
+    def axis(self, default: int, rank: int) -> int:
+        """The attribute `axis`, counted from the front. Raises UnsupportedModel, naming the node,
+        for one that a tensor of this rank has not."""
+        axis: int = self.number("axis", default)
+        if not -rank <= axis < rank:
+            raise self.unsupported(f"attribute 'axis' is {axis}, out of range for {rank} axes")
+        return axis % rank
+
     def constant(self, position: int, what: str) -> Array:
         tensor = self.node.inputs[position]
         if tensor not in self.known:

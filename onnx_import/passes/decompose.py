@@ -23,7 +23,7 @@ import onnx
 from onnx_import.graph import Array, DType, Node, TensorType
 from onnx_import.passes.body import Body
 from onnx_import.passes.einsum import einsum
-from onnx_import.passes.overlapping import col2im, lp_normalization
+from onnx_import.passes.overlapping import col2im, layers_of, lp_normalization, norm_of
 from onnx_import.passes.recurrent import gru, lstm, rnn
 from onnx_import.passes.resizing import ATTRIBUTES as RESIZING
 from onnx_import.passes.resizing import along_each_axis
@@ -96,10 +96,7 @@ def _scatter_nd(body: Body) -> None:
 
 def _scatter_elements(body: Body) -> None:
     shape = body.shape(0)
-    axis = body.number("axis", 0)
-    if not -len(shape) <= axis < len(shape):
-        raise body.unsupported(f"attribute 'axis' is {axis}, out of range for {len(shape)} axes")
-    axis %= len(shape)
+    axis = body.axis(0, len(shape))
     index = body.constant(1, "the indices").astype(np.int64)
     if np.any((index < -shape[axis]) | (index >= shape[axis])):
         raise body.unsupported("an index (input 1) is out of range")
@@ -110,7 +107,7 @@ def _scatter_elements(body: Body) -> None:
         )
     _require_updates(body, index.shape)
     _require_held(body, shape)
-    at = list(np.indices(index.shape))
+    at: list[Any] = list(np.indices(index.shape))
     at[axis] = index % shape[axis]
     _replace(body, np.arange(math.prod(shape)).reshape(shape)[tuple(at)])
 
@@ -149,10 +146,7 @@ def _reduce_repeated(body: Body, flat: Array, op: str) -> None:
     """The data and, layer by layer, the updates of each place, reduced in whatever order a runtime
     takes: a layer has the next update of every place that has one."""
     shape, size = body.shape(0), math.prod(body.shape(0))
-    order = np.argsort(flat, kind="stable")
-    starts = np.flatnonzero(np.diff(flat[order], prepend=-1))
-    depth = np.empty(len(flat), np.int64)  # how many updates of its place stand before each
-    depth[order] = np.arange(len(flat)) - np.repeat(starts, np.diff([*starts, len(flat)]))
+    depth = layers_of(flat)
     layers = int(depth.max()) + 1
     if (layers + 1) * size > _MOST_SCATTERED:
         raise body.unsupported(f"it adds up to {layers} updates at one of {size} places")
@@ -164,10 +158,7 @@ def _reduce_repeated(body: Body, flat: Array, op: str) -> None:
     source = np.stack([np.arange(size), *[absent] * layers])
     source[depth + 1, flat] = size + np.arange(len(flat))
     stacked = body.add("Gather", every, body.store(source.reshape(-1, *shape)), axis=0)
-    if body.node.opset < (13 if op == "ReduceSum" else 18):
-        body.add(op, stacked, axes=[0], keepdims=0)
-    else:
-        body.add(op, stacked, body.store(np.zeros(1, np.int64)), keepdims=0)
+    body.over(op, stacked, [0])
 
 
 def _gather_nd(body: Body) -> None:
@@ -202,12 +193,9 @@ def _one_hot(body: Body) -> None:
         return
     index = np.trunc(body.constant(0, "the indices").astype(np.float64)).astype(np.int64)
     depth = int(body.constant(1, "the depth").reshape(()))
-    axis = body.number("axis", -1)
-    rank = index.ndim + 1
-    if not -rank <= axis < rank:
-        raise body.unsupported(f"attribute 'axis' is {axis}, out of range for {rank} axes")
+    axis = body.axis(-1, index.ndim + 1)
     wrapped = np.where(index < 0, index + depth, index)
-    hot = np.moveaxis(wrapped[..., None] == np.arange(depth), -1, axis % rank)
+    hot = np.moveaxis(wrapped[..., None] == np.arange(depth), -1, axis)
     body.add("Gather", body.node.inputs[2], body.store(hot.astype(np.int64)), axis=0)
 
 
@@ -228,20 +216,13 @@ def _computed_one_hot(body: Body) -> None:
 
 
 def _lp_pool(body: Body) -> None:
-    body.over(_norm(body), _windows(body), [0])
+    body.over(norm_of(body), _windows(body), [0])
 
 
 def _global_lp_pool(body: Body) -> None:
     shape = body.shape(0)
-    norm = body.over(_norm(body), body.node.inputs[0], range(2, len(shape)))
+    norm = body.over(norm_of(body), body.node.inputs[0], range(2, len(shape)))
     body.reshape(norm, *shape[:2], *(1,) * (len(shape) - 2))
-
-
-def _norm(body: Body) -> str:
-    p = body.number("p", 2)
-    if p not in (1, 2):
-        raise body.unsupported(f"attribute 'p' is {p}; supported are 1 and 2")
-    return f"ReduceL{p}"
 
 
 def _windows(body: Body) -> str:

@@ -6,18 +6,34 @@ import math
 
 import numpy as np
 
+from onnx_import.graph import Array
 from onnx_import.passes.body import Body
 
 _MOST_PLACES = 2**26
 
 
+def norm_of(body: Body) -> str:
+    """The reduction that is the norm of a node's `p`. Raises UnsupportedModel, naming the node, for
+    any but 1 and 2."""
+    p = body.number("p", 2)
+    if p not in (1, 2):
+        raise body.unsupported(f"attribute 'p' is {p}; supported are 1 and 2")
+    return f"ReduceL{p}"
+
+
+def layers_of(places: Array) -> Array:
+    """For each of flat places how many of the same stand before it."""
+    order = np.argsort(places, kind="stable")
+    starts = np.flatnonzero(np.diff(places[order], prepend=-1))
+    found = np.empty(len(places), np.int64)
+    found[order] = np.arange(len(places)) - np.repeat(starts, np.diff([*starts, len(places)]))
+    return found
+
+
 def lp_normalization(body: Body) -> None:
     """x over its norm along an axis, and 0 where that is 0."""
-    p, axis = body.number("p", 2), body.number("axis", -1)
-    rank = len(body.shape(0))
-    if p not in (1, 2) or not -rank <= axis < rank:
-        raise body.unsupported(f"'p' is {p} and 'axis' is {axis}, of {rank} axes")
-    norm = body.over(f"ReduceL{p}", body.node.inputs[0], [axis % rank], keepdims=1)
+    axis = body.axis(-1, len(body.shape(0)))
+    norm = body.over(norm_of(body), body.node.inputs[0], [axis], keepdims=1)
     kind = body.types[body.node.inputs[0]].dtype.numpy
     none, one = body.store(np.zeros((), kind)), body.store(np.ones((), kind))
     safe = body.add("Where", body.add("Equal", norm, none), one, norm)
@@ -50,12 +66,9 @@ def col2im(body: Body) -> None:
         at = at.reshape(tall)
         inside = inside & (at >= 0) & (at < n)
         pixel = pixel * n + at
-    pixels = np.broadcast_to(pixel, (*block, *steps))[np.broadcast_to(inside, (*block, *steps))]
-    sources = np.flatnonzero(np.broadcast_to(inside, (*block, *steps)))
-    order = np.argsort(pixels, kind="stable")
-    pixels, sources = pixels[order], sources[order]
-    starts = np.flatnonzero(np.diff(pixels, prepend=-1))
-    layer = np.arange(len(pixels)) - np.repeat(starts, np.diff([*starts, len(pixels)]))
+    inside = np.broadcast_to(inside, (*block, *steps))
+    pixels, sources = np.broadcast_to(pixel, inside.shape)[inside], np.flatnonzero(inside)
+    layer = layers_of(pixels)
     layers = int(layer.max(initial=0)) + 1
     maps = shape[0] * channels
     if layers * maps * math.prod(image) > _MOST_PLACES:

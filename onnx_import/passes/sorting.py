@@ -32,10 +32,7 @@ def top_k(body: Body) -> None:
     """The k-th is the same whichever of equal numbers stands first; the index of the first of them
     is that of ArgMax."""
     shape = body.shape(0)
-    axis = body.number("axis", -1)
-    if not -len(shape) <= axis < len(shape):
-        raise body.unsupported(f"attribute 'axis' is {axis}, out of range for {len(shape)} axes")
-    axis %= len(shape)
+    axis = body.axis(-1, len(shape))
     n = shape[axis]
     k = body.number("k", 0)
     if body.node.opset >= _OF_INPUT:
