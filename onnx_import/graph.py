@@ -106,6 +106,11 @@ class DType(Enum):
         return self in _NARROW
 
     @property
+    def is_integer(self) -> bool:
+        """Is it a type of integers, of whatever width, and not of truth values?"""
+        return self.value.startswith(("int", "uint"))
+
+    @property
     def is_float(self) -> bool:
         """Is it a floating-point format, and no type of integers or truth values?"""
         return self in (DType.FLOAT16, DType.BFLOAT16, DType.FLOAT32, DType.FLOAT64)

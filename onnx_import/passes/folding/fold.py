@@ -20,7 +20,7 @@ from onnx_import.graph import Array, DType, Need, Node, TensorType, Use
 from onnx_import.passes.folding.empty import OF_NOTHING, of_nothing
 from onnx_import.passes.folding.picked import PICKING, eye_like, picked
 from onnx_import.passes.folding.quantized import dequantized, farthest_step, quantized
-from onnx_import.passes.folding.values import plain, whole
+from onnx_import.passes.folding.values import integer, plain, whole
 from onnx_import.tensors import dtype_of, integer_limits
 
 ALONE = frozenset(
@@ -282,13 +282,13 @@ def _narrowed(value: Array, dtype: DType) -> Array | None:
     """The same numbers in a type that weights are stored in, or None if one of them is not in it
     or is a zero whose sign is lost."""
     wide = value.astype(np.float64)
-    if dtype.value.startswith(("int", "uint")):
+    if dtype.is_integer:
         least, most = integer_limits(dtype.value)
         if not np.all((wide == np.floor(wide)) & (wide >= least) & (wide <= most)):
             return None
     found = wide.astype(dtype.numpy)
     back = found.astype(np.float64)
-    same = (back == wide) & ((np.signbit(back) == np.signbit(wide)) | (dtype.value[0] != "f"))
+    same = (back == wide) & (dtype.is_integer | (np.signbit(back) == np.signbit(wide)))
     return found if bool(np.all(same)) else None
 
 
@@ -303,13 +303,6 @@ def integer_bits(dtype: DType) -> int:
             return 24
         case _:
             return 53
-
-
-def integer(node: Node, name: str, default: int) -> int:
-    """An integer attribute; `default` where the node has none."""
-    value = node.attributes.get(name, default)
-    assert isinstance(value, int)
-    return value
 
 
 def integers(node: Node, name: str, given: Sequence[Array]) -> list[int] | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from onnx_import.graph import Array, DType, Node, TensorType
-from onnx_import.passes.folding.values import fitting
+from onnx_import.passes.folding.values import fitting, integer
 from onnx_import.tensors import dtype_of
 
 
@@ -27,7 +27,7 @@ def eye_like(node: Node, given: TensorType) -> Array:
     code = node.attributes.get("dtype")
     dtype = dtype_of(code, node.describe()) if isinstance(code, int) else given.dtype
     rows, columns = given.shape
-    return np.eye(rows, columns, _integer(node, "k", 0)).astype(dtype.numpy)
+    return np.eye(rows, columns, integer(node, "k", 0)).astype(dtype.numpy)
 
 
 def _non_zero(node: Node, values: Sequence[Array | None]) -> Array:
@@ -48,7 +48,7 @@ def _unique(node: Node, values: Sequence[Array | None]) -> Array | None:
     if any(node.outputs[1:]):
         return None
     along = axis if isinstance(axis, int) else None
-    if not _integer(node, "sorted", 1):
+    if not integer(node, "sorted", 1):
         return None
     return np.asarray(np.unique(data, axis=along))
 
@@ -81,10 +81,10 @@ def _cum_sum(node: Node, values: Sequence[Array | None]) -> Array | None:
     data, axis = _held(values, 0), int(_held(values, 1).reshape(()))
     if data.dtype.kind not in "iu" or not data.size:
         return None
-    back = bool(_integer(node, "reverse", 0))
+    back = bool(integer(node, "reverse", 0))
     exact = np.flip(data, axis) if back else data
     sums = np.cumsum(exact.astype(object), axis)
-    if _integer(node, "exclusive", 0):
+    if integer(node, "exclusive", 0):
         sums = sums - exact
     return fitting(np.flip(sums, axis) if back else sums, data)
 
@@ -110,12 +110,6 @@ def _held(values: Sequence[Array | None], position: int) -> Any:
     value = values[position]
     if value is None:
         raise ValueError(f"input {position} is left out")
-    return value
-
-
-def _integer(node: Node, name: str, default: int) -> int:
-    value = node.attributes.get(name, default)
-    assert isinstance(value, int)
     return value
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_import.graph import Array, DType, Node
+from onnx_import.passes.folding.values import integer
 from onnx_import.tensors import dtype_of, integer_limits
 
 FloatArray = npt.NDArray[np.float64]
@@ -65,14 +66,11 @@ def _is_counted(found: _Operands) -> bool:
     format, from which nothing is taken?"""
     if found.x.dtype.kind in "iu":
         return found.x.dtype.itemsize <= 4
-    if not DType(found.x.dtype.name).is_narrow:
+    dtype = DType(found.x.dtype.name)
+    if not dtype.is_narrow:
         return False
     wide = found.x.astype(np.float64)
-    return bool(np.all(np.isfinite(wide)) and (_is_whole(found.x) or not np.any(found.zero)))
-
-
-def _is_whole(values: Array) -> bool:
-    return values.dtype.name.startswith(("int", "uint"))
+    return bool(np.all(np.isfinite(wide)) and (dtype.is_integer or not np.any(found.zero)))
 
 
 def farthest_step(node: Node, values: Sequence[Array | None]) -> Array:
@@ -116,11 +114,8 @@ def _operands(node: Node, values: Sequence[Array | None]) -> _Operands | None:
         return None
     if not np.all((wide > 0) & np.isfinite(wide)):
         return None
-    axis = node.attributes.get("axis", 1)
-    assert isinstance(axis, int)
+    axis, block = integer(node, "axis", 1), integer(node, "block_size", 0)
     taken_off = np.zeros(()) if zero is None else zero.astype(np.float64)
-    block = node.attributes.get("block_size", 0)
-    assert isinstance(block, int)
     along = [_along(v, axis, x.shape, block) for v in (wide, taken_off)]
     return _Operands(x, along[0], along[1], _KINDS[scale.dtype.name])
 

@@ -63,6 +63,13 @@ def _exactly(operation: Callable[..., Any], values: Sequence[Array]) -> Array:
     return fitting(exact, values[0])
 
 
+def integer(node: Node, name: str, default: int) -> int:
+    """An integer attribute; `default` where the node has none."""
+    value = node.attributes.get(name, default)
+    assert isinstance(value, int)
+    return value
+
+
 def plain(values: Array) -> bool:
     """Is the order of these numbers beyond doubt: no NaN, no −0, nothing that may be flushed?"""
     if values.dtype.kind in "iub":
