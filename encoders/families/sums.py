@@ -155,12 +155,14 @@ def sum_operator(
         counts = counts_of(site)
         return (total if counts is None else total / field.constant(counts),)
 
+    def total_of(site: Site, values: V, arithmetic: Arithmetic[V], contract: RuntimeContract) -> V:
+        terms = term_list(site, values, arithmetic.constant(np.zeros((), np.float32)))
+        return sum_of_terms(arithmetic, contract, terms)
+
     def runtime(
         site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
     ) -> tuple[V, ...]:
-        terms = term_list(site, inputs[0], arithmetic.constant(np.zeros((), np.float32)))
-        total = sum_of_terms(arithmetic, contract, terms)
-        counts = counts_of(site)
+        total, counts = total_of(site, inputs[0], arithmetic, contract), counts_of(site)
         return (total if counts is None else divided(total, counts, arithmetic),)
 
     def by_reciprocal(
@@ -170,8 +172,7 @@ def sum_operator(
         counts = counts_of(site)
         if counts is None:
             return ()
-        terms = term_list(site, inputs[0], arithmetic.constant(np.zeros((), np.float32)))
-        total = sum_of_terms(arithmetic, contract, terms)
+        total = total_of(site, inputs[0], arithmetic, contract)
         return (times_reciprocal(total, counts, arithmetic),)
 
     @remembered
