@@ -338,14 +338,17 @@ class RuntimeContract:
     @property
     def pinned(self) -> bool:
         """True if the contract allows exactly one execution per input, functions apart."""
-        if self.rounding is RoundingMode.STOCHASTIC:
-            return False
+        schedules = (self.schedule, *(r.schedule for r in self.rules))
+        return self.decided and all(schedule.pinned for schedule in schedules)
+
+    @property
+    def decided(self) -> bool:
+        """Is nothing left open, or to chance, but schedules and functions?"""
         choices: tuple[Enum, ...] = (self.results, self.operands, self.normalization)
         if self.factor_format is not None:
             choices = (*choices, self.factor_rounding)
-        return all(s.pinned for s in (self.schedule, *(r.schedule for r in self.rules))) and all(
-            c.value not in ("either", "any") for c in choices
-        )
+        nearest = self.rounding is RoundingMode.NEAREST
+        return nearest and all(c.value not in ("either", "any") for c in choices)
 
     def __repr__(self) -> str:
         return f"<contract {self.describe()}>"

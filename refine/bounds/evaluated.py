@@ -8,13 +8,12 @@ gives every tensor, and pull-backs are left to the errors.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import Balls
-from encoders.contract.contract import RoundingMode, RuntimeContract, Subnormals
+from encoders.contract.contract import RuntimeContract, Subnormals
 from encoders.lemmas.differences import BETWEEN_ENDS
 from encoders.lemmas.kernel import Radius, apply
 from encoders.numbers.enclosure import SMALLEST, UNIT, BoolArray, FloatArray, Interval
@@ -85,13 +84,9 @@ def _decided(step: Step, contract: RuntimeContract) -> bool:
     """
     here, operator = contract_at(step.running, contract), step.operator
     kept = here.results is here.operands is Subnormals.KEEP
-    choices: tuple[Enum, ...] = (here.normalization,)
-    if here.factor_format is not None:
-        choices = (*choices, here.factor_rounding)
     plain = operator.movement or operator.affine or operator.element is not None
     one = operator.formulas == 1 and len(operator.followed) <= 1 and not operator.functions
-    fixed = all(choice.value not in ("either", "any") for choice in choices)
-    return plain and one and kept and fixed and here.rounding is RoundingMode.NEAREST
+    return plain and one and kept and here.decided
 
 
 def enclosed(balls: Any) -> Interval:
