@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from encoders.numbers.enclosure import Interval
+from encoders.numbers.enclosure import FloatArray, Interval
 from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import Maps, unit_functionals
@@ -32,23 +32,19 @@ def optimise_values(
     _through_lines(maps, output, branching, tick)
     x = maps.values[output]
     rows = np.flatnonzero((x.lo < 0) & (x.hi > 0) | (final & (x.lo < x.hi)))
-    lo, hi = x.lo.reshape(-1).copy(), x.hi.reshape(-1).copy()
-    for chunk in chunks(maps.graph, rows, copies=4):
-        if branching.late:
-            break
-        c = unit_functionals(x.shape, chunk)
-        both = np.concatenate([c, -c])
-        share = -lo[chunk] / (hi[chunk] - lo[chunk])
+
+    def upper(chunk: Rows, both: FloatArray) -> FloatArray:
+        lo, hi = x.lo.reshape(-1)[chunk], x.hi.reshape(-1)[chunk]
+        share = -lo / (hi - lo)
         worth = np.nan_to_num(np.concatenate([share**2, (1.0 - share) ** 2]))
         if final:
             worth = np.ones(2 * len(chunk))
         parts = replace(branching, total=branching.total * len(chunk) // len(rows))
-        upper = optimised_upper(
+        return optimised_upper(
             maps, output, functionals=both, branching=parts, worth=worth, tick=tick
         )
-        hi[chunk] = np.minimum(hi[chunk], upper[: len(chunk)])
-        lo[chunk] = np.maximum(lo[chunk], -upper[len(chunk) :])
-    maps.values[output] = Interval(lo.reshape(x.shape), hi.reshape(x.shape))
+
+    _tighten(maps, output, rows, copies=4, upper=upper, branching=branching)
 
 
 def _through_lines(maps: Maps, output: str, branching: Branching, tick: Callable[[], None]) -> None:
@@ -61,21 +57,36 @@ def _through_lines(maps: Maps, output: str, branching: Branching, tick: Callable
     rows = np.flatnonzero(open_)
     if not len(rows) or len(rows) * x.lo.size > _MOST_OF_LINES or not leave_lines(maps, output):
         return
+    steps = branching.steps * (_MORE if branching.parts else 1)
+
+    def upper(chunk: Rows, both: FloatArray) -> FloatArray:
+        return through_best_lines(
+            maps, output, both, steps=steps, late=lambda: branching.late, tick=tick
+        )
+
+    _tighten(maps, output, rows, copies=8, upper=upper, branching=branching)
+
+
+def _tighten(
+    maps: Maps,
+    output: str,
+    rows: Rows,
+    *,
+    copies: int,
+    upper: Callable[[Rows, FloatArray], FloatArray],
+    branching: Branching,
+) -> None:
+    """Better ranges of these elements, until it is late: `upper` bounds, of a chunk of them, what
+    they are, and then their negatives."""
+    x = maps.values[output]
     lo, hi = x.lo.reshape(-1).copy(), x.hi.reshape(-1).copy()
-    for chunk in chunks(maps.graph, rows, copies=8):
+    for chunk in chunks(maps.graph, rows, copies=copies):
         if branching.late:
             break
         c = unit_functionals(x.shape, chunk)
-        upper = through_best_lines(
-            maps,
-            output,
-            np.concatenate([c, -c]),
-            steps=branching.steps * (_MORE if branching.parts else 1),
-            late=lambda: branching.late,
-            tick=tick,
-        )
-        hi[chunk] = np.minimum(hi[chunk], upper[: len(chunk)])
-        lo[chunk] = np.maximum(lo[chunk], -upper[len(chunk) :])
+        found = upper(chunk, np.concatenate([c, -c]))
+        hi[chunk] = np.minimum(hi[chunk], found[: len(chunk)])
+        lo[chunk] = np.maximum(lo[chunk], -found[len(chunk) :])
     maps.values[output] = Interval(lo.reshape(x.shape), hi.reshape(x.shape))
 
 
