@@ -204,11 +204,13 @@ class _Pooled:
         return bool(self.running)
 
     def start(self, taken: Sequence[Part]) -> None:
-        stuck = [part for part in taken if self.single and part.idle >= _HALVINGS]
-        for part in stuck:
-            asked = (part, replace(_EFFORT, until=self.deadline))
-            self.running[self.submit(_bound_again, asked)] = _Halving([part], 1)
-        others = [part for part in taken if not (self.single and part.idle >= _HALVINGS)]
+        others = []
+        for part in taken:
+            if self.single and part.idle >= _HALVINGS:
+                asked = (part, replace(_EFFORT, until=self.deadline))
+                self.running[self.submit(_bound_again, asked)] = _Halving([part], 1)
+            else:
+                others.append(part)
         halves = [(half, part.known) for part in others for half in halved(part) or ()]
         halving = _Halving(others, len(halves))
         for start in range(0, len(halves), self.piece):
