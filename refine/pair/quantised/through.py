@@ -100,12 +100,7 @@ class Walk:
             where[tensor] = c
             return
         where[tensor] = total = where[tensor] + c
-        if where is self.on_d:
-            self.costs.append(self.ranges.radii[tensor].weighed(total).times(2 * UNIT))
-        else:
-            size = self.ranges.maps.values[tensor].magnitude
-            size = np.where(np.isfinite(size), size, np.finfo(np.float64).max)
-            self.spend(dot_up(total, size) * (2 * UNIT))
+        self._rounded(where, tensor, total)
 
     def spend(self, upper: FloatArray) -> None:
         """Adds what some part of the functionals is at most."""
@@ -163,6 +158,7 @@ class Walk:
             self.costs.append(through.noise.on(d.shape[1:]).weighed(d))
 
     def _rounded(self, where: dict[str, FloatArray], tensor: str, c: FloatArray) -> None:
+        """Charges one rounding of each coefficient."""
         if where is self.on_d:
             self.costs.append(self.ranges.radii[tensor].weighed(c).times(2 * UNIT))
         else:
