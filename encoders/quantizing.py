@@ -78,6 +78,11 @@ class Grid:
         return bool(np.all(self.scale == other.scale) and np.all(self.zero == other.zero))
 
 
+def nearest_integers(u: Interval) -> Interval:
+    """The integers that numbers in these ranges are rounded to, either way of breaking ties."""
+    return Interval(np.ceil(u.lo - 0.5), np.floor(u.hi + 0.5))
+
+
 def _scaled(q: Interval, shift: FloatArray, scale: FloatArray) -> Interval:
     low, high = (np.asarray((v + shift) * scale) for v in (q.lo, q.hi))
     slack = [multiply_up(np.abs(v), 2.0**-50) for v in (low, high)]
@@ -123,8 +128,8 @@ class Stored:
         off = self.moved.bound
         u = grid.steps(x).inflate(np.broadcast_to(off, x.shape))
         known = np.isfinite(u.lo) & np.isfinite(u.hi) & (self.largest <= self.limit)
-        least, greatest = np.ceil(u.lo - 0.5), np.floor(u.hi + 0.5)
-        ends = (np.where(known, least, grid.lowest), np.where(known, greatest, grid.highest))
+        q = nearest_integers(u)
+        ends = (np.where(known, q.lo, grid.lowest), np.where(known, q.hi, grid.highest))
         return Interval(*(np.clip(v, grid.lowest, grid.highest) for v in ends))
 
 

@@ -24,7 +24,7 @@ from encoders.lemmas.grids import WHOLE_STEPS
 from encoders.lemmas.kernel import Radius, apply
 from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up
 from encoders.operator import DifferenceMap, Field, LinearBounds, ValueMap
-from encoders.quantizing import Grid, Stored
+from encoders.quantizing import Grid, Stored, nearest_integers
 from encoders.relaxations.elementwise import Secant, elementwise_differences, elementwise_values
 from encoders.relaxations.piecewise import LEMMAS as PIECES
 from encoders.relaxations.piecewise import clamp, piecewise_bounds, piecewise_secant
@@ -44,8 +44,8 @@ class IntegerGrid:
 
     def range(self, u: Interval) -> Interval:
         """Stored numbers for t + z in these ranges, either way of breaking ties."""
-        least, greatest = np.ceil(u.lo - 0.5), np.floor(u.hi + 0.5)
-        return Interval(*(np.clip(v, self.lowest, self.highest) for v in (least, greatest)))
+        q = nearest_integers(u)
+        return Interval(*(np.clip(v, self.lowest, self.highest) for v in (q.lo, q.hi)))
 
     def real(self, t: ObjectArray, zero: ObjectArray, field: Field) -> ObjectArray:
         """clip(round(t) + zero): the stored number over the reals, ties to even."""

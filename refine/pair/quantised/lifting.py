@@ -41,6 +41,11 @@ class Role:
     clamps: Grid | None = None
     loose: FloatArray | None = None
 
+    @property
+    def grid(self) -> Grid | None:
+        """The grid that the node puts its result on, or that it precedes, if there is one."""
+        return self.clamps if self.stored is None else self.stored.written
+
 
 @dataclass(frozen=True)
 class Lifted:

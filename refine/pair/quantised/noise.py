@@ -32,7 +32,7 @@ from encoders.numbers.enclosure import (
 )
 from encoders.operator import RoundingBound
 from encoders.program import Step, program_of
-from encoders.quantizing import Grid
+from encoders.quantizing import Grid, nearest_integers
 from encoders.scheduling import contract_at
 from refine.bounds.backward import Maps, pull_back, unit_functionals
 from refine.bounds.local.errors import Run
@@ -184,21 +184,15 @@ class _Bounding:
                 rows = np.arange(wide.size)
             else:
                 for role in roles:
-                    if role.clamps is not None or role.stored is not None:
-                        grid = role.clamps or role.stored.written  # type: ignore[union-attr]
-                        assert grid is not None
+                    if role.grid is not None:
                         held = self.ranges.held[out]
-                        steps = np.broadcast_to((held.hi - held.lo) / grid.scale, held.shape)
-                        one = self._settled(grid, held)
+                        steps = np.broadcast_to((held.hi - held.lo) / role.grid.scale, held.shape)
+                        one = _settled(role.grid, held)
                         rows = np.flatnonzero((steps < _FEW_STEPS) & ~one)
         if len(rows) > _ROWS:
             order = np.argsort(-wide.reshape(-1)[rows], kind="stable")[:_ROWS]
             rows = np.sort(rows[order])
         return rows
-
-    def _settled(self, grid: Grid, held: Interval) -> BoolArray:
-        u = grid.steps(held)
-        return np.asarray(np.ceil(u.lo - 0.5) == np.floor(u.hi + 0.5))
 
     def _forward(self, step: Step) -> RoundingBound:
         """Enters what is known behind a node; what its run loses."""
@@ -224,13 +218,11 @@ class _Bounding:
         maps.local[step.name] = exactly_zero(EXACT, shape)
         if through.noise is not None:
             maps.local[step.name] = through.noise.on(shape)
-        errors = [ranges.radii[t] for t in step.reads]
-        own = step.name not in self.pair.changed and through.moved is not None
-        maps.difference_maps[step.name] = (
-            through.moved
-            if own and through.moved is not None
-            else step.operator.differences(step.site, real, errors)
-        )
+        moved = None if step.name in self.pair.changed else through.moved
+        if moved is None:
+            errors = [ranges.radii[t] for t in step.reads]
+            moved = step.operator.differences(step.site, real, errors)
+        maps.difference_maps[step.name] = moved
         return replace(lost, radius=maps.local[step.name])
 
     def _lost(self, step: Step, role: Role, result: Interval) -> RoundingBound:
@@ -263,7 +255,6 @@ class _Bounding:
         x = self.ranges.maps.values[step.reads[0]]
         nothing = RoundingBound(exactly_zero(EXACT, x.shape))
         if role.stored is not None:
-            self.ranges.gridded[step.output] = grid_written(role), exactly_zero(EXACT, x.shape)
             return (*self._stored(step, role, held), nothing)
         if role.own is not None:
             assert role.step is not None
@@ -301,6 +292,7 @@ class _Bounding:
             slope = np.where(same, 1.0, slope)
             rest = Interval(np.where(same, 0.0, rest.lo), np.where(same, 0.0, rest.hi))
             steps = steps.and_also(again)
+        self.ranges.gridded[step.output] = grid, exactly_zero(EXACT, held.shape)
         noise = steps.times(np.broadcast_to(grid.scale, held.shape))
         reached = grid.numbers(stored.reached(grid, held))
         return on_grid(reached, slope, rest, noise, add_up(x.magnitude, held.magnitude)), reached
@@ -467,11 +459,10 @@ class _Bounding:
         return walk.finished()
 
 
-def grid_written(role: Role) -> Grid:
-    """The grid that a node of this role puts its result on."""
-    assert role.stored is not None
-    assert role.stored.written is not None
-    return role.stored.written
+def _settled(grid: Grid, held: Interval) -> BoolArray:
+    """Where there is one integer alone that may be stored for numbers in these ranges."""
+    q = nearest_integers(grid.steps(held))
+    return np.asarray(q.lo == q.hi)
 
 
 def _called(step: Step, op: str) -> Step:
