@@ -26,8 +26,6 @@ from typing import Any, TypeAlias
 import flint
 import numpy as np
 
-from encoders.arithmetic.exact_fields import ObjectArray
-
 Parts: TypeAlias = tuple[tuple[int, flint.fmpq], ...]  # atoms in ascending order, none with 0
 Factors: TypeAlias = dict[int, flint.fmpq]  # exponents of atoms, none 0
 
@@ -65,11 +63,7 @@ class Pool:
 
     def atom(self, *made_of: Any) -> int:
         """The number of an atom: the same one for equal makings."""
-        found = self.atoms.get(made_of)
-        if found is None:
-            found = self.atoms[made_of] = len(self.made_of)
-            self.made_of.append(made_of)
-        return found
+        return self._numbered(made_of, made_of)
 
     def fresh(self) -> Term:
         """A variable like no other."""
@@ -89,11 +83,13 @@ class Pool:
 
     def product(self, powers: Parts) -> int:
         """The atom that is a product of powers."""
-        key = "product", *_flat(powers)
+        return self._numbered(("product", *_flat(powers)), ("product", powers))
+
+    def _numbered(self, key: Any, made_of: Any) -> int:
         found = self.atoms.get(key)
         if found is None:
             found = self.atoms[key] = len(self.made_of)
-            self.made_of.append(("product", powers))
+            self.made_of.append(made_of)
         return found
 
     def signed_size(self, value: int) -> int:
@@ -306,14 +302,6 @@ def _shared(term: Term) -> Factors:
 def in_order(total: Mapping[int, flint.fmpq]) -> Parts:
     """Coefficients by atom as parts."""
     return tuple(sorted((atom, c) for atom, c in total.items() if c != 0))
-
-
-def same_terms(a: ObjectArray, b: ObjectArray) -> bool:
-    """Are two arrays of terms of one field, of any shapes, equal in row-major order?"""
-    mine, other = a.ravel().tolist(), b.ravel().tolist()
-    return len(mine) == len(other) and all(
-        x is y or x.number == y.number for x, y in zip(mine, other, strict=True)
-    )
 
 
 def members_of(pool: Pool, term: Term) -> tuple[Term, ...] | None:
