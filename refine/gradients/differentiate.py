@@ -101,7 +101,7 @@ def cotangents(
     Raises as `differentiated` does.
     """
     program = program_of(tape.graph)
-    moving = _depending(program, wrt)
+    moving = depending(program, wrt)
     reached: dict[str, list[Term]] = {name: [up] for name, up in ups.items()}
     for step in reversed(program.steps):
         arrived = reached.pop(step.output, None) if step.output not in wrt else None
@@ -156,7 +156,7 @@ def _sum(terms: Sequence[Term]) -> Term:
     return total
 
 
-def _depending(program: Program, wrt: Iterable[str]) -> set[str]:
+def depending(program: Program, wrt: Iterable[str]) -> set[str]:
     """The tensors that are computed of these, and they themselves."""
     found = set(wrt)
     for step in program.steps:

@@ -37,10 +37,10 @@ class Request:
             if (self.of, self.loss, self.wrt, self.step) != (None,) * 4:
                 raise ModelError("--value writes an expression alone; differentiate its file next")
             return with_value(graph, self.value, keep=self.keep)
-        of = _names(self.of)
+        of = names_of(self.of)
         asked = Asked(
             of=of,
-            wrt=_names(self.wrt),
+            wrt=names_of(self.wrt),
             ones=self.ones,
             rules=self.rules,
             keep=self.keep,
@@ -73,5 +73,6 @@ def _loss_of(graph: Graph) -> str:
     return next(t for t in reversed(graph.outputs) if t.startswith(LOSS))
 
 
-def _names(text: str | None) -> tuple[str, ...]:
+def names_of(text: str | None) -> tuple[str, ...]:
+    """Names joined by commas."""
     return () if text is None else tuple(n.strip() for n in text.split(",") if n.strip())

@@ -15,7 +15,8 @@ from refine.claims.assumptions import assumptions_of
 from refine.claims.kind import Asked, ClaimOption, Given
 from refine.domain.domain import Domain
 from refine.gradients.derived import gradient_of
-from refine.gradients.differentiate import OWN
+from refine.gradients.differentiate import OWN, depending
+from refine.gradients.request import names_of
 from refine.results.verdict import Assumption, Result
 
 KINKS = "kinks"
@@ -92,13 +93,11 @@ def _conventions(graph: Graph, model: Graph, given: Given) -> Iterable[str]:
     """Those of the rules that were applied: a framework's own are what its formulas say. The
     model's nodes are asked, too: one whose value no rule needs is not in the gradient."""
     rules, wrt = given.get("rules"), given.get("wrt")
-    named = wrt.split(",") if isinstance(wrt, str) else model.inputs
-    varied = {name.strip() for name in named}
+    program = program_of(model)
+    named = names_of(wrt) if isinstance(wrt, str) else ()
+    varied = depending(program, named or model.inputs)
     steps = [s for s in program_of(graph).steps if not s.name.startswith("grad.")]
-    for step in program_of(model).steps:
-        if not varied.isdisjoint(step.node.inputs):
-            varied.update(t for t in step.node.outputs if t)
-            steps.append(step)
+    steps += [s for s in program.steps if not varied.isdisjoint(s.node.inputs)]
     for step in steps:
         gradient = step.operator.gradient
         if gradient is not None and gradient.convention and rules not in gradient.frameworks:
