@@ -159,6 +159,10 @@ class Term:
         places = self.tape.stored(np.array(over, np.int64))
         return self.tape.node(self, places, kind=kind, keepdims=keepdims, op="ReduceSum")
 
+    def per_channel(self) -> Term:
+        """Sums along all axes but the second one, which is the only one left."""
+        return self.summed((0, *range(2, len(self.shape))), keep=False)
+
     def averaged(self, axes: Iterable[int]) -> Term:
         """Means along some axes, which are kept with length 1: sums over their counts."""
         over = tuple(sorted(axes))

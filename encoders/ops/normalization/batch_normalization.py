@@ -208,14 +208,11 @@ def gradient(r: Reverse) -> Carried:
         parameters = (gamma, zeros, mean, r.read(4))
         return r.tape.node(x, *parameters, op="BatchNormalization", kind=x.kind, epsilon=epsilon)
 
-    def over_places(term: Term) -> Term:
-        return term.summed((0, *range(2, len(term.shape))), keep=False)
-
     return each(
         (
             (0, lambda: normalized(r.up, scale, zeros)),
-            (1, lambda: over_places(r.up * normalized(r.x, ones, r.read(3)))),
-            (2, lambda: over_places(r.up).reshaped(bias.shape)),
+            (1, lambda: (r.up * normalized(r.x, ones, r.read(3))).per_channel()),
+            (2, lambda: r.up.per_channel().reshaped(bias.shape)),
         ),
         r,
     )

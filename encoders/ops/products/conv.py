@@ -187,11 +187,9 @@ def gradient(r: Reverse) -> Carried:
         per_group = (groups, w.shape[0] // groups)
         return window_products(r.x, r.up, window, per_group).reshaped(w.shape)
 
-    def to_bias() -> Term:
-        return r.up.summed((0, *range(2, len(r.up.shape))), keep=False)
-
     return each(
-        ((0, lambda: transposed_conv(r, r.up, w, window)), (1, to_weights), (2, to_bias)), r
+        ((0, lambda: transposed_conv(r, r.up, w, window)), (1, to_weights), (2, r.up.per_channel)),
+        r,
     )
 
 

@@ -313,10 +313,7 @@ def gradient(r: Reverse) -> Carried:
         per_group = (groups, r.x.shape[1] // groups)
         return window_products(r.up, r.x, window, per_group).reshaped(w.shape)
 
-    def to_bias() -> Term:
-        return r.up.summed((0, *range(2, len(r.up.shape))), keep=False)
-
-    return each(((0, to_input), (1, to_weights), (2, to_bias)), r)
+    return each(((0, to_input), (1, to_weights), (2, r.up.per_channel)), r)
 
 
 def _positive_window(site: Site) -> Window:

@@ -65,12 +65,19 @@ LEMMAS = ("mean-value-step", "relative-quotient")
 
 
 def _rows(site: Site) -> Rows:
-    shape = site.type_of(0).shape
-    rank = len(shape)
-    if site.node.opset < 13:
-        first = axis_of(site, site.integer("axis", 1), rank)
-        return rows_along(shape, tuple(range(first, rank)))
-    return rows_along(shape, (axis_of(site, site.integer("axis", -1), rank),))
+    return rows_along(site.type_of(0).shape, _normalized(site))
+
+
+def _normalized(site: Site) -> tuple[int, ...]:
+    """The axes along which probabilities add up to 1: before opset 13 all from one on."""
+    rank = len(site.type_of(0).shape)
+    axis = axis_of(site, _axis(site), rank)
+    return (axis,) if site.node.opset >= 13 else tuple(range(axis, rank))
+
+
+def _axis(site: Site) -> int:
+    """The attribute, or what it is where it is left out."""
+    return site.integer("axis", -1 if site.node.opset >= 13 else 1)
 
 
 def check(site: Site) -> None:
@@ -302,8 +309,7 @@ def gradient(r: Reverse) -> Carried:
 
 
 def _log_gradient(r: Reverse) -> Carried:
-    axis = r.site.integer("axis", -1 if r.site.node.opset >= 13 else 1)
-    return _from_logarithms(r, r.x.apply("Softmax", axis=axis))
+    return _from_logarithms(r, r.x.apply("Softmax", axis=_axis(r.site)))
 
 
 def _log_gradient_by_exp(r: Reverse) -> Carried:
@@ -312,13 +318,6 @@ def _log_gradient_by_exp(r: Reverse) -> Carried:
 
 def _from_logarithms(r: Reverse, probabilities: Term) -> Carried:
     return {0: r.up - probabilities * r.up.summed(_normalized(r.site))}
-
-
-def _normalized(site: Site) -> tuple[int, ...]:
-    """The axes along which probabilities add up to 1: before opset 13 all from one on."""
-    rank, new = len(site.type_of(0).shape), site.node.opset >= 13
-    axis = axis_of(site, site.integer("axis", -1 if new else 1), rank)
-    return (axis,) if new else tuple(range(axis, rank))
 
 
 _PLAIN = Operator(
