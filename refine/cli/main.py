@@ -70,7 +70,7 @@ _FIRST = ("inputs", "eps", "vnnlib", "center", "radius", "clip", "box", "claim")
 
 
 def _place(parameter: click.Parameter) -> int:
-    return _FIRST.index(str(parameter.name))
+    return _FIRST.index(parameter.name) if parameter.name in _FIRST else len(_FIRST)
 
 
 def _module_of(command: str) -> ModuleType:
@@ -96,9 +96,7 @@ class _Commands(click.Group):
         command: click.Command = copy(
             getattr(_module_of(cmd_name), f"{_spelled(cmd_name)}_command")
         )
-        first = sorted((p for p in command.params if p.name in _FIRST), key=_place)
-        others = [p for p in command.params if p.name not in _FIRST]
-        command.params = [*first, *others, log_option()]
+        command.params = [*sorted(command.params, key=_place), log_option()]
         if command.callback is not None:
             command.callback = announcing(command.callback)
         return command
