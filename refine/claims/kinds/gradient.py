@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from refine.claims.claim import Words, require_semantics
+from refine.claims.claim import Claim, Words, require_semantics
 from refine.claims.kind import Asked, ClaimKind
 from refine.claims.kinds.accuracy import accuracy
 from refine.claims.outputs.gradients import KINKS, OPTIONS, about, assumed, derived, of_model
@@ -33,17 +33,27 @@ _JUMPS = (
 )
 
 
+def gradient_accuracy(asked: Asked) -> Claim:
+    """That the gradient that is asked about, run under the contract, is near its real semantics.
+    No certificate has it.
+
+    Raises UnsupportedModel, naming the node, for what has no gradient or no meaning.
+    """
+    model, contract = asked.side.graph, asked.side.contract
+    side = Side(derived(asked), contract)
+    require_semantics(side)
+    return replace(
+        accuracy(side),
+        certified=None,
+        assumptions=lambda domain: assumed(side.graph, model, domain, contract, asked.given),
+    )
+
+
 def _settled(asked: Asked) -> Result:
     clock = Clock(time.monotonic(), asked.options.timeout, asked.tell)
     clock.tell("differentiating")
-    side = Side(derived(asked), asked.side.contract)
-    require_semantics(side)
     claim = replace(
-        accuracy(side),
-        certified=None,
-        assumptions=lambda domain: assumed(
-            side.graph, asked.side.graph, domain, side.contract, asked.given
-        ),
+        gradient_accuracy(asked),
         statement="every derivative is finite and within eps of its real value",
         words=_WORDS,
     )

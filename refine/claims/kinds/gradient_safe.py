@@ -8,7 +8,7 @@ does that is put on a quotient by 0 too late.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -19,17 +19,16 @@ from encoders.contract.contract import RuntimeContract
 from encoders.contract.members import members
 from encoders.program import program_of
 from gpu_check.emulator.emulator import emulate
-from onnx_import.graph import Graph
-from refine.claims.claim import Words, require_semantics
+from onnx_import.graph import Array, Graph
+from refine.claims.claim import Words
 from refine.claims.kind import Asked, ClaimKind, EpsilonUse
-from refine.claims.kinds.accuracy import accuracy
-from refine.claims.outputs.gradients import OPTIONS, about, assumed, derived, of_model
+from refine.claims.kinds.gradient import gradient_accuracy
+from refine.claims.outputs.gradients import OPTIONS, about, of_model
 from refine.claims.quarry import Late
 from refine.claims.settle import settle
 from refine.common.clock import Clock
-from refine.results.verdict import ErrorEnclosure, Result, Side, Tolerance, Witness
+from refine.results.verdict import ErrorEnclosure, Result, Tolerance, Witness
 from refine.search.evaluation import Candidate, Hunt, received
-from refine.witness.file import Saved
 from refine.witness.replay import run_again
 from refine.witness.witness import computed_outputs, confirm
 
@@ -47,21 +46,15 @@ _WORDS = Words(
 def _settled(asked: Asked) -> Result:
     clock = Clock(time.monotonic(), asked.options.timeout, asked.tell)
     clock.tell("differentiating")
-    side = Side(derived(asked), asked.side.contract)
-    require_semantics(side)
-    of_errors = accuracy(side)
+    of_errors = gradient_accuracy(asked)
     quarry = of_errors.quarry
     if quarry is not None:
-        decide = partial(_decided, asked.side.graph, side.graph)
+        decide = partial(_decided, asked.side.graph, of_errors.side.graph)
         leads = partial(_leads, asked.side.graph)
         quarry = replace(quarry, decide=decide, leads=leads)
     claim = replace(
         of_errors,
         quarry=quarry,
-        certified=None,
-        assumptions=lambda domain: assumed(
-            side.graph, asked.side.graph, domain, side.contract, asked.given
-        ),
         shown=lambda domain, witness, seed: None,
         statement="no derivative is NaN where the outputs are finite",
         words=_WORDS,
@@ -106,14 +99,9 @@ def _leads(model: Graph, hunt: Hunt, seed: int, late: Late) -> Iterator[Candidat
                     return
 
 
-def _is_finite(model: Graph, inputs: object, execution: RuntimeContract) -> bool:
-    assert isinstance(inputs, dict)
+def _is_finite(model: Graph, inputs: Mapping[str, Array], execution: RuntimeContract) -> bool:
     outputs = computed_outputs(model, inputs, execution)
     return all(bool(np.all(np.isfinite(np.asarray(v, np.float64)))) for v in outputs.values())
-
-
-def _again(saved: Saved) -> Witness:
-    return run_again(saved.graph, saved.candidate)
 
 
 CLAIMS = (
@@ -123,7 +111,7 @@ CLAIMS = (
         settle=_settled,
         options=OPTIONS,
         about=about,
-        again=_again,
+        again=lambda saved: run_again(saved.graph, saved.candidate),
         epsilon=EpsilonUse.NONE,
     ),
 )
