@@ -59,7 +59,7 @@ _REDUCED = {
 def array_calls(xp: Any) -> dict[str, Call]:
     """The calls of a module with numpy's names, by operator."""
     return {
-        **{op: _plain(getattr(xp, name)) for op, name in _SAME.items()},
+        **{op: elementwise(getattr(xp, name)) for op, name in _SAME.items()},
         **{op: _folded(getattr(xp, name)) for op, name in _FOLDED.items()},
         **{op: _reduced(getattr(xp, name)) for op, name in _REDUCED.items()},
         "AveragePool": lambda site, a: _average(xp, site, a[0]),
@@ -87,7 +87,8 @@ def array_calls(xp: Any) -> dict[str, Call]:
     }
 
 
-def _plain(function: Callable[..., Any]) -> Call:
+def elementwise(function: Callable[..., Any]) -> Call:
+    """The call of a function of the node's own arguments."""
     return lambda site, arguments: function(*arguments)
 
 
@@ -135,20 +136,21 @@ def _pixels(site: Site) -> tuple[int, ...]:
     return tuple(range(2, len(site.type_of(0).shape)))
 
 
-def _of_channels(values: Any, rank: int) -> Any:
+def of_channels(values: Any, rank: int) -> Any:
+    """Numbers of the channels beside an array (N, C, *spatial) of this rank."""
     return values.reshape((1, -1) + (1,) * (rank - 2))
 
 
 def _normalized(xp: Any, site: Site, arguments: Sequence[Any]) -> Any:
     x = arguments[0]
-    scale, shift, mean, variance = (_of_channels(v, x.ndim) for v in arguments[1:5])
+    scale, shift, mean, variance = (of_channels(v, x.ndim) for v in arguments[1:5])
     deviation = xp.sqrt(variance + _like(x, site.real("epsilon", 1e-5)))
     return (x - mean) / deviation * scale + shift
 
 
 def _instance_normalized(xp: Any, site: Site, arguments: Sequence[Any]) -> Any:
     x, axes = arguments[0], _pixels(site)
-    scale, shift = (_of_channels(v, x.ndim) for v in arguments[1:3])
+    scale, shift = (of_channels(v, x.ndim) for v in arguments[1:3])
     centred = x - xp.mean(x, axis=axes, keepdims=True)
     variance = xp.mean(centred * centred, axis=axes, keepdims=True)
     return centred / xp.sqrt(variance + _like(x, site.real("epsilon", 1e-5))) * scale + shift
@@ -203,7 +205,7 @@ def _product(xp: Any, rows: Any, reads: Any, arguments: Sequence[Any]) -> Any:
     columns = reads.reshape(batch, groups, channels // groups * size, -1)
     found = xp.matmul(rows, columns).reshape(batch, groups * outputs, *reads.shape[3:])
     bias = arguments[2] if len(arguments) > 2 else None
-    return found if bias is None else found + _of_channels(bias, found.ndim)
+    return found if bias is None else found + of_channels(bias, found.ndim)
 
 
 def _transposed(xp: Any, site: Site, arguments: Sequence[Any]) -> Any:

@@ -17,7 +17,14 @@ from encoders.families.windows import window_of
 from encoders.operator import Site
 from encoders.program import Step, forward, program_of, step_of
 from gpu_check.emulator.emulator import emulate_step
-from gpu_check.runtimes.array_calls import Call, array_calls, quiet, transposed_window
+from gpu_check.runtimes.array_calls import (
+    Call,
+    array_calls,
+    elementwise,
+    of_channels,
+    quiet,
+    transposed_window,
+)
 from gpu_check.runtimes.kernels import Run
 from gpu_check.runtimes.runtimes import LibraryOptions, RuntimeUnavailable
 from onnx_import.graph import Array, Graph, Node
@@ -154,7 +161,7 @@ def _jax_conv(lax: Any, site: Site, arguments: Sequence[Any]) -> Any:
         feature_group_count=site.integer("group", 1),
     )
     bias = arguments[2] if len(arguments) > 2 else None
-    return found if bias is None else found + bias.reshape((1, -1) + (1,) * len(window.kernel))
+    return found if bias is None else found + of_channels(bias, found.ndim)
 
 
 def torch_library(options: LibraryOptions = _PLAIN) -> Library:
@@ -169,7 +176,7 @@ def torch_library(options: LibraryOptions = _PLAIN) -> Library:
     if options.device == "cuda" and not torch.cuda.is_available():
         raise RuntimeUnavailable(f"torch {torch.__version__} sees no CUDA device")
     calls: dict[str, Call] = {
-        **{op: _elementwise(getattr(torch, name)) for op, name in _TORCH.items()},
+        **{op: elementwise(getattr(torch, name)) for op, name in _TORCH.items()},
         "AveragePool": lambda site, a: _torch_pool(torch, "avg_pool", site, a[0]),
         "BatchNormalization": lambda site, a: torch.nn.functional.batch_norm(
             a[0], a[3], a[4], a[1], a[2], False, 0.0, site.real("epsilon", 1e-5)
@@ -226,10 +233,6 @@ def torch_library(options: LibraryOptions = _PLAIN) -> Library:
         return np.asarray(tensor.cpu().numpy())
 
     return Library(f"torch {torch.__version__} ({place})", takes, gives, calls, prepare)
-
-
-def _elementwise(function: Callable[..., Any]) -> Call:
-    return lambda site, arguments: function(*arguments)
 
 
 def _gemm(product: Callable[[Any, Any], Any]) -> Call:
