@@ -37,7 +37,8 @@ UNARY = (
     *("Abs", "Atan", "Ceil", "Cos", "Elu", "Erf", "Exp", "Floor", "Gelu", "LeakyRelu", "Neg"),
     *("Relu", "Round", "Sigmoid", "Sign", "Sin", "Softplus", "Tanh"),
 )
-PAIRS = ("Add", "Div", "Max", "Min", "Mul", "Sub")
+PAIRS = ("Add", "Div", "Mul", "Sub")
+SEVERAL = ("Max", "Min", "Sum")
 TRUTHS = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 REDUCED = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum")
 Case = tuple[list[Any], list[Any], Mapping[str, Any]]  # varying, stored, attributes
@@ -45,6 +46,7 @@ CASES: dict[str, Case] = {
     **{op: ([ROWS], [], {}) for op in UNARY},
     **{op: ([POSITIVE], [], {}) for op in ("Log", "Reciprocal", "Sqrt")},
     **{op: ([ROWS, OTHER], [], {}) for op in PAIRS},
+    **{op: ([ROWS, OTHER, POSITIVE], [], {}) for op in SEVERAL},
     **{op: ([ROWS], [AXES], {"keepdims": 0}) for op in REDUCED},
     "AveragePool": ([IMAGE], [], {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1] * 4}),
     "BatchNormalization": ([IMAGE], CHANNELS, {"epsilon": 1e-3}),
@@ -72,14 +74,13 @@ CASES: dict[str, Case] = {
     "Softmax": ([ROWS], [], {"axis": -1}),
     "GlobalMaxPool": ([IMAGE], [], {}),
     "ReduceSumSquare": ([ROWS], [AXES], {"keepdims": 0}),
-    "Sum": ([ROWS, OTHER, POSITIVE], [], {}),
     "Where": ([ROWS, OTHER], [], {}),  # chosen by a comparison
 }
 CASES |= {op: ([ROWS, np.where(ROWS > 0, ROWS, OTHER)], [], {}) for op in TRUTHS}
 LIBRARIES = {"numpy": numpy_library, "torch": torch_library, "jax": jax_library}
 MISSING = {
     "numpy": {"Elu", "Erf", "Gelu"},
-    "torch": {"GlobalMaxPool", "ReduceSumSquare", "Sum"},
+    "torch": {"GlobalMaxPool", "ReduceSumSquare"},
     "jax": {"Gelu"},
 }
 """What a library has no call for, and refuses."""

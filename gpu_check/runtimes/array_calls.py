@@ -47,7 +47,8 @@ _SAME = {
     "Tanh": "tanh",
     "Where": "where",
 }
-_FOLDED = {"Max": "maximum", "Min": "minimum", "Sum": "add"}
+FOLDED = {"Max": "maximum", "Min": "minimum", "Sum": "add"}
+"""Operators of any number of arguments, and the function of two, here and in torch."""
 _REDUCED = {
     "ReduceMax": "max",
     "ReduceMean": "mean",
@@ -60,7 +61,7 @@ def array_calls(xp: Any) -> dict[str, Call]:
     """The calls of a module with numpy's names, by operator."""
     return {
         **{op: elementwise(getattr(xp, name)) for op, name in _SAME.items()},
-        **{op: _folded(getattr(xp, name)) for op, name in _FOLDED.items()},
+        **{op: folded(getattr(xp, name)) for op, name in FOLDED.items()},
         **{op: _reduced(getattr(xp, name)) for op, name in _REDUCED.items()},
         "AveragePool": lambda site, a: _average(xp, site, a[0]),
         "BatchNormalization": lambda site, a: _normalized(xp, site, a),
@@ -92,7 +93,9 @@ def elementwise(function: Callable[..., Any]) -> Call:
     return lambda site, arguments: function(*arguments)
 
 
-def _folded(function: Callable[..., Any]) -> Call:
+def folded(function: Callable[..., Any]) -> Call:
+    """The call of a function of two of the node's arguments, one after the other."""
+
     def call(site: Site, arguments: Sequence[Any]) -> Any:
         found = arguments[0]
         for more in arguments[1:]:

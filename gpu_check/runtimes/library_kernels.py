@@ -18,9 +18,11 @@ from encoders.operator import Site
 from encoders.program import Step, forward, program_of, step_of
 from gpu_check.emulator.emulator import emulate_step
 from gpu_check.runtimes.array_calls import (
+    FOLDED,
     Call,
     array_calls,
     elementwise,
+    folded,
     of_channels,
     quiet,
     transposed_window,
@@ -40,8 +42,6 @@ _TORCH = {
     "Equal": "eq",
     "GreaterOrEqual": "greater_equal",
     "LessOrEqual": "less_equal",
-    "Max": "maximum",
-    "Min": "minimum",
     "Not": "logical_not",
     "Or": "logical_or",
     "Where": "where",
@@ -177,6 +177,7 @@ def torch_library(options: LibraryOptions = _PLAIN) -> Library:
         raise RuntimeUnavailable(f"torch {torch.__version__} sees no CUDA device")
     calls: dict[str, Call] = {
         **{op: elementwise(getattr(torch, name)) for op, name in _TORCH.items()},
+        **{op: folded(getattr(torch, name)) for op, name in FOLDED.items()},
         "AveragePool": lambda site, a: _torch_pool(torch, "avg_pool", site, a[0]),
         "BatchNormalization": lambda site, a: torch.nn.functional.batch_norm(
             a[0], a[3], a[4], a[1], a[2], False, 0.0, site.real("epsilon", 1e-5)
