@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 import onnx
+from descent import descent, parsed
 from measuring import save
-from onnx import numpy_helper, parser
 from rich.console import Console
 from rich.table import Table
 
@@ -31,14 +31,11 @@ from encoders.contract.presets import IEEE_ANY
 from encoders.families.pooling import reduced_axes
 from encoders.operator import Site
 from gpu_check.runtimes.library_kernels import LibraryKernels, LibraryMachine, numpy_library
-from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
-from refine.gradients.derived import serialised
-from refine.gradients.request import Request
 from refine.options.runtime_choice import machine, runtime_choice
 from refine.traces.comparing import Comparison, Status, compare
-from refine.traces.recording import Opening, fed_by_name, reading, record, runs_of
+from refine.traces.recording import Opening
 
 RUNTIMES = ("numpy", "torch", "jax", "numpy, sums in sequence")
 RATE = 0.125
@@ -87,12 +84,6 @@ NETWORKS = {
 def model(network: Network, weights: Mapping[str, Array]) -> onnx.ModelProto:
     """The network as an ONNX model."""
     size = f"float[{','.join(map(str, network.x))}]"
-    made: onnx.ModelProto = parser.parse_model(
-        f'<ir_version: 8, opset_import: ["": 18]> net ({size} x) => '
-        f"(float[{network.x[0]},{CLASSES}] y) {{ {network.body} }}"
-    )
-    for node in made.graph.node:
-        node.name = node.output[0]
     constants: dict[str, Array] = {}
     if "K" in weights:
         constants = {
@@ -100,9 +91,11 @@ def model(network: Network, weights: Mapping[str, Array]) -> onnx.ModelProto:
             "ones": np.ones(8, np.float32),
             "pixels": np.array([2, 3]),
         }
-    stored = {**weights, **constants}
-    made.graph.initializer.extend(numpy_helper.from_array(v, n) for n, v in stored.items())
-    return made
+    text = (
+        f'<ir_version: 8, opset_import: ["": 18]> net ({size} x) => '
+        f"(float[{network.x[0]},{CLASSES}] y) {{ {network.body} }}"
+    )
+    return parsed(text, {**weights, **constants})
 
 
 def trained(name: str, network: Network, steps: int) -> list[dict[str, Any]]:
@@ -119,26 +112,24 @@ def trained(name: str, network: Network, steps: int) -> list[dict[str, Any]]:
         "target": np.eye(CLASSES, dtype=np.float32)[labels],
     }
     with TemporaryDirectory() as place:
-        folder = Path(place)
-        onnx.save(model(network, weights), folder / "net.onnx")
-        request = Request(
-            loss="cross-entropy", wrt=",".join(weights), step="sgd", rate=RATE, of="y", keep=True
+        made = descent(
+            Path(place),
+            model(network, weights),
+            weights,
+            given,
+            loss="cross-entropy",
+            rate=RATE,
+            steps=steps,
         )
-        path = folder / "step.onnx"
-        path.write_bytes(serialised(request.gradient_of(load(folder / "net.onnx")), "step"))
-        (folder / "with").mkdir()
-        read = reading(path, folder / "with", (IEEE_ANY,))
-        whole = load(path)
-        runs = runs_of(whole, given, fed_by_name(whole), steps)
-        first = record(path, read, opening("onnxruntime"), runs, keep=network.bounded)
+        first = made.recorded(opening("onnxruntime"), keep=network.bounded)
         rows = []
         for runtime in RUNTIMES:
             try:
-                second = record(path, read, opening(runtime), runs, keep=network.bounded)
+                second = made.recorded(opening(runtime), keep=network.bounded)
             except ModelError as error:
                 Console().print(f"left out: {error}")
                 continue
-            known = read if network.bounded else None
+            known = made.read if network.bounded else None
             found = compare(first, second, known, (IEEE_ANY, IEEE_ANY))
             rows.append({"network": name, "runtime": second.runtime, "steps": steps, **said(found)})
     return rows

@@ -18,8 +18,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
+from descent import parsed
 from measuring import save
-from onnx import parser
 from rich.console import Console
 from rich.table import Table
 
@@ -100,14 +100,11 @@ def model(shape: tuple[int, ...], levels: tuple[int, ...]) -> onnx.ModelProto:
         by_scale = Mul(apart, scale)
         grad_x = Div(by_scale, deviation)
     """
-    made: onnx.ModelProto = parser.parse_model(
+    text = (
         f'<ir_version: 8, opset_import: ["": 18]> statistics ({size} x, {size} upstream) => '
         f"({outputs}) {{ {body} }}"
     )
-    for node in made.graph.node:
-        node.name = node.output[0]
-    made.graph.initializer.extend(onnx.numpy_helper.from_array(v, n) for n, v in constants.items())
-    return made
+    return parsed(text, constants)
 
 
 def contract(name: str, order: Order) -> RuntimeContract:

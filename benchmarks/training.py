@@ -22,21 +22,18 @@ from typing import Any
 
 import numpy as np
 import onnx
+from descent import descent, parsed
 from measuring import save
-from onnx import numpy_helper, parser
 from rich.console import Console
 from rich.table import Table
 
 from encoders.contract.presets import IEEE_ANY
-from onnx_import import load
 from onnx_import.graph import Array
-from refine.gradients.derived import serialised
-from refine.gradients.request import Request
 from refine.options.runtime_choice import machine, runtime_choice
 from refine.traces.comparing import joint_bounds
-from refine.traces.recording import fed_by_name, reading, record, runs_of
+from refine.traces.recording import NEXT
 
-RATE, STEPS, NEXT = 0.0625, 2, "next_"
+RATE, STEPS = 0.0625, 2
 Arrays = Mapping[str, Array]
 Forward = Callable[[Any, Any, Mapping[str, Any]], Any]
 """Library, input, weights → output, as people write it there."""
@@ -295,17 +292,11 @@ def model(case: Case, weights: Arrays) -> onnx.ModelProto:
     def size(shape: Sequence[int]) -> str:
         return f"float[{','.join(map(str, shape))}]"
 
-    made: onnx.ModelProto = parser.parse_model(
+    text = (
         f'<ir_version: 8, opset_import: ["": 18]> net ({size(case.x)} x) => ({size(case.y)} y) '
         f"{{ {case.body} }}"
     )
-    for node in made.graph.node:
-        node.name = node.output[0]
-    stored = {**weights, **case.constants}
-    made.graph.initializer.extend(
-        numpy_helper.from_array(np.asarray(v), n) for n, v in stored.items()
-    )
-    return made
+    return parsed(text, {**weights, **case.constants})
 
 
 def measured(name: str, case: Case, libraries: Sequence[Any]) -> list[dict[str, Any]]:
@@ -320,18 +311,10 @@ def measured(name: str, case: Case, libraries: Sequence[Any]) -> list[dict[str, 
         "target": rng.normal(0, 1, case.y).astype(np.float32),
     }
     with TemporaryDirectory() as place:
-        folder = Path(place)
-        onnx.save(model(case, weights), folder / "net.onnx")
-        request = Request(
-            loss="mse", wrt=",".join(weights), step="sgd", rate=RATE, of="y", keep=True
+        made = descent(
+            Path(place), model(case, weights), weights, given, loss="mse", rate=RATE, steps=STEPS
         )
-        step = folder / "step.onnx"
-        step.write_bytes(serialised(request.gradient_of(load(folder / "net.onnx")), "step"))
-        (folder / "with").mkdir()
-        read = reading(step, folder / "with", (IEEE_ANY,))
-        whole = load(step)
-        runs = runs_of(whole, given, fed_by_name(whole), STEPS)
-        trace = record(step, read, partial(machine, runtime_choice("onnxruntime")), runs, keep=True)
+        trace = made.recorded(partial(machine, runtime_choice("onnxruntime")), keep=True)
         rows = []
         for library in libraries:
             held = weights
@@ -339,7 +322,7 @@ def measured(name: str, case: Case, libraries: Sequence[Any]) -> list[dict[str, 
             for k, found in enumerate(stepping):
                 ours = {t: np.asarray(e.values) for t, e in trace.of(k).items()}
                 starts = {**given, **{n: ours[n] for n in weights}}, {**given, **held}
-                graphs = read(starts[0]), read(starts[1])
+                graphs = made.read(starts[0]), made.read(starts[1])
                 joint = joint_bounds(graphs, starts, (IEEE_ANY, IEEE_ANY))
                 rows.append(
                     {"case": name, "library": library.title, "step": k + 1}

@@ -20,8 +20,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import numpy.typing as npt
 import onnx
+from descent import parsed
 from measuring import save
-from onnx import parser
 from rich.console import Console
 from rich.table import Table
 
@@ -44,13 +44,12 @@ COTANGENTS = {"b3": "scores", "b2": "second hidden layer", "b1": "first hidden l
 
 def network(weights: Mapping[str, Array]) -> onnx.ModelProto:
     """Scores of one image."""
-    made: onnx.ModelProto = parser.parse_model(
+    text = (
         '<ir_version: 8, opset_import: ["": 17]> mlp (float[1,784] x) => (float[1,10] y) {'
         "z1 = Gemm(x, W1, b1)  h1 = Relu(z1)  z2 = Gemm(h1, W2, b2)  h2 = Relu(z2)"
         "  y = Gemm(h2, W3, b3) }"
     )
-    made.graph.initializer.extend(onnx.numpy_helper.from_array(v, n) for n, v in weights.items())
-    return made
+    return parsed(text, weights)
 
 
 def drawn(kind: str, rng: np.random.Generator) -> dict[str, Array]:
