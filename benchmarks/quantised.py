@@ -12,7 +12,6 @@ onnxruntime. Softmax stays in float32 where the copy has integer operators.
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,18 +22,24 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 from measuring import save
-from quantised_networks import Form, Network, cnn, files, mlp, transformer
+from quantised_networks import (
+    KEPT,
+    Beside,
+    Form,
+    Network,
+    beside,
+    cnn,
+    files,
+    mlp,
+    transformer,
+)
 from rich.console import Console
 from rich.table import Table
 
-from encoders.arithmetic.approximate_field import ApproximateReals
 from encoders.contract.presets import EXACT, IEEE_ANY
 from encoders.numbers.enclosure import Interval
-from gpu_check.emulator.exact import evaluate_real
 from onnx_import import load
-from onnx_import.graph import Graph
 from refine.bounds.network import InputBox
 from refine.pair.comparison import Comparison, comparison
 from refine.pair.pair import pair_of
@@ -49,28 +54,19 @@ NETWORKS: Mapping[str, Callable[[], Network]] = {
     "CNN, a sum of branches": partial(cnn, 3, residual=True),
     "transformer block": partial(transformer, 4),
 }
-KEPT = ["at_probabilities"]  # Softmax, whose form in integers is not read
 Points = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An original, what bounds its copy, and the copy as it runs."""
+    """An original and its copy, and what bounds their difference."""
 
-    original: Graph
+    sides: Beside
     problem: Comparison
-    session: onnxruntime.InferenceSession
-
-    def apart(self, x: Points) -> float:
-        """The largest difference of an output from the original over the reals."""
-        run = np.asarray(self.session.run(None, {"x": x})[0], np.float64)
-        field = ApproximateReals()
-        (real,) = evaluate_real(self.original, {"x": field.constant(x)}, field).values()
-        return float(np.max(np.abs(run - np.asarray(real[0], np.float64))))
 
     def found(self, centre: Points, radius: float) -> float:
         """By sampling, and by climbing from the best so far."""
-        most, best = self.apart(centre), centre
+        most, best = self.sides.apart(centre), centre
         if not radius:
             return most
         rng = np.random.default_rng(17)
@@ -82,7 +78,7 @@ class Pair:
                 moved = rng.random(centre.shape) < rng.choice([0.05, 0.2, 0.5])
                 at = np.where(moved, centre + radius * rng.choice([-1, 0, 1], centre.shape), best)
             x: Points = np.clip(at, lo, hi).astype(np.float32)
-            here = self.apart(x)
+            here = self.sides.apart(x)
             if here > most:
                 most, best = here, x
         return most
@@ -133,11 +129,9 @@ def measured(net: Network, form: Form) -> Iterator[dict[str, float]]:
 
 
 def _pair(source: Path, target: Path) -> Pair:
-    original = load(source)
-    problem = comparison(pair_of(Side(original, EXACT), Side(load(target), IEEE_ANY)))
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return Pair(original, problem, onnxruntime.InferenceSession(os.fspath(target), options))
+    sides = beside(source, target)
+    problem = comparison(pair_of(Side(sides.original, EXACT), Side(load(target), IEEE_ANY)))
+    return Pair(sides, problem)
 
 
 if __name__ == "__main__":

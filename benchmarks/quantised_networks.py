@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
@@ -22,8 +23,14 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
+from encoders.arithmetic.approximate_field import ApproximateReals
+from gpu_check.emulator.exact import evaluate_real
+from onnx_import import load
+from onnx_import.graph import Graph
+
 Array = npt.NDArray[np.float32]
 OPSET = 17
+KEPT = ["at_probabilities"]  # a transformer's Softmax, whose form in integers is not read
 
 
 class Form(Enum):
@@ -184,3 +191,25 @@ def files(folder: Path, name: str, net: Network, form: Form, **options: Any) -> 
         chosen = QuantFormat.QDQ if form is Form.QDQ else QuantFormat.QOperator
         quantize_static(source, target, Samples(net.shape), quant_format=chosen, **options)
     return source, target
+
+
+@dataclass(frozen=True)
+class Beside:
+    """An original over the reals, and its copy as onnxruntime runs it."""
+
+    original: Graph
+    session: onnxruntime.InferenceSession
+
+    def apart(self, x: Array) -> float:
+        """The largest difference of an output at a point."""
+        run = np.asarray(self.session.run(None, {"x": x})[0], np.float64)
+        field = ApproximateReals()
+        (real,) = evaluate_real(self.original, {"x": field.constant(x)}, field).values()
+        return float(np.max(np.abs(run - np.asarray(real[0], np.float64))))
+
+
+def beside(source: Path, target: Path) -> Beside:
+    """Both files of a pair, the copy without graph optimisations."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return Beside(load(source), onnxruntime.InferenceSession(str(target), options))

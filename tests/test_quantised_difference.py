@@ -12,17 +12,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 import pytest
 from onnx import numpy_helper
-from quantised_networks import Form, Network, cnn, files, mlp, transformer
+from quantised_networks import KEPT, Beside, Form, Network, beside, cnn, files, mlp, transformer
 
-from encoders.arithmetic.approximate_field import ApproximateReals
 from encoders.contract.presets import EXACT, IEEE_ANY
 from encoders.numbers.enclosure import Interval
-from gpu_check.emulator.exact import evaluate_real
 from onnx_import import load
-from onnx_import.graph import Graph
 from refine.bounds.network import InputBox
 from refine.pair.comparison import comparison
 from refine.pair.pair import pair_of
@@ -38,32 +34,21 @@ Points = npt.NDArray[np.float32]
 class Compared:
     """An original, its copy, and what relates them."""
 
-    original: Graph
+    sides: Beside
     pair: Lockstep
-    session: onnxruntime.InferenceSession
 
     def bound(self, lo: npt.NDArray[np.float64], hi: npt.NDArray[np.float64]) -> float:
         box = InputBox({"x": Interval(lo, hi)}, {"x": np.zeros(lo.shape)})
         return noise_bounds(self.pair, box, IEEE_ANY).largest
 
-    def apart(self, x: Points) -> float:
-        """How far the copy's run is from the original over the reals."""
-        run = np.asarray(self.session.run(None, {"x": x})[0], np.float64)
-        field = ApproximateReals()
-        (real,) = evaluate_real(self.original, {"x": field.constant(x)}, field).values()
-        return float(np.max(np.abs(run - np.asarray(real[0], np.float64))))
-
 
 def compared(folder: Path, net: Network, form: Form) -> Compared:
     kept = {} if form is Form.DYNAMIC else {"nodes_to_exclude": KEPT}
     source, target = files(folder, "net", net, form, **kept)
-    original, copy = load(source), load(target)
-    pair = lockstep(original, copy, {"x": "x"}, {"y": "y"})
+    sides = beside(source, target)
+    pair = lockstep(sides.original, load(target), {"x": "x"}, {"y": "y"})
     assert pair is not None
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(str(target), options)
-    return Compared(original, pair, session)
+    return Compared(sides, pair)
 
 
 def ends(centre: Points, radius: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -76,14 +61,14 @@ def found_within(both: Compared, centre: Points, radius: float, tries: int, seed
     """The largest difference found by sampling and by climbing from the best sample on."""
     rng = np.random.default_rng(seed)
     lo, hi = ends(centre, radius)
-    best, most = centre, both.apart(centre)
+    best, most = centre, both.sides.apart(centre)
     for i in range(tries):
         if i % 2:
             at = best + rng.normal(0, radius / 3, centre.shape) * (rng.random(centre.shape) < 0.4)
         else:
             at = centre + radius * rng.choice([-1.0, 1.0], centre.shape)
         x: Points = np.clip(at.astype(np.float32), lo, hi).astype(np.float32)
-        here = both.apart(x)
+        here = both.sides.apart(x)
         if here > most:
             best, most = x, here
     return most
@@ -97,14 +82,13 @@ NETWORKS: dict[str, Callable[[int], Network]] = {
     "transformer": lambda seed: transformer(seed, 3, 4),
 }
 CASES = [(name, form) for name in NETWORKS for form in Form]
-KEPT = ["at_probabilities"]  # Softmax, whose form in integers is not read
 
 
 @pytest.mark.parametrize(("name", "form"), CASES, ids=lambda v: getattr(v, "value", v))
 def test_no_execution_is_beyond_the_bound(tmp_path: Path, name: str, form: Form) -> None:
     both = compared(tmp_path, NETWORKS[name](7), form)
     rng = np.random.default_rng(11)
-    shape = both.original.types["x"].shape
+    shape = both.sides.original.types["x"].shape
     for radius in (0.0, 0.003, 0.3):
         centre = rng.uniform(-0.9, 0.9, shape).astype(np.float32)
         bound = both.bound(*ends(centre, radius))
@@ -121,7 +105,8 @@ def test_in_a_small_ball_the_bound_is_near_what_is_found(
 ) -> None:
     both = compared(tmp_path, NETWORKS[name](3), form)
     rng = np.random.default_rng(2)
-    centre = rng.uniform(-0.8, 0.8, both.original.types["x"].shape).astype(np.float32)
+    shape = both.sides.original.types["x"].shape
+    centre = rng.uniform(-0.8, 0.8, shape).astype(np.float32)
     radius = 0.001
     bound = both.bound(*ends(centre, radius))
     assert bound <= 10 * found_within(both, centre, radius, 60, seed=1)
