@@ -59,7 +59,6 @@ class Program:
     numfuzz_seconds: float | None = None
     at_most: float | None = None
     ranges: Mapping[str, tuple[str, str]] | None = None
-    ways: tuple[RuntimeContract, ...] = ()
 
     def domain(self, model: onnx.ModelProto) -> dict[str, str]:
         """By input, as the command line takes it."""

@@ -111,14 +111,13 @@ def _apart(folder: Path, pair: Mapping[str, Any], spec: Path, impl: Path) -> flo
     """The largest difference of what onnxruntime gives for both, at some points."""
     rng = np.random.default_rng(1)
     centre = np.load(folder / pair["centre"])
+    inputs = {path: load(path).inputs[0] for path in (spec, impl)}
     largest = 0.0
     for _ in range(POINTS):
         x = centre + rng.uniform(-0.99, 0.99, centre.shape) * pair["radius"]
         outputs = []
-        for path in (spec, impl):
-            graph = load(path)
-            given = {graph.inputs[0]: x.astype(np.float32)}
-            outcome = replay_on_onnxruntime(path, given)
+        for path, name in inputs.items():
+            outcome = replay_on_onnxruntime(path, {name: x.astype(np.float32)})
             if isinstance(outcome, NotReplayed):
                 return 0.0
             outputs.append(np.ravel(next(iter(outcome.outputs.values()))).astype(np.float64))
@@ -150,7 +149,7 @@ def main() -> None:
         for row in pool.map(answered, [given.folder] * len(pairs), pairs):
             rows.append(row)
             print(json.dumps({k: v for k, v in row.items() if k != "culprit"}), flush=True)
-            table.add_row(*(_shown(row.get(c if c != "seconds" else "seconds")) for c in COLUMNS))
+            table.add_row(*(_shown(row.get(c)) for c in COLUMNS))
             if given.save:
                 save(given.save, rows, points=POINTS, limit=LIMIT)
     Console(width=170).print(table)

@@ -293,8 +293,6 @@ def _other_attribute(node: onnx.NodeProto) -> bool | None:
         if node.op_type == "Softmax" and attribute.name == "axis":
             attribute.i = -2
             return True
-        if node.op_type == "Transpose" and attribute.name == "perm" and len(attribute.ints) == 4:
-            return None
     return None
 
 
