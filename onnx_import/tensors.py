@@ -33,6 +33,11 @@ def dtype_of(code: int, place: str) -> DType:
         ) from error
 
 
+def code_of(dtype: DType) -> int:
+    """ONNX's number of an element type, which a Cast names."""
+    return int(onnx.helper.np_dtype_to_tensor_dtype(dtype.numpy))
+
+
 def computed_dtype(code: int, place: str) -> DType:
     """The element type of a tensor that is given or computed at run time.
 

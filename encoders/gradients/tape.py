@@ -7,7 +7,7 @@ Mul and an Add. Nothing is simplified, since which expression is written decides
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -17,26 +17,11 @@ import numpy.typing as npt
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, AttributeValue, DType, Graph, Node, TensorType, build_graph
 from onnx_import.passes.normalize import without_dead
+from onnx_import.tensors import code_of
 
 _AXES_AS_INPUT = 13  # of ReduceSum
 _BOUNDS_AS_INPUTS = 10  # of Slice
 _OLDEST = 9
-_CODES: Mapping[DType, int] = {
-    DType.FLOAT32: 1,
-    DType.UINT8: 2,
-    DType.INT8: 3,
-    DType.UINT16: 4,
-    DType.INT16: 5,
-    DType.INT32: 6,
-    DType.INT64: 7,
-    DType.BOOL: 9,
-    DType.FLOAT16: 10,
-    DType.FLOAT64: 11,
-    DType.UINT32: 12,
-    DType.UINT64: 13,
-    DType.BFLOAT16: 16,
-}
-"""ONNX's numbers of element types, which a Cast names."""
 
 Number = int | float
 ROUNDED = "numbers of derivatives that are stored as the next one of their type"
@@ -202,7 +187,7 @@ class Term:
         if dtype is self.kind.dtype:
             return self
         kind = TensorType(dtype, self.shape)
-        return self.tape.node(self, kind=kind, to=_CODES[dtype], op="Cast")
+        return self.tape.node(self, kind=kind, to=code_of(dtype), op="Cast")
 
     def _of(self, shape: Sequence[int]) -> TensorType:
         return TensorType(self.kind.dtype, tuple(shape))

@@ -20,7 +20,7 @@ from onnx_import.onnx.sizes import known_size
 from onnx_import.onnx.transposed import transposed_shape
 from onnx_import.passes.folding.fold import frozen
 from onnx_import.passes.fused import SINCE
-from onnx_import.tensors import computed_dtype, dtype_of, type_of
+from onnx_import.tensors import code_of, computed_dtype, dtype_of, type_of
 
 MOST_COMPUTED = 2**26  # elements of one tensor: bounds keep a dozen float64 numbers of each
 MOST_MADE = 2**28  # elements that one node makes out of fewer, be they constant
@@ -183,8 +183,7 @@ def type_proto(tensor: TensorType) -> onnx.TypeProto:
     """Raises ModelError for a size that a file cannot hold."""
     if max(tensor.shape, default=0) >= 2**63:
         raise ModelError(f"a tensor of shape {list(tensor.shape)} is too long; correct the shapes")
-    code = onnx.helper.np_dtype_to_tensor_dtype(tensor.dtype.numpy)
-    return onnx.helper.make_tensor_type_proto(code, tensor.shape)
+    return onnx.helper.make_tensor_type_proto(code_of(tensor.dtype), tensor.shape)
 
 
 def constant_type(inferred: onnx.TypeProto | None, value: Array) -> TensorType:

@@ -10,6 +10,7 @@ from onnx import helper, numpy_helper
 
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph, Node
+from onnx_import.tensors import code_of
 
 _SPELLED: Mapping[str, str] = {"WholeAdd": "Add", "WholeSub": "Sub", "WholeMul": "Mul"}
 _IR_VERSION = 8
@@ -51,7 +52,7 @@ def _node(node: Node) -> onnx.NodeProto:
 
 
 def _code(graph: Graph, tensor: str) -> int:
-    return helper.np_dtype_to_tensor_dtype(graph.types[tensor].dtype.numpy)
+    return code_of(graph.types[tensor].dtype)
 
 
 def _initializer(graph: Graph, tensor: str) -> onnx.TensorProto:

@@ -14,6 +14,7 @@ from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, DType, Node, TensorType
 from onnx_import.passes.bodies import read_by
 from onnx_import.passes.function_inputs import require_valid
+from onnx_import.tensors import code_of
 
 # Decomposed although a runtime may have a kernel of its own, which then rounds differently.
 _WHOLE = ("Add", "Sub", "Mul")
@@ -236,10 +237,8 @@ def without_like(node: Node, types: Mapping[str, TensorType]) -> Node:
     """A CastLike as the Cast that it is once types are known; any other node unchanged."""
     if node.op != "CastLike":
         return node
-    code = onnx.helper.np_dtype_to_tensor_dtype(types[node.inputs[1]].dtype.numpy)
-    return replace(
-        node, op="Cast", inputs=node.inputs[:1], attributes={**node.attributes, "to": int(code)}
-    )
+    attributes = {**node.attributes, "to": code_of(types[node.inputs[1]].dtype)}
+    return replace(node, op="Cast", inputs=node.inputs[:1], attributes=attributes)
 
 
 def require_agreed(node: Node, constants: Mapping[str, Array]) -> None:

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from onnx import helper
 
 from onnx_import.graph import Array, DType, Graph, Node, Remembering, TensorType, build_graph
 from onnx_import.passes.normalize import without_dead
+from onnx_import.tensors import code_of
 from refine.pair.alignment import CHANGED, EXECUTED, GAP, SPEC
 from refine.pair.cuts import Cuts
 from refine.pair.node_change import gap_nodes
@@ -178,8 +178,8 @@ class _Joining:
             return shaped
         name = f"{SPEC}{shaped}//{dtype.value}"
         if name not in self.types:
-            to = {"to": int(helper.np_dtype_to_tensor_dtype(dtype.numpy))}
-            self._exact(Node(name, "Cast", (shaped,), (name,), to, _OPSET), kind)
+            made = Node(name, "Cast", (shaped,), (name,), {"to": code_of(dtype)}, _OPSET)
+            self._exact(made, kind)
         return name
 
     def _in_shape(self, tensor: str, kind: TensorType) -> str:
