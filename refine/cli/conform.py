@@ -19,9 +19,8 @@ from refine.domain.random_inputs import sampled_inputs
 from refine.options.applicable import require_applicable
 from refine.options.contract_choice import contract_for
 from refine.options.optimised import as_optimised as optimised
-from refine.options.options import allowing, limiting
+from refine.options.options import allowing, limiting, optimising
 from refine.options.runtime_choice import runtime_choice
-from refine.options.settings import LEVELS
 from refine.options.sizes import sizes_of, sizing
 from refine.process.supervision import Answer, Watcher
 from refine.report.console import Reporter
@@ -44,11 +43,7 @@ from refine.results.verdict import ExitCode
     help="Which runtime; settings: threads=N,flush,optimization=LEVEL; torch: device=cuda,"
     "precision=high.",
 )
-@click.option(
-    "--as-optimised",
-    type=click.Choice(LEVELS),
-    help="The graph that onnxruntime makes of the file (none: with the casts it needs, no more).",
-)
+@optimising
 @click.option(
     "--input",
     "inputs",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from encoders.contract.presets import PRESETS
 from refine.cli.setup.findings import finding_options
 from refine.cli.setup.presets import Budget, preset_option
 from refine.domain.domain import DomainOptions
-from refine.options.options import allowing, limiting
+from refine.options.options import allowing, limiting, optimising
 from refine.options.settings import Settings
 from refine.options.sizes import sizes_of, sizing
 
@@ -75,9 +76,8 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Choice([s.value for s in Subnormals]),
             help="Treatment of subnormal results and operands; default: the contract's.",
         ),
-        click.option(
-            "--as-optimised",
-            type=click.Choice(["none", "basic", "extended", "all"]),
+        partial(
+            optimising,
             help="Check what onnxruntime runs after optimising so far (none: with the casts that "
             "it needs, no more); kept beside the result.",
         ),

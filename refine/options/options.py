@@ -21,6 +21,7 @@ from onnx_import.errors import ModelError
 from refine.common.exact import decimal, shorten
 from refine.common.told import told
 from refine.options.contract_file import read_contract
+from refine.options.settings import LEVELS
 from refine.results.verdict import Tolerance
 
 _LONGEST_EPS = 1000  # characters
@@ -57,6 +58,15 @@ def limiting(
         metavar="SECONDS",
         help=help,
     )(command)
+
+
+def optimising(
+    command: Callable[..., Any],
+    help: str = "The graph that onnxruntime makes of the file (none: with the casts it needs, no "
+    "more).",
+) -> Callable[..., Any]:
+    """The option `--as-optimised`."""
+    return click.option("--as-optimised", type=click.Choice(LEVELS), help=help)(command)
 
 
 def contract_of(

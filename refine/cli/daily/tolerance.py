@@ -35,8 +35,7 @@ from refine.lemmas.cache import default_directory
 from refine.options.contract_choice import contract_for
 from refine.options.models import Model, opened, read_as
 from refine.options.optimised import as_optimised as optimised
-from refine.options.options import allowing, format_of, limiting
-from refine.options.settings import LEVELS
+from refine.options.options import allowing, format_of, limiting, optimising
 from refine.options.sizes import shown_by, sizes_of, sizing
 from refine.process.supervision import Watcher
 from refine.report.console import Reporter
@@ -80,11 +79,7 @@ _COLUMNS = ("output", "elements", "atol", "hex", "needed at", "real value there"
     help=f"How the model runs: {', '.join(PRESETS)}, or a contract file.",
 )
 @click.option("--format", "fmt", metavar="NAME", help="Compute in this format, as in refine check.")
-@click.option(
-    "--as-optimised",
-    type=click.Choice(LEVELS),
-    help="The graph that onnxruntime makes of the file (none: with the casts it needs, no more).",
-)
+@optimising
 @click.option(
     "--against",
     default="real",
