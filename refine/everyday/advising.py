@@ -114,7 +114,7 @@ def advised(
     arrays = None if samples is None else device_numbers(samples)
     said = sizes or Sizes()
     graph = read_as(model, allowed=allowed, sizes=shown_by(said, arrays or {}))
-    sized = _sized(model, graph, said, allowed)
+    sized = _sized(model, graph, said, allowed) if arrays else tuple(written(said))
     given = None
     if arrays is not None:
         given = given_by(arrays, graph, IEEE_ANY.format_of, str(samples), whole=True)
