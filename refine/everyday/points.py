@@ -66,7 +66,7 @@ def given_by(
                 "ask with the model's file and an array for it (refine tolerance --inputs)"
             )
         wide = numbers_of(arrays[name], f"{source}: '{name}'").astype(np.float64)
-        rows, many = _rows(wide, kind.shape, f"{source}: '{name}'")
+        rows, many = rows_of(wide, kind.shape, f"{source}: '{name}'")
         several.add(many)
         values[name] = round_array(rows, _received_in(kind.dtype, fmt_of))
         rounded += int(np.count_nonzero(values[name] != rows))
@@ -96,14 +96,17 @@ def numbers_of(value: object, what: str) -> Array:
     return array
 
 
-def _rows(values: FloatArray, shape: Sequence[int], what: str) -> tuple[FloatArray, bool]:
-    """As (points, *shape), and whether there was an axis for several."""
+def rows_of(
+    values: Array, shape: Sequence[int], what: str, several: str = "points"
+) -> tuple[Array, bool]:
+    """As (points, *shape), and whether there was an axis for several. Raises ModelError for an
+    array that is neither one nor several."""
     wanted = lasting(shape)
-    if values.shape == tuple(shape) or lasting(values.shape) == wanted:
+    if lasting(values.shape) == wanted:
         return values.reshape(1, *shape), False
     if values.ndim and lasting(values.shape[1:]) == wanted:
         return values.reshape(len(values), *shape), True
     raise ModelError(
-        f"{what} has shape {list(values.shape)}; expected {list(shape)}, or [points, "
+        f"{what} has shape {list(values.shape)}; expected {list(shape)}, or [{several}, "
         f"{', '.join(map(str, shape))}]"
     )

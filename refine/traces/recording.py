@@ -16,8 +16,7 @@ from gpu_check.runtimes.tensors import Machine
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph, Sizes
 from onnx_import.onnx.proto import read_proto
-from refine.claims.many.points import lasting
-from refine.everyday.points import numbers_of
+from refine.everyday.points import numbers_of, rows_of
 from refine.options.models import read_for
 from refine.traces.trace import Line, Trace, digest_of, lines_of
 
@@ -108,7 +107,10 @@ def runs_of(
         array = arrays.get(name, stored.get(name))
         if array is None:
             raise ModelError(f"no array for input '{name}'; inputs: {', '.join(graph.inputs)}")
-        rows[name] = _rows(numbers_of(array, f"'{name}'"), graph, name)
+        kind, what = graph.types[name], f"'{name}'"
+        each, _ = rows_of(numbers_of(array, what), kind.shape, what, several="runs")
+        with np.errstate(all="ignore"):
+            rows[name] = each.astype(kind.dtype.numpy)
     counts = {len(v) for t, v in rows.items() if len(v) != 1}
     if any(len(rows[t]) != 1 for t in fed):
         raise ModelError("what is fed has one array, that of the first run")
@@ -133,23 +135,6 @@ def _require_pairs(graph: Graph, fed: Mapping[str, str]) -> None:
             raise ModelError(f"'{output}' is no output; outputs: {', '.join(graph.outputs)}")
         if graph.types[name] != graph.types[output]:
             raise ModelError(f"output '{output}' has another type or shape than '{name}'")
-
-
-def _rows(array: Array, graph: Graph, name: str) -> Array:
-    """As (runs, *shape), in the input's type."""
-    kind = graph.types[name]
-    wanted = lasting(kind.shape)
-    if lasting(array.shape) == wanted:
-        rows = array.reshape(1, *kind.shape)
-    elif array.ndim and lasting(array.shape[1:]) == wanted:
-        rows = array.reshape(len(array), *kind.shape)
-    else:
-        raise ModelError(
-            f"'{name}' has shape {list(array.shape)}; expected {list(kind.shape)}, or an axis of "
-            "runs in front of it"
-        )
-    with np.errstate(all="ignore"):
-        return rows.astype(kind.dtype.numpy)
 
 
 def record(
