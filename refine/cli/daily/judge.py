@@ -260,9 +260,16 @@ def _overstep(one: Overstep) -> dict[str, Any]:
         "op": one.node.op,
         "tensor": one.tensor,
         "point": one.point,
+        **overstep_numbers(one),
+        "given_hex": one.given.hex(),
+    }
+
+
+def overstep_numbers(one: Overstep) -> dict[str, Any]:
+    """The element that oversteps its budget, and by how much, as JSON values."""
+    return {
         "element": list(one.index),
         "given": plain_number(one.given),
-        "given_hex": one.given.hex(),
         "real": [plain_number(one.low), plain_number(one.high)],
         "allowed": plain_number(one.allowed),
         "times": plain_number(one.times),

@@ -13,7 +13,7 @@ from encoders.contract.contract import RuntimeContract
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Sizes
 from refine.cli.answering import finish, hearing, require_json_place, tell_json
-from refine.everyday.judging import Overstep
+from refine.cli.daily.judge import overstep_numbers
 from refine.everyday.numbers import device_numbers, fitting, runners_of
 from refine.options.contract_choice import contract_for
 from refine.options.options import allowing, limiting
@@ -349,15 +349,5 @@ def _entry(row: Beside) -> dict[str, Any]:
         "share": plain_number(row.share),
         "element": list(row.index),
         "numbers": [plain_number(row.first), plain_number(row.second)],
-        "alone": {k: _overstep(o) for k, o in (row.alone or {}).items()},
-    }
-
-
-def _overstep(one: Overstep) -> dict[str, Any]:
-    return {
-        "element": list(one.index),
-        "given": plain_number(one.given),
-        "real": [plain_number(one.low), plain_number(one.high)],
-        "allowed": plain_number(one.allowed),
-        "times": plain_number(one.times),
+        "alone": {k: overstep_numbers(o) for k, o in (row.alone or {}).items()},
     }
