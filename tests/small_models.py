@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from encoders.contract.presets import PRESETS
 from onnx_import import load
+from onnx_import.graph import Array, DType, Graph, Node, TensorType, build_graph
 from refine.claims.kinds.accuracy import check
 from refine.claims.options import Options
 from refine.domain.domain import Domain, DomainOptions, read_domain
@@ -44,6 +45,18 @@ def save(
     opsets = [helper.make_opsetid("", opset)]
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
     return path
+
+
+def graph_of_nodes(
+    nodes: Sequence[Node],
+    stored: Mapping[str, Array],
+    made: Mapping[str, tuple[int, ...]],
+    dtype: DType = DType.FLOAT32,
+) -> Graph:
+    """A graph from x to y, all tensors of one type; `made` are the shapes of those not stored."""
+    shapes = {**made, **{t: v.shape for t, v in stored.items()}}
+    types = {t: TensorType(dtype, shape) for t, shape in shapes.items()}
+    return build_graph(tuple(nodes), types, constants=stored, inputs=("x",), outputs=("y",))
 
 
 def mlp(

@@ -14,6 +14,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from small_models import graph_of_nodes
 
 from encoders.contract.contract import BiasPlacement, Contraction, RuntimeContract, Subnormals
 from encoders.contract.orders import AnyOrder, Blocked, Lanes
@@ -61,23 +62,20 @@ def drawn(rng: np.random.Generator) -> tuple[Graph, Array, float, float]:
     kind = rng.choice(["Gemm", "scaled", "MatMul", "Add"])
     alpha, beta = 1.0, 1.0
     stored = {"w": numbers(n, m)} | ({} if kind == "MatMul" else {"b": numbers(m)})
-    shapes = {"x": (1, n), "t": (1, m), "y": (1, m)} | {t: v.shape for t, v in stored.items()}
+    shapes = {"x": (1, n), "y": (1, m)}
     if kind in ("Gemm", "scaled"):
         if kind == "scaled":
             alpha, beta = (float(np.float32(v)) for v in rng.choice([0.5, 1.0, 3.7, 0.3], 2))
         nodes = [Node("g", "Gemm", ("x", "w", "b"), ("y",), {"alpha": alpha, "beta": beta}, 17)]
-        del shapes["t"]
     elif kind == "MatMul":
         nodes = [Node("g", "MatMul", ("x", "w"), ("y",), {}, 17)]
-        del shapes["t"]
     else:
+        shapes["t"] = (1, m)
         nodes = [
             Node("g", "MatMul", ("x", "w"), ("t",), {}, 17),
             Node("a", "Add", ("t", "b"), ("y",), {}, 17),
         ]
-    types = {t: TensorType(dtype, shape) for t, shape in shapes.items()}
-    graph = build_graph(tuple(nodes), types, constants=stored, inputs=("x",), outputs=("y",))
-    return graph, x, alpha, beta
+    return graph_of_nodes(nodes, stored, shapes, dtype), x, alpha, beta
 
 
 def room(found: BackwardBound, x: Array, column: int, scales: tuple[float, float]) -> Fraction:

@@ -17,7 +17,7 @@ from backward import matvec, polyval, programs, row_of, solver, total
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 from random_chains import chain, executions, inputs_of
-from small_models import save
+from small_models import graph_of_nodes, save
 
 from encoders.arithmetic.exact_fields import fraction
 from encoders.contract.contract import RuntimeContract
@@ -102,16 +102,9 @@ def test_small_formats_whatever_the_input() -> None:
 def dense(weights: Array, bias: Array | None, **attributes: float) -> Graph:
     """One Gemm."""
     n, m = weights.shape
-    names = ("x", "w") if bias is None else ("x", "w", "b")
     constants = {"w": weights} if bias is None else {"w": weights, "b": bias}
-    types = {"x": (1, n), "w": (n, m), "y": (1, m)} | ({} if bias is None else {"b": bias.shape})
-    return build_graph(
-        (Node("fc", "Gemm", names, ("y",), attributes, 17),),
-        {t: TensorType(DType.FLOAT32, shape) for t, shape in types.items()},
-        constants=constants,
-        inputs=("x",),
-        outputs=("y",),
-    )
+    node = Node("fc", "Gemm", ("x", *constants), ("y",), attributes, 17)
+    return graph_of_nodes([node], constants, {"x": (1, n), "y": (1, m)})
 
 
 def test_a_bound_that_is_too_small_has_no_witness() -> None:
@@ -174,19 +167,13 @@ def test_functions_are_charged_to_the_biases_that_follow() -> None:
     held = {"v": rng.normal(size=(6, 9)), "a": rng.normal(size=9), "w": rng.normal(size=(9, 4))}
     constants = {t: v.astype(np.float32) for t, v in held.items()}
     constants["b"] = np.full(4, 1e-6, np.float32)
+    nodes = [
+        Node("one", "Gemm", ("x", "v", "a"), ("h",), {}, 17),
+        Node("curve", "Sigmoid", ("h",), ("s",), {}, 17),
+        Node("two", "Gemm", ("s", "w", "b"), ("y",), {}, 17),
+    ]
     shapes = {"x": (1, 6), "h": (1, 9), "s": (1, 9), "y": (1, 4)}
-    kinds = shapes | {t: v.shape for t, v in constants.items()}
-    graph = build_graph(
-        (
-            Node("one", "Gemm", ("x", "v", "a"), ("h",), {}, 17),
-            Node("curve", "Sigmoid", ("h",), ("s",), {}, 17),
-            Node("two", "Gemm", ("s", "w", "b"), ("y",), {}, 17),
-        ),
-        {t: TensorType(DType.FLOAT32, shape) for t, shape in kinds.items()},
-        constants=constants,
-        inputs=("x",),
-        outputs=("y",),
-    )
+    graph = graph_of_nodes(nodes, constants, shapes)
     found = backward_bound(graph, SEQUENTIAL, Laid.WEIGHTS)
     take = {m.tensor: m for m in found.moved}
     assert "curve" in found.assumed[1]
@@ -228,14 +215,9 @@ def test_conditionals_on_what_is_kept(tmp_path: Path) -> None:
 
 
 def test_shared_weights_are_refused_with_their_number() -> None:
-    types = {"x": (1, 1, 4, 4), "w": (1, 1, 3, 3), "y": (1, 1, 2, 2)}
-    graph = build_graph(
-        (Node("c", "Conv", ("x", "w"), ("y",), {}, 17),),
-        {t: TensorType(DType.FLOAT32, shape) for t, shape in types.items()},
-        constants={"w": np.ones(types["w"], np.float32)},
-        inputs=("x",),
-        outputs=("y",),
-    )
+    node = Node("c", "Conv", ("x", "w"), ("y",), {}, 17)
+    weights = {"w": np.ones((1, 1, 3, 3), np.float32)}
+    graph = graph_of_nodes([node], weights, {"x": (1, 1, 4, 4), "y": (1, 1, 2, 2)})
     with pytest.raises(UnsupportedModel, match=r"'w' is used 4 times .*strict linearity"):
         backward_bound(graph, IEEE_ANY, Laid.WEIGHTS)
 
@@ -365,9 +347,7 @@ def test_weights_of_two_layers_are_shared() -> None:
         Node("one", "MatMul", ("x", "w"), ("h",), {}, 17),
         Node("two", "MatMul", ("h", "w"), ("y",), {}, 17),
     )
-    kinds = {t: TensorType(DType.FLOAT32, (1, 3)) for t in "xhy"}
-    kinds["w"] = TensorType(DType.FLOAT32, (3, 3))
-    graph = build_graph(nodes, kinds, constants={"w": w}, inputs=("x",), outputs=("y",))
+    graph = graph_of_nodes(nodes, {"w": w}, dict.fromkeys("xhy", (1, 3)))
     with pytest.raises(UnsupportedModel, match=r"'w' is used 2 times .*'one'.*'two'"):
         backward_bound(graph, IEEE_ANY, Laid.WEIGHTS)
 
@@ -394,14 +374,9 @@ def test_so_many_terms_that_n_times_u_exceeds_one() -> None:
     rng = np.random.default_rng(8)
     weights = rng.uniform(0.5, 1.0, (3000, 1)).astype(np.float16)
     x = np.ones((2, 1, 3000), np.float16) / 64
-    types = {"x": (1, 3000), "w": (3000, 1), "y": (1, 1)}
-    graph = build_graph(
-        (Node("fc", "MatMul", ("x", "w"), ("y",), {}, 17),),
-        {t: TensorType(DType.FLOAT16, shape) for t, shape in types.items()},
-        constants={"w": weights},
-        inputs=("x",),
-        outputs=("y",),
-    )
+    node = Node("fc", "MatMul", ("x", "w"), ("y",), {}, 17)
+    shapes = {"x": (1, 3000), "y": (1, 1)}
+    graph = graph_of_nodes([node], {"w": weights}, shapes, DType.FLOAT16)
     found = backward_bound(graph, IEEE_ANY, Laid.WEIGHTS)
     assert found.moved[0].relative.largest == 3000 / 2048
     assert exact_in(found, ran_of(graph, x, SEQUENTIAL)) == 0

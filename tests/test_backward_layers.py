@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
+from small_models import graph_of_nodes
 
 from encoders.contract.contract import Normalization
 from encoders.contract.presets import IEEE_ANY, PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA
 from gpu_check.emulator.emulator import emulate
-from onnx_import.graph import Array, DType, Graph, Node, TensorType, build_graph
+from onnx_import.graph import DType, Node
 from refine.perturbed.bound import backward_bound
 from refine.perturbed.files import checked_constants
 from refine.perturbed.standing import Laid, uses_of
 from refine.perturbed.witness import witness_of
-
-
-def graph_of(
-    nodes: Sequence[Node],
-    stored: Mapping[str, Array],
-    made: Mapping[str, tuple[int, ...]],
-    dtype: DType,
-) -> Graph:
-    shapes = {**made, **{t: v.shape for t, v in stored.items()}}
-    types = {t: TensorType(dtype, shape) for t, shape in shapes.items()}
-    return build_graph(tuple(nodes), types, constants=stored, inputs=("x",), outputs=("y",))
 
 
 @pytest.mark.parametrize("dtype", [DType.FLOAT32, DType.FLOAT16], ids=lambda d: d.value)
@@ -47,7 +36,7 @@ def test_what_a_layer_cannot_take_the_next_one_does(dtype: DType, skipped: str) 
         Node("three", "Gemm", ("q", "u", "c"), ("y",), {}, 17),
     ]
     made = {**dict.fromkeys(("x", "h", "r", "g", "s", "q"), (1, n)), "y": (1, 3)}
-    graph = graph_of(nodes, stored, made, dtype)
+    graph = graph_of_nodes(nodes, stored, made, dtype)
     x = rng.normal(size=(4, 1, n)).astype(dtype.numpy)
     for contract in (SEQUENTIAL, SEQUENTIAL_FMA, PAIRWISE):
         ran = {**emulate(graph, {"x": x}, contract, every_tensor=True), "x": x}
@@ -74,7 +63,7 @@ def test_what_is_padded_with_is_nothing_that_is_read(fill: float) -> None:
         Node("pad", "Pad", ("h",), ("p",), {"pads": (0, 2, 0, 2), "value": fill}, 10),
         Node("two", "Gemm", ("p", "v", "c"), ("y",), {}, 10),
     ]
-    graph = graph_of(
+    graph = graph_of_nodes(
         nodes, stored, {"x": (1, 2), "h": (1, 2), "p": (1, 6), "y": (1, 3)}, DType.FLOAT32
     )
     assert uses_of(graph)["h"] == (1, (nodes[1].describe(),))
@@ -95,7 +84,7 @@ def test_normalisations_move_scale_shift_and_mean(formula: Normalization) -> Non
             "bn", "BatchNormalization", ("x", "g", "b", "m", "v"), ("y",),
             {"epsilon": float(epsilon)}, 17,
         )  # fmt: skip
-        graph = graph_of([node], stored, {"x": (1, channels), "y": (1, channels)}, dtype)
+        graph = graph_of_nodes([node], stored, {"x": (1, channels), "y": (1, channels)}, dtype)
         x = (rng.normal(size=(60, 1, channels)) * spread[0]).astype(dtype.numpy)
         x[:20] = stored["m"] * (1 + rng.normal(size=(20, 1, channels)) * 1e-3).astype(dtype.numpy)
         for base in (SEQUENTIAL, SEQUENTIAL_FMA):
