@@ -26,14 +26,16 @@ def half_ulp(values: FloatArray, fmt: FloatFormat) -> FloatArray:
 
     Half the spacing, and never more than u/(1 + u) of the number itself.
     """
-    size = np.abs(values)
-    _, exponent = np.frexp(size)
-    spacing = np.ldexp(1.0, np.maximum(exponent - 1, fmt.emin) - fmt.precision)
+    size, half = np.abs(values), half_spacing(values, fmt)
     u = float(fmt.unit_roundoff)
     normal = size >= 2.0**fmt.emin
-    return np.where(
-        size > 0, np.where(normal, np.minimum(spacing, size * (u / (1.0 + u))), spacing), 0.0
-    )
+    return np.where(size > 0, np.where(normal, np.minimum(half, size * (u / (1.0 + u))), half), 0.0)
+
+
+def half_spacing(values: FloatArray, fmt: FloatFormat) -> FloatArray:
+    """Half the distance of two neighbours at a number of this size."""
+    _, exponent = np.frexp(np.abs(values))
+    return np.asarray(np.ldexp(1.0, np.maximum(exponent - 1, fmt.emin) - fmt.precision))
 
 
 def is_scaling(values: FloatArray) -> npt.NDArray[np.bool_]:

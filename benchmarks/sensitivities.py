@@ -21,6 +21,7 @@ from recorded import (
     Recorded,
     chained,
     elementwise,
+    half_spacing,
     half_ulp,
     is_scaling,
     rounded_constant,
@@ -180,7 +181,7 @@ class RecordingArithmetic:
         a = _operand(a)
         value = np.asarray(f.in_floats(a.value), np.float64)
         accuracy = self.contract.functions.accuracy(f)
-        spacing = 2.0 * _half_spacing(value, self.format)
+        spacing = 2.0 * half_spacing(value, self.format)
         bounds = [] if accuracy.ulps is None else [accuracy.ulps * spacing]
         if accuracy.units is not None:
             units = accuracy.units * float(self.format.unit_roundoff)
@@ -226,11 +227,6 @@ class RecordingArithmetic:
         bends: Bends | None = None,
     ) -> Recorded:
         return elementwise(value, parents, slopes, self.format, radius, bends, self.tape)
-
-
-def _half_spacing(values: FloatArray, fmt: FloatFormat) -> FloatArray:
-    _, exponent = np.frexp(np.abs(values))
-    return np.asarray(np.ldexp(1.0, np.maximum(exponent - 1, fmt.emin) - fmt.precision))
 
 
 def replace_format(a: Recorded, fmt: FloatFormat) -> Recorded:
