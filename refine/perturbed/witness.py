@@ -87,8 +87,7 @@ class Witness:
 class _Build:
     found: BackwardBound
     ran: Mapping[str, Array]
-    exact: dict[str, ObjectArray] = field(default_factory=dict)
-    same: dict[str, bool] = field(default_factory=dict)
+    exact: dict[str, ObjectArray | None] = field(default_factory=dict)  # None: the bits that ran
     pending: dict[str, Step] = field(default_factory=dict)
     layers: list[Layer] = field(default_factory=list)
 
@@ -101,37 +100,32 @@ class _Build:
 
     def numbers(self, tensor: str) -> ObjectArray:
         """The exact values of a tensor of the perturbed network."""
-        if self.same[tensor]:
-            return _rationals(self.bits(tensor))
-        return self.exact[tensor]
+        exact = self.exact[tensor]
+        return _rationals(self.bits(tensor)) if exact is None else exact
 
-    def put(self, tensor: str, exact: ObjectArray | None) -> None:
-        """The exact value, None for the bits themselves."""
-        if exact is not None:
-            equal = bool(np.all(exact == _rationals(self.bits(tensor))))
-            self.same[tensor] = equal
-            if not equal:
-                self.exact[tensor] = exact
-        else:
-            self.same[tensor] = True
+    def put(self, tensor: str, exact: ObjectArray) -> None:
+        """The exact value, which may be the bits themselves."""
+        equal = bool(np.all(exact == _rationals(self.bits(tensor))))
+        self.exact[tensor] = None if equal else exact
 
     def run(self) -> Witness:
         graph = self.found.graph
         for tensor in graph.inputs:
-            self.put(tensor, None)
+            self.exact[tensor] = None
         for step in self.program.steps:
             self._step(step)
         for tensor in graph.outputs:
-            if tensor in self.same and not self.same[tensor]:
-                self._left(tensor)
+            exact = self.exact.get(tensor)
+            if exact is not None:
+                self._left(tensor, exact)
         samples = max((len(self.ran[t]) for t in graph.inputs), default=0)
         return Witness(tuple(self.layers), samples)
 
-    def _left(self, tensor: str) -> None:
+    def _left(self, tensor: str, exact: ObjectArray) -> None:
         """An output that is not exact may be off by what comes beside it."""
         ran, held = _rationals(self.bits(tensor)), self.found.mixed.get(tensor)
         limits = np.zeros(ran.shape[1:]) if held is None else held.bound
-        for off, limit in zip((ran - self.exact[tensor]).reshape(-1), itertools.cycle(limits.flat)):
+        for off, limit in zip((ran - exact).reshape(-1), itertools.cycle(limits.flat)):
             if abs(fraction(off)) > Fraction(limit):
                 raise OutsideBound(f"the exact output '{tensor}' is not the bits that ran")
 
@@ -285,15 +279,15 @@ class _Build:
     ) -> tuple[tuple[tuple[flint.fmpq, ...], ...] | None, list[dict[int, flint.fmpq]] | None]:
         """x̂/x̃ of what a product reads, as far as its standing allows it, and what x̂ is off by
         then."""
-        if self.same[read]:
+        exact = self.exact[read]
+        if exact is None:
             return None, None
         made = self.found.made.get(read)
         apart = 0.0 if made is None or made.free else made.apart
         unit = max((m.unit for m in self.moved.values()), default=1.0)
         reach = _FIELD.number((1 + Fraction(unit)) ** math.ceil(apart / unit))
-        exact = self.exact[read].reshape(x.shape)
         ratios, off = [], []
-        for run, real in zip(x.tolist(), exact.tolist(), strict=True):
+        for run, real in zip(x.tolist(), exact.reshape(x.shape).tolist(), strict=True):
             pairs = [(_FIELD.number(Fraction(a)), b) for a, b in zip(run, real, strict=True)]
             row = [_clamped(a, b, reach) for a, b in pairs]
             rests = [a - r * b for (a, b), r in zip(pairs, row, strict=True)]
@@ -473,17 +467,15 @@ def exact_outputs(
     }
     program = program_of(found.graph)
 
+    def known(tensor: str, values: Mapping[str, ObjectArray]) -> ObjectArray:
+        if tensor in values:
+            return values[tensor]
+        if tensor in constants:
+            return constants[tensor][np.newaxis]
+        return _FIELD.constant(found.graph.constants[tensor])
+
     def transform(step: Step, values: Mapping[str, ObjectArray]) -> tuple[ObjectArray, ...]:
-        given = [
-            None
-            if not t
-            else values[t]
-            if t in values
-            else constants[t][None]
-            if t in constants
-            else _FIELD.constant(found.graph.constants[t])
-            for t in step.node.inputs
-        ]
+        given = [known(t, values) if t else None for t in step.node.inputs]
         made = step.operator.real(step.site, Inputs(given), _FIELD)
         beside = added.get(step.node.name)
         if beside is None:
