@@ -10,6 +10,7 @@ import numpy as np
 
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, Node, TensorType
+from onnx_import.passes.folding.values import reduced_axes
 
 
 def without_empty(node: Node, types: Mapping[str, TensorType]) -> Node:
@@ -38,18 +39,11 @@ def require_counted(
     if not node.op.startswith("Reduce") or types[node.inputs[0]].size:
         return
     stored = constants.get(node.inputs[1]) if len(node.inputs) > 1 else None
-    if any(axis < 0 for axis in _axes(node, stored)):
+    if any(axis < 0 for axis in reduced_axes(node, stored)):
         raise UnsupportedModel(
             f"{node.describe()}: it reduces a tensor without elements along axes counted from the "
             "end, which runtimes read differently; count them from the front"
         )
-
-
-def _axes(node: Node, stored: Array | None) -> tuple[int, ...]:
-    given = node.attributes.get("axes")
-    if stored is not None:
-        return tuple(int(axis) for axis in stored.reshape(-1))
-    return tuple(int(a) for a in given if isinstance(a, int)) if isinstance(given, tuple) else ()
 
 
 def of_nothing(node: Node, values: Sequence[Array | None]) -> Array | None:
@@ -57,7 +51,7 @@ def of_nothing(node: Node, values: Sequence[Array | None]) -> Array | None:
     data = values[0]
     if data is None or data.size:
         return None
-    axes = _axes(node, values[1] if len(values) > 1 else None)
+    axes = reduced_axes(node, values[1] if len(values) > 1 else None)
     if not axes and node.attributes.get("noop_with_empty_axes", 0):
         return data
     kept = bool(node.attributes.get("keepdims", 1))

@@ -135,14 +135,20 @@ def fitting(exact: Any, like: Array) -> Array:
     return values.astype(like.dtype)
 
 
+def reduced_axes(node: Node, stored: Array | None) -> tuple[int, ...]:
+    """Along which axes a reduction goes, by its second input or its attribute; none where neither
+    is given."""
+    if stored is not None:
+        return tuple(int(axis) for axis in stored.reshape(-1))
+    given = node.attributes.get("axes")
+    return tuple(int(a) for a in given if isinstance(a, int)) if isinstance(given, tuple) else ()
+
+
 def _reduced(node: Node, values: Sequence[Array]) -> Array | None:
     data = values[0]
     if not data.size or (data.dtype.kind == "b" and node.op not in ("ReduceMax", "ReduceMin")):
         return None
-    given = node.attributes.get("axes")
-    axes = tuple(given) if isinstance(given, tuple) else ()
-    if len(values) > 1:
-        axes = tuple(values[1].reshape(-1).tolist())
+    axes = reduced_axes(node, values[1] if len(values) > 1 else None)
     if not axes and node.attributes.get("noop_with_empty_axes", 0):
         return data
     if node.op == "ReduceProd" and data.size > _MOST_MULTIPLIED:
