@@ -257,8 +257,7 @@ def product_rounding(
     names = {c.name for c in pinned.preconditions}
     others = tuple(c for c in free.preconditions if c.name not in names)
     conditions = (*pinned.preconditions, *others)
-    besides = tuple(dict.fromkeys((*pinned.besides, *free.besides)))
-    return RoundingBound(least, conditions, besides)
+    return RoundingBound(least, conditions, pinned.besides).using(*free.besides)
 
 
 def _product_errors(
