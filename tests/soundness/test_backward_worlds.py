@@ -57,12 +57,6 @@ def grown_besides(d: Draw) -> World:
     return {"g": g, "theta": theta, "phi": phi, "nu": nu, "A": d.beyond(nu)}, phi * nu
 
 
-def relative_path(d: Draw) -> World:
-    f, v = abs(d.real(1)), abs(d.real(1))
-    factor, delta = between(d, 1 - f, 1 + f), between(d, -v, v)
-    return {"f": f, "v": v, "factor": factor, "delta": delta}, factor * (1 + delta) - 1
-
-
 def row_share(d: Draw) -> World:
     u, m, n = unit(d), Q(d.randint(0, 4)), Q(d.randint(1, 4))
     v = u / (1 + u)
@@ -100,7 +94,6 @@ WORLDS: dict[str, Callable[[Draw], World]] = {
     "perturbed-path": perturbed_path,
     "relative-of-log": relative_of_log,
     "grown-besides": grown_besides,
-    "relative-path": relative_path,
     "row-share": row_share,
     "row-perturbed": row_perturbed,
     "row-ratio": row_ratio,

@@ -104,21 +104,4 @@ GROWN_BESIDES = Lemma(
     ),
 )
 
-_c_phi, _c_delta = value("factor"), bound("f")
-_most = number("v")
-RELATIVE_PATH = Lemma(
-    "relative-path",
-    "A factor that differs from 1 by at most f, rounded once more with |δ| ≤ v, differs by at "
-    "most f + v·(1 + f).",
-    "Higham 2002, section 3.1",
-    hypotheses=(),
-    assumed=(within(_c_phi - 1, _c_delta), within(_delta, _most)),
-    error=_c_phi * (term(1) + _delta) - 1,
-    radius=_c_delta + _most * (term(1) + _c_delta),
-    by_way_of=(
-        within(_c_phi, term(1) + _c_delta),
-        within(_c_phi * _delta, (term(1) + _c_delta) * _most),
-    ),
-)
-
-LEMMAS = (LOG_ROUNDING, PERTURBED_PATH, RELATIVE_OF_LOG, GROWN_BESIDES, RELATIVE_PATH)
+LEMMAS = (LOG_ROUNDING, PERTURBED_PATH, RELATIVE_OF_LOG, GROWN_BESIDES)
