@@ -67,13 +67,14 @@ class Program:
         return {name: f"{lo}..{hi}" for name, (lo, hi) in ends.items()}
 
 
-def _model(
+def written(
     elem: int,
     nodes: Sequence[onnx.NodeProto],
     inputs: Mapping[str, Sequence[int]],
     output: Sequence[int],
     **constants: Any,
 ) -> onnx.ModelProto:
+    """A model of one floating-point type, output y; constants of int64 stay what they are."""
     floats = helper.tensor_dtype_to_np_dtype(elem)
     stored = []
     for name, value in constants.items():
@@ -105,7 +106,7 @@ class _Formula:
     def model(self, last: str) -> onnx.ModelProto:
         nodes = [*self.nodes, helper.make_node("Identity", [last], ["y"])]
         inputs = dict.fromkeys(self.inputs, (1, 1))
-        return _model(self.elem, nodes, inputs, (1, 1), **self.constants)
+        return written(self.elem, nodes, inputs, (1, 1), **self.constants)
 
 
 def horner(degree: int) -> Callable[[int], onnx.ModelProto]:
@@ -141,7 +142,7 @@ def polynomial(degree: int) -> Callable[[int], onnx.ModelProto]:
 def total(terms: int) -> Callable[[int], onnx.ModelProto]:
     def build(elem: int) -> onnx.ModelProto:
         node = helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=1)
-        return _model(elem, [node], {"x": (1, terms)}, (1, 1), axes=np.array([1], np.int64))
+        return written(elem, [node], {"x": (1, terms)}, (1, 1), axes=np.array([1], np.int64))
 
     return build
 
@@ -149,7 +150,7 @@ def total(terms: int) -> Callable[[int], onnx.ModelProto]:
 def matrices(size: int) -> Callable[[int], onnx.ModelProto]:
     def build(elem: int) -> onnx.ModelProto:
         node = helper.make_node("MatMul", ["a", "b"], ["y"])
-        return _model(elem, [node], {"a": (size, size), "b": (size, size)}, (size, size))
+        return written(elem, [node], {"a": (size, size), "b": (size, size)}, (size, size))
 
     return build
 
@@ -232,7 +233,7 @@ def softmax(elem: int) -> onnx.ModelProto:
         helper.make_node("MatMul", ["x", "w"], ["s"]),
         helper.make_node("Softmax", ["s"], ["y"], axis=-1),
     ]
-    return _model(elem, nodes, {"x": (1, 8)}, (1, 8), w=weights)
+    return written(elem, nodes, {"x": (1, 8)}, (1, 8), w=weights)
 
 
 def attention(elem: int) -> onnx.ModelProto:
@@ -246,7 +247,7 @@ def attention(elem: int) -> onnx.ModelProto:
         helper.make_node("MatMul", ["p", "v"], ["y"]),
     ]
     wq, wk = (rng.standard_normal((8, 8)) / 3 for _ in range(2))
-    return _model(elem, nodes, {"x": (1, 4, 8), "v": (1, 4, 8)}, (1, 4, 8), wq=wq, wk=wk)
+    return written(elem, nodes, {"x": (1, 4, 8), "v": (1, 4, 8)}, (1, 4, 8), wq=wq, wk=wk)
 
 
 def denominator(elem: int) -> onnx.ModelProto:
@@ -257,7 +258,7 @@ def denominator(elem: int) -> onnx.ModelProto:
         helper.make_node("Add", ["m", "eps"], ["z"]),
         helper.make_node("Sqrt", ["z"], ["y"]),
     ]
-    return _model(elem, nodes, {"x": (1, 16)}, (1, 1), eps=np.array([1e-5]))
+    return written(elem, nodes, {"x": (1, 16)}, (1, 1), eps=np.array([1e-5]))
 
 
 def dense(elem: int) -> onnx.ModelProto:
@@ -269,7 +270,7 @@ def dense(elem: int) -> onnx.ModelProto:
         helper.make_node("MatMul", ["r", "v"], ["y"]),
     ]
     w, v = rng.random((12, 6)), rng.random((6, 3))
-    return _model(elem, nodes, {"x": (1, 12)}, (1, 3), w=w, v=v, b=np.zeros(6))
+    return written(elem, nodes, {"x": (1, 12)}, (1, 3), w=w, v=v, b=np.zeros(6))
 
 
 WAYS = (SEQUENTIAL, SEQUENTIAL_FMA, PAIRWISE, FLUSHING)

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+import relative
+from onnx import ModelProto, TensorProto, helper
 
 import refine
 from encoders.contract.contract import BiasPlacement, Subnormals
@@ -33,20 +34,7 @@ def made(
     elem: int = TensorProto.DOUBLE,
     **constants: Any,
 ) -> ModelProto:
-    floats = helper.tensor_dtype_to_np_dtype(elem)
-    arrays = {name: np.asarray(value) for name, value in constants.items()}
-    stored = [
-        numpy_helper.from_array(a if a.dtype == np.int64 else a.astype(floats), name)
-        for name, a in arrays.items()
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "made",
-        [helper.make_tensor_value_info(n, elem, list(s)) for n, s in inputs.items()],
-        [helper.make_tensor_value_info("y", elem, list(output))],
-        stored,
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return relative.written(elem, nodes, inputs, output, **constants)
 
 
 def node(op: str, reads: str, writes: str, **attributes: Any) -> Any:
@@ -54,13 +42,11 @@ def node(op: str, reads: str, writes: str, **attributes: Any) -> Any:
 
 
 def product(size: int, elem: int = TensorProto.DOUBLE) -> ModelProto:
-    shape = (size, size)
-    return made([node("MatMul", "a b", "y")], {"a": shape, "b": shape}, shape, elem)
+    return relative.matrices(size)(elem)
 
 
 def total(terms: int) -> ModelProto:
-    summed = node("ReduceSum", "x axes", "y", keepdims=1)
-    return made([summed], {"x": (1, terms)}, (1, 1), axes=np.array([1], np.int64))
+    return relative.total(terms)(TensorProto.DOUBLE)
 
 
 def squares(elem: int = TensorProto.FLOAT) -> ModelProto:
