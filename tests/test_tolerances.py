@@ -102,6 +102,29 @@ def test_two_runs_may_differ_by_both_errors(
     assert 0.98 * total <= both["atol"]["y"] <= 1.02 * total
 
 
+@pytest.mark.parametrize(("x", "held"), [(0.5, True), (0.48425308, False)])
+def test_both_runs_receive_the_same_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], x: float, held: bool
+) -> None:
+    nodes = [helper.make_node("Mul", ["x", "c"], ["y"])]
+    weights = {"c": np.array(1000.0, np.float32)}
+    path = str(save(tmp_path / "m.onnx", nodes, {"x": [1]}, {"y": [1]}, weights))
+    (tmp_path / "half.toml").write_text('name = "half"\nbase = "sequential"\nformat = "float16"\n')
+    given = np.array([x], np.float32)
+    np.savez(tmp_path / "x.npz", x=given)
+    asked = [path, "--inputs", str(tmp_path / "x.npz"), "--contract", "sequential"]
+    asked += ["--against", str(tmp_path / "half.toml")]
+    if not held:
+        assert run(["tolerance", *asked]) == ExitCode.INPUT_ERROR
+        assert "input 'x' has float32 numbers" in capsys.readouterr().err
+        return
+    code, found = answer(asked, capsys)
+    half = given.astype(np.float16) * np.float16(1000)
+    apart = abs(float(half[0]) - float((given * np.float32(1000))[0]))
+    assert code == ExitCode.VERIFIED
+    assert apart <= found["atol"]["y"]
+
+
 def test_a_domain_needs_no_less_than_its_points(
     network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 
 from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.numbers.formats import round_array
+from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 from refine.claims.kinds.accuracy import check
 from refine.claims.options import Options
@@ -126,8 +128,11 @@ def tolerances(
     read as its contract has it, where b is a run under that. Without an rtol the one is taken that
     relative precisions ask for, as far as there are any.
 
-    Raises UnsupportedModel, naming the node, for what has no meaning.
+    Raises UnsupportedModel, naming the node, for what has no meaning; ModelError, naming the input,
+    where the run that is compared with cannot hold what the other one receives.
     """
+    if against is not None:
+        _require_held(against, domains)
     effort = options or Options(cross_check=None, cache=default_directory(), search=False)
     known = [None if rtol == 0 else pairs(graph, d, contract, effort) for d in domains]
     rtol = _proved_rtol(known) if rtol is None else rtol
@@ -152,6 +157,24 @@ def tolerances(
         parts.append(Tolerated(result, beside, allowed))
     other = None if against is None else against.contract
     return Tolerances(graph, contract, other, rtol, tuple(parts), source)
+
+
+def _require_held(against: Side, domains: Sequence[Domain]) -> None:
+    """Both runs receive the same numbers; raises ModelError, naming an input of which one reads
+    them in a format that does not hold them."""
+    for box in (box for domain in domains for box in domain.boxes):
+        for name, source in box.formats.items():
+            kind = against.graph.types[name].dtype
+            if against.contract.exact or not kind.is_float:
+                continue
+            target, x = against.contract.format_of(kind), box.lo[name]
+            point = np.array_equal(x, box.hi[name]) and np.array_equal(round_array(x, target), x)
+            if not point and not target.holds(source):
+                raise ModelError(
+                    f"input '{name}' has {source.name} numbers that the run beside it does not "
+                    f"hold in {target.name} (contract '{against.contract.name}'); give numbers of "
+                    f"{target.name}, or compare with the real values"
+                )
 
 
 def _proved_rtol(known: Sequence[Mapping[str, Pair] | None]) -> Fraction:
