@@ -7,6 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,15 @@ from small_models import save
 from encoders.contract.presets import PRESETS
 from encoders.numbers.formats import BINARY16, round_array
 from gpu_check.emulator.emulator import emulate
+from gpu_check.runtimes.tensors import Machine
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Graph
 from refine.cli.main import run
+from refine.options.runtime_choice import machine, runtime_choice
 from refine.results.verdict import ExitCode
 from refine.traces.comparing import Status, compare, joint_bounds
-from refine.traces.recording import reading, runs_of
+from refine.traces.recording import reading, record, runs_of
 from refine.traces.trace import Line, Trace, line_of, read_trace, trace_of_arrays
 
 _RNG = np.random.default_rng(5)
@@ -503,3 +506,22 @@ def test_two_runs_on_the_same_integers_have_one_graph(files: Path) -> None:
     found = compare(trace(3, 0.0), trace(4, 0.0), counted, PAIR)
     assert not found.outside  # each is what its own row gives
     assert [dict(a)["k"].tolist() for a in asked[1:]] == [[3], [4]]
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "numpy"])
+def test_a_runtime_is_opened_once_for_runs_of_one_graph(files: Path, runtime: str) -> None:
+    rows = _RNG.uniform(-1, 1, (3, 1, 12)).astype(np.float32)
+    choice = runtime_choice(runtime)
+    read = reading(files / "m.onnx", files / "with")
+    opened = []
+
+    def counted(graph: Graph) -> AbstractContextManager[Machine]:
+        opened.append(graph)
+        return machine(choice, graph)
+
+    whole = record(files / "m.onnx", read, counted, runs_of(read({}), {"x": rows}, {}))
+    assert len(opened) == 1
+    for k, row in enumerate(rows):  # each is what it is alone
+        alone = record(files / "m.onnx", read, counted, runs_of(read({}), {"x": row}, {}))
+        bits = [(e.tensor, e.bits) for e in alone.lines]
+        assert [(e.tensor, e.bits) for e in whole.of(k).values()] == bits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -55,7 +56,8 @@ class OnnxMachine:
     def describe(self) -> str:
         return self.kernels.describe()
 
-    def tensors(self, samples: Sequence[Mapping[str, Array]]) -> Mapping[str, Array]:
+    @cached_property
+    def _session(self) -> OnnxRuntime:
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
         if self.options.optimization == "none":
@@ -67,8 +69,10 @@ class OnnxMachine:
                     element = helper.np_dtype_to_tensor_dtype(kind.dtype.numpy)
                     info = helper.make_tensor_value_info(tensor, element, None)
                     model.graph.output.append(info)
-        runtime = OnnxRuntime(model.SerializeToString(), self.options)
-        runs = [runtime.run(sample) for sample in samples]
+        return OnnxRuntime(model.SerializeToString(), self.options)
+
+    def tensors(self, samples: Sequence[Mapping[str, Array]]) -> Mapping[str, Array]:
+        runs = [self._session.run(sample) for sample in samples]
         return {
             t: np.stack([run[t].reshape(self.graph.types[t].shape) for run in runs])
             for t in runs[0]

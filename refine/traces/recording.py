@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,25 +146,32 @@ def record(
     keep: bool = False,
     tell: Callable[[str], None] = lambda stage: None,
 ) -> Trace:
-    """Every tensor that the runtime shows, with its numbers if they are to be kept.
+    """Every tensor that the runtime shows, with its numbers if they are to be kept. It is opened
+    once for runs of one graph.
 
     Raises ModelError where the runtime is not here or does not run the model.
     """
     lines: list[Line] = []
-    described = ""
     latest: Mapping[str, Array] = {}
-    for run, fresh in enumerate(runs.given):
-        tell(f"run {run + 1} of {len(runs.given)}")
-        given = {**latest, **fresh}
-        graph = read(given)
-        try:
-            with opened(graph) as one:
-                described = one.describe()
-                inputs = {t: v for t, v in given.items() if not graph.is_constant(t)}
-                integers = {t: v for t, v in given.items() if v.dtype.kind in "iub"}
-                shown = {t: v[0] for t, v in one.tensors([{**integers, **inputs}]).items()}
-        except RuntimeUnavailable as error:
-            raise ModelError(str(error)) from error
-        lines += lines_of(graph, given, shown, run=run, keep=keep)
-        latest = {name: shown[output] for name, output in runs.fed.items()}
+    graph: Graph | None = None
+    machine: Machine | None = None
+    described = ""
+    with ExitStack() as stack:
+        for run, fresh in enumerate(runs.given):
+            tell(f"run {run + 1} of {len(runs.given)}")
+            given = {**latest, **fresh}
+            before, graph = graph, read(given)
+            inputs = {t: v for t, v in given.items() if not graph.is_constant(t)}
+            integers = {t: v for t, v in given.items() if v.dtype.kind in "iub"}
+            try:
+                if machine is None or graph is not before:
+                    stack.close()
+                    machine = stack.enter_context(opened(graph))
+                    described = machine.describe()
+                found = machine.tensors([{**integers, **inputs}])
+            except RuntimeUnavailable as error:
+                raise ModelError(str(error)) from error
+            shown = {t: v[0] for t, v in found.items()}
+            lines += lines_of(graph, given, shown, run=run, keep=keep)
+            latest = {name: shown[output] for name, output in runs.fed.items()}
     return Trace(described, str(model), digest_of(model), len(runs.given), tuple(lines), runs.fed)
