@@ -22,8 +22,11 @@ FUNCTIONS = frozenset(
     (
         "AffineGrid",
         "Attention",
+        "BlackmanWindow",
         "CausalConvWithState",
         "CenterCropPad",
+        "HammingWindow",
+        "HannWindow",
         "LinearAttention",
         "MeanVarianceNormalization",
         "NegativeLogLikelihoodLoss",
@@ -35,6 +38,9 @@ FUNCTIONS = frozenset(
     )
 )
 
+
+PREVIEW = "ai.onnx.preview"
+_PREVIEWED = frozenset(("FlexAttention",))  # functions of that domain
 
 # Where a runtime is known to compute another function than ONNX defines.
 PARTING = {
@@ -100,13 +106,16 @@ def without_functions(
     the model stays as it is.
     """
     written: list[str] = []
-    while found := sorted({n.op_type for n in model.graph.node if n.domain == ""} & FUNCTIONS):
+    while found := sorted({n.op_type for n in model.graph.node if is_function(n)}):
         try:
             prepared = typed(model)
             spell_out_defaults(prepared, found, opset)
             require_valid(prepared, found)
             inlined = onnx.inliner.inline_selected_functions(
-                prepared, [("", op) for op in found], False, inline_schema_functions=True
+                prepared,
+                [(PREVIEW if op in _PREVIEWED else "", op) for op in found],
+                False,
+                inline_schema_functions=True,
             )
         except (RuntimeError, ValueError, TypeError, ValidationError):
             break
@@ -120,16 +129,23 @@ def without_functions(
     return model, (f"{', '.join(names)}: decomposed into the functions that ONNX defines", *parting)
 
 
+def is_function(node: onnx.NodeProto) -> bool:
+    """Is it an operator that is read as the function ONNX defines for it?"""
+    functions = {"": FUNCTIONS, PREVIEW: _PREVIEWED}
+    return node.op_type in functions.get(node.domain, ())
+
+
 def spell_out_defaults(model: onnx.ModelProto, ops: Collection[str], opset: int) -> None:
     """Give nodes of these operators every attribute that has a default.
 
     ONNX's inliner drops an attribute of a function body that refers to one the node leaves out.
     """
     for node in model.graph.node:
-        if node.op_type not in ops or node.domain:
+        if node.op_type not in ops or not is_function(node):
             continue
         given = {attribute.name for attribute in node.attribute}
-        for name, attribute in onnx.defs.get_schema(node.op_type, opset, "").attributes.items():
+        schema = onnx.defs.get_schema(node.op_type, 1 if node.domain else opset, node.domain)
+        for name, attribute in schema.attributes.items():
             if name not in given and attribute.default_value.name:
                 node.attribute.append(attribute.default_value)
 

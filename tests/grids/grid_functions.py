@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from grid_cases import Grid, kept, run
+import numpy as np
+from grid_cases import Grid, const, kept, run
 from grid_windows import BRAIN, whole
 
 ATTENDED = {
@@ -17,7 +18,16 @@ ATTENDED = {
     "right_window_size": (None, None, -1, 0, 1),
 }
 
+WINDOW = (
+    Grid(
+        [(const(np.array(n, t), t),) for n in (2, 3, 8, 10, 25) for t in ("int32", "int64")],
+        {"periodic": (None, 0, 1), "output_datatype": (None, 1)},
+        ("float32",),
+    ),
+)
+
 FUNCTIONS: Mapping[str, Sequence[Grid]] = {
+    **dict.fromkeys(("BlackmanWindow", "HammingWindow", "HannWindow"), WINDOW),
     "NegativeLogLikelihoodLoss": (
         Grid(
             [
