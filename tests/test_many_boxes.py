@@ -15,6 +15,8 @@ from small_models import mlp, save
 
 from encoders.arithmetic.exact_fields import Rationals, enclosure
 from encoders.contract.presets import EXACT, FP16, IEEE_ANY, ORT_CPU, SEQUENTIAL
+from encoders.lemmas.claims import UNMET
+from encoders.lemmas.kernel import apply
 from encoders.numbers.enclosure import Interval, dot_up, inner_up
 from encoders.operator import Carry
 from encoders.program import program_of
@@ -25,8 +27,8 @@ from onnx_import.graph import Graph
 from refine.bounds.batch import batch_bounds
 from refine.bounds.network import InputBox, Known, NetworkBounds, network_bounds
 from refine.bounds.properties.deficits import DEFICIT
+from refine.bounds.properties.limits import limits_of
 from refine.bounds.properties.margins import Margins
-from refine.bounds.properties.rows import within_limits
 from refine.bounds.widened import widened
 from refine.domain.properties import Conjunction, Property, Row
 from refine.domain.vnnlib import Half, is_empty, meet
@@ -338,7 +340,22 @@ def test_which_boxes_meet_limits_is_decided_exactly(tmp_path: Path) -> None:
                 )
                 for i, half in limits.items()
             )
-            assert within_limits(unsafe, box, graph) == ([0] if there else [])
+            decided = limits_of(unsafe, [box], graph)
+            assert decided.met.tolist() == [[there]]
+            assert [radius.largest for radius in decided.why_not(0)] == [0.0] * (not there)
+
+
+@pytest.mark.parametrize(
+    ("least", "upto", "apart", "shown"),
+    [(1.0, 1.0, 0.0, False), (1.0, 1.0, 1.0, True), (2.0, 1.0, 0.0, True), (1.0, 2.0, 1.0, False)],
+)
+def test_limits_that_may_be_met_are_no_reason(
+    least: float, upto: float, apart: float, shown: bool
+) -> None:
+    """Whoever decides that no input meets them: the lemma looks at the numbers."""
+    lacks = apply(UNMET, least=least, upto=upto, open=apart)
+    assert (lacks.largest == 0.0) is shown
+    assert (lacks.record.failed is None) is shown
 
 
 def test_what_ends_just_at_a_limit_is_decided_in_a_batch(tmp_path: Path) -> None:

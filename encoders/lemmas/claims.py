@@ -105,25 +105,38 @@ SUM_OUT_OF_REACH = Lemma(
     rests_on=("summed-rows",),
 )
 
+_from, _upto = number("least", signed=True), number("upto", signed=True)
+_open = number("open")
 UNMET = Lemma(
     "unmet",
-    "Of a conjunction whose limits no input meets nothing is lacking.",
+    "A conjunction that asks for an input of at least l and at most m, each a limit of its own or "
+    "an end of the part, lacks nothing there, and no row of it is moved, if m < l, or if m ≤ l and "
+    "`open` is not 0: one of both is to be kept away from.",
+    "logic",
+    hypotheses=((_upto < _from) | ((_open > 0) & (_upto <= _from)),),
+    assumed=(
+        every(_from <= _x, _x <= _upto, (_open <= 0) | (_from < _x) | (_x < _upto)) | equal(_d, 0),
+    ),
+    error=_d,
+    radius=term(0),
+)
+NOTHING_UNSAFE = Lemma(
+    "nothing-unsafe",
+    "Of an unsafe set without conjunctions nothing is lacking.",
     "logic",
     hypotheses=(),
     assumed=(equal(_d, 0),),
     error=_d,
     radius=term(0),
 )
-_met = number("met")
 MOVED_DOWN = Lemma(
     "moved-down",
-    "A row whose outputs are off by at most e in all is moved down by no more, and one of which no "
-    "input meets the limits, `met` = 0, by nothing that counts.",
+    "A row whose outputs are off by at most e in all is moved down by no more.",
     "Singh, Gehr, Püschel & Vechev 2019, DeepPoly, POPL; Zhang et al. 2018, CROWN, NeurIPS",
     hypotheses=(),
-    assumed=(equal(_met, 0) | (_d <= _e),),
-    error=Chosen(equal(_met, 0), term(0), larger(0, _d)),
-    radius=Chosen(equal(_met, 0), term(0), _e),
+    assumed=(_d <= _e,),
+    error=larger(0, _d),
+    radius=_e,
 )
 REAL_GAP = Lemma(
     "real-gap",
@@ -155,6 +168,7 @@ LEMMAS = (
     STRICTLY_OUT_OF_REACH,
     SUM_OUT_OF_REACH,
     UNMET,
+    NOTHING_UNSAFE,
     MOVED_DOWN,
     REAL_GAP,
     LARGEST_FOUND,

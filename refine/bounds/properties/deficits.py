@@ -8,7 +8,12 @@ from fractions import Fraction
 
 import numpy as np
 
-from encoders.lemmas.claims import OUT_OF_REACH, STRICTLY_OUT_OF_REACH, SUM_OUT_OF_REACH, UNMET
+from encoders.lemmas.claims import (
+    NOTHING_UNSAFE,
+    OUT_OF_REACH,
+    STRICTLY_OUT_OF_REACH,
+    SUM_OUT_OF_REACH,
+)
 from encoders.lemmas.kernel import Radius, exactly, exactly_zero, nothing_known, worst_of
 from refine.bounds.network import Margin
 from refine.domain.properties import Row
@@ -65,7 +70,7 @@ def best_of(conjunction: int, options: Sequence[Option]) -> tuple[Margin, Radius
 
 def deficit_of(lacking: Sequence[Radius]) -> Radius:
     """What a property's margin lacks where its conjunctions lack so much; of one element."""
-    lacks = worst_of(lacking) if lacking else exactly_zero(UNMET, ())
+    lacks = worst_of(lacking) if lacking else exactly_zero(NOTHING_UNSAFE, ())
     return lacks.on((1,))
 
 

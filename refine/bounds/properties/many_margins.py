@@ -22,7 +22,8 @@ from refine.bounds.influence import blame
 from refine.bounds.network import InputBox, Known, Margin, NetworkBounds
 from refine.bounds.properties.combining import factors_of, summed, summed_limit
 from refine.bounds.properties.deficits import DEFICIT, LEAST, deficit_in, deficit_of
-from refine.bounds.properties.rows import Floors, Functionals, functionals_of, lower_bounds, within
+from refine.bounds.properties.limits import limits_of
+from refine.bounds.properties.rows import Floors, Functionals, functionals_of, lower_bounds
 from refine.bounds.pruning import feeds_nonlinear
 from refine.bounds.settled import Settled, settled
 from refine.bounds.widened import widened
@@ -170,7 +171,8 @@ class ManyMargins:
         safe = np.concatenate([radius.bound == 0.0 for radius in lacks])
         worst: list[list[Radius]] = [[] for _ in boxes]
         found: list[list[Margin]] = [[] for _ in boxes]
-        for i, met in enumerate(within(first.unsafe, boxes, self.network.program.graph)):
+        limits = limits_of(first.unsafe, boxes, self.network.program.graph)
+        for i, met in enumerate(limits.met):
             mine = [k for k, (conjunction, _) in enumerate(places) if conjunction == i]
             order = np.lexsort((run[mine], safe[mine]), axis=0)[-1]
             for b in np.flatnonzero(met):
@@ -181,7 +183,10 @@ class ManyMargins:
                 found[b].append(margin)
                 one, row = at[k]
                 worst[b].append(lacks[one].taken(np.array([row * len(boxes) + int(b)])))
-        return [(tuple(m), deficit_of(one)) for m, one in zip(found, worst, strict=True)]
+        return [
+            (tuple(m), deficit_of([*one, *limits.why_not(b)]))
+            for b, (m, one) in enumerate(zip(found, worst, strict=True))
+        ]
 
 
 @dataclass(frozen=True)

@@ -31,13 +31,13 @@ from refine.bounds.properties.deficits import (
     deficit_in,
     deficit_of,
 )
+from refine.bounds.properties.limits import limits_of
 from refine.bounds.properties.many_margins import many_margins
 from refine.bounds.properties.rows import (
     Floors,
     Functionals,
     functionals_of,
     lower_bounds,
-    within_limits,
 )
 from refine.domain.properties import Property, Row
 
@@ -88,13 +88,13 @@ class Margins(Remembering):
             known=known,
             branching=None if branching is None else replace(branching, cases=0),
         )
-        met = within_limits(self.unsafe.unsafe, box, self.graph)
-        reachable = set(met)
+        limits = limits_of(self.unsafe.unsafe, [box], self.graph)
+        reachable = set(np.flatnonzero(limits.met[:, 0]).tolist())
         asked = [k for k, (i, _, _) in enumerate(self.rows) if i in reachable]
         ask = partial(lower_bounds, found, tick=tick, effort=branching, late=not backward)
         with np.errstate(all="ignore"):
             floors, pulls = ask(self.functionals.taken(asked))
-            options: dict[int, list[Option]] = {i: [] for i in met}
+            options: dict[int, list[Option]] = {i: [] for i in sorted(reachable)}
             pulled: dict[tuple[int, int], Mapping[str, FloatArray]] = {}
             for k, (i, j, row) in enumerate(self.rows[k] for k in asked):
                 options[i].append(self._option(j, row, floors, k, found))
@@ -118,7 +118,7 @@ class Margins(Remembering):
         if worst is not None:
             ends, mine = found.maps.values, pulled.get((worst.conjunction, worst.row), {})
             influence = {t: np.abs(c) * (ends[t].hi - ends[t].lo) for t, c in mine.items()}
-        radii = {DEFICIT: deficit_of([lacks for _, lacks in chosen])}
+        radii = {DEFICIT: deficit_of([*(lacks for _, lacks in chosen), *limits.why_not(0)])}
         return replace(found, radii=radii, influence=influence, margins=margins)
 
     @property

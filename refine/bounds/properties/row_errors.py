@@ -28,7 +28,8 @@ from refine.bounds.alpha import Branching
 from refine.bounds.backward import pull_back
 from refine.bounds.batch import Batch, Batches, BoxBounds, batch_bounds, row_of
 from refine.bounds.network import InputBox, Known, NetworkBounds, network_bounds
-from refine.bounds.properties.rows import Functionals, functionals_of, within_limits
+from refine.bounds.properties.limits import Limits, limits_of
+from refine.bounds.properties.rows import Functionals, functionals_of
 from refine.bounds.pruning import feeds_nonlinear
 from refine.bounds.widened import widened
 from refine.domain.properties import Property, Row
@@ -62,10 +63,11 @@ class RowErrors:
         """How many rows there are."""
         return len(self._rows)
 
-    def met(self, box: InputBox) -> npt.NDArray[np.bool_]:
-        """Of each row, whether an input of the box may lie within the limits of its conjunction."""
-        met = set(within_limits(self.unsafe.unsafe, box, self.graph))
-        return np.array([i in met for i, _ in self._rows], np.bool_)
+    def limits(self, boxes: Sequence[InputBox]) -> Limits:
+        """Of the conjunction of each row: which boxes have an input within its limits."""
+        found = limits_of(self.unsafe.unsafe, boxes, self.graph)
+        of_rows = np.array([i for i, _ in self._rows], np.intp)
+        return Limits(found.unmet.moved(partial(np.take, indices=of_rows, axis=0)))
 
     @cached_property
     def functionals(self) -> Functionals:
@@ -94,16 +96,19 @@ class RowErrors:
             known=known,
             branching=branching,
         )
-        met = self.met(box)
+        limits = self.limits([box])
         with np.errstate(all="ignore"):  # infinities and NaN mean that nothing is known
-            moved = self._moved(found, np.flatnonzero(met), backward, tick)
-        return replace(found, radii={ROWS: self.lacking(moved, met)})
+            moved = self._moved(found, np.flatnonzero(limits.met[:, 0]), backward, tick)
+        return replace(found, radii={ROWS: self.lacking(moved, limits, 0)})
 
-    def lacking(self, moved: Radius, met: npt.NDArray[np.bool_]) -> Radius:
-        """By how much rows may be missed that are `met` and `moved` by the network."""
+    def lacking(self, moved: Radius, limits: Limits, box: int) -> Radius:
+        """By how much rows may be missed that are met in a box and `moved` by the network."""
         if self.lost:
             moved = moved + apply(GIVEN_ERROR, U=self.lost)
-        return apply(MOVED_DOWN, e=moved, met=met.astype(np.float64))
+        down, unmet = apply(MOVED_DOWN, e=moved), np.flatnonzero(~limits.met[:, box])
+        for reason in limits.why_not(box):
+            down = down.and_also(known_at((self.many,), [(unmet, reason)]))
+        return down
 
     @cached_property
     def batches(self) -> Batches | None:
@@ -158,10 +163,10 @@ class _Many:
             except UnsupportedModel:
                 return None
         nonlinear = [t for t in found.maps.values if feeds_nonlinear(wide, t)]
-        made = []
+        made, limits = [], problem.limits(boxes)
         for b, box in enumerate(boxes):
             column = moved.moved(partial(np.take, indices=b, axis=1))
-            lacking = problem.lacking(column, problem.met(box))
+            lacking = problem.lacking(column, limits, b)
             worst = int(np.argmax(lacking.bound)) if problem.many else 0
             known = {t: row_of(found.maps.values[t], b) for t in nonlinear}
             influence = {

@@ -1,4 +1,4 @@
-"""Rows of an unsafe set: where their limits meet a box, as functionals, and these bounded below."""
+"""Rows of an unsafe set as functionals, and these bounded below."""
 
 from __future__ import annotations
 
@@ -8,21 +8,14 @@ from fractions import Fraction
 
 import numpy as np
 
-from encoders.numbers.enclosure import (
-    BoolArray,
-    FloatArray,
-    add_up,
-    dot_up,
-    inner_up,
-)
+from encoders.numbers.enclosure import FloatArray, add_up, dot_up, inner_up
 from encoders.numbers.formats import BINARY64, round_down, round_up
 from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import Maps, pull_back
-from refine.bounds.network import InputBox, NetworkBounds
+from refine.bounds.network import NetworkBounds
 from refine.bounds.relu_splitting import optimised_upper
-from refine.domain.properties import Conjunction, Row
-from refine.domain.vnnlib import Half, is_empty
+from refine.domain.properties import Row
 
 _PHASES = 8  # splits of phases per row, for every one that a tensor's elements get
 
@@ -162,37 +155,3 @@ def _nearest(factor: Fraction) -> tuple[float, float]:
     """A float64 number, and a bound on how far it is from the exact one."""
     low, high = round_down(factor, BINARY64), round_up(factor, BINARY64)
     return float(low), 0.0 if low == high else float(np.nextafter(float(high) - float(low), np.inf))
-
-
-def within_limits(unsafe: Sequence[Conjunction], box: InputBox, graph: Graph) -> list[int]:
-    """The conjunctions within whose limits an input of the box may lie."""
-    return [i for i, met in enumerate(within(unsafe, [box], graph)) if met[0]]
-
-
-def within(
-    unsafe: Sequence[Conjunction], boxes: Sequence[InputBox], graph: Graph
-) -> list[BoolArray]:
-    """For each conjunction, the boxes of which an input may lie within its limits."""
-
-    def ends(box: InputBox, side: str) -> FloatArray:
-        sides = [getattr(box.values[name], side).reshape(-1) for name in graph.inputs]
-        return np.concatenate([*sides, np.zeros(0)])
-
-    lo, hi = (np.stack([ends(box, side) for box in boxes]) for side in ("lo", "hi"))
-
-    def meets(i: int, half: Half) -> BoolArray:
-        """By Helly's theorem in one dimension: a range, and both sides, meet if any two do."""
-        met = np.full(len(boxes), not is_empty(half))
-        if half.lo is not None:
-            down, up = round_down(half.lo, BINARY64), round_up(half.lo, BINARY64)
-            met &= hi[:, i] > down if half.lo_open else hi[:, i] >= up
-        if half.hi is not None:
-            down, up = round_down(half.hi, BINARY64), round_up(half.hi, BINARY64)
-            met &= lo[:, i] < up if half.hi_open else lo[:, i] <= down
-        return met
-
-    none = np.full(len(boxes), True)
-    return [
-        np.logical_and.reduce([none, *(meets(*one) for one in part.limits.items())])
-        for part in unsafe
-    ]
