@@ -47,6 +47,7 @@ from encoders.operator import Contribution, DifferenceMap, Moved, ValueMap
 from encoders.relaxations.low_rank import LowRank, Pairs, is_wide, low_rank
 from encoders.rounding.any_order import any_order_sum
 from encoders.rounding.error_arithmetic import interval_product, interval_quotient
+from encoders.rounding.norms import norm_moved, root_of_squares
 from encoders.rounding.rounding_bounds import Rounder, formula_loss, stored_loss
 
 MOST_ENTRIES = (
@@ -229,7 +230,10 @@ def normalization_error(
     variance = _averaged(r, total, v.variance.hi, n, 2.0 * r.flushed)
     variance = variance + formula_loss(r, np.asarray(epsilon))
     variance = r.after(r.of_sum, add_up(v.variance.hi, epsilon), variance)
-    root = r.after(r.of_product, v.sigma.hi, _root(variance, add_down(v.variance.lo, epsilon)))
+    moved = _root(variance, add_down(v.variance.lo, epsilon)).and_also(
+        _norm_error(r, error, v.sigma.hi)
+    )
+    root = r.after(r.of_product, v.sigma.hi, moved)
     factor = apply(
         RECIPROCAL,
         f=root,
@@ -275,6 +279,18 @@ def _root(variance: Radius, low: FloatArray) -> Radius:
         room = add_down(low, -variance.bound) - 2.0**-49 * np.abs(low)
         least = np.sqrt(np.maximum(room, 0.0)) * (1.0 - 2.0**-50)
     return apply(ROOTS_APART, e=variance, low=low, rho=least)
+
+
+def _norm_error(r: Rounder, deviation: Radius, sigma: FloatArray) -> Radius:
+    """Of √(Σc²/n + ε), at most `sigma` (rows, 1), where each c is off by `deviation` (rows, n).
+
+    σ is the norm of (c/√n, √ε), which moves by no more than its coordinates do, whatever the size
+    of c; then Σĉ²/n + ε is rounded n + 3 times on the way from each of its terms.
+    """
+    n = deviation.shape[1]
+    moved = norm_moved(deviation.times((1.0 + 2.0**-50) / float(np.sqrt(n))))
+    reached = add_up(sigma, moved.bound)
+    return moved + root_of_squares(r, n + 3, reached)
 
 
 def folded_error(

@@ -14,8 +14,7 @@ from encoders.families.pooling import reduced_axes, with_reduced
 from encoders.families.signed_sum import check_float
 from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import Radius, apply, exactly_zero
-from encoders.lemmas.rows import NORM, ROOT_OF_SQUARES
+from encoders.lemmas.kernel import Radius, exactly_zero
 from encoders.numbers.enclosure import (
     FloatArray,
     Interval,
@@ -37,6 +36,7 @@ from encoders.operator import (
 from encoders.relaxations.row_maps import row_differences, row_values
 from encoders.relaxations.rows import Rows, columns, reduced_rows
 from encoders.rounding.error_arithmetic import interval_quotient
+from encoders.rounding.norms import lost_of_sum, norm_moved, relative_sum, root_of_squares
 from encoders.rounding.rounding_bounds import finish, rounder
 from encoders.rounding.signs import not_negative
 
@@ -103,47 +103,22 @@ def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     inside, outside = _rows(site)
     x, given = inside.of_interval(ranges[0]), inside.of_radius(errors[0])
     hull = x.inflate(given.bound)
-    return row_differences(
-        inside, outside, _jacobian(hull, _range(hull)), given, _norm_moved(given)
-    )
-
-
-def _norm_moved(given: Radius) -> Radius:
-    """What a norm moves by, (rows, 1), whose coordinates move by `given` (rows, n)."""
-    squares = given.times(given.bound).summed(axis=1)
-    root = np.sqrt(squares.bound) * (1.0 + 2.0**-50)
-    root = np.where(root > 0.0, np.maximum(root, 2.0**-510), root)
-    return apply(NORM, q=squares, R=root).moved(lambda v: v[:, None])
+    return row_differences(inside, outside, _jacobian(hull, _range(hull)), given, norm_moved(given))
 
 
 def rounding(
     site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
 ) -> RoundingBound:
-    """The sum is off by the relative B = nu/(1 − nu), which costs B/(2 − B) in its root, and by
-    underflows τ, which cost √τ (lemma `root-of-squares`); flushed operands move the norm by at most
-    their own."""
+    """Flushed operands move the norm by at most their own norm."""
     r = rounder(site, contract)
     if r.exact:
         return RoundingBound(exactly_zero(EXACT, site.outputs[0].shape), (), LEMMAS)
     inside, outside = _rows(site)
     x = inside.of_interval(inputs[0])
     n, y = inside.length, _range(x)
-    steps = n * r.unit
-    relative = steps / (1.0 - steps) * (1.0 + 2.0**-50) if steps < 0.5 else np.inf
-    lost = r.underflow + r.flushed + r.lost_operands
-    tau = 2.0 * n * lost * (1.0 + relative)
-    root = apply(
-        ROOT_OF_SQUARES,
-        k=float(n),
-        u=r.unit,
-        B=relative,
-        C=relative / (2.0 - min(relative, 1.0)) * (1.0 + 2.0**-49),
-        tiny=lost,
-        T=max(float(np.sqrt(tau)) * (1.0 + 2.0**-49), 2.0**-510),
-        N=y.hi,
-    )
-    error = r.after(r.of_product, y.hi, root + _norm_moved(r.operand_loss(x)))
-    reached = add_up(multiply_up(y.hi, y.hi), tau) * (1.0 + relative)
+    root = root_of_squares(r, n, y.hi)
+    error = r.after(r.of_product, y.hi, root + norm_moved(r.operand_loss(x)))
+    reached = add_up(multiply_up(y.hi, y.hi), lost_of_sum(r, n)) * (1.0 + relative_sum(r, n))
     return finish(
         r, outside.to_radius(error), np.asarray(np.max(reached, initial=0.0) * (1.0 + 2.0**-50))
     ).using(*LEMMAS)

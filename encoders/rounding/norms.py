@@ -1,0 +1,55 @@
+"""Roots of sums of squares: how far a norm is off that moves with its coordinates and is rounded.
+
+Absolutely, a square says little of a root near 0: √ε for ε. A norm is 1-Lipschitz, and its
+roundings are relative, so that what matters is how far coordinates are off, wherever they are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from encoders.lemmas.kernel import Radius, apply
+from encoders.lemmas.rows import NORM, ROOT_OF_SQUARES
+from encoders.numbers.enclosure import FloatArray
+from encoders.rounding.rounding_bounds import Rounder
+
+
+def norm_moved(given: Radius) -> Radius:
+    """What norms move by, (rows, 1), whose coordinates move by `given` (rows, n)."""
+    squares = given.times(given.bound).summed(axis=1)
+    root = np.sqrt(squares.bound) * (1.0 + 2.0**-50)
+    root = np.where(root > 0.0, np.maximum(root, 2.0**-510), root)
+    return apply(NORM, q=squares, R=root).moved(lambda v: v[:, None])
+
+
+def relative_sum(r: Rounder, times: int) -> float:
+    """What a sum is off by, relative to the sum of its magnitudes, whose terms are rounded `times`
+    times; +∞ where that is half of it or more."""
+    steps = times * r.unit
+    return steps / (1.0 - steps) * (1.0 + 2.0**-50) if steps < 0.5 else float(np.inf)
+
+
+def lost_of_sum(r: Rounder, times: int) -> float:
+    """What underflows and flushed numbers cost such a sum beside."""
+    return 2.0 * times * _lost(r) * (1.0 + relative_sum(r, times))
+
+
+def root_of_squares(r: Rounder, times: int, norm: FloatArray) -> Radius:
+    """What the root of a computed sum of squares is off by, before it is rounded itself: the sum is
+    off by the relative B = ku/(1 − ku), k = `times`, which costs B/(2 − B) in its root, and by
+    underflows τ, which cost √τ (lemma `root-of-squares`). `norm` is the most that it is."""
+    relative = relative_sum(r, times)
+    return apply(
+        ROOT_OF_SQUARES,
+        k=float(times),
+        u=r.unit,
+        B=relative,
+        C=relative / (2.0 - min(relative, 1.0)) * (1.0 + 2.0**-49),
+        tiny=_lost(r),
+        T=max(float(np.sqrt(lost_of_sum(r, times))) * (1.0 + 2.0**-49), 2.0**-510),
+        N=norm,
+    )
+
+
+def _lost(r: Rounder) -> float:
+    return r.underflow + r.flushed + r.lost_operands
