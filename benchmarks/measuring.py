@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 
 from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import.graph import Graph
@@ -42,6 +43,19 @@ def figures(result: Result, path: Path, graph: Graph) -> dict[str, float]:
         "seconds": result.seconds,
         "onnxruntime_seconds": one_pass(OnnxRuntime(path), graph),
     }
+
+
+def largest_output(path: Path, inputs: Mapping[str, np.ndarray]) -> float:
+    """The largest magnitude of a float output at a point, by onnxruntime."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    outputs = session.run(None, dict(inputs))
+    arrays = [
+        np.asarray([list(row.values()) for row in y]) if isinstance(y, list) else np.asarray(y)
+        for y in outputs
+    ]
+    return max(float(np.max(np.abs(y))) for y in arrays if y.dtype.kind == "f")
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
