@@ -1,7 +1,9 @@
 """ONNX's own node tests, run through the import, the real semantics and the bit-exact emulation.
 
 The suite feeds every input of an operator as an input of the graph. Where an operator needs some
-of them constant (shapes, axes, scales, weights), the harness stores them in the model instead.
+of them constant (shapes, axes, scales, weights), the harness stores them in the model instead. A
+sequence that is given is made, of as many tensors, in the model; of one that comes out, every
+tensor is compared.
 """
 
 from __future__ import annotations
@@ -101,11 +103,13 @@ def run_suite(folder: Path) -> tuple[Finding, ...]:
 def run_case(case: Any, operator: str, folder: Path) -> Finding:
     if case.name in EXCLUDED:
         return Finding(case.name, operator, Outcome.EXCLUDED, EXCLUDED[case.name])
-    for inputs, expected in case.data_sets:
-        if not all(isinstance(v, TENSORS) for v in (*inputs, *expected)):
+    for inputs, wanted in case.data_sets:
+        model, tensors = spelled(case.model, inputs)
+        expected = [t for v in wanted for t in (v if isinstance(v, list) else [v])]
+        if not all(isinstance(v, TENSORS) for v in (*tensors, *expected)):
             return Finding(case.name, operator, Outcome.REFUSED, "its data are not all tensors")
         try:
-            graph, given = imported(case.model, [array(v) for v in inputs], folder)
+            graph, given = imported(model, [array(v) for v in tensors], folder)
         except ModelError as error:
             return Finding(case.name, operator, Outcome.REFUSED, str(error))
         except Exception as error:
@@ -118,6 +122,39 @@ def run_case(case: Any, operator: str, folder: Path) -> Finding:
         folded = not graph.order
         partial = len(graph.outputs) < len(expected)
     return Finding(case.name, operator, Outcome.PASSED, "", folded, partial)
+
+
+def spelled(model: onnx.ModelProto, inputs: Sequence[Any]) -> tuple[onnx.ModelProto, list[Any]]:
+    """The model with sequences and optionals among its inputs made of tensors, and these."""
+    if all(isinstance(v, TENSORS) for v in inputs):
+        return model, list(inputs)
+    made = onnx.ModelProto.FromString(model.SerializeToString())
+    values, tensors, nodes = list(made.graph.input), [], []
+    del made.graph.input[:]
+    for value, held in zip(values, inputs, strict=True):
+        kind = value.type
+        if kind.HasField("optional_type"):
+            kind = kind.optional_type.elem_type
+        if held is None:
+            nodes.append(onnx.helper.make_node("Optional", [], [value.name], type=kind))
+            continue
+        parts = held if isinstance(held, list) else [held]
+        names = [f"{value.name}.{i}" for i in range(len(parts))]
+        for name, part in zip(names, map(array, parts), strict=True):
+            code = onnx.helper.np_dtype_to_tensor_dtype(part.dtype)
+            made.graph.input.append(onnx.helper.make_tensor_value_info(name, code, part.shape))
+        tensors += parts
+        if not isinstance(held, list):
+            nodes.append(onnx.helper.make_node("Identity", names, [value.name]))
+        elif parts:
+            nodes.append(onnx.helper.make_node("SequenceConstruct", names, [value.name]))
+        else:
+            code = kind.sequence_type.elem_type.tensor_type.elem_type
+            nodes.append(onnx.helper.make_node("SequenceEmpty", [], [value.name], dtype=code))
+    nodes += made.graph.node
+    del made.graph.node[:]
+    made.graph.node.extend(nodes)
+    return made, tensors
 
 
 def array(value: Any) -> Array:

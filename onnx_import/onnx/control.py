@@ -19,9 +19,9 @@ from onnx_import.errors import UnsupportedModel, shorten
 from onnx_import.graph import Array, TensorType
 from onnx_import.onnx.foreign import require_known
 from onnx_import.passes.bodies import rename
+from onnx_import.passes.normalize import free
 from onnx_import.tensors import array_of
 
-CONTROL = frozenset(("If", "Loop", "Scan"))
 _MOST_STEPS = 1024
 
 
@@ -37,13 +37,68 @@ class Unfolded:
 class Control:
     """Unfolds nodes with bodies. `steps` says how far each loop is, and the outputs of its steps;
     `taken` are the names of all nodes and tensors; `choices` says of a Where that an If became
-    what the If was."""
+    what the If was; `held` are the tensors in each sequence, none where it is an optional that
+    holds nothing; `written` are copies of those among a model's outputs."""
 
     opset: int
     folder: Path
     taken: set[str]
     steps: dict[str, tuple[int, list[list[str]]]] = field(default_factory=dict)
     choices: dict[str, str] = field(default_factory=dict)
+    held: dict[str, tuple[str, ...] | None] = field(default_factory=dict)
+    written: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def spread(self, outputs: Sequence[str]) -> list[tuple[str, onnx.NodeProto]]:
+        """Copies of the tensors of those of a model's outputs that are sequences, under names of
+        their own, the first time that they are asked for; none afterwards."""
+        copies = []
+        for output in outputs:
+            if output not in self.held or output in self.written:
+                continue
+            names = []
+            for place, tensor in enumerate(self.held[output] or ()):
+                name = free(f"{output}[{place}]", self.taken)
+                self.taken.add(name)
+                copies.append(
+                    (name, onnx.helper.make_node("Identity", [tensor], [name], name=name))
+                )
+                names.append(name)
+            self.written[output] = tuple(names)
+        return copies
+
+    def spelled(self, outputs: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """A model's outputs, with the tensors of sequences in their place, and notes on them.
+        Raises UnsupportedModel where no tensor is left."""
+        found: list[str] = []
+        notes: list[str] = []
+        for output in outputs:
+            tensors = self.written.get(output, (output,))
+            found += tensors
+            if output in self.written:
+                notes.append(f"output '{output}' is read as the {len(tensors)} tensor(s) in it")
+        if not found:
+            raise UnsupportedModel(
+                "the model has no outputs but sequences and optionals that hold nothing; export "
+                "it with tensors"
+            )
+        return tuple(found), tuple(notes)
+
+    def require_tensors(self, name: str, proto: onnx.NodeProto) -> None:
+        """Raises UnsupportedModel, naming the node, for one that reads a sequence, or nothing, in
+        place of a tensor."""
+        odd = next((t for t in proto.input if t in self.held), None)
+        if odd is None:
+            return
+        what = "an optional that holds nothing" if self.held[odd] is None else "a sequence"
+        if name in self.choices:
+            raise UnsupportedModel(
+                f"node '{self.choices[name]}' (If): a branch gives {what}, and its condition is "
+                "computed; export the model with tensors, or with a constant condition"
+            )
+        raise UnsupportedModel(
+            f"node '{name}' ({proto.op_type}): its input '{odd}' is {what}, and no tensor; export "
+            "the model with tensors"
+        )
 
     def require_alike(self, name: str, shapes: Sequence[tuple[int, ...]]) -> None:
         """Raises UnsupportedModel where an If became this node, a Where, and its branches give
@@ -61,24 +116,26 @@ class Control:
         proto: onnx.NodeProto,
         types: Mapping[str, TensorType],
         constants: Mapping[str, Array],
+        way: Callable[[Unfolding], None],
     ) -> Unfolded:
-        """Raises UnsupportedModel, naming the node, for one that is not known to end, and for
-        branches of other shapes between which a computed condition chooses."""
-        ways: Mapping[str, Callable[[_Unfolding], None]] = {
-            "If": _if, "Loop": _loop, "Scan": _scan
-        }  # fmt: skip
-        work = _Unfolding(self, name, proto, types, constants)
+        """What `way` makes of a node. Raises UnsupportedModel, naming the node, for one that is not
+        known to end, and for branches of other shapes between which a computed condition
+        chooses."""
+        work = Unfolding(self, name, proto, types, constants)
         try:
-            ways[proto.op_type](work)
+            way(work)
         except (ValueError, LookupError, ArithmeticError, TypeError, AttributeError) as error:
+            what = "its body does" if proto.op_type in CONTROL else "its inputs do"
             raise work.unsupported(
-                f"its body does not fit it ({shorten(error)}); export the model again"
+                f"{what} not fit it ({shorten(error)}); export the model again"
             ) from error
         return work.made
 
 
 @dataclass
-class _Unfolding:
+class Unfolding:
+    """One node, and what takes its place."""
+
     control: Control
     name: str
     proto: onnx.NodeProto
@@ -166,7 +223,7 @@ class _Unfolding:
         return bool(value.reshape(())[()])
 
 
-def _if(work: _Unfolding) -> None:
+def _if(work: Unfolding) -> None:
     """One branch where a constant says which, else both and a choice."""
     condition = work.input(0)
     known = work.truth(condition)
@@ -186,7 +243,7 @@ def _if(work: _Unfolding) -> None:
         work.control.choices[work.made.protos[-1][0]] = work.name
 
 
-def _loop(work: _Unfolding) -> None:
+def _loop(work: Unfolding) -> None:
     """One more step, and the same Loop behind it; or what its outputs are at the end."""
     name, body = work.name, work.attribute("body")
     count, condition, carried = work.input(0), work.input(1), list(work.proto.input[2:])
@@ -222,7 +279,7 @@ def _loop(work: _Unfolding) -> None:
     work.made.protos.append((name, rest))
 
 
-def _stacked(work: _Unfolding, parts: Sequence[str], axis: int) -> str:
+def _stacked(work: Unfolding, parts: Sequence[str], axis: int) -> str:
     """The tensors of all steps along a new axis."""
     if not parts:
         raise work.unsupported("it never runs, and what its steps give is read")
@@ -230,7 +287,7 @@ def _stacked(work: _Unfolding, parts: Sequence[str], axis: int) -> str:
     return work.add("Concat", tall, axis=axis) if len(tall) > 1 else tall[0]
 
 
-def _scan(work: _Unfolding) -> None:
+def _scan(work: Unfolding) -> None:
     if work.control.opset < 9:
         raise work.unsupported("before opset 9 it has lengths of sequences, which are not read")
     scanned = int(work.attribute("num_scan_inputs"))
@@ -267,3 +324,6 @@ def _scan(work: _Unfolding) -> None:
         for every, back, axis in zip(outputs, reverse, to, strict=True)
     ]
     work.write([*state, *stacked])
+
+
+CONTROL: Mapping[str, Callable[[Unfolding], None]] = {"If": _if, "Loop": _loop, "Scan": _scan}

@@ -29,6 +29,7 @@ from onnx_import.onnx.inference import (
 from onnx_import.onnx.numeric import with_numeric_outputs
 from onnx_import.onnx.origin import origin_of
 from onnx_import.onnx.proto import opset_of, read_proto
+from onnx_import.onnx.sequences import SEQUENCES
 from onnx_import.onnx.sizes import require_sizes, with_sizes
 from onnx_import.onnx.walking import Walk
 from onnx_import.passes.bodies import read_by
@@ -46,7 +47,9 @@ from onnx_import.passes.normalize import (
 )
 from onnx_import.tensors import array_of, require_finite, type_of
 
-DECOMPOSED = ALWAYS | CONTROL | FUNCTIONS | {"CastLike", "Dropout", "Split"}  # what no graph holds
+DECOMPOSED = (  # what no graph holds
+    ALWAYS | FUNCTIONS | {*CONTROL, *SEQUENCES, "CastLike", "Dropout", "Split"}
+)
 MADE: Mapping[str, str] = {
     "DynamicQuantizeConv": "DynamicQuantizeLinear before ConvInteger",
     "DynamicQuantizeMatMul": "DynamicQuantizeLinear before MatMulInteger",
@@ -107,7 +110,8 @@ def load(
     read = {t for proto in protos.values() for t in read_by(proto)} | set(outputs)
     stored = stored_constants(model.graph, source.parent, read)
     work = Walk(protos, read, opset=opset, folder=source.parent, random=random, handling=handling)
-    nodes, types, constants = work.over(inputs, stored)
+    nodes, types, constants = work.over(inputs, stored, outputs)
+    outputs, sequence_notes = work.control.spelled(outputs)
     random_masks = tuple(work.random_masks)
     for tensor in outputs:
         if tensor not in types:
@@ -140,6 +144,7 @@ def load(
                 *function_notes,
                 *input_notes,
                 *node_notes,
+                *sequence_notes,
                 *product_notes,
                 *dropout_notes(protos, random_masks),
             ),
@@ -211,7 +216,7 @@ def live_nodes(
     if len(protos) < len(graph.node):
         count = len(graph.node) - len(protos)
         notes.append(f"{count} node(s) that reach no output are left out")
-    written = sorted({proto.op_type for proto in protos.values()} & (ALWAYS | CONTROL))
+    written = sorted({proto.op_type for proto in protos.values()} & {*ALWAYS, *CONTROL, *SEQUENCES})
     if written:
         notes.append(f"{', '.join(written)}: decomposed into other operators")
     notes += [PARTING[op] for op in written if op in PARTING]

@@ -21,6 +21,7 @@ from onnx_import.onnx.inference import (
     output_type,
     require_holdable,
 )
+from onnx_import.onnx.sequences import sequence_way
 from onnx_import.passes.bodies import read_by
 from onnx_import.passes.body import Body
 from onnx_import.passes.decompose import decomposed
@@ -77,13 +78,17 @@ class Walk:
         return Control(self.opset, self.folder, self.taken)
 
     def over(
-        self, inputs: Mapping[str, TensorType], stored: Mapping[str, Array]
+        self,
+        inputs: Mapping[str, TensorType],
+        stored: Mapping[str, Array],
+        outputs: Sequence[str] = (),
     ) -> tuple[tuple[Node, ...], Mapping[str, TensorType], Mapping[str, Array]]:
         """The nodes left after folding, the types of all tensors, and all constants.
 
         Inference and folding alternate node by node, because each feeds the other: a Shape is
         constant once its argument's type is known, and a Reshape's type is known once its shape is
-        constant. Raises ModelError or UnsupportedModel, naming the node.
+        constant. Of sequences among the outputs each tensor gets a name of its own. Raises
+        ModelError or UnsupportedModel, naming the node.
         """
         constants = dict(stored)
         types = {**inputs, **{tensor: type_of(value) for tensor, value in stored.items()}}
@@ -94,6 +99,8 @@ class Walk:
             with explained(self.late, proto.input):
                 more = self._node(name, proto, types, constants, nodes)
             waiting += more[::-1]
+            if not waiting:
+                waiting = self.control.spread(outputs)
         return tuple(nodes), types, constants
 
     def _node(
@@ -105,11 +112,15 @@ class Walk:
         nodes: list[Node],
     ) -> list[tuple[str, onnx.NodeProto]]:
         """Reads one node; what it is decomposed into, if anything, is still to be read."""
-        if proto.op_type in CONTROL and proto.domain in ("", "ai.onnx"):
-            unfolded = self.control.unfolded(name, proto, types, constants)
+        way = sequence_way(proto, self.control.held)
+        if way is None and proto.domain in ("", "ai.onnx"):
+            way = CONTROL.get(proto.op_type)
+        if way is not None:
+            unfolded = self.control.unfolded(name, proto, types, constants, way)
             constants.update(unfolded.constants)
             types.update({t: type_of(value) for t, value in unfolded.constants.items()})
             return unfolded.protos
+        self.control.require_tensors(name, proto)
         if proto.domain == DOMAIN:
             return self._pipeline(name, proto, types, constants)
         if proto.domain == OPTIMISED and proto.op_type in FUSED:

@@ -32,6 +32,7 @@ FUNCTIONS = frozenset(
         "NegativeLogLikelihoodLoss",
         "ReduceLogSum",
         "RotaryEmbedding",
+        "SequenceMap",
         "SoftmaxCrossEntropyLoss",
         "SwiGLU",
         "ThresholdedRelu",
