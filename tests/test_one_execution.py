@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from small_models import mlp, save
 
 from encoders.contract.contract import RuntimeContract, Subnormals
@@ -83,6 +84,38 @@ def test_onnxruntime_is_no_farther_under_its_own_preset(tmp_path: Path) -> None:
         ran = np.asarray(session.run(None, {session.get_inputs()[0].name: x})[0])
         off = np.maximum(np.abs(ran - real.lo), np.abs(ran - real.hi))
         assert np.all(off <= bounds.errors[output] * (1 + 1e-9))
+
+
+def test_what_is_left_open_is_bounded_from_the_only_execution_on(tmp_path: Path) -> None:
+    """Sums in a known order, a sigmoid that libraries compute in their own ways, and sums of it."""
+    first = mlp(tmp_path / "m.onnx", widths=(24, 800, 3), seed=4)
+    run, exact = _in_sequence(first)
+    model = onnx.load(first)
+    (scores,) = (out.name for out in model.graph.output)
+    factors = np.random.default_rng(5).normal(size=(3, 2)).astype(np.float32)
+    small = np.array([2.0**-6], np.float32)
+    for name, numbers in {"factors": factors, "small": small}.items():
+        model.graph.initializer.append(numpy_helper.from_array(numbers, name))
+    model.graph.node.append(helper.make_node("Mul", [scores, "small"], ["less"]))
+    model.graph.node.append(helper.make_node("Sigmoid", ["less"], ["s"]))
+    model.graph.node.append(helper.make_node("MatMul", ["s", "factors"], ["z"]))
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 2]))
+    onnx.save(model, tmp_path / "longer.onnx")
+    graph = load(tmp_path / "longer.onnx")
+    real, ran = (np.array([1 / (1 + math.exp(-float(v) / 64)) for v in y]) for y in (exact, run))
+    real = real @ factors.astype(np.float64)
+    bounds = network_bounds(graph, _box(graph), SEQUENTIAL).errors["z"].reshape(-1)
+    moved = np.array([abs(Fraction(float(a)) - b) for a, b in zip(run, exact, strict=True)], float)
+    unit = 2.0**-24
+    for ulps in (-2, 0, 2):  # of the sigmoid, of which any is allowed
+        off = (ran * (1 + ulps * unit)).astype(np.float32)
+        total = np.zeros(2, np.float32)
+        for value, row in zip(off, factors, strict=True):
+            total = (total + value * row).astype(np.float32)
+        assert np.all(np.abs(total - real) <= bounds)
+    rest = 16 * unit * np.sum(np.abs(factors), axis=0)
+    assert np.all(bounds <= moved / 256 @ np.abs(factors) + rest)
 
 
 @pytest.mark.parametrize(

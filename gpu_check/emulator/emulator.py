@@ -43,7 +43,7 @@ def emulate(
     drawn = contract.rounding is RoundingMode.STOCHASTIC and arithmetic is not None
     if not contract.pinned and not contract.rules and not drawn:
         raise ValueError(f"contract '{contract.name}' allows more than one execution")
-    given = {name: _checked(graph, name, inputs, contract) for name in graph.inputs}
+    given = {name: checked_input(graph, name, inputs, contract) for name in graph.inputs}
     values = forward(
         program_of(graph), given, lambda step, v: emulate_step(step, v, contract, arithmetic)
     )
@@ -142,12 +142,16 @@ def _stored(values: Array, kind: TensorType, contract: RuntimeContract) -> Carri
     return held
 
 
-def _checked(
+def checked_input(
     graph: Graph,
     name: str,
     inputs: Mapping[str, Carrier],
     contract: RuntimeContract,
 ) -> Carrier:
+    """The numbers of an input as a node reads them: (samples, *tensor shape).
+
+    Raises ValueError for one that is missing, misshapen or not of the format.
+    """
     expected = graph.types[name]
     if name not in inputs:
         raise ValueError(f"no values for the input '{name}'")

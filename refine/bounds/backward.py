@@ -44,7 +44,8 @@ class Maps:
     the nodes of which a bound was negative before it passed the gate. Along the first `kept` axes
     of every tensor lie boxes that know nothing of each other (refine/bounds/widened.py):
     functionals (k, *shape) are then k of each box, and bounds of them (k, boxes). `held` are ranges
-    of run-time numbers, where somebody asked for them (refine/bounds/local/held.py).
+    of run-time numbers, where somebody asked for them (refine/bounds/local/held.py). `ends` are the
+    tensors whose errors are those of the only execution: no functional is carried on from there.
     """
 
     program: Program
@@ -57,6 +58,7 @@ class Maps:
     radii: dict[str, Radius] = field(default_factory=dict)
     kept: int = 0
     held: dict[str, Interval] = field(default_factory=dict)
+    ends: set[str] = field(default_factory=set)
 
     @property
     def graph(self) -> Graph:
@@ -152,9 +154,11 @@ def pull_back(
     at each node: what its rounding errors count for.
     """
     first, kept = next(iter((*on_values.values(), *on_differences.values()))), maps.kept
+    through = all(t in maps.ends for t in on_differences)  # only to say what their errors come from
     semantics = _Substitution(
         maps,
         tick,
+        ends=frozenset() if through else frozenset(maps.ends),
         choices={} if choices is None else choices,
         lines={} if lines is None else lines,
         seen=seen,
@@ -179,6 +183,7 @@ class _Substitution:
 
     maps: Maps
     tick: Callable[[], None]
+    ends: frozenset[str]
     choices: Mapping[str, SlopeChoice]
     lines: Mapping[str, Lines]
     seen: dict[str, FloatArray] | None
@@ -211,6 +216,9 @@ class _Substitution:
 
     def _substitute_difference(self, step: Step, d: FloatArray) -> None:
         kept = self.maps.kept
+        if step.output in self.ends:
+            self._spend(step.name, [self.maps.radii[step.output].weighed(d, kept)])
+            return
         if self.arriving is not None:
             self.arriving[step.name] = d
         between = self.maps.difference_maps[step.name]

@@ -7,19 +7,21 @@ gives every tensor, and pull-backs are left to the errors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from encoders.arithmetic.exact_fields import Balls
+from encoders.arithmetic.numpy_arithmetic import Carrier
 from encoders.contract.contract import RuntimeContract, Subnormals
 from encoders.lemmas.differences import BETWEEN_ENDS
 from encoders.lemmas.kernel import Radius, apply
 from encoders.numbers.enclosure import SMALLEST, UNIT, BoolArray, FloatArray, Interval
-from encoders.program import Step, program_of
+from encoders.program import Program, Step, program_of
 from encoders.scheduling import contract_at
-from gpu_check.emulator.emulator import emulate, truncates_constants
+from encoders.traits import Discontinuity
+from gpu_check.emulator.emulator import checked_input, emulate_step, truncates_constants
 from gpu_check.emulator.exact import evaluate_exact
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph
@@ -49,31 +51,60 @@ def errors_at(
     contract: RuntimeContract,
     values: Mapping[str, Interval],
 ) -> Mapping[str, Radius]:
-    """How far every tensor is off at a point of these real `values` where the contract allows one
-    execution only: that one, bit for bit. Nothing where it allows more, or something overflows."""
+    """How far tensors are off at a point of these real `values` where the contract allows one
+    execution only: that one, bit for bit. Tensors that hang on a node of which it allows more are
+    left out, as are those behind what overflows."""
     program = program_of(graph).checked
-    if not values or graph.random_masks or program.work > _MOST_EMULATED:
-        return {}
-    if not all(_decided(step, contract) for step in program.steps):
+    if not values or graph.random_masks:
         return {}
     given = {t: np.broadcast_to(x.lo, graph.types[t].shape)[None] for t, x in box.items()}
-    try:
-        carried = {t: v.astype(graph.types[t].dtype.numpy) for t, v in given.items()}
-        if not all(np.array_equal(carried[t].astype(np.float64), v) for t, v in given.items()):
-            return {}
-        with np.errstate(all="ignore"):
-            run = emulate(graph, carried, contract, every_tensor=True)
-            if any(truncates_constants(step, run, contract) for step in program.steps):
-                return {}  # a runtime may have an attribute in float32 too, and both are allowed
-    except (ValueError, UnsupportedModel):  # an order that is left open, an input of another format
+    carried = {t: v.astype(graph.types[t].dtype.numpy) for t, v in given.items()}
+    if not all(np.array_equal(carried[t].astype(np.float64), v) for t, v in given.items()):
         return {}
-    computed = {t: np.asarray(v, np.float64)[0] for t, v in run.items() if t in values}
-    if not all(np.all(np.isfinite(v)) for v in computed.values()):
-        return {}
+    with np.errstate(all="ignore"):
+        computed = _only_execution(graph, program, carried, contract)
     return {
         t: apply(BETWEEN_ENDS, lo=values[t].lo, hi=values[t].hi, low=v, high=v)
         for t, v in computed.items()
+        if t in values and t not in box
     }
+
+
+def _only_execution(
+    graph: Graph, program: Program, given: Mapping[str, Carrier], contract: RuntimeContract
+) -> Mapping[str, FloatArray]:
+    """What is computed at a point, as far as it follows from the contract bit for bit."""
+    run: dict[str, Carrier] = {}
+    found: dict[str, FloatArray] = {}
+    left = _MOST_EMULATED
+
+    def enter(tensors: Sequence[str], computed: Sequence[Carrier]) -> None:
+        numbers = [np.asarray(v, np.float64) for v in computed]
+        if all(bool(np.all(np.isfinite(v))) for v in numbers):
+            run.update(zip(tensors, computed, strict=True))
+            shapes = (graph.types[t].shape for t in tensors)
+            every = zip(tensors, shapes, numbers, strict=True)
+            found.update((t, np.broadcast_to(v[0], shape)) for t, shape, v in every)
+
+    for tensor in given:
+        try:
+            enter([tensor], [checked_input(graph, tensor, given, contract)])
+        except ValueError:  # an input of another format
+            continue
+    for step in program.steps:
+        if not all(t in run for t in step.reads) or not _decided(step, contract):
+            continue
+        left -= step.work
+        if left < 0:
+            break
+        try:
+            computed = emulate_step(step, run, contract)
+            if truncates_constants(step, run, contract):
+                continue  # a runtime may have an attribute in float32 too, and both are allowed
+        except (ValueError, UnsupportedModel):  # an order that is left open
+            continue
+        enter(step.writes, computed)
+    return found
 
 
 def _decided(step: Step, contract: RuntimeContract) -> bool:
@@ -84,7 +115,8 @@ def _decided(step: Step, contract: RuntimeContract) -> bool:
     """
     here, operator = contract_at(step.running, contract), step.operator
     kept = here.results is here.operands is Subnormals.KEEP
-    plain = operator.movement or operator.affine or operator.element is not None
+    compares = operator.jump is Discontinuity.COMPARISON
+    plain = operator.movement or operator.affine or operator.element is not None or compares
     one = operator.formulas == 1 and len(operator.followed) <= 1 and not operator.functions
     return plain and one and kept and here.decided
 

@@ -264,6 +264,8 @@ class _Pass:
         if self.known is not None and output in self.known.radii and not self.cases:
             maps.err_by(output, maps.radii[output].and_also(self.known.radii[output]))
         followed = self.known is not None and output in self.known.followed
+        if followed and not self.cases:
+            maps.ends.add(output)
         if refine and (final or not followed):
             self._refine_errors(output, final)
         if step.name in maps.flaws:
