@@ -36,6 +36,7 @@ AXES = np.array([1], np.int64)
 UNARY = (
     *("Abs", "Atan", "Ceil", "Cos", "Elu", "Erf", "Exp", "Floor", "Gelu", "LeakyRelu", "Neg"),
     *("Relu", "Round", "Sigmoid", "Sign", "Sin", "Softplus", "Tanh"),
+    *("Asinh", "Cosh", "Sinh", "Tan"),
 )
 PAIRS = ("Add", "Div", "Mul", "Sub")
 SEVERAL = ("Max", "Min", "Sum")
@@ -45,6 +46,8 @@ Case = tuple[list[Any], list[Any], Mapping[str, Any]]  # varying, stored, attrib
 CASES: dict[str, Case] = {
     **{op: ([ROWS], [], {}) for op in UNARY},
     **{op: ([POSITIVE], [], {}) for op in ("Log", "Reciprocal", "Sqrt")},
+    **{op: ([np.tanh(ROWS)], [], {}) for op in ("Acos", "Asin", "Atanh")},
+    "Acosh": ([POSITIVE + np.float32(1)], [], {}),
     **{op: ([ROWS, OTHER], [], {}) for op in PAIRS},
     **{op: ([ROWS, OTHER, POSITIVE], [], {}) for op in SEVERAL},
     **{op: ([ROWS], [AXES], {"keepdims": 0}) for op in REDUCED},

@@ -57,6 +57,11 @@ CHANNELS = {"s": weights(4), "b": weights(4)}
 EVERY = (
     *(one(op) for op in ("Exp", "Tanh", "Sigmoid", "Softplus", "Erf", "Softsign")),
     *(one(op) for op in ("Sin", "Cos", "Atan")),
+    *(one(op) for op in ("Sinh", "Cosh", "Asinh")),
+    *(one(op, lo=-0.9, hi=0.9) for op in ("Asin", "Acos", "Atanh")),
+    one("Acosh", lo=1.0, hi=4.0),
+    one("Tan", lo=-1.25, hi=1.5),
+    one("Tan", name="another period", lo=5.0, hi=7.5),
     one("Log", lo=0.125, hi=5.0),
     one("Elu", alpha=0.7),
     one("Elu", name="negative alpha", alpha=-1.5),

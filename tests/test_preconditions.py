@@ -29,6 +29,8 @@ def model(
 OUTSIDE: tuple[tuple[str, str, dict[str, Any], str, str], ...] = (
     ("Div", "c x", {"c": np.ones(2, np.float32)}, "-1..1", "no divisor, between -1 and 1, may be"),
     ("Reciprocal", "x", {}, "0..1", "no divisor, between 0 and 1, may be 0"),
+    ("Asin", "x", {}, "0..2", "asin is computed, between -1 and 1"),
+    ("Acosh", "x", {}, "0..2", "between 0 and 2, is one of which acosh is"),
     ("Log", "x", {}, "-1..1", "the logarithm, at least -1, is more than 0"),
     ("Sqrt", "x", {}, "-1..1", "the square root, at least -1, is not negative"),
     ("Pow", "x c", {"c": np.float32(-0.5)}, "0..1", "the power -0.5, at least 0, is positive"),
@@ -59,6 +61,7 @@ FAILING: tuple[tuple[str, str, dict[str, Any], str, str, str], ...] = (
         "defined-quotient",
         "(0 < lo or hi < 0)",
     ),
+    ("Atanh", "x", {}, "0..1", "defined-within", "hi ≤ most"),
     ("Log", "x", {}, "-1..1", "defined-above-zero", "0 < lo"),
     ("Sqrt", "x", {}, "-1..1", "defined-from-zero", "0 ≤ lo"),
     ("Exp", "x", {}, "0..100", "no-overflow", "M ≤ limit"),

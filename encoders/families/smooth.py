@@ -22,6 +22,7 @@ from encoders.curves.curves import linear_bounds_of, lines_of, range_of, slopes_
 from encoders.families.signed_sum import check_float
 from encoders.functions.curve import Curve
 from encoders.functions.function import Function
+from encoders.lemmas.domains import DEFINED_WITHIN
 from encoders.lemmas.functions import BRANCHES, FORMULA_APART
 from encoders.lemmas.kernel import Radius, any_of, apply
 from encoders.numbers.enclosure import FloatArray, Interval
@@ -227,16 +228,41 @@ def function_operator(
     breaks: Breaks = NOWHERE,
 ) -> Operator:
     """An operator that is one elementary function, computed as one."""
+
+    def everywhere(bound: RoundingBound, site: Site, x: Interval) -> RoundingBound:
+        return defined(_within_domain(bound, site, x, function), site, x)
+
     return smooth_operator(
         name,
         since,
         lambda site: function.shape,
         real=lambda site, x, field: field.function(function, x),
         runtime=lambda site, x, arithmetic: arithmetic.function(function, x),
-        defined=defined,
+        defined=everywhere,
         uses=(function,),
         breaks=breaks,
         keeps=of_function(function),
+    )
+
+
+def _within_domain(
+    bound: RoundingBound, site: Site, x: Interval, function: Function
+) -> RoundingBound:
+    """The bound if the function has a value at every computed argument."""
+    if function.domain is None:
+        return bound
+    least, most = function.domain
+    low = float(np.min(x.lo, initial=np.inf)) + 0.0
+    high = float(np.max(x.hi, initial=-np.inf)) + 0.0
+    return bound.given(
+        "argument-in-domain",
+        f"{site.node.describe()}: the computed argument, between {low:.6g} and {high:.6g}, is one "
+        f"of which {function.name} is computed, between {least:.6g} and {most:.6g}",
+        DEFINED_WITHIN,
+        lo=x.lo,
+        hi=x.hi,
+        least=least,
+        most=most,
     )
 
 

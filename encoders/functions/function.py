@@ -83,7 +83,8 @@ class Function:
     infinities and NaN as IEEE 754 recommends. `ball` encloses it on balls, `series` on power series
     over them (None: measured against float64 instead), and `algebraic` says it over the field of
     formulas given, where it is made of exponentials and logarithms. `curve` is its shape, `largest`
-    the largest size of its values, None where there is none. A function of several arguments has
+    the largest size of its values, None where there is none, `domain` the arguments at which it has
+    a value that runtimes compute, None where these are all. A function of several arguments has
     none of these.
     """
 
@@ -95,6 +96,7 @@ class Function:
     algebraic: Callable[[ExponentialField, Number], Number] | None = None
     curve: Curve | None = field(default=None, repr=False)
     largest: float | None = None
+    domain: tuple[float, float] | None = None
 
     @property
     def operator(self) -> str:

@@ -76,6 +76,19 @@ DEFINED_WHERE_FINITE = Lemma(
     error=_fl - _z,
     radius=_e,
 )
+DEFINED_WITHIN = Lemma(
+    "defined-within",
+    "What errs by at most e for arguments from least to most, as an inverse sine has it, errs by "
+    "that for those of a range [lo, hi] within.",
+    OWN,
+    hypotheses=(_least <= _lo, _hi <= _most),
+    assumed=(
+        every(_lo <= _x, _x <= _hi),
+        every(_least <= _x, _x <= _most).implies(_held),
+    ),
+    error=_fl - _z,
+    radius=_e,
+)
 INTEGERS_FIT = Lemma(
     "integers-fit",
     "What errs by at most e while integers stay from least to most errs by that for integers of a "
@@ -107,6 +120,7 @@ LEMMAS = (
     DEFINED_ABOVE_ZERO,
     DEFINED_FROM_ZERO,
     DEFINED_WHERE_FINITE,
+    DEFINED_WITHIN,
     INTEGERS_FIT,
     FACTORS_KEPT,
 )

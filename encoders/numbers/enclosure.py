@@ -296,7 +296,7 @@ class Interval:
         return in_blocks(lambda lo, hi: np.maximum(np.abs(lo), np.abs(hi)), self.lo, self.hi)
 
     def inflate(self, radius: FloatArray) -> Interval:
-        """All points within `radius` of the interval."""
+        """All points within `radius` of the interval: no others than its own where that is 0."""
         return Interval(*all_in_blocks(_inflated, self.lo, self.hi, radius))
 
     def intersect(self, other: Interval) -> Interval:
@@ -309,7 +309,11 @@ class Interval:
 
 
 def _inflated(lo: FloatArray, hi: FloatArray, radius: FloatArray) -> tuple[FloatArray, ...]:
-    return _add_down(lo, -radius), _add_up(hi, radius)
+    still = np.equal(radius, 0.0)
+    below, above = _add_down(lo, -radius), _add_up(hi, radius)
+    if not still.any():
+        return below, above
+    return np.where(still, lo, below), np.where(still, hi, above)
 
 
 def point(values: FloatArray) -> Interval:

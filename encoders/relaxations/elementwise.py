@@ -48,7 +48,10 @@ class Secant:
 
 def secant_of_slopes(low: FloatArray, high: FloatArray, given: Radius) -> Secant:
     """The mean-value step: f(x̂) − f(x) = s·d with s in [low, high] and |d| ≤ `given`; slope 0
-    where a slope is unbounded."""
+    where a slope is unbounded. Where d is 0, so is the difference, with whatever slope."""
+    still = (given.bound == 0.0) & ~(np.isfinite(low) & np.isfinite(high))
+    if np.any(still):
+        low, high = np.where(still, 0.0, low), np.where(still, 0.0, high)
     middle = 0.5 * low + 0.5 * high
     spread = np.maximum(add_up(high, -middle), add_up(middle, -low))
     known = np.isfinite(middle) & np.isfinite(spread)

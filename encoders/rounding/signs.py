@@ -64,7 +64,7 @@ def of_factors(site: Site, held: Ranges, contract: RuntimeContract) -> Interval 
 def of_root(site: Site, held: Ranges, contract: RuntimeContract) -> Interval | None:
     """A square root, which is monotone; what is subnormal may be read as 0, whose root is 0."""
     r = rounder(site, contract)
-    read = _as_read(held[0], r)
+    read = as_read(held[0], r)
     low = np.sqrt(np.maximum(read.lo, 0.0)) * (1.0 - 2.0**-50)
     return _from(site, _rounded(site, low, contract))
 
@@ -78,7 +78,7 @@ def of_function(function: Function) -> Keeps:
         whole = function.shape.range(anywhere(held[0].shape))
         if bool(np.all(whole.lo >= 0.0)):
             return when(r.exact or not accuracy.excess, site)
-        least = range_of(function.shape, _as_read(held[0], r)).lo
+        least = range_of(function.shape, as_read(held[0], r)).lo
         return when(bool(np.all(least >= _least_of_one_sign(site, accuracy, contract))), site)
 
     return keeps
@@ -106,7 +106,7 @@ def _least_of_one_sign(
     return np.asarray(found)
 
 
-def _as_read(x: Interval, r: Rounder) -> Interval:
+def as_read(x: Interval, r: Rounder) -> Interval:
     """What numbers are read as: 0 as well where one may be subnormal, and these may be lost."""
     if r.exact or not r.flush_operands:
         return x

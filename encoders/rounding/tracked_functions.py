@@ -12,11 +12,12 @@ from encoders.functions.accuracy import FunctionAccuracy
 from encoders.functions.function import Function
 from encoders.functions.log import LOG
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.domains import DEFINED_ABOVE_ZERO, DEFINED_WHERE_FINITE
+from encoders.lemmas.domains import DEFINED_ABOVE_ZERO, DEFINED_WHERE_FINITE, DEFINED_WITHIN
 from encoders.lemmas.functions import BOUNDED_SLOPE
 from encoders.lemmas.kernel import Radius, apply, exactly_zero, least_of
 from encoders.numbers.enclosure import FloatArray, Interval, add_up
 from encoders.rounding.rounding_bounds import Rounder
+from encoders.rounding.signs import as_read
 from encoders.rounding.tracked import Tracked
 
 
@@ -32,13 +33,25 @@ def applied(
     ideal, reached = range_of(curve, a.ideal), a.ideal
     moved, on_computed = exactly_zero(EXACT, change.shape), ideal
     if np.any(change.bound):
-        reached = a.ideal.inflate(change.bound)
-        on_computed = range_of(curve, reached)
-        moved = moved_along(change, slopes_of(curve, reached), on_computed)
+        read = as_read(a.computed, r)
+        reached = Interval(np.minimum(a.ideal.lo, read.lo), np.maximum(a.ideal.hi, read.hi))
+        on_computed, near = range_of(curve, reached), _moving(a, change, reached, r)
+        moved = moved_along(change, slopes_of(curve, near), range_of(curve, near))
     error = moved + _where_defined(f, function_error(r, accuracy, on_computed), reached, r)
     magnitude = add_up(ideal.magnitude, error.bound)
     largest = float(np.max(magnitude, initial=a.largest))
     return Tracked(ideal, error, np.inf if np.isnan(largest) else largest)
+
+
+def _moving(a: Tracked, change: Radius, reached: Interval, r: Rounder) -> Interval:
+    """Where arguments are that differ from their ideal values as they are read: near 0, if only
+    subnormal ones do, because these may be read as 0."""
+    flushed = (a.error.bound == 0.0) & (change.bound > 0.0)
+    least = float(r.smallest_normal)
+    return Interval(
+        np.where(flushed, np.maximum(reached.lo, -least), reached.lo),
+        np.where(flushed, np.minimum(reached.hi, least), reached.hi),
+    )
 
 
 def _where_defined(f: Function, error: Radius, x: Interval, r: Rounder) -> Radius:
@@ -47,6 +60,9 @@ def _where_defined(f: Function, error: Radius, x: Interval, r: Rounder) -> Radiu
         return error
     limit = sys.float_info.max
     error = apply(DEFINED_WHERE_FINITE, e=error, M=x.magnitude, limit=limit)
+    if f.domain is not None:
+        least, most = f.domain
+        error = apply(DEFINED_WITHIN, e=error, lo=x.lo, hi=x.hi, least=least, most=most)
     return apply(DEFINED_ABOVE_ZERO, e=error, lo=x.lo) if f is LOG else error
 
 

@@ -37,6 +37,7 @@ _TORCH = {
         op: op.lower() for op in ("Abs", "Add", "Atan", "Ceil", "Cos", "Div", "Erf", "Exp", "Floor")
     },
     **{op: op.lower() for op in ("Log", "Mul", "Neg", "Relu", "Round", "Sigmoid", "Sign", "Sin")},
+    **{op: op.lower() for op in ("Acos", "Acosh", "Asin", "Asinh", "Atanh", "Cosh", "Sinh", "Tan")},
     **{op: op.lower() for op in ("Less", "Greater", "Pow", "Reciprocal", "Sqrt", "Sub", "Tanh")},
     "And": "logical_and",
     "Equal": "eq",

@@ -141,10 +141,25 @@ SINCE = {
 
 
 @_recipe("Abs", "Neg", "Relu", "Exp", "Tanh", "Sigmoid", "Erf", "Sin", "Cos", "Atan", "Softplus",
+         "Sinh", "Cosh", "Asinh",
          "Softsign", "HardSwish", "Mish", "Floor", "Ceil", "Round", "Sign", "Identity")  # fmt: skip
 def _plain(b: Builder, op: str) -> None:
     x = b.tensor()
     b.add(op, [x], b.pool[x])
+
+
+@_recipe("Asin", "Acos", "Atanh", "Tan", "Acosh")
+def _inverse(b: Builder, op: str) -> None:
+    """Mostly where it is defined."""
+    x = b.tensor()
+    s = b.pool[x]
+    if b.rng.random() < 0.8:
+        inner = ("Exp", "Cosh") if op == "Acosh" else ("Sin", "Tanh", "Erf")
+        x = b.add(b.pick(*inner), [x], s)
+        if op == "Acosh" or b.rng.random() < 0.7:
+            how = "Add" if op == "Acosh" else "Mul"
+            x = b.add(how, [x, b.keep(np.float64(b.pick(0.1, 0.5, 0.96)))], s)
+    b.add(op, [x], s)
 
 
 @_recipe("Log", "Sqrt", "Reciprocal")

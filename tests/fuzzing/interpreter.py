@@ -484,7 +484,8 @@ _ELEMENTS: dict[str, Meaning] = {
 SEMANTICS: dict[str, Meaning] = {
     **_ELEMENTS, **WINDOWED, **QUANTIZED, **RECURRENT, **FOREIGN,
     **{n: _unary(n.lower())
-       for n in ("Exp", "Log", "Tanh", "Sigmoid", "Erf", "Sin", "Cos", "Atan", "Softplus")},
+       for n in ("Exp", "Log", "Tanh", "Sigmoid", "Erf", "Sin", "Cos", "Atan", "Softplus", "Asin",
+                 "Acos", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh", "Tan")},
     "MatMul": matmul, "Gemm": gemm, "FusedGemm": fused_gemm(gemm), "BiasGelu": bias_gelu(_gelu),
     **{f"Reduce{n}": _reduced for n in (
         "Sum", "Mean", "Max", "Min", "L1", "L2", "SumSquare", "LogSumExp")},

@@ -595,10 +595,16 @@ _LIMITS: dict[str, Callable[[float], float]] = {
     "cos": lambda x: np.nan,
     "atan": lambda x: np.sign(x) * np.pi / 2,
     "softplus": lambda x: np.inf if x > 0 else 0.0,
+    "sinh": lambda x: x,
+    "asinh": lambda x: x,
+    "cosh": np.abs,
+    "acosh": lambda x: np.inf if x > 0 else np.nan,
+    **{name: lambda x: np.nan for name in ("asin", "acos", "atanh", "tan")},
 }
 _RANGES = {
     "exp": (0.0, np.inf), "tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0), "erf": (-1.0, 1.0),
     "sin": (-1.0, 1.0), "cos": (-1.0, 1.0), "atan": (-1.5708, 1.5708), "softplus": (0.0, np.inf),
+    "asin": (-1.5708, 1.5708), "acos": (0.0, 3.1416), "cosh": (1.0, np.inf), "acosh": (0.0, np.inf),
 }  # fmt: skip
 _REFERENCE = {name: _reference(name) for name in FUNCTIONS}
 

@@ -55,6 +55,18 @@ def _exp(a: Any) -> Any:
     return a.exp()
 
 
+def _defined(name: str) -> Callable[[Any], Any]:
+    """A function that has no value, or a pole, somewhere: no ball there is finite."""
+
+    def function(a: Any) -> Any:
+        found = getattr(a, name)()
+        if not found.is_finite():
+            raise Open(f"{name} where it may have no value")
+        return found
+
+    return function
+
+
 def _sigmoid(a: Any) -> Any:
     return 1 / (1 + _exp(-a))
 
@@ -72,6 +84,10 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "sin": lambda a: a.sin(),
     "cos": lambda a: a.cos(),
     "atan": lambda a: a.atan(),
+    **{name: _defined(name) for name in ("asin", "acos", "acosh", "atanh", "tan")},
+    "sinh": lambda a: a.sinh(),
+    "cosh": lambda a: a.cosh(),
+    "asinh": lambda a: a.asinh(),
     "softplus": _softplus,
 }
 _LIFTED = {name: _lifted(f, 1) for name, f in FUNCTIONS.items()}

@@ -14,6 +14,7 @@ ELEMENTWISE: Mapping[str, Sequence[Grid]] = {
     **{op: (unary(),) for op in ("Atan", "Cos", "Softplus", "Softsign", "HardSwish", "Mish")},
     **{op: (unary(),) for op in ("Sign", "Floor", "Ceil", "Round", "Identity")},
     **{op: (unary("positive"),) for op in ("Log", "Sqrt")},
+    **{op: (unary(),) for op in ("Sinh", "Cosh", "Asinh", "Acosh", "Asin", "Acos", "Atanh", "Tan")},
     "Reciprocal": (unary("nonzero"),),
     "Elu": (unary(alpha=(None, 0.0, 0.5, 1.0, 2.0, -1.0)),),
     "Celu": (unary(alpha=(None, 0.5, 1.0, 2.0, -1.0)),),

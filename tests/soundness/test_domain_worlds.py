@@ -49,6 +49,15 @@ def defined_where_finite(d: Draw) -> World:
     return {**numbers, "x": x, "M": d.beyond(x), "limit": limit}, error
 
 
+def defined_within(d: Draw) -> World:
+    """A square root of 1 − x², which is what an inverse sine is steep by."""
+    root = Q(d.choice([0, d.randint(0, 32)]), 8)
+    x = d.choice([root, -root])
+    numbers, error = computed(d, 1 - x * x, abs(x) <= 1)
+    lo, hi = d.around(x)
+    return {**numbers, "x": x, "lo": lo, "hi": hi, "least": Q(-1), "most": Q(1)}, error
+
+
 def integers_fit(d: Draw) -> World:
     """Three bits of an integer, which wrap around."""
     x = Q(d.randint(-9, 9))
@@ -72,6 +81,7 @@ WORLDS: dict[str, Callable[[Draw], World]] = {
     "defined-above-zero": defined_above_zero,
     "defined-from-zero": defined_from_zero,
     "defined-where-finite": defined_where_finite,
+    "defined-within": defined_within,
     "integers-fit": integers_fit,
     "factors-kept": factors_kept,
 }

@@ -1,0 +1,110 @@
+"""Hyperbolic sine and cosine, and the inverses of the hyperbolic functions.
+
+cosh is convex; sinh'' has the sign of x, asinh'' = −x/(1 + x²)^{3/2} the other, acosh is concave,
+and atanh'' = 2x/(1 − x²)² has the sign of x again.
+"""
+
+from __future__ import annotations
+
+import flint
+import numpy as np
+
+from encoders.functions.accuracy import Evidence, FunctionAccuracy
+from encoders.functions.curve import Curve, Number, Piece, Reals, Shape, bends, within
+from encoders.functions.function import MIXED, ORT, Figures, Function, formula
+
+_INFINITY = float("inf")
+_BELOW_ONE = 1.0 - 2.0**-53  # the largest float64 number that is
+_BENT = [(0.0, 0.0)]
+_COMPUTED = (-709.0, 709.0)  # beyond, in float64, torch 2.x overflows before the result does
+
+
+def _figures(conservative: float, onnxruntime: float, cuda: float) -> Figures:
+    """In ulps."""
+    return Figures(
+        FunctionAccuracy(conservative, None, Evidence.VENDOR, MIXED),
+        FunctionAccuracy(onnxruntime, None, Evidence.SAMPLED, ORT),
+        wide_ulps=2.0 * conservative,
+        cuda_ulps=cuda,
+    )
+
+
+def _asinh_slope(field: Reals, x: Number) -> Number:
+    return 1 / field.sqrt(1 + x * x)
+
+
+def _acosh_slope(field: Reals, x: Number) -> Number:
+    return 1 / field.sqrt((x - 1) * (x + 1))
+
+
+def _atanh_slope(field: Reals, x: Number) -> Number:
+    return 1 / ((1 - x) * (1 + x))
+
+
+SINH = Function(
+    "sinh",
+    _figures(4.0, 2.5, 3.5),
+    approximate=np.sinh,
+    ball=flint.arb.sinh,
+    curve=Curve(
+        bends(formula("sinh"), formula("cosh"), _BENT, first=Shape.CONCAVE),
+        within(-_INFINITY, _INFINITY),
+        (1.0, _INFINITY),
+    ),
+    domain=_COMPUTED,
+)
+COSH = Function(
+    "cosh",
+    _figures(4.0, 2.5, 2.5),
+    approximate=np.cosh,
+    ball=flint.arb.cosh,
+    curve=Curve(
+        (Piece(-_INFINITY, _INFINITY, Shape.CONVEX, formula("cosh"), formula("sinh")),),
+        within(1.0, _INFINITY),
+        (-_INFINITY, _INFINITY),
+    ),
+    domain=_COMPUTED,
+)
+ASINH = Function(
+    "asinh",
+    _figures(4.0, 2.5, 3.5),
+    approximate=np.arcsinh,
+    ball=flint.arb.asinh,
+    curve=Curve(
+        bends(formula("asinh"), _asinh_slope, _BENT, first=Shape.CONVEX),
+        within(-_INFINITY, _INFINITY),
+        (0.0, 1.0),
+    ),
+)
+ACOSH = Function(
+    "acosh",
+    _figures(5.0, 3.0, 4.5),
+    approximate=np.arccosh,
+    ball=flint.arb.acosh,
+    curve=Curve(
+        (Piece(1.0, _INFINITY, Shape.CONCAVE, formula("acosh"), _acosh_slope),),
+        within(0.0, _INFINITY),
+        (0.0, _INFINITY),
+    ),
+    domain=(1.0, _INFINITY),
+)
+ATANH = Function(
+    "atanh",
+    _figures(4.0, 2.5, 3.5),
+    approximate=np.arctanh,
+    ball=flint.arb.atanh,
+    curve=Curve(
+        bends(
+            formula("atanh"),
+            _atanh_slope,
+            _BENT,
+            first=Shape.CONCAVE,
+            start=-_BELOW_ONE,
+            end=_BELOW_ONE,
+        ),
+        within(-_INFINITY, _INFINITY),
+        (1.0, _INFINITY),
+    ),
+    domain=(-_BELOW_ONE, _BELOW_ONE),
+)
+FUNCTIONS = (SINH, COSH, ASINH, ACOSH, ATANH)
