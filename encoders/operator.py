@@ -265,6 +265,8 @@ class Operator:
     ranges, whatever its rounding is (`encoders.rounding.signs`), None where none is known.
     `executed(ranges)`, of an operator that computes something else than its real semantics of what
     it reads, is the range of that; of all others it is the range of `values`.
+    `squares(site, contract)`, where a result is the square of the first input, is by how many
+    roundings it is off, +∞ where that is not known relatively; None where it is no square.
     """
 
     name: str
@@ -308,6 +310,7 @@ class Operator:
     followed: tuple[RuntimeSemantics, ...] = ()
     keeps: Callable[[Site, Sequence[Interval], RuntimeContract], Interval | None] | None = None
     executed: Callable[[Sequence[Interval]], Interval] | None = None
+    squares: Callable[[Site, RuntimeContract], float | None] | None = None
 
     def reading(self, *attributes: str) -> Operator:
         """The same operator, which understands these attributes."""

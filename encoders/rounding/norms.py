@@ -34,19 +34,28 @@ def lost_of_sum(r: Rounder, times: int) -> float:
     return 2.0 * times * _lost(r) * (1.0 + relative_sum(r, times))
 
 
-def root_of_squares(r: Rounder, times: int, norm: FloatArray) -> Radius:
+def root_of_squares(
+    r: Rounder, times: int, norm: FloatArray, *, operations: int | None = None
+) -> Radius:
     """What the root of a computed sum of squares is off by, before it is rounded itself: the sum is
     off by the relative B = ku/(1 − ku), k = `times`, which costs B/(2 − B) in its root, and by
-    underflows τ, which cost √τ (lemma `root-of-squares`). `norm` is the most that it is."""
+    underflows τ, which cost √τ (lemma `root-of-squares`). `norm` is the most that it is.
+
+    With `operations` there are so many of them, which may lose what is below the normal numbers.
+    """
     relative = relative_sum(r, times)
+    tiny = _lost(r)
+    if operations is not None:
+        tiny = float(operations) * (tiny + 2.0 * r.smallest_normal)
+    tau = 2.0 * times * tiny * (1.0 + relative)
     return apply(
         ROOT_OF_SQUARES,
         k=float(times),
         u=r.unit,
         B=relative,
         C=relative / (2.0 - min(relative, 1.0)) * (1.0 + 2.0**-49),
-        tiny=_lost(r),
-        T=max(float(np.sqrt(lost_of_sum(r, times))) * (1.0 + 2.0**-49), 2.0**-510),
+        tiny=tiny,
+        T=max(float(np.sqrt(tau)) * (1.0 + 2.0**-49), 2.0**-510),
         N=norm,
     )
 

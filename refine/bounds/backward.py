@@ -46,6 +46,8 @@ class Maps:
     functionals (k, *shape) are then k of each box, and bounds of them (k, boxes). `held` are ranges
     of run-time numbers, where somebody asked for them (refine/bounds/local/held.py). `ends` are the
     tensors whose errors are those of the only execution: no functional is carried on from there.
+    `together` is what bounds a node's differences by those of nodes before it
+    (refine/bounds/local/roots.py).
     """
 
     program: Program
@@ -59,6 +61,7 @@ class Maps:
     kept: int = 0
     held: dict[str, Interval] = field(default_factory=dict)
     ends: set[str] = field(default_factory=set)
+    together: dict[str, Radius] = field(default_factory=dict)
 
     @property
     def graph(self) -> Graph:

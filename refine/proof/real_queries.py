@@ -183,6 +183,7 @@ def _difference(make: Callable[[], _View], limits: _Limits) -> Iterator[Query]:
             Fact("the real inputs lie in their ranges", z3.And(*view.ranges)),
             Fact("the input differences lie in their budgets", z3.And(*view.errors)),
             *_kept(view, moved),
+            *_together(view, f_xd - f_x),
         ),
         goal=Fact(
             f"(f(x + d) − f(x))[{view.row}] ≤ pulled-back functional of d, plus its charge",
@@ -204,6 +205,15 @@ def _kept(view: _View, moved: list[Any]) -> Iterator[Fact]:
     ]
     if known:
         yield Fact("the run-time inputs lie in their ranges", z3.And(*known))
+
+
+def _together(view: _View, between: Any) -> Iterator[Fact]:
+    """What several nodes together say of this one's differences, by lemmas of their own."""
+    radius = view.bounds.maps.together.get(view.node.node.name)
+    if radius is not None and np.isfinite(radius.bound.ravel()[view.row]):
+        most = np.asarray([radius.bound.ravel()[view.row]])
+        difference = np.asarray([between], object)
+        yield Fact("a norm moves as its coordinates do", _in_radius(difference, most))
 
 
 def _signed(term: Any, sign: float) -> Any:

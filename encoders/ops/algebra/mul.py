@@ -102,6 +102,11 @@ def gradient(r: Reverse) -> Carried:
     return {i: (r.up * r.read(1 - i)).unbroadcast(r.read(i).shape) for i in r.wanted}
 
 
+def _squares(site: Site, contract: RuntimeContract) -> float | None:
+    first, second = site.node.inputs
+    return 1.0 if first == second else None
+
+
 OPERATORS = (
     Operator(
         "Mul",
@@ -121,5 +126,6 @@ OPERATORS = (
         likeness=Likeness(commuting=Commuting.PRODUCT, linear_in_constants=True),
         absorbs=Absorbing(Absorption.FACTORS),
         keeps=of_factors,
+        squares=_squares,
     ),
 )

@@ -406,6 +406,15 @@ def _keeps(site: Site, held: Sequence[Interval], contract: RuntimeContract) -> I
     return when(signed and kept and tuple(_as_read(site, contract)) == (n,), site)
 
 
+def _squares(site: Site, contract: RuntimeContract) -> float | None:
+    """A square by one product, or by a function of some relative accuracy."""
+    if _exponent(site) != 2.0 or _as_read(site, contract) != (2.0,):
+        return None
+    ulps = contract.functions.accuracy(POW).ulps
+    known = ulps is not None and 4.0 * ulps * rounder(site, contract).unit <= 1.0
+    return float(np.ceil(2.0 * ulps) + 1.0) if known and ulps is not None else _INFINITY
+
+
 def gradient(r: Reverse) -> Carried:
     """n·x^(n−1), and 2·x without a power; a power of 0 is constant."""
     if r.wants(1):
@@ -436,21 +445,24 @@ OPERATORS = (
         ).derived(unary(lambda x, y, up: up / (y * 2))),
         absorbs=Absorbing(Absorption.ROOT),
     ),
-    _reading(
-        _covering(
-            smooth_operator(
-                "Pow",
-                7,
-                curve=_curve,
-                real=_real,
-                runtime=_runtime,
-                check=_check,
-                defined=_power_defined,
-                uses=(POW, EXP, LOG),
-                element=broadcast_element,
-                breaks=Breaks(vanishing=0),
-                keeps=_keeps,
-            ).derived(Gradient(rule=gradient))
-        )
+    replace(
+        _reading(
+            _covering(
+                smooth_operator(
+                    "Pow",
+                    7,
+                    curve=_curve,
+                    real=_real,
+                    runtime=_runtime,
+                    check=_check,
+                    defined=_power_defined,
+                    uses=(POW, EXP, LOG),
+                    element=broadcast_element,
+                    breaks=Breaks(vanishing=0),
+                    keeps=_keeps,
+                ).derived(Gradient(rule=gradient))
+            )
+        ),
+        squares=_squares,
     ),
 )

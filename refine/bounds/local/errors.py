@@ -18,6 +18,7 @@ from encoders.scheduling import contract_at
 from onnx_import.graph import DType
 from refine.bounds.backward import Maps
 from refine.bounds.local.held import reached, tells_more
+from refine.bounds.local.roots import with_norm
 
 _OUTGROWN = 2.0
 
@@ -103,6 +104,8 @@ def _local_errors(
 ) -> _Local:
     errors = [maps.radii[t] for t in step.reads]
     mapped = step.operator.differences(step.site, ranges, errors)
+    if runs is None:
+        mapped = with_norm(maps, step, mapped, contract)
     held = [x.inflate(e.bound) for x, e in zip(ranges, errors, strict=True)]
     run = Run(step, np.zeros(()), contract) if runs is None else runs(step, held)
     changed = bool(np.any(run.change))
