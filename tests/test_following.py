@@ -18,6 +18,7 @@ from refine.bounds.network import InputBox
 from refine.bounds.properties.margins import Margins
 from refine.domain.domain import DomainOptions, read_domain
 from refine.domain.properties import Conjunction, Property, Row
+from refine.process.pool import Here
 from refine.proof.input_splitting import part_of, split_box
 from refine.proof.proof import input_box
 from refine.results.verdict import Tolerance
@@ -80,7 +81,7 @@ def test_what_halving_leads_to_is_found(tmp_path: Path) -> None:
         excess=lambda errors: max(float(np.max(e)) for e in errors.values()),
         enough=0.0,
         deadline=float("inf"),
-        workers=1,
+        pool=Here(),
         look=look,
     )
     assert found

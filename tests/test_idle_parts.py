@@ -24,6 +24,7 @@ from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
 from refine.bounds.network import InputBox, Known, NetworkBounds, network_bounds
 from refine.bounds.problem import Network
+from refine.process.pool import Here
 from refine.proof import input_splitting
 from refine.proof.cover import covers
 from refine.proof.input_splitting import Split, part_of, split_box
@@ -65,7 +66,7 @@ def split(problem: Any, seconds: float, enough: float) -> Split:
         excess=lambda errors: max(float(np.max(e)) for e in errors.values()),
         enough=enough,
         deadline=time.monotonic() + seconds,
-        workers=1,
+        pool=Here(),
     )
 
 

@@ -32,6 +32,7 @@ from refine.bounds.properties.margins import Margins
 from refine.bounds.widened import widened
 from refine.domain.properties import Conjunction, Property, Row
 from refine.domain.vnnlib import Half, is_empty, meet
+from refine.process.pool import Here
 from refine.proof.cover import covers
 from refine.proof.input_splitting import Part, bound_parts, part_of, split_box
 
@@ -274,7 +275,7 @@ def test_splitting_in_batches_decides_what_holds(tmp_path: Path) -> None:
             excess=lambda errors: float(errors[DEFICIT][0]),
             enough=0.0,
             deadline=time.monotonic() + (60.0 if holds else 2.0),
-            workers=1,
+            pool=Here(),
         )
         assert covers(box, split.parts)
         assert all(p.margins[0].safe for p in split.parts) is holds
@@ -385,7 +386,7 @@ def test_a_batch_that_owes_something_is_bounded_one_by_one(tmp_path: Path) -> No
     zeros = {name: np.zeros((1, 2))}
     ends = (np.full((1, 2), r) for r in (1e-3, 1e4))
     boxes = [InputBox({name: Interval(-e, e)}, zeros) for e in ends]
-    small, large = bound_parts(problem, NOTHING, [(box, NOTHING) for box in boxes])
+    small, large = bound_parts((problem, NOTHING), [(box, NOTHING) for box in boxes])
     assert isinstance(small, Part)
     assert small.failure is None
     assert large.failure is not None

@@ -19,6 +19,7 @@ from gpu_check.emulator.exact import evaluate_exact
 from onnx_import import load
 from refine.bounds.network import InputBox, Known
 from refine.bounds.problem import Network
+from refine.process.pool import Here
 from refine.proof.input_splitting import bound_parts, part_of, split_box
 
 NOTHING = Known({}, {})
@@ -84,7 +85,7 @@ def test_errors_hold_of_executions(tmp_path: Path, make: Any) -> None:
 def test_errors_are_nearly_those_of_each_box_alone(tmp_path: Path, make: Any) -> None:
     graph = load(make(tmp_path / "m.onnx"))
     problem, boxes = Network(graph, IEEE_ANY), boxes_of(8, 3)
-    parts = bound_parts(problem, NOTHING, [(box, NOTHING) for box in boxes])
+    parts = bound_parts((problem, NOTHING), [(box, NOTHING) for box in boxes])
     for box, part in zip(boxes, parts, strict=True):
         alone = problem.bounds(box)
         for t in graph.outputs:
@@ -108,7 +109,7 @@ def test_halving_in_batches_tightens_and_bounds_the_whole(tmp_path: Path) -> Non
         excess=largest,
         enough=0.6 * begin,
         deadline=float("inf"),
-        workers=1,
+        pool=Here(),
     )
     reached = max(largest(part.errors) for part in split.parts)
     assert reached <= 0.6 * begin

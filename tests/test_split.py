@@ -34,6 +34,7 @@ from refine.bounds.problem import Network
 from refine.cli.main import run
 from refine.common.clock import Clock
 from refine.domain.domain import DomainOptions, read_domain
+from refine.process.pool import Here, Pool, Processes
 from refine.proof import proof
 from refine.proof.cover import covers, united
 from refine.proof.input_splitting import Part, Split, halved, part_of, split_box
@@ -69,7 +70,7 @@ def largest(errors: Mapping[str, np.ndarray]) -> float:
     return max(float(np.max(e)) for e in errors.values())
 
 
-def split(graph: Graph, seconds: float, workers: int = 1, gain: float = 0.0) -> Split:
+def split(graph: Graph, seconds: float, pool: Pool | None = None, gain: float = 0.0) -> Split:
     """Split until the bound is `gain` times that of the whole, or time is over."""
     box = box_of(graph)
     whole = part_of(box, network_bounds(graph, box, SEQUENTIAL))
@@ -80,7 +81,7 @@ def split(graph: Graph, seconds: float, workers: int = 1, gain: float = 0.0) -> 
         excess=largest,
         enough=enough,
         deadline=deadline,
-        workers=workers,
+        pool=pool or Here(),
     )
 
 
@@ -218,7 +219,7 @@ def _subdivided(rng: np.random.Generator, axes: int, size: int, cuts: int) -> np
 
 
 def test_worker_processes_give_the_same_kind_of_answer(deep: Graph) -> None:
-    parts = split(deep, 120.0, workers=2, gain=0.6).parts
+    parts = split(deep, 120.0, Processes(2), gain=0.6).parts
     assert covers(box_of(deep), parts)
     assert len(parts) > 2
 

@@ -159,6 +159,7 @@ def options_of(settings: Settings) -> Options:
         not settings.no_search,
         budget=settings.budget,
         workers=settings.workers,
+        cluster=settings.cluster,
         search_seconds=settings.search,
         conform=settings.conform,
     )

@@ -25,10 +25,11 @@ class Options:
 
     `cross_check` is what Z3 is asked beside the lemmas; `cache` is the directory of proved
     lemmas, None to prove them anew. `budget` in seconds, counted from the start, is how long
-    bounds are improved; `workers` processes share that work. `search_seconds` is how long errors
-    are searched for, all of it; None: as much as the model's size suggests, in little time.
-    `conform` has a runtime of this machine compared with the contract, briefly. `so_far` hears of
-    results on the way: bounds of which no obligation has been looked at, and errors found.
+    bounds are improved; `workers` processes share that work, or those of a Dask `cluster`.
+    `search_seconds` is how long errors are searched for, all of it; None: as much as the model's
+    size suggests, in little time. `conform` has a runtime of this machine compared with the
+    contract, briefly. `so_far` hears of results on the way: bounds of which no obligation has been
+    looked at, and errors found.
     `certificate` has a verified result come with its certificate.
     """
 
@@ -40,6 +41,7 @@ class Options:
     backward: bool = True
     budget: float = 0.0
     workers: int = 1
+    cluster: str | None = None
     search_seconds: float | None = None
     conform: bool = False
     so_far: Callable[[Result], None] | None = None

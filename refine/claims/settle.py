@@ -32,6 +32,7 @@ from refine.claims.shown import with_shown
 from refine.common.clock import Clock
 from refine.domain.domain import Domain
 from refine.lemmas.library import prove_lemmas
+from refine.process.cluster import pool_of
 from refine.proof.applications import claimed
 from refine.proof.compose import lemmas_used, merged
 from refine.proof.cross_check import cross_checks
@@ -77,7 +78,7 @@ def settle(
         improved,
         problem=claim.problem,
         tolerance=tolerance,
-        workers=options.workers,
+        pool=pool_of(options.workers, options.cluster),
         clock=clock,
         look=trail.look,
     )

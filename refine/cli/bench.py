@@ -92,8 +92,15 @@ def bench_command(
     earlier = kept_rows(kept) if resume and kept is not None else ()
     folder = counterexamples or Path(f"{instances.stem}-counterexamples")
     contract = Path(passed["contract"])
+    cluster = passed["cluster"]
+    if cluster is not None:  # each instance has one of its workers
+        passed |= {"cluster": None, "workers": 1}
     bench = Bench(
-        _arguments(passed), folder, budget, contract if contract.suffix == ".toml" else None
+        _arguments(passed),
+        folder,
+        budget,
+        contract if contract.suffix == ".toml" else None,
+        cluster=cluster,
     )
 
     def keep(rows: Sequence[Row]) -> None:

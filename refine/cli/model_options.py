@@ -103,6 +103,11 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Processes that share the work on parts of the domain.",
         ),
         click.option(
+            "--cluster",
+            metavar="ADDRESS",
+            help="The Dask scheduler whose workers share that work in place of processes here.",
+        ),
+        click.option(
             "--seed",
             type=click.IntRange(min=0),
             default=0,
@@ -197,6 +202,7 @@ def settings_of(given: dict[str, Any], timeout: float | None, budget: float) -> 
         timeout=timeout,
         budget=budget,
         workers=given["workers"],
+        cluster=given["cluster"],
         seed=given["seed"],
         search=given["search_seconds"],
         no_search=given["no_search"],

@@ -7,8 +7,17 @@ import click
 from refine.cli.check import check_command
 
 _PASSED = (
-    *("contract", "fmt", "subnormals", "as_optimised", "workers", "seed", "search_seconds"),
-    *("no_search", "cross_check", "no_cache", "conform", "allowed", "shape", "dim"),
+    *("contract", "fmt", "subnormals", "as_optimised", "workers", "cluster", "seed"),
+    *(
+        "search_seconds",
+        "no_search",
+        "cross_check",
+        "no_cache",
+        "conform",
+        "allowed",
+        "shape",
+        "dim",
+    ),
 )
 
 

@@ -31,6 +31,7 @@ class RunKeywords(TypedDict, total=False):
     timeout: float | None
     budget: float
     workers: int
+    cluster: str | None
     seed: int
     z3: str
     no_cache: bool

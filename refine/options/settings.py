@@ -40,9 +40,10 @@ class Settings:
     `contract` says which executions are allowed: a preset, a file or a probed runtime by name, or a
     contract. `format` and `subnormals` change it. `as_optimised` has the model optimised by
     onnxruntime first. `timeout` limits everything, `budget` how long a bound is improved, `search`
-    how long errors are searched for (all in seconds). `z3` says which rows Z3 checks again. `allow`
-    are places outside the model's folder where files that it names may lie, `sizes` is what is said
-    of the dimensions that the file leaves open.
+    how long errors are searched for (all in seconds). `workers` processes share the work, or those
+    of the Dask scheduler at `cluster`. `z3` says which rows Z3 checks again. `allow` are places
+    outside the model's folder where files that it names may lie, `sizes` is what is said of the
+    dimensions that the file leaves open.
 
     Raises ModelError, naming the setting, for a value without a meaning.
     """
@@ -59,6 +60,7 @@ class Settings:
         default_factory=lambda: int(_number_of("REFINE_WORKERS", processors())),
         metadata={_PLAIN: processors()},
     )
+    cluster: str | None = None
     seed: int = 0
     search: float | None = None
     no_search: bool = False
@@ -76,6 +78,8 @@ class Settings:
                 require_seconds(name, getattr(self, name))
         require_seconds("budget", self.budget, zero=True)
         require_count("workers", self.workers, least=1)
+        if self.cluster is not None and not isinstance(self.cluster, str):
+            raise ModelError(f"cluster= is the address of a scheduler, not {told(self.cluster)}")
         require_count("seed", self.seed, least=0)
         for name in ("no_search", "no_cache", "conform"):
             if not isinstance(getattr(self, name), bool):

@@ -1,1 +1,1 @@
-"""The process and the one that watches it: time limits, Ctrl-C, crashes. Imports nothing heavy."""
+"""The process, the one that watches it, and workers. What watches imports nothing heavy."""

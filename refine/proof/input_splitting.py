@@ -2,32 +2,31 @@
 
 Anytime and best first: the part with the largest bound is halved along the input whose width is
 most to blame, and its halves are bounded anew, starting from what was proved of the whole. The
-bound never gets worse. Parts are independent, so worker processes share them.
+bound never gets worse. Parts are independent, so workers share them. Which parts are halved next
+is decided by what was made of those before, in the order in which they were given out, and so by
+nothing that depends on how many workers there are; only time cuts a run short where it is.
 """
 
 from __future__ import annotations
 
 import heapq
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
-from itertools import count
-from typing import Protocol, TypeAlias, TypeVar
+from itertools import count, takewhile
+from typing import TypeAlias
 
 import numpy as np
 
 from encoders.lemmas.kernel import Radius, remembered
 from encoders.numbers.enclosure import FloatArray, Interval
-from gpu_check.common.children import start_worker
-from gpu_check.common.detached import DetachedContext
 from refine.bounds.alpha import Branching
 from refine.bounds.batch import Batches, InBatches
 from refine.bounds.best_first import explored
 from refine.bounds.network import InputBox, Known, Margin, NetworkBounds
 from refine.bounds.problem import Problem
+from refine.process.pool import Pool, Submit, WorkLost
 from refine.proof.compose import first_failure, node_obligations
 from refine.results.obligation import Obligation
 
@@ -35,7 +34,8 @@ _PATIENCE = 0.2  # seconds, between looks at the clock
 _HALVINGS = 8  # without a gain, after which a part is bounded with more effort
 _GAIN = 0.98  # of a part's bound: what a half's has to be at most to be one
 _EFFORT = Branching(steps=8, cases=64)
-_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+_AHEAD = 8  # parts that are halved before it is known what came of those before
+_SHARE = 4  # or one in so many of those that wait
 
 
 Asked: TypeAlias = tuple[InputBox, Known]
@@ -74,16 +74,12 @@ class Part:
         return _place_to_split(self) is not None
 
 
-_Effort: TypeAlias = tuple[Part, Branching]
-_Work = TypeVar("_Work")
+Around: TypeAlias = tuple[Problem, Known]
+"""What all work shares: a problem, and what was proved around all its parts."""
 
 
-class _Submit(Protocol):
-    """Has work done on a problem, of which is known what was proved around all its parts."""
-
-    def __call__(
-        self, work: Callable[[Problem, Known, _Work], Sequence[Part]], asked: _Work, /
-    ) -> Future[Sequence[Part]]: ...
+_Effort: TypeAlias = tuple[Part, float]
+"""A part, and the seconds that effort may take; no clock is shared with other machines."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +107,7 @@ def split_box(
     *,
     enough: float,
     deadline: float,
-    workers: int,
+    pool: Pool,
     parts: Sequence[Part] = (),
     look: Look = _look_away,
 ) -> Split:
@@ -121,12 +117,11 @@ def split_box(
     and ends it where it has seen enough."""
     batches = _batches_of(problem)
     piece = 1 if batches is None else batches.size
-    frontier = _Parts(excess, enough, most=max(piece // 2, 1), takers=workers, look=look)
+    frontier = _Parts(excess, enough, most=max(piece // 2, 1), look=look)
     frontier.restore(parts or [whole])
-    with _pool(problem, whole.known, workers) as submit:
-        expansion = _Pooled(
-            submit, most=4 * workers, piece=piece, deadline=deadline, single=problem.single
-        )
+    shared: Around = problem, whole.known
+    with pool.sharing(shared) as submit:
+        expansion = _Pooled(submit, piece=piece, deadline=deadline, single=problem.single)
         explored(frontier, expansion, lambda: frontier.ended or time.monotonic() >= deadline)
     return Split(frontier.parts, expansion.bounded)
 
@@ -134,17 +129,18 @@ def split_box(
 @dataclass
 class _Parts:
     """Parts that may be halved, the one with the largest excess first, and those that need not or
-    cannot be. At most `most` are taken at once, and no more than one of `takers` is to have."""
+    cannot be. At most `most` are taken at once, and a share of those that wait; `away` counts the
+    ones of which nothing has come back."""
 
     excess: Callable[[Mapping[str, FloatArray]], float]
     enough: float
     most: int = 1
-    takers: int = 1
     heap: list[tuple[float, int, Part]] = field(default_factory=list)
     look: Look = _look_away
     ended: bool = False
     whole: list[Part] = field(default_factory=list)
     order: count[int] = field(default_factory=count)
+    away: int = 0
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -152,17 +148,21 @@ class _Parts:
 
     def take(self) -> Sequence[Part] | None:
         taken: list[Part] = []
-        most = min(self.most, max(len(self.heap) // self.takers, 1))
+        if self.away >= max(_AHEAD, len(self.heap) // _SHARE):
+            return None
+        most = min(self.most, max(len(self.heap) // _SHARE, 1))
         while self.heap and len(taken) < most:
             part = heapq.heappop(self.heap)[2]
             if part.splittable:
                 taken.append(part)
             else:
                 self.whole.append(part)
+        self.away += len(taken)
         return taken or None
 
-    def put(self, made: Sequence[Part]) -> None:
-        left = self._put(made)
+    def put(self, made: _Made) -> None:
+        self.away -= made.of
+        left = self._put(made.parts)
         if left and not self.ended:
             self.ended = self.look([part.box for part in left])
 
@@ -182,22 +182,30 @@ class _Parts:
         return left
 
 
+@dataclass(frozen=True)
+class _Made:
+    """What so many parts were halved into."""
+
+    of: int
+    parts: Sequence[Part]
+
+
 @dataclass
 class _Pooled:
-    """Halves parts in worker processes, `most` pieces of work at a time, each of at most `piece`
-    halves; `bounded` counts these."""
+    """Has parts halved by workers, pieces of work of at most `piece` halves each; `bounded` counts
+    these. What is made comes in the order in which it was started, while there is time."""
 
-    submit: _Submit
-    most: int
+    submit: Submit[Around]
     piece: int
     deadline: float
     single: bool
     bounded: int = 0
-    running: dict[Future[Sequence[Part]], _Halving] = field(default_factory=dict)
+    running: list[_Halving] = field(default_factory=list)
+    lost: list[_Halving] = field(default_factory=list)
 
     @property
     def room(self) -> bool:
-        return len(self.running) < self.most
+        return not self.lost  # how much is under way is for the frontier to say
 
     @property
     def pending(self) -> bool:
@@ -207,49 +215,66 @@ class _Pooled:
         others = []
         for part in taken:
             if self.single and part.idle >= _HALVINGS:
-                asked = (part, replace(_EFFORT, until=self.deadline))
-                self.running[self.submit(_bound_again, asked)] = _Halving([part], 1)
+                seconds = max(self.deadline - time.monotonic(), 0.0)
+                future = self.submit(_bound_again, (part, seconds))
+                self.running.append(_Halving([part], [future], 1))
             else:
                 others.append(part)
+        if not others:
+            return
         halves = [(half, part.known) for part in others for half in halved(part) or ()]
-        halving = _Halving(others, len(halves))
-        for start in range(0, len(halves), self.piece):
-            self.running[self.submit(bound_parts, halves[start : start + self.piece])] = halving
+        pieces = [halves[i : i + self.piece] for i in range(0, len(halves), self.piece)]
+        futures = [self.submit(bound_parts, some) for some in pieces]
+        self.running.append(_Halving(others, futures, len(halves)))
 
-    def finished(self) -> Sequence[Sequence[Part]]:
-        timeout = min(max(self.deadline - time.monotonic(), 0.0), _PATIENCE)
-        ready, _ = wait(self.running, timeout=timeout, return_when=FIRST_COMPLETED)
-        whole = []
-        for future in [f for f in self.running if f in ready]:
-            halving, made = self.running.pop(future), future.result()
-            self.bounded += len(made)
-            halving.done += made
-            if len(halving.done) == halving.halves:
-                whole.append(halving.counted())
-        return whole
+    def finished(self) -> Sequence[_Made]:
+        left = self.deadline - time.monotonic()
+        if left > 0:
+            first = [future for future in self.running[0].futures if not future.done()]
+            wait(first, timeout=min(left, _PATIENCE), return_when=FIRST_COMPLETED)
+            ready = [*takewhile(lambda halving: halving.ready, self.running)]
+        else:
+            ready = [halving for halving in self.running if halving.ready]
+        self.running = [halving for halving in self.running if halving not in ready]
+        return [made for halving in ready for made in self._counted(halving)]
+
+    def _counted(self, halving: _Halving) -> list[_Made]:
+        try:
+            made = halving.counted()
+        except WorkLost:
+            self.lost.append(halving)
+            return []
+        self.bounded += halving.halves
+        return [_Made(len(halving.taken), made)]
 
     def abandoned(self) -> Sequence[Sequence[Part]]:
-        for future in self.running:
+        left = [*self.lost, *self.running]
+        for future in (f for halving in left for f in halving.futures):
             future.cancel()
-        return [*{id(h): h.taken for h in self.running.values()}.values()]
+        return [halving.taken for halving in left]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Halving:
-    """Parts that are being halved, and the halves that are bounded by now."""
+    """Parts that are being halved, or one that is bounded anew, and what is to come of it."""
 
     taken: Sequence[Part]
+    futures: Sequence[Future[Sequence[Part]]]
     halves: int
-    done: list[Part] = field(default_factory=list)
+
+    @property
+    def ready(self) -> bool:
+        return all(future.done() for future in self.futures)
 
     def counted(self) -> list[Part]:
         """What was made of each part, and for how long nothing has been gained."""
+        done = [made for future in self.futures for made in future.result()]
         if self.halves != 2 * len(self.taken):
-            return self.done
+            return done
         parents = [part for part in self.taken for _ in range(2)]
         return [
             replace(half, idle=0 if _size(half) <= _GAIN * _size(part) else part.idle + 1)
-            for half, part in zip(self.done, parents, strict=True)
+            for half, part in zip(done, parents, strict=True)
         ]
 
 
@@ -287,9 +312,10 @@ def _place_to_split(part: Part) -> tuple[str, tuple[int, ...]] | None:
     return None if best is None else best[1:]
 
 
-def bound_parts(problem: Problem, around: Known, asked: Sequence[Asked]) -> Sequence[Part]:
-    """Bound boxes, at once if that can be done, starting from what is known over larger ones:
-    `around` over one that contains them all."""
+def bound_parts(shared: Around, asked: Sequence[Asked]) -> Sequence[Part]:
+    """Bound boxes, at once if that can be done, starting from what is known over larger ones; what
+    is shared holds over one that contains them all."""
+    problem, around = shared
     batches, batch = _batches_of(problem), None
     if batches is not None:
         ranges = [known.values for _, known in asked]
@@ -302,9 +328,10 @@ def bound_parts(problem: Problem, around: Known, asked: Sequence[Asked]) -> Sequ
     ]
 
 
-def _bound_again(problem: Problem, around: Known, asked: _Effort) -> Sequence[Part]:
+def _bound_again(shared: Around, asked: _Effort) -> Sequence[Part]:
     """A part bounded by itself, with effort: no worse than before."""
-    part, effort = asked
+    (problem, around), (part, seconds) = shared, asked
+    effort = replace(_EFFORT, until=time.monotonic() + seconds)
     known = _joined(part.known, around)
     bounds = problem.bounds(part.box, known=known, branching=effort)
     made = part_of(part.box, bounds)
@@ -327,35 +354,3 @@ def _owes(bounds: NetworkBounds) -> bool:
     """Is an obligation open?"""
     every = (o for group in node_obligations(bounds).values() for o in group)
     return first_failure(every) is not None
-
-
-@contextmanager
-def _pool(problem: Problem, around: Known, workers: int) -> Iterator[_Submit]:
-    """Submits work to worker processes, or, for one worker, does it at once."""
-    if workers <= 1:
-
-        def at_once(
-            work: Callable[[Problem, Known, _Work], Sequence[Part]], asked: _Work
-        ) -> Future[Sequence[Part]]:
-            future: Future[Sequence[Part]] = Future()
-            future.set_result(work(problem, around, asked))
-            return future
-
-        yield at_once
-        return
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))  # read by the workers as they start
-    try:
-        pool = ProcessPoolExecutor(
-            workers, DetachedContext(), initializer=start_worker, initargs=(os.getpid(),)
-        )
-        try:
-            yield lambda work, asked: pool.submit(work, problem, around, asked)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

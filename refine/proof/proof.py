@@ -31,6 +31,7 @@ from refine.common.clock import Clock, OutOfTime
 from refine.common.rounding import float_down
 from refine.domain.box import Box
 from refine.domain.domain import Domain
+from refine.process.pool import Here, Pool
 from refine.proof.applications import applied
 from refine.proof.compose import first_failure, node_obligations
 from refine.proof.cover import covers, united
@@ -52,7 +53,7 @@ _PASSES = 2.0  # that end may take as long as so many plain passes
 _ROUNDS = 12  # batches of boxes that a first look at a network of scalars may halve
 _FIRST_LOOK = 10.0  # seconds that this takes at most
 _PIECES = 128  # parts that are bounded between two looks at the clock
-_POOL_SECONDS = 3.0  # starting worker processes pays only if there is more time than this
+_POOL_SECONDS = 3.0  # starting workers pays only if there is more time than this
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ def _in_pieces(
         clock.tell(f"part {start + 1} of {len(pieces)}")
         clock.tick()
         some = pieces[start : start + _PIECES]
-        parts += bound_parts(problem, around, [(box, Known({}, {})) for box in some])
+        parts += bound_parts((problem, around), [(box, Known({}, {})) for box in some])
     if not covers(covered.box, parts):
         return covered
     return replace(covered, parts=tuple(parts))
@@ -236,7 +237,7 @@ def improved(
     tolerance: Tolerance,
     *,
     deadline: float,
-    workers: int,
+    pool: Pool,
     clock: Clock,
     look: Callable[[int, Sequence[InputBox]], bool] = lambda i, boxes: False,
 ) -> Proof:
@@ -256,7 +257,7 @@ def improved(
             problem,
             tolerance=tolerance,
             deadline=share,
-            workers=workers,
+            pool=pool,
             clock=clock,
             look=partial(look, i),
         )
@@ -269,7 +270,7 @@ def _improved_box(
     tolerance: Tolerance,
     *,
     deadline: float,
-    workers: int,
+    pool: Pool,
     clock: Clock,
     look: Look,
 ) -> Covered:
@@ -287,7 +288,7 @@ def _improved_box(
     if any(part.splittable for part in covered.parts):
         clock.tell(f"splitting the domain{_so_far(covered, problem)}")
         rest = deadline - time.monotonic()
-        several = workers if rest > _POOL_SECONDS else 1
+        several = pool if rest > _POOL_SECONDS else Here()
         split = split_box(
             problem,
             part_of(covered.box, covered.whole),
@@ -295,7 +296,7 @@ def _improved_box(
             excess=excess,
             enough=enough,
             deadline=deadline,
-            workers=several,
+            pool=several,
             look=look,
         )
         if not covers(covered.box, split.parts):  # cannot happen; a proof must not rest on that

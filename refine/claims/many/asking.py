@@ -117,8 +117,15 @@ def listed(instances: object, words: dict[str, Any]) -> Rows:
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="refine-")))
         folder.mkdir(exist_ok=True)
         contract = Path(str(words.get("contract", "")))
+        cluster = words.pop("cluster", None)
+        if cluster is not None:  # each instance has one of its workers
+            words |= {"workers": 1}
         bench = Bench(
-            _arguments(words), folder, budget, contract if contract.suffix == ".toml" else None
+            _arguments(words),
+            folder,
+            budget,
+            contract if contract.suffix == ".toml" else None,
+            cluster=cluster,
         )
         rows: tuple[Row, ...] = run_list(bench, every, earlier, lambda n, i: None, keep)
     return Rows(rows)

@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
@@ -23,6 +24,8 @@ from onnx_import.errors import ModelError, shorten
 from onnx_import.files import read_text
 from onnx_import.onnx.proto import sha256_of
 from refine.claims.many.instances import Instance, unpacked
+from refine.process.cluster import pool_of
+from refine.process.pool import Pool, WorkLost
 from refine.process.supervision import GRACE
 from refine.results.answers import ExitCode, Verdict
 from refine.results.document import strict_json, versions
@@ -90,12 +93,24 @@ class Row:
 @dataclass(frozen=True)
 class Bench:
     """How the instances of a list are run: `options` go to each `refine check`, whose
-    counterexamples go to `folder`; `budget` in seconds, None: all the time that there is."""
+    counterexamples go to `folder`; `budget` in seconds, None: all the time that there is. Paths in
+    the options are seen from `here`. Where there is a `cluster`, its workers run them."""
 
     options: tuple[str, ...]
     folder: Path
     budget: float | None = None
     contract_file: Path | None = None
+    here: Path | None = None
+    cluster: str | None = None
+
+    @property
+    def pool(self) -> Pool:
+        """Who runs the instances."""
+        return pool_of(1, self.cluster)
+
+    def anywhere(self) -> Bench:
+        """The same where the current folder is another one."""
+        return replace(self, folder=self.folder.absolute(), here=Path.cwd())
 
     def key(self, instance: Instance) -> Mapping[str, Any] | None:
         """All that an answer depends on. None where a file is not there."""
@@ -136,7 +151,7 @@ class Bench:
         places = ("--json", str(out), "--counterexample", str(saved), "--quiet")
         asked = ("--vnnlib", str(instance.vnnlib_file), "--claim", "property")
         command = ("check", *asked, *limits, *places, *self.options, "--", str(model))
-        code, said = _ended(command, instance.seconds + GRACE + _PATIENCE)
+        code, said = _ended(command, instance.seconds + GRACE + _PATIENCE, self.here)
         if code == ExitCode.INTERRUPTED.value:
             raise KeyboardInterrupt
         document = _document(out)
@@ -147,12 +162,13 @@ class Bench:
         return replace(row, reason=reason)
 
 
-def _ended(arguments: Sequence[str], most: float) -> tuple[int | None, str]:
-    """The exit code of a command of refine, None where it had to be ended, and what it said on
-    standard error."""
+def _ended(arguments: Sequence[str], most: float, here: Path | None) -> tuple[int | None, str]:
+    """The exit code of a command of refine in a folder, None where it had to be ended, and what it
+    said on standard error."""
     code = _COMMAND.format(path=sys.path)
     with subprocess.Popen(
         (sys.executable, "-c", code, *arguments),
+        cwd=here,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -283,19 +299,52 @@ def run_list(
     tell: Callable[[int, Instance], None],
     keep: Callable[[Sequence[Row]], None],
 ) -> tuple[Row, ...]:
-    """Settle every instance in order; `tell` hears which is next, `keep` what is known after each.
+    """Settle every instance; `tell` hears which is next, `keep` what is known after each.
+
+    The workers of a cluster see the files under the same paths. Raises ModelError where there are
+    none.
 
     An answer among the `earlier` is taken where its key is the same: the same files, options and
     versions.
     """
-    rows: list[Row] = []
-    for number, instance in enumerate(instances, 1):
-        key = None if instance.wrong else bench.key(instance)
-        known = (r for r in earlier if key is not None and r.key == key and r.standing in _KEPT)
-        row = next(known, None)
-        if row is None:
+    rows: dict[int, Row] = {}
+    running: dict[Future[Row], int] = {}
+
+    def have(number: int, row: Row) -> None:
+        instance = instances[number - 1]
+        rows[number] = replace(row, model=instance.model, vnnlib=instance.vnnlib)
+        keep([rows[n] for n in sorted(rows)])
+
+    def collect() -> None:
+        for future in [f for f in running if f.done()]:
+            number = running.pop(future)
+            try:
+                row = future.result()
+            except WorkLost as error:
+                instance = instances[number - 1]
+                row = Row(
+                    instance.model, instance.vnnlib, instance.seconds, Standing.FAILED, str(error)
+                )
+            have(number, row)
+
+    shared = bench if bench.cluster is None else bench.anywhere()
+    with bench.pool.sharing(shared) as submit:
+        for number, instance in enumerate(instances, 1):
+            key = None if instance.wrong else bench.key(instance)
+            known = (r for r in earlier if key is not None and r.key == key and r.standing in _KEPT)
+            row = next(known, None)
+            if row is not None:
+                have(number, row)
+                continue
             tell(number, instance)
-            row = bench.run(instance, number)
-        rows.append(replace(row, model=instance.model, vnnlib=instance.vnnlib))
-        keep(rows)
-    return tuple(rows)
+            asked = replace(instance, folder=instance.folder.absolute())
+            running[submit(_run, (asked, number))] = number
+            collect()
+        while running:
+            wait(running, return_when=FIRST_COMPLETED)
+            collect()
+    return tuple(rows[n] for n in sorted(rows))
+
+
+def _run(bench: Bench, asked: tuple[Instance, int]) -> Row:
+    return bench.run(*asked)

@@ -1,0 +1,162 @@
+"""Workers: what they share goes to each once, and one that is killed costs its tasks alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_models
+
+from encoders.contract.presets import SEQUENTIAL
+from encoders.numbers.enclosure import FloatArray, Interval
+from onnx_import import load
+from onnx_import.errors import ModelError
+from onnx_import.graph import Graph
+from refine.bounds.batch import Batches
+from refine.bounds.network import InputBox, network_bounds
+from refine.bounds.problem import Network
+from refine.process.cluster import Cluster
+from refine.process.pool import Here, Pool, Processes, WorkLost
+from refine.proof.cover import covers
+from refine.proof.input_splitting import Split, part_of, split_box
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Pool]:
+    """A scheduler and two worker processes."""
+    distributed = pytest.importorskip("distributed")
+    scheduler = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+    )
+    with scheduler:
+        yield Cluster(scheduler.scheduler_address)
+
+
+@pytest.fixture(params=["processes", "cluster"])
+def pool(request: pytest.FixtureRequest) -> Pool:
+    if request.param == "processes":
+        return Processes(2)
+    found: Pool = request.getfixturevalue("cluster")
+    return found
+
+
+def die_once(grave: Path) -> None:
+    """End this process, the first of those that get here."""
+    try:
+        grave.mkdir()
+    except FileExistsError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def squared(folder: Path, number: int) -> int:
+    if number == 3:
+        die_once(folder / "grave")
+    (folder / f"{number}-{os.getpid()}-{time.monotonic_ns()}").touch()
+    return number**2
+
+
+def dying(folder: Path, number: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def failing(folder: Path, number: int) -> int:
+    raise ModelError(f"number {number} is not liked")
+
+
+def test_a_killed_worker_costs_its_tasks_alone(pool: Pool, tmp_path: Path) -> None:
+    with pool.sharing(tmp_path) as submit:
+        futures = [submit(squared, number) for number in range(12)]
+        assert [f.result(60) for f in futures] == [n**2 for n in range(12)]
+    assert (tmp_path / "grave").exists()
+    ran = [path.name.split("-") for path in tmp_path.iterdir() if path.name != "grave"]
+    assert {int(number) for number, *_ in ran} == {*range(12)}
+    if isinstance(pool, Processes):
+        assert len(ran) == 12, "tasks of other workers were done again"
+        assert str(os.getpid()) not in {process for _, process, _ in ran}
+
+
+def test_what_work_raises_is_raised_here(pool: Pool, tmp_path: Path) -> None:
+    with pool.sharing(tmp_path) as submit:
+        one, other = submit(failing, 7), submit(squared, 7)
+        with pytest.raises(ModelError, match="number 7 is not liked"):
+            one.result(60)
+        assert other.result(60) == 49
+
+
+def test_a_task_that_ends_every_worker_is_given_up(tmp_path: Path) -> None:
+    with Processes(2).sharing(tmp_path) as submit:
+        lost, done = submit(dying, 1), submit(squared, 2)
+        with pytest.raises(WorkLost):
+            lost.result(60)
+        assert done.result(60) == 4
+
+
+def test_without_a_scheduler_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("refine.process.cluster._PATIENCE", 0.5)
+    with (
+        pytest.raises(ModelError, match="--cluster"),
+        Cluster("tcp://127.0.0.1:9").sharing(None),
+    ):
+        pass
+
+
+@dataclass(frozen=True)
+class Mortal(Network):
+    """A network, bounding which ends one of the workers in the middle, if it is not at home."""
+
+    home: int = 0
+    grave: Path = Path()
+
+    @property
+    def batches(self) -> Batches | None:
+        if os.getpid() != self.home:
+            (self.grave.parent / f"call-{time.monotonic_ns()}").touch()
+            if len([*self.grave.parent.glob("call-*")]) > 3:
+                die_once(self.grave)
+        return super().batches
+
+
+def largest(errors: Mapping[str, FloatArray]) -> float:
+    return max(float(np.max(e)) for e in errors.values())
+
+
+def split(problem: Network, pool: Pool) -> Split:
+    graph = problem.graph
+    (name,) = graph.inputs
+    shape = graph.types[name].shape
+    box = InputBox(
+        {name: Interval(np.full(shape, -1.0), np.full(shape, 0.75))}, {name: np.zeros(shape)}
+    )
+    whole = part_of(box, network_bounds(graph, box, SEQUENTIAL))
+    enough, deadline = 0.25 * largest(whole.errors), time.monotonic() + 120.0
+    found = split_box(problem, whole, excess=largest, enough=enough, deadline=deadline, pool=pool)
+    assert covers(box, found.parts)
+    assert max(largest(part.errors) for part in found.parts) <= enough
+    return found
+
+
+@pytest.fixture
+def deep(tmp_path: Path) -> Graph:
+    return load(small_models.mlp(tmp_path / "deep.onnx", (3, 12, 12, 12, 2), scale=1.5))
+
+
+def test_the_bound_is_the_same_whoever_finds_it(deep: Graph, pool: Pool, tmp_path: Path) -> None:
+    def found(by: Pool, grave: Path) -> list[tuple[float, ...]]:
+        parts = split(Mortal(deep, SEQUENTIAL, home=os.getpid(), grave=grave), by).parts
+        ends = [p.box.values["x"] for p in parts]
+        bounds = [p.errors["y"].ravel() for p in parts]
+        return sorted((*x.lo.ravel(), *x.hi.ravel(), *b) for x, b in zip(ends, bounds, strict=True))
+
+    here, there = found(Here(), tmp_path / "unused"), found(pool, tmp_path / "grave")
+    assert (tmp_path / "grave").exists(), "no worker was killed"
+    assert len(here) > 16
+    np.testing.assert_allclose(np.array(there), np.array(here), rtol=1e-12)
