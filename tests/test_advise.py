@@ -14,7 +14,8 @@ import pytest
 from onnx import helper
 from small_models import mlp, save
 
-from refine.cli.daily.advise import answers
+from refine.cli.daily import advise
+from refine.cli.daily.advise import answers, document_of_advice
 from refine.cli.main import run
 from refine.everyday import advising
 from refine.everyday.advising import advised
@@ -70,6 +71,33 @@ def test_a_newcomer_is_told_everything(tmp_path: Path, capsys: pytest.CaptureFix
     page = capsys.readouterr().out
     assert page.startswith("bound")
     assert "a guess: --inputs with samples reads it off these" in page
+
+
+def test_what_is_known_before_the_bounds_is_told_if_time_runs_out(tmp_path: Path) -> None:
+    path = mlp(tmp_path / "m.onnx", widths=(4, 16, 3))
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).uniform(-1, 1, (3, 4)))
+    heard: list[advising.Advice] = []
+    whole = advised(path, tmp_path / "x.npz", so_far=heard.append)
+    first, second = heard
+    assert first.at_samples is None
+    assert second.at_samples == whole.at_samples
+    for found in heard:
+        rows = {of: said for of, said, _ in answers(found) if of}
+        assert "the time limit was reached" in rows["bound"]
+        assert ("labels" in rows) == (found is second)
+        assert document_of_advice(found, list(answers(found)))["bound"] == "inf"
+    assert "time limit" not in dict(list(row[:2]) for row in answers(whole))["bound"]
+
+
+@pytest.mark.parametrize(("asked", "limit"), [([], 60.0), (["--timeout", "9"], 9.0)])
+def test_it_has_a_time_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[str], limit: float
+) -> None:
+    given = {}
+    monkeypatch.setattr(advise, "advised", lambda *_, **more: given.update(more) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        advise.advise_command.main([str(tmp_path), *asked], standalone_mode=False, obj=None)
+    assert given["timeout"] == limit
 
 
 @pytest.mark.parametrize("make", [lambda p: mlp(p, widths=(8, 16, 3)), half])
@@ -133,7 +161,7 @@ def test_models_of_first_users(case: str) -> None:
     assert list(found.setting.options) == CASES[case]
     assert found.setting.conduct is not None
     assert found.setting.conduct.honours is True
-    assert np.isfinite(found.result.bound)
+    assert np.isfinite(found.bound)
 
 
 def test_what_is_not_bounded_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -154,8 +182,9 @@ def test_what_is_not_bounded_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_a_bound_far_above_what_was_found_is_said_to_be(tmp_path: Path) -> None:
     found = advised(mlp(tmp_path / "m.onnx", widths=(4, 8, 3)), None)
+    assert found.result is not None
     for share, said in ((0.1, False), (1e-5, True)):
-        result = replace(found.result, worst_found=share * found.result.bound)
+        result = replace(found.result, worst_found=share * found.bound)
         rows = list(answers(replace(found, result=result)))
         smaller = [(text, command) for of, text, command in rows if of == "smaller"]
         assert len(smaller) == said

@@ -118,7 +118,7 @@ class _Commands(click.Group):
             values = configure(ctx, command, every)
             watcher: Watcher | None = ctx.obj
             if watcher is not None:
-                timeout = values.get("timeout")
+                timeout = values.get("timeout", _limit_of(command))
                 asked = 0.0 if timeout is None else float(timeout)
                 seconds = asked if 0 < asked < 1e9 else None  # what is no limit is refused later
                 ctx.obj = watcher.limited(str(name), seconds, values.get("json_path"))
@@ -127,6 +127,12 @@ class _Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, SUMMARIES[name]) for name in self.list_commands(ctx)])
+
+
+def _limit_of(command: click.Command) -> float | None:
+    """The time limit of a command where none is given, in seconds; None where there is none."""
+    found = next((p.default for p in command.params if p.name == "timeout"), None)
+    return found if isinstance(found, float) else None
 
 
 def _show_version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:

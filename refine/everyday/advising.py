@@ -3,6 +3,7 @@ off samples, a bound, a tolerance, which labels are stable, and which nodes cost
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -69,17 +70,28 @@ class Label:
 class Advice:
     """What is advised of a model. `domain` is `--input` of the command line, one for each input,
     which was `assumed` where neither samples nor the model say anything; `sized` says on the
-    command line what the model leaves open of its shapes."""
+    command line what the model leaves open of its shapes. There is no `result` as long as nothing
+    has been bounded over the domain."""
 
     model: Path
     samples: Path | None
     setting: Setting
     domain: tuple[str, ...]
     assumed: bool
-    result: Result
+    result: Result | None
     at_samples: Tolerances | None
     labels: tuple[Label, ...]
     sized: tuple[str, ...] = ()
+
+    @property
+    def graph(self) -> Graph:
+        """What of the file is spoken of."""
+        return self.setting.graph
+
+    @property
+    def bound(self) -> float:
+        """The bound over the domain; +∞ where none is known."""
+        return math.inf if self.result is None else self.result.bound
 
     def command(self, name: str, *more: str) -> str:
         """A command line that asks about the model under the advised contract."""
@@ -98,7 +110,7 @@ class Advice:
     @property
     def dearest(self) -> list[NodeReport]:
         """The nodes worth fixing, those that cost most."""
-        return dearest(self.result)
+        return [] if self.result is None else dearest(self.result)
 
 
 def advised(
@@ -109,8 +121,10 @@ def advised(
     sizes: Sizes | None = None,
     timeout: float | None = None,
     tell: Callable[[str], None] = lambda stage: None,
+    so_far: Callable[[Advice], None] = lambda advice: None,
 ) -> Advice:
-    """Advice on a model file. Raises ModelError for what cannot be read or has no meaning."""
+    """Advice on a model file. What is known before the bounds, which may take long, is heard by
+    `so_far`. Raises ModelError for what cannot be read or has no meaning."""
     arrays = None if samples is None else device_numbers(samples)
     said = sizes or Sizes()
     graph = read_as(model, allowed=allowed, sizes=shown_by(said, arrays or {}))
@@ -122,28 +136,19 @@ def advised(
     points = _points(graph, given, ranges)
     setting = setting_for(model, graph, points, allowed, tell)
     graph, contract = setting.graph, setting.contract
-    tell("bounds over the domain")
-    cache = default_directory()
-    domain = read_domain(graph, DomainOptions(inputs=ranges), contract.format_of)
-    effort = Options(cross_check=None, cache=cache, budget=_BUDGET, timeout=timeout)
-    result = check(graph, domain, contract, Tolerance(), effort)
-    at_samples = None
+    found = Advice(model, samples, setting, ranges, assumed, None, None, (), sized)
+    so_far(found)
     if given is not None:
         tell("tolerances at the samples")
         few = range(min(len(given.points), _MOST_POINTS))
         domains = [given.domain(graph, k, contract.format_of) for k in few]
         at_samples = tolerances(graph, contract, domains, source=str(samples))
-    return Advice(
-        model,
-        samples,
-        setting,
-        ranges,
-        assumed,
-        result,
-        at_samples,
-        () if at_samples is None else tuple(_labels(at_samples)),
-        sized,
-    )
+        found = replace(found, at_samples=at_samples, labels=tuple(_labels(at_samples)))
+        so_far(found)
+    tell("bounds over the domain")
+    domain = read_domain(graph, DomainOptions(inputs=ranges), contract.format_of)
+    effort = Options(cross_check=None, cache=default_directory(), budget=_BUDGET, timeout=timeout)
+    return replace(found, result=check(graph, domain, contract, Tolerance(), effort))
 
 
 def _sized(model: Path, graph: Graph, said: Sizes, allowed: tuple[Path, ...]) -> tuple[str, ...]:

@@ -48,12 +48,13 @@ def _positive(
 
 
 def limiting(
-    command: Callable[..., Any], help: str = "Limit for everything."
+    command: Callable[..., Any], help: str = "Limit for everything.", default: float | None = None
 ) -> Callable[..., Any]:
     """The option `--timeout`, of every command that may run for long."""
     return click.option(
         "--timeout",
         type=float,
+        default=default,
         callback=_positive,
         metavar="SECONDS",
         help=help,

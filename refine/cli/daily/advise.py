@@ -6,6 +6,7 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from refine.everyday.advising import Advice, advised
 from refine.everyday.tolerances import open_node
 from refine.options.options import allowing, limiting
 from refine.options.sizes import sizes_of, sizing
-from refine.process.supervision import Watcher
+from refine.process.supervision import Answer, Watcher
 from refine.report.console import Reporter
 from refine.results.document import strict_json, versions
 from refine.results.numerals import down, plain_number, up
 from refine.results.verdict import ExitCode
 
 SCHEMA = "refine-advice-1"
+_LIMIT = 60.0  # seconds, where nobody says
 _LABEL = 11  # width of the column of labels
 
 
@@ -36,7 +38,7 @@ _LABEL = 11  # width of the column of labels
     help="Samples of the inputs: arrays by input, points along the first axis.",
 )
 @click.option("--json", "json_path", metavar="FILE", help="Write the answer; - for stdout.")
-@limiting
+@partial(limiting, default=_LIMIT, help="Limit for everything.")
 @allowing
 @sizing
 def advise_command(
@@ -59,7 +61,8 @@ def advise_command(
     refine advise net.onnx
     refine advise net.onnx --inputs samples.npz
 
-    Exit code 0 if the bound is proved, 3 if none is.
+    Exit code 0 if the bound is proved, 3 if none is, 4 if --timeout (60 s, where it is not given)
+    runs out before; then the page says what is known without it.
     """
     require_json_place(json_path)
     reporter = Reporter(silent=json_path == "-")
@@ -72,13 +75,24 @@ def advise_command(
             sizes=sizes_of(shape, dim),
             timeout=timeout,
             tell=progress.tell,
+            so_far=partial(_tell, watcher, wants_json=json_path is not None),
         )
     finish(watcher)
     rows = list(answers(found))
     tell_json(strict_json(document_of_advice(found, rows)), json_path, reporter)
     if json_path != "-":
         reporter.lines(_page(rows))
-    return ExitCode.VERIFIED if math.isfinite(found.result.bound) else ExitCode.UNKNOWN
+    return ExitCode.VERIFIED if math.isfinite(found.bound) else ExitCode.UNKNOWN
+
+
+def _tell(watcher: Watcher | None, found: Advice, *, wants_json: bool) -> None:
+    """Give the process that watches this one what to print if time runs out from here on."""
+    if watcher is None or watcher.limit is None:
+        return
+    rows = list(answers(found))
+    document = strict_json(document_of_advice(found, rows)) if wants_json else ""
+    page = "".join(f"{line}\n" for line in _page(rows))
+    watcher.tell(Answer(ExitCode.TIME_OUT.value, page, document))
 
 
 Row = tuple[str, str, str]
@@ -92,11 +106,10 @@ def answers(found: Advice) -> Iterator[Row]:
     """The answers, in the order in which they are asked."""
     result, setting = found.result, found.setting
     domain = tuple(f"--input={text}" for text in found.domain)
-    bound = up(result.bound, 3)
-    seen = ""
-    if result.worst_found is not None:
-        seen = f"; the largest error that was found is {down(result.worst_found, 3)}"
-    if math.isfinite(result.bound):
+    most = None if result is None else result.worst_found
+    seen = "" if most is None else f"; the largest error that was found is {down(most, 3)}"
+    if math.isfinite(found.bound):
+        bound = up(found.bound, 3)
         said = f"every output is within {bound} of its real value over the domain{seen}"
     else:
         said = f"no bound is known over the domain: {_first_open(found)}"
@@ -112,20 +125,19 @@ def answers(found: Advice) -> Iterator[Row]:
     operators = Counter(n.op for n in setting.graph.order)
     listed = ", ".join(f"{n} {op}" for op, n in operators.most_common(6))
     yield "model", f"{setting.graph.parameters} parameters: {listed}", ""
-    if not math.isfinite(result.bound):
+    if not math.isfinite(found.bound):
         sample = "SAMPLE.npy" if len(setting.graph.inputs) == 1 else "SAMPLE.npz"
         said = f"at one input, or near it, more may be known: --center {sample} --radius R"
         yield "smaller", said, ""
         return
-    most = result.worst_found
-    if most is not None and 0 < most * _FAR < result.bound:
+    if most is not None and 0 < most * _FAR < found.bound:
         said = (
-            f"the bound is {result.bound / most:.0e} times what was found: around the inputs that "
+            f"the bound is {found.bound / most:.0e} times what was found: around the inputs that "
             "matter (--center, --inputs), and with more time, it is nearer"
         )
         yield "smaller", said, found.command("bound", *domain, "--preset", "thorough")
     for node in found.dearest:
-        without = up(result.bound * (1.0 - node.share), 3)
+        without = up(found.bound * (1.0 - node.share), 3)
         yield (
             "dearest",
             f"{100 * node.share:.0f} % of the bound hangs on '{node.name}' ({node.op}), without "
@@ -137,7 +149,7 @@ def answers(found: Advice) -> Iterator[Row]:
 
 
 def _tolerance(found: Advice) -> Iterator[Row]:
-    if found.at_samples is None and not math.isfinite(found.result.bound):
+    if found.at_samples is None and not math.isfinite(found.bound):
         said = "none over this domain; at a test's own input there may be one: --inputs test.npz"
         yield "tolerance", said, ""
         return
@@ -152,7 +164,7 @@ def _tolerance(found: Advice) -> Iterator[Row]:
     atol = ", ".join(f"{t} atol={v!r}" for t, v in found.at_samples.largest.items())
     count = len(found.at_samples.parts)
     said = f"for a unit test beside the real values, at {count} of the samples: {atol}"
-    graph = found.result.graph
+    graph = found.graph
     if count > 1 and any(not graph.types[t].dtype.is_float for t in graph.inputs):
         # integers of a test are constants of one run, of which a file of several has too many
         over = tuple(f"--input={text}" for text in found.domain)
@@ -168,7 +180,7 @@ def _labels(found: Advice) -> Iterator[Row]:
             f"of '{label.output}': at {label.stable} of {label.points} samples no execution "
             "changes which score is the largest"
         )
-        more = ("--output", label.output) if len(found.result.graph.outputs) > 1 else ()
+        more = ("--output", label.output) if len(found.graph.outputs) > 1 else ()
         yield "labels", said, found.command("stable", "--data", str(found.samples), *more)
 
 
@@ -194,6 +206,8 @@ def _domain(found: Advice) -> str:
 
 
 def _first_open(found: Advice) -> str:
+    if found.result is None:
+        return "the time limit was reached (--timeout gives it more)"
     first = open_node(found.result)
     if first is None:
         return found.result.reason
@@ -212,7 +226,7 @@ def _page(rows: list[Row]) -> Iterator[str]:
 
 def document_of_advice(found: Advice, rows: list[Row]) -> dict[str, Any]:
     """The answer as JSON values."""
-    result, setting = found.result, found.setting
+    setting = found.setting
     return {
         "schema": SCHEMA,
         "model": str(found.model),
@@ -221,8 +235,8 @@ def document_of_advice(found: Advice, rows: list[Row]) -> dict[str, Any]:
         "honoured": None if setting.conduct is None else setting.conduct.honours,
         "domain": list(found.domain),
         "assumed": found.assumed,
-        "bound": plain_number(result.bound),
-        "bound_hex": float(result.bound).hex(),
+        "bound": plain_number(found.bound),
+        "bound_hex": float(found.bound).hex(),
         "atol": None
         if found.at_samples is None
         else {t: plain_number(v) for t, v in found.at_samples.largest.items()},
