@@ -47,6 +47,16 @@ def mode(name: str) -> dict[str, str]:
     return {"coordinate_transformation_mode": name}
 
 
+GRID = np.array([[[[-1.3, -0.9], [-0.35, 0.1]], [[0.0, 1.0], [0.77, -0.2]]]])
+
+
+def at_places(name: str, shape: tuple[int, ...] = (1, 2, 3, 2), **more: Any) -> Example:
+    """Pixels at places of a stored grid, which is as long as the shape has axes."""
+    grid = np.concatenate([GRID, GRID[..., :1] * 0.6], -1)[:, None] if len(shape) == 5 else GRID
+    stored = {"g": np.repeat(grid, shape[0], 0)}
+    return example("GridSample", "x g", shape, name, stored, **{"opset": 20, **more})
+
+
 CASES = (
     resized("up", (1, 2, 2, 3), (1, 1, 2, 3)),
     resized("up by no integer", (1, 1, 3, 4), (1, 1, 1.3, 2.6)),
@@ -76,6 +86,16 @@ CASES = (
     resized("three axes", (2, 3, 3), (1.5, 1.7, 2.3)),
     resized("five axes", (1, 1, 2, 3, 2), (1, 1, 1.5, 1.7, 2.3)),
     resized("chosen axes", (1, 1, 3, 4), (2.6, 1.3), axes=[3, 2]),
+    at_places("linear"),
+    at_places("aligned", align_corners=1),
+    at_places("border", (2, 1, 3, 2), padding_mode="border"),
+    at_places("mirrored", padding_mode="reflection"),
+    at_places("mirrored, aligned", padding_mode="reflection", align_corners=1),
+    at_places("cubic", mode="cubic"),
+    at_places("cubic, mirrored", mode="cubic", padding_mode="reflection", align_corners=1),
+    at_places("of older name", opset=16, mode="bicubic"),
+    at_places("of three axes", (1, 1, 2, 3, 2)),
+    at_places("of three axes, aligned", (1, 1, 2, 3, 2), align_corners=1),
     example(
         "Upsample", "x s", (1, 1, 2, 3), opset=9, mode="linear",
         constants={"s": np.array([1, 1, 2, 2.5], np.float32)},
@@ -104,8 +124,10 @@ def test_maps_hold(case: Example) -> None:
     check_terms(case)
 
 
-REFERRED = [c for c in CASES if c.opset > 10 and "rounded" not in c.name]
-"""Those whose coordinates, which the reference computes in float32 for cubics, need no rounding."""
+REFERRED = [
+    c for c in CASES if c.opset > 10 and not c.name.startswith("Grid") and "rounded" not in c.name
+]
+"""Those whose coordinates, in float32 in the reference for cubics and grids, need no rounding."""
 
 
 @pytest.mark.parametrize("case", REFERRED, ids=lambda c: c.name)
@@ -156,10 +178,37 @@ def test_cubics_along_two_axes_are_what_runs(tmp_path: Path, opset: int, sized: 
     assert np.max(np.abs(real["y"][0] - run)) < 1e-5
 
 
+def test_a_place_between_pixels_has_the_weights_that_its_grid_says() -> None:
+    """2/3 of the way from the middle of the first pixel to that of the last: (x + 1)·2 − 1)/2."""
+    stored = {"g": np.array([[[[1 / 3, 0.0]]]], np.float32)}
+    case = example("GridSample", "x g", (1, 1, 1, 2), "", stored, opset=20)
+    graph, _ = graph_of(case)
+    exact = evaluate_exact(graph, {"x": np.array([[[[0.0, 1.0]]]], np.float32)}, Rationals())
+    place = Fraction(float(np.float32(1 / 3))) + Fraction(1, 2)
+    assert fraction(exact["y"].ravel()[0]) == place
+    pinned, free = (
+        network_bounds(graph, box_of(case, graph), c).errors["y"].max()
+        for c in (SEQUENTIAL, IEEE_ANY)
+    )
+    assert 0 < pinned <= free < 1e-5
+    assert not np.any(network_bounds(graph, box_of(case, graph), EXACT).errors["y"])
+
+
 @pytest.mark.parametrize(
     ("case", "why"),
     [
         (resized("filter", (1, 1, 4, 4), (1, 1, 0.5, 0.5), antialias=1), "'antialias' is 1"),
+        (
+            example(
+                "GridSample",
+                "x x",
+                (1, 2, 2, 2),
+                "by itself",
+                opset=20,
+            ),
+            "its grid .* is computed",
+        ),
+        (at_places("cubic border", mode="cubic", padding_mode="border"), "beyond the border"),
         (
             resized("fraction", (1, 1, 1, 4), (1, 1, 1, 0.6), **mode("align_corners")),
             "runtimes read differently",

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from encoders.families.resizing import COORDINATES, coordinates, exact_coordinates
+from encoders.families.images.resizing import COORDINATES, coordinates, exact_coordinates
 from encoders.operator import site_of
 from encoders.ops.movement.resize import index_of, nearest, nearest_in_float32, notes
 from encoders.program import program_of

@@ -23,10 +23,12 @@ import onnx
 from onnx_import.graph import Array, DType, Node, TensorType
 from onnx_import.passes.body import Body
 from onnx_import.passes.einsum import einsum
+from onnx_import.passes.images.resizing import ATTRIBUTES as RESIZING
+from onnx_import.passes.images.resizing import along_each_axis
+from onnx_import.passes.images.sampling import ATTRIBUTES as SAMPLING
+from onnx_import.passes.images.sampling import nearest_by_grid
 from onnx_import.passes.overlapping import col2im, layers_of, lp_normalization, norm_of
 from onnx_import.passes.recurrent import gru, lstm, rnn
-from onnx_import.passes.resizing import ATTRIBUTES as RESIZING
-from onnx_import.passes.resizing import along_each_axis
 from onnx_import.passes.sorting import top_k
 from onnx_import.passes.statistics import batch_statistics
 from onnx_import.passes.telling import hardmax, is_inf, is_nan, of_integers, shrink
@@ -403,6 +405,7 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         ("GRU", gru, f"{_RECURRENT} linear_before_reset"),
         ("GatherND", _gather_nd, "batch_dims"),
         ("GlobalLpPool", _global_lp_pool, "p"),
+        ("GridSample", nearest_by_grid, SAMPLING),
         ("Hardmax", hardmax, "axis"),
         ("Interpolate", along_each_axis, RESIZING),
         ("IsInf", is_inf, "detect_negative detect_positive"),
@@ -428,6 +431,7 @@ ALWAYS = frozenset(REWRITINGS) - {
     "BatchNormalization",
     "Cast",
     "Dropout",
+    "GridSample",
     "Interpolate",
     "Pow",
     *COMPARISONS,

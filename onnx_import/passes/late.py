@@ -14,12 +14,13 @@ from onnx_import.errors import ModelError
 from onnx_import.graph import Array, Fold, Need, Node, TensorType, Use
 
 _COUNTED: Mapping[str, tuple[int, ...]] = {
+    "GridSample": (1,),
     "Interpolate": (1, 2),
     "OneHot": (0, 1),
     "Resize": (1, 2),
     "Upsample": (1,),
 }
-"""Floating-point inputs by which places are counted: scales, indices, a depth."""
+"""Floating-point inputs by which places are counted: scales, indices, a depth, a grid."""
 
 
 def counted(

@@ -71,6 +71,7 @@ FREE = (
     "RotaryEmbedding",
     "Resize",
     "Upsample",
+    "GridSample",
     "RNN",
     "GRU",
     "LSTM",

@@ -136,7 +136,7 @@ SINCE = {
     "LayerNormalization": 17,
     "RMSNormalization": 23, "Attention": 23, "RotaryEmbedding": 23, "GroupNormalization": 21,
     "CenterCropPad": 18, "Trilu": 14, "BitShift": 11,
-    "ReverseSequence": 10, "IsInf": 10,
+    "ReverseSequence": 10, "IsInf": 10, "GridSample": 20,
 }  # fmt: skip
 
 
@@ -586,6 +586,15 @@ def _image(b: Builder, op: str) -> None:
               coordinate_transformation_mode=where)  # fmt: skip
 
 
+@_recipe("GridSample")
+def _grid_sample(b: Builder, op: str) -> None:
+    x = b.tensor(lambda t: t == (1, 2, 3, 2), (1, 2, 3, 2))
+    grid = b.rng.uniform(-1.3, 1.3, (1, 2, 1, 2))
+    given = b.keep(np.round(grid * b.pick(4.0, 1e4)) / b.pick(4.0, 1e4), None)
+    b.add(op, [x, given], (1, 2, 2, 1), mode=b.pick("linear", "linear", "cubic"),
+          padding_mode=b.pick("zeros", "reflection"), align_corners=b.pick(0, 1))  # fmt: skip
+
+
 @_recipe("Upsample")
 def _upsample(b: Builder, op: str) -> None:
     b.opset = 9
@@ -682,7 +691,7 @@ FORMATS = (BINARY16, BFLOAT16, BINARY32, BINARY64, small_format(3, 8), small_for
 DTYPES = (*("float32",) * 6, *("float16",) * 3, "float64", "bfloat16")
 LENGTHS = (*(3,) * 6, *(8,) * 6, *(16,) * 4, *(40,) * 3, 200, 600)
 FLOAT32_ONLY = ("Q", "Dyn", "Deq", "Conv", "MatMulI", "Celu", "MeanV", "Thre", "Fused", "Bias",
-                "Scaler", "Tree")  # fmt: skip
+                "Scaler", "Tree", "Grid")  # fmt: skip
 
 
 def random_graph(

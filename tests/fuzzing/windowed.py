@@ -250,8 +250,84 @@ def _linear(r: Reading, mode: str, scales: list[Any], out: list[int], exact: lis
     return r.a.products(left, right, None, r.place(), False)
 
 
+def _grid_sample(r: Reading) -> Array:
+    """Axis by axis, the last innermost; coordinates and weights in float32 where it runs."""
+    x, grid = r.x[0], r.stored[1]
+    lengths, kind = x.shape[3:], grid.dtype.type
+    number: Callable[[Any], Any] = Fraction if r.a.exact else kind
+    mode = {"bilinear": "linear", "bicubic": "cubic"}.get(r.get("mode", "linear"), r.get("mode"))
+    mode = mode or "linear"
+    padding, aligned = r.get("padding_mode", "zeros"), r.get("align_corners", 0)
+    one, two = number(1), number(2)
+
+    def coordinate(n: Any, length: int) -> Any:
+        n = number(float(n))
+        if aligned:
+            return (n + one) / two * number(length - 1)
+        return ((n + one) * number(length) - one) / two
+
+    def pixel(i: int, length: int) -> int:
+        if padding == "border":
+            return min(max(i, 0), length - 1)
+        while padding == "reflection" and not 0 <= i < length:
+            i = (-i if i < 0 else 2 * (length - 1) - i) if aligned else (
+                -1 - i if i < 0 else 2 * length - 1 - i)  # fmt: skip
+        return i if 0 <= i < length else -1
+
+    def kernel(t: Any) -> Any:
+        a, t = number(-0.75), abs(t)
+        if mode == "linear":
+            return one - t
+        if t <= 1:
+            return ((a + two) * t - (a + two + one)) * t * t + one
+        return ((a * t - number(5) * a) * t + number(8) * a) * t - number(4) * a
+
+    steps = {"nearest": [0], "linear": [0, 1], "cubic": [-1, 0, 1, 2]}[mode]
+
+    def held(weights: list[Any]) -> Any:
+        if r.a.exact:
+            import flint
+
+            balls = [flint.arb(flint.fmpq(v.numerator, v.denominator)) for v in weights]
+            return np.array(balls, dtype=object).reshape(1, 1, 1, -1)
+        return r.a.constant(np.array(weights, np.float64).reshape(1, 1, -1))
+
+    def value(image: Array, at: list[Any], axis: int) -> Array:
+        """(samples, 1, channels) of an image (samples, 1, channels, *rest)."""
+        if axis == len(lengths):
+            return image
+        length = lengths[axis]
+        first = round(at[axis]) if mode == "nearest" else floor(at[axis])
+        found, weights = [], []
+        for step in steps:
+            place = pixel(int(first) + step, length)
+            part = value(image[:, :, :, max(place, 0)], at, axis + 1)
+            found.append(part)
+            weight = one if mode == "nearest" else kernel(at[axis] - number(int(first) + step))
+            weights.append(weight if place >= 0 else number(0))
+        if mode == "nearest":
+            return found[0] if weights[0] else found[0] * 0
+        return r.a.products(np.stack(found, axis=-1), held(weights), None, r.place(), False)
+
+    points = grid.reshape(grid.shape[0], -1, len(lengths))
+    made = [
+        np.stack(
+            [
+                value(x[:, b : b + 1],
+                      [coordinate(n, k) for n, k in zip(p[::-1], lengths, strict=True)], 0)
+                for p in points[b]
+            ],
+            axis=-1,
+        )
+        for b in range(len(points))
+    ]  # fmt: skip
+    whole = np.concatenate(made, axis=1)
+    return whole.reshape(*whole.shape[:3], *grid.shape[1:-1])
+
+
 WINDOWED: dict[str, Meaning] = {
     "Conv": conv, "ConvTranspose": _conv_transpose, "MaxPool": _pool, "AveragePool": _pool,
     "GlobalAveragePool": _global_pool, "GlobalMaxPool": _global_pool, "LpPool": _lp_pool,
     "GlobalLpPool": _global_lp_pool, "Resize": _resize, "Upsample": _resize,
+    "GridSample": _grid_sample,
 }  # fmt: skip

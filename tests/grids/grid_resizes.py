@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from grid_cases import Grid, kept, run
+from grid_cases import Grid, const, kept, run
 from grid_shared import BRAIN, FLOATS
 
 PLACED = {
@@ -93,7 +93,27 @@ RESIZED = (
     ),
 )
 
+PLACES = (
+    [[[[-1.0, -1.0], [-0.5, 0.25], [1.25, 0.0]]]],
+    [[[[0.31, -0.77], [0.9, 1.3]], [[-1.6, 0.4], [0.0, 0.0]]]],
+)
+DEEP = ([[[[[-1.0, 0.3, 0.25], [0.5, -0.77, 1.2]]]]],)
+SAMPLED = {
+    "mode": (None, "nearest", "linear", "cubic", "bilinear", "bicubic"),
+    "padding_mode": (None, "zeros", "border", "reflection"),
+    "align_corners": (None, 0, 1),
+}
+
 RESIZES: Mapping[str, Sequence[Grid]] = {
+    "GridSample": (
+        Grid(
+            [(run(1, 2, *s), const(g)) for s in ((3, 2), (1, 5)) for g in PLACES]
+            + [(kept(1, 1, 3, 3), const(PLACES[0])), (run(1, 1, 3, 3), run(1, 2, 2, 2))],
+            SAMPLED,
+            ("float32", "float32", "float64"),
+        ),
+        Grid([(run(1, 2, 2, 3, 4), const(g)) for g in DEEP], SAMPLED, ("float32", "float64")),
+    ),
     "Resize": RESIZED,
     "Upsample": tuple(
         Grid(

@@ -15,7 +15,7 @@ from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_products
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import AnyOrder, RuntimeContract
 from encoders.families.gathering import picked
-from encoders.families.interpolation import (
+from encoders.families.images.interpolation import (
     action_of,
     axes_of,
     computed_terms,
@@ -24,9 +24,15 @@ from encoders.families.interpolation import (
     terms_of,
     weight_error,
 )
+from encoders.families.images.resizing import (
+    ATTRIBUTES,
+    check_sizes,
+    copy_notes,
+    mode_of,
+    scales_of,
+)
 from encoders.families.parameters import word
 from encoders.families.products import ProductSum, linear_part, product_rounding
-from encoders.families.resizing import ATTRIBUTES, check_sizes, copy_notes, mode_of, scales_of
 from encoders.families.signed_sum import check_one_variable
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import apply, exactly_zero

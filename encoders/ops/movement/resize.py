@@ -17,9 +17,7 @@ from fractions import Fraction
 import numpy as np
 
 from encoders.families.gathering import Index, gather_operator
-from encoders.families.movement import indices
-from encoders.families.parameters import word
-from encoders.families.resizing import (
+from encoders.families.images.resizing import (
     ATTRIBUTES,
     Float32s,
     check_sizes,
@@ -31,6 +29,8 @@ from encoders.families.resizing import (
     scales_of,
     simple,
 )
+from encoders.families.movement import indices
+from encoders.families.parameters import word
 from encoders.operator import Site, remembered
 from onnx_import.graph import COMPUTED, DType
 

@@ -21,9 +21,7 @@ import numpy.typing as npt
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.values import E
 from encoders.families.gathering import Index, gathered_part
-from encoders.families.movement import indices
-from encoders.families.products import Action, Map
-from encoders.families.resizing import (
+from encoders.families.images.resizing import (
     Float32s,
     coordinates,
     exact_coordinates,
@@ -31,6 +29,8 @@ from encoders.families.resizing import (
     mode_of,
     scales_of,
 )
+from encoders.families.movement import indices
+from encoders.families.products import Action, Map
 from encoders.numbers.enclosure import FloatArray, add_up, multiply_up
 from encoders.operator import Site, remembered
 
@@ -158,10 +158,10 @@ def _cubic(site: Site, axis: int, n: int, at: Float32s, places: Sequence[Fractio
     for place in places:
         i = math.floor(place)
         places_of = (min(max(i - 1 + k, 0), n - 1) for k in range(4))
-        exact.append(tuple(zip(places_of, _keys(place - i, a, Fraction(1)), strict=True)))
+        exact.append(tuple(zip(places_of, keys(place - i, a, Fraction(1)), strict=True)))
     first = np.floor(at)
     steps = first.astype(np.intp)[None] + np.arange(-1, 3)[:, None]
-    computed: Weights = np.stack(_keys(at - first, single, np.ones((), np.float32)))
+    computed: Weights = np.stack(keys(at - first, single, np.ones((), np.float32)))
     size = abs(float(a))
     sizes = 48.0 * size + abs(float(a) + 2.0) + abs(float(a) + 3.0) + 1.0
     return Axis(
@@ -175,7 +175,7 @@ def _cubic(site: Site, axis: int, n: int, at: Float32s, places: Sequence[Fractio
     )
 
 
-def _keys(s: N, a: N, one: N) -> tuple[N, N, N, N]:
+def keys(s: N, a: N, one: N) -> tuple[N, N, N, N]:
     """The weights of the four elements around a coordinate s beyond the second, in the order of
     operations of onnxruntime; each step rounds in float32 where these are."""
     two = one + one

@@ -1,0 +1,1 @@
+"""Resized and sampled images: written out axis by axis, or as pixels that are picked."""
