@@ -12,11 +12,16 @@ from onnx import helper
 from small_models import save
 
 import refine
+from encoders.contract.presets import IEEE_ANY
+from encoders.numbers.enclosure import Interval
 from gpu_check.runtimes.runtimes import OnnxRuntime
 from onnx_import.errors import ModelError
 from onnx_import.onnx.reader import load
 from onnx_import.onnx.writer import model_of
+from refine.bounds.network import InputBox, Known
+from refine.bounds.problem import Network
 from refine.gradients.request import Request
+from refine.proof.input_splitting import bound_parts, halved, part_of
 from refine.results.verdict import Verdict
 
 Nodes = Sequence[tuple[str, str, str]]
@@ -136,3 +141,32 @@ def test_that_a_slope_may_be_the_other_one_is_said_where_it_matters(tmp_path: Pa
     aside = refine.check(path, input="0.5..1", **asked)
     assert aside.verdict is Verdict.VERIFIED
     assert not any("kink" in note for note in aside.notes)
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_ranges_are_halved_where_a_mask_keeps_a_divisor_from_zero(
+    safe: bool, tmp_path: Path
+) -> None:
+    """Over the whole range the mask is open and the divisor may be 0: on parts it is decided."""
+    divisor = [("Where", "c one n", "d"), ("Div", "x d", "q")] if safe else [("Div", "x n", "q")]
+    nodes = [("Less", "n least", "c"), *divisor, ("Where", "c zero q", "Y")]
+    made = [helper.make_node(op, read.split(), [out]) for op, read, out in nodes]
+    stored = {n: np.float32(v) for n, v in (("zero", 0), ("one", 1), ("least", 0.001))}
+    path = save(tmp_path / "m.onnx", made, {"x": (1,), "n": (1,)}, {"Y": None}, stored)
+    gradient = Request(ones=True).gradient_of(load(path))
+    problem = Network(gradient, IEEE_ANY)
+    ranges = {"x": Interval(np.array([-1.0]), np.array([1.0]))}
+    ranges["n"] = Interval(np.array([0.0]), np.array([1.0]))
+    box = InputBox(ranges, {t: np.zeros(1) for t in ranges})
+    open_ = [part_of(box, problem.bounds(box))]
+    assert not np.isfinite(open_[0].errors["grad_x"][0])
+    stuck = []
+    for _ in range(16):
+        stuck += [part for part in open_ if not part.splittable]
+        halves = [(half, part.known) for part in open_ for half in halved(part) or ()]
+        if not halves:
+            break
+        parts = bound_parts((problem, Known({}, {})), halves)
+        open_ = [p for p in parts if not all(np.all(np.isfinite(e)) for e in p.errors.values())]
+    assert bool(stuck) is not safe
+    assert not safe or not open_

@@ -9,6 +9,8 @@ import numpy as np
 
 from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import FloatArray
+from encoders.program import Step
+from encoders.traits import Discontinuity
 from refine.bounds.backward import Maps, Pulled
 from refine.bounds.pruning import MOST_SPLIT_INPUTS, Rows
 
@@ -118,7 +120,41 @@ def influence_of(
             sum_of = float(np.sum(push))
             if sum_of > 0 and np.isfinite(cost):
                 total[name] = total[name] + push * (cost / sum_of)
-    return total
+    if all(np.all(np.isfinite(maps.errors[t])) for t in maps.graph.outputs if t in maps.errors):
+        return total
+    return on_choices(maps, total)
+
+
+def on_choices(maps: Maps, total: Mapping[str, FloatArray]) -> Mapping[str, FloatArray]:
+    """Where nothing is known and nothing else to blame: the widths of elements of inputs that open
+    comparisons hang on, as that of a mask which keeps a divisor from 0. Halved, they are decided on
+    all parts but a few."""
+    if any(bool(np.any(found > 0)) for found in total.values()):
+        return total
+    made = dict(total)
+    for step in maps.program.steps:
+        ordered = step.operator.likeness.lower is not None
+        if step.operator.jump is not Discontinuity.COMPARISON or not ordered:
+            continue  # where two are equal is decided on no part of a range
+        answer, above = maps.values[step.output], _upstream(maps, step)
+        open_ = (answer.lo != answer.hi).astype(np.float64)
+        for name in made.keys() & above if np.any(open_) else ():
+            box = maps.values[name]
+            each = open_ if open_.shape == box.shape else np.max(open_)
+            made[name] = made[name] + (box.hi - box.lo) * each
+    return made
+
+
+def _upstream(maps: Maps, step: Step) -> set[str]:
+    """The tensors that a step's result is computed of."""
+    waiting, found = list(step.reads), set[str]()
+    while waiting:
+        tensor = waiting.pop()
+        if tensor not in found:
+            found.add(tensor)
+            writer = maps.program.writers.get(tensor)
+            waiting += () if writer is None else writer.reads
+    return found
 
 
 def costs_of_worst(

@@ -16,7 +16,7 @@ from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph
 from refine.bounds.backward import Maps, pull_back
 from refine.bounds.batch import Batch, BoxBounds, row_of
-from refine.bounds.influence import Shares
+from refine.bounds.influence import Shares, on_choices
 from refine.bounds.network import InputBox, Known
 from refine.bounds.pruning import feeds_nonlinear
 from refine.bounds.settled import Settled, settled
@@ -64,7 +64,11 @@ class ManyErrors:
             element = int(np.argmax(mine[worst].bound))
             costs = {name: float(c[element, b]) for name, c in pulled[worst][1].items()}
             known = {t: row_of(found.maps.values[t], b) for t in nonlinear}
-            made.append(BoxBounds(mine, _influence(found.maps, shares, costs, b), known))
+            blamed = _influence(found.maps, shares, costs, b)
+            if not np.isfinite(mine[worst].largest):
+                here = {t: row_of(x, b) for t, x in found.maps.values.items()}
+                blamed = on_choices(replace(found.maps, values=here), blamed)
+            made.append(BoxBounds(mine, blamed, known))
         return Batch(replace(found, radii=radii), tuple(made))
 
 
