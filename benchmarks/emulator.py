@@ -24,6 +24,7 @@ from encoders.contract.contract import RuntimeContract, Subnormals
 from encoders.contract.members import members
 from encoders.contract.orders import Lanes
 from encoders.contract.presets import CUDA_TF32, ORT_CPU, PRESETS, SEQUENTIAL_FMA
+from encoders.numbers.formats import BFLOAT16, BINARY16, round_array
 from gpu_check.emulator.compiled import compiled_chains
 from gpu_check.emulator.emulator import emulate
 from gpu_check.runtimes.runtimes import OnnxRuntime
@@ -37,6 +38,13 @@ CONTRACTS: Mapping[str, RuntimeContract] = {
     "lanes of 8, FMA": replace(SEQUENTIAL_FMA, order=Lanes(8)),
     "ort-cpu, flushing": replace(members(ORT_CPU)[0], results=FLUSH, operands=FLUSH),
     "tf32, steps of 16": members(CUDA_TF32)[0],
+    **{
+        f"{fmt.name}{', FMA' if fused else ''}": replace(
+            SEQUENTIAL_FMA if fused else PRESETS["sequential"], compute_format=fmt
+        )
+        for fmt in (BINARY16, BFLOAT16)
+        for fused in (False, True)
+    },
 }
 ROWS = tuple(
     (model, contract)
@@ -74,12 +82,14 @@ def measured(models: Path, model: str, contract: str, batch: int) -> dict[str, f
     path = models / f"{model}.onnx"
     graph = load(path)
     rng = np.random.default_rng(0)
+    chosen = CONTRACTS[contract]
     inputs = {
-        t: rng.random((batch, *graph.types[t].shape)).astype(graph.types[t].dtype.numpy)
+        t: round_array(
+            rng.random((batch, *graph.types[t].shape)), chosen.format_of(graph.types[t].dtype)
+        )
         for t in graph.inputs
     }
     few = {t: v[: max(batch // _SLOW, 1)] for t, v in inputs.items()}
-    chosen = CONTRACTS[contract]
     quick, quick_seconds = timed(lambda: emulate(graph, inputs, chosen))
     slow, slow_seconds = timed(lambda: emulate(graph, few, chosen, arithmetic=NumpyArithmetic))
     for t in graph.outputs:

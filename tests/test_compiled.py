@@ -6,8 +6,10 @@ import ctypes
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import platformdirs
 import pytest
 from ort_schedule import ORT_BLOCKS
@@ -19,7 +21,7 @@ from encoders.contract.contract import RuntimeContract, Subnormals
 from encoders.contract.members import members
 from encoders.contract.orders import Lanes, Pairwise, Tree, merges_of
 from encoders.contract.presets import CUDA_TF32, PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA
-from encoders.numbers.formats import BINARY32
+from encoders.numbers.formats import BFLOAT16, BINARY16, BINARY32, FloatFormat, round_array
 from gpu_check.common.compiling import NoCompiler, compile_library, load_library
 from gpu_check.emulator import compiled
 from gpu_check.emulator.compiled import (
@@ -59,16 +61,24 @@ def forgotten() -> Iterator[None]:
     compiled_chains.cache_clear()
 
 
-def numbers(rng: np.random.Generator, *shape: int) -> np.ndarray:
+def numbers(rng: np.random.Generator, *shape: int, fmt: FloatFormat = BINARY32) -> npt.NDArray[Any]:
     """Few bits, so that sums fall on midpoints, of all magnitudes down to subnormal ones."""
-    wide = rng.integers(-(2**12), 2**12, shape) * np.exp2(rng.integers(-90, 10, shape))
-    return wide.astype(np.float32)
+    few, low = fmt.precision // 2, -fmt.emin * 5 // 7
+    wide = rng.integers(-(2**few), 2**few, shape) * np.exp2(rng.integers(-low, 10, shape))
+    found: npt.NDArray[Any] = wide.astype(np.float32)
+    if fmt == BINARY32:
+        return found
+    extremes = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 2.0**fmt.emax, -(2.0**fmt.emax)])
+    odd = rng.random(shape) < 0.02
+    return round_array(np.where(odd, rng.choice(extremes, shape), wide), fmt)
 
 
-def bits(values: np.ndarray) -> np.ndarray:
-    return np.where(np.isnan(values), np.float32(np.nan), values).view(np.uint32)
+def bits(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    held = values.astype(np.float32)
+    return np.where(np.isnan(held), np.float32(np.nan), held).view(np.uint32)
 
 
+@pytest.mark.parametrize("fmt", [BINARY32, BINARY16, BFLOAT16], ids=lambda f: f.name)
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda c: c.name)
 @pytest.mark.parametrize(
     ("left", "right"),
@@ -88,15 +98,16 @@ def test_chains_of_every_layout(
     contract: RuntimeContract,
     left: tuple[int, ...],
     right: tuple[int, ...],
+    fmt: FloatFormat,
 ) -> None:
     rng = np.random.default_rng(len(left) * 100 + right[-1])
-    quick = CompiledArithmetic(BINARY32, contract)
-    stepwise = NumpyArithmetic(BINARY32, contract)
+    quick, stepwise = CompiledArithmetic(fmt, contract), NumpyArithmetic(fmt, contract)
+    assert compiled_chains(contract.results, contract.operands, fmt) is not None
     for turned in (False, True):
-        pairs = [(numbers(rng, *left), numbers(rng, *right)) for _ in range(12)]
+        pairs = [(numbers(rng, *left, fmt=fmt), numbers(rng, *right, fmt=fmt)) for _ in range(12)]
         if turned:  # columns far apart in memory, as behind a transposition
             pairs = [(np.asfortranarray(a), np.asfortranarray(b)) for a, b in pairs]
-        for start in (None, numbers(rng, right[-1])):
+        for start in (None, numbers(rng, right[-1], fmt=fmt)):
             total = stepwise.multiply(*pairs[0]) if start is None else start
             for a, b in pairs[start is None :]:
                 total = stepwise.multiply_add(a, b, total)
@@ -154,15 +165,20 @@ def test_trees(chains: CompiledChains, contract: RuntimeContract) -> None:
     for left, right in (((9, 1), (1, 150)), ((70, 3), (70, 3)), ((2, 3, 1, 70), (1, 3, 11, 1))):
         for order in (Pairwise(), Lanes(4), random_tree(rng, 13), random_tree(rng, 2)):
             terms = 2 if isinstance(order, Tree) and len(order.merges) == 1 else 13
-            pairs = [(numbers(rng, *left), numbers(rng, *right)) for _ in range(terms)]
-            ordered = replace(contract, order=order)
-            given, slow = (
-                sum_of_products(arithmetic(BINARY32, ordered), ordered, pairs)
-                for arithmetic in (CompiledArithmetic, NumpyArithmetic)
-            )
-            np.testing.assert_array_equal(bits(given), bits(np.broadcast_to(slow, given.shape)))
-            merges = merges_of(order, terms)
-            assert chains.tree(pairs, merges, contract.contraction) is not None
+            merges, ordered = merges_of(order, terms), replace(contract, order=order)
+            for fmt in (BINARY32, BINARY16, BFLOAT16):
+                pairs = [
+                    (numbers(rng, *left, fmt=fmt), numbers(rng, *right, fmt=fmt))
+                    for _ in range(terms)
+                ]
+                given, slow = (
+                    sum_of_products(arithmetic(fmt, ordered), ordered, pairs)
+                    for arithmetic in (CompiledArithmetic, NumpyArithmetic)
+                )
+                np.testing.assert_array_equal(bits(given), bits(np.broadcast_to(slow, given.shape)))
+                own = compiled_chains(contract.results, contract.operands, fmt)
+                assert own is not None
+                assert own.tree(pairs, merges, contract.contraction) is not None
 
 
 @pytest.mark.parametrize("contract", CONTRACTS[:4], ids=lambda c: c.name)
@@ -202,38 +218,51 @@ def test_networks_in_steps_or_flushed_have_the_same_bits(
 
 
 FLUSHING = replace(SEQUENTIAL, results=FLUSH, operands=FLUSH)
-TWICE = "#define TWICE(u, v, w) RESULT(OPERAND(RESULT(OPERAND(u) * OPERAND(v))) + OPERAND(w))"
+TWICE = "#define TWICE(u, v, w) SUM(PRODUCT(u, v), w)"
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "contract", "stepped"),
+    ("right", "wrong", "contract", "compiled_for"),
     [
-        ("fmaf(OPERAND(u), OPERAND(v), OPERAND(w))", "(u * v + w)", SEQUENTIAL, False),
-        (TWICE, "#define TWICE ONCE", SEQUENTIAL, False),
-        ("RESULT(OPERAND(w[j]) + OPERAND(v[j]))", "w[j]", SEQUENTIAL, False),
-        ("v * 0.0f", "v", FLUSHING, False),
-        ("trunc(product[j] * unit[j])", "rint(product[j] * unit[j])", SEQUENTIAL, True),
-        ("0.0 + trunc(", "0.0 - trunc(", SEQUENTIAL, True),
-        ("v * 0.0f", "v", FLUSHING, True),
+        ("fmaf(u, v, w)", "(u * v + w)", SEQUENTIAL, ()),
+        (TWICE, "#define TWICE ONCE", SEQUENTIAL, ()),
+        ("= SUM(w[j], v[j])", "= w[j]", SEQUENTIAL, ()),
+        ("v * 0.0f", "v", FLUSHING, ()),
+        ("> 0.0f ? odd : s", "> 0.0f ? s : s", SEQUENTIAL, ("-DHALF",)),
+        ("> 65504.0f ?", "> 65536.0f ?", SEQUENTIAL, ("-DHALF",)),
+        ("? 113 << 23", "? 0", SEQUENTIAL, ("-DHALF",)),
+        ("SMALLEST 0x1p-14f", "SMALLEST 0x1p-15f", FLUSHING, ("-DHALF",)),
+        ("> 0.0 ? odd : s", "> 0.0 ? s : s", SEQUENTIAL, ("-DBRAIN",)),
+        ("+ ((bits >> 16) & 1)", "", SEQUENTIAL, ("-DBRAIN",)),
+        ("? 897LL << 52", "? 0", SEQUENTIAL, ("-DBRAIN",)),
+        ("trunc(product[j] * unit[j])", "rint(product[j] * unit[j])", SEQUENTIAL, ("-DSTEPS",)),
+        ("0.0 + trunc(", "0.0 - trunc(", SEQUENTIAL, ("-DSTEPS",)),
+        ("v * 0.0f", "v", FLUSHING, ("-DSTEPS",)),
     ],
 )
 def test_wrong_bits_are_not_used(
-    right: str, wrong: str, contract: RuntimeContract, stepped: bool, tmp_path: Path
+    right: str,
+    wrong: str,
+    contract: RuntimeContract,
+    compiled_for: tuple[str, ...],
+    tmp_path: Path,
 ) -> None:
     """A compiler that does not fuse, or that flushes or truncates otherwise, is found out."""
     text = compiled.SOURCE.read_text()
     assert right in text
     (tmp_path / "wrong.c").write_text(text.replace(right, wrong))
-    flags = (*compiled._FLAGS, *compiled._subnormal_flags(contract), *["-DSTEPS"][:stepped])
+    flags = (*compiled._FLAGS, *compiled._subnormal_flags(contract), *compiled_for)
+    held = {"-DHALF": BINARY16, "-DBRAIN": BFLOAT16}
+    fmt = next((held[flag] for flag in compiled_for if flag in held), BINARY32)
     try:
         compile_library(tmp_path / "wrong.c", ("cc", "gcc", "clang"), flags, tmp_path / "w.so")
     except NoCompiler as missing:
         pytest.skip(str(missing))
     library = load_library(tmp_path / "w.so")
-    if stepped:
+    if "-DSTEPS" in compiled_for:
         assert not steps_agree(CompiledSteps(library), contract)
     else:
-        assert not agrees(CompiledChains(library, contract))
+        assert not agrees(CompiledChains(library, contract, fmt))
 
 
 def test_without_a_compiler_numpy_emulates(

@@ -27,8 +27,97 @@
 #define OPERAND kept
 #endif
 
+static inline int32_t bits_of(float v)
+{
+    int32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    return bits;
+}
+
+static inline float of_bits(int32_t bits)
+{
+    float v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+/* HALF and BRAIN: numbers of binary16 and of bfloat16, each held in a float. A product of two is
+   exact (in bfloat16 but for what rounds to zero anyway), a sum may be rounded twice, for binary32
+   has 2p + 2 bits, and a multiply-add is rounded to odd first. */
+#if defined(HALF)
+
+#define SMALLEST 0x1p-14f
+
+/* Ties to even: adding 1.5 * 2^23 steps of the grid at v rounds to that grid. */
+static inline float rounded(float v)
+{
+    int32_t binade = bits_of(v) & 0x7f800000;
+    binade = binade < (113 << 23) ? 113 << 23 : binade; /* the smallest normal number */
+    binade = binade > (143 << 23) ? 143 << 23 : binade; /* what is infinite anyway */
+    const float shift = of_bits((binade + (13 << 23)) | 0x400000);
+    const float near = (v + shift) - shift;
+    return copysignf(fabsf(near) > 65504.0f ? INFINITY : near, v);
+}
+
+/* Exact but for the last rounding: all is a multiple of 2^-48 and below 2^33. */
+static inline float once(float u, float v, float w)
+{
+    const float p = u * v, s = p + w, t = s - p, error = (p - (s - t)) + (w - t);
+    const int32_t against = (bits_of(error) ^ bits_of(s)) < 0;
+    const float odd = of_bits((bits_of(s) - against) | 1);
+    return rounded(fabsf(error) > 0.0f ? odd : s);
+}
+
+#elif defined(BRAIN)
+
+#define SMALLEST 0x1p-126f
+
+static inline float rounded(float v)
+{
+    const uint32_t bits = (uint32_t)bits_of(v);
+    const uint32_t near = (bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000;
+    return v != v ? v : of_bits((int32_t)near);
+}
+
+static inline int64_t long_bits_of(double v)
+{
+    int64_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    return bits;
+}
+
+static inline double of_long_bits(int64_t bits)
+{
+    double v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+/* In binary64, whose range holds every product. */
+static inline float once(float a, float b, float c)
+{
+    const double p = (double)a * (double)b, w = c;
+    const double s = p + w, t = s - p, error = (p - (s - t)) + (w - t);
+    const int64_t against = (long_bits_of(error) ^ long_bits_of(s)) < 0;
+    const double odd = of_long_bits((long_bits_of(s) - against) | 1);
+    const double v = fabs(error) > 0.0 ? odd : s;
+    int64_t binade = long_bits_of(v) & (2047LL << 52);
+    binade = binade < (897LL << 52) ? 897LL << 52 : binade;
+    binade = binade > (1151LL << 52) ? 1151LL << 52 : binade;
+    const double shift = of_long_bits((binade + (45LL << 52)) | (1LL << 51));
+    return (float)copysign((v + shift) - shift, v);
+}
+
+#else
+
+#define SMALLEST 0x1p-126f
+static inline float rounded(float v) { return v; }
+static inline float once(float u, float v, float w) { return fmaf(u, v, w); }
+
+#endif
+
 static inline float kept(float v) { return v; }
-static inline float flushed(float v) { return fabsf(v) < 0x1p-126f ? v * 0.0f : v; }
+static inline float flushed(float v) { return fabsf(v) < SMALLEST ? v * 0.0f : v; }
 
 #ifndef STEPS
 
@@ -81,8 +170,10 @@ typedef float Lanes __attribute__((vector_size(4 * LANES)));
         }                                                                                        \
     }
 
-#define ONCE(u, v, w) RESULT(fmaf(OPERAND(u), OPERAND(v), OPERAND(w)))
-#define TWICE(u, v, w) RESULT(OPERAND(RESULT(OPERAND(u) * OPERAND(v))) + OPERAND(w))
+#define ONCE(u, v, w) RESULT(once(OPERAND(u), OPERAND(v), OPERAND(w)))
+#define PRODUCT(u, v) RESULT(rounded(OPERAND(u) * OPERAND(v)))
+#define SUM(u, v) RESULT(rounded(OPERAND(u) + OPERAND(v)))
+#define TWICE(u, v, w) SUM(PRODUCT(u, v), w)
 
 CHAINS(fused, ONCE)
 CHAINS(separate, TWICE)
@@ -105,11 +196,10 @@ CHAINS(separate, TWICE)
             const float *w = p < terms ? into : sums + (p - terms) * BLOCK;                      \
             if (p < terms)                                                                       \
                 for (int j = 0; j < width; ++j)                                                  \
-                    into[j] = RESULT(OPERAND(a[p][a_at + j * a_column])                          \
-                                     * OPERAND(b[p][b_at + j * b_column]));                      \
+                    into[j] = PRODUCT(a[p][a_at + j * a_column], b[p][b_at + j * b_column]);     \
             if (q >= terms) {                                                                    \
                 const float *v = sums + (q - terms) * BLOCK;                                     \
-                for (int j = 0; j < width; ++j) into[j] = RESULT(OPERAND(w[j]) + OPERAND(v[j])); \
+                for (int j = 0; j < width; ++j) into[j] = SUM(w[j], v[j]);                       \
             } else                                                                               \
                 for (int j = 0; j < width; ++j)                                                  \
                     into[j] = STEP(a[q][a_at + j * a_column], b[q][b_at + j * b_column], w[j]);  \
@@ -146,13 +236,6 @@ typedef double Wides __attribute__((vector_size(8 * LANES)));
 typedef int32_t Wholes __attribute__((vector_size(4 * LANES)));
 
 #define NO_EXPONENT -900 /* below that of any product of two numbers other than zero */
-
-static inline int32_t bits_of(float v)
-{
-    int32_t bits;
-    memcpy(&bits, &v, sizeof bits);
-    return bits;
-}
 
 static inline double power(int32_t exponent)
 {

@@ -1,7 +1,8 @@
 """The emulator's chains and trees of multiply-adds, and steps of tensor cores, compiled (chain.c),
 where there is a C compiler.
 
-The bits are those of `NumpyArithmetic`, tens of times sooner. That the compiler and the processor
+The bits are those of `NumpyArithmetic`, tens of times sooner; float16 and bfloat16 have chains and
+trees of their own. That the compiler and the processor
 do what the source says is not assumed: a library is used only if it agrees with `NumpyArithmetic`
 on sums full of midpoints, subnormal numbers, infinities and NaN. Libraries are kept in the user's
 cache directory.
@@ -14,12 +15,13 @@ import hashlib
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,7 @@ from encoders.arithmetic.runtime import Slices, steps_of, sum_of_products
 from encoders.contract.contract import Contraction, RuntimeContract, Subnormals
 from encoders.contract.orders import Merges, Pairwise, merges_of
 from encoders.contract.presets import SEQUENTIAL
-from encoders.numbers.formats import BINARY32, FloatFormat
+from encoders.numbers.formats import BFLOAT16, BINARY16, BINARY32, FloatFormat, round_array
 from gpu_check.common.compiling import C, NoCompiler, compile_library, load_library
 from gpu_check.common.writing import write_whole
 
@@ -44,12 +46,21 @@ _SHORT = 4  # terms
 _BLOCK = 64  # as in chain.c
 _THREADED = 2**22  # multiply-adds, from which on threads share the rows
 _MOST_THREADS = 4
+_FORMATS: Mapping[FloatFormat, tuple[str, ...]] = MappingProxyType(
+    {BINARY32: (), BINARY16: ("-DHALF",), BFLOAT16: ("-DBRAIN",)}
+)
+"""What chain.c is compiled for, as a compiler is told."""
 
 
 class CompiledChains:
-    """The chains of a chain.c that was compiled for what `contract` flushes."""
+    """The chains of a chain.c that was compiled for a format and for what `contract` flushes."""
 
-    def __init__(self, library: ctypes.CDLL, contract: RuntimeContract = SEQUENTIAL) -> None:
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        contract: RuntimeContract = SEQUENTIAL,
+        fmt: FloatFormat = BINARY32,
+    ) -> None:
         self._run = {
             Contraction.ALWAYS: _typed(library.fused),
             Contraction.NEVER: _typed(library.separate),
@@ -60,21 +71,22 @@ class CompiledChains:
             Contraction.NEVER: _typed(library.separate_tree, at, at, at, at),
         }
         self.contract = contract
+        self.format = fmt
 
     def chain(self, pairs: Pairs, start: Carrier | None, how: Contraction) -> Carrier | None:
         """start + Σ a_k·b_k as `ChainArithmetic.chain`; None for operands that are not evenly
         laid out."""
-        every = _operands(pairs)
+        every = _operands(self._held(pairs))
         if every is None or (start is None and len(pairs) < 2):
             return None
         if start is not None:
-            return _summed(self._run[how], every, start)
-        first = NumpyArithmetic(BINARY32, self.contract).multiply(*pairs[0])
-        return _summed(self._run[how], tuple(v.rest() for v in every), first)
+            return self._carried(_summed(self._run[how], every, start))
+        first = NumpyArithmetic(self.format, self.contract).multiply(*pairs[0])
+        return self._carried(_summed(self._run[how], tuple(v.rest() for v in every), first))
 
     def tree(self, pairs: Pairs, merges: Merges, how: Contraction) -> Carrier | None:
         """Σ a_k·b_k as `TreeArithmetic.tree`; None as above."""
-        every = _operands(pairs)
+        every = _operands(self._held(pairs))
         if every is None or not merges:
             return None
         program, room = _program(merges)
@@ -84,7 +96,21 @@ class CompiledChains:
             own = [v.ctypes.data for v in program]
             self._tree[how](*given[:-1], *own, sums.ctypes.data, given[-1])
 
-        return _summed(run, every, np.zeros(1, np.float32))
+        return self._carried(_summed(run, every, np.zeros(1, np.float32)))
+
+    def _held(self, pairs: Pairs) -> Pairs:
+        """The factors as chain.c has them; it holds a number of every format in a float."""
+        if self.format == BINARY32:
+            return pairs
+        with np.errstate(invalid="ignore"):
+            if isinstance(pairs, Slices) and isinstance(pairs.left, np.ndarray):
+                left, right = (v.astype(np.float32) for v in (pairs.left, pairs.right))
+                return Slices(left, pairs.left_axis, right, pairs.right_axis, pairs.which)
+            return [(a.astype(np.float32), b.astype(np.float32)) for a, b in pairs]
+
+    def _carried(self, total: Carrier | None) -> Carrier | None:
+        """A result as `NumpyArithmetic` has it."""
+        return total if total is None or self.format == BINARY32 else total.astype(np.float64)
 
 
 class CompiledSteps:
@@ -139,7 +165,8 @@ def _summed(run: Any, factors: tuple[_Operand, ...], start: Carrier, *more: int)
     if not shape or 0 in shape:
         return None
     result = np.empty(shape, np.float32)
-    result[...] = start
+    with np.errstate(invalid="ignore"):
+        result[...] = start
     if b.first.shape[-1] != shape[-1]:  # chain.c is quickest along the columns of b
         a, b = b, a
     if b.first.strides[-1] != b.first.itemsize:
@@ -233,8 +260,8 @@ class CompiledArithmetic(NumpyArithmetic):
     def chain(self, pairs: Pairs, start: Carrier | None) -> Carrier | None:
         how = self.contract.contraction
         settled = how is not Contraction.EITHER
-        if settled and self.format == BINARY32 and len(pairs) >= _SHORT:
-            compiled = compiled_chains(self.contract.results, self.contract.operands)
+        if settled and self.format in _FORMATS and len(pairs) >= _SHORT:
+            compiled = compiled_chains(self.contract.results, self.contract.operands, self.format)
             whole = None if compiled is None else compiled.chain(pairs, start, how)
             if whole is not None:
                 return whole
@@ -242,9 +269,9 @@ class CompiledArithmetic(NumpyArithmetic):
 
     def tree(self, pairs: Pairs, merges: Merges) -> Carrier | None:
         how = self.contract.contraction
-        if how is Contraction.EITHER or self.format != BINARY32:
+        if how is Contraction.EITHER or self.format not in _FORMATS:
             return None
-        compiled = compiled_chains(self.contract.results, self.contract.operands)
+        compiled = compiled_chains(self.contract.results, self.contract.operands, self.format)
         return None if compiled is None else compiled.tree(pairs, merges, how)
 
     def step(
@@ -267,12 +294,15 @@ def quickest_arithmetic() -> Callable[[FloatFormat, RuntimeContract], NumpyArith
 
 @cache
 def compiled_chains(
-    results: Subnormals = Subnormals.KEEP, operands: Subnormals = Subnormals.KEEP
+    results: Subnormals = Subnormals.KEEP,
+    operands: Subnormals = Subnormals.KEEP,
+    fmt: FloatFormat = BINARY32,
 ) -> CompiledChains | None:
     """chain.c for this machine; None where it cannot be compiled or has other bits."""
     contract = replace(SEQUENTIAL, results=results, operands=operands)
     with suppress(OSError, NoCompiler):
-        chains = CompiledChains(_library(_subnormal_flags(contract)), contract)
+        library = _library((*_subnormal_flags(contract), *_FORMATS[fmt]))
+        chains = CompiledChains(library, contract, fmt)
         return chains if agrees(chains) else None
     return None
 
@@ -319,8 +349,8 @@ def _keep(made: Path, kept: Path) -> None:
 def agrees(chains: CompiledChains) -> bool:
     """Has it the bits of `NumpyArithmetic` where they are hard to get?"""
     for how in (Contraction.ALWAYS, Contraction.NEVER):
-        stepwise = NumpyArithmetic(BINARY32, replace(chains.contract, contraction=how))
-        for pairs in _trials():
+        stepwise = NumpyArithmetic(chains.format, replace(chains.contract, contraction=how))
+        for pairs in _trials(chains.format):
             total = stepwise.multiply(*pairs[0])
             for pair in pairs[1:]:
                 total = stepwise.multiply_add(*pair, total)
@@ -337,7 +367,7 @@ def agrees(chains: CompiledChains) -> bool:
 def steps_agree(steps: CompiledSteps, contract: RuntimeContract) -> bool:
     """The same for steps, under what a contract flushes."""
     stepwise = NumpyArithmetic(BINARY32, contract)
-    for pairs in _trials():
+    for pairs in _trials(BINARY32):
         total = stepwise.multiply(*pairs[0])
         for alignment, least in ((23, -126), (25, -14)):
             total = stepwise.step(pairs[::-1], total, alignment, least)
@@ -348,10 +378,12 @@ def steps_agree(steps: CompiledSteps, contract: RuntimeContract) -> bool:
     return True
 
 
-def _trials() -> Iterator[Pairs]:
+def _trials(fmt: FloatFormat) -> Iterator[Pairs]:
     """Sums of products that are hard to get right."""
     rng = np.random.default_rng(0)
-    for a, b in (_midpoints(rng), _extremes(rng)):
+    carrier = np.float32 if fmt == BINARY32 else np.float64
+    for given in (_midpoints(rng, fmt), _extremes(rng, fmt), _edges(fmt)):
+        a, b = (round_array(v, fmt).astype(carrier) for v in given)
         yield [(a[:, k : k + 1], b[k : k + 1]) for k in range(len(b))]
 
 
@@ -363,21 +395,31 @@ def _same(quick: Carrier | None, slow: Carrier) -> bool:
     return np.array_equal(np.signbit(quick)[numbers], np.signbit(slow)[numbers])
 
 
-def _midpoints(rng: np.random.Generator) -> tuple[Carrier, Carrier]:
-    """Sums that in binary64 lie on midpoints of binary32, a little beside them in truth."""
-    shape = (8, 40)
-    a = 1.0 + rng.integers(0, 2**12, shape) * 2.0**-12
-    b = np.exp2(rng.integers(-60, 4, (40, 83))) * rng.choice([-1.0, 1.0], (40, 83))
-    b[1::2] = b[0::2] * 2.0 ** -rng.integers(22, 27, b[0::2].shape)
-    return a.astype(np.float32), b.astype(np.float32)
+def _midpoints(rng: np.random.Generator, fmt: FloatFormat) -> tuple[Carrier, Carrier]:
+    """Sums that in a wider format lie on midpoints of this one, a little beside them in truth."""
+    shape, half, low = (8, 40), fmt.precision // 2, max(-60, fmt.emin)
+    a = 1.0 + rng.integers(0, 2**half, shape) * 2.0**-half
+    b = np.exp2(rng.integers(low, 4, (40, 83))) * rng.choice([-1.0, 1.0], (40, 83))
+    apart = rng.integers(fmt.precision - 2, fmt.precision + 3, b[0::2].shape)
+    b[1::2] = b[0::2] * 2.0**-apart
+    return a, b
 
 
-def _extremes(rng: np.random.Generator) -> tuple[Carrier, Carrier]:
+def _extremes(rng: np.random.Generator, fmt: FloatFormat) -> tuple[Carrier, Carrier]:
     """Magnitudes of the whole format, with overflow, underflow, infinities and NaN."""
     a, b = (
-        rng.standard_normal(shape) * np.exp2(rng.integers(-80, 66, shape))
+        rng.standard_normal(shape)
+        * np.exp2(rng.integers(fmt.emin * 5 // 8, fmt.emax // 2 + 3, shape))
         for shape in ((40, 12), (12, 83))
     )
-    b[:, 70:] *= 2.0**-60
+    b[:, 70:] *= 2.0 ** (fmt.emin // 2)
     a[0, 5], a[1, 5], b[3, 2] = np.inf, np.nan, -np.inf
-    return a.astype(np.float32), b.astype(np.float32)
+    return a, b
+
+
+def _edges(fmt: FloatFormat) -> tuple[Carrier, Carrier]:
+    """The largest number and, added to it, around half of its last place."""
+    half = 2.0 ** (fmt.emax - fmt.precision)
+    added = half * np.array([0.5, 1.0 - 2.0 ** (1 - fmt.precision), 1.0, 1.5])
+    b = np.stack([np.full(4, fmt.largest_number), added])
+    return np.array([[1.0, 1.0], [-1.0, -1.0]]), np.tile(b, 8)
