@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from small_models import save
 
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
 from encoders.numbers.enclosure import Interval
@@ -249,3 +250,19 @@ def test_a_length_of_zero_is_refused(tmp_path: Path) -> None:
     }  # fmt: skip
     with pytest.raises(UnsupportedModel, match="not from 1 to 4"):
         loaded(Layer("RNN", {"hidden_size": 3}, stored), np.float32, tmp_path)
+
+
+def test_a_gate_whose_argument_is_off_by_more_than_it_is_remains_a_gate(tmp_path: Path) -> None:
+    """σ(a)·tanh(b) is within ±1 at run time too, whatever a and b are off by."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"]),
+        helper.make_node("Sigmoid", ["a"], ["s"]),
+        helper.make_node("Tanh", ["a"], ["t"]),
+        helper.make_node("Mul", ["s", "t"], ["y"]),
+    ]
+    w = np.random.default_rng(3).uniform(-1e12, 1e12, (8, 8)).astype(np.float32)
+    path = save(tmp_path / "m.onnx", nodes, {"x": [1, 8]}, {"y": [1, 8]}, {"w": w})
+    graph = load(path)
+    box = InputBox({"x": Interval(-np.ones((1, 8)), np.ones((1, 8)))}, {"x": np.zeros((1, 8))})
+    bounds = network_bounds(graph, box, IEEE_ANY, backward=False)
+    assert 1.0 <= bounds.largest <= 2.001

@@ -72,7 +72,8 @@ def worth_refining(
     """
     if tensor in program.graph.outputs:
         size = x.lo.size
-        most = max(_MOST_FOR_OUTPUTS // max(effort.work, 1), _FEWEST_OUTPUTS)
+        most = _few(size, _MOST_FOR_OUTPUTS // max(effort.work, 1), effort)
+        most = max(most, _FEWEST_OUTPUTS)
         if size**2 > _MOST_COEFFICIENTS:
             most = min(most, _few(size, _WORST // size, effort))
         return np.arange(size) if most >= size else _most(measure, most)
@@ -82,7 +83,7 @@ def worth_refining(
         if small and len(alive) * effort.work <= _AFFORDABLE:
             return alive
         doubt = np.minimum(-x.lo, x.hi).reshape(-1)
-        most = int(_MOST_WORK // max(effort.work, 1))
+        most = _few(x.lo.size, int(_MOST_WORK // max(effort.work, 1)), effort)
         order = _most(doubt, most if small else min(most, _WORST // x.lo.size))
         return order[doubt[order] > 0]
     return _most(widths(x), _few(x.lo.size, int(_AFFORDABLE // effort.whole), effort))

@@ -17,10 +17,10 @@ from encoders.program import Step
 from encoders.scheduling import contract_at
 from onnx_import.graph import DType
 from refine.bounds.backward import Maps
-from refine.bounds.local.held import reached, tells_more
+from refine.bounds.local.held import reached, run_ranges, tells_more
 from refine.bounds.local.roots import with_norm
 
-_OUTGROWN = 2.0
+_OUTGROWN = 0.5
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def bound_errors(
         ranges = reached(maps, step, contract)
         if tells_more(ranges, maps, step):
             found = _local_errors(maps, step, contract, runs=runs, ranges=ranges)
-    error = _between_ends(maps, step, found)
+    error = _between_ends(maps, step, found, contract if runs is None else None)
     maps.difference_maps[step.name] = found.mapped
     maps.local[step.name] = found.local
     maps.err_by(step.output, error)
@@ -60,14 +60,18 @@ def bound_errors(
     return found.rounding, dict(zip(step.reads, found.held, strict=True)), found.run
 
 
-def _between_ends(maps: Maps, step: Step, found: _Local) -> Radius:
+def _between_ends(
+    maps: Maps, step: Step, found: _Local, contract: RuntimeContract | None
+) -> Radius:
     """A node's error, which is no larger than what its function leaves between its ends: asked for
-    where errors have outgrown the numbers, as through a Clip that is one and not the other."""
+    where errors have outgrown the numbers, as through a Clip that is one and not the other.
+    Under a `contract` it is asked of what run-time numbers keep to, of a gate's, say."""
     real, error = maps.values[step.output], found.error
     if not error.largest > _OUTGROWN * highest(real.magnitude) or error.largest == np.inf:
         return error
+    held = found.held if contract is None else run_ranges(maps, step, contract)
     with np.errstate(all="ignore"):
-        run = executed_range(step.operator, step.site, found.held).inflate(found.local.bound)
+        run = executed_range(step.operator, step.site, held).inflate(found.local.bound)
         kept = found.kept()
         run = run if kept is None else run.intersect(kept)
     ends = (real.lo, real.hi, run.lo, run.hi)

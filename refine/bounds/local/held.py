@@ -49,6 +49,11 @@ def reached(maps: Maps, step: Step, contract: RuntimeContract) -> list[Interval]
     ]
 
 
+def run_ranges(maps: Maps, step: Step, contract: RuntimeContract) -> list[Interval]:
+    """The ranges of the run-time numbers that a step reads."""
+    return [_known(maps, tensor, contract) for tensor in step.reads]
+
+
 def tells_more(ranges: Sequence[Interval], maps: Maps, step: Step) -> bool:
     """Is any of these narrower, inflated, than what is known without them?"""
     for x, tensor in zip(ranges, step.reads, strict=True):
