@@ -23,6 +23,7 @@ from onnx_import import load
 from onnx_import.errors import UnsupportedModel
 from refine.api import check
 from refine.bounds.network import InputBox, network_bounds
+from refine.options.optimised import optimised_into
 from refine.results.verdict import Verdict
 
 RNG = np.random.default_rng(5)
@@ -312,6 +313,8 @@ def test_maps_are_read_as_tensors_and_texts_left_out(tmp_path: Path) -> None:
             ))),
     ])  # fmt: skip
     onnx.save(mapped, tmp_path / "m.onnx")
+    optimised = optimised_into(tmp_path / "m.onnx", "all", tmp_path / "all.onnx")
+    assert load(optimised).outputs == ("scores",)
     graph = load(tmp_path / "m.onnx")
     assert graph.outputs == ("scores",)
     assert "output 'label' holds texts and is left out" in graph.notes

@@ -18,6 +18,7 @@ from gpu_check.runtimes.runtimes import RuntimeUnavailable, save_optimised
 from onnx_import.errors import ModelError
 from onnx_import.files import is_json
 from onnx_import.onnx.foreign import is_known
+from onnx_import.onnx.numeric import with_numeric_outputs
 from onnx_import.onnx.proto import read_proto
 
 _FUSED = ("FusedGemm", "FusedConv")
@@ -51,7 +52,8 @@ def optimised_into(model: Path, level: str, target: Path, allowed: tuple[Path, .
         proto = onnx.load(str(made))
     _undo_simple_fusions(proto)
     write_whole(target, lambda file: file.write(proto.SerializeToString()))
-    own = [n for n in proto.graph.node if not is_known(n.domain, n.op_type)]
+    numbers, _ = with_numeric_outputs(proto)
+    own = [n for n in numbers.graph.node if not is_known(n.domain, n.op_type)]
     if own:
         node = own[0]
         raise ModelError(
