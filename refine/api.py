@@ -30,6 +30,7 @@ from refine.claims.many.answers import Decisions, Rows
 from refine.claims.many.asking import listed, stability
 from refine.claims.many.stability import BUDGET as STABLE_BUDGET
 from refine.claims.options import Options
+from refine.claims.outputs.differentiating import grad
 from refine.claims.outputs.strengthening import Strengthening, require_other
 from refine.claims.python_values import (
     bounded_text,
@@ -112,6 +113,7 @@ __all__ = [
     "diff",
     "diff_models",
     "document_of",
+    "grad",
     "load",
     "plan",
     "probe",

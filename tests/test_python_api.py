@@ -433,7 +433,10 @@ def test_the_public_names(monkeypatch: pytest.MonkeyPatch) -> None:
         _ = refine.chekc
 
 
-@pytest.mark.parametrize("module", ["refine.api", "refine.results.answers"])
+@pytest.mark.parametrize(
+    "module",
+    ["refine.api", "refine.claims.outputs.differentiating", "refine.results.answers"],
+)
 def test_the_examples_in_docstrings(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     outcome = doctest.testmod(sys.modules[module], optionflags=doctest.ELLIPSIS)
@@ -479,3 +482,17 @@ def test_what_the_calls_give_is_shown_in_a_line() -> None:
     assert "honoured" in repr(outcome)
     document = json.loads(result.to_json())
     assert json.loads(result.contract.to_json()).items() <= document["contract"].items()
+
+
+def test_a_gradient_is_the_file_that_the_command_writes(folder: Path) -> None:
+    words = {"loss": "mse", "wrt": ("weight1", "state"), "step": "sgd", "lr": 0.125}
+    made = refine.grad("net.onnx", **words, output="ours.onnx")  # type: ignore[arg-type]
+    asked = "--loss mse --wrt weight1,state --step sgd --lr 0.125 -o theirs.onnx -q"
+    assert run(["grad", "net.onnx", *asked.split()]) == ExitCode.VERIFIED
+    theirs = onnx.load("theirs.onnx")
+    assert made == theirs == onnx.load("ours.onnx")
+    point = {"state": (0.5, 0.5), "target": (0.25, 0.25)}
+    assert refine.bound(made, point, no_search=True, z3="none").bound < 1e-3
+    for wrong in ({"wrt": 3}, {"given": [1]}, {"lr": "much"}, {"step_number": 0}, {"loss": 1}):
+        with pytest.raises(refine.ModelError):
+            refine.grad("net.onnx", **wrong)
