@@ -382,7 +382,7 @@ def _trials(fmt: FloatFormat) -> Iterator[Pairs]:
     """Sums of products that are hard to get right."""
     rng = np.random.default_rng(0)
     carrier = np.float32 if fmt == BINARY32 else np.float64
-    for given in (_midpoints(rng, fmt), _extremes(rng, fmt), _edges(fmt)):
+    for given in (_midpoints(rng, fmt), _extremes(rng, fmt), _tiny(rng, fmt), _edges(fmt)):
         a, b = (round_array(v, fmt).astype(carrier) for v in given)
         yield [(a[:, k : k + 1], b[k : k + 1]) for k in range(len(b))]
 
@@ -414,6 +414,14 @@ def _extremes(rng: np.random.Generator, fmt: FloatFormat) -> tuple[Carrier, Carr
     )
     b[:, 70:] *= 2.0 ** (fmt.emin // 2)
     a[0, 5], a[1, 5], b[3, 2] = np.inf, np.nan, -np.inf
+    return a, b
+
+
+def _tiny(rng: np.random.Generator, fmt: FloatFormat) -> tuple[Carrier, Carrier]:
+    """Products of many bits about the smallest normal number."""
+    a, b = (
+        rng.standard_normal(shape) * 2.0 ** (fmt.emin / 2 - 2) for shape in ((16, 12), (12, 83))
+    )
     return a, b
 
 
