@@ -28,35 +28,43 @@ def changed_layer(
 ) -> Through:
     """A layer whose constants, or operator, the copy changed: what it reads is in `real`, off by
     `errors`, x̂ in `held`; `meant` is the range of its own real values."""
-    places = [i for i, c in enumerate(step.site.constants) if c is None]
-    plain = len(places) == 1 and step.node.op == copy.node.op
-    weights = [i for i, c in enumerate(step.site.constants) if c is not None]
-    same = attributes_of(step, False) == attributes_of(copy, False)
-    plain = plain and same
-    if plain and step.operator.likeness.linear_in_constants and len(weights) == 1:
-        (at,) = weights
-        a = np.asarray(copy.site.constants[at], np.float64)
-        b = np.asarray(step.site.constants[at], np.float64)
-        if a.shape == b.shape:
-            moved = copy.operator.differences(copy.site, real, errors)
-            less = np.asarray(a - b)
-            missed = np.abs(np.asarray(two_sum_error(a, -b, less), np.float64))
-            shift = step.operator.values(_with(step, at, less), real)
-            range_ = None
-            if np.any(missed):
-                wide = [Interval(-x.magnitude, x.magnitude) for x in real]
-                off = step.operator.values(_with(step, at, missed), wide).range.magnitude
-                range_ = Interval(-off, off)
-            return Through(moved=moved, shift=shift, range=range_)
-    if plain and step.operator.likeness.commuting is Commuting.SUM and len(weights) == 1:
-        (at,) = weights
+    at = _changed_constant(step, copy)
+    if at is not None:
+        like = step.operator.likeness
         a, b = (np.asarray(s.site.constants[at], np.float64) for s in (copy, step))
-        shape = step.site.outputs[0].shape
-        lo, hi = (np.broadcast_to(v, shape) for v in (add_down(a, -b), add_up(a, -b)))
-        moved = step.operator.differences(step.site, real, errors)
-        return Through(moved=moved, range=Interval(lo, hi))
+        if like.linear_in_constants and a.shape == b.shape:
+            moved = copy.operator.differences(copy.site, real, errors)
+            return replace(_other_weights(step, at, real, a=a, b=b), moved=moved)
+        if like.commuting is Commuting.SUM:
+            shape = step.site.outputs[0].shape
+            lo, hi = (np.broadcast_to(v, shape) for v in (add_down(a, -b), add_up(a, -b)))
+            moved = step.operator.differences(step.site, real, errors)
+            return Through(moved=moved, range=Interval(lo, hi))
     after = copy.operator.values(copy.site, held).range
     return Through(range=minus(known(after), meant))
+
+
+def _changed_constant(step: Step, copy: Step) -> int | None:
+    """The input at which one operator of one other input has another constant; None where more is
+    changed than that."""
+    if step.node.op != copy.node.op or attributes_of(step, False) != attributes_of(copy, False):
+        return None
+    stored = [i for i, c in enumerate(step.site.constants) if c is not None]
+    return stored[0] if len(stored) == 1 and len(step.site.constants) == 2 else None
+
+
+def _other_weights(
+    step: Step, at: int, real: Sequence[Interval], *, a: FloatArray, b: FloatArray
+) -> Through:
+    """What weights a in place of b add, a functional of the real values."""
+    less = np.asarray(a - b)
+    missed = np.abs(np.asarray(two_sum_error(a, -b, less), np.float64))
+    shift = step.operator.values(_with(step, at, less), real)
+    if not np.any(missed):
+        return Through(shift=shift)
+    wide = [Interval(-x.magnitude, x.magnitude) for x in real]
+    off = step.operator.values(_with(step, at, missed), wide).range.magnitude
+    return Through(shift=shift, range=Interval(-off, off))
 
 
 def _with(step: Step, at: int, values: FloatArray) -> Site:

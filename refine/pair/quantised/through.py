@@ -116,10 +116,7 @@ class Walk:
         if d is not None:
             self._difference(step, d)
         if c is not None:
-            pulled = self.ranges.maps.value_maps[step.name].backward(c)
-            self.spend(pulled.constant)
-            for tensor, on in zip(step.reads, pulled.coefficients, strict=True):
-                self.put(self.on_x, tensor, on)
+            self._values(step, self.ranges.maps.value_maps[step.name], c)
         own = sum((np.asarray(r.bound) for r in self.costs[before:]), np.zeros(()))
         self.shares[step.name] = np.broadcast_to(own + np.abs(self.total - spent), spent.shape)
 
@@ -130,6 +127,13 @@ class Walk:
         influence = {t: np.abs(c[row]) * (values[t].hi - values[t].lo) for t, c in ends.items()}
         costs = {name: float(share[row]) for name, share in self.shares.items()}
         return Spent(costs, influence, total)
+
+    def _values(self, step: Step, mapped: ValueMap, c: FloatArray) -> None:
+        """Puts functionals of a map of the real values that a step reads on these."""
+        pulled = mapped.backward(c)
+        self.spend(pulled.constant)
+        for tensor, on in zip(step.reads, pulled.coefficients, strict=True):
+            self.put(self.on_x, tensor, on)
 
     def _difference(self, step: Step, d: FloatArray) -> None:
         through = self.ranges.through[step.name]
@@ -147,10 +151,7 @@ class Walk:
                     if not np.all(np.isin(by, (-1.0, 0.0, 1.0))):
                         self._rounded(where, source, d * by)
         if through.shift is not None:
-            pulled = through.shift.backward(d)
-            self.spend(pulled.constant)
-            for tensor, on in zip(step.reads, pulled.coefficients, strict=True):
-                self.put(self.on_x, tensor, on)
+            self._values(step, through.shift, d)
         if through.range is not None:
             middle, radius = midpoint_radius(through.range)
             self.spend(add_up(inner_up(d, middle), dot_up(d, radius)))
