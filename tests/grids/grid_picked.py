@@ -9,7 +9,27 @@ from grid_cases import Grid, const, kept, run
 
 WHOLE = ("int64", "int32", "uint8", "int8")
 SPARSE = np.array([[0, 3, 0, -2], [1, 0, 0, 3], [0, 0, 0, 0]])
+BOXES = np.array(
+    [[0, 0, 1, 1], [0, 0.25, 1, 1.25], [1, 1, 0, 0.125], [0, 10, 1, 11], [0, 10.5, 2.3, 11.7]]
+)
+SCORES = np.array([[0.5, 0.75, 0.625, 0.9375, -0.3], [0.1, 0.2, 0.9, 0.4, 0.3]])
 PICKED: Mapping[str, Sequence[Grid]] = {
+    "NonMaxSuppression": (
+        Grid(
+            [
+                (const(boxes[None], "float32"), const(SCORES[None, :n], "float32"))
+                for boxes in (BOXES, np.abs(BOXES - 0.25), BOXES[::-1] + 0.1)
+                for n in (1, 2)
+            ],
+            {
+                "max_output_boxes_per_class": (None, 1, 2, 5),
+                "iou_threshold": (None, 0.0, 0.25, 0.6, 0.3),
+                "score_threshold": (None, 0.0, 0.5, -1.0),
+                "center_point_box": (None, 0, 1),
+            },
+            ("float32",),
+        ),
+    ),
     "BitCast": (
         Grid(
             [(const(np.array([[0, 3], [7, 2]], t), t),) for t in ("int32", "uint32", "int64")]

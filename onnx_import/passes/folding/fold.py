@@ -26,7 +26,7 @@ from onnx_import.tensors import dtype_of, integer_limits
 ALONE = frozenset(
     (
         *("BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Constant", "ConstantOfShape"),
-        *("BitCast", "BitShift", "Compress", "EyeLike", "NonZero", "Unique"),
+        *("BitCast", "BitShift", "Compress", "EyeLike", "NonMaxSuppression", "NonZero", "Unique"),
         *("Mod", "Range", "ReduceProd", "Shape", "Size"),
     )
 )
@@ -157,7 +157,7 @@ def needs(
             steps = np.arange(result.size) * read[2].values.astype(np.float64).reshape(())
             kind = read[0].dtype
             return (*read, Need(Use.READ, kind, steps), Need(Use.READ, kind, result))
-        case "QuantizeLinear":
+        case "QuantizeLinear" | "NonMaxSuppression":
             return (*read, Need(Use.COMPUTED, read[0].dtype, read[0].values))
         case "DequantizeLinear":
             (scale,) = read

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from onnx_import.graph import Array, DType, Node, TensorType
+from onnx_import.passes.folding.suppressing import suppressed
 from onnx_import.passes.folding.values import fitting, integer
 from onnx_import.tensors import dtype_of
 
@@ -120,6 +121,7 @@ PICKING: Mapping[str, Callable[[Node, Sequence[Array | None]], Array | None]] = 
     "Clip": _clip,
     "Compress": _compress,
     "CumSum": _cum_sum,
+    "NonMaxSuppression": suppressed,
     "NonZero": _non_zero,
     "Pow": _pow,
     "Unique": _unique,

@@ -1,0 +1,147 @@
+"""NonMaxSuppression of stored boxes, where no rounding can decide otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from onnx_import.graph import Array, Node
+from onnx_import.passes.folding.values import integer
+
+_UNIT = Fraction(1, 2**23)  # twice what an operation in float32 errs by, relatively
+_SMALLEST, _LARGEST = Fraction(1, 2**100), Fraction(2**120)  # far from underflow and overflow
+_MOST = 2**11  # boxes of a batch, each of which may be held against each
+
+
+class _Doubtful(Exception):
+    """Rounding may decide."""
+
+
+@dataclass(frozen=True)
+class _About:
+    """A number that a runtime computes in float32: it lies between these."""
+
+    low: Fraction
+    high: Fraction
+
+    @classmethod
+    def stored(cls, value: object) -> _About:
+        exact = Fraction(float(np.float32(str(value))))
+        return cls(exact, exact)
+
+    def _rounded(self) -> _About:
+        size = max(abs(self.low), abs(self.high))
+        if size and not _SMALLEST < size < _LARGEST:
+            raise _Doubtful
+        if self.low == self.high and Fraction(float(np.float32(float(self.low)))) == self.low:
+            return self
+        slack = size * _UNIT
+        return _About(self.low - slack, self.high + slack)
+
+    def __add__(self, other: _About) -> _About:
+        return _About(self.low + other.low, self.high + other.high)._rounded()
+
+    def __sub__(self, other: _About) -> _About:
+        return _About(self.low - other.high, self.high - other.low)._rounded()
+
+    def __mul__(self, other: _About) -> _About:
+        ends = [a * b for a in (self.low, self.high) for b in (other.low, other.high)]
+        return _About(min(ends), max(ends))._rounded()
+
+    def halved(self) -> _About:
+        return _About(self.low / 2, self.high / 2)
+
+    def over(self, other: _About) -> _About:
+        """The quotient by a number above 0."""
+        ends = [a / b for a in (self.low, self.high) for b in (other.low, other.high)]
+        return _About(min(ends), max(ends))
+
+    def least(self, other: _About) -> _About:
+        return _About(min(self.low, other.low), min(self.high, other.high))
+
+    def most(self, other: _About) -> _About:
+        return _About(max(self.low, other.low), max(self.high, other.high))
+
+    def above(self, limit: _About) -> bool:
+        """Is it above the limit, whatever is rounded?"""
+        if self.low > limit.high:
+            return True
+        if self.high <= limit.low:
+            return False
+        raise _Doubtful
+
+
+_NOUGHT = _About(Fraction(0), Fraction(0))
+_Box = tuple[_About, _About, _About, _About]  # from, from, to, to
+
+
+def suppressed(node: Node, values: Sequence[Array | None]) -> Array | None:
+    """The chosen boxes (n, 3): batch, class, box, in order of falling scores; None where scores
+    tie, or rounding may decide. Raises ValueError for inputs that do not fit each other."""
+    boxes, scores, most, overlap, least = (*values, None, None, None)[:5]
+    if boxes is None or scores is None:
+        raise ValueError("boxes or scores are left out")
+    batches, classes, count = scores.shape
+    if boxes.shape != (batches, count, 4):
+        raise ValueError(f"boxes {boxes.shape} and scores {scores.shape}")
+    limit = 0 if most is None else int(most.reshape(()))
+    share = _NOUGHT if overlap is None else _About.stored(overlap.reshape(()))
+    if not 0 <= share.low <= 1:
+        raise ValueError(f"a share of {float(share.low)}")
+    if count > _MOST:
+        return None
+    chosen: list[tuple[int, int, int]] = []
+    try:
+        for batch in range(batches if limit > 0 else 0):
+            placed = [_box(box, integer(node, "center_point_box", 0)) for box in boxes[batch]]
+            for kind in range(classes):
+                own = scores[batch, kind].astype(np.float64)
+                found = [
+                    i for i in range(count) if least is None or own[i] > float(least.reshape(()))
+                ]
+                kept = _kept(placed, sorted(found, key=lambda i: -own[i]), own, limit, share)
+                chosen += [(batch, kind, i) for i in kept]
+    except _Doubtful:
+        return None
+    return np.array(chosen, np.int64).reshape(-1, 3)
+
+
+def _kept(
+    boxes: Sequence[_Box], order: Sequence[int], scores: Array, limit: int, share: _About
+) -> list[int]:
+    if len({float(scores[i]) for i in order}) < len(order):
+        raise _Doubtful  # which of them comes first is not said
+    kept: list[int] = []
+    for i in order:
+        if len(kept) == limit:
+            break
+        if not any(_overlap(boxes[i], boxes[j], share) for j in kept):
+            kept.append(i)
+    return kept
+
+
+def _box(numbers: Array, centred: int) -> _Box:
+    a, b, c, d = (_About.stored(v) for v in numbers)
+    if centred:
+        return (a - c.halved(), b - d.halved(), a + c.halved(), b + d.halved())
+    return (a.least(c), b.least(d), a.most(c), b.most(d))
+
+
+def _overlap(one: _Box, other: _Box, share: _About) -> bool:
+    """Is what they have in common more than this share of what they cover together?"""
+    low = [one[i].most(other[i]) for i in (0, 1)]
+    high = [one[i].least(other[i]) for i in (2, 3)]
+    if not (high[0].above(low[0]) and high[1].above(low[1])):
+        return False
+    common = (high[0] - low[0]) * (high[1] - low[1])
+    sizes = [(b[2] - b[0]) * (b[3] - b[1]) for b in (one, other)]
+    together = sizes[0] + sizes[1] - common
+    if not all(v.above(_NOUGHT) for v in (common, *sizes, together)):
+        return False
+    part = common.over(together)
+    if part.low == part.high <= share.low:
+        return False  # rounding keeps the order of numbers
+    return part._rounded().above(share)
