@@ -83,6 +83,11 @@ CASES = (
         "cubic asymmetric", (1, 1, 4, 4), (1, 1, 1, 4), mode="cubic",
         coordinate_transformation_mode="asymmetric",
     ),
+    resized(
+        "in proportion", (1, 1, 5, 4), sizes=(4, 3), axes=[2, 3],
+        keep_aspect_ratio_policy="not_larger",
+    ),
+    resized("cubic inside, rounded", (1, 1, 3, 4), (1, 1, 1, 1.7), mode="cubic", exclude_outside=1),
     resized("three axes", (2, 3, 3), (1.5, 1.7, 2.3)),
     resized("five axes", (1, 1, 2, 3, 2), (1, 1, 1.5, 1.7, 2.3)),
     resized("chosen axes", (1, 1, 3, 4), (2.6, 1.3), axes=[3, 2]),
@@ -219,9 +224,9 @@ def test_a_place_between_pixels_has_the_weights_that_its_grid_says() -> None:
         ),
         (
             resized(
-                "aspect", (1, 1, 4, 4), sizes=(1, 1, 8, 7), keep_aspect_ratio_policy="not_larger"
+                "aspect", (1, 1, 5, 10), sizes=(1, 1, 9, 7), keep_aspect_ratio_policy="not_larger"
             ),
-            "'keep_aspect_ratio_policy' is 'not_larger'",
+            "a length of 3.5, which runtimes round",
         ),
     ],
     ids=lambda v: getattr(v, "name", ""),

@@ -164,15 +164,49 @@ def _cubic(site: Site, axis: int, n: int, at: Float32s, places: Sequence[Fractio
     computed: Weights = np.stack(keys(at - first, single, np.ones((), np.float32)))
     size = abs(float(a))
     sizes = 48.0 * size + abs(float(a) + 2.0) + abs(float(a) + 3.0) + 1.0
+    steepness = 4.0 * (3.0 * abs(float(a) + 2.0) + 2.0 * abs(float(a) + 3.0) + size)
+    loose = 4.0 * 16.0 * _UNIT * sizes
+    if site.integer("exclude_outside", 0):
+        exact, most = _inside(site, [math.floor(p) for p in places], exact, n)
+        computed = _inside_computed(computed, (steps < 0) | (steps >= n))
+        steepness, loose = most * steepness, most * loose
+        if not steepness * _STEPS * _UNIT * (n + 1) + loose < 2.0**-4:
+            raise site.unsupported("without what lies outside its weights are too far from exact")
     return Axis(
-        axis,
-        n,
-        tuple(exact),
-        np.clip(steps, 0, n - 1),
-        computed,
-        steepness=4.0 * (3.0 * abs(float(a) + 2.0) + 2.0 * abs(float(a) + 3.0) + size),
-        loose=4.0 * 16.0 * _UNIT * sizes,
+        axis, n, tuple(exact), np.clip(steps, 0, n - 1), computed, steepness=steepness, loose=loose
     )
+
+
+def _inside(
+    site: Site, first: Sequence[int], taps: Sequence[Taps], n: int
+) -> tuple[list[Taps], float]:
+    """The weights without those outside, divided by their sum S; and by how much at most an error
+    in them grows: where each of five, one on the other side of a pixel among them, is within
+    d ≤ |S|/10 of its w, the quotient is within 2·d/|S| + 10·|w|·d/S² of w/S."""
+    made, most = [], 1.0
+    for i, each in zip(first, taps, strict=True):
+        there = [0 <= i - 1 + k < n for k in range(len(each))]
+        total = sum((w for (_, w), kept in zip(each, there, strict=True) if kept), Fraction(0))
+        if abs(total) < Fraction(1, 8):
+            raise site.unsupported("without what lies outside its weights nearly cancel")
+        largest = max(abs(w) for _, w in each)
+        most = max(most, float(2 / abs(total) + 10 * largest / total**2) * (1.0 + 2.0**-50))
+        made.append(
+            tuple(
+                (p, w / total if kept else Fraction(0))
+                for (p, w), kept in zip(each, there, strict=True)
+            )
+        )
+    return made, most
+
+
+def _inside_computed(weights: Weights, outside: npt.NDArray[np.bool_]) -> Weights:
+    """As onnxruntime computes it, one added to the next."""
+    kept = np.where(outside, np.zeros((), weights.dtype), weights)
+    total = np.zeros(kept.shape[1:], kept.dtype)
+    for each in kept:
+        total = total + each
+    return np.asarray(kept / total)
 
 
 def keys(s: N, a: N, one: N) -> tuple[N, N, N, N]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -22,6 +23,7 @@ ATTRIBUTES = (
     *("antialias", "axes", "coordinate_transformation_mode", "cubic_coeff_a", "exclude_outside"),
     *("extrapolation_value", "keep_aspect_ratio_policy", "mode", "nearest_mode"),
 )
+_POLICIES = ("stretch", "not_larger", "not_smaller")
 SIMPLE = 10  # up to this opset coordinates are asymmetric
 Float32s = npt.NDArray[np.float32]
 
@@ -30,6 +32,12 @@ def scales_of(site: Site) -> Float32s:
     """One scale per axis, from attribute or input, else from the sizes."""
     shape, output = site.type_of(0).shape, site.outputs[0].shape
     found = _given(site)
+    if not found.size and proportioned(site):
+        asked = np.ones(len(shape), np.float32)
+        chosen = list(resized_axes(site))
+        each = [np.float32(size) / np.float32(shape[a]) for a, size in _asked(site)]
+        asked[chosen] = max(each) if _policy(site) == "not_smaller" else min(each)
+        return asked
     if not found.size:
         return np.asarray(np.divide(output, shape, dtype=np.float32))
     axes = resized_axes(site)
@@ -38,6 +46,31 @@ def scales_of(site: Site) -> Float32s:
     scales = np.ones(len(shape), np.float32)
     scales[list(axes)] = found
     return scales
+
+
+def _policy(site: Site) -> str:
+    return word(site, "keep_aspect_ratio_policy", "stretch", _POLICIES)
+
+
+def proportioned(site: Site) -> bool:
+    """Are the sizes that it states kept in the proportion of the input's?"""
+    return _policy(site) != "stretch"
+
+
+def _asked(site: Site) -> tuple[tuple[int, int], ...]:
+    """The axes and the sizes that are stated for them, which need not be those that come out.
+    Raises UnsupportedModel where they do not fit each other."""
+    sizes, axes = integers_at(site, 3, "sizes") or (), resized_axes(site)
+    if len(sizes) != len(axes):
+        raise site.unsupported(f"'sizes' needs one number for each of {len(axes)} axes")
+    return tuple(zip(axes, sizes, strict=True))
+
+
+def _common(site: Site) -> Fraction:
+    """The one scale of all axes that are resized in proportion."""
+    shape = site.type_of(0).shape
+    each = [Fraction(size, shape[a]) for a, size in _asked(site)]
+    return max(each) if _policy(site) == "not_smaller" else min(each)
 
 
 def _given(site: Site) -> Float32s:
@@ -109,23 +142,25 @@ def exact_coordinates(mode: str, scale: Fraction, n: int, out: int) -> list[Frac
 
 
 def exact_scales(site: Site) -> tuple[Fraction, ...]:
-    """One scale per axis: the number that is given, else the quotient of the sizes."""
+    """One scale per axis: the number that is given, else the quotient of the sizes, one for all
+    axes that are resized in proportion."""
     shape, output = site.type_of(0).shape, site.outputs[0].shape
+    if not _given(site).size and proportioned(site):
+        chosen, common = resized_axes(site), _common(site)
+        return tuple(common if a in chosen else Fraction(1) for a in range(len(shape)))
     if not _given(site).size:
         return tuple(Fraction(o, n) for o, n in zip(output, shape, strict=True))
     return tuple(Fraction(float(s)) for s in scales_of(site))
 
 
 def check_sizes(site: Site) -> None:
-    """Raises UnsupportedModel for scales or sizes that are computed or kept in proportion."""
+    """Raises UnsupportedModel for scales or sizes that are computed, or that runtimes may read
+    otherwise."""
     if any(p in site.variable for p in range(1, len(site.inputs))):
         raise site.unsupported("scales and sizes must be constants")
     integers_at(site, 3, "sizes")
-    policy = word(
-        site, "keep_aspect_ratio_policy", "stretch", ("stretch", "not_larger", "not_smaller")
-    )
-    if policy != "stretch":
-        raise site.unsupported(f"attribute 'keep_aspect_ratio_policy' is '{policy}'")
+    if proportioned(site):
+        _check_proportion(site)
     lengths = zip(exact_scales(site), site.type_of(0).shape, site.outputs[0].shape, strict=True)
     cut = any(out > 1 and scale * n != out for scale, n, out in lengths)
     if mode_of(site) == "align_corners" and cut:
@@ -133,6 +168,29 @@ def check_sizes(site: Site) -> None:
             "with aligned corners its scales give lengths that are no integers, which "
             "runtimes read differently; state the sizes"
         )
+
+
+def _check_proportion(site: Site) -> None:
+    """Raises UnsupportedModel where lengths are not the nearest to the scale's, or nearly ties."""
+    if _given(site).size:
+        raise site.unsupported("'keep_aspect_ratio_policy' speaks of sizes, and it has scales")
+    if min(site.integers("axes") or (0,)) < 0:
+        raise site.unsupported(
+            "attribute 'axes' is negative, where onnxruntime does not keep proportions; count from "
+            "the front"
+        )
+    shape, output, common = site.type_of(0).shape, site.outputs[0].shape, _common(site)
+    for axis in resized_axes(site):
+        exact = common * shape[axis]
+        from_tie = abs(exact - math.floor(exact) - Fraction(1, 2))
+        held = not from_tie and Fraction(float(np.float32(float(common)))) == common
+        if from_tie < Fraction(shape[axis] + 1, 2**20) and not held:
+            raise site.unsupported(
+                f"in proportion axis {axis} has a length of {float(exact):g}, which runtimes round "
+                "differently; state the sizes that are meant"
+            )
+        if math.floor(exact + Fraction(1, 2)) != output[axis]:
+            raise site.unsupported("its sizes do not give the inferred output shape")
 
 
 def copy_notes(site: Site) -> tuple[str, ...]:

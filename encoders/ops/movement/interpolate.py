@@ -47,8 +47,8 @@ def check(site: Site) -> None:
     check_one_variable(site)
     word(site, "mode", "linear", ("linear", "cubic"))
     check_sizes(site)
-    if is_cubic(site) and (site.integer("exclude_outside", 0) or len(axes_of(site)) > 1):
-        raise site.unsupported("attribute 'exclude_outside' is 1; supported is 0")
+    if is_cubic(site) and len(axes_of(site)) > 1:
+        raise site.unsupported("it is cubic along several axes at once")
     if site.integer("antialias", 0):
         raise site.unsupported("attribute 'antialias' is 1; supported is 0")
     mode_of(site)

@@ -35,6 +35,11 @@ def along_each_axis(body: Body) -> None:
         return
     left_out = ("axes", "scales", "keep_aspect_ratio_policy")
     same: dict[str, Any] = {k: v for k, v in body.node.attributes.items() if k not in left_out}
+    if sized and body.number("keep_aspect_ratio_policy", "stretch") != "stretch":
+        raise body.unsupported(
+            "attribute 'keep_aspect_ratio_policy' of a cubic Resize along several axes; state the "
+            "sizes that are meant"
+        )
     x, sizes = inputs[0], list(shape)
     for axis in reversed(resized):
         sizes[axis] = output[axis]
