@@ -5,8 +5,11 @@ from __future__ import annotations
 from encoders.lemmas.lemma import Lemma
 from encoders.lemmas.terms import (
     bound,
+    ends,
     equal,
+    every,
     larger,
+    magnitude,
     number,
     smaller,
     term,
@@ -106,6 +109,42 @@ EXACT = Lemma(
     radius=term(0),
 )
 
+_m, _g, _r, _n, _u = number("m", signed=True), *(number(name) for name in "grnu")
+_lo, _hi = ends("X")
+_G = value("G")
+COMPUTED_TERM = Lemma(
+    "computed-term",
+    "Of a sum Σw·x that is computed with middles m of ranges, by n operations in float64 and "
+    "with coefficients off by the relative r, each term is off, per unit of |w|, by at most "
+    "half the range and (g + r)·|m|, for g ≥ n·u/(1 − n·u).",
+    "Higham 2002, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1",
+    hypotheses=(_n * _u + _g * (_n * _u) <= _g, _n * _u < 1),
+    assumed=(
+        every(_lo <= _x, _x <= _hi),
+        _G * (1 - _n * _u) <= _n * _u,
+        within(_y - _m, (_G + _r) * magnitude(_m)),
+    ),
+    error=_x - _y,
+    radius=larger(larger(_hi - _m, _m - _lo), 0) + (_g + _r) * magnitude(_m),
+    rests_on=("dot-product", "stored-coefficients"),
+    by_way_of=(
+        (_G - _g) * (1 - _n * _u) <= 0,
+        _g >= _G,
+        (_G + _r) * magnitude(_m) <= (_g + _r) * magnitude(_m),
+    ),
+)
+_U = number("U")
+HELD_NUMBER = Lemma(
+    "held-number",
+    "A number of a node that float64 holds is off by at most U from the one that it stands for.",
+    "algebra",
+    hypotheses=(),
+    assumed=(within(_x - _y, _U),),
+    error=_x - _y,
+    radius=_U,
+    rests_on=("stored-coefficients",),
+)
+
 LEMMAS = (
     ERROR_SUM,
     EITHER_ERROR,
@@ -116,4 +155,6 @@ LEMMAS = (
     AFFINE_ERROR,
     WORST,
     EXACT,
+    COMPUTED_TERM,
+    HELD_NUMBER,
 )

@@ -32,10 +32,13 @@ from encoders.lemmas.combining import (
     SUM_OF_ERRORS,
     WORST,
 )
-from encoders.lemmas.lemma import Lemma, RoundingLemma
+from encoders.lemmas.lemma import Lemma, RangeLemma, RoundingLemma
+from encoders.lemmas.ranges.range import _RANGE_KEY, Range
+from encoders.lemmas.ranges.reals import FOUND_RANGE, MOVED_RANGE
 from encoders.lemmas.reading.evaluation import (
     Plan,
     evaluated,
+    evaluated_ends,
     exactly_evaluated,
     plan_of,
     recorded,
@@ -46,6 +49,8 @@ from encoders.lemmas.terms import Number, Role
 from encoders.numbers.enclosure import (
     BoolArray,
     FloatArray,
+    Interval,
+    LinearPart,
     add_up,
     dot_up,
     highest,
@@ -54,7 +59,7 @@ from encoders.numbers.enclosure import (
 )
 from encoders.numbers.radius import is_radius
 
-Given: TypeAlias = "Radius | FloatArray | float"
+Given: TypeAlias = "Radius | Range | FloatArray | float"
 _Name = TypeVar("_Name")
 
 
@@ -261,6 +266,50 @@ def exactly(lemma: Lemma, **given: Radius | Fraction) -> Radius:
     return Radius(_KEY, bound, record)
 
 
+def enclosed(lemma: RangeLemma, **given: Given) -> Range:
+    """Where a lemma says that real values lie, of the shape that these numbers broadcast to.
+
+    Raises TypeError as `apply`.
+    """
+    plan = plan_of(lemma)
+    numbers, premises = _numbers(lemma, plan, given)
+    lo, hi, failed = evaluated_ends(plan, numbers)
+    beyond = nothing(lo.shape) if failed.hypothesis is None else np.where(hi < np.inf, 0.0, np.inf)
+    record = recorded(lemma, beyond, [numbers[name] for name in plan.read], premises, failed)
+    return Range(_RANGE_KEY, lo, hi, record)
+
+
+def range_of(x: Interval, lemma: RangeLemma = FOUND_RANGE) -> Range:
+    """The range that it is, or, of an interval that code of ours found without a lemma, a range
+    that says so."""
+    return x if isinstance(x, Range) else enclosed(lemma, a=x.lo, b=x.hi)
+
+
+def range_moved(x: Range, f: Callable[[FloatArray], FloatArray]) -> Range:
+    """After moving elements about, as f does to each end: `moved-range`."""
+    return _placed(f(x.lo), f(x.hi), x)
+
+
+def range_through(x: Range, part: LinearPart) -> Range:
+    """Of what a linear map makes of it that only moves elements, or changes their sign.
+
+    Raises ValueError for one that computes.
+    """
+    if part.terms:
+        raise ValueError("this computes: each element of its result is a sum of products")
+    a, b = part.apply(x.lo[None])[0], part.apply(x.hi[None])[0]
+    return _placed(np.minimum(a, b), np.maximum(a, b), x)
+
+
+def _placed(lo: FloatArray, hi: FloatArray, x: Range) -> Range:
+    """Elements of this range at other places."""
+    first = {"s": 1.0}
+    if lo.size:
+        first |= {"X": float(lo.flat[0]), "X_hi": float(hi.flat[0])}
+    numbers = tuple(first.get(p.name, 0.0) for p in MOVED_RANGE.read)
+    return Range(_RANGE_KEY, lo, hi, Application(MOVED_RANGE, numbers, 0.0, lo.size, (x.record,)))
+
+
 def remembered(radii: Mapping[_Name, Radius]) -> dict[_Name, Radius]:
     """The same numbers, which know the worst application of each lemma that any of them rests on in
     place of each step."""
@@ -281,9 +330,15 @@ def _numbers(
     for name, role, reach in plan.asked:
         value = given[name]
         if role is Role.NUMBER:
-            if isinstance(value, Radius):
-                raise TypeError(f"parameter {name} of lemma {lemma.name} is no error")
+            if isinstance(value, Radius | Interval):
+                raise TypeError(f"parameter {name} of lemma {lemma.name} is no error and no range")
             numbers[name] = value_of(value)
+            continue
+        if role is Role.RANGE:
+            if not isinstance(value, Range) or reach is None:
+                raise TypeError(f"parameter {name} of lemma {lemma.name} has to be a Range")
+            numbers[name], reaches[reach] = value_of(value.lo), value_of(value.hi)
+            premises.append(value.record)
             continue
         wanted = Rounding if role is Role.ROUNDING else Radius
         if not isinstance(value, wanted):

@@ -14,6 +14,7 @@ from encoders.lemmas.terms import (
     Parameter,
     Role,
     Term,
+    larger,
     parameters,
     within,
 )
@@ -55,8 +56,10 @@ class Lemma:
 
     @cached_property
     def read(self) -> tuple[Parameter, ...]:
-        """Every number that an application reads: what is given, and the reaches of roundings."""
-        return (*self.given, *(p.reach for p in self.given if p.role is Role.ROUNDING))
+        """Every number that an application reads: what is given, reaches of roundings and upper
+        ends of ranges."""
+        beside = (p.beside for p in self.given)
+        return (*self.given, *(p for p in beside if p is not None))
 
     @cached_property
     def signs(self) -> tuple[tuple[Parameter, Formula], ...]:
@@ -88,6 +91,51 @@ class RoundingLemma(Lemma):
     @property
     def _reaches(self) -> tuple[Parameter, ...]:
         return (self.reach,)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RangeLemma(Lemma):
+    """A lemma on where a real value lies: `low` ≤ `of` ≤ `high`, or that `of` is beyond these by
+    nothing."""
+
+    of: Term = field(kw_only=True)
+    low: Term = field(kw_only=True)
+    high: Term = field(kw_only=True)
+
+    @cached_property
+    def conclusions(self) -> tuple[Formula, ...]:
+        """What is proved of signs, hypotheses and what is assumed."""
+        return self.low <= self.of, self.of <= self.high
+
+
+def range_lemma(
+    name: str,
+    statement: str,
+    source: str,
+    *,
+    assumed: tuple[Formula, ...],
+    of: Term,
+    low: Term,
+    high: Term,
+    hypotheses: tuple[Formula, ...] = (),
+    rests_on: tuple[str, ...] = (),
+    by_way_of: tuple[Formula, ...] = (),
+) -> RangeLemma:
+    """The lemma that `of` lies between `low` and `high`."""
+    return RangeLemma(
+        name,
+        statement,
+        source,
+        hypotheses=hypotheses,
+        assumed=assumed,
+        error=larger(0, low - of) + larger(0, of - high),
+        radius=Number(Fraction(0)),
+        rests_on=rests_on,
+        by_way_of=by_way_of,
+        of=of,
+        low=low,
+        high=high,
+    )
 
 
 def not_negative(lemma: Lemma) -> tuple[Formula, ...]:

@@ -22,6 +22,7 @@ from encoders.lemmas import (
 from encoders.lemmas.backward import paths
 from encoders.lemmas.backward import rows as perturbed_rows
 from encoders.lemmas.lemma import Lemma
+from encoders.lemmas.ranges import reals
 from encoders.lemmas.ways import relative
 
 LEMMAS: tuple[Lemma, ...] = (
@@ -43,4 +44,5 @@ LEMMAS: tuple[Lemma, ...] = (
     *paths.LEMMAS,
     *perturbed_rows.LEMMAS,
     *relative.LEMMAS,
+    *reals.LEMMAS,
 )

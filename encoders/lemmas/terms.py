@@ -20,13 +20,15 @@ class Role(Enum):
     """Where the value of a parameter comes from when a lemma is applied.
 
     A NUMBER is given. A BOUND is on an error that has been proved: only a `Radius` will do. A
-    ROUNDING is a bound on what rounding any number up to its `reach` errs by. VALUE parameters
+    ROUNDING is a bound on what rounding any number up to its `reach` errs by. A RANGE is where a
+    real value is known to lie: the parameter is its lower end, `upper` the other. VALUE parameters
     stand for numbers that a run computes, or that an induction quantifies over, and are not given.
     """
 
     NUMBER = "number"
     BOUND = "bound"
     ROUNDING = "rounding"
+    RANGE = "range"
     VALUE = "value"
 
 
@@ -124,6 +126,20 @@ class Parameter(Term):
             raise TypeError(f"'{self.name}' is no bound on a rounding, so it has no reach")
         name = f"{self.name}_reach"
         return Parameter(name, f"reach({self.shown})", Role.NUMBER, reach_of=self)
+
+    @cached_property
+    def upper(self) -> Parameter:
+        if self.role is not Role.RANGE:
+            raise TypeError(f"'{self.name}' is no range, so it has no upper end")
+        shown = f"max {self.name}"
+        return Parameter(f"{self.name}_hi", shown, Role.NUMBER, signed=True, reach_of=self)
+
+    @property
+    def beside(self) -> Parameter | None:
+        """What is given with it, when it is given: the reach, or the upper end."""
+        if self.role is Role.ROUNDING:
+            return self.reach
+        return self.upper if self.role is Role.RANGE else None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -288,6 +304,12 @@ def bound(name: str, shown: str = "") -> Parameter:
 def rounding(name: str, shown: str = "") -> Parameter:
     """A bound on the error of rounding anything up to its reach, given as a `Rounding`."""
     return Parameter(name, shown or name, Role.ROUNDING)
+
+
+def ends(name: str) -> tuple[Parameter, Parameter]:
+    """The ends between which a real value lies, given as a `Range` by this name."""
+    lower = Parameter(name, f"min {name}", Role.RANGE, signed=True)
+    return lower, lower.upper
 
 
 def value(name: str, shown: str = "") -> Parameter:

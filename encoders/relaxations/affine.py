@@ -10,24 +10,33 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial, reduce
+from functools import cache, reduce
 
 import numpy as np
 
 from encoders.lemmas.carrying import UNDERFLOWN
-from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import Radius, apply, exactly_zero
+from encoders.lemmas.combining import COMPUTED_TERM, EXACT, HELD_NUMBER
+from encoders.lemmas.kernel import (
+    Radius,
+    apply,
+    enclosed,
+    exactly_zero,
+    range_of,
+    range_through,
+)
+from encoders.lemmas.ranges.range import Range
+from encoders.lemmas.ranges.reals import AROUND, RANGE_SUM
 from encoders.numbers.enclosure import (
     SMALLEST,
+    UNIT,
     FloatArray,
     Interval,
     LinearPart,
-    add_down,
     add_up,
-    all_in_blocks,
     gamma,
-    midpoint_radius,
-    multiply_up,
+    highest,
+    in_blocks,
+    lowest,
     nothing,
     some,
 )
@@ -82,63 +91,53 @@ def _adjoint_errors(
     return rho, 2.0 * underflow
 
 
-def _range(affine: AffineMap, ranges: Sequence[Interval]) -> Interval:
+def _range(affine: AffineMap, ranges: Sequence[Interval]) -> Range:
     if all(part.terms == 0 for part in affine.parts):
         return _moved_range(affine, ranges)
-    terms = len(affine.parts)
-    slack = gamma(2 * terms + 2) if terms > 1 or np.any(affine.bias) else 0.0
-    balls: list[FloatArray] = []
+    off: list[Radius] = []
+    centre, size = np.zeros_like(affine.bias), np.zeros_like(affine.bias)
     for part, x in zip(affine.parts, ranges, strict=True):
-        own = (gamma(part.terms) + part.relative) * (1.0 + 2.0**-40)
-        with np.errstate(over="ignore", invalid="ignore"):
-            mid, rad = all_in_blocks(partial(_centred, own), x.lo, x.hi)
-        tiny = 2.0 * part.terms * SMALLEST if some(mid) else 0.0
-        balls += (part.apply(mid[None])[0], add_up(part.magnitude_up(rad), tiny))
-    lo, hi = all_in_blocks(partial(_ends, slack), affine.bias, affine.bias_radius, *balls)
-    return Interval(lo, hi)
+        mid = _middle(x)
+        term = apply(
+            COMPUTED_TERM,
+            X=range_of(x),
+            m=mid,
+            g=gamma(part.terms),
+            r=part.relative,
+            n=float(part.terms),
+            u=UNIT,
+        )
+        off.append(term.carried(part))
+        if part.terms and some(mid):
+            off.append(apply(UNDERFLOWN, U=2.0 * part.terms * SMALLEST).on(size.shape))
+        middle = part.apply(mid[None])[0]
+        centre, size = centre + middle, size + np.abs(middle)
+    if some(affine.bias_radius):
+        off.append(apply(HELD_NUMBER, U=affine.bias_radius))
+    biased = some(affine.bias)
+    if biased:
+        centre, size = centre + affine.bias, size + np.abs(affine.bias)
+    sums = 2 * len(affine.parts) + 2 if biased or len(affine.parts) > 1 else 0
+    around = reduce(operator.add, off)
+    return enclosed(AROUND, m=centre, e=around, S=size, g=gamma(sums), n=float(sums), u=UNIT)
 
 
-def _moved_range(affine: AffineMap, ranges: Sequence[Interval]) -> Interval:
+def _moved_range(affine: AffineMap, ranges: Sequence[Interval]) -> Range:
     """Sums of the ends of what is moved, where every coefficient is -1, 0 or 1."""
-    range_ = Interval(affine.bias, affine.bias)
-    if np.any(affine.bias_radius):
-        range_ = range_.inflate(affine.bias_radius)
-    shifted = bool(np.any(range_.lo) or np.any(range_.hi))
-    for part, x in zip(affine.parts, ranges, strict=True):
-        a, b = part.apply(x.lo[None])[0], part.apply(x.hi[None])[0]
-        moved = Interval(np.minimum(a, b), np.maximum(a, b))  # a coefficient may be -1
-        if shifted:
-            range_ = Interval(add_down(range_.lo, moved.lo), add_up(range_.hi, moved.hi))
-        else:
-            range_, shifted = moved, True
-    return range_
+    moved = [range_through(range_of(x), p) for p, x in zip(affine.parts, ranges, strict=True)]
+    if some(affine.bias) or some(affine.bias_radius) or not moved:
+        off = apply(HELD_NUMBER, U=affine.bias_radius)
+        moved.append(enclosed(AROUND, m=affine.bias, e=off, S=0.0, g=0.0, n=0.0, u=UNIT))
+    return reduce(lambda x, y: enclosed(RANGE_SUM, X=x, Y=y), moved)
 
 
-def _centred(relative: float, lo: FloatArray, hi: FloatArray) -> tuple[FloatArray, ...]:
-    """A midpoint and radius, widened by what coefficients off by `relative` do to the midpoint."""
-    mid, radius = midpoint_radius(Interval(lo, hi))
-    bounded = np.isfinite(radius) & np.isfinite(mid)
-    if not np.all(bounded):
-        mid, radius = np.where(bounded, mid, 0.0), np.where(bounded, radius, np.inf)
-    if relative:
-        radius = add_up(radius, multiply_up(np.abs(mid), relative))
-    return mid, radius
-
-
-def _ends(
-    slack: float, bias: FloatArray, bias_radius: FloatArray, *balls: FloatArray
-) -> tuple[FloatArray, ...]:
-    """bias + Σ centres, with what their float64 sum errs by, plus and minus the radii; `balls`
-    holds centres and radii in turn."""
-    centre, absolute, radius = np.zeros_like(bias), np.abs(bias), bias_radius
-    for middle, around in zip(balls[::2], balls[1::2], strict=True):
-        centre = centre + middle
-        absolute = absolute + np.abs(middle)
-        radius = add_up(radius, around)
-    centre = centre + bias
-    if slack:
-        radius = add_up(radius, multiply_up(absolute, slack))
-    return add_down(centre, -radius), add_up(centre, radius)
+def _middle(x: Interval) -> FloatArray:
+    """A number about the middle of each range, 0 of an unbounded one."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mid = in_blocks(lambda lo, hi: np.where(lo == hi, lo, 0.5 * lo + 0.5 * hi), x.lo, x.hi)
+    if np.isfinite(lowest(mid)) and np.isfinite(highest(mid)):
+        return mid
+    return np.where(np.isfinite(mid), mid, 0.0)
 
 
 def affine_differences(affine: AffineMap, errors: Sequence[Radius]) -> DifferenceMap:

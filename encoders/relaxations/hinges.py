@@ -15,7 +15,8 @@ import numpy as np
 from encoders.lemmas.carrying import ALONG_SECANT
 from encoders.lemmas.differences import HINGE
 from encoders.lemmas.functions import HINGE_LINES
-from encoders.lemmas.kernel import Radius, apply
+from encoders.lemmas.kernel import Radius, apply, enclosed, range_of
+from encoders.lemmas.ranges.reals import HINGE_RANGE, RELU_RANGE
 from encoders.numbers.enclosure import (
     FloatArray,
     Interval,
@@ -23,6 +24,7 @@ from encoders.numbers.enclosure import (
     all_in_blocks,
     multiply_up,
     nothing,
+    some,
 )
 from encoders.operator import DifferenceMap, LinearBounds, ValueMap
 from encoders.relaxations.elementwise import (
@@ -61,13 +63,11 @@ def hinge_relaxation(below: FloatArray, x: Interval) -> LinearBounds:
 def hinge_values(below: FloatArray, x: Interval) -> ValueMap:
     """Real values through a hinge with b ≤ 1 everywhere; the lower slope is free in [b, 1]."""
     kink = (x.lo < 0) & (x.hi > 0)
-    if np.any(below):
-        up = [np.where(v < 0, multiply_up(below, v), v) for v in (x.lo, x.hi)]
-        down = [np.where(v < 0, -multiply_up(-below, v), v) for v in (x.lo, x.hi)]
-        least = np.minimum(*down)
-        range_ = Interval(np.where(kink, np.minimum(least, 0.0), least) + 0.0, np.maximum(*up))
+    given = range_of(x)
+    if some(below):
+        range_ = enclosed(HINGE_RANGE, X=given, b=below)
     else:
-        range_ = x.move(lambda v: np.maximum(v, 0.0) + 0.0)
+        range_ = enclosed(RELU_RANGE, X=given)
 
     @cache  # not before a functional is pulled back
     def bounds() -> LinearBounds:

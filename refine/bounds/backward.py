@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.lemmas.kernel import Radius, carried_back
+from encoders.lemmas.ranges.range import Range
 from encoders.numbers.enclosure import (
     UNIT,
     FloatArray,
@@ -51,7 +52,7 @@ class Maps:
     """
 
     program: Program
-    values: dict[str, Interval] = field(default_factory=dict)
+    values: dict[str, Range] = field(default_factory=dict)
     errors: dict[str, FloatArray] = field(default_factory=dict)
     value_maps: dict[str, ValueMap] = field(default_factory=dict)
     difference_maps: dict[str, DifferenceMap] = field(default_factory=dict)

@@ -16,6 +16,7 @@ import numpy as np
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.differences import GIVEN_ERROR, PULLED_BACK
 from encoders.lemmas.kernel import Radius, apply
+from encoders.lemmas.ranges.making import both_ranges, given_ranges, pulled_range
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.numbers.radius import is_negative, radius_of
 from encoders.program import Program, Step, forward
@@ -104,7 +105,8 @@ def batch_bounds(
     functionals of many boxes cannot be carried.
     """
     names = program.graph.inputs
-    maps = Maps(program, {n: _stacked([b.values[n] for b in boxes]) for n in names}, kept=1)
+    stacked = {n: _stacked([b.values[n] for b in boxes]) for n in names}
+    maps = Maps(program, given_ranges(stacked), kept=1)
     for name in names:
         error = np.concatenate([b.errors[name] for b in boxes])
         maps.err_by(name, apply(GIVEN_ERROR, U=error))
@@ -116,11 +118,11 @@ def batch_bounds(
         output = step.output
         bound_values(maps, step)
         if output in around.values:
-            maps.values[output] = maps.values[output].intersect(around.values[output])
+            maps.values[output] = both_ranges(maps.values[output], around.values[output])
         if any(output in known for known in ranges):
             nothing = maps.values[output]
             known = _stacked([r.get(output, row_of(nothing, i)) for i, r in enumerate(ranges)])
-            maps.values[output] = nothing.intersect(known)
+            maps.values[output] = both_ranges(nothing, known)
         if feeds_nonlinear(program, output):
             shares[output] = _refined(maps, output, tick)
         rounding, assumed, run = bound_errors(maps, step, contract, runs)
@@ -182,7 +184,7 @@ def _refined(maps: Maps, output: str, tick: Callable[[], None]) -> Mapping[str, 
             hi[box, at[row]] = np.minimum(hi[box, at[row]], upper[row])
             lo[box, at[row]] = np.maximum(lo[box, at[row]], lower[row])
         add_shares(maps, shares, pulled.on_inputs, at, there)
-    maps.values[output] = Interval(lo.reshape(x.shape), hi.reshape(x.shape))
+    maps.values[output] = pulled_range(x, lo, hi)
     return shares
 
 

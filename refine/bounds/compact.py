@@ -15,7 +15,8 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.lemmas.kernel import range_moved
+from encoders.numbers.enclosure import FloatArray
 from encoders.program import Step, program_of
 from encoders.relaxations.narrowing import Columns, Constants
 from onnx_import.graph import Array, Graph, Node, TensorType, build_graph
@@ -39,7 +40,7 @@ def compacted(maps: Maps, target: str) -> Maps:
     graph = build_graph(cut, types, constants, inputs=maps.graph.inputs, outputs=(target,))
     small = Maps(
         program_of(graph),
-        {t: Interval(_cut(kept, t, x.lo), _cut(kept, t, x.hi)) for t, x in maps.values.items()},
+        {t: range_moved(x, partial(_cut, kept, t)) for t, x in maps.values.items()},
         errors={t: _cut(kept, t, e) for t, e in maps.errors.items()},
         value_maps=dict(maps.value_maps),
         difference_maps=dict(maps.difference_maps),

@@ -9,7 +9,7 @@ import numpy as np
 
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.differences import PULLED_BACK
-from encoders.lemmas.kernel import Radius, apply
+from encoders.lemmas.kernel import Radius, apply, range_of
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.numbers.radius import is_negative, radius_of
 from onnx_import.errors import UnsupportedModel
@@ -66,7 +66,7 @@ class ManyErrors:
             known = {t: row_of(found.maps.values[t], b) for t in nonlinear}
             blamed = _influence(found.maps, shares, costs, b)
             if not np.isfinite(mine[worst].largest):
-                here = {t: row_of(x, b) for t, x in found.maps.values.items()}
+                here = {t: range_of(row_of(x, b)) for t, x in found.maps.values.items()}
                 blamed = on_choices(replace(found.maps, values=here), blamed)
             made.append(BoxBounds(mine, blamed, known))
         return Batch(replace(found, radii=radii), tuple(made))

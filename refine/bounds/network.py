@@ -18,7 +18,8 @@ from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import EXACT as EXACT_REALS
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.differences import GIVEN_ERROR, PULLED_BACK
-from encoders.lemmas.kernel import Radius, apply, exactly_zero, known_at
+from encoders.lemmas.kernel import Radius, apply, exactly_zero, known_at, range_of
+from encoders.lemmas.ranges.making import both_ranges, given_ranges, pulled_range
 from encoders.numbers.enclosure import FloatArray, Interval, lowest
 from encoders.numbers.radius import is_negative, radius_of
 from encoders.operator import RoundingBound
@@ -191,7 +192,7 @@ def _network_bounds(
     spread: frozenset[str],
 ) -> NetworkBounds:
     program = program_of(graph).checked
-    maps = Maps(program, dict(box.values))
+    maps = Maps(program, given_ranges(box.values))
     for tensor, error in box.errors.items():
         maps.err_by(tensor, apply(GIVEN_ERROR, U=error))
     if known is None and backward:
@@ -257,7 +258,7 @@ class _Pass:
             self.pushes[output] = self.pushes.get(step.reads[0], {})
         bound_values(maps, step)
         if self.known is not None and output in self.known.values:
-            maps.values[output] = maps.values[output].intersect(self.known.values[output])
+            maps.values[output] = both_ranges(maps.values[output], self.known.values[output])
         if refine:
             self._refine_values(output, final)
         rounding, assumed, run = bound_errors(maps, step, self.contract, self.runs)
@@ -323,10 +324,10 @@ def bound_values(maps: Maps, step: Step) -> None:
             "please report it"
         )
     maps.value_maps[step.name] = mapped
-    range_ = _sound(mapped.range)
+    range_ = range_of(mapped.range)
     if step.operator.keeps is not None and lowest(range_.lo) < 0.0:
         kept = step.operator.keeps(site, ranges, EXACT_REALS)
-        range_ = range_ if kept is None else range_.intersect(kept)
+        range_ = range_ if kept is None else both_ranges(range_, kept)
     maps.values[step.output] = range_
 
 
@@ -343,7 +344,7 @@ def _refine_values(
         hi[chunk] = np.minimum(hi[chunk], pulled.upper[: len(chunk)])
         lo[chunk] = np.maximum(lo[chunk], -pulled.upper[len(chunk) :])
         add_pushes(maps, pushes, pulled, lo[chunk], hi[chunk])
-    maps.values[output] = Interval(lo.reshape(range_.shape), hi.reshape(range_.shape))
+    maps.values[output] = pulled_range(range_, lo, hi)
     return pushes
 
 
@@ -415,15 +416,3 @@ def _radius(maps: Maps, step: Step, bound: FloatArray) -> FloatArray:
     if is_negative(bound):
         maps.flaws.add(step.name)
     return radius_of(bound)
-
-
-def _sound(range_: Interval) -> Interval:
-    """NaN, from ∞ − ∞, means that nothing is known."""
-    unknown = np.isnan(lowest(range_.lo))
-    lo = np.where(np.isnan(range_.lo), -np.inf, range_.lo) if unknown else range_.lo
-    return Interval(lo, _known(range_.hi))
-
-
-def _known(bound: FloatArray) -> FloatArray:
-    """An upper bound, infinite where it is NaN."""
-    return np.where(np.isnan(bound), np.inf, bound) if np.isnan(lowest(bound)) else bound

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.lemmas.ranges.making import pulled_range
+from encoders.numbers.enclosure import FloatArray
 from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import Maps, unit_functionals
@@ -87,7 +88,7 @@ def _tighten(
         found = upper(chunk, np.concatenate([c, -c]))
         hi[chunk] = np.minimum(hi[chunk], found[: len(chunk)])
         lo[chunk] = np.maximum(lo[chunk], -found[len(chunk) :])
-    maps.values[output] = Interval(lo.reshape(x.shape), hi.reshape(x.shape))
+    maps.values[output] = pulled_range(x, lo, hi)
 
 
 def chunks(graph: Graph, rows: Rows, copies: int) -> list[Rows]:

@@ -27,6 +27,7 @@ from encoders.functions.accuracy import Transcendental
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.differences import GIVEN_ERROR
 from encoders.lemmas.kernel import Radius, apply, exactly_zero, nothing_known
+from encoders.lemmas.ranges.making import given_ranges
 from encoders.lemmas.ways.relative import TO_ERROR
 from encoders.numbers.enclosure import Interval, add_up, anywhere, multiply_up, point
 from encoders.operator import RuntimeSemantics
@@ -133,7 +134,7 @@ class Flow:
     def known(self, before: Known | None) -> Known:
         """What is known of tensors by now, and was before."""
         maps = self.bounds.maps
-        values, radii = dict(maps.values), dict(maps.radii)
+        radii, values = dict(maps.radii), dict[str, Interval](maps.values)
         if before is not None:
             for t, x in before.values.items():
                 values[t] = values[t].intersect(x) if t in values else x
@@ -147,7 +148,7 @@ def flowed(
 ) -> Flow:
     """The forward composition of a network over a box, with relative precisions."""
     program = program_of(graph).checked
-    maps = Maps(program, dict(box.values))
+    maps = Maps(program, given_ranges(box.values))
     held: dict[str, Proportion] = {}
     for tensor, error in box.errors.items():
         maps.err_by(tensor, apply(GIVEN_ERROR, U=error))

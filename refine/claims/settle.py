@@ -173,7 +173,7 @@ def _reals(graph: Graph, bounds: Sequence[NetworkBounds]) -> Mapping[str, Interv
     """The real values of the outputs over all boxes of the domain."""
     found = {}
     for t in graph.outputs:
-        known = [b.maps.values[t] for b in bounds if t in b.maps.values]
+        known: list[Interval] = [b.maps.values[t] for b in bounds if t in b.maps.values]
         if graph.is_constant(t):
             known = [point(np.asarray(graph.constants[t], np.float64))]
         if known:

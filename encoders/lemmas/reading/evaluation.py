@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,12 +12,12 @@ from functools import lru_cache
 import numpy as np
 
 from encoders.lemmas.application import Application
-from encoders.lemmas.lemma import Lemma
+from encoders.lemmas.lemma import Lemma, RangeLemma
 from encoders.lemmas.reading.arrays import End, Frame, Reading, Test
 from encoders.lemmas.reading.exact import Exact
-from encoders.lemmas.reading.outward import Value, all_of, rounded
+from encoders.lemmas.reading.outward import Truth, Value, all_of, rounded
 from encoders.lemmas.terms import Formula, Parameter, Role
-from encoders.numbers.enclosure import FloatArray, in_blocks, lowest, nothing
+from encoders.numbers.enclosure import FloatArray, all_in_blocks, in_blocks, lowest, nothing
 from encoders.numbers.radius import is_radius
 
 _MANY = 2**10
@@ -42,6 +42,7 @@ class Plan:
     signs: tuple[tuple[str, Formula], ...]
     hypotheses: tuple[tuple[Test, Formula], ...]
     radius: End
+    ends: tuple[End, End] | None = None
 
 
 @lru_cache(maxsize=1024)
@@ -55,11 +56,19 @@ def plan_of(lemma: Lemma) -> Plan:
         tuple((p.name, formula) for p, formula in lemma.signs),
         tuple((reading.surely(formula), formula) for formula in lemma.hypotheses),
         reading.up(lemma.radius),
+        _ends_of(lemma, reading),
     )
 
 
 def _reach_of(parameter: Parameter) -> str | None:
-    return parameter.reach.name if parameter.role is Role.ROUNDING else None
+    return None if parameter.beside is None else parameter.beside.name
+
+
+def _ends_of(lemma: Lemma, reading: Reading) -> tuple[End, End] | None:
+    """The ends of a lemma that says where something lies, rounded outwards."""
+    if not isinstance(lemma, RangeLemma):
+        return None
+    return reading.down(lemma.low), reading.up(lemma.high)
 
 
 def value_of(given: FloatArray | float) -> Value:
@@ -78,16 +87,8 @@ def evaluated(plan: Plan, numbers: Mapping[str, Value]) -> tuple[FloatArray, Fai
     def of_blocks(*blocks: FloatArray) -> FloatArray:
         frame = shared | dict(zip(arrays, blocks, strict=True))
         found = plan.radius(frame)
-        for name, formula in plan.signs:
-            value = frame[name]
-            if not (value if isinstance(value, float) else lowest(value)) >= 0.0:
-                failed.hypothesis = failed.hypothesis or formula
-                found = np.where(np.greater_equal(value, 0.0), found, np.inf)
-        for surely, formula in plan.hypotheses:
-            holds = surely(frame)
-            if not all_of(holds):
-                failed.hypothesis = failed.hypothesis or formula
-                found = np.where(holds, found, np.inf)
+        for holds in _unmet(plan, frame, failed):
+            found = np.where(holds, found, np.inf)
         radius = np.asarray(found)
         if not is_radius(radius):
             failed.flawed = failed.flawed or bool(np.any(radius < 0.0))
@@ -102,6 +103,46 @@ def evaluated(plan: Plan, numbers: Mapping[str, Value]) -> tuple[FloatArray, Fai
     elif any(np.may_share_memory(bound, a) for a in arrays.values()):
         bound = bound.copy()  # whoever holds the number may change it
     return bound, failed
+
+
+def evaluated_ends(
+    plan: Plan, numbers: Mapping[str, Value]
+) -> tuple[FloatArray, FloatArray, Failed]:
+    """The ends where all hypotheses hold, else infinite ones; and which did not."""
+    assert plan.ends is not None
+    low, high = plan.ends
+    failed = Failed()
+    shared: Frame = {name: value for name, value in numbers.items() if isinstance(value, float)}
+    arrays = {name: value for name, value in numbers.items() if not isinstance(value, float)}
+
+    def of_blocks(*blocks: FloatArray) -> tuple[FloatArray, ...]:
+        frame = shared | dict(zip(arrays, blocks, strict=True))
+        found = low(frame), high(frame)
+        for holds in _unmet(plan, frame, failed):
+            found = np.where(holds, found[0], -np.inf), np.where(holds, found[1], np.inf)
+        shape = _shape_of(blocks)
+        return tuple(
+            end if isinstance(end, np.ndarray) and end.shape == shape else np.full(shape, end)
+            for end in found
+        )
+
+    with np.errstate(all="ignore"):
+        lo, hi = all_in_blocks(of_blocks, *arrays.values())
+    return lo, hi, failed
+
+
+def _unmet(plan: Plan, frame: Frame, failed: Failed) -> Iterator[Truth]:
+    """Where each hypothesis holds that does not hold of every element."""
+    for name, formula in plan.signs:
+        value = frame[name]
+        if not (value if isinstance(value, float) else lowest(value)) >= 0.0:
+            failed.hypothesis = failed.hypothesis or formula
+            yield np.greater_equal(value, 0.0)
+    for surely, formula in plan.hypotheses:
+        holds = surely(frame)
+        if not all_of(holds):
+            failed.hypothesis = failed.hypothesis or formula
+            yield holds
 
 
 def exactly_evaluated(

@@ -23,7 +23,8 @@ from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.claims import REAL_GAP
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.differences import BOTH_SIDES, GIVEN_ERROR
-from encoders.lemmas.kernel import Radius, apply, exactly_zero, known_at
+from encoders.lemmas.kernel import Radius, apply, exactly_zero, known_at, range_of
+from encoders.lemmas.ranges.making import both_ranges, given_ranges, pulled_range
 from encoders.numbers.enclosure import (
     BoolArray,
     FloatArray,
@@ -91,7 +92,7 @@ def noise_bounds(
 
 
 def _start(pair: Lockstep, box: InputBox) -> Ranges:
-    ranges = Ranges(Maps(program_of(pair.meant).checked, dict(box.values)))
+    ranges = Ranges(Maps(program_of(pair.meant).checked, given_ranges(box.values)))
     for tensor, error in box.errors.items():
         around = Interval(-error, np.asarray(error))
         x = box.values[tensor]
@@ -201,9 +202,9 @@ class _Bounding:
         real = [maps.values[t] for t in step.reads]
         mapped = step.operator.values(step.site, real)
         maps.value_maps[step.name] = mapped
-        maps.values[out] = known(mapped.range)
+        maps.values[out] = range_of(known(mapped.range))
         if out in self.known.values:
-            maps.values[out] = maps.values[out].intersect(self.known.values[out])
+            maps.values[out] = both_ranges(maps.values[out], self.known.values[out])
         held = [ranges.held[t] for t in step.reads]
         if is_copy(step):
             through, after, lost = self._identity(step, role, held[0])
@@ -383,7 +384,7 @@ class _Bounding:
             pulled = pull_back(maps, {out: np.concatenate([c, -c])}, {}, self.tick)
             hi[chunk] = np.minimum(hi[chunk], pulled.upper[: len(chunk)])
             lo[chunk] = np.maximum(lo[chunk], -pulled.upper[len(chunk) :])
-        maps.values[out] = Interval(lo.reshape(x.shape), hi.reshape(x.shape))
+        maps.values[out] = pulled_range(x, lo, hi)
         self.ranges.enter(
             out, self.ranges.held[out], self.ranges.apart[out], self.ranges.radii[out]
         )

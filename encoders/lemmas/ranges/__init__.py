@@ -1,0 +1,1 @@
+"""Where real values lie: ranges, which only the application of a lemma makes, and these lemmas."""

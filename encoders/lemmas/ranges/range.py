@@ -1,0 +1,65 @@
+"""The real range of a tensor: an interval that only the kernel makes, with the application it is
+from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+import numpy as np
+
+from encoders.lemmas.application import Application
+from encoders.numbers.enclosure import FloatArray, Interval, lowest
+
+
+class _Key:
+    """What a range asks to see of whoever makes it; there is one, which the kernel shows."""
+
+
+_RANGE_KEY = _Key()
+
+
+@final
+class Range(Interval):
+    """Real values lie in [lo, hi], element by element; infinite where nothing is known, never NaN.
+
+    Raises TypeError when made by anything but `encoders/lemmas/kernel.py`.
+    """
+
+    __slots__ = ("_record",)
+    _record: Application
+
+    def __init__(self, key: object, lo: FloatArray, hi: FloatArray, record: Application) -> None:
+        if key is not _RANGE_KEY:
+            raise TypeError("a range is made by applying a lemma (encoders/lemmas)")
+        ends = _known(lo), -_known(-hi) if np.isnan(lowest(hi)) else hi
+        super().__init__(*(_only_read(end) for end in ends))
+        object.__setattr__(self, "_record", record)
+
+    def __init_subclass__(cls) -> None:
+        raise TypeError("a range is made by applying a lemma (encoders/lemmas)")
+
+    @property
+    def record(self) -> Application:
+        return self._record
+
+    def __copy__(self) -> Range:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Range:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., Interval], tuple[FloatArray, FloatArray]]:
+        """Another process knows the numbers."""
+        return Interval, (self.lo, self.hi)
+
+
+def _known(low: FloatArray) -> FloatArray:
+    """A lower bound, infinite where it is NaN."""
+    return np.where(np.isnan(low), -np.inf, low) if np.isnan(lowest(low)) else low
+
+
+def _only_read(end: FloatArray) -> FloatArray:
+    held = np.asarray(end).view()
+    held.flags.writeable = False
+    return held

@@ -1,0 +1,145 @@
+"""Real ranges: a lemma makes them, nothing else does, and what no lemma makes gets less."""
+
+from __future__ import annotations
+
+import ast
+from contextlib import suppress
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from operator_checks import graph_of
+from test_architecture import ROOT, files, tree_of
+
+from encoders.lemmas.kernel import apply, enclosed, range_moved, range_of, range_through
+from encoders.lemmas.lemma import RangeLemma
+from encoders.lemmas.library import LEMMAS
+from encoders.lemmas.ranges.range import Range
+from encoders.lemmas.ranges.reals import BOTH_RANGES, FOUND_RANGE, RELU_RANGE
+from encoders.lemmas.reading.arrays import Frame, Reading
+from encoders.lemmas.reading.exact import Exact
+from encoders.lemmas.terms import Role
+from encoders.numbers.enclosure import Interval, LinearPart
+from encoders.program import Step, program_of
+from encoders.registry import operators
+from examples import every_example
+from onnx_import.errors import ModelError
+
+OF_RANGES = [lemma for lemma in LEMMAS if isinstance(lemma, RangeLemma)]
+MADE = 38
+"""Operators of which every real range is made by lemmas, to be more; others find theirs by code of
+their own, which is a premise then."""
+NUMBERS = st.one_of(
+    st.sampled_from([0.0, 1.0, -1.0, 0.5, -(2.0**-24), 2.0**-1060, 1e300, 3.0]),
+    st.floats(-1e6, 1e6),
+)
+
+
+@pytest.mark.parametrize("lemma", OF_RANGES, ids=lambda m: m.name)
+@settings(max_examples=40, deadline=None)
+@given(drawn=st.lists(NUMBERS, min_size=8, max_size=8))
+def test_ends_are_read_outwards(lemma: RangeLemma, drawn: list[float]) -> None:
+    """Of one number and of an array, by the text that is proved; radii are at least 0."""
+    numbers = {p.name: v if p.signed else abs(v) for p, v in zip(lemma.read, drawn, strict=False)}
+    exact, reading = Exact({n: Fraction(v) for n, v in numbers.items()}), Reading()
+    low, high = exact.of(lemma.low), exact.of(lemma.high)
+    one: Frame = {n: float(v) for n, v in numbers.items()}
+    frames: list[Frame] = [one, {n: np.full(3, v) for n, v in numbers.items()}]
+    for frame in frames:
+        with np.errstate(all="ignore"):
+            lo = np.atleast_1d(reading.down(lemma.low)(frame))
+            hi = np.atleast_1d(reading.up(lemma.high)(frame))
+        assert np.isnan(lo[0]) or lo[0] == -np.inf or Fraction(float(lo[0])) <= low
+        assert np.isnan(hi[0]) or hi[0] == np.inf or Fraction(float(hi[0])) >= high
+
+
+def test_only_the_kernel_makes_a_range() -> None:
+    known: Any = Range
+    ends = np.zeros(2), np.ones(2)
+    record = range_of(Interval(*ends)).record
+    for attempt in (
+        lambda: known(*ends),
+        lambda: known(object(), *ends, record),
+        lambda: type("Mine", (Range,), {}),
+        lambda: enclosed(RELU_RANGE, X=Interval(*ends)),  # type: ignore[arg-type]
+        lambda: apply(RELU_RANGE, X=np.zeros(2)),
+    ):
+        with pytest.raises(TypeError):
+            attempt()
+    with pytest.raises(ValueError, match="read-only"):
+        range_of(Interval(*ends)).lo[0] = 0.0
+
+
+def test_nobody_else_has_the_key_of_ranges() -> None:
+    for file in files():
+        if file not in ("encoders/lemmas/kernel.py", "encoders/lemmas/ranges/range.py"):
+            assert "_RANGE_KEY" not in (ROOT / file).read_text(), file
+
+
+def test_who_makes_a_range() -> None:
+    """A lemma applied, or elements of one range at other places."""
+    makers = {
+        f.name
+        for f in ast.walk(tree_of("encoders/lemmas/kernel.py"))
+        if isinstance(f, ast.FunctionDef)
+        and any(isinstance(n, ast.Name) and n.id == "_RANGE_KEY" for n in ast.walk(f))
+    }
+    assert makers == {"enclosed", "_placed"}
+
+
+def test_what_is_no_number_is_not_known() -> None:
+    x = range_of(Interval(np.array([np.nan, 0.0]), np.array([1.0, np.nan])))
+    np.testing.assert_array_equal(x.lo, [-np.inf, 0.0])
+    np.testing.assert_array_equal(x.hi, [1.0, np.inf])
+
+
+def test_a_range_knows_what_it_rests_on() -> None:
+    x = range_of(Interval(np.array([-1.0, 2.0]), np.array([1.0, 3.0])))
+    y = enclosed(RELU_RANGE, X=range_moved(x, np.flip))
+    np.testing.assert_array_equal([y.lo, y.hi], [[2.0, 0.0], [3.0, 1.0]])
+    assert y.record.lemmas == ("relu-range", "moved-range", "found-range")
+    both = enclosed(BOTH_RANGES, X=x, Y=y)
+    np.testing.assert_array_equal([both.lo, both.hi], [[2.0, 2.0], [1.0, 1.0]])
+
+
+def test_a_product_moves_nothing() -> None:
+    x = range_of(Interval(np.zeros(2), np.ones(2)))
+    same = LinearPart(np.array, np.abs, np.array, terms=0, adjoint_terms=0)
+    np.testing.assert_array_equal(range_through(x, same).hi, x.hi)
+    product = LinearPart(np.array, np.abs, np.array, terms=1, adjoint_terms=1)
+    with pytest.raises(ValueError, match="computes"):
+        range_through(x, product)
+
+
+def test_ranges_that_lemmas_make_get_no_fewer() -> None:
+    """This number may only grow: who makes an operator's range by lemmas raises it."""
+    made = [name for name in operators() if _made(name)]
+    assert len(made) >= MADE, made
+
+
+def _made(name: str) -> bool:
+    """Is every range that examples of the operator get made of lemmas on it?"""
+    found = []
+    for case in every_example()[name][:4]:
+        with suppress(ModelError, ValueError):
+            steps = program_of(graph_of(case)[0]).steps
+            found += [_of_lemmas(step) for step in steps if step.operator.name == name]
+    return bool(found) and all(found)
+
+
+def _of_lemmas(step: Step) -> bool:
+    shapes = [step.site.type_of(i).shape for i in step.site.variable]
+    ranges = [range_of(Interval(np.full(s, 0.25), np.full(s, 0.75))) for s in shapes]
+    with np.errstate(all="ignore"):
+        made = step.operator.values(step.site, ranges).range
+    return isinstance(made, Range) and made.record.lemma is not FOUND_RANGE
+
+
+def test_lemmas_that_take_ranges_are_given_them() -> None:
+    """Those on where real values lie take the ranges that they rest on, and no bare ends."""
+    for lemma in OF_RANGES:
+        if lemma.name not in ("given-range", "found-range", "range-around"):
+            assert any(p.role is Role.RANGE for p in lemma.given), lemma
