@@ -40,6 +40,7 @@ from encoders.relaxing import FreeLines as FreeLines
 from encoders.relaxing import FreeSlopes as FreeSlopes
 from encoders.relaxing import LinearBounds as LinearBounds
 from encoders.relaxing import Moved as Moved
+from encoders.relaxing import Scaled as Scaled
 from encoders.relaxing import SlopeChoice as SlopeChoice
 from encoders.relaxing import ValueMap as ValueMap
 from encoders.site import Element

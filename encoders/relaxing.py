@@ -190,6 +190,20 @@ class ValueMap:
 
 
 @dataclass(frozen=True)
+class Scaled:
+    """What a node of one input leaves of a functional c of its difference: Σ c·ρ, up to |c|·rest.
+
+    ρ is the same whatever the functional, with |ρ| ≤ `remainder` and |ρ| ≤ `share`·|d|, element by
+    element, for whatever difference d is read; both are 0 where that is not known, and `rest`
+    then holds what is left.
+    """
+
+    share: FloatArray
+    remainder: Radius
+    rest: Radius
+
+
+@dataclass(frozen=True)
 class DifferenceMap:
     """Differences through a node, its own rounding error left out.
 
@@ -199,7 +213,8 @@ class DifferenceMap:
     Where f(x̂) − f(x) = s·d for some s between b and 1 and nothing more is known (`unstable`), the
     bound of a functional that is affine in s is the larger of those for s = b and s = 1: `fixed(c,
     share, at)` is `backward` with the secant slope b + share·(1 − b) where `at`. `radius` must then
-    be |slope|·error + remainder (refine/bounds/secant_branching.py says why).
+    be |slope|·error + remainder (refine/bounds/secant_branching.py says why). `scaled` says more of
+    what a pull-back leaves, where that is known.
     """
 
     radius: Radius
@@ -207,6 +222,7 @@ class DifferenceMap:
     unstable: npt.NDArray[np.bool_] | None = None
     fixed: Callable[[FloatArray, FloatArray, npt.NDArray[np.bool_]], Moved] | None = None
     carry: Callable[[], DifferenceCarry] | None = None
+    scaled: Callable[[], Scaled] | None = None
 
     @property
     def flawed(self) -> bool:

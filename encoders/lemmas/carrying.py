@@ -15,6 +15,7 @@ from encoders.lemmas.terms import (
     larger,
     magnitude,
     number,
+    smaller,
     term,
     value,
     values,
@@ -156,6 +157,25 @@ CARRIED_BACK = Lemma(
     rests_on=("composition", "affine-difference", "affine-rounding", "stored-coefficients"),
 )
 
+_own, _norm = value("a"), value("b")
+_weighed, _norms, _root = number("A"), number("B"), number("R")
+WITHIN_ELLIPSOID = Lemma(
+    "within-ellipsoid",
+    "A functional of remainders, of which the squares of its scaled coefficients add up to a ≤ A "
+    "and those of the scaled remainders to b ≤ B, is at most R if A·B ≤ R², and at most what it is "
+    "bounded by otherwise.",
+    "Cauchy-Schwarz inequality",
+    hypotheses=(_weighed * _norms <= _root * _root,),
+    assumed=(
+        within(_f, _e),
+        every(_own >= 0, _own <= _weighed, _norm >= 0, _norm <= _norms),
+        _f * _f <= _own * _norm,
+    ),
+    error=_f,
+    radius=smaller(_e, _root),
+    by_way_of=(_own * _norm <= _weighed * _norms, _f * _f <= _root * _root),
+)
+
 LEMMAS = (
     SECANT,
     OSCILLATION,
@@ -166,4 +186,5 @@ LEMMAS = (
     STEP_APART,
     LEADER,
     CARRIED_BACK,
+    WITHIN_ELLIPSOID,
 )

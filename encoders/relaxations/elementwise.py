@@ -33,17 +33,25 @@ from encoders.operator import (
     FreeSlopes,
     LinearBounds,
     Moved,
+    Scaled,
     SlopeChoice,
     ValueMap,
 )
 
+_SMALL = 2.0**-500  # numbers above may be divided by one another
+
 
 @dataclass(frozen=True)
 class Secant:
-    """f(x̂) − f(x) = `slope`·(x̂ − x) + r with |r| ≤ `remainder`, element by element."""
+    """f(x̂) − f(x) = `slope`·(x̂ − x) + r with |r| ≤ `remainder`, element by element.
+
+    Where it `scales`, a bound e on |x̂ − x| enters the remainder as a factor alone: r is at most
+    remainder/e times |x̂ − x|, whatever that is.
+    """
 
     slope: FloatArray
     remainder: Radius
+    scales: BoolArray | None = None
 
 
 def secant_of_slopes(low: FloatArray, high: FloatArray, given: Radius) -> Secant:
@@ -58,7 +66,8 @@ def secant_of_slopes(low: FloatArray, high: FloatArray, given: Radius) -> Secant
     if not np.all(known):
         middle, spread = np.where(known, middle, 0.0), np.where(known, spread, np.inf)
         low, high = np.where(known, low, -np.inf), np.where(known, high, np.inf)
-    return Secant(middle, apply(SECANT, s_lo=low, s_hi=high, m=middle, sigma=spread, e=given))
+    remainder = apply(SECANT, s_lo=low, s_hi=high, m=middle, sigma=spread, e=given)
+    return Secant(middle, remainder, known)
 
 
 def elementwise_values(range_: Interval, bounds: LinearBounds, x: Interval) -> ValueMap:
@@ -168,6 +177,16 @@ def elementwise_differences(
     def carry() -> DifferenceCarry:
         return DifferenceCarry(lambda c: (c * middle,), around())
 
+    @cache
+    def scaled() -> Scaled:
+        error, left = given.bound, secant.remainder
+        with np.errstate(all="ignore"):
+            share = left.bound / error * (1.0 + 4 * UNIT)
+        at = np.asarray(secant.scales) & np.isfinite(share) & (share > _SMALL) & (error > _SMALL)
+        off = multiply_up(np.abs(middle), _product_error(middle))
+        rest = left.times(np.where(at, 0.0, 1.0)) + given.times(off)
+        return Scaled(np.where(at, share, 0.0), left.times(np.where(at, 1.0, 0.0)), rest)
+
     def backward(c: FloatArray) -> Moved:
         return carry()(c)
 
@@ -178,9 +197,10 @@ def elementwise_differences(
             cost = carried_back((cost, inexact().weighed(np.where(at, c, 0.0))))
         return Moved((c * np.where(at, slope, middle),), cost)
 
+    known = None if secant.scales is None or np.any(below) else scaled
     if unstable is None:
-        return DifferenceMap(radius, backward, carry=carry)
-    return DifferenceMap(radius, backward, unstable, fixed, carry)
+        return DifferenceMap(radius, backward, carry=carry, scaled=known)
+    return DifferenceMap(radius, backward, unstable, fixed, carry, known)
 
 
 def _product_error(middle: FloatArray) -> FloatArray:

@@ -102,7 +102,8 @@ def hinge_differences(below: FloatArray, x: Interval, given: Radius) -> Differen
     remainder = apply(HINGE, lo=x.lo, hi=x.hi, b=below, m=slope, R=rest, e=given)
     radius = apply(ALONG_SECANT, m=slope, R=remainder, e=given)
     unstable = (half > 0) & (error > 0)
-    return elementwise_differences(Secant(slope, remainder), radius, given, unstable, below)
+    secant = Secant(slope, remainder, half > 0)
+    return elementwise_differences(secant, radius, given, unstable, below)
 
 
 def _hinge_secants(

@@ -34,6 +34,7 @@ from encoders.operator import DifferenceMap, SlopeChoice, ValueMap
 from encoders.program import Program, Step, backward
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph
+from refine.bounds.ellipsoids.errors import Apart, Ellipsoid, charged_within
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Maps:
     of run-time numbers, where somebody asked for them (refine/bounds/local/held.py). `ends` are the
     tensors whose errors are those of the only execution: no functional is carried on from there.
     `together` is what bounds a node's differences by those of nodes before it
-    (refine/bounds/local/roots.py).
+    (refine/bounds/local/roots.py), and `ellipsoids` how large the errors of what a node reads can
+    be at once.
     """
 
     program: Program
@@ -63,6 +65,7 @@ class Maps:
     held: dict[str, Interval] = field(default_factory=dict)
     ends: set[str] = field(default_factory=set)
     together: dict[str, Radius] = field(default_factory=dict)
+    ellipsoids: dict[str, Ellipsoid] = field(default_factory=dict)
 
     @property
     def graph(self) -> Graph:
@@ -144,6 +147,7 @@ def pull_back(
     most: int | None = None,
     lines: Mapping[str, Lines] | None = None,
     arriving: dict[str, FloatArray] | None = None,
+    apart: list[Apart] | None = None,
 ) -> Pulled:
     """Upper bounds of functionals given by coefficients (k, *shape) on some tensors.
 
@@ -155,7 +159,8 @@ def pull_back(
     known of the tensors reached so far takes the place of what would be known of the inputs.
     `lines` says, per node that leaves lines to choose from, which to take; `seen` has their
     coefficients. `arriving`, if given, is filled with the coefficients on differences that arrived
-    at each node: what its rounding errors count for.
+    at each node: what its rounding errors count for. `apart`, if given, is filled with what is the
+    same for all functionals, which is then not charged.
     """
     first, kept = next(iter((*on_values.values(), *on_differences.values()))), maps.kept
     through = all(t in maps.ends for t in on_differences)  # only to say what their errors come from
@@ -172,6 +177,7 @@ def pull_back(
         total=np.zeros(first.shape[: 1 + kept]),
         left=len(maps.program.steps) if most is None else most,
         arriving=arriving,
+        apart=apart,
     )
     backward(maps.program, semantics)
     return semantics.finished()
@@ -200,6 +206,7 @@ class _Substitution:
     roundings: dict[str, FloatArray] = field(default_factory=dict)
     moved: list[Radius] = field(default_factory=list)
     arriving: dict[str, FloatArray] | None = None
+    apart: list[Apart] | None = None
 
     def arrived(self, step: Step) -> _Both | None:
         """Coefficients (k, *shape) on the step's output, on its values and on its differences."""
@@ -225,27 +232,46 @@ class _Substitution:
             return
         if self.arriving is not None:
             self.arriving[step.name] = d
-        between = self.maps.difference_maps[step.name]
+        between, free = self.maps.difference_maps[step.name], d
         if self.fixed is not None and between.fixed is not None:
             if self.seen is not None:
                 self.seen[step.name] = d
             chosen = self.fixed[step.name]
             pulled = between.fixed(d, chosen.slope, chosen.at)
+            free = np.where(chosen.at, 0.0, d)
         elif kept:
             if between.carry is None:
                 raise one_box_alone(step)
             pulled = between.carry()(d, kept)
         else:
             pulled = between.backward(d)
-        own = self.maps.local[step.name].weighed(d, kept)
-        self.roundings[step.name] = own.bound
-        costs = [own, pulled.cost]
+        if self.apart is not None:
+            costs = self._set_apart(self.apart, step, d, pulled.cost)
+        else:
+            own, cost = self.maps.local[step.name].weighed(d, kept), pulled.cost
+            held = self.maps.ellipsoids.get(step.name)
+            if held is not None and between.scaled is not None:
+                cost = cost.and_also(charged_within(between.scaled(), held, free))
+            self.roundings[step.name] = own.bound
+            costs = [own, cost]
         for tensor, coefficients in zip(step.reads, pulled.coefficients, strict=True):
             total = self.differences.put(tensor, coefficients)
             if total is not None:
                 # each sum is off by at most U of itself
                 costs.append(self.maps.radii[tensor].weighed(total, kept).times(2 * UNIT))
         self._spend(step.name, costs)
+
+    def _set_apart(
+        self, apart: list[Apart], step: Step, d: FloatArray, cost: Radius
+    ) -> list[Radius]:
+        """What is the same for all functionals is left to `apart`; returns what else they cost."""
+        apart.append(Apart(d, self.maps.local[step.name].bound))
+        scaled = self.maps.difference_maps[step.name].scaled
+        if scaled is None:
+            return [cost]
+        left, held = scaled(), self.maps.ellipsoids.get(step.name)
+        apart.append(Apart(d, left.remainder.bound, left, held))
+        return [left.rest.weighed(d)]
 
     def _spend(self, place: str, costs: Sequence[Radius]) -> None:
         """What carrying functionals of differences through a place costs."""

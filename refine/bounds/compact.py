@@ -46,6 +46,11 @@ def compacted(maps: Maps, target: str) -> Maps:
         difference_maps=dict(maps.difference_maps),
         local=dict(maps.local),
         radii={t: r.moved(partial(_cut, kept, t)) for t, r in maps.radii.items()},
+        ellipsoids={
+            step.name: maps.ellipsoids[step.name].moved(partial(_cut, kept, step.reads[0]))
+            for step in steps
+            if step.name in maps.ellipsoids
+        },
     )
     for old, new in zip(steps, cut, strict=True):
         if old.node is not new:

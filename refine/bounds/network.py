@@ -28,6 +28,7 @@ from encoders.rounding.rounding_bounds import rounder_of, stored_loss
 from onnx_import.graph import Graph, Node
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import Maps, Pulled, pull_back, unit_functionals
+from refine.bounds.ellipsoids.errors import Apart, ellipsoid_of, rows_of
 from refine.bounds.evaluated import errors_at, values_at
 from refine.bounds.influence import add_pushes, costs_of_worst, influence_of
 from refine.bounds.local.errors import Run, Runs, bound_errors
@@ -269,10 +270,31 @@ class _Pass:
             maps.ends.add(output)
         if refine and (final or not followed):
             self._refine_errors(output, final)
+        if self.branching is not None and not self.branching.late:
+            self._take_ellipsoid(step)
         if step.name in maps.flaws:
             rounding = rounding.flawed()
         real, error = maps.values[output], maps.errors[output]
         return (NodeBounds(step, real, errors=error, rounding=rounding, assumed=assumed, run=run),)
+
+    def _take_ellipsoid(self, step: Step) -> None:
+        """How large the errors of what a node reads can be at once, where it bends there."""
+        scaled = self.maps.difference_maps[step.name].scaled
+        if scaled is None or self.maps.kept or step.affine:
+            return
+        maps, left = self.maps, scaled()
+        done = [s.output for s in maps.program.steps if s.name in maps.difference_maps]
+        rows = rows_of(left, [maps.graph.types[t].size for t in done])
+        if rows is None:
+            return
+        c, sources = unit_functionals(left.share.shape, rows), list[Apart]()
+        pulled = pull_back(
+            maps, {}, {step.reads[0]: c}, self.tick, most=self.deepest, apart=sources
+        )
+        assert pulled.moved is not None
+        found = ellipsoid_of(left, rows, sources, pulled.moved.bound)
+        if found is not None:
+            maps.ellipsoids[step.name] = found
 
     def _refine_values(self, output: str, final: bool) -> None:
         values = self.maps.values[output]

@@ -92,6 +92,22 @@ def carried_back(d: Draw) -> World:
     return {**numbers, "before": d.beyond(middle), "own": d.beyond(c * eta)}, out + c * eta
 
 
+def within_ellipsoid(d: Draw) -> World:
+    """Coefficients and remainders of two elements."""
+    c, rho, scale = (
+        [d.real(1), d.real(1)],
+        [d.real(1), d.real(1)],
+        [Q(1, 2), d.choice([Q(1), Q(3)])],
+    )
+    f = sum((a * b for a, b in zip(c, rho, strict=True)), Q(0))
+    a = sum((square(v * s) for v, s in zip(c, scale, strict=True)), Q(0))
+    b = sum((square(v / s) for v, s in zip(rho, scale, strict=True)), Q(0))
+    above, beside = a + d.choice([Q(0), Q(1, 8)]), b + d.choice([Q(0), Q(1, 8)])
+    root = abs(f) + d.choice([Q(-1, 8), Q(0), Q(1, 2), Q(2)])
+    numbers = {"f": f, "a": a, "b": b, "A": above, "B": beside, "R": max(root, Q(0))}
+    return {**numbers, "e": d.beyond(f)}, f
+
+
 WORLDS: dict[str, Callable[[Draw], World]] = {
     "secant": secant,
     "oscillation": oscillation,
@@ -102,6 +118,7 @@ WORLDS: dict[str, Callable[[Draw], World]] = {
     "step-apart": step_apart,
     "leader": leader,
     "carried-back": carried_back,
+    "within-ellipsoid": within_ellipsoid,
 }
 
 
