@@ -101,3 +101,32 @@ def test_parts_bounded_with_effort_hold(deep: Graph, monkeypatch: pytest.MonkeyP
         exact = {name: Rationals().constant(at)[0]}
         real = np.asarray(evaluate_real(deep, exact, Rationals())["y"], dtype=np.float64)
         assert np.all(np.abs(ran - real)[inside] <= part.errors["y"] * (1 + 1e-9))
+
+
+@dataclass(frozen=True)
+class Misled(Stubborn):
+    """A network whose bound is the width of one element of its input, while another is blamed."""
+
+    single: bool = False
+
+    def bounds(
+        self,
+        box: InputBox,
+        backward: bool = True,
+        tick: Callable[[], None] = lambda: None,
+        known: Known | None = None,
+        branching: Branching | None = None,
+    ) -> NetworkBounds:
+        found = network_bounds(self.graph, box, self.contract)
+        ((name, x),) = box.values.items()
+        size = float((x.hi - x.lo).reshape(-1)[1])
+        blamed = np.array([1.0, 1e-9, 0.0]).reshape(x.shape)
+        radii = {t: off_by(np.full((1, 2), size)) for t in found.radii}
+        return replace(found, radii=radii, influence={name: blamed})
+
+
+def test_an_element_that_is_blamed_too_little_has_its_turn(deep: Graph) -> None:
+    found = split(Misled(deep, SEQUENTIAL), 60.0, 0.9)
+    assert all(float(np.max(e)) <= 0.9 for part in found.parts for e in part.errors.values())
+    assert len(found.parts) <= 32
+    assert covers(whole_box(deep), found.parts)

@@ -34,12 +34,15 @@ _PATIENCE = 0.2  # seconds, between looks at the clock
 _HALVINGS = 8  # without a gain, after which a part is bounded with more effort
 _GAIN = 0.98  # of a part's bound: what a half's has to be at most to be one
 _EFFORT = Branching(steps=8, cases=64)
+_IN_A_ROW = 4  # halvings of one element of an input, after which another has its turn
 _AHEAD = 8  # parts that are halved before it is known what came of those before
 _SHARE = 4  # or one in so many of those that wait
 
 
 Asked: TypeAlias = tuple[InputBox, Known]
 """A box, and what was proved over one around it."""
+Place: TypeAlias = tuple[str, tuple[int, ...]]
+"""An input and the place of one of its elements."""
 
 
 Look: TypeAlias = Callable[[Sequence[InputBox]], bool]
@@ -53,7 +56,8 @@ def _look_away(boxes: Sequence[InputBox]) -> bool:
 @dataclass(frozen=True)
 class Part:
     """One box with what was proved over it. `failure` is an obligation that does not hold; `idle`
-    counts the halvings that led to it since the last one that lowered the bound, to speak of."""
+    counts the halvings that led to it since the last one that lowered the bound, to speak of.
+    `halvings` has the element whose range was halved last, and how often in a row."""
 
     box: InputBox
     radii: Mapping[str, Radius]
@@ -62,6 +66,7 @@ class Part:
     failure: Obligation | None
     margins: tuple[Margin, ...] = ()
     idle: int = 0
+    halvings: tuple[Place | None, int] = (None, 0)
 
     @property
     def errors(self) -> Mapping[str, FloatArray]:
@@ -273,7 +278,11 @@ class _Halving:
             return done
         parents = [part for part in self.taken for _ in range(2)]
         return [
-            replace(half, idle=0 if _size(half) <= _GAIN * _size(part) else part.idle + 1)
+            replace(
+                half,
+                idle=0 if _size(half) <= _GAIN * _size(part) else part.idle + 1,
+                halvings=_halvings(part),
+            )
             for half, part in zip(done, parents, strict=True)
         ]
 
@@ -298,13 +307,29 @@ def halved(part: Part) -> tuple[InputBox, InputBox] | None:
     )
 
 
-def _place_to_split(part: Part) -> tuple[str, tuple[int, ...]] | None:
-    """The input element most to blame whose range still has a number strictly inside."""
+def _halvings(part: Part) -> tuple[Place | None, int]:
+    """What `halved` halves of a part, and how often in a row it has been that."""
+    place, (last, times) = _place_to_split(part), part.halvings
+    return place, times + 1 if place == last else 1
+
+
+def _place_to_split(part: Part) -> Place | None:
+    """The input element most to blame whose range still has a number strictly inside; after some
+    halvings of one in a row the next one, for influence is a guess that may pass through 0 where
+    what an element costs does not."""
+    last, times = part.halvings
+    found = _most_to_blame(part, last if times >= _IN_A_ROW else None)
+    return _most_to_blame(part, None) if found is None else found
+
+
+def _most_to_blame(part: Part, other_than: Place | None) -> Place | None:
     best: tuple[float, str, tuple[int, ...]] | None = None
     for name, influence in part.influence.items():
         x = part.box.values[name]
         middle = 0.5 * x.lo + 0.5 * x.hi
         score = np.where((x.lo < middle) & (middle < x.hi), influence, 0.0)
+        if other_than is not None and other_than[0] == name:
+            score[other_than[1]] = 0.0
         flat = int(np.argmax(score))
         index = tuple(int(i) for i in np.unravel_index(flat, score.shape))
         if score[index] > 0 and (best is None or score[index] > best[0]):
