@@ -34,6 +34,7 @@ def _of_numbers(operator: Operator) -> Operator:
                 raise site.unsupported(f"it computes with an empty tensor (input {position})")
         if not operator.movement and not all(kind.size for kind in site.outputs):
             raise site.unsupported("it computes an empty tensor; leave the node out")
+        _check_narrow(operator, site)
         try:
             operator.check(site)
         except (ValueError, LookupError, ArithmeticError, TypeError) as error:
@@ -42,6 +43,17 @@ def _of_numbers(operator: Operator) -> Operator:
             ) from error
 
     return replace(operator, check=check)
+
+
+def _check_narrow(operator: Operator, site: Site) -> None:
+    """Raises UnsupportedModel where numbers of at most eight bits, those of bytes apart, are
+    computed with: conversions say themselves which they know."""
+    for kind in (*(site.type_of(p) for p in site.variable), *site.outputs):
+        if kind.dtype.is_narrow and not operator.converts:
+            raise site.unsupported(
+                f"computed {kind.dtype.value} is only taken to and from wider types, by Cast, "
+                "QuantizeLinear and DequantizeLinear"
+            )
 
 
 def lookup(node: Node) -> Operator:

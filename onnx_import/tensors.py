@@ -38,8 +38,8 @@ def code_of(dtype: DType) -> int:
     return int(onnx.helper.np_dtype_to_tensor_dtype(dtype.numpy))
 
 
-def computed_dtype(code: int, place: str) -> DType:
-    """The element type of a tensor that is given or computed at run time.
+def given_dtype(code: int, place: str) -> DType:
+    """The element type of a tensor that is given at run time.
 
     Raises UnsupportedModel, naming the place, for one that the graph cannot hold, or holds of
     stored tensors only.
@@ -47,7 +47,7 @@ def computed_dtype(code: int, place: str) -> DType:
     found = dtype_of(code, place)
     if found.is_narrow:
         raise UnsupportedModel(
-            f"{place} has the element type {found.value}, in which only weights may be stored; "
+            f"{place} has the element type {found.value}, in which no inputs are given; "
             f"use one of {', '.join(d.value for d in DType if not d.is_narrow)}"
         )
     return found

@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,13 @@ from onnx import numpy_helper
 
 from encoders.arithmetic.approximate_field import ApproximateReals
 from encoders.contract.presets import SEQUENTIAL
+from encoders.numbers.formats import NARROW_FORMATS
 from encoders.program import program_of
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_real
 from onnx_import import load
 from onnx_import.errors import ModelError
-from onnx_import.graph import Array, Graph
+from onnx_import.graph import Array, DType, Graph
 
 TENSORS = (np.ndarray, np.generic, onnx.TensorProto)
 
@@ -232,7 +234,24 @@ def compare(case: Any, graph: Graph, given: Mapping[str, Array], expected: Seque
     reals = {name: field.constant(value) for name, value in given.items()}
     meanings = evaluate_real(graph, reals, field)
     for tensor, want in zip(graph.outputs, expected, strict=False):
-        close(np.asarray(meanings[tensor])[0], want, case, "real semantics")
+        got = np.asarray(meanings[tensor])[0]
+        narrow = NARROW_FORMATS.get(DType(want.dtype.name))
+        if narrow is None:
+            close(got, want, case, "real semantics")
+        else:  # half a spacing, the rounding that a type of eight bits makes of a real number
+            close_to(got, want, narrow.unit_roundoff, narrow.smallest_subnormal / 2)
+
+
+def close_to(got: Array, want: Array, relative: Fraction, absolute: Fraction) -> None:
+    """As far apart as one rounding."""
+    assert got.shape == want.shape, f"real semantics: shape {got.shape}, not {want.shape}"
+    np.testing.assert_allclose(
+        got.astype(np.float64),
+        want.astype(np.float64),
+        rtol=float(relative) * 1.01,
+        atol=float(absolute),
+        err_msg="real semantics",
+    )
 
 
 def finite(values: Array) -> bool:

@@ -151,7 +151,7 @@ def test_narrow_numbers_are_stored_only(tmp_path: Path) -> None:
         [numpy_helper.from_array(np.array(0.5, np.float32), "s")],
     )
     path = _saved(tmp_path / "m.onnx", graph, 21)
-    with pytest.raises(ModelError, match="'q' has the element type int4, in which only weights"):
+    with pytest.raises(ModelError, match="'q' has the element type int4, in which no inputs"):
         load(path)
 
 

@@ -336,6 +336,18 @@ CHOICES = (
     example("Round", "x", (3, 4)),
     example("Sign", "x", (3, 4)),
     example("Cast", "x", (3, 4), "to int8", lo=-30.0, hi=30.0, to=3),
+    *(
+        Example(
+            f"Cast to type {code} and back",
+            (("Cast", "x", "h", {"to": code}), ("Cast", "h", "y", {"to": 1})),
+            {"x": (3, 4)},
+            lo=-most,
+            hi=most,
+            opset=23,
+            exact=False,
+        )
+        for code, most in ((17, 600.0), (18, 20.0), (19, 7e4), (20, 0.25))
+    ),
     Example(
         "Cast to integers and back",
         (
@@ -454,6 +466,7 @@ UNLIKE = (
     "Pad constant",
     "ConvTranspose groups",
     "Cast down and up",
+    *(f"Cast to type {code} and back" for code in (17, 18, 19, 20)),
 )  # what the reference cannot do
 
 every_example = pytest.mark.parametrize("case", EVERY, ids=lambda c: c.name)

@@ -42,7 +42,7 @@ def test_attributes_with_a_meaning_are_attributes_of_onnx(name: str) -> None:
         "MaskedSoftmax": {"axis"},
         "MaskedLogSoftmax": {"axis"},
         "Interpolate": known["Resize"] | known["Upsample"],
-        "Truncate": known["Cast"],
+        **dict.fromkeys(("Narrow", "Truncate"), known["Cast"]),
         "Lookup": known["Gather"],
         **{f"Whole{op}": known[op] for op in ("Add", "Sub", "Mul")},
         "DynamicQuantizeMatMul": operator.attributes,

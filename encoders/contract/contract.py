@@ -20,7 +20,7 @@ from encoders.contract.orders import Pairwise as Pairwise
 from encoders.contract.orders import Sequential as Sequential
 from encoders.contract.orders import without_steps
 from encoders.functions.accuracy import Evidence
-from encoders.numbers.formats import FORMAT_OF_DTYPE, FloatFormat
+from encoders.numbers.formats import FORMAT_OF_DTYPE, NARROW_FORMATS, FloatFormat
 from onnx_import.graph import DType
 
 
@@ -301,11 +301,12 @@ class RuntimeContract:
         )
 
     def format_of(self, dtype: DType) -> FloatFormat:
-        """The format in which tensors of this dtype are stored and computed.
+        """The format in which tensors of this dtype are stored and computed; of a type of at most
+        eight bits always its own, since nothing is computed in it.
 
         Raises KeyError for an integer or boolean dtype.
         """
-        return self.compute_format or FORMAT_OF_DTYPE[dtype]
+        return NARROW_FORMATS.get(dtype) or self.compute_format or FORMAT_OF_DTYPE[dtype]
 
     def wider_than(self, dtype: DType) -> FloatFormat | None:
         """The accumulation format, where it is wider than the format of this dtype."""

@@ -46,6 +46,22 @@ WHOLE_STEPS = Lemma(
     rests_on=("grid-step", "step-jump"),
 )
 
+_cut, _whole, _fl = value("cut"), number("whole"), value("fl")
+CUT_OR_ROUNDED = Lemma(
+    "cut-or-rounded",
+    "An integer that is off by at most e where a number is cut off is off by at most e + 1 where "
+    "the number may be rounded as well, and by e if it is an integer itself.",
+    "onnxruntime's casts to types of less than eight bits, against ONNX's text",
+    hypotheses=(),
+    assumed=(
+        within(_cut - _q, _e),
+        within(_fl - _cut, 1),
+        (_whole >= 1).implies(equal(_fl, _cut)),
+    ),
+    error=_fl - _q,
+    radius=Chosen(_whole >= 1, _e, _e + 1),
+)
+
 _f, _x, _z, _s, _s_hat = *values("f x z s"), value("s_hat", "ŝ")
 _X, _u, _tiny = number("X"), number("u"), number("tiny", "2^emin")
 _least = number("least")
@@ -187,6 +203,7 @@ SCALED_INTEGERS = Lemma(
 
 LEMMAS = (
     WHOLE_STEPS,
+    CUT_OR_ROUNDED,
     OWN_GRID,
     COMPUTED_GRID,
     OFF_GRID,

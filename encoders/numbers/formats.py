@@ -104,6 +104,26 @@ FORMAT_OF_DTYPE = {
     DType.FLOAT64: BINARY64,
 }
 
+NARROW_FORMATS = {
+    DType.FLOAT8E4M3FN: FloatFormat("float8_e4m3fn", 4, -6, 8),
+    DType.FLOAT8E4M3FNUZ: FloatFormat("float8_e4m3fnuz", 4, -7, 7),
+    DType.FLOAT8E5M2: FloatFormat("float8_e5m2", 3, -14, 15),
+    DType.FLOAT8E5M2FNUZ: FloatFormat("float8_e5m2fnuz", 3, -15, 15),
+    DType.FLOAT4E2M1: FloatFormat("float4_e2m1fn", 2, 0, 2),
+}
+"""Formats of at most eight bits, as far as rounding goes: what lies beyond `NARROW_LARGEST` is no
+number of theirs, whatever `largest_finite` says."""
+
+NARROW_LARGEST = {
+    DType.FLOAT8E4M3FN: 448.0,
+    DType.FLOAT8E4M3FNUZ: 240.0,
+    DType.FLOAT8E5M2: 57344.0,
+    DType.FLOAT8E5M2FNUZ: 57344.0,
+    DType.FLOAT4E2M1: 6.0,
+}
+"""The largest number of each (OCP 8-bit Floating Point Specification 1.0; of float8_e4m3fn the
+next code, 480, is NaN; of the fnuz types, Noune et al. 2022, and ONNX's text)."""
+
 
 def round_fraction(value: Fraction, fmt: FloatFormat) -> Fraction | float:
     """The number of `fmt` nearest to an exact rational, ties to even; exact.

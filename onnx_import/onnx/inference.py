@@ -20,7 +20,7 @@ from onnx_import.onnx.sizes import known_size
 from onnx_import.onnx.transposed import transposed_shape
 from onnx_import.passes.folding.fold import frozen
 from onnx_import.passes.fused import SINCE
-from onnx_import.tensors import code_of, computed_dtype, dtype_of, type_of
+from onnx_import.tensors import code_of, dtype_of, given_dtype, type_of
 
 MOST_COMPUTED = 2**26  # elements of one tensor: bounds keep a dozen float64 numbers of each
 MOST_MADE = 2**28  # elements that one node makes out of fewer, be they constant
@@ -70,7 +70,7 @@ def input_type(
                 "export the model with fixed input shapes"
             )
         shape.append(size)
-    return TensorType(computed_dtype(tensor.elem_type, place), tuple(shape)), note
+    return TensorType(given_dtype(tensor.elem_type, place), tuple(shape)), note
 
 
 def infer(
@@ -227,5 +227,5 @@ def output_type(inferred: onnx.TypeProto | None, tensor: str, place: str) -> Ten
             f"{place}: the shape of its output '{tensor}' is not known before the network runs; "
             "export the model with fixed shapes"
         )
-    dtype = computed_dtype(inferred.tensor_type.elem_type, f"output '{tensor}' of {place}")
+    dtype = dtype_of(inferred.tensor_type.elem_type, f"output '{tensor}' of {place}")
     return TensorType(dtype, tuple(s for s in sizes if s is not None))

@@ -58,6 +58,7 @@ MADE: Mapping[str, str] = {
     "MaskedLogSoftmax": "LogSoftmax behind a mask of -inf",
     "MaskedSoftmax": "Softmax behind a mask of -inf",
     "Rational": "numbers of FPCore files",
+    "Narrow": "Cast to floating-point types of at most eight bits",
     "RunsInstead": "two graphs that are compared",
     "Truncate": "Cast to integers",
     "WholeAdd": "Add of integers",

@@ -32,6 +32,7 @@ from onnx_import.passes.recurrent import gru, lstm, rnn
 from onnx_import.passes.sorting import top_k
 from onnx_import.passes.statistics import batch_statistics
 from onnx_import.passes.telling import hardmax, is_inf, is_nan, of_integers, shrink
+from onnx_import.tensors import code_of
 
 _MOST_EXPONENTS = 64
 _MOST_CHANNELS = 512
@@ -363,6 +364,51 @@ def _cast(body: Body) -> None:
         body.add("Greater", size, body.store(np.zeros((), kinds[0].numpy)))
 
 
+def _quantize_to_floats(body: Body) -> None:
+    """x/scale in a floating-point type of at most eight bits, whose zero point is 0."""
+    kind = body.types[body.node.outputs[0]].dtype
+    if not kind.is_narrow or kind.is_integer:
+        return
+    scale = _scale(body, kind)
+    saturate = int(body.number("saturate", 1))
+    ratio = body.add("Div", body.node.inputs[0], scale)
+    body.add("Cast", ratio, to=code_of(kind), saturate=saturate)
+
+
+def _dequantize_floats(body: Body) -> None:
+    """scale·x of computed floating-point numbers of at most eight bits."""
+    x = body.node.inputs[0]
+    kind = body.types[x].dtype
+    if x in body.known or not kind.is_narrow or kind.is_integer:
+        return
+    scale = _scale(body, kind)
+    to = code_of(body.types[body.node.outputs[0]].dtype)
+    body.add("Mul", body.add("Cast", x, to=to), scale)
+
+
+def _scale(body: Body, kind: DType) -> str:
+    """The scale, shaped to broadcast along its axis.
+
+    Raises UnsupportedModel for blocks, a zero point other than 0, and types that are not the
+    scale's: runtimes compute in that of the scale.
+    """
+    x, scale = body.node.inputs[:2]
+    wide = body.types[body.node.outputs[0] if body.types[x].dtype is kind else x].dtype
+    sizes = body.types[scale].shape
+    other = body.types[scale].dtype is not wide
+    if body.number("block_size", 0) or body.number("precision", 0) or other:
+        raise body.unsupported(
+            f"{kind.value} by blocks, or with a scale that is not {wide.value}, is not supported"
+        )
+    if len(body.node.inputs) > 2 and np.any(body.constant(2, "the zero point").astype(np.float64)):
+        raise body.unsupported(f"of {kind.value} the zero point is 0")
+    if body.types[scale].size == 1:
+        return body.reshape(scale)
+    rank = len(body.types[x].shape)
+    axis = body.axis(1, rank)
+    return body.reshape(scale, *(sizes[0] if i == axis else 1 for i in range(rank)))
+
+
 def _pow(body: Body) -> None:
     """Elements are sorted by their exponent, and every exponent has a Pow of its own."""
     base, exponent = body.node.inputs
@@ -391,6 +437,7 @@ def _pow(body: Body) -> None:
 COMPARISONS = ("Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual")
 _REDUCTIONS = {"none": "", "add": "Add", "mul": "Mul", "max": "Max", "min": "Min"}
 _REPEATED = {"add": "ReduceSum", "max": "ReduceMax", "min": "ReduceMin"}
+_BLOCKS = "axis block_size output_dtype"
 _RECURRENT = "activation_alpha activation_beta activations clip direction hidden_size layout"
 REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
     op: (rewriting, frozenset(attributes.split()))
@@ -398,6 +445,7 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         ("BatchNormalization", batch_statistics, "epsilon is_test momentum spatial training_mode"),
         ("Cast", _cast, "round_mode saturate to"),
         ("Col2Im", col2im, "dilations pads strides"),
+        ("DequantizeLinear", _dequantize_floats, _BLOCKS),
         ("Dropout", _dropout, "seed"),
         ("DynamicQuantizeLinear", _dynamic_quantize_linear, ""),
         *((op, of_integers, "") for op in COMPARISONS),
@@ -416,6 +464,7 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         ("LpPool", _lp_pool, "auto_pad ceil_mode dilations kernel_shape p pads strides"),
         ("OneHot", _one_hot, "axis"),
         ("Pow", _pow, ""),
+        ("QuantizeLinear", _quantize_to_floats, f"{_BLOCKS} precision saturate"),
         ("RNN", rnn, _RECURRENT),
         ("ReduceLogSum", _reduce_log_sum, "axes keepdims noop_with_empty_axes"),
         ("Scatter", _scatter_elements, "axis"),
@@ -430,9 +479,11 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
 ALWAYS = frozenset(REWRITINGS) - {
     "BatchNormalization",
     "Cast",
+    "DequantizeLinear",
     "Dropout",
     "GridSample",
     "Interpolate",
     "Pow",
+    "QuantizeLinear",
     *COMPARISONS,
 }  # these stay for the most part

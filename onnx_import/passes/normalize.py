@@ -231,10 +231,13 @@ def interpolating(node: Node) -> Node:
 
 
 def truncating(node: Node, types: Mapping[str, TensorType]) -> Node:
-    """A Cast to integers as a Truncate: it cuts off what a Cast between floats rounds."""
+    """A Cast to integers as a Truncate: it cuts off what a Cast between floats rounds; one to
+    floating-point numbers of at most eight bits as a Narrow: these end where it says."""
     if node.op != "Cast":
         return node
     dtype = types[node.outputs[0]].dtype
+    if dtype.is_narrow and not dtype.is_integer:
+        return replace(node, op="Narrow")
     return node if dtype.is_float or dtype is DType.BOOL else replace(node, op="Truncate")
 
 

@@ -122,6 +122,12 @@ def _carried(
     tape: Tape, step: Step, up: Term, moving: set[str], rules: str
 ) -> Iterable[tuple[str, Term]]:
     node, gradient = step.node, step.operator.gradient
+    kinds = [tape.graph.types[t].dtype for t in node.inputs if t in moving]
+    if any(kind.is_narrow and not kind.is_integer for kind in kinds):
+        raise UnsupportedModel(
+            f"{node.describe()}: what goes through numbers of at most eight bits is not "
+            "differentiated; leave these casts out"
+        )
     wanted = frozenset(
         i
         for i, tensor in enumerate(node.inputs)

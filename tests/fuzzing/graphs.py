@@ -136,7 +136,7 @@ SINCE = {
     "LayerNormalization": 17,
     "RMSNormalization": 23, "Attention": 23, "RotaryEmbedding": 23, "GroupNormalization": 21,
     "CenterCropPad": 18, "Trilu": 14, "BitShift": 11,
-    "ReverseSequence": 10, "IsInf": 10, "GridSample": 20,
+    "ReverseSequence": 10, "IsInf": 10, "GridSample": 20, "Narrow": 19,
 }  # fmt: skip
 
 
@@ -632,6 +632,17 @@ def _cast(b: Builder, op: str) -> None:
     to = TensorProto.INT32 if op == "Truncate" else b.pick(TensorProto.FLOAT16, TensorProto.FLOAT)
     y = b.add("Cast", [x], b.pool[x], to=to, held=False)
     b.add("Cast", [y], b.pool[x], to=CODES[b.dtype])
+
+
+@_recipe("Narrow")
+def _narrow(b: Builder, op: str) -> None:
+    x = b.tensor()
+    to = b.pick(TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2)
+    s = b.pool[x]
+    if b.dtype == "float64":
+        x = b.add("Cast", [x], s, to=TensorProto.FLOAT, held=False)
+    y = b.add("Cast", [x], s, to=to, held=False)
+    b.add("Cast", [y], s, to=CODES[b.dtype])
 
 
 @_recipe("QuantizeLinear", "DequantizeLinear")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from onnx import TensorProto
 from reading import Array, Meaning, Reading, Unread
@@ -14,6 +15,12 @@ _LIMITS: dict[int, tuple[float, float]] = {
     TensorProto.UINT8: (0.0, 255.0), TensorProto.INT8: (-128.0, 127.0),
     TensorProto.UINT16: (0.0, 65535.0), TensorProto.INT16: (-32768.0, 32767.0),
 }  # fmt: skip
+
+
+_NARROW: dict[int, tuple[Any, float]] = {
+    TensorProto.FLOAT8E4M3FN: (ml_dtypes.float8_e4m3fn, 448.0),
+    TensorProto.FLOAT8E5M2: (ml_dtypes.float8_e5m2, 57344.0),
+}
 
 
 class Integers:
@@ -153,17 +160,30 @@ def _layered(r: Reading) -> Array:
     return _stepped(r, m.multiply_add(m.converted(r.x[0]), f, t), r.number(0.0), r.made[0])
 
 
+def _narrowed(r: Reading, x: Array, kind: Any, most: float) -> Array:
+    """What lies beyond the type is its largest number, over the reals too; at run time it is
+    rounded, and a runtime that flushes loses subnormal numbers."""
+    if r.a.exact:
+        return r.a.maximum(r.a.minimum(x, r.number(most)), r.number(-most))
+    found = np.clip(np.asarray(x, np.float64), -most, most).astype(kind).astype(np.float64)
+    return np.asarray(found)
+
+
 def _cast(r: Reading) -> Array:
     x, source, target = r.x[0], r.kinds[0], r.made[0]
     if source == TensorProto.BOOL:
         x = r.a.truth(x.astype(bool))
     if source in FLOATS:
         x = r.of(source).read(x)
+    if source in _NARROW:
+        return r.of(target).converted(x)
     if target == TensorProto.BOOL:
         zero = r.number(0.0)
         return r.a.less(zero, r.a.absolute(x))
     if target in FLOATS:
         return r.of(target).converted(x)
+    if target in _NARROW:
+        return _narrowed(r, x, *_NARROW[target])
     return r.a.truncate(x) if source in FLOATS else x
 
 

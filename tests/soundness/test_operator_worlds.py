@@ -205,6 +205,17 @@ def whole_steps(d: Draw) -> World:
     return {**numbers, "M": Q(2 if overflows else 1), "limit": Q(1)}, q_hat - q
 
 
+def cut_or_rounded(d: Draw) -> World:
+    """The integer meant, the one that x is cut off to where it may have moved, and this or the
+    nearest one, as runtimes have it."""
+    x = d.choice([d.real(6), Q(d.randint(-4, 4))])
+    cut = Q(int(x))
+    fl = d.choice([cut, Q(round(x))])
+    q = cut + d.choice([Q(0), Q(1), Q(-1)])
+    numbers = {"q": q, "cut": cut, "fl": fl, "e": d.beyond(cut - q)}
+    return {**numbers, "whole": Q(x == cut)}, fl - q
+
+
 def own_grid(d: Draw) -> World:
     """Three numbers, 0 among them at least in the range, on the grid of 256 levels of theirs."""
     numbers = [d.real() for _ in range(3)]
@@ -305,6 +316,7 @@ WORLDS: dict[str, Callable[[Draw], World]] = {
     "branches": branches,
     "powers-apart": powers_apart,
     "whole-steps": whole_steps,
+    "cut-or-rounded": cut_or_rounded,
     "own-grid": own_grid,
     "computed-own-grid": computed_grid,
     "scaled-integers": scaled_integers,

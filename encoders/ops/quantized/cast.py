@@ -17,6 +17,7 @@ from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import exactly_zero
 from encoders.numbers.enclosure import Interval, add_up
+from encoders.numbers.formats import NARROW_FORMATS
 from encoders.operator import FLOATS, Field, Operator, RoundingBound, Site
 from encoders.quantized.integer_products import as_whole
 from encoders.relaxations.affine import AffineMap, affine_semantics, moved_part
@@ -32,14 +33,20 @@ from encoders.rounding.tracked import tracked
 from encoders.traits import Likeness
 from onnx_import.graph import DType
 
-_WHOLE = tuple(DType(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64))
+_WHOLE = tuple(DType(f"{sign}int{bits}") for sign in ("", "u") for bits in (2, 4, 8, 16, 32, 64))
+_GIVEN = tuple(dtype for dtype in _WHOLE if not dtype.is_narrow)
+
+
+def _is_float(dtype: DType) -> bool:
+    """Is it a floating-point type, of however few bits?"""
+    return dtype.is_float or dtype in NARROW_FORMATS
 
 
 def check(site: Site) -> None:
     source, target = site.type_of(0).dtype, site.outputs[0].dtype
     if not target.is_float:
         raise site.unsupported(f"a cast to {target.value} (attribute 'to') is not supported")
-    if site.variable and not (source.is_float or source is DType.BOOL or source in _WHOLE):
+    if site.variable and not (_is_float(source) or source is DType.BOOL or source in _WHOLE):
         raise site.unsupported(f"a cast of computed {source.value} is not supported")
 
 
@@ -67,7 +74,7 @@ def runtime(
         return (arithmetic.constant(np.asarray(site.constants[0])),)
     if site.type_of(0).dtype in _WHOLE:
         return (integers_of(arithmetic).converted(as_whole(inputs[0])),)
-    if site.type_of(0).dtype.is_float and mixes_formats(arithmetic):
+    if _is_float(site.type_of(0).dtype) and mixes_formats(arithmetic):
         source = arithmetic.in_format(contract.format_of(site.type_of(0).dtype))
         return (arithmetic.converted(source.read(inputs[0])),)
     one = arithmetic.constant(np.ones((1,) * len(site.outputs[0].shape)))
@@ -93,7 +100,7 @@ def rounding(
         cast = Hop(r.format, source=contract.format_of(source), result=True)
         whole = replace(r, path=(*stored_path(contract, source), cast))
         return finish(r, stored_loss(whole, stored), np.abs(stored))
-    if r.exact or not source.is_float:
+    if r.exact or not _is_float(source):
         return RoundingBound(exactly_zero(EXACT, site.outputs[0].shape))
     held = contract.format_of(source)
     error = conversion_error(r, held, result)
@@ -119,6 +126,6 @@ OPERATORS = (
         converts=True,
         rowwise=lambda site: site.variable == (0,),
         likeness=Likeness(copies=lambda site: True, implied=frozenset({"to"})),
-        dtypes=(*FLOATS, DType.BOOL, *_WHOLE),
+        dtypes=(*FLOATS, DType.BOOL, *_GIVEN),
     ).reading("round_mode", "saturate", "to"),
 )
