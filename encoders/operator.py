@@ -268,6 +268,9 @@ class Operator:
     it reads, is the range of that; of all others it is the range of `values`.
     `squares(site, contract)`, where a result is the square of the first input, is by how many
     roundings it is off, +∞ where that is not known relatively; None where it is no square.
+    `normalizes(site)`, of an operator that divides rows of what it reads by their norms, are the
+    flat positions (rows, n) of these, and whether their means are taken away first: it takes a
+    `Leaning` range as one.
     """
 
     name: str
@@ -312,6 +315,7 @@ class Operator:
     keeps: Callable[[Site, Sequence[Interval], RuntimeContract], Interval | None] | None = None
     executed: Callable[[Sequence[Interval]], Interval] | None = None
     squares: Callable[[Site, RuntimeContract], float | None] | None = None
+    normalizes: Callable[[Site], tuple[npt.NDArray[np.intp], bool]] | None = None
 
     def reading(self, *attributes: str) -> Operator:
         """The same operator, which understands these attributes."""

@@ -115,3 +115,44 @@ def test_a_magnitude_near_zero_is_off_as_its_parts_are(
         for run in runs:
             off = [abs(float((r - float(c)).mid())) for r, c in zip(real, run.flat, strict=True)]
             assert np.all(np.array(off) <= bound * (1 + 1e-9))
+
+
+@pytest.mark.parametrize("op", ["LayerNormalization", "RMSNormalization"])
+def test_rows_are_as_far_from_constant_as_the_direction_they_lean_in_says(
+    op: str, tmp_path: Path
+) -> None:
+    """Sums of what varies, whose ranges overlap one another although no row is ever constant."""
+    rng = np.random.default_rng(9)
+    w = rng.uniform(-1, 1, (3, 8)).astype(np.float32)
+    b = (np.linspace(-1, 1, 8) + (0.5 if op == "RMSNormalization" else 0.0)).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"]),
+        helper.make_node("Add", ["a", "b"], ["c"]),
+        helper.make_node("Relu", ["c"], ["d"]),
+        helper.make_node("Add", ["d", "c"], ["e"]),
+        helper.make_node(op, ["e", "s"], ["y"], name="n"),
+    ]
+    stored = {"w": w, "b": b, "s": np.ones(8, np.float32)}
+    path = save(tmp_path / "m.onnx", nodes, {"x": [4, 3]}, {"y": [4, 8]}, stored, opset=23)
+    graph = load(path)
+    middle = rng.uniform(-1, 1, (4, 3)).astype(np.float32).astype(np.float64)
+    box = InputBox({"x": Interval(middle - 0.35, middle + 0.35)}, {"x": np.zeros((4, 3))})
+    bounds = network_bounds(graph, box, IEEE_ANY)
+    lean = bounds.maps.leans["n"]
+    assert np.count_nonzero(lean.norm) == 4
+    corners = np.stack(np.meshgrid(*[[-0.35, 0.35]] * 3), axis=-1).reshape(-1, 1, 3)
+    inside = rng.uniform(-0.35, 0.35, (2000, 4, 3))
+    x = middle + np.concatenate([np.repeat(corners, 4, axis=1), inside])
+    c = x @ w.astype(np.float64) + b
+    rows = np.maximum(c, 0.0) + c
+    if op == "LayerNormalization":
+        rows = rows - rows.mean(axis=-1, keepdims=True)
+    closest = np.linalg.norm(rows, axis=-1).min(axis=0)
+    assert np.all(lean.norm <= closest * (1 + 1e-12))
+    assert np.all(lean.norm >= 0.3 * closest)
+    z = rows / np.sqrt(np.mean(rows**2, axis=-1, keepdims=True) + 1e-5)
+    assert np.all(bounds.maps.values["y"].lo <= z.min(axis=0) + 1e-9)
+    assert np.all(bounds.maps.values["y"].hi >= z.max(axis=0) - 1e-9)
+    plain = network_bounds(graph, box, IEEE_ANY, backward=False)
+    share = 0.1 if op == "LayerNormalization" else 1.0
+    assert bounds.largest < share * plain.largest

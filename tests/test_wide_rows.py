@@ -28,8 +28,8 @@ Slopes: TypeAlias = Callable[[Interval], Interval | LowRank]
 KINDS: dict[str, Slopes] = {
     "softmax": lambda x: softmax_jacobian(softmax_range(x)),
     "log-softmax": lambda x: log_softmax_jacobian(softmax_range(x)),
-    "centred": lambda x: jacobian(normalized(x, 1e-5, True), True),
-    "root-mean-square": lambda x: jacobian(normalized(x, 1e-5, False), False),
+    "centred": lambda x: jacobian(normalized(x, 1e-5, centred=True), True),
+    "root-mean-square": lambda x: jacobian(normalized(x, 1e-5, centred=False), False),
 }
 LOSS = {"softmax": 1.0, "log-softmax": 1.0, "centred": 1.6, "root-mean-square": 1.4}
 
@@ -153,7 +153,7 @@ def test_values_pulled_back_through_the_structure_are_bounds(
 
 def test_an_unbounded_slope_leaves_the_direct_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     x = Interval(np.full((1, 6), -1.0), np.full((1, 6), 1.0))
-    found = _structured(monkeypatch, lambda v: jacobian(normalized(v, 0.0, True), True), x)
+    found = _structured(monkeypatch, lambda v: jacobian(normalized(v, 0.0, centred=True), True), x)
     rows = rows_along(x.shape, (1,))
     limit = np.full(x.shape, 4.0)
     with np.errstate(invalid="ignore"):

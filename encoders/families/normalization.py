@@ -66,8 +66,11 @@ class Normalized:
     z: Interval
 
 
-def normalized(x: Interval, epsilon: float, centred: bool) -> Normalized:
-    """Infinite or NaN ends stay what they are: nothing is known of such rows but |z|."""
+def normalized(
+    x: Interval, epsilon: float, *, centred: bool, least: FloatArray | None = None
+) -> Normalized:
+    """Infinite or NaN ends stay what they are: nothing is known of such rows but |z|. `least`
+    (rows, 1) are norms that rows have at least, less their means where these are taken away."""
     n = x.shape[1]
     middle, radius = midpoint_radius(x)
     mean_middle = np.mean(middle, axis=1, keepdims=True) if centred else np.zeros((len(middle), 1))
@@ -86,6 +89,9 @@ def normalized(x: Interval, epsilon: float, centred: bool) -> Normalized:
         mean = Interval(np.zeros_like(mean_middle), np.zeros_like(mean_middle))
     deviation = Interval(add_down(c, -wide), add_up(c, wide))
     variance = _mean_square(c, radius, slack, deviation)
+    if least is not None:
+        low = np.maximum(least * least / n * (1.0 - 2.0**-50), 0.0)
+        variance = Interval(np.maximum(variance.lo, low), variance.hi)
     shifted = Interval(add_down(variance.lo, epsilon), add_up(variance.hi, epsilon))
     with np.errstate(invalid="ignore"):
         low = np.nextafter(np.sqrt(np.maximum(shifted.lo, 0.0)), 0.0)

@@ -23,6 +23,7 @@ from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import Normalization, OpenSchedule, RuntimeContract
 from encoders.families.normalization import (
     MOST_ENTRIES,
+    Normalized,
     folded_error,
     jacobian,
     normalization_error,
@@ -37,6 +38,7 @@ from encoders.lemmas.kernel import Radius, apply, exactly_zero
 from encoders.lemmas.rows import SAME_RANGE
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, midpoint_radius, point
 from encoders.numbers.formats import FloatFormat
+from encoders.numbers.leaning import least_norms
 from encoders.operator import (
     DifferenceMap,
     Field,
@@ -205,12 +207,20 @@ def normalizing_operator(
             return (arithmetic.multiply_add(z, scale, bias),)
         return (z if scale is None else arithmetic.multiply(z, scale),)
 
+    def whole(site: Site, x: Interval, known: Interval) -> Normalized:
+        least = least_norms(known)
+        return normalized(x, epsilon(site), centred=layout.centred, least=least)
+
+    def positions(site: Site) -> tuple[npt.NDArray[np.intp], bool]:
+        flat = np.arange(site.type_of(0).size).reshape(1, *site.type_of(0).shape)
+        return layout.rows(site).split(flat)[0], layout.centred
+
     def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
         rows = layout.rows(site)
         x = rows.of_interval(ranges[0])
-        found = normalized(x, epsilon(site), layout.centred)
+        found = whole(site, x, ranges[0])
         middle, _ = midpoint_radius(x)
-        at_middle = normalized(point(middle), epsilon(site), layout.centred).z
+        at_middle = normalized(point(middle), epsilon(site), centred=layout.centred).z
         inner = row_values(
             rows,
             rows,
@@ -225,8 +235,8 @@ def normalizing_operator(
         site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     ) -> DifferenceMap:
         rows = layout.rows(site)
-        x, given = rows.of_interval(ranges[0]), rows.of_radius(errors[0])
-        found = normalized(x.inflate(given.bound), epsilon(site), layout.centred)
+        hull, given = ranges[0].inflate(errors[0].bound), rows.of_radius(errors[0])
+        found = whole(site, rows.of_interval(hull), hull)
         limit = apply(SAME_RANGE, lo=found.z.lo, hi=found.z.hi)
         inner = row_differences(rows, rows, jacobian(found, layout.centred), given, limit)
         return scaled_differences(inner, parameters(site)[0])
@@ -238,7 +248,7 @@ def normalizing_operator(
         if r.exact:
             return RoundingBound(exactly_zero(EXACT, site.outputs[0].shape), (), LEMMAS)
         x = rows.of_interval(inputs[0])
-        found = normalized(x, epsilon(site), layout.centred)
+        found = whole(site, x, inputs[0])
         inner = rounder_of(layout.stash(site), contract)
         mixed = inner.format != r.format
         none = exactly_zero(EXACT, x.shape)
@@ -291,6 +301,7 @@ def normalizing_operator(
         work=lambda site: multiply_adds(
             layout.rows(site).count, layout.rows(site).length, MOST_ENTRIES
         ),
+        normalizes=positions,
     )
 
 

@@ -30,6 +30,7 @@ from encoders.numbers.enclosure import (
     inner_up,
     midpoint_radius,
 )
+from encoders.numbers.leaning import Lean
 from encoders.operator import DifferenceMap, SlopeChoice, ValueMap
 from encoders.program import Program, Step, backward
 from onnx_import.errors import UnsupportedModel
@@ -49,8 +50,8 @@ class Maps:
     of run-time numbers, where somebody asked for them (refine/bounds/local/held.py). `ends` are the
     tensors whose errors are those of the only execution: no functional is carried on from there.
     `together` is what bounds a node's differences by those of nodes before it
-    (refine/bounds/local/roots.py), and `ellipsoids` how large the errors of what a node reads can
-    be at once.
+    (refine/bounds/local/roots.py), `ellipsoids` how large the errors of what a node reads can be at
+    once, and `leans` how far rows that it normalises lean in a direction.
     """
 
     program: Program
@@ -66,11 +67,19 @@ class Maps:
     ends: set[str] = field(default_factory=set)
     together: dict[str, Radius] = field(default_factory=dict)
     ellipsoids: dict[str, Ellipsoid] = field(default_factory=dict)
+    leans: dict[str, Lean] = field(default_factory=dict)
 
     @property
     def graph(self) -> Graph:
         """The graph whose steps these are."""
         return self.program.graph
+
+    def ranges(self, step: Step) -> list[Interval]:
+        """The real ranges of what a step reads, with what else is known of its rows."""
+        ranges: list[Interval] = [self.values[t] for t in step.reads]
+        if step.name in self.leans:
+            ranges[0] = self.leans[step.name].of(ranges[0])
+        return ranges
 
     def err_by(self, tensor: str, radius: Radius) -> None:
         """What a tensor's run-time value is off by."""

@@ -32,6 +32,7 @@ from refine.bounds.ellipsoids.errors import Apart, ellipsoid_of, rows_of
 from refine.bounds.evaluated import errors_at, values_at
 from refine.bounds.influence import add_pushes, costs_of_worst, influence_of
 from refine.bounds.local.errors import Run, Runs, bound_errors
+from refine.bounds.local.leaning import lean
 from refine.bounds.optimising import chunks, optimise_values
 from refine.bounds.pruning import (
     Effort,
@@ -47,6 +48,7 @@ from refine.bounds.pruning import (
 from refine.bounds.secant_branching import branched_upper, can_branch
 
 _WORTHWHILE = 0.99
+_MOST_LEANING = 4 * 10**9  # multiply-adds of the pull-backs that say how far rows lean
 
 
 @dataclass(frozen=True)
@@ -257,6 +259,11 @@ class _Pass:
         if refine and not final and not gains(program, step, self.pushes):
             refine = False
             self.pushes[output] = self.pushes.get(step.reads[0], {})
+        if self.backward and step.operator.normalizes is not None:
+            most = int(_MOST_LEANING // self.effort.times(2).whole)
+            found = lean(maps, step, self.tick, None if final else self.deepest, most)
+            if found is not None:
+                maps.leans[step.name] = found
         bound_values(maps, step)
         if self.known is not None and output in self.known.values:
             maps.values[output] = both_ranges(maps.values[output], self.known.values[output])
@@ -337,7 +344,7 @@ def _stored_errors(graph: Graph, tensor: str, contract: RuntimeContract) -> Radi
 
 def bound_values(maps: Maps, step: Step) -> None:
     """Enter a step's map of values and range; UnsupportedModel where ONNX has another shape."""
-    ranges, site = [maps.values[t] for t in step.reads], step.site
+    ranges, site = maps.ranges(step), step.site
     mapped = step.operator.values(site, ranges)
     found, made = mapped.range.lo.shape, site.outputs[0].shape
     if found != made:

@@ -154,7 +154,10 @@ def _relaxation(make: Callable[[], _View], limits: _Limits, sign: float) -> Iter
     yield Query(
         f"relaxation-{word}/{view.name}",
         Kind.INSTANCE,
-        hypotheses=(Fact("the real inputs lie in their ranges", z3.And(*view.ranges)),),
+        hypotheses=(
+            Fact("the real inputs lie in their ranges", z3.And(*view.ranges)),
+            *_leaning(view),
+        ),
         goal=Fact(
             f"f(x)[{view.row}] is bounded from {word} by the pulled-back functional",
             _signed(f_x, sign) <= _linear(pulled, view.x, view.places),
@@ -182,6 +185,7 @@ def _difference(make: Callable[[], _View], limits: _Limits) -> Iterator[Query]:
         hypotheses=(
             Fact("the real inputs lie in their ranges", z3.And(*view.ranges)),
             Fact("the input differences lie in their budgets", z3.And(*view.errors)),
+            *_leaning(view),
             *_kept(view, moved),
             *_together(view, f_xd - f_x),
         ),
@@ -205,6 +209,20 @@ def _kept(view: _View, moved: list[Any]) -> Iterator[Fact]:
     ]
     if known:
         yield Fact("the run-time inputs lie in their ranges", z3.And(*known))
+
+
+def _leaning(view: _View) -> Iterator[Fact]:
+    """How far rows reach in a direction, where that was asked for."""
+    found = view.bounds.maps.leans.get(view.node.node.name)
+    if found is not None:
+        x = view.x[0].ravel()
+        sums = (
+            sum(_exact(float(w)) * x[j] for w, j in zip(direction, places, strict=True))
+            for direction, places in zip(found.direction, found.index, strict=True)
+        )
+        least = (_exact(float(v)) for v in found.least)
+        leans = (total >= low for total, low in zip(sums, least, strict=True))
+        yield Fact("the rows lean in a direction", z3.And(*leans))
 
 
 def _together(view: _View, between: Any) -> Iterator[Fact]:

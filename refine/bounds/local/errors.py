@@ -45,7 +45,7 @@ def bound_errors(
 
     Where there is no bound, it is asked once more with what is known of run-time numbers alone.
     """
-    ranges: list[Interval] = [maps.values[t] for t in step.reads]
+    ranges = maps.ranges(step)
     found = _local_errors(maps, step, contract, runs=runs, ranges=ranges)
     if runs is None and not np.all(np.isfinite(found.error.bound)) and _all_finite(maps, step):
         ranges = reached(maps, step, contract)

@@ -1,0 +1,52 @@
+"""Rows of which more is known than a range of each number: how far they reach in one direction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from encoders.numbers.enclosure import FloatArray, Interval, add_down, multiply_up, sum_up
+
+
+@dataclass(frozen=True)
+class Leaning(Interval):
+    """Ranges of a tensor, of which rows, less their mean where a step takes that away, have norms
+    of at least `least` (rows,): they lie on one side of a plane, and so does what lies between two
+    of them, or between one and the middles of the ranges.
+
+    `index` (rows, n) are the flat positions of each row.
+    """
+
+    index: npt.NDArray[np.intp]
+    least: FloatArray
+
+    def inflate(self, radius: FloatArray) -> Interval:
+        """All points within `radius`, whose rows' norms are less by no more than that of it."""
+        wide = Interval(self.lo, self.hi).inflate(radius)
+        moved = np.broadcast_to(radius, self.lo.shape).reshape(-1)[self.index]
+        with np.errstate(over="ignore", invalid="ignore"):
+            norm = np.sqrt(sum_up(multiply_up(moved, moved), axis=1)) * (1.0 + 2.0**-50)
+        least = np.where(np.isfinite(norm), add_down(self.least, -norm), 0.0)
+        return Leaning(wide.lo, wide.hi, self.index, np.maximum(least, 0.0))
+
+
+@dataclass(frozen=True)
+class Lean:
+    """Σ_j `direction`[r, j]·x[`index`[r, j]] ≥ `least`[r] of every row r, and `norm` (rows,): what
+    that says of the norms of rows, less their means where these are taken away."""
+
+    index: npt.NDArray[np.intp]
+    direction: FloatArray
+    least: FloatArray
+    norm: FloatArray
+
+    def of(self, x: Interval) -> Leaning:
+        """The ranges, with what is known besides."""
+        return Leaning(x.lo, x.hi, self.index, self.norm)
+
+
+def least_norms(x: Interval) -> FloatArray | None:
+    """(rows, 1), where anything is known."""
+    return x.least[:, None] if isinstance(x, Leaning) else None

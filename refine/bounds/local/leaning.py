@@ -1,0 +1,109 @@
+"""How far rows that are normalised are from being constant: a direction in which they lean.
+
+Ranges of the numbers in a row say little of its variance: where they overlap it may be 0 for all
+that is known of them one by one. A functional w·x of a whole row is bounded like any other, by
+pulling it back to the network's inputs; its least value, over ‖w‖, is one of the norm. Of all
+directions that is best which leads to the nearest point of what the row may be, and a convex
+programme over the linear bounds of its numbers finds about that one. Any direction is sound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from encoders.numbers.enclosure import UNIT, FloatArray, midpoint_radius
+from encoders.numbers.leaning import Lean
+from encoders.program import Step
+from refine.bounds.backward import Maps, pull_back, unit_functionals
+from refine.bounds.optimising import chunks
+
+_STEPS = 300
+_ENOUGH = 0.5  # of the norm that rows have in the middle
+
+
+def lean(
+    maps: Maps, step: Step, tick: Callable[[], None], most: int | None, affordable: int
+) -> Lean | None:
+    """Of the rows that a step normalises; None where that is no gain, or needs more than so many
+    functionals."""
+    rows = step.operator.normalizes
+    tensor = step.reads[0]
+    x = maps.values[tensor]
+    if rows is None or x.lo.size > affordable or not np.all(np.isfinite(x.hi - x.lo)):
+        return None
+    index, centred = rows(step.site)
+    mid, radius = midpoint_radius(x)
+    middle = mid.reshape(-1)[index]
+    c = middle - middle.mean(axis=1, keepdims=True) if centred else middle
+    reach = np.linalg.norm(radius.reshape(-1)[index], axis=1)
+    size = np.linalg.norm(c, axis=1)
+    if np.all(reach <= _ENOUGH * size):
+        return None
+    w = _nearest(c, _slopes(maps, tensor, index, tick, most, centred=centred))
+    w = w - w.mean(axis=1, keepdims=True) if centred else w
+    functionals = np.zeros((len(w), x.lo.size))
+    np.put_along_axis(functionals, index, -w, axis=1)
+    found = np.zeros(len(w))
+    for chunk in chunks(maps.graph, np.arange(len(w)), copies=1):
+        part = functionals[chunk].reshape(len(chunk), *x.lo.shape)
+        found[chunk] = -pull_back(maps, {tensor: part}, {}, tick, most=most).upper
+    n = index.shape[1]
+    slack = 4.0 * n * UNIT
+    # the middles of the ranges need not be what the tensor may be
+    inside = np.sum(w * middle, axis=1) - slack * np.sum(np.abs(w * middle), axis=1)
+    found = np.minimum(found, inside)
+    # Σw is not quite 0, and the mean is no more than the largest number
+    tilt = np.abs(np.sum(w, axis=1)) + slack * np.sum(np.abs(w), axis=1)
+    mean = np.max(x.magnitude.reshape(-1)[index], axis=1) if centred else np.zeros(len(w))
+    along = found - tilt * mean * (1.0 + slack) - slack * np.abs(found)
+    norm = along / (np.linalg.norm(w, axis=1) * (1.0 + slack)) * (1.0 - slack)
+    norm = np.where(np.isfinite(norm) & np.isfinite(found), np.maximum(norm, 0.0), 0.0)
+    return Lean(index, w, found, norm) if np.any(norm > 0.0) else None
+
+
+def _slopes(
+    maps: Maps,
+    tensor: str,
+    index: npt.NDArray[np.intp],
+    tick: Callable[[], None],
+    most: int | None,
+    *,
+    centred: bool,
+) -> FloatArray:
+    """(rows, n, inputs): about how the numbers of each row, less their mean, move as each input
+    goes from the middle of its range to the upper end."""
+    shape = maps.values[tensor].lo.shape
+    widths = {t: midpoint_radius(x)[1].reshape(-1) for t, x in maps.values.items()}
+    found = np.zeros((index.size, sum(widths[t].size for t in maps.graph.inputs)))
+    for chunk in chunks(maps.graph, np.arange(index.size), copies=1):
+        c = unit_functionals(shape, index.reshape(-1)[chunk])
+        on = pull_back(maps, {tensor: c}, {}, tick, most=most).on_inputs
+        parts = [
+            on[t].reshape(len(chunk), -1) * widths[t]
+            if t in on
+            else np.zeros((len(chunk), widths[t].size))
+            for t in maps.graph.inputs
+        ]
+        found[chunk] = np.concatenate(parts, axis=1)
+    moves = found.reshape(*index.shape, -1)
+    return moves - moves.mean(axis=1, keepdims=True) if centred else moves
+
+
+def _nearest(c: FloatArray, moves: FloatArray) -> FloatArray:
+    """The point c + Σ moves·t, |t| ≤ 1, nearest to 0 of each row, about, by projected gradients
+    with momentum (Nesterov 1983; Beck and Teboulle 2009)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        step = 1.0 / np.maximum(np.sum(moves * moves, axis=(1, 2)), 1e-300)[:, None]
+    t = np.zeros((len(c), moves.shape[2]))
+    ahead, momentum = t, 1.0
+    for _ in range(_STEPS):
+        at = c + np.einsum("rni,ri->rn", moves, ahead)
+        new = np.clip(ahead - step * np.einsum("rni,rn->ri", moves, at), -1.0, 1.0)
+        grown = (1.0 + np.sqrt(1.0 + 4.0 * momentum**2)) / 2.0
+        ahead, t, momentum = new + (momentum - 1.0) / grown * (new - t), new, grown
+    found = c + np.einsum("rni,ri->rn", moves, t)
+    lost = np.linalg.norm(found, axis=1) < 1e-6 * np.linalg.norm(c, axis=1)
+    return np.where(lost[:, None], c, found)
