@@ -127,3 +127,13 @@ def scattered(parts: FloatArray, window: Window, spatial: tuple[int, ...]) -> Fl
         out[(slice(None), slice(None), *where)] += parts[:, :, position]
     inner = tuple(slice(b, b + n) for b, n in zip(window.before, spatial, strict=True))
     return out[(slice(None), slice(None), *inner)]
+
+
+def scattered_beside(parts: FloatArray, window: Window, spatial: tuple[int, ...]) -> FloatArray:
+    """`scattered` of many samples side by side: (C, kernel elements, *output, k) → (C, *in, k)."""
+    full = tuple(n + b + a for n, b, a in zip(spatial, window.before, window.after, strict=True))
+    out = np.zeros((parts.shape[0], *full, parts.shape[-1]))
+    for position, where in enumerate(window.positions()):
+        out[(slice(None), *where)] += parts[:, position]
+    inner = tuple(slice(b, b + n) for b, n in zip(window.before, spatial, strict=True))
+    return np.asarray(out[(slice(None), *inner)])

@@ -21,7 +21,13 @@ from encoders.families.carried import transposed_conv, window_products
 from encoders.families.parameters import require_shape
 from encoders.families.products import Action, Map, ProductSum, linear_part, product_rounding
 from encoders.families.signed_sum import check_float
-from encoders.families.windows import Window, patches, scattered, window_of
+from encoders.families.windows import (
+    Window,
+    patches,
+    scattered,
+    scattered_beside,
+    window_of,
+)
 from encoders.gradients.rule import Carried, Gradient, Reverse, each
 from encoders.gradients.tape import Term
 from encoders.numbers.enclosure import FloatArray, Interval, point
@@ -30,6 +36,9 @@ from encoders.quantizing import Meaning
 from encoders.relaxations.affine import AffineMap, affine_map, affine_semantics
 from encoders.rounding.signs import of_product
 from encoders.traits import Absorbing, Absorption, Extent, Likeness, Sums
+
+_BLOCK = 2**18  # coefficients that stay in the processor's cache
+_FEWEST = 16  # functionals side by side
 
 
 def check(site: Site) -> None:
@@ -127,9 +136,23 @@ def _action(site: Site) -> tuple[Action, FloatArray]:
 
         def back(c: FloatArray) -> FloatArray:
             grouped = c.reshape(c.shape[0] * shape[0], groups, -1, positions)
+            if len(grouped) > window.output[-1] and kernel > 1:
+                return beside(grouped).reshape(c.shape[0], *shape)
             parts = columns @ grouped
             parts = parts.reshape(-1, channels, kernel, *window.output)
             return np.asarray(scattered(parts, window, spatial).reshape(c.shape[0], *shape))
+
+        def beside(grouped: FloatArray) -> FloatArray:
+            """Many functionals: they lie side by side in memory, and are added up so."""
+            every = np.empty((len(grouped), channels, *spatial))
+            block = max(_BLOCK // (channels * kernel * positions), _FEWEST)
+            for start in range(0, len(grouped), block):
+                some = np.moveaxis(grouped[start : start + block], 0, -1)
+                parts = columns @ some.reshape(groups, -1, positions * some.shape[-1])
+                parts = parts.reshape(channels, kernel, *window.output, some.shape[-1])
+                found = scattered_beside(parts, window, spatial)
+                every[start : start + block] = np.moveaxis(found, -1, 0)
+            return every
 
         return back
 
