@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from operator_checks import graph_of
 from test_architecture import ROOT, files, tree_of
 
+from encoders.lemmas.combining import HELD_NUMBER
 from encoders.lemmas.kernel import apply, enclosed, range_moved, range_of, range_through
 from encoders.lemmas.lemma import RangeLemma
 from encoders.lemmas.library import LEMMAS
 from encoders.lemmas.ranges.range import Range
-from encoders.lemmas.ranges.reals import BOTH_RANGES, FOUND_RANGE, RELU_RANGE
+from encoders.lemmas.ranges.reals import AROUND, BOTH_RANGES, FOUND_RANGE, RELU_RANGE
 from encoders.lemmas.reading.arrays import Frame, Reading
 from encoders.lemmas.reading.exact import Exact
 from encoders.lemmas.terms import Role
@@ -94,6 +95,14 @@ def test_what_is_no_number_is_not_known() -> None:
     x = range_of(Interval(np.array([np.nan, 0.0]), np.array([1.0, np.nan])))
     np.testing.assert_array_equal(x.lo, [-np.inf, 0.0])
     np.testing.assert_array_equal(x.hi, [1.0, np.inf])
+
+
+@pytest.mark.parametrize("m", [np.inf, -np.inf])
+def test_a_sum_that_overflows_is_not_known(m: float) -> None:
+    """Real values are finite, however far binary64 is from holding them."""
+    none = {"S": 0.0, "g": 0.0, "n": 0.0, "u": 2.0**-53}
+    x = enclosed(AROUND, m=np.array([m]), e=apply(HELD_NUMBER, U=np.zeros(1)), **none)
+    np.testing.assert_array_equal([x.lo, x.hi], [[-np.inf], [np.inf]])
 
 
 def test_a_range_knows_what_it_rests_on() -> None:

@@ -9,7 +9,7 @@ from typing import final
 import numpy as np
 
 from encoders.lemmas.application import Application
-from encoders.numbers.enclosure import FloatArray, Interval, lowest
+from encoders.numbers.enclosure import FloatArray, Interval, highest, lowest
 
 
 class _Key:
@@ -23,6 +23,8 @@ _RANGE_KEY = _Key()
 class Range(Interval):
     """Real values lie in [lo, hi], element by element; infinite where nothing is known, never NaN.
 
+    A lower end of +∞, or an upper one of −∞, is what an overflow leaves: nothing is known there.
+
     Raises TypeError when made by anything but `encoders/lemmas/kernel.py`.
     """
 
@@ -32,8 +34,9 @@ class Range(Interval):
     def __init__(self, key: object, lo: FloatArray, hi: FloatArray, record: Application) -> None:
         if key is not _RANGE_KEY:
             raise TypeError("a range is made by applying a lemma (encoders/lemmas)")
-        ends = _known(lo), -_known(-hi) if np.isnan(lowest(hi)) else hi
-        super().__init__(*(_only_read(end) for end in ends))
+        lo = lo if highest(lo) < np.inf else np.where(lo < np.inf, lo, -np.inf)
+        hi = hi if lowest(hi) > -np.inf else np.where(hi > -np.inf, hi, np.inf)
+        super().__init__(_only_read(lo), _only_read(hi))
         object.__setattr__(self, "_record", record)
 
     def __init_subclass__(cls) -> None:
@@ -52,11 +55,6 @@ class Range(Interval):
     def __reduce__(self) -> tuple[Callable[..., Interval], tuple[FloatArray, FloatArray]]:
         """Another process knows the numbers."""
         return Interval, (self.lo, self.hi)
-
-
-def _known(low: FloatArray) -> FloatArray:
-    """A lower bound, infinite where it is NaN."""
-    return np.where(np.isnan(low), -np.inf, low) if np.isnan(lowest(low)) else low
 
 
 def _only_read(end: FloatArray) -> FloatArray:

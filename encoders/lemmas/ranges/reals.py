@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from encoders.lemmas.lemma import range_lemma
 from encoders.lemmas.terms import (
     Chosen,
@@ -89,6 +91,7 @@ PULLED_RANGE = range_lemma(
     rests_on=("composition", "affine-rounding", "stored-coefficients"),
 )
 
+_LARGEST = Fraction(2**53 - 1) * 2**971
 _m, _e, _S = number("m", signed=True), bound("e"), number("S")
 _n, _u, _g, _r = number("n"), number("u"), number("g"), number("r")
 _G, _fl, _held = value("G"), value("fl"), value("held")
@@ -97,9 +100,10 @@ _gamma = _G * (1 - _n * _u) <= _n * _u
 AROUND = range_lemma(
     "range-around",
     "What is within e of an exact sum of numbers whose magnitudes add up to S, which n roundings "
-    "to nearest have made m, lies within e + g·S of m, for g ≥ n·u/(1 − n·u).",
+    "to nearest have made m, lies within e + g·S of m, for g ≥ n·u/(1 − n·u), if none of them "
+    "overflowed, after which m would be no number of binary64.",
     "Higham 2002, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1",
-    hypotheses=(_gamma_hypothesis, _n * _u < 1),
+    hypotheses=(_gamma_hypothesis, _n * _u < 1, within(_m, _LARGEST)),
     assumed=(_gamma, within(_fl - _m, _G * _S), within(_x - _fl, _e)),
     of=_x,
     low=_m - (_e + _g * _S),
