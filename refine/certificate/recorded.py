@@ -26,6 +26,7 @@ from encoders.lemmas.reading.exact import Exact, made_finite
 from encoders.lemmas.terms import text
 from onnx_import.graph import Graph
 from refine import __version__
+from refine.bounds.properties.deficits import DEFICIT
 from refine.results.record import record_of
 from refine.results.verdict import Result
 
@@ -33,6 +34,9 @@ MEMBER = "applications.json"
 SEAL = "applications.sha256"
 _DOCUMENT = "certificate.json"
 _LARGEST = 2**28  # bytes
+_UNREADABLE = (
+    zipfile.BadZipFile, NotImplementedError, RuntimeError, KeyError, AttributeError, TypeError,
+)  # fmt: skip
 _RATIONAL = re.compile(r"-?\d{1,2000}(/\d{1,2000})?")
 _FLOAT = re.compile(r"-?0x[01]\.[0-9a-f]{1,13}p[+-]\d{1,4}|-?inf")
 
@@ -71,12 +75,14 @@ def _without_claims(graph: Graph, outside: str | None) -> dict[str, Any]:
 
 
 def recorded(certificate: bytes) -> list[Mapping[str, Any]] | None:
-    """The applications in a certificate, None in one of others, which has no record. Raises
-    ValueError for what is no record, or is another one than was written."""
+    """The applications in a certificate, None in one that others wrote, which has no record.
+    Raises ValueError for what is no record, or is another one than was written."""
     try:
         with zipfile.ZipFile(io.BytesIO(certificate)) as zipped:
             kept = {MEMBER, SEAL} & set(zipped.namelist())
             if not kept:
+                if "refine" in (json.loads(zipped.read(_DOCUMENT)).get("by") or {}):
+                    raise ValueError("it says that refine wrote it, and has no record of lemmas")
                 return None
             if len(kept) < 2:
                 raise ValueError("the record of its applications is not whole")
@@ -86,7 +92,7 @@ def recorded(certificate: bytes) -> list[Mapping[str, Any]] | None:
         if seal != _seal(held).encode():
             raise ValueError("the record of its applications is not the one that was written")
         found = json.loads(held)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, RecursionError) as error:
+    except (*_UNREADABLE, RecursionError) as error:
         raise ValueError(f"the record of its applications cannot be read: {error}") from error
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
         raise ValueError("the record of its applications is no list of objects")
@@ -133,8 +139,8 @@ def _read(number: str) -> Fraction | float:
 
 
 def missing(certificate: bytes, applications: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Of each output whose accuracy is claimed, if no application says that the bound is within
-    what is claimed."""
+    """Of each output whose accuracy is claimed, and of an unsafe set, if no application says that
+    the bound is within what is claimed."""
     with zipfile.ZipFile(io.BytesIO(certificate)) as zipped:
         document = json.loads(zipped.read(_DOCUMENT))
     claim = document.get("claim") or {}
@@ -143,3 +149,6 @@ def missing(certificate: bytes, applications: Sequence[Mapping[str, Any]]) -> It
         entry = entries.get(f"{WITHIN_TOLERANCE.name}/claim/{output}", {})
         if entry.get("numbers", {}).get("eps") != eps:
             yield f"no application shows the claim on output {ascii(output)[:200]}"
+    entry = entries.get(f"{WITHIN_TOLERANCE.name}/claim/{DEFICIT}", {})
+    if claim.get("unsafe") and entry.get("numbers", {}).get("eps") != "0":
+        yield "no application shows that nothing is lacking to stay out of the unsafe set"
