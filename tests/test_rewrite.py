@@ -142,6 +142,8 @@ CASES = (
         "LpPool", "x", (1, 2, 5), "sums", kernel_shape=[2], auto_pad="SAME_LOWER", p=1, exact=False
     ),
     example("GlobalLpPool", "x", (1, 2, 3, 2), p=1, exact=False),
+    example("ReduceProd", "x", (3, 2, 2), axes=[1], exact=False),
+    example("ReduceProd", "x", (1, 2), "all", keepdims=0, exact=False),
     example("LRN", "x", (1, 5, 2, 2), size=3, alpha=0.25, bias=2.0, exact=False, rational=False),
     example(
         "Gemm", "a b c", {"a": (3, 2), "b": (2, 3), "c": (2,)}, transA=1, transB=1, exact=False

@@ -30,7 +30,7 @@ from onnx_import.passes.images.sampling import nearest_by_grid
 from onnx_import.passes.overlapping import col2im, layers_of, lp_normalization, norm_of
 from onnx_import.passes.recurrent import gru, lstm, rnn
 from onnx_import.passes.sorting import top_k
-from onnx_import.passes.statistics import batch_statistics
+from onnx_import.passes.statistics import batch_statistics, product_of_two
 from onnx_import.passes.telling import hardmax, is_inf, is_nan, of_integers, shrink
 from onnx_import.tensors import code_of
 
@@ -467,6 +467,7 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         ("QuantizeLinear", _quantize_to_floats, f"{_BLOCKS} precision saturate"),
         ("RNN", rnn, _RECURRENT),
         ("ReduceLogSum", _reduce_log_sum, "axes keepdims noop_with_empty_axes"),
+        ("ReduceProd", product_of_two, "axes keepdims noop_with_empty_axes"),
         ("Scatter", _scatter_elements, "axis"),
         ("ScatterElements", _scatter_elements, "axis reduction"),
         ("ScatterND", _scatter_nd, "reduction"),
@@ -485,5 +486,6 @@ ALWAYS = frozenset(REWRITINGS) - {
     "Interpolate",
     "Pow",
     "QuantizeLinear",
+    "ReduceProd",
     *COMPARISONS,
 }  # these stay for the most part

@@ -1,4 +1,4 @@
-"""BatchNormalization by the statistics of its batch, as it runs in training."""
+"""BatchNormalization by the statistics of its batch, as in training, and products of two."""
 
 from __future__ import annotations
 
@@ -48,3 +48,23 @@ def _running(body: Body, rows: str, *, place: int, output: str) -> None:
     part = body.add("Mul", flat, body.store(np.asarray(1 - momentum, kind)))
     kept = body.add("Mul", body.node.inputs[2 + place], body.store(np.asarray(momentum, kind)))
     body.add("Add", kept, part, output=output)
+
+
+def product_of_two(body: Body) -> None:
+    """Of two elements the product of both, which no order changes."""
+    x, *rest = body.node.inputs
+    if x in body.known or (rest and rest[0] and rest[0] not in body.known):
+        return
+    shape = body.types[x].shape
+    given = (
+        body.known[rest[0]].reshape(-1).tolist() if rest and rest[0] else body.number("axes", ())
+    )
+    if not len(given) and body.number("noop_with_empty_axes", 0):
+        return
+    axes = [a % len(shape) for a in given] or range(len(shape))
+    long = [a for a in axes if shape[a] != 1]
+    if len(long) != 1 or shape[long[0]] != 2:
+        return
+    places = [body.store(np.array(i, np.int64)) for i in (0, 1)]
+    halves = [body.add("Gather", x, place, axis=long[0]) for place in places]
+    body.reshape(body.add("Mul", *halves), *body.types[body.node.outputs[0]].shape)

@@ -56,16 +56,20 @@ def _unique(node: Node, values: Sequence[Array | None]) -> Array | None:
 
 def _bit_shift(node: Node, values: Sequence[Array | None]) -> Array | None:
     """Bits that leave the type are lost, by definition; a shift by the width or more is undefined
-    in C."""
+    in C, and of integers with a sign ONNX says all of it from opset 28 on."""
     data, by = _held(values, 0), _held(values, 1)
     width = data.dtype.itemsize * 8
-    if data.dtype.kind not in "iu" or np.any(by >= width) or np.any(by < 0):
+    if data.dtype.kind not in "iu":
         return None
-    if data.dtype.kind == "i" and np.any(data < 0):
+    beyond = (by >= width) | (by < 0)
+    told = data.dtype.kind == "i" and node.opset >= _SIGNED_SHIFTS
+    if not told and (np.any(beyond) or np.any(data < 0)):
         return None
     left = node.attributes.get("direction") == "LEFT"
-    found = np.left_shift(data, by) if left else np.right_shift(data, by)
-    return np.asarray(found.astype(data.dtype))
+    within = np.where(beyond, 0, by).astype(data.dtype)
+    found = np.left_shift(data, within) if left else np.right_shift(data, within)
+    rest = np.zeros_like(data) if left else -(data < 0).astype(data.dtype)
+    return np.asarray(np.where(beyond, rest, found).astype(data.dtype))
 
 
 def _bit_cast(node: Node, values: Sequence[Array | None]) -> Array | None:
@@ -115,6 +119,7 @@ def _held(values: Sequence[Array | None], position: int) -> Any:
 
 
 _LARGEST_POWER = 64
+_SIGNED_SHIFTS = 28
 PICKING: Mapping[str, Callable[[Node, Sequence[Array | None]], Array | None]] = {
     "BitCast": _bit_cast,
     "BitShift": _bit_shift,

@@ -29,6 +29,8 @@ def whole(node: Node, values: Sequence[Array]) -> Array | None:
         exact = node.op in _ORDERED or (node.op == "Add" and any(_is_mask(v) for v in values))
         if node.op == "Range":
             return _float_range(*values)
+        if node.op == "Mod":
+            return _float_remainder(node, *values)
         if not exact or not all(plain(v) for v in values):
             return None
     if node.op in _EXACT:
@@ -121,6 +123,31 @@ def _remainder(node: Node, a: Array, b: Array) -> Array | None:
         return None
     operation = np.fmod if node.attributes.get("fmod", 0) else np.mod
     return np.asarray(operation(a, b))
+
+
+def _float_remainder(node: Node, a: Array, b: Array) -> Array | None:
+    """Of floats of one type; None where one is no number of it, or may be flushed, or is a zero.
+
+    C's `fmod` is exact in every format; with the divisor's sign the divisor may be added, and that
+    is not.
+    """
+    if a.dtype != b.dtype or a.dtype.name not in _TINY or not (plain(a) and plain(b)):
+        return None
+    if not all(np.all(np.isfinite(v) & (v != 0)) for v in (a, b)):
+        return None
+    cut = bool(node.attributes.get("fmod", 0))
+    found: list[float] = []
+    for x, y in zip(*(v.reshape(-1).tolist() for v in np.broadcast_arrays(a, b)), strict=True):
+        quotient = Fraction(x) / Fraction(y)
+        exact = Fraction(x) - (math.trunc(quotient) if cut else math.floor(quotient)) * Fraction(y)
+        if abs(exact) < Fraction(_TINY[a.dtype.name]):
+            return None
+        held = float(exact)
+        if Fraction(held) != exact or Fraction(float(np.asarray(held, a.dtype))) != exact:
+            return None
+        found.append(held)
+    shape = np.broadcast_shapes(a.shape, b.shape)
+    return np.asarray(found, np.float64).astype(a.dtype).reshape(shape)
 
 
 def fitting(exact: Any, like: Array) -> Array:
