@@ -62,6 +62,18 @@ CASES = (
         )
         for reduction in ("add", "mul", "max", "min")
     ),
+    *(
+        example(
+            "TensorScatter",
+            "x u w",
+            {"x": (2, 4, 3), "u": (2, 2, 3)},
+            mode,
+            constants={"w": np.array(places)},
+            opset=24,
+            mode=mode,
+        )
+        for mode, places in (("linear", [1, 0]), ("circular", [3, 2]))
+    ),
     example("GatherND", "x i", (2, 3), constants={"i": np.array([[0, 2], [1, -1]])}),
     example(
         "GatherND",

@@ -1,14 +1,13 @@
 """Operators that are decomposed into others when a file is read, once its types are known.
 
-ScatterND, ScatterElements and OneHot become a Gather by a constant index, LpPool a Gather of its
-windows and a norm: only data are moved. Einsum becomes transpositions, matrix products and sums, as
-runtimes compute it. Cast to truth values becomes |x| > 0. Dropout in training becomes a product
-with a random mask. LRN becomes x·(bias + Σ alpha/size·x²)^−beta. Pow with several stored exponents
-is done for each of them. DynamicQuantizeLinear becomes the computation of scale and zero point, as
-runtimes do it, and a QuantizeLinear by these. IsNaN, IsInf, Hardmax and
-Shrink become comparisons. ReduceLogSum and ThresholdedRelu are decomposed at
-opsets that do not say how, BatchNormalization in training. RNN, GRU and LSTM are unrolled over
-time.
+ScatterND, ScatterElements, TensorScatter and OneHot become a Gather by a constant index, LpPool a
+Gather of its windows and a norm: only data are moved. Einsum becomes transpositions, matrix
+products and sums, as runtimes compute it. Cast to truth values becomes |x| > 0. Dropout in training
+becomes a product with a random mask. LRN becomes x·(bias + Σ alpha/size·x²)^−beta. Pow with several
+stored exponents is done for each of them. DynamicQuantizeLinear becomes the computation of scale
+and zero point, as runtimes do it, and a QuantizeLinear by these. IsNaN, IsInf, Hardmax and Shrink
+become comparisons. ReduceLogSum and ThresholdedRelu are decomposed at opsets that do not say how,
+BatchNormalization in training. RNN, GRU and LSTM are unrolled over time.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ import onnx
 from onnx_import.graph import Array, DType, Node, TensorType
 from onnx_import.passes.body import Body
 from onnx_import.passes.einsum import einsum
+from onnx_import.passes.images.circular import tensor_scatter
 from onnx_import.passes.images.resizing import ATTRIBUTES as RESIZING
 from onnx_import.passes.images.resizing import along_each_axis
 from onnx_import.passes.images.sampling import ATTRIBUTES as SAMPLING
@@ -472,6 +472,7 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         ("ScatterElements", _scatter_elements, "axis reduction"),
         ("ScatterND", _scatter_nd, "reduction"),
         ("Shrink", shrink, "bias lambd"),
+        ("TensorScatter", tensor_scatter, "axis mode"),
         ("ThresholdedRelu", _thresholded, "alpha"),
         ("TopK", top_k, "axis k largest sorted"),
         ("Xor", _xor, ""),

@@ -87,6 +87,18 @@ GATHERS: Mapping[str, Sequence[Grid]] = {
         )
         for op in ("Scatter", "ScatterElements")
     },
+    "TensorScatter": (
+        Grid(
+            [
+                (data(2, *s), data(2, *u), w)
+                for data in (run, kept)
+                for s, u in (((4, 3), (2, 3)), ((2, 4, 2), (2, 2, 2)), ((3, 1), (3, 1)))
+                for w in (None, const(np.array([1, 2])), const(np.array([0, 3])))
+            ],
+            {"mode": (None, "linear", "circular"), "axis": (None, 1, -2, 2)},
+            ANY,
+        ),
+    ),
     "ScatterND": (
         Grid(
             [

@@ -95,6 +95,12 @@ def _causal(case: Case) -> str:
     return "it counts from the end of what is not padded" if masked else ""
 
 
+def _ngrams(case: Case) -> str:
+    given = case.parameters
+    moved = given["weights"] and tuple(given["ngram_indexes"]) != tuple(range(7))
+    return "it takes the weight of the column, not of the n-gram" if moved else ""
+
+
 REFERENCE: Mapping[str, Callable[[Case], str]] = {
     "Softmax": _flattens,
     "LogSoftmax": _flattens,
@@ -113,6 +119,7 @@ REFERENCE: Mapping[str, Callable[[Case], str]] = {
     "QLinearConv": lambda case: _convolved_bytes(case) or _window(case),
     "ConvInteger": _window,
     "ConvTranspose": _transposed,
+    "TfIdfVectorizer": _ngrams,
 }
 
 ONNXRUNTIME: Mapping[str, Callable[[Case], str]] = {

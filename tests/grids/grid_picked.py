@@ -78,6 +78,26 @@ PICKED: Mapping[str, Sequence[Grid]] = {
             ("int64",),
         ),
     ),
+    "TfIdfVectorizer": (
+        Grid(
+            [
+                (const(np.array(v, t), t),)
+                for t in ("int64", "int32")
+                for v in ([[1, 1, 3, 3, 3, 7], [8, 6, 7, 5, 6, 8]], [1, 3, 5, 6, 7, 8], [2, 3])
+            ],
+            {
+                "mode": ("TF", "IDF", "TFIDF"),
+                "min_gram_length": (1, 2),
+                "max_gram_length": (1, 2),
+                "max_skip_count": (0, 1, 5),
+                "ngram_counts": ((0, 4), (0, 0)),
+                "ngram_indexes": ((0, 1, 2, 3, 4, 5, 6), (6, 5, 4, 3, 2, 1, 0)),
+                "pool_int64s": ((2, 3, 5, 4, 5, 6, 7, 8, 6, 7),),
+                "weights": (None, (0.5, 2.0, 1.0, 0.1, 1.0, 3.0, 0.25)),
+            },
+            ("int64",),
+        ),
+    ),
     "Unique": (
         Grid(
             [

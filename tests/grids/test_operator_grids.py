@@ -28,6 +28,7 @@ FEW = {  # operators of which fewer cases can be compared, or are not refused
     "QLinearGlobalAveragePool": 0,  # alone, it ends the runtime's process: test_quantised_layers.py
 }
 NO_NUMBERS = {  # attributes that hold text or sparse tensors
+    "TfIdfVectorizer": {"pool_strings"},
     "Constant": {"value_string", "value_strings", "sparse_value"},
 }
 ELSEWHERE = {  # whose bodies and weights are made case by case

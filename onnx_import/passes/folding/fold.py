@@ -27,7 +27,7 @@ ALONE = frozenset(
     (
         *("BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Constant", "ConstantOfShape"),
         *("BitCast", "BitShift", "Compress", "EyeLike", "NonMaxSuppression", "NonZero", "Unique"),
-        *("Mod", "Range", "ReduceProd", "Shape", "Size"),
+        *("Mod", "Range", "ReduceProd", "Shape", "Size", "TfIdfVectorizer"),
     )
 )
 """Operators that have a meaning on constants (or on a shape that is known) and nowhere else."""

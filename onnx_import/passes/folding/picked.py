@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from onnx_import.graph import Array, DType, Node, TensorType
+from onnx_import.passes.folding.ngrams import counted_ngrams
 from onnx_import.passes.folding.suppressing import suppressed
 from onnx_import.passes.folding.values import fitting, integer
 from onnx_import.tensors import dtype_of
@@ -129,5 +130,6 @@ PICKING: Mapping[str, Callable[[Node, Sequence[Array | None]], Array | None]] = 
     "NonMaxSuppression": suppressed,
     "NonZero": _non_zero,
     "Pow": _pow,
+    "TfIdfVectorizer": counted_ngrams,
     "Unique": _unique,
 }
